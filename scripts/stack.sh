@@ -1,0 +1,217 @@
+# up, down, reset, demo, types, psql, logs: the commands that act on the whole stack. Sourced by ./kijko.
+# shellcheck shell=bash
+
+command_up() {
+  [ "$#" = 0 ] || misuse "up takes no arguments"
+  check_toolchain
+  install_apt_packages
+  install_npm_packages
+  install_cargo_pgrx
+  make_folders
+  make_secrets
+  load_secrets
+  refuse_unreachable_home
+  refuse_busy_ports
+  trap 'interrupted' INT TERM
+  # From here on something may be running that nobody would miss it after a failure.
+  trap '[ "$?" = 0 ] || stop_started' EXIT
+  build_all
+  bring_up_database
+  bring_up_services
+  trap - EXIT INT TERM
+  print_summary
+}
+
+# Builds are skipped by their stamps, so a second `up` does not even print these lines.
+build_all() {
+  if ! extension_is_current; then
+    step "the extension (minutes the first time)" "the compiler's message above says what is wrong" build_extension
+  fi
+  step "the sidecar" "the compiler's message above says what is wrong" build_sidecar
+}
+
+extension_is_current() {
+  [ -f "$BUILD_PREFIX/.extension" ] && [ "$(cat "$BUILD_PREFIX/.extension")" = "$(source_hash kijko_ext Cargo.toml Cargo.lock)" ]
+}
+
+bring_up_database() {
+  local fresh=no
+  [ -f "$PG_PREFIX/.extension" ] && cmp -s "$PG_PREFIX/.extension" "$BUILD_PREFIX/.extension" || replace_extension
+  if [ ! -f "$DATA/PG_VERSION" ]; then
+    fresh=yes
+    step "a new database cluster" "see the log; './kijko reset' starts over" init_cluster
+  fi
+  refuse_platform_drift
+  if ! postgres_running; then
+    configure_cluster
+    STARTED_POSTGRES=yes
+    step "Postgres on port $DB_PORT" "see $LOGS/postgres.log" start_postgres
+  fi
+  save_ports
+  if [ ! -f "$KIJKO_HOME/applied" ]; then
+    step "roles, extension, login (sql/platform)" "fix the file named last in the log, then './kijko reset'" apply_platform
+  fi
+  make_api_keys
+  refuse_migration_drift
+  if [ "$fresh" = yes ] || migrations_pending; then
+    step "migrations (supabase db push)" "fix the migration named in the log and run './kijko up' again" push_migrations
+  fi
+}
+
+# A new library needs a restart of the server; its SQL, when changed, is caught by refuse_platform_drift.
+replace_extension() {
+  if [ -f "$PG_BIN/pg_ctl" ] && postgres_running; then
+    stop_services
+    step "Postgres stops for the new extension" "" stop_postgres
+  fi
+  install_extension
+}
+
+migrations_pending() {
+  local applied
+  [ "$(admin_psql -At -c "select to_regclass('supabase_migrations.schema_migrations') is not null")" = t ] || return 0
+  applied=$(admin_psql -At -c 'select version from supabase_migrations.schema_migrations')
+  local file
+  for file in "$ROOT"/supabase/migrations/*.sql; do
+    grep -qx "$(basename "$file" | cut -d_ -f1)" <<< "$applied" || return 0
+  done
+  return 1
+}
+
+bring_up_services() {
+  local name
+  if ! cmp -s "$ROOT/deploy/Caddyfile" "$KIJKO_HOME/Caddyfile"; then
+    stop_service caddy
+    cp "$ROOT/deploy/Caddyfile" "$KIJKO_HOME/Caddyfile"
+  fi
+  if [ -f "$KIJKO_HOME/bin/kijko-sidecar" ] && ! cmp -s "$SIDECAR_BINARY" "$KIJKO_HOME/bin/kijko-sidecar"; then stop_service sidecar; fi
+  for name in "${SERVICES[@]}"; do
+    service_pid "$name" > /dev/null && continue
+    STARTED_SERVICES+=("$name")
+    "start_$name"
+  done
+  for name in "${SERVICES[@]}"; do
+    answers "$name" || step "$name on port $(service_port "$name")" "see $LOGS/$name.log" await_service "$name"
+  done
+}
+
+STARTED_POSTGRES=no
+STARTED_SERVICES=()
+
+# A failed or interrupted `up` leaves running what ran before it, and nothing that it started.
+stop_started() {
+  local name
+  for name in "${STARTED_SERVICES[@]}"; do stop_service "$name"; done
+  [ "$STARTED_POSTGRES" = no ] || stop_postgres > /dev/null 2>&1 || true
+}
+
+interrupted() {
+  say ''
+  say "kijko: interrupted; stopping what was started"
+  [ -z "$STEP_PID" ] || kill -TERM -- "-$STEP_PID" 2> /dev/null || true
+  exit 130
+}
+
+stop_services() {
+  local name
+  for name in caddy sidecar login rest; do stop_service "$name"; done
+}
+
+refuse_unreachable_home() {
+  [ "$(id -u)" != 0 ] || reachable_by_os_user "$KIJKO_HOME" ||
+    fail "the user $OS_USER cannot enter $KIJKO_HOME (Postgres does not run as root). Set KIJKO_HOME to a folder it can enter, for example /var/tmp/kijko."
+}
+
+refuse_busy_ports() {
+  local name
+  if [ ! -x "$PG_BIN/pg_ctl" ] || ! postgres_running; then refuse_busy_port postgres "$DB_PORT" KIJKO_DB_PORT; fi
+  for name in "${SERVICES[@]}"; do
+    service_pid "$name" > /dev/null || refuse_busy_port "$name" "$(service_port "$name")" KIJKO_API_PORT
+  done
+}
+
+# The anon and service keys are tokens signed by the database; they are public names for roles, made once.
+make_api_keys() {
+  if [ ! -f "$SECRETS/api_keys" ]; then
+    (
+      umask 077
+      local expires=$(($(date +%s) + 10 * 365 * 86400))
+      {
+        printf 'ANON_KEY=%s\n' "$(sign_role_key anon "$expires")"
+        printf 'SERVICE_ROLE_KEY=%s\n' "$(sign_role_key service_role "$expires")"
+      } > "$SECRETS/api_keys.new"
+      mv "$SECRETS/api_keys.new" "$SECRETS/api_keys"
+    )
+    give_to_os_user "$SECRETS/api_keys"
+  fi
+  load_secrets
+}
+
+sign_role_key() {
+  local token
+  token=$(admin_psql -At -c "select kijko.sign_jwt(jsonb_build_object('role', '$1', 'iss', 'kijko', 'iat', extract(epoch from now())::bigint, 'exp', $2))")
+  [ -n "$token" ] || fail "the database did not sign the $1 key"
+  printf '%s' "$token"
+}
+
+command_down() {
+  [ "$#" = 0 ] || misuse "down takes no arguments"
+  stop_services
+  if [ -x "$PG_BIN/pg_ctl" ]; then stop_postgres; fi
+  say "stopped; the data stays in $DATA"
+}
+
+command_reset() {
+  [ "$#" = 0 ] || misuse "reset takes no arguments"
+  ask "This throws away all data in $DATA. Continue?" || fail "nothing was changed (KIJKO_YES=1 answers yes)"
+  stop_services
+  if [ -x "$PG_BIN/pg_ctl" ]; then stop_postgres; fi
+  rm -rf "$DATA" "$KIJKO_HOME/applied" "$SECRETS/api_keys"
+  command_up
+}
+
+require_running() {
+  load_secrets 2> /dev/null && [ -x "$PG_BIN/pg_ctl" ] && postgres_running && service_pid caddy > /dev/null ||
+    fail "the stack is not running: start it with './kijko up'"
+}
+
+command_psql() {
+  load_secrets && [ -x "$PG_BIN/psql" ] || fail "there is no database yet: './kijko up' makes one"
+  local user=postgres password=$KIJKO_POSTGRES_PASSWORD
+  if [ "${1:-}" = --admin ]; then
+    shift
+    user=supabase_admin password=$KIJKO_ADMIN_PASSWORD
+  fi
+  PGPASSWORD=$password exec "$PG_BIN/psql" "host=127.0.0.1 port=$DB_PORT user=$user dbname=postgres sslmode=disable" "$@"
+}
+
+command_logs() {
+  local names=("$@") name files=()
+  [ "$#" -gt 0 ] || names=(postgres "${SERVICES[@]}")
+  for name in "${names[@]}"; do
+    [[ " postgres ${SERVICES[*]} " = *" $name "* ]] || misuse "there is no log '$name': postgres ${SERVICES[*]}"
+    [ -f "$LOGS/$name.log" ] && files+=("$LOGS/$name.log")
+  done
+  [ "${#files[@]}" -gt 0 ] || fail "there are no logs yet"
+  exec tail -n 50 -F "${files[@]}"
+}
+
+# The demo is a program of its own; it brings the stack up first, so that a newcomer needs one command.
+command_demo() {
+  command_up
+  export_environment
+  exec node "$ROOT/tests/demo/demo.mjs" "$@"
+}
+
+# PostgREST's own role and schema are what a frontend sees, hence schema public only.
+generate_types() {
+  supabase_cli gen types --remote="$DB_URL?sslmode=disable" --lang typescript --schema public
+}
+
+command_types() {
+  require_running
+  local file=$ROOT/supabase/database.types.ts
+  generate_types > "$file.new" || { rm -f "$file.new"; fail "supabase gen types failed"; }
+  mv "$file.new" "$file"
+  say "wrote ${file#"$ROOT/"}"
+}

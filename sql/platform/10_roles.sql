@@ -1,0 +1,54 @@
+-- Roles of a plain cluster, made like Supabase's. Run once by the bootstrap superuser (supabase_admin); safe to run again.
+-- Not applied on self-hosted Supabase, which brings these roles itself.
+-- Passwords come from the environment, so that none is ever in a file, an argument list or a log.
+\set ON_ERROR_STOP on
+\getenv postgres_password KIJKO_POSTGRES_PASSWORD
+\getenv authenticator_password KIJKO_AUTHENTICATOR_PASSWORD
+
+set client_min_messages = warning;
+
+-- `postgres` owns the domain. It is no superuser: whatever it can be tricked into stays inside its own tables.
+select format('create role %I %s', name, options)
+from (values
+    ('postgres',            'login createrole createdb bypassrls nosuperuser'),
+    ('anon',                'nologin noinherit'),
+    ('authenticated',       'nologin noinherit'),
+    ('service_role',        'nologin noinherit bypassrls'),
+    ('authenticator',       'login noinherit'),
+    ('supabase_auth_admin', 'nologin noinherit')
+) as wanted (name, options)
+where not exists (select from pg_catalog.pg_roles where rolname = wanted.name)
+\gexec
+
+alter role postgres password :'postgres_password';
+alter role authenticator password :'authenticator_password';
+
+grant anon, authenticated, service_role to authenticator;
+-- With admin option, as on Supabase: a migration may grant these to roles it makes.
+grant anon, authenticated, service_role to postgres with admin option;
+
+-- The switched role's timeout does not replace the login role's by itself; PostgREST re-applies it for each request.
+alter role authenticator set statement_timeout = '8s';
+alter role authenticator set lock_timeout = '8s';
+alter role authenticated set statement_timeout = '8s';
+alter role anon set statement_timeout = '3s';
+
+alter database postgres owner to postgres;
+alter schema public owner to postgres;
+revoke create on schema public from public;
+grant usage on schema public to anon, authenticated, service_role;
+-- Without this any role could connect and read the catalog's public parts; each login role is granted below or where it is made.
+revoke all on database postgres from public;
+grant connect on database postgres to authenticator;
+
+create schema if not exists extensions authorization supabase_admin;
+grant usage on schema extensions to postgres, anon, authenticated, service_role, supabase_auth_admin;
+create extension if not exists pgcrypto with schema extensions;
+
+-- Supabase's default privileges. They are why a migration must revoke from these roles by name before it grants.
+alter default privileges for role postgres in schema public grant all on tables to postgres, anon, authenticated, service_role;
+alter default privileges for role postgres in schema public grant all on functions to postgres, anon, authenticated, service_role;
+alter default privileges for role postgres in schema public grant all on sequences to postgres, anon, authenticated, service_role;
+alter default privileges for role supabase_admin in schema public grant all on tables to postgres, anon, authenticated, service_role;
+alter default privileges for role supabase_admin in schema public grant all on functions to postgres, anon, authenticated, service_role;
+alter default privileges for role supabase_admin in schema public grant all on sequences to postgres, anon, authenticated, service_role;

@@ -1,0 +1,37 @@
+-- The extension, its grants and the sidecar's role. Run once by a superuser; safe to run again.
+-- This is the one platform file that self-hosted Supabase needs as well (docs/self-hosted-supabase.md).
+\set ON_ERROR_STOP on
+\getenv sidecar_password KIJKO_SIDECAR_PASSWORD
+
+set client_min_messages = warning;
+
+create extension if not exists pg_cron;
+create extension if not exists kijko;
+
+grant usage on schema cron to postgres;
+
+-- Functions meant for everybody are granted to public by the extension itself; the schema is not exposed by PostgREST.
+grant usage on schema kijko to postgres, anon, authenticated, service_role, authenticator, supabase_auth_admin;
+
+-- Limits: the domain's definer functions are owned by postgres; service_role is the back office. Nobody else may spend or raise a limit.
+grant execute on function
+    kijko.set_limit(uuid, text, text, bigint, text),
+    kijko.try_consume(uuid, text, bigint, text),
+    kijko.consume(uuid, text, bigint, text),
+    kijko.usage(uuid),
+    kijko.rate_limit(text, integer, interval, integer, integer),
+    kijko.revoke_session(uuid, timestamptz)
+to postgres, service_role;
+
+-- PostgREST asks for its public keys before it has switched roles.
+grant execute on function kijko.pre_config() to authenticator;
+
+-- The sidecar: EXECUTE on the worker functions (granted where they are made) and nothing else. It belongs to no other role.
+select 'create role kijko_sidecar login noinherit nocreatedb nocreaterole nobypassrls'
+where not exists (select from pg_catalog.pg_roles where rolname = 'kijko_sidecar')
+\gexec
+alter role kijko_sidecar password :'sidecar_password';
+alter role kijko_sidecar set statement_timeout = '30s';
+alter role kijko_sidecar set idle_in_transaction_session_timeout = '30s';
+select format('grant connect on database %I to kijko_sidecar', current_database())
+\gexec

@@ -1,0 +1,31 @@
+-- Roles of the login PostgREST and what login needs from the extension. Plain clusters only: GoTrue does this on Supabase.
+\set ON_ERROR_STOP on
+\getenv login_password KIJKO_LOGIN_PASSWORD
+
+set client_min_messages = warning;
+
+select format('create role %I %s', name, options)
+from (values
+    ('kijko_login',      'login noinherit'),
+    ('kijko_login_anon', 'nologin noinherit')
+) as wanted (name, options)
+where not exists (select from pg_catalog.pg_roles where rolname = wanted.name)
+\gexec
+
+alter role kijko_login password :'login_password';
+alter role kijko_login set statement_timeout = '10s';
+-- The login PostgREST can become this role and no other: no token, however made, reaches service_role through it.
+grant kijko_login_anon to kijko_login;
+select format('grant connect on database %I to kijko_login', current_database())
+\gexec
+grant usage on schema kijko to kijko_login, kijko_login_anon;
+
+-- Signing belongs to the owner of the login functions alone.
+grant execute on function
+    kijko.sign_jwt(jsonb),
+    kijko.verify_jwt(text),
+    kijko.jwks(),
+    kijko.rate_limit(text, integer, interval, integer, integer),
+    kijko.revoke_session(uuid, timestamptz)
+to supabase_auth_admin;
+grant execute on function kijko.pre_config() to kijko_login;
