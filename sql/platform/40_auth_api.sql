@@ -1,0 +1,189 @@
+-- The login API on a plain Postgres: its settings, and how a function here reads a request and answers it.
+-- Caddy turns every /auth/v1/* into POST /rpc/handle on a PostgREST of its own; auth_api.handle (49_auth_api_handle.sql) dispatches to one
+-- function for each of GoTrue's endpoints. Run once by the superuser; safe to run again. Not applied on Supabase.
+\set ON_ERROR_STOP on
+
+set client_min_messages = warning;
+
+create schema if not exists auth_api authorization supabase_auth_admin;
+comment on schema auth_api is 'GoTrue''s HTTP API as functions; served only by the login PostgREST, which may call auth_api.handle and nothing else.';
+
+set role supabase_auth_admin;
+
+-- Settings -----------------------------------------------------------------------------------------------------------------------
+
+create table if not exists auth_api.settings (
+    id boolean primary key default true check (id),
+    issuer text not null default 'http://127.0.0.1:54321/auth/v1',
+    access_token_seconds integer not null default 3600 check (access_token_seconds between 60 and 86400),
+    reuse_interval interval not null default '10 seconds' check (reuse_interval between '0 seconds' and '1 minute'),
+    password_min_length integer not null default 6 check (password_min_length between 6 and 72),
+    disable_signup boolean not null default false,
+    max_body_bytes integer not null default 1048576 check (max_body_bytes > 0),
+    -- Generous on purpose: a test suite signs up hundreds of users from one address. Two pool connections at some 60 ms a hash are
+    -- 2,000 a minute at most, so the first figure keeps one address from holding both all the time; the second is what a guesser of
+    -- one account's password gets, and more than a person needs.
+    hashes_per_minute integer not null default 600 check (hashes_per_minute > 0),
+    attempts_per_5_minutes integer not null default 30 check (attempts_per_5_minutes > 0),
+    refreshes_per_minute integer not null default 1800 check (refreshes_per_minute > 0)
+);
+alter table auth_api.settings enable row level security;
+comment on table auth_api.settings is 'One row: what GoTrue takes from its environment. Changes hold from the next request on.';
+comment on column auth_api.settings.id is 'Always true: there is one row.';
+comment on column auth_api.settings.issuer is 'The iss claim of access tokens: the public URL with /auth/v1.';
+comment on column auth_api.settings.access_token_seconds is 'How long an access token is valid.';
+comment on column auth_api.settings.reuse_interval is 'How long a used refresh token still returns the session''s active one, for clients that refresh in parallel.';
+comment on column auth_api.settings.password_min_length is 'Shorter passwords are refused with weak_password. In bytes, as in GoTrue.';
+comment on column auth_api.settings.disable_signup is 'True refuses POST /signup; the admin API can still make users.';
+comment on column auth_api.settings.max_body_bytes is 'Larger request bodies are refused.';
+comment on column auth_api.settings.hashes_per_minute is 'Requests that hash a password, for each client address.';
+comment on column auth_api.settings.attempts_per_5_minutes is 'Password logins for each pair of client address and account: the account stays open to its owner elsewhere.';
+comment on column auth_api.settings.refreshes_per_minute is 'Token refreshes, for each client address.';
+insert into auth_api.settings default values on conflict do nothing;
+grant select, update on auth_api.settings to postgres;
+grant usage on schema auth_api to postgres;
+
+-- Reading a request --------------------------------------------------------------------------------------------------------------
+
+create or replace function auth_api.header(name text) returns text
+language sql stable set search_path = '' as $$
+    select nullif(current_setting('request.headers', true), '')::jsonb ->> header.name
+$$;
+comment on function auth_api.header(text) is 'A request header (name in lower case), or null.';
+
+-- The first entry: Caddy drops what a client sends as X-Forwarded-For unless a trusted proxy did. Not "stable", because it catches.
+create or replace function auth_api.client_address() returns inet
+language plpgsql stable set search_path = '' as $$
+begin
+    return btrim(split_part(auth_api.header('x-forwarded-for'), ',', 1))::inet;
+exception when invalid_text_representation then
+    return null;
+end
+$$;
+comment on function auth_api.client_address() is 'The client''s address, or null when no proxy named one.';
+
+create or replace function auth_api.url_decode(value text) returns text
+language sql immutable set search_path = '' as $$
+    select coalesce(convert_from(string_agg(
+        case when piece[1] ~ '^%[0-9a-fA-F]{2}$' then decode(substr(piece[1], 2), 'hex') else convert_to(piece[1], 'UTF8') end,
+        ''::bytea order by n), 'UTF8'), '')
+    from regexp_matches(replace(value, '+', ' '), '%[0-9a-fA-F]{2}|[^%]+|%', 'g') with ordinality as pieces (piece, n)
+$$;
+comment on function auth_api.url_decode(text) is 'Undoes percent encoding; bytes that are no UTF-8 are an error (class 22).';
+
+create or replace function auth_api.query_parameters(uri text) returns jsonb
+language sql immutable set search_path = '' as $$
+    select coalesce(jsonb_object_agg(auth_api.url_decode(split_part(pair, '=', 1)), auth_api.url_decode(substr(pair, strpos(pair || '=', '=') + 1))), '{}')
+    from string_to_table(split_part(uri, '?', 2), '&') as pair
+    where pair <> ''
+$$;
+comment on function auth_api.query_parameters(text) is 'The query of a URI as an object; of a repeated name the last value.';
+
+-- A body is an object, or null for none of its fields, as Go's decoder has it. `types` names the fields an endpoint reads with their JSON
+-- types; an unknown field is ignored, a known one of another type refused: Go would not decode it.
+create or replace function auth_api.parse_body(body text, types jsonb) returns jsonb
+language plpgsql volatile set search_path = '' as $$
+declare
+    parsed jsonb;
+    wrong text;
+begin
+    if octet_length(body) > (select s.max_body_bytes from auth_api.settings s) then
+        perform auth_api.reject(413, 'request_entity_too_large', 'Request body too large');
+    end if;
+    begin
+        parsed := body::jsonb;
+    exception when data_exception or program_limit_exceeded then -- not JSON, \u0000, nested too deep
+        parsed := null;
+    end;
+    if parsed is null or jsonb_typeof(parsed) not in ('object', 'null') then
+        perform auth_api.reject(400, 'bad_json', 'Could not parse request body as JSON');
+    end if;
+    if jsonb_typeof(parsed) = 'null' then
+        return '{}';
+    end if;
+    select key into wrong
+    from jsonb_each_text(types) as wanted (key, type)
+    where jsonb_typeof(parsed -> key) not in (type, 'null')
+    limit 1;
+    if wrong is not null then
+        perform auth_api.reject(400, 'bad_json', format('Could not parse request body as JSON: %s must be of type %s', wrong, types ->> wrong));
+    end if;
+    return parsed;
+end
+$$;
+comment on function auth_api.parse_body(text, jsonb) is 'The request body as an object whose named fields have the types asked for; anything else is refused with bad_json.';
+
+-- Answering ----------------------------------------------------------------------------------------------------------------------
+
+create or replace function auth_api.knows_error_codes() returns boolean
+language sql stable set search_path = '' as $$
+    select coalesce(version ~ '^\d{4}-\d\d-\d\d$' and version >= '2024-01-01', false)
+    from auth_api.header('x-supabase-api-version') as version
+$$;
+comment on function auth_api.knows_error_codes() is 'Whether the client asked for API version 2024-01-01 or later, which has the error code in "code"; before that it was the HTTP status.';
+
+-- A refusal that must leave a trace returns this: what was written before it is committed.
+create or replace function auth_api.refusal(status integer, code text, message text, more jsonb default '{}', headers jsonb default '{}') returns json
+language plpgsql volatile set search_path = '' as $$
+begin
+    perform set_config('response.status', status::text, true);
+    perform kijko.add_header('X-Sb-Error-Code', code);
+    perform kijko.add_header(key, value) from jsonb_each_text(headers);
+    if auth_api.knows_error_codes() then
+        return jsonb_build_object('code', code, 'message', message) || more;
+    end if;
+    return jsonb_build_object('code', status, 'error_code', code, 'msg', message) || more;
+end
+$$;
+comment on function auth_api.refusal(integer, text, text, jsonb, jsonb) is 'Sets status and headers of a refusal and returns its body in the shape the client''s API version expects.';
+
+-- Everything else refuses with this: it never returns, and what the endpoint wrote is rolled back. SQLSTATE KJA01 exists between here and
+-- auth_api.handle only.
+create or replace function auth_api.reject(status integer, code text, message text, more jsonb default '{}', headers jsonb default '{}') returns void
+language plpgsql volatile set search_path = '' as $$
+begin
+    raise sqlstate 'KJA01' using
+        message = message,
+        detail = jsonb_build_object('status', status, 'code', code, 'more', more, 'headers', headers);
+end
+$$;
+comment on function auth_api.reject(integer, text, text, jsonb, jsonb) is 'Ends the request with a refusal and undoes what it wrote. Not for refusals that must leave a trace: see auth_api.refusal.';
+
+-- Rate limits live in shared memory, so an attempt counts even when its transaction rolls back.
+create or replace function auth_api.charge(key text, rate integer, per interval) returns void
+language plpgsql volatile set search_path = '' as $$
+declare
+    verdict kijko.verdict;
+begin
+    select * into verdict from kijko.rate_limit(key, rate, per, rate);
+    if verdict.allowed is not true then
+        perform auth_api.reject(429, 'over_request_rate_limit', 'Request rate limit reached',
+            headers => jsonb_build_object('Retry-After', greatest(verdict.retry_after, 1)::text));
+    end if;
+end
+$$;
+comment on function auth_api.charge(text, integer, interval) is 'Counts one request against a rate limit and refuses with 429 and Retry-After when there were too many.';
+
+-- An IPv6 customer has at least a /64 of addresses: they count as one.
+create or replace function auth_api.charge_address(kind text) returns void
+language plpgsql volatile set search_path = '' as $$
+declare
+    address inet := auth_api.client_address();
+    s auth_api.settings;
+begin
+    select * into s from auth_api.settings;
+    perform auth_api.charge(
+        format('auth:%s:%s', kind, network(set_masklen(address, case family(address) when 6 then 64 else 32 end))),
+        case kind when 'hash' then s.hashes_per_minute else s.refreshes_per_minute end,
+        '1 minute');
+end
+$$;
+comment on function auth_api.charge_address(text) is 'Counts one request of a kind (hash, refresh) against its client address.';
+
+create or replace function auth_api.rfc3339(value timestamptz) returns text
+language sql stable set search_path = '' as $$
+    select to_char(value at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+$$;
+comment on function auth_api.rfc3339(timestamptz) is 'A point in time as GoTrue writes it: RFC 3339, in UTC.';
+
+reset role;

@@ -1,0 +1,213 @@
+-- The login API on a plain Postgres: users, their addresses and their passwords.
+\set ON_ERROR_STOP on
+
+set client_min_messages = warning;
+set role supabase_auth_admin;
+
+-- Addresses ----------------------------------------------------------------------------------------------------------------------
+
+-- GoTrue's own pattern. It is ASCII only, so that no two addresses look alike or fall together in lower case.
+create or replace function auth_api.valid_email(email text) returns text
+language plpgsql volatile set search_path = '' as $$
+declare
+    trimmed text := lower(btrim(email, E' \t\r\n') collate "C");
+begin
+    if coalesce(trimmed, '') = '' then
+        perform auth_api.reject(400, 'validation_failed', 'An email address is required');
+    elsif octet_length(trimmed) > 255 then
+        perform auth_api.reject(400, 'validation_failed', 'An email address is too long');
+    elsif trimmed collate "C" !~ '^[a-z0-9.!#$%&''*+/=?^_`{|}~-]+@[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$' then
+        perform auth_api.reject(400, 'validation_failed', 'Unable to validate email address: invalid format');
+    end if;
+    return trimmed;
+end
+$$;
+comment on function auth_api.valid_email(text) is 'The address trimmed and in lower case; one that is malformed is refused.';
+
+-- Passwords ----------------------------------------------------------------------------------------------------------------------
+
+-- bcrypt reads 72 bytes and ignores the rest, so a longer password would be weaker than it looks: refused, as in GoTrue.
+create or replace function auth_api.check_password(password text) returns void
+language plpgsql volatile set search_path = '' as $$
+declare
+    min_length integer := (select s.password_min_length from auth_api.settings s);
+begin
+    if octet_length(password) > 72 then
+        perform auth_api.reject(400, 'validation_failed', 'Password cannot be longer than 72 characters');
+    elsif octet_length(password) < min_length then
+        perform auth_api.reject(422, 'weak_password', format('Password should be at least %s characters.', min_length),
+            more => '{"weak_password": {"reasons": ["length"]}}');
+    end if;
+end
+$$;
+comment on function auth_api.check_password(text) is 'Refuses a new password that is too short or too long.';
+
+create or replace function auth_api.hash_password(password text) returns text
+language sql volatile set search_path = '' as $$
+    select extensions.crypt(password, extensions.gen_salt('bf', 10))
+$$;
+comment on function auth_api.hash_password(text) is 'A bcrypt hash of GoTrue''s cost. Some 60 ms of one core.';
+
+-- No password, an unknown user (hash null) and a hash that is no bcrypt (GoTrue takes argon2 and scrypt on import) cost the same time as a
+-- wrong password: the answer's delay tells nobody which addresses exist. pgcrypto knows bcrypt by $2a$ alone and would take $2b$ and $2y$,
+-- which are the same for it, for old DES hashes.
+create or replace function auth_api.password_matches(password text, hash text) returns boolean
+language plpgsql volatile set search_path = '' as $$
+declare
+    nobodys constant text := '$2a$10$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234';
+    usable boolean := coalesce(hash ~ '^\$2[aby]\$(0[4-9]|1[0-5])\$[./A-Za-z0-9]{53}$', false);
+    known text := case when usable then '$2a$' || substr(hash, 5) else nobodys end;
+    matches boolean := extensions.crypt(coalesce(password, ''), known) = known;
+begin
+    return usable and matches and octet_length(password) between 1 and 72;
+end
+$$;
+comment on function auth_api.password_matches(text, text) is 'Whether the password belongs to the hash; takes as long when there is no usable hash.';
+
+-- Users --------------------------------------------------------------------------------------------------------------------------
+
+create or replace function auth_api.is_banned(u auth.users) returns boolean
+language sql stable set search_path = '' as $$
+    select coalesce(u.banned_until > kijko.now(), false)
+$$;
+comment on function auth_api.is_banned(auth.users) is 'Whether the user is banned now.';
+
+create or replace function auth_api.identities_json(user_id uuid) returns jsonb
+language sql stable set search_path = '' as $$
+    select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+            'identity_id', i.id,
+            'id', i.provider_id,
+            'user_id', i.user_id,
+            'provider', i.provider,
+            'last_sign_in_at', auth_api.rfc3339(i.last_sign_in_at),
+            'created_at', auth_api.rfc3339(i.created_at),
+            'updated_at', auth_api.rfc3339(i.updated_at),
+            'email', i.email))
+        || jsonb_build_object('identity_data', i.identity_data) order by i.created_at, i.id), '[]')
+    from auth.identities i
+    where i.user_id = identities_json.user_id
+$$;
+comment on function auth_api.identities_json(uuid) is 'A user''s identities as GoTrue shows them.';
+
+-- Metadata is added after the nulls are dropped: a null that a user stored is the user's.
+create or replace function auth_api.user_json(u auth.users) returns jsonb
+language sql stable set search_path = '' as $$
+    select jsonb_strip_nulls(jsonb_build_object(
+            'id', u.id,
+            'aud', coalesce(u.aud, ''),
+            'role', coalesce(u.role, ''),
+            'email', coalesce(u.email, ''),
+            'email_confirmed_at', auth_api.rfc3339(u.email_confirmed_at),
+            'invited_at', auth_api.rfc3339(u.invited_at),
+            'phone', coalesce(u.phone, ''),
+            'phone_confirmed_at', auth_api.rfc3339(u.phone_confirmed_at),
+            'confirmation_sent_at', auth_api.rfc3339(u.confirmation_sent_at),
+            'confirmed_at', auth_api.rfc3339(u.confirmed_at),
+            'recovery_sent_at', auth_api.rfc3339(u.recovery_sent_at),
+            'new_email', nullif(u.email_change, ''),
+            'email_change_sent_at', auth_api.rfc3339(u.email_change_sent_at),
+            'new_phone', nullif(u.phone_change, ''),
+            'phone_change_sent_at', auth_api.rfc3339(u.phone_change_sent_at),
+            'reauthentication_sent_at', auth_api.rfc3339(u.reauthentication_sent_at),
+            'last_sign_in_at', auth_api.rfc3339(u.last_sign_in_at),
+            'created_at', auth_api.rfc3339(u.created_at),
+            'updated_at', auth_api.rfc3339(u.updated_at),
+            'banned_until', auth_api.rfc3339(u.banned_until),
+            'deleted_at', auth_api.rfc3339(u.deleted_at),
+            'is_anonymous', u.is_anonymous))
+        || jsonb_build_object(
+            'app_metadata', coalesce(u.raw_app_meta_data, '{}'),
+            'user_metadata', coalesce(u.raw_user_meta_data, '{}'),
+            'identities', auth_api.identities_json(u.id))
+$$;
+comment on function auth_api.user_json(auth.users) is 'A user as GoTrue shows them: no hash and no token.';
+
+-- Two requests with one address at the same moment: the unique index decides, the later one gets null instead of an error.
+-- Tokens are '' and not null because GoTrue cannot read null there.
+create or replace function auth_api.create_user(id uuid, email text, hash text, role text, app_metadata jsonb, user_metadata jsonb, confirmed boolean) returns auth.users
+language plpgsql volatile set search_path = '' as $$
+declare
+    nobody constant uuid := '00000000-0000-0000-0000-000000000000';
+    moment constant timestamptz := kijko.now();
+    u auth.users;
+begin
+    insert into auth.users as users (instance_id, id, aud, role, email, encrypted_password, email_confirmed_at, confirmation_token, recovery_token,
+        email_change_token_new, email_change, raw_app_meta_data, raw_user_meta_data, created_at, updated_at)
+    values (nobody, create_user.id, 'authenticated', create_user.role, create_user.email, hash, case when confirmed then moment end, '', '',
+        '', '', app_metadata, user_metadata, moment, moment)
+    on conflict do nothing
+    returning * into u;
+    if u.id is null then
+        return null;
+    end if;
+    perform auth_api.set_email_identity(u);
+    -- Triggers of the domain may have changed the row.
+    select * into u from auth.users where users.id = u.id;
+    return u;
+end
+$$;
+comment on function auth_api.create_user(uuid, text, text, text, jsonb, jsonb, boolean) is 'Makes a user with an email identity, or returns null when the address or the id is taken.';
+
+create or replace function auth_api.set_email_identity(u auth.users) returns void
+language sql volatile set search_path = '' as $$
+    insert into auth.identities as i (provider_id, user_id, identity_data, provider, last_sign_in_at, created_at, updated_at)
+    values (u.id::text, u.id,
+        jsonb_build_object('sub', u.id, 'email', u.email, 'email_verified', u.email_confirmed_at is not null, 'phone_verified', false),
+        'email', kijko.now(), kijko.now(), kijko.now())
+    on conflict (provider_id, provider) do update
+    set identity_data = i.identity_data || jsonb_build_object('email', u.email, 'email_verified', u.email_confirmed_at is not null),
+        updated_at = excluded.updated_at
+$$;
+comment on function auth_api.set_email_identity(auth.users) is 'Makes the user''s email identity, or brings it in line with the user''s address.';
+
+-- GoTrue's merge: a null takes the key away.
+create or replace function auth_api.merge(old jsonb, changes jsonb) returns jsonb
+language sql immutable set search_path = '' as $$
+    select (coalesce(old, '{}') || coalesce(nullif(changes, 'null'), '{}'))
+        - array(select key from jsonb_each(nullif(changes, 'null')) where value = 'null')
+$$;
+comment on function auth_api.merge(jsonb, jsonb) is 'Metadata with changes applied; a key set to null is removed.';
+
+-- The address is taken by whoever holds the unique index, so a race ends here as well and not as an internal error.
+create or replace function auth_api.change_email(u auth.users, new_email text, confirmed boolean) returns auth.users
+language plpgsql volatile set search_path = '' as $$
+declare
+    violated text;
+begin
+    update auth.users
+    set email = new_email,
+        email_confirmed_at = case when confirmed then kijko.now() else email_confirmed_at end,
+        updated_at = kijko.now()
+    where id = u.id
+    returning * into u;
+    perform auth_api.set_email_identity(u);
+    return u;
+exception when unique_violation then
+    get stacked diagnostics violated = constraint_name;
+    if violated <> 'users_email_partial_key' then -- a constraint of the domain, in a trigger
+        raise;
+    end if;
+    perform auth_api.reject(422, 'email_exists', 'A user with this email address has already been registered');
+end
+$$;
+comment on function auth_api.change_email(auth.users, text, boolean) is 'Gives the user another address at once (there is no mail to confirm it by); one that is taken is refused.';
+
+-- Whoever knew the old password may hold a session: all end but the one that asked.
+create or replace function auth_api.change_password(u auth.users, password text, keep_session uuid) returns auth.users
+language plpgsql volatile set search_path = '' as $$
+begin
+    update auth.users
+    set encrypted_password = auth_api.hash_password(password),
+        confirmation_token = '', confirmation_sent_at = null, recovery_token = '', recovery_sent_at = null,
+        email_change_token_current = '', email_change_token_new = '', email_change_sent_at = null,
+        phone_change_token = '', phone_change_sent_at = null, reauthentication_token = '', reauthentication_sent_at = null,
+        updated_at = kijko.now()
+    where id = u.id
+    returning * into u;
+    delete from auth.sessions where user_id = u.id and id is distinct from keep_session;
+    return u;
+end
+$$;
+comment on function auth_api.change_password(auth.users, text, uuid) is 'Sets a password, makes pending links useless and ends every session but one.';
+
+reset role;
