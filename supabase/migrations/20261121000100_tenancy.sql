@@ -1,0 +1,722 @@
+-- ============================================================================
+-- Tenancy: organizations, who belongs to them, and what a request may do.
+--
+-- Every other domain stands on three things made here:
+--   public.org_ids()            the organizations of whoever is asking
+--   private.org_ids_with(perm)  those in which they hold a permission
+--   public.org_id()             the one a new row belongs to by default
+-- Policies call the first two as "org_id = any (array(select ...))": one look-up
+-- per statement, then an index scan. "org_id in (select ...)" cannot use the index.
+-- ============================================================================
+
+-- ----------------------------------------------------------------------------
+-- Schema private: helpers, worker functions and single-source tables. PostgREST
+-- never serves it. Roles need USAGE because before_request (an invoker function)
+-- calls into it by name; what they may run there is granted one by one.
+-- ----------------------------------------------------------------------------
+
+create schema if not exists private;
+comment on schema private is 'Helpers and worker functions of the domain; never exposed by PostgREST.';
+
+revoke all on schema private from public;
+grant usage on schema private to anon, authenticated, service_role, kijko_sidecar;
+
+-- PostgreSQL gives PUBLIC execute on every new function; here a grant is always a decision.
+alter default privileges revoke execute on functions from public;
+
+-- ----------------------------------------------------------------------------
+-- Roles and permissions: the single source
+-- ----------------------------------------------------------------------------
+
+create table private.roles (
+  role text primary key check (role ~ '^[a-z_]{1,40}$'),
+  rank smallint not null unique
+);
+alter table private.roles enable row level security;
+revoke all on private.roles from public, anon, authenticated, service_role;
+
+comment on table private.roles is 'Roles inside an organization, ordered. Read only by the membership helpers.';
+comment on column private.roles.role is 'Name as stored in memberships.role.';
+comment on column private.roles.rank is 'Higher may do more; has_role() compares ranks.';
+
+insert into private.roles (role, rank) values
+  ('viewer', 10), ('member', 20), ('admin', 30), ('owner', 40);
+
+create table private.role_permissions (
+  role text not null references private.roles (role),
+  permission text not null check (permission ~ '^[a-z_]+:[a-z_]+$'),
+  primary key (role, permission)
+);
+alter table private.role_permissions enable row level security;
+revoke all on private.role_permissions from public, anon, authenticated, service_role;
+
+comment on table private.role_permissions is 'What each role may do, fully expanded: a permission that is not listed is not held. The only place that says so.';
+comment on column private.role_permissions.role is 'Role that holds the permission.';
+comment on column private.role_permissions.permission is 'resource:action, as can() and org_ids_with() take it.';
+
+-- Each line says which role is the lowest to hold a permission; the join gives it to all above.
+insert into private.role_permissions (role, permission)
+select holder.role, line.permission
+from (
+  values
+    ('viewer', 'organization:read'), ('viewer', 'members:read'), ('viewer', 'projects:read'),
+    ('viewer', 'skills:read'), ('viewer', 'habits:read'), ('viewer', 'reflexes:read'),
+    ('viewer', 'executions:read'), ('viewer', 'jobs:read'), ('viewer', 'files:read'),
+    ('viewer', 'content:read'), ('viewer', 'repositories:read'), ('viewer', 'usage:read'),
+    ('member', 'projects:write'), ('member', 'skills:write'), ('member', 'habits:write'),
+    ('member', 'reflexes:write'), ('member', 'files:write'), ('member', 'content:write'),
+    ('member', 'skills:execute'), ('member', 'api_keys:write_own'),
+    ('admin', 'members:write'), ('admin', 'organization:write'), ('admin', 'api_keys:read'),
+    ('admin', 'api_keys:write'), ('admin', 'billing:read'), ('admin', 'audit:read'),
+    ('owner', 'repositories:write'), ('owner', 'billing:write'), ('owner', 'organization:delete')
+) as line (lowest, permission)
+join private.roles as low on low.role = line.lowest
+join private.roles as holder on holder.rank >= low.rank;
+
+-- ----------------------------------------------------------------------------
+-- Shared trigger functions
+-- ----------------------------------------------------------------------------
+
+create function private.touch_updated_at() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  new.updated_at := kijko.now();
+  return new;
+end
+$$;
+comment on function private.touch_updated_at() is 'Trigger: updated_at follows product time, whatever the statement says.';
+revoke all on function private.touch_updated_at() from public, anon, authenticated, service_role;
+
+create function private.refuse_identity_change() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  perform kijko.fail('permission_denied', format('%s: id, org_id and created_by never change', tg_table_name));
+  return null;
+end
+$$;
+comment on function private.refuse_identity_change() is 'Trigger: a row never moves to another organization or author, not even by service_role. The trigger''s WHEN lets created_by become null when a user is deleted.';
+revoke all on function private.refuse_identity_change() from public, anon, authenticated, service_role;
+
+create function private.slugify(name text) returns text
+language sql immutable parallel safe set search_path = ''
+return coalesce(
+  nullif(pg_catalog.btrim(pg_catalog."left"(pg_catalog.btrim(pg_catalog.regexp_replace(pg_catalog.lower(name), '[^a-z0-9]+', '-', 'g'), '-'), 48), '-'), ''),
+  'untitled'
+);
+comment on function private.slugify(text) is 'URL part made from a name: lower case letters, digits and single hyphens, at most 48.';
+revoke all on function private.slugify(text) from public, anon, authenticated, service_role;
+grant execute on function private.slugify(text) to authenticated, service_role;
+
+-- ----------------------------------------------------------------------------
+-- organizations
+-- ----------------------------------------------------------------------------
+
+create table public.organizations (
+  id uuid primary key default gen_random_uuid(),
+  name text not null check (char_length(name) <= 100 and name ~ '\S'),
+  slug text not null unique check (char_length(slug) <= 63 and slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
+  personal boolean not null default false,
+  created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
+  created_at timestamptz not null default kijko.now(),
+  updated_at timestamptz not null default kijko.now()
+);
+-- One personal organization each; also serves the foreign key.
+create unique index organizations_personal_key on public.organizations (created_by) where personal;
+create index organizations_created_by_idx on public.organizations (created_by);
+
+comment on table public.organizations is 'Tenants. Made at sign-up (personal) or by create_organization(); everything a tenant owns goes with its row.';
+comment on column public.organizations.id is 'The org_id of every tenant table and the subject of every limit.';
+comment on column public.organizations.name is 'Shown to its members.';
+comment on column public.organizations.slug is 'Unique part of a URL; filled from the name when not given.';
+comment on column public.organizations.personal is 'Made at sign-up for one user and deleted with that user.';
+comment on column public.organizations.created_by is 'User who made it; null once that user is gone.';
+comment on column public.organizations.created_at is 'When it was made.';
+comment on column public.organizations.updated_at is 'Last change; set by trigger.';
+
+alter table public.organizations enable row level security;
+revoke all on public.organizations from public, anon, authenticated, service_role;
+grant select, delete, update (name, slug) on public.organizations to authenticated;
+grant select, insert, update, delete on public.organizations to service_role;
+
+-- ----------------------------------------------------------------------------
+-- memberships
+-- ----------------------------------------------------------------------------
+
+create table public.memberships (
+  id uuid primary key default gen_random_uuid(),
+  org_id uuid not null references public.organizations (id) on delete cascade,
+  user_id uuid not null references auth.users (id) on delete cascade,
+  role text not null default 'member' check (role in ('viewer', 'member', 'admin', 'owner')),
+  created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
+  created_at timestamptz not null default kijko.now(),
+  updated_at timestamptz not null default kijko.now(),
+  unique (org_id, user_id)
+);
+-- The hot path: org_ids() answers from this index alone.
+create index memberships_user_id_idx on public.memberships (user_id, org_id) include (role);
+create index memberships_created_by_idx on public.memberships (created_by);
+
+comment on table public.memberships is 'Who belongs to which organization and as what. The base of every policy.';
+comment on column public.memberships.id is 'Identity of the row.';
+comment on column public.memberships.org_id is 'Organization.';
+comment on column public.memberships.user_id is 'Member.';
+comment on column public.memberships.role is 'viewer < member < admin < owner; private.role_permissions says what each may do.';
+comment on column public.memberships.created_by is 'Who added the member; null for the first owner at sign-up or when that user is gone.';
+comment on column public.memberships.created_at is 'When the member was added.';
+comment on column public.memberships.updated_at is 'Last change; set by trigger.';
+
+alter table public.memberships enable row level security;
+revoke all on public.memberships from public, anon, authenticated, service_role;
+grant select, delete, insert (org_id, user_id, role), update (role) on public.memberships to authenticated;
+grant select, insert, update, delete on public.memberships to service_role;
+
+-- ----------------------------------------------------------------------------
+-- profiles
+-- ----------------------------------------------------------------------------
+
+create table public.profiles (
+  id uuid primary key references auth.users (id) on delete cascade,
+  email text check (char_length(email) <= 320),
+  display_name text not null check (char_length(display_name) <= 100 and display_name ~ '\S'),
+  avatar_url text check (char_length(avatar_url) <= 2048),
+  active_org_id uuid,
+  created_at timestamptz not null default kijko.now(),
+  updated_at timestamptz not null default kijko.now(),
+  -- The active organization is always one that the user belongs to.
+  foreign key (active_org_id, id) references public.memberships (org_id, user_id) on delete set null (active_org_id)
+);
+create index profiles_active_org_id_idx on public.profiles (active_org_id, id);
+
+comment on table public.profiles is 'What the product knows of a user beyond login; visible to the people they share an organization with.';
+comment on column public.profiles.id is 'The user, auth.users.id.';
+comment on column public.profiles.email is 'Copy of the login address, kept by trigger, so that members can tell each other apart.';
+comment on column public.profiles.display_name is 'Name shown to others; the user may change it.';
+comment on column public.profiles.avatar_url is 'Address of a picture, if any.';
+comment on column public.profiles.active_org_id is 'Organization used when a request names none; changed by set_active_organization().';
+comment on column public.profiles.created_at is 'When the user signed up.';
+comment on column public.profiles.updated_at is 'Last change; set by trigger.';
+
+alter table public.profiles enable row level security;
+revoke all on public.profiles from public, anon, authenticated, service_role;
+grant select, update (display_name, avatar_url) on public.profiles to authenticated;
+grant select, insert, update, delete on public.profiles to service_role;
+
+-- ----------------------------------------------------------------------------
+-- Membership helpers
+--
+-- Definer: they read memberships from inside the policies of memberships, which
+-- would otherwise recurse. Owned by postgres, never by a superuser.
+-- Bodies are "begin atomic", that is parsed once, when made: no name in them can be
+-- captured by a search_path, and they escape the replanning that a "set" clause costs
+-- on this hot path.
+-- ----------------------------------------------------------------------------
+
+create function public.org_ids() returns setof uuid
+language sql stable security definer rows 5
+begin atomic
+  select m.org_id from public.memberships as m where m.user_id = kijko.user_id();
+end;
+comment on function public.org_ids() is 'Organizations of whoever is asking; empty for nobody. Definer: policies of memberships use it.';
+revoke all on function public.org_ids() from public, anon, authenticated, service_role;
+grant execute on function public.org_ids() to authenticated, service_role;
+
+create function private.org_ids_with(permission text) returns setof uuid
+language sql stable security definer rows 5
+begin atomic
+  select m.org_id
+  from public.memberships as m
+  join private.role_permissions as rp on rp.role = m.role and rp.permission = org_ids_with.permission
+  where m.user_id = kijko.user_id();
+end;
+comment on function private.org_ids_with(text) is 'Organizations in which whoever is asking holds the permission. Definer: policies use it, and role_permissions is private.';
+revoke all on function private.org_ids_with(text) from public, anon, authenticated, service_role;
+grant execute on function private.org_ids_with(text) to authenticated, service_role;
+
+create function private.org_ids_as(role text) returns setof uuid
+language sql stable security definer rows 5
+begin atomic
+  select m.org_id
+  from public.memberships as m
+  join private.roles as mine on mine.role = m.role
+  join private.roles as wanted on wanted.role = org_ids_as.role
+  where m.user_id = kijko.user_id() and mine.rank >= wanted.rank;
+end;
+comment on function private.org_ids_as(text) is 'Organizations in which whoever is asking has at least the role. Definer: policies of memberships use it.';
+revoke all on function private.org_ids_as(text) from public, anon, authenticated, service_role;
+grant execute on function private.org_ids_as(text) to authenticated, service_role;
+
+create function private.colleague_ids() returns setof uuid
+language sql stable security definer rows 20
+begin atomic
+  select kijko.user_id()
+  union
+  select theirs.user_id
+  from public.memberships as mine
+  join public.memberships as theirs on theirs.org_id = mine.org_id
+  where mine.user_id = kijko.user_id();
+end;
+comment on function private.colleague_ids() is 'Oneself and everyone one shares an organization with. Definer: the policy of profiles uses it.';
+revoke all on function private.colleague_ids() from public, anon, authenticated, service_role;
+grant execute on function private.colleague_ids() to authenticated, service_role;
+
+create function public.has_role(org uuid, role text) returns boolean
+language sql stable security definer
+begin atomic
+  select exists (
+    select 1 from private.org_ids_as(has_role.role) as mine (org_id) where mine.org_id = has_role.org
+  );
+end;
+comment on function public.has_role(uuid, text) is 'Whether whoever is asking has at least this role in the organization; false for null or unknown arguments. Definer: reads memberships for policies.';
+revoke all on function public.has_role(uuid, text) from public, anon, authenticated, service_role;
+grant execute on function public.has_role(uuid, text) to authenticated, service_role;
+
+create function public.can(org uuid, permission text) returns boolean
+language sql stable security definer
+begin atomic
+  select exists (
+    select 1 from private.org_ids_with(can.permission) as mine (org_id) where mine.org_id = can.org
+  );
+end;
+comment on function public.can(uuid, text) is 'Whether whoever is asking holds the permission in the organization; false for null or unknown arguments. Definer: reads memberships for policies.';
+revoke all on function public.can(uuid, text) from public, anon, authenticated, service_role;
+grant execute on function public.can(uuid, text) to authenticated, service_role;
+
+create function private.as_uuid(value text) returns uuid
+language sql immutable parallel safe
+return case when value ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then value::uuid end;
+comment on function private.as_uuid(text) is 'The uuid that a text spells, or null: never an error on what a client sent.';
+revoke all on function private.as_uuid(text) from public, anon, authenticated, service_role;
+grant execute on function private.as_uuid(text) to anon, authenticated, service_role;
+
+create function public.org_id() returns uuid
+language sql stable security definer
+begin atomic
+  select m.org_id
+  from public.memberships as m
+  left join public.profiles as p on p.id = m.user_id
+  where m.user_id = kijko.user_id()
+    and m.org_id = coalesce(
+      private.as_uuid(nullif(current_setting('request.headers', true), '')::json ->> 'x-org-id'),
+      private.as_uuid(kijko.claims() ->> 'org_id'),
+      p.active_org_id
+    );
+end;
+comment on function public.org_id() is 'The organization this request works in: header x-org-id, else claim org_id, else the active one; null unless one is a member. Definer: reads memberships for column defaults.';
+revoke all on function public.org_id() from public, anon, authenticated, service_role;
+grant execute on function public.org_id() to authenticated, service_role;
+
+create function private.require_org() returns uuid
+language plpgsql stable set search_path = ''
+as $$
+declare
+  org uuid := public.org_id();
+begin
+  if org is null then
+    perform kijko.fail('not_a_member', 'the request works in no organization of yours');
+  end if;
+  return org;
+end
+$$;
+comment on function private.require_org() is 'The organization of the request, or not_a_member.';
+revoke all on function private.require_org() from public, anon, authenticated, service_role;
+
+-- ----------------------------------------------------------------------------
+-- Policies
+-- ----------------------------------------------------------------------------
+
+create policy organizations_select on public.organizations for select to authenticated
+  using (id = any (array(select public.org_ids())));
+create policy organizations_update on public.organizations for update to authenticated
+  using (id = any (array(select private.org_ids_with('organization:write'))))
+  with check (id = any (array(select private.org_ids_with('organization:write'))));
+create policy organizations_delete on public.organizations for delete to authenticated
+  using (id = any (array(select private.org_ids_with('organization:delete'))));
+
+create policy memberships_select on public.memberships for select to authenticated
+  using (org_id = any (array(select public.org_ids())));
+-- Only an owner makes an owner, changes one or removes one.
+create policy memberships_insert on public.memberships for insert to authenticated
+  with check (
+    org_id = any (array(select private.org_ids_with('members:write')))
+    and (role <> 'owner' or org_id = any (array(select private.org_ids_as('owner'))))
+  );
+create policy memberships_update on public.memberships for update to authenticated
+  using (
+    org_id = any (array(select private.org_ids_with('members:write')))
+    and (role <> 'owner' or org_id = any (array(select private.org_ids_as('owner'))))
+  )
+  with check (
+    org_id = any (array(select private.org_ids_with('members:write')))
+    and (role <> 'owner' or org_id = any (array(select private.org_ids_as('owner'))))
+  );
+-- Everyone may leave; the guard below keeps the last owner.
+create policy memberships_delete on public.memberships for delete to authenticated
+  using (
+    user_id = (select kijko.user_id())
+    or (
+      org_id = any (array(select private.org_ids_with('members:write')))
+      and (role <> 'owner' or org_id = any (array(select private.org_ids_as('owner'))))
+    )
+  );
+
+create policy profiles_select on public.profiles for select to authenticated
+  using (id = any (array(select private.colleague_ids())));
+create policy profiles_update on public.profiles for update to authenticated
+  using (id = (select kijko.user_id()))
+  with check (id = (select kijko.user_id()));
+
+-- ----------------------------------------------------------------------------
+-- Triggers of the tables
+-- ----------------------------------------------------------------------------
+
+create trigger organizations_touch before update on public.organizations
+  for each row execute function private.touch_updated_at();
+create trigger organizations_identity before update of id, created_by on public.organizations
+  for each row when (
+    old.id is distinct from new.id
+    or (new.created_by is not null and old.created_by is distinct from new.created_by)
+  ) execute function private.refuse_identity_change();
+
+create function private.fill_organization_slug() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  -- Slugs are unique over all tenants, so a name alone would tell whether another one has it.
+  if new.slug is null then
+    new.slug := private.slugify(new.name) || '-' || substr(replace(gen_random_uuid()::text, '-', ''), 1, 8);
+  end if;
+  return new;
+end
+$$;
+comment on function private.fill_organization_slug() is 'Trigger: a slug from the name when none is given.';
+revoke all on function private.fill_organization_slug() from public, anon, authenticated, service_role;
+create trigger organizations_slug before insert on public.organizations
+  for each row execute function private.fill_organization_slug();
+
+create trigger memberships_touch before update on public.memberships
+  for each row execute function private.touch_updated_at();
+create trigger memberships_identity before update of id, org_id, user_id, created_by on public.memberships
+  for each row when (
+    old.id is distinct from new.id
+    or old.org_id is distinct from new.org_id
+    or old.user_id is distinct from new.user_id
+    or (new.created_by is not null and old.created_by is distinct from new.created_by)
+  ) execute function private.refuse_identity_change();
+
+create function private.guard_memberships() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  if tg_op = 'UPDATE'
+    and old.user_id = kijko.user_id()
+    and (select r.rank from private.roles as r where r.role = new.role)
+      > (select r.rank from private.roles as r where r.role = old.role)
+  then
+    perform kijko.fail('permission_denied', 'nobody raises their own role');
+  end if;
+
+  if old.role = 'owner' and (tg_op = 'DELETE' or new.role <> 'owner') then
+    -- Lock the organization, so that two owners who leave at once cannot both see the other.
+    perform 1 from public.organizations as o where o.id = old.org_id for no key update;
+    -- Not found: the organization itself is being deleted and takes its members along.
+    if found and not exists (
+      select 1 from public.memberships as m
+      where m.org_id = old.org_id and m.role = 'owner' and m.id <> old.id
+    ) then
+      perform kijko.fail('conflict', 'an organization keeps at least one owner', 'make another member an owner first, or delete the organization');
+    end if;
+  end if;
+
+  if tg_op = 'DELETE' then
+    return old;
+  end if;
+  return new;
+end
+$$;
+comment on function private.guard_memberships() is 'Trigger: the last owner stays, and nobody raises their own role. Definer: it counts and locks rows that the caller may not see or change.';
+revoke all on function private.guard_memberships() from public, anon, authenticated, service_role;
+create trigger memberships_guard before update of role or delete on public.memberships
+  for each row execute function private.guard_memberships();
+
+create function private.settle_active_org() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  if tg_op = 'INSERT' then
+    update public.profiles as p set active_org_id = new.org_id
+    where p.id = new.user_id and p.active_org_id is null;
+  else
+    -- The foreign key has just emptied it when the active organization was the one left.
+    update public.profiles as p
+    set active_org_id = (
+      select m.org_id
+      from public.memberships as m
+      join public.organizations as o on o.id = m.org_id
+      where m.user_id = old.user_id
+      order by o.personal desc, m.created_at, m.org_id
+      limit 1
+    )
+    where p.id = old.user_id and p.active_org_id is null;
+  end if;
+  return null;
+end
+$$;
+comment on function private.settle_active_org() is 'Trigger: whoever belongs to an organization has an active one. Definer: it writes the member''s profile, not the caller''s.';
+revoke all on function private.settle_active_org() from public, anon, authenticated, service_role;
+create trigger memberships_settle_active_org after insert or delete on public.memberships
+  for each row execute function private.settle_active_org();
+
+create trigger profiles_touch before update on public.profiles
+  for each row execute function private.touch_updated_at();
+
+-- ----------------------------------------------------------------------------
+-- Sign-up, address change and removal of a user; end of a session
+-- ----------------------------------------------------------------------------
+
+create function private.make_organization(owner uuid, name text, personal boolean) returns public.organizations
+language plpgsql set search_path = ''
+as $$
+declare
+  org public.organizations;
+begin
+  insert into public.organizations (name, personal, created_by)
+  values (make_organization.name, make_organization.personal, owner)
+  returning * into org;
+  insert into public.memberships (org_id, user_id, role, created_by) values (org.id, owner, 'owner', owner);
+  return org;
+end
+$$;
+comment on function private.make_organization(uuid, text, boolean) is 'An organization and its first owner. Called by definer functions only.';
+revoke all on function private.make_organization(uuid, text, boolean) from public, anon, authenticated, service_role;
+
+create function private.handle_new_user() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  shown_name text := coalesce(
+    substring(btrim(new.raw_user_meta_data ->> 'display_name') for 100),
+    substring(btrim(new.raw_user_meta_data ->> 'full_name') for 100),
+    substring(btrim(new.raw_user_meta_data ->> 'name') for 100),
+    substring(split_part(new.email, '@', 1) for 100)
+  );
+begin
+  -- Whatever a client put into its metadata must not be able to break sign-up.
+  if shown_name is null or shown_name !~ '\S' then
+    shown_name := 'New user';
+  end if;
+  insert into public.profiles (id, email, display_name) values (new.id, new.email, shown_name);
+  perform private.make_organization(new.id, shown_name, true);
+  return null;
+end
+$$;
+comment on function private.handle_new_user() is 'Trigger at sign-up: profile and personal organization (its subscription follows from the organization). Definer: the login role may write auth only.';
+revoke all on function private.handle_new_user() from public, anon, authenticated, service_role;
+create trigger kijko_user_created after insert on auth.users
+  for each row execute function private.handle_new_user();
+
+create function private.handle_user_email() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  update public.profiles as p set email = new.email where p.id = new.id;
+  return null;
+end
+$$;
+comment on function private.handle_user_email() is 'Trigger: profiles.email follows the login address. Definer: the login role may write auth only.';
+revoke all on function private.handle_user_email() from public, anon, authenticated, service_role;
+create trigger kijko_user_email after update of email on auth.users
+  for each row when (old.email is distinct from new.email)
+  execute function private.handle_user_email();
+
+create function private.handle_user_removal() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  orphan uuid;
+  heir uuid;
+begin
+  delete from public.organizations as o where o.personal and o.created_by = old.id;
+
+  for orphan in
+    select m.org_id
+    from public.memberships as m
+    where m.user_id = old.id and m.role = 'owner'
+      and not exists (
+        select 1 from public.memberships as other
+        where other.org_id = m.org_id and other.role = 'owner' and other.user_id <> old.id
+      )
+    order by m.org_id
+  loop
+    select m.id into heir
+    from public.memberships as m
+    join private.roles as r on r.role = m.role
+    where m.org_id = orphan and m.user_id <> old.id
+    order by r.rank desc, m.created_at, m.id
+    limit 1;
+    if heir is null then
+      delete from public.organizations as o where o.id = orphan;
+    else
+      update public.memberships as m set role = 'owner' where m.id = heir;
+    end if;
+  end loop;
+  return old;
+end
+$$;
+comment on function private.handle_user_removal() is 'Trigger: a deleted user''s personal organization goes along; where they were the last owner the longest-standing member of the highest role follows, and an organization left empty goes too. Definer: the login role may write auth only.';
+revoke all on function private.handle_user_removal() from public, anon, authenticated, service_role;
+create trigger kijko_user_removed before delete on auth.users
+  for each row execute function private.handle_user_removal();
+
+create function private.handle_session_end() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  perform kijko.revoke_session(old.id);
+  return null;
+end
+$$;
+comment on function private.handle_session_end() is 'Trigger: access tokens of a deleted session stop counting at once instead of at their expiry. Definer: only the domain and the login role may revoke.';
+revoke all on function private.handle_session_end() from public, anon, authenticated, service_role;
+create trigger kijko_session_ended after delete on auth.sessions
+  for each row execute function private.handle_session_end();
+
+-- ----------------------------------------------------------------------------
+-- RPC
+-- ----------------------------------------------------------------------------
+
+create function public.create_organization(name text) returns public.organizations
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  me uuid := kijko.user_id();
+begin
+  if me is null then
+    perform kijko.fail('not_identified');
+  end if;
+  if create_organization.name is null or create_organization.name !~ '\S' or char_length(create_organization.name) > 100 then
+    perform kijko.fail('invalid_input', 'name: 1 to 100 characters, not blank');
+  end if;
+  return private.make_organization(me, btrim(create_organization.name), false);
+end
+$$;
+comment on function public.create_organization(text) is 'Makes an organization with the caller as its owner, on the FREE plan. Definer: nobody may insert organizations or their own membership directly.';
+revoke all on function public.create_organization(text) from public, anon, authenticated, service_role;
+grant execute on function public.create_organization(text) to authenticated;
+
+create function public.set_active_organization(org_id uuid) returns public.profiles
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  profile public.profiles;
+begin
+  update public.profiles as p set active_org_id = set_active_organization.org_id
+  where p.id = kijko.user_id()
+    and set_active_organization.org_id = any (array(select public.org_ids()))
+  returning p.* into profile;
+  if profile.id is null then
+    perform kijko.fail('not_a_member', 'org_id names no organization of yours');
+  end if;
+  return profile;
+end
+$$;
+comment on function public.set_active_organization(uuid) is 'Chooses the organization used when a request names none. Definer: users may not write active_org_id themselves.';
+revoke all on function public.set_active_organization(uuid) from public, anon, authenticated, service_role;
+grant execute on function public.set_active_organization(uuid) to authenticated;
+
+-- ----------------------------------------------------------------------------
+-- Before every request (PostgREST: db-pre-request)
+--
+-- before_request is an invoker function: it must see, and may later switch, the
+-- request's role, which a definer function cannot. What it looks up behind row level
+-- security it asks of admit_request in one query. A GET runs READ ONLY, so nothing
+-- here writes a row; the rate limiter counts in shared memory.
+-- ----------------------------------------------------------------------------
+
+create function private.admit_request(who uuid, named_org uuid, address text) returns kijko.verdict
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  org uuid;
+  rate integer;
+  verdict kijko.verdict;
+begin
+  if who is not null then
+    select m.org_id, p.rate_per_minute into org, rate
+    from public.memberships as m
+    join public.subscriptions as s on s.org_id = m.org_id
+    join public.plans as p on p.code = s.plan
+    where m.user_id = who
+      and m.org_id = coalesce(
+        named_org,
+        private.as_uuid(kijko.claims() ->> 'org_id'),
+        (select pr.active_org_id from public.profiles as pr where pr.id = who)
+      );
+  end if;
+  if org is null then
+    -- Nobody's organization: the free rate, by user, else by address.
+    select p.rate_per_minute into rate from public.plans as p where p.code = 'FREE';
+  end if;
+
+  verdict := kijko.rate_limit(
+    case
+      when org is not null then 'org:' || org
+      when who is not null then 'user:' || who
+      else 'address:' || coalesce(address, 'unknown')
+    end,
+    rate,
+    interval '1 minute'
+  );
+  -- Counted before it is refused: naming strangers' organizations is not free either.
+  if verdict.allowed and named_org is not null and org is null then
+    perform kijko.fail('not_a_member', 'x-org-id names no organization of yours');
+  end if;
+  return verdict;
+end
+$$;
+comment on function private.admit_request(uuid, uuid, text) is 'One request of a user (in an organization, if any) or an address against the plan''s rate per minute. Definer: reads plans and memberships, and only the domain may call the limiter.';
+revoke all on function private.admit_request(uuid, uuid, text) from public, anon, authenticated, service_role;
+grant execute on function private.admit_request(uuid, uuid, text) to anon, authenticated;
+
+create function public.before_request() returns void
+language plpgsql set search_path = ''
+as $$
+declare
+  headers json := nullif(current_setting('request.headers', true), '')::json;
+  named text := nullif(headers ->> 'x-org-id', '');
+  who uuid := kijko.user_id();
+  verdict kijko.verdict;
+begin
+  if current_user = 'service_role' then
+    return;
+  end if;
+
+  -- Who: the token was signed by us, but its session may have ended since.
+  if who is null and current_user <> 'anon' then
+    perform kijko.fail('not_identified', 'the session of this token has ended, or the token names no user');
+  end if;
+
+  -- Which organization.
+  if named is not null and private.as_uuid(named) is null then
+    perform kijko.fail('bad_request', 'header x-org-id: not a uuid');
+  end if;
+
+  -- How often. The last address of x-forwarded-for is the one our own proxy saw; those before it are hearsay.
+  verdict := private.admit_request(
+    who,
+    private.as_uuid(named),
+    btrim(substring(headers ->> 'x-forwarded-for' from '[^,]*$'))
+  );
+  perform kijko.add_header('X-RateLimit-Limit', verdict."limit"::text);
+  perform kijko.add_header('X-RateLimit-Remaining', verdict.remaining::text);
+  perform kijko.add_header('X-RateLimit-Reset', ceil(extract(epoch from verdict.reset_at))::bigint::text);
+  if not coalesce(verdict.allowed, false) then
+    perform kijko.add_header('Retry-After', greatest(verdict.retry_after, 1)::text);
+    perform kijko.fail('rate_limited', format('more than %s requests a minute', verdict."limit"));
+  end if;
+end
+$$;
+comment on function public.before_request() is 'Runs before every request: who is asking, in which organization, and whether they ask too often.';
+revoke all on function public.before_request() from public, anon, authenticated, service_role;
+grant execute on function public.before_request() to anon, authenticated, service_role;

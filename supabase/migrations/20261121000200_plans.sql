@@ -1,0 +1,214 @@
+-- ============================================================================
+-- Plans: what a tenant pays for, and the limits that follow from it.
+--
+-- The catalogue (plans, plan_limits) is seeded here because sign-up needs it. A
+-- subscription points at a plan; a change of plan pushes that plan's limits to the
+-- extension in the same transaction. Usage lives in the extension's ledger and is
+-- never reset by a change.
+-- ============================================================================
+
+-- ----------------------------------------------------------------------------
+-- plans
+-- ----------------------------------------------------------------------------
+
+create table public.plans (
+  code text primary key check (code ~ '^[A-Z][A-Z0-9_]{0,31}$'),
+  name text not null check (char_length(name) <= 100 and name ~ '\S'),
+  rank smallint not null unique,
+  rate_per_minute integer not null check (rate_per_minute > 0),
+  created_at timestamptz not null default kijko.now(),
+  updated_at timestamptz not null default kijko.now()
+);
+comment on table public.plans is 'Catalogue of plans; the same for every tenant.';
+comment on column public.plans.code is 'Stable name used by subscriptions and by price lookup keys.';
+comment on column public.plans.name is 'Shown to customers.';
+comment on column public.plans.rank is 'Order of the plans: a higher one offers more.';
+comment on column public.plans.rate_per_minute is 'Requests an organization may make in a minute.';
+comment on column public.plans.created_at is 'When the plan was added.';
+comment on column public.plans.updated_at is 'Last change; set by trigger.';
+
+alter table public.plans enable row level security;
+revoke all on public.plans from public, anon, authenticated, service_role;
+grant select on public.plans to authenticated;
+grant select, insert, update, delete on public.plans to service_role;
+create policy plans_select on public.plans for select to authenticated using (true);
+create trigger plans_touch before update on public.plans
+  for each row execute function private.touch_updated_at();
+
+insert into public.plans (code, name, rank, rate_per_minute) values
+  ('FREE', 'Free', 10, 60),
+  ('PRO', 'Pro', 20, 600),
+  ('TEAMS', 'Teams', 30, 3000),
+  ('ENTERPRISE', 'Enterprise', 40, 6000);
+
+-- ----------------------------------------------------------------------------
+-- plan_limits
+-- ----------------------------------------------------------------------------
+
+create table public.plan_limits (
+  plan text not null references public.plans (code) on delete cascade,
+  meter text not null check (meter ~ '^[a-z][a-z0-9_]{0,62}$'),
+  period text not null check (period in ('month', 'day', 'lifetime')),
+  amount bigint check (amount >= 0),
+  over text not null default 'refuse' check (over in ('refuse', 'flag', 'bill')),
+  primary key (plan, meter)
+);
+comment on table public.plan_limits is 'Limits of each plan by meter; a change reaches every organization on the plan at once.';
+comment on column public.plan_limits.plan is 'Plan.';
+comment on column public.plan_limits.meter is 'What is counted; the name that kijko.consume takes.';
+comment on column public.plan_limits.period is 'When counting starts anew.';
+comment on column public.plan_limits.amount is 'How much is included; null is unlimited.';
+comment on column public.plan_limits.over is 'Beyond it: refuse, flag (book and tell) or bill. Model use is flagged: a call that has ended is always booked, and the next one is refused before it starts.';
+
+alter table public.plan_limits enable row level security;
+revoke all on public.plan_limits from public, anon, authenticated, service_role;
+grant select on public.plan_limits to authenticated;
+grant select, insert, update, delete on public.plan_limits to service_role;
+create policy plan_limits_select on public.plan_limits for select to authenticated using (true);
+
+insert into public.plan_limits (plan, meter, period, amount, over) values
+  ('FREE', 'api_requests', 'month', 10000, 'refuse'),
+  ('FREE', 'executions', 'month', 50, 'refuse'),
+  ('FREE', 'llm_tokens', 'month', 100000, 'flag'),
+  ('FREE', 'llm_cost_microusd', 'month', 500000, 'flag'),
+  ('PRO', 'api_requests', 'month', 1000000, 'refuse'),
+  ('PRO', 'executions', 'month', 2000, 'refuse'),
+  ('PRO', 'llm_tokens', 'month', 5000000, 'flag'),
+  ('PRO', 'llm_cost_microusd', 'month', 50000000, 'flag'),
+  ('TEAMS', 'api_requests', 'month', 5000000, 'refuse'),
+  ('TEAMS', 'executions', 'month', 20000, 'refuse'),
+  ('TEAMS', 'llm_tokens', 'month', 50000000, 'flag'),
+  ('TEAMS', 'llm_cost_microusd', 'month', 500000000, 'flag'),
+  ('ENTERPRISE', 'api_requests', 'month', null, 'refuse'),
+  ('ENTERPRISE', 'executions', 'month', null, 'refuse'),
+  ('ENTERPRISE', 'llm_tokens', 'month', null, 'flag'),
+  ('ENTERPRISE', 'llm_cost_microusd', 'month', null, 'flag');
+
+-- ----------------------------------------------------------------------------
+-- subscriptions
+-- ----------------------------------------------------------------------------
+
+create table public.subscriptions (
+  id uuid primary key default gen_random_uuid(),
+  org_id uuid not null default public.org_id() unique references public.organizations (id) on delete cascade,
+  plan text not null default 'FREE' references public.plans (code),
+  status text not null default 'active' check (status in ('active', 'trialing', 'past_due', 'unpaid', 'canceled')),
+  current_period_start timestamptz not null default kijko.now(),
+  current_period_end timestamptz,
+  created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
+  created_at timestamptz not null default kijko.now(),
+  updated_at timestamptz not null default kijko.now(),
+  check (current_period_end > current_period_start)
+);
+create index subscriptions_plan_idx on public.subscriptions (plan);
+create index subscriptions_created_by_idx on public.subscriptions (created_by);
+
+comment on table public.subscriptions is 'The plan of each organization: exactly one row each, FREE from the start. Written by service_role; limits follow the plan by trigger.';
+comment on column public.subscriptions.id is 'Identity of the row.';
+comment on column public.subscriptions.org_id is 'Organization.';
+comment on column public.subscriptions.plan is 'Current plan.';
+comment on column public.subscriptions.status is 'Standing of the payment.';
+comment on column public.subscriptions.current_period_start is 'Start of the paid period.';
+comment on column public.subscriptions.current_period_end is 'End of the paid period; null while there is none, as on FREE.';
+comment on column public.subscriptions.created_by is 'Who caused it, null when made by the system.';
+comment on column public.subscriptions.created_at is 'When it was made.';
+comment on column public.subscriptions.updated_at is 'Last change; set by trigger.';
+
+alter table public.subscriptions enable row level security;
+revoke all on public.subscriptions from public, anon, authenticated, service_role;
+grant select on public.subscriptions to authenticated;
+grant select, insert, update, delete on public.subscriptions to service_role;
+create policy subscriptions_select on public.subscriptions for select to authenticated
+  using (org_id = any (array(select private.org_ids_with('billing:read'))));
+
+create trigger subscriptions_touch before update on public.subscriptions
+  for each row execute function private.touch_updated_at();
+create trigger subscriptions_identity before update of id, org_id, created_by on public.subscriptions
+  for each row when (
+    old.id is distinct from new.id
+    or old.org_id is distinct from new.org_id
+    or (new.created_by is not null and old.created_by is distinct from new.created_by)
+  ) execute function private.refuse_identity_change();
+
+-- ----------------------------------------------------------------------------
+-- From plan to limits
+-- ----------------------------------------------------------------------------
+
+create function private.push_subscription_limits() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  perform kijko.set_limit(new.org_id, l.meter, l.period, l.amount, l.over)
+  from public.plan_limits as l
+  where l.plan = new.plan;
+  -- A meter that only the former plan limits must not keep its old figure.
+  if tg_op = 'UPDATE' then
+    perform kijko.set_limit(new.org_id, l.meter, l.period, null, l.over)
+    from public.plan_limits as l
+    where l.plan = old.plan
+      and not exists (select 1 from public.plan_limits as n where n.plan = new.plan and n.meter = l.meter);
+  end if;
+  return null;
+end
+$$;
+comment on function private.push_subscription_limits() is 'Trigger: limits follow the plan in the same transaction; usage stays. Definer: only the domain may set limits.';
+revoke all on function private.push_subscription_limits() from public, anon, authenticated, service_role;
+create trigger subscriptions_limits_insert after insert on public.subscriptions
+  for each row execute function private.push_subscription_limits();
+create trigger subscriptions_limits_update after update of plan on public.subscriptions
+  for each row when (old.plan is distinct from new.plan)
+  execute function private.push_subscription_limits();
+
+create function private.push_plan_limit() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  if tg_op = 'DELETE' then
+    perform kijko.set_limit(s.org_id, old.meter, old.period, null, old.over)
+    from public.subscriptions as s
+    where s.plan = old.plan;
+  else
+    perform kijko.set_limit(s.org_id, new.meter, new.period, new.amount, new.over)
+    from public.subscriptions as s
+    where s.plan = new.plan;
+  end if;
+  return null;
+end
+$$;
+comment on function private.push_plan_limit() is 'Trigger: a change in the catalogue reaches every organization on the plan. Definer: only the domain may set limits.';
+revoke all on function private.push_plan_limit() from public, anon, authenticated, service_role;
+create trigger plan_limits_push after insert or update or delete on public.plan_limits
+  for each row execute function private.push_plan_limit();
+
+create function private.start_subscription() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  insert into public.subscriptions (org_id, plan, created_by) values (new.id, 'FREE', new.created_by);
+  return null;
+end
+$$;
+comment on function private.start_subscription() is 'Trigger: every organization starts on FREE, and so has limits from its first moment. Definer: nobody may write subscriptions.';
+revoke all on function private.start_subscription() from public, anon, authenticated, service_role;
+create trigger organizations_subscription after insert on public.organizations
+  for each row execute function private.start_subscription();
+
+-- ----------------------------------------------------------------------------
+-- RPC
+-- ----------------------------------------------------------------------------
+
+create function public.usage_summary()
+returns table (meter text, period text, used bigint, "limit" bigint, remaining bigint, reset_at timestamptz)
+language plpgsql stable security definer set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  return query
+  select u.meter, u.period, u.used, u."limit", u.remaining, u.reset_at
+  from kijko.usage(private.require_org()) as u
+  order by u.meter;
+end
+$$;
+comment on function public.usage_summary() is 'What the organization of the request has used of each meter. Definer: only the domain may read the ledger.';
+revoke all on function public.usage_summary() from public, anon, authenticated, service_role;
+grant execute on function public.usage_summary() to authenticated;

@@ -1,0 +1,78 @@
+-- ============================================================================
+-- Projects: what a tenant works on. Skills and executions may belong to one.
+-- ============================================================================
+
+-- ----------------------------------------------------------------------------
+-- projects
+-- ----------------------------------------------------------------------------
+
+create table public.projects (
+  id uuid primary key default gen_random_uuid(),
+  org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
+  name text not null check (char_length(name) <= 100 and name ~ '\S'),
+  description text check (char_length(description) <= 10000),
+  slug text not null check (char_length(slug) <= 63 and slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
+  created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
+  created_at timestamptz not null default kijko.now(),
+  updated_at timestamptz not null default kijko.now(),
+  unique (org_id, slug),
+  -- Target of composite foreign keys: a child can only point at a project of its own organization.
+  unique (org_id, id)
+);
+create index projects_created_by_idx on public.projects (created_by);
+
+comment on table public.projects is 'Projects of an organization. Users write name, description and slug; the rest is set by the database.';
+comment on column public.projects.id is 'Identity of the project.';
+comment on column public.projects.org_id is 'Organization that owns it; never changes.';
+comment on column public.projects.name is 'Shown to members.';
+comment on column public.projects.description is 'Free text.';
+comment on column public.projects.slug is 'URL part, unique in the organization; filled from the name when not given.';
+comment on column public.projects.created_by is 'User who made it; null once that user is gone.';
+comment on column public.projects.created_at is 'When it was made.';
+comment on column public.projects.updated_at is 'Last change; set by trigger.';
+
+alter table public.projects enable row level security;
+revoke all on public.projects from public, anon, authenticated, service_role;
+grant select, delete,
+  insert (id, org_id, name, description, slug),
+  update (name, description, slug)
+on public.projects to authenticated;
+grant select, insert, update, delete on public.projects to service_role;
+
+create policy projects_select on public.projects for select to authenticated
+  using (org_id = any (array(select public.org_ids())));
+create policy projects_insert on public.projects for insert to authenticated
+  with check (org_id = any (array(select private.org_ids_with('projects:write'))));
+create policy projects_update on public.projects for update to authenticated
+  using (org_id = any (array(select private.org_ids_with('projects:write'))))
+  with check (org_id = any (array(select private.org_ids_with('projects:write'))));
+create policy projects_delete on public.projects for delete to authenticated
+  using (org_id = any (array(select private.org_ids_with('projects:write'))));
+
+create trigger projects_touch before update on public.projects
+  for each row execute function private.touch_updated_at();
+create trigger projects_identity before update of id, org_id, created_by on public.projects
+  for each row when (
+    old.id is distinct from new.id
+    or old.org_id is distinct from new.org_id
+    or (new.created_by is not null and old.created_by is distinct from new.created_by)
+  ) execute function private.refuse_identity_change();
+
+create function private.fill_project_slug() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  if new.slug is null then
+    new.slug := private.slugify(new.name);
+    -- Two rows at once may still meet: the unique key then refuses the second.
+    if exists (select 1 from public.projects as p where p.org_id = new.org_id and p.slug = new.slug) then
+      new.slug := new.slug || '-' || substr(replace(gen_random_uuid()::text, '-', ''), 1, 8);
+    end if;
+  end if;
+  return new;
+end
+$$;
+comment on function private.fill_project_slug() is 'Trigger: a slug from the name when none is given, with a suffix if it is taken.';
+revoke all on function private.fill_project_slug() from public, anon, authenticated, service_role;
+create trigger projects_slug before insert on public.projects
+  for each row execute function private.fill_project_slug();

@@ -1,0 +1,522 @@
+-- ============================================================================
+-- Executions: one run of a skill, from the moment it is charged to its output.
+--
+-- An execution is charged and queued in one transaction. A job carries it to a
+-- worker; the job's fate is copied to the execution by one trigger, and only
+-- finish_execution makes it succeed. A final status never changes again.
+-- ============================================================================
+
+-- ----------------------------------------------------------------------------
+-- executions
+-- ----------------------------------------------------------------------------
+
+create table public.executions (
+  id uuid primary key default gen_random_uuid(),
+  org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
+  project_id uuid,
+  skill_id uuid,
+  habit_id uuid,
+  job_id uuid,
+  retry_of uuid,
+  trigger text not null default 'manual' check (trigger in ('manual', 'habit', 'reflex', 'api')),
+  status text not null default 'queued'
+    check (status in ('queued', 'running', 'succeeded', 'failed', 'cancelled', 'skipped')),
+  input jsonb not null default '{}' check (jsonb_typeof(input) = 'object' and octet_length(input::text) <= 262144),
+  output jsonb check (octet_length(output::text) <= 1048576),
+  model text check (char_length(model) <= 200),
+  input_tokens bigint not null default 0 check (input_tokens >= 0),
+  output_tokens bigint not null default 0 check (output_tokens >= 0),
+  cost_microusd bigint not null default 0 check (cost_microusd >= 0),
+  error_code text check (char_length(error_code) <= 100),
+  error text check (char_length(error) <= 10000),
+  idempotency_key text check (char_length(idempotency_key) between 1 and 255),
+  scheduled_for timestamptz,
+  created_by uuid default kijko.user_id(),
+  created_at timestamptz not null default kijko.now(),
+  updated_at timestamptz not null default kijko.now(),
+  started_at timestamptz,
+  finished_at timestamptz,
+  unique (org_id, id),
+  -- One execution a slot, whoever ticks.
+  unique (habit_id, scheduled_for),
+  unique (org_id, idempotency_key),
+  -- What an execution came from may go; the record of it and its cost stays.
+  foreign key (org_id, project_id) references public.projects (org_id, id) on delete set null (project_id),
+  foreign key (org_id, skill_id) references public.skills (org_id, id) on delete set null (skill_id),
+  foreign key (org_id, job_id) references public.jobs (org_id, id) on delete set null (job_id),
+  foreign key (org_id, retry_of) references public.executions (org_id, id) on delete set null (retry_of),
+  check ((status in ('succeeded', 'failed', 'cancelled', 'skipped')) = (finished_at is not null))
+);
+create index executions_org_id_idx on public.executions (org_id, created_at desc);
+create index executions_skill_id_idx on public.executions (org_id, skill_id, created_at desc) where skill_id is not null;
+create index executions_project_id_idx on public.executions (org_id, project_id, created_at desc) where project_id is not null;
+create index executions_habit_id_idx on public.executions (org_id, habit_id, created_at desc) where habit_id is not null;
+create index executions_job_id_idx on public.executions (org_id, job_id) where job_id is not null;
+create index executions_retry_of_idx on public.executions (org_id, retry_of) where retry_of is not null;
+
+comment on table public.executions is 'Runs of skills, with what they produced and cost; readable by their organization, written only by functions.';
+comment on column public.executions.id is 'Identity of the execution; also the key under which its use is metered once.';
+comment on column public.executions.org_id is 'Organization that owns and pays for it.';
+comment on column public.executions.project_id is 'Project of the skill at the time, if any.';
+comment on column public.executions.skill_id is 'Skill that was run; null once it is deleted.';
+comment on column public.executions.habit_id is 'Habit that caused it, if any.';
+comment on column public.executions.job_id is 'Job that carries it; null for a skipped one and after the job was purged.';
+comment on column public.executions.retry_of is 'Execution that this one repeats.';
+comment on column public.executions.trigger is 'What caused it: manual, habit, reflex or api.';
+comment on column public.executions.status is 'queued, running, then succeeded, failed, cancelled or skipped; changed by functions only.';
+comment on column public.executions.input is 'Input, an object.';
+comment on column public.executions.output is 'What the model answered.';
+comment on column public.executions.model is 'provider/model: of the skill while it waits, as reported once it has run.';
+comment on column public.executions.input_tokens is 'Tokens sent to the model.';
+comment on column public.executions.output_tokens is 'Tokens received from the model.';
+comment on column public.executions.cost_microusd is 'Cost in millionths of a US dollar, rounded up, by llm_models when it finished.';
+comment on column public.executions.error_code is 'Short name of the last failure, or why it was skipped.';
+comment on column public.executions.error is 'Last failure in words.';
+comment on column public.executions.idempotency_key is 'Chosen by the caller; the same key in the same organization is the same execution.';
+comment on column public.executions.scheduled_for is 'Slot of the habit''s schedule; null when not scheduled.';
+comment on column public.executions.created_by is 'User who asked for it; null when the schedule did. No foreign key: the record outlives the user.';
+comment on column public.executions.created_at is 'When it was charged and queued.';
+comment on column public.executions.updated_at is 'Last change; set by trigger.';
+comment on column public.executions.started_at is 'When a worker first took it up.';
+comment on column public.executions.finished_at is 'When it reached its final status.';
+
+alter table public.executions enable row level security;
+revoke all on public.executions from public, anon, authenticated, service_role;
+grant select on public.executions to authenticated, service_role;
+create policy executions_select on public.executions for select to authenticated
+  using (org_id = any (array(select public.org_ids())));
+
+create trigger executions_touch before update on public.executions
+  for each row execute function private.touch_updated_at();
+
+create function private.refuse_status_change() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  perform kijko.fail('conflict', format('execution is %s', old.status));
+  return null;
+end
+$$;
+comment on function private.refuse_status_change() is 'Trigger: a final status is final, also for a function with a fault.';
+revoke all on function private.refuse_status_change() from public, anon, authenticated, service_role;
+create trigger executions_final before update of status on public.executions
+  for each row when (old.status in ('succeeded', 'failed', 'cancelled', 'skipped') and old.status <> new.status)
+  execute function private.refuse_status_change();
+
+create function private.follow_job() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  if new.status = 'queued' then
+    update public.executions as e
+    set status = 'queued', error_code = new.error_code, error = new.error
+    where e.org_id = new.org_id and e.job_id = new.id and e.status = 'running';
+  elsif new.status in ('dead', 'cancelled') then
+    update public.executions as e
+    set status = case new.status when 'dead' then 'failed' else 'cancelled' end,
+      error_code = new.error_code, error = new.error, finished_at = kijko.now()
+    where e.org_id = new.org_id and e.job_id = new.id and e.status in ('queued', 'running');
+  elsif exists (
+    select 1 from public.executions as e
+    where e.org_id = new.org_id and e.job_id = new.id and e.status in ('queued', 'running')
+  ) then
+    perform kijko.fail('internal', 'an execution''s job succeeds through finish_execution only');
+  end if;
+  return null;
+end
+$$;
+comment on function private.follow_job() is 'Trigger: what becomes of the job, also by the reaper, becomes of its execution. Runs as postgres inside the job functions.';
+revoke all on function private.follow_job() from public, anon, authenticated, service_role;
+create trigger jobs_execution after update of status on public.jobs
+  for each row when (new.kind = 'execution' and new.status <> 'running' and old.status <> new.status)
+  execute function private.follow_job();
+
+-- ----------------------------------------------------------------------------
+-- Charging and queueing. Not granted: they run inside definer functions.
+-- ----------------------------------------------------------------------------
+
+create function private.exhausted_meter(org_id uuid)
+returns table (meter text, used bigint, "limit" bigint, reset_at timestamptz)
+language sql stable set search_path = ''
+as $$
+  select u.meter, u.used, u."limit", u.reset_at
+  from public.subscriptions as s
+  join public.plan_limits as l on l.plan = s.plan and l.over = 'flag'
+  join kijko.usage(exhausted_meter.org_id) as u on u.meter = l.meter
+  where s.org_id = exhausted_meter.org_id and u.used >= u."limit"
+  order by u.reset_at desc, u.meter
+  limit 1
+$$;
+comment on function private.exhausted_meter(uuid) is 'A meter of model use that is used up. Such meters are booked after the call whatever it cost, so they are enforced here, before the next one.';
+revoke all on function private.exhausted_meter(uuid) from public, anon, authenticated, service_role;
+
+create function private.charge_execution(org_id uuid) returns void
+language plpgsql set search_path = ''
+as $$
+declare
+  gone record;
+begin
+  select * into gone from private.exhausted_meter(charge_execution.org_id);
+  if gone.meter is not null then
+    perform kijko.add_header('X-RateLimit-Limit', gone."limit"::text);
+    perform kijko.add_header('X-RateLimit-Remaining', '0');
+    perform kijko.add_header('X-RateLimit-Reset', ceil(extract(epoch from gone.reset_at))::bigint::text);
+    perform kijko.add_header('X-RateLimit-Resource', gone.meter);
+    perform kijko.add_header('Retry-After', greatest(ceil(extract(epoch from gone.reset_at - kijko.now())), 1)::bigint::text);
+    perform kijko.fail(
+      'quota_exceeded',
+      format('used %s of %s %s', gone.used, gone."limit", gone.meter),
+      format('resets at %s, or choose a larger plan', gone.reset_at)
+    );
+  end if;
+  perform kijko.consume(charge_execution.org_id, 'executions', 1);
+end
+$$;
+comment on function private.charge_execution(uuid) is 'Charges one execution, or fails with quota_exceeded; rolled back with the transaction that queues it.';
+revoke all on function private.charge_execution(uuid) from public, anon, authenticated, service_role;
+
+create function private.queue_execution(
+  skill public.skills,
+  input jsonb,
+  trigger text,
+  habit_id uuid default null,
+  scheduled_for timestamptz default null,
+  idempotency_key text default null,
+  retry_of uuid default null
+) returns public.executions
+language plpgsql set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  execution public.executions;
+  execution_id uuid := gen_random_uuid();
+  job_id uuid;
+begin
+  job_id := private.enqueue_job(skill.org_id, 'execution', jsonb_build_object('execution_id', execution_id));
+  insert into public.executions (
+    id, org_id, project_id, skill_id, habit_id, job_id, retry_of, trigger, input, model, idempotency_key, scheduled_for
+  ) values (
+    execution_id, skill.org_id, skill.project_id, skill.id, queue_execution.habit_id, job_id,
+    queue_execution.retry_of, queue_execution.trigger, queue_execution.input, skill.model,
+    queue_execution.idempotency_key, queue_execution.scheduled_for
+  ) returning * into execution;
+  return execution;
+end
+$$;
+comment on function private.queue_execution(public.skills, jsonb, text, uuid, timestamptz, text, uuid) is 'An execution and the job that carries it. The caller has charged it.';
+revoke all on function private.queue_execution(public.skills, jsonb, text, uuid, timestamptz, text, uuid)
+  from public, anon, authenticated, service_role;
+
+create function private.runnable_skill(skill_id uuid) returns public.skills
+language plpgsql set search_path = ''
+as $$
+declare
+  skill public.skills;
+begin
+  if kijko.user_id() is null then
+    perform kijko.fail('not_identified');
+  end if;
+  select s.* into skill from public.skills as s
+  where s.id = skill_id and s.org_id = any (array(select public.org_ids()));
+  -- One answer for what is not there and for what belongs to others.
+  if skill.id is null then
+    perform kijko.fail('not_found', 'no such skill');
+  end if;
+  if not public.can(skill.org_id, 'skills:execute') then
+    perform kijko.fail('permission_denied', 'needs skills:execute');
+  end if;
+  return skill;
+end
+$$;
+comment on function private.runnable_skill(uuid) is 'The skill, if whoever is asking may execute it.';
+revoke all on function private.runnable_skill(uuid) from public, anon, authenticated, service_role;
+
+-- ----------------------------------------------------------------------------
+-- RPC. Definer, all of them: users only read executions and jobs.
+-- ----------------------------------------------------------------------------
+
+create function public.execute_skill(skill_id uuid, input jsonb default '{}', idempotency_key text default null)
+returns public.executions
+language plpgsql security definer set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  skill public.skills := private.runnable_skill(execute_skill.skill_id);
+  known public.executions;
+begin
+  if jsonb_typeof(execute_skill.input) is distinct from 'object' then
+    perform kijko.fail('invalid_input', 'input: must be an object');
+  end if;
+  if octet_length(execute_skill.input::text) > 262144 then
+    perform kijko.fail('invalid_input', 'input: more than 256 KiB');
+  end if;
+  if execute_skill.idempotency_key is not null then
+    if execute_skill.idempotency_key !~ '\S' or char_length(execute_skill.idempotency_key) > 255 then
+      perform kijko.fail('invalid_input', 'idempotency_key: 1 to 255 characters');
+    end if;
+    -- Calls with one key take turns; the later one then sees what the first has committed.
+    perform pg_advisory_xact_lock(hashtextextended(skill.org_id || ':' || execute_skill.idempotency_key, 20261121));
+    select e.* into known from public.executions as e
+    where e.org_id = skill.org_id and e.idempotency_key = execute_skill.idempotency_key;
+    if known.id is not null then
+      if known.skill_id is distinct from skill.id or known.input <> execute_skill.input then
+        perform kijko.fail('idempotency_conflict', 'this key was used with other arguments');
+      end if;
+      return known;
+    end if;
+  end if;
+  if not skill.enabled then
+    perform kijko.fail('conflict', 'the skill is disabled');
+  end if;
+  perform private.charge_execution(skill.org_id);
+  return private.queue_execution(
+    skill, execute_skill.input, 'manual', idempotency_key => execute_skill.idempotency_key
+  );
+end
+$$;
+comment on function public.execute_skill(uuid, jsonb, text) is 'Charges and queues one execution of a skill. The same idempotency_key with the same arguments gives the same execution. Definer: users only read executions.';
+revoke all on function public.execute_skill(uuid, jsonb, text) from public, anon, authenticated, service_role;
+grant execute on function public.execute_skill(uuid, jsonb, text) to authenticated;
+
+create function private.own_execution(execution_id uuid) returns public.executions
+language plpgsql set search_path = ''
+as $$
+declare
+  execution public.executions;
+begin
+  if kijko.user_id() is null then
+    perform kijko.fail('not_identified');
+  end if;
+  select e.* into execution from public.executions as e
+  where e.id = execution_id and e.org_id = any (array(select public.org_ids()));
+  if execution.id is null then
+    perform kijko.fail('not_found', 'no such execution');
+  end if;
+  if not public.can(execution.org_id, 'skills:execute') then
+    perform kijko.fail('permission_denied', 'needs skills:execute');
+  end if;
+  return execution;
+end
+$$;
+comment on function private.own_execution(uuid) is 'The execution, if whoever is asking may act on it.';
+revoke all on function private.own_execution(uuid) from public, anon, authenticated, service_role;
+
+create function public.cancel_execution(id uuid) returns public.executions
+language plpgsql security definer set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  execution public.executions := private.own_execution(cancel_execution.id);
+begin
+  if execution.status in ('queued', 'running') then
+    perform private.cancel_job(execution.job_id);
+    select e.* into execution from public.executions as e where e.id = cancel_execution.id;
+  end if;
+  if execution.status in ('succeeded', 'failed', 'skipped') then
+    perform kijko.fail('conflict', format('the execution is already %s', execution.status));
+  end if;
+  return execution;
+end
+$$;
+comment on function public.cancel_execution(uuid) is 'Cancels a queued execution at once and asks the worker of a running one to stop. The charge stays. Definer: users only read executions.';
+revoke all on function public.cancel_execution(uuid) from public, anon, authenticated, service_role;
+grant execute on function public.cancel_execution(uuid) to authenticated;
+
+create function public.retry_execution(id uuid) returns public.executions
+language plpgsql security definer set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  execution public.executions := private.own_execution(retry_execution.id);
+  skill public.skills;
+begin
+  if execution.status not in ('failed', 'cancelled') then
+    perform kijko.fail('conflict', format('only a failed or cancelled execution is retried; this one is %s', execution.status));
+  end if;
+  select s.* into skill from public.skills as s where s.id = execution.skill_id;
+  if skill.id is null then
+    perform kijko.fail('conflict', 'the skill is gone');
+  end if;
+  if not skill.enabled then
+    perform kijko.fail('conflict', 'the skill is disabled');
+  end if;
+  perform private.charge_execution(skill.org_id);
+  return private.queue_execution(
+    skill, execution.input, 'manual', habit_id => execution.habit_id, retry_of => execution.id
+  );
+end
+$$;
+comment on function public.retry_execution(uuid) is 'Repeats a failed or cancelled execution as a new one, charged anew. Definer: users only read executions.';
+revoke all on function public.retry_execution(uuid) from public, anon, authenticated, service_role;
+grant execute on function public.retry_execution(uuid) to authenticated;
+
+-- ----------------------------------------------------------------------------
+-- What workers call. Definer: the sidecar's role holds no right on any table.
+-- ----------------------------------------------------------------------------
+
+create function private.start_execution(worker text, job_id uuid, attempt integer default null) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  job public.jobs := private.hold_job(worker, start_execution.job_id, start_execution.attempt);
+  execution public.executions;
+  skill public.skills;
+begin
+  if job.id is null then
+    return null;
+  end if;
+  if job.cancel_requested then
+    perform private.end_job(job, 'cancelled', null, 'cancelled', null);
+    return null;
+  end if;
+  select e.* into execution from public.executions as e
+  where e.org_id = job.org_id and e.job_id = job.id and e.status in ('queued', 'running')
+  for update;
+  if execution.id is null then
+    perform private.end_job(job, 'dead', null, 'not_found', 'the job has no open execution');
+    return null;
+  end if;
+  select s.* into skill from public.skills as s where s.org_id = execution.org_id and s.id = execution.skill_id;
+  if skill.id is null then
+    perform private.end_job(job, 'dead', null, 'not_found', 'the skill was deleted before it ran');
+    return null;
+  end if;
+
+  update public.executions as e
+  set status = 'running', started_at = coalesce(e.started_at, kijko.now()), model = skill.model
+  where e.id = execution.id;
+  return jsonb_build_object(
+    'execution_id', execution.id,
+    'org_id', execution.org_id,
+    'skill_id', skill.id,
+    'model', skill.model,
+    'prompt_template', skill.prompt_template,
+    'input', execution.input,
+    'input_schema', skill.input_schema,
+    'parameters', skill.parameters,
+    'trigger', execution.trigger,
+    'attempt', job.attempt
+  );
+end
+$$;
+comment on function private.start_execution(text, uuid, integer) is 'Marks an execution running and gives the worker all it needs; null when the lease was lost, it was cancelled, or its skill is gone. Definer: the sidecar holds no table rights.';
+revoke all on function private.start_execution(text, uuid, integer) from public, anon, authenticated, service_role;
+grant execute on function private.start_execution(text, uuid, integer) to kijko_sidecar;
+
+create function private.llm_cost(requested text, reported text, input_tokens bigint, output_tokens bigint) returns bigint
+language sql stable set search_path = ''
+as $$
+  -- The most exact price wins: vendors report dated names ("gpt-4o-2024-08-06") for the one that was asked for.
+  select ceil((input_tokens::numeric * m.input_microusd_per_mtok + output_tokens::numeric * m.output_microusd_per_mtok) / 1000000)::bigint
+  from unnest(array[reported, requested, split_part(reported, '/', 1) || '/*', split_part(requested, '/', 1) || '/*'])
+    with ordinality as candidate (id, preference)
+  join public.llm_models as m on m.id = candidate.id
+  order by candidate.preference
+  limit 1
+$$;
+comment on function private.llm_cost(text, text, bigint, bigint) is 'Cost of a call in millionths of a US dollar, rounded up; null when no price is known.';
+revoke all on function private.llm_cost(text, text, bigint, bigint) from public, anon, authenticated, service_role;
+
+create function private.count_of(value jsonb) returns bigint
+language sql immutable set search_path = ''
+return case
+  when pg_catalog.jsonb_typeof(value) = 'number'
+  then least(greatest(pg_catalog.trunc((value #>> '{}')::numeric), 0), 1000000000000)::bigint
+  else 0
+end;
+comment on function private.count_of(jsonb) is 'A count reported from outside: whole, not negative, bounded; 0 when it is no number.';
+revoke all on function private.count_of(jsonb) from public, anon, authenticated, service_role;
+
+create function private.finish_execution(worker text, job_id uuid, outcome jsonb, attempt integer default null) returns boolean
+language plpgsql security definer set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  job public.jobs := private.hold_job(worker, finish_execution.job_id, finish_execution.attempt);
+  execution public.executions;
+  tokens_in bigint := private.count_of(outcome -> 'input_tokens');
+  tokens_out bigint := private.count_of(outcome -> 'output_tokens');
+  reported text := substring(nullif(outcome ->> 'model', '') for 200);
+  cost bigint;
+  meter text;
+  amount bigint;
+  final_status text := 'succeeded';
+  code text;
+  message text;
+begin
+  if job.id is null then
+    return false;
+  end if;
+  select e.* into execution from public.executions as e
+  where e.org_id = job.org_id and e.job_id = job.id and e.status = 'running'
+  for update;
+  if execution.id is null then
+    perform kijko.fail('conflict', 'the job has no running execution');
+  end if;
+
+  if job.cancel_requested then
+    final_status := 'cancelled';
+    code := 'cancelled';
+  elsif octet_length((outcome -> 'output')::text) > 1048576 then
+    final_status := 'failed';
+    code := 'output_too_large';
+    message := 'the output is larger than 1 MiB';
+  end if;
+
+  cost := private.llm_cost(execution.model, reported, tokens_in, tokens_out);
+  if cost is null then
+    perform private.add_job_event(worker, job.id, 'unpriced_model', jsonb_build_object('model', coalesce(reported, execution.model)));
+    cost := 0;
+  end if;
+
+  -- The call has been made: it is booked whatever becomes of the execution, once by its id.
+  for meter, amount in values ('llm_tokens', tokens_in + tokens_out), ('llm_cost_microusd', cost) loop
+    if amount > 0 and not coalesce(
+      (kijko.try_consume(execution.org_id, meter, amount, execution.id::text)).allowed, false
+    ) then
+      perform private.add_job_event(worker, job.id, 'usage_not_booked', jsonb_build_object('meter', meter, 'amount', amount));
+    end if;
+  end loop;
+
+  update public.executions as e
+  set status = final_status,
+    output = case when code = 'output_too_large' then null else outcome -> 'output' end,
+    model = coalesce(reported, e.model),
+    input_tokens = tokens_in,
+    output_tokens = tokens_out,
+    cost_microusd = cost,
+    error_code = code,
+    error = message,
+    finished_at = kijko.now()
+  where e.id = execution.id;
+  perform private.end_job(
+    job,
+    case final_status when 'failed' then 'dead' else final_status end,
+    jsonb_strip_nulls(jsonb_build_object('finish_reason', outcome -> 'finish_reason')),
+    code,
+    message
+  );
+  return final_status = 'succeeded';
+end
+$$;
+comment on function private.finish_execution(text, uuid, jsonb, integer) is 'Output, tokens, cost, metering and the end of the job in one transaction; false when the lease was lost, it was cancelled or its output is too large. Definer: the sidecar holds no table rights.';
+revoke all on function private.finish_execution(text, uuid, jsonb, integer) from public, anon, authenticated, service_role;
+grant execute on function private.finish_execution(text, uuid, jsonb, integer) to kijko_sidecar;
+
+create function private.fail_execution(
+  worker text,
+  job_id uuid,
+  code text,
+  message text,
+  retryable boolean,
+  retry_after interval default null,
+  attempt integer default null
+) returns text
+language sql security definer set search_path = ''
+as $$
+  select private.fail_job(worker, job_id, code, message, retryable, retry_after, attempt)
+$$;
+comment on function private.fail_execution(text, uuid, text, text, boolean, interval, integer) is 'Failure of an execution: as fail_job, whose outcome the execution follows by trigger. Definer: the sidecar holds no table rights.';
+revoke all on function private.fail_execution(text, uuid, text, text, boolean, interval, integer) from public, anon, authenticated, service_role;
+grant execute on function private.fail_execution(text, uuid, text, text, boolean, interval, integer) to kijko_sidecar;

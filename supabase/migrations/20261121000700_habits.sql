@@ -1,0 +1,316 @@
+-- ============================================================================
+-- Habits: skills on a schedule.
+--
+-- pg_cron ticks private.run_due_habits() every minute. Each due slot becomes exactly
+-- one execution, however many tickers run: the habit's row is locked, and a slot can
+-- be in executions only once. After downtime only the latest missed slot runs.
+-- Time here is product time, kijko.now().
+-- ============================================================================
+
+-- ----------------------------------------------------------------------------
+-- habits
+-- ----------------------------------------------------------------------------
+
+create table public.habits (
+  id uuid primary key default gen_random_uuid(),
+  org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
+  skill_id uuid not null,
+  name text not null check (char_length(name) <= 100 and name ~ '\S'),
+  cron kijko.cron not null check (char_length(cron) <= 255),
+  timezone text not null default 'UTC' check (char_length(timezone) between 1 and 64),
+  input jsonb not null default '{}' check (jsonb_typeof(input) = 'object' and octet_length(input::text) <= 262144),
+  enabled boolean not null default true,
+  next_run_at timestamptz,
+  last_run_at timestamptz,
+  last_error text check (char_length(last_error) <= 10000),
+  created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
+  created_at timestamptz not null default kijko.now(),
+  updated_at timestamptz not null default kijko.now(),
+  unique (org_id, id),
+  foreign key (org_id, skill_id) references public.skills (org_id, id) on delete cascade
+);
+create index habits_due_idx on public.habits (next_run_at, id) where enabled;
+create index habits_skill_id_idx on public.habits (org_id, skill_id);
+create index habits_created_by_idx on public.habits (created_by);
+
+comment on table public.habits is 'Skills on a schedule. Users write the schedule and the input; when it runs next is kept by the database.';
+comment on column public.habits.id is 'Identity of the habit.';
+comment on column public.habits.org_id is 'Organization that owns it and pays for its executions; never changes.';
+comment on column public.habits.skill_id is 'Skill to run; the habit goes with it.';
+comment on column public.habits.name is 'Shown to members.';
+comment on column public.habits.cron is 'Five-field cron expression or @name; a bad one cannot be stored.';
+comment on column public.habits.timezone is 'IANA zone in which the expression is read.';
+comment on column public.habits.input is 'Input of every execution, an object.';
+comment on column public.habits.enabled is 'Whether it runs. Enabling starts with the next slot; none is made up for.';
+comment on column public.habits.next_run_at is 'Next slot; null while disabled, or when last_error says why there is none.';
+comment on column public.habits.last_run_at is 'Slot handled last, also when it was skipped.';
+comment on column public.habits.last_error is 'Why the last slot could not be handled; null when it was.';
+comment on column public.habits.created_by is 'User who made it; null once that user is gone.';
+comment on column public.habits.created_at is 'When it was made.';
+comment on column public.habits.updated_at is 'Last change; set by trigger.';
+
+alter table public.habits enable row level security;
+revoke all on public.habits from public, anon, authenticated, service_role;
+grant select, delete,
+  insert (id, org_id, skill_id, name, cron, timezone, input, enabled),
+  update (skill_id, name, cron, timezone, input, enabled)
+on public.habits to authenticated;
+grant select, insert, update, delete on public.habits to service_role;
+
+create policy habits_select on public.habits for select to authenticated
+  using (org_id = any (array(select public.org_ids())));
+create policy habits_insert on public.habits for insert to authenticated
+  with check (org_id = any (array(select private.org_ids_with('habits:write'))));
+create policy habits_update on public.habits for update to authenticated
+  using (org_id = any (array(select private.org_ids_with('habits:write'))))
+  with check (org_id = any (array(select private.org_ids_with('habits:write'))));
+create policy habits_delete on public.habits for delete to authenticated
+  using (org_id = any (array(select private.org_ids_with('habits:write'))));
+
+-- executions was made first and only knows the column; the link belongs to this domain.
+alter table public.executions
+  -- squawk-ignore adding-foreign-key-constraint, constraint-missing-not-valid
+  add constraint executions_habit_id_fkey foreign key (org_id, habit_id)
+  references public.habits (org_id, id) on delete set null (habit_id);
+
+create trigger habits_touch before update on public.habits
+  for each row execute function private.touch_updated_at();
+create trigger habits_identity before update of id, org_id, created_by on public.habits
+  for each row when (
+    old.id is distinct from new.id
+    or old.org_id is distinct from new.org_id
+    or (new.created_by is not null and old.created_by is distinct from new.created_by)
+  ) execute function private.refuse_identity_change();
+
+create function private.schedule_habit() returns trigger
+language plpgsql set search_path = ''
+as $$
+declare
+  next_slot timestamptz;
+begin
+  -- Saved without a change to the schedule: a slot that is due but not yet ticked must not be lost.
+  if tg_op = 'UPDATE'
+    and new.cron = old.cron and new.timezone = old.timezone and new.enabled = old.enabled
+  then
+    return new;
+  end if;
+  -- Also for a disabled habit: the zone and the expression are checked now, not when it is enabled.
+  next_slot := kijko.cron_next(new.cron, new.timezone, kijko.now());
+  new.next_run_at := case when new.enabled then next_slot end;
+  new.last_error := null;
+  return new;
+end
+$$;
+comment on function private.schedule_habit() is 'Trigger: next_run_at follows the schedule.';
+revoke all on function private.schedule_habit() from public, anon, authenticated, service_role;
+create trigger habits_schedule before insert or update of cron, timezone, enabled on public.habits
+  for each row execute function private.schedule_habit();
+
+-- ----------------------------------------------------------------------------
+-- The tick
+-- ----------------------------------------------------------------------------
+
+create function private.latest_slot(expr text, tz text, first_due timestamptz, until timestamptz) returns timestamptz
+language plpgsql stable set search_path = ''
+as $$
+declare
+  back interval := interval '1 minute';
+  lo timestamptz;
+  hi timestamptz := until;
+  mid timestamptz;
+begin
+  -- Nearly always: nothing was missed.
+  if kijko.cron_next(expr, tz, first_due) > until then
+    return first_due;
+  end if;
+  -- After downtime. Walking every missed slot of a long pause would take minutes, so look back in doubling
+  -- steps for a moment with a slot after it, then halve. Always: no slot in (hi, until], one in (lo, hi].
+  lo := greatest(until - back, first_due);
+  while kijko.cron_next(expr, tz, lo) > until loop
+    hi := lo;
+    back := back * 2;
+    lo := greatest(until - back, first_due);
+  end loop;
+  while hi - lo > interval '1 second' loop
+    -- In seconds: adding days would follow the session's daylight saving.
+    mid := lo + make_interval(secs => extract(epoch from hi - lo)::double precision / 2);
+    if kijko.cron_next(expr, tz, mid) > until then
+      hi := mid;
+    else
+      lo := mid;
+    end if;
+  end loop;
+  return kijko.cron_next(expr, tz, lo);
+end
+$$;
+comment on function private.latest_slot(text, text, timestamptz, timestamptz) is 'The last slot not after "until", given one that is due.';
+revoke all on function private.latest_slot(text, text, timestamptz, timestamptz) from public, anon, authenticated, service_role;
+
+create function private.skip_slot(habit public.habits, slot timestamptz, status text, code text, message text) returns void
+language sql set search_path = ''
+as $$
+  insert into public.executions (org_id, skill_id, habit_id, trigger, status, input, error_code, error, scheduled_for, finished_at)
+  values (habit.org_id, habit.skill_id, habit.id, 'habit', skip_slot.status, habit.input, code, message, slot, kijko.now())
+  on conflict (habit_id, scheduled_for) do nothing
+$$;
+comment on function private.skip_slot(public.habits, timestamptz, text, text, text) is 'Records a slot that is not run, with the reason.';
+revoke all on function private.skip_slot(public.habits, timestamptz, text, text, text) from public, anon, authenticated, service_role;
+
+create function private.run_slot(habit public.habits, until timestamptz) returns void
+language plpgsql set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  slot timestamptz := private.latest_slot(habit.cron, habit.timezone, habit.next_run_at, until);
+  skill public.skills;
+  gone record;
+  verdict kijko.verdict;
+begin
+  -- The habit's row is locked, so this cannot change before the insert; the unique key stands behind it.
+  if not exists (
+    select 1 from public.executions as e where e.habit_id = habit.id and e.scheduled_for = slot
+  ) then
+    select s.* into skill from public.skills as s where s.org_id = habit.org_id and s.id = habit.skill_id;
+    select * into gone from private.exhausted_meter(habit.org_id);
+    if not skill.enabled then
+      perform private.skip_slot(habit, slot, 'skipped', 'skill_disabled', 'the skill is disabled');
+    elsif gone.meter is not null then
+      perform private.skip_slot(habit, slot, 'skipped', 'quota_exceeded', format('used %s of %s %s', gone.used, gone."limit", gone.meter));
+    else
+      verdict := kijko.try_consume(habit.org_id, 'executions', 1);
+      if coalesce(verdict.allowed, false) then
+        perform private.queue_execution(skill, habit.input, 'habit', habit_id => habit.id, scheduled_for => slot);
+      else
+        perform private.skip_slot(habit, slot, 'skipped', 'quota_exceeded', format('used %s of %s executions', verdict.used, verdict."limit"));
+      end if;
+    end if;
+  end if;
+
+  update public.habits as h
+  set last_run_at = slot,
+    next_run_at = kijko.cron_next(habit.cron, habit.timezone, slot),
+    last_error = null
+  where h.id = habit.id;
+end
+$$;
+comment on function private.run_slot(public.habits, timestamptz) is 'Handles the latest due slot of a locked habit: charges and queues it, or records it as skipped, and moves on.';
+revoke all on function private.run_slot(public.habits, timestamptz) from public, anon, authenticated, service_role;
+
+create function private.fail_slot(habit public.habits, until timestamptz, message text) returns void
+language plpgsql set search_path = ''
+as $$
+declare
+  reason text := split_part(message, ':', 1);
+  shown text := message;
+  next_slot timestamptz;
+begin
+  -- Our own refusals are for the user; any other text may show internals and goes to the log.
+  if not exists (select 1 from kijko.error_codes as c where c.code = reason and c.http_status < 500) then
+    raise warning 'habit %: %', habit.id, message;
+    reason := 'internal';
+    shown := 'the slot could not be run';
+  end if;
+  begin
+    perform private.skip_slot(habit, habit.next_run_at, 'failed', reason, shown);
+    next_slot := kijko.cron_next(habit.cron, habit.timezone, until);
+  exception when others then
+    -- Not even the next slot can be told: it rests until someone edits it.
+    next_slot := null;
+  end;
+  update public.habits as h
+  set last_run_at = habit.next_run_at, next_run_at = next_slot, last_error = substring(shown for 10000)
+  where h.id = habit.id;
+end
+$$;
+comment on function private.fail_slot(public.habits, timestamptz, text) is 'Records that a slot could not be handled and moves on, so that one bad habit neither stops the others nor comes back every minute.';
+revoke all on function private.fail_slot(public.habits, timestamptz, text) from public, anon, authenticated, service_role;
+
+create function private.run_due_habits(max_slots integer default 5000) returns integer
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  until timestamptz := kijko.now();
+  habit public.habits;
+  handled integer := 0;
+  before_batch integer;
+begin
+  -- Bounded, so that a tick after a long pause ends; the next one continues.
+  while handled < max_slots loop
+    before_batch := handled;
+    for habit in
+      select h.* from public.habits as h
+      where h.enabled and h.next_run_at <= until
+      order by h.next_run_at, h.id
+      limit least(200, max_slots - handled)
+      for update skip locked
+    loop
+      begin
+        perform private.run_slot(habit, until);
+      exception when others then
+        perform private.fail_slot(habit, until, sqlerrm);
+      end;
+      handled := handled + 1;
+    end loop;
+    exit when handled = before_batch;
+  end loop;
+  return handled;
+end
+$$;
+comment on function private.run_due_habits(integer) is 'One execution for the latest due slot of every due habit; returns how many habits it handled. Tickers at once share the work. Definer: callable by the operator without table rights.';
+revoke all on function private.run_due_habits(integer) from public, anon, authenticated, service_role;
+grant execute on function private.run_due_habits(integer) to service_role;
+
+-- cron.schedule replaces the entry of the same name, so a replay is harmless.
+select cron.schedule('kijko-run-due-habits', '* * * * *', 'select private.run_due_habits()');
+
+-- ----------------------------------------------------------------------------
+-- RPC
+-- ----------------------------------------------------------------------------
+
+create function public.run_habit(habit_id uuid) returns public.executions
+language plpgsql security definer set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  habit public.habits;
+  skill public.skills;
+begin
+  if kijko.user_id() is null then
+    perform kijko.fail('not_identified');
+  end if;
+  select h.* into habit from public.habits as h
+  where h.id = run_habit.habit_id and h.org_id = any (array(select public.org_ids()));
+  if habit.id is null then
+    perform kijko.fail('not_found', 'no such habit');
+  end if;
+  skill := private.runnable_skill(habit.skill_id);
+  if not skill.enabled then
+    perform kijko.fail('conflict', 'the skill is disabled');
+  end if;
+  perform private.charge_execution(skill.org_id);
+  return private.queue_execution(skill, habit.input, 'manual', habit_id => habit.id);
+end
+$$;
+comment on function public.run_habit(uuid) is 'Runs a habit now, besides its schedule; charged like any execution. Definer: users only read executions.';
+revoke all on function public.run_habit(uuid) from public, anon, authenticated, service_role;
+grant execute on function public.run_habit(uuid) to authenticated;
+
+create function public.preview_cron(expression text, timezone text default 'UTC', n integer default 5) returns setof timestamptz
+language plpgsql stable set search_path = ''
+as $$
+begin
+  if n is null or n < 1 or n > 100 then
+    perform kijko.fail('invalid_input', 'n: 1 to 100');
+  end if;
+  if expression is null or char_length(expression) > 255 then
+    perform kijko.fail('invalid_cron', 'expression: 1 to 255 characters');
+  end if;
+  if timezone is null then
+    perform kijko.fail('invalid_timezone', 'timezone: must be given');
+  end if;
+  return query select u.slot from kijko.cron_upcoming(expression, timezone, kijko.now(), n) as u (slot);
+end
+$$;
+comment on function public.preview_cron(text, text, integer) is 'The next n slots of a cron expression in a zone, or why it is refused.';
+revoke all on function public.preview_cron(text, text, integer) from public, anon, authenticated, service_role;
+grant execute on function public.preview_cron(text, text, integer) to authenticated;
