@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Makes the secret files that docker-compose.yml mounts, once: deploy/docker/make-secrets.sh [FOLDER]
+# The folder is 0700 and keeps everybody else on the host out. The files in it are 0644, because each container reads its
+# own through a mount, as another user than the one who made them.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.." && pwd)
+for part in ui config cluster; do
+  # shellcheck source=/dev/null
+  . "$ROOT/scripts/$part.sh"
+done
+
+FOLDER=${1:-${KIJKO_SECRETS_DIR:-$ROOT/deploy/docker/secrets}}
+
+# write NAME VALUE: what is there stays, since the database knows it already.
+write() {
+  [ -e "$FOLDER/$1" ] || printf '%s\n' "$2" > "$FOLDER/$1"
+}
+
+# uri NAME ROLE PASSWORD: the containers talk over a network that nothing else is on, hence no TLS between them.
+uri() {
+  write "$1" "postgres://$2:$3@postgres:5432/postgres?sslmode=disable"
+}
+
+main() {
+  command -v openssl > /dev/null || fail "openssl is missing: install it and try again"
+  mkdir -p "$FOLDER"
+  chmod 0700 "$FOLDER"
+  local name password
+  for name in admin postgres authenticator login sidecar; do
+    write "${name}_password" "$(random_password)"
+    password=$(cat "$FOLDER/${name}_password")
+    case $name in
+      authenticator) uri rest_db_uri authenticator "$password" ;;
+      login) uri login_db_uri kijko_login "$password" ;;
+      sidecar) uri sidecar_db_uri kijko_sidecar "$password" ;;
+    esac
+  done
+  # Empty: no vendor. Write the key into it and restart the sidecar.
+  [ -e "$FOLDER/openai_api_key" ] || : > "$FOLDER/openai_api_key"
+  if [ ! -e "$FOLDER/jwt.pem" ]; then make_signing_key "$FOLDER/jwt.pem"; fi
+  chmod 0644 "$FOLDER"/*
+  say "the secrets are in $FOLDER: back them up, and commit them nowhere"
+}
+
+make_signing_key() {
+  openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$1.new" 2> /dev/null
+  mv "$1.new" "$1"
+}
+
+main

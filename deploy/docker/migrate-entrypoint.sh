@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Applies the migrations that the database does not have yet; refuses when an applied one was edited, as ./kijko does.
+set -euo pipefail
+
+ROOT=${KIJKO_ROOT:-/opt/kijko}
+for part in ui config cluster stack; do
+  # shellcheck source=/dev/null
+  . "$ROOT/scripts/$part.sh"
+done
+SECRET_FILES=${KIJKO_SECRET_FILES:-/run/secrets}
+KIJKO_DB_HOST=${KIJKO_DB_HOST:-postgres}
+KIJKO_DB_PORT=${KIJKO_DB_PORT:-5432}
+
+# The shared checks read the migration table, which the role postgres owns: this job never gets the superuser's password.
+admin_psql() {
+  PGPASSWORD=$KIJKO_POSTGRES_PASSWORD psql -X -q -v ON_ERROR_STOP=1 \
+    "host=$KIJKO_DB_HOST port=$KIJKO_DB_PORT user=postgres dbname=postgres sslmode=disable application_name=kijko-migrate" "$@"
+}
+
+main() {
+  init_home
+  load_ports
+  local file=$SECRET_FILES/postgres_password
+  [ -r "$file" ] || fail "the secret file $file is missing or not readable: see deploy/docker/make-secrets.sh"
+  KIJKO_POSTGRES_PASSWORD=$(cat "$file")
+  DB_URL=postgres://postgres:$KIJKO_POSTGRES_PASSWORD@$KIJKO_DB_HOST:$KIJKO_DB_PORT/postgres
+  refuse_migration_drift
+  if migrations_pending; then push_migrations; else say "no migration is pending"; fi
+}
+
+main "$@"

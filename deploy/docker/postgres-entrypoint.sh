@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Makes the cluster on the first start, applies sql/platform once, then becomes Postgres. Runs as the user postgres.
+# Safe to interrupt: what was not finished is done at the next start.
+set -euo pipefail
+# shellcheck source=deploy/docker/postgres-lib.sh
+. "${KIJKO_ROOT:-/opt/kijko}/docker/postgres-lib.sh"
+
+# Other containers connect from the compose network; `samenet` is that network and no other. Passwords stay scram.
+allow_network() {
+  local line='host all all samenet scram-sha-256'
+  grep -qxF "$line" "$DATA/pg_hba.conf" || printf '%s\n' "$line" >> "$DATA/pg_hba.conf"
+}
+
+main() {
+  make_folders
+  rm -f "$SERVING"
+  take_secrets
+  load_secrets
+  if [ ! -f "$DATA/PG_VERSION" ]; then
+    say "a new database cluster"
+    init_cluster
+  fi
+  allow_network
+  refuse_platform_drift
+  configure_cluster
+  if [ ! -f "$KIJKO_HOME/applied" ]; then
+    say "roles, extension, login (sql/platform)"
+    start_postgres
+    apply_platform
+    stop_postgres
+  fi
+  touch "$SERVING"
+  exec "$PG_BIN/postgres" -D "$DATA" -c listen_addresses='*' "$@"
+}
+
+main "$@"

@@ -1,0 +1,44 @@
+# syntax=docker/dockerfile:1
+# Debian's PostgreSQL 15 with pg_cron and the extension, and the entrypoint that makes the cluster as ./kijko does.
+# Build from the checkout's root: docker build -f deploy/docker/postgres.Dockerfile .
+
+FROM rust:1.95-bookworm AS builder
+SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+RUN apt-get update -q \
+    && apt-get install -q -y --no-install-recommends postgresql-server-dev-15 libclang-dev clang \
+    && rm -rf /var/lib/apt/lists/*
+# The version is scripts/packages.sh's: cargo-pgrx must be of the same version as pgrx. A layer of its own, since it takes minutes.
+COPY scripts/packages.sh /tmp/
+RUN . /tmp/packages.sh && cargo install --locked --quiet "cargo-pgrx@$CARGO_PGRX_VERSION"
+WORKDIR /src
+COPY . .
+# `package` leaves a tree with Debian's own paths, which the last stage takes as it is.
+ENV PGRX_HOME=/tmp/pgrx
+RUN mkdir "$PGRX_HOME" \
+    && printf '[configs]\npg15 = "/usr/bin/pg_config"\n' > "$PGRX_HOME/config.toml" \
+    && cargo pgrx package --package kijko_ext --pg-config /usr/bin/pg_config --out-dir /out
+
+FROM debian:bookworm-slim
+# The ids are fixed, so that a volume outlives the image.
+RUN groupadd --system --gid 999 postgres \
+    && useradd --system --uid 999 --gid postgres --home-dir /var/lib/postgresql --shell /bin/bash postgres
+COPY scripts/apt-install.sh /tmp/
+# This script keeps Debian from making a cluster of its own.
+RUN bash /tmp/apt-install.sh postgresql-15 postgresql-15-cron && rm -rf /tmp/apt-install.sh /var/lib/apt/lists/*
+COPY --from=builder /out/usr/ /usr/
+COPY scripts/ui.sh scripts/config.sh scripts/cluster.sh scripts/stack.sh /opt/kijko/scripts/
+COPY sql/platform/ /opt/kijko/sql/platform/
+COPY deploy/docker/postgres-lib.sh /opt/kijko/docker/
+COPY --chmod=0755 deploy/docker/postgres-entrypoint.sh /usr/local/bin/kijko-entrypoint
+COPY --chmod=0755 deploy/docker/postgres-healthy.sh /usr/local/bin/kijko-healthy
+COPY --chmod=0755 deploy/docker/postgres-api-keys.sh /usr/local/bin/kijko-api-keys
+COPY --chmod=0755 deploy/docker/postgres-psql.sh /usr/local/bin/kijko-psql
+RUN install -d -o postgres -g postgres -m 0700 /var/lib/kijko
+USER 999:999
+ENV LANG=C.UTF-8
+VOLUME /var/lib/kijko
+EXPOSE 5432
+# A fast shutdown: open transactions are rolled back, nothing waits for clients to leave.
+STOPSIGNAL SIGINT
+HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=5 CMD ["kijko-healthy"]
+ENTRYPOINT ["kijko-entrypoint"]

@@ -1,0 +1,19 @@
+#!/bin/sh
+# Secrets come as files (DATABASE_URL_FILE and so on), because `docker inspect` shows the environment to everybody who may ask.
+set -eu
+
+# from_file NAME: sets NAME to the contents of the file that NAME_FILE names; an empty or missing optional file sets nothing.
+from_file() {
+  eval "file=\${$1_FILE:-}"
+  [ -n "$file" ] || return 0
+  [ -r "$file" ] || {
+    echo "kijko: $1_FILE names $file, which is missing or not readable" >&2
+    exit 2
+  }
+  value=$(cat "$file")
+  export "$1=$value"
+}
+
+from_file DATABASE_URL
+from_file OPENAI_API_KEY
+exec kijko-sidecar "$@"

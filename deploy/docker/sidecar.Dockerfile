@@ -1,0 +1,23 @@
+# syntax=docker/dockerfile:1
+# The sidecar alone: one binary, the system's certificates, no shell tools beyond Debian's minimum, not root.
+# Build from the checkout's root: docker build -f deploy/docker/sidecar.Dockerfile .
+
+FROM rust:1.95-bookworm AS builder
+WORKDIR /src
+COPY . .
+RUN cargo build --release --locked --package kijko-sidecar
+
+FROM debian:bookworm-slim
+RUN apt-get update -q \
+    && apt-get install -q -y --no-install-recommends ca-certificates \
+    && rm -rf /var/lib/apt/lists/* \
+    && groupadd --system --gid 10001 kijko \
+    && useradd --system --uid 10001 --gid kijko --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin kijko
+COPY --from=builder /src/target/release/kijko-sidecar /usr/local/bin/
+COPY --chmod=0755 deploy/docker/sidecar-entrypoint.sh /usr/local/bin/kijko-entrypoint
+COPY --chmod=0755 deploy/docker/sidecar-healthy.sh /usr/local/bin/kijko-healthy
+USER 10001:10001
+ENV KIJKO_SIDECAR_BIND=0.0.0.0:54333
+EXPOSE 54333
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 CMD ["kijko-healthy"]
+ENTRYPOINT ["kijko-entrypoint"]
