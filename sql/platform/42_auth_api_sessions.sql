@@ -159,7 +159,7 @@ comment on function auth_api.refresh_session(text) is 'Exchanges a refresh token
 create or replace function auth_api.caller_claims() returns jsonb
 language plpgsql volatile set search_path = '' as $$
 declare
-    bearer text := substring(auth_api.header('x-kijko-authorization') from '^(?i:Bearer)\s+(\S+)$');
+    bearer text := substring(auth_api.header('x-kijko-authorization') from '(?i)^bearer\s+(\S+)$');
     claims jsonb;
 begin
     if bearer is null then

@@ -180,10 +180,10 @@ comment on function auth_api.get_settings() is 'GET /settings: which ways to sig
 
 create or replace function auth_api.health() returns json
 language sql volatile set search_path = '' as $$
-    select json_build_object('version', e.extversion, 'name', 'Kijko',
+    select json_build_object(
+        'version', (select e.extversion from pg_catalog.pg_extension e where e.extname = 'kijko'),
+        'name', 'Kijko',
         'description', 'Kijko answers the user registration and authentication API of GoTrue from Postgres')
-    from pg_catalog.pg_extension e
-    where e.extname = 'kijko'
 $$;
 comment on function auth_api.health() is 'GET /health: that the login API is alive, and the extension''s version.';
 

@@ -1,0 +1,92 @@
+// What every journey starts from: the running stack's addresses and keys, supabase-js clients, users, and SQL.
+// `./kijko test` sets the variables; by hand: eval "$(./kijko status -o env | sed 's/^/export /')".
+import { randomUUID } from 'node:crypto';
+import { after } from 'node:test';
+import { createClient } from '@supabase/supabase-js';
+import pg from 'pg';
+
+const required = ['API_URL', 'ANON_KEY', 'SERVICE_ROLE_KEY', 'DB_URL', 'ADMIN_DB_URL'];
+const missing = required.filter((name) => !process.env[name]);
+if (missing.length > 0) {
+  throw new Error(`not set: ${missing.join(', ')}. Run the journeys by ./kijko test journeys, or export what ./kijko status -o env prints.`);
+}
+export const env = Object.freeze(Object.fromEntries(required.map((name) => [name, process.env[name]])));
+
+// supabase-js opens no socket until a channel is joined, but before Node 22 it wants the class.
+class NoRealtime {
+  constructor() {
+    throw new Error('the journeys use no realtime channel');
+  }
+}
+
+function client(key, headers = {}) {
+  return createClient(env.API_URL, key, {
+    auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
+    global: { headers },
+    realtime: { transport: NoRealtime },
+  });
+}
+
+/** A client with the anon key: nobody until it signs in. */
+export const api = (headers) => client(env.ANON_KEY, headers);
+
+/** A client with the service key. */
+export const admin = (headers) => client(env.SERVICE_ROLE_KEY, headers);
+
+export const newEmail = (name = 'user') => `${name}-${randomUUID()}@example.com`;
+
+/** A new user and their signed-in client. */
+export async function newUser(data = {}) {
+  const email = newEmail();
+  const password = `pw-${randomUUID()}`;
+  const supabase = api();
+  const { data: signedUp, error } = await supabase.auth.signUp({ email, password, options: { data } });
+  if (error) throw error;
+  return { client: supabase, user: signedUp.user, session: signedUp.session, email, password };
+}
+
+/** Signs an existing user in once more, on a client of its own. */
+export async function signIn({ email, password }) {
+  const supabase = api();
+  const { data, error } = await supabase.auth.signInWithPassword({ email, password });
+  if (error) throw error;
+  return { client: supabase, ...data };
+}
+
+/** A request that supabase-js would never send: any method, path, headers and body. */
+export async function http(method, path, { body, headers = {}, token } = {}) {
+  const response = await fetch(env.API_URL + path, {
+    method,
+    body: body === undefined || typeof body === 'string' || body instanceof Uint8Array ? body : JSON.stringify(body),
+    headers: {
+      apikey: env.ANON_KEY,
+      'X-Supabase-Api-Version': '2024-01-01',
+      ...(token && { Authorization: `Bearer ${token}` }),
+      ...headers,
+    },
+  });
+  const text = await response.text();
+  let json;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    json = undefined;
+  }
+  return { status: response.status, headers: response.headers, text, body: json };
+}
+
+const pools = new Map();
+
+function pool(url) {
+  if (!pools.has(url)) {
+    if (pools.size === 0) after(() => Promise.all([...pools.values()].map((open) => open.end())));
+    pools.set(url, new pg.Pool({ connectionString: url, max: 2 }));
+  }
+  return pools.get(url);
+}
+
+/** SQL as `postgres`, the owner of the domain. */
+export const sql = async (text, values) => (await pool(env.DB_URL).query(text, values)).rows;
+
+/** SQL as the superuser: only for what nobody else may see or do. */
+export const adminSql = async (text, values) => (await pool(env.ADMIN_DB_URL).query(text, values)).rows;
