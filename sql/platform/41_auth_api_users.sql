@@ -127,7 +127,7 @@ comment on function auth_api.user_json(auth.users) is 'A user as GoTrue shows th
 create or replace function auth_api.create_user(id uuid, email text, hash text, role text, app_metadata jsonb, user_metadata jsonb, confirmed boolean) returns auth.users
 language plpgsql volatile set search_path = '' as $$
 declare
-    nobody constant uuid := '00000000-0000-0000-0000-000000000000';
+    nobody constant uuid := uuid '00000000-0000-0000-0000-000000000000';
     moment constant timestamptz := kijko.now();
     u auth.users;
 begin

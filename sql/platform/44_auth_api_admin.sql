@@ -115,13 +115,13 @@ declare
 begin
     select count(*) into total from auth.users u
     where u.email like pattern or u.raw_user_meta_data ->> 'full_name' ilike pattern or pattern = '%%';
-    select coalesce(jsonb_agg(auth_api.user_json(found) order by found.created_at desc, found.id), '[]') into users
+    select coalesce(jsonb_agg(auth_api.user_json(listed) order by listed.created_at desc, listed.id), '[]') into users
     from (
         select * from auth.users u
         where u.email like pattern or u.raw_user_meta_data ->> 'full_name' ilike pattern or pattern = '%%'
         order by u.created_at desc, u.id
         limit per_page offset (page - 1)::bigint * per_page
-    ) as found;
+    ) as listed;
     perform auth_api.add_page_headers(page, per_page, total);
     return jsonb_build_object('users', users, 'aud', 'authenticated');
 end
@@ -164,7 +164,7 @@ begin
     u := auth_api.create_user(coalesce(id::uuid, gen_random_uuid()), email, auth_api.admin_hash(body),
         coalesce(nullif(btrim(body ->> 'role'), ''), 'authenticated'),
         auth_api.merge('{"provider": "email", "providers": ["email"]}', body -> 'app_metadata'),
-        auth_api.merge(body -> 'user_metadata', case when (body ->> 'email_confirm')::boolean then '{"email_verified": true}' end),
+        auth_api.merge(body -> 'user_metadata', case when (body ->> 'email_confirm')::boolean then '{"email_verified": true}'::jsonb end),
         confirmed => coalesce((body ->> 'email_confirm')::boolean, false));
     if u.id is null then
         perform auth_api.reject(422, 'email_exists', 'A user with this email address has already been registered');
@@ -193,7 +193,7 @@ begin
     update auth.users
     set role = coalesce(nullif(btrim(body ->> 'role'), ''), role),
         raw_app_meta_data = auth_api.merge(raw_app_meta_data, body -> 'app_metadata'),
-        raw_user_meta_data = auth_api.merge(auth_api.merge(raw_user_meta_data, body -> 'user_metadata'), case when confirm then '{"email_verified": true}' end),
+        raw_user_meta_data = auth_api.merge(auth_api.merge(raw_user_meta_data, body -> 'user_metadata'), case when confirm then '{"email_verified": true}'::jsonb end),
         updated_at = kijko.now()
     where id = u.id
     returning * into u;
@@ -223,14 +223,14 @@ create or replace function auth_api.admin_delete(user_id text, request_body text
 language plpgsql volatile set search_path = '' as $$
 declare
     u auth.users := auth_api.admin_find(user_id);
-    body jsonb := case when btrim(request_body, E' \t\r\n') = '' then '{}' else auth_api.parse_body(request_body, '{"should_soft_delete": "boolean"}') end;
+    body jsonb := case when btrim(request_body, E' \t\r\n') = '' then '{}'::jsonb else auth_api.parse_body(request_body, '{"should_soft_delete": "boolean"}') end;
 begin
     if (body ->> 'should_soft_delete')::boolean then
         perform auth_api.soft_delete(u);
     else
         delete from auth.users where id = u.id;
     end if;
-    return '{}';
+    return '{}'::json;
 end
 $$;
 comment on function auth_api.admin_delete(text, text) is 'DELETE /admin/users/{id}: deletes a user, or with should_soft_delete empties them.';

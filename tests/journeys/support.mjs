@@ -76,12 +76,10 @@ export async function http(method, path, { body, headers = {}, token } = {}) {
 }
 
 const pools = new Map();
+after(() => Promise.all([...pools.values()].map((open) => open.end())));
 
 function pool(url) {
-  if (!pools.has(url)) {
-    if (pools.size === 0) after(() => Promise.all([...pools.values()].map((open) => open.end())));
-    pools.set(url, new pg.Pool({ connectionString: url, max: 2 }));
-  }
+  if (!pools.has(url)) pools.set(url, new pg.Pool({ connectionString: url, max: 2 }));
   return pools.get(url);
 }
 
