@@ -1,1 +1,70 @@
+//! Kijko's Postgres extension: who is asking, limits, cron and signed tokens.
+//!
+//! One module per concern. Each keeps its arithmetic free of Postgres (plain `#[test]`), its SQL edge thin
+//! (`#[pg_extern]`, `#[pg_test]`), and its tables, plpgsql and comments in a file of SQL beside it. The order of
+//! those files is declared here.
+
+use pgrx::prelude::*;
+
+mod claims;
+mod clock;
+mod cron;
+mod errors;
+mod guc;
+mod jwt;
+mod limits;
+mod rate_limit;
+mod session;
+mod verdict;
+
 ::pgrx::pg_module_magic!(name, version);
+
+extension_sql_file!("prelude.sql", bootstrap);
+extension_sql_file!("errors.sql", name = "errors", requires = [errors::is_request]);
+extension_sql_file!(
+    "session.sql",
+    name = "session",
+    requires = ["errors", claims::claims, session::user_id, session::session_id, clock::now]
+);
+extension_sql_file!(
+    "cron.sql",
+    name = "cron",
+    requires = ["errors", cron::cron_problem, cron::cron_next_unchecked, cron::cron_upcoming_unchecked]
+);
+extension_sql_file!("limits.sql", name = "limits", requires = ["errors", "verdict", clock::now]);
+extension_sql_file!(
+    "rate_limit.sql",
+    name = "rate_limit",
+    requires = ["verdict", rate_limit::edge::rate_limit, rate_limit::edge::stats]
+);
+extension_sql_file!(
+    "jwt.sql",
+    name = "jwt",
+    requires = [jwt::edge::sign_jwt, jwt::edge::verify_jwt, jwt::edge::jwks, jwt::edge::pre_config]
+);
+// Last, so that no function can be added without passing through it.
+extension_sql_file!("grants.sql", name = "grants", finalize);
+
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    guc::refuse_unless_preloaded();
+    guc::init();
+    rate_limit::shmem::init();
+}
+
+/// Needed by `cargo pgrx test`, at the root of the crate.
+#[cfg(test)]
+pub mod pg_test {
+    pub fn setup(_options: Vec<&str>) {}
+
+    #[must_use]
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec![
+            "shared_preload_libraries = 'kijko'",
+            // The tests play PostgREST: they set claims in the superuser's own session.
+            "kijko.trusted_session_users = 'authenticator, postgres'",
+            // Small, so that a test can fill it.
+            "kijko.rate_limit_slots = 1024",
+        ]
+    }
+}

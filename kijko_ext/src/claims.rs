@@ -1,0 +1,56 @@
+//! The request's claims, or nobody's. Everything that is not an object of claims, set in a trusted session, counts as
+//! no claims at all: never an error that leaks, never "allowed".
+
+use pgrx::JsonB;
+use pgrx::prelude::*;
+use serde_json::{Map, Value};
+
+use crate::session;
+
+/// The claims PostgREST verified, or null.
+#[pg_extern(stable, parallel_safe)]
+fn claims() -> Option<JsonB> {
+    current().map(|claims| JsonB(Value::Object(claims)))
+}
+
+/// The claims of this transaction, if its session is trusted.
+pub fn current() -> Option<Map<String, Value>> {
+    let text = session::setting(c"request.jwt.claims")?;
+    if session::is_trusted() { parse(&text) } else { None }
+}
+
+/// An object of claims, or nothing.
+pub fn parse(text: &str) -> Option<Map<String, Value>> {
+    match serde_json::from_str(text) {
+        Ok(value) if storable(&value) => match value {
+            Value::Object(claims) => Some(claims),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Whether jsonb can hold it: it has no NUL character, and would raise an error.
+pub fn storable(value: &Value) -> bool {
+    match value {
+        Value::String(text) => !text.contains('\0'),
+        Value::Array(items) => items.iter().all(storable),
+        Value::Object(fields) => fields.iter().all(|(key, value)| !key.contains('\0') && storable(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod unit {
+    use super::parse;
+
+    #[test]
+    fn only_an_object_is_claims() {
+        assert_eq!(parse(r#"{"sub":"x"}"#).unwrap()["sub"], "x");
+        for text in ["", "null", "[]", "1", "\"x\"", "{", "{\"a\":}", "{\"a\":\"\\u0000\"}", "{\"\\u0000\":1}", "{\"a\":\"\\ud800\"}", "{\"a\":1e999}"] {
+            assert!(parse(text).is_none(), "{text}");
+        }
+        let deep = "[".repeat(100_000);
+        assert!(parse(&format!("{{\"a\":{deep}")).is_none());
+    }
+}

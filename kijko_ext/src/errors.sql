@@ -1,0 +1,108 @@
+create table kijko.error_codes (
+    code text primary key check (code ~ '^[a-z_]+$'),
+    http_status integer not null check (http_status between 400 and 599),
+    sqlstate text not null unique check (sqlstate ~ '^[0-9A-Z]{5}$'),
+    meaning text not null
+);
+comment on table kijko.error_codes is 'Every error that Kijko raises by name, with what it is to HTTP and to SQL. Class KJ is Kijko''s own, used where no standard SQLSTATE fits.';
+comment on column kijko.error_codes.code is 'The name that clients compare with: the field code of the HTTP body.';
+comment on column kijko.error_codes.http_status is 'The HTTP status inside PostgREST.';
+comment on column kijko.error_codes.sqlstate is 'The SQLSTATE outside PostgREST.';
+comment on column kijko.error_codes.meaning is 'The message, a plain sentence for a person.';
+
+insert into kijko.error_codes (code, http_status, sqlstate, meaning) values
+    ('bad_request', 400, '22023', 'The request is malformed.'),
+    ('not_identified', 401, '28000', 'Sign in first.'),
+    ('invalid_api_key', 401, 'KJ401', 'This API key is unknown, revoked or expired.'),
+    ('plan_required', 402, 'KJ402', 'This needs a higher plan.'),
+    ('not_a_member', 403, 'KJ403', 'You are not a member of this organization.'),
+    ('permission_denied', 403, '42501', 'Your role does not permit this.'),
+    ('not_found', 404, 'P0002', 'There is no such thing, or it is not yours to see.'),
+    ('conflict', 409, 'KJ409', 'This conflicts with what is there already.'),
+    ('idempotency_conflict', 409, 'KJ410', 'This idempotency key was used with other arguments.'),
+    ('invalid_cron', 422, 'KJ421', 'This is not a usable cron expression.'),
+    ('invalid_input', 422, '22000', 'The input does not have the required form.'),
+    ('invalid_timezone', 422, 'KJ422', 'This is not the name of a time zone.'),
+    ('quota_exceeded', 429, 'KJ429', 'The limit for this period is used up.'),
+    ('rate_limited', 429, 'KJ430', 'Too many requests; try again later.'),
+    ('internal', 500, 'XX000', 'Something went wrong on our side.'),
+    ('unavailable', 503, 'KJ503', 'This is not available right now; try again later.');
+grant select on kijko.error_codes to public;
+
+comment on function kijko.is_request() is 'True inside PostgREST: session_user is trusted and request.method is set.';
+
+create function kijko.response_headers() returns jsonb
+    language plpgsql stable parallel safe
+    set search_path = ''
+as $$
+begin
+    return coalesce(nullif(pg_catalog.current_setting('response.headers', true), '')::pg_catalog.jsonb, '[]');
+exception
+    when data_exception then return '[]'; -- set by hand and malformed: nothing worth failing for
+end
+$$;
+comment on function kijko.response_headers() is 'The response headers set so far in this transaction, as PostgREST wants them: an array of one-key objects.';
+
+create function kijko.add_header(name text, value text) returns void
+    language plpgsql volatile parallel unsafe
+    set search_path = ''
+as $$
+declare
+    kept jsonb;
+begin
+    if name is null or value is null or name !~ '^[A-Za-z0-9!#$%&''*+.^_`|~-]+$' or value ~ '[[:cntrl:]]' then
+        perform kijko.fail('internal', 'a response header has a name or a value that HTTP does not allow');
+    end if;
+    -- set_config of response.headers replaces all of them, so nothing else may set it. A header set again replaces
+    -- its former value, except Set-Cookie, of which there can be several.
+    select coalesce(pg_catalog.jsonb_agg(h.header order by h.place), '[]') into kept
+    from pg_catalog.jsonb_array_elements(kijko.response_headers()) with ordinality as h(header, place)
+    where pg_catalog.lower(name) = 'set-cookie'
+        or not exists (
+            select from pg_catalog.jsonb_object_keys(h.header) as k where pg_catalog.lower(k) = pg_catalog.lower(name)
+        );
+    perform pg_catalog.set_config(
+        'response.headers', (kept || pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object(name, value)))::text, true
+    );
+end
+$$;
+comment on function kijko.add_header(text, text) is 'Adds a header to the response. The only setter of response.headers: a header set again replaces its former value (Set-Cookie repeats), and kijko.fail sends them along.';
+
+create function kijko.fail(code text, details text default null, hint text default null) returns void
+    language plpgsql volatile parallel unsafe
+    set search_path = ''
+as $$
+declare
+    e kijko.error_codes;
+    headers jsonb;
+begin
+    select c.* into e from kijko.error_codes as c where c.code = fail.code;
+    if not found then
+        select c.* into e from kijko.error_codes as c where c.code = 'internal';
+        details := pg_catalog.format('kijko.fail was called with the unknown code %L', code);
+        hint := null;
+    end if;
+    if not kijko.is_request() then
+        -- An option of raise must not be null, and an empty one would be shown.
+        if details is null and hint is null then
+            raise exception using errcode = e.sqlstate, message = e.code || ': ' || e.meaning;
+        elsif hint is null then
+            raise exception using errcode = e.sqlstate, message = e.code || ': ' || e.meaning, detail = details;
+        elsif details is null then
+            raise exception using errcode = e.sqlstate, message = e.code || ': ' || e.meaning, hint = hint;
+        end if;
+        raise exception using
+            errcode = e.sqlstate, message = e.code || ': ' || e.meaning, detail = details, hint = hint;
+    end if;
+    -- PostgREST reads the body from the message and status and headers from the detail of SQLSTATE PGRST.
+    select coalesce(pg_catalog.jsonb_object_agg(k.key, k.value order by h.place), '{}') into headers
+    from pg_catalog.jsonb_array_elements(kijko.response_headers()) with ordinality as h(header, place),
+        pg_catalog.jsonb_each(h.header) as k;
+    raise sqlstate 'PGRST' using
+        message = pg_catalog.jsonb_build_object(
+            'code', e.code, 'message', e.meaning, 'details', details, 'hint', hint
+        )::text,
+        detail = pg_catalog.jsonb_build_object('status', e.http_status, 'headers', headers)::text;
+end
+$$;
+comment on function kijko.fail(text, text, text) is 'The one way to refuse: never returns. Inside PostgREST an HTTP answer {code, message, details, hint} with the status of kijko.error_codes and the headers added so far; elsewhere an error with its SQLSTATE and the message "code: meaning".';

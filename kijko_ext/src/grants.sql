@@ -1,0 +1,21 @@
+-- Nobody may execute anything but what is granted here. Functions for named roles are granted by the platform, not by
+-- the extension, which must install where those roles do not exist.
+revoke all on all functions in schema kijko from public;
+
+-- Harmless readers, and what expressions that anybody may write need: policies, domain checks, refusals.
+grant execute on function
+    kijko.claims(),
+    kijko.user_id(),
+    kijko.session_id(),
+    kijko.now(),
+    kijko.is_request(),
+    kijko.response_headers(),
+    kijko.add_header(text, text),
+    kijko.fail(text, text, text),
+    kijko.cron_problem(text, text),
+    kijko.cron_check(text, text),
+    kijko.cron_next_unchecked(text, text, timestamptz),
+    kijko.cron_next(text, text, timestamptz),
+    kijko.cron_upcoming_unchecked(text, text, timestamptz, integer),
+    kijko.cron_upcoming(text, text, timestamptz, integer)
+to public;

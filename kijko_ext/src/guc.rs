@@ -1,0 +1,139 @@
+//! Settings: private statics behind typed accessors, units converted once. The context of each setting is a
+//! security choice and says why.
+
+use std::ffi::{CStr, CString, c_char, c_void};
+
+use pgrx::prelude::*;
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+
+use crate::{clock, errors};
+
+static TRUSTED_SESSION_USERS: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"authenticator"));
+static CLOCK_OFFSET: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"0"));
+static JWT_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static RATE_LIMIT_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(65_536);
+
+/// Shared memory can only be reserved while the postmaster starts, so a later load would leave the limiter without
+/// its table. Better to refuse than to limit nothing.
+pub fn refuse_unless_preloaded() {
+    if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
+        return;
+    }
+    errors::raise(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "kijko can only be loaded when the server starts",
+        None,
+        Some("Add kijko to shared_preload_libraries and restart the server."),
+    );
+}
+
+pub fn init() {
+    GucRegistry::define_string_guc(
+        c"kijko.trusted_session_users",
+        c"Login roles whose request.jwt.claims are believed.",
+        c"Any SQL session can set request.jwt.claims, so claims count only when session_user is on this comma-separated list.",
+        &TRUSTED_SESSION_USERS,
+        GucContext::Sighup, // configuration file only: whoever could extend it could be anybody
+        GucFlags::empty(),
+    );
+    unsafe {
+        // SAFETY: both hooks are guarded, and the check hook only replaces nothing and allocates nothing.
+        GucRegistry::define_string_guc_with_hooks(
+            c"kijko.clock_offset",
+            c"What kijko.now() adds to now(): seconds, or an interval without months or years.",
+            c"For tests and demonstrations. '90', '1 hour', '2 days 03:00', '-1d'.",
+            &CLOCK_OFFSET,
+            GucContext::Suset, // tenants must not travel past the end of their month
+            GucFlags::empty(),
+            Some(check_clock_offset),
+            None,
+            None,
+        );
+    }
+    GucRegistry::define_string_guc(
+        c"kijko.jwt_key_file",
+        c"PEM file with the EC P-256 private keys (PKCS#8) that sign tokens.",
+        c"The first key signs, all of them verify. The server process reads it; it must not be readable by others.",
+        &JWT_KEY_FILE,
+        GucContext::Sighup, // a session that chose the file could choose the key
+        GucFlags::SUPERUSER_ONLY,
+    );
+    GucRegistry::define_int_guc(
+        c"kijko.rate_limit_slots",
+        c"Keys that the rate limiter can remember at once, 32 bytes each.",
+        c"Rounded up to a power of two. A full table forgets the least recently used key of a set and counts that in kijko.stats().",
+        &RATE_LIMIT_SLOTS,
+        1_024,
+        16_777_216,
+        GucContext::Postmaster, // shared memory is sized once
+        GucFlags::empty(),
+    );
+    unsafe { pg_sys::MarkGUCPrefixReserved(c"kijko".as_ptr()) };
+}
+
+/// Names of the login roles whose claims are believed.
+pub fn trusted_session_users() -> Vec<String> {
+    TRUSTED_SESSION_USERS.get().map(|list| split_names(&list.to_string_lossy())).unwrap_or_default()
+}
+
+/// Microseconds to add to the transaction's clock.
+pub fn clock_offset_micros() -> i64 {
+    // The check hook let nothing else in.
+    CLOCK_OFFSET.get().and_then(|text| clock::parse_offset(&text.to_string_lossy()).ok()).unwrap_or(0)
+}
+
+pub fn jwt_key_file() -> Option<String> {
+    JWT_KEY_FILE
+        .get()
+        .map(|path| path.to_string_lossy().into_owned())
+        .filter(|path| !path.trim().is_empty())
+}
+
+pub fn rate_limit_slots() -> usize {
+    (RATE_LIMIT_SLOTS.get() as usize).next_power_of_two()
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn check_clock_offset(
+    new_value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    let value = unsafe { *new_value };
+    if value.is_null() {
+        return true;
+    }
+    match clock::parse_offset(&unsafe { CStr::from_ptr(value) }.to_string_lossy()) {
+        Ok(_) => true,
+        Err(error) => {
+            let detail = CString::new(error.to_string()).unwrap_or_default();
+            // SAFETY: GUC_check_errdetail of the C headers; the string is copied into the error's context.
+            unsafe { pg_sys::GUC_check_errdetail_string = pg_sys::pstrdup(detail.as_ptr()) };
+            false
+        }
+    }
+}
+
+/// Role names as in other list settings: unquoted ones fold to lower case, "Quoted" ones are kept.
+fn split_names(list: &str) -> Vec<String> {
+    list.split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .map(|name| match name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
+            Some(quoted) => quoted.replace("\"\"", "\""),
+            None => name.to_lowercase(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod unit {
+    use super::split_names;
+
+    #[test]
+    fn names_are_split_folded_and_unquoted() {
+        assert_eq!(split_names(" Authenticator, \"Mixed\" ,,x"), ["authenticator", "Mixed", "x"]);
+        assert!(split_names("").is_empty());
+    }
+}

@@ -1,0 +1,91 @@
+//! `sign_jwt`, `verify_jwt`, `jwks` and `pre_config` for SQL.
+
+use std::cell::RefCell;
+use std::ffi::CString;
+use std::rc::Rc;
+
+use pgrx::JsonB;
+use pgrx::prelude::*;
+use serde_json::{Value, json};
+
+use super::keys::{KeyFileError, Keys, Stamp};
+use crate::{errors, guc};
+
+/// Signs an object of claims as it is; only the header names the key.
+#[pg_extern(volatile, parallel_unsafe)]
+fn sign_jwt(claims: Option<JsonB>) -> String {
+    let Some(JsonB(Value::Object(claims))) = claims else {
+        errors::bad_argument("the claims must be an object")
+    };
+    let keys = keys().unwrap_or_else(|| {
+        errors::raise(
+            PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
+            "kijko.jwt_key_file is not set",
+            None,
+            Some("Set it to a PEM file with an EC P-256 private key and reload the configuration."),
+        )
+    });
+    keys.sign(&claims).unwrap_or_else(|| error!("the token could not be signed"))
+}
+
+/// The claims of a token of ours that is valid at this second, or null.
+#[pg_extern(volatile, parallel_unsafe)]
+fn verify_jwt(token: Option<&str>) -> Option<JsonB> {
+    Some(JsonB(Value::Object(keys()?.verify(token?)?)))
+}
+
+/// The public keys as a JSON Web Key Set.
+#[pg_extern(volatile, parallel_unsafe)]
+fn jwks() -> JsonB {
+    JsonB(keys().map_or_else(|| json!({ "keys": [] }), |keys| keys.jwks()))
+}
+
+/// PostgREST's `db-pre-config`: hands it the public keys, for the transaction in which it reads its settings.
+#[pg_extern(volatile, parallel_unsafe)]
+fn pre_config() {
+    let Some(keys) = keys() else { return };
+    // JSON escapes control characters, so there is no NUL in it.
+    let value = CString::new(keys.jwks().to_string()).unwrap_or_default();
+    // SAFETY: the strings outlive the call, which copies them.
+    unsafe {
+        pg_sys::set_config_option(
+            c"pgrst.jwt_secret".as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_LOCAL,
+            true,
+            0,
+            false,
+        );
+    }
+}
+
+/// The keys of the configured file, read again when the file has changed. None when none is configured.
+fn keys() -> Option<Rc<Keys>> {
+    thread_local! {
+        static CACHE: RefCell<Option<(Stamp, Rc<Keys>)>> = const { RefCell::new(None) };
+    }
+    let path = guc::jwt_key_file()?;
+    let read = || {
+        // Taken before reading: a change in between is noticed the next time.
+        let stamp = Stamp::of(&path)?;
+        CACHE.with_borrow_mut(|cache| match cache {
+            Some((of, keys)) if *of == stamp => Ok(Rc::clone(keys)),
+            _ => {
+                *cache = None;
+                let keys = Rc::new(Keys::read(&path)?);
+                *cache = Some((stamp, Rc::clone(&keys)));
+                Ok(keys)
+            }
+        })
+    };
+    Some(read().unwrap_or_else(|error: KeyFileError| {
+        errors::raise(
+            PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
+            "the file of kijko.jwt_key_file cannot be used",
+            Some(error.to_string()),
+            None,
+        )
+    }))
+}

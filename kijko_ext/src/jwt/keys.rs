@@ -1,0 +1,292 @@
+//! The keys of `kijko.jwt_key_file` and what is done with them. Free of Postgres.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, ThumbprintHash};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde_json::{Map, Value, json};
+use thiserror::Error;
+
+use crate::claims;
+
+/// No sensible key file is larger; a wrong path could lead to anything.
+const MAX_FILE_SIZE: u64 = 64 * 1024;
+
+/// What is wrong with the key file. Never any of its content.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum KeyFileError {
+    #[error("it cannot be read: {0}")]
+    Unreadable(std::io::ErrorKind),
+    #[error("it is not a regular file of at most 64 KiB")]
+    NotAFile,
+    #[error("other users may read or write it; set its mode to 0600")]
+    Exposed,
+    #[error("it is not PEM")]
+    NotPem,
+    #[error("it holds no key")]
+    Empty,
+    #[error("block {0} is not a PKCS#8 private key of the curve P-256 (BEGIN PRIVATE KEY)")]
+    NotAKey(usize),
+}
+
+/// The first key signs, all of them verify.
+#[derive(Debug)]
+pub struct Keys {
+    keys: Vec<Key>,
+}
+
+struct Key {
+    /// The RFC 7638 thumbprint.
+    id: String,
+    signing: EncodingKey,
+    verifying: DecodingKey,
+    public: Value,
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", self.id)
+    }
+}
+
+/// Tells whether a file is still the one that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    path: String,
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    pub fn of(path: &str) -> Result<Self, KeyFileError> {
+        let meta = fs::metadata(path).map_err(|error| KeyFileError::Unreadable(error.kind()))?;
+        Ok(Self {
+            path: path.to_owned(),
+            device: meta.dev(),
+            inode: meta.ino(),
+            size: meta.size(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        })
+    }
+}
+
+impl Keys {
+    pub fn read(path: &str) -> Result<Self, KeyFileError> {
+        let unreadable = |error: std::io::Error| KeyFileError::Unreadable(error.kind());
+        // Looked at before it is opened: opening a FIFO would wait for a writer.
+        let regular = |meta: &fs::Metadata| meta.is_file() && meta.len() <= MAX_FILE_SIZE;
+        if !regular(&fs::metadata(path).map_err(unreadable)?) {
+            return Err(KeyFileError::NotAFile);
+        }
+        let mut file = File::open(path).map_err(unreadable)?;
+        let meta = file.metadata().map_err(unreadable)?;
+        if !regular(&meta) {
+            return Err(KeyFileError::NotAFile);
+        }
+        // A group may read it, as with Postgres' own TLS key: root:postgres 0640.
+        if meta.mode() & 0o027 != 0 {
+            return Err(KeyFileError::Exposed);
+        }
+        let mut pem = Vec::new();
+        file.read_to_end(&mut pem).map_err(unreadable)?;
+        Self::parse(&pem)
+    }
+
+    pub fn parse(pem: &[u8]) -> Result<Self, KeyFileError> {
+        let blocks = pem::parse_many(pem).map_err(|_| KeyFileError::NotPem)?;
+        let keys: Vec<Key> = blocks
+            .iter()
+            .enumerate()
+            .map(|(place, block)| Key::parse(block).ok_or(KeyFileError::NotAKey(place + 1)))
+            .collect::<Result<_, _>>()?;
+        if keys.is_empty() { Err(KeyFileError::Empty) } else { Ok(Self { keys }) }
+    }
+
+    /// The public keys as a JSON Web Key Set.
+    pub fn jwks(&self) -> Value {
+        json!({ "keys": self.keys.iter().map(|key| &key.public).collect::<Vec<_>>() })
+    }
+
+    /// Signs the claims as they are. None if the key does not sign, which parsing has excluded.
+    pub fn sign(&self, claims: &Map<String, Value>) -> Option<String> {
+        let key = &self.keys[0];
+        let header = Header { kid: Some(key.id.clone()), ..Header::new(Algorithm::ES256) };
+        jsonwebtoken::encode(&header, claims, &key.signing).ok()
+    }
+
+    /// The claims of a token that one of these keys signed and that has not expired at this second. The key is chosen
+    /// by `kid` and brings its algorithm along: what the token says about it has to agree.
+    pub fn verify(&self, token: &str) -> Option<Map<String, Value>> {
+        let header = jsonwebtoken::decode_header(token).ok()?;
+        if header.alg != Algorithm::ES256 {
+            return None;
+        }
+        let id = header.kid?;
+        let key = self.keys.iter().find(|key| key.id == id)?;
+        let mut rules = Validation::new(Algorithm::ES256);
+        rules.set_required_spec_claims(&["exp"]);
+        rules.leeway = 0;
+        rules.validate_exp = true;
+        rules.validate_nbf = true;
+        rules.validate_aud = false; // the caller's business: it knows what it wants the token for
+        match jsonwebtoken::decode::<Value>(token, &key.verifying, &rules).ok()?.claims {
+            claims if !claims::storable(&claims) => None,
+            Value::Object(claims) => Some(claims),
+            _ => None,
+        }
+    }
+}
+
+impl Key {
+    fn parse(block: &pem::Pem) -> Option<Self> {
+        if block.tag() != "PRIVATE KEY" {
+            return None;
+        }
+        let signing = EncodingKey::from_ec_pem(pem::encode(block).as_bytes()).ok()?;
+        let jwk = Jwk::from_encoding_key(&signing, Algorithm::ES256).ok()?;
+        let AlgorithmParameters::EllipticCurve(point) = &jwk.algorithm else { return None };
+        let verifying = DecodingKey::from_ec_components(&point.x, &point.y).ok()?;
+        let id = jwk.thumbprint(ThumbprintHash::SHA256).ok()?;
+        let public = json!({
+            "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": id, "x": point.x, "y": point.y,
+        });
+        let key = Self { id, signing, verifying, public };
+        // A key of another curve gets this far in some versions of the library: let it prove itself.
+        let keys = Keys { keys: vec![key] };
+        let proof = keys.sign(json!({ "exp": u32::MAX }).as_object()?)?;
+        keys.verify(&proof)?;
+        keys.keys.into_iter().next()
+    }
+}
+
+#[cfg(test)]
+mod unit {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A fresh key of a curve, in PEM under a tag. No key lives in the repository.
+    fn key_file(tag: &str, curve: &'static aws_lc_rs::signature::EcdsaSigningAlgorithm) -> String {
+        let random = aws_lc_rs::rand::SystemRandom::new();
+        let key = aws_lc_rs::signature::EcdsaKeyPair::generate_pkcs8(curve, &random).unwrap();
+        pem::encode(&pem::Pem::new(tag, key.as_ref()))
+    }
+
+    fn p256() -> String {
+        key_file("PRIVATE KEY", &aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING)
+    }
+
+    fn keys(pem: &str) -> Keys {
+        Keys::parse(pem.as_bytes()).unwrap()
+    }
+
+    fn claims(value: Value) -> Map<String, Value> {
+        value.as_object().unwrap().clone()
+    }
+
+    fn now() -> u64 {
+        jsonwebtoken::get_current_timestamp()
+    }
+
+    #[test]
+    fn what_is_signed_is_verified() {
+        let keys = keys(&p256());
+        let payload = claims(json!({ "sub": "x", "aud": "authenticated", "exp": now() + 60 }));
+        let token = keys.sign(&payload).unwrap();
+        assert_eq!(keys.verify(&token), Some(payload));
+    }
+
+    #[test]
+    fn keys_rotate() {
+        let (first, second) = (p256(), p256());
+        let payload = claims(json!({ "exp": now() + 60 }));
+        let old = keys(&first).sign(&payload).unwrap();
+        let both = keys(&format!("{second}\n{first}"));
+        assert!(both.verify(&old).is_some());
+        assert!(keys(&second).verify(&old).is_none());
+        let new = both.sign(&payload).unwrap();
+        assert!(keys(&second).verify(&new).is_some());
+        assert!(keys(&first).verify(&new).is_none());
+        assert_eq!(both.jwks()["keys"].as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn everything_else_is_nothing() {
+        let keys = keys(&p256());
+        let token = |payload: Value| keys.sign(&claims(payload)).unwrap();
+        assert!(keys.verify(&token(json!({ "exp": now() - 1 }))).is_none(), "expired");
+        assert!(keys.verify(&token(json!({ "sub": "x" }))).is_none(), "without exp");
+        assert!(keys.verify(&token(json!({ "exp": "tomorrow" }))).is_none(), "exp is no number");
+        assert!(keys.verify(&token(json!({ "exp": now() + 60, "nbf": now() + 30 }))).is_none(), "not yet");
+        assert!(keys.verify(&token(json!({ "exp": now() + 60, "a": "\0" }))).is_none(), "jsonb has no NUL");
+
+        let good = token(json!({ "exp": now() + 60 }));
+        let parts: Vec<&str> = good.split('.').collect();
+        let other = token(json!({ "exp": now() + 61 }));
+        let mixed = format!("{}.{}.{}", parts[0], other.split('.').nth(1).unwrap(), parts[2]);
+        assert!(keys.verify(&mixed).is_none(), "other claims");
+        for text in ["", "..", "a.b.c", parts[0], &format!("{}.{}.", parts[0], parts[1])] {
+            assert!(keys.verify(text).is_none(), "{text}");
+        }
+
+        // The classic: an HMAC with the public key as its secret, and no signature at all.
+        let header = Header { kid: Some(keys.keys[0].id.clone()), ..Header::new(Algorithm::HS256) };
+        let secret = EncodingKey::from_secret(keys.jwks().to_string().as_bytes());
+        let forged = jsonwebtoken::encode(&header, &json!({ "exp": now() + 60 }), &secret).unwrap();
+        assert!(keys.verify(&forged).is_none(), "HS256");
+        let none = format!("eyJhbGciOiJub25lIn0.{}.", parts[1]);
+        assert!(keys.verify(&none).is_none(), "none");
+
+        let header = Header::new(Algorithm::ES256);
+        let anonymous = jsonwebtoken::encode(&header, &json!({ "exp": now() + 60 }), &keys.keys[0].signing).unwrap();
+        assert!(keys.verify(&anonymous).is_none(), "without kid");
+    }
+
+    #[test]
+    fn only_public_parts_are_shown() {
+        let file = p256();
+        let keys = keys(&file);
+        let text = format!("{} {keys:?}", keys.jwks());
+        assert!(!text.contains("\"d\""));
+        let secret: Vec<&str> = file.lines().filter(|line| !line.starts_with('-')).collect();
+        assert!(secret.iter().all(|line| !text.contains(line)));
+    }
+
+    #[test]
+    fn a_bad_file_is_told_by_its_fault_and_not_its_content() {
+        let error = |pem: &str| Keys::parse(pem.as_bytes()).unwrap_err();
+        assert_eq!(error(""), KeyFileError::Empty);
+        assert_eq!(error("secret"), KeyFileError::Empty);
+        let p384 = key_file("PRIVATE KEY", &aws_lc_rs::signature::ECDSA_P384_SHA384_FIXED_SIGNING);
+        assert_eq!(error(&p384), KeyFileError::NotAKey(1));
+        let sec1 = key_file("EC PRIVATE KEY", &aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING);
+        assert_eq!(error(&format!("{}{sec1}", p256())), KeyFileError::NotAKey(2));
+        assert_eq!(error("-----BEGIN PRIVATE KEY-----\n%%%\n-----END PRIVATE KEY-----\n"), KeyFileError::NotPem);
+        assert_eq!(Keys::read("/nowhere").unwrap_err(), KeyFileError::Unreadable(std::io::ErrorKind::NotFound));
+        assert_eq!(Keys::read("/dev/zero").unwrap_err(), KeyFileError::NotAFile);
+    }
+
+    #[test]
+    fn an_exposed_file_is_refused_and_a_change_is_noticed() {
+        let path = std::env::temp_dir().join(format!("kijko-keys-{}.pem", std::process::id()));
+        let name = path.to_str().unwrap();
+        let file = p256();
+        fs::write(&path, &file).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(Keys::read(name).unwrap_err(), KeyFileError::Exposed);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(Keys::read(name).is_ok());
+        let before = Stamp::of(name).unwrap();
+        assert_eq!(before, Stamp::of(name).unwrap());
+        fs::write(&path, format!("{file}{file}")).unwrap();
+        assert_ne!(before, Stamp::of(name).unwrap());
+        fs::remove_file(&path).unwrap();
+    }
+}

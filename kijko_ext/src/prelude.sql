@@ -1,0 +1,21 @@
+-- A function of this extension that runs as its owner, a superuser, calls others by their qualified names. Whoever may
+-- create objects in the schema could add an overload that fits better and have it run as superuser. So the schema must be
+-- empty, belongs to the superuser (a trusted extension's schema would belong to whoever installs it), and stays closed.
+do $$
+begin
+    if exists (select from pg_catalog.pg_proc where pronamespace = 'kijko'::pg_catalog.regnamespace)
+        or exists (select from pg_catalog.pg_class where relnamespace = 'kijko'::pg_catalog.regnamespace)
+        or exists (select from pg_catalog.pg_type where typnamespace = 'kijko'::pg_catalog.regnamespace)
+        or exists (select from pg_catalog.pg_operator where oprnamespace = 'kijko'::pg_catalog.regnamespace)
+    then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = 'schema kijko is not empty',
+            hint = 'The extension needs the schema for itself: drop what is in it first.';
+    end if;
+    execute pg_catalog.format('alter schema kijko owner to %I', current_user);
+end
+$$;
+revoke all on schema kijko from public;
+grant usage on schema kijko to public;
+comment on schema kijko is 'Kijko''s extension: who is asking, limits, cron and signed tokens. Nothing else may live here.';

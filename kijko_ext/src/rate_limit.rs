@@ -1,0 +1,7 @@
+//! Rate limits: the generic cell rate algorithm (gcra.rs) over a set-associative table (table.rs) in shared memory
+//! (shmem.rs), for SQL (edge.rs).
+
+pub mod edge;
+mod gcra;
+pub mod shmem;
+mod table;

@@ -1,0 +1,123 @@
+//! `kijko.rate_limit` and `kijko.stats` for SQL.
+
+use pgrx::datum::Interval;
+use pgrx::prelude::*;
+
+use super::gcra::Policy;
+use super::shmem;
+use crate::errors;
+use crate::verdict::Verdict;
+
+const DAY_NANOS: u64 = 86_400 * 1_000_000_000;
+
+/// One call of `key`: `rate` in `per`, at most `burst` at once (by default `rate`), costing `cost`.
+///
+/// Nothing is written to the database, so it works in READ ONLY transactions and on standbys, and a rollback gives
+/// nothing back. The arguments come from the operator, not from a client, so nonsense is an error and not a verdict.
+#[pg_extern(volatile, parallel_unsafe, requires = ["verdict"])]
+fn rate_limit<'a>(
+    key: Option<&'a str>,
+    rate: Option<i32>,
+    per: Option<Interval>,
+    burst: default!(Option<i32>, "null"),
+    cost: default!(Option<i32>, "1"),
+) -> Verdict<'a> {
+    let key = key.unwrap_or_else(|| errors::bad_argument("the key must not be null"));
+    let rate = positive(rate, "the rate must be at least 1");
+    let burst = burst.map_or(rate, |burst| positive(Some(burst), "the burst must be at least 1"));
+    let cost = positive(cost, "the cost must be at least 1");
+    let per = per.as_ref().and_then(interval_nanos);
+    let per = per.unwrap_or_else(|| errors::bad_argument("the period must be a positive interval without months"));
+    let policy = Policy::new(rate, per, burst)
+        .unwrap_or_else(|_| errors::bad_argument("the rate must be below one in a nanosecond, and the burst worth less than 292 years"));
+    if cost > policy.burst() {
+        errors::bad_argument("the cost is larger than the burst, so the call could never be allowed");
+    }
+
+    let decision = shmem::decide(key, policy, cost);
+    let now = unsafe { pg_sys::GetCurrentTimestamp() };
+    Verdict {
+        allowed: decision.allowed,
+        code: (!decision.allowed).then_some("rate_limited"),
+        meter: Some(key),
+        used: Some(i64::from(policy.burst() - decision.remaining)),
+        limit: Some(i64::from(policy.burst())),
+        remaining: Some(i64::from(decision.remaining)),
+        reset_at: Some(now.saturating_add(decision.reset_after.div_ceil(1_000) as i64)),
+        retry_after: (!decision.allowed).then(|| whole_seconds(decision.retry_after)),
+    }
+}
+
+/// Figures of the tables in shared memory, since the server started.
+#[pg_extern(volatile, parallel_unsafe)]
+fn stats() -> TableIterator<'static, (name!(metric, String), name!(value, i64))> {
+    let (slots, counters) = shmem::counters();
+    TableIterator::new(
+        [
+            ("rate_limit.slots", slots),
+            ("rate_limit.used", counters.used),
+            ("rate_limit.allowed", counters.allowed),
+            ("rate_limit.refused", counters.refused),
+            ("rate_limit.recycled", counters.recycled),
+            ("rate_limit.evicted", counters.evicted),
+        ]
+        .map(|(metric, value)| (metric.to_owned(), value as i64)),
+    )
+}
+
+fn positive(value: Option<i32>, message: &str) -> u32 {
+    value.and_then(|value| u32::try_from(value).ok()).filter(|value| *value > 0).unwrap_or_else(|| errors::bad_argument(message))
+}
+
+/// Days have 24 hours. None for months, whose length varies, and for what is not positive.
+fn interval_nanos(interval: &Interval) -> Option<u64> {
+    if interval.months() != 0 {
+        return None;
+    }
+    let days = i128::from(interval.days()) * i128::from(DAY_NANOS);
+    u64::try_from(days + i128::from(interval.micros()) * 1_000).ok()
+}
+
+/// Rounded up: a client that waits that long is let in.
+fn whole_seconds(nanos: u64) -> i32 {
+    i32::try_from(nanos.div_ceil(1_000_000_000)).unwrap_or(i32::MAX)
+}
+
+#[cfg(any(test, feature = "pg_test"))]
+#[pg_schema]
+mod tests {
+    use pgrx::prelude::*;
+
+    fn allowed(key: &str) -> bool {
+        let query = format!("select allowed from kijko.rate_limit('{key}', 2, '1 hour')");
+        Spi::get_one::<bool>(&query).unwrap().unwrap()
+    }
+
+    #[pg_test]
+    fn a_key_has_its_burst_and_no_more() {
+        assert_eq!([(); 3].map(|()| allowed("a")), [true, true, false]);
+        assert!(allowed("b"));
+    }
+
+    #[pg_test]
+    fn read_only_transactions_are_limited_too() {
+        Spi::run("set transaction_read_only = on").unwrap();
+        assert_eq!([(); 3].map(|()| allowed("read only")), [true, true, false]);
+    }
+
+    #[pg_test]
+    fn a_full_table_forgets_and_counts_it() {
+        let evicted = || {
+            let query = "select value from kijko.stats() where metric = 'rate_limit.evicted'";
+            Spi::get_one::<i64>(query).unwrap().unwrap()
+        };
+        let before = evicted();
+        Spi::run("select kijko.rate_limit('many ' || n, 1, '1 hour') from generate_series(1, 5000) as n").unwrap();
+        assert!(evicted() - before > 3_000);
+    }
+
+    #[pg_test(error = "bad_request: the key must not be null")]
+    fn a_null_key_is_an_error_and_not_allowed() {
+        Spi::run("select kijko.rate_limit(null, 1, '1 hour')").unwrap();
+    }
+}

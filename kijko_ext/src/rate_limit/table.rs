@@ -1,0 +1,109 @@
+//! One set of the table: a few slots, of which a key may take any. Pure, so that the choice of a victim can be tested.
+
+/// 32 bytes, two to a cache line. A zero key marks an empty slot; no real key hashes to it (shmem.rs sees to that).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slot {
+    pub key: [u64; 2],
+    /// The state of the key (gcra.rs).
+    pub tat: u64,
+    /// When the key was last asked about.
+    pub used_at: u64,
+}
+
+pub const WAYS: usize = 8;
+pub type Set = [Slot; WAYS];
+
+/// How a key came to its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Found,
+    /// Into an empty slot.
+    Fresh,
+    /// Over a key whose debts were paid back: forgetting it changes no answer.
+    Recycled,
+    /// Over the least recently used key, although it had debts: it gets more than its limit.
+    Evicted,
+}
+
+/// The slot of `key`, taken from another key if need be. Its `tat` is 0 unless it was found.
+pub fn claim(set: &mut Set, key: [u64; 2], now: u64) -> (&mut Slot, Place) {
+    let mut victim = 0;
+    let mut place = Place::Evicted;
+    for (way, slot) in set.iter().enumerate() {
+        if slot.key == key {
+            return (&mut set[way], Place::Found);
+        }
+        let rank = if slot.key == [0; 2] {
+            Place::Fresh
+        } else if slot.tat <= now {
+            Place::Recycled
+        } else {
+            Place::Evicted
+        };
+        let better = match (rank, place) {
+            (Place::Fresh, Place::Fresh) => false,
+            (Place::Fresh, _) => true,
+            (Place::Recycled, Place::Evicted) => true,
+            (Place::Recycled, _) => false,
+            _ => place == Place::Evicted && slot.used_at < set[victim].used_at,
+        };
+        if better {
+            victim = way;
+            place = rank;
+        }
+    }
+    set[victim] = Slot { key, tat: 0, used_at: now };
+    (&mut set[victim], place)
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    fn fill(set: &mut Set, now: u64) {
+        for way in 0..WAYS as u64 {
+            let (slot, place) = claim(set, [1, way], now + way);
+            slot.tat = 1_000;
+            assert_eq!(place, Place::Fresh);
+        }
+    }
+
+    #[test]
+    fn a_key_keeps_its_slot() {
+        let mut set = Set::default();
+        fill(&mut set, 1);
+        let (slot, place) = claim(&mut set, [1, 3], 50);
+        assert_eq!((place, slot.tat), (Place::Found, 1_000));
+    }
+
+    #[test]
+    fn a_paid_back_key_goes_before_one_with_debts() {
+        let mut set = Set::default();
+        fill(&mut set, 1);
+        set[5].tat = 20;
+        let (slot, place) = claim(&mut set, [2, 2], 20);
+        assert_eq!((place, slot.tat), (Place::Recycled, 0));
+        assert_eq!(set[5].key, [2, 2]);
+    }
+
+    #[test]
+    fn otherwise_the_least_recently_used_goes() {
+        let mut set = Set::default();
+        fill(&mut set, 1);
+        set[0].used_at = 90;
+        assert_eq!(claim(&mut set, [2, 2], 100).1, Place::Evicted);
+        assert_eq!(set[1].key, [2, 2]);
+        assert!(set.iter().any(|slot| slot.key == [1, 0]));
+    }
+
+    #[test]
+    fn an_empty_slot_goes_first() {
+        let mut set = Set::default();
+        fill(&mut set, 1);
+        set[2] = Slot::default();
+        set[1].tat = 0;
+        assert_eq!(claim(&mut set, [2, 2], 100).1, Place::Fresh);
+        assert_eq!(set[2].key, [2, 2]);
+    }
+}
