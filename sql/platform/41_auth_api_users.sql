@@ -192,10 +192,12 @@ end
 $$;
 comment on function auth_api.change_email(auth.users, text, boolean) is 'Gives the user another address at once (there is no mail to confirm it by); one that is taken is refused.';
 
--- Whoever knew the old password may hold a session: all end but the one that asked.
+-- Whoever knew the old password may hold a session: all end but the one that asked. Sessions come before the user, everywhere: a refresh
+-- locks in that order, and the other way round would deadlock with it.
 create or replace function auth_api.change_password(u auth.users, password text, keep_session uuid) returns auth.users
 language plpgsql volatile set search_path = '' as $$
 begin
+    delete from auth.sessions where user_id = u.id and id is distinct from keep_session;
     update auth.users
     set encrypted_password = auth_api.hash_password(password),
         confirmation_token = '', confirmation_sent_at = null, recovery_token = '', recovery_sent_at = null,
@@ -204,7 +206,6 @@ begin
         updated_at = kijko.now()
     where id = u.id
     returning * into u;
-    delete from auth.sessions where user_id = u.id and id is distinct from keep_session;
     return u;
 end
 $$;

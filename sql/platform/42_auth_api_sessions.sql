@@ -107,6 +107,8 @@ begin
         return auth_api.token_for_reuse(token);
     end if;
     update auth.refresh_tokens set revoked = true, updated_at = kijko.now() where id = token.id;
+    -- Keeps the chain short. A token this old that turns up again is unknown instead of used before; GoTrue's cleanup does the same.
+    delete from auth.refresh_tokens where session_id = session.id and revoked and updated_at < kijko.now() - interval '1 day';
     return auth_api.issue_refresh_token(session, token.token);
 end
 $$;

@@ -134,6 +134,10 @@ begin
     set raw_user_meta_data = auth_api.merge(raw_user_meta_data, body -> 'data'), updated_at = kijko.now()
     where id = u.id
     returning * into u;
+    -- Several small changes add up: beyond this the user's own token would be refused everywhere, and with it the change back.
+    if octet_length(u.raw_user_meta_data::text) > (select s.max_body_bytes from auth_api.settings s) then
+        perform auth_api.reject(422, 'validation_failed', 'user_metadata is larger than an access token can carry');
+    end if;
     return auth_api.user_json(u);
 end
 $$;

@@ -205,6 +205,7 @@ comment on function auth_api.admin_update(text, text) is 'PUT /admin/users/{id}:
 create or replace function auth_api.soft_delete(u auth.users) returns void
 language plpgsql volatile set search_path = '' as $$
 begin
+    delete from auth.sessions where user_id = u.id;
     update auth.users
     set email = encode(sha256(convert_to(u.id || coalesce(u.email, ''), 'UTF8')), 'hex'),
         phone = null, email_change = '', phone_change = '', encrypted_password = null,
@@ -214,7 +215,6 @@ begin
     update auth.identities
     set identity_data = '{}', provider_id = encode(sha256(convert_to(user_id || provider || ':' || provider_id, 'UTF8')), 'hex'), updated_at = kijko.now()
     where user_id = u.id and identity_data <> '{}';
-    delete from auth.sessions where user_id = u.id;
 end
 $$;
 comment on function auth_api.soft_delete(auth.users) is 'Takes everything personal from a user and keeps the id for what refers to it.';
@@ -228,6 +228,7 @@ begin
     if (body ->> 'should_soft_delete')::boolean then
         perform auth_api.soft_delete(u);
     else
+        delete from auth.sessions s where s.user_id = u.id;
         delete from auth.users where id = u.id;
     end if;
     return '{}'::json;

@@ -56,6 +56,7 @@ declare
     context text;
     error_id uuid;
 begin
+    perform kijko.add_header('Cache-Control', 'no-store');
     if auth_api.knows_error_codes() then
         perform kijko.add_header('X-Supabase-Api-Version', '2024-01-01');
     end if;

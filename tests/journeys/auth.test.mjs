@@ -281,6 +281,16 @@ describe('the account', () => {
     assert.deepEqual(data.user.user_metadata, { keep: 1, add: { deep: [true] }, email_verified: true });
   });
 
+  test('metadata does not grow beyond what a token can carry', async () => {
+    const { client } = await newUser();
+    const filler = 'x'.repeat(20_000);
+    assert.equal((await client.auth.updateUser({ data: { first: filler } })).error, null);
+    await refused(client.auth.updateUser({ data: { second: filler } }), 'validation_failed', 422);
+    const { data } = await client.auth.refreshSession();
+    assert.equal((await http('GET', '/rest/v1/profiles?select=id', { token: data.session.access_token })).status, 200);
+    assert.equal(data.user.user_metadata.second, undefined);
+  });
+
   test('a new address holds at once, unless it is taken', async () => {
     const account = await newUser();
     const neighbour = await newUser();
