@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# Prints the anon and the service key, as ./kijko status does; made once and kept in the volume.
+# Prints the anon and the service key; the entrypoint has made them, and they are kept in the volume.
 set -euo pipefail
 # shellcheck source=deploy/docker/postgres-lib.sh
-. "${KIJKO_ROOT:-/opt/kijko}/docker/postgres-lib.sh"
+. "${KIJKO_ROOT:-/opt/kijko}/deploy/docker/postgres-lib.sh"
 load_secrets
-make_api_keys
 printf 'ANON_KEY="%s"\nSERVICE_ROLE_KEY="%s"\n' "$ANON_KEY" "$SERVICE_ROLE_KEY"

@@ -3,12 +3,23 @@
 # Safe to interrupt: what was not finished is done at the next start.
 set -euo pipefail
 # shellcheck source=deploy/docker/postgres-lib.sh
-. "${KIJKO_ROOT:-/opt/kijko}/docker/postgres-lib.sh"
+. "${KIJKO_ROOT:-/opt/kijko}/deploy/docker/postgres-lib.sh"
 
 # Other containers connect from the compose network; `samenet` is that network and no other. Passwords stay scram.
 allow_network() {
   local line='host all all samenet scram-sha-256'
   grep -qxF "$line" "$DATA/pg_hba.conf" || printf '%s\n' "$line" >> "$DATA/pg_hba.conf"
+}
+
+# On a server that listens on 127.0.0.1 only: no client sees half of it.
+prepare_database() {
+  if [ ! -f "$KIJKO_HOME/applied" ]; then
+    say "roles, extension, login (sql/platform)"
+    apply_platform
+  fi
+  name_issuer
+  make_api_keys
+  printf '%s\n' "$PUBLIC_URL" > "$KIJKO_HOME/public_url"
 }
 
 main() {
@@ -23,10 +34,9 @@ main() {
   allow_network
   refuse_platform_drift
   configure_cluster
-  if [ ! -f "$KIJKO_HOME/applied" ]; then
-    say "roles, extension, login (sql/platform)"
+  if [ ! -f "$KIJKO_HOME/applied" ] || [ "$(cat "$KIJKO_HOME/public_url" 2> /dev/null)" != "$PUBLIC_URL" ]; then
     start_postgres
-    apply_platform
+    prepare_database
     stop_postgres
   fi
   touch "$SERVING"

@@ -10,8 +10,8 @@ done
 export KIJKO_HOME=${KIJKO_HOME:-/var/lib/kijko} KIJKO_DB_PORT=${KIJKO_DB_PORT:-5432}
 init_home
 load_ports
-PG_PREFIX=/usr
-PG_BIN=/usr/lib/postgresql/15/bin
+PG_PREFIX=${KIJKO_PG_PREFIX:-/usr}
+PG_BIN=$PG_PREFIX/lib/postgresql/15/bin
 SECRET_FILES=${KIJKO_SECRET_FILES:-/run/secrets}
 # Made when the server that answers clients is about to start: the cluster's first start, which applies sql/platform, is not it.
 SERVING=$RUN/serving

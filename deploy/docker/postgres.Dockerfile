@@ -28,7 +28,7 @@ RUN bash /tmp/apt-install.sh postgresql-15 postgresql-15-cron && rm -rf /tmp/apt
 COPY --from=builder /out/usr/ /usr/
 COPY scripts/ui.sh scripts/config.sh scripts/cluster.sh scripts/stack.sh /opt/kijko/scripts/
 COPY sql/platform/ /opt/kijko/sql/platform/
-COPY deploy/docker/postgres-lib.sh /opt/kijko/docker/
+COPY deploy/docker/postgres-lib.sh /opt/kijko/deploy/docker/
 COPY --chmod=0755 deploy/docker/postgres-entrypoint.sh /usr/local/bin/kijko-entrypoint
 COPY --chmod=0755 deploy/docker/postgres-healthy.sh /usr/local/bin/kijko-healthy
 COPY --chmod=0755 deploy/docker/postgres-api-keys.sh /usr/local/bin/kijko-api-keys
