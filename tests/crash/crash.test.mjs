@@ -1,0 +1,25 @@
+// What survives a kill -9. One file, because its tests share one stack whose processes they kill.
+import { after, before } from 'node:test';
+import { Vendor, killSidecars, kijkoUp, stopStackSidecar } from './harness.mjs';
+import { postgresTests } from './postgres.mjs';
+import { sidecarTests } from './sidecar.mjs';
+import { forgetModel, priceModel } from './tenant.mjs';
+
+const vendor = new Vendor();
+
+before(async () => {
+  await vendor.start();
+  await stopStackSidecar();
+  await priceModel();
+});
+
+after(async () => {
+  await killSidecars();
+  await vendor.stop();
+  // Also starts the stack's own sidecar again.
+  await kijkoUp();
+  await forgetModel();
+});
+
+sidecarTests(vendor);
+postgresTests(vendor);

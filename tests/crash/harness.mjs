@@ -1,0 +1,292 @@
+// What the crash tests stand on: sidecars of their own, a vendor that answers when told to, and the stack's processes to kill.
+// They need the stack that `./kijko test crash` starts, since they stop its sidecar and kill its Postgres.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import http from 'node:http';
+import net from 'node:net';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import pg from 'pg';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+
+function required(...names) {
+  for (const name of names) if (process.env[name]) return process.env[name];
+  throw new Error(`${names.join(' or ')} is not set: run these tests by ./kijko test crash`);
+}
+
+const HOME = required('TEST_HOME', 'KIJKO_HOME');
+const PORT = process.env.TEST_PORT ?? new URL(required('API_URL')).port;
+const DB_URL = required('DB_URL');
+const ADMIN_DB_URL = required('ADMIN_DB_URL');
+
+// ---- waiting: always for something, always with an end
+
+export async function until(what, probe, { timeoutMs = 30_000, everyMs = 50 } = {}) {
+  const started = performance.now();
+  for (;;) {
+    const found = await probe();
+    if (found) return found;
+    if (performance.now() - started > timeoutMs) throw new Error(`waited ${timeoutMs} ms for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, everyMs));
+  }
+}
+
+export const atMost = (promise, timeoutMs, what) => {
+  let timer;
+  const late = new Promise((_, reject) => { timer = setTimeout(() => reject(new Error(`waited ${timeoutMs} ms for ${what}`)), timeoutMs); });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+};
+
+const processAlive = (pid) => {
+  try {
+    process.kill(pid, 0);
+    // A zombie has ended; only its parent has not looked yet.
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    return false;
+  }
+};
+
+// ---- the database, by connections that survive its crashes
+
+export async function connect(url = DB_URL, name = 'kijko-crash-test') {
+  const client = new pg.Client({ connectionString: url, application_name: name });
+  client.on('error', () => {}); // the server may be killed under it; the next query says so
+  await client.connect();
+  return client;
+}
+
+export const connectAsAdmin = () => connect(ADMIN_DB_URL, 'kijko-crash-test-admin');
+
+export async function query(text, values = []) {
+  const client = await connect();
+  try {
+    return (await client.query(text, values)).rows;
+  } finally {
+    await client.end().catch(() => {});
+  }
+}
+
+// Like query, while the server may be down or recovering.
+export const queryPatiently = (text, values, timeoutMs = 60_000) => until('Postgres to answer', async () => {
+  try {
+    return await query(text, values);
+  } catch {
+    return null;
+  }
+}, { timeoutMs, everyMs: 250 });
+
+// ---- the vendor: OpenAI's chat completions, answered only when the test says so
+
+export class Vendor {
+  calls = [];
+  #automatic = false;
+  #server = http.createServer((request, response) => this.#receive(request, response));
+
+  async start() {
+    this.#server.listen(0, '127.0.0.1');
+    await once(this.#server, 'listening');
+    this.baseUrl = `http://127.0.0.1:${this.#server.address().port}/v1`;
+    return this;
+  }
+
+  async stop() {
+    this.#server.closeAllConnections();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  // A new test: nothing counted, nothing answered by itself.
+  reset() {
+    for (const call of this.calls) call.answer();
+    this.calls = [];
+    this.#automatic = false;
+  }
+
+  answerAll() {
+    this.#automatic = true;
+    for (const call of this.calls) call.answer();
+  }
+
+  // The n-th call since the last reset, once it has arrived.
+  call(n, timeoutMs = 30_000) {
+    return until(`call ${n} to the vendor`, () => this.calls[n - 1], { timeoutMs });
+  }
+
+  async #receive(request, response) {
+    let body = '';
+    request.setEncoding('utf8');
+    for await (const chunk of request) body += chunk;
+    if (request.method !== 'POST' || !request.url.endsWith('/chat/completions')) {
+      response.writeHead(404).end();
+      return;
+    }
+    const call = new VendorCall(this.calls.length + 1, JSON.parse(body), response);
+    this.calls.push(call);
+    if (this.#automatic) call.answer();
+  }
+}
+
+class VendorCall {
+  #response;
+
+  constructor(number, request, response) {
+    this.number = number;
+    this.prompt = request.messages.at(-1).content;
+    this.text = `answer ${number}`;
+    // Different for each call, so that what was metered says which answer it was.
+    this.inputTokens = 100 * number;
+    this.outputTokens = 10 * number;
+    this.model = request.model;
+    this.#response = response;
+  }
+
+  answer() {
+    if (this.#response.writableEnded || this.#response.destroyed) return;
+    this.#response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({
+      id: `call-${this.number}`,
+      object: 'chat.completion',
+      created: Math.floor(Date.now() / 1000),
+      model: this.model,
+      choices: [{ index: 0, message: { role: 'assistant', content: this.text }, finish_reason: 'stop' }],
+      usage: { prompt_tokens: this.inputTokens, completion_tokens: this.outputTokens, total_tokens: this.inputTokens + this.outputTokens },
+    }));
+  }
+}
+
+// ---- sidecars
+
+const started = new Set();
+
+export class Sidecar {
+  static async start(vendor, { leaseSeconds = 3, shutdownSeconds = 5, concurrency = 4 } = {}) {
+    const sidecar = new Sidecar();
+    const port = await freePort();
+    const logs = path.join(HOME, 'log');
+    mkdirSync(logs, { recursive: true });
+    sidecar.log = path.join(logs, `crash-sidecar-${port}.log`);
+    const log = openSync(sidecar.log, 'a');
+    const databaseUrl = new URL(DB_URL);
+    databaseUrl.username = 'kijko_sidecar';
+    databaseUrl.password = sidecarPassword();
+    databaseUrl.searchParams.set('sslmode', 'disable');
+    databaseUrl.searchParams.set('application_name', `crash-sidecar-${port}`);
+    sidecar.name = `crash-sidecar-${port}`;
+    sidecar.child = spawn(binary(), {
+      stdio: ['ignore', log, log],
+      env: {
+        PATH: process.env.PATH,
+        DATABASE_URL: databaseUrl.href,
+        KIJKO_SIDECAR_BIND: `127.0.0.1:${port}`,
+        KIJKO_LLM_ECHO: '1',
+        OPENAI_BASE_URL: vendor.baseUrl,
+        OPENAI_API_KEY: 'not-a-real-key',
+        KIJKO_WORKER_CONCURRENCY: String(concurrency),
+        KIJKO_LEASE_SECONDS: String(leaseSeconds),
+        KIJKO_POLL_SECONDS: '1',
+        KIJKO_SHUTDOWN_SECONDS: String(shutdownSeconds),
+      },
+    });
+    closeSync(log);
+    started.add(sidecar);
+    sidecar.url = `http://127.0.0.1:${port}`;
+    sidecar.exited = once(sidecar.child, 'exit').then(([code, signal]) => {
+      started.delete(sidecar);
+      return { code, signal };
+    });
+    await until(`${sidecar.name} to be ready (log: ${sidecar.log})`, () => {
+      assert.equal(sidecar.child.exitCode, null, `${sidecar.name} ended at once (log: ${sidecar.log})`);
+      return fetch(`${sidecar.url}/ready`).then((r) => r.ok, () => false);
+    });
+    return sidecar;
+  }
+
+  signal(name) {
+    this.child.kill(name);
+  }
+
+  async kill() {
+    this.signal('SIGKILL');
+    const { signal } = await atMost(this.exited, 10_000, `${this.name} to die`);
+    assert.equal(signal, 'SIGKILL');
+  }
+
+  // A stopped process that ignores the world must be seen to be stopped, or the test races it.
+  async freeze() {
+    this.signal('SIGSTOP');
+    await until(`${this.name} to be stopped`, () => /^State:\s+T/m.test(readFileSync(`/proc/${this.child.pid}/status`, 'utf8')));
+  }
+
+  async terminate(timeoutMs = 20_000) {
+    this.signal('SIGTERM');
+    return atMost(this.exited, timeoutMs, `${this.name} to end after SIGTERM`);
+  }
+}
+
+// Whatever a failed test left behind.
+export async function killSidecars() {
+  for (const sidecar of [...started]) {
+    sidecar.signal('SIGKILL');
+    await atMost(sidecar.exited, 10_000, `${sidecar.name} to die`);
+  }
+}
+
+function binary() {
+  const found = [path.join(HOME, 'bin/kijko-sidecar'), path.join(ROOT, 'target/release/kijko-sidecar')].find(existsSync);
+  assert.ok(found, 'there is no kijko-sidecar to start: ./kijko up builds it');
+  return found;
+}
+
+function sidecarPassword() {
+  const file = path.join(HOME, 'secrets/passwords');
+  const [, password] = /KIJKO_SIDECAR_PASSWORD=(\S+)/.exec(readFileSync(file, 'utf8')) ?? [];
+  assert.ok(password, `${file} has no KIJKO_SIDECAR_PASSWORD`);
+  return password;
+}
+
+async function freePort() {
+  const server = net.createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+// ---- the stack
+
+// The stack's own sidecar would take the jobs; `kijkoUp` starts it again.
+export async function stopStackSidecar() {
+  const file = path.join(HOME, 'run/sidecar.pid');
+  if (!existsSync(file)) return;
+  const pid = Number(readFileSync(file, 'utf8').split(' ')[0]);
+  if (!processAlive(pid)) return;
+  assert.match(readFileSync(`/proc/${pid}/cmdline`, 'utf8'), /kijko-sidecar/, 'the pid file names the sidecar');
+  process.kill(pid, 'SIGTERM');
+  await until("the stack's sidecar to end", () => !processAlive(pid), { timeoutMs: 30_000 });
+}
+
+export async function kijkoUp(timeoutMs = 120_000) {
+  const environment = { ...process.env, KIJKO_HOME: HOME, KIJKO_API_PORT: PORT, KIJKO_LLM_ECHO: '1', OPENAI_API_KEY: '', KIJKO_YES: '1' };
+  delete environment.KIJKO_DB_PORT;
+  const up = spawn(path.join(ROOT, 'kijko'), ['up'], { env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
+  let output = '';
+  for (const stream of [up.stdout, up.stderr]) stream.on('data', (chunk) => { output += chunk; });
+  const [code] = await atMost(once(up, 'exit'), timeoutMs, './kijko up');
+  assert.equal(code, 0, `./kijko up failed:\n${output}`);
+}
+
+export const postmasterPid = () => Number(readFileSync(path.join(HOME, 'data/postmaster.pid'), 'utf8').split('\n')[0]);
+
+// The whole server at once, as when the machine loses power but its disk: no process gets to tidy up.
+export async function killPostgres() {
+  const pid = postmasterPid();
+  process.kill(pid, 'SIGKILL');
+  await until('the postmaster to die', () => !processAlive(pid));
+}
+
+export async function killBackend(pid) {
+  process.kill(pid, 'SIGKILL');
+  await until(`backend ${pid} to die`, () => !processAlive(pid));
+}

@@ -1,0 +1,103 @@
+// Postgres itself dies in the middle: one process of it (the cluster restarts), or all of it.
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { describe, test, beforeEach, afterEach } from 'node:test';
+import { Sidecar, atMost, connectAsAdmin, killBackend, killPostgres, killSidecars, kijkoUp, postmasterPid, until } from './harness.mjs';
+import { Tenant, ended, stateOf } from './tenant.mjs';
+
+const JOBS = 8;
+
+export function postgresTests(vendor) {
+  describe('Postgres in the middle of many jobs', () => {
+    beforeEach(() => vendor.reset());
+    afterEach(killSidecars);
+
+    test('kill -9 of one backend: the cluster restarts, the sidecar finds back by itself, every job ends once', async () => {
+      const tenant = await Tenant.make();
+      const sidecar = await Sidecar.start(vendor, { leaseSeconds: 5, concurrency: 4 });
+      const ids = await queueJobs(tenant);
+      await vendor.call(4);
+      // A connection that does nothing: that it breaks shows that the whole cluster went down and not one process.
+      const witness = await connectAsAdmin();
+      const broken = once(witness, 'end');
+
+      const victim = await connectAsAdmin();
+      const { rows: [{ pid }] } = await victim.query('select pg_backend_pid() as pid');
+      await killBackend(pid);
+      await atMost(broken, 30_000, 'the cluster to restart');
+      vendor.answerAll();
+
+      await assertAllDoneOnce(tenant, ids, vendor);
+      await until('the sidecar to be ready again', () => fetch(`${sidecar.url}/ready`).then((r) => r.ok, () => false));
+      assert.equal(sidecar.child.exitCode, null, 'it is the same process');
+      await until('the API to answer again', async () => (await tenant.client.from('skills').select('id')).data?.length === 1, { timeoutMs: 60_000, everyMs: 250 });
+    });
+
+    test('kill -9 of the postmaster, then ./kijko up: nothing that was committed is lost, every job ends once', async () => {
+      const tenant = await Tenant.make();
+      const sidecar = await Sidecar.start(vendor, { leaseSeconds: 5, concurrency: 2 });
+      const ids = await queueJobs(tenant);
+      // Some are done, some are with the vendor, some wait.
+      for (const n of [1, 2]) (await vendor.call(n)).answer();
+      const done = await until('two executions to end', async () => {
+        const states = await Promise.all(ids.map(stateOf));
+        const ended = states.filter((s) => s.execution.status === 'succeeded');
+        return ended.length === 2 && ended;
+      });
+      await vendor.call(4);
+      const usedBefore = await tenant.used();
+      assert.equal(usedBefore.executions, JOBS);
+      const pid = postmasterPid();
+
+      await killPostgres();
+      await kijkoUp();
+      assert.notEqual(postmasterPid(), pid);
+
+      for (const { execution, job } of done) {
+        const now = await stateOf(execution.id);
+        assert.deepEqual(now.execution, execution);
+        assert.deepEqual(now.job, job);
+      }
+      const { executions, llm_tokens, llm_cost_microusd } = await tenant.used();
+      assert.deepEqual({ executions, llm_tokens, llm_cost_microusd }, {
+        executions: usedBefore.executions, llm_tokens: usedBefore.llm_tokens, llm_cost_microusd: usedBefore.llm_cost_microusd,
+      });
+
+      vendor.answerAll();
+      await assertAllDoneOnce(tenant, ids, vendor);
+      assert.equal(sidecar.child.exitCode, null, 'the sidecar outlived the server');
+    });
+  });
+}
+
+async function queueJobs(tenant) {
+  const ids = [];
+  for (let n = 1; n <= JOBS; n += 1) ids.push(await tenant.execute(n));
+  return ids;
+}
+
+// Each result is one answer of the vendor, none is used twice, and the sum of what was metered is the sum of the results.
+async function assertAllDoneOnce(tenant, ids, vendor) {
+  const states = [];
+  for (const id of ids) states.push(await ended(id, 90_000));
+  const answers = new Map(vendor.calls.map((call) => [call.text, call]));
+  let tokens = 0;
+  let cost = 0;
+  const usedAnswers = new Set();
+  for (const { execution, job, events } of states) {
+    assert.equal(execution.status, 'succeeded', `${execution.error_code}: ${execution.error}`);
+    assert.equal(job.status, 'succeeded');
+    assert.equal(events.filter((e) => e === 'succeeded').length, 1);
+    const [text] = /answer \d+/.exec(JSON.stringify(execution.output)) ?? [];
+    const call = answers.get(text);
+    assert.ok(call && !usedAnswers.has(text), `"${text}" is one answer, used once`);
+    usedAnswers.add(text);
+    assert.equal(Number(execution.input_tokens), call.inputTokens);
+    tokens += call.inputTokens + call.outputTokens;
+    cost += Number(execution.cost_microusd);
+  }
+  const used = await tenant.used();
+  assert.equal(used.executions, ids.length);
+  assert.equal(used.llm_tokens, tokens);
+  assert.equal(used.llm_cost_microusd, cost);
+}

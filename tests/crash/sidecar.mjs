@@ -1,0 +1,147 @@
+// A worker that dies, stalls or is asked to go in the middle of a job.
+import assert from 'node:assert/strict';
+import { describe, test, beforeEach, afterEach } from 'node:test';
+import { Sidecar, connectAsAdmin, killSidecars, query, until } from './harness.mjs';
+import { Tenant, assertDoneOnce, ended, stateOf } from './tenant.mjs';
+
+const LEASE_SECONDS = 3;
+
+export function sidecarTests(vendor) {
+  describe('a worker in the middle of a job', () => {
+    beforeEach(() => vendor.reset());
+    afterEach(killSidecars);
+
+    test('kill -9 while the vendor thinks: another worker takes over when the lease ends', async () => {
+      const tenant = await Tenant.make();
+      const first = await Sidecar.start(vendor, { leaseSeconds: LEASE_SECONDS });
+      const id = await tenant.execute();
+      await vendor.call(1);
+      assert.equal((await stateOf(id)).execution.status, 'running');
+      await first.kill();
+
+      const second = await Sidecar.start(vendor, { leaseSeconds: LEASE_SECONDS });
+      const call = await vendor.call(2);
+      call.answer();
+      const state = await ended(id);
+      await assertDoneOnce(tenant, state, call);
+      assert.deepEqual(
+        state.events.filter((e) => ['claimed', 'lease_expired', 'succeeded'].includes(e)), ['claimed', 'lease_expired', 'claimed', 'succeeded']);
+      assert.equal(state.workers.length, 2, 'two workers held it');
+      assert.equal(vendor.calls.length, 2, 'one call for each attempt');
+      assert.deepEqual(await second.terminate(), { code: 0, signal: null });
+    });
+
+    test('kill -9 after the answer, its write lost with its connection: the job runs again and is paid for once', async () => {
+      const tenant = await Tenant.make();
+      const first = await Sidecar.start(vendor, { leaseSeconds: LEASE_SECONDS });
+      const id = await tenant.execute();
+      const lock = await holdExecution(id, await vendor.call(1), first);
+      await first.kill();
+      // A backend that waits for a lock does not notice that its client is gone: without this it would still write.
+      await lock.endWaiting();
+      await lock.release();
+      assert.equal((await stateOf(id)).execution.status, 'running', 'nothing was written');
+
+      await Sidecar.start(vendor, { leaseSeconds: LEASE_SECONDS });
+      const call = await vendor.call(2);
+      call.answer();
+      await assertDoneOnce(tenant, await ended(id), call);
+    });
+
+    test('kill -9 after the answer, its write still on the way: the write counts and the job does not run again', async () => {
+      const tenant = await Tenant.make();
+      const first = await Sidecar.start(vendor, { leaseSeconds: LEASE_SECONDS });
+      const id = await tenant.execute();
+      const call = await vendor.call(1);
+      const lock = await holdExecution(id, call, first);
+      await first.kill();
+      // Past the lease, with a second worker looking: the row that is being written must not be taken over.
+      await Sidecar.start(vendor, { leaseSeconds: LEASE_SECONDS });
+      await until('the lease to be over', async () => (await query('select 1 from public.jobs where payload ->> $1 = $2 and locked_until < now()', ['execution_id', id])).length);
+      await lock.release();
+      await assertDoneOnce(tenant, await ended(id), call);
+      const other = await tenant.execute(2);
+      (await vendor.call(2)).answer();
+      await ended(other);
+      assert.equal(vendor.calls.length, 2, 'the second worker asked the vendor for the second execution only');
+    });
+
+    test('a worker that stalls past its lease does not write over the result of the next', async () => {
+      const tenant = await Tenant.make();
+      const stalled = await Sidecar.start(vendor, { leaseSeconds: LEASE_SECONDS });
+      const id = await tenant.execute();
+      const late = await vendor.call(1);
+      await stalled.freeze();
+
+      const next = await Sidecar.start(vendor, { leaseSeconds: LEASE_SECONDS });
+      const call = await vendor.call(2);
+      call.answer();
+      const before = await ended(id);
+      await assertDoneOnce(tenant, before, call);
+
+      late.answer();
+      stalled.signal('SIGCONT');
+      // It ends only after it has dealt with its job: whatever it wanted to write, it has tried by then.
+      assert.deepEqual(await stalled.terminate(), { code: 0, signal: null });
+      const after = await stateOf(id);
+      assert.deepEqual(after.execution, before.execution);
+      assert.deepEqual(after.job, before.job);
+      assert.deepEqual(after.events, before.events);
+      await assertDoneOnce(tenant, after, call);
+      assert.deepEqual(await next.terminate(), { code: 0, signal: null });
+    });
+
+    test('SIGTERM lets a running job finish', async () => {
+      const tenant = await Tenant.make();
+      const sidecar = await Sidecar.start(vendor, { leaseSeconds: 60, shutdownSeconds: 20 });
+      const id = await tenant.execute();
+      const call = await vendor.call(1);
+      const waiting = await Promise.all([sidecar.terminate(), stopsListening(sidecar).then(() => call.answer())]);
+      assert.deepEqual(waiting[0], { code: 0, signal: null });
+      const state = await stateOf(id);
+      await assertDoneOnce(tenant, state, call);
+      assert.equal(state.job.attempt, 1);
+    });
+
+    test('SIGTERM gives a job back that does not end in time, and does not wait for its lease', async () => {
+      const tenant = await Tenant.make();
+      const first = await Sidecar.start(vendor, { leaseSeconds: 3600, shutdownSeconds: 1 });
+      const id = await tenant.execute();
+      await vendor.call(1);
+      assert.equal((await first.terminate(15_000)).signal, null, 'it ends by itself');
+      const { job } = await stateOf(id);
+      assert.equal(job.status, 'queued', 'the job is free again, an hour before its lease would have ended');
+      assert.equal(job.locked_by, null);
+
+      await Sidecar.start(vendor);
+      const call = await vendor.call(2);
+      call.answer();
+      await assertDoneOnce(tenant, await ended(id), call);
+    });
+  });
+}
+
+// While draining a sidecar takes no new work; /ready or the closed port tells that it has heard the signal.
+const stopsListening = (sidecar) => until(`${sidecar.name} to have heard SIGTERM`,
+  () => fetch(`${sidecar.url}/ready`).then((r) => !r.ok, () => true), { timeoutMs: 15_000 });
+
+// Lets the vendor answer, but holds the worker's write at the execution's row. Returns how to go on.
+async function holdExecution(id, call, sidecar) {
+  const holder = await connectAsAdmin();
+  await holder.query('begin');
+  await holder.query('select 1 from public.executions where id = $1 for update', [id]);
+  call.answer();
+  const waiting = async () => (await query(
+    `select pid from pg_stat_activity where usename = 'kijko_sidecar' and wait_event_type = 'Lock' and application_name = $1`, [sidecar.name])).map((r) => r.pid);
+  await until('the write to wait at the row', async () => (await waiting()).length > 0);
+  return {
+    async endWaiting() {
+      for (const pid of await waiting()) await holder.query('select pg_terminate_backend($1, 5000)', [pid]);
+      await until('the write to be gone', async () => (await waiting()).length === 0);
+    },
+    async release() {
+      await holder.query('rollback');
+      await holder.end();
+    },
+  };
+}

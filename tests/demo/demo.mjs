@@ -1,0 +1,342 @@
+// The main job, told with supabase-js on the running stack: sign up, schedule, run, meter, enforce.
+// Every step is a check: the first thing that is not as expected ends the demo with exit status 1.
+import assert from 'node:assert/strict';
+import { randomBytes, randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { politeClient } from './client.mjs';
+import { Clock } from './clock.mjs';
+import { Story, elapsed, short, until } from './story.mjs';
+
+const env = Object.fromEntries(['API_URL', 'ADMIN_DB_URL', 'ANON_KEY', 'SERVICE_ROLE_KEY'].map((name) => {
+  if (!process.env[name]) {
+    console.error(`demo: ${name} is not set; start this by ./kijko demo`);
+    process.exit(2);
+  }
+  return [name, process.env[name]];
+}));
+
+const MODEL = process.env.KIJKO_DEMO_MODEL || (process.env.OPENAI_API_KEY ? 'openai/gpt-4o-mini' : 'echo/echo');
+const ZONE = 'Europe/Amsterdam';
+const FREE_EXECUTIONS = 50;
+const PRO_EXECUTIONS = 2000;
+const FINAL = ['succeeded', 'failed', 'cancelled', 'skipped'];
+// A vendor answers in seconds; the worker's own retries may take longer.
+const EXECUTION_TIMEOUT = 90_000;
+// pg_cron ticks on the minute and starts the tick within seconds.
+const TICK_TIMEOUT = 75_000;
+
+const story = new Story();
+const clock = new Clock(env.ADMIN_DB_URL);
+const admin = politeClient(env.API_URL, env.SERVICE_ROLE_KEY);
+const habitsToStop = [];
+
+const sayRateWait = ({ waits, waitedSeconds }) =>
+  story.progress(`rate limit reached, waiting as Retry-After says (${waits} times, ${waitedSeconds} s so far)`, { milestone: waits === 1 });
+
+// The answer's data; an error ends the step with the code and the text that a frontend would see.
+async function ok(request) {
+  const { data, error } = await request;
+  if (error) throw new Error(`unexpected error ${error.code}: ${error.message}${error.details ? ` (${error.details})` : ''}`);
+  return data;
+}
+
+// The refusal that was expected, in the one shape that all errors have.
+async function refused(request, status, code) {
+  const { data, error, status: got } = await request;
+  assert.ok(error, `expected ${code}, but it was allowed: ${short(data)}`);
+  assert.equal(error.code, code, `expected ${code}, got ${error.code}: ${error.message}`);
+  assert.equal(got, status, `${code} must be HTTP ${status}`);
+  assert.deepEqual(['code', 'message', 'details', 'hint'].filter((key) => !(key in error)), [], 'an error has all four fields');
+  return error;
+}
+
+async function signUp(name) {
+  const client = politeClient(env.API_URL, env.ANON_KEY, { onWait: sayRateWait });
+  const email = `${name.toLowerCase()}-${randomBytes(5).toString('hex')}@example.com`;
+  const { user, session } = await ok(client.auth.signUp({
+    email, password: randomBytes(16).toString('base64url'), options: { data: { display_name: name } },
+  }));
+  assert.ok(session?.access_token, 'sign-up answers with a session');
+  const profile = await ok(client.from('profiles').select('*').eq('id', user.id).single());
+  const organization = await ok(client.from('organizations').select('*').eq('id', profile.active_org_id).single());
+  assert.equal(organization.personal, true);
+  return { client, name, email, user, organization };
+}
+
+async function follow(client, id) {
+  return until(`execution ${id} to end`, async () => {
+    const execution = await ok(client.from('executions').select('*').eq('id', id).single());
+    story.progress(`execution is ${execution.status}`);
+    return FINAL.includes(execution.status) && execution;
+  }, { timeoutMs: EXECUTION_TIMEOUT, everyMs: 1000 });
+}
+
+function checkSuccess(execution) {
+  assert.equal(execution.status, 'succeeded', `execution ${execution.status}: ${execution.error_code} ${execution.error}`);
+  assert.ok(execution.output, 'an execution that succeeded has an output');
+  assert.ok(execution.input_tokens > 0 && execution.output_tokens > 0, 'tokens are counted');
+  assert.ok(execution.cost_microusd >= 0, 'the cost is known');
+}
+
+const tokensAndCost = (e) => `${e.input_tokens} tokens in, ${e.output_tokens} out, ${(e.cost_microusd / 1e6).toFixed(6)} USD, model ${e.model}`;
+
+async function usage(client) {
+  const rows = await ok(client.rpc('usage_summary'));
+  return Object.fromEntries(rows.map((row) => [row.meter, row]));
+}
+
+// Real text to work on: the project's own change log.
+async function changes() {
+  const text = await readFile(new URL('../../CHANGELOG.md', import.meta.url), 'utf8').catch(() => null);
+  return (text ?? 'Habits run by themselves; every execution is metered; a plan\'s limits are enforced by the database.').slice(0, 1500);
+}
+
+async function demo() {
+  story.title(`Kijko: the main job (model ${MODEL})`);
+
+  const { ada, bob } = await story.step('Two users sign up', async (say) => {
+    const [first, second] = [await signUp('Ada'), await signUp('Bob')];
+    for (const who of [first, second]) say(`${who.email} has the organization "${who.organization.name}" (${who.organization.slug})`);
+    assert.notEqual(first.organization.id, second.organization.id);
+    const plans = await ok(first.client.from('subscriptions').select('plan, status'));
+    assert.deepEqual(plans, [{ plan: 'FREE', status: 'active' }]);
+    say('each on the plan FREE');
+    return { ada: first, bob: second };
+  });
+
+  const { project, skill, filler } = await story.step('Ada creates a project and a skill', async (say) => {
+    const made = await ok(ada.client.from('projects').insert({ name: 'Release notes', description: 'What changed, for people' }).select().single());
+    assert.equal(made.org_id, ada.organization.id);
+    const [main, cheap] = await ok(ada.client.from('skills').insert([
+      {
+        project_id: made.id,
+        name: 'Summarise changes',
+        prompt_template: 'Summarise these changes for a customer in one plain sentence:\n{{ changes }}',
+        input_schema: { type: 'object', properties: { changes: { type: 'string', minLength: 1 } }, required: ['changes'] },
+        model: MODEL,
+        parameters: { max_tokens: 80 },
+      },
+      { project_id: made.id, name: 'Say it back', prompt_template: 'Say {{ n }}', model: 'echo/echo', parameters: {} },
+    ]).select());
+    say(`project ${made.slug}, skill "${main.name}" on ${main.model}`);
+    return { project: made, skill: main, filler: cheap };
+  });
+
+  await story.step('A bad schedule is refused', async (say) => {
+    const error = await refused(
+      ada.client.from('habits').insert({ skill_id: skill.id, name: 'Never', cron: '61 9 * * *', timezone: ZONE }), 422, 'invalid_cron');
+    assert.match(`${error.details} ${error.hint}`, /minute/i, 'the error names the field');
+    say(`HTTP 422 ${error.code}: ${error.message} ${error.details}`);
+    assert.deepEqual(await ok(ada.client.from('habits').select('id')), [], 'nothing was stored');
+  });
+
+  const { habit, slot } = await story.step('Ada stores a habit', async (say) => {
+    const { hour, minute } = wallClock(new Date((await clock.now()).getTime() + 3600_000));
+    const cron = `${minute} ${hour} * * *`;
+    const upcoming = await ok(ada.client.rpc('preview_cron', { expression: cron, timezone: ZONE, n: 2 }));
+    const made = await ok(ada.client.from('habits').insert({
+      skill_id: skill.id, name: 'Daily summary', cron, timezone: ZONE, input: { changes: await changes() },
+    }).select().single());
+    habitsToStop.push(made.id);
+    const times = upcoming.map((row) => new Date(row.preview_cron ?? row).getTime());
+    assert.equal(new Date(made.next_run_at).getTime(), times[0], 'next_run_at is the first previewed time');
+    say(`"${cron}" in ${ZONE}: next ${new Date(times[0]).toISOString()}, then ${new Date(times[1]).toISOString()}`);
+    return { habit: made, slot: new Date(times[0]) };
+  });
+
+  await story.step('Ada runs the skill herself and follows it', async (say) => {
+    const started = performance.now();
+    const key = randomUUID();
+    const call = { skill_id: skill.id, input: { changes: await changes() }, idempotency_key: key };
+    const queued = await ok(ada.client.rpc('execute_skill', call));
+    assert.equal(queued.trigger, 'manual');
+    say(`queued as ${queued.id} in ${elapsed(started)}`);
+    const again = await ok(ada.client.rpc('execute_skill', call));
+    assert.equal(again.id, queued.id, 'the same idempotency key is the same execution');
+    const execution = await follow(ada.client, queued.id);
+    checkSuccess(execution);
+    say(`output: ${short(execution.output)}`);
+    say(tokensAndCost(execution));
+    return execution;
+  });
+
+  try {
+    await story.step('Time travel: an hour later', async (say) => {
+      const seconds = await clock.travelTo(new Date(slot.getTime() + 1000));
+      const now = await clock.now();
+      assert.ok(now >= slot, 'the habit is due');
+      say(`${Math.round(seconds / 60)} minutes ahead: it is ${now.toISOString()} in the database`);
+    });
+
+    await story.step('The habit runs by itself, by the minute tick', async (say) => {
+      const execution = await until('the habit to run', async () => {
+        const rows = await ok(ada.client.from('executions').select('*').eq('habit_id', habit.id));
+        assert.ok(rows.length <= 1, 'one slot, one execution');
+        return rows[0];
+      }, {
+        timeoutMs: TICK_TIMEOUT, everyMs: 3000,
+        onWait: (s) => story.progress(`waiting for the tick, ${s} s of at most ${TICK_TIMEOUT / 1000}`, { milestone: s % 15 < 3 }),
+      });
+      assert.equal(execution.trigger, 'habit');
+      assert.equal(new Date(execution.scheduled_for).getTime(), slot.getTime());
+      const ended = await follow(ada.client, execution.id);
+      checkSuccess(ended);
+      say(`execution ${ended.id}, scheduled for ${new Date(ended.scheduled_for).toISOString()}`);
+      say(`output: ${short(ended.output)}`);
+      const after = await ok(ada.client.from('habits').select('next_run_at').eq('id', habit.id).single());
+      assert.ok(new Date(after.next_run_at) > slot, 'the habit waits for its next slot');
+      say(`next run ${new Date(after.next_run_at).toISOString()}`);
+    });
+  } finally {
+    await stopHabits();
+    await clock.restore();
+  }
+
+  await story.step('Back in the present: usage and cost', async (say) => {
+    const now = await clock.now();
+    const executions = await ok(ada.client.from('executions').select('*'));
+    assert.equal(executions.length, 2);
+    // Around the turn of a month the habit's hour belongs to the next one.
+    const ofThisMonth = executions.filter((e) => e.created_at.slice(0, 7) === now.toISOString().slice(0, 7));
+    const meters = await usage(ada.client);
+    assert.equal(meters.executions.used, ofThisMonth.length);
+    assert.equal(meters.executions.limit, FREE_EXECUTIONS);
+    const sum = (pick) => ofThisMonth.reduce((total, e) => total + pick(e), 0);
+    assert.equal(meters.llm_tokens?.used ?? 0, sum((e) => e.input_tokens + e.output_tokens), 'tokens are metered once');
+    assert.equal(meters.llm_cost_microusd?.used ?? 0, sum((e) => e.cost_microusd), 'cost is metered once');
+    for (const m of Object.values(meters)) say(`${m.meter.padEnd(18)} ${String(m.used).padStart(8)} of ${m.limit ?? 'unlimited'}${m.limit === null ? '' : `, ${m.remaining} left`}`);
+    say(`cost so far: ${((meters.llm_cost_microusd?.used ?? 0) / 1e6).toFixed(6)} USD`);
+  });
+
+  const refusedCall = { skill_id: filler.id, input: { n: 'one more' }, idempotency_key: randomUUID() };
+
+  await story.step(`Ada uses up the ${FREE_EXECUTIONS} executions of FREE`, async (say) => {
+    const { used } = (await usage(ada.client)).executions;
+    for (let n = used + 1; n <= FREE_EXECUTIONS; n += 1) {
+      const execution = await ok(ada.client.rpc('execute_skill', { skill_id: filler.id, input: { n: String(n) } }));
+      assert.equal(execution.status, 'queued');
+      story.progress(`execution ${n} of ${FREE_EXECUTIONS}`);
+    }
+    const { waits, waitedSeconds } = ada.client.seen;
+    say(`${FREE_EXECUTIONS - used} more executions queued`);
+    if (waits) say(`60 requests a minute are allowed: waited ${waits} times, ${waitedSeconds} s in all, as Retry-After said`);
+  });
+
+  await story.step('One more is refused', async (say) => {
+    const error = await refused(ada.client.rpc('execute_skill', refusedCall), 429, 'quota_exceeded');
+    const header = (name) => ada.client.seen.headers.get(name);
+    say(`HTTP 429 ${error.code}: ${error.message}${error.details ? ` ${error.details}` : ''}`);
+    for (const name of ['X-RateLimit-Limit', 'X-RateLimit-Remaining', 'X-RateLimit-Reset', 'X-RateLimit-Resource', 'Retry-After']) say(`${name}: ${header(name)}`);
+    assert.equal(header('x-ratelimit-limit'), String(FREE_EXECUTIONS));
+    assert.equal(header('x-ratelimit-remaining'), '0');
+    assert.equal(header('x-ratelimit-resource'), 'executions');
+    assert.ok(Number(header('x-ratelimit-reset')) > 0, 'the reset is told');
+    assert.ok(Number(header('retry-after')) > 0, 'Retry-After is told');
+    assert.equal((await usage(ada.client)).executions.used, FREE_EXECUTIONS, 'a refusal costs nothing');
+  });
+
+  await story.step('The plan is raised to PRO, and the same call succeeds', async (say) => {
+    const [subscription] = await ok(admin.from('subscriptions').update({ plan: 'PRO' }).eq('org_id', ada.organization.id).select());
+    assert.equal(subscription.plan, 'PRO');
+    const execution = await ok(ada.client.rpc('execute_skill', refusedCall));
+    const ended = await follow(ada.client, execution.id);
+    checkSuccess(ended);
+    const { executions } = await usage(ada.client);
+    assert.equal(executions.limit, PRO_EXECUTIONS);
+    assert.equal(executions.used, FREE_EXECUTIONS + 1, 'a change of plan keeps what was used');
+    say(`execution ${ended.id} ${ended.status}; ${executions.used} of ${executions.limit} used`);
+  });
+
+  await story.step('Bob, and whoever is not signed in, see none of it', async (say) => {
+    await strangerSeesNothing(say, { ada, bob, project, skill, habit });
+  });
+
+  story.end();
+}
+
+// By list, by id, by change and by call: what belongs to Ada stays hers.
+async function strangerSeesNothing(say, { ada, bob, project, skill, habit }) {
+  const org = ada.organization.id;
+  const tables = ['organizations', 'profiles', 'memberships', 'subscriptions', 'projects', 'skills', 'habits', 'executions', 'jobs', 'job_events'];
+  const key = (table) => (table === 'organizations' ? ['id', org] : table === 'profiles' ? ['id', ada.user.id] : ['org_id', org]);
+  const anonymous = politeClient(env.API_URL, env.ANON_KEY);
+  const hers = async (table) => ok(admin.from(table).select('*').eq(...key(table)).order('id'));
+
+  // What still runs would change by itself while we look.
+  await until('the queue to be empty', async () => (await ok(
+    admin.from('executions').select('id').eq('org_id', org).in('status', ['queued', 'running']))).length === 0, { timeoutMs: EXECUTION_TIMEOUT });
+
+  const before = {};
+  for (const table of tables) {
+    before[table] = await hers(table);
+    assert.ok(before[table].length > 0, `there is something to hide in ${table}`);
+    const mine = new Set(before[table].map((row) => row.id));
+    assert.deepEqual((await ok(bob.client.from(table).select('id'))).filter((row) => mine.has(row.id)), [], `${table} by list`);
+    assert.deepEqual(await ok(bob.client.from(table).select('id').eq('id', before[table][0].id)), [], `${table} by id`);
+    const { data, error } = await anonymous.from(table).select('id');
+    assert.ok(error || data.length === 0, `${table} without signing in`);
+  }
+  say(`${tables.length} tables: nothing by list, nothing by id`);
+
+  for (const table of ['projects', 'skills', 'habits', 'executions', 'jobs', 'organizations', 'subscriptions']) {
+    const change = table === 'executions' || table === 'jobs' ? { status: 'cancelled' } : table === 'subscriptions' ? { plan: 'FREE' } : { name: 'taken over' };
+    const updated = await bob.client.from(table).update(change).eq(...key(table)).select('id');
+    assert.ok(updated.error || updated.data.length === 0, `${table}: an update must change nothing`);
+    const deleted = await bob.client.from(table).delete().eq(...key(table)).select('id');
+    assert.ok(deleted.error || deleted.data.length === 0, `${table}: a delete must remove nothing`);
+  }
+  const planted = await bob.client.from('projects').insert({ org_id: org, name: 'Planted' });
+  assert.equal(planted.error?.code, '42501', 'an insert into her organization is refused');
+  for (const table of tables) assert.deepEqual(await hers(table), before[table], `${table} is as it was`);
+  say('update, delete and insert change nothing');
+
+  const execution = before.executions[0].id;
+  await refused(bob.client.rpc('execute_skill', { skill_id: skill.id, input: { changes: 'x' } }), 404, 'not_found');
+  await refused(bob.client.rpc('run_habit', { habit_id: habit.id }), 404, 'not_found');
+  await refused(bob.client.rpc('cancel_execution', { id: execution }), 404, 'not_found');
+  await refused(bob.client.rpc('retry_execution', { id: execution }), 404, 'not_found');
+  say('by call: not_found, as if it did not exist');
+
+  await refused(bob.client.from('projects').select('id').eq('id', project.id).setHeader('x-org-id', org), 403, 'not_a_member');
+  say('naming her organization in x-org-id: not_a_member');
+}
+
+// Hour and minute as a clock on the wall in Amsterdam shows them.
+function wallClock(instant) {
+  const parts = new Intl.DateTimeFormat('en-GB', { timeZone: ZONE, hour: '2-digit', minute: '2-digit', hourCycle: 'h23' }).formatToParts(instant);
+  const part = (type) => Number(parts.find((p) => p.type === type).value);
+  return { hour: part('hour'), minute: part('minute') };
+}
+
+// Otherwise they would go on calling a model every day, at somebody's expense.
+async function stopHabits() {
+  while (habitsToStop.length) await ok(admin.from('habits').update({ enabled: false }).eq('id', habitsToStop.pop()));
+}
+
+async function tidyUp() {
+  const results = await Promise.allSettled([stopHabits(), clock.restore()]);
+  for (const { reason } of results.filter((r) => r.status === 'rejected')) console.error(`demo: could not tidy up: ${reason.message}`);
+  return results.every((r) => r.status === 'fulfilled');
+}
+
+let interrupted = false;
+for (const [signal, status] of [['SIGINT', 130], ['SIGTERM', 143]]) {
+  process.on(signal, async () => {
+    // An impatient second Ctrl-C must not leave the clock wrong.
+    if (interrupted) return;
+    interrupted = true;
+    console.error('\ndemo: interrupted; setting the clock back');
+    await tidyUp();
+    process.exit(status);
+  });
+}
+
+try {
+  await demo();
+} catch (error) {
+  console.error(`\nNot as expected: ${error.message}`);
+  if (!(error instanceof assert.AssertionError)) console.error(error.stack);
+  process.exitCode = 1;
+} finally {
+  if (!(await tidyUp())) process.exitCode = 1;
+}

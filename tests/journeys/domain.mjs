@@ -1,0 +1,158 @@
+// What the domain's journeys share: people in an organization, refusals, a wait with an end, and travel in time.
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import pg from 'pg';
+import { admin, env, http, newUser } from './support.mjs';
+
+export const FINAL = ['succeeded', 'failed', 'cancelled', 'skipped'];
+export const TENANT_TABLES = [
+  'organizations', 'profiles', 'memberships', 'subscriptions', 'projects', 'skills', 'habits', 'executions', 'jobs', 'job_events',
+];
+
+/** The answer's data; any error is a failure. */
+export async function ok(request) {
+  const { data, error, status } = await request;
+  assert.equal(error, null, `unexpected ${status}: ${JSON.stringify(error)}`);
+  return data;
+}
+
+/** The answer must be this refusal, in the one shape that errors have. */
+export async function refused(request, status, code) {
+  const { data, error, status: got } = await request;
+  assert.ok(error, `expected ${code}, but got ${JSON.stringify(data)}`);
+  assert.equal(error.code, code, `expected ${code}: ${JSON.stringify(error)}`);
+  assert.equal(got, status, `${code} is HTTP ${status}: ${JSON.stringify(error)}`);
+  assert.deepEqual(
+    ['code', 'message', 'details', 'hint'].filter((key) => !Object.hasOwn(error, key)), [], 'code, message, details, hint');
+  return error;
+}
+
+/** Nothing seen, nothing changed: row level security hides rows, grants refuse statements; both are a no. */
+export async function unaffected(request) {
+  const { data, error } = await request;
+  if (error) assert.equal(error.code, '42501', JSON.stringify(error));
+  else assert.deepEqual(data, []);
+}
+
+/** Asks until it gets something; the end of the wait names what was waited for. */
+export async function until(what, probe, { timeoutMs = 30_000, everyMs = 100 } = {}) {
+  const started = performance.now();
+  for (;;) {
+    const found = await probe();
+    if (found) return found;
+    assert.ok(performance.now() - started < timeoutMs, `waited ${timeoutMs} ms for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, everyMs));
+  }
+}
+
+/** A new user in their personal organization. */
+export async function newPerson(plan = 'FREE') {
+  const person = await newUser();
+  const profile = await ok(person.client.from('profiles').select('active_org_id').eq('id', person.user.id).single());
+  person.orgId = profile.active_org_id;
+  person.token = person.session.access_token;
+  if (plan !== 'FREE') await setPlan(person.orgId, plan);
+  return person;
+}
+
+export const setPlan = (orgId, plan) => ok(admin().from('subscriptions').update({ plan }).eq('org_id', orgId).select().single());
+
+/** An organization with one person of each role, each working in it, and a stranger from elsewhere. */
+export async function newTeam() {
+  const [owner, adminUser, member, viewer, stranger] = await Promise.all(Array.from({ length: 5 }, () => newPerson()));
+  const organization = await ok(owner.client.rpc('create_organization', { name: `Team ${randomUUID().slice(0, 8)}` }));
+  await setPlan(organization.id, 'TEAMS'); // not the subject here: five people share the rate limit
+  await ok(owner.client.from('memberships').insert([
+    { org_id: organization.id, user_id: adminUser.user.id, role: 'admin' },
+    { org_id: organization.id, user_id: member.user.id, role: 'member' },
+    { org_id: organization.id, user_id: viewer.user.id, role: 'viewer' },
+  ]));
+  for (const person of [owner, adminUser, member, viewer]) {
+    await ok(person.client.rpc('set_active_organization', { org_id: organization.id }));
+    person.orgId = organization.id;
+  }
+  return { organization, orgId: organization.id, owner, admin: adminUser, member, viewer, stranger };
+}
+
+/** A skill that repeats its input at no vendor's cost. */
+export const newSkill = (person, fields = {}) => ok(person.client.from('skills').insert({
+  name: 'Echo', prompt_template: 'Say {{ n }}', model: 'echo/echo', ...fields,
+}).select().single());
+
+export const newHabit = (person, fields) => ok(person.client.from('habits').insert({ name: 'Habit', ...fields }).select().single());
+
+export const execute = (person, skillId, input = {}, key = null) =>
+  person.client.rpc('execute_skill', { skill_id: skillId, input, idempotency_key: key });
+
+export const ended = (person, id) => until(`execution ${id} to end`, async () => {
+  const execution = await ok(person.client.from('executions').select('*').eq('id', id).single());
+  return FINAL.includes(execution.status) && execution;
+}, { everyMs: 300 });
+
+export async function usageOf(person) {
+  const rows = await ok(person.client.rpc('usage_summary'));
+  return Object.fromEntries(rows.map((row) => [row.meter, row]));
+}
+
+/** A request without signing in. All of them come from one address, which has the FREE rate, so it is kept as a good client would. */
+export async function anonymous(method, path, options = {}) {
+  for (let tries = 0; ; tries += 1) {
+    const answer = await http(method, path, { token: env.ANON_KEY, ...options });
+    if (answer.body?.code !== 'rate_limited' || tries === 30) return answer;
+    await new Promise((resolve) => setTimeout(resolve, Number(answer.headers.get('retry-after')) * 1000));
+  }
+}
+
+/** A POST to a function, with the user's token. */
+export const call = (person, name, body, headers = {}) => http('POST', `/rest/v1/rpc/${name}`, {
+  token: person.token, body, headers: { 'Content-Type': 'application/json', ...headers },
+});
+
+/** Nobody may use any of the tables; the refusal tells a visitor to sign in. */
+export async function assertAnonymousSeesNothing(tables) {
+  for (const table of tables) {
+    const answer = await anonymous('GET', `/rest/v1/${table}?select=*`);
+    assert.equal(answer.status, 401, `${table}: ${answer.text}`);
+    assert.equal(answer.body.code, '42501', table);
+  }
+}
+
+/** A superuser's session in which product time is `instant`; the stack's own clock stays as it is. */
+export async function at(instant, work) {
+  const db = new pg.Client({ connectionString: env.ADMIN_DB_URL });
+  await db.connect();
+  try {
+    const { rows: [{ seconds }] } = await db.query('select floor(extract(epoch from $1::timestamptz - now()))::bigint::text as seconds', [instant]);
+    await db.query(`set kijko.clock_offset = ${pg.escapeLiteral(seconds)}`);
+    return await work(async (text, values) => (await db.query(text, values)).rows);
+  } finally {
+    await db.end();
+  }
+}
+
+/** One tick of the scheduler at that moment; the number of habits it handled. */
+export const tickAt = (instant) => at(instant, async (query) => (await query('select private.run_due_habits() as handled'))[0].handled);
+
+export const time = (value) => new Date(value).getTime();
+
+/** Statements in one transaction, as the owner of the domain. */
+export async function transaction(work) {
+  const db = new pg.Client({ connectionString: env.DB_URL });
+  await db.connect();
+  try {
+    await db.query('begin');
+    const result = await work(async (text, values) => (await db.query(text, values)).rows);
+    await db.query('commit');
+    return result;
+  } finally {
+    await db.end();
+  }
+}
+
+/** An execution that no worker will take, because its job is due in an hour. */
+export const parkedExecution = (skill) => transaction(async (query) => {
+  const [execution] = await query(
+    `select e.* from public.skills as s, lateral private.queue_execution(s, '{"n": "parked"}', 'manual') as e where s.id = $1`, [skill.id]);
+  await query(`update public.jobs set run_at = now() + interval '1 hour' where id = $1`, [execution.job_id]);
+  return execution;
+});

@@ -1,0 +1,173 @@
+// Jobs: what an organization sees of its queue, and what workers may count on.
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { describe, test, before } from 'node:test';
+import { sql } from './support.mjs';
+import {
+  assertAnonymousSeesNothing, call, ended, execute, newPerson, newSkill, newTeam, ok, refused, transaction, unaffected, until,
+} from './domain.mjs';
+
+describe('jobs', () => {
+  let team;
+  let job;
+  before(async () => {
+    team = await newTeam();
+    const skill = await newSkill(team.owner);
+    const { id } = await ok(execute(team.owner, skill.id, { n: 1 }));
+    const execution = await ended(team.owner, id);
+    job = await ok(team.owner.client.from('jobs').select().eq('id', execution.job_id).single());
+  });
+
+  test('who is not signed in sees none', () => assertAnonymousSeesNothing(['jobs', 'job_events']));
+
+  test('the stranger sees none; every member of the organization does', async () => {
+    assert.deepEqual(await ok(team.stranger.client.from('jobs').select('id').eq('id', job.id)), []);
+    assert.deepEqual(await ok(team.stranger.client.from('job_events').select('id').eq('job_id', job.id)), []);
+    for (const person of [team.viewer, team.member, team.admin, team.owner]) {
+      assert.equal((await ok(person.client.from('jobs').select('id').eq('id', job.id))).length, 1);
+    }
+  });
+
+  test('nobody writes them, not even an owner', async () => {
+    const { client } = team.owner;
+    await refused(client.from('jobs').insert({ kind: 'execution', payload: {} }), 403, '42501');
+    await refused(client.from('jobs').update({ status: 'queued' }).eq('id', job.id).select(), 403, '42501');
+    await refused(client.from('jobs').delete().eq('id', job.id).select(), 403, '42501');
+    await refused(client.from('job_events').insert({ job_id: job.id, event: 'succeeded', attempt: 1 }), 403, '42501');
+    await unaffected(client.from('job_events').delete().eq('job_id', job.id).select());
+    for (const name of ['claim_jobs', 'complete_job', 'finish_execution', 'enqueue_job', 'run_due_habits', 'reap_jobs']) {
+      assert.equal((await call(team.owner, name, {})).status, 404, name);
+    }
+  });
+
+  test('the story of a job is told in order', async () => {
+    const events = await ok(team.viewer.client.from('job_events').select('event, attempt, seq').eq('job_id', job.id).order('seq'));
+    const names = events.map((e) => e.event);
+    assert.deepEqual([names[0], names[1], names.at(-1)], ['queued', 'claimed', 'succeeded']);
+    assert.equal(job.status, 'succeeded');
+    assert.equal(job.attempt, 1);
+    assert.ok(job.finished_at >= job.started_at && job.started_at >= job.created_at);
+  });
+
+  test('an unknown model ends the job as dead and the execution as failed, with the reason', async () => {
+    const skill = await newSkill(team.owner, { model: 'nosuch/model' });
+    const { id } = await ok(execute(team.owner, skill.id, { n: 1 }));
+    const execution = await ended(team.owner, id);
+    assert.equal(execution.status, 'failed');
+    assert.ok(execution.error_code, 'a short name');
+    assert.ok(execution.error, 'and words');
+    const dead = await ok(team.owner.client.from('jobs').select('status, error_code').eq('id', execution.job_id).single());
+    assert.deepEqual(dead, { status: 'dead', error_code: execution.error_code });
+  });
+});
+
+// A kind of its own, which no sidecar claims; called as the sidecar calls it, by the functions.
+describe('the queue, as workers see it', () => {
+  let person;
+  const kinds = [`journey.${randomUUID().slice(0, 8)}`];
+  const enqueue = async (fields = {}) => (await sql(
+    `select private.enqueue_job($1, $2, '{}', max_attempts => $3, unique_key => $4, priority => $5::smallint) as id`,
+    [person.orgId, kinds[0], fields.max_attempts ?? 5, fields.unique_key ?? null, fields.priority ?? 0]))[0].id;
+  const claim = (worker, max = 10, lease = '1 minute') => sql('select * from private.claim_jobs($1, $2, $3, $4)', [worker, lease, max, kinds]);
+  const jobOf = async (id) => (await sql('select * from public.jobs where id = $1', [id]))[0];
+  const dueNow = (id) => sql('update public.jobs set run_at = now() where id = $1', [id]);
+  const expire = (id) => sql(`update public.jobs set locked_until = now() - interval '1 second' where id = $1`, [id]);
+
+  before(async () => {
+    person = await newPerson();
+  });
+
+  test('workers at once never get the same job, and together they get all', async () => {
+    const ids = await Promise.all(Array.from({ length: 60 }, () => enqueue()));
+    const claims = await Promise.all(Array.from({ length: 8 }, (_, n) => transaction((query) => query(
+      'select * from private.claim_jobs($1, $2, $3, $4)', [`worker-${n}`, '1 minute', 10, kinds]))));
+    const rest = await claim('worker-last', 100);
+    const got = [...claims.flat(), ...rest].map((row) => row.id);
+    assert.equal(new Set(got).size, got.length, 'none twice');
+    assert.deepEqual([...got].sort(), [...ids].sort());
+    for (const [n, rows] of [...claims, rest].entries()) {
+      for (const { id } of rows) assert.equal((await sql('select private.complete_job($1, $2) as done', [n === 8 ? 'worker-last' : `worker-${n}`, id]))[0].done, true);
+    }
+  });
+
+  test('higher priority first, then the longest due', async () => {
+    const low = await enqueue({ priority: -1 });
+    const normal = await enqueue();
+    const high = await enqueue({ priority: 5 });
+    assert.deepEqual((await claim('ordered')).map((row) => row.id), [high, normal, low]);
+    for (const id of [high, normal, low]) await sql('select private.complete_job($1, $2)', ['ordered', id]);
+  });
+
+  test('one live job a unique key', async () => {
+    const first = await enqueue({ unique_key: 'once' });
+    assert.equal(await enqueue({ unique_key: 'once' }), null);
+    await claim('unique');
+    await sql('select private.complete_job($1, $2)', ['unique', first]);
+    const second = await enqueue({ unique_key: 'once' });
+    assert.ok(second && second !== first);
+    await claim('unique');
+    await sql('select private.complete_job($1, $2)', ['unique', second]);
+  });
+
+  test('a failure that may pass is tried again later, and the last attempt is dead', async () => {
+    const id = await enqueue({ max_attempts: 2 });
+    await claim('flaky');
+    const fail = async () => (await sql('select private.fail_job($1, $2, $3, $4, true) as status', ['flaky', id, 'vendor_down', 'no answer']))[0].status;
+    assert.equal(await fail(), 'queued');
+    const waiting = await jobOf(id);
+    assert.ok(waiting.run_at > new Date(), 'with a pause');
+    assert.deepEqual(await claim('flaky'), [], 'which is kept');
+    await dueNow(id);
+    assert.equal((await claim('flaky'))[0].attempt, 2);
+    assert.equal(await fail(), 'dead');
+    const dead = await jobOf(id);
+    assert.deepEqual([dead.status, dead.error_code, dead.error], ['dead', 'vendor_down', 'no answer']);
+  });
+
+  test('a failure that will not pass is dead at once', async () => {
+    const id = await enqueue();
+    await claim('strict');
+    assert.equal((await sql('select private.fail_job($1, $2, $3, $4, false) as status', ['strict', id, 'invalid_input', 'no']))[0].status, 'dead');
+  });
+
+  test('who lost the lease can change nothing any more', async () => {
+    const id = await enqueue();
+    await claim('slow');
+    await expire(id);
+    assert.ok((await sql('select private.reap_jobs() as reaped'))[0].reaped >= 0);
+    await until('the lease to be taken back', async () => (await jobOf(id)).status === 'queued');
+    await dueNow(id);
+    await claim('next');
+    assert.deepEqual(await sql(`select * from private.heartbeat_jobs('slow', array[$1]::uuid[], '1 minute')`, [id]), []);
+    assert.equal((await sql('select private.complete_job($1, $2) as done', ['slow', id]))[0].done, false);
+    assert.equal((await sql('select private.fail_job($1, $2, $3, $4, true) as status', ['slow', id, 'late', 'late']))[0].status, null);
+    assert.equal((await sql(`select private.add_job_event('slow', $1, 'late') as done`, [id]))[0].done, false);
+    const held = await jobOf(id);
+    assert.deepEqual([held.status, held.locked_by, held.attempt], ['running', 'next', 2]);
+    assert.equal((await sql('select private.complete_job($1, $2) as done', ['next', id]))[0].done, true);
+  });
+
+  test('an older attempt of the same worker cannot end a newer one', async () => {
+    const id = await enqueue();
+    await claim('twice');
+    await expire(id);
+    await sql('select private.reap_jobs()');
+    await until('the lease to be taken back', async () => (await jobOf(id)).status === 'queued');
+    await dueNow(id);
+    assert.equal((await claim('twice'))[0].attempt, 2);
+    assert.equal((await sql('select private.complete_job($1, $2, null, 1) as done', ['twice', id]))[0].done, false);
+    assert.equal((await sql('select private.complete_job($1, $2, null, 2) as done', ['twice', id]))[0].done, true);
+  });
+
+  test('a heartbeat extends the lease and tells of a cancellation', async () => {
+    const id = await enqueue();
+    await claim('beating', 10, '5 seconds');
+    const before = (await jobOf(id)).locked_until;
+    assert.deepEqual(await sql(`select * from private.heartbeat_jobs('beating', array[$1]::uuid[], '10 minutes')`, [id]), [{ id, cancel_requested: false }]);
+    assert.ok((await jobOf(id)).locked_until - before > 9 * 60_000);
+    await sql('select private.cancel_job($1)', [id]);
+    assert.deepEqual(await sql(`select * from private.heartbeat_jobs('beating', array[$1]::uuid[], '10 minutes')`, [id]), [{ id, cancel_requested: true }]);
+    assert.equal((await sql('select private.complete_job($1, $2) as done', ['beating', id]))[0].done, false);
+    assert.equal((await jobOf(id)).status, 'cancelled');
+  });
+});

@@ -1,0 +1,157 @@
+// What a tenant may use: plans, usage, the rate limit and its headers.
+import assert from 'node:assert/strict';
+import { describe, test, before } from 'node:test';
+import { admin, http, sql } from './support.mjs';
+import { assertAnonymousSeesNothing, call, execute, newPerson, newSkill, newTeam, ok, refused, setPlan, unaffected, usageOf } from './domain.mjs';
+
+const asUser = (person, path = '/rest/v1/projects?select=id') => http('GET', path, { token: person.token });
+
+describe('subscriptions', () => {
+  let team;
+  before(async () => {
+    team = await newTeam();
+  });
+
+  test('nobody outside sees them; inside only who may read billing', async () => {
+    await assertAnonymousSeesNothing(['subscriptions']);
+    const seen = async (person) => (await ok(person.client.from('subscriptions').select('plan').eq('org_id', team.orgId))).length;
+    assert.equal(await seen(team.stranger), 0);
+    assert.equal(await seen(team.viewer), 0);
+    assert.equal(await seen(team.member), 0);
+    assert.equal(await seen(team.admin), 1);
+    assert.equal(await seen(team.owner), 1);
+  });
+
+  test('no user changes a plan, a limit, a price or their usage', async () => {
+    const { client } = team.owner;
+    await unaffected(client.from('subscriptions').update({ plan: 'ENTERPRISE' }).eq('org_id', team.orgId).select());
+    await refused(client.from('subscriptions').insert({ org_id: team.orgId, plan: 'ENTERPRISE' }), 403, '42501');
+    await unaffected(client.from('subscriptions').delete().eq('org_id', team.orgId).select());
+    await refused(client.from('plan_limits').update({ amount: null }).eq('plan', 'FREE').select(), 403, '42501');
+    await refused(client.from('plans').update({ rate_per_minute: 1_000_000 }).eq('code', 'FREE').select(), 403, '42501');
+    for (const name of ['set_limit', 'try_consume', 'consume', 'usage', 'rate_limit', 'sign_jwt', 'revoke_session']) {
+      const answer = await call(team.owner, name, {});
+      assert.equal(answer.status, 404, `${name}: ${answer.text}`);
+      assert.equal(answer.body.code, 'PGRST202');
+    }
+    for (const schema of ['kijko', 'private', 'auth', 'cron']) {
+      const answer = await http('GET', '/rest/v1/limits', { token: team.owner.token, headers: { 'Accept-Profile': schema } });
+      assert.equal(answer.body.code, 'PGRST106', `${schema}: ${answer.text}`);
+    }
+    const [{ plan }] = await ok(client.from('subscriptions').select('plan').eq('org_id', team.orgId));
+    assert.equal(plan, 'TEAMS');
+  });
+
+  test('the catalogue is the one that was promised', async () => {
+    const { client } = team.viewer;
+    const plans = await ok(client.from('plans').select('code, rate_per_minute').order('rank'));
+    assert.deepEqual(plans, [
+      { code: 'FREE', rate_per_minute: 60 }, { code: 'PRO', rate_per_minute: 600 }, { code: 'TEAMS', rate_per_minute: 3000 }, { code: 'ENTERPRISE', rate_per_minute: 6000 },
+    ]);
+    const limits = await ok(client.from('plan_limits').select('meter, amount').eq('plan', 'FREE').eq('period', 'month').order('meter'));
+    assert.deepEqual(limits, [
+      { meter: 'api_requests', amount: 10_000 }, { meter: 'executions', amount: 50 }, { meter: 'llm_cost_microusd', amount: 500_000 }, { meter: 'llm_tokens', amount: 100_000 },
+    ]);
+  });
+});
+
+describe('a change of plan', () => {
+  test('an unknown plan is refused and changes nothing', async () => {
+    const person = await newPerson();
+    await refused(admin().from('subscriptions').update({ plan: 'GOLD' }).eq('org_id', person.orgId), 409, '23503');
+    assert.equal((await usageOf(person)).executions.limit, 50);
+  });
+
+  test('counts at once and keeps what was used, up and down', async () => {
+    const person = await newPerson();
+    const skill = await newSkill(person);
+    await ok(execute(person, skill.id, { n: 1 }));
+    assert.deepEqual(figures(await usageOf(person)), { used: 1, limit: 50, remaining: 49 });
+    await setPlan(person.orgId, 'PRO');
+    assert.deepEqual(figures(await usageOf(person)), { used: 1, limit: 2000, remaining: 1999 });
+    await setPlan(person.orgId, 'ENTERPRISE');
+    assert.deepEqual(figures(await usageOf(person)), { used: 1, limit: null, remaining: null });
+    await sql(`select kijko.try_consume($1, 'executions', 99)`, [person.orgId]);
+    await setPlan(person.orgId, 'FREE');
+    assert.deepEqual(figures(await usageOf(person)), { used: 100, limit: 50, remaining: 0 });
+    await refused(execute(person, skill.id, { n: 2 }), 429, 'quota_exceeded');
+  });
+});
+
+const figures = ({ executions: { used, limit, remaining } }) => ({ used, limit, remaining });
+
+describe('usage_summary', () => {
+  test('tells meter, period, use, limit, rest and reset, of the own organization only', async () => {
+    const [person, other] = await Promise.all([newPerson(), newPerson()]);
+    await sql(`select kijko.try_consume($1, 'llm_tokens', 1234)`, [other.orgId]);
+    const rows = await ok(person.client.rpc('usage_summary'));
+    assert.deepEqual(rows.map((r) => r.meter), ['api_requests', 'executions', 'llm_cost_microusd', 'llm_tokens']);
+    const tokens = rows.find((r) => r.meter === 'llm_tokens');
+    assert.deepEqual({ ...tokens, reset_at: null }, { meter: 'llm_tokens', period: 'month', used: 0, limit: 100_000, remaining: 100_000, reset_at: null });
+    const reset = new Date(tokens.reset_at);
+    assert.ok(reset > Date.now() && reset - Date.now() <= 31 * 86400_000);
+    assert.equal((await usageOf(other)).llm_tokens.used, 1234);
+  });
+
+  test('every role reads it', async () => {
+    const team = await newTeam();
+    for (const person of [team.viewer, team.member, team.admin, team.owner]) assert.equal((await usageOf(person)).executions.limit, 20_000);
+  });
+});
+
+describe('the rate limit', () => {
+  test('every answer tells how much is left', async () => {
+    const person = await newPerson();
+    const first = await asUser(person);
+    assert.equal(first.status, 200);
+    assert.equal(first.headers.get('x-ratelimit-limit'), '60');
+    const second = await asUser(person);
+    assert.ok(Number(second.headers.get('x-ratelimit-remaining')) <= Number(first.headers.get('x-ratelimit-remaining')));
+    assert.ok(Number(second.headers.get('x-ratelimit-reset')) >= Math.floor(Date.now() / 1000) - 1, 'the reset is a time to come, in seconds');
+    assert.ok(Number(second.headers.get('x-ratelimit-reset')) <= Math.ceil(Date.now() / 1000) + 61);
+    const refusedOtherwise = await asUser(person, '/rest/v1/rpc/execute_skill?skill_id=no-uuid');
+    assert.ok(refusedOtherwise.status >= 400);
+  });
+
+  test('one more than the plan allows is 429 rate_limited with Retry-After, for this organization only, and passes after it', async () => {
+    const [person, other] = await Promise.all([newPerson(), newPerson()]);
+    const answers = await Promise.all(Array.from({ length: 90 }, () => asUser(person)));
+    const limited = answers.filter((a) => a.status === 429);
+    assert.ok(limited.length > 0, 'some are refused');
+    assert.ok(limited.length <= 35, `no more than the plan says: ${limited.length} of 90 refused at 60 a minute`);
+    assert.ok(answers.every((a) => a.status === 200 || a.status === 429));
+    for (const { body, headers } of limited) {
+      assert.equal(body.code, 'rate_limited');
+      assert.deepEqual(Object.keys(body).sort(), ['code', 'details', 'hint', 'message']);
+      assert.ok(Number(headers.get('retry-after')) >= 1 && Number(headers.get('retry-after')) <= 60);
+      assert.equal(headers.get('x-ratelimit-limit'), '60');
+      assert.equal(headers.get('x-ratelimit-remaining'), '0');
+    }
+    assert.equal((await asUser(other)).status, 200, 'another organization is not slowed');
+
+    const last = await asUser(person);
+    if (last.status === 429) await new Promise((resolve) => setTimeout(resolve, Number(last.headers.get('retry-after')) * 1000));
+    assert.equal((await asUser(person)).status, 200, 'who waits as told is served');
+  });
+
+  test('belongs to the organization, whoever of it asks and however often they sign in', async () => {
+    const person = await newPerson();
+    const tokens = [person.token];
+    const { data } = await person.client.auth.refreshSession();
+    tokens.push(data.session.access_token);
+    const answers = await Promise.all(Array.from({ length: 90 }, (_, n) => http('GET', '/rest/v1/projects?select=id', { token: tokens[n % 2] })));
+    assert.ok(answers.filter((a) => a.status === 200).length <= 65, 'two tokens are no two limits');
+  });
+
+  test('a higher plan raises it at once', async () => {
+    const person = await newPerson('PRO');
+    const answers = await Promise.all(Array.from({ length: 90 }, () => asUser(person)));
+    assert.deepEqual([...new Set(answers.map((a) => a.status))], [200]);
+    assert.equal(answers[0].headers.get('x-ratelimit-limit'), '600');
+  });
+
+  test('does not apply to the service key', async () => {
+    const answers = await Promise.all(Array.from({ length: 80 }, () => admin().from('plans').select('code')));
+    assert.ok(answers.every((a) => a.error === null));
+  });
+});

@@ -1,0 +1,284 @@
+// Who belongs where, and what follows from it: sign-up, membership, roles, the working organization, and the end of all that.
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { describe, test, before } from 'node:test';
+import { admin, api, env, http, signIn, sql } from './support.mjs';
+import {
+  TENANT_TABLES, anonymous, assertAnonymousSeesNothing, call, newPerson, newSkill, newTeam, ok, refused, unaffected,
+} from './domain.mjs';
+
+describe('who is not signed in', () => {
+  test('reads and writes nothing', async () => {
+    await assertAnonymousSeesNothing([...TENANT_TABLES, 'plans', 'plan_limits', 'llm_models']);
+    for (const [method, path, body] of [
+      ['POST', '/rest/v1/projects', { name: 'Mine' }], ['PATCH', '/rest/v1/projects?name=neq.x', { name: 'Mine' }], ['DELETE', '/rest/v1/projects?name=neq.x', undefined],
+    ]) {
+      const answer = await anonymous(method, path, { body, headers: { 'Content-Type': 'application/json' } });
+      assert.equal(answer.status, 401, `${method}: ${answer.text}`);
+      assert.equal(answer.body.code, '42501');
+    }
+  });
+
+  test('calls no function', async () => {
+    for (const [name, body] of [
+      ['execute_skill', { skill_id: randomUUID() }], ['run_habit', { habit_id: randomUUID() }], ['cancel_execution', { id: randomUUID() }],
+      ['retry_execution', { id: randomUUID() }], ['usage_summary', {}], ['create_organization', { name: 'Mine' }],
+      ['set_active_organization', { org_id: randomUUID() }], ['preview_cron', { expression: '* * * * *' }],
+    ]) {
+      const answer = await anonymous('POST', `/rest/v1/rpc/${name}`, { body, headers: { 'Content-Type': 'application/json' } });
+      assert.equal(answer.status, 401, `${name}: ${answer.text}`);
+    }
+  });
+
+  test('does not become somebody by a token that we did not sign', async () => {
+    const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
+    const claims = { sub: randomUUID(), role: 'service_role', exp: 4102444800, aud: 'authenticated' };
+    for (const token of [
+      `${part({ alg: 'none' })}.${part(claims)}.`,
+      `${part({ alg: 'HS256' })}.${part(claims)}.${Buffer.alloc(32).toString('base64url')}`,
+      `${part({ alg: 'ES256' })}.${part(claims)}.${Buffer.alloc(64).toString('base64url')}`,
+      'not-a-token',
+    ]) {
+      const answer = await http('GET', '/rest/v1/projects', { token });
+      assert.equal(answer.status, 401, answer.text);
+    }
+  });
+
+  test('does not become somebody by headers that only our own proxy may set', async () => {
+    const { user } = await newPerson();
+    const answer = await anonymous('GET', '/rest/v1/profiles', { headers: { 'X-Kijko-Authorization': `Bearer ${env.SERVICE_ROLE_KEY}`, 'X-Kijko-Claims': JSON.stringify({ sub: user.id }) } });
+    assert.equal(answer.status, 401);
+  });
+});
+
+describe('sign-up', () => {
+  test('makes a profile, a personal organization, an owner and the FREE plan', async () => {
+    const { client, user, email, orgId } = await newPerson();
+    assert.deepEqual(await ok(client.from('profiles').select('id, email, active_org_id')), [{ id: user.id, email, active_org_id: orgId }]);
+    assert.deepEqual(await ok(client.from('organizations').select('id, personal, created_by')), [{ id: orgId, personal: true, created_by: user.id }]);
+    assert.deepEqual(await ok(client.from('memberships').select('org_id, user_id, role')), [{ org_id: orgId, user_id: user.id, role: 'owner' }]);
+    assert.deepEqual(await ok(client.from('subscriptions').select('org_id, plan, status')), [{ org_id: orgId, plan: 'FREE', status: 'active' }]);
+  });
+
+  test('survives whatever the client put into its metadata', async () => {
+    for (const data of [{ display_name: ' ' }, { display_name: 'x'.repeat(5000) }, { display_name: { a: 1 } }, { full_name: '\u202e<script>' }]) {
+      const supabase = api();
+      const { data: made, error } = await supabase.auth.signUp({ email: `odd-${randomUUID()}@example.com`, password: `pw-${randomUUID()}`, options: { data } });
+      assert.equal(error, null, JSON.stringify(data));
+      assert.equal((await ok(supabase.from('organizations').select('id'))).length, 1, made.user.id);
+    }
+  });
+});
+
+describe('a stranger', () => {
+  test('sees nothing of an organization in any table', async () => {
+    const [someone, stranger] = await Promise.all([newPerson(), newPerson()]);
+    const skill = await newSkill(someone);
+    for (const table of TENANT_TABLES) {
+      const column = table === 'organizations' ? 'id' : table === 'profiles' ? 'active_org_id' : 'org_id';
+      assert.deepEqual(await ok(stranger.client.from(table).select('*').eq(column, someone.orgId)), [], table);
+    }
+    assert.equal(skill.org_id, someone.orgId);
+  });
+
+  test('changes, deletes and joins nothing', async () => {
+    const [someone, stranger] = await Promise.all([newPerson(), newPerson()]);
+    await unaffected(stranger.client.from('organizations').update({ name: 'Taken' }).eq('id', someone.orgId).select());
+    await unaffected(stranger.client.from('organizations').delete().eq('id', someone.orgId).select());
+    await unaffected(stranger.client.from('profiles').update({ display_name: 'Taken' }).eq('id', someone.user.id).select());
+    await unaffected(stranger.client.from('memberships').update({ role: 'viewer' }).eq('org_id', someone.orgId).select());
+    await unaffected(stranger.client.from('memberships').delete().eq('org_id', someone.orgId).select());
+    await refused(stranger.client.from('memberships').insert({ org_id: someone.orgId, user_id: stranger.user.id, role: 'owner' }), 403, '42501');
+    await refused(stranger.client.rpc('set_active_organization', { org_id: someone.orgId }), 403, 'not_a_member');
+    const [organization] = await ok(someone.client.from('organizations').select('name, id'));
+    assert.equal(organization.id, someone.orgId);
+    assert.notEqual(organization.name, 'Taken');
+    assert.equal((await ok(someone.client.from('memberships').select('role')))[0].role, 'owner');
+  });
+
+  test('gets not_a_member for naming it in x-org-id, also where nothing would be seen anyway', async () => {
+    const [someone, stranger] = await Promise.all([newPerson(), newPerson()]);
+    await refused(stranger.client.from('projects').select().setHeader('x-org-id', someone.orgId), 403, 'not_a_member');
+    await refused(stranger.client.from('projects').select().setHeader('x-org-id', randomUUID()), 403, 'not_a_member');
+    await refused(stranger.client.rpc('usage_summary').setHeader('x-org-id', someone.orgId), 403, 'not_a_member');
+    await refused(stranger.client.from('projects').insert({ name: 'Planted' }).setHeader('x-org-id', someone.orgId), 403, 'not_a_member');
+    await refused(stranger.client.from('projects').select().setHeader('x-org-id', "' or true --"), 400, 'bad_request');
+    assert.deepEqual(await ok(someone.client.from('projects').select()), []);
+  });
+});
+
+describe('the working organization', () => {
+  test('is the header, else the active one', async () => {
+    const { client, orgId: personal } = await newPerson();
+    const { id: second } = await ok(client.rpc('create_organization', { name: 'Second' }));
+    const insert = () => client.from('projects').insert({ name: 'Where' });
+    assert.equal((await ok(insert().select('org_id').single())).org_id, personal);
+    assert.equal((await ok(insert().setHeader('x-org-id', second).select('org_id').single())).org_id, second);
+    await ok(client.rpc('set_active_organization', { org_id: second }));
+    assert.equal((await ok(insert().select('org_id').single())).org_id, second);
+    assert.equal((await ok(insert().setHeader('x-org-id', personal).select('org_id').single())).org_id, personal);
+  });
+
+  test('has its own usage', async () => {
+    const person = await newPerson();
+    const { id: second } = await ok(person.client.rpc('create_organization', { name: 'Second' }));
+    const skill = await newSkill(person);
+    await ok(person.client.rpc('execute_skill', { skill_id: skill.id, input: { n: 1 } }));
+    const used = async (header) => {
+      const rows = await ok(header ? person.client.rpc('usage_summary').setHeader('x-org-id', header) : person.client.rpc('usage_summary'));
+      return rows.find((row) => row.meter === 'executions').used;
+    };
+    assert.equal(await used(), 1);
+    assert.equal(await used(second), 0);
+  });
+});
+
+describe('create_organization', () => {
+  test('refuses a bad name and makes nothing', async () => {
+    const { client } = await newPerson();
+    for (const name of ['', '   ', 'x'.repeat(101), null]) await refused(client.rpc('create_organization', { name }), 422, 'invalid_input');
+    assert.equal((await ok(client.from('organizations').select('id'))).length, 1);
+  });
+
+  test('makes the caller its owner, on FREE', async () => {
+    const { client, user } = await newPerson();
+    const made = await ok(client.rpc('create_organization', { name: '  Acme BV ' }));
+    assert.equal(made.name, 'Acme BV');
+    assert.equal(made.personal, false);
+    assert.match(made.slug, /^acme-bv-[0-9a-f]{8}$/);
+    assert.deepEqual(await ok(client.from('memberships').select('user_id, role').eq('org_id', made.id)), [{ user_id: user.id, role: 'owner' }]);
+    assert.deepEqual(await ok(client.from('subscriptions').select('plan').eq('org_id', made.id)), [{ plan: 'FREE' }]);
+  });
+});
+
+describe('roles', () => {
+  let team;
+  before(async () => {
+    team = await newTeam();
+  });
+
+  test('everyone in it sees its members and each other; the stranger does not', async () => {
+    for (const person of [team.owner, team.admin, team.member, team.viewer]) {
+      assert.equal((await ok(person.client.from('memberships').select('id').eq('org_id', team.orgId))).length, 4);
+      const names = await ok(person.client.from('profiles').select('id'));
+      assert.equal(names.length, 4);
+    }
+    assert.equal((await ok(team.stranger.client.from('profiles').select('id'))).length, 1);
+  });
+
+  test('viewer and member do not manage members', async () => {
+    for (const person of [team.viewer, team.member]) {
+      await refused(person.client.from('memberships').insert({ org_id: team.orgId, user_id: team.stranger.user.id, role: 'viewer' }), 403, '42501');
+      await unaffected(person.client.from('memberships').update({ role: 'owner' }).eq('org_id', team.orgId).eq('user_id', person.user.id).select());
+      await unaffected(person.client.from('memberships').delete().eq('org_id', team.orgId).eq('user_id', team.admin.user.id).select());
+      await unaffected(person.client.from('organizations').update({ name: 'Ours' }).eq('id', team.orgId).select());
+    }
+  });
+
+  test('an admin manages members, but neither makes, changes nor removes an owner, nor raises themselves', async () => {
+    const { client } = team.admin;
+    await refused(client.from('memberships').insert({ org_id: team.orgId, user_id: team.stranger.user.id, role: 'owner' }), 403, '42501');
+    await unaffected(client.from('memberships').update({ role: 'member' }).eq('org_id', team.orgId).eq('user_id', team.owner.user.id).select());
+    await unaffected(client.from('memberships').delete().eq('org_id', team.orgId).eq('user_id', team.owner.user.id).select());
+    const raise = await client.from('memberships').update({ role: 'owner' }).eq('org_id', team.orgId).eq('user_id', team.admin.user.id).select();
+    assert.ok(['permission_denied', '42501'].includes(raise.error?.code), JSON.stringify(raise));
+    assert.equal(raise.status, 403);
+    await unaffected(client.from('organizations').delete().eq('id', team.orgId).select());
+
+    const [added] = await ok(client.from('memberships').insert({ org_id: team.orgId, user_id: team.stranger.user.id, role: 'viewer' }).select());
+    assert.equal(added.created_by, team.admin.user.id);
+    assert.equal((await ok(client.from('memberships').update({ role: 'member' }).eq('id', added.id).select())).length, 1);
+    assert.equal((await ok(client.from('memberships').delete().eq('id', added.id).select())).length, 1);
+  });
+
+  test('a row never moves: id, organization and author are fixed, for the owner and for the service key', async () => {
+    const project = await ok(team.owner.client.from('projects').insert({ name: 'Stays' }).select().single());
+    const elsewhere = team.stranger.orgId;
+    await refused(team.owner.client.from('projects').update({ org_id: elsewhere }).eq('id', project.id), 403, '42501');
+    await refused(admin().from('projects').update({ org_id: elsewhere }).eq('id', project.id), 403, 'permission_denied');
+    await refused(admin().from('memberships').update({ user_id: team.stranger.user.id }).eq('org_id', team.orgId).eq('user_id', team.viewer.user.id), 403, 'permission_denied');
+    assert.equal((await ok(team.owner.client.from('projects').select('org_id').eq('id', project.id).single())).org_id, team.orgId);
+  });
+
+  test('removed means out at once, with the same token', async () => {
+    const { client, user } = team.viewer;
+    await ok(team.owner.client.from('projects').insert({ name: 'Seen' }));
+    assert.ok((await ok(client.from('projects').select('id').eq('org_id', team.orgId))).length > 0);
+    await ok(team.owner.client.from('memberships').delete().eq('org_id', team.orgId).eq('user_id', user.id));
+    assert.deepEqual(await ok(client.from('projects').select('id').eq('org_id', team.orgId)), []);
+    await refused(client.from('projects').select().setHeader('x-org-id', team.orgId), 403, 'not_a_member');
+    const profile = await ok(client.from('profiles').select('active_org_id').eq('id', user.id).single());
+    const personal = await ok(client.from('organizations').select('id').single());
+    assert.equal(profile.active_org_id, personal.id, 'the personal organization is active again');
+  });
+});
+
+describe('the last owner', () => {
+  test('stays', async () => {
+    const { client, user, orgId } = await newPerson();
+    await refused(client.from('memberships').delete().eq('org_id', orgId), 409, 'conflict');
+    await refused(client.from('memberships').update({ role: 'admin' }).eq('org_id', orgId), 409, 'conflict');
+    assert.deepEqual(await ok(client.from('memberships').select('user_id, role')), [{ user_id: user.id, role: 'owner' }]);
+  });
+
+  test('two owners who leave at once do not both get away', async () => {
+    const [first, second] = await Promise.all([newPerson(), newPerson()]);
+    const { id } = await ok(first.client.rpc('create_organization', { name: 'Two' }));
+    await ok(first.client.from('memberships').insert({ org_id: id, user_id: second.user.id, role: 'owner' }));
+    const answers = await Promise.all([first, second].map((p) => p.client.from('memberships').delete().eq('org_id', id).eq('user_id', p.user.id).select()));
+    assert.equal(answers.filter((a) => a.error === null && a.data.length === 1).length, 1, JSON.stringify(answers));
+    assert.equal(answers.filter((a) => a.error?.code === 'conflict').length, 1);
+    const [{ count }] = await sql(`select count(*)::int from public.memberships where org_id = $1 and role = 'owner'`, [id]);
+    assert.equal(count, 1);
+  });
+});
+
+describe('the end', () => {
+  test('a token whose session was signed out is nobody: 401 not_identified', async () => {
+    const person = await newPerson();
+    const other = await signIn(person);
+    await ok(person.client.from('projects').select());
+    await person.client.auth.signOut({ scope: 'local' });
+    const answer = await http('GET', '/rest/v1/projects', { token: person.token });
+    assert.equal(answer.status, 401, answer.text);
+    assert.equal(answer.body.code, 'not_identified');
+    assert.deepEqual(Object.keys(answer.body).sort(), ['code', 'details', 'hint', 'message']);
+    const written = await call(person, 'create_organization', { name: 'Too late' });
+    assert.equal(written.status, 401);
+    // Another session of the same user goes on.
+    await ok(other.client.from('projects').select());
+  });
+
+  test('a deleted user is nobody, and the personal organization is gone with all in it', async () => {
+    const person = await newPerson();
+    await newSkill(person);
+    const { error } = await admin().auth.admin.deleteUser(person.user.id);
+    assert.equal(error, null);
+    const answer = await http('GET', '/rest/v1/projects', { token: person.token });
+    assert.equal(answer.status, 401, answer.text);
+    assert.equal(answer.body.code, 'not_identified');
+    for (const table of ['skills', 'memberships', 'subscriptions']) {
+      assert.deepEqual(await sql(`select 1 from public.${table} where org_id = $1`, [person.orgId]), [], table);
+    }
+    assert.deepEqual(await sql('select 1 from public.organizations where id = $1', [person.orgId]), []);
+  });
+
+  test('a shared organization passes from a deleted last owner to the next in rank; what they made stays', async () => {
+    const team = await newTeam();
+    const project = await ok(team.owner.client.from('projects').insert({ name: 'Kept' }).select().single());
+    const { error } = await admin().auth.admin.deleteUser(team.owner.user.id);
+    assert.equal(error, null);
+    const members = await ok(team.member.client.from('memberships').select('user_id, role').eq('org_id', team.orgId));
+    assert.deepEqual(members.filter((m) => m.role === 'owner').map((m) => m.user_id), [team.admin.user.id]);
+    const kept = await ok(team.member.client.from('projects').select('id, created_by').eq('id', project.id).single());
+    assert.equal(kept.created_by, null);
+  });
+
+  test('an owner deletes an organization with everything in it', async () => {
+    const team = await newTeam();
+    await newSkill(team.owner);
+    assert.equal((await ok(team.owner.client.from('organizations').delete().eq('id', team.orgId).select())).length, 1);
+    assert.deepEqual(await sql('select 1 from public.skills where org_id = $1', [team.orgId]), []);
+    assert.deepEqual(await ok(team.member.client.from('organizations').select('id').eq('id', team.orgId)), []);
+  });
+});
