@@ -24,7 +24,7 @@ create table if not exists auth_api.settings (
     -- Generous on purpose: a test suite signs up hundreds of users from one address. Two pool connections at some 60 ms a hash are
     -- 2,000 a minute at most, so the first figure keeps one address from holding both all the time; the second is what a guesser of
     -- one account's password gets, and more than a person needs.
-    hashes_per_minute integer not null default 600 check (hashes_per_minute > 0),
+    hashes_per_minute integer not null default 1200 check (hashes_per_minute > 0),
     attempts_per_5_minutes integer not null default 30 check (attempts_per_5_minutes > 0),
     refreshes_per_minute integer not null default 1800 check (refreshes_per_minute > 0)
 );
@@ -52,7 +52,7 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function auth_api.header(text) is 'A request header (name in lower case), or null.';
 
--- The first entry: Caddy drops what a client sends as X-Forwarded-For unless a trusted proxy did. Not "stable", because it catches.
+-- The first entry: Caddy drops what a client sends as X-Forwarded-For unless a trusted proxy did.
 create or replace function auth_api.client_address() returns inet
 language plpgsql stable set search_path = '' as $$
 begin
