@@ -188,6 +188,7 @@ exception when unique_violation then
         raise;
     end if;
     perform auth_api.reject(422, 'email_exists', 'A user with this email address has already been registered');
+    return null; -- not reached: reject never returns
 end
 $$;
 comment on function auth_api.change_email(auth.users, text, boolean) is 'Gives the user another address at once (there is no mail to confirm it by); one that is taken is refused.';
