@@ -49,8 +49,11 @@ admin_psql() {
 init_cluster() {
   [ ! -f "$DATA/PG_VERSION" ] || return 0
   rm -rf "$DATA" "$KIJKO_HOME/applied"
-  "${AS_OS_USER[@]}" "$PG_BIN/initdb" -D "$DATA" -U supabase_admin --auth=scram-sha-256 --pwfile=<(printf '%s\n' "$KIJKO_ADMIN_PASSWORD") \
+  (umask 077 && printf '%s\n' "$KIJKO_ADMIN_PASSWORD" > "$SECRETS/admin_password")
+  give_to_os_user "$SECRETS"
+  "${AS_OS_USER[@]}" "$PG_BIN/initdb" -D "$DATA" -U supabase_admin --auth=scram-sha-256 --pwfile="$SECRETS/admin_password" \
     --encoding=UTF8 --locale=C.UTF-8 --data-checksums
+  rm -f "$SECRETS/admin_password"
 }
 
 # Written at each start, so that ports and settings follow the environment. Everything else keeps Postgres' defaults.

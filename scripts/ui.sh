@@ -35,7 +35,7 @@ step() {
   set +m
   wait "$STEP_PID" || status=$?
   STEP_PID=''
-  { kill "$ticker" && wait "$ticker"; } 2> /dev/null
+  { kill "$ticker" && wait "$ticker"; } 2> /dev/null || true
   if [ "$status" = 0 ]; then
     printf ' %ss\n' "$((SECONDS - started))" >&2
     return 0
