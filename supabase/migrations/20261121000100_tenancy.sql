@@ -214,7 +214,7 @@ grant select, insert, update, delete on public.profiles to service_role;
 -- ----------------------------------------------------------------------------
 
 create function public.org_ids() returns setof uuid
-language sql stable security definer rows 5
+language sql stable parallel safe security definer rows 5
 begin atomic
   select m.org_id from public.memberships as m where m.user_id = kijko.user_id();
 end;
@@ -223,7 +223,7 @@ revoke all on function public.org_ids() from public, anon, authenticated, servic
 grant execute on function public.org_ids() to authenticated, service_role;
 
 create function private.org_ids_with(permission text) returns setof uuid
-language sql stable security definer rows 5
+language sql stable parallel safe security definer rows 5
 begin atomic
   select m.org_id
   from public.memberships as m
@@ -235,7 +235,7 @@ revoke all on function private.org_ids_with(text) from public, anon, authenticat
 grant execute on function private.org_ids_with(text) to authenticated, service_role;
 
 create function private.org_ids_as(role text) returns setof uuid
-language sql stable security definer rows 5
+language sql stable parallel safe security definer rows 5
 begin atomic
   select m.org_id
   from public.memberships as m
@@ -248,7 +248,7 @@ revoke all on function private.org_ids_as(text) from public, anon, authenticated
 grant execute on function private.org_ids_as(text) to authenticated, service_role;
 
 create function private.colleague_ids() returns setof uuid
-language sql stable security definer rows 20
+language sql stable parallel safe security definer rows 20
 begin atomic
   select kijko.user_id()
   union
@@ -262,7 +262,7 @@ revoke all on function private.colleague_ids() from public, anon, authenticated,
 grant execute on function private.colleague_ids() to authenticated, service_role;
 
 create function public.has_role(org uuid, role text) returns boolean
-language sql stable security definer
+language sql stable parallel safe security definer
 begin atomic
   select exists (
     select 1 from private.org_ids_as(has_role.role) as mine (org_id) where mine.org_id = has_role.org
@@ -273,7 +273,7 @@ revoke all on function public.has_role(uuid, text) from public, anon, authentica
 grant execute on function public.has_role(uuid, text) to authenticated, service_role;
 
 create function public.can(org uuid, permission text) returns boolean
-language sql stable security definer
+language sql stable parallel safe security definer
 begin atomic
   select exists (
     select 1 from private.org_ids_with(can.permission) as mine (org_id) where mine.org_id = can.org
@@ -291,7 +291,7 @@ revoke all on function private.as_uuid(text) from public, anon, authenticated, s
 grant execute on function private.as_uuid(text) to anon, authenticated, service_role;
 
 create function public.org_id() returns uuid
-language sql stable security definer
+language sql stable parallel safe security definer
 begin atomic
   select m.org_id
   from public.memberships as m
@@ -661,7 +661,8 @@ begin
 
   verdict := kijko.rate_limit(
     case
-      when org is not null then 'org:' || org
+      -- The rate is part of the key: a raised plan starts with its own allowance, not with the debt of the former.
+      when org is not null then 'org:' || org || ':' || rate
       when who is not null then 'user:' || who
       else 'address:' || coalesce(address, 'unknown')
     end,

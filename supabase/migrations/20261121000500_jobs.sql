@@ -22,7 +22,7 @@ create table public.jobs (
   payload jsonb not null default '{}' check (jsonb_typeof(payload) = 'object' and octet_length(payload::text) <= 262144),
   status text not null default 'queued' check (status in ('queued', 'running', 'succeeded', 'dead', 'cancelled')),
   priority smallint not null default 0,
-  run_at timestamptz not null default now(),
+  run_at timestamptz not null default clock_timestamp(),
   attempt integer not null default 0 check (attempt >= 0),
   max_attempts integer not null default 5 check (max_attempts between 1 and 100),
   timeout_seconds integer not null default 300 check (timeout_seconds between 1 and 86400),
@@ -35,8 +35,8 @@ create table public.jobs (
   error_code text check (char_length(error_code) <= 100),
   error text check (char_length(error) <= 10000),
   created_by uuid default kijko.user_id(),
-  created_at timestamptz not null default now(),
-  updated_at timestamptz not null default now(),
+  created_at timestamptz not null default clock_timestamp(),
+  updated_at timestamptz not null default clock_timestamp(),
   started_at timestamptz,
   finished_at timestamptz,
   unique (org_id, id),
@@ -62,7 +62,7 @@ comment on column public.jobs.kind is 'What is to be done; workers claim by kind
 comment on column public.jobs.payload is 'What the worker needs to know; never a secret.';
 comment on column public.jobs.status is 'queued, running, then succeeded, dead (given up, see error) or cancelled.';
 comment on column public.jobs.priority is 'Higher is claimed first.';
-comment on column public.jobs.run_at is 'Not before; moved into the future by back-off.';
+comment on column public.jobs.run_at is 'Not before; moved into the future by back-off. Not the transaction''s start: jobs queued together keep their order.';
 comment on column public.jobs.attempt is 'How often it has been claimed.';
 comment on column public.jobs.max_attempts is 'After this many attempts a failure is final.';
 comment on column public.jobs.timeout_seconds is 'How long one attempt may take; kept by the worker.';
@@ -110,7 +110,7 @@ comment on column public.job_events.id is 'Identity of the event.';
 comment on column public.job_events.org_id is 'Organization of the job.';
 comment on column public.job_events.job_id is 'The job.';
 comment on column public.job_events.seq is 'Order of the events.';
-comment on column public.job_events.event is 'queued, claimed, retry, lease_expired, cancel_requested, succeeded, dead, cancelled, or what the worker reports.';
+comment on column public.job_events.event is 'queued, claimed, retry, released, lease_expired, cancel_requested, succeeded, dead, cancelled, or what the worker reports.';
 comment on column public.job_events.attempt is 'Attempt during which it happened; 0 before the first.';
 comment on column public.job_events.worker is 'Worker that holds the job, if any.';
 comment on column public.job_events.data is 'Details.';
@@ -169,7 +169,7 @@ create function private.enqueue_job(
   kind text,
   payload jsonb default '{}',
   priority smallint default 0,
-  run_at timestamptz default now(),
+  run_at timestamptz default clock_timestamp(),
   max_attempts integer default 5,
   timeout_seconds integer default 300,
   unique_key text default null,
@@ -243,8 +243,8 @@ as $$
 declare
   -- 2 s, 4 s, 8 s ... 10 min; half of it random, so that jobs which failed together do not return together.
   backoff interval := least(interval '2 seconds' * (2 ^ least(job.attempt - 1, 10)), interval '10 minutes') * (0.5 + random() / 2);
-  -- What a vendor asks for is respected, within a day.
-  pause interval := greatest(backoff, least(retry_after, interval '1 day'));
+  -- What a vendor asks for is respected, within a day (least() would take the day when nothing is asked for).
+  pause interval := greatest(backoff, case when retry_after is not null then least(retry_after, interval '1 day') end);
 begin
   update public.jobs as j
   set status = 'queued',
@@ -433,6 +433,43 @@ $$;
 comment on function private.fail_job(text, uuid, text, text, boolean, interval, integer) is 'Records a failure of a held job: queued again with back-off, dead, or cancelled if that was asked; the new status, or null when the lease was lost. Definer: the sidecar holds no table rights.';
 revoke all on function private.fail_job(text, uuid, text, text, boolean, interval, integer) from public, anon, authenticated, service_role;
 grant execute on function private.fail_job(text, uuid, text, text, boolean, interval, integer) to kijko_sidecar;
+
+create function private.release_jobs(worker text, ids uuid[]) returns integer
+language plpgsql security definer set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  job public.jobs;
+  released integer := 0;
+begin
+  for job in
+    select j.* from public.jobs as j
+    where j.id = any (ids) and j.status = 'running' and j.locked_by = worker
+    order by j.id
+    for update
+  loop
+    if job.cancel_requested then
+      perform private.end_job(job, 'cancelled', null, 'cancelled', null);
+    else
+      update public.jobs as j
+      set status = 'queued',
+        run_at = clock_timestamp(),
+        attempt = job.attempt - 1,
+        locked_by = null,
+        locked_until = null,
+        updated_at = clock_timestamp()
+      where j.id = job.id;
+      insert into public.job_events (org_id, job_id, event, attempt, worker)
+      values (job.org_id, job.id, 'released', job.attempt, job.locked_by);
+    end if;
+    released := released + 1;
+  end loop;
+  return released;
+end
+$$;
+comment on function private.release_jobs(text, uuid[]) is 'Hands back jobs that a worker still holds when it stops in good order: to be claimed at once, and the attempt does not count, since the job was not at fault. Definer: the sidecar holds no table rights.';
+revoke all on function private.release_jobs(text, uuid[]) from public, anon, authenticated, service_role;
+grant execute on function private.release_jobs(text, uuid[]) to kijko_sidecar;
 
 create function private.add_job_event(worker text, job_id uuid, event text, data jsonb default '{}') returns boolean
 language plpgsql security definer set search_path = ''

@@ -2,8 +2,9 @@
 -- Habits: skills on a schedule.
 --
 -- pg_cron ticks private.run_due_habits() every minute. Each due slot becomes exactly
--- one execution, however many tickers run: the habit's row is locked, and a slot can
--- be in executions only once. After downtime only the latest missed slot runs.
+-- one execution, however many tickers run: they take turns, the habit's row is locked,
+-- and a slot can be in executions only once. After downtime only the latest missed
+-- slot runs.
 -- Time here is product time, kijko.now().
 -- ============================================================================
 
@@ -210,8 +211,8 @@ begin
     reason := 'internal';
     shown := 'the slot could not be run';
   end if;
+  perform private.skip_slot(habit, habit.next_run_at, 'failed', reason, substring(shown for 10000));
   begin
-    perform private.skip_slot(habit, habit.next_run_at, 'failed', reason, shown);
     next_slot := kijko.cron_next(habit.cron, habit.timezone, until);
   exception when others then
     -- Not even the next slot can be told: it rests until someone edits it.
@@ -232,36 +233,55 @@ declare
   until timestamptz := kijko.now();
   habit public.habits;
   handled integer := 0;
-  before_batch integer;
 begin
-  -- Bounded, so that a tick after a long pause ends; the next one continues.
-  while handled < max_slots loop
-    before_batch := handled;
-    for habit in
-      select h.* from public.habits as h
-      where h.enabled and h.next_run_at <= until
-      order by h.next_run_at, h.id
-      limit least(200, max_slots - handled)
-      for update skip locked
-    loop
-      begin
-        perform private.run_slot(habit, until);
-      exception when others then
-        perform private.fail_slot(habit, until, sqlerrm);
-      end;
-      handled := handled + 1;
-    end loop;
-    exit when handled = before_batch;
+  -- Tickers take turns: each charges many organizations in one transaction, and two that met them in different
+  -- orders would wait for each other. Whoever waited finds all that was due handled.
+  perform pg_advisory_xact_lock(hashtextextended('kijko run_due_habits', 20261121));
+  for habit in
+    select h.* from public.habits as h
+    where h.enabled and h.next_run_at <= until
+    order by h.next_run_at, h.id
+    limit greatest(max_slots, 0)
+    -- A habit that someone is just changing is due again in the next tick.
+    for update skip locked
+  loop
+    begin
+      perform private.run_slot(habit, until);
+    exception when others then
+      perform private.fail_slot(habit, until, sqlerrm);
+    end;
+    handled := handled + 1;
   end loop;
   return handled;
 end
 $$;
-comment on function private.run_due_habits(integer) is 'One execution for the latest due slot of every due habit; returns how many habits it handled. Tickers at once share the work. Definer: callable by the operator without table rights.';
+comment on function private.run_due_habits(integer) is 'One execution for the latest due slot of each due habit, at most max_slots of them; returns how many it handled. Definer: callable by the operator without table rights.';
 revoke all on function private.run_due_habits(integer) from public, anon, authenticated, service_role;
 grant execute on function private.run_due_habits(integer) to service_role;
 
+-- A procedure, so that each batch commits: it holds the meters of the organizations it charges, and their users wait
+-- for those. That forbids a "set" clause and definer rights; every name is qualified instead.
+create procedure private.tick_habits()
+language plpgsql
+as $$
+declare
+  batch integer := 200;
+  handled integer;
+  started timestamptz := clock_timestamp();
+begin
+  loop
+    handled := private.run_due_habits(batch);
+    commit;
+    -- What a long pause has piled up is continued by the next tick.
+    exit when handled < batch or clock_timestamp() > started + interval '50 seconds';
+  end loop;
+end
+$$;
+comment on procedure private.tick_habits() is 'What pg_cron calls each minute: run_due_habits() in batches until nothing is due.';
+revoke all on procedure private.tick_habits() from public, anon, authenticated, service_role;
+
 -- cron.schedule replaces the entry of the same name, so a replay is harmless.
-select cron.schedule('kijko-run-due-habits', '* * * * *', 'select private.run_due_habits()');
+select cron.schedule('kijko-run-due-habits', '* * * * *', 'call private.tick_habits()');
 
 -- ----------------------------------------------------------------------------
 -- RPC

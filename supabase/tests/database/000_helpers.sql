@@ -1,0 +1,142 @@
+-- Shared by the tests, each of which includes it after its "begin": everything made here is rolled back with the test.
+--
+--   select tests.sign_up('ada');                 a user with profile and personal organization
+--   select tests.act_as('ada');                  from here on: a request of hers, as PostgREST would make it
+--   select tests.act_as('ada', tests.org('bob')) ... naming an organization by header x-org-id
+--   select tests.act_as_anon(); tests.act_as_service(); tests.act_as_superuser();
+--   select tests.refuses($$...$$, 'not_found', 'why')    the statement fails with that code of kijko.error_codes
+--
+-- Claims count only for trusted logins, so a role-play changes session_user, which needs the superuser's session.
+
+\set ON_ERROR_STOP on
+\set QUIET on
+set client_min_messages = warning;
+
+create extension if not exists pgtap with schema extensions;
+set local search_path = public, extensions;
+
+-- For every role that a test plays.
+grant usage on schema extensions to public;
+
+create schema tests;
+grant usage on schema tests to public;
+
+-- The same name is the same user in every test.
+create function tests.id(name text) returns uuid language sql immutable
+return pg_catalog.md5('user ' || name)::uuid;
+
+create function tests.sign_up(name text, metadata jsonb default '{}') returns uuid
+language plpgsql security definer as $$
+begin
+  insert into auth.users (id, aud, role, email, raw_user_meta_data)
+  values (tests.id(name), 'authenticated', 'authenticated', name || '@example.test', metadata);
+  return tests.id(name);
+end
+$$;
+
+-- The personal organization.
+create function tests.org(who text) returns uuid language sql stable security definer as $$
+  select o.id from public.organizations as o where o.personal and o.created_by = tests.id(who)
+$$;
+
+create function tests.join_org(name text, org uuid, role text) returns void language sql security definer as $$
+  insert into public.memberships (org_id, user_id, role) values (org, tests.id(name), join_org.role)
+$$;
+
+create function tests.act(role text, claims jsonb, org uuid) returns void language plpgsql as $$
+begin
+  perform set_config('session_authorization', 'authenticator', true);
+  perform set_config('role', act.role, true);
+  perform set_config('request.jwt.claims', claims::text, true);
+  perform set_config('request.headers', case when org is null then '{}' else json_build_object('x-org-id', org)::text end, true);
+end
+$$;
+
+create function tests.act_as(name text, org uuid default null) returns void language sql as $$
+  select tests.act('authenticated', jsonb_build_object('role', 'authenticated', 'sub', tests.id(name), 'session_id', tests.id(name)), org)
+$$;
+
+create function tests.act_as_anon() returns void language sql as $$
+  select tests.act('anon', jsonb_build_object('role', 'anon'), null)
+$$;
+
+create function tests.act_as_service() returns void language sql as $$
+  select tests.act('service_role', jsonb_build_object('role', 'service_role'), null)
+$$;
+
+-- The sidecar has a login of its own and no claims.
+create function tests.act_as_sidecar() returns void language plpgsql as $$
+begin
+  perform set_config('session_authorization', 'kijko_sidecar', true);
+  perform set_config('request.jwt.claims', '', true);
+  perform set_config('request.headers', '', true);
+end
+$$;
+
+select current_user as superuser \gset
+select set_config('tests.superuser', :'superuser', true) as superuser \gset
+create function tests.act_as_superuser() returns void language plpgsql as $$
+begin
+  perform set_config('session_authorization', current_setting('tests.superuser'), true);
+  perform set_config('request.jwt.claims', '', true);
+  perform set_config('request.headers', '', true);
+end
+$$;
+
+create function tests.refuses(statement text, code text, description text) returns text language plpgsql as $$
+begin
+  return extensions.throws_ok(
+    statement, (select c.sqlstate::char(5) from kijko.error_codes as c where c.code = refuses.code), null, description
+  );
+end
+$$;
+
+-- What PostgREST would answer: {code, status, headers}, or null when the statement succeeds.
+create function tests.answer(statement text) returns jsonb language plpgsql as $$
+declare
+  body text;
+  envelope text;
+begin
+  perform set_config('request.method', 'GET', true);
+  perform set_config('response.headers', '', true);
+  begin
+    execute statement;
+  exception when sqlstate 'PGRST' then
+    get stacked diagnostics body = message_text, envelope = pg_exception_detail;
+  end;
+  perform set_config('request.method', '', true);
+  return jsonb_build_object('code', body::jsonb -> 'code') || envelope::jsonb;
+end
+$$;
+
+-- How many rows a statement changes.
+create function tests.changed(statement text) returns bigint language plpgsql as $$
+declare
+  n bigint;
+begin
+  execute statement;
+  get diagnostics n = row_count;
+  return n;
+end
+$$;
+
+-- Product time moves on by this much, for the rest of the transaction.
+create function tests.travel(step interval) returns void language plpgsql security definer as $$
+begin
+  perform set_config('kijko.clock_offset', step::text, true);
+end
+$$;
+
+create function tests.used(org uuid, meter text) returns bigint language sql security definer as $$
+  select coalesce(max(u.used), 0) from kijko.usage(org) as u where u.meter = used.meter
+$$;
+
+-- A skill of an organization, made without asking anyone.
+create function tests.skill(org uuid, name text default 'summarize') returns uuid language plpgsql security definer as $$
+declare
+  made uuid := gen_random_uuid();
+begin
+  insert into public.skills (id, org_id, name, prompt_template) values (made, org, skill.name, 'Summarize: {{ text }}');
+  return made;
+end
+$$;

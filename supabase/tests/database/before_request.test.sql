@@ -1,0 +1,68 @@
+begin;
+\ir 000_helpers.sql
+select plan(24);
+
+select tests.sign_up('ada'), tests.sign_up('bob');
+
+-- ---- nobody, and sessions that ended
+select tests.act_as_anon();
+select is(tests.answer('select public.before_request()') -> 'status', null, 'anon passes');
+select set_config('request.headers', '{"x-org-id": "nonsense"}', true);
+select is(tests.answer('select public.before_request()') ->> 'code', 'bad_request', 'a malformed organization is refused');
+select is(tests.answer('select public.before_request()') ->> 'status', '400', 'as 400');
+
+select tests.act('authenticated', '{"role": "authenticated"}', null);
+select is(tests.answer('select public.before_request()') ->> 'code', 'not_identified', 'a token that names no user is refused');
+select is(tests.answer('select public.before_request()') ->> 'status', '401', 'as 401');
+
+select tests.act_as_superuser();
+insert into auth.sessions (id, user_id) values (tests.id('bob'), tests.id('bob'));
+select tests.act_as('bob');
+select is(kijko.user_id(), tests.id('bob'), 'a session counts while it lasts');
+select is(tests.answer('select public.before_request()') -> 'status', null, 'and its requests pass');
+select tests.act_as_superuser();
+delete from auth.sessions where id = tests.id('bob');
+select tests.act_as('bob');
+select is(kijko.user_id(), null, 'a deleted session is revoked at once');
+select is(tests.answer('select public.before_request()') ->> 'code', 'not_identified', 'and its requests are refused');
+
+-- ---- organizations
+select tests.act_as('ada', tests.org('bob'));
+select is(tests.answer('select public.before_request()') ->> 'code', 'not_a_member', 'a stranger''s organization is refused');
+select is(tests.answer('select public.before_request()') ->> 'status', '403', 'as 403');
+select tests.act_as('ada', gen_random_uuid());
+select is(tests.answer('select public.before_request()') ->> 'code', 'not_a_member', 'so is one that does not exist');
+select tests.act_as('ada', tests.org('ada'));
+select is(tests.answer('select public.before_request()') -> 'status', null, 'one''s own passes');
+select tests.act_as('ada');
+select is(tests.answer('select public.before_request()') -> 'status', null, 'none passes too');
+
+-- ---- rate: headers, then the refusal
+select tests.act_as_superuser();
+update public.plans set rate_per_minute = 3 where code = 'FREE';
+select tests.sign_up('cam');
+select tests.act_as('cam');
+select is(
+  (select count(*) from generate_series(1, 3) where tests.answer('select public.before_request()') -> 'status' is null),
+  3::bigint, 'three of three pass'
+);
+select tests.answer('select public.before_request()') as refused \gset
+select is(:'refused'::jsonb ->> 'code', 'rate_limited', 'the fourth is refused');
+select is(:'refused'::jsonb ->> 'status', '429', 'as 429');
+select is(:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Limit', '3', 'the refusal tells the limit');
+select is(:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Remaining', '0', 'what is left');
+select ok((:'refused'::jsonb -> 'headers' ->> 'Retry-After')::integer between 1 and 60, 'when to come back');
+select ok((:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Reset')::bigint >= extract(epoch from now())::bigint, 'and when it is full again');
+
+-- ---- whose limit
+select tests.act_as('ada');
+select is(tests.answer('select public.before_request()') -> 'status', null, 'another organization is not affected');
+select tests.act_as_superuser();
+update public.subscriptions set plan = 'PRO' where org_id = tests.org('cam');
+select tests.act_as('cam');
+select is(tests.answer('select public.before_request()') -> 'status', null, 'a higher plan is in force at once');
+select tests.act_as_service();
+select is((select count(*) from generate_series(1, 10) where tests.answer('select public.before_request()') -> 'status' is not null), 0::bigint, 'service_role is not limited');
+
+select * from finish();
+rollback;

@@ -1,0 +1,247 @@
+begin;
+\ir 000_helpers.sql
+select plan(99);
+
+select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('mem');
+select tests.join_org('vic', tests.org('ada'), 'viewer');
+select tests.join_org('mem', tests.org('ada'), 'member');
+select tests.skill(tests.org('ada')) as skill \gset
+select tests.skill(tests.org('bob')) as bobs \gset
+
+-- ---- nobody and strangers first
+select tests.act_as_anon();
+select throws_ok('select * from public.executions', '42501', null, 'anon reads nothing');
+select throws_ok($$select public.execute_skill(gen_random_uuid())$$, '42501', null, 'anon executes nothing');
+select throws_ok($$select public.cancel_execution(gen_random_uuid())$$, '42501', null, 'anon cancels nothing');
+select throws_ok($$select public.retry_execution(gen_random_uuid())$$, '42501', null, 'anon retries nothing');
+
+select tests.act_as('bob');
+select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'not_found', 'a stranger''s skill is not found');
+select tests.refuses('select public.execute_skill(gen_random_uuid())', 'not_found', 'as one that does not exist');
+select tests.refuses('select public.execute_skill(null)', 'not_found', 'or null');
+select tests.act_as('bob', tests.org('ada'));
+select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'not_found', 'naming the organization by header does not help');
+select tests.act('authenticated', '{"role": "authenticated"}', null);
+select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'not_identified', 'a token without a user is nobody');
+select tests.act_as('vic');
+select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'permission_denied', 'a viewer does not execute');
+
+select tests.act_as('ada');
+select throws_ok($$insert into public.executions (org_id) values (tests.org('ada'))$$, '42501', null, 'not even the owner writes executions');
+select throws_ok($$update public.executions set status = 'succeeded'$$, '42501', null, 'nor changes one');
+select throws_ok('delete from public.executions', '42501', null, 'nor deletes one');
+
+-- ---- executing
+select tests.act_as('mem');
+select (e).id as e1, (e).job_id as job1 from (select public.execute_skill(:'skill', '{"text": "a"}') as e) as s \gset
+select results_eq(
+  format('select org_id, skill_id, trigger, status, input, model, created_by from public.executions where id = %L', :'e1'),
+  $$values (tests.org('ada'), $$ || quote_literal(:'skill') || $$::uuid, 'manual', 'queued', '{"text": "a"}'::jsonb, 'echo/echo', tests.id('mem'))$$,
+  'a member executes'
+);
+select is((select kind || ' ' || status || ' ' || (payload ->> 'execution_id') from public.jobs where id = :'job1'), 'execution queued ' || :'e1', 'a job carries it');
+select is(tests.used(tests.org('ada'), 'executions'), 1::bigint, 'it is charged to the skill''s organization');
+select is(tests.used(tests.org('mem'), 'executions'), 0::bigint, 'not to the caller''s own');
+select tests.act_as('vic');
+select isnt_empty('select 1 from public.executions', 'a viewer follows it');
+select tests.act_as('bob');
+select is_empty('select 1 from public.executions', 'a stranger does not');
+
+select tests.act_as('mem');
+select tests.refuses(format($$select public.execute_skill(%L, '[1]')$$, :'skill'), 'invalid_input', 'the input is an object');
+select tests.refuses(format($$select public.execute_skill(%L, null)$$, :'skill'), 'invalid_input', 'not null');
+select tests.refuses(format($$select public.execute_skill(%L, jsonb_build_object('x', repeat('y', 300000)))$$, :'skill'), 'invalid_input', 'of bounded size');
+select tests.refuses(format($$select public.execute_skill(%L, '{}', ' ')$$, :'skill'), 'invalid_input', 'a key is not blank');
+select is(tests.used(tests.org('ada'), 'executions'), 1::bigint, 'what is refused is not charged');
+
+-- ---- idempotency
+select (public.execute_skill(:'skill', '{"text": "b"}', 'k1')).id as e2 \gset
+select is((public.execute_skill(:'skill', '{"text": "b"}', 'k1')).id, :'e2'::uuid, 'the same key and arguments: the same execution');
+select is(tests.used(tests.org('ada'), 'executions'), 2::bigint, 'charged once');
+select tests.refuses(format($$select public.execute_skill(%L, '{"text": "c"}', 'k1')$$, :'skill'), 'idempotency_conflict', 'other arguments: refused');
+select tests.act_as('bob');
+select isnt((public.execute_skill(:'bobs', '{"text": "b"}', 'k1')).id, :'e2'::uuid, 'another organization''s key is its own');
+
+-- ---- a worker runs it
+select tests.act_as_sidecar();
+select is((select payload ->> 'execution_id' from private.claim_jobs('w', '1 minute', 1, array['execution'])), :'e1', 'a worker claims the job');
+select is(private.start_execution('other', :'job1'), null, 'another worker cannot start it');
+select is(
+  private.start_execution('w', :'job1') - 'org_id',
+  jsonb_build_object(
+    'execution_id', :'e1', 'skill_id', :'skill', 'model', 'echo/echo', 'prompt_template', 'Summarize: {{ text }}',
+    'input', '{"text": "a"}'::jsonb, 'input_schema', '{"type": "object"}'::jsonb, 'parameters', '{}'::jsonb, 'trigger', 'manual', 'attempt', 1
+  ),
+  'the holder gets all it needs'
+);
+select tests.act_as_superuser();
+select ok(status = 'running' and started_at is not null, 'it is running') from public.executions where id = :'e1';
+select tests.refuses(format($$select private.complete_job('w', %L, '{}')$$, :'job1'), 'internal', 'its job cannot succeed without it');
+select tests.act_as_sidecar();
+select is(private.finish_execution('other', :'job1', '{"output": {}}'), false, 'another worker cannot finish it');
+select is(
+  private.finish_execution('w', :'job1', '{"output": {"text": "A"}, "model": "echo/echo", "input_tokens": 1001, "output_tokens": 10, "finish_reason": "stop"}', 1),
+  true, 'the holder does'
+);
+select is(private.finish_execution('w', :'job1', '{"output": {"text": "B"}, "input_tokens": 5}'), false, 'once');
+select tests.act_as('mem');
+select results_eq(
+  format('select status, output, input_tokens, output_tokens, cost_microusd from public.executions where id = %L', :'e1'),
+  -- 1001 * 0.15 + 10 * 0.6 = 156.15
+  $$values ('succeeded', '{"text": "A"}'::jsonb, 1001::bigint, 10::bigint, 157::bigint)$$,
+  'output, tokens and cost are there, the cost rounded up'
+);
+select is((select status || ' ' || result from public.jobs where id = :'job1'), 'succeeded {"finish_reason": "stop"}', 'the job has ended');
+select is(tests.used(tests.org('ada'), 'llm_tokens'), 1011::bigint, 'tokens are metered');
+select is(tests.used(tests.org('ada'), 'llm_cost_microusd'), 157::bigint, 'and cost');
+select tests.refuses(format('select public.cancel_execution(%L)', :'e1'), 'conflict', 'what succeeded is not cancelled');
+select tests.refuses(format('select public.retry_execution(%L)', :'e1'), 'conflict', 'nor retried');
+select tests.act_as_superuser();
+select tests.refuses(format($$update public.executions set status = 'failed' where id = %L$$, :'e1'), 'conflict', 'a final status is final for everyone');
+
+-- ---- prices
+insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok) values ('acme/one', 1000000, 2000000), ('acme/*', 5000000, 5000000);
+select is(private.llm_cost('acme/one', null, 3, 4), 11::bigint, 'an exact price');
+select is(private.llm_cost('acme/one', 'acme/one-2026', 3, 4), 11::bigint, 'of the model asked for when a dated name is reported');
+select is(private.llm_cost('acme/two', 'acme/two-2026', 1, 0), 5::bigint, 'else the provider''s');
+select is(private.llm_cost('none/x', 'none/x', 1, 1), null, 'or none');
+
+-- ---- failing and retrying
+select tests.act_as('mem');
+select (e).id as e3, (e).job_id as job3 from (select public.execute_skill(:'skill', '{"text": "x"}') as e) as s \gset
+select tests.act_as_superuser();
+update public.jobs set run_at = run_at - interval '1 hour' where id = :'job3';
+select tests.act_as_sidecar();
+select is((select id from private.claim_jobs('w', '1 minute', 1, array['execution'])), :'job3'::uuid, 'claimed');
+select isnt(private.start_execution('w', :'job3'), null, 'started');
+select is(private.fail_execution('w', :'job3', 'provider_error', 'HTTP 503', true), 'queued', 'a failure that may pass');
+select tests.act_as('mem');
+select is((select status || ' ' || error_code from public.executions where id = :'e3'), 'queued provider_error', 'puts the execution back too');
+select tests.act_as_superuser();
+update public.jobs set run_at = now() - interval '2 hours' where id = :'job3';
+select tests.act_as_sidecar();
+select is((select attempt from private.claim_jobs('w', '1 minute', 1, array['execution'])), 2, 'claimed again');
+select isnt(private.start_execution('w', :'job3', 2), null, 'started again');
+select is(private.fail_execution('w', :'job3', 'invalid_input', 'text: missing', false), 'dead', 'a failure that cannot pass');
+select tests.act_as('mem');
+select is((select status || ' ' || error_code || ' ' || error from public.executions where id = :'e3'), 'failed invalid_input text: missing', 'fails the execution');
+select is(tests.used(tests.org('ada'), 'executions'), 3::bigint, 'retries by the engine are not charged');
+select tests.act_as('bob');
+select tests.refuses(format('select public.retry_execution(%L)', :'e3'), 'not_found', 'a stranger finds nothing to retry');
+select tests.refuses(format('select public.cancel_execution(%L)', :'e3'), 'not_found', 'nor to cancel');
+select tests.act_as('vic');
+select tests.refuses(format('select public.retry_execution(%L)', :'e3'), 'permission_denied', 'a viewer does not retry');
+select tests.refuses(format('select public.cancel_execution(%L)', :'e2'), 'permission_denied', 'nor cancel');
+select tests.act_as('mem');
+select (e).id as e4, (e).job_id as job4, (e).retry_of as of4, (e).status as status4 from (select public.retry_execution(:'e3') as e) as s \gset
+select is(:'of4'::uuid, :'e3'::uuid, 'a member does, and it is a new execution of the same');
+select is(tests.used(tests.org('ada'), 'executions'), 4::bigint, 'charged anew');
+
+-- ---- cancelling
+select is((public.cancel_execution(:'e4')).status, 'cancelled', 'a queued execution is cancelled at once');
+select is((select status from public.jobs where id = :'job4'), 'cancelled', 'with its job');
+select is((public.cancel_execution(:'e4')).status, 'cancelled', 'asking twice is no error');
+select (public.retry_execution(:'e4')).id as e5 \gset
+select is((select retry_of from public.executions where id = :'e5'), :'e4'::uuid, 'a cancelled one can be retried');
+select job_id as job5 from public.executions where id = :'e5' \gset
+select tests.act_as_superuser();
+update public.jobs set run_at = now() - interval '3 hours' where id = :'job5';
+select tests.act_as_sidecar();
+select is((select id from private.claim_jobs('w', '1 minute', 1, array['execution'])), :'job5'::uuid, 'claimed');
+select isnt(private.start_execution('w', :'job5'), null, 'started');
+select tests.act_as('mem');
+select is((public.cancel_execution(:'e5')).status, 'running', 'a running one is asked to stop');
+select tests.act_as_sidecar();
+select is(private.finish_execution('w', :'job5', '{"output": {"text": "late"}, "input_tokens": 100, "output_tokens": 0}'), false, 'a result that comes after that does not count');
+select tests.act_as('mem');
+select is((select status from public.executions where id = :'e5'), 'cancelled', 'it is cancelled');
+select is(tests.used(tests.org('ada'), 'llm_tokens'), 1111::bigint, 'but the call was made, and is booked');
+
+-- ---- a lost worker, a deleted skill, a disabled one
+select tests.act_as_superuser();
+select job_id as job2 from public.executions where id = :'e2' \gset
+update public.jobs set run_at = now() - interval '4 hours', attempt = 4 where id = :'job2';
+select tests.act_as_sidecar();
+select is((select id from private.claim_jobs('gone', '1 second', 1, array['execution'])), :'job2'::uuid, 'the last attempt');
+select isnt(private.start_execution('gone', :'job2'), null, 'started');
+select tests.act_as_superuser();
+update public.jobs set locked_until = clock_timestamp() - interval '1 second' where id = :'job2';
+select is(private.reap_jobs(), 1, 'and lost');
+select is((select status || ' ' || error_code from public.executions where id = :'e2'), 'failed lease_expired', 'fails the execution');
+
+select tests.act_as('mem');
+update public.skills set enabled = false where id = :'skill';
+select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'conflict', 'a disabled skill does not run');
+select tests.refuses(format('select public.retry_execution(%L)', :'e4'), 'conflict', 'nor is it retried');
+select is((public.execute_skill(:'skill', '{"text": "b"}', 'k1')).id, :'e2'::uuid, 'but a repeated call still gets its answer');
+update public.skills set enabled = true where id = :'skill';
+select (e).id as e6, (e).job_id as job6 from (select public.execute_skill(:'skill') as e) as s \gset
+delete from public.skills where id = :'skill';
+select is((select skill_id from public.executions where id = :'e6'), null, 'a deleted skill leaves its executions');
+select tests.refuses(format('select public.retry_execution(%L)', :'e4'), 'conflict', 'which cannot be retried');
+select tests.act_as_superuser();
+update public.jobs set run_at = now() - interval '5 hours' where id = :'job6';
+select tests.act_as_sidecar();
+select is((select id from private.claim_jobs('w', '1 minute', 1, array['execution'])), :'job6'::uuid, 'a waiting one is claimed');
+select is(private.start_execution('w', :'job6'), null, 'and not started');
+select tests.act_as('mem');
+select is((select status || ' ' || error_code from public.executions where id = :'e6'), 'failed not_found', 'but failed, with the reason');
+
+-- ---- unpriced models and outputs too large: booked all the same
+select tests.act_as_superuser();
+create function tests.ran(skill uuid, outcome jsonb) returns uuid language plpgsql as $$
+declare
+  execution public.executions;
+begin
+  perform tests.act_as('bob');
+  execution := public.execute_skill(skill);
+  perform tests.act_as_superuser();
+  update public.jobs as j set run_at = now() - interval '9 hours' where j.id = execution.job_id;
+  perform tests.act_as_sidecar();
+  perform private.claim_jobs('w', '1 minute', 1, array['execution']);
+  perform private.start_execution('w', execution.job_id);
+  perform private.finish_execution('w', execution.job_id, outcome);
+  perform tests.act_as_superuser();
+  return execution.id;
+end
+$$;
+update public.skills set model = 'none/x' where id = :'bobs';
+select tests.ran(:'bobs', '{"output": {}, "input_tokens": 7, "output_tokens": "many"}') as e7 \gset
+select is((select status || ' ' || input_tokens || ' ' || output_tokens || ' ' || cost_microusd from public.executions where id = :'e7'), 'succeeded 7 0 0', 'a model without a price costs nothing');
+select isnt_empty(
+  format($$select 1 from public.job_events as v join public.executions as e on e.job_id = v.job_id where e.id = %L and v.event = 'unpriced_model'$$, :'e7'),
+  'and says so'
+);
+select tests.ran(:'bobs', jsonb_build_object('output', repeat('x', 1100000), 'input_tokens', 3)) as e8 \gset
+select is((select status || ' ' || error_code || ' ' || input_tokens from public.executions where id = :'e8'), 'failed output_too_large 3', 'an output that is too large fails');
+select is(tests.used(tests.org('bob'), 'llm_tokens'), 10::bigint, 'and is booked too');
+
+-- ---- quotas
+select tests.act_as_superuser();
+select kijko.set_limit(tests.org('bob'), 'executions', 'month', 5);
+select tests.act_as('bob');
+select is((select count(*) from generate_series(1, 2) where (public.execute_skill(:'bobs')).status = 'queued'), 2::bigint, 'executions up to the limit');
+select tests.refuses(format('select public.execute_skill(%L)', :'bobs'), 'quota_exceeded', 'and no further');
+select tests.answer(format('select public.execute_skill(%L)', :'bobs')) as refused \gset
+select is(:'refused'::jsonb ->> 'status', '429', 'as 429');
+select is(:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Resource', 'executions', 'naming the meter');
+select is((select count(*) from public.jobs where status = 'queued'), 3::bigint, 'nothing was queued for it');
+select tests.act_as_superuser();
+select kijko.set_limit(tests.org('bob'), 'executions', 'month', null);
+select (kijko.try_consume(tests.org('bob'), 'llm_tokens', 99989)).allowed as fits \gset
+select tests.act_as('bob');
+select lives_ok(format('select public.execute_skill(%L)', :'bobs'), 'one token left: it runs');
+select tests.act_as_superuser();
+select is((kijko.try_consume(tests.org('bob'), 'llm_tokens', 500)).allowed, true, 'what a call used is booked beyond the limit');
+select tests.act_as('bob');
+select tests.answer(format('select public.execute_skill(%L)', :'bobs')) as refused \gset
+select is(:'refused'::jsonb ->> 'code', 'quota_exceeded', 'and the next is refused before it starts');
+select is(:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Resource', 'llm_tokens', 'naming the meter');
+select ok((:'refused'::jsonb -> 'headers' ->> 'Retry-After')::bigint > 0, 'and when to come back');
+select tests.act_as_service();
+update public.subscriptions set plan = 'PRO' where org_id = tests.org('bob');
+select tests.act_as('bob');
+select lives_ok(format('select public.execute_skill(%L)', :'bobs'), 'a higher plan lets the same call pass');
+
+select * from finish();
+rollback;

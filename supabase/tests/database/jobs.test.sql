@@ -1,0 +1,180 @@
+begin;
+\ir 000_helpers.sql
+select plan(73);
+
+select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic');
+select tests.join_org('vic', tests.org('ada'), 'viewer');
+
+-- ---- nobody and strangers first
+select private.enqueue_job(tests.org('ada'), 'mail', '{"n": 1}') as j1 \gset
+select tests.act_as_anon();
+select throws_ok('select * from public.jobs', '42501', null, 'anon reads no jobs');
+select throws_ok('select * from public.job_events', '42501', null, 'anon reads no events');
+select throws_ok($$select private.claim_jobs('w', '1 minute', 1)$$, '42501', null, 'anon claims nothing');
+
+select tests.act_as('bob');
+select is_empty('select 1 from public.jobs', 'a stranger sees no jobs');
+select is_empty('select 1 from public.job_events', 'nor events');
+
+select tests.act_as('vic');
+select isnt_empty('select 1 from public.jobs', 'a viewer sees the jobs');
+select isnt_empty($$select 1 from public.job_events where event = 'queued'$$, 'and what happened to them');
+
+select tests.act_as('ada');
+select throws_ok($$insert into public.jobs (kind) values ('x')$$, '42501', null, 'not even the owner writes jobs');
+select throws_ok($$update public.jobs set priority = 9$$, '42501', null, 'nor changes them');
+select throws_ok('delete from public.jobs', '42501', null, 'nor deletes them');
+select throws_ok($$insert into public.job_events (job_id, event, attempt) select id, 'x', 0 from public.jobs$$, '42501', null, 'nor adds events');
+select throws_ok($$select private.claim_jobs('w', '1 minute', 1)$$, '42501', null, 'nor claims');
+select throws_ok($$select private.reap_jobs()$$, '42501', null, 'nor reaps');
+select throws_ok($$select private.purge_jobs()$$, '42501', null, 'nor purges');
+select throws_ok($$select private.enqueue_job(tests.org('ada'), 'x')$$, '42501', null, 'nor enqueues');
+
+select tests.act_as_sidecar();
+select throws_ok('select * from public.jobs', '42501', null, 'the sidecar reads no table');
+select throws_ok('select * from public.executions', '42501', null, 'of any domain');
+select throws_ok($$select private.purge_jobs()$$, '42501', null, 'nor runs what it does not need');
+select throws_ok($$select private.enqueue_job(tests.org('ada'), 'x')$$, '42501', null, 'nor makes work of its own');
+
+-- ---- claiming
+select tests.act_as_sidecar();
+select tests.refuses($$select * from private.claim_jobs('  ', '1 minute', 1)$$, 'bad_request', 'a worker has a name');
+select tests.refuses($$select * from private.claim_jobs('w', '0', 1)$$, 'bad_request', 'a lease has a length');
+select tests.refuses($$select * from private.claim_jobs('w', null, 1)$$, 'bad_request', 'which is given');
+
+select tests.act_as_superuser();
+update public.jobs set run_at = run_at - interval '1 hour' where id = :'j1';
+select private.enqueue_job(tests.org('ada'), 'mail', priority => 5::smallint) as j2 \gset
+select private.enqueue_job(tests.org('bob'), 'other') as j3 \gset
+select private.enqueue_job(tests.org('ada'), 'mail', run_at => now() + interval '1 hour') as j4 \gset
+select tests.act_as_sidecar();
+select results_eq(
+  $$select id, attempt, max_attempts, timeout_seconds from private.claim_jobs('w1', '1 minute', 10, array['mail'])$$,
+  format('values (%L::uuid, 1, 5, 300), (%L::uuid, 1, 5, 300)', :'j2', :'j1'),
+  'jobs of the kind, highest priority first, then longest due; not those of the future'
+);
+select is_empty($$select * from private.claim_jobs('w2', '1 minute', 10, array['mail'])$$, 'a claimed job is not claimed again');
+select is_empty($$select * from private.claim_jobs('w2', '1 minute', 0)$$, 'none asked for, none given');
+select results_eq($$select id from private.claim_jobs('w2', '1 minute', 10)$$, format('values (%L::uuid)', :'j3'), 'without kinds: any');
+
+-- ---- leases
+select results_eq(
+  format($$select id, cancel_requested from private.heartbeat_jobs('w1', array[%L, %L]::uuid[], '5 minutes')$$, :'j1', :'j3'),
+  format('values (%L::uuid, false)', :'j1'), 'a heartbeat answers with the jobs still held'
+);
+select is(private.complete_job('w2', :'j1', '{}'), false, 'another worker cannot end a job');
+select is(private.complete_job('w1', :'j1', '{}', 2), false, 'nor the same worker for another attempt');
+select is(private.add_job_event('w2', :'j1', 'progress', '{}'), false, 'nor add to it');
+select is(private.add_job_event('w1', :'j1', 'progress', '{"done": 1}'), true, 'the holder reports');
+select is(private.complete_job('w1', :'j1', '{"ok": true}', 1), true, 'and ends it');
+select is(private.complete_job('w1', :'j1', '{}'), false, 'once');
+select is(private.fail_job('w1', :'j1', 'x', 'y', true), null, 'and cannot fail it afterwards');
+
+select tests.act_as_superuser();
+select results_eq(
+  format('select event, attempt, worker from public.job_events where job_id = %L order by seq', :'j1'),
+  $$values ('queued', 0, null::text), ('claimed', 1, 'w1'), ('progress', 1, 'w1'), ('succeeded', 1, 'w1')$$,
+  'the whole story is in the events'
+);
+select tests.refuses(format($$update public.job_events set event = 'x' where job_id = %L$$, :'j1'), 'permission_denied', 'which never change, for no role');
+
+-- ---- failing
+select tests.act_as_sidecar();
+select is(private.fail_job('w1', :'j2', 'provider_error', 'HTTP 500', true), 'queued', 'a failure that may pass is retried');
+select tests.act_as_superuser();
+select ok(run_at between now() + interval '1 second' and now() + interval '3 seconds', 'after about two seconds') from public.jobs where id = :'j2';
+select ok(status = 'queued' and locked_by is null and error_code = 'provider_error', 'free again, and the reason is kept') from public.jobs where id = :'j2';
+select ok(
+  (select min(b) >= interval '256 seconds' and max(b) <= interval '512 seconds' and max(b) - min(b) > interval '20 seconds'
+    from (select (least(interval '2 seconds' * (2 ^ 8), interval '10 minutes') * (0.5 + random() / 2)) as b from generate_series(1, 100)) as s),
+  'the jitter spreads half of the pause'
+);
+create function tests.retry_pause(attempts integer, hint interval) returns interval language plpgsql as $$
+declare
+  job public.jobs;
+  made uuid := private.enqueue_job(tests.org('ada'), 'pause', max_attempts => 100);
+begin
+  update public.jobs as j set status = 'running', attempt = attempts, locked_by = 'w', locked_until = now() + interval '1 hour' where j.id = made;
+  perform private.fail_job('w', made, 'x', 'y', true, hint);
+  select * into job from public.jobs as j where j.id = made;
+  delete from public.jobs as j where j.id = made;
+  return job.run_at - now();
+end
+$$;
+select ok(tests.retry_pause(4, null) between '8 seconds' and '17 seconds', 'the fourth pause is up to sixteen seconds');
+select ok(tests.retry_pause(60, null) between '5 minutes' and '10 minutes 5 seconds', 'no pause is longer than ten minutes');
+select ok(tests.retry_pause(1, '1 minute') between '1 minute' and '61 seconds', 'unless the other side asks for more');
+select ok(tests.retry_pause(1, '1 year') between '23 hours' and '25 hours', 'within a day');
+select ok(tests.retry_pause(4, '1 second') > '7 seconds', 'a shorter wish does not shorten it');
+
+update public.jobs set run_at = now() - interval '1 second', attempt = 4 where id = :'j2';
+select tests.act_as_sidecar();
+select is((select attempt from private.claim_jobs('w1', '1 minute', 1, array['mail'])), 5, 'the last attempt');
+select is(private.fail_job('w1', :'j2', 'provider_error', repeat('x', 20000), true), 'dead', 'is final');
+select tests.act_as_superuser();
+select ok(status = 'dead' and error_code = 'provider_error' and char_length(error) = 10000 and finished_at is not null, 'with its reason, cut to size') from public.jobs where id = :'j2';
+select tests.act_as_sidecar();
+select is(private.fail_job('w2', :'j3', 'invalid_input', 'no', false), 'dead', 'a failure that cannot pass is final at once');
+
+-- ---- a lost worker
+select tests.act_as_superuser();
+select private.enqueue_job(tests.org('ada'), 'lost', max_attempts => 2) as j5 \gset
+select tests.act_as_sidecar();
+select is((select count(*) from private.claim_jobs('gone', '1 second', 1, array['lost'])), 1::bigint, 'a worker claims and dies');
+select is(private.reap_jobs(), 0, 'its job is left alone while the lease lasts');
+select tests.act_as_superuser();
+update public.jobs set locked_until = clock_timestamp() - interval '1 second' where id = :'j5';
+select tests.act_as_sidecar();
+select is(private.reap_jobs(), 1, 'and taken back when it ends');
+select is(private.complete_job('gone', :'j5', '{}'), false, 'the dead worker''s result comes too late');
+select tests.act_as_superuser();
+select is((select status || ' ' || error_code from public.jobs where id = :'j5'), 'queued lease_expired', 'the job is queued again');
+update public.jobs set run_at = now() - interval '1 second' where id = :'j5';
+select tests.act_as_sidecar();
+select is((select attempt from private.claim_jobs('gone', '1 second', 1, array['lost'])), 2, 'a second attempt');
+select tests.act_as_superuser();
+update public.jobs set locked_until = clock_timestamp() - interval '1 second' where id = :'j5';
+select tests.act_as_sidecar();
+select is_empty($$select * from private.claim_jobs('w', '1 second', 1, array['lost'])$$, 'claiming reaps, and finds nothing to run');
+select tests.act_as_superuser();
+select is((select status || ' ' || error_code from public.jobs where id = :'j5'), 'dead lease_expired', 'since the last attempt is final');
+
+-- ---- handing back
+select private.enqueue_job(tests.org('ada'), 'stop', max_attempts => 1) as j6 \gset
+select tests.act_as_sidecar();
+select is((select count(*) from private.claim_jobs('w', '1 minute', 1, array['stop'])), 1::bigint, 'claimed');
+select is(private.release_jobs('other', array[:'j6']::uuid[]), 0, 'only the holder hands back');
+select is(private.release_jobs('w', array[:'j6']::uuid[]), 1, 'a worker that stops hands back');
+select is((select attempt from private.claim_jobs('w', '1 minute', 1, array['stop'])), 1, 'which costs no attempt');
+
+-- ---- cancelling
+select tests.act_as_superuser();
+select is(private.cancel_job(:'j6'), 'running', 'a running job is asked to stop');
+select tests.act_as_sidecar();
+select is((select cancel_requested from private.heartbeat_jobs('w', array[:'j6']::uuid[], '1 minute')), true, 'its worker hears of it');
+select is(private.complete_job('w', :'j6', '{"late": true}'), false, 'and cannot make it succeed any more');
+select tests.act_as_superuser();
+select is((select status from public.jobs where id = :'j6'), 'cancelled', 'it is cancelled');
+select is(private.cancel_job(:'j4'), 'cancelled', 'a queued job is cancelled at once');
+select is(private.cancel_job(:'j1'), 'succeeded', 'a finished one stays as it is');
+
+-- ---- unique jobs
+select private.enqueue_job(tests.org('ada'), 'once', unique_key => 'k') as j7 \gset
+select is(private.enqueue_job(tests.org('ada'), 'once', unique_key => 'k'), null, 'a live job with the key: none is added');
+select isnt(private.enqueue_job(tests.org('bob'), 'once', unique_key => 'k'), null, 'another organization''s key is its own');
+select private.cancel_job(:'j7');
+select isnt(private.enqueue_job(tests.org('ada'), 'once', unique_key => 'k'), null, 'once it has ended the key is free');
+
+-- ---- figures and retention
+select results_eq(
+  $$select kind, queued, running, dead from private.queue_stats() where kind in ('mail', 'once')$$,
+  $$values ('mail', 0::bigint, 0::bigint, 1::bigint), ('once', 2, 0, 0)$$, 'depth by kind'
+);
+update public.jobs set finished_at = now() - interval '31 days' where id = :'j1';
+select tests.act_as_service();
+select is(private.purge_jobs(), 1, 'old jobs go');
+select tests.act_as_superuser();
+select is_empty(format('select 1 from public.job_events where job_id = %L', :'j1'), 'with their events');
+
+select * from finish();
+rollback;
