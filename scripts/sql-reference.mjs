@@ -85,7 +85,7 @@ const TABLE_GRANTS = `
 const FUNCTIONS = `
   select p.oid::int, p.proname as name, pg_get_function_arguments(p.oid) as arguments,
     coalesce(pg_get_function_result(p.oid), '') as result, p.prokind::text as kind,
-    p.provolatile::text as volatility, p.prosecdef as definer, p.proisstrict as strict,
+    p.provolatile::text as volatility, p.prosecdef as definer, p.proisstrict and p.pronargs > 0 as strict,
     obj_description(p.oid, 'pg_proc') as comment,
     has_function_privilege('public', p.oid, 'execute') as everybody
   from pg_proc p
@@ -255,6 +255,8 @@ async function settingLines(client) {
   if (rows.length === 0) return []
   return [
     '## Settings of the extension',
+    '',
+    'Those that only a superuser may see are left out: docs/operator.md has all of them.',
     '',
     '| Setting | Type | Default | Set | |',
     '|---|---|---|---|---|',
