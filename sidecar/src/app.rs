@@ -1,0 +1,216 @@
+//! Putting the parts together, and taking them down in order.
+
+use std::{io, sync::Arc};
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    config::{Config, DatabaseConfig},
+    db::{Db, DbError, Listener, SessionCheck, Wakeups, check_session},
+    http::{AppState, router},
+    jobs::{Handler, Queue, Worker, execution::ExecutionHandler},
+    llm::{LlmError, Models},
+    sandbox::Sandbox,
+    shutdown,
+    telemetry::Metrics,
+};
+
+/// Why the sidecar ended other than by being asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// No async runtime.
+    #[error("the runtime did not start: {0}")]
+    Runtime(io::Error),
+    /// Signals cannot be heard.
+    #[error("signals cannot be handled: {0}")]
+    Signals(io::Error),
+    /// The address is taken or not ours.
+    #[error("cannot listen on {address} (KIJKO_SIDECAR_BIND): {error}")]
+    Bind {
+        /// What was to be bound.
+        address: std::net::SocketAddr,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The server stopped.
+    #[error("the HTTP server ended: {0}")]
+    Serve(io::Error),
+    /// The database's configuration cannot work.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// A vendor's client cannot be set up.
+    #[error("the model vendor's client: {0}")]
+    Llm(#[from] LlmError),
+    /// This program cannot be found to start sandboxes.
+    #[error("the sandbox: {0}")]
+    Sandbox(io::Error),
+    /// A part that must never end has ended.
+    #[error("the worker ended by itself: {0}")]
+    Worker(tokio::task::JoinError),
+    /// LISTEN is lost behind a transaction pooler.
+    #[error(
+        "DATABASE_URL goes through a transaction pooler, where notifications are lost; use a session connection \
+         (the database's own port, or the pooler's session mode)"
+    )]
+    TransactionPooler,
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(config: Config) -> Result<(), AppError> {
+    let stop = CancellationToken::new();
+    shutdown::on_signals(stop.clone()).map_err(AppError::Signals)?;
+    let address = config.http.bind;
+    let socket = TcpListener::bind(address)
+        .await
+        .map_err(|error| AppError::Bind { address, error })?;
+    run_until(config, socket, stop).await
+}
+
+/// The same with the socket and the end in the caller's hands.
+pub async fn run_until(
+    config: Config,
+    socket: TcpListener,
+    stop: CancellationToken,
+) -> Result<(), AppError> {
+    let session_checked = refuse_pooler(&config.database).await?;
+    let db = Db::new(&config.database)?;
+    let (metrics, wakeups) = (Metrics::default(), Arc::<Wakeups>::default());
+    let models = Models::new(&config.llm)?;
+    let providers = models.names();
+    let worker = Arc::new(worker(&config, &db, models, &wakeups, &metrics)?);
+    let state = AppState {
+        db,
+        metrics,
+        http: config.http.clone(),
+        worker: config.worker.clone(),
+        running: worker.running(),
+        wakeups: wakeups.clone(),
+        providers: providers.clone(),
+        stop: stop.clone(),
+    };
+    announce(&config, &socket, &providers);
+
+    let listener = Listener {
+        config: &config.database,
+        wakeups: &wakeups,
+        session_checked,
+    };
+    let working = tokio::spawn({
+        let (worker, stop) = (worker.clone(), stop.clone());
+        let runs = config.worker.concurrency > 0;
+        async move {
+            if runs {
+                worker.run(stop).await
+            } else {
+                stop.cancelled().await
+            }
+        }
+    });
+    let serving =
+        axum::serve(socket, router(state)).with_graceful_shutdown(stop.clone().cancelled_owned());
+    supervise(
+        listener.run(stop.clone()),
+        working,
+        serving.into_future(),
+        &stop,
+    )
+    .await
+}
+
+/// Whatever ends first ends everything; the running jobs get their grace in any case.
+async fn supervise(
+    listening: impl Future<Output = SessionCheck>,
+    mut working: tokio::task::JoinHandle<()>,
+    serving: impl Future<Output = io::Result<()>>,
+    stop: &CancellationToken,
+) -> Result<(), AppError> {
+    let mut serving = std::pin::pin!(serving);
+    let first = tokio::select! {
+        check = listening => match check {
+            SessionCheck::TransactionPooler => Err(AppError::TransactionPooler),
+            SessionCheck::Session => Ok(()),
+        },
+        served = &mut serving => served.map_err(AppError::Serve),
+        worked = &mut working => return ended_by_itself(worked, stop),
+    };
+    stop.cancel();
+    (&mut working).await.map_err(AppError::Worker)?;
+    tracing::info!("stopped");
+    first
+}
+
+/// The worker returns only when told to; anything else is a bug that must be seen, so the process ends.
+fn ended_by_itself(
+    worked: Result<(), tokio::task::JoinError>,
+    stop: &CancellationToken,
+) -> Result<(), AppError> {
+    stop.cancel();
+    worked.map_err(AppError::Worker)
+}
+
+/// Checked before anything runs, so that a wrong URL ends in one clear line. A database that is away is no reason to
+/// end: it is asked again when it is back.
+async fn refuse_pooler(config: &DatabaseConfig) -> Result<bool, AppError> {
+    match check_session(config).await {
+        Ok(SessionCheck::Session) => Ok(true),
+        Ok(SessionCheck::TransactionPooler) => Err(AppError::TransactionPooler),
+        Err(error @ DbError::Tls(_)) => Err(error.into()),
+        Err(error) => {
+            tracing::warn!(%error, "the database does not answer yet; starting without it");
+            Ok(false)
+        }
+    }
+}
+
+fn worker(
+    config: &Config,
+    db: &Db,
+    models: Models,
+    wakeups: &Arc<Wakeups>,
+    metrics: &Metrics,
+) -> Result<Worker, AppError> {
+    let queue = Queue::new(db.clone(), worker_name(), config.worker.lease);
+    let sandbox = Arc::new(Sandbox::of_this_program().map_err(AppError::Sandbox)?);
+    let handlers: Vec<Arc<dyn Handler>> = vec![Arc::new(ExecutionHandler::new(
+        models,
+        sandbox,
+        metrics.clone(),
+    ))];
+    Ok(Worker::new(
+        queue,
+        handlers,
+        config.worker.clone(),
+        wakeups.clone(),
+        metrics.clone(),
+    ))
+}
+
+/// Host and process for the operator, and something random: a process id comes again, an owner of leases must not.
+fn worker_name() -> String {
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let host: String = host.chars().take(64).collect();
+    format!("{host}:{}:{}", std::process::id(), Uuid::new_v4().simple())
+}
+
+fn announce(config: &Config, socket: &TcpListener, providers: &[&str]) {
+    let address = socket
+        .local_addr()
+        .map(|address| address.to_string())
+        .unwrap_or_default();
+    let postgres = &config.database.postgres;
+    tracing::info!(
+        version = crate::VERSION,
+        address,
+        database_user = postgres.get_user(),
+        database = postgres.get_dbname(),
+        database_hosts = ?postgres.get_hosts(),
+        concurrency = config.worker.concurrency,
+        providers = providers.join(","),
+        "the sidecar starts"
+    );
+}

@@ -1,0 +1,256 @@
+//! Postgres: a pool for single statements, and one more connection that listens.
+//!
+//! Everything the sidecar does in the database is one call of one function in schema `private`, so the pool offers
+//! exactly that: one statement, one time limit, one error type.
+
+mod listener;
+mod session;
+mod tls;
+
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
+};
+pub use listener::{Listener, Wakeups};
+pub use session::{SessionCheck, check_session};
+pub use tls::connector;
+use tokio_postgres::{Row, error::SqlState, types::ToSql};
+
+use crate::{backoff::Backoff, config::DatabaseConfig};
+
+/// Why a statement gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// TLS could not be set up at all; a matter of configuration.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
+    /// No connection, or it broke.
+    #[error("the database cannot be reached: {0}")]
+    Unreachable(String),
+    /// No answer in time; the connection is thrown away, since its answer may still come.
+    #[error("the database did not answer within {0:?}")]
+    TimedOut(Duration),
+    /// Postgres answered with an error.
+    #[error("the database refused: {code} {message}")]
+    Refused {
+        /// The SQLSTATE.
+        code: String,
+        /// Postgres' message; for the log only.
+        message: String,
+        /// Whether the same call may succeed later.
+        transient: bool,
+    },
+    /// An answer of an unexpected shape: the migrations and this build do not belong together.
+    #[error("the database answered something unexpected: {0}")]
+    Unexpected(String),
+}
+
+impl DbError {
+    /// Whether waiting and calling again makes sense.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::TimedOut(_) => true,
+            Self::Refused { transient, .. } => *transient,
+            Self::Tls(_) | Self::Unexpected(_) => false,
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for DbError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(db) => Self::Refused {
+                code: db.code().code().to_owned(),
+                message: db.message().to_owned(),
+                transient: is_transient(db.code()),
+            },
+            None => Self::Unreachable(with_causes(&error)),
+        }
+    }
+}
+
+/// Connection trouble, resources, shutdown and start-up, serialization and locks pass by themselves; so does a
+/// statement whose plan was cached before a migration changed its function, since the cache is emptied on errors.
+fn is_transient(code: &SqlState) -> bool {
+    let class = &code.code()[..2];
+    matches!(class, "08" | "40" | "53" | "57" | "58")
+        || [
+            SqlState::LOCK_NOT_AVAILABLE,
+            SqlState::FEATURE_NOT_SUPPORTED,
+            SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+        ]
+        .contains(code)
+}
+
+/// An error with its causes in one line; most crates keep the interesting part in `source`.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// How full the pool is.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolUse {
+    /// Connections that exist.
+    pub open: usize,
+    /// Of these, connections that are waiting for work.
+    pub idle: usize,
+    /// The most there may be.
+    pub max: usize,
+    /// Callers that wait for a connection.
+    pub waiting: usize,
+}
+
+/// The pool.
+#[derive(Debug, Clone)]
+pub struct Db {
+    pool: Pool,
+    timeout: Duration,
+}
+
+impl Db {
+    /// Makes the pool. Nothing is connected yet: the database may come up after the sidecar.
+    pub fn new(config: &DatabaseConfig) -> Result<Self, DbError> {
+        let manager = Manager::from_config(
+            config.postgres.clone(),
+            connector(&config.tls)?,
+            ManagerConfig {
+                recycling_method: RecyclingMethod::Fast,
+            },
+        );
+        let limit = Some(config.timeout);
+        let pool = Pool::builder(manager)
+            .max_size(config.pool_size)
+            .timeouts(Timeouts {
+                wait: limit,
+                create: limit,
+                recycle: limit,
+            })
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| DbError::Unreachable(error.to_string()))?;
+        Ok(Self {
+            pool,
+            timeout: config.timeout,
+        })
+    }
+
+    /// Runs one statement and returns its rows.
+    pub async fn query(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, DbError> {
+        let client = self.pool.get().await.map_err(pool_error)?;
+        let answer = tokio::time::timeout(self.timeout, async {
+            let statement = client.prepare_cached(sql).await?;
+            client.query(&statement, params).await
+        });
+        match answer.await {
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(error)) => {
+                client.statement_cache.clear();
+                Err(error.into())
+            }
+            Err(_) => {
+                drop(Object::take(client));
+                Err(DbError::TimedOut(self.timeout))
+            }
+        }
+    }
+
+    /// Runs one statement that returns exactly one row with one column.
+    pub async fn scalar<T>(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<T, DbError>
+    where
+        T: for<'a> tokio_postgres::types::FromSql<'a>,
+    {
+        let rows = self.query(sql, params).await?;
+        match rows.as_slice() {
+            [row] => row
+                .try_get(0)
+                .map_err(|error| DbError::Unexpected(with_causes(&error))),
+            rows => Err(DbError::Unexpected(format!(
+                "{} rows instead of one",
+                rows.len()
+            ))),
+        }
+    }
+
+    /// Asks for a sign of life and says how long it took.
+    pub async fn ping(&self) -> Result<Duration, DbError> {
+        let start = Instant::now();
+        self.scalar::<i32>("select 1", &[])
+            .await
+            .map(|_| start.elapsed())
+    }
+
+    /// How full the pool is.
+    pub fn pool_use(&self) -> PoolUse {
+        let status = self.pool.status();
+        PoolUse {
+            open: status.size,
+            idle: status.available,
+            max: status.max_size,
+            waiting: status.waiting,
+        }
+    }
+}
+
+/// Calls until it succeeds or fails for good. It goes on without end while the database is away; the caller sets the
+/// limit (a lease, say).
+pub async fn persist<T, F>(call: impl Fn() -> F) -> Result<T, DbError>
+where
+    F: Future<Output = Result<T, DbError>>,
+{
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    loop {
+        match call().await {
+            Err(error) if error.is_transient() => {
+                let delay = backoff.next_delay();
+                tracing::warn!(%error, retry_in_ms = delay.as_millis() as u64, "the database did not take a call yet");
+                tokio::time::sleep(delay).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+fn pool_error(error: PoolError) -> DbError {
+    match error {
+        PoolError::Backend(error) => error.into(),
+        other => DbError::Unreachable(with_causes(&other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_that_pass_by_themselves_are_transient() {
+        for state in [
+            SqlState::ADMIN_SHUTDOWN,
+            SqlState::CANNOT_CONNECT_NOW,
+            SqlState::T_R_DEADLOCK_DETECTED,
+            SqlState::TOO_MANY_CONNECTIONS,
+        ] {
+            assert!(is_transient(&state), "{state:?}");
+        }
+        for state in [
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            SqlState::UNDEFINED_FUNCTION,
+            SqlState::INVALID_PASSWORD,
+        ] {
+            assert!(!is_transient(&state), "{state:?}");
+        }
+    }
+}

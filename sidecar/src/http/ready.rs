@@ -1,0 +1,183 @@
+//! `GET /ready`: can it do its work? `down` (503) without a database or at shutdown; `degraded` (200) when work goes on
+//! but someone should look; `ok`.
+
+use axum::{Json, extract::State, http::StatusCode};
+use serde::Serialize;
+
+use super::AppState;
+use crate::{db::DbError, jobs::queue};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Ok,
+    Degraded,
+    Down,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Readiness {
+    status: Status,
+    version: &'static str,
+    checks: Checks,
+}
+
+#[derive(Debug, Serialize)]
+struct Checks {
+    database: Database,
+    queue: Queue,
+    listener: Simple,
+    worker: Worker,
+    llm: Llm,
+}
+
+#[derive(Debug, Serialize)]
+struct Database {
+    status: Status,
+    latency_ms: Option<f64>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Depth {
+    queued: i64,
+    running: i64,
+    dead: i64,
+    oldest_queued_seconds: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Queue {
+    status: Status,
+    #[serde(flatten)]
+    depth: Option<Depth>,
+}
+
+#[derive(Debug, Serialize)]
+struct Simple {
+    status: Status,
+}
+
+#[derive(Debug, Serialize)]
+struct Worker {
+    status: Status,
+    running: usize,
+    slots: usize,
+    stopping: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Llm {
+    status: Status,
+    providers: Vec<&'static str>,
+}
+
+pub(super) async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Readiness>) {
+    let database = database(&state).await;
+    let checks = Checks {
+        queue: queue(&state, database.status).await,
+        database,
+        listener: Simple {
+            status: degraded_unless(state.wakeups.connected() || state.worker.concurrency == 0),
+        },
+        worker: worker(&state),
+        llm: Llm {
+            status: degraded_unless(!state.providers.is_empty()),
+            providers: state.providers.clone(),
+        },
+    };
+    let status = checks.worst();
+    let code = if status == Status::Down {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::OK
+    };
+    (
+        code,
+        Json(Readiness {
+            status,
+            version: crate::VERSION,
+            checks,
+        }),
+    )
+}
+
+impl Checks {
+    fn worst(&self) -> Status {
+        [
+            self.database.status,
+            self.queue.status,
+            self.listener.status,
+            self.worker.status,
+            self.llm.status,
+        ]
+        .into_iter()
+        .max()
+        .unwrap_or(Status::Down)
+    }
+}
+
+async fn database(state: &AppState) -> Database {
+    match state.db.ping().await {
+        Ok(latency) => Database {
+            status: Status::Ok,
+            latency_ms: Some((latency.as_secs_f64() * 1e6).round() / 1e3),
+        },
+        Err(error) => {
+            log(&error);
+            Database {
+                status: Status::Down,
+                latency_ms: None,
+            }
+        }
+    }
+}
+
+/// The database may answer and still lack the migrations or the grants.
+async fn queue(state: &AppState, database: Status) -> Queue {
+    if database != Status::Ok {
+        return Queue {
+            status: Status::Degraded,
+            depth: None,
+        };
+    }
+    match queue::stats(&state.db).await {
+        Ok(stats) => {
+            let depth = stats.iter().fold(Depth::default(), |sum, kind| Depth {
+                queued: sum.queued + kind.queued,
+                running: sum.running + kind.running,
+                dead: sum.dead + kind.dead,
+                oldest_queued_seconds: sum.oldest_queued_seconds.max(kind.oldest_queued_seconds),
+            });
+            let fresh = depth.oldest_queued_seconds <= state.worker.queue_age_warning.as_secs_f64();
+            Queue {
+                status: degraded_unless(fresh),
+                depth: Some(depth),
+            }
+        }
+        Err(error) => {
+            log(&error);
+            Queue {
+                status: Status::Degraded,
+                depth: None,
+            }
+        }
+    }
+}
+
+fn worker(state: &AppState) -> Worker {
+    let stopping = state.stop.is_cancelled();
+    Worker {
+        status: if stopping { Status::Down } else { Status::Ok },
+        running: state.running.count(),
+        slots: state.worker.concurrency,
+        stopping,
+    }
+}
+
+fn degraded_unless(fine: bool) -> Status {
+    if fine { Status::Ok } else { Status::Degraded }
+}
+
+fn log(error: &DbError) {
+    tracing::warn!(%error, "not ready");
+}

@@ -1,0 +1,216 @@
+//! The router in process, with a database that is not there.
+
+use std::time::Duration;
+
+use axum::{
+    body::{Body, Bytes, to_bytes},
+    http::{HeaderMap, Request, StatusCode},
+    routing::post,
+};
+use serde_json::Value;
+use tower::ServiceExt;
+
+use super::*;
+use crate::config::Config;
+
+/// Port 1 of this machine: connections are refused at once.
+fn state() -> AppState {
+    let config = Config::from_lookup(&|name| match name {
+        "DATABASE_URL" => {
+            Some("postgres://nobody:secret@127.0.0.1:1/none?sslmode=disable".to_owned())
+        }
+        "KIJKO_REQUEST_TIMEOUT_SECONDS" => Some("1".to_owned()),
+        "KIJKO_MAX_BODY_BYTES" => Some("2000".to_owned()),
+        _ => None,
+    })
+    .unwrap();
+    AppState {
+        db: Db::new(&config.database).unwrap(),
+        metrics: Metrics::default(),
+        http: config.http,
+        worker: config.worker,
+        running: Arc::default(),
+        wakeups: Arc::default(),
+        providers: vec!["echo"],
+        stop: CancellationToken::new(),
+    }
+}
+
+fn app() -> Router {
+    let routes = Router::new()
+        .route(
+            "/panic",
+            get(|| async { panic!("the secret of the panic") as () }),
+        )
+        .route(
+            "/slow",
+            get(|| async { tokio::time::sleep(Duration::from_secs(60)).await }),
+        )
+        .route(
+            "/fault",
+            get(|| async {
+                Error::Internal {
+                    cause: "the secret of the fault".into(),
+                }
+            }),
+        )
+        .route(
+            "/body",
+            post(|body: Bytes| async move { body.len().to_string() }),
+        );
+    wrap(routes, state())
+}
+
+async fn call(app: Router, request: Request<Body>) -> (StatusCode, HeaderMap, String) {
+    let response = app.oneshot(request).await.unwrap();
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    (status, headers, String::from_utf8(body.to_vec()).unwrap())
+}
+
+async fn fetch(app: Router, path: &str) -> (StatusCode, HeaderMap, String) {
+    call(app, Request::get(path).body(Body::empty()).unwrap()).await
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[tokio::test]
+async fn health_needs_no_database() {
+    let (status, headers, body) = fetch(router(state()), "/health").await;
+    assert_eq!(status, 200);
+    assert_eq!(
+        json(&body),
+        serde_json::json!({"status": "ok", "version": crate::VERSION})
+    );
+    assert!(headers.contains_key("x-request-id"));
+    assert!(
+        headers["x-process-time"]
+            .to_str()
+            .unwrap()
+            .parse::<f64>()
+            .unwrap()
+            >= 0.0
+    );
+}
+
+#[tokio::test]
+async fn without_a_database_it_is_down_and_says_which_part() {
+    let (status, _, body) = fetch(router(state()), "/ready").await;
+    assert_eq!(status, 503);
+    let body = json(&body);
+    assert_eq!(body["status"], "down");
+    assert_eq!(body["checks"]["database"]["status"], "down");
+    assert_eq!(body["checks"]["listener"]["status"], "degraded");
+    assert_eq!(body["checks"]["llm"]["providers"][0], "echo");
+    assert!(!body.to_string().contains("secret"));
+}
+
+#[tokio::test]
+async fn metrics_are_there_without_a_database() {
+    let app = router(state());
+    fetch(app.clone(), "/health").await;
+    let (status, headers, body) = fetch(app, "/metrics").await;
+    assert_eq!(status, 200);
+    assert!(
+        headers["content-type"]
+            .to_str()
+            .unwrap()
+            .starts_with("application/openmetrics-text")
+    );
+    assert!(
+        body.contains("kijko_database_up 0")
+            && body.contains(r#"route="/health""#)
+            && body.ends_with("# EOF\n")
+    );
+}
+
+#[tokio::test]
+async fn a_sane_request_id_comes_back() {
+    let request = Request::get("/health")
+        .header("X-Request-ID", "trace-1")
+        .body(Body::empty())
+        .unwrap();
+    assert_eq!(
+        call(router(state()), request).await.1["x-request-id"],
+        "trace-1"
+    );
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_errors_of_the_one_shape() {
+    let (status, _, body) = fetch(router(state()), "/nowhere/1").await;
+    assert_eq!(
+        (status.as_u16(), json(&body)["code"].as_str()),
+        (404, Some("not_found"))
+    );
+    let request = Request::delete("/health").body(Body::empty()).unwrap();
+    let (status, _, body) = call(router(state()), request).await;
+    assert_eq!(
+        (status.as_u16(), json(&body)["code"].as_str()),
+        (405, Some("method_not_allowed"))
+    );
+}
+
+#[tokio::test]
+async fn unknown_paths_share_one_label() {
+    let app = router(state());
+    fetch(app.clone(), "/nowhere/1").await;
+    let (_, _, body) = fetch(app, "/metrics").await;
+    assert!(
+        body.contains(r#"route="unmatched",status="404""#) && !body.contains("nowhere"),
+        "{body}"
+    );
+}
+
+#[tokio::test]
+async fn a_panic_and_a_fault_are_opaque_and_carry_the_request_id() {
+    for path in ["/panic", "/fault"] {
+        let (status, headers, body) = fetch(app(), path).await;
+        assert_eq!(status, 500, "{path}");
+        let id = headers["x-request-id"].to_str().unwrap();
+        assert_eq!(json(&body)["details"], format!("request id {id}"));
+        assert!(!body.contains("secret"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_handler_is_cut_off() {
+    let (status, headers, body) = fetch(app(), "/slow").await;
+    assert_eq!(
+        (status.as_u16(), json(&body)["code"].as_str()),
+        (503, Some("unavailable"))
+    );
+    assert!(headers.contains_key("retry-after"));
+}
+
+#[tokio::test]
+async fn large_bodies_are_refused_whether_declared_or_not() {
+    let declared = Request::post("/body")
+        .header("content-length", "2001")
+        .body(Body::empty())
+        .unwrap();
+    let (status, _, body) = call(app(), declared).await;
+    assert_eq!(
+        (status.as_u16(), json(&body)["code"].as_str()),
+        (413, Some("payload_too_large"))
+    );
+
+    let undeclared = Request::post("/body")
+        .body(Body::from(vec![0; 2001]))
+        .unwrap();
+    assert_eq!(call(app(), undeclared).await.0, 413);
+    let fitting = Request::post("/body")
+        .body(Body::from(vec![0; 2000]))
+        .unwrap();
+    assert_eq!(call(app(), fitting).await.2, "2000");
+}
+
+#[tokio::test]
+async fn at_shutdown_it_is_no_longer_ready() {
+    let state = state();
+    state.stop.cancel();
+    let (_, _, body) = fetch(router(state), "/ready").await;
+    assert_eq!(json(&body)["checks"]["worker"]["stopping"], true);
+}

@@ -1,0 +1,56 @@
+//! Keeping the leases alive: one call for all running jobs, three times a lease, and at once after a cancellation.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{queue::Queue, running::Running};
+use crate::{backoff::Backoff, db::Wakeups, telemetry::Metrics};
+
+/// Runs until `stop`. It has a task of its own: a claim that hangs must not cost the leases of running jobs.
+pub async fn run(
+    queue: &Queue,
+    running: &Running,
+    wakeups: &Wakeups,
+    metrics: &Metrics,
+    stop: CancellationToken,
+) {
+    let interval = queue.lease() / 3;
+    let mut backoff = Backoff::new(Duration::from_millis(200), interval);
+    let mut wait = interval;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+            () = wakeups.cancels.notified() => {}
+        }
+        wait = match beat(queue, running).await {
+            Ok(()) => {
+                backoff.reset();
+                interval
+            }
+            Err(error) => {
+                metrics.heartbeat_failures.inc();
+                let delay = backoff.next_delay();
+                tracing::warn!(%error, retry_in_ms = delay.as_millis() as u64, "no heartbeat");
+                delay
+            }
+        };
+    }
+}
+
+async fn beat(queue: &Queue, running: &Running) -> Result<(), crate::db::DbError> {
+    let leases = running.snapshot();
+    if leases.is_empty() {
+        return Ok(());
+    }
+    let asked_at = Instant::now();
+    let ids: Vec<_> = leases.iter().map(|lease| lease.id).collect();
+    let answer = queue.heartbeat(&ids).await?;
+    // Only the leases that were asked about: a job claimed meanwhile is not in the answer, and not lost.
+    leases
+        .iter()
+        .for_each(|lease| lease.apply(&answer, asked_at, queue.lease()));
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! The database's worker functions, one method each. The only SQL of the worker is here.
+
+use std::{collections::HashMap, time::Duration};
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::{Failure, Job};
+use crate::db::{Db, DbError, with_causes};
+
+/// The queue, as one worker sees it.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    db: Db,
+    worker: String,
+    lease: Duration,
+}
+
+/// What an execution needs to run.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Execution {
+    /// Its identity.
+    pub execution_id: Uuid,
+    /// The model, with its provider's prefix.
+    pub model: String,
+    /// The skill's template.
+    pub prompt_template: String,
+    /// The input.
+    pub input: Value,
+    /// What the input must look like.
+    #[serde(default)]
+    pub input_schema: Value,
+    /// For the model.
+    #[serde(default)]
+    pub parameters: Map<String, Value>,
+}
+
+/// Depth and age of one kind's queue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueueStats {
+    /// The kind of job.
+    pub kind: String,
+    /// Waiting, including those that are not due yet.
+    pub queued: i64,
+    /// Claimed by a worker.
+    pub running: i64,
+    /// Given up.
+    pub dead: i64,
+    /// How long the oldest due job has waited.
+    pub oldest_queued_seconds: f64,
+}
+
+impl Queue {
+    /// The queue as seen by the worker of this name, which takes leases of this length.
+    pub fn new(db: Db, worker: String, lease: Duration) -> Self {
+        Self { db, worker, lease }
+    }
+
+    /// The length of the leases.
+    pub fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    /// The worker's name.
+    pub fn worker(&self) -> &str {
+        &self.worker
+    }
+
+    /// Claims up to `limit` jobs of these kinds.
+    pub async fn claim(&self, limit: usize, kinds: &[String]) -> Result<Vec<Job>, DbError> {
+        let rows = self
+            .db
+            .query(
+                "select id, org_id, kind, payload, attempt, max_attempts, timeout_seconds
+                 from private.claim_jobs($1, make_interval(secs => $2), $3, $4)",
+                &[
+                    &self.worker,
+                    &self.lease.as_secs_f64(),
+                    &i32::try_from(limit).unwrap_or(i32::MAX),
+                    &kinds,
+                ],
+            )
+            .await?;
+        rows.iter()
+            .map(|row| job(row).map_err(unexpected))
+            .collect()
+    }
+
+    /// Extends the leases of these jobs. A job that is missing from the answer is no longer ours; the value says whether
+    /// it is to be cancelled.
+    pub async fn heartbeat(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, bool>, DbError> {
+        let rows = self
+            .db
+            .query(
+                "select id, cancel_requested from private.heartbeat_jobs($1, $2, make_interval(secs => $3))",
+                &[&self.worker, &ids, &self.lease.as_secs_f64()],
+            )
+            .await?;
+        rows.iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+            .collect::<Result<_, _>>()
+            .map_err(unexpected)
+    }
+
+    /// Ends a job well; false when the lease was lost or the job was cancelled.
+    pub async fn complete_job(&self, job: &Job, result: &Value) -> Result<bool, DbError> {
+        self.db
+            .scalar(
+                "select private.complete_job($1, $2, $3, $4)",
+                &[&self.worker, &job.id, result, &job.attempt],
+            )
+            .await
+    }
+
+    /// Records a failure; the job's new status, or `None` when the lease was lost.
+    pub async fn fail_job(&self, job: &Job, failure: &Failure) -> Result<Option<String>, DbError> {
+        let sql = "select private.fail_job($1, $2, $3, $4, $5, make_interval(secs => $6), $7)";
+        self.fail(sql, job, failure).await
+    }
+
+    /// Starts an execution; `None` when there is nothing to do.
+    pub async fn start_execution(&self, job: &Job) -> Result<Option<Execution>, DbError> {
+        let sql = "select private.start_execution($1, $2, $3)";
+        let answer: Option<Value> = self
+            .db
+            .scalar(sql, &[&self.worker, &job.id, &job.attempt])
+            .await?;
+        answer
+            .map(serde_json::from_value)
+            .transpose()
+            .map_err(|error| DbError::Unexpected(format!("start_execution: {error}")))
+    }
+
+    /// Output, tokens, cost, metering and the job's end in one transaction; false when it was not taken as a success.
+    pub async fn finish_execution(&self, job: &Job, outcome: &Value) -> Result<bool, DbError> {
+        self.db
+            .scalar(
+                "select private.finish_execution($1, $2, $3, $4)",
+                &[&self.worker, &job.id, outcome, &job.attempt],
+            )
+            .await
+    }
+
+    /// As [`Self::fail_job`], for an execution.
+    pub async fn fail_execution(
+        &self,
+        job: &Job,
+        failure: &Failure,
+    ) -> Result<Option<String>, DbError> {
+        let sql =
+            "select private.fail_execution($1, $2, $3, $4, $5, make_interval(secs => $6), $7)";
+        self.fail(sql, job, failure).await
+    }
+
+    async fn fail(
+        &self,
+        sql: &str,
+        job: &Job,
+        failure: &Failure,
+    ) -> Result<Option<String>, DbError> {
+        let wait = failure.retry_after.map(|wait| wait.as_secs_f64());
+        let (code, message) = (failure.code.as_ref(), without_nul(&failure.message));
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 7] = [
+            &self.worker,
+            &job.id,
+            &code,
+            &message,
+            &failure.retryable,
+            &wait,
+            &job.attempt,
+        ];
+        self.db.scalar(sql, &params).await
+    }
+}
+
+/// Depth and age of the queue by kind.
+pub async fn stats(db: &Db) -> Result<Vec<QueueStats>, DbError> {
+    let rows = db
+        .query(
+            "select kind, queued, running, dead, oldest_queued_seconds from private.queue_stats()",
+            &[],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| queue_stats(row).map_err(unexpected))
+        .collect()
+}
+
+fn job(row: &Row) -> Result<Job, tokio_postgres::Error> {
+    let timeout: i32 = row.try_get("timeout_seconds")?;
+    Ok(Job {
+        id: row.try_get("id")?,
+        org_id: row.try_get("org_id")?,
+        kind: row.try_get("kind")?,
+        payload: row.try_get("payload")?,
+        attempt: row.try_get("attempt")?,
+        max_attempts: row.try_get("max_attempts")?,
+        timeout: Duration::from_secs(u64::try_from(timeout).unwrap_or(0)),
+    })
+}
+
+fn queue_stats(row: &Row) -> Result<QueueStats, tokio_postgres::Error> {
+    Ok(QueueStats {
+        kind: row.try_get("kind")?,
+        queued: row.try_get("queued")?,
+        running: row.try_get("running")?,
+        dead: row.try_get("dead")?,
+        oldest_queued_seconds: row.try_get("oldest_queued_seconds")?,
+    })
+}
+
+fn unexpected(error: tokio_postgres::Error) -> DbError {
+    DbError::Unexpected(with_causes(&error))
+}
+
+/// Postgres has no NUL in text; a vendor's words may.
+pub(super) fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}

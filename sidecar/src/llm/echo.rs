@@ -1,0 +1,75 @@
+//! The development model: it answers with the prompt itself, always the same, at no cost.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+
+use super::{Completion, CompletionRequest, LlmError, Provider};
+
+/// A delay longer than this is cut: it is there to be interrupted in tests, not to hold a worker.
+const LONGEST_DELAY: Duration = Duration::from_secs(600);
+
+/// Answers `echo/…`. Parameter `delay_ms` makes it slow.
+#[derive(Debug, Clone, Copy)]
+pub struct Echo;
+
+impl Provider for Echo {
+    fn name(&self) -> &'static str {
+        "echo"
+    }
+
+    fn complete(&self, request: CompletionRequest) -> BoxFuture<'_, Result<Completion, LlmError>> {
+        Box::pin(async move {
+            let delay = request
+                .parameters
+                .get("delay_ms")
+                .and_then(Value::as_u64)
+                .unwrap_or(0);
+            tokio::time::sleep(Duration::from_millis(delay).min(LONGEST_DELAY)).await;
+            let words = request.prompt.split_whitespace().count() as u64;
+            Ok(Completion {
+                text: request.prompt,
+                model: request.model,
+                input_tokens: words,
+                output_tokens: words,
+                finish_reason: Some("stop".to_owned()),
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, json};
+
+    use super::*;
+
+    fn request(prompt: &str, parameters: Value) -> CompletionRequest {
+        let parameters: Map<_, _> = parameters.as_object().unwrap().clone();
+        CompletionRequest {
+            model: "echo".into(),
+            prompt: prompt.into(),
+            parameters,
+        }
+    }
+
+    #[tokio::test]
+    async fn repeats_the_prompt_and_counts_words() {
+        let completion = Echo
+            .complete(request("say  it\nagain", json!({})))
+            .await
+            .unwrap();
+        assert_eq!(completion.text, "say  it\nagain");
+        assert_eq!((completion.input_tokens, completion.output_tokens), (3, 3));
+    }
+
+    #[tokio::test]
+    async fn can_be_slow_on_request() {
+        let start = std::time::Instant::now();
+        Echo.complete(request("x", json!({"delay_ms": 50})))
+            .await
+            .unwrap();
+        assert!(start.elapsed() >= Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,131 @@
+//! Language models behind one small interface. Vendors are chosen by the part of the model's name before the slash.
+
+mod echo;
+mod error;
+mod openai_compatible;
+
+use std::sync::Arc;
+
+pub use echo::Echo;
+pub use error::{LlmError, LlmFault};
+use futures_util::future::BoxFuture;
+pub use openai_compatible::OpenAiCompatible;
+use serde_json::{Map, Value};
+
+use crate::config::LlmConfig;
+
+/// One question to a model.
+#[derive(Debug, Clone)]
+pub struct CompletionRequest {
+    /// The vendor's own name of the model, without our prefix.
+    pub model: String,
+    /// The rendered prompt.
+    pub prompt: String,
+    /// The skill's parameters, as its author wrote them; each provider takes those it knows.
+    pub parameters: Map<String, Value>,
+}
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completion {
+    /// What the model said.
+    pub text: String,
+    /// The model that answered, in the vendor's words ("gpt-4o-2024-08-06" for "gpt-4o").
+    pub model: String,
+    /// Tokens of the prompt, as the vendor counts them.
+    pub input_tokens: u64,
+    /// Tokens of the answer.
+    pub output_tokens: u64,
+    /// Why the model stopped, in the vendor's words.
+    pub finish_reason: Option<String>,
+}
+
+/// A vendor of completions. Dropping the returned future cancels the call.
+pub trait Provider: Send + Sync {
+    /// Short name, used in metrics and as prefix of the model that answered.
+    fn name(&self) -> &'static str;
+
+    /// Asks the model once. Retrying is the queue's business, which survives this process.
+    fn complete(&self, request: CompletionRequest) -> BoxFuture<'_, Result<Completion, LlmError>>;
+}
+
+/// The providers that are configured.
+#[derive(Clone, Default)]
+pub struct Models {
+    providers: Vec<(&'static str, Arc<dyn Provider>)>,
+}
+
+impl Models {
+    /// Sets up what the configuration names.
+    pub fn new(config: &LlmConfig) -> Result<Self, LlmError> {
+        let mut models = Self::default();
+        if config.echo {
+            models.add(Arc::new(Echo));
+        }
+        if let Some(openai) = &config.openai {
+            models.add(Arc::new(OpenAiCompatible::new(openai)?));
+        }
+        Ok(models)
+    }
+
+    /// Adds a provider under its name.
+    pub fn add(&mut self, provider: Arc<dyn Provider>) {
+        self.providers.push((provider.name(), provider));
+    }
+
+    /// Names of the configured providers.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.providers.iter().map(|(name, _)| *name).collect()
+    }
+
+    /// The provider of a model such as `openai/gpt-4o`, and the vendor's own name of the model. A name without a
+    /// prefix belongs to the OpenAI-compatible vendor. Only the first part counts: `openai/meta/llama` asks the
+    /// OpenAI-compatible vendor (a router, say) for `meta/llama`.
+    pub fn pick(&self, model: &str) -> Result<(Arc<dyn Provider>, String), LlmError> {
+        let (prefix, name) = model
+            .split_once('/')
+            .unwrap_or((openai_compatible::NAME, model));
+        match self
+            .providers
+            .iter()
+            .find(|(provider, _)| *provider == prefix)
+        {
+            Some((_, provider)) => Ok((provider.clone(), name.to_owned())),
+            None => Err(LlmError::new(
+                LlmFault::ModelNotAvailable,
+                format!("no provider is configured for {prefix}/… models"),
+            )),
+        }
+    }
+}
+
+impl std::fmt::Debug for Models {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Models").field(&self.names()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prefix_chooses_the_provider() {
+        let mut models = Models::default();
+        models.add(Arc::new(Echo));
+        let (provider, name) = models.pick("echo/some/thing").unwrap();
+        assert_eq!((provider.name(), name.as_str()), ("echo", "some/thing"));
+    }
+
+    #[test]
+    fn a_provider_that_is_not_configured_is_not_available() {
+        for model in ["echo/echo", "openai/gpt-4o", "gpt-4o", "anthropic/claude"] {
+            let error = Models::default().pick(model).err().unwrap();
+            assert_eq!(
+                (error.code(), error.retryable()),
+                ("model_not_available", false),
+                "{model}"
+            );
+        }
+    }
+}

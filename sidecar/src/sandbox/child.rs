@@ -1,0 +1,71 @@
+//! The sandbox child: one JSON line in, one JSON line out, until its input ends, which it does when the sidecar dies.
+
+use std::{
+    io::{self, BufRead, Write},
+    process::ExitCode,
+};
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use super::{PromptError, PromptRequest, make_prompt};
+
+/// Address space. The largest prompt with all its copies takes a fraction of it.
+const MEMORY_BYTES: u64 = 256 << 20;
+
+/// Runs as the child; returns when its input ends.
+pub fn child_main() -> ExitCode {
+    let limited = limit(Resource::As, MEMORY_BYTES).and_then(|()| limit(Resource::Core, 0));
+    if limited.is_err() {
+        return ExitCode::FAILURE;
+    }
+    match serve(io::stdin().lock(), io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn limit(resource: Resource, value: u64) -> rustix::io::Result<()> {
+    setrlimit(
+        resource,
+        Rlimit {
+            current: Some(value),
+            maximum: Some(value),
+        },
+    )
+}
+
+fn serve(requests: impl BufRead, mut answers: impl Write) -> io::Result<()> {
+    for line in requests.lines() {
+        let answer = match serde_json::from_str::<PromptRequest>(&line?) {
+            Ok(request) => make_prompt(&request),
+            Err(error) => Err(PromptError::Sandbox(format!(
+                "the request is malformed: {error}"
+            ))),
+        };
+        let mut line = serde_json::to_string(&answer)?;
+        line.push('\n');
+        answers.write_all(line.as_bytes())?;
+        answers.flush()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_in_one_line_out() {
+        let requests =
+            "{\"template\":\"a\\n{{ x }}\",\"input\":{\"x\":1},\"schema\":{}}\nnot json\n";
+        let mut answers = Vec::new();
+        serve(requests.as_bytes(), &mut answers).unwrap();
+        let answers: Vec<Result<String, PromptError>> = String::from_utf8(answers)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(answers[0], Ok("a\n1".to_owned()));
+        assert!(matches!(answers[1], Err(PromptError::Sandbox(_))));
+    }
+}

@@ -1,0 +1,156 @@
+//! Sandbox children, kept for the next job: a fresh one costs milliseconds, a warm one microseconds.
+
+use std::{
+    path::PathBuf,
+    process::Stdio,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::{Child, ChildStdin, ChildStdout, Command},
+};
+
+use super::{ARGUMENT, PromptError, PromptRequest};
+
+/// Wall time for one prompt. Ordinary ones take well under a millisecond; the rest is for a busy machine.
+const TIME_LIMIT: Duration = Duration::from_secs(5);
+
+/// A child is replaced after so many prompts, so that what a tenant's template leaves in its heap does not add up.
+const USES: u32 = 1_000;
+
+/// The pool. There are never more children than jobs that run at once.
+#[derive(Debug)]
+pub struct Sandbox {
+    program: PathBuf,
+    idle: Mutex<Vec<Warm>>,
+}
+
+#[derive(Debug)]
+struct Warm {
+    child: Child,
+    requests: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    uses: u32,
+}
+
+impl Sandbox {
+    /// Children of this very program, even when its file was replaced since it started.
+    pub fn of_this_program() -> std::io::Result<Self> {
+        let own = PathBuf::from("/proc/self/exe");
+        let program = if own.exists() {
+            own
+        } else {
+            std::env::current_exe()?
+        };
+        Ok(Self::new(program))
+    }
+
+    /// Children of the sidecar at this path.
+    pub fn new(program: PathBuf) -> Self {
+        Self {
+            program,
+            idle: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Makes a prompt. If the caller goes away meanwhile, the child is killed.
+    pub async fn make_prompt(&self, request: &PromptRequest) -> Result<String, PromptError> {
+        let mut line = serde_json::to_string(request)
+            .map_err(|error| PromptError::Sandbox(error.to_string()))?;
+        line.push('\n');
+        if let Some(mut warm) = self.take() {
+            // A child may have died while it was idle, which is nobody's template: only a fresh one is believed.
+            if let Ok(Ok(answer)) = tokio::time::timeout(TIME_LIMIT, warm.ask(&line)).await {
+                return self.accept(warm, &answer);
+            }
+        }
+        let mut fresh = self
+            .start()
+            .map_err(|error| PromptError::Sandbox(error.to_string()))?;
+        match tokio::time::timeout(TIME_LIMIT, fresh.ask(&line)).await {
+            Ok(Ok(answer)) => self.accept(fresh, &answer),
+            Ok(Err(())) => Err(gave_up(&mut fresh).await),
+            Err(_) => Err(PromptError::Template(
+                "the template or schema takes too long".to_owned(),
+            )),
+        }
+    }
+
+    fn accept(&self, warm: Warm, answer: &str) -> Result<String, PromptError> {
+        self.put_back(warm);
+        serde_json::from_str(answer)
+            .unwrap_or_else(|error| Err(PromptError::Sandbox(error.to_string())))
+    }
+
+    fn take(&self) -> Option<Warm> {
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
+    }
+
+    fn put_back(&self, mut warm: Warm) {
+        warm.uses += 1;
+        if warm.uses < USES {
+            self.idle
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(warm);
+        }
+    }
+
+    /// No environment, since it holds our keys; a process group of its own, so that Ctrl-C reaches only the sidecar,
+    /// which still has jobs to finish.
+    fn start(&self) -> std::io::Result<Warm> {
+        let mut child = Command::new(&self.program)
+            .arg(ARGUMENT)
+            .env_clear()
+            .current_dir("/")
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        match (child.stdin.take(), child.stdout.take()) {
+            (Some(requests), Some(answers)) => Ok(Warm {
+                child,
+                requests,
+                answers: BufReader::new(answers),
+                uses: 0,
+            }),
+            _ => Err(std::io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+}
+
+impl Warm {
+    /// One line there, one line back. That the child ended is no error of ours to describe: see `gave_up`.
+    async fn ask(&mut self, line: &str) -> Result<String, ()> {
+        let mut answer = String::new();
+        self.requests
+            .write_all(line.as_bytes())
+            .await
+            .map_err(drop)?;
+        match self.answers.read_line(&mut answer).await {
+            Ok(read) if read > 0 => Ok(answer),
+            _ => Err(()),
+        }
+    }
+}
+
+/// A child that was ended by a signal ran out of memory or stack, by what it was given. One that ended by itself could
+/// not set its limits: our trouble.
+async fn gave_up(warm: &mut Warm) -> PromptError {
+    use std::os::unix::process::ExitStatusExt;
+    match tokio::time::timeout(TIME_LIMIT, warm.child.wait()).await {
+        Ok(Ok(status)) if status.signal().is_some() => {
+            PromptError::Template("the template or schema takes too much memory".to_owned())
+        }
+        Ok(Ok(status)) => PromptError::Sandbox(format!("it ended with {status}")),
+        Ok(Err(error)) => PromptError::Sandbox(error.to_string()),
+        Err(_) => PromptError::Sandbox("it neither answered nor ended".to_owned()),
+    }
+}

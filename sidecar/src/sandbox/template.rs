@@ -1,0 +1,165 @@
+//! Rendering a skill's prompt template: Jinja syntax, strict about missing variables.
+
+use std::io::{self, Write};
+
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value, value::Serde};
+
+use super::PromptError;
+
+/// Instructions that one rendering may take; a prompt of 100 KB with loops needs a few thousand.
+const FUEL: u64 = 500_000;
+
+/// The longest prompt; above the context window of any model by far.
+pub(super) const LONGEST_PROMPT: usize = 4 << 20;
+
+/// Both `{{ topic }}` and `{{ input.topic }}` work. The name `input` always means the whole.
+pub(super) fn render(template: &str, input: &serde_json::Value) -> Result<String, PromptError> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_fuel(Some(FUEL));
+    let template = environment
+        .template_from_named_str("prompt", template)
+        .map_err(|error| explain(&error))?;
+
+    let mut prompt = Bounded::default();
+    // The rendered state borrows the template and is not needed.
+    let rendered = template
+        .render_captured_to(context(input), &mut prompt)
+        .map(drop);
+    rendered.map_err(|error| match prompt.full {
+        true => PromptError::Template(format!("the prompt is longer than {LONGEST_PROMPT} bytes")),
+        false => explain(&error),
+    })?;
+    String::from_utf8(prompt.bytes)
+        .map_err(|_| PromptError::Template("the prompt is not UTF-8".to_owned()))
+}
+
+fn context(input: &serde_json::Value) -> Value {
+    let mut variables = input.as_object().cloned().unwrap_or_default();
+    variables.insert("input".to_owned(), input.clone());
+    Value::from(Serde(&variables))
+}
+
+fn explain(error: &minijinja::Error) -> PromptError {
+    let place = error
+        .line()
+        .map(|line| format!("line {line}: "))
+        .unwrap_or_default();
+    let message = match error.kind() {
+        ErrorKind::OutOfFuel => "the template takes too many steps".to_owned(),
+        kind => error
+            .detail()
+            .map_or_else(|| kind.to_string(), |detail| format!("{kind}: {detail}")),
+    };
+    PromptError::Template(format!("{place}{message}"))
+}
+
+/// Collects the prompt and stops at the limit.
+#[derive(Default)]
+struct Bounded {
+    bytes: Vec<u8>,
+    full: bool,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + part.len() > LONGEST_PROMPT {
+            self.full = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(part);
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn message(template: &str, input: serde_json::Value) -> String {
+        match render(template, &input) {
+            Err(PromptError::Template(message)) => message,
+            other => panic!("{other:?} instead of a template error"),
+        }
+    }
+
+    #[test]
+    fn variables_work_alone_and_under_input() {
+        let input = json!({"topic": "Rust", "tags": ["a", "b"]});
+        assert_eq!(
+            render(
+                "{{ topic }} = {{ input.topic }}: {{ tags | join(', ') }}",
+                &input
+            )
+            .unwrap(),
+            "Rust = Rust: a, b"
+        );
+        assert_eq!(
+            render("{% for t in input.tags %}[{{ t }}]{% endfor %}", &input).unwrap(),
+            "[a][b]"
+        );
+    }
+
+    #[test]
+    fn nothing_is_escaped() {
+        assert_eq!(
+            render("{{ x }}", &json!({"x": "<b> & \"q\""})).unwrap(),
+            "<b> & \"q\""
+        );
+        assert_eq!(
+            render("{{ input | tojson }}", &json!({"z": 1, "a": 2})).unwrap(),
+            r#"{"a": 2, "z": 1}"#
+        );
+    }
+
+    #[test]
+    fn the_name_input_means_the_whole_even_when_a_member_has_it() {
+        assert_eq!(
+            render("{{ input.input }}", &json!({"input": "inner"})).unwrap(),
+            "inner"
+        );
+    }
+
+    #[test]
+    fn a_missing_variable_is_an_error_with_its_line() {
+        let text = message("first\n{{ nothing }}", json!({}));
+        assert!(
+            text.starts_with("line 2: ") && text.contains("undefined"),
+            "{text}"
+        );
+        assert!(message("{{ input.nothing }}", json!({})).contains("undefined"));
+        assert_eq!(
+            render("{{ nothing | default('x') }}", &json!({})).unwrap(),
+            "x"
+        );
+    }
+
+    #[test]
+    fn a_template_cannot_read_another_one() {
+        assert!(message("{% include '/etc/passwd' %}", json!({})).contains("line 1"));
+    }
+
+    #[test]
+    fn syntax_errors_say_where() {
+        assert!(
+            message("a\nb {{ c", json!({})).starts_with("line 2: syntax error"),
+            "{}",
+            message("a\nb {{ c", json!({}))
+        );
+    }
+
+    #[test]
+    fn endless_work_and_endless_output_are_stopped() {
+        let loops = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}";
+        assert!(message(loops, json!({})).contains("too many steps"));
+        let long = "{% for a in range(9999) %}{{ 'x' * 1000 }}{% endfor %}";
+        assert!(message(long, json!({})).contains("longer than"));
+    }
+}
