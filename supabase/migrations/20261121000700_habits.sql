@@ -211,7 +211,12 @@ begin
     reason := 'internal';
     shown := 'the slot could not be run';
   end if;
-  perform private.skip_slot(habit, habit.next_run_at, 'failed', reason, substring(shown for 10000));
+  begin
+    perform private.skip_slot(habit, habit.next_run_at, 'failed', reason, substring(shown for 10000));
+  exception when others then
+    -- Not even that: last_error below still tells, and the other habits go on.
+    raise warning 'habit %: %', habit.id, sqlerrm;
+  end;
   begin
     next_slot := kijko.cron_next(habit.cron, habit.timezone, until);
   exception when others then

@@ -1,0 +1,48 @@
+-- plpgsql_check over every plpgsql function, procedure and trigger function of the domain: names, types, dead code,
+-- missing returns. Fails with function, line and message.
+begin;
+\set ON_ERROR_STOP on
+\set QUIET on
+set client_min_messages = warning;
+create extension if not exists pgtap with schema extensions;
+create extension if not exists plpgsql_check with schema extensions;
+set local search_path = public, extensions;
+
+create view pg_temp.checked as
+  -- A trigger function is checked once for each table it serves.
+  select distinct p.oid, p.oid::regprocedure::text as name, coalesce(t.tgrelid, 0) as relid
+  from pg_proc as p
+  join pg_namespace as n on n.oid = p.pronamespace
+  join pg_language as l on l.oid = p.prolang
+  left join pg_trigger as t on t.tgfoid = p.oid and p.prorettype = 'trigger'::regtype
+  where n.nspname in ('public', 'private') and l.lanname = 'plpgsql';
+
+create view pg_temp.problems as
+  select c.name, c.relid::regclass::text as on_table, r.lineno, r.level, r.message
+  from pg_temp.checked as c
+  cross join lateral plpgsql_check_function_tb(
+    c.oid, c.relid, other_warnings => true, extra_warnings => true, security_warnings => true, performance_warnings => false
+  ) as r
+  -- The column "limit" of usage_summary() is a name that clients depend on.
+  where r.message <> 'name of parameter "limit" is reserved keyword';
+
+select plan(4);
+select cmp_ok((select count(*) from pg_temp.checked), '>', 40::bigint, 'there are functions to check');
+select is_empty(
+  $$select name from pg_temp.checked as c where relid = 0 and exists (select 1 from pg_proc as p where p.oid = c.oid and p.prorettype = 'trigger'::regtype)$$,
+  'no trigger function without a trigger'
+);
+select is_empty('select * from pg_temp.problems order by 1, 2, 3', 'no problems');
+
+create function public.offender() returns integer language plpgsql as $$
+declare
+  never_used integer;
+begin
+  perform missing_column from public.plans;
+  return 1;
+end
+$$;
+select isnt_empty($$select 1 from pg_temp.problems where name = 'offender()' and level = 'error'$$, 'the checker finds an offender');
+
+select * from finish();
+rollback;

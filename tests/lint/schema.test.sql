@@ -1,0 +1,288 @@
+-- Lint of the schemas public and private: what every table, policy, index and grant here must be like.
+-- Fails with the names of the offenders. The second half makes an offender for each rule and expects to see it, so that
+-- a rule which finds nothing is known to look.
+--   pg_prove -h … -U <superuser> -d postgres tests/lint/*.test.sql
+begin;
+\set ON_ERROR_STOP on
+\set QUIET on
+set client_min_messages = warning;
+create extension if not exists pgtap with schema extensions;
+set local search_path = public, extensions;
+
+create view pg_temp.tables as
+  select c.oid, c.relname, n.nspname, n.nspname || '.' || c.relname as name, c.relrowsecurity
+  from pg_class as c
+  join pg_namespace as n on n.oid = c.relnamespace
+  where n.nspname in ('public', 'private') and c.relkind in ('r', 'p');
+
+create view pg_temp.policies as
+  select t.name, p.polname, p.polcmd, p.polroles,
+    concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)) as body,
+    t.oid as relid
+  from pg_policy as p
+  join pg_temp.tables as t on t.oid = p.polrelid;
+
+-- Operation, as a policy names it, that authenticated was granted on a table or on any of its columns.
+create view pg_temp.granted as
+  select t.oid, t.name, o.cmd, o.privilege
+  from pg_temp.tables as t
+  cross join (values ('r'::"char", 'select'), ('a', 'insert'), ('w', 'update'), ('d', 'delete')) as o (cmd, privilege)
+  where has_table_privilege('authenticated', t.oid, o.privilege)
+    or (o.privilege <> 'delete' and has_any_column_privilege('authenticated', t.oid, o.privilege));
+
+create view pg_temp.functions as
+  select p.*, n.nspname, p.oid::regprocedure::text as name
+  from pg_proc as p
+  join pg_namespace as n on n.oid = p.pronamespace
+  where n.nspname in ('public', 'private');
+
+create function pg_temp.leading_index(relid oid, columns smallint[]) returns boolean language sql stable as $$
+  -- A partial index will do when it only leaves out nulls: a look-up by value never wants those.
+  select exists (
+    select 1 from pg_index as i
+    where i.indrelid = relid
+      and (i.indpred is null or pg_get_expr(i.indpred, i.indrelid) ~ '^\(\w+ IS NOT NULL\)$')
+      and (i.indkey::smallint[])[0:cardinality(columns) - 1] @> columns
+  )
+$$;
+
+create view pg_temp.offences as
+  -- tables
+  select 'row level security is off' as rule, t.name as object from pg_temp.tables as t where not t.relrowsecurity
+  union all
+  select 'table without comment', t.name from pg_temp.tables as t where obj_description(t.oid, 'pg_class') is null
+  union all
+  select 'column without comment', t.name || '.' || a.attname
+  from pg_temp.tables as t
+  join pg_attribute as a on a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped
+  where col_description(t.oid, a.attnum) is null
+  union all
+  select 'tenant table without id uuid, org_id uuid not null, created_by and created_at', t.name
+  from pg_temp.tables as t
+  where exists (select 1 from pg_attribute as a where a.attrelid = t.oid and a.attname = 'org_id' and not a.attisdropped)
+    and (
+      select count(*) from pg_attribute as a
+      where a.attrelid = t.oid
+        and (
+          (a.attname in ('id', 'org_id') and a.atttypid = 'uuid'::regtype and a.attnotnull)
+          or (a.attname = 'created_by' and a.atttypid = 'uuid'::regtype)
+          or (a.attname = 'created_at' and a.atttypid = 'timestamptz'::regtype and a.attnotnull)
+        )
+    ) <> 4
+  union all
+  select 'org_id leads no index', t.name
+  from pg_temp.tables as t
+  join pg_attribute as a on a.attrelid = t.oid and a.attname = 'org_id' and not a.attisdropped
+  where not pg_temp.leading_index(t.oid, array[a.attnum])
+  union all
+  select 'text column without a length check', t.name || '.' || a.attname
+  from pg_temp.tables as t
+  join pg_attribute as a on a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
+  where (select coalesce(nullif(y.typbasetype, 0), y.oid) from pg_type as y where y.oid = a.atttypid) = 'text'::regtype
+    and not exists (
+      select 1 from pg_constraint as c
+      where c.conrelid = t.oid and a.attnum = any (c.conkey) and c.contype in ('c', 'f')
+    )
+  union all
+  select 'foreign key without index', t.name || ' ' || c.conname
+  from pg_constraint as c
+  join pg_temp.tables as t on t.oid = c.conrelid
+  where c.contype = 'f' and not pg_temp.leading_index(c.conrelid, c.conkey)
+  union all
+  select 'foreign key between tenant tables without org_id', t.name || ' ' || c.conname
+  from pg_constraint as c
+  join pg_temp.tables as t on t.oid = c.conrelid
+  join pg_attribute as mine on mine.attrelid = c.conrelid and mine.attname = 'org_id' and not mine.attisdropped
+  join pg_attribute as theirs on theirs.attrelid = c.confrelid and theirs.attname = 'org_id' and not theirs.attisdropped
+  where c.contype = 'f' and not (mine.attnum = any (c.conkey) and theirs.attnum = any (c.confkey))
+  union all
+  select 'updated_at is kept by no trigger', t.name
+  from pg_temp.tables as t
+  join pg_attribute as a on a.attrelid = t.oid and a.attname = 'updated_at' and not a.attisdropped
+  -- The job engine keeps its own, by the real clock.
+  where t.name <> 'public.jobs'
+    and not exists (select 1 from pg_trigger as g where g.tgrelid = t.oid and g.tgfoid = 'private.touch_updated_at()'::regprocedure)
+  union all
+  -- policies
+  select 'granted to authenticated, but no policy', g.name || ' ' || g.privilege
+  from pg_temp.granted as g
+  where not exists (select 1 from pg_temp.policies as p where p.relid = g.oid and p.polcmd = g.cmd)
+  union all
+  select 'policy for an operation that nobody was granted', p.name || ' ' || p.polname
+  from pg_temp.policies as p
+  where not exists (select 1 from pg_temp.granted as g where g.oid = p.relid and g.cmd = p.polcmd)
+  union all
+  select 'more than one policy for an operation', p.name || ' ' || p.polcmd::text
+  from pg_temp.policies as p group by p.name, p.polcmd having count(*) > 1
+  union all
+  select 'policy for all operations at once', p.name || ' ' || p.polname from pg_temp.policies as p where p.polcmd = '*'
+  union all
+  select 'policy not to authenticated alone', p.name || ' ' || p.polname
+  from pg_temp.policies as p where p.polroles <> array[to_regrole('authenticated')::oid]
+  union all
+  select 'policy with "in (select", which cannot use the index', p.name || ' ' || p.polname
+  from pg_temp.policies as p where p.body ~* '\mIN \( ?SELECT'
+  union all
+  select 'policy that calls a function for every row', p.name || ' ' || p.polname
+  from pg_temp.policies as p
+  where regexp_replace(p.body, 'SELECT [a-z_.]+\([^()]*\)', '', 'g') ~ '\m(org_ids|org_ids_with|org_ids_as|colleague_ids|org_id|user_id|uid|can|has_role|claims)\('
+  union all
+  select 'policy column leads no index', p.name || '.' || m.col[1]
+  from pg_temp.policies as p
+  cross join lateral regexp_matches(p.body, '\(?(\w+) = (?:ANY \(ARRAY\(|\( SELECT)', 'g') as m (col)
+  join pg_attribute as a on a.attrelid = p.relid and a.attname = m.col[1]
+  where not pg_temp.leading_index(p.relid, array[a.attnum])
+  union all
+  -- grants
+  select 'anon or everybody has a right on the table', t.name || ' ' || x.privilege_type
+  from pg_temp.tables as t
+  join pg_class as c on c.oid = t.oid
+  cross join lateral aclexplode(c.relacl) as x
+  where x.grantee in (0, to_regrole('anon'), to_regrole('kijko_sidecar'))
+  union all
+  select 'users have a right on a private table', t.name || ' ' || x.privilege_type
+  from pg_temp.tables as t
+  join pg_class as c on c.oid = t.oid
+  cross join lateral aclexplode(c.relacl) as x
+  where t.nspname = 'private' and x.grantee = to_regrole('authenticated')
+  union all
+  select 'users have a right beyond reading and writing rows', t.name || ' ' || x.privilege_type
+  from pg_temp.tables as t
+  join pg_class as c on c.oid = t.oid
+  cross join lateral aclexplode(c.relacl) as x
+  where x.grantee = to_regrole('authenticated') and x.privilege_type not in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+  union all
+  select 'users may write org_id or created_by of an existing row', t.name || '.' || a.attname
+  from pg_temp.tables as t
+  join pg_attribute as a on a.attrelid = t.oid and a.attname in ('id', 'org_id', 'created_by', 'created_at') and not a.attisdropped
+  where has_column_privilege('authenticated', t.oid, a.attnum, 'update')
+  union all
+  select 'sequence with a right for a request''s role', c.oid::regclass || ' ' || x.privilege_type
+  from pg_class as c
+  cross join lateral aclexplode(c.relacl) as x
+  where c.relkind = 'S' and c.relnamespace in ('public'::regnamespace, 'private'::regnamespace)
+    and x.grantee in (0, to_regrole('anon'), to_regrole('authenticated'))
+  union all
+  select 'view: a view reads as its owner, past row level security', c.oid::regclass::text
+  from pg_class as c
+  where c.relkind in ('v', 'm') and c.relnamespace in ('public'::regnamespace, 'private'::regnamespace)
+    and not coalesce('security_invoker=true' = any (c.reloptions), false)
+  union all
+  -- functions
+  select 'function without comment', f.name from pg_temp.functions as f where obj_description(f.oid, 'pg_proc') is null
+  union all
+  select 'function executable by everybody', f.name
+  from pg_temp.functions as f
+  where f.proacl is null or exists (select 1 from aclexplode(f.proacl) as x where x.grantee = 0)
+  union all
+  select 'definer function whose names a search_path can capture', f.name
+  from pg_temp.functions as f
+  where f.prosecdef and f.prosqlbody is null and not coalesce('search_path=""' = any (f.proconfig), false)
+  union all
+  -- A procedure that commits may not have a "set" clause; it qualifies every name instead.
+  select 'function whose names a search_path can capture', f.name
+  from pg_temp.functions as f
+  where f.prokind <> 'p' and f.prosqlbody is null and not coalesce('search_path=""' = any (f.proconfig), false)
+  union all
+  select 'definer function without its reason in the comment', f.name
+  from pg_temp.functions as f
+  where f.prosecdef and coalesce(obj_description(f.oid, 'pg_proc'), '') not like '%Definer:%'
+  union all
+  select 'definer function of a superuser', f.name
+  from pg_temp.functions as f
+  join pg_roles as r on r.oid = f.proowner
+  where f.prosecdef and r.rolsuper
+  union all
+  -- errors
+  select 'code of kijko.fail that is not in kijko.error_codes', f.name || ' ' || m.code[1]
+  from pg_temp.functions as f
+  cross join lateral regexp_matches(f.prosrc, 'kijko\.fail\(\s*''([^'']*)''', 'g') as m (code)
+  where not exists (select 1 from kijko.error_codes as c where c.code = m.code[1])
+  union all
+  select 'raises an exception past kijko.fail', f.name
+  from pg_temp.functions as f
+  where f.prosrc ~* '\mraise\s+(exception|sqlstate|''|using)';
+
+select plan(7);
+
+select is_empty('select rule, object from pg_temp.offences order by 1, 2', 'no offences');
+
+-- ---- who may call what: a new grant is a decision, made here as well
+create function pg_temp.callable(role text) returns setof text language sql stable as $$
+  select f.name from pg_temp.functions as f where has_function_privilege(role, f.oid, 'execute') order by 1
+$$;
+select results_eq(
+  $$select pg_temp.callable('anon')$$,
+  array['before_request()', 'private.admit_request(uuid,uuid,text)', 'private.as_uuid(text)'],
+  'what anon may call'
+);
+select results_eq(
+  $$select pg_temp.callable('authenticated')$$,
+  array[
+    'before_request()', 'can(uuid,text)', 'cancel_execution(uuid)', 'create_organization(text)', 'execute_skill(uuid,jsonb,text)',
+    'has_role(uuid,text)', 'org_id()', 'org_ids()', 'preview_cron(text,text,integer)',
+    'private.admit_request(uuid,uuid,text)', 'private.as_uuid(text)', 'private.colleague_ids()', 'private.org_ids_as(text)',
+    'private.org_ids_with(text)', 'private.slugify(text)',
+    'retry_execution(uuid)', 'run_habit(uuid)', 'set_active_organization(uuid)', 'usage_summary()'
+  ],
+  'what a user may call'
+);
+select results_eq(
+  $$select pg_temp.callable('kijko_sidecar')$$,
+  array[
+    'private.add_job_event(text,uuid,text,jsonb)', 'private.claim_jobs(text,interval,integer,text[])',
+    'private.complete_job(text,uuid,jsonb,integer)', 'private.fail_execution(text,uuid,text,text,boolean,interval,integer)',
+    'private.fail_job(text,uuid,text,text,boolean,interval,integer)', 'private.finish_execution(text,uuid,jsonb,integer)',
+    'private.heartbeat_jobs(text,uuid[],interval)', 'private.queue_stats()', 'private.reap_jobs()',
+    'private.release_jobs(text,uuid[])', 'private.start_execution(text,uuid,integer)'
+  ],
+  'what the sidecar may call'
+);
+select is_empty(
+  $$select g.roleid::regrole from pg_auth_members as g where g.member = to_regrole('kijko_sidecar')$$, 'the sidecar is a member of nothing'
+);
+
+-- ---- every rule finds its offender
+select is(
+  (select count(*) from pg_temp.functions as f where f.prosrc ~ 'kijko\.fail\(\s*[^''\s]'), 0::bigint,
+  'codes are literals, so that they can be looked up'
+);
+
+create table public.offender (id int, org_id uuid, other uuid, words text, updated_at timestamptz);
+create table public.child (org_id uuid, job_id uuid references public.jobs (id));
+grant all on public.offender to anon, authenticated;
+create sequence public.offending_sequence;
+grant usage on sequence public.offending_sequence to anon;
+create policy one on public.child for select using (org_id in (select public.org_ids()));
+create policy two on public.child for select to authenticated using (public.can(org_id, 'x:y'));
+create policy three on public.child to authenticated using (job_id = (select kijko.user_id()));
+create table private.offender (id int);
+grant select on private.offender to authenticated;
+create view public.offending_view as select 1;
+create function public.offender() returns void security definer language plpgsql as $$
+begin
+  perform kijko.fail('no_such_code');
+  raise exception 'by hand';
+end
+$$;
+select is_empty(
+  $$select rule from (values
+      ('row level security is off'), ('table without comment'), ('column without comment'),
+      ('tenant table without id uuid, org_id uuid not null, created_by and created_at'), ('org_id leads no index'),
+      ('text column without a length check'), ('foreign key without index'), ('foreign key between tenant tables without org_id'),
+      ('updated_at is kept by no trigger'), ('granted to authenticated, but no policy'), ('policy for an operation that nobody was granted'),
+      ('more than one policy for an operation'), ('policy for all operations at once'), ('policy not to authenticated alone'),
+      ('policy with "in (select", which cannot use the index'), ('policy that calls a function for every row'), ('policy column leads no index'),
+      ('anon or everybody has a right on the table'), ('users have a right on a private table'), ('users have a right beyond reading and writing rows'),
+      ('users may write org_id or created_by of an existing row'), ('sequence with a right for a request''s role'),
+      ('view: a view reads as its owner, past row level security'), ('function without comment'), ('function executable by everybody'),
+      ('definer function whose names a search_path can capture'), ('function whose names a search_path can capture'),
+      ('definer function without its reason in the comment'), ('definer function of a superuser'),
+      ('code of kijko.fail that is not in kijko.error_codes'), ('raises an exception past kijko.fail')
+    ) as expected (rule)
+    except select rule from pg_temp.offences$$,
+  'each rule finds an offender'
+);
+
+select * from finish();
+rollback;
