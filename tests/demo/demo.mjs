@@ -116,8 +116,8 @@ async function demo() {
         model: MODEL,
         parameters: { max_tokens: 80 },
       },
-      { project_id: made.id, name: 'Say it back', prompt_template: 'Say {{ n }}', model: 'echo/echo', parameters: {} },
-    ]).select());
+      { project_id: made.id, name: 'Say it back', prompt_template: 'Say {{ n }}', model: 'echo/echo' },
+    ], { defaultToNull: false }).select());
     say(`project ${made.slug}, skill "${main.name}" on ${main.model}`);
     return { project: made, skill: main, filler: cheap };
   });

@@ -4,6 +4,7 @@ export class Story {
   #number = 0;
   #started = performance.now();
   #interactive = process.stdout.isTTY;
+  #untold = null; // the running step's title, until something is printed under it
 
   title(text) {
     console.log(`\n${text}\n${'-'.repeat(text.length)}`);
@@ -14,6 +15,7 @@ export class Story {
     this.#number += 1;
     const head = `${String(this.#number).padStart(2)}  ${title}`;
     const lines = [];
+    this.#untold = head;
     const started = performance.now();
     try {
       const result = await work((line) => lines.push(line));
@@ -28,16 +30,25 @@ export class Story {
   // A line that changes while something is waited for; without a terminal only `milestone` texts are printed.
   progress(text, { milestone = false } = {}) {
     if (this.#interactive) process.stdout.write(`\r\u001b[K      ${text}`);
-    else if (milestone) console.log(`      ${text}`);
+    else if (milestone) {
+      this.#tellTitle();
+      console.log(`      ${text}`);
+    }
   }
 
   end() {
     console.log(`\nAll ${this.#number} steps came out as expected, in ${elapsed(this.#started)}.`);
   }
 
+  #tellTitle() {
+    if (this.#untold !== null) console.log(this.#untold);
+    this.#untold = null;
+  }
+
   #print(head, lines, time) {
     if (this.#interactive) process.stdout.write('\r\u001b[K');
-    console.log(`${head.padEnd(72)} ${time.padStart(8)}`);
+    if (this.#untold === null) console.log(`      ${time}`);
+    else console.log(`${head.padEnd(72)} ${time.padStart(8)}`);
     for (const line of lines) console.log(`      ${line}`);
   }
 }
