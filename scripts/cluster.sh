@@ -107,9 +107,9 @@ stop_postgres() {
   "${AS_OS_USER[@]}" "$PG_BIN/pg_ctl" -D "$DATA" -w -t 60 -s -m fast stop
 }
 
-# What was applied to this cluster, by contents. Platform files are edited in place until the first release, like migrations.
+# platform_hash PREFIX: what is applied to a cluster, by contents. Platform files are edited in place until the first release, like migrations.
 platform_hash() {
-  cat "${PLATFORM_FILES[@]}" "$PG_PREFIX"/share/postgresql/15/extension/kijko--*.sql | sha256sum | cut -d' ' -f1
+  cat "${PLATFORM_FILES[@]}" "$1"/share/postgresql/15/extension/kijko--*.sql | sha256sum | cut -d' ' -f1
 }
 
 apply_platform() {
@@ -118,12 +118,12 @@ apply_platform() {
     printf '== %s\n' "${file#"$ROOT/"}"
     admin_psql --single-transaction -f "$file"
   done
-  platform_hash > "$KIJKO_HOME/applied"
+  platform_hash "$PG_PREFIX" > "$KIJKO_HOME/applied"
 }
 
 refuse_platform_drift() {
   [ -f "$KIJKO_HOME/applied" ] || return 0
-  [ "$(cat "$KIJKO_HOME/applied")" = "$(platform_hash)" ] && return 0
+  [ "$(cat "$KIJKO_HOME/applied")" = "$(platform_hash "$BUILD_PREFIX")" ] && return 0
   say ''
   fail "sql/platform or the extension's SQL was changed after it was applied to this cluster. Run './kijko reset' to make a new one."
 }

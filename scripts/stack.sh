@@ -36,12 +36,13 @@ extension_is_current() {
 
 bring_up_database() {
   local fresh=no
+  # Before anything is stopped or replaced.
+  refuse_platform_drift
   [ -f "$PG_PREFIX/.extension" ] && cmp -s "$PG_PREFIX/.extension" "$BUILD_PREFIX/.extension" || replace_extension
   if [ ! -f "$DATA/PG_VERSION" ]; then
     fresh=yes
     step "a new database cluster" "see the log; './kijko reset' starts over" init_cluster
   fi
-  refuse_platform_drift
   if ! postgres_running; then
     configure_cluster
     STARTED_POSTGRES=yes
