@@ -3,13 +3,12 @@
 # Build from the checkout's root: docker build -f deploy/docker/postgres.Dockerfile .
 
 FROM rust:1.95-bookworm AS builder
-SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 RUN apt-get update -q \
     && apt-get install -q -y --no-install-recommends postgresql-server-dev-15 libclang-dev clang \
     && rm -rf /var/lib/apt/lists/*
 # The version is scripts/packages.sh's: cargo-pgrx must be of the same version as pgrx. A layer of its own, since it takes minutes.
 COPY scripts/packages.sh /tmp/
-RUN . /tmp/packages.sh && cargo install --locked --quiet "cargo-pgrx@$CARGO_PGRX_VERSION"
+RUN bash -c '. /tmp/packages.sh && cargo install --locked --quiet "cargo-pgrx@$CARGO_PGRX_VERSION"'
 WORKDIR /src
 COPY . .
 # `package` leaves a tree with Debian's own paths, which the last stage takes as it is.
