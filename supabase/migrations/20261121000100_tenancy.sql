@@ -116,7 +116,7 @@ grant execute on function private.slugify(text) to authenticated, service_role;
 create table public.organizations (
   id uuid primary key default gen_random_uuid(),
   name text not null check (char_length(name) <= 100 and name ~ '\S'),
-  slug text not null unique check (char_length(slug) <= 63 and slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
+  slug text not null default '' unique check (char_length(slug) <= 63 and slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
   personal boolean not null default false,
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_at timestamptz not null default kijko.now(),
@@ -210,13 +210,14 @@ grant select, insert, update, delete on public.profiles to service_role;
 -- would otherwise recurse. Owned by postgres, never by a superuser.
 -- Bodies are "begin atomic", that is parsed once, when made: no name in them can be
 -- captured by a search_path, and they escape the replanning that a "set" clause costs
--- on this hot path.
+-- on this hot path. "(select kijko.user_id())" asks once; bare, a small table is scanned
+-- and every row asks again (200 members: 0.8 ms instead of 0.1).
 -- ----------------------------------------------------------------------------
 
 create function public.org_ids() returns setof uuid
 language sql stable parallel safe security definer rows 5
 begin atomic
-  select m.org_id from public.memberships as m where m.user_id = kijko.user_id();
+  select m.org_id from public.memberships as m where m.user_id = (select kijko.user_id());
 end;
 comment on function public.org_ids() is 'Organizations of whoever is asking; empty for nobody. Definer: policies of memberships use it.';
 revoke all on function public.org_ids() from public, anon, authenticated, service_role;
@@ -228,7 +229,7 @@ begin atomic
   select m.org_id
   from public.memberships as m
   join private.role_permissions as rp on rp.role = m.role and rp.permission = org_ids_with.permission
-  where m.user_id = kijko.user_id();
+  where m.user_id = (select kijko.user_id());
 end;
 comment on function private.org_ids_with(text) is 'Organizations in which whoever is asking holds the permission. Definer: policies use it, and role_permissions is private.';
 revoke all on function private.org_ids_with(text) from public, anon, authenticated, service_role;
@@ -241,7 +242,7 @@ begin atomic
   from public.memberships as m
   join private.roles as mine on mine.role = m.role
   join private.roles as wanted on wanted.role = org_ids_as.role
-  where m.user_id = kijko.user_id() and mine.rank >= wanted.rank;
+  where m.user_id = (select kijko.user_id()) and mine.rank >= wanted.rank;
 end;
 comment on function private.org_ids_as(text) is 'Organizations in which whoever is asking has at least the role. Definer: policies of memberships use it.';
 revoke all on function private.org_ids_as(text) from public, anon, authenticated, service_role;
@@ -255,7 +256,7 @@ begin atomic
   select theirs.user_id
   from public.memberships as mine
   join public.memberships as theirs on theirs.org_id = mine.org_id
-  where mine.user_id = kijko.user_id();
+  where mine.user_id = (select kijko.user_id());
 end;
 comment on function private.colleague_ids() is 'Oneself and everyone one shares an organization with. Definer: the policy of profiles uses it.';
 revoke all on function private.colleague_ids() from public, anon, authenticated, service_role;
@@ -290,19 +291,25 @@ comment on function private.as_uuid(text) is 'The uuid that a text spells, or nu
 revoke all on function private.as_uuid(text) from public, anon, authenticated, service_role;
 grant execute on function private.as_uuid(text) to anon, authenticated, service_role;
 
+-- In plpgsql for its cached plan: a column default is evaluated for every row of an insert.
 create function public.org_id() returns uuid
-language sql stable parallel safe security definer
-begin atomic
-  select m.org_id
+language plpgsql stable parallel safe security definer set search_path = ''
+as $$
+declare
+  who uuid := kijko.user_id();
+  named uuid := coalesce(
+    private.as_uuid(nullif(current_setting('request.headers', true), '')::json ->> 'x-org-id'),
+    private.as_uuid(kijko.claims() ->> 'org_id')
+  );
+  org uuid;
+begin
+  select m.org_id into org
   from public.memberships as m
-  left join public.profiles as p on p.id = m.user_id
-  where m.user_id = kijko.user_id()
-    and m.org_id = coalesce(
-      private.as_uuid(nullif(current_setting('request.headers', true), '')::json ->> 'x-org-id'),
-      private.as_uuid(kijko.claims() ->> 'org_id'),
-      p.active_org_id
-    );
-end;
+  where m.user_id = who
+    and m.org_id = coalesce(named, (select p.active_org_id from public.profiles as p where p.id = who));
+  return org;
+end
+$$;
 comment on function public.org_id() is 'The organization this request works in: header x-org-id, else claim org_id, else the active one; null unless one is a member. Definer: reads memberships for column defaults.';
 revoke all on function public.org_id() from public, anon, authenticated, service_role;
 grant execute on function public.org_id() to authenticated, service_role;
@@ -321,6 +328,9 @@ end
 $$;
 comment on function private.require_org() is 'The organization of the request, or not_a_member.';
 revoke all on function private.require_org() from public, anon, authenticated, service_role;
+
+-- Only now: the function reads the table.
+alter table public.memberships alter column org_id set default public.org_id();
 
 -- ----------------------------------------------------------------------------
 -- Policies
@@ -384,7 +394,7 @@ language plpgsql set search_path = ''
 as $$
 begin
   -- Slugs are unique over all tenants, so a name alone would tell whether another one has it.
-  if new.slug is null then
+  if coalesce(new.slug, '') = '' then
     new.slug := private.slugify(new.name) || '-' || substr(replace(gen_random_uuid()::text, '-', ''), 1, 8);
   end if;
   return new;
@@ -612,7 +622,7 @@ declare
   profile public.profiles;
 begin
   update public.profiles as p set active_org_id = set_active_organization.org_id
-  where p.id = kijko.user_id()
+  where p.id = (select kijko.user_id())
     and set_active_organization.org_id = any (array(select public.org_ids()))
   returning p.* into profile;
   if profile.id is null then
@@ -634,10 +644,12 @@ grant execute on function public.set_active_organization(uuid) to authenticated;
 -- here writes a row; the rate limiter counts in shared memory.
 -- ----------------------------------------------------------------------------
 
-create function private.admit_request(who uuid, named_org uuid, address text) returns kijko.verdict
+create function private.admit_request(named_org uuid, address text) returns kijko.verdict
 language plpgsql security definer set search_path = ''
 as $$
 declare
+  -- Never an argument: a caller could spend someone else's rate.
+  who uuid := kijko.user_id();
   org uuid;
   rate integer;
   verdict kijko.verdict;
@@ -676,9 +688,9 @@ begin
   return verdict;
 end
 $$;
-comment on function private.admit_request(uuid, uuid, text) is 'One request of a user (in an organization, if any) or an address against the plan''s rate per minute. Definer: reads plans and memberships, and only the domain may call the limiter.';
-revoke all on function private.admit_request(uuid, uuid, text) from public, anon, authenticated, service_role;
-grant execute on function private.admit_request(uuid, uuid, text) to anon, authenticated;
+comment on function private.admit_request(uuid, text) is 'One request of whoever is asking (in an organization, if any) or of an address against the plan''s rate per minute. Definer: reads plans and memberships, and only the domain may call the limiter.';
+revoke all on function private.admit_request(uuid, text) from public, anon, authenticated, service_role;
+grant execute on function private.admit_request(uuid, text) to anon, authenticated;
 
 create function public.before_request() returns void
 language plpgsql set search_path = ''
@@ -686,7 +698,6 @@ as $$
 declare
   headers json := nullif(current_setting('request.headers', true), '')::json;
   named text := nullif(headers ->> 'x-org-id', '');
-  who uuid := kijko.user_id();
   verdict kijko.verdict;
 begin
   if current_user = 'service_role' then
@@ -694,7 +705,7 @@ begin
   end if;
 
   -- Who: the token was signed by us, but its session may have ended since.
-  if who is null and current_user <> 'anon' then
+  if current_user <> 'anon' and kijko.user_id() is null then
     perform kijko.fail('not_identified', 'the session of this token has ended, or the token names no user');
   end if;
 
@@ -705,7 +716,6 @@ begin
 
   -- How often. The last address of x-forwarded-for is the one our own proxy saw; those before it are hearsay.
   verdict := private.admit_request(
-    who,
     private.as_uuid(named),
     btrim(substring(headers ->> 'x-forwarded-for' from '[^,]*$'))
   );

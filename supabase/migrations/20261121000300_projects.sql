@@ -11,7 +11,8 @@ create table public.projects (
   org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
   name text not null check (char_length(name) <= 100 and name ~ '\S'),
   description text check (char_length(description) <= 10000),
-  slug text not null check (char_length(slug) <= 63 and slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
+  -- The default stands for "none given"; the trigger below fills it. Without one, generated types would ask for a slug.
+  slug text not null default '' check (char_length(slug) <= 63 and slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now(),
@@ -62,7 +63,7 @@ create function private.fill_project_slug() returns trigger
 language plpgsql set search_path = ''
 as $$
 begin
-  if new.slug is null then
+  if coalesce(new.slug, '') = '' then
     new.slug := private.slugify(new.name);
     -- Two rows at once may still meet: the unique key then refuses the second.
     if exists (select 1 from public.projects as p where p.org_id = new.org_id and p.slug = new.slug) then

@@ -1,0 +1,163 @@
+// What several sessions do to the same rows at once; pgTAP has only one. Each race is run with real, committed data of users
+// made for it, who are deleted afterwards.
+//   ADMIN_DB_URL=… node --test tests/database-race/*.test.mjs
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { after, test } from 'node:test';
+import pg from 'pg';
+
+if (!process.env.ADMIN_DB_URL) throw new Error('ADMIN_DB_URL is not set; ./kijko status -o env prints it');
+const pool = new pg.Pool({ connectionString: process.env.ADMIN_DB_URL, max: 24 });
+const users = [];
+after(async () => {
+  await pool.query('delete from auth.users where id = any($1)', [users]);
+  await pool.end();
+});
+
+const one = async (sql, values) => (await pool.query(sql, values)).rows[0];
+
+/** A user with a personal organization and a skill in it. */
+async function newTenant() {
+  const user = randomUUID();
+  users.push(user);
+  await pool.query(`insert into auth.users (id, aud, role, email) values ($1, 'authenticated', 'authenticated', $2)`, [user, `${user}@example.test`]);
+  const { id: org } = await one('select id from public.organizations where personal and created_by = $1', [user]);
+  const { id: skill } = await one(`insert into public.skills (org_id, name, prompt_template) values ($1, 'race', 'x') returning id`, [org]);
+  return { user, org, skill };
+}
+
+/** One statement as PostgREST would run it for the user: its rows, or the SQLSTATE it was refused with. */
+async function asUser(user, sql, values) {
+  const session = await pool.connect();
+  try {
+    await session.query('begin');
+    await session.query('set local session authorization authenticator');
+    await session.query('set local role authenticated');
+    await session.query(`select set_config('request.jwt.claims', $1, true)`, [JSON.stringify({ role: 'authenticated', sub: user })]);
+    const { rows } = await session.query(sql, values);
+    await session.query('commit');
+    return { rows };
+  } catch (error) {
+    await session.query('rollback');
+    return { refused: error.code };
+  } finally {
+    session.release();
+  }
+}
+
+const atOnce = (n, run) => Promise.all(Array.from({ length: n }, (_, i) => run(i)));
+const used = async (org, meter) => Number((await one('select used from kijko.usage($1) where meter = $2', [org, meter]))?.used ?? 0);
+
+test('four tickers at once: each due slot runs once and is charged once', async () => {
+  const HABITS = 60;
+  const tenants = [await newTenant(), await newTenant()];
+  for (const { org, skill } of tenants) {
+    await pool.query(`select kijko.set_limit($1, 'executions', 'month', null)`, [org]);
+    await pool.query(
+      `insert into public.habits (org_id, skill_id, name, cron) select $1, $2, 'race ' || n, '0 0 1 1 *' from generate_series(1, $3::int) as n`,
+      [org, skill, HABITS],
+    );
+  }
+  // Due since the last New Year. Ties go by the random id, so the tenants are mixed: tickers that did not take turns
+  // would charge them in different orders and deadlock.
+  await pool.query(
+    `update public.habits set next_run_at = date_trunc('year', kijko.now(), 'UTC') where org_id = any($1)`,
+    [tenants.map((t) => t.org)],
+  );
+
+  await atOnce(4, () => pool.query('select private.run_due_habits()'));
+
+  for (const { org } of tenants) {
+    const { made, slots, jobs } = await one(
+      `select count(*)::int as made, count(distinct e.habit_id)::int as slots, count(distinct e.job_id)::int as jobs
+       from public.executions as e where e.org_id = $1 and e.trigger = 'habit' and e.status <> 'failed'`, [org]);
+    assert.deepEqual({ made, slots, jobs, charged: await used(org, 'executions') }, { made: HABITS, slots: HABITS, jobs: HABITS, charged: HABITS });
+    const { due } = await one('select count(*)::int as due from public.habits where org_id = $1 and next_run_at <= kijko.now()', [org]);
+    assert.equal(due, 0);
+  }
+});
+
+test('twelve workers at once: no job is claimed twice, none is left', async () => {
+  const JOBS = 300;
+  const { org } = await newTenant();
+  const kind = `race_${randomUUID().slice(0, 8)}`;
+  await pool.query('select private.enqueue_job($1, $2) from generate_series(1, $3::int)', [org, kind, JOBS]);
+
+  const claims = await atOnce(12, async (n) => {
+    const mine = [];
+    for (;;) {
+      const { rows } = await pool.query(`select id from private.claim_jobs($1, '1 minute', 7, array[$2])`, [`worker ${n}`, kind]);
+      if (rows.length === 0) return mine;
+      mine.push(...rows.map((r) => r.id));
+    }
+  });
+
+  // SKIP LOCKED may show a worker nothing while another holds the last rows; whoever holds them has claimed them.
+  assert.equal(claims.flat().length, JOBS);
+  assert.equal(new Set(claims.flat()).size, JOBS);
+});
+
+test('a finishing worker against the reaper: one of them wins, never both', async () => {
+  const { org, skill } = await newTenant();
+  const won = { worker: 0, reaper: 0 };
+  for (let i = 0; i < 20; i++) {
+    // Claimed by hand, so that no worker of the running stack takes it.
+    const worker = `racer ${randomUUID()}`;
+    const session = await pool.connect();
+    await session.query('begin');
+    const { rows: [{ id, job_id: job }] } = await session.query(
+      `select e.* from public.skills as s, private.queue_execution(s, '{}', 'manual') as e where s.id = $1`, [skill]);
+    await session.query(
+      `update public.jobs set status = 'running', attempt = 1, max_attempts = 1, locked_by = $2, locked_until = clock_timestamp() + interval '1 minute' where id = $1`,
+      [job, worker]);
+    await session.query('select private.start_execution($1, $2)', [worker, job]);
+    await session.query(`update public.jobs set locked_until = clock_timestamp() - interval '1 second' where id = $1`, [job]);
+    await session.query('commit');
+    session.release();
+
+    const finish = () => one(`select private.finish_execution($1, $2, '{"output": {}, "input_tokens": 1, "output_tokens": 0}') as done`, [worker, job]);
+    const reap = () => one('select private.reap_jobs()');
+    // Whoever is started first is a little ahead: take turns.
+    const answers = await Promise.all(i % 2 ? [finish(), reap()] : [reap(), finish()]);
+    const { done } = answers[i % 2 ? 0 : 1];
+    const { status, events } = await one(
+      `select e.status, (select count(*)::int from public.job_events as v where v.job_id = e.job_id and v.event in ('succeeded', 'dead')) as events
+       from public.executions as e where e.id = $1`, [id]);
+    assert.equal(status, done ? 'succeeded' : 'failed');
+    assert.equal(events, 1);
+    won[done ? 'worker' : 'reaper'] += 1;
+  }
+  assert.ok(won.worker > 0 && won.reaper > 0, `both win at times: ${JSON.stringify(won)}`);
+  assert.equal(await used(org, 'llm_tokens'), won.worker, 'booked exactly for those that finished');
+});
+
+test('one idempotency key from twelve sessions: one execution, charged once', async () => {
+  const { user, org, skill } = await newTenant();
+  const answers = await atOnce(12, () => asUser(user, `select (public.execute_skill($1, '{"a": 1}', 'same')).id`, [skill]));
+  assert.deepEqual(answers.filter((a) => a.refused), []);
+  assert.equal(new Set(answers.map((a) => a.rows[0].id)).size, 1);
+  assert.equal(await used(org, 'executions'), 1);
+});
+
+test('twenty executions for the last five of the quota: five pass', async () => {
+  const { user, org, skill } = await newTenant();
+  await pool.query(`select kijko.set_limit($1, 'executions', 'month', 5)`, [org]);
+  const answers = await atOnce(20, () => asUser(user, 'select (public.execute_skill($1)).id', [skill]));
+  assert.equal(answers.filter((a) => a.rows).length, 5);
+  assert.deepEqual([...new Set(answers.filter((a) => a.refused).map((a) => a.refused))], ['KJ429']);
+  assert.equal((await one('select count(*)::int as n from public.executions where org_id = $1', [org])).n, 5);
+});
+
+test('all owners leave at once: one stays', async () => {
+  for (let i = 0; i < 5; i++) {
+    const tenants = [await newTenant(), await newTenant(), await newTenant()];
+    const { rows: [{ id: org }] } = await asUser(tenants[0].user, `select (public.create_organization('race')).id`);
+    for (const { user } of tenants.slice(1)) {
+      await pool.query(`insert into public.memberships (org_id, user_id, role) values ($1, $2, 'owner')`, [org, user]);
+    }
+    const answers = await atOnce(3, (n) =>
+      asUser(tenants[n].user, 'delete from public.memberships where org_id = $1 and user_id = $2 returning 1', [org, tenants[n].user]));
+    assert.deepEqual(answers.map((a) => a.refused ?? 'left').sort(), ['KJ409', 'left', 'left']);
+    assert.equal((await one(`select count(*)::int as n from public.memberships where org_id = $1 and role = 'owner'`, [org])).n, 1);
+  }
+});
