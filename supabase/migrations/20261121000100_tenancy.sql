@@ -211,7 +211,7 @@ grant select, insert, update, delete on public.profiles to service_role;
 -- Bodies are "begin atomic", that is parsed once, when made: no name in them can be
 -- captured by a search_path, and they escape the replanning that a "set" clause costs
 -- on this hot path. "(select kijko.user_id())" asks once; bare, a small table is scanned
--- and every row asks again (200 members: 0.8 ms instead of 0.1).
+-- and every row asks again (200 rows: 0.77 ms instead of 0.05).
 -- ----------------------------------------------------------------------------
 
 create function public.org_ids() returns setof uuid
