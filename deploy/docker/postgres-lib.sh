@@ -12,6 +12,8 @@ init_home
 load_ports
 PG_PREFIX=${KIJKO_PG_PREFIX:-/usr}
 PG_BIN=$PG_PREFIX/lib/postgresql/15/bin
+# There is no build tree here: what is installed is what was built.
+BUILD_PREFIX=$PG_PREFIX
 SECRET_FILES=${KIJKO_SECRET_FILES:-/run/secrets}
 # Made when the server that answers clients is about to start: the cluster's first start, which applies sql/platform, is not it.
 SERVING=$RUN/serving
