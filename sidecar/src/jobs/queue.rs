@@ -120,6 +120,19 @@ impl Queue {
         self.fail(sql, job, failure).await
     }
 
+    /// Hands a job back at shutdown, to be claimed at once and without counting the attempt; false when it is not ours.
+    pub async fn release(&self, job: &Job) -> Result<bool, DbError> {
+        let ids = [job.id];
+        let released: i32 = self
+            .db
+            .scalar(
+                "select private.release_jobs($1, $2)",
+                &[&self.worker, &ids.as_slice()],
+            )
+            .await?;
+        Ok(released > 0)
+    }
+
     /// Starts an execution; `None` when there is nothing to do.
     pub async fn start_execution(&self, job: &Job) -> Result<Option<Execution>, DbError> {
         let sql = "select private.start_execution($1, $2, $3)";

@@ -84,12 +84,7 @@ async fn record(
         Ended::Stopped(Stop::Cancelled) => {
             record_failure(queue, handler, job, lease, &cancelled()).await
         }
-        Ended::Stopped(Stop::Shutdown) => {
-            match record_failure(queue, handler, job, lease, &shut_down()).await {
-                Outcome::Retried => Outcome::Released,
-                other => other,
-            }
-        }
+        Ended::Stopped(Stop::Shutdown) => release(queue, job, lease).await,
         Ended::Stopped(Stop::LeaseLost) => Outcome::LeaseLost,
         Ended::Gone => Outcome::Gone,
     }
@@ -131,6 +126,17 @@ async fn record_failure(
     }
 }
 
+async fn release(queue: &Queue, job: &Job, lease: &Lease) -> Outcome {
+    match while_leased(lease, || queue.release(job)).await {
+        Ok(true) => Outcome::Released,
+        Ok(false) | Err(Unrecorded::LeaseLost) => Outcome::LeaseLost,
+        Err(Unrecorded::Refused(error)) => {
+            tracing::error!(%error, "the database does not take the job back; the lease will end by itself");
+            Outcome::LeaseLost
+        }
+    }
+}
+
 /// Why something could not be recorded.
 enum Unrecorded {
     LeaseLost,
@@ -166,14 +172,5 @@ fn cancelled() -> Failure {
         message: "cancelled while running".to_owned(),
         retryable: false,
         retry_after: None,
-    }
-}
-
-fn shut_down() -> Failure {
-    Failure {
-        code: "worker_stopped".into(),
-        message: "the worker was stopped before the job was done".to_owned(),
-        retryable: true,
-        retry_after: Some(Duration::ZERO),
     }
 }

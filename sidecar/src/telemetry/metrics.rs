@@ -167,8 +167,6 @@ pub struct Metrics {
     pub heartbeat_failures: Counter,
     /// Claims that failed.
     pub claim_failures: Counter,
-    /// Requests that were answered by a panic handler.
-    pub panics: Counter,
 }
 
 impl fmt::Debug for Metrics {
@@ -196,7 +194,6 @@ impl Default for Metrics {
             pool: Family::default(),
             heartbeat_failures: Counter::default(),
             claim_failures: Counter::default(),
-            panics: Counter::default(),
         };
         let mut registry = Registry::with_prefix("kijko");
         metrics.register_http(&mut registry);
@@ -225,11 +222,6 @@ impl Metrics {
             "Time to answer",
             Unit::Seconds,
             self.request_seconds.clone(),
-        );
-        registry.register(
-            "http_panics",
-            "Requests whose handler panicked",
-            self.panics.clone(),
         );
     }
 

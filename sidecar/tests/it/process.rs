@@ -1,0 +1,169 @@
+//! The program itself: arguments, configuration, signals.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::support::required;
+
+fn program() -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_kijko-sidecar"));
+    program
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    program
+}
+
+#[test]
+fn it_says_its_version() {
+    let output = program().arg("--version").output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap().trim(),
+        format!("kijko-sidecar {}", kijko_sidecar::VERSION)
+    );
+}
+
+#[test]
+fn misuse_ends_with_2_and_names_every_problem_but_no_secret() {
+    assert_eq!(
+        program().arg("--serve").output().unwrap().status.code(),
+        Some(2)
+    );
+    let output = program()
+        .env("DATABASE_URL", "postgres://user:hunter2@host:notaport/db")
+        .env("KIJKO_LEASE_SECONDS", "0")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.contains("DATABASE_URL") && text.contains("KIJKO_LEASE_SECONDS"),
+        "{text}"
+    );
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let output = program()
+        .env("DATABASE_URL", "postgres://user:hunter2@127.0.0.1:1/db")
+        .env(
+            "KIJKO_SIDECAR_BIND",
+            taken.local_addr().unwrap().to_string(),
+        )
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("KIJKO_SIDECAR_BIND"), "{text}");
+}
+
+/// A running sidecar, killed if a test fails.
+struct Sidecar {
+    child: Child,
+    lines: Vec<String>,
+    output: BufReader<std::process::ChildStdout>,
+}
+
+impl Sidecar {
+    fn start(database_url: &str) -> Self {
+        let mut child = program()
+            .env("DATABASE_URL", database_url)
+            .env("KIJKO_SIDECAR_BIND", "127.0.0.1:0")
+            .env("KIJKO_WORKER_CONCURRENCY", "1")
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self {
+            child,
+            lines: Vec::new(),
+            output,
+        }
+    }
+
+    /// Reads the log up to the first line with this text.
+    fn wait_for(&mut self, text: &str) -> String {
+        loop {
+            let mut line = String::new();
+            let read = self.output.read_line(&mut line).unwrap();
+            assert!(
+                read > 0,
+                "it ended without saying {text:?}: {:?}",
+                self.lines
+            );
+            self.lines.push(line.clone());
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill")
+            .args(["-s", name, &self.child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+    }
+
+    fn ends_within(&mut self, limit: Duration) -> Option<i32> {
+        let start = Instant::now();
+        while start.elapsed() < limit {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("it did not end within {limit:?}");
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+#[test]
+fn without_a_database_it_starts_serves_and_stops() {
+    let mut sidecar = Sidecar::start("postgres://user:hunter2@127.0.0.1:1/db");
+    let line = sidecar.wait_for("the sidecar starts");
+    let line: serde_json::Value = serde_json::from_str(&line).expect("the log is JSON");
+    let address = line["address"].as_str().expect("an address").to_owned();
+    let health = http_get(&address, "/health");
+    assert!(health.starts_with("HTTP/1.1 200"), "{health}");
+    assert!(http_get(&address, "/ready").starts_with("HTTP/1.1 503"));
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.ends_within(Duration::from_secs(10)), Some(0));
+    let mut rest = String::new();
+    sidecar.output.read_to_string(&mut rest).unwrap();
+    assert!(!format!("{:?}{rest}", sidecar.lines).contains("hunter2"));
+}
+
+#[test]
+fn with_the_database_it_listens_and_stops_on_sigint() {
+    let mut sidecar = Sidecar::start(&required("KIJKO_TEST_DATABASE_URL"));
+    sidecar.wait_for("listening for jobs");
+    sidecar.signal("INT");
+    assert_eq!(sidecar.ends_within(Duration::from_secs(10)), Some(0));
+}
+
+fn http_get(address: &str, path: &str) -> String {
+    use std::io::Write;
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: sidecar\r\nconnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}

@@ -1,0 +1,126 @@
+//! The sandbox as a real child process: what would hurt the worker must only hurt the job.
+
+use std::{path::PathBuf, time::Instant};
+
+use kijko_sidecar::sandbox::{PromptError, PromptRequest, Sandbox};
+use serde_json::{Value, json};
+
+fn sandbox() -> Sandbox {
+    Sandbox::new(PathBuf::from(env!("CARGO_BIN_EXE_kijko-sidecar")))
+}
+
+fn request(template: &str, input: Value, schema: Value) -> PromptRequest {
+    PromptRequest {
+        template: template.to_owned(),
+        input,
+        schema,
+    }
+}
+
+#[tokio::test]
+async fn it_checks_and_renders() {
+    let sandbox = sandbox();
+    let schema = json!({"type": "object", "required": ["topic"]});
+    let good = request(
+        "On {{ topic }}:\n\"{{ input.topic }}\"",
+        json!({"topic": "Zoë\n"}),
+        schema.clone(),
+    );
+    assert_eq!(
+        sandbox.make_prompt(&good).await,
+        Ok("On Zoë\n:\n\"Zoë\n\"".to_owned())
+    );
+    let bad = request("x", json!({}), schema);
+    assert_eq!(
+        sandbox.make_prompt(&bad).await.unwrap_err().code(),
+        "invalid_input"
+    );
+}
+
+#[tokio::test]
+async fn a_template_that_doubles_a_string_forty_times_fails_alone() {
+    let sandbox = sandbox();
+    let bomb = format!(
+        "{{% set x = 'xxxxxxxx' %}}{}{{{{ x | length }}}}",
+        "{% set x = x ~ x %}".repeat(40)
+    );
+    let start = Instant::now();
+    let error = sandbox
+        .make_prompt(&request(&bomb, json!({}), json!({})))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), "template_error", "{error}");
+    assert!(start.elapsed().as_secs() < 8);
+    assert_eq!(
+        sandbox
+            .make_prompt(&request("fine", json!({}), json!({})))
+            .await,
+        Ok("fine".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn a_schema_without_end_fails_alone() {
+    let sandbox = sandbox();
+    for schema in [
+        json!({"$ref": "#"}),
+        json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}),
+        json!({"allOf": [{"$ref": "#"}, {"$ref": "#"}]}),
+    ] {
+        let result = sandbox
+            .make_prompt(&request("fine", json!({"a": 1}), schema.clone()))
+            .await;
+        assert!(
+            !matches!(result, Err(PromptError::Sandbox(_))),
+            "{schema}: {result:?}"
+        );
+    }
+    assert_eq!(
+        sandbox
+            .make_prompt(&request("fine", json!({}), json!({})))
+            .await,
+        Ok("fine".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn deep_nesting_fails_alone() {
+    let sandbox = sandbox();
+    let template = format!("{{{{ {}1{} }}}}", "(".repeat(40_000), ")".repeat(40_000));
+    let result = sandbox
+        .make_prompt(&request(&template, json!({}), json!({})))
+        .await;
+    assert_eq!(result.unwrap_err().code(), "template_error");
+}
+
+#[tokio::test]
+async fn a_child_sees_no_secret_of_ours() {
+    // The test's own environment stands for the sidecar's; a template has no way to read one, and none is there.
+    let result = sandbox()
+        .make_prompt(&request("{{ env }}", json!({}), json!({})))
+        .await;
+    assert_eq!(result.unwrap_err().code(), "template_error");
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_our_fault() {
+    let sandbox = Sandbox::new(PathBuf::from("/nonexistent/kijko-sidecar"));
+    let error = sandbox
+        .make_prompt(&request("x", json!({}), json!({})))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, PromptError::Sandbox(_)) && error.retryable());
+}
+
+#[tokio::test]
+async fn many_at_once() {
+    let sandbox = sandbox();
+    let requests: Vec<_> = (0..16)
+        .map(|n| request("{{ n }}", json!({"n": n}), json!({})))
+        .collect();
+    let prompts =
+        futures_util::future::join_all(requests.iter().map(|request| sandbox.make_prompt(request)))
+            .await;
+    let wanted: Vec<_> = (0..16).map(|n| Ok(n.to_string())).collect();
+    assert_eq!(prompts, wanted);
+}

@@ -1,0 +1,158 @@
+//! What the tests share: the two connections, an organization, and jobs in any state.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use kijko_sidecar::{
+    config::Config,
+    db::{Db, Wakeups},
+    jobs::Queue,
+};
+use serde_json::Value;
+use tokio_postgres::{Client, NoTls, types::ToSql};
+use uuid::Uuid;
+
+/// A variable that the runner sets.
+pub fn required(name: &str) -> String {
+    std::env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set; run `./kijko test sidecar`, which sets it"))
+}
+
+/// The configuration for the test database.
+pub fn config(settings: &[(&str, &str)]) -> Config {
+    let url = required("KIJKO_TEST_DATABASE_URL");
+    Config::from_lookup(&|name| match name {
+        "DATABASE_URL" => Some(url.clone()),
+        _ => settings
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| (*value).to_owned()),
+    })
+    .expect("the test configuration is valid")
+}
+
+/// The pool, as the sidecar has it.
+pub fn db() -> Db {
+    Db::new(&config(&[]).database).expect("a pool")
+}
+
+/// A queue as seen by a worker of its own.
+pub fn queue(db: &Db, lease: Duration) -> Queue {
+    Queue::new(db.clone(), unique("worker"), lease)
+}
+
+/// A name that no other test has; fits as a kind of job.
+pub fn unique(what: &str) -> String {
+    format!("test_{what}_{}", Uuid::new_v4().simple())
+}
+
+/// The superuser's connection and an organization.
+pub struct Tenant {
+    pub admin: Client,
+    pub org_id: Uuid,
+}
+
+impl Tenant {
+    /// Signs up a user, who gets a personal organization.
+    pub async fn new() -> Self {
+        let (admin, connection) =
+            tokio_postgres::connect(&required("KIJKO_TEST_ADMIN_DATABASE_URL"), NoTls)
+                .await
+                .expect("the superuser's connection");
+        tokio::spawn(connection);
+        let user = Uuid::new_v4();
+        admin
+            .execute(
+                "insert into auth.users (id, email, aud, role) values ($1, $2, 'authenticated', 'authenticated')",
+                &[&user, &format!("{user}@example.test")],
+            )
+            .await
+            .expect("a user");
+        let org_id = admin
+            .query_one(
+                "select org_id from public.memberships where user_id = $1",
+                &[&user],
+            )
+            .await
+            .expect("a personal organization")
+            .get(0);
+        Self { admin, org_id }
+    }
+
+    /// One value.
+    pub async fn value<T>(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> T
+    where
+        T: for<'a> tokio_postgres::types::FromSql<'a>,
+    {
+        self.admin
+            .query_one(sql, params)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error:?}"))
+            .get(0)
+    }
+
+    /// Queues a job that is due now.
+    pub async fn enqueue(&self, kind: &str, payload: Value) -> Uuid {
+        self.value(
+            "insert into public.jobs (org_id, kind, payload) values ($1, $2, $3) returning id",
+            &[&self.org_id, &kind, &payload],
+        )
+        .await
+    }
+
+    /// A column of a job as text.
+    pub async fn job(&self, id: Uuid, column: &str) -> Option<String> {
+        self.value(
+            &format!("select {column}::text from public.jobs where id = $1"),
+            &[&id],
+        )
+        .await
+    }
+
+    /// The events of a job in order.
+    pub async fn events(&self, id: Uuid) -> Vec<String> {
+        let sql = "select event from public.job_events where job_id = $1 order by seq";
+        self.admin
+            .query(sql, &[&id])
+            .await
+            .expect("events")
+            .iter()
+            .map(|row| row.get(0))
+            .collect()
+    }
+
+    /// Waits until a column of a job has this value.
+    pub async fn job_becomes(&self, id: Uuid, column: &str, wanted: &str) {
+        let start = Instant::now();
+        loop {
+            let now = self.job(id, column).await;
+            if now.as_deref() == Some(wanted) {
+                return;
+            }
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "{column} of the job is {now:?}, not {wanted}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// Waits until a condition holds.
+pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "it never came to this: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Wakeups that nobody sends.
+pub fn silence() -> Arc<Wakeups> {
+    Arc::default()
+}
