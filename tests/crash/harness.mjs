@@ -61,8 +61,11 @@ export async function connect(url = DB_URL, name = 'kijko-crash-test') {
 
 export const connectAsAdmin = () => connect(ADMIN_DB_URL, 'kijko-crash-test-admin');
 
-export async function query(text, values = []) {
-  const client = await connect();
+export const query = (text, values = []) => queryBy(connect, text, values);
+export const queryAsAdmin = (text, values = []) => queryBy(connectAsAdmin, text, values);
+
+async function queryBy(open, text, values) {
+  const client = await open();
   try {
     return (await client.query(text, values)).rows;
   } finally {
@@ -267,14 +270,24 @@ export async function stopStackSidecar() {
   await until("the stack's sidecar to end", () => !processAlive(pid), { timeoutMs: 30_000 });
 }
 
-export async function kijkoUp(timeoutMs = 120_000) {
+export async function kijkoUp(timeoutMs = 180_000) {
   const environment = { ...process.env, KIJKO_HOME: HOME, KIJKO_API_PORT: PORT, KIJKO_LLM_ECHO: '1', OPENAI_API_KEY: '', KIJKO_YES: '1' };
   delete environment.KIJKO_DB_PORT;
   const up = spawn(path.join(ROOT, 'kijko'), ['up'], { env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   for (const stream of [up.stdout, up.stderr]) stream.on('data', (chunk) => { output += chunk; });
-  const [code] = await atMost(once(up, 'exit'), timeoutMs, './kijko up');
-  assert.equal(code, 0, `./kijko up failed:\n${output}`);
+  const exit = once(up, 'exit');
+  try {
+    const [code] = await atMost(exit, timeoutMs, './kijko up');
+    assert.equal(code, 0, `./kijko up failed:\n${output}`);
+  } catch (error) {
+    // Never two at once: the next one must not meet this one half-way.
+    if (up.exitCode === null && up.signalCode === null) {
+      up.kill('SIGTERM');
+      await atMost(exit, 60_000, './kijko up to end after SIGTERM');
+    }
+    throw error;
+  }
 }
 
 export const postmasterPid = () => Number(readFileSync(path.join(HOME, 'data/postmaster.pid'), 'utf8').split('\n')[0]);

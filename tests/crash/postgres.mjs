@@ -1,6 +1,5 @@
 // Postgres itself dies in the middle: one process of it (the cluster restarts), or all of it.
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { describe, test, beforeEach, afterEach } from 'node:test';
 import { Sidecar, atMost, connectAsAdmin, killBackend, killPostgres, killSidecars, kijkoUp, postmasterPid, until } from './harness.mjs';
 import { Tenant, ended, stateOf } from './tenant.mjs';
@@ -19,7 +18,7 @@ export function postgresTests(vendor) {
       await vendor.call(4);
       // A connection that does nothing: that it breaks shows that the whole cluster went down and not one process.
       const witness = await connectAsAdmin();
-      const broken = once(witness, 'end');
+      const broken = new Promise((resolve) => witness.once('end', resolve));
 
       const victim = await connectAsAdmin();
       const { rows: [{ pid }] } = await victim.query('select pg_backend_pid() as pid');

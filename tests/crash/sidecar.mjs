@@ -1,7 +1,7 @@
 // A worker that dies, stalls or is asked to go in the middle of a job.
 import assert from 'node:assert/strict';
 import { describe, test, beforeEach, afterEach } from 'node:test';
-import { Sidecar, connectAsAdmin, killSidecars, query, until } from './harness.mjs';
+import { Sidecar, connectAsAdmin, killSidecars, query, queryAsAdmin, until } from './harness.mjs';
 import { Tenant, assertDoneOnce, ended, stateOf } from './tenant.mjs';
 
 const LEASE_SECONDS = 3;
@@ -131,7 +131,8 @@ async function holdExecution(id, call, sidecar) {
   await holder.query('begin');
   await holder.query('select 1 from public.executions where id = $1 for update', [id]);
   call.answer();
-  const waiting = async () => (await query(
+  // By connections of its own: inside a transaction the server's activity does not change, and only a superuser sees all of it.
+  const waiting = async () => (await queryAsAdmin(
     `select pid from pg_stat_activity where usename = 'kijko_sidecar' and wait_event_type = 'Lock' and application_name = $1`, [sidecar.name])).map((r) => r.pid);
   await until('the write to wait at the row', async () => (await waiting()).length > 0);
   return {
