@@ -24,7 +24,8 @@ pgrx_environment() {
   export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND=1
   export PGRX_HOME=$ROOT/target/pgrx
   mkdir -p "$PGRX_HOME"
-  printf '[configs]\npg15 = "%s"\n' "$BUILD_PREFIX/lib/postgresql/15/bin/pg_config" > "$PGRX_HOME/config.toml"
+  # Written once: a newer file makes cargo build pgrx again. Any pg_config of the same version will do; --pg-config names ours.
+  [ -f "$PGRX_HOME/config.toml" ] || printf '[configs]\npg15 = "/usr/lib/postgresql/15/bin/pg_config"\n' > "$PGRX_HOME/config.toml"
 }
 
 source_hash() {

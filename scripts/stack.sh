@@ -210,9 +210,10 @@ command_demo() {
   exec node "$ROOT/tests/demo/demo.mjs" "$@"
 }
 
-# PostgREST's own role and schema are what a frontend sees, hence schema public only.
+# Schema public is what a frontend sees. The CLI's output is unformatted, and a committed file should read well in a diff.
 generate_types() {
-  supabase_cli gen types --remote="$DB_URL?sslmode=disable" --lang typescript --schema public
+  supabase_cli gen types --remote="$DB_URL?sslmode=disable" --lang typescript --schema public |
+    "$ROOT/node_modules/.bin/prettier" --parser typescript --print-width 120
 }
 
 command_types() {

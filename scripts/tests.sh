@@ -112,7 +112,16 @@ test_ext() {
 
 test_db() {
   second_push_changes_nothing
-  pg_prove -h 127.0.0.1 -p "$(test_db_port)" supabase/tests/database/*.test.sql
+  echo "-- pgTAP by domain, and lints of the schema"
+  # As the superuser: a role-play changes session_user, since claims count only for trusted logins.
+  PGPASSWORD=$(sed -E 's|.*://[^:]+:([^@]+)@.*|\1|' <<< "$ADMIN_DB_URL") PGHOST=127.0.0.1 PGPORT=$((TEST_PORT + 1)) \
+    PGUSER=supabase_admin PGDATABASE=postgres PGSSLMODE=disable \
+    pg_prove supabase/tests/database/*.test.sql tests/lint/*.test.sql
+  echo "-- races between sessions"
+  node --test --test-reporter=tap tests/database-race/*.test.mjs
+  echo "-- generated files are up to date"
+  generate_types | diff - supabase/database.types.ts || fail "supabase/database.types.ts is out of date: run './kijko types'"
+  node scripts/sql-reference.mjs --check docs/reference/sql.md
 }
 
 # The CLI prints "up to date" only when there was nothing to apply.

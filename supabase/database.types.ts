@@ -1,0 +1,1005 @@
+export type Json = string | number | boolean | null | { [key: string]: Json | undefined } | Json[];
+
+export type Database = {
+  public: {
+    Tables: {
+      executions: {
+        Row: {
+          cost_microusd: number;
+          created_at: string;
+          created_by: string | null;
+          error: string | null;
+          error_code: string | null;
+          finished_at: string | null;
+          habit_id: string | null;
+          id: string;
+          idempotency_key: string | null;
+          input: NonNullable<Json>;
+          input_tokens: number;
+          job_id: string | null;
+          model: string | null;
+          org_id: string;
+          output: Json | null;
+          output_tokens: number;
+          project_id: string | null;
+          retry_of: string | null;
+          scheduled_for: string | null;
+          skill_id: string | null;
+          started_at: string | null;
+          status: string;
+          trigger: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          cost_microusd?: number;
+          created_at?: string;
+          created_by?: string | null;
+          error?: string | null;
+          error_code?: string | null;
+          finished_at?: string | null;
+          habit_id?: string | null;
+          id?: string;
+          idempotency_key?: string | null;
+          input?: NonNullable<Json>;
+          input_tokens?: number;
+          job_id?: string | null;
+          model?: string | null;
+          org_id?: string;
+          output?: Json | null;
+          output_tokens?: number;
+          project_id?: string | null;
+          retry_of?: string | null;
+          scheduled_for?: string | null;
+          skill_id?: string | null;
+          started_at?: string | null;
+          status?: string;
+          trigger?: string;
+          updated_at?: string;
+        };
+        Update: {
+          cost_microusd?: number;
+          created_at?: string;
+          created_by?: string | null;
+          error?: string | null;
+          error_code?: string | null;
+          finished_at?: string | null;
+          habit_id?: string | null;
+          id?: string;
+          idempotency_key?: string | null;
+          input?: NonNullable<Json>;
+          input_tokens?: number;
+          job_id?: string | null;
+          model?: string | null;
+          org_id?: string;
+          output?: Json | null;
+          output_tokens?: number;
+          project_id?: string | null;
+          retry_of?: string | null;
+          scheduled_for?: string | null;
+          skill_id?: string | null;
+          started_at?: string | null;
+          status?: string;
+          trigger?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "executions_habit_id_fkey";
+            columns: ["org_id", "habit_id"];
+            isOneToOne: false;
+            referencedRelation: "habits";
+            referencedColumns: ["org_id", "id"];
+          },
+          {
+            foreignKeyName: "executions_org_id_fkey";
+            columns: ["org_id"];
+            isOneToOne: false;
+            referencedRelation: "organizations";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "executions_org_id_job_id_fkey";
+            columns: ["org_id", "job_id"];
+            isOneToOne: false;
+            referencedRelation: "jobs";
+            referencedColumns: ["org_id", "id"];
+          },
+          {
+            foreignKeyName: "executions_org_id_project_id_fkey";
+            columns: ["org_id", "project_id"];
+            isOneToOne: false;
+            referencedRelation: "projects";
+            referencedColumns: ["org_id", "id"];
+          },
+          {
+            foreignKeyName: "executions_org_id_retry_of_fkey";
+            columns: ["org_id", "retry_of"];
+            isOneToOne: false;
+            referencedRelation: "executions";
+            referencedColumns: ["org_id", "id"];
+          },
+          {
+            foreignKeyName: "executions_org_id_skill_id_fkey";
+            columns: ["org_id", "skill_id"];
+            isOneToOne: false;
+            referencedRelation: "skills";
+            referencedColumns: ["org_id", "id"];
+          },
+        ];
+      };
+      habits: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          cron: string;
+          enabled: boolean;
+          id: string;
+          input: NonNullable<Json>;
+          last_error: string | null;
+          last_run_at: string | null;
+          name: string;
+          next_run_at: string | null;
+          org_id: string;
+          skill_id: string;
+          timezone: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          cron: string;
+          enabled?: boolean;
+          id?: string;
+          input?: NonNullable<Json>;
+          last_error?: string | null;
+          last_run_at?: string | null;
+          name: string;
+          next_run_at?: string | null;
+          org_id?: string;
+          skill_id: string;
+          timezone?: string;
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          cron?: string;
+          enabled?: boolean;
+          id?: string;
+          input?: NonNullable<Json>;
+          last_error?: string | null;
+          last_run_at?: string | null;
+          name?: string;
+          next_run_at?: string | null;
+          org_id?: string;
+          skill_id?: string;
+          timezone?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "habits_org_id_fkey";
+            columns: ["org_id"];
+            isOneToOne: false;
+            referencedRelation: "organizations";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "habits_org_id_skill_id_fkey";
+            columns: ["org_id", "skill_id"];
+            isOneToOne: false;
+            referencedRelation: "skills";
+            referencedColumns: ["org_id", "id"];
+          },
+        ];
+      };
+      job_events: {
+        Row: {
+          attempt: number;
+          created_at: string;
+          created_by: string | null;
+          data: NonNullable<Json>;
+          event: string;
+          id: string;
+          job_id: string;
+          org_id: string;
+          seq: number;
+          worker: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          attempt: number;
+          created_at?: string;
+          created_by?: string | null;
+          data?: NonNullable<Json>;
+          event: string;
+          id?: string;
+          job_id: string;
+          org_id?: string;
+          seq?: never;
+          worker?: string | null;
+        };
+        Update: {
+          attempt?: number;
+          created_at?: string;
+          created_by?: string | null;
+          data?: NonNullable<Json>;
+          event?: string;
+          id?: string;
+          job_id?: string;
+          org_id?: string;
+          seq?: never;
+          worker?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "job_events_org_id_fkey";
+            columns: ["org_id"];
+            isOneToOne: false;
+            referencedRelation: "organizations";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "job_events_org_id_job_id_fkey";
+            columns: ["org_id", "job_id"];
+            isOneToOne: false;
+            referencedRelation: "jobs";
+            referencedColumns: ["org_id", "id"];
+          },
+        ];
+      };
+      jobs: {
+        Row: {
+          attempt: number;
+          cancel_requested: boolean;
+          concurrency_key: string | null;
+          created_at: string;
+          created_by: string | null;
+          error: string | null;
+          error_code: string | null;
+          finished_at: string | null;
+          id: string;
+          kind: string;
+          locked_by: string | null;
+          locked_until: string | null;
+          max_attempts: number;
+          org_id: string;
+          payload: NonNullable<Json>;
+          priority: number;
+          result: Json | null;
+          run_at: string;
+          started_at: string | null;
+          status: string;
+          timeout_seconds: number;
+          unique_key: string | null;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          attempt?: number;
+          cancel_requested?: boolean;
+          concurrency_key?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          error?: string | null;
+          error_code?: string | null;
+          finished_at?: string | null;
+          id?: string;
+          kind: string;
+          locked_by?: string | null;
+          locked_until?: string | null;
+          max_attempts?: number;
+          org_id?: string;
+          payload?: NonNullable<Json>;
+          priority?: number;
+          result?: Json | null;
+          run_at?: string;
+          started_at?: string | null;
+          status?: string;
+          timeout_seconds?: number;
+          unique_key?: string | null;
+          updated_at?: string;
+        };
+        Update: {
+          attempt?: number;
+          cancel_requested?: boolean;
+          concurrency_key?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          error?: string | null;
+          error_code?: string | null;
+          finished_at?: string | null;
+          id?: string;
+          kind?: string;
+          locked_by?: string | null;
+          locked_until?: string | null;
+          max_attempts?: number;
+          org_id?: string;
+          payload?: NonNullable<Json>;
+          priority?: number;
+          result?: Json | null;
+          run_at?: string;
+          started_at?: string | null;
+          status?: string;
+          timeout_seconds?: number;
+          unique_key?: string | null;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "jobs_org_id_fkey";
+            columns: ["org_id"];
+            isOneToOne: false;
+            referencedRelation: "organizations";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      llm_models: {
+        Row: {
+          created_at: string;
+          id: string;
+          input_microusd_per_mtok: number;
+          output_microusd_per_mtok: number;
+          provider: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          id: string;
+          input_microusd_per_mtok: number;
+          output_microusd_per_mtok: number;
+          provider?: never;
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          id?: string;
+          input_microusd_per_mtok?: number;
+          output_microusd_per_mtok?: number;
+          provider?: never;
+          updated_at?: string;
+        };
+        Relationships: [];
+      };
+      memberships: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          id: string;
+          org_id: string;
+          role: string;
+          updated_at: string;
+          user_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          id?: string;
+          org_id?: string;
+          role?: string;
+          updated_at?: string;
+          user_id: string;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          id?: string;
+          org_id?: string;
+          role?: string;
+          updated_at?: string;
+          user_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "memberships_org_id_fkey";
+            columns: ["org_id"];
+            isOneToOne: false;
+            referencedRelation: "organizations";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      organizations: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          id: string;
+          name: string;
+          personal: boolean;
+          slug: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          id?: string;
+          name: string;
+          personal?: boolean;
+          slug?: string;
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          id?: string;
+          name?: string;
+          personal?: boolean;
+          slug?: string;
+          updated_at?: string;
+        };
+        Relationships: [];
+      };
+      plan_limits: {
+        Row: {
+          amount: number | null;
+          meter: string;
+          over: string;
+          period: string;
+          plan: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          amount?: number | null;
+          meter: string;
+          over?: string;
+          period: string;
+          plan: string;
+        };
+        Update: {
+          amount?: number | null;
+          meter?: string;
+          over?: string;
+          period?: string;
+          plan?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "plan_limits_plan_fkey";
+            columns: ["plan"];
+            isOneToOne: false;
+            referencedRelation: "plans";
+            referencedColumns: ["code"];
+          },
+        ];
+      };
+      plans: {
+        Row: {
+          code: string;
+          created_at: string;
+          name: string;
+          rank: number;
+          rate_per_minute: number;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          code: string;
+          created_at?: string;
+          name: string;
+          rank: number;
+          rate_per_minute: number;
+          updated_at?: string;
+        };
+        Update: {
+          code?: string;
+          created_at?: string;
+          name?: string;
+          rank?: number;
+          rate_per_minute?: number;
+          updated_at?: string;
+        };
+        Relationships: [];
+      };
+      profiles: {
+        Row: {
+          active_org_id: string | null;
+          avatar_url: string | null;
+          created_at: string;
+          display_name: string;
+          email: string | null;
+          id: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          active_org_id?: string | null;
+          avatar_url?: string | null;
+          created_at?: string;
+          display_name: string;
+          email?: string | null;
+          id: string;
+          updated_at?: string;
+        };
+        Update: {
+          active_org_id?: string | null;
+          avatar_url?: string | null;
+          created_at?: string;
+          display_name?: string;
+          email?: string | null;
+          id?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "profiles_active_org_id_id_fkey";
+            columns: ["active_org_id", "id"];
+            isOneToOne: false;
+            referencedRelation: "memberships";
+            referencedColumns: ["org_id", "user_id"];
+          },
+        ];
+      };
+      projects: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          description: string | null;
+          id: string;
+          name: string;
+          org_id: string;
+          slug: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          description?: string | null;
+          id?: string;
+          name: string;
+          org_id?: string;
+          slug?: string;
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          description?: string | null;
+          id?: string;
+          name?: string;
+          org_id?: string;
+          slug?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "projects_org_id_fkey";
+            columns: ["org_id"];
+            isOneToOne: false;
+            referencedRelation: "organizations";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      skills: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          description: string | null;
+          enabled: boolean;
+          id: string;
+          input_schema: NonNullable<Json>;
+          model: string;
+          name: string;
+          org_id: string;
+          parameters: NonNullable<Json>;
+          project_id: string | null;
+          prompt_template: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          description?: string | null;
+          enabled?: boolean;
+          id?: string;
+          input_schema?: NonNullable<Json>;
+          model?: string;
+          name: string;
+          org_id?: string;
+          parameters?: NonNullable<Json>;
+          project_id?: string | null;
+          prompt_template: string;
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          description?: string | null;
+          enabled?: boolean;
+          id?: string;
+          input_schema?: NonNullable<Json>;
+          model?: string;
+          name?: string;
+          org_id?: string;
+          parameters?: NonNullable<Json>;
+          project_id?: string | null;
+          prompt_template?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "skills_org_id_fkey";
+            columns: ["org_id"];
+            isOneToOne: false;
+            referencedRelation: "organizations";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "skills_org_id_project_id_fkey";
+            columns: ["org_id", "project_id"];
+            isOneToOne: false;
+            referencedRelation: "projects";
+            referencedColumns: ["org_id", "id"];
+          },
+        ];
+      };
+      subscriptions: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          current_period_end: string | null;
+          current_period_start: string;
+          id: string;
+          org_id: string;
+          plan: string;
+          status: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          current_period_end?: string | null;
+          current_period_start?: string;
+          id?: string;
+          org_id?: string;
+          plan?: string;
+          status?: string;
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          current_period_end?: string | null;
+          current_period_start?: string;
+          id?: string;
+          org_id?: string;
+          plan?: string;
+          status?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "subscriptions_org_id_fkey";
+            columns: ["org_id"];
+            isOneToOne: true;
+            referencedRelation: "organizations";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "subscriptions_plan_fkey";
+            columns: ["plan"];
+            isOneToOne: false;
+            referencedRelation: "plans";
+            referencedColumns: ["code"];
+          },
+        ];
+      };
+    };
+    Views: {
+      [_ in never]: never;
+    };
+    Functions: {
+      before_request: { Args: Record<PropertyKey, never>; Returns: undefined };
+      can: { Args: { org: string; permission: string }; Returns: boolean };
+      cancel_execution: {
+        Args: { id: string };
+        Returns: {
+          cost_microusd: number;
+          created_at: string;
+          created_by: string | null;
+          error: string | null;
+          error_code: string | null;
+          finished_at: string | null;
+          habit_id: string | null;
+          id: string;
+          idempotency_key: string | null;
+          input: NonNullable<Json>;
+          input_tokens: number;
+          job_id: string | null;
+          model: string | null;
+          org_id: string;
+          output: Json | null;
+          output_tokens: number;
+          project_id: string | null;
+          retry_of: string | null;
+          scheduled_for: string | null;
+          skill_id: string | null;
+          started_at: string | null;
+          status: string;
+          trigger: string;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "executions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      create_organization: {
+        Args: { name: string };
+        Returns: {
+          created_at: string;
+          created_by: string | null;
+          id: string;
+          name: string;
+          personal: boolean;
+          slug: string;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "organizations";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      execute_skill: {
+        Args: { idempotency_key?: string; input?: Json; skill_id: string };
+        Returns: {
+          cost_microusd: number;
+          created_at: string;
+          created_by: string | null;
+          error: string | null;
+          error_code: string | null;
+          finished_at: string | null;
+          habit_id: string | null;
+          id: string;
+          idempotency_key: string | null;
+          input: NonNullable<Json>;
+          input_tokens: number;
+          job_id: string | null;
+          model: string | null;
+          org_id: string;
+          output: Json | null;
+          output_tokens: number;
+          project_id: string | null;
+          retry_of: string | null;
+          scheduled_for: string | null;
+          skill_id: string | null;
+          started_at: string | null;
+          status: string;
+          trigger: string;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "executions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      has_role: { Args: { org: string; role: string }; Returns: boolean };
+      org_id: { Args: Record<PropertyKey, never>; Returns: string };
+      org_ids: { Args: Record<PropertyKey, never>; Returns: string[] };
+      preview_cron: { Args: { expression: string; n?: number; timezone?: string }; Returns: string[] };
+      retry_execution: {
+        Args: { id: string };
+        Returns: {
+          cost_microusd: number;
+          created_at: string;
+          created_by: string | null;
+          error: string | null;
+          error_code: string | null;
+          finished_at: string | null;
+          habit_id: string | null;
+          id: string;
+          idempotency_key: string | null;
+          input: NonNullable<Json>;
+          input_tokens: number;
+          job_id: string | null;
+          model: string | null;
+          org_id: string;
+          output: Json | null;
+          output_tokens: number;
+          project_id: string | null;
+          retry_of: string | null;
+          scheduled_for: string | null;
+          skill_id: string | null;
+          started_at: string | null;
+          status: string;
+          trigger: string;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "executions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      run_habit: {
+        Args: { habit_id: string };
+        Returns: {
+          cost_microusd: number;
+          created_at: string;
+          created_by: string | null;
+          error: string | null;
+          error_code: string | null;
+          finished_at: string | null;
+          habit_id: string | null;
+          id: string;
+          idempotency_key: string | null;
+          input: NonNullable<Json>;
+          input_tokens: number;
+          job_id: string | null;
+          model: string | null;
+          org_id: string;
+          output: Json | null;
+          output_tokens: number;
+          project_id: string | null;
+          retry_of: string | null;
+          scheduled_for: string | null;
+          skill_id: string | null;
+          started_at: string | null;
+          status: string;
+          trigger: string;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "executions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      set_active_organization: {
+        Args: { org_id: string };
+        Returns: {
+          active_org_id: string | null;
+          avatar_url: string | null;
+          created_at: string;
+          display_name: string;
+          email: string | null;
+          id: string;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "profiles";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      usage_summary: {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          limit: number;
+          meter: string;
+          period: string;
+          remaining: number;
+          reset_at: string;
+          used: number;
+        }[];
+      };
+    };
+    Enums: {
+      [_ in never]: never;
+    };
+    CompositeTypes: {
+      [_ in never]: never;
+    };
+  };
+};
+
+type DatabaseWithoutInternals = Omit<Database, "__InternalSupabase">;
+
+type DefaultSchema = DatabaseWithoutInternals[Extract<keyof Database, "public">];
+
+export type Tables<
+  DefaultSchemaTableNameOrOptions extends
+    keyof (DefaultSchema["Tables"] & DefaultSchema["Views"]) | { schema: keyof DatabaseWithoutInternals },
+  TableName extends (DefaultSchemaTableNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  }
+    ? keyof (DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"] &
+        DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Views"])
+    : never) = never,
+> = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? (DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"] &
+      DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Views"])[TableName] extends {
+      Row: infer R;
+    }
+    ? R
+    : never
+  : DefaultSchemaTableNameOrOptions extends keyof (DefaultSchema["Tables"] & DefaultSchema["Views"])
+    ? (DefaultSchema["Tables"] & DefaultSchema["Views"])[DefaultSchemaTableNameOrOptions] extends {
+        Row: infer R;
+      }
+      ? R
+      : never
+    : never;
+
+export type TablesInsert<
+  DefaultSchemaTableNameOrOptions extends keyof DefaultSchema["Tables"] | { schema: keyof DatabaseWithoutInternals },
+  TableName extends (DefaultSchemaTableNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  }
+    ? keyof DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
+    : never) = never,
+> = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"][TableName] extends {
+      Insert: infer I;
+    }
+    ? I
+    : never
+  : DefaultSchemaTableNameOrOptions extends keyof DefaultSchema["Tables"]
+    ? DefaultSchema["Tables"][DefaultSchemaTableNameOrOptions] extends {
+        Insert: infer I;
+      }
+      ? I
+      : never
+    : never;
+
+export type TablesUpdate<
+  DefaultSchemaTableNameOrOptions extends keyof DefaultSchema["Tables"] | { schema: keyof DatabaseWithoutInternals },
+  TableName extends (DefaultSchemaTableNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  }
+    ? keyof DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
+    : never) = never,
+> = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"][TableName] extends {
+      Update: infer U;
+    }
+    ? U
+    : never
+  : DefaultSchemaTableNameOrOptions extends keyof DefaultSchema["Tables"]
+    ? DefaultSchema["Tables"][DefaultSchemaTableNameOrOptions] extends {
+        Update: infer U;
+      }
+      ? U
+      : never
+    : never;
+
+export type Enums<
+  DefaultSchemaEnumNameOrOptions extends keyof DefaultSchema["Enums"] | { schema: keyof DatabaseWithoutInternals },
+  EnumName extends (DefaultSchemaEnumNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  }
+    ? keyof DatabaseWithoutInternals[DefaultSchemaEnumNameOrOptions["schema"]]["Enums"]
+    : never) = never,
+> = DefaultSchemaEnumNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[DefaultSchemaEnumNameOrOptions["schema"]]["Enums"][EnumName]
+  : DefaultSchemaEnumNameOrOptions extends keyof DefaultSchema["Enums"]
+    ? DefaultSchema["Enums"][DefaultSchemaEnumNameOrOptions]
+    : never;
+
+export type CompositeTypes<
+  PublicCompositeTypeNameOrOptions extends
+    keyof DefaultSchema["CompositeTypes"] | { schema: keyof DatabaseWithoutInternals },
+  CompositeTypeName extends (PublicCompositeTypeNameOrOptions extends {
+    schema: keyof DatabaseWithoutInternals;
+  }
+    ? keyof DatabaseWithoutInternals[PublicCompositeTypeNameOrOptions["schema"]]["CompositeTypes"]
+    : never) = never,
+> = PublicCompositeTypeNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
+  ? DatabaseWithoutInternals[PublicCompositeTypeNameOrOptions["schema"]]["CompositeTypes"][CompositeTypeName]
+  : PublicCompositeTypeNameOrOptions extends keyof DefaultSchema["CompositeTypes"]
+    ? DefaultSchema["CompositeTypes"][PublicCompositeTypeNameOrOptions]
+    : never;
+
+export const Constants = {
+  public: {
+    Enums: {},
+  },
+} as const;
