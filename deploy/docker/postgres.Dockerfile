@@ -10,12 +10,16 @@ RUN apt-get update -q \
 COPY scripts/packages.sh /tmp/
 RUN bash -c '. /tmp/packages.sh && cargo install --locked --quiet "cargo-pgrx@$CARGO_PGRX_VERSION"'
 WORKDIR /src
-COPY . .
+# Both crates, since they share one lock file; nothing else, so that a change of SQL builds no Rust.
+COPY Cargo.toml Cargo.lock ./
+COPY kijko_ext kijko_ext
+COPY sidecar sidecar
 # `package` leaves a tree with Debian's own paths, which the last stage takes as it is.
 ENV PGRX_HOME=/tmp/pgrx
 RUN mkdir "$PGRX_HOME" \
     && printf '[configs]\npg15 = "/usr/bin/pg_config"\n' > "$PGRX_HOME/config.toml" \
     && cargo pgrx package --package kijko_ext --pg-config /usr/bin/pg_config --out-dir /out
+RUN strip --strip-debug /out/usr/lib/postgresql/15/lib/kijko.so
 
 FROM debian:bookworm-slim
 # The ids are fixed, so that a volume outlives the image.

@@ -4,8 +4,11 @@
 
 FROM rust:1.95-bookworm AS builder
 WORKDIR /src
-COPY . .
-RUN cargo build --release --locked --package kijko-sidecar
+# Both crates, since they share one lock file; nothing else, so that a change of SQL builds no Rust.
+COPY Cargo.toml Cargo.lock ./
+COPY kijko_ext kijko_ext
+COPY sidecar sidecar
+RUN cargo build --release --locked --package kijko-sidecar && strip --strip-debug target/release/kijko-sidecar
 
 FROM debian:bookworm-slim
 RUN apt-get update -q \
