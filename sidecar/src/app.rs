@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -46,9 +46,9 @@ pub enum AppError {
     /// This program cannot be found to start sandboxes.
     #[error("the sandbox: {0}")]
     Sandbox(io::Error),
-    /// A part that must never end has ended.
-    #[error("the worker ended by itself: {0}")]
-    Worker(tokio::task::JoinError),
+    /// The listener, the worker or the server panicked: a bug that must be seen.
+    #[error("a part of the sidecar panicked: {0}")]
+    Panicked(tokio::task::JoinError),
     /// LISTEN is lost behind a transaction pooler.
     #[error(
         "DATABASE_URL goes through a transaction pooler, where notifications are lost; use a session connection \
@@ -79,7 +79,7 @@ pub async fn run_until(
     let (metrics, wakeups) = (Metrics::default(), Arc::<Wakeups>::default());
     let models = Models::new(&config.llm)?;
     let providers = models.names();
-    let worker = Arc::new(worker(&config, &db, models, &wakeups, &metrics)?);
+    let worker = worker(&config, &db, models, &wakeups, &metrics)?;
     let state = AppState {
         db,
         metrics,
@@ -92,62 +92,67 @@ pub async fn run_until(
     };
     announce(&config, &socket, &providers);
 
-    let listener = Listener {
-        config: &config.database,
-        wakeups: &wakeups,
+    let mut parts = JoinSet::new();
+    parts.spawn(listen(
+        config.database.clone(),
+        wakeups,
         session_checked,
-    };
-    let working = tokio::spawn({
-        let (worker, stop) = (worker.clone(), stop.clone());
-        let runs = config.worker.concurrency > 0;
-        async move {
-            if runs {
-                worker.run(stop).await
-            } else {
-                stop.cancelled().await
-            }
-        }
-    });
-    let serving =
-        axum::serve(socket, router(state)).with_graceful_shutdown(stop.clone().cancelled_owned());
-    supervise(
-        listener.run(stop.clone()),
-        working,
-        serving.into_future(),
-        &stop,
-    )
+        stop.clone(),
+    ));
+    parts.spawn(work(worker, config.worker.concurrency, stop.clone()));
+    parts.spawn(serve(socket, state, stop.clone()));
+    supervise(parts, &stop).await
+}
+
+async fn listen(
+    config: DatabaseConfig,
+    wakeups: Arc<Wakeups>,
+    session_checked: bool,
+    stop: CancellationToken,
+) -> Result<(), AppError> {
+    match (Listener {
+        config,
+        wakeups,
+        session_checked,
+    })
+    .run(stop)
     .await
+    {
+        SessionCheck::Session => Ok(()),
+        SessionCheck::TransactionPooler => Err(AppError::TransactionPooler),
+    }
 }
 
-/// Whatever ends first ends everything; the running jobs get their grace in any case.
+async fn work(worker: Worker, concurrency: usize, stop: CancellationToken) -> Result<(), AppError> {
+    match concurrency {
+        0 => stop.cancelled().await,
+        _ => worker.run(stop).await,
+    }
+    Ok(())
+}
+
+async fn serve(
+    socket: TcpListener,
+    state: AppState,
+    stop: CancellationToken,
+) -> Result<(), AppError> {
+    let server = axum::serve(socket, router(state)).with_graceful_shutdown(stop.cancelled_owned());
+    server.await.map_err(AppError::Serve)
+}
+
+/// No part ends before it is told to, so the first that ends tells the others, and they are waited for: running jobs get
+/// their grace whatever happened. The first trouble is the one reported.
 async fn supervise(
-    listening: impl Future<Output = SessionCheck>,
-    mut working: tokio::task::JoinHandle<()>,
-    serving: impl Future<Output = io::Result<()>>,
+    mut parts: JoinSet<Result<(), AppError>>,
     stop: &CancellationToken,
 ) -> Result<(), AppError> {
-    let mut serving = std::pin::pin!(serving);
-    let first = tokio::select! {
-        check = listening => match check {
-            SessionCheck::TransactionPooler => Err(AppError::TransactionPooler),
-            SessionCheck::Session => Ok(()),
-        },
-        served = &mut serving => served.map_err(AppError::Serve),
-        worked = &mut working => return ended_by_itself(worked, stop),
-    };
-    stop.cancel();
-    (&mut working).await.map_err(AppError::Worker)?;
+    let mut result = Ok(());
+    while let Some(ended) = parts.join_next().await {
+        stop.cancel();
+        result = result.and(ended.unwrap_or_else(|error| Err(AppError::Panicked(error))));
+    }
     tracing::info!("stopped");
-    first
-}
-
-/// The worker returns only when told to; anything else is a bug that must be seen, so the process ends.
-fn ended_by_itself(
-    worked: Result<(), tokio::task::JoinError>,
-    stop: &CancellationToken,
-) -> Result<(), AppError> {
-    stop.cancel();
-    worked.map_err(AppError::Worker)
+    result
 }
 
 /// Checked before anything runs, so that a wrong URL ends in one clear line. A database that is away is no reason to

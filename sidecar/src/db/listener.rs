@@ -3,7 +3,10 @@
 
 use std::{
     future::poll_fn,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -51,16 +54,16 @@ impl Wakeups {
 
 /// Keeps one listening connection up.
 #[derive(Debug)]
-pub struct Listener<'a> {
+pub struct Listener {
     /// How to connect.
-    pub config: &'a DatabaseConfig,
+    pub config: DatabaseConfig,
     /// Whom to wake.
-    pub wakeups: &'a Wakeups,
+    pub wakeups: Arc<Wakeups>,
     /// Whether connections were already found to be sessions.
     pub session_checked: bool,
 }
 
-impl Listener<'_> {
+impl Listener {
     /// Listens until `stop`, reconnecting whenever the connection ends. Returns early only when the connection turns
     /// out to go through a transaction pooler, which no waiting repairs.
     pub async fn run(mut self, stop: CancellationToken) -> SessionCheck {
@@ -91,7 +94,7 @@ impl Listener<'_> {
 
     async fn listen_once(&mut self, backoff: &mut Backoff) -> Result<SessionCheck, DbError> {
         if !self.session_checked {
-            if check_session(self.config).await? == SessionCheck::TransactionPooler {
+            if check_session(&self.config).await? == SessionCheck::TransactionPooler {
                 return Ok(SessionCheck::TransactionPooler);
             }
             self.session_checked = true;
@@ -103,7 +106,7 @@ impl Listener<'_> {
             .await?;
         let mut messages = std::pin::pin!(messages(connection));
         let listening = client.batch_execute("listen kijko_jobs; listen kijko_job_cancel");
-        drive(&mut messages, self.wakeups, self.config.timeout, listening).await?;
+        drive(&mut messages, &self.wakeups, self.config.timeout, listening).await?;
         self.wakeups.connected.store(true, Ordering::Relaxed);
         self.wakeups.look_at_everything();
         backoff.reset();
@@ -118,13 +121,13 @@ impl Listener<'_> {
     ) -> Result<SessionCheck, DbError> {
         loop {
             match tokio::time::timeout(SIGN_OF_LIFE, messages.next()).await {
-                Ok(Some(Ok(message))) => note(self.wakeups, &message),
+                Ok(Some(Ok(message))) => note(&self.wakeups, &message),
                 Ok(Some(Err(error))) => return Err(error.into()),
                 Ok(None) => return Ok(SessionCheck::Session),
                 Err(_) => {
                     drive(
                         &mut messages,
-                        self.wakeups,
+                        &self.wakeups,
                         self.config.timeout,
                         client.batch_execute(""),
                     )

@@ -105,7 +105,7 @@ impl Tenant {
     /// A column of a job as text.
     pub async fn job(&self, id: Uuid, column: &str) -> Option<String> {
         self.value(
-            &format!("select {column}::text from public.jobs where id = $1"),
+            &format!("select ({column})::text from public.jobs where id = $1"),
             &[&id],
         )
         .await

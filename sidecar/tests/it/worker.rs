@@ -131,8 +131,8 @@ fn listen(config: &Config) -> Arc<Wakeups> {
     let shared = wakeups.clone();
     tokio::spawn(async move {
         let listener = Listener {
-            config: &database,
-            wakeups: &shared,
+            config: database,
+            wakeups: shared,
             session_checked: true,
         };
         listener.run(CancellationToken::new()).await
