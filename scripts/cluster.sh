@@ -137,11 +137,13 @@ supabase_cli() {
 # `db push` compares versions only and would skip an edited file without a word, so the contents are compared here.
 refuse_migration_drift() {
   [ "$(admin_psql -At -c "select to_regclass('supabase_migrations.schema_migrations') is not null")" = t ] || return 0
-  local file version edited=()
+  local file version applied edited=()
   for file in "$ROOT"/supabase/migrations/*.sql; do
     version=$(basename "$file" | cut -d_ -f1)
-    if [ "$(applied_migration "$version" | normalized_sql)" != "" ] &&
-      [ "$(applied_migration "$version" | normalized_sql)" != "$(normalized_sql < "$file")" ]; then
+    applied=$(applied_migration "$version")
+    # One that is not applied yet is no drift.
+    [ -n "$applied" ] || continue
+    if [ "$(normalized_sql <<< "$applied")" != "$(normalized_sql < "$file")" ]; then
       edited+=("supabase/migrations/$(basename "$file")")
     fi
   done

@@ -3,7 +3,7 @@
 
 APT_PACKAGES=(
   postgresql-15 postgresql-server-dev-15 postgresql-15-cron postgresql-15-pgtap postgresql-15-plpgsql-check
-  libtap-parser-sourcehandler-pgtap-perl libclang-dev clang build-essential pkg-config caddy openssl curl jq ca-certificates procps util-linux
+  libtap-parser-sourcehandler-pgtap-perl libclang-dev clang build-essential pkg-config caddy shellcheck openssl curl jq ca-certificates procps util-linux
 )
 CARGO_PGRX_VERSION=0.18.1
 
