@@ -5,6 +5,7 @@ import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import pg from 'pg'
 
 const root = path.resolve(import.meta.dirname, '../..')
 const home = process.env.TEST_HOME
@@ -96,28 +97,52 @@ describe('up on a running stack', () => {
     assert.equal((await kijko(['status'])).code, 0)
   })
 
-  it('refuses an edited migration by its name and leaves the stack running', async () => {
-    const name = fs.readdirSync(path.join(root, 'supabase/migrations')).find((file) => file.endsWith('_projects.sql'))
-    const copy = fs.mkdtempSync('/var/tmp/kijko-edited-')
-    try {
+  describe('with another checkout of the same stack', () => {
+    let copy
+    const upInCopy = () => new Promise((resolve) => {
+      execFile(path.join(copy, 'kijko'), ['up'], {
+        env: { ...process.env, KIJKO_HOME: home, KIJKO_API_PORT: port, KIJKO_YES: '1' }, timeout: 300_000,
+      }, (error, stdout, stderr) => resolve({ code: error ? error.code : 0, stderr }))
+    })
+
+    before(() => {
+      copy = fs.mkdtempSync('/var/tmp/kijko-copy-')
       fs.chmodSync(copy, 0o755)
       for (const entry of ['kijko', 'scripts', 'sql', 'supabase', 'deploy', 'kijko_ext', 'Cargo.toml', 'Cargo.lock', 'package.json', 'package-lock.json', 'sidecar']) {
         fs.cpSync(path.join(root, entry), path.join(copy, entry), { recursive: true, preserveTimestamps: true })
       }
       for (const entry of ['node_modules', 'target']) fs.symlinkSync(path.join(root, entry), path.join(copy, entry))
+    })
+    after(() => fs.rmSync(copy, { recursive: true, force: true }))
+
+    it('up applies a migration that came since', async () => {
+      const version = '20991231235959'
+      fs.writeFileSync(path.join(copy, `supabase/migrations/${version}_later.sql`), "comment on schema private is 'changed by a later migration';\n")
+      const client = new pg.Client({ connectionString: process.env.DB_URL })
+      await client.connect()
+      try {
+        const was = (await client.query("select obj_description('private'::regnamespace) as text")).rows[0].text
+        const { code, stderr } = await upInCopy()
+        assert.equal(code, 0, stderr)
+        const now = (await client.query("select obj_description('private'::regnamespace) as text")).rows[0].text
+        assert.equal(now, 'changed by a later migration')
+        await client.query(`comment on schema private is ${client.escapeLiteral(was)}`)
+        await client.query('delete from supabase_migrations.schema_migrations where version = $1', [version])
+      } finally {
+        await client.end()
+        fs.rmSync(path.join(copy, `supabase/migrations/${version}_later.sql`))
+      }
+    })
+
+    it('up refuses an edited migration by its name and leaves the stack running', async () => {
+      const name = fs.readdirSync(path.join(copy, 'supabase/migrations')).find((file) => file.endsWith('_projects.sql'))
       fs.appendFileSync(path.join(copy, 'supabase/migrations', name), '\nselect 1;\n')
-      const result = await new Promise((resolve) => {
-        execFile(path.join(copy, 'kijko'), ['up'], {
-          env: { ...process.env, KIJKO_HOME: home, KIJKO_API_PORT: port, KIJKO_YES: '1' }, timeout: 300_000,
-        }, (error, stdout, stderr) => resolve({ code: error ? error.code : 0, stderr }))
-      })
-      assert.equal(result.code, 1, result.stderr)
-      assert.match(result.stderr, new RegExp(name.replaceAll('.', '\\.')))
-      assert.match(result.stderr, /reset/)
-    } finally {
-      fs.rmSync(copy, { recursive: true, force: true })
-    }
-    assert.equal((await kijko(['status'])).code, 0)
+      const { code, stderr } = await upInCopy()
+      assert.equal(code, 1, stderr)
+      assert.match(stderr, new RegExp(name.replaceAll('.', '\\.')))
+      assert.match(stderr, /reset/)
+      assert.equal((await kijko(['status'])).code, 0)
+    })
   })
 })
 
