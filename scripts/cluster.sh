@@ -102,8 +102,9 @@ start_postgres() {
   return 1
 }
 
+# A pid file without its process is a server that was killed: there is nothing to stop, and the next start clears it.
 stop_postgres() {
-  [ -f "$DATA/postmaster.pid" ] || return 0
+  postgres_running || return 0
   "${AS_OS_USER[@]}" "$PG_BIN/pg_ctl" -D "$DATA" -w -t 60 -s -m fast stop
 }
 
