@@ -16,7 +16,8 @@ before(async () => {
 after(async () => {
   await killSidecars();
   await vendor.stop();
-  // Also starts the stack's own sidecar again.
+  // The stack gets its own sidecar back, as it was.
+  await stopStackSidecar();
   await kijkoUp();
   await forgetModel();
 });

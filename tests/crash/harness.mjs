@@ -40,11 +40,11 @@ export const atMost = (promise, timeoutMs, what) => {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 };
 
-const processAlive = (pid) => {
+// True also of a process that has ended but whose parent has not looked yet: to everybody else it is still there.
+const processExists = (pid) => {
   try {
     process.kill(pid, 0);
-    // A zombie has ended; only its parent has not looked yet.
-    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+    return true;
   } catch {
     return false;
   }
@@ -264,27 +264,31 @@ export async function stopStackSidecar() {
   const file = path.join(HOME, 'run/sidecar.pid');
   if (!existsSync(file)) return;
   const pid = Number(readFileSync(file, 'utf8').split(' ')[0]);
-  if (!processAlive(pid)) return;
+  if (!processExists(pid)) return;
   assert.match(readFileSync(`/proc/${pid}/cmdline`, 'utf8'), /kijko-sidecar/, 'the pid file names the sidecar');
   process.kill(pid, 'SIGTERM');
-  await until("the stack's sidecar to end", () => !processAlive(pid), { timeoutMs: 30_000 });
+  await until("the stack's sidecar to end", () => !processExists(pid), { timeoutMs: 30_000 });
 }
 
-export async function kijkoUp(timeoutMs = 180_000) {
-  const environment = { ...process.env, KIJKO_HOME: HOME, KIJKO_API_PORT: PORT, KIJKO_LLM_ECHO: '1', OPENAI_API_KEY: '', KIJKO_YES: '1' };
+// With a vendor its sidecar works for the tests' skills like their own ones.
+export const kijkoUp = (vendor) => kijko('up', { OPENAI_BASE_URL: vendor?.baseUrl ?? '' });
+export const kijkoDown = () => kijko('down');
+
+async function kijko(command, variables = {}, timeoutMs = 180_000) {
+  const environment = { ...process.env, KIJKO_HOME: HOME, KIJKO_API_PORT: PORT, KIJKO_LLM_ECHO: '1', OPENAI_API_KEY: '', KIJKO_YES: '1', ...variables };
   delete environment.KIJKO_DB_PORT;
-  const up = spawn(path.join(ROOT, 'kijko'), ['up'], { env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
+  const script = spawn(path.join(ROOT, 'kijko'), [command], { env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
-  for (const stream of [up.stdout, up.stderr]) stream.on('data', (chunk) => { output += chunk; });
-  const exit = once(up, 'exit');
+  for (const stream of [script.stdout, script.stderr]) stream.on('data', (chunk) => { output += chunk; });
+  const exit = once(script, 'exit');
   try {
-    const [code] = await atMost(exit, timeoutMs, './kijko up');
-    assert.equal(code, 0, `./kijko up failed:\n${output}`);
+    const [code] = await atMost(exit, timeoutMs, `./kijko ${command}`);
+    assert.equal(code, 0, `./kijko ${command} failed:\n${output}`);
   } catch (error) {
     // Never two at once: the next one must not meet this one half-way.
-    if (up.exitCode === null && up.signalCode === null) {
-      up.kill('SIGTERM');
-      await atMost(exit, 60_000, './kijko up to end after SIGTERM');
+    if (script.exitCode === null && script.signalCode === null) {
+      script.kill('SIGTERM');
+      await atMost(exit, 60_000, `./kijko ${command} to end after SIGTERM`);
     }
     throw error;
   }
@@ -296,10 +300,10 @@ export const postmasterPid = () => Number(readFileSync(path.join(HOME, 'data/pos
 export async function killPostgres() {
   const pid = postmasterPid();
   process.kill(pid, 'SIGKILL');
-  await until('the postmaster to die', () => !processAlive(pid));
+  await until('the postmaster to die', () => !processExists(pid));
 }
 
 export async function killBackend(pid) {
   process.kill(pid, 'SIGKILL');
-  await until(`backend ${pid} to die`, () => !processAlive(pid));
+  await until(`backend ${pid} to die`, () => !processExists(pid));
 }

@@ -1,7 +1,7 @@
 // Postgres itself dies in the middle: one process of it (the cluster restarts), or all of it.
 import assert from 'node:assert/strict';
 import { describe, test, beforeEach, afterEach } from 'node:test';
-import { Sidecar, atMost, connectAsAdmin, killBackend, killPostgres, killSidecars, kijkoUp, postmasterPid, until } from './harness.mjs';
+import { Sidecar, atMost, connectAsAdmin, killBackend, killPostgres, killSidecars, kijkoDown, kijkoUp, postmasterPid, until } from './harness.mjs';
 import { Tenant, ended, stateOf } from './tenant.mjs';
 
 const JOBS = 8;
@@ -49,7 +49,9 @@ export function postgresTests(vendor) {
       const pid = postmasterPid();
 
       await killPostgres();
-      await kijkoUp();
+      // Stopping what is left must work too: there is a pid file, but no server.
+      await kijkoDown();
+      await kijkoUp(vendor);
       assert.notEqual(postmasterPid(), pid);
 
       for (const { execution, job } of done) {
