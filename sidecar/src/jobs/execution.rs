@@ -18,7 +18,6 @@ use crate::{
 
 /// Runs executions.
 pub struct ExecutionHandler {
-    kind: String,
     models: Models,
     sandbox: Arc<Sandbox>,
     metrics: Metrics,
@@ -31,18 +30,9 @@ impl ExecutionHandler {
     /// A handler with these models.
     pub fn new(models: Models, sandbox: Arc<Sandbox>, metrics: Metrics) -> Self {
         Self {
-            kind: Self::KIND.to_owned(),
             models,
             sandbox,
             metrics,
-        }
-    }
-
-    /// The same for jobs of another kind: tests use one that no other worker claims.
-    pub fn with_kind(self, kind: impl Into<String>) -> Self {
-        Self {
-            kind: kind.into(),
-            ..self
         }
     }
 
@@ -80,7 +70,7 @@ impl ExecutionHandler {
 
 impl Handler for ExecutionHandler {
     fn kind(&self) -> &str {
-        &self.kind
+        Self::KIND
     }
 
     fn run<'a>(
