@@ -91,6 +91,26 @@ export function sidecarTests(vendor) {
       assert.deepEqual(await next.terminate(), { code: 0, signal: null });
     });
 
+    test('a worker that comes back while the next one still works neither ends nor takes back the job', async () => {
+      const tenant = await Tenant.make();
+      const stalled = await Sidecar.start(vendor, { leaseSeconds: LEASE_SECONDS });
+      const id = await tenant.execute();
+      const late = await vendor.call(1);
+      await stalled.freeze();
+      await Sidecar.start(vendor, { leaseSeconds: LEASE_SECONDS });
+      const call = await vendor.call(2);
+
+      late.answer();
+      stalled.signal('SIGCONT');
+      assert.deepEqual(await stalled.terminate(), { code: 0, signal: null });
+      const { execution, job } = await stateOf(id);
+      assert.deepEqual([execution.status, job.status, job.attempt], ['running', 'running', 2]);
+
+      call.answer();
+      await assertDoneOnce(tenant, await ended(id), call);
+      assert.equal(vendor.calls.length, 2);
+    });
+
     test('SIGTERM lets a running job finish', async () => {
       const tenant = await Tenant.make();
       const sidecar = await Sidecar.start(vendor, { leaseSeconds: 60, shutdownSeconds: 20 });
