@@ -9,6 +9,7 @@ grant execute on function
     kijko.session_id(),
     kijko.now(),
     kijko.is_request(),
+    kijko.request_header(text),
     kijko.response_headers(),
     kijko.add_header(text, text),
     kijko.fail(text, text, text),

@@ -77,31 +77,25 @@ select pg_catalog.pg_extension_config_dump('kijko.idempotency_keys', '');
 
 create function kijko.period_start(period text, at timestamptz) returns timestamptz
     language sql immutable strict parallel safe
-as $$
-    select case period
-        when 'month' then pg_catalog.date_trunc('month', at, 'UTC')
-        when 'day' then pg_catalog.date_trunc('day', at, 'UTC')
-        when 'lifetime' then timestamptz '-infinity'
-    end
-$$;
+return case period
+    when 'month' then pg_catalog.date_trunc('month', at at time zone 'UTC') at time zone 'UTC'
+    when 'day' then pg_catalog.date_trunc('day', at at time zone 'UTC') at time zone 'UTC'
+    when 'lifetime' then timestamptz '-infinity'
+end;
 comment on function kijko.period_start(text, timestamptz) is 'The beginning of the period that a time falls into: calendar month or day in UTC, or -infinity for a lifetime.';
 
 create function kijko.period_end(period text, at timestamptz) returns timestamptz
     language sql immutable strict parallel safe
-as $$
-    select case period
-        when 'month' then (pg_catalog.date_trunc('month', at at time zone 'UTC') + interval '1 month') at time zone 'UTC'
-        when 'day' then (pg_catalog.date_trunc('day', at at time zone 'UTC') + interval '1 day') at time zone 'UTC'
-    end
-$$;
+return case period
+    when 'month' then (pg_catalog.date_trunc('month', at at time zone 'UTC') + interval '1 month') at time zone 'UTC'
+    when 'day' then (pg_catalog.date_trunc('day', at at time zone 'UTC') + interval '1 day') at time zone 'UTC'
+end;
 comment on function kijko.period_end(text, timestamptz) is 'The end of the period that a time falls into; null for a lifetime, which has none.';
 
 create function kijko.current_period(l kijko.limits, at timestamptz) returns text
     language sql immutable parallel safe
-as $$
-    -- A meter without a limit is monthly.
-    select coalesce(case when at >= l.next_period_from then l.next_period else l.period end, 'month')
-$$;
+-- A meter without a limit is monthly.
+return coalesce(case when at >= l.next_period_from then l.next_period else l.period end, 'month');
 comment on function kijko.current_period(kijko.limits, timestamptz) is 'The kind of period that a limit has at a time.';
 
 create function kijko.set_limit(subject uuid, meter text, period text, amount bigint, "over" text default 'refuse')
@@ -229,7 +223,7 @@ begin
     v.meter := meter;
     v.used := m.used;
     v."limit" := l.amount;
-    v.remaining := greatest(l.amount - m.used, 0);
+    v.remaining := case when l.amount is not null then greatest(l.amount - m.used, 0) end;
     v.reset_at := kijko.period_end(kind, present);
     if not fits and not replayed then
         v.code := 'quota_exceeded';
@@ -255,9 +249,7 @@ begin
         perform kijko.add_header('X-RateLimit-Limit', v."limit"::text);
         perform kijko.add_header('X-RateLimit-Remaining', v.remaining::text);
         perform kijko.add_header('X-RateLimit-Resource', v.meter);
-        if v.reset_at is not null then
-            perform kijko.add_header('X-RateLimit-Reset', pg_catalog.ceil(extract(epoch from v.reset_at))::text);
-        end if;
+        perform kijko.add_header('X-RateLimit-Reset', pg_catalog.ceil(extract(epoch from v.reset_at))::text);
     end if;
     if not v.allowed then
         if v.retry_after is not null then
@@ -283,7 +275,7 @@ declare
     present constant timestamptz := kijko.now();
 begin
     return query
-    select a.meter, p.period, u.used, l.amount, greatest(l.amount - u.used, 0), kijko.period_end(p.period, present)
+    select a.meter, p.period, u.used, l.amount, case when l.amount is not null then greatest(l.amount - u.used, 0) end, kijko.period_end(p.period, present)
     from (
         select x.meter from kijko.limits as x where x.subject = usage.subject
         union

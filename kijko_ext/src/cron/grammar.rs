@@ -38,8 +38,10 @@ pub enum GrammarError {
 pub enum Reason {
     #[error("an item of the list is empty")]
     EmptyItem,
-    #[error("\"{0}\" is neither a number{hint}", hint = if *.1 { " nor a name" } else { "" })]
-    NotAValue(String, bool),
+    #[error("\"{0}\" is not a number")]
+    NotANumber(String),
+    #[error("\"{0}\" is neither a number nor a name")]
+    NotANumberOrName(String),
     #[error("{0} is not between {1} and {2}")]
     OutOfRange(u32, u32, u32),
     #[error("the range {0} runs backwards")]
@@ -210,8 +212,8 @@ impl Field {
         if let Some(place) = names.iter().position(|name| *name == text) {
             return Ok(place as u32 + first);
         }
-        let value = number(text)
-            .ok_or_else(|| GrammarError::Field(self, Reason::NotAValue(text.to_owned(), !names.is_empty())))?;
+        let unknown = || if names.is_empty() { Reason::NotANumber(text.to_owned()) } else { Reason::NotANumberOrName(text.to_owned()) };
+        let value = number(text).ok_or_else(|| GrammarError::Field(self, unknown()))?;
         let (min, max) = self.range();
         if (min..=max).contains(&value) {
             Ok(value)
@@ -274,7 +276,7 @@ mod unit {
             ("* * * 13 *", "month: 13 is not between 1 and 12"),
             ("* * * * 8", "day of week: 8 is not between 0 and 7"),
             ("* * * foo *", "month: \"foo\" is neither a number nor a name"),
-            ("x * * * *", "minute: \"x\" is neither a number"),
+            ("x * * * *", "minute: \"x\" is not a number"),
             ("-5 * * * *", "minute: \"-5\" is not a range"),
             ("5-1 * * * *", "minute: the range 5-1 runs backwards"),
             ("* * * * sat-mon", "day of week: the range sat-mon runs backwards"),
@@ -283,7 +285,7 @@ mod unit {
             ("*/90 * * * *", "minute: the step 90 is larger than the field, whose values end at 59"),
             ("*/-1 * * * *", "minute: \"-1\" is not a step of 1 or more"),
             ("5/10 * * * *", "minute: a step needs * or a range before it: write 5-59/10"),
-            ("* * L * *", "day of month: \"l\" is neither a number"),
+            ("* * L * *", "day of month: \"l\" is not a number"),
             ("* * ? * *", "day of month: \"?\" is not part of cron's five-field grammar"),
             ("* * * * 5#2", "day of week: \"#\" is not part of cron's five-field grammar"),
             ("@reboot", "@reboot is not one of @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly"),

@@ -75,7 +75,7 @@ fn interval_nanos(interval: &Interval) -> Option<u64> {
         return None;
     }
     let days = i128::from(interval.days()) * i128::from(DAY_NANOS);
-    u64::try_from(days + i128::from(interval.micros()) * 1_000).ok()
+    u64::try_from(days + i128::from(interval.micros()) * 1_000).ok().filter(|nanos| *nanos > 0)
 }
 
 /// Rounded up: a client that waits that long is let in.

@@ -1,0 +1,181 @@
+\set SHOW_CONTEXT never
+\pset null '<null>'
+set timezone to 'UTC';
+set datestyle to iso;
+-- kijko.now() stands still at a given time until the end of the transaction.
+create function travel(destination timestamptz) returns void language sql as $$
+    select set_config('kijko.clock_offset', extract(epoch from destination - now())::text, true)
+$$;
+create function s(n integer) returns uuid language sql immutable as $$ select (repeat(n::text, 8) || '-0000-4000-8000-000000000000')::uuid $$;
+begin;
+select travel('2026-02-10 12:00Z');
+-- Without a limit: counted, by the month, unlimited.
+select * from kijko.try_consume(s(1), 'calls', 5);
+select * from kijko.consume(s(1), 'calls');
+select * from kijko.usage(s(1));
+select * from kijko.usage(s(9));
+-- Exactly up to the limit. What does not fit is not taken.
+select kijko.set_limit(s(1), 'calls', 'month', 10);
+select * from kijko.try_consume(s(1), 'calls', 5);
+select * from kijko.try_consume(s(1), 'calls', 4);
+select * from kijko.try_consume(s(1), 'calls');
+select * from kijko.try_consume(s(1), 'calls', 11);
+select * from kijko.usage(s(1));
+-- A raised limit counts at once and resets nothing; so does a lowered one.
+select kijko.set_limit(s(1), 'calls', 'month', 12);
+select * from kijko.try_consume(s(1), 'calls', 2);
+select kijko.set_limit(s(1), 'calls', 'month', 3);
+select * from kijko.usage(s(1));
+select * from kijko.try_consume(s(1), 'calls');
+select kijko.set_limit(s(1), 'calls', 'month', null);
+select * from kijko.try_consume(s(1), 'calls', 100);
+commit;
+-- The next month starts afresh; the month before is as it was.
+begin;
+select kijko.set_limit(s(1), 'calls', 'month', 10);
+select travel('2026-02-28 23:59:59.999999Z');
+select used from kijko.usage(s(1));
+select travel('2026-03-01 00:00Z');
+select used, reset_at from kijko.usage(s(1));
+select used from kijko.try_consume(s(1), 'calls', 7);
+select travel('2026-02-20 00:00Z');
+select used from kijko.usage(s(1));
+select allowed, used from kijko.try_consume(s(1), 'calls');
+select travel('2026-03-02 00:00Z');
+select used from kijko.try_consume(s(1), 'calls');
+rollback;
+-- Days and lifetimes.
+begin;
+select travel('2026-12-31 12:00Z');
+select kijko.set_limit(s(2), 'daily', 'day', 1), kijko.set_limit(s(2), 'ever', 'lifetime', 1);
+select * from kijko.try_consume(s(2), 'daily');
+select * from kijko.try_consume(s(2), 'ever');
+select * from kijko.try_consume(s(2), 'daily');
+select * from kijko.try_consume(s(2), 'ever');
+select travel('2027-01-01 00:00Z');
+select * from kijko.try_consume(s(2), 'daily');
+select * from kijko.try_consume(s(2), 'ever');
+rollback;
+-- A changed period waits for the end of the current one.
+begin;
+select travel('2026-02-10 12:00Z');
+select kijko.set_limit(s(3), 'x', 'month', 10);
+select used from kijko.try_consume(s(3), 'x', 4);
+select kijko.set_limit(s(3), 'x', 'day', 8);
+select * from kijko.usage(s(3));
+select travel('2026-02-11 12:00Z');
+select used, reset_at from kijko.try_consume(s(3), 'x');
+select travel('2026-03-01 12:00Z');
+select * from kijko.usage(s(3));
+select used, reset_at from kijko.try_consume(s(3), 'x', 8);
+select travel('2026-03-02 12:00Z');
+select used, "limit" from kijko.try_consume(s(3), 'x');
+-- Back before it takes effect: nothing has changed.
+select kijko.set_limit(s(3), 'x', 'month', 8), kijko.set_limit(s(3), 'x', 'day', 8);
+select period, next_period, next_period_from from kijko.limits where subject = s(3);
+-- A lifetime has no end: the new period begins at its own next beginning.
+select kijko.set_limit(s(4), 'x', 'lifetime', 8);
+select used from kijko.try_consume(s(4), 'x', 3);
+select kijko.set_limit(s(4), 'x', 'month', 8);
+select period, next_period, next_period_from from kijko.limits where subject = s(4);
+select * from kijko.usage(s(4));
+select travel('2026-04-01 00:00Z');
+select * from kijko.usage(s(4));
+rollback;
+-- Over the limit: refuse, or allow and say so.
+begin;
+select travel('2026-02-10 12:00Z');
+select kijko.set_limit(s(5), 'flagged', 'month', 1, 'flag'), kijko.set_limit(s(5), 'billed', 'month', 0, 'bill'), kijko.set_limit(s(5), 'none', 'month', 0);
+select * from kijko.try_consume(s(5), 'flagged', 3);
+select * from kijko.consume(s(5), 'billed');
+select * from kijko.try_consume(s(5), 'none');
+rollback;
+-- Idempotency: the same call charges once; with another amount it is a conflict; another meter is another charge.
+begin;
+select travel('2026-02-10 12:00Z');
+select kijko.set_limit(s(6), 'tokens', 'month', 10);
+select allowed, used from kijko.try_consume(s(6), 'tokens', 10, 'run 1');
+select allowed, used from kijko.try_consume(s(6), 'tokens', 10, 'run 1');
+select allowed, used from kijko.try_consume(s(6), 'cost', 3, 'run 1');
+select allowed, used from kijko.try_consume(s(7), 'tokens', 3, 'run 1');
+savepoint here;
+select allowed, used from kijko.try_consume(s(6), 'tokens', 9, 'run 1');
+rollback to here;
+-- A refused call leaves its key free.
+select allowed, used from kijko.try_consume(s(6), 'tokens', 5, 'run 2');
+select kijko.set_limit(s(6), 'tokens', 'month', 20);
+select allowed, used from kijko.try_consume(s(6), 'tokens', 6, 'run 2');
+-- So does one that was rolled back.
+savepoint here;
+select allowed, used from kijko.try_consume(s(6), 'tokens', 1, 'run 3');
+rollback to here;
+select allowed, used from kijko.try_consume(s(6), 'tokens', 2, 'run 3');
+select meter, amount, at, idempotency_key from kijko.ledger where subject = s(6) order by id;
+-- Keys are forgotten after 35 days.
+update kijko.idempotency_keys set created_at = now() - interval '35 days 1 second' where key = 'run 2';
+select allowed from kijko.try_consume(s(6), 'tokens', 1, 'run 4');
+select key from kijko.idempotency_keys where subject = s(6) and meter = 'tokens' order by key;
+rollback;
+-- A rollback gives everything back.
+begin;
+select used from kijko.try_consume(s(8), 'x', 3);
+savepoint here;
+select used from kijko.try_consume(s(8), 'x', 3);
+rollback to here;
+select used from kijko.try_consume(s(8), 'x', 1);
+rollback;
+select * from kijko.usage(s(8));
+-- consume refuses with an error. Inside PostgREST it carries the headers, and sets them when it allows, too.
+begin;
+select travel('2026-02-10 12:00Z');
+set local request.method = 'POST';
+select kijko.set_limit(s(8), 'calls', 'month', 2), kijko.set_limit(s(8), 'ever', 'lifetime', 1);
+select kijko.consume(s(8), 'calls');
+select kijko.response_headers();
+savepoint here;
+select kijko.consume(s(8), 'calls', 2);
+rollback to here;
+select kijko.consume(s(8), 'calls', 3);
+rollback to here;
+select kijko.consume(s(8), 'ever', 2);
+rollback to here;
+set local request.method = '';
+select kijko.consume(s(8), 'calls', 2);
+rollback to here;
+select kijko.consume(s(8), 'ever', 2);
+rollback;
+-- Nonsense is refused, never allowed.
+\set VERBOSITY terse
+select kijko.try_consume(null, 'x');
+select kijko.try_consume(s(1), null);
+select kijko.try_consume(s(1), 'X y');
+select kijko.try_consume(s(1), 'x', null);
+select kijko.try_consume(s(1), 'x', 0);
+select kijko.try_consume(s(1), 'x', -5);
+select kijko.try_consume(s(1), 'x', 1, '');
+select kijko.try_consume(s(1), 'x', 1, repeat('k', 256));
+select kijko.consume(s(1), 'x', 0);
+select kijko.set_limit(null, 'x', 'month', 1);
+select kijko.set_limit(s(1), '', 'month', 1);
+select kijko.set_limit(s(1), 'x', 'year', 1);
+select kijko.set_limit(s(1), 'x', null, 1);
+select kijko.set_limit(s(1), 'x', 'month', -1);
+select kijko.set_limit(s(1), 'x', 'month', 1, 'ignore');
+select kijko.set_limit(s(1), 'x', 'month', 1, null);
+select * from kijko.usage(null);
+-- Close to the end of numbers.
+begin;
+select used from kijko.try_consume(s(9), 'x', 9223372036854775807);
+savepoint here;
+select used from kijko.try_consume(s(9), 'x', 1);
+rollback to here;
+select kijko.set_limit(s(9), 'x', 'month', 9223372036854775807);
+select allowed, used, remaining from kijko.try_consume(s(9), 'x', 9223372036854775807);
+rollback;
+begin read only;
+select kijko.try_consume(s(1), 'x');
+rollback;
+delete from kijko.limits;
+delete from kijko.meters;
+delete from kijko.ledger;
+drop function travel, s;

@@ -1,0 +1,49 @@
+-- The stranger first: a role with no grants can read what is harmless and nothing else.
+\set VERBOSITY terse
+\set SHOW_CONTEXT never
+create role stranger;
+set role stranger;
+select kijko.claims() is null, kijko.user_id() is null, kijko.session_id() is null, kijko.now() = now(), kijko.is_request();
+select count(*) > 0 as readable from kijko.error_codes;
+select kijko.cron_next('@daily', 'UTC', '2026-01-01 00:00Z') is not null;
+select '@daily'::kijko.cron;
+select kijko.set_limit(gen_random_uuid(), 'x', 'month', 1);
+select kijko.try_consume(gen_random_uuid(), 'x');
+select kijko.consume(gen_random_uuid(), 'x');
+select kijko.usage(gen_random_uuid());
+select kijko.rate_limit('x', 1, '1 hour');
+select kijko.stats();
+select kijko.revoke_session(gen_random_uuid());
+select kijko.sign_jwt('{}');
+select kijko.verify_jwt('x');
+select kijko.jwks();
+select kijko.pre_config();
+select kijko.period_start('month', now());
+select from kijko.limits;
+select from kijko.meters;
+select from kijko.ledger;
+select from kijko.idempotency_keys;
+select from kijko.revoked_sessions;
+insert into kijko.error_codes values ('x', 400, 'XXXXX', 'x');
+update kijko.error_codes set http_status = 500;
+delete from kijko.error_codes;
+create function kijko.mine() returns void language sql as '';
+create table kijko.mine ();
+reset role;
+drop role stranger;
+-- A role that was granted the functions needs nothing on the tables, and gets nothing.
+create role domain_owner;
+grant execute on function kijko.set_limit(uuid, text, text, bigint, text), kijko.consume(uuid, text, bigint, text), kijko.usage(uuid), kijko.revoke_session(uuid, timestamptz) to domain_owner;
+begin;
+set local role domain_owner;
+select kijko.set_limit('11111111-1111-4111-8111-111111111111', 'x', 'lifetime', 5);
+select used, remaining from kijko.consume('11111111-1111-4111-8111-111111111111', 'x', 2);
+select * from kijko.usage('11111111-1111-4111-8111-111111111111');
+select kijko.revoke_session('11111111-1111-4111-8111-111111111111');
+savepoint here;
+select kijko.try_consume('11111111-1111-4111-8111-111111111111', 'x');
+rollback to here;
+update kijko.meters set used = 0;
+rollback;
+drop owned by domain_owner;
+drop role domain_owner;

@@ -1,0 +1,237 @@
+#!/usr/bin/env bash
+# The extension's tests. Without arguments all of them, in this order:
+#   regress    every function's answer and error, and the rights (tests/pg_regress)
+#   isolation  races between sessions (tests/isolation)
+#   crash      what a crash and a restart do, and that a late load is refused
+#   upgrade    the new library under the previous release's SQL, the upgrade, and that it equals a fresh installation
+#   cron       agreement with npm cron-parser over generated expressions (tests/cron_agreement.mjs)
+#   pg         cargo pgrx test: #[test] and #[pg_test]
+# `regress --accept` takes the answers over as the expected ones: read the diff before you commit it.
+# Works as root, too: Postgres then runs as the system user postgres.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.." && pwd)
+TESTS=$ROOT/kijko_ext/tests
+# Not in the checkout: the user postgres must be able to reach it. Not in target/pgsql: pg_test builds contain tests.
+HOME_DIR=${KIJKO_EXT_TEST_HOME:-/var/tmp/kijko_ext-$(id -u)-$(printf '%s' "$ROOT" | sha256sum | cut -c1-12)}
+PREFIX=$HOME_DIR/pgsql
+BIN=$PREFIX/lib/postgresql/15/bin
+EXTENSION_DIR=$PREFIX/share/postgresql/15/extension
+PGXS_TESTS=$PREFIX/lib/postgresql/15/lib/pgxs/src/test
+DATA=$HOME_DIR/data
+RUN=$HOME_DIR/run
+
+main() {
+  local layers=(regress isolation crash upgrade cron pg) layer started accept=no
+  if [ "${2:-}" = --accept ]; then accept=yes && set -- "$1"; fi
+  [ "$#" = 0 ] || layers=("$@")
+  prepare
+  trap stop_server EXIT
+  for layer in "${layers[@]}"; do
+    started=$SECONDS
+    printf '\n== extension: %s\n' "$layer"
+    case $layer in
+      regress | isolation | crash | upgrade | cron)
+        # Plain commands: in a list of && a failure inside the function would not end it.
+        install_extension
+        start_server
+        "layer_$layer" "$accept"
+        stop_server
+        ;;
+      pg) layer_pg ;;
+      *) sed -n '2,11p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
+    esac
+    printf '== extension: %s passed in %s s\n' "$layer" "$((SECONDS - started))"
+  done
+}
+
+prepare() {
+  unset RUST_BACKTRACE PGDATABASE PGUSER PGSERVICE PGPASSWORD # a backtrace would end up in every error's detail
+  export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND=1 PGRX_HOME=$HOME_DIR/pgrx
+  mkdir -p "$PGRX_HOME" "$RUN"
+  chmod 755 "$HOME_DIR"
+  if [ "$(id -u)" = 0 ]; then chown postgres "$RUN"; fi
+  # Written once: a newer file makes cargo build pgrx again.
+  [ -f "$PGRX_HOME/config.toml" ] || printf '[configs]\npg15 = "%s"\n' "$BIN/pg_config" > "$PGRX_HOME/config.toml"
+  if ! cmp -s /usr/lib/postgresql/15/bin/postgres "$BIN/postgres"; then
+    # Debian's Postgres relocates by itself when its trees keep their places, so nothing is written into /usr.
+    rm -rf "$PREFIX"
+    mkdir -p "$PREFIX/lib/postgresql" "$PREFIX/share/postgresql" "$PREFIX/include"
+    cp -a /usr/lib/postgresql/15 "$PREFIX/lib/postgresql/15"
+    cp -a /usr/share/postgresql/15 "$PREFIX/share/postgresql/15"
+    cp -a /usr/include/postgresql "$PREFIX/include/postgresql"
+  fi
+}
+
+# Skipped while nothing has changed. The upgrade layer and cargo pgrx test put other files there, and remove the stamp.
+install_extension() {
+  local stamp=$HOME_DIR/installed wanted
+  wanted=$(cd "$ROOT" && find kijko_ext Cargo.toml Cargo.lock -type f -not -path 'kijko_ext/tests/*' -print0 | sort -z | xargs -0 sha256sum | sha256sum)
+  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then return 0; fi
+  (cd "$ROOT" && cargo pgrx install --release --package kijko_ext --pg-config "$BIN/pg_config" > "$HOME_DIR/install.log" 2>&1) ||
+    { cat "$HOME_DIR/install.log" && return 1; }
+  printf '%s\n' "$wanted" > "$stamp"
+}
+
+# ---- a throwaway server on a socket of its own
+
+as_postgres() {
+  if [ "$(id -u)" = 0 ]; then
+    (cd / && setpriv --reuid=postgres --regid=postgres --init-groups "$@")
+  else
+    "$@"
+  fi
+}
+
+start_server() {
+  stop_server
+  rm -rf "$DATA"
+  if [ "$(id -u)" = 0 ]; then install -d -o postgres -g postgres -m 700 "$DATA"; fi
+  as_postgres "$BIN/initdb" -D "$DATA" -U postgres -A trust -E UTF8 --no-locale -N > /dev/null
+  as_postgres openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$DATA/key.pem" 2> /dev/null
+  as_postgres chmod 600 "$DATA/key.pem"
+  as_postgres tee "$DATA/postgresql.auto.conf" > /dev/null << CONF
+listen_addresses = ''
+unix_socket_directories = '$RUN'
+port = 5432
+fsync = off
+max_prepared_transactions = 4
+shared_preload_libraries = 'kijko'
+kijko.trusted_session_users = 'authenticator, postgres'
+kijko.jwt_key_file = '$DATA/key.pem'
+kijko.rate_limit_slots = 1024
+CONF
+  server start
+}
+
+server() { as_postgres "$BIN/pg_ctl" -D "$DATA" -l "$RUN/server.log" -w -s "$@"; }
+
+stop_server() {
+  if [ -f "$DATA/postmaster.pid" ]; then server -m immediate stop || true; fi
+}
+
+run_psql() { "$BIN/psql" -X -q -v ON_ERROR_STOP=1 -h "$RUN" -p 5432 -U postgres "$@"; }
+
+# ---- layers
+
+layer_regress() {
+  run_regress "$TESTS/pg_regress/schedule" "$1"
+}
+
+# run_regress SCHEDULE ACCEPT [DATABASE]: in a new database, or in one that has the extension already
+run_regress() {
+  local schedule=$1 accept=$2 database=${3:-} out=$HOME_DIR/regress status=0
+  rm -rf "$out" && mkdir -p "$out"
+  if [ "$accept" = yes ]; then expect_nothing_yet "$TESTS/pg_regress" sql; fi
+  local arguments=(--load-extension=kijko)
+  if [ -n "$database" ]; then arguments=(--use-existing --dbname="$database"); fi
+  "$PGXS_TESTS/regress/pg_regress" --bindir="$BIN" --host="$RUN" --port=5432 --user=postgres \
+    --inputdir="$TESTS/pg_regress" --outputdir="$out" --schedule="$schedule" "${arguments[@]}" || status=$?
+  if [ "$accept" = yes ]; then cp "$out"/results/*.out "$TESTS/pg_regress/expected/" && return 0; fi
+  if [ "$status" != 0 ]; then cat "$out/regression.diffs"; fi
+  return "$status"
+}
+
+layer_isolation() {
+  local out=$HOME_DIR/isolation status=0
+  rm -rf "$out" && mkdir -p "$out"
+  if [ "$1" = yes ]; then expect_nothing_yet "$TESTS/isolation" spec; fi
+  local specs=("$TESTS"/isolation/specs/*.spec)
+  specs=("${specs[@]##*/}")
+  "$PGXS_TESTS/isolation/pg_isolation_regress" --bindir="$BIN" --host="$RUN" --port=5432 --user=postgres \
+    --inputdir="$TESTS/isolation" --outputdir="$out" --load-extension=kijko "${specs[@]%.spec}" || status=$?
+  if [ "$1" = yes ]; then cp "$out"/results/*.out "$TESTS/isolation/expected/" && return 0; fi
+  if [ "$status" != 0 ]; then cat "$out/regression.diffs"; fi
+  return "$status"
+}
+
+# pg_regress stops at a test without an expected file.
+expect_nothing_yet() {
+  local file
+  for file in "$1"/s*/*."$2"; do touch "$1/expected/$(basename "$file" ".$2").out"; done
+}
+
+layer_crash() {
+  local claims
+  run_psql -d postgres -c 'create extension kijko'
+  run_psql -d postgres -c "select kijko.set_limit('11111111-1111-4111-8111-111111111111', 'x', 'lifetime', 1)" \
+    -c "select kijko.consume('11111111-1111-4111-8111-111111111111', 'x')" -c "select kijko.rate_limit('x', 1, '1 hour')" > /dev/null
+  expect f "select allowed from kijko.rate_limit('x', 1, '1 hour')"
+  # A backend killed hard takes the shared memory of all of them along.
+  kill -9 "$(run_psql -d postgres -At -c 'select pid from pg_stat_activity where backend_type = $$checkpointer$$')"
+  wait_until_ready
+  expect t "select allowed from kijko.rate_limit('x', 1, '1 hour')" # forgotten, and works
+  expect f "select allowed from kijko.rate_limit('x', 1, '1 hour')"
+  expect f "select allowed from kijko.try_consume('11111111-1111-4111-8111-111111111111', 'x')" # not forgotten
+  server -m fast restart
+  expect t "select allowed from kijko.rate_limit('x', 1, '1 hour')"
+  # Removed from shared_preload_libraries: its functions refuse to load, and say what to do.
+  as_postgres sed -i '/^shared_preload_libraries/d' "$DATA/postgresql.auto.conf"
+  server -m fast restart
+  claims=$(run_psql -d postgres -c 'select kijko.claims()' 2>&1 || true)
+  printf '%s\n' "$claims"
+  grep -q 'Add kijko to shared_preload_libraries and restart the server' <<< "$claims"
+}
+
+expect() {
+  local answer
+  answer=$(run_psql -d postgres -At -c "$2")
+  [ "$answer" = "$1" ] || { printf 'expected %s, got %s: %s\n' "$1" "$answer" "$2" && return 1; }
+}
+
+wait_until_ready() {
+  local try
+  for ((try = 0; try < 100; try++)); do
+    if run_psql -d postgres -c 'select' > /dev/null 2>&1; then return 0; fi
+    sleep 0.1
+  done
+  echo 'the server did not come back' && return 1
+}
+
+# Each release's SQL is frozen as kijko_ext/sql/kijko--VERSION.sql. The newest of them is the previous release, also while
+# the version is still the same: then the SQL must not have changed.
+layer_upgrade() {
+  local current previous fresh=$HOME_DIR/fresh.catalog upgraded=$HOME_DIR/upgraded.catalog frozen
+  current=$(sed -n "s/^default_version = '\(.*\)'/\1/p" "$EXTENSION_DIR/kijko.control")
+  frozen=$(find "$ROOT/kijko_ext/sql" -regextype posix-extended -regex '.*/kijko--[0-9.]+\.sql' | sort -V | tail -n 1)
+  previous=$(basename "$frozen" .sql) && previous=${previous#kijko--}
+  run_psql -d postgres -c 'create database fresh' -c 'create database previous'
+  run_psql -d fresh -c 'create extension kijko'
+  run_psql -d fresh -At -f "$TESTS/catalog.sql" > "$fresh"
+  rm -f "$HOME_DIR/installed"
+  cp --remove-destination "$frozen" "$EXTENSION_DIR/"
+  run_psql -d previous -c "create extension kijko version '$previous'"
+  echo "-- this library under the SQL of $previous"
+  # The tests that hold for both; a test of something new is not on this list.
+  run_regress "$TESTS/pg_regress/previous_schedule" no previous
+  if [ "$previous" != "$current" ]; then
+    echo "-- after the upgrade to $current"
+    run_psql -d previous -c "alter extension kijko update to '$current'"
+    run_regress "$TESTS/pg_regress/schedule" no previous
+  fi
+  run_psql -d previous -At -f "$TESTS/catalog.sql" > "$upgraded"
+  diff "$fresh" "$upgraded" && echo "-- $previous brought to $current equals a fresh $current"
+}
+
+layer_cron() {
+  run_psql -d postgres -c 'create extension kijko'
+  (cd "$ROOT" && PGHOST=$RUN PGPORT=5432 PGUSER=postgres PGDATABASE=postgres node "$TESTS/cron_agreement.mjs")
+}
+
+layer_pg() {
+  rm -f "$HOME_DIR/installed"
+  local bin=$HOME_DIR/bin arguments=()
+  if [ "$(id -u)" = 0 ]; then
+    # cargo pgrx test changes the user by sudo, which a bare machine does not have.
+    mkdir -p "$bin"
+    printf '%s\n' '#!/bin/sh' 'user=root; [ "$1" = -u ] && { user=$2; shift 2; }' '[ "$user" = root ] && exec env "$@"' \
+      'exec setpriv --reuid="$user" --regid="$user" --init-groups env "$@"' > "$bin/sudo"
+    chmod +x "$bin/sudo"
+    PATH=$bin:$PATH
+    install -d -o postgres -g postgres "$HOME_DIR/pg_test"
+    arguments=(--runas postgres --pgdata "$HOME_DIR/pg_test")
+  fi
+  (cd "$ROOT" && cargo pgrx test --release --package kijko_ext --no-default-features --features pg15 "${arguments[@]}" pg15)
+}
+
+main "$@"
