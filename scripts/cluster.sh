@@ -41,9 +41,10 @@ load_secrets() {
   fi
 }
 
+# psql's own exit codes (2: no connection) would read as "misused".
 admin_psql() {
   PGPASSWORD=$KIJKO_ADMIN_PASSWORD "$PG_BIN/psql" -X -q -v ON_ERROR_STOP=1 \
-    "host=127.0.0.1 port=$DB_PORT user=supabase_admin dbname=${PGDATABASE_OVERRIDE:-postgres} sslmode=disable application_name=kijko-script" "$@"
+    "host=127.0.0.1 port=$DB_PORT user=supabase_admin dbname=${PGDATABASE_OVERRIDE:-postgres} sslmode=disable application_name=kijko-script" "$@" || return 1
 }
 
 init_cluster() {
@@ -91,10 +92,14 @@ CONF
 
 postgres_running() { "${AS_OS_USER[@]}" "$PG_BIN/pg_ctl" -D "$DATA" status > /dev/null 2>&1; }
 
-# After a kill -9 the postmaster's children may hold the shared memory for a moment: starting is tried again.
+postgres_answers() { "$PG_BIN/pg_isready" -q -h 127.0.0.1 -p "$DB_PORT"; }
+
+# After a kill -9 the postmaster may still be listed, or its children hold the shared memory, for a moment; and a server
+# that recovers does not answer yet. So starting is tried again until it answers.
 start_postgres() {
   local try
-  for try in 1 2 3 4 5; do
+  for ((try = 0; try < 30; try++)); do
+    postgres_answers && return 0
     "${AS_OS_USER[@]}" "$PG_BIN/pg_ctl" -D "$DATA" -w -t 60 -s -l "$LOGS/postgres.log" start && return 0
     sleep 1
   done
@@ -102,7 +107,6 @@ start_postgres() {
   return 1
 }
 
-# A pid file without its process is a server that was killed: there is nothing to stop, and the next start clears it.
 stop_postgres() {
   postgres_running || return 0
   "${AS_OS_USER[@]}" "$PG_BIN/pg_ctl" -D "$DATA" -w -t 60 -s -m fast stop

@@ -43,7 +43,7 @@ bring_up_database() {
     fresh=yes
     step "a new database cluster" "see the log; './kijko reset' starts over" init_cluster
   fi
-  if ! postgres_running; then
+  if ! postgres_running || ! postgres_answers; then
     configure_cluster
     STARTED_POSTGRES=yes
     step "Postgres on port $DB_PORT" "see $LOGS/postgres.log" start_postgres

@@ -46,7 +46,7 @@ part_state() {
 
 part_healthy() {
   if [ "$1" = postgres ]; then
-    "$PG_BIN/pg_isready" -q -h 127.0.0.1 -p "$DB_PORT"
+    postgres_answers
   else
     answers "$1"
   fi
