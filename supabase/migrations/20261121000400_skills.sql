@@ -11,6 +11,18 @@ create table public.llm_models (
   provider text not null generated always as (split_part(id, '/', 1)) stored,
   input_microusd_per_mtok bigint not null check (input_microusd_per_mtok >= 0),
   output_microusd_per_mtok bigint not null check (output_microusd_per_mtok >= 0),
+  cache_read_microusd_per_mtok bigint check (cache_read_microusd_per_mtok >= 0),
+  cache_write_microusd_per_mtok bigint check (cache_write_microusd_per_mtok >= 0),
+  cache_write_1h_microusd_per_mtok bigint check (cache_write_1h_microusd_per_mtok >= 0),
+  batch_input_microusd_per_mtok bigint check (batch_input_microusd_per_mtok >= 0),
+  batch_output_microusd_per_mtok bigint check (batch_output_microusd_per_mtok >= 0),
+  long_context_tokens bigint check (long_context_tokens > 0),
+  long_input_microusd_per_mtok bigint check (long_input_microusd_per_mtok >= 0),
+  long_output_microusd_per_mtok bigint check (long_output_microusd_per_mtok >= 0),
+  long_cache_read_microusd_per_mtok bigint check (long_cache_read_microusd_per_mtok >= 0),
+  long_cache_write_microusd_per_mtok bigint check (long_cache_write_microusd_per_mtok >= 0),
+  long_cache_write_1h_microusd_per_mtok bigint check (long_cache_write_1h_microusd_per_mtok >= 0),
+  source text not null default 'operator' check (source in ('operator', 'seed', 'litellm')),
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now()
 );
@@ -19,6 +31,18 @@ comment on column public.llm_models.id is 'provider/model as skills name it, or 
 comment on column public.llm_models.provider is 'The part before the slash.';
 comment on column public.llm_models.input_microusd_per_mtok is 'Price of a million input tokens in millionths of a US dollar.';
 comment on column public.llm_models.output_microusd_per_mtok is 'Price of a million output tokens in millionths of a US dollar.';
+comment on column public.llm_models.cache_read_microusd_per_mtok is 'The same for input tokens read from the vendor''s cache; null costs as input.';
+comment on column public.llm_models.cache_write_microusd_per_mtok is 'The same for input tokens written to the vendor''s cache; null costs as input.';
+comment on column public.llm_models.cache_write_1h_microusd_per_mtok is 'The same for tokens that the cache keeps an hour; null costs as any other write.';
+comment on column public.llm_models.batch_input_microusd_per_mtok is 'Price of input in a batch call; what it is of the plain price applies to cached tokens and beyond the step as well. Null: no discount.';
+comment on column public.llm_models.batch_output_microusd_per_mtok is 'Price of output in a batch call. Null: no discount.';
+comment on column public.llm_models.long_context_tokens is 'A call with more input tokens than this costs the long prices throughout; null when there is no such step.';
+comment on column public.llm_models.long_input_microusd_per_mtok is 'Price of input beyond the step; null costs as before it.';
+comment on column public.llm_models.long_output_microusd_per_mtok is 'Price of output beyond the step; null costs as before it.';
+comment on column public.llm_models.long_cache_read_microusd_per_mtok is 'Price of cache reads beyond the step; null costs as before it.';
+comment on column public.llm_models.long_cache_write_microusd_per_mtok is 'Price of cache writes beyond the step; null costs as before it.';
+comment on column public.llm_models.long_cache_write_1h_microusd_per_mtok is 'Price of one-hour cache writes beyond the step; null costs as before it.';
+comment on column public.llm_models.source is 'operator: set by hand, and no import touches it; seed or litellm: where it was taken from.';
 comment on column public.llm_models.created_at is 'When the price was added.';
 comment on column public.llm_models.updated_at is 'Last change; set by trigger.';
 
@@ -31,8 +55,168 @@ create trigger llm_models_touch before update on public.llm_models
   for each row execute function private.touch_updated_at();
 
 -- The echo provider is for development; it has a price so that accounting can be seen without a vendor.
-insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok) values
-  ('echo/*', 150000, 600000);
+insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok, source) values
+  ('echo/*', 150000, 600000, 'seed');
+
+-- LiteLLM's model_prices_and_context_window.json: an object by model name, prices in dollars for one token. The tables of
+-- others change without notice, so whatever is not understood is skipped by name and reason, never guessed.
+create function private.read_litellm_price(name text, entry jsonb, providers text[])
+returns table (id text, prices jsonb, reason text)
+language plpgsql stable set search_path = ''
+as $$
+declare
+  vendor text := entry ->> 'litellm_provider';
+  step text;
+  field record;
+  price numeric;
+begin
+  id := null;
+  prices := '{}';
+  reason := case
+    when name = 'sample_spec' then 'an explanation, no model'
+    when jsonb_typeof(entry) is distinct from 'object' then 'not an object'
+    when vendor is null then 'no litellm_provider'
+    when vendor <> all (providers) then format('provider %s is not asked here', substring(vendor for 60))
+    when entry ->> 'mode' is distinct from 'chat' then format('mode %s, not chat', coalesce(substring(entry ->> 'mode' for 60), 'unknown'))
+    when not entry ?& array['input_cost_per_token', 'output_cost_per_token'] then 'no price for a token'
+  end;
+  if reason is not null then
+    return next;
+    return;
+  end if;
+
+  id := vendor || '/' || case when starts_with(name, vendor || '/') then substring(name from char_length(vendor) + 2) else name end;
+  if char_length(id) > 200 or id !~ '^[a-z0-9][a-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.:/@-]*$' then
+    reason := 'not a name that a skill can have';
+    return next;
+    return;
+  end if;
+
+  -- One step is kept, the lowest: beyond it the call is never priced too low for want of the next one being known.
+  select m.k into step
+  from jsonb_object_keys(entry) as e (key)
+  cross join lateral regexp_matches(e.key, '^input_cost_per_token_above_(\d{1,6})k_tokens$') as g (groups)
+  cross join lateral (select g.groups[1] as k) as m
+  order by m.k::integer
+  limit 1;
+  if step::integer > 0 then
+    prices := jsonb_build_object('long_context_tokens', step::bigint * 1000);
+  end if;
+
+  for field in
+    select f.key, f.col
+    from (values
+      ('input_cost_per_token', 'input_microusd_per_mtok'),
+      ('output_cost_per_token', 'output_microusd_per_mtok'),
+      ('cache_read_input_token_cost', 'cache_read_microusd_per_mtok'),
+      ('cache_creation_input_token_cost', 'cache_write_microusd_per_mtok'),
+      ('cache_creation_input_token_cost_above_1hr', 'cache_write_1h_microusd_per_mtok'),
+      ('input_cost_per_token_batches', 'batch_input_microusd_per_mtok'),
+      ('output_cost_per_token_batches', 'batch_output_microusd_per_mtok'),
+      (format('input_cost_per_token_above_%sk_tokens', step), 'long_input_microusd_per_mtok'),
+      (format('output_cost_per_token_above_%sk_tokens', step), 'long_output_microusd_per_mtok'),
+      (format('cache_read_input_token_cost_above_%sk_tokens', step), 'long_cache_read_microusd_per_mtok'),
+      (format('cache_creation_input_token_cost_above_%sk_tokens', step), 'long_cache_write_microusd_per_mtok'),
+      (format('cache_creation_input_token_cost_above_1hr_above_%sk_tokens', step), 'long_cache_write_1h_microusd_per_mtok')
+    ) as f (key, col)
+    where jsonb_typeof(entry -> f.key) <> 'null'
+  loop
+    if jsonb_typeof(entry -> field.key) <> 'number' then
+      reason := format('%s is no number', field.key);
+      return next;
+      return;
+    end if;
+    -- Dollars for a token are millionths of a dollar for a million tokens times 10^12. The file's figures are rounded
+    -- binary fractions (1.8750000000000002e-08), so the nearest whole number is meant.
+    price := round((entry ->> field.key)::numeric * 1000000000000);
+    if price < 0 or price > 1000000000000000 then
+      reason := format('%s is out of range', field.key);
+      return next;
+      return;
+    end if;
+    prices := prices || jsonb_build_object(field.col, price);
+  end loop;
+  if not prices ?& array['input_microusd_per_mtok', 'output_microusd_per_mtok'] then
+    reason := 'no price for a token';
+  end if;
+  return next;
+end
+$$;
+comment on function private.read_litellm_price(text, jsonb, text[]) is 'One entry of LiteLLM''s price file as columns of llm_models, or the reason why it is none.';
+revoke all on function private.read_litellm_price(text, jsonb, text[]) from public, anon, authenticated, service_role;
+
+create function private.import_llm_prices(prices jsonb, providers text[] default array['openai', 'anthropic', 'gemini']) returns jsonb
+language plpgsql set search_path = ''
+as $$
+declare
+  entry record;
+  known public.llm_models;
+  priced public.llm_models;
+  added integer := 0;
+  changed integer := 0;
+  unchanged integer := 0;
+  skipped jsonb := '[]';
+begin
+  if jsonb_typeof(prices) is distinct from 'object' then
+    perform kijko.fail('invalid_input', 'prices: an object by model name');
+  end if;
+  -- By name: when a file has one model under two names (with and without the vendor's prefix), the same one wins each time.
+  for entry in
+    select distinct on (coalesce(r.id, e.key)) e.key, r.id, r.prices, r.reason
+    from jsonb_each(import_llm_prices.prices) as e
+    cross join lateral private.read_litellm_price(e.key, e.value, providers) as r
+    order by coalesce(r.id, e.key), r.reason nulls first, e.key
+  loop
+    if entry.reason is not null then
+      skipped := skipped || jsonb_build_object('model', substring(entry.key for 200), 'reason', entry.reason);
+      continue;
+    end if;
+    select m.* into known from public.llm_models as m where m.id = entry.id for update;
+    if known.source = 'operator' then
+      skipped := skipped || jsonb_build_object('model', entry.id, 'reason', 'its price was set by hand');
+      continue;
+    end if;
+    priced := jsonb_populate_record(null::public.llm_models, entry.prices);
+    if known.id is not null and jsonb_strip_nulls(to_jsonb(known) - array['id', 'provider', 'source', 'created_at', 'updated_at']) = entry.prices
+      and known.source = 'litellm' then
+      unchanged := unchanged + 1;
+      continue;
+    end if;
+    insert into public.llm_models as m (
+      id, source, input_microusd_per_mtok, output_microusd_per_mtok,
+      cache_read_microusd_per_mtok, cache_write_microusd_per_mtok, cache_write_1h_microusd_per_mtok,
+      batch_input_microusd_per_mtok, batch_output_microusd_per_mtok, long_context_tokens,
+      long_input_microusd_per_mtok, long_output_microusd_per_mtok,
+      long_cache_read_microusd_per_mtok, long_cache_write_microusd_per_mtok, long_cache_write_1h_microusd_per_mtok
+    ) values (
+      entry.id, 'litellm', priced.input_microusd_per_mtok, priced.output_microusd_per_mtok,
+      priced.cache_read_microusd_per_mtok, priced.cache_write_microusd_per_mtok, priced.cache_write_1h_microusd_per_mtok,
+      priced.batch_input_microusd_per_mtok, priced.batch_output_microusd_per_mtok, priced.long_context_tokens,
+      priced.long_input_microusd_per_mtok, priced.long_output_microusd_per_mtok,
+      priced.long_cache_read_microusd_per_mtok, priced.long_cache_write_microusd_per_mtok, priced.long_cache_write_1h_microusd_per_mtok
+    )
+    on conflict (id) do update set
+      source = excluded.source,
+      input_microusd_per_mtok = excluded.input_microusd_per_mtok,
+      output_microusd_per_mtok = excluded.output_microusd_per_mtok,
+      cache_read_microusd_per_mtok = excluded.cache_read_microusd_per_mtok,
+      cache_write_microusd_per_mtok = excluded.cache_write_microusd_per_mtok,
+      cache_write_1h_microusd_per_mtok = excluded.cache_write_1h_microusd_per_mtok,
+      batch_input_microusd_per_mtok = excluded.batch_input_microusd_per_mtok,
+      batch_output_microusd_per_mtok = excluded.batch_output_microusd_per_mtok,
+      long_context_tokens = excluded.long_context_tokens,
+      long_input_microusd_per_mtok = excluded.long_input_microusd_per_mtok,
+      long_output_microusd_per_mtok = excluded.long_output_microusd_per_mtok,
+      long_cache_read_microusd_per_mtok = excluded.long_cache_read_microusd_per_mtok,
+      long_cache_write_microusd_per_mtok = excluded.long_cache_write_microusd_per_mtok,
+      long_cache_write_1h_microusd_per_mtok = excluded.long_cache_write_1h_microusd_per_mtok;
+    if known.id is null then added := added + 1; else changed := changed + 1; end if;
+  end loop;
+  return jsonb_build_object('added', added, 'changed', changed, 'unchanged', unchanged, 'skipped', skipped);
+end
+$$;
+comment on function private.import_llm_prices(jsonb, text[]) is 'Takes prices from LiteLLM''s price file: counts, and what was skipped with its reason. A price set by hand stays; a model that is no longer in the file stays too, since executions of it may still come in.';
+revoke all on function private.import_llm_prices(jsonb, text[]) from public, anon, authenticated, service_role;
 
 -- ----------------------------------------------------------------------------
 -- skills
@@ -48,7 +232,10 @@ create table public.skills (
   input_schema jsonb not null default '{"type": "object"}'
     check (jsonb_typeof(input_schema) = 'object' and octet_length(input_schema::text) <= 65536),
   model text not null default 'echo/echo'
-    check (char_length(model) <= 200 and model ~ '^[a-z0-9][a-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.:/@-]*$'),
+    check (
+      char_length(model) <= 200
+      and model ~ '^([a-z0-9][a-z0-9_.-]*/[A-Za-z0-9]|(gpt-|chatgpt-|o[0-9]|claude-|gemini-))[A-Za-z0-9_.:/@-]*$'
+    ),
   parameters jsonb not null default '{}'
     check (jsonb_typeof(parameters) = 'object' and octet_length(parameters::text) <= 16384),
   enabled boolean not null default true,
@@ -69,7 +256,7 @@ comment on column public.skills.name is 'Shown to members.';
 comment on column public.skills.description is 'Free text.';
 comment on column public.skills.prompt_template is 'Template of the prompt; the worker renders it with the input.';
 comment on column public.skills.input_schema is 'JSON schema of the input. The database checks that an input is an object; the worker checks the rest before it calls a model.';
-comment on column public.skills.model is 'provider/model.';
+comment on column public.skills.model is 'provider/model; a well-known name such as gpt-4o, claude-sonnet-4-5 or gemini-2.5-pro may go without its provider.';
 comment on column public.skills.parameters is 'Passed to the model: temperature, max_tokens and the like.';
 comment on column public.skills.enabled is 'A disabled skill refuses new executions; queued ones still run.';
 comment on column public.skills.created_by is 'User who made it; null once that user is gone.';

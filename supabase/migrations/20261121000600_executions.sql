@@ -26,6 +26,8 @@ create table public.executions (
   model text check (char_length(model) <= 200),
   input_tokens bigint not null default 0 check (input_tokens >= 0),
   output_tokens bigint not null default 0 check (output_tokens >= 0),
+  cache_read_tokens bigint not null default 0 check (cache_read_tokens >= 0),
+  cache_write_tokens bigint not null default 0 check (cache_write_tokens >= 0),
   cost_microusd bigint not null default 0 check (cost_microusd >= 0),
   error_code text check (char_length(error_code) <= 100),
   error text check (char_length(error) <= 10000),
@@ -55,7 +57,7 @@ create index executions_job_id_idx on public.executions (org_id, job_id) where j
 create index executions_retry_of_idx on public.executions (org_id, retry_of) where retry_of is not null;
 
 comment on table public.executions is 'Runs of skills, with what they produced and cost; readable by their organization, written only by functions.';
-comment on column public.executions.id is 'Identity of the execution; also the key under which its use is metered once.';
+comment on column public.executions.id is 'Identity of the execution; with the attempt, also the key under which its use is metered once.';
 comment on column public.executions.org_id is 'Organization that owns and pays for it.';
 comment on column public.executions.project_id is 'Project of the skill at the time, if any.';
 comment on column public.executions.skill_id is 'Skill that was run; null once it is deleted.';
@@ -67,9 +69,11 @@ comment on column public.executions.status is 'queued, running, then succeeded, 
 comment on column public.executions.input is 'Input, an object.';
 comment on column public.executions.output is 'What the model answered.';
 comment on column public.executions.model is 'provider/model: of the skill while it waits, as reported once it has run.';
-comment on column public.executions.input_tokens is 'Tokens sent to the model.';
-comment on column public.executions.output_tokens is 'Tokens received from the model.';
-comment on column public.executions.cost_microusd is 'Cost in millionths of a US dollar, rounded up, by llm_models when it finished.';
+comment on column public.executions.input_tokens is 'Tokens sent to the model, in all attempts; cached ones are among them.';
+comment on column public.executions.output_tokens is 'Tokens received from the model, in all attempts.';
+comment on column public.executions.cache_read_tokens is 'How many of the input tokens the vendor read from its cache.';
+comment on column public.executions.cache_write_tokens is 'How many of the input tokens the vendor wrote to its cache.';
+comment on column public.executions.cost_microusd is 'Cost in millionths of a US dollar, rounded up for each call, by llm_models when the call ended.';
 comment on column public.executions.error_code is 'Short name of the last failure, or why it was skipped.';
 comment on column public.executions.error is 'Last failure in words.';
 comment on column public.executions.idempotency_key is 'Chosen by the caller; the same key in the same organization is the same execution.';
@@ -404,20 +408,6 @@ comment on function private.start_execution(text, uuid, integer) is 'Marks an ex
 revoke all on function private.start_execution(text, uuid, integer) from public, anon, authenticated, service_role;
 grant execute on function private.start_execution(text, uuid, integer) to kijko_sidecar;
 
-create function private.llm_cost(requested text, reported text, input_tokens bigint, output_tokens bigint) returns bigint
-language sql stable set search_path = ''
-as $$
-  -- The most exact price wins: vendors report dated names ("gpt-4o-2024-08-06") for the one that was asked for.
-  select ceil((input_tokens::numeric * m.input_microusd_per_mtok + output_tokens::numeric * m.output_microusd_per_mtok) / 1000000)::bigint
-  from unnest(array[reported, requested, split_part(reported, '/', 1) || '/*', split_part(requested, '/', 1) || '/*'])
-    with ordinality as candidate (id, preference)
-  join public.llm_models as m on m.id = candidate.id
-  order by candidate.preference
-  limit 1
-$$;
-comment on function private.llm_cost(text, text, bigint, bigint) is 'Cost of a call in millionths of a US dollar, rounded up; null when no price is known.';
-revoke all on function private.llm_cost(text, text, bigint, bigint) from public, anon, authenticated, service_role;
-
 create function private.count_of(value jsonb) returns bigint
 language sql immutable set search_path = ''
 return case
@@ -428,6 +418,112 @@ end;
 comment on function private.count_of(jsonb) is 'A count reported from outside: whole, not negative, bounded; 0 when it is no number.';
 revoke all on function private.count_of(jsonb) from public, anon, authenticated, service_role;
 
+create function private.llm_cost(requested text, reported text, usage jsonb) returns bigint
+language sql stable set search_path = ''
+as $$
+  -- The most exact price wins: vendors report dated names ("gpt-4o-2024-08-06") for the one that was asked for, and a
+  -- well-known name may have been asked for without its provider.
+  with price as (
+    select m.*
+    from unnest(array[
+      reported, requested, split_part(reported, '/', 1) || '/' || requested,
+      split_part(reported, '/', 1) || '/*', split_part(requested, '/', 1) || '/*'
+    ]) with ordinality as candidate (id, preference)
+    join public.llm_models as m on m.id = candidate.id
+    order by candidate.preference
+    limit 1
+  ),
+  -- Vendors' figures are not to be trusted to add up: the parts are never more than the whole.
+  whole as (
+    select private.count_of(usage -> 'input_tokens') as input, private.count_of(usage -> 'output_tokens') as output,
+      coalesce(usage -> 'batch' = 'true', false) as batch
+  ),
+  reads as (
+    select w.*, least(private.count_of(usage -> 'cache_read_tokens'), w.input) as cache_read from whole as w
+  ),
+  writes as (
+    select r.*, least(private.count_of(usage -> 'cache_write_tokens'), r.input - r.cache_read) as cache_write from reads as r
+  ),
+  tokens as (
+    select w.*, least(private.count_of(usage -> 'cache_write_1h_tokens'), w.cache_write) as cache_write_1h from writes as w
+  ),
+  -- The whole call costs the long prices once its input is beyond the step.
+  rates as (
+    select
+      case when s.long then coalesce(p.long_input_microusd_per_mtok, p.input_microusd_per_mtok) else p.input_microusd_per_mtok end as input,
+      case when s.long then coalesce(p.long_output_microusd_per_mtok, p.output_microusd_per_mtok) else p.output_microusd_per_mtok end as output,
+      case when s.long then coalesce(p.long_cache_read_microusd_per_mtok, p.cache_read_microusd_per_mtok, p.long_input_microusd_per_mtok, p.input_microusd_per_mtok)
+        else coalesce(p.cache_read_microusd_per_mtok, p.input_microusd_per_mtok) end as cache_read,
+      case when s.long then coalesce(p.long_cache_write_microusd_per_mtok, p.cache_write_microusd_per_mtok, p.long_input_microusd_per_mtok, p.input_microusd_per_mtok)
+        else coalesce(p.cache_write_microusd_per_mtok, p.input_microusd_per_mtok) end as cache_write,
+      case when s.long
+        then coalesce(
+          p.long_cache_write_1h_microusd_per_mtok, p.cache_write_1h_microusd_per_mtok, p.long_cache_write_microusd_per_mtok,
+          p.cache_write_microusd_per_mtok, p.long_input_microusd_per_mtok, p.input_microusd_per_mtok
+        )
+        else coalesce(p.cache_write_1h_microusd_per_mtok, p.cache_write_microusd_per_mtok, p.input_microusd_per_mtok) end as cache_write_1h,
+      -- A batch's discount is a fraction of the plain price; a price of 0 has none.
+      case when t.batch and p.input_microusd_per_mtok > 0 then coalesce(p.batch_input_microusd_per_mtok, p.input_microusd_per_mtok) else 1 end::numeric as input_part,
+      case when t.batch and p.input_microusd_per_mtok > 0 then p.input_microusd_per_mtok else 1 end::numeric as input_whole,
+      case when t.batch and p.output_microusd_per_mtok > 0 then coalesce(p.batch_output_microusd_per_mtok, p.output_microusd_per_mtok) else 1 end::numeric as output_part,
+      case when t.batch and p.output_microusd_per_mtok > 0 then p.output_microusd_per_mtok else 1 end::numeric as output_whole
+    from price as p
+    cross join tokens as t
+    cross join lateral (select coalesce(t.input > p.long_context_tokens, false) as long) as s
+  )
+  -- Rounded once, at the very end. Dividing last keeps every step before it exact.
+  select ceil(
+    (
+      (
+        (t.input - t.cache_read - t.cache_write)::numeric * r.input + t.cache_read::numeric * r.cache_read
+        + (t.cache_write - t.cache_write_1h)::numeric * r.cache_write + t.cache_write_1h::numeric * r.cache_write_1h
+      ) * r.input_part * r.output_whole
+      + t.output::numeric * r.output * r.output_part * r.input_whole
+    ) / (r.input_whole * r.output_whole * 1000000)
+  )::bigint
+  from tokens as t
+  cross join rates as r
+$$;
+comment on function private.llm_cost(text, text, jsonb) is 'Cost of a call in millionths of a US dollar, rounded up once; null when no price is known. Usage: input_tokens (cached ones among them), output_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens (among the writes), batch.';
+revoke all on function private.llm_cost(text, text, jsonb) from public, anon, authenticated, service_role;
+
+create function private.book_usage(job public.jobs, execution public.executions, usage jsonb) returns void
+language plpgsql set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  tokens_in bigint := private.count_of(usage -> 'input_tokens');
+  tokens_out bigint := private.count_of(usage -> 'output_tokens');
+  reported text := substring(nullif(usage ->> 'model', '') for 200);
+  cost bigint := private.llm_cost(execution.model, reported, usage);
+  meter text;
+  amount bigint;
+begin
+  if cost is null then
+    perform private.add_job_event(job.locked_by, job.id, 'unpriced_model', jsonb_build_object('model', coalesce(reported, execution.model)));
+    cost := 0;
+  end if;
+  -- An attempt ends once, so its key is new; should it come again all the same, it is not booked again.
+  for meter, amount in values ('llm_tokens', tokens_in + tokens_out), ('llm_cost_microusd', cost) loop
+    if amount > 0 and not coalesce(
+      (kijko.try_consume(execution.org_id, meter, amount, execution.id || ':' || job.attempt)).allowed, false
+    ) then
+      perform private.add_job_event(job.locked_by, job.id, 'usage_not_booked', jsonb_build_object('meter', meter, 'amount', amount));
+    end if;
+  end loop;
+  update public.executions as e
+  set model = coalesce(reported, e.model),
+    input_tokens = e.input_tokens + tokens_in,
+    output_tokens = e.output_tokens + tokens_out,
+    cache_read_tokens = e.cache_read_tokens + least(private.count_of(usage -> 'cache_read_tokens'), tokens_in),
+    cache_write_tokens = e.cache_write_tokens + least(private.count_of(usage -> 'cache_write_tokens'), tokens_in),
+    cost_microusd = e.cost_microusd + cost
+  where e.id = execution.id;
+end
+$$;
+comment on function private.book_usage(public.jobs, public.executions, jsonb) is 'Adds what one call used to its execution and to the meters, whatever became of the call. Inside the function that ends the attempt.';
+revoke all on function private.book_usage(public.jobs, public.executions, jsonb) from public, anon, authenticated, service_role;
+
 create function private.finish_execution(worker text, job_id uuid, outcome jsonb, attempt integer default null) returns boolean
 language plpgsql security definer set search_path = ''
 as $$
@@ -435,12 +531,6 @@ as $$
 declare
   job public.jobs := private.hold_job(worker, finish_execution.job_id, finish_execution.attempt);
   execution public.executions;
-  tokens_in bigint := private.count_of(outcome -> 'input_tokens');
-  tokens_out bigint := private.count_of(outcome -> 'output_tokens');
-  reported text := substring(nullif(outcome ->> 'model', '') for 200);
-  cost bigint;
-  meter text;
-  amount bigint;
   final_status text := 'succeeded';
   code text;
   message text;
@@ -464,28 +554,12 @@ begin
     message := 'the output is larger than 1 MiB';
   end if;
 
-  cost := private.llm_cost(execution.model, reported, tokens_in, tokens_out);
-  if cost is null then
-    perform private.add_job_event(worker, job.id, 'unpriced_model', jsonb_build_object('model', coalesce(reported, execution.model)));
-    cost := 0;
-  end if;
-
-  -- The call has been made: it is booked whatever becomes of the execution, once by its id.
-  for meter, amount in values ('llm_tokens', tokens_in + tokens_out), ('llm_cost_microusd', cost) loop
-    if amount > 0 and not coalesce(
-      (kijko.try_consume(execution.org_id, meter, amount, execution.id::text)).allowed, false
-    ) then
-      perform private.add_job_event(worker, job.id, 'usage_not_booked', jsonb_build_object('meter', meter, 'amount', amount));
-    end if;
-  end loop;
+  -- The call has been made: it is booked whatever becomes of the execution.
+  perform private.book_usage(job, execution, outcome);
 
   update public.executions as e
   set status = final_status,
     output = case when code = 'output_too_large' then null else outcome -> 'output' end,
-    model = coalesce(reported, e.model),
-    input_tokens = tokens_in,
-    output_tokens = tokens_out,
-    cost_microusd = cost,
     error_code = code,
     error = message,
     finished_at = kijko.now()
@@ -511,12 +585,31 @@ create function private.fail_execution(
   message text,
   retryable boolean,
   retry_after interval default null,
-  attempt integer default null
+  attempt integer default null,
+  usage jsonb default null
 ) returns text
-language sql security definer set search_path = ''
+language plpgsql security definer set search_path = ''
 as $$
-  select private.fail_job(worker, job_id, code, message, retryable, retry_after, attempt)
+#variable_conflict use_column
+declare
+  job public.jobs := private.hold_job(worker, fail_execution.job_id, fail_execution.attempt);
+  execution public.executions;
+begin
+  if job.id is null then
+    return null;
+  end if;
+  -- A refusal, a broken answer and a cancelled call cost what they used.
+  if jsonb_typeof(usage) = 'object' then
+    select e.* into execution from public.executions as e
+    where e.org_id = job.org_id and e.job_id = job.id and e.status = 'running'
+    for update;
+    if execution.id is not null then
+      perform private.book_usage(job, execution, usage);
+    end if;
+  end if;
+  return private.fail_job(worker, fail_execution.job_id, code, message, retryable, retry_after, fail_execution.attempt);
+end
 $$;
-comment on function private.fail_execution(text, uuid, text, text, boolean, interval, integer) is 'Failure of an execution: as fail_job, whose outcome the execution follows by trigger. Definer: the sidecar holds no table rights.';
-revoke all on function private.fail_execution(text, uuid, text, text, boolean, interval, integer) from public, anon, authenticated, service_role;
-grant execute on function private.fail_execution(text, uuid, text, text, boolean, interval, integer) to kijko_sidecar;
+comment on function private.fail_execution(text, uuid, text, text, boolean, interval, integer, jsonb) is 'Failure of an execution: books what the call used (as llm_cost takes it, with model), then as fail_job, whose outcome the execution follows by trigger. Definer: the sidecar holds no table rights.';
+revoke all on function private.fail_execution(text, uuid, text, text, boolean, interval, integer, jsonb) from public, anon, authenticated, service_role;
+grant execute on function private.fail_execution(text, uuid, text, text, boolean, interval, integer, jsonb) to kijko_sidecar;
