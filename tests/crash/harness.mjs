@@ -148,14 +148,15 @@ class VendorCall {
 
   answer() {
     if (this.#response.writableEnded || this.#response.destroyed) return;
-    this.#response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({
-      id: `call-${this.number}`,
-      object: 'chat.completion',
-      created: Math.floor(Date.now() / 1000),
-      model: this.model,
-      choices: [{ index: 0, message: { role: 'assistant', content: this.text }, finish_reason: 'stop' }],
-      usage: { prompt_tokens: this.inputTokens, completion_tokens: this.outputTokens, total_tokens: this.inputTokens + this.outputTokens },
-    }));
+    const event = (choices, usage) => `data: ${JSON.stringify({
+      id: `call-${this.number}`, object: 'chat.completion.chunk', created: Math.floor(Date.now() / 1000), model: this.model, choices, usage,
+    })}\n\n`;
+    this.#response.writeHead(200, { 'content-type': 'text/event-stream' }).end([
+      event([{ index: 0, delta: { role: 'assistant', content: this.text }, finish_reason: null }], null),
+      event([{ index: 0, delta: {}, finish_reason: 'stop' }], null),
+      event([], { prompt_tokens: this.inputTokens, completion_tokens: this.outputTokens, total_tokens: this.inputTokens + this.outputTokens }),
+      'data: [DONE]\n\n',
+    ].join(''));
   }
 }
 

@@ -11,8 +11,10 @@ use reqwest::Url;
 
 use crate::secret::Secret;
 
-/// Where OpenAI itself answers.
+/// Where the vendors themselves answer.
 const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
+const ANTHROPIC_BASE_URL: &str = "https://api.anthropic.com";
+const GEMINI_BASE_URL: &str = "https://generativelanguage.googleapis.com";
 
 /// Everything the sidecar can be told, in groups by the part that reads it.
 #[derive(Debug, Clone)]
@@ -62,14 +64,18 @@ pub struct WorkerConfig {
 pub struct LlmConfig {
     /// Whether `echo/…` models answer. For development: they cost nothing and say nothing new.
     pub echo: bool,
-    /// Any service that speaks OpenAI's chat completions; `None` when neither key nor base URL is set.
-    pub openai: Option<OpenAiConfig>,
+    /// Any service that speaks OpenAI's chat completions; each is `None` when neither its key nor its base URL is set.
+    pub openai: Option<VendorConfig>,
+    /// Claude.
+    pub anthropic: Option<VendorConfig>,
+    /// Google's.
+    pub gemini: Option<VendorConfig>,
 }
 
-/// One OpenAI-compatible vendor.
+/// One vendor.
 #[derive(Debug, Clone)]
-pub struct OpenAiConfig {
-    /// The base URL, without a trailing slash; `/chat/completions` is appended.
+pub struct VendorConfig {
+    /// The base URL, without a trailing slash; the path of a call is appended.
     pub base_url: Url,
     /// The key, if the vendor wants one.
     pub api_key: Option<Secret>,
@@ -77,6 +83,8 @@ pub struct OpenAiConfig {
     pub connect_timeout: Duration,
     /// How long a whole call may take; a job's own timeout may be shorter.
     pub timeout: Duration,
+    /// How long the vendor may be silent in the middle of an answer.
+    pub idle_timeout: Duration,
     /// Larger replies are refused.
     pub max_response_bytes: usize,
 }
@@ -167,21 +175,51 @@ impl WorkerConfig {
 
 impl LlmConfig {
     fn read(env: &mut Reader<'_>) -> Self {
+        let echo = env.flag("KIJKO_LLM_ECHO");
+        let limits = VendorLimits::read(env);
         Self {
-            echo: env.flag("KIJKO_LLM_ECHO"),
-            openai: OpenAiConfig::read(env),
+            echo,
+            openai: VendorConfig::read(env, "OPENAI", OPENAI_BASE_URL, &limits),
+            anthropic: VendorConfig::read(env, "ANTHROPIC", ANTHROPIC_BASE_URL, &limits),
+            gemini: VendorConfig::read(env, "GEMINI", GEMINI_BASE_URL, &limits),
         }
     }
 }
 
-impl OpenAiConfig {
-    fn read(env: &mut Reader<'_>) -> Option<Self> {
-        let api_key = env.text("OPENAI_API_KEY").map(Secret::new);
-        let base_url = env.text("OPENAI_BASE_URL");
+/// What is the same for all vendors.
+struct VendorLimits {
+    connect_timeout: Duration,
+    timeout: Duration,
+    idle_timeout: Duration,
+    max_response_bytes: usize,
+}
+
+impl VendorLimits {
+    fn read(env: &mut Reader<'_>) -> Self {
         let connect_timeout = env.seconds("KIJKO_LLM_CONNECT_TIMEOUT_SECONDS", 10, 1..=120);
         let timeout = env.seconds("KIJKO_LLM_TIMEOUT_SECONDS", 120, 1..=3_600);
+        let idle_timeout = env.seconds("KIJKO_LLM_IDLE_TIMEOUT_SECONDS", 60, 1..=3_600);
         let max_response_bytes =
-            env.number("KIJKO_LLM_MAX_RESPONSE_BYTES", 4 << 20, 1_024..=256 << 20) as usize;
+            env.number("KIJKO_LLM_MAX_RESPONSE_BYTES", 16 << 20, 1_024..=256 << 20) as usize;
+        Self {
+            connect_timeout,
+            timeout,
+            idle_timeout,
+            max_response_bytes,
+        }
+    }
+}
+
+impl VendorConfig {
+    fn read(
+        env: &mut Reader<'_>,
+        vendor: &str,
+        default_url: &str,
+        limits: &VendorLimits,
+    ) -> Option<Self> {
+        let (key_name, url_name) = (format!("{vendor}_API_KEY"), format!("{vendor}_BASE_URL"));
+        let api_key = env.text(&key_name).map(Secret::new);
+        let base_url = env.text(&url_name);
         if api_key.is_none() && base_url.is_none() {
             return None;
         }
@@ -189,22 +227,16 @@ impl OpenAiConfig {
             .as_ref()
             .is_some_and(|key| reqwest::header::HeaderValue::from_str(key.expose()).is_err())
         {
-            env.problem(
-                "OPENAI_API_KEY",
-                "has characters that no HTTP header may carry",
-            );
+            env.problem(&key_name, "has characters that no HTTP header may carry");
         }
-        let base_url = vendor_url(
-            env,
-            "OPENAI_BASE_URL",
-            base_url.as_deref().unwrap_or(OPENAI_BASE_URL),
-        )?;
+        let base_url = vendor_url(env, &url_name, base_url.as_deref().unwrap_or(default_url))?;
         Some(Self {
             base_url,
             api_key,
-            connect_timeout,
-            timeout,
-            max_response_bytes,
+            connect_timeout: limits.connect_timeout,
+            timeout: limits.timeout,
+            idle_timeout: limits.idle_timeout,
+            max_response_bytes: limits.max_response_bytes,
         })
     }
 }
@@ -309,10 +341,15 @@ mod tests {
 
     #[test]
     fn secrets_are_in_no_debug_output_and_no_problem() {
-        let config = config(&[URL, ("OPENAI_API_KEY", "sk-topsecret")]).unwrap();
-        let debug = format!("{config:?}");
+        let keys = [
+            URL,
+            ("OPENAI_API_KEY", "sk-topsecret"),
+            ("ANTHROPIC_API_KEY", "sk-ant-topsecret"),
+            ("GEMINI_API_KEY", "AIza-topsecret"),
+        ];
+        let debug = format!("{:?}", config(&keys).unwrap());
         assert!(
-            !debug.contains("hunter2") && !debug.contains("sk-topsecret"),
+            !debug.contains("hunter2") && !debug.contains("topsecret"),
             "{debug}"
         );
 
@@ -328,6 +365,18 @@ mod tests {
         assert!(
             !text.contains("hunter2") && !text.contains("sk-top"),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn a_key_alone_turns_a_vendor_on_at_its_own_address() {
+        let config = config(&[URL, ("ANTHROPIC_API_KEY", "k"), ("GEMINI_API_KEY", "k")]).unwrap();
+        assert!(config.llm.openai.is_none());
+        let address = |vendor: Option<VendorConfig>| vendor.unwrap().base_url.to_string();
+        assert_eq!(address(config.llm.anthropic), "https://api.anthropic.com/");
+        assert_eq!(
+            address(config.llm.gemini),
+            "https://generativelanguage.googleapis.com/"
         );
     }
 

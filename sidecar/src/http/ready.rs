@@ -69,6 +69,17 @@ struct Worker {
 struct Llm {
     status: Status,
     providers: Vec<&'static str>,
+    recent: Vec<Vendor>,
+}
+
+/// The last five minutes.
+#[derive(Debug, Serialize)]
+struct Vendor {
+    name: &'static str,
+    status: Status,
+    calls: usize,
+    errors: usize,
+    error_rate: f64,
 }
 
 pub(super) async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Readiness>) {
@@ -80,10 +91,7 @@ pub(super) async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Re
             status: degraded_unless(state.wakeups.connected() || state.worker.concurrency == 0),
         },
         worker: worker(&state),
-        llm: Llm {
-            status: degraded_unless(!state.providers.is_empty()),
-            providers: state.providers.clone(),
-        },
+        llm: llm(&state),
     };
     let status = checks.worst();
     let code = if status == Status::Down {
@@ -171,6 +179,30 @@ fn worker(state: &AppState) -> Worker {
         running: state.running.count(),
         slots: state.worker.concurrency,
         stopping,
+    }
+}
+
+/// Never down: without a vendor, or with one that fails, everything else goes on.
+fn llm(state: &AppState) -> Llm {
+    let recent: Vec<_> = state
+        .providers
+        .iter()
+        .map(|name| {
+            let health = state.metrics.vendor_health(name);
+            Vendor {
+                name,
+                status: degraded_unless(!health.is_poor()),
+                calls: health.calls,
+                errors: health.errors,
+                error_rate: (health.error_rate() * 1e3).round() / 1e3,
+            }
+        })
+        .collect();
+    let worst = recent.iter().map(|vendor| vendor.status).max();
+    Llm {
+        status: worst.unwrap_or(Status::Degraded),
+        providers: state.providers.clone(),
+        recent,
     }
 }
 

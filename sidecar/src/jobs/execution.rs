@@ -1,9 +1,14 @@
 //! Kind `execution`: a skill's prompt, answered by a model.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use super::{
     Failure, Handler, HandlerError, Job,
@@ -11,16 +16,29 @@ use super::{
 };
 use crate::{
     db::{DbError, persist},
-    llm::{Completion, CompletionRequest, LlmError, Models},
+    llm::{Completion, CompletionRequest, LlmError, Models, Progress, is_json_format},
     sandbox::{PromptError, PromptRequest, Sandbox},
     telemetry::Metrics,
 };
+
+/// What a call used waits this long for its record; afterwards its lease has long gone to another worker.
+const UNSETTLED: Duration = Duration::from_secs(3_600);
 
 /// Runs executions.
 pub struct ExecutionHandler {
     models: Models,
     sandbox: Arc<Sandbox>,
     metrics: Metrics,
+    open: Mutex<HashMap<Uuid, OpenCall>>,
+}
+
+/// A call whose attempt has not been recorded yet. It is kept here and not in the call's future, which is dropped when
+/// the job is cancelled or runs out of time: what it used until then is paid for.
+struct OpenCall {
+    since: Instant,
+    provider: &'static str,
+    model: String,
+    progress: Progress,
 }
 
 impl ExecutionHandler {
@@ -33,6 +51,7 @@ impl ExecutionHandler {
             models,
             sandbox,
             metrics,
+            open: Mutex::default(),
         }
     }
 
@@ -45,17 +64,55 @@ impl ExecutionHandler {
         let (provider, model) = self.models.pick(&execution.model)?;
         let wants_json = wants_json(&execution.parameters);
         let prompt = self.prompt(&execution).await?;
+        let progress = self.open(job.id, provider.name(), &model);
         let request = CompletionRequest {
             model,
             prompt,
             parameters: execution.parameters,
+            progress: progress.clone(),
         };
-
-        let start = Instant::now();
+        let mut call = self.metrics.llm_call(provider.name(), progress.clone());
         let answer = provider.complete(request).await;
-        self.metrics
-            .llm_call(provider.name(), &answer, start.elapsed());
+        if let Ok(completion) = &answer {
+            progress.update(|reached| {
+                reached.usage = completion.usage;
+                reached.model = Some(completion.model.clone());
+            });
+        }
+        call.ended(answer.as_ref().err());
         outcome(provider.name(), answer?, wants_json).map_err(HandlerError::Failed)
+    }
+
+    fn open(&self, job: Uuid, provider: &'static str, model: &str) -> Progress {
+        let (since, progress) = (Instant::now(), Progress::default());
+        let mut calls = self.calls();
+        calls.retain(|_, call| since.duration_since(call.since) < UNSETTLED);
+        let call = OpenCall {
+            since,
+            provider,
+            model: model.to_owned(),
+            progress: progress.clone(),
+        };
+        calls.insert(job, call);
+        progress
+    }
+
+    /// What the job's call used, as `private.fail_execution` takes it; `None` when it used nothing that is known of.
+    fn used(&self, job: Uuid) -> Option<Value> {
+        let calls = self.calls();
+        let call = calls.get(&job)?;
+        let reached = call.progress.reached();
+        let model = reached.model.as_ref().unwrap_or(&call.model);
+        (!reached.usage.is_empty())
+            .then(|| reached.usage.to_json(&format!("{}/{model}", call.provider)))
+    }
+
+    fn settled(&self, job: Uuid) {
+        self.calls().remove(&job);
+    }
+
+    fn calls(&self) -> MutexGuard<'_, HashMap<Uuid, OpenCall>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn prompt(&self, execution: &Execution) -> Result<String, PromptError> {
@@ -87,7 +144,11 @@ impl Handler for ExecutionHandler {
         job: &'a Job,
         result: &'a Value,
     ) -> BoxFuture<'a, Result<bool, DbError>> {
-        Box::pin(queue.finish_execution(job, result))
+        Box::pin(async {
+            let taken = queue.finish_execution(job, result).await?;
+            self.settled(job.id);
+            Ok(taken)
+        })
     }
 
     fn record_failure<'a>(
@@ -96,7 +157,12 @@ impl Handler for ExecutionHandler {
         job: &'a Job,
         failure: &'a Failure,
     ) -> BoxFuture<'a, Result<Option<String>, DbError>> {
-        Box::pin(queue.fail_execution(job, failure))
+        Box::pin(async {
+            let used = self.used(job.id);
+            let status = queue.fail_execution(job, failure, used.as_ref()).await?;
+            self.settled(job.id);
+            Ok(status)
+        })
     }
 }
 
@@ -106,13 +172,11 @@ fn outcome(provider: &str, completion: Completion, wants_json: bool) -> Result<V
     if wants_json {
         output["json"] = parse_json(&completion)?;
     }
-    Ok(json!({
-        "output": output,
-        "model": format!("{provider}/{}", completion.model),
-        "input_tokens": completion.input_tokens,
-        "output_tokens": completion.output_tokens,
-        "finish_reason": completion.finish_reason,
-    }))
+    let model = format!("{provider}/{}", completion.model);
+    let mut outcome = completion.usage.to_json(&model);
+    outcome["output"] = output;
+    outcome["finish_reason"] = json!(completion.finish_reason);
+    Ok(outcome)
 }
 
 /// A skill that asked for JSON gets JSON or an error, never text that looks like it. An answer cut at the token limit
@@ -152,14 +216,10 @@ fn has_nul(value: &Value) -> bool {
     }
 }
 
-/// `"response_format"` is `"json"`, `"json_object"`, `"json_schema"`, or an object with one of these as its `type`.
 fn wants_json(parameters: &Map<String, Value>) -> bool {
-    let format = parameters.get("response_format");
-    let kind = format
-        .and_then(|format| format.get("type"))
-        .or(format)
-        .and_then(Value::as_str);
-    matches!(kind, Some("json" | "json_object" | "json_schema"))
+    parameters
+        .get("response_format")
+        .is_some_and(is_json_format)
 }
 
 impl From<LlmError> for HandlerError {
@@ -196,8 +256,7 @@ mod tests {
         Completion {
             text: text.into(),
             model: "m-1".into(),
-            input_tokens: 3,
-            output_tokens: 4,
+            usage: crate::llm::Usage::new(3, 4),
             finish_reason: Some(finish_reason.into()),
         }
     }

@@ -117,7 +117,7 @@ impl Queue {
     /// Records a failure; the job's new status, or `None` when the lease was lost.
     pub async fn fail_job(&self, job: &Job, failure: &Failure) -> Result<Option<String>, DbError> {
         let sql = "select private.fail_job($1, $2, $3, $4, $5, make_interval(secs => $6), $7)";
-        self.fail(sql, job, failure).await
+        self.fail(sql, job, failure, &[]).await
     }
 
     /// Hands a job back at shutdown, to be claimed at once and without counting the attempt; false when it is not ours.
@@ -156,15 +156,16 @@ impl Queue {
             .await
     }
 
-    /// As [`Self::fail_job`], for an execution.
+    /// As [`Self::fail_job`], for an execution, with what its call used in `private.llm_cost`'s terms.
     pub async fn fail_execution(
         &self,
         job: &Job,
         failure: &Failure,
+        used: Option<&Value>,
     ) -> Result<Option<String>, DbError> {
         let sql =
-            "select private.fail_execution($1, $2, $3, $4, $5, make_interval(secs => $6), $7)";
-        self.fail(sql, job, failure).await
+            "select private.fail_execution($1, $2, $3, $4, $5, make_interval(secs => $6), $7, $8)";
+        self.fail(sql, job, failure, &[&used]).await
     }
 
     async fn fail(
@@ -172,6 +173,7 @@ impl Queue {
         sql: &str,
         job: &Job,
         failure: &Failure,
+        more: &[&(dyn tokio_postgres::types::ToSql + Sync)],
     ) -> Result<Option<String>, DbError> {
         let wait = failure.retry_after.map(|wait| wait.as_secs_f64());
         let (code, message) = (failure.code.as_ref(), without_nul(&failure.message));
@@ -184,7 +186,7 @@ impl Queue {
             &wait,
             &job.attempt,
         ];
-        self.db.scalar(sql, &params).await
+        self.db.scalar(sql, &[&params, more].concat()).await
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
-use super::{Completion, CompletionRequest, LlmError, Provider};
+use super::{Completion, CompletionRequest, LlmError, Provider, Usage};
 
 /// A delay longer than this is cut: it is there to be interrupted in tests, not to hold a worker.
 const LONGEST_DELAY: Duration = Duration::from_secs(600);
@@ -31,8 +31,7 @@ impl Provider for Echo {
             Ok(Completion {
                 text: request.prompt,
                 model: request.model,
-                input_tokens: words,
-                output_tokens: words,
+                usage: Usage::new(words, words),
                 finish_reason: Some("stop".to_owned()),
             })
         })
@@ -43,7 +42,7 @@ impl Provider for Echo {
 mod tests {
     use serde_json::{Map, json};
 
-    use super::*;
+    use super::{super::Progress, *};
 
     fn request(prompt: &str, parameters: Value) -> CompletionRequest {
         let parameters: Map<_, _> = parameters.as_object().unwrap().clone();
@@ -51,6 +50,7 @@ mod tests {
             model: "echo".into(),
             prompt: prompt.into(),
             parameters,
+            progress: Progress::default(),
         }
     }
 
@@ -61,7 +61,7 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(completion.text, "say  it\nagain");
-        assert_eq!((completion.input_tokens, completion.output_tokens), (3, 3));
+        assert_eq!(completion.usage, Usage::new(3, 3));
     }
 
     #[tokio::test]

@@ -13,9 +13,11 @@ pub enum LlmFault {
     RateLimited,
     /// The account with the vendor is used up.
     QuotaExhausted,
+    /// The vendor has too much to do for everybody.
+    Overloaded,
     /// The vendor is down, or cannot be reached.
     Unavailable,
-    /// The vendor did not answer in time.
+    /// The vendor did not answer in time, or fell silent.
     TimedOut,
     /// The answer broke off.
     Truncated,
@@ -23,9 +25,11 @@ pub enum LlmFault {
     Malformed,
     /// The answer is larger than we accept.
     TooLarge,
-    /// The vendor does not take this request (a parameter, the prompt's length, …).
+    /// The prompt is longer than the model takes.
+    ContextTooLong,
+    /// The vendor does not take this request (a parameter, …).
     Rejected,
-    /// The model declines to answer.
+    /// The model, or a filter before it, declines to answer.
     Refused,
 }
 
@@ -41,6 +45,45 @@ pub struct LlmError {
     pub retry_after: Option<Duration>,
 }
 
+impl LlmFault {
+    /// The name that executions carry in `error_code`. Programs act on these: they do not change (docs/models.md).
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::ModelNotAvailable => "model_not_available",
+            Self::Auth => "vendor_auth",
+            Self::RateLimited => "vendor_rate_limited",
+            Self::QuotaExhausted => "vendor_quota_exhausted",
+            Self::Overloaded => "vendor_overloaded",
+            Self::Unavailable => "vendor_unavailable",
+            Self::TimedOut => "vendor_timeout",
+            Self::Truncated => "vendor_truncated",
+            Self::Malformed => "vendor_malformed",
+            Self::TooLarge => "vendor_too_large",
+            Self::ContextTooLong => "context_too_long",
+            Self::Rejected => "vendor_rejected",
+            Self::Refused => "model_refused",
+        }
+    }
+
+    /// Whether asking again may help. What depends only on the request, the key or the configuration does not.
+    pub fn retryable(self) -> bool {
+        matches!(
+            self,
+            Self::RateLimited
+                | Self::Overloaded
+                | Self::Unavailable
+                | Self::TimedOut
+                | Self::Truncated
+                | Self::Malformed
+        )
+    }
+
+    /// Whether the operator should look at the vendor; the rest is between the skill and its model.
+    pub fn is_vendors(self) -> bool {
+        self.retryable() || matches!(self, Self::Auth | Self::QuotaExhausted)
+    }
+}
+
 impl LlmError {
     /// A failure without a wish for when to come back.
     pub fn new(fault: LlmFault, message: impl Into<String>) -> Self {
@@ -51,32 +94,13 @@ impl LlmError {
         }
     }
 
-    /// The name that executions carry in `error_code`.
+    /// [`LlmFault::code`].
     pub fn code(&self) -> &'static str {
-        match self.fault {
-            LlmFault::ModelNotAvailable => "model_not_available",
-            LlmFault::Auth => "vendor_auth",
-            LlmFault::RateLimited => "vendor_rate_limited",
-            LlmFault::QuotaExhausted => "vendor_quota_exhausted",
-            LlmFault::Unavailable => "vendor_unavailable",
-            LlmFault::TimedOut => "vendor_timeout",
-            LlmFault::Truncated => "vendor_truncated",
-            LlmFault::Malformed => "vendor_malformed",
-            LlmFault::TooLarge => "vendor_too_large",
-            LlmFault::Rejected => "vendor_rejected",
-            LlmFault::Refused => "vendor_refused",
-        }
+        self.fault.code()
     }
 
-    /// Whether asking again may help. What depends only on the request, the key or the configuration does not.
+    /// [`LlmFault::retryable`].
     pub fn retryable(&self) -> bool {
-        matches!(
-            self.fault,
-            LlmFault::RateLimited
-                | LlmFault::Unavailable
-                | LlmFault::TimedOut
-                | LlmFault::Truncated
-                | LlmFault::Malformed
-        )
+        self.fault.retryable()
     }
 }

@@ -1,16 +1,22 @@
-//! Language models behind one small interface. Vendors are chosen by the part of the model's name before the slash.
+//! Language models behind one small interface. Vendors are chosen by the model's name: by the part before the slash, or by
+//! a well-known name.
 
 mod echo;
 mod error;
-mod openai_compatible;
+mod fault;
+mod request;
+mod usage;
+mod vendor;
+mod wire;
 
 use std::sync::Arc;
 
 pub use echo::Echo;
 pub use error::{LlmError, LlmFault};
 use futures_util::future::BoxFuture;
-pub use openai_compatible::OpenAiCompatible;
 use serde_json::{Map, Value};
+pub use usage::{Progress, Reached, Usage};
+pub use vendor::{Vendor, VendorClient};
 
 use crate::config::LlmConfig;
 
@@ -23,6 +29,8 @@ pub struct CompletionRequest {
     pub prompt: String,
     /// The skill's parameters, as its author wrote them; each provider takes those it knows.
     pub parameters: Map<String, Value>,
+    /// Kept up to date by the provider, for whoever settles the call when it is dropped or fails.
+    pub progress: Progress,
 }
 
 /// One answer.
@@ -32,11 +40,9 @@ pub struct Completion {
     pub text: String,
     /// The model that answered, in the vendor's words ("gpt-4o-2024-08-06" for "gpt-4o").
     pub model: String,
-    /// Tokens of the prompt, as the vendor counts them.
-    pub input_tokens: u64,
-    /// Tokens of the answer.
-    pub output_tokens: u64,
-    /// Why the model stopped, in the vendor's words.
+    /// What it used, as the vendor counts.
+    pub usage: Usage,
+    /// Why the model stopped: `stop`, `length` when the answer was cut, or another word of the vendor's.
     pub finish_reason: Option<String>,
 }
 
@@ -62,8 +68,14 @@ impl Models {
         if config.echo {
             models.add(Arc::new(Echo));
         }
-        if let Some(openai) = &config.openai {
-            models.add(Arc::new(OpenAiCompatible::new(openai)?));
+        for (vendor, settings) in [
+            (Vendor::OpenAi, &config.openai),
+            (Vendor::Anthropic, &config.anthropic),
+            (Vendor::Gemini, &config.gemini),
+        ] {
+            if let Some(settings) = settings {
+                models.add(Arc::new(VendorClient::new(vendor, settings)?));
+            }
         }
         Ok(models)
     }
@@ -79,12 +91,13 @@ impl Models {
     }
 
     /// The provider of a model such as `openai/gpt-4o`, and the vendor's own name of the model. A name without a
-    /// prefix belongs to the OpenAI-compatible vendor. Only the first part counts: `openai/meta/llama` asks the
+    /// prefix belongs to whose it is known to be, or else to the OpenAI-compatible vendor. Only the first part counts: `openai/meta/llama` asks the
     /// OpenAI-compatible vendor (a router, say) for `meta/llama`.
     pub fn pick(&self, model: &str) -> Result<(Arc<dyn Provider>, String), LlmError> {
-        let (prefix, name) = model
-            .split_once('/')
-            .unwrap_or((openai_compatible::NAME, model));
+        let (prefix, name) = model.split_once('/').unwrap_or_else(|| {
+            let vendor = Vendor::of_well_known(model).unwrap_or(Vendor::OpenAi);
+            (vendor.name(), model)
+        });
         match self
             .providers
             .iter()
@@ -97,6 +110,12 @@ impl Models {
             )),
         }
     }
+}
+
+/// `"response_format"` is `"json"`, `"json_object"`, `"json_schema"`, or an object with one of these as its `type`.
+pub fn is_json_format(format: &Value) -> bool {
+    let kind = format.get("type").unwrap_or(format).as_str();
+    matches!(kind, Some("json" | "json_object" | "json_schema"))
 }
 
 impl std::fmt::Debug for Models {

@@ -1,8 +1,13 @@
 //! JSON lines on standard output. What is logged is chosen field by field; secrets have a type that cannot be shown.
 
-use tracing_subscriber::{Layer, Registry, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    Layer, Registry, filter::LevelFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 use crate::config::LogConfig;
+
+/// The vendors' client logs what it does not understand with all of its content, which is our tenants'.
+const TOO_TALKATIVE: &str = "genai";
 
 /// Starts logging, and makes panics a log line like any other.
 pub fn init(config: &LogConfig) {
@@ -17,8 +22,12 @@ pub fn init(config: &LogConfig) {
         false => Box::new(fmt::layer().with_ansi(false)),
     };
     // Fails only when a subscriber is already there, which then gets the events.
+    let levels = config
+        .levels
+        .clone()
+        .with_target(TOO_TALKATIVE, LevelFilter::OFF);
     let started = tracing_subscriber::registry()
-        .with(layer.with_filter(config.levels.clone()))
+        .with(layer.with_filter(levels))
         .try_init();
     drop(started);
     std::panic::set_hook(Box::new(|panic| {

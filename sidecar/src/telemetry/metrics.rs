@@ -1,6 +1,10 @@
 //! Counters, gauges and histograms for `/metrics`. What each means for an operator is in docs/sidecar.md.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -14,10 +18,11 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use super::vendors::{VendorHealth, Vendors};
 use crate::{
     db::PoolUse,
     jobs::queue::QueueStats,
-    llm::{Completion, LlmError},
+    llm::{LlmError, Progress},
 };
 
 const REQUEST_SECONDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0];
@@ -159,7 +164,9 @@ pub struct Metrics {
     worker_slots: Gauges<StateLabels>,
     llm_calls: Family<CallLabels, Counter>,
     llm_seconds: Histograms<ProviderLabels>,
+    llm_first_token: Histograms<ProviderLabels>,
     llm_tokens: Family<TokenLabels, Counter>,
+    vendors: Arc<Vendors>,
     database_up: Gauge,
     listening: Gauge,
     pool: Gauges<StateLabels>,
@@ -188,7 +195,9 @@ impl Default for Metrics {
             worker_slots: Family::default(),
             llm_calls: Family::default(),
             llm_seconds: Family::new_with_constructor(Buckets(&WORK_SECONDS)),
+            llm_first_token: Family::new_with_constructor(Buckets(&WORK_SECONDS)),
             llm_tokens: Family::default(),
+            vendors: Arc::default(),
             database_up: Gauge::default(),
             listening: Gauge::default(),
             pool: Family::default(),
@@ -264,7 +273,7 @@ impl Metrics {
     fn register_llm(&self, registry: &mut Registry) {
         registry.register(
             "llm_calls",
-            "Calls of model vendors; the outcome is ok or an error code",
+            "Calls of model vendors; the outcome is ok, an error code, or dropped",
             self.llm_calls.clone(),
         );
         registry.register_with_unit(
@@ -273,9 +282,15 @@ impl Metrics {
             Unit::Seconds,
             self.llm_seconds.clone(),
         );
+        registry.register_with_unit(
+            "llm_first_token",
+            "Time until a vendor's answer began",
+            Unit::Seconds,
+            self.llm_first_token.clone(),
+        );
         registry.register(
             "llm_tokens",
-            "Tokens as vendors count them",
+            "Tokens as vendors count them; cached ones are among the input",
             self.llm_tokens.clone(),
         );
     }
@@ -331,32 +346,54 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    /// One call of a model vendor.
-    pub fn llm_call(
-        &self,
-        provider: &'static str,
-        answer: &Result<Completion, LlmError>,
-        took: Duration,
-    ) {
-        let outcome = answer.as_ref().map_or_else(LlmError::code, |_| "ok");
+    /// One call of a model vendor, from now on.
+    pub fn llm_call(&self, provider: &'static str, progress: Progress) -> LlmCall {
+        LlmCall {
+            metrics: self.clone(),
+            provider,
+            progress,
+            start: Instant::now(),
+            outcome: "dropped",
+            vendors_fault: None,
+        }
+    }
+
+    /// A vendor's last five minutes.
+    pub fn vendor_health(&self, provider: &'static str) -> VendorHealth {
+        self.vendors.health(provider)
+    }
+
+    fn llm_call_ended(&self, call: &LlmCall) {
+        let (provider, reached) = (call.provider, call.progress.reached());
         self.llm_calls
-            .get_or_create(&CallLabels { provider, outcome })
+            .get_or_create(&CallLabels {
+                provider,
+                outcome: call.outcome,
+            })
             .inc();
         self.llm_seconds
             .get_or_create(&ProviderLabels { provider })
-            .observe(took.as_secs_f64());
-        if let Ok(completion) = answer {
-            for (direction, tokens) in [
-                ("input", completion.input_tokens),
-                ("output", completion.output_tokens),
-            ] {
-                self.llm_tokens
-                    .get_or_create(&TokenLabels {
-                        provider,
-                        direction,
-                    })
-                    .inc_by(tokens);
-            }
+            .observe(call.start.elapsed().as_secs_f64());
+        if let Some(wait) = reached.first_token {
+            self.llm_first_token
+                .get_or_create(&ProviderLabels { provider })
+                .observe(wait.as_secs_f64());
+        }
+        for (direction, tokens) in [
+            ("input", reached.usage.input),
+            ("output", reached.usage.output),
+            ("cache_read", reached.usage.cache_read),
+            ("cache_write", reached.usage.cache_write),
+        ] {
+            self.llm_tokens
+                .get_or_create(&TokenLabels {
+                    provider,
+                    direction,
+                })
+                .inc_by(tokens);
+        }
+        if let Some(failed) = call.vendors_fault {
+            self.vendors.ended(provider, failed);
         }
     }
 
@@ -416,6 +453,31 @@ impl Metrics {
     }
 }
 
+/// A call that runs. It is counted when it goes, so that one which is dropped half-way is counted too.
+pub struct LlmCall {
+    metrics: Metrics,
+    provider: &'static str,
+    progress: Progress,
+    start: Instant,
+    outcome: &'static str,
+    /// `None` while nobody knows.
+    vendors_fault: Option<bool>,
+}
+
+impl LlmCall {
+    /// It came to an end by itself.
+    pub fn ended(&mut self, error: Option<&LlmError>) {
+        self.outcome = error.map_or("ok", LlmError::code);
+        self.vendors_fault = Some(error.is_some_and(|error| error.fault.is_vendors()));
+    }
+}
+
+impl Drop for LlmCall {
+    fn drop(&mut self) {
+        self.metrics.clone().llm_call_ended(self);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -445,11 +507,11 @@ mod tests {
         let metrics = Metrics::default();
         metrics.request("GET", "/health", 200, Duration::from_millis(3));
         metrics.job_ended("execution", Outcome::Retried, Duration::from_secs(1));
-        metrics.llm_call(
-            "openai",
-            &Err(LlmError::new(crate::llm::LlmFault::RateLimited, "")),
-            Duration::from_secs(1),
-        );
+        let limited = LlmError::new(crate::llm::LlmFault::RateLimited, "");
+        metrics
+            .llm_call("openai", Progress::default())
+            .ended(Some(&limited));
+        drop(metrics.llm_call("gemini", Progress::default()));
         let stats = QueueStats {
             kind: "execution".into(),
             queued: 4,
@@ -464,6 +526,7 @@ mod tests {
             r#"kijko_queue_jobs{kind="execution",state="dead"} 2"#,
             r#"kijko_queue_oldest_seconds{kind="execution"} 7.5"#,
             r#"kijko_llm_calls_total{provider="openai",outcome="vendor_rate_limited"} 1"#,
+            r#"kijko_llm_calls_total{provider="gemini",outcome="dropped"} 1"#,
             r#"kijko_db_pool_connections{state="in_use"} 2"#,
             "kijko_database_up 1",
         ] {

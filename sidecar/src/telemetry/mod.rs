@@ -2,5 +2,7 @@
 
 pub mod logs;
 mod metrics;
+mod vendors;
 
-pub use metrics::{Metrics, Outcome, QueueGauges};
+pub use metrics::{LlmCall, Metrics, Outcome, QueueGauges};
+pub use vendors::VendorHealth;

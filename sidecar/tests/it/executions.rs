@@ -6,7 +6,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use kijko_sidecar::{
     jobs::{Job, Queue, execution::ExecutionHandler, runner, running::Running},
-    llm::{Completion, CompletionRequest, Echo, LlmError, LlmFault, Models, Provider},
+    llm::{Completion, CompletionRequest, Echo, LlmError, LlmFault, Models, Provider, Usage},
     sandbox::Sandbox,
     telemetry::Metrics,
 };
@@ -24,8 +24,17 @@ impl Provider for Fixed {
         "fixed"
     }
 
-    fn complete(&self, _request: CompletionRequest) -> BoxFuture<'_, Result<Completion, LlmError>> {
-        Box::pin(async { self.0.clone() })
+    /// A failure comes after 1,000 tokens of prompt and 10 of answer.
+    fn complete(&self, request: CompletionRequest) -> BoxFuture<'_, Result<Completion, LlmError>> {
+        Box::pin(async move {
+            if self.0.is_err() {
+                request.progress.update(|reached| {
+                    reached.usage = Usage::new(1_000, 10);
+                    reached.model = Some("one-2026".into());
+                });
+            }
+            self.0.clone()
+        })
     }
 }
 
@@ -33,8 +42,7 @@ fn answer(text: &str) -> Result<Completion, LlmError> {
     Ok(Completion {
         text: text.into(),
         model: "one".into(),
-        input_tokens: 1_000,
-        output_tokens: 500,
+        usage: Usage::new(1_000, 500),
         finish_reason: Some("stop".into()),
     })
 }
@@ -338,4 +346,70 @@ async fn a_cancelled_execution_does_not_succeed() {
         .await;
     bench.run(&job, None).await;
     assert_eq!(bench.read(execution).await["status"], "cancelled");
+}
+
+#[tokio::test]
+async fn a_refusal_is_final_and_books_its_tokens_once() {
+    let bench = Bench::new().await;
+    let skill = Skill {
+        template: "x",
+        model: "fixed/one",
+        ..skill()
+    };
+    let (job, execution) = bench.execution(skill, json!({})).await;
+    let refused = LlmError::new(LlmFault::Refused, "the model declined");
+    for _ in 0..2 {
+        bench.run(&job, Some(Fixed(Err(refused.clone())))).await;
+    }
+    let execution = bench.read(execution).await;
+    assert_eq!(
+        (
+            &execution["status"],
+            &execution["error_code"],
+            &execution["model"]
+        ),
+        (
+            &json!("failed"),
+            &json!("model_refused"),
+            &json!("fixed/one-2026")
+        )
+    );
+    assert_eq!(
+        (&execution["input_tokens"], &execution["output_tokens"]),
+        (&json!(1_000), &json!(10))
+    );
+    assert_eq!(bench.used("llm_tokens").await, 1_010);
+}
+
+#[tokio::test]
+async fn an_attempt_that_fails_is_paid_for_beside_the_one_that_does_not() {
+    let bench = Bench::new().await;
+    let skill = Skill {
+        template: "x",
+        model: "fixed/one",
+        ..skill()
+    };
+    let (mut job, execution) = bench.execution(skill, json!({})).await;
+    let broken = LlmError::new(LlmFault::Truncated, "the answer broke off");
+    bench.run(&job, Some(Fixed(Err(broken)))).await;
+    assert_eq!(bench.read(execution).await["status"], "queued");
+    bench
+        .tenant
+        .admin
+        .execute(
+            "update public.jobs set status = 'running', attempt = 2, locked_by = $2, locked_until = now() + interval '1 hour'
+             where id = $1",
+            &[&job.id, &bench.queue.worker()],
+        )
+        .await
+        .unwrap();
+    job.attempt = 2;
+    bench.run(&job, Some(Fixed(answer("done")))).await;
+    let execution = bench.read(execution).await;
+    assert_eq!(execution["status"], "succeeded", "{execution}");
+    assert_eq!(
+        (&execution["input_tokens"], &execution["output_tokens"]),
+        (&json!(2_000), &json!(510))
+    );
+    assert_eq!(bench.used("llm_tokens").await, 2_510);
 }

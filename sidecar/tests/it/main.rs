@@ -6,8 +6,9 @@
 
 mod database;
 mod executions;
-mod openai_compatible;
+mod fakes;
 mod process;
 mod sandbox;
 mod support;
+mod vendors;
 mod worker;

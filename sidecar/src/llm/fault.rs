@@ -1,0 +1,289 @@
+//! From what went wrong on the wire to one of our faults.
+
+use std::time::{Duration, SystemTime};
+
+use genai::webc::StreamTimeout;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use serde_json::Value;
+
+use super::{LlmError, LlmFault, vendor::Vendor};
+use crate::secret::Secret;
+
+/// The longest part of a vendor's own words that an execution keeps.
+pub(super) const LONGEST_QUOTE: usize = 500;
+
+/// A wish for more is cut: the queue asks again anyway.
+const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
+
+/// Turns errors of the client crate into ours. Those repeat whole bodies, so none of them is shown or logged as it is.
+#[derive(Debug)]
+pub(super) struct Faults<'a> {
+    pub vendor: Vendor,
+    pub api_key: Option<&'a Secret>,
+}
+
+impl Faults<'_> {
+    pub(super) fn from(&self, error: &genai::Error) -> LlmError {
+        match error {
+            genai::Error::WebStream { error, .. } => self.from_stream(error.as_ref()),
+            genai::Error::HttpError {
+                status,
+                body,
+                headers,
+                ..
+            } => self.refusal(status.as_u16(), body, headers),
+            // An error as an event of a stream that began well.
+            genai::Error::ChatResponse { body, .. } => {
+                let words = Words::read(body);
+                let status = words.status();
+                self.refused(status, words, None)
+            }
+            genai::Error::StreamParse { serde_error, .. } if serde_error.is_eof() => truncated(),
+            genai::Error::StreamParse { .. }
+            | genai::Error::JsonValueExt(_)
+            | genai::Error::SerdeJson(_) => malformed(),
+            _ => {
+                tracing::error!(
+                    vendor = self.vendor.name(),
+                    "the vendor's client could not make the request"
+                );
+                LlmError::new(LlmFault::Rejected, "the request could not be made")
+            }
+        }
+    }
+
+    fn from_stream(&self, error: &(dyn std::error::Error + Send + Sync + 'static)) -> LlmError {
+        if let Some(error) = error.downcast_ref::<genai::Error>() {
+            return self.from(error);
+        }
+        if let Some(error) = error.downcast_ref::<reqwest::Error>() {
+            return self.transport(error);
+        }
+        match error.downcast_ref::<StreamTimeout>() {
+            Some(StreamTimeout::Headers) => {
+                LlmError::new(LlmFault::TimedOut, "the vendor did not answer in time")
+            }
+            Some(StreamTimeout::Read) => {
+                LlmError::new(LlmFault::TimedOut, "the vendor fell silent in its answer")
+            }
+            // Bytes that are no text.
+            None => malformed(),
+        }
+    }
+
+    /// The execution hears which kind; the log has the cause, without address and key.
+    fn transport(&self, error: &reqwest::Error) -> LlmError {
+        let address = error.url().map(ToString::to_string).unwrap_or_default();
+        let mut cause = crate::db::with_causes(error);
+        if !address.is_empty() {
+            cause = cause.replace(&address, "the vendor");
+        }
+        let cause = self.redact(&cause);
+        tracing::warn!(vendor = self.vendor.name(), cause, "the call broke down");
+        if error.is_timeout() {
+            LlmError::new(LlmFault::TimedOut, "the vendor did not answer in time")
+        } else if error.is_body() || error.is_decode() {
+            truncated()
+        } else {
+            LlmError::new(LlmFault::Unavailable, "the vendor could not be reached")
+        }
+    }
+
+    fn refusal(&self, status: u16, body: &str, headers: &HeaderMap) -> LlmError {
+        let words =
+            serde_json::from_str(body).map_or_else(|_| Words::default(), |body| Words::read(&body));
+        self.refused(Some(status), words, wish(headers, SystemTime::now()))
+    }
+
+    fn refused(&self, status: Option<u16>, words: Words, wait: Option<Duration>) -> LlmError {
+        let fault = words.fault(status);
+        let said = if words.message.is_empty() {
+            "without a reason"
+        } else {
+            &words.message
+        };
+        let said: String = self.redact(said).chars().take(LONGEST_QUOTE).collect();
+        let http = status
+            .map(|status| format!(" (HTTP {status})"))
+            .unwrap_or_default();
+        let message = match fault {
+            // The operator's account, not the tenant's: OpenAI quotes part of the key in these.
+            LlmFault::Auth => "the vendor does not accept the key it was given".to_owned(),
+            LlmFault::QuotaExhausted => "the account with the vendor is used up".to_owned(),
+            LlmFault::RateLimited => "the vendor takes no more requests at the moment".to_owned(),
+            LlmFault::Overloaded => "the vendor is overloaded".to_owned(),
+            LlmFault::Unavailable => format!("the vendor is not available{http}"),
+            LlmFault::TimedOut => "the vendor ran out of time".to_owned(),
+            LlmFault::ContextTooLong => {
+                format!("the prompt is longer than the model takes: {said}")
+            }
+            _ if status.is_some_and(|status| (300..400).contains(&status)) => {
+                format!("the vendor answered with a redirect{http}, which is not followed")
+            }
+            _ => format!("the vendor refused{http}: {said}"),
+        };
+        tracing::warn!(
+            vendor = self.vendor.name(),
+            status,
+            code = fault.code(),
+            said = if fault == LlmFault::Auth {
+                ""
+            } else {
+                said.as_str()
+            },
+            "the vendor refused"
+        );
+        LlmError {
+            fault,
+            message,
+            retry_after: wait.or(words.wait),
+        }
+    }
+
+    fn redact(&self, text: &str) -> String {
+        self.api_key
+            .map_or_else(|| text.to_owned(), |key| key.redact(text))
+    }
+}
+
+pub(super) fn truncated() -> LlmError {
+    LlmError::new(LlmFault::Truncated, "the vendor's answer broke off")
+}
+
+pub(super) fn malformed() -> LlmError {
+    LlmError::new(
+        LlmFault::Malformed,
+        "the vendor's answer is not what its protocol says",
+    )
+}
+
+/// What a vendor says of an error.
+#[derive(Debug, Default)]
+struct Words {
+    message: String,
+    /// Everything that names the kind: OpenAI's `type` and `code`, Anthropic's `type`, Gemini's `status` and reasons.
+    names: Vec<String>,
+    number: Option<u16>,
+    wait: Option<Duration>,
+}
+
+impl Words {
+    /// `{"error": {"message", "type", "code", "status", "details"}}` in general; some servers send `{"error": "…"}` or
+    /// `{"message": "…"}`, and Gemini at times the first of these in a list.
+    fn read(body: &Value) -> Self {
+        let body = body.get(0).unwrap_or(body);
+        let error = body.get("error").unwrap_or(body);
+        let details = error
+            .get("details")
+            .and_then(Value::as_array)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let names = ["type", "code", "status"]
+            .iter()
+            .filter_map(|name| error.get(*name));
+        let reasons = details.iter().filter_map(|detail| detail.get("reason"));
+        Self {
+            message: error
+                .get("message")
+                .or(Some(error))
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned(),
+            names: names
+                .chain(reasons)
+                .filter_map(|name| name.as_str().map(str::to_owned))
+                .collect(),
+            number: error
+                .get("code")
+                .and_then(Value::as_u64)
+                .and_then(|code| u16::try_from(code).ok()),
+            wait: details
+                .iter()
+                .find_map(|detail| seconds(detail.get("retryDelay")?.as_str()?.strip_suffix('s')?)),
+        }
+    }
+
+    fn is(&self, name: &str) -> bool {
+        self.names.iter().any(|known| known == name)
+    }
+
+    fn says(&self, words: &str) -> bool {
+        self.message.contains(words)
+    }
+
+    /// The HTTP status that an error inside a stream would have had.
+    fn status(&self) -> Option<u16> {
+        let by_name = [
+            ("invalid_request_error", 400),
+            ("authentication_error", 401),
+            ("billing_error", 402),
+            ("permission_error", 403),
+            ("not_found_error", 404),
+            ("rate_limit_error", 429),
+            ("rate_limit_exceeded", 429),
+            ("insufficient_quota", 429),
+            ("timeout_error", 408),
+            ("overloaded_error", 529),
+        ];
+        self.number.or_else(|| {
+            by_name
+                .iter()
+                .find(|(name, _)| self.is(name))
+                .map(|(_, status)| *status)
+        })
+    }
+
+    fn fault(&self, status: Option<u16>) -> LlmFault {
+        // Names first: they say more than the status.
+        if self.is("insufficient_quota")
+            || self.is("billing_error")
+            || self.says("credit balance is too low")
+        {
+            return LlmFault::QuotaExhausted;
+        }
+        if self.is("context_length_exceeded")
+            || self.says("prompt is too long")
+            || self.says("maximum context length")
+            || (self.says("input token count") && self.says("exceeds"))
+        {
+            return LlmFault::ContextTooLong;
+        }
+        if self.is("API_KEY_INVALID") {
+            return LlmFault::Auth;
+        }
+        match status {
+            Some(401 | 403) => LlmFault::Auth,
+            Some(402) => LlmFault::QuotaExhausted,
+            Some(404) => LlmFault::ModelNotAvailable,
+            Some(408) => LlmFault::TimedOut,
+            Some(429) => LlmFault::RateLimited,
+            Some(529) => LlmFault::Overloaded,
+            // Without one it is an error in the middle of a stream that says nothing of its kind.
+            None | Some(409 | 425 | 500..=599) => LlmFault::Unavailable,
+            _ => LlmFault::Rejected,
+        }
+    }
+}
+
+/// `retry-after-ms`, or `retry-after` as seconds or an HTTP date.
+fn wish(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = |name: &str| Some(headers.get(name)?.to_str().ok()?.trim().to_owned());
+    if let Some(wait) = text("retry-after-ms").and_then(|text| seconds(&text)) {
+        return Some(wait / 1_000);
+    }
+    let value = text(RETRY_AFTER.as_str())?;
+    seconds(&value).or_else(|| {
+        let date = httpdate::parse_http_date(&value).ok()?;
+        Some(
+            date.duration_since(now)
+                .unwrap_or_default()
+                .min(LONGEST_WAIT),
+        )
+    })
+}
+
+fn seconds(text: &str) -> Option<Duration> {
+    let seconds: f64 = text.parse().ok()?;
+    (seconds.is_finite() && seconds >= 0.0)
+        .then(|| Duration::from_secs_f64(seconds.min(LONGEST_WAIT.as_secs_f64())))
+}

@@ -1,0 +1,82 @@
+//! What a call used, known while it runs: a call that is refused, breaks off or is cancelled is paid for all the same.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+/// Tokens of one call. Vendors count cached tokens apart from the others or among them; here they are always among them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the prompt, cached ones among them.
+    pub input: u64,
+    /// Tokens of the answer, and of the thinking before it.
+    pub output: u64,
+    /// How many of the input were read from the vendor's cache.
+    pub cache_read: u64,
+    /// How many of the input were written to it.
+    pub cache_write: u64,
+    /// How many of those it keeps for an hour.
+    pub cache_write_1h: u64,
+}
+
+impl Usage {
+    /// No cache.
+    pub fn new(input: u64, output: u64) -> Self {
+        Self {
+            input,
+            output,
+            ..Self::default()
+        }
+    }
+
+    /// Whether nothing is known to have been used.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// As `private.llm_cost` takes it. The model is named with its provider, as in `llm_models`.
+    pub fn to_json(self, model: &str) -> Value {
+        json!({
+            "model": model,
+            "input_tokens": self.input,
+            "output_tokens": self.output,
+            "cache_read_tokens": self.cache_read,
+            "cache_write_tokens": self.cache_write,
+            "cache_write_1h_tokens": self.cache_write_1h,
+        })
+    }
+}
+
+/// How far a call has come.
+#[derive(Debug, Clone, Default)]
+pub struct Reached {
+    /// What it has used so far.
+    pub usage: Usage,
+    /// The model that answers, in the vendor's words.
+    pub model: Option<String>,
+    /// When the first piece of the answer came, from the start of the call.
+    pub first_token: Option<Duration>,
+}
+
+/// Shared between a call and whoever has to settle it when it is no more.
+#[derive(Debug, Clone, Default)]
+pub struct Progress(Arc<Mutex<Reached>>);
+
+impl Progress {
+    /// A copy of the state.
+    pub fn reached(&self) -> Reached {
+        self.lock().clone()
+    }
+
+    /// Changes the state.
+    pub fn update(&self, change: impl FnOnce(&mut Reached)) {
+        change(&mut self.lock());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Reached> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
