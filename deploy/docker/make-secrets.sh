@@ -37,7 +37,9 @@ main() {
     esac
   done
   # Empty: no vendor. Write the key into it and restart the sidecar.
-  [ -e "$FOLDER/openai_api_key" ] || : > "$FOLDER/openai_api_key"
+  for vendor in openai anthropic gemini; do
+    [ -e "$FOLDER/${vendor}_api_key" ] || : > "$FOLDER/${vendor}_api_key"
+  done
   if [ ! -e "$FOLDER/jwt.pem" ]; then make_signing_key "$FOLDER/jwt.pem"; fi
   chmod 0644 "$FOLDER"/*
   say "the secrets are in $FOLDER: back them up, and commit them nowhere"

@@ -16,4 +16,6 @@ from_file() {
 
 from_file DATABASE_URL
 from_file OPENAI_API_KEY
+from_file ANTHROPIC_API_KEY
+from_file GEMINI_API_KEY
 exec kijko-sidecar "$@"
