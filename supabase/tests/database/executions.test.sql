@@ -101,10 +101,10 @@ select tests.refuses(format($$update public.executions set status = 'failed' whe
 
 -- ---- prices
 insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok) values ('acme/one', 1000000, 2000000), ('acme/*', 5000000, 5000000);
-select is(private.llm_cost('acme/one', null, 3, 4), 11::bigint, 'an exact price');
-select is(private.llm_cost('acme/one', 'acme/one-2026', 3, 4), 11::bigint, 'of the model asked for when a dated name is reported');
-select is(private.llm_cost('acme/two', 'acme/two-2026', 1, 0), 5::bigint, 'else the provider''s');
-select is(private.llm_cost('none/x', 'none/x', 1, 1), null, 'or none');
+select is(private.llm_cost('acme/one', null, '{"input_tokens": 3, "output_tokens": 4}'), 11::bigint, 'an exact price');
+select is(private.llm_cost('acme/one', 'acme/one-2026', '{"input_tokens": 3, "output_tokens": 4}'), 11::bigint, 'of the model asked for when a dated name is reported');
+select is(private.llm_cost('acme/two', 'acme/two-2026', '{"input_tokens": 1, "output_tokens": 0}'), 5::bigint, 'else the provider''s');
+select is(private.llm_cost('none/x', 'none/x', '{"input_tokens": 1, "output_tokens": 1}'), null, 'or none');
 
 -- ---- failing and retrying
 select tests.act_as('mem');
