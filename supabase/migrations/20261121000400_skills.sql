@@ -155,7 +155,7 @@ declare
   added integer := 0;
   changed integer := 0;
   unchanged integer := 0;
-  skipped jsonb := '[]';
+  skipped jsonb := '[]'::jsonb;
 begin
   if jsonb_typeof(prices) is distinct from 'object' then
     perform kijko.fail('invalid_input', 'prices: an object by model name');

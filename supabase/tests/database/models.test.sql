@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(62);
+select plan(63);
 \set fixture `cat tests/models/litellm_prices.json`
 
 create function tests.cost(usage jsonb, model text default 'acme/one') returns bigint language sql stable as $$
