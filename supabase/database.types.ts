@@ -5,6 +5,8 @@ export type Database = {
     Tables: {
       executions: {
         Row: {
+          cache_read_tokens: number;
+          cache_write_tokens: number;
           cost_microusd: number;
           created_at: string;
           created_by: string | null;
@@ -32,6 +34,8 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          cache_read_tokens?: number;
+          cache_write_tokens?: number;
           cost_microusd?: number;
           created_at?: string;
           created_by?: string | null;
@@ -58,6 +62,8 @@ export type Database = {
           updated_at?: string;
         };
         Update: {
+          cache_read_tokens?: number;
+          cache_write_tokens?: number;
           cost_microusd?: number;
           created_at?: string;
           created_by?: string | null;
@@ -339,28 +345,64 @@ export type Database = {
       };
       llm_models: {
         Row: {
+          batch_input_microusd_per_mtok: number | null;
+          batch_output_microusd_per_mtok: number | null;
+          cache_read_microusd_per_mtok: number | null;
+          cache_write_1h_microusd_per_mtok: number | null;
+          cache_write_microusd_per_mtok: number | null;
           created_at: string;
           id: string;
           input_microusd_per_mtok: number;
+          long_cache_read_microusd_per_mtok: number | null;
+          long_cache_write_1h_microusd_per_mtok: number | null;
+          long_cache_write_microusd_per_mtok: number | null;
+          long_context_tokens: number | null;
+          long_input_microusd_per_mtok: number | null;
+          long_output_microusd_per_mtok: number | null;
           output_microusd_per_mtok: number;
           provider: string;
+          source: string;
           updated_at: string;
         };
         ComputedFields: never;
         Insert: {
+          batch_input_microusd_per_mtok?: number | null;
+          batch_output_microusd_per_mtok?: number | null;
+          cache_read_microusd_per_mtok?: number | null;
+          cache_write_1h_microusd_per_mtok?: number | null;
+          cache_write_microusd_per_mtok?: number | null;
           created_at?: string;
           id: string;
           input_microusd_per_mtok: number;
+          long_cache_read_microusd_per_mtok?: number | null;
+          long_cache_write_1h_microusd_per_mtok?: number | null;
+          long_cache_write_microusd_per_mtok?: number | null;
+          long_context_tokens?: number | null;
+          long_input_microusd_per_mtok?: number | null;
+          long_output_microusd_per_mtok?: number | null;
           output_microusd_per_mtok: number;
           provider?: never;
+          source?: string;
           updated_at?: string;
         };
         Update: {
+          batch_input_microusd_per_mtok?: number | null;
+          batch_output_microusd_per_mtok?: number | null;
+          cache_read_microusd_per_mtok?: number | null;
+          cache_write_1h_microusd_per_mtok?: number | null;
+          cache_write_microusd_per_mtok?: number | null;
           created_at?: string;
           id?: string;
           input_microusd_per_mtok?: number;
+          long_cache_read_microusd_per_mtok?: number | null;
+          long_cache_write_1h_microusd_per_mtok?: number | null;
+          long_cache_write_microusd_per_mtok?: number | null;
+          long_context_tokens?: number | null;
+          long_input_microusd_per_mtok?: number | null;
+          long_output_microusd_per_mtok?: number | null;
           output_microusd_per_mtok?: number;
           provider?: never;
+          source?: string;
           updated_at?: string;
         };
         Relationships: [];
@@ -703,6 +745,8 @@ export type Database = {
       cancel_execution: {
         Args: { id: string };
         Returns: {
+          cache_read_tokens: number;
+          cache_write_tokens: number;
           cost_microusd: number;
           created_at: string;
           created_by: string | null;
@@ -756,6 +800,8 @@ export type Database = {
       execute_skill: {
         Args: { idempotency_key?: string; input?: Json; skill_id: string };
         Returns: {
+          cache_read_tokens: number;
+          cache_write_tokens: number;
           cost_microusd: number;
           created_at: string;
           created_by: string | null;
@@ -795,6 +841,8 @@ export type Database = {
       retry_execution: {
         Args: { id: string };
         Returns: {
+          cache_read_tokens: number;
+          cache_write_tokens: number;
           cost_microusd: number;
           created_at: string;
           created_by: string | null;
@@ -830,6 +878,8 @@ export type Database = {
       run_habit: {
         Args: { habit_id: string };
         Returns: {
+          cache_read_tokens: number;
+          cache_write_tokens: number;
           cost_microusd: number;
           created_at: string;
           created_by: string | null;
