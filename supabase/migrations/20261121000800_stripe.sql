@@ -26,17 +26,17 @@ create table private.stripe_events (
   id text primary key check (id ~ '^evt_[A-Za-z0-9_]{1,250}$'),
   type text not null check (char_length(type) between 1 and 200),
   created timestamptz not null,
-  api_version text,
+  api_version text check (char_length(api_version) <= 100),
   livemode boolean not null,
-  object_id text,
-  object_type text,
+  object_id text check (char_length(object_id) <= 300),
+  object_type text check (char_length(object_type) <= 200),
   rank smallint not null,
   payload jsonb not null,
   received_at timestamptz not null default now(),
   status text not null check (status in ('applied', 'failed', 'ignored')),
   attempts integer not null check (attempts >= 0),
-  error_code text,
-  error text,
+  error_code text check (char_length(error_code) <= 5),
+  error text check (char_length(error) <= 2000),
   applied_at timestamptz,
   next_attempt_at timestamptz,
   check ((status = 'applied') = (applied_at is not null)),
@@ -87,7 +87,11 @@ create table public.stripe_customers (
   livemode boolean,
   event_id text,
   created_at timestamptz,
-  updated_at timestamptz
+  as_of timestamptz,
+  -- Stripe's own limits are lower; a value that is not Stripe's goes no further.
+  check (greatest(
+    char_length(id), char_length(email), char_length(name), char_length(currency), char_length(event_id)
+  ) <= 5000)
 );
 create index stripe_customers_org_id_idx on public.stripe_customers (org_id);
 
@@ -103,7 +107,7 @@ comment on column public.stripe_customers.deleted is 'Deleted in Stripe; kept fo
 comment on column public.stripe_customers.livemode is 'False for Stripe''s test mode.';
 comment on column public.stripe_customers.event_id is 'Event that the row shows.';
 comment on column public.stripe_customers.created_at is 'When it was made in Stripe.';
-comment on column public.stripe_customers.updated_at is 'Time of the event that the row shows.';
+comment on column public.stripe_customers.as_of is 'Time of the event that the row shows.';
 
 create table public.stripe_checkouts (
   id text primary key,
@@ -119,7 +123,13 @@ create table public.stripe_checkouts (
   livemode boolean not null,
   event_id text not null,
   created_at timestamptz not null,
-  updated_at timestamptz not null
+  as_of timestamptz not null,
+  -- Stripe's own limits are lower; a value that is not Stripe's goes no further.
+  check (greatest(
+    char_length(id), char_length(client_reference_id), char_length(customer_id), char_length(subscription_id),
+    char_length(mode), char_length(status), char_length(payment_status), char_length(currency),
+    char_length(event_id)
+  ) <= 5000)
 );
 create index stripe_checkouts_org_id_idx on public.stripe_checkouts (org_id);
 create index stripe_checkouts_customer_id_idx on public.stripe_checkouts (customer_id);
@@ -139,7 +149,7 @@ comment on column public.stripe_checkouts.currency is 'Currency.';
 comment on column public.stripe_checkouts.livemode is 'False for Stripe''s test mode.';
 comment on column public.stripe_checkouts.event_id is 'Event that the row shows.';
 comment on column public.stripe_checkouts.created_at is 'When it was made in Stripe.';
-comment on column public.stripe_checkouts.updated_at is 'Time of the event that the row shows.';
+comment on column public.stripe_checkouts.as_of is 'Time of the event that the row shows.';
 
 create table public.stripe_subscriptions (
   id text primary key,
@@ -161,7 +171,12 @@ create table public.stripe_subscriptions (
   livemode boolean not null,
   event_id text not null,
   created_at timestamptz not null,
-  updated_at timestamptz not null
+  as_of timestamptz not null,
+  -- Stripe's own limits are lower; a value that is not Stripe's goes no further.
+  check (greatest(
+    char_length(id), char_length(customer_id), char_length(status), char_length(collection_method),
+    char_length(latest_invoice_id), char_length(event_id)
+  ) <= 5000)
 );
 create index stripe_subscriptions_org_id_idx on public.stripe_subscriptions (org_id);
 create index stripe_subscriptions_customer_id_idx on public.stripe_subscriptions (customer_id);
@@ -188,7 +203,7 @@ comment on column public.stripe_subscriptions.latest_invoice_id is 'Latest invoi
 comment on column public.stripe_subscriptions.livemode is 'False for Stripe''s test mode.';
 comment on column public.stripe_subscriptions.event_id is 'Event that the row shows.';
 comment on column public.stripe_subscriptions.created_at is 'When it was made in Stripe.';
-comment on column public.stripe_subscriptions.updated_at is 'Time of the event that the row shows.';
+comment on column public.stripe_subscriptions.as_of is 'Time of the event that the row shows.';
 
 create table public.stripe_invoices (
   id text primary key,
@@ -214,7 +229,13 @@ create table public.stripe_invoices (
   livemode boolean not null,
   event_id text not null,
   created_at timestamptz not null,
-  updated_at timestamptz not null
+  as_of timestamptz not null,
+  -- Stripe's own limits are lower; a value that is not Stripe's goes no further.
+  check (greatest(
+    char_length(id), char_length(customer_id), char_length(subscription_id), char_length(number),
+    char_length(status), char_length(currency), char_length(billing_reason), char_length(hosted_invoice_url),
+    char_length(invoice_pdf), char_length(event_id)
+  ) <= 5000)
 );
 create index stripe_invoices_org_id_idx on public.stripe_invoices (org_id, created_at desc);
 create index stripe_invoices_customer_id_idx on public.stripe_invoices (customer_id);
@@ -244,7 +265,7 @@ comment on column public.stripe_invoices.deleted is 'A draft that was deleted.';
 comment on column public.stripe_invoices.livemode is 'False for Stripe''s test mode.';
 comment on column public.stripe_invoices.event_id is 'Event that the row shows.';
 comment on column public.stripe_invoices.created_at is 'When it was made in Stripe.';
-comment on column public.stripe_invoices.updated_at is 'Time of the event that the row shows.';
+comment on column public.stripe_invoices.as_of is 'Time of the event that the row shows.';
 
 create table public.stripe_prices (
   id text primary key,
@@ -260,7 +281,12 @@ create table public.stripe_prices (
   livemode boolean not null,
   event_id text not null,
   created_at timestamptz not null,
-  updated_at timestamptz not null
+  as_of timestamptz not null,
+  -- Stripe's own limits are lower; a value that is not Stripe's goes no further.
+  check (greatest(
+    char_length(id), char_length(product_id), char_length(lookup_key), char_length(nickname),
+    char_length(currency), char_length(recurring_interval), char_length(event_id)
+  ) <= 5000)
 );
 comment on table public.stripe_prices is 'Prices in Stripe, as far as events told of them. Written only by functions.';
 comment on column public.stripe_prices.id is 'Stripe''s id.';
@@ -276,7 +302,7 @@ comment on column public.stripe_prices.deleted is 'Deleted in Stripe.';
 comment on column public.stripe_prices.livemode is 'False for Stripe''s test mode.';
 comment on column public.stripe_prices.event_id is 'Event that the row shows.';
 comment on column public.stripe_prices.created_at is 'When it was made in Stripe.';
-comment on column public.stripe_prices.updated_at is 'Time of the event that the row shows.';
+comment on column public.stripe_prices.as_of is 'Time of the event that the row shows.';
 
 -- Reading takes billing:read; writing is for functions alone, service_role included: what Stripe says is changed in Stripe.
 alter table public.stripe_customers enable row level security;
@@ -473,7 +499,7 @@ as $$
 declare
   o jsonb := event.payload #> '{data,object}';
 begin
-  insert into public.stripe_customers (id, metadata_org_id, email, name, currency, delinquent, deleted, livemode, event_id, created_at, updated_at)
+  insert into public.stripe_customers (id, metadata_org_id, email, name, currency, delinquent, deleted, livemode, event_id, created_at, as_of)
   values (
     event.object_id, private.as_uuid(o #>> '{metadata,org_id}'), o ->> 'email', o ->> 'name', o ->> 'currency',
     (o ->> 'delinquent')::boolean, event.type = 'customer.deleted', event.livemode, event.id, private.stripe_time(o -> 'created'), event.created
@@ -481,7 +507,7 @@ begin
   on conflict (id) do update set
     metadata_org_id = excluded.metadata_org_id, email = excluded.email, name = excluded.name, currency = excluded.currency,
     delinquent = excluded.delinquent, deleted = excluded.deleted, livemode = excluded.livemode, event_id = excluded.event_id,
-    created_at = excluded.created_at, updated_at = excluded.updated_at;
+    created_at = excluded.created_at, as_of = excluded.as_of;
 end
 $$;
 comment on function private.show_stripe_customer(private.stripe_events) is 'Writes a customer as the event shows it.';
@@ -495,7 +521,7 @@ declare
 begin
   insert into public.stripe_checkouts (
     id, org_id, client_reference_id, customer_id, subscription_id, mode, status, payment_status, amount_total, currency,
-    livemode, event_id, created_at, updated_at
+    livemode, event_id, created_at, as_of
   )
   values (
     event.object_id,
@@ -508,7 +534,7 @@ begin
     org_id = excluded.org_id, client_reference_id = excluded.client_reference_id, customer_id = excluded.customer_id,
     subscription_id = excluded.subscription_id, mode = excluded.mode, status = excluded.status,
     payment_status = excluded.payment_status, amount_total = excluded.amount_total, currency = excluded.currency,
-    livemode = excluded.livemode, event_id = excluded.event_id, created_at = excluded.created_at, updated_at = excluded.updated_at;
+    livemode = excluded.livemode, event_id = excluded.event_id, created_at = excluded.created_at, as_of = excluded.as_of;
 end
 $$;
 comment on function private.show_stripe_checkout(private.stripe_events) is 'Writes a checkout session as the event shows it.';
@@ -565,7 +591,7 @@ begin
   insert into public.stripe_subscriptions (
     id, metadata_org_id, customer_id, status, items, collection_method, current_period_start, current_period_end,
     cancel_at_period_end, cancel_at, canceled_at, ended_at, trial_end, past_due_since, latest_invoice_id,
-    livemode, event_id, created_at, updated_at
+    livemode, event_id, created_at, as_of
   )
   select
     event.object_id, private.as_uuid(o #>> '{metadata,org_id}'), private.stripe_id(o -> 'customer'), o ->> 'status',
@@ -586,7 +612,7 @@ begin
     cancel_at_period_end = excluded.cancel_at_period_end, cancel_at = excluded.cancel_at, canceled_at = excluded.canceled_at,
     ended_at = excluded.ended_at, trial_end = excluded.trial_end, past_due_since = excluded.past_due_since,
     latest_invoice_id = excluded.latest_invoice_id, livemode = excluded.livemode, event_id = excluded.event_id,
-    created_at = excluded.created_at, updated_at = excluded.updated_at;
+    created_at = excluded.created_at, as_of = excluded.as_of;
 end
 $$;
 comment on function private.show_stripe_subscription(private.stripe_events) is 'Writes a subscription as the event shows it.';
@@ -601,7 +627,7 @@ begin
   insert into public.stripe_invoices (
     id, customer_id, subscription_id, number, status, currency, total, amount_due, amount_paid, amount_remaining,
     attempt_count, billing_reason, hosted_invoice_url, invoice_pdf, period_start, period_end, due_date, paid_at,
-    deleted, livemode, event_id, created_at, updated_at
+    deleted, livemode, event_id, created_at, as_of
   )
   values (
     event.object_id, private.stripe_id(o -> 'customer'),
@@ -620,7 +646,7 @@ begin
     billing_reason = excluded.billing_reason, hosted_invoice_url = excluded.hosted_invoice_url, invoice_pdf = excluded.invoice_pdf,
     period_start = excluded.period_start, period_end = excluded.period_end, due_date = excluded.due_date, paid_at = excluded.paid_at,
     deleted = excluded.deleted, livemode = excluded.livemode, event_id = excluded.event_id,
-    created_at = excluded.created_at, updated_at = excluded.updated_at;
+    created_at = excluded.created_at, as_of = excluded.as_of;
 end
 $$;
 comment on function private.show_stripe_invoice(private.stripe_events) is 'Writes an invoice as the event shows it.';
@@ -634,7 +660,7 @@ declare
 begin
   insert into public.stripe_prices (
     id, product_id, lookup_key, nickname, currency, unit_amount, recurring_interval, recurring_interval_count, active, deleted,
-    livemode, event_id, created_at, updated_at
+    livemode, event_id, created_at, as_of
   )
   values (
     event.object_id, private.stripe_id(o -> 'product'),
@@ -652,7 +678,7 @@ begin
     product_id = excluded.product_id, lookup_key = excluded.lookup_key, nickname = excluded.nickname, currency = excluded.currency,
     unit_amount = excluded.unit_amount, recurring_interval = excluded.recurring_interval,
     recurring_interval_count = excluded.recurring_interval_count, active = excluded.active, deleted = excluded.deleted,
-    livemode = excluded.livemode, event_id = excluded.event_id, created_at = excluded.created_at, updated_at = excluded.updated_at;
+    livemode = excluded.livemode, event_id = excluded.event_id, created_at = excluded.created_at, as_of = excluded.as_of;
 end
 $$;
 comment on function private.show_stripe_price(private.stripe_events) is 'Writes a price as the event shows it.';
@@ -733,7 +759,7 @@ return interval '7 days';
 comment on function private.stripe_grace() is 'How long a plan stays while a payment is past due. The only place that says so.';
 revoke all on function private.stripe_grace() from public, anon, authenticated, service_role;
 
-create view private.stripe_standing as
+create view private.stripe_standing with (security_invoker = true) as
 select
   s.id, s.org_id, s.customer_id, s.status, s.current_period_start, s.current_period_end, s.ended_at, s.created_at, s.livemode,
   plan.code as plan, plan.rank as plan_rank, paid.paid,

@@ -2,5 +2,7 @@
 
 pub mod logs;
 mod metrics;
+mod stripe;
 
 pub use metrics::{Metrics, Outcome, QueueGauges};
+pub use stripe::StripeMetrics;
