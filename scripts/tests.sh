@@ -56,7 +56,8 @@ TEST_HOME=$ROOT/.kijko/test
 TEST_STACK=no
 
 test_kijko() {
-  env -u KIJKO_DB_PORT KIJKO_HOME="$TEST_HOME" KIJKO_API_PORT="$TEST_PORT" KIJKO_LLM_ECHO=1 OPENAI_API_KEY='' KIJKO_YES=1 "$ROOT/kijko" "$@"
+  env -u KIJKO_DB_PORT KIJKO_HOME="$TEST_HOME" KIJKO_API_PORT="$TEST_PORT" KIJKO_LLM_ECHO=1 OPENAI_API_KEY='' \
+    STRIPE_WEBHOOK_SECRET=whsec_test_first,whsec_test_second KIJKO_YES=1 "$ROOT/kijko" "$@"
 }
 
 start_test_stack() {
