@@ -332,23 +332,24 @@ create policy stripe_prices_select on public.stripe_prices for select to authent
   )));
 
 -- ----------------------------------------------------------------------------
--- Reading an event
+-- Reading an event. The bodies with "return" are parsed when they are made: no name in
+-- them can be captured, and without a "set" clause they are inlined.
 -- ----------------------------------------------------------------------------
 
 create function private.stripe_id(reference jsonb) returns text
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe
 return case jsonb_typeof(reference) when 'string' then reference #>> '{}' when 'object' then reference ->> 'id' end;
 comment on function private.stripe_id(jsonb) is 'Id of a reference that is an id or, when expanded, the object.';
 revoke all on function private.stripe_id(jsonb) from public, anon, authenticated, service_role;
 
 create function private.stripe_time(seconds jsonb) returns timestamptz
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe
 return to_timestamp((seconds #>> '{}')::double precision);
 comment on function private.stripe_time(jsonb) is 'A moment from Stripe''s seconds since 1970.';
 revoke all on function private.stripe_time(jsonb) from public, anon, authenticated, service_role;
 
 create function private.stripe_rank(type text, object jsonb) returns smallint
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe
 return case
   when type like '%.deleted' then 9
   when object ->> 'object' = 'subscription' and object ->> 'status' in ('canceled', 'incomplete_expired') then 8
@@ -370,7 +371,7 @@ comment on function private.stripe_rank(text, jsonb) is 'How far an object''s li
 revoke all on function private.stripe_rank(text, jsonb) from public, anon, authenticated, service_role;
 
 create function private.stripe_clock(object jsonb) returns numeric[]
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe
 return array[
   coalesce((object ->> 'attempt_count')::numeric, 0),
   coalesce((select max(t.value::numeric) from jsonb_each_text(nullif(object -> 'status_transitions', 'null')) as t), 0),
@@ -411,23 +412,22 @@ as $$
 #variable_conflict use_column
 declare
   top record;
-  several boolean;
   winner text;
 begin
-  select e.id, e.rank, e.created into top
+  select e.id, e.rank, e.created,
+    exists (
+      select from private.stripe_events as other
+      where other.object_id = e.object_id and other.status = 'applied'
+        and other.rank = e.rank and other.created = e.created and other.id <> e.id
+    ) as tied
+  into top
   from private.stripe_events as e
   where e.object_id = latest_stripe_event.object_id
     and e.status = 'applied'
     and (below_rank is null or (e.rank, e.created) < (below_rank, below_created))
   order by e.rank desc, e.created desc, e.id collate "C" desc
   limit 1;
-  if top.id is null then
-    return null;
-  end if;
-  select count(*) > 1 into several
-  from private.stripe_events as e
-  where e.object_id = latest_stripe_event.object_id and e.status = 'applied' and e.rank = top.rank and e.created = top.created;
-  if not several then
+  if not coalesce(top.tied, false) then
     return top.id;
   end if;
 
@@ -541,7 +541,7 @@ comment on function private.show_stripe_checkout(private.stripe_events) is 'Writ
 revoke all on function private.show_stripe_checkout(private.stripe_events) from public, anon, authenticated, service_role;
 
 create function private.stripe_items(event private.stripe_events) returns jsonb
-language sql stable set search_path = ''
+language sql stable
 return (
   select coalesce(jsonb_agg(
     jsonb_build_object(
@@ -623,16 +623,22 @@ language plpgsql set search_path = ''
 as $$
 declare
   o jsonb := event.payload #> '{data,object}';
+  customer text := private.stripe_id(o -> 'customer');
+  -- Moved under "parent" with API version 2025-03-31.
+  subscription text := coalesce(private.stripe_id(o #> '{parent,subscription_details,subscription}'), private.stripe_id(o -> 'subscription'));
 begin
   insert into public.stripe_invoices (
-    id, customer_id, subscription_id, number, status, currency, total, amount_due, amount_paid, amount_remaining,
+    id, org_id, customer_id, subscription_id, number, status, currency, total, amount_due, amount_paid, amount_remaining,
     attempt_count, billing_reason, hosted_invoice_url, invoice_pdf, period_start, period_end, due_date, paid_at,
     deleted, livemode, event_id, created_at, as_of
   )
   values (
-    event.object_id, private.stripe_id(o -> 'customer'),
-    -- Moved under "parent" with API version 2025-03-31.
-    coalesce(private.stripe_id(o #> '{parent,subscription_details,subscription}'), private.stripe_id(o -> 'subscription')),
+    event.object_id,
+    coalesce(
+      (select s.org_id from public.stripe_subscriptions as s where s.id = subscription),
+      (select c.org_id from public.stripe_customers as c where c.id = customer)
+    ),
+    customer, subscription,
     o ->> 'number', o ->> 'status', o ->> 'currency', (o ->> 'total')::bigint, (o ->> 'amount_due')::bigint,
     (o ->> 'amount_paid')::bigint, (o ->> 'amount_remaining')::bigint, coalesce((o ->> 'attempt_count')::integer, 0),
     o ->> 'billing_reason', o ->> 'hosted_invoice_url', o ->> 'invoice_pdf', private.stripe_time(o -> 'period_start'),
@@ -640,7 +646,7 @@ begin
     event.type = 'invoice.deleted', event.livemode, event.id, private.stripe_time(o -> 'created'), event.created
   )
   on conflict (id) do update set
-    customer_id = excluded.customer_id, subscription_id = excluded.subscription_id, number = excluded.number,
+    org_id = excluded.org_id, customer_id = excluded.customer_id, subscription_id = excluded.subscription_id, number = excluded.number,
     status = excluded.status, currency = excluded.currency, total = excluded.total, amount_due = excluded.amount_due,
     amount_paid = excluded.amount_paid, amount_remaining = excluded.amount_remaining, attempt_count = excluded.attempt_count,
     billing_reason = excluded.billing_reason, hosted_invoice_url = excluded.hosted_invoice_url, invoice_pdf = excluded.invoice_pdf,
@@ -754,7 +760,7 @@ revoke all on function private.link_stripe_customer(text) from public, anon, aut
 -- ----------------------------------------------------------------------------
 
 create function private.stripe_grace() returns interval
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe
 return interval '7 days';
 comment on function private.stripe_grace() is 'How long a plan stays while a payment is past due. The only place that says so.';
 revoke all on function private.stripe_grace() from public, anon, authenticated, service_role;
@@ -867,12 +873,14 @@ create function private.apply_stripe_event(event private.stripe_events) returns 
 language plpgsql set search_path = ''
 as $$
 declare
-  latest private.stripe_events;
+  latest private.stripe_events := event;
+  latest_id text;
   customer text := case event.object_type
     when 'customer' then event.object_id
     when 'price' then null
     else private.stripe_id(event.payload #> '{data,object,customer}')
   end;
+  before uuid[];
   orgs uuid[];
   org uuid;
 begin
@@ -888,28 +896,39 @@ begin
     end if;
   end if;
 
-  select e.* into strict latest
-  from private.stripe_events as e
-  where e.id = private.latest_stripe_event(event.object_id);
+  latest_id := private.latest_stripe_event(event.object_id);
+  if latest_id is distinct from event.id then
+    select e.* into strict latest from private.stripe_events as e where e.id = latest_id;
+  end if;
 
-  orgs := array(select s.org_id from public.stripe_subscriptions as s where s.customer_id = customer);
+  before := array(select s.org_id from public.stripe_subscriptions as s where s.customer_id = customer order by s.id);
   case event.object_type
     when 'customer' then perform private.show_stripe_customer(latest);
     when 'checkout.session' then perform private.show_stripe_checkout(latest);
     when 'subscription' then perform private.show_stripe_subscription(latest);
     when 'invoice' then perform private.show_stripe_invoice(latest);
-    when 'price' then
-      perform private.show_stripe_price(latest);
-      orgs := array(
-        select s.org_id from public.stripe_subscriptions as s
-        where s.items @> jsonb_build_array(jsonb_build_object('price', event.object_id))
-      );
+    when 'price' then perform private.show_stripe_price(latest);
   end case;
-  if customer is not null then
+  -- An invoice says nothing of whose its customer is.
+  if customer is not null and event.object_type <> 'invoice' then
     perform private.link_stripe_customer(customer);
-    orgs := orgs || array(select s.org_id from public.stripe_subscriptions as s where s.customer_id = customer);
   end if;
 
+  if event.object_type = 'price' then
+    orgs := array(
+      select s.org_id from public.stripe_subscriptions as s
+      where s.items @> jsonb_build_array(jsonb_build_object('price', event.object_id))
+    );
+  else
+    orgs := array(select s.org_id from public.stripe_subscriptions as s where s.customer_id = customer order by s.id);
+    -- A plan depends on subscriptions, on sessions and on paid invoices.
+    if orgs = before
+      and (event.object_type = 'customer' or (event.object_type = 'invoice' and latest.payload #>> '{data,object,status}' <> 'paid'))
+    then
+      return;
+    end if;
+    orgs := orgs || before;
+  end if;
   -- In one order, so that two events that touch the same organizations cannot wait for each other.
   for org in select distinct o from unnest(orgs) as o where o is not null order by o loop
     perform private.refresh_plan(org);
@@ -1063,7 +1082,7 @@ revoke all on function private.replay_stripe_events(text[]) from public, anon, a
 
 create function private.stripe_backlog()
 returns table (failed bigint, given_up bigint, oldest_failed_seconds double precision, unlinked bigint, unplanned bigint)
-language sql stable security definer set search_path = ''
+language sql stable security definer
 begin atomic
   select
     (select count(*) from private.stripe_events as e where e.status = 'failed'),
