@@ -185,4 +185,14 @@ sum_counts() {
     }'
 }
 
-command_bench() { misuse "there are no benchmarks yet"; }
+# Each benchmark is a program beside what it compares with; it runs on the running stack and says so in its head.
+command_bench() {
+  local area areas=("$@")
+  [ "$#" -gt 0 ] || areas=(stripe)
+  for area in "${areas[@]}"; do
+    [[ $area =~ ^[a-z]+$ ]] && [ -f "$ROOT/tests/bench/$area.mjs" ] || misuse "there is no benchmark '$area'"
+  done
+  require_running
+  export_environment
+  for area in "${areas[@]}"; do node "$ROOT/tests/bench/$area.mjs"; done
+}
