@@ -38,6 +38,7 @@ main() {
   done
   # Empty: no vendor. Write the key into it and restart the sidecar.
   [ -e "$FOLDER/openai_api_key" ] || : > "$FOLDER/openai_api_key"
+  [ -e "$FOLDER/stripe_webhook_secret" ] || : > "$FOLDER/stripe_webhook_secret"
   if [ ! -e "$FOLDER/jwt.pem" ]; then make_signing_key "$FOLDER/jwt.pem"; fi
   chmod 0644 "$FOLDER"/*
   say "the secrets are in $FOLDER: back them up, and commit them nowhere"

@@ -16,4 +16,5 @@ from_file() {
 
 from_file DATABASE_URL
 from_file OPENAI_API_KEY
+from_file STRIPE_WEBHOOK_SECRET
 exec kijko-sidecar "$@"
