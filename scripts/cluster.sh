@@ -39,6 +39,7 @@ load_secrets() {
     # shellcheck source=/dev/null
     . "$SECRETS/api_keys"
   fi
+  make_stripe_secret
 }
 
 # psql's own exit codes (2: no connection) would read as "misused".

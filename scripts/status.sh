@@ -55,7 +55,7 @@ part_healthy() {
 print_environment() {
   require_running
   local name
-  for name in API_URL DB_URL ADMIN_DB_URL ANON_KEY SERVICE_ROLE_KEY SIDECAR_URL; do
+  for name in API_URL DB_URL ADMIN_DB_URL ANON_KEY SERVICE_ROLE_KEY SIDECAR_URL STRIPE_WEBHOOK_SECRET_LOCAL; do
     printf '%s="%s"\n' "$name" "$(environment_value "$name")"
   done
 }
@@ -71,7 +71,7 @@ environment_value() {
 # For the programs that the script starts: demo, journeys, benchmarks.
 export_environment() {
   local name
-  for name in API_URL DB_URL ADMIN_DB_URL ANON_KEY SERVICE_ROLE_KEY SIDECAR_URL; do
+  for name in API_URL DB_URL ADMIN_DB_URL ANON_KEY SERVICE_ROLE_KEY SIDECAR_URL STRIPE_WEBHOOK_SECRET_LOCAL; do
     export "$name=$(environment_value "$name")"
   done
   export KIJKO_HOME

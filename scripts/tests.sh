@@ -56,7 +56,8 @@ TEST_HOME=$ROOT/.kijko/test
 TEST_STACK=no
 
 test_kijko() {
-  env -u KIJKO_DB_PORT KIJKO_HOME="$TEST_HOME" KIJKO_API_PORT="$TEST_PORT" KIJKO_LLM_ECHO=1 OPENAI_API_KEY='' ANTHROPIC_API_KEY='' GEMINI_API_KEY='' KIJKO_YES=1 "$ROOT/kijko" "$@"
+  env -u KIJKO_DB_PORT KIJKO_HOME="$TEST_HOME" KIJKO_API_PORT="$TEST_PORT" KIJKO_LLM_ECHO=1 OPENAI_API_KEY='' ANTHROPIC_API_KEY='' GEMINI_API_KEY='' \
+    STRIPE_WEBHOOK_SECRET=whsec_test_first,whsec_test_second KIJKO_YES=1 "$ROOT/kijko" "$@"
 }
 
 start_test_stack() {
@@ -184,4 +185,14 @@ sum_counts() {
     }'
 }
 
-command_bench() { misuse "there are no benchmarks yet"; }
+# Each benchmark is a program beside what it compares with; it runs on the running stack and says so in its head.
+command_bench() {
+  local area areas=("$@")
+  [ "$#" -gt 0 ] || areas=(stripe)
+  for area in "${areas[@]}"; do
+    [[ $area =~ ^[a-z]+$ ]] && [ -f "$ROOT/tests/bench/$area.mjs" ] || misuse "there is no benchmark '$area'"
+  done
+  require_running
+  export_environment
+  for area in "${areas[@]}"; do node "$ROOT/tests/bench/$area.mjs"; done
+}

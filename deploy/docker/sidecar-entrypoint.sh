@@ -18,4 +18,5 @@ from_file DATABASE_URL
 from_file OPENAI_API_KEY
 from_file ANTHROPIC_API_KEY
 from_file GEMINI_API_KEY
+from_file STRIPE_WEBHOOK_SECRET
 exec kijko-sidecar "$@"

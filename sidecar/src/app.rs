@@ -88,6 +88,7 @@ pub async fn run_until(
         running: worker.running(),
         wakeups: wakeups.clone(),
         providers: providers.clone(),
+        stripe: Arc::new(config.stripe.clone()),
         stop: stop.clone(),
     };
     announce(&config, &socket, &providers);

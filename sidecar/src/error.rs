@@ -16,6 +16,12 @@ pub enum Error {
     /// The request is malformed.
     #[error("{0}")]
     BadRequest(String),
+    /// The sender of a webhook is not who it should be.
+    #[error("{0}")]
+    InvalidSignature(String),
+    /// This route needs a setting that is missing.
+    #[error("not configured: {0}")]
+    NotConfigured(&'static str),
     /// There is no such route.
     #[error("there is nothing at this path")]
     NotFound,
@@ -65,6 +71,8 @@ impl Error {
     fn describe(&self) -> (StatusCode, &'static str) {
         match self {
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request"),
+            Self::InvalidSignature(_) => (StatusCode::BAD_REQUEST, "invalid_signature"),
+            Self::NotConfigured(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_configured"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),

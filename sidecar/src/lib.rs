@@ -18,6 +18,7 @@ pub mod llm;
 pub mod sandbox;
 pub mod secret;
 pub mod shutdown;
+pub mod stripe;
 pub mod telemetry;
 
 /// The version of this build, as `/health`, `--version` and the metrics report it.

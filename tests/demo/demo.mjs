@@ -5,9 +5,10 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { politeClient } from './client.mjs';
 import { Clock } from './clock.mjs';
+import { payByStripe } from './stripe.mjs';
 import { Story, elapsed, short, until } from './story.mjs';
 
-const env = Object.fromEntries(['API_URL', 'ADMIN_DB_URL', 'ANON_KEY', 'SERVICE_ROLE_KEY'].map((name) => {
+const env = Object.fromEntries(['API_URL', 'ADMIN_DB_URL', 'ANON_KEY', 'SERVICE_ROLE_KEY', 'STRIPE_WEBHOOK_SECRET_LOCAL'].map((name) => {
   if (!process.env[name]) {
     console.error(`demo: ${name} is not set; start this by ./kijko demo`);
     process.exit(2);
@@ -235,8 +236,9 @@ async function demo() {
     assert.equal((await usage(ada.client)).executions.used, FREE_EXECUTIONS, 'a refusal costs nothing');
   });
 
-  await story.step('The plan is raised to PRO, and the same call succeeds', async (say) => {
-    const [subscription] = await ok(admin.from('subscriptions').update({ plan: 'PRO' }).eq('org_id', ada.organization.id).select());
+  await story.step('Ada pays for PRO, and the same call succeeds', async (say) => {
+    await payByStripe({ url: env.API_URL, secret: env.STRIPE_WEBHOOK_SECRET_LOCAL, orgId: ada.organization.id, say });
+    const [subscription] = await ok(admin.from('subscriptions').select().eq('org_id', ada.organization.id));
     assert.equal(subscription.plan, 'PRO');
     const execution = await ok(ada.client.rpc('execute_skill', refusedCall));
     const ended = await follow(ada.client, execution.id);

@@ -2,12 +2,14 @@
 
 mod database;
 mod reader;
+mod stripe;
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
 pub use database::{DatabaseConfig, Tls};
 use reader::Reader;
 use reqwest::Url;
+pub use stripe::StripeConfig;
 
 use crate::secret::Secret;
 
@@ -27,6 +29,8 @@ pub struct Config {
     pub worker: WorkerConfig,
     /// Model vendors.
     pub llm: LlmConfig,
+    /// Stripe.
+    pub stripe: StripeConfig,
     /// Logging.
     pub log: LogConfig,
 }
@@ -132,6 +136,7 @@ impl Config {
         let http = HttpConfig::read(&mut env);
         let worker = WorkerConfig::read(&mut env);
         let llm = LlmConfig::read(&mut env);
+        let stripe = StripeConfig::read(&mut env);
         let log = LogConfig::read(&mut env);
         match (database, log, env.problems) {
             (Some(database), Some(log), problems) if problems.is_empty() => Ok(Self {
@@ -139,6 +144,7 @@ impl Config {
                 http,
                 worker,
                 llm,
+                stripe,
                 log,
             }),
             (_, _, problems) => Err(ConfigError { problems }),

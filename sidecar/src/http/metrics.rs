@@ -7,7 +7,7 @@ use axum::{
 };
 
 use super::AppState;
-use crate::{error::Error, jobs::queue, telemetry::QueueGauges};
+use crate::{error::Error, jobs::queue, stripe, telemetry::QueueGauges};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -16,6 +16,11 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Result<Response, E
         .await
         .inspect_err(|error| tracing::warn!(%error, "metrics without the queue"))
         .ok();
+    let backlog = stripe::backlog(&state.db)
+        .await
+        .inspect_err(|error| tracing::warn!(%error, "metrics without Stripe's backlog"))
+        .ok();
+    state.metrics.stripe.take_backlog(backlog);
     let gauges = QueueGauges {
         stats,
         listening: state.wakeups.connected(),

@@ -12,16 +12,17 @@ use axum::{
     extract::DefaultBodyLimit,
     middleware,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    config::{HttpConfig, WorkerConfig},
+    config::{HttpConfig, StripeConfig, WorkerConfig},
     db::{Db, Wakeups},
     error::Error,
     jobs::running::Running,
+    stripe,
     telemetry::Metrics,
 };
 
@@ -42,6 +43,8 @@ pub struct AppState {
     pub wakeups: Arc<Wakeups>,
     /// Names of the model providers that are configured.
     pub providers: Vec<&'static str>,
+    /// Stripe's webhooks.
+    pub stripe: Arc<StripeConfig>,
     /// Cancelled when this process is about to end.
     pub stop: CancellationToken,
 }
@@ -51,7 +54,8 @@ pub fn router(state: AppState) -> Router {
     let routes = Router::new()
         .route("/health", get(health::health))
         .route("/ready", get(ready::ready))
-        .route("/metrics", get(metrics::metrics));
+        .route("/metrics", get(metrics::metrics))
+        .route("/webhooks/stripe", post(stripe::webhook::receive));
     wrap(routes, state)
 }
 

@@ -5,7 +5,7 @@ use axum::{Json, extract::State, http::StatusCode};
 use serde::Serialize;
 
 use super::AppState;
-use crate::{db::DbError, jobs::queue};
+use crate::{db::DbError, jobs::queue, stripe};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -29,6 +29,7 @@ struct Checks {
     listener: Simple,
     worker: Worker,
     llm: Llm,
+    stripe: Stripe,
 }
 
 #[derive(Debug, Serialize)]
@@ -82,10 +83,23 @@ struct Vendor {
     error_rate: f64,
 }
 
+/// Unlinked and unplanned subscriptions are shown but degrade nothing: an account may sell other things too.
+#[derive(Debug, Serialize)]
+struct Stripe {
+    status: Status,
+    configured: bool,
+    failed: Option<i64>,
+    given_up: Option<i64>,
+    oldest_failed_seconds: Option<f64>,
+    unlinked: Option<i64>,
+    unplanned: Option<i64>,
+}
+
 pub(super) async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Readiness>) {
     let database = database(&state).await;
     let checks = Checks {
         queue: queue(&state, database.status).await,
+        stripe: stripe(&state, database.status).await,
         database,
         listener: Simple {
             status: degraded_unless(state.wakeups.connected() || state.worker.concurrency == 0),
@@ -117,6 +131,7 @@ impl Checks {
             self.listener.status,
             self.worker.status,
             self.llm.status,
+            self.stripe.status,
         ]
         .into_iter()
         .max()
@@ -169,6 +184,22 @@ async fn queue(state: &AppState, database: Status) -> Queue {
                 depth: None,
             }
         }
+    }
+}
+
+async fn stripe(state: &AppState, database: Status) -> Stripe {
+    let backlog = match database {
+        Status::Ok => stripe::backlog(&state.db).await.inspect_err(log).ok(),
+        _ => None,
+    };
+    Stripe {
+        status: degraded_unless(backlog.is_some_and(|backlog| backlog.failed == 0)),
+        configured: !state.stripe.webhook_secrets.is_empty(),
+        failed: backlog.map(|backlog| backlog.failed),
+        given_up: backlog.map(|backlog| backlog.given_up),
+        oldest_failed_seconds: backlog.map(|backlog| backlog.oldest_failed_seconds),
+        unlinked: backlog.map(|backlog| backlog.unlinked),
+        unplanned: backlog.map(|backlog| backlog.unplanned),
     }
 }
 

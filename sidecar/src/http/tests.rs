@@ -32,6 +32,7 @@ fn state() -> AppState {
         running: Arc::default(),
         wakeups: Arc::default(),
         providers: vec!["echo"],
+        stripe: Arc::new(config.stripe),
         stop: CancellationToken::new(),
     }
 }
@@ -213,4 +214,81 @@ async fn at_shutdown_it_is_no_longer_ready() {
     state.stop.cancel();
     let (_, _, body) = fetch(router(state), "/ready").await;
     assert_eq!(json(&body)["checks"]["worker"]["stopping"], true);
+}
+
+fn delivery(body: &str, header: Option<&str>) -> Request<Body> {
+    let request = Request::post("/webhooks/stripe");
+    let request = header.into_iter().fold(request, |request, header| {
+        request.header("stripe-signature", header)
+    });
+    request.body(Body::from(body.to_owned())).unwrap()
+}
+
+fn with_secret() -> Router {
+    let mut state = state();
+    state.stripe = Arc::new(StripeConfig {
+        webhook_secrets: vec![crate::secret::Secret::new("whsec_very_secret")],
+    });
+    router(state)
+}
+
+#[tokio::test]
+async fn without_a_secret_stripes_webhook_says_that_it_is_not_configured() {
+    let (status, _, body) = call(router(state()), delivery("{}", None)).await;
+    assert_eq!(
+        (status.as_u16(), json(&body)["code"].as_str()),
+        (503, Some("not_configured"))
+    );
+}
+
+#[tokio::test]
+async fn an_unsigned_delivery_is_refused_before_it_is_read() {
+    for header in [None, Some("t=1,v1=00"), Some("nonsense")] {
+        let (status, _, body) = call(with_secret(), delivery("not JSON", header)).await;
+        assert_eq!(
+            (status.as_u16(), json(&body)["code"].as_str()),
+            (400, Some("invalid_signature"))
+        );
+        assert!(!body.contains("very_secret"));
+    }
+    let (_, _, metrics) = {
+        let app = with_secret();
+        call(app.clone(), delivery("{}", None)).await;
+        fetch(app, "/metrics").await
+    };
+    assert!(
+        metrics.contains(r#"kijko_stripe_rejected_total{reason="signature_missing"} 1"#),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn a_signed_delivery_without_a_database_is_to_be_sent_again() {
+    use aws_lc_rs::hmac;
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let key = hmac::Key::new(hmac::HMAC_SHA256, b"whsec_very_secret");
+    for (sent, expected) in [
+        (
+            r#"{"id":"evt_1","type":"a","created":1}"#,
+            (503, "unavailable"),
+        ),
+        ("{}", (400, "bad_request")),
+        ("not JSON", (400, "bad_request")),
+    ] {
+        let tag = hmac::sign(&key, format!("{now}.{sent}").as_bytes());
+        let hex: String = tag
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let header = format!("t={now},v1={hex}");
+        let (status, _, body) = call(with_secret(), delivery(sent, Some(&header))).await;
+        assert_eq!(
+            (status.as_u16(), json(&body)["code"].as_str().unwrap()),
+            expected
+        );
+    }
 }

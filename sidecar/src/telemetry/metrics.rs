@@ -18,7 +18,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::vendors::{VendorHealth, Vendors};
+use super::{
+    StripeMetrics,
+    vendors::{VendorHealth, Vendors},
+};
 use crate::{
     db::PoolUse,
     jobs::queue::QueueStats,
@@ -170,6 +173,8 @@ pub struct Metrics {
     database_up: Gauge,
     listening: Gauge,
     pool: Gauges<StateLabels>,
+    /// Stripe's events.
+    pub stripe: StripeMetrics,
     /// Heartbeats that failed.
     pub heartbeat_failures: Counter,
     /// Claims that failed.
@@ -201,6 +206,7 @@ impl Default for Metrics {
             database_up: Gauge::default(),
             listening: Gauge::default(),
             pool: Family::default(),
+            stripe: StripeMetrics::default(),
             heartbeat_failures: Counter::default(),
             claim_failures: Counter::default(),
         };
@@ -209,6 +215,7 @@ impl Default for Metrics {
         metrics.register_jobs(&mut registry);
         metrics.register_llm(&mut registry);
         metrics.register_database(&mut registry);
+        metrics.stripe.register(&mut registry);
         registry.register(
             "build",
             "Version of this sidecar",

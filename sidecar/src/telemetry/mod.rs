@@ -2,7 +2,9 @@
 
 pub mod logs;
 mod metrics;
+mod stripe;
 mod vendors;
 
 pub use metrics::{LlmCall, Metrics, Outcome, QueueGauges};
+pub use stripe::StripeMetrics;
 pub use vendors::VendorHealth;

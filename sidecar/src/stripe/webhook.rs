@@ -1,0 +1,78 @@
+//! `POST /webhooks/stripe`. 2xx means: stored, for good. 4xx is the sender's fault and does not get better; 5xx is ours,
+//! and Stripe sends the event again.
+
+use std::time::SystemTime;
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{State, rejection::BytesRejection},
+    http::HeaderMap,
+};
+use serde::Serialize;
+
+use super::{events, signature};
+use crate::{error::Error, http::AppState};
+
+const SIGNATURE: &str = "stripe-signature";
+
+/// For whoever reads the delivery in Stripe's dashboard.
+#[derive(Debug, Serialize)]
+pub(crate) struct Received {
+    received: bool,
+    status: String,
+    duplicate: bool,
+    error_code: Option<String>,
+}
+
+pub(crate) async fn receive(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Received>, Error> {
+    let secrets = &state.stripe.webhook_secrets;
+    if secrets.is_empty() {
+        return Err(Error::NotConfigured("STRIPE_WEBHOOK_SECRET is not set"));
+    }
+    let body = body.map_err(|rejection| match rejection.status().as_u16() {
+        413 => Error::TooLarge(state.http.max_body_bytes),
+        _ => Error::BadRequest("the body cannot be read".to_owned()),
+    })?;
+    let header = headers.get(SIGNATURE).and_then(|value| value.to_str().ok());
+    signature::verify(header, &body, secrets, SystemTime::now()).map_err(|rejection| {
+        state.metrics.stripe.rejected(rejection.reason());
+        tracing::warn!(reason = rejection.reason(), "a Stripe delivery was refused");
+        Error::InvalidSignature(rejection.to_string())
+    })?;
+    let event = std::str::from_utf8(&body)
+        .ok()
+        .and_then(|text| events::Event::parse(text).map(|event| (event, text)));
+    let Some((event, text)) = event else {
+        state.metrics.stripe.rejected("malformed");
+        return Err(Error::BadRequest("not a Stripe event".to_owned()));
+    };
+
+    let done = events::ingest(&state.db, text).await?;
+    let outcome = if done.duplicate {
+        "duplicate"
+    } else {
+        &done.status
+    };
+    state.metrics.stripe.event(&event.kind, outcome);
+    if done.status == "failed" {
+        tracing::error!(
+            event = event.id,
+            kind = event.kind,
+            code = done.error_code,
+            "a Stripe event could not be applied; it is kept and tried again (./kijko stripe)"
+        );
+    } else {
+        tracing::info!(event = event.id, kind = event.kind, outcome, "Stripe event");
+    }
+    Ok(Json(Received {
+        received: true,
+        status: done.status,
+        duplicate: done.duplicate,
+        error_code: done.error_code,
+    }))
+}
