@@ -31,6 +31,8 @@ create table public.jobs (
   locked_by text check (char_length(locked_by) between 1 and 200),
   locked_until timestamptz,
   cancel_requested boolean not null default false,
+  first_worker text check (char_length(first_worker) <= 200),
+  last_worker text check (char_length(last_worker) <= 200),
   result jsonb,
   error_code text check (char_length(error_code) <= 100),
   error text check (char_length(error) <= 10000),
@@ -73,6 +75,8 @@ comment on column public.jobs.concurrency_key is 'Group of jobs within the organ
 comment on column public.jobs.locked_by is 'Worker that holds the lease.';
 comment on column public.jobs.locked_until is 'End of the lease.';
 comment on column public.jobs.cancel_requested is 'The worker is asked to stop; it hears so by NOTIFY and by heartbeat.';
+comment on column public.jobs.first_worker is 'Worker of the first attempt.';
+comment on column public.jobs.last_worker is 'Worker that made it succeed.';
 comment on column public.jobs.result is 'What the worker returned.';
 comment on column public.jobs.error_code is 'Short name of the last failure.';
 comment on column public.jobs.error is 'Last failure in words.';
@@ -89,16 +93,19 @@ create policy jobs_select on public.jobs for select to authenticated
   using (org_id = any (array(select public.org_ids())));
 
 -- ----------------------------------------------------------------------------
--- job_events
+-- job_events: what happened to each job. That it was queued, first claimed and done
+-- is in its row already and is read from there; as rows of their own these three
+-- made up most of what a job wrote. The rest is noted.
 -- ----------------------------------------------------------------------------
 
--- Three rows a job at least, so it is kept lean: one index, and no foreign key. A trigger deletes a job's events with it;
--- rows come from the functions below only, which hold the job's row.
-create table public.job_events (
+-- No foreign key: a trigger deletes a job's notes with it, and rows come only from the functions below, which hold the
+-- job's row.
+create table public.job_notes (
   id uuid not null default gen_random_uuid(),
   org_id uuid not null,
   job_id uuid not null,
-  seq bigint generated always as identity,
+  -- Those that job_events reads from the job come before.
+  seq bigint generated always as identity (start with 10),
   event text not null check (event ~ '^[a-z][a-z0-9_.]{0,62}$'),
   attempt integer not null,
   worker text check (char_length(worker) <= 200),
@@ -108,23 +115,23 @@ create table public.job_events (
   primary key (org_id, job_id, seq)
 );
 
-comment on table public.job_events is 'What happened to each job, in order; only ever appended to, and gone with its job.';
-comment on column public.job_events.id is 'Identity of the event.';
-comment on column public.job_events.org_id is 'Organization of the job.';
-comment on column public.job_events.job_id is 'The job.';
-comment on column public.job_events.seq is 'Order of the events.';
-comment on column public.job_events.event is 'queued, claimed, retry, released, lease_expired, cancel_requested, succeeded, dead, cancelled, or what the worker reports.';
-comment on column public.job_events.attempt is 'Attempt during which it happened; 0 before the first.';
-comment on column public.job_events.worker is 'Worker that holds the job, if any.';
-comment on column public.job_events.data is 'Details.';
-comment on column public.job_events.created_by is 'User who caused it; null for workers and the system. No foreign key: history outlives the user.';
-comment on column public.job_events.created_at is 'When, by the real clock.';
+comment on table public.job_notes is 'What happened to jobs beyond the ordinary; read it through job_events. Only ever appended to, and gone with its job.';
+comment on column public.job_notes.id is 'Identity of the event.';
+comment on column public.job_notes.org_id is 'Organization of the job.';
+comment on column public.job_notes.job_id is 'The job.';
+comment on column public.job_notes.seq is 'Order of the events.';
+comment on column public.job_notes.event is 'A later claim, retry, released, lease_expired, cancel_requested, dead, cancelled, or what the worker reports.';
+comment on column public.job_notes.attempt is 'Attempt during which it happened; 0 before the first.';
+comment on column public.job_notes.worker is 'Worker that holds the job, if any.';
+comment on column public.job_notes.data is 'Details.';
+comment on column public.job_notes.created_by is 'User who caused it; null for workers and the system. No foreign key: history outlives the user.';
+comment on column public.job_notes.created_at is 'When, by the real clock.';
 
-alter table public.job_events enable row level security;
-revoke all on public.job_events from public, anon, authenticated, service_role;
-revoke all on sequence public.job_events_seq_seq from public, anon, authenticated, service_role;
-grant select on public.job_events to authenticated, service_role;
-create policy job_events_select on public.job_events for select to authenticated
+alter table public.job_notes enable row level security;
+revoke all on public.job_notes from public, anon, authenticated, service_role;
+revoke all on sequence public.job_notes_seq_seq from public, anon, authenticated, service_role;
+grant select on public.job_notes to authenticated, service_role;
+create policy job_notes_select on public.job_notes for select to authenticated
   using (org_id = any (array(select public.org_ids())));
 
 create function private.refuse_event_update() returns trigger
@@ -137,14 +144,34 @@ end
 $$;
 comment on function private.refuse_event_update() is 'Trigger: what was recorded stays as it was, for every role.';
 revoke all on function private.refuse_event_update() from public, anon, authenticated, service_role;
-create trigger job_events_append_only before update on public.job_events
+create trigger job_notes_append_only before update on public.job_notes
+  for each row execute function private.refuse_event_update();
+
+create view public.job_events with (security_invoker = true) as
+  select j.org_id, j.id as job_id, 0::bigint as seq, 'queued' as event, 0 as attempt, null::text as worker, '{}'::jsonb as data,
+    j.created_by, j.created_at, md5(j.id || ' queued')::uuid as id
+  from public.jobs as j
+  union all
+  select j.org_id, j.id, 1, 'claimed', 1, j.first_worker, '{}', null, j.started_at, md5(j.id || ' claimed')::uuid
+  from public.jobs as j where j.first_worker is not null
+  union all
+  select n.org_id, n.job_id, n.seq, n.event, n.attempt, n.worker, n.data, n.created_by, n.created_at, n.id
+  from public.job_notes as n
+  union all
+  -- The largest number that JavaScript counts exactly.
+  select j.org_id, j.id, 9007199254740991, 'succeeded', j.attempt, j.last_worker, '{}', null, j.finished_at, md5(j.id || ' succeeded')::uuid
+  from public.jobs as j where j.status = 'succeeded';
+comment on view public.job_events is 'What happened to each job, in the order of seq: queued, claimed, retry, released, lease_expired, cancel_requested, succeeded, dead, cancelled, and what the worker reports. Readable by its organization.';
+revoke all on public.job_events from public, anon, authenticated, service_role;
+grant select on public.job_events to authenticated, service_role;
+create trigger job_events_append_only instead of insert or update or delete on public.job_events
   for each row execute function private.refuse_event_update();
 
 create function private.delete_job_events() returns trigger
 language plpgsql set search_path = ''
 as $$
 begin
-  delete from public.job_events as v using gone where v.org_id = gone.org_id and v.job_id = gone.id;
+  delete from public.job_notes as v using gone where v.org_id = gone.org_id and v.job_id = gone.id;
   return null;
 end
 $$;
@@ -334,17 +361,15 @@ begin
     )
   ),
   made as (
-    insert into public.jobs as j (id, org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key)
+    insert into public.jobs as j (
+      id, org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key, created_by
+    )
     select g.id, g.org_id, g.kind, coalesce(g.payload, '{}'), coalesce(g.priority, 0::smallint), coalesce(g.run_at, clock_timestamp()),
-      coalesce(g.max_attempts, 5), coalesce(g.timeout_seconds, 300), g.unique_key, g.concurrency_key
+      coalesce(g.max_attempts, 5), coalesce(g.timeout_seconds, 300), g.unique_key, g.concurrency_key, (select kijko.user_id())
     from given as g
     order by g.n
     on conflict (org_id, kind, unique_key) where unique_key is not null and status in ('queued', 'running') do nothing
-    returning j.id, j.org_id
-  ),
-  noted as (
-    insert into public.job_events (org_id, job_id, event, attempt)
-    select m.org_id, m.id, 'queued', 0 from made as m
+    returning j.id
   )
   select g.n, m.id from given as g left join made as m on m.id = g.id order by g.n;
 end
@@ -414,14 +439,17 @@ begin
     error = substring(message for 10000),
     locked_by = null,
     locked_until = null,
+    last_worker = case final_status when 'succeeded' then job.locked_by end,
     finished_at = clock_timestamp(),
     updated_at = clock_timestamp()
   where j.id = job.id;
-  insert into public.job_events (org_id, job_id, event, attempt, worker, data)
-  values (
-    job.org_id, job.id, final_status, job.attempt, job.locked_by,
-    jsonb_strip_nulls(jsonb_build_object('code', substring(code for 100), 'message', substring(message for 10000)))
-  );
+  if final_status <> 'succeeded' then
+    insert into public.job_notes (org_id, job_id, event, attempt, worker, data)
+    values (
+      job.org_id, job.id, final_status, job.attempt, job.locked_by,
+      jsonb_strip_nulls(jsonb_build_object('code', substring(code for 100), 'message', substring(message for 10000)))
+    );
+  end if;
   if job.status = 'running' then
     perform private.wake_limited(job.org_id, job.concurrency_key, job.kind);
   end if;
@@ -450,7 +478,7 @@ begin
     updated_at = clock_timestamp()
   where j.id = job.id;
   perform private.wake_limited(job.org_id, job.concurrency_key, job.kind);
-  insert into public.job_events (org_id, job_id, event, attempt, worker, data)
+  insert into public.job_notes (org_id, job_id, event, attempt, worker, data)
   values (
     job.org_id, job.id, retry_job.event, job.attempt, job.locked_by,
     jsonb_strip_nulls(jsonb_build_object(
@@ -632,7 +660,7 @@ as $$
 begin
   return query
   with picked as (
-    select j.id, c.n
+    select j.id, c.n, j.first_worker
     from unnest(ids) with ordinality as c (id, n)
     join public.jobs as j on j.id = c.id
     where j.status = 'queued'
@@ -646,15 +674,18 @@ begin
       attempt = j.attempt + 1,
       locked_by = worker,
       locked_until = clock_timestamp() + lease,
+      first_worker = coalesce(j.first_worker, lease_jobs.worker),
       started_at = coalesce(j.started_at, clock_timestamp()),
       updated_at = clock_timestamp()
     from picked as p
     where j.id = p.id
-    returning j.id, j.org_id, j.kind, j.payload, j.attempt, j.max_attempts, j.timeout_seconds, p.n
+    returning j.id, j.org_id, j.kind, j.payload, j.attempt, j.max_attempts, j.timeout_seconds, p.n, p.first_worker
   ),
   noted as (
-    insert into public.job_events (org_id, job_id, event, attempt, worker)
-    select c.org_id, c.id, 'claimed', c.attempt, lease_jobs.worker from claimed as c
+    -- The first claim is in the job's row.
+    insert into public.job_notes (org_id, job_id, event, attempt, worker, created_by)
+    select c.org_id, c.id, 'claimed', c.attempt, lease_jobs.worker, null
+    from claimed as c where c.first_worker is not null
   )
   select c.id, c.org_id, c.kind, c.payload, c.attempt, c.max_attempts, c.timeout_seconds
   from claimed as c
@@ -858,6 +889,7 @@ begin
       error = null,
       locked_by = null,
       locked_until = null,
+      last_worker = case when not j.cancel_requested then complete_jobs.worker end,
       finished_at = clock_timestamp(),
       updated_at = clock_timestamp()
     from held as h
@@ -865,10 +897,9 @@ begin
     returning j.id, j.org_id, j.kind, j.concurrency_key, j.status, j.attempt, j.error_code
   ),
   noted as (
-    insert into public.job_events (org_id, job_id, event, attempt, worker, data)
-    select e.org_id, e.id, e.status, e.attempt, complete_jobs.worker,
-      case when e.error_code is null then '{}' else jsonb_build_object('code', e.error_code) end
-    from ended as e
+    insert into public.job_notes (org_id, job_id, event, attempt, worker, data)
+    select e.org_id, e.id, e.status, e.attempt, complete_jobs.worker, jsonb_build_object('code', e.error_code)
+    from ended as e where e.status = 'cancelled'
   ),
   woken as materialized (
     select private.wake_limited(e.org_id, e.concurrency_key, e.kind)
@@ -939,7 +970,7 @@ begin
         locked_until = null,
         updated_at = clock_timestamp()
       where j.id = job.id;
-      insert into public.job_events (org_id, job_id, event, attempt, worker)
+      insert into public.job_notes (org_id, job_id, event, attempt, worker)
       values (job.org_id, job.id, 'released', job.attempt, job.locked_by);
     end if;
     released := released + 1;
@@ -961,7 +992,7 @@ begin
   if job.id is null then
     return false;
   end if;
-  insert into public.job_events (org_id, job_id, event, attempt, worker, data)
+  insert into public.job_notes (org_id, job_id, event, attempt, worker, data)
   values (job.org_id, job.id, add_job_event.event, job.attempt, job.locked_by, coalesce(add_job_event.data, '{}'));
   return true;
 end
@@ -1011,7 +1042,7 @@ begin
     return 'cancelled';
   elsif job.status = 'running' and not job.cancel_requested then
     update public.jobs as j set cancel_requested = true, updated_at = clock_timestamp() where j.id = job.id;
-    insert into public.job_events (org_id, job_id, event, attempt, worker)
+    insert into public.job_notes (org_id, job_id, event, attempt, worker)
     values (job.org_id, job.id, 'cancel_requested', job.attempt, job.locked_by);
     perform pg_notify('kijko_job_cancel', job.id::text);
   end if;

@@ -114,7 +114,7 @@ end
 $$;
 select ok(tests.retry_pause(4, null) between '8 seconds' and '17 seconds', 'the fourth pause is up to sixteen seconds');
 select ok(tests.retry_pause(60, null) between '5 minutes' and '10 minutes 5 seconds', 'no pause is longer than ten minutes');
-select ok(tests.retry_pause(1, '1 minute') between '1 minute' and '61 seconds', 'unless the other side asks for more');
+select ok(tests.retry_pause(1, '1 minute') between '59 seconds' and '61 seconds', 'unless the other side asks for more');
 select ok(tests.retry_pause(1, '1 year') between '23 hours' and '25 hours', 'within a day');
 select ok(tests.retry_pause(4, '1 second') > '7 seconds', 'a shorter wish does not shorten it');
 
