@@ -15,9 +15,11 @@
 -- jobs
 -- ----------------------------------------------------------------------------
 
+-- No foreign keys to it or from it: looking up the organization made up a third of queueing a job, and its row is hot.
+-- Triggers delete an organization's jobs with it, and what points at a job is cleared when it goes.
 create table public.jobs (
   id uuid primary key default gen_random_uuid(),
-  org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
+  org_id uuid not null,
   kind text not null check (kind ~ '^[a-z][a-z0-9_.]{0,62}$'),
   payload jsonb not null default '{}' check (jsonb_typeof(payload) = 'object' and octet_length(payload::text) <= 262144),
   status text not null default 'queued' check (status in ('queued', 'running', 'succeeded', 'dead', 'cancelled')),
@@ -41,7 +43,6 @@ create table public.jobs (
   updated_at timestamptz not null default clock_timestamp(),
   started_at timestamptz,
   finished_at timestamptz,
-  unique (org_id, id),
   check ((status = 'running') = (locked_by is not null and locked_until is not null)),
   check ((status in ('succeeded', 'dead', 'cancelled')) = (finished_at is not null))
 )
@@ -50,9 +51,11 @@ with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_
 
 -- Partial, so that they hold live work only however many finished jobs are kept. A kind's jobs in the order they are
 -- due, and the same within a lane; claiming says why it needs both.
-create index jobs_due_idx on public.jobs (kind, run_at, id) where status = 'queued';
-create index jobs_lane_idx on public.jobs (kind, org_id, priority, (coalesce(concurrency_key, '')), run_at, id) where status = 'queued';
-create index jobs_lease_idx on public.jobs (locked_until, org_id) where status = 'running';
+-- ("attempt >= 0" is always true. Only a query that says so may use an index that says so: by statistics, which are never
+-- right for a queue, the planner would take it for as good as the right one.)
+create index jobs_due_idx on public.jobs (kind, run_at) where status = 'queued' and attempt >= 0;
+create index jobs_lane_idx on public.jobs (kind, org_id, priority, (coalesce(concurrency_key, '')), run_at) where status = 'queued';
+create index jobs_lease_idx on public.jobs (locked_until, org_id) where status = 'running' and attempt >= 0;
 create index jobs_dead_idx on public.jobs (kind) where status = 'dead';
 create index jobs_finished_idx on public.jobs (finished_at) where finished_at is not null;
 create unique index jobs_unique_key on public.jobs (org_id, kind, unique_key)
@@ -166,6 +169,19 @@ revoke all on public.job_events from public, anon, authenticated, service_role;
 grant select on public.job_events to authenticated, service_role;
 create trigger job_events_append_only instead of insert or update or delete on public.job_events
   for each row execute function private.refuse_event_update();
+
+create function private.delete_org_jobs() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  delete from public.jobs as j using gone where j.org_id = gone.id;
+  return null;
+end
+$$;
+comment on function private.delete_org_jobs() is 'Trigger: jobs go with their organization. Definer: who may delete an organization holds no right on jobs.';
+revoke all on function private.delete_org_jobs() from public, anon, authenticated, service_role;
+create trigger organizations_jobs after delete on public.organizations
+  referencing old table as gone for each statement execute function private.delete_org_jobs();
 
 create function private.delete_job_events() returns trigger
 language plpgsql set search_path = ''
@@ -504,7 +520,7 @@ declare
 begin
   for job in
     select j.* from public.jobs as j
-    where j.status = 'running' and j.locked_until >= since and j.locked_until < clock_timestamp()
+    where j.status = 'running' and j.attempt >= 0 and j.locked_until >= since and j.locked_until < clock_timestamp()
     order by j.locked_until
     limit 1000
     for update skip locked
@@ -534,13 +550,14 @@ revoke all on function private.reap_jobs() from public, anon, authenticated, ser
 grant execute on function private.reap_jobs() to kijko_sidecar;
 
 create function private.tend_jobs() returns void
-language plpgsql set search_path = '' set enable_seqscan = off set enable_bitmapscan = off set jit = off
+language plpgsql set search_path = ''
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 declare
   started constant timestamptz := clock_timestamp();
   -- Rows of transactions that take longer than this from statement to commit appear behind the registers; the rescue
   -- below and pg_cron's reaping find them.
-  slack constant interval := interval '2 seconds';
+  slack constant interval := interval '0.25 seconds';
   rescue boolean;
   since timestamptz;
   oldest timestamptz;
@@ -548,7 +565,7 @@ begin
   if not pg_try_advisory_xact_lock(hashtextextended('kijko-tend-jobs', 20261121)) then
     return;
   end if;
-  perform setval('private.jobs_tend_at', private.as_register(started + interval '1 second'));
+  perform setval('private.jobs_tend_at', private.as_register(started + slack));
 
   select to_timestamp(r.last_value / 1000000.0) into since from private.jobs_reaped_until as r;
   if private.take_back_jobs(since) < 1000 then
@@ -565,7 +582,7 @@ begin
   from (select distinct l.kind from private.job_lanes as l) as k
   cross join lateral (
     select j.run_at from public.jobs as j
-    where j.status = 'queued' and j.kind = k.kind and j.run_at >= since
+    where j.status = 'queued' and j.attempt >= 0 and j.kind = k.kind and j.run_at >= since
     order by j.run_at
     limit 1
   ) as first;
@@ -578,7 +595,7 @@ begin
   end if;
 end
 $$;
-comment on function private.tend_jobs() is 'Keeps house for claims, which call it once a second: takes back expired leases and moves the registers on.';
+comment on function private.tend_jobs() is 'Keeps house for claims, which call it a few times a second: takes back expired leases and moves the registers on.';
 revoke all on function private.tend_jobs() from public, anon, authenticated, service_role;
 
 create function private.tend_lanes() returns void
@@ -600,12 +617,13 @@ $$;
 comment on function private.tend_lanes() is 'Opens lanes that are missing and closes idle ones; called by pg_cron. A lane that is closed while its next job is being queued is opened by the next call.';
 revoke all on function private.tend_lanes() from public, anon, authenticated, service_role;
 
-create function private.within_limits(ids uuid[]) returns uuid[]
-language plpgsql set search_path = '' set enable_seqscan = off set enable_bitmapscan = off set jit = off
+create function private.within_limits(ids uuid[], places tid[]) returns tid[]
+language plpgsql set search_path = ''
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 declare
   counted uuid[];
-  kept uuid[];
+  kept tid[];
 begin
   -- Claims that count the same organization take turns; one that comes second leaves its limited jobs to the first.
   -- The count is a statement of its own: it must see what the one before has committed.
@@ -622,14 +640,14 @@ begin
   with running as materialized (
     select j.org_id, j.concurrency_key
     from public.jobs as j
-    where j.status = 'running'
+    where j.status = 'running' and j.attempt >= 0
       and j.locked_until >= (select to_timestamp(r.last_value / 1000000.0) from private.jobs_reaped_until as r)
       and j.org_id = any (counted)
   ),
   candidates as (
-    select c.id, c.n, j.org_id, j.concurrency_key, whole.max_running,
+    select c.place, c.n, j.org_id, j.concurrency_key, whole.max_running,
       row_number() over (partition by j.org_id, j.concurrency_key order by c.n) as rank
-    from unnest(ids) with ordinality as c (id, n)
+    from unnest(ids, places) with ordinality as c (id, place, n)
     join public.jobs as j on j.id = c.id
     left join private.job_limits as whole on whole.org_id = j.org_id and whole.concurrency_key = ''
     where j.org_id = any (counted) or (j.concurrency_key is null and whole.org_id is null)
@@ -642,82 +660,39 @@ begin
       or c.rank <= coalesce(l.max_running, 1)
         - (select count(*) from running as r where r.org_id = c.org_id and r.concurrency_key = c.concurrency_key)
   )
-  select array_agg(b.id order by b.n) into kept
+  select array_agg(b.place order by b.n) into kept
   from by_key as b
   where b.max_running is null
     or b.org_rank <= b.max_running - (select count(*) from running as r where r.org_id = b.org_id);
   return coalesce(kept, '{}');
 end
 $$;
-comment on function private.within_limits(uuid[]) is 'Of these queued jobs, in this order, those that may run now without exceeding a limit.';
-revoke all on function private.within_limits(uuid[]) from public, anon, authenticated, service_role;
-
-create function private.lease_jobs(worker text, lease interval, ids uuid[], max_jobs integer)
-returns table (id uuid, org_id uuid, kind text, payload jsonb, attempt integer, max_attempts integer, timeout_seconds integer)
-language plpgsql set search_path = ''
-as $$
-#variable_conflict use_column
-begin
-  return query
-  with picked as (
-    select j.id, c.n, j.first_worker
-    from unnest(ids) with ordinality as c (id, n)
-    join public.jobs as j on j.id = c.id
-    where j.status = 'queued'
-    order by c.n
-    limit max_jobs
-    for update of j skip locked
-  ),
-  claimed as (
-    update public.jobs as j
-    set status = 'running',
-      attempt = j.attempt + 1,
-      locked_by = worker,
-      locked_until = clock_timestamp() + lease,
-      first_worker = coalesce(j.first_worker, lease_jobs.worker),
-      started_at = coalesce(j.started_at, clock_timestamp()),
-      updated_at = clock_timestamp()
-    from picked as p
-    where j.id = p.id
-    returning j.id, j.org_id, j.kind, j.payload, j.attempt, j.max_attempts, j.timeout_seconds, p.n, p.first_worker
-  ),
-  noted as (
-    -- The first claim is in the job's row.
-    insert into public.job_notes (org_id, job_id, event, attempt, worker, created_by)
-    select c.org_id, c.id, 'claimed', c.attempt, lease_jobs.worker, null
-    from claimed as c where c.first_worker is not null
-  )
-  select c.id, c.org_id, c.kind, c.payload, c.attempt, c.max_attempts, c.timeout_seconds
-  from claimed as c
-  order by c.n;
-end
-$$;
-comment on function private.lease_jobs(text, interval, uuid[], integer) is 'Leases the first max_jobs of these jobs that are still queued and that no other claim holds.';
-revoke all on function private.lease_jobs(text, interval, uuid[], integer) from public, anon, authenticated, service_role;
+comment on function private.within_limits(uuid[], tid[]) is 'Of these queued jobs, in this order, the places of those that may run now without exceeding a limit.';
+revoke all on function private.within_limits(uuid[], tid[]) from public, anon, authenticated, service_role;
 
 -- How a claim stays fair and cheap, whatever is queued:
--- 1. It reads the jobs longest due, a few times as many as it may take. Are there no more than that, it has seen all of
---    them and ranks them exactly: priority first, then the organizations take turns, each with its longest due job.
--- 2. Otherwise there is a backlog, and it may be one tenant's. Then it also asks up to 64 lanes, beginning anywhere, for
---    their first jobs; so a tenant's one job is found behind another's million without reading that million.
--- Both read index ranges that begin at the head register. The settings keep plans from depending on statistics, which
--- are never right for a queue.
+-- 1. It takes the jobs longest due that no other claim holds, as many as it may lease. Are there fewer, it has seen all of
+--    them; which it leases is then a matter of the limits only.
+-- 2. Otherwise there is a backlog, and it may be one tenant's. Then it also asks up to 64 lanes of each priority, beginning
+--    anywhere, for their first jobs, and ranks all it has: higher priority first, then the organizations take turns. So a
+--    tenant's one job is found behind another's million without reading that million.
+-- Both read index ranges that begin at the head register. What is ranked is locked before, so nothing is looked up twice:
+-- a locked row keeps its place. The settings keep plans from depending on statistics, which are never right for a queue.
 create function private.claim_jobs(worker text, lease interval, max_jobs integer, kinds text[] default null)
 returns table (id uuid, org_id uuid, kind text, payload jsonb, attempt integer, max_attempts integer, timeout_seconds integer)
-language plpgsql security definer set search_path = '' set enable_seqscan = off set enable_bitmapscan = off set jit = off
+language plpgsql security definer set search_path = ''
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
   wanted constant integer := least(greatest(coalesce(max_jobs, 1), 0), 1000);
-  span constant integer := greatest(4 * wanted, 32);
   due constant timestamptz := clock_timestamp();
   of_kinds text[] := kinds;
   anywhere constant uuid := gen_random_uuid();
   head timestamptz;
+  places tid[];
   ids uuid[];
-  backlog boolean;
   limited boolean;
-  leased integer;
 begin
   if worker is null or worker !~ '\S' or char_length(worker) > 200 then
     perform kijko.fail('bad_request', 'worker: 1 to 200 characters');
@@ -737,21 +712,21 @@ begin
   select to_timestamp(r.last_value / 1000000.0) into head from private.jobs_head as r;
 
   with recursive near as materialized (
-    select j.id, j.org_id, j.priority, j.run_at, j.concurrency_key
+    select j.*
     from unnest(of_kinds) as k (kind)
     cross join lateral (
-      select q.id, q.org_id, q.priority, q.run_at, q.concurrency_key
+      select q.ctid as place, q.id, q.org_id, q.priority, q.run_at, q.concurrency_key
       from public.jobs as q
-      where q.status = 'queued' and q.kind = k.kind and q.run_at between head and due
-      order by q.run_at, q.id
-      limit span
+      where q.status = 'queued' and q.attempt >= 0 and q.kind = k.kind and q.run_at between head and due
+      order by q.run_at
+      limit wanted
+      for update skip locked
     ) as j
   ),
-  seen as materialized (select count(*) >= span as backlog from near),
   levels as (
     select k.kind, (select max(l.priority) from private.job_lanes as l where l.kind = k.kind) as priority
     from unnest(of_kinds) as k (kind)
-    where (select s.backlog from seen as s)
+    where (select count(*) from near) >= wanted
     union all
     select v.kind, (select max(l.priority) from private.job_lanes as l where l.kind = v.kind and l.priority < v.priority)
     from levels as v
@@ -777,54 +752,62 @@ begin
       limit 64
     ) as l
   ),
-  far as (
+  far as materialized (
     select j.*
     from lanes as l
     cross join lateral (
-      select q.id, q.org_id, q.priority, q.run_at, q.concurrency_key
+      select q.ctid as place, q.id, q.org_id, q.priority, q.run_at, q.concurrency_key
       from public.jobs as q
       where q.status = 'queued' and q.kind = l.kind and q.org_id = l.org and q.priority = l.priority
         and coalesce(q.concurrency_key, '') = l.concurrency_key and q.run_at between head and due
-      order by q.run_at, q.id
-      limit greatest(2 * wanted / l.lanes, 2)
+      order by q.run_at
+      limit wanted / l.lanes + 1
+      for update skip locked
     ) as j
+    -- One lane only: those longest due are its first.
+    where l.lanes > 1
   ),
   ranked as (
     select c.*, row_number() over (partition by c.org_id, c.priority order by c.run_at, c.id) as rank
     from (select n.* from near as n union select f.* from far as f) as c
   )
   select
+    array_agg(r.place order by r.priority desc, r.rank, r.run_at, r.id),
     array_agg(r.id order by r.priority desc, r.rank, r.run_at, r.id),
-    (select s.backlog from seen as s),
-    coalesce(
-      bool_or(r.concurrency_key is not null)
-        or exists (select 1 from private.job_limits as l where l.org_id = any (array_agg(r.org_id)) and l.concurrency_key = ''),
-      false
-    )
-  into ids, backlog, limited
+    bool_or(r.concurrency_key is not null)
+      or exists (select 1 from private.job_limits as l where l.org_id = any (array_agg(r.org_id)) and l.concurrency_key = '')
+  into places, ids, limited
   from ranked as r;
-  if ids is null then
+  if places is null then
     return;
   end if;
   if limited then
-    ids := private.within_limits(ids);
+    places := private.within_limits(ids, places);
   end if;
-  return query select l.* from private.lease_jobs(worker, lease, ids, wanted) as l;
-  get diagnostics leased = row_count;
 
-  -- Other claims held what this one had read; behind that there is more.
-  if backlog and not limited and leased < wanted then
-    ids := array(
-      select q.id from public.jobs as q
-      where q.status = 'queued' and q.kind = any (of_kinds) and q.run_at between head and due
-        and q.concurrency_key is null
-        and not exists (select 1 from private.job_limits as l where l.org_id = q.org_id and l.concurrency_key = '')
-      order by q.run_at
-      limit wanted - leased
-      for update of q skip locked
-    );
-    return query select l.* from private.lease_jobs(worker, lease, ids, wanted - leased) as l;
-  end if;
+  return query
+  with claimed as (
+    update public.jobs as j
+    set status = 'running',
+      attempt = j.attempt + 1,
+      locked_by = worker,
+      locked_until = clock_timestamp() + lease,
+      first_worker = coalesce(j.first_worker, claim_jobs.worker),
+      started_at = coalesce(j.started_at, clock_timestamp()),
+      updated_at = clock_timestamp()
+    from unnest(places[:wanted]) with ordinality as p (place, n)
+    where j.ctid = p.place
+    returning j.id, j.org_id, j.kind, j.payload, j.attempt, j.max_attempts, j.timeout_seconds, p.n, j.started_at < due as again
+  ),
+  noted as (
+    -- The first claim is in the job's row.
+    insert into public.job_notes (org_id, job_id, event, attempt, worker, created_by)
+    select c.org_id, c.id, 'claimed', c.attempt, claim_jobs.worker, null
+    from claimed as c where c.again
+  )
+  select c.id, c.org_id, c.kind, c.payload, c.attempt, c.max_attempts, c.timeout_seconds
+  from claimed as c
+  order by c.n;
 end
 $$;
 comment on function private.claim_jobs(text, interval, integer, text[]) is 'Leases up to max_jobs due jobs to a worker: highest priority first, organizations in turn, longest due first, within private.job_limits; workers at once never get the same. Definer: the sidecar holds no table rights.';
@@ -861,6 +844,7 @@ grant execute on function private.heartbeat_jobs(text, uuid[], interval) to kijk
 
 create function private.complete_jobs(worker text, results jsonb) returns table (id uuid, status text)
 language plpgsql security definer set search_path = ''
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 begin
@@ -875,7 +859,7 @@ begin
   ),
   held as (
     -- In one order everywhere, so that two calls cannot wait for each other.
-    select j.id, g.result from given as g
+    select j.ctid as place, g.result from given as g
     join public.jobs as j on j.id = g.id
     where j.status = 'running' and j.locked_by = complete_jobs.worker and (g.attempt is null or j.attempt = g.attempt)
     order by j.id
@@ -893,7 +877,7 @@ begin
       finished_at = clock_timestamp(),
       updated_at = clock_timestamp()
     from held as h
-    where j.id = h.id
+    where j.ctid = h.place
     returning j.id, j.org_id, j.kind, j.concurrency_key, j.status, j.attempt, j.error_code
   ),
   noted as (
@@ -1013,9 +997,9 @@ as $$
     count(*) filter (where live.status = 'dead'),
     coalesce(greatest(extract(epoch from now() - min(live.run_at) filter (where live.status = 'queued')), 0), 0)::double precision
   from (
-    select j.kind, j.status, j.run_at from public.jobs as j where j.status = 'queued'
+    select j.kind, j.status, j.run_at from public.jobs as j where j.status = 'queued' and j.attempt >= 0
     union all
-    select j.kind, j.status, null from public.jobs as j where j.status = 'running'
+    select j.kind, j.status, null from public.jobs as j where j.status = 'running' and j.attempt >= 0
     union all
     select j.kind, j.status, null from public.jobs as j where j.status = 'dead'
   ) as live

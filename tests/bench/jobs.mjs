@@ -3,7 +3,7 @@
 //
 // What is compared, and how each is used at its best:
 // - enqueue: batches of 1,000 (private.enqueue_jobs, boss.insert, utils.addJobs), and one job a call on 8 connections.
-// - drain: finish JOBS queued jobs that do nothing. Kijko and pg-boss: 4 loops that take 100 and complete 100 (pg-boss by
+// - drain: finish JOBS queued jobs that do nothing. Kijko and pg-boss: 4 loops that take 500 and complete 500 (pg-boss by
 //   fetch/complete, since work() waits half a second between batches). graphile-worker: its runner with the local queue and
 //   batched completion that its documentation advises for throughput.
 // - latency: from before the enqueueing call to the start of the handler, at RATE jobs a second, each sent alone. Kijko's and
@@ -12,6 +12,7 @@
 // - dead tuples: what the queue's tables hold when the drain has ended, also while another session holds on to a snapshot
 //   taken before; and how fast the drain is then.
 import { randomUUID } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 
@@ -27,7 +28,7 @@ const ONLY = process.env.KIJKO_BENCH_ONLY?.split(',');
 
 const BATCH = 1_000;
 const LOOPS = 4;
-const TAKE = 100;
+const TAKE = 500;
 const POOL = 12;
 
 const connection = { connectionString: DB_URL };
@@ -51,9 +52,7 @@ class Kijko {
 
   async teardown() {
     await this.pool.end();
-    await admin.query('truncate public.job_notes, private.job_lanes');
-    await admin.query(`delete from public.jobs`);
-    await admin.query('vacuum public.jobs');
+    await admin.query('truncate public.jobs, public.job_notes, private.job_lanes, public.executions');
     await admin.query('delete from auth.users where id = $1', [this.user]);
   }
 
@@ -119,7 +118,7 @@ class PgBoss {
     await this.boss.start();
     await this.boss.createQueue(this.queue);
     this.tables = (await admin.query(
-      `select format('%I.%I', schemaname, relname) as name from pg_stat_user_tables where schemaname = $1`, [this.schema])).rows.map((r) => r.name);
+      `select format('%I.%I', schemaname, relname) as name from pg_stat_user_tables as s join pg_class as c on c.oid = s.relid and c.relkind = 'r' where schemaname = $1`, [this.schema])).rows.map((r) => r.name);
   }
 
   async teardown() {
@@ -159,7 +158,7 @@ class Graphile {
     await this.lib.runMigrations(this.options);
     this.utils = await this.lib.makeWorkerUtils(this.options);
     this.tables = (await admin.query(
-      `select format('%I.%I', schemaname, relname) as name from pg_stat_user_tables where schemaname = $1`, [this.schema])).rows.map((r) => r.name);
+      `select format('%I.%I', schemaname, relname) as name from pg_stat_user_tables as s join pg_class as c on c.oid = s.relid and c.relkind = 'r' where schemaname = $1`, [this.schema])).rows.map((r) => r.name);
   }
 
   async teardown() {
@@ -245,17 +244,38 @@ const timed = async (run) => {
   return (performance.now() - started) / 1000;
 };
 
+// What the server's processes have used so far, in seconds: unlike a rate it hardly depends on what else the machine does.
+const postmaster = (await admin.query(`select split_part(pg_read_file('postmaster.pid'), E'\\n', 1) as pid`)).rows[0].pid;
+function serverCpu() {
+  let ticks = 0;
+  for (const pid of readdirSync('/proc')) {
+    if (!/^\d+$/.test(pid)) continue;
+    try {
+      const fields = readFileSync(`/proc/${pid}/stat`, 'latin1').replace(/^.*\) /s, '').split(' ');
+      if (fields[1] === postmaster) ticks += Number(fields[11]) + Number(fields[12]);
+      if (pid === postmaster) ticks += Number(fields[13]) + Number(fields[14]);
+    } catch { /* it ended meanwhile */ }
+  }
+  return ticks / 100;
+}
+
+const costed = async (run) => {
+  const before = serverCpu();
+  const seconds = await timed(run);
+  return { seconds, cpu: serverCpu() - before };
+};
+
 const percentile = (sorted, p) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * p))];
 const spread = (latencies, name) => {
   const sorted = latencies.toSorted((a, b) => a - b);
   return { [`${name} p50 ms`]: percentile(sorted, 0.5), [`${name} p95 ms`]: percentile(sorted, 0.95), [`${name} p99 ms`]: percentile(sorted, 0.99) };
 };
 
-// Statistics reach the shared counters at the end of a transaction, at most once a second.
+// Counted in the tables themselves: the statistics lag behind.
 async function deadTuples(tables) {
-  await sleep(1_500);
   const { rows: [row] } = await admin.query(
-    `select coalesce(sum(pg_stat_get_dead_tuples(t::regclass)), 0)::int as dead, sum(pg_total_relation_size(t::regclass))::bigint as bytes from unnest($1::text[]) as t`, [tables]);
+    `select sum((extensions.pgstattuple(t::regclass)).dead_tuple_count)::int as dead, sum(pg_total_relation_size(t::regclass))::bigint as bytes
+     from unnest($1::text[]) as t`, [tables]);
   return { dead: row.dead, bytes: Number(row.bytes) };
 }
 
@@ -266,10 +286,14 @@ const fillAll = async (queue, n) => { for (const size of chunks(n, BATCH)) await
 
 const phases = {
   async throughput(queue) {
-    const enqueue = await timed(() => fillAll(queue, JOBS));
-    const drain = await timed(() => queue.drain(JOBS));
+    const enqueue = await costed(() => fillAll(queue, JOBS));
+    const drain = await costed(() => queue.drain(JOBS));
     const { dead, bytes } = await deadTuples(queue.tables);
-    return { 'enqueue jobs/s': JOBS / enqueue, 'complete jobs/s': JOBS / drain, 'dead tuples/job': dead / JOBS, 'bytes/job': bytes / JOBS };
+    return {
+      'enqueue jobs/s': JOBS / enqueue.seconds, 'enqueue server us/job': (1e6 * enqueue.cpu) / JOBS,
+      'complete jobs/s': JOBS / drain.seconds, 'complete server us/job': (1e6 * drain.cpu) / JOBS,
+      'dead tuples/job': dead / JOBS, 'bytes/job': bytes / JOBS,
+    };
   },
 
   async singles(queue) {
@@ -286,14 +310,11 @@ const phases = {
     await holder.query('select 1 from pg_class limit 1');
     try {
       await fillAll(queue, JOBS);
-      const drain = await timed(() => queue.drain(JOBS));
-      // The queue is empty now but for what the snapshot keeps: how long does one job take through it?
-      const latencies = [];
-      for (let i = 0; i < 50; i += 1) latencies.push(await timed(async () => { await queue.fillOne({ n: i }); await (queue.name === 'graphile-worker' ? null : queue.drain(1)); }) * 1000);
-      if (queue.name === 'graphile-worker') await queue.drain(50);
+      const drain = await costed(() => queue.drain(JOBS));
       const { dead, bytes } = await deadTuples(queue.tables);
       return {
-        'held snapshot: complete jobs/s': JOBS / drain, 'held snapshot: dead tuples/job': dead / (JOBS + 50), 'held snapshot: bytes/job': bytes / (JOBS + 50),
+        'held snapshot: complete jobs/s': JOBS / drain.seconds, 'held snapshot: complete server us/job': (1e6 * drain.cpu) / JOBS,
+        'held snapshot: dead tuples/job': dead / JOBS, 'held snapshot: bytes/job': bytes / JOBS,
       };
     } finally {
       await holder.query('rollback');
@@ -338,7 +359,13 @@ const phases = {
   },
 };
 
-const contenders = [new Kijko(), new PgBoss(), new Graphile()];
+// The instance is the benchmark's own. Without autovacuum the dead tuples are those that the jobs made, not those that it
+// happened to have left at that moment.
+await admin.query('create extension if not exists pgstattuple schema extensions');
+await admin.query('alter system set autovacuum = off');
+await admin.query('select pg_reload_conf()');
+
+const contenders = [new Kijko(), new PgBoss(), new Graphile()].filter((c) => !process.env.KIJKO_BENCH_QUEUES || process.env.KIJKO_BENCH_QUEUES.includes(c.name));
 const results = new Map(contenders.map((c) => [c.name, {}]));
 const { rows: [{ synchronous_commit: commit, version }] } = await admin.query(
   `select current_setting('synchronous_commit') as synchronous_commit, split_part(version(), ' on ', 1) as version`);
@@ -373,4 +400,6 @@ for (const name of Object.keys(ours)) {
   console.log([name.padEnd(34), ...medians.map((m) => m.toFixed(2).padStart(16)), `${ratio.toFixed(2)} times`.padStart(18)].join(''));
 }
 console.log(`\n"kijko is" compares with the better of the other two; above 1 is ahead. Behind on ${behind} of ${Object.keys(ours).length} figures.`);
+await admin.query('alter system reset autovacuum');
+await admin.query('select pg_reload_conf()');
 await admin.end();
