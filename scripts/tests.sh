@@ -62,7 +62,7 @@ test_kijko() {
 
 start_test_stack() {
   [ "$TEST_STACK" = no ] || return 0
-  TEST_HOME=$KIJKO_HOME/test
+  TEST_HOME=$KIJKO_HOME/${1:-test}
   TEST_PORT=$(free_port_range)
   TEST_STACK=yes
   rm -rf "$TEST_HOME/data" "$TEST_HOME/applied" "$TEST_HOME/secrets" "$TEST_HOME/run"
@@ -75,6 +75,7 @@ start_test_stack() {
 stop_test_stack() {
   local status=$?
   [ "$TEST_STACK" = no ] || test_kijko down > /dev/null 2>&1 || true
+  TEST_STACK=no
   return "$status"
 }
 
@@ -185,14 +186,26 @@ sum_counts() {
     }'
 }
 
-# Each benchmark is a program beside what it compares with; it runs on the running stack and says so in its head.
+# ---- benchmarks: tests/bench/AREA.mjs, each on a fresh instance of its own that is stopped again
+
 command_bench() {
-  local area areas=("$@")
-  [ "$#" -gt 0 ] || areas=(stripe)
+  local areas=("$@") area failed=()
+  [ "$#" -gt 0 ] || mapfile -t areas < <(bench_areas)
   for area in "${areas[@]}"; do
-    [[ $area =~ ^[a-z]+$ ]] && [ -f "$ROOT/tests/bench/$area.mjs" ] || misuse "there is no benchmark '$area'"
+    [ -f "$ROOT/tests/bench/$area.mjs" ] || misuse "there is no benchmark '$area': $(bench_areas | tr '\n' ' ')"
   done
-  require_running
-  export_environment
-  for area in "${areas[@]}"; do node "$ROOT/tests/bench/$area.mjs"; done
+  prepare_machine
+  trap 'stop_test_stack' EXIT
+  trap 'exit 130' INT TERM
+  for area in "${areas[@]}"; do
+    start_test_stack bench
+    (cd "$ROOT" && node "tests/bench/$area.mjs") || failed+=("$area")
+    stop_test_stack
+  done
+  [ "${#failed[@]}" = 0 ] || fail "failed: ${failed[*]}"
+}
+
+bench_areas() {
+  local file
+  for file in "$ROOT"/tests/bench/*.mjs; do basename "$file" .mjs; done
 }

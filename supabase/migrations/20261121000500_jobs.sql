@@ -15,9 +15,11 @@
 -- jobs
 -- ----------------------------------------------------------------------------
 
+-- No foreign keys to it or from it: looking up the organization made up a third of queueing a job, and its row is hot.
+-- Triggers delete an organization's jobs with it, and what points at a job is cleared when it goes.
 create table public.jobs (
   id uuid primary key default gen_random_uuid(),
-  org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
+  org_id uuid not null,
   kind text not null check (kind ~ '^[a-z][a-z0-9_.]{0,62}$'),
   payload jsonb not null default '{}' check (jsonb_typeof(payload) = 'object' and octet_length(payload::text) <= 262144),
   status text not null default 'queued' check (status in ('queued', 'running', 'succeeded', 'dead', 'cancelled')),
@@ -31,6 +33,8 @@ create table public.jobs (
   locked_by text check (char_length(locked_by) between 1 and 200),
   locked_until timestamptz,
   cancel_requested boolean not null default false,
+  first_worker text check (char_length(first_worker) <= 200),
+  last_worker text check (char_length(last_worker) <= 200),
   result jsonb,
   error_code text check (char_length(error_code) <= 100),
   error text check (char_length(error) <= 10000),
@@ -39,16 +43,19 @@ create table public.jobs (
   updated_at timestamptz not null default clock_timestamp(),
   started_at timestamptz,
   finished_at timestamptz,
-  unique (org_id, id),
   check ((status = 'running') = (locked_by is not null and locked_until is not null)),
   check ((status in ('succeeded', 'dead', 'cancelled')) = (finished_at is not null))
 )
 -- Rows are rewritten a few times in a short life: leave room on the page, and vacuum early.
 with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500);
 
--- Partial, so that they hold live work only however many finished jobs are kept.
-create index jobs_claim_idx on public.jobs (priority desc, run_at, id) where status = 'queued';
-create index jobs_lease_idx on public.jobs (locked_until) where status = 'running';
+-- Partial, so that they hold live work only however many finished jobs are kept. A kind's jobs in the order they are
+-- due, and the same within a lane; claiming says why it needs both.
+-- ("attempt >= 0" is always true. Only a query that says so may use an index that says so: by statistics, which are never
+-- right for a queue, the planner would take it for as good as the right one.)
+create index jobs_due_idx on public.jobs (kind, run_at) where status = 'queued' and attempt >= 0;
+create index jobs_lane_idx on public.jobs (kind, org_id, priority, (coalesce(concurrency_key, '')), run_at) where status = 'queued';
+create index jobs_lease_idx on public.jobs (locked_until, org_id) where status = 'running' and attempt >= 0;
 create index jobs_dead_idx on public.jobs (kind) where status = 'dead';
 create index jobs_finished_idx on public.jobs (finished_at) where finished_at is not null;
 create unique index jobs_unique_key on public.jobs (org_id, kind, unique_key)
@@ -61,16 +68,18 @@ comment on column public.jobs.org_id is 'Organization the work is for.';
 comment on column public.jobs.kind is 'What is to be done; workers claim by kind. Payload of the NOTIFY kijko_jobs.';
 comment on column public.jobs.payload is 'What the worker needs to know; never a secret.';
 comment on column public.jobs.status is 'queued, running, then succeeded, dead (given up, see error) or cancelled.';
-comment on column public.jobs.priority is 'Higher is claimed first.';
+comment on column public.jobs.priority is 'Higher is claimed first, whoever''s it is; set by functions, never by tenants.';
 comment on column public.jobs.run_at is 'Not before; moved into the future by back-off. Not the transaction''s start: jobs queued together keep their order.';
 comment on column public.jobs.attempt is 'How often it has been claimed.';
 comment on column public.jobs.max_attempts is 'After this many attempts a failure is final.';
 comment on column public.jobs.timeout_seconds is 'How long one attempt may take; kept by the worker.';
 comment on column public.jobs.unique_key is 'At most one queued or running job of a kind and organization has the same key.';
-comment on column public.jobs.concurrency_key is 'Group of jobs within the organization, as given by the enqueuer; claiming does not look at it.';
+comment on column public.jobs.concurrency_key is 'Group of jobs within the organization of which at most one runs at a time, or as many as private.job_limits allows.';
 comment on column public.jobs.locked_by is 'Worker that holds the lease.';
 comment on column public.jobs.locked_until is 'End of the lease.';
 comment on column public.jobs.cancel_requested is 'The worker is asked to stop; it hears so by NOTIFY and by heartbeat.';
+comment on column public.jobs.first_worker is 'Worker of the first attempt.';
+comment on column public.jobs.last_worker is 'Worker that made it succeed.';
 comment on column public.jobs.result is 'What the worker returned.';
 comment on column public.jobs.error_code is 'Short name of the last failure.';
 comment on column public.jobs.error is 'Last failure in words.';
@@ -87,41 +96,45 @@ create policy jobs_select on public.jobs for select to authenticated
   using (org_id = any (array(select public.org_ids())));
 
 -- ----------------------------------------------------------------------------
--- job_events
+-- job_events: what happened to each job. That it was queued, first claimed and done
+-- is in its row already and is read from there; as rows of their own these three
+-- made up most of what a job wrote. The rest is noted.
 -- ----------------------------------------------------------------------------
 
-create table public.job_events (
-  id uuid primary key default gen_random_uuid(),
-  org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
+-- No foreign key: a trigger deletes a job's notes with it, and rows come only from the functions below, which hold the
+-- job's row.
+create table public.job_notes (
+  id uuid not null default gen_random_uuid(),
+  org_id uuid not null,
   job_id uuid not null,
-  seq bigint generated always as identity,
+  -- Those that job_events reads from the job come before.
+  seq bigint generated always as identity (start with 10),
   event text not null check (event ~ '^[a-z][a-z0-9_.]{0,62}$'),
   attempt integer not null,
   worker text check (char_length(worker) <= 200),
   data jsonb not null default '{}' check (jsonb_typeof(data) = 'object' and octet_length(data::text) <= 65536),
   created_by uuid default kijko.user_id(),
   created_at timestamptz not null default clock_timestamp(),
-  foreign key (org_id, job_id) references public.jobs (org_id, id) on delete cascade
+  primary key (org_id, job_id, seq)
 );
-create index job_events_job_id_idx on public.job_events (org_id, job_id, seq);
 
-comment on table public.job_events is 'What happened to each job, in order; only ever appended to, and gone with its job.';
-comment on column public.job_events.id is 'Identity of the event.';
-comment on column public.job_events.org_id is 'Organization of the job.';
-comment on column public.job_events.job_id is 'The job.';
-comment on column public.job_events.seq is 'Order of the events.';
-comment on column public.job_events.event is 'queued, claimed, retry, released, lease_expired, cancel_requested, succeeded, dead, cancelled, or what the worker reports.';
-comment on column public.job_events.attempt is 'Attempt during which it happened; 0 before the first.';
-comment on column public.job_events.worker is 'Worker that holds the job, if any.';
-comment on column public.job_events.data is 'Details.';
-comment on column public.job_events.created_by is 'User who caused it; null for workers and the system. No foreign key: history outlives the user.';
-comment on column public.job_events.created_at is 'When, by the real clock.';
+comment on table public.job_notes is 'What happened to jobs beyond the ordinary; read it through job_events. Only ever appended to, and gone with its job.';
+comment on column public.job_notes.id is 'Identity of the event.';
+comment on column public.job_notes.org_id is 'Organization of the job.';
+comment on column public.job_notes.job_id is 'The job.';
+comment on column public.job_notes.seq is 'Order of the events.';
+comment on column public.job_notes.event is 'A later claim, retry, released, lease_expired, cancel_requested, dead, cancelled, or what the worker reports.';
+comment on column public.job_notes.attempt is 'Attempt during which it happened; 0 before the first.';
+comment on column public.job_notes.worker is 'Worker that holds the job, if any.';
+comment on column public.job_notes.data is 'Details.';
+comment on column public.job_notes.created_by is 'User who caused it; null for workers and the system. No foreign key: history outlives the user.';
+comment on column public.job_notes.created_at is 'When, by the real clock.';
 
-alter table public.job_events enable row level security;
-revoke all on public.job_events from public, anon, authenticated, service_role;
-revoke all on sequence public.job_events_seq_seq from public, anon, authenticated, service_role;
-grant select on public.job_events to authenticated, service_role;
-create policy job_events_select on public.job_events for select to authenticated
+alter table public.job_notes enable row level security;
+revoke all on public.job_notes from public, anon, authenticated, service_role;
+revoke all on sequence public.job_notes_seq_seq from public, anon, authenticated, service_role;
+grant select on public.job_notes to authenticated, service_role;
+create policy job_notes_select on public.job_notes for select to authenticated
   using (org_id = any (array(select public.org_ids())));
 
 create function private.refuse_event_update() returns trigger
@@ -134,35 +147,251 @@ end
 $$;
 comment on function private.refuse_event_update() is 'Trigger: what was recorded stays as it was, for every role.';
 revoke all on function private.refuse_event_update() from public, anon, authenticated, service_role;
-create trigger job_events_append_only before update on public.job_events
+create trigger job_notes_append_only before update on public.job_notes
   for each row execute function private.refuse_event_update();
 
--- ----------------------------------------------------------------------------
--- Waking workers. NOTIFY is only a wake-up: workers poll behind it, so a lost one
--- costs time, never a job.
--- ----------------------------------------------------------------------------
+create view public.job_events with (security_invoker = true) as
+  select j.org_id, j.id as job_id, 0::bigint as seq, 'queued' as event, 0 as attempt, null::text as worker, '{}'::jsonb as data,
+    j.created_by, j.created_at, md5(j.id || ' queued')::uuid as id
+  from public.jobs as j
+  union all
+  select j.org_id, j.id, 1, 'claimed', 1, j.first_worker, '{}', null, j.started_at, md5(j.id || ' claimed')::uuid
+  from public.jobs as j where j.first_worker is not null
+  union all
+  select n.org_id, n.job_id, n.seq, n.event, n.attempt, n.worker, n.data, n.created_by, n.created_at, n.id
+  from public.job_notes as n
+  union all
+  -- The largest number that JavaScript counts exactly.
+  select j.org_id, j.id, 9007199254740991, 'succeeded', j.attempt, j.last_worker, '{}', null, j.finished_at, md5(j.id || ' succeeded')::uuid
+  from public.jobs as j where j.status = 'succeeded';
+comment on view public.job_events is 'What happened to each job, in the order of seq: queued, claimed, retry, released, lease_expired, cancel_requested, succeeded, dead, cancelled, and what the worker reports. Readable by its organization.';
+revoke all on public.job_events from public, anon, authenticated, service_role;
+grant select on public.job_events to authenticated, service_role;
+create trigger job_events_append_only instead of insert or update or delete on public.job_events
+  for each row execute function private.refuse_event_update();
 
-create function private.wake_workers() returns trigger
-language plpgsql set search_path = ''
+create function private.delete_org_jobs() returns trigger
+language plpgsql security definer set search_path = ''
 as $$
 begin
-  if new.run_at <= clock_timestamp() then
-    perform pg_notify('kijko_jobs', new.kind);
-  end if;
+  delete from public.jobs as j using gone where j.org_id = gone.id;
   return null;
 end
 $$;
-comment on function private.wake_workers() is 'Trigger: tells listening workers of a job that can be claimed now.';
-revoke all on function private.wake_workers() from public, anon, authenticated, service_role;
-create trigger jobs_wake_insert after insert on public.jobs
-  for each row when (new.status = 'queued') execute function private.wake_workers();
-create trigger jobs_wake_update after update of status on public.jobs
-  for each row when (new.status = 'queued' and old.status <> 'queued') execute function private.wake_workers();
+comment on function private.delete_org_jobs() is 'Trigger: jobs go with their organization. Definer: who may delete an organization holds no right on jobs.';
+revoke all on function private.delete_org_jobs() from public, anon, authenticated, service_role;
+create trigger organizations_jobs after delete on public.organizations
+  referencing old table as gone for each statement execute function private.delete_org_jobs();
+
+create function private.delete_job_events() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  delete from public.job_notes as v using gone where v.org_id = gone.org_id and v.job_id = gone.id;
+  return null;
+end
+$$;
+comment on function private.delete_job_events() is 'Trigger: events go with their jobs, a statement at a time.';
+revoke all on function private.delete_job_events() from public, anon, authenticated, service_role;
+create trigger jobs_events after delete on public.jobs
+  referencing old table as gone for each statement execute function private.delete_job_events();
+
+-- ----------------------------------------------------------------------------
+-- Registers: four times, kept in sequences because these are changed in place. As a
+-- row each would leave a dead version per change, and a transaction that holds on to
+-- an old snapshot would make every reader walk all of them. They only save work:
+-- whatever they say, the rows decide, so it does not matter that they are not
+-- transactional.
+-- ----------------------------------------------------------------------------
+
+-- No job in the queue is due before this. Claims start here instead of at the entries of jobs long gone, which a held
+-- snapshot keeps in the index.
+create sequence private.jobs_head minvalue 0 start 0;
+-- Every lease that ended before this has been taken back.
+create sequence private.jobs_reaped_until minvalue 0 start 0;
+-- When claims next keep house, and when they next look for jobs before the head.
+create sequence private.jobs_tend_at minvalue 0 start 0;
+create sequence private.jobs_rescue_at minvalue 0 start 0;
+revoke all on sequence private.jobs_head, private.jobs_reaped_until, private.jobs_tend_at, private.jobs_rescue_at
+  from public, anon, authenticated, service_role;
+
+create function private.as_register(moment timestamptz) returns bigint
+language sql immutable set search_path = ''
+return greatest((extract(epoch from moment) * 1000000)::bigint, 0);
+comment on function private.as_register(timestamptz) is 'A time as a register holds it: microseconds since 1970.';
+revoke all on function private.as_register(timestamptz) from public, anon, authenticated, service_role;
+
+-- ----------------------------------------------------------------------------
+-- Lanes and limits
+-- ----------------------------------------------------------------------------
+
+create table private.job_lanes (
+  kind text not null check (char_length(kind) <= 63),
+  priority smallint not null,
+  org uuid not null,
+  concurrency_key text not null default '' check (char_length(concurrency_key) <= 255),
+  turn uuid not null default gen_random_uuid(),
+  primary key (kind, priority, org, concurrency_key)
+);
+create index job_lanes_turn_idx on private.job_lanes (kind, priority, turn);
+comment on table private.job_lanes is 'Where queued jobs may be: one row for each combination that has or lately had some. Written when a lane is first used and when it has gone idle, not for each job.';
+comment on column private.job_lanes.kind is 'Kind of the jobs.';
+comment on column private.job_lanes.priority is 'Their priority.';
+comment on column private.job_lanes.org is 'Their organization. No foreign key: an idle lane goes within minutes.';
+comment on column private.job_lanes.concurrency_key is 'Their concurrency key; empty for none.';
+comment on column private.job_lanes.turn is 'Place in the round of lanes, by chance: neither old nor large tenants stand closer together.';
+alter table private.job_lanes enable row level security;
+revoke all on private.job_lanes from public, anon, authenticated, service_role;
+
+create table private.job_limits (
+  id uuid primary key default gen_random_uuid(),
+  org_id uuid not null references public.organizations (id) on delete cascade,
+  concurrency_key text not null default '' check (char_length(concurrency_key) <= 255),
+  max_running integer not null check (max_running between 0 and 100000),
+  created_by uuid default kijko.user_id(),
+  created_at timestamptz not null default clock_timestamp(),
+  unique (org_id, concurrency_key)
+);
+comment on table private.job_limits is 'How many jobs of an organization, or of one of its concurrency keys, run at once. Without a row an organization has no limit and a key''s jobs run one at a time.';
+comment on column private.job_limits.id is 'Identity of the limit.';
+comment on column private.job_limits.org_id is 'Organization that is limited.';
+comment on column private.job_limits.concurrency_key is 'Which of its keys; empty for all of its jobs together.';
+comment on column private.job_limits.max_running is 'At most so many run at once; 0 holds them back.';
+comment on column private.job_limits.created_by is 'User who set it; null for the system.';
+comment on column private.job_limits.created_at is 'When it was first set.';
+alter table private.job_limits enable row level security;
+revoke all on private.job_limits from public, anon, authenticated, service_role;
+
+create function private.set_job_limit(org_id uuid, concurrency_key text, max_running integer) returns void
+language plpgsql security definer set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  if set_job_limit.max_running is null then
+    delete from private.job_limits as l
+    where l.org_id = set_job_limit.org_id and l.concurrency_key = coalesce(set_job_limit.concurrency_key, '');
+  else
+    insert into private.job_limits as l (org_id, concurrency_key, max_running)
+    values (set_job_limit.org_id, coalesce(set_job_limit.concurrency_key, ''), set_job_limit.max_running)
+    on conflict (org_id, concurrency_key) do update set max_running = excluded.max_running
+    where l.max_running <> excluded.max_running;
+  end if;
+  -- What a lower limit held back may run now; the payload is a kind that every worker takes for a reason to look.
+  perform pg_notify('kijko_jobs', '');
+end
+$$;
+comment on function private.set_job_limit(uuid, text, integer) is 'Limits how many jobs of an organization (key null) or of one concurrency key run at once; null takes the limit away. Running jobs are left alone. Definer: nobody writes limits otherwise.';
+revoke all on function private.set_job_limit(uuid, text, integer) from public, anon, authenticated, service_role;
+grant execute on function private.set_job_limit(uuid, text, integer) to service_role;
+
+-- ----------------------------------------------------------------------------
+-- Entering the queue. NOTIFY is only a wake-up: workers poll behind it, so a lost one
+-- costs time, never a job.
+-- ----------------------------------------------------------------------------
+
+create function private.open_lane(kind text, priority smallint, org_id uuid, concurrency_key text, run_at timestamptz) returns void
+language plpgsql set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  -- Whoever opens the same lane at this moment need not be waited for: if that fails, the next minute opens it.
+  if not exists (
+    select 1 from private.job_lanes as l
+    where l.kind = open_lane.kind and l.priority = open_lane.priority and l.org = open_lane.org_id
+      and l.concurrency_key = coalesce(open_lane.concurrency_key, '')
+  ) and pg_try_advisory_xact_lock(hashtextextended(
+    concat_ws(':', 'kijko-lane', open_lane.kind, open_lane.priority, open_lane.org_id, open_lane.concurrency_key), 20261121
+  )) then
+    insert into private.job_lanes (kind, priority, org, concurrency_key)
+    values (open_lane.kind, open_lane.priority, open_lane.org_id, coalesce(open_lane.concurrency_key, ''))
+    on conflict do nothing;
+  end if;
+  if (select private.as_register(open_lane.run_at) < r.last_value from private.jobs_head as r) then
+    perform setval('private.jobs_head', private.as_register(open_lane.run_at));
+  end if;
+  if open_lane.run_at <= clock_timestamp() then
+    perform pg_notify('kijko_jobs', open_lane.kind);
+  end if;
+end
+$$;
+comment on function private.open_lane(text, smallint, uuid, text, timestamptz) is 'Makes sure that claims look where jobs were just queued, the earliest of them at run_at, and wakes workers if it is due.';
+revoke all on function private.open_lane(text, smallint, uuid, text, timestamptz) from public, anon, authenticated, service_role;
+
+create function private.note_queued() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  -- The order keeps two sessions that open the same lanes from waiting for each other crosswise.
+  perform private.open_lane(q.kind, q.priority, q.org_id, q.concurrency_key, q.run_at)
+  from (
+    select n.kind, n.priority, n.org_id, n.concurrency_key, min(n.run_at) as run_at
+    from queued as n where n.status = 'queued'
+    group by n.kind, n.priority, n.org_id, n.concurrency_key
+    order by n.kind, n.priority, n.org_id, n.concurrency_key
+  ) as q;
+  return null;
+end
+$$;
+comment on function private.note_queued() is 'Trigger: opens the lanes of new jobs, a statement at a time.';
+revoke all on function private.note_queued() from public, anon, authenticated, service_role;
+create trigger jobs_queued after insert on public.jobs
+  referencing new table as queued for each statement execute function private.note_queued();
+
+create function private.note_requeued() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  perform private.open_lane(new.kind, new.priority, new.org_id, new.concurrency_key, new.run_at);
+  return null;
+end
+$$;
+comment on function private.note_requeued() is 'Trigger: opens the lane of a job that is queued again or at another time.';
+revoke all on function private.note_requeued() from public, anon, authenticated, service_role;
+create trigger jobs_requeued after update of status, run_at, priority, kind on public.jobs
+  for each row when (new.status = 'queued') execute function private.note_requeued();
 
 -- ----------------------------------------------------------------------------
 -- Steps that several functions share. Not definer and not granted: they run inside
 -- the definer functions below, as postgres.
 -- ----------------------------------------------------------------------------
+
+create function private.enqueue_jobs(jobs jsonb) returns table (n bigint, id uuid)
+language plpgsql set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  if jsonb_typeof(jobs) is distinct from 'array' then
+    perform kijko.fail('bad_request', 'jobs: an array');
+  end if;
+  return query
+  with given as materialized (
+    select g.n, gen_random_uuid() as id, g.org_id, g.kind, g.payload, g.priority, g.run_at, g.max_attempts, g.timeout_seconds,
+      g.unique_key, g.concurrency_key
+    from rows from (
+      jsonb_to_recordset(jobs) as (
+        org_id uuid, kind text, payload jsonb, priority smallint, run_at timestamptz, max_attempts integer,
+        timeout_seconds integer, unique_key text, concurrency_key text
+      )
+    ) with ordinality as g (
+      org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key, n
+    )
+  ),
+  made as (
+    insert into public.jobs as j (
+      id, org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key, created_by
+    )
+    select g.id, g.org_id, g.kind, coalesce(g.payload, '{}'), coalesce(g.priority, 0::smallint), coalesce(g.run_at, clock_timestamp()),
+      coalesce(g.max_attempts, 5), coalesce(g.timeout_seconds, 300), g.unique_key, g.concurrency_key, (select kijko.user_id())
+    from given as g
+    order by g.n
+    on conflict (org_id, kind, unique_key) where unique_key is not null and status in ('queued', 'running') do nothing
+    returning j.id
+  )
+  select g.n, m.id from given as g left join made as m on m.id = g.id order by g.n;
+end
+$$;
+comment on function private.enqueue_jobs(jsonb) is 'Queues an array of jobs in one statement: objects with org_id, kind and, where wanted, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key. Answers with the id for each, null when a live job has the same unique_key. Called by definer functions only.';
+revoke all on function private.enqueue_jobs(jsonb) from public, anon, authenticated, service_role;
 
 create function private.enqueue_job(
   org_id uuid,
@@ -175,26 +404,14 @@ create function private.enqueue_job(
   unique_key text default null,
   concurrency_key text default null
 ) returns uuid
-language plpgsql set search_path = ''
+language sql set search_path = ''
 as $$
-#variable_conflict use_column
-declare
-  made uuid;
-begin
-  insert into public.jobs (org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key)
-  values (
-    enqueue_job.org_id, enqueue_job.kind, enqueue_job.payload, enqueue_job.priority, enqueue_job.run_at,
-    enqueue_job.max_attempts, enqueue_job.timeout_seconds, enqueue_job.unique_key, enqueue_job.concurrency_key
-  )
-  on conflict (org_id, kind, unique_key) where unique_key is not null and status in ('queued', 'running') do nothing
-  returning id into made;
-  if made is not null then
-    insert into public.job_events (org_id, job_id, event, attempt) values (enqueue_job.org_id, made, 'queued', 0);
-  end if;
-  return made;
-end
+  select q.id from private.enqueue_jobs(jsonb_build_array(jsonb_build_object(
+    'org_id', org_id, 'kind', kind, 'payload', payload, 'priority', priority, 'run_at', run_at, 'max_attempts', max_attempts,
+    'timeout_seconds', timeout_seconds, 'unique_key', unique_key, 'concurrency_key', concurrency_key
+  ))) as q
 $$;
-comment on function private.enqueue_job(uuid, text, jsonb, smallint, timestamptz, integer, integer, text, text) is 'Queues a job and returns its id, or null when a live job has the same unique_key. Called by definer functions only.';
+comment on function private.enqueue_job(uuid, text, jsonb, smallint, timestamptz, integer, integer, text, text) is 'enqueue_jobs for one, by named arguments; its id, or null when a live job has the same unique_key. Called by definer functions only.';
 revoke all on function private.enqueue_job(uuid, text, jsonb, smallint, timestamptz, integer, integer, text, text)
   from public, anon, authenticated, service_role;
 
@@ -211,6 +428,21 @@ $$;
 comment on function private.hold_job(text, uuid, integer) is 'Locks a job that this worker still holds; nothing once the lease went to another worker or, when the attempt is given, to another attempt.';
 revoke all on function private.hold_job(text, uuid, integer) from public, anon, authenticated, service_role;
 
+create function private.wake_limited(org_id uuid, concurrency_key text, kind text) returns void
+language plpgsql set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  if wake_limited.concurrency_key is not null
+    or exists (select 1 from private.job_limits as l where l.org_id = wake_limited.org_id and l.concurrency_key = '')
+  then
+    perform pg_notify('kijko_jobs', wake_limited.kind);
+  end if;
+end
+$$;
+comment on function private.wake_limited(uuid, text, text) is 'A place under a limit became free: wakes workers, since a job may have waited for it.';
+revoke all on function private.wake_limited(uuid, text, text) from public, anon, authenticated, service_role;
+
 create function private.end_job(job public.jobs, final_status text, result jsonb, code text, message text) returns void
 language plpgsql set search_path = ''
 as $$
@@ -223,14 +455,20 @@ begin
     error = substring(message for 10000),
     locked_by = null,
     locked_until = null,
+    last_worker = case final_status when 'succeeded' then job.locked_by end,
     finished_at = clock_timestamp(),
     updated_at = clock_timestamp()
   where j.id = job.id;
-  insert into public.job_events (org_id, job_id, event, attempt, worker, data)
-  values (
-    job.org_id, job.id, final_status, job.attempt, job.locked_by,
-    jsonb_strip_nulls(jsonb_build_object('code', substring(code for 100), 'message', substring(message for 10000)))
-  );
+  if final_status <> 'succeeded' then
+    insert into public.job_notes (org_id, job_id, event, attempt, worker, data)
+    values (
+      job.org_id, job.id, final_status, job.attempt, job.locked_by,
+      jsonb_strip_nulls(jsonb_build_object('code', substring(code for 100), 'message', substring(message for 10000)))
+    );
+  end if;
+  if job.status = 'running' then
+    perform private.wake_limited(job.org_id, job.concurrency_key, job.kind);
+  end if;
 end
 $$;
 comment on function private.end_job(public.jobs, text, jsonb, text, text) is 'Moves a locked job to its final status: succeeded, dead or cancelled.';
@@ -255,7 +493,8 @@ begin
     locked_until = null,
     updated_at = clock_timestamp()
   where j.id = job.id;
-  insert into public.job_events (org_id, job_id, event, attempt, worker, data)
+  perform private.wake_limited(job.org_id, job.concurrency_key, job.kind);
+  insert into public.job_notes (org_id, job_id, event, attempt, worker, data)
   values (
     job.org_id, job.id, retry_job.event, job.attempt, job.locked_by,
     jsonb_strip_nulls(jsonb_build_object(
@@ -272,8 +511,8 @@ revoke all on function private.retry_job(public.jobs, text, text, text, interval
 -- table, only EXECUTE on these.
 -- ----------------------------------------------------------------------------
 
-create function private.reap_jobs() returns integer
-language plpgsql security definer set search_path = ''
+create function private.take_back_jobs(since timestamptz) returns integer
+language plpgsql set search_path = ''
 as $$
 declare
   job public.jobs;
@@ -281,7 +520,7 @@ declare
 begin
   for job in
     select j.* from public.jobs as j
-    where j.status = 'running' and j.locked_until < clock_timestamp()
+    where j.status = 'running' and j.attempt >= 0 and j.locked_until >= since and j.locked_until < clock_timestamp()
     order by j.locked_until
     limit 1000
     for update skip locked
@@ -298,15 +537,162 @@ begin
   return reaped;
 end
 $$;
-comment on function private.reap_jobs() is 'Takes back jobs whose lease ran out: queued again, or dead after the last attempt, or cancelled if that was asked. Definer: the sidecar holds no table rights.';
+comment on function private.take_back_jobs(timestamptz) is 'Takes back up to 1,000 jobs whose lease ran out, at or after since: queued again, or dead after the last attempt, or cancelled if that was asked.';
+revoke all on function private.take_back_jobs(timestamptz) from public, anon, authenticated, service_role;
+
+create function private.reap_jobs() returns integer
+language sql security definer set search_path = ''
+as $$
+  select private.take_back_jobs('-infinity')
+$$;
+comment on function private.reap_jobs() is 'Takes back jobs whose lease ran out, however long ago: queued again, or dead after the last attempt, or cancelled if that was asked. Definer: the sidecar holds no table rights.';
 revoke all on function private.reap_jobs() from public, anon, authenticated, service_role;
 grant execute on function private.reap_jobs() to kijko_sidecar;
 
+create function private.tend_jobs() returns void
+language plpgsql set search_path = ''
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+  started constant timestamptz := clock_timestamp();
+  -- Rows of transactions that take longer than this from statement to commit appear behind the registers; the rescue
+  -- below and pg_cron's reaping find them.
+  slack constant interval := interval '0.25 seconds';
+  rescue boolean;
+  since timestamptz;
+  oldest timestamptz;
+begin
+  if not pg_try_advisory_xact_lock(hashtextextended('kijko-tend-jobs', 20261121)) then
+    return;
+  end if;
+  perform setval('private.jobs_tend_at', private.as_register(started + slack));
+
+  select to_timestamp(r.last_value / 1000000.0) into since from private.jobs_reaped_until as r;
+  if private.take_back_jobs(since) < 1000 then
+    perform setval('private.jobs_reaped_until', private.as_register(started - slack));
+  end if;
+
+  select r.last_value <= private.as_register(started) into rescue from private.jobs_rescue_at as r;
+  if rescue then
+    since := '-infinity';
+  else
+    select to_timestamp(r.last_value / 1000000.0) into since from private.jobs_head as r;
+  end if;
+  select min(first.run_at) into oldest
+  from (select distinct l.kind from private.job_lanes as l) as k
+  cross join lateral (
+    select j.run_at from public.jobs as j
+    where j.status = 'queued' and j.attempt >= 0 and j.kind = k.kind and j.run_at >= since
+    order by j.run_at
+    limit 1
+  ) as first;
+  perform setval('private.jobs_head', private.as_register(least(oldest, started - slack)));
+  if rescue then
+    -- Walks every entry that a held snapshot keeps, so it gets rarer as that becomes dear: a twentieth of the time at most.
+    perform setval('private.jobs_rescue_at', private.as_register(
+      clock_timestamp() + greatest(interval '5 seconds', 20 * (clock_timestamp() - started))
+    ));
+  end if;
+end
+$$;
+comment on function private.tend_jobs() is 'Keeps house for claims, which call it a few times a second: takes back expired leases and moves the registers on.';
+revoke all on function private.tend_jobs() from public, anon, authenticated, service_role;
+
+create function private.tend_lanes() returns void
+language plpgsql set search_path = ''
+as $$
+begin
+  insert into private.job_lanes (kind, priority, org, concurrency_key)
+  select distinct j.kind, j.priority, j.org_id, coalesce(j.concurrency_key, '')
+  from public.jobs as j where j.status = 'queued'
+  on conflict do nothing;
+  delete from private.job_lanes as l
+  where not exists (
+    select 1 from public.jobs as j
+    where j.status = 'queued' and j.kind = l.kind and j.org_id = l.org and j.priority = l.priority
+      and coalesce(j.concurrency_key, '') = l.concurrency_key
+  );
+end
+$$;
+comment on function private.tend_lanes() is 'Opens lanes that are missing and closes idle ones; called by pg_cron. A lane that is closed while its next job is being queued is opened by the next call.';
+revoke all on function private.tend_lanes() from public, anon, authenticated, service_role;
+
+create function private.within_limits(ids uuid[], places tid[]) returns tid[]
+language plpgsql set search_path = ''
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+  counted uuid[];
+  kept tid[];
+begin
+  -- Claims that count the same organization take turns; one that comes second leaves its limited jobs to the first.
+  -- The count is a statement of its own: it must see what the one before has committed.
+  select array_agg(o.org_id) into counted
+  from (
+    select distinct j.org_id from public.jobs as j
+    where j.id = any (ids)
+      and (j.concurrency_key is not null
+        or exists (select 1 from private.job_limits as l where l.org_id = j.org_id and l.concurrency_key = ''))
+    offset 0
+  ) as o
+  where pg_try_advisory_xact_lock(hashtextextended('kijko-job-limits:' || o.org_id, 20261121));
+
+  with running as materialized (
+    select j.org_id, j.concurrency_key
+    from public.jobs as j
+    where j.status = 'running' and j.attempt >= 0
+      and j.locked_until >= (select to_timestamp(r.last_value / 1000000.0) from private.jobs_reaped_until as r)
+      and j.org_id = any (counted)
+  ),
+  candidates as (
+    select c.place, c.n, j.org_id, j.concurrency_key, whole.max_running,
+      row_number() over (partition by j.org_id, j.concurrency_key order by c.n) as rank
+    from unnest(ids, places) with ordinality as c (id, place, n)
+    join public.jobs as j on j.id = c.id
+    left join private.job_limits as whole on whole.org_id = j.org_id and whole.concurrency_key = ''
+    where j.org_id = any (counted) or (j.concurrency_key is null and whole.org_id is null)
+  ),
+  by_key as (
+    select c.*, row_number() over (partition by c.org_id order by c.n) as org_rank
+    from candidates as c
+    left join private.job_limits as l on l.org_id = c.org_id and l.concurrency_key = c.concurrency_key
+    where c.concurrency_key is null
+      or c.rank <= coalesce(l.max_running, 1)
+        - (select count(*) from running as r where r.org_id = c.org_id and r.concurrency_key = c.concurrency_key)
+  )
+  select array_agg(b.place order by b.n) into kept
+  from by_key as b
+  where b.max_running is null
+    or b.org_rank <= b.max_running - (select count(*) from running as r where r.org_id = b.org_id);
+  return coalesce(kept, '{}');
+end
+$$;
+comment on function private.within_limits(uuid[], tid[]) is 'Of these queued jobs, in this order, the places of those that may run now without exceeding a limit.';
+revoke all on function private.within_limits(uuid[], tid[]) from public, anon, authenticated, service_role;
+
+-- How a claim stays fair and cheap, whatever is queued:
+-- 1. It takes the jobs longest due that no other claim holds, as many as it may lease. Are there fewer, it has seen all of
+--    them; which it leases is then a matter of the limits only.
+-- 2. Otherwise there is a backlog, and it may be one tenant's. Then it also asks up to 64 lanes of each priority, beginning
+--    anywhere, for their first jobs, and ranks all it has: higher priority first, then the organizations take turns. So a
+--    tenant's one job is found behind another's million without reading that million.
+-- Both read index ranges that begin at the head register. What is ranked is locked before, so nothing is looked up twice:
+-- a locked row keeps its place. The settings keep plans from depending on statistics, which are never right for a queue.
 create function private.claim_jobs(worker text, lease interval, max_jobs integer, kinds text[] default null)
 returns table (id uuid, org_id uuid, kind text, payload jsonb, attempt integer, max_attempts integer, timeout_seconds integer)
 language plpgsql security definer set search_path = ''
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
+declare
+  wanted constant integer := least(greatest(coalesce(max_jobs, 1), 0), 1000);
+  due constant timestamptz := clock_timestamp();
+  of_kinds text[] := kinds;
+  anywhere constant uuid := gen_random_uuid();
+  head timestamptz;
+  places tid[];
+  ids uuid[];
+  limited boolean;
 begin
   if worker is null or worker !~ '\S' or char_length(worker) > 200 then
     perform kijko.fail('bad_request', 'worker: 1 to 200 characters');
@@ -314,41 +700,117 @@ begin
   if lease is null or lease < interval '1 second' or lease > interval '1 hour' then
     perform kijko.fail('bad_request', 'lease: 1 second to 1 hour');
   end if;
+  if wanted = 0 then
+    return;
+  end if;
+  if (select r.last_value <= private.as_register(due) from private.jobs_tend_at as r) then
+    perform private.tend_jobs();
+  end if;
+  if of_kinds is null then
+    of_kinds := array(select distinct l.kind from private.job_lanes as l);
+  end if;
+  select to_timestamp(r.last_value / 1000000.0) into head from private.jobs_head as r;
 
-  perform private.reap_jobs();
+  with recursive near as materialized (
+    select j.*
+    from unnest(of_kinds) as k (kind)
+    cross join lateral (
+      select q.ctid as place, q.id, q.org_id, q.priority, q.run_at, q.concurrency_key
+      from public.jobs as q
+      where q.status = 'queued' and q.attempt >= 0 and q.kind = k.kind and q.run_at between head and due
+      order by q.run_at
+      limit wanted
+      for update skip locked
+    ) as j
+  ),
+  levels as (
+    select k.kind, (select max(l.priority) from private.job_lanes as l where l.kind = k.kind) as priority
+    from unnest(of_kinds) as k (kind)
+    where (select count(*) from near) >= wanted
+    union all
+    select v.kind, (select max(l.priority) from private.job_lanes as l where l.kind = v.kind and l.priority < v.priority)
+    from levels as v
+    where v.priority is not null
+  ),
+  lanes as materialized (
+    select l.*, v.kind, v.priority, count(*) over () as lanes
+    from levels as v
+    cross join lateral (
+      (
+        select a.org, a.concurrency_key from private.job_lanes as a
+        where a.kind = v.kind and a.priority = v.priority and a.turn >= anywhere
+        order by a.turn
+        limit 64
+      )
+      union all
+      (
+        select a.org, a.concurrency_key from private.job_lanes as a
+        where a.kind = v.kind and a.priority = v.priority and a.turn < anywhere
+        order by a.turn
+        limit 64
+      )
+      limit 64
+    ) as l
+  ),
+  far as materialized (
+    select j.*
+    from lanes as l
+    cross join lateral (
+      select q.ctid as place, q.id, q.org_id, q.priority, q.run_at, q.concurrency_key
+      from public.jobs as q
+      where q.status = 'queued' and q.kind = l.kind and q.org_id = l.org and q.priority = l.priority
+        and coalesce(q.concurrency_key, '') = l.concurrency_key and q.run_at between head and due
+      order by q.run_at
+      limit wanted / l.lanes + 1
+      for update skip locked
+    ) as j
+    -- One lane only: those longest due are its first.
+    where l.lanes > 1
+  ),
+  ranked as (
+    select c.*, row_number() over (partition by c.org_id, c.priority order by c.run_at, c.id) as rank
+    from (select n.* from near as n union select f.* from far as f) as c
+  )
+  select
+    array_agg(r.place order by r.priority desc, r.rank, r.run_at, r.id),
+    array_agg(r.id order by r.priority desc, r.rank, r.run_at, r.id),
+    bool_or(r.concurrency_key is not null)
+      or exists (select 1 from private.job_limits as l where l.org_id = any (array_agg(r.org_id)) and l.concurrency_key = '')
+  into places, ids, limited
+  from ranked as r;
+  if places is null then
+    return;
+  end if;
+  if limited then
+    places := private.within_limits(ids, places);
+  end if;
 
   return query
-  with picked as (
-    select j.id from public.jobs as j
-    where j.status = 'queued'
-      and j.run_at <= clock_timestamp()
-      and (kinds is null or j.kind = any (kinds))
-    order by j.priority desc, j.run_at, j.id
-    limit least(greatest(coalesce(max_jobs, 1), 0), 1000)
-    for update skip locked
-  ),
-  claimed as (
+  with claimed as (
     update public.jobs as j
     set status = 'running',
       attempt = j.attempt + 1,
       locked_by = worker,
       locked_until = clock_timestamp() + lease,
+      first_worker = coalesce(j.first_worker, claim_jobs.worker),
       started_at = coalesce(j.started_at, clock_timestamp()),
       updated_at = clock_timestamp()
-    from picked
-    where j.id = picked.id
-    returning j.id, j.org_id, j.kind, j.payload, j.attempt, j.max_attempts, j.timeout_seconds, j.priority, j.run_at
+    from unnest(places[:wanted]) with ordinality as p (place, n)
+    where j.ctid = p.place
+    returning j.id, j.org_id, j.kind, j.payload, j.attempt, j.max_attempts, j.timeout_seconds, p.n, j.started_at < due as again
   ),
   noted as (
-    insert into public.job_events (org_id, job_id, event, attempt, worker)
-    select c.org_id, c.id, 'claimed', c.attempt, claim_jobs.worker from claimed as c
+    -- The first claim is in the job's row.
+    insert into public.job_notes (org_id, job_id, event, attempt, worker, created_by)
+    select c.org_id, c.id, 'claimed', c.attempt, claim_jobs.worker, null
+    from claimed as c where c.again
   )
   select c.id, c.org_id, c.kind, c.payload, c.attempt, c.max_attempts, c.timeout_seconds
   from claimed as c
-  order by c.priority desc, c.run_at, c.id;
+  order by c.n;
 end
 $$;
-comment on function private.claim_jobs(text, interval, integer, text[]) is 'Leases up to max_jobs jobs to a worker, highest priority and longest due first; workers at once never get the same. Definer: the sidecar holds no table rights.';
+comment on function private.claim_jobs(text, interval, integer, text[]) is 'Leases up to max_jobs due jobs to a worker: highest priority first, organizations in turn, longest due first, within private.job_limits; workers at once never get the same. Definer: the sidecar holds no table rights.';
 revoke all on function private.claim_jobs(text, interval, integer, text[]) from public, anon, authenticated, service_role;
 grant execute on function private.claim_jobs(text, interval, integer, text[]) to kijko_sidecar;
 
@@ -380,26 +842,59 @@ comment on function private.heartbeat_jobs(text, uuid[], interval) is 'Extends t
 revoke all on function private.heartbeat_jobs(text, uuid[], interval) from public, anon, authenticated, service_role;
 grant execute on function private.heartbeat_jobs(text, uuid[], interval) to kijko_sidecar;
 
-create function private.complete_job(worker text, job_id uuid, result jsonb default null, attempt integer default null) returns boolean
+create function private.complete_jobs(worker text, results jsonb) returns table (id uuid, status text)
 language plpgsql security definer set search_path = ''
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
-declare
-  job public.jobs := private.hold_job(worker, job_id, attempt);
+#variable_conflict use_column
 begin
-  if job.id is null then
-    return false;
+  if jsonb_typeof(results) is distinct from 'array' then
+    perform kijko.fail('bad_request', 'results: an array');
   end if;
-  if job.cancel_requested then
-    perform private.end_job(job, 'cancelled', result, 'cancelled', null);
-    return false;
-  end if;
-  perform private.end_job(job, 'succeeded', result, null, null);
-  return true;
+  return query
+  with given as materialized (
+    select distinct on (g.id) g.id, g.attempt, g.result
+    from jsonb_to_recordset(results) as g (id uuid, attempt integer, result jsonb)
+    order by g.id
+  ),
+  held as (
+    -- In one order everywhere, so that two calls cannot wait for each other.
+    select j.ctid as place, g.result from given as g
+    join public.jobs as j on j.id = g.id
+    where j.status = 'running' and j.locked_by = complete_jobs.worker and (g.attempt is null or j.attempt = g.attempt)
+    order by j.id
+    for update of j
+  ),
+  ended as (
+    update public.jobs as j
+    set status = case when j.cancel_requested then 'cancelled' else 'succeeded' end,
+      result = h.result,
+      error_code = case when j.cancel_requested then 'cancelled' end,
+      error = null,
+      locked_by = null,
+      locked_until = null,
+      last_worker = case when not j.cancel_requested then complete_jobs.worker end,
+      finished_at = clock_timestamp(),
+      updated_at = clock_timestamp()
+    from held as h
+    where j.ctid = h.place
+    returning j.id, j.org_id, j.kind, j.concurrency_key, j.status, j.attempt, j.error_code
+  ),
+  noted as (
+    insert into public.job_notes (org_id, job_id, event, attempt, worker, data)
+    select e.org_id, e.id, e.status, e.attempt, complete_jobs.worker, jsonb_build_object('code', e.error_code)
+    from ended as e where e.status = 'cancelled'
+  ),
+  woken as materialized (
+    select private.wake_limited(e.org_id, e.concurrency_key, e.kind)
+    from (select distinct d.org_id, d.concurrency_key, d.kind from ended as d) as e
+  )
+  select e.id, e.status from ended as e where (select count(*) from woken) >= 0;
 end
 $$;
-comment on function private.complete_job(text, uuid, jsonb, integer) is 'Ends a held job as succeeded; false when the lease was lost or the job was cancelled. Definer: the sidecar holds no table rights.';
-revoke all on function private.complete_job(text, uuid, jsonb, integer) from public, anon, authenticated, service_role;
-grant execute on function private.complete_job(text, uuid, jsonb, integer) to kijko_sidecar;
+comment on function private.complete_jobs(text, jsonb) is 'Ends held jobs, given as an array of {id, attempt, result}, in one statement. Answers with those it ended: succeeded, or cancelled if that was asked; a job that is not in the answer was lost. Definer: the sidecar holds no table rights.';
+revoke all on function private.complete_jobs(text, jsonb) from public, anon, authenticated, service_role;
+grant execute on function private.complete_jobs(text, jsonb) to kijko_sidecar;
 
 create function private.fail_job(
   worker text,
@@ -459,7 +954,7 @@ begin
         locked_until = null,
         updated_at = clock_timestamp()
       where j.id = job.id;
-      insert into public.job_events (org_id, job_id, event, attempt, worker)
+      insert into public.job_notes (org_id, job_id, event, attempt, worker)
       values (job.org_id, job.id, 'released', job.attempt, job.locked_by);
     end if;
     released := released + 1;
@@ -481,7 +976,7 @@ begin
   if job.id is null then
     return false;
   end if;
-  insert into public.job_events (org_id, job_id, event, attempt, worker, data)
+  insert into public.job_notes (org_id, job_id, event, attempt, worker, data)
   values (job.org_id, job.id, add_job_event.event, job.attempt, job.locked_by, coalesce(add_job_event.data, '{}'));
   return true;
 end
@@ -502,9 +997,9 @@ as $$
     count(*) filter (where live.status = 'dead'),
     coalesce(greatest(extract(epoch from now() - min(live.run_at) filter (where live.status = 'queued')), 0), 0)::double precision
   from (
-    select j.kind, j.status, j.run_at from public.jobs as j where j.status = 'queued'
+    select j.kind, j.status, j.run_at from public.jobs as j where j.status = 'queued' and j.attempt >= 0
     union all
-    select j.kind, j.status, null from public.jobs as j where j.status = 'running'
+    select j.kind, j.status, null from public.jobs as j where j.status = 'running' and j.attempt >= 0
     union all
     select j.kind, j.status, null from public.jobs as j where j.status = 'dead'
   ) as live
@@ -531,7 +1026,7 @@ begin
     return 'cancelled';
   elsif job.status = 'running' and not job.cancel_requested then
     update public.jobs as j set cancel_requested = true, updated_at = clock_timestamp() where j.id = job.id;
-    insert into public.job_events (org_id, job_id, event, attempt, worker)
+    insert into public.job_notes (org_id, job_id, event, attempt, worker)
     values (job.org_id, job.id, 'cancel_requested', job.attempt, job.locked_by);
     perform pg_notify('kijko_job_cancel', job.id::text);
   end if;
@@ -541,7 +1036,7 @@ $$;
 comment on function private.cancel_job(uuid) is 'Cancels a queued job at once and asks the worker of a running one to stop; returns the status it is in now. Called by definer functions only.';
 revoke all on function private.cancel_job(uuid) from public, anon, authenticated, service_role;
 
-create function private.purge_jobs(older_than interval default interval '30 days') returns integer
+create function private.purge_jobs(older_than interval default interval '30 days', max_jobs integer default 100000) returns integer
 language plpgsql security definer set search_path = ''
 as $$
 declare
@@ -550,21 +1045,29 @@ begin
   if older_than is null or older_than < interval '0' then
     perform kijko.fail('bad_request', 'older_than: an interval, not negative');
   end if;
-  delete from public.jobs as j where j.finished_at < clock_timestamp() - older_than;
+  delete from public.jobs as j
+  where j.id = any (array(
+    select o.id from public.jobs as o
+    where o.finished_at < clock_timestamp() - older_than
+    order by o.finished_at
+    limit max_jobs
+    for update skip locked
+  ));
   get diagnostics purged = row_count;
   return purged;
 end
 $$;
-comment on function private.purge_jobs(interval) is 'Deletes finished jobs, and with them their events, once they are old enough. Executions stay. Definer: nobody may delete jobs.';
-revoke all on function private.purge_jobs(interval) from public, anon, authenticated, service_role;
-grant execute on function private.purge_jobs(interval) to service_role;
+comment on function private.purge_jobs(interval, integer) is 'Deletes finished jobs, oldest first, and with them their events, once they are old enough; at most max_jobs in one transaction. Executions stay. Definer: nobody may delete jobs.';
+revoke all on function private.purge_jobs(interval, integer) from public, anon, authenticated, service_role;
+grant execute on function private.purge_jobs(interval, integer) to service_role;
 
 -- ----------------------------------------------------------------------------
 -- Schedule. cron.schedule replaces the entry of the same name, so a replay is harmless.
 -- ----------------------------------------------------------------------------
 
-select cron.schedule('kijko-reap-jobs', '* * * * *', 'select private.reap_jobs()');
-select cron.schedule('kijko-purge-jobs', '17 3 * * *', 'select private.purge_jobs()');
+select cron.schedule('kijko-reap-jobs', '* * * * *', 'select private.tend_jobs(); select private.tend_lanes()');
+-- A little each hour instead of all at night: short transactions, and vacuum keeps up.
+select cron.schedule('kijko-purge-jobs', '17 * * * *', 'select private.purge_jobs()');
 -- pg_cron never deletes its own log; row level security limits this to our entries.
 select cron.schedule(
   'kijko-purge-cron-log', '47 * * * *',

@@ -45,7 +45,6 @@ create table public.executions (
   -- What an execution came from may go; the record of it and its cost stays.
   foreign key (org_id, project_id) references public.projects (org_id, id) on delete set null (project_id),
   foreign key (org_id, skill_id) references public.skills (org_id, id) on delete set null (skill_id),
-  foreign key (org_id, job_id) references public.jobs (org_id, id) on delete set null (job_id),
   foreign key (org_id, retry_of) references public.executions (org_id, id) on delete set null (retry_of),
   check ((status in ('succeeded', 'failed', 'cancelled', 'skipped')) = (finished_at is not null))
 );
@@ -134,6 +133,19 @@ revoke all on function private.follow_job() from public, anon, authenticated, se
 create trigger jobs_execution after update of status on public.jobs
   for each row when (new.kind = 'execution' and new.status <> 'running' and old.status <> new.status)
   execute function private.follow_job();
+
+create function private.forget_jobs() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  update public.executions as e set job_id = null from gone where e.org_id = gone.org_id and e.job_id = gone.id;
+  return null;
+end
+$$;
+comment on function private.forget_jobs() is 'Trigger: executions outlive their jobs.';
+revoke all on function private.forget_jobs() from public, anon, authenticated, service_role;
+create trigger jobs_forgotten after delete on public.jobs
+  referencing old table as gone for each statement execute function private.forget_jobs();
 
 -- ----------------------------------------------------------------------------
 -- Charging and queueing. Not granted: they run inside definer functions.

@@ -1,7 +1,7 @@
 // Stripe events per second, durable and applied, through HTTP: the sidecar beside npm @supabase/stripe-sync-engine, with the
 // same events, the same signatures, as many connections, on the same Postgres, in turns.
 //
-//   ./kijko bench stripe        (on the running stack; it cleans up after itself)
+//   ./kijko bench stripe        (on a fresh instance of its own)
 //
 // The two do not do the same: the engine mirrors rows and keeps no events, so whatever comes last by arrival within a second
 // wins; the sidecar also stores every event, finds the latest one from contents, links it to an organization and derives plan

@@ -1,5 +1,6 @@
 // What survives a kill -9. One file, because its tests share one stack whose processes they kill.
 import { after, before } from 'node:test';
+import { chaosTests } from './chaos.mjs';
 import { Vendor, killSidecars, kijkoUp, stopStackSidecar } from './harness.mjs';
 import { postgresTests } from './postgres.mjs';
 import { sidecarTests } from './sidecar.mjs';
@@ -24,3 +25,4 @@ after(async () => {
 
 sidecarTests(vendor);
 postgresTests(vendor);
+chaosTests(vendor);

@@ -71,14 +71,14 @@ export function postgresTests(vendor) {
   });
 }
 
-async function queueJobs(tenant) {
+export async function queueJobs(tenant, count = JOBS) {
   const ids = [];
-  for (let n = 1; n <= JOBS; n += 1) ids.push(await tenant.execute(n));
+  for (let n = 1; n <= count; n += 1) ids.push(await tenant.execute(n));
   return ids;
 }
 
 // Each result is one answer of the vendor, none is used twice, and the sum of what was metered is the sum of the results.
-async function assertAllDoneOnce(tenant, ids, vendor) {
+export async function assertAllDoneOnce(tenant, ids, vendor) {
   const states = [];
   for (const id of ids) states.push(await ended(id, 90_000));
   const answers = new Map(vendor.calls.map((call) => [call.text, call]));

@@ -35,7 +35,7 @@ describe('jobs', () => {
     await refused(client.from('jobs').delete().eq('id', job.id).select(), 403, '42501');
     await refused(client.from('job_events').insert({ job_id: job.id, event: 'succeeded', attempt: 1 }), 403, '42501');
     await unaffected(client.from('job_events').delete().eq('job_id', job.id).select());
-    for (const name of ['claim_jobs', 'complete_job', 'finish_execution', 'enqueue_job', 'run_due_habits', 'reap_jobs']) {
+    for (const name of ['claim_jobs', 'complete_jobs', 'finish_execution', 'enqueue_job', 'run_due_habits', 'reap_jobs']) {
       assert.equal((await call(team.owner, name, {})).status, 404, name);
     }
   });
@@ -69,6 +69,10 @@ describe('the queue, as workers see it', () => {
     `select private.enqueue_job($1, $2, '{}', max_attempts => $3, unique_key => $4, priority => $5::smallint) as id`,
     [person.orgId, kinds[0], fields.max_attempts ?? 5, fields.unique_key ?? null, fields.priority ?? 0]))[0].id;
   const claim = (worker, max = 10, lease = '1 minute') => sql('select * from private.claim_jobs($1, $2, $3, $4)', [worker, lease, max, kinds]);
+  const complete = async (worker, id, attempt = null) => {
+    const [ended] = await sql('select status from private.complete_jobs($1, $2)', [worker, JSON.stringify([{ id, attempt }])]);
+    return ended?.status === 'succeeded';
+  };
   const jobOf = async (id) => (await sql('select * from public.jobs where id = $1', [id]))[0];
   const dueNow = (id) => sql('update public.jobs set run_at = now() where id = $1', [id]);
   const expire = (id) => sql(`update public.jobs set locked_until = now() - interval '1 second' where id = $1`, [id]);
@@ -86,7 +90,7 @@ describe('the queue, as workers see it', () => {
     assert.equal(new Set(got).size, got.length, 'none twice');
     assert.deepEqual([...got].sort(), [...ids].sort());
     for (const [n, rows] of [...claims, rest].entries()) {
-      for (const { id } of rows) assert.equal((await sql('select private.complete_job($1, $2) as done', [n === 8 ? 'worker-last' : `worker-${n}`, id]))[0].done, true);
+      for (const { id } of rows) assert.equal(await complete(n === 8 ? 'worker-last' : `worker-${n}`, id), true);
     }
   });
 
@@ -95,18 +99,18 @@ describe('the queue, as workers see it', () => {
     const normal = await enqueue();
     const high = await enqueue({ priority: 5 });
     assert.deepEqual((await claim('ordered')).map((row) => row.id), [high, normal, low]);
-    for (const id of [high, normal, low]) await sql('select private.complete_job($1, $2)', ['ordered', id]);
+    for (const id of [high, normal, low]) await complete('ordered', id);
   });
 
   test('one live job a unique key', async () => {
     const first = await enqueue({ unique_key: 'once' });
     assert.equal(await enqueue({ unique_key: 'once' }), null);
     await claim('unique');
-    await sql('select private.complete_job($1, $2)', ['unique', first]);
+    await complete('unique', first);
     const second = await enqueue({ unique_key: 'once' });
     assert.ok(second && second !== first);
     await claim('unique');
-    await sql('select private.complete_job($1, $2)', ['unique', second]);
+    await complete('unique', second);
   });
 
   test('a failure that may pass is tried again later, and the last attempt is dead', async () => {
@@ -139,12 +143,12 @@ describe('the queue, as workers see it', () => {
     await dueNow(id);
     await claim('next');
     assert.deepEqual(await sql(`select * from private.heartbeat_jobs('slow', array[$1]::uuid[], '1 minute')`, [id]), []);
-    assert.equal((await sql('select private.complete_job($1, $2) as done', ['slow', id]))[0].done, false);
+    assert.equal(await complete('slow', id), false);
     assert.equal((await sql('select private.fail_job($1, $2, $3, $4, true) as status', ['slow', id, 'late', 'late']))[0].status, null);
     assert.equal((await sql(`select private.add_job_event('slow', $1, 'late') as done`, [id]))[0].done, false);
     const held = await jobOf(id);
     assert.deepEqual([held.status, held.locked_by, held.attempt], ['running', 'next', 2]);
-    assert.equal((await sql('select private.complete_job($1, $2) as done', ['next', id]))[0].done, true);
+    assert.equal(await complete('next', id), true);
   });
 
   test('an older attempt of the same worker cannot end a newer one', async () => {
@@ -155,8 +159,8 @@ describe('the queue, as workers see it', () => {
     await until('the lease to be taken back', async () => (await jobOf(id)).status === 'queued');
     await dueNow(id);
     assert.equal((await claim('twice'))[0].attempt, 2);
-    assert.equal((await sql('select private.complete_job($1, $2, null, 1) as done', ['twice', id]))[0].done, false);
-    assert.equal((await sql('select private.complete_job($1, $2, null, 2) as done', ['twice', id]))[0].done, true);
+    assert.equal(await complete('twice', id, 1), false);
+    assert.equal(await complete('twice', id, 2), true);
   });
 
   test('a heartbeat extends the lease and tells of a cancellation', async () => {
@@ -167,7 +171,7 @@ describe('the queue, as workers see it', () => {
     assert.ok((await jobOf(id)).locked_until - before > 9 * 60_000);
     await sql('select private.cancel_job($1)', [id]);
     assert.deepEqual(await sql(`select * from private.heartbeat_jobs('beating', array[$1]::uuid[], '10 minutes')`, [id]), [{ id, cancel_requested: true }]);
-    assert.equal((await sql('select private.complete_job($1, $2) as done', ['beating', id]))[0].done, false);
+    assert.equal(await complete('beating', id), false);
     assert.equal((await jobOf(id)).status, 'cancelled');
   });
 });

@@ -10,7 +10,7 @@ set local search_path = public, extensions;
 
 create view pg_temp.checked as
   -- A trigger function is checked once for each table it serves.
-  select distinct p.oid, p.oid::regprocedure::text as name, coalesce(t.tgrelid, 0) as relid
+  select distinct p.oid, p.oid::regprocedure::text as name, coalesce(t.tgrelid, 0) as relid, t.tgoldtable, t.tgnewtable
   from pg_proc as p
   join pg_namespace as n on n.oid = p.pronamespace
   join pg_language as l on l.oid = p.prolang
@@ -21,7 +21,7 @@ create view pg_temp.problems as
   select c.name, c.relid::regclass::text as on_table, r.lineno, r.level, r.message
   from pg_temp.checked as c
   cross join lateral plpgsql_check_function_tb(
-    c.oid, c.relid, other_warnings => true, extra_warnings => true, security_warnings => true, performance_warnings => false
+    c.oid, c.relid, oldtable => c.tgoldtable, newtable => c.tgnewtable, other_warnings => true, extra_warnings => true, security_warnings => true, performance_warnings => false
   ) as r
   -- The column "limit" of usage_summary() is a name that clients depend on.
   where r.message <> 'name of parameter "limit" is reserved keyword';

@@ -4,12 +4,14 @@
 //! that records something names worker and attempt, so a worker that lost its lease can no longer change the job.
 //!
 //! - [`queue`]: the calls of the database functions.
+//! - `completions`: results that are ready at once are recorded by one call.
 //! - [`worker`]: the loop that claims, and the end of it all at shutdown.
 //! - [`running`]: the jobs that run here, their leases and how they are stopped.
 //! - [`heartbeat`]: one call for all of them, three times a lease.
 //! - [`runner`]: one job from start to record.
 //! - [`execution`]: the one kind of job there is.
 
+mod completions;
 pub mod execution;
 pub mod heartbeat;
 pub mod queue;

@@ -1,13 +1,13 @@
 //! The database's worker functions, one method each. The only SQL of the worker is here.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Failure, Job};
+use super::{Failure, Job, completions::Completions};
 use crate::db::{Db, DbError, with_causes};
 
 /// The queue, as one worker sees it.
@@ -16,6 +16,7 @@ pub struct Queue {
     db: Db,
     worker: String,
     lease: Duration,
+    completions: Arc<Completions>,
 }
 
 /// What an execution needs to run.
@@ -55,7 +56,12 @@ pub struct QueueStats {
 impl Queue {
     /// The queue as seen by the worker of this name, which takes leases of this length.
     pub fn new(db: Db, worker: String, lease: Duration) -> Self {
-        Self { db, worker, lease }
+        Self {
+            db,
+            worker,
+            lease,
+            completions: Arc::default(),
+        }
     }
 
     /// The length of the leases.
@@ -104,13 +110,10 @@ impl Queue {
             .map_err(unexpected)
     }
 
-    /// Ends a job well; false when the lease was lost or the job was cancelled.
+    /// Ends a job well, together with others that are ready; false when the lease was lost or the job was cancelled.
     pub async fn complete_job(&self, job: &Job, result: &Value) -> Result<bool, DbError> {
-        self.db
-            .scalar(
-                "select private.complete_job($1, $2, $3, $4)",
-                &[&self.worker, &job.id, result, &job.attempt],
-            )
+        self.completions
+            .complete(&self.db, &self.worker, job, result)
             .await
     }
 

@@ -76,7 +76,7 @@ select is(
 );
 select tests.act_as_superuser();
 select ok(status = 'running' and started_at is not null, 'it is running') from public.executions where id = :'e1';
-select tests.refuses(format($$select private.complete_job('w', %L, '{}')$$, :'job1'), 'internal', 'its job cannot succeed without it');
+select tests.refuses(format($$select private.complete_jobs('w', jsonb_build_array(jsonb_build_object('id', %L)))$$, :'job1'), 'internal', 'its job cannot succeed without it');
 select tests.act_as_sidecar();
 select is(private.finish_execution('other', :'job1', '{"output": {}}'), false, 'another worker cannot finish it');
 select is(

@@ -5,6 +5,17 @@ select plan(73);
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
 
+create function tests.complete(worker text, job uuid, result jsonb default '{}', attempt integer default null) returns boolean language sql as $$
+  select coalesce((select c.status = 'succeeded' from private.complete_jobs(
+    worker, jsonb_build_array(jsonb_build_object('id', job, 'result', result, 'attempt', attempt))
+  ) as c), false)
+$$;
+
+-- Claims keep house a few times a second, and look for leases that have ended since: makes the next one look at all.
+create function tests.keep_house() returns void language sql security definer as $$
+  select setval('private.jobs_tend_at', 0), setval('private.jobs_reaped_until', 0);
+$$;
+
 -- ---- nobody and strangers first
 select private.enqueue_job(tests.org('ada'), 'mail', '{"n": 1}') as j1 \gset
 select tests.act_as_anon();
@@ -62,12 +73,12 @@ select results_eq(
   format($$select id, cancel_requested from private.heartbeat_jobs('w1', array[%L, %L]::uuid[], '5 minutes')$$, :'j1', :'j3'),
   format('values (%L::uuid, false)', :'j1'), 'a heartbeat answers with the jobs still held'
 );
-select is(private.complete_job('w2', :'j1', '{}'), false, 'another worker cannot end a job');
-select is(private.complete_job('w1', :'j1', '{}', 2), false, 'nor the same worker for another attempt');
+select is(tests.complete('w2', :'j1', '{}'), false, 'another worker cannot end a job');
+select is(tests.complete('w1', :'j1', '{}', 2), false, 'nor the same worker for another attempt');
 select is(private.add_job_event('w2', :'j1', 'progress', '{}'), false, 'nor add to it');
 select is(private.add_job_event('w1', :'j1', 'progress', '{"done": 1}'), true, 'the holder reports');
-select is(private.complete_job('w1', :'j1', '{"ok": true}', 1), true, 'and ends it');
-select is(private.complete_job('w1', :'j1', '{}'), false, 'once');
+select is(tests.complete('w1', :'j1', '{"ok": true}', 1), true, 'and ends it');
+select is(tests.complete('w1', :'j1', '{}'), false, 'once');
 select is(private.fail_job('w1', :'j1', 'x', 'y', true), null, 'and cannot fail it afterwards');
 
 select tests.act_as_superuser();
@@ -98,12 +109,12 @@ begin
   perform private.fail_job('w', made, 'x', 'y', true, hint);
   select * into job from public.jobs as j where j.id = made;
   delete from public.jobs as j where j.id = made;
-  return job.run_at - now();
+  return job.run_at - job.updated_at;
 end
 $$;
 select ok(tests.retry_pause(4, null) between '8 seconds' and '17 seconds', 'the fourth pause is up to sixteen seconds');
 select ok(tests.retry_pause(60, null) between '5 minutes' and '10 minutes 5 seconds', 'no pause is longer than ten minutes');
-select ok(tests.retry_pause(1, '1 minute') between '1 minute' and '61 seconds', 'unless the other side asks for more');
+select ok(tests.retry_pause(1, '1 minute') between '59 seconds' and '61 seconds', 'unless the other side asks for more');
 select ok(tests.retry_pause(1, '1 year') between '23 hours' and '25 hours', 'within a day');
 select ok(tests.retry_pause(4, '1 second') > '7 seconds', 'a shorter wish does not shorten it');
 
@@ -126,7 +137,7 @@ select tests.act_as_superuser();
 update public.jobs set locked_until = clock_timestamp() - interval '1 second' where id = :'j5';
 select tests.act_as_sidecar();
 select is(private.reap_jobs(), 1, 'and taken back when it ends');
-select is(private.complete_job('gone', :'j5', '{}'), false, 'the dead worker''s result comes too late');
+select is(tests.complete('gone', :'j5', '{}'), false, 'the dead worker''s result comes too late');
 select tests.act_as_superuser();
 select is((select status || ' ' || error_code from public.jobs where id = :'j5'), 'queued lease_expired', 'the job is queued again');
 update public.jobs set run_at = now() - interval '1 second' where id = :'j5';
@@ -135,6 +146,7 @@ select is((select attempt from private.claim_jobs('gone', '1 second', 1, array['
 select tests.act_as_superuser();
 update public.jobs set locked_until = clock_timestamp() - interval '1 second' where id = :'j5';
 select tests.act_as_sidecar();
+select tests.keep_house();
 select is_empty($$select * from private.claim_jobs('w', '1 second', 1, array['lost'])$$, 'claiming reaps, and finds nothing to run');
 select tests.act_as_superuser();
 select is((select status || ' ' || error_code from public.jobs where id = :'j5'), 'dead lease_expired', 'since the last attempt is final');
@@ -152,7 +164,7 @@ select tests.act_as_superuser();
 select is(private.cancel_job(:'j6'), 'running', 'a running job is asked to stop');
 select tests.act_as_sidecar();
 select is((select cancel_requested from private.heartbeat_jobs('w', array[:'j6']::uuid[], '1 minute')), true, 'its worker hears of it');
-select is(private.complete_job('w', :'j6', '{"late": true}'), false, 'and cannot make it succeed any more');
+select is(tests.complete('w', :'j6', '{"late": true}'), false, 'and cannot make it succeed any more');
 select tests.act_as_superuser();
 select is((select status from public.jobs where id = :'j6'), 'cancelled', 'it is cancelled');
 select is(private.cancel_job(:'j4'), 'cancelled', 'a queued job is cancelled at once');

@@ -1,0 +1,123 @@
+//! Recording results together: while one call is under way, what becomes ready waits for the next. A result that is
+//! alone is sent at once; nothing waits for company.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use serde_json::{Value, json};
+use tokio::sync::{
+    Mutex as Gate,
+    oneshot::{self, error::TryRecvError},
+};
+use uuid::Uuid;
+
+use super::Job;
+use crate::db::{Db, DbError, with_causes};
+
+/// A larger call would save little more and hold its rows for longer.
+const MOST_AT_ONCE: usize = 500;
+
+/// The results that are ready and not yet sent.
+#[derive(Debug, Default)]
+pub(super) struct Completions {
+    ready: Mutex<Vec<Ready>>,
+    gate: Gate<()>,
+}
+
+#[derive(Debug)]
+struct Ready {
+    id: Uuid,
+    entry: Value,
+    answer: oneshot::Sender<Result<bool, DbError>>,
+}
+
+impl Completions {
+    /// Records this result, by whichever call takes it along; false when the lease was lost or the job was cancelled.
+    /// May be dropped at any await. Those whose call was dropped with it are told that it may be repeated.
+    pub(super) async fn complete(
+        &self,
+        db: &Db,
+        worker: &str,
+        job: &Job,
+        result: &Value,
+    ) -> Result<bool, DbError> {
+        let (answer, mut answered) = oneshot::channel();
+        let entry = json!({"id": job.id, "attempt": job.attempt, "result": result});
+        self.lock().push(Ready {
+            id: job.id,
+            entry,
+            answer,
+        });
+        // Whoever had the turn before may have taken ours along; if not, the next call is ours to make.
+        let _turn = self.gate.lock().await;
+        loop {
+            match answered.try_recv() {
+                Ok(recorded) => return recorded,
+                Err(TryRecvError::Closed) => {
+                    return Err(DbError::Unreachable(
+                        "the call that recorded it was given up".to_owned(),
+                    ));
+                }
+                Err(TryRecvError::Empty) => {
+                    let batch = self.take();
+                    send(db, worker, batch).await;
+                }
+            }
+        }
+    }
+
+    fn take(&self) -> Vec<Ready> {
+        let mut ready = self.lock();
+        let count = ready.len().min(MOST_AT_ONCE);
+        ready.drain(..count).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Ready>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn send(db: &Db, worker: &str, batch: Vec<Ready>) {
+    match record(db, worker, &batch).await {
+        Ok(ended) => {
+            for one in batch {
+                // A receiver that is gone has given up its lease; what is recorded is recorded.
+                let _ = one
+                    .answer
+                    .send(Ok(ended.get(&one.id).copied().unwrap_or(false)));
+            }
+        }
+        Err(error) if error.is_transient() => {
+            let text = error.to_string();
+            for one in batch {
+                let _ = one.answer.send(Err(DbError::Unreachable(text.clone())));
+            }
+        }
+        // One that is refused must not take the others with it.
+        Err(_) => {
+            for one in batch {
+                let answer = record(db, worker, std::slice::from_ref(&one))
+                    .await
+                    .map(|ended| ended.get(&one.id).copied().unwrap_or(false));
+                let _ = one.answer.send(answer);
+            }
+        }
+    }
+}
+
+/// The jobs that ended, and whether as a success.
+async fn record(db: &Db, worker: &str, batch: &[Ready]) -> Result<HashMap<Uuid, bool>, DbError> {
+    let results = Value::Array(batch.iter().map(|one| one.entry.clone()).collect());
+    let rows = db
+        .query(
+            "select id, status = 'succeeded' from private.complete_jobs($1, $2)",
+            &[&worker, &results],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect::<Result<_, tokio_postgres::Error>>()
+        .map_err(|error| DbError::Unexpected(with_causes(&error)))
+}

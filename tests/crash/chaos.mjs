@@ -1,0 +1,97 @@
+// Many jobs, and then what runs them dies: one worker, all workers, the database for a while. What counts in the end is
+// what was done: each execution has one result, one answer of the vendor, and was paid for once.
+import assert from 'node:assert/strict';
+import { describe, test, beforeEach, afterEach } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Sidecar, killPostgres, killSidecars, kijkoDown, kijkoUp, query, stopStackSidecar, until } from './harness.mjs';
+import { assertAllDoneOnce, queueJobs } from './postgres.mjs';
+import { Tenant } from './tenant.mjs';
+
+// A minute by KIJKO_CHAOS_SECONDS=60; what can go wrong goes wrong within seconds.
+const AWAY_SECONDS = Number(process.env.KIJKO_CHAOS_SECONDS ?? 8);
+
+export function chaosTests(vendor) {
+  describe('many jobs while what runs them dies', () => {
+    beforeEach(async () => {
+      vendor.reset();
+      // It works along once a test has called ./kijko up; here it would hide that nobody does.
+      await stopStackSidecar();
+    });
+    afterEach(killSidecars);
+
+    test('kill -9 of one worker of three: the others go on, its jobs run again, each ends once', async () => {
+      const tenant = await Tenant.make();
+      const workers = await startWorkers(vendor, 3, { leaseSeconds: 3, concurrency: 4 });
+      const ids = await queueJobs(tenant, 24);
+      await vendor.call(12); // all slots are taken
+      await workers[1].kill();
+      vendor.answerAll();
+
+      await assertAllDoneOnce(tenant, ids, vendor);
+      const { again, attempts } = await attemptsOf(tenant);
+      assert.ok(again >= 1 && again <= 4, `${again} jobs ran again: those that the dead worker held`);
+      assert.equal(vendor.calls.length, attempts, 'one call for each attempt');
+      for (const worker of [workers[0], workers[2]]) assert.equal(worker.child.exitCode, null, 'the others are still there');
+    });
+
+    test('kill -9 of all workers, twice: whoever comes next finishes, each job ends once', async () => {
+      const tenant = await Tenant.make();
+      const ids = await queueJobs(tenant, 20);
+      for (const round of [1, 2]) {
+        const workers = await startWorkers(vendor, 2, { leaseSeconds: 2, concurrency: 4 });
+        const calls = vendor.calls.length;
+        const call = await vendor.call(calls + 4);
+        vendor.calls[call.number - 2].answer();
+        await until(`an execution to end in round ${round}`, async () => (await attemptsOf(tenant)).succeeded >= round);
+        await Promise.all(workers.map((worker) => worker.kill()));
+      }
+      await startWorkers(vendor, 2, { leaseSeconds: 5, concurrency: 4 });
+      vendor.answerAll();
+      await assertAllDoneOnce(tenant, ids, vendor);
+    });
+
+    test(`the database goes away for ${AWAY_SECONDS} seconds: what the vendor answered meanwhile is recorded, nobody is asked twice`, async () => {
+      const tenant = await Tenant.make();
+      const [worker] = await startWorkers(vendor, 1, { leaseSeconds: AWAY_SECONDS * 2 + 60, concurrency: 6 });
+      const ids = await queueJobs(tenant, 12);
+      await vendor.call(6);
+      await killPostgres();
+      vendor.answerAll();
+      await until('the sidecar to say that it is not ready', () => fetch(`${worker.url}/ready`).then((r) => !r.ok, () => false));
+      await sleep(AWAY_SECONDS * 1_000);
+      await kijkoDown();
+      await kijkoUp(vendor);
+
+      await assertAllDoneOnce(tenant, ids, vendor);
+      assert.equal(vendor.calls.length, ids.length, 'one call for each job');
+      assert.equal((await attemptsOf(tenant)).again, 0, 'no job ran twice');
+      await until('the sidecar to be ready again', () => fetch(`${worker.url}/ready`).then((r) => r.ok, () => false));
+      assert.equal(worker.child.exitCode, null, 'it is the same process');
+    });
+
+    test('the database goes away for longer than a lease: the jobs run again, each ends once', async () => {
+      const tenant = await Tenant.make();
+      const [worker] = await startWorkers(vendor, 1, { leaseSeconds: 2, concurrency: 4 });
+      const ids = await queueJobs(tenant, 8);
+      await vendor.call(4);
+      await killPostgres();
+      await sleep(4_000);
+      await kijkoDown();
+      await kijkoUp(vendor);
+      vendor.answerAll();
+
+      await assertAllDoneOnce(tenant, ids, vendor);
+      assert.equal(worker.child.exitCode, null, 'it is the same process');
+    });
+  });
+}
+
+const startWorkers = (vendor, count, options) => Promise.all(Array.from({ length: count }, () => Sidecar.start(vendor, options)));
+
+async function attemptsOf(tenant) {
+  const [counts] = await query(
+    `select count(*) filter (where attempt > 1)::int as again, coalesce(sum(attempt), 0)::int as attempts,
+       count(*) filter (where status = 'succeeded')::int as succeeded
+     from public.jobs where org_id = $1`, [tenant.orgId]);
+  return counts;
+}
