@@ -16,7 +16,11 @@ fn claims() -> Option<JsonB> {
 /// The claims of this transaction, if its session is trusted.
 pub fn current() -> Option<Map<String, Value>> {
     let text = session::setting(c"request.jwt.claims")?;
-    if session::is_trusted() { parse(&text) } else { None }
+    if session::is_trusted() {
+        parse(&text)
+    } else {
+        None
+    }
 }
 
 /// An object of claims, or nothing.
@@ -35,7 +39,9 @@ pub fn storable(value: &Value) -> bool {
     match value {
         Value::String(text) => !text.contains('\0'),
         Value::Array(items) => items.iter().all(storable),
-        Value::Object(fields) => fields.iter().all(|(key, value)| !key.contains('\0') && storable(value)),
+        Value::Object(fields) => fields
+            .iter()
+            .all(|(key, value)| !key.contains('\0') && storable(value)),
         Value::Null | Value::Bool(_) | Value::Number(_) => true,
     }
 }
@@ -47,7 +53,19 @@ mod unit {
     #[test]
     fn only_an_object_is_claims() {
         assert_eq!(parse(r#"{"sub":"x"}"#).unwrap()["sub"], "x");
-        for text in ["", "null", "[]", "1", "\"x\"", "{", "{\"a\":}", "{\"a\":\"\\u0000\"}", "{\"\\u0000\":1}", "{\"a\":\"\\ud800\"}", "{\"a\":1e999}"] {
+        for text in [
+            "",
+            "null",
+            "[]",
+            "1",
+            "\"x\"",
+            "{",
+            "{\"a\":}",
+            "{\"a\":\"\\u0000\"}",
+            "{\"\\u0000\":1}",
+            "{\"a\":\"\\ud800\"}",
+            "{\"a\":1e999}",
+        ] {
             assert!(parse(text).is_none(), "{text}");
         }
         let deep = "[".repeat(100_000);

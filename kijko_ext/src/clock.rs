@@ -23,8 +23,10 @@ pub enum OffsetError {
 /// `now()` plus `kijko.clock_offset`.
 #[pg_extern(stable, parallel_safe)]
 fn now() -> TimestampWithTimeZone {
-    let micros = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() } + guc::clock_offset_micros();
-    TimestampWithTimeZone::try_from(micros).unwrap_or_else(|_| error!("kijko.clock_offset leads out of range"))
+    let micros =
+        unsafe { pg_sys::GetCurrentTransactionStartTimestamp() } + guc::clock_offset_micros();
+    TimestampWithTimeZone::try_from(micros)
+        .unwrap_or_else(|_| error!("kijko.clock_offset leads out of range"))
 }
 
 /// Reads an offset such as `90`, `1 hour`, `2 days 03:00`, `-1d`, `1h 30min`; a sign holds for its own term, and a
@@ -41,7 +43,9 @@ pub fn parse_offset(text: &str) -> Result<i64, OffsetError> {
                 attached
             } else {
                 match words.peek() {
-                    Some(next) if next.starts_with(|c: char| c.is_ascii_alphabetic()) => words.next().unwrap_or(""),
+                    Some(next) if next.starts_with(|c: char| c.is_ascii_alphabetic()) => {
+                        words.next().unwrap_or("")
+                    }
                     _ => "s",
                 }
             };
@@ -49,15 +53,25 @@ pub fn parse_offset(text: &str) -> Result<i64, OffsetError> {
         };
         total = total.checked_add(micros).ok_or(OffsetError::TooFar)?;
     }
-    if total.abs() > MAX_OFFSET { Err(OffsetError::TooFar) } else { Ok(total) }
+    if total.abs() > MAX_OFFSET {
+        Err(OffsetError::TooFar)
+    } else {
+        Ok(total)
+    }
 }
 
 fn split_number(word: &str) -> Result<(f64, &str), OffsetError> {
     let wrong = || OffsetError::Term(word.to_owned());
-    let end = word.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(word.len());
+    let end = word
+        .find(|c: char| c.is_ascii_alphabetic())
+        .unwrap_or(word.len());
     let (digits, unit) = word.split_at(end);
     let number: f64 = digits.parse().map_err(|_| wrong())?;
-    if number.is_finite() { Ok((number, unit)) } else { Err(wrong()) }
+    if number.is_finite() {
+        Ok((number, unit))
+    } else {
+        Err(wrong())
+    }
 }
 
 fn parse_time(word: &str) -> Result<i64, OffsetError> {
@@ -72,10 +86,19 @@ fn parse_time(word: &str) -> Result<i64, OffsetError> {
         [h, m, s] => (h, m, s),
         _ => return Err(wrong()),
     };
-    let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit()).then(|| s.parse::<i64>().ok()).flatten();
+    let digits = |s: &str| {
+        s.bytes()
+            .all(|b| b.is_ascii_digit())
+            .then(|| s.parse::<i64>().ok())
+            .flatten()
+    };
     let hours = digits(hours).filter(|h| *h <= 876_600).ok_or_else(wrong)?;
     let minutes = digits(minutes).filter(|m| *m < 60).ok_or_else(wrong)?;
-    let seconds: f64 = seconds.parse().ok().filter(|s| (0.0..60.0).contains(s)).ok_or_else(wrong)?;
+    let seconds: f64 = seconds
+        .parse()
+        .ok()
+        .filter(|s| (0.0..60.0).contains(s))
+        .ok_or_else(wrong)?;
     Ok(sign * ((hours * 3_600 + minutes * 60) * SECOND + (seconds * SECOND as f64).round() as i64))
 }
 
@@ -120,8 +143,22 @@ mod unit {
 
     #[test]
     fn what_is_not_an_offset_is_refused() {
-        for text in ["soon", "1 fortnight", "1:2:3:4", "10:75", "--1", "1e999", "nan", "1:-5", ":"] {
-            assert!(matches!(parse_offset(text), Err(OffsetError::Term(_))), "{text}: {:?}", parse_offset(text));
+        for text in [
+            "soon",
+            "1 fortnight",
+            "1:2:3:4",
+            "10:75",
+            "--1",
+            "1e999",
+            "nan",
+            "1:-5",
+            ":",
+        ] {
+            assert!(
+                matches!(parse_offset(text), Err(OffsetError::Term(_))),
+                "{text}: {:?}",
+                parse_offset(text)
+            );
         }
         assert_eq!(parse_offset("1 month"), Err(OffsetError::Calendar));
         assert_eq!(parse_offset("2 years"), Err(OffsetError::Calendar));
@@ -138,7 +175,8 @@ mod tests {
     fn now_follows_the_offset() {
         let moved = |offset: &str| {
             Spi::run(&format!("set kijko.clock_offset = '{offset}'")).unwrap();
-            Spi::get_one::<bool>(&format!("select kijko.now() = now() + interval '{offset}'")).unwrap()
+            Spi::get_one::<bool>(&format!("select kijko.now() = now() + interval '{offset}'"))
+                .unwrap()
         };
         assert_eq!(moved("2 days 03:00"), Some(true));
         assert_eq!(moved("-90"), Some(true));

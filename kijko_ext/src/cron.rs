@@ -21,14 +21,24 @@ fn cron_problem(
     let problem = match (expr, tz) {
         (None, _) => Some(("invalid_cron", "the expression is null".to_owned())),
         (_, None) => Some(("invalid_timezone", "the time zone is null".to_owned())),
-        (Some(expr), Some(tz)) => Schedule::new(expr, tz).err().map(|error| (error.code(), error.to_string())),
+        (Some(expr), Some(tz)) => Schedule::new(expr, tz)
+            .err()
+            .map(|error| (error.code(), error.to_string())),
     };
-    TableIterator::new(problem.into_iter().map(|(code, reason)| (code.to_owned(), reason)))
+    TableIterator::new(
+        problem
+            .into_iter()
+            .map(|(code, reason)| (code.to_owned(), reason)),
+    )
 }
 
 /// The first time strictly after `after`, or null: nothing is due any more, or there is a problem.
 #[pg_extern(stable, parallel_safe)]
-fn cron_next_unchecked(expr: &str, tz: &str, after: TimestampWithTimeZone) -> Option<TimestampWithTimeZone> {
+fn cron_next_unchecked(
+    expr: &str,
+    tz: &str,
+    after: TimestampWithTimeZone,
+) -> Option<TimestampWithTimeZone> {
     let schedule = Schedule::new(expr, tz).ok()?;
     schedule.next(timestamp(after)?).and_then(postgres_time)
 }

@@ -8,7 +8,12 @@ use crate::session;
 
 /// For faults of the operator (configuration, nonsense arguments), which no client causes. What clients cause goes
 /// through `kijko.fail`.
-pub fn raise(sqlstate: PgSqlErrorCode, message: &str, detail: Option<String>, hint: Option<&'static str>) -> ! {
+pub fn raise(
+    sqlstate: PgSqlErrorCode,
+    message: &str,
+    detail: Option<String>,
+    hint: Option<&'static str>,
+) -> ! {
     let mut report = ErrorReport::new(sqlstate, message.to_owned(), "");
     if let Some(detail) = detail {
         report = report.set_detail(detail);
@@ -22,7 +27,12 @@ pub fn raise(sqlstate: PgSqlErrorCode, message: &str, detail: Option<String>, hi
 
 /// A call that makes no sense.
 pub fn bad_argument(message: &str) -> ! {
-    raise(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, &format!("bad_request: {message}"), None, None)
+    raise(
+        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        &format!("bad_request: {message}"),
+        None,
+        None,
+    )
 }
 
 /// True inside PostgREST: a trusted login, and a request's method.

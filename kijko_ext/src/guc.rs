@@ -74,13 +74,19 @@ pub fn init() {
 
 /// Names of the login roles whose claims are believed.
 pub fn trusted_session_users() -> Vec<String> {
-    TRUSTED_SESSION_USERS.get().map(|list| split_names(&list.to_string_lossy())).unwrap_or_default()
+    TRUSTED_SESSION_USERS
+        .get()
+        .map(|list| split_names(&list.to_string_lossy()))
+        .unwrap_or_default()
 }
 
 /// Microseconds to add to the transaction's clock.
 pub fn clock_offset_micros() -> i64 {
     // The check hook let nothing else in.
-    CLOCK_OFFSET.get().and_then(|text| clock::parse_offset(&text.to_string_lossy()).ok()).unwrap_or(0)
+    CLOCK_OFFSET
+        .get()
+        .and_then(|text| clock::parse_offset(&text.to_string_lossy()).ok())
+        .unwrap_or(0)
 }
 
 pub fn jwt_key_file() -> Option<String> {
@@ -120,9 +126,14 @@ fn split_names(list: &str) -> Vec<String> {
     list.split(',')
         .map(str::trim)
         .filter(|name| !name.is_empty())
-        .map(|name| match name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
-            Some(quoted) => quoted.replace("\"\"", "\""),
-            None => name.to_lowercase(),
+        .map(|name| {
+            match name
+                .strip_prefix('"')
+                .and_then(|name| name.strip_suffix('"'))
+            {
+                Some(quoted) => quoted.replace("\"\"", "\""),
+                None => name.to_lowercase(),
+            }
         })
         .collect()
 }
@@ -133,7 +144,10 @@ mod unit {
 
     #[test]
     fn names_are_split_folded_and_unquoted() {
-        assert_eq!(split_names(" Authenticator, \"Mixed\" ,,x"), ["authenticator", "Mixed", "x"]);
+        assert_eq!(
+            split_names(" Authenticator, \"Mixed\" ,,x"),
+            ["authenticator", "Mixed", "x"]
+        );
         assert!(split_names("").is_empty());
     }
 }

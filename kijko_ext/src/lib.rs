@@ -20,27 +20,55 @@ mod verdict;
 ::pgrx::pg_module_magic!(name, version);
 
 extension_sql_file!("prelude.sql", bootstrap);
-extension_sql_file!("errors.sql", name = "errors", requires = [errors::is_request]);
+extension_sql_file!(
+    "errors.sql",
+    name = "errors",
+    requires = [errors::is_request]
+);
 extension_sql_file!(
     "session.sql",
     name = "session",
-    requires = ["errors", claims::claims, session::user_id, session::session_id, clock::now]
+    requires = [
+        "errors",
+        claims::claims,
+        session::user_id,
+        session::session_id,
+        clock::now
+    ]
 );
 extension_sql_file!(
     "cron.sql",
     name = "cron",
-    requires = ["errors", cron::cron_problem, cron::cron_next_unchecked, cron::cron_upcoming_unchecked]
+    requires = [
+        "errors",
+        cron::cron_problem,
+        cron::cron_next_unchecked,
+        cron::cron_upcoming_unchecked
+    ]
 );
-extension_sql_file!("limits.sql", name = "limits", requires = ["errors", "verdict", clock::now]);
+extension_sql_file!(
+    "limits.sql",
+    name = "limits",
+    requires = ["errors", "verdict", clock::now]
+);
 extension_sql_file!(
     "rate_limit.sql",
     name = "rate_limit",
-    requires = ["verdict", rate_limit::edge::rate_limit, rate_limit::edge::stats]
+    requires = [
+        "verdict",
+        rate_limit::edge::rate_limit,
+        rate_limit::edge::stats
+    ]
 );
 extension_sql_file!(
     "jwt.sql",
     name = "jwt",
-    requires = [jwt::edge::sign_jwt, jwt::edge::verify_jwt, jwt::edge::jwks, jwt::edge::pre_config]
+    requires = [
+        jwt::edge::sign_jwt,
+        jwt::edge::verify_jwt,
+        jwt::edge::jwks,
+        jwt::edge::pre_config
+    ]
 );
 // Last, so that no function can be added without passing through it.
 extension_sql_file!("grants.sql", name = "grants", finalize);

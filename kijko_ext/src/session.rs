@@ -56,7 +56,9 @@ pub fn is_trusted() -> bool {
         }
         CStr::from_ptr(name).to_string_lossy()
     };
-    guc::trusted_session_users().iter().any(|trusted| *trusted == name)
+    guc::trusted_session_users()
+        .iter()
+        .any(|trusted| *trusted == name)
 }
 
 enum Session {
@@ -121,7 +123,14 @@ fn is_revoked(session: Uuid) -> bool {
             pg_sys::Datum::from(id.as_mut_ptr()),
         );
         let index = pg_sys::RelationGetPrimaryKeyIndex(relation);
-        let scan = pg_sys::systable_beginscan(relation, index, true, pg_sys::GetActiveSnapshot(), 1, &mut key);
+        let scan = pg_sys::systable_beginscan(
+            relation,
+            index,
+            true,
+            pg_sys::GetActiveSnapshot(),
+            1,
+            &mut key,
+        );
         let found = !pg_sys::systable_getnext(scan).is_null();
         pg_sys::systable_endscan(scan);
         pg_sys::table_close(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
@@ -137,7 +146,10 @@ mod unit {
     fn only_canonical_uuids() {
         assert_eq!(
             parse_uuid("00112233-4455-6677-8899-AABBccddeeff"),
-            Some([0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff])
+            Some([
+                0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd,
+                0xee, 0xff
+            ])
         );
         for text in [
             "",
@@ -161,13 +173,18 @@ mod tests {
     const SESSION: &str = "22222222-2222-4222-8222-222222222222";
 
     fn ask(claims: &str) -> (Option<String>, Option<String>) {
-        Spi::run_with_args("select set_config('request.jwt.claims', $1, true)", &[claims.into()]).unwrap();
+        Spi::run_with_args(
+            "select set_config('request.jwt.claims', $1, true)",
+            &[claims.into()],
+        )
+        .unwrap();
         Spi::get_two("select kijko.user_id()::text, kijko.session_id()::text").unwrap()
     }
 
     #[pg_test]
     fn a_users_token_names_the_user_until_its_session_is_revoked() {
-        let claims = format!(r#"{{"sub":"{SUB}","role":"authenticated","session_id":"{SESSION}"}}"#);
+        let claims =
+            format!(r#"{{"sub":"{SUB}","role":"authenticated","session_id":"{SESSION}"}}"#);
         assert_eq!(ask(&claims), (Some(SUB.into()), Some(SESSION.into())));
         Spi::run(&format!("select kijko.revoke_session('{SESSION}')")).unwrap();
         assert_eq!(ask(&claims), (None, None));
@@ -199,6 +216,9 @@ mod tests {
         assert_eq!(ask(&claims).0, Some(SUB.into()));
         Spi::run("create role stranger; set session authorization stranger").unwrap();
         assert_eq!(ask(&claims), (None, None));
-        assert_eq!(Spi::get_one::<bool>("select kijko.claims() is null"), Ok(Some(true)));
+        assert_eq!(
+            Spi::get_one::<bool>("select kijko.claims() is null"),
+            Ok(Some(true))
+        );
     }
 }

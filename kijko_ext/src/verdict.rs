@@ -48,7 +48,9 @@ pub struct Verdict<'a> {
 
 unsafe impl BoxRet for Verdict<'_> {
     unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
-        let column = |datum: Option<pg_sys::Datum>| (datum.unwrap_or(pg_sys::Datum::null()), datum.is_none());
+        let column = |datum: Option<pg_sys::Datum>| {
+            (datum.unwrap_or(pg_sys::Datum::null()), datum.is_none())
+        };
         let columns = [
             column(self.allowed.into_datum()),
             column(self.code.into_datum()),
@@ -64,7 +66,8 @@ unsafe impl BoxRet for Verdict<'_> {
         // SAFETY: the descriptor is that of the function's declared result, with as many columns as there are values.
         unsafe {
             let descriptor = result_descriptor(fcinfo);
-            let tuple = pg_sys::heap_form_tuple(descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
+            let tuple =
+                pg_sys::heap_form_tuple(descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
             fcinfo.return_raw_datum(pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data))
         }
     }
@@ -93,6 +96,8 @@ unsafe fn result_descriptor(fcinfo: &mut FcInfo<'_>) -> pg_sys::TupleDesc {
 unsafe impl SqlTranslatable for Verdict<'_> {
     const TYPE_IDENT: &'static str = "kijko::verdict::Verdict";
     const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
-    const ARGUMENT_SQL: Result<SqlMappingRef, ArgumentError> = Err(ArgumentError::NotValidAsArgument("kijko.verdict"));
-    const RETURN_SQL: Result<ReturnsRef, ReturnsError> = Ok(ReturnsRef::One(SqlMappingRef::literal("kijko.verdict")));
+    const ARGUMENT_SQL: Result<SqlMappingRef, ArgumentError> =
+        Err(ArgumentError::NotValidAsArgument("kijko.verdict"));
+    const RETURN_SQL: Result<ReturnsRef, ReturnsError> =
+        Ok(ReturnsRef::One(SqlMappingRef::literal("kijko.verdict")));
 }

@@ -173,9 +173,10 @@ layer_crash() {
   grep -q 'Add kijko to shared_preload_libraries and restart the server' <<< "$claims"
 }
 
+# expect ANSWER QUERY [DATABASE]
 expect() {
   local answer
-  answer=$(run_psql -d postgres -At -c "$2")
+  answer=$(run_psql -d "${3:-postgres}" -At -c "$2")
   [ "$answer" = "$1" ] || { printf 'expected %s, got %s: %s\n' "$1" "$answer" "$2" && return 1; }
 }
 
@@ -211,6 +212,24 @@ layer_upgrade() {
   fi
   run_psql -d previous -At -f "$TESTS/catalog.sql" > "$upgraded"
   diff "$fresh" "$upgraded" && echo "-- $previous brought to $current equals a fresh $current"
+  dump_and_restore "$fresh"
+}
+
+# What customers used is part of a dump, and counting goes on from there.
+dump_and_restore() {
+  local use="select kijko.set_limit('11111111-1111-4111-8111-111111111111', 'x', 'lifetime', 3);
+    select kijko.consume('11111111-1111-4111-8111-111111111111', 'x', 2, 'key');
+    select kijko.revoke_session('22222222-2222-4222-8222-222222222222')"
+  run_psql -d fresh -c "$use" > /dev/null
+  run_psql -d postgres -c 'create database restored'
+  "$BIN/pg_dump" -h "$RUN" -p 5432 -U postgres fresh | run_psql -d restored > /dev/null
+  run_psql -d restored -At -f "$TESTS/catalog.sql" > "$HOME_DIR/restored.catalog"
+  diff "$1" "$HOME_DIR/restored.catalog"
+  expect 't 2' "select concat_ws(' ', allowed, used) from kijko.try_consume('11111111-1111-4111-8111-111111111111', 'x', 2, 'key')" restored
+  expect 't 3' "select concat_ws(' ', allowed, used) from kijko.try_consume('11111111-1111-4111-8111-111111111111', 'x')" restored
+  expect f "select allowed from kijko.try_consume('11111111-1111-4111-8111-111111111111', 'x')" restored
+  expect 1 'select count(*) from kijko.revoked_sessions' restored
+  echo '-- a restored dump equals its database and counts on'
 }
 
 layer_cron() {

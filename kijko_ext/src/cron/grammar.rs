@@ -61,7 +61,9 @@ pub enum Reason {
 /// Long enough for every list that makes sense, short enough to show.
 const MAX_LENGTH: usize = 512;
 
-const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+const MONTHS: [&str; 12] = [
+    "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
+];
 const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 /// The most days that a month ever has, from January on.
 const LONGEST: [u32; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
@@ -83,7 +85,11 @@ pub fn parse(text: &str) -> Result<Expression, GrammarError> {
     if text.is_empty() {
         return Err(GrammarError::Empty);
     }
-    let text = if text.starts_with('@') { expand_nickname(&text)? } else { &text };
+    let text = if text.starts_with('@') {
+        expand_nickname(&text)?
+    } else {
+        &text
+    };
     let fields: Vec<&str> = text.split_ascii_whitespace().collect();
     let [minute, hour, day, month, weekday] = fields[..] else {
         return Err(GrammarError::FieldCount(fields.len()));
@@ -99,7 +105,8 @@ pub fn parse(text: &str) -> Result<Expression, GrammarError> {
     // A weekday comes in every month. Days alone can miss all of the months.
     if any_weekday {
         let first = day.values.trailing_zeros();
-        let fires = (1..=12).any(|m| month.values & (1 << m) != 0 && first <= LONGEST[m as usize - 1]);
+        let fires =
+            (1..=12).any(|m| month.values & (1 << m) != 0 && first <= LONGEST[m as usize - 1]);
         if !fires {
             return Err(GrammarError::NeverFires(first));
         }
@@ -150,13 +157,21 @@ fn parse_field(field: Field, text: &str) -> Result<Parsed, GrammarError> {
                     return Err(wrong(Reason::NotARange(range.to_owned())));
                 }
                 // Sunday ends a week as well as it begins one: fri-sun.
-                let last = if field == DayOfWeek && last == "sun" { 7 } else { field.value(last)? };
+                let last = if field == DayOfWeek && last == "sun" {
+                    7
+                } else {
+                    field.value(last)?
+                };
                 (field.value(first)?, last)
             }
             None => {
                 let value = field.value(range)?;
                 if let Some(step) = step {
-                    return Err(wrong(Reason::StepOnValue(range.to_owned(), max, step.to_owned())));
+                    return Err(wrong(Reason::StepOnValue(
+                        range.to_owned(),
+                        max,
+                        step.to_owned(),
+                    )));
                 }
                 (value, value)
             }
@@ -175,7 +190,9 @@ fn parse_field(field: Field, text: &str) -> Result<Parsed, GrammarError> {
                 stride
             }
         };
-        values = (first..=last).step_by(stride as usize).fold(values, |set, value| set | 1 << value);
+        values = (first..=last)
+            .step_by(stride as usize)
+            .fold(values, |set, value| set | 1 << value);
         items.push(match (range, step) {
             ("*", None) => "*".to_owned(),
             ("*", Some(step)) => format!("*/{step}"),
@@ -184,7 +201,10 @@ fn parse_field(field: Field, text: &str) -> Result<Parsed, GrammarError> {
             (_, Some(step)) => format!("{first}-{last}/{step}"),
         });
     }
-    Ok(Parsed { values, text: items.join(",") })
+    Ok(Parsed {
+        values,
+        text: items.join(","),
+    })
 }
 
 impl Field {
@@ -212,13 +232,22 @@ impl Field {
         if let Some(place) = names.iter().position(|name| *name == text) {
             return Ok(place as u32 + first);
         }
-        let unknown = || if names.is_empty() { Reason::NotANumber(text.to_owned()) } else { Reason::NotANumberOrName(text.to_owned()) };
+        let unknown = || {
+            if names.is_empty() {
+                Reason::NotANumber(text.to_owned())
+            } else {
+                Reason::NotANumberOrName(text.to_owned())
+            }
+        };
         let value = number(text).ok_or_else(|| GrammarError::Field(self, unknown()))?;
         let (min, max) = self.range();
         if (min..=max).contains(&value) {
             Ok(value)
         } else {
-            Err(GrammarError::Field(self, Reason::OutOfRange(value, min, max)))
+            Err(GrammarError::Field(
+                self,
+                Reason::OutOfRange(value, min, max),
+            ))
         }
     }
 }
@@ -237,7 +266,9 @@ impl fmt::Display for Field {
 
 /// Digits only: no sign, which `parse` would take.
 fn number(text: &str) -> Option<u32> {
-    (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok()).flatten()
+    (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()))
+        .then(|| text.parse().ok())
+        .flatten()
 }
 
 #[cfg(test)]
@@ -245,7 +276,9 @@ mod unit {
     use super::*;
 
     fn pattern(text: &str) -> String {
-        parse(text).unwrap_or_else(|error| panic!("{text}: {error}")).pattern
+        parse(text)
+            .unwrap_or_else(|error| panic!("{text}: {error}"))
+            .pattern
     }
 
     fn reason(text: &str) -> String {
@@ -254,7 +287,10 @@ mod unit {
 
     #[test]
     fn expressions_are_written_out_in_numbers() {
-        assert_eq!(pattern(" */15  9-17 1,15 JAN-mar Mon-FRI "), "*/15 9-17 1,15 1-3 1-5");
+        assert_eq!(
+            pattern(" */15  9-17 1,15 JAN-mar Mon-FRI "),
+            "*/15 9-17 1,15 1-3 1-5"
+        );
         assert_eq!(pattern("0 0 * * fri-sun"), "0 0 * * 5-7");
         assert_eq!(pattern("0 0 * * sun-tue"), "0 0 * * 0-2");
         assert_eq!(pattern("5-59/10 0 1 12 7"), "5-59/10 0 1 12 7");
@@ -268,33 +304,69 @@ mod unit {
     fn a_refusal_names_the_field_and_the_reason() {
         for (text, why) in [
             ("", "the expression is empty"),
-            ("* * * *", "there are 4 fields; cron has five: minute, hour, day of month, month, day of week"),
-            ("0 * * * * *", "there are 6 fields; cron has five: minute, hour, day of month, month, day of week"),
+            (
+                "* * * *",
+                "there are 4 fields; cron has five: minute, hour, day of month, month, day of week",
+            ),
+            (
+                "0 * * * * *",
+                "there are 6 fields; cron has five: minute, hour, day of month, month, day of week",
+            ),
             ("60 * * * *", "minute: 60 is not between 0 and 59"),
             ("* 24 * * *", "hour: 24 is not between 0 and 23"),
             ("* * 0 * *", "day of month: 0 is not between 1 and 31"),
             ("* * * 13 *", "month: 13 is not between 1 and 12"),
             ("* * * * 8", "day of week: 8 is not between 0 and 7"),
-            ("* * * foo *", "month: \"foo\" is neither a number nor a name"),
+            (
+                "* * * foo *",
+                "month: \"foo\" is neither a number nor a name",
+            ),
             ("x * * * *", "minute: \"x\" is not a number"),
             ("-5 * * * *", "minute: \"-5\" is not a range"),
             ("5-1 * * * *", "minute: the range 5-1 runs backwards"),
-            ("* * * * sat-mon", "day of week: the range sat-mon runs backwards"),
+            (
+                "* * * * sat-mon",
+                "day of week: the range sat-mon runs backwards",
+            ),
             ("1,,2 * * * *", "minute: an item of the list is empty"),
             ("*/0 * * * *", "minute: \"0\" is not a step of 1 or more"),
-            ("*/90 * * * *", "minute: the step 90 is larger than the field, whose values end at 59"),
+            (
+                "*/90 * * * *",
+                "minute: the step 90 is larger than the field, whose values end at 59",
+            ),
             ("*/-1 * * * *", "minute: \"-1\" is not a step of 1 or more"),
-            ("5/10 * * * *", "minute: a step needs * or a range before it: write 5-59/10"),
+            (
+                "5/10 * * * *",
+                "minute: a step needs * or a range before it: write 5-59/10",
+            ),
             ("* * L * *", "day of month: \"l\" is not a number"),
-            ("* * ? * *", "day of month: \"?\" is not part of cron's five-field grammar"),
-            ("* * * * 5#2", "day of week: \"#\" is not part of cron's five-field grammar"),
-            ("@reboot", "@reboot is not one of @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly"),
-            ("0 0 30 2 *", "day of month: no month of the field month has a day 30, so this never fires"),
-            ("0 0 31 4,6,9,11 *", "day of month: no month of the field month has a day 31, so this never fires"),
+            (
+                "* * ? * *",
+                "day of month: \"?\" is not part of cron's five-field grammar",
+            ),
+            (
+                "* * * * 5#2",
+                "day of week: \"#\" is not part of cron's five-field grammar",
+            ),
+            (
+                "@reboot",
+                "@reboot is not one of @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly",
+            ),
+            (
+                "0 0 30 2 *",
+                "day of month: no month of the field month has a day 30, so this never fires",
+            ),
+            (
+                "0 0 31 4,6,9,11 *",
+                "day of month: no month of the field month has a day 31, so this never fires",
+            ),
         ] {
             assert_eq!(reason(text), why, "{text}");
         }
-        assert_eq!(reason(&"1,".repeat(300)), "the expression is longer than 512 characters");
+        assert_eq!(
+            reason(&"1,".repeat(300)),
+            "the expression is longer than 512 characters"
+        );
     }
 
     #[test]

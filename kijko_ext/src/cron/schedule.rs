@@ -55,12 +55,20 @@ impl Schedule {
             .build()
             .parse(&expression.pattern)
             .map_err(|error| ScheduleError::Engine(error.to_string()))?;
-        Ok(Self { cron, every_hour: expression.every_hour, zone: find_zone(zone)? })
+        Ok(Self {
+            cron,
+            every_hour: expression.every_hour,
+            zone: find_zone(zone)?,
+        })
     }
 
     /// The first time strictly after `after`; none when it lies beyond the calendar.
     pub fn next(&self, after: Timestamp) -> Option<Timestamp> {
-        if self.every_hour { self.next_elapsed(after) } else { self.next_on_wall(after) }
+        if self.every_hour {
+            self.next_elapsed(after)
+        } else {
+            self.next_on_wall(after)
+        }
     }
 
     /// Goes from one change of the clock to the next. Between two of them wall clock and time move alike.
@@ -70,7 +78,9 @@ impl Schedule {
         loop {
             let offset = self.zone.to_offset(from);
             let instant = offset.to_timestamp(slot).ok()?;
-            let Some(change) = self.zone.following(from).next() else { return Some(instant) };
+            let Some(change) = self.zone.following(from).next() else {
+                return Some(instant);
+            };
             if instant < change.timestamp() {
                 return Some(instant);
             }
@@ -94,18 +104,22 @@ impl Schedule {
     fn slot(&self, wall: DateTime, inclusive: bool) -> Option<DateTime> {
         // A matching minute that has begun lies behind, even if its seconds are cut off.
         let whole = wall.with().subsec_nanosecond(0).build().ok()?;
-        self.cron.find_next_occurrence(&whole, inclusive && whole == wall).ok()
+        self.cron
+            .find_next_occurrence(&whole, inclusive && whole == wall)
+            .ok()
     }
 
     fn instant(&self, wall: DateTime) -> Option<Timestamp> {
         match self.zone.to_ambiguous_timestamp(wall).offset() {
-            AmbiguousOffset::Unambiguous { offset } | AmbiguousOffset::Fold { before: offset, .. } => {
-                offset.to_timestamp(wall).ok()
-            }
+            AmbiguousOffset::Unambiguous { offset }
+            | AmbiguousOffset::Fold { before: offset, .. } => offset.to_timestamp(wall).ok(),
             AmbiguousOffset::Gap { after, .. } => {
                 // Read with the later offset, a skipped time comes before the change that skips it.
                 let early = after.to_timestamp(wall).ok()?;
-                let change = self.zone.following(early).find(|change| change.offset() == after)?;
+                let change = self
+                    .zone
+                    .following(early)
+                    .find(|change| change.offset() == after)?;
                 Some(change.timestamp())
             }
         }
@@ -118,7 +132,10 @@ fn wall_clock(zone: &TimeZone, instant: Timestamp) -> DateTime {
 
 fn find_zone(name: &str) -> Result<TimeZone, ScheduleError> {
     static ZONES: OnceLock<TimeZoneDatabase> = OnceLock::new();
-    ZONES.get_or_init(TimeZoneDatabase::bundled).get(name).map_err(|_| ScheduleError::Zone(name.to_owned()))
+    ZONES
+        .get_or_init(TimeZoneDatabase::bundled)
+        .get(name)
+        .map_err(|_| ScheduleError::Zone(name.to_owned()))
 }
 
 #[cfg(test)]
@@ -146,64 +163,158 @@ mod unit {
 
     #[test]
     fn the_next_time_is_strictly_later() {
-        assert_eq!(upcoming("0 12 * * *", "UTC", "2026-01-01T12:00:00Z", 1), ["01-02T12:00"]);
-        assert_eq!(upcoming("0 12 * * *", "UTC", "2026-01-01T12:00:00.5Z", 1), ["01-02T12:00"]);
-        assert_eq!(upcoming("0 12 * * *", "UTC", "2026-01-01T11:59:59.999999Z", 1), ["01-01T12:00"]);
-        assert_eq!(upcoming("* * * * *", "UTC", "2026-01-01T00:00:30Z", 2), ["01-01T00:01", "01-01T00:02"]);
+        assert_eq!(
+            upcoming("0 12 * * *", "UTC", "2026-01-01T12:00:00Z", 1),
+            ["01-02T12:00"]
+        );
+        assert_eq!(
+            upcoming("0 12 * * *", "UTC", "2026-01-01T12:00:00.5Z", 1),
+            ["01-02T12:00"]
+        );
+        assert_eq!(
+            upcoming("0 12 * * *", "UTC", "2026-01-01T11:59:59.999999Z", 1),
+            ["01-01T12:00"]
+        );
+        assert_eq!(
+            upcoming("* * * * *", "UTC", "2026-01-01T00:00:30Z", 2),
+            ["01-01T00:01", "01-01T00:02"]
+        );
     }
 
     #[test]
     fn a_skipped_time_fires_once_at_the_end_of_the_gap() {
-        for expression in ["30 2 * * *", "0 2 * * *", "0,30 2 * * *", "*/15 2 * * *", "* 2 * * *"] {
-            assert_eq!(amsterdam(expression, SPRING, 1), ["03-29T01:00"], "{expression}");
-            assert!(amsterdam(expression, SPRING, 2)[1].starts_with("03-30T00:"), "{expression}");
+        for expression in [
+            "30 2 * * *",
+            "0 2 * * *",
+            "0,30 2 * * *",
+            "*/15 2 * * *",
+            "* 2 * * *",
+        ] {
+            assert_eq!(
+                amsterdam(expression, SPRING, 1),
+                ["03-29T01:00"],
+                "{expression}"
+            );
+            assert!(
+                amsterdam(expression, SPRING, 2)[1].starts_with("03-30T00:"),
+                "{expression}"
+            );
         }
         // The slot of 03:00 itself coincides.
-        assert_eq!(amsterdam("30,0 2-3 * * *", SPRING, 3), ["03-29T01:00", "03-29T01:30", "03-30T00:00"]);
+        assert_eq!(
+            amsterdam("30,0 2-3 * * *", SPRING, 3),
+            ["03-29T01:00", "03-29T01:30", "03-30T00:00"]
+        );
         // Only the skipped slots move.
-        assert_eq!(amsterdam("0 */2 * * *", SPRING, 3), ["03-28T23:00", "03-29T01:00", "03-29T02:00"]);
+        assert_eq!(
+            amsterdam("0 */2 * * *", SPRING, 3),
+            ["03-28T23:00", "03-29T01:00", "03-29T02:00"]
+        );
         // Midnight itself is skipped.
-        assert_eq!(upcoming("0 0 * * *", "Asia/Beirut", "2026-03-28T00:00:00Z", 2), ["03-28T22:00", "03-29T21:00"]);
+        assert_eq!(
+            upcoming("0 0 * * *", "Asia/Beirut", "2026-03-28T00:00:00Z", 2),
+            ["03-28T22:00", "03-29T21:00"]
+        );
         // A whole day is skipped: Samoa had no 30 December 2011.
-        assert_eq!(upcoming("0 12 30 12 *", "Pacific/Apia", "2011-12-29T00:00:00Z", 1), ["12-30T10:00"]);
+        assert_eq!(
+            upcoming("0 12 30 12 *", "Pacific/Apia", "2011-12-29T00:00:00Z", 1),
+            ["12-30T10:00"]
+        );
         // Half an hour is skipped.
-        assert_eq!(upcoming("15 2 * * *", "Australia/Lord_Howe", "2026-10-03T00:00:00Z", 1), ["10-03T15:30"]);
+        assert_eq!(
+            upcoming(
+                "15 2 * * *",
+                "Australia/Lord_Howe",
+                "2026-10-03T00:00:00Z",
+                1
+            ),
+            ["10-03T15:30"]
+        );
     }
 
     #[test]
     fn a_repeated_time_fires_the_first_time() {
-        assert_eq!(amsterdam("30 2 * * *", AUTUMN, 2), ["10-25T00:30", "10-26T01:30"]);
-        assert_eq!(amsterdam("*/30 1-3 * * *", AUTUMN, 6), ["10-24T23:00", "10-24T23:30", "10-25T00:00", "10-25T00:30", "10-25T02:00", "10-25T02:30"]);
+        assert_eq!(
+            amsterdam("30 2 * * *", AUTUMN, 2),
+            ["10-25T00:30", "10-26T01:30"]
+        );
+        assert_eq!(
+            amsterdam("*/30 1-3 * * *", AUTUMN, 6),
+            [
+                "10-24T23:00",
+                "10-24T23:30",
+                "10-25T00:00",
+                "10-25T00:30",
+                "10-25T02:00",
+                "10-25T02:30"
+            ]
+        );
         // Asked in the second pass, when the clock shows 02:15 again.
-        assert_eq!(amsterdam("30 2 * * *", "2026-10-25T01:15:00Z", 1), ["10-26T01:30"]);
+        assert_eq!(
+            amsterdam("30 2 * * *", "2026-10-25T01:15:00Z", 1),
+            ["10-26T01:30"]
+        );
     }
 
     #[test]
     fn every_hour_means_elapsed_time() {
-        assert_eq!(amsterdam("30 * * * *", SPRING, 3), ["03-28T23:30", "03-29T00:30", "03-29T01:30"]);
-        assert_eq!(amsterdam("30 * * * *", AUTUMN, 5), ["10-24T22:30", "10-24T23:30", "10-25T00:30", "10-25T01:30", "10-25T02:30"]);
-        assert_eq!(amsterdam("*/30 * * * *", "2026-10-25T00:30:00Z", 2), ["10-25T01:00", "10-25T01:30"]);
+        assert_eq!(
+            amsterdam("30 * * * *", SPRING, 3),
+            ["03-28T23:30", "03-29T00:30", "03-29T01:30"]
+        );
+        assert_eq!(
+            amsterdam("30 * * * *", AUTUMN, 5),
+            [
+                "10-24T22:30",
+                "10-24T23:30",
+                "10-25T00:30",
+                "10-25T01:30",
+                "10-25T02:30"
+            ]
+        );
+        assert_eq!(
+            amsterdam("*/30 * * * *", "2026-10-25T00:30:00Z", 2),
+            ["10-25T01:00", "10-25T01:30"]
+        );
     }
 
     #[test]
     fn days_follow_posix() {
         // Both given: either is enough. One given: only that one counts.
-        assert_eq!(upcoming("0 0 13 * fri", "UTC", "2026-02-01T00:00:00Z", 4), ["02-06T00:00", "02-13T00:00", "02-20T00:00", "02-27T00:00"]);
-        assert_eq!(upcoming("0 0 13 * *", "UTC", "2026-02-01T00:00:00Z", 2), ["02-13T00:00", "03-13T00:00"]);
-        assert_eq!(upcoming("0 0 * * 7", "UTC", "2026-02-01T00:00:00Z", 2), ["02-08T00:00", "02-15T00:00"]);
-        assert_eq!(upcoming("0 0 29 2 *", "UTC", "2026-02-01T00:00:00Z", 1), ["02-29T00:00"]);
+        assert_eq!(
+            upcoming("0 0 13 * fri", "UTC", "2026-02-01T00:00:00Z", 4),
+            ["02-06T00:00", "02-13T00:00", "02-20T00:00", "02-27T00:00"]
+        );
+        assert_eq!(
+            upcoming("0 0 13 * *", "UTC", "2026-02-01T00:00:00Z", 2),
+            ["02-13T00:00", "03-13T00:00"]
+        );
+        assert_eq!(
+            upcoming("0 0 * * 7", "UTC", "2026-02-01T00:00:00Z", 2),
+            ["02-08T00:00", "02-15T00:00"]
+        );
+        assert_eq!(
+            upcoming("0 0 29 2 *", "UTC", "2026-02-01T00:00:00Z", 1),
+            ["02-29T00:00"]
+        );
     }
 
     #[test]
     fn zones_are_iana_names() {
         assert!(Schedule::new("@daily", "europe/amsterdam").is_ok());
         for zone in ["", "Mars/Olympus", "CEST-2", "local", "../../etc/passwd"] {
-            assert_eq!(Schedule::new("@daily", zone).err().expect(zone).code(), "invalid_timezone");
+            assert_eq!(
+                Schedule::new("@daily", zone).err().expect(zone).code(),
+                "invalid_timezone"
+            );
         }
     }
 
     #[test]
     fn the_calendar_ends() {
-        assert_eq!(upcoming("@yearly", "UTC", "9999-06-01T00:00:00Z", 1), [""; 0]);
+        assert_eq!(
+            upcoming("@yearly", "UTC", "9999-06-01T00:00:00Z", 1),
+            [""; 0]
+        );
     }
 }

@@ -25,7 +25,8 @@ fn sign_jwt(claims: Option<JsonB>) -> String {
             Some("Set it to a PEM file with an EC P-256 private key and reload the configuration."),
         )
     });
-    keys.sign(&claims).unwrap_or_else(|| error!("the token could not be signed"))
+    keys.sign(&claims)
+        .unwrap_or_else(|| error!("the token could not be signed"))
 }
 
 /// The claims of a token of ours that is valid at this second, or null.

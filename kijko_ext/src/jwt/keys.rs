@@ -106,7 +106,11 @@ impl Keys {
             .enumerate()
             .map(|(place, block)| Key::parse(block).ok_or(KeyFileError::NotAKey(place + 1)))
             .collect::<Result<_, _>>()?;
-        if keys.is_empty() { Err(KeyFileError::Empty) } else { Ok(Self { keys }) }
+        if keys.is_empty() {
+            Err(KeyFileError::Empty)
+        } else {
+            Ok(Self { keys })
+        }
     }
 
     /// The public keys as a JSON Web Key Set.
@@ -117,7 +121,10 @@ impl Keys {
     /// Signs the claims as they are. None if the key does not sign, which parsing has excluded.
     pub fn sign(&self, claims: &Map<String, Value>) -> Option<String> {
         let key = &self.keys[0];
-        let header = Header { kid: Some(key.id.clone()), ..Header::new(Algorithm::ES256) };
+        let header = Header {
+            kid: Some(key.id.clone()),
+            ..Header::new(Algorithm::ES256)
+        };
         jsonwebtoken::encode(&header, claims, &key.signing).ok()
     }
 
@@ -136,7 +143,10 @@ impl Keys {
         rules.validate_exp = true;
         rules.validate_nbf = true;
         rules.validate_aud = false; // the caller's business: it knows what it wants the token for
-        match jsonwebtoken::decode::<Value>(token, &key.verifying, &rules).ok()?.claims {
+        match jsonwebtoken::decode::<Value>(token, &key.verifying, &rules)
+            .ok()?
+            .claims
+        {
             claims if !claims::storable(&claims) => None,
             Value::Object(claims) => Some(claims),
             _ => None,
@@ -151,13 +161,20 @@ impl Key {
         }
         let signing = EncodingKey::from_ec_pem(pem::encode(block).as_bytes()).ok()?;
         let jwk = Jwk::from_encoding_key(&signing, Algorithm::ES256).ok()?;
-        let AlgorithmParameters::EllipticCurve(point) = &jwk.algorithm else { return None };
+        let AlgorithmParameters::EllipticCurve(point) = &jwk.algorithm else {
+            return None;
+        };
         let verifying = DecodingKey::from_ec_components(&point.x, &point.y).ok()?;
         let id = jwk.thumbprint(ThumbprintHash::SHA256).ok()?;
         let public = json!({
             "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": id, "x": point.x, "y": point.y,
         });
-        let key = Self { id, signing, verifying, public };
+        let key = Self {
+            id,
+            signing,
+            verifying,
+            public,
+        };
         // A key of another curve gets this far in some versions of the library: let it prove itself.
         let keys = Keys { keys: vec![key] };
         let proof = keys.sign(json!({ "exp": u32::MAX }).as_object()?)?;
@@ -180,7 +197,10 @@ mod unit {
     }
 
     fn p256() -> String {
-        key_file("PRIVATE KEY", &aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING)
+        key_file(
+            "PRIVATE KEY",
+            &aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING,
+        )
     }
 
     fn keys(pem: &str) -> Keys {
@@ -221,23 +241,54 @@ mod unit {
     fn everything_else_is_nothing() {
         let keys = keys(&p256());
         let token = |payload: Value| keys.sign(&claims(payload)).unwrap();
-        assert!(keys.verify(&token(json!({ "exp": now() - 1 }))).is_none(), "expired");
-        assert!(keys.verify(&token(json!({ "sub": "x" }))).is_none(), "without exp");
-        assert!(keys.verify(&token(json!({ "exp": "tomorrow" }))).is_none(), "exp is no number");
-        assert!(keys.verify(&token(json!({ "exp": now() + 60, "nbf": now() + 30 }))).is_none(), "not yet");
-        assert!(keys.verify(&token(json!({ "exp": now() + 60, "a": "\0" }))).is_none(), "jsonb has no NUL");
+        assert!(
+            keys.verify(&token(json!({ "exp": now() - 1 }))).is_none(),
+            "expired"
+        );
+        assert!(
+            keys.verify(&token(json!({ "sub": "x" }))).is_none(),
+            "without exp"
+        );
+        assert!(
+            keys.verify(&token(json!({ "exp": "tomorrow" }))).is_none(),
+            "exp is no number"
+        );
+        assert!(
+            keys.verify(&token(json!({ "exp": now() + 60, "nbf": now() + 30 })))
+                .is_none(),
+            "not yet"
+        );
+        assert!(
+            keys.verify(&token(json!({ "exp": now() + 60, "a": "\0" })))
+                .is_none(),
+            "jsonb has no NUL"
+        );
 
         let good = token(json!({ "exp": now() + 60 }));
         let parts: Vec<&str> = good.split('.').collect();
         let other = token(json!({ "exp": now() + 61 }));
-        let mixed = format!("{}.{}.{}", parts[0], other.split('.').nth(1).unwrap(), parts[2]);
+        let mixed = format!(
+            "{}.{}.{}",
+            parts[0],
+            other.split('.').nth(1).unwrap(),
+            parts[2]
+        );
         assert!(keys.verify(&mixed).is_none(), "other claims");
-        for text in ["", "..", "a.b.c", parts[0], &format!("{}.{}.", parts[0], parts[1])] {
+        for text in [
+            "",
+            "..",
+            "a.b.c",
+            parts[0],
+            &format!("{}.{}.", parts[0], parts[1]),
+        ] {
             assert!(keys.verify(text).is_none(), "{text}");
         }
 
         // The classic: an HMAC with the public key as its secret, and no signature at all.
-        let header = Header { kid: Some(keys.keys[0].id.clone()), ..Header::new(Algorithm::HS256) };
+        let header = Header {
+            kid: Some(keys.keys[0].id.clone()),
+            ..Header::new(Algorithm::HS256)
+        };
         let secret = EncodingKey::from_secret(keys.jwks().to_string().as_bytes());
         let forged = jsonwebtoken::encode(&header, &json!({ "exp": now() + 60 }), &secret).unwrap();
         assert!(keys.verify(&forged).is_none(), "HS256");
@@ -245,7 +296,12 @@ mod unit {
         assert!(keys.verify(&none).is_none(), "none");
 
         let header = Header::new(Algorithm::ES256);
-        let anonymous = jsonwebtoken::encode(&header, &json!({ "exp": now() + 60 }), &keys.keys[0].signing).unwrap();
+        let anonymous = jsonwebtoken::encode(
+            &header,
+            &json!({ "exp": now() + 60 }),
+            &keys.keys[0].signing,
+        )
+        .unwrap();
         assert!(keys.verify(&anonymous).is_none(), "without kid");
     }
 
@@ -264,12 +320,27 @@ mod unit {
         let error = |pem: &str| Keys::parse(pem.as_bytes()).unwrap_err();
         assert_eq!(error(""), KeyFileError::Empty);
         assert_eq!(error("secret"), KeyFileError::Empty);
-        let p384 = key_file("PRIVATE KEY", &aws_lc_rs::signature::ECDSA_P384_SHA384_FIXED_SIGNING);
+        let p384 = key_file(
+            "PRIVATE KEY",
+            &aws_lc_rs::signature::ECDSA_P384_SHA384_FIXED_SIGNING,
+        );
         assert_eq!(error(&p384), KeyFileError::NotAKey(1));
-        let sec1 = key_file("EC PRIVATE KEY", &aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING);
-        assert_eq!(error(&format!("{}{sec1}", p256())), KeyFileError::NotAKey(2));
-        assert_eq!(error("-----BEGIN PRIVATE KEY-----\n%%%\n-----END PRIVATE KEY-----\n"), KeyFileError::NotPem);
-        assert_eq!(Keys::read("/nowhere").unwrap_err(), KeyFileError::Unreadable(std::io::ErrorKind::NotFound));
+        let sec1 = key_file(
+            "EC PRIVATE KEY",
+            &aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING,
+        );
+        assert_eq!(
+            error(&format!("{}{sec1}", p256())),
+            KeyFileError::NotAKey(2)
+        );
+        assert_eq!(
+            error("-----BEGIN PRIVATE KEY-----\n%%%\n-----END PRIVATE KEY-----\n"),
+            KeyFileError::NotPem
+        );
+        assert_eq!(
+            Keys::read("/nowhere").unwrap_err(),
+            KeyFileError::Unreadable(std::io::ErrorKind::NotFound)
+        );
         assert_eq!(Keys::read("/dev/zero").unwrap_err(), KeyFileError::NotAFile);
     }
 

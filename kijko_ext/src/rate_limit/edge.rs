@@ -24,14 +24,23 @@ fn rate_limit<'a>(
 ) -> Verdict<'a> {
     let key = key.unwrap_or_else(|| errors::bad_argument("the key must not be null"));
     let rate = positive(rate, "the rate must be at least 1");
-    let burst = burst.map_or(rate, |burst| positive(Some(burst), "the burst must be at least 1"));
+    let burst = burst.map_or(rate, |burst| {
+        positive(Some(burst), "the burst must be at least 1")
+    });
     let cost = positive(cost, "the cost must be at least 1");
     let per = per.as_ref().and_then(interval_nanos);
-    let per = per.unwrap_or_else(|| errors::bad_argument("the period must be a positive interval without months"));
-    let policy = Policy::new(rate, per, burst)
-        .unwrap_or_else(|_| errors::bad_argument("the rate must be below one in a nanosecond, and the burst worth less than 292 years"));
+    let per = per.unwrap_or_else(|| {
+        errors::bad_argument("the period must be a positive interval without months")
+    });
+    let policy = Policy::new(rate, per, burst).unwrap_or_else(|_| {
+        errors::bad_argument(
+            "the rate must be below one in a nanosecond, and the burst worth less than 292 years",
+        )
+    });
     if cost > policy.burst() {
-        errors::bad_argument("the cost is larger than the burst, so the call could never be allowed");
+        errors::bad_argument(
+            "the cost is larger than the burst, so the call could never be allowed",
+        );
     }
 
     let decision = shmem::decide(key, policy, cost);
@@ -66,7 +75,10 @@ fn stats() -> TableIterator<'static, (name!(metric, String), name!(value, i64))>
 }
 
 fn positive(value: Option<i32>, message: &str) -> u32 {
-    value.and_then(|value| u32::try_from(value).ok()).filter(|value| *value > 0).unwrap_or_else(|| errors::bad_argument(message))
+    value
+        .and_then(|value| u32::try_from(value).ok())
+        .filter(|value| *value > 0)
+        .unwrap_or_else(|| errors::bad_argument(message))
 }
 
 /// Days have 24 hours. None for months, whose length varies, and for what is not positive.
@@ -75,7 +87,9 @@ fn interval_nanos(interval: &Interval) -> Option<u64> {
         return None;
     }
     let days = i128::from(interval.days()) * i128::from(DAY_NANOS);
-    u64::try_from(days + i128::from(interval.micros()) * 1_000).ok().filter(|nanos| *nanos > 0)
+    u64::try_from(days + i128::from(interval.micros()) * 1_000)
+        .ok()
+        .filter(|nanos| *nanos > 0)
 }
 
 /// Rounded up: a client that waits that long is let in.
@@ -112,7 +126,10 @@ mod tests {
             Spi::get_one::<i64>(query).unwrap().unwrap()
         };
         let before = evicted();
-        Spi::run("select kijko.rate_limit('many ' || n, 1, '1 hour') from generate_series(1, 5000) as n").unwrap();
+        Spi::run(
+            "select kijko.rate_limit('many ' || n, 1, '1 hour') from generate_series(1, 5000) as n",
+        )
+        .unwrap();
         assert!(evicted() - before > 3_000);
     }
 

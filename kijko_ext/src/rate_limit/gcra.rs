@@ -38,9 +38,15 @@ impl Policy {
         }
         // Rounded down: at worst a billionth too generous.
         let interval = per_nanos / u64::from(rate);
-        let capacity = interval.checked_mul(u64::from(burst)).filter(|c| *c <= i64::MAX as u64);
+        let capacity = interval
+            .checked_mul(u64::from(burst))
+            .filter(|c| *c <= i64::MAX as u64);
         match capacity {
-            Some(capacity) if interval > 0 => Ok(Self { interval, capacity, burst }),
+            Some(capacity) if interval > 0 => Ok(Self {
+                interval,
+                capacity,
+                burst,
+            }),
             _ => Err(PolicyError::OutOfRange),
         }
     }
@@ -89,7 +95,16 @@ mod unit {
             tat = d.tat;
         }
         let d = decide(tat, now, p, 1);
-        assert_eq!(d, Decision { allowed: false, tat, remaining: 0, reset_after: 3 * S, retry_after: S });
+        assert_eq!(
+            d,
+            Decision {
+                allowed: false,
+                tat,
+                remaining: 0,
+                reset_after: 3 * S,
+                retry_after: S
+            }
+        );
         assert!(!decide(tat, now + S - 1, p, 1).allowed);
         assert!(decide(tat, now + S, p, 1).allowed);
     }
@@ -125,8 +140,14 @@ mod unit {
         assert_eq!(Policy::new(0, S, 1), Err(PolicyError::NotPositive));
         assert_eq!(Policy::new(1, 0, 1), Err(PolicyError::NotPositive));
         assert_eq!(Policy::new(1, S, 0), Err(PolicyError::NotPositive));
-        assert_eq!(Policy::new(2_000_000_000, S, 1), Err(PolicyError::OutOfRange));
-        assert_eq!(Policy::new(1, 86_400 * S * 365, 1_000_000), Err(PolicyError::OutOfRange));
+        assert_eq!(
+            Policy::new(2_000_000_000, S, 1),
+            Err(PolicyError::OutOfRange)
+        );
+        assert_eq!(
+            Policy::new(1, 86_400 * S * 365, 1_000_000),
+            Err(PolicyError::OutOfRange)
+        );
     }
 
     /// However calls are spread, no window of any length holds more than burst + rate * length.
@@ -135,7 +156,9 @@ mod unit {
         let p = policy(5, 1, 8);
         let mut random = 42_u64;
         let mut next = |n: u64| {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             (random >> 33) % n
         };
         let (mut tat, mut now) = (0, 77 * S);
@@ -153,7 +176,11 @@ mod unit {
             let mut sum = 0;
             for &(at, cost) in &calls[i..(i + 60).min(calls.len())] {
                 sum += cost;
-                assert!(sum * S <= 8 * S + (at - from) * 5, "{sum} calls in {} ns", at - from);
+                assert!(
+                    sum * S <= 8 * S + (at - from) * 5,
+                    "{sum} calls in {} ns",
+                    at - from
+                );
             }
         }
     }

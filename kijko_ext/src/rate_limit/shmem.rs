@@ -167,7 +167,10 @@ fn hash(seeds: &[u64; 2], key: &str) -> [u64; 2] {
 
 /// Never steps back, unlike the time of day, and is one clock for all processes of the machine.
 fn monotonic_nanos() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: plain out parameter; this clock cannot fail.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64

@@ -53,7 +53,11 @@ pub fn claim(set: &mut Set, key: [u64; 2], now: u64) -> (&mut Slot, Place) {
             place = rank;
         }
     }
-    set[victim] = Slot { key, tat: 0, used_at: now };
+    set[victim] = Slot {
+        key,
+        tat: 0,
+        used_at: now,
+    };
     (&mut set[victim], place)
 }
 
