@@ -24,7 +24,7 @@ function kijko(args, environment = {}) {
 const pidOf = (name) => Number(fs.readFileSync(path.join(home, 'run', `${name}.pid`), 'utf8').split(' ')[0])
 
 describe('misuse is told from failure', () => {
-  for (const args of [['no-such-command'], ['status', '-x'], ['up', 'now'], ['logs', 'nobody'], ['test', 'no-such-area'], ['down', 'please']]) {
+  for (const args of [['no-such-command'], ['status', '-x'], ['up', 'now'], ['logs', 'nobody'], ['test', 'no-such-area'], ['down', 'please'], ['models'], ['models', 'import', 'no-such-file']]) {
     it(`./kijko ${args.join(' ')} exits 2 and says why`, async () => {
       const { code, stderr } = await kijko(args)
       assert.equal(code, 2)
@@ -39,6 +39,22 @@ describe('misuse is told from failure', () => {
     const { code, stdout } = await kijko(['help'])
     assert.equal(code, 0)
     assert.match(stdout, /\.\/kijko COMMAND/)
+  })
+})
+
+describe('models import', () => {
+  const prices = path.join(root, 'tests/models/litellm_prices.json')
+  it('takes prices, says what it skipped and why, and changes nothing the second time', async () => {
+    const first = await kijko(['models', 'import', prices])
+    assert.equal(first.code, 0, first.stderr)
+    assert.match(first.stdout, /^\d added, \d changed, \d unchanged, 7 skipped$/m)
+    assert.match(first.stdout, /^skipped, mode embedding, not chat \(1\): text-embedding-3-small$/m)
+    assert.match((await kijko(['models', 'import', prices])).stdout, /^0 added, 0 changed, 4 unchanged, 7 skipped$/m)
+  })
+  it('a file that is no price list is a failure', async () => {
+    const { code, stderr } = await kijko(['models', 'import', path.join(root, 'README.md')])
+    assert.equal(code, 1)
+    assert.match(stderr, /nothing was imported/)
   })
 })
 

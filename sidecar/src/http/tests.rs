@@ -105,7 +105,44 @@ async fn without_a_database_it_is_down_and_says_which_part() {
     assert_eq!(body["checks"]["database"]["status"], "down");
     assert_eq!(body["checks"]["listener"]["status"], "degraded");
     assert_eq!(body["checks"]["llm"]["providers"][0], "echo");
+    assert_eq!(
+        body["checks"]["llm"]["recent"][0],
+        serde_json::json!({"name": "echo", "status": "ok", "calls": 0, "errors": 0, "error_rate": 0.0})
+    );
     assert!(!body.to_string().contains("secret"));
+}
+
+#[tokio::test]
+async fn a_vendor_whose_calls_fail_is_degraded_and_never_down() {
+    use crate::llm::{LlmError, LlmFault, Progress};
+    let state = state();
+    let ended = |fault: Option<LlmFault>| {
+        let error = fault.map(|fault| LlmError::new(fault, "x"));
+        let mut call = state.metrics.llm_call("echo", Progress::default());
+        call.ended(error.as_ref());
+    };
+    for _ in 0..8 {
+        ended(Some(LlmFault::Refused));
+    }
+    let of_echo = async || {
+        let (_, _, body) = fetch(router(state.clone()), "/ready").await;
+        json(&body)["checks"]["llm"].clone()
+    };
+    assert_eq!(
+        of_echo().await["status"],
+        "ok",
+        "a refusal is not the vendor's fault"
+    );
+    for _ in 0..8 {
+        ended(Some(LlmFault::Overloaded));
+    }
+    let llm = of_echo().await;
+    assert_eq!(
+        (&llm["status"], &llm["recent"][0]["error_rate"]),
+        (&"degraded".into(), &0.5.into())
+    );
+    ended(None);
+    assert_eq!(of_echo().await["status"], "ok");
 }
 
 #[tokio::test]

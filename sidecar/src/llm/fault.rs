@@ -25,7 +25,7 @@ pub(super) struct Faults<'a> {
 impl Faults<'_> {
     pub(super) fn from(&self, error: &genai::Error) -> LlmError {
         match error {
-            genai::Error::WebStream { error, .. } => self.from_stream(error.as_ref()),
+            genai::Error::WebStream { error, .. } => self.broken_stream(error.as_ref()),
             genai::Error::HttpError {
                 status,
                 body,
@@ -52,7 +52,7 @@ impl Faults<'_> {
         }
     }
 
-    fn from_stream(&self, error: &(dyn std::error::Error + Send + Sync + 'static)) -> LlmError {
+    fn broken_stream(&self, error: &(dyn std::error::Error + Send + Sync + 'static)) -> LlmError {
         if let Some(error) = error.downcast_ref::<genai::Error>() {
             return self.from(error);
         }

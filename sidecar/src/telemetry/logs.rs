@@ -6,8 +6,12 @@ use tracing_subscriber::{
 
 use crate::config::LogConfig;
 
-/// The vendors' client logs what it does not understand with all of its content, which is our tenants'.
-const TOO_TALKATIVE: &str = "genai";
+/// What these say in detail is our tenants' content: the vendors' client repeats answers that it does not understand, and
+/// the database's the parameters of each statement.
+const TALKATIVE: [(&str, LevelFilter); 2] = [
+    ("genai", LevelFilter::OFF),
+    ("tokio_postgres", LevelFilter::WARN),
+];
 
 /// Starts logging, and makes panics a log line like any other.
 pub fn init(config: &LogConfig) {
@@ -22,10 +26,7 @@ pub fn init(config: &LogConfig) {
         false => Box::new(fmt::layer().with_ansi(false)),
     };
     // Fails only when a subscriber is already there, which then gets the events.
-    let levels = config
-        .levels
-        .clone()
-        .with_target(TOO_TALKATIVE, LevelFilter::OFF);
+    let levels = config.levels.clone().with_targets(TALKATIVE);
     let started = tracing_subscriber::registry()
         .with(layer.with_filter(levels))
         .try_init();

@@ -5,7 +5,12 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use kijko_sidecar::{
-    jobs::{Job, Queue, execution::ExecutionHandler, runner, running::Running},
+    jobs::{
+        Job, Queue,
+        execution::ExecutionHandler,
+        runner,
+        running::{Lease, Running, Stop},
+    },
     llm::{Completion, CompletionRequest, Echo, LlmError, LlmFault, Models, Provider, Usage},
     sandbox::Sandbox,
     telemetry::Metrics,
@@ -45,6 +50,25 @@ fn answer(text: &str) -> Result<Completion, LlmError> {
         usage: Usage::new(1_000, 500),
         finish_reason: Some("stop".into()),
     })
+}
+
+/// A vendor that begins its answer and is never done.
+struct Endless(tokio::sync::mpsc::Sender<()>);
+
+impl Provider for Endless {
+    fn name(&self) -> &'static str {
+        "fixed"
+    }
+
+    fn complete(&self, request: CompletionRequest) -> BoxFuture<'_, Result<Completion, LlmError>> {
+        Box::pin(async move {
+            request
+                .progress
+                .update(|reached| reached.usage = Usage::new(700, 3));
+            self.0.send(()).await.unwrap();
+            std::future::pending().await
+        })
+    }
 }
 
 struct Bench {
@@ -114,21 +138,26 @@ impl Bench {
 
     /// Runs the job as the worker would.
     async fn run(&self, job: &Job, vendor: Option<Fixed>) {
+        let (lease, _) = Running::default().enter(job.id, Instant::now() + Duration::from_secs(60));
+        let vendor = vendor.map(|vendor| Arc::new(vendor) as Arc<dyn Provider>);
+        self.run_leased(job, vendor, &lease).await;
+    }
+
+    async fn run_leased(&self, job: &Job, vendor: Option<Arc<dyn Provider>>, lease: &Lease) {
         let mut models = Models::default();
         models.add(Arc::new(Echo));
         if let Some(vendor) = vendor {
-            models.add(Arc::new(vendor));
+            models.add(vendor);
         }
         let sandbox = Arc::new(Sandbox::new(PathBuf::from(env!(
             "CARGO_BIN_EXE_kijko-sidecar"
         ))));
         let handler = Arc::new(ExecutionHandler::new(models, sandbox, Metrics::default()));
-        let (lease, _) = Running::default().enter(job.id, Instant::now() + Duration::from_secs(60));
         runner::run(
             &self.queue,
             handler,
             job.clone(),
-            &lease,
+            lease,
             &Metrics::default(),
         )
         .await;
@@ -412,4 +441,45 @@ async fn an_attempt_that_fails_is_paid_for_beside_the_one_that_does_not() {
         (&json!(2_000), &json!(510))
     );
     assert_eq!(bench.used("llm_tokens").await, 2_510);
+}
+
+#[tokio::test]
+async fn a_call_that_is_cancelled_or_runs_out_of_time_is_paid_for_as_far_as_it_came() {
+    for (cancelled, status, code) in [
+        (true, "cancelled", "cancelled"),
+        (false, "queued", "timeout"),
+    ] {
+        let bench = Bench::new().await;
+        let skill = Skill {
+            template: "x",
+            model: "fixed/one",
+            ..skill()
+        };
+        let (mut job, execution) = bench.execution(skill, json!({})).await;
+        job.timeout = Duration::from_secs(if cancelled { 30 } else { 2 });
+        let (began, mut begins) = tokio::sync::mpsc::channel(1);
+        let (lease, _) = Running::default().enter(job.id, Instant::now() + Duration::from_secs(60));
+        let cancelling = async {
+            begins.recv().await.unwrap();
+            if cancelled {
+                bench
+                    .tenant
+                    .value::<String>("select private.cancel_job($1)", &[&job.id])
+                    .await;
+                lease.stop(Stop::Cancelled);
+            }
+        };
+        tokio::join!(
+            bench.run_leased(&job, Some(Arc::new(Endless(began))), &lease),
+            cancelling
+        );
+        let execution = bench.read(execution).await;
+        assert_eq!(
+            (&execution["status"], &execution["error_code"]),
+            (&json!(status), &json!(code)),
+            "{execution}"
+        );
+        assert_eq!(bench.used("llm_tokens").await, 703);
+        assert_eq!(execution["input_tokens"], json!(700));
+    }
 }
