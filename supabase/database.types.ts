@@ -683,6 +683,340 @@ export type Database = {
           },
         ];
       };
+      stripe_checkouts: {
+        Row: {
+          amount_total: number | null;
+          as_of: string;
+          client_reference_id: string | null;
+          created_at: string;
+          currency: string | null;
+          customer_id: string | null;
+          event_id: string;
+          id: string;
+          livemode: boolean;
+          mode: string | null;
+          org_id: string | null;
+          payment_status: string;
+          status: string | null;
+          subscription_id: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          amount_total?: number | null;
+          as_of: string;
+          client_reference_id?: string | null;
+          created_at: string;
+          currency?: string | null;
+          customer_id?: string | null;
+          event_id: string;
+          id: string;
+          livemode: boolean;
+          mode?: string | null;
+          org_id?: string | null;
+          payment_status: string;
+          status?: string | null;
+          subscription_id?: string | null;
+        };
+        Update: {
+          amount_total?: number | null;
+          as_of?: string;
+          client_reference_id?: string | null;
+          created_at?: string;
+          currency?: string | null;
+          customer_id?: string | null;
+          event_id?: string;
+          id?: string;
+          livemode?: boolean;
+          mode?: string | null;
+          org_id?: string | null;
+          payment_status?: string;
+          status?: string | null;
+          subscription_id?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "stripe_checkouts_org_id_fkey";
+            columns: ["org_id"];
+            isOneToOne: false;
+            referencedRelation: "organizations";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      stripe_customers: {
+        Row: {
+          as_of: string | null;
+          created_at: string | null;
+          currency: string | null;
+          deleted: boolean;
+          delinquent: boolean | null;
+          email: string | null;
+          event_id: string | null;
+          id: string;
+          livemode: boolean | null;
+          metadata_org_id: string | null;
+          name: string | null;
+          org_id: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          as_of?: string | null;
+          created_at?: string | null;
+          currency?: string | null;
+          deleted?: boolean;
+          delinquent?: boolean | null;
+          email?: string | null;
+          event_id?: string | null;
+          id: string;
+          livemode?: boolean | null;
+          metadata_org_id?: string | null;
+          name?: string | null;
+          org_id?: string | null;
+        };
+        Update: {
+          as_of?: string | null;
+          created_at?: string | null;
+          currency?: string | null;
+          deleted?: boolean;
+          delinquent?: boolean | null;
+          email?: string | null;
+          event_id?: string | null;
+          id?: string;
+          livemode?: boolean | null;
+          metadata_org_id?: string | null;
+          name?: string | null;
+          org_id?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "stripe_customers_org_id_fkey";
+            columns: ["org_id"];
+            isOneToOne: false;
+            referencedRelation: "organizations";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      stripe_invoices: {
+        Row: {
+          amount_due: number;
+          amount_paid: number;
+          amount_remaining: number;
+          as_of: string;
+          attempt_count: number;
+          billing_reason: string | null;
+          created_at: string;
+          currency: string;
+          customer_id: string | null;
+          deleted: boolean;
+          due_date: string | null;
+          event_id: string;
+          hosted_invoice_url: string | null;
+          id: string;
+          invoice_pdf: string | null;
+          livemode: boolean;
+          number: string | null;
+          org_id: string | null;
+          paid_at: string | null;
+          period_end: string | null;
+          period_start: string | null;
+          status: string | null;
+          subscription_id: string | null;
+          total: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          amount_due: number;
+          amount_paid: number;
+          amount_remaining: number;
+          as_of: string;
+          attempt_count: number;
+          billing_reason?: string | null;
+          created_at: string;
+          currency: string;
+          customer_id?: string | null;
+          deleted: boolean;
+          due_date?: string | null;
+          event_id: string;
+          hosted_invoice_url?: string | null;
+          id: string;
+          invoice_pdf?: string | null;
+          livemode: boolean;
+          number?: string | null;
+          org_id?: string | null;
+          paid_at?: string | null;
+          period_end?: string | null;
+          period_start?: string | null;
+          status?: string | null;
+          subscription_id?: string | null;
+          total: number;
+        };
+        Update: {
+          amount_due?: number;
+          amount_paid?: number;
+          amount_remaining?: number;
+          as_of?: string;
+          attempt_count?: number;
+          billing_reason?: string | null;
+          created_at?: string;
+          currency?: string;
+          customer_id?: string | null;
+          deleted?: boolean;
+          due_date?: string | null;
+          event_id?: string;
+          hosted_invoice_url?: string | null;
+          id?: string;
+          invoice_pdf?: string | null;
+          livemode?: boolean;
+          number?: string | null;
+          org_id?: string | null;
+          paid_at?: string | null;
+          period_end?: string | null;
+          period_start?: string | null;
+          status?: string | null;
+          subscription_id?: string | null;
+          total?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "stripe_invoices_org_id_fkey";
+            columns: ["org_id"];
+            isOneToOne: false;
+            referencedRelation: "organizations";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      stripe_prices: {
+        Row: {
+          active: boolean;
+          as_of: string;
+          created_at: string;
+          currency: string;
+          deleted: boolean;
+          event_id: string;
+          id: string;
+          livemode: boolean;
+          lookup_key: string | null;
+          nickname: string | null;
+          product_id: string | null;
+          recurring_interval: string | null;
+          recurring_interval_count: number | null;
+          unit_amount: number | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          active: boolean;
+          as_of: string;
+          created_at: string;
+          currency: string;
+          deleted: boolean;
+          event_id: string;
+          id: string;
+          livemode: boolean;
+          lookup_key?: string | null;
+          nickname?: string | null;
+          product_id?: string | null;
+          recurring_interval?: string | null;
+          recurring_interval_count?: number | null;
+          unit_amount?: number | null;
+        };
+        Update: {
+          active?: boolean;
+          as_of?: string;
+          created_at?: string;
+          currency?: string;
+          deleted?: boolean;
+          event_id?: string;
+          id?: string;
+          livemode?: boolean;
+          lookup_key?: string | null;
+          nickname?: string | null;
+          product_id?: string | null;
+          recurring_interval?: string | null;
+          recurring_interval_count?: number | null;
+          unit_amount?: number | null;
+        };
+        Relationships: [];
+      };
+      stripe_subscriptions: {
+        Row: {
+          as_of: string;
+          cancel_at: string | null;
+          cancel_at_period_end: boolean;
+          canceled_at: string | null;
+          collection_method: string | null;
+          created_at: string;
+          current_period_end: string | null;
+          current_period_start: string | null;
+          customer_id: string;
+          ended_at: string | null;
+          event_id: string;
+          id: string;
+          items: NonNullable<Json>;
+          latest_invoice_id: string | null;
+          livemode: boolean;
+          metadata_org_id: string | null;
+          org_id: string | null;
+          past_due_since: string | null;
+          status: string;
+          trial_end: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          as_of: string;
+          cancel_at?: string | null;
+          cancel_at_period_end: boolean;
+          canceled_at?: string | null;
+          collection_method?: string | null;
+          created_at: string;
+          current_period_end?: string | null;
+          current_period_start?: string | null;
+          customer_id: string;
+          ended_at?: string | null;
+          event_id: string;
+          id: string;
+          items: NonNullable<Json>;
+          latest_invoice_id?: string | null;
+          livemode: boolean;
+          metadata_org_id?: string | null;
+          org_id?: string | null;
+          past_due_since?: string | null;
+          status: string;
+          trial_end?: string | null;
+        };
+        Update: {
+          as_of?: string;
+          cancel_at?: string | null;
+          cancel_at_period_end?: boolean;
+          canceled_at?: string | null;
+          collection_method?: string | null;
+          created_at?: string;
+          current_period_end?: string | null;
+          current_period_start?: string | null;
+          customer_id?: string;
+          ended_at?: string | null;
+          event_id?: string;
+          id?: string;
+          items?: NonNullable<Json>;
+          latest_invoice_id?: string | null;
+          livemode?: boolean;
+          metadata_org_id?: string | null;
+          org_id?: string | null;
+          past_due_since?: string | null;
+          status?: string;
+          trial_end?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "stripe_subscriptions_org_id_fkey";
+            columns: ["org_id"];
+            isOneToOne: false;
+            referencedRelation: "organizations";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       subscriptions: {
         Row: {
           created_at: string;

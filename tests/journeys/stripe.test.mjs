@@ -80,8 +80,11 @@ describe('who is believed', () => {
   });
 
   test('a huge body is refused without being looked at', async () => {
-    const { status, body } = await send(JSON.stringify({ ...harmless(), filler: 'x'.repeat(3_000_000) }));
-    assert.deepEqual([status, body.code], [413, 'payload_too_large']);
+    const event = { ...harmless(), filler: 'x'.repeat(3_000_000) };
+    // The answer comes before the body has been sent; the proxy in between may see the connection close first.
+    const { status } = await send(event);
+    assert.ok([413, 502].includes(status), `${status}`);
+    assert.equal(await stored(event.id), undefined);
   });
 
   test('a NUL in a name is no reason to lose an event', async () => {
