@@ -75,7 +75,7 @@ class Kijko {
 
   drain = (n) => drainLoops(n, (i) => this.claim(`bench-${i}`, TAKE), (i, jobs) => this.complete(`bench-${i}`, jobs));
 
-  // As the sidecar does it: woken by NOTIFY, a poll behind it, what is ready is completed together.
+  // As the sidecar does it: woken by NOTIFY, looking again by itself where there was work, what is ready is completed together.
   async work(onJob) {
     const listener = new pg.Client(connection);
     await listener.connect();
@@ -89,13 +89,13 @@ class Kijko {
       for (const job of jobs) onJob(job.payload);
       done.push(...jobs);
       if (jobs.length) completer.wake();
-      return jobs.length === TAKE;
+      return jobs.length === TAKE ? true : jobs.length > 0 ? 5 : null;
     }, 1_000);
     const completions = completer.run(async () => {
       const jobs = done;
       done = [];
       if (jobs.length) await this.complete('bench', jobs);
-      return done.length > 0;
+      return done.length > 0 ? true : null;
     }, 1_000);
     return async () => {
       await loop.stop(claims);
@@ -118,7 +118,7 @@ class PgBoss {
     await this.boss.start();
     await this.boss.createQueue(this.queue);
     this.tables = (await admin.query(
-      `select format('%I.%I', schemaname, relname) as name from pg_stat_user_tables as s join pg_class as c on c.oid = s.relid and c.relkind = 'r' where schemaname = $1`, [this.schema])).rows.map((r) => r.name);
+      `select format('%I.%I', s.schemaname, s.relname) as name from pg_stat_user_tables as s join pg_class as c on c.oid = s.relid and c.relkind = 'r' where s.schemaname = $1`, [this.schema])).rows.map((r) => r.name);
   }
 
   async teardown() {
@@ -158,7 +158,7 @@ class Graphile {
     await this.lib.runMigrations(this.options);
     this.utils = await this.lib.makeWorkerUtils(this.options);
     this.tables = (await admin.query(
-      `select format('%I.%I', schemaname, relname) as name from pg_stat_user_tables as s join pg_class as c on c.oid = s.relid and c.relkind = 'r' where schemaname = $1`, [this.schema])).rows.map((r) => r.name);
+      `select format('%I.%I', s.schemaname, s.relname) as name from pg_stat_user_tables as s join pg_class as c on c.oid = s.relid and c.relkind = 'r' where s.schemaname = $1`, [this.schema])).rows.map((r) => r.name);
   }
 
   async teardown() {
@@ -219,13 +219,16 @@ class Waker {
     this.#wake();
   }
 
+  // A step says true to go on at once, or how soon to look again; null is: later than last time.
   async run(step, pollMs) {
+    let pause = pollMs;
     while (!this.#stopped) {
       this.#woken = false;
-      const more = await step();
-      if (more || this.#woken || this.#stopped) continue;
+      const next = await step();
+      if (next === true || this.#woken || this.#stopped) continue;
+      pause = next ?? Math.min(2 * pause, pollMs);
       await new Promise((resolve) => {
-        const timer = setTimeout(resolve, pollMs);
+        const timer = setTimeout(resolve, pause);
         this.#wake = () => { clearTimeout(timer); resolve(); };
       });
     }

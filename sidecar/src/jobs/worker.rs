@@ -16,6 +16,11 @@ use crate::{
     telemetry::Metrics,
 };
 
+/// Where jobs were found, more are looked for this soon, then after twice the time, and so on up to the poll interval.
+/// The database counts on it: while a worker looks by itself, jobs are queued without a notification, since
+/// transactions that notify commit one after the other.
+const TRAIL: Duration = Duration::from_millis(5);
+
 /// How long handing jobs back at shutdown may take after they were told to stop.
 const HAND_BACK: Duration = Duration::from_secs(5);
 
@@ -88,10 +93,13 @@ impl Worker {
         let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(15));
         // More may be waiting than we could take, so a freed slot is a reason to look again.
         let mut more = false;
+        let mut trail = self.config.poll;
         while !stop.is_cancelled() {
             let free = self.config.concurrency.saturating_sub(self.running.count());
             let mut pause = shorten(self.config.poll, 0.2);
-            if free > 0 {
+            if free == 0 {
+                trail = TRAIL;
+            } else {
                 match self.claim(free).await {
                     Ok(claimed) => {
                         backoff.reset();
@@ -99,6 +107,12 @@ impl Worker {
                         if more {
                             continue;
                         }
+                        trail = if claimed > 0 {
+                            TRAIL
+                        } else {
+                            trail.saturating_mul(2)
+                        };
+                        pause = pause.min(trail);
                     }
                     Err(error) => {
                         pause = backoff.next_delay();

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(73);
+select plan(94);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
@@ -176,6 +176,105 @@ select is(private.enqueue_job(tests.org('ada'), 'once', unique_key => 'k'), null
 select isnt(private.enqueue_job(tests.org('bob'), 'once', unique_key => 'k'), null, 'another organization''s key is its own');
 select private.cancel_job(:'j7');
 select isnt(private.enqueue_job(tests.org('ada'), 'once', unique_key => 'k'), null, 'once it has ended the key is free');
+
+-- ---- batches
+select tests.act_as_superuser();
+select results_eq(
+  format($$select n, id is not null from private.enqueue_jobs(jsonb_build_array(
+    jsonb_build_object('org_id', %1$L, 'kind', 'batch', 'unique_key', 'u', 'payload', '{"n": 1}'::jsonb),
+    jsonb_build_object('org_id', %1$L, 'kind', 'batch', 'unique_key', 'u'),
+    jsonb_build_object('org_id', %1$L, 'kind', 'batch', 'priority', 3)
+  ))$$, tests.org('ada')),
+  $$values (1::bigint, true), (2, false), (3, true)$$, 'many are queued at once; a unique key counts within the batch too'
+);
+select tests.refuses('select * from private.enqueue_jobs(null)', 'bad_request', 'an array is needed');
+select tests.act_as_sidecar();
+select results_eq(
+  $$select payload from private.claim_jobs('b', '1 minute', 10, array['batch'])$$, $$values ('{}'::jsonb), ('{"n": 1}')$$,
+  'and claimed at once, the higher priority first'
+);
+select tests.act_as_superuser();
+select jsonb_agg(jsonb_build_object('id', id, 'attempt', attempt, 'result', jsonb_build_object('done', payload -> 'n'))) as results
+from public.jobs where kind = 'batch' \gset
+update public.jobs set cancel_requested = true where kind = 'batch' and payload = '{}';
+select tests.act_as_sidecar();
+select is_empty(format('select * from private.complete_jobs(%L, %L)', 'other', :'results'), 'only their holder ends them');
+select results_eq(
+  format('select status from private.complete_jobs(%L, %L) order by 1', 'b', :'results'), array['cancelled', 'succeeded'],
+  'and ended at once: each as it must'
+);
+select is_empty(format('select * from private.complete_jobs(%L, %L)', 'b', :'results'), 'once');
+select tests.refuses($$select * from private.complete_jobs('b', '{}')$$, 'bad_request', 'an array is needed');
+select tests.act_as_superuser();
+select is((select result from public.jobs where kind = 'batch' and status = 'succeeded'), '{"done": 1}', 'with their results');
+
+-- ---- tenants take turns
+select count(*) from private.enqueue_jobs((
+  select jsonb_agg(jsonb_build_object('org_id', tests.org('ada'), 'kind', 'turns')) from generate_series(1, 300)
+));
+select private.enqueue_job(tests.org('bob'), 'turns') as small \gset
+select tests.act_as_sidecar();
+select ok(
+  exists (select 1 from private.claim_jobs('t', '1 minute', 2, array['turns']) where id = :'small'),
+  'one job is not behind 300 of another tenant'
+);
+select tests.act_as_superuser();
+select private.enqueue_job(tests.org('ada'), 'turns', priority => 2::smallint) as urgent \gset
+select tests.act_as_sidecar();
+select is((select id from private.claim_jobs('t', '1 minute', 1, array['turns'])), :'urgent', 'nor a higher priority behind a lower one');
+
+-- ---- limits
+select tests.act_as_superuser();
+select count(*) from private.enqueue_jobs((
+  select jsonb_agg(jsonb_build_object('org_id', tests.org('ada'), 'kind', 'limited', 'concurrency_key', 'repo', 'payload', jsonb_build_object('n', n)))
+  from generate_series(1, 3) as n
+));
+select tests.act_as_sidecar();
+select results_eq(
+  $$select (payload ->> 'n')::int from private.claim_jobs('l', '1 minute', 10, array['limited'])$$, array[1], 'one at a time for a key'
+);
+select is_empty($$select * from private.claim_jobs('l', '1 minute', 10, array['limited'])$$, 'as long as it runs');
+select tests.act_as_service();
+select private.set_job_limit(tests.org('ada'), 'repo', 2);
+select tests.act_as_sidecar();
+select results_eq(
+  $$select (payload ->> 'n')::int from private.claim_jobs('l', '1 minute', 10, array['limited'])$$, array[2], 'or as many as its limit says'
+);
+select tests.act_as_superuser();
+select id as running from public.jobs where kind = 'limited' and payload = '{"n": 1}' \gset
+select tests.act_as_sidecar();
+select is(tests.complete('l', :'running'), true, 'one ends');
+select results_eq(
+  $$select (payload ->> 'n')::int from private.claim_jobs('l', '1 minute', 10, array['limited'])$$, array[3], 'and makes room for the next'
+);
+select tests.act_as_superuser();
+-- He has one running already.
+select private.set_job_limit(tests.org('bob'), null, 2);
+select private.enqueue_job(tests.org('bob'), 'whole'), private.enqueue_job(tests.org('bob'), 'whole'), private.enqueue_job(tests.org('ada'), 'whole');
+select tests.act_as_sidecar();
+select results_eq(
+  $$select count(*), count(distinct org_id) from private.claim_jobs('l', '1 minute', 10, array['whole'])$$, 'values (2::bigint, 2::bigint)',
+  'an organization''s limit holds for it alone'
+);
+select is_empty($$select * from private.claim_jobs('l', '1 minute', 10, array['whole'])$$, 'and for all its jobs');
+select tests.act_as_service();
+select private.set_job_limit(tests.org('bob'), null, null);
+select tests.act_as_sidecar();
+select is((select count(*) from private.claim_jobs('l', '1 minute', 10, array['whole'])), 1::bigint, 'until it is taken away');
+select tests.act_as('ada');
+select throws_ok($$select private.set_job_limit(tests.org('ada'), null, 99)$$, '42501', null, 'nobody raises their own');
+
+-- ---- lanes
+select tests.act_as_superuser();
+delete from private.job_lanes;
+select private.tend_lanes();
+select is(
+  (select count(*) from private.job_lanes where kind = 'turns'), (select count(distinct (org_id, priority)) from public.jobs where kind = 'turns' and status = 'queued'),
+  'lanes that are missing are opened'
+);
+delete from public.jobs where kind = 'turns';
+select private.tend_lanes();
+select is_empty($$select 1 from private.job_lanes where kind = 'turns'$$, 'and idle ones closed');
 
 -- ---- figures and retention
 select results_eq(
