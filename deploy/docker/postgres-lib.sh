@@ -14,6 +14,8 @@ PG_PREFIX=${KIJKO_PG_PREFIX:-/usr}
 PG_BIN=$PG_PREFIX/lib/postgresql/15/bin
 # There is no build tree here: what is installed is what was built.
 BUILD_PREFIX=$PG_PREFIX
+# The shared load_secrets makes this one for tests; here the sidecar has Stripe's own from a file, and the database none.
+make_stripe_secret() { :; }
 SECRET_FILES=${KIJKO_SECRET_FILES:-/run/secrets}
 # Made when the server that answers clients is about to start: the cluster's first start, which applies sql/platform, is not it.
 SERVING=$RUN/serving
