@@ -105,13 +105,6 @@ export type Database = {
             referencedColumns: ["id"];
           },
           {
-            foreignKeyName: "executions_org_id_job_id_fkey";
-            columns: ["org_id", "job_id"];
-            isOneToOne: false;
-            referencedRelation: "jobs";
-            referencedColumns: ["org_id", "id"];
-          },
-          {
             foreignKeyName: "executions_org_id_project_id_fkey";
             columns: ["org_id", "project_id"];
             isOneToOne: false;
@@ -201,7 +194,7 @@ export type Database = {
           },
         ];
       };
-      job_events: {
+      job_notes: {
         Row: {
           attempt: number;
           created_at: string;
@@ -223,7 +216,7 @@ export type Database = {
           event: string;
           id?: string;
           job_id: string;
-          org_id?: string;
+          org_id: string;
           seq?: never;
           worker?: string | null;
         };
@@ -239,22 +232,7 @@ export type Database = {
           seq?: never;
           worker?: string | null;
         };
-        Relationships: [
-          {
-            foreignKeyName: "job_events_org_id_fkey";
-            columns: ["org_id"];
-            isOneToOne: false;
-            referencedRelation: "organizations";
-            referencedColumns: ["id"];
-          },
-          {
-            foreignKeyName: "job_events_org_id_job_id_fkey";
-            columns: ["org_id", "job_id"];
-            isOneToOne: false;
-            referencedRelation: "jobs";
-            referencedColumns: ["org_id", "id"];
-          },
-        ];
+        Relationships: [];
       };
       jobs: {
         Row: {
@@ -266,8 +244,10 @@ export type Database = {
           error: string | null;
           error_code: string | null;
           finished_at: string | null;
+          first_worker: string | null;
           id: string;
           kind: string;
+          last_worker: string | null;
           locked_by: string | null;
           locked_until: string | null;
           max_attempts: number;
@@ -292,12 +272,14 @@ export type Database = {
           error?: string | null;
           error_code?: string | null;
           finished_at?: string | null;
+          first_worker?: string | null;
           id?: string;
           kind: string;
+          last_worker?: string | null;
           locked_by?: string | null;
           locked_until?: string | null;
           max_attempts?: number;
-          org_id?: string;
+          org_id: string;
           payload?: NonNullable<Json>;
           priority?: number;
           result?: Json | null;
@@ -317,8 +299,10 @@ export type Database = {
           error?: string | null;
           error_code?: string | null;
           finished_at?: string | null;
+          first_worker?: string | null;
           id?: string;
           kind?: string;
+          last_worker?: string | null;
           locked_by?: string | null;
           locked_until?: string | null;
           max_attempts?: number;
@@ -333,15 +317,7 @@ export type Database = {
           unique_key?: string | null;
           updated_at?: string;
         };
-        Relationships: [
-          {
-            foreignKeyName: "jobs_org_id_fkey";
-            columns: ["org_id"];
-            isOneToOne: false;
-            referencedRelation: "organizations";
-            referencedColumns: ["id"];
-          },
-        ];
+        Relationships: [];
       };
       llm_models: {
         Row: {
@@ -1071,7 +1047,46 @@ export type Database = {
       };
     };
     Views: {
-      [_ in never]: never;
+      job_events: {
+        Row: {
+          attempt: number | null;
+          created_at: string | null;
+          created_by: string | null;
+          data: Json | null;
+          event: string | null;
+          id: string | null;
+          job_id: string | null;
+          org_id: string | null;
+          seq: number | null;
+          worker: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          attempt?: number | null;
+          created_at?: string | null;
+          created_by?: string | null;
+          data?: Json | null;
+          event?: string | null;
+          id?: string | null;
+          job_id?: string | null;
+          org_id?: string | null;
+          seq?: number | null;
+          worker?: string | null;
+        };
+        Update: {
+          attempt?: number | null;
+          created_at?: string | null;
+          created_by?: string | null;
+          data?: Json | null;
+          event?: string | null;
+          id?: string | null;
+          job_id?: string | null;
+          org_id?: string | null;
+          seq?: number | null;
+          worker?: string | null;
+        };
+        Relationships: [];
+      };
     };
     Functions: {
       before_request: { Args: Record<PropertyKey, never>; Returns: undefined };

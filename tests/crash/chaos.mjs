@@ -38,7 +38,7 @@ export function chaosTests(vendor) {
       const tenant = await Tenant.make();
       const ids = await queueJobs(tenant, 20);
       for (const round of [1, 2]) {
-        const workers = await startWorkers(vendor, 2, { leaseSeconds: 2, concurrency: 4 });
+        const workers = await startWorkers(vendor, 2, { leaseSeconds: 3, concurrency: 4 });
         const calls = vendor.calls.length;
         const call = await vendor.call(calls + 4);
         vendor.calls[call.number - 2].answer();
@@ -71,11 +71,11 @@ export function chaosTests(vendor) {
 
     test('the database goes away for longer than a lease: the jobs run again, each ends once', async () => {
       const tenant = await Tenant.make();
-      const [worker] = await startWorkers(vendor, 1, { leaseSeconds: 2, concurrency: 4 });
+      const [worker] = await startWorkers(vendor, 1, { leaseSeconds: 3, concurrency: 4 });
       const ids = await queueJobs(tenant, 8);
       await vendor.call(4);
       await killPostgres();
-      await sleep(4_000);
+      await sleep(5_000);
       await kijkoDown();
       await kijkoUp(vendor);
       vendor.answerAll();

@@ -97,6 +97,41 @@ test('twelve workers at once: no job is claimed twice, none is left', async () =
   assert.equal(new Set(claims.flat()).size, JOBS);
 });
 
+test('eight workers at once and a limit of three: never more run, and all jobs are done', async () => {
+  const JOBS = 60;
+  const { org } = await newTenant();
+  const kind = `race_${randomUUID().slice(0, 8)}`;
+  await pool.query('select private.set_job_limit($1, $2, 3)', [org, 'key']);
+  const jobs = Array.from({ length: JOBS }, () => ({ org_id: org, kind, concurrency_key: 'key' }));
+  await pool.query('select private.enqueue_jobs($1)', [JSON.stringify(jobs)]);
+
+  let done = 0;
+  let most = 0;
+  await atOnce(8, async (n) => {
+    while (done < JOBS) {
+      const { rows } = await pool.query(`select id, attempt from private.claim_jobs($1, '1 minute', 5, array[$2])`, [`worker ${n}`, kind]);
+      const { running } = await one(`select count(*)::int as running from public.jobs where kind = $1 and status = 'running'`, [kind]);
+      most = Math.max(most, running);
+      if (rows.length === 0) continue;
+      const { rows: ended } = await pool.query('select status from private.complete_jobs($1, $2)', [`worker ${n}`, JSON.stringify(rows)]);
+      assert.deepEqual(ended.map((e) => e.status), rows.map(() => 'succeeded'));
+      done += rows.length;
+    }
+  });
+  assert.equal(done, JOBS);
+  assert.ok(most >= 1 && most <= 3, `${most} ran at once`);
+});
+
+test('workers that end the same batches crosswise do not wait for each other', async () => {
+  const { org } = await newTenant();
+  const kind = `race_${randomUUID().slice(0, 8)}`;
+  await pool.query('select private.enqueue_jobs($1)', [JSON.stringify(Array.from({ length: 200 }, () => ({ org_id: org, kind })))]);
+  const { rows } = await pool.query(`select id, attempt from private.claim_jobs('batcher', '1 minute', 200, array[$1])`, [kind]);
+  const answers = await atOnce(6, async (n) => (await pool.query(
+    `select id from private.complete_jobs('batcher', $1)`, [JSON.stringify(n % 2 ? rows : rows.toReversed())])).rows.length);
+  assert.equal(answers.reduce((sum, n) => sum + n, 0), 200, 'each job is ended by one of them');
+});
+
 test('a finishing worker against the reaper: one of them wins, never both', async () => {
   const { org, skill } = await newTenant();
   const won = { worker: 0, reaper: 0 };

@@ -153,7 +153,7 @@ update public.habits set timezone = 'UTC' where id = :'habit';
 select ok(next_run_at is not null and last_error is null, 'edited, it runs again') from public.habits where id = :'habit';
 
 -- ---- the schedule of the tick itself
-select is((select count(*) from cron.job where username = 'postgres' and jobname like 'kijko-%'), 4::bigint, 'pg_cron ticks, reaps and purges');
+select is((select count(*) from cron.job where username = 'postgres' and jobname in ('kijko-run-due-habits', 'kijko-reap-jobs', 'kijko-purge-jobs', 'kijko-purge-cron-log')), 4::bigint, 'pg_cron ticks, reaps and purges');
 select tests.act_as('ada');
 delete from public.habits where id = :'habit';
 select is((select count(*) from public.executions where habit_id is null and trigger = 'habit'), 6::bigint, 'a deleted habit leaves its executions');
