@@ -536,6 +536,28 @@ $$;
 comment on function private.book_usage(public.jobs, public.executions, jsonb) is 'Adds what one call used to its execution and to the meters, whatever became of the call. Inside the function that ends the attempt.';
 revoke all on function private.book_usage(public.jobs, public.executions, jsonb) from public, anon, authenticated, service_role;
 
+-- Deleting a habit locks it and then its executions, so whoever ends an execution locks in that order, too: an execution
+-- that is written twice in one transaction has its foreign keys checked, and would otherwise lock the habit last.
+create function private.lock_running_execution(job public.jobs) returns public.executions
+language plpgsql set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  execution public.executions;
+begin
+  perform from public.habits as h
+  join public.executions as e on e.org_id = h.org_id and e.habit_id = h.id
+  where e.org_id = job.org_id and e.job_id = job.id
+  for key share of h;
+  select e.* into execution from public.executions as e
+  where e.org_id = job.org_id and e.job_id = job.id and e.status = 'running'
+  for update;
+  return execution;
+end
+$$;
+comment on function private.lock_running_execution(public.jobs) is 'The running execution of a job, locked; null when there is none. Inside the functions that end an attempt.';
+revoke all on function private.lock_running_execution(public.jobs) from public, anon, authenticated, service_role;
+
 create function private.finish_execution(worker text, job_id uuid, outcome jsonb, attempt integer default null) returns boolean
 language plpgsql security definer set search_path = ''
 as $$
@@ -550,9 +572,7 @@ begin
   if job.id is null then
     return false;
   end if;
-  select e.* into execution from public.executions as e
-  where e.org_id = job.org_id and e.job_id = job.id and e.status = 'running'
-  for update;
+  execution := private.lock_running_execution(job);
   if execution.id is null then
     perform kijko.fail('conflict', 'the job has no running execution');
   end if;
@@ -612,9 +632,7 @@ begin
   end if;
   -- A refusal, a broken answer and a cancelled call cost what they used.
   if jsonb_typeof(usage) = 'object' then
-    select e.* into execution from public.executions as e
-    where e.org_id = job.org_id and e.job_id = job.id and e.status = 'running'
-    for update;
+    execution := private.lock_running_execution(job);
     if execution.id is not null then
       perform private.book_usage(job, execution, usage);
     end if;

@@ -248,7 +248,8 @@ begin
     order by h.next_run_at, h.id
     limit greatest(max_slots, 0)
     -- A habit that someone is just changing is due again in the next tick.
-    for update skip locked
+    -- Not "for update": a habit whose execution is being ended right now is still due.
+    for no key update skip locked
   loop
     begin
       perform private.run_slot(habit, until);
