@@ -22,19 +22,20 @@ load_ports() {
     . "$KIJKO_HOME/ports"
   fi
   API_PORT=${KIJKO_API_PORT:-${saved_api:-54321}}
+  check_port KIJKO_API_PORT "$API_PORT"
   if [ -n "${KIJKO_API_PORT:-}" ] && [ "${KIJKO_API_PORT}" != "$saved_api" ]; then saved_db=''; fi
   DB_PORT=${KIJKO_DB_PORT:-${saved_db:-$((API_PORT + 1))}}
+  check_port KIJKO_DB_PORT "$DB_PORT"
   REST_PORT=$((API_PORT + 10))
   LOGIN_PORT=$((API_PORT + 11))
   SIDECAR_PORT=$((API_PORT + 12))
   REST_ADMIN_PORT=$((API_PORT + 13))
   LOGIN_ADMIN_PORT=$((API_PORT + 14))
-  local port
-  for port in "$API_PORT" "$DB_PORT"; do
-    [[ $port =~ ^[0-9]+$ ]] && [ "$port" -ge 1024 ] && [ "$port" -le 65000 ] ||
-      misuse "KIJKO_API_PORT and KIJKO_DB_PORT must be numbers from 1024 to 65000, not '$port'"
-  done
   PUBLIC_URL=${KIJKO_PUBLIC_URL:-http://127.0.0.1:$API_PORT}
+}
+
+check_port() {
+  [[ $2 =~ ^[0-9]{4,5}$ ]] && [ "$2" -ge 1024 ] && [ "$2" -le 65000 ] || misuse "$1 must be a number from 1024 to 65000, not '$2'"
 }
 
 save_ports() {

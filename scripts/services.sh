@@ -13,8 +13,9 @@ start_service() {
   printf '%s %s\n' "$pid" "$(process_start_time "$pid")" > "$RUN/$name.pid"
 }
 
-# A pid alone could be somebody else's by now; with the process's start time it is this one.
-process_start_time() { cut -d' ' -f22 "/proc/$1/stat" 2> /dev/null || true; }
+# A pid alone could be somebody else's by now; with the process's start time it is this one. A process that was killed
+# and that nobody has waited for yet (state Z) is gone.
+process_start_time() { awk '$3 != "Z" { print $22 }' "/proc/$1/stat" 2> /dev/null || true; }
 
 service_pid() {
   local pid started
