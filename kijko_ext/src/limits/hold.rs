@@ -43,7 +43,8 @@ thread_local! {
     ) };
 }
 
-/// Ends the counter's holds whose time is over, and says how many units they held. Holds that somebody else is ending
+/// Ends the counter's holds whose time is over, and says how many units they held. The counter must be pinned: a load
+/// after this would not find them any more, and they would be given back twice. Holds that somebody else is ending
 /// are his.
 pub fn expire(meter: Meter, period_start: i64, now: i64) -> i64 {
     let values = [

@@ -53,11 +53,12 @@ begin
     if h.state = 'settled' then
         return false;
     end if;
-    update kijko.holds as o set state = 'settled', ended_at = present, settled_amount = actual where o.id = hold;
+    -- Book before the row changes: should the counter have to be loaded, it must find the hold that is then given back.
     perform kijko.book(
         h.subject, h.meter, actual, h.period_start, case when h.state = 'open' then h.amount else 0 end,
         case when h.state = 'open' then 'settle' else 'late' end, present, null, null, null, null
     );
+    update kijko.holds as o set state = 'settled', ended_at = present, settled_amount = actual where o.id = hold;
     return true;
 end
 $$;
@@ -70,13 +71,13 @@ as $$
 declare
     h kijko.holds;
 begin
-    update kijko.holds as o set state = 'released', ended_at = kijko.now()
-    where o.id = hold and o.state = 'open'
-    returning o.* into h;
+    select o.* into h from kijko.holds as o where o.id = hold and o.state = 'open' for update;
     if not found then
         return false;
     end if;
+    -- Before the row changes, as in kijko.settle.
     perform kijko.book(h.subject, h.meter, 0, h.period_start, h.amount, null, null, null, null, null, null);
+    update kijko.holds as o set state = 'released', ended_at = kijko.now() where o.id = hold;
     return true;
 end
 $$;
@@ -91,17 +92,15 @@ declare
     expired bigint := 0;
 begin
     for h in
-        update kijko.holds as o set state = 'expired', ended_at = kijko.now()
-        where o.id = any (array(
-            select e.id from kijko.holds as e
-            where e.state = 'open' and e.expires_at <= kijko.now()
-            order by e.expires_at
-            limit at_most
-            for update skip locked
-        ))
-        returning o.*
+        select o.* from kijko.holds as o
+        where o.state = 'open' and o.expires_at <= kijko.now()
+        order by o.expires_at
+        limit at_most
+        for update skip locked
     loop
+        -- Before the row changes, as in kijko.settle.
         perform kijko.book(h.subject, h.meter, 0, h.period_start, h.amount, null, null, null, null, null, null);
+        update kijko.holds as o set state = 'expired', ended_at = kijko.now() where o.id = h.id;
         expired := expired + 1;
     end loop;
     return expired;

@@ -13,7 +13,6 @@ use super::query::{self, Statement};
 use super::slot::Loaded;
 
 const COLUMNS: usize = 13;
-const HOUR: i64 = 3_600_000_000;
 const LOCK: pg_sys::LOCKMODE = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
 
 /// What a row says beside whose it is.
@@ -50,7 +49,9 @@ thread_local! {
     static ROUTE: Cell<Option<Route>> = const { Cell::new(None) };
     static RANDOM: Cell<[u64; 2]> = const { Cell::new([0; 2]) };
     static FIND_ROUTE: Statement = const { Statement::new(
-        "select coalesce(p.partition, 'kijko.ledger_default')::pg_catalog.oid, \
+        "select coalesce(p.partition, 'kijko.ledger_default')::pg_catalog.oid, p.starts_at, \
+                coalesce(p.ends_at, (select pg_catalog.min(n.starts_at) from kijko.ledger_partitions as n \
+                                     where n.starts_at operator(pg_catalog.>) $1)), \
                 r.rolled_until \
          from kijko.rollup_state as r \
          left join kijko.ledger_partitions as p \
@@ -158,23 +159,26 @@ unsafe fn open() -> (pg_sys::Relation, i64) {
     }
 }
 
-/// Asks the tables. The bounds of partitions are whole hours, so the answer holds until this one ends.
+/// Asks the tables: the partition of now, or the default one until the next partition begins.
 fn find_route(now: i64) -> Route {
-    let hour = now - now.rem_euclid(HOUR);
     let epoch = invalidation::epoch();
     let find = |at: i64| {
         FIND_ROUTE.with(|statement| {
-            statement.read(&[Some(pg_sys::Datum::from(at))], |rows| {
-                let partition = rows[0].integer(1).unwrap_or(0) as u32;
-                (pg_sys::Oid::from(partition), rows[0].integer(2).unwrap_or(i64::MIN))
+            statement.read(&[Some(pg_sys::Datum::from(at))], |rows| Route {
+                epoch,
+                partition: pg_sys::Oid::from(rows[0].integer(1).unwrap_or(0) as u32),
+                from: rows[0].integer(2).unwrap_or(now),
+                until: rows[0].integer(3).unwrap_or(i64::MAX),
+                rolled_until: rows[0].integer(4).unwrap_or(i64::MIN),
             })
         })
     };
-    let (mut partition, rolled_until) = find(now);
-    if rolled_until > now {
-        (partition, _) = find(rolled_until);
+    let route = find(now);
+    if route.rolled_until <= now {
+        return route;
     }
-    Route { epoch, partition, from: hour, until: hour + HOUR, rolled_until }
+    // The clock was set back: the row goes where rows are still added, until the clock has caught up.
+    Route { from: i64::MIN, until: route.rolled_until, ..find(route.rolled_until) }
 }
 
 /// A version 7 UUID: the time in milliseconds, then random bits, which need not be unguessable.

@@ -5,7 +5,7 @@ create function kijko.make_ledger_partition(starts_at timestamptz, ends_at times
     set timezone = 'UTC'
 as $$
 declare
-    name constant text := 'ledger_' || pg_catalog.to_char(starts_at, 'YYYYMMDD_HH24');
+    name constant text := 'ledger_' || pg_catalog.to_char(starts_at, 'YYYYMMDD_HH24MISS');
 begin
     execute pg_catalog.format('create table kijko.%I (like kijko.ledger including defaults including constraints)', name);
     -- Whoever is writing to the default partition ends first; who comes later finds the new partition.
@@ -23,16 +23,24 @@ end
 $$;
 comment on function kijko.make_ledger_partition(timestamptz, timestamptz) is 'Internal: makes one partition of the ledger, with the rows that are in the default partition already.';
 
-create function kijko.make_ledger_partitions(ahead interval default interval '6 hours') returns integer
+create function kijko.make_ledger_partitions(
+    ahead interval default interval '6 hours', width interval default interval '1 hour'
+)
+    returns integer
     language plpgsql volatile parallel unsafe security definer -- the ledger belongs to the superuser
     set search_path = ''
     set lock_timeout = '2s' -- a writer that stays longer is waited for next time
 as $$
 declare
-    present constant timestamptz := pg_catalog.date_trunc('hour', pg_catalog.clock_timestamp(), 'UTC');
+    epoch constant timestamptz := '2000-01-01 00:00:00+00';
+    present constant timestamptz := pg_catalog.date_bin(width, pg_catalog.clock_timestamp(), epoch);
     next timestamptz;
+    until timestamptz;
     made integer := 0;
 begin
+    if not width between '1 second' and '1 day' or not ahead between '0' and '31 days' then
+        perform kijko.fail('invalid_input', 'partitions are 1 second to 1 day wide, and made 31 days ahead at most');
+    end if;
     lock table kijko.ledger_partitions in share row exclusive mode;
     select coalesce((select pg_catalog.max(p.ends_at) from kijko.ledger_partitions as p), r.rolled_until) into next
     from kijko.rollup_state as r;
@@ -43,14 +51,16 @@ begin
         made := made + 1;
     end if;
     while next <= present + ahead loop
-        perform kijko.make_ledger_partition(next, next + interval '1 hour');
-        next := next + interval '1 hour';
+        -- To the next whole width, also after another one.
+        until := pg_catalog.date_bin(width, next, epoch) + width;
+        perform kijko.make_ledger_partition(next, until);
+        next := until;
         made := made + 1;
     end loop;
     return made;
 end
 $$;
-comment on function kijko.make_ledger_partitions(interval) is 'Makes the ledger''s partitions up to some hours ahead; the number made. Until somebody does, rows go to the default partition and are moved later.';
+comment on function kijko.make_ledger_partitions(interval, interval) is 'Makes the ledger''s partitions up to some time ahead, each so wide; the number made. Until somebody does, rows go to the default partition and are moved later. A narrow partition is rolled up sooner, so that a counter is loaded faster.';
 
 create function kijko.rollup_usage(at_most integer default 24) returns integer
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables

@@ -77,6 +77,20 @@ pub struct Loaded {
 }
 
 impl<W: Word> Slot<W> {
+    /// For the model: in shared memory all words are zero to begin with.
+    #[cfg(test)]
+    pub fn empty(mut zero: impl FnMut() -> W) -> Self {
+        Self {
+            key: [zero(), zero()],
+            subject: zero(),
+            state: zero(),
+            used: zero(),
+            crossed: zero(),
+            next_expiry: zero(),
+            touched: zero(),
+        }
+    }
+
     pub fn is(&self, key: [u64; 2]) -> bool {
         self.key[0].load() == key[0] && self.key[1].load() == key[1]
     }

@@ -69,7 +69,7 @@ create index ledger_by_counter on kijko.ledger (subject, meter, period_start);
 comment on index kijko.ledger_by_counter is 'Sums what is not rolled up yet of one counter.';
 
 create table kijko.ledger_default partition of kijko.ledger default;
-comment on table kijko.ledger_default is 'Rows of hours for which kijko.make_ledger_partitions() has made no partition; it moves them when it does.';
+comment on table kijko.ledger_default is 'Rows of times for which kijko.make_ledger_partitions() has made no partition; it moves them when it does.';
 
 create table kijko.ledger_partitions (
     partition regclass primary key,
@@ -78,9 +78,9 @@ create table kijko.ledger_partitions (
     rolled_at timestamptz,
     detached_at timestamptz check (detached_at is null or rolled_at is not null)
 );
-comment on table kijko.ledger_partitions is 'The partitions of kijko.ledger by hour: without gaps, each from the end of the one before.';
+comment on table kijko.ledger_partitions is 'The partitions of kijko.ledger by recorded_at: without gaps, each from the end of the one before.';
 comment on column kijko.ledger_partitions.partition is 'The table.';
-comment on column kijko.ledger_partitions.starts_at is 'Its first moment, a whole hour in UTC.';
+comment on column kijko.ledger_partitions.starts_at is 'Its first moment.';
 comment on column kijko.ledger_partitions.ends_at is 'The first moment after it.';
 comment on column kijko.ledger_partitions.rolled_at is 'When it was rolled up; from then on nothing is written to it.';
 comment on column kijko.ledger_partitions.detached_at is 'When it was detached from the ledger, to be archived or dropped.';
@@ -230,7 +230,7 @@ comment on column kijko.threshold_crossings.crossed_at is 'When, by kijko.now().
 create index threshold_crossings_crossed_at on kijko.threshold_crossings (crossed_at);
 comment on index kijko.threshold_crossings_crossed_at is 'Finds new crossings, to tell somebody.';
 
--- The contents belong into a dump: they are the customers' use, not the extension's. Partitions by hour are no members
+-- The contents belong into a dump: they are the customers' use, not the extension's. The other partitions are no members
 -- of the extension and are dumped anyway.
 select pg_catalog.pg_extension_config_dump('kijko.limits', '');
 select pg_catalog.pg_extension_config_dump('kijko.calendars', '');
