@@ -104,6 +104,8 @@ pub fn find(signature: &str) -> pg_sys::Oid {
     }
 }
 
+/// Guarded, since its caller is C code that no panic may pass.
+#[pg_guard]
 unsafe extern "C-unwind" fn regprocedurein(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     unsafe { pg_sys::regprocedurein(call) }
 }

@@ -62,8 +62,8 @@ pub fn pin(key: &Key, meter: Meter, period: Period) -> Result<Counter, Refusal> 
     Counter::pin(key, || ledger::load(meter.subject, meter.name, period.start)).map_err(|Full| {
         Refusal::new(
             "unavailable",
-            "every slot for this counter is in use by running transactions",
-            Some("Raise kijko.quota_slots, or use fewer counters in one transaction."),
+            "the counter could not be had: it is still being loaded, or all slots it may take are in use by running transactions",
+            Some("Look for long transactions and locks on kijko.ledger; raise kijko.quota_slots if kijko.stats() counts quota.full."),
         )
     })
 }

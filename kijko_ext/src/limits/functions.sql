@@ -147,7 +147,7 @@ create function kijko.forget_usage(subject uuid default null) returns void
 comment on function kijko.forget_usage(uuid) is 'After this transaction has committed, the counters of a subject (null: of everybody) are summed up from the tables again. Needed after a restore, and after any change to them but by these functions.';
 
 create function kijko.limit_headers(v kijko.verdict) returns void
-    language plpgsql volatile parallel unsafe
+    language plpgsql volatile parallel unsafe security definer -- called for those who may use a quota, not by them
     set search_path = ''
 as $$
 begin
@@ -155,9 +155,7 @@ begin
         perform kijko.add_header('X-RateLimit-Limit', v."limit"::text);
         perform kijko.add_header('X-RateLimit-Remaining', v.remaining::text);
         perform kijko.add_header('X-RateLimit-Resource', v.meter);
-        if v.reset_at is not null then
-            perform kijko.add_header('X-RateLimit-Reset', pg_catalog.ceil(extract(epoch from v.reset_at))::text);
-        end if;
+        perform kijko.add_header('X-RateLimit-Reset', pg_catalog.ceil(extract(epoch from v.reset_at))::text);
     end if;
     if v.retry_after is not null then
         perform kijko.add_header('Retry-After', v.retry_after::text);
@@ -167,7 +165,7 @@ $$;
 comment on function kijko.limit_headers(kijko.verdict) is 'Adds a verdict to the response''s headers.';
 
 create function kijko.refuse_use(v kijko.verdict, amount bigint) returns void
-    language plpgsql volatile parallel unsafe
+    language plpgsql volatile parallel unsafe security definer -- called for those who may use a quota, not by them
     set search_path = ''
 as $$
 begin

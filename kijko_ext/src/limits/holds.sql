@@ -5,7 +5,7 @@ comment on function kijko.reserve_until(uuid, text, bigint, timestamptz, text) i
 
 create function kijko.refuse_hold(meter text, used bigint, "limit" bigint, reset_at timestamptz, retry_after integer, amount bigint)
     returns void
-    language plpgsql volatile parallel unsafe
+    language plpgsql volatile parallel unsafe security definer -- called for those who may use a quota, not by them
     set search_path = ''
 as $$
 begin
@@ -21,9 +21,10 @@ create function kijko.reserve(
     subject uuid, meter text, amount bigint, ttl interval default interval '10 minutes', idempotency_key text default null
 )
     returns uuid
-    language sql volatile parallel unsafe
+    language sql volatile parallel unsafe security definer -- callers have no rights on the internal function
+    set search_path = ''
 as $$
-    select kijko.reserve_until(subject, meter, amount, kijko.now() operator(pg_catalog.+) ttl, idempotency_key)
+    select kijko.reserve_until(subject, meter, amount, kijko.now() + ttl, idempotency_key)
 $$;
 comment on function kijko.reserve(uuid, text, bigint, interval, text) is 'Holds an amount of a subject''s meter until it is settled, released or older than ttl; it counts as used meanwhile. Fails with quota_exceeded. The same key again answers the same hold. It may commit asynchronously (synchronous_commit = off): a crash then loses the hold, and kijko.settle with subject and meter books what it came to.';
 

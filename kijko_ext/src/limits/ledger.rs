@@ -181,7 +181,7 @@ fn find_route(now: i64) -> Route {
     Route { from: i64::MIN, until: route.rolled_until, ..find(route.rolled_until) }
 }
 
-/// A version 7 UUID: the time in milliseconds, then random bits, which need not be unguessable.
+/// A version 7 UUID: milliseconds, a fraction of them in 12 bits, then random bits, which need not be unguessable.
 pub fn new_id(at: i64) -> [u8; 16] {
     let mut random = RANDOM.get();
     if random == [0; 2] {
@@ -190,11 +190,10 @@ pub fn new_id(at: i64) -> [u8; 16] {
             error!("no random numbers");
         }
     }
-    let bits = xoroshiro(&mut random);
-    let more = xoroshiro(&mut random);
+    let bits = xoroshiro(&mut random) >> 2;
     RANDOM.set(random);
-    let millis = (at / 1_000 + 946_684_800_000) as u128;
-    let id = millis << 80 | 7 << 76 | u128::from(bits >> 52) << 64 | 0b10 << 62 | u128::from(more >> 2);
+    let unix = (at + 946_684_800_000_000) as u128;
+    let id = (unix / 1_000) << 80 | 7 << 76 | (unix % 1_000 * 4_096 / 1_000) << 64 | 0b10 << 62 | u128::from(bits);
     id.to_be_bytes()
 }
 

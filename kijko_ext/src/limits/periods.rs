@@ -8,7 +8,7 @@ use super::policy;
 
 /// The period that a time falls into: its kind, its beginning (-infinity for a lifetime) and its end (infinity).
 /// `otherwise` is the kind for a meter without a limit.
-#[pg_extern(volatile, parallel_unsafe)]
+#[pg_extern(stable, parallel_unsafe)]
 pub fn period_at(
     subject: pgrx::Uuid,
     meter: &str,
@@ -24,14 +24,14 @@ pub fn period_at(
 }
 
 /// The end of the period of a kind, by the subject's calendar, whatever its limit says; null for a lifetime.
-#[pg_extern(volatile, parallel_unsafe)]
+#[pg_extern(stable, parallel_unsafe)]
 pub fn period_end(subject: pgrx::Uuid, period: &str, at: TimestampWithTimeZone) -> Option<TimestampWithTimeZone> {
     let kind = Kind::parse(period).filter(|kind| *kind != Kind::Lifetime)?;
     Some(timestamp(policy::calendar_period(subject.as_bytes(), kind, micros(at)).end))
 }
 
 /// Whether a change of the subject's calendar still waits for a month to end.
-#[pg_extern(volatile, parallel_unsafe)]
+#[pg_extern(stable, parallel_unsafe)]
 pub fn calendar_is_changing(subject: pgrx::Uuid, at: TimestampWithTimeZone) -> bool {
     policy::calendar_is_changing(subject.as_bytes(), micros(at))
 }

@@ -132,6 +132,8 @@ pub fn parse_uuid(text: &str) -> pg_sys::Datum {
     unsafe { pg_sys::DirectFunctionCall1Coll(Some(uuid_in), pg_sys::InvalidOid, pg_sys::Datum::from(text.as_ptr())) }
 }
 
+/// Guarded, since its caller is C code that no panic may pass.
+#[pg_guard]
 unsafe extern "C-unwind" fn uuid_in(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     unsafe { pg_sys::uuid_in(call) }
 }
@@ -143,6 +145,8 @@ pub fn json_datum(text: &str) -> pg_sys::Datum {
     unsafe { pg_sys::DirectFunctionCall1Coll(Some(jsonb_in), pg_sys::InvalidOid, pg_sys::Datum::from(text.as_ptr())) }
 }
 
+/// Guarded, since its caller is C code that no panic may pass.
+#[pg_guard]
 unsafe extern "C-unwind" fn jsonb_in(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     unsafe { pg_sys::jsonb_in(call) }
 }

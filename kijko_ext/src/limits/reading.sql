@@ -21,7 +21,7 @@ comment on function kijko.used_now(uuid, text, timestamptz) is 'Internal: what a
 
 create function kijko.usage(subject uuid)
     returns table (meter text, period text, used bigint, "limit" bigint, remaining bigint, reset_at timestamptz)
-    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
+    language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
     set search_path = ''
 as $$
 begin

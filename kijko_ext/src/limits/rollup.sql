@@ -33,7 +33,7 @@ create function kijko.make_ledger_partitions(
 as $$
 declare
     epoch constant timestamptz := '2000-01-01 00:00:00+00';
-    present constant timestamptz := pg_catalog.date_bin(width, pg_catalog.clock_timestamp(), epoch);
+    present timestamptz;
     next timestamptz;
     until timestamptz;
     made integer := 0;
@@ -41,6 +41,7 @@ begin
     if not width between '1 second' and '1 day' or not ahead between '0' and '31 days' then
         perform kijko.fail('invalid_input', 'partitions are 1 second to 1 day wide, and made 31 days ahead at most');
     end if;
+    present := pg_catalog.date_bin(width, pg_catalog.clock_timestamp(), epoch);
     lock table kijko.ledger_partitions in share row exclusive mode;
     select coalesce((select pg_catalog.max(p.ends_at) from kijko.ledger_partitions as p), r.rolled_until) into next
     from kijko.rollup_state as r;
@@ -155,6 +156,7 @@ declare
     p kijko.ledger_partitions;
     detached integer := 0;
 begin
+    create schema if not exists kijko_archive;
     for p in
         select q.* from kijko.ledger_partitions as q
         where q.rolled_at is not null and q.detached_at is null
@@ -163,13 +165,15 @@ begin
         for update
     loop
         execute pg_catalog.format('alter table kijko.ledger detach partition %s', p.partition);
+        -- Out of the extension's schema, which must be empty should the extension be dropped and created again.
+        execute pg_catalog.format('alter table %s set schema kijko_archive', p.partition);
         update kijko.ledger_partitions as q set detached_at = pg_catalog.clock_timestamp() where q.partition = p.partition;
         detached := detached + 1;
     end loop;
     return detached;
 end
 $$;
-comment on function kijko.detach_ledger_partitions(interval) is 'Detaches old partitions that are rolled up; the number. They stay as tables kijko.ledger_... to be archived and dropped.';
+comment on function kijko.detach_ledger_partitions(interval) is 'Detaches old partitions that are rolled up; the number. They stay as tables in the schema kijko_archive, to be copied away and dropped.';
 
 create function kijko.maintain_usage() returns table (task text, done bigint)
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables

@@ -1,6 +1,7 @@
 // Many clients on one counter, with every way that a transaction can end. Nothing of what they do is checked one by one:
 // what counts is that the ledger never passes the limit, and in the end comes to exactly the limit.
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isLost } from './lost.mjs';
 
 export const SUBJECT = '00000000-0000-4000-8000-000000000001';
 export const METER = 'hammered';
@@ -65,7 +66,7 @@ export class Hammer {
       await client.query(commit ? 'commit' : 'rollback');
       this.done[commit ? 'commits' : 'rollbacks'] += 1;
     } catch (error) {
-      if (!error.code || error.code.startsWith('57P')) throw error; // the connection is gone
+      if (isLost(error)) throw error; // the connection is gone
       if (error.code === 'KJ429') this.done.refused += 1;
       await client.query('rollback');
       this.done.rollbacks += 1;
@@ -146,7 +147,7 @@ export class Hammer {
           await sleep(milliseconds);
         }
       } catch (error) {
-        if (error.code && !error.code.startsWith('57P')) throw error;
+        if (!isLost(error)) throw error;
       } finally {
         await client.end().catch(() => {});
       }

@@ -1,5 +1,6 @@
 // Two hundred holders of one budget at once: each reserves, works a little, and settles, releases, forgets or dies.
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isLost } from './lost.mjs';
 import { SUBJECT } from './hammer.mjs';
 
 export const METER = 'budget';
@@ -42,7 +43,7 @@ export class Holders {
         await client.query('set synchronous_commit = off');
         while (this.running) await this.work(client);
       } catch (error) {
-        if (error.code && !error.code.startsWith('57P')) throw error;
+        if (!isLost(error)) throw error;
         this.done.lost += 1;
       } finally {
         await client.end().catch(() => {});
