@@ -93,34 +93,37 @@ comment on column kijko.ledger.idempotency_key is 'The key of the call, if it ha
 comment on column kijko.ledger.actor is 'Who corrected or told it.';
 comment on column kijko.ledger.reason is 'Why.';
 comment on column kijko.ledger.attributes is 'What it was for: member, project, skill, key (kijko.usage_attributes).';
-create index ledger_by_counter on kijko.ledger (subject, meter, period_start);
-comment on index kijko.ledger_by_counter is 'Sums what is not rolled up yet of one counter.';
-
 create table kijko.ledger_default partition of kijko.ledger default;
+-- One index for each partition, and none of the whole: a restored dump makes the partitions' indexes itself.
+create index ledger_default_by_counter on kijko.ledger_default (subject, meter, period_start);
+comment on index kijko.ledger_default_by_counter is 'Sums what is not rolled up yet of one counter.';
 comment on table kijko.ledger_default is 'Rows of times for which kijko.make_ledger_partitions() has made no partition; it moves them when it does.';
 
 create table kijko.ledger_partitions (
-    partition regclass primary key,
+    partition text primary key,
     starts_at timestamptz not null unique,
     ends_at timestamptz not null unique check (ends_at > starts_at),
     rolled_at timestamptz,
     detached_at timestamptz check (detached_at is null or rolled_at is not null)
 );
 comment on table kijko.ledger_partitions is 'The partitions of kijko.ledger by recorded_at: without gaps, each from the end of the one before.';
-comment on column kijko.ledger_partitions.partition is 'The table.';
+comment on column kijko.ledger_partitions.partition is 'The table, with its schema.';
 comment on column kijko.ledger_partitions.starts_at is 'Its first moment.';
 comment on column kijko.ledger_partitions.ends_at is 'The first moment after it.';
 comment on column kijko.ledger_partitions.rolled_at is 'When it was rolled up; from then on nothing is written to it.';
 comment on column kijko.ledger_partitions.detached_at is 'When it was detached from the ledger, to be archived or dropped.';
 
-create table kijko.rollup_state (
-    one boolean primary key default true check (one),
-    rolled_until timestamptz not null
-);
-comment on table kijko.rollup_state is 'One row: up to when the ledger is rolled up.';
-comment on column kijko.rollup_state.one is 'There is only one.';
+create index ledger_partitions_rolled on kijko.ledger_partitions (ends_at) where rolled_at is not null;
+comment on index kijko.ledger_partitions_rolled is 'Finds up to when the ledger is rolled up.';
+
+create view kijko.rollup_state as
+    select coalesce(
+            (select pg_catalog.max(p.ends_at) from kijko.ledger_partitions as p where p.rolled_at is not null),
+            (select pg_catalog.min(p.starts_at) from kijko.ledger_partitions as p),
+            '-infinity'
+        ) as rolled_until;
+comment on view kijko.rollup_state is 'Up to when the ledger is rolled up; before the first partition there is nothing.';
 comment on column kijko.rollup_state.rolled_until is 'Rows recorded before this are in kijko.usage_totals, those from then on are not.';
-insert into kijko.rollup_state (rolled_until) values (pg_catalog.date_trunc('hour', pg_catalog.clock_timestamp(), 'UTC'));
 
 create table kijko.usage_totals (
     subject uuid not null,
@@ -642,11 +645,12 @@ begin
         'with moved as (delete from kijko.ledger_default where recorded_at >= %L and recorded_at < %L returning *) '
         'insert into kijko.%I select * from moved', starts_at, ends_at, name
     );
+    execute pg_catalog.format('create index on kijko.%I (subject, meter, period_start)', name);
     execute pg_catalog.format(
         'alter table kijko.ledger attach partition kijko.%I for values from (%L) to (%L)', name, starts_at, ends_at
     );
     insert into kijko.ledger_partitions (partition, starts_at, ends_at)
-    values (pg_catalog.format('kijko.%I', name)::pg_catalog.regclass, starts_at, ends_at);
+    values (pg_catalog.format('kijko.%I', name), starts_at, ends_at);
 end
 $$;
 comment on function kijko.make_ledger_partition(timestamptz, timestamptz) is 'Internal: makes one partition of the ledger, with the rows that are in the default partition already.';
@@ -671,8 +675,15 @@ begin
     end if;
     present := pg_catalog.date_bin(width, pg_catalog.clock_timestamp(), epoch);
     lock table kijko.ledger_partitions in share row exclusive mode;
-    select coalesce((select pg_catalog.max(p.ends_at) from kijko.ledger_partitions as p), r.rolled_until) into next
-    from kijko.rollup_state as r;
+    -- The first partition begins with the first row, also of those who are still writing.
+    if not exists (select from kijko.ledger_partitions) then
+        lock table kijko.ledger_default in access exclusive mode;
+    end if;
+    select coalesce(
+            (select pg_catalog.max(p.ends_at) from kijko.ledger_partitions as p),
+            (select pg_catalog.date_bin(width, pg_catalog.min(d.recorded_at), epoch) from kijko.ledger_default as d),
+            present
+        ) into next;
     -- What was missed is made up for by one long partition.
     if next < present then
         perform kijko.make_ledger_partition(next, present);
@@ -696,7 +707,6 @@ create function kijko.rollup_usage(at_most integer default 24) returns integer
     set search_path = ''
 as $$
 declare
-    until timestamptz;
     p kijko.ledger_partitions;
     rolled integer := 0;
 begin
@@ -704,14 +714,15 @@ begin
     if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
         perform kijko.fail('bad_request', 'kijko.rollup_usage() needs read committed');
     end if;
-    select r.rolled_until into until from kijko.rollup_state as r for update skip locked;
-    if not found then
-        return 0; -- somebody else is at it
-    end if;
+    begin
+        lock table kijko.ledger_partitions in share row exclusive mode nowait;
+    exception
+        when lock_not_available then return 0; -- somebody else is at it
+    end;
     while rolled < at_most loop
-        select q.* into p from kijko.ledger_partitions as q
-        where q.starts_at = until and q.ends_at <= pg_catalog.clock_timestamp();
-        exit when not found;
+        -- In order, so that what is rolled up has an end; partitions are without gaps.
+        select q.* into p from kijko.ledger_partitions as q where q.rolled_at is null order by q.starts_at limit 1;
+        exit when not found or p.ends_at > pg_catalog.clock_timestamp();
         begin
             -- Waits for nobody: while a transaction that has written to the partition runs, it is left for later. With
             -- the lock, everything ever written to it is visible, and nothing more is written (ledger.rs).
@@ -721,8 +732,6 @@ begin
         end;
         perform kijko.rollup_partition(p.partition);
         update kijko.ledger_partitions as q set rolled_at = pg_catalog.clock_timestamp() where q.partition = p.partition;
-        update kijko.rollup_state set rolled_until = p.ends_at;
-        until := p.ends_at;
         rolled := rolled + 1;
     end loop;
     return rolled;
@@ -730,7 +739,7 @@ end
 $$;
 comment on function kijko.rollup_usage(integer) is 'Sums up the ledger''s past hours, by period, hour and day, in one transaction; the number of partitions. It can be killed at any point, and counts no row twice and none not at all: a partition with a running writer is left for the next time.';
 
-create function kijko.rollup_partition(partition regclass) returns void
+create function kijko.rollup_partition(partition text) returns void
     language plpgsql volatile parallel unsafe
     set search_path = ''
 as $$
@@ -773,7 +782,7 @@ begin
     );
 end
 $$;
-comment on function kijko.rollup_partition(regclass) is 'Internal: adds a partition of the ledger to the rolled up tables.';
+comment on function kijko.rollup_partition(text) is 'Internal: adds a partition of the ledger to the rolled up tables.';
 
 create function kijko.detach_ledger_partitions(older_than interval default interval '7 days') returns integer
     language plpgsql volatile parallel unsafe security definer -- the ledger belongs to the superuser
@@ -795,7 +804,9 @@ begin
         execute pg_catalog.format('alter table kijko.ledger detach partition %s', p.partition);
         -- Out of the extension's schema, which must be empty should the extension be dropped and created again.
         execute pg_catalog.format('alter table %s set schema kijko_archive', p.partition);
-        update kijko.ledger_partitions as q set detached_at = pg_catalog.clock_timestamp() where q.partition = p.partition;
+        update kijko.ledger_partitions as q
+        set detached_at = pg_catalog.clock_timestamp(), partition = pg_catalog.replace(q.partition, 'kijko.', 'kijko_archive.')
+        where q.partition = p.partition;
         detached := detached + 1;
     end loop;
     return detached;
@@ -990,7 +1001,7 @@ revoke all on function
     kijko.make_ledger_partition(timestamptz, timestamptz),
     kijko.make_ledger_partitions(interval, interval),
     kijko.rollup_usage(integer),
-    kijko.rollup_partition(regclass),
+    kijko.rollup_partition(text),
     kijko.detach_ledger_partitions(interval),
     kijko.maintain_usage(),
     kijko.used_now(uuid, text, timestamptz),

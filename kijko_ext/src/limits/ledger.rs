@@ -49,7 +49,7 @@ thread_local! {
     static ROUTE: Cell<Option<Route>> = const { Cell::new(None) };
     static RANDOM: Cell<[u64; 2]> = const { Cell::new([0; 2]) };
     static FIND_ROUTE: Statement = const { Statement::new(
-        "select coalesce(p.partition, 'kijko.ledger_default')::pg_catalog.oid, p.starts_at, \
+        "select coalesce(p.partition, 'kijko.ledger_default')::pg_catalog.regclass::pg_catalog.oid, p.starts_at, \
                 coalesce(p.ends_at, (select pg_catalog.min(n.starts_at) from kijko.ledger_partitions as n \
                                      where n.starts_at operator(pg_catalog.>) $1)), \
                 r.rolled_until \

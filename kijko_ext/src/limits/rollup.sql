@@ -14,11 +14,12 @@ begin
         'with moved as (delete from kijko.ledger_default where recorded_at >= %L and recorded_at < %L returning *) '
         'insert into kijko.%I select * from moved', starts_at, ends_at, name
     );
+    execute pg_catalog.format('create index on kijko.%I (subject, meter, period_start)', name);
     execute pg_catalog.format(
         'alter table kijko.ledger attach partition kijko.%I for values from (%L) to (%L)', name, starts_at, ends_at
     );
     insert into kijko.ledger_partitions (partition, starts_at, ends_at)
-    values (pg_catalog.format('kijko.%I', name)::pg_catalog.regclass, starts_at, ends_at);
+    values (pg_catalog.format('kijko.%I', name), starts_at, ends_at);
 end
 $$;
 comment on function kijko.make_ledger_partition(timestamptz, timestamptz) is 'Internal: makes one partition of the ledger, with the rows that are in the default partition already.';
@@ -43,8 +44,15 @@ begin
     end if;
     present := pg_catalog.date_bin(width, pg_catalog.clock_timestamp(), epoch);
     lock table kijko.ledger_partitions in share row exclusive mode;
-    select coalesce((select pg_catalog.max(p.ends_at) from kijko.ledger_partitions as p), r.rolled_until) into next
-    from kijko.rollup_state as r;
+    -- The first partition begins with the first row, also of those who are still writing.
+    if not exists (select from kijko.ledger_partitions) then
+        lock table kijko.ledger_default in access exclusive mode;
+    end if;
+    select coalesce(
+            (select pg_catalog.max(p.ends_at) from kijko.ledger_partitions as p),
+            (select pg_catalog.date_bin(width, pg_catalog.min(d.recorded_at), epoch) from kijko.ledger_default as d),
+            present
+        ) into next;
     -- What was missed is made up for by one long partition.
     if next < present then
         perform kijko.make_ledger_partition(next, present);
@@ -68,7 +76,6 @@ create function kijko.rollup_usage(at_most integer default 24) returns integer
     set search_path = ''
 as $$
 declare
-    until timestamptz;
     p kijko.ledger_partitions;
     rolled integer := 0;
 begin
@@ -76,14 +83,15 @@ begin
     if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
         perform kijko.fail('bad_request', 'kijko.rollup_usage() needs read committed');
     end if;
-    select r.rolled_until into until from kijko.rollup_state as r for update skip locked;
-    if not found then
-        return 0; -- somebody else is at it
-    end if;
+    begin
+        lock table kijko.ledger_partitions in share row exclusive mode nowait;
+    exception
+        when lock_not_available then return 0; -- somebody else is at it
+    end;
     while rolled < at_most loop
-        select q.* into p from kijko.ledger_partitions as q
-        where q.starts_at = until and q.ends_at <= pg_catalog.clock_timestamp();
-        exit when not found;
+        -- In order, so that what is rolled up has an end; partitions are without gaps.
+        select q.* into p from kijko.ledger_partitions as q where q.rolled_at is null order by q.starts_at limit 1;
+        exit when not found or p.ends_at > pg_catalog.clock_timestamp();
         begin
             -- Waits for nobody: while a transaction that has written to the partition runs, it is left for later. With
             -- the lock, everything ever written to it is visible, and nothing more is written (ledger.rs).
@@ -93,8 +101,6 @@ begin
         end;
         perform kijko.rollup_partition(p.partition);
         update kijko.ledger_partitions as q set rolled_at = pg_catalog.clock_timestamp() where q.partition = p.partition;
-        update kijko.rollup_state set rolled_until = p.ends_at;
-        until := p.ends_at;
         rolled := rolled + 1;
     end loop;
     return rolled;
@@ -102,7 +108,7 @@ end
 $$;
 comment on function kijko.rollup_usage(integer) is 'Sums up the ledger''s past hours, by period, hour and day, in one transaction; the number of partitions. It can be killed at any point, and counts no row twice and none not at all: a partition with a running writer is left for the next time.';
 
-create function kijko.rollup_partition(partition regclass) returns void
+create function kijko.rollup_partition(partition text) returns void
     language plpgsql volatile parallel unsafe
     set search_path = ''
 as $$
@@ -145,7 +151,7 @@ begin
     );
 end
 $$;
-comment on function kijko.rollup_partition(regclass) is 'Internal: adds a partition of the ledger to the rolled up tables.';
+comment on function kijko.rollup_partition(text) is 'Internal: adds a partition of the ledger to the rolled up tables.';
 
 create function kijko.detach_ledger_partitions(older_than interval default interval '7 days') returns integer
     language plpgsql volatile parallel unsafe security definer -- the ledger belongs to the superuser
@@ -167,7 +173,9 @@ begin
         execute pg_catalog.format('alter table kijko.ledger detach partition %s', p.partition);
         -- Out of the extension's schema, which must be empty should the extension be dropped and created again.
         execute pg_catalog.format('alter table %s set schema kijko_archive', p.partition);
-        update kijko.ledger_partitions as q set detached_at = pg_catalog.clock_timestamp() where q.partition = p.partition;
+        update kijko.ledger_partitions as q
+        set detached_at = pg_catalog.clock_timestamp(), partition = pg_catalog.replace(q.partition, 'kijko.', 'kijko_archive.')
+        where q.partition = p.partition;
         detached := detached + 1;
     end loop;
     return detached;

@@ -65,34 +65,37 @@ comment on column kijko.ledger.idempotency_key is 'The key of the call, if it ha
 comment on column kijko.ledger.actor is 'Who corrected or told it.';
 comment on column kijko.ledger.reason is 'Why.';
 comment on column kijko.ledger.attributes is 'What it was for: member, project, skill, key (kijko.usage_attributes).';
-create index ledger_by_counter on kijko.ledger (subject, meter, period_start);
-comment on index kijko.ledger_by_counter is 'Sums what is not rolled up yet of one counter.';
-
 create table kijko.ledger_default partition of kijko.ledger default;
+-- One index for each partition, and none of the whole: a restored dump makes the partitions' indexes itself.
+create index ledger_default_by_counter on kijko.ledger_default (subject, meter, period_start);
+comment on index kijko.ledger_default_by_counter is 'Sums what is not rolled up yet of one counter.';
 comment on table kijko.ledger_default is 'Rows of times for which kijko.make_ledger_partitions() has made no partition; it moves them when it does.';
 
 create table kijko.ledger_partitions (
-    partition regclass primary key,
+    partition text primary key,
     starts_at timestamptz not null unique,
     ends_at timestamptz not null unique check (ends_at > starts_at),
     rolled_at timestamptz,
     detached_at timestamptz check (detached_at is null or rolled_at is not null)
 );
 comment on table kijko.ledger_partitions is 'The partitions of kijko.ledger by recorded_at: without gaps, each from the end of the one before.';
-comment on column kijko.ledger_partitions.partition is 'The table.';
+comment on column kijko.ledger_partitions.partition is 'The table, with its schema.';
 comment on column kijko.ledger_partitions.starts_at is 'Its first moment.';
 comment on column kijko.ledger_partitions.ends_at is 'The first moment after it.';
 comment on column kijko.ledger_partitions.rolled_at is 'When it was rolled up; from then on nothing is written to it.';
 comment on column kijko.ledger_partitions.detached_at is 'When it was detached from the ledger, to be archived or dropped.';
 
-create table kijko.rollup_state (
-    one boolean primary key default true check (one),
-    rolled_until timestamptz not null
-);
-comment on table kijko.rollup_state is 'One row: up to when the ledger is rolled up.';
-comment on column kijko.rollup_state.one is 'There is only one.';
+create index ledger_partitions_rolled on kijko.ledger_partitions (ends_at) where rolled_at is not null;
+comment on index kijko.ledger_partitions_rolled is 'Finds up to when the ledger is rolled up.';
+
+create view kijko.rollup_state as
+    select coalesce(
+            (select pg_catalog.max(p.ends_at) from kijko.ledger_partitions as p where p.rolled_at is not null),
+            (select pg_catalog.min(p.starts_at) from kijko.ledger_partitions as p),
+            '-infinity'
+        ) as rolled_until;
+comment on view kijko.rollup_state is 'Up to when the ledger is rolled up; before the first partition there is nothing.';
 comment on column kijko.rollup_state.rolled_until is 'Rows recorded before this are in kijko.usage_totals, those from then on are not.';
-insert into kijko.rollup_state (rolled_until) values (pg_catalog.date_trunc('hour', pg_catalog.clock_timestamp(), 'UTC'));
 
 create table kijko.usage_totals (
     subject uuid not null,

@@ -13,12 +13,12 @@ select kijko.set_calendar(l(1), 'Asia/Kolkata');
 select used from kijko.consume(l(1), 'x', 3);
 select * from where_are_they(l(1));
 -- Partitions of a second, so that they are soon over.
-select kijko.make_ledger_partitions('0', '1 second') > 0 as made;
+select kijko.make_ledger_partitions('3 seconds', '1 second') > 0 as made;
 select * from where_are_they(l(1));
 select kijko.make_ledger_partitions('1 hour', '1 hour') > 0 as made;
 select used from kijko.consume(l(1), 'x', 2);
 select * from where_are_they(l(1));
-select pg_sleep(1.1) is not null as slept;
+select pg_sleep(4.1) is not null as slept;
 select kijko.rollup_usage(1000) > 0 as rolled;
 select amount, overage, entries from kijko.usage_totals where subject = l(1);
 select sum(amount) as amount, sum(entries) as entries from kijko.usage_hourly where subject = l(1);
