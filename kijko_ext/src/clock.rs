@@ -23,10 +23,14 @@ pub enum OffsetError {
 /// `now()` plus `kijko.clock_offset`.
 #[pg_extern(stable, parallel_safe)]
 fn now() -> TimestampWithTimeZone {
-    let micros =
-        unsafe { pg_sys::GetCurrentTransactionStartTimestamp() } + guc::clock_offset_micros();
-    TimestampWithTimeZone::try_from(micros)
+    TimestampWithTimeZone::try_from(now_micros())
         .unwrap_or_else(|_| error!("kijko.clock_offset leads out of range"))
+}
+
+/// The same in Postgres microseconds.
+pub fn now_micros() -> i64 {
+    let transaction = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
+    transaction + guc::clock_offset_micros()
 }
 
 /// Reads an offset such as `90`, `1 hour`, `2 days 03:00`, `-1d`, `1h 30min`; a sign holds for its own term, and a

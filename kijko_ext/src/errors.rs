@@ -37,6 +37,6 @@ pub fn bad_argument(message: &str) -> ! {
 
 /// True inside PostgREST: a trusted login, and a request's method.
 #[pg_extern(stable, parallel_safe)]
-fn is_request() -> bool {
+pub fn is_request() -> bool {
     session::setting(c"request.method").is_some() && session::is_trusted()
 }

@@ -13,6 +13,8 @@ static TRUSTED_SESSION_USERS: GucSetting<Option<CString>> =
 static CLOCK_OFFSET: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"0"));
 static JWT_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static RATE_LIMIT_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(65_536);
+static QUOTA_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(65_536);
+static USAGE_ATTRIBUTES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
 /// Shared memory can only be reserved while the postmaster starts, so a later load would leave the limiter without
 /// its table. Better to refuse than to limit nothing.
@@ -69,6 +71,24 @@ pub fn init() {
         GucContext::Postmaster, // shared memory is sized once
         GucFlags::empty(),
     );
+    GucRegistry::define_int_guc(
+        c"kijko.quota_slots",
+        c"Quota counters that shared memory holds at once, 64 bytes each.",
+        c"Rounded up to a power of two. A counter that is not there is summed up from the ledger; kijko.stats() counts that.",
+        &QUOTA_SLOTS,
+        1_024,
+        16_777_216,
+        GucContext::Postmaster, // shared memory is sized once
+        GucFlags::empty(),
+    );
+    GucRegistry::define_string_guc(
+        c"kijko.usage_attributes",
+        c"A JSON object that uses of quotas are recorded with.",
+        c"For example {\"member\": ..., \"project\": ..., \"skill\": ..., \"key\": ...}; set it for one transaction. Empty for none.",
+        &USAGE_ATTRIBUTES,
+        GucContext::Userset, // says what a use was for, never whether it is allowed or whose it is
+        GucFlags::empty(),
+    );
     unsafe { pg_sys::MarkGUCPrefixReserved(c"kijko".as_ptr()) };
 }
 
@@ -98,6 +118,18 @@ pub fn jwt_key_file() -> Option<String> {
 
 pub fn rate_limit_slots() -> usize {
     (RATE_LIMIT_SLOTS.get() as usize).next_power_of_two()
+}
+
+pub fn quota_slots() -> usize {
+    (QUOTA_SLOTS.get() as usize).next_power_of_two()
+}
+
+/// JSON, unchecked.
+pub fn usage_attributes() -> Option<String> {
+    USAGE_ATTRIBUTES
+        .get()
+        .map(|text| text.to_string_lossy().into_owned())
+        .filter(|text| !text.is_empty())
 }
 
 #[pg_guard]

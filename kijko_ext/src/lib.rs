@@ -47,9 +47,35 @@ extension_sql_file!(
     ]
 );
 extension_sql_file!(
-    "limits.sql",
-    name = "limits",
+    "limits/tables.sql",
+    name = "limits_tables",
     requires = ["errors", "verdict", clock::now]
+);
+extension_sql_file!(
+    "limits/functions.sql",
+    name = "limits_functions",
+    requires = [
+        "limits_tables",
+        limits::periods::period_at,
+        limits::periods::period_end,
+        limits::periods::is_time_zone,
+        limits::periods::calendar_is_changing
+    ]
+);
+extension_sql_file!(
+    "limits/holds.sql",
+    name = "limits_holds",
+    requires = ["limits_functions"]
+);
+extension_sql_file!(
+    "limits/rollup.sql",
+    name = "limits_rollup",
+    requires = ["limits_holds"]
+);
+extension_sql_file!(
+    "limits/reading.sql",
+    name = "limits_reading",
+    requires = ["limits_functions"]
 );
 extension_sql_file!(
     "rate_limit.sql",
@@ -78,6 +104,7 @@ pub extern "C-unwind" fn _PG_init() {
     guc::refuse_unless_preloaded();
     guc::init();
     rate_limit::shmem::init();
+    limits::table::init();
 }
 
 /// Needed by `cargo pgrx test`, at the root of the crate.

@@ -1,2 +1,26 @@
-//! Quotas. The inside is plpgsql over tables of the extension's own (limits.sql): one counter row for a subject and
-//! meter, locked by every call that uses it, and one ledger row for every use.
+//! Quotas: exact, at the price of a plain insert. A use is reserved in shared memory and written as one row of the
+//! ledger by the caller's own transaction; the ledger is the truth, shared memory a cache that loads itself.
+//!
+//! From the bottom up: the counter (slot.rs, pure), the table of counters in shared memory (table.rs), what a
+//! transaction holds of them (transaction.rs), periods (period.rs, pure), which limit holds (policy.rs), the ledger
+//! (ledger.rs), the decision (charge.rs), and the functions for SQL: consume.rs, many.rs, hold.rs, gauge.rs, book.rs.
+
+mod book;
+mod call;
+mod charge;
+mod consume;
+mod gauge;
+mod hold;
+mod idempotency;
+mod invalidation;
+mod ledger;
+mod lock;
+mod many;
+mod period;
+pub mod periods;
+mod policy;
+mod query;
+mod slot;
+pub mod table;
+mod threshold;
+mod transaction;

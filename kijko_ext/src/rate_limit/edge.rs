@@ -6,6 +6,7 @@ use pgrx::prelude::*;
 use super::gcra::Policy;
 use super::shmem;
 use crate::errors;
+use crate::limits;
 use crate::verdict::Verdict;
 
 const DAY_NANOS: u64 = 86_400 * 1_000_000_000;
@@ -70,6 +71,8 @@ fn stats() -> TableIterator<'static, (name!(metric, String), name!(value, i64))>
             ("rate_limit.recycled", counters.recycled),
             ("rate_limit.evicted", counters.evicted),
         ]
+        .into_iter()
+        .chain(limits::table::stats())
         .map(|(metric, value)| (metric.to_owned(), value as i64)),
     )
 }

@@ -110,10 +110,11 @@ savepoint here;
 select allowed, used from kijko.try_consume(s(6), 'tokens', 1, 'run 3');
 rollback to here;
 select allowed, used from kijko.try_consume(s(6), 'tokens', 2, 'run 3');
-select meter, amount, at, idempotency_key from kijko.ledger where subject = s(6) order by id;
+select meter, amount, occurred_at, idempotency_key from kijko.ledger where subject = s(6) order by recorded_at, id;
 -- Keys are forgotten after 35 days.
 update kijko.idempotency_keys set created_at = now() - interval '35 days 1 second' where key = 'run 2';
 select allowed from kijko.try_consume(s(6), 'tokens', 1, 'run 4');
+select done from kijko.maintain_usage() where task = 'forget_idempotency_keys';
 select key from kijko.idempotency_keys where subject = s(6) and meter = 'tokens' order by key;
 rollback;
 -- A rollback gives everything back.
@@ -176,6 +177,6 @@ begin read only;
 select kijko.try_consume(s(1), 'x');
 rollback;
 delete from kijko.limits;
-delete from kijko.meters;
 delete from kijko.ledger;
+select kijko.forget_usage();
 drop function travel, s;

@@ -57,8 +57,8 @@ select kijko.rate_limit('x', 1, '1 hour', 5, 6);
 select kijko.rate_limit('x', 2147483647, '1 second');
 select kijko.rate_limit('x', 1, '100000 days', 2147483647);
 -- Counted; a full table forgets keys and counts that.
-select metric, value > 0 as counted from kijko.stats() where metric not like '%cycled' and metric not like '%evicted';
-create temporary table before as select * from kijko.stats();
+select metric, value > 0 as counted from kijko.stats() where metric like 'rate_limit.%' and metric not like '%cycled' and metric not like '%evicted';
+create temporary table before as select * from kijko.stats() where metric like 'rate_limit.%';
 select count(*) from (select kijko.rate_limit('key ' || n, 1, '1 hour') from generate_series(1, 4000) as n offset 0) as calls;
 select metric, stats.value - before.value > 2500 as many from kijko.stats() join before using (metric) where metric like '%evicted';
 select u.value <= s.value as fits from kijko.stats() as u, kijko.stats() as s where u.metric = 'rate_limit.used' and s.metric = 'rate_limit.slots';

@@ -1,0 +1,10 @@
+//! Every interleaving of a few transactions over one counter. The counter is the extension's own source; only its
+//! atomic word and the lock around it are loom's. The ledger is a plain sum behind a mutex, as good as a snapshot.
+
+#[cfg(test)]
+#[path = "../../src/limits/slot.rs"]
+#[allow(dead_code)] // statistics and expiry are not modelled
+mod slot;
+
+#[cfg(test)]
+mod model;

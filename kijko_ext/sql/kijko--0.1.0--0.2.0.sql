@@ -1,0 +1,1015 @@
+-- 0.2.0: quotas in shared memory over an append-only, partitioned ledger. Limits, uses and idempotency keys are kept: each
+-- use of the former ledger becomes one row of the new one, in the period that it fell into. The server must be restarted
+-- with the new library before.
+
+-- What the former functions were made of.
+drop function kijko.current_period(kijko.limits, timestamptz);
+drop function kijko.period_start(text, timestamptz);
+drop function kijko.period_end(text, timestamptz);
+alter table kijko.ledger rename to former_ledger;
+alter table kijko.former_ledger rename constraint ledger_pkey to former_ledger_pkey;
+alter extension kijko drop table kijko.meters;
+drop table kijko.meters;
+
+-- Limits and keys stay where they are.
+alter table kijko.limits
+    alter column meter type text collate "C",
+    drop constraint limits_period_check,
+    drop constraint limits_next_period_check;
+alter table kijko.limits
+    add constraint limits_period_check check (period in ('day', 'month', 'billing', 'lifetime')),
+    add constraint limits_next_period_check check (next_period in ('day', 'month', 'billing', 'lifetime'));
+comment on table kijko.limits is 'One limit for each subject and meter. A meter without a row is unlimited and monthly, a gauge without a row unlimited.';
+comment on column kijko.limits.subject is 'Whose limit: any uuid, here an organization, project or key.';
+comment on column kijko.limits.meter is 'What is counted.';
+comment on column kijko.limits.period is 'Day, calendar month or billing month by the subject''s calendar, or lifetime, which never starts again.';
+comment on column kijko.limits.amount is 'How much; null is unlimited.';
+comment on column kijko.limits."over" is 'What happens above it: refuse; flag or bill allow it and say so in the verdict and in the ledger.';
+comment on column kijko.limits.next_period is 'A changed period, which waits for the current one to end.';
+comment on column kijko.limits.next_period_from is 'When it takes effect.';
+
+alter table kijko.idempotency_keys
+    alter column meter type text collate "C",
+    alter column key type text collate "C",
+    alter column created_at drop default,
+    add column code text,
+    add column used bigint,
+    add column "limit" bigint,
+    add column reset_at timestamptz;
+comment on table kijko.idempotency_keys is 'The calls that were allowed under an idempotency key, kept for 35 days. The same call again gets the same verdict and charges nothing.';
+comment on column kijko.idempotency_keys.subject is 'Whose call.';
+comment on column kijko.idempotency_keys.meter is 'Its meter: one key may charge several meters, each once.';
+comment on column kijko.idempotency_keys.key is 'The key.';
+comment on column kijko.idempotency_keys.amount is 'The amount; another amount under the same key is idempotency_conflict.';
+comment on column kijko.idempotency_keys.created_at is 'When it was first used, by the real clock.';
+comment on column kijko.idempotency_keys.code is 'The verdict''s code: quota_exceeded when the limit let it pass all the same.';
+comment on column kijko.idempotency_keys.used is 'The verdict''s use.';
+comment on column kijko.idempotency_keys."limit" is 'The verdict''s limit.';
+comment on column kijko.idempotency_keys.reset_at is 'The verdict''s end of the period.';
+
+create table kijko.calendars (
+    subject uuid primary key,
+    time_zone text not null,
+    billing_anchor timestamptz,
+    former_time_zone text,
+    former_billing_anchor timestamptz,
+    changed_at timestamptz,
+    check ((former_time_zone is null) = (changed_at is null))
+);
+comment on table kijko.calendars is 'Where a subject''s days and months begin. Without a row: midnight UTC.';
+comment on column kijko.calendars.subject is 'Whose calendar.';
+comment on column kijko.calendars.time_zone is 'The time zone of its days and months.';
+comment on column kijko.calendars.billing_anchor is 'When its first billing month began; null for calendar months.';
+comment on column kijko.calendars.former_time_zone is 'The zone before the last change, which holds until the periods end that were running then.';
+comment on column kijko.calendars.former_billing_anchor is 'The anchor before the last change.';
+comment on column kijko.calendars.changed_at is 'When it was changed, by kijko.now(); null when it never was.';
+
+create table kijko.ledger (
+    id uuid not null,
+    subject uuid not null,
+    meter text collate "C" not null,
+    period_start timestamptz not null,
+    amount bigint not null,
+    overage bigint not null default 0,
+    kind text collate "C" not null,
+    occurred_at timestamptz not null,
+    recorded_at timestamptz not null,
+    idempotency_key text,
+    actor text,
+    reason text,
+    attributes jsonb
+) partition by range (recorded_at);
+comment on table kijko.ledger is 'Every use, one row each, only ever added to: the truth that counters in shared memory and the rolled up tables sum up. Written by the extension alone; rows that come or go by other means need kijko.forget_usage().';
+comment on column kijko.ledger.id is 'Version 7: roughly in order of arrival. Not indexed.';
+comment on column kijko.ledger.subject is 'Whose use.';
+comment on column kijko.ledger.meter is 'What was used.';
+comment on column kijko.ledger.period_start is 'The beginning of the period that it counts in; -infinity for a lifetime.';
+comment on column kijko.ledger.amount is 'How much; negative for corrections and for gauges that fall.';
+comment on column kijko.ledger.overage is 'The part that lay above a limit which flags or bills.';
+comment on column kijko.ledger.kind is 'use, gauge, settle (of a hold), late (told after its time), correction, or import.';
+comment on column kijko.ledger.occurred_at is 'When, by kijko.now() or by whoever told it.';
+comment on column kijko.ledger.recorded_at is 'When the row was written, by the real clock; never earlier than what is rolled up.';
+comment on column kijko.ledger.idempotency_key is 'The key of the call, if it had one.';
+comment on column kijko.ledger.actor is 'Who corrected or told it.';
+comment on column kijko.ledger.reason is 'Why.';
+comment on column kijko.ledger.attributes is 'What it was for: member, project, skill, key (kijko.usage_attributes).';
+create table kijko.ledger_default partition of kijko.ledger default;
+-- One index for each partition, and none of the whole: a restored dump makes the partitions' indexes itself.
+create index ledger_default_by_counter on kijko.ledger_default (subject, meter, period_start);
+comment on index kijko.ledger_default_by_counter is 'Sums what is not rolled up yet of one counter.';
+comment on table kijko.ledger_default is 'Rows of times for which kijko.make_ledger_partitions() has made no partition; it moves them when it does.';
+
+create table kijko.ledger_partitions (
+    partition text primary key,
+    starts_at timestamptz not null unique,
+    ends_at timestamptz not null unique check (ends_at > starts_at),
+    rolled_at timestamptz,
+    detached_at timestamptz check (detached_at is null or rolled_at is not null)
+);
+comment on table kijko.ledger_partitions is 'The partitions of kijko.ledger by recorded_at: without gaps, each from the end of the one before.';
+comment on column kijko.ledger_partitions.partition is 'The table, with its schema.';
+comment on column kijko.ledger_partitions.starts_at is 'Its first moment.';
+comment on column kijko.ledger_partitions.ends_at is 'The first moment after it.';
+comment on column kijko.ledger_partitions.rolled_at is 'When it was rolled up; from then on nothing is written to it.';
+comment on column kijko.ledger_partitions.detached_at is 'When it was detached from the ledger, to be archived or dropped.';
+
+create index ledger_partitions_rolled on kijko.ledger_partitions (ends_at) where rolled_at is not null;
+comment on index kijko.ledger_partitions_rolled is 'Finds up to when the ledger is rolled up.';
+
+create view kijko.rollup_state as
+    select coalesce(
+            (select pg_catalog.max(p.ends_at) from kijko.ledger_partitions as p where p.rolled_at is not null),
+            (select pg_catalog.min(p.starts_at) from kijko.ledger_partitions as p),
+            '-infinity'
+        ) as rolled_until;
+comment on view kijko.rollup_state is 'Up to when the ledger is rolled up; before the first partition there is nothing.';
+comment on column kijko.rollup_state.rolled_until is 'Rows recorded before this are in kijko.usage_totals, those from then on are not.';
+
+create table kijko.usage_totals (
+    subject uuid not null,
+    meter text collate "C" not null,
+    period_start timestamptz not null,
+    amount bigint not null,
+    overage bigint not null,
+    entries bigint not null,
+    primary key (subject, meter, period_start)
+);
+comment on table kijko.usage_totals is 'The rolled up part of the ledger by period: what a counter starts from when it is loaded.';
+comment on column kijko.usage_totals.subject is 'Whose use.';
+comment on column kijko.usage_totals.meter is 'What was used.';
+comment on column kijko.usage_totals.period_start is 'The beginning of the period.';
+comment on column kijko.usage_totals.amount is 'How much.';
+comment on column kijko.usage_totals.overage is 'The part above the limit.';
+comment on column kijko.usage_totals.entries is 'Rows of the ledger.';
+
+create table kijko.usage_hourly (
+    subject uuid not null,
+    meter text collate "C" not null,
+    hour timestamptz not null,
+    attributes jsonb not null,
+    amount bigint not null,
+    overage bigint not null,
+    entries bigint not null,
+    primary key (subject, meter, hour, attributes)
+);
+comment on table kijko.usage_hourly is 'The rolled up part of the ledger by hour and attributes.';
+comment on column kijko.usage_hourly.subject is 'Whose use.';
+comment on column kijko.usage_hourly.meter is 'What was used.';
+comment on column kijko.usage_hourly.hour is 'The hour in which it occurred.';
+comment on column kijko.usage_hourly.attributes is 'What it was for; {} for nothing in particular.';
+comment on column kijko.usage_hourly.amount is 'How much.';
+comment on column kijko.usage_hourly.overage is 'The part above the limit.';
+comment on column kijko.usage_hourly.entries is 'Rows of the ledger.';
+
+create table kijko.usage_daily (
+    subject uuid not null,
+    meter text collate "C" not null,
+    day date not null,
+    attributes jsonb not null,
+    amount bigint not null,
+    overage bigint not null,
+    entries bigint not null,
+    primary key (subject, meter, day, attributes)
+);
+comment on table kijko.usage_daily is 'The rolled up part of the ledger by day in the subject''s time zone, and attributes.';
+comment on column kijko.usage_daily.subject is 'Whose use.';
+comment on column kijko.usage_daily.meter is 'What was used.';
+comment on column kijko.usage_daily.day is 'The day on which it occurred.';
+comment on column kijko.usage_daily.attributes is 'What it was for; {} for nothing in particular.';
+comment on column kijko.usage_daily.amount is 'How much.';
+comment on column kijko.usage_daily.overage is 'The part above the limit.';
+comment on column kijko.usage_daily.entries is 'Rows of the ledger.';
+
+create table kijko.holds (
+    id uuid primary key,
+    subject uuid not null,
+    meter text collate "C" not null,
+    period_start timestamptz not null,
+    amount bigint not null check (amount >= 0),
+    state text collate "C" not null check (state in ('open', 'settled', 'released', 'expired')),
+    idempotency_key text collate "C",
+    created_at timestamptz not null,
+    expires_at timestamptz not null,
+    ended_at timestamptz,
+    settled_amount bigint,
+    check ((state = 'open') = (ended_at is null))
+);
+comment on table kijko.holds is 'Budgets held for work whose price is known only afterwards. An open hold counts as used. Ended ones are kept for 35 days, so that settling twice is noticed.';
+comment on column kijko.holds.id is 'What kijko.reserve answered.';
+comment on column kijko.holds.subject is 'Whose budget.';
+comment on column kijko.holds.meter is 'Of what.';
+comment on column kijko.holds.period_start is 'The beginning of the period it counts in, also when it is settled later.';
+comment on column kijko.holds.amount is 'How much is held.';
+comment on column kijko.holds.state is 'open, settled, released or expired.';
+comment on column kijko.holds.idempotency_key is 'The key of kijko.reserve: the same call again answers the same hold.';
+comment on column kijko.holds.created_at is 'When, by kijko.now().';
+comment on column kijko.holds.expires_at is 'When it stops counting unless it has ended before.';
+comment on column kijko.holds.ended_at is 'When it was settled, released or found expired.';
+comment on column kijko.holds.settled_amount is 'What the work came to.';
+create unique index holds_by_key on kijko.holds (subject, meter, idempotency_key) where idempotency_key is not null;
+comment on index kijko.holds_by_key is 'Finds the hold of a repeated call.';
+create index holds_open on kijko.holds (subject, meter, period_start, expires_at) where state = 'open';
+comment on index kijko.holds_open is 'Sums a counter''s open holds, and finds the expired ones.';
+create index holds_expiring on kijko.holds (expires_at) where state = 'open';
+comment on index kijko.holds_expiring is 'Finds expired holds of everybody.';
+create index holds_ended on kijko.holds (ended_at) where state <> 'open';
+comment on index kijko.holds_ended is 'Finds ended holds that are old enough to be forgotten.';
+
+create table kijko.threshold_crossings (
+    subject uuid not null,
+    meter text collate "C" not null,
+    period_start timestamptz not null,
+    threshold smallint not null check (threshold in (50, 80, 100)),
+    used bigint not null,
+    "limit" bigint not null,
+    crossed_at timestamptz not null,
+    primary key (subject, meter, period_start, threshold)
+);
+comment on table kijko.threshold_crossings is 'The first time in a period that a use reached 50, 80 or 100 per cent of the limit of that moment.';
+comment on column kijko.threshold_crossings.subject is 'Whose use.';
+comment on column kijko.threshold_crossings.meter is 'Of what.';
+comment on column kijko.threshold_crossings.period_start is 'The beginning of the period.';
+comment on column kijko.threshold_crossings.threshold is 'Per cent.';
+comment on column kijko.threshold_crossings.used is 'The use that reached it.';
+comment on column kijko.threshold_crossings."limit" is 'The limit then.';
+comment on column kijko.threshold_crossings.crossed_at is 'When, by kijko.now().';
+create index threshold_crossings_crossed_at on kijko.threshold_crossings (crossed_at);
+comment on index kijko.threshold_crossings_crossed_at is 'Finds new crossings, to tell somebody.';
+
+-- The contents belong into a dump: they are the customers' use, not the extension's. The other partitions are no members
+-- of the extension and are dumped anyway.
+select pg_catalog.pg_extension_config_dump('kijko.calendars', '');
+select pg_catalog.pg_extension_config_dump('kijko.ledger_default', '');
+select pg_catalog.pg_extension_config_dump('kijko.ledger_partitions', '');
+select pg_catalog.pg_extension_config_dump('kijko.usage_totals', '');
+select pg_catalog.pg_extension_config_dump('kijko.usage_hourly', '');
+select pg_catalog.pg_extension_config_dump('kijko.usage_daily', '');
+select pg_catalog.pg_extension_config_dump('kijko.holds', '');
+select pg_catalog.pg_extension_config_dump('kijko.threshold_crossings', '');
+
+-- What every backend caches of these, it forgets when they change, whoever changes them.
+create function kijko.limits_changed() returns trigger
+    language c as 'MODULE_PATHNAME', 'kijko_limits_changed';
+comment on function kijko.limits_changed() is 'Trigger on tables that backends cache: they forget what they know when the transaction commits.';
+create trigger limits_changed after insert or update or delete or truncate on kijko.limits
+    for each statement execute function kijko.limits_changed();
+create trigger limits_changed after insert or update or delete or truncate on kijko.calendars
+    for each statement execute function kijko.limits_changed();
+create trigger limits_changed after insert or update or delete or truncate on kijko.ledger_partitions
+    for each statement execute function kijko.limits_changed();
+
+CREATE  FUNCTION "period_at"(
+	"subject" uuid, /* pgrx :: Uuid */
+	"meter" TEXT, /* & str */
+	"at" timestamp with time zone, /* TimestampWithTimeZone */
+	"otherwise" TEXT DEFAULT 'month' /* & str */
+) RETURNS TABLE (
+	"period" TEXT,  /* String */
+	"starts_at" timestamp with time zone,  /* TimestampWithTimeZone */
+	"ends_at" timestamp with time zone  /* TimestampWithTimeZone */
+)
+STRICT STABLE PARALLEL UNSAFE
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'period_at_wrapper';
+
+CREATE  FUNCTION "period_end"(
+	"subject" uuid, /* pgrx :: Uuid */
+	"period" TEXT, /* & str */
+	"at" timestamp with time zone /* TimestampWithTimeZone */
+) RETURNS timestamp with time zone /* Option < TimestampWithTimeZone > */
+STRICT STABLE PARALLEL UNSAFE
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'period_end_wrapper';
+
+CREATE  FUNCTION "calendar_is_changing"(
+	"subject" uuid, /* pgrx :: Uuid */
+	"at" timestamp with time zone /* TimestampWithTimeZone */
+) RETURNS bool /* bool */
+STRICT STABLE PARALLEL UNSAFE
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'calendar_is_changing_wrapper';
+
+CREATE  FUNCTION "is_time_zone"(
+	"name" TEXT /* & str */
+) RETURNS bool /* bool */
+IMMUTABLE STRICT PARALLEL SAFE
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'is_time_zone_wrapper';
+
+create or replace function kijko.set_limit(subject uuid, meter text, period text, amount bigint, "over" text default 'refuse')
+    returns void
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
+    set search_path = ''
+as $$
+declare
+    present constant timestamptz := kijko.now();
+    old kijko.limits;
+    old_period text;
+begin
+    if subject is null or meter is null or meter !~ '^[a-z][a-z0-9_.]{0,62}$' then
+        perform kijko.fail('invalid_input', 'a limit needs a subject, and a meter in lower case');
+    end if;
+    if period is null or period not in ('day', 'month', 'billing', 'lifetime') then
+        perform kijko.fail('invalid_input', 'the period must be day, month, billing or lifetime');
+    end if;
+    if amount < 0 then
+        perform kijko.fail('invalid_input', 'the amount must not be negative; null is unlimited');
+    end if;
+    if "over" is null or "over" not in ('refuse', 'flag', 'bill') then
+        perform kijko.fail('invalid_input', 'over must be refuse, flag or bill');
+    end if;
+    insert into kijko.limits (subject, meter, period, amount, "over")
+    values (set_limit.subject, set_limit.meter, set_limit.period, set_limit.amount, set_limit."over")
+    on conflict on constraint limits_pkey do nothing;
+    if found then
+        return;
+    end if;
+    select l.* into old from kijko.limits as l
+    where l.subject = set_limit.subject and l.meter = set_limit.meter
+    for update;
+    old_period := case when present >= old.next_period_from then old.next_period else old.period end;
+    -- The amount counts at once and never resets the use. Another period waits for the current one to end; a lifetime
+    -- has no end, so there it waits for the next beginning of the new one.
+    update kijko.limits as l set
+        amount = set_limit.amount,
+        "over" = set_limit."over",
+        period = old_period,
+        next_period = case when old_period <> set_limit.period then set_limit.period end,
+        next_period_from = case when old_period <> set_limit.period then
+            coalesce(
+                kijko.period_end(set_limit.subject, old_period, present),
+                kijko.period_end(set_limit.subject, set_limit.period, present)
+            )
+        end
+    where l.subject = set_limit.subject and l.meter = set_limit.meter
+        -- A plan that is pushed again changes nothing, and should not make every backend forget what it knows.
+        and (l.amount, l."over", l.period, l.next_period) is distinct from (
+            set_limit.amount, set_limit."over", old_period,
+            case when old_period <> set_limit.period then set_limit.period end
+        );
+end
+$$;
+comment on function kijko.set_limit(uuid, text, text, bigint, text) is 'Sets the limit of a subject''s meter: amount (null is unlimited) in each period (day, month, billing, lifetime), and what happens over it (refuse, flag, bill). It counts from the next call on; use already counted stays. Another period takes effect when the current one ends.';
+
+create function kijko.set_calendar(subject uuid, time_zone text, billing_anchor timestamptz default null)
+    returns void
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
+    set search_path = ''
+as $$
+declare
+    old kijko.calendars;
+    is_new boolean;
+begin
+    if subject is null then
+        perform kijko.fail('invalid_input', 'a calendar needs a subject');
+    end if;
+    if time_zone is null or not kijko.is_time_zone(time_zone) then
+        perform kijko.fail('invalid_timezone', time_zone);
+    end if;
+    -- A subject without any use has no period that would have to end first.
+    is_new := not exists (select from kijko.ledger as g where g.subject = set_calendar.subject)
+        and not exists (select from kijko.usage_totals as t where t.subject = set_calendar.subject)
+        and not exists (select from kijko.holds as h where h.subject = set_calendar.subject);
+    insert into kijko.calendars as c (subject, time_zone, billing_anchor, former_time_zone, changed_at)
+    values (
+        set_calendar.subject, set_calendar.time_zone, set_calendar.billing_anchor,
+        case when not is_new then 'UTC' end, case when not is_new then kijko.now() end
+    )
+    on conflict on constraint calendars_pkey do nothing;
+    if found then
+        return;
+    end if;
+    select c.* into old from kijko.calendars as c where c.subject = set_calendar.subject for update;
+    if (old.time_zone, old.billing_anchor) is not distinct from (set_calendar.time_zone, set_calendar.billing_anchor) then
+        return;
+    end if;
+    if not is_new and kijko.calendar_is_changing(set_calendar.subject, kijko.now()) then
+        perform kijko.fail(
+            'conflict', 'the last change of this calendar has not taken effect yet',
+            'Change it again when the month has ended in which it was changed.'
+        );
+    end if;
+    update kijko.calendars as c set
+        time_zone = set_calendar.time_zone,
+        billing_anchor = set_calendar.billing_anchor,
+        former_time_zone = case when not is_new then old.time_zone end,
+        former_billing_anchor = case when not is_new then old.billing_anchor end,
+        changed_at = case when not is_new then kijko.now() end
+    where c.subject = set_calendar.subject;
+end
+$$;
+comment on function kijko.set_calendar(uuid, text, timestamptz) is 'Sets where a subject''s days and months begin: its time zone, and when its billing months began (null for calendar months). For a subject that has used something, it takes effect when the current periods end, and can be changed once in a month.';
+
+create or replace function kijko.try_consume(subject uuid, meter text, amount bigint default 1, idempotency_key text default null)
+    returns kijko.verdict
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_try_consume';
+comment on function kijko.try_consume(uuid, text, bigint, text) is 'Uses an amount of a subject''s meter if its limit allows, in the caller''s transaction: a rollback gives it back. The verdict says what is left. An idempotency key charges once (for 35 days); under it another amount is idempotency_conflict. Amounts of 0 or less are refused, and so are READ ONLY transactions, standbys and PREPARE TRANSACTION.';
+
+create or replace function kijko.consume(subject uuid, meter text, amount bigint default 1, idempotency_key text default null)
+    returns kijko.verdict
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_consume';
+comment on function kijko.consume(uuid, text, bigint, text) is 'kijko.try_consume that fails with quota_exceeded instead of answering no. Inside PostgREST it sets X-RateLimit-Limit, -Remaining, -Reset, -Resource, and Retry-After when refusing.';
+
+create function kijko.try_consume_many(
+    subjects uuid[], meter text, amount bigint default 1, idempotency_key text default null, attributes jsonb default null
+)
+    returns kijko.verdict
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_try_consume_many';
+comment on function kijko.try_consume_many(uuid[], text, bigint, text, jsonb) is 'kijko.try_consume for several subjects at once (organization, project, key), all or nothing. The verdict is that of the subject that refused, or else of the one with the least left. attributes are recorded with the use; null takes those of kijko.usage_attributes.';
+
+create function kijko.consume_many(
+    subjects uuid[], meter text, amount bigint default 1, idempotency_key text default null, attributes jsonb default null
+)
+    returns kijko.verdict
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_consume_many';
+comment on function kijko.consume_many(uuid[], text, bigint, text, jsonb) is 'kijko.try_consume_many that fails with quota_exceeded instead of answering no.';
+
+create function kijko.adjust_gauge(subject uuid, meter text, delta bigint) returns kijko.verdict
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_adjust_gauge';
+comment on function kijko.adjust_gauge(uuid, text, bigint) is 'Changes a gauge (a number of things that exist) in the caller''s transaction. A rise above the limit fails with quota_exceeded; a fall makes room for others when it commits.';
+
+create function kijko.set_gauge(subject uuid, meter text, value bigint) returns kijko.verdict
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_set_gauge';
+comment on function kijko.set_gauge(uuid, text, bigint) is 'Sets a gauge. Waits until no other transaction is changing it; then as kijko.adjust_gauge.';
+
+create function kijko.book(
+    subject uuid, meter text, amount bigint, period_start timestamptz, freed bigint, kind text, occurred_at timestamptz,
+    idempotency_key text, actor text, reason text, attributes jsonb
+)
+    returns boolean
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_book';
+comment on function kijko.book(uuid, text, bigint, timestamptz, bigint, text, timestamptz, text, text, text, jsonb) is 'Internal: books what has happened whatever the limit says, and gives back what an ended hold held. False when the idempotency key was used before.';
+
+create function kijko.forget_usage(subject uuid default null) returns void
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_forget_usage';
+comment on function kijko.forget_usage(uuid) is 'After this transaction has committed, the counters of a subject (null: of everybody) are summed up from the tables again. Needed after a restore, and after any change to them but by these functions.';
+
+create function kijko.limit_headers(v kijko.verdict) returns void
+    language plpgsql volatile parallel unsafe security definer -- called for those who may use a quota, not by them
+    set search_path = ''
+as $$
+begin
+    if v."limit" is not null then
+        perform kijko.add_header('X-RateLimit-Limit', v."limit"::text);
+        perform kijko.add_header('X-RateLimit-Remaining', v.remaining::text);
+        perform kijko.add_header('X-RateLimit-Resource', v.meter);
+        perform kijko.add_header('X-RateLimit-Reset', pg_catalog.ceil(extract(epoch from v.reset_at))::text);
+    end if;
+    if v.retry_after is not null then
+        perform kijko.add_header('Retry-After', v.retry_after::text);
+    end if;
+end
+$$;
+comment on function kijko.limit_headers(kijko.verdict) is 'Adds a verdict to the response''s headers.';
+
+create function kijko.refuse_use(v kijko.verdict, amount bigint) returns void
+    language plpgsql volatile parallel unsafe security definer -- called for those who may use a quota, not by them
+    set search_path = ''
+as $$
+begin
+    perform kijko.limit_headers(v);
+    perform kijko.fail(
+        'quota_exceeded',
+        pg_catalog.format('used %s of %s %s, asked for %s', v.used, v."limit", v.meter, amount),
+        case when v.reset_at is null then 'Raise the limit.' else 'Wait for the next period or raise the limit.' end
+    );
+end
+$$;
+comment on function kijko.refuse_use(kijko.verdict, bigint) is 'Fails with quota_exceeded, with a verdict''s numbers and headers.';
+
+create function kijko.correct_usage(
+    subject uuid, meter text, amount bigint, reason text, occurred_at timestamptz default null, actor text default null
+)
+    returns void
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the internal function
+    set search_path = ''
+as $$
+declare
+    at constant timestamptz := coalesce(occurred_at, kijko.now());
+begin
+    if amount is null or amount = 0 or coalesce(reason, '') = '' then
+        perform kijko.fail('invalid_input', 'a correction needs an amount and a reason');
+    end if;
+    perform kijko.book(
+        subject, meter, amount, (select p.starts_at from kijko.period_at(subject, meter, at) as p), 0, 'correction', at,
+        null, coalesce(actor, kijko.user_id()::text, session_user::text), reason, null
+    );
+end
+$$;
+comment on function kijko.correct_usage(uuid, text, bigint, text, timestamptz, text) is 'Adds a correction to the period of a time: positive charges more, negative gives back (from the commit on). A row of its own with who and why; nothing is ever changed.';
+
+create function kijko.record_usage(
+    subject uuid, meter text, amount bigint, occurred_at timestamptz, idempotency_key text default null,
+    attributes jsonb default null
+)
+    returns boolean
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the internal function
+    set search_path = ''
+as $$
+begin
+    if amount is null or amount <= 0 or occurred_at is null then
+        perform kijko.fail('invalid_input', 'a late use needs an amount of at least 1, and a time');
+    end if;
+    return kijko.book(
+        subject, meter, amount, (select p.starts_at from kijko.period_at(subject, meter, occurred_at) as p), 0, 'late',
+        occurred_at, idempotency_key, kijko.user_id()::text, null, attributes
+    );
+end
+$$;
+comment on function kijko.record_usage(uuid, text, bigint, timestamptz, text, jsonb) is 'Books a use that has happened, in the period in which it happened, whatever the limit says. False when its idempotency key was booked before.';
+
+create function kijko.reserve_until(subject uuid, meter text, amount bigint, expires_at timestamptz, idempotency_key text)
+    returns uuid
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_reserve';
+comment on function kijko.reserve_until(uuid, text, bigint, timestamptz, text) is 'Internal: kijko.reserve until a time.';
+
+create function kijko.refuse_hold(meter text, used bigint, "limit" bigint, reset_at timestamptz, retry_after integer, amount bigint)
+    returns void
+    language plpgsql volatile parallel unsafe security definer -- called for those who may use a quota, not by them
+    set search_path = ''
+as $$
+begin
+    perform kijko.refuse_use(
+        row(false, 'quota_exceeded', meter, used, "limit", greatest("limit" - used, 0), reset_at, retry_after)::kijko.verdict,
+        amount
+    );
+end
+$$;
+comment on function kijko.refuse_hold(text, bigint, bigint, timestamptz, integer, bigint) is 'Fails with quota_exceeded for a hold.';
+
+create function kijko.reserve(
+    subject uuid, meter text, amount bigint, ttl interval default interval '10 minutes', idempotency_key text default null
+)
+    returns uuid
+    language sql volatile parallel unsafe security definer -- callers have no rights on the internal function
+    set search_path = ''
+as $$
+    select kijko.reserve_until(subject, meter, amount, kijko.now() + ttl, idempotency_key)
+$$;
+comment on function kijko.reserve(uuid, text, bigint, interval, text) is 'Holds an amount of a subject''s meter until it is settled, released or older than ttl; it counts as used meanwhile. Fails with quota_exceeded. The same key again answers the same hold. It may commit asynchronously (synchronous_commit = off): a crash then loses the hold, and kijko.settle with subject and meter books what it came to.';
+
+create function kijko.settle(hold uuid, actual bigint, subject uuid default null, meter text default null) returns boolean
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
+    set search_path = ''
+as $$
+declare
+    h kijko.holds;
+    present constant timestamptz := kijko.now();
+begin
+    if hold is null or actual is null or actual < 0 then
+        perform kijko.fail('invalid_input', 'settling needs a hold and an amount of at least 0');
+    end if;
+    select o.* into h from kijko.holds as o where o.id = hold for update;
+    if not found then
+        if settle.subject is null or settle.meter is null then
+            perform kijko.fail('not_found', 'no such hold', 'Name its subject and its meter to book without it.');
+        end if;
+        -- Lost in a crash, or forgotten: remembered from now on, so that settling it twice is noticed.
+        insert into kijko.holds (id, subject, meter, period_start, amount, state, created_at, expires_at, ended_at)
+        select hold, settle.subject, settle.meter, p.starts_at, 0, 'expired', present, present, present
+        from kijko.period_at(settle.subject, settle.meter, present) as p
+        on conflict on constraint holds_pkey do nothing;
+        select o.* into h from kijko.holds as o where o.id = hold for update;
+    end if;
+    if h.state = 'settled' then
+        return false;
+    end if;
+    -- Book before the row changes: should the counter have to be loaded, it must find the hold that is then given back.
+    perform kijko.book(
+        h.subject, h.meter, actual, h.period_start, case when h.state = 'open' then h.amount else 0 end,
+        case when h.state = 'open' then 'settle' else 'late' end, present, null, null, null, null
+    );
+    update kijko.holds as o set state = 'settled', ended_at = present, settled_amount = actual where o.id = hold;
+    return true;
+end
+$$;
+comment on function kijko.settle(uuid, bigint, uuid, text) is 'Ends a hold and books what the work came to, more or less than was held, in the period of the hold. True when it was booked; settling twice does nothing and answers false. A hold that expired or was released is booked all the same, and so is an unknown one whose subject and meter are named.';
+
+create function kijko.release(hold uuid) returns boolean
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
+    set search_path = ''
+as $$
+declare
+    h kijko.holds;
+begin
+    select o.* into h from kijko.holds as o where o.id = hold and o.state = 'open' for update;
+    if not found then
+        return false;
+    end if;
+    -- Before the row changes, as in kijko.settle.
+    perform kijko.book(h.subject, h.meter, 0, h.period_start, h.amount, null, null, null, null, null, null);
+    update kijko.holds as o set state = 'released', ended_at = kijko.now() where o.id = hold;
+    return true;
+end
+$$;
+comment on function kijko.release(uuid) is 'Ends a hold for work that was not done. False when it is not open.';
+
+create function kijko.expire_holds(at_most integer default 10000) returns bigint
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
+    set search_path = ''
+as $$
+declare
+    h kijko.holds;
+    expired bigint := 0;
+begin
+    for h in
+        select o.* from kijko.holds as o
+        where o.state = 'open' and o.expires_at <= kijko.now()
+        order by o.expires_at
+        limit at_most
+        for update skip locked
+    loop
+        -- Before the row changes, as in kijko.settle.
+        perform kijko.book(h.subject, h.meter, 0, h.period_start, h.amount, null, null, null, null, null, null);
+        update kijko.holds as o set state = 'expired', ended_at = kijko.now() where o.id = h.id;
+        expired := expired + 1;
+    end loop;
+    return expired;
+end
+$$;
+comment on function kijko.expire_holds(integer) is 'Ends the holds whose time is over. A use that is in want of them does so itself for its own subject and meter.';
+
+create function kijko.make_ledger_partition(starts_at timestamptz, ends_at timestamptz) returns void
+    language plpgsql volatile parallel unsafe
+    set search_path = ''
+    set datestyle = 'ISO'
+    set timezone = 'UTC'
+as $$
+declare
+    name constant text := 'ledger_' || pg_catalog.to_char(starts_at, 'YYYYMMDD_HH24MISS');
+begin
+    execute pg_catalog.format('create table kijko.%I (like kijko.ledger including defaults including constraints)', name);
+    -- Whoever is writing to the default partition ends first; who comes later finds the new partition.
+    lock table kijko.ledger_default in access exclusive mode;
+    execute pg_catalog.format(
+        'with moved as (delete from kijko.ledger_default where recorded_at >= %L and recorded_at < %L returning *) '
+        'insert into kijko.%I select * from moved', starts_at, ends_at, name
+    );
+    execute pg_catalog.format('create index on kijko.%I (subject, meter, period_start)', name);
+    execute pg_catalog.format(
+        'alter table kijko.ledger attach partition kijko.%I for values from (%L) to (%L)', name, starts_at, ends_at
+    );
+    insert into kijko.ledger_partitions (partition, starts_at, ends_at)
+    values (pg_catalog.format('kijko.%I', name), starts_at, ends_at);
+end
+$$;
+comment on function kijko.make_ledger_partition(timestamptz, timestamptz) is 'Internal: makes one partition of the ledger, with the rows that are in the default partition already.';
+
+create function kijko.make_ledger_partitions(
+    ahead interval default interval '6 hours', width interval default interval '1 hour'
+)
+    returns integer
+    language plpgsql volatile parallel unsafe security definer -- the ledger belongs to the superuser
+    set search_path = ''
+    set lock_timeout = '2s' -- a writer that stays longer is waited for next time
+as $$
+declare
+    epoch constant timestamptz := '2000-01-01 00:00:00+00';
+    present timestamptz;
+    next timestamptz;
+    until timestamptz;
+    made integer := 0;
+begin
+    if not width between '1 second' and '1 day' or not ahead between '0' and '31 days' then
+        perform kijko.fail('invalid_input', 'partitions are 1 second to 1 day wide, and made 31 days ahead at most');
+    end if;
+    present := pg_catalog.date_bin(width, pg_catalog.clock_timestamp(), epoch);
+    lock table kijko.ledger_partitions in share row exclusive mode;
+    -- The first partition begins with the first row, also of those who are still writing.
+    if not exists (select from kijko.ledger_partitions) then
+        lock table kijko.ledger_default in access exclusive mode;
+    end if;
+    select coalesce(
+            (select pg_catalog.max(p.ends_at) from kijko.ledger_partitions as p),
+            (select pg_catalog.date_bin(width, pg_catalog.min(d.recorded_at), epoch) from kijko.ledger_default as d),
+            present
+        ) into next;
+    -- What was missed is made up for by one long partition.
+    if next < present then
+        perform kijko.make_ledger_partition(next, present);
+        next := present;
+        made := made + 1;
+    end if;
+    while next <= present + ahead loop
+        -- To the next whole width, also after another one.
+        until := pg_catalog.date_bin(width, next, epoch) + width;
+        perform kijko.make_ledger_partition(next, until);
+        next := until;
+        made := made + 1;
+    end loop;
+    return made;
+end
+$$;
+comment on function kijko.make_ledger_partitions(interval, interval) is 'Makes the ledger''s partitions up to some time ahead, each so wide; the number made. Until somebody does, rows go to the default partition and are moved later. A narrow partition is rolled up sooner, so that a counter is loaded faster.';
+
+create function kijko.rollup_usage(at_most integer default 24) returns integer
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
+    set search_path = ''
+as $$
+declare
+    p kijko.ledger_partitions;
+    rolled integer := 0;
+begin
+    -- Every statement must see what was committed before it got its lock.
+    if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
+        perform kijko.fail('bad_request', 'kijko.rollup_usage() needs read committed');
+    end if;
+    begin
+        lock table kijko.ledger_partitions in share row exclusive mode nowait;
+    exception
+        when lock_not_available then return 0; -- somebody else is at it
+    end;
+    while rolled < at_most loop
+        -- In order, so that what is rolled up has an end; partitions are without gaps.
+        select q.* into p from kijko.ledger_partitions as q where q.rolled_at is null order by q.starts_at limit 1;
+        exit when not found or p.ends_at > pg_catalog.clock_timestamp();
+        begin
+            -- Waits for nobody: while a transaction that has written to the partition runs, it is left for later. With
+            -- the lock, everything ever written to it is visible, and nothing more is written (ledger.rs).
+            execute pg_catalog.format('lock table %s in share mode nowait', p.partition);
+        exception
+            when lock_not_available then exit;
+        end;
+        perform kijko.rollup_partition(p.partition);
+        update kijko.ledger_partitions as q set rolled_at = pg_catalog.clock_timestamp() where q.partition = p.partition;
+        rolled := rolled + 1;
+    end loop;
+    return rolled;
+end
+$$;
+comment on function kijko.rollup_usage(integer) is 'Sums up the ledger''s past hours, by period, hour and day, in one transaction; the number of partitions. It can be killed at any point, and counts no row twice and none not at all: a partition with a running writer is left for the next time.';
+
+create function kijko.rollup_partition(partition text) returns void
+    language plpgsql volatile parallel unsafe
+    set search_path = ''
+as $$
+begin
+    execute pg_catalog.format(
+        $sql$
+            insert into kijko.usage_totals as t (subject, meter, period_start, amount, overage, entries)
+            select g.subject, g.meter, g.period_start, pg_catalog.sum(g.amount), pg_catalog.sum(g.overage), pg_catalog.count(*)
+            from %s as g
+            group by g.subject, g.meter, g.period_start
+            on conflict (subject, meter, period_start) do update
+            set amount = t.amount + excluded.amount, overage = t.overage + excluded.overage,
+                entries = t.entries + excluded.entries
+        $sql$, partition
+    );
+    execute pg_catalog.format(
+        $sql$
+            insert into kijko.usage_hourly as t (subject, meter, hour, attributes, amount, overage, entries)
+            select g.subject, g.meter, pg_catalog.date_trunc('hour', g.occurred_at, 'UTC'), coalesce(g.attributes, '{}'),
+                pg_catalog.sum(g.amount), pg_catalog.sum(g.overage), pg_catalog.count(*)
+            from %s as g
+            group by 1, 2, 3, 4
+            on conflict (subject, meter, hour, attributes) do update
+            set amount = t.amount + excluded.amount, overage = t.overage + excluded.overage,
+                entries = t.entries + excluded.entries
+        $sql$, partition
+    );
+    execute pg_catalog.format(
+        $sql$
+            insert into kijko.usage_daily as t (subject, meter, day, attributes, amount, overage, entries)
+            select g.subject, g.meter, (g.occurred_at at time zone coalesce(c.time_zone, 'UTC'))::date,
+                coalesce(g.attributes, '{}'), pg_catalog.sum(g.amount), pg_catalog.sum(g.overage), pg_catalog.count(*)
+            from %s as g
+            left join kijko.calendars as c on c.subject = g.subject
+            group by 1, 2, 3, 4
+            on conflict (subject, meter, day, attributes) do update
+            set amount = t.amount + excluded.amount, overage = t.overage + excluded.overage,
+                entries = t.entries + excluded.entries
+        $sql$, partition
+    );
+end
+$$;
+comment on function kijko.rollup_partition(text) is 'Internal: adds a partition of the ledger to the rolled up tables.';
+
+create function kijko.detach_ledger_partitions(older_than interval default interval '7 days') returns integer
+    language plpgsql volatile parallel unsafe security definer -- the ledger belongs to the superuser
+    set search_path = ''
+    set lock_timeout = '2s'
+as $$
+declare
+    p kijko.ledger_partitions;
+    detached integer := 0;
+begin
+    create schema if not exists kijko_archive;
+    for p in
+        select q.* from kijko.ledger_partitions as q
+        where q.rolled_at is not null and q.detached_at is null
+            and q.ends_at < pg_catalog.clock_timestamp() - older_than
+        order by q.starts_at
+        for update
+    loop
+        execute pg_catalog.format('alter table kijko.ledger detach partition %s', p.partition);
+        -- Out of the extension's schema, which must be empty should the extension be dropped and created again.
+        execute pg_catalog.format('alter table %s set schema kijko_archive', p.partition);
+        update kijko.ledger_partitions as q
+        set detached_at = pg_catalog.clock_timestamp(), partition = pg_catalog.replace(q.partition, 'kijko.', 'kijko_archive.')
+        where q.partition = p.partition;
+        detached := detached + 1;
+    end loop;
+    return detached;
+end
+$$;
+comment on function kijko.detach_ledger_partitions(interval) is 'Detaches old partitions that are rolled up; the number. They stay as tables in the schema kijko_archive, to be copied away and dropped.';
+
+create function kijko.maintain_usage() returns table (task text, done bigint)
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
+    set search_path = ''
+as $$
+begin
+    -- A task that meets a lock is left for the next time; the others are done all the same.
+    foreach task in array array['make_ledger_partitions', 'rollup_usage', 'expire_holds', 'detach_ledger_partitions'] loop
+        begin
+            execute pg_catalog.format('select kijko.%I()', task) into done;
+        exception
+            when lock_not_available then done := null;
+        end;
+        return next;
+    end loop;
+    task := 'forget_idempotency_keys';
+    delete from kijko.idempotency_keys as k
+    where (k.subject, k.meter, k.key) in (
+        select o.subject, o.meter, o.key from kijko.idempotency_keys as o
+        where o.created_at < pg_catalog.now() - interval '35 days'
+        limit 10000
+        for update skip locked
+    );
+    get diagnostics done = row_count;
+    return next;
+    task := 'forget_holds';
+    delete from kijko.holds as h
+    where h.id in (
+        select o.id from kijko.holds as o
+        where o.state <> 'open' and o.ended_at < kijko.now() - interval '35 days'
+        limit 10000
+        for update skip locked
+    );
+    get diagnostics done = row_count;
+    return next;
+end
+$$;
+comment on function kijko.maintain_usage() is 'Everything that wants doing now and then, each minute for instance: partitions ahead, rollup, expired holds, old partitions, old keys. Null for a task that met a lock and is left for the next time.';
+
+create function kijko.used_now(subject uuid, meter text, period_start timestamptz) returns bigint
+    language sql stable parallel safe
+    set search_path = ''
+as $$
+    select coalesce((
+            select t.amount from kijko.usage_totals as t
+            where t.subject = used_now.subject and t.meter = used_now.meter and t.period_start = used_now.period_start
+        ), 0)
+        + coalesce((
+            select pg_catalog.sum(g.amount) from kijko.ledger as g
+            where g.subject = used_now.subject and g.meter = used_now.meter and g.period_start = used_now.period_start
+                and g.recorded_at >= (select r.rolled_until from kijko.rollup_state as r)
+        ), 0)::bigint
+        + coalesce((
+            select pg_catalog.sum(h.amount) from kijko.holds as h
+            where h.subject = used_now.subject and h.meter = used_now.meter and h.period_start = used_now.period_start
+                and h.state = 'open'
+        ), 0)::bigint
+$$;
+comment on function kijko.used_now(uuid, text, timestamptz) is 'Internal: what a counter comes to by the tables: rolled up, not yet rolled up, and held.';
+
+create or replace function kijko.usage(subject uuid)
+    returns table (meter text, period text, used bigint, "limit" bigint, remaining bigint, reset_at timestamptz)
+    language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
+    set search_path = ''
+as $$
+begin
+    return query
+    with recursive recent (meter) as (
+        -- One look at the index for each meter, however many rows there are.
+        (
+            select g.meter from kijko.ledger as g
+            where g.subject = usage.subject and g.recorded_at >= (select r.rolled_until from kijko.rollup_state as r)
+            order by g.meter limit 1
+        )
+        union all
+        select (
+            select g.meter from kijko.ledger as g
+            where g.subject = usage.subject and g.meter > n.meter
+                and g.recorded_at >= (select r.rolled_until from kijko.rollup_state as r)
+            order by g.meter limit 1
+        )
+        from recent as n where n.meter is not null
+    ),
+    known (meter) as (
+        select l.meter from kijko.limits as l where l.subject = usage.subject
+        union
+        select t.meter from kijko.usage_totals as t where t.subject = usage.subject
+        union
+        select h.meter from kijko.holds as h where h.subject = usage.subject and h.state = 'open'
+        union
+        select n.meter from recent as n where n.meter is not null
+    )
+    select k.meter::text, p.period, u.used, l.amount,
+        case when l.amount is not null then greatest(l.amount - u.used, 0) end, -- greatest() skips nulls
+        nullif(p.ends_at, 'infinity')
+    from known as k
+    left join kijko.limits as l on l.subject = usage.subject and l.meter = k.meter
+    cross join lateral (
+        -- A meter without a limit is monthly, unless it is a gauge.
+        select case when kijko.is_gauge(usage.subject, k.meter) then 'lifetime' else 'month' end
+    ) as o(otherwise)
+    cross join lateral kijko.period_at(usage.subject, k.meter, kijko.now(), o.otherwise) as p
+    cross join lateral (select kijko.used_now(usage.subject, k.meter, p.starts_at)) as u(used)
+    order by k.meter;
+end
+$$;
+comment on function kijko.usage(uuid) is 'The current use of every meter of a subject that has a limit or was used: period, used (held amounts included), limit and remaining (null is unlimited), and when the period ends (null for a lifetime).';
+
+create function kijko.is_gauge(subject uuid, meter text) returns boolean
+    language sql stable parallel safe
+    set search_path = ''
+as $$
+    select exists (
+            select from kijko.usage_totals as t
+            where t.subject = is_gauge.subject and t.meter = is_gauge.meter and t.period_start = '-infinity'
+        )
+        or exists (
+            select from kijko.ledger as g
+            where g.subject = is_gauge.subject and g.meter = is_gauge.meter and g.period_start = '-infinity'
+                and g.recorded_at >= (select r.rolled_until from kijko.rollup_state as r)
+        )
+$$;
+comment on function kijko.is_gauge(uuid, text) is 'Internal: whether a meter has use that counts for a lifetime.';
+
+create function kijko.usage_by_day(subject uuid, meter text, from_day date, to_day date)
+    returns table (day date, attributes jsonb, amount bigint, overage bigint, entries bigint)
+    language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
+    set search_path = ''
+as $$
+begin
+    return query
+    select s.day, s.attributes, pg_catalog.sum(s.amount)::bigint, pg_catalog.sum(s.overage)::bigint,
+        pg_catalog.sum(s.entries)::bigint
+    from (
+        select d.day, d.attributes, d.amount, d.overage, d.entries from kijko.usage_daily as d
+        where d.subject = usage_by_day.subject and d.meter = usage_by_day.meter
+        union all
+        select (g.occurred_at at time zone coalesce(c.time_zone, 'UTC'))::date, coalesce(g.attributes, '{}'),
+            g.amount, g.overage, 1
+        from kijko.ledger as g
+        left join kijko.calendars as c on c.subject = g.subject
+        where g.subject = usage_by_day.subject and g.meter = usage_by_day.meter
+            and g.recorded_at >= (select r.rolled_until from kijko.rollup_state as r)
+    ) as s
+    where s.day >= from_day and s.day <= to_day
+    group by s.day, s.attributes
+    order by s.day, s.attributes;
+end
+$$;
+comment on function kijko.usage_by_day(uuid, text, date, date) is 'The use of a meter by day in the subject''s time zone and by attributes (member, project, skill, key): rolled up or not.';
+
+comment on function kijko.stats() is 'Figures of the tables in shared memory since the server started: rate_limit.slots, .used (slots taken), .allowed, .refused, .recycled (a key with nothing to pay back was forgotten), .evicted (a key was forgotten although it had: raise kijko.rate_limit_slots); quota.slots, .used, .pinned (in use by running transactions), .loads (a counter was summed up from the ledger), .evictions (for another one), .full (all slots it may take were in use: raise kijko.quota_slots).';
+
+-- The uses so far.
+insert into kijko.ledger (
+    id, subject, meter, period_start, amount, kind, occurred_at, recorded_at, idempotency_key
+)
+select pg_catalog.gen_random_uuid(), g.subject, g.meter, p.starts_at, g.amount, 'import', g.at,
+    pg_catalog.clock_timestamp(), g.idempotency_key
+from kijko.former_ledger as g
+cross join lateral kijko.period_at(g.subject, g.meter, g.at) as p
+order by g.id;
+alter extension kijko drop sequence kijko.ledger_id_seq;
+alter extension kijko drop table kijko.former_ledger;
+drop table kijko.former_ledger;
+
+-- As in grants.sql: nobody may execute what is new.
+revoke all on function
+    kijko.set_calendar(uuid, text, timestamptz),
+    kijko.try_consume_many(uuid[], text, bigint, text, jsonb),
+    kijko.consume_many(uuid[], text, bigint, text, jsonb),
+    kijko.adjust_gauge(uuid, text, bigint),
+    kijko.set_gauge(uuid, text, bigint),
+    kijko.book(uuid, text, bigint, timestamptz, bigint, text, timestamptz, text, text, text, jsonb),
+    kijko.forget_usage(uuid),
+    kijko.limit_headers(kijko.verdict),
+    kijko.refuse_use(kijko.verdict, bigint),
+    kijko.correct_usage(uuid, text, bigint, text, timestamptz, text),
+    kijko.record_usage(uuid, text, bigint, timestamptz, text, jsonb),
+    kijko.reserve_until(uuid, text, bigint, timestamptz, text),
+    kijko.refuse_hold(text, bigint, bigint, timestamptz, integer, bigint),
+    kijko.reserve(uuid, text, bigint, interval, text),
+    kijko.settle(uuid, bigint, uuid, text),
+    kijko.release(uuid),
+    kijko.expire_holds(integer),
+    kijko.make_ledger_partition(timestamptz, timestamptz),
+    kijko.make_ledger_partitions(interval, interval),
+    kijko.rollup_usage(integer),
+    kijko.rollup_partition(text),
+    kijko.detach_ledger_partitions(interval),
+    kijko.maintain_usage(),
+    kijko.used_now(uuid, text, timestamptz),
+    kijko.is_gauge(uuid, text),
+    kijko.usage_by_day(uuid, text, date, date),
+    kijko.limits_changed(),
+    kijko.period_at(uuid, text, timestamptz, text),
+    kijko.period_end(uuid, text, timestamptz),
+    kijko.calendar_is_changing(uuid, timestamptz),
+    kijko.is_time_zone(text)
+from public;

@@ -1,0 +1,176 @@
+//! Functions for SQL that can refuse by an error of our own. pgrx cannot carry an SQLSTATE that it does not know, so
+//! these are written by hand: the guarded part returns either a value or a prepared call of a plpgsql function that
+//! raises, and a last frame, which owns nothing that an error would leave behind, makes that call.
+
+use std::ffi::CString;
+use std::mem::size_of;
+
+use pgrx::prelude::*;
+
+use super::query::text_datum;
+
+/// The arguments of a call.
+#[derive(Clone, Copy)]
+pub struct Arguments(pub pg_sys::FunctionCallInfo);
+
+impl Arguments {
+    pub fn datum(self, at: usize) -> Option<pg_sys::Datum> {
+        // SAFETY: SQL declares as many arguments as are read.
+        let argument = unsafe { &*(*self.0).args.as_ptr().add(at) };
+        (!argument.isnull).then_some(argument.value)
+    }
+
+    /// Also a timestamptz, in Postgres microseconds.
+    pub fn integer(self, at: usize) -> Option<i64> {
+        self.datum(at).map(|datum| datum.value() as i64)
+    }
+
+    pub fn uuid(self, at: usize) -> Option<[u8; 16]> {
+        // SAFETY: declared as uuid, which is sixteen bytes by reference and never compressed.
+        self.datum(at)
+            .map(|datum| unsafe { datum.cast_mut_ptr::<[u8; 16]>().read() })
+    }
+
+    pub fn text<'a>(self, at: usize) -> Option<&'a str> {
+        // SAFETY: declared as text; it lives as long as the call.
+        self.datum(at)
+            .and_then(|datum| unsafe { <&str>::from_datum(datum, false) })
+    }
+
+    pub fn uuids(self, at: usize) -> Option<Vec<Option<[u8; 16]>>> {
+        let datum = self.datum(at)?;
+        // SAFETY: declared as uuid[].
+        let array = unsafe { pgrx::Array::<pgrx::Uuid>::from_datum(datum, false) }?;
+        Some(
+            array
+                .iter()
+                .map(|uuid| uuid.map(|uuid| *uuid.as_bytes()))
+                .collect(),
+        )
+    }
+
+    pub fn null(self) -> pg_sys::Datum {
+        // SAFETY: the call is ours.
+        unsafe { (*self.0).isnull = true };
+        pg_sys::Datum::null()
+    }
+}
+
+/// Why a call ends in an error: a function that raises it, and its arguments.
+pub struct Refusal {
+    function: &'static str,
+    arguments: Vec<Option<pg_sys::Datum>>,
+}
+
+impl Refusal {
+    /// One of kijko.error_codes.
+    pub fn new(code: &str, details: &str, hint: Option<&str>) -> Self {
+        Self {
+            function: "kijko.fail(pg_catalog.text,pg_catalog.text,pg_catalog.text)",
+            arguments: vec![
+                Some(text_datum(code)),
+                Some(text_datum(details)),
+                hint.map(text_datum),
+            ],
+        }
+    }
+
+    pub fn invalid(details: &str) -> Self {
+        Self::new("invalid_input", details, None)
+    }
+
+    pub fn by(function: &'static str, arguments: Vec<Option<pg_sys::Datum>>) -> Self {
+        Self {
+            function,
+            arguments,
+        }
+    }
+
+    fn prepare(self) -> pg_sys::FunctionCallInfo {
+        let function = find(self.function);
+        // SAFETY: as large as the arguments need; zeroed, with the function's own look-up beside it.
+        unsafe {
+            let size = size_of::<pg_sys::FunctionCallInfoBaseData>()
+                + self.arguments.len() * size_of::<pg_sys::NullableDatum>();
+            let call: pg_sys::FunctionCallInfo = pg_sys::palloc0(size).cast();
+            let info: *mut pg_sys::FmgrInfo = pg_sys::palloc0(size_of::<pg_sys::FmgrInfo>()).cast();
+            pg_sys::fmgr_info(function, info);
+            (*call).flinfo = info;
+            (*call).nargs = self.arguments.len() as i16;
+            for (at, argument) in self.arguments.iter().enumerate() {
+                let place = (*call).args.as_mut_ptr().add(at);
+                (*place).value = argument.unwrap_or(pg_sys::Datum::null());
+                (*place).isnull = argument.is_none();
+            }
+            call
+        }
+    }
+}
+
+/// The oid of a function by its full signature.
+pub fn find(signature: &str) -> pg_sys::Oid {
+    let signature = CString::new(signature).unwrap_or_default();
+    // SAFETY: regprocedurein takes one cstring and raises when there is no such function.
+    unsafe {
+        let argument = pg_sys::Datum::from(signature.as_ptr());
+        let oid =
+            pg_sys::DirectFunctionCall1Coll(Some(regprocedurein), pg_sys::InvalidOid, argument);
+        pg_sys::Oid::from(oid.value() as u32)
+    }
+}
+
+/// Guarded, since its caller is C code that no panic may pass.
+#[pg_guard]
+unsafe extern "C-unwind" fn regprocedurein(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    unsafe { pg_sys::regprocedurein(call) }
+}
+
+pub type Answer = Result<pg_sys::Datum, Refusal>;
+
+/// What the last frame does.
+pub enum Outcome {
+    Value(pg_sys::Datum),
+    Raise(pg_sys::FunctionCallInfo),
+}
+
+/// Runs a function's body; Postgres errors and panics leave it as Postgres errors.
+pub unsafe fn guarded(body: fn(Arguments) -> Answer, call: pg_sys::FunctionCallInfo) -> Outcome {
+    unsafe {
+        pg_sys::panic::pgrx_extern_c_guard(|| match body(Arguments(call)) {
+            Ok(value) => Outcome::Value(value),
+            Err(refusal) => Outcome::Raise(refusal.prepare()),
+        })
+    }
+}
+
+/// Makes `body` callable from SQL as `symbol`.
+macro_rules! sql_function {
+    ($symbol:ident, $finfo:ident, $body:path) => {
+        #[unsafe(no_mangle)]
+        pub extern "C-unwind" fn $finfo() -> *const pgrx::pg_sys::Pg_finfo_record {
+            const RECORD: pgrx::pg_sys::Pg_finfo_record =
+                pgrx::pg_sys::Pg_finfo_record { api_version: 1 };
+            &RECORD
+        }
+
+        /// # Safety
+        /// Called by Postgres as SQL declares it.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C-unwind" fn $symbol(
+            call: pgrx::pg_sys::FunctionCallInfo,
+        ) -> pgrx::pg_sys::Datum {
+            // SAFETY: what is live across the raising call has no destructor.
+            unsafe {
+                match $crate::limits::call::guarded($body, call) {
+                    $crate::limits::call::Outcome::Value(value) => value,
+                    $crate::limits::call::Outcome::Raise(raise) => match (*(*raise).flinfo).fn_addr
+                    {
+                        Some(function) => function(raise),
+                        None => pgrx::pg_sys::Datum::null(),
+                    },
+                }
+            }
+        }
+    };
+}
+pub(crate) use sql_function;

@@ -1,0 +1,221 @@
+create function kijko.set_limit(subject uuid, meter text, period text, amount bigint, "over" text default 'refuse')
+    returns void
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
+    set search_path = ''
+as $$
+declare
+    present constant timestamptz := kijko.now();
+    old kijko.limits;
+    old_period text;
+begin
+    if subject is null or meter is null or meter !~ '^[a-z][a-z0-9_.]{0,62}$' then
+        perform kijko.fail('invalid_input', 'a limit needs a subject, and a meter in lower case');
+    end if;
+    if period is null or period not in ('day', 'month', 'billing', 'lifetime') then
+        perform kijko.fail('invalid_input', 'the period must be day, month, billing or lifetime');
+    end if;
+    if amount < 0 then
+        perform kijko.fail('invalid_input', 'the amount must not be negative; null is unlimited');
+    end if;
+    if "over" is null or "over" not in ('refuse', 'flag', 'bill') then
+        perform kijko.fail('invalid_input', 'over must be refuse, flag or bill');
+    end if;
+    insert into kijko.limits (subject, meter, period, amount, "over")
+    values (set_limit.subject, set_limit.meter, set_limit.period, set_limit.amount, set_limit."over")
+    on conflict on constraint limits_pkey do nothing;
+    if found then
+        return;
+    end if;
+    select l.* into old from kijko.limits as l
+    where l.subject = set_limit.subject and l.meter = set_limit.meter
+    for update;
+    old_period := case when present >= old.next_period_from then old.next_period else old.period end;
+    -- The amount counts at once and never resets the use. Another period waits for the current one to end; a lifetime
+    -- has no end, so there it waits for the next beginning of the new one.
+    update kijko.limits as l set
+        amount = set_limit.amount,
+        "over" = set_limit."over",
+        period = old_period,
+        next_period = case when old_period <> set_limit.period then set_limit.period end,
+        next_period_from = case when old_period <> set_limit.period then
+            coalesce(
+                kijko.period_end(set_limit.subject, old_period, present),
+                kijko.period_end(set_limit.subject, set_limit.period, present)
+            )
+        end
+    where l.subject = set_limit.subject and l.meter = set_limit.meter
+        -- A plan that is pushed again changes nothing, and should not make every backend forget what it knows.
+        and (l.amount, l."over", l.period, l.next_period) is distinct from (
+            set_limit.amount, set_limit."over", old_period,
+            case when old_period <> set_limit.period then set_limit.period end
+        );
+end
+$$;
+comment on function kijko.set_limit(uuid, text, text, bigint, text) is 'Sets the limit of a subject''s meter: amount (null is unlimited) in each period (day, month, billing, lifetime), and what happens over it (refuse, flag, bill). It counts from the next call on; use already counted stays. Another period takes effect when the current one ends.';
+
+create function kijko.set_calendar(subject uuid, time_zone text, billing_anchor timestamptz default null)
+    returns void
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
+    set search_path = ''
+as $$
+declare
+    old kijko.calendars;
+    is_new boolean;
+begin
+    if subject is null then
+        perform kijko.fail('invalid_input', 'a calendar needs a subject');
+    end if;
+    if time_zone is null or not kijko.is_time_zone(time_zone) then
+        perform kijko.fail('invalid_timezone', time_zone);
+    end if;
+    -- A subject without any use has no period that would have to end first.
+    is_new := not exists (select from kijko.ledger as g where g.subject = set_calendar.subject)
+        and not exists (select from kijko.usage_totals as t where t.subject = set_calendar.subject)
+        and not exists (select from kijko.holds as h where h.subject = set_calendar.subject);
+    insert into kijko.calendars as c (subject, time_zone, billing_anchor, former_time_zone, changed_at)
+    values (
+        set_calendar.subject, set_calendar.time_zone, set_calendar.billing_anchor,
+        case when not is_new then 'UTC' end, case when not is_new then kijko.now() end
+    )
+    on conflict on constraint calendars_pkey do nothing;
+    if found then
+        return;
+    end if;
+    select c.* into old from kijko.calendars as c where c.subject = set_calendar.subject for update;
+    if (old.time_zone, old.billing_anchor) is not distinct from (set_calendar.time_zone, set_calendar.billing_anchor) then
+        return;
+    end if;
+    if not is_new and kijko.calendar_is_changing(set_calendar.subject, kijko.now()) then
+        perform kijko.fail(
+            'conflict', 'the last change of this calendar has not taken effect yet',
+            'Change it again when the month has ended in which it was changed.'
+        );
+    end if;
+    update kijko.calendars as c set
+        time_zone = set_calendar.time_zone,
+        billing_anchor = set_calendar.billing_anchor,
+        former_time_zone = case when not is_new then old.time_zone end,
+        former_billing_anchor = case when not is_new then old.billing_anchor end,
+        changed_at = case when not is_new then kijko.now() end
+    where c.subject = set_calendar.subject;
+end
+$$;
+comment on function kijko.set_calendar(uuid, text, timestamptz) is 'Sets where a subject''s days and months begin: its time zone, and when its billing months began (null for calendar months). For a subject that has used something, it takes effect when the current periods end, and can be changed once in a month.';
+
+create function kijko.try_consume(subject uuid, meter text, amount bigint default 1, idempotency_key text default null)
+    returns kijko.verdict
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_try_consume';
+comment on function kijko.try_consume(uuid, text, bigint, text) is 'Uses an amount of a subject''s meter if its limit allows, in the caller''s transaction: a rollback gives it back. The verdict says what is left. An idempotency key charges once (for 35 days); under it another amount is idempotency_conflict. Amounts of 0 or less are refused, and so are READ ONLY transactions, standbys and PREPARE TRANSACTION.';
+
+create function kijko.consume(subject uuid, meter text, amount bigint default 1, idempotency_key text default null)
+    returns kijko.verdict
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_consume';
+comment on function kijko.consume(uuid, text, bigint, text) is 'kijko.try_consume that fails with quota_exceeded instead of answering no. Inside PostgREST it sets X-RateLimit-Limit, -Remaining, -Reset, -Resource, and Retry-After when refusing.';
+
+create function kijko.try_consume_many(
+    subjects uuid[], meter text, amount bigint default 1, idempotency_key text default null, attributes jsonb default null
+)
+    returns kijko.verdict
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_try_consume_many';
+comment on function kijko.try_consume_many(uuid[], text, bigint, text, jsonb) is 'kijko.try_consume for several subjects at once (organization, project, key), all or nothing. The verdict is that of the subject that refused, or else of the one with the least left. attributes are recorded with the use; null takes those of kijko.usage_attributes.';
+
+create function kijko.consume_many(
+    subjects uuid[], meter text, amount bigint default 1, idempotency_key text default null, attributes jsonb default null
+)
+    returns kijko.verdict
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_consume_many';
+comment on function kijko.consume_many(uuid[], text, bigint, text, jsonb) is 'kijko.try_consume_many that fails with quota_exceeded instead of answering no.';
+
+create function kijko.adjust_gauge(subject uuid, meter text, delta bigint) returns kijko.verdict
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_adjust_gauge';
+comment on function kijko.adjust_gauge(uuid, text, bigint) is 'Changes a gauge (a number of things that exist) in the caller''s transaction. A rise above the limit fails with quota_exceeded; a fall makes room for others when it commits.';
+
+create function kijko.set_gauge(subject uuid, meter text, value bigint) returns kijko.verdict
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_set_gauge';
+comment on function kijko.set_gauge(uuid, text, bigint) is 'Sets a gauge. Waits until no other transaction is changing it; then as kijko.adjust_gauge.';
+
+create function kijko.book(
+    subject uuid, meter text, amount bigint, period_start timestamptz, freed bigint, kind text, occurred_at timestamptz,
+    idempotency_key text, actor text, reason text, attributes jsonb
+)
+    returns boolean
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_book';
+comment on function kijko.book(uuid, text, bigint, timestamptz, bigint, text, timestamptz, text, text, text, jsonb) is 'Internal: books what has happened whatever the limit says, and gives back what an ended hold held. False when the idempotency key was used before.';
+
+create function kijko.forget_usage(subject uuid default null) returns void
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_forget_usage';
+comment on function kijko.forget_usage(uuid) is 'After this transaction has committed, the counters of a subject (null: of everybody) are summed up from the tables again. Needed after a restore, and after any change to them but by these functions.';
+
+create function kijko.limit_headers(v kijko.verdict) returns void
+    language plpgsql volatile parallel unsafe security definer -- called for those who may use a quota, not by them
+    set search_path = ''
+as $$
+begin
+    if v."limit" is not null then
+        perform kijko.add_header('X-RateLimit-Limit', v."limit"::text);
+        perform kijko.add_header('X-RateLimit-Remaining', v.remaining::text);
+        perform kijko.add_header('X-RateLimit-Resource', v.meter);
+        perform kijko.add_header('X-RateLimit-Reset', pg_catalog.ceil(extract(epoch from v.reset_at))::text);
+    end if;
+    if v.retry_after is not null then
+        perform kijko.add_header('Retry-After', v.retry_after::text);
+    end if;
+end
+$$;
+comment on function kijko.limit_headers(kijko.verdict) is 'Adds a verdict to the response''s headers.';
+
+create function kijko.refuse_use(v kijko.verdict, amount bigint) returns void
+    language plpgsql volatile parallel unsafe security definer -- called for those who may use a quota, not by them
+    set search_path = ''
+as $$
+begin
+    perform kijko.limit_headers(v);
+    perform kijko.fail(
+        'quota_exceeded',
+        pg_catalog.format('used %s of %s %s, asked for %s', v.used, v."limit", v.meter, amount),
+        case when v.reset_at is null then 'Raise the limit.' else 'Wait for the next period or raise the limit.' end
+    );
+end
+$$;
+comment on function kijko.refuse_use(kijko.verdict, bigint) is 'Fails with quota_exceeded, with a verdict''s numbers and headers.';
+
+create function kijko.correct_usage(
+    subject uuid, meter text, amount bigint, reason text, occurred_at timestamptz default null, actor text default null
+)
+    returns void
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the internal function
+    set search_path = ''
+as $$
+declare
+    at constant timestamptz := coalesce(occurred_at, kijko.now());
+begin
+    if amount is null or amount = 0 or coalesce(reason, '') = '' then
+        perform kijko.fail('invalid_input', 'a correction needs an amount and a reason');
+    end if;
+    perform kijko.book(
+        subject, meter, amount, (select p.starts_at from kijko.period_at(subject, meter, at) as p), 0, 'correction', at,
+        null, coalesce(actor, kijko.user_id()::text, session_user::text), reason, null
+    );
+end
+$$;
+comment on function kijko.correct_usage(uuid, text, bigint, text, timestamptz, text) is 'Adds a correction to the period of a time: positive charges more, negative gives back (from the commit on). A row of its own with who and why; nothing is ever changed.';
+
+create function kijko.record_usage(
+    subject uuid, meter text, amount bigint, occurred_at timestamptz, idempotency_key text default null,
+    attributes jsonb default null
+)
+    returns boolean
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the internal function
+    set search_path = ''
+as $$
+begin
+    if amount is null or amount <= 0 or occurred_at is null then
+        perform kijko.fail('invalid_input', 'a late use needs an amount of at least 1, and a time');
+    end if;
+    return kijko.book(
+        subject, meter, amount, (select p.starts_at from kijko.period_at(subject, meter, occurred_at) as p), 0, 'late',
+        occurred_at, idempotency_key, kijko.user_id()::text, null, attributes
+    );
+end
+$$;
+comment on function kijko.record_usage(uuid, text, bigint, timestamptz, text, jsonb) is 'Books a use that has happened, in the period in which it happened, whatever the limit says. False when its idempotency key was booked before.';

@@ -1,0 +1,143 @@
+//! Holds: a budget kept for work whose price is known only afterwards. `kijko.reserve` decides and writes the row here;
+//! settling, releasing and expiring are SQL (holds.sql) over `kijko.book`. A hold is a row, so it outlives its
+//! transaction and a crash; what it holds counts as used until it is settled, released or expired.
+
+use pgrx::pg_sys;
+
+use super::call::{Answer, Arguments, Refusal, sql_function};
+use super::charge::{self, Meter};
+use super::lock::{self, Class};
+use super::period::Kind;
+use super::query::{self, Statement};
+use super::{consume, ledger, policy};
+
+sql_function!(kijko_reserve, pg_finfo_kijko_reserve, reserve);
+
+thread_local! {
+    static EXPIRE: Statement = const { Statement::new(
+        "with expired as ( \
+             update kijko.holds set state = 'expired', ended_at = $4 \
+             where id operator(pg_catalog.=) any (array( \
+                 select o.id from kijko.holds as o \
+                 where o.subject operator(pg_catalog.=) $1 and o.meter operator(pg_catalog.=) $2 \
+                     and o.period_start operator(pg_catalog.=) $3 \
+                     and o.state operator(pg_catalog.=) 'open' and o.expires_at operator(pg_catalog.<=) $4 \
+                 for update skip locked)) \
+             returning amount) \
+         select pg_catalog.sum(amount)::pg_catalog.int8 from expired",
+        &[pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPTZOID],
+    ) };
+    static KNOWN: Statement = const { Statement::new(
+        "select o.id::pg_catalog.text, o.amount from kijko.holds as o \
+         where o.subject operator(pg_catalog.=) $1 and o.meter operator(pg_catalog.=) $2 \
+             and o.idempotency_key operator(pg_catalog.=) $3",
+        &[pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::TEXTOID],
+    ) };
+    static INSERT: Statement = const { Statement::new(
+        "insert into kijko.holds (id, subject, meter, period_start, amount, idempotency_key, created_at, expires_at, state) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, 'open')",
+        &[
+            pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::TIMESTAMPTZOID, pg_sys::INT8OID, pg_sys::TEXTOID,
+            pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPTZOID,
+        ],
+    ) };
+}
+
+/// Ends the counter's holds whose time is over, and says how many units they held. The counter must be pinned: a load
+/// after this would not find them any more, and they would be given back twice. Holds that somebody else is ending
+/// are his.
+pub fn expire(meter: Meter, period_start: i64, now: i64) -> i64 {
+    let values = [
+        Some(query::uuid_datum(meter.subject)),
+        Some(query::text_datum(meter.name)),
+        Some(pg_sys::Datum::from(period_start)),
+        Some(pg_sys::Datum::from(now)),
+    ];
+    EXPIRE.with(|statement| statement.write(&values, |rows| rows[0].integer(1).unwrap_or(0)))
+}
+
+/// `kijko.reserve_until(subject, meter, amount, expires_at, key)`: the id of the hold.
+fn reserve(arguments: Arguments) -> Answer {
+    let (subject, name) = consume::meter(arguments)?;
+    let amount = consume::amount(arguments, 2)?;
+    let now = charge::now();
+    let expires_at = arguments
+        .integer(3)
+        .filter(|expires_at| *expires_at > now)
+        .ok_or_else(|| Refusal::invalid("a hold must last for some time"))?;
+    let meter = Meter {
+        subject: &subject,
+        name,
+    };
+    let key = arguments.text(4);
+    if let Some(key) = key
+        && let Some(id) = known(meter, key, amount)?
+    {
+        return Ok(id);
+    }
+    let policy = policy::of(&subject, name, now, Kind::Month);
+    let counter = charge::pin(&policy.key, meter, policy.period)?;
+    let decision = charge::decide(counter, &policy, meter, amount, now);
+    if !decision.allowed {
+        let verdict = charge::verdict(&policy, name, amount, &decision, now);
+        return Err(Refusal::by(
+            "kijko.refuse_hold(pg_catalog.text,pg_catalog.int8,pg_catalog.int8,pg_catalog.timestamptz,pg_catalog.int4,pg_catalog.int8)",
+            vec![
+                Some(query::text_datum(name)),
+                verdict.used.map(pg_sys::Datum::from),
+                verdict.limit.map(pg_sys::Datum::from),
+                verdict.reset_at.map(pg_sys::Datum::from),
+                verdict.retry_after.map(pg_sys::Datum::from),
+                Some(pg_sys::Datum::from(amount)),
+            ],
+        ));
+    }
+    let id = ledger::new_id(now);
+    let values = [
+        Some(query::uuid_datum(&id)),
+        Some(query::uuid_datum(&subject)),
+        Some(query::text_datum(name)),
+        Some(pg_sys::Datum::from(policy.period.start)),
+        Some(pg_sys::Datum::from(amount)),
+        key.map(query::text_datum),
+        Some(pg_sys::Datum::from(now)),
+        Some(pg_sys::Datum::from(expires_at)),
+    ];
+    INSERT.with(|statement| statement.write(&values, |_| ()));
+    counter.slot().expect_expiry(expires_at);
+    Ok(query::own_uuid(&id))
+}
+
+/// The hold that was made under the key before.
+fn known(meter: Meter, key: &str, amount: i64) -> Result<Option<pg_sys::Datum>, Refusal> {
+    if key.is_empty() || key.chars().count() > 255 {
+        return Err(Refusal::invalid(
+            "an idempotency key has 1 to 255 characters",
+        ));
+    }
+    lock::exclusive(Class::Hold, meter.subject, &[meter.name, key]);
+    let values = [
+        Some(query::uuid_datum(meter.subject)),
+        Some(query::text_datum(meter.name)),
+        Some(query::text_datum(key)),
+    ];
+    let found = KNOWN.with(|statement| {
+        statement.read(&values, |rows| {
+            rows.first()
+                .map(|row| (row.text(1).unwrap_or_default(), row.integer(2)))
+        })
+    });
+    match found {
+        None => Ok(None),
+        Some((id, Some(held))) if held == amount => Ok(Some(query::parse_uuid(&id))),
+        Some((_, held)) => Err(Refusal::new(
+            "idempotency_conflict",
+            &format!(
+                "this key holds {} {}, not {amount}",
+                held.unwrap_or(0),
+                meter.name
+            ),
+            None,
+        )),
+    }
+}

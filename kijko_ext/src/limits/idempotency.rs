@@ -1,0 +1,113 @@
+//! Idempotency keys: the first allowed call under a key is remembered for 35 days, and the same call again gets its
+//! verdict and charges nothing. A refusal is not remembered: the client shall try again with the same key.
+
+use std::ptr;
+
+use pgrx::prelude::*;
+
+use super::call::Refusal;
+use super::lock::{self, Class};
+use super::{ledger, query};
+
+const COLUMNS: usize = 9;
+const LOCK: pg_sys::LOCKMODE = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
+
+/// The verdict of the first call.
+#[derive(Clone, Copy, Debug)]
+pub struct Recorded {
+    pub used: Option<i64>,
+    pub limit: Option<i64>,
+    pub reset_at: Option<i64>,
+    pub over: bool,
+}
+
+/// Has everybody else who uses the key wait until this transaction ends, and looks the key up: by the newest snapshot,
+/// since whoever was first may have committed after this transaction began.
+pub fn begin(
+    subject: &[u8; 16],
+    meter: &str,
+    key: &str,
+    amount: i64,
+) -> Result<Option<Recorded>, Refusal> {
+    if key.is_empty() || key.chars().count() > 255 {
+        return Err(Refusal::invalid(
+            "an idempotency key has 1 to 255 characters",
+        ));
+    }
+    lock::exclusive(Class::IdempotencyKey, subject, &[meter, key]);
+    match find(subject, meter, key) {
+        Some((known, _)) if known != amount => Err(Refusal::new(
+            "idempotency_conflict",
+            &format!("this key charged {known} {meter}, not {amount}"),
+            None,
+        )),
+        Some((_, recorded)) => Ok(Some(recorded)),
+        None => Ok(None),
+    }
+}
+
+/// Remembers an allowed call; `begin` has found the key free and holds its lock.
+pub fn record(subject: &[u8; 16], meter: &str, key: &str, amount: i64, verdict: Recorded) {
+    let columns: [Option<pg_sys::Datum>; COLUMNS] = [
+        Some(query::uuid_datum(subject)),
+        Some(query::text_datum(meter)),
+        Some(query::text_datum(key)),
+        Some(pg_sys::Datum::from(amount)),
+        Some(pg_sys::Datum::from(unsafe {
+            pg_sys::GetCurrentTransactionStartTimestamp()
+        })),
+        verdict.over.then(|| query::text_datum("quota_exceeded")),
+        verdict.used.map(pg_sys::Datum::from),
+        verdict.limit.map(pg_sys::Datum::from),
+        verdict.reset_at.map(pg_sys::Datum::from),
+    ];
+    // SAFETY: columns as in tables.sql.
+    unsafe {
+        let table = pg_sys::table_open(query::table(c"idempotency_keys"), LOCK);
+        ledger::insert(table, &columns);
+        pg_sys::table_close(table, pg_sys::NoLock as pg_sys::LOCKMODE);
+    }
+}
+
+/// One probe of the primary key. The amount and the verdict.
+fn find(subject: &[u8; 16], meter: &str, key: &str) -> Option<(i64, Recorded)> {
+    // SAFETY: relation, snapshot and scan are closed again; an error in between ends the (sub)transaction, which
+    // releases them. The keys have the types and the collation of the columns ("C", as ScanKeyInit supposes).
+    unsafe {
+        let table = pg_sys::table_open(query::table(c"idempotency_keys"), LOCK);
+        let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+        let mut keys = [pg_sys::ScanKeyData::default(); 3];
+        let equal = pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber;
+        let (uuid_eq, text_eq) = (
+            pg_sys::Oid::from(pg_sys::F_UUID_EQ),
+            pg_sys::Oid::from(pg_sys::F_TEXTEQ),
+        );
+        pg_sys::ScanKeyInit(&mut keys[0], 1, equal, uuid_eq, query::uuid_datum(subject));
+        pg_sys::ScanKeyInit(&mut keys[1], 2, equal, text_eq, query::text_datum(meter));
+        pg_sys::ScanKeyInit(&mut keys[2], 3, equal, text_eq, query::text_datum(key));
+        let index = pg_sys::RelationGetPrimaryKeyIndex(table);
+        let scan = pg_sys::systable_beginscan(table, index, true, snapshot, 3, keys.as_mut_ptr());
+        let row = ptr::NonNull::new(pg_sys::systable_getnext(scan)).map(|tuple| {
+            let mut values = [pg_sys::Datum::null(); COLUMNS];
+            let mut nulls = [false; COLUMNS];
+            pg_sys::heap_deform_tuple(
+                tuple.as_ptr(),
+                (*table).rd_att,
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            );
+            let integer = |at: usize| (!nulls[at]).then(|| values[at].value() as i64);
+            let verdict = Recorded {
+                over: !nulls[5],
+                used: integer(6),
+                limit: integer(7),
+                reset_at: integer(8),
+            };
+            (integer(3).unwrap_or(0), verdict)
+        });
+        pg_sys::systable_endscan(scan);
+        pg_sys::UnregisterSnapshot(snapshot);
+        pg_sys::table_close(table, pg_sys::NoLock as pg_sys::LOCKMODE);
+        row
+    }
+}

@@ -1,0 +1,330 @@
+//! Periods: from when to when a use counts. Pure: time zones come from the library's own database, the present is an
+//! argument, and all times are Postgres microseconds (since 2000-01-01 UTC).
+
+use jiff::civil::{Date, DateTime, Time};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
+
+/// 2000-01-01 UTC in Unix microseconds.
+const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
+
+/// The beginning and the end of a lifetime, as Postgres writes its infinities.
+pub const FOREVER: Period = Period {
+    start: i64::MIN,
+    end: i64::MAX,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Period {
+    /// Inclusive.
+    pub start: i64,
+    /// Exclusive.
+    pub end: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Day,
+    Month,
+    /// A month from the subject's billing anchor; a calendar month without one.
+    Billing,
+    Lifetime,
+}
+
+impl Kind {
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "day" => Self::Day,
+            "month" => Self::Month,
+            "billing" => Self::Billing,
+            "lifetime" => Self::Lifetime,
+            _ => return None,
+        })
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Day => "day",
+            Self::Month => "month",
+            Self::Billing => "billing",
+            Self::Lifetime => "lifetime",
+        }
+    }
+}
+
+/// Where a subject's days and months begin.
+#[derive(Clone, Debug)]
+pub struct Calendar {
+    pub zone: TimeZone,
+    /// When its billing periods began.
+    pub anchor: Option<i64>,
+}
+
+impl Calendar {
+    pub fn new(zone: &str, anchor: Option<i64>) -> Option<Self> {
+        Some(Self {
+            zone: TimeZone::get(zone).ok()?,
+            anchor,
+        })
+    }
+}
+
+/// A calendar, and what it was before it changed.
+#[derive(Clone, Debug)]
+pub struct Calendars {
+    pub present: Calendar,
+    /// The former calendar, and when it was changed.
+    pub former: Option<(Calendar, i64)>,
+}
+
+impl Calendars {
+    /// The period of `kind` that `now` lies in. A change of calendar waits for the period in which it was made to end,
+    /// and then for the nearer of the new calendar's boundaries, so that no sliver of a period brings a full limit.
+    pub fn period(&self, kind: Kind, now: i64) -> Period {
+        if kind == Kind::Lifetime {
+            return FOREVER;
+        }
+        let Some((former, changed)) = &self.former else {
+            return self.present.period(kind, now);
+        };
+        let last = former.period(kind, *changed);
+        let next = self.present.period(kind, last.end);
+        let change = if next.end - last.end < last.end - next.start {
+            next.end
+        } else {
+            last.end
+        };
+        if now >= change {
+            let period = self.present.period(kind, now);
+            Period {
+                start: period.start.max(change),
+                end: period.end,
+            }
+        } else if now >= last.start {
+            Period {
+                start: last.start,
+                end: change,
+            }
+        } else {
+            former.period(kind, now)
+        }
+    }
+}
+
+impl Calendar {
+    fn period(&self, kind: Kind, now: i64) -> Period {
+        match kind {
+            Kind::Lifetime => FOREVER,
+            Kind::Day => {
+                let today = self.local(now).date();
+                self.between(
+                    today,
+                    today.checked_add(1.day()).unwrap_or(Date::MAX),
+                    Time::midnight(),
+                )
+            }
+            Kind::Month => self.calendar_month(now),
+            Kind::Billing => match self.anchor {
+                Some(anchor) => self.billing_month(anchor, now),
+                None => self.calendar_month(now),
+            },
+        }
+    }
+
+    fn calendar_month(&self, now: i64) -> Period {
+        let first = self.local(now).date().first_of_month();
+        self.between(
+            first,
+            first.checked_add(1.month()).unwrap_or(Date::MAX),
+            Time::midnight(),
+        )
+    }
+
+    /// Months counted from the anchor, so that the 31st is the 28th in February and the 31st again in March.
+    fn billing_month(&self, anchor: i64, now: i64) -> Period {
+        let anchor = self.local(anchor);
+        let today = self.local(now);
+        let months = |date: Date| i32::from(date.year()) * 12 + i32::from(date.month());
+        let guess = months(today.date()) - months(anchor.date());
+        let date = |n: i32| anchor.date().checked_add(n.months()).unwrap_or(Date::MAX);
+        let period = |n: i32| self.between(date(n), date(n + 1), anchor.time());
+        let this = period(guess);
+        if now < this.start {
+            period(guess - 1)
+        } else if now >= this.end {
+            period(guess + 1)
+        } else {
+            this
+        }
+    }
+
+    fn local(&self, at: i64) -> DateTime {
+        let at = Timestamp::from_microsecond(at.saturating_add(POSTGRES_EPOCH))
+            .unwrap_or(Timestamp::MAX);
+        self.zone.to_datetime(at)
+    }
+
+    fn between(&self, from: Date, to: Date, time: Time) -> Period {
+        Period {
+            start: self.instant(from.to_datetime(time)),
+            end: self.instant(to.to_datetime(time)),
+        }
+    }
+
+    /// A local time that a change of clocks skips is the moment after the gap; one that comes twice is the first.
+    fn instant(&self, local: DateTime) -> i64 {
+        let at = self
+            .zone
+            .to_ambiguous_timestamp(local)
+            .compatible()
+            .unwrap_or(Timestamp::MAX);
+        at.as_microsecond() - POSTGRES_EPOCH
+    }
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    fn at(text: &str) -> i64 {
+        text.parse::<Timestamp>().unwrap().as_microsecond() - POSTGRES_EPOCH
+    }
+
+    fn show(period: Period) -> (String, String) {
+        let text = |at: i64| {
+            Timestamp::from_microsecond(at + POSTGRES_EPOCH)
+                .unwrap()
+                .to_string()
+        };
+        (text(period.start), text(period.end))
+    }
+
+    fn period(zone: &str, anchor: Option<&str>, kind: Kind, now: &str) -> (String, String) {
+        let present = Calendar::new(zone, anchor.map(at)).unwrap();
+        show(
+            Calendars {
+                present,
+                former: None,
+            }
+            .period(kind, at(now)),
+        )
+    }
+
+    fn is(start: &str, end: &str) -> (String, String) {
+        (start.to_owned(), end.to_owned())
+    }
+
+    #[test]
+    fn months_and_days_begin_at_local_midnight() {
+        assert_eq!(
+            period("UTC", None, Kind::Month, "2026-02-28T23:59:59Z"),
+            is("2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z")
+        );
+        assert_eq!(
+            period(
+                "Europe/Amsterdam",
+                None,
+                Kind::Month,
+                "2026-02-28T23:00:00Z"
+            ),
+            is("2026-02-28T23:00:00Z", "2026-03-31T22:00:00Z")
+        );
+        assert_eq!(
+            period("Europe/Amsterdam", None, Kind::Day, "2026-03-29T12:00:00Z"),
+            is("2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z") // 23 hours
+        );
+    }
+
+    #[test]
+    fn a_midnight_that_is_skipped_or_comes_twice() {
+        // Clocks went from 00:00 to 01:00 on this day, and back from 00:00 to 23:00 on that one.
+        assert_eq!(
+            period("America/Sao_Paulo", None, Kind::Day, "2018-11-04T12:00:00Z"),
+            is("2018-11-04T03:00:00Z", "2018-11-05T02:00:00Z")
+        );
+        assert_eq!(
+            period("America/Havana", None, Kind::Day, "2026-11-01T12:00:00Z"),
+            is("2026-11-01T04:00:00Z", "2026-11-02T05:00:00Z")
+        );
+    }
+
+    #[test]
+    fn billing_months_keep_the_anchors_day_and_time() {
+        let anchor = Some("2025-12-31T10:30:00Z");
+        assert_eq!(
+            period("UTC", anchor, Kind::Billing, "2026-02-28T10:29:59Z"),
+            is("2026-01-31T10:30:00Z", "2026-02-28T10:30:00Z")
+        );
+        assert_eq!(
+            period("UTC", anchor, Kind::Billing, "2026-02-28T10:30:00Z"),
+            is("2026-02-28T10:30:00Z", "2026-03-31T10:30:00Z")
+        );
+        // Before the anchor too, and without one like a calendar month.
+        assert_eq!(
+            period("UTC", anchor, Kind::Billing, "2025-11-30T10:30:00Z"),
+            is("2025-11-30T10:30:00Z", "2025-12-31T10:30:00Z")
+        );
+        assert_eq!(
+            period("UTC", None, Kind::Billing, "2026-02-28T00:00:00Z"),
+            is("2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z")
+        );
+    }
+
+    #[test]
+    fn billing_periods_follow_each_other_without_gaps() {
+        let anchor = at("2024-01-30T23:45:00Z");
+        let calendar = Calendar::new("Europe/Amsterdam", Some(anchor)).unwrap();
+        let mut now = at("2023-06-01T00:00:00Z");
+        let mut last = calendar.period(Kind::Billing, now);
+        while now < at("2026-06-01T00:00:00Z") {
+            let period = calendar.period(Kind::Billing, now);
+            assert!(period.start <= now && now < period.end);
+            assert!(period == last || period.start == last.end);
+            last = period;
+            now += 3_600_000_000;
+        }
+    }
+
+    #[test]
+    fn a_lifetime_has_no_bounds() {
+        let calendars = Calendars {
+            present: Calendar::new("UTC", None).unwrap(),
+            former: None,
+        };
+        assert_eq!(calendars.period(Kind::Lifetime, 0), FOREVER);
+    }
+
+    fn moved(from: &str, to: &str, changed: &str, now: &str) -> (String, String) {
+        let calendar = |zone| Calendar::new(zone, None).unwrap();
+        let calendars = Calendars {
+            present: calendar(to),
+            former: Some((calendar(from), at(changed))),
+        };
+        show(calendars.period(Kind::Month, at(now)))
+    }
+
+    #[test]
+    fn another_zone_waits_for_the_next_period() {
+        let change = "2026-05-10T00:00:00Z";
+        // Eastwards: the new month has begun already, and is a little shorter.
+        let (amsterdam, york) = ("Europe/Amsterdam", "America/New_York");
+        let may = is("2026-05-01T04:00:00Z", "2026-06-01T04:00:00Z");
+        assert_eq!(moved(york, amsterdam, change, "2026-05-31T23:00:00Z"), may);
+        assert_eq!(
+            moved(york, amsterdam, change, "2026-06-01T04:00:00Z"),
+            is("2026-06-01T04:00:00Z", "2026-06-30T22:00:00Z")
+        );
+        // Westwards: the old month lasts until the new one begins. No six hours with a limit of their own.
+        let may = is("2026-04-30T22:00:00Z", "2026-06-01T04:00:00Z");
+        assert_eq!(moved(amsterdam, york, change, "2026-06-01T03:59:59Z"), may);
+        assert_eq!(
+            moved(amsterdam, york, change, "2026-06-01T04:00:00Z"),
+            is("2026-06-01T04:00:00Z", "2026-07-01T04:00:00Z")
+        );
+        // Before the change everything is as it was.
+        assert_eq!(
+            moved(amsterdam, york, change, "2026-04-30T21:59:59Z"),
+            is("2026-03-31T22:00:00Z", "2026-04-30T22:00:00Z")
+        );
+    }
+}

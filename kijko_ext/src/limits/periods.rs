@@ -1,0 +1,67 @@
+//! `kijko.period_at` for SQL: the period of a subject's meter.
+
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::prelude::*;
+
+use super::period::{Calendar, Kind};
+use super::policy;
+
+/// The period that a time falls into: its kind, its beginning (-infinity for a lifetime) and its end (infinity).
+/// `otherwise` is the kind for a meter without a limit.
+#[pg_extern(stable, parallel_unsafe)]
+pub fn period_at(
+    subject: pgrx::Uuid,
+    meter: &str,
+    at: TimestampWithTimeZone,
+    otherwise: default!(&str, "'month'"),
+) -> TableIterator<
+    'static,
+    (
+        name!(period, String),
+        name!(starts_at, TimestampWithTimeZone),
+        name!(ends_at, TimestampWithTimeZone),
+    ),
+> {
+    let otherwise = Kind::parse(otherwise).unwrap_or(Kind::Month);
+    let policy = policy::of(subject.as_bytes(), meter, micros(at), otherwise);
+    TableIterator::once((
+        policy.kind.name().to_owned(),
+        timestamp(policy.period.start),
+        timestamp(policy.period.end),
+    ))
+}
+
+/// The end of the period of a kind, by the subject's calendar, whatever its limit says; null for a lifetime.
+#[pg_extern(stable, parallel_unsafe)]
+pub fn period_end(
+    subject: pgrx::Uuid,
+    period: &str,
+    at: TimestampWithTimeZone,
+) -> Option<TimestampWithTimeZone> {
+    let kind = Kind::parse(period).filter(|kind| *kind != Kind::Lifetime)?;
+    Some(timestamp(
+        policy::calendar_period(subject.as_bytes(), kind, micros(at)).end,
+    ))
+}
+
+/// Whether a change of the subject's calendar still waits for a month to end.
+#[pg_extern(stable, parallel_unsafe)]
+pub fn calendar_is_changing(subject: pgrx::Uuid, at: TimestampWithTimeZone) -> bool {
+    policy::calendar_is_changing(subject.as_bytes(), micros(at))
+}
+
+/// Whether the library knows a time zone by this name.
+#[pg_extern(immutable, parallel_safe)]
+pub fn is_time_zone(name: &str) -> bool {
+    Calendar::new(name, None).is_some()
+}
+
+fn micros(at: TimestampWithTimeZone) -> i64 {
+    i64::from(at)
+}
+
+fn timestamp(micros: i64) -> TimestampWithTimeZone {
+    // SAFETY: a timestamptz datum is its microseconds, infinities included.
+    unsafe { TimestampWithTimeZone::from_datum(pg_sys::Datum::from(micros), false) }
+        .unwrap_or_else(|| error!("a period has bounds"))
+}

@@ -1,0 +1,196 @@
+//! Which limit holds for a subject's meter, and for which period: cached in this backend until somebody changes limits
+//! or calendars, so that a call reads nothing.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use pgrx::pg_sys;
+
+use super::invalidation;
+use super::period::{Calendar, Calendars, Kind, Period};
+use super::query::{self, Statement};
+use super::table::Key;
+
+/// Subjects whose limits are kept; more than that, and all are forgotten.
+const CAPACITY: usize = 4_096;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    Refuse,
+    Flag,
+    Bill,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    pub kind: Kind,
+    /// Units in a period; None is unlimited.
+    pub limit: Option<i64>,
+    pub over: Over,
+    pub period: Period,
+    pub key: Key,
+}
+
+/// A row of kijko.limits with the subject's calendar.
+struct Rule {
+    limit: Option<i64>,
+    over: Over,
+    /// None when the meter has no limit.
+    kind: Option<Kind>,
+    next: Option<(Kind, i64)>,
+    calendars: Calendars,
+    ledger: pg_sys::Oid,
+    /// The answer for the period asked about last.
+    last: Option<Policy>,
+}
+
+type Rules = HashMap<[u8; 16], Vec<(Box<str>, Rule)>>;
+
+thread_local! {
+    static RULES: RefCell<(u64, Rules)> = RefCell::new((0, HashMap::new()));
+    static RULE: Statement = const { Statement::new(
+        "select l.period, l.amount, l.\"over\", l.next_period, l.next_period_from, \
+                c.time_zone, c.billing_anchor, c.former_time_zone, c.former_billing_anchor, c.changed_at \
+         from (select) as one \
+         left join kijko.limits as l on l.subject operator(pg_catalog.=) $1 and l.meter operator(pg_catalog.=) $2 \
+         left join kijko.calendars as c on c.subject operator(pg_catalog.=) $1",
+        &[pg_sys::UUIDOID, pg_sys::TEXTOID],
+    ) };
+}
+
+/// The policy of a subject's meter at `now` (Postgres microseconds). A meter without a limit is unlimited, and its
+/// period is `otherwise`.
+pub fn of(subject: &[u8; 16], meter: &str, now: i64, otherwise: Kind) -> Policy {
+    invalidation::accept();
+    if let Some(policy) = cached(subject, meter, now, otherwise) {
+        return policy;
+    }
+    // Before reading: what changes while the rule is read makes it worthless again.
+    let (limits, calendars) = (query::table(c"limits"), query::table(c"calendars"));
+    let ledger = query::table(c"ledger");
+    invalidation::watch(&[
+        limits,
+        calendars,
+        ledger,
+        query::table(c"ledger_partitions"),
+    ]);
+    let epoch = invalidation::epoch();
+    let mut rule = read(subject, meter, ledger);
+    let policy = rule.at(subject, meter, now, otherwise);
+    RULES.with_borrow_mut(|(known, rules)| {
+        if *known != epoch || rules.len() >= CAPACITY {
+            rules.clear();
+            *known = epoch;
+        }
+        let meters = rules.entry(*subject).or_default();
+        meters.retain(|(name, _)| **name != *meter);
+        meters.push((meter.into(), rule));
+    });
+    policy
+}
+
+fn cached(subject: &[u8; 16], meter: &str, now: i64, otherwise: Kind) -> Option<Policy> {
+    RULES.with_borrow_mut(|(epoch, rules)| {
+        if *epoch != invalidation::epoch() {
+            return None;
+        }
+        let (_, rule) = rules
+            .get_mut(subject)?
+            .iter_mut()
+            .find(|(name, _)| **name == *meter)?;
+        Some(rule.at(subject, meter, now, otherwise))
+    })
+}
+
+fn read(subject: &[u8; 16], meter: &str, ledger: pg_sys::Oid) -> Rule {
+    let values = [
+        Some(query::uuid_datum(subject)),
+        Some(query::text_datum(meter)),
+    ];
+    RULE.with(|statement| {
+        statement.read(&values, |rows| {
+            let row = &rows[0];
+            let kind = |column| row.text(column).as_deref().and_then(Kind::parse);
+            // A zone that the library does not know cannot have been stored; UTC then, rather than no limit.
+            let calendar = |zone: Option<String>, anchor| {
+                let utc = Calendar {
+                    zone: jiff::tz::TimeZone::UTC,
+                    anchor,
+                };
+                zone.and_then(|zone| Calendar::new(&zone, anchor))
+                    .unwrap_or(utc)
+            };
+            Rule {
+                limit: row.integer(2),
+                over: match row.text(3).as_deref() {
+                    Some("flag") => Over::Flag,
+                    Some("bill") => Over::Bill,
+                    _ => Over::Refuse,
+                },
+                kind: kind(1),
+                next: kind(4).zip(row.integer(5)),
+                calendars: Calendars {
+                    present: calendar(row.text(6), row.integer(7)),
+                    former: row
+                        .integer(10)
+                        .map(|at| (calendar(row.text(8), row.integer(9)), at)),
+                },
+                ledger,
+                last: None,
+            }
+        })
+    })
+}
+
+impl Rule {
+    fn at(&mut self, subject: &[u8; 16], meter: &str, now: i64, otherwise: Kind) -> Policy {
+        if let Some(last) = self.last
+            && (last.period.start..last.period.end).contains(&now)
+            && (self.kind.is_some() || last.kind == otherwise)
+        {
+            return last;
+        }
+        let kind = self.kind.unwrap_or(otherwise);
+        let (kind, from, until) = match self.next {
+            Some((next, from)) if now >= from => (next, from, i64::MAX),
+            Some((_, from)) => (kind, i64::MIN, from),
+            None => (kind, i64::MIN, i64::MAX),
+        };
+        let period = self.calendars.period(kind, now);
+        let period = Period {
+            start: period.start.max(from),
+            end: period.end.min(until),
+        };
+        let policy = Policy {
+            kind,
+            limit: self.limit,
+            over: self.over,
+            period,
+            key: Key::new(self.ledger, subject, meter, period.start),
+        };
+        self.last = Some(policy);
+        policy
+    }
+}
+
+/// The period of a kind by a subject's calendar alone.
+pub fn calendar_period(subject: &[u8; 16], kind: Kind, now: i64) -> Period {
+    calendars(subject).period(kind, now)
+}
+
+/// Whether a period is running in which the calendar was changed.
+pub fn calendar_is_changing(subject: &[u8; 16], now: i64) -> bool {
+    let calendars = calendars(subject);
+    let changed = calendars
+        .former
+        .as_ref()
+        .map_or(i64::MIN, |(_, changed)| *changed);
+    [Kind::Month, Kind::Billing]
+        .iter()
+        .any(|kind| calendars.period(*kind, now).start <= changed)
+}
+
+fn calendars(subject: &[u8; 16]) -> Calendars {
+    // No meter has an empty name, so no limit is found.
+    read(subject, "", query::table(c"ledger")).calendars
+}

@@ -1,0 +1,273 @@
+//! Queries of the extension's own tables, as their owner and by the newest snapshot: what the caller may read, where
+//! its search path leads and how old its snapshot is must not matter. Plans are made once for each backend.
+
+use std::cell::Cell;
+use std::ffi::{CStr, CString};
+
+use pgrx::prelude::*;
+
+/// A statement with its plan.
+pub struct Statement {
+    sql: &'static str,
+    arguments: &'static [pg_sys::Oid],
+    plan: Cell<pg_sys::SPIPlanPtr>,
+}
+
+/// One row of an answer.
+pub struct Row {
+    table: *mut pg_sys::SPITupleTable,
+    at: usize,
+}
+
+impl Statement {
+    pub const fn new(sql: &'static str, arguments: &'static [pg_sys::Oid]) -> Self {
+        Self {
+            sql,
+            arguments,
+            plan: Cell::new(std::ptr::null_mut()),
+        }
+    }
+
+    /// Reads by the newest snapshot, whatever the transaction's own is.
+    pub fn read<R>(&self, values: &[Option<pg_sys::Datum>], f: impl FnOnce(&[Row]) -> R) -> R {
+        self.run(values, true, f)
+    }
+
+    /// Writes like any statement of the transaction.
+    pub fn write<R>(&self, values: &[Option<pg_sys::Datum>], f: impl FnOnce(&[Row]) -> R) -> R {
+        self.run(values, false, f)
+    }
+
+    fn run<R>(
+        &self,
+        values: &[Option<pg_sys::Datum>],
+        read_only: bool,
+        f: impl FnOnce(&[Row]) -> R,
+    ) -> R {
+        let mut datums: Vec<_> = values
+            .iter()
+            .map(|value| value.unwrap_or(pg_sys::Datum::null()))
+            .collect();
+        let nulls: Vec<_> = values
+            .iter()
+            .map(|value| if value.is_some() { b' ' } else { b'n' } as i8)
+            .collect();
+        as_owner(|| {
+            // SAFETY: values and types agree by construction of the callers. An error ends the (sub)transaction,
+            // which ends SPI, pops the snapshot and frees everything.
+            unsafe {
+                if pg_sys::SPI_connect() != pg_sys::SPI_OK_CONNECT as i32 {
+                    error!("SPI_connect failed");
+                }
+                let plan = self.plan();
+                if read_only {
+                    pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+                }
+                let code = pg_sys::SPI_execute_plan(
+                    plan,
+                    datums.as_mut_ptr(),
+                    nulls.as_ptr(),
+                    read_only,
+                    0,
+                );
+                if code < 0 {
+                    error!("a query of the limits failed with SPI code {code}");
+                }
+                if read_only {
+                    pg_sys::PopActiveSnapshot();
+                }
+                let table = pg_sys::SPI_tuptable;
+                let count = if table.is_null() {
+                    0
+                } else {
+                    pg_sys::SPI_processed as usize
+                };
+                let rows: Vec<_> = (0..count).map(|at| Row { table, at }).collect();
+                let answer = f(&rows);
+                pg_sys::SPI_finish();
+                answer
+            }
+        })
+    }
+
+    unsafe fn plan(&self) -> pg_sys::SPIPlanPtr {
+        if self.plan.get().is_null() {
+            let sql = CString::new(self.sql).unwrap_or_default();
+            let mut types = self.arguments.to_vec();
+            // A generic plan: partitions are pruned when it runs, and it is not made again and again.
+            let plan = unsafe {
+                let options = pg_sys::CURSOR_OPT_GENERIC_PLAN as i32;
+                pg_sys::SPI_prepare_cursor(
+                    sql.as_ptr(),
+                    types.len() as i32,
+                    types.as_mut_ptr(),
+                    options,
+                )
+            };
+            if plan.is_null() || unsafe { pg_sys::SPI_keepplan(plan) } != 0 {
+                error!("a query of the limits could not be prepared");
+            }
+            self.plan.set(plan);
+        }
+        self.plan.get()
+    }
+}
+
+impl Row {
+    /// Column from 1; None for null.
+    fn datum(&self, column: i32) -> Option<pg_sys::Datum> {
+        let mut null = false;
+        // SAFETY: the row exists while the closure runs that it was given to.
+        let datum = unsafe {
+            let tuple = *(*self.table).vals.add(self.at);
+            pg_sys::SPI_getbinval(tuple, (*self.table).tupdesc, column, &mut null)
+        };
+        (!null).then_some(datum)
+    }
+
+    /// A bigint, or a timestamptz in Postgres microseconds.
+    pub fn integer(&self, column: i32) -> Option<i64> {
+        self.datum(column).map(|datum| datum.value() as i64)
+    }
+
+    pub fn text(&self, column: i32) -> Option<String> {
+        let datum = self.datum(column)?;
+        // SAFETY: only asked of text columns.
+        unsafe { String::from_datum(datum, false) }
+    }
+}
+
+pub fn text_datum(text: &str) -> pg_sys::Datum {
+    // SAFETY: copies into the current memory context.
+    unsafe {
+        pg_sys::Datum::from(pg_sys::cstring_to_text_with_len(
+            text.as_ptr().cast(),
+            text.len() as i32,
+        ))
+    }
+}
+
+pub fn uuid_datum(uuid: &[u8; 16]) -> pg_sys::Datum {
+    pg_sys::Datum::from(uuid.as_ptr())
+}
+
+/// A uuid that outlives the array it comes from.
+pub fn own_uuid(uuid: &[u8; 16]) -> pg_sys::Datum {
+    // SAFETY: sixteen bytes in the current memory context.
+    unsafe {
+        let copy: *mut [u8; 16] = pg_sys::palloc(16).cast();
+        copy.write(*uuid);
+        pg_sys::Datum::from(copy)
+    }
+}
+
+pub fn parse_uuid(text: &str) -> pg_sys::Datum {
+    let text = CString::new(text).unwrap_or_default();
+    // SAFETY: uuid_in takes one cstring.
+    unsafe {
+        pg_sys::DirectFunctionCall1Coll(
+            Some(uuid_in),
+            pg_sys::InvalidOid,
+            pg_sys::Datum::from(text.as_ptr()),
+        )
+    }
+}
+
+/// Guarded, since its caller is C code that no panic may pass.
+#[pg_guard]
+unsafe extern "C-unwind" fn uuid_in(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    unsafe { pg_sys::uuid_in(call) }
+}
+
+/// A jsonb value; an error when the text is not JSON.
+pub fn json_datum(text: &str) -> pg_sys::Datum {
+    let text = CString::new(text).unwrap_or_default();
+    // SAFETY: jsonb_in takes one cstring.
+    unsafe {
+        pg_sys::DirectFunctionCall1Coll(
+            Some(jsonb_in),
+            pg_sys::InvalidOid,
+            pg_sys::Datum::from(text.as_ptr()),
+        )
+    }
+}
+
+/// Guarded, since its caller is C code that no panic may pass.
+#[pg_guard]
+unsafe extern "C-unwind" fn jsonb_in(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    unsafe { pg_sys::jsonb_in(call) }
+}
+
+/// Whether a jsonb value is an object.
+pub fn is_object(json: pg_sys::Datum) -> bool {
+    const OBJECT: u32 = 0x2000_0000; // JB_FOBJECT
+    // SAFETY: a jsonb datum; the first word of its content is the root container's header.
+    unsafe {
+        let json = pg_sys::pg_detoast_datum(json.cast_mut_ptr());
+        let header = json
+            .cast::<u8>()
+            .add(pg_sys::VARHDRSZ)
+            .cast::<u32>()
+            .read_unaligned();
+        header & OBJECT != 0
+    }
+}
+
+/// A table of the extension; an error when the extension is gone.
+pub fn table(name: &CStr) -> pg_sys::Oid {
+    // SAFETY: syscache look-ups.
+    let table = unsafe {
+        pg_sys::get_relname_relid(
+            name.as_ptr(),
+            pg_sys::get_namespace_oid(c"kijko".as_ptr(), true),
+        )
+    };
+    if table == pg_sys::InvalidOid {
+        ereport!(
+            ERROR,
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("kijko.{} is missing", name.to_string_lossy())
+        );
+    }
+    table
+}
+
+/// As the tables' owner, as foreign-key checks are, with a search path that nobody else can write to.
+fn as_owner<R>(f: impl FnOnce() -> R) -> R {
+    // SAFETY: an error leaves the (sub)transaction, whose end restores the user and the settings.
+    unsafe {
+        let mut user = pg_sys::InvalidOid;
+        let mut context = 0;
+        pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+        let restricted =
+            pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
+        pg_sys::SetUserIdAndSecContext(owner(), context | restricted as i32);
+        let settings = pg_sys::NewGUCNestLevel();
+        pg_sys::set_config_option(
+            c"search_path".as_ptr(),
+            c"pg_catalog, pg_temp".as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+        let answer = f();
+        pg_sys::AtEOXact_GUC(false, settings);
+        pg_sys::SetUserIdAndSecContext(user, context);
+        answer
+    }
+}
+
+unsafe fn owner() -> pg_sys::Oid {
+    unsafe {
+        let table = pg_sys::table_open(
+            table(c"limits"),
+            pg_sys::AccessShareLock as pg_sys::LOCKMODE,
+        );
+        let owner = (*(*table).rd_rel).relowner;
+        pg_sys::table_close(table, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+        owner
+    }
+}

@@ -1,0 +1,343 @@
+//! What this transaction holds of the counters, and what becomes of it when the transaction or one of its
+//! subtransactions ends.
+//!
+//! The raw callbacks of Postgres, once for each backend: pgrx's own are kept for the next transaction when one is
+//! prepared. COMMIT and ABORT are called after the transaction has left the list of running ones, so whoever loads a
+//! counter after the last pin is gone sees all of its rows, or none.
+
+use std::ptr;
+
+use pgrx::prelude::*;
+
+use super::slot::{Loaded, Reserved};
+use super::table::{self, Acquired, Key, Slot, WAYS, Waiter};
+
+/// For how long a call waits for another transaction's load, or for a free slot, before it fails: milliseconds.
+const PATIENCE: i64 = 10_000;
+
+/// One counter under one subtransaction. Each entry has a pin of its own.
+struct Entry {
+    key: Key,
+    slot: &'static Slot,
+    subtransaction: pg_sys::SubTransactionId,
+    /// Between claim and publish.
+    loading: bool,
+    /// Thresholds whose rows this subtransaction writes (slot.rs).
+    crossing: u8,
+    /// Units added to the counter: taken back on abort.
+    reserved: i64,
+    /// Units that the counter loses at commit, and not before: a settled hold, a gauge that falls. Later uses of the
+    /// same transaction take from it first, so it is negative where a subtransaction took from its parent's.
+    credit: i64,
+}
+
+struct State {
+    registered: bool,
+    entries: Vec<Entry>,
+    /// Subjects to load again after commit; None for everybody.
+    forgotten: Vec<(Option<u64>, pg_sys::SubTransactionId)>,
+}
+
+static mut STATE: State = State {
+    registered: false,
+    entries: Vec::new(),
+    forgotten: Vec::new(),
+};
+
+/// The backend's one thread is the only user, and no reference is kept across a call that could get here again.
+fn state() -> &'static mut State {
+    // SAFETY: as said.
+    unsafe { &mut *ptr::addr_of_mut!(STATE) }
+}
+
+/// A counter that this transaction has pinned.
+#[derive(Clone, Copy)]
+pub struct Counter {
+    entry: usize,
+}
+
+impl Counter {
+    /// Pins the counter of `key`, summing the ledger by `load` when it is not in the table. Waits for others who are
+    /// loading it. `Err` when there is no room: every slot of its set is in use by running transactions.
+    pub fn pin(key: &Key, load: impl FnOnce() -> Loaded) -> Result<Self, Full> {
+        let state = state();
+        state.register();
+        let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
+        if let Some(entry) = find_before(&state.entries, key, subtransaction) {
+            return Ok(Self { entry });
+        }
+        let holder = state.entries.iter().any(|entry| entry.key == *key);
+        let order = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() } as u64;
+        state.entries.reserve(1); // from the acquisition on nothing may fail before the entry is there
+        let (slot, loading) = match table::acquire(key, holder, order) {
+            Acquired::Ready(slot) => (slot, false),
+            Acquired::Load(slot) => (slot, true),
+            Acquired::Wait => Self::wait(key, holder, order)?,
+        };
+        state.entries.push(Entry {
+            key: *key,
+            slot,
+            subtransaction,
+            loading,
+            crossing: 0,
+            reserved: 0,
+            credit: 0,
+        });
+        let entry = state.entries.len() - 1;
+        if loading {
+            let loaded = load(); // may fail: then the abort gives the slot back
+            slot.publish(loaded);
+            state.entries[entry].loading = false;
+            table::wake(slot);
+        }
+        Ok(Self { entry })
+    }
+
+    fn wait(key: &Key, holder: bool, order: u64) -> Result<(&'static Slot, bool), Full> {
+        let deadline = unsafe { pg_sys::GetCurrentTimestamp() } + PATIENCE * 1_000;
+        if distinct_slots(key) >= WAYS {
+            return Err(Full); // it would wait for itself
+        }
+        let waiter = Waiter::new(key);
+        loop {
+            match table::acquire(key, holder, order) {
+                Acquired::Ready(slot) => return Ok((slot, false)),
+                Acquired::Load(slot) => return Ok((slot, true)),
+                Acquired::Wait if unsafe { pg_sys::GetCurrentTimestamp() } > deadline => {
+                    return Err(Full);
+                }
+                Acquired::Wait => waiter.sleep(),
+            }
+        }
+    }
+
+    fn entry(self) -> &'static mut Entry {
+        &mut state().entries[self.entry]
+    }
+
+    /// Takes `amount` if the use of everybody, as this transaction sees it, then stays within `limit`.
+    pub fn take(self, amount: i64, limit: i64) -> Reserved {
+        let own = self.credit();
+        let from_own = own.min(amount);
+        let entry = self.entry();
+        // What is left of the own credit is still in the counter, but no longer used.
+        match entry
+            .slot
+            .reserve(amount - from_own, limit.saturating_add(own - from_own))
+        {
+            Reserved::Yes(used) => {
+                entry.reserved += amount - from_own;
+                entry.credit -= from_own;
+                Reserved::Yes(used - (own - from_own))
+            }
+            Reserved::No(used) => Reserved::No(used - own),
+        }
+    }
+
+    /// What this transaction holds of the counter, to return to by `restore`.
+    pub fn mark(self) -> Mark {
+        let entry = self.entry();
+        Mark {
+            reserved: entry.reserved,
+            credit: entry.credit,
+        }
+    }
+
+    /// Takes back what was taken since the mark, in the same subtransaction.
+    pub fn restore(self, mark: Mark) {
+        let entry = self.entry();
+        entry.slot.give_back(entry.reserved - mark.reserved);
+        (entry.reserved, entry.credit) = (mark.reserved, mark.credit);
+    }
+
+    /// Frees `amount` at commit, and for this transaction's own uses at once.
+    pub fn credit_at_commit(self, amount: i64) {
+        self.entry().credit += amount;
+    }
+
+    /// Units used, as this transaction sees it: of others what is reserved counts, what is credited does not yet.
+    pub fn used(self) -> i64 {
+        self.entry().slot.used() - self.credit()
+    }
+
+    fn credit(self) -> i64 {
+        let slot = self.entry().slot;
+        state()
+            .entries
+            .iter()
+            .filter(|entry| ptr::eq(entry.slot, slot))
+            .map(|entry| entry.credit)
+            .sum()
+    }
+
+    /// Thresholds of `reached` that this transaction must record.
+    pub fn begin_crossing(self, reached: u8) -> u8 {
+        let entry = self.entry();
+        let mine = entry.slot.begin_crossing(reached);
+        entry.crossing |= mine;
+        mine
+    }
+
+    pub fn slot(self) -> &'static Slot {
+        self.entry().slot
+    }
+}
+
+#[derive(Clone, Copy)]
+pub struct Mark {
+    reserved: i64,
+    credit: i64,
+}
+
+/// No slot came free.
+#[derive(Debug)]
+pub struct Full;
+
+/// How many slots of the key's set this transaction has pinned.
+fn distinct_slots(key: &Key) -> usize {
+    let mut slots: Vec<*const Slot> = state()
+        .entries
+        .iter()
+        .filter(|entry| entry.key.shares_set(key))
+        .map(|entry| ptr::from_ref(entry.slot))
+        .collect();
+    slots.sort_unstable();
+    slots.dedup();
+    slots.len()
+}
+
+/// After this transaction has committed, loads the counters of a subject, or of everybody, again.
+pub fn forget_at_commit(subject: Option<u64>) {
+    let state = state();
+    state.register();
+    state
+        .forgotten
+        .push((subject, unsafe { pg_sys::GetCurrentSubTransactionId() }));
+}
+
+impl State {
+    fn register(&mut self) {
+        if !self.registered {
+            // SAFETY: both callbacks are guarded and live as long as the library, which is never unloaded.
+            unsafe {
+                pg_sys::RegisterXactCallback(Some(transaction_ends), ptr::null_mut());
+                pg_sys::RegisterSubXactCallback(Some(subtransaction_ends), ptr::null_mut());
+            }
+            self.registered = true;
+        }
+    }
+
+    fn commit(&mut self) {
+        // The youngest first: what a child took of its parent's credit is added before that credit is subtracted, so
+        // that at no moment the counter is lower than what it comes to.
+        while let Some(entry) = self.entries.pop() {
+            entry.slot.give_back(entry.credit);
+            entry.leave(true);
+        }
+        for (subject, _) in self.forgotten.drain(..) {
+            table::mark_stale(subject);
+        }
+        self.entries.shrink_to(1024);
+    }
+
+    /// Ends every entry made in `first` or one of its children, which have higher numbers.
+    fn abort(&mut self, first: pg_sys::SubTransactionId) {
+        while let Some(entry) = self.entries.pop_if(|entry| entry.subtransaction >= first) {
+            if !entry.loading {
+                entry.slot.give_back(entry.reserved);
+            }
+            entry.leave(false);
+        }
+        self.forgotten
+            .retain(|(_, subtransaction)| *subtransaction < first);
+    }
+
+    /// The parent takes over. Entries of one counter are joined, so that a loop of exception blocks does not grow.
+    fn hand_over(&mut self, child: pg_sys::SubTransactionId, parent: pg_sys::SubTransactionId) {
+        for (_, subtransaction) in self.forgotten.iter_mut().filter(|(_, s)| *s == child) {
+            *subtransaction = parent;
+        }
+        let mut at = self
+            .entries
+            .iter()
+            .rposition(|entry| entry.subtransaction < child)
+            .map_or(0, |at| at + 1);
+        while at < self.entries.len() {
+            let Some(kept) = find_before(&self.entries[..at], &self.entries[at].key, parent) else {
+                self.entries[at].subtransaction = parent;
+                at += 1;
+                continue;
+            };
+            let entry = self.entries.remove(at);
+            let kept = &mut self.entries[kept];
+            kept.reserved += entry.reserved;
+            kept.credit += entry.credit;
+            kept.crossing |= entry.crossing;
+            entry.slot.unpin(); // never the last
+        }
+    }
+}
+
+/// Looks back a few entries only: a call uses few counters, and a second entry for one does no harm.
+fn find_before(
+    entries: &[Entry],
+    key: &Key,
+    subtransaction: pg_sys::SubTransactionId,
+) -> Option<usize> {
+    let oldest = entries.len().saturating_sub(16);
+    (oldest..entries.len())
+        .rev()
+        .take_while(|&at| entries[at].subtransaction == subtransaction)
+        .find(|&at| entries[at].key == *key)
+}
+
+impl Entry {
+    fn leave(&self, committed: bool) {
+        if self.loading {
+            self.slot.abandon();
+            table::wake(self.slot);
+            return;
+        }
+        if self.crossing != 0 {
+            self.slot.end_crossing(self.crossing, committed);
+        }
+        if self.slot.unpin() {
+            table::wake(self.slot);
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn transaction_ends(
+    event: pg_sys::XactEvent::Type,
+    _argument: *mut std::ffi::c_void,
+) {
+    use pg_sys::XactEvent::*;
+    match event {
+        XACT_EVENT_COMMIT => state().commit(),
+        XACT_EVENT_ABORT => state().abort(0),
+        // COMMIT PREPARED runs in another backend, where nobody would know of the reservations.
+        XACT_EVENT_PRE_PREPARE if !(state().entries.is_empty() && state().forgotten.is_empty()) => {
+            ereport!(
+                ERROR,
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                "cannot PREPARE a transaction that has used a quota of kijko"
+            );
+        }
+        _ => {}
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn subtransaction_ends(
+    event: pg_sys::SubXactEvent::Type,
+    child: pg_sys::SubTransactionId,
+    parent: pg_sys::SubTransactionId,
+    _argument: *mut std::ffi::c_void,
+) {
+    match event {
+        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => state().hand_over(child, parent),
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => state().abort(child),
+        _ => {}
+    }
+}

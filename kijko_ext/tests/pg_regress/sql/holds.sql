@@ -1,0 +1,86 @@
+\set SHOW_CONTEXT never
+\pset null '<null>'
+set timezone to 'UTC';
+set datestyle to iso;
+create function h(n integer) returns uuid language sql immutable as $$ select ('dddddddd-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid $$;
+select kijko.set_limit(h(1), 'tokens', 'lifetime', 100);
+-- What is held counts as used, and is refused like a use.
+select kijko.reserve(h(1), 'tokens', 60) as hold \gset
+select used, remaining from kijko.usage(h(1));
+select allowed, used from kijko.try_consume(h(1), 'tokens', 41);
+select kijko.reserve(h(1), 'tokens', 41);
+-- Settled for less: the rest is free. Twice: no-op.
+select kijko.settle(:'hold', 45);
+select kijko.settle(:'hold', 45);
+select used from kijko.usage(h(1));
+select amount, kind from kijko.ledger where subject = h(1) order by recorded_at, id;
+-- For more than was held, and more than there is: it has happened.
+select kijko.reserve(h(1), 'tokens', 55) as hold \gset
+select kijko.settle(:'hold', 60);
+select used, remaining from kijko.usage(h(1));
+select kijko.correct_usage(h(1), 'tokens', -60, 'test');
+-- Released; settled after all.
+select kijko.reserve(h(1), 'tokens', 55) as hold \gset
+select kijko.release(:'hold');
+select kijko.release(:'hold');
+select used from kijko.usage(h(1));
+select kijko.settle(:'hold', 5);
+select used from kijko.usage(h(1));
+select state, amount, settled_amount from kijko.holds where id = :'hold';
+-- In one transaction: what a settled hold gives back is its own at once, and others' when it commits.
+select kijko.reserve(h(1), 'tokens', 50) as hold \gset
+begin;
+select kijko.settle(:'hold', 10);
+select allowed, used from kijko.try_consume(h(1), 'tokens', 40);
+select allowed, used from kijko.try_consume(h(1), 'tokens', 1);
+rollback;
+select used from kijko.usage(h(1));
+select kijko.release(:'hold');
+-- Expired: free as soon as somebody wants it. Settled late: booked.
+select kijko.reserve(h(1), 'tokens', 50, '1 microsecond') as hold \gset
+select pg_sleep(0.01) is not null as slept;
+select used from kijko.usage(h(1));
+select allowed, used from kijko.try_consume(h(1), 'tokens', 50);
+select state from kijko.holds where id = :'hold';
+select kijko.settle(:'hold', 7);
+select used from kijko.usage(h(1));
+select kijko.reserve(h(2), 'tokens', 1, '1 microsecond') is not null as held;
+select pg_sleep(0.01) is not null as slept;
+select kijko.expire_holds();
+-- The same call again answers the same hold.
+select kijko.reserve(h(3), 'tokens', 5, '1 hour', 'run') as hold \gset
+select kijko.reserve(h(3), 'tokens', 5, '1 hour', 'run') = :'hold' as same;
+select kijko.reserve(h(3), 'tokens', 6, '1 hour', 'run');
+-- Lost in a crash: booked with its subject and meter, once.
+select kijko.settle('dddddddd-0000-4000-8000-999999999999', 5);
+select kijko.settle('dddddddd-0000-4000-8000-999999999999', 5, h(4), 'tokens');
+select kijko.settle('dddddddd-0000-4000-8000-999999999999', 5, h(4), 'tokens');
+select used from kijko.usage(h(4));
+select kijko.reserve(h(3), 'tokens', 0);
+select kijko.reserve(h(3), 'tokens', 1, '-1 second');
+select kijko.reserve(h(3), 'tokens', 1, null);
+select kijko.settle(null, 1);
+select kijko.settle(:'hold', -1);
+-- Gauges: falls count from the commit on, for the same transaction at once.
+select kijko.set_limit(h(5), 'members', 'lifetime', 3);
+select allowed, used from kijko.adjust_gauge(h(5), 'members', 3);
+select allowed, used from kijko.adjust_gauge(h(5), 'members', 1);
+begin;
+select used from kijko.adjust_gauge(h(5), 'members', -2);
+select used from kijko.adjust_gauge(h(5), 'members', 1);
+savepoint a;
+select used from kijko.adjust_gauge(h(5), 'members', 1);
+rollback to a;
+select used from kijko.adjust_gauge(h(5), 'members', -1);
+commit;
+select used from kijko.usage(h(5));
+select used from kijko.set_gauge(h(5), 'members', 3);
+select used from kijko.set_gauge(h(5), 'members', 4);
+select used from kijko.set_gauge(h(5), 'members', 0);
+select amount, kind from kijko.ledger where subject = h(5) order by recorded_at, id;
+select used, "limit", reset_at from kijko.adjust_gauge(h(6), 'files', 2);
+select * from kijko.usage(h(6));
+select kijko.set_limit(h(7), 'calls', 'month', 3);
+select kijko.adjust_gauge(h(7), 'calls', 1);
+select kijko.set_gauge(h(5), 'members', -1);
+select kijko.adjust_gauge(h(5), 'members', null);

@@ -1,0 +1,64 @@
+-- Partitions, rollup and what is read from them. The clock is the real one, so only sums are shown.
+\set SHOW_CONTEXT never
+\pset null '<null>'
+set timezone to 'UTC';
+set datestyle to iso;
+create function l(n integer) returns uuid language sql immutable as $$ select ('eeeeeeee-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid $$;
+create function where_are_they(subject uuid) returns table (place text, amount numeric) language sql as $$
+    select case when tableoid = 'kijko.ledger_default'::regclass then 'default' else 'partition' end, sum(g.amount)
+    from kijko.ledger as g where g.subject = where_are_they.subject group by 1 order by 1
+$$;
+select kijko.set_limit(l(1), 'x', 'lifetime', 10);
+select kijko.set_calendar(l(1), 'Asia/Kolkata');
+select used from kijko.consume(l(1), 'x', 3);
+select * from where_are_they(l(1));
+-- Partitions of a second, so that they are soon over.
+select kijko.make_ledger_partitions('3 seconds', '1 second') > 0 as made;
+select * from where_are_they(l(1));
+select kijko.make_ledger_partitions('1 hour', '1 hour') > 0 as made;
+select used from kijko.consume(l(1), 'x', 2);
+select * from where_are_they(l(1));
+select pg_sleep(4.1) is not null as slept;
+select kijko.rollup_usage(1000) > 0 as rolled;
+select amount, overage, entries from kijko.usage_totals where subject = l(1);
+select sum(amount) as amount, sum(entries) as entries from kijko.usage_hourly where subject = l(1);
+select used from kijko.usage(l(1));
+select used from kijko.consume(l(1), 'x', 1);
+-- From the tables again: the sum is the same.
+select kijko.forget_usage(l(1));
+select used from kijko.consume(l(1), 'x', 1);
+select allowed, used from kijko.try_consume(l(1), 'x', 4);
+select sum(amount) as amount, sum(entries) as entries from kijko.usage_by_day(l(1), 'x', '2000-01-01', '3000-01-01');
+-- What is rolled up is written to no more.
+select count(*) from kijko.ledger_partitions as p, kijko.rollup_state as r where (p.rolled_at is not null) <> (p.ends_at <= r.rolled_until);
+select kijko.detach_ledger_partitions('0') > 0 as detached;
+select used from kijko.usage(l(1));
+select kijko.forget_usage(l(1));
+select allowed, used from kijko.try_consume(l(1), 'x', 4);
+begin isolation level repeatable read;
+select kijko.rollup_usage();
+rollback;
+select kijko.make_ledger_partitions('1 hour', '0');
+select task from kijko.maintain_usage();
+-- Calendars: a new subject's counts at once, a used one's from its next period on.
+select kijko.set_calendar(l(2), 'America/New_York', '2026-01-31 12:00Z');
+select starts_at, ends_at from kijko.period_at(l(2), 'x', '2026-03-05 00:00Z');
+select kijko.set_limit(l(2), 'x', 'billing', 5);
+select period, starts_at, ends_at from kijko.period_at(l(2), 'x', '2026-03-05 00:00Z');
+select kijko.set_calendar(l(2), 'America/New_York', null);
+select former_time_zone, former_billing_anchor, changed_at from kijko.calendars where subject = l(2);
+begin;
+set local kijko.clock_offset = '0';
+select used from kijko.consume(l(2), 'x');
+select reset_at as before from kijko.try_consume(l(2), 'x') \gset
+select kijko.set_calendar(l(2), 'Pacific/Auckland');
+select used, reset_at >= :'before' as waits from kijko.try_consume(l(2), 'x');
+select kijko.set_calendar(l(2), 'Pacific/Auckland');
+select kijko.set_calendar(l(2), 'Europe/Amsterdam');
+rollback;
+select kijko.set_calendar(l(2), 'Mars/Olympus');
+select kijko.set_calendar(null, 'UTC');
+-- Leaves the schemas as they were.
+select kijko.forget_usage();
+set client_min_messages = warning;
+drop schema kijko_archive cascade;

@@ -1,0 +1,13 @@
+-- What the variants need. The plain table is the ledger's partition to the letter: same columns, same index.
+create extension if not exists kijko;
+select kijko.make_ledger_partitions('6 hours');
+select kijko.set_limit('00000000-0000-4000-8000-000000000001', 'calls', 'month', 1000000000000);
+create table public.plain (like kijko.ledger including defaults);
+create index on public.plain (subject, meter, period_start);
+create table public.row (subject uuid primary key, used bigint not null, "limit" bigint not null) with (fillfactor = 30);
+insert into public.row values ('00000000-0000-4000-8000-000000000001', 0, 1000000000000);
+create table public.slots (slot integer primary key, used bigint not null, "limit" bigint not null) with (fillfactor = 30);
+insert into public.slots select n, 0, 1000000000000 from generate_series(0, 15) as n;
+create table public.events (subject uuid not null, at timestamptz not null default now());
+create index on public.events (subject, at);
+insert into public.events select '00000000-0000-4000-8000-000000000001', now() + interval '1 hour' from generate_series(1, 1000);
