@@ -880,6 +880,8 @@ declare
     when 'price' then null
     else private.stripe_id(event.payload #> '{data,object,customer}')
   end;
+  named uuid;
+  linked boolean := false;
   before uuid[];
   orgs uuid[];
   org uuid;
@@ -901,6 +903,20 @@ begin
     select e.* into strict latest from private.stripe_events as e where e.id = latest_id;
   end if;
 
+  -- Whose it is can only change with a new row, a session, or another organization in the metadata; an invoice says
+  -- nothing of it.
+  named := private.as_uuid(latest.payload #>> '{data,object,metadata,org_id}');
+  case event.object_type
+    when 'subscription' then
+      linked := exists (
+        select from public.stripe_subscriptions as s
+        where s.id = event.object_id and s.customer_id = customer and s.metadata_org_id is not distinct from named
+      );
+    when 'customer' then
+      linked := exists (select from public.stripe_customers as c where c.id = customer and c.metadata_org_id is not distinct from named);
+    when 'invoice' then linked := true;
+    else null;
+  end case;
   before := array(select s.org_id from public.stripe_subscriptions as s where s.customer_id = customer order by s.id);
   case event.object_type
     when 'customer' then perform private.show_stripe_customer(latest);
@@ -909,8 +925,7 @@ begin
     when 'invoice' then perform private.show_stripe_invoice(latest);
     when 'price' then perform private.show_stripe_price(latest);
   end case;
-  -- An invoice says nothing of whose its customer is.
-  if customer is not null and event.object_type <> 'invoice' then
+  if customer is not null and not linked then
     perform private.link_stripe_customer(customer);
   end if;
 
