@@ -54,6 +54,7 @@ part_healthy() {
 
 print_environment() {
   require_running
+  [ -f "$SECRETS/api_keys" ] || fail "there are no API keys yet: './kijko up' makes them"
   local name
   for name in API_URL DB_URL ADMIN_DB_URL ANON_KEY SERVICE_ROLE_KEY SIDECAR_URL STRIPE_WEBHOOK_SECRET_LOCAL; do
     printf '%s="%s"\n' "$name" "$(environment_value "$name")"
