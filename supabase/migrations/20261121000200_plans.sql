@@ -212,3 +212,11 @@ $$;
 comment on function public.usage_summary() is 'What the organization of the request has used of each meter. Definer: only the domain may read the ledger.';
 revoke all on function public.usage_summary() from public, anon, authenticated, service_role;
 grant execute on function public.usage_summary() to authenticated;
+
+-- ----------------------------------------------------------------------------
+-- Upkeep of the ledger
+-- ----------------------------------------------------------------------------
+
+-- Sums the ledger's tail, makes its partitions ahead and frees what crashed holders kept; without it a counter that is
+-- read anew has ever more rows to sum. cron.schedule replaces the entry of the same name, so a replay is harmless.
+select cron.schedule('kijko-maintain-usage', '* * * * *', 'select kijko.maintain_usage()');

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(31);
+select plan(33);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
@@ -81,6 +81,12 @@ select tests.refuses($$update public.subscriptions set org_id = tests.org('bob')
 select is(tests.changed($$update public.plan_limits set amount = 60 where plan = 'FREE' and meter = 'executions'$$), 1::bigint, 'the operator edits the catalogue');
 select tests.act_as('bob');
 select is((select "limit" from public.usage_summary() where meter = 'executions'), 60::bigint, 'and every organization on the plan has the new limit');
+
+select tests.act_as_superuser();
+select is((select count(*) from cron.job where username = 'postgres' and jobname = 'kijko-maintain-usage'), 1::bigint, 'pg_cron keeps the ledger in order');
+set role postgres;
+select lives_ok('select * from kijko.maintain_usage()', 'and may');
+reset role;
 
 select * from finish();
 rollback;
