@@ -17,7 +17,7 @@ select 'trigger', pg_get_triggerdef(t.oid) from pg_trigger as t join pg_class as
 where relnamespace = 'kijko'::regnamespace and not tgisinternal order by 2;
 select 'type', typname, typtype, format_type(typbasetype, typtypmod), typnotnull, typdefault, typacl, obj_description(oid, 'pg_type')
 from pg_type where typnamespace = 'kijko'::regnamespace order by 2;
-select 'dumped', c.oid::regclass, condition
+select 'dumped', c.oid::regclass::text, condition
 from pg_extension, unnest(extconfig, extcondition) as c(oid, condition) where extname = 'kijko' order by 2;
 select 'schema', nspacl, obj_description(oid, 'pg_namespace') from pg_namespace where nspname = 'kijko';
 select 'member', pg_describe_object(classid, objid, objsubid) from pg_depend

@@ -206,12 +206,16 @@ layer_upgrade() {
   # The tests that hold for both; a test of something new is not on this list.
   run_regress "$TESTS/pg_regress/previous_schedule" no previous
   if [ "$previous" != "$current" ]; then
-    echo "-- after the upgrade to $current"
     run_psql -d previous -c "alter extension kijko update to '$current'"
+  fi
+  # Before the tests: one of them installs the extension anew.
+  run_psql -d previous -At -f "$TESTS/catalog.sql" > "$upgraded"
+  diff "$fresh" "$upgraded"
+  echo "-- $previous brought to $current equals a fresh $current"
+  if [ "$previous" != "$current" ]; then
+    echo "-- after the upgrade to $current"
     run_regress "$TESTS/pg_regress/schedule" no previous
   fi
-  run_psql -d previous -At -f "$TESTS/catalog.sql" > "$upgraded"
-  diff "$fresh" "$upgraded" && echo "-- $previous brought to $current equals a fresh $current"
   dump_and_restore "$fresh"
 }
 
