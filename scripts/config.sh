@@ -48,7 +48,7 @@ init_home() {
   KIJKO_HOME=${KIJKO_HOME:-$ROOT/.kijko}
   if [ "$(id -u)" = 0 ]; then
     OS_USER=postgres
-    if [ ! -e "$KIJKO_HOME" ] && getent passwd postgres > /dev/null && ! reachable_by_os_user "$(dirname "$KIJKO_HOME")"; then
+    if [ ! -e "$KIJKO_HOME" ] && ! reachable_by_os_user "$(dirname "$KIJKO_HOME")"; then
       local elsewhere
       elsewhere=/var/tmp/kijko-$(printf '%s' "$KIJKO_HOME" | sha256sum | cut -c1-12)
       mkdir -p "$elsewhere"
@@ -69,8 +69,19 @@ init_home() {
   init_os_user_prefix
 }
 
+# On a new machine the package that brings the user is not installed yet: then what everybody may enter decides.
 reachable_by_os_user() {
-  setpriv --reuid="$OS_USER" --regid="$OS_USER" --init-groups test -x "$1"
+  if getent passwd "$OS_USER" > /dev/null; then
+    setpriv --reuid="$OS_USER" --regid="$OS_USER" --init-groups test -x "$1"
+    return
+  fi
+  local folder mode
+  folder=$(readlink -f "$1")
+  while [ "$folder" != / ]; do
+    mode=$(stat -c %a "$folder")
+    ((mode % 2)) || return 1
+    folder=$(dirname "$folder")
+  done
 }
 
 # Folders exist and belong to the user that runs the stack. Called by up, after the packages are there.

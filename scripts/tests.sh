@@ -146,7 +146,9 @@ test_journeys() {
   node --test --test-reporter=tap tests/journeys/*.test.mjs
 }
 
+# Throwaway clusters run the instance's copy of Postgres: its user can enter that folder, and perhaps not the checkout.
 test_crash() {
+  export KIJKO_TEST_PG_PREFIX=$TEST_HOME/pgsql
   node --test --test-reporter=tap tests/crash/*.test.mjs
 }
 

@@ -1,5 +1,5 @@
 // A throwaway cluster with the extension, that may be killed in every way. Its server programs are the build's
-// (KIJKO_BUILD_PREFIX); when the tests run as root, the server runs as the system user postgres.
+// or KIJKO_TEST_PG_PREFIX's; when the tests run as root, the server runs as the system user postgres.
 import { execFile, execFileSync } from 'node:child_process';
 import { appendFileSync, chownSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -11,7 +11,7 @@ import pg from 'pg';
 
 const run = promisify(execFile);
 const ROOT = new URL('../../../', import.meta.url).pathname;
-const PREFIX = process.env.KIJKO_BUILD_PREFIX ?? join(ROOT, 'target/pgsql');
+const PREFIX = process.env.KIJKO_TEST_PG_PREFIX ?? join(ROOT, 'target/pgsql');
 const BIN = join(PREFIX, 'lib/postgresql/15/bin');
 const AS_ROOT = process.getuid() === 0;
 
