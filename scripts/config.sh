@@ -94,7 +94,7 @@ make_folders() {
 # AS_OS_USER is the prefix that runs a command as the stack's user: an array, not a function, so that a background start
 # execs into the command and its pid is the command's own. RUST_BACKTRACE would put backtraces into errors that clients see.
 init_os_user_prefix() {
-  local environment=(env -u RUST_BACKTRACE "XDG_CONFIG_HOME=$KIJKO_HOME/config" "XDG_DATA_HOME=$KIJKO_HOME/config" LC_ALL=C.UTF-8)
+  local environment=(env -C "$KIJKO_HOME" -u RUST_BACKTRACE "XDG_CONFIG_HOME=$KIJKO_HOME/config" "XDG_DATA_HOME=$KIJKO_HOME/config" LC_ALL=C.UTF-8)
   if [ "$(id -u)" = 0 ]; then
     AS_OS_USER=(setpriv "--reuid=$OS_USER" "--regid=$OS_USER" --init-groups -- "${environment[@]}" "HOME=$KIJKO_HOME")
   else
