@@ -4,6 +4,7 @@
 #   isolation  races between sessions (tests/isolation)
 #   crash      what a crash and a restart do, and that a late load is refused
 #   upgrade    the new library under the previous release's SQL, the upgrade, and that it equals a fresh installation
+#   model      every interleaving of the quota counters' steps, by loom (kijko_ext/model)
 #   cron       agreement with npm cron-parser over generated expressions (tests/cron_agreement.mjs)
 #   pg         cargo pgrx test: #[test] and #[pg_test]
 # `regress --accept` takes the answers over as the expected ones: read the diff before you commit it.
@@ -22,7 +23,7 @@ DATA=$HOME_DIR/data
 RUN=$HOME_DIR/run
 
 main() {
-  local layers=(regress isolation crash upgrade cron pg) layer started accept=no
+  local layers=(regress isolation crash upgrade model cron pg) layer started accept=no
   if [ "${2:-}" = --accept ]; then accept=yes && set -- "$1"; fi
   [ "$#" = 0 ] || layers=("$@")
   prepare
@@ -38,8 +39,9 @@ main() {
         "layer_$layer" "$accept"
         stop_server
         ;;
+      model) layer_model ;;
       pg) layer_pg ;;
-      *) sed -n '2,11p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
+      *) sed -n '2,12p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
     esac
     printf '== extension: %s passed in %s s\n' "$layer" "$((SECONDS - started))"
   done
@@ -239,6 +241,10 @@ dump_and_restore() {
 layer_cron() {
   run_psql -d postgres -c 'create extension kijko'
   (cd "$ROOT" && PGHOST=$RUN PGPORT=5432 PGUSER=postgres PGDATABASE=postgres node "$TESTS/cron_agreement.mjs")
+}
+
+layer_model() {
+  (cd "$ROOT" && cargo test --release --package kijko-model)
 }
 
 layer_pg() {
