@@ -143,7 +143,8 @@ test_role_url() {
 }
 
 test_journeys() {
-  node --test --test-reporter=tap tests/journeys/*.test.mjs
+  # Two files at a time: they wait for the server more than they compute, and each has tenants of its own.
+  node --test --test-concurrency=2 --test-reporter=tap tests/journeys/*.test.mjs
 }
 
 # Throwaway clusters run the instance's copy of Postgres: its user can enter that folder, and perhaps not the checkout.
