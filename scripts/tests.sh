@@ -143,14 +143,14 @@ test_role_url() {
 }
 
 test_journeys() {
-  # Two files at a time: they wait for the server more than they compute, and each has tenants of its own.
-  node --test --test-concurrency=2 --test-reporter=tap tests/journeys/*.test.mjs
+  # Several files at a time: they wait for the server more than they compute, and each has tenants of its own.
+  node --test --test-concurrency=3 --test-reporter=tap tests/journeys/*.test.mjs
 }
 
 # Throwaway clusters run the instance's copy of Postgres: its user can enter that folder, and perhaps not the checkout.
 test_crash() {
   export KIJKO_TEST_PG_PREFIX=$TEST_HOME/pgsql
-  node --test --test-reporter=tap tests/crash/*.test.mjs
+  node --test --test-concurrency=2 --test-reporter=tap tests/crash/*.test.mjs
 }
 
 test_cli() {
