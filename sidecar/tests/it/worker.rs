@@ -200,7 +200,10 @@ async fn jobs_run_to_their_results_and_never_more_at_once_than_there_are_slots()
     }
     working.stop().await;
     assert_eq!(high_water.load(Ordering::SeqCst), 4);
-    assert_eq!(tenant.events(jobs[0]).await, ["claimed", "succeeded"]);
+    assert_eq!(
+        tenant.events(jobs[0]).await,
+        ["queued", "claimed", "succeeded"]
+    );
 }
 
 #[tokio::test]
