@@ -536,8 +536,9 @@ $$;
 comment on function private.book_usage(public.jobs, public.executions, jsonb) is 'Adds what one call used to its execution and to the meters, whatever became of the call. Inside the function that ends the attempt.';
 revoke all on function private.book_usage(public.jobs, public.executions, jsonb) from public, anon, authenticated, service_role;
 
--- Deleting a habit locks it and then its executions, so whoever ends an execution locks in that order, too: an execution
--- that is written twice in one transaction has its foreign keys checked, and would otherwise lock the habit last.
+-- Deleting an organization, project, skill or habit locks it, then what it takes along, and the executions last. Whoever
+-- ends an execution locks in that order, too: an execution that is written twice in one transaction has its foreign
+-- keys checked, and would otherwise lock these rows after its own.
 create function private.lock_running_execution(job public.jobs) returns public.executions
 language plpgsql set search_path = ''
 as $$
@@ -545,10 +546,12 @@ as $$
 declare
   execution public.executions;
 begin
-  perform from public.habits as h
-  join public.executions as e on e.org_id = h.org_id and e.habit_id = h.id
-  where e.org_id = job.org_id and e.job_id = job.id
-  for key share of h;
+  select e.* into execution from public.executions as e
+  where e.org_id = job.org_id and e.job_id = job.id and e.status = 'running';
+  perform from public.organizations as o where o.id = execution.org_id for key share;
+  perform from public.projects as p where p.org_id = execution.org_id and p.id = execution.project_id for key share;
+  perform from public.skills as s where s.org_id = execution.org_id and s.id = execution.skill_id for key share;
+  perform from public.habits as h where h.org_id = execution.org_id and h.id = execution.habit_id for key share;
   select e.* into execution from public.executions as e
   where e.org_id = job.org_id and e.job_id = job.id and e.status = 'running'
   for update;
