@@ -38,6 +38,8 @@ build_extension() {
   local stamp=$BUILD_PREFIX/.extension wanted
   wanted=$(source_hash kijko_ext Cargo.toml Cargo.lock)
   [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && return 0
+  # An earlier version's files would stay behind, and count as part of what is applied to a cluster.
+  rm -f "$BUILD_PREFIX"/share/postgresql/15/extension/kijko*
   (cd "$ROOT" && cargo pgrx install --release --package kijko_ext --pg-config "$BUILD_PREFIX/lib/postgresql/15/bin/pg_config")
   printf '%s\n' "$wanted" > "$stamp"
 }
