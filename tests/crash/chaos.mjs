@@ -38,8 +38,9 @@ export function chaosTests(vendor) {
       const tenant = await Tenant.make();
       const ids = await queueJobs(tenant, 20);
       for (const round of [1, 2]) {
-        const workers = await startWorkers(vendor, 2, { leaseSeconds: 3, concurrency: 4 });
+        // Counted before they start: all their slots may be taken by the time they answer.
         const calls = vendor.calls.length;
+        const workers = await startWorkers(vendor, 2, { leaseSeconds: 3, concurrency: 4 });
         const call = await vendor.call(calls + 4);
         vendor.calls[call.number - 2].answer();
         await until(`an execution to end in round ${round}`, async () => (await attemptsOf(tenant)).succeeded >= round);
