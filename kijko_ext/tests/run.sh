@@ -22,6 +22,9 @@ PGXS_TESTS=$PREFIX/lib/postgresql/15/lib/pgxs/src/test
 DATA=$HOME_DIR/data
 RUN=$HOME_DIR/run
 
+# shellcheck source=scripts/build.sh
+source "$ROOT/scripts/build.sh"
+
 main() {
   local layers=(regress isolation crash upgrade model cron pg) layer started accept=no
   if [ "${2:-}" = --accept ]; then accept=yes && set -- "$1"; fi
@@ -34,7 +37,7 @@ main() {
     case $layer in
       regress | isolation | crash | upgrade | cron)
         # Plain commands: in a list of && a failure inside the function would not end it.
-        install_extension
+        install_tested_extension
         start_server
         "layer_$layer" "$accept"
         stop_server
@@ -55,19 +58,12 @@ prepare() {
   if [ "$(id -u)" = 0 ]; then chown postgres "$RUN"; fi
   # Written once: a newer file makes cargo build pgrx again.
   [ -f "$PGRX_HOME/config.toml" ] || printf '[configs]\npg15 = "%s"\n' "$BIN/pg_config" > "$PGRX_HOME/config.toml"
-  if ! cmp -s /usr/lib/postgresql/15/bin/postgres "$BIN/postgres"; then
-    # Debian's Postgres relocates by itself when its trees keep their places, so nothing is written into /usr.
-    rm -rf "$PREFIX"
-    mkdir -p "$PREFIX/lib/postgresql" "$PREFIX/share/postgresql" "$PREFIX/include"
-    cp -a /usr/lib/postgresql/15 "$PREFIX/lib/postgresql/15"
-    cp -a /usr/share/postgresql/15 "$PREFIX/share/postgresql/15"
-    cp -a /usr/include/postgresql "$PREFIX/include/postgresql"
-  fi
+  copy_postgres "$PREFIX"
 }
 
 # Skipped while nothing has changed. The upgrade layer and cargo pgrx test put other files there, and remove the stamp.
-install_extension() {
-  local stamp=$HOME_DIR/installed wanted
+install_tested_extension() {
+  local stamp=$PREFIX/.installed wanted
   wanted=$(cd "$ROOT" && find kijko_ext Cargo.toml Cargo.lock -type f -not -path 'kijko_ext/tests/*' -print0 | sort -z | xargs -0 sha256sum | sha256sum)
   if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then return 0; fi
   (cd "$ROOT" && cargo pgrx install --release --package kijko_ext --pg-config "$BIN/pg_config" > "$HOME_DIR/install.log" 2>&1) ||
@@ -201,7 +197,7 @@ layer_upgrade() {
   run_psql -d postgres -c 'create database fresh' -c 'create database previous'
   run_psql -d fresh -c 'create extension kijko'
   run_psql -d fresh -At -f "$TESTS/catalog.sql" > "$fresh"
-  rm -f "$HOME_DIR/installed"
+  rm -f "$PREFIX/.installed"
   cp --remove-destination "$frozen" "$EXTENSION_DIR/"
   run_psql -d previous -c "create extension kijko version '$previous'"
   echo "-- this library under the SQL of $previous"
@@ -248,7 +244,7 @@ layer_model() {
 }
 
 layer_pg() {
-  rm -f "$HOME_DIR/installed"
+  rm -f "$PREFIX/.installed"
   local bin=$HOME_DIR/bin arguments=()
   if [ "$(id -u)" = 0 ]; then
     # cargo pgrx test changes the user by sudo, which a bare machine does not have.
