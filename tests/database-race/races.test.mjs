@@ -53,6 +53,7 @@ test('four tickers at once: each due slot runs once and is charged once', async 
   const tenants = [await newTenant(), await newTenant()];
   for (const { org, skill } of tenants) {
     await pool.query(`select kijko.set_limit($1, 'executions', 'month', null)`, [org]);
+    await pool.query(`select kijko.set_limit($1, 'habits', 'lifetime', null)`, [org]);
     await pool.query(
       `insert into public.habits (org_id, skill_id, name, cron) select $1, $2, 'race ' || n, '0 0 1 1 *' from generate_series(1, $3::int) as n`,
       [org, skill, HABITS],
