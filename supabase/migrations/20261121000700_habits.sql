@@ -182,7 +182,9 @@ begin
     elsif gone.meter is not null then
       perform private.skip_slot(habit, slot, 'skipped', 'quota_exceeded', format('used %s of %s %s', gone.used, gone."limit", gone.meter));
     else
-      verdict := kijko.try_consume(habit.org_id, 'executions', 1);
+      verdict := kijko.try_consume_many(
+        array[habit.org_id], 'executions', 1, null, private.use_of(null, skill.project_id, skill.id, habit.id)
+      );
       if coalesce(verdict.allowed, false) then
         perform private.queue_execution(skill, habit.input, 'habit', habit_id => habit.id, scheduled_for => slot);
       else
@@ -317,7 +319,7 @@ begin
   if not skill.enabled then
     perform kijko.fail('conflict', 'the skill is disabled');
   end if;
-  perform private.charge_execution(skill.org_id);
+  perform private.charge_execution(skill, habit.id);
   return private.queue_execution(skill, habit.input, 'manual', habit_id => habit.id);
 end
 $$;
