@@ -207,6 +207,16 @@ begin
     );
     get diagnostics done = row_count;
     return next;
+    task := 'forget_ingested_events';
+    delete from kijko.ingested_events as e
+    where (e.subject, e.source, e.id) in (
+        select o.subject, o.source, o.id from kijko.ingested_events as o
+        where o.received_at < pg_catalog.now() - interval '36 days'
+        limit 100000
+        for update skip locked
+    );
+    get diagnostics done = row_count;
+    return next;
     task := 'forget_holds';
     delete from kijko.holds as h
     where h.id in (
@@ -219,4 +229,4 @@ begin
     return next;
 end
 $$;
-comment on function kijko.maintain_usage() is 'Everything that wants doing now and then, each minute for instance: partitions ahead, rollup, expired holds, old partitions, old keys. Null for a task that met a lock and is left for the next time.';
+comment on function kijko.maintain_usage() is 'Everything that wants doing now and then, each minute for instance: partitions ahead, rollup, expired holds, old partitions, old keys and events. Null for a task that met a lock and is left for the next time.';
