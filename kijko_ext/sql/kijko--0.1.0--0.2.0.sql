@@ -755,10 +755,13 @@ begin
                 entries = t.entries + excluded.entries
         $sql$, partition
     );
+    -- Attributes are part of a key here. One set that is too large for an index must not keep everybody's use from being
+    -- summed up, so it stays in the ledger alone.
     execute pg_catalog.format(
         $sql$
             insert into kijko.usage_hourly as t (subject, meter, hour, attributes, amount, overage, entries)
-            select g.subject, g.meter, pg_catalog.date_trunc('hour', g.occurred_at, 'UTC'), coalesce(g.attributes, '{}'),
+            select g.subject, g.meter, pg_catalog.date_trunc('hour', g.occurred_at, 'UTC'),
+                case when pg_catalog.pg_column_size(g.attributes) <= 2000 then g.attributes else '{}' end,
                 pg_catalog.sum(g.amount), pg_catalog.sum(g.overage), pg_catalog.count(*)
             from %s as g
             group by 1, 2, 3, 4
@@ -771,7 +774,8 @@ begin
         $sql$
             insert into kijko.usage_daily as t (subject, meter, day, attributes, amount, overage, entries)
             select g.subject, g.meter, (g.occurred_at at time zone coalesce(c.time_zone, 'UTC'))::date,
-                coalesce(g.attributes, '{}'), pg_catalog.sum(g.amount), pg_catalog.sum(g.overage), pg_catalog.count(*)
+                case when pg_catalog.pg_column_size(g.attributes) <= 2000 then g.attributes else '{}' end,
+                pg_catalog.sum(g.amount), pg_catalog.sum(g.overage), pg_catalog.count(*)
             from %s as g
             left join kijko.calendars as c on c.subject = g.subject
             group by 1, 2, 3, 4
@@ -1292,8 +1296,8 @@ as $$
             when w.amount is null then pg_catalog.format('data.%s: must be a number', w.rule ->> 'field')
             when w.amount <> pg_catalog.trunc(w.amount) or w.amount not between 1 and 1000000000000
                 then pg_catalog.format('data.%s: a whole number from 1 to 10^12', w.rule ->> 'field')
-            when pg_catalog.length(pg_catalog.concat(w.subject, w.data ->> 'member', w.data ->> 'project', w.data ->> 'skill', w.data ->> 'key')) > 1000
-                then 'subject, member, project, skill and key: more than 1000 characters'
+            when pg_catalog.octet_length(pg_catalog.concat(w.subject, w.data ->> 'member', w.data ->> 'project', w.data ->> 'skill', w.data ->> 'key')) > 1000
+                then 'subject, member, project, skill and key: more than 1000 bytes'
         end as reason
         from weighed as w
     )

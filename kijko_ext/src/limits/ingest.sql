@@ -57,8 +57,8 @@ as $$
             when w.amount is null then pg_catalog.format('data.%s: must be a number', w.rule ->> 'field')
             when w.amount <> pg_catalog.trunc(w.amount) or w.amount not between 1 and 1000000000000
                 then pg_catalog.format('data.%s: a whole number from 1 to 10^12', w.rule ->> 'field')
-            when pg_catalog.length(pg_catalog.concat(w.subject, w.data ->> 'member', w.data ->> 'project', w.data ->> 'skill', w.data ->> 'key')) > 1000
-                then 'subject, member, project, skill and key: more than 1000 characters'
+            when pg_catalog.octet_length(pg_catalog.concat(w.subject, w.data ->> 'member', w.data ->> 'project', w.data ->> 'skill', w.data ->> 'key')) > 1000
+                then 'subject, member, project, skill and key: more than 1000 bytes'
         end as reason
         from weighed as w
     )
