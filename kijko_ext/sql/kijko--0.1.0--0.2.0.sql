@@ -844,8 +844,8 @@ begin
     return next;
     task := 'forget_ingested_events';
     delete from kijko.ingested_events as e
-    where (e.subject, e.source, e.id) in (
-        select o.subject, o.source, o.id from kijko.ingested_events as o
+    where (e.subject, e.event) in (
+        select o.subject, o.event from kijko.ingested_events as o
         where o.received_at < pg_catalog.now() - interval '36 days'
         limit 100000
         for update skip locked
@@ -1239,31 +1239,35 @@ AS 'MODULE_PATHNAME', 'event_time_wrapper';
 
 create table kijko.ingested_events (
     subject uuid not null,
-    source text collate "C" not null,
-    id text collate "C" not null,
+    event uuid not null,
     meter text collate "C" not null,
     amount bigint not null,
     occurred_at timestamptz not null,
     received_at timestamptz not null,
-    primary key (subject, source, id)
+    primary key (subject, event)
 );
 comment on table kijko.ingested_events is 'Events that kijko.ingest_usage has counted, kept for 36 days: none of them counts twice, since one that happened more than 35 days ago is refused.';
 comment on column kijko.ingested_events.subject is 'Whose use.';
-comment on column kijko.ingested_events.source is 'The service that told it.';
-comment on column kijko.ingested_events.id is 'Its name for the event.';
+comment on column kijko.ingested_events.event is 'kijko.event_key of its source and id: the index of millions of random ids stays small enough to be in memory.';
 comment on column kijko.ingested_events.meter is 'The meter that it was booked to.';
 comment on column kijko.ingested_events.amount is 'How much.';
 comment on column kijko.ingested_events.occurred_at is 'When, as it was told.';
 comment on column kijko.ingested_events.received_at is 'When it was told, by the real clock.';
-create index ingested_events_received_at on kijko.ingested_events (received_at);
+-- Rows come in the order of this, so a summary of each stretch is enough, and costs a new row nothing.
+create index ingested_events_received_at on kijko.ingested_events using brin (received_at) with (autosummarize = on);
 comment on index kijko.ingested_events_received_at is 'Finds the events that are old enough to be forgotten.';
 select pg_catalog.pg_extension_config_dump('kijko.ingested_events', '');
 
 comment on function kijko.event_time(text) is 'Internal: an RFC 3339 time; null for anything else.';
 
+create function kijko.event_key(source text, id text) returns uuid
+    language sql immutable parallel safe
+    return pg_catalog.md5((pg_catalog.length(source)::text operator(pg_catalog.||) ':' operator(pg_catalog.||) source operator(pg_catalog.||) id))::uuid;
+comment on function kijko.event_key(text, text) is 'The key of an event in kijko.ingested_events: MD5 of its source and id. Whoever made two of their own events alike would have one of them not counted, and harm nobody else.';
+
 create function kijko.judge_events(events jsonb, meters jsonb, present timestamptz)
     returns table (
-        number integer, source text, id text, meter text, amount bigint, at timestamptz, attributes jsonb, code text, reason text
+        number integer, source text, id text, meter text, amount bigint, at timestamptz, purpose text[], code text, reason text
     )
     language sql stable parallel safe
     set search_path = ''
@@ -1277,7 +1281,9 @@ as $$
     read as materialized (
         select t.*, t.rule ->> 'meter' as meter,
             case when t.rule ->> 'field' is null then '1' else t.data -> (t.rule ->> 'field') end as value,
-            case when t.time is null then present else kijko.event_time(t.time) end as at
+            case when t.time is null then present else kijko.event_time(t.time) end as at,
+            -- Made an object only once they are summed up.
+            array[t.subject, t.data ->> 'member', t.data ->> 'project', t.data ->> 'skill', t.data ->> 'key'] as purpose
         from told as t
     ),
     weighed as materialized (
@@ -1296,17 +1302,13 @@ as $$
             when w.amount is null then pg_catalog.format('data.%s: must be a number', w.rule ->> 'field')
             when w.amount <> pg_catalog.trunc(w.amount) or w.amount not between 1 and 1000000000000
                 then pg_catalog.format('data.%s: a whole number from 1 to 10^12', w.rule ->> 'field')
-            when pg_catalog.octet_length(pg_catalog.concat(w.subject, w.data ->> 'member', w.data ->> 'project', w.data ->> 'skill', w.data ->> 'key')) > 1000
+            when pg_catalog.octet_length(pg_catalog.array_to_string(w.purpose, '')) > 1000
                 then 'subject, member, project, skill and key: more than 1000 bytes'
         end as reason
         from weighed as w
     )
     select j.number, j.source collate "C", j.id collate "C", j.meter,
-        case when j.reason is null then j.amount::bigint end, j.at,
-        pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
-            'subject', j.subject, 'member', j.data ->> 'member', 'project', j.data ->> 'project', 'skill', j.data ->> 'skill',
-            'key', j.data ->> 'key'
-        )),
+        case when j.reason is null then j.amount::bigint end, j.at, j.purpose,
         case when j.reason is not null then case when j.reason like 'type: %' then 'not_found' else 'invalid_input' end end,
         j.reason
     from judged as j
@@ -1339,17 +1341,21 @@ begin
     -- An event may be told twice in one batch. In order, so that two batches with the same events wait for each other
     -- rather than in a circle.
     first as materialized (
-        select distinct on (j.source, j.id) j.* from judged as j where j.reason is null order by j.source, j.id, j.number
+        select distinct on (k.event) j.*, k.event
+        from judged as j
+        cross join lateral (select kijko.event_key(j.source, j.id)) as k(event)
+        where j.reason is null
+        order by k.event, j.number
     ),
     fresh as (
-        insert into kijko.ingested_events as i (subject, source, id, meter, amount, occurred_at, received_at)
-        select ingest_usage.subject, f.source, f.id, f.meter, f.amount, f.at, pg_catalog.now()
-        from first as f order by f.source, f.id
+        insert into kijko.ingested_events as i (subject, event, meter, amount, occurred_at, received_at)
+        select ingest_usage.subject, f.event, f.meter, f.amount, f.at, pg_catalog.now()
+        from first as f order by f.event
         on conflict on constraint ingested_events_pkey do nothing
-        returning i.source, i.id
+        returning i.event
     ),
     accepted as materialized (
-        select f.* from first as f join fresh as n on n.source = f.source and n.id = f.id
+        select f.* from first as f join fresh as n on n.event = f.event
     ),
     current_period as materialized (
         select m.meter, p.starts_at, p.ends_at
@@ -1365,16 +1371,18 @@ begin
     ),
     -- One row of the ledger for what a batch tells of a quarter of an hour: the finest that a day can begin at.
     summed as (
-        select d.meter, d.period_start, d.after_its_period, d.attributes, pg_catalog.sum(d.amount)::bigint as amount,
+        select d.meter, d.period_start, d.after_its_period, d.purpose, pg_catalog.sum(d.amount)::bigint as amount,
             pg_catalog.min(d.at) as at, pg_catalog.count(*) as events
         from dated as d
-        group by d.meter, d.period_start, d.after_its_period, pg_catalog.date_bin('15 minutes', d.at, '2000-01-01 00:00Z'), d.attributes
+        group by d.meter, d.period_start, d.after_its_period, pg_catalog.date_bin('15 minutes', d.at, '2000-01-01 00:00Z'), d.purpose
     ),
     booked as materialized (
         select kijko.book(
             ingest_usage.subject, s.meter, s.amount, s.period_start, 0, 'late', s.at, null, who,
             pg_catalog.format('ingested events: %s%s', s.events, case when s.after_its_period then ', after their period' end),
-            s.attributes
+            pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+                'subject', s.purpose[1], 'member', s.purpose[2], 'project', s.purpose[3], 'skill', s.purpose[4], 'key', s.purpose[5]
+            ))
         ) as done
         from summed as s
     )
@@ -1398,6 +1406,7 @@ revoke all on function
     kijko.explain_use(uuid, text, timestamptz),
     kijko.explain_limit(uuid, text),
     kijko.event_time(text),
+    kijko.event_key(text, text),
     kijko.judge_events(jsonb, jsonb, timestamptz),
     kijko.ingest_usage(uuid, jsonb, jsonb)
 from public;

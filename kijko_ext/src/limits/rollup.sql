@@ -213,8 +213,8 @@ begin
     return next;
     task := 'forget_ingested_events';
     delete from kijko.ingested_events as e
-    where (e.subject, e.source, e.id) in (
-        select o.subject, o.source, o.id from kijko.ingested_events as o
+    where (e.subject, e.event) in (
+        select o.subject, o.event from kijko.ingested_events as o
         where o.received_at < pg_catalog.now() - interval '36 days'
         limit 100000
         for update skip locked

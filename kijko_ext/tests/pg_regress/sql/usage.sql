@@ -76,7 +76,9 @@ select number, id, status, code from kijko.ingest_usage(u(4), jsonb_build_array(
 select id, status from kijko.ingest_usage(u(4), jsonb_build_array(event('a'), event('b'), event('g')), :'rules');
 select meter, period_start, amount, kind, occurred_at, actor, reason, attributes from kijko.ledger where subject = u(4) order by meter, period_start, amount, attributes::text;
 select meter, used from kijko.usage(u(4));
-select id, source, meter, amount from kijko.ingested_events where subject = u(4) order by id, source;
+select t.source, t.id, e.meter, e.amount from (values ('/build', 'a'), ('/deploy', 'a'), ('/build', 'b'), ('/build', 'c'), ('/build', 'd')) as t(source, id)
+left join kijko.ingested_events as e on e.subject = u(4) and e.event = kijko.event_key(t.source, t.id) order by t.id, t.source;
+select count(distinct kijko.event_key(s, i)) from (values ('a', 'bc'), ('ab', 'c'), ('', 'abc'), ('1:a', 'bc'), (null, null)) as t(s, i);
 -- Of another subject it is another event.
 select status from kijko.ingest_usage(u(5), jsonb_build_array(event('a')), :'rules');
 -- What has happened counts beyond the limit, too.
@@ -100,9 +102,9 @@ select count(*) from kijko.usage_by(u(1), 'day');
 select kijko.ingest_usage(u(1), '[]', '{}');
 rollback;
 -- Old events are forgotten, those of the last 36 days not.
-insert into kijko.ingested_events select u(6), 's', n::text, 'x', 1, now(), now() - n * interval '1 day' from unnest(array[1, 35, 37, 40]) as n;
+insert into kijko.ingested_events select u(6), kijko.event_key('s', n::text), 'x', 1, now(), now() - n * interval '1 day' from unnest(array[1, 35, 37, 40]) as n;
 select done from kijko.maintain_usage() where task = 'forget_ingested_events';
-select id from kijko.ingested_events where subject = u(6) order by id;
+select n from unnest(array[1, 35, 37, 40]) as n where exists (select from kijko.ingested_events where subject = u(6) and event = kijko.event_key('s', n::text));
 drop function event, u;
 set client_min_messages = warning;
 drop schema if exists kijko_archive cascade;
