@@ -755,10 +755,13 @@ begin
                 entries = t.entries + excluded.entries
         $sql$, partition
     );
+    -- Attributes are part of a key here. One set that is too large for an index must not keep everybody's use from being
+    -- summed up, so it stays in the ledger alone.
     execute pg_catalog.format(
         $sql$
             insert into kijko.usage_hourly as t (subject, meter, hour, attributes, amount, overage, entries)
-            select g.subject, g.meter, pg_catalog.date_trunc('hour', g.occurred_at, 'UTC'), coalesce(g.attributes, '{}'),
+            select g.subject, g.meter, pg_catalog.date_trunc('hour', g.occurred_at, 'UTC'),
+                case when pg_catalog.pg_column_size(g.attributes) <= 2000 then g.attributes else '{}' end,
                 pg_catalog.sum(g.amount), pg_catalog.sum(g.overage), pg_catalog.count(*)
             from %s as g
             group by 1, 2, 3, 4
@@ -771,7 +774,8 @@ begin
         $sql$
             insert into kijko.usage_daily as t (subject, meter, day, attributes, amount, overage, entries)
             select g.subject, g.meter, (g.occurred_at at time zone coalesce(c.time_zone, 'UTC'))::date,
-                coalesce(g.attributes, '{}'), pg_catalog.sum(g.amount), pg_catalog.sum(g.overage), pg_catalog.count(*)
+                case when pg_catalog.pg_column_size(g.attributes) <= 2000 then g.attributes else '{}' end,
+                pg_catalog.sum(g.amount), pg_catalog.sum(g.overage), pg_catalog.count(*)
             from %s as g
             left join kijko.calendars as c on c.subject = g.subject
             group by 1, 2, 3, 4
@@ -838,6 +842,16 @@ begin
     );
     get diagnostics done = row_count;
     return next;
+    task := 'forget_ingested_events';
+    delete from kijko.ingested_events as e
+    where (e.subject, e.event) in (
+        select o.subject, o.event from kijko.ingested_events as o
+        where o.received_at < pg_catalog.now() - interval '36 days'
+        limit 100000
+        for update skip locked
+    );
+    get diagnostics done = row_count;
+    return next;
     task := 'forget_holds';
     delete from kijko.holds as h
     where h.id in (
@@ -850,7 +864,7 @@ begin
     return next;
 end
 $$;
-comment on function kijko.maintain_usage() is 'Everything that wants doing now and then, each minute for instance: partitions ahead, rollup, expired holds, old partitions, old keys. Null for a task that met a lock and is left for the next time.';
+comment on function kijko.maintain_usage() is 'Everything that wants doing now and then, each minute for instance: partitions ahead, rollup, expired holds, old partitions, old keys and events. Null for a task that met a lock and is left for the next time.';
 
 create function kijko.used_now(subject uuid, meter text, period_start timestamptz) returns bigint
     language sql stable parallel safe
@@ -1012,4 +1026,387 @@ revoke all on function
     kijko.period_end(uuid, text, timestamptz),
     kijko.calendar_is_changing(uuid, timestamptz),
     kijko.is_time_zone(text)
+from public;
+
+-- Reports, explanations and events from other services.
+create function kijko.usage_by(
+    subject uuid, dimension text, only_meter text default null, since date default null, until date default null
+)
+    returns table (meter text, value text, used bigint, overage bigint, entries bigint)
+    language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
+    set search_path = ''
+as $$
+declare
+    zone constant text := coalesce((select c.time_zone from kijko.calendars as c where c.subject = usage_by.subject), 'UTC');
+begin
+    if dimension is null or dimension !~ '^[a-z][a-z0-9_]{0,62}$' then
+        perform kijko.fail('invalid_input', 'the dimension is day, or the name of an attribute');
+    end if;
+    return query
+    select m.meter, s.value, pg_catalog.sum(d.amount)::bigint, pg_catalog.sum(d.overage)::bigint,
+        pg_catalog.sum(d.entries)::bigint
+    from kijko.usage(usage_by.subject) as m
+    cross join lateral kijko.period_at(usage_by.subject, m.meter, kijko.now(), m.period) as p
+    cross join lateral kijko.usage_by_day(
+        usage_by.subject, m.meter, coalesce(since, (p.starts_at at time zone zone)::date), coalesce(until, 'infinity')
+    ) as d
+    cross join lateral (
+        select case dimension when 'day' then pg_catalog.to_char(d.day, 'YYYY-MM-DD') else d.attributes ->> dimension end
+    ) as s(value)
+    where only_meter is null or m.meter = only_meter
+    group by m.meter, s.value
+    order by m.meter, case when dimension = 'day' then s.value end, 3 desc, s.value;
+end
+$$;
+comment on function kijko.usage_by(uuid, text, text, date, date) is 'What a subject used of each meter, or of one, by day or by an attribute of the uses (member, project, skill, key, or any other), between two days in its time zone, both included; from the beginning of each meter''s current period when none is given, and of a gauge from the first. value is null for uses without the attribute. Held amounts are not among it.';
+
+create function kijko.used_since(subject uuid, meter text, since timestamptz) returns bigint
+    language sql stable parallel safe
+    set search_path = ''
+as $$
+    select coalesce((
+            select pg_catalog.sum(h.amount) from kijko.usage_hourly as h
+            where h.subject = used_since.subject and h.meter = used_since.meter and h.hour >= used_since.since
+        ), 0)::bigint
+        + coalesce((
+            select pg_catalog.sum(g.amount) from kijko.ledger as g
+            where g.subject = used_since.subject and g.meter = used_since.meter and g.occurred_at >= used_since.since
+                and g.recorded_at >= (select r.rolled_until from kijko.rollup_state as r)
+        ), 0)::bigint
+$$;
+comment on function kijko.used_since(uuid, text, timestamptz) is 'Internal: what was used since the beginning of an hour.';
+
+create function kijko.usage_forecast(subject uuid)
+    returns table (
+        meter text, period text, used bigint, "limit" bigint, reset_at timestamptz, at_period_rate bigint, at_week_rate bigint
+    )
+    language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
+    set search_path = ''
+as $$
+declare
+    present constant timestamptz := kijko.now();
+    week_ago constant timestamptz := pg_catalog.date_trunc('hour', present - interval '168 hours', 'UTC');
+    largest constant numeric := 9223372036854775807;
+begin
+    return query
+    select u.meter, u.period, u.used, u."limit", u.reset_at,
+        least(round(u.used * s.whole / s.elapsed), largest)::bigint,
+        least(
+            round(u.used + kijko.used_since(usage_forecast.subject, u.meter, week_ago) * (s.whole - s.elapsed)
+                / extract(epoch from present - week_ago)),
+            largest
+        )::bigint
+    from kijko.usage(usage_forecast.subject) as u
+    cross join lateral kijko.period_at(usage_forecast.subject, u.meter, present, u.period) as p
+    -- A lifetime has no length, also one that ends because the limit gets another period.
+    cross join lateral (
+        select pg_catalog.isfinite(p.starts_at) and pg_catalog.isfinite(p.ends_at)
+    ) as f(finite)
+    cross join lateral (
+        select case when f.finite then extract(epoch from p.ends_at - p.starts_at) end,
+            case when f.finite then extract(epoch from present - p.starts_at) end
+    ) as t(whole, passed)
+    -- In the first hour of a period a single use would promise thousands.
+    cross join lateral (select t.whole, greatest(t.passed, least(3600, t.whole))) as s(whole, elapsed)
+    where f.finite
+    order by u.meter;
+end
+$$;
+comment on function kijko.usage_forecast(uuid) is 'What each meter with a period comes to at its end, by two straight lines: at_period_rate goes on at the rate of this period so far (the first hour counts as a whole one), at_week_rate adds to what is used the rate of the last 7 days (168 hours and the hour begun) for the time that is left.';
+
+create function kijko.crossings(subject uuid, since timestamptz default null)
+    returns table (
+        meter text, period_start timestamptz, threshold smallint, used bigint, "limit" bigint, crossed_at timestamptz
+    )
+    language sql stable parallel safe security definer -- callers have no rights on the table
+    set search_path = ''
+as $$
+    select c.meter, nullif(c.period_start, '-infinity'), c.threshold, c.used, c."limit", c.crossed_at
+    from kijko.threshold_crossings as c
+    where c.subject = crossings.subject and c.crossed_at >= coalesce(crossings.since, '-infinity')
+    order by c.crossed_at desc, c.meter, c.threshold desc
+$$;
+comment on function kijko.crossings(uuid, timestamptz) is 'When a subject reached 50, 80 and 100 per cent of its limits, the latest first; period_start is null for a lifetime.';
+
+create function kijko.explain_use(subject uuid, meter text, period_start timestamptz) returns jsonb
+    language sql stable parallel safe
+    set search_path = ''
+as $$
+    with tail as (
+        select g.* from kijko.ledger as g
+        where g.subject = explain_use.subject and g.meter = explain_use.meter and g.period_start = explain_use.period_start
+            and g.recorded_at >= (select r.rolled_until from kijko.rollup_state as r)
+    )
+    select pg_catalog.jsonb_build_object(
+        'rolled_up', (
+            select pg_catalog.jsonb_build_object('amount', t.amount, 'entries', t.entries)
+            from kijko.usage_totals as t
+            where t.subject = explain_use.subject and t.meter = explain_use.meter and t.period_start = explain_use.period_start
+        ),
+        'since_then', (
+            select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('kind', k.kind, 'amount', k.amount, 'entries', k.entries) order by k.kind)
+            from (select t.kind, pg_catalog.sum(t.amount) as amount, pg_catalog.count(*) as entries from tail as t group by t.kind) as k
+        ),
+        'held', (
+            select pg_catalog.jsonb_build_object('amount', pg_catalog.sum(h.amount), 'holds', pg_catalog.count(*))
+            from kijko.holds as h
+            where h.subject = explain_use.subject and h.meter = explain_use.meter and h.period_start = explain_use.period_start
+                and h.state = 'open'
+            having pg_catalog.count(*) > 0
+        ),
+        'latest', (
+            select pg_catalog.jsonb_agg(pg_catalog.jsonb_strip_nulls(pg_catalog.to_jsonb(l)) order by l.occurred_at desc)
+            from (
+                select t.kind, t.amount, nullif(t.overage, 0) as overage, t.occurred_at, t.actor, t.reason, t.attributes
+                from tail as t order by t.recorded_at desc limit 10
+            ) as l
+        )
+    )
+$$;
+comment on function kijko.explain_use(uuid, text, timestamptz) is 'Internal: the rows that make a counter: what is rolled up, what came since by kind, what is held, and the latest ten.';
+
+create function kijko.explain_limit(subject uuid, meter text) returns jsonb
+    language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
+    set search_path = ''
+as $$
+declare
+    present constant timestamptz := kijko.now();
+    l kijko.limits;
+    p record;
+    used bigint;
+    remaining bigint;
+    answer text;
+begin
+    if subject is null or meter is null then
+        perform kijko.fail('invalid_input', 'a subject and a meter');
+    end if;
+    select o.* into l from kijko.limits as o where o.subject = explain_limit.subject and o.meter = explain_limit.meter;
+    select q.* into p
+    from kijko.period_at(
+        explain_limit.subject, explain_limit.meter, present,
+        case when kijko.is_gauge(explain_limit.subject, explain_limit.meter) then 'lifetime' else 'month' end
+    ) as q;
+    used := kijko.used_now(explain_limit.subject, explain_limit.meter, p.starts_at);
+    remaining := greatest(l.amount - used, case when l.amount is not null then 0 end);
+    answer := case
+        when l.amount is null then pg_catalog.format('Used %s; there is no limit, so nothing is refused.', used)
+        when l."over" <> 'refuse' then pg_catalog.format(
+            'Used %s of %s; what goes beyond is booked and %s, never refused here.', used, l.amount,
+            case l."over" when 'bill' then 'billed' else 'flagged' end
+        )
+        when used < l.amount then pg_catalog.format('Used %s of %s; up to %s more are allowed.', used, l.amount, remaining)
+        when p.period = 'lifetime' then pg_catalog.format(
+            'Used %s of %s; any more is refused with quota_exceeded until something is given back or the limit is raised.', used, l.amount
+        )
+        else pg_catalog.format(
+            'Used %s of %s; any more is refused with quota_exceeded until %s, or until the limit is raised.', used, l.amount,
+            pg_catalog.to_char(p.ends_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')
+        )
+    end;
+    return pg_catalog.jsonb_build_object(
+        'meter', meter,
+        'answer', answer,
+        'used', used,
+        'remaining', remaining,
+        'refuses', coalesce(l."over" = 'refuse' and used >= l.amount, false),
+        'limit', case when l.subject is not null then pg_catalog.jsonb_build_object(
+            'amount', l.amount, 'period', l.period, 'over', l."over", 'next_period', l.next_period,
+            'next_period_from', l.next_period_from
+        ) end,
+        'period', pg_catalog.jsonb_build_object(
+            'kind', p.period, 'starts_at', nullif(p.starts_at, '-infinity'), 'ends_at', nullif(p.ends_at, 'infinity'),
+            'time_zone', coalesce((select c.time_zone from kijko.calendars as c where c.subject = explain_limit.subject), 'UTC')
+        ),
+        'rows', kijko.explain_use(explain_limit.subject, explain_limit.meter, p.starts_at),
+        'crossings', (
+            select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                'threshold', c.threshold, 'used', c.used, 'limit', c."limit", 'crossed_at', c.crossed_at
+            ) order by c.threshold)
+            from kijko.threshold_crossings as c
+            where c.subject = explain_limit.subject and c.meter = explain_limit.meter and c.period_start = p.starts_at
+        )
+    );
+end
+$$;
+comment on function kijko.explain_limit(uuid, text) is 'Why a use of a meter is allowed or refused now: the answer in words, the limit and its period, and the rows that the use is made of.';
+
+CREATE  FUNCTION "event_time"(
+	"text" TEXT /* & str */
+) RETURNS timestamp with time zone /* Option < TimestampWithTimeZone > */
+IMMUTABLE STRICT PARALLEL SAFE
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'event_time_wrapper';
+
+create table kijko.ingested_events (
+    subject uuid not null,
+    event uuid not null,
+    meter text collate "C" not null,
+    amount bigint not null,
+    occurred_at timestamptz not null,
+    received_at timestamptz not null,
+    primary key (subject, event)
+);
+comment on table kijko.ingested_events is 'Events that kijko.ingest_usage has counted, kept for 36 days: none of them counts twice, since one that happened more than 35 days ago is refused.';
+comment on column kijko.ingested_events.subject is 'Whose use.';
+comment on column kijko.ingested_events.event is 'kijko.event_key of its source and id: the index of millions of random ids stays small enough to be in memory.';
+comment on column kijko.ingested_events.meter is 'The meter that it was booked to.';
+comment on column kijko.ingested_events.amount is 'How much.';
+comment on column kijko.ingested_events.occurred_at is 'When, as it was told.';
+comment on column kijko.ingested_events.received_at is 'When it was told, by the real clock.';
+-- Rows come in the order of this, so a summary of each stretch is enough, and costs a new row nothing.
+create index ingested_events_received_at on kijko.ingested_events using brin (received_at) with (autosummarize = on);
+comment on index kijko.ingested_events_received_at is 'Finds the events that are old enough to be forgotten.';
+select pg_catalog.pg_extension_config_dump('kijko.ingested_events', '');
+
+comment on function kijko.event_time(text) is 'Internal: an RFC 3339 time; null for anything else.';
+
+create function kijko.event_key(source text, id text) returns uuid
+    language sql immutable parallel safe
+    return pg_catalog.md5((pg_catalog.length(source)::text operator(pg_catalog.||) ':' operator(pg_catalog.||) source operator(pg_catalog.||) id))::uuid;
+comment on function kijko.event_key(text, text) is 'The key of an event in kijko.ingested_events: MD5 of its source and id. Whoever made two of their own events alike would have one of them not counted, and harm nobody else.';
+
+create function kijko.judge_events(events jsonb, meters jsonb, present timestamptz)
+    returns table (
+        number integer, source text, id text, meter text, amount bigint, at timestamptz, purpose text[], code text, reason text
+    )
+    language sql stable parallel safe
+    set search_path = ''
+as $$
+    with told as (
+        select e.number::integer as number, pg_catalog.jsonb_typeof(e.event) as form, e.event ->> 'specversion' as version,
+            e.event ->> 'source' as source, e.event ->> 'id' as id, e.event ->> 'type' as type, e.event ->> 'subject' as subject,
+            e.event ->> 'time' as time, e.event -> 'data' as data, meters -> (e.event ->> 'type') as rule
+        from pg_catalog.jsonb_array_elements(events) with ordinality as e(event, number)
+    ),
+    read as materialized (
+        select t.*, t.rule ->> 'meter' as meter,
+            case when t.rule ->> 'field' is null then '1' else t.data -> (t.rule ->> 'field') end as value,
+            case when t.time is null then present else kijko.event_time(t.time) end as at,
+            -- Made an object only once they are summed up.
+            array[t.subject, t.data ->> 'member', t.data ->> 'project', t.data ->> 'skill', t.data ->> 'key'] as purpose
+        from told as t
+    ),
+    weighed as materialized (
+        select r.*, case when pg_catalog.jsonb_typeof(r.value) = 'number' then r.value::numeric end as amount from read as r
+    ),
+    judged as (
+        select w.*, case
+            when w.form <> 'object' then 'it is not a JSON object'
+            when w.version is distinct from '1.0' then 'specversion: 1.0 is understood'
+            when w.source is null or pg_catalog.length(w.source) not between 1 and 255 then 'source: 1 to 255 characters'
+            when w.id is null or pg_catalog.length(w.id) not between 1 and 255 then 'id: 1 to 255 characters'
+            when w.meter is null then 'type: no meter counts events of this type'
+            when w.at is null then 'time: not an RFC 3339 time'
+            when w.at < present - interval '35 days' then 'time: more than 35 days ago'
+            when w.at > present + interval '5 minutes' then 'time: in the future'
+            when w.amount is null then pg_catalog.format('data.%s: must be a number', w.rule ->> 'field')
+            when w.amount <> pg_catalog.trunc(w.amount) or w.amount not between 1 and 1000000000000
+                then pg_catalog.format('data.%s: a whole number from 1 to 10^12', w.rule ->> 'field')
+            when pg_catalog.octet_length(pg_catalog.array_to_string(w.purpose, '')) > 1000
+                then 'subject, member, project, skill and key: more than 1000 bytes'
+        end as reason
+        from weighed as w
+    )
+    select j.number, j.source collate "C", j.id collate "C", j.meter,
+        case when j.reason is null then j.amount::bigint end, j.at, j.purpose,
+        case when j.reason is not null then case when j.reason like 'type: %' then 'not_found' else 'invalid_input' end end,
+        j.reason
+    from judged as j
+$$;
+comment on function kijko.judge_events(jsonb, jsonb, timestamptz) is 'Internal: reads a batch of CloudEvents; reason says why one cannot be counted.';
+
+create function kijko.ingest_usage(subject uuid, events jsonb, meters jsonb)
+    returns table (number integer, source text, id text, status text, code text, reason text)
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
+    set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+    present constant timestamptz := kijko.now();
+    who constant text := coalesce(kijko.user_id()::text, session_user::text);
+begin
+    if ingest_usage.subject is null or pg_catalog.jsonb_typeof(meters) is distinct from 'object' then
+        perform kijko.fail('invalid_input', 'a subject, and an object that says which meter counts which type of event');
+    end if;
+    if pg_catalog.jsonb_typeof(events) is distinct from 'array' then
+        perform kijko.fail('invalid_input', 'events: an array of CloudEvents');
+    end if;
+    if pg_catalog.jsonb_array_length(events) > 10000 or pg_catalog.pg_column_size(events) > 8388608 then
+        perform kijko.fail('invalid_input', 'events: at most 10000 and 8 MiB in one call', 'Send them in smaller batches.');
+    end if;
+    return query
+    with judged as materialized (
+        select j.* from kijko.judge_events(events, meters, present) as j
+    ),
+    -- An event may be told twice in one batch. In order, so that two batches with the same events wait for each other
+    -- rather than in a circle.
+    first as materialized (
+        select distinct on (k.event) j.*, k.event
+        from judged as j
+        cross join lateral (select kijko.event_key(j.source, j.id)) as k(event)
+        where j.reason is null
+        order by k.event, j.number
+    ),
+    fresh as (
+        insert into kijko.ingested_events as i (subject, event, meter, amount, occurred_at, received_at)
+        select ingest_usage.subject, f.event, f.meter, f.amount, f.at, pg_catalog.now()
+        from first as f order by f.event
+        on conflict on constraint ingested_events_pkey do nothing
+        returning i.event
+    ),
+    accepted as materialized (
+        select f.* from first as f join fresh as n on n.event = f.event
+    ),
+    current_period as materialized (
+        select m.meter, p.starts_at, p.ends_at
+        from (select distinct a.meter from accepted as a) as m
+        cross join lateral kijko.period_at(ingest_usage.subject, m.meter, present) as p
+    ),
+    dated as (
+        select a.*, case when a.at >= c.starts_at and a.at < c.ends_at then c.starts_at
+            else (select p.starts_at from kijko.period_at(ingest_usage.subject, a.meter, a.at) as p) end as period_start,
+            a.at < c.starts_at as after_its_period
+        from accepted as a
+        join current_period as c on c.meter = a.meter
+    ),
+    -- One row of the ledger for what a batch tells of a quarter of an hour: the finest that a day can begin at.
+    summed as (
+        select d.meter, d.period_start, d.after_its_period, d.purpose, pg_catalog.sum(d.amount)::bigint as amount,
+            pg_catalog.min(d.at) as at, pg_catalog.count(*) as events
+        from dated as d
+        group by d.meter, d.period_start, d.after_its_period, pg_catalog.date_bin('15 minutes', d.at, '2000-01-01 00:00Z'), d.purpose
+    ),
+    booked as materialized (
+        select kijko.book(
+            ingest_usage.subject, s.meter, s.amount, s.period_start, 0, 'late', s.at, null, who,
+            pg_catalog.format('ingested events: %s%s', s.events, case when s.after_its_period then ', after their period' end),
+            pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+                'subject', s.purpose[1], 'member', s.purpose[2], 'project', s.purpose[3], 'skill', s.purpose[4], 'key', s.purpose[5]
+            ))
+        ) as done
+        from summed as s
+    )
+    select j.number, j.source, j.id,
+        case when j.reason is not null then 'refused' when a.number is not null then 'accepted' else 'duplicate' end,
+        j.code, j.reason
+    from judged as j
+    left join accepted as a on a.number = j.number
+    -- Asked for, so that it is done.
+    cross join (select pg_catalog.count(*) filter (where b.done) from booked as b) as all_booked(rows)
+    order by j.number;
+end
+$$;
+comment on function kijko.ingest_usage(uuid, jsonb, jsonb) is 'Counts a batch of CloudEvents 1.0 (at most 10,000 and 8 MiB), each once by source and id, and answers for each: accepted, duplicate, or refused with code and reason. meters says what counts a type: {"<type>": {"meter": "<meter>", "field": "<number in data>"}}; without a field each event is 1. An event counts whatever the limit says, in the period of its time (up to 35 days ago), with subject and data''s member, project, skill and key as attributes.';
+
+revoke all on function
+    kijko.usage_by(uuid, text, text, date, date),
+    kijko.used_since(uuid, text, timestamptz),
+    kijko.usage_forecast(uuid),
+    kijko.crossings(uuid, timestamptz),
+    kijko.explain_use(uuid, text, timestamptz),
+    kijko.explain_limit(uuid, text),
+    kijko.event_time(text),
+    kijko.event_key(text, text),
+    kijko.judge_events(jsonb, jsonb, timestamptz),
+    kijko.ingest_usage(uuid, jsonb, jsonb)
 from public;

@@ -78,6 +78,21 @@ extension_sql_file!(
     requires = ["limits_functions"]
 );
 extension_sql_file!(
+    "limits/report.sql",
+    name = "limits_report",
+    requires = ["limits_reading"]
+);
+extension_sql_file!(
+    "limits/explain.sql",
+    name = "limits_explain",
+    requires = ["limits_reading"]
+);
+extension_sql_file!(
+    "limits/ingest.sql",
+    name = "limits_ingest",
+    requires = ["limits_functions", limits::ingest::event_time]
+);
+extension_sql_file!(
     "rate_limit.sql",
     name = "rate_limit",
     requires = [

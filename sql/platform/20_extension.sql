@@ -36,6 +36,16 @@ grant execute on function
     kijko.revoke_session(uuid, timestamptz)
 to postgres, service_role;
 
+-- Reports and explanations, events from other services, and the repair of gauges.
+grant execute on function
+    kijko.usage_by(uuid, text, text, date, date),
+    kijko.usage_forecast(uuid),
+    kijko.crossings(uuid, timestamptz),
+    kijko.explain_limit(uuid, text),
+    kijko.ingest_usage(uuid, jsonb, jsonb),
+    kijko.forget_usage(uuid)
+to postgres, service_role;
+
 -- PostgREST asks for its public keys before it has switched roles.
 grant execute on function kijko.pre_config() to authenticator;
 

@@ -82,7 +82,20 @@ insert into public.plan_limits (plan, meter, period, amount, over) values
   ('ENTERPRISE', 'api_requests', 'month', null, 'refuse'),
   ('ENTERPRISE', 'executions', 'month', null, 'refuse'),
   ('ENTERPRISE', 'llm_tokens', 'month', null, 'flag'),
-  ('ENTERPRISE', 'llm_cost_microusd', 'month', null, 'flag');
+  ('ENTERPRISE', 'llm_cost_microusd', 'month', null, 'flag'),
+  -- Gauges: what exists at a time, counted by triggers.
+  ('FREE', 'projects', 'lifetime', 3, 'refuse'),
+  ('FREE', 'members', 'lifetime', 3, 'refuse'),
+  ('FREE', 'habits', 'lifetime', 3, 'refuse'),
+  ('PRO', 'projects', 'lifetime', 25, 'refuse'),
+  ('PRO', 'members', 'lifetime', 5, 'refuse'),
+  ('PRO', 'habits', 'lifetime', 50, 'refuse'),
+  ('TEAMS', 'projects', 'lifetime', 100, 'refuse'),
+  ('TEAMS', 'members', 'lifetime', 50, 'refuse'),
+  ('TEAMS', 'habits', 'lifetime', 500, 'refuse'),
+  ('ENTERPRISE', 'projects', 'lifetime', null, 'refuse'),
+  ('ENTERPRISE', 'members', 'lifetime', null, 'refuse'),
+  ('ENTERPRISE', 'habits', 'lifetime', null, 'refuse');
 
 -- ----------------------------------------------------------------------------
 -- subscriptions
@@ -192,6 +205,30 @@ comment on function private.start_subscription() is 'Trigger: every organization
 revoke all on function private.start_subscription() from public, anon, authenticated, service_role;
 create trigger organizations_subscription after insert on public.organizations
   for each row execute function private.start_subscription();
+
+-- ----------------------------------------------------------------------------
+-- Gauges: how many of something an organization has. The tables are the truth; the extension's gauge follows them in
+-- the same transaction, once for each statement and organization.
+-- ----------------------------------------------------------------------------
+
+create function private.follow_gauge() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  -- The transition table has one name in both triggers: the rows that came, or those that went.
+  sign integer := case tg_op when 'INSERT' then 1 else -1 end;
+begin
+  perform kijko.adjust_gauge(c.org_id, tg_argv[0], sign * c.rows)
+  from (select r.org_id, count(*) as rows from changed as r group by r.org_id) as c;
+  return null;
+end
+$$;
+comment on function private.follow_gauge() is 'Trigger: the gauge named by its argument follows the rows of a table. A row too many fails with quota_exceeded. Definer: only the domain may move gauges.';
+revoke all on function private.follow_gauge() from public, anon, authenticated, service_role;
+create trigger memberships_gauge_insert after insert on public.memberships
+  referencing new table as changed for each statement execute function private.follow_gauge('members');
+create trigger memberships_gauge_delete after delete on public.memberships
+  referencing old table as changed for each statement execute function private.follow_gauge('members');
 
 -- ----------------------------------------------------------------------------
 -- RPC

@@ -166,13 +166,21 @@ $$;
 comment on function private.exhausted_meter(uuid) is 'A meter of model use that is used up. Such meters are booked after the call whatever it cost, so they are enforced here, before the next one.';
 revoke all on function private.exhausted_meter(uuid) from public, anon, authenticated, service_role;
 
-create function private.charge_execution(org_id uuid) returns void
+create function private.use_of(member uuid, project_id uuid, skill_id uuid, habit_id uuid) returns jsonb
+language sql immutable set search_path = ''
+return pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+  'member', member, 'project', project_id, 'skill', skill_id, 'habit', habit_id
+));
+comment on function private.use_of(uuid, uuid, uuid, uuid) is 'What a use was for, as the ledger records it and usage_by() asks for it.';
+revoke all on function private.use_of(uuid, uuid, uuid, uuid) from public, anon, authenticated, service_role;
+
+create function private.charge_execution(skill public.skills, habit_id uuid default null) returns void
 language plpgsql set search_path = ''
 as $$
 declare
   gone record;
 begin
-  select * into gone from private.exhausted_meter(charge_execution.org_id);
+  select * into gone from private.exhausted_meter(skill.org_id);
   if gone.meter is not null then
     perform kijko.add_header('X-RateLimit-Limit', gone."limit"::text);
     perform kijko.add_header('X-RateLimit-Remaining', '0');
@@ -185,11 +193,14 @@ begin
       format('resets at %s, or choose a larger plan', gone.reset_at)
     );
   end if;
-  perform kijko.consume(charge_execution.org_id, 'executions', 1);
+  perform kijko.consume_many(
+    array[skill.org_id], 'executions', 1, null,
+    private.use_of(kijko.user_id(), skill.project_id, skill.id, charge_execution.habit_id)
+  );
 end
 $$;
-comment on function private.charge_execution(uuid) is 'Charges one execution, or fails with quota_exceeded; rolled back with the transaction that queues it.';
-revoke all on function private.charge_execution(uuid) from public, anon, authenticated, service_role;
+comment on function private.charge_execution(public.skills, uuid) is 'Charges one execution of a skill, or fails with quota_exceeded; rolled back with the transaction that queues it.';
+revoke all on function private.charge_execution(public.skills, uuid) from public, anon, authenticated, service_role;
 
 create function private.queue_execution(
   skill public.skills,
@@ -284,7 +295,7 @@ begin
   if not skill.enabled then
     perform kijko.fail('conflict', 'the skill is disabled');
   end if;
-  perform private.charge_execution(skill.org_id);
+  perform private.charge_execution(skill);
   return private.queue_execution(
     skill, execute_skill.input, 'manual', idempotency_key => execute_skill.idempotency_key
   );
@@ -356,7 +367,7 @@ begin
   if not skill.enabled then
     perform kijko.fail('conflict', 'the skill is disabled');
   end if;
-  perform private.charge_execution(skill.org_id);
+  perform private.charge_execution(skill, execution.habit_id);
   return private.queue_execution(
     skill, execution.input, 'manual', habit_id => execution.habit_id, retry_of => execution.id
   );
@@ -518,7 +529,11 @@ begin
   -- An attempt ends once, so its key is new; should it come again all the same, it is not booked again.
   for meter, amount in values ('llm_tokens', tokens_in + tokens_out), ('llm_cost_microusd', cost) loop
     if amount > 0 and not coalesce(
-      (kijko.try_consume(execution.org_id, meter, amount, execution.id || ':' || job.attempt)).allowed, false
+      (kijko.try_consume_many(
+        array[execution.org_id], meter, amount, execution.id || ':' || job.attempt,
+        private.use_of(execution.created_by, execution.project_id, execution.skill_id, execution.habit_id)
+      )).allowed,
+      false
     ) then
       perform private.add_job_event(job.locked_by, job.id, 'usage_not_booked', jsonb_build_object('meter', meter, 'amount', amount));
     end if;

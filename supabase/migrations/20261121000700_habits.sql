@@ -82,6 +82,10 @@ create trigger habits_identity before update of id, org_id, created_by on public
     or old.org_id is distinct from new.org_id
     or (new.created_by is not null and old.created_by is distinct from new.created_by)
   ) execute function private.refuse_identity_change();
+create trigger habits_gauge_insert after insert on public.habits
+  referencing new table as changed for each statement execute function private.follow_gauge('habits');
+create trigger habits_gauge_delete after delete on public.habits
+  referencing old table as changed for each statement execute function private.follow_gauge('habits');
 
 create function private.schedule_habit() returns trigger
 language plpgsql set search_path = ''
@@ -178,7 +182,9 @@ begin
     elsif gone.meter is not null then
       perform private.skip_slot(habit, slot, 'skipped', 'quota_exceeded', format('used %s of %s %s', gone.used, gone."limit", gone.meter));
     else
-      verdict := kijko.try_consume(habit.org_id, 'executions', 1);
+      verdict := kijko.try_consume_many(
+        array[habit.org_id], 'executions', 1, null, private.use_of(null, skill.project_id, skill.id, habit.id)
+      );
       if coalesce(verdict.allowed, false) then
         perform private.queue_execution(skill, habit.input, 'habit', habit_id => habit.id, scheduled_for => slot);
       else
@@ -313,7 +319,7 @@ begin
   if not skill.enabled then
     perform kijko.fail('conflict', 'the skill is disabled');
   end if;
-  perform private.charge_execution(skill.org_id);
+  perform private.charge_execution(skill, habit.id);
   return private.queue_execution(skill, habit.input, 'manual', habit_id => habit.id);
 end
 $$;

@@ -115,6 +115,13 @@ describe('quotas and the cluster', () => {
     await dumped.query('select kijko.rollup_usage()');
     await take(dumped, 1);
     await dumped.query("select kijko.reserve($1, 'x', 2)", [SUBJECT]);
+    // A gauge that follows a table: its rows and its ledger are restored, and counted once.
+    await dumped.query(`create table things (owner uuid);
+      create function follow() returns trigger language plpgsql as $$ begin
+        perform kijko.adjust_gauge(c.owner, 'things', c.n) from (select owner, count(*) as n from changed group by owner) as c; return null; end $$;
+      create trigger things_gauge after insert on things referencing new table as changed for each statement execute function follow();
+      select kijko.set_limit('${SUBJECT}', 'things', 'lifetime', 4);
+      insert into things select '${SUBJECT}' from generate_series(1, 3)`);
     await dumped.end();
     const where = ['-h', '127.0.0.1', '-p', String(cluster.port), '-U', 'postgres'];
     await cluster.program('pg_dump', ...where, '-Fc', '-f', join(cluster.home, 'dump'), 'dumped');
@@ -123,6 +130,8 @@ describe('quotas and the cluster', () => {
     const restored = await cluster.connect({ database: 'restored' });
     assert.deepEqual(await take(restored, 3), { allowed: false, used: 8 });
     assert.deepEqual(await take(restored, 2), { allowed: true, used: 10 });
+    await restored.query('insert into things values ($1)', [SUBJECT]);
+    await assert.rejects(restored.query('insert into things values ($1)', [SUBJECT]), { code: 'KJ429' });
     await restored.end();
   });
 });

@@ -53,6 +53,7 @@ test('four tickers at once: each due slot runs once and is charged once', async 
   const tenants = [await newTenant(), await newTenant()];
   for (const { org, skill } of tenants) {
     await pool.query(`select kijko.set_limit($1, 'executions', 'month', null)`, [org]);
+    await pool.query(`select kijko.set_limit($1, 'habits', 'lifetime', null)`, [org]);
     await pool.query(
       `insert into public.habits (org_id, skill_id, name, cron) select $1, $2, 'race ' || n, '0 0 1 1 *' from generate_series(1, $3::int) as n`,
       [org, skill, HABITS],
@@ -194,5 +195,71 @@ test('all owners leave at once: one stays', async () => {
       asUser(tenants[n].user, 'delete from public.memberships where org_id = $1 and user_id = $2 returning 1', [org, tenants[n].user]));
     assert.deepEqual(answers.map((a) => a.refused ?? 'left').sort(), ['KJ409', 'left', 'left']);
     assert.equal((await one(`select count(*)::int as n from public.memberships where org_id = $1 and role = 'owner'`, [org])).n, 1);
+  }
+});
+
+test('projects made, deleted and rolled back by twelve sessions: never more than the limit, and the gauge is what is there', async () => {
+  const { org } = await newTenant();
+  const LIMIT = 10;
+  await pool.query(`select kijko.set_limit($1, 'projects', 'lifetime', $2)`, [org, LIMIT]);
+  let most = 0;
+  let made = 0;
+  let refused = 0;
+  await atOnce(12, async (n) => {
+    const session = await pool.connect();
+    try {
+      for (let turn = 0; turn < 25; turn++) {
+        const rows = 1 + ((n + turn) % 3);
+        try {
+          await session.query('begin');
+          await session.query(`insert into public.projects (org_id, name) select $1, gen_random_uuid()::text from generate_series(1, $2::int)`, [org, rows]);
+          await session.query(turn % 5 === 0 ? 'rollback' : 'commit');
+          made += 1;
+        } catch (error) {
+          await session.query('rollback');
+          assert.equal(error.code, 'KJ429');
+          refused += 1;
+        }
+        const { rows: [{ count }] } = await session.query('select count(*)::int as count from public.projects where org_id = $1', [org]);
+        most = Math.max(most, count);
+        if (count > LIMIT / 2) {
+          await session.query(`delete from public.projects where id in (
+            select id from public.projects where org_id = $1 order by random() limit $2 for update skip locked)`, [org, rows + 1]);
+        }
+      }
+    } finally {
+      session.release();
+    }
+  });
+  assert.ok(most <= LIMIT, `${most} projects at once`);
+  assert.ok(made > 0 && refused > 0, `${made} made, ${refused} refused`);
+  const { there } = await one('select count(*)::int as there from public.projects where org_id = $1', [org]);
+  assert.equal(await used(org, 'projects'), there);
+  // What is left of the limit can be had, and not one more: the counter in memory says the same as the tables.
+  await pool.query(`insert into public.projects (org_id, name) select $1, gen_random_uuid()::text from generate_series(1, $2::int)`, [org, LIMIT - there]);
+  await assert.rejects(pool.query(`insert into public.projects (org_id, name) values ($1, 'more')`, [org]), { code: 'KJ429' });
+});
+
+test('a recount waits for those who are writing, and mends what came past the triggers', async () => {
+  const { org } = await newTenant();
+  const [writer, repair] = [await pool.connect(), await pool.connect()];
+  try {
+    await writer.query('begin');
+    await writer.query(`insert into public.projects (org_id, name) values ($1, 'open')`, [org]);
+    const recounted = repair.query('select meter, was::int, became::int from private.recount_gauges($1)', [org]);
+    await writer.query('commit');
+    assert.deepEqual((await recounted).rows, [], 'it saw the commit that it waited for');
+    await writer.query('alter table public.projects disable trigger projects_gauge_delete');
+    await writer.query('delete from public.projects where org_id = $1', [org]);
+    await writer.query('alter table public.projects enable trigger projects_gauge_delete');
+    assert.equal(await used(org, 'projects'), 1);
+    assert.deepEqual((await repair.query('select meter, was::int, became::int from private.recount_gauges($1)', [org])).rows, [{ meter: 'projects', was: 1, became: 0 }]);
+    assert.equal(await used(org, 'projects'), 0);
+    await repair.query('begin isolation level repeatable read');
+    await assert.rejects(repair.query('select private.recount_gauges($1)', [org]), { code: '22023' });
+    await repair.query('rollback');
+  } finally {
+    writer.release();
+    repair.release();
   }
 });

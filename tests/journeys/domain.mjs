@@ -6,7 +6,7 @@ import { admin, env, http, newUser, sql } from './support.mjs';
 
 export const FINAL = ['succeeded', 'failed', 'cancelled', 'skipped'];
 export const TENANT_TABLES = [
-  'organizations', 'profiles', 'memberships', 'subscriptions', 'projects', 'skills', 'habits', 'executions', 'jobs', 'job_events',
+  'organizations', 'profiles', 'memberships', 'subscriptions', 'projects', 'skills', 'habits', 'executions', 'jobs', 'job_events', 'usage_meters',
 ];
 
 /** The answer's data; any error is a failure. */

@@ -85,7 +85,7 @@ describe('usage_summary', () => {
     const [person, other] = await Promise.all([newPerson(), newPerson()]);
     await sql(`select kijko.try_consume($1, 'llm_tokens', 1234)`, [other.orgId]);
     const rows = await ok(person.client.rpc('usage_summary'));
-    assert.deepEqual(rows.map((r) => r.meter), ['api_requests', 'executions', 'llm_cost_microusd', 'llm_tokens']);
+    assert.deepEqual(rows.map((r) => r.meter), ['api_requests', 'executions', 'habits', 'llm_cost_microusd', 'llm_tokens', 'members', 'projects']);
     const tokens = rows.find((r) => r.meter === 'llm_tokens');
     assert.deepEqual({ ...tokens, reset_at: null }, { meter: 'llm_tokens', period: 'month', used: 0, limit: 100_000, remaining: 100_000, reset_at: null });
     const reset = new Date(tokens.reset_at);

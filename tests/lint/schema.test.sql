@@ -222,10 +222,11 @@ select results_eq(
   $$select pg_temp.callable('authenticated')$$,
   array[
     'before_request()', 'can(uuid,text)', 'cancel_execution(uuid)', 'create_organization(text)', 'execute_skill(uuid,jsonb,text)',
-    'has_role(uuid,text)', 'org_id()', 'org_ids()', 'preview_cron(text,text,integer)',
+    'explain_limit(uuid,text)', 'has_role(uuid,text)', 'ingest_usage(jsonb)', 'org_id()', 'org_ids()', 'preview_cron(text,text,integer)',
     'private.admit_request(uuid,text)', 'private.as_uuid(text)', 'private.colleague_ids()', 'private.org_ids_as(text)',
     'private.org_ids_with(text)', 'private.slugify(text)',
-    'retry_execution(uuid)', 'run_habit(uuid)', 'set_active_organization(uuid)', 'usage_summary()'
+    'retry_execution(uuid)', 'run_habit(uuid)', 'set_active_organization(uuid)',
+    'usage_alerts(timestamp with time zone)', 'usage_by(text,text,date,date)', 'usage_forecast()', 'usage_summary()'
   ],
   'what a user may call'
 );

@@ -124,10 +124,13 @@ begin
                 entries = t.entries + excluded.entries
         $sql$, partition
     );
+    -- Attributes are part of a key here. One set that is too large for an index must not keep everybody's use from being
+    -- summed up, so it stays in the ledger alone.
     execute pg_catalog.format(
         $sql$
             insert into kijko.usage_hourly as t (subject, meter, hour, attributes, amount, overage, entries)
-            select g.subject, g.meter, pg_catalog.date_trunc('hour', g.occurred_at, 'UTC'), coalesce(g.attributes, '{}'),
+            select g.subject, g.meter, pg_catalog.date_trunc('hour', g.occurred_at, 'UTC'),
+                case when pg_catalog.pg_column_size(g.attributes) <= 2000 then g.attributes else '{}' end,
                 pg_catalog.sum(g.amount), pg_catalog.sum(g.overage), pg_catalog.count(*)
             from %s as g
             group by 1, 2, 3, 4
@@ -140,7 +143,8 @@ begin
         $sql$
             insert into kijko.usage_daily as t (subject, meter, day, attributes, amount, overage, entries)
             select g.subject, g.meter, (g.occurred_at at time zone coalesce(c.time_zone, 'UTC'))::date,
-                coalesce(g.attributes, '{}'), pg_catalog.sum(g.amount), pg_catalog.sum(g.overage), pg_catalog.count(*)
+                case when pg_catalog.pg_column_size(g.attributes) <= 2000 then g.attributes else '{}' end,
+                pg_catalog.sum(g.amount), pg_catalog.sum(g.overage), pg_catalog.count(*)
             from %s as g
             left join kijko.calendars as c on c.subject = g.subject
             group by 1, 2, 3, 4
@@ -207,6 +211,16 @@ begin
     );
     get diagnostics done = row_count;
     return next;
+    task := 'forget_ingested_events';
+    delete from kijko.ingested_events as e
+    where (e.subject, e.event) in (
+        select o.subject, o.event from kijko.ingested_events as o
+        where o.received_at < pg_catalog.now() - interval '36 days'
+        limit 100000
+        for update skip locked
+    );
+    get diagnostics done = row_count;
+    return next;
     task := 'forget_holds';
     delete from kijko.holds as h
     where h.id in (
@@ -219,4 +233,4 @@ begin
     return next;
 end
 $$;
-comment on function kijko.maintain_usage() is 'Everything that wants doing now and then, each minute for instance: partitions ahead, rollup, expired holds, old partitions, old keys. Null for a task that met a lock and is left for the next time.';
+comment on function kijko.maintain_usage() is 'Everything that wants doing now and then, each minute for instance: partitions ahead, rollup, expired holds, old partitions, old keys and events. Null for a task that met a lock and is left for the next time.';

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(33);
+select plan(34);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
@@ -45,13 +45,22 @@ select results_eq(
   'monthly meters'
 );
 
+select results_eq(
+  $$select p.code, max(l.amount) filter (where l.meter = 'projects'), max(l.amount) filter (where l.meter = 'members'),
+      max(l.amount) filter (where l.meter = 'habits'), count(*)
+    from public.plans p join public.plan_limits l on l.plan = p.code where l.period = 'lifetime' group by p.code, p.rank order by p.rank$$,
+  $$values ('FREE', 3::bigint, 3::bigint, 3::bigint, 3::bigint), ('PRO', 25, 5, 50, 3), ('TEAMS', 100, 50, 500, 3), ('ENTERPRISE', null, null, null, 3)$$,
+  'gauges'
+);
+
 -- ---- limits follow the plan, usage stays
 select results_eq(
   'select meter, used, "limit", remaining from public.usage_summary()',
-  $$values ('api_requests', 0::bigint, 10000::bigint, 10000::bigint), ('executions', 0, 50, 50), ('llm_cost_microusd', 0, 500000, 500000), ('llm_tokens', 0, 100000, 100000)$$,
+  $$values ('api_requests', 0::bigint, 10000::bigint, 10000::bigint), ('executions', 0, 50, 50), ('habits', 0, 3, 3), ('llm_cost_microusd', 0, 500000, 500000),
+      ('llm_tokens', 0, 100000, 100000), ('members', 2, 3, 1), ('projects', 0, 3, 3)$$,
   'a new organization has the limits of FREE'
 );
-select ok((select bool_and(reset_at > kijko.now() and period = 'month') from public.usage_summary()), 'which start anew each month');
+select ok((select bool_and(reset_at > kijko.now() and period = 'month') from public.usage_summary() where meter not in ('habits', 'members', 'projects')), 'which start anew each month');
 select is((select plan from public.subscriptions), 'FREE', 'the owner sees the subscription');
 
 select tests.act_as_superuser();

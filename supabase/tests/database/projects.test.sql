@@ -5,6 +5,8 @@ select plan(27);
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('mem');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
 select tests.join_org('mem', tests.org('ada'), 'member');
+-- More projects than FREE has room for.
+update public.subscriptions set plan = 'PRO' where org_id = tests.org('ada');
 select tests.act_as('ada');
 insert into public.projects (name) values ('Apollo 11');
 select tests.act_as_superuser();

@@ -3,6 +3,8 @@ begin;
 select plan(74);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('mel'), tests.sign_up('adm');
+-- Four people are more than FREE has room for.
+select kijko.set_limit(tests.org('ada'), 'members', 'lifetime', 4);
 select tests.join_org('vic', tests.org('ada'), 'viewer'), tests.join_org('mel', tests.org('ada'), 'member'), tests.join_org('adm', tests.org('ada'), 'admin');
 
 -- ---- small events; the journeys use whole ones

@@ -69,6 +69,8 @@ select tests.refuses($$select public.create_organization(' ')$$, 'invalid_input'
 select tests.act_as_superuser();
 create function tests.lab() returns uuid language sql stable security definer as $$ select id from public.organizations where name = 'The Lab' $$;
 select is((select plan from public.subscriptions where org_id = tests.lab()), 'FREE', 'a made organization starts on FREE');
+-- Four people are more than FREE has room for.
+update public.subscriptions set plan = 'PRO' where org_id = tests.lab();
 
 select tests.act_as('ada');
 select lives_ok($$

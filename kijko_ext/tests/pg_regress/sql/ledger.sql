@@ -18,10 +18,13 @@ select * from where_are_they(l(1));
 select kijko.make_ledger_partitions('1 hour', '1 hour') > 0 as made;
 select used from kijko.consume(l(1), 'x', 2);
 select * from where_are_they(l(1));
+-- Attributes that are too large for an index.
+select used from kijko.consume_many(array[l(3)], 'x', 1, null, jsonb_build_object('note', (select string_agg(md5(n::text), '') from generate_series(1, 300) as n)));
 select pg_sleep(4.1) is not null as slept;
 select kijko.rollup_usage(1000) > 0 as rolled;
 select amount, overage, entries from kijko.usage_totals where subject = l(1);
 select sum(amount) as amount, sum(entries) as entries from kijko.usage_hourly where subject = l(1);
+select attributes, amount from kijko.usage_daily where subject = l(3);
 select used from kijko.usage(l(1));
 select used from kijko.consume(l(1), 'x', 1);
 -- From the tables again: the sum is the same.

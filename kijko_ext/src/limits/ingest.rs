@@ -1,0 +1,40 @@
+//! The time of an event, as CloudEvents writes it.
+
+use pgrx::prelude::*;
+
+/// Postgres counts microseconds from 2000-01-01, Unix from 1970-01-01.
+const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+
+/// An RFC 3339 time, or null: never an error on what somebody else's service wrote.
+#[pg_extern(immutable, parallel_safe)]
+pub fn event_time(text: &str) -> Option<TimestampWithTimeZone> {
+    let micros = parse(text)?;
+    TimestampWithTimeZone::try_from(micros).ok()
+}
+
+/// In Postgres microseconds. A time without an offset is no moment.
+fn parse(text: &str) -> Option<i64> {
+    let time: jiff::Timestamp = text.parse().ok()?;
+    Some(time.as_microsecond() - POSTGRES_EPOCH_MICROS)
+}
+
+#[cfg(test)]
+mod unit {
+    use super::parse;
+
+    #[test]
+    fn a_moment_is_read_and_anything_else_is_none() {
+        assert_eq!(parse("2000-01-01T00:00:01Z"), Some(1_000_000));
+        assert_eq!(parse("2000-01-01T01:00:00.5+01:00"), Some(500_000));
+        for text in [
+            "",
+            "now",
+            "2026-02-30T00:00:00Z",
+            "2026-11-21",
+            "2026-11-21T10:00:00",
+            "1763700000",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+}

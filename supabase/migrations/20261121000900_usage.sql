@@ -1,0 +1,258 @@
+-- ============================================================================
+-- Usage: what an organization has used, by what, where that leads to, why something was refused; and what its own
+-- services tell about their use. Everything is read from the extension's ledger and its sums; who may read is decided
+-- here.
+-- ============================================================================
+
+-- ----------------------------------------------------------------------------
+-- usage_meters
+-- ----------------------------------------------------------------------------
+
+create table public.usage_meters (
+  id uuid primary key default gen_random_uuid(),
+  org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
+  event_type text not null check (char_length(event_type) between 1 and 255),
+  -- A name of its own kind: no organization, and no mistake, can write the platform's meters.
+  meter text not null check (meter ~ '^own\.[a-z][a-z0-9_]{0,50}$'),
+  amount_field text check (char_length(amount_field) between 1 and 100),
+  created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
+  created_at timestamptz not null default kijko.now(),
+  updated_at timestamptz not null default kijko.now(),
+  unique (org_id, event_type)
+);
+create index usage_meters_created_by_idx on public.usage_meters (created_by);
+
+comment on table public.usage_meters is 'Meters of an organization''s own services: which events ingest_usage() counts, and how. An event of any other type is refused.';
+comment on column public.usage_meters.id is 'Identity of the row.';
+comment on column public.usage_meters.org_id is 'Organization; never changes.';
+comment on column public.usage_meters.event_type is 'The type of the CloudEvents that are counted.';
+comment on column public.usage_meters.meter is 'Where they are counted: "own." and a name. Several types may share a meter.';
+comment on column public.usage_meters.amount_field is 'The member of data that says how much, a whole number from 1; null counts each event as 1.';
+comment on column public.usage_meters.created_by is 'User who made it; null once that user is gone.';
+comment on column public.usage_meters.created_at is 'When it was made.';
+comment on column public.usage_meters.updated_at is 'Last change; set by trigger.';
+
+alter table public.usage_meters enable row level security;
+revoke all on public.usage_meters from public, anon, authenticated, service_role;
+grant select, delete,
+  insert (id, org_id, event_type, meter, amount_field),
+  update (event_type, meter, amount_field)
+on public.usage_meters to authenticated;
+grant select, insert, update, delete on public.usage_meters to service_role;
+
+create policy usage_meters_select on public.usage_meters for select to authenticated
+  using (org_id = any (array(select public.org_ids())));
+create policy usage_meters_insert on public.usage_meters for insert to authenticated
+  with check (org_id = any (array(select private.org_ids_with('organization:write'))));
+create policy usage_meters_update on public.usage_meters for update to authenticated
+  using (org_id = any (array(select private.org_ids_with('organization:write'))))
+  with check (org_id = any (array(select private.org_ids_with('organization:write'))));
+create policy usage_meters_delete on public.usage_meters for delete to authenticated
+  using (org_id = any (array(select private.org_ids_with('organization:write'))));
+
+create trigger usage_meters_touch before update on public.usage_meters
+  for each row execute function private.touch_updated_at();
+create trigger usage_meters_identity before update of id, org_id, created_by on public.usage_meters
+  for each row when (
+    old.id is distinct from new.id
+    or old.org_id is distinct from new.org_id
+    or (new.created_by is not null and old.created_by is distinct from new.created_by)
+  ) execute function private.refuse_identity_change();
+
+-- ----------------------------------------------------------------------------
+-- Reading. Definer, all of them: only the domain may read the ledger.
+-- ----------------------------------------------------------------------------
+
+create function public.usage_by(dimension text, only_meter text default null, since date default null, until date default null)
+returns table (meter text, value text, used bigint, overage bigint, entries bigint)
+language plpgsql stable security definer set search_path = ''
+as $$
+begin
+  return query
+  select u.meter, u.value, u.used, u.overage, u.entries
+  from kijko.usage_by(
+    private.require_org(), usage_by.dimension, usage_by.only_meter, usage_by.since, usage_by.until
+  ) as u;
+end
+$$;
+comment on function public.usage_by(text, text, date, date) is 'What the organization of the request has used by day, member, project, skill, habit, key or subject: from the beginning of each meter''s period, or between two days, both included. value is an id (or a day), null for uses that have none. Definer: only the domain may read the ledger.';
+revoke all on function public.usage_by(text, text, date, date) from public, anon, authenticated, service_role;
+grant execute on function public.usage_by(text, text, date, date) to authenticated;
+
+create function public.usage_forecast()
+returns table (
+  meter text, period text, used bigint, "limit" bigint, reset_at timestamptz, at_period_rate bigint, at_week_rate bigint
+)
+language plpgsql stable security definer set search_path = ''
+as $$
+begin
+  return query
+  select u.meter, u.period, u.used, u."limit", u.reset_at, u.at_period_rate, u.at_week_rate
+  from kijko.usage_forecast(private.require_org()) as u;
+end
+$$;
+comment on function public.usage_forecast() is 'What each meter of the organization of the request comes to at the end of its period, by two straight lines: the rate of this period so far, and what is used plus the rate of the last 7 days for the rest. Definer: only the domain may read the ledger.';
+revoke all on function public.usage_forecast() from public, anon, authenticated, service_role;
+grant execute on function public.usage_forecast() to authenticated;
+
+create function public.usage_alerts(since timestamptz default null)
+returns table (meter text, period_start timestamptz, threshold smallint, used bigint, "limit" bigint, crossed_at timestamptz)
+language plpgsql stable security definer set search_path = ''
+as $$
+begin
+  return query
+  select c.meter, c.period_start, c.threshold, c.used, c."limit", c.crossed_at
+  from kijko.crossings(private.require_org(), usage_alerts.since) as c;
+end
+$$;
+comment on function public.usage_alerts(timestamptz) is 'When the organization of the request reached 50, 80 and 100 per cent of a limit, once for each period, the latest first. Definer: only the domain may read the extension''s tables.';
+revoke all on function public.usage_alerts(timestamptz) from public, anon, authenticated, service_role;
+grant execute on function public.usage_alerts(timestamptz) to authenticated;
+
+create function public.explain_limit(org_id uuid, meter text) returns jsonb
+language plpgsql stable security definer set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  s public.subscriptions;
+  included public.plan_limits;
+  blocked_by text;
+  explained jsonb;
+begin
+  -- The setting is the role that the request runs as; a definer function cannot change it, nor can a user.
+  if current_setting('role') <> 'service_role'
+    and not coalesce(explain_limit.org_id = any (array(select public.org_ids())), false)
+  then
+    perform kijko.fail('not_a_member', 'org_id names no organization of yours');
+  end if;
+  select b.* into s from public.subscriptions as b where b.org_id = explain_limit.org_id;
+  if s.org_id is null then
+    perform kijko.fail('not_found', 'no such organization');
+  end if;
+  select l.* into included from public.plan_limits as l where l.plan = s.plan and l.meter = explain_limit.meter;
+  explained := kijko.explain_limit(s.org_id, explain_limit.meter);
+  -- Executions are refused, too, while a meter of model use is used up.
+  if explain_limit.meter = 'executions' then
+    select e.meter into blocked_by from private.exhausted_meter(s.org_id) as e;
+  end if;
+  return explained || jsonb_build_object(
+    'plan', s.plan,
+    'plan_includes', case when included.plan is not null then
+      jsonb_build_object('amount', included.amount, 'period', included.period, 'over', included.over)
+    end,
+    -- Somebody has set another limit than the plan's.
+    'overridden', coalesce(
+      (explained #>> '{limit,amount}', explained #>> '{limit,over}') is distinct from (included.amount::text, included.over)
+        and jsonb_typeof(explained -> 'limit') = 'object',
+      false
+    ),
+    'blocked_by', blocked_by
+  );
+end
+$$;
+comment on function public.explain_limit(uuid, text) is 'Why a use of a meter is allowed or refused now: the answer in words, the plan and what it includes, whether the limit was set otherwise, and the rows that the use is made of. For members of the organization and service_role. Definer: only the domain may read the extension''s tables.';
+revoke all on function public.explain_limit(uuid, text) from public, anon, authenticated, service_role;
+grant execute on function public.explain_limit(uuid, text) to authenticated, service_role;
+
+-- ----------------------------------------------------------------------------
+-- Events from an organization's own services
+-- ----------------------------------------------------------------------------
+
+create function private.ingest_usage(events jsonb, org uuid) returns jsonb
+language sql set search_path = ''
+as $$
+  with rules as (
+    select coalesce(jsonb_object_agg(m.event_type, jsonb_build_object('meter', m.meter, 'field', m.amount_field)), '{}') as meters
+    from public.usage_meters as m
+    where m.org_id = org
+  )
+  select jsonb_build_object(
+    'accepted', count(*) filter (where i.status = 'accepted'),
+    'duplicate', count(*) filter (where i.status = 'duplicate'),
+    'refused', count(*) filter (where i.status = 'refused'),
+    'events', coalesce(
+      jsonb_agg(
+        case when i.reason is null
+          then jsonb_build_object('source', i.source, 'id', i.id, 'status', i.status)
+          else jsonb_build_object('source', i.source, 'id', i.id, 'status', i.status, 'code', i.code, 'reason', i.reason)
+        end
+        order by i.number
+      ),
+      '[]'
+    )
+  )
+  from rules as r
+  cross join lateral kijko.ingest_usage(org, events, r.meters) as i
+$$;
+comment on function private.ingest_usage(jsonb, uuid) is 'Counts events by the organization''s own meters, and tells what became of each, in their order. One value, since an answer of rows has an end at 1,000. The caller has checked whose they are.';
+revoke all on function private.ingest_usage(jsonb, uuid) from public, anon, authenticated, service_role;
+
+create function public.ingest_usage(events jsonb) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  org uuid := private.require_org();
+begin
+  if not public.can(org, 'organization:write') then
+    perform kijko.fail('permission_denied', 'needs organization:write');
+  end if;
+  return private.ingest_usage(ingest_usage.events, org);
+end
+$$;
+comment on function public.ingest_usage(jsonb) is 'Counts a batch of CloudEvents 1.0 (at most 10,000 and 8 MiB) of the organization of the request, each once by source and id. Answers {accepted, duplicate, refused, events: [{source, id, status, code, reason}]}, an event for each that was sent, in their order. Needs organization:write. Definer: only the domain may write the ledger.';
+revoke all on function public.ingest_usage(jsonb) from public, anon, authenticated, service_role;
+grant execute on function public.ingest_usage(jsonb) to authenticated;
+
+create function public.ingest_usage(events jsonb, org_id uuid) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  if not exists (select 1 from public.organizations as o where o.id = ingest_usage.org_id) then
+    perform kijko.fail('not_found', 'no such organization');
+  end if;
+  return private.ingest_usage(ingest_usage.events, ingest_usage.org_id);
+end
+$$;
+comment on function public.ingest_usage(jsonb, uuid) is 'ingest_usage(events) for a server that holds the service key and names the organization. Definer: only the domain may write the ledger.';
+revoke all on function public.ingest_usage(jsonb, uuid) from public, anon, authenticated, service_role;
+grant execute on function public.ingest_usage(jsonb, uuid) to service_role;
+
+-- ----------------------------------------------------------------------------
+-- Repair
+-- ----------------------------------------------------------------------------
+
+create function private.recount_gauges(org uuid default null)
+returns table (org_id uuid, meter text, was bigint, became bigint)
+language plpgsql set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  -- Counting must see everything that was committed before the locks were had.
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform kijko.fail('bad_request', 'recount_gauges() needs read committed');
+  end if;
+  lock table public.memberships, public.projects, public.habits in share row exclusive mode;
+  for org_id, meter, was, became in
+    select o.id, g.meter, coalesce(u.used, 0), g.rows
+    from public.organizations as o
+    cross join lateral (
+      values
+        ('members', (select count(*) from public.memberships as m where m.org_id = o.id)),
+        ('projects', (select count(*) from public.projects as p where p.org_id = o.id)),
+        ('habits', (select count(*) from public.habits as h where h.org_id = o.id))
+    ) as g (meter, rows)
+    left join lateral (
+      select k.meter, k.used from kijko.usage(o.id) as k
+    ) as u on u.meter = g.meter
+    where (recount_gauges.org is null or o.id = recount_gauges.org) and coalesce(u.used, 0) <> g.rows
+    order by o.id, g.meter
+  loop
+    -- Counters in memory may be wrong as well: after the commit they are read anew.
+    perform kijko.forget_usage(org_id);
+    perform kijko.correct_usage(org_id, meter, became - was, 'recounted');
+    return next;
+  end loop;
+end
+$$;
+comment on function private.recount_gauges(uuid) is 'Sets the gauges of an organization, or of all, to what there is, also beyond the limit; the ones that were wrong. After rows came or went past the triggers: a restore of single tables, TRUNCATE. As postgres or the superuser only.';
+revoke all on function private.recount_gauges(uuid) from public, anon, authenticated, service_role;

@@ -1,0 +1,209 @@
+// Usage: gauges that refuse, what was used by whom and for what, forecasts, explanations, and events from one's own services.
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { describe, test, before } from 'node:test';
+import { admin, http, sql } from './support.mjs';
+import { anonymous, call, execute, newHabit, newPerson, newSkill, newTeam, ok, refused, setPlan, usageOf } from './domain.mjs';
+
+const event = (fields = {}) => ({
+  specversion: '1.0', source: '/services/build', id: randomUUID(), type: 'build.done', time: new Date().toISOString(), data: { minutes: 5 }, ...fields,
+});
+
+describe('nobody and strangers', () => {
+  let team;
+  before(async () => {
+    team = await newTeam();
+  });
+
+  test('read nothing of an organization, and tell nothing', async () => {
+    for (const [name, body] of [
+      ['usage_by', { dimension: 'day' }], ['usage_forecast', {}], ['usage_alerts', {}],
+      ['explain_limit', { org_id: team.orgId, meter: 'projects' }], ['ingest_usage', { events: [] }],
+    ]) {
+      const nobody = await anonymous('POST', `/rest/v1/rpc/${name}`, { body, headers: { 'Content-Type': 'application/json' } });
+      assert.equal(nobody.status, 401, `${name}: ${nobody.text}`);
+      const stranger = await call(team.stranger, name, body, { 'x-org-id': team.orgId });
+      assert.deepEqual([stranger.status, stranger.body.code], [403, 'not_a_member'], name);
+    }
+    await refused(team.stranger.client.rpc('explain_limit', { org_id: team.orgId, meter: 'projects' }), 403, 'not_a_member');
+    await refused(team.stranger.client.rpc('ingest_usage', { events: [], org_id: team.orgId }), 403, '42501');
+  });
+
+  test('every role reads; only who may change the organization tells events and makes meters', async () => {
+    for (const person of [team.viewer, team.member]) {
+      await ok(person.client.rpc('usage_by', { dimension: 'day' }));
+      await ok(person.client.rpc('usage_forecast'));
+      await ok(person.client.rpc('usage_alerts'));
+      await refused(person.client.rpc('ingest_usage', { events: [event()] }), 403, 'permission_denied');
+      await refused(person.client.from('usage_meters').insert({ event_type: 'x', meter: 'own.x' }), 403, '42501');
+    }
+    await ok(team.admin.client.from('usage_meters').insert({ event_type: 'build.done', meter: 'own.minutes', amount_field: 'minutes' }));
+    assert.equal((await ok(team.admin.client.rpc('ingest_usage', { events: [event()] }))).accepted, 1);
+    assert.equal((await usageOf(team.viewer))['own.minutes'].used, 5);
+  });
+});
+
+describe('gauges', () => {
+  test('one project more than the plan has room for is 429 with the figures; a deleted one makes room', async () => {
+    const person = await newPerson();
+    const made = await ok(person.client.from('projects').insert([{ name: 'a' }, { name: 'b' }, { name: 'c' }]).select());
+    const answer = await http('POST', '/rest/v1/projects', { token: person.token, body: { name: 'd' }, headers: { 'Content-Type': 'application/json' } });
+    assert.deepEqual([answer.status, answer.body.code], [429, 'quota_exceeded']);
+    assert.equal(answer.headers.get('x-ratelimit-resource'), 'projects');
+    assert.equal(answer.headers.get('x-ratelimit-limit'), '3');
+    assert.equal(answer.headers.get('x-ratelimit-remaining'), '0');
+    await ok(person.client.from('projects').delete().eq('id', made[0].id));
+    await ok(person.client.from('projects').insert({ name: 'd' }));
+    const { projects } = await usageOf(person);
+    assert.deepEqual([projects.period, projects.used, projects.limit, projects.remaining, projects.reset_at], ['lifetime', 3, 3, 0, null]);
+  });
+
+  test('of twenty at once exactly as many are made as fit', async () => {
+    const person = await newPerson();
+    const answers = await Promise.all(Array.from({ length: 20 }, (_, n) => person.client.from('projects').insert({ name: `p${n}` })));
+    for (const { error } of answers) if (error) assert.equal(error.code, 'quota_exceeded');
+    assert.equal(answers.filter((a) => a.error === null).length, 3);
+    assert.equal((await ok(person.client.from('projects').select('id'))).length, 3);
+    assert.equal((await usageOf(person)).projects.used, 3);
+  });
+
+  test('members and habits, too; a larger plan has room at once', async () => {
+    const owner = await newPerson();
+    const guests = await Promise.all(Array.from({ length: 3 }, () => newPerson()));
+    const invite = (rows) => owner.client.from('memberships').insert(rows.map((guest) => ({ org_id: owner.orgId, user_id: guest.user.id, role: 'viewer' })));
+    await refused(invite(guests), 429, 'quota_exceeded');
+    await ok(invite(guests.slice(0, 2)));
+    const skill = await newSkill(owner);
+    for (let n = 0; n < 3; n += 1) await newHabit(owner, { skill_id: skill.id, cron: '@yearly', name: `h${n}` });
+    const fourth = { skill_id: skill.id, cron: '@yearly', name: 'h3' };
+    await refused(owner.client.from('habits').insert(fourth), 429, 'quota_exceeded');
+    await setPlan(owner.orgId, 'PRO');
+    await ok(owner.client.from('habits').insert(fourth));
+    await ok(invite(guests.slice(2)));
+    const { habits, members } = await usageOf(owner);
+    assert.deepEqual([habits.used, habits.limit, members.used, members.limit], [4, 50, 4, 5]);
+    // Leaving makes room again.
+    await ok(guests[0].client.from('memberships').delete().eq('org_id', owner.orgId).eq('user_id', guests[0].user.id));
+    assert.equal((await usageOf(owner)).members.used, 3);
+  });
+
+  test('a deleted organization leaves no gauge behind', async () => {
+    const person = await newPerson();
+    const org = await ok(person.client.rpc('create_organization', { name: 'Short-lived' }));
+    const inside = { 'x-org-id': org.id };
+    const skill = await http('POST', '/rest/v1/skills?select=id', {
+      token: person.token, headers: { ...inside, 'Content-Type': 'application/json', Prefer: 'return=representation' },
+      body: { name: 's', prompt_template: 'x', model: 'echo/echo' },
+    });
+    for (const [table, body] of [['projects', [{ name: 'a' }, { name: 'b' }]], ['habits', [{ skill_id: skill.body[0].id, name: 'h', cron: '@daily' }]]]) {
+      const answer = await http('POST', `/rest/v1/${table}`, { token: person.token, headers: { ...inside, 'Content-Type': 'application/json' }, body });
+      assert.equal(answer.status, 201, answer.text);
+    }
+    const gauges = () => sql(`select meter, used::int from kijko.usage($1) where period = 'lifetime' order by meter`, [org.id]);
+    assert.deepEqual(await gauges(), [{ meter: 'habits', used: 1 }, { meter: 'members', used: 1 }, { meter: 'projects', used: 2 }]);
+    await ok(person.client.from('organizations').delete().eq('id', org.id));
+    assert.deepEqual(await gauges(), [{ meter: 'habits', used: 0 }, { meter: 'members', used: 0 }, { meter: 'projects', used: 0 }]);
+  });
+});
+
+describe('reports', () => {
+  test('say who used what for which project and skill, on which day', async () => {
+    const person = await newPerson();
+    const project = await ok(person.client.from('projects').insert({ name: 'Notes' }).select().single());
+    const [inProject, alone] = [await newSkill(person, { project_id: project.id }), await newSkill(person, { name: 'Alone' })];
+    for (const skill of [inProject, inProject, alone]) await ok(execute(person, skill.id, { n: 1 }));
+    const by = async (dimension) => Object.fromEntries(
+      (await ok(person.client.rpc('usage_by', { dimension, only_meter: 'executions' }))).map((row) => [row.value, row.used]));
+    assert.deepEqual(await by('skill'), { [inProject.id]: 2, [alone.id]: 1 });
+    assert.deepEqual(await by('project'), { [project.id]: 2, null: 1 });
+    assert.deepEqual(await by('member'), { [person.user.id]: 3 });
+    assert.deepEqual(await by('day'), { [new Date().toISOString().slice(0, 10)]: 3 });
+    assert.deepEqual(await ok(person.client.rpc('usage_by', { dimension: 'day', only_meter: 'executions', until: '2020-01-01' })), []);
+    await refused(person.client.rpc('usage_by', { dimension: 'not a name' }), 422, 'invalid_input');
+  });
+
+  test('forecast the end of the period, and remember which thresholds were reached', async () => {
+    const person = await newPerson();
+    await sql(`select kijko.try_consume($1, 'executions', 45)`, [person.orgId]);
+    const [forecast] = (await ok(person.client.rpc('usage_forecast'))).filter((row) => row.meter === 'executions');
+    assert.deepEqual([forecast.used, forecast.limit], [45, 50]);
+    assert.ok(forecast.at_period_rate >= 45 && forecast.at_week_rate >= 45);
+    const alerts = (await ok(person.client.rpc('usage_alerts'))).filter((row) => row.meter === 'executions');
+    assert.deepEqual(alerts.map((row) => [row.threshold, row.used, row.limit]), [[80, 45, 50], [50, 45, 50]]);
+    const later = new Date(Date.now() + 3600_000).toISOString();
+    assert.deepEqual(await ok(person.client.rpc('usage_alerts', { since: later })), []);
+  });
+
+  test('explain a refusal: the plan, what was set otherwise, and the rows', async () => {
+    const person = await newPerson();
+    const skill = await newSkill(person);
+    await ok(execute(person, skill.id, { n: 1 }));
+    await ok(admin().rpc('explain_limit', { org_id: person.orgId, meter: 'executions' }));
+    await sql(`select kijko.set_limit($1, 'executions', 'month', 1)`, [person.orgId]);
+    await refused(execute(person, skill.id, { n: 2 }), 429, 'quota_exceeded');
+    const why = await ok(person.client.rpc('explain_limit', { org_id: person.orgId, meter: 'executions' }));
+    assert.deepEqual(
+      [why.plan, why.plan_includes.amount, why.overridden, why.limit.amount, why.used, why.refuses, why.blocked_by], ['FREE', 50, true, 1, 1, true, null]);
+    assert.match(why.answer, /^Used 1 of 1; /);
+    assert.equal(why.rows.latest[0].attributes.skill, skill.id);
+    assert.equal(why.rows.latest[0].attributes.member, person.user.id);
+  });
+});
+
+describe('events from one\'s own services', () => {
+  let person;
+  const send = (events) => ok(person.client.rpc('ingest_usage', { events }));
+  before(async () => {
+    person = await newPerson('PRO');
+    await ok(person.client.from('usage_meters').insert([
+      { event_type: 'build.done', meter: 'own.minutes', amount_field: 'minutes' }, { event_type: 'page.seen', meter: 'own.views' },
+    ]));
+  });
+
+  test('count once, whoever repeats them; a bad one does not fail the others', async () => {
+    const good = event({ subject: 'acme' });
+    const first = await send([good, event({ type: 'page.seen' }), event({ type: 'llm_tokens' }), event({ data: { minutes: -1 } }), good]);
+    assert.deepEqual(first.events.map((e) => [e.status, e.code]), [
+      ['accepted', undefined], ['accepted', undefined], ['refused', 'not_found'], ['refused', 'invalid_input'], ['duplicate', undefined]]);
+    const again = await ok(admin().rpc('ingest_usage', { events: [good], org_id: person.orgId }));
+    assert.deepEqual([again.accepted, again.duplicate, again.refused], [0, 1, 0]);
+    const usage = await usageOf(person);
+    assert.deepEqual([usage['own.minutes'].used, usage['own.views'].used, usage.llm_tokens.used], [5, 1, 0]);
+    const [bySubject] = (await ok(person.client.rpc('usage_by', { dimension: 'subject', only_meter: 'own.minutes' })));
+    assert.deepEqual([bySubject.value, bySubject.used], ['acme', 5]);
+  });
+
+  test('of one batch sent by ten at once each event counts once', async () => {
+    const before = (await usageOf(person))['own.views']?.used ?? 0;
+    const events = Array.from({ length: 200 }, () => event({ type: 'page.seen' }));
+    const shuffled = () => events.toSorted(() => Math.random() - 0.5);
+    const answers = await Promise.all(Array.from({ length: 10 }, () => send(shuffled())));
+    assert.equal(answers.reduce((sum, answer) => sum + answer.accepted, 0), 200);
+    assert.equal(answers.reduce((sum, answer) => sum + answer.duplicate, 0), 1800);
+    assert.equal((await usageOf(person))['own.views'].used, before + 200);
+  });
+
+  test('more than an answer has rows: 2,500 events have 2,500 answers', async () => {
+    const answer = await send(Array.from({ length: 2500 }, () => event()));
+    assert.equal(answer.accepted, 2500);
+    assert.equal(answer.events.length, 2500);
+  });
+
+  test('a late one counts in its own month', async () => {
+    const { 'own.views': { used } } = await usageOf(person);
+    const [{ time }] = await sql(`select to_char(date_trunc('month', now(), 'UTC') - interval '1 second', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as time`);
+    assert.equal((await send([event({ type: 'page.seen', time })])).accepted, 1);
+    assert.equal((await usageOf(person))['own.views'].used, used);
+    const day = time.slice(0, 10);
+    const rows = await ok(person.client.rpc('usage_by', { dimension: 'day', only_meter: 'own.views', since: day, until: day }));
+    assert.deepEqual(rows.map((row) => [row.value, row.used]), [[day, 1]]);
+  });
+
+  test('the platform\'s meters cannot be named, and a batch has a limit', async () => {
+    await refused(person.client.from('usage_meters').insert({ event_type: 'x', meter: 'llm_tokens' }), 400, '23514');
+    await refused(person.client.from('usage_meters').update({ meter: 'projects' }).eq('event_type', 'page.seen'), 400, '23514');
+    await refused(person.client.rpc('ingest_usage', { events: Array.from({ length: 10_001 }, () => 1) }), 422, 'invalid_input');
+    await refused(person.client.rpc('ingest_usage', { events: { not: 'a list' } }), 422, 'invalid_input');
+    await refused(admin().rpc('ingest_usage', { events: [], org_id: randomUUID() }), 404, 'not_found');
+  });
+});
