@@ -966,6 +966,12 @@ comment on function kijko.usage_by_day(uuid, text, date, date) is 'The use of a 
 
 comment on function kijko.stats() is 'Figures of the tables in shared memory since the server started: rate_limit.slots, .used (slots taken), .allowed, .refused, .recycled (a key with nothing to pay back was forgotten), .evicted (a key was forgotten although it had: raise kijko.rate_limit_slots); quota.slots, .used, .pinned (in use by running transactions), .loads (a counter was summed up from the ledger), .evictions (for another one), .full (all slots it may take were in use: raise kijko.quota_slots).';
 
+-- Headers without plpgsql.
+create or replace function kijko.request_header(name text) returns text
+    language c stable strict parallel safe as 'MODULE_PATHNAME', 'request_header_wrapper';
+create or replace function kijko.add_header(name text, value text) returns void
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_add_header';
+
 -- The uses so far.
 insert into kijko.ledger (
     id, subject, meter, period_start, amount, kind, occurred_at, recorded_at, idempotency_key

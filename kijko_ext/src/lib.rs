@@ -11,6 +11,7 @@ mod clock;
 mod cron;
 mod errors;
 mod guc;
+mod headers;
 mod jwt;
 mod limits;
 mod rate_limit;
@@ -23,7 +24,7 @@ extension_sql_file!("prelude.sql", bootstrap);
 extension_sql_file!(
     "errors.sql",
     name = "errors",
-    requires = [errors::is_request]
+    requires = [errors::is_request, headers::request_header]
 );
 extension_sql_file!(
     "session.sql",

@@ -6,7 +6,7 @@
 //! (ledger.rs), the decision (charge.rs), and the functions for SQL: consume.rs, many.rs, hold.rs, gauge.rs, book.rs.
 
 mod book;
-mod call;
+pub mod call;
 mod charge;
 mod consume;
 mod gauge;
