@@ -14,8 +14,11 @@ mod guc;
 mod headers;
 mod jwt;
 mod limits;
+mod meter;
 mod rate_limit;
+mod request;
 mod session;
+mod shmem;
 mod verdict;
 
 ::pgrx::pg_module_magic!(name, version);
@@ -84,8 +87,14 @@ extension_sql_file!(
     requires = [
         "verdict",
         rate_limit::edge::rate_limit,
+        rate_limit::edge::rate_limits,
         rate_limit::edge::stats
     ]
+);
+extension_sql_file!(
+    "request.sql",
+    name = "request",
+    requires = ["limits_tables", "rate_limit", claims::claim]
 );
 extension_sql_file!(
     "jwt.sql",
@@ -106,6 +115,8 @@ pub extern "C-unwind" fn _PG_init() {
     guc::init();
     rate_limit::shmem::init();
     limits::table::init();
+    shmem::init(&[meter::table::AREA, request::stats::AREA]);
+    meter::worker::register();
 }
 
 /// Needed by `cargo pgrx test`, at the root of the crate.
