@@ -964,13 +964,26 @@ end
 $$;
 comment on function kijko.usage_by_day(uuid, text, date, date) is 'The use of a meter by day in the subject''s time zone and by attributes (member, project, skill, key): rolled up or not.';
 
-comment on function kijko.stats() is 'Figures of the tables in shared memory since the server started: rate_limit.slots, .used (slots taken), .allowed, .refused, .recycled (a key with nothing to pay back was forgotten), .evicted (a key was forgotten although it had: raise kijko.rate_limit_slots); quota.slots, .used, .pinned (in use by running transactions), .loads (a counter was summed up from the ledger), .evictions (for another one), .full (all slots it may take were in use: raise kijko.quota_slots); meter.slots, .used (subjects with requests not yet in the ledger), .counted (requests), .flushed (of them, moved to the ledger), .full (no room, and the count waited: raise kijko.meter_slots), .failures (of a flush, which was tried again); request.shadow_refused (a policy in shadow mode would have), .passed_by_failure and .refused_by_failure (the limiter failed).';
+comment on function kijko.stats() is 'Figures of the tables in shared memory since the server started: rate_limit.slots, .used (slots taken), .allowed, .refused, .recycled (a key with nothing to pay back was forgotten), .evicted (a key was forgotten although it had: raise kijko.rate_limit_slots); quota.slots, .used, .pinned (in use by running transactions), .loads (a counter was summed up from the ledger), .evictions (for another one), .full (all slots it may take were in use: raise kijko.quota_slots); meter.slots, .used (subjects with requests not yet in the ledger), .counted (requests), .flushed (of them, moved to the ledger), .full (no room, and the count waited: raise kijko.meter_slots), .failures (of a flush, which was tried again); request.shadow_refused (a policy in shadow mode would have), .passed_by_failure and .refused_by_failure (the limiter failed); session.slots, .used (revoked sessions in shared memory), .loads (all of them were read from the table), .full (one did not fit, and the table was asked instead: raise kijko.session_slots).';
 
 -- Headers without plpgsql.
 create or replace function kijko.request_header(name text) returns text
     language c stable strict parallel safe as 'MODULE_PATHNAME', 'request_header_wrapper';
 create or replace function kijko.add_header(name text, value text) returns void
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_add_header';
+
+-- Revoked sessions in shared memory.
+-- Always, also for rows that a replica applies: shared memory must know of every one.
+create function kijko.session_changed() returns trigger
+    language c as 'MODULE_PATHNAME', 'kijko_session_changed';
+comment on function kijko.session_changed() is 'Trigger on kijko.revoked_sessions: what a transaction revokes reaches shared memory when it has committed.';
+create trigger session_changed after insert or update or delete on kijko.revoked_sessions
+    for each row execute function kijko.session_changed();
+create trigger session_truncated after truncate on kijko.revoked_sessions
+    for each statement execute function kijko.session_changed();
+alter table kijko.revoked_sessions enable always trigger session_changed;
+alter table kijko.revoked_sessions enable always trigger session_truncated;
+revoke all on function kijko.session_changed() from public;
 
 -- Requests: several rates at once, policies, admission.
 create function kijko.rate_limits(
@@ -1093,8 +1106,10 @@ revoke all on function
     kijko.admit_request(uuid, uuid, uuid),
     kijko.set_rate_limit_policy(text, text, integer, interval, text, integer, integer, text, text, boolean, boolean),
     kijko.drop_rate_limit_policy(text, text),
-    kijko.set_tier(uuid, text)
+    kijko.set_tier(uuid, text),
+    kijko.claim(text)
 from public;
+grant execute on function kijko.claim(text) to public;
 
 -- The uses so far.
 insert into kijko.ledger (

@@ -17,6 +17,7 @@ static RATE_LIMIT_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(65_536);
 static QUOTA_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(65_536);
 static DATABASE: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"postgres"));
+static SESSION_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(16_384);
 static METER_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(16_384);
 static METER_FLUSH_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(100);
 static ON_RATE_LIMIT_FAILURE: GucSetting<Failure> = GucSetting::<Failure>::new(Failure::Open);
@@ -121,6 +122,16 @@ fn define_requests() {
         GucFlags::empty(),
     );
     GucRegistry::define_int_guc(
+        c"kijko.session_slots",
+        c"Revoked sessions that shared memory can hold, 32 bytes each.",
+        c"Rounded up to a power of two. When they do not fit, kijko.revoked_sessions is asked instead; kijko.stats() counts that.",
+        &SESSION_SLOTS,
+        1_024,
+        16_777_216,
+        GucContext::Postmaster, // shared memory is sized once
+        GucFlags::empty(),
+    );
+    GucRegistry::define_int_guc(
         c"kijko.meter_slots",
         c"Subjects whose requests can be counted between two flushes, 32 bytes each.",
         c"Rounded up to a power of two. When there is no room a count waits in its backend; kijko.stats() counts that.",
@@ -195,6 +206,10 @@ pub fn database() -> String {
         .get()
         .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_default()
+}
+
+pub fn session_slots() -> usize {
+    (SESSION_SLOTS.get() as usize).next_power_of_two()
 }
 
 pub fn meter_slots() -> usize {

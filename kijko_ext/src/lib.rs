@@ -115,7 +115,11 @@ pub extern "C-unwind" fn _PG_init() {
     guc::init();
     rate_limit::shmem::init();
     limits::table::init();
-    shmem::init(&[meter::table::AREA, request::stats::AREA]);
+    shmem::init(&[
+        meter::table::AREA,
+        request::stats::AREA,
+        session::table::AREA,
+    ]);
     meter::worker::register();
 }
 

@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 use super::gcra::{Decision, Policy};
 use super::shmem::{self, Call};
 use crate::verdict::Verdict;
-use crate::{errors, limits, meter, request};
+use crate::{errors, limits, meter, request, session};
 
 const DAY_NANOS: u64 = 86_400 * 1_000_000_000;
 
@@ -155,6 +155,7 @@ fn stats() -> TableIterator<'static, (name!(metric, String), name!(value, i64))>
         .chain(limits::table::stats())
         .chain(meter::table::stats())
         .chain(request::stats::figures())
+        .chain(session::table::stats())
         .map(|(metric, value)| (metric.to_owned(), value as i64)),
     )
 }
