@@ -53,12 +53,13 @@ select kijko.revoke_session(id(14));
 prepare transaction 'revokes';
 select revoked(14);
 -- A copy of the database has its own.
-create database session_copy template regression;
+\set origin :DBNAME
+create database session_copy template :"origin";
 \c session_copy
 select revoked(13);
 delete from kijko.revoked_sessions;
 select revoked(13);
-\c regression
+\c :"origin"
 select revoked(13);
 drop database session_copy;
 -- Expired ones make room; those that do not fit are found in the table.
