@@ -37,6 +37,7 @@ async function prepare() {
     grant execute on function public.bench_empty() to anon, authenticated, service_role;
     create role bench_authenticator login noinherit password 'bench';
     grant anon, authenticated, service_role to bench_authenticator;
+    grant connect on database postgres to bench_authenticator;
     grant usage on schema kijko to bench_authenticator;
     grant execute on function kijko.pre_config() to bench_authenticator`);
   await admin.query(`alter system set kijko.trusted_session_users = 'authenticator, bench_authenticator'`);
@@ -80,7 +81,7 @@ async function postgrest(preRequest) {
   ].join('\n'));
   const child = spawn(join(ROOT, 'node_modules', folder, 'postgrest'), [config], { stdio: 'ignore' });
   for (let tries = 0; ; tries += 1) {
-    const answer = await fetch(`http://127.0.0.1:${port}/plans`).catch(() => null);
+    const answer = await fetch(`http://127.0.0.1:${port}/plans`, { signal: AbortSignal.timeout(1_000) }).catch(() => null);
     if (answer?.status === 401) break; // anon may not read it: everything is up
     if (tries === 100) throw new Error(`PostgREST did not come up: ${answer?.status} ${await answer?.text()}`);
     await sleep(100);
