@@ -198,6 +198,7 @@ command_bench() {
   for area in "${areas[@]}"; do
     [ -f "$ROOT/tests/bench/$area.mjs" ] || misuse "there is no benchmark '$area': $(bench_areas | tr '\n' ' ')"
   done
+  [[ " ${areas[*]} " != *" requests "* ]] || APT_PACKAGES+=(wrk) # the load generator
   prepare_machine
   trap 'stop_test_stack' EXIT
   trap 'exit 130' INT TERM

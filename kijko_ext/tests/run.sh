@@ -98,6 +98,7 @@ shared_preload_libraries = 'kijko'
 kijko.trusted_session_users = 'authenticator, postgres'
 kijko.jwt_key_file = '$DATA/key.pem'
 kijko.rate_limit_slots = 1024
+kijko.session_slots = 1024
 CONF
   server start
 }
@@ -150,18 +151,24 @@ expect_nothing_yet() {
 }
 
 layer_crash() {
-  local claims
+  local claims revoked
+  revoked="select kijko.session_id() is null from (select set_config('request.jwt.claims',
+    '{\"session_id\": \"22222222-2222-4222-8222-222222222222\"}', false) offset 0) as s"
   run_psql -d postgres -c 'create extension kijko'
   run_psql -d postgres -c "select kijko.set_limit('11111111-1111-4111-8111-111111111111', 'x', 'lifetime', 1)" \
     -c "select kijko.consume('11111111-1111-4111-8111-111111111111', 'x')" -c "select kijko.rate_limit('x', 1, '1 hour')" > /dev/null
   expect f "select allowed from kijko.rate_limit('x', 1, '1 hour')"
+  run_psql -d postgres -c "select kijko.revoke_session('22222222-2222-4222-8222-222222222222')" > /dev/null
+  expect t "$revoked"
   # A backend killed hard takes the shared memory of all of them along.
   kill -9 "$(run_psql -d postgres -At -c 'select pid from pg_stat_activity where backend_type = $$checkpointer$$')"
   wait_until_ready
   expect t "select allowed from kijko.rate_limit('x', 1, '1 hour')" # forgotten, and works
   expect f "select allowed from kijko.rate_limit('x', 1, '1 hour')"
   expect f "select allowed from kijko.try_consume('11111111-1111-4111-8111-111111111111', 'x')" # not forgotten
+  expect t "$revoked" # loaded again
   server -m fast restart
+  expect t "$revoked"
   expect t "select allowed from kijko.rate_limit('x', 1, '1 hour')"
   # Removed from shared_preload_libraries: its functions refuse to load, and say what to do.
   as_postgres sed -i '/^shared_preload_libraries/d' "$DATA/postgresql.auto.conf"
