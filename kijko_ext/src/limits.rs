@@ -22,5 +22,6 @@ mod policy;
 mod query;
 mod slot;
 pub mod table;
+mod tail;
 mod threshold;
 mod transaction;
