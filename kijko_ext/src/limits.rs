@@ -25,5 +25,6 @@ mod policy;
 pub mod query;
 mod slot;
 pub mod table;
+mod tail;
 mod threshold;
 mod transaction;
