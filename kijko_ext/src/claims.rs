@@ -1,36 +1,48 @@
 //! The request's claims, or nobody's. Everything that is not an object of claims, set in a trusted session, counts as
 //! no claims at all: never an error that leaks, never "allowed".
 
+use std::cell::RefCell;
+
 use pgrx::JsonB;
 use pgrx::prelude::*;
 use serde_json::{Map, Value};
 
 use crate::session;
 
+thread_local! {
+    static PARSED: RefCell<(String, Option<Map<String, Value>>)> = RefCell::default();
+}
+
 /// The claims PostgREST verified, or null.
 #[pg_extern(stable, parallel_safe)]
 fn claims() -> Option<JsonB> {
-    current().map(|claims| JsonB(Value::Object(claims)))
+    with(|claims| Some(JsonB(Value::Object(claims.clone()))))
 }
 
 /// One claim as text, as `->>` would answer it.
 #[pg_extern(stable, parallel_safe)]
 pub fn claim(name: &str) -> Option<String> {
-    match current()?.get(name)? {
+    with(|claims| match claims.get(name)? {
         Value::Null => None,
         Value::String(text) => Some(text.clone()),
         other => Some(other.to_string()),
-    }
+    })
 }
 
-/// The claims of this transaction, if its session is trusted.
-pub fn current() -> Option<Map<String, Value>> {
+/// Runs `body` on the claims of this transaction, if there are any and its session is trusted. A request asks many times:
+/// what was parsed is kept until the text changes. `body` must not ask Postgres anything.
+pub fn with<T>(body: impl FnOnce(&Map<String, Value>) -> Option<T>) -> Option<T> {
     let text = session::setting(c"request.jwt.claims")?;
-    if session::is_trusted() {
-        parse(&text)
-    } else {
-        None
+    if !session::is_trusted() {
+        return None;
     }
+    PARSED.with_borrow_mut(|(known, claims)| {
+        if *known != text {
+            *claims = parse(&text);
+            *known = text;
+        }
+        body(claims.as_ref()?)
+    })
 }
 
 /// An object of claims, or nothing.

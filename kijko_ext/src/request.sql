@@ -102,6 +102,6 @@ end
 $$;
 comment on function kijko.set_tier(uuid, text) is 'Sets the tier of an organization, by which its rate limit policies are chosen, from its next request on; null takes it away.';
 
-create function kijko.admit_request(organization uuid, member uuid default null, api_key uuid default null) returns void
+create function kijko.admit_request(organization uuid, member uuid default null, api_key uuid default null) returns boolean
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_request';
-comment on function kijko.admit_request(uuid, uuid, uuid) is 'Admits a request of an organization, of a user without one, or of an address (the last of X-Forwarded-For), before anything of it runs: counts it as api_requests of the organization, asks the rate limit policies and the limit of api_requests, and adds RateLimit, RateLimit-Policy and X-RateLimit-* to the answer. Fails with rate_limited or quota_exceeded, and Retry-After. Works in READ ONLY transactions.';
+comment on function kijko.admit_request(uuid, uuid, uuid) is 'Admits a request of an organization, of a user without one, or of an address (the last of X-Forwarded-For), before anything of it runs: counts it as api_requests of the organization, asks the rate limit policies and the limit of api_requests, and adds RateLimit, RateLimit-Policy and X-RateLimit-* to the answer. True, or fails with rate_limited or quota_exceeded, and Retry-After. Works in READ ONLY transactions.';

@@ -18,12 +18,13 @@ const USER_ROLE: &str = "authenticated";
 /// The user who is asking, or null: no claims, not a user's token, or its session was revoked.
 #[pg_extern(stable, parallel_safe)]
 fn user_id() -> Option<Uuid> {
-    let claims = claims::current()?;
-    if claims.get("role").and_then(Value::as_str) != Some(USER_ROLE) {
-        return None;
-    }
-    let user = uuid_claim(&claims, "sub")?;
-    match session_claim(&claims) {
+    let (user, session) = claims::with(|claims| {
+        if claims.get("role").and_then(Value::as_str) != Some(USER_ROLE) {
+            return None;
+        }
+        Some((uuid_claim(claims, "sub")?, session_claim(claims)))
+    })?;
+    match session {
         Session::None => Some(user),
         Session::Malformed => None,
         Session::Named(session) => (!revoked::is_revoked(session.as_bytes())).then_some(user),
@@ -33,7 +34,7 @@ fn user_id() -> Option<Uuid> {
 /// The session of the token, or null: no claims, none named, or revoked.
 #[pg_extern(stable, parallel_safe)]
 fn session_id() -> Option<Uuid> {
-    match session_claim(&claims::current()?) {
+    match claims::with(|claims| Some(session_claim(claims)))? {
         Session::Named(session) => (!revoked::is_revoked(session.as_bytes())).then_some(session),
         Session::None | Session::Malformed => None,
     }

@@ -645,15 +645,16 @@ grant execute on function public.set_active_organization(uuid) to authenticated;
 -- in shared memory.
 -- ----------------------------------------------------------------------------
 
-create function private.admit_request() returns void
+create function private.admit_request() returns boolean
 language plpgsql security definer set search_path = ''
 as $$
 declare
   -- Never an argument: a caller could spend someone else's rate.
   who constant uuid := kijko.user_id();
   named constant text := nullif(kijko.request_header('x-org-id'), '');
-  named_org constant uuid := private.as_uuid(named);
+  wanted uuid := private.as_uuid(named);
   org uuid;
+  admitted boolean;
 begin
   -- Who: the token was signed by us, but its session may have ended since.
   if who is null and current_setting('role') <> 'anon' then
@@ -661,25 +662,23 @@ begin
   end if;
 
   -- Which organization.
-  if named is not null and named_org is null then
+  if named is not null and wanted is null then
     perform kijko.fail('bad_request', 'header x-org-id: not a uuid');
   end if;
   if who is not null then
+    wanted := coalesce(wanted, private.as_uuid(kijko.claim('org_id')));
     select m.org_id into org
     from public.memberships as m
     where m.user_id = who
-      and m.org_id = coalesce(
-        named_org,
-        private.as_uuid(kijko.claim('org_id')),
-        (select pr.active_org_id from public.profiles as pr where pr.id = who)
-      );
+      and m.org_id = coalesce(wanted, (select pr.active_org_id from public.profiles as pr where pr.id = who));
   end if;
 
   -- How often and how much. Counted before it is refused: naming strangers' organizations is not free either.
-  perform kijko.admit_request(org, who);
-  if named_org is not null and org is null then
+  admitted := kijko.admit_request(org, who); -- assigned: "perform" would make it a query
+  if named is not null and org is null then
     perform kijko.fail('not_a_member', 'x-org-id names no organization of yours');
   end if;
+  return admitted;
 end
 $$;
 comment on function private.admit_request() is 'Who asks and for which organization; then rate limits, the quota of requests and their headers by kijko.admit_request. Definer: reads memberships, and only the domain may say whose request it is.';
@@ -690,8 +689,11 @@ create function public.before_request() returns void
 language plpgsql set search_path = ''
 as $$
 begin
-  if current_user <> 'service_role' then
-    perform private.admit_request();
+  if current_user = 'service_role' then
+    return;
+  end if;
+  if private.admit_request() is not true then
+    perform kijko.fail('rate_limited'); -- it refuses by failing; anything but true must not pass either
   end if;
 end
 $$;
