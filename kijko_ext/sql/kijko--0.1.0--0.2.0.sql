@@ -115,6 +115,8 @@ comment on column kijko.ledger_partitions.detached_at is 'When it was detached f
 
 create index ledger_partitions_rolled on kijko.ledger_partitions (ends_at) where rolled_at is not null;
 comment on index kijko.ledger_partitions_rolled is 'Finds up to when the ledger is rolled up.';
+create index ledger_partitions_not_rolled on kijko.ledger_partitions (starts_at) where rolled_at is null;
+comment on index kijko.ledger_partitions_not_rolled is 'Finds the few partitions that a counter is summed up from.';
 
 create view kijko.rollup_state as
     select coalesce(
@@ -978,7 +980,152 @@ end
 $$;
 comment on function kijko.usage_by_day(uuid, text, date, date) is 'The use of a meter by day in the subject''s time zone and by attributes (member, project, skill, key): rolled up or not.';
 
-comment on function kijko.stats() is 'Figures of the tables in shared memory since the server started: rate_limit.slots, .used (slots taken), .allowed, .refused, .recycled (a key with nothing to pay back was forgotten), .evicted (a key was forgotten although it had: raise kijko.rate_limit_slots); quota.slots, .used, .pinned (in use by running transactions), .loads (a counter was summed up from the ledger), .evictions (for another one), .full (all slots it may take were in use: raise kijko.quota_slots).';
+comment on function kijko.stats() is 'Figures of the tables in shared memory since the server started: rate_limit.slots, .used (slots taken), .allowed, .refused, .recycled (a key with nothing to pay back was forgotten), .evicted (a key was forgotten although it had: raise kijko.rate_limit_slots); quota.slots, .used, .pinned (in use by running transactions), .loads (a counter was summed up from the ledger), .evictions (for another one), .full (all slots it may take were in use: raise kijko.quota_slots); meter.slots, .used (subjects with requests not yet in the ledger), .counted (requests), .flushed (of them, moved to the ledger), .full (no room, and the count waited: raise kijko.meter_slots), .failures (of a flush, which was tried again); request.shadow_refused (a policy in shadow mode would have), .passed_by_failure and .refused_by_failure (the limiter failed); session.slots, .used (revoked sessions in shared memory), .loads (all of them were read from the table), .full (one did not fit, and the table was asked instead: raise kijko.session_slots).';
+
+-- Headers without plpgsql.
+create or replace function kijko.request_header(name text) returns text
+    language c stable strict parallel safe as 'MODULE_PATHNAME', 'request_header_wrapper';
+create or replace function kijko.add_header(name text, value text) returns void
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_add_header';
+
+-- Revoked sessions in shared memory.
+-- Always, also for rows that a replica applies: shared memory must know of every one.
+create function kijko.session_changed() returns trigger
+    language c as 'MODULE_PATHNAME', 'kijko_session_changed';
+comment on function kijko.session_changed() is 'Trigger on kijko.revoked_sessions: what a transaction revokes reaches shared memory when it has committed.';
+create trigger session_changed after insert or update or delete on kijko.revoked_sessions
+    for each row execute function kijko.session_changed();
+create trigger session_truncated after truncate on kijko.revoked_sessions
+    for each statement execute function kijko.session_changed();
+alter table kijko.revoked_sessions enable always trigger session_changed;
+alter table kijko.revoked_sessions enable always trigger session_truncated;
+revoke all on function kijko.session_changed() from public;
+
+-- Requests: several rates at once, policies, admission.
+create function kijko.rate_limits(
+    keys text[], rates integer[], pers interval[], bursts integer[] default null, costs integer[] default null
+)
+    returns kijko.verdict
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'rate_limits_wrapper';
+comment on function kijko.rate_limits(text[], integer[], interval[], integer[], integer[]) is 'kijko.rate_limit for several limits at once, all or nothing: the elements of the arrays belong together, 1 to 16 of them; a null burst is the rate, a null cost 1. The verdict is that of the limit that refuses for longest, or else of the one with the smallest part left.';
+create function kijko.claim(name text) returns text
+    language c stable strict parallel safe as 'MODULE_PATHNAME', 'claim_wrapper';
+comment on function kijko.claim(text) is 'One claim of kijko.claims() as text; null when there is none.';
+
+create table kijko.rate_limit_policies (
+    name text collate "C" not null check (name ~ '^[a-z][a-z0-9_-]{0,62}$' and name <> 'api_requests'),
+    tier text collate "C" not null default '*' check (pg_catalog.length(tier) between 1 and 63),
+    scope text not null check (scope in ('address', 'user', 'organization', 'api_key')),
+    method text check (method ~ '^[A-Z]+$'),
+    route text check (pg_catalog.length(route) between 1 and 200),
+    rate integer not null check (rate between 1 and 1000000000),
+    per interval not null check (per between interval '1 millisecond' and interval '366 days'),
+    burst integer check (burst between 1 and 1000000000),
+    cost integer not null default 1 check (cost >= 1),
+    shadow boolean not null default false,
+    enabled boolean not null default true,
+    primary key (name, tier),
+    check (cost <= coalesce(burst, rate)),
+    -- What a burst is worth in time has to fit the limiter's clock: 285 years.
+    check (extract(epoch from per) * coalesce(burst, rate) / rate < 9000000000)
+);
+comment on table kijko.rate_limit_policies is 'How often requests may be made: what kijko.admit_request() asks of them. Of each name a request has the policy of its tier, or else that for every tier; policies of different names apply together, all or nothing (at most 16). Changes count for the next request.';
+comment on column kijko.rate_limit_policies.name is 'What clients are told by RateLimit-Policy.';
+comment on column kijko.rate_limit_policies.tier is 'The organization''s tier (kijko.set_tier), anonymous or user for requests without an organization, or * for every tier that has no policy of this name.';
+comment on column kijko.rate_limit_policies.scope is 'What is limited: each address, user, organization or API key. A request that has none is not limited by it.';
+comment on column kijko.rate_limit_policies.method is 'Requests of this method only; null for all.';
+comment on column kijko.rate_limit_policies.route is 'Requests whose path is like this only, for example /rpc/*; null for all.';
+comment on column kijko.rate_limit_policies.rate is 'So many requests ...';
+comment on column kijko.rate_limit_policies.per is '... in this time.';
+comment on column kijko.rate_limit_policies.burst is 'At most so many at once; null for as many as the rate.';
+comment on column kijko.rate_limit_policies.cost is 'What a request costs of it.';
+comment on column kijko.rate_limit_policies.shadow is 'Counts and logs what it would refuse, and refuses nothing.';
+comment on column kijko.rate_limit_policies.enabled is 'Whether it is there at all.';
+
+create table kijko.tiers (
+    subject uuid primary key,
+    tier text collate "C" not null check (pg_catalog.length(tier) between 1 and 63)
+);
+comment on table kijko.tiers is 'The tier of organizations, by which their rate limit policies are chosen.';
+comment on column kijko.tiers.subject is 'The organization.';
+comment on column kijko.tiers.tier is 'Any name: here the plan''s.';
+
+select pg_catalog.pg_extension_config_dump('kijko.rate_limit_policies', '');
+select pg_catalog.pg_extension_config_dump('kijko.tiers', '');
+
+create trigger limits_changed after insert or update or delete or truncate on kijko.rate_limit_policies
+    for each statement execute function kijko.limits_changed();
+create trigger limits_changed after insert or update or delete or truncate on kijko.tiers
+    for each statement execute function kijko.limits_changed();
+
+create function kijko.set_rate_limit_policy(
+    name text, scope text, rate integer, per interval, tier text default '*', burst integer default null,
+    cost integer default 1, method text default null, route text default null, shadow boolean default false,
+    enabled boolean default true
+)
+    returns void
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the table
+    set search_path = ''
+as $$
+begin
+    insert into kijko.rate_limit_policies as p (name, tier, scope, method, route, rate, per, burst, cost, shadow, enabled)
+    values (
+        set_rate_limit_policy.name, set_rate_limit_policy.tier, set_rate_limit_policy.scope, set_rate_limit_policy.method,
+        set_rate_limit_policy.route, set_rate_limit_policy.rate, set_rate_limit_policy.per, set_rate_limit_policy.burst,
+        set_rate_limit_policy.cost, set_rate_limit_policy.shadow, set_rate_limit_policy.enabled
+    )
+    on conflict on constraint rate_limit_policies_pkey do update set
+        scope = excluded.scope, method = excluded.method, route = excluded.route, rate = excluded.rate, per = excluded.per,
+        burst = excluded.burst, cost = excluded.cost, shadow = excluded.shadow, enabled = excluded.enabled;
+exception
+    when check_violation or not_null_violation then
+        perform kijko.fail('invalid_input', sqlerrm);
+end
+$$;
+comment on function kijko.set_rate_limit_policy(text, text, integer, interval, text, integer, integer, text, text, boolean, boolean) is 'Makes or changes a rate limit policy of a name and a tier.';
+
+create function kijko.drop_rate_limit_policy(name text, tier text default '*') returns boolean
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the table
+    set search_path = ''
+as $$
+begin
+    delete from kijko.rate_limit_policies as p
+    where p.name = drop_rate_limit_policy.name and p.tier = drop_rate_limit_policy.tier;
+    return found;
+end
+$$;
+comment on function kijko.drop_rate_limit_policy(text, text) is 'Takes a rate limit policy away; false when there was none.';
+
+create function kijko.set_tier(subject uuid, tier text) returns void
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the table
+    set search_path = ''
+as $$
+begin
+    if subject is null or pg_catalog.length(tier) not between 1 and 63 then
+        perform kijko.fail('invalid_input', 'a tier needs a subject, and a name of 1 to 63 characters');
+    end if;
+    if tier is null then
+        delete from kijko.tiers as t where t.subject = set_tier.subject;
+        return;
+    end if;
+    insert into kijko.tiers as t (subject, tier) values (set_tier.subject, set_tier.tier)
+    on conflict on constraint tiers_pkey do update set tier = excluded.tier where t.tier <> excluded.tier;
+end
+$$;
+comment on function kijko.set_tier(uuid, text) is 'Sets the tier of an organization, by which its rate limit policies are chosen, from its next request on; null takes it away.';
+
+create function kijko.admit_request(organization uuid, member uuid default null, api_key uuid default null) returns void
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_request';
+comment on function kijko.admit_request(uuid, uuid, uuid) is 'Admits a request of an organization, of a user without one, or of an address (the last of X-Forwarded-For), before anything of it runs: counts it as api_requests of the organization, asks the rate limit policies and the limit of api_requests, and adds RateLimit, RateLimit-Policy and X-RateLimit-* to the answer. Fails with rate_limited or quota_exceeded, and Retry-After. Works in READ ONLY transactions.';
+revoke all on function
+    kijko.rate_limits(text[], integer[], interval[], integer[], integer[]),
+    kijko.admit_request(uuid, uuid, uuid),
+    kijko.set_rate_limit_policy(text, text, integer, interval, text, integer, integer, text, text, boolean, boolean),
+    kijko.drop_rate_limit_policy(text, text),
+    kijko.set_tier(uuid, text),
+    kijko.claim(text)
+from public;
+grant execute on function kijko.claim(text) to public;
 
 -- The uses so far.
 insert into kijko.ledger (

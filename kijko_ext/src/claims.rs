@@ -13,6 +13,16 @@ fn claims() -> Option<JsonB> {
     current().map(|claims| JsonB(Value::Object(claims)))
 }
 
+/// One claim as text, as `->>` would answer it.
+#[pg_extern(stable, parallel_safe)]
+pub fn claim(name: &str) -> Option<String> {
+    match current()?.get(name)? {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
+}
+
 /// The claims of this transaction, if its session is trusted.
 pub fn current() -> Option<Map<String, Value>> {
     let text = session::setting(c"request.jwt.claims")?;

@@ -43,41 +43,10 @@ end
 $$;
 comment on function kijko.response_headers() is 'The response headers set so far in this transaction, as PostgREST wants them: an array of one-key objects.';
 
-create function kijko.request_header(name text) returns text
-    language plpgsql stable parallel safe
-    set search_path = ''
-as $$
-begin
-    return nullif(pg_catalog.current_setting('request.headers', true), '')::pg_catalog.jsonb ->> pg_catalog.lower(name);
-exception
-    when data_exception then return null; -- set by hand and malformed
-end
-$$;
 comment on function kijko.request_header(text) is 'A header of the request; null outside PostgREST and when it was not sent.';
 
 create function kijko.add_header(name text, value text) returns void
-    language plpgsql volatile parallel unsafe
-    set search_path = ''
-as $$
-declare
-    kept jsonb;
-begin
-    if name is null or name !~ '^[A-Za-z0-9!#$%&''*+.^_`|~-]+$' or value ~ '[[:cntrl:]]' then
-        perform kijko.fail('internal', 'a response header has a name or a value that HTTP does not allow');
-    end if;
-    -- set_config of response.headers replaces all of them, so nothing else may set it.
-    select coalesce(pg_catalog.jsonb_agg(h.header order by h.place), '[]') into kept
-    from pg_catalog.jsonb_array_elements(kijko.response_headers()) with ordinality as h(header, place)
-    where (pg_catalog.lower(name) = 'set-cookie' and value is not null)
-        or not exists (
-            select from pg_catalog.jsonb_object_keys(h.header) as k where pg_catalog.lower(k) = pg_catalog.lower(name)
-        );
-    if value is not null then
-        kept := kept || pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object(name, value));
-    end if;
-    perform pg_catalog.set_config('response.headers', kept::text, true);
-end
-$$;
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_add_header';
 comment on function kijko.add_header(text, text) is 'Adds a header to the response. The only setter of response.headers: a header set again replaces its former value (Set-Cookie repeats), null takes it away, and kijko.fail sends what is set along (of several cookies the last: a refusal has room for one header of a name).';
 
 create function kijko.fail(code text, details text default null, hint text default null) returns void

@@ -5,6 +5,7 @@ revoke all on all functions in schema kijko from public;
 -- Harmless readers, and what expressions that anybody may write need: policies, domain checks, refusals.
 grant execute on function
     kijko.claims(),
+    kijko.claim(text),
     kijko.user_id(),
     kijko.session_id(),
     kijko.now(),

@@ -2,6 +2,7 @@
 //! security choice and says why.
 
 use std::ffi::{CStr, CString, c_char, c_void};
+use std::time::Duration;
 
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
@@ -14,7 +15,25 @@ static CLOCK_OFFSET: GucSetting<Option<CString>> = GucSetting::<Option<CString>>
 static JWT_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static RATE_LIMIT_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(65_536);
 static QUOTA_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(65_536);
+static DATABASE: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"postgres"));
+static SESSION_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(16_384);
+static METER_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(16_384);
+static METER_FLUSH_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(100);
+static ON_RATE_LIMIT_FAILURE: GucSetting<Failure> = GucSetting::<Failure>::new(Failure::Open);
+static ON_QUOTA_FAILURE: GucSetting<Failure> = GucSetting::<Failure>::new(Failure::Closed);
 static USAGE_ATTRIBUTES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+
+/// What becomes of a request when the limiter itself fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum Failure {
+    /// It passes.
+    #[name = c"open"]
+    Open,
+    /// It is refused as unavailable.
+    #[name = c"closed"]
+    Closed,
+}
 
 /// Shared memory can only be reserved while the postmaster starts, so a later load would leave the limiter without
 /// its table. Better to refuse than to limit nothing.
@@ -81,6 +100,7 @@ pub fn init() {
         GucContext::Postmaster, // shared memory is sized once
         GucFlags::empty(),
     );
+    define_requests();
     GucRegistry::define_string_guc(
         c"kijko.usage_attributes",
         c"A JSON object that uses of quotas are recorded with.",
@@ -90,6 +110,63 @@ pub fn init() {
         GucFlags::empty(),
     );
     unsafe { pg_sys::MarkGUCPrefixReserved(c"kijko".as_ptr()) };
+}
+
+fn define_requests() {
+    GucRegistry::define_string_guc(
+        c"kijko.database",
+        c"The database whose requests are metered.",
+        c"One worker looks after one database; in others kijko.admit_request limits but meters nothing.",
+        &DATABASE,
+        GucContext::Postmaster, // the worker connects once
+        GucFlags::empty(),
+    );
+    GucRegistry::define_int_guc(
+        c"kijko.session_slots",
+        c"Revoked sessions that shared memory can hold, 32 bytes each.",
+        c"Rounded up to a power of two. When they do not fit, kijko.revoked_sessions is asked instead; kijko.stats() counts that.",
+        &SESSION_SLOTS,
+        1_024,
+        16_777_216,
+        GucContext::Postmaster, // shared memory is sized once
+        GucFlags::empty(),
+    );
+    GucRegistry::define_int_guc(
+        c"kijko.meter_slots",
+        c"Subjects whose requests can be counted between two flushes, 32 bytes each.",
+        c"Rounded up to a power of two. When there is no room a count waits in its backend; kijko.stats() counts that.",
+        &METER_SLOTS,
+        1_024,
+        1_048_576,
+        GucContext::Postmaster, // shared memory is sized once
+        GucFlags::empty(),
+    );
+    GucRegistry::define_int_guc(
+        c"kijko.meter_flush_interval",
+        c"How often counted requests are moved to the ledger.",
+        c"A crash loses what was counted since the last time.",
+        &METER_FLUSH_INTERVAL,
+        10,
+        60_000,
+        GucContext::Sighup, // the worker's, which no session is
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_enum_guc(
+        c"kijko.on_rate_limit_failure",
+        c"Whether a request passes (open) or is refused (closed) when its rate limits cannot be read.",
+        c"It is logged and counted in kijko.stats() either way.",
+        &ON_RATE_LIMIT_FAILURE,
+        GucContext::Suset, // clients must not choose
+        GucFlags::empty(),
+    );
+    GucRegistry::define_enum_guc(
+        c"kijko.on_quota_failure",
+        c"Whether a request passes (open) or is refused (closed) when its quota cannot be read.",
+        c"It is logged and counted in kijko.stats() either way.",
+        &ON_QUOTA_FAILURE,
+        GucContext::Suset, // clients must not choose
+        GucFlags::empty(),
+    );
 }
 
 /// Names of the login roles whose claims are believed.
@@ -122,6 +199,33 @@ pub fn rate_limit_slots() -> usize {
 
 pub fn quota_slots() -> usize {
     (QUOTA_SLOTS.get() as usize).next_power_of_two()
+}
+
+pub fn database() -> String {
+    DATABASE
+        .get()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+pub fn session_slots() -> usize {
+    (SESSION_SLOTS.get() as usize).next_power_of_two()
+}
+
+pub fn meter_slots() -> usize {
+    (METER_SLOTS.get() as usize).next_power_of_two()
+}
+
+pub fn meter_flush_interval() -> Duration {
+    Duration::from_millis(METER_FLUSH_INTERVAL.get().unsigned_abs().into())
+}
+
+pub fn on_rate_limit_failure() -> Failure {
+    ON_RATE_LIMIT_FAILURE.get()
+}
+
+pub fn on_quota_failure() -> Failure {
+    ON_QUOTA_FAILURE.get()
 }
 
 /// JSON, unchecked.

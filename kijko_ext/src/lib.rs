@@ -11,10 +11,14 @@ mod clock;
 mod cron;
 mod errors;
 mod guc;
+mod headers;
 mod jwt;
 mod limits;
+mod meter;
 mod rate_limit;
+mod request;
 mod session;
+mod shmem;
 mod verdict;
 
 ::pgrx::pg_module_magic!(name, version);
@@ -23,7 +27,7 @@ extension_sql_file!("prelude.sql", bootstrap);
 extension_sql_file!(
     "errors.sql",
     name = "errors",
-    requires = [errors::is_request]
+    requires = [errors::is_request, headers::request_header]
 );
 extension_sql_file!(
     "session.sql",
@@ -98,8 +102,14 @@ extension_sql_file!(
     requires = [
         "verdict",
         rate_limit::edge::rate_limit,
+        rate_limit::edge::rate_limits,
         rate_limit::edge::stats
     ]
+);
+extension_sql_file!(
+    "request.sql",
+    name = "request",
+    requires = ["limits_tables", "rate_limit", claims::claim]
 );
 extension_sql_file!(
     "jwt.sql",
@@ -120,6 +130,12 @@ pub extern "C-unwind" fn _PG_init() {
     guc::init();
     rate_limit::shmem::init();
     limits::table::init();
+    shmem::init(&[
+        meter::table::AREA,
+        request::stats::AREA,
+        session::table::AREA,
+    ]);
+    meter::worker::register();
 }
 
 /// Needed by `cargo pgrx test`, at the root of the crate.

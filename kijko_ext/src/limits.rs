@@ -7,9 +7,10 @@
 //! What is read and reported, and what other services tell (ingest.rs), is SQL beside them.
 
 mod book;
-mod call;
+pub mod call;
 mod charge;
 mod consume;
+pub mod counted;
 mod gauge;
 mod hold;
 mod idempotency;
@@ -18,11 +19,12 @@ mod invalidation;
 mod ledger;
 mod lock;
 mod many;
-mod period;
+pub mod period;
 pub mod periods;
 mod policy;
-mod query;
+pub mod query;
 mod slot;
 pub mod table;
+mod tail;
 mod threshold;
 mod transaction;

@@ -2,6 +2,6 @@
 //! (shmem.rs), for SQL (edge.rs).
 
 pub mod edge;
-mod gcra;
+pub mod gcra;
 pub mod shmem;
 mod table;

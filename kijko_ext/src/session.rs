@@ -8,6 +8,10 @@ use serde_json::{Map, Value};
 
 use crate::{claims, guc};
 
+mod revoked;
+mod scope;
+pub mod table;
+
 /// The role that PostgREST gives to a person's token. Tokens of any other role (anon, service_role) name no user.
 const USER_ROLE: &str = "authenticated";
 
@@ -22,7 +26,7 @@ fn user_id() -> Option<Uuid> {
     match session_claim(&claims) {
         Session::None => Some(user),
         Session::Malformed => None,
-        Session::Named(session) => (!is_revoked(session)).then_some(user),
+        Session::Named(session) => (!revoked::is_revoked(session.as_bytes())).then_some(user),
     }
 }
 
@@ -30,7 +34,7 @@ fn user_id() -> Option<Uuid> {
 #[pg_extern(stable, parallel_safe)]
 fn session_id() -> Option<Uuid> {
     match session_claim(&claims::current()?) {
-        Session::Named(session) => (!is_revoked(session)).then_some(session),
+        Session::Named(session) => (!revoked::is_revoked(session.as_bytes())).then_some(session),
         Session::None | Session::Malformed => None,
     }
 }
@@ -99,43 +103,6 @@ fn parse_uuid(text: &str) -> Option<[u8; 16]> {
         digits += 1;
     }
     Some(bytes)
-}
-
-/// Looks the session up in `kijko.revoked_sessions` by its primary key. An index scan and no query: it needs neither
-/// the caller's rights on the table nor a change of user, works in parallel workers, and costs a microsecond.
-fn is_revoked(session: Uuid) -> bool {
-    // SAFETY: the relation is opened with a lock and closed again; the key outlives the scan. An error in between
-    // aborts the transaction, which releases both.
-    unsafe {
-        let schema = pg_sys::get_namespace_oid(c"kijko".as_ptr(), true);
-        let table = pg_sys::get_relname_relid(c"revoked_sessions".as_ptr(), schema);
-        if table == pg_sys::InvalidOid {
-            return true; // a damaged installation identifies nobody
-        }
-        let mut id = *session.as_bytes();
-        let relation = pg_sys::table_open(table, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
-        let mut key = pg_sys::ScanKeyData::default();
-        pg_sys::ScanKeyInit(
-            &mut key,
-            1,
-            pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
-            pg_sys::Oid::from(pg_sys::F_UUID_EQ),
-            pg_sys::Datum::from(id.as_mut_ptr()),
-        );
-        let index = pg_sys::RelationGetPrimaryKeyIndex(relation);
-        let scan = pg_sys::systable_beginscan(
-            relation,
-            index,
-            true,
-            pg_sys::GetActiveSnapshot(),
-            1,
-            &mut key,
-        );
-        let found = !pg_sys::systable_getnext(scan).is_null();
-        pg_sys::systable_endscan(scan);
-        pg_sys::table_close(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
-        found
-    }
 }
 
 #[cfg(test)]

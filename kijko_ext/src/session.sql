@@ -16,6 +16,17 @@ create index revoked_sessions_expires_at on kijko.revoked_sessions (expires_at);
 comment on index kijko.revoked_sessions_expires_at is 'Finds the rows that may be deleted.';
 select pg_catalog.pg_extension_config_dump('kijko.revoked_sessions', '');
 
+-- Always, also for rows that a replica applies: shared memory must know of every one.
+create function kijko.session_changed() returns trigger
+    language c as 'MODULE_PATHNAME', 'kijko_session_changed';
+comment on function kijko.session_changed() is 'Trigger on kijko.revoked_sessions: what a transaction revokes reaches shared memory when it has committed.';
+create trigger session_changed after insert or update or delete on kijko.revoked_sessions
+    for each row execute function kijko.session_changed();
+create trigger session_truncated after truncate on kijko.revoked_sessions
+    for each statement execute function kijko.session_changed();
+alter table kijko.revoked_sessions enable always trigger session_changed;
+alter table kijko.revoked_sessions enable always trigger session_truncated;
+
 create function kijko.revoke_session(session_id uuid, until timestamptz default pg_catalog.now() + interval '1 day')
     returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the table

@@ -22,6 +22,9 @@ PGXS_TESTS=$PREFIX/lib/postgresql/15/lib/pgxs/src/test
 DATA=$HOME_DIR/data
 RUN=$HOME_DIR/run
 
+# shellcheck source=scripts/build.sh
+source "$ROOT/scripts/build.sh"
+
 main() {
   local layers=(regress isolation crash upgrade model cron pg) layer started accept=no
   if [ "${2:-}" = --accept ]; then accept=yes && set -- "$1"; fi
@@ -34,7 +37,7 @@ main() {
     case $layer in
       regress | isolation | crash | upgrade | cron)
         # Plain commands: in a list of && a failure inside the function would not end it.
-        install_extension
+        install_tested_extension
         start_server
         "layer_$layer" "$accept"
         stop_server
@@ -55,19 +58,12 @@ prepare() {
   if [ "$(id -u)" = 0 ]; then chown postgres "$RUN"; fi
   # Written once: a newer file makes cargo build pgrx again.
   [ -f "$PGRX_HOME/config.toml" ] || printf '[configs]\npg15 = "%s"\n' "$BIN/pg_config" > "$PGRX_HOME/config.toml"
-  if ! cmp -s /usr/lib/postgresql/15/bin/postgres "$BIN/postgres"; then
-    # Debian's Postgres relocates by itself when its trees keep their places, so nothing is written into /usr.
-    rm -rf "$PREFIX"
-    mkdir -p "$PREFIX/lib/postgresql" "$PREFIX/share/postgresql" "$PREFIX/include"
-    cp -a /usr/lib/postgresql/15 "$PREFIX/lib/postgresql/15"
-    cp -a /usr/share/postgresql/15 "$PREFIX/share/postgresql/15"
-    cp -a /usr/include/postgresql "$PREFIX/include/postgresql"
-  fi
+  copy_postgres "$PREFIX"
 }
 
 # Skipped while nothing has changed. The upgrade layer and cargo pgrx test put other files there, and remove the stamp.
-install_extension() {
-  local stamp=$HOME_DIR/installed wanted
+install_tested_extension() {
+  local stamp=$PREFIX/.installed wanted
   wanted=$(cd "$ROOT" && find kijko_ext Cargo.toml Cargo.lock -type f -not -path 'kijko_ext/tests/*' -print0 | sort -z | xargs -0 sha256sum | sha256sum)
   if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then return 0; fi
   (cd "$ROOT" && cargo pgrx install --release --package kijko_ext --pg-config "$BIN/pg_config" > "$HOME_DIR/install.log" 2>&1) ||
@@ -102,6 +98,7 @@ shared_preload_libraries = 'kijko'
 kijko.trusted_session_users = 'authenticator, postgres'
 kijko.jwt_key_file = '$DATA/key.pem'
 kijko.rate_limit_slots = 1024
+kijko.session_slots = 1024
 CONF
   server start
 }
@@ -154,18 +151,24 @@ expect_nothing_yet() {
 }
 
 layer_crash() {
-  local claims
+  local claims revoked
+  revoked="select kijko.session_id() is null from (select set_config('request.jwt.claims',
+    '{\"session_id\": \"22222222-2222-4222-8222-222222222222\"}', false) offset 0) as s"
   run_psql -d postgres -c 'create extension kijko'
   run_psql -d postgres -c "select kijko.set_limit('11111111-1111-4111-8111-111111111111', 'x', 'lifetime', 1)" \
     -c "select kijko.consume('11111111-1111-4111-8111-111111111111', 'x')" -c "select kijko.rate_limit('x', 1, '1 hour')" > /dev/null
   expect f "select allowed from kijko.rate_limit('x', 1, '1 hour')"
+  run_psql -d postgres -c "select kijko.revoke_session('22222222-2222-4222-8222-222222222222')" > /dev/null
+  expect t "$revoked"
   # A backend killed hard takes the shared memory of all of them along.
   kill -9 "$(run_psql -d postgres -At -c 'select pid from pg_stat_activity where backend_type = $$checkpointer$$')"
   wait_until_ready
   expect t "select allowed from kijko.rate_limit('x', 1, '1 hour')" # forgotten, and works
   expect f "select allowed from kijko.rate_limit('x', 1, '1 hour')"
   expect f "select allowed from kijko.try_consume('11111111-1111-4111-8111-111111111111', 'x')" # not forgotten
+  expect t "$revoked" # loaded again
   server -m fast restart
+  expect t "$revoked"
   expect t "select allowed from kijko.rate_limit('x', 1, '1 hour')"
   # Removed from shared_preload_libraries: its functions refuse to load, and say what to do.
   as_postgres sed -i '/^shared_preload_libraries/d' "$DATA/postgresql.auto.conf"
@@ -201,7 +204,7 @@ layer_upgrade() {
   run_psql -d postgres -c 'create database fresh' -c 'create database previous'
   run_psql -d fresh -c 'create extension kijko'
   run_psql -d fresh -At -f "$TESTS/catalog.sql" > "$fresh"
-  rm -f "$HOME_DIR/installed"
+  rm -f "$PREFIX/.installed"
   cp --remove-destination "$frozen" "$EXTENSION_DIR/"
   run_psql -d previous -c "create extension kijko version '$previous'"
   echo "-- this library under the SQL of $previous"
@@ -248,7 +251,7 @@ layer_model() {
 }
 
 layer_pg() {
-  rm -f "$HOME_DIR/installed"
+  rm -f "$PREFIX/.installed"
   local bin=$HOME_DIR/bin arguments=()
   if [ "$(id -u)" = 0 ]; then
     # cargo pgrx test changes the user by sudo, which a bare machine does not have.

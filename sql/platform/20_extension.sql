@@ -35,6 +35,13 @@ grant execute on function
     kijko.rate_limit(text, integer, interval, integer, integer),
     kijko.revoke_session(uuid, timestamptz)
 to postgres, service_role;
+grant execute on function
+    kijko.admit_request(uuid, uuid, uuid),
+    kijko.rate_limits(text[], integer[], interval[], integer[], integer[]),
+    kijko.set_rate_limit_policy(text, text, integer, interval, text, integer, integer, text, text, boolean, boolean),
+    kijko.drop_rate_limit_policy(text, text),
+    kijko.set_tier(uuid, text)
+to postgres, service_role;
 
 -- Reports and explanations, events from other services, and the repair of gauges.
 grant execute on function

@@ -639,95 +639,62 @@ grant execute on function public.set_active_organization(uuid) to authenticated;
 -- Before every request (PostgREST: db-pre-request)
 --
 -- before_request is an invoker function: it must see, and may later switch, the
--- request's role, which a definer function cannot. What it looks up behind row level
--- security it asks of admit_request in one query. A GET runs READ ONLY, so nothing
--- here writes a row; the rate limiter counts in shared memory.
+-- request's role, which a definer function cannot. Whose request it is, behind row
+-- level security, admit_request finds out; the extension does the rest in one call.
+-- A GET runs READ ONLY, so nothing here writes a row: rates and requests are counted
+-- in shared memory.
 -- ----------------------------------------------------------------------------
 
-create function private.admit_request(named_org uuid, address text) returns kijko.verdict
+create function private.admit_request() returns void
 language plpgsql security definer set search_path = ''
 as $$
 declare
   -- Never an argument: a caller could spend someone else's rate.
-  who uuid := kijko.user_id();
+  who constant uuid := kijko.user_id();
+  named constant text := nullif(kijko.request_header('x-org-id'), '');
+  named_org constant uuid := private.as_uuid(named);
   org uuid;
-  rate integer;
-  verdict kijko.verdict;
 begin
-  if who is not null then
-    select m.org_id, p.rate_per_minute into org, rate
-    from public.memberships as m
-    join public.subscriptions as s on s.org_id = m.org_id
-    join public.plans as p on p.code = s.plan
-    where m.user_id = who
-      and m.org_id = coalesce(
-        named_org,
-        private.as_uuid(kijko.claims() ->> 'org_id'),
-        (select pr.active_org_id from public.profiles as pr where pr.id = who)
-      );
-  end if;
-  if org is null then
-    -- Nobody's organization: the free rate, by user, else by address.
-    select p.rate_per_minute into rate from public.plans as p where p.code = 'FREE';
-  end if;
-
-  verdict := kijko.rate_limit(
-    case
-      -- The rate is part of the key: a raised plan starts with its own allowance, not with the debt of the former.
-      when org is not null then 'org:' || org || ':' || rate
-      when who is not null then 'user:' || who
-      else 'address:' || coalesce(address, 'unknown')
-    end,
-    rate,
-    interval '1 minute'
-  );
-  -- Counted before it is refused: naming strangers' organizations is not free either.
-  if verdict.allowed and named_org is not null and org is null then
-    perform kijko.fail('not_a_member', 'x-org-id names no organization of yours');
-  end if;
-  return verdict;
-end
-$$;
-comment on function private.admit_request(uuid, text) is 'One request of whoever is asking (in an organization, if any) or of an address against the plan''s rate per minute. Definer: reads plans and memberships, and only the domain may call the limiter.';
-revoke all on function private.admit_request(uuid, text) from public, anon, authenticated, service_role;
-grant execute on function private.admit_request(uuid, text) to anon, authenticated;
-
-create function public.before_request() returns void
-language plpgsql set search_path = ''
-as $$
-declare
-  headers json := nullif(current_setting('request.headers', true), '')::json;
-  named text := nullif(headers ->> 'x-org-id', '');
-  verdict kijko.verdict;
-begin
-  if current_user = 'service_role' then
-    return;
-  end if;
-
   -- Who: the token was signed by us, but its session may have ended since.
-  if current_user <> 'anon' and kijko.user_id() is null then
+  if who is null and current_setting('role') <> 'anon' then
     perform kijko.fail('not_identified', 'the session of this token has ended, or the token names no user');
   end if;
 
   -- Which organization.
-  if named is not null and private.as_uuid(named) is null then
+  if named is not null and named_org is null then
     perform kijko.fail('bad_request', 'header x-org-id: not a uuid');
   end if;
+  if who is not null then
+    select m.org_id into org
+    from public.memberships as m
+    where m.user_id = who
+      and m.org_id = coalesce(
+        named_org,
+        private.as_uuid(kijko.claim('org_id')),
+        (select pr.active_org_id from public.profiles as pr where pr.id = who)
+      );
+  end if;
 
-  -- How often. The last address of x-forwarded-for is the one our own proxy saw; those before it are hearsay.
-  verdict := private.admit_request(
-    private.as_uuid(named),
-    btrim(substring(headers ->> 'x-forwarded-for' from '[^,]*$'))
-  );
-  perform kijko.add_header('X-RateLimit-Limit', verdict."limit"::text);
-  perform kijko.add_header('X-RateLimit-Remaining', verdict.remaining::text);
-  perform kijko.add_header('X-RateLimit-Reset', ceil(extract(epoch from verdict.reset_at))::bigint::text);
-  if not coalesce(verdict.allowed, false) then
-    perform kijko.add_header('Retry-After', greatest(verdict.retry_after, 1)::text);
-    perform kijko.fail('rate_limited', format('more than %s requests a minute', verdict."limit"));
+  -- How often and how much. Counted before it is refused: naming strangers' organizations is not free either.
+  perform kijko.admit_request(org, who);
+  if named_org is not null and org is null then
+    perform kijko.fail('not_a_member', 'x-org-id names no organization of yours');
   end if;
 end
 $$;
-comment on function public.before_request() is 'Runs before every request: who is asking, in which organization, and whether they ask too often.';
+comment on function private.admit_request() is 'Who asks and for which organization; then rate limits, the quota of requests and their headers by kijko.admit_request. Definer: reads memberships, and only the domain may say whose request it is.';
+revoke all on function private.admit_request() from public, anon, authenticated, service_role;
+grant execute on function private.admit_request() to anon, authenticated;
+
+create function public.before_request() returns void
+language plpgsql set search_path = ''
+as $$
+begin
+  if current_user <> 'service_role' then
+    perform private.admit_request();
+  end if;
+end
+$$;
+comment on function public.before_request() is 'Runs before every request: who is asking, in which organization, and whether they ask too often or too much.';
 revoke all on function public.before_request() from public, anon, authenticated, service_role;
 grant execute on function public.before_request() to anon, authenticated, service_role;

@@ -35,6 +35,28 @@ create policy plans_select on public.plans for select to authenticated using (tr
 create trigger plans_touch before update on public.plans
   for each row execute function private.touch_updated_at();
 
+-- A plan's rate is a policy of its tier. FREE's holds for whatever has no plan, too.
+create function private.push_plan_rate() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  if tg_op = 'DELETE' then
+    perform kijko.drop_rate_limit_policy('requests', old.code);
+    return null;
+  end if;
+  perform kijko.set_rate_limit_policy('requests', 'organization', new.rate_per_minute, interval '1 minute', new.code);
+  if new.code = 'FREE' then
+    perform kijko.set_rate_limit_policy('requests', r.scope, new.rate_per_minute, interval '1 minute', r.tier)
+    from (values ('organization', '*'), ('user', 'user'), ('address', 'anonymous')) as r (scope, tier);
+  end if;
+  return null;
+end
+$$;
+comment on function private.push_plan_rate() is 'Trigger: a plan''s rate counts from the next request on. Definer: only the domain may set rate limits.';
+revoke all on function private.push_plan_rate() from public, anon, authenticated, service_role;
+create trigger plans_push_rate after insert or delete or update of rate_per_minute on public.plans
+  for each row execute function private.push_plan_rate();
+
 insert into public.plans (code, name, rank, rate_per_minute) values
   ('FREE', 'Free', 10, 60),
   ('PRO', 'Pro', 20, 600),
@@ -151,6 +173,7 @@ create function private.push_subscription_limits() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 begin
+  perform kijko.set_tier(new.org_id, new.plan);
   perform kijko.set_limit(new.org_id, l.meter, l.period, l.amount, l.over)
   from public.plan_limits as l
   where l.plan = new.plan;

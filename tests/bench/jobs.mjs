@@ -60,7 +60,7 @@ class Kijko {
 
   async fill(payloads) {
     const jobs = payloads.map((payload) => ({ org_id: this.org, kind: this.kind, payload }));
-    await this.pool.query('select id from private.enqueue_jobs($1)', [JSON.stringify(jobs)]);
+    await this.pool.query('select count(id) from private.enqueue_jobs($1)', [JSON.stringify(jobs)]);
   }
 
   async fillOne(payload) {

@@ -129,8 +129,10 @@ describe('the rate limit', () => {
     }
     assert.equal((await asUser(other)).status, 200, 'another organization is not slowed');
 
-    const last = await asUser(person);
-    if (last.status === 429) await new Promise((resolve) => setTimeout(resolve, Number(last.headers.get('retry-after')) * 1000));
+    // On a slow machine a second has passed by now, and the next call is served.
+    let last = await asUser(person);
+    while (last.status === 200) last = await asUser(person);
+    await new Promise((resolve) => setTimeout(resolve, Number(last.headers.get('retry-after')) * 1000));
     assert.equal((await asUser(person)).status, 200, 'who waits as told is served');
   });
 

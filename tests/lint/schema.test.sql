@@ -215,7 +215,7 @@ create function pg_temp.callable(role text) returns setof text language sql stab
 $$;
 select results_eq(
   $$select pg_temp.callable('anon')$$,
-  array['before_request()', 'private.admit_request(uuid,text)', 'private.as_uuid(text)'],
+  array['before_request()', 'private.admit_request()', 'private.as_uuid(text)'],
   'what anon may call'
 );
 select results_eq(
@@ -223,7 +223,7 @@ select results_eq(
   array[
     'before_request()', 'can(uuid,text)', 'cancel_execution(uuid)', 'create_organization(text)', 'execute_skill(uuid,jsonb,text)',
     'explain_limit(uuid,text)', 'has_role(uuid,text)', 'ingest_usage(jsonb)', 'org_id()', 'org_ids()', 'preview_cron(text,text,integer)',
-    'private.admit_request(uuid,text)', 'private.as_uuid(text)', 'private.colleague_ids()', 'private.org_ids_as(text)',
+    'private.admit_request()', 'private.as_uuid(text)', 'private.colleague_ids()', 'private.org_ids_as(text)',
     'private.org_ids_with(text)', 'private.slugify(text)',
     'retry_execution(uuid)', 'run_habit(uuid)', 'set_active_organization(uuid)',
     'usage_alerts(timestamp with time zone)', 'usage_by(text,text,date,date)', 'usage_forecast()', 'usage_summary()'

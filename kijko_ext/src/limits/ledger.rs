@@ -11,8 +11,9 @@ use pgrx::prelude::*;
 use super::invalidation;
 use super::query::{self, Statement};
 use super::slot::Loaded;
+use super::tail;
 
-const COLUMNS: usize = 13;
+pub const COLUMNS: usize = 13;
 const LOCK: pg_sys::LOCKMODE = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
 
 /// What a row says beside whose it is.
@@ -58,22 +59,23 @@ thread_local! {
              on p.starts_at operator(pg_catalog.<=) $1 and p.ends_at operator(pg_catalog.>) $1",
         &[pg_sys::TIMESTAMPTZOID],
     ) };
+    // A row for each partition that is not rolled up; what is beside it is the same in all of them.
     static SUM: Statement = const { Statement::new(
         "select (select t.amount from kijko.usage_totals as t \
                  where t.subject operator(pg_catalog.=) $1 and t.meter operator(pg_catalog.=) $2 \
                      and t.period_start operator(pg_catalog.=) $3), \
-                (select pg_catalog.sum(g.amount)::pg_catalog.int8 from kijko.ledger as g \
-                 where g.subject operator(pg_catalog.=) $1 and g.meter operator(pg_catalog.=) $2 \
-                     and g.period_start operator(pg_catalog.=) $3 \
-                     and g.recorded_at operator(pg_catalog.>=) (select r.rolled_until from kijko.rollup_state as r)), \
                 h.held, h.next_expiry, \
                 (select pg_catalog.sum(case c.threshold when 50 then 1 when 80 then 2 when 100 then 4 end) \
                  from kijko.threshold_crossings as c \
                  where c.subject operator(pg_catalog.=) $1 and c.meter operator(pg_catalog.=) $2 \
-                     and c.period_start operator(pg_catalog.=) $3) \
+                     and c.period_start operator(pg_catalog.=) $3), \
+                (select r.rolled_until from kijko.rollup_state as r), p.partition \
          from (select pg_catalog.sum(o.amount)::pg_catalog.int8, pg_catalog.min(o.expires_at) from kijko.holds as o \
                where o.subject operator(pg_catalog.=) $1 and o.meter operator(pg_catalog.=) $2 \
-                   and o.period_start operator(pg_catalog.=) $3 and o.state operator(pg_catalog.=) 'open') as h(held, next_expiry)",
+                   and o.period_start operator(pg_catalog.=) $3 and o.state operator(pg_catalog.=) 'open') as h(held, next_expiry) \
+         cross join (select pg_catalog.to_regclass(q.partition)::pg_catalog.oid from kijko.ledger_partitions as q \
+                     where q.rolled_at is null \
+                     union all select 'kijko.ledger_default'::pg_catalog.regclass::pg_catalog.oid) as p(partition)",
         &[pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::TIMESTAMPTZOID],
     ) };
 }
@@ -88,10 +90,15 @@ pub fn load(subject: &[u8; 16], meter: &str, period_start: i64) -> Loaded {
     SUM.with(|statement| {
         statement.read(&values, |rows| {
             let sum = |column| rows[0].integer(column).unwrap_or(0);
+            let rolled_until = rows[0].integer(5).unwrap_or(i64::MIN);
+            let tails = rows
+                .iter()
+                .filter_map(|row| row.integer(6))
+                .map(|oid| tail::sum(pg_sys::Oid::from(oid as u32), &values, rolled_until));
             Loaded {
-                used: sum(1).saturating_add(sum(2)).saturating_add(sum(3)),
-                next_expiry: rows[0].integer(4).unwrap_or(i64::MAX),
-                crossed: sum(5) as u8,
+                used: tails.fold(sum(1).saturating_add(sum(2)), i64::saturating_add),
+                next_expiry: rows[0].integer(3).unwrap_or(i64::MAX),
+                crossed: sum(4) as u8,
             }
         })
     })

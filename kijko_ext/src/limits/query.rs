@@ -28,7 +28,7 @@ impl Statement {
         }
     }
 
-    /// Reads by the newest snapshot, whatever the transaction's own is.
+    /// Reads by the newest snapshot, whatever the transaction's own is. It is the active one while `f` runs.
     pub fn read<R>(&self, values: &[Option<pg_sys::Datum>], f: impl FnOnce(&[Row]) -> R) -> R {
         self.run(values, true, f)
     }
@@ -73,9 +73,6 @@ impl Statement {
                 if code < 0 {
                     error!("a query of the limits failed with SPI code {code}");
                 }
-                if read_only {
-                    pg_sys::PopActiveSnapshot();
-                }
                 let table = pg_sys::SPI_tuptable;
                 let count = if table.is_null() {
                     0
@@ -84,6 +81,9 @@ impl Statement {
                 };
                 let rows: Vec<_> = (0..count).map(|at| Row { table, at }).collect();
                 let answer = f(&rows);
+                if read_only {
+                    pg_sys::PopActiveSnapshot();
+                }
                 pg_sys::SPI_finish();
                 answer
             }
@@ -128,6 +128,12 @@ impl Row {
     /// A bigint, or a timestamptz in Postgres microseconds.
     pub fn integer(&self, column: i32) -> Option<i64> {
         self.datum(column).map(|datum| datum.value() as i64)
+    }
+
+    pub fn uuid(&self, column: i32) -> Option<[u8; 16]> {
+        // SAFETY: only asked of uuid columns.
+        self.datum(column)
+            .map(|datum| unsafe { datum.cast_mut_ptr::<[u8; 16]>().read() })
     }
 
     pub fn text(&self, column: i32) -> Option<String> {

@@ -87,6 +87,8 @@ comment on column kijko.ledger_partitions.detached_at is 'When it was detached f
 
 create index ledger_partitions_rolled on kijko.ledger_partitions (ends_at) where rolled_at is not null;
 comment on index kijko.ledger_partitions_rolled is 'Finds up to when the ledger is rolled up.';
+create index ledger_partitions_not_rolled on kijko.ledger_partitions (starts_at) where rolled_at is null;
+comment on index kijko.ledger_partitions_not_rolled is 'Finds the few partitions that a counter is summed up from.';
 
 create view kijko.rollup_state as
     select coalesce(

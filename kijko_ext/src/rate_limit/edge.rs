@@ -3,11 +3,10 @@
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
 
-use super::gcra::Policy;
-use super::shmem;
-use crate::errors;
-use crate::limits;
+use super::gcra::{Decision, Policy};
+use super::shmem::{self, Call};
 use crate::verdict::Verdict;
+use crate::{errors, limits, meter, request, session};
 
 const DAY_NANOS: u64 = 86_400 * 1_000_000_000;
 
@@ -23,38 +22,119 @@ fn rate_limit<'a>(
     burst: default!(Option<i32>, "null"),
     cost: default!(Option<i32>, "1"),
 ) -> Verdict<'a> {
-    let key = key.unwrap_or_else(|| errors::bad_argument("the key must not be null"));
-    let rate = positive(rate, "the rate must be at least 1");
-    let burst = burst.map_or(rate, |burst| {
-        positive(Some(burst), "the burst must be at least 1")
-    });
-    let cost = positive(cost, "the cost must be at least 1");
-    let per = per.as_ref().and_then(interval_nanos);
-    let per = per.unwrap_or_else(|| {
-        errors::bad_argument("the period must be a positive interval without months")
-    });
-    let policy = Policy::new(rate, per, burst).unwrap_or_else(|_| {
-        errors::bad_argument(
-            "the rate must be below one in a nanosecond, and the burst worth less than 292 years",
-        )
-    });
-    if cost > policy.burst() {
-        errors::bad_argument(
-            "the cost is larger than the burst, so the call could never be allowed",
-        );
+    let limit = Limit::new(key, rate, per, burst, cost);
+    limit.verdict(&shmem::decide(&[limit.call()])[0])
+}
+
+/// Several limits at once, all or nothing: the arrays' elements belong together, and null takes a default as above.
+#[pg_extern(volatile, parallel_unsafe, requires = ["verdict"])]
+pub fn rate_limits<'a>(
+    keys: Vec<Option<String>>,
+    rates: Array<'a, i32>,
+    pers: Array<'a, Interval>,
+    bursts: default!(Option<Array<'a, i32>>, "null"),
+    costs: default!(Option<Array<'a, i32>>, "null"),
+) -> Verdict<'a> {
+    let keys: Vec<Option<&'a str>> = keys.iter().map(|key| key.as_deref().map(kept)).collect();
+    let of = |array: &Option<Array<'a, i32>>, at| array.as_ref().and_then(|a| a.get(at)).flatten();
+    let same =
+        |array: &Option<Array<'a, i32>>| array.as_ref().is_none_or(|a| a.len() == keys.len());
+    if keys.is_empty() || keys.len() > shmem::MOST {
+        errors::bad_argument("a call has 1 to 16 limits");
+    }
+    if rates.len() != keys.len() || pers.len() != keys.len() || !same(&bursts) || !same(&costs) {
+        errors::bad_argument("the arrays must be of one length");
+    }
+    let limits: Vec<_> = (0..keys.len())
+        .map(|at| {
+            Limit::new(
+                keys[at],
+                rates.get(at).flatten(),
+                pers.get(at).flatten(),
+                of(&bursts, at),
+                of(&costs, at).or(Some(1)),
+            )
+        })
+        .collect();
+    let calls: Vec<_> = limits.iter().map(Limit::call).collect();
+    let decisions = shmem::decide(&calls);
+    let all = || limits.iter().zip(&decisions);
+    let part = |(limit, decision): &(&Limit, &Decision)| {
+        u64::from(decision.remaining) * 1_000_000 / u64::from(limit.policy.burst())
+    };
+    let refusing = all().filter(|(_, decision)| !decision.allowed);
+    let (limit, decision) = refusing
+        .max_by_key(|(_, decision)| decision.retry_after)
+        .or_else(|| all().min_by_key(part))
+        .unwrap_or_else(|| errors::bad_argument("a call has 1 to 16 limits"));
+    limit.verdict(decision)
+}
+
+/// A copy that lives as long as the call.
+fn kept<'a>(text: &str) -> &'a str {
+    // SAFETY: as many bytes as are copied, in the call's memory context, and UTF-8 as before.
+    unsafe {
+        let copy: *mut u8 = pg_sys::palloc(text.len()).cast();
+        copy.copy_from_nonoverlapping(text.as_ptr(), text.len());
+        std::str::from_utf8_unchecked(std::slice::from_raw_parts(copy, text.len()))
+    }
+}
+
+/// What one call asks for, checked.
+struct Limit<'a> {
+    key: &'a str,
+    policy: Policy,
+    cost: u32,
+}
+
+impl<'a> Limit<'a> {
+    fn new(
+        key: Option<&'a str>,
+        rate: Option<i32>,
+        per: Option<Interval>,
+        burst: Option<i32>,
+        cost: Option<i32>,
+    ) -> Self {
+        let key = key.unwrap_or_else(|| errors::bad_argument("the key must not be null"));
+        let rate = positive(rate, "the rate must be at least 1");
+        let burst = burst.map_or(rate, |burst| {
+            positive(Some(burst), "the burst must be at least 1")
+        });
+        let cost = positive(cost, "the cost must be at least 1");
+        let per = per.as_ref().and_then(interval_nanos);
+        let per = per.unwrap_or_else(|| {
+            errors::bad_argument("the period must be a positive interval without months")
+        });
+        let policy = Policy::new(rate, per, burst).unwrap_or_else(|_| {
+            errors::bad_argument(
+                "the rate must be below one in a nanosecond, and the burst worth less than 292 years",
+            )
+        });
+        if cost > policy.burst() {
+            errors::bad_argument(
+                "the cost is larger than the burst, so the call could never be allowed",
+            );
+        }
+        Self { key, policy, cost }
     }
 
-    let decision = shmem::decide(key, policy, cost);
-    let now = unsafe { pg_sys::GetCurrentTimestamp() };
-    Verdict {
-        allowed: decision.allowed,
-        code: (!decision.allowed).then_some("rate_limited"),
-        meter: Some(key),
-        used: Some(i64::from(policy.burst() - decision.remaining)),
-        limit: Some(i64::from(policy.burst())),
-        remaining: Some(i64::from(decision.remaining)),
-        reset_at: Some(now.saturating_add(decision.reset_after.div_ceil(1_000) as i64)),
-        retry_after: (!decision.allowed).then(|| whole_seconds(decision.retry_after)),
+    fn call(&self) -> Call {
+        Call::new(self.key.as_bytes(), self.policy, self.cost)
+    }
+
+    fn verdict(&self, decision: &Decision) -> Verdict<'a> {
+        let burst = self.policy.burst();
+        let now = unsafe { pg_sys::GetCurrentTimestamp() };
+        Verdict {
+            allowed: decision.allowed,
+            code: (!decision.allowed).then_some("rate_limited"),
+            meter: Some(self.key),
+            used: Some(i64::from(burst - decision.remaining)),
+            limit: Some(i64::from(burst)),
+            remaining: Some(i64::from(decision.remaining)),
+            reset_at: Some(now.saturating_add(decision.reset_after.div_ceil(1_000) as i64)),
+            retry_after: (!decision.allowed).then(|| whole_seconds(decision.retry_after)),
+        }
     }
 }
 
@@ -73,6 +153,9 @@ fn stats() -> TableIterator<'static, (name!(metric, String), name!(value, i64))>
         ]
         .into_iter()
         .chain(limits::table::stats())
+        .chain(meter::table::stats())
+        .chain(request::stats::figures())
+        .chain(session::table::stats())
         .map(|(metric, value)| (metric.to_owned(), value as i64)),
     )
 }

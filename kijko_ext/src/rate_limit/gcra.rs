@@ -11,7 +11,7 @@ pub struct Policy {
     burst: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
     pub allowed: bool,
     /// The key's state from now on.
@@ -73,6 +73,19 @@ pub fn decide(tat: u64, now: u64, policy: Policy, cost: u32) -> Decision {
     }
 }
 
+/// How a key stands without a call.
+pub fn look(tat: u64, now: u64, policy: Policy) -> Decision {
+    let ceiling = now.saturating_add(policy.capacity);
+    let tat = tat.clamp(now, ceiling);
+    Decision {
+        allowed: true,
+        tat,
+        remaining: ((ceiling - tat) / policy.interval) as u32,
+        reset_after: tat - now,
+        retry_after: 0,
+    }
+}
+
 #[cfg(test)]
 mod unit {
     use super::*;
@@ -115,6 +128,16 @@ mod unit {
         let d = decide(0, 5 * S, p, 1);
         let refused = (0..100).fold(d.tat, |tat, _| decide(tat, 5 * S, p, 1).tat);
         assert_eq!(refused, d.tat);
+    }
+
+    #[test]
+    fn looking_costs_nothing() {
+        let p = policy(10, 10, 10);
+        let d = decide(0, S, p, 7);
+        let seen = look(d.tat, S, p);
+        assert_eq!((seen.remaining, seen.reset_after), (3, 7 * S));
+        assert_eq!(look(seen.tat, S, p), seen);
+        assert_eq!(look(0, 100 * S, p).remaining, 10);
     }
 
     #[test]

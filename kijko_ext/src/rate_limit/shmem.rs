@@ -95,38 +95,98 @@ unsafe extern "C-unwind" fn startup() {
     }
 }
 
-/// Decides one call of `key` in this database. Takes the partition's lock for some tens of nanoseconds.
-pub fn decide(key: &str, policy: Policy, cost: u32) -> Decision {
+/// How many limits one call can have.
+pub const MOST: usize = 16;
+
+/// A call of one key of this database.
+#[derive(Clone, Copy)]
+pub struct Call {
+    hash: [u64; 2],
+    policy: Policy,
+    cost: u32,
+}
+
+impl Call {
+    pub fn new(key: &[u8], policy: Policy, cost: u32) -> Self {
+        // SAFETY: the table was made at start.
+        let hash = hash(unsafe { &(*HEADER).seeds }, key);
+        Self { hash, policy, cost }
+    }
+
+    fn set(&self) -> usize {
+        // SAFETY: as above.
+        self.hash[0] as usize & (unsafe { (*HEADER).sets } - 1)
+    }
+
+    fn partition(&self) -> usize {
+        self.set() % PARTITIONS
+    }
+}
+
+/// Decides on calls that are made together: all of them are paid, or none. A key that comes twice pays twice. Takes the
+/// locks of their partitions, in order, for some tens of nanoseconds.
+pub fn decide(calls: &[Call]) -> [Decision; MOST] {
+    assert!(calls.len() <= MOST, "more limits than a call can have");
+    let mut decisions = [Decision::default(); MOST];
+    let mut order = [0; MOST];
+    for (place, call) in order.iter_mut().zip(calls) {
+        *place = call.partition();
+    }
+    let order = &mut order[..calls.len()];
+    order.sort_unstable();
+    let is_first = |at: usize| at == 0 || order[at] != order[at - 1];
     // SAFETY: the table was made at start. Between acquire and release nothing allocates, reports or can panic.
     unsafe {
-        let header = HEADER;
-        let hash = hash(&(*header).seeds, key);
-        let set_number = hash[0] as usize & ((*header).sets - 1);
-        let partition = set_number % PARTITIONS;
-        let set = header.add(1).cast::<Set>().add(set_number);
-        let counters = &raw mut (*header).partitions[partition];
-        let lock = &raw mut (*LOCKS.add(partition)).lock;
-
-        pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
-        // Read under the lock: an earlier reading would let a key's clock run backwards.
+        let lock = |at: usize| &raw mut (*LOCKS.add(order[at])).lock;
+        for at in (0..order.len()).filter(|at| is_first(*at)) {
+            pg_sys::LWLockAcquire(lock(at), pg_sys::LWLockMode::LW_EXCLUSIVE);
+        }
+        // Read under the locks: an earlier reading would let a key's clock run backwards.
         let now = monotonic_nanos();
-        let (slot, place) = table::claim(&mut *set, hash, now);
-        let decision = gcra::decide(slot.tat, now, policy, cost);
-        slot.tat = decision.tat;
-        slot.used_at = now;
-        match place {
-            Place::Found => {}
-            Place::Fresh => (*counters).used += 1,
-            Place::Recycled => (*counters).recycled += 1,
-            Place::Evicted => (*counters).evicted += 1,
+        decide_locked(calls, &mut decisions, now);
+        for at in (0..order.len()).rev().filter(|at| is_first(*at)) {
+            pg_sys::LWLockRelease(lock(at));
         }
+    }
+    decisions
+}
+
+unsafe fn decide_locked(calls: &[Call], decisions: &mut [Decision; MOST], now: u64) {
+    let set = |call: &Call| unsafe { &mut *HEADER.add(1).cast::<Set>().add(call.set()) };
+    let counters = |call: &Call| unsafe { &mut *(&raw mut (*HEADER).partitions[call.partition()]) };
+    let mut allowed = true;
+    for (at, call) in calls.iter().enumerate() {
+        let same = |other: &usize| calls[*other].hash == call.hash;
+        let tat = match (0..at).rev().find(same) {
+            Some(former) => decisions[former].tat,
+            None => table::find(set(call), call.hash).map_or(0, |slot| slot.tat),
+        };
+        decisions[at] = gcra::decide(tat, now, call.policy, call.cost);
+        allowed &= decisions[at].allowed;
+    }
+    for (call, decision) in calls.iter().zip(decisions) {
+        if allowed {
+            let (slot, place) = table::claim(set(call), call.hash, now);
+            slot.tat = decision.tat;
+            slot.used_at = now;
+            counters(call).allowed += 1;
+            match place {
+                Place::Found => {}
+                Place::Fresh => counters(call).used += 1,
+                Place::Recycled => counters(call).recycled += 1,
+                Place::Evicted => counters(call).evicted += 1,
+            }
+            continue;
+        }
+        let slot = table::find(set(call), call.hash);
         if decision.allowed {
-            (*counters).allowed += 1;
+            *decision = gcra::look(slot.as_ref().map_or(0, |slot| slot.tat), now, call.policy);
         } else {
-            (*counters).refused += 1;
+            counters(call).refused += 1;
         }
-        pg_sys::LWLockRelease(lock);
-        decision
+        if let Some(slot) = slot {
+            slot.used_at = now;
+        }
     }
 }
 
@@ -151,7 +211,7 @@ pub fn counters() -> (u64, Counters) {
 }
 
 /// 128 bits of the key and the database: the table keeps no keys, and two of them never meet by chance.
-fn hash(seeds: &[u64; 2], key: &str) -> [u64; 2] {
+fn hash(seeds: &[u64; 2], key: &[u8]) -> [u64; 2] {
     // SAFETY: set before any query runs.
     let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
     let half = |seed: u64| {
@@ -159,7 +219,7 @@ fn hash(seeds: &[u64; 2], key: &str) -> [u64; 2] {
         let mut hasher = std::hash::DefaultHasher::new();
         hasher.write_u64(seed);
         hasher.write_u32(database);
-        hasher.write(key.as_bytes());
+        hasher.write(key);
         hasher.finish()
     };
     [half(seeds[0]), half(seeds[1]) | 1] // never the zero key of an empty slot

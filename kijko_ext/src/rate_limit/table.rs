@@ -26,6 +26,11 @@ pub enum Place {
     Evicted,
 }
 
+/// The slot of `key`, if it has one.
+pub fn find(set: &mut Set, key: [u64; 2]) -> Option<&mut Slot> {
+    set.iter_mut().find(|slot| slot.key == key)
+}
+
 /// The slot of `key`, taken from another key if need be. Its `tat` is 0 unless it was found.
 pub fn claim(set: &mut Set, key: [u64; 2], now: u64) -> (&mut Slot, Place) {
     let mut victim = 0;
@@ -79,6 +84,8 @@ mod unit {
         fill(&mut set, 1);
         let (slot, place) = claim(&mut set, [1, 3], 50);
         assert_eq!((place, slot.tat), (Place::Found, 1_000));
+        assert_eq!(find(&mut set, [1, 3]).map(|slot| slot.tat), Some(1_000));
+        assert_eq!(find(&mut set, [3, 1]), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(24);
+select plan(30);
 
 select tests.sign_up('ada'), tests.sign_up('bob');
 
@@ -54,6 +54,9 @@ select is(:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Remaining', '0', 'what
 select ok((:'refused'::jsonb -> 'headers' ->> 'Retry-After')::integer between 1 and 60, 'when to come back');
 select ok((:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Reset')::bigint >= extract(epoch from now())::bigint, 'and when it is full again');
 
+select is(:'refused'::jsonb -> 'headers' ->> 'RateLimit-Policy', '"requests";q=3;w=60', 'the same by the IETF''s draft');
+select matches(:'refused'::jsonb -> 'headers' ->> 'RateLimit', '^"requests";r=0;t=[0-9]+$', 'and what is left');
+
 -- ---- whose limit
 select tests.act_as('ada');
 select is(tests.answer('select public.before_request()') -> 'status', null, 'another organization is not affected');
@@ -63,6 +66,17 @@ select tests.act_as('cam');
 select is(tests.answer('select public.before_request()') -> 'status', null, 'a higher plan is in force at once');
 select tests.act_as_service();
 select is((select count(*) from generate_series(1, 10) where tests.answer('select public.before_request()') -> 'status' is not null), 0::bigint, 'service_role is not limited');
+
+-- ---- how much in a month: refused requests count, too
+select tests.act_as_superuser();
+select tests.sign_up('dot');
+select kijko.set_limit(tests.org('dot'), 'api_requests', 'month', 1);
+select tests.act_as('dot');
+select is(tests.answer('select public.before_request()') -> 'status', null, 'the first is within the quota');
+select tests.answer('select public.before_request()') as refused \gset
+select is(:'refused'::jsonb ->> 'code', 'quota_exceeded', 'the second is not');
+select is(:'refused'::jsonb ->> 'status', '429', 'as 429');
+select is(:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Resource', 'api_requests', 'the refusal tells of what');
 
 select * from finish();
 rollback;

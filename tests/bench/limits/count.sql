@@ -1,2 +1,1 @@
--- A thousand events lie in the window to begin with; those of the run are outside it, so that the window stays as large.
-insert into public.events (subject, at) select '00000000-0000-4000-8000-000000000001', now() - interval '1 hour' where (select count(*) from public.events where subject = '00000000-0000-4000-8000-000000000001' and at > now() - interval '1 minute') < 1000000;
+insert into public.events (subject) select '00000000-0000-4000-8000-000000000001' where (select count(*) from public.events where subject = '00000000-0000-4000-8000-000000000001' and at > now() - interval '1 minute') < 1000000;

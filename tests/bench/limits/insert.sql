@@ -1,1 +1,1 @@
-insert into public.plain (id, subject, meter, period_start, amount, overage, kind, occurred_at, recorded_at) values (gen_random_uuid(), '00000000-0000-4000-8000-000000000001', 'calls', date_trunc('month', now()), 1, 0, 'use', now(), clock_timestamp());
+insert into public.plain (id, subject, meter, period_start, amount, overage, kind, occurred_at, recorded_at) values (gen_random_uuid(), '00000000-0000-4000-8000-000000000001', 'calls', '2026-01-01', 1, 0, 'use', now(), clock_timestamp());

@@ -1,5 +1,4 @@
 -- What the variants need. The plain table is the ledger's partition to the letter: same columns, same index.
-create extension if not exists kijko;
 select kijko.make_ledger_partitions('6 hours');
 select kijko.set_limit('00000000-0000-4000-8000-000000000001', 'calls', 'month', 1000000000000);
 create table public.plain (like kijko.ledger including defaults);
@@ -10,4 +9,7 @@ create table public.slots (slot integer primary key, used bigint not null, "limi
 insert into public.slots select n, 0, 1000000000000 from generate_series(0, 15) as n;
 create table public.events (subject uuid not null, at timestamptz not null default now());
 create index on public.events (subject, at);
-insert into public.events select '00000000-0000-4000-8000-000000000001', now() + interval '1 hour' from generate_series(1, 1000);
+create procedure public.thousand_events(at timestamptz) language sql as $$
+    truncate public.events;
+    insert into public.events select '00000000-0000-4000-8000-000000000001', thousand_events.at from generate_series(1, 1000);
+$$;

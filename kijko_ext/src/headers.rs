@@ -1,0 +1,154 @@
+//! Headers of the request and of the answer, which PostgREST keeps in the settings request.headers and response.headers.
+//! Both are read at every request, so what was parsed is kept until the text changes.
+
+use std::cell::RefCell;
+use std::ffi::CString;
+
+use pgrx::prelude::*;
+use serde_json::{Map, Value};
+
+use crate::limits::call::{Answer, Arguments, Refusal, sql_function};
+use crate::session;
+
+sql_function!(kijko_add_header, pg_finfo_kijko_add_header, add_header);
+
+thread_local! {
+    static REQUEST: RefCell<(String, Map<String, Value>)> = RefCell::default();
+}
+
+#[pg_extern(stable, parallel_safe)]
+pub fn request_header(name: &str) -> Option<String> {
+    request(name)
+}
+
+/// A header of the request; None outside PostgREST and when it was not sent.
+pub fn request(name: &str) -> Option<String> {
+    let text = session::setting(c"request.headers")?;
+    REQUEST.with_borrow_mut(|(known, headers)| {
+        if *known != text {
+            // Set by hand and malformed: no headers.
+            *headers = serde_json::from_str(&text).unwrap_or_default();
+            *known = text;
+        }
+        match headers.get(&name.to_lowercase())? {
+            Value::Null => None,
+            Value::String(value) => Some(value.clone()),
+            other => Some(other.to_string()),
+        }
+    })
+}
+
+fn add_header(arguments: Arguments) -> Answer {
+    let value = arguments.text(1);
+    match arguments.text(0) {
+        Some(name) if is_name(name) && value.is_none_or(is_value) => {
+            add(&[(name, value)]);
+            Ok(pg_sys::Datum::null()) // void is not null
+        }
+        _ => Err(Refusal::new(
+            "internal",
+            "a response header has a name or a value that HTTP does not allow",
+            None,
+        )),
+    }
+}
+
+/// Adds headers to the answer; None takes one away. Names and values must be such as HTTP allows.
+pub fn add(headers: &[(&str, Option<&str>)]) {
+    let text = session::setting(c"response.headers");
+    let text = CString::new(with(text.as_deref(), headers)).unwrap_or_default();
+    // SAFETY: copies the text. A custom setting, for this transaction, as set_config would do it.
+    unsafe {
+        pg_sys::set_config_option(
+            c"response.headers".as_ptr(),
+            text.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_LOCAL,
+            true,
+            0,
+            false,
+        );
+    }
+}
+
+/// The headers so far, an array of objects of one key each, with some more. Setting response.headers replaces all of
+/// them, so a header set again replaces its former value here; Set-Cookie repeats.
+fn with(text: Option<&str>, headers: &[(&str, Option<&str>)]) -> String {
+    // Set by hand and malformed: nothing worth failing for.
+    let mut all: Vec<Value> = text
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default();
+    for (name, value) in headers {
+        let repeats = value.is_some() && name.eq_ignore_ascii_case("set-cookie");
+        all.retain(|header| repeats || !is_of(header, name));
+        if let Some(value) = value {
+            let header = [((*name).to_owned(), Value::from(*value))];
+            all.push(Value::Object(Map::from_iter(header)));
+        }
+    }
+    Value::Array(all).to_string()
+}
+
+fn is_of(header: &Value, name: &str) -> bool {
+    header
+        .as_object()
+        .is_some_and(|header| header.keys().any(|key| key.eq_ignore_ascii_case(name)))
+}
+
+/// A token of RFC 9110.
+fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|c| c.is_ascii_alphanumeric() || b"!#$%&'*+.^_`|~-".contains(&c))
+}
+
+fn is_value(value: &str) -> bool {
+    !value.contains(char::is_control)
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    #[test]
+    fn a_header_set_again_replaces_its_former_value() {
+        let one = with(None, &[("X-One", Some("1")), ("X-Two", Some("2"))]);
+        assert_eq!(one, r#"[{"X-One":"1"},{"X-Two":"2"}]"#);
+        let two = with(Some(&one), &[("x-one", Some("\"3\""))]);
+        assert_eq!(two, r#"[{"X-Two":"2"},{"x-one":"\"3\""}]"#);
+        assert_eq!(
+            with(Some(&two), &[("X-TWO", None)]),
+            r#"[{"x-one":"\"3\""}]"#
+        );
+    }
+
+    #[test]
+    fn cookies_repeat_until_they_are_taken_away() {
+        let two = with(
+            None,
+            &[("Set-Cookie", Some("a=1")), ("set-cookie", Some("b=2"))],
+        );
+        assert_eq!(two, r#"[{"Set-Cookie":"a=1"},{"set-cookie":"b=2"}]"#);
+        assert_eq!(with(Some(&two), &[("Set-Cookie", None)]), "[]");
+    }
+
+    #[test]
+    fn what_is_malformed_counts_as_none() {
+        for text in ["", "not json", "{}", "null"] {
+            assert_eq!(with(Some(text), &[("X", Some("1"))]), r#"[{"X":"1"}]"#);
+        }
+    }
+
+    #[test]
+    fn no_smuggling() {
+        assert!(is_name("X-RateLimit-Limit") && is_value("60 \u{e9}"));
+        for name in ["", "X: y", "X\r\n", "\u{e9}"] {
+            assert!(!is_name(name), "{name}");
+        }
+        for value in ["1\r\nSet-Cookie: x", "\0", "\u{85}"] {
+            assert!(!is_value(value), "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! For what is counted elsewhere, many uses at a time (crate::meter): how a subject stands, and booking what was counted.
+//! The uses have happened, so they are booked whatever the limit says.
+
+use pgrx::pg_sys;
+
+use super::call::Refusal;
+use super::charge::{self, Decision, Meter};
+use super::period::{Kind, Period};
+use super::policy::{self, Over};
+
+pub struct Standing {
+    /// Of what is in the ledger, or is being written to it.
+    pub used: i64,
+    pub limit: i64,
+    pub period: Period,
+}
+
+/// None when nothing is refused: no limit, or one that lets everything pass. Reads, if anything, and never writes.
+pub fn standing(subject: &[u8; 16], name: &str) -> Result<Option<Standing>, Refusal> {
+    let policy = policy::of(subject, name, charge::now(), Kind::Month);
+    let (Some(limit), Over::Refuse) = (policy.limit, policy.over) else {
+        return Ok(None);
+    };
+    let counter = charge::pin(&policy.key, Meter { subject, name }, policy.period)?;
+    Ok(Some(Standing {
+        used: counter.used(),
+        limit,
+        period: policy.period,
+    }))
+}
+
+/// Books an amount. `taken` is called when the counter has it, before the row is written.
+pub fn book(
+    subject: &[u8; 16],
+    name: &str,
+    amount: i64,
+    taken: impl FnOnce(),
+) -> Result<(), Refusal> {
+    let now = charge::now();
+    let meter = Meter { subject, name };
+    let policy = policy::of(subject, name, now, Kind::Month);
+    let counter = charge::pin(&policy.key, meter, policy.period)?;
+    counter.take(amount, i64::MAX);
+    taken();
+    let used = counter.used();
+    let above = |limit: i64| used.saturating_sub(limit).clamp(0, amount);
+    let overage = match policy.over {
+        Over::Refuse => 0,
+        Over::Flag | Over::Bill => policy.limit.map_or(0, above),
+    };
+    let decision = Decision {
+        allowed: true,
+        used,
+        overage,
+    };
+    let row = charge::entry(&policy, meter, amount, overage, now);
+    charge::book(counter, &policy, meter, &decision, now, row);
+    Ok(())
+}
+
+/// Whether this database has the extension.
+pub fn installed() -> bool {
+    // SAFETY: syscache look-ups.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"kijko".as_ptr(), true);
+        schema != pg_sys::InvalidOid
+            && pg_sys::get_relname_relid(c"ledger_partitions".as_ptr(), schema)
+                != pg_sys::InvalidOid
+    }
+}

@@ -1,0 +1,152 @@
+//! The background worker that moves counts to the ledger: one transaction a round, and none while nothing was counted.
+//! It looks after one database, kijko.database. It is not there on a standby, and starts at promotion.
+
+use std::cell::RefCell;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use pgrx::bgworkers::{
+    BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags,
+};
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::prelude::*;
+
+use super::METER;
+use super::table::{self, Count};
+use crate::guc;
+use crate::limits::counted;
+
+/// After a failure, and between the looks whether anybody is still there to count.
+const PAUSE: Duration = Duration::from_millis(1_000);
+const LAST_LOOKS: u32 = 100;
+const LAST_PAUSE: Duration = Duration::from_millis(20);
+
+pub fn register() {
+    BackgroundWorkerBuilder::new("kijko meter")
+        .set_library("kijko")
+        .set_function("kijko_meter_worker")
+        .enable_spi_access()
+        .set_start_time(BgWorkerStartTime::RecoveryFinished)
+        .set_restart_time(Some(Duration::from_secs(1)))
+        .load();
+}
+
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn kijko_meter_worker(_argument: pg_sys::Datum) {
+    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
+    BackgroundWorker::connect_worker_to_spi(Some(&guc::database()), None);
+    let mut pause = guc::meter_flush_interval();
+    loop {
+        let alone = !wait(pause);
+        if BackgroundWorker::sighup_received() {
+            // SAFETY: between transactions.
+            unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
+        }
+        if alone || BackgroundWorker::sigterm_received() {
+            break;
+        }
+        pause = if flush() {
+            guc::meter_flush_interval()
+        } else {
+            PAUSE
+        };
+    }
+    // The others were told to stop at the same time: what they still count is taken along.
+    for _ in 0..LAST_LOOKS {
+        flush();
+        // SAFETY: reads shared memory.
+        if unsafe { pg_sys::CountDBConnections(pg_sys::MyDatabaseId) } == 0 || !wait(LAST_PAUSE) {
+            break;
+        }
+    }
+    flush();
+    // Not zero: a worker that was terminated is started again, unless the server stops.
+    unsafe { pg_sys::proc_exit(1) };
+}
+
+/// False when the postmaster is gone.
+fn wait(pause: Duration) -> bool {
+    let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_POSTMASTER_DEATH;
+    // SAFETY: this process's own latch.
+    let event = unsafe {
+        let event = pg_sys::WaitLatch(
+            pg_sys::MyLatch,
+            events as i32,
+            pause.as_millis() as i64,
+            pg_sys::PG_WAIT_EXTENSION,
+        );
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+        event
+    };
+    // DROP DATABASE waits until everybody has answered.
+    check_for_interrupts!();
+    event as u32 & pg_sys::WL_POSTMASTER_DEATH == 0
+}
+
+/// Moves what was counted to the ledger. False when that failed: it counts again.
+fn flush() -> bool {
+    let counts = table::counts();
+    if counts.is_empty() {
+        return true;
+    }
+    let taken = RefCell::new(Vec::with_capacity(counts.len()));
+    let error = PgTryBuilder::new(AssertUnwindSafe(|| {
+        transaction(|| book(&counts, &taken));
+        None
+    }))
+    .catch_others(Some)
+    .execute();
+    let Some(error) = error else {
+        // SAFETY: outside a transaction.
+        unsafe { pg_sys::pgstat_report_stat(false) };
+        return true;
+    };
+    // SAFETY: ends whatever state the error left.
+    unsafe { pg_sys::AbortCurrentTransaction() };
+    let lost = taken
+        .borrow()
+        .iter()
+        .filter(|count| !table::give_back(count))
+        .count();
+    table::look_again();
+    table::failed();
+    log!("kijko meter: {} ({lost} counts lost)", message(&error));
+    false
+}
+
+fn transaction(body: impl FnOnce()) {
+    // SAFETY: the worker's own transaction, with the snapshot that queries need.
+    unsafe {
+        pg_sys::SetCurrentStatementStartTimestamp();
+        pg_sys::StartTransactionCommand();
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        body();
+        pg_sys::PopActiveSnapshot();
+        pg_sys::CommitTransactionCommand();
+    }
+}
+
+fn book(counts: &[Count], taken: &RefCell<Vec<Count>>) {
+    for count in counts {
+        let take = || {
+            table::taken(count);
+            taken.borrow_mut().push(*count);
+        };
+        // An extension that was dropped has no ledger: what was counted for it is worth nothing.
+        if !counted::installed() {
+            table::taken(count);
+        } else if counted::book(&count.subject, METER, count.amount as i64, take).is_err() {
+            table::look_again(); // no room for its counter among those of running transactions
+        }
+    }
+}
+
+fn message(error: &CaughtError) -> String {
+    let (CaughtError::PostgresError(report)
+    | CaughtError::ErrorReport(report)
+    | CaughtError::RustPanic {
+        ereport: report, ..
+    }) = error;
+    report.message().to_owned()
+}

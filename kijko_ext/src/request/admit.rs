@@ -1,0 +1,190 @@
+//! `kijko.admit_request(organization, user, api_key)`: admits a request, or refuses it.
+
+use std::rc::Rc;
+
+use pgrx::prelude::*;
+
+use super::attempt::attempt;
+use super::policy::{self, Asked, Policy};
+use super::told::{self, Limit};
+use super::{cache, stats};
+use crate::guc::{self, Failure};
+use crate::limits::call::{Answer, Arguments, Refusal, sql_function};
+use crate::limits::counted;
+use crate::rate_limit::{gcra::Decision, shmem};
+use crate::{headers, meter, session};
+
+sql_function!(
+    kijko_admit_request,
+    pg_finfo_kijko_admit_request,
+    admit_request
+);
+
+const UNIX_EPOCH: i64 = 946_684_800;
+const SECOND: i64 = 1_000_000;
+const NANOS: u64 = 1_000_000_000;
+
+fn admit_request(arguments: Arguments) -> Answer {
+    let forwarded = headers::request("x-forwarded-for");
+    let setting = |name| session::setting(name).unwrap_or_default();
+    let (method, path) = (setting(c"request.method"), setting(c"request.path"));
+    let asked = Asked {
+        // The last address is the one that our own proxy saw; those before it are hearsay.
+        address: forwarded.as_deref().and_then(last_address),
+        organization: arguments.uuid(0),
+        user: arguments.uuid(1),
+        api_key: arguments.uuid(2),
+        method: &method,
+        path: &path,
+    };
+    // First of all: a request that is refused has been made all the same.
+    let pending = asked.organization.map(|subject| meter::count(&subject));
+
+    let policies = match policies(&asked) {
+        Ok(policies) => policies,
+        Err(failure) => fails(guc::on_rate_limit_failure(), "the rate limits", &failure)
+            .map(|()| Rc::from([]))?,
+    };
+    let mut limits = rates(&policies, &asked);
+    if limits.iter().all(|limit| limit.allowed)
+        && let (Some(organization), Some(pending)) = (&asked.organization, pending)
+    {
+        match quota(organization, pending.unwrap_or(1)) {
+            Ok(quota) => limits.extend(quota),
+            Err(failure) => fails(guc::on_quota_failure(), "the quota of requests", &failure)?,
+        }
+    }
+    tell(&limits);
+    match told::tightest(&limits) {
+        Some(limit) if !limit.allowed => Err(refusal(limit)),
+        _ => Ok(pg_sys::Datum::null()), // void is not null
+    }
+}
+
+fn last_address(forwarded: &str) -> Option<&str> {
+    let last = forwarded.rsplit(',').next()?.trim();
+    (!last.is_empty()).then_some(last)
+}
+
+fn policies(asked: &Asked) -> Result<Rc<[Policy]>, String> {
+    match (&asked.organization, asked.user) {
+        (Some(organization), _) => cache::of_organization(organization)
+            .map_or_else(|| attempt(|| cache::read_organization(organization)), Ok),
+        (None, user) => {
+            let tier = user.map_or(policy::ANONYMOUS, |_| policy::USER);
+            cache::of_tier(tier).map_or_else(|| attempt(|| cache::read_tier(tier)), Ok)
+        }
+    }
+}
+
+/// Takes from all limits that apply, or from none of them; from those in shadow mode by themselves.
+fn rates<'a>(policies: &'a [Policy], asked: &Asked) -> Vec<Limit<'a>> {
+    let applying = |shadow: bool| {
+        let key = move |policy: &'a Policy| Some((policy, policy.key_of(asked)?));
+        policies
+            .iter()
+            .filter(move |policy| policy.shadow == shadow)
+            .filter_map(key)
+    };
+    for (policy, key) in applying(true) {
+        let call = shmem::Call::new(&key, policy.limit, policy.cost);
+        if !shmem::decide(&[call])[0].allowed {
+            stats::add(|stats| &stats.shadow_refused);
+            if stats::may_log() {
+                log!("kijko: the rate limit {} would refuse this", policy.name);
+            }
+        }
+    }
+    let enforced: Vec<_> = applying(false).take(shmem::MOST).collect();
+    let calls: Vec<_> = enforced
+        .iter()
+        .map(|(policy, key)| shmem::Call::new(key, policy.limit, policy.cost))
+        .collect();
+    let decisions = shmem::decide(&calls);
+    enforced
+        .iter()
+        .zip(&decisions[..])
+        .map(|((policy, _), decision)| rate(policy, decision))
+        .collect()
+}
+
+fn rate<'a>(policy: &'a Policy, decision: &Decision) -> Limit<'a> {
+    Limit {
+        name: &policy.name,
+        quota: policy.limit.burst().into(),
+        remaining: decision.remaining.into(),
+        window: policy.window,
+        reset: decision.reset_after.div_ceil(NANOS),
+        retry_after: (!decision.allowed).then(|| decision.retry_after.div_ceil(NANOS)),
+        allowed: decision.allowed,
+    }
+}
+
+/// How the organization's quota of requests stands, with those that are not in the ledger yet, of which this is one.
+fn quota(organization: &[u8; 16], pending: u64) -> Result<Option<Limit<'static>>, String> {
+    let standing = attempt(|| counted::standing(organization, meter::METER))?
+        .map_err(|_| "its counter could not be had".to_owned())?;
+    Ok(standing.map(|standing| {
+        let used = standing.used.saturating_add_unsigned(pending);
+        let seconds =
+            |from: i64| ((standing.period.end - from).max(0) as u64).div_ceil(SECOND as u64);
+        let reset = seconds(crate::clock::now_micros());
+        let allowed = used <= standing.limit;
+        Limit {
+            name: meter::METER,
+            quota: standing.limit.max(0) as u64,
+            remaining: standing.limit.saturating_sub(used).max(0) as u64,
+            window: seconds(standing.period.start),
+            reset,
+            retry_after: (!allowed && standing.limit > 0).then_some(reset),
+            allowed,
+        }
+    }))
+}
+
+fn tell(limits: &[Limit]) {
+    // SAFETY: reads the clock.
+    let now = unsafe { pg_sys::GetCurrentTimestamp() } / SECOND + UNIX_EPOCH;
+    let told = told::headers(limits, now as u64);
+    let told: Vec<_> = told
+        .iter()
+        .map(|(name, value)| (*name, Some(value.as_str())))
+        .collect();
+    if !told.is_empty() {
+        headers::add(&told);
+    }
+}
+
+fn refusal(limit: &Limit) -> Refusal {
+    if limit.name == meter::METER {
+        let details = format!("all {} {} of this period are used", limit.quota, limit.name);
+        let hint = "Wait for the next period or raise the limit.";
+        return Refusal::new("quota_exceeded", &details, Some(hint));
+    }
+    let details = format!(
+        "{}: more than {} in {} s",
+        limit.name, limit.quota, limit.window
+    );
+    Refusal::new("rate_limited", &details, None)
+}
+
+/// The limiter itself failed: a setting decides what becomes of the request.
+fn fails(then: Failure, what: &str, why: &str) -> Result<(), Refusal> {
+    if stats::may_log() {
+        log!("kijko: {what} failed: {why}");
+    }
+    match then {
+        Failure::Open => {
+            stats::add(|stats| &stats.passed);
+            Ok(())
+        }
+        Failure::Closed => {
+            stats::add(|stats| &stats.refused);
+            Err(Refusal::new(
+                "unavailable",
+                &format!("{what} failed: {why}"),
+                None,
+            ))
+        }
+    }
+}

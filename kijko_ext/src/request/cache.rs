@@ -1,0 +1,147 @@
+//! Policies and tiers as this backend knows them: read once, and again after anybody has changed them. Postgres tells
+//! every backend at commit; triggers on the tables see to it (kijko.limits_changed).
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use pgrx::prelude::*;
+
+use super::policy::{self, Policy, Scope};
+use crate::limits::query::{self, Row, Statement};
+use crate::rate_limit::gcra;
+
+/// Organizations whose tier is kept; more than that, and all are forgotten.
+const CAPACITY: usize = 65_536;
+
+#[derive(Default)]
+struct Known {
+    epoch: u64,
+    policies: Vec<Policy>,
+    by_tier: HashMap<Rc<str>, Rc<[Policy]>>,
+    tiers: HashMap<[u8; 16], Rc<str>>,
+}
+
+thread_local! {
+    static EPOCH: Cell<u64> = const { Cell::new(1) };
+    static WATCHED: Cell<Option<[pg_sys::Oid; 2]>> = const { Cell::new(None) };
+    static KNOWN: RefCell<Known> = RefCell::default();
+    static TIER: Statement = const { Statement::new(
+        "select t.tier from kijko.tiers as t where t.subject operator(pg_catalog.=) $1", &[pg_sys::UUIDOID],
+    ) };
+    static POLICIES: Statement = const { Statement::new(
+        "select p.name, p.tier, p.scope, p.method, p.route, p.rate::pg_catalog.int8, \
+                (extract(epoch from p.per) operator(pg_catalog.*) 1000000)::pg_catalog.int8, \
+                coalesce(p.burst, p.rate)::pg_catalog.int8, p.cost::pg_catalog.int8, p.shadow::pg_catalog.int4::pg_catalog.int8 \
+         from kijko.rate_limit_policies as p where p.enabled order by p.name",
+        &[],
+    ) };
+}
+
+/// The policies of an organization's tier. None when they must be read, which may fail.
+pub fn of_organization(organization: &[u8; 16]) -> Option<Rc<[Policy]>> {
+    fresh(|known| {
+        let tier = known.tiers.get(organization)?;
+        known.by_tier.get(tier).cloned()
+    })
+}
+
+/// The policies of a tier that belongs to nobody in particular.
+pub fn of_tier(tier: &str) -> Option<Rc<[Policy]>> {
+    fresh(|known| known.by_tier.get(tier).cloned())
+}
+
+fn fresh<T>(look_up: impl FnOnce(&Known) -> Option<T>) -> Option<T> {
+    // SAFETY: in a transaction. Takes in what others have committed up to now.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
+    KNOWN.with_borrow(|known| (known.epoch == EPOCH.get()).then(|| look_up(known))?)
+}
+
+/// Reads an organization's tier; an organization without one has the tier for any.
+pub fn read_organization(organization: &[u8; 16]) -> Rc<[Policy]> {
+    let epoch = watch();
+    let tier: Rc<str> = TIER.with(|statement| {
+        statement.read(&[Some(query::uuid_datum(organization))], |rows| {
+            let tier = rows.first().and_then(|row| row.text(1));
+            tier.as_deref().unwrap_or(policy::ANY_TIER).into()
+        })
+    });
+    let policies = read(epoch, &tier);
+    KNOWN.with_borrow_mut(|known| {
+        if known.tiers.len() >= CAPACITY {
+            known.tiers.clear();
+        }
+        known.tiers.insert(*organization, tier);
+    });
+    policies
+}
+
+pub fn read_tier(tier: &str) -> Rc<[Policy]> {
+    read(watch(), tier)
+}
+
+/// What changes while it is read is read again: the epoch is that from before.
+fn read(epoch: u64, tier: &str) -> Rc<[Policy]> {
+    if KNOWN.with_borrow(|known| known.epoch != epoch) {
+        let policies = POLICIES
+            .with(|statement| statement.read(&[], |rows| rows.iter().map(policy).collect()));
+        KNOWN.set(Known {
+            epoch,
+            policies,
+            ..Known::default()
+        });
+    }
+    KNOWN.with_borrow_mut(|known| {
+        let policies: Rc<[Policy]> = policy::of_tier(&known.policies, tier).into();
+        known.by_tier.insert(tier.into(), policies.clone());
+        policies
+    })
+}
+
+fn policy(row: &Row) -> Policy {
+    let text = |column| row.text(column).map(String::into_boxed_str);
+    let number = |column| u32::try_from(row.integer(column).unwrap_or(0)).unwrap_or(0);
+    let (rate, burst) = (number(6), number(8));
+    let nanos = row
+        .integer(7)
+        .unwrap_or(0)
+        .unsigned_abs()
+        .saturating_mul(1_000);
+    let name = text(1).unwrap_or_default();
+    let limit = gcra::Policy::new(rate, nanos, burst);
+    let scope = text(3).and_then(|scope| Scope::parse(&scope));
+    // The table's checks let nothing else in.
+    let (Ok(limit), Some(scope)) = (limit, scope) else {
+        error!("kijko.rate_limit_policies: the policy {name} is not usable");
+    };
+    Policy {
+        key: format!("\0{name}\0{scope:?}\0{rate}\0{nanos}\0{burst}\0").into_bytes(),
+        name,
+        tier: text(2).unwrap_or_default(),
+        scope,
+        method: text(4),
+        route: text(5),
+        limit,
+        cost: number(9),
+        window: (nanos / u64::from(rate) * u64::from(burst)).div_ceil(1_000_000_000),
+        shadow: row.integer(10) == Some(1),
+    }
+}
+
+/// Watches the tables, and says what they are as of.
+fn watch() -> u64 {
+    let tables = [query::table(c"rate_limit_policies"), query::table(c"tiers")];
+    if WATCHED.replace(Some(tables)).is_none() {
+        // SAFETY: the callback is guarded and lives as long as the library.
+        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(invalidated), pg_sys::Datum::null()) };
+    }
+    EPOCH.get()
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn invalidated(_argument: pg_sys::Datum, table: pg_sys::Oid) {
+    // Zero means everything.
+    if table == pg_sys::InvalidOid || WATCHED.get().is_some_and(|tables| tables.contains(&table)) {
+        EPOCH.set(EPOCH.get() + 1);
+    }
+}

@@ -1,0 +1,211 @@
+//! Rate limit policies: rows of kijko.rate_limit_policies, and which of them apply to a request. Pure.
+
+use crate::rate_limit::gcra;
+
+/// The tier of a row that holds for every tier without a row of its own.
+pub const ANY_TIER: &str = "*";
+/// The tiers of requests without an organization: of nobody, and of a user.
+pub const ANONYMOUS: &str = "anonymous";
+pub const USER: &str = "user";
+
+/// What a limit is counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    Address,
+    User,
+    Organization,
+    ApiKey,
+}
+
+impl Scope {
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "address" => Self::Address,
+            "user" => Self::User,
+            "organization" => Self::Organization,
+            "api_key" => Self::ApiKey,
+            _ => return None,
+        })
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub name: Box<str>,
+    pub tier: Box<str>,
+    pub scope: Scope,
+    /// None is every method.
+    pub method: Option<Box<str>>,
+    /// A pattern; None is every route.
+    pub route: Option<Box<str>>,
+    pub limit: gcra::Policy,
+    pub cost: u32,
+    /// In how many seconds the whole burst is paid back.
+    pub window: u64,
+    /// Counted and logged, never refused.
+    pub shadow: bool,
+    /// What the keys of this limit begin with. The figures are part of it: whoever gets a higher tier starts with its
+    /// own allowance, not with the debts of the former.
+    pub key: Vec<u8>,
+}
+
+/// Who asks, for what.
+pub struct Asked<'a> {
+    pub address: Option<&'a str>,
+    pub user: Option<[u8; 16]>,
+    pub organization: Option<[u8; 16]>,
+    pub api_key: Option<[u8; 16]>,
+    pub method: &'a str,
+    pub path: &'a str,
+}
+
+impl Policy {
+    /// The key that this request counts under; None when the policy does not apply to it.
+    pub fn key_of(&self, asked: &Asked) -> Option<Vec<u8>> {
+        let method = self.method.as_deref();
+        let route = self.route.as_deref();
+        if method.is_some_and(|method| method != asked.method)
+            || route.is_some_and(|route| !matches(route, asked.path))
+        {
+            return None;
+        }
+        let uuid = |uuid: Option<[u8; 16]>| uuid.map(|uuid| uuid.to_vec());
+        let whose = match self.scope {
+            Scope::Address => Some(asked.address.unwrap_or("unknown").as_bytes().to_vec()),
+            Scope::User => uuid(asked.user),
+            Scope::Organization => uuid(asked.organization),
+            Scope::ApiKey => uuid(asked.api_key),
+        }?;
+        Some([self.key.as_slice(), &whose].concat())
+    }
+}
+
+/// The policies of a tier: of each name the tier's own row, or else the row for any.
+pub fn of_tier(policies: &[Policy], tier: &str) -> Vec<Policy> {
+    let own = |policy: &&Policy| *policy.tier == *tier;
+    let inherited = |policy: &&Policy| {
+        &*policy.tier == ANY_TIER
+            && !policies
+                .iter()
+                .any(|other| other.name == policy.name && own(&other))
+    };
+    policies
+        .iter()
+        .filter(|policy| own(policy) || inherited(policy))
+        .cloned()
+        .collect()
+}
+
+/// Whether a path is one of a pattern's, in which `*` stands for any characters, also none.
+pub fn matches(pattern: &str, path: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| path.strip_prefix(first)) else {
+        return false;
+    };
+    let mut parts = parts.peekable();
+    if parts.peek().is_none() {
+        return rest.is_empty();
+    }
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    fn policy(name: &str, tier: &str, scope: Scope) -> Policy {
+        Policy {
+            name: name.into(),
+            tier: tier.into(),
+            scope,
+            method: None,
+            route: None,
+            limit: gcra::Policy::new(60, 60_000_000_000, 60).unwrap(),
+            cost: 1,
+            window: 60,
+            shadow: false,
+            key: name.as_bytes().to_vec(),
+        }
+    }
+
+    const NOBODY: Asked = Asked {
+        address: None,
+        user: None,
+        organization: None,
+        api_key: None,
+        method: "GET",
+        path: "/projects",
+    };
+
+    #[test]
+    fn a_star_stands_for_anything() {
+        for (pattern, path, expected) in [
+            ("/projects", "/projects", true),
+            ("/projects", "/projects/1", false),
+            ("/rpc/*", "/rpc/execute_skill", true),
+            ("/rpc/*", "/projects", false),
+            ("*", "", true),
+            ("*_skill", "/rpc/execute_skill", true),
+            ("/a*b*c", "/aXbYc", true),
+            ("/a*b*c", "/abc", true),
+            ("/a*b*c", "/acb", false),
+            ("/ab*b", "/ab", false),
+            ("", "/", false),
+        ] {
+            assert_eq!(matches(pattern, path), expected, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn a_tiers_own_row_comes_before_that_for_any() {
+        let all = [
+            policy("requests", ANY_TIER, Scope::Organization),
+            policy("requests", "PRO", Scope::User),
+            policy("writes", ANY_TIER, Scope::User),
+            policy("other", "FREE", Scope::User),
+        ];
+        let names = |tier| {
+            of_tier(&all, tier)
+                .iter()
+                .map(|p| format!("{} {:?}", p.name, p.scope))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names("PRO"), ["requests User", "writes User"]);
+        assert_eq!(names("TEAMS"), ["requests Organization", "writes User"]);
+    }
+
+    #[test]
+    fn a_policy_applies_to_whom_and_what_it_names() {
+        let user = policy("p", ANY_TIER, Scope::User);
+        assert_eq!(user.key_of(&NOBODY), None);
+        let asked = Asked {
+            user: Some([7; 16]),
+            ..NOBODY
+        };
+        assert_eq!(
+            user.key_of(&asked),
+            Some([b"p".as_slice(), &[7; 16]].concat())
+        );
+        let address = policy("p", ANY_TIER, Scope::Address);
+        assert_eq!(address.key_of(&NOBODY), Some(b"punknown".to_vec()));
+        let posts = Policy {
+            method: Some("POST".into()),
+            ..address.clone()
+        };
+        assert_eq!(posts.key_of(&NOBODY), None);
+        let calls = Policy {
+            route: Some("/rpc/*".into()),
+            ..address
+        };
+        assert_eq!(calls.key_of(&NOBODY), None);
+    }
+}

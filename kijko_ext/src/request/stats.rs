@@ -1,0 +1,61 @@
+//! What the limiter did that nobody was told of, in shared memory.
+
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pgrx::pg_sys;
+
+use crate::shmem::Area;
+
+pub const AREA: Area = Area {
+    name: c"kijko requests",
+    size: || size_of::<Stats>(),
+    locks: 1, // there is no tranche of none
+    made,
+};
+
+#[repr(C)]
+pub struct Stats {
+    /// A policy in shadow mode would have refused.
+    pub shadow_refused: AtomicU64,
+    /// The limiter failed, and the request passed or was refused because of that.
+    pub passed: AtomicU64,
+    pub refused: AtomicU64,
+    /// Seconds since the server's epoch when the log was last written to.
+    logged_at: AtomicU64,
+}
+
+static mut STATS: *mut Stats = ptr::null_mut();
+
+unsafe fn made(start: *mut u8, _locks: *mut pg_sys::LWLockPadded) {
+    unsafe { STATS = start.cast() };
+}
+
+pub fn add(counter: fn(&Stats) -> &AtomicU64) {
+    // SAFETY: made at start; all of it is atomic.
+    counter(unsafe { &*STATS }).fetch_add(1, Ordering::Relaxed);
+}
+
+/// True once a second for all backends together, so that a flood of requests is no flood of the log.
+pub fn may_log() -> bool {
+    // SAFETY: as above.
+    let (stats, now) = unsafe { (&*STATS, pg_sys::GetCurrentTimestamp() as u64 / 1_000_000) };
+    let last = stats.logged_at.load(Ordering::Relaxed);
+    last != now
+        && stats
+            .logged_at
+            .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+}
+
+/// Figures for `kijko.stats()`, since the server started.
+pub fn figures() -> [(&'static str, u64); 3] {
+    // SAFETY: as above.
+    let stats = unsafe { &*STATS };
+    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    [
+        ("request.shadow_refused", load(&stats.shadow_refused)),
+        ("request.passed_by_failure", load(&stats.passed)),
+        ("request.refused_by_failure", load(&stats.refused)),
+    ]
+}

@@ -1,0 +1,124 @@
+//! What a client is told of its limits: X-RateLimit-* of the one with the least left, and all of them by the header
+//! fields of the IETF's draft (RateLimit-Policy and RateLimit, structured fields). Pure.
+
+use std::fmt::Write;
+
+/// How a limit stands after this request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limit<'a> {
+    pub name: &'a str,
+    pub quota: u64,
+    pub remaining: u64,
+    /// Seconds in which the quota is there again when all of it was used.
+    pub window: u64,
+    /// Seconds until it is whole again.
+    pub reset: u64,
+    /// Seconds until the same request could pass; None when it passes, or never will.
+    pub retry_after: Option<u64>,
+    pub allowed: bool,
+}
+
+/// The header fields, given Unix time.
+pub fn headers(limits: &[Limit], now: u64) -> Vec<(&'static str, String)> {
+    let Some(tightest) = tightest(limits) else {
+        return Vec::new();
+    };
+    let mut policies = String::new();
+    let mut states = String::new();
+    for limit in limits {
+        let comma = if policies.is_empty() { "" } else { ", " };
+        // Writing to a string does not fail.
+        let _ = write!(
+            policies,
+            "{comma}\"{}\";q={};w={}",
+            limit.name, limit.quota, limit.window
+        );
+        let _ = write!(
+            states,
+            "{comma}\"{}\";r={};t={}",
+            limit.name, limit.remaining, limit.reset
+        );
+    }
+    let mut headers = vec![
+        ("RateLimit-Policy", policies),
+        ("RateLimit", states),
+        ("X-RateLimit-Limit", tightest.quota.to_string()),
+        ("X-RateLimit-Remaining", tightest.remaining.to_string()),
+        ("X-RateLimit-Reset", (now + tightest.reset).to_string()),
+        ("X-RateLimit-Resource", tightest.name.to_owned()),
+    ];
+    if let Some(seconds) = tightest.retry_after {
+        headers.push(("Retry-After", seconds.max(1).to_string()));
+    }
+    headers
+}
+
+/// The one that refuses for longest, or else the one with the smallest part left.
+pub fn tightest<'a, 'b>(limits: &'b [Limit<'a>]) -> Option<&'b Limit<'a>> {
+    let part =
+        |limit: &Limit| u128::from(limit.remaining) * 1_000_000 / u128::from(limit.quota.max(1));
+    let refusing = limits.iter().filter(|limit| !limit.allowed);
+    refusing
+        .max_by_key(|limit| limit.retry_after.unwrap_or(u64::MAX))
+        .or_else(|| limits.iter().min_by_key(|limit| part(limit)))
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    const MINUTE: Limit = Limit {
+        name: "requests",
+        quota: 60,
+        remaining: 50,
+        window: 60,
+        reset: 10,
+        retry_after: None,
+        allowed: true,
+    };
+
+    #[test]
+    fn all_limits_are_told_and_the_tightest_twice() {
+        let month = Limit {
+            name: "api_requests",
+            quota: 10_000,
+            remaining: 100,
+            window: 2_592_000,
+            reset: 99,
+            ..MINUTE
+        };
+        let told = headers(&[MINUTE, month], 1_000);
+        let expected = [
+            (
+                "RateLimit-Policy",
+                "\"requests\";q=60;w=60, \"api_requests\";q=10000;w=2592000",
+            ),
+            (
+                "RateLimit",
+                "\"requests\";r=50;t=10, \"api_requests\";r=100;t=99",
+            ),
+            ("X-RateLimit-Limit", "10000"),
+            ("X-RateLimit-Remaining", "100"),
+            ("X-RateLimit-Reset", "1099"),
+            ("X-RateLimit-Resource", "api_requests"),
+        ];
+        assert_eq!(told, expected.map(|(name, value)| (name, value.to_owned())));
+    }
+
+    #[test]
+    fn a_refusal_says_when_to_come_back() {
+        let refused = Limit {
+            remaining: 0,
+            retry_after: Some(0),
+            allowed: false,
+            ..MINUTE
+        };
+        let told = headers(&[MINUTE, refused], 0);
+        assert_eq!(told.last(), Some(&("Retry-After", "1".to_owned())));
+    }
+
+    #[test]
+    fn nobody_is_told_of_no_limits() {
+        assert!(headers(&[], 0).is_empty());
+    }
+}

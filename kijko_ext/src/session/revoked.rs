@@ -1,0 +1,292 @@
+//! Whether a session is revoked: asked of shared memory when that holds all of them, otherwise of the table. What a
+//! transaction revokes reaches shared memory when it has committed, by a trigger of the table; until then the transaction
+//! itself asks the table, which knows.
+
+use std::ptr;
+
+use pgrx::prelude::*;
+
+use super::scope::{self, Loading};
+use super::table;
+use crate::limits::call::{Answer, Arguments, sql_function};
+use crate::limits::query::Statement;
+
+sql_function!(
+    kijko_session_changed,
+    pg_finfo_kijko_session_changed,
+    session_changed
+);
+
+/// Columns of kijko.revoked_sessions.
+const SESSION_ID: i32 = 1;
+const EXPIRES_AT: i32 = 3;
+
+/// What a transaction did to the table.
+enum Change {
+    Revoked([u8; 16], i64),
+    /// A session was taken back, or more than one.
+    Other,
+}
+
+struct State {
+    registered: bool,
+    changes: Vec<(Change, usize, pg_sys::SubTransactionId)>,
+    loading: Option<(usize, Loading)>,
+}
+
+static mut STATE: State = State {
+    registered: false,
+    changes: Vec::new(),
+    loading: None,
+};
+
+thread_local! {
+    static ALL: Statement = const { Statement::new(
+        "select r.session_id, r.expires_at from kijko.revoked_sessions as r", &[],
+    ) };
+}
+
+/// The backend's one thread is the only user, and no reference is kept across a call that could get here again.
+fn state() -> &'static mut State {
+    // SAFETY: as said.
+    unsafe { &mut *ptr::addr_of_mut!(STATE) }
+}
+
+pub fn is_revoked(session: &[u8; 16]) -> bool {
+    let Some(relation) = relation() else {
+        return true; // a damaged installation identifies nobody
+    };
+    if state().changes.is_empty()
+        && let Some(scope) = ready(relation)
+    {
+        return table::contains(scope, session);
+    }
+    in_table(relation, session)
+}
+
+fn relation() -> Option<pg_sys::Oid> {
+    // SAFETY: syscache look-ups.
+    let table = unsafe {
+        let schema = pg_sys::get_namespace_oid(c"kijko".as_ptr(), true);
+        pg_sys::get_relname_relid(c"revoked_sessions".as_ptr(), schema)
+    };
+    (table != pg_sys::InvalidOid).then_some(table)
+}
+
+fn scope_of(relation: pg_sys::Oid) -> Option<usize> {
+    // SAFETY: set before any query runs.
+    let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
+    let id = u64::from(database) << 32 | u64::from(relation.to_u32());
+    scope::find(table::scopes(), id)
+}
+
+/// The scope, when shared memory holds all of it; loaded if need be and possible.
+fn ready(relation: pg_sys::Oid) -> Option<usize> {
+    let scope = scope_of(relation)?;
+    // SAFETY: plain look-ups. On a standby rows come without triggers.
+    let usable = || unsafe { !pg_sys::RecoveryInProgress() && !pg_sys::IsInParallelMode() };
+    if table::scopes()[scope].is_ready() || usable() && load(scope, relation) {
+        return Some(scope);
+    }
+    None
+}
+
+fn load(scope: usize, relation: pg_sys::Oid) -> bool {
+    let now = unsafe { pg_sys::GetCurrentTimestamp() };
+    if !tells(relation) {
+        return false;
+    }
+    let place = &table::scopes()[scope];
+    let Some(loading) = place.begin(now as u64) else {
+        return false;
+    };
+    state().register();
+    state().loading = Some((scope, loading)); // an error from here on gives it back
+    table::clear(scope);
+    let fits = ALL.with(|all| {
+        all.read(&[], |rows| {
+            rows.iter().all(|row| {
+                let session = row.uuid(SESSION_ID).unwrap_or_default();
+                table::insert(scope, &session, row.integer(2).unwrap_or(i64::MAX), now)
+            })
+        })
+    });
+    state().loading = None;
+    if fits {
+        place.publish(loading);
+    } else {
+        place.overflow(now as u64);
+    }
+    place.is_ready()
+}
+
+/// Whether the table has its triggers: before 0.2.0 it had none.
+fn tells(relation: pg_sys::Oid) -> bool {
+    // SAFETY: opened with a lock and closed again.
+    unsafe {
+        let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+        let table = pg_sys::table_open(relation, lock);
+        let tells = (*(*table).rd_rel).relhastriggers;
+        pg_sys::table_close(table, lock);
+        tells
+    }
+}
+
+/// Looks the session up by its primary key. An index scan and no query: it needs neither the caller's rights on the table
+/// nor a change of user, works in parallel workers, and costs a microsecond.
+fn in_table(relation: pg_sys::Oid, session: &[u8; 16]) -> bool {
+    // SAFETY: the relation is opened with a lock and closed again; the key outlives the scan. An error in between
+    // aborts the transaction, which releases both.
+    unsafe {
+        let mut id = *session;
+        let relation = pg_sys::table_open(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+        let mut key = pg_sys::ScanKeyData::default();
+        pg_sys::ScanKeyInit(
+            &mut key,
+            1,
+            pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
+            pg_sys::Oid::from(pg_sys::F_UUID_EQ),
+            pg_sys::Datum::from(id.as_mut_ptr()),
+        );
+        let index = pg_sys::RelationGetPrimaryKeyIndex(relation);
+        let snapshot = pg_sys::GetActiveSnapshot();
+        let scan = pg_sys::systable_beginscan(relation, index, true, snapshot, 1, &mut key);
+        let found = !pg_sys::systable_getnext(scan).is_null();
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+        found
+    }
+}
+
+/// The trigger on kijko.revoked_sessions: for each row, and for each statement that truncates.
+fn session_changed(arguments: Arguments) -> Answer {
+    // SAFETY: called as a trigger, whose context is its data.
+    unsafe {
+        let data: *mut pg_sys::TriggerData = (*arguments.0).context.cast();
+        if data.is_null() || (*data).type_ != pg_sys::NodeTag::T_TriggerData {
+            pgrx::error!("kijko.session_changed is a trigger");
+        }
+        let relation = (*(*data).tg_relation).rd_id;
+        let describe = |tuple| row(tuple, (*(*data).tg_relation).rd_att);
+        let now = pg_sys::GetCurrentTimestamp();
+        let event = (*data).tg_event & pg_sys::TRIGGER_EVENT_OPMASK;
+        let for_row = (*data).tg_event & pg_sys::TRIGGER_EVENT_ROW != 0;
+        let changes = match event {
+            pg_sys::TRIGGER_EVENT_INSERT if for_row => {
+                let (session, until) = describe((*data).tg_trigtuple);
+                Some(Change::Revoked(session, until))
+            }
+            pg_sys::TRIGGER_EVENT_UPDATE if for_row => {
+                let (former, _) = describe((*data).tg_trigtuple);
+                let (session, until) = describe((*data).tg_newtuple);
+                Some(if former == session {
+                    Change::Revoked(session, until)
+                } else {
+                    Change::Other
+                })
+            }
+            // Nobody has a valid token of a session that has expired: its slot is free already.
+            pg_sys::TRIGGER_EVENT_DELETE if for_row && describe((*data).tg_trigtuple).1 < now => {
+                None
+            }
+            _ => Some(Change::Other),
+        };
+        if let (Some(change), Some(scope)) = (changes, scope_of(relation)) {
+            let state = state();
+            state.register();
+            let subtransaction = pg_sys::GetCurrentSubTransactionId();
+            state.changes.push((change, scope, subtransaction));
+        }
+    }
+    Ok(pg_sys::Datum::null()) // what a trigger after the fact returns is of no interest
+}
+
+unsafe fn row(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) -> ([u8; 16], i64) {
+    // SAFETY: both columns are not null and of these types since the first version.
+    unsafe {
+        let mut null = false;
+        let mut column = |number| pg_sys::SPI_getbinval(tuple, descriptor, number, &mut null);
+        let session = column(SESSION_ID).cast_mut_ptr::<[u8; 16]>().read();
+        (session, column(EXPIRES_AT).value() as i64)
+    }
+}
+
+impl State {
+    fn register(&mut self) {
+        if !self.registered {
+            // SAFETY: both callbacks are guarded and live as long as the library, which is never unloaded.
+            unsafe {
+                pg_sys::RegisterXactCallback(Some(transaction_ends), ptr::null_mut());
+                pg_sys::RegisterSubXactCallback(Some(subtransaction_ends), ptr::null_mut());
+            }
+            self.registered = true;
+        }
+    }
+
+    fn commit(&mut self) {
+        let now = unsafe { pg_sys::GetCurrentTimestamp() };
+        for (change, scope, _) in self.changes.drain(..) {
+            let place = &table::scopes()[scope];
+            match change {
+                Change::Revoked(session, until) if table::insert(scope, &session, until, now) => {}
+                Change::Revoked(..) => place.overflow(now as u64),
+                Change::Other => place.invalidate(),
+            }
+        }
+        self.changes.shrink_to(1024);
+    }
+
+    fn abort(&mut self) {
+        self.changes.clear();
+        self.abandon();
+    }
+
+    fn abandon(&mut self) {
+        if let Some((scope, loading)) = self.loading.take() {
+            table::scopes()[scope].abandon(loading);
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn transaction_ends(
+    event: pg_sys::XactEvent::Type,
+    _argument: *mut std::ffi::c_void,
+) {
+    use pg_sys::XactEvent::*;
+    match event {
+        XACT_EVENT_COMMIT => state().commit(),
+        XACT_EVENT_ABORT => state().abort(),
+        // COMMIT PREPARED runs in another backend, where nobody would know of them.
+        XACT_EVENT_PRE_PREPARE if !state().changes.is_empty() => {
+            ereport!(
+                ERROR,
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                "cannot PREPARE a transaction that has revoked a session of kijko"
+            );
+        }
+        _ => {}
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn subtransaction_ends(
+    event: pg_sys::SubXactEvent::Type,
+    child: pg_sys::SubTransactionId,
+    parent: pg_sys::SubTransactionId,
+    _argument: *mut std::ffi::c_void,
+) {
+    let state = state();
+    match event {
+        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => {
+            for change in state.changes.iter_mut().filter(|change| change.2 == child) {
+                change.2 = parent;
+            }
+        }
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => {
+            state.changes.retain(|change| change.2 < child);
+            state.abandon();
+        }
+        _ => {}
+    }
+}

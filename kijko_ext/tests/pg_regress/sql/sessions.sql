@@ -1,0 +1,81 @@
+-- Revoked sessions in shared memory: what is there and what is not must never make a difference.
+\set VERBOSITY terse
+\pset null '<null>'
+create function figure(metric text) returns bigint language sql as 'select value from kijko.stats() as s where s.metric = figure.metric';
+create function revoked(session integer) returns boolean language plpgsql as $$
+begin
+    perform set_config('request.jwt.claims', json_build_object('session_id', lpad(session::text, 32, '0')::uuid)::text, true);
+    return kijko.session_id() is null;
+end
+$$;
+create function id(session integer) returns uuid language sql return lpad(session::text, 32, '0')::uuid;
+-- The first look loads them; later ones do not.
+select figure('session.loads') as loads \gset
+delete from kijko.revoked_sessions;
+insert into kijko.revoked_sessions (session_id, expires_at) select id(n), now() + interval '1 day' from generate_series(1, 10) as n;
+select n, revoked(n) from generate_series(9, 12) as n;
+select figure('session.loads') - :loads as loads;
+-- A revocation counts when it is committed, and for its own transaction at once.
+begin;
+select kijko.revoke_session(id(11));
+select revoked(11), revoked(12);
+savepoint s;
+select kijko.revoke_session(id(12));
+select revoked(11), revoked(12);
+rollback to s;
+select revoked(11), revoked(12);
+rollback;
+select revoked(11), revoked(12);
+begin;
+savepoint s;
+select kijko.revoke_session(id(11));
+release s;
+commit;
+select revoked(11), revoked(12);
+select figure('session.loads') - :loads as loads;
+-- Taken back by hand.
+delete from kijko.revoked_sessions where session_id = id(11);
+select revoked(10), revoked(11);
+update kijko.revoked_sessions set session_id = id(11) where session_id = id(10);
+select revoked(10), revoked(11);
+update kijko.revoked_sessions set expires_at = expires_at + interval '1 day' where session_id = id(11);
+select revoked(11);
+truncate kijko.revoked_sessions;
+select revoked(1), revoked(11);
+-- Rows that a replica applies count, too.
+set session_replication_role = replica;
+insert into kijko.revoked_sessions (session_id, expires_at) values (id(13), now() + interval '1 day');
+reset session_replication_role;
+select revoked(13);
+-- Another backend would have to know.
+begin;
+select kijko.revoke_session(id(14));
+prepare transaction 'revokes';
+select revoked(14);
+-- A copy of the database has its own.
+\set origin :DBNAME
+create database session_copy template :"origin";
+\c session_copy
+select revoked(13);
+delete from kijko.revoked_sessions;
+select revoked(13);
+\c :"origin"
+select revoked(13);
+drop database session_copy;
+-- Expired ones make room; those that do not fit are found in the table.
+select figure('session.slots');
+insert into kijko.revoked_sessions (session_id, expires_at) select id(n), now() - interval '1 hour' from generate_series(10001, 15000) as n;
+select figure('session.full') as full \gset
+insert into kijko.revoked_sessions (session_id, expires_at) select id(n), now() + interval '1 day' from generate_series(20001, 20500) as n;
+select count(*) filter (where revoked(n)) from generate_series(20001, 20600) as n;
+insert into kijko.revoked_sessions (session_id, expires_at) select id(n), now() + interval '1 day' from generate_series(30001, 35000) as n;
+select figure('session.full') > :full as did_not_fit;
+select count(*) filter (where revoked(n)) from generate_series(30001, 35600) as n;
+-- An extension that is made anew has a table of its own.
+drop extension kijko;
+create extension kijko;
+select count(*) filter (where revoked(n)) from generate_series(30001, 35600) as n;
+select kijko.revoke_session(id(14));
+select revoked(14);
+delete from kijko.revoked_sessions;
+drop function figure, revoked, id;

@@ -1,0 +1,17 @@
+// The limits engine: its throughput on one hot tenant beside other ways to count, and how fast a cold counter is loaded. Each
+// part on a throwaway cluster; writes docs/img/limits.svg.
+//
+//   ./kijko bench limits         KIJKO_BENCH_ONLY=hot|reload   KIJKO_BENCH_SECONDS=3   KIJKO_BENCH_ROUNDS=3
+//   KIJKO_BENCH_LEDGER=1,10,30   millions of rows for the reload; a few by default
+//   TMPDIR=/dev/shm              clusters in memory: what is left when commits need not wait for a disk
+import { hotTenant } from './limits/hot.mjs';
+import { reload } from './limits/reload.mjs';
+
+const PARTS = { hot: hotTenant, reload };
+const only = process.env.KIJKO_BENCH_ONLY;
+if (only && !PARTS[only]) throw new Error(`KIJKO_BENCH_ONLY must be one of ${Object.keys(PARTS).join(', ')}`);
+for (const [name, part] of Object.entries(PARTS)) {
+  if (only && only !== name) continue;
+  console.log(`\n== ${name}`);
+  await part();
+}

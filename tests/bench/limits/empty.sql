@@ -1,0 +1,1 @@
+select (public.empty('tenant', 1000000000, '1 second')).allowed;

@@ -1,0 +1,1 @@
+select (kijko.rate_limit('tenant', 1000000000, '1 second')).allowed;

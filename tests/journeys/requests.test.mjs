@@ -1,0 +1,145 @@
+// The request path: what every request is counted as, told and refused for.
+import assert from 'node:assert/strict';
+import { after, describe, test } from 'node:test';
+import { call, newPerson, usageOf } from './domain.mjs';
+import { adminSql, http, sql } from './support.mjs';
+
+const get = (person, headers = {}) => http('GET', '/rest/v1/projects?select=id', { token: person.token, headers });
+const booked = async (person) => {
+  const [{ n }] = await sql(`select coalesce(max(u.used), 0)::integer as n from kijko.usage($1) as u where u.meter = 'api_requests'`, [person.orgId]);
+  return n;
+};
+// Twice the same: what was counted is in the ledger.
+async function settled(person) {
+  for (let last = -1; ;) {
+    const now = await booked(person);
+    if (now === last) return now;
+    last = now;
+    await new Promise((resolve) => setTimeout(resolve, 400));
+  }
+}
+
+describe('requests are counted', () => {
+  test('each of them, whatever becomes of it: read, written, refused by a policy, by a function, by the rate', async () => {
+    const person = await newPerson();
+    const before = await settled(person);
+    assert.equal((await get(person)).status, 200);
+    const { error } = await person.client.from('projects').insert({ name: 'Counted' });
+    assert.equal(error, null);
+    assert.ok((await http('GET', '/rest/v1/projects?select=nothing', { token: person.token })).status >= 400);
+    assert.ok((await call(person, 'run_habit', { habit_id: person.orgId })).status >= 400);
+    assert.equal(await settled(person) - before, 4);
+    const answers = await Promise.all(Array.from({ length: 70 }, () => get(person)));
+    assert.ok(answers.some((answer) => answer.status === 429));
+    assert.equal(await settled(person) - before, 74);
+  });
+
+  test('usage_summary shows them, of the own organization only', async () => {
+    const [person, other] = [await newPerson(), await newPerson()];
+    for (let n = 0; n < 5; n += 1) await get(person);
+    await settled(person);
+    const { api_requests: used } = await usageOf(person);
+    assert.ok(used.used >= 5);
+    assert.deepEqual([used.limit, used.remaining], [10_000, 10_000 - used.used]);
+    assert.ok((await usageOf(other)).api_requests.used < 5);
+  });
+
+  test('a user without an organization, and nobody, are counted for nobody', async () => {
+    const person = await newPerson();
+    await sql('update public.profiles set active_org_id = null where id = $1', [person.user.id]);
+    const before = await settled(person);
+    assert.equal((await get(person)).status, 200);
+    assert.equal(await settled(person), before);
+  });
+});
+
+describe('the quota of requests', () => {
+  test('used up it refuses with quota_exceeded and when to come back; a refused request is one, too', async () => {
+    const person = await newPerson('PRO');
+    const used = await settled(person);
+    await sql(`select kijko.set_limit($1, 'api_requests', 'month', $2)`, [person.orgId, used + 3]);
+    for (const remaining of ['2', '1', '0']) {
+      const answer = await get(person);
+      assert.equal(answer.status, 200, answer.text);
+      assert.equal(answer.headers.get('x-ratelimit-remaining'), remaining);
+      assert.equal(answer.headers.get('x-ratelimit-resource'), 'api_requests');
+    }
+    const refused = await get(person);
+    assert.equal(refused.status, 429);
+    assert.equal(refused.body.code, 'quota_exceeded');
+    assert.deepEqual(Object.keys(refused.body).sort(), ['code', 'details', 'hint', 'message']);
+    assert.ok(Number(refused.headers.get('retry-after')) > 0);
+    assert.match(refused.headers.get('ratelimit'), /"api_requests";r=0;t=\d+/);
+    assert.equal(await settled(person), used + 4);
+    await sql(`select kijko.set_limit($1, 'api_requests', 'month', $2)`, [person.orgId, used + 100]);
+    assert.equal((await get(person)).status, 200, 'a raised limit counts at once');
+  });
+});
+
+describe('headers', () => {
+  test('every answer tells its limits, by both conventions, and lets browsers read them', async () => {
+    const person = await newPerson();
+    const answer = await get(person);
+    assert.equal(answer.status, 200);
+    assert.match(answer.headers.get('ratelimit-policy'), /^"requests";q=60;w=60, "api_requests";q=10000;w=\d+$/);
+    assert.match(answer.headers.get('ratelimit'), /^"requests";r=\d+;t=\d+, "api_requests";r=\d+;t=\d+$/);
+    assert.equal(answer.headers.get('x-ratelimit-limit'), '60');
+    const exposed = answer.headers.get('access-control-expose-headers').split(', ');
+    for (const name of ['RateLimit', 'RateLimit-Policy', 'X-RateLimit-Limit', 'X-RateLimit-Resource', 'Retry-After']) assert.ok(exposed.includes(name), name);
+    const anonymous = await http('GET', '/rest/v1/projects?select=id');
+    assert.match(anonymous.headers.get('ratelimit-policy') ?? '"requests";q=60;w=60', /^"requests";q=60;w=60$/);
+  });
+});
+
+describe('a session that was revoked', () => {
+  test('is refused from the next request on', async () => {
+    const person = await newPerson();
+    assert.equal((await get(person)).status, 200);
+    await adminSql('select kijko.revoke_session(s.id) from auth.sessions as s where s.user_id = $1', [person.user.id]);
+    const refused = await Promise.all(Array.from({ length: 20 }, () => get(person)));
+    assert.deepEqual([...new Set(refused.map((answer) => `${answer.status} ${answer.body.code}`))], ['401 not_identified']);
+  });
+
+  test('is not, when that was rolled back', async () => {
+    const person = await newPerson();
+    await adminSql(`do $$ begin
+      perform kijko.revoke_session(s.id) from auth.sessions as s where s.user_id = '${person.user.id}';
+      raise exception 'no';
+    end $$`).catch(() => {});
+    assert.equal((await get(person)).status, 200);
+  });
+});
+
+describe('policies', () => {
+  // A tier of this test's own: other journeys run at the same time.
+  const TIER = `journey-${process.pid}`;
+  after(() => sql(`select kijko.drop_rate_limit_policy(n, $1) from unnest(array['requests', 'writes']) as n`, [TIER]));
+
+  test('in shadow mode one counts and refuses nothing; in force it refuses what it names', async () => {
+    const person = await newPerson();
+    await sql('select kijko.set_tier($1, $2)', [person.orgId, TIER]);
+    await sql(`select kijko.set_rate_limit_policy('requests', 'organization', 1000, '1 minute', $1)`, [TIER]);
+    const writes = (shadow) => sql(
+      `select kijko.set_rate_limit_policy('writes', 'user', 1, '1 hour', $1, method => 'POST', route => '/rpc/*', shadow => $2)`, [TIER, shadow]);
+    const figure = async () => {
+      const [{ value }] = await adminSql(`select value::integer from kijko.stats() where metric = 'request.shadow_refused'`);
+      return value;
+    };
+    await writes(true);
+    const before = await figure();
+    for (let n = 0; n < 4; n += 1) {
+      const answer = await call(person, 'org_ids', {});
+      assert.equal(answer.status, 200);
+      assert.doesNotMatch(answer.headers.get('ratelimit-policy'), /writes/);
+    }
+    assert.equal(await figure() - before, 3);
+
+    await writes(false);
+    const refused = await call(person, 'org_ids', {});
+    assert.equal(refused.status, 429, refused.text);
+    assert.equal(refused.body.code, 'rate_limited');
+    assert.match(refused.headers.get('ratelimit-policy'), /"requests";q=1000;w=60, "writes";q=1;w=3600/);
+    assert.equal(refused.headers.get('x-ratelimit-resource'), 'writes');
+    assert.equal((await get(person)).status, 200, 'a GET is none of its business');
+  });
+});
