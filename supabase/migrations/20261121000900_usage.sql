@@ -227,6 +227,7 @@ language plpgsql set search_path = ''
 as $$
 #variable_conflict use_column
 begin
+  -- A domain that gets a gauge adds its table to the lock and to the list.
   -- Counting must see everything that was committed before the locks were had.
   if current_setting('transaction_isolation') <> 'read committed' then
     perform kijko.fail('bad_request', 'recount_gauges() needs read committed');

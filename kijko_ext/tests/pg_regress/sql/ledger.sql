@@ -32,6 +32,11 @@ select kijko.forget_usage(l(1));
 select used from kijko.consume(l(1), 'x', 1);
 select allowed, used from kijko.try_consume(l(1), 'x', 4);
 select sum(amount) as amount, sum(entries) as entries from kijko.usage_by_day(l(1), 'x', '2000-01-01', '3000-01-01');
+-- The reports see what is rolled up and what is not.
+select sum(used) as used, sum(entries) as entries from kijko.usage_by(l(1), 'day');
+select value, used from kijko.usage_by(l(1), 'member');
+select kijko.used_since(l(1), 'x', date_trunc('hour', now(), 'UTC') - interval '1 hour') as used;
+select e #> '{rows,rolled_up}' as rolled_up, e #> '{rows,since_then}' as since_then, e -> 'used' as used from kijko.explain_limit(l(1), 'x') as e;
 -- What is rolled up is written to no more.
 select count(*) from kijko.ledger_partitions as p, kijko.rollup_state as r where (p.rolled_at is not null) <> (p.ends_at <= r.rolled_until);
 select kijko.detach_ledger_partitions('0') > 0 as detached;
