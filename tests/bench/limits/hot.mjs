@@ -23,7 +23,7 @@ const VARIANTS = {
   slots16: { label: 'UPDATE of one of 16 rows' },
   count: { label: 'INSERT + COUNT(*), 1,000 at the start', before: 'call public.thousand_events(now()); analyze public.events', goal: 8, at: [64] },
   count_fixed: { label: 'INSERT + COUNT(*), always 1,000', before: "call public.thousand_events(now() + interval '1 hour'); analyze public.events" },
-  redis: { label: 'Redis window + INSERT', goal: 1.5, at: [64], over: 'consume_node' },
+  redis: { label: 'Redis window + INSERT, from node', goal: 1.5, at: [64], over: 'consume_node' },
   consume_node: { label: 'kijko.consume, from node' },
   rate_limit: { label: 'kijko.rate_limit' },
   empty: { label: 'an empty function of an extension', goal: 0.95, at: CLIENTS, over: 'rate_limit' },
