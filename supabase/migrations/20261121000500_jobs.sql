@@ -8,7 +8,8 @@
 -- The engine runs on the real clock (leases, back-off, run_at, retention), never on
 -- kijko.now(): a journey through product time must not expire the leases of workers.
 --
--- Everything that changes a job locks its row first and an execution's row after it.
+-- Everything that changes a job locks its row first and an execution's row after it, and no organization, project or skill
+-- after either: who deletes these has locked them before.
 -- ============================================================================
 
 -- ----------------------------------------------------------------------------
@@ -177,14 +178,14 @@ create function private.delete_org_jobs() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 begin
-  delete from public.jobs as j using gone where j.org_id = gone.id;
-  return null;
+  delete from public.jobs as j where j.org_id = old.id;
+  return old;
 end
 $$;
-comment on function private.delete_org_jobs() is 'Trigger: jobs go with their organization. Definer: who may delete an organization holds no right on jobs.';
+comment on function private.delete_org_jobs() is 'Trigger: jobs go with their organization, and before its executions, as everybody locks a job before its execution. Definer: who may delete an organization holds no right on jobs.';
 revoke all on function private.delete_org_jobs() from public, anon, authenticated, service_role;
-create trigger organizations_jobs after delete on public.organizations
-  referencing old table as gone for each statement execute function private.delete_org_jobs();
+create trigger organizations_jobs before delete on public.organizations
+  for each row execute function private.delete_org_jobs();
 
 create function private.delete_job_events() returns trigger
 language plpgsql set search_path = ''
@@ -215,7 +216,7 @@ create sequence private.jobs_reaped_until minvalue 0 start 0;
 -- When claims next keep house, and when they next look for jobs before the head.
 create sequence private.jobs_tend_at minvalue 0 start 0;
 create sequence private.jobs_rescue_at minvalue 0 start 0;
--- When a worker last found jobs and had room for more, and of which kind.
+-- When a worker last found jobs or was woken, and for which kind.
 create sequence private.jobs_found_at minvalue 0 start 0;
 -- When claims next clear away dead versions.
 create sequence private.jobs_sweep_at minvalue 0 start 0;
@@ -329,18 +330,17 @@ begin
   if (select private.as_register(open_lane.run_at) < r.last_value from private.jobs_head as r) then
     perform setval('private.jobs_head', private.as_register(open_lane.run_at));
   end if;
-  -- Transactions that notify commit one after the other, each with its own flush. A worker that has just found jobs and
-  -- had room for more looks again by itself after 5 ms, 10 ms, 20 ms and so on: it need not be told.
+  -- Transactions that notify commit one after the other, each with its own flush. A worker that was just woken, or has
+  -- just found jobs, looks again by itself after 2 ms, 4 ms, 8 ms and so on: it need not be told in the first 3 ms.
   if open_lane.run_at <= clock_timestamp()
     and (
-      select r.last_value not between private.as_found(open_lane.kind, clock_timestamp() - interval '100 milliseconds')
+      select r.last_value not between private.as_found(open_lane.kind, clock_timestamp() - interval '3 milliseconds')
         and private.as_found(open_lane.kind, clock_timestamp() + interval '1 second')
       from private.jobs_found_at as r
     )
   then
     perform pg_notify('kijko_jobs', open_lane.kind);
-    -- Whoever this wakes will look by itself for a while: it need not be told by those of the next 20 ms either.
-    perform setval('private.jobs_found_at', private.as_found(open_lane.kind, clock_timestamp() - interval '80 milliseconds'));
+    perform setval('private.jobs_found_at', private.as_found(open_lane.kind, clock_timestamp()));
   end if;
 end
 $$;
@@ -745,7 +745,10 @@ revoke all on function private.within_limits(uuid[], tid[]) from public, anon, a
 -- Both read index ranges that begin at the head register. What is ranked is locked before, so nothing is looked up twice:
 -- a locked row keeps its place. The settings keep plans from depending on statistics, which are never right for a queue.
 create function private.claim_jobs(worker text, lease interval, max_jobs integer, kinds text[] default null)
-returns table (id uuid, org_id uuid, kind text, payload jsonb, attempt integer, max_attempts integer, timeout_seconds integer)
+returns table (
+  id uuid, org_id uuid, kind text, payload jsonb, attempt integer, max_attempts integer, timeout_seconds integer,
+  waited_seconds double precision
+)
 language plpgsql security definer set search_path = ''
 set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
@@ -856,7 +859,7 @@ begin
     places := private.within_limits(ids, places);
   end if;
 
-  if cardinality(places) between 1 and wanted - 1 then
+  if cardinality(places) > 0 then
     perform setval('private.jobs_found_at', private.as_found(found, clock_timestamp()));
   end if;
   return query
@@ -871,7 +874,7 @@ begin
       updated_at = clock_timestamp()
     from unnest(places[:wanted]) with ordinality as p (place, n)
     where j.ctid = p.place
-    returning j.id, j.org_id, j.kind, j.payload, j.attempt, j.max_attempts, j.timeout_seconds, p.n, j.started_at < due as again
+    returning j.id, j.org_id, j.kind, j.payload, j.attempt, j.max_attempts, j.timeout_seconds, j.run_at, p.n, j.started_at < due as again
   ),
   noted as (
     -- The first claim is in the job's row.
@@ -879,12 +882,13 @@ begin
     select c.org_id, c.id, 'claimed', c.attempt, claim_jobs.worker, null
     from claimed as c where c.again
   )
-  select c.id, c.org_id, c.kind, c.payload, c.attempt, c.max_attempts, c.timeout_seconds
+  select c.id, c.org_id, c.kind, c.payload, c.attempt, c.max_attempts, c.timeout_seconds,
+    extract(epoch from clock_timestamp() - c.run_at)::double precision
   from claimed as c
   order by c.n;
 end
 $$;
-comment on function private.claim_jobs(text, interval, integer, text[]) is 'Leases up to max_jobs due jobs to a worker: highest priority first, organizations in turn, longest due first, within private.job_limits; workers at once never get the same. Definer: the sidecar holds no table rights.';
+comment on function private.claim_jobs(text, interval, integer, text[]) is 'Leases up to max_jobs due jobs to a worker: highest priority first, organizations in turn, longest due first, within private.job_limits; workers at once never get the same. waited_seconds is how long each had been due. Definer: the sidecar holds no table rights.';
 revoke all on function private.claim_jobs(text, interval, integer, text[]) from public, anon, authenticated, service_role;
 grant execute on function private.claim_jobs(text, interval, integer, text[]) to kijko_sidecar;
 
@@ -970,6 +974,22 @@ comment on function private.complete_jobs(text, jsonb) is 'Ends held jobs, given
 revoke all on function private.complete_jobs(text, jsonb) from public, anon, authenticated, service_role;
 grant execute on function private.complete_jobs(text, jsonb) to kijko_sidecar;
 
+create function private.status_after_failure(job public.jobs, retryable boolean) returns text
+language sql immutable set search_path = ''
+return case
+  when job.cancel_requested then 'cancelled'
+  when coalesce(retryable, false) and job.attempt < job.max_attempts then 'queued'
+  else 'dead'
+end;
+comment on function private.status_after_failure(public.jobs, boolean) is 'What becomes of a held job whose attempt failed.';
+revoke all on function private.status_after_failure(public.jobs, boolean) from public, anon, authenticated, service_role;
+
+create function private.code_after_failure(status text, code text) returns text
+language sql immutable set search_path = ''
+return case status when 'cancelled' then 'cancelled' when 'dead' then coalesce(code, 'internal') else code end;
+comment on function private.code_after_failure(text, text) is 'The short name of a failure, as the job keeps it.';
+revoke all on function private.code_after_failure(text, text) from public, anon, authenticated, service_role;
+
 create function private.fail_job(
   worker text,
   job_id uuid,
@@ -983,20 +1003,18 @@ language plpgsql security definer set search_path = ''
 as $$
 declare
   job public.jobs := private.hold_job(worker, job_id, attempt);
+  status text;
 begin
   if job.id is null then
     return null;
   end if;
-  if job.cancel_requested then
-    perform private.end_job(job, 'cancelled', null, 'cancelled', message);
-    return 'cancelled';
-  end if;
-  if coalesce(retryable, false) and job.attempt < job.max_attempts then
+  status := private.status_after_failure(job, retryable);
+  if status = 'queued' then
     perform private.retry_job(job, 'retry', code, message, retry_after);
-    return 'queued';
+  else
+    perform private.end_job(job, status, null, private.code_after_failure(status, code), message);
   end if;
-  perform private.end_job(job, 'dead', null, coalesce(code, 'internal'), message);
-  return 'dead';
+  return status;
 end
 $$;
 comment on function private.fail_job(text, uuid, text, text, boolean, interval, integer) is 'Records a failure of a held job: queued again with back-off, dead, or cancelled if that was asked; the new status, or null when the lease was lost. Definer: the sidecar holds no table rights.';

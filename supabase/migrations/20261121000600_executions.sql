@@ -510,7 +510,15 @@ $$;
 comment on function private.llm_cost(text, text, jsonb) is 'Cost of a call in millionths of a US dollar, rounded up once; null when no price is known. Usage: input_tokens (cached ones among them), output_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens (among the writes), batch.';
 revoke all on function private.llm_cost(text, text, jsonb) from public, anon, authenticated, service_role;
 
-create function private.book_usage(job public.jobs, execution public.executions, usage jsonb) returns void
+create function private.book_usage(
+  job public.jobs,
+  execution public.executions,
+  usage jsonb,
+  status text,
+  output jsonb,
+  code text,
+  message text
+) returns void
 language plpgsql set search_path = ''
 as $$
 #variable_conflict use_column
@@ -539,7 +547,12 @@ begin
     end if;
   end loop;
   update public.executions as e
-  set model = coalesce(reported, e.model),
+  set status = book_usage.status,
+    output = book_usage.output,
+    error_code = substring(code for 100),
+    error = substring(message for 10000),
+    finished_at = case when book_usage.status <> 'queued' then kijko.now() end,
+    model = coalesce(reported, e.model),
     input_tokens = e.input_tokens + tokens_in,
     output_tokens = e.output_tokens + tokens_out,
     cache_read_tokens = e.cache_read_tokens + least(private.count_of(usage -> 'cache_read_tokens'), tokens_in),
@@ -548,33 +561,18 @@ begin
   where e.id = execution.id;
 end
 $$;
-comment on function private.book_usage(public.jobs, public.executions, jsonb) is 'Adds what one call used to its execution and to the meters, whatever became of the call. Inside the function that ends the attempt.';
-revoke all on function private.book_usage(public.jobs, public.executions, jsonb) from public, anon, authenticated, service_role;
+comment on function private.book_usage(public.jobs, public.executions, jsonb, text, jsonb, text, text) is 'Adds what one call used to the meters and to its execution, with what became of it: a row written twice in one transaction has its foreign keys checked, and would lock its parents after itself, in the wrong order for who deletes them. Inside the function that ends the attempt.';
+revoke all on function private.book_usage(public.jobs, public.executions, jsonb, text, jsonb, text, text) from public, anon, authenticated, service_role;
 
--- Deleting an organization, project, skill or habit locks it, then what it takes along, and the executions last. Whoever
--- ends an execution locks in that order, too: an execution that is written twice in one transaction has its foreign
--- keys checked, and would otherwise lock these rows after its own.
-create function private.lock_running_execution(job public.jobs) returns public.executions
-language plpgsql set search_path = ''
+create function private.hold_execution(job public.jobs) returns public.executions
+language sql set search_path = ''
 as $$
-#variable_conflict use_column
-declare
-  execution public.executions;
-begin
-  select e.* into execution from public.executions as e
-  where e.org_id = job.org_id and e.job_id = job.id and e.status = 'running';
-  perform from public.organizations as o where o.id = execution.org_id for key share;
-  perform from public.projects as p where p.org_id = execution.org_id and p.id = execution.project_id for key share;
-  perform from public.skills as s where s.org_id = execution.org_id and s.id = execution.skill_id for key share;
-  perform from public.habits as h where h.org_id = execution.org_id and h.id = execution.habit_id for key share;
-  select e.* into execution from public.executions as e
+  select e.* from public.executions as e
   where e.org_id = job.org_id and e.job_id = job.id and e.status = 'running'
-  for update;
-  return execution;
-end
+  for update
 $$;
-comment on function private.lock_running_execution(public.jobs) is 'The running execution of a job, locked; null when there is none. Inside the functions that end an attempt.';
-revoke all on function private.lock_running_execution(public.jobs) from public, anon, authenticated, service_role;
+comment on function private.hold_execution(public.jobs) is 'Locks the running execution of a job that is held; nothing when there is none.';
+revoke all on function private.hold_execution(public.jobs) from public, anon, authenticated, service_role;
 
 create function private.finish_execution(worker text, job_id uuid, outcome jsonb, attempt integer default null) returns boolean
 language plpgsql security definer set search_path = ''
@@ -590,7 +588,7 @@ begin
   if job.id is null then
     return false;
   end if;
-  execution := private.lock_running_execution(job);
+  execution := private.hold_execution(job);
   if execution.id is null then
     perform kijko.fail('conflict', 'the job has no running execution');
   end if;
@@ -605,15 +603,9 @@ begin
   end if;
 
   -- The call has been made: it is booked whatever becomes of the execution.
-  perform private.book_usage(job, execution, outcome);
-
-  update public.executions as e
-  set status = final_status,
-    output = case when code = 'output_too_large' then null else outcome -> 'output' end,
-    error_code = code,
-    error = message,
-    finished_at = kijko.now()
-  where e.id = execution.id;
+  perform private.book_usage(
+    job, execution, outcome, final_status, case when code = 'output_too_large' then null else outcome -> 'output' end, code, message
+  );
   perform private.end_job(
     job,
     case final_status when 'failed' then 'dead' else final_status end,
@@ -644,15 +636,20 @@ as $$
 declare
   job public.jobs := private.hold_job(worker, fail_execution.job_id, fail_execution.attempt);
   execution public.executions;
+  status text;
 begin
   if job.id is null then
     return null;
   end if;
-  -- A refusal, a broken answer and a cancelled call cost what they used.
+  -- A refusal, a broken answer and a cancelled call cost what they used. Without that the execution follows its job.
   if jsonb_typeof(usage) = 'object' then
-    execution := private.lock_running_execution(job);
+    execution := private.hold_execution(job);
     if execution.id is not null then
-      perform private.book_usage(job, execution, usage);
+      status := private.status_after_failure(job, retryable);
+      perform private.book_usage(
+        job, execution, usage, case status when 'dead' then 'failed' else status end, execution.output,
+        private.code_after_failure(status, code), message
+      );
     end if;
   end if;
   return private.fail_job(worker, fail_execution.job_id, code, message, retryable, retry_after, fail_execution.attempt);

@@ -32,6 +32,8 @@ const BATCH = 1_000;
 const LOOPS = 4;
 const TAKE = 500;
 const POOL = 12;
+// As in the sidecar: how soon a worker looks again where there was work.
+const TRAIL = 2;
 
 const connection = { connectionString: DB_URL };
 const admin = new pg.Pool({ connectionString: ADMIN_DB_URL, max: 2 });
@@ -71,9 +73,13 @@ class Kijko {
     name: 'claim', text: `select id, payload, attempt from private.claim_jobs($1, '1 minute', $2, $3)`, values: [worker, n, [this.kind]],
   })).rows;
 
-  complete = (worker, jobs) => this.pool.query({
-    name: 'complete', text: 'select id from private.complete_jobs($1, $2)', values: [worker, JSON.stringify(jobs.map(({ id, attempt }) => ({ id, attempt })))],
-  });
+  async complete(worker, jobs) {
+    const { rows: [{ ended }] } = await this.pool.query({
+      name: 'complete', text: 'select count(id)::int as ended from private.complete_jobs($1, $2)',
+      values: [worker, JSON.stringify(jobs.map(({ id, attempt }) => ({ id, attempt })))],
+    });
+    if (ended !== jobs.length) throw new Error(`${jobs.length - ended} of ${jobs.length} jobs were lost`);
+  }
 
   drain = (n) => drainLoops(n, (i) => this.claim(`bench-${i}`, TAKE), (i, jobs) => this.complete(`bench-${i}`, jobs));
 
@@ -91,7 +97,7 @@ class Kijko {
       for (const job of jobs) onJob(job.payload);
       done.push(...jobs);
       if (jobs.length) completer.wake();
-      return jobs.length === TAKE ? true : jobs.length > 0 ? 5 : null;
+      return jobs.length === TAKE ? true : jobs.length > 0 ? TRAIL : null;
     }, 1_000);
     const completions = completer.run(async () => {
       const jobs = done;
@@ -226,8 +232,10 @@ class Waker {
   async run(step, pollMs) {
     let pause = pollMs;
     while (!this.#stopped) {
+      if (this.#woken) pause = TRAIL / 2;
       this.#woken = false;
       const next = await step();
+      if (next === true) pause = TRAIL / 2;
       if (next === true || this.#woken || this.#stopped) continue;
       pause = next ?? Math.min(2 * pause, pollMs);
       await new Promise((resolve) => {

@@ -4,6 +4,7 @@ import { chaosTests } from './chaos.mjs';
 import { Vendor, killSidecars, kijkoUp, stopStackSidecar } from './harness.mjs';
 import { postgresTests } from './postgres.mjs';
 import { sidecarTests } from './sidecar.mjs';
+import { stripeTests } from './stripe.mjs';
 import { forgetModel, priceModel } from './tenant.mjs';
 
 const vendor = new Vendor();
@@ -25,4 +26,5 @@ after(async () => {
 
 sidecarTests(vendor);
 postgresTests(vendor);
+stripeTests(vendor);
 chaosTests(vendor);

@@ -21,6 +21,7 @@ const HOME = required('TEST_HOME', 'KIJKO_HOME');
 const PORT = process.env.TEST_PORT ?? new URL(required('API_URL')).port;
 const DB_URL = required('DB_URL');
 const ADMIN_DB_URL = required('ADMIN_DB_URL');
+export const STRIPE_SECRET = 'whsec_crash_test';
 
 // ---- waiting: always for something, always with an end
 
@@ -191,6 +192,7 @@ export class Sidecar {
         KIJKO_LEASE_SECONDS: String(leaseSeconds),
         KIJKO_POLL_SECONDS: '1',
         KIJKO_SHUTDOWN_SECONDS: String(shutdownSeconds),
+        STRIPE_WEBHOOK_SECRET: STRIPE_SECRET,
       },
     });
     closeSync(log);

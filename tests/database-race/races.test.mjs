@@ -167,6 +167,40 @@ test('a finishing worker against the reaper: one of them wins, never both', asyn
   assert.equal(await used(org, 'llm_tokens'), won.worker, 'booked exactly for those that finished');
 });
 
+test('an organization is deleted while its jobs start, end, fail and are taken back: nobody waits for the other crosswise', async () => {
+  const seen = new Set();
+  for (let i = 0; i < 30; i++) {
+    const { org, skill } = await newTenant();
+    const worker = `racer ${randomUUID()}`;
+    const session = await pool.connect();
+    await session.query('begin');
+    const { rows: jobs } = await session.query(
+      `select e.job_id as id from public.skills as s, generate_series(1, 8), private.queue_execution(s, '{}', 'manual') as e where s.id = $1`, [skill]);
+    await session.query(
+      `update public.jobs set status = 'running', attempt = 1, locked_by = $2, locked_until = clock_timestamp() + interval '1 minute' where org_id = $1`, [org, worker]);
+    for (const { id } of jobs.slice(0, 6)) await session.query('select private.start_execution($1, $2)', [worker, id]);
+    await session.query(
+      `update public.jobs set locked_until = clock_timestamp() - interval '1 second' where id = any ($1)`, [jobs.slice(4, 6).map((j) => j.id)]);
+    await session.query('commit');
+    session.release();
+
+    const calls = [
+      () => pool.query('delete from public.organizations where id = $1', [org]),
+      ...jobs.slice(0, 2).map(({ id }) => () => pool.query(
+        `select private.finish_execution($1, $2, '{"output": {}, "input_tokens": 1, "output_tokens": 1}') as done`, [worker, id])),
+      ...jobs.slice(2, 4).map(({ id }, n) => () => pool.query(
+        `select private.fail_execution($1, $2, 'x', 'y', $3, usage => '{"input_tokens": 1}') as done`, [worker, id, n === 0])),
+      () => pool.query('select private.reap_jobs() as done'),
+      ...jobs.slice(6).map(({ id }) => () => pool.query('select private.start_execution($1, $2) as done', [worker, id])),
+    ];
+    // Whoever is started first is a little ahead: take turns.
+    const answers = await Promise.allSettled(calls.map((_, n) => calls[(n + i) % calls.length]()));
+    for (const answer of answers) seen.add(answer.reason?.code ?? 'done');
+    assert.equal((await one('select count(*)::int as n from public.jobs where org_id = $1', [org])).n, 0);
+  }
+  assert.deepEqual([...seen], ['done'], 'each call has an answer');
+});
+
 test('one idempotency key from twelve sessions: one execution, charged once', async () => {
   const { user, org, skill } = await newTenant();
   const answers = await atOnce(12, () => asUser(user, `select (public.execute_skill($1, '{"a": 1}', 'same')).id`, [skill]));

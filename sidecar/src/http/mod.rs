@@ -1,5 +1,6 @@
 //! The HTTP server: one file per route, and around them what every request gets.
 
+pub(crate) mod body;
 mod health;
 mod metrics;
 mod observe;

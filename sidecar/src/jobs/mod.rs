@@ -45,6 +45,8 @@ pub struct Job {
     pub max_attempts: i32,
     /// How long this attempt may take.
     pub timeout: Duration,
+    /// How long it had been due when it was claimed, by the database's clock.
+    pub waited: Duration,
 }
 
 /// Why a job failed. Code and message are shown to the organization.

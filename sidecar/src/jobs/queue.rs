@@ -79,7 +79,7 @@ impl Queue {
         let rows = self
             .db
             .query(
-                "select id, org_id, kind, payload, attempt, max_attempts, timeout_seconds
+                "select id, org_id, kind, payload, attempt, max_attempts, timeout_seconds, waited_seconds
                  from private.claim_jobs($1, make_interval(secs => $2), $3, $4)",
                 &[
                     &self.worker,
@@ -208,6 +208,7 @@ pub async fn stats(db: &Db) -> Result<Vec<QueueStats>, DbError> {
 
 fn job(row: &Row) -> Result<Job, tokio_postgres::Error> {
     let timeout: i32 = row.try_get("timeout_seconds")?;
+    let waited: f64 = row.try_get("waited_seconds")?;
     Ok(Job {
         id: row.try_get("id")?,
         org_id: row.try_get("org_id")?,
@@ -216,6 +217,7 @@ fn job(row: &Row) -> Result<Job, tokio_postgres::Error> {
         attempt: row.try_get("attempt")?,
         max_attempts: row.try_get("max_attempts")?,
         timeout: Duration::from_secs(u64::try_from(timeout).unwrap_or(0)),
+        waited: Duration::try_from_secs_f64(waited).unwrap_or_default(),
     })
 }
 

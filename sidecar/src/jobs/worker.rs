@@ -16,10 +16,10 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Where jobs were found, more are looked for this soon, then after twice the time, and so on up to the poll interval.
-/// The database counts on it: while a worker looks by itself, jobs are queued without a notification, since
+/// Where jobs were found, or after a notification, more are looked for this soon, then after twice the time, and so on up
+/// to the poll interval. The database counts on it: shortly after either, jobs are queued without a notification, since
 /// transactions that notify commit one after the other.
-const TRAIL: Duration = Duration::from_millis(5);
+const TRAIL: Duration = Duration::from_millis(2);
 
 /// How long handing jobs back at shutdown may take after they were told to stop.
 const HAND_BACK: Duration = Duration::from_secs(5);
@@ -103,16 +103,15 @@ impl Worker {
                 match self.claim(free).await {
                     Ok(claimed) => {
                         backoff.reset();
+                        if claimed > 0 {
+                            trail = TRAIL;
+                        }
                         more = claimed == free;
                         if more {
                             continue;
                         }
-                        trail = if claimed > 0 {
-                            TRAIL
-                        } else {
-                            trail.saturating_mul(2)
-                        };
                         pause = pause.min(trail);
+                        trail = trail.saturating_mul(2);
                     }
                     Err(error) => {
                         pause = backoff.next_delay();
@@ -123,21 +122,24 @@ impl Worker {
                     }
                 }
             }
-            self.wait_for_a_reason(pause, free == 0 || more, stop).await;
+            if self.wait_for_a_reason(pause, free == 0 || more, stop).await {
+                trail = TRAIL;
+            }
         }
     }
 
+    /// True when it is a notification.
     async fn wait_for_a_reason(
         &self,
         poll: Duration,
         slots_matter: bool,
         stop: &CancellationToken,
-    ) {
+    ) -> bool {
         tokio::select! {
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(poll) => {}
-            () = self.wakeups.jobs.notified() => {}
-            () = self.running.slot_freed(), if slots_matter => {}
+            () = stop.cancelled() => false,
+            () = tokio::time::sleep(poll) => false,
+            () = self.wakeups.jobs.notified() => true,
+            () = self.running.slot_freed(), if slots_matter => false,
         }
     }
 
@@ -146,6 +148,7 @@ impl Worker {
         let jobs = self.queue.claim(free, &self.kinds).await?;
         let claimed = jobs.len();
         for job in jobs {
+            self.metrics.job_claimed(&job.kind, job.waited);
             self.start(job, asked_at);
         }
         Ok(claimed)

@@ -3,16 +3,14 @@
 
 use std::time::SystemTime;
 
-use axum::{
-    Json,
-    body::Bytes,
-    extract::{State, rejection::BytesRejection},
-    http::HeaderMap,
-};
+use axum::{Json, body::Body, extract::State, http::HeaderMap};
 use serde::Serialize;
 
 use super::{events, signature};
-use crate::{error::Error, http::AppState};
+use crate::{
+    error::Error,
+    http::{AppState, body},
+};
 
 const SIGNATURE: &str = "stripe-signature";
 
@@ -28,16 +26,13 @@ pub(crate) struct Received {
 pub(crate) async fn receive(
     State(state): State<AppState>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
 ) -> Result<Json<Received>, Error> {
     let secrets = &state.stripe.webhook_secrets;
     if secrets.is_empty() {
         return Err(Error::NotConfigured("STRIPE_WEBHOOK_SECRET is not set"));
     }
-    let body = body.map_err(|rejection| match rejection.status().as_u16() {
-        413 => Error::TooLarge(state.http.max_body_bytes),
-        _ => Error::BadRequest("the body cannot be read".to_owned()),
-    })?;
+    let body = body::read(body, state.http.max_body_bytes).await?;
     let header = headers.get(SIGNATURE).and_then(|value| value.to_str().ok());
     signature::verify(header, &body, secrets, SystemTime::now()).map_err(|rejection| {
         state.metrics.stripe.rejected(rejection.reason());

@@ -29,6 +29,9 @@ use crate::{
 };
 
 const REQUEST_SECONDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0];
+const WAIT_SECONDS: [f64; 11] = [
+    0.002, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0, 120.0, 600.0,
+];
 const WORK_SECONDS: [f64; 11] = [
     0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
 ];
@@ -162,6 +165,7 @@ pub struct Metrics {
     request_seconds: Histograms<RouteLabels>,
     jobs: Family<JobLabels, Counter>,
     job_seconds: Histograms<KindLabels>,
+    job_wait: Histograms<KindLabels>,
     queue: Gauges<QueueLabels>,
     queue_age: Gauges<KindLabels>,
     worker_slots: Gauges<StateLabels>,
@@ -195,6 +199,7 @@ impl Default for Metrics {
             request_seconds: Family::new_with_constructor(Buckets(&REQUEST_SECONDS)),
             jobs: Family::default(),
             job_seconds: Family::new_with_constructor(Buckets(&WORK_SECONDS)),
+            job_wait: Family::new_with_constructor(Buckets(&WAIT_SECONDS)),
             queue: Family::default(),
             queue_age: Family::default(),
             worker_slots: Family::default(),
@@ -248,6 +253,12 @@ impl Metrics {
             "Time from claim to record",
             Unit::Seconds,
             self.job_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "job_pickup_delay",
+            "Time from when a job was due until this process claimed it",
+            Unit::Seconds,
+            self.job_wait.clone(),
         );
         registry.register(
             "queue_jobs",
@@ -336,6 +347,15 @@ impl Metrics {
                 status,
             })
             .inc();
+    }
+
+    /// One job that was claimed here, so long after it was due.
+    pub fn job_claimed(&self, kind: &str, waited: Duration) {
+        self.job_wait
+            .get_or_create(&KindLabels {
+                kind: kind.to_owned(),
+            })
+            .observe(waited.as_secs_f64());
     }
 
     /// One job that ended here.
@@ -513,6 +533,7 @@ mod tests {
     fn every_group_shows_up_with_its_labels() {
         let metrics = Metrics::default();
         metrics.request("GET", "/health", 200, Duration::from_millis(3));
+        metrics.job_claimed("execution", Duration::from_millis(4));
         metrics.job_ended("execution", Outcome::Retried, Duration::from_secs(1));
         let limited = LlmError::new(crate::llm::LlmFault::RateLimited, "");
         metrics
@@ -530,6 +551,8 @@ mod tests {
         for line in [
             r#"kijko_http_requests_total{method="GET",route="/health",status="200"} 1"#,
             r#"kijko_jobs_total{kind="execution",outcome="retried"} 1"#,
+            r#"kijko_job_pickup_delay_seconds_bucket{le="0.002",kind="execution"} 0"#,
+            r#"kijko_job_pickup_delay_seconds_bucket{le="0.005",kind="execution"} 1"#,
             r#"kijko_queue_jobs{kind="execution",state="dead"} 2"#,
             r#"kijko_queue_oldest_seconds{kind="execution"} 7.5"#,
             r#"kijko_llm_calls_total{provider="openai",outcome="vendor_rate_limited"} 1"#,

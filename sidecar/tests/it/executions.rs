@@ -132,6 +132,7 @@ impl Bench {
             attempt: 1,
             max_attempts: 5,
             timeout: Duration::from_secs(30),
+            waited: Duration::ZERO,
         };
         (job, execution_id)
     }
