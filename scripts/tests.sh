@@ -17,7 +17,8 @@ command_test() {
   trap 'stop_test_stack' EXIT
   trap 'exit 130' INT TERM
   for area in "${areas[@]}"; do
-    run_area "$area" || failed+=("$area")
+    run_area "$area"
+    [ "$AREA_STATUS" = 0 ] || failed+=("$area")
   done
   print_counts "${areas[@]}" || failed+=(counts)
   [ "${#failed[@]}" = 0 ] || fail "failed: ${failed[*]} (logs: $TEST_LOGS)"
@@ -32,10 +33,11 @@ prepare_machine() {
   refuse_unreachable_home
 }
 
-# The area's output goes to the terminal and to its log; its own exit status is what counts. In a subshell in the
-# background so that `set -e` holds inside.
+# The area's output goes to the terminal and to its log; its own exit status is what counts, and is left in AREA_STATUS.
+# Never called as a condition (`run_area … ||`): bash would ignore `set -e` in all of it, and only an area's last command would count.
 run_area() {
-  local area=$1 started=$SECONDS status=0
+  local area=$1 started=$SECONDS
+  AREA_STATUS=0
   printf '\n===== %s\n' "$area"
   case $area in db | sidecar | journeys | crash | cli) start_test_stack ;; esac
   (
@@ -44,10 +46,9 @@ run_area() {
     set -o pipefail
     "test_$area" 2>&1 | tee "$TEST_LOGS/$area.log"
   ) &
-  wait "$!" || status=$?
-  printf '%s in %ss\n' "$([ "$status" = 0 ] && echo "$area passed" || echo "$area FAILED")" "$((SECONDS - started))" |
+  wait "$!" || AREA_STATUS=$?
+  printf '%s in %ss\n' "$([ "$AREA_STATUS" = 0 ] && echo "$area passed" || echo "$area FAILED")" "$((SECONDS - started))" |
     tee -a "$TEST_LOGS/$area.log"
-  return "$status"
 }
 
 # ---- the test stack: an own instance on free ports with a new database, stopped again whatever happens
@@ -159,7 +160,7 @@ test_cli() {
 
 # ---- counts: each runner's own, and their sum as the last line
 
-COUNT_LINES='^(test result: |Files=[0-9]+, Tests=|# (tests|pass|fail|cancelled|skipped|todo) [0-9]+|.*All [0-9]+ tests passed|.*[0-9]+ of [0-9]+ tests failed)'
+COUNT_LINES='^(test result: |Result: |Files=[0-9]+, Tests=|# (tests|pass|fail|cancelled|skipped|todo) [0-9]+|.*All [0-9]+ tests passed|.*[0-9]+ of [0-9]+ tests failed)'
 
 print_counts() {
   local area
@@ -182,11 +183,14 @@ sum_counts() {
     /^# fail [0-9]+$/ { failed += $3 }
     /^# (skipped|cancelled|todo) [0-9]+$/ { skipped += $3 }
     /^Files=[0-9]+, Tests=/ { sub(/.*Tests=/, ""); sub(/,.*/, ""); passed += $0 }
+    # pg_prove counts what failed among the tests, and names it by file; a file that dies has no failed test.
+    /\(Wstat: .* Tests: [0-9]+ Failed: [0-9]+\)$/ { sub(/.*Failed: /, ""); failed += $0 + 0; passed -= $0 }
+    /^Result: FAIL$/ { broken = 1 }
     /All [0-9]+ tests passed/ { for (i = 1; i <= NF; i++) if ($i == "All") passed += $(i+1) }
     /[0-9]+ of [0-9]+ tests failed/ { for (i = 1; i <= NF; i++) if ($i == "of") failed += $(i-1) }
     END {
       printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped
-      exit (failed > 0 || skipped > 0 || passed == 0)
+      exit (broken || failed > 0 || skipped > 0 || passed == 0)
     }'
 }
 
