@@ -391,7 +391,7 @@ as $$
 #variable_conflict use_column
 declare
   -- Ids are UUIDs of version 7, the time and then the place in the array: neighbours in the queue are neighbours in the
-  -- primary key, too. Random ones made queueing a tenth dearer, and ending a batch touched its pages in no order.
+  -- primary key, too, and a batch that is ended in the order of its ids goes through its pages in order.
   first_id constant bigint := ((extract(epoch from clock_timestamp()) * 1000)::bigint << 16) + x'7000'::integer;
 begin
   if jsonb_typeof(jobs) is distinct from 'array' then
