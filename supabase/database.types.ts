@@ -1045,6 +1045,48 @@ export type Database = {
           },
         ];
       };
+      usage_meters: {
+        Row: {
+          amount_field: string | null;
+          created_at: string;
+          created_by: string | null;
+          event_type: string;
+          id: string;
+          meter: string;
+          org_id: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          amount_field?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          event_type: string;
+          id?: string;
+          meter: string;
+          org_id?: string;
+          updated_at?: string;
+        };
+        Update: {
+          amount_field?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          event_type?: string;
+          id?: string;
+          meter?: string;
+          org_id?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "usage_meters_org_id_fkey";
+            columns: ["org_id"];
+            isOneToOne: false;
+            referencedRelation: "organizations";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
     };
     Views: {
       job_events: {
@@ -1183,7 +1225,10 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      explain_limit: { Args: { meter: string; org_id: string }; Returns: Json };
       has_role: { Args: { org: string; role: string }; Returns: boolean };
+      ingest_usage:
+        { Args: { events: Json }; Returns: Json } | { Args: { events: Json; org_id: string }; Returns: Json };
       org_id: { Args: Record<PropertyKey, never>; Returns: string };
       org_ids: { Args: Record<PropertyKey, never>; Returns: string[] };
       preview_cron: { Args: { expression: string; n?: number; timezone?: string }; Returns: string[] };
@@ -1278,6 +1323,39 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      usage_alerts: {
+        Args: { since?: string };
+        Returns: {
+          crossed_at: string;
+          limit: number;
+          meter: string;
+          period_start: string;
+          threshold: number;
+          used: number;
+        }[];
+      };
+      usage_by: {
+        Args: { dimension: string; only_meter?: string; since?: string; until?: string };
+        Returns: {
+          entries: number;
+          meter: string;
+          overage: number;
+          used: number;
+          value: string;
+        }[];
+      };
+      usage_forecast: {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          at_period_rate: number;
+          at_week_rate: number;
+          limit: number;
+          meter: string;
+          period: string;
+          reset_at: string;
+          used: number;
+        }[];
       };
       usage_summary: {
         Args: Record<PropertyKey, never>;
