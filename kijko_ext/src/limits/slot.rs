@@ -79,7 +79,10 @@ pub struct Loaded {
 impl<W: Word> Slot<W> {
     /// For the model: in shared memory all words are zero to begin with.
     #[cfg(test)]
-    #[allow(dead_code, reason = "the extension's own tests take theirs from shared memory")]
+    #[allow(
+        dead_code,
+        reason = "the extension's own tests take theirs from shared memory"
+    )]
     pub fn empty(mut zero: impl FnMut() -> W) -> Self {
         Self {
             key: [zero(), zero()],
