@@ -80,10 +80,11 @@ stop_test_stack() {
   return "$status"
 }
 
-# A base port with all of the stack's ports free: the API's, the database's and the internal ones.
+# A base port with all of the stack's ports free: the API's, the database's and the internal ones. Below those that Linux
+# gives to outgoing connections (32768 on): one of these could have the port of a part that a test has just stopped.
 free_port_range() {
   local base offset
-  for ((base = 55300 + RANDOM % 2000; base < 64000; base += 20)); do
+  for ((base = 20000 + RANDOM % 10000; base < 32000; base += 20)); do
     for offset in 0 1 10 11 12 13 14; do
       ! (exec 3<> "/dev/tcp/127.0.0.1/$((base + offset))") 2> /dev/null || continue 2
     done

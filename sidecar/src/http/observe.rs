@@ -11,7 +11,7 @@ use axum::{
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::AppState;
+use super::{AppState, body};
 use crate::error::Error;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -51,12 +51,13 @@ pub(super) async fn observe(
 }
 
 async fn answer(state: &AppState, request: Request, next: Next) -> Response {
-    if declared_length(request.headers())
-        .is_some_and(|length| length > state.http.max_body_bytes as u64)
-    {
-        return Error::TooLarge(state.http.max_body_bytes).into_response();
-    }
     let limit = state.http.request_timeout;
+    let most = state.http.max_body_bytes;
+    if declared_length(request.headers()).is_some_and(|length| length > most as u64) {
+        // Nothing of it is kept; what matters is that the sender has sent it, and reads the answer.
+        let _ = tokio::time::timeout(limit, body::read(request.into_body(), 0)).await;
+        return Error::TooLarge(most).into_response();
+    }
     match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Error::Unavailable {
