@@ -153,7 +153,7 @@ pub fn decide(calls: &[Call]) -> [Decision; MOST] {
 
 unsafe fn decide_locked(calls: &[Call], decisions: &mut [Decision; MOST], now: u64) {
     let set = |call: &Call| unsafe { &mut *HEADER.add(1).cast::<Set>().add(call.set()) };
-    let counters = |call: &Call| unsafe { &mut *(&raw mut (*HEADER).partitions[call.partition()]) };
+    let counters = |call: &Call| unsafe { &mut (&mut (*HEADER).partitions)[call.partition()] };
     let mut allowed = true;
     for (at, call) in calls.iter().enumerate() {
         let same = |other: &usize| calls[*other].hash == call.hash;

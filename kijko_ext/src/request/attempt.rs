@@ -15,7 +15,7 @@ pub fn attempt<T>(body: impl FnOnce() -> T) -> Result<T, String> {
         pg_sys::BeginInternalSubTransaction(ptr::null());
         pg_sys::MemoryContextSwitchTo(memory);
         let answer = PgTryBuilder::new(AssertUnwindSafe(|| Ok(body())))
-            .catch_others(Err)
+            .catch_others(|error| Err(Box::new(error)))
             .execute();
         match answer {
             Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
@@ -23,7 +23,7 @@ pub fn attempt<T>(body: impl FnOnce() -> T) -> Result<T, String> {
         }
         pg_sys::MemoryContextSwitchTo(memory);
         pg_sys::CurrentResourceOwner = resources;
-        answer.map_err(message)
+        answer.map_err(|error| message(*error))
     }
 }
 
