@@ -6,7 +6,8 @@ use pgrx::pg_sys;
 use super::call::Refusal;
 use super::charge::{self, Decision, Meter};
 use super::period::{Kind, Period};
-use super::policy::{self, Over};
+use super::policy::{self, Over, Policy};
+use super::table;
 
 pub struct Standing {
     /// Of what is in the ledger, or is being written to it.
@@ -18,7 +19,7 @@ pub struct Standing {
 /// None when nothing is refused: no limit, or one that lets everything pass. Reads, if anything, and never writes.
 pub fn standing(subject: &[u8; 16], name: &str) -> Result<Option<Standing>, Refusal> {
     let policy = policy::of(subject, name, charge::now(), Kind::Month);
-    let (Some(limit), Over::Refuse) = (policy.limit, policy.over) else {
+    let Some(limit) = refusing(&policy) else {
         return Ok(None);
     };
     let counter = charge::pin(&policy.key, Meter { subject, name }, policy.period)?;
@@ -27,6 +28,27 @@ pub fn standing(subject: &[u8; 16], name: &str) -> Result<Option<Standing>, Refu
         limit,
         period: policy.period,
     }))
+}
+
+/// The same without reading anything, so that it cannot fail: None when the policy or the counter is not loaded.
+pub fn known_standing(subject: &[u8; 16], name: &str) -> Option<Option<Standing>> {
+    let now = charge::now();
+    let policy = policy::known(subject, name, now, Kind::Month)?;
+    let Some(limit) = refusing(&policy) else {
+        return Some(None);
+    };
+    // SAFETY: reads a variable. The real clock, as whoever takes from the counter tells its order by.
+    let order = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() } as u64;
+    let used = table::peek(&policy.key, order)?;
+    Some(Some(Standing {
+        used,
+        limit,
+        period: policy.period,
+    }))
+}
+
+fn refusing(policy: &Policy) -> Option<i64> {
+    policy.limit.filter(|_| matches!(policy.over, Over::Refuse))
 }
 
 /// Books an amount. `taken` is called when the counter has it, before the row is written.

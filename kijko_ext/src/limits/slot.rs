@@ -183,6 +183,12 @@ impl<W: Word> Slot<W> {
         self.used.load() as i64
     }
 
+    /// `used` for who only looks, without a pin; None when it has to be loaded first. Needs the shared lock, so that it is
+    /// not another key's by then.
+    pub fn peek(&self) -> Option<i64> {
+        (self.state.load() & (STATUS | STALE) == READY).then(|| self.used())
+    }
+
     /// Adds `amount` if `used` then stays within `ceiling`. Needs a pin; `amount` is not negative.
     pub fn reserve(&self, amount: i64, ceiling: i64) -> Reserved {
         let mut used = self.used.load();

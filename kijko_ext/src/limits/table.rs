@@ -202,6 +202,22 @@ pub fn acquire(key: &Key, holder: bool, order: u64) -> Acquired {
     }
 }
 
+/// What a counter has, if it is loaded. `order` as for `acquire`.
+pub fn peek(key: &Key, order: u64) -> Option<i64> {
+    let set = key.set();
+    // SAFETY: as in `acquire`.
+    unsafe {
+        let lock = lock(set);
+        pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
+        let used = find(set, key).and_then(|slot| {
+            slot.touch(order);
+            slot.peek()
+        });
+        pg_sys::LWLockRelease(lock);
+        used
+    }
+}
+
 unsafe fn claim(set: usize, key: &Key, holder: bool, order: u64) -> Acquired {
     let partition = partition(set);
     let found = unsafe { find(set, key) };

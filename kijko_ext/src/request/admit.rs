@@ -122,8 +122,12 @@ fn rate<'a>(policy: &'a Policy, decision: &Decision) -> Limit<'a> {
 
 /// How the organization's quota of requests stands, with those that are not in the ledger yet, of which this is one.
 fn quota(organization: &[u8; 16], pending: u64) -> Result<Option<Limit<'static>>, String> {
-    let standing = attempt(|| counted::standing(organization, meter::METER))?
-        .map_err(|_| "its counter could not be had".to_owned())?;
+    // Mostly it is known; what reads may fail, and is tried in a subtransaction.
+    let standing = match counted::known_standing(organization, meter::METER) {
+        Some(standing) => standing,
+        None => attempt(|| counted::standing(organization, meter::METER))?
+            .map_err(|_| "its counter could not be had".to_owned())?,
+    };
     Ok(standing.map(|standing| {
         let used = standing.used.saturating_add_unsigned(pending);
         let seconds =
