@@ -4,6 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import { appendFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Cluster } from './limits/cluster.mjs';
+import { freePort } from './ports.mjs';
 
 const SUBJECT = '00000000-0000-4000-8000-000000000001';
 
@@ -84,7 +85,7 @@ describe('quotas and the cluster', () => {
     const subject = '00000000-0000-4000-8000-00000000000a';
     await client.query("select kijko.set_limit($1, 'x', 'lifetime', 10)", [subject]);
     await take(client, 7, subject);
-    const standby = Object.assign(new Cluster(), { home: cluster.home, data: join(cluster.home, 'standby'), port: cluster.port + 1 });
+    const standby = Object.assign(new Cluster(), { home: cluster.home, data: join(cluster.home, 'standby'), port: await freePort() });
     await cluster.program('pg_basebackup', '-D', standby.data, '-R', '-X', 'stream', '-c', 'fast', '-h', '127.0.0.1', '-p', String(cluster.port), '-U', 'postgres');
     appendFileSync(join(standby.data, 'postgresql.conf'), `port = ${standby.port}\nhot_standby = on\n`);
     await standby.program('pg_ctl', '-D', standby.data, '-l', join(cluster.home, 'standby.log'), '-w', 'start');

@@ -2,26 +2,18 @@
 // or KIJKO_TEST_PG_PREFIX's; when the tests run as root, the server runs as the system user postgres.
 import { execFile, execFileSync } from 'node:child_process';
 import { appendFileSync, chownSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import pg from 'pg';
+import { freePort } from '../ports.mjs';
 
 const run = promisify(execFile);
 const ROOT = new URL('../../../', import.meta.url).pathname;
 const PREFIX = process.env.KIJKO_TEST_PG_PREFIX ?? join(ROOT, 'target/pgsql');
 const BIN = join(PREFIX, 'lib/postgresql/15/bin');
 const AS_ROOT = process.getuid() === 0;
-
-async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 export class Cluster {
   static async start(settings = {}) {
