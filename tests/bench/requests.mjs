@@ -8,13 +8,13 @@
 // the ratios mean anything.
 import { execFile, spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { createClient } from '@supabase/supabase-js';
 import pg from 'pg';
+import { freePort } from '../crash/ports.mjs';
 
 const { API_URL, ANON_KEY, ADMIN_DB_URL } = process.env;
 if (!API_URL || !ANON_KEY || !ADMIN_DB_URL) throw new Error('API_URL, ANON_KEY and ADMIN_DB_URL are not set: run this by ./kijko bench requests');
@@ -59,14 +59,6 @@ async function tidy() {
   await admin.query('drop owned by bench_authenticator');
   await admin.query('drop role bench_authenticator');
   await admin.query('drop function public.bench_empty()');
-}
-
-async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 async function postgrest(preRequest) {
