@@ -331,10 +331,10 @@ begin
     perform setval('private.jobs_head', private.as_register(open_lane.run_at));
   end if;
   -- Transactions that notify commit one after the other, each with its own flush. A worker that was just woken, or has
-  -- just found jobs, looks again by itself after 2 ms, 4 ms, 8 ms and so on: it need not be told in the first 3 ms.
+  -- just found jobs, looks again by itself after 1 ms, 2 ms, 4 ms and so on: it need not be told in the first one.
   if open_lane.run_at <= clock_timestamp()
     and (
-      select r.last_value not between private.as_found(open_lane.kind, clock_timestamp() - interval '3 milliseconds')
+      select r.last_value not between private.as_found(open_lane.kind, clock_timestamp() - interval '1 millisecond')
         and private.as_found(open_lane.kind, clock_timestamp() + interval '1 second')
       from private.jobs_found_at as r
     )
@@ -385,21 +385,31 @@ create trigger jobs_requeued after update of status, run_at, priority, kind on p
 -- the definer functions below, as postgres.
 -- ----------------------------------------------------------------------------
 
+-- (No search_path of its own, to be inlined.)
+create function private.new_job_id(moment timestamptz, n bigint) returns uuid
+language sql volatile
+return encode(
+  overlay(
+    uuid_send(gen_random_uuid())
+    placing int8send((((extract(epoch from moment) * 1000)::bigint << 16) + x'7000'::integer) + (n & 4095)) from 1 for 8
+  ), 'hex'
+)::uuid;
+comment on function private.new_job_id(timestamptz, bigint) is 'A UUID of version 7: the time, then the place among those queued together, then chance. Neighbours in the queue are neighbours in the primary key, and a batch that is ended in the order of its ids goes through its pages in order.';
+revoke all on function private.new_job_id(timestamptz, bigint) from public, anon, authenticated, service_role;
+
 create function private.enqueue_jobs(jobs jsonb) returns table (n bigint, id uuid)
 language plpgsql set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-  -- Ids are UUIDs of version 7, the time and then the place in the array: neighbours in the queue are neighbours in the
-  -- primary key, too, and a batch that is ended in the order of its ids goes through its pages in order.
-  first_id constant bigint := ((extract(epoch from clock_timestamp()) * 1000)::bigint << 16) + x'7000'::integer;
+  started constant timestamptz := clock_timestamp();
 begin
   if jsonb_typeof(jobs) is distinct from 'array' then
     perform kijko.fail('bad_request', 'jobs: an array');
   end if;
   return query
   with given as materialized (
-    select g.n, encode(overlay(uuid_send(gen_random_uuid()) placing int8send(first_id + (g.n & 4095)) from 1 for 8), 'hex')::uuid as id,
+    select g.n, private.new_job_id(started, g.n) as id,
       g.org_id, g.kind, coalesce(g.payload, '{}') as payload, coalesce(g.priority, 0::smallint) as priority,
       coalesce(g.run_at, clock_timestamp()) as run_at, coalesce(g.max_attempts, 5) as max_attempts,
       coalesce(g.timeout_seconds, 300) as timeout_seconds, g.unique_key, g.concurrency_key, asker.id as created_by
@@ -448,14 +458,26 @@ create function private.enqueue_job(
   unique_key text default null,
   concurrency_key text default null
 ) returns uuid
-language sql set search_path = ''
+language plpgsql set search_path = ''
 as $$
-  select q.id from private.enqueue_jobs(jsonb_build_array(jsonb_build_object(
-    'org_id', org_id, 'kind', kind, 'payload', payload, 'priority', priority, 'run_at', run_at, 'max_attempts', max_attempts,
-    'timeout_seconds', timeout_seconds, 'unique_key', unique_key, 'concurrency_key', concurrency_key
-  ))) as q
+#variable_conflict use_column
+declare
+  new_id uuid;
+begin
+  insert into public.jobs as j (
+    id, org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key
+  )
+  values (
+    private.new_job_id(clock_timestamp(), 0), enqueue_job.org_id, enqueue_job.kind, enqueue_job.payload, enqueue_job.priority,
+    enqueue_job.run_at, enqueue_job.max_attempts, enqueue_job.timeout_seconds, enqueue_job.unique_key,
+    enqueue_job.concurrency_key
+  )
+  on conflict (org_id, kind, unique_key) where unique_key is not null and status in ('queued', 'running') do nothing
+  returning j.id into new_id;
+  return new_id;
+end
 $$;
-comment on function private.enqueue_job(uuid, text, jsonb, smallint, timestamptz, integer, integer, text, text) is 'enqueue_jobs for one, by named arguments; its id, or null when a live job has the same unique_key. Called by definer functions only.';
+comment on function private.enqueue_job(uuid, text, jsonb, smallint, timestamptz, integer, integer, text, text) is 'Queues one job; its id, or null when a live job has the same unique_key. Called by definer functions only.';
 revoke all on function private.enqueue_job(uuid, text, jsonb, smallint, timestamptz, integer, integer, text, text)
   from public, anon, authenticated, service_role;
 
@@ -664,6 +686,29 @@ $$;
 comment on function private.sweep_jobs() is 'Reads the leased jobs by their index, and so also what that index still knows of jobs ended meanwhile: Postgres clears dead versions away when their page is read, and nothing else would read these before vacuum.';
 revoke all on function private.sweep_jobs() from public, anon, authenticated, service_role;
 
+create function private.keep_house(moment timestamptz, taken integer) returns boolean
+language plpgsql set search_path = ''
+as $$
+declare
+  -- Left to claims that nobody waits for, those that find nothing or much; to any, when none of these came for a second.
+  reference constant bigint := private.as_register(
+    case when taken between 1 and 49 then moment - interval '1 second' else moment end
+  );
+  tended boolean := false;
+begin
+  if (select r.last_value <= reference from private.jobs_tend_at as r) then
+    perform private.tend_jobs();
+    tended := true;
+  end if;
+  if (select r.last_value <= reference from private.jobs_sweep_at as r) then
+    perform private.sweep_jobs();
+  end if;
+  return tended;
+end
+$$;
+comment on function private.keep_house(timestamptz, integer) is 'Called by a claim that found so many jobs: tends and sweeps if it is time to. True when it tended.';
+revoke all on function private.keep_house(timestamptz, integer) from public, anon, authenticated, service_role;
+
 create function private.tend_lanes() returns void
 language plpgsql set search_path = ''
 as $$
@@ -683,7 +728,7 @@ $$;
 comment on function private.tend_lanes() is 'Opens lanes that are missing and closes idle ones; called by pg_cron. A lane that is closed while its next job is being queued is opened by the next call.';
 revoke all on function private.tend_lanes() from public, anon, authenticated, service_role;
 
-create function private.within_limits(ids uuid[], places tid[]) returns tid[]
+create function private.within_limits(places tid[]) returns tid[]
 language plpgsql set search_path = ''
 set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
@@ -696,7 +741,7 @@ begin
   select array_agg(o.org_id) into counted
   from (
     select distinct j.org_id from public.jobs as j
-    where j.id = any (ids)
+    where j.ctid = any (places)
       and (j.concurrency_key is not null
         or exists (select 1 from private.job_limits as l where l.org_id = j.org_id and l.concurrency_key = ''))
     offset 0
@@ -713,8 +758,8 @@ begin
   candidates as (
     select c.place, c.n, j.org_id, j.concurrency_key, whole.max_running,
       row_number() over (partition by j.org_id, j.concurrency_key order by c.n) as rank
-    from unnest(ids, places) with ordinality as c (id, place, n)
-    join public.jobs as j on j.id = c.id
+    from unnest(places) with ordinality as c (place, n)
+    join public.jobs as j on j.ctid = c.place
     left join private.job_limits as whole on whole.org_id = j.org_id and whole.concurrency_key = ''
     where j.org_id = any (counted) or (j.concurrency_key is null and whole.org_id is null)
   ),
@@ -733,8 +778,8 @@ begin
   return coalesce(kept, '{}');
 end
 $$;
-comment on function private.within_limits(uuid[], tid[]) is 'Of these queued jobs, in this order, the places of those that may run now without exceeding a limit.';
-revoke all on function private.within_limits(uuid[], tid[]) from public, anon, authenticated, service_role;
+comment on function private.within_limits(tid[]) is 'Of the queued jobs at these places, whose rows are locked by now, those that may run without exceeding a limit; the first ones first.';
+revoke all on function private.within_limits(tid[]) from public, anon, authenticated, service_role;
 
 -- How a claim stays fair and cheap, whatever is queued:
 -- 1. It takes the jobs longest due that no other claim holds, as many as it may lease. Are there fewer, it has seen all of
@@ -742,53 +787,22 @@ revoke all on function private.within_limits(uuid[], tid[]) from public, anon, a
 -- 2. Otherwise there is a backlog, and it may be one tenant's. Then it also asks up to 64 lanes of each priority, beginning
 --    anywhere, for their first jobs, and ranks all it has: higher priority first, then the organizations take turns. So a
 --    tenant's one job is found behind another's million without reading that million.
--- Both read index ranges that begin at the head register. What is ranked is locked before, so nothing is looked up twice:
--- a locked row keeps its place. The settings keep plans from depending on statistics, which are never right for a queue.
-create function private.claim_jobs(worker text, lease interval, max_jobs integer, kinds text[] default null)
-returns table (
-  id uuid, org_id uuid, kind text, payload jsonb, attempt integer, max_attempts integer, timeout_seconds integer,
-  waited_seconds double precision
-)
-language plpgsql security definer set search_path = ''
+-- Both read index ranges that begin at the head register. What is chosen from is locked before, so nothing is looked up
+-- twice: a locked row keeps its place. The settings keep plans from depending on statistics, which are never right for a
+-- queue; where they are not enough, a look-up is a lateral subquery, which leaves no other plan.
+create function private.rank_jobs(of_kinds text[], head timestamptz, due timestamptz, wanted integer) returns tid[]
+language plpgsql set search_path = ''
 set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
-#variable_conflict use_column
 declare
-  wanted constant integer := least(greatest(coalesce(max_jobs, 1), 0), 1000);
-  due constant timestamptz := clock_timestamp();
-  of_kinds text[] := kinds;
   anywhere constant uuid := gen_random_uuid();
-  head timestamptz;
   places tid[];
-  ids uuid[];
-  limited boolean;
-  found text;
 begin
-  if worker is null or worker !~ '\S' or char_length(worker) > 200 then
-    perform kijko.fail('bad_request', 'worker: 1 to 200 characters');
-  end if;
-  if lease is null or lease < interval '1 second' or lease > interval '1 hour' then
-    perform kijko.fail('bad_request', 'lease: 1 second to 1 hour');
-  end if;
-  if wanted = 0 then
-    return;
-  end if;
-  if (select r.last_value <= private.as_register(due) from private.jobs_tend_at as r) then
-    perform private.tend_jobs();
-  end if;
-  if (select r.last_value <= private.as_register(due) from private.jobs_sweep_at as r) then
-    perform private.sweep_jobs();
-  end if;
-  if of_kinds is null then
-    of_kinds := array(select distinct l.kind from private.job_lanes as l);
-  end if;
-  select to_timestamp(r.last_value / 1000000.0) into head from private.jobs_head as r;
-
   with recursive near as materialized (
     select j.*
     from unnest(of_kinds) as k (kind)
     cross join lateral (
-      select q.ctid as place, q.id, q.kind, q.org_id, q.priority, q.run_at, q.concurrency_key
+      select q.ctid as place, q.id, q.org_id, q.priority, q.run_at
       from public.jobs as q
       where q.status = 'queued' and q.attempt >= 0 and q.kind = k.kind and q.run_at between head and due
       order by q.run_at
@@ -829,7 +843,7 @@ begin
     select j.*
     from lanes as l
     cross join lateral (
-      select q.ctid as place, q.id, q.kind, q.org_id, q.priority, q.run_at, q.concurrency_key
+      select q.ctid as place, q.id, q.org_id, q.priority, q.run_at
       from public.jobs as q
       where q.status = 'queued' and q.kind = l.kind and q.org_id = l.org and q.priority = l.priority
         and coalesce(q.concurrency_key, '') = l.concurrency_key and q.run_at between head and due
@@ -837,26 +851,81 @@ begin
       limit wanted / l.lanes + 1
       for update skip locked
     ) as j
-    -- One lane only: those longest due are its first.
-    where l.lanes > 1
   ),
   ranked as (
     select c.*, row_number() over (partition by c.org_id, c.priority order by c.run_at, c.id) as rank
     from (select n.* from near as n union select f.* from far as f) as c
   )
-  select
-    array_agg(r.place order by r.priority desc, r.rank, r.run_at, r.id),
-    array_agg(r.id order by r.priority desc, r.rank, r.run_at, r.id),
-    bool_or(r.concurrency_key is not null)
-      or exists (select 1 from private.job_limits as l where l.org_id = any (array_agg(r.org_id)) and l.concurrency_key = ''),
-    min(r.kind)
-  into places, ids, limited, found
+  select array_agg(r.place order by r.priority desc, r.rank, r.run_at, r.id) into places
   from ranked as r;
+  return places;
+end
+$$;
+comment on function private.rank_jobs(text[], timestamptz, timestamptz, integer) is 'Locks due jobs of these kinds, from all lanes if more than wanted are due, and returns their places: higher priority first, organizations in turn, longest due first.';
+revoke all on function private.rank_jobs(text[], timestamptz, timestamptz, integer) from public, anon, authenticated, service_role;
+
+create function private.claim_jobs(worker text, lease interval, max_jobs integer, kinds text[] default null)
+returns table (
+  id uuid, org_id uuid, kind text, payload jsonb, attempt integer, max_attempts integer, timeout_seconds integer,
+  waited_seconds double precision
+)
+language plpgsql security definer set search_path = ''
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+  wanted constant integer := least(greatest(coalesce(max_jobs, 1), 0), 1000);
+  due constant timestamptz := clock_timestamp();
+  of_kinds text[] := kinds;
+  head timestamptz;
+  places tid[];
+  limited boolean;
+  found text;
+begin
+  if worker is null or worker !~ '\S' or char_length(worker) > 200 then
+    perform kijko.fail('bad_request', 'worker: 1 to 200 characters');
+  end if;
+  if lease is null or lease < interval '1 second' or lease > interval '1 hour' then
+    perform kijko.fail('bad_request', 'lease: 1 second to 1 hour');
+  end if;
+  if wanted = 0 then
+    return;
+  end if;
+  if of_kinds is null then
+    of_kinds := array(select distinct l.kind from private.job_lanes as l);
+  end if;
+
+  loop
+    select to_timestamp(r.last_value / 1000000.0) into head from private.jobs_head as r;
+    select array_agg(n.place order by n.priority desc, n.run_at),
+      bool_or(n.concurrency_key is not null)
+        or exists (select 1 from private.job_limits as l where l.org_id = any (array_agg(n.org_id)) and l.concurrency_key = ''),
+      min(n.kind)
+    into places, limited, found
+    from (
+      select j.*
+      from unnest(of_kinds) as k (kind)
+      cross join lateral (
+        select q.ctid as place, q.kind, q.org_id, q.priority, q.run_at, q.concurrency_key
+        from public.jobs as q
+        where q.status = 'queued' and q.attempt >= 0 and q.kind = k.kind and q.run_at between head and due
+        order by q.run_at
+        limit wanted
+        for update skip locked
+      ) as j
+    ) as n;
+    -- One look in vain is followed by another if there was something to tidy up: that may have brought jobs to light.
+    exit when not private.keep_house(due, coalesce(cardinality(places), 0)) or places is not null;
+  end loop;
   if places is null then
     return;
   end if;
+
+  if limited or (cardinality(places) >= wanted and exists (select 1 from private.job_lanes as l where l.kind = any (of_kinds) offset 1)) then
+    places := private.rank_jobs(of_kinds, head, due, wanted);
+  end if;
   if limited then
-    places := private.within_limits(ids, places);
+    places := private.within_limits(places);
   end if;
 
   if cardinality(places) > 0 then
@@ -937,11 +1006,14 @@ begin
   ),
   held as (
     -- In one order everywhere, so that two calls cannot wait for each other.
-    select j.ctid as place, g.result from given as g
-    join public.jobs as j on j.id = g.id
-    where j.status = 'running' and j.locked_by = complete_jobs.worker and (g.attempt is null or j.attempt = g.attempt)
-    order by j.id
-    for update of j
+    select j.place, g.result from given as g
+    -- Lateral: as a join, the plan that was made while the table was small read all of it for each.
+    cross join lateral (
+      select k.ctid as place from public.jobs as k
+      where k.id = g.id and k.status = 'running' and k.locked_by = complete_jobs.worker
+        and (g.attempt is null or k.attempt = g.attempt)
+      for update
+    ) as j
   ),
   ended as (
     update public.jobs as j

@@ -33,7 +33,7 @@ const LOOPS = 4;
 const TAKE = 500;
 const POOL = 12;
 // As in the sidecar: how soon a worker looks again where there was work.
-const TRAIL = 2;
+const TRAIL = 1;
 
 const connection = { connectionString: DB_URL };
 const admin = new pg.Pool({ connectionString: ADMIN_DB_URL, max: 2 });
@@ -66,7 +66,7 @@ class Kijko {
   }
 
   async fillOne(payload) {
-    await this.pool.query('select private.enqueue_job($1, $2, $3)', [this.org, this.kind, payload]);
+    await this.pool.query({ name: 'enqueue', text: 'select private.enqueue_job($1, $2, $3)', values: [this.org, this.kind, payload] });
   }
 
   claim = async (worker, n) => (await this.pool.query({
@@ -90,7 +90,7 @@ class Kijko {
     await listener.query('listen kijko_jobs');
     const loop = new Waker();
     listener.on('notification', () => loop.wake());
-    let done = [];
+    const done = [];
     const completer = new Waker();
     const claims = loop.run(async () => {
       const jobs = await this.claim('bench', TAKE);
@@ -100,8 +100,7 @@ class Kijko {
       return jobs.length === TAKE ? true : jobs.length > 0 ? TRAIL : null;
     }, 1_000);
     const completions = completer.run(async () => {
-      const jobs = done;
-      done = [];
+      const jobs = done.splice(0, TAKE);
       if (jobs.length) await this.complete('bench', jobs);
       return done.length > 0 ? true : null;
     }, 1_000);

@@ -4,7 +4,7 @@
 use std::{
     future::poll_fn,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -29,6 +29,7 @@ pub struct Wakeups {
     /// A running job may have been cancelled.
     pub cancels: Notify,
     connected: AtomicBool,
+    kinds: OnceLock<Vec<String>>,
 }
 
 impl Wakeups {
@@ -37,8 +38,23 @@ impl Wakeups {
         self.connected.load(Ordering::Relaxed)
     }
 
-    fn dispatch(&self, channel: &str) {
+    /// From now on only jobs of these kinds are a reason to look.
+    pub fn only_for(&self, kinds: Vec<String>) {
+        let _ = self.kinds.set(kinds);
+    }
+
+    /// Whether jobs of this kind are looked for here; an empty one stands for any.
+    fn concerns(&self, kind: &str) -> bool {
+        kind.is_empty()
+            || self
+                .kinds
+                .get()
+                .is_none_or(|kinds| kinds.iter().any(|asked_for| asked_for == kind))
+    }
+
+    fn dispatch(&self, channel: &str, payload: &str) {
         match channel {
+            "kijko_jobs" if !self.concerns(payload) => {}
             "kijko_jobs" => self.jobs.notify_one(),
             "kijko_job_cancel" => self.cancels.notify_one(),
             other => tracing::debug!(channel = other, "a notification that nobody listens to"),
@@ -150,7 +166,9 @@ where
 
 fn note(wakeups: &Wakeups, message: &AsyncMessage) {
     match message {
-        AsyncMessage::Notification(notification) => wakeups.dispatch(notification.channel()),
+        AsyncMessage::Notification(notification) => {
+            wakeups.dispatch(notification.channel(), notification.payload())
+        }
         AsyncMessage::Notice(notice) => {
             tracing::debug!(notice = notice.message(), "Postgres notices")
         }
@@ -181,4 +199,18 @@ async fn drive(
     tokio::time::timeout(limit, work)
         .await
         .unwrap_or(Err(DbError::TimedOut(limit)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_workers_kind_is_no_reason_to_look() {
+        let wakeups = Wakeups::default();
+        assert!(wakeups.concerns("mail"));
+        wakeups.only_for(vec!["execution".to_owned()]);
+        assert!(wakeups.concerns("execution") && wakeups.concerns(""));
+        assert!(!wakeups.concerns("mail"));
+    }
 }

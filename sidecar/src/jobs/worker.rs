@@ -19,7 +19,7 @@ use crate::{
 /// Where jobs were found, or after a notification, more are looked for this soon, then after twice the time, and so on up
 /// to the poll interval. The database counts on it: shortly after either, jobs are queued without a notification, since
 /// transactions that notify commit one after the other.
-const TRAIL: Duration = Duration::from_millis(2);
+const TRAIL: Duration = Duration::from_millis(1);
 
 /// How long handing jobs back at shutdown may take after they were told to stop.
 const HAND_BACK: Duration = Duration::from_secs(5);
@@ -45,10 +45,11 @@ impl Worker {
         wakeups: Arc<Wakeups>,
         metrics: Metrics,
     ) -> Self {
-        let kinds = handlers
+        let kinds: Vec<_> = handlers
             .iter()
             .map(|handler| handler.kind().to_owned())
             .collect();
+        wakeups.only_for(kinds.clone());
         let handlers = handlers
             .into_iter()
             .map(|handler| (handler.kind().to_owned(), handler))

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(94);
+select plan(95);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
@@ -207,6 +207,16 @@ select is_empty(format('select * from private.complete_jobs(%L, %L)', 'b', :'res
 select tests.refuses($$select * from private.complete_jobs('b', '{}')$$, 'bad_request', 'an array is needed');
 select tests.act_as_superuser();
 select is((select result from public.jobs where kind = 'batch' and status = 'succeeded'), '{"done": 1}', 'with their results');
+
+-- Whatever the plan was made for (here: three jobs), each is looked up: it once read all that were running for each.
+select tests.act_as_superuser();
+select count(*) from private.enqueue_jobs((
+  select jsonb_agg(jsonb_build_object('org_id', tests.org('ada'), 'kind', 'many')) from generate_series(1, 300)
+));
+create temp table many as select id, attempt from private.claim_jobs('b', '1 minute', 300, array['many']);
+select pg_stat_get_xact_numscans('public.jobs_pkey'::regclass) as scans \gset
+select count(*) from private.complete_jobs('b', (select jsonb_agg(jsonb_build_object('id', id, 'attempt', attempt)) from many));
+select is(pg_stat_get_xact_numscans('public.jobs_pkey'::regclass) - :scans, 300::bigint, 'a large batch looks up each of its jobs once');
 
 -- ---- tenants take turns
 select count(*) from private.enqueue_jobs((
