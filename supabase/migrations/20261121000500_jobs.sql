@@ -16,35 +16,56 @@
 -- jobs
 -- ----------------------------------------------------------------------------
 
+-- (No search_path of its own, to be inlined.)
+create function private.new_job_id(moment timestamptz, n bigint) returns uuid
+language sql volatile
+return encode(
+  overlay(
+    uuid_send(gen_random_uuid())
+    placing int8send(((extract(epoch from moment) * 1000)::bigint << 16) + x'7000'::integer + (n & 4095)) from 1 for 8
+  ), 'hex'
+)::uuid;
+comment on function private.new_job_id(timestamptz, bigint) is 'A UUID of version 7: the time, then the place among those queued together, then chance. Neighbours in the queue are neighbours in the primary key, and a batch that is ended in the order of its ids goes through its pages in order.';
+revoke all on function private.new_job_id(timestamptz, bigint) from public, anon, authenticated, service_role;
+
 -- No foreign keys to it or from it: looking up the organization made up a third of queueing a job, and its row is hot.
 -- Triggers delete an organization's jobs with it, and what points at a job is cleared when it goes.
+-- Columns of fixed width that are never null come first: what follows the first that is neither must be counted out in
+-- each row. What checks say is read anew by each statement, and fifteen of them were a quarter of queueing one job: so they
+-- are few.
 create table public.jobs (
-  id uuid primary key default gen_random_uuid(),
+  id uuid primary key default private.new_job_id(clock_timestamp(), 0),
   org_id uuid not null,
-  -- What a kind looks like is checked where its lane is opened: the pattern cost a quarter of queueing a job.
-  kind text not null check (octet_length(kind) <= 63),
-  payload jsonb not null default '{}' check (jsonb_typeof(payload) = 'object' and pg_column_size(payload) <= 262144),
-  status text not null default 'queued' check (status in ('queued', 'running', 'succeeded', 'dead', 'cancelled')),
-  priority smallint not null default 0,
   run_at timestamptz not null default clock_timestamp(),
-  attempt integer not null default 0 check (attempt >= 0),
-  max_attempts integer not null default 5 check (max_attempts between 1 and 100),
-  timeout_seconds integer not null default 300 check (timeout_seconds between 1 and 86400),
-  unique_key text check (char_length(unique_key) between 1 and 255),
-  concurrency_key text check (char_length(concurrency_key) between 1 and 255),
-  locked_by text check (char_length(locked_by) between 1 and 200),
-  locked_until timestamptz,
-  cancel_requested boolean not null default false,
-  first_worker text check (char_length(first_worker) <= 200),
-  last_worker text check (char_length(last_worker) <= 200),
-  result jsonb,
-  error_code text check (char_length(error_code) <= 100),
-  error text check (char_length(error) <= 10000),
-  created_by uuid default kijko.user_id(),
   created_at timestamptz not null default clock_timestamp(),
   updated_at timestamptz not null default clock_timestamp(),
+  attempt integer not null default 0,
+  max_attempts integer not null default 5,
+  timeout_seconds integer not null default 300,
+  priority smallint not null default 0,
+  cancel_requested boolean not null default false,
+  status text not null default 'queued' check (status in ('queued', 'running', 'succeeded', 'dead', 'cancelled')),
+  -- What a kind looks like is checked where its lane is opened.
+  kind text not null,
+  payload jsonb not null default '{}' check (jsonb_typeof(payload) = 'object' and pg_column_size(payload) <= 262144),
+  unique_key text,
+  concurrency_key text,
+  locked_by text,
+  locked_until timestamptz,
+  first_worker text,
+  last_worker text,
+  result jsonb,
+  error_code text,
+  error text,
+  created_by uuid default kijko.user_id(),
   started_at timestamptz,
   finished_at timestamptz,
+  check (attempt >= 0 and max_attempts between 1 and 100 and timeout_seconds between 1 and 86400),
+  check (
+    octet_length(kind) <= 63 and char_length(unique_key) between 1 and 255 and char_length(concurrency_key) between 1 and 255
+    and char_length(locked_by) <= 200 and char_length(first_worker) <= 200 and char_length(last_worker) <= 200
+    and char_length(error_code) <= 100 and char_length(error) <= 10000
+  ),
   check ((status = 'running') = (locked_by is not null and locked_until is not null)),
   check ((status in ('succeeded', 'dead', 'cancelled')) = (finished_at is not null))
 )
@@ -61,7 +82,6 @@ create index jobs_due_idx on public.jobs (kind, run_at) where status = 'queued' 
 create index jobs_lane_idx on public.jobs (org_id, priority, kind, (coalesce(concurrency_key, '')), run_at) where status = 'queued';
 create index jobs_lease_idx on public.jobs (locked_until, org_id) where status = 'running' and attempt >= 0;
 create index jobs_dead_idx on public.jobs (kind) where status = 'dead';
-create index jobs_finished_idx on public.jobs (finished_at) where finished_at is not null;
 create unique index jobs_unique_key on public.jobs (org_id, kind, unique_key)
   where unique_key is not null and status in ('queued', 'running');
 create index jobs_org_id_idx on public.jobs (org_id, created_at);
@@ -385,18 +405,6 @@ create trigger jobs_requeued after update of status, run_at, priority, kind on p
 -- the definer functions below, as postgres.
 -- ----------------------------------------------------------------------------
 
--- (No search_path of its own, to be inlined.)
-create function private.new_job_id(moment timestamptz, n bigint) returns uuid
-language sql volatile
-return encode(
-  overlay(
-    uuid_send(gen_random_uuid())
-    placing int8send((((extract(epoch from moment) * 1000)::bigint << 16) + x'7000'::integer) + (n & 4095)) from 1 for 8
-  ), 'hex'
-)::uuid;
-comment on function private.new_job_id(timestamptz, bigint) is 'A UUID of version 7: the time, then the place among those queued together, then chance. Neighbours in the queue are neighbours in the primary key, and a batch that is ended in the order of its ids goes through its pages in order.';
-revoke all on function private.new_job_id(timestamptz, bigint) from public, anon, authenticated, service_role;
-
 create function private.enqueue_jobs(jobs jsonb) returns table (n bigint, id uuid)
 language plpgsql set search_path = ''
 as $$
@@ -677,9 +685,9 @@ begin
   -- Not "count(*)": the rows have to be read, not only their index.
   perform count(j.kind) from public.jobs as j
   where j.status = 'running' and j.attempt >= 0 and j.locked_until > started;
-  -- A twentieth of the time at most, however much is running or held by a snapshot.
+  -- A twelfth of the time at most, however much is running or held by a snapshot.
   perform setval('private.jobs_sweep_at', private.as_register(
-    clock_timestamp() + greatest(interval '10 milliseconds', 20 * (clock_timestamp() - started))
+    clock_timestamp() + greatest(interval '5 milliseconds', 12 * (clock_timestamp() - started))
   ));
 end
 $$;
@@ -994,31 +1002,33 @@ language plpgsql security definer set search_path = ''
 set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
+declare
+  places tid[];
+  outcomes jsonb[];
 begin
   if jsonb_typeof(results) is distinct from 'array' then
     perform kijko.fail('bad_request', 'results: an array');
   end if;
-  return query
-  with given as materialized (
+  -- Locked by a statement of its own: a row that somebody changed meanwhile (a heartbeat its lease) is in its new version only
+  -- seen by the next. In one order everywhere, so that two calls cannot wait for each other. Lateral: as a join, the plan
+  -- that was made while the table was small read all of it for each.
+  select array_agg(j.place), array_agg(g.result) into places, outcomes
+  from (
     select distinct on (g.id) g.id, g.attempt, g.result
     from jsonb_to_recordset(results) as g (id uuid, attempt integer, result jsonb)
     order by g.id
-  ),
-  held as (
-    -- In one order everywhere, so that two calls cannot wait for each other.
-    select j.place, g.result from given as g
-    -- Lateral: as a join, the plan that was made while the table was small read all of it for each.
-    cross join lateral (
-      select k.ctid as place from public.jobs as k
-      where k.id = g.id and k.status = 'running' and k.locked_by = complete_jobs.worker
-        and (g.attempt is null or k.attempt = g.attempt)
-      for update
-    ) as j
-  ),
-  ended as (
+  ) as g
+  cross join lateral (
+    select k.ctid as place from public.jobs as k
+    where k.id = g.id and k.status = 'running' and k.locked_by = complete_jobs.worker
+      and (g.attempt is null or k.attempt = g.attempt)
+    for update
+  ) as j;
+  return query
+  with ended as (
     update public.jobs as j
     set status = case when j.cancel_requested then 'cancelled' else 'succeeded' end,
-      result = h.result,
+      result = h.outcome,
       error_code = case when j.cancel_requested then 'cancelled' end,
       error = null,
       locked_by = null,
@@ -1026,7 +1036,7 @@ begin
       last_worker = case when not j.cancel_requested then complete_jobs.worker end,
       finished_at = clock_timestamp(),
       updated_at = clock_timestamp()
-    from held as h
+    from unnest(places, outcomes) as h (place, outcome)
     where j.ctid = h.place
     returning j.id, j.org_id, j.kind, j.concurrency_key, j.status, j.attempt, j.error_code
   ),
@@ -1042,7 +1052,7 @@ begin
   select e.id, e.status from ended as e where (select count(*) from woken) >= 0;
 end
 $$;
-comment on function private.complete_jobs(text, jsonb) is 'Ends held jobs, given as an array of {id, attempt, result}, in one statement. Answers with those it ended: succeeded, or cancelled if that was asked; a job that is not in the answer was lost. Definer: the sidecar holds no table rights.';
+comment on function private.complete_jobs(text, jsonb) is 'Ends held jobs, given as an array of {id, attempt, result}, all at once. Answers with those it ended: succeeded, or cancelled if that was asked; a job that is not in the answer was lost. Definer: the sidecar holds no table rights.';
 revoke all on function private.complete_jobs(text, jsonb) from public, anon, authenticated, service_role;
 grant execute on function private.complete_jobs(text, jsonb) to kijko_sidecar;
 
@@ -1204,6 +1214,8 @@ create function private.purge_jobs(older_than interval default interval '30 days
 language plpgsql security definer set search_path = ''
 as $$
 declare
+  -- Ids begin with the time of queueing: those to be deleted are among the first.
+  later constant uuid := private.new_job_id(clock_timestamp() - older_than, 4095);
   purged integer;
 begin
   if older_than is null or older_than < interval '0' then
@@ -1212,8 +1224,8 @@ begin
   delete from public.jobs as j
   where j.id = any (array(
     select o.id from public.jobs as o
-    where o.finished_at < clock_timestamp() - older_than
-    order by o.finished_at
+    where o.id < later and o.finished_at < clock_timestamp() - older_than
+    order by o.id
     limit max_jobs
     for update skip locked
   ));
@@ -1221,7 +1233,7 @@ begin
   return purged;
 end
 $$;
-comment on function private.purge_jobs(interval, integer) is 'Deletes finished jobs, oldest first, and with them their events, once they are old enough; at most max_jobs in one transaction. Executions stay. Definer: nobody may delete jobs.';
+comment on function private.purge_jobs(interval, integer) is 'Deletes finished jobs, those queued first at first, and with them their events, once they are old enough; at most max_jobs in one transaction. Executions stay. Definer: nobody may delete jobs.';
 revoke all on function private.purge_jobs(interval, integer) from public, anon, authenticated, service_role;
 grant execute on function private.purge_jobs(interval, integer) to service_role;
 
