@@ -23,6 +23,7 @@ const VARIANTS = {
   slots16: { label: 'UPDATE of one of 16 rows' },
   count: { label: 'INSERT + COUNT(*), 1,000 at the start', before: 'call public.thousand_events(now()); analyze public.events', goal: 8, at: [64] },
   count_fixed: { label: 'INSERT + COUNT(*), always 1,000', before: "call public.thousand_events(now() + interval '1 hour'); analyze public.events" },
+  count_locked: { label: 'INSERT + COUNT(*) one at a time, 1,000 at the start', before: 'call public.thousand_events(now()); analyze public.events' },
   redis: { label: 'Redis window + INSERT, from node', goal: 1.5, at: [64], over: 'consume_node' },
   consume_node: { label: 'kijko.consume, from node' },
   rate_limit: { label: 'kijko.rate_limit' },
@@ -38,8 +39,11 @@ export async function hotTenant() {
     await cluster.sql(readFileSync(join(HERE, 'setup.sql'), 'utf8'));
     await cluster.sql(emptyFunction(cluster));
     const disk = await fdatasync(cluster);
-    const figures = await measure(cluster, redis);
+    const shares = {};
+    const figures = await measure(cluster, redis, shares);
     report(figures);
+    reportShares(shares);
+    await oneStatement(cluster);
     console.log(`${availableParallelism()} processors, fdatasync ${disk} us, ${SECONDS} s a run, medians of ${ROUNDS} rounds, synchronous_commit on`);
     const labels = Object.fromEntries(SHOWN.map((name) => [name, VARIANTS[name].label]));
     writeFileSync(PICTURE, draw(figures, labels, CLIENTS));
@@ -57,13 +61,13 @@ function emptyFunction(cluster) {
     returns kijko.verdict language c volatile parallel unsafe as '${library}', 'empty'`;
 }
 
-async function measure(cluster, redis) {
+async function measure(cluster, redis, shares) {
   const figures = {};
   for (let round = 1; round <= ROUNDS; round++) {
     for (const clients of CLIENTS) {
       // In another order each time, so that whatever else the machine does falls on all alike.
       for (const name of Object.keys(VARIANTS).sort(() => Math.random() - 0.5)) {
-        const tps = await throughput(cluster, redis, name, clients);
+        const tps = await throughput(cluster, redis, name, clients, shares);
         ((figures[name] ??= {})[clients] ??= []).push(tps);
       }
     }
@@ -73,10 +77,11 @@ async function measure(cluster, redis) {
     [name, Object.fromEntries(Object.entries(by).map(([clients, tps]) => [clients, median(tps)]))]));
 }
 
-async function throughput(cluster, redis, name, clients) {
+async function throughput(cluster, redis, name, clients, shares) {
+  const onShare = (share) => ((shares[name] ??= {})[clients] ??= []).push(share);
   if (VARIANTS[name].before) await cluster.sql(VARIANTS[name].before);
-  if (name === 'redis') return redis.throughput(cluster, clients);
-  if (name === 'consume_node') return consumeThroughNode(cluster, clients);
+  if (name === 'redis') return redis.throughput(cluster, clients, onShare);
+  if (name === 'consume_node') return consumeThroughNode(cluster, clients, onShare);
   return pgbench(cluster, join(HERE, `${name}.sql`), clients);
 }
 
@@ -94,4 +99,30 @@ function report(figures) {
       console.log(`${reached >= goal ? 'met   ' : 'missed'} ${reached.toFixed(2)} times ${label} at ${clients} clients (goal ${goal})`);
     }
   }
+}
+
+// Whether node, which drives two of the variants, was what kept them from going faster.
+function reportShares(shares) {
+  for (const [name, by] of Object.entries(shares)) {
+    const each = Object.entries(by).map(([clients, values]) => `${median(values).toFixed(2)} at ${clients}`);
+    console.log(`node took of one processor, by clients, ${VARIANTS[name].label}: ${each.join(', ')}`);
+  }
+}
+
+// What a use costs without the round trip and the commit, which are most of a transaction and the same for an INSERT.
+async function oneStatement(cluster) {
+  const rows = 200_000;
+  const times = { 'kijko.consume': [], INSERT: [] };
+  const insert = readFileSync(join(HERE, 'insert.sql'), 'utf8').replace('values (', 'select ').replace(/\);\s*$/, ` from generate_series(1, ${rows})`);
+  const consume = readFileSync(join(HERE, 'consume.sql'), 'utf8').replace(/^select (.*);\s*$/, `select count($1) from generate_series(1, ${rows})`);
+  const client = await cluster.connect();
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const [name, statement] of [['kijko.consume', consume], ['INSERT', insert]]) {
+      const began = performance.now();
+      await client.query(statement);
+      times[name].push((performance.now() - began) * 1_000 / rows);
+    }
+  }
+  await client.end();
+  console.log(`in one statement of ${rows.toLocaleString('en')}: ${Object.entries(times).map(([name, us]) => `${name} ${median(us).toFixed(2)} us`).join(', ')}`);
 }
