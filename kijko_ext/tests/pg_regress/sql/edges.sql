@@ -161,6 +161,25 @@ select kijko.set_limit(e(16), 'x', 'day', 3);
 select kijko.set_calendar(e(16), 'Pacific/Kiritimati', '2026-01-20 00:00Z');
 select allowed, reset_at from kijko.try_consume(e(16), 'x');
 rollback;
+-- A hold that outlives its period counts, and is booked, in that period; nothing of it is left for the next.
+begin;
+create function travel(destination timestamptz) returns text language sql as $$
+    select set_config('kijko.clock_offset', extract(epoch from destination - now())::text, true) is not null
+$$;
+select travel('2026-01-31 23:00Z') as travelled;
+select kijko.set_limit(e(18), 'x', 'month', 5);
+select kijko.reserve(e(18), 'x', 4, '3 days') as hold, kijko.reserve(e(18), 'x', 1, '3 days') as other \gset
+select travel('2026-02-01 00:00Z') as travelled;
+select allowed, used from kijko.try_consume(e(18), 'x', 5);
+select kijko.settle(:'hold', 6), kijko.release(:'other');
+select period_start, amount, kind, occurred_at from kijko.ledger where subject = e(18) order by period_start;
+select used from kijko.usage(e(18));
+select travel('2026-01-31 23:30Z') as travelled;
+select used from kijko.usage(e(18));
+savepoint a;
+select kijko.settle(gen_random_uuid(), 9223372036854775807, e(18), 'x');
+rollback to a;
+rollback;
 -- A partition that somebody has given another index: both hold every row.
 begin;
 create index on kijko.ledger_default (id);
