@@ -194,6 +194,7 @@ create table kijko.holds (
     expires_at timestamptz not null,
     ended_at timestamptz,
     settled_amount bigint,
+    overage bigint not null default 0,
     check ((state = 'open') = (ended_at is null))
 );
 comment on table kijko.holds is 'Budgets held for work whose price is known only afterwards. An open hold counts as used. Ended ones are kept for 35 days, so that settling twice is noticed.';
@@ -208,6 +209,7 @@ comment on column kijko.holds.created_at is 'When, by kijko.now().';
 comment on column kijko.holds.expires_at is 'When it stops counting unless it has ended before.';
 comment on column kijko.holds.ended_at is 'When it was settled, released or found expired.';
 comment on column kijko.holds.settled_amount is 'What the work came to.';
+comment on column kijko.holds.overage is 'The part of the amount that lay above a limit which flags or bills; booked when it is settled.';
 create unique index holds_by_key on kijko.holds (subject, meter, idempotency_key) where idempotency_key is not null;
 comment on index kijko.holds_by_key is 'Finds the hold of a repeated call.';
 create index holds_open on kijko.holds (subject, meter, period_start, expires_at) where state = 'open';
@@ -237,6 +239,11 @@ comment on column kijko.threshold_crossings."limit" is 'The limit then.';
 comment on column kijko.threshold_crossings.crossed_at is 'When, by kijko.now().';
 create index threshold_crossings_crossed_at on kijko.threshold_crossings (crossed_at);
 comment on index kijko.threshold_crossings_crossed_at is 'Finds new crossings, to tell somebody.';
+
+create function kijko.clamp(total numeric) returns bigint
+    language sql immutable parallel safe
+    return least(greatest(total, -9223372036854775808), 9223372036854775807)::bigint;
+comment on function kijko.clamp(numeric) is 'Internal: a sum as a bigint. One that is too large for it stays at its end, rather than failing whoever sums it up: a rollup sums up everybody''s.';
 
 -- The contents belong into a dump: they are the customers' use, not the extension's. The other partitions are no members
 -- of the extension and are dumped anyway.
@@ -368,6 +375,9 @@ begin
     if time_zone is null or not kijko.is_time_zone(time_zone) then
         perform kijko.fail('invalid_timezone', time_zone);
     end if;
+    if not pg_catalog.isfinite(billing_anchor) then
+        perform kijko.fail('invalid_input', 'the billing months must have begun at some time');
+    end if;
     -- A subject without any use has no period that would have to end first.
     is_new := not exists (select from kijko.ledger as g where g.subject = set_calendar.subject)
         and not exists (select from kijko.usage_totals as t where t.subject = set_calendar.subject)
@@ -417,7 +427,7 @@ create function kijko.try_consume_many(
 )
     returns kijko.verdict
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_try_consume_many';
-comment on function kijko.try_consume_many(uuid[], text, bigint, text, jsonb) is 'kijko.try_consume for several subjects at once (organization, project, key), all or nothing. The verdict is that of the subject that refused, or else of the one with the least left. attributes are recorded with the use; null takes those of kijko.usage_attributes.';
+comment on function kijko.try_consume_many(uuid[], text, bigint, text, jsonb) is 'kijko.try_consume for several subjects at once (organization, project, key), all or nothing. The verdict is that of the subject that refused, or else of the one with the least left. attributes are recorded with the use, joined to those of kijko.usage_attributes.';
 
 create function kijko.consume_many(
     subjects uuid[], meter text, amount bigint default 1, idempotency_key text default null, attributes jsonb default null
@@ -435,12 +445,12 @@ create function kijko.set_gauge(subject uuid, meter text, value bigint) returns 
 comment on function kijko.set_gauge(uuid, text, bigint) is 'Sets a gauge. Waits until no other transaction is changing it; then as kijko.adjust_gauge.';
 
 create function kijko.book(
-    subject uuid, meter text, amount bigint, period_start timestamptz, freed bigint, kind text, occurred_at timestamptz,
-    idempotency_key text, actor text, reason text, attributes jsonb
+    subject uuid, meter text, amount bigint, period_start timestamptz, freed bigint, unbooked bigint, kind text,
+    occurred_at timestamptz, idempotency_key text, actor text, reason text, attributes jsonb
 )
     returns boolean
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_book';
-comment on function kijko.book(uuid, text, bigint, timestamptz, bigint, text, timestamptz, text, text, text, jsonb) is 'Internal: books what has happened whatever the limit says, and gives back what an ended hold held. False when the idempotency key was used before.';
+comment on function kijko.book(uuid, text, bigint, timestamptz, bigint, bigint, text, timestamptz, text, text, text, jsonb) is 'Internal: books what has happened whatever the limit says, and gives back what an ended hold held, of which unbooked lay above a limit that flags or bills. False when the idempotency key was used before.';
 
 create function kijko.forget_usage(subject uuid default null) returns void
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_forget_usage';
@@ -472,7 +482,7 @@ begin
     perform kijko.limit_headers(v);
     perform kijko.fail(
         'quota_exceeded',
-        pg_catalog.format('used %s of %s %s, asked for %s', v.used, v."limit", v.meter, amount),
+        pg_catalog.format('used %s of %s %s, asked for %s', v.used, coalesce(v."limit"::text, 'unlimited'), v.meter, amount),
         case when v.reset_at is null then 'Raise the limit.' else 'Wait for the next period or raise the limit.' end
     );
 end
@@ -492,8 +502,11 @@ begin
     if amount is null or amount = 0 or coalesce(reason, '') = '' then
         perform kijko.fail('invalid_input', 'a correction needs an amount and a reason');
     end if;
+    if not pg_catalog.isfinite(at) or at > kijko.now() + interval '5 minutes' then
+        perform kijko.fail('invalid_input', 'the time must have come');
+    end if;
     perform kijko.book(
-        subject, meter, amount, (select p.starts_at from kijko.period_at(subject, meter, at) as p), 0, 'correction', at,
+        subject, meter, amount, (select p.starts_at from kijko.period_at(subject, meter, at) as p), 0, 0, 'correction', at,
         null, coalesce(actor, kijko.user_id()::text, session_user::text), reason, null
     );
 end
@@ -512,8 +525,11 @@ begin
     if amount is null or amount <= 0 or occurred_at is null then
         perform kijko.fail('invalid_input', 'a late use needs an amount of at least 1, and a time');
     end if;
+    if not pg_catalog.isfinite(occurred_at) or occurred_at > kijko.now() + interval '5 minutes' then
+        perform kijko.fail('invalid_input', 'the time must have come');
+    end if;
     return kijko.book(
-        subject, meter, amount, (select p.starts_at from kijko.period_at(subject, meter, occurred_at) as p), 0, 'late',
+        subject, meter, amount, (select p.starts_at from kijko.period_at(subject, meter, occurred_at) as p), 0, 0, 'late',
         occurred_at, idempotency_key, kijko.user_id()::text, null, attributes
     );
 end
@@ -573,13 +589,18 @@ begin
         on conflict on constraint holds_pkey do nothing;
         select o.* into h from kijko.holds as o where o.id = hold for update;
     end if;
+    -- Whoever says whose hold it is must not settle another one.
+    if settle.subject <> h.subject or settle.meter <> h.meter then
+        perform kijko.fail('not_found', 'no such hold of this subject and meter');
+    end if;
     if h.state = 'settled' then
         return false;
     end if;
     -- Book before the row changes: should the counter have to be loaded, it must find the hold that is then given back.
     perform kijko.book(
         h.subject, h.meter, actual, h.period_start, case when h.state = 'open' then h.amount else 0 end,
-        case when h.state = 'open' then 'settle' else 'late' end, present, null, null, null, null
+        case when h.state = 'open' then h.overage else 0 end, case when h.state = 'open' then 'settle' else 'late' end,
+        present, null, null, null, null
     );
     update kijko.holds as o set state = 'settled', ended_at = present, settled_amount = actual where o.id = hold;
     return true;
@@ -599,7 +620,7 @@ begin
         return false;
     end if;
     -- Before the row changes, as in kijko.settle.
-    perform kijko.book(h.subject, h.meter, 0, h.period_start, h.amount, null, null, null, null, null, null);
+    perform kijko.book(h.subject, h.meter, 0, h.period_start, h.amount, h.overage, 'settle', null, null, null, null, null);
     update kijko.holds as o set state = 'released', ended_at = kijko.now() where o.id = hold;
     return true;
 end
@@ -622,7 +643,7 @@ begin
         for update skip locked
     loop
         -- Before the row changes, as in kijko.settle.
-        perform kijko.book(h.subject, h.meter, 0, h.period_start, h.amount, null, null, null, null, null, null);
+        perform kijko.book(h.subject, h.meter, 0, h.period_start, h.amount, h.overage, 'settle', null, null, null, null, null);
         update kijko.holds as o set state = 'expired', ended_at = kijko.now() where o.id = h.id;
         expired := expired + 1;
     end loop;
@@ -749,12 +770,12 @@ begin
     execute pg_catalog.format(
         $sql$
             insert into kijko.usage_totals as t (subject, meter, period_start, amount, overage, entries)
-            select g.subject, g.meter, g.period_start, pg_catalog.sum(g.amount), pg_catalog.sum(g.overage), pg_catalog.count(*)
+            select g.subject, g.meter, g.period_start, kijko.clamp(pg_catalog.sum(g.amount)), kijko.clamp(pg_catalog.sum(g.overage)), pg_catalog.count(*)
             from %s as g
             group by g.subject, g.meter, g.period_start
             on conflict (subject, meter, period_start) do update
-            set amount = t.amount + excluded.amount, overage = t.overage + excluded.overage,
-                entries = t.entries + excluded.entries
+            set amount = kijko.clamp(t.amount::numeric + excluded.amount),
+                overage = kijko.clamp(t.overage::numeric + excluded.overage), entries = t.entries + excluded.entries
         $sql$, partition
     );
     -- Attributes are part of a key here. One set that is too large for an index must not keep everybody's use from being
@@ -764,12 +785,12 @@ begin
             insert into kijko.usage_hourly as t (subject, meter, hour, attributes, amount, overage, entries)
             select g.subject, g.meter, pg_catalog.date_trunc('hour', g.occurred_at, 'UTC'),
                 case when pg_catalog.pg_column_size(g.attributes) <= 2000 then g.attributes else '{}' end,
-                pg_catalog.sum(g.amount), pg_catalog.sum(g.overage), pg_catalog.count(*)
+                kijko.clamp(pg_catalog.sum(g.amount)), kijko.clamp(pg_catalog.sum(g.overage)), pg_catalog.count(*)
             from %s as g
             group by 1, 2, 3, 4
             on conflict (subject, meter, hour, attributes) do update
-            set amount = t.amount + excluded.amount, overage = t.overage + excluded.overage,
-                entries = t.entries + excluded.entries
+            set amount = kijko.clamp(t.amount::numeric + excluded.amount),
+                overage = kijko.clamp(t.overage::numeric + excluded.overage), entries = t.entries + excluded.entries
         $sql$, partition
     );
     execute pg_catalog.format(
@@ -777,13 +798,13 @@ begin
             insert into kijko.usage_daily as t (subject, meter, day, attributes, amount, overage, entries)
             select g.subject, g.meter, (g.occurred_at at time zone coalesce(c.time_zone, 'UTC'))::date,
                 case when pg_catalog.pg_column_size(g.attributes) <= 2000 then g.attributes else '{}' end,
-                pg_catalog.sum(g.amount), pg_catalog.sum(g.overage), pg_catalog.count(*)
+                kijko.clamp(pg_catalog.sum(g.amount)), kijko.clamp(pg_catalog.sum(g.overage)), pg_catalog.count(*)
             from %s as g
             left join kijko.calendars as c on c.subject = g.subject
             group by 1, 2, 3, 4
             on conflict (subject, meter, day, attributes) do update
-            set amount = t.amount + excluded.amount, overage = t.overage + excluded.overage,
-                entries = t.entries + excluded.entries
+            set amount = kijko.clamp(t.amount::numeric + excluded.amount),
+                overage = kijko.clamp(t.overage::numeric + excluded.overage), entries = t.entries + excluded.entries
         $sql$, partition
     );
 end
@@ -872,7 +893,7 @@ create function kijko.used_now(subject uuid, meter text, period_start timestampt
     language sql stable parallel safe
     set search_path = ''
 as $$
-    select coalesce((
+    select kijko.clamp(coalesce((
             select t.amount from kijko.usage_totals as t
             where t.subject = used_now.subject and t.meter = used_now.meter and t.period_start = used_now.period_start
         ), 0)
@@ -880,12 +901,12 @@ as $$
             select pg_catalog.sum(g.amount) from kijko.ledger as g
             where g.subject = used_now.subject and g.meter = used_now.meter and g.period_start = used_now.period_start
                 and g.recorded_at >= (select r.rolled_until from kijko.rollup_state as r)
-        ), 0)::bigint
+        ), 0)
         + coalesce((
             select pg_catalog.sum(h.amount) from kijko.holds as h
             where h.subject = used_now.subject and h.meter = used_now.meter and h.period_start = used_now.period_start
                 and h.state = 'open'
-        ), 0)::bigint
+        ), 0))
 $$;
 comment on function kijko.used_now(uuid, text, timestamptz) is 'Internal: what a counter comes to by the tables: rolled up, not yet rolled up, and held.';
 
@@ -922,7 +943,7 @@ begin
         select n.meter from recent as n where n.meter is not null
     )
     select k.meter::text, p.period, u.used, l.amount,
-        case when l.amount is not null then greatest(l.amount - u.used, 0) end, -- greatest() skips nulls
+        case when l.amount is not null then greatest(kijko.clamp(l.amount::numeric - u.used), 0) end, -- greatest() skips nulls
         nullif(p.ends_at, 'infinity')
     from known as k
     left join kijko.limits as l on l.subject = usage.subject and l.meter = k.meter
@@ -960,7 +981,7 @@ create function kijko.usage_by_day(subject uuid, meter text, from_day date, to_d
 as $$
 begin
     return query
-    select s.day, s.attributes, pg_catalog.sum(s.amount)::bigint, pg_catalog.sum(s.overage)::bigint,
+    select s.day, s.attributes, kijko.clamp(pg_catalog.sum(s.amount)), kijko.clamp(pg_catalog.sum(s.overage)),
         pg_catalog.sum(s.entries)::bigint
     from (
         select d.day, d.attributes, d.amount, d.overage, d.entries from kijko.usage_daily as d
@@ -1147,7 +1168,8 @@ revoke all on function
     kijko.consume_many(uuid[], text, bigint, text, jsonb),
     kijko.adjust_gauge(uuid, text, bigint),
     kijko.set_gauge(uuid, text, bigint),
-    kijko.book(uuid, text, bigint, timestamptz, bigint, text, timestamptz, text, text, text, jsonb),
+    kijko.book(uuid, text, bigint, timestamptz, bigint, bigint, text, timestamptz, text, text, text, jsonb),
+    kijko.clamp(numeric),
     kijko.forget_usage(uuid),
     kijko.limit_headers(kijko.verdict),
     kijko.refuse_use(kijko.verdict, bigint),
@@ -1190,7 +1212,7 @@ begin
         perform kijko.fail('invalid_input', 'the dimension is day, or the name of an attribute');
     end if;
     return query
-    select m.meter, s.value, pg_catalog.sum(d.amount)::bigint, pg_catalog.sum(d.overage)::bigint,
+    select m.meter, s.value, kijko.clamp(pg_catalog.sum(d.amount)), kijko.clamp(pg_catalog.sum(d.overage)),
         pg_catalog.sum(d.entries)::bigint
     from kijko.usage(usage_by.subject) as m
     cross join lateral kijko.period_at(usage_by.subject, m.meter, kijko.now(), m.period) as p
@@ -1211,15 +1233,15 @@ create function kijko.used_since(subject uuid, meter text, since timestamptz) re
     language sql stable parallel safe
     set search_path = ''
 as $$
-    select coalesce((
+    select kijko.clamp(coalesce((
             select pg_catalog.sum(h.amount) from kijko.usage_hourly as h
             where h.subject = used_since.subject and h.meter = used_since.meter and h.hour >= used_since.since
-        ), 0)::bigint
+        ), 0)
         + coalesce((
             select pg_catalog.sum(g.amount) from kijko.ledger as g
             where g.subject = used_since.subject and g.meter = used_since.meter and g.occurred_at >= used_since.since
                 and g.recorded_at >= (select r.rolled_until from kijko.rollup_state as r)
-        ), 0)::bigint
+        ), 0))
 $$;
 comment on function kijko.used_since(uuid, text, timestamptz) is 'Internal: what was used since the beginning of an hour.';
 
@@ -1334,7 +1356,7 @@ begin
         case when kijko.is_gauge(explain_limit.subject, explain_limit.meter) then 'lifetime' else 'month' end
     ) as q;
     used := kijko.used_now(explain_limit.subject, explain_limit.meter, p.starts_at);
-    remaining := greatest(l.amount - used, case when l.amount is not null then 0 end);
+    remaining := greatest(kijko.clamp(l.amount::numeric - used), case when l.amount is not null then 0 end);
     answer := case
         when l.amount is null then pg_catalog.format('Used %s; there is no limit, so nothing is refused.', used)
         when l."over" <> 'refuse' then pg_catalog.format(
@@ -1525,7 +1547,7 @@ begin
     ),
     booked as materialized (
         select kijko.book(
-            ingest_usage.subject, s.meter, s.amount, s.period_start, 0, 'late', s.at, null, who,
+            ingest_usage.subject, s.meter, s.amount, s.period_start, 0, 0, 'late', s.at, null, who,
             pg_catalog.format('ingested events: %s%s', s.events, case when s.after_its_period then ', after their period' end),
             pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
                 'subject', s.purpose[1], 'member', s.purpose[2], 'project', s.purpose[3], 'skill', s.purpose[4], 'key', s.purpose[5]

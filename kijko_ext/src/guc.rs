@@ -2,6 +2,7 @@
 //! security choice and says why.
 
 use std::ffi::{CStr, CString, c_char, c_void};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use pgrx::prelude::*;
@@ -12,6 +13,8 @@ use crate::{clock, errors};
 static TRUSTED_SESSION_USERS: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"authenticator"));
 static CLOCK_OFFSET: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"0"));
+/// The same, read when it was set: every use of a quota asks for it.
+static CLOCK_OFFSET_MICROS: AtomicI64 = AtomicI64::new(0);
 static JWT_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static RATE_LIMIT_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(65_536);
 static QUOTA_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(65_536);
@@ -68,7 +71,7 @@ pub fn init() {
             GucContext::Suset, // tenants must not travel past the end of their month
             GucFlags::empty(),
             Some(check_clock_offset),
-            None,
+            Some(assign_clock_offset),
             None,
         );
     }
@@ -179,11 +182,7 @@ pub fn trusted_session_users() -> Vec<String> {
 
 /// Microseconds to add to the transaction's clock.
 pub fn clock_offset_micros() -> i64 {
-    // The check hook let nothing else in.
-    CLOCK_OFFSET
-        .get()
-        .and_then(|text| clock::parse_offset(&text.to_string_lossy()).ok())
-        .unwrap_or(0)
+    CLOCK_OFFSET_MICROS.load(Ordering::Relaxed)
 }
 
 pub fn jwt_key_file() -> Option<String> {
@@ -255,6 +254,17 @@ unsafe extern "C-unwind" fn check_clock_offset(
             false
         }
     }
+}
+
+/// The check hook let nothing in that cannot be read.
+#[pg_guard]
+unsafe extern "C-unwind" fn assign_clock_offset(new_value: *const c_char, _extra: *mut c_void) {
+    let offset = if new_value.is_null() {
+        0
+    } else {
+        clock::parse_offset(&unsafe { CStr::from_ptr(new_value) }.to_string_lossy()).unwrap_or(0)
+    };
+    CLOCK_OFFSET_MICROS.store(offset, Ordering::Relaxed);
 }
 
 /// Role names as in other list settings: unquoted ones fold to lower case, "Quoted" ones are kept.

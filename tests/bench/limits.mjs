@@ -3,6 +3,8 @@
 //
 //   ./kijko bench limits         KIJKO_BENCH_ONLY=hot|reload   KIJKO_BENCH_SECONDS=3   KIJKO_BENCH_ROUNDS=3
 //   KIJKO_BENCH_LEDGER=1,10,30   millions of rows for the reload; a few by default
+//   KIJKO_BENCH_VARIANTS=consume,insert,update   some of the variants only, kijko.consume among them; no picture
+//   KIJKO_BENCH_SYNC_US=500      as if the disk took so much longer to sync; no picture
 //   TMPDIR=/dev/shm              clusters in memory: what is left when commits need not wait for a disk
 import { hotTenant } from './limits/hot.mjs';
 import { reload } from './limits/reload.mjs';

@@ -3,7 +3,7 @@
 
 use pgrx::pg_sys;
 
-use super::call::{Answer, Arguments, sql_function};
+use super::call::{Answer, Arguments, Refusal, sql_function};
 use super::charge::{self, Decision, Meter};
 use super::consume;
 use super::ledger::{self, Entry};
@@ -26,9 +26,9 @@ sql_function!(
 /// The kinds of row that SQL books.
 const KINDS: [&str; 4] = ["correction", "late", "settle", "import"];
 
-/// `kijko.book(subject, meter, amount, period_start, freed, kind, occurred_at, key, actor, reason, attributes)`: writes
-/// a row of `amount`, positive or negative, and gives back `freed` units of a hold that ended. False when the key was
-/// used before.
+/// `kijko.book(subject, meter, amount, period_start, freed, unbooked, kind, occurred_at, key, actor, reason, attributes)`:
+/// writes a row of `amount`, positive or negative, and gives back `freed` units of a hold that ended, of which `unbooked`
+/// lay above a limit that flags or bills. False when the key was used before.
 fn book(arguments: Arguments) -> Answer {
     let (subject, name) = consume::meter(arguments)?;
     let meter = Meter {
@@ -38,13 +38,19 @@ fn book(arguments: Arguments) -> Answer {
     let amount = arguments.integer(2).unwrap_or(0);
     let period_start = arguments.integer(3).unwrap_or(i64::MIN);
     let freed = arguments.integer(4).unwrap_or(0);
+    let unbooked = arguments.integer(5).unwrap_or(0);
     let kind = KINDS
         .iter()
-        .find(|kind| Some(**kind) == arguments.text(5))
+        .find(|kind| Some(**kind) == arguments.text(6))
         .copied()
         .unwrap_or("correction");
+    let attributes = match arguments.datum(11) {
+        None => charge::attributes()?,
+        Some(json) if query::is_object(json) => Some(json),
+        Some(_) => return Err(Refusal::invalid("the attributes must be a JSON object")),
+    };
     let now = charge::now();
-    let key = arguments.text(7);
+    let key = arguments.text(8);
     if let Some(key) = key
         && idempotency::begin(&subject, name, key, amount)?.is_some()
     {
@@ -70,29 +76,27 @@ fn book(arguments: Arguments) -> Answer {
         period,
     )?;
     counter.credit_at_commit(freed);
-    if amount < 0 {
-        counter.credit_at_commit(amount.saturating_neg());
-    } else {
-        counter.take(amount, i64::MAX);
-    }
-    if amount != 0 {
+    charge::book_amount(counter, meter, amount)?;
+    let used = counter.used();
+    // The limit of now, also for a period that is over: what it was then nobody has kept.
+    let overage = present.overage(used, amount.saturating_sub(freed), unbooked);
+    // A hold that ends may have pushed other uses above the limit, and take them below it again.
+    if amount != 0 || overage != 0 {
         ledger::write(&Entry {
             period_start,
             kind,
-            occurred_at: arguments.integer(6).unwrap_or(now),
+            occurred_at: arguments.integer(7).unwrap_or(now),
             idempotency_key: key,
-            actor: arguments.text(8),
-            reason: arguments.text(9),
-            attributes: arguments
-                .datum(10)
-                .map_or_else(charge::attributes, |json| Ok(Some(json)))?,
-            ..charge::entry(&present, meter, amount, 0, now)
+            actor: arguments.text(9),
+            reason: arguments.text(10),
+            attributes,
+            ..charge::entry(&present, meter, amount, overage, now)
         });
     }
     let decision = Decision {
         allowed: true,
-        used: counter.used(),
-        overage: 0,
+        used,
+        overage: overage.max(0),
     };
     if period_start == present.period.start {
         threshold::cross(counter, &present, &subject, name, decision.used, now);

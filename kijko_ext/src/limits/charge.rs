@@ -91,22 +91,48 @@ fn take(counter: Counter, policy: &Policy, amount: i64) -> Decision {
         _ => i64::MAX,
     };
     match counter.take(amount, ceiling) {
-        Reserved::Yes(used) => {
-            let overage = policy
-                .limit
-                .map_or(0, |limit| used.saturating_sub(limit).clamp(0, amount));
-            Decision {
-                allowed: true,
-                used,
-                overage,
-            }
-        }
+        Reserved::Yes(used) => Decision {
+            allowed: true,
+            used,
+            overage: policy.overage(used, amount, 0),
+        },
         Reserved::No(used) => Decision {
             allowed: false,
             used,
             overage: 0,
         },
     }
+}
+
+/// Adds what has happened to a counter, whatever the limit says; a negative amount counts from the commit on.
+pub fn book_amount(counter: Counter, meter: Meter, amount: i64) -> Result<(), Refusal> {
+    if amount < 0 {
+        return give_back(counter, meter, amount);
+    }
+    match counter.take(amount, i64::MAX) {
+        Reserved::Yes(_) => Ok(()),
+        Reserved::No(used) => Err(beyond_numbers(meter, used, amount)),
+    }
+}
+
+/// Takes something back at commit; a negative amount, whose opposite must be a number, too.
+pub fn give_back(counter: Counter, meter: Meter, amount: i64) -> Result<(), Refusal> {
+    let used = counter.used();
+    let opposite = amount.checked_neg();
+    match (opposite, used.checked_add(amount)) {
+        (Some(opposite), Some(_)) => {
+            counter.credit_at_commit(opposite);
+            Ok(())
+        }
+        _ => Err(beyond_numbers(meter, used, amount)),
+    }
+}
+
+fn beyond_numbers(meter: Meter, used: i64, change: i64) -> Refusal {
+    let name = meter.name;
+    Refusal::invalid(&format!(
+        "{used} {name} and {change} is more than can be counted"
+    ))
 }
 
 /// Writes an allowed use: its row, and the thresholds it crosses.
@@ -150,6 +176,15 @@ pub fn entry<'a>(
         reason: None,
         attributes: None,
     }
+}
+
+/// The attributes of a call, with those that the transaction has set for its uses: the key of a request, for instance.
+/// The call's own win.
+pub fn joined_attributes(own: pg_sys::Datum) -> Result<pg_sys::Datum, Refusal> {
+    if !query::is_object(own) {
+        return Err(Refusal::invalid("the attributes must be a JSON object"));
+    }
+    Ok(attributes()?.map_or(own, |of_all| query::json_join(of_all, own)))
 }
 
 /// The attributes that the transaction has set for its uses.

@@ -62,20 +62,15 @@ pub fn book(
     let meter = Meter { subject, name };
     let policy = policy::of(subject, name, now, Kind::Month);
     let counter = charge::pin(&policy.key, meter, policy.period)?;
-    counter.take(amount, i64::MAX);
+    charge::book_amount(counter, meter, amount)?;
     taken();
     let used = counter.used();
-    let above = |limit: i64| used.saturating_sub(limit).clamp(0, amount);
-    let overage = match policy.over {
-        Over::Refuse => 0,
-        Over::Flag | Over::Bill => policy.limit.map_or(0, above),
-    };
     let decision = Decision {
         allowed: true,
         used,
-        overage,
+        overage: policy.overage(used, amount, 0),
     };
-    let row = charge::entry(&policy, meter, amount, overage, now);
+    let row = charge::entry(&policy, meter, amount, decision.overage, now);
     charge::book(counter, &policy, meter, &decision, now, row);
     Ok(())
 }

@@ -68,6 +68,9 @@ begin
     if time_zone is null or not kijko.is_time_zone(time_zone) then
         perform kijko.fail('invalid_timezone', time_zone);
     end if;
+    if not pg_catalog.isfinite(billing_anchor) then
+        perform kijko.fail('invalid_input', 'the billing months must have begun at some time');
+    end if;
     -- A subject without any use has no period that would have to end first.
     is_new := not exists (select from kijko.ledger as g where g.subject = set_calendar.subject)
         and not exists (select from kijko.usage_totals as t where t.subject = set_calendar.subject)
@@ -117,7 +120,7 @@ create function kijko.try_consume_many(
 )
     returns kijko.verdict
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_try_consume_many';
-comment on function kijko.try_consume_many(uuid[], text, bigint, text, jsonb) is 'kijko.try_consume for several subjects at once (organization, project, key), all or nothing. The verdict is that of the subject that refused, or else of the one with the least left. attributes are recorded with the use; null takes those of kijko.usage_attributes.';
+comment on function kijko.try_consume_many(uuid[], text, bigint, text, jsonb) is 'kijko.try_consume for several subjects at once (organization, project, key), all or nothing. The verdict is that of the subject that refused, or else of the one with the least left. attributes are recorded with the use, joined to those of kijko.usage_attributes.';
 
 create function kijko.consume_many(
     subjects uuid[], meter text, amount bigint default 1, idempotency_key text default null, attributes jsonb default null
@@ -135,12 +138,12 @@ create function kijko.set_gauge(subject uuid, meter text, value bigint) returns 
 comment on function kijko.set_gauge(uuid, text, bigint) is 'Sets a gauge. Waits until no other transaction is changing it; then as kijko.adjust_gauge.';
 
 create function kijko.book(
-    subject uuid, meter text, amount bigint, period_start timestamptz, freed bigint, kind text, occurred_at timestamptz,
-    idempotency_key text, actor text, reason text, attributes jsonb
+    subject uuid, meter text, amount bigint, period_start timestamptz, freed bigint, unbooked bigint, kind text,
+    occurred_at timestamptz, idempotency_key text, actor text, reason text, attributes jsonb
 )
     returns boolean
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_book';
-comment on function kijko.book(uuid, text, bigint, timestamptz, bigint, text, timestamptz, text, text, text, jsonb) is 'Internal: books what has happened whatever the limit says, and gives back what an ended hold held. False when the idempotency key was used before.';
+comment on function kijko.book(uuid, text, bigint, timestamptz, bigint, bigint, text, timestamptz, text, text, text, jsonb) is 'Internal: books what has happened whatever the limit says, and gives back what an ended hold held, of which unbooked lay above a limit that flags or bills. False when the idempotency key was used before.';
 
 create function kijko.forget_usage(subject uuid default null) returns void
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_forget_usage';
@@ -172,7 +175,7 @@ begin
     perform kijko.limit_headers(v);
     perform kijko.fail(
         'quota_exceeded',
-        pg_catalog.format('used %s of %s %s, asked for %s', v.used, v."limit", v.meter, amount),
+        pg_catalog.format('used %s of %s %s, asked for %s', v.used, coalesce(v."limit"::text, 'unlimited'), v.meter, amount),
         case when v.reset_at is null then 'Raise the limit.' else 'Wait for the next period or raise the limit.' end
     );
 end
@@ -192,8 +195,11 @@ begin
     if amount is null or amount = 0 or coalesce(reason, '') = '' then
         perform kijko.fail('invalid_input', 'a correction needs an amount and a reason');
     end if;
+    if not pg_catalog.isfinite(at) or at > kijko.now() + interval '5 minutes' then
+        perform kijko.fail('invalid_input', 'the time must have come');
+    end if;
     perform kijko.book(
-        subject, meter, amount, (select p.starts_at from kijko.period_at(subject, meter, at) as p), 0, 'correction', at,
+        subject, meter, amount, (select p.starts_at from kijko.period_at(subject, meter, at) as p), 0, 0, 'correction', at,
         null, coalesce(actor, kijko.user_id()::text, session_user::text), reason, null
     );
 end
@@ -212,8 +218,11 @@ begin
     if amount is null or amount <= 0 or occurred_at is null then
         perform kijko.fail('invalid_input', 'a late use needs an amount of at least 1, and a time');
     end if;
+    if not pg_catalog.isfinite(occurred_at) or occurred_at > kijko.now() + interval '5 minutes' then
+        perform kijko.fail('invalid_input', 'the time must have come');
+    end if;
     return kijko.book(
-        subject, meter, amount, (select p.starts_at from kijko.period_at(subject, meter, occurred_at) as p), 0, 'late',
+        subject, meter, amount, (select p.starts_at from kijko.period_at(subject, meter, occurred_at) as p), 0, 0, 'late',
         occurred_at, idempotency_key, kijko.user_id()::text, null, attributes
     );
 end

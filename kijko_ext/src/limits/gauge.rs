@@ -29,7 +29,7 @@ fn adjust_gauge(arguments: Arguments) -> Answer {
             subject: &subject,
             name,
         },
-        |_| delta,
+        |_| Some(delta),
     )
 }
 
@@ -45,11 +45,11 @@ fn set_gauge(arguments: Arguments) -> Answer {
             subject: &subject,
             name,
         },
-        |used| value - used,
+        |used| value.checked_sub(used),
     )
 }
 
-fn change(arguments: Arguments, meter: Meter, delta: impl FnOnce(i64) -> i64) -> Answer {
+fn change(arguments: Arguments, meter: Meter, delta: impl FnOnce(i64) -> Option<i64>) -> Answer {
     let now = charge::now();
     let policy = policy::of(meter.subject, meter.name, now, Kind::Lifetime);
     if policy.kind != Kind::Lifetime {
@@ -58,15 +58,17 @@ fn change(arguments: Arguments, meter: Meter, delta: impl FnOnce(i64) -> i64) ->
         ));
     }
     let counter = charge::pin(&policy.key, meter, policy.period)?;
-    let delta = delta(counter.used());
+    let delta = delta(counter.used())
+        .ok_or_else(|| Refusal::invalid("the change is more than can be counted"))?;
     let decision = if delta > 0 {
         charge::decide(counter, &policy, meter, delta, now)
     } else {
-        counter.credit_at_commit(delta.saturating_neg());
+        charge::give_back(counter, meter, delta)?;
+        let used = counter.used();
         Decision {
             allowed: true,
-            used: counter.used(),
-            overage: 0,
+            used,
+            overage: policy.overage(used, delta, 0),
         }
     };
     let verdict = consume::composite(

@@ -34,11 +34,11 @@ thread_local! {
         &[pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::TEXTOID],
     ) };
     static INSERT: Statement = const { Statement::new(
-        "insert into kijko.holds (id, subject, meter, period_start, amount, idempotency_key, created_at, expires_at, state) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8, 'open')",
+        "insert into kijko.holds (id, subject, meter, period_start, amount, idempotency_key, created_at, expires_at, overage, state) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'open')",
         &[
             pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::TIMESTAMPTZOID, pg_sys::INT8OID, pg_sys::TEXTOID,
-            pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPTZOID,
+            pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPTZOID, pg_sys::INT8OID,
         ],
     ) };
 }
@@ -102,6 +102,7 @@ fn reserve(arguments: Arguments) -> Answer {
         key.map(query::text_datum),
         Some(pg_sys::Datum::from(now)),
         Some(pg_sys::Datum::from(expires_at)),
+        Some(pg_sys::Datum::from(decision.overage)),
     ];
     INSERT.with(|statement| statement.write(&values, |_| ()));
     counter.slot().expect_expiry(expires_at);

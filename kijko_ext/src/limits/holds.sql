@@ -51,13 +51,18 @@ begin
         on conflict on constraint holds_pkey do nothing;
         select o.* into h from kijko.holds as o where o.id = hold for update;
     end if;
+    -- Whoever says whose hold it is must not settle another one.
+    if settle.subject <> h.subject or settle.meter <> h.meter then
+        perform kijko.fail('not_found', 'no such hold of this subject and meter');
+    end if;
     if h.state = 'settled' then
         return false;
     end if;
     -- Book before the row changes: should the counter have to be loaded, it must find the hold that is then given back.
     perform kijko.book(
         h.subject, h.meter, actual, h.period_start, case when h.state = 'open' then h.amount else 0 end,
-        case when h.state = 'open' then 'settle' else 'late' end, present, null, null, null, null
+        case when h.state = 'open' then h.overage else 0 end, case when h.state = 'open' then 'settle' else 'late' end,
+        present, null, null, null, null
     );
     update kijko.holds as o set state = 'settled', ended_at = present, settled_amount = actual where o.id = hold;
     return true;
@@ -77,7 +82,7 @@ begin
         return false;
     end if;
     -- Before the row changes, as in kijko.settle.
-    perform kijko.book(h.subject, h.meter, 0, h.period_start, h.amount, null, null, null, null, null, null);
+    perform kijko.book(h.subject, h.meter, 0, h.period_start, h.amount, h.overage, 'settle', null, null, null, null, null);
     update kijko.holds as o set state = 'released', ended_at = kijko.now() where o.id = hold;
     return true;
 end
@@ -100,7 +105,7 @@ begin
         for update skip locked
     loop
         -- Before the row changes, as in kijko.settle.
-        perform kijko.book(h.subject, h.meter, 0, h.period_start, h.amount, null, null, null, null, null, null);
+        perform kijko.book(h.subject, h.meter, 0, h.period_start, h.amount, h.overage, 'settle', null, null, null, null, null);
         update kijko.holds as o set state = 'expired', ended_at = kijko.now() where o.id = h.id;
         expired := expired + 1;
     end loop;

@@ -139,7 +139,7 @@ begin
     ),
     booked as materialized (
         select kijko.book(
-            ingest_usage.subject, s.meter, s.amount, s.period_start, 0, 'late', s.at, null, who,
+            ingest_usage.subject, s.meter, s.amount, s.period_start, 0, 0, 'late', s.at, null, who,
             pg_catalog.format('ingested events: %s%s', s.events, case when s.after_its_period then ', after their period' end),
             pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
                 'subject', s.purpose[1], 'member', s.purpose[2], 'project', s.purpose[3], 'skill', s.purpose[4], 'key', s.purpose[5]

@@ -8,6 +8,7 @@ use std::cell::Cell;
 
 use pgrx::prelude::*;
 
+use super::append;
 use super::invalidation;
 use super::query::{self, Statement};
 use super::slot::Loaded;
@@ -125,7 +126,7 @@ pub fn write(entry: &Entry) {
             text(entry.reason),
             entry.attributes,
         ];
-        insert(partition, &columns);
+        append::row(partition, &columns);
         pg_sys::table_close(partition, pg_sys::NoLock as pg_sys::LOCKMODE);
     }
 }

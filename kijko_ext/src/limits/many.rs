@@ -9,7 +9,6 @@ use super::idempotency;
 use super::ledger::Entry;
 use super::period::Kind;
 use super::policy::{self, Policy};
-use super::query;
 use super::transaction::{Counter, Mark};
 use crate::verdict::Verdict;
 
@@ -70,8 +69,7 @@ fn request<'a>(arguments: Arguments) -> Result<Request<'a>, Refusal> {
     let meter = arguments.text(1).filter(|meter| charge::is_meter(meter));
     let attributes = match arguments.datum(4) {
         None => charge::attributes()?,
-        Some(json) if query::is_object(json) => Some(json),
-        Some(_) => return Err(Refusal::invalid("the attributes must be a JSON object")),
+        Some(own) => Some(charge::joined_attributes(own)?),
     };
     Ok(Request {
         subjects,

@@ -31,6 +31,26 @@ pub struct Policy {
     pub key: Key,
 }
 
+impl Policy {
+    /// The limit above which uses are flagged or billed.
+    fn free_until(&self) -> Option<i64> {
+        self.limit.filter(|_| !matches!(self.over, Over::Refuse))
+    }
+
+    /// By how much the part above such a limit changes when `change` units take the use to `used`: a rise adds to it,
+    /// a fall gives back. `unbooked` of what falls away lay above it and was never booked, as a hold's.
+    pub fn overage(&self, used: i64, change: i64, unbooked: i64) -> i64 {
+        self.free_until().map_or(0, |limit| {
+            rise_above(limit, used, change).saturating_add(unbooked)
+        })
+    }
+}
+
+fn rise_above(limit: i64, used: i64, change: i64) -> i64 {
+    let above = |used: i64| used.saturating_sub(limit).max(0);
+    above(used).saturating_sub(above(used.saturating_sub(change)))
+}
+
 /// A row of kijko.limits with the subject's calendar.
 struct Rule {
     limit: Option<i64>,
@@ -199,4 +219,26 @@ pub fn calendar_is_changing(subject: &[u8; 16], now: i64) -> bool {
 fn calendars(subject: &[u8; 16]) -> Calendars {
     // No meter has an empty name, so no limit is found.
     read(subject, "", query::table(c"ledger")).calendars
+}
+
+#[cfg(test)]
+mod unit {
+    use super::rise_above;
+
+    #[test]
+    fn what_lies_above_the_limit_rises_and_falls_with_the_use() {
+        for (used, change, above) in [
+            (9, 9, 0),
+            (10, 1, 0),
+            (12, 3, 2),
+            (14, 2, 2),
+            (12, -2, -2),
+            (8, -6, -4),
+            (5, -3, 0),
+            (i64::MAX, i64::MAX, i64::MAX - 10),
+            (i64::MIN, i64::MIN, 0),
+        ] {
+            assert_eq!(rise_above(10, used, change), above, "{change} to {used}");
+        }
+    }
 }

@@ -204,6 +204,20 @@ unsafe extern "C-unwind" fn jsonb_in(call: pg_sys::FunctionCallInfo) -> pg_sys::
     unsafe { pg_sys::jsonb_in(call) }
 }
 
+/// Two objects as one; of a name that is in both, the second's value.
+pub fn json_join(first: pg_sys::Datum, second: pg_sys::Datum) -> pg_sys::Datum {
+    // SAFETY: jsonb_concat takes two jsonb values.
+    unsafe {
+        pg_sys::DirectFunctionCall2Coll(Some(jsonb_concat), pg_sys::InvalidOid, first, second)
+    }
+}
+
+/// Guarded, since its caller is C code that no panic may pass.
+#[pg_guard]
+unsafe extern "C-unwind" fn jsonb_concat(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    unsafe { pg_sys::jsonb_concat(call) }
+}
+
 /// Whether a jsonb value is an object.
 pub fn is_object(json: pg_sys::Datum) -> bool {
     const OBJECT: u32 = 0x2000_0000; // JB_FOBJECT

@@ -2,7 +2,7 @@ create function kijko.used_now(subject uuid, meter text, period_start timestampt
     language sql stable parallel safe
     set search_path = ''
 as $$
-    select coalesce((
+    select kijko.clamp(coalesce((
             select t.amount from kijko.usage_totals as t
             where t.subject = used_now.subject and t.meter = used_now.meter and t.period_start = used_now.period_start
         ), 0)
@@ -10,12 +10,12 @@ as $$
             select pg_catalog.sum(g.amount) from kijko.ledger as g
             where g.subject = used_now.subject and g.meter = used_now.meter and g.period_start = used_now.period_start
                 and g.recorded_at >= (select r.rolled_until from kijko.rollup_state as r)
-        ), 0)::bigint
+        ), 0)
         + coalesce((
             select pg_catalog.sum(h.amount) from kijko.holds as h
             where h.subject = used_now.subject and h.meter = used_now.meter and h.period_start = used_now.period_start
                 and h.state = 'open'
-        ), 0)::bigint
+        ), 0))
 $$;
 comment on function kijko.used_now(uuid, text, timestamptz) is 'Internal: what a counter comes to by the tables: rolled up, not yet rolled up, and held.';
 
@@ -52,7 +52,7 @@ begin
         select n.meter from recent as n where n.meter is not null
     )
     select k.meter::text, p.period, u.used, l.amount,
-        case when l.amount is not null then greatest(l.amount - u.used, 0) end, -- greatest() skips nulls
+        case when l.amount is not null then greatest(kijko.clamp(l.amount::numeric - u.used), 0) end, -- greatest() skips nulls
         nullif(p.ends_at, 'infinity')
     from known as k
     left join kijko.limits as l on l.subject = usage.subject and l.meter = k.meter
@@ -90,7 +90,7 @@ create function kijko.usage_by_day(subject uuid, meter text, from_day date, to_d
 as $$
 begin
     return query
-    select s.day, s.attributes, pg_catalog.sum(s.amount)::bigint, pg_catalog.sum(s.overage)::bigint,
+    select s.day, s.attributes, kijko.clamp(pg_catalog.sum(s.amount)), kijko.clamp(pg_catalog.sum(s.overage)),
         pg_catalog.sum(s.entries)::bigint
     from (
         select d.day, d.attributes, d.amount, d.overage, d.entries from kijko.usage_daily as d

@@ -12,7 +12,7 @@ begin
         perform kijko.fail('invalid_input', 'the dimension is day, or the name of an attribute');
     end if;
     return query
-    select m.meter, s.value, pg_catalog.sum(d.amount)::bigint, pg_catalog.sum(d.overage)::bigint,
+    select m.meter, s.value, kijko.clamp(pg_catalog.sum(d.amount)), kijko.clamp(pg_catalog.sum(d.overage)),
         pg_catalog.sum(d.entries)::bigint
     from kijko.usage(usage_by.subject) as m
     cross join lateral kijko.period_at(usage_by.subject, m.meter, kijko.now(), m.period) as p
@@ -33,15 +33,15 @@ create function kijko.used_since(subject uuid, meter text, since timestamptz) re
     language sql stable parallel safe
     set search_path = ''
 as $$
-    select coalesce((
+    select kijko.clamp(coalesce((
             select pg_catalog.sum(h.amount) from kijko.usage_hourly as h
             where h.subject = used_since.subject and h.meter = used_since.meter and h.hour >= used_since.since
-        ), 0)::bigint
+        ), 0)
         + coalesce((
             select pg_catalog.sum(g.amount) from kijko.ledger as g
             where g.subject = used_since.subject and g.meter = used_since.meter and g.occurred_at >= used_since.since
                 and g.recorded_at >= (select r.rolled_until from kijko.rollup_state as r)
-        ), 0)::bigint
+        ), 0))
 $$;
 comment on function kijko.used_since(uuid, text, timestamptz) is 'Internal: what was used since the beginning of an hour.';
 

@@ -116,12 +116,12 @@ begin
     execute pg_catalog.format(
         $sql$
             insert into kijko.usage_totals as t (subject, meter, period_start, amount, overage, entries)
-            select g.subject, g.meter, g.period_start, pg_catalog.sum(g.amount), pg_catalog.sum(g.overage), pg_catalog.count(*)
+            select g.subject, g.meter, g.period_start, kijko.clamp(pg_catalog.sum(g.amount)), kijko.clamp(pg_catalog.sum(g.overage)), pg_catalog.count(*)
             from %s as g
             group by g.subject, g.meter, g.period_start
             on conflict (subject, meter, period_start) do update
-            set amount = t.amount + excluded.amount, overage = t.overage + excluded.overage,
-                entries = t.entries + excluded.entries
+            set amount = kijko.clamp(t.amount::numeric + excluded.amount),
+                overage = kijko.clamp(t.overage::numeric + excluded.overage), entries = t.entries + excluded.entries
         $sql$, partition
     );
     -- Attributes are part of a key here. One set that is too large for an index must not keep everybody's use from being
@@ -131,12 +131,12 @@ begin
             insert into kijko.usage_hourly as t (subject, meter, hour, attributes, amount, overage, entries)
             select g.subject, g.meter, pg_catalog.date_trunc('hour', g.occurred_at, 'UTC'),
                 case when pg_catalog.pg_column_size(g.attributes) <= 2000 then g.attributes else '{}' end,
-                pg_catalog.sum(g.amount), pg_catalog.sum(g.overage), pg_catalog.count(*)
+                kijko.clamp(pg_catalog.sum(g.amount)), kijko.clamp(pg_catalog.sum(g.overage)), pg_catalog.count(*)
             from %s as g
             group by 1, 2, 3, 4
             on conflict (subject, meter, hour, attributes) do update
-            set amount = t.amount + excluded.amount, overage = t.overage + excluded.overage,
-                entries = t.entries + excluded.entries
+            set amount = kijko.clamp(t.amount::numeric + excluded.amount),
+                overage = kijko.clamp(t.overage::numeric + excluded.overage), entries = t.entries + excluded.entries
         $sql$, partition
     );
     execute pg_catalog.format(
@@ -144,13 +144,13 @@ begin
             insert into kijko.usage_daily as t (subject, meter, day, attributes, amount, overage, entries)
             select g.subject, g.meter, (g.occurred_at at time zone coalesce(c.time_zone, 'UTC'))::date,
                 case when pg_catalog.pg_column_size(g.attributes) <= 2000 then g.attributes else '{}' end,
-                pg_catalog.sum(g.amount), pg_catalog.sum(g.overage), pg_catalog.count(*)
+                kijko.clamp(pg_catalog.sum(g.amount)), kijko.clamp(pg_catalog.sum(g.overage)), pg_catalog.count(*)
             from %s as g
             left join kijko.calendars as c on c.subject = g.subject
             group by 1, 2, 3, 4
             on conflict (subject, meter, day, attributes) do update
-            set amount = t.amount + excluded.amount, overage = t.overage + excluded.overage,
-                entries = t.entries + excluded.entries
+            set amount = kijko.clamp(t.amount::numeric + excluded.amount),
+                overage = kijko.clamp(t.overage::numeric + excluded.overage), entries = t.entries + excluded.entries
         $sql$, partition
     );
 end

@@ -203,9 +203,11 @@ impl<W: Word> Slot<W> {
         }
     }
 
-    /// Takes back what was reserved, or at commit what was credited. Needs a pin.
+    /// Takes back what was reserved, or at commit what was credited. Needs a pin. At the end of numbers it stays there.
     pub fn give_back(&self, amount: i64) {
-        self.change(&self.used, |used| (used as i64).wrapping_sub(amount) as u64);
+        self.change(&self.used, |used| {
+            (used as i64).saturating_sub(amount) as u64
+        });
     }
 
     /// The thresholds of `reached` that nobody has recorded or is recording; from now on this transaction is.

@@ -191,6 +191,7 @@ create table kijko.holds (
     expires_at timestamptz not null,
     ended_at timestamptz,
     settled_amount bigint,
+    overage bigint not null default 0,
     check ((state = 'open') = (ended_at is null))
 );
 comment on table kijko.holds is 'Budgets held for work whose price is known only afterwards. An open hold counts as used. Ended ones are kept for 35 days, so that settling twice is noticed.';
@@ -205,6 +206,7 @@ comment on column kijko.holds.created_at is 'When, by kijko.now().';
 comment on column kijko.holds.expires_at is 'When it stops counting unless it has ended before.';
 comment on column kijko.holds.ended_at is 'When it was settled, released or found expired.';
 comment on column kijko.holds.settled_amount is 'What the work came to.';
+comment on column kijko.holds.overage is 'The part of the amount that lay above a limit which flags or bills; booked when it is settled.';
 create unique index holds_by_key on kijko.holds (subject, meter, idempotency_key) where idempotency_key is not null;
 comment on index kijko.holds_by_key is 'Finds the hold of a repeated call.';
 create index holds_open on kijko.holds (subject, meter, period_start, expires_at) where state = 'open';
@@ -234,6 +236,11 @@ comment on column kijko.threshold_crossings."limit" is 'The limit then.';
 comment on column kijko.threshold_crossings.crossed_at is 'When, by kijko.now().';
 create index threshold_crossings_crossed_at on kijko.threshold_crossings (crossed_at);
 comment on index kijko.threshold_crossings_crossed_at is 'Finds new crossings, to tell somebody.';
+
+create function kijko.clamp(total numeric) returns bigint
+    language sql immutable parallel safe
+    return least(greatest(total, -9223372036854775808), 9223372036854775807)::bigint;
+comment on function kijko.clamp(numeric) is 'Internal: a sum as a bigint. One that is too large for it stays at its end, rather than failing whoever sums it up: a rollup sums up everybody''s.';
 
 -- The contents belong into a dump: they are the customers' use, not the extension's. The other partitions are no members
 -- of the extension and are dumped anyway.

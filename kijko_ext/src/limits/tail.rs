@@ -11,7 +11,7 @@ use super::ledger::COLUMNS;
 
 const LOCK: pg_sys::LOCKMODE = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
 /// The columns subject, meter and period_start, by which rows are found and which every partition has an index on.
-const KEY: [i16; 3] = [2, 3, 4];
+pub const KEY: [i16; 3] = [2, 3, 4];
 const AMOUNT: usize = 4;
 const RECORDED_AT: usize = 8;
 
@@ -78,7 +78,8 @@ unsafe fn index(table: pg_sys::Relation) -> pg_sys::Oid {
     }
 }
 
-unsafe fn is_by_counter(index: pg_sys::Oid) -> bool {
+/// Whether an index is the one on the key.
+pub unsafe fn is_by_counter(index: pg_sys::Oid) -> bool {
     unsafe {
         let index = pg_sys::index_open(index, LOCK);
         let form = (*index).rd_index;

@@ -130,7 +130,7 @@ impl Counter {
                 entry.credit -= from_own;
                 Reserved::Yes(used - (own - from_own))
             }
-            Reserved::No(used) => Reserved::No(used - own),
+            Reserved::No(used) => Reserved::No(used.saturating_sub(own)),
         }
     }
 
@@ -152,12 +152,13 @@ impl Counter {
 
     /// Frees `amount` at commit, and for this transaction's own uses at once.
     pub fn credit_at_commit(self, amount: i64) {
-        self.entry().credit += amount;
+        let entry = self.entry();
+        entry.credit = entry.credit.saturating_add(amount);
     }
 
     /// Units used, as this transaction sees it: of others what is reserved counts, what is credited does not yet.
     pub fn used(self) -> i64 {
-        self.entry().slot.used() - self.credit()
+        self.entry().slot.used().saturating_sub(self.credit())
     }
 
     fn credit(self) -> i64 {

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(66);
+select plan(67);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('mem');
 select tests.join_org('vic', tests.org('ada'), 'viewer'), tests.join_org('mem', tests.org('ada'), 'member');
@@ -101,6 +101,14 @@ select is((select value from public.usage_by('skill', 'executions')), :'skill', 
 select is((select value from public.usage_by('member', 'executions')), tests.id('ada')::text, 'and of who asked');
 select is((select value from public.usage_by('day', 'executions')), to_char(kijko.now() at time zone 'UTC', 'YYYY-MM-DD'), 'and of today');
 select is((select array_agg(used) from public.usage_by('project', 'executions')), '{1}', 'and of no project');
+-- As a request does that an API key has asked for.
+set local kijko.usage_attributes = '{"key": "00000000-0000-4000-8000-0000000000aa"}';
+select (public.execute_skill(:'skill')).id is not null as ran \gset
+set local kijko.usage_attributes = '';
+select results_eq(
+  $$select value, used from public.usage_by('key', 'executions') order by value nulls first$$,
+  $$values (null, 1::bigint), ('00000000-0000-4000-8000-0000000000aa', 1)$$, 'what a key has asked for is of that key'
+);
 select tests.refuses($$select public.usage_by('a b')$$, 'invalid_input', 'a dimension is a name');
 select results_eq(
   $$select meter, used from public.usage_forecast()$$, $$select meter, used from public.usage_summary() where reset_at is not null$$, 'a forecast for each meter with a period'

@@ -12,9 +12,11 @@ export async function pgbench(cluster, script, clients) {
   return Number(/tps = ([0-9.]+)/.exec(stdout)[1]);
 }
 
-// From node, each client with a connection of its own; `work(client, n, call)` is one transaction.
-export async function throughNode(cluster, clients, work) {
+// From node, each client with a connection of its own; `work(client, n, call)` is one transaction. `onShare` is told how much
+// of one processor node itself took.
+export async function throughNode(cluster, clients, work, onShare = () => {}) {
   const until = Date.now() + SECONDS * 1_000;
+  const [began, before] = [performance.now(), process.cpuUsage()];
   let done = 0;
   await Promise.all(Array.from({ length: clients }, async (_, n) => {
     const client = await cluster.connect();
@@ -24,6 +26,8 @@ export async function throughNode(cluster, clients, work) {
     }
     await client.end();
   }));
+  const { user, system } = process.cpuUsage(before);
+  onShare((user + system) / 1_000 / (performance.now() - began));
   return done / SECONDS;
 }
 

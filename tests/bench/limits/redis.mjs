@@ -30,7 +30,7 @@ export class Redis {
     this.server.kill();
   }
 
-  throughput(cluster, clients) {
+  throughput(cluster, clients, onShare) {
     return throughNode(cluster, clients, async (client, n, call) => {
       const now = Math.round((performance.timeOrigin + performance.now()) * 1_000);
       // A short window, so that the sorted set stays at about a thousand members as in the other variants.
@@ -39,12 +39,13 @@ export class Redis {
       });
       if (answer !== 1) throw new Error(`Redis answered ${answer}`);
       await client.query(INSERT);
-    });
+    }, onShare);
   }
 }
 
 // The same program without Redis, to compare like with like: node is slower than pgbench.
-export const consumeThroughNode = (cluster, clients) => throughNode(cluster, clients, (client) => client.query(CONSUME));
+export const consumeThroughNode = (cluster, clients, onShare) =>
+  throughNode(cluster, clients, (client) => client.query(CONSUME), onShare);
 
 async function reachable(port) {
   for (let attempt = 0; attempt < 100; attempt++) {

@@ -15,3 +15,10 @@ create procedure public.thousand_events(at timestamptz) language sql as $$
     insert into public.events select '00000000-0000-4000-8000-000000000001', now() - interval '1 day' from generate_series(1, 50000);
     insert into public.events select '00000000-0000-4000-8000-000000000001', thousand_events.at from generate_series(1, 1000);
 $$;
+-- INSERT + COUNT(*) lets two that count at once both take the last place; one at a time it does not.
+create function public.insert_counted() returns void language plpgsql as $$
+begin
+    perform pg_advisory_xact_lock(1);
+    insert into public.events (subject) select '00000000-0000-4000-8000-000000000001' where (select count(*) from public.events where subject = '00000000-0000-4000-8000-000000000001' and at > now() - interval '1 minute') < 1000000;
+end
+$$;

@@ -1,0 +1,1 @@
+select public.insert_counted();
