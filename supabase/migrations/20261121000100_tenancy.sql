@@ -711,3 +711,23 @@ end;
 comment on function public.before_request() is 'Runs before every request: who is asking, in which organization, and whether they ask too often or too much.';
 revoke all on function public.before_request() from public, anon, authenticated, service_role;
 grant execute on function public.before_request() to anon, authenticated, service_role;
+
+-- ----------------------------------------------------------------------------
+-- Requests that the sidecar takes
+--
+-- Nobody is known there but an address. What it refuses (a webhook without a valid
+-- signature, a path that is not there) is limited for each; what it takes is not.
+-- ----------------------------------------------------------------------------
+
+create function private.admit_outside(forwarded_for text, method text, path text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  return kijko.admit_outside(forwarded_for, method, path);
+end
+$$;
+comment on function private.admit_outside(text, text, text) is 'Asks the rate limit policies of the tier outside about a request that the sidecar took: {code, details, headers}, code null when it may go on. Definer: the sidecar may spend no other limits.';
+revoke all on function private.admit_outside(text, text, text) from public, anon, authenticated, service_role;
+grant execute on function private.admit_outside(text, text, text) to kijko_sidecar;
+
+select kijko.set_rate_limit_policy('failed_requests', 'address', 60, interval '1 minute', 'outside');
