@@ -9,8 +9,11 @@ use serde_json::{Map, Value};
 
 use crate::session;
 
+/// A text and the claims in it.
+type Parsed = (Vec<u8>, Option<Map<String, Value>>);
+
 thread_local! {
-    static PARSED: RefCell<(Vec<u8>, Option<Map<String, Value>>)> = RefCell::default();
+    static PARSED: RefCell<Parsed> = RefCell::default();
 }
 
 /// The claims PostgREST verified, or null.

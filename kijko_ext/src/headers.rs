@@ -76,7 +76,9 @@ pub fn add(headers: &[(&str, Option<&str>)]) {
 /// A header of the answer as it is so far.
 pub fn of_response(name: &str) -> Option<String> {
     let text = session::setting(c"response.headers")?;
-    let header = parsed(&text).into_iter().rfind(|header| is_of(header, name))?;
+    let header = parsed(&text)
+        .into_iter()
+        .rfind(|header| is_of(header, name))?;
     let (_, value) = header.as_object()?.iter().next()?;
     value.as_str().map(str::to_owned)
 }
@@ -90,7 +92,9 @@ fn with(text: Option<&str>, headers: &[(&str, Option<&str>)]) -> String {
         all.retain(|header| repeats || !is_of(header, name));
     }
     let former = all.iter().map(Value::to_string);
-    let new = headers.iter().filter_map(|(name, value)| Some(object(name, (*value)?)));
+    let new = headers
+        .iter()
+        .filter_map(|(name, value)| Some(object(name, (*value)?)));
     let all: Vec<_> = former.chain(new).collect();
     format!("[{}]", all.join(","))
 }

@@ -180,13 +180,19 @@ mod tests {
         let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let error = Error::RateLimited {
             details: Some("failed_requests: more than 60 in 60 s".into()),
-            headers: vec![header("Retry-After", "7"), header("RateLimit", "\"f\";r=0;t=60")],
+            headers: vec![
+                header("Retry-After", "7"),
+                header("RateLimit", "\"f\";r=0;t=60"),
+            ],
         };
         let headers = error.respond(None).headers().clone();
         assert_eq!(headers["retry-after"], "7");
         assert_eq!(headers["ratelimit"], "\"f\";r=0;t=60");
         let (status, body) = body(error).await;
-        assert_eq!((status.as_u16(), body["code"].as_str()), (429, Some("rate_limited")));
+        assert_eq!(
+            (status.as_u16(), body["code"].as_str()),
+            (429, Some("rate_limited"))
+        );
         assert_eq!(body["details"], "failed_requests: more than 60 in 60 s");
     }
 

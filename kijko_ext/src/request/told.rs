@@ -90,7 +90,10 @@ pub fn of_use(
             .map_or(String::new(), |at| format!(";t={}", at.saturating_sub(now)));
         let standing = item(&format!("r={}{reset}", used.remaining.max(0)));
         headers = vec![
-            ("RateLimit-Policy", Some(beside(policies, used.name, &policy))),
+            (
+                "RateLimit-Policy",
+                Some(beside(policies, used.name, &policy)),
+            ),
             ("RateLimit", Some(beside(standings, used.name, &standing))),
             ("X-RateLimit-Limit", Some(used.limit.to_string())),
             ("X-RateLimit-Remaining", Some(used.remaining.to_string())),
@@ -199,7 +202,13 @@ mod unit {
             reset_at: None,
             ..used
         };
-        let again = of_use(Some(more), Some(7), 0, Some(policies), Some("\"executions\";r=1"));
+        let again = of_use(
+            Some(more),
+            Some(7),
+            0,
+            Some(policies),
+            Some("\"executions\";r=1"),
+        );
         assert_eq!(again[0].1.as_deref(), Some(policies));
         assert_eq!(again[1].1.as_deref(), Some("\"executions\";r=0"));
         assert_eq!(again[4], ("X-RateLimit-Reset", None));

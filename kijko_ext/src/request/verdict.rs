@@ -3,10 +3,9 @@
 
 use pgrx::prelude::*;
 
-use super::admit;
 use super::told::{self, Use};
-use crate::headers;
 use crate::limits::call::{Answer, Arguments, sql_function};
+use crate::{clock, headers};
 
 sql_function!(
     kijko_limit_headers,
@@ -44,15 +43,20 @@ fn limit_headers(arguments: Arguments) -> Answer {
         name: meter.as_deref().unwrap_or_default(),
         limit,
         remaining: integer(REMAINING).unwrap_or(0),
-        reset_at: integer(RESET_AT)
-            .map(|at| u64::try_from(at.saturating_add(EPOCH)).unwrap_or(0).div_ceil(1_000_000)),
+        reset_at: integer(RESET_AT).map(|at| {
+            u64::try_from(at.saturating_add(EPOCH))
+                .unwrap_or(0)
+                .div_ceil(1_000_000)
+        }),
     });
     let retry_after = column(RETRY_AFTER).map(|datum| datum.value() as u32);
     let [policies, standings] = ["RateLimit-Policy", "RateLimit"].map(headers::of_response);
+    // A period is one of product time.
+    let now = (clock::now_micros() + EPOCH) as u64 / 1_000_000;
     let told = told::of_use(
         used,
         retry_after,
-        admit::unix_seconds(),
+        now,
         policies.as_deref(),
         standings.as_deref(),
     );

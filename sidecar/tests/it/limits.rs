@@ -76,7 +76,12 @@ async fn refusals_are_limited_by_address_and_signed_events_pass_all_the_same() {
         assert!(refused < 10 * BURST, "never limited");
     };
     assert!(refused >= BURST, "limited after {refused}");
-    for name in ["retry-after", "ratelimit", "ratelimit-policy", "x-request-id"] {
+    for name in [
+        "retry-after",
+        "ratelimit",
+        "ratelimit-policy",
+        "x-request-id",
+    ] {
         assert!(limited.headers().contains_key(name), "{name}");
     }
     assert_eq!(limited.headers()["x-ratelimit-resource"], "failed_requests");
@@ -88,7 +93,9 @@ async fn refusals_are_limited_by_address_and_signed_events_pass_all_the_same() {
     let elsewhere = deliver(&app, &other, "{}", "t=1,v1=00").await;
     assert_eq!(elsewhere.status(), 400);
     let id = Uuid::new_v4().simple();
-    let event = format!(r#"{{"id":"evt_{id}","type":"test.limits","created":1,"livemode":false,"data":{{"object":{{}}}}}}"#);
+    let event = format!(
+        r#"{{"id":"evt_{id}","type":"test.limits","created":1,"livemode":false,"data":{{"object":{{}}}}}}"#
+    );
     let taken = deliver(&app, &address, &event, &signature(&event)).await;
     assert_eq!(taken.status(), 200);
 }

@@ -1,4 +1,5 @@
 -- Requests whose member is known, requests that another server takes, and what a client is told of uses.
+\c postgres
 \set VERBOSITY terse
 \pset null '<null>'
 create extension kijko;
@@ -29,6 +30,11 @@ select kijko.admit_known_request();
 set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000d", "role": "authenticated"}';
 select kijko.admit_known_request();
 set request.jwt.claims = '{"role": "anon"}';
+select kijko.admit_known_request();
+-- A session that was revoked names nobody, known or not.
+set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "session_id": "00000000-0000-4000-8000-00000000000e"}';
+select kijko.admit_known_request();
+select kijko.revoke_session('00000000-0000-4000-8000-00000000000e');
 select kijko.admit_known_request();
 set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated"}';
 select kijko.admit_known_request();
