@@ -165,7 +165,7 @@ describe('requests that the sidecar takes', () => {
 
 describe('a member', () => {
   test('who was removed is refused from the next request on, and one who came back is not', async () => {
-    const [owner, member] = [await newPerson(), await newPerson()];
+    const [owner, member] = [await newPerson('PRO'), await newPerson()];
     const ask = () => get(member, { 'x-org-id': owner.orgId });
     assert.equal((await ask()).status, 403);
     for (let round = 0; round < 5; round += 1) {
