@@ -85,7 +85,7 @@ async function throughput(cluster, redis, name, clients) {
 
 function report(figures) {
   const row = (cells) => console.log(`| ${cells.join(' | ')} |`);
-  const ratio = (name, clients) => (figures[VARIANTS[name].over ?? 'consume']?.[clients] ?? NaN) / figures[name][clients];
+  const ratio = (name, clients) => (figures[VARIANTS[name].over ?? 'consume'] ?? figures[name])[clients] / figures[name][clients];
   const asked = Object.entries(VARIANTS).filter(([name]) => NAMES.includes(name));
   row(['a second (ours is … times)', ...CLIENTS.map((clients) => `${clients} client${clients > 1 ? 's' : ''}`)]);
   row(['---', ...CLIENTS.map(() => '---')]);
