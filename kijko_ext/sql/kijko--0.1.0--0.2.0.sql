@@ -457,22 +457,8 @@ create function kijko.forget_usage(subject uuid default null) returns void
 comment on function kijko.forget_usage(uuid) is 'After this transaction has committed, the counters of a subject (null: of everybody) are summed up from the tables again. Needed after a restore, and after any change to them but by these functions.';
 
 create function kijko.limit_headers(v kijko.verdict) returns void
-    language plpgsql volatile parallel unsafe security definer -- called for those who may use a quota, not by them
-    set search_path = ''
-as $$
-begin
-    if v."limit" is not null then
-        perform kijko.add_header('X-RateLimit-Limit', v."limit"::text);
-        perform kijko.add_header('X-RateLimit-Remaining', v.remaining::text);
-        perform kijko.add_header('X-RateLimit-Resource', v.meter);
-        perform kijko.add_header('X-RateLimit-Reset', pg_catalog.ceil(extract(epoch from v.reset_at))::text);
-    end if;
-    if v.retry_after is not null then
-        perform kijko.add_header('Retry-After', v.retry_after::text);
-    end if;
-end
-$$;
-comment on function kijko.limit_headers(kijko.verdict) is 'Adds a verdict to the response''s headers.';
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_limit_headers';
+comment on function kijko.limit_headers(kijko.verdict) is 'Adds a verdict to the response''s headers: to RateLimit-Policy and RateLimit beside what is there, and as X-RateLimit-*; Retry-After when it refuses.';
 
 create function kijko.refuse_use(v kijko.verdict, amount bigint) returns void
     language plpgsql volatile parallel unsafe security definer -- called for those who may use a quota, not by them
@@ -1138,15 +1124,45 @@ comment on function kijko.set_tier(uuid, text) is 'Sets the tier of an organizat
 create function kijko.admit_request(organization uuid, member uuid default null, api_key uuid default null) returns boolean
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_request';
 comment on function kijko.admit_request(uuid, uuid, uuid) is 'Admits a request of an organization, of a user without one, or of an address (the last of X-Forwarded-For), before anything of it runs: counts it as api_requests of the organization, asks the rate limit policies and the limit of api_requests, and adds RateLimit, RateLimit-Policy and X-RateLimit-* to the answer. True, or fails with rate_limited or quota_exceeded, and Retry-After. Works in READ ONLY transactions.';
+
+create function kijko.admit_known_request() returns boolean
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_known_request';
+comment on function kijko.admit_known_request() is 'kijko.admit_request() for the member and the organization of this request, if the domain has told of them before (kijko.remember_membership) and no membership has changed since; false when it has not, and the domain has to look.';
+
+create function kijko.admit_outside(forwarded_for text, method text, path text) returns jsonb
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_outside';
+comment on function kijko.admit_outside(text, text, text) is 'Asks the rate limit policies of the tier outside about a request that another server takes: by the last address of X-Forwarded-For, its method and its path. Answers {code, details, headers}: code is null when it may go on, else rate_limited, or unavailable when the limiter failed and kijko.on_rate_limit_failure is closed.';
+
+-- What the domain has found out about memberships is kept in each backend, and forgotten when one changes.
+create table kijko.membership_changes ();
+comment on table kijko.membership_changes is 'Empty for ever. A change of memberships invalidates it, which Postgres tells every backend before the commit returns.';
+
+create function kijko.membership_epoch() returns bigint
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_membership_epoch';
+comment on function kijko.membership_epoch() is 'To be asked before memberships are read, for kijko.remember_membership(): grows when one changes. Of this connection only.';
+
+create function kijko.remember_membership(epoch bigint, member uuid, wanted uuid, organization uuid) returns void
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_remember_membership';
+comment on function kijko.remember_membership(bigint, uuid, uuid, uuid) is 'Tells this connection in which organization a member''s requests work when they ask for one (null: for none), as read after kijko.membership_epoch() answered epoch. Not kept in REPEATABLE READ and SERIALIZABLE transactions.';
+
+create function kijko.membership_changed() returns trigger
+    language c as 'MODULE_PATHNAME', 'kijko_membership_changed';
+comment on function kijko.membership_changed() is 'Trigger, for each statement, on every table that says whose member somebody is: what was told by kijko.remember_membership() is forgotten everywhere when the transaction commits.';
+
 revoke all on function
     kijko.rate_limits(text[], integer[], interval[], integer[], integer[]),
     kijko.admit_request(uuid, uuid, uuid),
     kijko.set_rate_limit_policy(text, text, integer, interval, text, integer, integer, text, text, boolean, boolean),
     kijko.drop_rate_limit_policy(text, text),
     kijko.set_tier(uuid, text),
-    kijko.claim(text)
+    kijko.claim(text),
+    kijko.admit_known_request(),
+    kijko.admit_outside(text, text, text),
+    kijko.membership_epoch(),
+    kijko.remember_membership(bigint, uuid, uuid, uuid),
+    kijko.membership_changed()
 from public;
-grant execute on function kijko.claim(text) to public;
+grant execute on function kijko.claim(text), kijko.admit_known_request() to public;
 
 -- The uses so far.
 insert into kijko.ledger (

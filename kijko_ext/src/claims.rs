@@ -9,8 +9,11 @@ use serde_json::{Map, Value};
 
 use crate::session;
 
+/// A text and the claims in it.
+type Parsed = (Vec<u8>, Option<Map<String, Value>>);
+
 thread_local! {
-    static PARSED: RefCell<(String, Option<Map<String, Value>>)> = RefCell::default();
+    static PARSED: RefCell<Parsed> = RefCell::default();
 }
 
 /// The claims PostgREST verified, or null.
@@ -32,16 +35,15 @@ pub fn claim(name: &str) -> Option<String> {
 /// Runs `body` on the claims of this transaction, if there are any and its session is trusted. A request asks many times:
 /// what was parsed is kept until the text changes. `body` must not ask Postgres anything.
 pub fn with<T>(body: impl FnOnce(&Map<String, Value>) -> Option<T>) -> Option<T> {
-    let text = session::setting(c"request.jwt.claims")?;
-    if !session::is_trusted() {
-        return None;
-    }
     PARSED.with_borrow_mut(|(known, claims)| {
-        if *known != text {
-            *claims = parse(&text);
-            *known = text;
-        }
-        body(claims.as_ref()?)
+        session::with_setting(c"request.jwt.claims", |text| {
+            if known != text {
+                *claims = parse(&String::from_utf8_lossy(text));
+                *known = text.to_vec();
+            }
+        })?;
+        let claims = claims.as_ref()?;
+        session::is_trusted().then(|| body(claims))?
     })
 }
 

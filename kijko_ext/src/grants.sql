@@ -14,6 +14,7 @@ grant execute on function
     kijko.response_headers(),
     kijko.add_header(text, text),
     kijko.fail(text, text, text),
+    kijko.admit_known_request(),
     kijko.cron_problem(text, text),
     kijko.cron_check(text, text),
     kijko.cron_next_unchecked(text, text, timestamptz),

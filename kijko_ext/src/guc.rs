@@ -1,6 +1,7 @@
 //! Settings: private statics behind typed accessors, units converted once. The context of each setting is a
 //! security choice and says why.
 
+use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -172,12 +173,21 @@ fn define_requests() {
     );
 }
 
-/// Names of the login roles whose claims are believed.
-pub fn trusted_session_users() -> Vec<String> {
-    TRUSTED_SESSION_USERS
-        .get()
-        .map(|list| split_names(&list.to_string_lossy()))
-        .unwrap_or_default()
+/// Whether a login role is one whose claims are believed. Asked several times by every request, so the list is split
+/// only when it has changed.
+pub fn is_trusted_session_user(name: &str) -> bool {
+    thread_local! {
+        static KNOWN: RefCell<(Option<CString>, Vec<String>)> = RefCell::default();
+    }
+    KNOWN.with_borrow_mut(|(known, names)| {
+        let list = TRUSTED_SESSION_USERS.get();
+        if *known != list {
+            let text = list.as_deref().map(CStr::to_string_lossy);
+            *names = text.map(|text| split_names(&text)).unwrap_or_default();
+            *known = list;
+        }
+        names.iter().any(|trusted| trusted == name)
+    })
 }
 
 /// Microseconds to add to the transaction's clock.

@@ -13,27 +13,28 @@ use crate::session;
 sql_function!(kijko_add_header, pg_finfo_kijko_add_header, add_header);
 
 thread_local! {
-    static REQUEST: RefCell<(String, Map<String, Value>)> = RefCell::default();
+    static REQUEST: RefCell<(Vec<u8>, Map<String, Value>)> = RefCell::default();
 }
 
 #[pg_extern(stable, parallel_safe)]
 pub fn request_header(name: &str) -> Option<String> {
-    request(name)
+    of_request(&name.to_lowercase(), str::to_owned)
 }
 
-/// A header of the request; None outside PostgREST and when it was not sent.
-pub fn request(name: &str) -> Option<String> {
-    let text = session::setting(c"request.headers")?;
+/// Runs `body` on a header of the request, named in lower case; None outside PostgREST and when it was not sent.
+pub fn of_request<T>(name: &str, body: impl FnOnce(&str) -> T) -> Option<T> {
     REQUEST.with_borrow_mut(|(known, headers)| {
-        if *known != text {
-            // Set by hand and malformed: no headers.
-            *headers = serde_json::from_str(&text).unwrap_or_default();
-            *known = text;
-        }
-        match headers.get(&name.to_lowercase())? {
+        session::with_setting(c"request.headers", |text| {
+            if known != text {
+                // Set by hand and malformed: no headers.
+                *headers = serde_json::from_slice(text).unwrap_or_default();
+                *known = text.to_vec();
+            }
+        })?;
+        match headers.get(name)? {
             Value::Null => None,
-            Value::String(value) => Some(value.clone()),
-            other => Some(other.to_string()),
+            Value::String(value) => Some(body(value)),
+            other => Some(body(&other.to_string())),
         }
     })
 }
@@ -72,22 +73,51 @@ pub fn add(headers: &[(&str, Option<&str>)]) {
     }
 }
 
+/// A header of the answer as it is so far.
+pub fn of_response(name: &str) -> Option<String> {
+    let text = session::setting(c"response.headers")?;
+    let header = parsed(&text)
+        .into_iter()
+        .rfind(|header| is_of(header, name))?;
+    let (_, value) = header.as_object()?.iter().next()?;
+    value.as_str().map(str::to_owned)
+}
+
 /// The headers so far, an array of objects of one key each, with some more. Setting response.headers replaces all of
 /// them, so a header set again replaces its former value here; Set-Cookie repeats.
 fn with(text: Option<&str>, headers: &[(&str, Option<&str>)]) -> String {
-    // Set by hand and malformed: nothing worth failing for.
-    let mut all: Vec<Value> = text
-        .and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or_default();
+    let mut all = text.map(parsed).unwrap_or_default();
     for (name, value) in headers {
         let repeats = value.is_some() && name.eq_ignore_ascii_case("set-cookie");
         all.retain(|header| repeats || !is_of(header, name));
-        if let Some(value) = value {
-            let header = [((*name).to_owned(), Value::from(*value))];
-            all.push(Value::Object(Map::from_iter(header)));
-        }
     }
-    Value::Array(all).to_string()
+    let former = all.iter().map(Value::to_string);
+    let new = headers
+        .iter()
+        .filter_map(|(name, value)| Some(object(name, (*value)?)));
+    let all: Vec<_> = former.chain(new).collect();
+    format!("[{}]", all.join(","))
+}
+
+/// Set by hand and malformed: nothing worth failing for.
+fn parsed(text: &str) -> Vec<Value> {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+/// An object of one key. Of what HTTP allows, JSON has to escape two characters.
+fn object(name: &str, value: &str) -> String {
+    let mut object = String::with_capacity(name.len() + value.len() + 16);
+    object.push_str("{\"");
+    object.push_str(name); // a token
+    object.push_str("\":\"");
+    for c in value.chars() {
+        if matches!(c, '"' | '\\') {
+            object.push('\\');
+        }
+        object.push(c);
+    }
+    object.push_str("\"}");
+    object
 }
 
 fn is_of(header: &Value, name: &str) -> bool {

@@ -14,12 +14,14 @@ mod guc;
 mod headers;
 mod jwt;
 mod limits;
+mod memory;
 mod meter;
 mod rate_limit;
 mod request;
 mod session;
 mod shmem;
 mod verdict;
+mod watch;
 
 ::pgrx::pg_module_magic!(name, version);
 
@@ -128,6 +130,7 @@ extension_sql_file!("grants.sql", name = "grants", finalize);
 pub extern "C-unwind" fn _PG_init() {
     guc::refuse_unless_preloaded();
     guc::init();
+    memory::init();
     rate_limit::shmem::init();
     limits::table::init();
     shmem::init(&[

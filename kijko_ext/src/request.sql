@@ -105,3 +105,27 @@ comment on function kijko.set_tier(uuid, text) is 'Sets the tier of an organizat
 create function kijko.admit_request(organization uuid, member uuid default null, api_key uuid default null) returns boolean
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_request';
 comment on function kijko.admit_request(uuid, uuid, uuid) is 'Admits a request of an organization, of a user without one, or of an address (the last of X-Forwarded-For), before anything of it runs: counts it as api_requests of the organization, asks the rate limit policies and the limit of api_requests, and adds RateLimit, RateLimit-Policy and X-RateLimit-* to the answer. True, or fails with rate_limited or quota_exceeded, and Retry-After. Works in READ ONLY transactions.';
+
+create function kijko.admit_known_request() returns boolean
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_known_request';
+comment on function kijko.admit_known_request() is 'kijko.admit_request() for the member and the organization of this request, if the domain has told of them before (kijko.remember_membership) and no membership has changed since; false when it has not, and the domain has to look.';
+
+create function kijko.admit_outside(forwarded_for text, method text, path text) returns jsonb
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_outside';
+comment on function kijko.admit_outside(text, text, text) is 'Asks the rate limit policies of the tier outside about a request that another server takes: by the last address of X-Forwarded-For, its method and its path. Answers {code, details, headers}: code is null when it may go on, else rate_limited, or unavailable when the limiter failed and kijko.on_rate_limit_failure is closed.';
+
+-- What the domain has found out about memberships is kept in each backend, and forgotten when one changes.
+create table kijko.membership_changes ();
+comment on table kijko.membership_changes is 'Empty for ever. A change of memberships invalidates it, which Postgres tells every backend before the commit returns.';
+
+create function kijko.membership_epoch() returns bigint
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_membership_epoch';
+comment on function kijko.membership_epoch() is 'To be asked before memberships are read, for kijko.remember_membership(): grows when one changes. Of this connection only.';
+
+create function kijko.remember_membership(epoch bigint, member uuid, wanted uuid, organization uuid) returns void
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_remember_membership';
+comment on function kijko.remember_membership(bigint, uuid, uuid, uuid) is 'Tells this connection in which organization a member''s requests work when they ask for one (null: for none), as read after kijko.membership_epoch() answered epoch. Not kept in REPEATABLE READ and SERIALIZABLE transactions.';
+
+create function kijko.membership_changed() returns trigger
+    language c as 'MODULE_PATHNAME', 'kijko_membership_changed';
+comment on function kijko.membership_changed() is 'Trigger, for each statement, on every table that says whose member somebody is: what was told by kijko.remember_membership() is forgotten everywhere when the transaction commits.';

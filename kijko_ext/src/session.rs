@@ -18,6 +18,11 @@ const USER_ROLE: &str = "authenticated";
 /// The user who is asking, or null: no claims, not a user's token, or its session was revoked.
 #[pg_extern(stable, parallel_safe)]
 fn user_id() -> Option<Uuid> {
+    user().map(Uuid::from_bytes)
+}
+
+/// The same for Rust.
+pub fn user() -> Option<[u8; 16]> {
     let (user, session) = claims::with(|claims| {
         if claims.get("role").and_then(Value::as_str) != Some(USER_ROLE) {
             return None;
@@ -27,7 +32,7 @@ fn user_id() -> Option<Uuid> {
     match session {
         Session::None => Some(user),
         Session::Malformed => None,
-        Session::Named(session) => (!revoked::is_revoked(session.as_bytes())).then_some(user),
+        Session::Named(session) => (!revoked::is_revoked(&session)).then_some(user),
     }
 }
 
@@ -35,41 +40,49 @@ fn user_id() -> Option<Uuid> {
 #[pg_extern(stable, parallel_safe)]
 fn session_id() -> Option<Uuid> {
     match claims::with(|claims| Some(session_claim(claims)))? {
-        Session::Named(session) => (!revoked::is_revoked(session.as_bytes())).then_some(session),
+        Session::Named(session) => {
+            (!revoked::is_revoked(&session)).then_some(Uuid::from_bytes(session))
+        }
         Session::None | Session::Malformed => None,
     }
 }
 
 /// The value of a setting, or nothing when it is missing or empty (as a custom setting is after its transaction).
 pub fn setting(name: &CStr) -> Option<String> {
-    // SAFETY: the returned string belongs to the setting and is copied before anything else can run.
-    let value = unsafe { pg_sys::GetConfigOption(name.as_ptr(), true, false) };
-    if value.is_null() {
-        return None;
-    }
-    let value = unsafe { CStr::from_ptr(value) };
-    (!value.is_empty()).then(|| value.to_string_lossy().into_owned())
+    with_setting(name, |value| String::from_utf8_lossy(value).into_owned())
+}
+
+/// Runs `body` on the bytes of a setting that is there and not empty. `body` must not ask Postgres anything.
+pub fn with_setting<T>(name: &CStr, body: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    // SAFETY: the string belongs to the setting, which nothing changes while `body` runs.
+    let value = unsafe {
+        let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+        if value.is_null() {
+            return None;
+        }
+        CStr::from_ptr(value).to_bytes()
+    };
+    (!value.is_empty()).then(|| body(value))
 }
 
 /// Whether this session's login is one whose claims are believed.
 pub fn is_trusted() -> bool {
     // SAFETY: plain look-ups; the name is a palloc'd copy.
-    let name = unsafe {
+    unsafe {
         let name = pg_sys::GetUserNameFromId(pg_sys::GetSessionUserId(), true);
         if name.is_null() {
             return false; // dropped while logged in
         }
-        CStr::from_ptr(name).to_string_lossy()
-    };
-    guc::trusted_session_users()
-        .iter()
-        .any(|trusted| *trusted == name)
+        let trusted = guc::is_trusted_session_user(&CStr::from_ptr(name).to_string_lossy());
+        pg_sys::pfree(name.cast());
+        trusted
+    }
 }
 
 enum Session {
     None,
     Malformed,
-    Named(Uuid),
+    Named([u8; 16]),
 }
 
 /// A token may have no session (an outside issuer's), but one that names something else is not ours.
@@ -80,12 +93,12 @@ fn session_claim(claims: &Map<String, Value>) -> Session {
     }
 }
 
-fn uuid_claim(claims: &Map<String, Value>, name: &str) -> Option<Uuid> {
-    parse_uuid(claims.get(name)?.as_str()?).map(Uuid::from_bytes)
+fn uuid_claim(claims: &Map<String, Value>, name: &str) -> Option<[u8; 16]> {
+    parse_uuid(claims.get(name)?.as_str()?)
 }
 
 /// The canonical form only (8-4-4-4-12 hexadecimal digits): what every issuer of ours writes.
-fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+pub fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     let text = text.as_bytes();
     if text.len() != 36 {
         return None;

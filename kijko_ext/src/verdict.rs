@@ -73,23 +73,21 @@ unsafe impl BoxRet for Verdict<'_> {
     }
 }
 
-/// The descriptor of the result type, looked up once for each place in a query that calls the function: it costs more
-/// than the whole limiter.
+/// The descriptor of the result type, from the backend's cache of types: making one anew for each execution cost more than
+/// the whole limiter. Nothing but an allocation happens before it is used, so it needs no pin.
 unsafe fn result_descriptor(fcinfo: &mut FcInfo<'_>) -> pg_sys::TupleDesc {
     unsafe {
-        let call = fcinfo.as_mut_ptr();
-        let function = (*call).flinfo;
-        if (*function).fn_extra.is_null() {
-            let before = pg_sys::MemoryContextSwitchTo((*function).fn_mcxt);
-            let mut descriptor: pg_sys::TupleDesc = std::ptr::null_mut();
-            let class = pg_sys::get_call_result_type(call, std::ptr::null_mut(), &mut descriptor);
-            if class != pg_sys::TypeFuncClass::TYPEFUNC_COMPOSITE || (*descriptor).natts != 8 {
-                error!("kijko.verdict is not the type this library was built for");
-            }
-            (*function).fn_extra = pg_sys::BlessTupleDesc(descriptor).cast();
-            pg_sys::MemoryContextSwitchTo(before);
+        let function = (*fcinfo.as_mut_ptr()).flinfo;
+        let mut verdict = pg_sys::get_fn_expr_rettype(function);
+        if verdict == pg_sys::InvalidOid {
+            verdict = pg_sys::get_func_rettype((*function).fn_oid); // called without an expression
         }
-        (*function).fn_extra.cast()
+        let wanted = pg_sys::TYPECACHE_TUPDESC as i32;
+        let descriptor = (*pg_sys::lookup_type_cache(verdict, wanted)).tupDesc;
+        if descriptor.is_null() || (*descriptor).natts != 8 {
+            error!("kijko.verdict is not the type this library was built for");
+        }
+        descriptor
     }
 }
 

@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -31,6 +31,14 @@ pub enum Error {
     /// The body is larger than allowed.
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
+    /// Too many requests that were refused.
+    #[error("Too many requests; try again later.")]
+    RateLimited {
+        /// Which limit.
+        details: Option<String>,
+        /// `Retry-After`, `RateLimit` and the others, as the database wrote them.
+        headers: Vec<(String, String)>,
+    },
     /// Something that this route needs is away; trying again later helps.
     #[error("not available at the moment")]
     Unavailable {
@@ -76,6 +84,7 @@ impl Error {
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
+            Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
             Self::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Self::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }
@@ -88,12 +97,21 @@ impl Error {
         let body = Body {
             code,
             message: self.to_string(),
-            details: request_id
-                .filter(|_| ours)
-                .map(|id| format!("request id {id}")),
+            details: match self {
+                Self::RateLimited { details, .. } => details.clone(),
+                _ => request_id
+                    .filter(|_| ours)
+                    .map(|id| format!("request id {id}")),
+            },
             hint: ours.then(|| "try again; if it goes on, report the request id".to_owned()),
         };
         let mut response = (status, Json(body)).into_response();
+        if let Self::RateLimited { headers, .. } = self {
+            let headers = headers.iter().filter_map(|(name, value)| {
+                Some((name.parse::<HeaderName>().ok()?, value.parse().ok()?))
+            });
+            response.headers_mut().extend(headers);
+        }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response
                 .headers_mut()
@@ -155,6 +173,27 @@ mod tests {
         assert_eq!(status, 400);
         assert_eq!(body["message"], "the body is not JSON");
         assert!(body["details"].is_null());
+    }
+
+    #[tokio::test]
+    async fn a_limit_says_which_and_when_to_come_back() {
+        let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let error = Error::RateLimited {
+            details: Some("failed_requests: more than 60 in 60 s".into()),
+            headers: vec![
+                header("Retry-After", "7"),
+                header("RateLimit", "\"f\";r=0;t=60"),
+            ],
+        };
+        let headers = error.respond(None).headers().clone();
+        assert_eq!(headers["retry-after"], "7");
+        assert_eq!(headers["ratelimit"], "\"f\";r=0;t=60");
+        let (status, body) = body(error).await;
+        assert_eq!(
+            (status.as_u16(), body["code"].as_str()),
+            (429, Some("rate_limited"))
+        );
+        assert_eq!(body["details"], "failed_requests: more than 60 in 60 s");
     }
 
     #[test]

@@ -42,6 +42,13 @@ grant execute on function
     kijko.drop_rate_limit_policy(text, text),
     kijko.set_tier(uuid, text)
 to postgres, service_role;
+-- Whose member somebody is, only the domain may say; requests that the sidecar takes, it asks about by a function of the domain.
+grant execute on function
+    kijko.membership_epoch(),
+    kijko.remember_membership(bigint, uuid, uuid, uuid),
+    kijko.membership_changed(),
+    kijko.admit_outside(text, text, text)
+to postgres;
 
 -- Reports and explanations, events from other services, and the repair of gauges.
 grant execute on function

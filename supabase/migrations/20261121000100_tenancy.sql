@@ -639,13 +639,14 @@ grant execute on function public.set_active_organization(uuid) to authenticated;
 -- Before every request (PostgREST: db-pre-request)
 --
 -- before_request is an invoker function: it must see, and may later switch, the
--- request's role, which a definer function cannot. Whose request it is, behind row
--- level security, admit_request finds out; the extension does the rest in one call.
+-- request's role, which a definer function cannot. Mostly the extension knows whose
+-- request it is, and does everything in one call. Otherwise admit_request finds out,
+-- behind row level security, and tells the extension for the next time.
 -- A GET runs READ ONLY, so nothing here writes a row: rates and requests are counted
 -- in shared memory.
 -- ----------------------------------------------------------------------------
 
-create function private.admit_request() returns boolean
+create function private.admit_request() returns void
 language plpgsql security definer set search_path = ''
 as $$
 declare
@@ -653,8 +654,8 @@ declare
   who constant uuid := kijko.user_id();
   named constant text := nullif(kijko.request_header('x-org-id'), '');
   wanted uuid := private.as_uuid(named);
+  epoch bigint;
   org uuid;
-  admitted boolean;
 begin
   -- Who: the token was signed by us, but its session may have ended since.
   if who is null and current_setting('role') <> 'anon' then
@@ -667,36 +668,67 @@ begin
   end if;
   if who is not null then
     wanted := coalesce(wanted, private.as_uuid(kijko.claim('org_id')));
+    epoch := kijko.membership_epoch(); -- before the look-up: what changes after it must not be remembered
     select m.org_id into org
     from public.memberships as m
     where m.user_id = who
       and m.org_id = coalesce(wanted, (select pr.active_org_id from public.profiles as pr where pr.id = who));
+    if org is not null then
+      perform kijko.remember_membership(epoch, who, wanted, org);
+    end if;
   end if;
 
   -- How often and how much. Counted before it is refused: naming strangers' organizations is not free either.
-  admitted := kijko.admit_request(org, who); -- assigned: "perform" would make it a query
+  if kijko.admit_request(org, who) is not true then
+    perform kijko.fail('rate_limited'); -- it refuses by failing; anything but true must not pass either
+  end if;
   if named is not null and org is null then
     perform kijko.fail('not_a_member', 'x-org-id names no organization of yours');
   end if;
-  return admitted;
 end
 $$;
 comment on function private.admit_request() is 'Who asks and for which organization; then rate limits, the quota of requests and their headers by kijko.admit_request. Definer: reads memberships, and only the domain may say whose request it is.';
 revoke all on function private.admit_request() from public, anon, authenticated, service_role;
-grant execute on function private.admit_request() to anon, authenticated;
+-- service_role never gets there, but Postgres looks at the rights on everything in an expression first.
+grant execute on function private.admit_request() to anon, authenticated, service_role;
 
+-- What admit_request finds out is kept by the extension until one of these changes. Also for rows that a replica applies.
+create trigger memberships_changed after insert or update or delete or truncate on public.memberships
+  for each statement execute function kijko.membership_changed();
+alter table public.memberships enable always trigger memberships_changed;
+create trigger profiles_membership_changed after insert or update of active_org_id or delete or truncate on public.profiles
+  for each statement execute function kijko.membership_changed();
+alter table public.profiles enable always trigger profiles_membership_changed;
+
+-- One expression of a void function, so that Postgres puts it in place of the call: no function is left to start.
 create function public.before_request() returns void
-language plpgsql set search_path = ''
-as $$
-begin
-  if current_user = 'service_role' then
-    return;
-  end if;
-  if private.admit_request() is not true then
-    perform kijko.fail('rate_limited'); -- it refuses by failing; anything but true must not pass either
-  end if;
-end
-$$;
+language sql
+begin atomic
+  select case
+    when current_user = 'service_role' or kijko.admit_known_request() then null
+    else private.admit_request()
+  end;
+end;
 comment on function public.before_request() is 'Runs before every request: who is asking, in which organization, and whether they ask too often or too much.';
 revoke all on function public.before_request() from public, anon, authenticated, service_role;
 grant execute on function public.before_request() to anon, authenticated, service_role;
+
+-- ----------------------------------------------------------------------------
+-- Requests that the sidecar takes
+--
+-- Nobody is known there but an address. What it refuses (a webhook without a valid
+-- signature, a path that is not there) is limited for each; what it takes is not.
+-- ----------------------------------------------------------------------------
+
+create function private.admit_outside(forwarded_for text, method text, path text) returns jsonb
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  return kijko.admit_outside(forwarded_for, method, path);
+end
+$$;
+comment on function private.admit_outside(text, text, text) is 'Asks the rate limit policies of the tier outside about a request that the sidecar took: {code, details, headers}, code null when it may go on. Definer: the sidecar may spend no other limits.';
+revoke all on function private.admit_outside(text, text, text) from public, anon, authenticated, service_role;
+grant execute on function private.admit_outside(text, text, text) to kijko_sidecar;
+
+select kijko.set_rate_limit_policy('failed_requests', 'address', 60, interval '1 minute', 'outside');

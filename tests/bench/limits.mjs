@@ -1,7 +1,7 @@
 // The limits engine: its throughput on one hot tenant beside other ways to count, and how fast a cold counter is loaded. Each
 // part on a throwaway cluster; writes docs/img/limits.svg.
 //
-//   ./kijko bench limits         KIJKO_BENCH_ONLY=hot|reload   KIJKO_BENCH_SECONDS=3   KIJKO_BENCH_ROUNDS=3
+//   ./kijko bench limits         KIJKO_BENCH_ONLY=hot|reload   KIJKO_BENCH_SECONDS=3   KIJKO_BENCH_ROUNDS=3   KIJKO_BENCH_VARIANTS=rate_limit,empty
 //   KIJKO_BENCH_LEDGER=1,10,30   millions of rows for the reload; a few by default
 //   KIJKO_BENCH_VARIANTS=consume,insert,update   some of the variants only, kijko.consume among them; no picture
 //   KIJKO_BENCH_SYNC_US=500      as if the disk took so much longer to sync; no picture

@@ -143,3 +143,38 @@ describe('policies', () => {
     assert.equal((await get(person)).status, 200, 'a GET is none of its business');
   });
 });
+
+describe('requests that the sidecar takes', () => {
+  test('what it refuses is limited by route and by the address that the proxy saw', async () => {
+    await sql(`select kijko.set_rate_limit_policy('journey', 'address', 3, '1 hour', 'outside', route => '/webhooks/journey/*')`);
+    try {
+      const knock = (n) => http('POST', '/webhooks/journey/1', { body: {}, headers: { 'X-Forwarded-For': `192.0.2.${n}` } });
+      for (let n = 0; n < 3; n += 1) assert.equal((await knock(n)).status, 404);
+      const limited = await knock(3);
+      assert.deepEqual([limited.status, limited.body.code], [429, 'rate_limited']);
+      assert.match(limited.body.details, /^journey: more than 3 in 3600 s$/);
+      assert.ok(Number(limited.headers.get('retry-after')) > 1_000);
+      assert.match(limited.headers.get('ratelimit-policy'), /"journey";q=3;w=3600/);
+      assert.equal(limited.headers.get('x-ratelimit-remaining'), '0');
+      assert.equal((await http('POST', '/webhooks/other', { body: {} })).status, 404);
+    } finally {
+      await sql(`select kijko.drop_rate_limit_policy('journey', 'outside')`);
+    }
+  });
+});
+
+describe('a member', () => {
+  test('who was removed is refused from the next request on, and one who came back is not', async () => {
+    const [owner, member] = [await newPerson('PRO'), await newPerson()];
+    const ask = () => get(member, { 'x-org-id': owner.orgId });
+    assert.equal((await ask()).status, 403);
+    for (let round = 0; round < 5; round += 1) {
+      await sql(`insert into public.memberships (org_id, user_id, role) values ($1, $2, 'member')`, [owner.orgId, member.user.id]);
+      // Often enough that every connection of PostgREST knows it.
+      const answers = await Promise.all(Array.from({ length: 12 }, ask));
+      assert.deepEqual([...new Set(answers.map((answer) => answer.status))], [200]);
+      await sql('delete from public.memberships where org_id = $1 and user_id = $2', [owner.orgId, member.user.id]);
+      assert.equal((await ask()).status, 403);
+    }
+  });
+});

@@ -233,7 +233,7 @@ select results_eq(
 select results_eq(
   $$select pg_temp.callable('kijko_sidecar')$$,
   array[
-    'private.add_job_event(text,uuid,text,jsonb)', 'private.claim_jobs(text,interval,integer,text[])',
+    'private.add_job_event(text,uuid,text,jsonb)', 'private.admit_outside(text,text,text)', 'private.claim_jobs(text,interval,integer,text[])',
     'private.complete_jobs(text,jsonb)', 'private.fail_execution(text,uuid,text,text,boolean,interval,integer,jsonb)',
     'private.fail_job(text,uuid,text,text,boolean,interval,integer)', 'private.finish_execution(text,uuid,jsonb,integer)',
     'private.heartbeat_jobs(text,uuid[],interval)', 'private.ingest_stripe_event(jsonb)', 'private.queue_stats()', 'private.reap_jobs()',

@@ -150,22 +150,8 @@ create function kijko.forget_usage(subject uuid default null) returns void
 comment on function kijko.forget_usage(uuid) is 'After this transaction has committed, the counters of a subject (null: of everybody) are summed up from the tables again. Needed after a restore, and after any change to them but by these functions.';
 
 create function kijko.limit_headers(v kijko.verdict) returns void
-    language plpgsql volatile parallel unsafe security definer -- called for those who may use a quota, not by them
-    set search_path = ''
-as $$
-begin
-    if v."limit" is not null then
-        perform kijko.add_header('X-RateLimit-Limit', v."limit"::text);
-        perform kijko.add_header('X-RateLimit-Remaining', v.remaining::text);
-        perform kijko.add_header('X-RateLimit-Resource', v.meter);
-        perform kijko.add_header('X-RateLimit-Reset', pg_catalog.ceil(extract(epoch from v.reset_at))::text);
-    end if;
-    if v.retry_after is not null then
-        perform kijko.add_header('Retry-After', v.retry_after::text);
-    end if;
-end
-$$;
-comment on function kijko.limit_headers(kijko.verdict) is 'Adds a verdict to the response''s headers.';
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_limit_headers';
+comment on function kijko.limit_headers(kijko.verdict) is 'Adds a verdict to the response''s headers: to RateLimit-Policy and RateLimit beside what is there, and as X-RateLimit-*; Retry-After when it refuses.';
 
 create function kijko.refuse_use(v kijko.verdict, amount bigint) returns void
     language plpgsql volatile parallel unsafe security definer -- called for those who may use a quota, not by them

@@ -1,4 +1,5 @@
-//! `kijko.admit_request(organization, user, api_key)`: admits a request, or refuses it.
+//! `kijko.admit_request(organization, user, api_key)`: admits a request, or refuses it; `kijko.admit_known_request()` the
+//! same where nothing has to be asked first.
 
 use std::rc::Rc;
 
@@ -7,7 +8,7 @@ use pgrx::prelude::*;
 use super::attempt::attempt;
 use super::policy::{self, Asked, Policy};
 use super::told::{self, Limit};
-use super::{cache, stats};
+use super::{cache, member, stats};
 use crate::guc::{self, Failure};
 use crate::limits::call::{Answer, Arguments, Refusal, sql_function};
 use crate::limits::counted;
@@ -19,21 +20,45 @@ sql_function!(
     pg_finfo_kijko_admit_request,
     admit_request
 );
+sql_function!(
+    kijko_admit_known_request,
+    pg_finfo_kijko_admit_known_request,
+    admit_known_request
+);
 
 const UNIX_EPOCH: i64 = 946_684_800;
 const SECOND: i64 = 1_000_000;
 const NANOS: u64 = 1_000_000_000;
 
+/// Organization, member, API key.
 fn admit_request(arguments: Arguments) -> Answer {
-    let forwarded = headers::request("x-forwarded-for");
+    let [organization, user, api_key] = [0, 1, 2].map(|at| arguments.uuid(at));
+    admit(organization, user, api_key)?;
+    Ok(pg_sys::Datum::from(true))
+}
+
+/// The whole of a request whose member and organization this backend knows; false for every other one.
+fn admit_known_request(_: Arguments) -> Answer {
+    let Some((user, organization)) = member::asking() else {
+        return Ok(pg_sys::Datum::from(false));
+    };
+    admit(Some(organization), Some(user), None)?;
+    Ok(pg_sys::Datum::from(true))
+}
+
+fn admit(
+    organization: Option<[u8; 16]>,
+    user: Option<[u8; 16]>,
+    api_key: Option<[u8; 16]>,
+) -> Result<(), Refusal> {
     let setting = |name| session::setting(name).unwrap_or_default();
     let (method, path) = (setting(c"request.method"), setting(c"request.path"));
+    let forwarded = headers::of_request("x-forwarded-for", str::to_owned);
     let asked = Asked {
-        // The last address is the one that our own proxy saw; those before it are hearsay.
         address: forwarded.as_deref().and_then(last_address),
-        organization: arguments.uuid(0),
-        user: arguments.uuid(1),
-        api_key: arguments.uuid(2),
+        organization,
+        user,
+        api_key,
         method: &method,
         path: &path,
     };
@@ -57,11 +82,12 @@ fn admit_request(arguments: Arguments) -> Answer {
     tell(&limits);
     match told::tightest(&limits) {
         Some(limit) if !limit.allowed => Err(refusal(limit)),
-        _ => Ok(pg_sys::Datum::from(true)),
+        _ => Ok(()),
     }
 }
 
-fn last_address(forwarded: &str) -> Option<&str> {
+/// The last address is the one that our own proxy saw; those before it are hearsay.
+pub fn last_address(forwarded: &str) -> Option<&str> {
     let last = forwarded.rsplit(',').next()?.trim();
     (!last.is_empty()).then_some(last)
 }
@@ -70,15 +96,16 @@ fn policies(asked: &Asked) -> Result<Rc<[Policy]>, String> {
     match (&asked.organization, asked.user) {
         (Some(organization), _) => cache::of_organization(organization)
             .map_or_else(|| attempt(|| cache::read_organization(organization)), Ok),
-        (None, user) => {
-            let tier = user.map_or(policy::ANONYMOUS, |_| policy::USER);
-            cache::of_tier(tier).map_or_else(|| attempt(|| cache::read_tier(tier)), Ok)
-        }
+        (None, user) => policies_of(user.map_or(policy::ANONYMOUS, |_| policy::USER)),
     }
 }
 
+pub fn policies_of(tier: &str) -> Result<Rc<[Policy]>, String> {
+    cache::of_tier(tier).map_or_else(|| attempt(|| cache::read_tier(tier)), Ok)
+}
+
 /// Takes from all limits that apply, or from none of them; from those in shadow mode by themselves.
-fn rates<'a>(policies: &'a [Policy], asked: &Asked) -> Vec<Limit<'a>> {
+pub fn rates<'a>(policies: &'a [Policy], asked: &Asked) -> Vec<Limit<'a>> {
     let applying = |shadow: bool| {
         let key = move |policy: &'a Policy| Some((policy, policy.key_of(asked)?));
         policies
@@ -147,9 +174,7 @@ fn quota(organization: &[u8; 16], pending: u64) -> Result<Option<Limit<'static>>
 }
 
 fn tell(limits: &[Limit]) {
-    // SAFETY: reads the clock.
-    let now = unsafe { pg_sys::GetCurrentTimestamp() } / SECOND + UNIX_EPOCH;
-    let told = told::headers(limits, now as u64);
+    let told = told::headers(limits, unix_seconds());
     let told: Vec<_> = told
         .iter()
         .map(|(name, value)| (*name, Some(value.as_str())))
@@ -159,36 +184,40 @@ fn tell(limits: &[Limit]) {
     }
 }
 
+pub fn unix_seconds() -> u64 {
+    // SAFETY: reads the clock.
+    let now = unsafe { pg_sys::GetCurrentTimestamp() } / SECOND + UNIX_EPOCH;
+    now as u64
+}
+
 fn refusal(limit: &Limit) -> Refusal {
     if limit.name == meter::METER {
         let details = format!("all {} {} of this period are used", limit.quota, limit.name);
         let hint = "Wait for the next period or raise the limit.";
         return Refusal::new("quota_exceeded", &details, Some(hint));
     }
-    let details = format!(
-        "{}: more than {} in {} s",
-        limit.name, limit.quota, limit.window
-    );
-    Refusal::new("rate_limited", &details, None)
+    Refusal::new("rate_limited", &limit.exceeded(), None)
 }
 
 /// The limiter itself failed: a setting decides what becomes of the request.
 fn fails(then: Failure, what: &str, why: &str) -> Result<(), Refusal> {
+    match passes(then, what, why) {
+        true => Ok(()),
+        false => {
+            let details = format!("{what} failed: {why}");
+            Err(Refusal::new("unavailable", &details, None))
+        }
+    }
+}
+
+pub fn passes(then: Failure, what: &str, why: &str) -> bool {
     if stats::may_log() {
         log!("kijko: {what} failed: {why}");
     }
-    match then {
-        Failure::Open => {
-            stats::add(|stats| &stats.passed);
-            Ok(())
-        }
-        Failure::Closed => {
-            stats::add(|stats| &stats.refused);
-            Err(Refusal::new(
-                "unavailable",
-                &format!("{what} failed: {why}"),
-                None,
-            ))
-        }
-    }
+    let passes = then == Failure::Open;
+    stats::add(match passes {
+        true => |stats| &stats.passed,
+        false => |stats| &stats.refused,
+    });
+    passes
 }

@@ -1,7 +1,7 @@
 //! Policies and tiers as this backend knows them: read once, and again after anybody has changed them. Postgres tells
 //! every backend at commit; triggers on the tables see to it (kijko.limits_changed).
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -10,6 +10,7 @@ use pgrx::prelude::*;
 use super::policy::{self, Policy, Scope};
 use crate::limits::query::{self, Row, Statement};
 use crate::rate_limit::gcra;
+use crate::watch::Watch;
 
 /// Organizations whose tier is kept; more than that, and all are forgotten.
 const CAPACITY: usize = 65_536;
@@ -22,9 +23,9 @@ struct Known {
     tiers: HashMap<[u8; 16], Rc<str>>,
 }
 
+static WATCH: Watch = Watch::new();
+
 thread_local! {
-    static EPOCH: Cell<u64> = const { Cell::new(1) };
-    static WATCHED: Cell<Option<[pg_sys::Oid; 2]>> = const { Cell::new(None) };
     static KNOWN: RefCell<Known> = RefCell::default();
     static TIER: Statement = const { Statement::new(
         "select t.tier from kijko.tiers as t where t.subject operator(pg_catalog.=) $1", &[pg_sys::UUIDOID],
@@ -52,9 +53,8 @@ pub fn of_tier(tier: &str) -> Option<Rc<[Policy]>> {
 }
 
 fn fresh<T>(look_up: impl FnOnce(&Known) -> Option<T>) -> Option<T> {
-    // SAFETY: in a transaction. Takes in what others have committed up to now.
-    unsafe { pg_sys::AcceptInvalidationMessages() };
-    KNOWN.with_borrow(|known| (known.epoch == EPOCH.get()).then(|| look_up(known))?)
+    let now = WATCH.now();
+    KNOWN.with_borrow(|known| (known.epoch == now).then(|| look_up(known))?)
 }
 
 /// Reads an organization's tier; an organization without one has the tier for any.
@@ -130,18 +130,5 @@ fn policy(row: &Row) -> Policy {
 
 /// Watches the tables, and says what they are as of.
 fn watch() -> u64 {
-    let tables = [query::table(c"rate_limit_policies"), query::table(c"tiers")];
-    if WATCHED.replace(Some(tables)).is_none() {
-        // SAFETY: the callback is guarded and lives as long as the library.
-        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(invalidated), pg_sys::Datum::null()) };
-    }
-    EPOCH.get()
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn invalidated(_argument: pg_sys::Datum, table: pg_sys::Oid) {
-    // Zero means everything.
-    if table == pg_sys::InvalidOid || WATCHED.get().is_some_and(|tables| tables.contains(&table)) {
-        EPOCH.set(EPOCH.get() + 1);
-    }
+    WATCH.begin(&[query::table(c"rate_limit_policies"), query::table(c"tiers")])
 }

@@ -4,9 +4,10 @@ use crate::rate_limit::gcra;
 
 /// The tier of a row that holds for every tier without a row of its own.
 pub const ANY_TIER: &str = "*";
-/// The tiers of requests without an organization: of nobody, and of a user.
+/// The tiers of requests without an organization: of nobody, of a user, and those that another server takes and asks about.
 pub const ANONYMOUS: &str = "anonymous";
 pub const USER: &str = "user";
+pub const OUTSIDE: &str = "outside";
 
 /// What a limit is counted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,6 +18,16 @@ pub struct Limit<'a> {
     pub allowed: bool,
 }
 
+impl Limit<'_> {
+    /// Why a rate limit refuses.
+    pub fn exceeded(&self) -> String {
+        format!(
+            "{}: more than {} in {} s",
+            self.name, self.quota, self.window
+        )
+    }
+}
+
 /// The header fields, given Unix time.
 pub fn headers(limits: &[Limit], now: u64) -> Vec<(&'static str, String)> {
     let Some(tightest) = tightest(limits) else {
@@ -51,6 +61,58 @@ pub fn headers(limits: &[Limit], now: u64) -> Vec<(&'static str, String)> {
         headers.push(("Retry-After", seconds.max(1).to_string()));
     }
     headers
+}
+
+/// A use of a quota.
+#[derive(Clone, Copy)]
+pub struct Use<'a> {
+    pub name: &'a str,
+    pub limit: i64,
+    pub remaining: i64,
+    /// Unix time; None for a lifetime.
+    pub reset_at: Option<u64>,
+}
+
+/// The header fields of a use, beside those that are there. None takes one away.
+pub fn of_use(
+    used: Option<Use>,
+    retry_after: Option<u32>,
+    now: u64,
+    policies: Option<&str>,
+    standings: Option<&str>,
+) -> Vec<(&'static str, Option<String>)> {
+    let mut headers = Vec::new();
+    if let Some(used) = used {
+        let item = |parameter: &str| format!("\"{}\";{parameter}", used.name);
+        let policy = item(&format!("q={}", used.limit.max(0)));
+        let reset = used
+            .reset_at
+            .map_or(String::new(), |at| format!(";t={}", at.saturating_sub(now)));
+        let standing = item(&format!("r={}{reset}", used.remaining.max(0)));
+        headers = vec![
+            (
+                "RateLimit-Policy",
+                Some(beside(policies, used.name, &policy)),
+            ),
+            ("RateLimit", Some(beside(standings, used.name, &standing))),
+            ("X-RateLimit-Limit", Some(used.limit.to_string())),
+            ("X-RateLimit-Remaining", Some(used.remaining.to_string())),
+            ("X-RateLimit-Reset", used.reset_at.map(|at| at.to_string())),
+            ("X-RateLimit-Resource", Some(used.name.to_owned())),
+        ];
+    }
+    if let Some(seconds) = retry_after {
+        headers.push(("Retry-After", Some(seconds.to_string())));
+    }
+    headers
+}
+
+/// A list with one more item, instead of the former item of its name. Names have no commas or quotes.
+fn beside(list: Option<&str>, name: &str, item: &str) -> String {
+    let own = format!("\"{name}\";");
+    let others = list.into_iter().flat_map(|list| list.split(", "));
+    let others = others.filter(|other| !other.is_empty() && !other.starts_with(&own));
+    others.chain([item]).collect::<Vec<_>>().join(", ")
 }
 
 /// The one that refuses for longest, or else the one with the smallest part left.
@@ -115,6 +177,43 @@ mod unit {
         };
         let told = headers(&[MINUTE, refused], 0);
         assert_eq!(told.last(), Some(&("Retry-After", "1".to_owned())));
+    }
+
+    #[test]
+    fn a_use_stands_beside_the_limits_of_the_request() {
+        let used = Use {
+            name: "executions",
+            limit: 50,
+            remaining: 49,
+            reset_at: Some(1_300),
+        };
+        let first = of_use(Some(used), None, 1_000, Some("\"a\";q=1;w=2"), None);
+        let value = |name| {
+            let (_, value) = first.iter().find(|(other, _)| *other == name).unwrap();
+            value.clone().unwrap()
+        };
+        let policies = "\"a\";q=1;w=2, \"executions\";q=50";
+        assert_eq!(value("RateLimit-Policy"), policies);
+        assert_eq!(value("RateLimit"), "\"executions\";r=49;t=300");
+        assert_eq!(value("X-RateLimit-Reset"), "1300");
+
+        let more = Use {
+            remaining: 0,
+            reset_at: None,
+            ..used
+        };
+        let again = of_use(
+            Some(more),
+            Some(7),
+            0,
+            Some(policies),
+            Some("\"executions\";r=1"),
+        );
+        assert_eq!(again[0].1.as_deref(), Some(policies));
+        assert_eq!(again[1].1.as_deref(), Some("\"executions\";r=0"));
+        assert_eq!(again[4], ("X-RateLimit-Reset", None));
+        assert_eq!(again[6], ("Retry-After", Some("7".to_owned())));
+        assert!(of_use(None, None, 0, None, None).is_empty());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub(crate) mod body;
 mod health;
+mod limit;
 mod metrics;
 mod observe;
 mod ready;
@@ -60,13 +61,15 @@ pub fn router(state: AppState) -> Router {
     wrap(routes, state)
 }
 
-/// What every request gets, from the inside out: a body cap, panics as errors, and everything in [`observe`].
+/// What every request gets, from the inside out: a body cap, panics as errors, the limit of refusals, and everything in
+/// [`observe`].
 fn wrap(routes: Router<AppState>, state: AppState) -> Router {
     routes
         .fallback(async || Error::NotFound)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)
         .layer(DefaultBodyLimit::max(state.http.max_body_bytes))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(state.clone(), limit::limit))
         .layer(middleware::from_fn_with_state(
             state.clone(),
             observe::observe,

@@ -7,6 +7,7 @@
 mod database;
 mod executions;
 mod fakes;
+mod limits;
 mod process;
 mod sandbox;
 mod support;

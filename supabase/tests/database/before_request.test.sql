@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(30);
+select plan(37);
 
 select tests.sign_up('ada'), tests.sign_up('bob');
 
@@ -36,6 +36,28 @@ select tests.act_as('ada', tests.org('ada'));
 select is(tests.answer('select public.before_request()') -> 'status', null, 'one''s own passes');
 select tests.act_as('ada');
 select is(tests.answer('select public.before_request()') -> 'status', null, 'none passes too');
+
+-- ---- memberships that change between two requests
+select tests.act_as_superuser();
+insert into public.memberships (org_id, user_id, role) values (tests.org('bob'), tests.id('ada'), 'member');
+select tests.act_as('ada', tests.org('bob'));
+select is(tests.answer('select public.before_request()') -> 'status', null, 'a new member passes');
+select is(kijko.admit_known_request(), true, 'and is known from then on');
+select tests.act_as_superuser();
+delete from public.memberships where org_id = tests.org('bob') and user_id = tests.id('ada');
+select tests.act_as('ada', tests.org('bob'));
+select is(kijko.admit_known_request(), false, 'one who was removed is not');
+select is(tests.answer('select public.before_request()') ->> 'code', 'not_a_member', 'and is refused');
+select tests.act_as('ada');
+select is(tests.answer('select public.before_request()') -> 'status', null, 'the active organization is theirs');
+select tests.act_as_superuser();
+update public.profiles set active_org_id = null where id = tests.id('ada');
+select tests.act_as('ada');
+select is(kijko.admit_known_request(), false, 'until there is none');
+select tests.act_as_superuser();
+update public.profiles set active_org_id = tests.org('ada') where id = tests.id('ada');
+select tests.act_as_service();
+select is(kijko.admit_known_request(), false, 'service_role is no member');
 
 -- ---- rate: headers, then the refusal
 select tests.act_as_superuser();

@@ -53,7 +53,8 @@ select is(
 );
 select is(
   (tests.answer($$insert into public.projects (name) values ('four')$$) -> 'headers') - 'Retry-After',
-  '{"X-RateLimit-Limit": "3", "X-RateLimit-Remaining": "0", "X-RateLimit-Resource": "projects"}', 'and says which limit it was'
+  '{"RateLimit": "\"projects\";r=0", "RateLimit-Policy": "\"projects\";q=3", "X-RateLimit-Limit": "3", "X-RateLimit-Remaining": "0", "X-RateLimit-Resource": "projects"}',
+  'and says which limit it was'
 );
 select is(tests.changed($$update public.projects set name = name || '!'$$), 3::bigint, 'a change moves nothing');
 select is(tests.used(tests.org('ada'), 'projects'), 3::bigint, 'in the gauge');

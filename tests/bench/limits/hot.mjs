@@ -100,7 +100,7 @@ async function throughput(cluster, redis, name, clients, shares) {
 
 function report(figures) {
   const row = (cells) => console.log(`| ${cells.join(' | ')} |`);
-  const ratio = (name, clients) => figures[VARIANTS[name].over ?? 'consume'][clients] / figures[name][clients];
+  const ratio = (name, clients) => (figures[VARIANTS[name].over ?? 'consume'] ?? figures[name])[clients] / figures[name][clients];
   row(['a second (ours is … times)', ...CLIENTS.map((clients) => `${clients} client${clients > 1 ? 's' : ''}`)]);
   row(['---', ...CLIENTS.map(() => '---')]);
   for (const name of chosen) {

@@ -1,0 +1,111 @@
+//! In which organization a member's requests work, as the domain has told this backend. Only the domain reads
+//! memberships; what it found is kept here until anybody changes one.
+//!
+//! Why no answer outlives a membership: the domain asks for the epoch (kijko.membership_epoch) before it takes the
+//! snapshot that it reads by. A change that the snapshot does not see commits later, and Postgres tells of it before the
+//! commit returns, so the epoch has grown by then, and what is kept under the old one is not used again.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use pgrx::prelude::*;
+
+use crate::limits::call::{Answer, Arguments, sql_function};
+use crate::limits::query;
+use crate::session;
+use crate::watch::Watch;
+use crate::{claims, headers};
+
+sql_function!(
+    kijko_membership_epoch,
+    pg_finfo_kijko_membership_epoch,
+    membership_epoch
+);
+sql_function!(
+    kijko_remember_membership,
+    pg_finfo_kijko_remember_membership,
+    remember_membership
+);
+sql_function!(
+    kijko_membership_changed,
+    pg_finfo_kijko_membership_changed,
+    membership_changed
+);
+
+/// Answers that are kept; more than that, and all are forgotten.
+const CAPACITY: usize = 16_384;
+const HEADER: &str = "x-org-id";
+const CLAIM: &str = "org_id";
+
+type Uuid = [u8; 16];
+
+#[derive(Default)]
+struct Known {
+    epoch: u64,
+    /// By member and the organization they asked for, if any.
+    organizations: HashMap<(Uuid, Option<Uuid>), Uuid>,
+}
+
+static WATCH: Watch = Watch::new();
+
+thread_local! {
+    static KNOWN: RefCell<Known> = RefCell::default();
+}
+
+/// The user who asks, and the organization in which they do. None when that is not known here: nobody's request, a user
+/// of no organization, one who asks for what is none of theirs, or one not seen before.
+pub fn asking() -> Option<(Uuid, Uuid)> {
+    let user = session::user()?;
+    let wanted = match headers::of_request(HEADER, str::to_owned) {
+        Some(named) if !named.is_empty() => Some(session::parse_uuid(&named)?),
+        _ => claims::with(|claims| session::parse_uuid(claims.get(CLAIM)?.as_str()?)),
+    };
+    let now = WATCH.now();
+    KNOWN.with_borrow(|known| {
+        let organization = known.organizations.get(&(user, wanted))?;
+        (known.epoch == now).then_some((user, *organization))
+    })
+}
+
+/// The epoch to remember by what is read from now on.
+fn membership_epoch(_: Arguments) -> Answer {
+    let epoch = WATCH.begin(&[query::table(c"membership_changes")]);
+    Ok(pg_sys::Datum::from(epoch))
+}
+
+/// Epoch, member, the organization asked for (null: none), the one found.
+fn remember_membership(arguments: Arguments) -> Answer {
+    let nothing = pg_sys::Datum::null(); // void is not null
+    let (Some(epoch), Some(member), Some(organization)) =
+        (arguments.integer(0), arguments.uuid(1), arguments.uuid(3))
+    else {
+        return Ok(nothing);
+    };
+    // SAFETY: reads a variable.
+    let isolation = unsafe { pg_sys::XactIsoLevel } as u32;
+    if isolation >= pg_sys::XACT_REPEATABLE_READ {
+        return Ok(nothing); // its snapshot may be older than the epoch
+    }
+    KNOWN.with_borrow_mut(|known| {
+        if known.epoch != epoch as u64 || known.organizations.len() >= CAPACITY {
+            known.organizations.clear();
+            known.epoch = epoch as u64;
+        }
+        let wanted = arguments.uuid(2);
+        known.organizations.insert((member, wanted), organization);
+    });
+    Ok(nothing)
+}
+
+/// The trigger on the domain's tables, for each statement.
+fn membership_changed(arguments: Arguments) -> Answer {
+    // SAFETY: called as a trigger, whose context is its data.
+    unsafe {
+        let data: *mut pg_sys::TriggerData = (*arguments.0).context.cast();
+        if data.is_null() || (*data).type_ != pg_sys::NodeTag::T_TriggerData {
+            pgrx::error!("kijko.membership_changed is a trigger");
+        }
+        pg_sys::CacheInvalidateRelcacheByRelid(query::table(c"membership_changes"));
+    }
+    Ok(pg_sys::Datum::null()) // what a trigger after the fact returns is of no interest
+}

@@ -1,0 +1,69 @@
+//! `kijko.limit_headers(verdict)`: what a client is told of a use of a quota. RateLimit-Policy and RateLimit list it beside
+//! the limits of the request; X-RateLimit-* is of what was used last.
+
+use pgrx::prelude::*;
+
+use super::told::{self, Use};
+use crate::limits::call::{Answer, Arguments, sql_function};
+use crate::{clock, headers};
+
+sql_function!(
+    kijko_limit_headers,
+    pg_finfo_kijko_limit_headers,
+    limit_headers
+);
+
+/// Columns of kijko.verdict.
+const METER: i16 = 3;
+const LIMIT: i16 = 5;
+const REMAINING: i16 = 6;
+const RESET_AT: i16 = 7;
+const RETRY_AFTER: i16 = 8;
+/// Postgres' epoch in Unix microseconds.
+const EPOCH: i64 = 946_684_800_000_000;
+
+fn limit_headers(arguments: Arguments) -> Answer {
+    let nothing = pg_sys::Datum::null(); // void is not null
+    let Some(verdict) = arguments.datum(0) else {
+        return Ok(nothing);
+    };
+    // SAFETY: declared as kijko.verdict.
+    let tuple: pg_sys::HeapTupleHeader =
+        unsafe { pg_sys::pg_detoast_datum(verdict.cast_mut_ptr()).cast() };
+    let column = |number| {
+        let mut null = false;
+        // SAFETY: as above, so it has these columns.
+        let datum = unsafe { pg_sys::GetAttributeByNum(tuple, number, &mut null) };
+        (!null).then_some(datum)
+    };
+    let integer = |number| column(number).map(|datum| datum.value() as i64);
+    // SAFETY: a text.
+    let meter = column(METER).and_then(|datum| unsafe { String::from_datum(datum, false) });
+    let used = integer(LIMIT).map(|limit| Use {
+        name: meter.as_deref().unwrap_or_default(),
+        limit,
+        remaining: integer(REMAINING).unwrap_or(0),
+        reset_at: integer(RESET_AT).map(|at| {
+            u64::try_from(at.saturating_add(EPOCH))
+                .unwrap_or(0)
+                .div_ceil(1_000_000)
+        }),
+    });
+    let retry_after = column(RETRY_AFTER).map(|datum| datum.value() as u32);
+    let [policies, standings] = ["RateLimit-Policy", "RateLimit"].map(headers::of_response);
+    // A period is one of product time.
+    let now = (clock::now_micros() + EPOCH) as u64 / 1_000_000;
+    let told = told::of_use(
+        used,
+        retry_after,
+        now,
+        policies.as_deref(),
+        standings.as_deref(),
+    );
+    let told: Vec<_> = told
+        .iter()
+        .map(|(name, value)| (*name, value.as_deref()))
+        .collect();
+    headers::add(&told);
+    Ok(nothing)
+}
