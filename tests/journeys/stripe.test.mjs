@@ -99,6 +99,36 @@ describe('who is believed', () => {
     assert.equal((await stored(event.id)).payload.data.object.description, 'a\ufffdb');
   });
 
+  test('half an emoji in a name is no reason to lose an event', async () => {
+    const event = harmless();
+    event.data.object.description = 'a\ud83d';
+    assert.equal((await send(event)).status, 200);
+    assert.equal((await stored(event.id)).payload.data.object.description, 'a\ufffd');
+  });
+
+  test('what no event can be is refused for good, since sending it again would not help', async () => {
+    const deep = 20_000; // JSON.stringify could not
+    for (const [what, broken] of [
+      ['no truth value', { livemode: 'maybe' }], ['too long', { api_version: 'v'.repeat(500) }], ['no time', { created: 2 ** 62 }],
+      ['nested too deep', { pending_webhooks: 'deep' }],
+    ]) {
+      const event = { ...harmless(), ...broken };
+      const { status, body } = await send(JSON.stringify(event).replace('"deep"', '['.repeat(deep) + ']'.repeat(deep)));
+      assert.deepEqual([status, body.code], [400, 'bad_request'], what);
+      assert.equal(await stored(event.id), undefined);
+    }
+  });
+
+  test('the type of the content does not matter, the signature does', async () => {
+    for (const type of ['text/plain', 'application/x-www-form-urlencoded']) {
+      const payload = JSON.stringify(harmless());
+      const answer = await fetch(`${env.API_URL}/webhooks/stripe`, {
+        method: 'POST', body: payload, headers: { 'Content-Type': type, 'Stripe-Signature': signature(payload, SECRET) },
+      });
+      assert.equal(answer.status, 200, type);
+    }
+  });
+
   test('ten deliveries of one event at once are one event', async () => {
     const person = await newPerson();
     const [first] = recorded('lifecycle', { orgId: person.orgId, tag: newTag() });
