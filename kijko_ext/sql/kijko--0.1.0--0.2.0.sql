@@ -327,16 +327,27 @@ begin
     if "over" is null or "over" not in ('refuse', 'flag', 'bill') then
         perform kijko.fail('invalid_input', 'over must be refuse, flag or bill');
     end if;
-    insert into kijko.limits (subject, meter, period, amount, "over")
-    values (set_limit.subject, set_limit.meter, set_limit.period, set_limit.amount, set_limit."over")
-    on conflict on constraint limits_pkey do nothing;
-    if found then
+    -- Nothing is written without need, not even no rows: each statement that writes here makes every backend forget what
+    -- it knows of limits, and this one plan its statements again.
+    loop
+        select l.* into old from kijko.limits as l
+        where l.subject = set_limit.subject and l.meter = set_limit.meter
+        for update;
+        exit when found;
+        insert into kijko.limits (subject, meter, period, amount, "over")
+        values (set_limit.subject, set_limit.meter, set_limit.period, set_limit.amount, set_limit."over")
+        on conflict on constraint limits_pkey do nothing;
+        if found then
+            return;
+        end if;
+    end loop;
+    old_period := case when present >= old.next_period_from then old.next_period else old.period end;
+    if (old.amount, old."over", old.period, old.next_period) is not distinct from (
+        set_limit.amount, set_limit."over", old_period,
+        case when old_period <> set_limit.period then set_limit.period end
+    ) then
         return;
     end if;
-    select l.* into old from kijko.limits as l
-    where l.subject = set_limit.subject and l.meter = set_limit.meter
-    for update;
-    old_period := case when present >= old.next_period_from then old.next_period else old.period end;
     -- The amount counts at once and never resets the use. Another period waits for the current one to end; a lifetime
     -- has no end, so there it waits for the next beginning of the new one.
     update kijko.limits as l set
@@ -350,12 +361,7 @@ begin
                 kijko.period_end(set_limit.subject, set_limit.period, present)
             )
         end
-    where l.subject = set_limit.subject and l.meter = set_limit.meter
-        -- A plan that is pushed again changes nothing, and should not make every backend forget what it knows.
-        and (l.amount, l."over", l.period, l.next_period) is distinct from (
-            set_limit.amount, set_limit."over", old_period,
-            case when old_period <> set_limit.period then set_limit.period end
-        );
+    where l.subject = set_limit.subject and l.meter = set_limit.meter;
 end
 $$;
 comment on function kijko.set_limit(uuid, text, text, bigint, text) is 'Sets the limit of a subject''s meter: amount (null is unlimited) in each period (day, month, billing, lifetime), and what happens over it (refuse, flag, bill). It counts from the next call on; use already counted stays. Another period takes effect when the current one ends.';

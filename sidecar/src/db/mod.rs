@@ -55,6 +55,12 @@ impl DbError {
             Self::Tls(_) | Self::Unexpected(_) => false,
         }
     }
+
+    /// Whether it is what was sent that cannot be taken: no value of its type, more than a check allows, nested too deep.
+    pub fn is_about_the_data(&self) -> bool {
+        matches!(self, Self::Refused { code, .. }
+            if code.starts_with("22") || code.starts_with("54") || code == SqlState::CHECK_VIOLATION.code())
+    }
 }
 
 impl From<tokio_postgres::Error> for DbError {

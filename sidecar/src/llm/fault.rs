@@ -63,16 +63,14 @@ impl Faults<'_> {
             Some(StreamTimeout::Headers) => {
                 LlmError::new(LlmFault::TimedOut, "the vendor did not answer in time")
             }
-            Some(StreamTimeout::Read) => {
-                LlmError::new(LlmFault::TimedOut, "the vendor fell silent in its answer")
-            }
+            Some(StreamTimeout::Read) => silent(),
             // Bytes that are no text.
             None => malformed(),
         }
     }
 
     /// The execution hears which kind; the log has the cause, without address and key.
-    fn transport(&self, error: &reqwest::Error) -> LlmError {
+    pub(super) fn transport(&self, error: &reqwest::Error) -> LlmError {
         let address = error.url().map(ToString::to_string).unwrap_or_default();
         let mut cause = crate::db::with_causes(error);
         if !address.is_empty() {
@@ -144,6 +142,10 @@ impl Faults<'_> {
         self.api_key
             .map_or_else(|| text.to_owned(), |key| key.redact(text))
     }
+}
+
+pub(super) fn silent() -> LlmError {
+    LlmError::new(LlmFault::TimedOut, "the vendor fell silent in its answer")
 }
 
 pub(super) fn truncated() -> LlmError {

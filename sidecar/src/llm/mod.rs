@@ -4,6 +4,7 @@
 mod echo;
 mod error;
 mod fault;
+mod relay;
 mod request;
 mod usage;
 mod vendor;

@@ -17,7 +17,8 @@ use tokio::time::Instant;
 
 use super::{
     Completion, CompletionRequest, LlmError, LlmFault, Provider,
-    fault::{Faults, LONGEST_QUOTE, malformed, truncated},
+    fault::{Faults, LONGEST_QUOTE, malformed, silent, truncated},
+    relay::{Broken, Call, Limits, Relay},
     request,
     usage::Usage,
     wire::Watch,
@@ -98,6 +99,7 @@ impl Vendor {
 /// One vendor, ready to be asked.
 pub struct VendorClient {
     vendor: Vendor,
+    relay: Relay,
     client: Client,
     config: VendorConfig,
 }
@@ -112,8 +114,11 @@ impl std::fmt::Debug for VendorClient {
 }
 
 impl VendorClient {
-    /// Sets up the client.
+    /// Sets up the client, in a runtime.
     pub fn new(vendor: Vendor, config: &VendorConfig) -> Result<Self, LlmError> {
+        let unavailable = |error: &dyn std::error::Error| {
+            LlmError::new(LlmFault::Unavailable, crate::db::with_causes(error))
+        };
         let http = reqwest::Client::builder()
             .connect_timeout(config.connect_timeout)
             .timeout(config.timeout)
@@ -122,47 +127,50 @@ impl VendorClient {
             .gzip(false)
             .user_agent(concat!("kijko-sidecar/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| {
-                LlmError::new(LlmFault::Unavailable, crate::db::with_causes(&error))
+            .map_err(|error| unavailable(&error))?;
+        let limits = Limits {
+            bytes: config.max_response_bytes,
+            idle: config.idle_timeout,
+        };
+        let relay = Relay::new(http, limits).map_err(|error| unavailable(&error))?;
+        let client = relay.client().map_err(|error| unavailable(&error))?;
+        let client = Client::builder()
+            .with_reqwest(client)
+            .build()
+            .map_err(|_| {
+                LlmError::new(LlmFault::Unavailable, "the vendor's client cannot be made")
             })?;
-        let client = Client::builder().with_reqwest(http).build().map_err(|_| {
-            LlmError::new(LlmFault::Unavailable, "the vendor's client cannot be made")
-        })?;
         Ok(Self {
             vendor,
+            relay,
             client,
             config: config.clone(),
         })
     }
 
     async fn ask(&self, request: CompletionRequest) -> Result<Completion, LlmError> {
-        let target = self.target(&request.model)?;
-        let watch = Arc::new(Watch::new(
-            self.vendor,
-            request.progress.clone(),
-            self.config.max_response_bytes,
-        ));
+        let call = self.call(&request.model)?;
+        let watch = Arc::new(Watch::new(self.vendor, request.progress.clone()));
         let options = request::options(self.vendor, &request)
             .with_stream_header_timeout(self.config.timeout)
-            .with_stream_read_timeout(self.config.idle_timeout)
             .with_raw_frame_sink_arc(watch.clone());
         let start = Instant::now();
         let answer = self
             .client
             .exec_chat_stream(
-                target,
+                self.target(&request.model, &call),
                 ChatRequest::from_user(request.prompt.clone()),
                 Some(&options),
             )
             .await;
         let read = match answer {
-            Ok(answer) => self.read(answer.stream, &watch, start, &request).await,
+            Ok(answer) => self.read(answer.stream, start, &request).await,
             Err(error) => Err(self.faults().from(&error)),
         };
-        self.judge(read, &watch, &request)
+        self.judge(read, &call, &watch, &request)
     }
 
-    fn target(&self, model: &str) -> Result<ServiceTarget, LlmError> {
+    fn call(&self, model: &str) -> Result<Call, LlmError> {
         // Gemini's is part of the address, and "::" means something to the client.
         if model.contains("::")
             || (self.vendor == Vendor::Gemini && model.contains(['/', ':', '@']))
@@ -173,14 +181,18 @@ impl VendorClient {
             ));
         }
         let address = self.vendor.address(&self.config.base_url, model);
-        Ok(ServiceTarget {
-            endpoint: Endpoint::from_owned(address.as_str()),
+        Ok(self.relay.call(address))
+    }
+
+    fn target(&self, model: &str, call: &Call) -> ServiceTarget {
+        ServiceTarget {
+            endpoint: Endpoint::from_owned(call.url()),
             auth: AuthData::RequestOverride {
-                url: address.to_string(),
+                url: call.url(),
                 headers: self.headers(),
             },
             model: ModelIden::new(self.vendor.adapter(), model),
-        })
+        }
     }
 
     /// Servers on the operator's own machine often want no key.
@@ -208,16 +220,12 @@ impl VendorClient {
     async fn read(
         &self,
         mut stream: genai::chat::ChatStream,
-        watch: &Watch,
         start: Instant,
         request: &CompletionRequest,
     ) -> Result<String, LlmError> {
         let mut text = String::new();
         while let Some(event) = stream.next().await {
             let event = event.map_err(|error| self.faults().from(&error))?;
-            if watch.is_too_large() {
-                return Err(self.too_large());
-            }
             match event {
                 ChatStreamEvent::Chunk(chunk) => text.push_str(&chunk.content),
                 ChatStreamEvent::ReasoningChunk(_) => {}
@@ -235,11 +243,12 @@ impl VendorClient {
     fn judge(
         &self,
         read: Result<String, LlmError>,
+        call: &Call,
         watch: &Watch,
         request: &CompletionRequest,
     ) -> Result<Completion, LlmError> {
         let seen = watch.seen();
-        if seen.too_large {
+        if matches!(call.broken(), Some(Broken::TooLarge)) {
             return Err(self.too_large());
         }
         if let Some(said) = &seen.refusal {
@@ -253,6 +262,12 @@ impl VendorClient {
                 LlmFault::Refused,
                 format!("the model declined: {said}"),
             ));
+        }
+        // Before what the client crate makes of it, which sees no more than our end.
+        match call.broken() {
+            Some(Broken::Transport(error)) => return Err(self.faults().transport(error)),
+            Some(Broken::Silent) => return Err(silent()),
+            Some(Broken::TooLarge) | None => {}
         }
         let text = read?;
         if seen.events == 0 {

@@ -17,7 +17,6 @@ use super::{
 pub(super) struct Watch {
     vendor: Vendor,
     progress: Progress,
-    max_bytes: usize,
     seen: Mutex<Seen>,
 }
 
@@ -26,9 +25,6 @@ pub(super) struct Watch {
 pub(super) struct Seen {
     /// Events that held something.
     pub events: usize,
-    bytes: usize,
-    /// More than we accept.
-    pub too_large: bool,
     /// Why the model stopped; without it the stream broke off.
     pub finish_reason: Option<String>,
     /// It declined, in its words if it had any.
@@ -36,21 +32,16 @@ pub(super) struct Seen {
 }
 
 impl Watch {
-    pub(super) fn new(vendor: Vendor, progress: Progress, max_bytes: usize) -> Self {
+    pub(super) fn new(vendor: Vendor, progress: Progress) -> Self {
         Self {
             vendor,
             progress,
-            max_bytes,
             seen: Mutex::default(),
         }
     }
 
     pub(super) fn seen(&self) -> Seen {
         self.lock().clone()
-    }
-
-    pub(super) fn is_too_large(&self) -> bool {
-        self.lock().too_large
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
@@ -61,9 +52,7 @@ impl Watch {
 impl ChatFrameSink for Watch {
     fn on_frame(&self, _: &FrameCtx, frame: RawFrameRef<'_>) {
         let mut seen = self.lock();
-        seen.bytes += frame.data.len();
-        seen.too_large |= seen.bytes > self.max_bytes;
-        if frame.data.is_empty() || seen.too_large {
+        if frame.data.is_empty() {
             return;
         }
         seen.events += 1;

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::db::{Db, DbError, with_causes};
 
@@ -102,33 +101,38 @@ pub async fn backlog(db: &Db) -> Result<Backlog, DbError> {
     read().map_err(|error: tokio_postgres::Error| DbError::Unexpected(with_causes(&error)))
 }
 
-/// Postgres stores no NUL character, and a customer's name must not be a reason to lose an event: U+FFFD instead.
+/// Postgres stores no NUL character and no half of a surrogate pair (an emoji that was cut in two), and a customer's name
+/// must not be a reason to lose an event: U+FFFD instead. Everything else stays as it was written.
 fn storable(body: &str) -> Cow<'_, str> {
-    if !body.contains("\\u0000") {
+    if !body.contains("\\u") {
         return Cow::Borrowed(body);
     }
-    match serde_json::from_str::<Value>(body) {
-        Ok(mut value) => {
-            replace_nul(&mut value);
-            Cow::Owned(value.to_string())
-        }
-        Err(_) => Cow::Borrowed(body),
+    let mut stored = String::with_capacity(body.len());
+    let mut rest = body;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        stored.push_str(before);
+        let length = match (unit(escape), escape.get(6..).and_then(unit)) {
+            // Another escape, "\\\\" above all: its second character begins none.
+            (None, _) => 1 + escape[1..].chars().next().map_or(0, char::len_utf8),
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(0 | 0xd800..=0xdfff), _) => {
+                stored.push_str("\\ufffd");
+                rest = &escape[6..];
+                continue;
+            }
+            (Some(_), _) => 6,
+        };
+        stored.push_str(&escape[..length]);
+        rest = &escape[length..];
     }
+    stored.push_str(rest);
+    Cow::Owned(stored)
 }
 
-fn replace_nul(value: &mut Value) {
-    match value {
-        Value::String(text) if text.contains('\0') => *text = text.replace('\0', "\u{fffd}"),
-        Value::Array(items) => items.iter_mut().for_each(replace_nul),
-        Value::Object(fields) => {
-            let old = std::mem::take(fields);
-            fields.extend(old.into_iter().map(|(name, mut value)| {
-                replace_nul(&mut value);
-                (name.replace('\0', "\u{fffd}"), value)
-            }));
-        }
-        _ => {}
-    }
+/// The UTF-16 unit that an escape at the beginning of the text stands for.
+fn unit(text: &str) -> Option<u16> {
+    u16::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok()
 }
 
 #[cfg(test)]
@@ -157,13 +161,24 @@ mod tests {
     }
 
     #[test]
-    fn nul_is_replaced_only_where_it_is_meant() {
-        assert_eq!(storable(r#"{"a":"b"}"#), r#"{"a":"b"}"#);
-        assert_eq!(
-            storable(r#"{"a":["x\u0000y"]}"#),
-            "{\"a\":[\"x\u{fffd}y\"]}"
-        );
-        assert_eq!(storable(r#"{"a":"x\\u0000"}"#), r#"{"a":"x\\u0000"}"#);
-        assert_eq!(storable(r#"{"a\u0000":1}"#), "{\"a\u{fffd}\":1}");
+    fn what_cannot_be_stored_is_replaced_and_nothing_else() {
+        for (body, stored) in [
+            (r#"{"a":"b"}"#, r#"{"a":"b"}"#),
+            (r#"["x\u0000y"]"#, r#"["x\ufffdy"]"#),
+            (r#"{"a\u0000":1}"#, r#"{"a\ufffd":1}"#),
+            // The escaped backslash of a text that only looks like it.
+            (r#"["x\\u0000"]"#, r#"["x\\u0000"]"#),
+            (r#"["\\\u0000"]"#, r#"["\\\ufffd"]"#),
+            (r#"["\ud83d\ude00 \u00e9"]"#, r#"["\ud83d\ude00 \u00e9"]"#),
+            (r#"["\ud83d x"]"#, r#"["\ufffd x"]"#),
+            (r#"["\ude00"]"#, r#"["\ufffd"]"#),
+            (r#"["\uD83D\uD83D\uDE00"]"#, r#"["\ufffd\uD83D\uDE00"]"#),
+            (r#"["\ud83d\u0000"]"#, r#"["\ufffd\ufffd"]"#),
+            (r#"["\u0041"#, r#"["\u0041"#),
+            (r#"["\ud8"#, r#"["\ud8"#),
+            ("[\"\\é\\", "[\"\\é\\"),
+        ] {
+            assert_eq!(storable(body), stored);
+        }
     }
 }

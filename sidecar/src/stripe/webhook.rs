@@ -47,7 +47,14 @@ pub(crate) async fn receive(
         return Err(Error::BadRequest("not a Stripe event".to_owned()));
     };
 
-    let done = events::ingest(&state.db, text).await?;
+    let done = match events::ingest(&state.db, text).await {
+        Err(error) if error.is_about_the_data() => {
+            state.metrics.stripe.rejected("malformed");
+            tracing::error!(event = event.id, kind = event.kind, %error, "a Stripe event cannot be stored");
+            return Err(Error::BadRequest("not a Stripe event".to_owned()));
+        }
+        done => done?,
+    };
     let outcome = if done.duplicate {
         "duplicate"
     } else {

@@ -507,6 +507,8 @@ impl Drop for LlmCall {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn scrape(metrics: &Metrics, stats: Option<Vec<QueueStats>>) -> String {
@@ -580,5 +582,62 @@ mod tests {
             text.contains("kijko_database_up 0") && !text.contains("kijko_queue_jobs{"),
             "{text}"
         );
+    }
+
+    /// Names in the first column of the documentation's table.
+    fn documented() -> BTreeSet<String> {
+        let page = include_str!("../../../docs/sidecar.md");
+        let section = page.split("\n## Metrics\n").nth(1).unwrap();
+        let table = section.split("\n## ").next().unwrap();
+        table
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `kijko_")?.split('|').next())
+            .flat_map(|cell| cell.split('`'))
+            .map(|name| name.trim_start_matches("kijko_").to_owned())
+            .filter(|name| !name.is_empty() && !name.contains([',', ' ']))
+            .collect()
+    }
+
+    fn printed(text: &str) -> BTreeSet<String> {
+        text.lines()
+            .filter_map(|line| line.strip_prefix("# TYPE kijko_")?.split_once(' '))
+            .map(|(name, kind)| match kind {
+                "counter" => format!("{name}_total"),
+                "info" => format!("{name}_info"),
+                _ => name.to_owned(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_is_printed_is_what_the_documentation_explains() {
+        let metrics = Metrics::default();
+        metrics.request("GET", "/health", 200, Duration::ZERO);
+        metrics.job_claimed("execution", Duration::ZERO);
+        metrics.job_ended("execution", Outcome::Succeeded, Duration::ZERO);
+        let progress = Progress::default();
+        progress.update(|reached| {
+            reached.first_token = Some(Duration::ZERO);
+            reached.usage = crate::llm::Usage::new(1, 1);
+        });
+        drop(metrics.llm_call("openai", progress));
+        metrics.stripe.event("invoice.paid", "applied");
+        metrics.stripe.rejected("timestamp");
+        metrics.stripe.take_backlog(Some(crate::stripe::Backlog {
+            failed: 0,
+            given_up: 0,
+            oldest_failed_seconds: 0.0,
+            unlinked: 0,
+            unplanned: 0,
+        }));
+        let stats = QueueStats {
+            kind: "execution".into(),
+            queued: 0,
+            running: 0,
+            dead: 0,
+            oldest_queued_seconds: 0.0,
+        };
+        let text = scrape(&metrics, Some(vec![stats]));
+        assert_eq!(printed(&text), documented());
     }
 }

@@ -24,14 +24,18 @@ pub const ALL: [Vendor; 3] = [Vendor::OpenAi, Vendor::Anthropic, Vendor::Gemini]
 pub enum Step {
     Send(Vec<u8>),
     Wait(Duration),
+    /// The same bytes until the other side has enough.
+    Forever(Vec<u8>),
 }
 
 /// A vendor that goes through these steps on each connection, closes it, and keeps the requests.
 pub struct Fake {
     pub base_url: String,
     pub requests: Arc<Mutex<Vec<String>>>,
-    /// Connections that the other side closed while we were waiting.
+    /// Connections that the other side closed while we were waiting or sending.
     pub hung_up: Arc<Mutex<usize>>,
+    /// Bytes that an endless answer got rid of.
+    pub poured: Arc<Mutex<usize>>,
 }
 
 impl Fake {
@@ -41,11 +45,19 @@ impl Fake {
             base_url: format!("http://{}/v1", listener.local_addr().unwrap()),
             requests: Arc::default(),
             hung_up: Arc::default(),
+            poured: Arc::default(),
         };
         let (seen, hung_up) = (fake.requests.clone(), fake.hung_up.clone());
+        let poured = fake.poured.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, steps.clone(), seen.clone(), hung_up.clone()));
+                tokio::spawn(serve(
+                    stream,
+                    steps.clone(),
+                    seen.clone(),
+                    hung_up.clone(),
+                    poured.clone(),
+                ));
             }
         });
         fake
@@ -112,6 +124,7 @@ async fn serve(
     steps: Vec<Step>,
     seen: Arc<Mutex<Vec<String>>>,
     hung_up: Arc<Mutex<usize>>,
+    poured: Arc<Mutex<usize>>,
 ) {
     let mut request = Vec::new();
     while !is_complete(&request) {
@@ -130,6 +143,13 @@ async fn serve(
                 if stream.write_all(&bytes).await.is_err() {
                     return;
                 }
+            }
+            Step::Forever(bytes) => {
+                while stream.write_all(&bytes).await.is_ok() {
+                    *poured.lock().unwrap() += bytes.len();
+                }
+                *hung_up.lock().unwrap() += 1;
+                return;
             }
             Step::Wait(time) => {
                 let mut nothing = [0; 1];

@@ -1,15 +1,21 @@
 //! Each vendor on the wire: what is asked, what comes of every kind of answer, and what is known to have been used.
 
 use std::{
+    io::Write as _,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use flate2::{Compression, write::GzEncoder};
 use kijko_sidecar::llm::{LlmError, LlmFault, Progress, Provider, Usage, Vendor};
 use serde_json::{Value, json};
 
-use crate::fakes::{
-    ALL, Fake, KEY, STREAM, Step, ask, begins, chunked, client, ends, http, model, refuses, request,
+use crate::{
+    fakes::{
+        ALL, Fake, KEY, STREAM, Step, ask, begins, chunked, client, ends, http, model, refuses,
+        request,
+    },
+    support::eventually,
 };
 
 macro_rules! bytes {
@@ -482,13 +488,12 @@ async fn a_dropped_call_hangs_up_at_once() {
             let (client, request) = (client.clone(), request(vendor, &json!({}), &progress));
             async move { client.complete(request).await }
         });
-        crate::support::eventually("the answer begins", || {
+        eventually("the answer begins", || {
             progress.reached().first_token.is_some()
         })
         .await;
         call.abort();
-        crate::support::eventually("the vendor is told", || *fake.hung_up.lock().unwrap() == 1)
-            .await;
+        eventually("the vendor is told", || *fake.hung_up.lock().unwrap() == 1).await;
     }
 }
 
@@ -634,6 +639,79 @@ async fn an_answer_that_is_too_large_is_given_up() {
             ("vendor_too_large", false),
             "{vendor:?}"
         );
+    }
+}
+
+/// More than all the buffers between the vendor and us together hold; a body that is read on and on passes it at once.
+const BUFFERS: usize = 32 << 20;
+
+#[tokio::test]
+async fn a_body_without_an_end_is_given_up_whatever_it_forms() {
+    let error = "HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n";
+    for (what, head, part) in [
+        ("no line", STREAM, "x"),
+        ("one line", STREAM, "data: x"),
+        ("lines without an event", STREAM, "data: x\n"),
+        ("comments", STREAM, ": wait\n\n"),
+        ("empty lines", STREAM, "\n"),
+        ("an error page", error, "x"),
+    ] {
+        for vendor in ALL {
+            let fake = Fake::new(vec![
+                Step::Send(bytes!("{head}")),
+                Step::Forever(part.repeat(8_192).into_bytes()),
+            ])
+            .await;
+            let (result, _) = ask(vendor, &fake).await;
+            let error = result.unwrap_err();
+            assert_eq!(
+                (error.code(), error.retryable()),
+                ("vendor_too_large", false),
+                "{vendor:?} {what}"
+            );
+            eventually("the vendor is hung up on", || {
+                *fake.hung_up.lock().unwrap() == 1
+            })
+            .await;
+            let poured = *fake.poured.lock().unwrap();
+            assert!(poured < BUFFERS, "{vendor:?} {what}: {poured} bytes");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_answer_is_not_unpacked() {
+    // A gzip file of a thousand times its length in zeros, sent although nobody asked for one.
+    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+    packed.write_all(&vec![0; 4 << 20]).unwrap();
+    let packed = packed.finish().unwrap();
+    assert!(packed.len() < 10_000, "less than the bound");
+    for vendor in ALL {
+        let head = STREAM.replacen("\r\n", "\r\ncontent-encoding: gzip\r\n", 1);
+        let fake = Fake::new(vec![
+            Step::Send(bytes!("{head}")),
+            Step::Send(packed.clone()),
+        ])
+        .await;
+        let (result, _) = ask(vendor, &fake).await;
+        assert_eq!(result.unwrap_err().code(), "vendor_malformed", "{vendor:?}");
+        assert!(!fake.request().0.to_lowercase().contains("accept-encoding"));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_just_within_the_bound_is_whole() {
+    for vendor in ALL {
+        let fixed = begins(vendor).len() + ends(vendor).len();
+        let text = "x".repeat(10_000 - fixed + "Hel".len());
+        let whole = begins(vendor).replace("Hel", &text) + ends(vendor);
+        assert_eq!(whole.len(), 10_000);
+        let fake = Fake::answering(format!("{STREAM}{whole}")).await;
+        assert_eq!(ask(vendor, &fake).await.0.unwrap().text, text + "lo!");
+        let longer = whole.replacen("lo!", "lo!!", 1);
+        let fake = Fake::answering(format!("{STREAM}{longer}")).await;
+        let error = ask(vendor, &fake).await.0.unwrap_err();
+        assert_eq!(error.code(), "vendor_too_large", "{vendor:?}");
     }
 }
 
