@@ -338,20 +338,21 @@ const phases = {
   async latency(queue) {
     const latencies = [];
     const sent = [];
-    const stop = await queue.work(({ n }) => latencies.push(performance.now() - sent[n]));
+    const stop = await queue.work(({ n }) => { latencies[n] = performance.now() - sent[n]; });
     await sleep(500);
     const calls = [];
     const started = performance.now();
-    for (let n = 0; n < RATE * SECONDS; n += 1) {
+    for (let n = 0; n < RATE * (1 + SECONDS); n += 1) {
       const due = started + (n * 1000) / RATE;
       if (due > performance.now()) await sleep(due - performance.now());
       sent[n] = performance.now();
       calls.push(queue.fillOne({ n }));
     }
     await Promise.all(calls);
-    while (latencies.length < sent.length) await sleep(20);
+    while (Object.keys(latencies).length < sent.length) await sleep(20);
     await stop();
-    return spread(latencies, `${RATE}/s`);
+    // Without the first second, in which connections are opened and their first statements planned.
+    return spread(latencies.slice(RATE), `${RATE}/s`);
   },
 
   async full(queue) {
