@@ -256,14 +256,17 @@ select pg_catalog.pg_extension_config_dump('kijko.usage_daily', '');
 select pg_catalog.pg_extension_config_dump('kijko.holds', '');
 select pg_catalog.pg_extension_config_dump('kijko.threshold_crossings', '');
 
--- What every backend caches of these, it forgets when they change, whoever changes them.
+-- What every backend caches of these, it forgets when they change, whoever changes them. Limits and calendars change too often
+-- for that to be said of themselves: every plan that reads them would be made again.
+create table kijko.limit_changes ();
+comment on table kijko.limit_changes is 'Empty for ever. A change of limits or calendars invalidates it, which Postgres tells every backend before the commit returns.';
 create function kijko.limits_changed() returns trigger
     language c as 'MODULE_PATHNAME', 'kijko_limits_changed';
-comment on function kijko.limits_changed() is 'Trigger on tables that backends cache: they forget what they know when the transaction commits.';
+comment on function kijko.limits_changed() is 'Trigger, for each statement, on tables that backends cache: they forget what they know when the transaction commits. An argument names the table in schema kijko that is said to have changed, if not its own.';
 create trigger limits_changed after insert or update or delete or truncate on kijko.limits
-    for each statement execute function kijko.limits_changed();
+    for each statement execute function kijko.limits_changed('limit_changes');
 create trigger limits_changed after insert or update or delete or truncate on kijko.calendars
-    for each statement execute function kijko.limits_changed();
+    for each statement execute function kijko.limits_changed('limit_changes');
 create trigger limits_changed after insert or update or delete or truncate on kijko.ledger_partitions
     for each statement execute function kijko.limits_changed();
 

@@ -16,7 +16,6 @@ mod gauge;
 mod hold;
 mod idempotency;
 pub mod ingest;
-mod invalidation;
 mod ledger;
 mod lock;
 mod many;

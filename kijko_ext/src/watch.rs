@@ -7,7 +7,7 @@ use std::ptr;
 
 use pgrx::prelude::*;
 
-const MOST: usize = 2;
+const MOST: usize = 3;
 
 /// Some tables. Static: Postgres keeps its address.
 pub struct Watch {
@@ -42,10 +42,15 @@ impl Watch {
         self.now()
     }
 
-    /// The epoch, with what others have committed up to now.
+    /// The epoch, with what others have committed up to now, even when this transaction holds the tables' locks already.
     pub fn now(&self) -> u64 {
         // SAFETY: in a transaction.
         unsafe { pg_sys::AcceptInvalidationMessages() };
+        self.seen()
+    }
+
+    /// The epoch, with what others had committed when a lock was last taken.
+    pub fn seen(&self) -> u64 {
         self.epoch.get()
     }
 }

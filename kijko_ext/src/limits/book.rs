@@ -1,6 +1,8 @@
 //! What is told rather than asked: settled holds, corrections, late events. They are booked whatever the limit says,
 //! for it has happened; `kijko.forget_usage` is told that the tables were changed by other means.
 
+use std::ffi::CStr;
+
 use pgrx::pg_sys;
 
 use super::call::{Answer, Arguments, Refusal, sql_function};
@@ -133,7 +135,13 @@ fn limits_changed(arguments: Arguments) -> Answer {
         if data.is_null() || (*data).type_ != pg_sys::NodeTag::T_TriggerData {
             pgrx::error!("kijko.limits_changed is a trigger");
         }
-        pg_sys::CacheInvalidateRelcache((*data).tg_relation);
+        let trigger = (*data).tg_trigger;
+        match (*trigger).tgnargs {
+            0 => pg_sys::CacheInvalidateRelcache((*data).tg_relation),
+            _ => pg_sys::CacheInvalidateRelcacheByRelid(query::table(CStr::from_ptr(
+                *(*trigger).tgargs,
+            ))),
+        }
     }
     // A statement's trigger returns nothing, and may not say that it is null.
     Ok(pg_sys::Datum::null())

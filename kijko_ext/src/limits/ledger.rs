@@ -9,7 +9,7 @@ use std::cell::Cell;
 use pgrx::prelude::*;
 
 use super::append;
-use super::invalidation;
+use super::policy::WATCH;
 use super::query::{self, Statement};
 use super::slot::Loaded;
 use super::tail;
@@ -159,8 +159,7 @@ unsafe fn open() -> (pg_sys::Relation, i64) {
         let now = unsafe { pg_sys::GetCurrentTimestamp() };
         let route = match ROUTE.get() {
             Some(route)
-                if route.epoch == invalidation::epoch()
-                    && (route.from..route.until).contains(&now) =>
+                if route.epoch == WATCH.seen() && (route.from..route.until).contains(&now) =>
             {
                 route
             }
@@ -170,7 +169,7 @@ unsafe fn open() -> (pg_sys::Relation, i64) {
         let partition = unsafe { pg_sys::try_table_open(route.partition, LOCK) };
         // The lock takes in what others committed meanwhile: a partition that was rolled up, detached or dropped
         // while we waited for it is not the right one any more.
-        if route.epoch == invalidation::epoch() && !partition.is_null() {
+        if route.epoch == WATCH.seen() && !partition.is_null() {
             return (partition, now.max(route.rolled_until));
         }
         if !partition.is_null() {
@@ -181,7 +180,7 @@ unsafe fn open() -> (pg_sys::Relation, i64) {
 
 /// Asks the tables: the partition of now, or the default one until the next partition begins.
 fn find_route(now: i64) -> Route {
-    let epoch = invalidation::epoch();
+    let epoch = WATCH.seen();
     let find = |at: i64| {
         FIND_ROUTE.with(|statement| {
             statement.read(&[Some(pg_sys::Datum::from(at))], |rows| Route {

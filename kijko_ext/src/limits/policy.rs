@@ -6,10 +6,14 @@ use std::collections::HashMap;
 
 use pgrx::pg_sys;
 
-use super::invalidation;
 use super::period::{Calendar, Calendars, Kind, Period};
 use super::query::{self, Statement};
 use super::table::Key;
+use crate::watch::Watch;
+
+/// What this backend has cached of limits, calendars and partitions: triggers tell of changes, and the DDL that makes, rolls
+/// up and detaches partitions.
+pub static WATCH: Watch = Watch::new();
 
 /// Subjects whose limits are kept; more than that, and all are forgotten.
 const CAPACITY: usize = 4_096;
@@ -81,20 +85,16 @@ thread_local! {
 /// The policy of a subject's meter at `now` (Postgres microseconds). A meter without a limit is unlimited, and its
 /// period is `otherwise`.
 pub fn of(subject: &[u8; 16], meter: &str, now: i64, otherwise: Kind) -> Policy {
-    invalidation::accept();
-    if let Some(policy) = cached(subject, meter, now, otherwise) {
+    if let Some(policy) = known(subject, meter, now, otherwise) {
         return policy;
     }
     // Before reading: what changes while the rule is read makes it worthless again.
-    let (limits, calendars) = (query::table(c"limits"), query::table(c"calendars"));
     let ledger = query::table(c"ledger");
-    invalidation::watch(&[
-        limits,
-        calendars,
+    let epoch = WATCH.begin(&[
+        query::table(c"limit_changes"),
         ledger,
         query::table(c"ledger_partitions"),
     ]);
-    let epoch = invalidation::epoch();
     let mut rule = read(subject, meter, ledger);
     let policy = rule.at(subject, meter, now, otherwise);
     RULES.with_borrow_mut(|(known, rules)| {
@@ -111,13 +111,9 @@ pub fn of(subject: &[u8; 16], meter: &str, now: i64, otherwise: Kind) -> Policy 
 
 /// The policy if this backend knows it already: reads nothing, so it cannot fail.
 pub fn known(subject: &[u8; 16], meter: &str, now: i64, otherwise: Kind) -> Option<Policy> {
-    invalidation::accept();
-    cached(subject, meter, now, otherwise)
-}
-
-fn cached(subject: &[u8; 16], meter: &str, now: i64, otherwise: Kind) -> Option<Policy> {
+    let current = WATCH.now();
     RULES.with_borrow_mut(|(epoch, rules)| {
-        if *epoch != invalidation::epoch() {
+        if *epoch != current {
             return None;
         }
         let (_, rule) = rules
