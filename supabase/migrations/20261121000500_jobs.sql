@@ -687,7 +687,7 @@ begin
   ));
 end
 $$;
-comment on function private.sweep_jobs() is 'Reads the leased jobs by their index, and so also what that index still knows of jobs ended meanwhile: Postgres clears dead versions away when their page is read, and nothing else would read these before vacuum.';
+comment on function private.sweep_jobs() is 'Called by claims and by ends of batches. Reads the leased jobs by their index, and so also what that index still knows of jobs ended meanwhile: Postgres clears dead versions away when their page is read, and nothing else would read these before vacuum.';
 revoke all on function private.sweep_jobs() from public, anon, authenticated, service_role;
 
 create function private.keep_house(moment timestamptz, taken integer) returns boolean
@@ -1046,6 +1046,9 @@ begin
     from (select distinct d.org_id, d.concurrency_key, d.kind from ended as d) as e
   )
   select e.id, e.status from ended as e where (select count(*) from woken) >= 0;
+  if cardinality(places) >= 50 and (select r.last_value <= private.as_register(clock_timestamp()) from private.jobs_sweep_at as r) then
+    perform private.sweep_jobs();
+  end if;
 end
 $$;
 comment on function private.complete_jobs(text, jsonb) is 'Ends held jobs, given as an array of {id, attempt, result}, all at once. Answers with those it ended: succeeded, or cancelled if that was asked; a job that is not in the answer was lost. Definer: the sidecar holds no table rights.';

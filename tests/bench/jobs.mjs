@@ -20,6 +20,8 @@ const { DB_URL, ADMIN_DB_URL } = process.env;
 if (!DB_URL || !ADMIN_DB_URL) throw new Error('DB_URL and ADMIN_DB_URL are not set: run this by ./kijko bench jobs');
 const number = (name, fallback) => Number(process.env[name] ?? fallback);
 const JOBS = number('KIJKO_BENCH_JOBS', 20_000);
+// A second or two, or a single pause of the machine decides.
+const FULL = number('KIJKO_BENCH_FULL', 3 * JOBS);
 const SINGLES = number('KIJKO_BENCH_SINGLES', 2_000);
 const ROUNDS = number('KIJKO_BENCH_ROUNDS', 3);
 const RATE = number('KIJKO_BENCH_RATE', 200);
@@ -361,7 +363,7 @@ const phases = {
     const stop = await queue.work(({ n }) => latencies.push(performance.now() - sent[n]), 'full');
     await sleep(500);
     const seconds = await timed(async () => {
-      while (sent.length < JOBS) {
+      while (sent.length < FULL) {
         while (sent.length - latencies.length >= 1_000) await sleep(1);
         const batch = Array.from({ length: 500 }, () => ({ n: sent.push(performance.now()) - 1 }));
         await queue.fill(batch);
