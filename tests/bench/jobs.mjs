@@ -3,7 +3,7 @@
 //
 // What is compared, and how each is used at its best:
 // - enqueue: batches of 1,000 (private.enqueue_jobs, boss.insert, utils.addJobs), and one job a call on 8 connections.
-// - drain: finish JOBS queued jobs that do nothing. Kijko and pg-boss: 4 loops that take 500 and complete 500 (pg-boss by
+// - drain: finish JOBS queued jobs that do nothing. Kijko and pg-boss: 4 loops that take 500 and complete 500, which suits both best (pg-boss by
 //   fetch/complete, since work() waits half a second between batches). graphile-worker: its runner with the local queue and
 //   batched completion that its documentation advises for throughput.
 // - latency: from before the enqueueing call to the start of the handler, at RATE jobs a second, each sent alone. Kijko's and
@@ -32,7 +32,7 @@ const QUEUES = process.env.KIJKO_BENCH_QUEUES?.split(',');
 
 const BATCH = 1_000;
 const LOOPS = 4;
-const TAKE = 500;
+const TAKE = number('KIJKO_BENCH_TAKE', 500);
 const POOL = 12;
 // As in the sidecar: how soon a worker looks again where there was work.
 const TRAIL = 1;
@@ -71,12 +71,12 @@ class Kijko {
     await this.pool.query({ name: 'enqueue', text: 'select private.enqueue_job($1, $2, $3)', values: [this.org, this.kind, payload] });
   }
 
-  claim = async (worker, n) => (await this.pool.query({
+  claim = async (worker, n, client = this.pool) => (await client.query({
     name: 'claim', text: `select id, payload, attempt from private.claim_jobs($1, '1 minute', $2, $3)`, values: [worker, n, [this.kind]],
   })).rows;
 
-  async complete(worker, jobs) {
-    const { rows: [{ ended }] } = await this.pool.query({
+  async complete(worker, jobs, client = this.pool) {
+    const { rows: [{ ended }] } = await client.query({
       name: 'complete', text: 'select count(id)::int as ended from private.complete_jobs($1, $2)',
       values: [worker, JSON.stringify(jobs.map(({ id, attempt }) => ({ id, attempt })))],
     });
@@ -87,15 +87,14 @@ class Kijko {
 
   // As the sidecar does it: woken by NOTIFY, looking again by itself where there was work, what is ready is completed together.
   async work(onJob) {
-    const listener = new pg.Client(connection);
-    await listener.connect();
+    const [listener, claiming, completing] = await Promise.all([1, 2, 3].map(() => this.pool.connect()));
     await listener.query('listen kijko_jobs');
     const loop = new Waker();
     listener.on('notification', () => loop.wake());
     const done = [];
     const completer = new Waker();
     const claims = loop.run(async () => {
-      const jobs = await this.claim('bench', TAKE);
+      const jobs = await this.claim('bench', TAKE, claiming);
       for (const job of jobs) onJob(job.payload);
       done.push(...jobs);
       if (jobs.length) completer.wake();
@@ -103,13 +102,13 @@ class Kijko {
     }, 1_000);
     const completions = completer.run(async () => {
       const jobs = done.splice(0, TAKE);
-      if (jobs.length) await this.complete('bench', jobs);
+      if (jobs.length) await this.complete('bench', jobs, completing);
       return done.length > 0 ? true : null;
     }, 1_000);
     return async () => {
       await loop.stop(claims);
       await completer.stop(completions);
-      await listener.end();
+      for (const client of [listener, claiming, completing]) client.release(true);
     };
   }
 }
