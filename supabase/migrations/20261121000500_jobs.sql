@@ -468,6 +468,7 @@ as $$
 declare
   new_id uuid;
 begin
+  -- An insert of its own: as an array of one it would go through JSON and two inserts.
   insert into public.jobs as j (
     id, org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key
   )
@@ -619,7 +620,7 @@ comment on function private.reap_jobs() is 'Takes back jobs whose lease ran out,
 revoke all on function private.reap_jobs() from public, anon, authenticated, service_role;
 grant execute on function private.reap_jobs() to kijko_sidecar;
 
-create function private.tend_jobs() returns void
+create function private.tend_jobs() returns boolean
 language plpgsql set search_path = ''
 set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
@@ -633,7 +634,7 @@ declare
   oldest timestamptz;
 begin
   if not pg_try_advisory_xact_lock(hashtextextended('kijko-tend-jobs', 20261121)) then
-    return;
+    return false;
   end if;
   perform setval('private.jobs_tend_at', private.as_register(started + slack));
 
@@ -663,9 +664,10 @@ begin
       clock_timestamp() + greatest(interval '5 seconds', 20 * (clock_timestamp() - started))
     ));
   end if;
+  return true;
 end
 $$;
-comment on function private.tend_jobs() is 'Keeps house for claims, which call it a few times a second: takes back expired leases and moves the registers on.';
+comment on function private.tend_jobs() is 'Keeps house for claims, which call it a few times a second: takes back expired leases and moves the registers on. False when another transaction is at it.';
 revoke all on function private.tend_jobs() from public, anon, authenticated, service_role;
 
 create function private.sweep_jobs() returns void
@@ -701,8 +703,7 @@ declare
   tended boolean := false;
 begin
   if (select r.last_value <= reference from private.jobs_tend_at as r) then
-    perform private.tend_jobs();
-    tended := true;
+    tended := private.tend_jobs();
   end if;
   if (select r.last_value <= reference from private.jobs_sweep_at as r) then
     perform private.sweep_jobs();
@@ -794,7 +795,7 @@ revoke all on function private.within_limits(tid[]) from public, anon, authentic
 -- Both read index ranges that begin at the head register. What is chosen from is locked before, so nothing is looked up
 -- twice: a locked row keeps its place. The settings keep plans from depending on statistics, which are never right for a
 -- queue; where they are not enough, a look-up is a lateral subquery, which leaves no other plan.
-create function private.rank_jobs(of_kinds text[], head timestamptz, due timestamptz, wanted integer) returns tid[]
+create function private.rank_jobs(near tid[], of_kinds text[], head timestamptz, due timestamptz, wanted integer) returns tid[]
 language plpgsql set search_path = ''
 set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
@@ -802,22 +803,10 @@ declare
   anywhere constant uuid := gen_random_uuid();
   places tid[];
 begin
-  with recursive near as materialized (
-    select j.*
-    from unnest(of_kinds) as k (kind)
-    cross join lateral (
-      select q.ctid as place, q.id, q.org_id, q.priority, q.run_at
-      from public.jobs as q
-      where q.status = 'queued' and q.attempt >= 0 and q.kind = k.kind and q.run_at between head and due
-      order by q.run_at
-      limit wanted
-      for update skip locked
-    ) as j
-  ),
-  levels as (
+  with recursive levels as (
     select k.kind, (select max(l.priority) from private.job_lanes as l where l.kind = k.kind) as priority
     from unnest(of_kinds) as k (kind)
-    where (select count(*) from near) >= wanted
+    where cardinality(near) >= wanted
     union all
     select v.kind, (select max(l.priority) from private.job_lanes as l where l.kind = v.kind and l.priority < v.priority)
     from levels as v
@@ -855,18 +844,26 @@ begin
       limit wanted / l.lanes + 1
       for update skip locked
     ) as j
+    -- One lane only: those longest due are its first.
+    where l.lanes > 1
   ),
   ranked as (
     select c.*, row_number() over (partition by c.org_id, c.priority order by c.run_at, c.id) as rank
-    from (select n.* from near as n union select f.* from far as f) as c
+    from (
+      select j.ctid as place, j.id, j.org_id, j.priority, j.run_at
+      from unnest(near) as n (place)
+      join public.jobs as j on j.ctid = n.place
+      union
+      select f.* from far as f
+    ) as c
   )
   select array_agg(r.place order by r.priority desc, r.rank, r.run_at, r.id) into places
   from ranked as r;
   return places;
 end
 $$;
-comment on function private.rank_jobs(text[], timestamptz, timestamptz, integer) is 'Locks due jobs of these kinds, from all lanes if more than wanted are due, and returns their places: higher priority first, organizations in turn, longest due first.';
-revoke all on function private.rank_jobs(text[], timestamptz, timestamptz, integer) from public, anon, authenticated, service_role;
+comment on function private.rank_jobs(tid[], text[], timestamptz, timestamptz, integer) is 'The places of locked jobs, and if they are as many as wanted also of the first of other lanes, which it locks: higher priority first, organizations in turn, longest due first.';
+revoke all on function private.rank_jobs(tid[], text[], timestamptz, timestamptz, integer) from public, anon, authenticated, service_role;
 
 create function private.claim_jobs(worker text, lease interval, max_jobs integer, kinds text[] default null)
 returns table (
@@ -926,7 +923,7 @@ begin
   end if;
 
   if limited or (cardinality(places) >= wanted and exists (select 1 from private.job_lanes as l where l.kind = any (of_kinds) offset 1)) then
-    places := private.rank_jobs(of_kinds, head, due, wanted);
+    places := private.rank_jobs(places, of_kinds, head, due, wanted);
   end if;
   if limited then
     places := private.within_limits(places);
@@ -1046,6 +1043,7 @@ begin
     from (select distinct d.org_id, d.concurrency_key, d.kind from ended as d) as e
   )
   select e.id, e.status from ended as e where (select count(*) from woken) >= 0;
+  -- As in keep_house: by those that nobody waits for.
   if cardinality(places) >= 50 and (select r.last_value <= private.as_register(clock_timestamp()) from private.jobs_sweep_at as r) then
     perform private.sweep_jobs();
   end if;

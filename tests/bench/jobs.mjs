@@ -3,7 +3,7 @@
 //
 // What is compared, and how each is used at its best:
 // - enqueue: batches of 1,000 (private.enqueue_jobs, boss.insert, utils.addJobs), and one job a call on 8 connections.
-// - drain: finish JOBS queued jobs that do nothing. Kijko and pg-boss: 4 loops that take 500 and complete 500, which suits both best (pg-boss by
+// - drain: finish JOBS queued jobs that do nothing. Kijko and pg-boss: 4 loops that take 500 and complete 500 (pg-boss by
 //   fetch/complete, since work() waits half a second between batches). graphile-worker: its runner with the local queue and
 //   batched completion that its documentation advises for throughput.
 // - latency: from before the enqueueing call to the start of the handler, at RATE jobs a second, each sent alone. Kijko's and
@@ -32,7 +32,7 @@ const QUEUES = process.env.KIJKO_BENCH_QUEUES?.split(',');
 
 const BATCH = 1_000;
 const LOOPS = 4;
-const TAKE = number('KIJKO_BENCH_TAKE', 500);
+const TAKE = 500;
 const POOL = 12;
 // As in the sidecar: how soon a worker looks again where there was work.
 const TRAIL = 1;

@@ -157,6 +157,23 @@ test('a job that is ended while its row is being changed is asked again: ended w
   }
 });
 
+test('a claim that finds nothing does not wait for another one that keeps house', async () => {
+  const [keeper, worker] = await Promise.all([pool.connect(), pool.connect()]);
+  try {
+    await keeper.query('begin');
+    await keeper.query('select private.tend_jobs()');
+    await worker.query(`set statement_timeout = '10s'`);
+    // It is time again while the other is still at it.
+    await pool.query(`select setval('private.jobs_tend_at', 0)`);
+    const { rows } = await worker.query(`select id from private.claim_jobs('w', '1 minute', 1, array['race_nothing'])`);
+    assert.deepEqual(rows, []);
+  } finally {
+    await keeper.query('rollback');
+    keeper.release();
+    worker.release(true);
+  }
+});
+
 test('a finishing worker against the reaper: one of them wins, never both', async () => {
   const { org, skill } = await newTenant();
   const won = { worker: 0, reaper: 0 };
