@@ -202,16 +202,16 @@ sum_counts() {
 # ---- benchmarks: tests/bench/AREA.mjs, each on a fresh instance of its own that is stopped again
 
 # Debian packages that only a benchmark needs.
-declare -A BENCH_PACKAGES=([limits]=redis-server)
+declare -A BENCH_PACKAGES=([limits]='redis-server wrk')
 
 command_bench() {
   local areas=("$@") area failed=()
   [ "$#" -gt 0 ] || mapfile -t areas < <(bench_areas)
   for area in "${areas[@]}"; do
     [ -f "$ROOT/tests/bench/$area.mjs" ] || misuse "there is no benchmark '$area': $(bench_areas | tr '\n' ' ')"
-    [ -z "${BENCH_PACKAGES[$area]:-}" ] || APT_PACKAGES+=("${BENCH_PACKAGES[$area]}")
+    # shellcheck disable=SC2206 # names of packages
+    APT_PACKAGES+=(${BENCH_PACKAGES[$area]:-})
   done
-  [[ " ${areas[*]} " != *" requests "* ]] || APT_PACKAGES+=(wrk) # the load generator
   prepare_machine
   trap 'stop_test_stack' EXIT
   trap 'exit 130' INT TERM

@@ -28,6 +28,7 @@ const VARIANTS = {
   consume_node: { label: 'kijko.consume, from node' },
   rate_limit: { label: 'kijko.rate_limit' },
   empty: { label: 'an empty function of an extension', goal: 0.95, at: CLIENTS, over: 'rate_limit' },
+  constant: { label: 'a function of an extension that answers a constant verdict', over: 'rate_limit' },
 };
 const chosen = process.env.KIJKO_BENCH_VARIANTS?.split(',') ?? Object.keys(VARIANTS);
 const SHOWN = ['consume', 'insert', 'update', 'slots16', 'count', 'redis'];
@@ -41,7 +42,7 @@ export async function hotTenant() {
     if (process.env.KIJKO_BENCH_SYNC_US) process.env.LD_PRELOAD = compile('slow_disk', libraries);
     cluster = await Cluster.start(SETTINGS);
     await cluster.sql(readFileSync(join(HERE, 'setup.sql'), 'utf8'));
-    await cluster.sql(emptyFunction(libraries));
+    await cluster.sql(functions(libraries));
     const disk = await fdatasync(cluster);
     const shares = {};
     const figures = await measure(cluster, redis, shares);
@@ -61,16 +62,16 @@ export async function hotTenant() {
   }
 }
 
-function emptyFunction(libraries) {
+function functions(libraries) {
   const library = compile('empty', libraries);
-  return `create function public.empty(key text, rate integer, per interval, burst integer default null, cost integer default 1)
-    returns kijko.verdict language c volatile parallel unsafe as '${library}', 'empty'`;
+  return ['empty', 'constant'].map((name) => `create function public.${name}(key text, rate integer, per interval, burst integer default null, cost integer default 1)
+    returns kijko.verdict language c volatile parallel unsafe as '${library}', '${name}'`).join(';');
 }
 
 function compile(name, folder) {
   const library = join(folder, `${name}.so`);
   const headers = execFileSync('/usr/lib/postgresql/15/bin/pg_config', ['--includedir-server'], { encoding: 'utf8' }).trim();
-  execFileSync('cc', ['-O2', '-shared', '-fPIC', `-I${headers}`, '-o', library, join(HERE, `${name}.c`)]);
+  execFileSync('cc', ['-O2', '-Wall', '-Werror', '-shared', '-fPIC', `-I${headers}`, '-o', library, join(HERE, `${name}.c`)]);
   return library;
 }
 

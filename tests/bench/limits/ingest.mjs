@@ -1,19 +1,18 @@
 // Events per second of ingest_usage, in batches of 10,000 CloudEvents, beside the obvious alternative: one INSERT of the
 // same batch into a table of events with ON CONFLICT DO NOTHING.
 //
-//   ./kijko bench ingest        (on a fresh instance of its own)
-//
 // The two do not do the same: the INSERT takes what comes and answers with a number; ingest_usage checks every event, tells
 // what became of each, counts it in the period of its time, for whom and for what it was, and the limits know at once.
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
+import { ROUNDS, median } from './load.mjs';
 
 const env = process.env;
 const BATCHES = Number(env.KIJKO_BENCH_BATCHES ?? 12);
-const ROUNDS = Number(env.KIJKO_BENCH_ROUNDS ?? 3);
 const CLIENTS = [1, 4];
 const SIZE = 10_000;
+const GOAL = 20_000;
 const RULES = JSON.stringify({ 'build.done': { meter: 'own.minutes', field: 'minutes' } });
 
 const INSERT = `
@@ -23,16 +22,21 @@ const INSERT = `
   on conflict (org_id, source, id) do nothing`;
 const INGEST = `select count(*) filter (where status = 'accepted')::int as accepted from kijko.ingest_usage($2, $1, '${RULES}')`;
 
-const clients = await Promise.all(Array.from({ length: Math.max(...CLIENTS) }, async () => {
-  const client = new pg.Client({ connectionString: env.ADMIN_DB_URL });
-  await client.connect();
-  return client;
-}));
-const [admin] = clients;
-const { rows: [{ id: org }] } = await admin.query('insert into public.organizations (name, slug) values ($1, $1) returning id', [`bench-${randomUUID()}`]);
-await admin.query(`insert into public.usage_meters (org_id, event_type, meter, amount_field) values ($1, 'build.done', 'own.minutes', 'minutes')`, [org]);
-await admin.query(`create table bench_events (
-  org_id uuid, source text, id text, type text, subject text, time timestamptz, data jsonb, received_at timestamptz default now(), primary key (org_id, source, id))`);
+let [clients, admin, org] = [];
+
+// On the benchmark's instance, as an organization of its own.
+async function prepare() {
+  clients = await Promise.all(Array.from({ length: Math.max(...CLIENTS) }, async () => {
+    const client = new pg.Client({ connectionString: env.ADMIN_DB_URL });
+    await client.connect();
+    return client;
+  }));
+  [admin] = clients;
+  ({ rows: [{ id: org }] } = await admin.query('insert into public.organizations (name, slug) values ($1, $1) returning id', [`bench-${randomUUID()}`]));
+  await admin.query(`insert into public.usage_meters (org_id, event_type, meter, amount_field) values ($1, 'build.done', 'own.minutes', 'minutes')`, [org]);
+  await admin.query(`create table bench_events (
+    org_id uuid, source text, id text, type text, subject text, time timestamptz, data jsonb, received_at timestamptz default now(), primary key (org_id, source, id))`);
+}
 
 let told = 0;
 
@@ -88,8 +92,7 @@ async function drive(name, clientCount) {
   return { name, clientCount, perSecond: (BATCHES * SIZE) / seconds, p50: took.sort((a, b) => a - b)[Math.floor(took.length / 2)] };
 }
 
-const median = (numbers) => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)];
-try {
+async function measure() {
   const results = [];
   for (let round = 0; round <= ROUNDS; round += 1) {
     for (const clientCount of CLIENTS) {
@@ -102,6 +105,10 @@ try {
   }
   const { rows: [{ used }] } = await admin.query(`select used from kijko.usage($1) where meter = 'own.minutes'`, [org]);
   assert.equal(Number(used), told, 'every event was counted, once');
+  return results;
+}
+
+function report(results) {
   console.log(`batches of ${SIZE} events, synchronous_commit = on, medians of ${ROUNDS} rounds\n`);
   for (const clientCount of CLIENTS) {
     const of = (name, pick) => median(results.filter((r) => r.name === name && r.clientCount === clientCount).map(pick));
@@ -110,10 +117,19 @@ try {
       const perSecond = of(name, (r) => r.perSecond);
       console.log(`${String(clientCount).padStart(2)} clients  ${name.padEnd(24)} ${perSecond.toFixed(0).padStart(7)} events/s  (${(perSecond / plain).toFixed(2)} of the INSERT)   p50 of a batch ${of(name, (r) => r.p50).toFixed(0)} ms`);
     }
+    const reached = of('kijko.ingest_usage', (r) => r.perSecond);
+    console.log(`${reached >= GOAL ? 'met   ' : 'missed'} ${reached.toFixed(0)} events/s by kijko.ingest_usage at ${clientCount} clients (goal ${GOAL})`);
   }
-} finally {
-  await admin.query('drop table bench_events');
-  await admin.query('delete from public.organizations where id = $1', [org]);
-  await admin.query('delete from kijko.ingested_events where subject = $1', [org]);
-  await Promise.all(clients.map((client) => client.end()));
+}
+
+export async function ingest() {
+  await prepare();
+  try {
+    report(await measure());
+  } finally {
+    await admin.query('drop table bench_events');
+    await admin.query('delete from public.organizations where id = $1', [org]);
+    await admin.query('delete from kijko.ingested_events where subject = $1', [org]);
+    await Promise.all(clients.map((client) => client.end()));
+  }
 }

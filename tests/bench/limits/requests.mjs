@@ -1,11 +1,7 @@
-// What the work before a request costs. Run by ./kijko bench requests on an instance of its own.
-//
-// - PostgREST with no, an empty and the full db-pre-request: three of them at the same database, pool of 10, one client
-//   program (wrk, 16 connections); GET of one row by primary key behind row level security, and POST of a function.
-// - kijko.rate_limit beside an empty function of the extension, by pgbench with 4 clients.
-//
-// Rounds are interleaved, in another order each time; medians. Clients and servers share the machine's processors, so only
-// the ratios mean anything.
+// What the work before a request costs: PostgREST with no, an empty and the full db-pre-request, and with one that only
+// sets the full one's headers, to a constant text. All at the same database, pool of 10, one client program (wrk, 16
+// connections); GET of one row by primary key behind row level security, and POST of a function. Rounds are interleaved, in
+// another order each time.
 import { execFile, spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
@@ -14,27 +10,32 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { createClient } from '@supabase/supabase-js';
 import pg from 'pg';
-import { freePort } from '../crash/ports.mjs';
+import { freePort } from '../../crash/ports.mjs';
+import { ROUNDS, SECONDS, median } from './load.mjs';
 
 const { API_URL, ANON_KEY, ADMIN_DB_URL } = process.env;
-if (!API_URL || !ANON_KEY || !ADMIN_DB_URL) throw new Error('API_URL, ANON_KEY and ADMIN_DB_URL are not set: run this by ./kijko bench requests');
-const SECONDS = Number(process.env.KIJKO_BENCH_SECONDS ?? 4);
-const ROUNDS = Number(process.env.KIJKO_BENCH_ROUNDS ?? 3);
 const GOAL = 0.95;
-const PRE_REQUESTS = { none: '', empty: 'public.bench_empty', full: 'public.before_request' };
+const PRE_REQUESTS = { none: '', empty: 'public.bench_empty', headers: 'public.bench_headers', full: 'public.before_request' };
 
-const ROOT = new URL('../../', import.meta.url).pathname;
+const ROOT = new URL('../../../', import.meta.url).pathname;
 const run = promisify(execFile);
-const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
 const shuffled = (values) => [...values].sort(() => Math.random() - 0.5);
-const admin = new pg.Pool({ connectionString: ADMIN_DB_URL, max: 1 });
-const scratch = mkdtempSync(join(tmpdir(), 'kijko-requests-'));
+let [admin, scratch] = [];
+// As long as those of a request that two limits apply to.
+const HEADERS = JSON.stringify([
+  { 'RateLimit-Policy': '"requests";q=1000000000;w=60, "api_requests";q=1000000000000;w=2592000' },
+  { RateLimit: '"requests";r=999999999;t=1, "api_requests";r=999999999999;t=777600' },
+  { 'X-RateLimit-Limit': '1000000000' }, { 'X-RateLimit-Remaining': '999999999' }, { 'X-RateLimit-Reset': '1796000000' },
+  { 'X-RateLimit-Resource': 'requests' },
+]);
 
 // A login of the benchmark's own, believed as PostgREST's is; an organization that no limit stops, but that has them all.
 async function prepare() {
   await admin.query(`
     create function public.bench_empty() returns void language plpgsql set search_path = '' as 'begin end';
-    grant execute on function public.bench_empty() to anon, authenticated, service_role;
+    create function public.bench_headers() returns void language plpgsql set search_path = '' as $$
+      begin perform pg_catalog.set_config('response.headers', '${HEADERS}', true); end $$;
+    grant execute on function public.bench_empty(), public.bench_headers() to anon, authenticated, service_role;
     create role bench_authenticator login noinherit password 'bench';
     grant anon, authenticated, service_role to bench_authenticator;
     grant connect on database postgres to bench_authenticator;
@@ -58,7 +59,7 @@ async function tidy() {
   await admin.query('select pg_reload_conf()');
   await admin.query('drop owned by bench_authenticator');
   await admin.query('drop role bench_authenticator');
-  await admin.query('drop function public.bench_empty()');
+  await admin.query('drop function public.bench_empty(), public.bench_headers()');
 }
 
 async function postgrest(preRequest) {
@@ -93,20 +94,6 @@ async function wrk(url, token, method) {
   return Number(/Requests\/sec:\s+([0-9.]+)/.exec(stdout)[1]);
 }
 
-async function pgbench(statement) {
-  const script = join(scratch, 'script.sql');
-  writeFileSync(script, `${statement};\n`);
-  const { stdout } = await run('pgbench', ['-n', '-M', 'prepared', '-c', '4', '-j', '2', '-T', String(SECONDS), '-f', script, ADMIN_DB_URL], {
-    env: { ...process.env, PATH: `${process.env.PATH}:/usr/lib/postgresql/15/bin` },
-  });
-  return Number(/tps = ([0-9.]+)/.exec(stdout)[1]);
-}
-
-const FUNCTIONS = {
-  'an empty function': 'select kijko.is_request()',
-  'kijko.rate_limit': `select (kijko.rate_limit('bench', 1000000000, '1 minute')).allowed`,
-};
-
 async function measure(servers, { token, project }) {
   const figures = {};
   const add = (name, value) => (figures[name] ??= []).push(value);
@@ -115,7 +102,6 @@ async function measure(servers, { token, project }) {
     for (const method of ['GET', 'POST']) {
       for (const name of shuffled(Object.keys(servers))) add(`${method} ${name}`, await wrk(servers[name].url + paths[method], token, method));
     }
-    for (const name of shuffled(Object.keys(FUNCTIONS))) add(name, await pgbench(FUNCTIONS[name]));
     process.stderr.write(`round ${round + 1} of ${ROUNDS}\n`);
   }
   return Object.fromEntries(Object.entries(figures).map(([name, values]) => [name, median(values)]));
@@ -123,27 +109,28 @@ async function measure(servers, { token, project }) {
 
 function report(figures) {
   for (const [name, value] of Object.entries(figures).sort()) console.log(`${String(Math.round(value)).padStart(8)}/s  ${name}`);
-  const compare = (what, base) => {
-    const ratio = figures[what] / figures[base];
-    console.log(`${ratio >= GOAL ? 'met   ' : 'missed'} ${ratio.toFixed(2)}x: ${what} beside ${base} (goal ${GOAL}x)`);
-  };
   for (const method of ['GET', 'POST']) {
-    console.log(`       ${(figures[`${method} empty`] / figures[`${method} none`]).toFixed(2)}x: ${method} empty beside ${method} none (the price of the round trip)`);
-    compare(`${method} full`, `${method} empty`);
+    const ratio = (name, base) => figures[`${method} ${name}`] / figures[`${method} ${base}`];
+    console.log(`       ${ratio('empty', 'none').toFixed(2)} of none: ${method} with an empty one (the price of the round trip)`);
+    console.log(`       ${ratio('headers', 'empty').toFixed(2)} of empty: ${method} with one that only sets constant headers; the full one is ${ratio('full', 'headers').toFixed(2)} of that`);
+    console.log(`${ratio('full', 'empty') >= GOAL ? 'met   ' : 'missed'} ${ratio('full', 'empty').toFixed(2)} of empty: ${method} with the full one (goal ${GOAL})`);
   }
-  compare('kijko.rate_limit', 'an empty function');
   console.log(`${availableParallelism()} processors, ${SECONDS} s a run, medians of ${ROUNDS} rounds`);
 }
 
-const servers = {};
-try {
-  const who = await prepare();
-  for (const [name, preRequest] of Object.entries(PRE_REQUESTS)) servers[name] = await postgrest(preRequest);
-  report(await measure(servers, who));
-} finally {
-  for (const { child } of Object.values(servers)) child.kill();
-  await sleep(500);
-  await tidy();
-  await admin.end();
-  rmSync(scratch, { recursive: true });
+export async function requests() {
+  admin = new pg.Pool({ connectionString: ADMIN_DB_URL, max: 1 });
+  scratch = mkdtempSync(join(tmpdir(), 'kijko-requests-'));
+  const servers = {};
+  try {
+    const who = await prepare();
+    for (const [name, preRequest] of Object.entries(PRE_REQUESTS)) servers[name] = await postgrest(preRequest);
+    report(await measure(servers, who));
+  } finally {
+    for (const { child } of Object.values(servers)) child.kill();
+    await sleep(500);
+    await tidy();
+    await admin.end();
+    rmSync(scratch, { recursive: true });
+  }
 }
