@@ -33,8 +33,7 @@ pub fn headers(limits: &[Limit], now: u64) -> Vec<(&'static str, String)> {
     let Some(tightest) = tightest(limits) else {
         return Vec::new();
     };
-    let mut policies = String::new();
-    let mut states = String::new();
+    let [mut policies, mut states] = [(); 2].map(|()| String::with_capacity(96)); // growing costs more than room
     for limit in limits {
         let comma = if policies.is_empty() { "" } else { ", " };
         // Writing to a string does not fail.
