@@ -7,7 +7,7 @@ use std::ffi::CString;
 use pgrx::prelude::*;
 use serde_json::{Map, Value};
 
-use crate::limits::call::{Answer, Arguments, Refusal, sql_function};
+use crate::call::{Answer, Arguments, Refusal, sql_function};
 use crate::session;
 
 sql_function!(kijko_add_header, pg_finfo_kijko_add_header, add_header);

@@ -6,6 +6,7 @@
 
 use pgrx::prelude::*;
 
+mod call;
 mod claims;
 mod clock;
 mod cron;

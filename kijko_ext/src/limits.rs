@@ -8,7 +8,6 @@
 
 mod append;
 mod book;
-pub mod call;
 mod charge;
 mod consume;
 pub mod counted;

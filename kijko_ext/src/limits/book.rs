@@ -5,13 +5,13 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use super::call::{Answer, Arguments, Refusal, sql_function};
 use super::charge::{self, Decision, Meter};
 use super::consume;
 use super::ledger::{self, Entry};
 use super::period::Kind;
 use super::table::Key;
 use super::{idempotency, policy, query, threshold, transaction};
+use crate::call::{Answer, Arguments, Refusal, sql_function};
 
 sql_function!(kijko_book, pg_finfo_kijko_book, book);
 sql_function!(

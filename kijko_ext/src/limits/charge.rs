@@ -2,7 +2,6 @@
 
 use pgrx::pg_sys;
 
-use super::call::Refusal;
 use super::ledger::{self, Entry};
 use super::period::{Kind, Period};
 use super::policy::{Over, Policy};
@@ -10,6 +9,7 @@ use super::slot::Reserved;
 use super::table::Key;
 use super::transaction::{Counter, Full};
 use super::{hold, query, threshold};
+use crate::call::Refusal;
 use crate::verdict::Verdict;
 use crate::{clock, guc};
 

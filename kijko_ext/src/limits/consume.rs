@@ -3,12 +3,12 @@
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::pg_sys;
 
-use super::call::{self, Answer, Arguments, Refusal, sql_function};
 use super::charge::{self, Decision, Meter};
 use super::idempotency::{self, Recorded};
 use super::ledger::Entry;
 use super::period::Kind;
 use super::policy;
+use crate::call::{self, Answer, Arguments, Refusal, sql_function};
 use crate::errors;
 use crate::verdict::Verdict;
 

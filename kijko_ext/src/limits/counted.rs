@@ -3,11 +3,11 @@
 
 use pgrx::pg_sys;
 
-use super::call::Refusal;
 use super::charge::{self, Decision, Meter};
 use super::period::{Kind, Period};
 use super::policy::{self, Over, Policy};
 use super::table;
+use crate::call::Refusal;
 
 pub struct Standing {
     /// Of what is in the ledger, or is being written to it.

@@ -1,13 +1,13 @@
 //! Gauges: a number of things that exist (members, projects, bytes) rather than of things that happened. The same
 //! counters and the same ledger, whose rows are changes: a rise is a use, a fall counts from the commit on.
 
-use super::call::{Answer, Arguments, Refusal, sql_function};
 use super::charge::{self, Decision, Meter};
 use super::consume;
 use super::ledger::Entry;
 use super::lock::{self, Class};
 use super::period::Kind;
 use super::policy;
+use crate::call::{Answer, Arguments, Refusal, sql_function};
 
 sql_function!(
     kijko_adjust_gauge,

@@ -2,7 +2,6 @@
 
 use pgrx::pg_sys;
 
-use super::call::{Answer, Arguments, Refusal, sql_function};
 use super::charge::{self, Decision, Meter};
 use super::consume;
 use super::idempotency;
@@ -10,6 +9,7 @@ use super::ledger::Entry;
 use super::period::Kind;
 use super::policy::{self, Policy};
 use super::transaction::{Counter, Mark};
+use crate::call::{Answer, Arguments, Refusal, sql_function};
 use crate::verdict::Verdict;
 
 sql_function!(

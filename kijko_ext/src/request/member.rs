@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use pgrx::prelude::*;
 
-use crate::limits::call::{Answer, Arguments, sql_function};
+use crate::call::{Answer, Arguments, sql_function};
 use crate::limits::query;
 use crate::session;
 use crate::watch::Watch;

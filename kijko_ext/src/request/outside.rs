@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 use super::admit;
 use super::policy::{self, Asked};
 use super::told::{self, Limit};
+use crate::call::{Answer, Arguments, sql_function};
 use crate::guc;
-use crate::limits::call::{Answer, Arguments, sql_function};
 
 sql_function!(
     kijko_admit_outside,

@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 
 use super::scope::{self, Loading};
 use super::table;
-use crate::limits::call::{Answer, Arguments, sql_function};
+use crate::call::{Answer, Arguments, sql_function};
 use crate::limits::query::Statement;
 
 sql_function!(

@@ -7,7 +7,7 @@ use std::mem::size_of;
 
 use pgrx::prelude::*;
 
-use super::query::text_datum;
+use crate::limits::query::text_datum;
 
 /// The arguments of a call.
 #[derive(Clone, Copy)]
@@ -161,10 +161,9 @@ macro_rules! sql_function {
         ) -> pgrx::pg_sys::Datum {
             // SAFETY: what is live across the raising call has no destructor.
             unsafe {
-                match $crate::limits::call::guarded($body, call) {
-                    $crate::limits::call::Outcome::Value(value) => value,
-                    $crate::limits::call::Outcome::Raise(raise) => match (*(*raise).flinfo).fn_addr
-                    {
+                match $crate::call::guarded($body, call) {
+                    $crate::call::Outcome::Value(value) => value,
+                    $crate::call::Outcome::Raise(raise) => match (*(*raise).flinfo).fn_addr {
                         Some(function) => function(raise),
                         None => pgrx::pg_sys::Datum::null(),
                     },
