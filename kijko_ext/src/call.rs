@@ -7,7 +7,7 @@ use std::mem::size_of;
 
 use pgrx::prelude::*;
 
-use crate::limits::query::text_datum;
+use crate::query::text_datum;
 
 /// The arguments of a call.
 #[derive(Clone, Copy)]

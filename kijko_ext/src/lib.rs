@@ -17,6 +17,7 @@ mod jwt;
 mod limits;
 mod memory;
 mod meter;
+mod query;
 mod rate_limit;
 mod request;
 mod session;

@@ -21,7 +21,6 @@ mod many;
 pub mod period;
 pub mod periods;
 mod policy;
-pub mod query;
 mod slot;
 pub mod table;
 mod tail;

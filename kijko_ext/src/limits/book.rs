@@ -10,8 +10,9 @@ use super::consume;
 use super::ledger::{self, Entry};
 use super::period::Kind;
 use super::table::Key;
-use super::{idempotency, policy, query, threshold, transaction};
+use super::{idempotency, policy, threshold, transaction};
 use crate::call::{Answer, Arguments, Refusal, sql_function};
+use crate::query;
 
 sql_function!(kijko_book, pg_finfo_kijko_book, book);
 sql_function!(

@@ -8,10 +8,10 @@ use super::policy::{Over, Policy};
 use super::slot::Reserved;
 use super::table::Key;
 use super::transaction::{Counter, Full};
-use super::{hold, query, threshold};
+use super::{hold, threshold};
 use crate::call::Refusal;
 use crate::verdict::Verdict;
-use crate::{clock, guc};
+use crate::{clock, guc, query};
 
 const SECOND: i64 = 1_000_000;
 

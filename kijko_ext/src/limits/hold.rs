@@ -7,9 +7,9 @@ use pgrx::pg_sys;
 use super::charge::{self, Meter};
 use super::lock::{self, Class};
 use super::period::Kind;
-use super::query::{self, Statement};
 use super::{consume, ledger, policy};
 use crate::call::{Answer, Arguments, Refusal, sql_function};
+use crate::query::{self, Statement};
 
 sql_function!(kijko_reserve, pg_finfo_kijko_reserve, reserve);
 

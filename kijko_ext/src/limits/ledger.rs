@@ -10,9 +10,9 @@ use pgrx::prelude::*;
 
 use super::append;
 use super::policy::WATCH;
-use super::query::{self, Statement};
 use super::slot::Loaded;
 use super::tail;
+use crate::query::{self, Statement};
 
 pub const COLUMNS: usize = 13;
 const LOCK: pg_sys::LOCKMODE = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use pgrx::prelude::*;
 
 use crate::call::{Answer, Arguments, sql_function};
-use crate::limits::query;
+use crate::query;
 use crate::session;
 use crate::watch::Watch;
 use crate::{claims, headers};

@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 use super::scope::{self, Loading};
 use super::table;
 use crate::call::{Answer, Arguments, sql_function};
-use crate::limits::query::Statement;
+use crate::query::Statement;
 
 sql_function!(
     kijko_session_changed,
