@@ -11,9 +11,10 @@ use pgrx::prelude::*;
 
 use super::slot::{Loaded, Reserved};
 use super::table::{self, Acquired, Key, Slot, WAYS, Waiter};
+use crate::clock;
 
-/// For how long a call waits for another transaction's load, or for a free slot, before it fails: milliseconds.
-const PATIENCE: i64 = 10_000;
+/// For how long a call waits for another transaction's load, or for a free slot, before it fails.
+const PATIENCE: i64 = 10 * clock::SECOND;
 
 /// One counter under one subtransaction. Each entry has a pin of its own.
 struct Entry {
@@ -94,7 +95,7 @@ impl Counter {
     }
 
     fn wait(key: &Key, holder: bool, order: u64) -> Result<(&'static Slot, bool), Full> {
-        let deadline = unsafe { pg_sys::GetCurrentTimestamp() } + PATIENCE * 1_000;
+        let deadline = clock::real_micros() + PATIENCE;
         if distinct_slots(key) >= WAYS {
             return Err(Full); // it would wait for itself
         }
@@ -103,7 +104,7 @@ impl Counter {
             match table::acquire(key, holder, order) {
                 Acquired::Ready(slot) => return Ok((slot, false)),
                 Acquired::Load(slot) => return Ok((slot, true)),
-                Acquired::Wait if unsafe { pg_sys::GetCurrentTimestamp() } > deadline => {
+                Acquired::Wait if clock::real_micros() > deadline => {
                     return Err(Full);
                 }
                 Acquired::Wait => waiter.sleep(),

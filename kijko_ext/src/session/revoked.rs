@@ -9,6 +9,7 @@ use pgrx::prelude::*;
 use super::scope::{self, Loading};
 use super::table;
 use crate::call::{Answer, Arguments, sql_function};
+use crate::clock;
 use crate::query::Statement;
 
 sql_function!(
@@ -92,7 +93,7 @@ fn ready(relation: pg_sys::Oid) -> Option<usize> {
 }
 
 fn load(scope: usize, relation: pg_sys::Oid) -> bool {
-    let now = unsafe { pg_sys::GetCurrentTimestamp() };
+    let now = clock::real_micros();
     if !tells(relation) {
         return false;
     }
@@ -168,7 +169,7 @@ fn session_changed(arguments: Arguments) -> Answer {
         }
         let relation = (*(*data).tg_relation).rd_id;
         let describe = |tuple| row(tuple, (*(*data).tg_relation).rd_att);
-        let now = pg_sys::GetCurrentTimestamp();
+        let now = clock::real_micros();
         let event = (*data).tg_event & pg_sys::TRIGGER_EVENT_OPMASK;
         let for_row = (*data).tg_event & pg_sys::TRIGGER_EVENT_ROW != 0;
         let changes = match event {
@@ -224,7 +225,7 @@ impl State {
     }
 
     fn commit(&mut self) {
-        let now = unsafe { pg_sys::GetCurrentTimestamp() };
+        let now = clock::real_micros();
         for (change, scope, _) in self.changes.drain(..) {
             let place = &table::scopes()[scope];
             match change {
