@@ -10,6 +10,7 @@ mod call;
 mod claims;
 mod clock;
 mod cron;
+mod ends;
 mod errors;
 mod guc;
 mod headers;
