@@ -134,9 +134,9 @@ pub extern "C-unwind" fn _PG_init() {
     guc::refuse_unless_preloaded();
     guc::init();
     memory::init();
-    rate_limit::shmem::init();
-    limits::table::init();
     shmem::init(&[
+        rate_limit::shmem::AREA,
+        limits::table::AREA,
         meter::table::AREA,
         request::stats::AREA,
         session::table::AREA,

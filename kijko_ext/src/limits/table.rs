@@ -2,20 +2,26 @@
 //! Sets of eight slots; a key may take any slot of its set. A lock for each of 128 partitions: shared to look a slot
 //! up and pin it, exclusive to give a slot to another key. Counting itself takes no lock (slot.rs).
 
-use std::ffi::CStr;
 use std::hash::Hasher;
 use std::mem::size_of;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use pgrx::prelude::*;
+use pgrx::pg_sys;
 
 use super::slot::{self, Pin, Word};
 use crate::guc;
+use crate::shmem::{self, Area, Held};
 
-const NAME: &CStr = c"kijko quotas";
 const PARTITIONS: usize = 128;
 pub const WAYS: usize = 8;
+
+pub const AREA: Area = Area {
+    name: c"kijko quotas",
+    size,
+    locks: PARTITIONS,
+    made,
+};
 
 pub type Slot = slot::Slot<SharedWord>;
 
@@ -58,18 +64,6 @@ struct Header {
 /// Where the table is; set in the postmaster, inherited by every process it forks.
 static mut HEADER: *mut Header = ptr::null_mut();
 static mut LOCKS: *mut pg_sys::LWLockPadded = ptr::null_mut();
-static mut PREVIOUS_REQUEST: pg_sys::shmem_request_hook_type = None;
-static mut PREVIOUS_STARTUP: pg_sys::shmem_startup_hook_type = None;
-
-pub fn init() {
-    // SAFETY: the postmaster has one thread, and the hooks chain to those of other libraries.
-    unsafe {
-        PREVIOUS_REQUEST = pg_sys::shmem_request_hook;
-        pg_sys::shmem_request_hook = Some(request);
-        PREVIOUS_STARTUP = pg_sys::shmem_startup_hook;
-        pg_sys::shmem_startup_hook = Some(startup);
-    }
-}
 
 fn sets() -> usize {
     guc::quota_slots() / WAYS
@@ -79,39 +73,15 @@ fn size() -> usize {
     size_of::<Header>() + sets() * WAYS * size_of::<Slot>()
 }
 
-#[pg_guard]
-unsafe extern "C-unwind" fn request() {
+unsafe fn made(start: *mut u8, locks: *mut pg_sys::LWLockPadded) {
     unsafe {
-        if let Some(previous) = PREVIOUS_REQUEST {
-            previous();
+        HEADER = start.cast();
+        LOCKS = locks;
+        (*HEADER).seeds = [shmem::seed(), shmem::seed()];
+        (*HEADER).sets = sets();
+        for partition in 0..PARTITIONS {
+            pg_sys::ConditionVariableInit(&raw mut (*HEADER).partitions[partition].changed);
         }
-        pg_sys::RequestAddinShmemSpace(size());
-        pg_sys::RequestNamedLWLockTranche(NAME.as_ptr(), PARTITIONS as i32);
-    }
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn startup() {
-    unsafe {
-        if let Some(previous) = PREVIOUS_STARTUP {
-            previous();
-        }
-        // Also called after a crash, when the postmaster makes shared memory anew: found is false then. No lock is
-        // needed: on Unix only the postmaster gets here.
-        let mut found = false;
-        let header: *mut Header = pg_sys::ShmemInitStruct(NAME.as_ptr(), size(), &mut found).cast();
-        if !found {
-            ptr::write_bytes(header.cast::<u8>(), 0, size());
-            if !pg_sys::pg_strong_random((&raw mut (*header).seeds).cast(), size_of::<[u64; 2]>()) {
-                error!("no random seed for the quotas");
-            }
-            (*header).sets = sets();
-            for partition in 0..PARTITIONS {
-                pg_sys::ConditionVariableInit(&raw mut (*header).partitions[partition].changed);
-            }
-        }
-        HEADER = header;
-        LOCKS = pg_sys::GetNamedLWLockTranche(NAME.as_ptr());
     }
 }
 
@@ -180,47 +150,36 @@ pub enum Acquired {
 /// time. The caller must record the pin before anything can fail or be interrupted.
 pub fn acquire(key: &Key, holder: bool, order: u64) -> Acquired {
     let set = key.set();
-    // SAFETY: the table was made at start. Between acquire and release nothing allocates, reports or can panic.
-    unsafe {
-        let lock = lock(set);
-        pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
+    let (found, pin) = {
+        let _shared = lock(set, pg_sys::LWLockMode::LW_SHARED);
         let found = find(set, key);
-        let pin = found.map_or(Pin::Empty, |slot| slot.pin(holder));
-        pg_sys::LWLockRelease(lock);
-        match (found, pin) {
-            (Some(slot), Pin::Pinned) => {
-                slot.touch(order);
-                return Acquired::Ready(slot);
-            }
-            (_, Pin::Loading) => return Acquired::Wait,
-            _ => {}
+        (found, found.map_or(Pin::Empty, |slot| slot.pin(holder)))
+    };
+    match (found, pin) {
+        (Some(slot), Pin::Pinned) => {
+            slot.touch(order);
+            return Acquired::Ready(slot);
         }
-        pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
-        let acquired = claim(set, key, holder, order);
-        pg_sys::LWLockRelease(lock);
-        acquired
+        (_, Pin::Loading) => return Acquired::Wait,
+        _ => {}
     }
+    let _exclusive = lock(set, pg_sys::LWLockMode::LW_EXCLUSIVE);
+    claim(set, key, holder, order)
 }
 
 /// What a counter has, if it is loaded. `order` as for `acquire`.
 pub fn peek(key: &Key, order: u64) -> Option<i64> {
     let set = key.set();
-    // SAFETY: as in `acquire`.
-    unsafe {
-        let lock = lock(set);
-        pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
-        let used = find(set, key).and_then(|slot| {
-            slot.touch(order);
-            slot.peek()
-        });
-        pg_sys::LWLockRelease(lock);
-        used
-    }
+    let _shared = lock(set, pg_sys::LWLockMode::LW_SHARED);
+    find(set, key).and_then(|slot| {
+        slot.touch(order);
+        slot.peek()
+    })
 }
 
-unsafe fn claim(set: usize, key: &Key, holder: bool, order: u64) -> Acquired {
+fn claim(set: usize, key: &Key, holder: bool, order: u64) -> Acquired {
     let partition = partition(set);
-    let found = unsafe { find(set, key) };
+    let found = find(set, key);
     if let Some(slot) = found {
         match slot.pin(holder) {
             Pin::Pinned => return Acquired::Ready(slot),
@@ -228,7 +187,7 @@ unsafe fn claim(set: usize, key: &Key, holder: bool, order: u64) -> Acquired {
             Pin::Stale | Pin::Empty => {}
         }
     }
-    let Some(slot) = found.or_else(|| unsafe { victim(set) }) else {
+    let Some(slot) = found.or_else(|| victim(set)) else {
         partition.full.fetch_add(1, Ordering::Relaxed);
         return Acquired::Wait;
     };
@@ -244,14 +203,14 @@ unsafe fn claim(set: usize, key: &Key, holder: bool, order: u64) -> Acquired {
     Acquired::Load(slot)
 }
 
-unsafe fn find(set: usize, key: &Key) -> Option<&'static Slot> {
+fn find(set: usize, key: &Key) -> Option<&'static Slot> {
     (0..WAYS)
         .map(|way| slot_at(set, way))
         .find(|slot| slot.is(key.words) && !slot.is_empty())
 }
 
 /// An empty slot, or the unpinned one that was not used for longest: to load it again costs a query.
-unsafe fn victim(set: usize) -> Option<&'static Slot> {
+fn victim(set: usize) -> Option<&'static Slot> {
     let slots = || (0..WAYS).map(|way| slot_at(set, way));
     slots().find(|slot| slot.is_empty()).or_else(|| {
         slots()
@@ -265,9 +224,9 @@ fn slot_at(set: usize, way: usize) -> &'static Slot {
     unsafe { &*HEADER.add(1).cast::<Slot>().add(set * WAYS + way) }
 }
 
-fn lock(set: usize) -> *mut pg_sys::LWLock {
+fn lock(set: usize, mode: pg_sys::LWLockMode::Type) -> Held {
     // SAFETY: as many locks as partitions were requested.
-    unsafe { &raw mut (*LOCKS.add(set % PARTITIONS)).lock }
+    unsafe { Held::new(LOCKS.add(set % PARTITIONS), mode) }
 }
 
 fn partition(set: usize) -> &'static Partition {
@@ -324,17 +283,13 @@ impl Drop for Waiter {
 
 /// Has every slot of a subject, or of everybody in this database, loaded again before its next use.
 pub fn mark_stale(subject: Option<u64>) {
-    // SAFETY: as in acquire.
-    unsafe {
-        for set in 0..(*HEADER).sets {
-            let lock = lock(set);
-            pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
-            for slot in (0..WAYS).map(|way| slot_at(set, way)) {
-                if subject.is_none_or(|subject| slot.is_of(subject)) {
-                    slot.mark_stale();
-                }
+    // SAFETY: as above.
+    for set in 0..unsafe { (*HEADER).sets } {
+        let _shared = lock(set, pg_sys::LWLockMode::LW_SHARED);
+        for slot in (0..WAYS).map(|way| slot_at(set, way)) {
+            if subject.is_none_or(|subject| slot.is_of(subject)) {
+                slot.mark_stale();
             }
-            pg_sys::LWLockRelease(lock);
         }
     }
 }
