@@ -1,24 +1,15 @@
-//! Product time: the transaction's clock plus a superuser-only offset, so that tests and demonstrations can travel.
+//! Product time: the transaction's clock plus a superuser-only offset, so that tests and demonstrations can travel. And
+//! how Postgres counts time, beside how everybody else does.
 
 use pgrx::prelude::*;
-use thiserror::Error;
 
 use crate::guc;
 
-const SECOND: i64 = 1_000_000;
-const DAY: i64 = 86_400 * SECOND;
-/// Far enough for any demonstration, and no sum of it with a timestamp can overflow.
-const MAX_OFFSET: i64 = 36_525 * DAY;
+pub mod offset;
 
-#[derive(Debug, Error, PartialEq)]
-pub enum OffsetError {
-    #[error("\"{0}\" is not a number with a unit (s, min, h, d, w) or a time (hh:mm[:ss])")]
-    Term(String),
-    #[error("months and years have no fixed length; use days")]
-    Calendar,
-    #[error("the offset must stay within 100 years")]
-    TooFar,
-}
+/// Times are microseconds since 2000-01-01 UTC, as in a timestamptz, where nothing else is said.
+pub const SECOND: i64 = 1_000_000;
+const POSTGRES_EPOCH_IN_UNIX_MICROS: i64 = 946_684_800 * SECOND;
 
 /// `now()` plus `kijko.clock_offset`.
 #[pg_extern(stable, parallel_safe)]
@@ -29,94 +20,47 @@ fn now() -> TimestampWithTimeZone {
 
 /// The same in Postgres microseconds.
 pub fn now_micros() -> i64 {
+    // SAFETY: reads what the transaction has set.
     let transaction = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
     transaction + guc::clock_offset_micros()
 }
 
-/// Reads an offset such as `90`, `1 hour`, `2 days 03:00`, `-1d`, `1h 30min`; a sign holds for its own term, and a
-/// day has 24 hours. Empty means none.
-pub fn parse_offset(text: &str) -> Result<i64, OffsetError> {
-    let mut total: i64 = 0;
-    let mut words = text.split_whitespace().peekable();
-    while let Some(word) = words.next() {
-        let micros = if word.contains(':') {
-            parse_time(word)?
-        } else {
-            let (number, attached) = split_number(word)?;
-            let unit = if !attached.is_empty() {
-                attached
-            } else {
-                match words.peek() {
-                    Some(next) if next.starts_with(|c: char| c.is_ascii_alphabetic()) => {
-                        words.next().unwrap_or("")
-                    }
-                    _ => "s",
-                }
-            };
-            (number * unit_micros(unit)? as f64).round() as i64 // saturates, and then is too far
-        };
-        total = total.checked_add(micros).ok_or(OffsetError::TooFar)?;
-    }
-    if total.abs() > MAX_OFFSET {
-        Err(OffsetError::TooFar)
-    } else {
-        Ok(total)
-    }
+/// The time of day, which does not travel, in Postgres microseconds.
+pub fn real_micros() -> i64 {
+    // SAFETY: reads the clock.
+    unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
-fn split_number(word: &str) -> Result<(f64, &str), OffsetError> {
-    let wrong = || OffsetError::Term(word.to_owned());
-    let end = word
-        .find(|c: char| c.is_ascii_alphabetic())
-        .unwrap_or(word.len());
-    let (digits, unit) = word.split_at(end);
-    let number: f64 = digits.parse().map_err(|_| wrong())?;
-    if number.is_finite() {
-        Ok((number, unit))
-    } else {
-        Err(wrong())
-    }
+/// An infinite time stays beyond all others.
+pub fn unix_micros(at: i64) -> i64 {
+    at.saturating_add(POSTGRES_EPOCH_IN_UNIX_MICROS)
 }
 
-fn parse_time(word: &str) -> Result<i64, OffsetError> {
-    let wrong = || OffsetError::Term(word.to_owned());
-    let (sign, rest) = match word.strip_prefix('-') {
-        Some(rest) => (-1, rest),
-        None => (1, word.strip_prefix('+').unwrap_or(word)),
-    };
-    let parts: Vec<&str> = rest.split(':').collect();
-    let (hours, minutes, seconds) = match parts[..] {
-        [h, m] => (h, m, "0"),
-        [h, m, s] => (h, m, s),
-        _ => return Err(wrong()),
-    };
-    let digits = |s: &str| {
-        s.bytes()
-            .all(|b| b.is_ascii_digit())
-            .then(|| s.parse::<i64>().ok())
-            .flatten()
-    };
-    let hours = digits(hours).filter(|h| *h <= 876_600).ok_or_else(wrong)?;
-    let minutes = digits(minutes).filter(|m| *m < 60).ok_or_else(wrong)?;
-    let seconds: f64 = seconds
-        .parse()
-        .ok()
-        .filter(|s| (0.0..60.0).contains(s))
-        .ok_or_else(wrong)?;
-    Ok(sign * ((hours * 3_600 + minutes * 60) * SECOND + (seconds * SECOND as f64).round() as i64))
+/// The second that a time lies in; 0 for all before 1970.
+pub fn unix_seconds(at: i64) -> u64 {
+    unix_micros(at).max(0).unsigned_abs() / SECOND as u64
 }
 
-fn unit_micros(unit: &str) -> Result<i64, OffsetError> {
-    match unit.to_ascii_lowercase().as_str() {
-        "ms" | "millisecond" | "milliseconds" => Ok(SECOND / 1_000),
-        "s" | "sec" | "secs" | "second" | "seconds" => Ok(SECOND),
-        "m" | "min" | "mins" | "minute" | "minutes" => Ok(60 * SECOND),
-        "h" | "hour" | "hours" => Ok(3_600 * SECOND),
-        "d" | "day" | "days" => Ok(DAY),
-        "w" | "week" | "weeks" => Ok(7 * DAY),
-        "mon" | "mons" | "month" | "months" | "y" | "year" | "years" => Err(OffsetError::Calendar),
-        _ => Err(OffsetError::Term(unit.to_owned())),
-    }
+/// The first second that is not before a time.
+pub fn unix_seconds_from(at: i64) -> u64 {
+    unix_micros(at)
+        .max(0)
+        .unsigned_abs()
+        .div_ceil(SECOND as u64)
+}
+
+/// Rounded up: who waits that long is past `until`.
+pub fn seconds_between(from: i64, until: i64) -> u64 {
+    (until - from).max(0).unsigned_abs().div_ceil(SECOND as u64)
+}
+
+/// None for infinity, and for times that the calendar of jiff does not reach.
+pub fn instant(at: i64) -> Option<jiff::Timestamp> {
+    jiff::Timestamp::from_microsecond(unix_micros(at)).ok()
+}
+
+pub fn of_instant(instant: jiff::Timestamp) -> i64 {
+    instant.as_microsecond() - POSTGRES_EPOCH_IN_UNIX_MICROS
 }
 
 #[cfg(test)]
@@ -124,49 +68,28 @@ mod unit {
     use super::*;
 
     #[test]
-    fn offsets_in_every_form() {
-        for (text, seconds) in [
-            ("", 0),
-            ("0", 0),
-            ("90", 90),
-            ("-90", -90),
-            ("1 hour", 3_600),
-            ("1h 30min", 5_400),
-            ("2 days 03:00", 2 * 86_400 + 10_800),
-            ("-1d", -86_400),
-            ("-1 day", -86_400),
-            ("1 week", 604_800),
-            ("1 day -01:00", 82_800),
-            ("00:00:30", 30),
-            ("1.5 h", 5_400),
-        ] {
-            assert_eq!(parse_offset(text), Ok(seconds * SECOND), "{text}");
-        }
-        assert_eq!(parse_offset("1.5"), Ok(1_500_000));
+    fn both_counts_name_the_same_moment() {
+        let moment: jiff::Timestamp = "2000-01-01T00:00:01.5Z".parse().unwrap();
+        assert_eq!(of_instant(moment), 1_500_000);
+        assert_eq!(instant(1_500_000), Some(moment));
+        assert_eq!(unix_micros(1_500_000), 946_684_801_500_000);
     }
 
     #[test]
-    fn what_is_not_an_offset_is_refused() {
-        for text in [
-            "soon",
-            "1 fortnight",
-            "1:2:3:4",
-            "10:75",
-            "--1",
-            "1e999",
-            "nan",
-            "1:-5",
-            ":",
-        ] {
-            assert!(
-                matches!(parse_offset(text), Err(OffsetError::Term(_))),
-                "{text}: {:?}",
-                parse_offset(text)
-            );
-        }
-        assert_eq!(parse_offset("1 month"), Err(OffsetError::Calendar));
-        assert_eq!(parse_offset("2 years"), Err(OffsetError::Calendar));
-        assert_eq!(parse_offset("40000 days"), Err(OffsetError::TooFar));
+    fn seconds_are_of_the_moment_or_the_next() {
+        assert_eq!(unix_seconds(1_500_000), 946_684_801);
+        assert_eq!(unix_seconds_from(1_500_000), 946_684_802);
+        assert_eq!(unix_seconds_from(1_000_000), 946_684_801);
+        assert_eq!(unix_seconds(i64::MIN), 0);
+        assert_eq!(seconds_between(0, 1), 1);
+        assert_eq!(seconds_between(1, 0), 0);
+    }
+
+    #[test]
+    fn infinity_is_no_moment() {
+        assert_eq!(instant(i64::MAX), None);
+        assert_eq!(instant(i64::MIN), None);
+        assert_eq!(unix_micros(i64::MAX), i64::MAX);
     }
 }
 

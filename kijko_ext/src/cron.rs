@@ -7,10 +7,8 @@ use pgrx::prelude::*;
 mod grammar;
 mod schedule;
 
+use crate::clock;
 use schedule::Schedule;
-
-/// Postgres counts microseconds from 2000-01-01, Unix from 1970-01-01.
-const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 /// What is wrong: the error's code and the reason. Null when an expression and a zone can be used together.
 #[pg_extern(stable, parallel_safe)]
@@ -62,12 +60,10 @@ fn cron_upcoming_unchecked(
     )
 }
 
-/// None for infinity, and for times that the calendar of jiff does not reach.
 fn timestamp(time: TimestampWithTimeZone) -> Option<jiff::Timestamp> {
-    let micros: i64 = time.into();
-    jiff::Timestamp::from_microsecond(micros.checked_add(POSTGRES_EPOCH_MICROS)?).ok()
+    clock::instant(time.into())
 }
 
 fn postgres_time(time: jiff::Timestamp) -> Option<TimestampWithTimeZone> {
-    TimestampWithTimeZone::try_from(time.as_microsecond() - POSTGRES_EPOCH_MICROS).ok()
+    TimestampWithTimeZone::try_from(clock::of_instant(time)).ok()
 }

@@ -255,7 +255,7 @@ unsafe extern "C-unwind" fn check_clock_offset(
     if value.is_null() {
         return true;
     }
-    match clock::parse_offset(&unsafe { CStr::from_ptr(value) }.to_string_lossy()) {
+    match clock::offset::parse(&unsafe { CStr::from_ptr(value) }.to_string_lossy()) {
         Ok(_) => true,
         Err(error) => {
             let detail = CString::new(error.to_string()).unwrap_or_default();
@@ -272,7 +272,7 @@ unsafe extern "C-unwind" fn assign_clock_offset(new_value: *const c_char, _extra
     let offset = if new_value.is_null() {
         0
     } else {
-        clock::parse_offset(&unsafe { CStr::from_ptr(new_value) }.to_string_lossy()).unwrap_or(0)
+        clock::offset::parse(&unsafe { CStr::from_ptr(new_value) }.to_string_lossy()).unwrap_or(0)
     };
     CLOCK_OFFSET_MICROS.store(offset, Ordering::Relaxed);
 }

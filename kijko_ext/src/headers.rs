@@ -2,12 +2,11 @@
 //! Both are read at every request, so what was parsed is kept until the text changes.
 
 use std::cell::RefCell;
-use std::ffi::CString;
 
 use pgrx::prelude::*;
 use serde_json::{Map, Value};
 
-use crate::limits::call::{Answer, Arguments, Refusal, sql_function};
+use crate::call::{Answer, Arguments, Refusal, sql_function};
 use crate::session;
 
 sql_function!(kijko_add_header, pg_finfo_kijko_add_header, add_header);
@@ -57,20 +56,7 @@ fn add_header(arguments: Arguments) -> Answer {
 /// Adds headers to the answer; None takes one away. Names and values must be such as HTTP allows.
 pub fn add(headers: &[(&str, Option<&str>)]) {
     let text = session::setting(c"response.headers");
-    let text = CString::new(with(text.as_deref(), headers)).unwrap_or_default();
-    // SAFETY: copies the text. A custom setting, for this transaction, as set_config would do it.
-    unsafe {
-        pg_sys::set_config_option(
-            c"response.headers".as_ptr(),
-            text.as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_LOCAL,
-            true,
-            0,
-            false,
-        );
-    }
+    session::set_local(c"response.headers", &with(text.as_deref(), headers));
 }
 
 /// A header of the answer as it is so far.

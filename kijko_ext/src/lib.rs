@@ -6,9 +6,11 @@
 
 use pgrx::prelude::*;
 
+mod call;
 mod claims;
 mod clock;
 mod cron;
+mod ends;
 mod errors;
 mod guc;
 mod headers;
@@ -16,6 +18,7 @@ mod jwt;
 mod limits;
 mod memory;
 mod meter;
+mod query;
 mod rate_limit;
 mod request;
 mod session;
@@ -131,9 +134,9 @@ pub extern "C-unwind" fn _PG_init() {
     guc::refuse_unless_preloaded();
     guc::init();
     memory::init();
-    rate_limit::shmem::init();
-    limits::table::init();
     shmem::init(&[
+        rate_limit::shmem::AREA,
+        limits::table::AREA,
         meter::table::AREA,
         request::stats::AREA,
         session::table::AREA,

@@ -8,7 +8,6 @@
 
 mod append;
 mod book;
-pub mod call;
 mod charge;
 mod consume;
 pub mod counted;
@@ -22,7 +21,6 @@ mod many;
 pub mod period;
 pub mod periods;
 mod policy;
-pub mod query;
 mod slot;
 pub mod table;
 mod tail;

@@ -1,6 +1,6 @@
 //! Who is asking: the user and the session of the claims, unless the session was revoked.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
@@ -63,6 +63,24 @@ pub fn with_setting<T>(name: &CStr, body: impl FnOnce(&[u8]) -> T) -> Option<T> 
         CStr::from_ptr(value).to_bytes()
     };
     (!value.is_empty()).then(|| body(value))
+}
+
+/// Sets a custom setting for this transaction, as set_config would do it.
+pub fn set_local(name: &CStr, value: &str) {
+    let value = CString::new(value).unwrap_or_default();
+    // SAFETY: both strings outlive the call, which copies them.
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_LOCAL,
+            true,
+            0,
+            false,
+        );
+    }
 }
 
 /// Whether this session's login is one whose claims are believed.

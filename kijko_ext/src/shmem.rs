@@ -6,6 +6,8 @@ use std::ptr;
 
 use pgrx::prelude::*;
 
+pub mod table;
+
 pub struct Area {
     pub name: &'static CStr,
     pub size: fn() -> usize,

@@ -49,6 +49,8 @@ grant execute on function
     kijko.membership_changed(),
     kijko.admit_outside(text, text, text)
 to postgres;
+-- Meters that the domain enforces by itself are told of as all others are.
+grant execute on function kijko.limit_headers(kijko.verdict) to postgres;
 
 -- Reports and explanations, events from other services, and the repair of gauges.
 grant execute on function

@@ -151,11 +151,11 @@ create trigger jobs_forgotten after delete on public.jobs
 -- Charging and queueing. Not granted: they run inside definer functions.
 -- ----------------------------------------------------------------------------
 
-create function private.exhausted_meter(org_id uuid)
-returns table (meter text, used bigint, "limit" bigint, reset_at timestamptz)
+create function private.exhausted_meter(org_id uuid) returns kijko.verdict
 language sql stable set search_path = ''
 as $$
-  select u.meter, u.used, u."limit", u.reset_at
+  select false, 'quota_exceeded', u.meter, u.used, u."limit", 0::bigint, u.reset_at,
+    ceil(extract(epoch from u.reset_at - kijko.now()))::integer
   from public.subscriptions as s
   join public.plan_limits as l on l.plan = s.plan and l.over = 'flag'
   join kijko.usage(exhausted_meter.org_id) as u on u.meter = l.meter
@@ -163,7 +163,7 @@ as $$
   order by u.reset_at desc, u.meter
   limit 1
 $$;
-comment on function private.exhausted_meter(uuid) is 'A meter of model use that is used up. Such meters are booked after the call whatever it cost, so they are enforced here, before the next one.';
+comment on function private.exhausted_meter(uuid) is 'A meter of model use that is used up, or null. Such meters are booked after the call whatever it cost, so they are enforced here, before the next one.';
 revoke all on function private.exhausted_meter(uuid) from public, anon, authenticated, service_role;
 
 create function private.use_of(member uuid, project_id uuid, skill_id uuid, habit_id uuid) returns jsonb
@@ -178,15 +178,11 @@ create function private.charge_execution(skill public.skills, habit_id uuid defa
 language plpgsql set search_path = ''
 as $$
 declare
-  gone record;
+  gone kijko.verdict;
 begin
-  select * into gone from private.exhausted_meter(skill.org_id);
+  gone := private.exhausted_meter(skill.org_id);
   if gone.meter is not null then
-    perform kijko.add_header('X-RateLimit-Limit', gone."limit"::text);
-    perform kijko.add_header('X-RateLimit-Remaining', '0');
-    perform kijko.add_header('X-RateLimit-Reset', ceil(extract(epoch from gone.reset_at))::bigint::text);
-    perform kijko.add_header('X-RateLimit-Resource', gone.meter);
-    perform kijko.add_header('Retry-After', greatest(ceil(extract(epoch from gone.reset_at - kijko.now())), 1)::bigint::text);
+    perform kijko.limit_headers(gone);
     perform kijko.fail(
       'quota_exceeded',
       format('used %s of %s %s', gone.used, gone."limit", gone.meter),

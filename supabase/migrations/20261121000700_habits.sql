@@ -168,7 +168,7 @@ as $$
 declare
   slot timestamptz := private.latest_slot(habit.cron, habit.timezone, habit.next_run_at, until);
   skill public.skills;
-  gone record;
+  gone kijko.verdict;
   verdict kijko.verdict;
 begin
   -- The habit's row is locked, so this cannot change before the insert; the unique key stands behind it.
@@ -176,7 +176,7 @@ begin
     select 1 from public.executions as e where e.habit_id = habit.id and e.scheduled_for = slot
   ) then
     select s.* into skill from public.skills as s where s.org_id = habit.org_id and s.id = habit.skill_id;
-    select * into gone from private.exhausted_meter(habit.org_id);
+    gone := private.exhausted_meter(habit.org_id);
     if not skill.enabled then
       perform private.skip_slot(habit, slot, 'skipped', 'skill_disabled', 'the skill is disabled');
     elsif gone.meter is not null then

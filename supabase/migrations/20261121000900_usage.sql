@@ -133,7 +133,7 @@ begin
   explained := kijko.explain_limit(s.org_id, explain_limit.meter);
   -- Executions are refused, too, while a meter of model use is used up.
   if explain_limit.meter = 'executions' then
-    select e.meter into blocked_by from private.exhausted_meter(s.org_id) as e;
+    blocked_by := (private.exhausted_meter(s.org_id)).meter;
   end if;
   return explained || jsonb_build_object(
     'plan', s.plan,

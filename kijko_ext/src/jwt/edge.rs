@@ -1,7 +1,6 @@
 //! `sign_jwt`, `verify_jwt`, `jwks` and `pre_config` for SQL.
 
 use std::cell::RefCell;
-use std::ffi::CString;
 use std::rc::Rc;
 
 use pgrx::JsonB;
@@ -9,7 +8,7 @@ use pgrx::prelude::*;
 use serde_json::{Value, json};
 
 use super::keys::{KeyFileError, Keys, Stamp};
-use crate::{errors, guc};
+use crate::{errors, guc, session};
 
 /// Signs an object of claims as it is; only the header names the key.
 #[pg_extern(volatile, parallel_unsafe)]
@@ -46,20 +45,7 @@ fn jwks() -> JsonB {
 fn pre_config() {
     let Some(keys) = keys() else { return };
     // JSON escapes control characters, so there is no NUL in it.
-    let value = CString::new(keys.jwks().to_string()).unwrap_or_default();
-    // SAFETY: the strings outlive the call, which copies them.
-    unsafe {
-        pg_sys::set_config_option(
-            c"pgrst.jwt_secret".as_ptr(),
-            value.as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_LOCAL,
-            true,
-            0,
-            false,
-        );
-    }
+    session::set_local(c"pgrst.jwt_secret", &keys.jwks().to_string());
 }
 
 /// The keys of the configured file, read again when the file has changed. None when none is configured.

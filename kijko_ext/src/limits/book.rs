@@ -5,13 +5,14 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use super::call::{Answer, Arguments, Refusal, sql_function};
 use super::charge::{self, Decision, Meter};
 use super::consume;
 use super::ledger::{self, Entry};
 use super::period::Kind;
 use super::table::Key;
-use super::{idempotency, policy, query, threshold, transaction};
+use super::{idempotency, policy, threshold, transaction};
+use crate::call::{Answer, Arguments, Refusal, sql_function};
+use crate::{clock, query};
 
 sql_function!(kijko_book, pg_finfo_kijko_book, book);
 sql_function!(
@@ -51,7 +52,7 @@ fn book(arguments: Arguments) -> Answer {
         Some(json) if query::is_object(json) => Some(json),
         Some(_) => return Err(Refusal::invalid("the attributes must be a JSON object")),
     };
-    let now = charge::now();
+    let now = clock::now_micros();
     let key = arguments.text(8);
     if let Some(key) = key
         && idempotency::begin(&subject, name, key, amount)?.is_some()

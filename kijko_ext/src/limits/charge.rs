@@ -2,18 +2,16 @@
 
 use pgrx::pg_sys;
 
-use super::call::Refusal;
 use super::ledger::{self, Entry};
 use super::period::{Kind, Period};
 use super::policy::{Over, Policy};
 use super::slot::Reserved;
 use super::table::Key;
 use super::transaction::{Counter, Full};
-use super::{hold, query, threshold};
+use super::{hold, threshold};
+use crate::call::Refusal;
 use crate::verdict::Verdict;
-use crate::{clock, guc};
-
-const SECOND: i64 = 1_000_000;
+use crate::{clock, guc, query};
 
 /// Whose what is used.
 #[derive(Clone, Copy)]
@@ -76,7 +74,7 @@ pub fn decide(counter: Counter, policy: &Policy, meter: Meter, amount: i64, now:
     if decision.allowed || counter.slot().next_expiry() > now {
         return decision;
     }
-    counter.slot().looked_for_expired(now + SECOND);
+    counter.slot().looked_for_expired(now + clock::SECOND);
     let freed = hold::expire(meter, policy.period.start, now);
     if freed == 0 {
         return decision;
@@ -234,10 +232,5 @@ pub fn reset_at(policy: &Policy) -> Option<i64> {
 
 /// Rounded up: who waits that long is in the new period.
 fn seconds_until(end: i64, now: i64) -> i32 {
-    i32::try_from((end - now).max(0).unsigned_abs().div_ceil(SECOND as u64)).unwrap_or(i32::MAX)
-}
-
-/// Product time, in Postgres microseconds.
-pub fn now() -> i64 {
-    clock::now_micros()
+    i32::try_from(clock::seconds_between(now, end)).unwrap_or(i32::MAX)
 }

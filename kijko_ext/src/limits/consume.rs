@@ -3,12 +3,13 @@
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::pg_sys;
 
-use super::call::{self, Answer, Arguments, Refusal, sql_function};
 use super::charge::{self, Decision, Meter};
 use super::idempotency::{self, Recorded};
 use super::ledger::Entry;
 use super::period::Kind;
 use super::policy;
+use crate::call::{self, Answer, Arguments, Refusal, sql_function};
+use crate::clock;
 use crate::errors;
 use crate::verdict::Verdict;
 
@@ -96,7 +97,7 @@ pub fn amount(arguments: Arguments, at: usize) -> Result<i64, Refusal> {
 }
 
 fn charge<'a>(request: &Request<'a>) -> Result<Verdict<'a>, Refusal> {
-    let now = charge::now();
+    let now = clock::now_micros();
     let meter = Meter {
         subject: &request.subject,
         name: request.meter,

@@ -3,11 +3,12 @@
 
 use pgrx::pg_sys;
 
-use super::call::Refusal;
 use super::charge::{self, Decision, Meter};
 use super::period::{Kind, Period};
 use super::policy::{self, Over, Policy};
 use super::table;
+use crate::call::Refusal;
+use crate::clock;
 
 pub struct Standing {
     /// Of what is in the ledger, or is being written to it.
@@ -18,7 +19,7 @@ pub struct Standing {
 
 /// None when nothing is refused: no limit, or one that lets everything pass. Reads, if anything, and never writes.
 pub fn standing(subject: &[u8; 16], name: &str) -> Result<Option<Standing>, Refusal> {
-    let policy = policy::of(subject, name, charge::now(), Kind::Month);
+    let policy = policy::of(subject, name, clock::now_micros(), Kind::Month);
     let Some(limit) = refusing(&policy) else {
         return Ok(None);
     };
@@ -32,7 +33,7 @@ pub fn standing(subject: &[u8; 16], name: &str) -> Result<Option<Standing>, Refu
 
 /// The same without reading anything, so that it cannot fail: None when the policy or the counter is not loaded.
 pub fn known_standing(subject: &[u8; 16], name: &str) -> Option<Option<Standing>> {
-    let now = charge::now();
+    let now = clock::now_micros();
     let policy = policy::known(subject, name, now, Kind::Month)?;
     let Some(limit) = refusing(&policy) else {
         return Some(None);
@@ -58,7 +59,7 @@ pub fn book(
     amount: i64,
     taken: impl FnOnce(),
 ) -> Result<(), Refusal> {
-    let now = charge::now();
+    let now = clock::now_micros();
     let meter = Meter { subject, name };
     let policy = policy::of(subject, name, now, Kind::Month);
     let counter = charge::pin(&policy.key, meter, policy.period)?;

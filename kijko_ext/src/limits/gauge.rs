@@ -1,13 +1,14 @@
 //! Gauges: a number of things that exist (members, projects, bytes) rather than of things that happened. The same
 //! counters and the same ledger, whose rows are changes: a rise is a use, a fall counts from the commit on.
 
-use super::call::{Answer, Arguments, Refusal, sql_function};
 use super::charge::{self, Decision, Meter};
 use super::consume;
 use super::ledger::Entry;
 use super::lock::{self, Class};
 use super::period::Kind;
 use super::policy;
+use crate::call::{Answer, Arguments, Refusal, sql_function};
+use crate::clock;
 
 sql_function!(
     kijko_adjust_gauge,
@@ -50,7 +51,7 @@ fn set_gauge(arguments: Arguments) -> Answer {
 }
 
 fn change(arguments: Arguments, meter: Meter, delta: impl FnOnce(i64) -> Option<i64>) -> Answer {
-    let now = charge::now();
+    let now = clock::now_micros();
     let policy = policy::of(meter.subject, meter.name, now, Kind::Lifetime);
     if policy.kind != Kind::Lifetime {
         return Err(Refusal::invalid(

@@ -4,12 +4,13 @@
 
 use pgrx::pg_sys;
 
-use super::call::{Answer, Arguments, Refusal, sql_function};
 use super::charge::{self, Meter};
 use super::lock::{self, Class};
 use super::period::Kind;
-use super::query::{self, Statement};
 use super::{consume, ledger, policy};
+use crate::call::{Answer, Arguments, Refusal, sql_function};
+use crate::clock;
+use crate::query::{self, Statement};
 
 sql_function!(kijko_reserve, pg_finfo_kijko_reserve, reserve);
 
@@ -60,7 +61,7 @@ pub fn expire(meter: Meter, period_start: i64, now: i64) -> i64 {
 fn reserve(arguments: Arguments) -> Answer {
     let (subject, name) = consume::meter(arguments)?;
     let amount = consume::amount(arguments, 2)?;
-    let now = charge::now();
+    let now = clock::now_micros();
     let expires_at = arguments
         .integer(3)
         .filter(|expires_at| *expires_at > now)

@@ -5,9 +5,10 @@ use std::ptr;
 
 use pgrx::prelude::*;
 
-use super::call::Refusal;
+use super::ledger;
 use super::lock::{self, Class};
-use super::{ledger, query};
+use crate::call::Refusal;
+use crate::query;
 
 const COLUMNS: usize = 9;
 const LOCK: pg_sys::LOCKMODE = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;

@@ -2,8 +2,7 @@
 
 use pgrx::prelude::*;
 
-/// Postgres counts microseconds from 2000-01-01, Unix from 1970-01-01.
-const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+use crate::clock;
 
 /// An RFC 3339 time, or null: never an error on what somebody else's service wrote.
 #[pg_extern(immutable, parallel_safe)]
@@ -14,8 +13,7 @@ pub fn event_time(text: &str) -> Option<TimestampWithTimeZone> {
 
 /// In Postgres microseconds. A time without an offset is no moment.
 fn parse(text: &str) -> Option<i64> {
-    let time: jiff::Timestamp = text.parse().ok()?;
-    Some(time.as_microsecond() - POSTGRES_EPOCH_MICROS)
+    text.parse().ok().map(clock::of_instant)
 }
 
 #[cfg(test)]

@@ -10,9 +10,10 @@ use pgrx::prelude::*;
 
 use super::append;
 use super::policy::WATCH;
-use super::query::{self, Statement};
 use super::slot::Loaded;
 use super::tail;
+use crate::clock;
+use crate::query::{self, Statement};
 
 pub const COLUMNS: usize = 13;
 const LOCK: pg_sys::LOCKMODE = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
@@ -156,7 +157,7 @@ pub unsafe fn insert<const N: usize>(
 /// the partition is locked, as when a row is inserted into it by name.
 unsafe fn open() -> (pg_sys::Relation, i64) {
     loop {
-        let now = unsafe { pg_sys::GetCurrentTimestamp() };
+        let now = clock::real_micros();
         let route = match ROUTE.get() {
             Some(route)
                 if route.epoch == WATCH.seen() && (route.from..route.until).contains(&now) =>
@@ -215,7 +216,7 @@ pub fn new_id(at: i64) -> [u8; 16] {
     }
     let bits = xoroshiro(&mut random) >> 2;
     RANDOM.set(random);
-    let unix = (at + 946_684_800_000_000) as u128;
+    let unix = clock::unix_micros(at) as u128;
     let id = (unix / 1_000) << 80
         | 7 << 76
         | (unix % 1_000 * 4_096 / 1_000) << 64

@@ -2,7 +2,6 @@
 
 use pgrx::pg_sys;
 
-use super::call::{Answer, Arguments, Refusal, sql_function};
 use super::charge::{self, Decision, Meter};
 use super::consume;
 use super::idempotency;
@@ -10,6 +9,8 @@ use super::ledger::Entry;
 use super::period::Kind;
 use super::policy::{self, Policy};
 use super::transaction::{Counter, Mark};
+use crate::call::{Answer, Arguments, Refusal, sql_function};
+use crate::clock;
 use crate::verdict::Verdict;
 
 sql_function!(
@@ -81,7 +82,7 @@ fn request<'a>(arguments: Arguments) -> Result<Request<'a>, Refusal> {
 }
 
 fn charge<'a>(request: &Request<'a>) -> Result<Verdict<'a>, Refusal> {
-    let now = charge::now();
+    let now = clock::now_micros();
     if let Some(verdict) = known(request)? {
         return Ok(verdict);
     }

@@ -5,8 +5,7 @@ use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
-/// 2000-01-01 UTC in Unix microseconds.
-const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
+use crate::clock;
 
 /// The beginning and the end of a lifetime, as Postgres writes its infinities.
 pub const FOREVER: Period = Period {
@@ -159,9 +158,8 @@ impl Calendar {
     }
 
     fn local(&self, at: i64) -> DateTime {
-        let at = Timestamp::from_microsecond(at.saturating_add(POSTGRES_EPOCH))
-            .unwrap_or(Timestamp::MAX);
-        self.zone.to_datetime(at)
+        self.zone
+            .to_datetime(clock::instant(at).unwrap_or(Timestamp::MAX))
     }
 
     fn between(&self, from: Date, to: Date, time: Time) -> Period {
@@ -178,7 +176,7 @@ impl Calendar {
             .to_ambiguous_timestamp(local)
             .compatible()
             .unwrap_or(Timestamp::MAX);
-        at.as_microsecond() - POSTGRES_EPOCH
+        clock::of_instant(at)
     }
 }
 
@@ -187,15 +185,11 @@ mod unit {
     use super::*;
 
     fn at(text: &str) -> i64 {
-        text.parse::<Timestamp>().unwrap().as_microsecond() - POSTGRES_EPOCH
+        clock::of_instant(text.parse().unwrap())
     }
 
     fn show(period: Period) -> (String, String) {
-        let text = |at: i64| {
-            Timestamp::from_microsecond(at + POSTGRES_EPOCH)
-                .unwrap()
-                .to_string()
-        };
+        let text = |at: i64| clock::instant(at).unwrap().to_string();
         (text(period.start), text(period.end))
     }
 

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use pgrx::pg_sys;
 
 use super::period::{Calendar, Calendars, Kind, Period};
-use super::query::{self, Statement};
 use super::table::Key;
+use crate::query::{self, Statement};
 use crate::watch::Watch;
 
 /// What this backend has cached of limits, calendars and partitions: triggers tell of changes, and the DDL that makes, rolls

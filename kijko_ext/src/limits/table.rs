@@ -2,20 +2,27 @@
 //! Sets of eight slots; a key may take any slot of its set. A lock for each of 128 partitions: shared to look a slot
 //! up and pin it, exclusive to give a slot to another key. Counting itself takes no lock (slot.rs).
 
-use std::ffi::CStr;
 use std::hash::Hasher;
-use std::mem::size_of;
-use std::ptr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use pgrx::prelude::*;
+use pgrx::pg_sys;
 
 use super::slot::{self, Pin, Word};
 use crate::guc;
+use crate::shmem::Area;
+use crate::shmem::table::Table;
+pub use crate::shmem::table::WAYS;
 
-const NAME: &CStr = c"kijko quotas";
 const PARTITIONS: usize = 128;
-pub const WAYS: usize = 8;
+
+static TABLE: Table<Header, Slot, PARTITIONS> = Table::new();
+
+pub const AREA: Area = Area {
+    name: c"kijko quotas",
+    size: || TABLE.size(guc::quota_slots()),
+    locks: PARTITIONS,
+    made,
+};
 
 pub type Slot = slot::Slot<SharedWord>;
 
@@ -48,70 +55,22 @@ struct Partition {
 
 #[repr(C, align(64))]
 struct Header {
-    /// Random, so that nobody can choose subjects that fall into one set, or onto each other.
-    seeds: [u64; 2],
-    /// The number of sets, a power of two.
-    sets: usize,
     partitions: [Partition; PARTITIONS],
 }
 
-/// Where the table is; set in the postmaster, inherited by every process it forks.
-static mut HEADER: *mut Header = ptr::null_mut();
-static mut LOCKS: *mut pg_sys::LWLockPadded = ptr::null_mut();
-static mut PREVIOUS_REQUEST: pg_sys::shmem_request_hook_type = None;
-static mut PREVIOUS_STARTUP: pg_sys::shmem_startup_hook_type = None;
-
-pub fn init() {
-    // SAFETY: the postmaster has one thread, and the hooks chain to those of other libraries.
+unsafe fn made(start: *mut u8, locks: *mut pg_sys::LWLockPadded) {
+    // SAFETY: nobody else is there yet.
     unsafe {
-        PREVIOUS_REQUEST = pg_sys::shmem_request_hook;
-        pg_sys::shmem_request_hook = Some(request);
-        PREVIOUS_STARTUP = pg_sys::shmem_startup_hook;
-        pg_sys::shmem_startup_hook = Some(startup);
+        TABLE.made(start, locks, guc::quota_slots());
+        for partition in &TABLE.header().partitions {
+            pg_sys::ConditionVariableInit(partition.changed());
+        }
     }
 }
 
-fn sets() -> usize {
-    guc::quota_slots() / WAYS
-}
-
-fn size() -> usize {
-    size_of::<Header>() + sets() * WAYS * size_of::<Slot>()
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn request() {
-    unsafe {
-        if let Some(previous) = PREVIOUS_REQUEST {
-            previous();
-        }
-        pg_sys::RequestAddinShmemSpace(size());
-        pg_sys::RequestNamedLWLockTranche(NAME.as_ptr(), PARTITIONS as i32);
-    }
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn startup() {
-    unsafe {
-        if let Some(previous) = PREVIOUS_STARTUP {
-            previous();
-        }
-        // Also called after a crash, when the postmaster makes shared memory anew: found is false then. No lock is
-        // needed: on Unix only the postmaster gets here.
-        let mut found = false;
-        let header: *mut Header = pg_sys::ShmemInitStruct(NAME.as_ptr(), size(), &mut found).cast();
-        if !found {
-            ptr::write_bytes(header.cast::<u8>(), 0, size());
-            if !pg_sys::pg_strong_random((&raw mut (*header).seeds).cast(), size_of::<[u64; 2]>()) {
-                error!("no random seed for the quotas");
-            }
-            (*header).sets = sets();
-            for partition in 0..PARTITIONS {
-                pg_sys::ConditionVariableInit(&raw mut (*header).partitions[partition].changed);
-            }
-        }
-        HEADER = header;
-        LOCKS = pg_sys::GetNamedLWLockTranche(NAME.as_ptr());
+impl Partition {
+    fn changed(&self) -> *mut pg_sys::ConditionVariable {
+        (&raw const self.changed).cast_mut()
     }
 }
 
@@ -126,26 +85,23 @@ impl Key {
     /// `ledger` is the ledger's oid: a database copied from another, or an extension dropped and created again, has
     /// its own counters. `start` is the period's, in Postgres microseconds.
     pub fn new(ledger: pg_sys::Oid, subject: &[u8; 16], meter: &str, start: i64) -> Self {
-        // SAFETY: set before any query runs.
-        let seeds = unsafe { &(*HEADER).seeds };
-        let half = |seed: u64| {
-            let mut hasher = hasher(seed, ledger);
+        let words = TABLE.hash(|hasher| {
+            write_ledger(hasher, ledger);
             hasher.write(subject);
             hasher.write_i64(start);
             hasher.write(meter.as_bytes());
-            hasher.finish()
-        };
+        });
         Self {
-            words: [half(seeds[0]), half(seeds[1])],
+            words,
             subject: Self::subject(ledger, subject),
         }
     }
 
     pub fn subject(ledger: pg_sys::Oid, subject: &[u8; 16]) -> u64 {
-        // SAFETY: as above.
-        let mut hasher = hasher(unsafe { (*HEADER).seeds[0] }, ledger);
-        hasher.write(subject);
-        hasher.finish()
+        TABLE.half(0, |hasher| {
+            write_ledger(hasher, ledger);
+            hasher.write(subject);
+        })
     }
 
     pub fn shares_set(&self, other: &Self) -> bool {
@@ -153,18 +109,14 @@ impl Key {
     }
 
     fn set(&self) -> usize {
-        // SAFETY: as above.
-        self.words[0] as usize & (unsafe { (*HEADER).sets } - 1)
+        TABLE.set_of(self.words[0])
     }
 }
 
-/// SipHash; every process runs the same library, so it need not be stable across versions.
-fn hasher(seed: u64, ledger: pg_sys::Oid) -> impl Hasher {
-    let mut hasher = std::hash::DefaultHasher::new();
-    hasher.write_u64(seed);
+fn write_ledger(hasher: &mut impl Hasher, ledger: pg_sys::Oid) {
+    // SAFETY: set before any query runs.
     hasher.write_u32(unsafe { pg_sys::MyDatabaseId }.to_u32());
     hasher.write_u32(ledger.to_u32());
-    hasher
 }
 
 pub enum Acquired {
@@ -180,47 +132,36 @@ pub enum Acquired {
 /// time. The caller must record the pin before anything can fail or be interrupted.
 pub fn acquire(key: &Key, holder: bool, order: u64) -> Acquired {
     let set = key.set();
-    // SAFETY: the table was made at start. Between acquire and release nothing allocates, reports or can panic.
-    unsafe {
-        let lock = lock(set);
-        pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
+    let (found, pin) = {
+        let _shared = TABLE.lock(set, pg_sys::LWLockMode::LW_SHARED);
         let found = find(set, key);
-        let pin = found.map_or(Pin::Empty, |slot| slot.pin(holder));
-        pg_sys::LWLockRelease(lock);
-        match (found, pin) {
-            (Some(slot), Pin::Pinned) => {
-                slot.touch(order);
-                return Acquired::Ready(slot);
-            }
-            (_, Pin::Loading) => return Acquired::Wait,
-            _ => {}
+        (found, found.map_or(Pin::Empty, |slot| slot.pin(holder)))
+    };
+    match (found, pin) {
+        (Some(slot), Pin::Pinned) => {
+            slot.touch(order);
+            return Acquired::Ready(slot);
         }
-        pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
-        let acquired = claim(set, key, holder, order);
-        pg_sys::LWLockRelease(lock);
-        acquired
+        (_, Pin::Loading) => return Acquired::Wait,
+        _ => {}
     }
+    let _exclusive = TABLE.lock(set, pg_sys::LWLockMode::LW_EXCLUSIVE);
+    claim(set, key, holder, order)
 }
 
 /// What a counter has, if it is loaded. `order` as for `acquire`.
 pub fn peek(key: &Key, order: u64) -> Option<i64> {
     let set = key.set();
-    // SAFETY: as in `acquire`.
-    unsafe {
-        let lock = lock(set);
-        pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
-        let used = find(set, key).and_then(|slot| {
-            slot.touch(order);
-            slot.peek()
-        });
-        pg_sys::LWLockRelease(lock);
-        used
-    }
+    let _shared = TABLE.lock(set, pg_sys::LWLockMode::LW_SHARED);
+    find(set, key).and_then(|slot| {
+        slot.touch(order);
+        slot.peek()
+    })
 }
 
-unsafe fn claim(set: usize, key: &Key, holder: bool, order: u64) -> Acquired {
+fn claim(set: usize, key: &Key, holder: bool, order: u64) -> Acquired {
     let partition = partition(set);
-    let found = unsafe { find(set, key) };
+    let found = find(set, key);
     if let Some(slot) = found {
         match slot.pin(holder) {
             Pin::Pinned => return Acquired::Ready(slot),
@@ -228,7 +169,7 @@ unsafe fn claim(set: usize, key: &Key, holder: bool, order: u64) -> Acquired {
             Pin::Stale | Pin::Empty => {}
         }
     }
-    let Some(slot) = found.or_else(|| unsafe { victim(set) }) else {
+    let Some(slot) = found.or_else(|| victim(set)) else {
         partition.full.fetch_add(1, Ordering::Relaxed);
         return Acquired::Wait;
     };
@@ -244,14 +185,14 @@ unsafe fn claim(set: usize, key: &Key, holder: bool, order: u64) -> Acquired {
     Acquired::Load(slot)
 }
 
-unsafe fn find(set: usize, key: &Key) -> Option<&'static Slot> {
+fn find(set: usize, key: &Key) -> Option<&'static Slot> {
     (0..WAYS)
         .map(|way| slot_at(set, way))
         .find(|slot| slot.is(key.words) && !slot.is_empty())
 }
 
 /// An empty slot, or the unpinned one that was not used for longest: to load it again costs a query.
-unsafe fn victim(set: usize) -> Option<&'static Slot> {
+fn victim(set: usize) -> Option<&'static Slot> {
     let slots = || (0..WAYS).map(|way| slot_at(set, way));
     slots().find(|slot| slot.is_empty()).or_else(|| {
         slots()
@@ -261,28 +202,22 @@ unsafe fn victim(set: usize) -> Option<&'static Slot> {
 }
 
 fn slot_at(set: usize, way: usize) -> &'static Slot {
-    // SAFETY: set and way are in range by construction; shared memory lives as long as the process.
-    unsafe { &*HEADER.add(1).cast::<Slot>().add(set * WAYS + way) }
-}
-
-fn lock(set: usize) -> *mut pg_sys::LWLock {
-    // SAFETY: as many locks as partitions were requested.
-    unsafe { &raw mut (*LOCKS.add(set % PARTITIONS)).lock }
+    // SAFETY: all of a slot is atomic; shared memory lives as long as the process.
+    unsafe { &*TABLE.slot(set * WAYS + way) }
 }
 
 fn partition(set: usize) -> &'static Partition {
-    // SAFETY: as above.
-    unsafe { &(&(*HEADER).partitions)[set % PARTITIONS] }
+    &TABLE.header().partitions[set % PARTITIONS]
 }
 
 /// Wakes whoever waits for a change of this slot's set.
 pub fn wake(slot: &Slot) {
     // SAFETY: the slot is one of the table's; waking raises no errors.
     unsafe {
-        let index = (slot as *const Slot).offset_from(HEADER.add(1).cast::<Slot>()) as usize;
+        let index = (slot as *const Slot).offset_from(TABLE.slot(0)) as usize;
         let partition = partition(index / WAYS);
         if partition.waiting.load(Ordering::SeqCst) > 0 {
-            pg_sys::ConditionVariableBroadcast((&raw const partition.changed).cast_mut());
+            pg_sys::ConditionVariableBroadcast(partition.changed());
         }
     }
 }
@@ -295,9 +230,7 @@ impl Waiter {
         let partition = partition(key.set());
         partition.waiting.fetch_add(1, Ordering::SeqCst);
         // SAFETY: the condition variable is in shared memory. From now on a wake-up is not lost.
-        unsafe {
-            pg_sys::ConditionVariablePrepareToSleep((&raw const partition.changed).cast_mut())
-        };
+        unsafe { pg_sys::ConditionVariablePrepareToSleep(partition.changed()) };
         Self(partition)
     }
 
@@ -305,11 +238,7 @@ impl Waiter {
     pub fn sleep(&self) {
         // SAFETY: as above.
         unsafe {
-            pg_sys::ConditionVariableTimedSleep(
-                (&raw const self.0.changed).cast_mut(),
-                100,
-                pg_sys::PG_WAIT_EXTENSION,
-            );
+            pg_sys::ConditionVariableTimedSleep(self.0.changed(), 100, pg_sys::PG_WAIT_EXTENSION);
         }
     }
 }
@@ -324,34 +253,29 @@ impl Drop for Waiter {
 
 /// Has every slot of a subject, or of everybody in this database, loaded again before its next use.
 pub fn mark_stale(subject: Option<u64>) {
-    // SAFETY: as in acquire.
-    unsafe {
-        for set in 0..(*HEADER).sets {
-            let lock = lock(set);
-            pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
-            for slot in (0..WAYS).map(|way| slot_at(set, way)) {
-                if subject.is_none_or(|subject| slot.is_of(subject)) {
-                    slot.mark_stale();
-                }
+    for set in 0..TABLE.sets() {
+        let _shared = TABLE.lock(set, pg_sys::LWLockMode::LW_SHARED);
+        for slot in (0..WAYS).map(|way| slot_at(set, way)) {
+            if subject.is_none_or(|subject| slot.is_of(subject)) {
+                slot.mark_stale();
             }
-            pg_sys::LWLockRelease(lock);
         }
     }
 }
 
 /// Figures for `kijko.stats()`, since the server started.
 pub fn stats() -> [(&'static str, u64); 6] {
-    let header = unsafe { &*HEADER };
     let sum = |f: fn(&Partition) -> &AtomicU64| {
-        header
+        TABLE
+            .header()
             .partitions
             .iter()
             .map(|p| f(p).load(Ordering::Relaxed))
             .sum()
     };
-    let slots = || (0..header.sets).flat_map(|set| (0..WAYS).map(move |way| slot_at(set, way)));
+    let slots = || (0..TABLE.sets()).flat_map(|set| (0..WAYS).map(move |way| slot_at(set, way)));
     [
-        ("quota.slots", (header.sets * WAYS) as u64),
+        ("quota.slots", TABLE.slots() as u64),
         (
             "quota.used",
             slots().filter(|slot| !slot.is_empty()).count() as u64,

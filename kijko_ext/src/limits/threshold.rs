@@ -5,8 +5,8 @@
 use pgrx::pg_sys;
 
 use super::policy::Policy;
-use super::query::{self, Statement};
 use super::transaction::Counter;
+use crate::query::{self, Statement};
 
 /// Per cent, and the bit of each in the counter; ledger.rs loads the same bits.
 const THRESHOLDS: [(i64, u8); 3] = [(50, 1), (80, 2), (100, 4)];

@@ -1,9 +1,5 @@
-//! What this transaction holds of the counters, and what becomes of it when the transaction or one of its
-//! subtransactions ends.
-//!
-//! The raw callbacks of Postgres, once for each backend: pgrx's own are kept for the next transaction when one is
-//! prepared. COMMIT and ABORT are called after the transaction has left the list of running ones, so whoever loads a
-//! counter after the last pin is gone sees all of its rows, or none.
+//! What this transaction holds of the counters. It is let go of when the transaction has left the list of running ones
+//! (ends.rs), so whoever loads a counter after the last pin is gone sees all of its rows, or none.
 
 use std::ptr;
 
@@ -11,9 +7,11 @@ use pgrx::prelude::*;
 
 use super::slot::{Loaded, Reserved};
 use super::table::{self, Acquired, Key, Slot, WAYS, Waiter};
+use crate::clock;
+use crate::ends::{Ends, OfTransaction};
 
-/// For how long a call waits for another transaction's load, or for a free slot, before it fails: milliseconds.
-const PATIENCE: i64 = 10_000;
+/// For how long a call waits for another transaction's load, or for a free slot, before it fails.
+const PATIENCE: i64 = 10 * clock::SECOND;
 
 /// One counter under one subtransaction. Each entry has a pin of its own.
 struct Entry {
@@ -32,23 +30,15 @@ struct Entry {
 }
 
 struct State {
-    registered: bool,
     entries: Vec<Entry>,
     /// Subjects to load again after commit; None for everybody.
     forgotten: Vec<(Option<u64>, pg_sys::SubTransactionId)>,
 }
 
-static mut STATE: State = State {
-    registered: false,
+static STATE: OfTransaction<State> = OfTransaction::new(State {
     entries: Vec::new(),
     forgotten: Vec::new(),
-};
-
-/// The backend's one thread is the only user, and no reference is kept across a call that could get here again.
-fn state() -> &'static mut State {
-    // SAFETY: as said.
-    unsafe { &mut *ptr::addr_of_mut!(STATE) }
-}
+});
 
 /// A counter that this transaction has pinned.
 #[derive(Clone, Copy)]
@@ -60,8 +50,7 @@ impl Counter {
     /// Pins the counter of `key`, summing the ledger by `load` when it is not in the table. Waits for others who are
     /// loading it. `Err` when there is no room: every slot of its set is in use by running transactions.
     pub fn pin(key: &Key, load: impl FnOnce() -> Loaded) -> Result<Self, Full> {
-        let state = state();
-        state.register();
+        let state = STATE.registered();
         let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
         if let Some(entry) = find_before(&state.entries, key, subtransaction) {
             return Ok(Self { entry });
@@ -94,7 +83,7 @@ impl Counter {
     }
 
     fn wait(key: &Key, holder: bool, order: u64) -> Result<(&'static Slot, bool), Full> {
-        let deadline = unsafe { pg_sys::GetCurrentTimestamp() } + PATIENCE * 1_000;
+        let deadline = clock::real_micros() + PATIENCE;
         if distinct_slots(key) >= WAYS {
             return Err(Full); // it would wait for itself
         }
@@ -103,7 +92,7 @@ impl Counter {
             match table::acquire(key, holder, order) {
                 Acquired::Ready(slot) => return Ok((slot, false)),
                 Acquired::Load(slot) => return Ok((slot, true)),
-                Acquired::Wait if unsafe { pg_sys::GetCurrentTimestamp() } > deadline => {
+                Acquired::Wait if clock::real_micros() > deadline => {
                     return Err(Full);
                 }
                 Acquired::Wait => waiter.sleep(),
@@ -112,7 +101,7 @@ impl Counter {
     }
 
     fn entry(self) -> &'static mut Entry {
-        &mut state().entries[self.entry]
+        &mut STATE.get().entries[self.entry]
     }
 
     /// Takes `amount` if the use of everybody, as this transaction sees it, then stays within `limit`.
@@ -163,7 +152,8 @@ impl Counter {
 
     fn credit(self) -> i64 {
         let slot = self.entry().slot;
-        state()
+        STATE
+            .get()
             .entries
             .iter()
             .filter(|entry| ptr::eq(entry.slot, slot))
@@ -196,7 +186,8 @@ pub struct Full;
 
 /// How many slots of the key's set this transaction has pinned.
 fn distinct_slots(key: &Key) -> usize {
-    let mut slots: Vec<*const Slot> = state()
+    let mut slots: Vec<*const Slot> = STATE
+        .get()
         .entries
         .iter()
         .filter(|entry| entry.key.shares_set(key))
@@ -209,25 +200,11 @@ fn distinct_slots(key: &Key) -> usize {
 
 /// After this transaction has committed, loads the counters of a subject, or of everybody, again.
 pub fn forget_at_commit(subject: Option<u64>) {
-    let state = state();
-    state.register();
-    state
-        .forgotten
-        .push((subject, unsafe { pg_sys::GetCurrentSubTransactionId() }));
+    let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
+    STATE.registered().forgotten.push((subject, subtransaction));
 }
 
-impl State {
-    fn register(&mut self) {
-        if !self.registered {
-            // SAFETY: both callbacks are guarded and live as long as the library, which is never unloaded.
-            unsafe {
-                pg_sys::RegisterXactCallback(Some(transaction_ends), ptr::null_mut());
-                pg_sys::RegisterSubXactCallback(Some(subtransaction_ends), ptr::null_mut());
-            }
-            self.registered = true;
-        }
-    }
-
+impl Ends for State {
     fn commit(&mut self) {
         // The youngest first: what a child took of its parent's credit is added before that credit is subtracted, so
         // that at no moment the counter is lower than what it comes to.
@@ -241,7 +218,6 @@ impl State {
         self.entries.shrink_to(1024);
     }
 
-    /// Ends every entry made in `first` or one of its children, which have higher numbers.
     fn abort(&mut self, first: pg_sys::SubTransactionId) {
         while let Some(entry) = self.entries.pop_if(|entry| entry.subtransaction >= first) {
             if !entry.loading {
@@ -253,7 +229,7 @@ impl State {
             .retain(|(_, subtransaction)| *subtransaction < first);
     }
 
-    /// The parent takes over. Entries of one counter are joined, so that a loop of exception blocks does not grow.
+    /// Entries of one counter are joined, so that a loop of exception blocks does not grow.
     fn hand_over(&mut self, child: pg_sys::SubTransactionId, parent: pg_sys::SubTransactionId) {
         for (_, subtransaction) in self.forgotten.iter_mut().filter(|(_, s)| *s == child) {
             *subtransaction = parent;
@@ -276,6 +252,11 @@ impl State {
             kept.crossing |= entry.crossing;
             entry.slot.unpin(); // never the last
         }
+    }
+
+    fn bars_prepare(&self) -> Option<&'static str> {
+        let holds = !(self.entries.is_empty() && self.forgotten.is_empty());
+        holds.then_some("cannot PREPARE a transaction that has used a quota of kijko")
     }
 }
 
@@ -305,40 +286,5 @@ impl Entry {
         if self.slot.unpin() {
             table::wake(self.slot);
         }
-    }
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn transaction_ends(
-    event: pg_sys::XactEvent::Type,
-    _argument: *mut std::ffi::c_void,
-) {
-    use pg_sys::XactEvent::*;
-    match event {
-        XACT_EVENT_COMMIT => state().commit(),
-        XACT_EVENT_ABORT => state().abort(0),
-        // COMMIT PREPARED runs in another backend, where nobody would know of the reservations.
-        XACT_EVENT_PRE_PREPARE if !(state().entries.is_empty() && state().forgotten.is_empty()) => {
-            ereport!(
-                ERROR,
-                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-                "cannot PREPARE a transaction that has used a quota of kijko"
-            );
-        }
-        _ => {}
-    }
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn subtransaction_ends(
-    event: pg_sys::SubXactEvent::Type,
-    child: pg_sys::SubTransactionId,
-    parent: pg_sys::SubTransactionId,
-    _argument: *mut std::ffi::c_void,
-) {
-    match event {
-        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => state().hand_over(child, parent),
-        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => state().abort(child),
-        _ => {}
     }
 }

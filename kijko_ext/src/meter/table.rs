@@ -1,28 +1,28 @@
 //! Counts that are not in the ledger yet, in shared memory: sets of eight slots, a lock for each of 64 partitions. Held
 //! shared to count and exclusive to give a slot to another subject, which is possible while nothing is counted in it.
 
-use std::ptr;
+use std::hash::Hasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pgrx::prelude::*;
 
 use crate::guc;
-use crate::shmem::{self, Area, Held};
+use crate::shmem::Area;
+use crate::shmem::table::{Table, WAYS};
 
-const WAYS: usize = 8;
 const LOCKS: usize = 64;
+
+static TABLE: Table<Header, Slot, LOCKS> = Table::new();
 
 pub const AREA: Area = Area {
     name: c"kijko meter",
-    size,
+    size: || TABLE.size(guc::meter_slots()),
     locks: LOCKS,
-    made,
+    made: |start, locks| unsafe { TABLE.made(start, locks, guc::meter_slots()) },
 };
 
 #[repr(C, align(64))]
 struct Header {
-    seed: u64,
-    sets: usize,
     /// Whether anything was counted since the worker looked.
     dirty: AtomicBool,
     counted: AtomicU64,
@@ -47,39 +47,13 @@ pub struct Count {
     slot: usize,
 }
 
-static mut HEADER: *mut Header = ptr::null_mut();
-static mut FIRST_LOCK: *mut pg_sys::LWLockPadded = ptr::null_mut();
-
-fn sets() -> usize {
-    guc::meter_slots() / WAYS
-}
-
-fn size() -> usize {
-    size_of::<Header>() + sets() * WAYS * size_of::<Slot>()
-}
-
-unsafe fn made(start: *mut u8, locks: *mut pg_sys::LWLockPadded) {
-    unsafe {
-        HEADER = start.cast();
-        FIRST_LOCK = locks;
-        (*HEADER).seed = shmem::seed();
-        (*HEADER).sets = sets();
-    }
-}
-
 fn header() -> &'static Header {
-    // SAFETY: made at start; only atomics change afterwards.
-    unsafe { &*HEADER }
+    TABLE.header()
 }
 
 fn slot(at: usize) -> &'static Slot {
-    // SAFETY: in range by construction.
-    unsafe { &*HEADER.add(1).cast::<Slot>().add(at) }
-}
-
-fn lock(set: usize, mode: pg_sys::LWLockMode::Type) -> Held {
-    // SAFETY: as many locks as were requested.
-    unsafe { Held::new(FIRST_LOCK.add(set % LOCKS), mode) }
+    // SAFETY: all of it is atomic.
+    unsafe { &*TABLE.slot(at) }
 }
 
 impl Slot {
@@ -102,14 +76,11 @@ fn words(subject: &[u8; 16]) -> [u64; 2] {
     [a, b]
 }
 
-/// Anybody may make as many uuids as they like, but not choose where they fall.
 fn set_of(words: [u64; 2]) -> usize {
-    use std::hash::Hasher;
-    let mut hasher = std::hash::DefaultHasher::new();
-    hasher.write_u64(header().seed);
-    hasher.write_u64(words[0]);
-    hasher.write_u64(words[1]);
-    hasher.finish() as usize & (header().sets - 1)
+    TABLE.set_of(TABLE.half(0, |hasher| {
+        hasher.write_u64(words[0]);
+        hasher.write_u64(words[1]);
+    }))
 }
 
 /// Adds to a subject's count and answers it. None when all slots it may take are in use.
@@ -119,11 +90,11 @@ pub fn add(subject: &[u8; 16], amount: u64) -> Option<u64> {
     let slots = || (set * WAYS..(set + 1) * WAYS).map(slot);
     let add = |slot: &Slot| slot.pending.fetch_add(amount, Ordering::AcqRel) + amount;
     let pending = {
-        let _shared = lock(set, pg_sys::LWLockMode::LW_SHARED);
+        let _shared = TABLE.lock(set, pg_sys::LWLockMode::LW_SHARED);
         slots().find(|slot| slot.is(words)).map(add)
     };
     let pending = pending.or_else(|| {
-        let _exclusive = lock(set, pg_sys::LWLockMode::LW_EXCLUSIVE);
+        let _exclusive = TABLE.lock(set, pg_sys::LWLockMode::LW_EXCLUSIVE);
         let free = || slots().find(|slot| slot.pending() == 0);
         let slot = slots().find(|slot| slot.is(words)).or_else(free)?;
         slot.subject[0].store(words[0], Ordering::Relaxed);
@@ -147,7 +118,7 @@ pub fn counts() -> Vec<Count> {
     if !header().dirty.swap(false, Ordering::AcqRel) {
         return Vec::new();
     }
-    (0..header().sets * WAYS)
+    (0..TABLE.slots())
         .filter(|&at| slot(at).pending() > 0)
         .map(|at| {
             // A slot with a count keeps its subject, so no lock is needed.
@@ -191,10 +162,10 @@ pub fn failed() {
 /// Figures for `kijko.stats()`, since the server started.
 pub fn stats() -> [(&'static str, u64); 6] {
     let header = header();
-    let used = (0..header.sets * WAYS).filter(|&at| slot(at).pending() > 0);
+    let used = (0..TABLE.slots()).filter(|&at| slot(at).pending() > 0);
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     [
-        ("meter.slots", (header.sets * WAYS) as u64),
+        ("meter.slots", TABLE.slots() as u64),
         ("meter.used", used.count() as u64),
         ("meter.counted", load(&header.counted)),
         ("meter.flushed", load(&header.flushed)),

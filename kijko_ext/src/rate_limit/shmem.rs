@@ -2,19 +2,25 @@
 //! 128 partitions. A full set forgets its least recently used key and counts that. The table is gone after a crash or
 //! a restart: every key then starts afresh.
 
-use std::ffi::CStr;
 use std::hash::Hasher;
 use std::mem::size_of;
 use std::ptr;
 
-use pgrx::prelude::*;
+use pgrx::pg_sys;
 
 use super::gcra::{self, Decision, Policy};
 use super::table::{self, Place, Set, WAYS};
 use crate::guc;
+use crate::shmem::{self, Area, Held};
 
-const NAME: &CStr = c"kijko rate limits";
 const PARTITIONS: usize = 128;
+
+pub const AREA: Area = Area {
+    name: c"kijko rate limits",
+    size,
+    locks: PARTITIONS,
+    made,
+};
 
 /// Counters, under the partition's lock. A cache line each.
 #[repr(C, align(64))]
@@ -40,19 +46,6 @@ struct Header {
 static mut HEADER: *mut Header = ptr::null_mut();
 static mut LOCKS: *mut pg_sys::LWLockPadded = ptr::null_mut();
 
-static mut PREVIOUS_REQUEST: pg_sys::shmem_request_hook_type = None;
-static mut PREVIOUS_STARTUP: pg_sys::shmem_startup_hook_type = None;
-
-pub fn init() {
-    // SAFETY: the postmaster has one thread, and the hooks chain to those of other libraries.
-    unsafe {
-        PREVIOUS_REQUEST = pg_sys::shmem_request_hook;
-        pg_sys::shmem_request_hook = Some(request);
-        PREVIOUS_STARTUP = pg_sys::shmem_startup_hook;
-        pg_sys::shmem_startup_hook = Some(startup);
-    }
-}
-
 fn sets() -> usize {
     guc::rate_limit_slots() / WAYS
 }
@@ -61,37 +54,12 @@ fn size() -> usize {
     size_of::<Header>() + sets() * size_of::<Set>()
 }
 
-#[pg_guard]
-unsafe extern "C-unwind" fn request() {
+unsafe fn made(start: *mut u8, locks: *mut pg_sys::LWLockPadded) {
     unsafe {
-        if let Some(previous) = PREVIOUS_REQUEST {
-            previous();
-        }
-        pg_sys::RequestAddinShmemSpace(size());
-        pg_sys::RequestNamedLWLockTranche(NAME.as_ptr(), PARTITIONS as i32);
-    }
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn startup() {
-    unsafe {
-        if let Some(previous) = PREVIOUS_STARTUP {
-            previous();
-        }
-        // Also called after a crash, when the postmaster makes shared memory anew: found is false then. No lock is
-        // needed: on Unix only the postmaster gets here.
-        let mut found = false;
-        let header: *mut Header = pg_sys::ShmemInitStruct(NAME.as_ptr(), size(), &mut found).cast();
-        if !found {
-            ptr::write_bytes(header.cast::<u8>(), 0, size());
-            let seeds = &raw mut (*header).seeds;
-            if !pg_sys::pg_strong_random(seeds.cast(), size_of::<[u64; 2]>()) {
-                error!("no random seed for the rate limiter");
-            }
-            (*header).sets = sets();
-        }
-        HEADER = header;
-        LOCKS = pg_sys::GetNamedLWLockTranche(NAME.as_ptr());
+        HEADER = start.cast();
+        LOCKS = locks;
+        (*HEADER).seeds = [shmem::seed(), shmem::seed()];
+        (*HEADER).sets = sets();
     }
 }
 
@@ -196,10 +164,9 @@ pub fn counters() -> (u64, Counters) {
     // SAFETY: as above; each partition is copied under its lock.
     unsafe {
         for partition in 0..PARTITIONS {
-            let lock = &raw mut (*LOCKS.add(partition)).lock;
-            pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
+            let held = Held::new(LOCKS.add(partition), pg_sys::LWLockMode::LW_SHARED);
             let counters = (*HEADER).partitions[partition];
-            pg_sys::LWLockRelease(lock);
+            drop(held);
             sum.used += counters.used;
             sum.allowed += counters.allowed;
             sum.refused += counters.refused;

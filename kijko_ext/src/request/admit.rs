@@ -9,11 +9,11 @@ use super::attempt::attempt;
 use super::policy::{self, Asked, Policy};
 use super::told::{self, Limit};
 use super::{cache, member, stats};
+use crate::call::{Answer, Arguments, Refusal, sql_function};
 use crate::guc::{self, Failure};
-use crate::limits::call::{Answer, Arguments, Refusal, sql_function};
 use crate::limits::counted;
 use crate::rate_limit::{gcra::Decision, shmem};
-use crate::{headers, meter, session};
+use crate::{clock, headers, meter, session};
 
 sql_function!(
     kijko_admit_request,
@@ -26,8 +26,6 @@ sql_function!(
     admit_known_request
 );
 
-const UNIX_EPOCH: i64 = 946_684_800;
-const SECOND: i64 = 1_000_000;
 const NANOS: u64 = 1_000_000_000;
 
 /// Organization, member, API key.
@@ -157,9 +155,8 @@ fn quota(organization: &[u8; 16], pending: u64) -> Result<Option<Limit<'static>>
     };
     Ok(standing.map(|standing| {
         let used = standing.used.saturating_add_unsigned(pending);
-        let seconds =
-            |from: i64| ((standing.period.end - from).max(0) as u64).div_ceil(SECOND as u64);
-        let reset = seconds(crate::clock::now_micros());
+        let seconds = |from| clock::seconds_between(from, standing.period.end);
+        let reset = seconds(clock::now_micros());
         let allowed = used <= standing.limit;
         Limit {
             name: meter::METER,
@@ -174,7 +171,7 @@ fn quota(organization: &[u8; 16], pending: u64) -> Result<Option<Limit<'static>>
 }
 
 fn tell(limits: &[Limit]) {
-    let told = told::headers(limits, unix_seconds());
+    let told = told::headers(limits, clock::unix_seconds(clock::real_micros()));
     let told: Vec<_> = told
         .iter()
         .map(|(name, value)| (*name, Some(value.as_str())))
@@ -182,12 +179,6 @@ fn tell(limits: &[Limit]) {
     if !told.is_empty() {
         headers::add(&told);
     }
-}
-
-pub fn unix_seconds() -> u64 {
-    // SAFETY: reads the clock.
-    let now = unsafe { pg_sys::GetCurrentTimestamp() } / SECOND + UNIX_EPOCH;
-    now as u64
 }
 
 fn refusal(limit: &Limit) -> Refusal {

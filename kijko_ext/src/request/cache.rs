@@ -8,7 +8,7 @@ use std::rc::Rc;
 use pgrx::prelude::*;
 
 use super::policy::{self, Policy, Scope};
-use crate::limits::query::{self, Row, Statement};
+use crate::query::{self, Row, Statement};
 use crate::rate_limit::gcra;
 use crate::watch::Watch;
 

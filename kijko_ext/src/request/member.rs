@@ -10,8 +10,8 @@ use std::collections::HashMap;
 
 use pgrx::prelude::*;
 
-use crate::limits::call::{Answer, Arguments, sql_function};
-use crate::limits::query;
+use crate::call::{Answer, Arguments, sql_function};
+use crate::query;
 use crate::session;
 use crate::watch::Watch;
 use crate::{claims, headers};

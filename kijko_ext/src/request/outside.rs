@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 use super::admit;
 use super::policy::{self, Asked};
 use super::told::{self, Limit};
-use crate::guc;
-use crate::limits::call::{Answer, Arguments, sql_function};
+use crate::call::{Answer, Arguments, sql_function};
+use crate::{clock, guc};
 
 sql_function!(
     kijko_admit_outside,
@@ -40,7 +40,7 @@ fn admit_outside(arguments: Arguments) -> Answer {
 
 fn answer(limits: &[Limit]) -> Value {
     let refusing = told::tightest(limits).filter(|limit| !limit.allowed);
-    let headers = told::headers(limits, admit::unix_seconds());
+    let headers = told::headers(limits, clock::unix_seconds(clock::real_micros()));
     let headers: Map<_, _> = headers
         .into_iter()
         .map(|(name, value)| (name.to_owned(), Value::from(value)))

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pgrx::pg_sys;
 
+use crate::clock;
 use crate::shmem::Area;
 
 pub const AREA: Area = Area {
@@ -21,7 +22,7 @@ pub struct Stats {
     /// The limiter failed, and the request passed or was refused because of that.
     pub passed: AtomicU64,
     pub refused: AtomicU64,
-    /// Seconds since the server's epoch when the log was last written to.
+    /// Unix seconds when the log was last written to.
     logged_at: AtomicU64,
 }
 
@@ -39,7 +40,8 @@ pub fn add(counter: fn(&Stats) -> &AtomicU64) {
 /// True once a second for all backends together, so that a flood of requests is no flood of the log.
 pub fn may_log() -> bool {
     // SAFETY: as above.
-    let (stats, now) = unsafe { (&*STATS, pg_sys::GetCurrentTimestamp() as u64 / 1_000_000) };
+    let stats = unsafe { &*STATS };
+    let now = clock::unix_seconds(clock::real_micros());
     let last = stats.logged_at.load(Ordering::Relaxed);
     last != now
         && stats

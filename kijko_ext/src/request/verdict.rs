@@ -4,7 +4,7 @@
 use pgrx::prelude::*;
 
 use super::told::{self, Use};
-use crate::limits::call::{Answer, Arguments, sql_function};
+use crate::call::{Answer, Arguments, sql_function};
 use crate::{clock, headers};
 
 sql_function!(
@@ -19,8 +19,6 @@ const LIMIT: i16 = 5;
 const REMAINING: i16 = 6;
 const RESET_AT: i16 = 7;
 const RETRY_AFTER: i16 = 8;
-/// Postgres' epoch in Unix microseconds.
-const EPOCH: i64 = 946_684_800_000_000;
 
 fn limit_headers(arguments: Arguments) -> Answer {
     let nothing = pg_sys::Datum::null(); // void is not null
@@ -43,16 +41,12 @@ fn limit_headers(arguments: Arguments) -> Answer {
         name: meter.as_deref().unwrap_or_default(),
         limit,
         remaining: integer(REMAINING).unwrap_or(0),
-        reset_at: integer(RESET_AT).map(|at| {
-            u64::try_from(at.saturating_add(EPOCH))
-                .unwrap_or(0)
-                .div_ceil(1_000_000)
-        }),
+        reset_at: integer(RESET_AT).map(clock::unix_seconds_from),
     });
     let retry_after = column(RETRY_AFTER).map(|datum| datum.value() as u32);
     let [policies, standings] = ["RateLimit-Policy", "RateLimit"].map(headers::of_response);
     // A period is one of product time.
-    let now = (clock::now_micros() + EPOCH) as u64 / 1_000_000;
+    let now = clock::unix_seconds(clock::now_micros());
     let told = told::of_use(
         used,
         retry_after,

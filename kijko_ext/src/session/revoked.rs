@@ -2,14 +2,14 @@
 //! transaction revokes reaches shared memory when it has committed, by a trigger of the table; until then the transaction
 //! itself asks the table, which knows.
 
-use std::ptr;
-
 use pgrx::prelude::*;
 
 use super::scope::{self, Loading};
 use super::table;
-use crate::limits::call::{Answer, Arguments, sql_function};
-use crate::limits::query::Statement;
+use crate::call::{Answer, Arguments, sql_function};
+use crate::clock;
+use crate::ends::{Ends, OfTransaction};
+use crate::query::Statement;
 
 sql_function!(
     kijko_session_changed,
@@ -29,16 +29,14 @@ enum Change {
 }
 
 struct State {
-    registered: bool,
     changes: Vec<(Change, usize, pg_sys::SubTransactionId)>,
     loading: Option<(usize, Loading)>,
 }
 
-static mut STATE: State = State {
-    registered: false,
+static STATE: OfTransaction<State> = OfTransaction::new(State {
     changes: Vec::new(),
     loading: None,
-};
+});
 
 thread_local! {
     static ALL: Statement = const { Statement::new(
@@ -46,17 +44,11 @@ thread_local! {
     ) };
 }
 
-/// The backend's one thread is the only user, and no reference is kept across a call that could get here again.
-fn state() -> &'static mut State {
-    // SAFETY: as said.
-    unsafe { &mut *ptr::addr_of_mut!(STATE) }
-}
-
 pub fn is_revoked(session: &[u8; 16]) -> bool {
     let Some(relation) = relation() else {
         return true; // a damaged installation identifies nobody
     };
-    if state().changes.is_empty()
+    if STATE.get().changes.is_empty()
         && let Some(scope) = ready(relation)
     {
         return table::contains(scope, session);
@@ -92,7 +84,7 @@ fn ready(relation: pg_sys::Oid) -> Option<usize> {
 }
 
 fn load(scope: usize, relation: pg_sys::Oid) -> bool {
-    let now = unsafe { pg_sys::GetCurrentTimestamp() };
+    let now = clock::real_micros();
     if !tells(relation) {
         return false;
     }
@@ -100,8 +92,7 @@ fn load(scope: usize, relation: pg_sys::Oid) -> bool {
     let Some(loading) = place.begin(now as u64) else {
         return false;
     };
-    state().register();
-    state().loading = Some((scope, loading)); // an error from here on gives it back
+    STATE.registered().loading = Some((scope, loading)); // an error from here on gives it back
     table::clear(scope);
     let fits = ALL.with(|all| {
         all.read(&[], |rows| {
@@ -111,7 +102,7 @@ fn load(scope: usize, relation: pg_sys::Oid) -> bool {
             })
         })
     });
-    state().loading = None;
+    STATE.get().loading = None;
     if fits {
         place.publish(loading);
     } else {
@@ -168,7 +159,7 @@ fn session_changed(arguments: Arguments) -> Answer {
         }
         let relation = (*(*data).tg_relation).rd_id;
         let describe = |tuple| row(tuple, (*(*data).tg_relation).rd_att);
-        let now = pg_sys::GetCurrentTimestamp();
+        let now = clock::real_micros();
         let event = (*data).tg_event & pg_sys::TRIGGER_EVENT_OPMASK;
         let for_row = (*data).tg_event & pg_sys::TRIGGER_EVENT_ROW != 0;
         let changes = match event {
@@ -192,10 +183,9 @@ fn session_changed(arguments: Arguments) -> Answer {
             _ => Some(Change::Other),
         };
         if let (Some(change), Some(scope)) = (changes, scope_of(relation)) {
-            let state = state();
-            state.register();
             let subtransaction = pg_sys::GetCurrentSubTransactionId();
-            state.changes.push((change, scope, subtransaction));
+            let changes = &mut STATE.registered().changes;
+            changes.push((change, scope, subtransaction));
         }
     }
     Ok(pg_sys::Datum::null()) // what a trigger after the fact returns is of no interest
@@ -212,19 +202,16 @@ unsafe fn row(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) -> ([u8; 
 }
 
 impl State {
-    fn register(&mut self) {
-        if !self.registered {
-            // SAFETY: both callbacks are guarded and live as long as the library, which is never unloaded.
-            unsafe {
-                pg_sys::RegisterXactCallback(Some(transaction_ends), ptr::null_mut());
-                pg_sys::RegisterSubXactCallback(Some(subtransaction_ends), ptr::null_mut());
-            }
-            self.registered = true;
+    fn abandon(&mut self) {
+        if let Some((scope, loading)) = self.loading.take() {
+            table::scopes()[scope].abandon(loading);
         }
     }
+}
 
+impl Ends for State {
     fn commit(&mut self) {
-        let now = unsafe { pg_sys::GetCurrentTimestamp() };
+        let now = clock::real_micros();
         for (change, scope, _) in self.changes.drain(..) {
             let place = &table::scopes()[scope];
             match change {
@@ -236,57 +223,19 @@ impl State {
         self.changes.shrink_to(1024);
     }
 
-    fn abort(&mut self) {
-        self.changes.clear();
+    fn abort(&mut self, first: pg_sys::SubTransactionId) {
+        self.changes.retain(|change| change.2 < first);
         self.abandon();
     }
 
-    fn abandon(&mut self) {
-        if let Some((scope, loading)) = self.loading.take() {
-            table::scopes()[scope].abandon(loading);
+    fn hand_over(&mut self, child: pg_sys::SubTransactionId, parent: pg_sys::SubTransactionId) {
+        for change in self.changes.iter_mut().filter(|change| change.2 == child) {
+            change.2 = parent;
         }
     }
-}
 
-#[pg_guard]
-unsafe extern "C-unwind" fn transaction_ends(
-    event: pg_sys::XactEvent::Type,
-    _argument: *mut std::ffi::c_void,
-) {
-    use pg_sys::XactEvent::*;
-    match event {
-        XACT_EVENT_COMMIT => state().commit(),
-        XACT_EVENT_ABORT => state().abort(),
-        // COMMIT PREPARED runs in another backend, where nobody would know of them.
-        XACT_EVENT_PRE_PREPARE if !state().changes.is_empty() => {
-            ereport!(
-                ERROR,
-                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-                "cannot PREPARE a transaction that has revoked a session of kijko"
-            );
-        }
-        _ => {}
-    }
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn subtransaction_ends(
-    event: pg_sys::SubXactEvent::Type,
-    child: pg_sys::SubTransactionId,
-    parent: pg_sys::SubTransactionId,
-    _argument: *mut std::ffi::c_void,
-) {
-    let state = state();
-    match event {
-        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => {
-            for change in state.changes.iter_mut().filter(|change| change.2 == child) {
-                change.2 = parent;
-            }
-        }
-        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => {
-            state.changes.retain(|change| change.2 < child);
-            state.abandon();
-        }
-        _ => {}
+    fn bars_prepare(&self) -> Option<&'static str> {
+        (!self.changes.is_empty())
+            .then_some("cannot PREPARE a transaction that has revoked a session of kijko")
     }
 }

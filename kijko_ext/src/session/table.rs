@@ -3,29 +3,28 @@
 //! (scope.rs).
 
 use std::hash::Hasher;
-use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pgrx::pg_sys;
 
 use super::scope::{SCOPES, Scope};
 use crate::guc;
-use crate::shmem::{self, Area, Held};
+use crate::shmem::Area;
+use crate::shmem::table::{Table, WAYS};
 
-const WAYS: usize = 8;
 const LOCKS: usize = 64;
+
+static TABLE: Table<Header, Slot, LOCKS> = Table::new();
 
 pub const AREA: Area = Area {
     name: c"kijko sessions",
-    size,
+    size: || TABLE.size(guc::session_slots()),
     locks: LOCKS,
-    made,
+    made: |start, locks| unsafe { TABLE.made(start, locks, guc::session_slots()) },
 };
 
 #[repr(C, align(64))]
 struct Header {
-    seeds: [u64; 2],
-    sets: usize,
     loads: AtomicU64,
     full: AtomicU64,
     scopes: [Scope; SCOPES],
@@ -43,67 +42,32 @@ struct Slot {
 
 type Set = [Slot; WAYS];
 
-static mut HEADER: *mut Header = ptr::null_mut();
-static mut FIRST_LOCK: *mut pg_sys::LWLockPadded = ptr::null_mut();
-
-fn sets() -> usize {
-    guc::session_slots() / WAYS
-}
-
-fn size() -> usize {
-    size_of::<Header>() + sets() * size_of::<Set>()
-}
-
-unsafe fn made(start: *mut u8, locks: *mut pg_sys::LWLockPadded) {
-    unsafe {
-        HEADER = start.cast();
-        FIRST_LOCK = locks;
-        (*HEADER).seeds = [shmem::seed(), shmem::seed()];
-        (*HEADER).sets = sets();
-    }
-}
-
 pub fn scopes() -> &'static [Scope; SCOPES] {
-    // SAFETY: made at start; a scope is atomic.
-    unsafe { &(*HEADER).scopes }
-}
-
-fn set_count() -> usize {
-    // SAFETY: as above.
-    unsafe { (*HEADER).sets }
+    &TABLE.header().scopes
 }
 
 fn count(counter: fn(&Header) -> &AtomicU64) {
-    // SAFETY: as above.
-    counter(unsafe { &*HEADER }).fetch_add(1, Ordering::Relaxed);
+    counter(TABLE.header()).fetch_add(1, Ordering::Relaxed);
 }
 
 /// Runs `body` on a set, under its lock.
 fn locked<T>(set: usize, mode: pg_sys::LWLockMode::Type, body: impl FnOnce(&mut Set) -> T) -> T {
-    // SAFETY: in range by construction; a shared lock's body only reads.
-    unsafe {
-        let _held = Held::new(FIRST_LOCK.add(set % LOCKS), mode);
-        body(&mut *HEADER.add(1).cast::<Set>().add(set))
-    }
+    let _held = TABLE.lock(set, mode);
+    // SAFETY: a shared lock's body only reads.
+    body(unsafe { &mut *TABLE.slot(set * WAYS).cast::<Set>() })
 }
 
-/// 128 bits of the session and its scope: no two of them meet by chance.
 fn key(scope: usize, session: &[u8; 16]) -> [u64; 2] {
-    // SAFETY: as above.
-    let seeds = unsafe { (*HEADER).seeds };
-    let [a, b] = seeds.map(|seed| {
-        let mut hasher = std::hash::DefaultHasher::new();
-        hasher.write_u64(seed);
+    let [a, b] = TABLE.hash(|hasher| {
         hasher.write_usize(scope);
         hasher.write(session);
-        hasher.finish()
     });
     [a, b | 1] // never the zero key of an empty slot
 }
 
 pub fn contains(scope: usize, session: &[u8; 16]) -> bool {
     let key = key(scope, session);
-    let set = key[0] as usize & (set_count() - 1);
+    let set = TABLE.set_of(key[0]);
     locked(set, pg_sys::LWLockMode::LW_SHARED, |slots| {
         slots.iter().any(|slot| slot.key == key)
     })
@@ -112,7 +76,7 @@ pub fn contains(scope: usize, session: &[u8; 16]) -> bool {
 /// False when there is no room: all slots it may take hold sessions whose tokens are valid still.
 pub fn insert(scope: usize, session: &[u8; 16], expires_at: i64, now: i64) -> bool {
     let key = key(scope, session);
-    let set = key[0] as usize & (set_count() - 1);
+    let set = TABLE.set_of(key[0]);
     let inserted = locked(set, pg_sys::LWLockMode::LW_EXCLUSIVE, |slots| {
         let same = slots.iter().position(|slot| slot.key == key);
         let free = || {
@@ -143,7 +107,7 @@ pub fn insert(scope: usize, session: &[u8; 16], expires_at: i64, now: i64) -> bo
 /// Empties the table of a scope's sessions, to load them again.
 pub fn clear(scope: usize) {
     count(|header| &header.loads);
-    for set in 0..set_count() {
+    for set in 0..TABLE.sets() {
         locked(set, pg_sys::LWLockMode::LW_EXCLUSIVE, |slots| {
             for slot in slots.iter_mut().filter(|slot| slot.scope == scope as u64) {
                 slot.key = [0; 2];
@@ -159,11 +123,10 @@ pub fn stats() -> [(&'static str, u64); 4] {
             slots.iter().filter(|slot| slot.key != [0; 2]).count() as u64
         })
     };
-    // SAFETY: as above.
-    let header = unsafe { &*HEADER };
+    let header = TABLE.header();
     [
-        ("session.slots", (header.sets * WAYS) as u64),
-        ("session.used", (0..header.sets).map(used).sum()),
+        ("session.slots", TABLE.slots() as u64),
+        ("session.used", (0..TABLE.sets()).map(used).sum()),
         ("session.loads", header.loads.load(Ordering::Relaxed)),
         ("session.full", header.full.load(Ordering::Relaxed)),
     ]

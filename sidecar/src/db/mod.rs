@@ -174,21 +174,43 @@ impl Db {
         }
     }
 
-    /// Runs one statement that returns exactly one row with one column.
-    pub async fn scalar<T>(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<T, DbError>
-    where
-        T: for<'a> tokio_postgres::types::FromSql<'a>,
-    {
+    /// Runs one statement and reads each of its rows.
+    pub async fn all<T, C: FromIterator<T>>(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+        read: impl Fn(&Row) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<C, DbError> {
+        let rows = self.query(sql, params).await?;
+        rows.iter()
+            .map(read)
+            .collect::<Result<C, _>>()
+            .map_err(unexpected)
+    }
+
+    /// Runs one statement that returns exactly one row, and reads it.
+    pub async fn one<T>(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+        read: impl FnOnce(&Row) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<T, DbError> {
         let rows = self.query(sql, params).await?;
         match rows.as_slice() {
-            [row] => row
-                .try_get(0)
-                .map_err(|error| DbError::Unexpected(with_causes(&error))),
+            [row] => read(row).map_err(unexpected),
             rows => Err(DbError::Unexpected(format!(
                 "{} rows instead of one",
                 rows.len()
             ))),
         }
+    }
+
+    /// The same of one column.
+    pub async fn scalar<T>(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<T, DbError>
+    where
+        T: for<'a> tokio_postgres::types::FromSql<'a>,
+    {
+        self.one(sql, params, |row| row.try_get(0)).await
     }
 
     /// Asks for a sign of life and says how long it took.
@@ -228,6 +250,11 @@ where
             done => return done,
         }
     }
+}
+
+/// A row that cannot be read.
+fn unexpected(error: tokio_postgres::Error) -> DbError {
+    DbError::Unexpected(with_causes(&error))
 }
 
 fn pool_error(error: PoolError) -> DbError {

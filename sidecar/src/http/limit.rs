@@ -69,13 +69,8 @@ async fn admit(
     method: &str,
     path: &str,
 ) -> Result<Verdict, DbError> {
-    let rows = db.query(ADMIT, &[&forwarded_for, &method, &path]).await?;
-    let unexpected = |what: String| DbError::Unexpected(what);
-    let [row] = rows.as_slice() else {
-        return Err(unexpected(format!("{} rows instead of one", rows.len())));
-    };
-    let text: &str = row.try_get(0).map_err(|e| unexpected(e.to_string()))?;
-    serde_json::from_str(text).map_err(|e| unexpected(e.to_string()))
+    let text: String = db.scalar(ADMIT, &[&forwarded_for, &method, &path]).await?;
+    serde_json::from_str(&text).map_err(|error| DbError::Unexpected(error.to_string()))
 }
 
 impl Verdict {

@@ -1,14 +1,22 @@
 //! The router in process, with a database that is not there.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use axum::{
     body::{Body, Bytes, to_bytes},
     http::{HeaderMap, Request, StatusCode},
     routing::post,
 };
+use futures_util::future::join_all;
 use serde_json::Value;
 use tower::ServiceExt;
+use tracing_subscriber::{
+    Layer, Registry,
+    layer::{Context, SubscriberExt},
+};
 
 use super::*;
 use crate::config::Config;
@@ -295,6 +303,36 @@ async fn an_unsigned_delivery_is_refused_before_it_is_read() {
     };
     assert!(
         metrics.contains(r#"kijko_stripe_rejected_total{reason="signature_missing"} 1"#),
+        "{metrics}"
+    );
+}
+
+/// Counts the log lines of Stripe's webhook.
+struct Lines(Arc<AtomicUsize>);
+
+impl<S: tracing::Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        if event.metadata().target() == "kijko_sidecar::stripe::webhook" {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_unsigned_deliveries_is_no_flood_of_the_log() {
+    let lines = Arc::<AtomicUsize>::default();
+    let log = Registry::default().with(Lines(lines.clone()));
+    let _logged = tracing::subscriber::set_default(log);
+    let app = with_secret();
+    let flood = (0..50).map(|_| call(app.clone(), delivery("{}", None)));
+    for (status, _, _) in join_all(flood).await {
+        assert_eq!(status, 400);
+    }
+    let lines = lines.load(Ordering::Relaxed);
+    assert!(lines < 50, "{lines} lines");
+    let (_, _, metrics) = fetch(app, "/metrics").await;
+    assert!(
+        metrics.contains(r#"kijko_stripe_rejected_total{reason="signature_missing"} 50"#),
         "{metrics}"
     );
 }

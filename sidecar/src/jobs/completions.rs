@@ -14,7 +14,7 @@ use tokio::sync::{
 use uuid::Uuid;
 
 use super::Job;
-use crate::db::{Db, DbError, with_causes};
+use crate::db::{Db, DbError};
 
 /// A larger call would save little more and hold its rows for longer.
 const MOST_AT_ONCE: usize = 500;
@@ -110,14 +110,10 @@ async fn send(db: &Db, worker: &str, batch: Vec<Ready>) {
 /// The jobs that ended, and whether as a success.
 async fn record(db: &Db, worker: &str, batch: &[Ready]) -> Result<HashMap<Uuid, bool>, DbError> {
     let results = Value::Array(batch.iter().map(|one| one.entry.clone()).collect());
-    let rows = db
-        .query(
-            "select id, status = 'succeeded' from private.complete_jobs($1, $2)",
-            &[&worker, &results],
-        )
-        .await?;
-    rows.iter()
-        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-        .collect::<Result<_, tokio_postgres::Error>>()
-        .map_err(|error| DbError::Unexpected(with_causes(&error)))
+    db.all(
+        "select id, status = 'succeeded' from private.complete_jobs($1, $2)",
+        &[&worker, &results],
+        |row| Ok((row.try_get(0)?, row.try_get(1)?)),
+    )
+    .await
 }

@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{Failure, Job, completions::Completions};
-use crate::db::{Db, DbError, with_causes};
+use crate::db::{Db, DbError};
 
 /// The queue, as one worker sees it.
 #[derive(Debug, Clone)]
@@ -76,9 +76,8 @@ impl Queue {
 
     /// Claims up to `limit` jobs of these kinds.
     pub async fn claim(&self, limit: usize, kinds: &[String]) -> Result<Vec<Job>, DbError> {
-        let rows = self
-            .db
-            .query(
+        self.db
+            .all(
                 "select id, org_id, kind, payload, attempt, max_attempts, timeout_seconds, waited_seconds
                  from private.claim_jobs($1, make_interval(secs => $2), $3, $4)",
                 &[
@@ -87,27 +86,21 @@ impl Queue {
                     &i32::try_from(limit).unwrap_or(i32::MAX),
                     &kinds,
                 ],
+                job,
             )
-            .await?;
-        rows.iter()
-            .map(|row| job(row).map_err(unexpected))
-            .collect()
+            .await
     }
 
     /// Extends the leases of these jobs. A job that is missing from the answer is no longer ours; the value says whether
     /// it is to be cancelled.
     pub async fn heartbeat(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, bool>, DbError> {
-        let rows = self
-            .db
-            .query(
+        self.db
+            .all(
                 "select id, cancel_requested from private.heartbeat_jobs($1, $2, make_interval(secs => $3))",
                 &[&self.worker, &ids, &self.lease.as_secs_f64()],
+                |row| Ok((row.try_get(0)?, row.try_get(1)?)),
             )
-            .await?;
-        rows.iter()
-            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-            .collect::<Result<_, _>>()
-            .map_err(unexpected)
+            .await
     }
 
     /// Ends a job well, together with others that are ready; false when the lease was lost or the job was cancelled.
@@ -195,15 +188,12 @@ impl Queue {
 
 /// Depth and age of the queue by kind.
 pub async fn stats(db: &Db) -> Result<Vec<QueueStats>, DbError> {
-    let rows = db
-        .query(
-            "select kind, queued, running, dead, oldest_queued_seconds from private.queue_stats()",
-            &[],
-        )
-        .await?;
-    rows.iter()
-        .map(|row| queue_stats(row).map_err(unexpected))
-        .collect()
+    db.all(
+        "select kind, queued, running, dead, oldest_queued_seconds from private.queue_stats()",
+        &[],
+        queue_stats,
+    )
+    .await
 }
 
 fn job(row: &Row) -> Result<Job, tokio_postgres::Error> {
@@ -229,10 +219,6 @@ fn queue_stats(row: &Row) -> Result<QueueStats, tokio_postgres::Error> {
         dead: row.try_get("dead")?,
         oldest_queued_seconds: row.try_get("oldest_queued_seconds")?,
     })
-}
-
-fn unexpected(error: tokio_postgres::Error) -> DbError {
-    DbError::Unexpected(with_causes(&error))
 }
 
 /// Postgres has no NUL in text; a vendor's words may.

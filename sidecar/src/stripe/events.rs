@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use crate::db::{Db, DbError, with_causes};
+use crate::db::{Db, DbError};
 
 /// Asked for with each readiness probe and scrape.
 const BACKLOG: &str = "select failed, given_up, oldest_failed_seconds, unlinked, unplanned from private.stripe_backlog()";
@@ -63,33 +63,19 @@ impl Event {
 
 /// Stores the event and applies it; once this returns it is committed.
 pub(super) async fn ingest(db: &Db, body: &str) -> Result<Ingested, DbError> {
-    let rows = db.query(INGEST, &[&storable(body)]).await?;
-    let [row] = rows.as_slice() else {
-        return Err(DbError::Unexpected(format!(
-            "{} rows instead of one",
-            rows.len()
-        )));
-    };
-    let read = || {
+    db.one(INGEST, &[&storable(body)], |row| {
         Ok(Ingested {
             status: row.try_get(0)?,
             duplicate: row.try_get(1)?,
             error_code: row.try_get(2)?,
         })
-    };
-    read().map_err(|error: tokio_postgres::Error| DbError::Unexpected(with_causes(&error)))
+    })
+    .await
 }
 
 /// What waits for an operator.
 pub async fn backlog(db: &Db) -> Result<Backlog, DbError> {
-    let rows = db.query(BACKLOG, &[]).await?;
-    let [row] = rows.as_slice() else {
-        return Err(DbError::Unexpected(format!(
-            "{} rows instead of one",
-            rows.len()
-        )));
-    };
-    let read = || {
+    db.one(BACKLOG, &[], |row| {
         Ok(Backlog {
             failed: row.try_get(0)?,
             given_up: row.try_get(1)?,
@@ -97,8 +83,8 @@ pub async fn backlog(db: &Db) -> Result<Backlog, DbError> {
             unlinked: row.try_get(3)?,
             unplanned: row.try_get(4)?,
         })
-    };
-    read().map_err(|error: tokio_postgres::Error| DbError::Unexpected(with_causes(&error)))
+    })
+    .await
 }
 
 /// Postgres stores no NUL character and no half of a surrogate pair (an emoji that was cut in two), and a customer's name

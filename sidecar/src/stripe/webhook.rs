@@ -1,7 +1,7 @@
 //! `POST /webhooks/stripe`. 2xx means: stored, for good. 4xx is the sender's fault and does not get better; 5xx is ours,
 //! and Stripe sends the event again.
 
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use axum::{Json, body::Body, extract::State, http::HeaderMap};
 use serde::Serialize;
@@ -10,9 +10,11 @@ use super::{events, signature};
 use crate::{
     error::Error,
     http::{AppState, body},
+    telemetry::Sparse,
 };
 
 const SIGNATURE: &str = "stripe-signature";
+static REFUSALS: Sparse = Sparse::new();
 
 /// For whoever reads the delivery in Stripe's dashboard.
 #[derive(Debug, Serialize)]
@@ -36,7 +38,10 @@ pub(crate) async fn receive(
     let header = headers.get(SIGNATURE).and_then(|value| value.to_str().ok());
     signature::verify(header, &body, secrets, SystemTime::now()).map_err(|rejection| {
         state.metrics.stripe.rejected(rejection.reason());
-        tracing::warn!(reason = rejection.reason(), "a Stripe delivery was refused");
+        if let Some(left_out) = REFUSALS.due(Instant::now()) {
+            let reason = rejection.reason();
+            tracing::warn!(reason, left_out, "a Stripe delivery was refused");
+        }
         Error::InvalidSignature(rejection.to_string())
     })?;
     let event = std::str::from_utf8(&body)

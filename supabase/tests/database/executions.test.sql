@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(99);
+select plan(103);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('mem');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
@@ -237,7 +237,14 @@ select tests.act_as('bob');
 select tests.answer(format('select public.execute_skill(%L)', :'bobs')) as refused \gset
 select is(:'refused'::jsonb ->> 'code', 'quota_exceeded', 'and the next is refused before it starts');
 select is(:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Resource', 'llm_tokens', 'naming the meter');
-select ok((:'refused'::jsonb -> 'headers' ->> 'Retry-After')::bigint > 0, 'and when to come back');
+select is(:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Limit', '100000', 'its limit');
+select is(:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Remaining', '0', 'what is left of it');
+select is(:'refused'::jsonb -> 'headers' ->> 'RateLimit-Policy', '"llm_tokens";q=100000', 'by the fields of the draft, too');
+select ok((:'refused'::jsonb -> 'headers' ->> 'Retry-After')::bigint between 1 and 31 * 86400, 'and when to come back');
+select is(
+  :'refused'::jsonb -> 'headers' ->> 'RateLimit', format('"llm_tokens";r=0;t=%s', :'refused'::jsonb -> 'headers' ->> 'Retry-After'),
+  'which is when the period ends'
+);
 select tests.act_as_service();
 update public.subscriptions set plan = 'PRO' where org_id = tests.org('bob');
 select tests.act_as('bob');

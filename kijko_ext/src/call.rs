@@ -2,12 +2,11 @@
 //! these are written by hand: the guarded part returns either a value or a prepared call of a plpgsql function that
 //! raises, and a last frame, which owns nothing that an error would leave behind, makes that call.
 
-use std::ffi::CString;
 use std::mem::size_of;
 
 use pgrx::prelude::*;
 
-use super::query::text_datum;
+use crate::query::{self, text_datum};
 
 /// The arguments of a call.
 #[derive(Clone, Copy)]
@@ -107,22 +106,10 @@ impl Refusal {
     }
 }
 
-/// The oid of a function by its full signature.
+/// The oid of a function by its full signature; an error when there is no such function.
 pub fn find(signature: &str) -> pg_sys::Oid {
-    let signature = CString::new(signature).unwrap_or_default();
-    // SAFETY: regprocedurein takes one cstring and raises when there is no such function.
-    unsafe {
-        let argument = pg_sys::Datum::from(signature.as_ptr());
-        let oid =
-            pg_sys::DirectFunctionCall1Coll(Some(regprocedurein), pg_sys::InvalidOid, argument);
-        pg_sys::Oid::from(oid.value() as u32)
-    }
-}
-
-/// Guarded, since its caller is C code that no panic may pass.
-#[pg_guard]
-unsafe extern "C-unwind" fn regprocedurein(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    unsafe { pg_sys::regprocedurein(call) }
+    let oid = query::input(pg_sys::F_REGPROCEDUREIN, signature);
+    pg_sys::Oid::from(oid.value() as u32)
 }
 
 pub type Answer = Result<pg_sys::Datum, Refusal>;
@@ -161,10 +148,9 @@ macro_rules! sql_function {
         ) -> pgrx::pg_sys::Datum {
             // SAFETY: what is live across the raising call has no destructor.
             unsafe {
-                match $crate::limits::call::guarded($body, call) {
-                    $crate::limits::call::Outcome::Value(value) => value,
-                    $crate::limits::call::Outcome::Raise(raise) => match (*(*raise).flinfo).fn_addr
-                    {
+                match $crate::call::guarded($body, call) {
+                    $crate::call::Outcome::Value(value) => value,
+                    $crate::call::Outcome::Raise(raise) => match (*(*raise).flinfo).fn_addr {
                         Some(function) => function(raise),
                         None => pgrx::pg_sys::Datum::null(),
                     },

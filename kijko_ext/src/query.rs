@@ -168,54 +168,29 @@ pub fn own_uuid(uuid: &[u8; 16]) -> pg_sys::Datum {
 }
 
 pub fn parse_uuid(text: &str) -> pg_sys::Datum {
-    let text = CString::new(text).unwrap_or_default();
-    // SAFETY: uuid_in takes one cstring.
-    unsafe {
-        pg_sys::DirectFunctionCall1Coll(
-            Some(uuid_in),
-            pg_sys::InvalidOid,
-            pg_sys::Datum::from(text.as_ptr()),
-        )
-    }
-}
-
-/// Guarded, since its caller is C code that no panic may pass.
-#[pg_guard]
-unsafe extern "C-unwind" fn uuid_in(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    unsafe { pg_sys::uuid_in(call) }
+    input(pg_sys::F_UUID_IN, text)
 }
 
 /// A jsonb value; an error when the text is not JSON.
 pub fn json_datum(text: &str) -> pg_sys::Datum {
-    let text = CString::new(text).unwrap_or_default();
-    // SAFETY: jsonb_in takes one cstring.
-    unsafe {
-        pg_sys::DirectFunctionCall1Coll(
-            Some(jsonb_in),
-            pg_sys::InvalidOid,
-            pg_sys::Datum::from(text.as_ptr()),
-        )
-    }
+    input(pg_sys::F_JSONB_IN, text)
 }
 
-/// Guarded, since its caller is C code that no panic may pass.
-#[pg_guard]
-unsafe extern "C-unwind" fn jsonb_in(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    unsafe { pg_sys::jsonb_in(call) }
+/// What the input function of a type makes of a text.
+pub fn input(function: u32, text: &str) -> pg_sys::Datum {
+    let text = CString::new(text).unwrap_or_default();
+    let argument = pg_sys::Datum::from(text.as_ptr());
+    // SAFETY: input functions take a cstring.
+    unsafe {
+        pg_sys::OidFunctionCall1Coll(pg_sys::Oid::from(function), pg_sys::InvalidOid, argument)
+    }
 }
 
 /// Two objects as one; of a name that is in both, the second's value.
 pub fn json_join(first: pg_sys::Datum, second: pg_sys::Datum) -> pg_sys::Datum {
+    let function = pg_sys::Oid::from(pg_sys::F_JSONB_CONCAT);
     // SAFETY: jsonb_concat takes two jsonb values.
-    unsafe {
-        pg_sys::DirectFunctionCall2Coll(Some(jsonb_concat), pg_sys::InvalidOid, first, second)
-    }
-}
-
-/// Guarded, since its caller is C code that no panic may pass.
-#[pg_guard]
-unsafe extern "C-unwind" fn jsonb_concat(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    unsafe { pg_sys::jsonb_concat(call) }
+    unsafe { pg_sys::OidFunctionCall2Coll(function, pg_sys::InvalidOid, first, second) }
 }
 
 /// Whether a jsonb value is an object.
