@@ -146,6 +146,10 @@ create function kijko.consume_many(
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_consume_many';
 comment on function kijko.consume_many(uuid[], text, bigint, text, jsonb) is 'kijko.try_consume_many that fails with quota_exceeded instead of answering no.';
 
+create function kijko.standing(subject uuid, meter text) returns kijko.verdict
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_standing';
+comment on function kijko.standing(uuid, text) is 'How a meter stands, from its counter: used (with what running transactions and holds have taken), limit, remaining, reset_at. Not allowed when nothing is left, whatever the limit does then. Uses nothing, and works in READ ONLY transactions. Cheaper than kijko.usage(), which sums up the tables.';
+
 create function kijko.adjust_gauge(subject uuid, meter text, delta bigint) returns kijko.verdict
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_adjust_gauge';
 comment on function kijko.adjust_gauge(uuid, text, bigint) is 'Changes a gauge (a number of things that exist) in the caller''s transaction. A rise above the limit fails with quota_exceeded; a fall makes room for others when it commits.';

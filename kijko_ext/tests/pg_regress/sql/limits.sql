@@ -117,6 +117,23 @@ select * from kijko.try_consume(s(5), 'flagged', 3);
 select * from kijko.consume(s(5), 'billed');
 select * from kijko.try_consume(s(5), 'none');
 rollback;
+-- How a meter stands, as the next use would find it, also while nothing may be written; nothing is used.
+begin;
+select travel('2026-02-10 12:00Z');
+select kijko.set_limit(s(5), 'calls', 'month', 3), kijko.set_limit(s(5), 'flagged', 'month', 2, 'flag'), kijko.set_limit(s(5), 'things', 'lifetime', 1);
+select * from kijko.standing(s(5), 'calls');
+select used from kijko.try_consume(s(5), 'calls', 2);
+select kijko.consume(s(5), 'flagged', 5), kijko.adjust_gauge(s(5), 'things', 1), kijko.reserve(s(5), 'calls', 1) is not null as reserved;
+set transaction_read_only = on;
+select * from kijko.standing(s(5), 'calls');
+select * from kijko.standing(s(5), 'flagged');
+select * from kijko.standing(s(5), 'things');
+select * from kijko.standing(s(5), 'free');
+savepoint here;
+select kijko.standing(null, 'calls');
+rollback to here;
+select kijko.standing(s(5), null);
+rollback;
 -- Idempotency: the same call charges once; with another amount it is a conflict; another meter is another charge.
 begin;
 select travel('2026-02-10 12:00Z');
