@@ -209,7 +209,7 @@ grant select, insert, update, delete on public.profiles to service_role;
 -- Definer: they read memberships from inside the policies of memberships, which would otherwise recurse. Owned by
 -- postgres, never by a superuser. They read by the statement's own snapshot: nothing is cached but plans.
 -- In plpgsql, because nearly every statement calls one. Postgres plans the query of a language sql function anew in each
--- statement, and keeps that of plpgsql: 39 us of a GET of one row became 11. The "set" clause is 2 of these and saves more:
+-- statement, and keeps that of plpgsql: 39 us of a GET of one row became 11. The "set" clause is 2 of these, and saves more:
 -- a kept plan is thrown away when the search_path is another than before, as it is inside and outside of functions.
 -- "(select kijko.user_id())" asks once; bare, a small table is scanned and every row asks again (200 rows: 0.77 ms instead of 0.05).
 -- ----------------------------------------------------------------------------
