@@ -308,63 +308,74 @@ IMMUTABLE STRICT PARALLEL SAFE
 LANGUAGE c /* Rust */
 AS 'MODULE_PATHNAME', 'is_time_zone_wrapper';
 
-create or replace function kijko.set_limit(subject uuid, meter text, period text, amount bigint, "over" text default 'refuse')
+create function kijko.set_limits(subjects uuid[], meters text[], periods text[], amounts bigint[], overs text[])
     returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
     set search_path = ''
 as $$
 declare
     present constant timestamptz := kijko.now();
-    old kijko.limits;
-    old_period text;
+    problem text;
+    changed bigint[];
 begin
-    if subject is null or meter is null or meter !~ '^[a-z][a-z0-9_.]{0,62}$' then
-        perform kijko.fail('invalid_input', 'a limit needs a subject, and a meter in lower case');
+    if pg_catalog.num_nulls(subjects, meters, periods, amounts, overs) > 0
+        or cardinality(subjects) <> all (array[cardinality(meters), cardinality(periods), cardinality(amounts), cardinality(overs)])
+    then
+        perform kijko.fail('invalid_input', 'limits need a subject, a meter, a period, an amount and an over each');
     end if;
-    if period is null or period not in ('day', 'month', 'billing', 'lifetime') then
-        perform kijko.fail('invalid_input', 'the period must be day, month, billing or lifetime');
-    end if;
-    if amount < 0 then
-        perform kijko.fail('invalid_input', 'the amount must not be negative; null is unlimited');
-    end if;
-    if "over" is null or "over" not in ('refuse', 'flag', 'bill') then
-        perform kijko.fail('invalid_input', 'over must be refuse, flag or bill');
+    select
+        coalesce(pg_catalog.min(case
+            when a.subject is null or a.meter is null or a.meter !~ '^[a-z][a-z0-9_.]{0,62}$'
+                then 'a limit needs a subject, and a meter in lower case'
+            when a.period is null or a.period not in ('day', 'month', 'billing', 'lifetime')
+                then 'the period must be day, month, billing or lifetime'
+            when a.amount < 0 then 'the amount must not be negative; null is unlimited'
+            when a."over" is null or a."over" not in ('refuse', 'flag', 'bill') then 'over must be refuse, flag or bill'
+        end), case when count(*) > count(distinct (a.subject, a.meter)) then 'the same limit twice' end),
+        pg_catalog.array_agg(a.n) filter (
+            where (l.amount, l."over", l.period, l.next_period)
+                is distinct from (a.amount, a."over", r.period, nullif(a.period, r.period))
+        )
+    into problem, changed
+    from unnest(subjects, meters, periods, amounts, overs) with ordinality as a (subject, meter, period, amount, "over", n)
+    left join kijko.limits as l on l.subject = a.subject and l.meter = a.meter
+    cross join lateral (select case when present >= l.next_period_from then l.next_period else l.period end) as r (period);
+    if problem is not null then
+        perform kijko.fail('invalid_input', problem);
     end if;
     -- Nothing is written without need, not even no rows: each statement that writes here makes every backend forget what
-    -- it knows of limits, and this one plan its statements again.
-    loop
-        select l.* into old from kijko.limits as l
-        where l.subject = set_limit.subject and l.meter = set_limit.meter
-        for update;
-        exit when found;
-        insert into kijko.limits (subject, meter, period, amount, "over")
-        values (set_limit.subject, set_limit.meter, set_limit.period, set_limit.amount, set_limit."over")
-        on conflict on constraint limits_pkey do nothing;
-        if found then
-            return;
-        end if;
-    end loop;
-    old_period := case when present >= old.next_period_from then old.next_period else old.period end;
-    if (old.amount, old."over", old.period, old.next_period) is not distinct from (
-        set_limit.amount, set_limit."over", old_period,
-        case when old_period <> set_limit.period then set_limit.period end
-    ) then
+    -- it knows of limits.
+    if changed is null then
         return;
     end if;
-    -- The amount counts at once and never resets the use. Another period waits for the current one to end; a lifetime
-    -- has no end, so there it waits for the next beginning of the new one.
-    update kijko.limits as l set
-        amount = set_limit.amount,
-        "over" = set_limit."over",
-        period = old_period,
-        next_period = case when old_period <> set_limit.period then set_limit.period end,
-        next_period_from = case when old_period <> set_limit.period then
-            coalesce(
-                kijko.period_end(set_limit.subject, old_period, present),
-                kijko.period_end(set_limit.subject, set_limit.period, present)
-            )
-        end
-    where l.subject = set_limit.subject and l.meter = set_limit.meter;
+    -- In order, so that two calls with the same limits wait for each other and not in a circle. The amount counts at once
+    -- and never resets the use. Another period waits for the current one to end; a lifetime has no end, so there it waits
+    -- for the next beginning of the new one.
+    insert into kijko.limits as l (subject, meter, period, amount, "over")
+    select a.subject, a.meter, a.period, a.amount, a."over"
+    from unnest(subjects, meters, periods, amounts, overs) with ordinality as a (subject, meter, period, amount, "over", n)
+    where a.n = any (changed)
+    order by a.subject, a.meter
+    on conflict on constraint limits_pkey do update set
+        amount = excluded.amount,
+        "over" = excluded."over",
+        (period, next_period, next_period_from) = (
+            select r.period, nullif(excluded.period, r.period), case when excluded.period <> r.period then
+                coalesce(kijko.period_end(l.subject, r.period, present), kijko.period_end(l.subject, excluded.period, present))
+            end
+            from (select case when present >= l.next_period_from then l.next_period else l.period end) as r (period)
+        );
+end
+$$;
+comment on function kijko.set_limits(uuid[], text[], text[], bigint[], text[]) is 'kijko.set_limit for several limits at once: the elements of the arrays belong together. Only those that are not so yet are written, by one statement.';
+
+create or replace function kijko.set_limit(subject uuid, meter text, period text, amount bigint, "over" text default 'refuse')
+    returns void
+    language plpgsql volatile parallel unsafe security definer -- callers need no right to set several
+    set search_path = ''
+as $$
+begin
+    perform kijko.set_limits(array[subject], array[meter], array[period], array[amount], array["over"]);
 end
 $$;
 comment on function kijko.set_limit(uuid, text, text, bigint, text) is 'Sets the limit of a subject''s meter: amount (null is unlimited) in each period (day, month, billing, lifetime), and what happens over it (refuse, flag, bill). It counts from the next call on; use already counted stays. Another period takes effect when the current one ends.';
@@ -444,6 +455,10 @@ create function kijko.consume_many(
     returns kijko.verdict
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_consume_many';
 comment on function kijko.consume_many(uuid[], text, bigint, text, jsonb) is 'kijko.try_consume_many that fails with quota_exceeded instead of answering no.';
+
+create function kijko.standing(subject uuid, meter text) returns kijko.verdict
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_standing';
+comment on function kijko.standing(uuid, text) is 'How a meter stands, from its counter: used (with what running transactions and holds have taken), limit, remaining, reset_at. Not allowed when nothing is left, whatever the limit does then. Uses nothing, and works in READ ONLY transactions. Cheaper than kijko.usage(), which sums up the tables.';
 
 create function kijko.adjust_gauge(subject uuid, meter text, delta bigint) returns kijko.verdict
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_adjust_gauge';
@@ -885,10 +900,11 @@ $$;
 comment on function kijko.maintain_usage() is 'Everything that wants doing now and then, each minute for instance: partitions ahead, rollup, expired holds, old partitions, old keys and events. Null for a task that met a lock and is left for the next time.';
 
 create function kijko.used_now(subject uuid, meter text, period_start timestamptz) returns bigint
-    language sql stable parallel safe
+    language plpgsql stable parallel safe
     set search_path = ''
 as $$
-    select kijko.clamp(coalesce((
+begin
+    return kijko.clamp(coalesce((
             select t.amount from kijko.usage_totals as t
             where t.subject = used_now.subject and t.meter = used_now.meter and t.period_start = used_now.period_start
         ), 0)
@@ -901,7 +917,8 @@ as $$
             select pg_catalog.sum(h.amount) from kijko.holds as h
             where h.subject = used_now.subject and h.meter = used_now.meter and h.period_start = used_now.period_start
                 and h.state = 'open'
-        ), 0))
+        ), 0));
+end
 $$;
 comment on function kijko.used_now(uuid, text, timestamptz) is 'Internal: what a counter comes to by the tables: rolled up, not yet rolled up, and held.';
 
@@ -954,10 +971,11 @@ $$;
 comment on function kijko.usage(uuid) is 'The current use of every meter of a subject that has a limit or was used: period, used (held amounts included), limit and remaining (null is unlimited), and when the period ends (null for a lifetime).';
 
 create function kijko.is_gauge(subject uuid, meter text) returns boolean
-    language sql stable parallel safe
+    language plpgsql stable parallel safe
     set search_path = ''
 as $$
-    select exists (
+begin
+    return exists (
             select from kijko.usage_totals as t
             where t.subject = is_gauge.subject and t.meter = is_gauge.meter and t.period_start = '-infinity'
         )
@@ -965,7 +983,8 @@ as $$
             select from kijko.ledger as g
             where g.subject = is_gauge.subject and g.meter = is_gauge.meter and g.period_start = '-infinity'
                 and g.recorded_at >= (select r.rolled_until from kijko.rollup_state as r)
-        )
+        );
+end
 $$;
 comment on function kijko.is_gauge(uuid, text) is 'Internal: whether a meter has use that counts for a lifetime.';
 
@@ -1188,6 +1207,8 @@ drop table kijko.former_ledger;
 
 -- As in grants.sql: nobody may execute what is new.
 revoke all on function
+    kijko.set_limits(uuid[], text[], text[], bigint[], text[]),
+    kijko.standing(uuid, text),
     kijko.set_calendar(uuid, text, timestamptz),
     kijko.try_consume_many(uuid[], text, bigint, text, jsonb),
     kijko.consume_many(uuid[], text, bigint, text, jsonb),

@@ -3,7 +3,8 @@
 //!
 //! From the bottom up: the counter (slot.rs, pure), the table of counters in shared memory (table.rs), what a
 //! transaction holds of them (transaction.rs), periods (period.rs, pure), which limit holds (policy.rs), the ledger
-//! (ledger.rs, append.rs, tail.rs), the decision (charge.rs), and the functions for SQL: consume.rs, many.rs, hold.rs, gauge.rs, book.rs.
+//! (ledger.rs, append.rs, tail.rs), the decision (charge.rs), and the functions for SQL: consume.rs, many.rs, hold.rs, gauge.rs, book.rs,
+//! standing.rs.
 //! What is read and reported, and what other services tell (ingest.rs), is SQL beside them.
 
 mod append;
@@ -22,6 +23,7 @@ pub mod period;
 pub mod periods;
 mod policy;
 mod slot;
+mod standing;
 pub mod table;
 mod tail;
 mod threshold;

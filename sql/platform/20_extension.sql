@@ -16,6 +16,8 @@ grant usage on schema kijko to postgres, anon, authenticated, service_role, auth
 -- Limits: the domain's definer functions are owned by postgres; service_role is the back office. Nobody else may spend or raise a limit.
 grant execute on function
     kijko.set_limit(uuid, text, text, bigint, text),
+    kijko.set_limits(uuid[], text[], text[], bigint[], text[]),
+    kijko.standing(uuid, text),
     kijko.try_consume(uuid, text, bigint, text),
     kijko.consume(uuid, text, bigint, text),
     kijko.try_consume_many(uuid[], text, bigint, text, jsonb),

@@ -174,16 +174,16 @@ language plpgsql security definer set search_path = ''
 as $$
 begin
   perform kijko.set_tier(new.org_id, new.plan);
-  perform kijko.set_limit(new.org_id, l.meter, l.period, l.amount, l.over)
-  from public.plan_limits as l
-  where l.plan = new.plan;
-  -- A meter that only the former plan limits must not keep its old figure.
-  if tg_op = 'UPDATE' then
-    perform kijko.set_limit(new.org_id, l.meter, l.period, null, l.over)
-    from public.plan_limits as l
-    where l.plan = old.plan
-      and not exists (select 1 from public.plan_limits as n where n.plan = new.plan and n.meter = l.meter);
-  end if;
+  perform kijko.set_limits(array_agg(new.org_id), array_agg(l.meter), array_agg(l.period), array_agg(l.amount), array_agg(l.over))
+  from (
+    select p.meter, p.period, p.amount, p.over from public.plan_limits as p where p.plan = new.plan
+    union all
+    -- A meter that only the former plan limits must not keep its old figure. (There is no former plan on insert.)
+    select p.meter, p.period, null, p.over
+    from public.plan_limits as p
+    where p.plan = old.plan and not exists (select 1 from public.plan_limits as n where n.plan = new.plan and n.meter = p.meter)
+  ) as l
+  having count(*) > 0;
   return null;
 end
 $$;
@@ -198,16 +198,17 @@ create trigger subscriptions_limits_update after update of plan on public.subscr
 create function private.push_plan_limit() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
+declare
+  l public.plan_limits := new;
 begin
   if tg_op = 'DELETE' then
-    perform kijko.set_limit(s.org_id, old.meter, old.period, null, old.over)
-    from public.subscriptions as s
-    where s.plan = old.plan;
-  else
-    perform kijko.set_limit(s.org_id, new.meter, new.period, new.amount, new.over)
-    from public.subscriptions as s
-    where s.plan = new.plan;
+    l := old;
+    l.amount := null;
   end if;
+  perform kijko.set_limits(array_agg(s.org_id), array_agg(l.meter), array_agg(l.period), array_agg(l.amount), array_agg(l.over))
+  from public.subscriptions as s
+  where s.plan = l.plan
+  having count(*) > 0;
   return null;
 end
 $$;

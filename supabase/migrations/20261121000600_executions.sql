@@ -152,16 +152,21 @@ create trigger jobs_forgotten after delete on public.jobs
 -- ----------------------------------------------------------------------------
 
 create function private.exhausted_meter(org_id uuid) returns kijko.verdict
-language sql stable set search_path = ''
+language plpgsql set search_path = ''
 as $$
-  select false, 'quota_exceeded', u.meter, u.used, u."limit", 0::bigint, u.reset_at,
-    ceil(extract(epoch from u.reset_at - kijko.now()))::integer
+declare
+  exhausted kijko.verdict;
+begin
+  -- From the counters: each execution asks, and summing up the ledger costs more the more there were in this hour.
+  select v.* into exhausted
   from public.subscriptions as s
   join public.plan_limits as l on l.plan = s.plan and l.over = 'flag'
-  join kijko.usage(exhausted_meter.org_id) as u on u.meter = l.meter
-  where s.org_id = exhausted_meter.org_id and u.used >= u."limit"
-  order by u.reset_at desc, u.meter
-  limit 1
+  cross join lateral kijko.standing(s.org_id, l.meter) as v
+  where s.org_id = exhausted_meter.org_id and not v.allowed
+  order by v.reset_at desc, v.meter
+  limit 1;
+  return exhausted;
+end
 $$;
 comment on function private.exhausted_meter(uuid) is 'A meter of model use that is used up, or null. Such meters are booked after the call whatever it cost, so they are enforced here, before the next one.';
 revoke all on function private.exhausted_meter(uuid) from public, anon, authenticated, service_role;

@@ -1,8 +1,9 @@
 create function kijko.used_now(subject uuid, meter text, period_start timestamptz) returns bigint
-    language sql stable parallel safe
+    language plpgsql stable parallel safe
     set search_path = ''
 as $$
-    select kijko.clamp(coalesce((
+begin
+    return kijko.clamp(coalesce((
             select t.amount from kijko.usage_totals as t
             where t.subject = used_now.subject and t.meter = used_now.meter and t.period_start = used_now.period_start
         ), 0)
@@ -15,7 +16,8 @@ as $$
             select pg_catalog.sum(h.amount) from kijko.holds as h
             where h.subject = used_now.subject and h.meter = used_now.meter and h.period_start = used_now.period_start
                 and h.state = 'open'
-        ), 0))
+        ), 0));
+end
 $$;
 comment on function kijko.used_now(uuid, text, timestamptz) is 'Internal: what a counter comes to by the tables: rolled up, not yet rolled up, and held.';
 
@@ -68,10 +70,11 @@ $$;
 comment on function kijko.usage(uuid) is 'The current use of every meter of a subject that has a limit or was used: period, used (held amounts included), limit and remaining (null is unlimited), and when the period ends (null for a lifetime).';
 
 create function kijko.is_gauge(subject uuid, meter text) returns boolean
-    language sql stable parallel safe
+    language plpgsql stable parallel safe
     set search_path = ''
 as $$
-    select exists (
+begin
+    return exists (
             select from kijko.usage_totals as t
             where t.subject = is_gauge.subject and t.meter = is_gauge.meter and t.period_start = '-infinity'
         )
@@ -79,7 +82,8 @@ as $$
             select from kijko.ledger as g
             where g.subject = is_gauge.subject and g.meter = is_gauge.meter and g.period_start = '-infinity'
                 and g.recorded_at >= (select r.rolled_until from kijko.rollup_state as r)
-        )
+        );
+end
 $$;
 comment on function kijko.is_gauge(uuid, text) is 'Internal: whether a meter has use that counts for a lifetime.';
 

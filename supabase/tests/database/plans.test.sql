@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(34);
+select plan(39);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
@@ -90,6 +90,18 @@ select tests.refuses($$update public.subscriptions set org_id = tests.org('bob')
 select is(tests.changed($$update public.plan_limits set amount = 60 where plan = 'FREE' and meter = 'executions'$$), 1::bigint, 'the operator edits the catalogue');
 select tests.act_as('bob');
 select is((select "limit" from public.usage_summary() where meter = 'executions'), 60::bigint, 'and every organization on the plan has the new limit');
+select tests.act_as_service();
+select is(tests.changed($$delete from public.plan_limits where plan = 'FREE' and meter = 'executions'$$), 1::bigint, 'takes a limit out of it');
+select tests.act_as('bob');
+select is((select "limit" from public.usage_summary() where meter = 'executions'), null, 'and nobody on the plan has one any more');
+select tests.act_as_service();
+insert into public.plan_limits (plan, meter, period, amount) values ('FREE', 'own', 'month', 7);
+select tests.act_as('bob');
+select is((select "limit" from public.usage_summary() where meter = 'own'), 7::bigint, 'a new one counts for all of them');
+select tests.act_as_service();
+select is(tests.changed($$update public.subscriptions set plan = 'PRO' where org_id = tests.org('bob')$$), 1::bigint, 'bob goes to PRO, which does not have it');
+select tests.act_as('bob');
+select is((select "limit" from public.usage_summary() where meter = 'own'), null, 'and leaves its figure behind');
 
 select tests.act_as_superuser();
 select is((select count(*) from cron.job where username = 'postgres' and jobname = 'kijko-maintain-usage'), 1::bigint, 'pg_cron keeps the ledger in order');

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(75);
+select plan(77);
 
 -- ---- sign-up
 select tests.sign_up('ada', '{"display_name": "Ada L."}');
@@ -120,6 +120,26 @@ select is(public.org_id(), tests.lab(), 'org_id follows it');
 select is(tests.changed($$delete from public.memberships where org_id = tests.lab() and user_id = tests.id('ada')$$), 1::bigint, 'then the first may leave');
 select is(public.org_id(), tests.org('ada'), 'and falls back to the personal organization');
 select is_empty($$select 1 from public.organizations where id = tests.lab()$$, 'and sees no more of it');
+
+-- ---- whoever asks by a search_path of their own gets the same answers
+select tests.act_as_superuser();
+create schema trap;
+grant usage on schema trap to public;
+create function trap.always(uuid, uuid) returns boolean language sql immutable return true;
+create operator trap.= (function = trap.always, leftarg = uuid, rightarg = uuid);
+grant execute on function trap.always(uuid, uuid) to public;
+create function tests.seen() returns text language plpgsql set search_path = trap, pg_catalog as $$
+begin
+  return format(
+    '%s %s %s %s %s', (select count(*) from public.org_ids()), (select count(*) from private.org_ids_with('projects:read')),
+    public.can(tests.lab(), 'projects:read'), public.has_role(tests.lab(), 'viewer'), (select count(*) from private.colleague_ids())
+  );
+end
+$$;
+select tests.act_as('eve');
+select is(tests.seen(), '1 1 f f 1', 'an operator of the caller''s is not used by the helpers');
+discard plans;
+select is(tests.seen(), '1 1 f f 1', 'nor by the plans that they make meanwhile');
 
 -- ---- header x-org-id
 select tests.act_as('adm', tests.lab());

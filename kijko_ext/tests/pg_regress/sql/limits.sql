@@ -82,6 +82,33 @@ select * from kijko.usage(s(4));
 select travel('2026-04-01 00:00Z');
 select * from kijko.usage(s(4));
 rollback;
+-- Several limits at once: the elements of the arrays belong together, and only what is not so yet is written.
+begin;
+select travel('2026-02-10 12:00Z');
+create function written() returns trigger language plpgsql as $$
+begin
+    raise notice '% % %', tg_op, tg_level, new.meter;
+    return null;
+end
+$$;
+create trigger written after insert or update or delete on kijko.limits for each row execute function written();
+create trigger written_statement after insert or update or delete on kijko.limits for each statement execute function written();
+select kijko.set_limits(array[s(7), s(8), s(7)], array['runs', 'runs', 'ever'], array['month', 'day', 'lifetime'], array[10, 3, null], array['refuse', 'bill', 'flag']);
+select subject, meter, period, amount, "over" from kijko.limits where subject in (s(7), s(8)) order by 1, 2;
+select kijko.set_limits(array[s(7), s(8), s(7)], array['runs', 'runs', 'ever'], array['month', 'day', 'lifetime'], array[10, 3, null], array['refuse', 'bill', 'flag']);
+select kijko.set_limit(s(8), 'runs', 'day', 3, 'bill');
+select kijko.set_limits('{}', '{}', '{}', '{}', '{}');
+select used from kijko.try_consume(s(7), 'runs', 4);
+select kijko.set_limits(array[s(7), s(7), s(7)], array['runs', 'new', 'ever'], array['month', 'month', 'lifetime'], array[null, 0, null], array['refuse', 'refuse', 'flag']);
+select meter, period, used, "limit" from kijko.usage(s(7));
+-- Another period waits there, too, and what waits is written once; when it has taken effect, it is the period.
+select kijko.set_limits(array[s(7), s(8)], array['runs', 'runs'], array['day', 'day'], array[5, 3], array['refuse', 'bill']);
+select kijko.set_limits(array[s(7), s(8)], array['runs', 'runs'], array['day', 'day'], array[5, 3], array['refuse', 'bill']);
+select period, next_period, next_period_from from kijko.limits where subject = s(7) and meter = 'runs';
+select travel('2026-03-01 12:00Z');
+select kijko.set_limits(array[s(7)], array['runs'], array['day'], array[5], array['refuse']);
+select period, next_period, next_period_from from kijko.limits where subject = s(7) and meter = 'runs';
+rollback;
 -- Over the limit: refuse, or allow and say so.
 begin;
 select travel('2026-02-10 12:00Z');
@@ -89,6 +116,23 @@ select kijko.set_limit(s(5), 'flagged', 'month', 1, 'flag'), kijko.set_limit(s(5
 select * from kijko.try_consume(s(5), 'flagged', 3);
 select * from kijko.consume(s(5), 'billed');
 select * from kijko.try_consume(s(5), 'none');
+rollback;
+-- How a meter stands, as the next use would find it, also while nothing may be written; nothing is used.
+begin;
+select travel('2026-02-10 12:00Z');
+select kijko.set_limit(s(5), 'calls', 'month', 3), kijko.set_limit(s(5), 'flagged', 'month', 2, 'flag'), kijko.set_limit(s(5), 'things', 'lifetime', 1);
+select * from kijko.standing(s(5), 'calls');
+select used from kijko.try_consume(s(5), 'calls', 2);
+select kijko.consume(s(5), 'flagged', 5), kijko.adjust_gauge(s(5), 'things', 1), kijko.reserve(s(5), 'calls', 1) is not null as reserved;
+set transaction_read_only = on;
+select * from kijko.standing(s(5), 'calls');
+select * from kijko.standing(s(5), 'flagged');
+select * from kijko.standing(s(5), 'things');
+select * from kijko.standing(s(5), 'free');
+savepoint here;
+select kijko.standing(null, 'calls');
+rollback to here;
+select kijko.standing(s(5), null);
 rollback;
 -- Idempotency: the same call charges once; with another amount it is a conflict; another meter is another charge.
 begin;
@@ -163,6 +207,16 @@ select kijko.set_limit(s(1), 'x', null, 1);
 select kijko.set_limit(s(1), 'x', 'month', -1);
 select kijko.set_limit(s(1), 'x', 'month', 1, 'ignore');
 select kijko.set_limit(s(1), 'x', 'month', 1, null);
+select kijko.set_limits(null, '{x}', '{month}', '{1}', '{refuse}');
+select kijko.set_limits(array[s(1)], '{x}', '{month}', '{}', '{refuse}');
+select kijko.set_limits(array[s(1), s(1)], '{x,y}', '{month}', '{1,1}', '{refuse,refuse}');
+select kijko.set_limits(array[s(1), null], '{x,y}', '{month,month}', '{1,1}', '{refuse,refuse}');
+select kijko.set_limits(array[s(1), s(1)], '{x,Y}', '{month,month}', '{1,1}', '{refuse,refuse}');
+select kijko.set_limits(array[s(1), s(1)], '{x,y}', '{month,NULL}', '{1,1}', '{refuse,refuse}');
+select kijko.set_limits(array[s(1), s(1)], '{x,y}', '{month,month}', '{1,-1}', '{refuse,refuse}');
+select kijko.set_limits(array[s(1), s(1)], '{x,y}', '{month,month}', '{1,1}', '{refuse,ignore}');
+select kijko.set_limits(array[s(1), s(1)], '{x,x}', '{month,month}', '{1,2}', '{refuse,refuse}');
+select count(*) from kijko.limits where subject = s(1) and meter in ('x', 'y');
 select * from kijko.usage(null);
 -- Close to the end of numbers.
 begin;
