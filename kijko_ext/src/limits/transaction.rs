@@ -134,20 +134,19 @@ impl Counter {
         }
     }
 
-    /// What this transaction holds of the counter, to return to by `restore`.
+    /// What this transaction has reserved of the counter, to return to by `restore`.
     pub fn mark(self) -> Mark {
-        let entry = self.entry();
-        Mark {
-            reserved: entry.reserved,
-            credit: entry.credit,
-        }
+        Mark(self.entry().reserved)
     }
 
-    /// Takes back what was taken since the mark, in the same subtransaction.
-    pub fn restore(self, mark: Mark) {
+    /// Takes back `amount` that was taken since the mark, in the same subtransaction. What of it came from the own credit
+    /// is credit again, and so stays what was credited meanwhile: holds that had expired have ended all the same.
+    pub fn restore(self, mark: Mark, amount: i64) {
         let entry = self.entry();
-        entry.slot.give_back(entry.reserved - mark.reserved);
-        (entry.reserved, entry.credit) = (mark.reserved, mark.credit);
+        let reserved = entry.reserved - mark.0;
+        entry.slot.give_back(reserved);
+        entry.reserved = mark.0;
+        entry.credit += amount - reserved;
     }
 
     /// Frees `amount` at commit, and for this transaction's own uses at once.
@@ -185,10 +184,7 @@ impl Counter {
 }
 
 #[derive(Clone, Copy)]
-pub struct Mark {
-    reserved: i64,
-    credit: i64,
-}
+pub struct Mark(i64);
 
 /// No slot came free.
 #[derive(Debug)]
