@@ -63,7 +63,7 @@ impl Counter {
         let state = state();
         state.register();
         let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
-        if let Some(entry) = find_before(&state.entries, key, subtransaction) {
+        if let Some(entry) = find(&state.entries, key, subtransaction) {
             return Ok(Self { entry });
         }
         let holder = state.entries.iter().any(|entry| entry.key == *key);
@@ -120,13 +120,17 @@ impl Counter {
         let own = self.credit();
         let from_own = own.min(amount);
         let entry = self.entry();
+        // Only after corrections far below zero can a transaction ask for more than it could give back.
+        let Some(reserved) = entry.reserved.checked_add(amount - from_own) else {
+            return Reserved::No(entry.slot.used().saturating_sub(own));
+        };
         // What is left of the own credit is still in the counter, but no longer used.
         match entry
             .slot
             .reserve(amount - from_own, limit.saturating_add(own - from_own))
         {
             Reserved::Yes(used) => {
-                entry.reserved += amount - from_own;
+                entry.reserved = reserved;
                 entry.credit -= from_own;
                 Reserved::Yes(used - (own - from_own))
             }
@@ -260,35 +264,39 @@ impl State {
             .rposition(|entry| entry.subtransaction < child)
             .map_or(0, |at| at + 1);
         while at < self.entries.len() {
-            let Some(kept) = find_before(&self.entries[..at], &self.entries[at].key, parent) else {
+            let kept = find(&self.entries[..at], &self.entries[at].key, parent);
+            let joined = kept.and_then(|kept| self.entries[kept].with(&self.entries[at]));
+            let Some((kept, (reserved, credit))) = kept.zip(joined) else {
                 self.entries[at].subtransaction = parent;
                 at += 1;
                 continue;
             };
             let entry = self.entries.remove(at);
             let kept = &mut self.entries[kept];
-            kept.reserved += entry.reserved;
-            kept.credit += entry.credit;
+            (kept.reserved, kept.credit) = (reserved, credit);
             kept.crossing |= entry.crossing;
             entry.slot.unpin(); // never the last
         }
     }
 }
 
-/// Looks back a few entries only: a call uses few counters, and a second entry for one does no harm.
-fn find_before(
-    entries: &[Entry],
-    key: &Key,
-    subtransaction: pg_sys::SubTransactionId,
-) -> Option<usize> {
-    let oldest = entries.len().saturating_sub(16);
-    (oldest..entries.len())
+/// The entry of a counter under the youngest subtransaction.
+fn find(entries: &[Entry], key: &Key, subtransaction: pg_sys::SubTransactionId) -> Option<usize> {
+    (0..entries.len())
         .rev()
         .take_while(|&at| entries[at].subtransaction == subtransaction)
         .find(|&at| entries[at].key == *key)
 }
 
 impl Entry {
+    /// What is reserved and credited with another entry's; None at the end of numbers, where they stay two.
+    fn with(&self, other: &Self) -> Option<(i64, i64)> {
+        Some((
+            self.reserved.checked_add(other.reserved)?,
+            self.credit.checked_add(other.credit)?,
+        ))
+    }
+
     fn leave(&self, committed: bool) {
         if self.loading {
             self.slot.abandon();

@@ -16,6 +16,16 @@ select kijko.correct_usage(e(1), 'x', -9223372036854775808, 'less than nothing')
 select kijko.correct_usage(e(1), 'x', -9223372036854775807, 'all of it');
 select kijko.correct_usage(e(1), 'x', -9223372036854775807, 'and again');
 select kijko.correct_usage(e(1), 'x', -2, 'and a little');
+-- From far below zero a transaction can take more than one number can give back. It does not.
+begin;
+select used from kijko.consume(e(1), 'x', 9223372036854775807);
+savepoint a;
+select used from kijko.consume(e(1), 'x', 9223372036854775807);
+rollback to a;
+savepoint a;
+select allowed, used from kijko.try_consume(e(1), 'x', 9223372036854775807);
+release a;
+rollback;
 select used from kijko.usage(e(1));
 select allowed, used from kijko.try_consume(e(1), 'x', 1);
 select kijko.set_limit(e(1), 'x', 'month', 9223372036854775807);
