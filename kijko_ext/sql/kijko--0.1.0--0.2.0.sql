@@ -18,7 +18,8 @@ alter table kijko.limits
     drop constraint limits_next_period_check;
 alter table kijko.limits
     add constraint limits_period_check check (period in ('day', 'month', 'billing', 'lifetime')),
-    add constraint limits_next_period_check check (next_period in ('day', 'month', 'billing', 'lifetime'));
+    add constraint limits_next_period_check check (next_period in ('day', 'month', 'billing', 'lifetime')),
+    add column period_from timestamptz;
 comment on table kijko.limits is 'One limit for each subject and meter. A meter without a row is unlimited and monthly, a gauge without a row unlimited.';
 comment on column kijko.limits.subject is 'Whose limit: any uuid, here an organization, project or key.';
 comment on column kijko.limits.meter is 'What is counted.';
@@ -27,6 +28,7 @@ comment on column kijko.limits.amount is 'How much; null is unlimited.';
 comment on column kijko.limits."over" is 'What happens above it: refuse; flag or bill allow it and say so in the verdict and in the ledger.';
 comment on column kijko.limits.next_period is 'A changed period, which waits for the current one to end.';
 comment on column kijko.limits.next_period_from is 'When it takes effect.';
+comment on column kijko.limits.period_from is 'When the period last changed to another kind: a period that was running then began at that moment. Null when it never did.';
 
 alter table kijko.idempotency_keys
     alter column meter type text collate "C",
@@ -317,6 +319,7 @@ declare
     present constant timestamptz := kijko.now();
     old kijko.limits;
     old_period text;
+    old_from timestamptz;
 begin
     if subject is null or meter is null or meter !~ '^[a-z][a-z0-9_.]{0,62}$' then
         perform kijko.fail('invalid_input', 'a limit needs a subject, and a meter in lower case');
@@ -345,6 +348,7 @@ begin
         end if;
     end loop;
     old_period := case when present >= old.next_period_from then old.next_period else old.period end;
+    old_from := case when present >= old.next_period_from then old.next_period_from else old.period_from end;
     if (old.amount, old."over", old.period, old.next_period) is not distinct from (
         set_limit.amount, set_limit."over", old_period,
         case when old_period <> set_limit.period then set_limit.period end
@@ -357,6 +361,7 @@ begin
         amount = set_limit.amount,
         "over" = set_limit."over",
         period = old_period,
+        period_from = old_from,
         next_period = case when old_period <> set_limit.period then set_limit.period end,
         next_period_from = case when old_period <> set_limit.period then
             coalesce(

@@ -7,6 +7,7 @@ declare
     present constant timestamptz := kijko.now();
     old kijko.limits;
     old_period text;
+    old_from timestamptz;
 begin
     if subject is null or meter is null or meter !~ '^[a-z][a-z0-9_.]{0,62}$' then
         perform kijko.fail('invalid_input', 'a limit needs a subject, and a meter in lower case');
@@ -35,6 +36,7 @@ begin
         end if;
     end loop;
     old_period := case when present >= old.next_period_from then old.next_period else old.period end;
+    old_from := case when present >= old.next_period_from then old.next_period_from else old.period_from end;
     if (old.amount, old."over", old.period, old.next_period) is not distinct from (
         set_limit.amount, set_limit."over", old_period,
         case when old_period <> set_limit.period then set_limit.period end
@@ -47,6 +49,7 @@ begin
         amount = set_limit.amount,
         "over" = set_limit."over",
         period = old_period,
+        period_from = old_from,
         next_period = case when old_period <> set_limit.period then set_limit.period end,
         next_period_from = case when old_period <> set_limit.period then
             coalesce(

@@ -82,6 +82,25 @@ select * from kijko.usage(s(4));
 select travel('2026-04-01 00:00Z');
 select * from kijko.usage(s(4));
 rollback;
+-- A period of another kind begins when the change takes effect, and no later change of the limit lets it begin again.
+begin;
+select travel('2026-02-10 12:00Z');
+select kijko.set_limit(s(3), 'y', 'day', 8);
+select kijko.set_limit(s(3), 'y', 'month', 8);
+select travel('2026-02-12 12:00Z');
+select used, reset_at from kijko.consume(s(3), 'y', 8);
+select kijko.set_limit(s(3), 'y', 'month', 9);
+select * from kijko.usage(s(3));
+select kijko.set_limit(s(3), 'y', 'lifetime', 9);
+select allowed, used from kijko.try_consume(s(3), 'y', 2);
+select starts_at, ends_at from kijko.period_at(s(3), 'y', '2026-02-10 13:00Z');
+select travel('2026-03-01 00:00Z');
+select used from kijko.consume(s(3), 'y', 9);
+select kijko.set_limit(s(3), 'y', 'lifetime', 10);
+select * from kijko.usage(s(3));
+select travel('2027-03-01 00:00Z');
+select allowed, used from kijko.try_consume(s(3), 'y', 2);
+rollback;
 -- Over the limit: refuse, or allow and say so.
 begin;
 select travel('2026-02-10 12:00Z');
