@@ -99,8 +99,8 @@ begin
     end if;
     if not is_new and kijko.calendar_is_changing(set_calendar.subject, kijko.now()) then
         perform kijko.fail(
-            'conflict', 'the last change of this calendar has not taken effect yet',
-            'Change it again when the month has ended in which it was changed.'
+            'conflict', 'a period is running in which the last change of this calendar still shows',
+            'Change it again when a whole period by it has begun.'
         );
     end if;
     update kijko.calendars as c set
@@ -112,7 +112,7 @@ begin
     where c.subject = set_calendar.subject;
 end
 $$;
-comment on function kijko.set_calendar(uuid, text, timestamptz) is 'Sets where a subject''s days and months begin: its time zone, and when its billing months began (null for calendar months). For a subject that has used something, it takes effect when the current periods end, and can be changed once in a month.';
+comment on function kijko.set_calendar(uuid, text, timestamptz) is 'Sets where a subject''s days and months begin: its time zone, and when its billing months began (null for calendar months). For a subject that has used something, it takes effect when the current periods end, and is not changed again before a whole day and month by it have begun.';
 
 create function kijko.try_consume(subject uuid, meter text, amount bigint default 1, idempotency_key text default null)
     returns kijko.verdict

@@ -109,6 +109,18 @@ impl Calendars {
             former.period(kind, now)
         }
     }
+
+    /// Whether a period is running in which the calendar was changed, or which that change made longer or shorter. A
+    /// second change would forget that, and let the period begin anew.
+    pub fn is_changing(&self, now: i64) -> bool {
+        let Some((_, changed)) = &self.former else {
+            return false;
+        };
+        [Kind::Day, Kind::Month, Kind::Billing].iter().any(|kind| {
+            let period = self.period(*kind, now);
+            period.start <= *changed || period != self.present.period(*kind, now)
+        })
+    }
 }
 
 impl Calendar {
@@ -321,6 +333,14 @@ mod unit {
             moved(amsterdam, york, change, "2026-06-01T04:00:00Z"),
             is("2026-06-01T04:00:00Z", "2026-07-01T04:00:00Z")
         );
+        let calendar = |zone| Calendar::new(zone, None).unwrap();
+        let east = Calendars {
+            present: calendar(amsterdam),
+            former: Some((calendar(york), at(change))),
+        };
+        assert!(east.is_changing(at("2026-05-31T12:00:00Z")));
+        assert!(east.is_changing(at("2026-06-30T21:59:59Z")));
+        assert!(!east.is_changing(at("2026-06-30T22:00:00Z")));
         // Before the change everything is as it was.
         assert_eq!(
             moved(amsterdam, york, change, "2026-04-30T21:59:59Z"),

@@ -44,7 +44,7 @@ pub fn period_end(
     ))
 }
 
-/// Whether a change of the subject's calendar still waits for a month to end.
+/// Whether the last change of the subject's calendar still shows in a period that is running.
 #[pg_extern(stable, parallel_unsafe)]
 pub fn calendar_is_changing(subject: pgrx::Uuid, at: TimestampWithTimeZone) -> bool {
     policy::calendar_is_changing(subject.as_bytes(), micros(at))

@@ -205,16 +205,9 @@ pub fn calendar_period(subject: &[u8; 16], kind: Kind, now: i64) -> Period {
     calendars(subject).period(kind, now)
 }
 
-/// Whether a period is running in which the calendar was changed.
+/// Whether the last change of the calendar still shows in a period that is running.
 pub fn calendar_is_changing(subject: &[u8; 16], now: i64) -> bool {
-    let calendars = calendars(subject);
-    let changed = calendars
-        .former
-        .as_ref()
-        .map_or(i64::MIN, |(_, changed)| *changed);
-    [Kind::Month, Kind::Billing]
-        .iter()
-        .any(|kind| calendars.period(*kind, now).start <= changed)
+    calendars(subject).is_changing(now)
 }
 
 fn calendars(subject: &[u8; 16]) -> Calendars {
