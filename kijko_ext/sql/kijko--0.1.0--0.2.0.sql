@@ -310,6 +310,20 @@ IMMUTABLE STRICT PARALLEL SAFE
 LANGUAGE c /* Rust */
 AS 'MODULE_PATHNAME', 'is_time_zone_wrapper';
 
+CREATE  FUNCTION "local_day"(
+	"at" timestamp with time zone, /* TimestampWithTimeZone */
+	"time_zone" TEXT /* & str */
+) RETURNS date /* Date */
+IMMUTABLE STRICT PARALLEL SAFE
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'local_day_wrapper';
+
+comment on function kijko.period_at(uuid, text, timestamptz, text) is 'The period of a subject''s meter that a time falls into: its kind, its beginning (-infinity for a lifetime) and its end (infinity). otherwise is the kind for a meter without a limit.';
+comment on function kijko.period_end(uuid, text, timestamptz) is 'Internal: the end of the period of a kind by the subject''s calendar, whatever its limit says; null for a lifetime.';
+comment on function kijko.calendar_is_changing(uuid, timestamptz) is 'Internal: whether the last change of the subject''s calendar still shows in a period that is running.';
+comment on function kijko.is_time_zone(text) is 'Internal: whether the library''s time zone database has a zone of this name.';
+comment on function kijko.local_day(timestamptz, text) is 'Internal: the day of a moment in a time zone, by the library''s own time zone database, as periods are; in UTC where the zone is unknown.';
+
 create or replace function kijko.set_limit(subject uuid, meter text, period text, amount bigint, "over" text default 'refuse')
     returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
@@ -796,7 +810,7 @@ begin
     execute pg_catalog.format(
         $sql$
             insert into kijko.usage_daily as t (subject, meter, day, attributes, amount, overage, entries)
-            select g.subject, g.meter, (g.occurred_at at time zone coalesce(c.time_zone, 'UTC'))::date,
+            select g.subject, g.meter, kijko.local_day(g.occurred_at, coalesce(c.time_zone, 'UTC')),
                 case when pg_catalog.pg_column_size(g.attributes) <= 2000 then g.attributes else '{}' end,
                 kijko.clamp(pg_catalog.sum(g.amount)), kijko.clamp(pg_catalog.sum(g.overage)), pg_catalog.count(*)
             from %s as g
@@ -987,7 +1001,7 @@ begin
         select d.day, d.attributes, d.amount, d.overage, d.entries from kijko.usage_daily as d
         where d.subject = usage_by_day.subject and d.meter = usage_by_day.meter
         union all
-        select (g.occurred_at at time zone coalesce(c.time_zone, 'UTC'))::date, coalesce(g.attributes, '{}'),
+        select kijko.local_day(g.occurred_at, coalesce(c.time_zone, 'UTC')), coalesce(g.attributes, '{}'),
             g.amount, g.overage, 1
         from kijko.ledger as g
         left join kijko.calendars as c on c.subject = g.subject
@@ -1224,7 +1238,8 @@ revoke all on function
     kijko.period_at(uuid, text, timestamptz, text),
     kijko.period_end(uuid, text, timestamptz),
     kijko.calendar_is_changing(uuid, timestamptz),
-    kijko.is_time_zone(text)
+    kijko.is_time_zone(text),
+    kijko.local_day(timestamptz, text)
 from public;
 
 -- Reports, explanations and events from other services.
@@ -1247,7 +1262,7 @@ begin
     from kijko.usage(usage_by.subject) as m
     cross join lateral kijko.period_at(usage_by.subject, m.meter, kijko.now(), m.period) as p
     cross join lateral kijko.usage_by_day(
-        usage_by.subject, m.meter, coalesce(since, (p.starts_at at time zone zone)::date), coalesce(until, 'infinity')
+        usage_by.subject, m.meter, coalesce(since, kijko.local_day(p.starts_at, zone)), coalesce(until, 'infinity')
     ) as d
     cross join lateral (
         select case dimension when 'day' then pg_catalog.to_char(d.day, 'YYYY-MM-DD') else d.attributes ->> dimension end

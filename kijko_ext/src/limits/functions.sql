@@ -1,3 +1,9 @@
+comment on function kijko.period_at(uuid, text, timestamptz, text) is 'The period of a subject''s meter that a time falls into: its kind, its beginning (-infinity for a lifetime) and its end (infinity). otherwise is the kind for a meter without a limit.';
+comment on function kijko.period_end(uuid, text, timestamptz) is 'Internal: the end of the period of a kind by the subject''s calendar, whatever its limit says; null for a lifetime.';
+comment on function kijko.calendar_is_changing(uuid, timestamptz) is 'Internal: whether the last change of the subject''s calendar still shows in a period that is running.';
+comment on function kijko.is_time_zone(text) is 'Internal: whether the library''s time zone database has a zone of this name.';
+comment on function kijko.local_day(timestamptz, text) is 'Internal: the day of a moment in a time zone, by the library''s own time zone database, as periods are; in UTC where the zone is unknown.';
+
 create function kijko.set_limit(subject uuid, meter text, period text, amount bigint, "over" text default 'refuse')
     returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables

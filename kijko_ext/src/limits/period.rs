@@ -67,6 +67,21 @@ impl Calendar {
             anchor,
         })
     }
+
+    pub fn utc(anchor: Option<i64>) -> Self {
+        Self {
+            zone: TimeZone::UTC,
+            anchor,
+        }
+    }
+
+    /// The day that a moment lies in, counted from 2000-01-01.
+    pub fn day(&self, at: i64) -> i32 {
+        const FIRST: Date = jiff::civil::date(2000, 1, 1);
+        let day = self.local(at).date();
+        // Between two dates jiff counts days, unless told otherwise.
+        (day - FIRST).get_days()
+    }
 }
 
 /// A calendar, and what it was before it changed.

@@ -137,12 +137,8 @@ fn read(subject: &[u8; 16], meter: &str, ledger: pg_sys::Oid) -> Rule {
             let kind = |column| row.text(column).as_deref().and_then(Kind::parse);
             // A zone that the library does not know cannot have been stored; UTC then, rather than no limit.
             let calendar = |zone: Option<String>, anchor| {
-                let utc = Calendar {
-                    zone: jiff::tz::TimeZone::UTC,
-                    anchor,
-                };
                 zone.and_then(|zone| Calendar::new(&zone, anchor))
-                    .unwrap_or(utc)
+                    .unwrap_or(Calendar::utc(anchor))
             };
             Rule {
                 limit: row.integer(2),

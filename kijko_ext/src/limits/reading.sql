@@ -96,7 +96,7 @@ begin
         select d.day, d.attributes, d.amount, d.overage, d.entries from kijko.usage_daily as d
         where d.subject = usage_by_day.subject and d.meter = usage_by_day.meter
         union all
-        select (g.occurred_at at time zone coalesce(c.time_zone, 'UTC'))::date, coalesce(g.attributes, '{}'),
+        select kijko.local_day(g.occurred_at, coalesce(c.time_zone, 'UTC')), coalesce(g.attributes, '{}'),
             g.amount, g.overage, 1
         from kijko.ledger as g
         left join kijko.calendars as c on c.subject = g.subject

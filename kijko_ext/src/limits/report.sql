@@ -17,7 +17,7 @@ begin
     from kijko.usage(usage_by.subject) as m
     cross join lateral kijko.period_at(usage_by.subject, m.meter, kijko.now(), m.period) as p
     cross join lateral kijko.usage_by_day(
-        usage_by.subject, m.meter, coalesce(since, (p.starts_at at time zone zone)::date), coalesce(until, 'infinity')
+        usage_by.subject, m.meter, coalesce(since, kijko.local_day(p.starts_at, zone)), coalesce(until, 'infinity')
     ) as d
     cross join lateral (
         select case dimension when 'day' then pg_catalog.to_char(d.day, 'YYYY-MM-DD') else d.attributes ->> dimension end

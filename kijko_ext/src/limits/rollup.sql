@@ -142,7 +142,7 @@ begin
     execute pg_catalog.format(
         $sql$
             insert into kijko.usage_daily as t (subject, meter, day, attributes, amount, overage, entries)
-            select g.subject, g.meter, (g.occurred_at at time zone coalesce(c.time_zone, 'UTC'))::date,
+            select g.subject, g.meter, kijko.local_day(g.occurred_at, coalesce(c.time_zone, 'UTC')),
                 case when pg_catalog.pg_column_size(g.attributes) <= 2000 then g.attributes else '{}' end,
                 kijko.clamp(pg_catalog.sum(g.amount)), kijko.clamp(pg_catalog.sum(g.overage)), pg_catalog.count(*)
             from %s as g
