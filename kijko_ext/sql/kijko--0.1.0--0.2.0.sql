@@ -860,15 +860,6 @@ create function kijko.maintain_usage() returns table (task text, done bigint)
     set search_path = ''
 as $$
 begin
-    -- A task that meets a lock is left for the next time; the others are done all the same.
-    foreach task in array array['make_ledger_partitions', 'rollup_usage', 'expire_holds', 'detach_ledger_partitions'] loop
-        begin
-            execute pg_catalog.format('select kijko.%I()', task) into done;
-        exception
-            when lock_not_available then done := null;
-        end;
-        return next;
-    end loop;
     task := 'forget_idempotency_keys';
     delete from kijko.idempotency_keys as k
     where (k.subject, k.meter, k.key) in (
@@ -899,6 +890,16 @@ begin
     );
     get diagnostics done = row_count;
     return next;
+    -- A task that meets a lock is left for the next time; the others are done all the same. Last, those whose locks keep
+    -- counters from being loaded: they are held until the end.
+    foreach task in array array['rollup_usage', 'expire_holds', 'make_ledger_partitions', 'detach_ledger_partitions'] loop
+        begin
+            execute pg_catalog.format('select kijko.%I()', task) into done;
+        exception
+            when lock_not_available then done := null;
+        end;
+        return next;
+    end loop;
 end
 $$;
 comment on function kijko.maintain_usage() is 'Everything that wants doing now and then, each minute for instance: partitions ahead, rollup, expired holds, old partitions, old keys and events. Null for a task that met a lock and is left for the next time.';
