@@ -26,7 +26,7 @@ grant execute on function
     kijko.adjust_gauge(uuid, text, bigint),
     kijko.set_gauge(uuid, text, bigint),
     kijko.set_calendar(uuid, text, timestamptz),
-    kijko.record_usage(uuid, text, bigint, timestamptz, text, jsonb),
+    kijko.record_usage(uuid, text, bigint, timestamptz, text, jsonb, text),
     kijko.correct_usage(uuid, text, bigint, text, timestamptz, text),
     kijko.period_at(uuid, text, timestamptz, text),
     kijko.usage(uuid),

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use super::call::{Answer, Arguments, Refusal, sql_function};
+use super::call::{Answer, Arguments, sql_function};
 use super::charge::{self, Decision, Meter};
 use super::consume;
 use super::ledger::{self, Entry};
@@ -48,8 +48,7 @@ fn book(arguments: Arguments) -> Answer {
         .unwrap_or("correction");
     let attributes = match arguments.datum(11) {
         None => charge::attributes()?,
-        Some(json) if query::is_object(json) => Some(json),
-        Some(_) => return Err(Refusal::invalid("the attributes must be a JSON object")),
+        Some(own) => Some(charge::joined_attributes(own)?),
     };
     let now = charge::now();
     let key = arguments.text(8);

@@ -209,7 +209,7 @@ comment on function kijko.correct_usage(uuid, text, bigint, text, timestamptz, t
 
 create function kijko.record_usage(
     subject uuid, meter text, amount bigint, occurred_at timestamptz, idempotency_key text default null,
-    attributes jsonb default null
+    attributes jsonb default null, reason text default null
 )
     returns boolean
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the internal function
@@ -224,8 +224,8 @@ begin
     end if;
     return kijko.book(
         subject, meter, amount, (select p.starts_at from kijko.period_at(subject, meter, occurred_at) as p), 0, 0, 'late',
-        occurred_at, idempotency_key, kijko.user_id()::text, null, attributes
+        occurred_at, idempotency_key, coalesce(kijko.user_id()::text, session_user::text), reason, attributes
     );
 end
 $$;
-comment on function kijko.record_usage(uuid, text, bigint, timestamptz, text, jsonb) is 'Books a use that has happened, in the period in which it happened, whatever the limit says. False when its idempotency key was booked before.';
+comment on function kijko.record_usage(uuid, text, bigint, timestamptz, text, jsonb, text) is 'Books a use that has happened, in the period in which it happened, whatever the limit says: a row with who told it (the user, or the login) and why. False when its idempotency key was booked before.';

@@ -82,6 +82,9 @@ select kijko.record_usage(q(8), 'x', 6, '2026-01-31 23:59Z', 'late 1');
 select period_start, amount, kind, occurred_at from kijko.ledger where subject = q(8);
 select used from kijko.usage(q(8));
 select kijko.record_usage(q(8), 'x', 0, now());
+-- With who and why.
+select kijko.record_usage(q(10), 'x', 3, '2026-01-31 23:59Z', reason => 'the meter was away');
+select amount, kind, actor = session_user as who, reason from kijko.ledger where subject = q(10);
 -- Nothing else can be exact.
 begin read only;
 select kijko.try_consume(q(1), 'x');
