@@ -327,7 +327,7 @@ comment on function kijko.local_day(timestamptz, text) is 'Internal: the day of 
 create or replace function kijko.set_limit(subject uuid, meter text, period text, amount bigint, "over" text default 'refuse')
     returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     present constant timestamptz := kijko.now();
@@ -391,7 +391,7 @@ comment on function kijko.set_limit(uuid, text, text, bigint, text) is 'Sets the
 create function kijko.set_calendar(subject uuid, time_zone text, billing_anchor timestamptz default null)
     returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     old kijko.calendars;
@@ -490,7 +490,7 @@ comment on function kijko.limit_headers(kijko.verdict) is 'Adds a verdict to the
 
 create function kijko.refuse_use(v kijko.verdict, amount bigint) returns void
     language plpgsql volatile parallel unsafe security definer -- called for those who may use a quota, not by them
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform kijko.limit_headers(v);
@@ -508,7 +508,7 @@ create function kijko.correct_usage(
 )
     returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the internal function
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     at constant timestamptz := coalesce(occurred_at, kijko.now());
@@ -533,7 +533,7 @@ create function kijko.record_usage(
 )
     returns boolean
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the internal function
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     if amount is null or amount <= 0 or occurred_at is null then
@@ -558,7 +558,7 @@ comment on function kijko.reserve_until(uuid, text, bigint, timestamptz, text) i
 create function kijko.refuse_hold(meter text, used bigint, "limit" bigint, reset_at timestamptz, retry_after integer, amount bigint)
     returns void
     language plpgsql volatile parallel unsafe security definer -- called for those who may use a quota, not by them
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform kijko.refuse_use(
@@ -574,7 +574,7 @@ create function kijko.reserve(
 )
     returns uuid
     language sql volatile parallel unsafe security definer -- callers have no rights on the internal function
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
     select kijko.reserve_until(subject, meter, amount, kijko.now() + ttl, idempotency_key)
 $$;
@@ -582,7 +582,7 @@ comment on function kijko.reserve(uuid, text, bigint, interval, text) is 'Holds 
 
 create function kijko.settle(hold uuid, actual bigint, subject uuid default null, meter text default null) returns boolean
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     h kijko.holds;
@@ -624,7 +624,7 @@ comment on function kijko.settle(uuid, bigint, uuid, text) is 'Ends a hold and b
 
 create function kijko.release(hold uuid) returns boolean
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     h kijko.holds;
@@ -643,7 +643,7 @@ comment on function kijko.release(uuid) is 'Ends a hold for work that was not do
 
 create function kijko.expire_holds(at_most integer default 10000) returns bigint
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     h kijko.holds;
@@ -668,7 +668,7 @@ comment on function kijko.expire_holds(integer) is 'Ends the holds whose time is
 
 create function kijko.make_ledger_partition(starts_at timestamptz, ends_at timestamptz) returns void
     language plpgsql volatile parallel unsafe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
     set datestyle = 'ISO'
     set timezone = 'UTC'
 as $$
@@ -697,7 +697,7 @@ create function kijko.make_ledger_partitions(
 )
     returns integer
     language plpgsql volatile parallel unsafe security definer -- the ledger belongs to the superuser
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
     set lock_timeout = '2s' -- a writer that stays longer is waited for next time
 as $$
 declare
@@ -741,7 +741,7 @@ comment on function kijko.make_ledger_partitions(interval, interval) is 'Makes t
 
 create function kijko.rollup_usage(at_most integer default 24) returns integer
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     p kijko.ledger_partitions;
@@ -778,7 +778,7 @@ comment on function kijko.rollup_usage(integer) is 'Sums up the ledger''s past h
 
 create function kijko.rollup_partition(partition text) returns void
     language plpgsql volatile parallel unsafe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     execute pg_catalog.format(
@@ -827,7 +827,7 @@ comment on function kijko.rollup_partition(text) is 'Internal: adds a partition 
 
 create function kijko.detach_ledger_partitions(older_than interval default interval '7 days') returns integer
     language plpgsql volatile parallel unsafe security definer -- the ledger belongs to the superuser
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
     set lock_timeout = '2s'
 as $$
 declare
@@ -857,7 +857,7 @@ comment on function kijko.detach_ledger_partitions(interval) is 'Detaches old pa
 
 create function kijko.maintain_usage() returns table (task text, done bigint)
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     task := 'forget_idempotency_keys';
@@ -906,7 +906,7 @@ comment on function kijko.maintain_usage() is 'Everything that wants doing now a
 
 create function kijko.used_now(subject uuid, meter text, period_start timestamptz) returns bigint
     language sql stable parallel safe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
     select kijko.clamp(coalesce((
             select t.amount from kijko.usage_totals as t
@@ -928,7 +928,7 @@ comment on function kijko.used_now(uuid, text, timestamptz) is 'Internal: what a
 create or replace function kijko.usage(subject uuid)
     returns table (meter text, period text, used bigint, "limit" bigint, remaining bigint, reset_at timestamptz)
     language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
@@ -975,7 +975,7 @@ comment on function kijko.usage(uuid) is 'The current use of every meter of a su
 
 create function kijko.is_gauge(subject uuid, meter text) returns boolean
     language sql stable parallel safe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
     select exists (
             select from kijko.usage_totals as t
@@ -992,7 +992,7 @@ comment on function kijko.is_gauge(uuid, text) is 'Internal: whether a meter has
 create function kijko.usage_by_day(subject uuid, meter text, from_day date, to_day date)
     returns table (day date, attributes jsonb, amount bigint, overage bigint, entries bigint)
     language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
@@ -1101,7 +1101,7 @@ create function kijko.set_rate_limit_policy(
 )
     returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the table
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     insert into kijko.rate_limit_policies as p (name, tier, scope, method, route, rate, per, burst, cost, shadow, enabled)
@@ -1122,7 +1122,7 @@ comment on function kijko.set_rate_limit_policy(text, text, integer, interval, t
 
 create function kijko.drop_rate_limit_policy(name text, tier text default '*') returns boolean
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the table
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     delete from kijko.rate_limit_policies as p
@@ -1134,7 +1134,7 @@ comment on function kijko.drop_rate_limit_policy(text, text) is 'Takes a rate li
 
 create function kijko.set_tier(subject uuid, tier text) returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the table
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     if subject is null or pg_catalog.length(tier) not between 1 and 63 then
@@ -1249,7 +1249,7 @@ create function kijko.usage_by(
 )
     returns table (meter text, value text, used bigint, overage bigint, entries bigint)
     language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     zone constant text := coalesce((select c.time_zone from kijko.calendars as c where c.subject = usage_by.subject), 'UTC');
@@ -1277,7 +1277,7 @@ comment on function kijko.usage_by(uuid, text, text, date, date) is 'What a subj
 
 create function kijko.used_since(subject uuid, meter text, since timestamptz) returns bigint
     language sql stable parallel safe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
     select kijko.clamp(coalesce((
             select pg_catalog.sum(h.amount) from kijko.usage_hourly as h
@@ -1296,7 +1296,7 @@ create function kijko.usage_forecast(subject uuid)
         meter text, period text, used bigint, "limit" bigint, reset_at timestamptz, at_period_rate bigint, at_week_rate bigint
     )
     language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     present constant timestamptz := kijko.now();
@@ -1334,7 +1334,7 @@ create function kijko.crossings(subject uuid, since timestamptz default null)
         meter text, period_start timestamptz, threshold smallint, used bigint, "limit" bigint, crossed_at timestamptz
     )
     language sql stable parallel safe security definer -- callers have no rights on the table
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
     select c.meter, nullif(c.period_start, '-infinity'), c.threshold, c.used, c."limit", c.crossed_at
     from kijko.threshold_crossings as c
@@ -1345,7 +1345,7 @@ comment on function kijko.crossings(uuid, timestamptz) is 'When a subject reache
 
 create function kijko.explain_use(subject uuid, meter text, period_start timestamptz) returns jsonb
     language sql stable parallel safe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
     with tail as (
         select g.* from kijko.ledger as g
@@ -1382,7 +1382,7 @@ comment on function kijko.explain_use(uuid, text, timestamptz) is 'Internal: the
 
 create function kijko.explain_limit(subject uuid, meter text) returns jsonb
     language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     present constant timestamptz := kijko.now();
@@ -1485,7 +1485,7 @@ create function kijko.judge_events(events jsonb, meters jsonb, present timestamp
         number integer, source text, id text, meter text, amount bigint, at timestamptz, purpose text[], code text, reason text
     )
     language sql stable parallel safe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
     with told as (
         select e.number::integer as number, pg_catalog.jsonb_typeof(e.event) as form, e.event ->> 'specversion' as version,
@@ -1533,7 +1533,7 @@ comment on function kijko.judge_events(jsonb, jsonb, timestamptz) is 'Internal: 
 create function kijko.ingest_usage(subject uuid, events jsonb, meters jsonb)
     returns table (number integer, source text, id text, status text, code text, reason text)
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -1625,3 +1625,11 @@ revoke all on function
     kijko.judge_events(jsonb, jsonb, timestamptz),
     kijko.ingest_usage(uuid, jsonb, jsonb)
 from public;
+
+-- With an empty path a caller's temporary types come before those of Postgres, and their checks would run as the superuser.
+alter function kijko.response_headers() set search_path = pg_catalog, pg_temp;
+alter function kijko.fail(text, text, text) set search_path = pg_catalog, pg_temp;
+alter function kijko.cron_check(text, text) set search_path = pg_catalog, pg_temp;
+alter function kijko.cron_next(text, text, timestamptz) set search_path = pg_catalog, pg_temp;
+alter function kijko.cron_upcoming(text, text, timestamptz, integer) set search_path = pg_catalog, pg_temp;
+alter function kijko.revoke_session(uuid, timestamptz) set search_path = pg_catalog, pg_temp;

@@ -1,6 +1,6 @@
 create function kijko.explain_use(subject uuid, meter text, period_start timestamptz) returns jsonb
     language sql stable parallel safe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
     with tail as (
         select g.* from kijko.ledger as g
@@ -37,7 +37,7 @@ comment on function kijko.explain_use(uuid, text, timestamptz) is 'Internal: the
 
 create function kijko.explain_limit(subject uuid, meter text) returns jsonb
     language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     present constant timestamptz := kijko.now();

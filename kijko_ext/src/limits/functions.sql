@@ -7,7 +7,7 @@ comment on function kijko.local_day(timestamptz, text) is 'Internal: the day of 
 create function kijko.set_limit(subject uuid, meter text, period text, amount bigint, "over" text default 'refuse')
     returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     present constant timestamptz := kijko.now();
@@ -71,7 +71,7 @@ comment on function kijko.set_limit(uuid, text, text, bigint, text) is 'Sets the
 create function kijko.set_calendar(subject uuid, time_zone text, billing_anchor timestamptz default null)
     returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     old kijko.calendars;
@@ -170,7 +170,7 @@ comment on function kijko.limit_headers(kijko.verdict) is 'Adds a verdict to the
 
 create function kijko.refuse_use(v kijko.verdict, amount bigint) returns void
     language plpgsql volatile parallel unsafe security definer -- called for those who may use a quota, not by them
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform kijko.limit_headers(v);
@@ -188,7 +188,7 @@ create function kijko.correct_usage(
 )
     returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the internal function
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     at constant timestamptz := coalesce(occurred_at, kijko.now());
@@ -213,7 +213,7 @@ create function kijko.record_usage(
 )
     returns boolean
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the internal function
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     if amount is null or amount <= 0 or occurred_at is null then

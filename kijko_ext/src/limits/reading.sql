@@ -1,6 +1,6 @@
 create function kijko.used_now(subject uuid, meter text, period_start timestamptz) returns bigint
     language sql stable parallel safe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
     select kijko.clamp(coalesce((
             select t.amount from kijko.usage_totals as t
@@ -22,7 +22,7 @@ comment on function kijko.used_now(uuid, text, timestamptz) is 'Internal: what a
 create function kijko.usage(subject uuid)
     returns table (meter text, period text, used bigint, "limit" bigint, remaining bigint, reset_at timestamptz)
     language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
@@ -69,7 +69,7 @@ comment on function kijko.usage(uuid) is 'The current use of every meter of a su
 
 create function kijko.is_gauge(subject uuid, meter text) returns boolean
     language sql stable parallel safe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
     select exists (
             select from kijko.usage_totals as t
@@ -86,7 +86,7 @@ comment on function kijko.is_gauge(uuid, text) is 'Internal: whether a meter has
 create function kijko.usage_by_day(subject uuid, meter text, from_day date, to_day date)
     returns table (day date, attributes jsonb, amount bigint, overage bigint, entries bigint)
     language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query

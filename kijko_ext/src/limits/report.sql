@@ -3,7 +3,7 @@ create function kijko.usage_by(
 )
     returns table (meter text, value text, used bigint, overage bigint, entries bigint)
     language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     zone constant text := coalesce((select c.time_zone from kijko.calendars as c where c.subject = usage_by.subject), 'UTC');
@@ -31,7 +31,7 @@ comment on function kijko.usage_by(uuid, text, text, date, date) is 'What a subj
 
 create function kijko.used_since(subject uuid, meter text, since timestamptz) returns bigint
     language sql stable parallel safe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
     select kijko.clamp(coalesce((
             select pg_catalog.sum(h.amount) from kijko.usage_hourly as h
@@ -50,7 +50,7 @@ create function kijko.usage_forecast(subject uuid)
         meter text, period text, used bigint, "limit" bigint, reset_at timestamptz, at_period_rate bigint, at_week_rate bigint
     )
     language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     present constant timestamptz := kijko.now();
@@ -88,7 +88,7 @@ create function kijko.crossings(subject uuid, since timestamptz default null)
         meter text, period_start timestamptz, threshold smallint, used bigint, "limit" bigint, crossed_at timestamptz
     )
     language sql stable parallel safe security definer -- callers have no rights on the table
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
     select c.meter, nullif(c.period_start, '-infinity'), c.threshold, c.used, c."limit", c.crossed_at
     from kijko.threshold_crossings as c

@@ -1,6 +1,6 @@
 create function kijko.make_ledger_partition(starts_at timestamptz, ends_at timestamptz) returns void
     language plpgsql volatile parallel unsafe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
     set datestyle = 'ISO'
     set timezone = 'UTC'
 as $$
@@ -29,7 +29,7 @@ create function kijko.make_ledger_partitions(
 )
     returns integer
     language plpgsql volatile parallel unsafe security definer -- the ledger belongs to the superuser
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
     set lock_timeout = '2s' -- a writer that stays longer is waited for next time
 as $$
 declare
@@ -73,7 +73,7 @@ comment on function kijko.make_ledger_partitions(interval, interval) is 'Makes t
 
 create function kijko.rollup_usage(at_most integer default 24) returns integer
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     p kijko.ledger_partitions;
@@ -110,7 +110,7 @@ comment on function kijko.rollup_usage(integer) is 'Sums up the ledger''s past h
 
 create function kijko.rollup_partition(partition text) returns void
     language plpgsql volatile parallel unsafe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     execute pg_catalog.format(
@@ -159,7 +159,7 @@ comment on function kijko.rollup_partition(text) is 'Internal: adds a partition 
 
 create function kijko.detach_ledger_partitions(older_than interval default interval '7 days') returns integer
     language plpgsql volatile parallel unsafe security definer -- the ledger belongs to the superuser
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
     set lock_timeout = '2s'
 as $$
 declare
@@ -189,7 +189,7 @@ comment on function kijko.detach_ledger_partitions(interval) is 'Detaches old pa
 
 create function kijko.maintain_usage() returns table (task text, done bigint)
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     task := 'forget_idempotency_keys';
