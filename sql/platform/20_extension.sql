@@ -72,3 +72,9 @@ alter role kijko_sidecar set statement_timeout = '30s';
 alter role kijko_sidecar set idle_in_transaction_session_timeout = '30s';
 select format('grant connect on database %I to kijko_sidecar', current_database())
 \gexec
+-- Functions of the domain run as postgres with an empty search path, where a caller's temporary types come before those of
+-- Postgres, and a domain of that name has its check run as postgres. Whoever may only call functions makes no such types.
+select format('revoke temporary on database %I from public', current_database())
+\gexec
+select format('grant temporary on database %I to postgres', current_database())
+\gexec
