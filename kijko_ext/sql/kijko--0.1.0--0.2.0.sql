@@ -835,6 +835,13 @@ declare
     detached integer := 0;
 begin
     create schema if not exists kijko_archive;
+    -- Whoever made it before would own what is put there, and could drop it.
+    if exists (
+        select from pg_catalog.pg_namespace as n
+        where n.nspname = 'kijko_archive' and n.nspowner <> current_user::pg_catalog.regrole
+    ) then
+        execute pg_catalog.format('alter schema kijko_archive owner to %I', current_user);
+    end if;
     for p in
         select q.* from kijko.ledger_partitions as q
         where q.rolled_at is not null and q.detached_at is null
@@ -1273,7 +1280,7 @@ begin
     order by m.meter, case when dimension = 'day' then s.value end, 3 desc, s.value;
 end
 $$;
-comment on function kijko.usage_by(uuid, text, text, date, date) is 'What a subject used of each meter, or of one, by day or by an attribute of the uses (member, project, skill, key, or any other), between two days in its time zone, both included; from the beginning of each meter''s current period when none is given, and of a gauge from the first. value is null for uses without the attribute. Held amounts are not among it.';
+comment on function kijko.usage_by(uuid, text, text, date, date) is 'What a subject used of each meter, or of one, by day or by an attribute of the uses (member, project, skill, key, or any other), between two days in its time zone, both included; from the beginning of each meter''s current period when none is given, and of a gauge from the first. Days are whole, also the one in which a billing month begins. value is null for uses without the attribute. Held amounts are not among it.';
 
 create function kijko.used_since(subject uuid, meter text, since timestamptz) returns bigint
     language sql stable parallel safe

@@ -27,7 +27,7 @@ begin
     order by m.meter, case when dimension = 'day' then s.value end, 3 desc, s.value;
 end
 $$;
-comment on function kijko.usage_by(uuid, text, text, date, date) is 'What a subject used of each meter, or of one, by day or by an attribute of the uses (member, project, skill, key, or any other), between two days in its time zone, both included; from the beginning of each meter''s current period when none is given, and of a gauge from the first. value is null for uses without the attribute. Held amounts are not among it.';
+comment on function kijko.usage_by(uuid, text, text, date, date) is 'What a subject used of each meter, or of one, by day or by an attribute of the uses (member, project, skill, key, or any other), between two days in its time zone, both included; from the beginning of each meter''s current period when none is given, and of a gauge from the first. Days are whole, also the one in which a billing month begins. value is null for uses without the attribute. Held amounts are not among it.';
 
 create function kijko.used_since(subject uuid, meter text, since timestamptz) returns bigint
     language sql stable parallel safe

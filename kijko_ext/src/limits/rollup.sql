@@ -167,6 +167,13 @@ declare
     detached integer := 0;
 begin
     create schema if not exists kijko_archive;
+    -- Whoever made it before would own what is put there, and could drop it.
+    if exists (
+        select from pg_catalog.pg_namespace as n
+        where n.nspname = 'kijko_archive' and n.nspowner <> current_user::pg_catalog.regrole
+    ) then
+        execute pg_catalog.format('alter schema kijko_archive owner to %I', current_user);
+    end if;
     for p in
         select q.* from kijko.ledger_partitions as q
         where q.rolled_at is not null and q.detached_at is null
