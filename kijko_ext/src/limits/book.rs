@@ -123,6 +123,13 @@ fn forget_usage(arguments: Arguments) -> Answer {
             .uuid(0)
             .map(|subject| Key::subject(ledger, &subject)),
     );
+    // Limits and calendars may have been loaded with triggers disabled, too. A standby cannot tell anybody, and is told.
+    // SAFETY: reads a variable; registers a message for the commit.
+    unsafe {
+        if !pg_sys::RecoveryInProgress() {
+            pg_sys::CacheInvalidateRelcacheByRelid(query::table(c"limit_changes"));
+        }
+    }
     Ok(arguments.null())
 }
 

@@ -162,7 +162,7 @@ comment on function kijko.book(uuid, text, bigint, timestamptz, bigint, bigint, 
 
 create function kijko.forget_usage(subject uuid default null) returns void
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_forget_usage';
-comment on function kijko.forget_usage(uuid) is 'After this transaction has committed, the counters of a subject (null: of everybody) are summed up from the tables again. Needed after a restore, and after any change to them but by these functions.';
+comment on function kijko.forget_usage(uuid) is 'After this transaction has committed, the counters of a subject (null: of everybody) are summed up from the tables again, and limits and calendars read again. Needed after a restore, and after any change to them but by these functions.';
 
 create function kijko.limit_headers(v kijko.verdict) returns void
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_limit_headers';
