@@ -57,7 +57,7 @@ begin
         case when kijko.is_gauge(explain_limit.subject, explain_limit.meter) then 'lifetime' else 'month' end
     ) as q;
     used := kijko.used_now(explain_limit.subject, explain_limit.meter, p.starts_at);
-    remaining := greatest(kijko.clamp(l.amount::numeric - used), case when l.amount is not null then 0 end);
+    remaining := case when l.amount is not null then greatest(kijko.clamp(l.amount::numeric - used), 0) end; -- both skip nulls
     answer := case
         when l.amount is null then pg_catalog.format('Used %s; there is no limit, so nothing is refused.', used)
         when l."over" <> 'refuse' then pg_catalog.format(
