@@ -15,6 +15,9 @@ use super::table::{self, Acquired, Key, Slot, WAYS, Waiter};
 /// For how long a call waits for another transaction's load, or for a free slot, before it fails: milliseconds.
 const PATIENCE: i64 = 10_000;
 
+/// After how long a call supposes that whoever it waits for waits for it: milliseconds.
+const CIRCLE: i64 = 1_000;
+
 /// One counter under one subtransaction. Each entry has a pin of its own.
 struct Entry {
     key: Key,
@@ -94,18 +97,23 @@ impl Counter {
     }
 
     fn wait(key: &Key, holder: bool, order: u64) -> Result<(&'static Slot, bool), Full> {
-        let deadline = unsafe { pg_sys::GetCurrentTimestamp() } + PATIENCE * 1_000;
+        let began = unsafe { pg_sys::GetCurrentTimestamp() };
+        let waited = || (unsafe { pg_sys::GetCurrentTimestamp() } - began) / 1_000;
         if distinct_slots(key) >= WAYS {
             return Err(Full); // it would wait for itself
         }
+        let pins = !state().entries.is_empty();
         let waiter = Waiter::new(key);
         loop {
-            match table::acquire(key, holder, order) {
+            let mut acquired = table::acquire(key, holder, order);
+            // Two transactions that hold a stale counter each and want the other's would wait in a circle.
+            if matches!(acquired, Acquired::Wait) && pins && waited() > CIRCLE {
+                acquired = table::acquire(key, true, order);
+            }
+            match acquired {
                 Acquired::Ready(slot) => return Ok((slot, false)),
                 Acquired::Load(slot) => return Ok((slot, true)),
-                Acquired::Wait if unsafe { pg_sys::GetCurrentTimestamp() } > deadline => {
-                    return Err(Full);
-                }
+                Acquired::Wait if waited() > PATIENCE => return Err(Full),
                 Acquired::Wait => waiter.sleep(),
             }
         }
