@@ -18,7 +18,8 @@ alter table kijko.limits
     drop constraint limits_next_period_check;
 alter table kijko.limits
     add constraint limits_period_check check (period in ('day', 'month', 'billing', 'lifetime')),
-    add constraint limits_next_period_check check (next_period in ('day', 'month', 'billing', 'lifetime'));
+    add constraint limits_next_period_check check (next_period in ('day', 'month', 'billing', 'lifetime')),
+    add column period_from timestamptz;
 comment on table kijko.limits is 'One limit for each subject and meter. A meter without a row is unlimited and monthly, a gauge without a row unlimited.';
 comment on column kijko.limits.subject is 'Whose limit: any uuid, here an organization, project or key.';
 comment on column kijko.limits.meter is 'What is counted.';
@@ -27,6 +28,7 @@ comment on column kijko.limits.amount is 'How much; null is unlimited.';
 comment on column kijko.limits."over" is 'What happens above it: refuse; flag or bill allow it and say so in the verdict and in the ledger.';
 comment on column kijko.limits.next_period is 'A changed period, which waits for the current one to end.';
 comment on column kijko.limits.next_period_from is 'When it takes effect.';
+comment on column kijko.limits.period_from is 'When the period last changed to another kind: a period that was running then began at that moment. Null when it never did.';
 
 alter table kijko.idempotency_keys
     alter column meter type text collate "C",
@@ -308,10 +310,24 @@ IMMUTABLE STRICT PARALLEL SAFE
 LANGUAGE c /* Rust */
 AS 'MODULE_PATHNAME', 'is_time_zone_wrapper';
 
+CREATE  FUNCTION "local_day"(
+	"at" timestamp with time zone, /* TimestampWithTimeZone */
+	"time_zone" TEXT /* & str */
+) RETURNS date /* Date */
+IMMUTABLE STRICT PARALLEL SAFE
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'local_day_wrapper';
+
+comment on function kijko.period_at(uuid, text, timestamptz, text) is 'The period of a subject''s meter that a time falls into: its kind, its beginning (-infinity for a lifetime) and its end (infinity). otherwise is the kind for a meter without a limit.';
+comment on function kijko.period_end(uuid, text, timestamptz) is 'Internal: the end of the period of a kind by the subject''s calendar, whatever its limit says; null for a lifetime.';
+comment on function kijko.calendar_is_changing(uuid, timestamptz) is 'Internal: whether the last change of the subject''s calendar still shows in a period that is running.';
+comment on function kijko.is_time_zone(text) is 'Internal: whether the library''s time zone database has a zone of this name.';
+comment on function kijko.local_day(timestamptz, text) is 'Internal: the day of a moment in a time zone, by the library''s own time zone database, as periods are; in UTC where the zone is unknown.';
+
 create function kijko.set_limits(subjects uuid[], meters text[], periods text[], amounts bigint[], overs text[])
     returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     present constant timestamptz := kijko.now();
@@ -359,11 +375,14 @@ begin
     on conflict on constraint limits_pkey do update set
         amount = excluded.amount,
         "over" = excluded."over",
-        (period, next_period, next_period_from) = (
-            select r.period, nullif(excluded.period, r.period), case when excluded.period <> r.period then
+        (period, period_from, next_period, next_period_from) = (
+            select r.period, r.since, nullif(excluded.period, r.period), case when excluded.period <> r.period then
                 coalesce(kijko.period_end(l.subject, r.period, present), kijko.period_end(l.subject, excluded.period, present))
             end
-            from (select case when present >= l.next_period_from then l.next_period else l.period end) as r (period)
+            from (
+                select case when present >= l.next_period_from then l.next_period else l.period end,
+                    case when present >= l.next_period_from then l.next_period_from else l.period_from end
+            ) as r (period, since)
         );
 end
 $$;
@@ -372,7 +391,7 @@ comment on function kijko.set_limits(uuid[], text[], text[], bigint[], text[]) i
 create or replace function kijko.set_limit(subject uuid, meter text, period text, amount bigint, "over" text default 'refuse')
     returns void
     language plpgsql volatile parallel unsafe security definer -- callers need no right to set several
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform kijko.set_limits(array[subject], array[meter], array[period], array[amount], array["over"]);
@@ -383,7 +402,7 @@ comment on function kijko.set_limit(uuid, text, text, bigint, text) is 'Sets the
 create function kijko.set_calendar(subject uuid, time_zone text, billing_anchor timestamptz default null)
     returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     old kijko.calendars;
@@ -417,8 +436,8 @@ begin
     end if;
     if not is_new and kijko.calendar_is_changing(set_calendar.subject, kijko.now()) then
         perform kijko.fail(
-            'conflict', 'the last change of this calendar has not taken effect yet',
-            'Change it again when the month has ended in which it was changed.'
+            'conflict', 'a period is running in which the last change of this calendar still shows',
+            'Change it again when a whole period by it has begun.'
         );
     end if;
     update kijko.calendars as c set
@@ -430,7 +449,7 @@ begin
     where c.subject = set_calendar.subject;
 end
 $$;
-comment on function kijko.set_calendar(uuid, text, timestamptz) is 'Sets where a subject''s days and months begin: its time zone, and when its billing months began (null for calendar months). For a subject that has used something, it takes effect when the current periods end, and can be changed once in a month.';
+comment on function kijko.set_calendar(uuid, text, timestamptz) is 'Sets where a subject''s days and months begin: its time zone, and when its billing months began (null for calendar months). For a subject that has used something, it takes effect when the current periods end, and is not changed again before a whole day and month by it have begun.';
 
 create or replace function kijko.try_consume(subject uuid, meter text, amount bigint default 1, idempotency_key text default null)
     returns kijko.verdict
@@ -478,7 +497,7 @@ comment on function kijko.book(uuid, text, bigint, timestamptz, bigint, bigint, 
 
 create function kijko.forget_usage(subject uuid default null) returns void
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_forget_usage';
-comment on function kijko.forget_usage(uuid) is 'After this transaction has committed, the counters of a subject (null: of everybody) are summed up from the tables again. Needed after a restore, and after any change to them but by these functions.';
+comment on function kijko.forget_usage(uuid) is 'After this transaction has committed, the counters of a subject (null: of everybody) are summed up from the tables again, and limits and calendars read again. Needed after a restore, and after any change to them but by these functions.';
 
 create function kijko.limit_headers(v kijko.verdict) returns void
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_limit_headers';
@@ -486,7 +505,7 @@ comment on function kijko.limit_headers(kijko.verdict) is 'Adds a verdict to the
 
 create function kijko.refuse_use(v kijko.verdict, amount bigint) returns void
     language plpgsql volatile parallel unsafe security definer -- called for those who may use a quota, not by them
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform kijko.limit_headers(v);
@@ -504,7 +523,7 @@ create function kijko.correct_usage(
 )
     returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the internal function
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     at constant timestamptz := coalesce(occurred_at, kijko.now());
@@ -525,11 +544,11 @@ comment on function kijko.correct_usage(uuid, text, bigint, text, timestamptz, t
 
 create function kijko.record_usage(
     subject uuid, meter text, amount bigint, occurred_at timestamptz, idempotency_key text default null,
-    attributes jsonb default null
+    attributes jsonb default null, reason text default null
 )
     returns boolean
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the internal function
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     if amount is null or amount <= 0 or occurred_at is null then
@@ -540,11 +559,11 @@ begin
     end if;
     return kijko.book(
         subject, meter, amount, (select p.starts_at from kijko.period_at(subject, meter, occurred_at) as p), 0, 0, 'late',
-        occurred_at, idempotency_key, kijko.user_id()::text, null, attributes
+        occurred_at, idempotency_key, coalesce(kijko.user_id()::text, session_user::text), reason, attributes
     );
 end
 $$;
-comment on function kijko.record_usage(uuid, text, bigint, timestamptz, text, jsonb) is 'Books a use that has happened, in the period in which it happened, whatever the limit says. False when its idempotency key was booked before.';
+comment on function kijko.record_usage(uuid, text, bigint, timestamptz, text, jsonb, text) is 'Books a use that has happened, in the period in which it happened, whatever the limit says: a row with who told it (the user, or the login) and why. False when its idempotency key was booked before.';
 
 create function kijko.reserve_until(subject uuid, meter text, amount bigint, expires_at timestamptz, idempotency_key text)
     returns uuid
@@ -554,7 +573,7 @@ comment on function kijko.reserve_until(uuid, text, bigint, timestamptz, text) i
 create function kijko.refuse_hold(meter text, used bigint, "limit" bigint, reset_at timestamptz, retry_after integer, amount bigint)
     returns void
     language plpgsql volatile parallel unsafe security definer -- called for those who may use a quota, not by them
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform kijko.refuse_use(
@@ -570,7 +589,7 @@ create function kijko.reserve(
 )
     returns uuid
     language sql volatile parallel unsafe security definer -- callers have no rights on the internal function
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
     select kijko.reserve_until(subject, meter, amount, kijko.now() + ttl, idempotency_key)
 $$;
@@ -578,7 +597,7 @@ comment on function kijko.reserve(uuid, text, bigint, interval, text) is 'Holds 
 
 create function kijko.settle(hold uuid, actual bigint, subject uuid default null, meter text default null) returns boolean
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     h kijko.holds;
@@ -620,7 +639,7 @@ comment on function kijko.settle(uuid, bigint, uuid, text) is 'Ends a hold and b
 
 create function kijko.release(hold uuid) returns boolean
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     h kijko.holds;
@@ -639,7 +658,7 @@ comment on function kijko.release(uuid) is 'Ends a hold for work that was not do
 
 create function kijko.expire_holds(at_most integer default 10000) returns bigint
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     h kijko.holds;
@@ -664,7 +683,7 @@ comment on function kijko.expire_holds(integer) is 'Ends the holds whose time is
 
 create function kijko.make_ledger_partition(starts_at timestamptz, ends_at timestamptz) returns void
     language plpgsql volatile parallel unsafe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
     set datestyle = 'ISO'
     set timezone = 'UTC'
 as $$
@@ -693,7 +712,7 @@ create function kijko.make_ledger_partitions(
 )
     returns integer
     language plpgsql volatile parallel unsafe security definer -- the ledger belongs to the superuser
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
     set lock_timeout = '2s' -- a writer that stays longer is waited for next time
 as $$
 declare
@@ -737,7 +756,7 @@ comment on function kijko.make_ledger_partitions(interval, interval) is 'Makes t
 
 create function kijko.rollup_usage(at_most integer default 24) returns integer
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     p kijko.ledger_partitions;
@@ -774,7 +793,7 @@ comment on function kijko.rollup_usage(integer) is 'Sums up the ledger''s past h
 
 create function kijko.rollup_partition(partition text) returns void
     language plpgsql volatile parallel unsafe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     execute pg_catalog.format(
@@ -806,7 +825,7 @@ begin
     execute pg_catalog.format(
         $sql$
             insert into kijko.usage_daily as t (subject, meter, day, attributes, amount, overage, entries)
-            select g.subject, g.meter, (g.occurred_at at time zone coalesce(c.time_zone, 'UTC'))::date,
+            select g.subject, g.meter, kijko.local_day(g.occurred_at, coalesce(c.time_zone, 'UTC')),
                 case when pg_catalog.pg_column_size(g.attributes) <= 2000 then g.attributes else '{}' end,
                 kijko.clamp(pg_catalog.sum(g.amount)), kijko.clamp(pg_catalog.sum(g.overage)), pg_catalog.count(*)
             from %s as g
@@ -823,7 +842,7 @@ comment on function kijko.rollup_partition(text) is 'Internal: adds a partition 
 
 create function kijko.detach_ledger_partitions(older_than interval default interval '7 days') returns integer
     language plpgsql volatile parallel unsafe security definer -- the ledger belongs to the superuser
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
     set lock_timeout = '2s'
 as $$
 declare
@@ -831,6 +850,13 @@ declare
     detached integer := 0;
 begin
     create schema if not exists kijko_archive;
+    -- Whoever made it before would own what is put there, and could drop it.
+    if exists (
+        select from pg_catalog.pg_namespace as n
+        where n.nspname = 'kijko_archive' and n.nspowner <> current_user::pg_catalog.regrole
+    ) then
+        execute pg_catalog.format('alter schema kijko_archive owner to %I', current_user);
+    end if;
     for p in
         select q.* from kijko.ledger_partitions as q
         where q.rolled_at is not null and q.detached_at is null
@@ -853,18 +879,9 @@ comment on function kijko.detach_ledger_partitions(interval) is 'Detaches old pa
 
 create function kijko.maintain_usage() returns table (task text, done bigint)
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- A task that meets a lock is left for the next time; the others are done all the same.
-    foreach task in array array['make_ledger_partitions', 'rollup_usage', 'expire_holds', 'detach_ledger_partitions'] loop
-        begin
-            execute pg_catalog.format('select kijko.%I()', task) into done;
-        exception
-            when lock_not_available then done := null;
-        end;
-        return next;
-    end loop;
     task := 'forget_idempotency_keys';
     delete from kijko.idempotency_keys as k
     where (k.subject, k.meter, k.key) in (
@@ -895,13 +912,23 @@ begin
     );
     get diagnostics done = row_count;
     return next;
+    -- A task that meets a lock is left for the next time; the others are done all the same. Last, those whose locks keep
+    -- counters from being loaded: they are held until the end.
+    foreach task in array array['rollup_usage', 'expire_holds', 'make_ledger_partitions', 'detach_ledger_partitions'] loop
+        begin
+            execute pg_catalog.format('select kijko.%I()', task) into done;
+        exception
+            when lock_not_available then done := null;
+        end;
+        return next;
+    end loop;
 end
 $$;
 comment on function kijko.maintain_usage() is 'Everything that wants doing now and then, each minute for instance: partitions ahead, rollup, expired holds, old partitions, old keys and events. Null for a task that met a lock and is left for the next time.';
 
 create function kijko.used_now(subject uuid, meter text, period_start timestamptz) returns bigint
     language plpgsql stable parallel safe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     return kijko.clamp(coalesce((
@@ -925,7 +952,7 @@ comment on function kijko.used_now(uuid, text, timestamptz) is 'Internal: what a
 create or replace function kijko.usage(subject uuid)
     returns table (meter text, period text, used bigint, "limit" bigint, remaining bigint, reset_at timestamptz)
     language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
@@ -972,7 +999,7 @@ comment on function kijko.usage(uuid) is 'The current use of every meter of a su
 
 create function kijko.is_gauge(subject uuid, meter text) returns boolean
     language plpgsql stable parallel safe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     return exists (
@@ -991,7 +1018,7 @@ comment on function kijko.is_gauge(uuid, text) is 'Internal: whether a meter has
 create function kijko.usage_by_day(subject uuid, meter text, from_day date, to_day date)
     returns table (day date, attributes jsonb, amount bigint, overage bigint, entries bigint)
     language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
@@ -1001,7 +1028,7 @@ begin
         select d.day, d.attributes, d.amount, d.overage, d.entries from kijko.usage_daily as d
         where d.subject = usage_by_day.subject and d.meter = usage_by_day.meter
         union all
-        select (g.occurred_at at time zone coalesce(c.time_zone, 'UTC'))::date, coalesce(g.attributes, '{}'),
+        select kijko.local_day(g.occurred_at, coalesce(c.time_zone, 'UTC')), coalesce(g.attributes, '{}'),
             g.amount, g.overage, 1
         from kijko.ledger as g
         left join kijko.calendars as c on c.subject = g.subject
@@ -1100,7 +1127,7 @@ create function kijko.set_rate_limit_policy(
 )
     returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the table
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     insert into kijko.rate_limit_policies as p (name, tier, scope, method, route, rate, per, burst, cost, shadow, enabled)
@@ -1121,7 +1148,7 @@ comment on function kijko.set_rate_limit_policy(text, text, integer, interval, t
 
 create function kijko.drop_rate_limit_policy(name text, tier text default '*') returns boolean
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the table
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     delete from kijko.rate_limit_policies as p
@@ -1133,7 +1160,7 @@ comment on function kijko.drop_rate_limit_policy(text, text) is 'Takes a rate li
 
 create function kijko.set_tier(subject uuid, tier text) returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the table
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     if subject is null or pg_catalog.length(tier) not between 1 and 63 then
@@ -1220,7 +1247,7 @@ revoke all on function
     kijko.limit_headers(kijko.verdict),
     kijko.refuse_use(kijko.verdict, bigint),
     kijko.correct_usage(uuid, text, bigint, text, timestamptz, text),
-    kijko.record_usage(uuid, text, bigint, timestamptz, text, jsonb),
+    kijko.record_usage(uuid, text, bigint, timestamptz, text, jsonb, text),
     kijko.reserve_until(uuid, text, bigint, timestamptz, text),
     kijko.refuse_hold(text, bigint, bigint, timestamptz, integer, bigint),
     kijko.reserve(uuid, text, bigint, interval, text),
@@ -1240,7 +1267,8 @@ revoke all on function
     kijko.period_at(uuid, text, timestamptz, text),
     kijko.period_end(uuid, text, timestamptz),
     kijko.calendar_is_changing(uuid, timestamptz),
-    kijko.is_time_zone(text)
+    kijko.is_time_zone(text),
+    kijko.local_day(timestamptz, text)
 from public;
 
 -- Reports, explanations and events from other services.
@@ -1249,7 +1277,7 @@ create function kijko.usage_by(
 )
     returns table (meter text, value text, used bigint, overage bigint, entries bigint)
     language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     zone constant text := coalesce((select c.time_zone from kijko.calendars as c where c.subject = usage_by.subject), 'UTC');
@@ -1263,7 +1291,7 @@ begin
     from kijko.usage(usage_by.subject) as m
     cross join lateral kijko.period_at(usage_by.subject, m.meter, kijko.now(), m.period) as p
     cross join lateral kijko.usage_by_day(
-        usage_by.subject, m.meter, coalesce(since, (p.starts_at at time zone zone)::date), coalesce(until, 'infinity')
+        usage_by.subject, m.meter, coalesce(since, kijko.local_day(p.starts_at, zone)), coalesce(until, 'infinity')
     ) as d
     cross join lateral (
         select case dimension when 'day' then pg_catalog.to_char(d.day, 'YYYY-MM-DD') else d.attributes ->> dimension end
@@ -1273,11 +1301,11 @@ begin
     order by m.meter, case when dimension = 'day' then s.value end, 3 desc, s.value;
 end
 $$;
-comment on function kijko.usage_by(uuid, text, text, date, date) is 'What a subject used of each meter, or of one, by day or by an attribute of the uses (member, project, skill, key, or any other), between two days in its time zone, both included; from the beginning of each meter''s current period when none is given, and of a gauge from the first. value is null for uses without the attribute. Held amounts are not among it.';
+comment on function kijko.usage_by(uuid, text, text, date, date) is 'What a subject used of each meter, or of one, by day or by an attribute of the uses (member, project, skill, key, or any other), between two days in its time zone, both included; from the beginning of each meter''s current period when none is given, and of a gauge from the first. Days are whole, also the one in which a billing month begins. value is null for uses without the attribute. Held amounts are not among it.';
 
 create function kijko.used_since(subject uuid, meter text, since timestamptz) returns bigint
     language sql stable parallel safe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
     select kijko.clamp(coalesce((
             select pg_catalog.sum(h.amount) from kijko.usage_hourly as h
@@ -1296,7 +1324,7 @@ create function kijko.usage_forecast(subject uuid)
         meter text, period text, used bigint, "limit" bigint, reset_at timestamptz, at_period_rate bigint, at_week_rate bigint
     )
     language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     present constant timestamptz := kijko.now();
@@ -1334,7 +1362,7 @@ create function kijko.crossings(subject uuid, since timestamptz default null)
         meter text, period_start timestamptz, threshold smallint, used bigint, "limit" bigint, crossed_at timestamptz
     )
     language sql stable parallel safe security definer -- callers have no rights on the table
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
     select c.meter, nullif(c.period_start, '-infinity'), c.threshold, c.used, c."limit", c.crossed_at
     from kijko.threshold_crossings as c
@@ -1345,7 +1373,7 @@ comment on function kijko.crossings(uuid, timestamptz) is 'When a subject reache
 
 create function kijko.explain_use(subject uuid, meter text, period_start timestamptz) returns jsonb
     language sql stable parallel safe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
     with tail as (
         select g.* from kijko.ledger as g
@@ -1382,7 +1410,7 @@ comment on function kijko.explain_use(uuid, text, timestamptz) is 'Internal: the
 
 create function kijko.explain_limit(subject uuid, meter text) returns jsonb
     language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     present constant timestamptz := kijko.now();
@@ -1402,7 +1430,7 @@ begin
         case when kijko.is_gauge(explain_limit.subject, explain_limit.meter) then 'lifetime' else 'month' end
     ) as q;
     used := kijko.used_now(explain_limit.subject, explain_limit.meter, p.starts_at);
-    remaining := greatest(kijko.clamp(l.amount::numeric - used), case when l.amount is not null then 0 end);
+    remaining := case when l.amount is not null then greatest(kijko.clamp(l.amount::numeric - used), 0) end; -- both skip nulls
     answer := case
         when l.amount is null then pg_catalog.format('Used %s; there is no limit, so nothing is refused.', used)
         when l."over" <> 'refuse' then pg_catalog.format(
@@ -1485,7 +1513,7 @@ create function kijko.judge_events(events jsonb, meters jsonb, present timestamp
         number integer, source text, id text, meter text, amount bigint, at timestamptz, purpose text[], code text, reason text
     )
     language sql stable parallel safe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
     with told as (
         select e.number::integer as number, pg_catalog.jsonb_typeof(e.event) as form, e.event ->> 'specversion' as version,
@@ -1533,7 +1561,7 @@ comment on function kijko.judge_events(jsonb, jsonb, timestamptz) is 'Internal: 
 create function kijko.ingest_usage(subject uuid, events jsonb, meters jsonb)
     returns table (number integer, source text, id text, status text, code text, reason text)
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -1625,3 +1653,11 @@ revoke all on function
     kijko.judge_events(jsonb, jsonb, timestamptz),
     kijko.ingest_usage(uuid, jsonb, jsonb)
 from public;
+
+-- With an empty path a caller's temporary types come before those of Postgres, and their checks would run as the superuser.
+alter function kijko.response_headers() set search_path = pg_catalog, pg_temp;
+alter function kijko.fail(text, text, text) set search_path = pg_catalog, pg_temp;
+alter function kijko.cron_check(text, text) set search_path = pg_catalog, pg_temp;
+alter function kijko.cron_next(text, text, timestamptz) set search_path = pg_catalog, pg_temp;
+alter function kijko.cron_upcoming(text, text, timestamptz, integer) set search_path = pg_catalog, pg_temp;
+alter function kijko.revoke_session(uuid, timestamptz) set search_path = pg_catalog, pg_temp;

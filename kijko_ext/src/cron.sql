@@ -4,7 +4,7 @@ comment on function kijko.cron_upcoming_unchecked(text, text, timestamptz, integ
 
 create function kijko.cron_check(expr text, tz text default 'UTC') returns boolean
     language plpgsql stable parallel safe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     problem record;
@@ -27,7 +27,7 @@ comment on constraint cron_is_usable on domain kijko.cron is 'Fails by itself, w
 
 create function kijko.cron_next(expr text, tz text, after timestamptz) returns timestamptz
     language plpgsql stable strict parallel safe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     due constant timestamptz := kijko.cron_next_unchecked(expr, tz, after);
@@ -42,7 +42,7 @@ comment on function kijko.cron_next(text, text, timestamptz) is 'The first time 
 
 create function kijko.cron_upcoming(expr text, tz text, after timestamptz, n integer) returns setof timestamptz
     language plpgsql stable strict parallel safe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform kijko.cron_check(expr, tz);

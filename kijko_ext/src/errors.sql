@@ -33,7 +33,7 @@ comment on function kijko.is_request() is 'True inside PostgREST: session_user i
 
 create function kijko.response_headers() returns jsonb
     language plpgsql stable parallel safe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     return coalesce(nullif(pg_catalog.current_setting('response.headers', true), '')::pg_catalog.jsonb, '[]');
@@ -51,7 +51,7 @@ comment on function kijko.add_header(text, text) is 'Adds a header to the respon
 
 create function kijko.fail(code text, details text default null, hint text default null) returns void
     language plpgsql volatile parallel unsafe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     e kijko.error_codes;

@@ -68,6 +68,7 @@ extension_sql_file!(
         limits::periods::period_at,
         limits::periods::period_end,
         limits::periods::is_time_zone,
+        limits::periods::local_day,
         limits::periods::calendar_is_changing
     ]
 );

@@ -53,7 +53,7 @@ create function kijko.set_rate_limit_policy(
 )
     returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the table
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     insert into kijko.rate_limit_policies as p (name, tier, scope, method, route, rate, per, burst, cost, shadow, enabled)
@@ -74,7 +74,7 @@ comment on function kijko.set_rate_limit_policy(text, text, integer, interval, t
 
 create function kijko.drop_rate_limit_policy(name text, tier text default '*') returns boolean
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the table
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     delete from kijko.rate_limit_policies as p
@@ -86,7 +86,7 @@ comment on function kijko.drop_rate_limit_policy(text, text) is 'Takes a rate li
 
 create function kijko.set_tier(subject uuid, tier text) returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the table
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     if subject is null or pg_catalog.length(tier) not between 1 and 63 then

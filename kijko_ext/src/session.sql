@@ -30,7 +30,7 @@ alter table kijko.revoked_sessions enable always trigger session_truncated;
 create function kijko.revoke_session(session_id uuid, until timestamptz default pg_catalog.now() + interval '1 day')
     returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the table
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     if session_id is null or until is null then

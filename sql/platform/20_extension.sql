@@ -28,7 +28,7 @@ grant execute on function
     kijko.adjust_gauge(uuid, text, bigint),
     kijko.set_gauge(uuid, text, bigint),
     kijko.set_calendar(uuid, text, timestamptz),
-    kijko.record_usage(uuid, text, bigint, timestamptz, text, jsonb),
+    kijko.record_usage(uuid, text, bigint, timestamptz, text, jsonb, text),
     kijko.correct_usage(uuid, text, bigint, text, timestamptz, text),
     kijko.period_at(uuid, text, timestamptz, text),
     kijko.usage(uuid),
@@ -75,4 +75,10 @@ alter role kijko_sidecar password :'sidecar_password';
 alter role kijko_sidecar set statement_timeout = '30s';
 alter role kijko_sidecar set idle_in_transaction_session_timeout = '30s';
 select format('grant connect on database %I to kijko_sidecar', current_database())
+\gexec
+-- Functions of the domain run as postgres with an empty search path, where a caller's temporary types come before those of
+-- Postgres, and a domain of that name has its check run as postgres. Whoever may only call functions makes no such types.
+select format('revoke temporary on database %I from public', current_database())
+\gexec
+select format('grant temporary on database %I to postgres', current_database())
 \gexec

@@ -49,7 +49,7 @@ describe('200 holders of one budget', () => {
 
   test('held, settled, released, forgotten, killed: never more than the budget, and in the end all of it', async (t) => {
     await prepareBudget(cluster, 1_000);
-    const holders = new Holders(cluster, { chaos: ['terminateBackend', 'killBackend'] });
+    const holders = new Holders(cluster, { chaos: ['terminateBackend', 'killBackend', 'killPostmaster'] });
     const raise = (async () => {
       while (Date.now() < (holders.until ?? Infinity)) {
         await sleep(250);

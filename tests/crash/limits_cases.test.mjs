@@ -3,10 +3,18 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { appendFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Cluster } from './limits/cluster.mjs';
 import { freePort } from './ports.mjs';
 
 const SUBJECT = '00000000-0000-4000-8000-000000000001';
+
+async function until(isSo) {
+  for (let tries = 0; !(await isSo()); tries += 1) {
+    assert.ok(tries < 500, 'in ten seconds');
+    await sleep(20);
+  }
+}
 
 describe('quotas and the cluster', () => {
   let cluster;
@@ -83,7 +91,7 @@ describe('quotas and the cluster', () => {
   test('on a standby nothing is used; after promotion the counters are those of the ledger', async () => {
     const client = await cluster.connect();
     const subject = '00000000-0000-4000-8000-00000000000a';
-    await client.query("select kijko.set_limit($1, 'x', 'lifetime', 10)", [subject]);
+    await client.query("select kijko.set_limit($1, 'x', 'lifetime', 10), kijko.set_limit($1, 'api_requests', 'lifetime', 10)", [subject]);
     await take(client, 7, subject);
     const standby = Object.assign(new Cluster(), { home: cluster.home, data: join(cluster.home, 'standby'), port: await freePort() });
     await cluster.program('pg_basebackup', '-D', standby.data, '-R', '-X', 'stream', '-c', 'fast', '-h', '127.0.0.1', '-p', String(cluster.port), '-U', 'postgres');
@@ -93,7 +101,15 @@ describe('quotas and the cluster', () => {
       const reader = await standby.connect();
       await assert.rejects(take(reader, 1, subject), { code: '25006' });
       await reader.query('select kijko.usage($1)', [subject]);
+      // Requests are admitted by what the primary has written meanwhile, and nothing older is left after promotion.
+      const admit = () => reader.query('select kijko.admit_request($1)', [subject]);
+      await admit();
+      await client.query("select kijko.record_usage($1, 'api_requests', 10, now())", [subject]);
+      await until(async () => (await reader.query("select from kijko.usage($1) where meter = 'api_requests' and used = 10", [subject])).rowCount === 1);
+      await assert.rejects(admit(), { code: 'KJ429' });
       await reader.query('select pg_promote()');
+      const { rows: [requests] } = await reader.query("select allowed, used >= 10 as known from kijko.try_consume($1, 'api_requests')", [subject]);
+      assert.deepEqual(requests, { allowed: false, known: true });
       assert.deepEqual(await take(reader, 4, subject), { allowed: false, used: 7 });
       assert.deepEqual(await take(reader, 3, subject), { allowed: true, used: 10 });
       await reader.end();

@@ -92,6 +92,23 @@ describe('the counters from inside', () => {
     await Promise.all([locker, waiter, hasty].map((client) => client.end()));
   });
 
+  test('two transactions that want each other\'s counter after both were forgotten do not wait in a circle', async () => {
+    const [first, second] = await Promise.all([0, 1].map(() => cluster.connect()));
+    await first.query('begin');
+    await second.query('begin');
+    assert.deepEqual(await take(first, subject(8)), { allowed: true, used: 1 });
+    assert.deepEqual(await take(second, subject(9)), { allowed: true, used: 1 });
+    await cluster.sql('select kijko.forget_usage()');
+    const both = await Promise.all([take(first, subject(9)), take(second, subject(8))]);
+    assert.deepEqual(both, [{ allowed: true, used: 2 }, { allowed: true, used: 2 }]);
+    await first.query('commit');
+    await second.query('rollback');
+    assert.deepEqual(await take(first, subject(8)), { allowed: true, used: 2 });
+    assert.deepEqual(await take(first, subject(9)), { allowed: true, used: 2 });
+    assert.equal(await metric(first, 'quota.pinned'), 0);
+    await Promise.all([first, second].map((client) => client.end()));
+  });
+
   test('a load that fails leaves no counter behind, and no pin', async () => {
     const client = await cluster.connect();
     await client.query('alter table kijko.usage_totals rename column amount to amounts');

@@ -205,7 +205,7 @@ create view pg_temp.offences as
   from pg_temp.functions as f
   where f.prosrc ~* '\mraise\s+(exception|sqlstate|''|using)';
 
-select plan(7);
+select plan(8);
 
 select is_empty('select rule, object from pg_temp.offences order by 1, 2', 'no offences');
 
@@ -286,6 +286,14 @@ select is_empty(
     ) as expected (rule)
     except select rule from pg_temp.offences$$,
   'each rule finds an offender'
+);
+
+-- An empty search_path finds temporary types before those of Postgres.
+select is_empty(
+  $$select r.rolname from pg_roles as r
+    where r.rolname in ('anon', 'authenticated', 'service_role', 'authenticator', 'kijko_sidecar')
+      and has_database_privilege(r.oid, current_database(), 'temporary')$$,
+  'who may only call functions makes no temporary types'
 );
 
 select * from finish();

@@ -11,7 +11,7 @@ use super::ledger::{self, Entry};
 use super::period::Kind;
 use super::table::Key;
 use super::{idempotency, policy, threshold, transaction};
-use crate::call::{Answer, Arguments, Refusal, sql_function};
+use crate::call::{Answer, Arguments, sql_function};
 use crate::{clock, query};
 
 sql_function!(kijko_book, pg_finfo_kijko_book, book);
@@ -49,8 +49,7 @@ fn book(arguments: Arguments) -> Answer {
         .unwrap_or("correction");
     let attributes = match arguments.datum(11) {
         None => charge::attributes()?,
-        Some(json) if query::is_object(json) => Some(json),
-        Some(_) => return Err(Refusal::invalid("the attributes must be a JSON object")),
+        Some(own) => Some(charge::joined_attributes(own)?),
     };
     let now = clock::now_micros();
     let key = arguments.text(8);
@@ -125,6 +124,13 @@ fn forget_usage(arguments: Arguments) -> Answer {
             .uuid(0)
             .map(|subject| Key::subject(ledger, &subject)),
     );
+    // Limits and calendars may have been loaded with triggers disabled, too. A standby cannot tell anybody, and is told.
+    // SAFETY: reads a variable; registers a message for the commit.
+    unsafe {
+        if !pg_sys::RecoveryInProgress() {
+            pg_sys::CacheInvalidateRelcacheByRelid(query::table(c"limit_changes"));
+        }
+    }
     Ok(arguments.null())
 }
 

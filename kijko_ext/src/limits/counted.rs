@@ -4,6 +4,7 @@
 use pgrx::pg_sys;
 
 use super::charge::{self, Decision, Meter};
+use super::ledger;
 use super::period::{Kind, Period};
 use super::policy::{self, Over, Policy};
 use super::table;
@@ -23,9 +24,15 @@ pub fn standing(subject: &[u8; 16], name: &str) -> Result<Option<Standing>, Refu
     let Some(limit) = refusing(&policy) else {
         return Ok(None);
     };
-    let counter = charge::pin(&policy.key, Meter { subject, name }, policy.period)?;
+    // On a standby nobody would tell a counter what the primary writes, and after a promotion it would still be there:
+    // summed up each time, and not kept.
+    let used = if unsafe { pg_sys::RecoveryInProgress() } {
+        ledger::load(subject, name, policy.period.start).used
+    } else {
+        charge::pin(&policy.key, Meter { subject, name }, policy.period)?.used()
+    };
     Ok(Some(Standing {
-        used: counter.used(),
+        used,
         limit,
         period: policy.period,
     }))

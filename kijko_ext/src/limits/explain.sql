@@ -1,6 +1,6 @@
 create function kijko.explain_use(subject uuid, meter text, period_start timestamptz) returns jsonb
     language sql stable parallel safe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
     with tail as (
         select g.* from kijko.ledger as g
@@ -37,7 +37,7 @@ comment on function kijko.explain_use(uuid, text, timestamptz) is 'Internal: the
 
 create function kijko.explain_limit(subject uuid, meter text) returns jsonb
     language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     present constant timestamptz := kijko.now();
@@ -57,7 +57,7 @@ begin
         case when kijko.is_gauge(explain_limit.subject, explain_limit.meter) then 'lifetime' else 'month' end
     ) as q;
     used := kijko.used_now(explain_limit.subject, explain_limit.meter, p.starts_at);
-    remaining := greatest(kijko.clamp(l.amount::numeric - used), case when l.amount is not null then 0 end);
+    remaining := case when l.amount is not null then greatest(kijko.clamp(l.amount::numeric - used), 0) end; -- both skip nulls
     answer := case
         when l.amount is null then pg_catalog.format('Used %s; there is no limit, so nothing is refused.', used)
         when l."over" <> 'refuse' then pg_catalog.format(

@@ -1,7 +1,13 @@
+comment on function kijko.period_at(uuid, text, timestamptz, text) is 'The period of a subject''s meter that a time falls into: its kind, its beginning (-infinity for a lifetime) and its end (infinity). otherwise is the kind for a meter without a limit.';
+comment on function kijko.period_end(uuid, text, timestamptz) is 'Internal: the end of the period of a kind by the subject''s calendar, whatever its limit says; null for a lifetime.';
+comment on function kijko.calendar_is_changing(uuid, timestamptz) is 'Internal: whether the last change of the subject''s calendar still shows in a period that is running.';
+comment on function kijko.is_time_zone(text) is 'Internal: whether the library''s time zone database has a zone of this name.';
+comment on function kijko.local_day(timestamptz, text) is 'Internal: the day of a moment in a time zone, by the library''s own time zone database, as periods are; in UTC where the zone is unknown.';
+
 create function kijko.set_limits(subjects uuid[], meters text[], periods text[], amounts bigint[], overs text[])
     returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     present constant timestamptz := kijko.now();
@@ -49,11 +55,14 @@ begin
     on conflict on constraint limits_pkey do update set
         amount = excluded.amount,
         "over" = excluded."over",
-        (period, next_period, next_period_from) = (
-            select r.period, nullif(excluded.period, r.period), case when excluded.period <> r.period then
+        (period, period_from, next_period, next_period_from) = (
+            select r.period, r.since, nullif(excluded.period, r.period), case when excluded.period <> r.period then
                 coalesce(kijko.period_end(l.subject, r.period, present), kijko.period_end(l.subject, excluded.period, present))
             end
-            from (select case when present >= l.next_period_from then l.next_period else l.period end) as r (period)
+            from (
+                select case when present >= l.next_period_from then l.next_period else l.period end,
+                    case when present >= l.next_period_from then l.next_period_from else l.period_from end
+            ) as r (period, since)
         );
 end
 $$;
@@ -62,7 +71,7 @@ comment on function kijko.set_limits(uuid[], text[], text[], bigint[], text[]) i
 create function kijko.set_limit(subject uuid, meter text, period text, amount bigint, "over" text default 'refuse')
     returns void
     language plpgsql volatile parallel unsafe security definer -- callers need no right to set several
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform kijko.set_limits(array[subject], array[meter], array[period], array[amount], array["over"]);
@@ -73,7 +82,7 @@ comment on function kijko.set_limit(uuid, text, text, bigint, text) is 'Sets the
 create function kijko.set_calendar(subject uuid, time_zone text, billing_anchor timestamptz default null)
     returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     old kijko.calendars;
@@ -107,8 +116,8 @@ begin
     end if;
     if not is_new and kijko.calendar_is_changing(set_calendar.subject, kijko.now()) then
         perform kijko.fail(
-            'conflict', 'the last change of this calendar has not taken effect yet',
-            'Change it again when the month has ended in which it was changed.'
+            'conflict', 'a period is running in which the last change of this calendar still shows',
+            'Change it again when a whole period by it has begun.'
         );
     end if;
     update kijko.calendars as c set
@@ -120,7 +129,7 @@ begin
     where c.subject = set_calendar.subject;
 end
 $$;
-comment on function kijko.set_calendar(uuid, text, timestamptz) is 'Sets where a subject''s days and months begin: its time zone, and when its billing months began (null for calendar months). For a subject that has used something, it takes effect when the current periods end, and can be changed once in a month.';
+comment on function kijko.set_calendar(uuid, text, timestamptz) is 'Sets where a subject''s days and months begin: its time zone, and when its billing months began (null for calendar months). For a subject that has used something, it takes effect when the current periods end, and is not changed again before a whole day and month by it have begun.';
 
 create function kijko.try_consume(subject uuid, meter text, amount bigint default 1, idempotency_key text default null)
     returns kijko.verdict
@@ -168,7 +177,7 @@ comment on function kijko.book(uuid, text, bigint, timestamptz, bigint, bigint, 
 
 create function kijko.forget_usage(subject uuid default null) returns void
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_forget_usage';
-comment on function kijko.forget_usage(uuid) is 'After this transaction has committed, the counters of a subject (null: of everybody) are summed up from the tables again. Needed after a restore, and after any change to them but by these functions.';
+comment on function kijko.forget_usage(uuid) is 'After this transaction has committed, the counters of a subject (null: of everybody) are summed up from the tables again, and limits and calendars read again. Needed after a restore, and after any change to them but by these functions.';
 
 create function kijko.limit_headers(v kijko.verdict) returns void
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_limit_headers';
@@ -176,7 +185,7 @@ comment on function kijko.limit_headers(kijko.verdict) is 'Adds a verdict to the
 
 create function kijko.refuse_use(v kijko.verdict, amount bigint) returns void
     language plpgsql volatile parallel unsafe security definer -- called for those who may use a quota, not by them
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform kijko.limit_headers(v);
@@ -194,7 +203,7 @@ create function kijko.correct_usage(
 )
     returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the internal function
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     at constant timestamptz := coalesce(occurred_at, kijko.now());
@@ -215,11 +224,11 @@ comment on function kijko.correct_usage(uuid, text, bigint, text, timestamptz, t
 
 create function kijko.record_usage(
     subject uuid, meter text, amount bigint, occurred_at timestamptz, idempotency_key text default null,
-    attributes jsonb default null
+    attributes jsonb default null, reason text default null
 )
     returns boolean
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the internal function
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     if amount is null or amount <= 0 or occurred_at is null then
@@ -230,8 +239,8 @@ begin
     end if;
     return kijko.book(
         subject, meter, amount, (select p.starts_at from kijko.period_at(subject, meter, occurred_at) as p), 0, 0, 'late',
-        occurred_at, idempotency_key, kijko.user_id()::text, null, attributes
+        occurred_at, idempotency_key, coalesce(kijko.user_id()::text, session_user::text), reason, attributes
     );
 end
 $$;
-comment on function kijko.record_usage(uuid, text, bigint, timestamptz, text, jsonb) is 'Books a use that has happened, in the period in which it happened, whatever the limit says. False when its idempotency key was booked before.';
+comment on function kijko.record_usage(uuid, text, bigint, timestamptz, text, jsonb, text) is 'Books a use that has happened, in the period in which it happened, whatever the limit says: a row with who told it (the user, or the login) and why. False when its idempotency key was booked before.';

@@ -6,7 +6,7 @@ comment on function kijko.reserve_until(uuid, text, bigint, timestamptz, text) i
 create function kijko.refuse_hold(meter text, used bigint, "limit" bigint, reset_at timestamptz, retry_after integer, amount bigint)
     returns void
     language plpgsql volatile parallel unsafe security definer -- called for those who may use a quota, not by them
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform kijko.refuse_use(
@@ -22,7 +22,7 @@ create function kijko.reserve(
 )
     returns uuid
     language sql volatile parallel unsafe security definer -- callers have no rights on the internal function
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
     select kijko.reserve_until(subject, meter, amount, kijko.now() + ttl, idempotency_key)
 $$;
@@ -30,7 +30,7 @@ comment on function kijko.reserve(uuid, text, bigint, interval, text) is 'Holds 
 
 create function kijko.settle(hold uuid, actual bigint, subject uuid default null, meter text default null) returns boolean
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     h kijko.holds;
@@ -72,7 +72,7 @@ comment on function kijko.settle(uuid, bigint, uuid, text) is 'Ends a hold and b
 
 create function kijko.release(hold uuid) returns boolean
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     h kijko.holds;
@@ -91,7 +91,7 @@ comment on function kijko.release(uuid) is 'Ends a hold for work that was not do
 
 create function kijko.expire_holds(at_most integer default 10000) returns bigint
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     h kijko.holds;

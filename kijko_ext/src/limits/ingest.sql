@@ -31,7 +31,7 @@ create function kijko.judge_events(events jsonb, meters jsonb, present timestamp
         number integer, source text, id text, meter text, amount bigint, at timestamptz, purpose text[], code text, reason text
     )
     language sql stable parallel safe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
     with told as (
         select e.number::integer as number, pg_catalog.jsonb_typeof(e.event) as form, e.event ->> 'specversion' as version,
@@ -79,7 +79,7 @@ comment on function kijko.judge_events(jsonb, jsonb, timestamptz) is 'Internal: 
 create function kijko.ingest_usage(subject uuid, events jsonb, meters jsonb)
     returns table (number integer, source text, id text, status text, code text, reason text)
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare

@@ -36,7 +36,7 @@ struct Request<'a> {
 struct Charge {
     policy: Policy,
     counter: Counter,
-    /// What the transaction held before.
+    /// What the transaction had reserved before.
     before: Mark,
     decision: Decision,
 }
@@ -98,7 +98,7 @@ fn charge<'a>(request: &Request<'a>) -> Result<Verdict<'a>, Refusal> {
         let decision = charge::decide(counter, &policy, meter, request.amount, now);
         if !decision.allowed {
             for charged in charges.iter().rev() {
-                charged.counter.restore(charged.before);
+                charged.counter.restore(charged.before, request.amount);
             }
             return Ok(charge::verdict(
                 &policy,

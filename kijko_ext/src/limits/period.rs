@@ -66,6 +66,21 @@ impl Calendar {
             anchor,
         })
     }
+
+    pub fn utc(anchor: Option<i64>) -> Self {
+        Self {
+            zone: TimeZone::UTC,
+            anchor,
+        }
+    }
+
+    /// The day that a moment lies in, counted from 2000-01-01.
+    pub fn day(&self, at: i64) -> i32 {
+        const FIRST: Date = jiff::civil::date(2000, 1, 1);
+        let day = self.local(at).date();
+        // Between two dates jiff counts days, unless told otherwise.
+        (day - FIRST).get_days()
+    }
 }
 
 /// A calendar, and what it was before it changed.
@@ -107,6 +122,18 @@ impl Calendars {
         } else {
             former.period(kind, now)
         }
+    }
+
+    /// Whether a period is running in which the calendar was changed, or which that change made longer or shorter. A
+    /// second change would forget that, and let the period begin anew.
+    pub fn is_changing(&self, now: i64) -> bool {
+        let Some((_, changed)) = &self.former else {
+            return false;
+        };
+        [Kind::Day, Kind::Month, Kind::Billing].iter().any(|kind| {
+            let period = self.period(*kind, now);
+            period.start <= *changed || period != self.present.period(*kind, now)
+        })
     }
 }
 
@@ -315,6 +342,14 @@ mod unit {
             moved(amsterdam, york, change, "2026-06-01T04:00:00Z"),
             is("2026-06-01T04:00:00Z", "2026-07-01T04:00:00Z")
         );
+        let calendar = |zone| Calendar::new(zone, None).unwrap();
+        let east = Calendars {
+            present: calendar(amsterdam),
+            former: Some((calendar(york), at(change))),
+        };
+        assert!(east.is_changing(at("2026-05-31T12:00:00Z")));
+        assert!(east.is_changing(at("2026-06-30T21:59:59Z")));
+        assert!(!east.is_changing(at("2026-06-30T22:00:00Z")));
         // Before the change everything is as it was.
         assert_eq!(
             moved(amsterdam, york, change, "2026-04-30T21:59:59Z"),

@@ -1,10 +1,13 @@
 //! `kijko.period_at` for SQL: the period of a subject's meter.
 
-use pgrx::datum::TimestampWithTimeZone;
+use pgrx::datum::{Date, TimestampWithTimeZone};
 use pgrx::prelude::*;
 
 use super::period::{Calendar, Kind};
 use super::policy;
+
+/// The first day that Postgres knows, Julian day 0, counted from 2000-01-01.
+const FIRST_DAY: i32 = -2_451_545;
 
 /// The period that a time falls into: its kind, its beginning (-infinity for a lifetime) and its end (infinity).
 /// `otherwise` is the kind for a meter without a limit.
@@ -44,7 +47,7 @@ pub fn period_end(
     ))
 }
 
-/// Whether a change of the subject's calendar still waits for a month to end.
+/// Whether the last change of the subject's calendar still shows in a period that is running.
 #[pg_extern(stable, parallel_unsafe)]
 pub fn calendar_is_changing(subject: pgrx::Uuid, at: TimestampWithTimeZone) -> bool {
     policy::calendar_is_changing(subject.as_bytes(), micros(at))
@@ -54,6 +57,22 @@ pub fn calendar_is_changing(subject: pgrx::Uuid, at: TimestampWithTimeZone) -> b
 #[pg_extern(immutable, parallel_safe)]
 pub fn is_time_zone(name: &str) -> bool {
     Calendar::new(name, None).is_some()
+}
+
+/// The day of a moment in a time zone, by the same database as its periods: the server's knows other names, and takes
+/// some for abbreviations (CET has no summer there). UTC where the zone is unknown; infinite where the moment is.
+#[pg_extern(immutable, parallel_safe)]
+pub fn local_day(at: TimestampWithTimeZone, time_zone: &str) -> Date {
+    let days = match micros(at) {
+        i64::MIN => i32::MIN,
+        i64::MAX => i32::MAX,
+        at => Calendar::new(time_zone, None)
+            .unwrap_or(Calendar::utc(None))
+            .day(at)
+            .max(FIRST_DAY),
+    };
+    // SAFETY: a day of a timestamptz, and not the one before the first, as it was to the west of Greenwich.
+    unsafe { Date::from_pg_epoch_days(days) }
 }
 
 fn micros(at: TimestampWithTimeZone) -> i64 {

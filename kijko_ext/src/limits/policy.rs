@@ -61,6 +61,8 @@ struct Rule {
     over: Over,
     /// None when the meter has no limit.
     kind: Option<Kind>,
+    /// When the meter began to have periods of this kind.
+    since: i64,
     next: Option<(Kind, i64)>,
     calendars: Calendars,
     ledger: pg_sys::Oid,
@@ -74,7 +76,7 @@ thread_local! {
     static RULES: RefCell<(u64, Rules)> = RefCell::new((0, HashMap::new()));
     static RULE: Statement = const { Statement::new(
         "select l.period, l.amount, l.\"over\", l.next_period, l.next_period_from, \
-                c.time_zone, c.billing_anchor, c.former_time_zone, c.former_billing_anchor, c.changed_at \
+                c.time_zone, c.billing_anchor, c.former_time_zone, c.former_billing_anchor, c.changed_at, l.period_from \
          from (select) as one \
          left join kijko.limits as l on l.subject operator(pg_catalog.=) $1 and l.meter operator(pg_catalog.=) $2 \
          left join kijko.calendars as c on c.subject operator(pg_catalog.=) $1",
@@ -135,12 +137,8 @@ fn read(subject: &[u8; 16], meter: &str, ledger: pg_sys::Oid) -> Rule {
             let kind = |column| row.text(column).as_deref().and_then(Kind::parse);
             // A zone that the library does not know cannot have been stored; UTC then, rather than no limit.
             let calendar = |zone: Option<String>, anchor| {
-                let utc = Calendar {
-                    zone: jiff::tz::TimeZone::UTC,
-                    anchor,
-                };
                 zone.and_then(|zone| Calendar::new(&zone, anchor))
-                    .unwrap_or(utc)
+                    .unwrap_or(Calendar::utc(anchor))
             };
             Rule {
                 limit: row.integer(2),
@@ -150,6 +148,7 @@ fn read(subject: &[u8; 16], meter: &str, ledger: pg_sys::Oid) -> Rule {
                     _ => Over::Refuse,
                 },
                 kind: kind(1),
+                since: row.integer(11).unwrap_or(i64::MIN),
                 next: kind(4).zip(row.integer(5)),
                 calendars: Calendars {
                     present: calendar(row.text(6), row.integer(7)),
@@ -175,8 +174,10 @@ impl Rule {
         let kind = self.kind.unwrap_or(otherwise);
         let (kind, from, until) = match self.next {
             Some((next, from)) if now >= from => (next, from, i64::MAX),
-            Some((_, from)) => (kind, i64::MIN, from),
-            None => (kind, i64::MIN, i64::MAX),
+            // Told late, of before a change: what the periods were then is not kept.
+            _ if now < self.since => (kind, i64::MIN, self.since),
+            Some((_, from)) => (kind, self.since, from),
+            None => (kind, self.since, i64::MAX),
         };
         let period = self.calendars.period(kind, now);
         let period = Period {
@@ -200,16 +201,9 @@ pub fn calendar_period(subject: &[u8; 16], kind: Kind, now: i64) -> Period {
     calendars(subject).period(kind, now)
 }
 
-/// Whether a period is running in which the calendar was changed.
+/// Whether the last change of the calendar still shows in a period that is running.
 pub fn calendar_is_changing(subject: &[u8; 16], now: i64) -> bool {
-    let calendars = calendars(subject);
-    let changed = calendars
-        .former
-        .as_ref()
-        .map_or(i64::MIN, |(_, changed)| *changed);
-    [Kind::Month, Kind::Billing]
-        .iter()
-        .any(|kind| calendars.period(*kind, now).start <= changed)
+    calendars(subject).is_changing(now)
 }
 
 fn calendars(subject: &[u8; 16]) -> Calendars {

@@ -1,6 +1,6 @@
 create function kijko.used_now(subject uuid, meter text, period_start timestamptz) returns bigint
     language plpgsql stable parallel safe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     return kijko.clamp(coalesce((
@@ -24,7 +24,7 @@ comment on function kijko.used_now(uuid, text, timestamptz) is 'Internal: what a
 create function kijko.usage(subject uuid)
     returns table (meter text, period text, used bigint, "limit" bigint, remaining bigint, reset_at timestamptz)
     language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
@@ -71,7 +71,7 @@ comment on function kijko.usage(uuid) is 'The current use of every meter of a su
 
 create function kijko.is_gauge(subject uuid, meter text) returns boolean
     language plpgsql stable parallel safe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     return exists (
@@ -90,7 +90,7 @@ comment on function kijko.is_gauge(uuid, text) is 'Internal: whether a meter has
 create function kijko.usage_by_day(subject uuid, meter text, from_day date, to_day date)
     returns table (day date, attributes jsonb, amount bigint, overage bigint, entries bigint)
     language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
@@ -100,7 +100,7 @@ begin
         select d.day, d.attributes, d.amount, d.overage, d.entries from kijko.usage_daily as d
         where d.subject = usage_by_day.subject and d.meter = usage_by_day.meter
         union all
-        select (g.occurred_at at time zone coalesce(c.time_zone, 'UTC'))::date, coalesce(g.attributes, '{}'),
+        select kijko.local_day(g.occurred_at, coalesce(c.time_zone, 'UTC')), coalesce(g.attributes, '{}'),
             g.amount, g.overage, 1
         from kijko.ledger as g
         left join kijko.calendars as c on c.subject = g.subject

@@ -3,7 +3,7 @@ create function kijko.usage_by(
 )
     returns table (meter text, value text, used bigint, overage bigint, entries bigint)
     language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     zone constant text := coalesce((select c.time_zone from kijko.calendars as c where c.subject = usage_by.subject), 'UTC');
@@ -17,7 +17,7 @@ begin
     from kijko.usage(usage_by.subject) as m
     cross join lateral kijko.period_at(usage_by.subject, m.meter, kijko.now(), m.period) as p
     cross join lateral kijko.usage_by_day(
-        usage_by.subject, m.meter, coalesce(since, (p.starts_at at time zone zone)::date), coalesce(until, 'infinity')
+        usage_by.subject, m.meter, coalesce(since, kijko.local_day(p.starts_at, zone)), coalesce(until, 'infinity')
     ) as d
     cross join lateral (
         select case dimension when 'day' then pg_catalog.to_char(d.day, 'YYYY-MM-DD') else d.attributes ->> dimension end
@@ -27,11 +27,11 @@ begin
     order by m.meter, case when dimension = 'day' then s.value end, 3 desc, s.value;
 end
 $$;
-comment on function kijko.usage_by(uuid, text, text, date, date) is 'What a subject used of each meter, or of one, by day or by an attribute of the uses (member, project, skill, key, or any other), between two days in its time zone, both included; from the beginning of each meter''s current period when none is given, and of a gauge from the first. value is null for uses without the attribute. Held amounts are not among it.';
+comment on function kijko.usage_by(uuid, text, text, date, date) is 'What a subject used of each meter, or of one, by day or by an attribute of the uses (member, project, skill, key, or any other), between two days in its time zone, both included; from the beginning of each meter''s current period when none is given, and of a gauge from the first. Days are whole, also the one in which a billing month begins. value is null for uses without the attribute. Held amounts are not among it.';
 
 create function kijko.used_since(subject uuid, meter text, since timestamptz) returns bigint
     language sql stable parallel safe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
     select kijko.clamp(coalesce((
             select pg_catalog.sum(h.amount) from kijko.usage_hourly as h
@@ -50,7 +50,7 @@ create function kijko.usage_forecast(subject uuid)
         meter text, period text, used bigint, "limit" bigint, reset_at timestamptz, at_period_rate bigint, at_week_rate bigint
     )
     language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     present constant timestamptz := kijko.now();
@@ -88,7 +88,7 @@ create function kijko.crossings(subject uuid, since timestamptz default null)
         meter text, period_start timestamptz, threshold smallint, used bigint, "limit" bigint, crossed_at timestamptz
     )
     language sql stable parallel safe security definer -- callers have no rights on the table
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
     select c.meter, nullif(c.period_start, '-infinity'), c.threshold, c.used, c."limit", c.crossed_at
     from kijko.threshold_crossings as c

@@ -1,6 +1,6 @@
 create function kijko.make_ledger_partition(starts_at timestamptz, ends_at timestamptz) returns void
     language plpgsql volatile parallel unsafe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
     set datestyle = 'ISO'
     set timezone = 'UTC'
 as $$
@@ -29,7 +29,7 @@ create function kijko.make_ledger_partitions(
 )
     returns integer
     language plpgsql volatile parallel unsafe security definer -- the ledger belongs to the superuser
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
     set lock_timeout = '2s' -- a writer that stays longer is waited for next time
 as $$
 declare
@@ -73,7 +73,7 @@ comment on function kijko.make_ledger_partitions(interval, interval) is 'Makes t
 
 create function kijko.rollup_usage(at_most integer default 24) returns integer
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 declare
     p kijko.ledger_partitions;
@@ -110,7 +110,7 @@ comment on function kijko.rollup_usage(integer) is 'Sums up the ledger''s past h
 
 create function kijko.rollup_partition(partition text) returns void
     language plpgsql volatile parallel unsafe
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
     execute pg_catalog.format(
@@ -142,7 +142,7 @@ begin
     execute pg_catalog.format(
         $sql$
             insert into kijko.usage_daily as t (subject, meter, day, attributes, amount, overage, entries)
-            select g.subject, g.meter, (g.occurred_at at time zone coalesce(c.time_zone, 'UTC'))::date,
+            select g.subject, g.meter, kijko.local_day(g.occurred_at, coalesce(c.time_zone, 'UTC')),
                 case when pg_catalog.pg_column_size(g.attributes) <= 2000 then g.attributes else '{}' end,
                 kijko.clamp(pg_catalog.sum(g.amount)), kijko.clamp(pg_catalog.sum(g.overage)), pg_catalog.count(*)
             from %s as g
@@ -159,7 +159,7 @@ comment on function kijko.rollup_partition(text) is 'Internal: adds a partition 
 
 create function kijko.detach_ledger_partitions(older_than interval default interval '7 days') returns integer
     language plpgsql volatile parallel unsafe security definer -- the ledger belongs to the superuser
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
     set lock_timeout = '2s'
 as $$
 declare
@@ -167,6 +167,13 @@ declare
     detached integer := 0;
 begin
     create schema if not exists kijko_archive;
+    -- Whoever made it before would own what is put there, and could drop it.
+    if exists (
+        select from pg_catalog.pg_namespace as n
+        where n.nspname = 'kijko_archive' and n.nspowner <> current_user::pg_catalog.regrole
+    ) then
+        execute pg_catalog.format('alter schema kijko_archive owner to %I', current_user);
+    end if;
     for p in
         select q.* from kijko.ledger_partitions as q
         where q.rolled_at is not null and q.detached_at is null
@@ -189,18 +196,9 @@ comment on function kijko.detach_ledger_partitions(interval) is 'Detaches old pa
 
 create function kijko.maintain_usage() returns table (task text, done bigint)
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = ''
+    set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- A task that meets a lock is left for the next time; the others are done all the same.
-    foreach task in array array['make_ledger_partitions', 'rollup_usage', 'expire_holds', 'detach_ledger_partitions'] loop
-        begin
-            execute pg_catalog.format('select kijko.%I()', task) into done;
-        exception
-            when lock_not_available then done := null;
-        end;
-        return next;
-    end loop;
     task := 'forget_idempotency_keys';
     delete from kijko.idempotency_keys as k
     where (k.subject, k.meter, k.key) in (
@@ -231,6 +229,16 @@ begin
     );
     get diagnostics done = row_count;
     return next;
+    -- A task that meets a lock is left for the next time; the others are done all the same. Last, those whose locks keep
+    -- counters from being loaded: they are held until the end.
+    foreach task in array array['rollup_usage', 'expire_holds', 'make_ledger_partitions', 'detach_ledger_partitions'] loop
+        begin
+            execute pg_catalog.format('select kijko.%I()', task) into done;
+        exception
+            when lock_not_available then done := null;
+        end;
+        return next;
+    end loop;
 end
 $$;
 comment on function kijko.maintain_usage() is 'Everything that wants doing now and then, each minute for instance: partitions ahead, rollup, expired holds, old partitions, old keys and events. Null for a task that met a lock and is left for the next time.';

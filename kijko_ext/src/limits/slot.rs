@@ -119,8 +119,8 @@ impl<W: Word> Slot<W> {
         self.touched.store(order);
     }
 
-    /// Pins a ready slot; needs the shared lock. `holder`: this transaction holds a pin already, so a stale slot cannot
-    /// be reloaded before it ends, and to wait for that would be to wait for itself.
+    /// Pins a ready slot; needs the shared lock. `holder`: this transaction holds a pin already, or another slot that those
+    /// may want who hold one, so a stale slot cannot be reloaded before it ends, and to wait for that would be to wait for itself.
     pub fn pin(&self, holder: bool) -> Pin {
         let mut state = self.state.load();
         loop {

@@ -5,6 +5,7 @@ use super::consume;
 use super::period::Kind;
 use super::policy;
 use crate::call::{Answer, Arguments, Refusal, sql_function};
+use crate::clock;
 
 sql_function!(kijko_standing, pg_finfo_kijko_standing, standing);
 
@@ -16,7 +17,7 @@ fn standing(arguments: Arguments) -> Answer {
         subject: &subject,
         name,
     };
-    let now = charge::now();
+    let now = clock::now_micros();
     let policy = policy::of(meter.subject, meter.name, now, Kind::Month);
     let used = charge::pin(&policy.key, meter, policy.period)?.used();
     let decision = Decision {

@@ -7,6 +7,7 @@ create table kijko.limits (
     "over" text not null check ("over" in ('refuse', 'flag', 'bill')),
     next_period text check (next_period in ('day', 'month', 'billing', 'lifetime')),
     next_period_from timestamptz,
+    period_from timestamptz,
     primary key (subject, meter),
     check ((next_period is null) = (next_period_from is null))
 );
@@ -18,6 +19,7 @@ comment on column kijko.limits.amount is 'How much; null is unlimited.';
 comment on column kijko.limits."over" is 'What happens above it: refuse; flag or bill allow it and say so in the verdict and in the ledger.';
 comment on column kijko.limits.next_period is 'A changed period, which waits for the current one to end.';
 comment on column kijko.limits.next_period_from is 'When it takes effect.';
+comment on column kijko.limits.period_from is 'When the period last changed to another kind: a period that was running then began at that moment. Null when it never did.';
 
 create table kijko.calendars (
     subject uuid primary key,

@@ -13,6 +13,9 @@ use crate::ends::{Ends, OfTransaction};
 /// For how long a call waits for another transaction's load, or for a free slot, before it fails.
 const PATIENCE: i64 = 10 * clock::SECOND;
 
+/// After how long a call supposes that whoever it waits for waits for it.
+const CIRCLE: i64 = clock::SECOND;
+
 /// One counter under one subtransaction. Each entry has a pin of its own.
 struct Entry {
     key: Key,
@@ -52,7 +55,7 @@ impl Counter {
     pub fn pin(key: &Key, load: impl FnOnce() -> Loaded) -> Result<Self, Full> {
         let state = STATE.registered();
         let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
-        if let Some(entry) = find_before(&state.entries, key, subtransaction) {
+        if let Some(entry) = find(&state.entries, key, subtransaction) {
             return Ok(Self { entry });
         }
         let holder = state.entries.iter().any(|entry| entry.key == *key);
@@ -83,18 +86,23 @@ impl Counter {
     }
 
     fn wait(key: &Key, holder: bool, order: u64) -> Result<(&'static Slot, bool), Full> {
-        let deadline = clock::real_micros() + PATIENCE;
+        let began = clock::real_micros();
+        let waited = || clock::real_micros() - began;
         if distinct_slots(key) >= WAYS {
             return Err(Full); // it would wait for itself
         }
+        let pins = !STATE.get().entries.is_empty();
         let waiter = Waiter::new(key);
         loop {
-            match table::acquire(key, holder, order) {
+            let mut acquired = table::acquire(key, holder, order);
+            // Two transactions that hold a stale counter each and want the other's would wait in a circle.
+            if matches!(acquired, Acquired::Wait) && pins && waited() > CIRCLE {
+                acquired = table::acquire(key, true, order);
+            }
+            match acquired {
                 Acquired::Ready(slot) => return Ok((slot, false)),
                 Acquired::Load(slot) => return Ok((slot, true)),
-                Acquired::Wait if clock::real_micros() > deadline => {
-                    return Err(Full);
-                }
+                Acquired::Wait if waited() > PATIENCE => return Err(Full),
                 Acquired::Wait => waiter.sleep(),
             }
         }
@@ -109,13 +117,17 @@ impl Counter {
         let own = self.credit();
         let from_own = own.min(amount);
         let entry = self.entry();
+        // Only after corrections far below zero can a transaction ask for more than it could give back.
+        let Some(reserved) = entry.reserved.checked_add(amount - from_own) else {
+            return Reserved::No(entry.slot.used().saturating_sub(own));
+        };
         // What is left of the own credit is still in the counter, but no longer used.
         match entry
             .slot
             .reserve(amount - from_own, limit.saturating_add(own - from_own))
         {
             Reserved::Yes(used) => {
-                entry.reserved += amount - from_own;
+                entry.reserved = reserved;
                 entry.credit -= from_own;
                 Reserved::Yes(used - (own - from_own))
             }
@@ -123,20 +135,19 @@ impl Counter {
         }
     }
 
-    /// What this transaction holds of the counter, to return to by `restore`.
+    /// What this transaction has reserved of the counter, to return to by `restore`.
     pub fn mark(self) -> Mark {
-        let entry = self.entry();
-        Mark {
-            reserved: entry.reserved,
-            credit: entry.credit,
-        }
+        Mark(self.entry().reserved)
     }
 
-    /// Takes back what was taken since the mark, in the same subtransaction.
-    pub fn restore(self, mark: Mark) {
+    /// Takes back `amount` that was taken since the mark, in the same subtransaction. What of it came from the own credit
+    /// is credit again, and so stays what was credited meanwhile: holds that had expired have ended all the same.
+    pub fn restore(self, mark: Mark, amount: i64) {
         let entry = self.entry();
-        entry.slot.give_back(entry.reserved - mark.reserved);
-        (entry.reserved, entry.credit) = (mark.reserved, mark.credit);
+        let reserved = entry.reserved - mark.0;
+        entry.slot.give_back(reserved);
+        entry.reserved = mark.0;
+        entry.credit += amount - reserved;
     }
 
     /// Frees `amount` at commit, and for this transaction's own uses at once.
@@ -175,10 +186,7 @@ impl Counter {
 }
 
 #[derive(Clone, Copy)]
-pub struct Mark {
-    reserved: i64,
-    credit: i64,
-}
+pub struct Mark(i64);
 
 /// No slot came free.
 #[derive(Debug)]
@@ -240,15 +248,16 @@ impl Ends for State {
             .rposition(|entry| entry.subtransaction < child)
             .map_or(0, |at| at + 1);
         while at < self.entries.len() {
-            let Some(kept) = find_before(&self.entries[..at], &self.entries[at].key, parent) else {
+            let kept = find(&self.entries[..at], &self.entries[at].key, parent);
+            let joined = kept.and_then(|kept| self.entries[kept].with(&self.entries[at]));
+            let Some((kept, (reserved, credit))) = kept.zip(joined) else {
                 self.entries[at].subtransaction = parent;
                 at += 1;
                 continue;
             };
             let entry = self.entries.remove(at);
             let kept = &mut self.entries[kept];
-            kept.reserved += entry.reserved;
-            kept.credit += entry.credit;
+            (kept.reserved, kept.credit) = (reserved, credit);
             kept.crossing |= entry.crossing;
             entry.slot.unpin(); // never the last
         }
@@ -260,20 +269,23 @@ impl Ends for State {
     }
 }
 
-/// Looks back a few entries only: a call uses few counters, and a second entry for one does no harm.
-fn find_before(
-    entries: &[Entry],
-    key: &Key,
-    subtransaction: pg_sys::SubTransactionId,
-) -> Option<usize> {
-    let oldest = entries.len().saturating_sub(16);
-    (oldest..entries.len())
+/// The entry of a counter under the youngest subtransaction.
+fn find(entries: &[Entry], key: &Key, subtransaction: pg_sys::SubTransactionId) -> Option<usize> {
+    (0..entries.len())
         .rev()
         .take_while(|&at| entries[at].subtransaction == subtransaction)
         .find(|&at| entries[at].key == *key)
 }
 
 impl Entry {
+    /// What is reserved and credited with another entry's; None at the end of numbers, where they stay two.
+    fn with(&self, other: &Self) -> Option<(i64, i64)> {
+        Some((
+            self.reserved.checked_add(other.reserved)?,
+            self.credit.checked_add(other.credit)?,
+        ))
+    }
+
     fn leave(&self, committed: bool) {
         if self.loading {
             self.slot.abandon();

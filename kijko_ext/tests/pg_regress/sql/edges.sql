@@ -16,6 +16,16 @@ select kijko.correct_usage(e(1), 'x', -9223372036854775808, 'less than nothing')
 select kijko.correct_usage(e(1), 'x', -9223372036854775807, 'all of it');
 select kijko.correct_usage(e(1), 'x', -9223372036854775807, 'and again');
 select kijko.correct_usage(e(1), 'x', -2, 'and a little');
+-- From far below zero a transaction can take more than one number can give back. It does not.
+begin;
+select used from kijko.consume(e(1), 'x', 9223372036854775807);
+savepoint a;
+select used from kijko.consume(e(1), 'x', 9223372036854775807);
+rollback to a;
+savepoint a;
+select allowed, used from kijko.try_consume(e(1), 'x', 9223372036854775807);
+release a;
+rollback;
 select used from kijko.usage(e(1));
 select allowed, used from kijko.try_consume(e(1), 'x', 1);
 select kijko.set_limit(e(1), 'x', 'month', 9223372036854775807);
@@ -161,6 +171,35 @@ select kijko.set_limit(e(16), 'x', 'day', 3);
 select kijko.set_calendar(e(16), 'Pacific/Kiritimati', '2026-01-20 00:00Z');
 select allowed, reset_at from kijko.try_consume(e(16), 'x');
 rollback;
+-- A calendar that has made a month shorter is not changed again in it: the month would begin anew, and with it the use.
+begin;
+select set_config('kijko.clock_offset', extract(epoch from timestamptz '2026-05-10 12:00Z' - now())::text || ' s', true) is not null as travelled;
+select kijko.set_calendar(e(19), 'America/New_York'), kijko.set_limit(e(19), 'x', 'month', 3);
+select used, reset_at from kijko.consume(e(19), 'x', 3);
+select kijko.set_calendar(e(19), 'Europe/Amsterdam');
+select set_config('kijko.clock_offset', extract(epoch from timestamptz '2026-06-02 12:00Z' - now())::text || ' s', true) is not null as travelled;
+select used, reset_at from kijko.consume(e(19), 'x', 3);
+savepoint a;
+select kijko.set_calendar(e(19), 'Europe/Amsterdam', '2026-01-10 00:00Z');
+rollback to a;
+select allowed, used from kijko.try_consume(e(19), 'x');
+select set_config('kijko.clock_offset', extract(epoch from timestamptz '2026-07-01 12:00Z' - now())::text || ' s', true) is not null as travelled;
+select kijko.set_calendar(e(19), 'Europe/Amsterdam', '2026-01-10 00:00Z');
+rollback;
+-- Zones that the server does not know, or takes for an abbreviation without a summer, are no matter: one of them must not
+-- keep everybody's use from being summed up.
+begin;
+select set_config('kijko.clock_offset', extract(epoch from timestamptz '2026-07-01 22:30Z' - now())::text || ' s', true) is not null as travelled;
+select kijko.set_calendar(e(20), 'CET'), kijko.set_calendar(e(21), 'Etc/Unknown');
+select kijko.set_limit(e(n), 'x', 'day', 1) from generate_series(20, 21) as n;
+select reset_at from kijko.consume(e(20), 'x');
+select reset_at from kijko.consume(e(21), 'x');
+select value, used from kijko.usage_by(e(20), 'day');
+select value, used from kijko.usage_by(e(21), 'day');
+select kijko.rollup_partition('kijko.ledger');
+select day, amount from kijko.usage_daily where subject in (e(20), e(21)) order by day;
+rollback;
+select kijko.local_day('infinity', 'UTC'), kijko.local_day('-infinity', 'UTC'), kijko.local_day('4714-11-24 00:00:00+00 BC', 'America/New_York'), kijko.local_day('2026-03-29 01:30+00', 'Europe/Amsterdam');
 -- A hold that outlives its period counts, and is booked, in that period; nothing of it is left for the next.
 begin;
 create function travel(destination timestamptz) returns text language sql as $$

@@ -47,6 +47,13 @@ select used from kijko.usage(h(1));
 select kijko.reserve(h(2), 'tokens', 1, '1 microsecond') is not null as held;
 select pg_sleep(0.01) is not null as slept;
 select kijko.expire_holds();
+-- What an expired hold held is free, too, when the use that ended it is refused for another subject.
+select kijko.set_limit(h(8), 'tokens', 'lifetime', 10), kijko.set_limit(h(9), 'tokens', 'lifetime', 0);
+select kijko.reserve(h(8), 'tokens', 6, '1 microsecond') as hold \gset
+select pg_sleep(0.01) is not null as slept;
+select allowed, used from kijko.try_consume_many(array[h(8), h(9)], 'tokens', 5);
+select state from kijko.holds where id = :'hold';
+select allowed, used from kijko.try_consume(h(8), 'tokens', 10);
 -- The same call again answers the same hold.
 select kijko.reserve(h(3), 'tokens', 5, '1 hour', 'run') as hold \gset
 select kijko.reserve(h(3), 'tokens', 5, '1 hour', 'run') = :'hold' as same;

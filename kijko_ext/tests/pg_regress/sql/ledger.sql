@@ -39,7 +39,12 @@ select kijko.used_since(l(1), 'x', date_trunc('hour', now(), 'UTC') - interval '
 select e #> '{rows,rolled_up}' as rolled_up, e #> '{rows,since_then}' as since_then, e -> 'used' as used from kijko.explain_limit(l(1), 'x') as e;
 -- What is rolled up is written to no more.
 select count(*) from kijko.ledger_partitions as p, kijko.rollup_state as r where (p.rolled_at is not null) <> (p.ends_at <= r.rolled_until);
+-- Detached ones belong to the superuser, whoever has made their schema.
+create role squatter;
+create schema kijko_archive authorization squatter;
 select kijko.detach_ledger_partitions('0') > 0 as detached;
+select nspowner = 10 as superusers from pg_namespace where nspname = 'kijko_archive';
+drop role squatter;
 select used from kijko.usage(l(1));
 select kijko.forget_usage(l(1));
 select allowed, used from kijko.try_consume(l(1), 'x', 4);

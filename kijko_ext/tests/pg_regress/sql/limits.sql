@@ -109,6 +109,25 @@ select travel('2026-03-01 12:00Z');
 select kijko.set_limits(array[s(7)], array['runs'], array['day'], array[5], array['refuse']);
 select period, next_period, next_period_from from kijko.limits where subject = s(7) and meter = 'runs';
 rollback;
+-- A period of another kind begins when the change takes effect, and no later change of the limit lets it begin again.
+begin;
+select travel('2026-02-10 12:00Z');
+select kijko.set_limit(s(3), 'y', 'day', 8);
+select kijko.set_limit(s(3), 'y', 'month', 8);
+select travel('2026-02-12 12:00Z');
+select used, reset_at from kijko.consume(s(3), 'y', 8);
+select kijko.set_limit(s(3), 'y', 'month', 9);
+select * from kijko.usage(s(3));
+select kijko.set_limit(s(3), 'y', 'lifetime', 9);
+select allowed, used from kijko.try_consume(s(3), 'y', 2);
+select starts_at, ends_at from kijko.period_at(s(3), 'y', '2026-02-10 13:00Z');
+select travel('2026-03-01 00:00Z');
+select used from kijko.consume(s(3), 'y', 9);
+select kijko.set_limit(s(3), 'y', 'lifetime', 10);
+select * from kijko.usage(s(3));
+select travel('2027-03-01 00:00Z');
+select allowed, used from kijko.try_consume(s(3), 'y', 2);
+rollback;
 -- Over the limit: refuse, or allow and say so.
 begin;
 select travel('2026-02-10 12:00Z');

@@ -41,7 +41,8 @@ select typname::text from pg_type
 where typnamespace = 'kijko'::regnamespace and typtype = 'd' and obj_description(oid, 'pg_type') is null
 union all
 select nspname from pg_namespace where nspname = 'kijko' and (obj_description(oid, 'pg_namespace') is null or nspowner <> 10);
--- Functions that run as their owner, and plpgsql, have a closed path.
+-- Functions whose names are looked up when they run have a closed path, with what is temporary at its end: an empty path
+-- has it first, and then a caller's domain "text" would be checked by the caller's function as the superuser.
 select p.oid::regprocedure as open_path from pg_proc as p join pg_language as l on l.oid = prolang
-where pronamespace = 'kijko'::regnamespace and (prosecdef or lanname = 'plpgsql')
-    and not coalesce(proconfig, '{}') @> array['search_path=""'];
+where pronamespace = 'kijko'::regnamespace and (prosecdef or lanname in ('sql', 'plpgsql')) and prosqlbody is null
+    and not coalesce(proconfig, '{}') @> array['search_path=pg_catalog, pg_temp'];

@@ -77,4 +77,13 @@ commit;
 select value, used, entries from kijko.usage_by(o(9), 'key');
 select value, used from kijko.usage_by(o(9), 'member');
 select kijko.record_usage(o(9), 'x', 1, now(), null, '[]');
+-- Also what is told late, and by other services.
+begin;
+set local kijko.usage_attributes = '{"key": "k3"}';
+select kijko.record_usage(o(10), 'x', 1, now(), null, '{"member": "ada"}');
+select kijko.record_usage(o(10), 'x', 2, now());
+select status from kijko.ingest_usage(o(10), '[{"specversion": "1.0", "source": "/s", "id": "1", "type": "t", "data": {"member": "bob"}}]', '{"t": {"meter": "x"}}');
+select value, used from kijko.usage_by(o(10), 'key');
+select value, used from kijko.usage_by(o(10), 'member');
+rollback;
 drop function above, o;

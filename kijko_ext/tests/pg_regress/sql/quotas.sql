@@ -82,6 +82,9 @@ select kijko.record_usage(q(8), 'x', 6, '2026-01-31 23:59Z', 'late 1');
 select period_start, amount, kind, occurred_at from kijko.ledger where subject = q(8);
 select used from kijko.usage(q(8));
 select kijko.record_usage(q(8), 'x', 0, now());
+-- With who and why.
+select kijko.record_usage(q(10), 'x', 3, '2026-01-31 23:59Z', reason => 'the meter was away');
+select amount, kind, actor = session_user as who, reason from kijko.ledger where subject = q(10);
 -- Nothing else can be exact.
 begin read only;
 select kijko.try_consume(q(1), 'x');
@@ -109,6 +112,12 @@ rollback;
 select allowed, used from kijko.try_consume(q(9), 'x');
 select kijko.forget_usage(q(9));
 select allowed, used from kijko.try_consume(q(9), 'x');
+-- So do limits and calendars that came with triggers disabled, as from a restore of single tables.
+set session_replication_role = replica;
+update kijko.limits set amount = 12 where subject = q(9);
+reset session_replication_role;
+select kijko.forget_usage(q(9));
+select allowed, used, "limit" from kijko.try_consume(q(9), 'x', 11);
 -- Who may use a quota needs no rights on what is behind it, also to be refused.
 create role consumer;
 grant execute on function kijko.consume(uuid, text, bigint, text), kijko.consume_many(uuid[], text, bigint, text, jsonb),

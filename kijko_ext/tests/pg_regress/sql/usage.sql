@@ -56,7 +56,9 @@ select value as answer from brief(u(1), 'calls') where key = 'answer';
 rollback to here;
 select kijko.set_limit(u(1), 'seats', 'lifetime', 2);
 select value as answer from brief(u(1), 'seats') where key in ('answer', 'refuses');
-select kijko.explain_limit(u(9), 'calls') ->> 'answer' as nothing_known;
+select e ->> 'answer' as nothing_known, e ->> 'remaining' as remaining from kijko.explain_limit(u(9), 'calls') as e;
+select kijko.set_limit(u(9), 'calls', 'month', null);
+select kijko.explain_limit(u(9), 'calls') ->> 'remaining' as remaining;
 -- Events: nothing is told, or not understood.
 \set rules '{"build.done": {"meter": "own.minutes", "field": "minutes"}, "seen": {"meter": "own.views"}}'
 select * from kijko.ingest_usage(u(4), '[]', :'rules');
