@@ -68,6 +68,16 @@ pub fn pin(key: &Key, meter: Meter, period: Period) -> Result<Counter, Refusal> 
     })
 }
 
+/// What a counter has, for who only looks. On a standby nobody would tell it what the primary writes, and after a promotion
+/// it would still be there: summed up each time, and not kept.
+pub fn used(policy: &Policy, meter: Meter) -> Result<i64, Refusal> {
+    // SAFETY: reads a variable.
+    if unsafe { pg_sys::RecoveryInProgress() } {
+        return Ok(ledger::load(meter.subject, meter.name, policy.period.start).used);
+    }
+    Ok(pin(&policy.key, meter, policy.period)?.used())
+}
+
 /// Takes `amount` if the policy lets it. Holds that have expired are swept when, and only when, they are in the way.
 pub fn decide(counter: Counter, policy: &Policy, meter: Meter, amount: i64, now: i64) -> Decision {
     let decision = take(counter, policy, amount);

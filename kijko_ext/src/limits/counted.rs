@@ -4,7 +4,6 @@
 use pgrx::pg_sys;
 
 use super::charge::{self, Decision, Meter};
-use super::ledger;
 use super::period::{Kind, Period};
 use super::policy::{self, Over, Policy};
 use super::table;
@@ -24,15 +23,8 @@ pub fn standing(subject: &[u8; 16], name: &str) -> Result<Option<Standing>, Refu
     let Some(limit) = refusing(&policy) else {
         return Ok(None);
     };
-    // On a standby nobody would tell a counter what the primary writes, and after a promotion it would still be there:
-    // summed up each time, and not kept.
-    let used = if unsafe { pg_sys::RecoveryInProgress() } {
-        ledger::load(subject, name, policy.period.start).used
-    } else {
-        charge::pin(&policy.key, Meter { subject, name }, policy.period)?.used()
-    };
     Ok(Some(Standing {
-        used,
+        used: charge::used(&policy, Meter { subject, name })?,
         limit,
         period: policy.period,
     }))

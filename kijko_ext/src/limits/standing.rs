@@ -19,7 +19,7 @@ fn standing(arguments: Arguments) -> Answer {
     };
     let now = clock::now_micros();
     let policy = policy::of(meter.subject, meter.name, now, Kind::Month);
-    let used = charge::pin(&policy.key, meter, policy.period)?.used();
+    let used = charge::used(&policy, meter)?;
     let decision = Decision {
         allowed: policy.limit.is_none_or(|limit| used < limit),
         used,
