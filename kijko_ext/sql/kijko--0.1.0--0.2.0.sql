@@ -206,7 +206,7 @@ comment on column kijko.holds.meter is 'Of what.';
 comment on column kijko.holds.period_start is 'The beginning of the period it counts in, also when it is settled later.';
 comment on column kijko.holds.amount is 'How much is held.';
 comment on column kijko.holds.state is 'open, settled, released or expired.';
-comment on column kijko.holds.idempotency_key is 'The key of kijko.reserve: the same call again answers the same hold.';
+comment on column kijko.holds.idempotency_key is 'The key of kijko.reserve: the same call again answers the same hold. One that expired or was released gives it up to the next call.';
 comment on column kijko.holds.created_at is 'When, by kijko.now().';
 comment on column kijko.holds.expires_at is 'When it stops counting unless it has ended before.';
 comment on column kijko.holds.ended_at is 'When it was settled, released or found expired.';
@@ -593,7 +593,7 @@ create function kijko.reserve(
 as $$
     select kijko.reserve_until(subject, meter, amount, kijko.now() + ttl, idempotency_key)
 $$;
-comment on function kijko.reserve(uuid, text, bigint, interval, text) is 'Holds an amount of a subject''s meter until it is settled, released or older than ttl; it counts as used meanwhile. Fails with quota_exceeded. The same key again answers the same hold. It may commit asynchronously (synchronous_commit = off): a crash then loses the hold, and kijko.settle with subject and meter books what it came to.';
+comment on function kijko.reserve(uuid, text, bigint, interval, text) is 'Holds an amount of a subject''s meter until it is settled, released or older than ttl; it counts as used meanwhile. Fails with quota_exceeded. The same key again answers the same hold, or makes another one if that expired or was released. It may commit asynchronously (synchronous_commit = off): a crash then loses the hold, and kijko.settle with subject and meter books what it came to.';
 
 create function kijko.settle(hold uuid, actual bigint, subject uuid default null, meter text default null) returns boolean
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables

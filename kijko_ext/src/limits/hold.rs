@@ -29,10 +29,22 @@ thread_local! {
         &[pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPTZOID],
     ) };
     static KNOWN: Statement = const { Statement::new(
-        "select o.id::pg_catalog.text, o.amount from kijko.holds as o \
+        "select o.id::pg_catalog.text, o.amount, \
+             case when o.state operator(pg_catalog.=) 'settled' \
+                 or o.state operator(pg_catalog.=) 'open' and o.expires_at operator(pg_catalog.>) $4 then 1::pg_catalog.int8 end \
+         from kijko.holds as o \
          where o.subject operator(pg_catalog.=) $1 and o.meter operator(pg_catalog.=) $2 \
              and o.idempotency_key operator(pg_catalog.=) $3",
-        &[pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::TEXTOID],
+        &[pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::TIMESTAMPTZOID],
+    ) };
+    // What has ended without work gives its key up; what nobody has ended yet goes on; what was settled meanwhile stays.
+    static TAKE_UP: Statement = const { Statement::new(
+        "update kijko.holds as o set \
+             expires_at = case when o.state operator(pg_catalog.=) 'open' then $2 else o.expires_at end, \
+             idempotency_key = case when o.state operator(pg_catalog.=) 'open' then o.idempotency_key end \
+         where o.id operator(pg_catalog.=) $1 and o.state operator(pg_catalog.<>) 'settled' \
+         returning case when o.state operator(pg_catalog.<>) 'open' then 1::pg_catalog.int8 end",
+        &[pg_sys::UUIDOID, pg_sys::TIMESTAMPTZOID],
     ) };
     static INSERT: Statement = const { Statement::new(
         "insert into kijko.holds (id, subject, meter, period_start, amount, idempotency_key, created_at, expires_at, overage, state) \
@@ -72,7 +84,7 @@ fn reserve(arguments: Arguments) -> Answer {
     };
     let key = arguments.text(4);
     if let Some(key) = key
-        && let Some(id) = known(meter, key, amount)?
+        && let Some(id) = known(meter, key, amount, now, expires_at)?
     {
         return Ok(id);
     }
@@ -110,8 +122,15 @@ fn reserve(arguments: Arguments) -> Answer {
     Ok(query::own_uuid(&id))
 }
 
-/// The hold that was made under the key before.
-fn known(meter: Meter, key: &str, amount: i64) -> Result<Option<pg_sys::Datum>, Refusal> {
+/// The hold that was made under the key before, if it was settled or still holds. One that expired or was released holds
+/// nothing: the caller, who tries again, needs another one.
+fn known(
+    meter: Meter,
+    key: &str,
+    amount: i64,
+    now: i64,
+    expires_at: i64,
+) -> Result<Option<pg_sys::Datum>, Refusal> {
     if key.is_empty() || key.chars().count() > 255 {
         return Err(Refusal::invalid(
             "an idempotency key has 1 to 255 characters",
@@ -122,24 +141,38 @@ fn known(meter: Meter, key: &str, amount: i64) -> Result<Option<pg_sys::Datum>, 
         Some(query::uuid_datum(meter.subject)),
         Some(query::text_datum(meter.name)),
         Some(query::text_datum(key)),
+        Some(pg_sys::Datum::from(now)),
     ];
     let found = KNOWN.with(|statement| {
         statement.read(&values, |rows| {
-            rows.first()
-                .map(|row| (row.text(1).unwrap_or_default(), row.integer(2)))
+            rows.first().map(|row| {
+                let id = row.text(1).unwrap_or_default();
+                (id, row.integer(2), row.integer(3).is_some())
+            })
         })
     });
-    match found {
-        None => Ok(None),
-        Some((id, Some(held))) if held == amount => Ok(Some(query::parse_uuid(&id))),
-        Some((_, held)) => Err(Refusal::new(
-            "idempotency_conflict",
-            &format!(
-                "this key holds {} {}, not {amount}",
-                held.unwrap_or(0),
-                meter.name
-            ),
-            None,
-        )),
+    let Some((id, held, stands)) = found else {
+        return Ok(None);
+    };
+    if held != Some(amount) {
+        let details = format!(
+            "this key holds {} {}, not {amount}",
+            held.unwrap_or(0),
+            meter.name
+        );
+        return Err(Refusal::new("idempotency_conflict", &details, None));
     }
+    let id = query::parse_uuid(&id);
+    let ended = !stands && take_up(id, expires_at);
+    Ok((!ended).then_some(id))
+}
+
+/// Gives a hold whose time is over, and that nobody has ended, the new time. True when it has ended.
+fn take_up(id: pg_sys::Datum, expires_at: i64) -> bool {
+    let values = [Some(id), Some(pg_sys::Datum::from(expires_at))];
+    TAKE_UP.with(|statement| {
+        statement.write(&values, |rows| {
+            rows.first().is_some_and(|row| row.integer(1).is_some())
+        })
+    })
 }

@@ -26,7 +26,7 @@ create function kijko.reserve(
 as $$
     select kijko.reserve_until(subject, meter, amount, kijko.now() + ttl, idempotency_key)
 $$;
-comment on function kijko.reserve(uuid, text, bigint, interval, text) is 'Holds an amount of a subject''s meter until it is settled, released or older than ttl; it counts as used meanwhile. Fails with quota_exceeded. The same key again answers the same hold. It may commit asynchronously (synchronous_commit = off): a crash then loses the hold, and kijko.settle with subject and meter books what it came to.';
+comment on function kijko.reserve(uuid, text, bigint, interval, text) is 'Holds an amount of a subject''s meter until it is settled, released or older than ttl; it counts as used meanwhile. Fails with quota_exceeded. The same key again answers the same hold, or makes another one if that expired or was released. It may commit asynchronously (synchronous_commit = off): a crash then loses the hold, and kijko.settle with subject and meter books what it came to.';
 
 create function kijko.settle(hold uuid, actual bigint, subject uuid default null, meter text default null) returns boolean
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables

@@ -58,6 +58,26 @@ select allowed, used from kijko.try_consume(h(8), 'tokens', 10);
 select kijko.reserve(h(3), 'tokens', 5, '1 hour', 'run') as hold \gset
 select kijko.reserve(h(3), 'tokens', 5, '1 hour', 'run') = :'hold' as same;
 select kijko.reserve(h(3), 'tokens', 6, '1 hour', 'run');
+-- One that was settled, too, for its work was done; one that was released or has expired holds nothing, and is made anew
+-- if there is room.
+select kijko.settle(:'hold', 4), kijko.reserve(h(3), 'tokens', 5, '1 hour', 'run') = :'hold' as same;
+select kijko.reserve(h(3), 'tokens', 5, '1 hour', 'other') as hold \gset
+select kijko.release(:'hold');
+select kijko.reserve(h(3), 'tokens', 6, '1 hour', 'other');
+select kijko.reserve(h(3), 'tokens', 5, '1 hour', 'other') as again \gset
+select :'again' <> :'hold' as another, kijko.reserve(h(3), 'tokens', 5, '1 hour', 'other') = :'again' as same;
+select id = :'again' as again, state, amount, idempotency_key from kijko.holds where id in (:'hold', :'again') order by state;
+select kijko.set_limit(h(10), 'tokens', 'lifetime', 10);
+select kijko.reserve(h(10), 'tokens', 6, '1 microsecond', 'late') as hold \gset
+select pg_sleep(0.01) is not null as slept;
+select allowed, used from kijko.try_consume(h(10), 'tokens', 5);
+select kijko.reserve(h(10), 'tokens', 6, '1 hour', 'late');
+select state, idempotency_key from kijko.holds where id = :'hold';
+-- One whose time is over, and that nobody has ended, goes on: it still counts.
+select kijko.reserve(h(10), 'tokens', 5, '1 microsecond', 'due') as hold \gset
+select pg_sleep(0.01) is not null as slept;
+select kijko.reserve(h(10), 'tokens', 5, '1 hour', 'due') = :'hold' as same;
+select allowed, used from kijko.try_consume(h(10), 'tokens', 1);
 -- Lost in a crash: booked with its subject and meter, once.
 select kijko.settle('dddddddd-0000-4000-8000-999999999999', 5);
 select kijko.settle('dddddddd-0000-4000-8000-999999999999', 5, h(4), 'tokens');
