@@ -206,7 +206,7 @@ comment on column kijko.holds.meter is 'Of what.';
 comment on column kijko.holds.period_start is 'The beginning of the period it counts in, also when it is settled later.';
 comment on column kijko.holds.amount is 'How much is held.';
 comment on column kijko.holds.state is 'open, settled, released or expired.';
-comment on column kijko.holds.idempotency_key is 'The key of kijko.reserve: the same call again answers the same hold. One that expired or was released gives it up to the next call.';
+comment on column kijko.holds.idempotency_key is 'The key of kijko.reserve: the same call again answers the same hold. One that expired or was released gives it up to the next such call.';
 comment on column kijko.holds.created_at is 'When, by kijko.now().';
 comment on column kijko.holds.expires_at is 'When it stops counting unless it has ended before.';
 comment on column kijko.holds.ended_at is 'When it was settled, released or found expired.';
@@ -335,7 +335,7 @@ declare
     changed bigint[];
 begin
     if pg_catalog.num_nulls(subjects, meters, periods, amounts, overs) > 0
-        or cardinality(subjects) <> all (array[cardinality(meters), cardinality(periods), cardinality(amounts), cardinality(overs)])
+        or cardinality(subjects) <> any (array[cardinality(meters), cardinality(periods), cardinality(amounts), cardinality(overs)])
     then
         perform kijko.fail('invalid_input', 'limits need a subject, a meter, a period, an amount and an over each');
     end if;

@@ -71,7 +71,7 @@ impl Statement {
                     0,
                 );
                 if code < 0 {
-                    error!("a query of the limits failed with SPI code {code}");
+                    error!("a query of kijko's own tables failed with SPI code {code}");
                 }
                 let table = pg_sys::SPI_tuptable;
                 let count = if table.is_null() {
@@ -105,7 +105,7 @@ impl Statement {
                 )
             };
             if plan.is_null() || unsafe { pg_sys::SPI_keepplan(plan) } != 0 {
-                error!("a query of the limits could not be prepared");
+                error!("a query of kijko's own tables could not be prepared");
             }
             self.plan.set(plan);
         }

@@ -7,7 +7,7 @@ use super::period::{Kind, Period};
 use super::policy::{Over, Policy};
 use super::slot::Reserved;
 use super::table::Key;
-use super::transaction::{Counter, Full};
+use super::transaction::{self, Counter, Full};
 use super::{hold, threshold};
 use crate::call::Refusal;
 use crate::verdict::Verdict;
@@ -75,7 +75,10 @@ pub fn used(policy: &Policy, meter: Meter) -> Result<i64, Refusal> {
     if unsafe { pg_sys::RecoveryInProgress() } {
         return Ok(ledger::load(meter.subject, meter.name, policy.period.start).used);
     }
-    Ok(pin(&policy.key, meter, policy.period)?.used())
+    match transaction::peek(&policy.key) {
+        Some(used) => Ok(used),
+        None => Ok(pin(&policy.key, meter, policy.period)?.used()),
+    }
 }
 
 /// Takes `amount` if the policy lets it. Holds that have expired are swept when, and only when, they are in the way.
@@ -127,8 +130,9 @@ pub fn book_amount(counter: Counter, meter: Meter, amount: i64) -> Result<(), Re
 pub fn give_back(counter: Counter, meter: Meter, amount: i64) -> Result<(), Refusal> {
     let used = counter.used();
     let opposite = amount.checked_neg();
-    match (opposite, used.checked_add(amount)) {
-        (Some(opposite), Some(_)) => {
+    let credit = opposite.and_then(|opposite| counter.credit().checked_add(opposite));
+    match (opposite, used.checked_add(amount), credit) {
+        (Some(opposite), Some(_), Some(_)) => {
             counter.credit_at_commit(opposite);
             Ok(())
         }

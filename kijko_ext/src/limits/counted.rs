@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 use super::charge::{self, Decision, Meter};
 use super::period::{Kind, Period};
 use super::policy::{self, Over, Policy};
-use super::table;
+use super::transaction;
 use crate::call::Refusal;
 use crate::clock;
 
@@ -37,9 +37,7 @@ pub fn known_standing(subject: &[u8; 16], name: &str) -> Option<Option<Standing>
     let Some(limit) = refusing(&policy) else {
         return Some(None);
     };
-    // SAFETY: reads a variable. The real clock, as whoever takes from the counter tells its order by.
-    let order = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() } as u64;
-    let used = table::peek(&policy.key, order)?;
+    let used = transaction::peek(&policy.key)?;
     Some(Some(Standing {
         used,
         limit,

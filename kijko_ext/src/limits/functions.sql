@@ -15,7 +15,7 @@ declare
     changed bigint[];
 begin
     if pg_catalog.num_nulls(subjects, meters, periods, amounts, overs) > 0
-        or cardinality(subjects) <> all (array[cardinality(meters), cardinality(periods), cardinality(amounts), cardinality(overs)])
+        or cardinality(subjects) <> any (array[cardinality(meters), cardinality(periods), cardinality(amounts), cardinality(overs)])
     then
         perform kijko.fail('invalid_input', 'limits need a subject, a meter, a period, an amount and an over each');
     end if;

@@ -2,15 +2,15 @@
 //! settling, releasing and expiring are SQL (holds.sql) over `kijko.book`. A hold is a row, so it outlives its
 //! transaction and a crash; what it holds counts as used until it is settled, released or expired.
 
-use pgrx::pg_sys;
+use pgrx::prelude::*;
 
 use super::charge::{self, Meter};
 use super::lock::{self, Class};
 use super::period::Kind;
 use super::{consume, ledger, policy};
 use crate::call::{Answer, Arguments, Refusal, sql_function};
-use crate::clock;
 use crate::query::{self, Statement};
+use crate::{clock, errors};
 
 sql_function!(kijko_reserve, pg_finfo_kijko_reserve, reserve);
 
@@ -37,14 +37,17 @@ thread_local! {
              and o.idempotency_key operator(pg_catalog.=) $3",
         &[pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::TIMESTAMPTZOID],
     ) };
-    // What has ended without work gives its key up; what nobody has ended yet goes on; what was settled meanwhile stays.
+    // What has ended without work gives its key up, and so does a hold of a former period, whose limit is another one; what
+    // nobody has ended yet goes on; what was settled meanwhile stays.
     static TAKE_UP: Statement = const { Statement::new(
         "update kijko.holds as o set \
-             expires_at = case when o.state operator(pg_catalog.=) 'open' then $2 else o.expires_at end, \
-             idempotency_key = case when o.state operator(pg_catalog.=) 'open' then o.idempotency_key end \
-         where o.id operator(pg_catalog.=) $1 and o.state operator(pg_catalog.<>) 'settled' \
-         returning case when o.state operator(pg_catalog.<>) 'open' then 1::pg_catalog.int8 end",
-        &[pg_sys::UUIDOID, pg_sys::TIMESTAMPTZOID],
+             expires_at = case when o.state operator(pg_catalog.=) 'open' and o.period_start operator(pg_catalog.=) $3 \
+                 then $2 else o.expires_at end, \
+             idempotency_key = case when o.state operator(pg_catalog.=) 'settled' \
+                 or o.state operator(pg_catalog.=) 'open' and o.period_start operator(pg_catalog.=) $3 then o.idempotency_key end \
+         where o.id operator(pg_catalog.=) $1 \
+         returning case when o.idempotency_key is null then 1::pg_catalog.int8 end",
+        &[pg_sys::UUIDOID, pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPTZOID],
     ) };
     static INSERT: Statement = const { Statement::new(
         "insert into kijko.holds (id, subject, meter, period_start, amount, idempotency_key, created_at, expires_at, overage, state) \
@@ -83,13 +86,17 @@ fn reserve(arguments: Arguments) -> Answer {
         name,
     };
     let key = arguments.text(4);
+    if let Some(key) = key {
+        lock_key(meter, key)?;
+    }
+    let policy = policy::of(&subject, name, now, Kind::Month);
+    // Before any hold changes: a load afterwards would see what may be rolled back.
+    let counter = charge::pin(&policy.key, meter, policy.period)?;
     if let Some(key) = key
-        && let Some(id) = known(meter, key, amount, now, expires_at)?
+        && let Some(id) = known(meter, key, amount, now, expires_at, policy.period.start)?
     {
         return Ok(id);
     }
-    let policy = policy::of(&subject, name, now, Kind::Month);
-    let counter = charge::pin(&policy.key, meter, policy.period)?;
     let decision = charge::decide(counter, &policy, meter, amount, now);
     if !decision.allowed {
         let verdict = charge::verdict(&policy, name, amount, &decision, now);
@@ -122,6 +129,16 @@ fn reserve(arguments: Arguments) -> Answer {
     Ok(query::own_uuid(&id))
 }
 
+fn lock_key(meter: Meter, key: &str) -> Result<(), Refusal> {
+    if key.is_empty() || key.chars().count() > 255 {
+        return Err(Refusal::invalid(
+            "an idempotency key has 1 to 255 characters",
+        ));
+    }
+    lock::exclusive(Class::Hold, meter.subject, &[meter.name, key]);
+    Ok(())
+}
+
 /// The hold that was made under the key before, if it was settled or still holds. One that expired or was released holds
 /// nothing: the caller, who tries again, needs another one.
 fn known(
@@ -130,13 +147,8 @@ fn known(
     amount: i64,
     now: i64,
     expires_at: i64,
+    period_start: i64,
 ) -> Result<Option<pg_sys::Datum>, Refusal> {
-    if key.is_empty() || key.chars().count() > 255 {
-        return Err(Refusal::invalid(
-            "an idempotency key has 1 to 255 characters",
-        ));
-    }
-    lock::exclusive(Class::Hold, meter.subject, &[meter.name, key]);
     let values = [
         Some(query::uuid_datum(meter.subject)),
         Some(query::text_datum(meter.name)),
@@ -163,16 +175,28 @@ fn known(
         return Err(Refusal::new("idempotency_conflict", &details, None));
     }
     let id = query::parse_uuid(&id);
-    let ended = !stands && take_up(id, expires_at);
-    Ok((!ended).then_some(id))
+    let gone = !stands && take_up(id, expires_at, period_start);
+    Ok((!gone).then_some(id))
 }
 
-/// Gives a hold whose time is over, and that nobody has ended, the new time. True when it has ended.
-fn take_up(id: pg_sys::Datum, expires_at: i64) -> bool {
-    let values = [Some(id), Some(pg_sys::Datum::from(expires_at))];
-    TAKE_UP.with(|statement| {
+/// Gives a hold whose time is over, and that nobody has ended, the new time. True when its key is free now.
+fn take_up(id: pg_sys::Datum, expires_at: i64, period_start: i64) -> bool {
+    let values = [
+        Some(id),
+        Some(pg_sys::Datum::from(expires_at)),
+        Some(pg_sys::Datum::from(period_start)),
+    ];
+    let free = TAKE_UP.with(|statement| {
         statement.write(&values, |rows| {
-            rows.first().is_some_and(|row| row.integer(1).is_some())
+            rows.first().map(|row| row.integer(1).is_some())
         })
+    });
+    free.unwrap_or_else(|| {
+        errors::raise(
+            PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
+            "the hold of this key was made after this transaction began, and has ended",
+            None,
+            Some("Try the transaction again."),
+        )
     })
 }

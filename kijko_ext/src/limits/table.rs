@@ -128,8 +128,8 @@ pub enum Acquired {
     Wait,
 }
 
-/// Finds or makes the slot of a key and pins it. `holder`: this transaction has a pin on it already. `order` grows with
-/// time. The caller must record the pin before anything can fail or be interrupted.
+/// Finds or makes the slot of a key and pins it. `holder`: this transaction has a pin on it already, or may be what the
+/// pins of a stale one wait for. `order` grows with time. The caller must record the pin before anything can fail or be interrupted.
 pub fn acquire(key: &Key, holder: bool, order: u64) -> Acquired {
     let set = key.set();
     let (found, pin) = {

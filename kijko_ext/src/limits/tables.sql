@@ -203,7 +203,7 @@ comment on column kijko.holds.meter is 'Of what.';
 comment on column kijko.holds.period_start is 'The beginning of the period it counts in, also when it is settled later.';
 comment on column kijko.holds.amount is 'How much is held.';
 comment on column kijko.holds.state is 'open, settled, released or expired.';
-comment on column kijko.holds.idempotency_key is 'The key of kijko.reserve: the same call again answers the same hold. One that expired or was released gives it up to the next call.';
+comment on column kijko.holds.idempotency_key is 'The key of kijko.reserve: the same call again answers the same hold. One that expired or was released gives it up to the next such call.';
 comment on column kijko.holds.created_at is 'When, by kijko.now().';
 comment on column kijko.holds.expires_at is 'When it stops counting unless it has ended before.';
 comment on column kijko.holds.ended_at is 'When it was settled, released or found expired.';

@@ -53,20 +53,21 @@ impl Counter {
     /// Pins the counter of `key`, summing the ledger by `load` when it is not in the table. Waits for others who are
     /// loading it. `Err` when there is no room: every slot of its set is in use by running transactions.
     pub fn pin(key: &Key, load: impl FnOnce() -> Loaded) -> Result<Self, Full> {
-        let state = STATE.registered();
         let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
-        if let Some(entry) = find(&state.entries, key, subtransaction) {
+        let entries = &mut STATE.registered().entries;
+        if let Some(entry) = find(entries, key, subtransaction) {
             return Ok(Self { entry });
         }
-        let holder = state.entries.iter().any(|entry| entry.key == *key);
-        let order = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() } as u64;
-        state.entries.reserve(1); // from the acquisition on nothing may fail before the entry is there
+        let holder = entries.iter().any(|entry| entry.key == *key);
+        let order = order();
+        entries.reserve(1); // from the acquisition on nothing may fail before the entry is there
         let (slot, loading) = match table::acquire(key, holder, order) {
             Acquired::Ready(slot) => (slot, false),
             Acquired::Load(slot) => (slot, true),
             Acquired::Wait => Self::wait(key, holder, order)?,
         };
-        state.entries.push(Entry {
+        let entries = &mut STATE.get().entries;
+        entries.push(Entry {
             key: *key,
             slot,
             subtransaction,
@@ -75,11 +76,11 @@ impl Counter {
             reserved: 0,
             credit: 0,
         });
-        let entry = state.entries.len() - 1;
+        let entry = entries.len() - 1;
         if loading {
             let loaded = load(); // may fail: then the abort gives the slot back
             slot.publish(loaded);
-            state.entries[entry].loading = false;
+            STATE.get().entries[entry].loading = false;
             table::wake(slot);
         }
         Ok(Self { entry })
@@ -161,15 +162,15 @@ impl Counter {
         self.entry().slot.used().saturating_sub(self.credit())
     }
 
-    fn credit(self) -> i64 {
+    /// What the counter loses when this transaction commits.
+    pub fn credit(self) -> i64 {
         let slot = self.entry().slot;
         STATE
             .get()
             .entries
             .iter()
             .filter(|entry| ptr::eq(entry.slot, slot))
-            .map(|entry| entry.credit)
-            .sum()
+            .fold(0, |sum: i64, entry| sum.saturating_add(entry.credit))
     }
 
     /// Thresholds of `reached` that this transaction must record.
@@ -191,6 +192,18 @@ pub struct Mark(i64);
 /// No slot came free.
 #[derive(Debug)]
 pub struct Full;
+
+/// What a counter has, without a pin; None when it is not loaded, and when this transaction has a part in it.
+pub fn peek(key: &Key) -> Option<i64> {
+    let part = STATE.get().entries.iter().any(|entry| entry.key == *key);
+    (!part).then(|| table::peek(key, order()))?
+}
+
+/// By the real clock, which product time may be set back from.
+fn order() -> u64 {
+    // SAFETY: reads a variable.
+    unsafe { pg_sys::GetCurrentTransactionStartTimestamp() as u64 }
+}
 
 /// How many slots of the key's set this transaction has pinned.
 fn distinct_slots(key: &Key) -> usize {
@@ -265,7 +278,9 @@ impl Ends for State {
 
     fn bars_prepare(&self) -> Option<&'static str> {
         let holds = !(self.entries.is_empty() && self.forgotten.is_empty());
-        holds.then_some("cannot PREPARE a transaction that has used a quota of kijko")
+        holds.then_some(
+            "cannot PREPARE a transaction that has used a quota of kijko, or loaded its counter",
+        )
     }
 }
 

@@ -16,6 +16,16 @@ select kijko.correct_usage(e(1), 'x', -9223372036854775808, 'less than nothing')
 select kijko.correct_usage(e(1), 'x', -9223372036854775807, 'all of it');
 select kijko.correct_usage(e(1), 'x', -9223372036854775807, 'and again');
 select kijko.correct_usage(e(1), 'x', -2, 'and a little');
+-- What a transaction gives back in parts stays a number, too.
+begin;
+select used from kijko.consume(e(60), 'x', 10);
+select kijko.correct_usage(e(60), 'x', -9223372036854775807, 'all there is');
+savepoint more;
+select kijko.correct_usage(e(60), 'x', -10, 'and more');
+rollback to more;
+select used from kijko.standing(e(60), 'x');
+commit;
+select used from kijko.standing(e(60), 'x');
 -- From far below zero a transaction can take more than one number can give back. It does not.
 begin;
 select used from kijko.consume(e(1), 'x', 9223372036854775807);

@@ -229,6 +229,7 @@ select kijko.set_limit(s(1), 'x', 'month', 1, null);
 select kijko.set_limits(null, '{x}', '{month}', '{1}', '{refuse}');
 select kijko.set_limits(array[s(1)], '{x}', '{month}', '{}', '{refuse}');
 select kijko.set_limits(array[s(1), s(1)], '{x,y}', '{month}', '{1,1}', '{refuse,refuse}');
+select kijko.set_limits(array[s(1), s(1)], '{x,y}', '{month,month}', '{1}', '{refuse,refuse}');
 select kijko.set_limits(array[s(1), null], '{x,y}', '{month,month}', '{1,1}', '{refuse,refuse}');
 select kijko.set_limits(array[s(1), s(1)], '{x,Y}', '{month,month}', '{1,1}', '{refuse,refuse}');
 select kijko.set_limits(array[s(1), s(1)], '{x,y}', '{month,NULL}', '{1,1}', '{refuse,refuse}');
