@@ -138,8 +138,8 @@ fn rate<'a>(policy: &'a Policy, decision: &Decision) -> Limit<'a> {
         name: &policy.name,
         quota: policy.limit.burst().into(),
         remaining: decision.remaining.into(),
-        window: policy.window,
-        reset: decision.reset_after.div_ceil(NANOS),
+        window: Some(policy.window),
+        reset: Some(decision.reset_after.div_ceil(NANOS)),
         retry_after: (!decision.allowed).then(|| decision.retry_after.div_ceil(NANOS)),
         allowed: decision.allowed,
     }
@@ -155,16 +155,18 @@ fn quota(organization: &[u8; 16], pending: u64) -> Result<Option<Limit<'static>>
     };
     Ok(standing.map(|standing| {
         let used = standing.used.saturating_add_unsigned(pending);
-        let seconds = |from| clock::seconds_between(from, standing.period.end);
+        let period = &standing.period;
+        let ends = period.end != i64::MAX; // a lifetime does not
+        let seconds = |from| ends.then(|| clock::seconds_between(from, period.end));
         let reset = seconds(clock::now_micros());
         let allowed = used <= standing.limit;
         Limit {
             name: meter::METER,
             quota: standing.limit.max(0) as u64,
             remaining: standing.limit.saturating_sub(used).max(0) as u64,
-            window: seconds(standing.period.start),
+            window: seconds(period.start),
             reset,
-            retry_after: (!allowed && standing.limit > 0).then_some(reset),
+            retry_after: reset.filter(|_| !allowed && standing.limit > 0),
             allowed,
         }
     }))
@@ -183,8 +185,14 @@ fn tell(limits: &[Limit]) {
 
 fn refusal(limit: &Limit) -> Refusal {
     if limit.name == meter::METER {
-        let details = format!("all {} {} of this period are used", limit.quota, limit.name);
-        let hint = "Wait for the next period or raise the limit.";
+        let (period, hint) = match limit.reset {
+            Some(_) => (
+                " of this period",
+                "Wait for the next period or raise the limit.",
+            ),
+            None => ("", "Raise the limit."),
+        };
+        let details = format!("all {} {}{period} are used", limit.quota, limit.name);
         return Refusal::new("quota_exceeded", &details, Some(hint));
     }
     Refusal::new("rate_limited", &limit.exceeded(), None)

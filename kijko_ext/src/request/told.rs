@@ -9,10 +9,10 @@ pub struct Limit<'a> {
     pub name: &'a str,
     pub quota: u64,
     pub remaining: u64,
-    /// Seconds in which the quota is there again when all of it was used.
-    pub window: u64,
-    /// Seconds until it is whole again.
-    pub reset: u64,
+    /// Seconds in which the quota is there again when all of it was used; None for a lifetime.
+    pub window: Option<u64>,
+    /// Seconds until it is whole again; None for never.
+    pub reset: Option<u64>,
     /// Seconds until the same request could pass; None when it passes, or never will.
     pub retry_after: Option<u64>,
     pub allowed: bool,
@@ -21,10 +21,8 @@ pub struct Limit<'a> {
 impl Limit<'_> {
     /// Why a rate limit refuses.
     pub fn exceeded(&self) -> String {
-        format!(
-            "{}: more than {} in {} s",
-            self.name, self.quota, self.window
-        )
+        let window = self.window.unwrap_or(u64::MAX);
+        format!("{}: more than {} in {window} s", self.name, self.quota)
     }
 }
 
@@ -37,25 +35,25 @@ pub fn headers(limits: &[Limit], now: u64) -> Vec<(&'static str, String)> {
     for limit in limits {
         let comma = if policies.is_empty() { "" } else { ", " };
         // Writing to a string does not fail.
-        let _ = write!(
-            policies,
-            "{comma}\"{}\";q={};w={}",
-            limit.name, limit.quota, limit.window
-        );
-        let _ = write!(
-            states,
-            "{comma}\"{}\";r={};t={}",
-            limit.name, limit.remaining, limit.reset
-        );
+        let _ = write!(policies, "{comma}\"{}\";q={}", limit.name, limit.quota);
+        if let Some(window) = limit.window {
+            let _ = write!(policies, ";w={window}");
+        }
+        let _ = write!(states, "{comma}\"{}\";r={}", limit.name, limit.remaining);
+        if let Some(reset) = limit.reset {
+            let _ = write!(states, ";t={reset}");
+        }
     }
     let mut headers = vec![
         ("RateLimit-Policy", policies),
         ("RateLimit", states),
         ("X-RateLimit-Limit", tightest.quota.to_string()),
         ("X-RateLimit-Remaining", tightest.remaining.to_string()),
-        ("X-RateLimit-Reset", (now + tightest.reset).to_string()),
-        ("X-RateLimit-Resource", tightest.name.to_owned()),
     ];
+    if let Some(reset) = tightest.reset {
+        headers.push(("X-RateLimit-Reset", (now + reset).to_string()));
+    }
+    headers.push(("X-RateLimit-Resource", tightest.name.to_owned()));
     if let Some(seconds) = tightest.retry_after {
         headers.push(("Retry-After", seconds.max(1).to_string()));
     }
@@ -132,8 +130,8 @@ mod unit {
         name: "requests",
         quota: 60,
         remaining: 50,
-        window: 60,
-        reset: 10,
+        window: Some(60),
+        reset: Some(10),
         retry_after: None,
         allowed: true,
     };
@@ -144,8 +142,8 @@ mod unit {
             name: "api_requests",
             quota: 10_000,
             remaining: 100,
-            window: 2_592_000,
-            reset: 99,
+            window: Some(2_592_000),
+            reset: Some(99),
             ..MINUTE
         };
         let told = headers(&[MINUTE, month], 1_000);
@@ -163,6 +161,26 @@ mod unit {
             ("X-RateLimit-Reset", "1099"),
             ("X-RateLimit-Resource", "api_requests"),
         ];
+        assert_eq!(told, expected.map(|(name, value)| (name, value.to_owned())));
+    }
+
+    #[test]
+    fn a_lifetime_has_no_end_to_tell() {
+        let ever = Limit {
+            window: None,
+            reset: None,
+            remaining: 0,
+            allowed: false,
+            ..MINUTE
+        };
+        let expected = [
+            ("RateLimit-Policy", "\"requests\";q=60"),
+            ("RateLimit", "\"requests\";r=0"),
+            ("X-RateLimit-Limit", "60"),
+            ("X-RateLimit-Remaining", "0"),
+            ("X-RateLimit-Resource", "requests"),
+        ];
+        let told = headers(&[ever], 1_000);
         assert_eq!(told, expected.map(|(name, value)| (name, value.to_owned())));
     }
 

@@ -135,6 +135,9 @@ select threshold from kijko.threshold_crossings where subject = :'other' order b
 select answer(:'other') like '%quota_exceeded%' as refused;
 select kijko.set_limit(:'other', 'api_requests', 'month', 1000, 'flag');
 select answer(:'other');
+-- One for a lifetime has no end to tell, and nothing to wait for.
+select kijko.set_limit('cccccccc-0000-4000-8000-00000000000f', 'api_requests', 'lifetime', 1);
+select answer('cccccccc-0000-4000-8000-00000000000f') from generate_series(1, 2);
 
 -- If the limiter itself fails, a setting decides: open for rates, closed for quotas.
 alter table kijko.rate_limit_policies rename to away;
