@@ -49,9 +49,13 @@ pub fn unix_seconds_from(at: i64) -> u64 {
         .div_ceil(SECOND as u64)
 }
 
-/// Rounded up: who waits that long is past `until`.
+/// Rounded up: who waits that long is past `until`. From or until infinity, as many as can be counted.
 pub fn seconds_between(from: i64, until: i64) -> u64 {
-    (until - from).max(0).unsigned_abs().div_ceil(SECOND as u64)
+    until
+        .saturating_sub(from)
+        .max(0)
+        .unsigned_abs()
+        .div_ceil(SECOND as u64)
 }
 
 /// None for infinity, and for times that the calendar of jiff does not reach.
@@ -83,6 +87,7 @@ mod unit {
         assert_eq!(unix_seconds(i64::MIN), 0);
         assert_eq!(seconds_between(0, 1), 1);
         assert_eq!(seconds_between(1, 0), 0);
+        assert_eq!(seconds_between(i64::MIN, 0), 9_223_372_036_855);
     }
 
     #[test]

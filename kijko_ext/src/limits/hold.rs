@@ -5,9 +5,9 @@
 use pgrx::prelude::*;
 
 use super::charge::{self, Meter};
-use super::lock::{self, Class};
+use super::lock::Class;
 use super::period::Kind;
-use super::{consume, ledger, policy};
+use super::{consume, idempotency, ledger, policy};
 use crate::call::{Answer, Arguments, Refusal, sql_function};
 use crate::query::{self, Statement};
 use crate::{clock, errors};
@@ -87,7 +87,7 @@ fn reserve(arguments: Arguments) -> Answer {
     };
     let key = arguments.text(4);
     if let Some(key) = key {
-        lock_key(meter, key)?;
+        idempotency::lock(Class::Hold, meter.subject, name, key)?;
     }
     let policy = policy::of(&subject, name, now, Kind::Month);
     // Before any hold changes: a load afterwards would see what may be rolled back.
@@ -127,16 +127,6 @@ fn reserve(arguments: Arguments) -> Answer {
     INSERT.with(|statement| statement.write(&values, |_| ()));
     counter.slot().expect_expiry(expires_at);
     Ok(query::own_uuid(&id))
-}
-
-fn lock_key(meter: Meter, key: &str) -> Result<(), Refusal> {
-    if key.is_empty() || key.chars().count() > 255 {
-        return Err(Refusal::invalid(
-            "an idempotency key has 1 to 255 characters",
-        ));
-    }
-    lock::exclusive(Class::Hold, meter.subject, &[meter.name, key]);
-    Ok(())
 }
 
 /// The hold that was made under the key before, if it was settled or still holds. One that expired or was released holds

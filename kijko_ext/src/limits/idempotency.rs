@@ -22,6 +22,17 @@ pub struct Recorded {
     pub over: bool,
 }
 
+/// Checks a key, and has everybody else who uses it for the same wait until this transaction ends.
+pub fn lock(class: Class, subject: &[u8; 16], meter: &str, key: &str) -> Result<(), Refusal> {
+    if key.is_empty() || key.chars().count() > 255 {
+        return Err(Refusal::invalid(
+            "an idempotency key has 1 to 255 characters",
+        ));
+    }
+    lock::exclusive(class, subject, &[meter, key]);
+    Ok(())
+}
+
 /// Has everybody else who uses the key wait until this transaction ends, and looks the key up: by the newest snapshot,
 /// since whoever was first may have committed after this transaction began.
 pub fn begin(
@@ -30,12 +41,7 @@ pub fn begin(
     key: &str,
     amount: i64,
 ) -> Result<Option<Recorded>, Refusal> {
-    if key.is_empty() || key.chars().count() > 255 {
-        return Err(Refusal::invalid(
-            "an idempotency key has 1 to 255 characters",
-        ));
-    }
-    lock::exclusive(Class::IdempotencyKey, subject, &[meter, key]);
+    lock(Class::IdempotencyKey, subject, meter, key)?;
     match find(subject, meter, key) {
         Some((known, _)) if known != amount => Err(Refusal::new(
             "idempotency_conflict",

@@ -156,8 +156,11 @@ fn quota(organization: &[u8; 16], pending: u64) -> Result<Option<Limit<'static>>
     Ok(standing.map(|standing| {
         let used = standing.used.saturating_add_unsigned(pending);
         let period = &standing.period;
-        let ends = period.end != i64::MAX; // a lifetime does not
-        let seconds = |from| ends.then(|| clock::seconds_between(from, period.end));
+        // A lifetime has neither a beginning nor an end, unless another period follows.
+        let seconds = |from| {
+            (from != i64::MIN && period.end != i64::MAX)
+                .then(|| clock::seconds_between(from, period.end))
+        };
         let reset = seconds(clock::now_micros());
         let allowed = used <= standing.limit;
         Limit {

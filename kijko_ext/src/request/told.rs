@@ -9,7 +9,7 @@ pub struct Limit<'a> {
     pub name: &'a str,
     pub quota: u64,
     pub remaining: u64,
-    /// Seconds in which the quota is there again when all of it was used; None for a lifetime.
+    /// Seconds in which the quota is there again when all of it was used; None for a period without a beginning or an end.
     pub window: Option<u64>,
     /// Seconds until it is whole again; None for never.
     pub reset: Option<u64>,
@@ -21,8 +21,9 @@ pub struct Limit<'a> {
 impl Limit<'_> {
     /// Why a rate limit refuses.
     pub fn exceeded(&self) -> String {
-        let window = self.window.unwrap_or(u64::MAX);
-        format!("{}: more than {} in {window} s", self.name, self.quota)
+        let window = self.window.map(|window| format!(" in {window} s"));
+        let window = window.unwrap_or_default();
+        format!("{}: more than {}{window}", self.name, self.quota)
     }
 }
 

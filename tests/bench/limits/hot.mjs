@@ -25,8 +25,8 @@ const VARIANTS = {
   count_fixed: { label: 'INSERT + COUNT(*), always 1,000', before: "call public.thousand_events(now() + interval '1 hour'); analyze public.events" },
   count_locked: { label: 'INSERT + COUNT(*) one at a time, 1,000 at the start', before: 'call public.thousand_events(now()); analyze public.events' },
   redis: { label: 'Redis window + INSERT, from node', goal: 1.5, at: [64], over: 'consume_node' },
-  consume_node: { label: 'kijko.consume, from node' },
-  rate_limit: { label: 'kijko.rate_limit' },
+  consume_node: { label: 'kijko.consume, from node', over: 'consume_node' },
+  rate_limit: { label: 'kijko.rate_limit', over: 'rate_limit' },
   empty: { label: 'an empty function of an extension', goal: 0.95, at: CLIENTS, over: 'rate_limit' },
   constant: { label: 'a function of an extension that answers a constant verdict', over: 'rate_limit' },
 };

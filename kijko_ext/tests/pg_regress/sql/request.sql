@@ -138,6 +138,9 @@ select answer(:'other');
 -- One for a lifetime has no end to tell, and nothing to wait for.
 select kijko.set_limit('cccccccc-0000-4000-8000-00000000000f', 'api_requests', 'lifetime', 1);
 select answer('cccccccc-0000-4000-8000-00000000000f') from generate_series(1, 2);
+-- It has, when another period follows.
+select kijko.set_limit('cccccccc-0000-4000-8000-00000000000f', 'api_requests', 'month', 9);
+select answer('cccccccc-0000-4000-8000-00000000000f');
 
 -- If the limiter itself fails, a setting decides: open for rates, closed for quotas.
 alter table kijko.rate_limit_policies rename to away;
