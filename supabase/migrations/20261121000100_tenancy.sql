@@ -2,10 +2,10 @@
 -- Tenancy: organizations, who belongs to them, and what a request may do.
 --
 -- Every other domain stands on three things made here:
---   public.org_ids()            the organizations of whoever is asking
---   private.org_ids_with(perm)  those in which they hold a permission
+--   public.org_ids()            the organizations of the caller
+--   private.org_ids_with(perm)  those in which the caller holds a permission
 --   public.org_id()             the one a new row belongs to by default
--- Policies call the first two as "org_id = any (array(select ...))": one look-up
+-- Policies, also those for select, ask org_ids_with() by "org_id = any (array(select ...))": one look-up
 -- per statement, then an index scan. "org_id in (select ...)" cannot use the index.
 -- ============================================================================
 
@@ -264,12 +264,11 @@ begin
   select kijko.user_id()
   union
   select theirs.user_id
-  from public.memberships as mine
-  join public.memberships as theirs on theirs.org_id = mine.org_id
-  where mine.user_id = (select kijko.user_id());
+  from public.memberships as theirs
+  where theirs.org_id = any (array(select private.org_ids_with('members:read')));
 end
 $$;
-comment on function private.colleague_ids() is 'Oneself and everyone one shares an organization with. Definer: the policy of profiles uses it.';
+comment on function private.colleague_ids() is 'The caller, and the members of each organization in which the caller holds members:read. Definer: the policy of profiles uses it.';
 revoke all on function private.colleague_ids() from public, anon, authenticated, service_role;
 grant execute on function private.colleague_ids() to authenticated, service_role;
 
@@ -344,6 +343,21 @@ $$;
 comment on function private.require_org() is 'The organization of the request, or not_a_member.';
 revoke all on function private.require_org() from public, anon, authenticated, service_role;
 
+create function private.require_org_with(permission text) returns uuid
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  org uuid := private.require_org();
+begin
+  if public.can(org, require_org_with.permission) is not true then
+    perform kijko.fail('permission_denied', format('needs %s', require_org_with.permission));
+  end if;
+  return org;
+end
+$$;
+comment on function private.require_org_with(text) is 'The organization of the request, or not_a_member, or permission_denied when the caller does not hold the permission there.';
+revoke all on function private.require_org_with(text) from public, anon, authenticated, service_role;
+
 -- Only now: the function reads the table.
 alter table public.memberships alter column org_id set default public.org_id();
 
@@ -352,7 +366,7 @@ alter table public.memberships alter column org_id set default public.org_id();
 -- ----------------------------------------------------------------------------
 
 create policy organizations_select on public.organizations for select to authenticated
-  using (id = any (array(select public.org_ids())));
+  using (id = any (array(select private.org_ids_with('organization:read'))));
 create policy organizations_update on public.organizations for update to authenticated
   using (id = any (array(select private.org_ids_with('organization:write'))))
   with check (id = any (array(select private.org_ids_with('organization:write'))));
@@ -360,7 +374,7 @@ create policy organizations_delete on public.organizations for delete to authent
   using (id = any (array(select private.org_ids_with('organization:delete'))));
 
 create policy memberships_select on public.memberships for select to authenticated
-  using (org_id = any (array(select public.org_ids())));
+  using (org_id = any (array(select private.org_ids_with('members:read'))));
 -- Only an owner makes an owner, changes one or removes one.
 create policy memberships_insert on public.memberships for insert to authenticated
   with check (

@@ -266,11 +266,11 @@ as $$
 begin
   return query
   select u.meter, u.period, u.used, u."limit", u.remaining, u.reset_at
-  from kijko.usage(private.require_org()) as u
+  from kijko.usage(private.require_org_with('usage:read')) as u
   order by u.meter;
 end
 $$;
-comment on function public.usage_summary() is 'What the organization of the request has used of each meter. Definer: only the domain may read the ledger.';
+comment on function public.usage_summary() is 'What the organization of the request has used of each meter. Needs usage:read. Definer: only the domain may read the ledger.';
 revoke all on function public.usage_summary() from public, anon, authenticated, service_role;
 grant execute on function public.usage_summary() to authenticated;
 

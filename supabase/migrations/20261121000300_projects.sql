@@ -41,7 +41,7 @@ on public.projects to authenticated;
 grant select, insert, update, delete on public.projects to service_role;
 
 create policy projects_select on public.projects for select to authenticated
-  using (org_id = any (array(select public.org_ids())));
+  using (org_id = any (array(select private.org_ids_with('projects:read'))));
 create policy projects_insert on public.projects for insert to authenticated
   with check (org_id = any (array(select private.org_ids_with('projects:write'))));
 create policy projects_update on public.projects for update to authenticated

@@ -272,7 +272,7 @@ on public.skills to authenticated;
 grant select, insert, update, delete on public.skills to service_role;
 
 create policy skills_select on public.skills for select to authenticated
-  using (org_id = any (array(select public.org_ids())));
+  using (org_id = any (array(select private.org_ids_with('skills:read'))));
 create policy skills_insert on public.skills for insert to authenticated
   with check (org_id = any (array(select private.org_ids_with('skills:write'))));
 create policy skills_update on public.skills for update to authenticated

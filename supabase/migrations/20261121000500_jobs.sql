@@ -113,7 +113,7 @@ alter table public.jobs enable row level security;
 revoke all on public.jobs from public, anon, authenticated, service_role;
 grant select on public.jobs to authenticated, service_role;
 create policy jobs_select on public.jobs for select to authenticated
-  using (org_id = any (array(select public.org_ids())));
+  using (org_id = any (array(select private.org_ids_with('jobs:read'))));
 
 -- ----------------------------------------------------------------------------
 -- job_events: what happened to each job. That it was queued, first claimed and done
@@ -155,7 +155,7 @@ revoke all on public.job_notes from public, anon, authenticated, service_role;
 revoke all on sequence public.job_notes_seq_seq from public, anon, authenticated, service_role;
 grant select on public.job_notes to authenticated, service_role;
 create policy job_notes_select on public.job_notes for select to authenticated
-  using (org_id = any (array(select public.org_ids())));
+  using (org_id = any (array(select private.org_ids_with('jobs:read'))));
 
 create function private.refuse_event_update() returns trigger
 language plpgsql set search_path = ''

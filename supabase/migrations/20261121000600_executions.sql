@@ -87,7 +87,7 @@ alter table public.executions enable row level security;
 revoke all on public.executions from public, anon, authenticated, service_role;
 grant select on public.executions to authenticated, service_role;
 create policy executions_select on public.executions for select to authenticated
-  using (org_id = any (array(select public.org_ids())));
+  using (org_id = any (array(select private.org_ids_with('executions:read'))));
 
 create trigger executions_touch before update on public.executions
   for each row execute function private.touch_updated_at();
@@ -245,8 +245,8 @@ begin
     perform kijko.fail('not_identified');
   end if;
   select s.* into skill from public.skills as s
-  where s.id = skill_id and s.org_id = any (array(select public.org_ids()));
-  -- One answer for what is not there and for what belongs to others.
+  where s.id = skill_id and s.org_id = any (array(select private.org_ids_with('skills:read')));
+  -- One answer for what is not there and for what the caller may not read.
   if skill.id is null then
     perform kijko.fail('not_found', 'no such skill');
   end if;
@@ -290,6 +290,11 @@ begin
       if known.skill_id is distinct from skill.id or known.input <> execute_skill.input then
         perform kijko.fail('idempotency_conflict', 'this key was used with other arguments');
       end if;
+      -- Who may run a skill may perhaps not read what it produced.
+      if not public.can(skill.org_id, 'executions:read') then
+        known.output := null;
+        known.error := null;
+      end if;
       return known;
     end if;
   end if;
@@ -316,7 +321,7 @@ begin
     perform kijko.fail('not_identified');
   end if;
   select e.* into execution from public.executions as e
-  where e.id = execution_id and e.org_id = any (array(select public.org_ids()));
+  where e.id = execution_id and e.org_id = any (array(select private.org_ids_with('executions:read')));
   if execution.id is null then
     perform kijko.fail('not_found', 'no such execution');
   end if;

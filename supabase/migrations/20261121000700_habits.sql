@@ -59,7 +59,7 @@ on public.habits to authenticated;
 grant select, insert, update, delete on public.habits to service_role;
 
 create policy habits_select on public.habits for select to authenticated
-  using (org_id = any (array(select public.org_ids())));
+  using (org_id = any (array(select private.org_ids_with('habits:read'))));
 create policy habits_insert on public.habits for insert to authenticated
   with check (org_id = any (array(select private.org_ids_with('habits:write'))));
 create policy habits_update on public.habits for update to authenticated
@@ -311,7 +311,7 @@ begin
     perform kijko.fail('not_identified');
   end if;
   select h.* into habit from public.habits as h
-  where h.id = run_habit.habit_id and h.org_id = any (array(select public.org_ids()));
+  where h.id = run_habit.habit_id and h.org_id = any (array(select private.org_ids_with('habits:read')));
   if habit.id is null then
     perform kijko.fail('not_found', 'no such habit');
   end if;

@@ -41,7 +41,7 @@ on public.usage_meters to authenticated;
 grant select, insert, update, delete on public.usage_meters to service_role;
 
 create policy usage_meters_select on public.usage_meters for select to authenticated
-  using (org_id = any (array(select public.org_ids())));
+  using (org_id = any (array(select private.org_ids_with('usage:read'))));
 create policy usage_meters_insert on public.usage_meters for insert to authenticated
   with check (org_id = any (array(select private.org_ids_with('organization:write'))));
 create policy usage_meters_update on public.usage_meters for update to authenticated
@@ -67,15 +67,21 @@ create function public.usage_by(dimension text, only_meter text default null, si
 returns table (meter text, value text, used bigint, overage bigint, entries bigint)
 language plpgsql stable security definer set search_path = ''
 as $$
+declare
+  org uuid := private.require_org_with('usage:read');
 begin
+  -- A misspelt one would answer, with all of the use under no value.
+  if (dimension in ('day', 'member', 'project', 'skill', 'habit', 'key', 'subject')) is not true then
+    perform kijko.fail('invalid_input', 'dimension: one of day, member, project, skill, habit, key, subject');
+  end if;
   return query
   select u.meter, u.value, u.used, u.overage, u.entries
   from kijko.usage_by(
-    private.require_org(), usage_by.dimension, usage_by.only_meter, usage_by.since, usage_by.until
+    org, usage_by.dimension, usage_by.only_meter, usage_by.since, usage_by.until
   ) as u;
 end
 $$;
-comment on function public.usage_by(text, text, date, date) is 'What the organization of the request has used by day, member, project, skill, habit, key or subject: from the beginning of each meter''s period, or between two days, both included. value is an id (or a day), null for uses that have none. Definer: only the domain may read the ledger.';
+comment on function public.usage_by(text, text, date, date) is 'What the organization of the request has used by day, member, project, skill, habit, key or subject: from the beginning of each meter''s period, or between two days, both included. value is an id (or a day), null for uses that have none. Needs usage:read. Definer: only the domain may read the ledger.';
 revoke all on function public.usage_by(text, text, date, date) from public, anon, authenticated, service_role;
 grant execute on function public.usage_by(text, text, date, date) to authenticated;
 
@@ -88,10 +94,10 @@ as $$
 begin
   return query
   select u.meter, u.period, u.used, u."limit", u.reset_at, u.at_period_rate, u.at_week_rate
-  from kijko.usage_forecast(private.require_org()) as u;
+  from kijko.usage_forecast(private.require_org_with('usage:read')) as u;
 end
 $$;
-comment on function public.usage_forecast() is 'What each meter of the organization of the request comes to at the end of its period, by two straight lines: the rate of this period so far, and what is used plus the rate of the last 7 days for the rest. Definer: only the domain may read the ledger.';
+comment on function public.usage_forecast() is 'What each meter of the organization of the request comes to at the end of its period, by two straight lines: the rate of this period so far, and what is used plus the rate of the last 7 days for the rest. Needs usage:read. Definer: only the domain may read the ledger.';
 revoke all on function public.usage_forecast() from public, anon, authenticated, service_role;
 grant execute on function public.usage_forecast() to authenticated;
 
@@ -102,10 +108,10 @@ as $$
 begin
   return query
   select c.meter, c.period_start, c.threshold, c.used, c."limit", c.crossed_at
-  from kijko.crossings(private.require_org(), usage_alerts.since) as c;
+  from kijko.crossings(private.require_org_with('usage:read'), usage_alerts.since) as c;
 end
 $$;
-comment on function public.usage_alerts(timestamptz) is 'When the organization of the request reached 50, 80 and 100 per cent of a limit, once for each period, the latest first. Definer: only the domain may read the extension''s tables.';
+comment on function public.usage_alerts(timestamptz) is 'When the organization of the request reached 50, 80 and 100 per cent of a limit, once for each period, the latest first. Needs usage:read. Definer: only the domain may read the extension''s tables.';
 revoke all on function public.usage_alerts(timestamptz) from public, anon, authenticated, service_role;
 grant execute on function public.usage_alerts(timestamptz) to authenticated;
 
@@ -118,12 +124,17 @@ declare
   included public.plan_limits;
   blocked_by text;
   explained jsonb;
+  sees_plan boolean := true;
 begin
   -- The setting is the role that the request runs as; a definer function cannot change it, nor can a user.
-  if current_setting('role') <> 'service_role'
-    and not coalesce(explain_limit.org_id = any (array(select public.org_ids())), false)
-  then
-    perform kijko.fail('not_a_member', 'org_id names no organization of yours');
+  if current_setting('role') <> 'service_role' then
+    if not exists (select 1 from public.org_ids() as mine (id) where mine.id = explain_limit.org_id) then
+      perform kijko.fail('not_a_member', 'org_id names no organization of yours');
+    end if;
+    if not public.can(explain_limit.org_id, 'usage:read') then
+      perform kijko.fail('permission_denied', 'needs usage:read');
+    end if;
+    sees_plan := public.can(explain_limit.org_id, 'billing:read');
   end if;
   select b.* into s from public.subscriptions as b where b.org_id = explain_limit.org_id;
   if s.org_id is null then
@@ -135,6 +146,10 @@ begin
   if explain_limit.meter = 'executions' then
     blocked_by := (private.exhausted_meter(s.org_id)).meter;
   end if;
+  explained := explained || jsonb_build_object('blocked_by', blocked_by);
+  if not sees_plan then
+    return explained;
+  end if;
   return explained || jsonb_build_object(
     'plan', s.plan,
     'plan_includes', case when included.plan is not null then
@@ -145,12 +160,11 @@ begin
       (explained #>> '{limit,amount}', explained #>> '{limit,over}') is distinct from (included.amount::text, included.over)
         and jsonb_typeof(explained -> 'limit') = 'object',
       false
-    ),
-    'blocked_by', blocked_by
+    )
   );
 end
 $$;
-comment on function public.explain_limit(uuid, text) is 'Why a use of a meter is allowed or refused now: the answer in words, the plan and what it includes, whether the limit was set otherwise, and the rows that the use is made of. For members of the organization and service_role. Definer: only the domain may read the extension''s tables.';
+comment on function public.explain_limit(uuid, text) is 'Why a use of a meter is allowed or refused now: the answer in words, the rows that the use is made of, and with billing:read the plan, what it includes, and whether the limit was set otherwise. Needs usage:read; service_role sees all. Definer: only the domain may read the extension''s tables.';
 revoke all on function public.explain_limit(uuid, text) from public, anon, authenticated, service_role;
 grant execute on function public.explain_limit(uuid, text) to authenticated, service_role;
 
@@ -191,11 +205,8 @@ create function public.ingest_usage(events jsonb) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  org uuid := private.require_org();
+  org uuid := private.require_org_with('organization:write');
 begin
-  if not public.can(org, 'organization:write') then
-    perform kijko.fail('permission_denied', 'needs organization:write');
-  end if;
   return private.ingest_usage(ingest_usage.events, org);
 end
 $$;

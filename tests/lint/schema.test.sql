@@ -36,6 +36,21 @@ create view pg_temp.functions as
   join pg_namespace as n on n.oid = p.pronamespace
   where n.nspname in ('public', 'private');
 
+-- What a page of prices shows to visitors; no tenant's rows are in them.
+create function pg_temp.public_catalogues() returns text[] language sql immutable
+return array['public.plans', 'public.plan_limits', 'public.llm_models'];
+
+-- What belongs to one organization, and the organizations themselves.
+create function pg_temp.is_tenant_table(relid oid) returns boolean language sql stable as $$
+  select relid = 'public.organizations'::regclass
+    or exists (select 1 from pg_attribute as a where a.attrelid = relid and a.attname = 'org_id' and not a.attisdropped)
+$$;
+
+-- An empty path was the form before; it finds temporary types first; the last test sees to it that nobody can make any.
+create function pg_temp.has_fixed_path(config text[]) returns boolean language sql immutable as $$
+  select coalesce(config && array['search_path=""', 'search_path=pg_catalog, pg_temp'], false)
+$$;
+
 create function pg_temp.leading_index(relid oid, columns smallint[]) returns boolean language sql stable as $$
   -- A partial index will do when it only leaves out nulls: a look-up by value never wants those.
   select exists (
@@ -129,6 +144,26 @@ create view pg_temp.offences as
   from pg_temp.policies as p
   where regexp_replace(p.body, 'SELECT [a-z_.]+\([^()]*\)', '', 'g') ~ '\m(org_ids|org_ids_with|org_ids_as|colleague_ids|org_id|user_id|uid|can|has_role|claims)\('
   union all
+  -- To read is a permission as well: a role, and later a key, that lacks "resource:read" sees no row.
+  select 'select policy of a tenant table that asks no permission', p.name || ' ' || p.polname
+  from pg_temp.policies as p
+  where p.polcmd = 'r' and pg_temp.is_tenant_table(p.relid)
+    and (p.body !~ '\m(org_id|id) = ANY \(ARRAY\( SELECT private\.org_ids_with\(''[a-z_]+:read''::text\)' or p.body ~ '\morg_ids\(\)|\morg_ids_as\(')
+  union all
+  select 'permission that no role holds', a.name || ' ' || m.permission[1]
+  from (
+    select p.name || ' ' || p.polname as name, p.body from pg_temp.policies as p
+    union all
+    select f.name, f.prosrc from pg_temp.functions as f
+  ) as a (name, body)
+  cross join lateral regexp_matches(a.body, '(?:org_ids_with|require_org_with|\mcan)\([^()'']*''([^'']*)''', 'g') as m (permission)
+  where not exists (select 1 from private.role_permissions as r where r.permission = m.permission[1])
+  union all
+  -- Whom one belongs to, not what one may read there, is what these are about.
+  select 'function that reads by membership and asks no permission', f.name
+  from pg_temp.functions as f
+  where f.prosrc ~ '\morg_ids\(\)' and f.proname not in ('set_active_organization', 'explain_limit')
+  union all
   select 'policy column leads no index', p.name || '.' || m.col[1]
   from pg_temp.policies as p
   cross join lateral regexp_matches(p.body, '\(?(\w+) = (?:ANY \(ARRAY\(|\( SELECT)', 'g') as m (col)
@@ -179,12 +214,12 @@ create view pg_temp.offences as
   union all
   select 'definer function whose names a search_path can capture', f.name
   from pg_temp.functions as f
-  where f.prosecdef and f.prosqlbody is null and not coalesce('search_path=""' = any (f.proconfig), false)
+  where f.prosecdef and f.prosqlbody is null and not pg_temp.has_fixed_path(f.proconfig)
   union all
   -- A procedure that commits may not have a "set" clause; it qualifies every name instead.
   select 'function whose names a search_path can capture', f.name
   from pg_temp.functions as f
-  where f.prokind <> 'p' and f.prosqlbody is null and not coalesce('search_path=""' = any (f.proconfig), false)
+  where f.prokind <> 'p' and f.prosqlbody is null and not pg_temp.has_fixed_path(f.proconfig)
   union all
   select 'definer function without its reason in the comment', f.name
   from pg_temp.functions as f
@@ -265,6 +300,7 @@ grant select on private.offender to authenticated;
 create view public.offending_view as select 1;
 create function public.offender() returns void security definer language plpgsql as $$
 begin
+  perform 1 from public.org_ids();
   perform kijko.fail('no_such_code');
   raise exception 'by hand';
 end
@@ -277,6 +313,8 @@ select is_empty(
       ('updated_at is kept by no trigger'), ('granted to authenticated, but no policy'), ('policy for an operation that nobody was granted'),
       ('more than one policy for an operation'), ('policy for all operations at once'), ('policy not to authenticated alone'),
       ('policy with "in (select", which cannot use the index'), ('policy that calls a function for every row'), ('policy column leads no index'),
+      ('select policy of a tenant table that asks no permission'), ('permission that no role holds'),
+      ('function that reads by membership and asks no permission'),
       ('anon or everybody has a right on the table'), ('users have a right on a private table'), ('users have a right beyond reading and writing rows'),
       ('users may write org_id or created_by of an existing row'), ('sequence with a right for a request''s role'),
       ('view: a view reads as its owner, past row level security'), ('function without comment'), ('function executable by everybody'),

@@ -1,0 +1,112 @@
+-- Reading is a permission as well: whoever loses "resource:read" sees none of it, in tables and through functions.
+begin;
+\ir 000_helpers.sql
+select plan(34);
+
+select tests.sign_up('ada'), tests.sign_up('mem');
+select tests.join_org('mem', tests.org('ada'), 'member');
+select tests.skill(tests.org('ada')) as skill \gset
+
+-- A row of everything.
+select tests.act_as('ada');
+insert into public.projects (name) values ('one');
+insert into public.habits (skill_id, name, cron) values (:'skill', 'daily', '@daily') returning id as habit \gset
+insert into public.usage_meters (event_type, meter) values ('build.done', 'own.builds');
+select id as execution from public.execute_skill(:'skill', '{}', 'once') \gset
+select tests.act_as_superuser();
+select private.add_job_event('w', j.id, 'progress') from private.claim_jobs('w', '1 minute', 1, array['execution']) as j \gset
+update public.executions set status = 'failed', finished_at = kijko.now(), output = '"secret"', error = 'secret' where id = :'execution';
+
+create function tests.set_permission(permission text, held boolean) returns void language plpgsql security definer as $$
+begin
+  if held then
+    insert into private.role_permissions (role, permission) values ('member', set_permission.permission) on conflict do nothing;
+  else
+    delete from private.role_permissions as r where r.role = 'member' and r.permission = set_permission.permission;
+  end if;
+end
+$$;
+
+create function tests.rows_of(relation text) returns bigint language plpgsql as $$
+declare
+  n bigint;
+begin
+  execute format('select count(*) from public.%I', relation) into n;
+  return n;
+end
+$$;
+
+-- ---- tables: what is there is seen with the permission and not without, by the same member
+create view tests.read_permissions (relation, permission) as values
+  ('organizations', 'organization:read'), ('memberships', 'members:read'), ('projects', 'projects:read'), ('skills', 'skills:read'),
+  ('habits', 'habits:read'), ('executions', 'executions:read'), ('jobs', 'jobs:read'), ('job_notes', 'jobs:read'), ('job_events', 'jobs:read'),
+  ('usage_meters', 'usage:read');
+grant select on tests.read_permissions to public;
+
+create function tests.reads(relation text, permission text) returns setof text language plpgsql as $$
+declare
+  own bigint;
+begin
+  perform tests.act_as_superuser();
+  perform tests.set_permission(reads.permission, false);
+  perform tests.act_as('mem', tests.org('ada'));
+  own := tests.rows_of(relation);
+  return next is(own, 0::bigint, format('%s without %s: nothing', relation, reads.permission));
+  perform tests.act_as_superuser();
+  perform tests.set_permission(reads.permission, true);
+  perform tests.act_as('mem', tests.org('ada'));
+  return next cmp_ok(tests.rows_of(relation), '>', 0::bigint, format('%s with it: what is there', relation));
+end
+$$;
+
+-- The member has an organization of their own, in which they may read everything; here only the other one counts.
+delete from public.organizations where id = tests.org('mem');
+select tests.reads(r.relation, r.permission) from tests.read_permissions as r;
+
+-- Every tenant table that users read is in the list above, or asks billing:read, which a member never holds.
+select tests.act_as_superuser();
+select is_empty(
+  $$select c.oid::regclass from pg_class as c
+    join pg_policy as p on p.polrelid = c.oid and p.polcmd = 'r'
+    where c.relnamespace = 'public'::regnamespace and c.relname not in (select relation from tests.read_permissions)
+      and (c.relname = 'organizations' or exists (select 1 from pg_attribute as a where a.attrelid = c.oid and a.attname = 'org_id'))
+      and pg_get_expr(p.polqual, p.polrelid) !~ 'billing:read'$$,
+  'no tenant table is left out here'
+);
+
+-- ---- people
+select tests.set_permission('members:read', false);
+select tests.act_as('mem', tests.org('ada'));
+select results_eq('select id from public.profiles', $$select tests.id('mem')$$, 'without members:read one sees oneself');
+select tests.act_as_superuser();
+select tests.set_permission('members:read', true);
+select tests.act_as('mem', tests.org('ada'));
+select is((select count(*) from public.profiles), 2::bigint, 'with it one''s colleagues');
+
+-- ---- functions
+select tests.act_as_superuser();
+select tests.set_permission(p, false) from unnest(array['skills:read', 'habits:read', 'executions:read', 'usage:read']) as p;
+select tests.act_as('mem', tests.org('ada'));
+select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'not_found', 'a skill that one may not read is not there');
+select tests.refuses(format('select public.run_habit(%L)', :'habit'), 'not_found', 'nor is a habit');
+select tests.refuses(format('select public.cancel_execution(%L)', :'execution'), 'not_found', 'nor an execution');
+select tests.refuses(format('select public.retry_execution(%L)', :'execution'), 'not_found', 'to be retried either');
+select tests.refuses('select * from public.usage_summary()', 'permission_denied', 'no usage');
+select tests.refuses($$select * from public.usage_by('day')$$, 'permission_denied', 'by anything');
+select tests.refuses('select * from public.usage_forecast()', 'permission_denied', 'nor a forecast');
+select tests.refuses('select * from public.usage_alerts()', 'permission_denied', 'nor alerts');
+select tests.refuses($$select public.explain_limit(tests.org('ada'), 'projects')$$, 'permission_denied', 'nor an explanation');
+select tests.act_as_superuser();
+select tests.set_permission('skills:read', true);
+select tests.act_as('mem', tests.org('ada'));
+select is(
+  (select row(e.id, e.output, e.error) from public.execute_skill(:'skill', '{}', 'once') as e), row(:'execution'::uuid, null::jsonb, null::text),
+  'a repeated call does not show what it produced'
+);
+select tests.act_as_superuser();
+select tests.set_permission('executions:read', true);
+select tests.act_as('mem', tests.org('ada'));
+select is((select e.error from public.execute_skill(:'skill', '{}', 'once') as e), 'secret', 'unless one may read executions');
+
+select * from finish();
+rollback;
