@@ -80,7 +80,7 @@ comment on column public.plan_limits.plan is 'Plan.';
 comment on column public.plan_limits.meter is 'What is counted; the name that kijko.consume takes.';
 comment on column public.plan_limits.period is 'When counting starts anew.';
 comment on column public.plan_limits.amount is 'How much is included; null is unlimited.';
-comment on column public.plan_limits.over is 'Beyond it: refuse, flag (book and tell) or bill. Model use is flagged: a call that has ended is always booked, and the next one is refused before it starts.';
+comment on column public.plan_limits.over is 'Beyond it: refuse, flag (book and tell) or bill. Model use is reserved before each call, so refuse stops what does not fit; what a call came to is always booked. Flagged, a call that starts may go beyond.';
 
 alter table public.plan_limits enable row level security;
 revoke all on public.plan_limits from public, anon, authenticated, service_role;
@@ -91,20 +91,20 @@ create policy plan_limits_select on public.plan_limits for select to authenticat
 insert into public.plan_limits (plan, meter, period, amount, over) values
   ('FREE', 'api_requests', 'month', 10000, 'refuse'),
   ('FREE', 'executions', 'month', 50, 'refuse'),
-  ('FREE', 'llm_tokens', 'month', 100000, 'flag'),
-  ('FREE', 'llm_cost_microusd', 'month', 500000, 'flag'),
+  ('FREE', 'llm_tokens', 'month', 100000, 'refuse'),
+  ('FREE', 'llm_cost_microusd', 'month', 500000, 'refuse'),
   ('PRO', 'api_requests', 'month', 1000000, 'refuse'),
   ('PRO', 'executions', 'month', 2000, 'refuse'),
-  ('PRO', 'llm_tokens', 'month', 5000000, 'flag'),
-  ('PRO', 'llm_cost_microusd', 'month', 50000000, 'flag'),
+  ('PRO', 'llm_tokens', 'month', 5000000, 'refuse'),
+  ('PRO', 'llm_cost_microusd', 'month', 50000000, 'refuse'),
   ('TEAMS', 'api_requests', 'month', 5000000, 'refuse'),
   ('TEAMS', 'executions', 'month', 20000, 'refuse'),
-  ('TEAMS', 'llm_tokens', 'month', 50000000, 'flag'),
-  ('TEAMS', 'llm_cost_microusd', 'month', 500000000, 'flag'),
+  ('TEAMS', 'llm_tokens', 'month', 50000000, 'refuse'),
+  ('TEAMS', 'llm_cost_microusd', 'month', 500000000, 'refuse'),
   ('ENTERPRISE', 'api_requests', 'month', null, 'refuse'),
   ('ENTERPRISE', 'executions', 'month', null, 'refuse'),
-  ('ENTERPRISE', 'llm_tokens', 'month', null, 'flag'),
-  ('ENTERPRISE', 'llm_cost_microusd', 'month', null, 'flag'),
+  ('ENTERPRISE', 'llm_tokens', 'month', null, 'refuse'),
+  ('ENTERPRISE', 'llm_cost_microusd', 'month', null, 'refuse'),
   -- Gauges: what exists at a time, counted by triggers.
   ('FREE', 'projects', 'lifetime', 3, 'refuse'),
   ('FREE', 'members', 'lifetime', 3, 'refuse'),

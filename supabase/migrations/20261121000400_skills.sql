@@ -22,11 +22,16 @@ create table public.llm_models (
   long_cache_read_microusd_per_mtok bigint check (long_cache_read_microusd_per_mtok >= 0),
   long_cache_write_microusd_per_mtok bigint check (long_cache_write_microusd_per_mtok >= 0),
   long_cache_write_1h_microusd_per_mtok bigint check (long_cache_write_1h_microusd_per_mtok >= 0),
+  reasoning_microusd_per_mtok bigint check (reasoning_microusd_per_mtok >= 0),
+  priority_input_microusd_per_mtok bigint check (priority_input_microusd_per_mtok >= 0),
+  priority_output_microusd_per_mtok bigint check (priority_output_microusd_per_mtok >= 0),
+  priority_cache_read_microusd_per_mtok bigint check (priority_cache_read_microusd_per_mtok >= 0),
+  max_output_tokens bigint check (max_output_tokens > 0),
   source text not null default 'operator' check (source in ('operator', 'seed', 'litellm')),
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now()
 );
-comment on table public.llm_models is 'Prices by model; the same for every tenant. A model without a row may run; its cost is 0 and its job says unpriced_model.';
+comment on table public.llm_models is 'Prices by model; the same for every tenant. A model without a price is not called (model_not_priced); one that is free has a row that says 0.';
 comment on column public.llm_models.id is 'provider/model as skills name it, or provider/* for every model of a provider that has no row of its own.';
 comment on column public.llm_models.provider is 'The part before the slash.';
 comment on column public.llm_models.input_microusd_per_mtok is 'Price of a million input tokens in millionths of a US dollar.';
@@ -42,6 +47,11 @@ comment on column public.llm_models.long_output_microusd_per_mtok is 'Price of o
 comment on column public.llm_models.long_cache_read_microusd_per_mtok is 'Price of cache reads beyond the step; null costs as before it.';
 comment on column public.llm_models.long_cache_write_microusd_per_mtok is 'Price of cache writes beyond the step; null costs as before it.';
 comment on column public.llm_models.long_cache_write_1h_microusd_per_mtok is 'Price of one-hour cache writes beyond the step; null costs as before it.';
+comment on column public.llm_models.reasoning_microusd_per_mtok is 'Price of output tokens that the model thinks with; null costs as output. Beyond the step and at priority they cost at least as much as the other output.';
+comment on column public.llm_models.priority_input_microusd_per_mtok is 'Price of input at service_tier priority. Without it, or the one of output, that tier is refused before the call.';
+comment on column public.llm_models.priority_output_microusd_per_mtok is 'Price of output at service_tier priority.';
+comment on column public.llm_models.priority_cache_read_microusd_per_mtok is 'Price of cache reads at service_tier priority; null costs as input at that tier.';
+comment on column public.llm_models.max_output_tokens is 'The longest answer that the model gives; null when unknown. Bounds the default of max_tokens.';
 comment on column public.llm_models.source is 'operator: set by hand, and no import touches it; seed or litellm: where it was taken from.';
 comment on column public.llm_models.created_at is 'When the price was added.';
 comment on column public.llm_models.updated_at is 'Last change; set by trigger.';
@@ -117,7 +127,11 @@ begin
       (format('output_cost_per_token_above_%sk_tokens', step), 'long_output_microusd_per_mtok'),
       (format('cache_read_input_token_cost_above_%sk_tokens', step), 'long_cache_read_microusd_per_mtok'),
       (format('cache_creation_input_token_cost_above_%sk_tokens', step), 'long_cache_write_microusd_per_mtok'),
-      (format('cache_creation_input_token_cost_above_1hr_above_%sk_tokens', step), 'long_cache_write_1h_microusd_per_mtok')
+      (format('cache_creation_input_token_cost_above_1hr_above_%sk_tokens', step), 'long_cache_write_1h_microusd_per_mtok'),
+      ('output_cost_per_reasoning_token', 'reasoning_microusd_per_mtok'),
+      ('input_cost_per_token_priority', 'priority_input_microusd_per_mtok'),
+      ('output_cost_per_token_priority', 'priority_output_microusd_per_mtok'),
+      ('cache_read_input_token_cost_priority', 'priority_cache_read_microusd_per_mtok')
     ) as f (key, col)
     where jsonb_typeof(entry -> f.key) <> 'null'
   loop
@@ -138,6 +152,10 @@ begin
   end loop;
   if not prices ?& array['input_microusd_per_mtok', 'output_microusd_per_mtok'] then
     reason := 'no price for a token';
+  end if;
+  -- No price, so a figure that is not understood is left out and the model kept.
+  if jsonb_typeof(entry -> 'max_output_tokens') = 'number' and (entry ->> 'max_output_tokens')::numeric between 1 and 1000000000 then
+    prices := prices || jsonb_build_object('max_output_tokens', trunc((entry ->> 'max_output_tokens')::numeric));
   end if;
   return next;
 end
@@ -187,13 +205,17 @@ begin
       cache_read_microusd_per_mtok, cache_write_microusd_per_mtok, cache_write_1h_microusd_per_mtok,
       batch_input_microusd_per_mtok, batch_output_microusd_per_mtok, long_context_tokens,
       long_input_microusd_per_mtok, long_output_microusd_per_mtok,
-      long_cache_read_microusd_per_mtok, long_cache_write_microusd_per_mtok, long_cache_write_1h_microusd_per_mtok
+      long_cache_read_microusd_per_mtok, long_cache_write_microusd_per_mtok, long_cache_write_1h_microusd_per_mtok,
+      reasoning_microusd_per_mtok, priority_input_microusd_per_mtok, priority_output_microusd_per_mtok,
+      priority_cache_read_microusd_per_mtok, max_output_tokens
     ) values (
       entry.id, 'litellm', priced.input_microusd_per_mtok, priced.output_microusd_per_mtok,
       priced.cache_read_microusd_per_mtok, priced.cache_write_microusd_per_mtok, priced.cache_write_1h_microusd_per_mtok,
       priced.batch_input_microusd_per_mtok, priced.batch_output_microusd_per_mtok, priced.long_context_tokens,
       priced.long_input_microusd_per_mtok, priced.long_output_microusd_per_mtok,
-      priced.long_cache_read_microusd_per_mtok, priced.long_cache_write_microusd_per_mtok, priced.long_cache_write_1h_microusd_per_mtok
+      priced.long_cache_read_microusd_per_mtok, priced.long_cache_write_microusd_per_mtok, priced.long_cache_write_1h_microusd_per_mtok,
+      priced.reasoning_microusd_per_mtok, priced.priority_input_microusd_per_mtok, priced.priority_output_microusd_per_mtok,
+      priced.priority_cache_read_microusd_per_mtok, priced.max_output_tokens
     )
     on conflict (id) do update set
       source = excluded.source,
@@ -209,7 +231,12 @@ begin
       long_output_microusd_per_mtok = excluded.long_output_microusd_per_mtok,
       long_cache_read_microusd_per_mtok = excluded.long_cache_read_microusd_per_mtok,
       long_cache_write_microusd_per_mtok = excluded.long_cache_write_microusd_per_mtok,
-      long_cache_write_1h_microusd_per_mtok = excluded.long_cache_write_1h_microusd_per_mtok;
+      long_cache_write_1h_microusd_per_mtok = excluded.long_cache_write_1h_microusd_per_mtok,
+      reasoning_microusd_per_mtok = excluded.reasoning_microusd_per_mtok,
+      priority_input_microusd_per_mtok = excluded.priority_input_microusd_per_mtok,
+      priority_output_microusd_per_mtok = excluded.priority_output_microusd_per_mtok,
+      priority_cache_read_microusd_per_mtok = excluded.priority_cache_read_microusd_per_mtok,
+      max_output_tokens = excluded.max_output_tokens;
     if known.id is null then added := added + 1; else changed := changed + 1; end if;
   end loop;
   return jsonb_build_object('added', added, 'changed', changed, 'unchanged', unchanged, 'skipped', skipped);
@@ -218,9 +245,65 @@ $$;
 comment on function private.import_llm_prices(jsonb, text[]) is 'Takes prices from LiteLLM''s price file: counts, and what was skipped with its reason. A price set by hand stays; a model that is no longer in the file stays too, since executions of it may still come in.';
 revoke all on function private.import_llm_prices(jsonb, text[]) from public, anon, authenticated, service_role;
 
+create function private.llm_price(requested text, reported text) returns public.llm_models
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  -- The most exact price wins: vendors report dated names ("gpt-4o-2024-08-06") for the one that was asked for, and a
+  -- well-known name may have been asked for without its provider.
+  select m.*
+  from unnest(array[
+    reported, requested, split_part(reported, '/', 1) || '/' || requested,
+    case
+      when strpos(requested, '/') > 0 then null
+      when starts_with(requested, 'claude-') then 'anthropic/' || requested
+      when starts_with(requested, 'gemini-') then 'gemini/' || requested
+      else 'openai/' || requested
+    end,
+    split_part(reported, '/', 1) || '/*',
+    case
+      when strpos(requested, '/') > 0 then split_part(requested, '/', 1)
+      when starts_with(requested, 'claude-') then 'anthropic'
+      when starts_with(requested, 'gemini-') then 'gemini'
+      else 'openai'
+    end || '/*'
+  ]) with ordinality as candidate (id, preference)
+  join public.llm_models as m on m.id = candidate.id
+  order by candidate.preference
+  limit 1
+$$;
+comment on function private.llm_price(text, text) is 'The price of a model by the name that was asked for and, once it has answered, the one that the vendor reports; null when there is none.';
+revoke all on function private.llm_price(text, text) from public, anon, authenticated, service_role;
+
+create function private.unpriced(model text, service_tier text) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when p.id is null then format('no price is known for %s', coalesce(model, 'no model'))
+    -- Only OpenAI's services are told the tier; flex is cheaper than the plain price, and auto and default cost it.
+    when p.provider in ('anthropic', 'gemini', 'echo') or coalesce(service_tier, 'auto') in ('auto', 'default', 'flex') then null
+    when service_tier = 'priority' and p.priority_input_microusd_per_mtok is not null and p.priority_output_microusd_per_mtok is not null then null
+    else format('no price is known for %s at service_tier %s', model, substring(service_tier for 60))
+  end
+  from (select) as one
+  left join lateral private.llm_price(model, null) as p on true
+$$;
+comment on function private.unpriced(text, text) is 'Why a call of this model at this service tier has no price, or null when it has one.';
+revoke all on function private.unpriced(text, text) from public, anon, authenticated, service_role;
+
 -- ----------------------------------------------------------------------------
 -- skills
 -- ----------------------------------------------------------------------------
+
+create function private.is_token_count(value jsonb) returns boolean
+language sql immutable set search_path = pg_catalog, pg_temp
+return case jsonb_typeof(value)
+  when 'number' then (value #>> '{}')::numeric between 1 and 10000000 and scale(trim_scale((value #>> '{}')::numeric)) = 0
+  else coalesce(jsonb_typeof(value) = 'null', true)
+end;
+comment on function private.is_token_count(jsonb) is 'Whether a parameter that bounds tokens is a whole number from 1 to 10,000,000, or not given.';
+revoke all on function private.is_token_count(jsonb) from public, anon, authenticated, service_role;
+-- A check is evaluated as the role that writes the row.
+grant execute on function private.is_token_count(jsonb) to authenticated, service_role;
 
 create table public.skills (
   id uuid primary key default gen_random_uuid(),
@@ -237,7 +320,9 @@ create table public.skills (
       and model ~ '^([a-z0-9][a-z0-9_.-]*/[A-Za-z0-9]|(gpt-|chatgpt-|o[0-9]|claude-|gemini-))[A-Za-z0-9_.:/@-]*$'
     ),
   parameters jsonb not null default '{}'
-    check (jsonb_typeof(parameters) = 'object' and octet_length(parameters::text) <= 16384),
+    check (jsonb_typeof(parameters) = 'object' and octet_length(parameters::text) <= 16384)
+    -- What an answer may cost is reserved before the call, so its length is a number or left to the default.
+    check (private.is_token_count(parameters -> 'max_tokens') and private.is_token_count(parameters -> 'max_completion_tokens')),
   enabled boolean not null default true,
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_at timestamptz not null default kijko.now(),
@@ -289,3 +374,14 @@ create trigger skills_identity before update of id, org_id, created_by on public
     or old.org_id is distinct from new.org_id
     or (new.created_by is not null and old.created_by is distinct from new.created_by)
   ) execute function private.refuse_identity_change();
+
+create function public.problems(skill public.skills) returns jsonb
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(jsonb_agg(jsonb_build_object('code', 'model_not_priced', 'message', u.reason)), '[]')
+  from (select private.unpriced(skill.model, skill.parameters ->> 'service_tier') as reason) as u
+  where u.reason is not null
+$$;
+comment on function public.problems(public.skills) is 'Computed column of skills: what would end an execution before its model is called, as {code, message}; an empty list when nothing is known. Definer: only the domain may look prices up by any name.';
+revoke all on function public.problems(public.skills) from public, anon, authenticated, service_role;
+grant execute on function public.problems(public.skills) to authenticated, service_role;

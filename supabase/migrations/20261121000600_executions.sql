@@ -1,9 +1,15 @@
 -- ============================================================================
--- Executions: one run of a skill, from the moment it is charged to its output.
+-- Executions: one run of a skill, from the moment it is reserved to its output.
 --
--- An execution is charged and queued in one transaction. A job carries it to a
+-- One execution is reserved and queued in one transaction. A job carries it to a
 -- worker; the job's fate is copied to the execution by one trigger, and only
 -- finish_execution makes it succeed. A final status never changes again.
+--
+-- Before the worker calls the model, reserve_call() holds the tokens and the cost that
+-- the call may come to and settles the execution itself. The end of the attempt settles
+-- the call with what it used. An execution that ends before any call gives its
+-- reservation back. Holds of a worker that crashed are released by the next attempt or
+-- expire; a call is settled under its own id, so it counts once whoever reports it.
 -- ============================================================================
 
 -- ----------------------------------------------------------------------------
@@ -32,7 +38,10 @@ create table public.executions (
   error_code text check (char_length(error_code) <= 100),
   error text check (char_length(error) <= 10000),
   idempotency_key text check (char_length(idempotency_key) between 1 and 255),
+  hold_id uuid,
+  usage_attributes jsonb not null default '{}' check (jsonb_typeof(usage_attributes) = 'object'),
   scheduled_for timestamptz,
+  skip_count integer not null default 0 check (skip_count >= 0),
   created_by uuid default kijko.user_id(),
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now(),
@@ -56,7 +65,7 @@ create index executions_job_id_idx on public.executions (org_id, job_id) where j
 create index executions_retry_of_idx on public.executions (org_id, retry_of) where retry_of is not null;
 
 comment on table public.executions is 'Runs of skills, with what they produced and cost; readable by their organization, written only by functions.';
-comment on column public.executions.id is 'Identity of the execution; with the attempt, also the key under which its use is metered once.';
+comment on column public.executions.id is 'Identity of the execution; its calls of models have ids of their own.';
 comment on column public.executions.org_id is 'Organization that owns and pays for it.';
 comment on column public.executions.project_id is 'Project of the skill at the time, if any.';
 comment on column public.executions.skill_id is 'Skill that was run; null once it is deleted.';
@@ -65,20 +74,23 @@ comment on column public.executions.job_id is 'Job that carries it; null for a s
 comment on column public.executions.retry_of is 'Execution that this one repeats.';
 comment on column public.executions.trigger is 'What caused it: manual, habit, reflex or api.';
 comment on column public.executions.status is 'queued, running, then succeeded, failed, cancelled or skipped; changed by functions only.';
-comment on column public.executions.input is 'Input, an object.';
+comment on column public.executions.input is 'Input, an object; empty for slots that were not run.';
 comment on column public.executions.output is 'What the model answered.';
 comment on column public.executions.model is 'provider/model: of the skill while it waits, as reported once it has run.';
 comment on column public.executions.input_tokens is 'Tokens sent to the model, in all attempts; cached ones are among them.';
 comment on column public.executions.output_tokens is 'Tokens received from the model, in all attempts.';
 comment on column public.executions.cache_read_tokens is 'How many of the input tokens the vendor read from its cache.';
 comment on column public.executions.cache_write_tokens is 'How many of the input tokens the vendor wrote to its cache.';
+comment on column public.executions.hold_id is 'Reservation of one of the meter executions; null once a model was called or the execution has ended.';
+comment on column public.executions.usage_attributes is 'What its uses are recorded as in the ledger: member, project, skill, habit, and what the request had set.';
 comment on column public.executions.cost_microusd is 'Cost in millionths of a US dollar, rounded up for each call, by llm_models when the call ended.';
 comment on column public.executions.error_code is 'Short name of the last failure, or why it was skipped.';
 comment on column public.executions.error is 'Last failure in words.';
 comment on column public.executions.idempotency_key is 'Chosen by the caller; the same key in the same organization is the same execution.';
-comment on column public.executions.scheduled_for is 'Slot of the habit''s schedule; null when not scheduled.';
+comment on column public.executions.scheduled_for is 'Slot of the habit''s schedule; null when not scheduled. Of slots that were not run, the last one.';
+comment on column public.executions.skip_count is 'How many slots of the habit this row stands for that were not run, all for the same reason and without one in between that was; 0 for an execution.';
 comment on column public.executions.created_by is 'User who asked for it; null when the schedule did. No foreign key: the record outlives the user.';
-comment on column public.executions.created_at is 'When it was charged and queued.';
+comment on column public.executions.created_at is 'When it was reserved and queued.';
 comment on column public.executions.updated_at is 'Last change; set by trigger.';
 comment on column public.executions.started_at is 'When a worker first took it up.';
 comment on column public.executions.finished_at is 'When it reached its final status.';
@@ -152,7 +164,7 @@ create trigger jobs_forgotten after delete on public.jobs
 -- ----------------------------------------------------------------------------
 
 create function private.exhausted_meter(org_id uuid) returns kijko.verdict
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   exhausted kijko.verdict;
@@ -160,7 +172,7 @@ begin
   -- From the counters: each execution asks, and summing up the ledger costs more the more there were in this hour.
   select v.* into exhausted
   from public.subscriptions as s
-  join public.plan_limits as l on l.plan = s.plan and l.over = 'flag'
+  join public.plan_limits as l on l.plan = s.plan and l.meter in ('llm_tokens', 'llm_cost_microusd') and l.over <> 'bill'
   cross join lateral kijko.standing(s.org_id, l.meter) as v
   where s.org_id = exhausted_meter.org_id and not v.allowed
   order by v.reset_at desc, v.meter
@@ -168,7 +180,7 @@ begin
   return exhausted;
 end
 $$;
-comment on function private.exhausted_meter(uuid) is 'A meter of model use that is used up, or null. Such meters are booked after the call whatever it cost, so they are enforced here, before the next one.';
+comment on function private.exhausted_meter(uuid) is 'A meter of model use that is used up, or null. A call that does not fit is refused when it starts; this tells it at once when nothing fits.';
 revoke all on function private.exhausted_meter(uuid) from public, anon, authenticated, service_role;
 
 create function private.use_of(member uuid, project_id uuid, skill_id uuid, habit_id uuid) returns jsonb
@@ -179,29 +191,40 @@ return pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
 comment on function private.use_of(uuid, uuid, uuid, uuid) is 'What a use was for, as the ledger records it and usage_by() asks for it.';
 revoke all on function private.use_of(uuid, uuid, uuid, uuid) from public, anon, authenticated, service_role;
 
-create function private.charge_execution(skill public.skills, habit_id uuid default null) returns void
-language plpgsql set search_path = ''
+create function private.reserve_execution(org_id uuid) returns uuid
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  gone kijko.verdict;
+  exhausted kijko.verdict := private.exhausted_meter(org_id);
 begin
-  gone := private.exhausted_meter(skill.org_id);
-  if gone.meter is not null then
-    perform kijko.limit_headers(gone);
+  if exhausted.meter is not null then
+    perform kijko.limit_headers(exhausted);
     perform kijko.fail(
       'quota_exceeded',
-      format('used %s of %s %s', gone.used, gone."limit", gone.meter),
-      format('resets at %s, or choose a larger plan', gone.reset_at)
+      format('used %s of %s %s', exhausted.used, exhausted."limit", exhausted.meter),
+      format('resets at %s, or choose a larger plan', exhausted.reset_at)
     );
   end if;
-  perform kijko.consume_many(
-    array[skill.org_id], 'executions', 1, null,
-    private.use_of(kijko.user_id(), skill.project_id, skill.id, charge_execution.habit_id)
-  );
+  -- Longer than a job waits. Should it expire all the same, the execution is settled when it runs.
+  return kijko.reserve(org_id, 'executions', 1, interval '30 days');
 end
 $$;
-comment on function private.charge_execution(public.skills, uuid) is 'Charges one execution of a skill, or fails with quota_exceeded; rolled back with the transaction that queues it.';
-revoke all on function private.charge_execution(public.skills, uuid) from public, anon, authenticated, service_role;
+comment on function private.reserve_execution(uuid) is 'Reserves one execution of an organization and gives its hold, or fails with quota_exceeded; rolled back with the transaction that queues it.';
+revoke all on function private.reserve_execution(uuid) from public, anon, authenticated, service_role;
+
+create function private.settle_hold(hold_id uuid, amount bigint, org_id uuid, meter text, attributes jsonb) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+-- Restored when the function ends: the attributes are those of this use alone.
+set kijko.usage_attributes = '{}'
+as $$
+begin
+  perform set_config('kijko.usage_attributes', attributes::text, true);
+  return kijko.settle(hold_id, amount, org_id, meter);
+end
+$$;
+comment on function private.settle_hold(uuid, bigint, uuid, text, jsonb) is 'Ends a hold and books what the work came to under these attributes, whatever the limit says; false when that was done before.';
+revoke all on function private.settle_hold(uuid, bigint, uuid, text, jsonb) from public, anon, authenticated, service_role;
 
 create function private.queue_execution(
   skill public.skills,
@@ -210,7 +233,8 @@ create function private.queue_execution(
   habit_id uuid default null,
   scheduled_for timestamptz default null,
   idempotency_key text default null,
-  retry_of uuid default null
+  retry_of uuid default null,
+  hold_id uuid default null
 ) returns public.executions
 language plpgsql set search_path = ''
 as $$
@@ -222,17 +246,20 @@ declare
 begin
   job_id := private.enqueue_job(skill.org_id, 'execution', jsonb_build_object('execution_id', execution_id));
   insert into public.executions (
-    id, org_id, project_id, skill_id, habit_id, job_id, retry_of, trigger, input, model, idempotency_key, scheduled_for
+    id, org_id, project_id, skill_id, habit_id, job_id, retry_of, trigger, input, model, idempotency_key, scheduled_for,
+    hold_id, usage_attributes
   ) values (
     execution_id, skill.org_id, skill.project_id, skill.id, queue_execution.habit_id, job_id,
     queue_execution.retry_of, queue_execution.trigger, queue_execution.input, skill.model,
-    queue_execution.idempotency_key, queue_execution.scheduled_for
+    queue_execution.idempotency_key, queue_execution.scheduled_for, queue_execution.hold_id,
+    coalesce(nullif(current_setting('kijko.usage_attributes', true), '')::jsonb, '{}')
+      || private.use_of(kijko.user_id(), skill.project_id, skill.id, queue_execution.habit_id)
   ) returning * into execution;
   return execution;
 end
 $$;
-comment on function private.queue_execution(public.skills, jsonb, text, uuid, timestamptz, text, uuid) is 'An execution and the job that carries it. The caller has charged it.';
-revoke all on function private.queue_execution(public.skills, jsonb, text, uuid, timestamptz, text, uuid)
+comment on function private.queue_execution(public.skills, jsonb, text, uuid, timestamptz, text, uuid, uuid) is 'An execution and the job that carries it. The caller has reserved it and passes the hold.';
+revoke all on function private.queue_execution(public.skills, jsonb, text, uuid, timestamptz, text, uuid, uuid)
   from public, anon, authenticated, service_role;
 
 create function private.runnable_skill(skill_id uuid) returns public.skills
@@ -301,13 +328,13 @@ begin
   if not skill.enabled then
     perform kijko.fail('conflict', 'the skill is disabled');
   end if;
-  perform private.charge_execution(skill);
   return private.queue_execution(
-    skill, execute_skill.input, 'manual', idempotency_key => execute_skill.idempotency_key
+    skill, execute_skill.input, 'manual', idempotency_key => execute_skill.idempotency_key,
+    hold_id => private.reserve_execution(skill.org_id)
   );
 end
 $$;
-comment on function public.execute_skill(uuid, jsonb, text) is 'Charges and queues one execution of a skill. The same idempotency_key with the same arguments gives the same execution. Definer: users only read executions.';
+comment on function public.execute_skill(uuid, jsonb, text) is 'Reserves and queues one execution of a skill. The same idempotency_key with the same arguments gives the same execution. Definer: users only read executions.';
 revoke all on function public.execute_skill(uuid, jsonb, text) from public, anon, authenticated, service_role;
 grant execute on function public.execute_skill(uuid, jsonb, text) to authenticated;
 
@@ -351,7 +378,7 @@ begin
   return execution;
 end
 $$;
-comment on function public.cancel_execution(uuid) is 'Cancels a queued execution at once and asks the worker of a running one to stop. The charge stays. Definer: users only read executions.';
+comment on function public.cancel_execution(uuid) is 'Cancels a queued execution at once and asks the worker of a running one to stop. An execution whose model was not called yet costs nothing; what was used stays booked. Definer: users only read executions.';
 revoke all on function public.cancel_execution(uuid) from public, anon, authenticated, service_role;
 grant execute on function public.cancel_execution(uuid) to authenticated;
 
@@ -366,20 +393,23 @@ begin
   if execution.status not in ('failed', 'cancelled') then
     perform kijko.fail('conflict', format('only a failed or cancelled execution is retried; this one is %s', execution.status));
   end if;
-  select s.* into skill from public.skills as s where s.id = execution.skill_id;
+  if execution.skip_count > 0 then
+    perform kijko.fail('conflict', 'a slot that was not run has nothing to repeat', 'Run the habit: run_habit().');
+  end if;
+  select s.* into skill from public.skills as s where s.org_id = execution.org_id and s.id = execution.skill_id;
   if skill.id is null then
     perform kijko.fail('conflict', 'the skill is gone');
   end if;
   if not skill.enabled then
     perform kijko.fail('conflict', 'the skill is disabled');
   end if;
-  perform private.charge_execution(skill, execution.habit_id);
   return private.queue_execution(
-    skill, execution.input, 'manual', habit_id => execution.habit_id, retry_of => execution.id
+    skill, execution.input, 'manual', habit_id => execution.habit_id, retry_of => execution.id,
+    hold_id => private.reserve_execution(skill.org_id)
   );
 end
 $$;
-comment on function public.retry_execution(uuid) is 'Repeats a failed or cancelled execution as a new one, charged anew. Definer: users only read executions.';
+comment on function public.retry_execution(uuid) is 'Repeats a failed or cancelled execution as a new one, which is reserved anew. Definer: users only read executions.';
 revoke all on function public.retry_execution(uuid) from public, anon, authenticated, service_role;
 grant execute on function public.retry_execution(uuid) to authenticated;
 
@@ -428,6 +458,7 @@ begin
     'input', execution.input,
     'input_schema', skill.input_schema,
     'parameters', skill.parameters,
+    'max_output_tokens', (private.llm_price(skill.model, null)).max_output_tokens,
     'trigger', execution.trigger,
     'attempt', job.attempt
   );
@@ -447,28 +478,73 @@ end;
 comment on function private.count_of(jsonb) is 'A count reported from outside: whole, not negative, bounded; 0 when it is no number.';
 revoke all on function private.count_of(jsonb) from public, anon, authenticated, service_role;
 
-create function private.llm_cost(requested text, reported text, usage jsonb) returns bigint
-language sql stable set search_path = ''
+create function private.llm_rates(price public.llm_models, long boolean, priority boolean)
+returns table (input bigint, output bigint, reasoning bigint, cache_read bigint, cache_write bigint, cache_write_1h bigint)
+language sql immutable set search_path = pg_catalog, pg_temp
 as $$
-  -- The most exact price wins: vendors report dated names ("gpt-4o-2024-08-06") for the one that was asked for, and a
-  -- well-known name may have been asked for without its provider.
+  -- A price that is missing is that of the next more general kind. Of two surcharges at once, the dearer one counts.
+  with plain as (
+    select
+      price.input_microusd_per_mtok as input,
+      price.output_microusd_per_mtok as output,
+      coalesce(price.reasoning_microusd_per_mtok, price.output_microusd_per_mtok) as reasoning,
+      coalesce(price.cache_read_microusd_per_mtok, price.input_microusd_per_mtok) as cache_read,
+      coalesce(price.cache_write_microusd_per_mtok, price.input_microusd_per_mtok) as cache_write,
+      coalesce(price.cache_write_1h_microusd_per_mtok, price.cache_write_microusd_per_mtok, price.input_microusd_per_mtok) as cache_write_1h
+  ),
+  long_rates as (
+    select
+      coalesce(price.long_input_microusd_per_mtok, p.input) as input,
+      coalesce(price.long_output_microusd_per_mtok, p.output) as output,
+      coalesce(price.long_cache_read_microusd_per_mtok, price.cache_read_microusd_per_mtok, price.long_input_microusd_per_mtok, p.input) as cache_read,
+      coalesce(price.long_cache_write_microusd_per_mtok, price.cache_write_microusd_per_mtok, price.long_input_microusd_per_mtok, p.input) as cache_write,
+      coalesce(
+        price.long_cache_write_1h_microusd_per_mtok, price.cache_write_1h_microusd_per_mtok, price.long_cache_write_microusd_per_mtok,
+        price.cache_write_microusd_per_mtok, price.long_input_microusd_per_mtok, p.input
+      ) as cache_write_1h
+    from plain as p
+  ),
+  by_length as (
+    select
+      case when long then l.input else p.input end as input,
+      case when long then l.output else p.output end as output,
+      case when long and price.reasoning_microusd_per_mtok is null then l.output
+        when long then greatest(p.reasoning, l.output) else p.reasoning end as reasoning,
+      case when long then l.cache_read else p.cache_read end as cache_read,
+      case when long then l.cache_write else p.cache_write end as cache_write,
+      case when long then l.cache_write_1h else p.cache_write_1h end as cache_write_1h
+    from plain as p cross join long_rates as l
+  )
+  -- greatest() skips nulls: without a price for the tier, it costs as any other call.
+  select
+    case when priority then greatest(b.input, price.priority_input_microusd_per_mtok) else b.input end,
+    case when priority then greatest(b.output, price.priority_output_microusd_per_mtok) else b.output end,
+    case when priority then greatest(b.reasoning, price.priority_output_microusd_per_mtok) else b.reasoning end,
+    case when priority
+      then greatest(b.cache_read, coalesce(price.priority_cache_read_microusd_per_mtok, price.priority_input_microusd_per_mtok))
+      else b.cache_read end,
+    case when priority then greatest(b.cache_write, price.priority_input_microusd_per_mtok) else b.cache_write end,
+    case when priority then greatest(b.cache_write_1h, price.priority_input_microusd_per_mtok) else b.cache_write_1h end
+  from by_length as b
+$$;
+comment on function private.llm_rates(public.llm_models, boolean, boolean) is 'What a million tokens of each kind cost in a call, beyond the long-context step or not, at service_tier priority or not.';
+revoke all on function private.llm_rates(public.llm_models, boolean, boolean) from public, anon, authenticated, service_role;
+
+create function private.llm_cost(requested text, reported text, usage jsonb) returns bigint
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
   with price as (
-    select m.*
-    from unnest(array[
-      reported, requested, split_part(reported, '/', 1) || '/' || requested,
-      split_part(reported, '/', 1) || '/*', split_part(requested, '/', 1) || '/*'
-    ]) with ordinality as candidate (id, preference)
-    join public.llm_models as m on m.id = candidate.id
-    order by candidate.preference
-    limit 1
+    select p.* from private.llm_price(requested, reported) as p where p.id is not null
   ),
   -- Vendors' figures are not to be trusted to add up: the parts are never more than the whole.
   whole as (
     select private.count_of(usage -> 'input_tokens') as input, private.count_of(usage -> 'output_tokens') as output,
-      coalesce(usage -> 'batch' = 'true', false) as batch
+      coalesce(usage -> 'batch' = 'true', false) as batch, coalesce(usage ->> 'service_tier' = 'priority', false) as priority
   ),
   reads as (
-    select w.*, least(private.count_of(usage -> 'cache_read_tokens'), w.input) as cache_read from whole as w
+    select w.*, least(private.count_of(usage -> 'reasoning_tokens'), w.output) as reasoning,
+      least(private.count_of(usage -> 'cache_read_tokens'), w.input) as cache_read
+    from whole as w
   ),
   writes as (
     select r.*, least(private.count_of(usage -> 'cache_write_tokens'), r.input - r.cache_read) as cache_write from reads as r
@@ -476,29 +552,14 @@ as $$
   tokens as (
     select w.*, least(private.count_of(usage -> 'cache_write_1h_tokens'), w.cache_write) as cache_write_1h from writes as w
   ),
-  -- The whole call costs the long prices once its input is beyond the step.
-  rates as (
+  -- A batch's discount is a fraction of the plain price; a price of 0 has none.
+  discount as (
     select
-      case when s.long then coalesce(p.long_input_microusd_per_mtok, p.input_microusd_per_mtok) else p.input_microusd_per_mtok end as input,
-      case when s.long then coalesce(p.long_output_microusd_per_mtok, p.output_microusd_per_mtok) else p.output_microusd_per_mtok end as output,
-      case when s.long then coalesce(p.long_cache_read_microusd_per_mtok, p.cache_read_microusd_per_mtok, p.long_input_microusd_per_mtok, p.input_microusd_per_mtok)
-        else coalesce(p.cache_read_microusd_per_mtok, p.input_microusd_per_mtok) end as cache_read,
-      case when s.long then coalesce(p.long_cache_write_microusd_per_mtok, p.cache_write_microusd_per_mtok, p.long_input_microusd_per_mtok, p.input_microusd_per_mtok)
-        else coalesce(p.cache_write_microusd_per_mtok, p.input_microusd_per_mtok) end as cache_write,
-      case when s.long
-        then coalesce(
-          p.long_cache_write_1h_microusd_per_mtok, p.cache_write_1h_microusd_per_mtok, p.long_cache_write_microusd_per_mtok,
-          p.cache_write_microusd_per_mtok, p.long_input_microusd_per_mtok, p.input_microusd_per_mtok
-        )
-        else coalesce(p.cache_write_1h_microusd_per_mtok, p.cache_write_microusd_per_mtok, p.input_microusd_per_mtok) end as cache_write_1h,
-      -- A batch's discount is a fraction of the plain price; a price of 0 has none.
       case when t.batch and p.input_microusd_per_mtok > 0 then coalesce(p.batch_input_microusd_per_mtok, p.input_microusd_per_mtok) else 1 end::numeric as input_part,
       case when t.batch and p.input_microusd_per_mtok > 0 then p.input_microusd_per_mtok else 1 end::numeric as input_whole,
       case when t.batch and p.output_microusd_per_mtok > 0 then coalesce(p.batch_output_microusd_per_mtok, p.output_microusd_per_mtok) else 1 end::numeric as output_part,
       case when t.batch and p.output_microusd_per_mtok > 0 then p.output_microusd_per_mtok else 1 end::numeric as output_whole
-    from price as p
-    cross join tokens as t
-    cross join lateral (select coalesce(t.input > p.long_context_tokens, false) as long) as s
+    from price as p cross join tokens as t
   )
   -- Rounded once, at the very end. Dividing last keeps every step before it exact.
   select ceil(
@@ -506,69 +567,81 @@ as $$
       (
         (t.input - t.cache_read - t.cache_write)::numeric * r.input + t.cache_read::numeric * r.cache_read
         + (t.cache_write - t.cache_write_1h)::numeric * r.cache_write + t.cache_write_1h::numeric * r.cache_write_1h
-      ) * r.input_part * r.output_whole
-      + t.output::numeric * r.output * r.output_part * r.input_whole
-    ) / (r.input_whole * r.output_whole * 1000000)
+      ) * d.input_part * d.output_whole
+      + ((t.output - t.reasoning)::numeric * r.output + t.reasoning::numeric * r.reasoning) * d.output_part * d.input_whole
+    ) / (d.input_whole * d.output_whole * 1000000)
   )::bigint
-  from tokens as t
-  cross join rates as r
+  from price as p
+  cross join tokens as t
+  cross join discount as d
+  -- The whole call costs the long prices once its input is beyond the step.
+  cross join lateral private.llm_rates(p::public.llm_models, coalesce(t.input > p.long_context_tokens, false), t.priority) as r
 $$;
-comment on function private.llm_cost(text, text, jsonb) is 'Cost of a call in millionths of a US dollar, rounded up once; null when no price is known. Usage: input_tokens (cached ones among them), output_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens (among the writes), batch.';
+comment on function private.llm_cost(text, text, jsonb) is 'Cost of a call in millionths of a US dollar, rounded up once; null when no price is known. Usage: input_tokens (cached ones among them), output_tokens (reasoning_tokens among them), cache_read_tokens, cache_write_tokens, cache_write_1h_tokens (among the writes), batch, service_tier.';
 revoke all on function private.llm_cost(text, text, jsonb) from public, anon, authenticated, service_role;
 
-create function private.book_usage(
-  job public.jobs,
-  execution public.executions,
-  usage jsonb,
-  status text,
-  output jsonb,
-  code text,
-  message text
-) returns void
-language plpgsql set search_path = ''
+-- ----------------------------------------------------------------------------
+-- Calls of models: reserved before, settled after
+-- ----------------------------------------------------------------------------
+
+create table private.execution_calls (
+  id uuid primary key,
+  org_id uuid not null references public.organizations (id) on delete cascade,
+  execution_id uuid not null,
+  worker text not null check (char_length(worker) <= 200),
+  attempt integer not null,
+  tokens_hold_id uuid not null,
+  cost_hold_id uuid,
+  created_by uuid default kijko.user_id(),
+  created_at timestamptz not null default kijko.now(),
+  foreign key (org_id, execution_id) references public.executions (org_id, id) on delete cascade
+);
+create index execution_calls_execution_id_idx on private.execution_calls (org_id, execution_id);
+comment on table private.execution_calls is 'Calls of models that were reserved and are not settled: those that run, and those whose worker was lost. Settling a call deletes its row, so it counts once.';
+comment on column private.execution_calls.id is 'Chosen by the worker, one for each call; also the key of its holds.';
+comment on column private.execution_calls.org_id is 'Organization that pays.';
+comment on column private.execution_calls.execution_id is 'Execution that it is made for.';
+comment on column private.execution_calls.worker is 'Worker that makes it.';
+comment on column private.execution_calls.attempt is 'Attempt of the job.';
+comment on column private.execution_calls.tokens_hold_id is 'Hold of the meter llm_tokens.';
+comment on column private.execution_calls.cost_hold_id is 'Hold of the meter llm_cost_microusd; null when the call is free.';
+comment on column private.execution_calls.created_by is 'Null: workers make it.';
+comment on column private.execution_calls.created_at is 'When it was reserved.';
+alter table private.execution_calls enable row level security;
+revoke all on private.execution_calls from public, anon, authenticated, service_role;
+
+create function private.release_calls(org_id uuid, execution_id uuid) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
-declare
-  tokens_in bigint := private.count_of(usage -> 'input_tokens');
-  tokens_out bigint := private.count_of(usage -> 'output_tokens');
-  reported text := substring(nullif(usage ->> 'model', '') for 200);
-  cost bigint := private.llm_cost(execution.model, reported, usage);
-  meter text;
-  amount bigint;
 begin
-  if cost is null then
-    perform private.add_job_event(job.locked_by, job.id, 'unpriced_model', jsonb_build_object('model', coalesce(reported, execution.model)));
-    cost := 0;
-  end if;
-  -- An attempt ends once, so its key is new; should it come again all the same, it is not booked again.
-  for meter, amount in values ('llm_tokens', tokens_in + tokens_out), ('llm_cost_microusd', cost) loop
-    if amount > 0 and not coalesce(
-      (kijko.try_consume_many(
-        array[execution.org_id], meter, amount, execution.id || ':' || job.attempt,
-        private.use_of(execution.created_by, execution.project_id, execution.skill_id, execution.habit_id)
-      )).allowed,
-      false
-    ) then
-      perform private.add_job_event(job.locked_by, job.id, 'usage_not_booked', jsonb_build_object('meter', meter, 'amount', amount));
-    end if;
-  end loop;
-  update public.executions as e
-  set status = book_usage.status,
-    output = book_usage.output,
-    error_code = substring(code for 100),
-    error = substring(message for 10000),
-    finished_at = case when book_usage.status <> 'queued' then kijko.now() end,
-    model = coalesce(reported, e.model),
-    input_tokens = e.input_tokens + tokens_in,
-    output_tokens = e.output_tokens + tokens_out,
-    cache_read_tokens = e.cache_read_tokens + least(private.count_of(usage -> 'cache_read_tokens'), tokens_in),
-    cache_write_tokens = e.cache_write_tokens + least(private.count_of(usage -> 'cache_write_tokens'), tokens_in),
-    cost_microusd = e.cost_microusd + cost
-  where e.id = execution.id;
+  -- The rows stay: a worker that was only cut off may still report what its call used.
+  perform kijko.release(h.hold_id)
+  from private.execution_calls as c
+  cross join lateral (values (c.tokens_hold_id), (c.cost_hold_id)) as h (hold_id)
+  where c.org_id = release_calls.org_id and c.execution_id = release_calls.execution_id and h.hold_id is not null;
 end
 $$;
-comment on function private.book_usage(public.jobs, public.executions, jsonb, text, jsonb, text, text) is 'Adds what one call used to the meters and to its execution, with what became of it: a row written twice in one transaction has its foreign keys checked, and would lock its parents after itself, in the wrong order for who deletes them. Inside the function that ends the attempt.';
-revoke all on function private.book_usage(public.jobs, public.executions, jsonb, text, jsonb, text, text) from public, anon, authenticated, service_role;
+comment on function private.release_calls(uuid, uuid) is 'Gives back what is held for calls of an execution whose worker was lost.';
+revoke all on function private.release_calls(uuid, uuid) from public, anon, authenticated, service_role;
+
+create function private.release_execution() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if new.hold_id is not null and new.status <> 'queued' then
+    perform kijko.release(new.hold_id);
+    new.hold_id := null;
+  end if;
+  perform private.release_calls(new.org_id, new.id);
+  return new;
+end
+$$;
+comment on function private.release_execution() is 'Trigger: an execution that ends before its model was called costs nothing, and an attempt that ended holds nothing. Runs as postgres inside the functions that end attempts.';
+revoke all on function private.release_execution() from public, anon, authenticated, service_role;
+create trigger executions_release before update of status on public.executions
+  for each row when (old.status in ('queued', 'running') and new.status <> 'running' and old.status <> new.status)
+  execute function private.release_execution();
 
 create function private.hold_execution(job public.jobs) returns public.executions
 language sql set search_path = ''
@@ -579,6 +652,212 @@ as $$
 $$;
 comment on function private.hold_execution(public.jobs) is 'Locks the running execution of a job that is held; nothing when there is none.';
 revoke all on function private.hold_execution(public.jobs) from public, anon, authenticated, service_role;
+
+create function private.most_expensive(model text, call jsonb) returns bigint
+language sql stable set search_path = pg_catalog, pg_temp
+return greatest(
+  private.llm_cost(model, null, call),
+  private.llm_cost(model, null, call || jsonb_build_object('reasoning_tokens', call -> 'output_tokens'))
+);
+comment on function private.most_expensive(text, jsonb) is 'The most that a call of so many tokens can cost: all of its answer may be thinking.';
+revoke all on function private.most_expensive(text, jsonb) from public, anon, authenticated, service_role;
+
+create function private.reserve_call(worker text, job_id uuid, attempt integer, call jsonb) returns jsonb
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  job public.jobs := private.hold_job(worker, reserve_call.job_id, reserve_call.attempt);
+  execution public.executions;
+  call_id constant uuid := (call ->> 'id')::uuid;
+  tokens constant bigint := greatest(private.count_of(call -> 'input_tokens') + private.count_of(call -> 'output_tokens'), 1);
+  cost bigint;
+  refusal text;
+  ttl interval;
+  tokens_hold uuid;
+  cost_hold uuid;
+begin
+  if job.id is null then
+    return null;
+  end if;
+  if job.cancel_requested then
+    perform private.end_job(job, 'cancelled', null, 'cancelled', null);
+    return null;
+  end if;
+  execution := private.hold_execution(job);
+  if execution.id is null then
+    return null;
+  end if;
+  -- Asked again because the answer got lost.
+  if exists (select 1 from private.execution_calls as c where c.id = call_id and c.execution_id = execution.id) then
+    return jsonb_build_object('call_id', call_id);
+  end if;
+  perform private.release_calls(execution.org_id, execution.id);
+
+  refusal := private.unpriced(execution.model, call ->> 'service_tier');
+  if refusal is not null then
+    return jsonb_build_object('refused', 'model_not_priced', 'message', refusal);
+  end if;
+  cost := private.most_expensive(execution.model, call);
+  -- A worker that crashes holds it for this long, unless the job is taken over before.
+  ttl := make_interval(secs => job.timeout_seconds) + interval '10 minutes';
+  begin
+    tokens_hold := kijko.reserve(execution.org_id, 'llm_tokens', tokens, ttl, call_id::text);
+    if cost > 0 then
+      cost_hold := kijko.reserve(execution.org_id, 'llm_cost_microusd', cost, ttl, call_id::text);
+    end if;
+  exception when sqlstate 'KJ429' then
+    get stacked diagnostics refusal = pg_exception_detail;
+    return jsonb_build_object('refused', 'quota_exceeded', 'message', refusal);
+  end;
+
+  insert into private.execution_calls (id, org_id, execution_id, worker, attempt, tokens_hold_id, cost_hold_id)
+  values (call_id, execution.org_id, execution.id, worker, job.attempt, tokens_hold, cost_hold);
+  if execution.hold_id is not null then
+    perform private.settle_hold(execution.hold_id, 1, execution.org_id, 'executions', execution.usage_attributes);
+    update public.executions as e set hold_id = null where e.id = execution.id;
+  end if;
+  return jsonb_build_object('call_id', call_id);
+end
+$$;
+comment on function private.reserve_call(text, uuid, integer, jsonb) is 'Before a model is called: holds the tokens and the cost that the call may come to and settles the execution. Call: id, input_tokens, output_tokens at most, service_tier. Answers {call_id}; {refused, message} when it does not fit (quota_exceeded) or has no price (model_not_priced); null when the lease was lost or it was cancelled. Definer: the sidecar holds no table rights.';
+revoke all on function private.reserve_call(text, uuid, integer, jsonb) from public, anon, authenticated, service_role;
+grant execute on function private.reserve_call(text, uuid, integer, jsonb) to kijko_sidecar;
+
+create function private.settle_call(execution public.executions, usage jsonb) returns bigint
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  call_id constant uuid := (usage ->> 'call_id')::uuid;
+  tokens constant bigint := private.count_of(usage -> 'input_tokens') + private.count_of(usage -> 'output_tokens');
+  cost constant bigint := coalesce(private.llm_cost(execution.model, nullif(usage ->> 'model', ''), usage), 0);
+  call private.execution_calls;
+begin
+  if call_id is not null then
+    delete from private.execution_calls as c where c.id = call_id and c.execution_id = execution.id returning * into call;
+    if call.id is null then
+      return null;
+    end if;
+  end if;
+  if tokens > 0 or call.tokens_hold_id is not null then
+    perform private.settle_hold(
+      coalesce(call.tokens_hold_id, gen_random_uuid()), tokens, execution.org_id, 'llm_tokens', execution.usage_attributes
+    );
+  end if;
+  if cost > 0 or call.cost_hold_id is not null then
+    perform private.settle_hold(
+      coalesce(call.cost_hold_id, gen_random_uuid()), cost, execution.org_id, 'llm_cost_microusd', execution.usage_attributes
+    );
+  end if;
+  if execution.hold_id is not null and tokens > 0 then
+    perform private.settle_hold(execution.hold_id, 1, execution.org_id, 'executions', execution.usage_attributes);
+  end if;
+  return cost;
+end
+$$;
+comment on function private.settle_call(public.executions, jsonb) is 'Books what a call used in place of what was held for it, whatever the limits say, and gives its cost; null when the call (usage''s call_id) was settled before.';
+revoke all on function private.settle_call(public.executions, jsonb) from public, anon, authenticated, service_role;
+
+create function private.with_usage(execution public.executions, usage jsonb, cost bigint) returns public.executions
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  tokens_in constant bigint := private.count_of(usage -> 'input_tokens');
+  cache_read constant bigint := least(private.count_of(usage -> 'cache_read_tokens'), tokens_in);
+begin
+  -- Settled before: it is in the sums.
+  if cost is null then
+    return execution;
+  end if;
+  if tokens_in + private.count_of(usage -> 'output_tokens') > 0 then
+    execution.hold_id := null;
+  end if;
+  execution.model := coalesce(substring(nullif(usage ->> 'model', '') for 200), execution.model);
+  execution.input_tokens := execution.input_tokens + tokens_in;
+  execution.output_tokens := execution.output_tokens + private.count_of(usage -> 'output_tokens');
+  execution.cache_read_tokens := execution.cache_read_tokens + cache_read;
+  execution.cache_write_tokens := execution.cache_write_tokens
+    + least(private.count_of(usage -> 'cache_write_tokens'), tokens_in - cache_read);
+  execution.cost_microusd := execution.cost_microusd + cost;
+  return execution;
+end
+$$;
+comment on function private.with_usage(public.executions, jsonb, bigint) is 'The execution with what a call used and cost added to its sums; cached tokens are never more than the prompt''s.';
+revoke all on function private.with_usage(public.executions, jsonb, bigint) from public, anon, authenticated, service_role;
+
+create function private.book_usage(
+  job public.jobs,
+  execution public.executions,
+  usage jsonb,
+  status text,
+  output jsonb,
+  code text,
+  message text
+) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  used public.executions := private.with_usage(execution, usage, private.settle_call(execution, usage));
+begin
+  if private.llm_cost(execution.model, nullif(usage ->> 'model', ''), usage) is null then
+    -- The price was taken away while the call ran.
+    perform private.add_job_event(job.locked_by, job.id, 'unpriced_model', jsonb_build_object('model', used.model));
+  end if;
+  update public.executions as e
+  set status = book_usage.status,
+    output = book_usage.output,
+    error_code = substring(code for 100),
+    error = substring(message for 10000),
+    finished_at = case when book_usage.status <> 'queued' then kijko.now() end,
+    hold_id = used.hold_id,
+    model = used.model,
+    input_tokens = used.input_tokens,
+    output_tokens = used.output_tokens,
+    cache_read_tokens = used.cache_read_tokens,
+    cache_write_tokens = used.cache_write_tokens,
+    cost_microusd = used.cost_microusd
+  where e.id = execution.id;
+end
+$$;
+comment on function private.book_usage(public.jobs, public.executions, jsonb, text, jsonb, text, text) is 'Adds what one call used to the meters and to its execution, with what became of it: a row written twice in one transaction has its foreign keys checked, and would lock its parents after itself, in the wrong order for who deletes them. Inside the function that ends the attempt.';
+revoke all on function private.book_usage(public.jobs, public.executions, jsonb, text, jsonb, text, text) from public, anon, authenticated, service_role;
+
+create function private.book_call(worker text, usage jsonb) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  execution public.executions;
+  used public.executions;
+  cost bigint;
+begin
+  -- First the execution, then its call: who ends the attempt locks them in this order.
+  select e.* into execution
+  from private.execution_calls as c
+  join public.executions as e on e.org_id = c.org_id and e.id = c.execution_id
+  where c.id = (usage ->> 'call_id')::uuid and c.worker = book_call.worker
+  for no key update of e;
+  if execution.id is null then
+    return false;
+  end if;
+  cost := private.settle_call(execution, usage);
+  used := private.with_usage(execution, usage, cost);
+  update public.executions as e
+  set hold_id = used.hold_id, input_tokens = used.input_tokens, output_tokens = used.output_tokens,
+    cache_read_tokens = used.cache_read_tokens, cache_write_tokens = used.cache_write_tokens, cost_microusd = used.cost_microusd
+  where e.id = execution.id;
+  return cost is not null;
+end
+$$;
+comment on function private.book_call(text, jsonb) is 'Books what a call used whose job is handed back, or whose worker lost the lease: usage as llm_cost takes it, with model and call_id. False when there is no such call of this worker, or it was booked before. Changes nothing else of the execution. Definer: the sidecar holds no table rights.';
+revoke all on function private.book_call(text, jsonb) from public, anon, authenticated, service_role;
+grant execute on function private.book_call(text, jsonb) to kijko_sidecar;
+
+-- ----------------------------------------------------------------------------
+-- The end of an attempt
+-- ----------------------------------------------------------------------------
 
 create function private.finish_execution(worker text, job_id uuid, outcome jsonb, attempt integer default null) returns boolean
 language plpgsql security definer set search_path = ''
@@ -647,7 +926,7 @@ begin
   if job.id is null then
     return null;
   end if;
-  -- A refusal, a broken answer and a cancelled call cost what they used. Without that the execution follows its job.
+  -- A refusal, a broken answer and a cancelled call cost what they used. Without a call the execution follows its job.
   if jsonb_typeof(usage) = 'object' then
     execution := private.hold_execution(job);
     if execution.id is not null then

@@ -152,43 +152,60 @@ comment on function private.latest_slot(text, text, timestamptz, timestamptz) is
 revoke all on function private.latest_slot(text, text, timestamptz, timestamptz) from public, anon, authenticated, service_role;
 
 create function private.skip_slot(habit public.habits, slot timestamptz, status text, code text, message text) returns void
-language sql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
-  insert into public.executions (org_id, skill_id, habit_id, trigger, status, input, error_code, error, scheduled_for, finished_at)
-  values (habit.org_id, habit.skill_id, habit.id, 'habit', skip_slot.status, habit.input, code, message, slot, kijko.now())
-  on conflict (habit_id, scheduled_for) do nothing
+#variable_conflict use_column
+declare
+  ran timestamptz;
+begin
+  -- One row for each reason until a slot runs again, without the input: a habit that cannot run fills no table.
+  select e.scheduled_for into ran from public.executions as e
+  where e.habit_id = habit.id and e.scheduled_for is not null and e.skip_count = 0
+  order by e.scheduled_for desc
+  limit 1;
+  update public.executions as e
+  set skip_count = e.skip_count + 1, scheduled_for = slot, error = message, finished_at = kijko.now()
+  where e.habit_id = habit.id and e.skip_count > 0 and e.status = skip_slot.status and e.error_code = code
+    and e.scheduled_for < slot and e.scheduled_for > coalesce(ran, '-infinity');
+  if not found then
+    insert into public.executions (org_id, skill_id, habit_id, trigger, status, error_code, error, scheduled_for, skip_count, finished_at)
+    values (habit.org_id, habit.skill_id, habit.id, 'habit', skip_slot.status, code, message, slot, 1, kijko.now())
+    on conflict (habit_id, scheduled_for) do nothing;
+  end if;
+end
 $$;
-comment on function private.skip_slot(public.habits, timestamptz, text, text, text) is 'Records a slot that is not run, with the reason.';
+comment on function private.skip_slot(public.habits, timestamptz, text, text, text) is 'Records a slot that is not run, with the reason; repeated for the same reason, it is counted in the same row.';
 revoke all on function private.skip_slot(public.habits, timestamptz, text, text, text) from public, anon, authenticated, service_role;
 
 create function private.run_slot(habit public.habits, until timestamptz) returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
   slot timestamptz := private.latest_slot(habit.cron, habit.timezone, habit.next_run_at, until);
   skill public.skills;
-  gone kijko.verdict;
-  verdict kijko.verdict;
+  hold uuid;
+  refusal text;
 begin
   -- The habit's row is locked, so this cannot change before the insert; the unique key stands behind it.
   if not exists (
     select 1 from public.executions as e where e.habit_id = habit.id and e.scheduled_for = slot
   ) then
     select s.* into skill from public.skills as s where s.org_id = habit.org_id and s.id = habit.skill_id;
-    gone := private.exhausted_meter(habit.org_id);
     if not skill.enabled then
       perform private.skip_slot(habit, slot, 'skipped', 'skill_disabled', 'the skill is disabled');
-    elsif gone.meter is not null then
-      perform private.skip_slot(habit, slot, 'skipped', 'quota_exceeded', format('used %s of %s %s', gone.used, gone."limit", gone.meter));
     else
-      verdict := kijko.try_consume_many(
-        array[habit.org_id], 'executions', 1, null, private.use_of(null, skill.project_id, skill.id, habit.id)
-      );
-      if coalesce(verdict.allowed, false) then
-        perform private.queue_execution(skill, habit.input, 'habit', habit_id => habit.id, scheduled_for => slot);
+      begin
+        hold := private.reserve_execution(habit.org_id);
+      exception when sqlstate 'KJ429' then
+        get stacked diagnostics refusal = pg_exception_detail;
+      end;
+      if hold is null then
+        perform private.skip_slot(habit, slot, 'skipped', 'quota_exceeded', refusal);
       else
-        perform private.skip_slot(habit, slot, 'skipped', 'quota_exceeded', format('used %s of %s executions', verdict.used, verdict."limit"));
+        perform private.queue_execution(
+          skill, habit.input, 'habit', habit_id => habit.id, scheduled_for => slot, hold_id => hold
+        );
       end if;
     end if;
   end if;
@@ -200,7 +217,7 @@ begin
   where h.id = habit.id;
 end
 $$;
-comment on function private.run_slot(public.habits, timestamptz) is 'Handles the latest due slot of a locked habit: charges and queues it, or records it as skipped, and moves on.';
+comment on function private.run_slot(public.habits, timestamptz) is 'Handles the latest due slot of a locked habit: reserves and queues it, or records it as skipped, and moves on.';
 revoke all on function private.run_slot(public.habits, timestamptz) from public, anon, authenticated, service_role;
 
 create function private.fail_slot(habit public.habits, until timestamptz, message text) returns void
@@ -319,11 +336,12 @@ begin
   if not skill.enabled then
     perform kijko.fail('conflict', 'the skill is disabled');
   end if;
-  perform private.charge_execution(skill, habit.id);
-  return private.queue_execution(skill, habit.input, 'manual', habit_id => habit.id);
+  return private.queue_execution(
+    skill, habit.input, 'manual', habit_id => habit.id, hold_id => private.reserve_execution(skill.org_id)
+  );
 end
 $$;
-comment on function public.run_habit(uuid) is 'Runs a habit now, besides its schedule; charged like any execution. Definer: users only read executions.';
+comment on function public.run_habit(uuid) is 'Runs a habit now, besides its schedule; reserved like any execution. Definer: users only read executions.';
 revoke all on function public.run_habit(uuid) from public, anon, authenticated, service_role;
 grant execute on function public.run_habit(uuid) to authenticated;
 

@@ -258,8 +258,8 @@ select results_eq(
   array[
     'before_request()', 'can(uuid,text)', 'cancel_execution(uuid)', 'create_organization(text)', 'execute_skill(uuid,jsonb,text)',
     'explain_limit(uuid,text)', 'has_role(uuid,text)', 'ingest_usage(jsonb)', 'org_id()', 'org_ids()', 'preview_cron(text,text,integer)',
-    'private.admit_request()', 'private.as_uuid(text)', 'private.colleague_ids()', 'private.org_ids_as(text)',
-    'private.org_ids_with(text)', 'private.slugify(text)',
+    'private.admit_request()', 'private.as_uuid(text)', 'private.colleague_ids()', 'private.is_token_count(jsonb)', 'private.org_ids_as(text)',
+    'private.org_ids_with(text)', 'private.slugify(text)', 'problems(skills)',
     'retry_execution(uuid)', 'run_habit(uuid)', 'set_active_organization(uuid)',
     'usage_alerts(timestamp with time zone)', 'usage_by(text,text,date,date)', 'usage_forecast()', 'usage_summary()'
   ],
@@ -268,11 +268,12 @@ select results_eq(
 select results_eq(
   $$select pg_temp.callable('kijko_sidecar')$$,
   array[
-    'private.add_job_event(text,uuid,text,jsonb)', 'private.admit_outside(text,text,text)', 'private.claim_jobs(text,interval,integer,text[])',
+    'private.add_job_event(text,uuid,text,jsonb)', 'private.admit_outside(text,text,text)', 'private.book_call(text,jsonb)',
+    'private.claim_jobs(text,interval,integer,text[])',
     'private.complete_jobs(text,jsonb)', 'private.fail_execution(text,uuid,text,text,boolean,interval,integer,jsonb)',
     'private.fail_job(text,uuid,text,text,boolean,interval,integer)', 'private.finish_execution(text,uuid,jsonb,integer)',
     'private.heartbeat_jobs(text,uuid[],interval)', 'private.ingest_stripe_event(jsonb)', 'private.queue_stats()', 'private.reap_jobs()',
-    'private.release_jobs(text,uuid[])', 'private.start_execution(text,uuid,integer)',
+    'private.release_jobs(text,uuid[])', 'private.reserve_call(text,uuid,integer,jsonb)', 'private.start_execution(text,uuid,integer)',
     'private.stripe_backlog()'
   ],
   'what the sidecar may call'

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(103);
+select plan(110);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('mem');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
@@ -70,7 +70,7 @@ select is(
   private.start_execution('w', :'job1') - 'org_id',
   jsonb_build_object(
     'execution_id', :'e1', 'skill_id', :'skill', 'model', 'echo/echo', 'prompt_template', 'Summarize: {{ text }}',
-    'input', '{"text": "a"}'::jsonb, 'input_schema', '{"type": "object"}'::jsonb, 'parameters', '{}'::jsonb, 'trigger', 'manual', 'attempt', 1
+    'input', '{"text": "a"}'::jsonb, 'input_schema', '{"type": "object"}'::jsonb, 'parameters', '{}'::jsonb, 'max_output_tokens', null, 'trigger', 'manual', 'attempt', 1
   ),
   'the holder gets all it needs'
 );
@@ -125,7 +125,7 @@ select isnt(private.start_execution('w', :'job3', 2), null, 'started again');
 select is(private.fail_execution('w', :'job3', 'invalid_input', 'text: missing', false), 'dead', 'a failure that cannot pass');
 select tests.act_as('mem');
 select is((select status || ' ' || error_code || ' ' || error from public.executions where id = :'e3'), 'failed invalid_input text: missing', 'fails the execution');
-select is(tests.used(tests.org('ada'), 'executions'), 3::bigint, 'retries by the engine are not charged');
+select is(tests.used(tests.org('ada'), 'executions'), 2::bigint, 'and costs nothing: no model was called');
 select tests.act_as('bob');
 select tests.refuses(format('select public.retry_execution(%L)', :'e3'), 'not_found', 'a stranger finds nothing to retry');
 select tests.refuses(format('select public.cancel_execution(%L)', :'e3'), 'not_found', 'nor to cancel');
@@ -135,12 +135,13 @@ select tests.refuses(format('select public.cancel_execution(%L)', :'e2'), 'permi
 select tests.act_as('mem');
 select (e).id as e4, (e).job_id as job4, (e).retry_of as of4, (e).status as status4 from (select public.retry_execution(:'e3') as e) as s \gset
 select is(:'of4'::uuid, :'e3'::uuid, 'a member does, and it is a new execution of the same');
-select is(tests.used(tests.org('ada'), 'executions'), 4::bigint, 'charged anew');
+select is(tests.used(tests.org('ada'), 'executions'), 3::bigint, 'reserved anew');
 
 -- ---- cancelling
 select is((public.cancel_execution(:'e4')).status, 'cancelled', 'a queued execution is cancelled at once');
 select is((select status from public.jobs where id = :'job4'), 'cancelled', 'with its job');
 select is((public.cancel_execution(:'e4')).status, 'cancelled', 'asking twice is no error');
+select is(tests.used(tests.org('ada'), 'executions'), 2::bigint, 'what did not begin costs nothing');
 select (public.retry_execution(:'e4')).id as e5 \gset
 select is((select retry_of from public.executions where id = :'e5'), :'e4'::uuid, 'a cancelled one can be retried');
 select job_id as job5 from public.executions where id = :'e5' \gset
@@ -156,6 +157,21 @@ select is(private.finish_execution('w', :'job5', '{"output": {"text": "late"}, "
 select tests.act_as('mem');
 select is((select status from public.executions where id = :'e5'), 'cancelled', 'it is cancelled');
 select is(tests.used(tests.org('ada'), 'llm_tokens'), 1111::bigint, 'but the call was made, and is booked');
+
+-- ---- cancelled between the claim and the start: it does not start
+select (e).id as e9, (e).job_id as job9 from (select public.execute_skill(:'skill') as e) as s \gset
+select tests.act_as_superuser();
+update public.jobs set run_at = now() - interval '4 hours' where id = :'job9';
+select tests.act_as_sidecar();
+select is((select id from private.claim_jobs('w', '1 minute', 1, array['execution'])), :'job9'::uuid, 'claimed');
+select tests.act_as('mem');
+select is((public.cancel_execution(:'e9')).status, 'queued', 'its worker is asked to stop');
+select tests.act_as_sidecar();
+select is(private.start_execution('w', :'job9', 1), null, 'and gets nothing to start');
+select tests.act_as('mem');
+select is((select status || ' ' || (started_at is null) from public.executions where id = :'e9'), 'cancelled true', 'so it never ran');
+select is((select status from public.jobs where id = :'job9'), 'cancelled', 'nor will its job');
+select is(tests.used(tests.org('ada'), 'executions'), 3::bigint, 'and it costs nothing');
 
 -- ---- a lost worker, a deleted skill, a disabled one
 select tests.act_as_superuser();
@@ -232,7 +248,7 @@ select (kijko.try_consume(tests.org('bob'), 'llm_tokens', 99989)).allowed as fit
 select tests.act_as('bob');
 select lives_ok(format('select public.execute_skill(%L)', :'bobs'), 'one token left: it runs');
 select tests.act_as_superuser();
-select is((kijko.try_consume(tests.org('bob'), 'llm_tokens', 500)).allowed, true, 'what a call used is booked beyond the limit');
+select is(kijko.record_usage(tests.org('bob'), 'llm_tokens', 500, kijko.now()), true, 'what a call used is booked beyond the limit');
 select tests.act_as('bob');
 select tests.answer(format('select public.execute_skill(%L)', :'bobs')) as refused \gset
 select is(:'refused'::jsonb ->> 'code', 'quota_exceeded', 'and the next is refused before it starts');

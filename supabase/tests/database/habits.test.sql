@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(70);
+select plan(81);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('mem');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
@@ -75,8 +75,13 @@ select tests.act_as_superuser();
 select is(private.run_due_habits(), 0, 'nothing is due');
 select date_trunc('hour', now()) + interval '1 hour' as slot \gset
 select tests.travel(:'slot'::timestamptz + interval '10 seconds' - now());
-update public.habits set name = name;
+-- The columns that the trigger watches, as a form sends them back.
+select is(tests.changed('update public.habits set cron = cron, timezone = timezone, enabled = enabled'), 1::bigint, 'a form is saved');
 select is((select next_run_at from public.habits), :'slot'::timestamptz, 'saving a habit unchanged does not lose a due slot');
+update public.habits set timezone = 'Europe/London';
+select is((select next_run_at from public.habits), :'slot'::timestamptz + interval '1 hour', 'another schedule starts with its next slot');
+update public.habits set timezone = 'UTC';
+update public.habits set next_run_at = :'slot';
 select is(private.run_due_habits(), 1, 'a slot is due');
 select results_eq(
   format('select trigger, status, scheduled_for, input, created_by from public.executions where habit_id = %L and scheduled_for is not null', :'habit'),
@@ -125,7 +130,7 @@ select results_eq(
   $$values ('skipped', 'quota_exceeded', null::uuid, true)$$, 'the slot is skipped, with the reason'
 );
 select kijko.set_limit(tests.org('ada'), 'executions', 'month', null);
-select (kijko.try_consume(tests.org('ada'), 'llm_cost_microusd', 500001)).allowed as booked \gset
+select kijko.record_usage(tests.org('ada'), 'llm_cost_microusd', 500001, kijko.now()) as booked \gset
 select tests.travel(:'slot'::timestamptz + interval '129 hours' - now());
 select is(private.run_due_habits(), 1, 'model use used up');
 select is((select status || ' ' || error_code from public.executions order by scheduled_for desc nulls last limit 1), 'skipped quota_exceeded', 'the slot is skipped too');
@@ -134,7 +139,33 @@ update public.skills set enabled = false where id = :'skill';
 select tests.travel(:'slot'::timestamptz + interval '130 hours' - now());
 select is(private.run_due_habits(), 1, 'a disabled skill');
 select is((select status || ' ' || error_code from public.executions order by scheduled_for desc nulls last limit 1), 'skipped skill_disabled', 'is skipped');
+select tests.act_as('ada');
+select tests.refuses(format('select public.run_habit(%L)', :'habit'), 'conflict', 'nor is its habit run by hand');
+select is((select count(*) from public.executions where trigger = 'manual'), 1::bigint, 'which leaves no execution');
+select tests.act_as_superuser();
+
+-- ---- a habit that cannot run fills no table
+update public.habits set input = jsonb_build_object('long', repeat('x', 260000)) where id = :'habit';
+select count(*) as rows from public.executions \gset
+select tests.travel(:'slot'::timestamptz + make_interval(hours => h) - now()), private.run_due_habits() from generate_series(131, 140) as h;
+select is((select count(*) from public.executions), :'rows'::bigint, 'ten more slots that are skipped add no row');
+select results_eq(
+  $$select error_code, skip_count, scheduled_for, octet_length(input::text) from public.executions where skip_count > 0 order by scheduled_for$$,
+  format($$values ('quota_exceeded', 2, %1$L::timestamptz + interval '129 hours', 2), ('skill_disabled', 11, %1$L::timestamptz + interval '140 hours', 2)$$, :'slot'),
+  'each reason has one row that counts, without the input'
+);
 update public.skills set enabled = true where id = :'skill';
+select tests.travel(:'slot'::timestamptz + interval '141 hours' - now());
+select is(private.run_due_habits(), 1, 'enabled, it runs');
+select ok(skip_count = 0 and octet_length(input::text) > 260000, 'with its input') from public.executions order by scheduled_for desc nulls last limit 1;
+update public.skills set enabled = false where id = :'skill';
+select tests.travel(:'slot'::timestamptz + interval '142 hours' - now());
+select is(private.run_due_habits(), 1, 'disabled again');
+select results_eq(
+  $$select skip_count from public.executions where error_code = 'skill_disabled' order by scheduled_for$$, array[11, 1], 'counting begins anew'
+);
+update public.skills set enabled = true where id = :'skill';
+update public.habits set input = '{}' where id = :'habit';
 
 select tests.act_as('bob');
 insert into public.habits (skill_id, name, cron) values (:'bobs', 'Fine', '0 * * * *');
@@ -143,9 +174,12 @@ select tests.act_as_superuser();
 set local session_replication_role = replica;
 update public.habits set timezone = 'Gone/Zone' where id = :'habit';
 set local session_replication_role = origin;
-select tests.travel(:'slot'::timestamptz + interval '131 hours' - now());
+select tests.travel(:'slot'::timestamptz + interval '143 hours' - now());
 select is(private.run_due_habits(), 2, 'a broken habit beside a good one');
 select is((select status from public.executions where org_id = tests.org('bob')), 'queued', 'the good one runs');
+select tests.act_as('ada');
+select tests.refuses(format('select public.retry_execution(%L)', (select id from public.executions where status = 'failed')), 'conflict', 'what was not run is not repeated');
+select tests.act_as_superuser();
 select is((select status || ' ' || error_code from public.executions where org_id = tests.org('ada') order by scheduled_for desc nulls last limit 1), 'failed invalid_timezone', 'the broken one fails for all to see');
 select ok(next_run_at is null and last_error like 'invalid_timezone%', 'and rests until someone edits it') from public.habits where id = :'habit';
 select is(private.run_due_habits(), 0, 'it does not come back every minute');
@@ -156,7 +190,7 @@ select ok(next_run_at is not null and last_error is null, 'edited, it runs again
 select is((select count(*) from cron.job where username = 'postgres' and jobname in ('kijko-run-due-habits', 'kijko-reap-jobs', 'kijko-purge-jobs', 'kijko-purge-cron-log')), 4::bigint, 'pg_cron ticks, reaps and purges');
 select tests.act_as('ada');
 delete from public.habits where id = :'habit';
-select is((select count(*) from public.executions where habit_id is null and trigger = 'habit'), 6::bigint, 'a deleted habit leaves its executions');
+select is((select count(*) from public.executions where habit_id is null and trigger = 'habit'), 7::bigint, 'a deleted habit leaves its executions');
 
 select * from finish();
 rollback;

@@ -97,15 +97,19 @@ select is(tests.used(tests.org('ada'), 'projects'), 0::bigint, 'and none is left
 select tests.act_as_superuser();
 select tests.skill(tests.org('ada'), 'other') as skill \gset
 select tests.act_as('ada');
-select (public.execute_skill(:'skill')).id is not null as ran \gset
+select (public.execute_skill(:'skill')).job_id as job \gset
+select tests.called(:'job');
+select tests.act_as('ada');
 select is((select value from public.usage_by('skill', 'executions')), :'skill', 'an execution is of its skill');
 select is((select value from public.usage_by('member', 'executions')), tests.id('ada')::text, 'and of who asked');
 select is((select value from public.usage_by('day', 'executions')), to_char(kijko.now() at time zone 'UTC', 'YYYY-MM-DD'), 'and of today');
 select is((select array_agg(used) from public.usage_by('project', 'executions')), '{1}', 'and of no project');
 -- As a request does that an API key has asked for.
 set local kijko.usage_attributes = '{"key": "00000000-0000-4000-8000-0000000000aa"}';
-select (public.execute_skill(:'skill')).id is not null as ran \gset
+select (public.execute_skill(:'skill')).job_id as job \gset
 set local kijko.usage_attributes = '';
+select tests.called(:'job');
+select tests.act_as('ada');
 select results_eq(
   $$select value, used from public.usage_by('key', 'executions') order by value nulls first$$,
   $$values (null, 1::bigint), ('00000000-0000-4000-8000-0000000000aa', 1)$$, 'what a key has asked for is of that key'
