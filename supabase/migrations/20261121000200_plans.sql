@@ -19,7 +19,7 @@ create table public.plans (
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now()
 );
-comment on table public.plans is 'Catalogue of plans; the same for every tenant.';
+comment on table public.plans is 'Catalogue of plans; the same for every tenant, and public.';
 comment on column public.plans.code is 'Stable name used by subscriptions and by price lookup keys.';
 comment on column public.plans.name is 'Shown to customers.';
 comment on column public.plans.rank is 'Order of the plans: a higher one offers more.';
@@ -29,9 +29,9 @@ comment on column public.plans.updated_at is 'Last change; set by trigger.';
 
 alter table public.plans enable row level security;
 revoke all on public.plans from public, anon, authenticated, service_role;
-grant select on public.plans to authenticated;
+grant select on public.plans to anon, authenticated;
 grant select, insert, update, delete on public.plans to service_role;
-create policy plans_select on public.plans for select to authenticated using (true);
+create policy plans_select on public.plans for select to anon, authenticated using (true);
 create trigger plans_touch before update on public.plans
   for each row execute function private.touch_updated_at();
 
@@ -58,10 +58,10 @@ create trigger plans_push_rate after insert or delete or update of rate_per_minu
   for each row execute function private.push_plan_rate();
 
 insert into public.plans (code, name, rank, rate_per_minute) values
-  ('FREE', 'Free', 10, 60),
-  ('PRO', 'Pro', 20, 600),
-  ('TEAMS', 'Teams', 30, 3000),
-  ('ENTERPRISE', 'Enterprise', 40, 6000);
+  ('FREE', 'Free', 10, 600),
+  ('PRO', 'Pro', 20, 3000),
+  ('TEAMS', 'Teams', 30, 12000),
+  ('ENTERPRISE', 'Enterprise', 40, 60000);
 
 -- ----------------------------------------------------------------------------
 -- plan_limits
@@ -75,7 +75,7 @@ create table public.plan_limits (
   over text not null default 'refuse' check (over in ('refuse', 'flag', 'bill')),
   primary key (plan, meter)
 );
-comment on table public.plan_limits is 'Limits of each plan by meter; a change reaches every organization on the plan at once.';
+comment on table public.plan_limits is 'Limits of each plan by meter, public; a change reaches every organization on the plan at once.';
 comment on column public.plan_limits.plan is 'Plan.';
 comment on column public.plan_limits.meter is 'What is counted; the name that kijko.consume takes.';
 comment on column public.plan_limits.period is 'When counting starts anew.';
@@ -84,40 +84,36 @@ comment on column public.plan_limits.over is 'Beyond it: refuse, flag (book and 
 
 alter table public.plan_limits enable row level security;
 revoke all on public.plan_limits from public, anon, authenticated, service_role;
-grant select on public.plan_limits to authenticated;
+grant select on public.plan_limits to anon, authenticated;
 grant select, insert, update, delete on public.plan_limits to service_role;
-create policy plan_limits_select on public.plan_limits for select to authenticated using (true);
+create policy plan_limits_select on public.plan_limits for select to anon, authenticated using (true);
 
-insert into public.plan_limits (plan, meter, period, amount, over) values
-  ('FREE', 'api_requests', 'month', 10000, 'refuse'),
-  ('FREE', 'executions', 'month', 50, 'refuse'),
-  ('FREE', 'llm_tokens', 'month', 100000, 'refuse'),
-  ('FREE', 'llm_cost_microusd', 'month', 500000, 'refuse'),
-  ('PRO', 'api_requests', 'month', 1000000, 'refuse'),
-  ('PRO', 'executions', 'month', 2000, 'refuse'),
-  ('PRO', 'llm_tokens', 'month', 5000000, 'refuse'),
-  ('PRO', 'llm_cost_microusd', 'month', 50000000, 'refuse'),
-  ('TEAMS', 'api_requests', 'month', 5000000, 'refuse'),
-  ('TEAMS', 'executions', 'month', 20000, 'refuse'),
-  ('TEAMS', 'llm_tokens', 'month', 50000000, 'refuse'),
-  ('TEAMS', 'llm_cost_microusd', 'month', 500000000, 'refuse'),
-  ('ENTERPRISE', 'api_requests', 'month', null, 'refuse'),
-  ('ENTERPRISE', 'executions', 'month', null, 'refuse'),
-  ('ENTERPRISE', 'llm_tokens', 'month', null, 'refuse'),
-  ('ENTERPRISE', 'llm_cost_microusd', 'month', null, 'refuse'),
-  -- Gauges: what exists at a time, counted by triggers.
-  ('FREE', 'projects', 'lifetime', 3, 'refuse'),
-  ('FREE', 'members', 'lifetime', 3, 'refuse'),
-  ('FREE', 'habits', 'lifetime', 3, 'refuse'),
-  ('PRO', 'projects', 'lifetime', 25, 'refuse'),
-  ('PRO', 'members', 'lifetime', 5, 'refuse'),
-  ('PRO', 'habits', 'lifetime', 50, 'refuse'),
-  ('TEAMS', 'projects', 'lifetime', 100, 'refuse'),
-  ('TEAMS', 'members', 'lifetime', 50, 'refuse'),
-  ('TEAMS', 'habits', 'lifetime', 500, 'refuse'),
-  ('ENTERPRISE', 'projects', 'lifetime', null, 'refuse'),
-  ('ENTERPRISE', 'members', 'lifetime', null, 'refuse'),
-  ('ENTERPRISE', 'habits', 'lifetime', null, 'refuse');
+-- A line for each meter, with what each plan includes of it; null is unlimited.
+insert into public.plan_limits (plan, meter, period, amount)
+select included.plan, line.meter, line.period, included.amount
+from (
+  values
+    ('api_requests', 'month', 100000, 5000000, 50000000),
+    ('executions', 'month', 50, 2000, 20000),
+    ('llm_tokens', 'month', 100000, 5000000, 50000000),
+    ('llm_cost_microusd', 'month', 500000, 50000000, 500000000),
+    ('events', 'month', 100000, 5000000, 50000000),
+    ('code_searches', 'month', 1000, 50000, 1000000),
+    -- Gauges: what exists at a time, counted by triggers. Those whose tables come later are known to the catalogue.
+    ('projects', 'lifetime', 3, 25, 100),
+    ('members', 'lifetime', 3, 5, 50),
+    ('habits', 'lifetime', 3, 50, 500),
+    ('skills', 'lifetime', 25, 500, 5000),
+    ('reflexes', 'lifetime', 3, 50, 500),
+    ('repositories', 'lifetime', 1, 10, 100),
+    ('storage_bytes', 'lifetime', 104857600, 10737418240, 107374182400),
+    ('api_keys', 'lifetime', 3, 50, 500),
+    ('webhook_endpoints', 'lifetime', 1, 10, 50),
+    ('usage_meters', 'lifetime', 10, 50, 200)
+) as line (meter, period, free, pro, teams)
+cross join lateral (
+  values ('FREE', line.free), ('PRO', line.pro), ('TEAMS', line.teams), ('ENTERPRISE', null)
+) as included (plan, amount);
 
 -- ----------------------------------------------------------------------------
 -- subscriptions

@@ -31,7 +31,7 @@ create table public.llm_models (
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now()
 );
-comment on table public.llm_models is 'Prices by model; the same for every tenant. A model without a price is not called (model_not_priced); one that is free has a row that says 0.';
+comment on table public.llm_models is 'Prices by model; the same for every tenant, and public. A model without a price is not called (model_not_priced); one that is free has a row that says 0.';
 comment on column public.llm_models.id is 'provider/model as skills name it, or provider/* for every model of a provider that has no row of its own.';
 comment on column public.llm_models.provider is 'The part before the slash.';
 comment on column public.llm_models.input_microusd_per_mtok is 'Price of a million input tokens in millionths of a US dollar.';
@@ -58,9 +58,9 @@ comment on column public.llm_models.updated_at is 'Last change; set by trigger.'
 
 alter table public.llm_models enable row level security;
 revoke all on public.llm_models from public, anon, authenticated, service_role;
-grant select on public.llm_models to authenticated;
+grant select on public.llm_models to anon, authenticated;
 grant select, insert, update, delete on public.llm_models to service_role;
-create policy llm_models_select on public.llm_models for select to authenticated using (true);
+create policy llm_models_select on public.llm_models for select to anon, authenticated using (true);
 create trigger llm_models_touch before update on public.llm_models
   for each row execute function private.touch_updated_at();
 
@@ -374,6 +374,10 @@ create trigger skills_identity before update of id, org_id, created_by on public
     or old.org_id is distinct from new.org_id
     or (new.created_by is not null and old.created_by is distinct from new.created_by)
   ) execute function private.refuse_identity_change();
+create trigger skills_gauge_insert after insert on public.skills
+  referencing new table as changed for each statement execute function private.follow_gauge('skills');
+create trigger skills_gauge_delete after delete on public.skills
+  referencing old table as changed for each statement execute function private.follow_gauge('skills');
 
 create function public.problems(skill public.skills) returns jsonb
 language sql stable security definer set search_path = pg_catalog, pg_temp

@@ -59,6 +59,45 @@ create trigger usage_meters_identity before update of id, org_id, created_by on 
     or (new.created_by is not null and old.created_by is distinct from new.created_by)
   ) execute function private.refuse_identity_change();
 
+create trigger usage_meters_gauge_insert after insert on public.usage_meters
+  referencing new table as changed for each statement execute function private.follow_gauge('usage_meters');
+create trigger usage_meters_gauge_delete after delete on public.usage_meters
+  referencing old table as changed for each statement execute function private.follow_gauge('usage_meters');
+
+create function private.guard_meter_names() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  most bigint;
+  names bigint;
+begin
+  select l.amount into most
+  from public.subscriptions as s
+  join public.plan_limits as l on l.plan = s.plan and l.meter = 'usage_meters'
+  where s.org_id = new.org_id;
+  select count(*) into names
+  from (
+    select m.meter from public.usage_meters as m where m.org_id = new.org_id
+    union
+    -- A counter stays when nothing counts on it any more.
+    select u.meter from kijko.usage(new.org_id) as u where starts_with(u.meter, 'own.') and u.used > 0
+  ) as known;
+  if names > most then
+    perform kijko.fail(
+      'quota_exceeded', format('%s of %s meters of your own are defined or in use this month', names, most),
+      'give a meter a name that has counted before, wait for the next month, or choose a larger plan'
+    );
+  end if;
+  return null;
+end
+$$;
+comment on function private.guard_meter_names() is 'Trigger: renaming or replacing meters again and again does not make counters without end. Definer: only the domain may read the ledger.';
+revoke all on function private.guard_meter_names() from public, anon, authenticated, service_role;
+create trigger usage_meters_names_insert after insert on public.usage_meters
+  for each row execute function private.guard_meter_names();
+create trigger usage_meters_names_update after update of meter on public.usage_meters
+  for each row when (old.meter <> new.meter) execute function private.guard_meter_names();
+
 -- ----------------------------------------------------------------------------
 -- Reading. Definer, all of them: only the domain may read the ledger.
 -- ----------------------------------------------------------------------------
@@ -172,9 +211,45 @@ grant execute on function public.explain_limit(uuid, text) to authenticated, ser
 -- Events from an organization's own services
 -- ----------------------------------------------------------------------------
 
-create function private.ingest_usage(events jsonb, org uuid) returns jsonb
-language sql set search_path = ''
+create function private.refuse_events_over_quota(events jsonb, sent jsonb) returns jsonb
+language sql immutable set search_path = pg_catalog, pg_temp
 as $$
+  select coalesce(
+    jsonb_agg(
+      jsonb_build_object(
+        'source', e.event -> 'source', 'id', e.event -> 'id', 'status', 'refused', 'code', 'quota_exceeded',
+        'reason', 'no more events are included this month'
+      )
+      order by e.number
+    ),
+    '[]'
+  )
+  from jsonb_array_elements(events) with ordinality as e (event, number)
+  where e.number > jsonb_array_length(sent)
+$$;
+comment on function private.refuse_events_over_quota(jsonb, jsonb) is 'The answers for the events of a batch behind the first ones, which were sent on.';
+revoke all on function private.refuse_events_over_quota(jsonb, jsonb) from public, anon, authenticated, service_role;
+
+create function private.ingest_usage(events jsonb, org uuid) returns jsonb
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  quota kijko.verdict := kijko.standing(org, 'events');
+  sent jsonb := ingest_usage.events;
+  over jsonb := '[]'::jsonb;
+  answer jsonb;
+begin
+  -- What is behind the last event that fits is not even looked at: a batch that is refused costs and stores nothing.
+  if jsonb_typeof(sent) = 'array' and jsonb_array_length(sent) between quota.remaining + 1 and 10000
+    and kijko.explain_limit(org, 'events') #>> '{limit,over}' = 'refuse'
+  then
+    if quota.remaining = 0 then
+      perform kijko.consume(org, 'events', 1); -- fails, with the headers of the meter
+    end if;
+    sent := jsonb_path_query_array(sent, '$[0 to $last]', jsonb_build_object('last', quota.remaining - 1));
+    over := private.refuse_events_over_quota(ingest_usage.events, sent);
+  end if;
+
   with rules as (
     select coalesce(jsonb_object_agg(m.event_type, jsonb_build_object('meter', m.meter, 'field', m.amount_field)), '{}') as meters
     from public.usage_meters as m
@@ -183,7 +258,7 @@ as $$
   select jsonb_build_object(
     'accepted', count(*) filter (where i.status = 'accepted'),
     'duplicate', count(*) filter (where i.status = 'duplicate'),
-    'refused', count(*) filter (where i.status = 'refused'),
+    'refused', count(*) filter (where i.status = 'refused') + jsonb_array_length(over),
     'events', coalesce(
       jsonb_agg(
         case when i.reason is null
@@ -193,12 +268,20 @@ as $$
         order by i.number
       ),
       '[]'
-    )
+    ) || over
   )
+  into answer
   from rules as r
-  cross join lateral kijko.ingest_usage(org, events, r.meters) as i
+  cross join lateral kijko.ingest_usage(org, sent, r.meters) as i;
+
+  -- Fails when another batch has taken the room meanwhile; nothing of this one is kept then.
+  if (answer -> 'accepted')::bigint > 0 then
+    perform kijko.consume(org, 'events', (answer -> 'accepted')::bigint);
+  end if;
+  return answer;
+end
 $$;
-comment on function private.ingest_usage(jsonb, uuid) is 'Counts events by the organization''s own meters, and tells what became of each, in their order. One value, since an answer of rows has an end at 1,000. The caller has checked whose they are.';
+comment on function private.ingest_usage(jsonb, uuid) is 'Counts events by the organization''s own meters, each new one as one of its events of the month, and tells what became of each, in their order. One value, since an answer of rows has an end at 1,000. The caller has checked whose they are.';
 revoke all on function private.ingest_usage(jsonb, uuid) from public, anon, authenticated, service_role;
 
 create function public.ingest_usage(events jsonb) returns jsonb
@@ -210,7 +293,7 @@ begin
   return private.ingest_usage(ingest_usage.events, org);
 end
 $$;
-comment on function public.ingest_usage(jsonb) is 'Counts a batch of CloudEvents 1.0 (at most 10,000 and 8 MiB) of the organization of the request, each once by source and id. Answers {accepted, duplicate, refused, events: [{source, id, status, code, reason}]}, an event for each that was sent, in their order. Needs organization:write. Definer: only the domain may write the ledger.';
+comment on function public.ingest_usage(jsonb) is 'Counts a batch of CloudEvents 1.0 (at most 10,000 and 8 MiB) of the organization of the request, each once by source and id. Answers {accepted, duplicate, refused, events: [{source, id, status, code, reason}]}, an event for each that was sent, in their order. Accepted ones count as events of the month; what does not fit is refused with quota_exceeded, and the whole call when nothing is left. Needs organization:write. Definer: only the domain may write the ledger.';
 revoke all on function public.ingest_usage(jsonb) from public, anon, authenticated, service_role;
 grant execute on function public.ingest_usage(jsonb) to authenticated;
 
@@ -243,7 +326,7 @@ begin
   if current_setting('transaction_isolation') <> 'read committed' then
     perform kijko.fail('bad_request', 'recount_gauges() needs read committed');
   end if;
-  lock table public.memberships, public.projects, public.habits in share row exclusive mode;
+  lock table public.memberships, public.projects, public.habits, public.skills, public.usage_meters in share row exclusive mode;
   for org_id, meter, was, became in
     select o.id, g.meter, coalesce(u.used, 0), g.rows
     from public.organizations as o
@@ -251,7 +334,9 @@ begin
       values
         ('members', (select count(*) from public.memberships as m where m.org_id = o.id)),
         ('projects', (select count(*) from public.projects as p where p.org_id = o.id)),
-        ('habits', (select count(*) from public.habits as h where h.org_id = o.id))
+        ('habits', (select count(*) from public.habits as h where h.org_id = o.id)),
+        ('skills', (select count(*) from public.skills as k where k.org_id = o.id)),
+        ('usage_meters', (select count(*) from public.usage_meters as m where m.org_id = o.id))
     ) as g (meter, rows)
     left join lateral (
       select k.meter, k.used from kijko.usage(o.id) as k

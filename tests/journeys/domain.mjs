@@ -57,6 +57,13 @@ export async function newPerson(plan = 'FREE') {
 
 export const setPlan = (orgId, plan) => ok(admin().from('subscriptions').update({ plan }).eq('org_id', orgId).select().single());
 
+/** Sixty requests a minute instead of the plan's: a rate that a test can use up. */
+export async function slowDown(orgId) {
+  const tier = 'journeys-slow';
+  await sql(`select kijko.set_rate_limit_policy('requests', 'organization', 60, '1 minute', $1)`, [tier]);
+  await sql('select kijko.set_tier($1, $2)', [orgId, tier]);
+}
+
 /** An organization with one person of each role, each working in it, and a stranger from elsewhere. */
 export async function newTeam() {
   const [owner, adminUser, member, viewer, stranger] = await Promise.all(Array.from({ length: 5 }, () => newPerson()));

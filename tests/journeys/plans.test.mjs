@@ -1,8 +1,8 @@
 // What a tenant may use: plans, usage, the rate limit and its headers.
 import assert from 'node:assert/strict';
 import { describe, test, before } from 'node:test';
-import { admin, http, sql } from './support.mjs';
-import { assertAnonymousSeesNothing, call, execute, newPerson, newSkill, newTeam, ok, refused, setPlan, unaffected, usageOf } from './domain.mjs';
+import { admin, api, http, sql } from './support.mjs';
+import { assertAnonymousSeesNothing, call, execute, newPerson, newSkill, newTeam, ok, refused, setPlan, slowDown, unaffected, usageOf } from './domain.mjs';
 
 const asUser = (person, path = '/rest/v1/projects?select=id') => http('GET', path, { token: person.token });
 
@@ -42,15 +42,16 @@ describe('subscriptions', () => {
     assert.equal(plan, 'TEAMS');
   });
 
-  test('the catalogue is the one that was promised', async () => {
-    const { client } = team.viewer;
+  test('the catalogue is the one that was promised, and public', async () => {
+    const client = api();
     const plans = await ok(client.from('plans').select('code, rate_per_minute').order('rank'));
     assert.deepEqual(plans, [
-      { code: 'FREE', rate_per_minute: 60 }, { code: 'PRO', rate_per_minute: 600 }, { code: 'TEAMS', rate_per_minute: 3000 }, { code: 'ENTERPRISE', rate_per_minute: 6000 },
+      { code: 'FREE', rate_per_minute: 600 }, { code: 'PRO', rate_per_minute: 3000 }, { code: 'TEAMS', rate_per_minute: 12_000 }, { code: 'ENTERPRISE', rate_per_minute: 60_000 },
     ]);
     const limits = await ok(client.from('plan_limits').select('meter, amount').eq('plan', 'FREE').eq('period', 'month').order('meter'));
     assert.deepEqual(limits, [
-      { meter: 'api_requests', amount: 10_000 }, { meter: 'executions', amount: 50 }, { meter: 'llm_cost_microusd', amount: 500_000 }, { meter: 'llm_tokens', amount: 100_000 },
+      { meter: 'api_requests', amount: 100_000 }, { meter: 'code_searches', amount: 1000 }, { meter: 'events', amount: 100_000 }, { meter: 'executions', amount: 50 },
+      { meter: 'llm_cost_microusd', amount: 500_000 }, { meter: 'llm_tokens', amount: 100_000 },
     ]);
   });
 });
@@ -85,7 +86,7 @@ describe('usage_summary', () => {
     const [person, other] = await Promise.all([newPerson(), newPerson()]);
     await sql(`select kijko.try_consume($1, 'llm_tokens', 1234)`, [other.orgId]);
     const rows = await ok(person.client.rpc('usage_summary'));
-    assert.deepEqual(rows.map((r) => r.meter), ['api_requests', 'executions', 'habits', 'llm_cost_microusd', 'llm_tokens', 'members', 'projects']);
+    assert.deepEqual(rows.map((r) => r.meter), (await ok(api().from('plan_limits').select('meter').eq('plan', 'FREE'))).map((l) => l.meter).sort());
     const tokens = rows.find((r) => r.meter === 'llm_tokens');
     assert.deepEqual({ ...tokens, reset_at: null }, { meter: 'llm_tokens', period: 'month', used: 0, limit: 100_000, remaining: 100_000, reset_at: null });
     const reset = new Date(tokens.reset_at);
@@ -104,7 +105,7 @@ describe('the rate limit', () => {
     const person = await newPerson();
     const first = await asUser(person);
     assert.equal(first.status, 200);
-    assert.equal(first.headers.get('x-ratelimit-limit'), '60');
+    assert.equal(first.headers.get('x-ratelimit-limit'), '600');
     const second = await asUser(person);
     assert.ok(Number(second.headers.get('x-ratelimit-remaining')) <= Number(first.headers.get('x-ratelimit-remaining')));
     assert.ok(Number(second.headers.get('x-ratelimit-reset')) >= Math.floor(Date.now() / 1000) - 1, 'the reset is a time to come, in seconds');
@@ -113,12 +114,13 @@ describe('the rate limit', () => {
     assert.ok(refusedOtherwise.status >= 400);
   });
 
-  test('one more than the plan allows is 429 rate_limited with Retry-After, for this organization only, and passes after it', async () => {
+  test('one more than it allows is 429 rate_limited with Retry-After, for this organization only, and passes after it', async () => {
     const [person, other] = await Promise.all([newPerson(), newPerson()]);
+    await slowDown(person.orgId);
     const answers = await Promise.all(Array.from({ length: 90 }, () => asUser(person)));
     const limited = answers.filter((a) => a.status === 429);
     assert.ok(limited.length > 0, 'some are refused');
-    assert.ok(limited.length <= 35, `no more than the plan says: ${limited.length} of 90 refused at 60 a minute`);
+    assert.ok(limited.length <= 35, `no more than it says: ${limited.length} of 90 refused at 60 a minute`);
     assert.ok(answers.every((a) => a.status === 200 || a.status === 429));
     for (const { body, headers } of limited) {
       assert.equal(body.code, 'rate_limited');
@@ -138,6 +140,7 @@ describe('the rate limit', () => {
 
   test('belongs to the organization, whoever of it asks and however often they sign in', async () => {
     const person = await newPerson();
+    await slowDown(person.orgId);
     const tokens = [person.token];
     const { data } = await person.client.auth.refreshSession();
     tokens.push(data.session.access_token);
@@ -146,10 +149,22 @@ describe('the rate limit', () => {
   });
 
   test('a higher plan raises it at once', async () => {
-    const person = await newPerson('PRO');
+    const person = await newPerson();
+    await slowDown(person.orgId);
+    await setPlan(person.orgId, 'PRO');
     const answers = await Promise.all(Array.from({ length: 90 }, () => asUser(person)));
     assert.deepEqual([...new Set(answers.map((a) => a.status))], [200]);
-    assert.equal(answers[0].headers.get('x-ratelimit-limit'), '600');
+    assert.equal(answers[0].headers.get('x-ratelimit-limit'), '3000');
+  });
+
+  test('lets three widgets poll each second for an hour on FREE', async () => {
+    const person = await newPerson();
+    // The most that they ask within a minute, all at once; what is left refills faster than they ask.
+    const answers = await Promise.all(Array.from({ length: 180 }, () => asUser(person)));
+    assert.deepEqual([...new Set(answers.map((a) => a.status))], [200]);
+    const [q, w] = answers[0].headers.get('ratelimit-policy').match(/^"requests";q=(\d+);w=(\d+)/).slice(1).map(Number);
+    assert.ok(q / w > 3, `${q} in ${w} s`);
+    assert.ok((await usageOf(person)).api_requests.limit >= 3 * 3600);
   });
 
   test('does not apply to the service key', async () => {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { describe, test, before } from 'node:test';
 import { admin } from './support.mjs';
-import { assertAnonymousSeesNothing, execute, newPerson, newSkill, newTeam, ok, refused, unaffected, usageOf } from './domain.mjs';
+import { anonymous, assertAnonymousSeesNothing, execute, newPerson, newSkill, newTeam, ok, refused, unaffected, usageOf } from './domain.mjs';
 
 describe('skills', () => {
   let team;
@@ -13,7 +13,12 @@ describe('skills', () => {
     skill = await newSkill(team.owner);
   });
 
-  test('who is not signed in sees none', () => assertAnonymousSeesNothing(['skills', 'llm_models']));
+  test('who is not signed in sees none, only the prices of models', async () => {
+    await assertAnonymousSeesNothing(['skills']);
+    const prices = await anonymous('GET', '/rest/v1/llm_models?select=id,input_microusd_per_mtok&id=eq.echo/*');
+    assert.deepEqual([prices.status, prices.body], [200, [{ id: 'echo/*', input_microusd_per_mtok: 150_000 }]]);
+    assert.equal((await anonymous('PATCH', '/rest/v1/llm_models?id=eq.echo/*', { body: { source: 'seed' }, headers: { 'Content-Type': 'application/json' } })).status, 401);
+  });
 
   test('the stranger sees none, changes none and runs none', async () => {
     const { client } = team.stranger;

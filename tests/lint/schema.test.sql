@@ -30,6 +30,11 @@ create view pg_temp.granted as
   where has_table_privilege('authenticated', t.oid, o.privilege)
     or (o.privilege <> 'delete' and has_any_column_privilege('authenticated', t.oid, o.privilege));
 
+create view pg_temp.gauges as
+  select g.*, convert_from(trim(trailing '\x00'::bytea from g.tgargs), 'UTF8') as meter
+  from pg_trigger as g
+  where g.tgfoid = 'private.follow_gauge()'::regprocedure and g.tgenabled = 'O';
+
 create view pg_temp.functions as
   select p.*, n.nspname, p.oid::regprocedure::text as name
   from pg_proc as p
@@ -120,6 +125,30 @@ create view pg_temp.offences as
   where t.name <> 'public.jobs'
     and not exists (select 1 from pg_trigger as g where g.tgrelid = t.oid and g.tgfoid = 'private.touch_updated_at()'::regprocedure)
   union all
+  -- bounds: docs/limits.md says what bounds each table, and a journey that none is missing there
+  select 'table that users fill without a gauge', t.name || ' ' || o.operation
+  from pg_temp.tables as t
+  cross join (values (4, 'insert'), (8, 'delete')) as o (bit, operation)
+  where has_any_column_privilege('authenticated', t.oid, 'insert')
+    and not exists (
+      select 1 from pg_temp.gauges as g
+      where g.tgrelid = t.oid and g.tgtype & o.bit <> 0 and g.tgtype & 1 = 0 and coalesce(g.tgnewtable, g.tgoldtable) is not null
+    )
+  union all
+  select 'gauge that a plan does not limit', g.meter || ' ' || p.code
+  from pg_temp.gauges as g
+  cross join public.plans as p
+  where not exists (
+    select 1 from public.plan_limits as l where l.plan = p.code and l.meter = g.meter and l.period = 'lifetime' and l.over = 'refuse'
+  )
+  union all
+  select 'gauge that recount_gauges() leaves out', t.name || ' ' || g.meter
+  from pg_temp.gauges as g
+  join pg_temp.tables as t on t.oid = g.tgrelid
+  join pg_proc as r on r.oid = 'private.recount_gauges(uuid)'::regprocedure
+  where r.prosrc !~ format('\(''%s'', \(select count\(\*\) from %s as', g.meter, t.name)
+    or r.prosrc !~ format('lock table [^;]*\m%s\M', t.name)
+  union all
   -- policies
   select 'granted to authenticated, but no policy', g.name || ' ' || g.privilege
   from pg_temp.granted as g
@@ -135,7 +164,8 @@ create view pg_temp.offences as
   select 'policy for all operations at once', p.name || ' ' || p.polname from pg_temp.policies as p where p.polcmd = '*'
   union all
   select 'policy not to authenticated alone', p.name || ' ' || p.polname
-  from pg_temp.policies as p where p.polroles <> array[to_regrole('authenticated')::oid]
+  from pg_temp.policies as p
+  where p.polroles <> array[to_regrole('authenticated')::oid] and not (p.polcmd = 'r' and p.name = any (pg_temp.public_catalogues()))
   union all
   select 'policy with "in (select", which cannot use the index', p.name || ' ' || p.polname
   from pg_temp.policies as p where p.body ~* '\mIN \( ?SELECT'
@@ -176,6 +206,7 @@ create view pg_temp.offences as
   join pg_class as c on c.oid = t.oid
   cross join lateral aclexplode(c.relacl) as x
   where x.grantee in (0, to_regrole('anon'), to_regrole('kijko_sidecar'))
+    and not (x.grantee = to_regrole('anon') and x.privilege_type = 'SELECT' and t.name = any (pg_temp.public_catalogues()))
   union all
   select 'users have a right on a private table', t.name || ' ' || x.privilege_type
   from pg_temp.tables as t
@@ -288,7 +319,7 @@ select is(
   'codes are literals, so that they can be looked up'
 );
 
-create table public.offender (id int, org_id uuid, other uuid, words text, updated_at timestamptz);
+create table public.offender (id int, org_id uuid, other uuid, words text, created_at timestamptz, updated_at timestamptz);
 create table public.child (org_id uuid, job_id uuid references public.jobs (id));
 grant all on public.offender to anon, authenticated;
 create sequence public.offending_sequence;
@@ -296,6 +327,8 @@ grant usage on sequence public.offending_sequence to anon;
 create policy one on public.child for select using (org_id in (select public.org_ids()));
 create policy two on public.child for select to authenticated using (public.can(org_id, 'x:y'));
 create policy three on public.child to authenticated using (job_id = (select kijko.user_id()));
+create trigger offender_gauge after insert on public.offender
+  referencing new table as changed for each statement execute function private.follow_gauge('offenders');
 create table private.offender (id int);
 grant select on private.offender to authenticated;
 create view public.offending_view as select 1;
@@ -317,6 +350,7 @@ select is_empty(
       ('select policy of a tenant table that asks no permission'), ('permission that no role holds'),
       ('function that reads by membership and asks no permission'),
       ('anon or everybody has a right on the table'), ('users have a right on a private table'), ('users have a right beyond reading and writing rows'),
+      ('table that users fill without a gauge'), ('gauge that a plan does not limit'), ('gauge that recount_gauges() leaves out'),
       ('users may write org_id or created_by of an existing row'), ('sequence with a right for a request''s role'),
       ('view: a view reads as its owner, past row level security'), ('function without comment'), ('function executable by everybody'),
       ('definer function whose names a search_path can capture'), ('function whose names a search_path can capture'),

@@ -1,14 +1,24 @@
 begin;
 \ir 000_helpers.sql
-select plan(39);
+select plan(46);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
 
+create function tests.catalogue(meters text[]) returns table (plan text, amounts bigint[]) language sql stable as $$
+  select p.code, array_agg(l.amount order by array_position(meters, l.meter))
+  from public.plans as p
+  join public.plan_limits as l on l.plan = p.code and l.meter = any (meters)
+  group by p.code, p.rank
+  order by p.rank
+$$;
+
 -- ---- nobody and strangers first
 select tests.act_as_anon();
-select throws_ok('select * from public.plans', '42501', null, 'anon reads no plans');
-select throws_ok('select * from public.plan_limits', '42501', null, 'anon reads no limits');
+select is((select count(*) from public.plans), 4::bigint, 'anon reads the plans');
+select is((select l.amount from public.plan_limits as l where l.plan = 'PRO' and l.meter = 'events'), 5000000::bigint, 'and their limits');
+select throws_ok($$update public.plans set name = 'x'$$, '42501', null, 'and writes none of them');
+select throws_ok($$delete from public.plan_limits$$, '42501', null, 'nor these');
 select throws_ok('select * from public.subscriptions', '42501', null, 'anon reads no subscriptions');
 select throws_ok('select * from public.usage_summary()', '42501', null, 'anon has no usage');
 
@@ -31,36 +41,48 @@ select tests.refuses('select * from public.usage_summary()', 'not_a_member', 'no
 select tests.act_as('ada');
 select results_eq(
   'select code, rate_per_minute from public.plans order by rank',
-  $$values ('FREE', 60), ('PRO', 600), ('TEAMS', 3000), ('ENTERPRISE', 6000)$$,
+  $$values ('FREE', 600), ('PRO', 3000), ('TEAMS', 12000), ('ENTERPRISE', 60000)$$,
   'requests a minute'
 );
 select results_eq(
-  $$select p.code, max(l.amount) filter (where l.meter = 'api_requests'), max(l.amount) filter (where l.meter = 'executions'),
-      max(l.amount) filter (where l.meter = 'llm_tokens'), max(l.amount) filter (where l.meter = 'llm_cost_microusd'), count(*)
-    from public.plans p join public.plan_limits l on l.plan = p.code where l.period = 'month' group by p.code, p.rank order by p.rank$$,
-  $$values ('FREE', 10000::bigint, 50::bigint, 100000::bigint, 500000::bigint, 4::bigint),
-      ('PRO', 1000000, 2000, 5000000, 50000000, 4),
-      ('TEAMS', 5000000, 20000, 50000000, 500000000, 4),
-      ('ENTERPRISE', null, null, null, null, 4)$$,
+  $$select * from tests.catalogue('{api_requests, executions, llm_tokens, llm_cost_microusd, events, code_searches}')$$,
+  $$values ('FREE', '{100000, 50, 100000, 500000, 100000, 1000}'::bigint[]),
+      ('PRO', '{5000000, 2000, 5000000, 50000000, 5000000, 50000}'),
+      ('TEAMS', '{50000000, 20000, 50000000, 500000000, 50000000, 1000000}'),
+      ('ENTERPRISE', '{null, null, null, null, null, null}')$$,
   'monthly meters'
 );
-
 select results_eq(
-  $$select p.code, max(l.amount) filter (where l.meter = 'projects'), max(l.amount) filter (where l.meter = 'members'),
-      max(l.amount) filter (where l.meter = 'habits'), count(*)
-    from public.plans p join public.plan_limits l on l.plan = p.code where l.period = 'lifetime' group by p.code, p.rank order by p.rank$$,
-  $$values ('FREE', 3::bigint, 3::bigint, 3::bigint, 3::bigint), ('PRO', 25, 5, 50, 3), ('TEAMS', 100, 50, 500, 3), ('ENTERPRISE', null, null, null, 3)$$,
+  $$select * from tests.catalogue('{projects, members, habits, skills, reflexes, repositories, storage_bytes, api_keys, webhook_endpoints, usage_meters}')$$,
+  $$values ('FREE', '{3, 3, 3, 25, 3, 1, 104857600, 3, 1, 10}'::bigint[]),
+      ('PRO', '{25, 5, 50, 500, 50, 10, 10737418240, 50, 10, 50}'),
+      ('TEAMS', '{100, 50, 500, 5000, 500, 100, 107374182400, 500, 50, 200}'),
+      ('ENTERPRISE', '{null, null, null, null, null, null, null, null, null, null}')$$,
   'gauges'
+);
+select is(
+  (select jsonb_object_agg(l.period || ' ' || l.over, l.meters) from (
+    select l.period, l.over, count(distinct l.meter) as meters from public.plan_limits as l group by l.period, l.over
+  ) as l),
+  '{"month refuse": 6, "lifetime refuse": 10}', 'and these are all'
+);
+-- Three widgets that poll each second for an hour: a minute's worth at once (more than they ever ask at a time), and all of it in the month.
+select ok((select 3 * 60 <= p.rate_per_minute from public.plans as p where p.code = 'FREE'), 'three widgets stay within the rate of FREE');
+select ok((select 3 * 3600 <= l.amount from public.plan_limits as l where l.plan = 'FREE' and l.meter = 'api_requests'), 'and an hour of them within its month');
+select is(
+  (select count(*) from generate_series(1, 180) where tests.answer('select public.before_request()') -> 'status' is not null), 0::bigint, 'none is refused'
 );
 
 -- ---- limits follow the plan, usage stays
 select results_eq(
-  'select meter, used, "limit", remaining from public.usage_summary()',
-  $$values ('api_requests', 0::bigint, 10000::bigint, 10000::bigint), ('executions', 0, 50, 50), ('habits', 0, 3, 3), ('llm_cost_microusd', 0, 500000, 500000),
-      ('llm_tokens', 0, 100000, 100000), ('members', 2, 3, 1), ('projects', 0, 3, 3)$$,
+  $$select meter, used, "limit", remaining from public.usage_summary() where used > 0 or meter in ('executions', 'skills') order by meter collate "C"$$,
+  $$values ('executions', 0::bigint, 50::bigint, 50::bigint), ('members', 2, 3, 1), ('skills', 0, 25, 25)$$,
   'a new organization has the limits of FREE'
 );
-select ok((select bool_and(reset_at > kijko.now() and period = 'month') from public.usage_summary() where meter not in ('habits', 'members', 'projects')), 'which start anew each month');
+select results_eq(
+  'select meter, period, "limit" from public.usage_summary() order by meter', $$select l.meter, l.period, l.amount from public.plan_limits as l where l.plan = 'FREE' order by l.meter$$, 'all of them'
+);
+select ok((select bool_and(reset_at > kijko.now()) from public.usage_summary() where period = 'month'), 'and which are of a month start anew');
 select is((select plan from public.subscriptions), 'FREE', 'the owner sees the subscription');
 
 select tests.act_as_superuser();

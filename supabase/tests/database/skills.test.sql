@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(32);
+select plan(33);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('mem');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
@@ -16,7 +16,8 @@ create function tests.project(named text) returns uuid language sql stable secur
 -- ---- nobody and strangers first
 select tests.act_as_anon();
 select throws_ok('select * from public.skills', '42501', null, 'anon reads nothing');
-select throws_ok('select * from public.llm_models', '42501', null, 'anon reads no prices');
+select isnt_empty('select 1 from public.llm_models', 'but anon sees the prices');
+select throws_ok($$update public.llm_models set source = 'seed'$$, '42501', null, 'and sets none');
 
 select tests.act_as('bob');
 select is_empty('select 1 from public.skills', 'a stranger sees nothing');

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(67);
+select plan(94);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('mem');
 select tests.join_org('vic', tests.org('ada'), 'viewer'), tests.join_org('mem', tests.org('ada'), 'member');
@@ -9,6 +9,9 @@ select tests.skill(tests.org('ada')) as skill \gset
 create function tests.event(id text, fields jsonb default '{}') returns jsonb language sql stable as $$
   select jsonb_build_object('specversion', '1.0', 'source', '/build', 'id', id, 'type', 'build.done', 'time', kijko.now(), 'data', '{"minutes": 5}'::jsonb) || fields
 $$;
+
+create function tests.counts(answer jsonb) returns jsonb language sql immutable
+return jsonb_build_array(answer -> 'accepted', answer -> 'duplicate', answer -> 'refused');
 
 -- ---- nobody and strangers first
 select tests.act_as_anon();
@@ -115,6 +118,11 @@ select results_eq(
   $$values (null, 1::bigint), ('00000000-0000-4000-8000-0000000000aa', 1)$$, 'what a key has asked for is of that key'
 );
 select tests.refuses($$select public.usage_by('a b')$$, 'invalid_input', 'a dimension is a name');
+select tests.refuses($$select public.usage_by('skills')$$, 'invalid_input', 'of one that there is');
+select tests.refuses($$select public.usage_by(null)$$, 'invalid_input', 'null is none');
+select lives_ok(
+  $$select public.usage_by(d) from unnest(array['day', 'member', 'project', 'skill', 'habit', 'key', 'subject']) as d$$, 'these there are'
+);
 select results_eq(
   $$select meter, used from public.usage_forecast()$$, $$select meter, used from public.usage_summary() where reset_at is not null$$, 'a forecast for each meter with a period'
 );
@@ -126,6 +134,12 @@ select results_eq(
 select is(
   public.explain_limit(tests.org('ada'), 'executions') #>> '{plan_includes,amount}', '50', 'an explanation knows the plan'
 );
+select tests.act_as('mem', tests.org('ada'));
+select is(
+  (select jsonb_build_array(e -> 'used', e ?| array['plan', 'plan_includes', 'overridden']) from public.explain_limit(tests.org('ada'), 'executions') as e),
+  '[2, false]', 'the plan is for those who hold billing:read'
+);
+select tests.act_as('ada');
 select tests.act_as_service();
 select kijko.set_limit(tests.org('ada'), 'executions', 'month', 1);
 select is(
@@ -150,6 +164,62 @@ select is(
 select tests.act_as_service();
 select is(public.ingest_usage(jsonb_build_array(tests.event('a')), tests.org('ada')) -> 'duplicate', '1', 'the service key names the organization');
 select tests.refuses($$select public.ingest_usage('[]', null)$$, 'not_found', 'and must');
+
+-- ---- events of a month, and what they make
+select tests.act_as('ada');
+select is(tests.used(tests.org('ada'), 'events'), 1::bigint, 'an event counts once among those of the month');
+select tests.act_as_service();
+select kijko.set_limit(tests.org('ada'), 'events', 'month', 4);
+select tests.act_as('ada');
+select is(
+  tests.counts(public.ingest_usage(jsonb_build_array(tests.event('c', '{"type": "other"}'), tests.event('a')))), '[0, 1, 1]', 'what is refused or told again uses none'
+);
+select is(tests.used(tests.org('ada'), 'events'), 1::bigint, 'in the meter');
+select public.ingest_usage(jsonb_build_array(tests.event('d'), tests.event('e'), tests.event('f'), tests.event('g'), tests.event('h'))) as answer \gset
+select is(tests.counts(:'answer'), '[3, 0, 2]', 'of five that are one too many as many as fit are counted');
+select is(
+  (select jsonb_agg(e - 'reason') from jsonb_array_elements(:'answer'::jsonb -> 'events') with ordinality as a (e, n) where n > 3),
+  '[{"source": "/build", "id": "g", "status": "refused", "code": "quota_exceeded"}, {"source": "/build", "id": "h", "status": "refused", "code": "quota_exceeded"}]',
+  'and the others refused by name'
+);
+select is(
+  (tests.answer($$select public.ingest_usage(jsonb_build_array(tests.event('g')))$$) - 'headers'), '{"code": "quota_exceeded", "status": 429}', 'with nothing left the call is 429'
+);
+select is(tests.counts(public.ingest_usage('[]')), '[0, 0, 0]', 'nothing fits always');
+select is(tests.used(tests.org('ada'), 'events'), 4::bigint, 'and the month has no more than its limit');
+select tests.act_as_superuser();
+select is((select count(*) from kijko.ingested_events as i where i.subject = tests.org('ada')), 4::bigint, 'nor are more kept');
+select kijko.set_limit(tests.org('ada'), 'events', 'month', 4, 'flag');
+select tests.act_as('ada');
+select is(tests.counts(public.ingest_usage(jsonb_build_array(tests.event('g'), tests.event('h')))), '[2, 0, 0]', 'a limit that flags refuses none');
+
+select is(
+  tests.changed($$insert into public.usage_meters (event_type, meter) select 'type ' || n, 'own.m' || n from generate_series(2, 10) as n$$), 9::bigint, 'ten meters fit'
+);
+select tests.refuses($$insert into public.usage_meters (event_type, meter) values ('more', 'own.minutes')$$, 'quota_exceeded', 'not eleven');
+select is(tests.used(tests.org('ada'), 'usage_meters'), 10::bigint, 'they are counted');
+select tests.refuses($$update public.usage_meters set meter = 'own.renamed' where event_type = 'build.done'$$, 'quota_exceeded', 'a counter in use keeps its place');
+select is(tests.changed($$update public.usage_meters set meter = 'own.renamed' where event_type = 'type 2'$$), 1::bigint, 'one that never counted does not');
+select is(tests.changed($$delete from public.usage_meters where event_type = 'build.done'$$), 1::bigint, 'deleting the meter');
+select tests.refuses($$insert into public.usage_meters (event_type, meter) values ('build.done', 'own.again')$$, 'quota_exceeded', 'makes no room for another counter');
+select lives_ok($$insert into public.usage_meters (event_type, meter) values ('build.done', 'own.minutes')$$, 'only for the same one');
+
+select is(
+  tests.changed(format($$insert into public.skills (name, prompt_template) select 's' || n, 'x' from generate_series(1, 24) as n$$)), 24::bigint, 'twenty-five skills fit'
+);
+select tests.refuses($$insert into public.skills (name, prompt_template) values ('more', 'x')$$, 'quota_exceeded', 'not one more');
+select is(tests.changed($$delete from public.skills where name = 's1'$$), 1::bigint, 'one less');
+select is(tests.used(tests.org('ada'), 'skills'), 24::bigint, 'is counted');
+select tests.act_as_superuser();
+set local session_replication_role = replica;
+delete from public.skills where name = 's2';
+delete from public.usage_meters where event_type = 'type 3';
+set local session_replication_role = origin;
+set local role postgres;
+select results_eq(
+  $$select meter, was, became from private.recount_gauges(tests.org('ada'))$$,
+  $$values ('skills', 24::bigint, 23::bigint), ('usage_meters', 10, 9)$$, 'recount_gauges knows of both'
+);
 
 select * from finish();
 rollback;

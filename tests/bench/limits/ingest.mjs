@@ -33,6 +33,7 @@ async function prepare() {
   }));
   [admin] = clients;
   ({ rows: [{ id: org }] } = await admin.query('insert into public.organizations (name, slug) values ($1, $1) returning id', [`bench-${randomUUID()}`]));
+  await admin.query(`update public.subscriptions set plan = 'ENTERPRISE' where org_id = $1`, [org]); // no limit of events
   await admin.query(`insert into public.usage_meters (org_id, event_type, meter, amount_field) values ($1, 'build.done', 'own.minutes', 'minutes')`, [org]);
   await admin.query(`create table bench_events (
     org_id uuid, source text, id text, type text, subject text, time timestamptz, data jsonb, received_at timestamptz default now(), primary key (org_id, source, id))`);
