@@ -36,7 +36,7 @@ alter table public.projects enable row level security;
 revoke all on public.projects from public, anon, authenticated, service_role;
 grant select, delete,
   insert (id, org_id, name, description, slug),
-  update (name, description, slug)
+  update (id, org_id, name, description, slug)
 on public.projects to authenticated;
 grant select, insert, update, delete on public.projects to service_role;
 

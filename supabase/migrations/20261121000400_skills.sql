@@ -352,7 +352,7 @@ alter table public.skills enable row level security;
 revoke all on public.skills from public, anon, authenticated, service_role;
 grant select, delete,
   insert (id, org_id, project_id, name, description, prompt_template, input_schema, model, parameters, enabled),
-  update (project_id, name, description, prompt_template, input_schema, model, parameters, enabled)
+  update (id, org_id, project_id, name, description, prompt_template, input_schema, model, parameters, enabled)
 on public.skills to authenticated;
 grant select, insert, update, delete on public.skills to service_role;
 

@@ -159,6 +159,27 @@ revoke all on function private.forget_jobs() from public, anon, authenticated, s
 create trigger jobs_forgotten after delete on public.jobs
   referencing old table as gone for each statement execute function private.forget_jobs();
 
+-- A table that refers to itself has two relationships with itself, of which PostgREST finds neither by name. These two
+-- functions are embedded by theirs: executions?select=id,retried_execution(id,error_code). No "set" clause: then the
+-- planner puts the query in place of the call.
+create function public.retried_execution(execution public.executions) returns setof public.executions
+language sql stable rows 1
+begin atomic
+  select e.* from public.executions as e where e.org_id = execution.org_id and e.id = execution.retry_of;
+end;
+comment on function public.retried_execution(public.executions) is 'The execution that this one repeats; none for a first one. For embedding.';
+revoke all on function public.retried_execution(public.executions) from public, anon, authenticated, service_role;
+grant execute on function public.retried_execution(public.executions) to authenticated, service_role;
+
+create function public.retries(execution public.executions) returns setof public.executions
+language sql stable rows 5
+begin atomic
+  select e.* from public.executions as e where e.org_id = execution.org_id and e.retry_of = execution.id;
+end;
+comment on function public.retries(public.executions) is 'The executions that repeat this one. For embedding.';
+revoke all on function public.retries(public.executions) from public, anon, authenticated, service_role;
+grant execute on function public.retries(public.executions) to authenticated, service_role;
+
 -- ----------------------------------------------------------------------------
 -- Charging and queueing. Not granted: they run inside definer functions.
 -- ----------------------------------------------------------------------------

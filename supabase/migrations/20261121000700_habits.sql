@@ -54,7 +54,7 @@ alter table public.habits enable row level security;
 revoke all on public.habits from public, anon, authenticated, service_role;
 grant select, delete,
   insert (id, org_id, skill_id, name, cron, timezone, input, enabled),
-  update (skill_id, name, cron, timezone, input, enabled)
+  update (id, org_id, skill_id, name, cron, timezone, input, enabled)
 on public.habits to authenticated;
 grant select, insert, update, delete on public.habits to service_role;
 

@@ -36,7 +36,7 @@ alter table public.usage_meters enable row level security;
 revoke all on public.usage_meters from public, anon, authenticated, service_role;
 grant select, delete,
   insert (id, org_id, event_type, meter, amount_field),
-  update (event_type, meter, amount_field)
+  update (id, org_id, event_type, meter, amount_field)
 on public.usage_meters to authenticated;
 grant select, insert, update, delete on public.usage_meters to service_role;
 

@@ -194,7 +194,7 @@ describe('roles', () => {
   test('a row never moves: id, organization and author are fixed, for the owner and for the service key', async () => {
     const project = await ok(team.owner.client.from('projects').insert({ name: 'Stays' }).select().single());
     const elsewhere = team.stranger.orgId;
-    await refused(team.owner.client.from('projects').update({ org_id: elsewhere }).eq('id', project.id), 403, '42501');
+    await refused(team.owner.client.from('projects').update({ org_id: elsewhere }).eq('id', project.id), 403, 'permission_denied');
     await refused(admin().from('projects').update({ org_id: elsewhere }).eq('id', project.id), 403, 'permission_denied');
     await refused(admin().from('memberships').update({ user_id: team.stranger.user.id }).eq('org_id', team.orgId).eq('user_id', team.viewer.user.id), 403, 'permission_denied');
     assert.equal((await ok(team.owner.client.from('projects').select('org_id').eq('id', project.id).single())).org_id, team.orgId);

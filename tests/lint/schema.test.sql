@@ -220,10 +220,27 @@ create view pg_temp.offences as
   cross join lateral aclexplode(c.relacl) as x
   where x.grantee = to_regrole('authenticated') and x.privilege_type not in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
   union all
-  select 'users may write org_id or created_by of an existing row', t.name || '.' || a.attname
+  select 'users may write created_by or created_at of an existing row', t.name || '.' || a.attname
   from pg_temp.tables as t
-  join pg_attribute as a on a.attrelid = t.oid and a.attname in ('id', 'org_id', 'created_by', 'created_at') and not a.attisdropped
+  join pg_attribute as a on a.attrelid = t.oid and a.attname in ('created_by', 'created_at') and not a.attisdropped
   where has_column_privilege('authenticated', t.oid, a.attnum, 'update')
+  union all
+  -- An upsert sets every column that it was given, also its key: users may write these, and a trigger refuses another value.
+  select 'users may write id or org_id of an existing row, and no trigger refuses it', t.name || '.' || a.attname
+  from pg_temp.tables as t
+  join pg_attribute as a on a.attrelid = t.oid and a.attname in ('id', 'org_id') and not a.attisdropped
+  where has_column_privilege('authenticated', t.oid, a.attnum, 'update')
+    and not exists (
+      select 1 from pg_trigger as g
+      where g.tgrelid = t.oid and g.tgfoid = 'private.refuse_identity_change()'::regprocedure and g.tgenabled = 'O' and a.attnum = any (g.tgattr)
+        and pg_get_triggerdef(g.oid) ~ format('old\.%1$s IS DISTINCT FROM new\.%1$s', a.attname)
+    )
+  union all
+  select 'users insert rows that they cannot upsert', t.name || '.' || a.attname
+  from pg_temp.tables as t
+  join pg_attribute as a on a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped
+  where has_column_privilege('authenticated', t.oid, a.attnum, 'insert') and not has_column_privilege('authenticated', t.oid, a.attnum, 'update')
+    and t.name <> 'public.memberships' -- made by an invitation
   union all
   select 'sequence with a right for a request''s role', c.oid::regclass || ' ' || x.privilege_type
   from pg_class as c
@@ -291,7 +308,7 @@ select results_eq(
     'explain_limit(uuid,text)', 'has_role(uuid,text)', 'ingest_usage(jsonb)', 'org_id()', 'org_ids()', 'preview_cron(text,text,integer)',
     'private.admit_request()', 'private.as_uuid(text)', 'private.colleague_ids()', 'private.is_token_count(jsonb)', 'private.org_ids_as(text)',
     'private.org_ids_with(text)', 'private.slugify(text)', 'problems(skills)',
-    'retry_execution(uuid)', 'run_habit(uuid)', 'set_active_organization(uuid)',
+    'retried_execution(executions)', 'retries(executions)', 'retry_execution(uuid)', 'run_habit(uuid)', 'set_active_organization(uuid)',
     'usage_alerts(timestamp with time zone)', 'usage_by(text,text,date,date)', 'usage_forecast()', 'usage_summary()'
   ],
   'what a user may call'
@@ -322,6 +339,8 @@ select is(
 create table public.offender (id int, org_id uuid, other uuid, words text, created_at timestamptz, updated_at timestamptz);
 create table public.child (org_id uuid, job_id uuid references public.jobs (id));
 grant all on public.offender to anon, authenticated;
+revoke all on public.child from authenticated;
+grant insert (job_id) on public.child to authenticated;
 create sequence public.offending_sequence;
 grant usage on sequence public.offending_sequence to anon;
 create policy one on public.child for select using (org_id in (select public.org_ids()));
@@ -351,7 +370,8 @@ select is_empty(
       ('function that reads by membership and asks no permission'),
       ('anon or everybody has a right on the table'), ('users have a right on a private table'), ('users have a right beyond reading and writing rows'),
       ('table that users fill without a gauge'), ('gauge that a plan does not limit'), ('gauge that recount_gauges() leaves out'),
-      ('users may write org_id or created_by of an existing row'), ('sequence with a right for a request''s role'),
+      ('users may write created_by or created_at of an existing row'),
+      ('users may write id or org_id of an existing row, and no trigger refuses it'), ('users insert rows that they cannot upsert'), ('sequence with a right for a request''s role'),
       ('view: a view reads as its owner, past row level security'), ('function without comment'), ('function executable by everybody'),
       ('definer function whose names a search_path can capture'), ('function whose names a search_path can capture'),
       ('definer function without its reason in the comment'), ('definer function of a superuser'),

@@ -39,7 +39,7 @@ select tests.act_as('mem', tests.org('ada'));
 select is(tests.changed($$update public.habits set name = 'Every hour'$$), 1::bigint, 'a member changes');
 select throws_ok($$update public.habits set next_run_at = now()$$, '42501', null, 'nobody writes when it runs next');
 select throws_ok($$update public.habits set last_run_at = now()$$, '42501', null, 'nor when it ran');
-select throws_ok($$update public.habits set org_id = tests.org('mem')$$, '42501', null, 'a habit does not move');
+select tests.refuses($$update public.habits set org_id = tests.org('mem')$$, 'permission_denied', 'a habit does not move');
 select tests.refuses(format($$insert into public.habits (skill_id, name, cron) values (%L, 'x', '61 * * * *')$$, :'skill'), 'invalid_cron', 'a bad expression is not stored');
 select tests.refuses(format($$insert into public.habits (skill_id, name, cron) values (%L, 'x', '0 0 30 2 *')$$, :'skill'), 'invalid_cron', 'nor one that never fires');
 select tests.refuses(format($$insert into public.habits (skill_id, name, cron, timezone) values (%L, 'x', '* * * * *', 'Mars/Base')$$, :'skill'), 'invalid_timezone', 'nor an unknown zone');

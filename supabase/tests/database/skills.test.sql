@@ -42,7 +42,7 @@ select is(tests.changed('delete from public.skills'), 0::bigint, 'a viewer does 
 select tests.act_as('mem', tests.org('ada'));
 select lives_ok($$insert into public.skills (project_id, name, prompt_template) values (tests.project('Apollo'), 'In project', 'y')$$, 'a member adds, also into a project');
 select is(tests.changed($$update public.skills set enabled = false where name = 'Summarize'$$), 1::bigint, 'a member changes');
-select throws_ok($$update public.skills set org_id = tests.org('mem')$$, '42501', null, 'a skill does not move');
+select tests.refuses($$update public.skills set org_id = tests.org('mem')$$, 'permission_denied', 'a skill does not move');
 select throws_ok($$update public.skills set project_id = tests.project('Bobs')$$, '23503', null, 'nor into a stranger''s project');
 select is((select model || ' ' || input_schema || ' ' || parameters from public.skills where name = 'In project'), 'echo/echo {"type": "object"} {}', 'the defaults run without a vendor');
 

@@ -1,0 +1,109 @@
+// What supabase-js promises its callers: upserts by every key, embedding, catalogues without a sign-in.
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { before, describe, test } from 'node:test';
+import { execute, newPerson, newSkill, ok, refused, until, usageOf } from './domain.mjs';
+import { api, sql } from './support.mjs';
+
+// Every table into which users insert: what a row needs, and what is changed about it.
+const WRITABLE = {
+  projects: { row: () => ({ name: 'First' }), change: { name: 'Second', description: 'Changed' }, keys: ['org_id,slug', 'org_id,id'] },
+  skills: { row: () => ({ name: 'First', prompt_template: 'x' }), change: { name: 'Second', prompt_template: 'y' }, keys: ['org_id,id'] },
+  habits: { row: ({ skill }) => ({ name: 'First', skill_id: skill.id, cron: '@daily' }), change: { name: 'Second', cron: '@weekly' }, keys: ['org_id,id'] },
+  usage_meters: { row: () => ({ event_type: 'built', meter: 'own.built' }), change: { meter: 'own.made' }, keys: ['org_id,event_type'] },
+};
+
+describe('upsert', () => {
+  let person;
+  let other;
+  let skill;
+  before(async () => {
+    [person, other] = await Promise.all([newPerson(), newPerson()]);
+    skill = await newSkill(person);
+  });
+
+  test('is tried on every table that a user may insert into', async () => {
+    const tables = await sql(`
+      select c.relname as name from pg_class as c
+      where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and has_any_column_privilege('authenticated', c.oid, 'insert')
+        and c.relname <> 'memberships' order by 1`);
+    assert.deepEqual(tables.map(({ name }) => name), Object.keys(WRITABLE).sort());
+  });
+
+  for (const [table, { row, change, keys }] of Object.entries(WRITABLE)) {
+    test(`${table}: by id and by each unique key, makes what is not there and changes what is`, async () => {
+      const id = randomUUID();
+      const made = await ok(person.client.from(table).upsert({ id, ...row({ skill }) }).select().single());
+      assert.equal(made.id, id);
+      assert.equal(made.org_id, person.orgId);
+      const changed = await ok(person.client.from(table).upsert({ ...row({ skill }), id, ...change }).select().single());
+      assert.deepEqual({ ...changed, ...change }, changed, 'changed by id');
+      assert.deepEqual([changed.id, changed.org_id, changed.created_by, changed.created_at], [id, person.orgId, made.created_by, made.created_at]);
+      for (const onConflict of keys) {
+        const key = Object.fromEntries(onConflict.split(',').map((name) => [name, made[name]]));
+        const again = await ok(person.client.from(table).upsert({ ...row({ skill }), ...key, ...change }, { onConflict }).select().single());
+        assert.deepEqual([again.id, again.created_at], [id, made.created_at], onConflict);
+        // supabase-js sends the organization of the request when none is named: it is the column's default.
+        const { org_id: _, ...rest } = key;
+        if (Object.keys(rest).length > 0) assert.equal((await ok(person.client.from(table).upsert({ ...row({ skill }), ...rest, ...change }, { onConflict }).select().single())).id, id);
+        await ok(person.client.from(table).upsert({ ...row({ skill }), ...key }, { onConflict, ignoreDuplicates: true }));
+      }
+      assert.equal((await ok(person.client.from(table).select('id').eq('org_id', person.orgId).eq('id', id))).length, 1);
+      await ok(person.client.from(table).delete().eq('id', id));
+    });
+
+    test(`${table}: takes no row of another organization, and moves none`, async () => {
+      const made = await ok(person.client.from(table).insert(row({ skill })).select().single());
+      const theirs = table === 'habits' ? await newSkill(other) : skill;
+      const stolen = { ...row({ skill: theirs }), ...change, id: made.id };
+      await refused(other.client.from(table).upsert(stolen), 403, '42501');
+      await refused(other.client.from(table).upsert({ ...stolen, org_id: person.orgId }), 403, '42501');
+      await refused(person.client.from(table).update({ id: randomUUID() }).eq('id', made.id), 403, 'permission_denied');
+      await refused(person.client.from(table).update({ org_id: other.orgId }).eq('id', made.id), 403, 'permission_denied');
+      assert.deepEqual(await ok(person.client.from(table).select().eq('id', made.id).single()), made);
+      await ok(person.client.from(table).delete().eq('id', made.id));
+    });
+  }
+
+  test('of rows that are there counts none of them against the plan; of one too many changes nothing', async () => {
+    const rows = await ok(person.client.from('projects').insert([{ name: 'a' }, { name: 'b' }, { name: 'c' }]).select('id, name'));
+    const renamed = rows.map(({ id, name }) => ({ id, name: `${name}!` }));
+    await ok(person.client.from('projects').upsert(renamed));
+    assert.equal((await usageOf(person)).projects.used, 3);
+    await refused(person.client.from('projects').upsert([...rows, { id: randomUUID(), name: 'd' }]), 429, 'quota_exceeded');
+    const names = await ok(person.client.from('projects').select('name').eq('org_id', person.orgId).order('name'));
+    assert.deepEqual(names.map(({ name }) => name), ['a!', 'b!', 'c!']);
+    await ok(person.client.from('projects').delete().eq('id', rows[0].id));
+    await ok(person.client.from('projects').upsert([renamed[1], { id: randomUUID(), name: 'd' }]));
+    assert.equal((await usageOf(person)).projects.used, 3);
+  });
+});
+
+describe('embedding', () => {
+  test('an execution shows the one that it repeats, and those that repeat it', async () => {
+    const [person, stranger] = [await newPerson(), await newPerson()];
+    const skill = await newSkill(person);
+    const first = await ok(execute(person, skill.id, {}));
+    // The template asks for what this input lacks.
+    await until('the failure', async () => (await ok(person.client.from('executions').select('status').eq('id', first.id).single())).status === 'failed');
+    const second = await ok(person.client.rpc('retry_execution', { id: first.id }));
+    const rows = await ok(person.client.from('executions')
+      .select('id, retried_execution(id, status), retries(id)').eq('org_id', person.orgId).in('id', [first.id, second.id]).order('created_at'));
+    assert.deepEqual(rows, [
+      { id: first.id, retried_execution: null, retries: [{ id: second.id }] },
+      { id: second.id, retried_execution: { id: first.id, status: 'failed' }, retries: [] },
+    ]);
+    assert.deepEqual(await ok(stranger.client.from('executions').select('id, retried_execution(id)').eq('id', second.id)), []);
+  });
+});
+
+describe('without a sign-in', () => {
+  test('plans, their limits and the prices of models are read, and nothing of them written', async () => {
+    const plans = await ok(api().from('plans').select('code, rate_per_minute, plan_limits(meter, amount)').eq('code', 'FREE').single());
+    assert.equal(plans.plan_limits.find(({ meter }) => meter === 'executions').amount, 50);
+    assert.ok((await ok(api().from('llm_models').select('id, input_microusd_per_mtok'))).length > 0);
+    await refused(api().from('plans').insert({ code: 'MINE', name: 'Mine', rank: 99, rate_per_minute: 1 }), 401, '42501');
+    await refused(api().from('plan_limits').update({ amount: null }).eq('plan', 'FREE'), 401, '42501');
+    await refused(api().from('llm_models').delete().eq('id', 'echo/*'), 401, '42501');
+  });
+});
