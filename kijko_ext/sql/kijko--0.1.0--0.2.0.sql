@@ -1661,3 +1661,13 @@ alter function kijko.cron_check(text, text) set search_path = pg_catalog, pg_tem
 alter function kijko.cron_next(text, text, timestamptz) set search_path = pg_catalog, pg_temp;
 alter function kijko.cron_upcoming(text, text, timestamptz, integer) set search_path = pg_catalog, pg_temp;
 alter function kijko.revoke_session(uuid, timestamptz) set search_path = pg_catalog, pg_temp;
+comment on column kijko.revoked_sessions.expires_at is 'From then on the session is revoked no more, and the row may be deleted.';
+comment on function kijko.revoke_session(uuid, timestamptz) is 'Revokes a session at once and until then: its tokens name nobody from the next statement on. A session that has ended is revoked until its last token has expired, which the default of one day is long enough for. A later call only lengthens it.';
+create function kijko.restore_session(session_id uuid) returns void
+    language sql volatile parallel unsafe security definer -- callers have no rights on the table
+    set search_path = pg_catalog, pg_temp
+as $$
+    delete from kijko.revoked_sessions as r where r.session_id = restore_session.session_id
+$$;
+comment on function kijko.restore_session(uuid) is 'Takes a revocation back: tokens of the session that are still valid name their user again, from the commit on.';
+revoke all on function kijko.restore_session(uuid) from public;

@@ -35,7 +35,8 @@ grant execute on function
     kijko.usage_by_day(uuid, text, date, date),
     kijko.maintain_usage(),
     kijko.rate_limit(text, integer, interval, integer, integer),
-    kijko.revoke_session(uuid, timestamptz)
+    kijko.revoke_session(uuid, timestamptz),
+    kijko.restore_session(uuid)
 to postgres, service_role;
 grant execute on function
     kijko.admit_request(uuid, uuid, uuid),

@@ -51,9 +51,9 @@ pub fn is_revoked(session: &[u8; 16]) -> bool {
     if STATE.get().changes.is_empty()
         && let Some(scope) = ready(relation)
     {
-        return table::contains(scope, session);
+        return table::contains(scope, session, clock::real_micros());
     }
-    in_table(relation, session)
+    in_table(relation, session).is_some_and(|until| until > clock::real_micros())
 }
 
 fn relation() -> Option<pg_sys::Oid> {
@@ -123,9 +123,9 @@ fn tells(relation: pg_sys::Oid) -> bool {
     }
 }
 
-/// Looks the session up by its primary key. An index scan and no query: it needs neither the caller's rights on the table
+/// Until when the session is revoked, looked up by the primary key. An index scan and no query: it needs neither the caller's rights on the table
 /// nor a change of user, works in parallel workers, and costs a microsecond.
-fn in_table(relation: pg_sys::Oid, session: &[u8; 16]) -> bool {
+fn in_table(relation: pg_sys::Oid, session: &[u8; 16]) -> Option<i64> {
     // SAFETY: the relation is opened with a lock and closed again; the key outlives the scan. An error in between
     // aborts the transaction, which releases both.
     unsafe {
@@ -142,10 +142,11 @@ fn in_table(relation: pg_sys::Oid, session: &[u8; 16]) -> bool {
         let index = pg_sys::RelationGetPrimaryKeyIndex(relation);
         let snapshot = pg_sys::GetActiveSnapshot();
         let scan = pg_sys::systable_beginscan(relation, index, true, snapshot, 1, &mut key);
-        let found = !pg_sys::systable_getnext(scan).is_null();
+        let tuple = pg_sys::systable_getnext(scan);
+        let until = (!tuple.is_null()).then(|| row(tuple, (*relation).rd_att).1);
         pg_sys::systable_endscan(scan);
         pg_sys::table_close(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
-        found
+        until
     }
 }
 

@@ -65,11 +65,14 @@ fn key(scope: usize, session: &[u8; 16]) -> [u64; 2] {
     [a, b | 1] // never the zero key of an empty slot
 }
 
-pub fn contains(scope: usize, session: &[u8; 16]) -> bool {
+/// Whether the session is here and revoked still: what has expired is not, until another takes its slot.
+pub fn contains(scope: usize, session: &[u8; 16], now: i64) -> bool {
     let key = key(scope, session);
     let set = TABLE.set_of(key[0]);
     locked(set, pg_sys::LWLockMode::LW_SHARED, |slots| {
-        slots.iter().any(|slot| slot.key == key)
+        slots
+            .iter()
+            .any(|slot| slot.key == key && slot.expires_at > now)
     })
 }
 

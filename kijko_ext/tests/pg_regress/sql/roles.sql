@@ -14,6 +14,7 @@ select kijko.usage(gen_random_uuid());
 select kijko.rate_limit('x', 1, '1 hour');
 select kijko.stats();
 select kijko.revoke_session(gen_random_uuid());
+select kijko.restore_session(gen_random_uuid());
 select kijko.sign_jwt('{}');
 select kijko.verify_jwt('x');
 select kijko.jwks();

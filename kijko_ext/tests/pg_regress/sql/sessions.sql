@@ -42,6 +42,31 @@ update kijko.revoked_sessions set expires_at = expires_at + interval '1 day' whe
 select revoked(11);
 truncate kijko.revoked_sessions;
 select revoked(1), revoked(11);
+-- Taken back by its function: when that is committed, and at once for its own transaction.
+select kijko.revoke_session(id(11)), kijko.revoke_session(id(12));
+begin;
+select kijko.restore_session(id(11));
+select revoked(11), revoked(12);
+rollback;
+select revoked(11), revoked(12);
+select kijko.restore_session(id(11));
+select revoked(11), revoked(12);
+select kijko.restore_session(id(11)), kijko.restore_session(null);
+begin;
+select kijko.restore_session(id(12));
+select kijko.revoke_session(id(12), now() + interval '1 minute');
+select revoked(12);
+commit;
+select revoked(12), expires_at = revoked_at + interval '1 minute' as shorter from kijko.revoked_sessions where session_id = id(12);
+-- One that is over is none, in shared memory and for who asks the table, before it is swept.
+insert into kijko.revoked_sessions (session_id, expires_at) values (id(15), clock_timestamp());
+select revoked(15);
+begin;
+insert into kijko.revoked_sessions (session_id, expires_at) values (id(16), now() + interval '1 day');
+select revoked(15), revoked(16);
+rollback;
+select count(*) from kijko.revoked_sessions where session_id = id(15);
+truncate kijko.revoked_sessions;
 -- Rows that a replica applies count, too.
 set session_replication_role = replica;
 insert into kijko.revoked_sessions (session_id, expires_at) values (id(13), now() + interval '1 day');
