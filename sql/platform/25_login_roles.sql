@@ -25,7 +25,6 @@ grant execute on function
     kijko.sign_jwt(jsonb),
     kijko.verify_jwt(text),
     kijko.jwks(),
-    kijko.rate_limit(text, integer, interval, integer, integer),
-    kijko.revoke_session(uuid, timestamptz)
+    kijko.rate_limit(text, integer, interval, integer, integer)
 to supabase_auth_admin;
 grant execute on function kijko.pre_config() to kijko_login;

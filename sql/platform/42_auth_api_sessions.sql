@@ -80,6 +80,12 @@ begin
     insert into auth.mfa_amr_claims (id, session_id, created_at, updated_at, authentication_method)
     values (gen_random_uuid(), session.id, moment, moment, method);
     update auth.users set last_sign_in_at = moment, updated_at = moment where id = u.id returning * into u;
+    -- Whoever banned or deleted the user meanwhile did not see this session.
+    if u.id is null or u.deleted_at is not null then
+        perform auth_api.reject(400, 'invalid_credentials', 'Invalid login credentials');
+    elsif auth_api.is_banned(u) then
+        perform auth_api.reject(400, 'user_banned', 'User is banned');
+    end if;
     return auth_api.token_response(u, session, auth_api.issue_refresh_token(session));
 end
 $$;

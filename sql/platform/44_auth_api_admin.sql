@@ -39,20 +39,16 @@ end
 $$;
 comment on function auth_api.banned_until(text) is 'The end of a ban of this duration from now on; null for "none".';
 
--- A ban holds at once: refresh is refused by the sign-in rules, and access tokens that are out already by revoking their sessions. The
--- sessions stay, so that the answer to a refresh is user_banned and not that the token is unknown.
+-- A ban holds at once: refresh is refused by the sign-in rules, and access tokens that are out already by a trigger of the domain, which
+-- revokes the sessions until the ban ends. The sessions stay: the answer to a refresh is user_banned and not that the token is unknown, and
+-- they go on when the ban is lifted.
 create or replace function auth_api.ban(u auth.users, duration text) returns auth.users
 language plpgsql volatile set search_path = '' as $$
-declare
-    tokens_end timestamptz := now() + make_interval(secs => (select s.access_token_seconds from auth_api.settings s));
 begin
     if coalesce(duration, '') = '' then
         return u;
     end if;
     update auth.users set banned_until = auth_api.banned_until(duration), updated_at = kijko.now() where id = u.id returning * into u;
-    if auth_api.is_banned(u) then
-        perform kijko.revoke_session(s.id, tokens_end) from auth.sessions s where s.user_id = u.id;
-    end if;
     return u;
 end
 $$;

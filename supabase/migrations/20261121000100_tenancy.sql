@@ -117,20 +117,18 @@ create table public.organizations (
   id uuid primary key default gen_random_uuid(),
   name text not null check (char_length(name) <= 100 and name ~ '\S'),
   slug text not null default '' unique check (char_length(slug) <= 63 and slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
-  personal boolean not null default false,
+  personal_for uuid unique references auth.users (id) on delete set null,
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now()
 );
--- One personal organization each; also serves the foreign key.
-create unique index organizations_personal_key on public.organizations (created_by) where personal;
 create index organizations_created_by_idx on public.organizations (created_by);
 
 comment on table public.organizations is 'Tenants. Made at sign-up (personal) or by create_organization(); everything a tenant owns goes with its row.';
 comment on column public.organizations.id is 'The org_id of every tenant table and the subject of every limit.';
 comment on column public.organizations.name is 'Shown to its members.';
 comment on column public.organizations.slug is 'Unique part of a URL; filled from the name when not given.';
-comment on column public.organizations.personal is 'Made at sign-up for one user and deleted with that user.';
+comment on column public.organizations.personal_for is 'The one user that it was made for at sign-up and is deleted with; null once anybody else has joined, and for all others.';
 comment on column public.organizations.created_by is 'User who made it; null once that user is gone.';
 comment on column public.organizations.created_at is 'When it was made.';
 comment on column public.organizations.updated_at is 'Last change; set by trigger.';
@@ -141,13 +139,40 @@ grant select, delete, update (name, slug) on public.organizations to authenticat
 grant select, insert, update, delete on public.organizations to service_role;
 
 -- ----------------------------------------------------------------------------
+-- profiles
+-- ----------------------------------------------------------------------------
+
+create table public.profiles (
+  id uuid primary key references auth.users (id) on delete cascade,
+  email text check (char_length(email) <= 320),
+  display_name text not null check (char_length(display_name) <= 100 and display_name ~ '\S'),
+  avatar_url text check (char_length(avatar_url) <= 2048),
+  created_at timestamptz not null default kijko.now(),
+  updated_at timestamptz not null default kijko.now()
+);
+
+comment on table public.profiles is 'What the product knows of a user beyond login; visible to those who hold members:read in an organization that the user belongs to.';
+comment on column public.profiles.id is 'The user, auth.users.id.';
+comment on column public.profiles.email is 'Copy of the login address, kept by trigger, so that members can tell each other apart; null once the user is deleted.';
+comment on column public.profiles.display_name is 'Name shown to others; the user may change it. "Deleted user" after a soft deletion.';
+comment on column public.profiles.avatar_url is 'Address of a picture, if any.';
+comment on column public.profiles.created_at is 'When the user signed up.';
+comment on column public.profiles.updated_at is 'Last change; set by trigger.';
+
+alter table public.profiles enable row level security;
+revoke all on public.profiles from public, anon, authenticated, service_role;
+grant select, update (display_name, avatar_url) on public.profiles to authenticated;
+grant select, insert, update, delete on public.profiles to service_role;
+
+-- ----------------------------------------------------------------------------
 -- memberships
 -- ----------------------------------------------------------------------------
 
 create table public.memberships (
   id uuid primary key default gen_random_uuid(),
   org_id uuid not null references public.organizations (id) on delete cascade,
-  user_id uuid not null references auth.users (id) on delete cascade,
+  -- To profiles and by this column alone: an embedding of profiles(display_name) has one meaning.
+  user_id uuid not null references public.profiles (id) on delete cascade,
   role text not null default 'member' check (role in ('viewer', 'member', 'admin', 'owner')),
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_at timestamptz not null default kijko.now(),
@@ -158,50 +183,39 @@ create table public.memberships (
 create index memberships_user_id_idx on public.memberships (user_id, org_id) include (role);
 create index memberships_created_by_idx on public.memberships (created_by);
 
-comment on table public.memberships is 'Who belongs to which organization and as what. The base of every policy.';
+comment on table public.memberships is 'Who belongs to which organization and as what. The base of every policy. Users insert none: they accept invitations.';
 comment on column public.memberships.id is 'Identity of the row.';
 comment on column public.memberships.org_id is 'Organization.';
 comment on column public.memberships.user_id is 'Member.';
 comment on column public.memberships.role is 'viewer < member < admin < owner; private.role_permissions says what each may do.';
-comment on column public.memberships.created_by is 'Who added the member; null for the first owner at sign-up or when that user is gone.';
+comment on column public.memberships.created_by is 'Who invited the member, or made the organization; null when added by service_role or when that user is gone.';
 comment on column public.memberships.created_at is 'When the member was added.';
 comment on column public.memberships.updated_at is 'Last change; set by trigger.';
 
 alter table public.memberships enable row level security;
 revoke all on public.memberships from public, anon, authenticated, service_role;
-grant select, delete, insert (org_id, user_id, role), update (role) on public.memberships to authenticated;
+-- No insert: nobody becomes a member without saying yes.
+grant select, delete, update (role) on public.memberships to authenticated;
 grant select, insert, update, delete on public.memberships to service_role;
 
 -- ----------------------------------------------------------------------------
--- profiles
+-- The active organization of each user. A table of its own, because colleagues may read profiles and not this.
 -- ----------------------------------------------------------------------------
 
-create table public.profiles (
-  id uuid primary key references auth.users (id) on delete cascade,
-  email text check (char_length(email) <= 320),
-  display_name text not null check (char_length(display_name) <= 100 and display_name ~ '\S'),
-  avatar_url text check (char_length(avatar_url) <= 2048),
-  active_org_id uuid,
-  created_at timestamptz not null default kijko.now(),
-  updated_at timestamptz not null default kijko.now(),
-  -- The active organization is always one that the user belongs to.
-  foreign key (active_org_id, id) references public.memberships (org_id, user_id) on delete set null (active_org_id)
+create table private.active_organizations (
+  user_id uuid primary key,
+  active_org_id uuid not null,
+  -- It is always one that the user belongs to.
+  foreign key (active_org_id, user_id) references public.memberships (org_id, user_id) on delete cascade
 );
-create index profiles_active_org_id_idx on public.profiles (active_org_id, id);
+create index active_organizations_active_org_id_idx on private.active_organizations (active_org_id, user_id);
 
-comment on table public.profiles is 'What the product knows of a user beyond login; visible to the people they share an organization with.';
-comment on column public.profiles.id is 'The user, auth.users.id.';
-comment on column public.profiles.email is 'Copy of the login address, kept by trigger, so that members can tell each other apart.';
-comment on column public.profiles.display_name is 'Name shown to others; the user may change it.';
-comment on column public.profiles.avatar_url is 'Address of a picture, if any.';
-comment on column public.profiles.active_org_id is 'Organization used when a request names none; changed by set_active_organization().';
-comment on column public.profiles.created_at is 'When the user signed up.';
-comment on column public.profiles.updated_at is 'Last change; set by trigger.';
+comment on table private.active_organizations is 'The organization that each user works in when a request names none; no row for a user who belongs to none.';
+comment on column private.active_organizations.user_id is 'The user.';
+comment on column private.active_organizations.active_org_id is 'One of their organizations; changed by set_active_organization().';
 
-alter table public.profiles enable row level security;
-revoke all on public.profiles from public, anon, authenticated, service_role;
-grant select, update (display_name, avatar_url) on public.profiles to authenticated;
-grant select, insert, update, delete on public.profiles to service_role;
+alter table private.active_organizations enable row level security;
+revoke all on private.active_organizations from public, anon, authenticated, service_role;
 
 -- ----------------------------------------------------------------------------
 -- Membership helpers
@@ -320,13 +334,29 @@ begin
   select m.org_id into org
   from public.memberships as m
   where m.user_id = who
-    and m.org_id = coalesce(named, (select p.active_org_id from public.profiles as p where p.id = who));
+    and m.org_id = coalesce(named, (select a.active_org_id from private.active_organizations as a where a.user_id = who));
   return org;
 end
 $$;
 comment on function public.org_id() is 'The organization this request works in: header x-org-id, else claim org_id, else the active one; null unless one is a member. Definer: reads memberships for column defaults.';
 revoke all on function public.org_id() from public, anon, authenticated, service_role;
 grant execute on function public.org_id() to authenticated, service_role;
+
+-- PostgREST serves it as a column of profiles that has to be asked for: select=id,active_org_id.
+create function public.active_org_id(profile public.profiles) returns uuid
+language plpgsql stable parallel safe security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (
+    select a.active_org_id
+    from private.active_organizations as a
+    where a.user_id = profile.id and profile.id = (select kijko.user_id())
+  );
+end
+$$;
+comment on function public.active_org_id(public.profiles) is 'The active organization, in the caller''s own profile; null in every other. Definer: the table behind it is private.';
+revoke all on function public.active_org_id(public.profiles) from public, anon, authenticated, service_role;
+grant execute on function public.active_org_id(public.profiles) to authenticated;
 
 create function private.require_org() returns uuid
 language plpgsql stable set search_path = ''
@@ -376,11 +406,6 @@ create policy organizations_delete on public.organizations for delete to authent
 create policy memberships_select on public.memberships for select to authenticated
   using (org_id = any (array(select private.org_ids_with('members:read'))));
 -- Only an owner makes an owner, changes one or removes one.
-create policy memberships_insert on public.memberships for insert to authenticated
-  with check (
-    org_id = any (array(select private.org_ids_with('members:write')))
-    and (role <> 'owner' or org_id = any (array(select private.org_ids_as('owner'))))
-  );
 create policy memberships_update on public.memberships for update to authenticated
   using (
     org_id = any (array(select private.org_ids_with('members:write')))
@@ -412,10 +437,12 @@ create policy profiles_update on public.profiles for update to authenticated
 
 create trigger organizations_touch before update on public.organizations
   for each row execute function private.touch_updated_at();
-create trigger organizations_identity before update of id, created_by on public.organizations
+-- What is personal may become shared and never the other way round.
+create trigger organizations_identity before update of id, created_by, personal_for on public.organizations
   for each row when (
     old.id is distinct from new.id
     or (new.created_by is not null and old.created_by is distinct from new.created_by)
+    or (new.personal_for is not null and old.personal_for is distinct from new.personal_for)
   ) execute function private.refuse_identity_change();
 
 create function private.fill_organization_slug() returns trigger
@@ -479,30 +506,38 @@ revoke all on function private.guard_memberships() from public, anon, authentica
 create trigger memberships_guard before update of role or delete on public.memberships
   for each row execute function private.guard_memberships();
 
+-- Before the row is there: its foreign key locks the organization weakly, and two who join at once would wait for each other.
+create function private.end_personal_organization() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update public.organizations as o set personal_for = null
+  where o.id = new.org_id and o.personal_for <> new.user_id;
+  return new;
+end
+$$;
+comment on function private.end_personal_organization() is 'Trigger: an organization that somebody else joins is nobody''s personal one any more, and is not deleted with the user it was made for. Definer: who joins may not change it.';
+revoke all on function private.end_personal_organization() from public, anon, authenticated, service_role;
+create trigger memberships_end_personal before insert on public.memberships
+  for each row execute function private.end_personal_organization();
+
 create function private.settle_active_org() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 begin
-  if tg_op = 'INSERT' then
-    update public.profiles as p set active_org_id = new.org_id
-    where p.id = new.user_id and p.active_org_id is null;
-  else
-    -- The foreign key has just emptied it when the active organization was the one left.
-    update public.profiles as p
-    set active_org_id = (
-      select m.org_id
-      from public.memberships as m
-      join public.organizations as o on o.id = m.org_id
-      where m.user_id = old.user_id
-      order by o.personal desc, m.created_at, m.org_id
-      limit 1
-    )
-    where p.id = old.user_id and p.active_org_id is null;
-  end if;
+  -- After a delete the foreign key has just taken the row, when the active organization was the one left.
+  insert into private.active_organizations (user_id, active_org_id)
+  select m.user_id, m.org_id
+  from public.memberships as m
+  join public.organizations as o on o.id = m.org_id
+  where m.user_id = case tg_op when 'INSERT' then new.user_id else old.user_id end
+  order by o.personal_for is not null desc, m.created_at, m.org_id
+  limit 1
+  on conflict (user_id) do nothing;
   return null;
 end
 $$;
-comment on function private.settle_active_org() is 'Trigger: whoever belongs to an organization has an active one. Definer: it writes the member''s profile, not the caller''s.';
+comment on function private.settle_active_org() is 'Trigger: a user who belongs to an organization has an active one. Definer: the table is private.';
 revoke all on function private.settle_active_org() from public, anon, authenticated, service_role;
 create trigger memberships_settle_active_org after insert or delete on public.memberships
   for each row execute function private.settle_active_org();
@@ -520,8 +555,8 @@ as $$
 declare
   org public.organizations;
 begin
-  insert into public.organizations (name, personal, created_by)
-  values (make_organization.name, make_organization.personal, owner)
+  insert into public.organizations (name, personal_for, created_by)
+  values (make_organization.name, case when make_organization.personal then owner end, owner)
   returning * into org;
   insert into public.memberships (org_id, user_id, role, created_by) values (org.id, owner, 'owner', owner);
   return org;
@@ -530,23 +565,47 @@ $$;
 comment on function private.make_organization(uuid, text, boolean) is 'An organization and its first owner. Called by definer functions only.';
 revoke all on function private.make_organization(uuid, text, boolean) from public, anon, authenticated, service_role;
 
+-- A client may have put anything into its metadata; no value of it may break sign-up.
+create function private.name_of_user(metadata jsonb, email text) returns text
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select candidate.name
+  from (
+    values
+      (1, case jsonb_typeof(metadata -> 'display_name') when 'string' then metadata ->> 'display_name' end),
+      (2, case jsonb_typeof(metadata -> 'full_name') when 'string' then metadata ->> 'full_name' end),
+      (3, case jsonb_typeof(metadata -> 'name') when 'string' then metadata ->> 'name' end),
+      (4, split_part(email, '@', 1)),
+      (5, 'New user')
+  ) as given (place, value)
+  cross join lateral (select "left"(regexp_replace(given.value, '^\s+|\s+$', '', 'g'), 100)) as candidate (name)
+  where candidate.name ~ '\S'
+  order by given.place
+  limit 1
+$$;
+comment on function private.name_of_user(jsonb, text) is 'The first of display_name, full_name and name in a user''s metadata that is a text and not blank, else the first part of the address.';
+revoke all on function private.name_of_user(jsonb, text) from public, anon, authenticated, service_role;
+
+-- An invited user has somewhere to go. An anonymous or unconfirmed one may be anybody, any number of times.
+create function private.gets_personal_organization(u auth.users) returns boolean
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(u.email_confirmed_at, u.phone_confirmed_at) is not null
+    and u.invited_at is null and u.deleted_at is null and not u.is_anonymous
+$$;
+comment on function private.gets_personal_organization(auth.users) is 'Whether a user gets a personal organization: confirmed, and neither invited, anonymous nor deleted.';
+revoke all on function private.gets_personal_organization(auth.users) from public, anon, authenticated, service_role;
+
 create function private.handle_new_user() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  shown_name text := coalesce(
-    substring(btrim(new.raw_user_meta_data ->> 'display_name') for 100),
-    substring(btrim(new.raw_user_meta_data ->> 'full_name') for 100),
-    substring(btrim(new.raw_user_meta_data ->> 'name') for 100),
-    substring(split_part(new.email, '@', 1) for 100)
-  );
+  shown_name constant text := private.name_of_user(new.raw_user_meta_data, new.email);
 begin
-  -- Whatever a client put into its metadata must not be able to break sign-up.
-  if shown_name is null or shown_name !~ '\S' then
-    shown_name := 'New user';
-  end if;
   insert into public.profiles (id, email, display_name) values (new.id, new.email, shown_name);
-  perform private.make_organization(new.id, shown_name, true);
+  if private.gets_personal_organization(new) then
+    perform private.make_organization(new.id, shown_name, true);
+  end if;
   return null;
 end
 $$;
@@ -555,11 +614,33 @@ revoke all on function private.handle_new_user() from public, anon, authenticate
 create trigger kijko_user_created after insert on auth.users
   for each row execute function private.handle_new_user();
 
+create function private.handle_user_confirmation() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if private.gets_personal_organization(new) and not private.gets_personal_organization(old) then
+    perform private.make_organization(new.id, p.display_name, true)
+    from public.profiles as p
+    where p.id = new.id and not exists (select 1 from public.organizations as o where o.personal_for = new.id);
+  end if;
+  return null;
+end
+$$;
+comment on function private.handle_user_confirmation() is 'Trigger: a user who signed up unconfirmed or anonymously gets the personal organization once they are confirmed. Definer: the login role may write auth only.';
+revoke all on function private.handle_user_confirmation() from public, anon, authenticated, service_role;
+create trigger kijko_user_confirmed after update on auth.users
+  for each row when (
+    old.email_confirmed_at is distinct from new.email_confirmed_at
+    or old.phone_confirmed_at is distinct from new.phone_confirmed_at
+    or old.is_anonymous is distinct from new.is_anonymous
+  ) execute function private.handle_user_confirmation();
+
 create function private.handle_user_email() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 begin
-  update public.profiles as p set email = new.email where p.id = new.id;
+  -- A soft deletion leaves a hash in place of the address.
+  update public.profiles as p set email = case when new.deleted_at is null then new.email end where p.id = new.id;
   return null;
 end
 $$;
@@ -569,44 +650,117 @@ create trigger kijko_user_email after update of email on auth.users
   for each row when (old.email is distinct from new.email)
   execute function private.handle_user_email();
 
-create function private.handle_user_removal() returns trigger
-language plpgsql security definer set search_path = ''
+create function private.living_member(m public.memberships) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$ select exists (select 1 from auth.users as u where u.id = m.user_id and u.deleted_at is null) $$;
+comment on function private.living_member(public.memberships) is 'Whether the user of a membership is there still: one statement may delete many users, and their memberships go at its end.';
+revoke all on function private.living_member(public.memberships) from public, anon, authenticated, service_role;
+
+create function private.pass_on_organizations(leaver uuid) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   orphan uuid;
   heir uuid;
 begin
-  delete from public.organizations as o where o.personal and o.created_by = old.id;
+  -- Users before organizations, and these in order: two owners who are deleted at once, and somebody who joins meanwhile, take turns.
+  perform 1
+  from public.organizations as o
+  where o.personal_for = leaver
+    or o.id = any (array(select m.org_id from public.memberships as m where m.user_id = leaver and m.role = 'owner'))
+  order by o.id
+  for no key update;
+
+  delete from public.organizations as o
+  where o.personal_for = leaver
+    and not exists (select 1 from public.memberships as m where m.org_id = o.id and m.user_id <> leaver and private.living_member(m));
 
   for orphan in
     select m.org_id
     from public.memberships as m
-    where m.user_id = old.id and m.role = 'owner'
+    where m.user_id = leaver and m.role = 'owner'
       and not exists (
         select 1 from public.memberships as other
-        where other.org_id = m.org_id and other.role = 'owner' and other.user_id <> old.id
+        where other.org_id = m.org_id and other.role = 'owner' and other.user_id <> leaver and private.living_member(other)
       )
     order by m.org_id
   loop
-    select m.id into heir
-    from public.memberships as m
-    join private.roles as r on r.role = m.role
-    where m.org_id = orphan and m.user_id <> old.id
-    order by r.rank desc, m.created_at, m.id
-    limit 1;
-    if heir is null then
-      delete from public.organizations as o where o.id = orphan;
-    else
+    loop
+      select m.id into heir
+      from public.memberships as m
+      join private.roles as r on r.role = m.role
+      where m.org_id = orphan and m.user_id <> leaver and private.living_member(m)
+      order by r.rank desc, m.created_at, m.id
+      limit 1;
+      if heir is null then
+        delete from public.organizations as o where o.id = orphan;
+        exit;
+      end if;
       update public.memberships as m set role = 'owner' where m.id = heir;
-    end if;
+      exit when found; -- else they have just left, and the next is asked
+    end loop;
   end loop;
+end
+$$;
+comment on function private.pass_on_organizations(uuid) is 'The succession of a user who is deleted: a personal organization goes along; where they were the last owner the longest-standing member of the highest role follows, and an organization left empty goes too. Called by definer functions only.';
+revoke all on function private.pass_on_organizations(uuid) from public, anon, authenticated, service_role;
+
+create function private.handle_user_removal() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  perform private.pass_on_organizations(old.id);
+  -- The foreign key would do so after the statement, and check an heir's row whose user the same statement has deleted by then.
+  update public.memberships as m set created_by = null where m.created_by = old.id;
   return old;
 end
 $$;
-comment on function private.handle_user_removal() is 'Trigger: a deleted user''s personal organization goes along; where they were the last owner the longest-standing member of the highest role follows, and an organization left empty goes too. Definer: the login role may write auth only.';
+comment on function private.handle_user_removal() is 'Trigger: the succession of a deleted user (private.pass_on_organizations). Definer: the login role may write auth only.';
 revoke all on function private.handle_user_removal() from public, anon, authenticated, service_role;
 create trigger kijko_user_removed before delete on auth.users
   for each row execute function private.handle_user_removal();
+
+create function private.handle_user_soft_deletion() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Also those that began while the user was being deleted: they waited for the user's row and have ended by now.
+  delete from auth.sessions as s where s.user_id = new.id;
+  perform private.pass_on_organizations(new.id);
+  delete from public.memberships as m where m.user_id = new.id;
+  update public.profiles as p set display_name = 'Deleted user', email = null, avatar_url = null where p.id = new.id;
+  return null;
+end
+$$;
+comment on function private.handle_user_soft_deletion() is 'Trigger: a softly deleted user (auth.users.deleted_at) loses sessions, memberships and name as a deleted one does; only the id stays. Definer: the login role may write auth only.';
+revoke all on function private.handle_user_soft_deletion() from public, anon, authenticated, service_role;
+create trigger kijko_user_softly_deleted after update on auth.users
+  for each row when (old.deleted_at is null and new.deleted_at is not null)
+  execute function private.handle_user_soft_deletion();
+
+-- Whoever wrote banned_until, the login functions here or GoTrue.
+create function private.handle_user_ban() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- Sessions are revoked by the real clock, and bans are by product time. No access token lives for more than a day.
+  ends constant timestamptz := now() + case
+    when new.banned_until > kijko.now() + interval '1 day' then interval '1 day'
+    when new.banned_until > kijko.now() then new.banned_until - kijko.now()
+  end;
+begin
+  perform kijko.restore_session(s.id) from auth.sessions as s where s.user_id = new.id;
+  if ends is not null then
+    perform kijko.revoke_session(s.id, ends) from auth.sessions as s where s.user_id = new.id;
+  end if;
+  return null;
+end
+$$;
+comment on function private.handle_user_ban() is 'Trigger: a ban revokes the access tokens of the user''s sessions at once and until it ends; when it is lifted they count again at once. Definer: only the domain and the login role may revoke.';
+revoke all on function private.handle_user_ban() from public, anon, authenticated, service_role;
+create trigger kijko_user_banned after update on auth.users
+  for each row when (old.banned_until is distinct from new.banned_until)
+  execute function private.handle_user_ban();
 
 create function private.handle_session_end() returns trigger
 language plpgsql security definer set search_path = ''
@@ -644,23 +798,28 @@ comment on function public.create_organization(text) is 'Makes an organization w
 revoke all on function public.create_organization(text) from public, anon, authenticated, service_role;
 grant execute on function public.create_organization(text) to authenticated;
 
-create function public.set_active_organization(org_id uuid) returns public.profiles
-language plpgsql security definer set search_path = ''
+create type public.active_organization as (user_id uuid, active_org_id uuid);
+comment on type public.active_organization is 'What set_active_organization() answers.';
+
+create function public.set_active_organization(org_id uuid) returns public.active_organization
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  profile public.profiles;
+  active public.active_organization;
 begin
-  update public.profiles as p set active_org_id = set_active_organization.org_id
-  where p.id = (select kijko.user_id())
-    and set_active_organization.org_id = any (array(select public.org_ids()))
-  returning p.* into profile;
-  if profile.id is null then
+  insert into private.active_organizations as a (user_id, active_org_id)
+  select m.user_id, m.org_id
+  from public.memberships as m
+  where m.user_id = (select kijko.user_id()) and m.org_id = set_active_organization.org_id
+  on conflict (user_id) do update set active_org_id = excluded.active_org_id
+  returning a.user_id, a.active_org_id into active;
+  if active.user_id is null then
     perform kijko.fail('not_a_member', 'org_id names no organization of yours');
   end if;
-  return profile;
+  return active;
 end
 $$;
-comment on function public.set_active_organization(uuid) is 'Chooses the organization used when a request names none. Definer: users may not write active_org_id themselves.';
+comment on function public.set_active_organization(uuid) is 'Chooses the organization used when a request names none. Definer: the table of active organizations is private.';
 revoke all on function public.set_active_organization(uuid) from public, anon, authenticated, service_role;
 grant execute on function public.set_active_organization(uuid) to authenticated;
 
@@ -701,7 +860,7 @@ begin
     select m.org_id into org
     from public.memberships as m
     where m.user_id = who
-      and m.org_id = coalesce(wanted, (select pr.active_org_id from public.profiles as pr where pr.id = who));
+      and m.org_id = coalesce(wanted, (select a.active_org_id from private.active_organizations as a where a.user_id = who));
     if org is not null then
       perform kijko.remember_membership(epoch, who, wanted, org);
     end if;
@@ -725,9 +884,9 @@ grant execute on function private.admit_request() to anon, authenticated, servic
 create trigger memberships_changed after insert or update or delete or truncate on public.memberships
   for each statement execute function kijko.membership_changed();
 alter table public.memberships enable always trigger memberships_changed;
-create trigger profiles_membership_changed after insert or update of active_org_id or delete or truncate on public.profiles
+create trigger active_organizations_changed after insert or update or delete or truncate on private.active_organizations
   for each statement execute function kijko.membership_changed();
-alter table public.profiles enable always trigger profiles_membership_changed;
+alter table private.active_organizations enable always trigger active_organizations_changed;
 
 -- One expression of a void function, so that Postgres puts it in place of the call: no function is left to start.
 create function public.before_request() returns void

@@ -16,6 +16,7 @@ create table public.plans (
   name text not null check (char_length(name) <= 100 and name ~ '\S'),
   rank smallint not null unique,
   rate_per_minute integer not null check (rate_per_minute > 0),
+  max_organizations integer check (max_organizations > 0),
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now()
 );
@@ -24,6 +25,7 @@ comment on column public.plans.code is 'Stable name used by subscriptions and by
 comment on column public.plans.name is 'Shown to customers.';
 comment on column public.plans.rank is 'Order of the plans: a higher one offers more.';
 comment on column public.plans.rate_per_minute is 'Requests an organization may make in a minute.';
+comment on column public.plans.max_organizations is 'How many organizations a user may have made whose best one is on this plan; null is unlimited.';
 comment on column public.plans.created_at is 'When the plan was added.';
 comment on column public.plans.updated_at is 'Last change; set by trigger.';
 
@@ -57,11 +59,11 @@ revoke all on function private.push_plan_rate() from public, anon, authenticated
 create trigger plans_push_rate after insert or delete or update of rate_per_minute on public.plans
   for each row execute function private.push_plan_rate();
 
-insert into public.plans (code, name, rank, rate_per_minute) values
-  ('FREE', 'Free', 10, 600),
-  ('PRO', 'Pro', 20, 3000),
-  ('TEAMS', 'Teams', 30, 12000),
-  ('ENTERPRISE', 'Enterprise', 40, 60000);
+insert into public.plans (code, name, rank, rate_per_minute, max_organizations) values
+  ('FREE', 'Free', 10, 600, 3),
+  ('PRO', 'Pro', 20, 3000, 10),
+  ('TEAMS', 'Teams', 30, 12000, 50),
+  ('ENTERPRISE', 'Enterprise', 40, 60000, null);
 
 -- ----------------------------------------------------------------------------
 -- plan_limits
@@ -249,6 +251,74 @@ create trigger memberships_gauge_insert after insert on public.memberships
   referencing new table as changed for each statement execute function private.follow_gauge('members');
 create trigger memberships_gauge_delete after delete on public.memberships
   referencing old table as changed for each statement execute function private.follow_gauge('members');
+
+-- ----------------------------------------------------------------------------
+-- How many organizations a user may make: by the best plan of those that they own. What they made counts until it is
+-- deleted, also when others own it by now; a personal organization does not, which sign-up makes once. Each one comes with
+-- a month's quotas of its own, so that making and deleting in turns is limited as well.
+-- ----------------------------------------------------------------------------
+
+create table private.organizations_made (
+  user_id uuid primary key references auth.users (id) on delete cascade,
+  month date not null,
+  made integer not null check (made > 0)
+);
+comment on table private.organizations_made is 'How many organizations each user made in the last month in which they made one. Also what two calls of one user wait for.';
+comment on column private.organizations_made.user_id is 'The user.';
+comment on column private.organizations_made.month is 'First day of the month, in UTC.';
+comment on column private.organizations_made.made is 'How many they made in it, deleted ones included.';
+
+alter table private.organizations_made enable row level security;
+revoke all on private.organizations_made from public, anon, authenticated, service_role;
+
+create function private.max_organizations(owner uuid) returns integer
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (
+    select p.max_organizations
+    from public.plans as p
+    where p.code = 'FREE' or p.code in (
+      select s.plan
+      from public.memberships as m
+      join public.subscriptions as s on s.org_id = m.org_id
+      where m.user_id = owner and m.role = 'owner'
+    )
+    order by p.max_organizations desc nulls first
+    limit 1
+  );
+end
+$$;
+comment on function private.max_organizations(uuid) is 'How many organizations the user may have made, by the best plan among those that they own; null is unlimited.';
+revoke all on function private.max_organizations(uuid) from public, anon, authenticated, service_role;
+
+create function private.limit_organizations() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  made_this_month integer;
+  most integer;
+begin
+  insert into private.organizations_made as o (user_id, month, made)
+  values (new.created_by, date_trunc('month', kijko.now(), 'UTC') at time zone 'UTC', 1)
+  on conflict (user_id) do update
+    set month = excluded.month, made = case o.month when excluded.month then o.made else 0 end + 1
+  returning o.made into made_this_month;
+  -- From here on this user's other calls wait, and the next statement sees what they have made.
+  most := private.max_organizations(new.created_by);
+  if (select count(*) from public.organizations as o where o.created_by = new.created_by and o.personal_for is null) >= most then
+    perform kijko.fail('quota_exceeded', format('you have made %s organizations', most), 'Delete one of them, or choose a higher plan for one that you own.');
+  elsif made_this_month > 2 * most then
+    perform kijko.fail('quota_exceeded', format('you have made %s organizations this month', 2 * most), 'Wait for the next month, or choose a higher plan for one that you own.');
+  end if;
+  return new;
+end
+$$;
+comment on function private.limit_organizations() is 'Trigger: a user makes no more organizations than the best plan among those that they own allows. Definer: plans and counts of others are not theirs to read.';
+revoke all on function private.limit_organizations() from public, anon, authenticated, service_role;
+create trigger organizations_limit before insert on public.organizations
+  for each row when (new.personal_for is null and new.created_by = (kijko.user_id()))
+  execute function private.limit_organizations();
 
 -- ----------------------------------------------------------------------------
 -- RPC

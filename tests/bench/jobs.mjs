@@ -51,7 +51,7 @@ class Kijko {
   async setup() {
     this.pool = new pg.Pool({ ...connection, max: POOL });
     const user = randomUUID();
-    await admin.query(`insert into auth.users (id, aud, role, email) values ($1, 'authenticated', 'authenticated', $2)`, [user, `${user}@example.test`]);
+    await admin.query(`insert into auth.users (id, aud, role, email, email_confirmed_at) values ($1, 'authenticated', 'authenticated', $2, now())`, [user, `${user}@example.test`]);
     this.user = user;
     this.org = (await admin.query('select id from public.organizations where created_by = $1', [user])).rows[0].id;
   }

@@ -20,8 +20,9 @@ const one = async (sql, values) => (await pool.query(sql, values)).rows[0];
 async function newTenant() {
   const user = randomUUID();
   users.push(user);
-  await pool.query(`insert into auth.users (id, aud, role, email) values ($1, 'authenticated', 'authenticated', $2)`, [user, `${user}@example.test`]);
-  const { id: org } = await one('select id from public.organizations where personal and created_by = $1', [user]);
+  await pool.query(
+    `insert into auth.users (id, aud, role, email, email_confirmed_at) values ($1, 'authenticated', 'authenticated', $2, now())`, [user, `${user}@example.test`]);
+  const { id: org } = await one('select id from public.organizations where personal_for = $1', [user]);
   const { id: skill } = await one(`insert into public.skills (org_id, name, prompt_template) values ($1, 'race', 'x') returning id`, [org]);
   return { user, org, skill };
 }

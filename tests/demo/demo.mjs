@@ -58,9 +58,9 @@ async function signUp(name) {
     email, password: randomBytes(16).toString('base64url'), options: { data: { display_name: name } },
   }));
   assert.ok(session?.access_token, 'sign-up answers with a session');
-  const profile = await ok(client.from('profiles').select('*').eq('id', user.id).single());
+  const profile = await ok(client.from('profiles').select('active_org_id').eq('id', user.id).single());
   const organization = await ok(client.from('organizations').select('*').eq('id', profile.active_org_id).single());
-  assert.equal(organization.personal, true);
+  assert.equal(organization.personal_for, user.id);
   return { client, name, email, user, organization };
 }
 

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { describe, test } from 'node:test';
+import { until } from './domain.mjs';
 import { admin, api, env, http, newEmail, newUser, signIn, sql } from './support.mjs';
 
 const users = () => admin().auth.admin;
@@ -164,6 +165,44 @@ describe('change', () => {
     const back = await signIn(account);
     assert.equal(await restStatus(back.session.access_token), 200);
   });
+
+  test('a ban that is lifted lets the user in everywhere at once: with the old token, the old session, and what it refreshes to', async () => {
+    const account = await newUser();
+    const { access_token: token, refresh_token } = account.session;
+    const rest = async (bearer) => (await http('GET', '/rest/v1/profiles', { token: bearer })).status;
+    for (const ban_duration of ['24h', '876000h']) {
+      await users().updateUserById(account.user.id, { ban_duration });
+      assert.equal(await rest(token), 401);
+      assert.equal((await http('GET', '/auth/v1/user', { token })).body.code, 'user_banned');
+      await users().updateUserById(account.user.id, { ban_duration: 'none' });
+      assert.equal(await rest(token), 200);
+      assert.equal((await http('GET', '/auth/v1/user', { token })).status, 200);
+    }
+    const refreshed = await api().auth.refreshSession({ refresh_token });
+    assert.equal(refreshed.error, null);
+    assert.equal(await rest(refreshed.data.session.access_token), 200);
+  });
+
+  test('a ban that ends by itself does so, too', async () => {
+    const account = await newUser();
+    const token = account.session.access_token;
+    const rest = async () => (await http('GET', '/rest/v1/profiles', { token })).status;
+    await users().updateUserById(account.user.id, { ban_duration: '2s' });
+    assert.equal(await rest(), 401);
+    await until('the ban to end', async () => (await rest()) === 200);
+    assert.equal((await account.client.auth.getUser()).error, null);
+    assert.equal((await account.client.auth.refreshSession()).error, null);
+  });
+
+  test('lifting a ban brings no session back that was signed out', async () => {
+    const account = await newUser();
+    const other = await signIn(account);
+    await users().updateUserById(account.user.id, { ban_duration: '24h' });
+    await sql('delete from auth.sessions where id = (select (auth.sessions.id) from auth.sessions where user_id = $1 order by created_at limit 1)', [account.user.id]);
+    await users().updateUserById(account.user.id, { ban_duration: 'none' });
+    assert.equal((await http('GET', '/rest/v1/profiles', { token: account.session.access_token })).status, 401);
+    assert.equal((await http('GET', '/rest/v1/profiles', { token: other.session.access_token })).status, 200);
+  });
 });
 
 describe('delete', () => {
@@ -184,6 +223,11 @@ describe('delete', () => {
     const account = await newUser({ name: 'Forget me' });
     const { error } = await users().deleteUser(account.user.id, true);
     assert.equal(error, null);
+    // The sessions end with it: neither token is worth anything any more.
+    await refused(api().auth.refreshSession({ refresh_token: account.session.refresh_token }), 'refresh_token_not_found', 400);
+    assert.equal((await http('GET', '/auth/v1/user', { token: account.session.access_token })).body.code, 'session_not_found');
+    assert.equal((await http('GET', '/rest/v1/profiles', { token: account.session.access_token })).status, 401);
+    assert.deepEqual(await sql('select 1 from auth.sessions where user_id = $1', [account.user.id]), []);
     const [row] = await sql('select * from auth.users where id = $1', [account.user.id]);
     assert.notEqual(row.deleted_at, null);
     assert.equal(row.encrypted_password, null);

@@ -6,7 +6,7 @@ import { admin, env, http, newUser, sql } from './support.mjs';
 
 export const FINAL = ['succeeded', 'failed', 'cancelled', 'skipped'];
 export const TENANT_TABLES = [
-  'organizations', 'profiles', 'memberships', 'subscriptions', 'projects', 'skills', 'habits', 'executions', 'jobs', 'job_events', 'usage_meters',
+  'organizations', 'profiles', 'memberships', 'invitations', 'subscriptions', 'projects', 'skills', 'habits', 'executions', 'jobs', 'job_events', 'usage_meters',
 ];
 
 /** The answer's data; any error is a failure. */
@@ -64,16 +64,18 @@ export async function slowDown(orgId) {
   await sql('select kijko.set_tier($1, $2)', [orgId, tier]);
 }
 
+/** Makes somebody a member of an organization in the only way there is: its manager invites them, and they accept. */
+export async function join(person, orgId, role, manager) {
+  const { token } = await ok(manager.client.rpc('invite_member', { email: person.email, role }).setHeader('x-org-id', orgId));
+  return ok(person.client.rpc('accept_invitation', { token }));
+}
+
 /** An organization with one person of each role, each working in it, and a stranger from elsewhere. */
 export async function newTeam() {
   const [owner, adminUser, member, viewer, stranger] = await Promise.all(Array.from({ length: 5 }, () => newPerson()));
   const organization = await ok(owner.client.rpc('create_organization', { name: `Team ${randomUUID().slice(0, 8)}` }));
   await setPlan(organization.id, 'TEAMS'); // not the subject here: five people share the rate limit
-  await ok(owner.client.from('memberships').insert([
-    { org_id: organization.id, user_id: adminUser.user.id, role: 'admin' },
-    { org_id: organization.id, user_id: member.user.id, role: 'member' },
-    { org_id: organization.id, user_id: viewer.user.id, role: 'viewer' },
-  ]));
+  await Promise.all([[adminUser, 'admin'], [member, 'member'], [viewer, 'viewer']].map(([person, role]) => join(person, organization.id, role, owner)));
   for (const person of [owner, adminUser, member, viewer]) {
     await ok(person.client.rpc('set_active_organization', { org_id: organization.id }));
     person.orgId = organization.id;

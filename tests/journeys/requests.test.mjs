@@ -47,7 +47,7 @@ describe('requests are counted', () => {
 
   test('a user without an organization, and nobody, are counted for nobody', async () => {
     const person = await newPerson();
-    await sql('update public.profiles set active_org_id = null where id = $1', [person.user.id]);
+    await sql('delete from private.active_organizations where user_id = $1', [person.user.id]);
     const before = await settled(person);
     assert.equal((await get(person)).status, 200);
     assert.equal(await settled(person), before);

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { describe, test, before } from 'node:test';
-import { admin, api, env, http, signIn, sql } from './support.mjs';
+import { admin, api, env, http, newUser, signIn, sql } from './support.mjs';
 import {
-  TENANT_TABLES, anonymous, assertAnonymousSeesNothing, call, newPerson, newSkill, newTeam, ok, refused, unaffected,
+  TENANT_TABLES, anonymous, assertAnonymousSeesNothing, call, join, newPerson, newSkill, newTeam, ok, refused, setPlan, unaffected,
 } from './domain.mjs';
 
 describe('who is not signed in', () => {
@@ -23,7 +23,8 @@ describe('who is not signed in', () => {
     for (const [name, body] of [
       ['execute_skill', { skill_id: randomUUID() }], ['run_habit', { habit_id: randomUUID() }], ['cancel_execution', { id: randomUUID() }],
       ['retry_execution', { id: randomUUID() }], ['usage_summary', {}], ['create_organization', { name: 'Mine' }],
-      ['set_active_organization', { org_id: randomUUID() }], ['preview_cron', { expression: '* * * * *' }],
+      ['set_active_organization', { org_id: randomUUID() }], ['invite_member', { email: 'x@example.com' }], ['accept_invitation', { token: 'x' }],
+      ['decline_invitation', { token: 'x' }], ['revoke_invitation', { id: randomUUID() }], ['preview_cron', { expression: '* * * * *' }],
     ]) {
       const answer = await anonymous('POST', `/rest/v1/rpc/${name}`, { body, headers: { 'Content-Type': 'application/json' } });
       assert.equal(answer.status, 401, `${name}: ${answer.text}`);
@@ -55,7 +56,7 @@ describe('sign-up', () => {
   test('makes a profile, a personal organization, an owner and the FREE plan', async () => {
     const { client, user, email, orgId } = await newPerson();
     assert.deepEqual(await ok(client.from('profiles').select('id, email, active_org_id')), [{ id: user.id, email, active_org_id: orgId }]);
-    assert.deepEqual(await ok(client.from('organizations').select('id, personal, created_by')), [{ id: orgId, personal: true, created_by: user.id }]);
+    assert.deepEqual(await ok(client.from('organizations').select('id, personal_for, created_by')), [{ id: orgId, personal_for: user.id, created_by: user.id }]);
     assert.deepEqual(await ok(client.from('memberships').select('org_id, user_id, role')), [{ org_id: orgId, user_id: user.id, role: 'owner' }]);
     assert.deepEqual(await ok(client.from('subscriptions').select('org_id, plan, status')), [{ org_id: orgId, plan: 'FREE', status: 'active' }]);
   });
@@ -70,13 +71,25 @@ describe('sign-up', () => {
   });
 });
 
+describe('a name', () => {
+  test('is the first that is one: display_name, full_name, name, the address', async () => {
+    for (const [data, name] of [
+      [{ display_name: '', full_name: 'Ada' }, () => 'Ada'], [{ display_name: ' \n', full_name: '\t', name: ' Bea ' }, () => 'Bea'],
+      [{ display_name: null, full_name: ['x'], name: {} }, (email) => email.split('@')[0]], [{}, (email) => email.split('@')[0]],
+    ]) {
+      const { client, email, user } = await newUser(data);
+      assert.equal((await ok(client.from('profiles').select('display_name').eq('id', user.id).single())).display_name, name(email), JSON.stringify(data));
+    }
+  });
+});
+
 describe('a stranger', () => {
   test('sees nothing of an organization in any table', async () => {
     const [someone, stranger] = await Promise.all([newPerson(), newPerson()]);
     const skill = await newSkill(someone);
     for (const table of TENANT_TABLES) {
-      const column = table === 'organizations' ? 'id' : table === 'profiles' ? 'active_org_id' : 'org_id';
-      assert.deepEqual(await ok(stranger.client.from(table).select('*').eq(column, someone.orgId)), [], table);
+      const [column, value] = table === 'organizations' ? ['id', someone.orgId] : table === 'profiles' ? ['id', someone.user.id] : ['org_id', someone.orgId];
+      assert.deepEqual(await ok(stranger.client.from(table).select('*').eq(column, value)), [], table);
     }
     assert.equal(skill.org_id, someone.orgId);
   });
@@ -144,10 +157,37 @@ describe('create_organization', () => {
     const { client, user } = await newPerson();
     const made = await ok(client.rpc('create_organization', { name: '  Acme BV ' }));
     assert.equal(made.name, 'Acme BV');
-    assert.equal(made.personal, false);
+    assert.equal(made.personal_for, null);
     assert.match(made.slug, /^acme-bv-[0-9a-f]{8}$/);
     assert.deepEqual(await ok(client.from('memberships').select('user_id, role').eq('org_id', made.id)), [{ user_id: user.id, role: 'owner' }]);
     assert.deepEqual(await ok(client.from('subscriptions').select('plan').eq('org_id', made.id)), [{ plan: 'FREE' }]);
+  });
+});
+
+describe('how many organizations a user makes', () => {
+  const make = (person, n) => Promise.all(Array.from({ length: n }, (_, i) => person.client.rpc('create_organization', { name: `Org ${i}` })));
+  const made = (answers) => {
+    for (const { error, status } of answers) if (error) assert.deepEqual([error.code, status], ['quota_exceeded', 429]);
+    return answers.filter(({ error }) => !error).length;
+  };
+
+  test('three on FREE, also of twenty at once; ten when one of them is on PRO', async () => {
+    const person = await newPerson();
+    assert.equal(made(await make(person, 20)), 3);
+    await setPlan(person.orgId, 'PRO');
+    assert.equal(made(await make(person, 20)), 7);
+    assert.equal((await ok(person.client.from('organizations').select('id'))).length, 11);
+  });
+
+  test('handing one over makes no room, deleting one does', async () => {
+    const [person, other] = await Promise.all([newPerson(), newPerson()]);
+    const [first, second] = (await make(person, 3)).map(({ data }) => data.id);
+    await join(other, first, 'owner', person);
+    await ok(person.client.from('memberships').delete().eq('org_id', first).eq('user_id', person.user.id));
+    assert.equal(made(await make(person, 1)), 0);
+    assert.equal(made(await make(other, 4)), 3, 'what one was given is not what one made');
+    await ok(person.client.from('organizations').delete().eq('id', second));
+    assert.equal(made(await make(person, 2)), 1);
   });
 });
 
@@ -160,10 +200,41 @@ describe('roles', () => {
   test('everyone in it sees its members and each other; the stranger does not', async () => {
     for (const person of [team.owner, team.admin, team.member, team.viewer]) {
       assert.equal((await ok(person.client.from('memberships').select('id').eq('org_id', team.orgId))).length, 4);
-      const names = await ok(person.client.from('profiles').select('id'));
+      const names = await ok(person.client.from('profiles').select('id, email, active_org_id'));
       assert.equal(names.length, 4);
+      for (const profile of names) {
+        assert.ok(profile.email.includes('@'), 'colleagues see the address');
+        assert.equal(profile.active_org_id, profile.id === person.user.id ? team.orgId : null, 'and nobody else sees where one works');
+      }
     }
     assert.equal((await ok(team.stranger.client.from('profiles').select('id'))).length, 1);
+    for (const column of ['active_org_id', 'email']) {
+      const value = column === 'email' ? team.owner.email : team.orgId;
+      assert.deepEqual(await ok(team.stranger.client.from('profiles').select(column).eq(column, value)), [], column);
+    }
+    assert.deepEqual(await ok(team.member.client.from('profiles').select('id').eq('active_org_id', team.orgId)), [{ id: team.member.user.id }]);
+  });
+
+  test('memberships name everyone by one embedding, and profiles their memberships', async () => {
+    const members = await ok(team.viewer.client.from('memberships').select('role, profiles(id, display_name)').eq('org_id', team.orgId).order('role'));
+    assert.deepEqual(members.map((m) => [m.role, m.profiles.id]),
+      [['admin', team.admin], ['member', team.member], ['owner', team.owner], ['viewer', team.viewer]].map(([role, person]) => [role, person.user.id]));
+    assert.ok(members.every((m) => m.profiles.display_name.length > 0));
+    const [owner] = await ok(team.viewer.client.from('profiles').select('display_name, memberships(role)').eq('id', team.owner.user.id).eq('memberships.org_id', team.orgId));
+    assert.deepEqual(owner.memberships, [{ role: 'owner' }]);
+  });
+
+  test('nobody is made a member without saying yes, by whomever; service_role may', async () => {
+    for (const person of [team.owner, team.admin]) {
+      for (const role of ['viewer', 'owner']) {
+        await refused(person.client.from('memberships').insert({ org_id: team.orgId, user_id: team.stranger.user.id, role }), 403, '42501');
+      }
+      await refused(person.client.from('memberships').upsert({ org_id: team.orgId, user_id: team.stranger.user.id, role: 'viewer' }), 403, '42501');
+    }
+    assert.deepEqual(await ok(team.owner.client.from('profiles').select('email').eq('id', team.stranger.user.id)), []);
+    const guest = await newPerson();
+    const [added] = await ok(admin().from('memberships').insert({ org_id: team.orgId, user_id: guest.user.id, role: 'viewer' }).select());
+    await ok(admin().from('memberships').delete().eq('id', added.id));
   });
 
   test('viewer and member do not manage members', async () => {
@@ -177,7 +248,6 @@ describe('roles', () => {
 
   test('an admin manages members, but neither makes, changes nor removes an owner, nor raises themselves', async () => {
     const { client } = team.admin;
-    await refused(client.from('memberships').insert({ org_id: team.orgId, user_id: team.stranger.user.id, role: 'owner' }), 403, '42501');
     await unaffected(client.from('memberships').update({ role: 'member' }).eq('org_id', team.orgId).eq('user_id', team.owner.user.id).select());
     await unaffected(client.from('memberships').delete().eq('org_id', team.orgId).eq('user_id', team.owner.user.id).select());
     const raise = await client.from('memberships').update({ role: 'owner' }).eq('org_id', team.orgId).eq('user_id', team.admin.user.id).select();
@@ -185,7 +255,7 @@ describe('roles', () => {
     assert.equal(raise.status, 403);
     await unaffected(client.from('organizations').delete().eq('id', team.orgId).select());
 
-    const [added] = await ok(client.from('memberships').insert({ org_id: team.orgId, user_id: team.stranger.user.id, role: 'viewer' }).select());
+    const added = await join(team.stranger, team.orgId, 'viewer', team.admin);
     assert.equal(added.created_by, team.admin.user.id);
     assert.equal((await ok(client.from('memberships').update({ role: 'member' }).eq('id', added.id).select())).length, 1);
     assert.equal((await ok(client.from('memberships').delete().eq('id', added.id).select())).length, 1);
@@ -224,7 +294,7 @@ describe('the last owner', () => {
   test('two owners who leave at once do not both get away', async () => {
     const [first, second] = await Promise.all([newPerson(), newPerson()]);
     const { id } = await ok(first.client.rpc('create_organization', { name: 'Two' }));
-    await ok(first.client.from('memberships').insert({ org_id: id, user_id: second.user.id, role: 'owner' }));
+    await join(second, id, 'owner', first);
     const answers = await Promise.all([first, second].map((p) => p.client.from('memberships').delete().eq('org_id', id).eq('user_id', p.user.id).select()));
     assert.equal(answers.filter((a) => a.error === null && a.data.length === 1).length, 1, JSON.stringify(answers));
     assert.equal(answers.filter((a) => a.error?.code === 'conflict').length, 1);
@@ -261,6 +331,33 @@ describe('the end', () => {
       assert.deepEqual(await sql(`select 1 from public.${table} where org_id = $1`, [person.orgId]), [], table);
     }
     assert.deepEqual(await sql('select 1 from public.organizations where id = $1', [person.orgId]), []);
+  });
+
+  test('an organization that was personal stays with the one it was handed to', async () => {
+    const [host, guest] = await Promise.all([newPerson(), newPerson()]);
+    await join(guest, host.orgId, 'owner', host);
+    assert.deepEqual(await ok(host.client.from('organizations').select('personal_for').eq('id', host.orgId)), [{ personal_for: null }]);
+    const project = await ok(guest.client.from('projects').insert({ name: 'Kept' }).setHeader('x-org-id', host.orgId).select('id').single());
+    await ok(host.client.from('memberships').delete().eq('org_id', host.orgId).eq('user_id', host.user.id));
+    const { error } = await admin().auth.admin.deleteUser(host.user.id);
+    assert.equal(error, null);
+    assert.deepEqual(await ok(guest.client.from('projects').select('id').eq('org_id', host.orgId)), [{ id: project.id }]);
+  });
+
+  test('a softly deleted user leaves as a deleted one does, and only an id behind', async () => {
+    const team = await newTeam();
+    const personal = (await sql('select id from public.organizations where personal_for = $1', [team.owner.user.id]))[0].id;
+    const project = await ok(team.owner.client.from('projects').insert({ name: 'Kept' }).select().single());
+    const { error } = await admin().auth.admin.deleteUser(team.owner.user.id, true);
+    assert.equal(error, null);
+    assert.deepEqual(await sql('select 1 from public.organizations where id = $1', [personal]), [], 'the lone personal organization goes');
+    const members = await ok(team.member.client.from('memberships').select('user_id, role').eq('org_id', team.orgId));
+    assert.deepEqual(members.filter((m) => m.role === 'owner').map((m) => m.user_id), [team.admin.user.id]);
+    assert.equal(members.length, 3);
+    assert.equal((await ok(team.member.client.from('projects').select('created_by').eq('id', project.id).single())).created_by, team.owner.user.id);
+    const profile = await ok(admin().from('profiles').select('display_name, email, avatar_url').eq('id', team.owner.user.id).single());
+    assert.deepEqual(profile, { display_name: 'Deleted user', email: null, avatar_url: null });
+    assert.equal((await http('GET', '/rest/v1/projects', { token: team.owner.token })).status, 401);
   });
 
   test('a shared organization passes from a deleted last owner to the next in rank; what they made stays', async () => {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { describe, test, before } from 'node:test';
 import { admin, http, sql } from './support.mjs';
-import { anonymous, call, execute, newHabit, newPerson, newSkill, newTeam, ok, refused, setPlan, usageOf } from './domain.mjs';
+import { anonymous, call, execute, newHabit, join, newPerson, newSkill, newTeam, ok, refused, setPlan, usageOf } from './domain.mjs';
 
 const event = (fields = {}) => ({
   specversion: '1.0', source: '/services/build', id: randomUUID(), type: 'build.done', time: new Date().toISOString(), data: { minutes: 5 }, ...fields,
@@ -70,16 +70,16 @@ describe('gauges', () => {
   test('members and habits, too; a larger plan has room at once', async () => {
     const owner = await newPerson();
     const guests = await Promise.all(Array.from({ length: 3 }, () => newPerson()));
-    const invite = (rows) => owner.client.from('memberships').insert(rows.map((guest) => ({ org_id: owner.orgId, user_id: guest.user.id, role: 'viewer' })));
-    await refused(invite(guests), 429, 'quota_exceeded');
-    await ok(invite(guests.slice(0, 2)));
+    for (const guest of guests.slice(0, 2)) await join(guest, owner.orgId, 'viewer', owner);
+    const { token } = await ok(owner.client.rpc('invite_member', { email: guests[2].email, role: 'viewer' }));
+    await refused(guests[2].client.rpc('accept_invitation', { token }), 429, 'quota_exceeded');
     const skill = await newSkill(owner);
     for (let n = 0; n < 3; n += 1) await newHabit(owner, { skill_id: skill.id, cron: '@yearly', name: `h${n}` });
     const fourth = { skill_id: skill.id, cron: '@yearly', name: 'h3' };
     await refused(owner.client.from('habits').insert(fourth), 429, 'quota_exceeded');
     await setPlan(owner.orgId, 'PRO');
     await ok(owner.client.from('habits').insert(fourth));
-    await ok(invite(guests.slice(2)));
+    await ok(guests[2].client.rpc('accept_invitation', { token })); // it has stayed open
     const { habits, members } = await usageOf(owner);
     assert.deepEqual([habits.used, habits.limit, members.used, members.limit], [4, 50, 4, 5]);
     // Leaving makes room again.

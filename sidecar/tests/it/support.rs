@@ -65,7 +65,7 @@ impl Tenant {
         let user = Uuid::new_v4();
         admin
             .execute(
-                "insert into auth.users (id, email, aud, role) values ($1, $2, 'authenticated', 'authenticated')",
+                "insert into auth.users (id, email, email_confirmed_at, aud, role) values ($1, $2, now(), 'authenticated', 'authenticated')",
                 &[&user, &format!("{user}@example.test")],
             )
             .await

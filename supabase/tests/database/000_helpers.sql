@@ -25,18 +25,26 @@ grant usage on schema tests to public;
 create function tests.id(name text) returns uuid language sql immutable
 return pg_catalog.md5('user ' || name)::uuid;
 
+-- The organization that each user got at sign-up: personal_for forgets when somebody else joins.
+create table tests.first_organizations (user_id uuid primary key, org_id uuid not null);
+
 create function tests.sign_up(name text, metadata jsonb default '{}') returns uuid
 language plpgsql security definer as $$
 begin
-  insert into auth.users (id, aud, role, email, raw_user_meta_data)
-  values (tests.id(name), 'authenticated', 'authenticated', name || '@example.test', metadata);
+  insert into auth.users (id, aud, role, email, email_confirmed_at, raw_user_meta_data)
+  values (tests.id(name), 'authenticated', 'authenticated', name || '@example.test', kijko.now(), metadata);
+  insert into tests.first_organizations (user_id, org_id)
+  select o.personal_for, o.id from public.organizations as o where o.personal_for = tests.id(sign_up.name);
   return tests.id(name);
 end
 $$;
 
--- The personal organization.
+-- The organization of a user's sign-up, while it is there.
 create function tests.org(who text) returns uuid language sql stable security definer as $$
-  select o.id from public.organizations as o where o.personal and o.created_by = tests.id(who)
+  select o.id
+  from tests.first_organizations as f
+  join public.organizations as o on o.id = f.org_id
+  where f.user_id = tests.id(who)
 $$;
 
 create function tests.join_org(name text, org uuid, role text) returns void language sql security definer as $$

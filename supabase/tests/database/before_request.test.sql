@@ -51,11 +51,11 @@ select is(tests.answer('select public.before_request()') ->> 'code', 'not_a_memb
 select tests.act_as('ada');
 select is(tests.answer('select public.before_request()') -> 'status', null, 'the active organization is theirs');
 select tests.act_as_superuser();
-update public.profiles set active_org_id = null where id = tests.id('ada');
+delete from private.active_organizations where user_id = tests.id('ada');
 select tests.act_as('ada');
 select is(kijko.admit_known_request(), false, 'until there is none');
 select tests.act_as_superuser();
-update public.profiles set active_org_id = tests.org('ada') where id = tests.id('ada');
+insert into private.active_organizations (user_id, active_org_id) values (tests.id('ada'), tests.org('ada'));
 select tests.act_as_service();
 select is(kijko.admit_known_request(), false, 'service_role is no member');
 

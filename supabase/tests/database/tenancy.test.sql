@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(77);
+select plan(128);
 
 -- ---- sign-up
 select tests.sign_up('ada', '{"display_name": "Ada L."}');
@@ -13,13 +13,44 @@ select is(
   'Ada L. ada@example.test', 'sign-up makes a profile from the metadata'
 );
 select is((select display_name from public.profiles where id = tests.id('bob')), 'bob', 'without metadata the address names the user');
-select lives_ok($$select tests.sign_up('blank', '{"display_name": ""}')$$, 'a blank name does not break sign-up');
+select tests.sign_up('name' || n, metadata)
+from (values (1, '{"display_name": "", "full_name": "Ada"}'::jsonb), (2, '{"display_name": " \t", "full_name": "\n", "name": " Bea "}'), (3, '{"display_name": ""}'),
+  (4, '{"display_name": {"a": 1}, "full_name": ["x"], "name": 7}'), (5, 'null'), (6, null), (7, jsonb_build_object('name', repeat(e'\t', 200) || repeat('x', 200)))) as given (n, metadata);
+select results_eq(
+  $$select n, p.display_name from generate_series(1, 7) as n join public.profiles as p on p.id = tests.id('name' || n) order by n$$,
+  $$values (1, 'Ada'), (2, 'Bea'), (3, 'name3'), (4, 'name4'), (5, 'name5'), (6, 'name6'), (7, repeat('x', 100))$$,
+  'blank and senseless metadata falls through to the next name, then to the address'
+);
+select lives_ok($$insert into auth.users (id, email_confirmed_at) values (tests.id('no address'), now())$$, 'a user may have no address');
+select is((select display_name from public.profiles where id = tests.id('no address')), 'New user', 'and then no name either');
 select is(
-  (select array_agg(m.role || ' ' || o.personal) from public.memberships m join public.organizations o on o.id = m.org_id where m.user_id = tests.id('ada')),
+  (select array_agg(m.role || ' ' || (o.personal_for = m.user_id)) from public.memberships m join public.organizations o on o.id = m.org_id where m.user_id = tests.id('ada')),
   array['owner true'], 'sign-up makes a personal organization with its owner'
 );
-select is((select active_org_id from public.profiles where id = tests.id('ada')), tests.org('ada'), 'and makes it the active one');
+select is((select active_org_id from private.active_organizations where user_id = tests.id('ada')), tests.org('ada'), 'and makes it the active one');
 select is((select plan from public.subscriptions where org_id = tests.org('ada')), 'FREE', 'and puts it on FREE');
+
+
+-- ---- who gets a personal organization
+create function tests.personal(who text) returns bigint language sql security definer as $$
+  select count(*) from public.organizations as o where o.personal_for = tests.id(who)
+$$;
+insert into auth.users (id, email, email_confirmed_at, invited_at, is_anonymous) values
+  (tests.id('invited'), 'invited@example.test', now(), now(), false), (tests.id('unconfirmed'), 'unconfirmed@example.test', null, null, false),
+  (tests.id('anonymous'), null, null, null, true);
+select is(array[tests.personal('invited'), tests.personal('unconfirmed'), tests.personal('anonymous')], '{0,0,0}', 'an invited, unconfirmed or anonymous user gets none');
+select is((select count(*) from public.profiles where id in (tests.id('invited'), tests.id('unconfirmed'), tests.id('anonymous'))), 3::bigint, 'but a profile');
+update auth.users set last_sign_in_at = now() where id in (tests.id('invited'), tests.id('unconfirmed'), tests.id('anonymous'));
+select is(tests.personal('unconfirmed'), 0::bigint, 'nor by signing in');
+update auth.users set email_confirmed_at = now() where id = tests.id('unconfirmed');
+select is(tests.personal('unconfirmed'), 1::bigint, 'who confirms the address gets it then');
+update auth.users set email = 'permanent@example.test', email_confirmed_at = now() where id = tests.id('anonymous');
+select is(tests.personal('anonymous'), 0::bigint, 'an anonymous user with an address is anonymous still');
+update auth.users set is_anonymous = false where id = tests.id('anonymous');
+select is(tests.personal('anonymous'), 1::bigint, 'and gets it when they are not');
+update auth.users set email_confirmed_at = null where id = tests.id('anonymous');
+update auth.users set email_confirmed_at = now(), phone_confirmed_at = now() where id = tests.id('anonymous');
+select is(tests.personal('anonymous'), 1::bigint, 'once');
 
 -- ---- nobody and strangers first
 select tests.act_as_anon();
@@ -42,8 +73,9 @@ select tests.refuses($$select public.set_active_organization(tests.org('ada'))$$
 select tests.refuses($$select public.set_active_organization(gen_random_uuid())$$, 'not_a_member', 'the answer is the same for one that does not exist');
 select throws_ok($$select * from private.role_permissions$$, '42501', null, 'users do not read private tables');
 select throws_ok($$insert into public.organizations (name) values ('x')$$, '42501', null, 'organizations are made by function only');
-select throws_ok($$update public.profiles set active_org_id = tests.org('ada') where id = tests.id('eve')$$, '42501', null, 'nobody writes their active organization directly');
-select throws_ok($$update public.organizations set personal = false$$, '42501', null, 'nobody changes what is personal');
+select throws_ok($$select * from private.active_organizations$$, '42501', null, 'nor the active organizations');
+select is((select p.active_org_id from public.profiles as p where p.id = tests.id('eve')), tests.org('eve'), 'they read their own in their profile');
+select throws_ok($$update public.organizations set personal_for = null$$, '42501', null, 'nobody changes what is personal');
 
 -- A session that only says it is someone.
 select tests.act_as_superuser();
@@ -73,11 +105,14 @@ select is((select plan from public.subscriptions where org_id = tests.lab()), 'F
 update public.subscriptions set plan = 'PRO' where org_id = tests.lab();
 
 select tests.act_as('ada');
+select throws_ok(
+  $$insert into public.memberships (org_id, user_id, role) values (tests.lab(), tests.id('vic'), 'viewer')$$, '42501', null, 'not even the owner makes a member without asking them'
+);
+select tests.act_as_service();
 select lives_ok($$
   insert into public.memberships (org_id, user_id, role) values
     (tests.lab(), tests.id('vic'), 'viewer'), (tests.lab(), tests.id('mem'), 'member'), (tests.lab(), tests.id('adm'), 'admin')
-$$, 'the owner adds members');
-select is((select created_by from public.memberships where org_id = tests.lab() and user_id = tests.id('vic')), tests.id('ada'), 'who added them is recorded');
+$$, 'service_role may');
 
 select tests.act_as_superuser();
 create function tests.powers() returns text language sql stable as $$
@@ -88,7 +123,16 @@ $$;
 select tests.act_as('vic');
 select is(tests.powers(), 'projects:read', 'what a viewer may');
 select is(public.has_role(tests.lab(), 'viewer') and not public.has_role(tests.lab(), 'member'), true, 'a viewer is no member');
-select isnt_empty($$select 1 from public.profiles where id = tests.id('ada')$$, 'members see each other''s profiles');
+select is((select email from public.profiles where id = tests.id('ada')), 'ada@example.test', 'members see each other''s profiles, addresses included');
+select is((select p.active_org_id from public.profiles as p where p.id = tests.id('ada')), null, 'and not where the others work');
+select tests.act_as_superuser();
+delete from private.role_permissions where role = 'viewer' and permission = 'members:read';
+select tests.act_as('vic');
+select is_empty($$select 1 from public.profiles where id = tests.id('ada')$$, 'who does not hold members:read sees no colleague');
+select isnt_empty($$select 1 from public.profiles where id = tests.id('vic')$$, 'but themselves');
+select tests.act_as_superuser();
+insert into private.role_permissions (role, permission) values ('viewer', 'members:read');
+select tests.act_as('vic');
 select is(tests.changed($$update public.memberships set role = 'owner' where org_id = tests.lab() and user_id = tests.id('vic')$$), 0::bigint, 'a viewer does not raise themselves');
 select is(tests.changed($$delete from public.memberships where org_id = tests.lab() and user_id = tests.id('mem')$$), 0::bigint, 'a viewer removes nobody');
 select tests.act_as('mem');
@@ -116,6 +160,7 @@ select tests.refuses($$delete from public.memberships where org_id = tests.lab()
 select tests.refuses($$update public.memberships set role = 'admin' where org_id = tests.lab() and user_id = tests.id('ada')$$, 'conflict', 'nor steps down');
 select is(tests.changed($$update public.memberships set role = 'owner' where org_id = tests.lab() and user_id = tests.id('adm')$$), 1::bigint, 'an owner makes another');
 select is((public.set_active_organization(tests.lab())).active_org_id, tests.lab(), 'set_active_organization');
+select is((select p.active_org_id from public.profiles as p where p.id = tests.id('ada')), tests.lab(), 'the profile shows it');
 select is(public.org_id(), tests.lab(), 'org_id follows it');
 select is(tests.changed($$delete from public.memberships where org_id = tests.lab() and user_id = tests.id('ada')$$), 1::bigint, 'then the first may leave');
 select is(public.org_id(), tests.org('ada'), 'and falls back to the personal organization');
@@ -159,6 +204,127 @@ select tests.act_as('bob');
 select is(tests.changed($$delete from public.organizations where id = tests.lab()$$), 1::bigint, 'an owner deletes the organization');
 select tests.act_as_superuser();
 select is_empty($$select 1 from public.memberships as m where not exists (select 1 from public.organizations as o where o.id = m.org_id)$$, 'and its memberships with it');
+
+-- ---- what is personal, and no more
+select tests.act_as_superuser();
+select tests.sign_up('host'), tests.sign_up('guest'), tests.sign_up('lone');
+select tests.org('host') as host_org, tests.org('lone') as lone_org \gset
+select tests.act_as_service();
+select tests.refuses(format($$update public.organizations set personal_for = tests.id('eve') where id = %L$$, :'host_org'), 'permission_denied', 'a personal organization does not become somebody else''s');
+select tests.join_org('guest', :'host_org', 'owner');
+select tests.act_as_superuser();
+select is(tests.personal('host'), 0::bigint, 'with a second member it is nobody''s personal one');
+select is(tests.personal('lone'), 1::bigint, 'others stay as they are');
+insert into public.projects (org_id, name, created_by) values (:'host_org', 'kept', tests.id('guest'));
+delete from public.memberships where org_id = :'host_org' and user_id = tests.id('host');
+select tests.act_as_service();
+select tests.refuses(format($$update public.organizations set personal_for = tests.id('guest') where id = %L$$, :'host_org'), 'permission_denied', 'and does not become one again');
+select tests.act_as_superuser();
+delete from auth.users where id = tests.id('host');
+select isnt_empty(format($$select 1 from public.projects where org_id = %L and name = 'kept'$$, :'host_org'), 'it stays, with all in it, when the user it was made for leaves and is deleted');
+
+-- ---- soft deletion: the same succession
+insert into auth.sessions (id, user_id) values (gen_random_uuid(), tests.id('lone'));
+update auth.users set email = 'a hash', raw_user_meta_data = '{}', deleted_at = now() where id = tests.id('lone');
+select is_empty(format($$select 1 from public.organizations where id = %L$$, :'lone_org'), 'a lone personal organization goes with a softly deleted user');
+select is((select display_name || coalesce(email, '') from public.profiles where id = tests.id('lone')), 'Deleted user', 'who has neither name nor address');
+select is_empty($$select 1 from auth.sessions where user_id = tests.id('lone')$$, 'nor sessions');
+select is(tests.personal('lone'), 0::bigint, 'nor a new organization');
+select tests.sign_up('second');
+select tests.join_org('second', :'host_org', 'viewer');
+update auth.users set email = 'another hash', deleted_at = now() where id = tests.id('guest');
+select results_eq(
+  format($$select user_id, role from public.memberships where org_id = %L$$, :'host_org'), $$values (tests.id('second'), 'owner')$$,
+  'where they were the last owner the next member follows, and their membership ends'
+);
+update auth.users set email = 'a third hash' where id = tests.id('guest');
+select is((select email from public.profiles where id = tests.id('guest')), null, 'no later change brings an address back');
+select is((select created_by from public.projects where org_id = :'host_org' and name = 'kept'), tests.id('guest'), 'what they made keeps its maker');
+select lives_ok($$delete from auth.users where id = tests.id('guest')$$, 'hard deletion may follow');
+
+-- ---- bans
+select tests.sign_up('ban');
+insert into auth.sessions (id, user_id) values (tests.id('ban'), tests.id('ban'));
+create function tests.banned(until timestamptz) returns boolean language plpgsql as $$
+begin
+  perform tests.act_as_superuser();
+  update auth.users set banned_until = until where id = tests.id('ban');
+  perform tests.act_as('ban');
+  return kijko.user_id() is null;
+end
+$$;
+select is(tests.banned(null), false, 'a user is not banned');
+select is(tests.banned(kijko.now() + interval '1 hour'), true, 'a ban holds at once, for tokens that are out already');
+select is(tests.answer('select public.before_request()') ->> 'code', 'not_identified', 'whose requests are refused');
+select is(tests.banned(null), false, 'lifting it lets the same tokens in');
+select is(tests.answer('select public.before_request()') -> 'status', null, 'with their requests');
+select is(tests.banned('9999-12-31'), true, 'a ban may be for ever');
+select is(tests.banned(kijko.now() + interval '5 minutes'), true, 'a shorter one takes its place');
+select tests.act_as_superuser();
+select is((select expires_at - now() from kijko.revoked_sessions where session_id = tests.id('ban')), interval '5 minutes', 'and its end is when the tokens count again');
+select is(tests.banned(kijko.now() - interval '1 minute'), false, 'one that has ended is none');
+select tests.act_as_superuser();
+select tests.travel('2 days');
+select is(tests.banned(kijko.now() + interval '1 hour'), true, 'bans are by product time');
+select tests.act_as_superuser();
+select is((select expires_at - now() from kijko.revoked_sessions where session_id = tests.id('ban')), interval '1 hour', 'and tokens by the real clock');
+select tests.travel('0');
+
+-- ---- how many organizations a user makes
+select tests.sign_up('maker'), tests.sign_up('other');
+create function tests.makes(n integer) returns integer language plpgsql as $$
+declare
+  made integer := 0;
+begin
+  for i in 1..n loop
+    begin
+      perform public.create_organization('made ' || i);
+      made := made + 1;
+    exception when sqlstate 'KJ429' then
+      null;
+    end;
+  end loop;
+  return made;
+end
+$$;
+create function tests.plan_of(org uuid, plan text) returns void language sql security definer as $$
+  update public.subscriptions as s set plan = plan_of.plan where s.org_id = plan_of.org
+$$;
+create function tests.a_made(who text) returns uuid language sql security definer as $$
+  select o.id from public.organizations as o where o.created_by = tests.id(who) and o.personal_for is null limit 1
+$$;
+select tests.act_as('maker');
+select is(tests.makes(5), 3, 'on FREE three besides the personal one');
+select is(tests.answer($$select public.create_organization('fourth')$$) - 'headers', '{"code": "quota_exceeded", "status": 429}', 'the fourth is 429');
+-- Handed over, it counts still.
+select tests.a_made('maker') as handed_over \gset
+select tests.act_as_superuser();
+select tests.join_org('other', :'handed_over', 'owner');
+delete from public.memberships where org_id = :'handed_over' and user_id = tests.id('maker');
+select tests.act_as('maker');
+select is(tests.makes(1), 0, 'handing one over makes no room');
+select tests.act_as('other');
+select is(tests.makes(5), 3, 'what one was handed takes none');
+select tests.act_as('maker');
+select is(tests.changed($$delete from public.organizations where id = any (array(select o.id from public.organizations as o where o.name ~ '^made'))$$), 2::bigint, 'they delete the others');
+select is(tests.makes(5), 2, 'deleting makes room');
+select is(tests.changed($$delete from public.organizations where name ~ '^made'$$), 2::bigint, 'again');
+select is(tests.makes(5), 1, 'but no more than twice the limit are made in a month');
+select tests.act_as_superuser();
+select tests.travel('31 days');
+select tests.act_as('maker');
+select is(tests.makes(5), 1, 'the next month goes on, to the limit');
+select tests.plan_of(tests.org('maker'), 'PRO');
+select is(tests.makes(20), 7, 'the best plan counts: ten on PRO');
+select tests.plan_of(tests.org('maker'), 'FREE');
+select tests.plan_of(:'handed_over', 'ENTERPRISE');
+select is(tests.makes(1), 0, 'a plan of what others own does not');
+select tests.act_as('other');
+select is(tests.makes(60), 60, 'ENTERPRISE has no limit');
+select tests.act_as_service();
+select lives_ok($$insert into public.organizations (name, created_by) values ('by the back office', tests.id('maker'))$$, 'service_role is not limited');
+select tests.act_as_superuser();
+select tests.travel('0');
 
 select * from finish();
 rollback;

@@ -65,8 +65,9 @@ select is(tests.changed($$delete from public.projects where name in ('one!', 'tw
 select is(tests.used(tests.org('ada'), 'projects'), 1::bigint, 'and are given back');
 select tests.act_as_superuser();
 select tests.sign_up('new');
-select tests.act_as('ada');
+select tests.act_as_service();
 select tests.refuses($$insert into public.memberships (org_id, user_id, role) values (tests.org('ada'), tests.id('new'), 'viewer')$$, 'quota_exceeded', 'a fourth member is refused');
+select tests.act_as('ada');
 select lives_ok(
   format($$insert into public.habits (skill_id, name, cron) select %L, 'habit ' || n, '@daily' from generate_series(1, 3) as n$$, :'skill'), 'three habits fit'
 );

@@ -46,7 +46,7 @@ async function prepare() {
   const client = createClient(API_URL, ANON_KEY, { auth: { persistSession: false, autoRefreshToken: false }, realtime: { transport: class {} } });
   const { data, error } = await client.auth.signUp({ email: `bench-${Date.now()}@example.com`, password: `pw-${Math.random()}-${Date.now()}` });
   if (error) throw error;
-  const { rows: [{ org }] } = await admin.query('select active_org_id as org from public.profiles where id = $1', [data.user.id]);
+  const { rows: [{ org }] } = await admin.query('select active_org_id as org from private.active_organizations where user_id = $1', [data.user.id]);
   await admin.query(`update public.subscriptions set plan = 'TEAMS' where org_id = $1`, [org]);
   await admin.query(`select kijko.set_rate_limit_policy('requests', 'organization', 1000000000, '1 minute', 'TEAMS')`);
   await admin.query(`select kijko.set_limit($1, 'api_requests', 'month', 1000000000000)`, [org]);

@@ -1,0 +1,298 @@
+-- ============================================================================
+-- Invitations: how somebody becomes a member, by saying yes.
+--
+-- A manager of members makes an invitation and passes its token on. Whoever signs in and shows the token becomes a member.
+-- The address is a label for the people who look at the list: nothing here asks whether it has an account, and it satisfies
+-- nothing. Locks are taken in one order: users, then the organization, then the invitation.
+-- ============================================================================
+
+-- ----------------------------------------------------------------------------
+-- invitations
+-- ----------------------------------------------------------------------------
+
+create table public.invitations (
+  id uuid primary key default gen_random_uuid(),
+  org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
+  email text not null check (char_length(email) <= 320 and email ~ '^[^[:space:][:cntrl:]@]+@[^[:space:][:cntrl:]@]+$' and email = lower(email)),
+  role text not null check (role in ('viewer', 'member', 'admin', 'owner')),
+  status text not null default 'pending' check (status in ('pending', 'accepted', 'declined', 'revoked')),
+  expires_at timestamptz not null default kijko.now() + interval '7 days',
+  accepted_by uuid references auth.users (id) on delete set null,
+  created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
+  created_at timestamptz not null default kijko.now(),
+  updated_at timestamptz not null default kijko.now(),
+  check (status = 'accepted' or accepted_by is null)
+);
+-- One for each address; the next replaces it.
+create unique index invitations_pending_key on public.invitations (org_id, email) where status = 'pending';
+create index invitations_org_id_idx on public.invitations (org_id, created_at desc, id desc);
+create index invitations_accepted_by_idx on public.invitations (accepted_by);
+create index invitations_created_by_idx on public.invitations (created_by);
+
+comment on table public.invitations is 'Invitations to an organization. Written by invite_member(), accept_invitation(), decline_invitation() and revoke_invitation(); open while pending and not expired.';
+comment on column public.invitations.id is 'Identity of the row; revoke_invitation() takes it.';
+comment on column public.invitations.org_id is 'Organization that the invitation is to.';
+comment on column public.invitations.email is 'Who is meant, in lower case. A label: whoever holds the token may accept.';
+comment on column public.invitations.role is 'Role that the new member will have.';
+comment on column public.invitations.status is 'What has become of it.';
+comment on column public.invitations.expires_at is 'From then on it can no longer be accepted.';
+comment on column public.invitations.accepted_by is 'User who accepted it; null once that user is gone.';
+comment on column public.invitations.created_by is 'Who invites; must still be allowed to when it is accepted. Null once that user is gone.';
+comment on column public.invitations.created_at is 'When it was made.';
+comment on column public.invitations.updated_at is 'Last change; set by trigger.';
+
+alter table public.invitations enable row level security;
+revoke all on public.invitations from public, anon, authenticated, service_role;
+grant select on public.invitations to authenticated, service_role;
+
+create policy invitations_select on public.invitations for select to authenticated
+  using (org_id = any (array(select private.org_ids_with('members:read'))));
+
+create trigger invitations_touch before update on public.invitations
+  for each row execute function private.touch_updated_at();
+create trigger invitations_identity before update of id, org_id, created_by on public.invitations
+  for each row when (
+    old.id is distinct from new.id
+    or old.org_id is distinct from new.org_id
+    or (new.created_by is not null and old.created_by is distinct from new.created_by)
+  ) execute function private.refuse_identity_change();
+
+-- Beside the invitation and not in it, so that a list of invitations cannot show it.
+create table private.invitation_tokens (
+  invitation_id uuid primary key references public.invitations (id) on delete cascade,
+  token_hash bytea not null unique
+);
+comment on table private.invitation_tokens is 'By what an invitation is found. The token itself is stored nowhere.';
+comment on column private.invitation_tokens.invitation_id is 'The invitation.';
+comment on column private.invitation_tokens.token_hash is 'SHA-256 of the token.';
+
+alter table private.invitation_tokens enable row level security;
+revoke all on private.invitation_tokens from public, anon, authenticated, service_role;
+
+create type public.issued_invitation as (id uuid, org_id uuid, email text, role text, expires_at timestamptz, token text);
+comment on type public.issued_invitation is 'What invite_member() answers: the invitation, and its token this once.';
+
+-- ----------------------------------------------------------------------------
+-- Helpers, called by the definer functions below
+-- ----------------------------------------------------------------------------
+
+create function private.may_grant_role(grantor uuid, org uuid, role text) returns boolean
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (
+    select 1
+    from public.memberships as m
+    join private.roles as mine on mine.role = m.role
+    join private.roles as granted on granted.role = may_grant_role.role and granted.rank <= mine.rank
+    join private.role_permissions as manages on manages.role = m.role and manages.permission = 'members:write'
+    where m.user_id = grantor and m.org_id = org
+      and not exists (
+        select rp.permission from private.role_permissions as rp where rp.role = granted.role
+        except
+        select rp.permission from private.role_permissions as rp where rp.role = m.role
+      )
+  );
+end
+$$;
+comment on function private.may_grant_role(uuid, uuid, text) is 'Whether the user manages members of the organization and holds all that the role holds; false for null or unknown arguments.';
+revoke all on function private.may_grant_role(uuid, uuid, text) from public, anon, authenticated, service_role;
+
+create function private.invitation_token_hash(token text) returns bytea
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$ select sha256(convert_to(token, 'UTF8')) $$;
+comment on function private.invitation_token_hash(text) is 'What is stored of an invitation''s token.';
+revoke all on function private.invitation_token_hash(text) from public, anon, authenticated, service_role;
+
+create function private.lock_invitation(invitation_id uuid) returns public.invitations
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  invitation public.invitations;
+begin
+  perform 1
+  from public.organizations as o
+  where o.id = (select i.org_id from public.invitations as i where i.id = invitation_id)
+  for no key update;
+  -- By a new snapshot: what became of it while this waited.
+  select i.* into invitation from public.invitations as i where i.id = invitation_id;
+  return invitation;
+end
+$$;
+comment on function private.lock_invitation(uuid) is 'The invitation as it is now, and nobody else changes the organization''s invitations until the transaction ends; null when there is none.';
+revoke all on function private.lock_invitation(uuid) from public, anon, authenticated, service_role;
+
+create function private.answer_invitation(token text) returns public.invitations
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  me constant uuid := kijko.user_id();
+  invitation_id uuid;
+  inviter uuid;
+begin
+  if me is null then
+    perform kijko.fail('not_identified');
+  end if;
+  select i.id, i.created_by into invitation_id, inviter
+  from private.invitation_tokens as t
+  join public.invitations as i on i.id = t.invitation_id
+  where t.token_hash = private.invitation_token_hash(token);
+  -- Users before organizations, as a deletion of either of them locks.
+  perform 1 from auth.users as u where u.id in (me, inviter) order by u.id for share;
+  if not exists (select 1 from auth.users as u where u.id = me and u.deleted_at is null) then
+    perform kijko.fail('not_identified');
+  end if;
+  return private.lock_invitation(invitation_id);
+end
+$$;
+comment on function private.answer_invitation(text) is 'The invitation of a token, locked for the caller''s answer; null when there is none.';
+revoke all on function private.answer_invitation(text) from public, anon, authenticated, service_role;
+
+create function private.is_open(invitation public.invitations) returns boolean
+language sql stable parallel safe set search_path = pg_catalog, pg_temp
+as $$ select coalesce(invitation.status = 'pending' and invitation.expires_at > kijko.now(), false) $$;
+comment on function private.is_open(public.invitations) is 'Whether the invitation can still be answered.';
+revoke all on function private.is_open(public.invitations) from public, anon, authenticated, service_role;
+
+-- ----------------------------------------------------------------------------
+-- RPC
+-- ----------------------------------------------------------------------------
+
+create function public.invite_member(email text, role text default 'member') returns public.issued_invitation
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  most_open constant integer := 100;
+  most_ended constant integer := 100;
+  most_an_hour constant integer := 100;
+  me constant uuid := kijko.user_id();
+  address constant text := lower(btrim(invite_member.email));
+  org uuid;
+  invitation public.invitations;
+  -- Two random uuids are 244 bits of the server's strong source.
+  token constant text := 'kji_' || replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '');
+begin
+  if me is null then
+    perform kijko.fail('not_identified');
+  end if;
+  org := private.require_org();
+  if address is null or char_length(address) > 320 or address !~ '^[^[:space:][:cntrl:]@]+@[^[:space:][:cntrl:]@]+$' then
+    perform kijko.fail('invalid_input', 'email: an address, at most 320 characters');
+  end if;
+  if not exists (select 1 from private.roles as r where r.role = invite_member.role) then
+    perform kijko.fail('invalid_input', 'role: viewer, member, admin or owner');
+  end if;
+  if (kijko.rate_limit('invite:' || me, most_an_hour, interval '1 hour', most_an_hour)).allowed is not true then
+    perform kijko.fail('rate_limited', format('a user makes at most %s invitations an hour', most_an_hour));
+  end if;
+
+  perform 1 from public.organizations as o where o.id = org for no key update;
+  if not private.may_grant_role(me, org, invite_member.role) then
+    perform kijko.fail('permission_denied', 'you may not invite with this role');
+  end if;
+  select i.* into invitation from public.invitations as i where i.org_id = org and i.email = address and i.status = 'pending';
+  if private.is_open(invitation) and not private.may_grant_role(me, org, invitation.role) then
+    perform kijko.fail('permission_denied', 'the open invitation of this address has a role that you may not grant');
+  end if;
+  delete from public.invitations as i where i.id = invitation.id;
+  if (select count(*) from public.invitations as i where i.org_id = org and private.is_open(i)) >= most_open then
+    perform kijko.fail('quota_exceeded', format('%s invitations are open', most_open), 'Revoke one, or wait until it is answered.');
+  end if;
+  -- What has ended is kept for the list, and not for ever.
+  delete from public.invitations as i
+  where i.id = any (array(
+    select e.id from public.invitations as e where e.org_id = org and not private.is_open(e) order by e.updated_at desc, e.id offset most_ended
+  ));
+
+  insert into public.invitations (org_id, email, role, created_by) values (org, address, invite_member.role, me)
+  returning * into invitation;
+  insert into private.invitation_tokens (invitation_id, token_hash) values (invitation.id, private.invitation_token_hash(token));
+  return (invitation.id, invitation.org_id, invitation.email, invitation.role, invitation.expires_at, token)::public.issued_invitation;
+end
+$$;
+comment on function public.invite_member(text, text) is 'Invites somebody to the organization of the request and answers with the token, this once, for the caller to pass on. Replaces an earlier invitation of the same address. Definer: users may not write invitations.';
+revoke all on function public.invite_member(text, text) from public, anon, authenticated, service_role;
+grant execute on function public.invite_member(text, text) to authenticated;
+
+create function public.accept_invitation(token text) returns public.memberships
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  me constant uuid := kijko.user_id();
+  invitation constant public.invitations := private.answer_invitation(token);
+  membership public.memberships;
+begin
+  select m.* into membership from public.memberships as m where m.org_id = invitation.org_id and m.user_id = me;
+  if membership.id is not null and invitation.status = 'accepted' and invitation.accepted_by = me then
+    return membership; -- asked again
+  end if;
+  if not private.is_open(invitation) then
+    perform kijko.fail('not_found', 'no open invitation has this token', 'Ask for a new one.');
+  end if;
+  if not private.may_grant_role(invitation.created_by, invitation.org_id, invitation.role) then
+    perform kijko.fail('permission_denied', 'who invited you may no longer grant this role', 'Ask for a new invitation.');
+  end if;
+  if membership.id is not null then
+    perform kijko.fail('conflict', 'you are a member already; the invitation stays open');
+  end if;
+  insert into public.memberships (org_id, user_id, role, created_by)
+  values (invitation.org_id, me, invitation.role, invitation.created_by)
+  returning * into membership;
+  update public.invitations as i set status = 'accepted', accepted_by = me where i.id = invitation.id;
+  return membership;
+end
+$$;
+comment on function public.accept_invitation(text) is 'Makes the caller a member by the token of an open invitation, whose inviter must still be allowed to grant its role. The same call again answers the same. Definer: users may not insert memberships.';
+revoke all on function public.accept_invitation(text) from public, anon, authenticated, service_role;
+grant execute on function public.accept_invitation(text) to authenticated;
+
+create function public.decline_invitation(token text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  invitation constant public.invitations := private.answer_invitation(token);
+begin
+  if not private.is_open(invitation) then
+    perform kijko.fail('not_found', 'no open invitation has this token');
+  end if;
+  update public.invitations as i set status = 'declined' where i.id = invitation.id;
+end
+$$;
+comment on function public.decline_invitation(text) is 'Ends an open invitation by its token. Definer: users may not write invitations.';
+revoke all on function public.decline_invitation(text) from public, anon, authenticated, service_role;
+grant execute on function public.decline_invitation(text) to authenticated;
+
+create function public.revoke_invitation(id uuid) returns public.invitations
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  me constant uuid := kijko.user_id();
+  invitation public.invitations;
+begin
+  if me is null then
+    perform kijko.fail('not_identified');
+  end if;
+  -- Before the lock: a stranger who knows an id must not hold up the organization.
+  if not exists (
+    select 1 from public.invitations as i
+    where i.id = revoke_invitation.id and i.org_id = any (array(select private.org_ids_with('members:read')))
+  ) then
+    perform kijko.fail('not_found');
+  end if;
+  invitation := private.lock_invitation(revoke_invitation.id);
+  if invitation.id is null then
+    perform kijko.fail('not_found');
+  end if;
+  if not private.may_grant_role(me, invitation.org_id, invitation.role) then
+    perform kijko.fail('permission_denied', 'you may not revoke invitations with this role');
+  end if;
+  if invitation.status <> 'pending' then
+    perform kijko.fail('conflict', format('the invitation is %s already', invitation.status));
+  end if;
+  update public.invitations as i set status = 'revoked' where i.id = invitation.id returning i.* into invitation;
+  return invitation;
+end
+$$;
+comment on function public.revoke_invitation(uuid) is 'Takes an invitation back: its token is worth nothing from then on. Definer: users may not write invitations.';
+revoke all on function public.revoke_invitation(uuid) from public, anon, authenticated, service_role;
+grant execute on function public.revoke_invitation(uuid) to authenticated;

@@ -1,0 +1,258 @@
+// Joining, leaving and making organizations from several sessions at once. What has to wait is held open here, so that
+// each test also sees that somebody waited.
+//   ADMIN_DB_URL=… node --test tests/database-race/*.test.mjs
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { after, test } from 'node:test';
+import pg from 'pg';
+
+if (!process.env.ADMIN_DB_URL) throw new Error('ADMIN_DB_URL is not set; ./kijko status -o env prints it');
+const pool = new pg.Pool({ connectionString: process.env.ADMIN_DB_URL, max: 24 });
+const users = [];
+after(async () => {
+  await pool.query('delete from auth.users where id = any($1)', [users]);
+  await pool.end();
+});
+
+const rows = async (sql, values) => (await pool.query(sql, values)).rows;
+const one = async (sql, values) => (await rows(sql, values))[0];
+
+async function newUser() {
+  const user = randomUUID();
+  users.push(user);
+  await pool.query(
+    `insert into auth.users (id, aud, role, email, email_confirmed_at) values ($1, 'authenticated', 'authenticated', $2, now())`, [user, `${user}@example.test`]);
+  return { user, org: (await one('select id from public.organizations where personal_for = $1', [user])).id };
+}
+
+/** A transaction of a user, or of the superuser when there is none; it ends by `commit`. */
+async function begin(user) {
+  const session = await pool.connect();
+  const { rows: [{ pid }] } = await session.query('select pg_backend_pid() as pid');
+  await session.query('begin');
+  if (user) {
+    await session.query('set local session authorization authenticator');
+    await session.query('set local role authenticated');
+    await session.query(`select set_config('request.jwt.claims', $1, true)`, [JSON.stringify({ role: 'authenticated', sub: user })]);
+  }
+  return {
+    pid,
+    /** The first row, or the SQLSTATE of the refusal. */
+    async run(sql, values) {
+      try {
+        return (await session.query(sql, values)).rows[0] ?? {};
+      } catch (error) {
+        return { refused: error.code };
+      }
+    },
+    async commit() {
+      await session.query('commit');
+      session.release();
+    },
+  };
+}
+
+/** One statement in a transaction of its own. */
+async function asUser(user, sql, values) {
+  const session = await begin(user);
+  const answer = await session.run(sql, values);
+  await session.commit();
+  return answer;
+}
+
+/** Until that session waits for a lock. */
+async function waiting({ pid }) {
+  for (let tries = 0; tries < 500; tries += 1) {
+    const { waits } = await one(`select cardinality(pg_blocking_pids($1)) > 0 as waits`, [pid]);
+    if (waits) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  assert.fail(`session ${pid} does not wait`);
+}
+
+const invite = async (user, role = 'viewer', org = null) => {
+  const session = await begin(user);
+  if (org) await session.run(`select set_config('request.headers', $1, true)`, [JSON.stringify({ 'x-org-id': org })]);
+  const answer = await session.run(`select (i).* from public.invite_member($1, $2) as i`, [`${randomUUID()}@example.test`, role]);
+  await session.commit();
+  return answer;
+};
+const ACCEPT = 'select id from public.accept_invitation($1)';
+const members = async (org) => (await rows('select user_id, role from public.memberships where org_id = $1', [org])).map(({ user_id: id, role }) => `${id} ${role}`).sort();
+
+test('one user accepts twice at once: the second waits, and gets the same membership', async () => {
+  const [host, guest] = [await newUser(), await newUser()];
+  const { token } = await invite(host.user);
+  const [first, second] = [await begin(guest.user), await begin(guest.user)];
+  const joined = await first.run(ACCEPT, [token]);
+  const again = second.run(ACCEPT, [token]);
+  await waiting(second);
+  await first.commit();
+  assert.deepEqual(await again, joined);
+  await second.commit();
+  assert.equal((await members(host.org)).length, 2);
+});
+
+test('two users accept one token: the second waits, and finds it used', async () => {
+  const [host, one_, two] = [await newUser(), await newUser(), await newUser()];
+  const { token } = await invite(host.user);
+  const [first, second] = [await begin(one_.user), await begin(two.user)];
+  await first.run(ACCEPT, [token]);
+  const late = second.run(ACCEPT, [token]);
+  await waiting(second);
+  await first.commit();
+  assert.deepEqual(await late, { refused: 'P0002' });
+  await second.commit();
+  assert.equal((await members(host.org)).length, 2);
+});
+
+test('twenty sessions of ten users and one token: one of them is a member', async () => {
+  const host = await newUser();
+  const guests = await Promise.all(Array.from({ length: 10 }, newUser));
+  const { token } = await invite(host.user);
+  const answers = await Promise.all([...guests, ...guests].map(({ user }) => asUser(user, ACCEPT, [token])));
+  assert.deepEqual([...new Set(answers.map((answer) => answer.refused))].sort(), ['P0002', undefined]);
+  assert.equal(new Set(answers.filter((answer) => answer.id).map((answer) => answer.id)).size, 1);
+  assert.equal((await members(host.org)).length, 2);
+});
+
+test('revoking waits for who is accepting, and is too late', async () => {
+  const [host, guest] = [await newUser(), await newUser()];
+  const { id, token } = await invite(host.user);
+  const [accepting, revoking] = [await begin(guest.user), await begin(host.user)];
+  await accepting.run(ACCEPT, [token]);
+  const late = revoking.run('select status from public.revoke_invitation($1)', [id]);
+  await waiting(revoking);
+  await accepting.commit();
+  assert.deepEqual(await late, { refused: 'KJ409' });
+  await revoking.commit();
+});
+
+test('the last seat goes to one of ten', async () => {
+  const host = await newUser();
+  const guests = await Promise.all(Array.from({ length: 10 }, newUser));
+  const tokens = await Promise.all(guests.map(async () => (await invite(host.user)).token));
+  const answers = await Promise.all(guests.map(({ user }, n) => asUser(user, ACCEPT, [tokens[n]])));
+  assert.equal(answers.filter((answer) => answer.id).length, 2, 'FREE has three seats');
+  assert.deepEqual([...new Set(answers.filter((answer) => !answer.id).map((answer) => answer.refused))], ['KJ429']);
+  assert.equal((await one(`select count(*)::int as n from public.invitations where org_id = $1 and status = 'pending'`, [host.org])).n, 8);
+});
+
+test('invitations of one address at once: one is left', async () => {
+  const host = await newUser();
+  const email = `${randomUUID()}@example.test`;
+  const answers = await Promise.all(Array.from({ length: 12 }, () => asUser(host.user, 'select token from public.invite_member($1)', [email])));
+  assert.equal(answers.filter((answer) => answer.token).length, 12);
+  assert.equal((await one('select count(*)::int as n from public.invitations where org_id = $1', [host.org])).n, 1);
+});
+
+test('two at once at the limit of organizations: the second waits, and is refused', async () => {
+  const { user } = await newUser();
+  for (let n = 0; n < 2; n += 1) await asUser(user, `select public.create_organization('before')`);
+  const [first, second] = [await begin(user), await begin(user)];
+  assert.equal((await first.run(`select (public.create_organization('third')).name`)).name, 'third');
+  const late = second.run(`select (public.create_organization('fourth')).name`);
+  await waiting(second);
+  await first.commit();
+  assert.deepEqual(await late, { refused: 'KJ429' });
+  await second.commit();
+  assert.equal((await one('select count(*)::int as n from public.organizations where created_by = $1 and personal_for is null', [user])).n, 3);
+});
+
+test('who joins while the host is being deleted: the host is gone first, and so is the invitation', async () => {
+  const [host, guest] = [await newUser(), await newUser()];
+  const { token } = await invite(host.user, 'owner');
+  const [deleting, accepting] = [await begin(), await begin(guest.user)];
+  await deleting.run('delete from auth.users where id = $1', [host.user]);
+  const late = accepting.run(ACCEPT, [token]);
+  await waiting(accepting);
+  await deleting.commit();
+  assert.deepEqual(await late, { refused: 'P0002' });
+  await accepting.commit();
+});
+
+test('who has joined before the host is deleted keeps the organization', async () => {
+  for (const deletion of ['delete from auth.users where id = $1', `update auth.users set email = 'gone ' || id, deleted_at = now() where id = $1`]) {
+    const [host, guest] = [await newUser(), await newUser()];
+    const { token } = await invite(host.user, 'viewer');
+    const [deleting, accepting] = [await begin(), await begin(guest.user)];
+    await accepting.run(ACCEPT, [token]);
+    const gone = deleting.run(deletion, [host.user]);
+    await waiting(deleting);
+    await accepting.commit();
+    assert.deepEqual(await gone, {});
+    await deleting.commit();
+    assert.deepEqual(await members(host.org), [`${guest.user} owner`]);
+  }
+});
+
+test('who is softly deleted while they accept joins nothing', async () => {
+  const [host, guest] = [await newUser(), await newUser()];
+  const { token } = await invite(host.user);
+  const [deleting, accepting] = [await begin(), await begin(guest.user)];
+  await deleting.run(`update auth.users set email = 'gone ' || id, deleted_at = now() where id = $1`, [guest.user]);
+  const late = accepting.run(ACCEPT, [token]);
+  await waiting(accepting);
+  await deleting.commit();
+  assert.deepEqual(await late, { refused: '28000' });
+  await accepting.commit();
+  assert.equal((await members(host.org)).length, 1);
+});
+
+test('owners, heirs and the guests that they invited may be deleted by one statement', async () => {
+  for (const deletion of ['delete from auth.users where id = any($1)', `update auth.users set email = 'gone ' || id, deleted_at = now() where id = any($1)`]) {
+    const [host, guest, other, member] = [await newUser(), await newUser(), await newUser(), await newUser()];
+    await asUser(guest.user, ACCEPT, [(await invite(host.user)).token]);
+    await asUser(host.user, ACCEPT, [(await invite(guest.user, 'owner')).token]);
+    await asUser(member.user, ACCEPT, [(await invite(other.user)).token]);
+    await asUser(host.user, ACCEPT, [(await invite(other.user, 'owner')).token]);
+    const gone = [host.user, guest.user, other.user];
+    assert.deepEqual(await asUser(null, deletion, [gone]), {});
+    assert.deepEqual(await rows('select user_id from public.memberships where user_id = any($1)', [gone]), []);
+    assert.deepEqual(await rows('select id from public.organizations where id = any($1)', [[host.org, guest.org]]), []);
+    assert.deepEqual(await members(other.org), [`${member.user} owner`]);
+  }
+});
+
+test('all owners are deleted at once: the next member follows', async () => {
+  const owners = [await newUser(), await newUser(), await newUser()];
+  const { id: org } = await asUser(owners[0].user, `select (public.create_organization('shared')).id`);
+  await pool.query('select kijko.set_limit($1, $2, $3, null)', [org, 'members', 'lifetime']);
+  const member = await newUser();
+  for (const [{ user }, role] of [[owners[1], 'owner'], [owners[2], 'owner'], [member, 'viewer']]) {
+    await pool.query('insert into public.memberships (org_id, user_id, role) values ($1, $2, $3)', [org, user, role]);
+  }
+  const answers = await Promise.all(owners.map(({ user }) => asUser(null, 'delete from auth.users where id = $1', [user])));
+  assert.deepEqual(answers, [{}, {}, {}]);
+  assert.deepEqual(await members(org), [`${member.user} owner`]);
+});
+
+test('the heir leaves while the last owner is being deleted: the next one follows', async () => {
+  const [owner, heir, third] = [await newUser(), await newUser(), await newUser()];
+  const { id: org } = await asUser(owner.user, `select (public.create_organization('shared')).id`);
+  for (const [{ user }, role] of [[heir, 'admin'], [third, 'viewer']]) {
+    await pool.query('insert into public.memberships (org_id, user_id, role) values ($1, $2, $3)', [org, user, role]);
+  }
+  const [leaving, deleting] = [await begin(heir.user), await begin()];
+  await leaving.run('delete from public.memberships where org_id = $1 and user_id = $2', [org, heir.user]);
+  const gone = deleting.run('delete from auth.users where id = $1', [owner.user]);
+  await waiting(deleting);
+  await leaving.commit();
+  assert.deepEqual(await gone, {});
+  await deleting.commit();
+  assert.deepEqual(await members(org), [`${third.user} owner`]);
+});
+
+test('two users join one personal organization at once: neither waits for the other in a circle', async () => {
+  const host = await newUser();
+  const guests = [await newUser(), await newUser()];
+  const sessions = [await begin(), await begin()];
+  const join = (n) => sessions[n].run('insert into public.memberships (org_id, user_id, role) values ($1, $2, $3)', [host.org, guests[n].user, 'viewer']);
+  assert.deepEqual(await join(0), {});
+  const late = join(1);
+  await waiting(sessions[1]);
+  await sessions[0].commit();
+  assert.deepEqual(await late, {});
+  await sessions[1].commit();
+  assert.equal((await one('select personal_for from public.organizations where id = $1', [host.org])).personal_for, null);
+});
