@@ -823,6 +823,60 @@ comment on function public.set_active_organization(uuid) is 'Chooses the organiz
 revoke all on function public.set_active_organization(uuid) from public, anon, authenticated, service_role;
 grant execute on function public.set_active_organization(uuid) to authenticated;
 
+create function public.leave_organization(org_id uuid) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  me constant uuid := kijko.user_id();
+begin
+  if me is null then
+    perform kijko.fail('not_identified');
+  end if;
+  delete from public.memberships as m where m.org_id = leave_organization.org_id and m.user_id = me;
+  if not found then
+    perform kijko.fail('not_a_member', 'org_id names no organization of yours');
+  end if;
+end
+$$;
+comment on function public.leave_organization(uuid) is 'Ends the caller''s membership; the last owner stays (conflict). Definer: who may not read members may leave all the same.';
+revoke all on function public.leave_organization(uuid) from public, anon, authenticated, service_role;
+grant execute on function public.leave_organization(uuid) to authenticated;
+
+create function public.transfer_ownership(org_id uuid, user_id uuid) returns public.memberships
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  me constant uuid := kijko.user_id();
+  heir public.memberships;
+begin
+  if me is null then
+    perform kijko.fail('not_identified');
+  end if;
+  if not public.has_role(transfer_ownership.org_id, 'viewer') then
+    perform kijko.fail('not_a_member', 'org_id names no organization of yours');
+  end if;
+  -- One at a time; whether the caller is an owner is asked after the lock.
+  perform 1 from public.organizations as o where o.id = transfer_ownership.org_id for no key update;
+  if not public.has_role(transfer_ownership.org_id, 'owner') then
+    perform kijko.fail('permission_denied', 'only an owner hands an organization over');
+  end if;
+  if transfer_ownership.user_id = me then
+    perform kijko.fail('conflict', 'you own it already');
+  end if;
+  update public.memberships as m set role = 'owner'
+  where m.org_id = transfer_ownership.org_id and m.user_id = transfer_ownership.user_id
+  returning m.* into heir;
+  if heir.id is null then
+    perform kijko.fail('not_found', 'user_id names no member', 'Invite them first.');
+  end if;
+  update public.memberships as m set role = 'admin' where m.org_id = transfer_ownership.org_id and m.user_id = me;
+  return heir;
+end
+$$;
+comment on function public.transfer_ownership(uuid, uuid) is 'Makes a member the owner and the caller, an owner, an admin; answers with the new owner''s membership. Definer: both changes are one.';
+revoke all on function public.transfer_ownership(uuid, uuid) from public, anon, authenticated, service_role;
+grant execute on function public.transfer_ownership(uuid, uuid) to authenticated;
+
 -- ----------------------------------------------------------------------------
 -- Before every request (PostgREST: db-pre-request)
 --

@@ -3,72 +3,8 @@
 //   ADMIN_DB_URL=… node --test tests/database-race/*.test.mjs
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { after, test } from 'node:test';
-import pg from 'pg';
-
-if (!process.env.ADMIN_DB_URL) throw new Error('ADMIN_DB_URL is not set; ./kijko status -o env prints it');
-const pool = new pg.Pool({ connectionString: process.env.ADMIN_DB_URL, max: 24 });
-const users = [];
-after(async () => {
-  await pool.query('delete from auth.users where id = any($1)', [users]);
-  await pool.end();
-});
-
-const rows = async (sql, values) => (await pool.query(sql, values)).rows;
-const one = async (sql, values) => (await rows(sql, values))[0];
-
-async function newUser() {
-  const user = randomUUID();
-  users.push(user);
-  await pool.query(
-    `insert into auth.users (id, aud, role, email, email_confirmed_at) values ($1, 'authenticated', 'authenticated', $2, now())`, [user, `${user}@example.test`]);
-  return { user, org: (await one('select id from public.organizations where personal_for = $1', [user])).id };
-}
-
-/** A transaction of a user, or of the superuser when there is none; it ends by `commit`. */
-async function begin(user) {
-  const session = await pool.connect();
-  const { rows: [{ pid }] } = await session.query('select pg_backend_pid() as pid');
-  await session.query('begin');
-  if (user) {
-    await session.query('set local session authorization authenticator');
-    await session.query('set local role authenticated');
-    await session.query(`select set_config('request.jwt.claims', $1, true)`, [JSON.stringify({ role: 'authenticated', sub: user })]);
-  }
-  return {
-    pid,
-    /** The first row, or the SQLSTATE of the refusal. */
-    async run(sql, values) {
-      try {
-        return (await session.query(sql, values)).rows[0] ?? {};
-      } catch (error) {
-        return { refused: error.code };
-      }
-    },
-    async commit() {
-      await session.query('commit');
-      session.release();
-    },
-  };
-}
-
-/** One statement in a transaction of its own. */
-async function asUser(user, sql, values) {
-  const session = await begin(user);
-  const answer = await session.run(sql, values);
-  await session.commit();
-  return answer;
-}
-
-/** Until that session waits for a lock. */
-async function waiting({ pid }) {
-  for (let tries = 0; tries < 500; tries += 1) {
-    const { waits } = await one(`select cardinality(pg_blocking_pids($1)) > 0 as waits`, [pid]);
-    if (waits) return;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  assert.fail(`session ${pid} does not wait`);
-}
+import { test } from 'node:test';
+import { asUser, begin, newUser, one, pool, rows, waiting } from './sessions.mjs';
 
 const invite = async (user, role = 'viewer', org = null) => {
   const session = await begin(user);

@@ -303,6 +303,25 @@ describe('the last owner', () => {
   });
 });
 
+describe('handing over and leaving', () => {
+  test('a member becomes the owner, the owner an admin who may leave', async () => {
+    const [owner, heir, stranger] = await Promise.all([newPerson(), newPerson(), newPerson()]);
+    const { id } = await ok(owner.client.rpc('create_organization', { name: 'Handed over' }));
+    const transfer = (person, to) => person.client.rpc('transfer_ownership', { org_id: id, user_id: to.user.id });
+    await refused(transfer(owner, heir), 404, 'not_found');
+    await join(heir, id, 'viewer', owner);
+    await refused(transfer(stranger, stranger), 403, 'not_a_member');
+    await refused(transfer(heir, heir), 403, 'permission_denied');
+    await refused(owner.client.rpc('leave_organization', { org_id: id }), 409, 'conflict');
+    assert.equal((await ok(transfer(owner, heir))).role, 'owner');
+    const roles = await ok(heir.client.from('memberships').select('user_id, role').eq('org_id', id).order('role'));
+    assert.deepEqual(roles, [{ user_id: owner.user.id, role: 'admin' }, { user_id: heir.user.id, role: 'owner' }]);
+    await ok(owner.client.rpc('leave_organization', { org_id: id }));
+    await refused(owner.client.rpc('leave_organization', { org_id: id }), 403, 'not_a_member');
+    assert.equal((await ok(heir.client.from('memberships').select('id').eq('org_id', id))).length, 1);
+  });
+});
+
 describe('the end', () => {
   test('a token whose session was signed out is nobody: 401 not_identified', async () => {
     const person = await newPerson();

@@ -306,11 +306,11 @@ select results_eq(
   array[
     'accept_invitation(text)', 'active_org_id(profiles)', 'before_request()', 'can(uuid,text)', 'cancel_execution(uuid)',
     'create_organization(text)', 'decline_invitation(text)', 'execute_skill(uuid,jsonb,text)', 'explain_limit(uuid,text)', 'has_role(uuid,text)',
-    'ingest_usage(jsonb)', 'invite_member(text,text)', 'org_id()', 'org_ids()', 'preview_cron(text,text,integer)',
+    'ingest_usage(jsonb)', 'invite_member(text,text)', 'leave_organization(uuid)', 'org_id()', 'org_ids()', 'preview_cron(text,text,integer)',
     'private.admit_request()', 'private.as_uuid(text)', 'private.colleague_ids()', 'private.is_token_count(jsonb)', 'private.org_ids_as(text)',
     'private.org_ids_with(text)', 'private.slugify(text)', 'problems(skills)',
     'retried_execution(executions)', 'retries(executions)', 'retry_execution(uuid)', 'revoke_invitation(uuid)', 'run_habit(uuid)',
-    'set_active_organization(uuid)',
+    'set_active_organization(uuid)', 'transfer_ownership(uuid,uuid)',
     'usage_alerts(timestamp with time zone)', 'usage_by(text,text,date,date)', 'usage_forecast()', 'usage_summary()'
   ],
   'what a user may call'

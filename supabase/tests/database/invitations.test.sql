@@ -2,6 +2,11 @@ begin;
 \ir 000_helpers.sql
 select plan(90);
 
+-- How many invitations a user makes an hour is not rolled back: each run has users of its own.
+select set_config('tests.run', gen_random_uuid()::text, true);
+create or replace function tests.id(name text) returns uuid language sql stable
+return pg_catalog.md5('user ' || name || pg_catalog.current_setting('tests.run'))::uuid;
+
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('eve'), tests.sign_up('cat');
 select tests.sign_up('adm'), tests.sign_up('mem'), tests.sign_up('vic');
 select tests.join_org('adm', tests.org('ada'), 'admin'), tests.join_org('vic', tests.org('ada'), 'viewer');

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(128);
+select plan(147);
 
 -- ---- sign-up
 select tests.sign_up('ada', '{"display_name": "Ada L."}');
@@ -165,6 +165,35 @@ select is(public.org_id(), tests.lab(), 'org_id follows it');
 select is(tests.changed($$delete from public.memberships where org_id = tests.lab() and user_id = tests.id('ada')$$), 1::bigint, 'then the first may leave');
 select is(public.org_id(), tests.org('ada'), 'and falls back to the personal organization');
 select is_empty($$select 1 from public.organizations where id = tests.lab()$$, 'and sees no more of it');
+
+-- ---- handing over and leaving
+select tests.act_as_anon();
+select throws_ok($$select public.transfer_ownership(tests.lab(), tests.id('mem'))$$, '42501', null, 'anon hands nothing over');
+select throws_ok($$select public.leave_organization(tests.lab())$$, '42501', null, 'and leaves nothing');
+select tests.act_as('eve');
+select tests.refuses($$select public.transfer_ownership(tests.lab(), tests.id('eve'))$$, 'not_a_member', 'a stranger hands nothing over');
+select tests.refuses($$select public.transfer_ownership(gen_random_uuid(), tests.id('eve'))$$, 'not_a_member', 'as of what does not exist');
+select tests.refuses($$select public.leave_organization(tests.lab())$$, 'not_a_member', 'and does not leave where they are not');
+select tests.refuses($$select public.leave_organization(null)$$, 'not_a_member', 'nor nowhere');
+select tests.act_as('mem');
+select tests.refuses($$select public.transfer_ownership(tests.lab(), tests.id('mem'))$$, 'permission_denied', 'a member takes nothing over');
+select tests.act_as('adm');
+select tests.refuses($$select public.transfer_ownership(tests.lab(), tests.id('adm'))$$, 'conflict', 'an owner owns it already');
+select tests.refuses($$select public.transfer_ownership(tests.lab(), tests.id('eve'))$$, 'not_found', 'nobody becomes a member by it');
+select tests.refuses($$select public.transfer_ownership(tests.lab(), null)$$, 'not_found', 'nor does nobody');
+select tests.refuses($$select public.leave_organization(tests.lab())$$, 'conflict', 'the last owner does not leave');
+select is((public.transfer_ownership(tests.lab(), tests.id('mem'))).role, 'owner', 'the owner hands it over');
+select is(public.has_role(tests.lab(), 'admin') and not public.has_role(tests.lab(), 'owner'), true, 'and is an admin');
+select tests.refuses($$select public.transfer_ownership(tests.lab(), tests.id('adm'))$$, 'permission_denied', 'who does not take it back');
+select lives_ok($$select public.leave_organization(tests.lab())$$, 'and may leave');
+select is(public.has_role(tests.lab(), 'viewer'), false, 'and has left');
+select tests.refuses($$select public.leave_organization(tests.lab())$$, 'not_a_member', 'once');
+select tests.act_as_superuser();
+select tests.join_org('adm', tests.lab(), 'owner');
+select tests.act_as('mem');
+select is((public.transfer_ownership(tests.lab(), tests.id('adm'))).role, 'owner', 'one of two owners may hand over, too');
+select tests.act_as('adm');
+select is(tests.changed($$update public.memberships set role = 'viewer' where org_id = tests.lab() and user_id = tests.id('mem')$$), 1::bigint, 'who is no owner then');
 
 -- ---- whoever asks by a search_path of their own gets the same answers
 select tests.act_as_superuser();
