@@ -5,6 +5,8 @@ APT_PACKAGES=(
   postgresql-15 postgresql-server-dev-15 postgresql-15-cron postgresql-15-pgtap postgresql-15-plpgsql-check
   libtap-parser-sourcehandler-pgtap-perl libclang-dev clang build-essential pkg-config caddy shellcheck openssl curl jq ca-certificates procps util-linux
 )
+# What only the tests need: a browser, in which the journeys run supabase-js.
+TEST_APT_PACKAGES=(chromium)
 CARGO_PGRX_VERSION=0.18.1
 
 missing_apt_packages() {

@@ -14,6 +14,7 @@ command_test() {
   for area in "${TEST_AREAS[@]}"; do
     [[ " ${asked[*]} " != *" $area "* ]] || areas+=("$area")
   done
+  [[ " ${areas[*]} " != *" journeys "* ]] || APT_PACKAGES+=("${TEST_APT_PACKAGES[@]}")
   prepare_machine
   TEST_LOGS=$KIJKO_HOME/test-log
   rm -rf "$TEST_LOGS"
