@@ -212,8 +212,12 @@ command_demo() {
 
 # Schema public is what a frontend sees. The CLI's output is unformatted, and a committed file should read well in a diff.
 generate_types() {
-  supabase_cli gen types --remote="$DB_URL?sslmode=disable" --lang typescript --schema public |
-    "$ROOT/node_modules/.bin/prettier" --parser typescript --print-width 120
+  supabase_cli gen types --remote="$DB_URL?sslmode=disable" --lang typescript --schema public | format_types |
+    DB_URL="$DB_URL?sslmode=disable" node "$ROOT/scripts/refine-types.mjs" | format_types
+}
+
+format_types() {
+  "$ROOT/node_modules/.bin/prettier" --parser typescript --print-width 120
 }
 
 command_types() {

@@ -126,6 +126,8 @@ test_db() {
     pg_prove supabase/tests/database/*.test.sql tests/lint/*.test.sql
   echo "-- races between sessions"
   node --test --test-reporter=tap tests/database-race/*.test.mjs
+  echo "-- generated types: exact, and usable under --strict"
+  node --test --test-reporter=tap tests/types/*.test.mjs
   echo "-- generated files are up to date"
   generate_types | diff - supabase/database.types.ts || fail "supabase/database.types.ts is out of date: run './kijko types'"
   node scripts/sql-reference.mjs --check docs/reference/sql.md

@@ -14,6 +14,7 @@ export type Database = {
           error_code: string | null;
           finished_at: string | null;
           habit_id: string | null;
+          hold_id: string | null;
           id: string;
           idempotency_key: string | null;
           input: NonNullable<Json>;
@@ -27,12 +28,76 @@ export type Database = {
           retry_of: string | null;
           scheduled_for: string | null;
           skill_id: string | null;
+          skip_count: number;
           started_at: string | null;
-          status: string;
-          trigger: string;
+          status: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "skipped";
+          trigger: "manual" | "habit" | "reflex" | "api";
           updated_at: string;
+          usage_attributes: NonNullable<Json>;
+          retried_execution: {
+            cache_read_tokens: number;
+            cache_write_tokens: number;
+            cost_microusd: number;
+            created_at: string;
+            created_by: string | null;
+            error: string | null;
+            error_code: string | null;
+            finished_at: string | null;
+            habit_id: string | null;
+            hold_id: string | null;
+            id: string;
+            idempotency_key: string | null;
+            input: NonNullable<Json>;
+            input_tokens: number;
+            job_id: string | null;
+            model: string | null;
+            org_id: string;
+            output: Json | null;
+            output_tokens: number;
+            project_id: string | null;
+            retry_of: string | null;
+            scheduled_for: string | null;
+            skill_id: string | null;
+            skip_count: number;
+            started_at: string | null;
+            status: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "skipped";
+            trigger: "manual" | "habit" | "reflex" | "api";
+            updated_at: string;
+            usage_attributes: NonNullable<Json>;
+          } | null;
+          retries: {
+            cache_read_tokens: number;
+            cache_write_tokens: number;
+            cost_microusd: number;
+            created_at: string;
+            created_by: string | null;
+            error: string | null;
+            error_code: string | null;
+            finished_at: string | null;
+            habit_id: string | null;
+            hold_id: string | null;
+            id: string;
+            idempotency_key: string | null;
+            input: NonNullable<Json>;
+            input_tokens: number;
+            job_id: string | null;
+            model: string | null;
+            org_id: string;
+            output: Json | null;
+            output_tokens: number;
+            project_id: string | null;
+            retry_of: string | null;
+            scheduled_for: string | null;
+            skill_id: string | null;
+            skip_count: number;
+            started_at: string | null;
+            status: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "skipped";
+            trigger: "manual" | "habit" | "reflex" | "api";
+            updated_at: string;
+            usage_attributes: NonNullable<Json>;
+          } | null;
         };
-        ComputedFields: never;
+        ComputedFields: "retried_execution" | "retries";
         Insert: {
           cache_read_tokens?: number;
           cache_write_tokens?: number;
@@ -43,6 +108,7 @@ export type Database = {
           error_code?: string | null;
           finished_at?: string | null;
           habit_id?: string | null;
+          hold_id?: string | null;
           id?: string;
           idempotency_key?: string | null;
           input?: NonNullable<Json>;
@@ -56,10 +122,12 @@ export type Database = {
           retry_of?: string | null;
           scheduled_for?: string | null;
           skill_id?: string | null;
+          skip_count?: number;
           started_at?: string | null;
-          status?: string;
-          trigger?: string;
+          status?: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "skipped";
+          trigger?: "manual" | "habit" | "reflex" | "api";
           updated_at?: string;
+          usage_attributes?: NonNullable<Json>;
         };
         Update: {
           cache_read_tokens?: number;
@@ -71,6 +139,7 @@ export type Database = {
           error_code?: string | null;
           finished_at?: string | null;
           habit_id?: string | null;
+          hold_id?: string | null;
           id?: string;
           idempotency_key?: string | null;
           input?: NonNullable<Json>;
@@ -84,10 +153,12 @@ export type Database = {
           retry_of?: string | null;
           scheduled_for?: string | null;
           skill_id?: string | null;
+          skip_count?: number;
           started_at?: string | null;
-          status?: string;
-          trigger?: string;
+          status?: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "skipped";
+          trigger?: "manual" | "habit" | "reflex" | "api";
           updated_at?: string;
+          usage_attributes?: NonNullable<Json>;
         };
         Relationships: [
           {
@@ -257,7 +328,7 @@ export type Database = {
           result: Json | null;
           run_at: string;
           started_at: string | null;
-          status: string;
+          status: "queued" | "running" | "succeeded" | "dead" | "cancelled";
           timeout_seconds: number;
           unique_key: string | null;
           updated_at: string;
@@ -285,7 +356,7 @@ export type Database = {
           result?: Json | null;
           run_at?: string;
           started_at?: string | null;
-          status?: string;
+          status?: "queued" | "running" | "succeeded" | "dead" | "cancelled";
           timeout_seconds?: number;
           unique_key?: string | null;
           updated_at?: string;
@@ -312,7 +383,7 @@ export type Database = {
           result?: Json | null;
           run_at?: string;
           started_at?: string | null;
-          status?: string;
+          status?: "queued" | "running" | "succeeded" | "dead" | "cancelled";
           timeout_seconds?: number;
           unique_key?: string | null;
           updated_at?: string;
@@ -335,9 +406,14 @@ export type Database = {
           long_context_tokens: number | null;
           long_input_microusd_per_mtok: number | null;
           long_output_microusd_per_mtok: number | null;
+          max_output_tokens: number | null;
           output_microusd_per_mtok: number;
+          priority_cache_read_microusd_per_mtok: number | null;
+          priority_input_microusd_per_mtok: number | null;
+          priority_output_microusd_per_mtok: number | null;
           provider: string;
-          source: string;
+          reasoning_microusd_per_mtok: number | null;
+          source: "operator" | "seed" | "litellm";
           updated_at: string;
         };
         ComputedFields: never;
@@ -356,9 +432,14 @@ export type Database = {
           long_context_tokens?: number | null;
           long_input_microusd_per_mtok?: number | null;
           long_output_microusd_per_mtok?: number | null;
+          max_output_tokens?: number | null;
           output_microusd_per_mtok: number;
+          priority_cache_read_microusd_per_mtok?: number | null;
+          priority_input_microusd_per_mtok?: number | null;
+          priority_output_microusd_per_mtok?: number | null;
           provider?: never;
-          source?: string;
+          reasoning_microusd_per_mtok?: number | null;
+          source?: "operator" | "seed" | "litellm";
           updated_at?: string;
         };
         Update: {
@@ -376,9 +457,14 @@ export type Database = {
           long_context_tokens?: number | null;
           long_input_microusd_per_mtok?: number | null;
           long_output_microusd_per_mtok?: number | null;
+          max_output_tokens?: number | null;
           output_microusd_per_mtok?: number;
+          priority_cache_read_microusd_per_mtok?: number | null;
+          priority_input_microusd_per_mtok?: number | null;
+          priority_output_microusd_per_mtok?: number | null;
           provider?: never;
-          source?: string;
+          reasoning_microusd_per_mtok?: number | null;
+          source?: "operator" | "seed" | "litellm";
           updated_at?: string;
         };
         Relationships: [];
@@ -389,7 +475,7 @@ export type Database = {
           created_by: string | null;
           id: string;
           org_id: string;
-          role: string;
+          role: "viewer" | "member" | "admin" | "owner";
           updated_at: string;
           user_id: string;
         };
@@ -399,7 +485,7 @@ export type Database = {
           created_by?: string | null;
           id?: string;
           org_id?: string;
-          role?: string;
+          role?: "viewer" | "member" | "admin" | "owner";
           updated_at?: string;
           user_id: string;
         };
@@ -408,7 +494,7 @@ export type Database = {
           created_by?: string | null;
           id?: string;
           org_id?: string;
-          role?: string;
+          role?: "viewer" | "member" | "admin" | "owner";
           updated_at?: string;
           user_id?: string;
         };
@@ -457,23 +543,23 @@ export type Database = {
         Row: {
           amount: number | null;
           meter: string;
-          over: string;
-          period: string;
+          over: "refuse" | "flag" | "bill";
+          period: "month" | "day" | "lifetime";
           plan: string;
         };
         ComputedFields: never;
         Insert: {
           amount?: number | null;
           meter: string;
-          over?: string;
-          period: string;
+          over?: "refuse" | "flag" | "bill";
+          period: "month" | "day" | "lifetime";
           plan: string;
         };
         Update: {
           amount?: number | null;
           meter?: string;
-          over?: string;
-          period?: string;
+          over?: "refuse" | "flag" | "bill";
+          period?: "month" | "day" | "lifetime";
           plan?: string;
         };
         Relationships: [
@@ -610,8 +696,9 @@ export type Database = {
           project_id: string | null;
           prompt_template: string;
           updated_at: string;
+          problems: Json;
         };
-        ComputedFields: never;
+        ComputedFields: "problems";
         Insert: {
           created_at?: string;
           created_by?: string | null;
@@ -1002,7 +1089,7 @@ export type Database = {
           id: string;
           org_id: string;
           plan: string;
-          status: string;
+          status: "active" | "trialing" | "past_due" | "unpaid" | "canceled";
           updated_at: string;
         };
         ComputedFields: never;
@@ -1014,7 +1101,7 @@ export type Database = {
           id?: string;
           org_id?: string;
           plan?: string;
-          status?: string;
+          status?: "active" | "trialing" | "past_due" | "unpaid" | "canceled";
           updated_at?: string;
         };
         Update: {
@@ -1025,7 +1112,7 @@ export type Database = {
           id?: string;
           org_id?: string;
           plan?: string;
-          status?: string;
+          status?: "active" | "trialing" | "past_due" | "unpaid" | "canceled";
           updated_at?: string;
         };
         Relationships: [
@@ -1091,15 +1178,15 @@ export type Database = {
     Views: {
       job_events: {
         Row: {
-          attempt: number | null;
-          created_at: string | null;
+          attempt: number;
+          created_at: string;
           created_by: string | null;
-          data: Json | null;
-          event: string | null;
-          id: string | null;
-          job_id: string | null;
-          org_id: string | null;
-          seq: number | null;
+          data: NonNullable<Json>;
+          event: string;
+          id: string;
+          job_id: string;
+          org_id: string;
+          seq: number;
           worker: string | null;
         };
         ComputedFields: never;
@@ -1145,6 +1232,7 @@ export type Database = {
           error_code: string | null;
           finished_at: string | null;
           habit_id: string | null;
+          hold_id: string | null;
           id: string;
           idempotency_key: string | null;
           input: NonNullable<Json>;
@@ -1158,10 +1246,12 @@ export type Database = {
           retry_of: string | null;
           scheduled_for: string | null;
           skill_id: string | null;
+          skip_count: number;
           started_at: string | null;
-          status: string;
-          trigger: string;
+          status: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "skipped";
+          trigger: "manual" | "habit" | "reflex" | "api";
           updated_at: string;
+          usage_attributes: NonNullable<Json>;
         };
         SetofOptions: {
           from: "*";
@@ -1189,7 +1279,7 @@ export type Database = {
         };
       };
       execute_skill: {
-        Args: { idempotency_key?: string; input?: Json; skill_id: string };
+        Args: { idempotency_key?: string | null; input?: Json; skill_id: string };
         Returns: {
           cache_read_tokens: number;
           cache_write_tokens: number;
@@ -1200,6 +1290,7 @@ export type Database = {
           error_code: string | null;
           finished_at: string | null;
           habit_id: string | null;
+          hold_id: string | null;
           id: string;
           idempotency_key: string | null;
           input: NonNullable<Json>;
@@ -1213,10 +1304,12 @@ export type Database = {
           retry_of: string | null;
           scheduled_for: string | null;
           skill_id: string | null;
+          skip_count: number;
           started_at: string | null;
-          status: string;
-          trigger: string;
+          status: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "skipped";
+          trigger: "manual" | "habit" | "reflex" | "api";
           updated_at: string;
+          usage_attributes: NonNullable<Json>;
         };
         SetofOptions: {
           from: "*";
@@ -1229,11 +1322,25 @@ export type Database = {
       has_role: { Args: { org: string; role: string }; Returns: boolean };
       ingest_usage:
         { Args: { events: Json }; Returns: Json } | { Args: { events: Json; org_id: string }; Returns: Json };
-      org_id: { Args: Record<PropertyKey, never>; Returns: string };
+      org_id: { Args: Record<PropertyKey, never>; Returns: string | null };
       org_ids: { Args: Record<PropertyKey, never>; Returns: string[] };
       preview_cron: { Args: { expression: string; n?: number; timezone?: string }; Returns: string[] };
-      retry_execution: {
-        Args: { id: string };
+      problems: {
+        Args: {
+          skill: Omit<
+            Database["public"]["Tables"]["skills"]["Row"],
+            Database["public"]["Tables"]["skills"]["ComputedFields"]
+          >;
+        };
+        Returns: Json;
+      };
+      retried_execution: {
+        Args: {
+          execution: Omit<
+            Database["public"]["Tables"]["executions"]["Row"],
+            Database["public"]["Tables"]["executions"]["ComputedFields"]
+          >;
+        };
         Returns: {
           cache_read_tokens: number;
           cache_write_tokens: number;
@@ -1244,6 +1351,7 @@ export type Database = {
           error_code: string | null;
           finished_at: string | null;
           habit_id: string | null;
+          hold_id: string | null;
           id: string;
           idempotency_key: string | null;
           input: NonNullable<Json>;
@@ -1257,10 +1365,97 @@ export type Database = {
           retry_of: string | null;
           scheduled_for: string | null;
           skill_id: string | null;
+          skip_count: number;
           started_at: string | null;
-          status: string;
-          trigger: string;
+          status: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "skipped";
+          trigger: "manual" | "habit" | "reflex" | "api";
           updated_at: string;
+          usage_attributes: NonNullable<Json>;
+        };
+        SetofOptions: {
+          from: "executions";
+          to: "executions";
+          isOneToOne: true;
+          isSetofReturn: true;
+        };
+      };
+      retries: {
+        Args: {
+          execution: Omit<
+            Database["public"]["Tables"]["executions"]["Row"],
+            Database["public"]["Tables"]["executions"]["ComputedFields"]
+          >;
+        };
+        Returns: {
+          cache_read_tokens: number;
+          cache_write_tokens: number;
+          cost_microusd: number;
+          created_at: string;
+          created_by: string | null;
+          error: string | null;
+          error_code: string | null;
+          finished_at: string | null;
+          habit_id: string | null;
+          hold_id: string | null;
+          id: string;
+          idempotency_key: string | null;
+          input: NonNullable<Json>;
+          input_tokens: number;
+          job_id: string | null;
+          model: string | null;
+          org_id: string;
+          output: Json | null;
+          output_tokens: number;
+          project_id: string | null;
+          retry_of: string | null;
+          scheduled_for: string | null;
+          skill_id: string | null;
+          skip_count: number;
+          started_at: string | null;
+          status: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "skipped";
+          trigger: "manual" | "habit" | "reflex" | "api";
+          updated_at: string;
+          usage_attributes: NonNullable<Json>;
+        }[];
+        SetofOptions: {
+          from: "executions";
+          to: "executions";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      retry_execution: {
+        Args: { id: string };
+        Returns: {
+          cache_read_tokens: number;
+          cache_write_tokens: number;
+          cost_microusd: number;
+          created_at: string;
+          created_by: string | null;
+          error: string | null;
+          error_code: string | null;
+          finished_at: string | null;
+          habit_id: string | null;
+          hold_id: string | null;
+          id: string;
+          idempotency_key: string | null;
+          input: NonNullable<Json>;
+          input_tokens: number;
+          job_id: string | null;
+          model: string | null;
+          org_id: string;
+          output: Json | null;
+          output_tokens: number;
+          project_id: string | null;
+          retry_of: string | null;
+          scheduled_for: string | null;
+          skill_id: string | null;
+          skip_count: number;
+          started_at: string | null;
+          status: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "skipped";
+          trigger: "manual" | "habit" | "reflex" | "api";
+          updated_at: string;
+          usage_attributes: NonNullable<Json>;
         };
         SetofOptions: {
           from: "*";
@@ -1281,6 +1476,7 @@ export type Database = {
           error_code: string | null;
           finished_at: string | null;
           habit_id: string | null;
+          hold_id: string | null;
           id: string;
           idempotency_key: string | null;
           input: NonNullable<Json>;
@@ -1294,10 +1490,12 @@ export type Database = {
           retry_of: string | null;
           scheduled_for: string | null;
           skill_id: string | null;
+          skip_count: number;
           started_at: string | null;
-          status: string;
-          trigger: string;
+          status: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "skipped";
+          trigger: "manual" | "habit" | "reflex" | "api";
           updated_at: string;
+          usage_attributes: NonNullable<Json>;
         };
         SetofOptions: {
           from: "*";
@@ -1325,24 +1523,24 @@ export type Database = {
         };
       };
       usage_alerts: {
-        Args: { since?: string };
+        Args: { since?: string | null };
         Returns: {
           crossed_at: string;
           limit: number;
           meter: string;
-          period_start: string;
+          period_start: string | null;
           threshold: number;
           used: number;
         }[];
       };
       usage_by: {
-        Args: { dimension: string; only_meter?: string; since?: string; until?: string };
+        Args: { dimension: string; only_meter?: string | null; since?: string | null; until?: string | null };
         Returns: {
           entries: number;
           meter: string;
           overage: number;
           used: number;
-          value: string;
+          value: string | null;
         }[];
       };
       usage_forecast: {
@@ -1350,7 +1548,7 @@ export type Database = {
         Returns: {
           at_period_rate: number;
           at_week_rate: number;
-          limit: number;
+          limit: number | null;
           meter: string;
           period: string;
           reset_at: string;
@@ -1360,11 +1558,11 @@ export type Database = {
       usage_summary: {
         Args: Record<PropertyKey, never>;
         Returns: {
-          limit: number;
+          limit: number | null;
           meter: string;
           period: string;
-          remaining: number;
-          reset_at: string;
+          remaining: number | null;
+          reset_at: string | null;
           used: number;
         }[];
       };

@@ -338,7 +338,7 @@ begin
   return org;
 end
 $$;
-comment on function public.org_id() is 'The organization this request works in: header x-org-id, else claim org_id, else the active one; null unless one is a member. Definer: reads memberships for column defaults.';
+comment on function public.org_id() is 'The organization this request works in: header x-org-id, else claim org_id, else the active one; null unless one is a member. Nullable: result. Definer: reads memberships for column defaults.';
 revoke all on function public.org_id() from public, anon, authenticated, service_role;
 grant execute on function public.org_id() to authenticated, service_role;
 

@@ -336,7 +336,7 @@ begin
   order by u.meter;
 end
 $$;
-comment on function public.usage_summary() is 'What the organization of the request has used of each meter. Needs usage:read. Definer: only the domain may read the ledger.';
+comment on function public.usage_summary() is 'What the organization of the request has used of each meter. Needs usage:read. Nullable: limit, remaining, reset_at. Definer: only the domain may read the ledger.';
 revoke all on function public.usage_summary() from public, anon, authenticated, service_role;
 grant execute on function public.usage_summary() to authenticated;
 

@@ -184,7 +184,7 @@ create view public.job_events with (security_invoker = true) as
   -- The largest number that JavaScript counts exactly.
   select j.org_id, j.id, 9007199254740991, 'succeeded', j.attempt, j.last_worker, '{}', null, j.finished_at, md5(j.id || ' succeeded')::uuid
   from public.jobs as j where j.status = 'succeeded';
-comment on view public.job_events is 'What happened to each job, in the order of seq: queued, claimed, retry, released, lease_expired, cancel_requested, succeeded, dead, cancelled, and what the worker reports. Readable by its organization.';
+comment on view public.job_events is 'What happened to each job, in the order of seq: queued, claimed, retry, released, lease_expired, cancel_requested, succeeded, dead, cancelled, and what the worker reports. Readable by its organization. Never null: org_id, job_id, seq, event, attempt, data, created_at, id.';
 revoke all on public.job_events from public, anon, authenticated, service_role;
 grant select on public.job_events to authenticated, service_role;
 create trigger job_events_append_only instead of insert or update or delete on public.job_events

@@ -120,7 +120,7 @@ begin
   ) as u;
 end
 $$;
-comment on function public.usage_by(text, text, date, date) is 'What the organization of the request has used by day, member, project, skill, habit, key or subject: from the beginning of each meter''s period, or between two days, both included. value is an id (or a day), null for uses that have none. Needs usage:read. Definer: only the domain may read the ledger.';
+comment on function public.usage_by(text, text, date, date) is 'What the organization of the request has used by day, member, project, skill, habit, key or subject: from the beginning of each meter''s period, or between two days, both included. value is an id (or a day), null for uses that have none. Needs usage:read. Nullable: value. Definer: only the domain may read the ledger.';
 revoke all on function public.usage_by(text, text, date, date) from public, anon, authenticated, service_role;
 grant execute on function public.usage_by(text, text, date, date) to authenticated;
 
@@ -136,7 +136,7 @@ begin
   from kijko.usage_forecast(private.require_org_with('usage:read')) as u;
 end
 $$;
-comment on function public.usage_forecast() is 'What each meter of the organization of the request comes to at the end of its period, by two straight lines: the rate of this period so far, and what is used plus the rate of the last 7 days for the rest. Needs usage:read. Definer: only the domain may read the ledger.';
+comment on function public.usage_forecast() is 'What each meter of the organization of the request comes to at the end of its period, by two straight lines: the rate of this period so far, and what is used plus the rate of the last 7 days for the rest. Needs usage:read. Nullable: limit. Definer: only the domain may read the ledger.';
 revoke all on function public.usage_forecast() from public, anon, authenticated, service_role;
 grant execute on function public.usage_forecast() to authenticated;
 
@@ -150,7 +150,7 @@ begin
   from kijko.crossings(private.require_org_with('usage:read'), usage_alerts.since) as c;
 end
 $$;
-comment on function public.usage_alerts(timestamptz) is 'When the organization of the request reached 50, 80 and 100 per cent of a limit, once for each period, the latest first. Needs usage:read. Definer: only the domain may read the extension''s tables.';
+comment on function public.usage_alerts(timestamptz) is 'When the organization of the request reached 50, 80 and 100 per cent of a limit, once for each period, the latest first; a lifetime has no beginning. Needs usage:read. Nullable: period_start. Definer: only the domain may read the extension''s tables.';
 revoke all on function public.usage_alerts(timestamptz) from public, anon, authenticated, service_role;
 grant execute on function public.usage_alerts(timestamptz) to authenticated;
 
