@@ -130,6 +130,19 @@ pub unsafe fn guarded(body: fn(Arguments) -> Answer, call: pg_sys::FunctionCallI
     }
 }
 
+/// Runs `body` where Postgres calls a hook: its refusal is raised by this frame, which owns nothing.
+pub unsafe fn refusing(body: impl FnOnce() -> Result<(), Refusal>) {
+    // SAFETY: what is live across the raising call has no destructor.
+    unsafe {
+        let raise = pg_sys::panic::pgrx_extern_c_guard(|| body().err().map(Refusal::prepare));
+        if let Some(raise) = raise
+            && let Some(function) = (*(*raise).flinfo).fn_addr
+        {
+            function(raise);
+        }
+    }
+}
+
 /// Makes `body` callable from SQL as `symbol`.
 macro_rules! sql_function {
     ($symbol:ident, $finfo:ident, $body:path) => {

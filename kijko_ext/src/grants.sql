@@ -15,6 +15,7 @@ grant execute on function
     kijko.add_header(text, text),
     kijko.fail(text, text, text),
     kijko.admit_known_request(),
+    kijko.check_request(),
     kijko.cron_problem(text, text),
     kijko.cron_check(text, text),
     kijko.cron_next_unchecked(text, text, timestamptz),

@@ -26,6 +26,7 @@ static METER_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(16_384);
 static METER_FLUSH_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(100);
 static ON_RATE_LIMIT_FAILURE: GucSetting<Failure> = GucSetting::<Failure>::new(Failure::Open);
 static ON_QUOTA_FAILURE: GucSetting<Failure> = GucSetting::<Failure>::new(Failure::Closed);
+static REQUEST_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(131_072);
 static USAGE_ATTRIBUTES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
 /// What becomes of a request when the limiter itself fails.
@@ -171,6 +172,16 @@ fn define_requests() {
         GucContext::Suset, // clients must not choose
         GucFlags::empty(),
     );
+    GucRegistry::define_int_guc(
+        c"kijko.request_memory",
+        c"How much memory one query of a request may hold.",
+        c"A query that holds more is refused with bad_request. Counted for each query of a request by itself.",
+        &REQUEST_MEMORY,
+        1_024,
+        2_097_151,
+        GucContext::Suset, // clients must not choose
+        GucFlags::UNIT_KB,
+    );
 }
 
 /// Whether a login role is one whose claims are believed. Asked several times by every request, so the list is split
@@ -188,6 +199,10 @@ pub fn is_trusted_session_user(name: &str) -> bool {
         }
         names.iter().any(|trusted| trusted == name)
     })
+}
+
+pub fn request_memory_bytes() -> u64 {
+    u64::from(REQUEST_MEMORY.get().unsigned_abs()) << 10
 }
 
 /// Microseconds to add to the transaction's clock.

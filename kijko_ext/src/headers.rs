@@ -11,9 +11,19 @@ use crate::session;
 
 sql_function!(kijko_add_header, pg_finfo_kijko_add_header, add_header);
 
-thread_local! {
-    static REQUEST: RefCell<(Vec<u8>, Map<String, Value>)> = RefCell::default();
+#[derive(Default)]
+struct Request {
+    text: Vec<u8>,
+    headers: Map<String, Value>,
+    malformed: bool,
 }
+
+thread_local! {
+    static REQUEST: RefCell<Request> = RefCell::default();
+}
+
+/// U+FFFD, in UTF-8.
+const NO_CHARACTER: [u8; 3] = [0xef, 0xbf, 0xbd];
 
 #[pg_extern(stable, parallel_safe)]
 pub fn request_header(name: &str) -> Option<String> {
@@ -22,19 +32,31 @@ pub fn request_header(name: &str) -> Option<String> {
 
 /// Runs `body` on a header of the request, named in lower case; None outside PostgREST and when it was not sent.
 pub fn of_request<T>(name: &str, body: impl FnOnce(&str) -> T) -> Option<T> {
-    REQUEST.with_borrow_mut(|(known, headers)| {
+    with_request(|request| match request.headers.get(name)? {
+        Value::Null => None,
+        Value::String(value) => Some(body(value)),
+        other => Some(body(&other.to_string())),
+    })?
+}
+
+/// Whether a header holds the character that stands for bytes that are none.
+pub fn are_malformed() -> bool {
+    with_request(|request| request.malformed).unwrap_or(false)
+}
+
+fn with_request<T>(body: impl FnOnce(&Request) -> T) -> Option<T> {
+    REQUEST.with_borrow_mut(|request| {
         session::with_setting(c"request.headers", |text| {
-            if known != text {
-                // Set by hand and malformed: no headers.
-                *headers = serde_json::from_slice(text).unwrap_or_default();
-                *known = text.to_vec();
+            if request.text != text {
+                *request = Request {
+                    text: text.to_vec(),
+                    // Set by hand and malformed: no headers.
+                    headers: serde_json::from_slice(text).unwrap_or_default(),
+                    malformed: text.windows(3).any(|bytes| bytes == NO_CHARACTER),
+                };
             }
         })?;
-        match headers.get(name)? {
-            Value::Null => None,
-            Value::String(value) => Some(body(value)),
-            other => Some(body(&other.to_string())),
-        }
+        Some(body(request))
     })
 }
 

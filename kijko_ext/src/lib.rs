@@ -143,6 +143,8 @@ pub extern "C-unwind" fn _PG_init() {
         session::table::AREA,
     ]);
     meter::worker::register();
+    request::statement::init();
+    request::memory::init();
 }
 
 /// Needed by `cargo pgrx test`, at the root of the crate.

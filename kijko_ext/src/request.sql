@@ -102,6 +102,42 @@ end
 $$;
 comment on function kijko.set_tier(uuid, text) is 'Sets the tier of an organization, by which its rate limit policies are chosen, from its next request on; null takes it away.';
 
+create table kijko.statement_timeouts (
+    tier text collate "C" primary key check (pg_catalog.length(tier) between 1 and 63),
+    milliseconds integer not null check (milliseconds between 1 and 3600000)
+);
+comment on table kijko.statement_timeouts is 'How long a statement of a request may take, by tier: kijko.admit_request() sets statement_timeout for the rest of the transaction. Changes count for the next request.';
+comment on column kijko.statement_timeouts.tier is 'The organization''s tier (kijko.set_tier), anonymous or user for requests without an organization, or * for every tier that has none.';
+comment on column kijko.statement_timeouts.milliseconds is 'How long.';
+select pg_catalog.pg_extension_config_dump('kijko.statement_timeouts', '');
+create trigger limits_changed after insert or update or delete or truncate on kijko.statement_timeouts
+    for each statement execute function kijko.limits_changed();
+
+create function kijko.set_statement_timeout(tier text, timeout interval) returns void
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the table
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if tier is null or pg_catalog.length(tier) not between 1 and 63
+        or timeout not between interval '1 millisecond' and interval '1 hour'
+    then
+        perform kijko.fail('invalid_input', 'a tier of 1 to 63 characters, and a timeout of 1 millisecond to 1 hour');
+    end if;
+    if timeout is null then
+        delete from kijko.statement_timeouts as t where t.tier = set_statement_timeout.tier;
+        return;
+    end if;
+    insert into kijko.statement_timeouts as t (tier, milliseconds)
+    values (set_statement_timeout.tier, (extract(epoch from timeout) * 1000)::pg_catalog.int4)
+    on conflict on constraint statement_timeouts_pkey do update set milliseconds = excluded.milliseconds;
+end
+$$;
+comment on function kijko.set_statement_timeout(text, interval) is 'Sets how long a statement of a request of a tier may take, from the next request on; null takes it away, and then the role''s own timeout holds.';
+
+create function kijko.check_request() returns void
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_check_request';
+comment on function kijko.check_request() is 'What kijko.admit_request() looks at first, for requests that it does not limit: fails with bad_request when a header is not UTF-8, or prefers count=planned, count=estimated or tx=rollback.';
+
 create function kijko.admit_request(organization uuid, member uuid default null, api_key uuid default null) returns boolean
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_request';
 comment on function kijko.admit_request(uuid, uuid, uuid) is 'Admits a request of an organization, of a user without one, or of an address (the last of X-Forwarded-For), before anything of it runs: counts it as api_requests of the organization, asks the rate limit policies and the limit of api_requests, and adds RateLimit, RateLimit-Policy and X-RateLimit-* to the answer. True, or fails with rate_limited or quota_exceeded, and Retry-After. Works in READ ONLY transactions.';

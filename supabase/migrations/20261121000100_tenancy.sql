@@ -947,11 +947,12 @@ create function public.before_request() returns void
 language sql
 begin atomic
   select case
-    when current_user = 'service_role' or kijko.admit_known_request() then null
+    when current_user = 'service_role' then kijko.check_request()
+    when kijko.admit_known_request() then null
     else private.admit_request()
   end;
 end;
-comment on function public.before_request() is 'Runs before every request: who is asking, in which organization, and whether they ask too often or too much.';
+comment on function public.before_request() is 'Runs before every request: whether its headers are well formed, who is asking, in which organization, whether they ask too often or too much, and how long the statement may take.';
 revoke all on function public.before_request() from public, anon, authenticated, service_role;
 grant execute on function public.before_request() to anon, authenticated, service_role;
 

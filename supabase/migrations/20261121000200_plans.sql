@@ -17,6 +17,8 @@ create table public.plans (
   rank smallint not null unique,
   rate_per_minute integer not null check (rate_per_minute > 0),
   max_organizations integer check (max_organizations > 0),
+  -- Above ten seconds, requests that wait for one of PostgREST's connections would be given up.
+  statement_seconds smallint not null default 3 check (statement_seconds between 1 and 10),
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now()
 );
@@ -26,6 +28,7 @@ comment on column public.plans.name is 'Shown to customers.';
 comment on column public.plans.rank is 'Order of the plans: a higher one offers more.';
 comment on column public.plans.rate_per_minute is 'Requests an organization may make in a minute.';
 comment on column public.plans.max_organizations is 'How many organizations a user may have made whose best one is on this plan; null is unlimited.';
+comment on column public.plans.statement_seconds is 'How long the statement of one request may take; what takes longer is cancelled (57014).';
 comment on column public.plans.created_at is 'When the plan was added.';
 comment on column public.plans.updated_at is 'Last change; set by trigger.';
 
@@ -59,11 +62,29 @@ revoke all on function private.push_plan_rate() from public, anon, authenticated
 create trigger plans_push_rate after insert or delete or update of rate_per_minute on public.plans
   for each row execute function private.push_plan_rate();
 
-insert into public.plans (code, name, rank, rate_per_minute, max_organizations) values
-  ('FREE', 'Free', 10, 600, 3),
-  ('PRO', 'Pro', 20, 3000, 10),
-  ('TEAMS', 'Teams', 30, 12000, 50),
-  ('ENTERPRISE', 'Enterprise', 40, 60000, null);
+create function private.push_plan_statement_time() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if tg_op = 'DELETE' then
+    perform kijko.set_statement_timeout(old.code, null);
+    return null;
+  end if;
+  perform kijko.set_statement_timeout(t.tier, make_interval(secs => new.statement_seconds))
+  from unnest(array[new.code] || case new.code when 'FREE' then array['*', 'user', 'anonymous'] end) as t (tier);
+  return null;
+end
+$$;
+comment on function private.push_plan_statement_time() is 'Trigger: a plan''s statement time holds from the next request on; FREE''s for whatever has no plan, too. Definer: only the domain may set timeouts.';
+revoke all on function private.push_plan_statement_time() from public, anon, authenticated, service_role;
+create trigger plans_push_statement_time after insert or delete or update of statement_seconds on public.plans
+  for each row execute function private.push_plan_statement_time();
+
+insert into public.plans (code, name, rank, rate_per_minute, statement_seconds, max_organizations) values
+  ('FREE', 'Free', 10, 600, 3, 3),
+  ('PRO', 'Pro', 20, 3000, 5, 10),
+  ('TEAMS', 'Teams', 30, 12000, 8, 50),
+  ('ENTERPRISE', 'Enterprise', 40, 60000, 10, null);
 
 -- ----------------------------------------------------------------------------
 -- plan_limits

@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use super::attempt::attempt;
 use super::policy::{self, Asked, Policy};
 use super::told::{self, Limit};
-use super::{cache, member, stats};
+use super::{cache, member, statement_time, stats, wellformed};
 use crate::call::{Answer, Arguments, Refusal, sql_function};
 use crate::guc::{self, Failure};
 use crate::limits::counted;
@@ -62,6 +62,7 @@ fn admit(
     };
     // First of all: a request that is refused has been made all the same.
     let pending = asked.organization.map(|subject| meter::count(&subject));
+    wellformed::check()?;
 
     let policies = match policies(&asked) {
         Ok(policies) => policies,
@@ -79,9 +80,11 @@ fn admit(
     }
     tell(&limits);
     match told::tightest(&limits) {
-        Some(limit) if !limit.allowed => Err(refusal(limit)),
-        _ => Ok(()),
+        Some(limit) if !limit.allowed => return Err(refusal(limit)),
+        _ => {}
     }
+    statement_time::apply(&asked);
+    Ok(())
 }
 
 /// The last address is the one that our own proxy saw; those before it are hearsay.

@@ -52,6 +52,11 @@ pub fn of_tier(tier: &str) -> Option<Rc<[Policy]>> {
     fresh(|known| known.by_tier.get(tier).cloned())
 }
 
+/// An organization's tier, once its policies were asked for.
+pub fn tier_of(organization: &[u8; 16]) -> Option<Rc<str>> {
+    fresh(|known| known.tiers.get(organization).cloned())
+}
+
 fn fresh<T>(look_up: impl FnOnce(&Known) -> Option<T>) -> Option<T> {
     let now = WATCH.now();
     KNOWN.with_borrow(|known| (known.epoch == now).then(|| look_up(known))?)

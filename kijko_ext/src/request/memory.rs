@@ -1,0 +1,95 @@
+//! How much memory a query of a request may hold. Rows that an embedded resource multiplies are put together in memory
+//! before any of them is sent, so every node of the plan is watched while it runs, and the query is refused as soon as its
+//! memory is above `kijko.request_memory`. The server's own limits are no answer: where they bite, whoever asks next for
+//! memory fails, and a failure in a library ends all connections.
+
+use std::ffi::c_void;
+
+use pgrx::pg_sys;
+
+use crate::call::{self, Refusal};
+use crate::{errors, guc};
+
+/// Looked at once in so many rows of all nodes together: looking costs about as much as such a row.
+const EVERY: u32 = 16;
+
+static mut PREVIOUS: pg_sys::ExecutorStart_hook_type = None;
+static mut ROWS: u32 = 0;
+
+/// Functions of Postgres without pgrx's guard: an error passes frames here that own nothing.
+mod unguarded {
+    use pgrx::pg_sys::*;
+
+    unsafe extern "C-unwind" {
+        #[allow(non_snake_case, reason = "as Postgres calls it")]
+        pub fn standard_ExecutorStart(query: *mut QueryDesc, flags: i32);
+        #[allow(non_snake_case, reason = "as Postgres calls it")]
+        pub fn MemoryContextMemAllocated(context: MemoryContext, recurse: bool) -> Size;
+        pub fn check_stack_depth();
+    }
+}
+
+pub fn init() {
+    // SAFETY: while the postmaster starts; a backend has one thread.
+    unsafe {
+        PREVIOUS = pg_sys::ExecutorStart_hook;
+        pg_sys::ExecutorStart_hook = Some(start);
+    }
+}
+
+unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: i32) {
+    // SAFETY: called by Postgres, as the hooks before it.
+    unsafe {
+        match PREVIOUS {
+            Some(previous) => previous(query, flags),
+            None => unguarded::standard_ExecutorStart(query, flags),
+        }
+        call::refusing(|| {
+            // With instruments the nodes are wrapped already: EXPLAIN, which no request may use.
+            if (*query).instrument_options == 0 && errors::is_request() {
+                watch((*query).planstate, std::ptr::null_mut());
+            }
+            Ok(())
+        });
+    }
+}
+
+/// Puts `next` in front of a node and all below it. Postgres keeps a node's own function beside the one that is called.
+unsafe extern "C-unwind" fn watch(node: *mut pg_sys::PlanState, context: *mut c_void) -> bool {
+    unsafe {
+        if !node.is_null() {
+            (*node).ExecProcNode = Some(next);
+            pg_sys::planstate_tree_walker(node, Some(watch), context);
+        }
+        false
+    }
+}
+
+/// A node's next row. As ExecProcNodeFirst does, it looks at the stack, which the node's own function does not.
+unsafe extern "C-unwind" fn next(node: *mut pg_sys::PlanState) -> *mut pg_sys::TupleTableSlot {
+    // SAFETY: called by the executor for a node that `watch` has seen.
+    unsafe {
+        ROWS = ROWS.wrapping_add(1);
+        if ROWS.is_multiple_of(EVERY) {
+            unguarded::check_stack_depth();
+            let held =
+                unguarded::MemoryContextMemAllocated((*(*node).state).es_query_cxt, true) as u64;
+            if held > guc::request_memory_bytes() {
+                call::refusing(|| Err(refusal()));
+            }
+        }
+        match (*node).ExecProcNodeReal {
+            Some(real) => real(node),
+            None => std::ptr::null_mut(),
+        }
+    }
+}
+
+fn refusal() -> Refusal {
+    let megabytes = guc::request_memory_bytes() >> 20;
+    Refusal::new(
+        "bad_request",
+        &format!("the answer takes more than {megabytes} MB of memory to put together"),
+        Some("Ask for fewer rows, columns or embedded resources, or in several requests."),
+    )
+}

@@ -1,0 +1,33 @@
+//! What a request may not have in its headers: characters that are none, estimates and rollbacks.
+
+use pgrx::prelude::*;
+
+use super::preferences;
+use crate::call::{Answer, Arguments, Refusal, sql_function};
+use crate::headers;
+
+sql_function!(
+    kijko_check_request,
+    pg_finfo_kijko_check_request,
+    check_request
+);
+
+fn check_request(_: Arguments) -> Answer {
+    check()?;
+    Ok(pg_sys::Datum::null()) // void is not null
+}
+
+pub fn check() -> Result<(), Refusal> {
+    // The proxy puts U+FFFD in place of bytes that are not UTF-8: PostgREST answers them 500 and drops its connection.
+    if headers::are_malformed() {
+        return Err(refusal("a header is not UTF-8"));
+    }
+    match headers::of_request("prefer", preferences::problem).flatten() {
+        Some(problem) => Err(refusal(problem)),
+        None => Ok(()),
+    }
+}
+
+fn refusal(details: &str) -> Refusal {
+    Refusal::new("bad_request", details, None)
+}
