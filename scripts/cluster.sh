@@ -13,7 +13,7 @@ make_secrets() {
       umask 077
       local name
       for name in ADMIN POSTGRES AUTHENTICATOR LOGIN SIDECAR; do
-        printf 'export KIJKO_%s_PASSWORD=%s\n' "$name" "$(random_password)"
+        printf 'KIJKO_%s_PASSWORD=%s\n' "$name" "$(random_password)"
       done > "$file.new"
       mv "$file.new" "$file"
     )
@@ -32,6 +32,8 @@ load_secrets() {
   [ -f "$SECRETS/passwords" ] || return 1
   # shellcheck source=/dev/null
   . "$SECRETS/passwords"
+  # Never in the environment of what is started from here.
+  export -n KIJKO_{ADMIN,POSTGRES,AUTHENTICATOR,LOGIN,SIDECAR}_PASSWORD
   DB_URL=postgres://postgres:$KIJKO_POSTGRES_PASSWORD@127.0.0.1:$DB_PORT/postgres
   ADMIN_DB_URL=postgres://supabase_admin:$KIJKO_ADMIN_PASSWORD@127.0.0.1:$DB_PORT/postgres
   SIDECAR_DB_URL=postgres://kijko_sidecar:$KIJKO_SIDECAR_PASSWORD@127.0.0.1:$DB_PORT/postgres
@@ -42,10 +44,21 @@ load_secrets() {
   make_stripe_secret
 }
 
+# The superuser touches nothing that `postgres` owns: whoever owns a table can put a view in its place, and its functions run
+# as whoever reads it. The same holds for names: public and the database's settings are `postgres`' to fill and to change, so
+# only pg_catalog is searched. (What a connection asks for itself comes before the settings of the database.)
 # psql's own exit codes (2: no connection) would read as "misused".
 admin_psql() {
-  PGPASSWORD=$KIJKO_ADMIN_PASSWORD "$PG_BIN/psql" -X -q -v ON_ERROR_STOP=1 \
-    "host=127.0.0.1 port=$DB_PORT user=supabase_admin dbname=${PGDATABASE_OVERRIDE:-postgres} sslmode=disable application_name=kijko-script" "$@" || return 1
+  PGPASSWORD=$KIJKO_ADMIN_PASSWORD PGOPTIONS=$SUPERUSER_OPTIONS "$PG_BIN/psql" -X -q -v ON_ERROR_STOP=1 \
+    "host=127.0.0.1 port=$DB_PORT user=supabase_admin dbname=postgres sslmode=disable application_name=kijko-script" "$@" || return 1
+}
+
+SUPERUSER_OPTIONS='-c search_path=pg_catalog,pg_temp'
+
+# The owner of the domain, for what it owns.
+owner_psql() {
+  PGPASSWORD=$KIJKO_POSTGRES_PASSWORD "$PG_BIN/psql" -X -q -v ON_ERROR_STOP=1 \
+    "host=127.0.0.1 port=$DB_PORT user=postgres dbname=postgres sslmode=disable application_name=kijko-script" "$@" || return 1
 }
 
 init_cluster() {
@@ -101,7 +114,7 @@ start_postgres() {
   local try
   for ((try = 0; try < 30; try++)); do
     postgres_answers && return 0
-    "${AS_OS_USER[@]}" "$PG_BIN/pg_ctl" -D "$DATA" -w -t 60 -s -l "$LOGS/postgres.log" start && return 0
+    "${AS_BARE_OS_USER[@]}" "$PG_BIN/pg_ctl" -D "$DATA" -w -t 60 -s -l "$LOGS/postgres.log" start && return 0
     sleep 1
   done
   tail -n 20 "$LOGS/postgres.log"
@@ -122,7 +135,9 @@ apply_platform() {
   local file
   for file in "${PLATFORM_FILES[@]}"; do
     printf '== %s\n' "${file#"$ROOT/"}"
-    admin_psql --single-transaction -f "$file"
+    KIJKO_POSTGRES_PASSWORD=$KIJKO_POSTGRES_PASSWORD KIJKO_AUTHENTICATOR_PASSWORD=$KIJKO_AUTHENTICATOR_PASSWORD \
+      KIJKO_LOGIN_PASSWORD=$KIJKO_LOGIN_PASSWORD KIJKO_SIDECAR_PASSWORD=$KIJKO_SIDECAR_PASSWORD \
+      admin_psql --single-transaction -f "$file"
   done
   platform_hash "$PG_PREFIX" > "$KIJKO_HOME/applied"
 }
@@ -142,7 +157,7 @@ supabase_cli() {
 
 # `db push` compares versions only and would skip an edited file without a word, so the contents are compared here.
 refuse_migration_drift() {
-  [ "$(admin_psql -At -c "select to_regclass('supabase_migrations.schema_migrations') is not null")" = t ] || return 0
+  [ "$(owner_psql -At -c "select to_regclass('supabase_migrations.schema_migrations') is not null")" = t ] || return 0
   local file version applied edited=()
   for file in "$ROOT"/supabase/migrations/*.sql; do
     version=$(basename "$file" | cut -d_ -f1)
@@ -159,7 +174,7 @@ refuse_migration_drift() {
 }
 
 applied_migration() {
-  admin_psql -At -c "select array_to_string(statements, ';') from supabase_migrations.schema_migrations where version = '$1'"
+  owner_psql -At -c "select array_to_string(statements, ';') from supabase_migrations.schema_migrations where version = '$1'"
 }
 
 # The CLI splits a file into statements: what it stores equals the file but for white space and semicolons.

@@ -91,15 +91,23 @@ make_folders() {
   if [ "$(id -u)" = 0 ]; then chown "$OS_USER:" "$KIJKO_HOME" "$LOGS" "$RUN" "$SECRETS"; fi
 }
 
+# What no part of the stack inherits, also when somebody has exported what `./kijko status -o env` prints.
+SECRET_VARIABLES=(
+  KIJKO_{ADMIN,POSTGRES,AUTHENTICATOR,LOGIN,SIDECAR}_PASSWORD PGPASSWORD PGPASSFILE PGOPTIONS
+  DB_URL ADMIN_DB_URL SIDECAR_DB_URL SERVICE_ROLE_KEY STRIPE_WEBHOOK_SECRET_LOCAL KIJKO_TEST_DATABASE_URL KIJKO_TEST_ADMIN_DATABASE_URL
+)
+
 # AS_OS_USER is the prefix that runs a command as the stack's user: an array, not a function, so that a background start
 # execs into the command and its pid is the command's own. RUST_BACKTRACE would put backtraces into errors that clients see.
+# AS_BARE_OS_USER passes nothing of the environment on.
 init_os_user_prefix() {
-  local environment=(env -C "$KIJKO_HOME" -u RUST_BACKTRACE "XDG_CONFIG_HOME=$KIJKO_HOME/config" "XDG_DATA_HOME=$KIJKO_HOME/config" LC_ALL=C.UTF-8)
+  local user=() home=$HOME
   if [ "$(id -u)" = 0 ]; then
-    AS_OS_USER=(setpriv "--reuid=$OS_USER" "--regid=$OS_USER" --init-groups -- "${environment[@]}" "HOME=$KIJKO_HOME")
-  else
-    AS_OS_USER=("${environment[@]}")
+    user=(setpriv "--reuid=$OS_USER" "--regid=$OS_USER" --init-groups --) home=$KIJKO_HOME
   fi
+  local settings=("XDG_CONFIG_HOME=$KIJKO_HOME/config" "XDG_DATA_HOME=$KIJKO_HOME/config" LC_ALL=C.UTF-8 "HOME=$home")
+  AS_OS_USER=("${user[@]}" env -C "$KIJKO_HOME" -u RUST_BACKTRACE "${SECRET_VARIABLES[@]/#/-u}" "${settings[@]}")
+  AS_BARE_OS_USER=("${user[@]}" env -i -C "$KIJKO_HOME" "PATH=$PATH" "${settings[@]}")
 }
 
 # Files made by root for the stack's user.

@@ -3,11 +3,13 @@
 
 SERVICES=(rest login sidecar caddy)
 
-# start_service NAME command…: in a session of its own, so that Ctrl-C in the terminal does not reach it.
+# start_service NAME command…: in a session of its own, so that Ctrl-C in the terminal does not reach it. Only the sidecar
+# sees the environment of ./kijko, for its settings and the keys of vendors.
 start_service() {
-  local name=$1
+  local name=$1 prefix=("${AS_BARE_OS_USER[@]}")
   shift
-  "${AS_OS_USER[@]}" setsid "$@" >> "$LOGS/$name.log" 2>&1 < /dev/null &
+  [ "$name" != sidecar ] || prefix=("${AS_OS_USER[@]}")
+  "${prefix[@]}" setsid "$@" >> "$LOGS/$name.log" 2>&1 < /dev/null &
   local pid=$!
   disown "$pid" 2> /dev/null || true
   printf '%s %s\n' "$pid" "$(process_start_time "$pid")" > "$RUN/$name.pid"
@@ -71,6 +73,9 @@ db-pool-acquisition-timeout = 10
 db-pre-config = "kijko.pre_config"
 $9
 db-tx-end = "commit"
+db-channel-enabled = false
+db-plan-enabled = false
+db-aggregates-enabled = false
 db-max-rows = 1000
 server-host = "127.0.0.1"
 server-port = $7
@@ -107,12 +112,13 @@ start_sidecar() {
 }
 
 start_caddy() {
-  KIJKO_SITE=http://:$API_PORT \
+  start_service caddy env \
+    KIJKO_SITE="http://:$API_PORT" \
     KIJKO_BIND=127.0.0.1 \
-    KIJKO_REST_UPSTREAM=127.0.0.1:$REST_PORT \
-    KIJKO_LOGIN_UPSTREAM=127.0.0.1:$LOGIN_PORT \
-    KIJKO_SIDECAR_UPSTREAM=127.0.0.1:$SIDECAR_PORT \
-    start_service caddy caddy run --config "$KIJKO_HOME/Caddyfile" --adapter caddyfile
+    KIJKO_REST_UPSTREAM="127.0.0.1:$REST_PORT" \
+    KIJKO_LOGIN_UPSTREAM="127.0.0.1:$LOGIN_PORT" \
+    KIJKO_SIDECAR_UPSTREAM="127.0.0.1:$SIDECAR_PORT" \
+    caddy run --config "$KIJKO_HOME/Caddyfile" --adapter caddyfile
 }
 
 health_url() {

@@ -57,6 +57,7 @@ bring_up_database() {
   refuse_migration_drift
   if [ "$fresh" = yes ] || migrations_pending; then
     step "migrations (supabase db push)" "fix the migration named in the log and run './kijko up' again" push_migrations
+    reload_schema
   fi
 }
 
@@ -71,8 +72,8 @@ replace_extension() {
 
 migrations_pending() {
   local applied
-  [ "$(admin_psql -At -c "select to_regclass('supabase_migrations.schema_migrations') is not null")" = t ] || return 0
-  applied=$(admin_psql -At -c 'select version from supabase_migrations.schema_migrations')
+  [ "$(owner_psql -At -c "select to_regclass('supabase_migrations.schema_migrations') is not null")" = t ] || return 0
+  applied=$(owner_psql -At -c 'select version from supabase_migrations.schema_migrations')
   local file
   for file in "$ROOT"/supabase/migrations/*.sql; do
     grep -qx "$(basename "$file" | cut -d_ -f1)" <<< "$applied" || return 0
@@ -132,9 +133,10 @@ refuse_busy_ports() {
   done
 }
 
-# Tokens name the public URL as their issuer, so a changed URL is written down at each start.
+# Tokens name the public URL as their issuer, so a changed URL is written down at each start. Not by the superuser: the table
+# belongs to another role, whose triggers would run as the superuser.
 name_issuer() {
-  admin_psql -v issuer="$PUBLIC_URL/auth/v1" <<< "update auth_api.settings set issuer = :'issuer' where issuer is distinct from :'issuer';"
+  owner_psql -v issuer="$PUBLIC_URL/auth/v1" <<< "update auth_api.settings set issuer = :'issuer' where issuer is distinct from :'issuer';"
 }
 
 # The anon and service keys are tokens signed by the database; they are public names for roles, made once.
@@ -184,12 +186,33 @@ require_running() {
 
 command_psql() {
   load_secrets && [ -x "$PG_BIN/psql" ] || fail "there is no database yet: './kijko up' makes one"
-  local user=postgres password=$KIJKO_POSTGRES_PASSWORD
+  local user=postgres password=$KIJKO_POSTGRES_PASSWORD options=''
   if [ "${1:-}" = --admin ]; then
     shift
-    user=supabase_admin password=$KIJKO_ADMIN_PASSWORD
+    # Names of public are written out there: what `postgres` has put into it could otherwise run as the superuser.
+    user=supabase_admin password=$KIJKO_ADMIN_PASSWORD options=$SUPERUSER_OPTIONS
   fi
-  PGPASSWORD=$password exec "$PG_BIN/psql" "host=127.0.0.1 port=$DB_PORT user=$user dbname=postgres sslmode=disable" "$@"
+  PGPASSWORD=$password PGOPTIONS=$options exec "$PG_BIN/psql" "host=127.0.0.1 port=$DB_PORT user=$user dbname=postgres sslmode=disable" "$@"
+}
+
+# PostgREST reads the schema (USR1) and its configuration with the public keys (USR2) again. It does not listen for `notify
+# pgrst`: any login may send that, and each costs a reading of the whole catalog.
+command_reload() {
+  [ "$#" = 0 ] || misuse "reload takes no arguments"
+  require_running
+  reload_schema
+  signal_services USR2 rest login
+}
+
+reload_schema() { signal_services USR1 rest login; }
+
+# signal_services SIGNAL NAME…: those that run.
+signal_services() {
+  local signal=$1 name pid
+  shift
+  for name in "$@"; do
+    if pid=$(service_pid "$name"); then kill -s "$signal" "$pid"; fi
+  done
 }
 
 command_logs() {

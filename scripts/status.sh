@@ -82,10 +82,9 @@ print_summary() {
   cat << TEXT
 
   API URL       $PUBLIC_URL
-  Database URL  $DB_URL
   anon key      $ANON_KEY
-  service key   $SERVICE_ROLE_KEY
   logs          $LOGS   (./kijko logs)
+  the service key and the database's URL: ./kijko status -o env
 
 TEXT
 }

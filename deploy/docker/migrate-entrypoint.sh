@@ -11,8 +11,8 @@ SECRET_FILES=${KIJKO_SECRET_FILES:-/run/secrets}
 KIJKO_DB_HOST=${KIJKO_DB_HOST:-postgres}
 KIJKO_DB_PORT=${KIJKO_DB_PORT:-5432}
 
-# The shared checks read the migration table, which the role postgres owns: this job never gets the superuser's password.
-admin_psql() {
+# The shared checks run as the owner of the migration table; only the host differs here.
+owner_psql() {
   PGPASSWORD=$KIJKO_POSTGRES_PASSWORD psql -X -q -v ON_ERROR_STOP=1 \
     "host=$KIJKO_DB_HOST port=$KIJKO_DB_PORT user=postgres dbname=postgres sslmode=disable application_name=kijko-migrate" "$@"
 }

@@ -28,7 +28,7 @@ take_secrets() {
     for name in ADMIN POSTGRES AUTHENTICATOR LOGIN SIDECAR; do
       file=$SECRET_FILES/${name,,}_password
       [ -r "$file" ] || fail "the secret file $file is missing or not readable: see deploy/docker/make-secrets.sh"
-      printf 'export KIJKO_%s_PASSWORD=%q\n' "$name" "$(cat "$file")"
+      printf 'KIJKO_%s_PASSWORD=%q\n' "$name" "$(cat "$file")"
     done > "$SECRETS/passwords.new"
     mv "$SECRETS/passwords.new" "$SECRETS/passwords"
     [ -r "$SECRET_FILES/jwt.pem" ] || fail "the secret file $SECRET_FILES/jwt.pem is missing or not readable: see deploy/docker/make-secrets.sh"

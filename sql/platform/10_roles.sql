@@ -7,10 +7,13 @@
 
 set client_min_messages = warning;
 
--- `postgres` owns the domain. It is no superuser: whatever it can be tricked into stays inside its own tables.
+-- `postgres` owns the domain. It is no superuser: whatever it can be tricked into stays inside its own tables. Up to
+-- PostgreSQL 15 it may not make roles either: CREATEROLE would let it grant itself pg_execute_server_program, and run
+-- programs as the server's user. Since 16 that right reaches only roles made with it, and migrations may use it.
 select format('create role %I %s', name, options)
 from (values
-    ('postgres',            'login createrole createdb bypassrls nosuperuser'),
+    ('postgres',            'login createdb bypassrls nosuperuser'
+      || case when current_setting('server_version_num')::int < 160000 then ' nocreaterole' else ' createrole' end),
     ('anon',                'nologin noinherit'),
     ('authenticated',       'nologin noinherit'),
     ('service_role',        'nologin noinherit bypassrls'),
@@ -20,6 +23,8 @@ from (values
 where not exists (select from pg_catalog.pg_roles where rolname = wanted.name)
 \gexec
 
+select 'alter role postgres nocreaterole' where current_setting('server_version_num')::int < 160000
+\gexec
 alter role postgres password :'postgres_password';
 alter role authenticator password :'authenticator_password';
 
@@ -30,16 +35,19 @@ grant anon, authenticated, service_role to postgres with admin option;
 -- The switched role's timeout does not replace the login role's by itself; PostgREST re-applies it for each request.
 alter role authenticator set statement_timeout = '8s';
 alter role authenticator set lock_timeout = '8s';
-alter role authenticated set statement_timeout = '8s';
+-- Until a request is admitted; then its plan's time holds.
+alter role authenticated set statement_timeout = '3s';
 alter role anon set statement_timeout = '3s';
 
-alter database postgres owner to postgres;
+-- Not the database's owner: settings of a database, search_path among them, also hold in the superuser's sessions and workers.
+alter database postgres owner to supabase_admin;
 alter schema public owner to postgres;
 revoke create on schema public from public;
 grant usage on schema public to anon, authenticated, service_role;
 -- Without this any role could connect and read the catalog's public parts; each login role is granted below or where it is made.
 revoke all on database postgres from public;
 grant connect on database postgres to authenticator;
+grant connect, create on database postgres to postgres;
 
 create schema if not exists extensions authorization supabase_admin;
 grant usage on schema extensions to postgres, anon, authenticated, service_role, supabase_auth_admin;
