@@ -252,7 +252,7 @@ describe('the time of a statement', () => {
 
   test('a request without an organization has FREE\'s, and so has a function', async () => {
     const person = await newPerson('TEAMS');
-    await sql('update public.profiles set active_org_id = null where id = $1', [person.user.id]);
+    await sql('delete from private.active_organizations where user_id = $1', [person.user.id]);
     assert.equal(await time(person), '3s');
     assert.deepEqual(await sql(`select rolname, rolconfig from pg_roles where rolname in ('anon', 'authenticated') order by 1`), [
       { rolname: 'anon', rolconfig: ['statement_timeout=3s'] }, { rolname: 'authenticated', rolconfig: ['statement_timeout=3s'] },
