@@ -150,6 +150,35 @@ test('owners, heirs and the guests that they invited may be deleted by one state
   }
 });
 
+test('an owner and the heir that they invited are deleted by one statement: the next member follows', async () => {
+  const [gone, stay] = [[], []];
+  // Several, because which of two comes first in a statement is not ours to say.
+  for (let n = 0; n < 6; n += 1) {
+    const [owner, heir, third] = [await newUser(), await newUser(), await newUser()];
+    await asUser(heir.user, ACCEPT, [(await invite(owner.user, 'admin')).token]);
+    await asUser(third.user, ACCEPT, [(await invite(owner.user, 'viewer')).token]);
+    gone.push(owner.user, heir.user);
+    stay.push({ org: owner.org, third });
+  }
+  assert.deepEqual(await asUser(null, 'delete from auth.users where id = any($1)', [gone]), {});
+  for (const { org, third } of stay) assert.deepEqual(await members(org), [`${third.user} owner`]);
+});
+
+test('two owners are deleted at once: the second deletion waits, and sees that theirs is the last', async () => {
+  const [first, second, member] = [await newUser(), await newUser(), await newUser()];
+  for (const [{ user }, role] of [[second, 'owner'], [member, 'viewer']]) {
+    await pool.query('insert into public.memberships (org_id, user_id, role) values ($1, $2, $3)', [first.org, user, role]);
+  }
+  const [one_, two] = [await begin(), await begin()];
+  await one_.run('delete from auth.users where id = $1', [first.user]);
+  const late = two.run('delete from auth.users where id = $1', [second.user]);
+  await waiting(two);
+  await one_.commit();
+  assert.deepEqual(await late, {});
+  await two.commit();
+  assert.deepEqual(await members(first.org), [`${member.user} owner`]);
+});
+
 test('all owners are deleted at once: the next member follows', async () => {
   const owners = [await newUser(), await newUser(), await newUser()];
   const { id: org } = await asUser(owners[0].user, `select (public.create_organization('shared')).id`);

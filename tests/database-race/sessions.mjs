@@ -7,7 +7,10 @@ import pg from 'pg';
 if (!process.env.ADMIN_DB_URL) throw new Error('ADMIN_DB_URL is not set; ./kijko status -o env prints it');
 export const pool = new pg.Pool({ connectionString: process.env.ADMIN_DB_URL, max: 24 });
 const users = [];
+const open = new Set();
 after(async () => {
+  // Those that a failed test has left: their transactions would hold up all that follows.
+  for (const session of open) session.release(true);
   await pool.query('delete from auth.users where id = any($1)', [users]);
   await pool.end();
 });
@@ -27,6 +30,7 @@ export async function newUser() {
 /** A transaction of a user, or of the superuser when there is none; it ends by `commit`. */
 export async function begin(user) {
   const session = await pool.connect();
+  open.add(session);
   const { rows: [{ pid }] } = await session.query('select pg_backend_pid() as pid');
   await session.query('begin');
   if (user) {
@@ -46,6 +50,7 @@ export async function begin(user) {
     },
     async commit() {
       await session.query('commit');
+      open.delete(session);
       session.release();
     },
   };

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(90);
+select plan(94);
 
 -- How many invitations a user makes an hour is not rolled back: each run has users of its own.
 select set_config('tests.run', gen_random_uuid()::text, true);
@@ -82,6 +82,22 @@ select tests.act_as('adm', tests.org('ada'));
 select tests.refuses($$select public.invite_member('boss@example.test', 'viewer')$$, 'permission_denied', 'an admin does not replace an owner''s invitation');
 select tests.refuses(format($$select public.revoke_invitation(%L)$$, (select id from public.invitations where email = 'boss@example.test')), 'permission_denied', 'nor revokes it');
 
+-- Both count: the order of the roles, and what they may.
+select tests.act_as_superuser();
+create table tests.held as table private.role_permissions;
+delete from private.role_permissions as o
+where o.role = 'owner' and not exists (select 1 from private.role_permissions as a where a.role = 'admin' and a.permission = o.permission);
+select tests.act_as('adm', tests.org('ada'));
+select tests.refuses($$select public.invite_member('x@example.test', 'owner')$$, 'permission_denied', 'an admin invites no owner, whatever an owner may');
+select tests.act_as_superuser();
+insert into private.role_permissions (role, permission) values ('member', 'tea:make');
+select tests.act_as('adm', tests.org('ada'));
+select tests.refuses($$select public.invite_member('x@example.test', 'member')$$, 'permission_denied', 'nobody grants a permission that they lack');
+select lives_ok($$select public.invite_member('x@example.test', 'viewer')$$, 'but what they hold');
+select tests.act_as_superuser();
+delete from private.role_permissions;
+insert into private.role_permissions table tests.held;
+
 -- ---- what is asked for
 select tests.act_as('ada');
 select tests.refuses(format($$select public.invite_member(%L, 'viewer')$$, address), 'invalid_input', format('%s is no address', to_json(address)))
@@ -108,6 +124,8 @@ select is((select i.status from public.invitations as i where i.id = :'invitatio
 select tests.act_as('eve');
 select tests.refuses(format($$select public.accept_invitation(%L)$$, :'token'), 'not_found', 'nobody else may');
 select tests.refuses(format($$select public.decline_invitation(%L)$$, :'token'), 'not_found', 'or decline it');
+select tests.act_as('adm');
+select tests.refuses(format($$select public.accept_invitation(%L)$$, :'token'), 'not_found', 'not even who is a member already');
 select tests.act_as('ada');
 select tests.refuses(format($$select public.revoke_invitation(%L)$$, :'invitation'), 'conflict', 'it is too late to revoke');
 select is(tests.changed($$delete from public.memberships where user_id = tests.id('bob') and org_id = tests.org('ada')$$), 1::bigint, 'a member who is removed');

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(147);
+select plan(148);
 
 -- ---- sign-up
 select tests.sign_up('ada', '{"display_name": "Ada L."}');
@@ -288,6 +288,8 @@ select is(tests.answer('select public.before_request()') ->> 'code', 'not_identi
 select is(tests.banned(null), false, 'lifting it lets the same tokens in');
 select is(tests.answer('select public.before_request()') -> 'status', null, 'with their requests');
 select is(tests.banned('9999-12-31'), true, 'a ban may be for ever');
+select tests.act_as_superuser();
+select is((select expires_at - now() from kijko.revoked_sessions where session_id = tests.id('ban')), interval '1 day', 'tokens that are out do not live longer than a day');
 select is(tests.banned(kijko.now() + interval '5 minutes'), true, 'a shorter one takes its place');
 select tests.act_as_superuser();
 select is((select expires_at - now() from kijko.revoked_sessions where session_id = tests.id('ban')), interval '5 minutes', 'and its end is when the tokens count again');
@@ -347,6 +349,7 @@ select tests.plan_of(tests.org('maker'), 'PRO');
 select is(tests.makes(20), 7, 'the best plan counts: ten on PRO');
 select tests.plan_of(tests.org('maker'), 'FREE');
 select tests.plan_of(:'handed_over', 'ENTERPRISE');
+select tests.join_org('maker', :'handed_over', 'admin');
 select is(tests.makes(1), 0, 'a plan of what others own does not');
 select tests.act_as('other');
 select is(tests.makes(60), 60, 'ENTERPRISE has no limit');
