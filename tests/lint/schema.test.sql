@@ -240,7 +240,6 @@ create view pg_temp.offences as
   from pg_temp.tables as t
   join pg_attribute as a on a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped
   where has_column_privilege('authenticated', t.oid, a.attnum, 'insert') and not has_column_privilege('authenticated', t.oid, a.attnum, 'update')
-    and t.name <> 'public.memberships' -- made by an invitation
   union all
   select 'sequence with a right for a request''s role', c.oid::regclass || ' ' || x.privilege_type
   from pg_class as c
