@@ -775,6 +775,33 @@ revoke all on function private.handle_session_end() from public, anon, authentic
 create trigger kijko_session_ended after delete on auth.sessions
   for each row execute function private.handle_session_end();
 
+create function private.limit_sessions() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  most constant integer := 100;
+begin
+  delete from auth.sessions as s
+  where s.id = any (array(
+    select o.id from auth.sessions as o
+    -- The offset is inside: what it passes over must not be locked, or refreshing would wait for a login.
+    where o.id = any (array(
+      select i.id from auth.sessions as i
+      where i.user_id = new.user_id and i.id <> new.id
+      order by coalesce(i.updated_at, i.created_at) desc nulls last, i.id
+      offset most - 1
+    ))
+    -- Whoever holds one of them ends or refreshes it right now; the next login sees to the rest.
+    for update skip locked
+  ));
+  return null;
+end
+$$;
+comment on function private.limit_sessions() is 'Trigger: a user has at most 100 sessions; a new one ends those that were used longest ago. Definer: the login role may write auth only, and it is not the one on Supabase.';
+revoke all on function private.limit_sessions() from public, anon, authenticated, service_role;
+create trigger kijko_session_limit after insert on auth.sessions
+  for each row execute function private.limit_sessions();
+
 -- ----------------------------------------------------------------------------
 -- RPC
 -- ----------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(148);
+select plan(153);
 
 -- ---- sign-up
 select tests.sign_up('ada', '{"display_name": "Ada L."}');
@@ -357,6 +357,24 @@ select tests.act_as_service();
 select lives_ok($$insert into public.organizations (name, created_by) values ('by the back office', tests.id('maker'))$$, 'service_role is not limited');
 select tests.act_as_superuser();
 select tests.travel('0');
+
+-- ---- sessions of a user: a hundred, the last used ones
+select tests.sign_up('tabs'), tests.sign_up('calm');
+create function tests.session(n integer) returns uuid language sql immutable return md5('session ' || n)::uuid;
+insert into auth.sessions (id, user_id, created_at, updated_at)
+select tests.session(n), tests.id('tabs'), now() - interval '1 day' + n * interval '1 second', now() - interval '1 day' + n * interval '1 second'
+from generate_series(1, 100) as n;
+insert into auth.sessions (id, user_id, created_at) values (tests.session(999), tests.id('calm'), now() - interval '9 days');
+select is((select count(*) from auth.sessions where user_id = tests.id('tabs')), 100::bigint, 'a hundred sessions fit');
+update auth.sessions set updated_at = now() where id = tests.session(1); -- refreshed
+insert into auth.sessions (id, user_id, created_at, updated_at) values (tests.session(101), tests.id('tabs'), now(), now());
+select is((select count(*) from auth.sessions where user_id = tests.id('tabs')), 100::bigint, 'a further one takes the place');
+select results_eq(
+  $$select n from generate_series(1, 101) as n where not exists (select 1 from auth.sessions as s where s.id = tests.session(n))$$, array[2],
+  'of the one that was used longest ago'
+);
+select isnt_empty($$select 1 from kijko.revoked_sessions where session_id = tests.session(2)$$, 'whose tokens count no more');
+select isnt_empty($$select 1 from auth.sessions where id = tests.session(999)$$, 'others keep theirs');
 
 select * from finish();
 rollback;
