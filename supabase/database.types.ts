@@ -265,6 +265,54 @@ export type Database = {
           },
         ];
       };
+      invitations: {
+        Row: {
+          accepted_by: string | null;
+          created_at: string;
+          created_by: string | null;
+          email: string;
+          expires_at: string;
+          id: string;
+          org_id: string;
+          role: "viewer" | "member" | "admin" | "owner";
+          status: "pending" | "accepted" | "declined" | "revoked";
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          accepted_by?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          email: string;
+          expires_at?: string;
+          id?: string;
+          org_id?: string;
+          role: "viewer" | "member" | "admin" | "owner";
+          status?: "pending" | "accepted" | "declined" | "revoked";
+          updated_at?: string;
+        };
+        Update: {
+          accepted_by?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          email?: string;
+          expires_at?: string;
+          id?: string;
+          org_id?: string;
+          role?: "viewer" | "member" | "admin" | "owner";
+          status?: "pending" | "accepted" | "declined" | "revoked";
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "invitations_org_id_fkey";
+            columns: ["org_id"];
+            isOneToOne: false;
+            referencedRelation: "organizations";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       job_notes: {
         Row: {
           attempt: number;
@@ -506,6 +554,13 @@ export type Database = {
             referencedRelation: "organizations";
             referencedColumns: ["id"];
           },
+          {
+            foreignKeyName: "memberships_user_id_fkey";
+            columns: ["user_id"];
+            isOneToOne: false;
+            referencedRelation: "profiles";
+            referencedColumns: ["id"];
+          },
         ];
       };
       organizations: {
@@ -514,7 +569,7 @@ export type Database = {
           created_by: string | null;
           id: string;
           name: string;
-          personal: boolean;
+          personal_for: string | null;
           slug: string;
           updated_at: string;
         };
@@ -524,7 +579,7 @@ export type Database = {
           created_by?: string | null;
           id?: string;
           name: string;
-          personal?: boolean;
+          personal_for?: string | null;
           slug?: string;
           updated_at?: string;
         };
@@ -533,7 +588,7 @@ export type Database = {
           created_by?: string | null;
           id?: string;
           name?: string;
-          personal?: boolean;
+          personal_for?: string | null;
           slug?: string;
           updated_at?: string;
         };
@@ -576,43 +631,48 @@ export type Database = {
         Row: {
           code: string;
           created_at: string;
+          max_organizations: number | null;
           name: string;
           rank: number;
           rate_per_minute: number;
+          statement_seconds: number;
           updated_at: string;
         };
         ComputedFields: never;
         Insert: {
           code: string;
           created_at?: string;
+          max_organizations?: number | null;
           name: string;
           rank: number;
           rate_per_minute: number;
+          statement_seconds?: number;
           updated_at?: string;
         };
         Update: {
           code?: string;
           created_at?: string;
+          max_organizations?: number | null;
           name?: string;
           rank?: number;
           rate_per_minute?: number;
+          statement_seconds?: number;
           updated_at?: string;
         };
         Relationships: [];
       };
       profiles: {
         Row: {
-          active_org_id: string | null;
           avatar_url: string | null;
           created_at: string;
           display_name: string;
           email: string | null;
           id: string;
           updated_at: string;
+          active_org_id: string;
         };
-        ComputedFields: never;
+        ComputedFields: "active_org_id";
         Insert: {
-          active_org_id?: string | null;
           avatar_url?: string | null;
           created_at?: string;
           display_name: string;
@@ -621,7 +681,6 @@ export type Database = {
           updated_at?: string;
         };
         Update: {
-          active_org_id?: string | null;
           avatar_url?: string | null;
           created_at?: string;
           display_name?: string;
@@ -629,15 +688,7 @@ export type Database = {
           id?: string;
           updated_at?: string;
         };
-        Relationships: [
-          {
-            foreignKeyName: "profiles_active_org_id_id_fkey";
-            columns: ["active_org_id", "id"];
-            isOneToOne: false;
-            referencedRelation: "memberships";
-            referencedColumns: ["org_id", "user_id"];
-          },
-        ];
+        Relationships: [];
       };
       projects: {
         Row: {
@@ -1218,6 +1269,33 @@ export type Database = {
       };
     };
     Functions: {
+      accept_invitation: {
+        Args: { token: string };
+        Returns: {
+          created_at: string;
+          created_by: string | null;
+          id: string;
+          org_id: string;
+          role: "viewer" | "member" | "admin" | "owner";
+          updated_at: string;
+          user_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "memberships";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      active_org_id: {
+        Args: {
+          profile: Omit<
+            Database["public"]["Tables"]["profiles"]["Row"],
+            Database["public"]["Tables"]["profiles"]["ComputedFields"]
+          >;
+        };
+        Returns: string;
+      };
       before_request: { Args: Record<PropertyKey, never>; Returns: undefined };
       can: { Args: { org: string; permission: string }; Returns: boolean };
       cancel_execution: {
@@ -1267,7 +1345,7 @@ export type Database = {
           created_by: string | null;
           id: string;
           name: string;
-          personal: boolean;
+          personal_for: string | null;
           slug: string;
           updated_at: string;
         };
@@ -1278,6 +1356,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      decline_invitation: { Args: { token: string }; Returns: undefined };
       execute_skill: {
         Args: { idempotency_key?: string | null; input?: Json; skill_id: string };
         Returns: {
@@ -1322,6 +1401,17 @@ export type Database = {
       has_role: { Args: { org: string; role: string }; Returns: boolean };
       ingest_usage:
         { Args: { events: Json }; Returns: Json } | { Args: { events: Json; org_id: string }; Returns: Json };
+      invite_member: {
+        Args: { email: string; role?: string };
+        Returns: Database["public"]["CompositeTypes"]["issued_invitation"];
+        SetofOptions: {
+          from: "*";
+          to: "issued_invitation";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      leave_organization: { Args: { org_id: string }; Returns: undefined };
       org_id: { Args: Record<PropertyKey, never>; Returns: string | null };
       org_ids: { Args: Record<PropertyKey, never>; Returns: string[] };
       preview_cron: { Args: { expression: string; n?: number; timezone?: string }; Returns: string[] };
@@ -1464,6 +1554,27 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      revoke_invitation: {
+        Args: { id: string };
+        Returns: {
+          accepted_by: string | null;
+          created_at: string;
+          created_by: string | null;
+          email: string;
+          expires_at: string;
+          id: string;
+          org_id: string;
+          role: "viewer" | "member" | "admin" | "owner";
+          status: "pending" | "accepted" | "declined" | "revoked";
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "invitations";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       run_habit: {
         Args: { habit_id: string };
         Returns: {
@@ -1506,18 +1617,28 @@ export type Database = {
       };
       set_active_organization: {
         Args: { org_id: string };
+        Returns: Database["public"]["CompositeTypes"]["active_organization"];
+        SetofOptions: {
+          from: "*";
+          to: "active_organization";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      transfer_ownership: {
+        Args: { org_id: string; user_id: string };
         Returns: {
-          active_org_id: string | null;
-          avatar_url: string | null;
           created_at: string;
-          display_name: string;
-          email: string | null;
+          created_by: string | null;
           id: string;
+          org_id: string;
+          role: "viewer" | "member" | "admin" | "owner";
           updated_at: string;
+          user_id: string;
         };
         SetofOptions: {
           from: "*";
-          to: "profiles";
+          to: "memberships";
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -1571,7 +1692,18 @@ export type Database = {
       [_ in never]: never;
     };
     CompositeTypes: {
-      [_ in never]: never;
+      active_organization: {
+        user_id: string | null;
+        active_org_id: string | null;
+      };
+      issued_invitation: {
+        id: string | null;
+        org_id: string | null;
+        email: string | null;
+        role: string | null;
+        expires_at: string | null;
+        token: string | null;
+      };
     };
   };
 };

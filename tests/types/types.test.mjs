@@ -60,7 +60,8 @@ test('every example of docs/frontend.md compiles', async () => {
   const complaints = await compileText(`
 import { createClient } from '@supabase/supabase-js';
 import type { Database } from '../../supabase/database.types.ts';
-declare const [API_URL, ANON_KEY, email, password, orgId, userId, skill_id, changes]: string[];
+declare const [API_URL, ANON_KEY, email, password, orgId, userId, skill_id, changes, token]: string[];
+declare const user: { id: string };
 const kijko = createClient<Database>(API_URL, ANON_KEY);
 ${bodies.join('\n')}`);
   assert.equal(complaints, '');
