@@ -185,6 +185,30 @@ describe('events from one\'s own services', () => {
     assert.equal((await usageOf(person))['own.views'].used, before + 200);
   });
 
+  test('of batches at once exactly as many events are taken as the month has left', async () => {
+    const { events: { used } } = await usageOf(person);
+    await sql(`select kijko.set_limit($1, 'events', 'month', $2)`, [person.orgId, used + 45]);
+    const before = (await usageOf(person))['own.views'].used;
+    // Whoever finds the room taken meanwhile fails as a whole, and sends the batch again.
+    let taken = 0;
+    await Promise.all(Array.from({ length: 10 }, async () => {
+      const batch = Array.from({ length: 10 }, () => event({ type: 'page.seen' }));
+      for (let tries = 0; tries < 10; tries += 1) {
+        const { data, error } = await person.client.rpc('ingest_usage', { events: batch });
+        if (error) assert.equal(error.code, 'quota_exceeded');
+        else {
+          taken += data.accepted;
+          return;
+        }
+      }
+    }));
+    const after = await usageOf(person);
+    assert.deepEqual([taken, after.events.used - used, after['own.views'].used - before], [45, 45, 45]);
+    const refusal = await call(person, 'ingest_usage', { events: [event({ type: 'page.seen' })] });
+    assert.deepEqual([refusal.status, refusal.body.code, refusal.headers.get('x-ratelimit-resource')], [429, 'quota_exceeded', 'events']);
+    await sql(`select kijko.set_limit($1, 'events', 'month', 5000000)`, [person.orgId]);
+  });
+
   test('more than an answer has rows: 2,500 events have 2,500 answers', async () => {
     const answer = await send(Array.from({ length: 2500 }, () => event()));
     assert.equal(answer.accepted, 2500);
