@@ -220,7 +220,7 @@ async function demo() {
     }
     const { waits, waitedSeconds } = ada.client.seen;
     say(`${FREE_EXECUTIONS - used} more executions queued`);
-    if (waits) say(`60 requests a minute are allowed: waited ${waits} times, ${waitedSeconds} s in all, as Retry-After said`);
+    if (waits) say(`the rate was reached: waited ${waits} times, ${waitedSeconds} s in all, as Retry-After said`);
   });
 
   await story.step('One more is refused', async (say) => {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { describe, test, before } from 'node:test';
 import { admin, http, sql } from './support.mjs';
-import { anonymous, call, execute, newHabit, join, newPerson, newSkill, newTeam, ok, refused, setPlan, usageOf } from './domain.mjs';
+import { anonymous, call, execute, newHabit, join, newPerson, newSkill, newTeam, ok, refused, setPlan, until, usageOf } from './domain.mjs';
 
 const event = (fields = {}) => ({
   specversion: '1.0', source: '/services/build', id: randomUUID(), type: 'build.done', time: new Date().toISOString(), data: { minutes: 5 }, ...fields,
@@ -116,6 +116,8 @@ describe('reports', () => {
     for (const skill of [inProject, inProject, alone]) await ok(execute(person, skill.id, { n: 1 }));
     const by = async (dimension) => Object.fromEntries(
       (await ok(person.client.rpc('usage_by', { dimension, only_meter: 'executions' }))).map((row) => [row.value, row.used]));
+    // Reserved while they wait, and booked when they run.
+    await until('three that have run', async () => (await by('day'))[new Date().toISOString().slice(0, 10)] === 3);
     assert.deepEqual(await by('skill'), { [inProject.id]: 2, [alone.id]: 1 });
     assert.deepEqual(await by('project'), { [project.id]: 2, null: 1 });
     assert.deepEqual(await by('member'), { [person.user.id]: 3 });
@@ -140,7 +142,8 @@ describe('reports', () => {
     const person = await newPerson();
     const skill = await newSkill(person);
     await ok(execute(person, skill.id, { n: 1 }));
-    await ok(admin().rpc('explain_limit', { org_id: person.orgId, meter: 'executions' }));
+    // Reserved while it waits, and booked when it runs.
+    await until('a row of the ledger', async () => (await ok(admin().rpc('explain_limit', { org_id: person.orgId, meter: 'executions' }))).rows.latest !== null);
     await sql(`select kijko.set_limit($1, 'executions', 'month', 1)`, [person.orgId]);
     await refused(execute(person, skill.id, { n: 2 }), 429, 'quota_exceeded');
     const why = await ok(person.client.rpc('explain_limit', { org_id: person.orgId, meter: 'executions' }));
