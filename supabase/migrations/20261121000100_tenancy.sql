@@ -743,9 +743,10 @@ create function private.handle_user_ban() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- Sessions are revoked by the real clock, and bans are by product time. No access token lives for more than a day.
+  -- Sessions are revoked by the real clock, and bans are by product time. No access token lives for more than a week: that is the most
+  -- which GoTrue on Supabase can be set to; here it is a day.
   ends constant timestamptz := now() + case
-    when new.banned_until > kijko.now() + interval '1 day' then interval '1 day'
+    when new.banned_until > kijko.now() + interval '7 days' then interval '7 days'
     when new.banned_until > kijko.now() then new.banned_until - kijko.now()
   end;
 begin

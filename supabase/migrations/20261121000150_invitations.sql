@@ -168,6 +168,7 @@ declare
   me constant uuid := kijko.user_id();
   address constant text := lower(btrim(invite_member.email));
   org uuid;
+  verdict kijko.verdict;
   invitation public.invitations;
   -- Two random uuids are 244 bits of the server's strong source.
   token constant text := 'kji_' || replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '');
@@ -182,7 +183,9 @@ begin
   if not exists (select 1 from private.roles as r where r.role = invite_member.role) then
     perform kijko.fail('invalid_input', 'role: viewer, member, admin or owner');
   end if;
-  if (kijko.rate_limit('invite:' || me, most_an_hour, interval '1 hour', most_an_hour)).allowed is not true then
+  verdict := kijko.rate_limit('invite:' || me, most_an_hour, interval '1 hour', most_an_hour);
+  if verdict.allowed is not true then
+    perform kijko.add_header('Retry-After', greatest(verdict.retry_after, 1)::text);
     perform kijko.fail('rate_limited', format('a user makes at most %s invitations an hour', most_an_hour));
   end if;
 

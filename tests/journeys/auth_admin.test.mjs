@@ -46,8 +46,13 @@ describe('create', () => {
     assert.equal(data.user.email_confirmed_at, undefined);
     await refused(api().auth.signInWithPassword({ email, password: 'wrong-one' }), 'invalid_credentials', 400);
     await refused(api().auth.signInWithPassword({ email, password: 'secret1' }), 'email_not_confirmed', 400);
+    const organizations = () => sql('select id from public.organizations where personal_for = $1', [data.user.id]);
+    assert.deepEqual(await organizations(), [], 'nobody has confirmed the address: no organization of their own yet');
     await users().updateUserById(data.user.id, { email_confirm: true });
-    await signIn({ email, password: 'secret1' });
+    const { client } = await signIn({ email, password: 'secret1' });
+    const { data: own } = await client.from('organizations').select('id, personal_for');
+    assert.deepEqual(own, (await organizations()).map(({ id }) => ({ id, personal_for: data.user.id })));
+    assert.equal(own.length, 1);
   });
 
   test('takes a bcrypt hash from elsewhere, in all its spellings', async () => {

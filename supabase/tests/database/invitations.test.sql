@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(94);
+select plan(95);
 
 -- How many invitations a user makes an hour is not rolled back: each run has users of its own.
 select set_config('tests.run', gen_random_uuid()::text, true);
@@ -205,6 +205,8 @@ select lives_ok($$select public.invite_member('hundred@example.test', 'viewer')$
 select is((select count(*) from public.invitations where status <> 'pending'), 100::bigint, 'what has ended is kept for a while');
 select is(tests.invited(90), 'ok', 'a user makes many an hour');
 select is(tests.invited(90), 'rate_limited', 'and not without end');
+select tests.answer($$select public.invite_member('hundred@example.test', 'viewer')$$) as refused \gset
+select is(:'refused'::jsonb ->> 'code' || ' ' || ((:'refused'::jsonb -> 'headers' ->> 'Retry-After')::integer between 1 and 3600), 'rate_limited true', 'the refusal says when to come back');
 
 -- ---- whose organization goes
 select tests.invite('ada', 'gone@example.test', 'viewer') as token \gset
