@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -38,16 +38,27 @@ pub(super) async fn observe(
     let _entered = span.enter();
     let response = finish(response, &id, took);
     report(&state, &response, took);
-    // Any method name may be sent; a label must not be the sender's to choose.
-    let method = if method.as_str().len() <= 7 {
-        method.as_str()
-    } else {
-        "other"
-    };
-    state
-        .metrics
-        .request(method, &route, response.status().as_u16(), took);
+    state.metrics.request(
+        method_label(&method),
+        &route,
+        response.status().as_u16(),
+        took,
+    );
     response
+}
+
+/// Any method name may be sent, in any case; a label must not be the sender's to choose.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "OTHER",
+    }
 }
 
 async fn answer(state: &AppState, request: Request, next: Next) -> Response {

@@ -211,6 +211,22 @@ async fn unknown_paths_share_one_label() {
 }
 
 #[tokio::test]
+async fn unknown_methods_share_one_label() {
+    let app = router(state());
+    let methods = ["ABCDEFG", "get", "PROPFIND", "TRACE", "CONNECT"];
+    for method in methods {
+        let request = Request::builder().method(method).uri("/health");
+        call(app.clone(), request.body(Body::empty()).unwrap()).await;
+    }
+    let (_, _, body) = fetch(app, "/metrics").await;
+    assert!(body.contains(r#"method="OTHER""#), "{body}");
+    for method in methods {
+        let label = format!(r#"method="{method}""#);
+        assert!(!body.contains(&label), "{method}: {body}");
+    }
+}
+
+#[tokio::test]
 async fn a_panic_and_a_fault_are_opaque_and_carry_the_request_id() {
     for path in ["/panic", "/fault"] {
         let (status, headers, body) = fetch(app(), path).await;
