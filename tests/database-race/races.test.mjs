@@ -47,6 +47,18 @@ async function asUser(user, sql, values) {
 }
 
 const atOnce = (n, run) => Promise.all(Array.from({ length: n }, (_, i) => run(i)));
+
+/** Until somebody waits for a session, at a lock of this type. */
+async function untilWaitingFor(pid, lock) {
+  for (let tries = 0; tries < 500; tries++) {
+    const { n } = await one(
+      `select count(*)::int as n from pg_stat_activity where wait_event = $2 and $1 = any (pg_blocking_pids(pid))`, [pid, lock]);
+    if (n > 0) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  assert.fail(`nobody waits for the session at a lock of type ${lock}`);
+}
+
 const used = async (org, meter) => Number((await one('select used from kijko.usage($1) where meter = $2', [org, meter]))?.used ?? 0);
 
 test('four tickers at once: each due slot runs once and is charged once', async () => {
@@ -298,6 +310,33 @@ test('one idempotency key from twelve sessions: one execution, charged once', as
   assert.equal(new Set(answers.map((a) => a.rows[0].id)).size, 1);
   assert.equal(await used(org, 'executions'), 1);
 });
+
+// Without turns the later call would run into the unique key and fail, or charge before it finds out.
+for (const end of ['commit', 'rollback']) {
+  test(`a call whose idempotency key is in use waits for its turn, and the first one's ${end}`, async () => {
+    const { user, org, skill } = await newTenant();
+    const execute = `select (public.execute_skill($1, '{"a": 1}', 'same')).id`;
+    const first = await pool.connect();
+    try {
+      await first.query('begin');
+      await first.query('set local session authorization authenticator');
+      await first.query('set local role authenticated');
+      await first.query(`select set_config('request.jwt.claims', $1, true)`, [JSON.stringify({ role: 'authenticated', sub: user })]);
+      const { rows: [{ id }] } = await first.query(execute, [skill]);
+      const { pid } = (await first.query('select pg_backend_pid() as pid')).rows[0];
+      const second = asUser(user, execute, [skill]);
+      await untilWaitingFor(pid, 'advisory');
+      await first.query(end);
+      const answer = await second;
+      assert.equal(answer.refused, undefined);
+      assert.equal(answer.rows[0].id === id, end === 'commit');
+      assert.equal(await used(org, 'executions'), 1);
+      assert.equal((await one('select count(*)::int as n from public.executions where org_id = $1', [org])).n, 1);
+    } finally {
+      first.release(true);
+    }
+  });
+}
 
 test('twenty executions for the last five of the quota: five pass', async () => {
   const { user, org, skill } = await newTenant();
