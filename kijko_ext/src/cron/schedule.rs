@@ -276,6 +276,25 @@ mod unit {
             amsterdam("*/30 * * * *", "2026-10-25T00:30:00Z", 2),
             ["10-25T01:00", "10-25T01:30"]
         );
+        // Where the clock changes by half an hour, two o'clock comes half an hour later once, and is skipped the other time.
+        let howe = |expression, after, n| upcoming(expression, "Australia/Lord_Howe", after, n);
+        assert_eq!(
+            howe("0 * * * *", "2026-04-04T13:30:00Z", 3),
+            ["04-04T14:00", "04-04T15:30", "04-04T16:30"]
+        );
+        assert_eq!(
+            howe("0 * * * *", "2026-10-03T14:00:00Z", 3),
+            ["10-03T14:30", "10-03T16:00", "10-03T17:00"]
+        );
+        // Half past one comes twice, half past two is where the gap ends.
+        assert_eq!(
+            howe("30 * * * *", "2026-04-04T14:00:00Z", 3),
+            ["04-04T14:30", "04-04T15:00", "04-04T16:00"]
+        );
+        assert_eq!(
+            howe("30 * * * *", "2026-10-03T14:30:00Z", 3),
+            ["10-03T15:00", "10-03T15:30", "10-03T16:30"]
+        );
     }
 
     #[test]
