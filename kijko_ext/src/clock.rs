@@ -31,6 +31,11 @@ pub fn real_micros() -> i64 {
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
+/// The second that it is, in Unix time.
+pub fn unix_now() -> i64 {
+    unix_micros(real_micros()) / SECOND
+}
+
 /// An infinite time stays beyond all others.
 pub fn unix_micros(at: i64) -> i64 {
     at.saturating_add(POSTGRES_EPOCH_IN_UNIX_MICROS)

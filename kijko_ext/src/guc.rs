@@ -9,10 +9,12 @@ use std::time::Duration;
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
+use crate::client::ProxyList;
 use crate::{clock, errors};
 
 static TRUSTED_SESSION_USERS: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"authenticator"));
+static TRUSTED_PROXIES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static CLOCK_OFFSET: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"0"));
 /// The same, read when it was set: every use of a quota asks for it.
 static CLOCK_OFFSET_MICROS: AtomicI64 = AtomicI64::new(0);
@@ -79,7 +81,7 @@ pub fn init() {
     }
     GucRegistry::define_string_guc(
         c"kijko.jwt_key_file",
-        c"PEM file with the EC P-256 private keys (PKCS#8) that sign tokens.",
+        c"PEM file with the private keys (PKCS#8: RSA, EC P-256 or Ed25519) that sign tokens.",
         c"The first key signs, all of them verify. The server process reads it; it must not be readable by others.",
         &JWT_KEY_FILE,
         GucContext::Sighup, // a session that chose the file could choose the key
@@ -118,6 +120,20 @@ pub fn init() {
 }
 
 fn define_requests() {
+    unsafe {
+        // SAFETY: the check hook is guarded, replaces nothing and allocates nothing.
+        GucRegistry::define_string_guc_with_hooks(
+            c"kijko.trusted_proxies",
+            c"Networks of the proxies whose word about a client's address is believed.",
+            c"Addresses and CIDRs, separated by blanks or commas. The rightmost address of X-Forwarded-For that is none of them is the client's.",
+            &TRUSTED_PROXIES,
+            GucContext::Sighup, // configuration file only: whoever could extend it could be any address
+            GucFlags::empty(),
+            Some(check_trusted_proxies),
+            None,
+            None,
+        );
+    }
     GucRegistry::define_string_guc(
         c"kijko.database",
         c"The database whose requests are metered.",
@@ -205,6 +221,23 @@ pub fn request_memory_bytes() -> u64 {
     u64::from(REQUEST_MEMORY.get().unsigned_abs()) << 10
 }
 
+/// Runs `body` on the trusted proxies; the list is read only when it has changed.
+pub fn with_trusted_proxies<T>(body: impl FnOnce(&ProxyList) -> T) -> T {
+    thread_local! {
+        static KNOWN: RefCell<(Option<CString>, ProxyList)> = RefCell::default();
+    }
+    KNOWN.with_borrow_mut(|(known, proxies)| {
+        let list = TRUSTED_PROXIES.get();
+        if *known != list {
+            let text = list.as_deref().map(CStr::to_string_lossy);
+            // The check hook let nothing in that cannot be read.
+            *proxies = ProxyList::parse(text.as_deref().unwrap_or_default()).unwrap_or_default();
+            *known = list;
+        }
+        body(proxies)
+    })
+}
+
 /// Microseconds to add to the transaction's clock.
 pub fn clock_offset_micros() -> i64 {
     CLOCK_OFFSET_MICROS.load(Ordering::Relaxed)
@@ -279,6 +312,28 @@ unsafe extern "C-unwind" fn check_clock_offset(
             false
         }
     }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn check_trusted_proxies(
+    new_value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    let value = unsafe { *new_value };
+    if value.is_null() {
+        return true;
+    }
+    let value = unsafe { CStr::from_ptr(value) }.to_string_lossy();
+    let Err(bad) = ProxyList::parse(&value) else {
+        return true;
+    };
+    let detail = CString::new(format!("\"{bad}\" is neither an address nor a CIDR."));
+    // SAFETY: as above.
+    unsafe {
+        pg_sys::GUC_check_errdetail_string = pg_sys::pstrdup(detail.unwrap_or_default().as_ptr());
+    }
+    false
 }
 
 /// The check hook let nothing in that cannot be read.

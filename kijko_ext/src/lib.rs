@@ -8,6 +8,7 @@ use pgrx::prelude::*;
 
 mod call;
 mod claims;
+mod client;
 mod clock;
 mod cron;
 mod ends;
@@ -23,6 +24,7 @@ mod rate_limit;
 mod request;
 mod session;
 mod shmem;
+mod subject;
 mod verdict;
 mod watch;
 
@@ -115,7 +117,20 @@ extension_sql_file!(
 extension_sql_file!(
     "request.sql",
     name = "request",
-    requires = ["limits_tables", "rate_limit", claims::claim]
+    requires = [
+        "limits_tables",
+        "rate_limit",
+        claims::claim,
+        client::client_address,
+        client::client_network,
+        request::token::token_fault,
+        subject::subject
+    ]
+);
+extension_sql_file!(
+    "limits/forget.sql",
+    name = "limits_forget",
+    requires = ["limits_holds", "limits_ingest", "request"]
 );
 extension_sql_file!(
     "jwt.sql",
@@ -123,6 +138,7 @@ extension_sql_file!(
     requires = [
         jwt::edge::sign_jwt,
         jwt::edge::verify_jwt,
+        jwt::edge::access_token_fault,
         jwt::edge::jwks,
         jwt::edge::pre_config
     ]

@@ -1,3 +1,7 @@
+comment on function kijko.client_address() is 'The client''s address: the rightmost of X-Forwarded-For that is no trusted proxy (kijko.trusted_proxies), an IPv4 address that IPv6 maps as itself. Null when there is none.';
+comment on function kijko.client_network() is 'What a client without a name is counted by: the /64 of its IPv6 address, or its IPv4 address. Null when there is none.';
+comment on function kijko.subject(text, uuid) is 'Whose limit it is when it is not an organization''s: a uuid of version 8 (RFC 9562) by kind (user, project, api_key, ...) and id, so that no id of one kind can be another''s. Of an organization it is the id itself.';
+comment on function kijko.token_fault() is 'Whether the token of this request, which PostgREST has verified, is an access token: the first claim (role, iss, exp, iat, aud or sub) that is missing or wrong. Null when nothing is, and for a request without a token.';
 comment on function kijko.claim(text) is 'One claim of kijko.claims() as text; null when there is none.';
 
 create table kijko.rate_limit_policies (
@@ -19,8 +23,8 @@ create table kijko.rate_limit_policies (
 );
 comment on table kijko.rate_limit_policies is 'How often requests may be made: what kijko.admit_request() asks of them. Of each name a request has the policy of its tier, or else that for every tier; policies of different names apply together, all or nothing (at most 16). Changes count for the next request.';
 comment on column kijko.rate_limit_policies.name is 'What clients are told by RateLimit-Policy.';
-comment on column kijko.rate_limit_policies.tier is 'The organization''s tier (kijko.set_tier), anonymous or user for requests without an organization, or * for every tier that has no policy of this name.';
-comment on column kijko.rate_limit_policies.scope is 'What is limited: each address, user, organization or API key. A request that has none is not limited by it.';
+comment on column kijko.rate_limit_policies.tier is 'The organization''s tier (kijko.set_tier), anonymous or user for requests without an organization, or * for every tier that has no policy of this name. For the scope user the user''s own tier, if there is one.';
+comment on column kijko.rate_limit_policies.scope is 'What is limited: each address (of IPv6: each /64), user, organization or API key. A request that has none is not limited by it.';
 comment on column kijko.rate_limit_policies.method is 'Requests of this method only; null for all.';
 comment on column kijko.rate_limit_policies.route is 'Requests whose path is like this only, for example /rpc/*; null for all.';
 comment on column kijko.rate_limit_policies.rate is 'So many requests ...';
@@ -34,8 +38,8 @@ create table kijko.tiers (
     subject uuid primary key,
     tier text collate "C" not null check (pg_catalog.length(tier) between 1 and 63)
 );
-comment on table kijko.tiers is 'The tier of organizations, by which their rate limit policies are chosen.';
-comment on column kijko.tiers.subject is 'The organization.';
+comment on table kijko.tiers is 'The tier of organizations and users, by which their rate limit policies are chosen.';
+comment on column kijko.tiers.subject is 'The organization, or kijko.subject() of a user.';
 comment on column kijko.tiers.tier is 'Any name: here the plan''s.';
 
 select pg_catalog.pg_extension_config_dump('kijko.rate_limit_policies', '');
@@ -92,6 +96,10 @@ begin
     if subject is null or pg_catalog.length(tier) not between 1 and 63 then
         perform kijko.fail('invalid_input', 'a tier needs a subject, and a name of 1 to 63 characters');
     end if;
+    -- Every change has all backends read tiers again: none is made for what is so already.
+    if tier is not distinct from (select t.tier from kijko.tiers as t where t.subject = set_tier.subject) then
+        return;
+    end if;
     if tier is null then
         delete from kijko.tiers as t where t.subject = set_tier.subject;
         return;
@@ -100,7 +108,7 @@ begin
     on conflict on constraint tiers_pkey do update set tier = excluded.tier where t.tier <> excluded.tier;
 end
 $$;
-comment on function kijko.set_tier(uuid, text) is 'Sets the tier of an organization, by which its rate limit policies are chosen, from its next request on; null takes it away.';
+comment on function kijko.set_tier(uuid, text) is 'Sets the tier of an organization, or of a user (kijko.subject), by which its rate limit policies are chosen, from its next request on; null takes it away.';
 
 create table kijko.statement_timeouts (
     tier text collate "C" primary key check (pg_catalog.length(tier) between 1 and 63),
@@ -140,7 +148,7 @@ comment on function kijko.check_request() is 'What kijko.admit_request() looks a
 
 create function kijko.admit_request(organization uuid, member uuid default null, api_key uuid default null) returns boolean
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_request';
-comment on function kijko.admit_request(uuid, uuid, uuid) is 'Admits a request of an organization, of a user without one, or of an address (the last of X-Forwarded-For), before anything of it runs: counts it as api_requests of the organization, asks the rate limit policies and the limit of api_requests, and adds RateLimit, RateLimit-Policy and X-RateLimit-* to the answer. True, or fails with rate_limited or quota_exceeded, and Retry-After. Works in READ ONLY transactions.';
+comment on function kijko.admit_request(uuid, uuid, uuid) is 'Admits a request of an organization, of a user without one, or of an address (kijko.client_network), before anything of it runs: counts it as api_requests of the organization, asks the rate limit policies and the limit of api_requests, and adds RateLimit, RateLimit-Policy and X-RateLimit-* to the answer. True, or fails with rate_limited or quota_exceeded, and Retry-After. Works in READ ONLY transactions.';
 
 create function kijko.admit_known_request() returns boolean
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_known_request';
@@ -148,7 +156,7 @@ comment on function kijko.admit_known_request() is 'kijko.admit_request() for th
 
 create function kijko.admit_outside(forwarded_for text, method text, path text) returns jsonb
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_outside';
-comment on function kijko.admit_outside(text, text, text) is 'Asks the rate limit policies of the tier outside about a request that another server takes: by the last address of X-Forwarded-For, its method and its path. Answers {code, details, headers}: code is null when it may go on, else rate_limited, or unavailable when the limiter failed and kijko.on_rate_limit_failure is closed.';
+comment on function kijko.admit_outside(text, text, text) is 'Asks the rate limit policies of the tier outside about a request that another server takes: by the network of the client that X-Forwarded-For tells of (as kijko.client_network), its method and its path. Answers {code, details, headers}: code is null when it may go on, else rate_limited, or unavailable when the limiter failed and kijko.on_rate_limit_failure is closed.';
 
 -- What the domain has found out about memberships is kept in each backend, and forgotten when one changes.
 create table kijko.membership_changes ();

@@ -86,7 +86,12 @@ start_server() {
   rm -rf "$DATA"
   if [ "$(id -u)" = 0 ]; then install -d -o postgres -g postgres -m 700 "$DATA"; fi
   as_postgres "$BIN/initdb" -D "$DATA" -U postgres -A trust -E UTF8 --no-locale -N > /dev/null
-  as_postgres openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$DATA/key.pem" 2> /dev/null
+  # The first of each kind signs; tokens of the others are valid, too.
+  as_postgres tee "$DATA/key.pem" > /dev/null < <(
+    openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 2> /dev/null
+    openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256
+    openssl genpkey -algorithm ED25519
+  )
   as_postgres chmod 600 "$DATA/key.pem"
   as_postgres tee "$DATA/postgresql.auto.conf" > /dev/null << CONF
 listen_addresses = ''
@@ -99,6 +104,7 @@ kijko.trusted_session_users = 'authenticator, postgres'
 kijko.jwt_key_file = '$DATA/key.pem'
 kijko.rate_limit_slots = 1024
 kijko.session_slots = 1024
+kijko.trusted_proxies = '10.9.0.0/16, fd09::/16'
 CONF
   server start
 }

@@ -7,8 +7,9 @@ use pgrx::JsonB;
 use pgrx::prelude::*;
 use serde_json::{Value, json};
 
+use super::access;
 use super::keys::{KeyFileError, Keys, Stamp};
-use crate::{errors, guc, session};
+use crate::{clock, errors, guc, session};
 
 /// Signs an object of claims as it is; only the header names the key.
 #[pg_extern(volatile, parallel_unsafe)]
@@ -21,7 +22,7 @@ fn sign_jwt(claims: Option<JsonB>) -> String {
             PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
             "kijko.jwt_key_file is not set",
             None,
-            Some("Set it to a PEM file with an EC P-256 private key and reload the configuration."),
+            Some("Set it to a PEM file with an RSA private key and reload the configuration."),
         )
     });
     keys.sign(&claims)
@@ -32,6 +33,15 @@ fn sign_jwt(claims: Option<JsonB>) -> String {
 #[pg_extern(volatile, parallel_unsafe)]
 fn verify_jwt(token: Option<&str>) -> Option<JsonB> {
     Some(JsonB(Value::Object(keys()?.verify(token?)?)))
+}
+
+/// The first claim that is missing of an access token, or null.
+#[pg_extern(volatile, parallel_unsafe)]
+fn access_token_fault(claims: Option<JsonB>) -> Option<&'static str> {
+    match claims {
+        Some(JsonB(Value::Object(claims))) => access::fault(&claims, clock::unix_now()),
+        _ => Some("role"),
+    }
 }
 
 /// The public keys as a JSON Web Key Set.

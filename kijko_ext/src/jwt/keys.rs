@@ -10,6 +10,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
+use super::access;
 use crate::claims;
 
 /// No sensible key file is larger; a wrong path could lead to anything.
@@ -22,17 +23,19 @@ pub enum KeyFileError {
     Unreadable(std::io::ErrorKind),
     #[error("it is not a regular file of at most 64 KiB")]
     NotAFile,
-    #[error("other users may read or write it; set its mode to 0600")]
+    #[error("its group may write it, or others may use it; set its mode to 0600")]
     Exposed,
     #[error("it is not PEM")]
     NotPem,
     #[error("it holds no key")]
     Empty,
-    #[error("block {0} is not a PKCS#8 private key of the curve P-256 (BEGIN PRIVATE KEY)")]
+    #[error(
+        "block {0} is not a PKCS#8 private key (BEGIN PRIVATE KEY): RSA of 2048 bits or more, EC of the curve P-256, or Ed25519"
+    )]
     NotAKey(usize),
 }
 
-/// The first key signs, all of them verify.
+/// The first key signs, all of them verify. Each has the one algorithm of its kind: RS256, ES256 or EdDSA.
 #[derive(Debug)]
 pub struct Keys {
     keys: Vec<Key>,
@@ -41,6 +44,7 @@ pub struct Keys {
 struct Key {
     /// The RFC 7638 thumbprint.
     id: String,
+    algorithm: Algorithm,
     signing: EncodingKey,
     verifying: DecodingKey,
     public: Value,
@@ -123,21 +127,21 @@ impl Keys {
         let key = &self.keys[0];
         let header = Header {
             kid: Some(key.id.clone()),
-            ..Header::new(Algorithm::ES256)
+            ..Header::new(key.algorithm)
         };
         jsonwebtoken::encode(&header, claims, &key.signing).ok()
     }
 
-    /// The claims of a token that one of these keys signed and that has not expired at this second. The key is chosen
-    /// by `kid` and brings its algorithm along: what the token says about it has to agree.
+    /// The claims of a token that one of these keys signed and that is valid at this second. The key is chosen by `kid`
+    /// and brings its algorithm along: what the token says about it has to agree.
     pub fn verify(&self, token: &str) -> Option<Map<String, Value>> {
         let header = jsonwebtoken::decode_header(token).ok()?;
-        if header.alg != Algorithm::ES256 {
-            return None;
-        }
         let id = header.kid?;
         let key = self.keys.iter().find(|key| key.id == id)?;
-        let mut rules = Validation::new(Algorithm::ES256);
+        if header.alg != key.algorithm {
+            return None;
+        }
+        let mut rules = Validation::new(key.algorithm);
         rules.set_required_spec_claims(&["exp"]);
         rules.leeway = 0;
         rules.validate_exp = true;
@@ -148,10 +152,15 @@ impl Keys {
             .claims
         {
             claims if !claims::storable(&claims) => None,
-            Value::Object(claims) => Some(claims),
+            Value::Object(claims) => access::is_issued(&claims, now()).then_some(claims),
             _ => None,
         }
     }
+}
+
+/// Unix time.
+fn now() -> i64 {
+    i64::try_from(jsonwebtoken::get_current_timestamp()).unwrap_or(i64::MAX)
 }
 
 impl Key {
@@ -159,23 +168,31 @@ impl Key {
         if block.tag() != "PRIVATE KEY" {
             return None;
         }
-        let signing = EncodingKey::from_ec_pem(pem::encode(block).as_bytes()).ok()?;
-        let jwk = Jwk::from_encoding_key(&signing, Algorithm::ES256).ok()?;
-        let AlgorithmParameters::EllipticCurve(point) = &jwk.algorithm else {
-            return None;
-        };
-        let verifying = DecodingKey::from_ec_components(&point.x, &point.y).ok()?;
+        let (algorithm, signing) = signing_key(pem::encode(block).as_bytes())?;
+        let jwk = Jwk::from_encoding_key(&signing, algorithm).ok()?;
+        let verifying = DecodingKey::from_jwk(&jwk).ok()?;
         let id = jwk.thumbprint(ThumbprintHash::SHA256).ok()?;
-        let public = json!({
-            "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": id, "x": point.x, "y": point.y,
-        });
+        let mut public = match &jwk.algorithm {
+            AlgorithmParameters::RSA(key) => json!({ "kty": "RSA", "n": key.n, "e": key.e }),
+            AlgorithmParameters::EllipticCurve(point) => {
+                json!({ "kty": "EC", "crv": "P-256", "x": point.x, "y": point.y })
+            }
+            AlgorithmParameters::OctetKeyPair(key) => {
+                json!({ "kty": "OKP", "crv": "Ed25519", "x": key.x })
+            }
+            _ => return None,
+        };
+        public["alg"] = serde_json::to_value(algorithm).ok()?;
+        public["use"] = "sig".into();
+        public["kid"] = id.clone().into();
         let key = Self {
             id,
+            algorithm,
             signing,
             verifying,
             public,
         };
-        // A key of another curve gets this far in some versions of the library: let it prove itself.
+        // A key of another curve or of too few bits gets this far: let it prove itself.
         let keys = Keys { keys: vec![key] };
         let proof = keys.sign(json!({ "exp": u32::MAX }).as_object()?)?;
         keys.verify(&proof)?;
@@ -183,24 +200,57 @@ impl Key {
     }
 }
 
+/// The key in a PKCS#8 block, with the algorithm that its kind signs by.
+fn signing_key(pem: &[u8]) -> Option<(Algorithm, EncodingKey)> {
+    let read = [
+        (
+            Algorithm::RS256,
+            EncodingKey::from_rsa_pem as fn(&[u8]) -> _,
+        ),
+        (Algorithm::ES256, EncodingKey::from_ec_pem),
+        (Algorithm::EdDSA, EncodingKey::from_ed_pem),
+    ];
+    read.into_iter()
+        .find_map(|(algorithm, read)| Some((algorithm, read(pem).ok()?)))
+}
+
 #[cfg(test)]
 mod unit {
     use std::os::unix::fs::PermissionsExt;
 
+    use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::rsa::KeySize;
+    use aws_lc_rs::signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
+        EcdsaSigningAlgorithm, Ed25519KeyPair, RsaKeyPair,
+    };
+
     use super::*;
 
-    /// A fresh key of a curve, in PEM under a tag. No key lives in the repository.
-    fn key_file(tag: &str, curve: &'static aws_lc_rs::signature::EcdsaSigningAlgorithm) -> String {
-        let random = aws_lc_rs::rand::SystemRandom::new();
-        let key = aws_lc_rs::signature::EcdsaKeyPair::generate_pkcs8(curve, &random).unwrap();
-        pem::encode(&pem::Pem::new(tag, key.as_ref()))
+    /// A fresh key, in PEM under a tag. No key lives in the repository.
+    fn pem(tag: &str, key: &[u8]) -> String {
+        pem::encode(&pem::Pem::new(tag, key))
+    }
+
+    fn ec(tag: &str, curve: &'static EcdsaSigningAlgorithm) -> String {
+        let key = EcdsaKeyPair::generate_pkcs8(curve, &SystemRandom::new()).unwrap();
+        pem(tag, key.as_ref())
     }
 
     fn p256() -> String {
-        key_file(
-            "PRIVATE KEY",
-            &aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING,
-        )
+        ec("PRIVATE KEY", &ECDSA_P256_SHA256_FIXED_SIGNING)
+    }
+
+    fn rsa(size: KeySize) -> String {
+        let key = RsaKeyPair::generate(size).unwrap();
+        let der: Pkcs8V1Der<'_> = key.as_der().unwrap();
+        pem("PRIVATE KEY", der.as_ref())
+    }
+
+    fn ed25519() -> String {
+        let key = Ed25519KeyPair::generate().unwrap();
+        pem("PRIVATE KEY", key.to_pkcs8v1().unwrap().as_ref())
     }
 
     fn keys(pem: &str) -> Keys {
@@ -211,16 +261,61 @@ mod unit {
         value.as_object().unwrap().clone()
     }
 
-    fn now() -> u64 {
-        jsonwebtoken::get_current_timestamp()
+    #[test]
+    fn what_is_signed_is_verified_by_the_algorithm_of_the_key() {
+        for (file, kind, algorithm) in [
+            (rsa(KeySize::Rsa2048), "RSA", "RS256"),
+            (p256(), "EC", "ES256"),
+            (ed25519(), "OKP", "EdDSA"),
+        ] {
+            let keys = keys(&file);
+            let payload = claims(json!({ "sub": "x", "aud": "authenticated", "exp": now() + 60 }));
+            let token = keys.sign(&payload).unwrap();
+            assert_eq!(keys.verify(&token), Some(payload), "{algorithm}");
+            let header = jsonwebtoken::decode_header(&token).unwrap();
+            assert_eq!(
+                serde_json::to_value(header.alg).unwrap(),
+                algorithm,
+                "{kind}"
+            );
+            let public = &keys.jwks()["keys"][0];
+            assert_eq!(
+                [&public["kty"], &public["alg"], &public["use"]],
+                [kind, algorithm, "sig"]
+            );
+            assert_eq!(
+                public["kid"],
+                jsonwebtoken::decode_header(&token).unwrap().kid.unwrap()
+            );
+        }
     }
 
     #[test]
-    fn what_is_signed_is_verified() {
-        let keys = keys(&p256());
-        let payload = claims(json!({ "sub": "x", "aud": "authenticated", "exp": now() + 60 }));
-        let token = keys.sign(&payload).unwrap();
-        assert_eq!(keys.verify(&token), Some(payload));
+    fn a_key_does_not_verify_by_another_algorithm() {
+        let file = rsa(KeySize::Rsa2048);
+        let keys = keys(&file);
+        for algorithm in [Algorithm::RS384, Algorithm::RS512, Algorithm::PS256] {
+            let header = Header {
+                kid: Some(keys.keys[0].id.clone()),
+                ..Header::new(algorithm)
+            };
+            let payload = json!({ "exp": now() + 60 });
+            let token = jsonwebtoken::encode(&header, &payload, &keys.keys[0].signing).unwrap();
+            assert!(keys.verify(&token).is_none(), "{algorithm:?}");
+        }
+    }
+
+    #[test]
+    fn keys_rotate_across_algorithms() {
+        let (former, current) = (p256(), rsa(KeySize::Rsa2048));
+        let old = keys(&former)
+            .sign(&claims(json!({ "exp": now() + 60 })))
+            .unwrap();
+        let both = keys(&format!("{current}\n{former}"));
+        assert!(both.verify(&old).is_some());
+        let new = both.sign(&claims(json!({ "exp": now() + 60 }))).unwrap();
+        assert!(keys(&current).verify(&new).is_some());
+        assert!(keys(&former).verify(&new).is_none());
     }
 
     #[test]
@@ -257,6 +352,11 @@ mod unit {
             keys.verify(&token(json!({ "exp": now() + 60, "nbf": now() + 30 })))
                 .is_none(),
             "not yet"
+        );
+        assert!(
+            keys.verify(&token(json!({ "exp": now() + 600, "iat": now() + 300 })))
+                .is_none(),
+            "issued in the future"
         );
         assert!(
             keys.verify(&token(json!({ "exp": now() + 60, "a": "\0" })))
@@ -307,12 +407,15 @@ mod unit {
 
     #[test]
     fn only_public_parts_are_shown() {
-        let file = p256();
-        let keys = keys(&file);
-        let text = format!("{} {keys:?}", keys.jwks());
-        assert!(!text.contains("\"d\""));
-        let secret: Vec<&str> = file.lines().filter(|line| !line.starts_with('-')).collect();
-        assert!(secret.iter().all(|line| !text.contains(line)));
+        for file in [rsa(KeySize::Rsa2048), p256(), ed25519()] {
+            let keys = keys(&file);
+            let text = format!("{} {keys:?}", keys.jwks());
+            for private in ["d", "p", "q", "dp", "dq", "qi"] {
+                assert!(!text.contains(&format!("\"{private}\"")), "{private}");
+            }
+            let secret: Vec<&str> = file.lines().filter(|line| !line.starts_with('-')).collect();
+            assert!(secret.iter().all(|line| !text.contains(line)));
+        }
     }
 
     #[test]
@@ -320,15 +423,9 @@ mod unit {
         let error = |pem: &str| Keys::parse(pem.as_bytes()).unwrap_err();
         assert_eq!(error(""), KeyFileError::Empty);
         assert_eq!(error("secret"), KeyFileError::Empty);
-        let p384 = key_file(
-            "PRIVATE KEY",
-            &aws_lc_rs::signature::ECDSA_P384_SHA384_FIXED_SIGNING,
-        );
+        let p384 = ec("PRIVATE KEY", &ECDSA_P384_SHA384_FIXED_SIGNING);
         assert_eq!(error(&p384), KeyFileError::NotAKey(1));
-        let sec1 = key_file(
-            "EC PRIVATE KEY",
-            &aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING,
-        );
+        let sec1 = ec("EC PRIVATE KEY", &ECDSA_P256_SHA256_FIXED_SIGNING);
         assert_eq!(
             error(&format!("{}{sec1}", p256())),
             KeyFileError::NotAKey(2)
@@ -350,10 +447,19 @@ mod unit {
         let name = path.to_str().unwrap();
         let file = p256();
         fs::write(&path, &file).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(Keys::read(name).unwrap_err(), KeyFileError::Exposed);
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(Keys::read(name).is_ok());
+        let set_mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        for mode in [0o604, 0o602, 0o601, 0o620, 0o660] {
+            set_mode(mode);
+            assert_eq!(
+                Keys::read(name).unwrap_err(),
+                KeyFileError::Exposed,
+                "{mode:o}"
+            );
+        }
+        for mode in [0o640, 0o600] {
+            set_mode(mode);
+            assert!(Keys::read(name).is_ok(), "{mode:o}");
+        }
         let before = Stamp::of(name).unwrap();
         assert_eq!(before, Stamp::of(name).unwrap());
         fs::write(&path, format!("{file}{file}")).unwrap();

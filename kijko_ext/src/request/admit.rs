@@ -6,14 +6,14 @@ use std::rc::Rc;
 use pgrx::prelude::*;
 
 use super::attempt::attempt;
-use super::policy::{self, Asked, Policy};
+use super::policy::{Asked, Policy, Scope};
 use super::told::{self, Limit};
-use super::{cache, member, statement_time, stats, wellformed};
+use super::{cache, member, statement_time, stats, token, wellformed};
 use crate::call::{Answer, Arguments, Refusal, sql_function};
 use crate::guc::{self, Failure};
 use crate::limits::counted;
 use crate::rate_limit::{gcra::Decision, shmem};
-use crate::{clock, headers, meter, session};
+use crate::{client, clock, headers, meter, session};
 
 sql_function!(
     kijko_admit_request,
@@ -35,9 +35,14 @@ fn admit_request(arguments: Arguments) -> Answer {
     Ok(pg_sys::Datum::from(true))
 }
 
-/// The whole of a request whose member and organization this backend knows; false for every other one.
+/// The whole of a request whose member and organization this backend knows; false for every other one, and for a token
+/// that is no access token.
 fn admit_known_request(_: Arguments) -> Answer {
-    let Some((user, organization)) = member::asking() else {
+    let known = match token::fault() {
+        None => member::asking(),
+        Some(_) => None,
+    };
+    let Some((user, organization)) = known else {
         return Ok(pg_sys::Datum::from(false));
     };
     admit(Some(organization), Some(user), None)?;
@@ -51,9 +56,8 @@ fn admit(
 ) -> Result<(), Refusal> {
     let setting = |name| session::setting(name).unwrap_or_default();
     let (method, path) = (setting(c"request.method"), setting(c"request.path"));
-    let forwarded = headers::of_request("x-forwarded-for", str::to_owned);
-    let asked = Asked {
-        address: forwarded.as_deref().and_then(last_address),
+    let mut asked = Asked {
+        network: None,
         organization,
         user,
         api_key,
@@ -69,6 +73,9 @@ fn admit(
         Err(failure) => fails(guc::on_rate_limit_failure(), "the rate limits", &failure)
             .map(|()| Rc::from([]))?,
     };
+    if policies.iter().any(|policy| policy.scope == Scope::Address) {
+        asked.network = client::network();
+    }
     let mut limits = rates(&policies, &asked);
     if limits.iter().all(|limit| limit.allowed)
         && let (Some(organization), Some(pending)) = (&asked.organization, pending)
@@ -87,18 +94,10 @@ fn admit(
     Ok(())
 }
 
-/// The last address is the one that our own proxy saw; those before it are hearsay.
-pub fn last_address(forwarded: &str) -> Option<&str> {
-    let last = forwarded.rsplit(',').next()?.trim();
-    (!last.is_empty()).then_some(last)
-}
-
 fn policies(asked: &Asked) -> Result<Rc<[Policy]>, String> {
-    match (&asked.organization, asked.user) {
-        (Some(organization), _) => cache::of_organization(organization)
-            .map_or_else(|| attempt(|| cache::read_organization(organization)), Ok),
-        (None, user) => policies_of(user.map_or(policy::ANONYMOUS, |_| policy::USER)),
-    }
+    let (organization, user) = (asked.organization.as_ref(), asked.user.as_ref());
+    cache::of_request(organization, user)
+        .map_or_else(|| attempt(|| cache::read_request(organization, user)), Ok)
 }
 
 pub fn policies_of(tier: &str) -> Result<Rc<[Policy]>, String> {

@@ -10,17 +10,24 @@ use pgrx::prelude::*;
 use super::policy::{self, Policy, Scope};
 use crate::query::{self, Row, Statement};
 use crate::rate_limit::gcra;
+use crate::subject;
 use crate::watch::Watch;
 
-/// Organizations whose tier is kept; more than that, and all are forgotten.
+/// Organizations and users whose tier is kept; more than that, and all are forgotten.
 const CAPACITY: usize = 65_536;
+
+type Uuid = [u8; 16];
+type Tier = Rc<str>;
 
 #[derive(Default)]
 struct Known {
     epoch: u64,
     policies: Vec<Policy>,
-    by_tier: HashMap<Rc<str>, Rc<[Policy]>>,
-    tiers: HashMap<[u8; 16], Rc<str>>,
+    /// By the tier of the request and that of its user.
+    by_tiers: HashMap<(Tier, Tier), Rc<[Policy]>>,
+    organizations: HashMap<Uuid, Tier>,
+    /// Of users without a tier of their own, None.
+    users: HashMap<Uuid, Option<Tier>>,
 }
 
 static WATCH: Watch = Watch::new();
@@ -39,22 +46,30 @@ thread_local! {
     ) };
 }
 
-/// The policies of an organization's tier. None when they must be read, which may fail.
-pub fn of_organization(organization: &[u8; 16]) -> Option<Rc<[Policy]>> {
+/// The policies of a request of an organization and a user. None when they must be read, which may fail.
+pub fn of_request(organization: Option<&Uuid>, user: Option<&Uuid>) -> Option<Rc<[Policy]>> {
     fresh(|known| {
-        let tier = known.tiers.get(organization)?;
-        known.by_tier.get(tier).cloned()
+        let tier = match organization {
+            Some(organization) => known.organizations.get(organization)?.clone(),
+            None => without_organization(user),
+        };
+        let own = match user {
+            Some(user) => known.users.get(user)?.clone(),
+            None => None,
+        };
+        let users = own.unwrap_or_else(|| tier.clone());
+        known.by_tiers.get(&(tier, users)).cloned()
     })
 }
 
 /// The policies of a tier that belongs to nobody in particular.
 pub fn of_tier(tier: &str) -> Option<Rc<[Policy]>> {
-    fresh(|known| known.by_tier.get(tier).cloned())
+    fresh(|known| known.by_tiers.get(&(tier.into(), tier.into())).cloned())
 }
 
 /// An organization's tier, once its policies were asked for.
 pub fn tier_of(organization: &[u8; 16]) -> Option<Rc<str>> {
-    fresh(|known| known.tiers.get(organization).cloned())
+    fresh(|known| known.organizations.get(organization).cloned())
 }
 
 fn fresh<T>(look_up: impl FnOnce(&Known) -> Option<T>) -> Option<T> {
@@ -62,31 +77,50 @@ fn fresh<T>(look_up: impl FnOnce(&Known) -> Option<T>) -> Option<T> {
     KNOWN.with_borrow(|known| (known.epoch == now).then(|| look_up(known))?)
 }
 
-/// Reads an organization's tier; an organization without one has the tier for any.
-pub fn read_organization(organization: &[u8; 16]) -> Rc<[Policy]> {
+fn without_organization(user: Option<&Uuid>) -> Tier {
+    user.map_or(policy::ANONYMOUS, |_| policy::USER).into()
+}
+
+/// Reads the tiers of an organization and of a user. An organization without one has the tier for any, a user without one
+/// that of the request.
+pub fn read_request(organization: Option<&Uuid>, user: Option<&Uuid>) -> Rc<[Policy]> {
     let epoch = watch();
-    let tier: Rc<str> = TIER.with(|statement| {
-        statement.read(&[Some(query::uuid_datum(organization))], |rows| {
-            let tier = rows.first().and_then(|row| row.text(1));
-            tier.as_deref().unwrap_or(policy::ANY_TIER).into()
-        })
-    });
-    let policies = read(epoch, &tier);
+    let tier = match organization {
+        Some(organization) => read_own(organization).unwrap_or_else(|| policy::ANY_TIER.into()),
+        None => without_organization(user),
+    };
+    let own = user.and_then(|user| read_own(&subject::of(subject::USER, user)));
+    let policies = read(epoch, &tier, own.as_ref().unwrap_or(&tier));
     KNOWN.with_borrow_mut(|known| {
-        if known.tiers.len() >= CAPACITY {
-            known.tiers.clear();
+        if known.organizations.len() >= CAPACITY || known.users.len() >= CAPACITY {
+            known.organizations.clear();
+            known.users.clear();
         }
-        known.tiers.insert(*organization, tier);
+        if let Some(organization) = organization {
+            known.organizations.insert(*organization, tier);
+        }
+        if let Some(user) = user {
+            known.users.insert(*user, own);
+        }
     });
     policies
 }
 
+fn read_own(subject: &Uuid) -> Option<Tier> {
+    TIER.with(|statement| {
+        statement.read(&[Some(query::uuid_datum(subject))], |rows| {
+            rows.first().and_then(|row| row.text(1)).map(Tier::from)
+        })
+    })
+}
+
 pub fn read_tier(tier: &str) -> Rc<[Policy]> {
-    read(watch(), tier)
+    let tier = tier.into();
+    read(watch(), &tier, &tier)
 }
 
 /// What changes while it is read is read again: the epoch is that from before.
-fn read(epoch: u64, tier: &str) -> Rc<[Policy]> {
+fn read(epoch: u64, tier: &Tier, users: &Tier) -> Rc<[Policy]> {
     if KNOWN.with_borrow(|known| known.epoch != epoch) {
         let policies = POLICIES
             .with(|statement| statement.read(&[], |rows| rows.iter().map(policy).collect()));
@@ -97,8 +131,9 @@ fn read(epoch: u64, tier: &str) -> Rc<[Policy]> {
         });
     }
     KNOWN.with_borrow_mut(|known| {
-        let policies: Rc<[Policy]> = policy::of_tier(&known.policies, tier).into();
-        known.by_tier.insert(tier.into(), policies.clone());
+        let policies: Rc<[Policy]> = policy::of_request(&known.policies, tier, users).into();
+        let tiers = (tier.clone(), users.clone());
+        known.by_tiers.insert(tiers, policies.clone());
         policies
     })
 }

@@ -10,7 +10,7 @@ use super::admit;
 use super::policy::{self, Asked};
 use super::told::{self, Limit};
 use crate::call::{Answer, Arguments, sql_function};
-use crate::{clock, guc};
+use crate::{client, clock, guc};
 
 sql_function!(
     kijko_admit_outside,
@@ -20,7 +20,7 @@ sql_function!(
 
 fn admit_outside(arguments: Arguments) -> Answer {
     let asked = Asked {
-        address: arguments.text(0).and_then(admit::last_address),
+        network: arguments.text(0).and_then(client::network_of),
         user: None,
         organization: None,
         api_key: None,

@@ -1,5 +1,6 @@
 //! Rate limit policies: rows of kijko.rate_limit_policies, and which of them apply to a request. Pure.
 
+use crate::client::Network;
 use crate::rate_limit::gcra;
 
 /// The tier of a row that holds for every tier without a row of its own.
@@ -52,7 +53,7 @@ pub struct Policy {
 
 /// Who asks, for what.
 pub struct Asked<'a> {
-    pub address: Option<&'a str>,
+    pub network: Option<Network>,
     pub user: Option<[u8; 16]>,
     pub organization: Option<[u8; 16]>,
     pub api_key: Option<[u8; 16]>,
@@ -72,7 +73,10 @@ impl Policy {
         }
         let uuid = |uuid: Option<[u8; 16]>| uuid.map(|uuid| uuid.to_vec());
         let whose = match self.scope {
-            Scope::Address => Some(asked.address.unwrap_or("unknown").as_bytes().to_vec()),
+            Scope::Address => Some(match &asked.network {
+                Some(network) => network.bytes(),
+                None => b"unknown".to_vec(),
+            }),
             Scope::User => uuid(asked.user),
             Scope::Organization => uuid(asked.organization),
             Scope::ApiKey => uuid(asked.api_key),
@@ -95,6 +99,17 @@ pub fn of_tier(policies: &[Policy], tier: &str) -> Vec<Policy> {
         .filter(|policy| own(policy) || inherited(policy))
         .cloned()
         .collect()
+}
+
+/// The policies of a request: those of its tier, but by user those of the user's own tier. So one who is a member of many
+/// organizations has one allowance, whichever of them a request names.
+pub fn of_request(policies: &[Policy], tier: &str, users_tier: &str) -> Vec<Policy> {
+    let of = |tier, by_user| {
+        of_tier(policies, tier)
+            .into_iter()
+            .filter(move |policy| (policy.scope == Scope::User) == by_user)
+    };
+    of(tier, false).chain(of(users_tier, true)).collect()
 }
 
 /// Whether a path is one of a pattern's, in which `*` stands for any characters, also none.
@@ -139,7 +154,7 @@ mod unit {
     }
 
     const NOBODY: Asked = Asked {
-        address: None,
+        network: None,
         user: None,
         organization: None,
         api_key: None,
@@ -182,6 +197,40 @@ mod unit {
         };
         assert_eq!(names("PRO"), ["requests User", "writes User"]);
         assert_eq!(names("TEAMS"), ["requests Organization", "writes User"]);
+    }
+
+    #[test]
+    fn by_user_the_users_own_tier_counts() {
+        let all = [
+            policy("requests", "FREE", Scope::Organization),
+            policy("user_requests", "FREE", Scope::User),
+            policy("requests", "PRO", Scope::Organization),
+            policy("user_requests", "PRO", Scope::User),
+            policy("writes", ANY_TIER, Scope::User),
+        ];
+        let of = of_request(&all, "FREE", "PRO");
+        let names: Vec<_> = of.iter().map(|p| (&*p.name, &*p.tier)).collect();
+        assert_eq!(
+            names,
+            [
+                ("requests", "FREE"),
+                ("user_requests", "PRO"),
+                ("writes", ANY_TIER)
+            ]
+        );
+    }
+
+    #[test]
+    fn addresses_count_by_network() {
+        let address = policy("p", ANY_TIER, Scope::Address);
+        let key = |text: &str| {
+            let network = Some(Network::of(text.parse().unwrap()));
+            address.key_of(&Asked { network, ..NOBODY })
+        };
+        assert_eq!(key("2001:db8::1"), key("2001:db8::ffff:2"));
+        assert_ne!(key("2001:db8::1"), key("2001:db8:0:1::1"));
+        assert_eq!(key("::ffff:192.0.2.1"), key("192.0.2.1"));
+        assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ create trigger memberships_changed after insert or update or delete or truncate 
 set request.method = 'GET';
 set request.path = '/projects';
 set request.headers = '{}';
-set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated"}';
+set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "aud": "authenticated", "iss": "here", "exp": 4102444800}';
 
 -- Known is what was told, by member and by the organization asked for.
 select kijko.admit_known_request();
@@ -25,19 +25,51 @@ select kijko.admit_known_request();
 set request.headers = '{"x-org-id": "nonsense"}';
 select kijko.admit_known_request();
 set request.headers = '{}';
-set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "org_id": "00000000-0000-4000-8000-00000000000a"}';
+set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "aud": "authenticated", "iss": "here", "exp": 4102444800, "org_id": "00000000-0000-4000-8000-00000000000a"}';
 select kijko.admit_known_request();
-set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000d", "role": "authenticated"}';
+set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000d", "role": "authenticated", "aud": "authenticated", "iss": "here", "exp": 4102444800}';
 select kijko.admit_known_request();
 set request.jwt.claims = '{"role": "anon"}';
 select kijko.admit_known_request();
 -- A session that was revoked names nobody, known or not.
-set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "session_id": "00000000-0000-4000-8000-00000000000e"}';
+set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "aud": "authenticated", "iss": "here", "exp": 4102444800, "session_id": "00000000-0000-4000-8000-00000000000e"}';
 select kijko.admit_known_request();
 select kijko.revoke_session('00000000-0000-4000-8000-00000000000e');
 select kijko.admit_known_request();
-set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated"}';
+set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "aud": "authenticated", "iss": "here", "exp": 4102444800}';
 select kijko.admit_known_request();
+
+-- A token that is no access token admits nobody, known or not: without an end, an audience or an issuer, or issued later.
+\set fault 'select kijko.token_fault() as fault, kijko.admit_known_request() as admitted;'
+set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "aud": "authenticated", "iss": "here"}';
+:fault
+set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "iss": "here", "exp": 4102444800}';
+:fault
+set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "aud": "elsewhere", "iss": "here", "exp": 4102444800}';
+:fault
+set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "aud": "authenticated", "exp": 4102444800}';
+:fault
+set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "aud": "authenticated", "iss": "here", "exp": 4102444800, "iat": 4102444700}';
+:fault
+-- Of no user nothing but their absence is told; a key is an access token without a subject.
+set request.jwt.claims = '{"role": "authenticated", "aud": "authenticated", "iss": "here", "exp": 4102444800}';
+:fault
+set request.jwt.claims = '{"role": "service_role", "iss": "here", "exp": 4102444800}';
+:fault
+set request.jwt.claims = '{"role": "service_role"}';
+:fault
+-- No token at all: PostgREST sets the role alone.
+set request.jwt.claims = '{"role": "anon"}';
+:fault
+-- A token without a role: PostgREST adds it, and the header tells.
+set request.jwt.claims = '{"role": "anon", "iss": "here", "exp": 4102444800}';
+:fault
+select set_config('request.headers', json_build_object('authorization', 'Bearer ' || kijko.sign_jwt('{"iss": "here", "exp": 4102444800}'))::text, false) is not null as sent;
+:fault
+select set_config('request.headers', json_build_object('authorization', 'Bearer ' || kijko.sign_jwt('{"iss": "here", "exp": 4102444800, "role": "anon"}'))::text, false) is not null as sent;
+:fault
+set request.headers = '{}';
+set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "aud": "authenticated", "iss": "here", "exp": 4102444800}';
 
 -- A change forgets everything; what was read before it is not taken.
 insert into memberships default values;
@@ -90,6 +122,14 @@ select * from outside('6.6.6.6, 10.0.0.1');
 select * from outside('7.7.7.7, 10.0.0.1');
 select * from outside('10.0.0.2');
 select * from outside('10.0.0.1', '/health');
+-- By network: an IPv6 customer has a /64, and an IPv4 address that IPv6 maps is itself.
+select code from outside('2001:db8::1');
+select code from outside('2001:db8::ffff:2');
+select code from outside('2001:db8:0:1::1');
+select code from outside('::ffff:10.0.0.2');
+-- Behind a trusted proxy it is the address that this one saw.
+select code from outside('10.0.0.3, 10.9.1.1');
+select code from outside('6.6.6.6, 10.0.0.3, fd09::1, 10.9.1.1');
 select code from outside(null);
 select code from outside('');
 alter table kijko.rate_limit_policies rename to away;

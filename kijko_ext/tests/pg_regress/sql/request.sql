@@ -76,7 +76,39 @@ select answer(null, :'who') like '%rate_limited%' as refused from generate_serie
 select answer(null) like '%rate_limited%' as refused from generate_series(1, 2);
 set request.headers = '{"x-forwarded-for": "10.0.0.1, 10.0.0.2"}';
 select answer(null) like '%rate_limited%' as refused;
+-- By network behind trusted proxies: IPv6 by /64.
+set request.headers = '{"x-forwarded-for": "2001:db8::1, 10.9.0.1"}';
+select kijko.client_address(), kijko.client_network();
+select answer(null) like '%rate_limited%' as refused;
+set request.headers = '{"x-forwarded-for": "2001:db8::2:1, 10.9.0.1"}';
+select answer(null) like '%rate_limited%' as refused;
+set request.headers = '{"x-forwarded-for": "2001:db8:0:1::1, 10.9.0.1"}';
+select answer(null) like '%rate_limited%' as refused;
+set request.headers = '{"x-forwarded-for": "::ffff:10.0.0.1"}';
+select kijko.client_address(), kijko.client_network();
+select answer(null) like '%rate_limited%' as refused;
 set request.headers = '';
+select kijko.client_address(), kijko.client_network();
+-- A user has one allowance, of their own tier, in whichever organization they ask.
+select kijko.set_rate_limit_policy('requests', 'organization', 100, '1 hour'), kijko.set_rate_limit_policy('requests', 'organization', 100, '1 hour', 'PRO');
+select kijko.set_rate_limit_policy('user_requests', 'user', 2, '1 hour'), kijko.set_rate_limit_policy('user_requests', 'user', 4, '1 hour', 'PRO');
+\set one 'cccccccc-0000-4000-8000-000000000001'
+\set two 'cccccccc-0000-4000-8000-000000000002'
+select kijko.set_tier(kijko.subject('user', :'two'), 'PRO');
+select count(*) from generate_series(1, 20) as n where answer(md5('org ' || n)::uuid, :'one') not like '%rate_limited%';
+select count(*) from generate_series(1, 20) as n where answer(md5('org ' || n)::uuid, :'two') not like '%rate_limited%';
+-- Without a tier of their own it is that of the request; from the next request on it is another.
+select kijko.set_tier(md5('org 1')::uuid, 'PRO');
+select answer(md5('org 1')::uuid, :'one') like '%rate_limited%' as refused;
+select kijko.set_tier(kijko.subject('user', :'one'), 'FREE');
+select answer(md5('org 1')::uuid, :'one') like '%rate_limited%' as refused;
+-- The id of an organization is no user, and that of a user no other thing.
+select kijko.subject('user', :'one'), kijko.subject('project', :'one'), kijko.subject('organization', :'one');
+select kijko.subject('User', :'one');
+select kijko.subject('user', null);
+select kijko.set_tier(kijko.subject('user', :'one'), null), kijko.set_tier(kijko.subject('user', :'two'), null), kijko.set_tier(md5('org 1')::uuid, null);
+select kijko.drop_rate_limit_policy(name, tier) from kijko.rate_limit_policies where name = 'user_requests' order by tier;
+select kijko.drop_rate_limit_policy('requests', 'PRO');
 -- By API key, method and route; several policies at once.
 select kijko.drop_rate_limit_policy('requests');
 select kijko.drop_rate_limit_policy('requests');

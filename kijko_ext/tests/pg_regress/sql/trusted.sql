@@ -25,3 +25,8 @@ drop schema kijko cascade;
 revoke create on database :"database" from installer;
 drop role installer;
 create extension kijko;
+-- Whose word about addresses is believed says the configuration file alone, in networks.
+\set VERBOSITY default
+set kijko.trusted_proxies = '0.0.0.0/0';
+alter system set kijko.trusted_proxies = '10.0.0.0/8, 10.0.0.0/33';
+show kijko.trusted_proxies;

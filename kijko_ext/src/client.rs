@@ -1,0 +1,77 @@
+//! Where a request comes from: `kijko.client_address()` and `kijko.client_network()`. network.rs has the arithmetic.
+//!
+//! X-Forwarded-For grows to the right: each proxy adds the address that it saw. So the rightmost address that is no trusted
+//! proxy (kijko.trusted_proxies) is the client's, and everything left of it is what the client said of itself.
+
+use pgrx::datum::Inet;
+use pgrx::prelude::*;
+
+pub use network::{Network, ProxyList};
+
+use crate::{guc, headers};
+
+mod network;
+
+const HEADER: &str = "x-forwarded-for";
+
+/// Null when no proxy named one.
+#[pg_extern(stable, parallel_safe)]
+fn client_address() -> Option<Inet> {
+    let address = headers::of_request(HEADER, address_of)??;
+    Some(Inet(address.to_string()))
+}
+
+/// What a client without a name is counted by: an IPv6 customer has at least a /64.
+#[pg_extern(stable, parallel_safe)]
+fn client_network() -> Option<Inet> {
+    let address = headers::of_request(HEADER, address_of)??;
+    Some(Inet(Network::of(address).to_string()))
+}
+
+/// The network of this request's client.
+pub fn network() -> Option<Network> {
+    headers::of_request(HEADER, network_of)?
+}
+
+/// The network of the client that an X-Forwarded-For tells of.
+pub fn network_of(forwarded: &str) -> Option<Network> {
+    address_of(forwarded).map(Network::of)
+}
+
+fn address_of(forwarded: &str) -> Option<std::net::IpAddr> {
+    guc::with_trusted_proxies(|proxies| proxies.client(forwarded))
+}
+
+#[cfg(any(test, feature = "pg_test"))]
+#[pg_schema]
+mod tests {
+    use pgrx::prelude::*;
+
+    #[pg_test]
+    fn the_client_is_what_the_proxy_saw() {
+        let ask = |forwarded: &str| {
+            let headers = serde_json::json!({ "x-forwarded-for": forwarded }).to_string();
+            Spi::run_with_args(
+                "select set_config('request.headers', $1, true)",
+                &[headers.into()],
+            )
+            .unwrap();
+            Spi::get_two::<String, String>(
+                "select kijko.client_address()::text, kijko.client_network()::text",
+            )
+            .unwrap()
+        };
+        let both = |address: &str, network: &str| (Some(address.into()), Some(network.into()));
+        assert_eq!(ask("6.6.6.6, 10.0.0.1"), both("10.0.0.1/32", "10.0.0.1/32"));
+        assert_eq!(
+            ask("2001:db8:1:2:3:4:5:6"),
+            both("2001:db8:1:2:3:4:5:6/128", "2001:db8:1:2::/64")
+        );
+        assert_eq!(ask("unknown"), (None, None));
+        Spi::run("select set_config('request.headers', '', true)").unwrap();
+        assert_eq!(
+            Spi::get_one::<bool>("select kijko.client_address() is null"),
+            Ok(Some(true))
+        );
+    }
+}
