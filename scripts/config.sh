@@ -32,6 +32,11 @@ load_ports() {
   REST_ADMIN_PORT=$((API_PORT + 13))
   LOGIN_ADMIN_PORT=$((API_PORT + 14))
   PUBLIC_URL=${KIJKO_PUBLIC_URL:-http://127.0.0.1:$API_PORT}
+  # Read by the database and by Caddy, which separates by blanks alone.
+  TRUSTED_PROXIES=${KIJKO_TRUSTED_PROXIES:-}
+  [[ $TRUSTED_PROXIES =~ ^[0-9a-fA-F.:/,\ ]*$ ]] ||
+    misuse "KIJKO_TRUSTED_PROXIES must be addresses or CIDRs separated by blanks, not '$TRUSTED_PROXIES'"
+  TRUSTED_PROXIES=${TRUSTED_PROXIES//,/ }
 }
 
 check_port() {

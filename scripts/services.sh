@@ -118,6 +118,7 @@ start_caddy() {
     KIJKO_REST_UPSTREAM="127.0.0.1:$REST_PORT" \
     KIJKO_LOGIN_UPSTREAM="127.0.0.1:$LOGIN_PORT" \
     KIJKO_SIDECAR_UPSTREAM="127.0.0.1:$SIDECAR_PORT" \
+    KIJKO_TRUSTED_PROXIES="$TRUSTED_PROXIES" \
     caddy run --config "$KIJKO_HOME/Caddyfile" --adapter caddyfile
 }
 

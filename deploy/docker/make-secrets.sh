@@ -47,7 +47,8 @@ main() {
 }
 
 make_signing_key() {
-  openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$1.new" 2> /dev/null
+  # RS256: PostgREST verifies it several times faster than ES256.
+  openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$1.new" 2> /dev/null
   mv "$1.new" "$1"
 }
 

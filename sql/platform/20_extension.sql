@@ -44,7 +44,8 @@ grant execute on function
     kijko.set_rate_limit_policy(text, text, integer, interval, text, integer, integer, text, text, boolean, boolean),
     kijko.drop_rate_limit_policy(text, text),
     kijko.set_statement_timeout(text, interval),
-    kijko.set_tier(uuid, text)
+    kijko.set_tier(uuid, text),
+    kijko.forget_subject(uuid)
 to postgres, service_role;
 -- Whose member somebody is, only the domain may say; requests that the sidecar takes, it asks about by a function of the domain.
 grant execute on function

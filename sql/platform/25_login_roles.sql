@@ -24,6 +24,7 @@ grant usage on schema kijko to kijko_login, kijko_login_anon;
 grant execute on function
     kijko.sign_jwt(jsonb),
     kijko.verify_jwt(text),
+    kijko.access_token_fault(jsonb),
     kijko.jwks(),
     kijko.rate_limit(text, integer, interval, integer, integer)
 to supabase_auth_admin;

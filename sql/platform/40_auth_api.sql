@@ -38,7 +38,7 @@ comment on column auth_api.settings.password_min_length is 'Shorter passwords ar
 comment on column auth_api.settings.disable_signup is 'True refuses POST /signup; the admin API can still make users.';
 comment on column auth_api.settings.max_body_bytes is 'Larger request bodies are refused.';
 comment on column auth_api.settings.hashes_per_minute is 'Requests that hash a password, for each client address.';
-comment on column auth_api.settings.attempts_per_5_minutes is 'Password logins for each pair of client address and account: the account stays open to its owner elsewhere.';
+comment on column auth_api.settings.attempts_per_5_minutes is 'Password logins for each pair of client network and account: the account stays open to its owner elsewhere.';
 comment on column auth_api.settings.refreshes_per_minute is 'Token refreshes, for each client address.';
 insert into auth_api.settings default values on conflict do nothing;
 grant select, update on auth_api.settings to postgres;
@@ -51,17 +51,6 @@ language sql stable set search_path = '' as $$
     select nullif(current_setting('request.headers', true), '')::jsonb ->> header.name
 $$;
 comment on function auth_api.header(text) is 'A request header (name in lower case), or null.';
-
--- The first entry: Caddy drops what a client sends as X-Forwarded-For unless a trusted proxy did.
-create or replace function auth_api.client_address() returns inet
-language plpgsql stable set search_path = '' as $$
-begin
-    return btrim(split_part(auth_api.header('x-forwarded-for'), ',', 1))::inet;
-exception when invalid_text_representation then
-    return null;
-end
-$$;
-comment on function auth_api.client_address() is 'The client''s address, or null when no proxy named one.';
 
 create or replace function auth_api.url_decode(value text) returns text
 language sql immutable set search_path = '' as $$
@@ -165,21 +154,19 @@ end
 $$;
 comment on function auth_api.charge(text, integer, interval) is 'Counts one request against a rate limit and refuses with 429 and Retry-After when there were too many.';
 
--- An IPv6 customer has at least a /64 of addresses: they count as one.
 create or replace function auth_api.charge_address(kind text) returns void
-language plpgsql volatile set search_path = '' as $$
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
-    address inet := auth_api.client_address();
     s auth_api.settings;
 begin
     select * into s from auth_api.settings;
     perform auth_api.charge(
-        format('auth:%s:%s', kind, network(set_masklen(address, case family(address) when 6 then 64 else 32 end))),
+        format('auth:%s:%s', kind, kijko.client_network()),
         case kind when 'hash' then s.hashes_per_minute else s.refreshes_per_minute end,
         '1 minute');
 end
 $$;
-comment on function auth_api.charge_address(text) is 'Counts one request of a kind (hash, refresh) against its client address.';
+comment on function auth_api.charge_address(text) is 'Counts one request of a kind (hash, refresh) against the network of its client.';
 
 create or replace function auth_api.rfc3339(value timestamptz) returns text
 language sql stable set search_path = '' as $$

@@ -75,7 +75,7 @@ declare
     session auth.sessions;
 begin
     insert into auth.sessions (id, user_id, created_at, updated_at, aal, user_agent, ip)
-    values (gen_random_uuid(), u.id, moment, moment, 'aal1', auth_api.header('user-agent'), auth_api.client_address())
+    values (gen_random_uuid(), u.id, moment, moment, 'aal1', auth_api.header('user-agent'), kijko.client_address())
     returning * into session;
     insert into auth.mfa_amr_claims (id, session_id, created_at, updated_at, authentication_method)
     values (gen_random_uuid(), session.id, moment, moment, method);
@@ -152,7 +152,7 @@ begin
     end if;
     update auth.sessions
     set refreshed_at = kijko.now() at time zone 'UTC', updated_at = kijko.now(),
-        user_agent = auth_api.header('user-agent'), ip = auth_api.client_address()
+        user_agent = auth_api.header('user-agent'), ip = kijko.client_address()
     where id = session.id;
     update auth.users set last_sign_in_at = kijko.now(), updated_at = kijko.now() where id = u.id returning * into u;
     return auth_api.token_response(u, session, issued);
@@ -165,10 +165,11 @@ comment on function auth_api.refresh_session(text) is 'Exchanges a refresh token
 -- PostgREST never sees the Authorization header of these requests: Caddy moves it aside, because this API has to answer a bad token with
 -- GoTrue's codes. kijko.verify_jwt knows only our own keys and is null for anything forged, expired or malformed.
 create or replace function auth_api.caller_claims() returns jsonb
-language plpgsql volatile set search_path = '' as $$
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
     bearer text := substring(auth_api.header('x-kijko-authorization') from '(?i)^bearer\s+(\S+)$');
     claims jsonb;
+    fault text;
 begin
     if bearer is null then
         perform auth_api.reject(401, 'no_authorization', 'This endpoint requires a valid Bearer token');
@@ -177,10 +178,15 @@ begin
     if claims is null then
         perform auth_api.reject(403, 'bad_jwt', 'invalid JWT: unable to parse or verify signature');
     end if;
+    -- Our keys sign other tokens, too.
+    fault := kijko.access_token_fault(claims);
+    if fault is not null then
+        perform auth_api.reject(403, 'bad_jwt', format('invalid claim: missing %s claim', fault));
+    end if;
     return claims;
 end
 $$;
-comment on function auth_api.caller_claims() is 'The verified claims of the request''s bearer token; no token and a bad one are refused.';
+comment on function auth_api.caller_claims() is 'The verified claims of the request''s bearer token; no token, a bad one and one that is no access token are refused.';
 
 create or replace function auth_api.require_admin() returns void
 language plpgsql volatile set search_path = '' as $$

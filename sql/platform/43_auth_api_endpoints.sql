@@ -50,7 +50,7 @@ begin
         perform auth_api.reject(400, 'validation_failed', 'missing email or phone');
     end if;
     perform auth_api.charge_address('hash');
-    perform auth_api.charge(format('auth:login:%s:%s', auth_api.client_address(), md5(address)),
+    perform auth_api.charge(format('auth:login:%s:%s', kijko.client_network(), md5(address)),
         (select s.attempts_per_5_minutes from auth_api.settings s), '5 minutes');
     select * into u from auth.users where users.email = address and users.is_sso_user = false;
     if not auth_api.password_matches(body ->> 'password', u.encrypted_password) then

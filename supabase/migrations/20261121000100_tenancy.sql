@@ -114,7 +114,8 @@ grant execute on function private.slugify(text) to authenticated, service_role;
 -- ----------------------------------------------------------------------------
 
 create table public.organizations (
-  id uuid primary key default gen_random_uuid(),
+  -- Never of version 8: those are the subjects of limits that are no organizations (kijko.subject).
+  id uuid primary key default gen_random_uuid() check (substr(id::text, 15, 1) <> '8'),
   name text not null check (char_length(name) <= 100 and name ~ '\S'),
   slug text not null default '' unique check (char_length(slug) <= 63 and slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
   personal_for uuid unique references auth.users (id) on delete set null,
@@ -924,10 +925,14 @@ declare
   who constant uuid := kijko.user_id();
   named constant text := nullif(kijko.request_header('x-org-id'), '');
   wanted uuid := private.as_uuid(named);
+  fault constant text := kijko.token_fault();
   epoch bigint;
   org uuid;
 begin
-  -- Who: the token was signed by us, but its session may have ended since.
+  -- Who: the token was signed by us, but it may be for something else, or its session may have ended since.
+  if fault is not null then
+    perform kijko.fail('not_identified', format('this is no access token: its claim %s is missing or wrong', fault));
+  end if;
   if who is null and current_setting('role') <> 'anon' then
     perform kijko.fail('not_identified', 'the session of this token has ended, or the token names no user');
   end if;
@@ -959,7 +964,7 @@ end
 $$;
 comment on function private.admit_request() is 'Who asks and for which organization; then rate limits, the quota of requests and their headers by kijko.admit_request. Definer: reads memberships, and only the domain may say whose request it is.';
 revoke all on function private.admit_request() from public, anon, authenticated, service_role;
--- service_role never gets there, but Postgres looks at the rights on everything in an expression first.
+-- service_role gets there only to be refused, with a token that is no access token.
 grant execute on function private.admit_request() to anon, authenticated, service_role;
 
 -- What admit_request finds out is kept by the extension until one of these changes. Also for rows that a replica applies.
@@ -975,7 +980,7 @@ create function public.before_request() returns void
 language sql
 begin atomic
   select case
-    when current_user = 'service_role' then kijko.check_request()
+    when current_user = 'service_role' and kijko.token_fault() is null then kijko.check_request()
     when kijko.admit_known_request() then null
     else private.admit_request()
   end;

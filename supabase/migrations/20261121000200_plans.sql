@@ -40,20 +40,22 @@ create policy plans_select on public.plans for select to anon, authenticated usi
 create trigger plans_touch before update on public.plans
   for each row execute function private.touch_updated_at();
 
--- A plan's rate is a policy of its tier. FREE's holds for whatever has no plan, too.
+-- A plan's rate is two policies of its tier: of the organization, and of the user whose best plan it is, whichever of their
+-- organizations they name. FREE's holds for whatever has no plan, too.
 create function private.push_plan_rate() returns trigger
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   if tg_op = 'DELETE' then
-    perform kijko.drop_rate_limit_policy('requests', old.code);
+    perform kijko.drop_rate_limit_policy('requests', old.code), kijko.drop_rate_limit_policy('user_requests', old.code);
     return null;
   end if;
-  perform kijko.set_rate_limit_policy('requests', 'organization', new.rate_per_minute, interval '1 minute', new.code);
-  if new.code = 'FREE' then
-    perform kijko.set_rate_limit_policy('requests', r.scope, new.rate_per_minute, interval '1 minute', r.tier)
-    from (values ('organization', '*'), ('user', 'user'), ('address', 'anonymous')) as r (scope, tier);
-  end if;
+  perform kijko.set_rate_limit_policy(r.name, r.scope, new.rate_per_minute, interval '1 minute', r.tier)
+  from (values
+    ('requests', 'organization', new.code), ('user_requests', 'user', new.code),
+    ('requests', 'organization', '*'), ('user_requests', 'user', '*'), ('requests', 'address', 'anonymous')
+  ) as r (name, scope, tier)
+  where r.tier = new.code or new.code = 'FREE';
   return null;
 end
 $$;

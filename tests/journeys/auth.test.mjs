@@ -54,7 +54,7 @@ describe('sign up', () => {
     const { client, user } = await newUser();
     const { data, error } = await client.auth.getClaims();
     assert.equal(error, null);
-    assert.equal(data.header.alg, 'ES256');
+    assert.equal(data.header.alg, 'RS256');
     assert.equal(data.claims.sub, user.id);
     const { body, headers } = await http('GET', '/auth/v1/.well-known/jwks.json');
     assert.ok(body.keys.some((key) => key.kid === data.header.kid));

@@ -146,6 +146,28 @@ describe('tokens', () => {
     await refusedEverywhere(await sign({ iat: nowSeconds - 3690, exp: nowSeconds - 90 }), 'expired');
   });
 
+  test('ours that are no access tokens', async () => {
+    const { session } = await newUser();
+    const nowSeconds = Math.floor(Date.now() / 1000);
+    const sign = async (claims) => (await adminSql('select kijko.sign_jwt($1) as token', [JSON.stringify(claims)]))[0].token;
+    const tokens = {
+      user: decode(session.access_token.split('.')[1]), anon: decode(env.ANON_KEY.split('.')[1]), service: decode(env.SERVICE_ROLE_KEY.split('.')[1]),
+    };
+    for (const [what, claims] of Object.entries(tokens)) {
+      const bad = {
+        'without exp': { exp: undefined }, 'exp is no number': { exp: 'never' }, 'a foreign aud': { aud: 'elsewhere' }, 'foreign auds': { aud: ['a', 'b'] },
+        'without iss': { iss: undefined }, 'iat in the future': { iat: nowSeconds + 600 }, 'without role': { role: undefined },
+      };
+      for (const [why, changes] of Object.entries(bad)) await refusedEverywhere(await sign({ ...claims, ...changes }), `${what}: ${why}`);
+    }
+    for (const [why, changes] of Object.entries({ 'without aud': { aud: undefined }, 'without sub': { sub: undefined }, 'sub is no uuid': { sub: 'me' } })) {
+      await refusedEverywhere(await sign({ ...tokens.user, ...changes }), `user: ${why}`);
+    }
+    for (const [what, claims] of Object.entries(tokens)) {
+      assert.equal((await http('GET', '/rest/v1/plans?select=code', { token: await sign(claims) })).status, 200, `${what}, signed again`);
+    }
+  });
+
   test('none, and what is no bearer', async () => {
     for (const headers of [{}, { Authorization: 'Basic YTpi' }, { Authorization: 'Bearer' }, { Authorization: 'Bearer a b' }]) {
       for (const [method, path] of [['GET', '/auth/v1/user'], ['PUT', '/auth/v1/user'], ['POST', '/auth/v1/logout'], ['GET', '/auth/v1/admin/users']]) {

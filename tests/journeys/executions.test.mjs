@@ -230,7 +230,7 @@ describe('the quota', () => {
     await sql(`select kijko.try_consume($1, 'llm_tokens', 100000)`, [person.orgId]);
     const answer = await call(person, 'execute_skill', { skill_id: skill.id });
     assert.deepEqual([answer.status, answer.body.code, answer.headers.get('x-ratelimit-resource')], [429, 'quota_exceeded', 'llm_tokens']);
-    assert.match(answer.headers.get('ratelimit'), /^"requests";r=\d+;t=\d+, "api_requests";r=\d+;t=\d+, "llm_tokens";r=0;t=\d+$/, 'beside the limits of the request');
+    assert.match(answer.headers.get('ratelimit'), /^"requests";r=\d+;t=\d+, "user_requests";r=\d+;t=\d+, "api_requests";r=\d+;t=\d+, "llm_tokens";r=0;t=\d+$/, 'beside the limits of the request');
     assert.equal((await usageOf(person)).executions.used, 0);
   });
 });

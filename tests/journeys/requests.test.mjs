@@ -82,8 +82,8 @@ describe('headers', () => {
     const person = await newPerson();
     const answer = await get(person);
     assert.equal(answer.status, 200);
-    assert.match(answer.headers.get('ratelimit-policy'), /^"requests";q=600;w=60, "api_requests";q=100000;w=\d+$/);
-    assert.match(answer.headers.get('ratelimit'), /^"requests";r=\d+;t=\d+, "api_requests";r=\d+;t=\d+$/);
+    assert.match(answer.headers.get('ratelimit-policy'), /^"requests";q=600;w=60, "user_requests";q=600;w=60, "api_requests";q=100000;w=\d+$/);
+    assert.match(answer.headers.get('ratelimit'), /^"requests";r=\d+;t=\d+, "user_requests";r=\d+;t=\d+, "api_requests";r=\d+;t=\d+$/);
     assert.equal(answer.headers.get('x-ratelimit-limit'), '600');
     const exposed = answer.headers.get('access-control-expose-headers').split(', ');
     for (const name of ['RateLimit', 'RateLimit-Policy', 'X-RateLimit-Limit', 'X-RateLimit-Resource', 'Retry-After']) assert.ok(exposed.includes(name), name);
@@ -118,7 +118,7 @@ describe('policies', () => {
 
   test('in shadow mode one counts and refuses nothing; in force it refuses what it names', async () => {
     const person = await newPerson();
-    await sql('select kijko.set_tier($1, $2)', [person.orgId, TIER]);
+    await sql(`select kijko.set_tier($1, $3), kijko.set_tier(kijko.subject('user', $2), $3)`, [person.orgId, person.user.id, TIER]);
     await sql(`select kijko.set_rate_limit_policy('requests', 'organization', 1000, '1 minute', $1)`, [TIER]);
     const writes = (shadow) => sql(
       `select kijko.set_rate_limit_policy('writes', 'user', 1, '1 hour', $1, method => 'POST', route => '/rpc/*', shadow => $2)`, [TIER, shadow]);
@@ -139,7 +139,7 @@ describe('policies', () => {
     const refused = await call(person, 'org_ids', {});
     assert.equal(refused.status, 429, refused.text);
     assert.equal(refused.body.code, 'rate_limited');
-    assert.match(refused.headers.get('ratelimit-policy'), /"requests";q=1000;w=60, "writes";q=1;w=3600/);
+    assert.match(refused.headers.get('ratelimit-policy'), /"requests";q=1000;w=60, "user_requests";q=600;w=60, "writes";q=1;w=3600/);
     assert.equal(refused.headers.get('x-ratelimit-resource'), 'writes');
     assert.equal((await get(person)).status, 200, 'a GET is none of its business');
   });

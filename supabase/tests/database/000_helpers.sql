@@ -60,8 +60,15 @@ begin
 end
 $$;
 
+-- What every access token says.
+create function tests.token(role text) returns jsonb language sql as $$
+  select jsonb_build_object('role', token.role, 'iss', 'tests', 'exp', 4102444800)
+$$;
+
 create function tests.act_as(name text, org uuid default null) returns void language sql as $$
-  select tests.act('authenticated', jsonb_build_object('role', 'authenticated', 'sub', tests.id(name), 'session_id', tests.id(name)), org)
+  select tests.act('authenticated', tests.token('authenticated') || jsonb_build_object(
+    'aud', 'authenticated', 'sub', tests.id(name), 'session_id', tests.id(name)
+  ), org)
 $$;
 
 create function tests.act_as_anon() returns void language sql as $$
@@ -69,7 +76,7 @@ create function tests.act_as_anon() returns void language sql as $$
 $$;
 
 create function tests.act_as_service() returns void language sql as $$
-  select tests.act('service_role', jsonb_build_object('role', 'service_role'), null)
+  select tests.act('service_role', tests.token('service_role'), null)
 $$;
 
 -- The sidecar has a login of its own and no claims.

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(37);
+select plan(54);
 
 select tests.sign_up('ada'), tests.sign_up('bob');
 
@@ -62,8 +62,10 @@ select is(kijko.admit_known_request(), false, 'service_role is no member');
 -- ---- rate: headers, then the refusal
 select tests.act_as_superuser();
 update public.plans set rate_per_minute = 3 where code = 'FREE';
-select tests.sign_up('cam');
-select tests.act_as('cam');
+-- Rate limits outlive a rollback: users of this run alone.
+select 'cam-' || gen_random_uuid() as cam, 'fox-' || gen_random_uuid() as fox \gset
+select tests.sign_up(:'cam'), tests.sign_up(:'fox');
+select tests.act_as(:'cam');
 select is(
   (select count(*) from generate_series(1, 3) where tests.answer('select public.before_request()') -> 'status' is null),
   3::bigint, 'three of three pass'
@@ -76,18 +78,44 @@ select is(:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Remaining', '0', 'what
 select ok((:'refused'::jsonb -> 'headers' ->> 'Retry-After')::integer between 1 and 60, 'when to come back');
 select ok((:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Reset')::bigint >= extract(epoch from now())::bigint, 'and when it is full again');
 
-select is(:'refused'::jsonb -> 'headers' ->> 'RateLimit-Policy', '"requests";q=3;w=60', 'the same by the IETF''s draft');
-select matches(:'refused'::jsonb -> 'headers' ->> 'RateLimit', '^"requests";r=0;t=[0-9]+$', 'and what is left');
+select is(:'refused'::jsonb -> 'headers' ->> 'RateLimit-Policy', '"requests";q=3;w=60, "user_requests";q=3;w=60', 'the same by the IETF''s draft');
+select matches(:'refused'::jsonb -> 'headers' ->> 'RateLimit', '^"requests";r=0;t=[0-9]+, "user_requests";r=0;t=[0-9]+$', 'and what is left');
 
 -- ---- whose limit
-select tests.act_as('ada');
+select tests.act_as(:'fox');
 select is(tests.answer('select public.before_request()') -> 'status', null, 'another organization is not affected');
 select tests.act_as_superuser();
-update public.subscriptions set plan = 'PRO' where org_id = tests.org('cam');
-select tests.act_as('cam');
+update public.subscriptions set plan = 'PRO' where org_id = tests.org(:'cam');
+select tests.act_as(:'cam');
 select is(tests.answer('select public.before_request()') -> 'status', null, 'a higher plan is in force at once');
 select tests.act_as_service();
 select is((select count(*) from generate_series(1, 10) where tests.answer('select public.before_request()') -> 'status' is not null), 0::bigint, 'service_role is not limited');
+
+-- ---- tokens of ours that are no access tokens
+select tests.act_as_superuser();
+update public.plans set rate_per_minute = 600 where code = 'FREE';
+create function tests.refuses_token(role text, changes jsonb, description text) returns text language plpgsql as $$
+declare
+  claims jsonb := jsonb_strip_nulls(tests.token(refuses_token.role) || '{"aud": "authenticated"}' || changes);
+begin
+  if refuses_token.role = 'authenticated' and not changes ? 'sub' then
+    claims := claims || jsonb_build_object('sub', tests.id('ada'));
+  end if;
+  perform tests.act(refuses_token.role, claims, null);
+  return extensions.is(tests.answer('select public.before_request()') ->> 'code', 'not_identified', refuses_token.role || ': ' || description);
+end
+$$;
+select tests.act('authenticated', tests.token('authenticated') || jsonb_build_object('aud', 'authenticated', 'sub', tests.id('ada')), null);
+select is(tests.answer('select public.before_request()') -> 'status', null, 'an access token passes');
+select tests.refuses_token(role, changes, changes::text)
+from unnest(array['authenticated', 'anon', 'service_role']) as r(role),
+  unnest(array['{"exp": null}', '{"iss": null}', '{"aud": "elsewhere"}', '{"iat": 4102444700}']::jsonb[]) as c(changes);
+select tests.refuses_token('authenticated', '{"aud": null}', 'without an audience');
+select tests.refuses_token('authenticated', '{"sub": null}', 'without a subject');
+select tests.act('anon', tests.token('anon'), null);
+select is(tests.answer('select public.before_request()') -> 'status', null, 'the anon key passes');
+select tests.act_as_service();
+select is(tests.answer('select public.before_request()') -> 'status', null, 'so does the service key');
 
 -- ---- how much in a month: refused requests count, too
 select tests.act_as_superuser();

@@ -23,8 +23,8 @@ const shuffled = (values) => [...values].sort(() => Math.random() - 0.5);
 let [admin, scratch] = [];
 // As long as those of a request that two limits apply to.
 const HEADERS = JSON.stringify([
-  { 'RateLimit-Policy': '"requests";q=1000000000;w=60, "api_requests";q=1000000000000;w=2592000' },
-  { RateLimit: '"requests";r=999999999;t=1, "api_requests";r=999999999999;t=777600' },
+  { 'RateLimit-Policy': '"requests";q=1000000000;w=60, "user_requests";q=1000000000;w=60, "api_requests";q=1000000000000;w=2592000' },
+  { RateLimit: '"requests";r=999999999;t=1, "user_requests";r=999999999;t=1, "api_requests";r=999999999999;t=777600' },
   { 'X-RateLimit-Limit': '1000000000' }, { 'X-RateLimit-Remaining': '999999999' }, { 'X-RateLimit-Reset': '1796000000' },
   { 'X-RateLimit-Resource': 'requests' },
 ]);
@@ -48,7 +48,8 @@ async function prepare() {
   if (error) throw error;
   const { rows: [{ org }] } = await admin.query('select active_org_id as org from private.active_organizations where user_id = $1', [data.user.id]);
   await admin.query(`update public.subscriptions set plan = 'TEAMS' where org_id = $1`, [org]);
-  await admin.query(`select kijko.set_rate_limit_policy('requests', 'organization', 1000000000, '1 minute', 'TEAMS')`);
+  await admin.query(`select kijko.set_rate_limit_policy('requests', 'organization', 1000000000, '1 minute', 'TEAMS'),
+    kijko.set_rate_limit_policy('user_requests', 'user', 1000000000, '1 minute', 'TEAMS')`);
   await admin.query(`select kijko.set_limit($1, 'api_requests', 'month', 1000000000000)`, [org]);
   const { rows: [{ id }] } = await admin.query(`insert into public.projects (org_id, name, created_by) values ($1, 'Bench', $2) returning id`, [org, data.user.id]);
   return { token: data.session.access_token, project: id };
