@@ -35,6 +35,11 @@ describe('misuse is told from failure', () => {
     assert.equal((await kijko(['status'], { KIJKO_API_PORT: 'http' })).code, 2)
     assert.equal((await kijko(['status'], { KIJKO_API_PORT: '80' })).code, 2)
   })
+  it('trusted proxies that are no addresses are misuse', async () => {
+    const { code, stderr } = await kijko(['status'], { KIJKO_TRUSTED_PROXIES: "all'" })
+    assert.equal(code, 2)
+    assert.match(stderr, /KIJKO_TRUSTED_PROXIES/)
+  })
   it('help is no failure', async () => {
     const { code, stdout } = await kijko(['help'])
     assert.equal(code, 0)
