@@ -148,6 +148,7 @@ create table public.subscriptions (
   id uuid primary key default gen_random_uuid(),
   org_id uuid not null default public.org_id() unique references public.organizations (id) on delete cascade,
   plan text not null default 'FREE' references public.plans (code),
+  plan_override text references public.plans (code),
   status text not null default 'active' check (status in ('active', 'trialing', 'past_due', 'unpaid', 'canceled')),
   current_period_start timestamptz not null default kijko.now(),
   current_period_end timestamptz,
@@ -157,12 +158,14 @@ create table public.subscriptions (
   check (current_period_end > current_period_start)
 );
 create index subscriptions_plan_idx on public.subscriptions (plan);
+create index subscriptions_plan_override_idx on public.subscriptions (plan_override) where plan_override is not null;
 create index subscriptions_created_by_idx on public.subscriptions (created_by);
 
 comment on table public.subscriptions is 'The plan of each organization: exactly one row each, FREE from the start. Written by service_role; limits follow the plan by trigger.';
 comment on column public.subscriptions.id is 'Identity of the row.';
 comment on column public.subscriptions.org_id is 'Organization.';
 comment on column public.subscriptions.plan is 'Current plan.';
+comment on column public.subscriptions.plan_override is 'The plan whatever is paid, such as a promise or a partner''s; no event of Stripe changes it. Null: Stripe decides.';
 comment on column public.subscriptions.status is 'Standing of the payment.';
 comment on column public.subscriptions.current_period_start is 'Start of the paid period.';
 comment on column public.subscriptions.current_period_end is 'End of the paid period; null while there is none, as on FREE.';
@@ -185,6 +188,20 @@ create trigger subscriptions_identity before update of id, org_id, created_by on
     or old.org_id is distinct from new.org_id
     or (new.created_by is not null and old.created_by is distinct from new.created_by)
   ) execute function private.refuse_identity_change();
+
+create function private.keep_plan_override() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  new.plan := new.plan_override;
+  return new;
+end
+$$;
+comment on function private.keep_plan_override() is 'Trigger: a plan that was set to hold whatever is paid holds against every other writer.';
+revoke all on function private.keep_plan_override() from public, anon, authenticated, service_role;
+create trigger subscriptions_override before insert or update of plan, plan_override on public.subscriptions
+  for each row when (new.plan_override is not null)
+  execute function private.keep_plan_override();
 
 -- ----------------------------------------------------------------------------
 -- From plan to limits
@@ -212,7 +229,7 @@ comment on function private.push_subscription_limits() is 'Trigger: limits follo
 revoke all on function private.push_subscription_limits() from public, anon, authenticated, service_role;
 create trigger subscriptions_limits_insert after insert on public.subscriptions
   for each row execute function private.push_subscription_limits();
-create trigger subscriptions_limits_update after update of plan on public.subscriptions
+create trigger subscriptions_limits_update after update of plan, plan_override on public.subscriptions
   for each row when (old.plan is distinct from new.plan)
   execute function private.push_subscription_limits();
 
