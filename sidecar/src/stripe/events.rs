@@ -17,10 +17,22 @@ pub(super) struct Event {
     pub id: String,
     #[serde(rename = "type")]
     pub kind: String,
-    /// Only looked at to tell an event from other JSON.
-    #[serde(rename = "created")]
-    _created: i64,
+    #[serde(default)]
+    object: String,
+    created: Created,
 }
+
+/// Only looked at to tell an event from other JSON.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Created {
+    Seconds(#[allow(dead_code, reason = "its shape is what counts")] i64),
+    /// As thin events have it: `2026-09-30T12:00:00.000Z`.
+    Text(#[allow(dead_code, reason = "its shape is what counts")] String),
+}
+
+/// `object` of an event that names what it is about instead of showing it.
+const THIN: &str = "v2.core.event";
 
 /// What the database did with it.
 #[derive(Debug)]
@@ -57,6 +69,7 @@ impl Event {
                         .bytes()
                         .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
             }) && (1..=200).contains(&event.kind.chars().count())
+                && (matches!(event.created, Created::Seconds(_)) || event.object == THIN)
         })
     }
 }
@@ -129,6 +142,10 @@ mod tests {
     fn an_event_has_id_type_and_created() {
         let event = Event::parse(r#"{"id":"evt_1","type":"a.b","created":1,"data":{}}"#).unwrap();
         assert_eq!((event.id.as_str(), event.kind.as_str()), ("evt_1", "a.b"));
+        let thin = Event::parse(
+            r#"{"id":"evt_1","object":"v2.core.event","type":"a.b","created":"2026-09-30T12:00:00.000Z"}"#,
+        );
+        assert_eq!(thin.unwrap().id, "evt_1");
         for bad in [
             "",
             "null",
@@ -140,6 +157,8 @@ mod tests {
             r#"{"id":"evt_","type":"a","created":1}"#,
             r#"{"id":"evt_1","type":"","created":1}"#,
             r#"{"id":"evt_1","type":"a","created":"1"}"#,
+            r#"{"id":"evt_1","object":"event","type":"a","created":"2026-09-30T12:00:00.000Z"}"#,
+            r#"{"id":"evt_1","object":"v2.core.event","type":"a"}"#,
             r#"{"id":"evt_';--","type":"a","created":1}"#,
         ] {
             assert!(Event::parse(bad).is_none(), "{bad}");

@@ -203,6 +203,16 @@ mod tests {
         }
     }
 
+    /// Nobody without a secret learns how far this server's clock is from theirs.
+    #[test]
+    fn a_forged_signature_is_refused_as_forged_however_old_it_is() {
+        let header = header("whsec_forged", NOW);
+        for now in [NOW, NOW - 301, NOW + 301, 0] {
+            let refused = check(&header, &["whsec_a"], now);
+            assert_eq!(refused, Err(Rejection::Mismatch), "{now}");
+        }
+    }
+
     #[test]
     fn a_changed_body_or_timestamp_does_not_fit() {
         let good = header("whsec_a", NOW);
