@@ -1,0 +1,161 @@
+-- ============================================================================
+-- What follows from a price that was given another lookup key.
+--
+-- One price may be used by thousands of organizations, and Stripe waits ten seconds for
+-- an answer. So the price's event only notes which organizations it may move, moves the
+-- first few itself and leaves the rest to a schedule, which commits after each small
+-- batch. Nothing here waits for a row that somebody else holds, and nothing that other
+-- events need is held for longer than a batch takes.
+--
+-- An event that was under way when the price changed may have read the old key, and its
+-- subscription cannot be seen yet. Instead of making all events wait for one price, the
+-- change is looked at once more when everything that was running then has ended.
+-- ============================================================================
+
+create table private.stripe_plan_refreshes (
+  id bigint generated always as identity primary key,
+  org_id uuid not null,
+  due_at timestamptz not null default now(),
+  attempts integer not null default 0,
+  error_code text check (char_length(error_code) <= 5),
+  error text check (char_length(error) <= 2000),
+  created_at timestamptz not null default now()
+);
+create index stripe_plan_refreshes_org_id_idx on private.stripe_plan_refreshes (org_id);
+create index stripe_plan_refreshes_due_idx on private.stripe_plan_refreshes (due_at, id);
+
+comment on table private.stripe_plan_refreshes is 'Organizations whose plan is to be derived again, since a price that they use changed. An organization may be here twice; deriving a plan again changes nothing.';
+comment on column private.stripe_plan_refreshes.id is 'Order of arrival.';
+comment on column private.stripe_plan_refreshes.org_id is 'Organization.';
+comment on column private.stripe_plan_refreshes.due_at is 'When it is its turn.';
+comment on column private.stripe_plan_refreshes.attempts is 'How often it failed.';
+comment on column private.stripe_plan_refreshes.error_code is 'SQLSTATE of the last failure.';
+comment on column private.stripe_plan_refreshes.error is 'Last failure in words.';
+comment on column private.stripe_plan_refreshes.created_at is 'When the price changed.';
+alter table private.stripe_plan_refreshes enable row level security;
+revoke all on private.stripe_plan_refreshes from public, anon, authenticated, service_role;
+
+create table private.stripe_price_changes (
+  id bigint generated always as identity primary key,
+  price_id text not null check (char_length(price_id) <= 300),
+  livemode boolean not null,
+  horizon xid8,
+  created_at timestamptz not null default now()
+);
+comment on table private.stripe_price_changes is 'Prices that changed and whose subscriptions are looked for once more, when no transaction is left that may have read the old price.';
+comment on column private.stripe_price_changes.id is 'Order of arrival.';
+comment on column private.stripe_price_changes.price_id is 'Price.';
+comment on column private.stripe_price_changes.livemode is 'False for Stripe''s test mode.';
+comment on column private.stripe_price_changes.horizon is 'Every transaction that may have read the old price is older than this one; null until the change is committed.';
+comment on column private.stripe_price_changes.created_at is 'When the price changed.';
+alter table private.stripe_price_changes enable row level security;
+revoke all on private.stripe_price_changes from public, anon, authenticated, service_role;
+
+create function private.stripe_queue_price(price text, livemode boolean) returns void
+language sql
+begin atomic
+  insert into private.stripe_plan_refreshes (org_id)
+  select distinct s.org_id
+  from public.stripe_subscriptions as s
+  where s.items @> jsonb_build_array(jsonb_build_object('price', stripe_queue_price.price))
+    and s.livemode = stripe_queue_price.livemode
+    and s.org_id is not null
+  order by s.org_id;
+end;
+comment on function private.stripe_queue_price(text, boolean) is 'Notes every organization with a subscription to a price.';
+revoke all on function private.stripe_queue_price(text, boolean) from public, anon, authenticated, service_role;
+
+create function private.stripe_refresh_plans(max_orgs integer default 25) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  due private.stripe_plan_refreshes;
+  code text;
+  message text;
+  n integer := 0;
+begin
+  for due in
+    select r.* from private.stripe_plan_refreshes as r
+    where r.due_at <= clock_timestamp()
+    order by r.due_at, r.id
+    limit max_orgs
+    for update skip locked
+  loop
+    n := n + 1;
+    -- Somebody works on this organization: later, without keeping the others waiting.
+    perform from public.subscriptions as s where s.org_id = due.org_id for update skip locked;
+    if not found and exists (select from public.subscriptions as s where s.org_id = due.org_id) then
+      update private.stripe_plan_refreshes as r set due_at = clock_timestamp() + interval '30 seconds' where r.id = due.id;
+      continue;
+    end if;
+    begin
+      perform private.refresh_plan(due.org_id);
+      delete from private.stripe_plan_refreshes as r where r.id = due.id;
+    exception when others then
+      get stacked diagnostics code = returned_sqlstate, message = message_text;
+      update private.stripe_plan_refreshes as r
+      set attempts = r.attempts + 1, error_code = code, error = substring(message for 2000),
+        due_at = clock_timestamp() + least(interval '1 minute' * 2 ^ least(r.attempts, 10), interval '6 hours')
+      where r.id = due.id;
+    end;
+  end loop;
+  return n;
+end
+$$;
+comment on function private.stripe_refresh_plans(integer) is 'Derives the plans of so many organizations that wait for it; a busy or failing one is left for later. Returns how many it looked at.';
+revoke all on function private.stripe_refresh_plans(integer) from public, anon, authenticated, service_role;
+
+create function private.stripe_change_price(price text, livemode boolean) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into private.stripe_price_changes (price_id, livemode) values (price, livemode);
+  perform private.stripe_queue_price(price, livemode);
+  perform private.stripe_refresh_plans();
+end
+$$;
+comment on function private.stripe_change_price(text, boolean) is 'A price has another lookup key: a few organizations follow at once, the others by schedule.';
+revoke all on function private.stripe_change_price(text, boolean) from public, anon, authenticated, service_role;
+
+create function private.stripe_recheck_prices() returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  change private.stripe_price_changes;
+  n integer := 0;
+begin
+  for change in
+    delete from private.stripe_price_changes as c
+    where c.horizon <= pg_snapshot_xmin(pg_current_snapshot())
+    returning c.*
+  loop
+    perform private.stripe_queue_price(change.price_id, change.livemode);
+    n := n + 1;
+  end loop;
+  -- Set in a later transaction than the change's own: it has ended, so whatever starts from here on reads the new price.
+  update private.stripe_price_changes as c set horizon = pg_snapshot_xmax(pg_current_snapshot()) where c.horizon is null;
+  return n;
+end
+$$;
+comment on function private.stripe_recheck_prices() is 'Looks once more for the subscriptions of prices that changed, when nothing is running that began before. Returns of how many prices.';
+revoke all on function private.stripe_recheck_prices() from public, anon, authenticated, service_role;
+
+-- A procedure that commits may not have a "set" clause; it qualifies every name instead.
+create procedure private.stripe_apply_price_changes()
+language plpgsql
+as $$
+begin
+  perform private.stripe_recheck_prices();
+  commit;
+  perform private.stripe_recheck_prices();
+  commit;
+  while private.stripe_refresh_plans() > 0 loop
+    commit;
+  end loop;
+end
+$$;
+comment on procedure private.stripe_apply_price_changes() is 'Run by schedule: brings all organizations to the plan of a price that changed, a batch in a transaction.';
+revoke all on procedure private.stripe_apply_price_changes() from public, anon, authenticated, service_role;
+
+-- cron.schedule replaces the entry of the same name, so a replay is harmless.
+select cron.schedule('kijko-stripe-price-changes', '* * * * *', 'call private.stripe_apply_price_changes()');
