@@ -7,9 +7,9 @@ import { fileURLToPath } from 'node:url';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import pg from 'pg';
-import { newPerson, ok, usageOf } from './domain.mjs';
-import { env, sql } from './support.mjs';
-import { deliver, recorded, signature } from './stripe_events.mjs';
+import { newPerson, ok, refused, usageOf } from './domain.mjs';
+import { admin, env, sql } from './support.mjs';
+import { deliver, parseThin, recorded, signature } from './stripe_events.mjs';
 
 const SECRET = process.env.STRIPE_WEBHOOK_SECRET_LOCAL;
 assert.ok(SECRET, 'STRIPE_WEBHOOK_SECRET_LOCAL is not set: export what ./kijko status -o env prints');
@@ -44,6 +44,7 @@ describe('who is believed', () => {
     'a signature by another secret': (payload) => signature(payload, 'whsec_somebody_else'),
     'a signature of another body': () => signature('{}', SECRET),
     'an old signature': (payload) => signature(payload, SECRET, Math.floor(Date.now() / 1000) - 301),
+    'a signature by another secret that is old besides': (payload) => signature(payload, 'whsec_somebody_else', Math.floor(Date.now() / 1000) - 301),
     'a signature from the future': (payload) => signature(payload, SECRET, Math.floor(Date.now() / 1000) + 310),
     'only the test scheme v0': (payload) => signature(payload, SECRET).replace('v1=', 'v0='),
     nonsense: () => 'nonsense',
@@ -56,6 +57,16 @@ describe('who is believed', () => {
       assert.equal(await stored(event.id), undefined);
     });
   }
+
+  test('only an authentic sender learns that a clock is wrong', async () => {
+    const refusal = async (secret, age) => {
+      const payload = JSON.stringify(harmless());
+      return (await send(payload, { header: signature(payload, secret, Math.floor(Date.now() / 1000) - age) })).body.message;
+    };
+    const [forged, forgedAndOld, old] = [await refusal('whsec_somebody_else', 0), await refusal('whsec_somebody_else', 301), await refusal(SECRET, 301)];
+    assert.equal(forgedAndOld, forged);
+    assert.notEqual(old, forged);
+  });
 
   test('clocks may differ by minutes', async () => {
     for (const skew of [-290, 290]) {
@@ -116,6 +127,38 @@ describe('who is believed', () => {
       const { status, body } = await send(JSON.stringify(event).replace('"deep"', '['.repeat(deep) + ']'.repeat(deep)));
       assert.deepEqual([status, body.code], [400, 'bad_request'], what);
       assert.equal(await stored(event.id), undefined);
+    }
+  });
+
+  test('a thin event is taken and ignored, so that Stripe does not go on sending it', async () => {
+    const thin = {
+      id: `evt_test_1${newTag()}`, object: 'v2.core.event', type: 'v1.billing.meter.error_report_triggered', created: new Date().toISOString(), livemode: false,
+      context: null, reason: null, related_object: { id: 'mtr_1', type: 'billing.meter', url: '/v1/billing/meters/mtr_1' },
+    };
+    const payload = JSON.stringify(thin);
+    // As the vendor's own library reads it.
+    assert.equal(parseThin(payload, signature(payload, SECRET), SECRET).id, thin.id);
+    for (const duplicate of [false, true]) {
+      const { status, body } = await send(payload);
+      assert.deepEqual([status, body], [200, { received: true, status: 'ignored', duplicate, error_code: null }]);
+    }
+    assert.equal((await stored(thin.id)).created.toISOString(), thin.created);
+  });
+
+  test('the same id in the other mode is another event', async () => {
+    const event = harmless();
+    for (const [livemode, duplicate] of [[false, false], [true, false], [true, true], [false, true]]) {
+      const { status, body } = await send({ ...event, livemode });
+      assert.deepEqual([status, body.duplicate], [200, duplicate], `live ${livemode}`);
+    }
+  });
+
+  test('what belongs to another account is ignored', async () => {
+    const person = await newPerson();
+    for (const extra of [{ account: 'acct_1' }, { context: 'acct_1' }]) {
+      const [session] = recorded('checkout', { orgId: person.orgId, tag: newTag() });
+      assert.equal((await send({ ...session, ...extra })).body.status, 'ignored');
+      assert.deepEqual(await sql('select from public.stripe_checkouts where id = $1', [session.data.object.id]), []);
     }
   });
 
@@ -180,6 +223,34 @@ describe('what follows', () => {
       }
       assert.equal((await planOf(person.orgId)).plan, plan, name);
     }
+  });
+
+  test('a subscription stays locked while its first invoice is open, whatever else is paid', async () => {
+    for (const [reason, plan] of [['subscription_update', 'FREE'], ['subscription_create', 'PRO']]) {
+      const person = await newPerson();
+      const events = recorded('never_settles', { orgId: person.orgId, tag: newTag() }).slice(0, 3);
+      for (const event of events) assert.equal((await send(event)).body.status, 'applied');
+      const open = events.find((event) => event.type === 'invoice.finalized');
+      assert.equal(open.data.object.status, 'open');
+      const paid = structuredClone(open);
+      Object.assign(paid, { id: `${open.id}x`, type: 'invoice.paid' });
+      Object.assign(paid.data.object, { id: `${open.data.object.id}x`, billing_reason: reason, status: 'paid', total: 0, amount_due: 0, amount_paid: 0, amount_remaining: 0 });
+      assert.equal((await send(paid)).body.status, 'applied');
+      assert.equal((await planOf(person.orgId)).plan, plan, reason);
+    }
+  });
+
+  test('a plan that an operator gave is left alone, and given back to Stripe', async () => {
+    const person = await newPerson();
+    const override = (plan) => admin().from('subscriptions').update({ plan_override: plan }).eq('org_id', person.orgId).select('plan').single();
+    assert.equal((await ok(override('ENTERPRISE'))).plan, 'ENTERPRISE');
+    for (const event of recorded('checkout', { orgId: person.orgId, tag: newTag() })) assert.equal((await send(event)).body.status, 'applied');
+    assert.equal((await planOf(person.orgId)).plan, 'ENTERPRISE');
+    assert.equal((await usageOf(person)).executions.limit, null);
+    await ok(override(null));
+    assert.deepEqual(await planOf(person.orgId), { plan: 'PRO', status: 'active' });
+    assert.equal((await usageOf(person)).executions.limit, 2000);
+    await refused(person.client.from('subscriptions').update({ plan_override: 'ENTERPRISE' }).eq('org_id', person.orgId), 403, '42501');
   });
 
   test('what cannot be applied is kept, told, and made good by ./kijko stripe replay', async () => {
@@ -316,6 +387,7 @@ describe('the end does not depend on the way', () => {
       const events = recorded(name, { orgId: person.orgId, tag });
       for (const [what, some] of [['as recorded', events], ['in one second', inOneSecond(events)]]) {
         const expected = JSON.parse(await inOrder(person.orgId, tag, some));
+        assert.equal(expected.failed, null);
         const found = await shuffled(person.orgId, tag, some, SHUFFLES);
         t.diagnostic(`${what}: ${events.length} events, ${SHUFFLES} orders, ${found.length} end: ${JSON.stringify(summary(expected))}`);
         assert.deepEqual(found, [expected]);
