@@ -6,9 +6,11 @@
 //! that misbehaves is killed and replaced, and only that job fails.
 
 mod child;
+mod filters;
 mod pool;
 mod schema;
 mod template;
+mod value;
 
 pub use child::child_main;
 pub use pool::Sandbox;

@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value, value::Serde};
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 
-use super::PromptError;
+use super::{PromptError, filters, value};
 
 /// Instructions that one rendering may take; a prompt of 100 KB with loops needs a few thousand.
 const FUEL: u64 = 500_000;
@@ -18,6 +18,8 @@ pub(super) fn render(template: &str, input: &serde_json::Value) -> Result<String
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_fuel(Some(FUEL));
+    let (variables, written) = value::context(input);
+    filters::add_to(&mut environment, written);
     let template = environment
         .template_from_named_str("prompt", template)
         .map_err(|error| explain(&error))?;
@@ -25,7 +27,7 @@ pub(super) fn render(template: &str, input: &serde_json::Value) -> Result<String
     let mut prompt = Bounded::default();
     // The rendered state borrows the template and is not needed.
     let rendered = template
-        .render_captured_to(context(input), &mut prompt)
+        .render_captured_to(variables, &mut prompt)
         .map(drop);
     rendered.map_err(|error| match prompt.full {
         true => PromptError::Template(format!("the prompt is longer than {LONGEST_PROMPT} bytes")),
@@ -33,12 +35,6 @@ pub(super) fn render(template: &str, input: &serde_json::Value) -> Result<String
     })?;
     String::from_utf8(prompt.bytes)
         .map_err(|_| PromptError::Template("the prompt is not UTF-8".to_owned()))
-}
-
-fn context(input: &serde_json::Value) -> Value {
-    let mut variables = input.as_object().cloned().unwrap_or_default();
-    variables.insert("input".to_owned(), input.clone());
-    Value::from(Serde(&variables))
 }
 
 fn explain(error: &minijinja::Error) -> PromptError {
@@ -117,6 +113,107 @@ mod tests {
             render("{{ input | tojson }}", &json!({"z": 1, "a": 2})).unwrap(),
             r#"{"a": 2, "z": 1}"#
         );
+    }
+
+    #[test]
+    fn filters_write_plain_text_and_plain_json() {
+        let text = "<b> & \"q\" 'a'";
+        let input = json!({"x": text, "list": ["a<b", null, true, 1.5, {"k": "'"}], "none": null});
+        for (template, wanted) in [
+            ("{{ x | escape }}", text),
+            ("{{ x | e }}", text),
+            (
+                "{{ x | safe }}{{ [x | safe, x] | join(' ') }}",
+                &format!("{text}{text} {text}"),
+            ),
+            ("{{ x | safe | replace('&', '<') }}", "<b> < \"q\" 'a'"),
+            (
+                "{{ [x | tojson, x] | join(' ') }}",
+                &format!("{} {text}", json!(text)),
+            ),
+            ("{{ x | tojson }}", r#""<b> & \"q\" 'a'""#),
+            ("{{ list }}", r#"["a<b", null, true, 1.5, {"k": "'"}]"#),
+            (
+                "{{ list | string }}",
+                r#"["a<b", null, true, 1.5, {"k": "'"}]"#,
+            ),
+            ("{{ list[4] | tojson(indent=2) }}", "{\n  \"k\": \"'\"\n}"),
+            ("{{ list[4] | tojson(true) }}", "{\n  \"k\": \"'\"\n}"),
+            ("{{ list[4] | tojson(false) }}", "{\"k\": \"'\"}"),
+            (
+                "{{ range(3) | tojson }}{{ (1, 'a') | tojson }}",
+                r#"[0, 1, 2][1, "a"]"#,
+            ),
+            ("{{ {1: 2, 'b': none} | tojson }}", r#"{"1": 2, "b": null}"#),
+            ("{{ none }} {{ true }} {{ list | length }}", "None True 5"),
+            ("{{ list[2:4] }}", "[true, 1.5]"),
+            ("{{ list | first | upper }}", "A<B"),
+        ] {
+            assert_eq!(
+                render(template, &input).as_deref(),
+                Ok(wanted),
+                "{template}"
+            );
+        }
+        assert!(message("{{ nothing | tojson }}", json!({})).contains("undefined"));
+    }
+
+    #[test]
+    fn numbers_come_digit_by_digit() {
+        let input: serde_json::Value = serde_json::from_str(
+            r#"{"big": 18446744073709551616, "sum": 12345678901234.123456, "price": 1.10, "tiny": 0.0000001, "half": 0.5, "one": 1.0,
+                "minus": -18446744073709551617, "huge": 340282366920938463463374607431768211456000, "n": 7, "list": [12345678901234.123456], "same": [2.50, 2.5]}"#,
+        )
+        .unwrap();
+        for (template, wanted) in [
+            ("{{ big }}", "18446744073709551616"),
+            ("{{ input.sum }}", "12345678901234.123456"),
+            (
+                "{{ price }} {{ tiny }} {{ half }} {{ one }} {{ n }}",
+                "1.10 0.0000001 0.5 1.0 7",
+            ),
+            ("{{ minus }}", "-18446744073709551617"),
+            ("{{ huge }}", "340282366920938463463374607431768211456000"),
+            ("{{ 'x' ~ sum }}", "x12345678901234.123456"),
+            (
+                "{{ list | join }}{{ list }}",
+                "12345678901234.123456[12345678901234.123456]",
+            ),
+            ("{{ sum | string | length }}", "21"),
+            (
+                "{{ {'b': big, 's': sum, 'p': price} | tojson }}",
+                r#"{"b": 18446744073709551616, "p": 1.10, "s": 12345678901234.123456}"#,
+            ),
+            ("{{ big + 1 }}", "18446744073709551617"),
+            ("{{ half * n }}", "3.5"),
+            (
+                "{{ price * 2 }} {{ price + n }} {{ price < 2 }} {{ -price }}",
+                "2.2 8.1 True -1.1",
+            ),
+            (
+                "{{ [price, half] | max }} {{ [price, half] | join(' ') }} {{ price | string }}",
+                "1.10 1.10 0.5 1.10",
+            ),
+            (
+                "{{ (sum | float) * 2 }} {{ sum | int }} {{ sum | round(1) }}",
+                "24691357802468.246 12345678901234 12345678901234.1",
+            ),
+            (
+                "{% if sum %}yes{% endif %} {{ sum == input.sum }}",
+                "yes True",
+            ),
+            (
+                "{{ price is number }} {{ big is number }} {{ sum is number }}",
+                "True True True",
+            ),
+            ("{{ same }}", "[2.5, 2.5]"),
+        ] {
+            assert_eq!(
+                render(template, &input).as_deref(),
+                Ok(wanted),
+                "{template}"
+            );
+        }
     }
 
     #[test]
