@@ -181,6 +181,7 @@ fn worker(
     let sandbox = Arc::new(Sandbox::of_this_program().map_err(AppError::Sandbox)?);
     let handlers: Vec<Arc<dyn Handler>> = vec![Arc::new(ExecutionHandler::new(
         models,
+        config.llm.default_max_tokens,
         sandbox,
         metrics.clone(),
     ))];

@@ -67,6 +67,9 @@ create trigger llm_models_touch before update on public.llm_models
 -- The echo provider is for development; it has a price so that accounting can be seen without a vendor.
 insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok, source) values
   ('echo/*', 150000, 600000, 'seed');
+-- The demo's model when there is a key. An import replaces it.
+insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok, cache_read_microusd_per_mtok, max_output_tokens, source) values
+  ('openai/gpt-4o-mini', 150000, 600000, 75000, 16384, 'seed');
 
 -- LiteLLM's model_prices_and_context_window.json: an object by model name, prices in dollars for one token. The tables of
 -- others change without notice, so whatever is not understood is skipped by name and reason, never guessed.

@@ -9,7 +9,8 @@
 -- the call may come to and settles the execution itself. The end of the attempt settles
 -- the call with what it used. An execution that ends before any call gives its
 -- reservation back. Holds of a worker that crashed are released by the next attempt or
--- expire; a call is settled under its own id, so it counts once whoever reports it.
+-- expire, and what its call used is not booked; a call is settled under its own id, so
+-- it counts once.
 -- ============================================================================
 
 -- ----------------------------------------------------------------------------
@@ -618,7 +619,7 @@ create table private.execution_calls (
   foreign key (org_id, execution_id) references public.executions (org_id, id) on delete cascade
 );
 create index execution_calls_execution_id_idx on private.execution_calls (org_id, execution_id);
-comment on table private.execution_calls is 'Calls of models that were reserved and are not settled: those that run, and those whose worker was lost. Settling a call deletes its row, so it counts once.';
+comment on table private.execution_calls is 'Calls of models that are reserved and not settled. Settling or releasing a call deletes its row, so it counts once.';
 comment on column private.execution_calls.id is 'Chosen by the worker, one for each call; also the key of its holds.';
 comment on column private.execution_calls.org_id is 'Organization that pays.';
 comment on column private.execution_calls.execution_id is 'Execution that it is made for.';
@@ -635,12 +636,20 @@ create function private.release_calls(org_id uuid, execution_id uuid) returns vo
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
+declare
+  holds uuid[];
 begin
-  -- The rows stay: a worker that was only cut off may still report what its call used.
-  perform kijko.release(h.hold_id)
-  from private.execution_calls as c
-  cross join lateral (values (c.tokens_hold_id), (c.cost_hold_id)) as h (hold_id)
-  where c.org_id = release_calls.org_id and c.execution_id = release_calls.execution_id and h.hold_id is not null;
+  -- Without its row the call of a worker that was only cut off is not booked either.
+  with lost as (
+    delete from private.execution_calls as c
+    where c.org_id = release_calls.org_id and c.execution_id = release_calls.execution_id
+    returning c.tokens_hold_id, c.cost_hold_id
+  )
+  select array_agg(h.hold_id) into holds
+  from lost as l
+  cross join lateral (values (l.tokens_hold_id), (l.cost_hold_id)) as h (hold_id)
+  where h.hold_id is not null;
+  perform kijko.release(h.hold_id) from unnest(holds) as h (hold_id);
 end
 $$;
 comment on function private.release_calls(uuid, uuid) is 'Gives back what is held for calls of an execution whose worker was lost.';
@@ -845,21 +854,20 @@ $$;
 comment on function private.book_usage(public.jobs, public.executions, jsonb, text, jsonb, text, text) is 'Adds what one call used to the meters and to its execution, with what became of it: a row written twice in one transaction has its foreign keys checked, and would lock its parents after itself, in the wrong order for who deletes them. Inside the function that ends the attempt.';
 revoke all on function private.book_usage(public.jobs, public.executions, jsonb, text, jsonb, text, text) from public, anon, authenticated, service_role;
 
-create function private.book_call(worker text, usage jsonb) returns boolean
+create function private.book_call(worker text, job_id uuid, attempt integer, usage jsonb) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
+  job public.jobs := private.hold_job(worker, book_call.job_id, book_call.attempt);
   execution public.executions;
   used public.executions;
   cost bigint;
 begin
-  -- First the execution, then its call: who ends the attempt locks them in this order.
-  select e.* into execution
-  from private.execution_calls as c
-  join public.executions as e on e.org_id = c.org_id and e.id = c.execution_id
-  where c.id = (usage ->> 'call_id')::uuid and c.worker = book_call.worker
-  for no key update of e;
+  if job.id is null then
+    return false;
+  end if;
+  execution := private.hold_execution(job);
   if execution.id is null then
     return false;
   end if;
@@ -872,9 +880,9 @@ begin
   return cost is not null;
 end
 $$;
-comment on function private.book_call(text, jsonb) is 'Books what a call used whose job is handed back, or whose worker lost the lease: usage as llm_cost takes it, with model and call_id. False when there is no such call of this worker, or it was booked before. Changes nothing else of the execution. Definer: the sidecar holds no table rights.';
-revoke all on function private.book_call(text, jsonb) from public, anon, authenticated, service_role;
-grant execute on function private.book_call(text, jsonb) to kijko_sidecar;
+comment on function private.book_call(text, uuid, integer, jsonb) is 'Before a job is handed back: books what its call used, as llm_cost takes it, with model and call_id. False when the lease was lost (the customer does not pay for a call that we lost) or it was booked before. Definer: the sidecar holds no table rights.';
+revoke all on function private.book_call(text, uuid, integer, jsonb) from public, anon, authenticated, service_role;
+grant execute on function private.book_call(text, uuid, integer, jsonb) to kijko_sidecar;
 
 -- ----------------------------------------------------------------------------
 -- The end of an attempt

@@ -147,6 +147,14 @@ class VendorCall {
     this.#response = response;
   }
 
+  // Reports what the prompt came to, and falls silent.
+  begin(inputTokens) {
+    const event = { id: `call-${this.number}`, object: 'chat.completion.chunk', created: 1, model: this.model,
+      choices: [{ index: 0, delta: { role: 'assistant', content: 'be' }, finish_reason: null }], usage: { prompt_tokens: inputTokens, completion_tokens: 0 } };
+    this.#response.writeHead(200, { 'content-type': 'text/event-stream' });
+    this.#response.write(`data: ${JSON.stringify(event)}\n\n`);
+  }
+
   answer() {
     if (this.#response.writableEnded || this.#response.destroyed) return;
     const event = (choices, usage) => `data: ${JSON.stringify({

@@ -123,6 +123,26 @@ export function sidecarTests(vendor) {
       assert.equal(state.job.attempt, 1);
     });
 
+    test('SIGTERM without a grace: what the vendor has reported of a call is booked, once', async () => {
+      const tenant = await Tenant.make();
+      const sidecar = await Sidecar.start(vendor, { leaseSeconds: 3600, shutdownSeconds: 0 });
+      const id = await tenant.execute();
+      (await vendor.call(1)).begin(90_000);
+      // Nothing tells from outside that it was read.
+      await new Promise((resolve) => setTimeout(resolve, 1_500));
+      await sidecar.terminate();
+      const { execution, job } = await stateOf(id);
+      assert.deepEqual([execution.status, Number(execution.input_tokens), job.status], ['queued', 90_000, 'queued']);
+      const { executions, llm_tokens, llm_cost_microusd } = await tenant.used();
+      assert.deepEqual({ executions, llm_tokens, llm_cost_microusd }, { executions: 1, llm_tokens: 90_000, llm_cost_microusd: 90_000 });
+
+      await Sidecar.start(vendor);
+      const call = await vendor.call(2);
+      call.answer();
+      const done = await ended(id);
+      assert.deepEqual([done.execution.status, Number(done.execution.input_tokens)], ['succeeded', 90_000 + call.inputTokens]);
+    });
+
     test('SIGTERM gives a job back that does not end in time, and does not wait for its lease', async () => {
       const tenant = await Tenant.make();
       const first = await Sidecar.start(vendor, { leaseSeconds: 3600, shutdownSeconds: 1 });

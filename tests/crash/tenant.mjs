@@ -23,6 +23,8 @@ export class Tenant {
     tenant.client = client;
     const { data, error } = await client.from('skills').insert({
       name: 'Crash test', prompt_template: 'Answer {{ n }}', model: MODEL, input_schema: { type: 'object' },
+      // Many run at once, and each holds what its answer may come to.
+      parameters: { max_tokens: 1000 },
     }).select().single();
     assert.equal(error, null);
     tenant.skill = data;

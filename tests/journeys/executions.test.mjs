@@ -272,7 +272,7 @@ describe('cancelling', () => {
 });
 
 describe('trying again', () => {
-  test('a failed execution is repeated as a new one, charged anew, with the skill as it is now', async () => {
+  test('a failed execution is repeated as a new one, reserved anew, with the skill as it is now', async () => {
     const person = await newPerson();
     const skill = await newSkill(person, { model: 'nosuch/model' });
     const { id } = await ok(execute(person, skill.id, { n: 'again' }));
@@ -283,7 +283,7 @@ describe('trying again', () => {
     assert.notEqual(retry.id, id);
     const done = await ended(person, retry.id);
     assert.equal(done.status, 'succeeded', done.error);
-    assert.equal((await usageOf(person)).executions.used, 2);
+    assert.equal((await usageOf(person)).executions.used, 1, 'the one whose model was never called costs nothing');
     assert.equal((await ok(person.client.from('executions').select('status').eq('id', id).single())).status, 'failed', 'the first one stays as it ended');
   });
 

@@ -318,7 +318,7 @@ select results_eq(
 select results_eq(
   $$select pg_temp.callable('kijko_sidecar')$$,
   array[
-    'private.add_job_event(text,uuid,text,jsonb)', 'private.admit_outside(text,text,text)', 'private.book_call(text,jsonb)',
+    'private.add_job_event(text,uuid,text,jsonb)', 'private.admit_outside(text,text,text)', 'private.book_call(text,uuid,integer,jsonb)',
     'private.claim_jobs(text,interval,integer,text[])',
     'private.complete_jobs(text,jsonb)', 'private.fail_execution(text,uuid,text,text,boolean,interval,integer,jsonb)',
     'private.fail_job(text,uuid,text,text,boolean,interval,integer)', 'private.finish_execution(text,uuid,jsonb,integer)',

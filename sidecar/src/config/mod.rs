@@ -68,6 +68,8 @@ pub struct WorkerConfig {
 pub struct LlmConfig {
     /// Whether `echo/…` models answer. For development: they cost nothing and say nothing new.
     pub echo: bool,
+    /// The longest answer of a skill that names no `max_tokens`.
+    pub default_max_tokens: u64,
     /// Any service that speaks OpenAI's chat completions; each is `None` when neither its key nor its base URL is set.
     pub openai: Option<VendorConfig>,
     /// Claude.
@@ -182,9 +184,11 @@ impl WorkerConfig {
 impl LlmConfig {
     fn read(env: &mut Reader<'_>) -> Self {
         let echo = env.flag("KIJKO_LLM_ECHO");
+        let default_max_tokens = env.number("KIJKO_LLM_DEFAULT_MAX_TOKENS", 8_192, 1..=10_000_000);
         let limits = VendorLimits::read(env);
         Self {
             echo,
+            default_max_tokens,
             openai: VendorConfig::read(env, "OPENAI", OPENAI_BASE_URL, &limits),
             anthropic: VendorConfig::read(env, "ANTHROPIC", ANTHROPIC_BASE_URL, &limits),
             gemini: VendorConfig::read(env, "GEMINI", GEMINI_BASE_URL, &limits),

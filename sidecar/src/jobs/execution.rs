@@ -1,5 +1,7 @@
 //! Kind `execution`: a skill's prompt, answered by a model.
 
+mod output;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -7,16 +9,17 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use serde_json::{Map, Value, json};
+use output::{outcome, wants_json};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
     Failure, Handler, HandlerError, Job,
-    queue::{Execution, Queue, without_nul},
+    queue::{Execution, Queue, Reservation},
 };
 use crate::{
     db::{DbError, persist},
-    llm::{Completion, CompletionRequest, LlmError, Models, Progress, is_json_format},
+    llm::{CompletionRequest, LlmError, Models, Progress, Provider, Usage, max_tokens},
     sandbox::{PromptError, PromptRequest, Sandbox},
     telemetry::Metrics,
 };
@@ -27,6 +30,7 @@ const UNSETTLED: Duration = Duration::from_secs(3_600);
 /// Runs executions.
 pub struct ExecutionHandler {
     models: Models,
+    default_max_tokens: u64,
     sandbox: Arc<Sandbox>,
     metrics: Metrics,
     open: Mutex<HashMap<Uuid, OpenCall>>,
@@ -35,7 +39,10 @@ pub struct ExecutionHandler {
 /// A call whose attempt has not been recorded yet. It is kept here and not in the call's future, which is dropped when
 /// the job is cancelled or runs out of time: what it used until then is paid for.
 struct OpenCall {
+    id: Uuid,
     since: Instant,
+    /// What is held for it.
+    most: Usage,
     provider: &'static str,
     model: String,
     progress: Progress,
@@ -46,9 +53,15 @@ impl ExecutionHandler {
     pub const KIND: &'static str = "execution";
 
     /// A handler with these models.
-    pub fn new(models: Models, sandbox: Arc<Sandbox>, metrics: Metrics) -> Self {
+    pub fn new(
+        models: Models,
+        default_max_tokens: u64,
+        sandbox: Arc<Sandbox>,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             models,
+            default_max_tokens,
             sandbox,
             metrics,
             open: Mutex::default(),
@@ -56,6 +69,8 @@ impl ExecutionHandler {
     }
 
     async fn execute(&self, queue: &Queue, job: &Job) -> Result<Value, HandlerError> {
+        // Of an attempt that lost its lease; nobody pays for that.
+        self.settled(job.id);
         // Starting again is harmless, so a database that is away for a moment costs no attempt.
         let execution = persist(|| queue.start_execution(job))
             .await?
@@ -63,14 +78,22 @@ impl ExecutionHandler {
         tracing::info!(execution_id = %execution.execution_id, model = execution.model, "executing");
         let (provider, model) = self.models.pick(&execution.model)?;
         let wants_json = wants_json(&execution.parameters);
-        let prompt = self.prompt(&execution).await?;
-        let progress = self.open(job.id, provider.name(), &model);
+        let max_tokens = max_tokens(
+            &execution.parameters,
+            self.default_max_tokens,
+            execution.max_output_tokens,
+        )?;
         let request = CompletionRequest {
             model,
-            prompt,
+            prompt: self.prompt(&execution).await?,
             parameters: execution.parameters,
-            progress: progress.clone(),
+            max_tokens,
+            progress: Progress::default(),
         };
+        let call_id = self
+            .reserve(queue, job, provider.as_ref(), &request)
+            .await?;
+        let progress = request.progress.clone();
         let mut call = self.metrics.llm_call(provider.name(), progress.clone());
         let answer = provider.complete(request).await;
         if let Ok(completion) = &answer {
@@ -80,31 +103,65 @@ impl ExecutionHandler {
             });
         }
         call.ended(answer.as_ref().err());
-        outcome(provider.name(), answer?, wants_json).map_err(HandlerError::Failed)
+        let tier = progress.reached().service_tier;
+        outcome(provider.name(), call_id, tier, answer?, wants_json).map_err(HandlerError::Failed)
     }
 
-    fn open(&self, job: Uuid, provider: &'static str, model: &str) -> Progress {
-        let (since, progress) = (Instant::now(), Progress::default());
+    /// Nothing is asked of a vendor that the organization's limits have no room for, or whose price nobody knows.
+    async fn reserve(
+        &self,
+        queue: &Queue,
+        job: &Job,
+        provider: &dyn Provider,
+        request: &CompletionRequest,
+    ) -> Result<Uuid, HandlerError> {
+        let (id, most) = (Uuid::new_v4(), provider.most(request));
+        let call = json!({
+            "id": id,
+            "input_tokens": most.input,
+            "output_tokens": most.output,
+            "service_tier": request.parameters.get("service_tier"),
+        });
+        let reserved = persist(|| queue.reserve_call(job, &call)).await?;
+        match reserved.ok_or(HandlerError::Gone)? {
+            Reservation::Held { call_id } => {
+                self.open(job.id, call_id, most, provider.name(), request);
+                Ok(call_id)
+            }
+            Reservation::Refused { refused, message } => Err(HandlerError::Failed(Failure {
+                code: refused.into(),
+                message: message.unwrap_or_default(),
+                retryable: false,
+                retry_after: None,
+            })),
+        }
+    }
+
+    fn open(
+        &self,
+        job: Uuid,
+        id: Uuid,
+        most: Usage,
+        provider: &'static str,
+        request: &CompletionRequest,
+    ) {
+        let since = Instant::now();
         let mut calls = self.calls();
         calls.retain(|_, call| since.duration_since(call.since) < UNSETTLED);
         let call = OpenCall {
+            id,
             since,
+            most,
             provider,
-            model: model.to_owned(),
-            progress: progress.clone(),
+            model: request.model.clone(),
+            progress: request.progress.clone(),
         };
         calls.insert(job, call);
-        progress
     }
 
-    /// What the job's call used, as `private.fail_execution` takes it; `None` when it used nothing that is known of.
+    /// What the job's call used, as `private.settle_call` takes it; `None` when none was reserved.
     fn used(&self, job: Uuid) -> Option<Value> {
-        let calls = self.calls();
-        let call = calls.get(&job)?;
-        let reached = call.progress.reached();
-        let model = reached.model.as_ref().unwrap_or(&call.model);
-        (!reached.usage.is_empty())
-            .then(|| reached.usage.to_json(&format!("{}/{model}", call.provider)))
+        self.calls().get(&job).map(OpenCall::used)
     }
 
     fn settled(&self, job: Uuid) {
@@ -164,62 +221,39 @@ impl Handler for ExecutionHandler {
             Ok(status)
         })
     }
-}
 
-/// What `private.finish_execution` takes. The model is named with its provider, as in `llm_models`.
-fn outcome(provider: &str, completion: Completion, wants_json: bool) -> Result<Value, Failure> {
-    let mut output = json!({"text": without_nul(&completion.text)});
-    if wants_json {
-        output["json"] = parse_json(&completion)?;
-    }
-    let model = format!("{provider}/{}", completion.model);
-    let mut outcome = completion.usage.to_json(&model);
-    outcome["output"] = output;
-    outcome["finish_reason"] = json!(completion.finish_reason);
-    Ok(outcome)
-}
-
-/// A skill that asked for JSON gets JSON or an error, never text that looks like it. An answer cut at the token limit
-/// would be cut again; any other may come out right at the next attempt.
-fn parse_json(completion: &Completion) -> Result<Value, Failure> {
-    if let Ok(value) = serde_json::from_str(&without_nul(&completion.text))
-        && !has_nul(&value)
-    {
-        return Ok(value);
-    }
-    let cut = completion.finish_reason.as_deref() == Some("length");
-    Err(match cut {
-        true => Failure {
-            code: "output_truncated".into(),
-            message: "the JSON was cut at the token limit; raise max_tokens".to_owned(),
-            retryable: false,
-            retry_after: None,
-        },
-        false => Failure {
-            code: "vendor_malformed".into(),
-            message: "the model was asked for JSON and answered something else".to_owned(),
-            retryable: true,
-            retry_after: None,
-        },
-    })
-}
-
-/// `\u0000` is valid JSON and no valid jsonb.
-fn has_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(has_nul),
-        Value::Object(members) => members
-            .iter()
-            .any(|(name, value)| name.contains('\0') || has_nul(value)),
-        _ => false,
+    fn record_release<'a>(
+        &'a self,
+        queue: &'a Queue,
+        job: &'a Job,
+    ) -> BoxFuture<'a, Result<bool, DbError>> {
+        Box::pin(async {
+            if let Some(used) = self.used(job.id) {
+                queue.book_call(job, &used).await?;
+                self.settled(job.id);
+            }
+            queue.release(job).await
+        })
     }
 }
 
-fn wants_json(parameters: &Map<String, Value>) -> bool {
-    parameters
-        .get("response_format")
-        .is_some_and(is_json_format)
+impl OpenCall {
+    /// A vendor that counts at the end of its answer only has said nothing when the call ends before. What came of the
+    /// answer was paid for, so it is estimated.
+    fn used(&self) -> Value {
+        let reached = self.progress.reached();
+        let usage = match reached.answer_bytes {
+            received if reached.usage.is_empty() && received > 0 => {
+                Usage::new(self.most.input, received.div_ceil(4) as u64)
+            }
+            _ => reached.usage,
+        };
+        let model = reached.model.as_ref().unwrap_or(&self.model);
+        let mut used = usage.to_json(&format!("{}/{model}", self.provider));
+        used["call_id"] = json!(self.id);
+        used["service_tier"] = json!(reached.service_tier);
+        used
+    }
 }
 
 impl From<LlmError> for HandlerError {
@@ -245,59 +279,5 @@ impl From<PromptError> for HandlerError {
             retryable: error.retryable(),
             retry_after: None,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn completion(text: &str, finish_reason: &str) -> Completion {
-        Completion {
-            text: text.into(),
-            model: "m-1".into(),
-            usage: crate::llm::Usage::new(3, 4),
-            finish_reason: Some(finish_reason.into()),
-        }
-    }
-
-    #[test]
-    fn the_outcome_names_model_tokens_and_text() {
-        let outcome = outcome("echo", completion("hello\0", "stop"), false).unwrap();
-        assert_eq!(outcome["output"], json!({"text": "hello\u{fffd}"}));
-        assert_eq!(
-            (&outcome["model"], &outcome["input_tokens"]),
-            (&json!("echo/m-1"), &json!(3))
-        );
-    }
-
-    #[test]
-    fn json_is_parsed_when_it_was_asked_for() {
-        let asked =
-            |value: Value| wants_json(json!({"response_format": value}).as_object().unwrap());
-        assert!(asked(json!("json")) && asked(json!({"type": "json_schema", "json_schema": {}})));
-        assert!(
-            !asked(json!("text")) && !asked(json!({"type": "text"})) && !wants_json(&Map::new())
-        );
-        assert_eq!(
-            outcome("echo", completion(r#"{"a": 1}"#, "stop"), true).unwrap()["output"]["json"],
-            json!({"a": 1})
-        );
-    }
-
-    #[test]
-    fn an_answer_that_is_no_json_is_a_failure() {
-        let cut = outcome("echo", completion(r#"{"a": "#, "length"), true).unwrap_err();
-        assert_eq!(
-            (cut.code.as_ref(), cut.retryable),
-            ("output_truncated", false)
-        );
-        for text in ["sorry", r#"{"a": "\u0000"}"#] {
-            let wrong = outcome("echo", completion(text, "stop"), true).unwrap_err();
-            assert_eq!(
-                (wrong.code.as_ref(), wrong.retryable),
-                ("vendor_malformed", true)
-            );
-        }
     }
 }

@@ -123,4 +123,13 @@ pub trait Handler: Send + Sync {
     ) -> BoxFuture<'a, Result<Option<String>, DbError>> {
         Box::pin(queue.fail_job(job, failure))
     }
+
+    /// Hands a job back at shutdown; false when it is not ours.
+    fn record_release<'a>(
+        &'a self,
+        queue: &'a Queue,
+        job: &'a Job,
+    ) -> BoxFuture<'a, Result<bool, DbError>> {
+        Box::pin(queue.release(job))
+    }
 }

@@ -36,6 +36,27 @@ pub struct Execution {
     /// For the model.
     #[serde(default)]
     pub parameters: Map<String, Value>,
+    /// The longest answer that the model gives, when its price tells.
+    #[serde(default)]
+    pub max_output_tokens: Option<u64>,
+}
+
+/// Whether a model may be called.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Reservation {
+    /// What the call may come to is held.
+    Held {
+        /// The call, as it was named.
+        call_id: Uuid,
+    },
+    /// It does not fit, or has no price.
+    Refused {
+        /// Short name.
+        refused: String,
+        /// In words.
+        message: Option<String>,
+    },
 }
 
 /// Depth and age of one kind's queue.
@@ -140,6 +161,32 @@ impl Queue {
             .map(serde_json::from_value)
             .transpose()
             .map_err(|error| DbError::Unexpected(format!("start_execution: {error}")))
+    }
+
+    /// Holds what a call may come to, before it; `None` when there is nothing to do any more. Asking again for the same
+    /// call is harmless.
+    pub async fn reserve_call(
+        &self,
+        job: &Job,
+        call: &Value,
+    ) -> Result<Option<Reservation>, DbError> {
+        let sql = "select private.reserve_call($1, $2, $3, $4)";
+        let answer: Option<Value> = self
+            .db
+            .scalar(sql, &[&self.worker, &job.id, &job.attempt, call])
+            .await?;
+        answer
+            .map(serde_json::from_value)
+            .transpose()
+            .map_err(|error| DbError::Unexpected(format!("reserve_call: {error}")))
+    }
+
+    /// Books what a call used whose job is about to be handed back; false when that was done before, or is not ours to do.
+    pub async fn book_call(&self, job: &Job, used: &Value) -> Result<bool, DbError> {
+        let sql = "select private.book_call($1, $2, $3, $4)";
+        self.db
+            .scalar(sql, &[&self.worker, &job.id, &job.attempt, used])
+            .await
     }
 
     /// Output, tokens, cost, metering and the job's end in one transaction; false when it was not taken as a success.

@@ -84,7 +84,7 @@ async fn record(
         Ended::Stopped(Stop::Cancelled) => {
             record_failure(queue, handler, job, lease, &cancelled()).await
         }
-        Ended::Stopped(Stop::Shutdown) => release(queue, job, lease).await,
+        Ended::Stopped(Stop::Shutdown) => release(queue, handler, job, lease).await,
         Ended::Stopped(Stop::LeaseLost) => Outcome::LeaseLost,
         Ended::Gone => Outcome::Gone,
     }
@@ -126,8 +126,8 @@ async fn record_failure(
     }
 }
 
-async fn release(queue: &Queue, job: &Job, lease: &Lease) -> Outcome {
-    match while_leased(lease, || queue.release(job)).await {
+async fn release(queue: &Queue, handler: &dyn Handler, job: &Job, lease: &Lease) -> Outcome {
+    match while_leased(lease, || handler.record_release(queue, job)).await {
         Ok(true) => Outcome::Released,
         Ok(false) | Err(Unrecorded::LeaseLost) => Outcome::LeaseLost,
         Err(Unrecorded::Refused(error)) => {

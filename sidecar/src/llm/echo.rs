@@ -19,6 +19,10 @@ impl Provider for Echo {
         "echo"
     }
 
+    fn most(&self, request: &CompletionRequest) -> Usage {
+        words(&request.prompt)
+    }
+
     fn complete(&self, request: CompletionRequest) -> BoxFuture<'_, Result<Completion, LlmError>> {
         Box::pin(async move {
             let delay = request
@@ -27,15 +31,21 @@ impl Provider for Echo {
                 .and_then(Value::as_u64)
                 .unwrap_or(0);
             tokio::time::sleep(Duration::from_millis(delay).min(LONGEST_DELAY)).await;
-            let words = request.prompt.split_whitespace().count() as u64;
+            let usage = words(&request.prompt);
             Ok(Completion {
                 text: request.prompt,
                 model: request.model,
-                usage: Usage::new(words, words),
+                usage,
                 finish_reason: Some("stop".to_owned()),
             })
         })
     }
+}
+
+/// A word is a token, of the question and of the answer.
+fn words(prompt: &str) -> Usage {
+    let words = prompt.split_whitespace().count() as u64;
+    Usage::new(words, words)
 }
 
 #[cfg(test)]
@@ -50,6 +60,7 @@ mod tests {
             model: "echo".into(),
             prompt: prompt.into(),
             parameters,
+            max_tokens: 100,
             progress: Progress::default(),
         }
     }
@@ -62,6 +73,10 @@ mod tests {
             .unwrap();
         assert_eq!(completion.text, "say  it\nagain");
         assert_eq!(completion.usage, Usage::new(3, 3));
+        assert_eq!(
+            Echo.most(&request("say  it\nagain", json!({}))),
+            completion.usage
+        );
     }
 
     #[tokio::test]

@@ -31,6 +31,12 @@ pub enum LlmFault {
     Rejected,
     /// The model, or a filter before it, declines to answer.
     Refused,
+    /// The model stopped for a reason that leaves no whole answer.
+    Stopped,
+    /// The answer was cut at the token limit before any of it could be used.
+    CutOff,
+    /// The model stopped of its own accord and said nothing.
+    Empty,
 }
 
 /// A failed call. The message goes into the tenant's execution, so it holds no key, no address and no foreign body.
@@ -62,6 +68,9 @@ impl LlmFault {
             Self::ContextTooLong => "context_too_long",
             Self::Rejected => "vendor_rejected",
             Self::Refused => "model_refused",
+            Self::Stopped => "model_stopped",
+            Self::CutOff => "output_truncated",
+            Self::Empty => "output_empty",
         }
     }
 
@@ -75,12 +84,13 @@ impl LlmFault {
                 | Self::TimedOut
                 | Self::Truncated
                 | Self::Malformed
+                | Self::Empty
         )
     }
 
     /// Whether the operator should look at the vendor; the rest is between the skill and its model.
     pub fn is_vendors(self) -> bool {
-        self.retryable() || matches!(self, Self::Auth | Self::QuotaExhausted)
+        self != Self::Empty && self.retryable() || matches!(self, Self::Auth | Self::QuotaExhausted)
     }
 }
 

@@ -6,11 +6,11 @@ use genai::webc::StreamTimeout;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use serde_json::Value;
 
-use super::{LlmError, LlmFault, vendor::Vendor};
+use super::{LlmError, LlmFault, redact, vendor::Vendor};
 use crate::secret::Secret;
 
 /// The longest part of a vendor's own words that an execution keeps.
-pub(super) const LONGEST_QUOTE: usize = 500;
+const LONGEST_QUOTE: usize = 500;
 
 /// A wish for more is cut: the queue asks again anyway.
 const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
@@ -100,7 +100,7 @@ impl Faults<'_> {
         } else {
             &words.message
         };
-        let said: String = self.redact(said).chars().take(LONGEST_QUOTE).collect();
+        let said = self.quote(said);
         let http = status
             .map(|status| format!(" (HTTP {status})"))
             .unwrap_or_default();
@@ -138,9 +138,16 @@ impl Faults<'_> {
         }
     }
 
+    /// A vendor's own words, as a tenant may read them: short, and without anything of the operator's account.
+    pub(super) fn quote(&self, text: &str) -> String {
+        self.redact(text).chars().take(LONGEST_QUOTE).collect()
+    }
+
     fn redact(&self, text: &str) -> String {
-        self.api_key
-            .map_or_else(|| text.to_owned(), |key| key.redact(text))
+        let text = self
+            .api_key
+            .map_or_else(|| text.to_owned(), |key| key.redact(text));
+        redact::account(&text)
     }
 }
 

@@ -3,7 +3,9 @@
 
 mod echo;
 mod error;
+mod estimate;
 mod fault;
+mod redact;
 mod relay;
 mod request;
 mod usage;
@@ -30,6 +32,8 @@ pub struct CompletionRequest {
     pub prompt: String,
     /// The skill's parameters, as its author wrote them; each provider takes those it knows.
     pub parameters: Map<String, Value>,
+    /// The longest answer that the vendor may give; reserved before the call, so it is always sent.
+    pub max_tokens: u64,
     /// Kept up to date by the provider, for whoever settles the call when it is dropped or fails.
     pub progress: Progress,
 }
@@ -51,6 +55,12 @@ pub struct Completion {
 pub trait Provider: Send + Sync {
     /// Short name, used in metrics and as prefix of the model that answered.
     fn name(&self) -> &'static str;
+
+    /// The most that the call may use, known before it. Vendors count for themselves afterwards.
+    fn most(&self, request: &CompletionRequest) -> Usage {
+        let input = estimate::request_tokens(&request.prompt, &request.parameters);
+        Usage::new(input, request.max_tokens)
+    }
 
     /// Asks the model once. Retrying is the queue's business, which survives this process.
     fn complete(&self, request: CompletionRequest) -> BoxFuture<'_, Result<Completion, LlmError>>;
@@ -113,6 +123,47 @@ impl Models {
     }
 }
 
+/// The longest answer that a skill allows: its `max_tokens` or `max_completion_tokens`, or else this default, which is no
+/// more than the model gives. Anthropic's thinking has a budget of its own and comes on top of the default.
+pub fn max_tokens(
+    parameters: &Map<String, Value>,
+    default: u64,
+    most_of_model: Option<u64>,
+) -> Result<u64, LlmError> {
+    let mut given = None;
+    for name in ["max_tokens", "max_completion_tokens"] {
+        match parameters.get(name) {
+            None | Some(Value::Null) => {}
+            Some(value) => given = given.max(Some(whole(name, value)?)),
+        }
+    }
+    let thinking = parameters
+        .get("thinking")
+        .and_then(|thinking| thinking.get("budget_tokens")?.as_u64())
+        .unwrap_or(0);
+    Ok(given.unwrap_or_else(|| {
+        let default = default.saturating_add(thinking);
+        most_of_model.map_or(default, |most| default.min(most))
+    }))
+}
+
+fn whole(name: &str, value: &Value) -> Result<u64, LlmError> {
+    let number = value.as_u64().or_else(|| {
+        value
+            .as_f64()
+            .filter(|n| n.fract() == 0.0)
+            .map(|n| n as u64)
+    });
+    number
+        .filter(|number| (1..=10_000_000).contains(number))
+        .ok_or_else(|| {
+            LlmError::new(
+                LlmFault::Rejected,
+                format!("{name}: a whole number from 1 to 10,000,000"),
+            )
+        })
+}
+
 /// `"response_format"` is `"json"`, `"json_object"`, `"json_schema"`, or an object with one of these as its `type`.
 pub fn is_json_format(format: &Value) -> bool {
     let kind = format.get("type").unwrap_or(format).as_str();
@@ -135,6 +186,40 @@ mod tests {
         models.add(Arc::new(Echo));
         let (provider, name) = models.pick("echo/some/thing").unwrap();
         assert_eq!((provider.name(), name.as_str()), ("echo", "some/thing"));
+    }
+
+    #[test]
+    fn the_longest_answer_is_the_skills_or_the_default() {
+        let most = |parameters: Value, model: Option<u64>| {
+            max_tokens(parameters.as_object().unwrap(), 8_192, model).ok()
+        };
+        for (parameters, model, wanted) in [
+            (serde_json::json!({}), None, Some(8_192)),
+            (serde_json::json!({}), Some(4_096), Some(4_096)),
+            (
+                serde_json::json!({"max_tokens": null}),
+                Some(64_000),
+                Some(8_192),
+            ),
+            (serde_json::json!({"max_tokens": 50}), Some(20), Some(50)),
+            (
+                serde_json::json!({"max_tokens": 50, "max_completion_tokens": 70}),
+                None,
+                Some(70),
+            ),
+            (serde_json::json!({"max_tokens": 50.0}), None, Some(50)),
+            (
+                serde_json::json!({"thinking": {"budget_tokens": 10_000}}),
+                Some(64_000),
+                Some(18_192),
+            ),
+            (serde_json::json!({"max_tokens": "50"}), None, None),
+            (serde_json::json!({"max_tokens": 0}), None, None),
+            (serde_json::json!({"max_completion_tokens": -1}), None, None),
+            (serde_json::json!({"max_tokens": 1.5}), None, None),
+        ] {
+            assert_eq!(most(parameters.clone(), model), wanted, "{parameters}");
+        }
     }
 
     #[test]

@@ -7,10 +7,9 @@ use serde_json::{Map, Value, json};
 use super::{CompletionRequest, vendor::Vendor};
 
 /// What OpenAI and its likes take as it is.
-const OPENAI: [&str; 11] = [
+const OPENAI: [&str; 10] = [
     "frequency_penalty",
     "logit_bias",
-    "max_completion_tokens",
     "presence_penalty",
     "reasoning_effort",
     "response_format",
@@ -32,9 +31,8 @@ const ANTHROPIC: [&str; 6] = [
 ];
 
 /// OpenAI's name, and Gemini's in `generationConfig`.
-const GEMINI: [(&str, &str); 8] = [
+const GEMINI: [(&str, &str); 7] = [
     ("frequency_penalty", "frequencyPenalty"),
-    ("max_tokens", "maxOutputTokens"),
     ("presence_penalty", "presencePenalty"),
     ("seed", "seed"),
     ("temperature", "temperature"),
@@ -49,11 +47,10 @@ pub(super) fn options(vendor: Vendor, request: &CompletionRequest) -> ChatOption
     let mut options = ChatOptions::default()
         .with_capture_usage(true)
         .with_extra_body(Value::Object(body(vendor, request)));
-    // The client knows which models want it under another name, and Anthropic's default for each.
-    if vendor != Vendor::Gemini
-        && let Some(limit) = given.get("max_tokens").and_then(Value::as_u64)
-    {
-        options = options.with_max_tokens(u32::try_from(limit).unwrap_or(u32::MAX));
+    // The client knows which models want it under another name; who says which one gets that.
+    let named = vendor == Vendor::OpenAi && has(given, "max_completion_tokens");
+    if vendor != Vendor::Gemini && !named {
+        options = options.with_max_tokens(u32::try_from(request.max_tokens).unwrap_or(u32::MAX));
     }
     // Else the client would take "-high" at the end of a name for an effort; a budget is not sent to OpenAI.
     if vendor == Vendor::OpenAi {
@@ -78,6 +75,12 @@ fn body(vendor: Vendor, request: &CompletionRequest) -> Map<String, Value> {
             if let Some(format) = given.get("response_format") {
                 body.insert("response_format".to_owned(), openai_format(format));
             }
+            if has(given, "max_completion_tokens") {
+                body.insert(
+                    "max_completion_tokens".to_owned(),
+                    json!(request.max_tokens),
+                );
+            }
             body.insert("model".to_owned(), json!(request.model));
         }
         Vendor::Anthropic => {
@@ -94,10 +97,9 @@ fn body(vendor: Vendor, request: &CompletionRequest) -> Map<String, Value> {
             body.insert("model".to_owned(), json!(request.model));
         }
         Vendor::Gemini => {
-            let config = generation_config(given);
-            if !config.is_empty() {
-                body.insert("generationConfig".to_owned(), Value::Object(config));
-            }
+            let mut config = generation_config(given);
+            config.insert("maxOutputTokens".to_owned(), json!(request.max_tokens));
+            body.insert("generationConfig".to_owned(), Value::Object(config));
             if let Some(settings) = given.get("safety_settings") {
                 body.insert("safetySettings".to_owned(), settings.clone());
             }
@@ -134,6 +136,10 @@ fn openai_format(format: &Value) -> Value {
         Some(kind) => json!({"type": kind}),
         None => format.clone(),
     }
+}
+
+fn has(given: &Map<String, Value>, name: &str) -> bool {
+    given.get(name).is_some_and(|value| !value.is_null())
 }
 
 fn schema(format: &Value) -> Option<Value> {

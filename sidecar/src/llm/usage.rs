@@ -20,6 +20,8 @@ pub struct Usage {
     pub cache_write: u64,
     /// How many of those it keeps for an hour.
     pub cache_write_1h: u64,
+    /// How many of the output were spent on thinking.
+    pub reasoning: u64,
 }
 
 impl Usage {
@@ -46,6 +48,7 @@ impl Usage {
             "cache_read_tokens": self.cache_read,
             "cache_write_tokens": self.cache_write,
             "cache_write_1h_tokens": self.cache_write_1h,
+            "reasoning_tokens": self.reasoning,
         })
     }
 }
@@ -59,6 +62,10 @@ pub struct Reached {
     pub model: Option<String>,
     /// When the first piece of the answer came, from the start of the call.
     pub first_token: Option<Duration>,
+    /// Bytes of the answer so far: a call that ends before its vendor counts is booked by them.
+    pub answer_bytes: usize,
+    /// The tier that the vendor says it served the call at.
+    pub service_tier: Option<String>,
 }
 
 /// Shared between a call and whoever has to settle it when it is no more.

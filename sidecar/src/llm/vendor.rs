@@ -16,8 +16,8 @@ use reqwest::{Url, redirect};
 use tokio::time::Instant;
 
 use super::{
-    Completion, CompletionRequest, LlmError, LlmFault, Provider,
-    fault::{Faults, LONGEST_QUOTE, malformed, silent, truncated},
+    Completion, CompletionRequest, LlmError, LlmFault, Provider, estimate,
+    fault::{Faults, malformed, silent, truncated},
     relay::{Broken, Call, Limits, Relay},
     request,
     usage::Usage,
@@ -226,14 +226,18 @@ impl VendorClient {
         let mut text = String::new();
         while let Some(event) = stream.next().await {
             let event = event.map_err(|error| self.faults().from(&error))?;
-            match event {
-                ChatStreamEvent::Chunk(chunk) => text.push_str(&chunk.content),
-                ChatStreamEvent::ReasoningChunk(_) => {}
+            let more = match event {
+                ChatStreamEvent::Chunk(chunk) => {
+                    text.push_str(&chunk.content);
+                    chunk.content.len()
+                }
+                ChatStreamEvent::ReasoningChunk(chunk) => chunk.content.len(),
                 ChatStreamEvent::End(_) => break,
                 _ => continue,
-            }
+            };
             request.progress.update(|reached| {
                 reached.first_token.get_or_insert_with(|| start.elapsed());
+                reached.answer_bytes += more;
             });
         }
         Ok(text)
@@ -257,10 +261,9 @@ impl VendorClient {
             } else {
                 said
             };
-            let said: String = said.chars().take(LONGEST_QUOTE).collect();
             return Err(LlmError::new(
                 LlmFault::Refused,
-                format!("the model declined: {said}"),
+                format!("the model declined: {}", self.faults().quote(said)),
             ));
         }
         // Before what the client crate makes of it, which sees no more than our end.
@@ -276,6 +279,7 @@ impl VendorClient {
         let Some(finish_reason) = seen.finish_reason else {
             return Err(truncated());
         };
+        is_answer(&finish_reason, &text)?;
         let reached = request.progress.reached();
         let usage = if reached.usage.is_empty() {
             self.estimate(&request.prompt, &text)
@@ -296,10 +300,7 @@ impl VendorClient {
             vendor = self.vendor.name(),
             "the vendor reported no usage; tokens are estimated"
         );
-        Usage::new(
-            prompt.len().div_ceil(4) as u64,
-            text.len().div_ceil(4) as u64,
-        )
+        Usage::new(estimate::tokens(prompt), estimate::tokens(text))
     }
 
     fn too_large(&self) -> LlmError {
@@ -317,6 +318,30 @@ impl VendorClient {
             vendor: self.vendor,
             api_key: self.config.api_key.as_ref(),
         }
+    }
+}
+
+/// An answer is whole, or it was cut and what there is of it can be used. A tool that was called, a turn that is to be
+/// continued or a language that the vendor does not serve leave nothing that a skill asked for.
+fn is_answer(finish_reason: &str, text: &str) -> Result<(), LlmError> {
+    let empty = text.trim().is_empty();
+    match (finish_reason, empty) {
+        ("stop" | "length", false) => Ok(()),
+        ("stop", true) => Err(LlmError::new(
+            LlmFault::Empty,
+            "the model ended without an answer",
+        )),
+        ("length", true) => Err(LlmError::new(
+            LlmFault::CutOff,
+            "the token limit was reached before the answer began; raise max_tokens",
+        )),
+        (reason, _) => Err(LlmError::new(
+            LlmFault::Stopped,
+            format!(
+                "the model stopped before its answer was complete ({})",
+                reason.chars().take(60).collect::<String>()
+            ),
+        )),
     }
 }
 

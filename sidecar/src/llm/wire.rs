@@ -12,6 +12,18 @@ use super::{
     vendor::Vendor,
 };
 
+/// Gemini's reasons that are a filter's, or the model's own refusal.
+const GEMINI_REFUSALS: [&str; 8] = [
+    "SAFETY",
+    "RECITATION",
+    "BLOCKLIST",
+    "PROHIBITED_CONTENT",
+    "SPII",
+    "IMAGE_SAFETY",
+    "IMAGE_PROHIBITED_CONTENT",
+    "IMAGE_RECITATION",
+];
+
 /// Reads the events of one call.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -29,6 +41,19 @@ pub(super) struct Seen {
     pub finish_reason: Option<String>,
     /// It declined, in its words if it had any.
     pub refusal: Option<String>,
+}
+
+impl Seen {
+    /// Gemini says `STOP` with every event; whatever else was said stays.
+    fn stopped(&mut self, reason: &str) {
+        if self
+            .finish_reason
+            .as_deref()
+            .is_none_or(|known| known == "stop")
+        {
+            self.finish_reason = Some(plain(reason));
+        }
+    }
 }
 
 impl Watch {
@@ -65,6 +90,9 @@ impl ChatFrameSink for Watch {
                 Vendor::Anthropic => anthropic(&event, &mut seen, &mut reached.usage),
                 Vendor::Gemini => gemini(&event, &mut seen, &mut reached.usage),
             }
+            if let Some(tier) = text(&event, "/service_tier") {
+                reached.service_tier = Some(tier.to_owned());
+            }
             let model = ["/model", "/message/model", "/modelVersion"];
             let named = model.iter().find_map(|path| event.pointer(path)?.as_str());
             if let Some(name) = named.filter(|name| !name.is_empty()) {
@@ -82,23 +110,32 @@ fn openai(event: &Value, seen: &mut Seen, usage: &mut Usage) {
         if reason == "content_filter" {
             seen.refusal.get_or_insert_default();
         }
-        seen.finish_reason = Some(plain(reason));
+        seen.stopped(reason);
     }
     // Cached tokens are among the prompt's, thinking among the completion's.
     if let Some(told) = event.get("usage").filter(|told| told.is_object()) {
-        set(&mut usage.input, told, "/prompt_tokens");
-        set(&mut usage.output, told, "/completion_tokens");
-        set(
+        let count = |path: &str| told.pointer(path).and_then(Value::as_u64).unwrap_or(0);
+        let reasoning = count("/completion_tokens_details/reasoning_tokens");
+        grow(&mut usage.input, count("/prompt_tokens"));
+        grow(&mut usage.reasoning, reasoning);
+        grow(&mut usage.output, completion(&count, reasoning));
+        grow(
             &mut usage.cache_read,
-            told,
-            "/prompt_tokens_details/cached_tokens",
+            count("/prompt_tokens_details/cached_tokens"),
         );
-        set(
+        grow(
             &mut usage.cache_write,
-            told,
-            "/prompt_tokens_details/cache_write_tokens",
+            count("/prompt_tokens_details/cache_write_tokens"),
         );
     }
+}
+
+/// Some services that speak OpenAI's protocol count thinking beside the completion, and only their total tells.
+fn completion(count: &impl Fn(&str) -> u64, reasoning: u64) -> u64 {
+    let completion = count("/completion_tokens");
+    let by_total = count("/total_tokens").saturating_sub(count("/prompt_tokens"));
+    let apart = if reasoning > completion { reasoning } else { 0 };
+    completion.saturating_add(apart).max(by_total)
 }
 
 fn anthropic(event: &Value, seen: &mut Seen, usage: &mut Usage) {
@@ -106,27 +143,32 @@ fn anthropic(event: &Value, seen: &mut Seen, usage: &mut Usage) {
         if reason == "refusal" {
             seen.refusal.get_or_insert_default();
         }
-        seen.finish_reason = Some(plain(reason));
+        seen.stopped(reason);
     }
     // At the start with the prompt's tokens, at the end once more with the answer's; both are totals so far.
     let told = event
         .pointer("/message/usage")
         .or_else(|| event.get("usage"));
     if let Some(told) = told.filter(|told| told.is_object()) {
+        let count = |path: &str| told.pointer(path).and_then(Value::as_u64).unwrap_or(0);
         // Cached tokens are counted apart from the others.
         let mut uncached = usage
             .input
-            .saturating_sub(usage.cache_read + usage.cache_write);
-        set(&mut uncached, told, "/input_tokens");
-        set(&mut usage.cache_read, told, "/cache_read_input_tokens");
-        set(&mut usage.cache_write, told, "/cache_creation_input_tokens");
-        set(
-            &mut usage.cache_write_1h,
-            told,
-            "/cache_creation/ephemeral_1h_input_tokens",
+            .saturating_sub(usage.cache_read.saturating_add(usage.cache_write));
+        grow(&mut uncached, count("/input_tokens"));
+        grow(&mut usage.cache_read, count("/cache_read_input_tokens"));
+        grow(
+            &mut usage.cache_write,
+            count("/cache_creation_input_tokens"),
         );
-        set(&mut usage.output, told, "/output_tokens");
-        usage.input = uncached + usage.cache_read + usage.cache_write;
+        grow(
+            &mut usage.cache_write_1h,
+            count("/cache_creation/ephemeral_1h_input_tokens"),
+        );
+        grow(&mut usage.output, count("/output_tokens"));
+        usage.input = uncached
+            .saturating_add(usage.cache_read)
+            .saturating_add(usage.cache_write);
     }
 }
 
@@ -135,20 +177,23 @@ fn gemini(event: &Value, seen: &mut Seen, usage: &mut Usage) {
         seen.refusal = Some(format!("the prompt was blocked ({reason})"));
     }
     if let Some(reason) = text(event, "/candidates/0/finishReason") {
-        if matches!(
-            reason,
-            "SAFETY" | "RECITATION" | "BLOCKLIST" | "PROHIBITED_CONTENT" | "SPII" | "IMAGE_SAFETY"
-        ) {
+        if GEMINI_REFUSALS.contains(&reason) {
             seen.refusal = Some(format!("the answer was stopped ({reason})"));
         }
-        seen.finish_reason = Some(plain(reason));
+        seen.stopped(reason);
     }
     // With every event, totals so far. Cached tokens are among the prompt's, tools' and thinking apart.
     if let Some(told) = event.get("usageMetadata").filter(|told| told.is_object()) {
         let count = |path: &str| told.get(path).and_then(Value::as_u64).unwrap_or(0);
-        usage.input = count("promptTokenCount") + count("toolUsePromptTokenCount");
-        usage.output = count("candidatesTokenCount") + count("thoughtsTokenCount");
-        usage.cache_read = count("cachedContentTokenCount");
+        let mut spoken = usage.output.saturating_sub(usage.reasoning);
+        grow(&mut spoken, count("candidatesTokenCount"));
+        grow(&mut usage.reasoning, count("thoughtsTokenCount"));
+        usage.output = spoken.saturating_add(usage.reasoning);
+        grow(
+            &mut usage.input,
+            count("promptTokenCount").saturating_add(count("toolUsePromptTokenCount")),
+        );
+        grow(&mut usage.cache_read, count("cachedContentTokenCount"));
     }
 }
 
@@ -159,16 +204,15 @@ fn text<'a>(event: &'a Value, path: &str) -> Option<&'a str> {
         .filter(|text| !text.is_empty())
 }
 
-fn set(count: &mut u64, told: &Value, path: &str) {
-    if let Some(value) = told.pointer(path).and_then(Value::as_u64) {
-        *count = value;
-    }
+/// Vendors report totals so far, so a smaller figure takes nothing back of what was reported before.
+fn grow(count: &mut u64, value: u64) {
+    *count = value.max(*count);
 }
 
 /// One word for what every vendor has: `stop`, and `length` for an answer that was cut. The rest stays theirs.
 fn plain(reason: &str) -> String {
     match reason {
-        "stop" | "end_turn" | "stop_sequence" | "STOP" => "stop".to_owned(),
+        "stop" | "end_turn" | "stop_sequence" | "STOP" | "eos" | "eos_token" => "stop".to_owned(),
         "length" | "max_tokens" | "model_context_window_exceeded" | "MAX_TOKENS" => {
             "length".to_owned()
         }

@@ -52,8 +52,8 @@ fn answer(text: &str) -> Result<Completion, LlmError> {
     })
 }
 
-/// A vendor that begins its answer and is never done.
-struct Endless(tokio::sync::mpsc::Sender<()>);
+/// A vendor that begins its answer and is never done. It counts at the start, or not before the end.
+struct Endless(tokio::sync::mpsc::Sender<()>, bool);
 
 impl Provider for Endless {
     fn name(&self) -> &'static str {
@@ -62,12 +62,29 @@ impl Provider for Endless {
 
     fn complete(&self, request: CompletionRequest) -> BoxFuture<'_, Result<Completion, LlmError>> {
         Box::pin(async move {
-            request
-                .progress
-                .update(|reached| reached.usage = Usage::new(700, 3));
+            request.progress.update(|reached| {
+                reached.answer_bytes = 400;
+                if self.1 {
+                    reached.usage = Usage::new(700, 3);
+                }
+            });
             self.0.send(()).await.unwrap();
             std::future::pending().await
         })
+    }
+}
+
+/// A vendor that only counts its calls.
+struct Counting(&'static str, Arc<std::sync::atomic::AtomicUsize>);
+
+impl Provider for Counting {
+    fn name(&self) -> &'static str {
+        self.0
+    }
+
+    fn complete(&self, _: CompletionRequest) -> BoxFuture<'_, Result<Completion, LlmError>> {
+        self.1.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        Box::pin(async { answer("called") })
     }
 }
 
@@ -95,8 +112,12 @@ fn skill() -> Skill {
 
 impl Bench {
     async fn new() -> Self {
+        let tenant = Tenant::new().await;
+        let price = "insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok, cache_write_1h_microusd_per_mtok)
+                     values ('fixed/*', 1000000, 2000000, 4000000) on conflict do nothing";
+        tenant.admin.batch_execute(price).await.unwrap();
         Self {
-            tenant: Tenant::new().await,
+            tenant,
             queue: queue(&db(), Duration::from_secs(60)),
         }
     }
@@ -137,6 +158,25 @@ impl Bench {
         (job, execution_id)
     }
 
+    /// The same, reserved as `execute_skill` does.
+    async fn reserved(&self, skill: Skill, input: Value) -> (Job, Uuid) {
+        let (job, execution) = self.execution(skill, input).await;
+        self.tenant
+            .value::<Uuid>(
+                "update public.executions set hold_id = private.reserve_execution(org_id) where id = $1 returning hold_id",
+                &[&execution],
+            )
+            .await;
+        (job, execution)
+    }
+
+    /// What is held for calls of models.
+    async fn held(&self) -> i64 {
+        let sql = "select coalesce(sum(amount), 0)::bigint from kijko.holds
+                   where subject = $1 and meter like 'llm_%' and state = 'open'";
+        self.tenant.value(sql, &[&self.tenant.org_id]).await
+    }
+
     /// Runs the job as the worker would.
     async fn run(&self, job: &Job, vendor: Option<Fixed>) {
         let (lease, _) = Running::default().enter(job.id, Instant::now() + Duration::from_secs(60));
@@ -150,10 +190,19 @@ impl Bench {
         if let Some(vendor) = vendor {
             models.add(vendor);
         }
+        self.run_with(job, models, lease).await;
+    }
+
+    async fn run_with(&self, job: &Job, models: Models, lease: &Lease) {
         let sandbox = Arc::new(Sandbox::new(PathBuf::from(env!(
             "CARGO_BIN_EXE_kijko-sidecar"
         ))));
-        let handler = Arc::new(ExecutionHandler::new(models, sandbox, Metrics::default()));
+        let handler = Arc::new(ExecutionHandler::new(
+            models,
+            4_000,
+            sandbox,
+            Metrics::default(),
+        ));
         runner::run(
             &self.queue,
             handler,
@@ -471,7 +520,7 @@ async fn a_call_that_is_cancelled_or_runs_out_of_time_is_paid_for_as_far_as_it_c
             }
         };
         tokio::join!(
-            bench.run_leased(&job, Some(Arc::new(Endless(began))), &lease),
+            bench.run_leased(&job, Some(Arc::new(Endless(began, true))), &lease),
             cancelling
         );
         let execution = bench.read(execution).await;
@@ -483,4 +532,221 @@ async fn a_call_that_is_cancelled_or_runs_out_of_time_is_paid_for_as_far_as_it_c
         assert_eq!(bench.used("llm_tokens").await, 703);
         assert_eq!(execution["input_tokens"], json!(700));
     }
+}
+
+/// What becomes of a call in the middle of its answer when it has to stop.
+async fn stopped(counts: bool, reason: Stop) -> (Bench, Value) {
+    let bench = Bench::new().await;
+    let skill = Skill {
+        template: "x",
+        model: "fixed/one",
+        ..skill()
+    };
+    let (job, execution) = bench.execution(skill, json!({})).await;
+    let (began, mut begins) = tokio::sync::mpsc::channel(1);
+    let (lease, _) = Running::default().enter(job.id, Instant::now() + Duration::from_secs(60));
+    let stopping = async {
+        begins.recv().await.unwrap();
+        lease.stop(reason);
+    };
+    tokio::join!(
+        bench.run_leased(&job, Some(Arc::new(Endless(began, counts))), &lease),
+        stopping
+    );
+    let execution = bench.read(execution).await;
+    (bench, execution)
+}
+
+#[tokio::test]
+async fn a_call_that_is_handed_back_is_paid_for_as_far_as_it_came() {
+    let (bench, execution) = stopped(true, Stop::Shutdown).await;
+    let job: Uuid = serde_json::from_value(execution["job_id"].clone()).unwrap();
+    // Another sidecar may have it by now.
+    assert!(
+        bench
+            .tenant
+            .events(job)
+            .await
+            .contains(&"released".to_owned())
+    );
+    assert_eq!(execution["input_tokens"], json!(700), "{execution}");
+    assert_eq!(bench.used("llm_tokens").await, 703);
+    assert_eq!(bench.used("llm_cost_microusd").await, 706);
+    assert_eq!(bench.held().await, 0);
+}
+
+#[tokio::test]
+async fn nobody_pays_for_a_call_whose_lease_is_lost() {
+    let (bench, execution) = stopped(true, Stop::LeaseLost).await;
+    assert_eq!(
+        (&execution["status"], &execution["input_tokens"]),
+        (&json!("running"), &json!(0)),
+        "the job is another worker's"
+    );
+    let job: Uuid = serde_json::from_value(execution["job_id"].clone()).unwrap();
+    bench
+        .tenant
+        .admin
+        .execute(
+            "update public.jobs set locked_until = now() - interval '1 minute' where id = $1",
+            &[&job],
+        )
+        .await
+        .unwrap();
+    bench
+        .tenant
+        .value::<i32>("select private.reap_jobs()", &[])
+        .await;
+    assert_eq!(bench.used("llm_tokens").await, 0);
+    assert_eq!(bench.held().await, 0);
+}
+
+#[tokio::test]
+async fn what_came_of_an_answer_is_estimated_when_its_vendor_has_not_counted() {
+    let (bench, execution) = stopped(false, Stop::Shutdown).await;
+    assert_eq!(execution["output_tokens"], json!(100), "{execution}");
+    let input = execution["input_tokens"].as_i64().unwrap();
+    assert!(input > 0);
+    assert_eq!(bench.used("llm_tokens").await, 100 + input);
+}
+
+#[tokio::test]
+async fn parallel_calls_use_no_more_than_there_is() {
+    let bench = Bench::new().await;
+    let mut runs = Vec::new();
+    for _ in 0..20 {
+        let skill = Skill {
+            template: "{{ topic }}",
+            parameters: json!({"delay_ms": 500}),
+            ..skill()
+        };
+        // Two tokens a word, of the question and of the answer: two such calls fit into 100,000.
+        let topic = "a ".repeat(20_000);
+        runs.push(bench.reserved(skill, json!({"topic": topic})).await);
+    }
+    assert_eq!(bench.used("executions").await, 20);
+    futures_util::future::join_all(runs.iter().map(|(job, _)| bench.run(job, None))).await;
+    let mut ended = std::collections::BTreeMap::<String, usize>::new();
+    for (_, execution) in &runs {
+        let execution = bench.read(*execution).await;
+        let how = format!("{} {}", execution["status"], execution["error_code"]);
+        *ended.entry(how).or_default() += 1;
+    }
+    let wanted = [
+        (r#""failed" "quota_exceeded""#.to_owned(), 18),
+        (r#""succeeded" null"#.to_owned(), 2),
+    ];
+    assert_eq!(ended.into_iter().collect::<Vec<_>>(), wanted);
+    assert_eq!(bench.used("llm_tokens").await, 80_000);
+    assert_eq!(
+        bench.used("executions").await,
+        2,
+        "what is refused costs nothing"
+    );
+    assert_eq!(bench.held().await, 0);
+}
+
+#[tokio::test]
+async fn an_input_that_the_schema_refuses_costs_nothing() {
+    let bench = Bench::new().await;
+    let skill = Skill {
+        schema: json!({"type": "object", "properties": {"topic": {"pattern": "^(?!eo:)"}}}),
+        ..skill()
+    };
+    let (job, execution) = bench.reserved(skill, json!({"topic": "eo:saluton"})).await;
+    assert_eq!(bench.used("executions").await, 1);
+    bench.run(&job, None).await;
+    assert_eq!(bench.read(execution).await["error_code"], "invalid_input");
+    assert_eq!(bench.used("executions").await, 0);
+}
+
+#[tokio::test]
+async fn no_model_is_called_without_a_price() {
+    for (model, parameters, code) in [
+        ("unpriced/one", json!({}), "model_not_priced"),
+        ("gpt-0-unpriced", json!({}), "model_not_priced"),
+        (
+            "fixed/one",
+            json!({"service_tier": "priority"}),
+            "model_not_priced",
+        ),
+        (
+            "fixed/one",
+            json!({"max_tokens": 3_000_000}),
+            "quota_exceeded",
+        ),
+    ] {
+        let bench = Bench::new().await;
+        let skill = Skill {
+            template: "x",
+            model,
+            parameters,
+            ..skill()
+        };
+        let (job, execution) = bench.execution(skill, json!({})).await;
+        let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let (lease, _) = Running::default().enter(job.id, Instant::now() + Duration::from_secs(60));
+        let mut models = Models::default();
+        for name in ["unpriced", "openai", "fixed"] {
+            models.add(Arc::new(Counting(name, calls.clone())));
+        }
+        bench.run_with(&job, models, &lease).await;
+        let execution = bench.read(execution).await;
+        assert_eq!(
+            (&execution["status"], &execution["error_code"]),
+            (&json!("failed"), &json!(code)),
+            "{execution}"
+        );
+        assert_eq!(calls.load(std::sync::atomic::Ordering::SeqCst), 0);
+        assert_eq!(bench.used("llm_tokens").await, 0);
+    }
+}
+
+#[tokio::test]
+async fn writes_that_the_cache_keeps_an_hour_are_billed_at_their_price() {
+    let bench = Bench::new().await;
+    let skill = Skill {
+        template: "x",
+        model: "fixed/one",
+        ..skill()
+    };
+    let completion = Completion {
+        usage: Usage {
+            cache_write: 600,
+            cache_write_1h: 200,
+            ..Usage::new(1_000, 100)
+        },
+        ..answer("done").unwrap()
+    };
+    let execution = bench
+        .execute(skill, json!({}), Some(Fixed(Ok(completion))))
+        .await;
+    // 800 * 1 + 200 * 4 + 100 * 2
+    assert_eq!(execution["cost_microusd"], json!(1_800), "{execution}");
+    assert_eq!(bench.used("llm_cost_microusd").await, 1_800);
+}
+
+#[tokio::test]
+async fn numbers_reach_the_prompt_and_the_output_digit_by_digit() {
+    let bench = Bench::new().await;
+    let skill = Skill {
+        template: "{{ input | tojson }}",
+        parameters: json!({"response_format": "json"}),
+        ..skill()
+    };
+    let input: Value =
+        serde_json::from_str(r#"{"a": 18446744073709551616, "b": 12345678901234.123456}"#).unwrap();
+    let (job, execution) = bench.execution(skill, input).await;
+    bench.run(&job, None).await;
+    let digits: String = bench
+        .tenant
+        .value(
+            "select (output ->> 'text') || (output -> 'json')::text from public.executions where id = $1",
+            &[&execution],
+        )
+        .await;
+    assert_eq!(
+        digits,
+        r#"{"a": 18446744073709551616, "b": 12345678901234.123456}"#.repeat(2)
+    );
 }

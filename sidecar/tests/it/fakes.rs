@@ -7,7 +7,10 @@ use std::{
 
 use kijko_sidecar::{
     config::VendorConfig,
-    llm::{Completion, CompletionRequest, LlmError, Progress, Provider, Vendor, VendorClient},
+    llm::{
+        Completion, CompletionRequest, LlmError, Progress, Provider, Vendor, VendorClient,
+        max_tokens,
+    },
     secret::Secret,
 };
 use serde_json::Value;
@@ -108,6 +111,7 @@ pub fn request(vendor: Vendor, parameters: &Value, progress: &Progress) -> Compl
         model: model(vendor).into(),
         prompt: "Say hello".into(),
         parameters: parameters.as_object().unwrap().clone(),
+        max_tokens: max_tokens(parameters.as_object().unwrap(), 8_192, None).unwrap(),
         progress: progress.clone(),
     }
 }

@@ -48,6 +48,75 @@ fn misuse_ends_with_2_and_names_every_problem_but_no_secret() {
     assert!(!text.contains("hunter2"), "{text}");
 }
 
+/// Every setting with a value that it cannot have.
+const BAD_SETTINGS: [(&str, &str); 28] = [
+    ("DATABASE_URL", "mysql://nobody@nowhere/db"),
+    ("KIJKO_SIDECAR_BIND", "here"),
+    ("KIJKO_SLOW_REQUEST_MS", "0"),
+    ("KIJKO_REQUEST_TIMEOUT_SECONDS", "-1"),
+    ("KIJKO_MAX_BODY_BYTES", "1 MiB"),
+    ("KIJKO_WORKER_CONCURRENCY", "1001"),
+    ("KIJKO_LEASE_SECONDS", "2"),
+    ("KIJKO_POLL_SECONDS", "0.5"),
+    ("KIJKO_SHUTDOWN_SECONDS", "3601"),
+    ("KIJKO_QUEUE_AGE_WARN_SECONDS", "none"),
+    ("KIJKO_DB_POOL_SIZE", "0"),
+    ("KIJKO_DB_TIMEOUT_SECONDS", "0"),
+    ("KIJKO_LLM_ECHO", "yes"),
+    ("KIJKO_LLM_DEFAULT_MAX_TOKENS", "0"),
+    ("KIJKO_LLM_CONNECT_TIMEOUT_SECONDS", "121"),
+    ("KIJKO_LLM_TIMEOUT_SECONDS", "0"),
+    ("KIJKO_LLM_IDLE_TIMEOUT_SECONDS", "3601"),
+    ("KIJKO_LLM_MAX_RESPONSE_BYTES", "1023"),
+    ("OPENAI_API_KEY", "a\u{7f}b"),
+    ("ANTHROPIC_API_KEY", "a\nb"),
+    ("GEMINI_API_KEY", "a\nb"),
+    ("OPENAI_BASE_URL", "ftp://h"),
+    ("ANTHROPIC_BASE_URL", "http://u:p@h"),
+    ("GEMINI_BASE_URL", "http://h?key=1"),
+    ("STRIPE_WEBHOOK_SECRET", "no_prefix"),
+    ("STRIPE_WEBHOOK_SECRET", "whsec_ok, short"),
+    ("KIJKO_LOG", "kijko_sidecar=loudly"),
+    ("KIJKO_LOG_FORMAT", "xml"),
+];
+
+#[test]
+fn a_bad_value_of_each_setting_alone_stops_the_start() {
+    for (name, value) in BAD_SETTINGS {
+        let child = program()
+            .env("DATABASE_URL", "postgres://user:hunter2@127.0.0.1:1/db")
+            .env("KIJKO_SIDECAR_BIND", "127.0.0.1:0")
+            .env(name, value)
+            .spawn()
+            .unwrap();
+        let mut sidecar = Sidecar::of(child);
+        let status = sidecar.ends_within(Duration::from_secs(20));
+        let mut text = String::new();
+        let mut errors = sidecar.child.stderr.take().unwrap();
+        errors.read_to_string(&mut text).unwrap();
+        assert_eq!(status, Some(2), "{name}={value} {text}");
+        let named: Vec<_> = text
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_whitespace().next())
+            .collect();
+        assert_eq!(named, [name], "{value} {text}");
+    }
+}
+
+/// A setting that is added is added to the list above as well.
+#[test]
+fn every_documented_setting_is_tried() {
+    let guide = include_str!("../../../docs/sidecar.md");
+    let table = guide.split("## Endpoints").next().unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| `"));
+    let documented: std::collections::BTreeSet<_> = rows
+        .flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2))
+        .collect();
+    let tried: std::collections::BTreeSet<_> = BAD_SETTINGS.iter().map(|(name, _)| *name).collect();
+    assert_eq!(tried, documented);
+}
+
 #[test]
 fn a_port_in_use_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -73,12 +142,16 @@ struct Sidecar {
 
 impl Sidecar {
     fn start(database_url: &str) -> Self {
-        let mut child = program()
+        let child = program()
             .env("DATABASE_URL", database_url)
             .env("KIJKO_SIDECAR_BIND", "127.0.0.1:0")
             .env("KIJKO_WORKER_CONCURRENCY", "1")
             .spawn()
             .unwrap();
+        Self::of(child)
+    }
+
+    fn of(mut child: Child) -> Self {
         let output = BufReader::new(child.stdout.take().unwrap());
         Self {
             child,

@@ -45,7 +45,10 @@ fn whole(vendor: Vendor) -> Usage {
             cache_write_1h: 20,
             ..usage
         },
-        _ => usage,
+        _ => Usage {
+            reasoning: 10,
+            ..usage
+        },
     }
 }
 
@@ -196,7 +199,7 @@ async fn a_server_without_a_key_and_without_usage_is_estimated_and_not_free() {
     let completion = result.unwrap();
     assert_eq!(
         (completion.usage, completion.model.as_str()),
-        (Usage::new(3, 2), "gpt-4o")
+        (Usage::new(3, 3), "gpt-4o")
     );
 }
 
@@ -248,6 +251,244 @@ async fn a_refusal_is_final_and_its_tokens_are_known() {
         .code(),
         "model_refused"
     );
+}
+
+/// A stream of OpenAI's with one word of answer and these accounts of it.
+fn accounts(usages: &[Value]) -> String {
+    let events: String = usages
+        .iter()
+        .map(|usage| format!("data: {}\n\n", json!({"choices": [], "usage": usage})))
+        .collect();
+    let stop = json!({"choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}]});
+    format!("{STREAM}data: {stop}\n\n{events}data: [DONE]\n\n")
+}
+
+#[tokio::test]
+async fn thinking_outside_the_completion_is_output() {
+    let details = |reasoning: u64| json!({"reasoning_tokens": reasoning});
+    for (usage, output, reasoning) in [
+        (
+            json!({"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 1_110, "completion_tokens_details": details(1_000)}),
+            1_010,
+            1_000,
+        ),
+        (
+            json!({"prompt_tokens": 100, "completion_tokens": 10, "completion_tokens_details": details(1_000)}),
+            1_010,
+            1_000,
+        ),
+        (
+            json!({"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 1_110}),
+            1_010,
+            0,
+        ),
+        (
+            json!({"prompt_tokens": 100, "completion_tokens": 1_010, "total_tokens": 1_110, "completion_tokens_details": details(1_000)}),
+            1_010,
+            1_000,
+        ),
+        (
+            json!({"prompt_tokens": 100, "completion_tokens": 500, "total_tokens": 900, "completion_tokens_details": details(300)}),
+            800,
+            300,
+        ),
+        (
+            json!({"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 5}),
+            10,
+            0,
+        ),
+    ] {
+        let (result, _) = ask(
+            Vendor::OpenAi,
+            &Fake::answering(accounts(std::slice::from_ref(&usage))).await,
+        )
+        .await;
+        let counted = result.unwrap().usage;
+        assert_eq!(
+            (counted.input, counted.output, counted.reasoning),
+            (100, output, reasoning),
+            "{usage}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn no_later_message_takes_back_what_an_earlier_one_told() {
+    let told = json!({"prompt_tokens": 90_000, "completion_tokens": 50, "prompt_tokens_details": {"cached_tokens": 70}});
+    for later in [
+        json!({"prompt_tokens": 0, "completion_tokens": 0}),
+        json!({}),
+        json!({"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "prompt_tokens_details": {"cached_tokens": 0}}),
+    ] {
+        let fake = Fake::answering(accounts(&[told.clone(), later])).await;
+        let usage = ask(Vendor::OpenAi, &fake).await.0.unwrap().usage;
+        assert_eq!(
+            (usage.input, usage.output, usage.cache_read),
+            (90_000, 50, 70)
+        );
+    }
+    let smaller = ends(Vendor::Anthropic).replace(
+        r#""usage":{"output_tokens":12}"#,
+        r#""usage":{"input_tokens":0,"cache_read_input_tokens":0,"cache_creation_input_tokens":0,"output_tokens":12}"#,
+    );
+    let fake = Fake::answering(format!("{STREAM}{}{smaller}", begins(Vendor::Anthropic))).await;
+    assert_eq!(
+        ask(Vendor::Anthropic, &fake).await.0.unwrap().usage,
+        whole(Vendor::Anthropic)
+    );
+    let smaller = ends(Vendor::Gemini).to_owned()
+        + "data: {\"usageMetadata\":{\"promptTokenCount\":1,\"thoughtsTokenCount\":3}}\r\n\r\n"
+        + "data: {\"usageMetadata\":{\"candidatesTokenCount\":1}}\r\n\r\n";
+    let fake = Fake::answering(format!("{STREAM}{}{smaller}", begins(Vendor::Gemini))).await;
+    assert_eq!(
+        ask(Vendor::Gemini, &fake).await.0.unwrap().usage,
+        whole(Vendor::Gemini)
+    );
+}
+
+#[tokio::test]
+async fn only_an_answer_is_a_success() {
+    let (openai, anthropic, gemini) = (Vendor::OpenAi, Vendor::Anthropic, Vendor::Gemini);
+    for (vendor, word, reason, code) in [
+        (
+            anthropic,
+            r#""end_turn""#,
+            r#""pause_turn""#,
+            "model_stopped",
+        ),
+        (anthropic, r#""end_turn""#, r#""tool_use""#, "model_stopped"),
+        (gemini, r#""STOP""#, r#""OTHER""#, "model_stopped"),
+        (gemini, r#""STOP""#, r#""LANGUAGE""#, "model_stopped"),
+        (
+            gemini,
+            r#""STOP""#,
+            r#""MALFORMED_FUNCTION_CALL""#,
+            "model_stopped",
+        ),
+        (
+            gemini,
+            r#""STOP""#,
+            r#""FINISH_REASON_UNSPECIFIED""#,
+            "model_stopped",
+        ),
+        (openai, r#""stop""#, r#""tool_calls""#, "model_stopped"),
+        (
+            openai,
+            r#""stop""#,
+            r#""insufficient_system_resource""#,
+            "model_stopped",
+        ),
+    ] {
+        let (result, progress) = ask(
+            vendor,
+            &Fake::answering(answer(vendor).replace(word, reason)).await,
+        )
+        .await;
+        let error = result.unwrap_err();
+        assert_eq!((error.code(), error.retryable()), (code, false), "{reason}");
+        assert_eq!(progress.reached().usage, whole(vendor), "{reason}");
+    }
+    for vendor in ALL {
+        let silent = answer(vendor).replace("Hel", "").replace("lo!", " ");
+        let error = failure(vendor, silent.clone()).await;
+        assert_eq!(
+            (error.code(), error.retryable()),
+            ("output_empty", true),
+            "{vendor:?}"
+        );
+        let cut = [r#""stop""#, r#""end_turn""#, r#""STOP""#]
+            .iter()
+            .zip([r#""length""#, r#""max_tokens""#, r#""MAX_TOKENS""#])
+            .fold(silent, |text, (word, cut)| text.replace(*word, cut));
+        let error = failure(vendor, cut).await;
+        assert_eq!(
+            (error.code(), error.retryable()),
+            ("output_truncated", false),
+            "{vendor:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_longest_answer_is_always_sent() {
+    for (vendor, path) in [
+        (Vendor::OpenAi, "/max_tokens"),
+        (Vendor::Anthropic, "/max_tokens"),
+        (Vendor::Gemini, "/generationConfig/maxOutputTokens"),
+    ] {
+        for (given, wanted) in [
+            (json!({}), 8_192),
+            (json!({"max_tokens": 50}), 50),
+            (json!({"max_tokens": 50.0}), 50),
+        ] {
+            let fake = Fake::answering(answer(vendor)).await;
+            let asked = request(vendor, &given, &Progress::default());
+            let most = fake.client(vendor).most(&asked);
+            assert_eq!(most.output, wanted);
+            assert!(most.input >= 3);
+            fake.client(vendor).complete(asked).await.unwrap();
+            assert_eq!(
+                fake.request().1.pointer(path),
+                Some(&json!(wanted)),
+                "{vendor:?} {given}"
+            );
+        }
+    }
+    let fake = Fake::answering(answer(Vendor::OpenAi)).await;
+    let given = json!({"max_tokens": 5, "max_completion_tokens": 70});
+    let asked = request(Vendor::OpenAi, &given, &Progress::default());
+    fake.client(Vendor::OpenAi).complete(asked).await.unwrap();
+    let body = fake.request().1;
+    assert_eq!(
+        (&body["max_completion_tokens"], body.get("max_tokens")),
+        (&json!(70), None)
+    );
+}
+
+#[tokio::test]
+async fn the_tier_that_the_vendor_tells_is_known() {
+    let told =
+        answer(Vendor::OpenAi).replacen(r#""object""#, r#""service_tier":"priority","object""#, 1);
+    let (_, progress) = ask(Vendor::OpenAi, &Fake::answering(told).await).await;
+    assert_eq!(progress.reached().service_tier.as_deref(), Some("priority"));
+}
+
+#[tokio::test]
+async fn no_refusal_tells_the_operators_account() {
+    let words = "Project `proj_AbCdEf0123456789` of organization org-Zx98Yw76Vu54 may not use it; \
+                 key sk-svcacct-1234567890abcdef, Bearer abcdefgh12345678, https://u:p4ssw0rd@h/v1, account 123456789012";
+    let secrets = [
+        "AbCdEf",
+        "Zx98",
+        "svcacct-1",
+        "abcdefgh1",
+        "p4ssw0rd",
+        "123456789012",
+    ];
+    for vendor in ALL {
+        for (status, event) in [
+            ("400 Bad Request", false),
+            ("404 Not Found", false),
+            ("200", true),
+        ] {
+            let body = json!({"type": "error", "error": {"message": words, "type": "invalid_request_error", "code": null}}).to_string();
+            let told = if event {
+                format!("{STREAM}{}event: error\ndata: {body}\n\n", begins(vendor))
+            } else {
+                http(status, "", &body)
+            };
+            let error = failure(vendor, told).await;
+            for secret in secrets {
+                assert!(
+                    !error.message.contains(secret),
+                    "{vendor:?} {status}: {error}"
+                );
+            }
+            if !event {
+                assert!(error.message.contains("may not use it"), "{error}");
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -754,6 +995,9 @@ fn codes_are_stable() {
         LlmFault::ContextTooLong,
         LlmFault::Rejected,
         LlmFault::Refused,
+        LlmFault::Stopped,
+        LlmFault::CutOff,
+        LlmFault::Empty,
     ]
     .into_iter()
     .map(|fault| json!([fault.code(), fault.retryable()]))
@@ -774,6 +1018,9 @@ fn codes_are_stable() {
             ["context_too_long", false],
             ["vendor_rejected", false],
             ["model_refused", false],
+            ["model_stopped", false],
+            ["output_truncated", false],
+            ["output_empty", true],
         ])
     );
 }

@@ -549,3 +549,41 @@ async fn cuttable(mut config: Config) -> (Config, Wire) {
     });
     (config, Wire(up))
 }
+
+#[tokio::test]
+async fn a_result_that_is_refused_is_a_failure_and_takes_no_other_along() {
+    let config = config(&[]);
+    let (tenant, kind) = (Tenant::new().await, unique("refused"));
+    let mut jobs = Vec::new();
+    for n in 0..12 {
+        jobs.push(tenant.enqueue(&kind, json!({"n": n})).await);
+    }
+    // All end at the same time, so that they are recorded together; no jsonb holds a NUL.
+    let together = Arc::new(tokio::sync::Barrier::new(12));
+    let handler = handler(&kind, move |job| {
+        let together = together.clone();
+        async move {
+            together.wait().await;
+            let text = if job.payload["n"] == 5 { "\0" } else { "fine" };
+            Ok(json!({"text": text}))
+        }
+    });
+    let working = Working::start(
+        &config,
+        handler,
+        Settings {
+            concurrency: 12,
+            ..settings()
+        },
+    );
+    for (n, job) in jobs.iter().enumerate() {
+        if n == 5 {
+            tenant.job_becomes(*job, "error_code", "internal").await;
+            tenant.job_becomes(*job, "status", "queued").await;
+        } else {
+            tenant.job_becomes(*job, "status", "succeeded").await;
+            tenant.job_becomes(*job, "result ->> 'text'", "fine").await;
+        }
+    }
+    working.stop().await;
+}

@@ -1,7 +1,7 @@
 -- What a call of a model may come to is held before it, and what it came to is booked after it, once.
 begin;
 \ir 000_helpers.sql
-select plan(61);
+select plan(62);
 
 select tests.sign_up('ada'), tests.sign_up('bob');
 insert into public.llm_models (
@@ -51,7 +51,7 @@ select tests.act_as_anon();
 select throws_ok($$select private.reserve_call('w', gen_random_uuid(), 1, '{}')$$, '42501', null, 'anon reserves nothing');
 select tests.act_as('ada');
 select throws_ok($$select private.reserve_call('w', gen_random_uuid(), 1, '{}')$$, '42501', null, 'nor does a user');
-select throws_ok($$select private.book_call('w', '{}')$$, '42501', null, 'who books nothing either');
+select throws_ok($$select private.book_call('w', gen_random_uuid(), 1, '{}')$$, '42501', null, 'who books nothing either');
 select throws_ok('select * from private.execution_calls', '42501', null, 'and does not see the calls');
 
 -- ---- queued: one execution is held
@@ -73,7 +73,7 @@ select is(
 select is(tests.held('llm_tokens') + tests.held('llm_cost_microusd'), 0::bigint, 'nothing is held any more');
 -- 800 + 100 * 4 + 100 * 2: of 400 written to the cache, 100 stay for an hour
 select is(tests.used(tests.org('ada'), 'llm_tokens') || ' ' || tests.used(tests.org('ada'), 'llm_cost_microusd'), '1000 1400', 'what it used is booked, a write for an hour at its price');
-select is(private.book_call('w', tests.use(1, 900, 100)), false, 'and told again, not once more');
+select is(private.book_call('w', :'job1', 1, tests.use(1, 900, 100)), false, 'and told again, not once more');
 select is(tests.used(tests.org('ada'), 'llm_tokens'), 1000::bigint, 'as the meter shows');
 select tests.act_as('ada');
 select is(
@@ -148,8 +148,9 @@ select kijko.set_limit(tests.org('ada'), 'llm_tokens', 'month', null);
 select (e).id as e6, (e).job_id as job6 from (select tests.started(:'skill', 'first') as e) as s \gset
 select tests.used(tests.org('ada'), 'llm_tokens') as before \gset
 select private.reserve_call('first', :'job6', 1, tests.call(6, 3000, 100)) is not null as reserved \gset
-select is(private.book_call('other', tests.use(6, 9000, 0)), false, 'another worker books nothing for it');
-select is(private.book_call('first', tests.use(6, 9000, 0)), true, 'what it used is booked before it is handed back');
+select is(private.book_call('other', :'job6', 1, tests.use(6, 9000, 0)), false, 'another worker books nothing for it');
+select is(private.book_call('first', :'job6', 1, tests.use(6, 9000, 0)), true, 'what it used is booked before it is handed back');
+select is(private.book_call('first', :'job6', 1, tests.use(6, 9000, 0)), false, 'asked again, once');
 select is(private.release_jobs('first', array[:'job6'::uuid]), 1, 'and it is handed back');
 select is((select status || ' ' || input_tokens from tests.execution(:'e6')), 'queued 9000', 'it waits, with what it has used');
 select is(tests.used(tests.org('ada'), 'llm_tokens'), :'before'::bigint + 9000, 'once');
@@ -168,12 +169,12 @@ select tests.act_as_sidecar();
 select private.claim_jobs('third', '1 minute', 1, array['execution']) is not null as again \gset
 select private.start_execution('third', :'job6') is not null as again \gset
 select private.reserve_call('third', :'job6', 2, tests.call(8, 3000, 100)) is not null as reserved \gset
-select is(private.book_call('second', tests.use(7, 2000, 10)), true, 'the lost worker reports late, and is booked');
-select is(private.book_call('second', tests.use(7, 2000, 10)), false, 'once');
+select is(private.book_call('second', :'job6', 1, tests.use(7, 2000, 10)), false, 'the lost worker reports late: nobody pays for a call that we lost');
+select is(private.finish_execution('second', :'job6', tests.use(7, 2000, 10, '{"output": {}}'), 1), false, 'nor is its answer taken');
 select is(tests.held('llm_tokens'), 3100::bigint, 'which leaves the third its own');
 select is(private.finish_execution('third', :'job6', tests.use(8, 1000, 90, '{"output": {}}'), 2), true, 'and it ends');
-select is((select status || ' ' || input_tokens || ' ' || output_tokens from tests.execution(:'e6')), 'succeeded 12000 100', 'with the sums of all three');
-select is(tests.used(tests.org('ada'), 'llm_tokens'), :'before'::bigint + 12100, 'as the meter has them');
+select is((select status || ' ' || input_tokens || ' ' || output_tokens from tests.execution(:'e6')), 'succeeded 10000 90', 'with the sums of the others');
+select is(tests.used(tests.org('ada'), 'llm_tokens'), :'before'::bigint + 10090, 'as the meter has them');
 
 -- ---- cancelled: not started, not called
 select (e).id as e7, (e).job_id as job7 from (select tests.started(:'skill') as e) as s \gset
