@@ -151,10 +151,11 @@ refuse_platform_drift() {
   fail "sql/platform or the extension's SQL was changed after it was applied to this cluster. Run './kijko reset' to make a new one."
 }
 
-# The CLI keeps state in its user's home: here it gets one of its own.
+# The CLI keeps state in its user's home: here it gets one of its own. The password comes by the environment, which only the
+# same user may read: everybody sees arguments.
 supabase_cli() {
   mkdir -p "$KIJKO_HOME/cli"
-  SUPABASE_TELEMETRY_DISABLED=1 DO_NOT_TRACK=1 NO_UPDATE_NOTIFIER=1 HOME=$KIJKO_HOME/cli "$ROOT/node_modules/.bin/supabase" --agent no "$@"
+  PGPASSWORD=$KIJKO_POSTGRES_PASSWORD SUPABASE_TELEMETRY_DISABLED=1 DO_NOT_TRACK=1 NO_UPDATE_NOTIFIER=1 HOME=$KIJKO_HOME/cli "$ROOT/node_modules/.bin/supabase" --agent no "$@"
 }
 
 # `db push` compares versions only and would skip an edited file without a word, so the contents are compared here.
@@ -182,6 +183,9 @@ applied_migration() {
 # The CLI splits a file into statements: what it stores equals the file but for white space and semicolons.
 normalized_sql() { tr -d ' \t\r\n;' | sha256sum | cut -d' ' -f1; }
 
+# Without the password.
+owner_url() { printf '%s?sslmode=disable' "${DB_URL/":$KIJKO_POSTGRES_PASSWORD@"/@}"; }
+
 push_migrations() {
-  supabase_cli db push --workdir "$ROOT" --remote="$DB_URL?sslmode=disable" --include-seed --yes
+  supabase_cli db push --workdir "$ROOT" --remote="$(owner_url)" --include-seed --yes
 }

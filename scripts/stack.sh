@@ -235,7 +235,7 @@ command_demo() {
 
 # Schema public is what a frontend sees. The CLI's output is unformatted, and a committed file should read well in a diff.
 generate_types() {
-  supabase_cli gen types --remote="$DB_URL?sslmode=disable" --lang typescript --schema public | format_types |
+  supabase_cli gen types --remote="$(owner_url)" --lang typescript --schema public | format_types |
     DB_URL="$DB_URL?sslmode=disable" node "$ROOT/scripts/refine-types.mjs" | format_types
 }
 
