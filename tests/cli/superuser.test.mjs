@@ -230,9 +230,7 @@ describe('passwords', () => {
 
   it('stand in the environment and the arguments of no part but the sidecar, which has its own', async () => {
     // Started anew by somebody who has exported all there is.
-    for (const name of ['caddy', 'sidecar', 'rest', 'login']) process.kill(pidOf(name), 'SIGTERM');
-    await new Promise((resolve) => setTimeout(resolve, 500));
-    for (const name of ['caddy', 'sidecar', 'rest', 'login']) fs.rmSync(path.join(home, 'run', `${name}.pid`), { force: true });
+    assert.equal((await kijko(['down'])).code, 0);
     const all = passwords();
     const { code, stderr } = await kijko(['up'], {
       ...Object.fromEntries(Object.entries(all).map(([name, value]) => [`KIJKO_${name}_PASSWORD`, value])), OPENAI_API_KEY: '', PGPASSWORD: all.ADMIN,
