@@ -159,6 +159,33 @@ describe('postgres', () => {
     assert.deepEqual(rows, [{ username: 'postgres' }]);
   });
 
+  it('runs nothing as the superuser by operators and functions of its own in the search path', async () => {
+    await asPostgres(async (client) => {
+      const ran = [];
+      client.on('notice', ({ message }) => { if (message.startsWith('trap ')) ran.push(message); });
+      await client.query('begin');
+      await client.query('create schema trap');
+      for (const type of ['bigint', 'text', 'uuid', 'integer', 'timestamptz', 'interval', 'boolean']) {
+        await client.query(`create function trap.same(a ${type}, b ${type}) returns boolean language plpgsql as $$
+          begin raise notice 'trap %', current_user; return a operator(pg_catalog.=) b; end $$`);
+        await client.query(`create operator trap.= (leftarg = ${type}, rightarg = ${type}, procedure = trap.same)`);
+      }
+      for (const [name, argument] of [['nextval', 'text'], ['now', ''], ['length', 'text'], ['format', 'text'], ['coalesce', 'text']]) {
+        await client.query(`create function trap."${name}"(${argument}) returns text language plpgsql as $$ begin raise notice 'trap %', current_user; return null; end $$`);
+      }
+      await client.query('set local search_path = trap, pg_catalog');
+      const org = "'00000000-0000-4000-8000-00000000000a'";
+      for (const call of [`trap.same(1, 1)`, `cron.schedule('trap', '* * * * *', 'select 1')`, `cron.schedule('trap', '* * * * *', 'select 2')`, `cron.unschedule('trap')`,
+        `kijko.set_tier(${org}, 'FREE')`, `kijko.set_statement_timeout('TRAP', '1 s')`, `kijko.set_rate_limit_policy('trap', 'user', 1, '1 minute')`,
+        `kijko.drop_rate_limit_policy('trap')`, `kijko.set_limit(${org}, 'trap', 'month', 5)`, `kijko.consume(${org}, 'trap', 1, 'key')`, `kijko.usage(${org})`,
+        `kijko.usage_by_day(${org}, 'trap', '2026-01-01', '2026-01-02')`, `kijko.revoke_session(${org})`, `kijko.maintain_usage()`]) {
+        await client.query(`select ${call}`);
+      }
+      await client.query('rollback');
+      assert.deepEqual([...new Set(ran)], ['trap postgres'], 'the trap works, and nobody else fell into it');
+    });
+  });
+
   it('owns nothing that a function or worker of the superuser reads', async () => {
     // What the superuser's definer functions may call or read lies in schemas that postgres cannot write to; their text names no other.
     const { rows } = await asSuperuser((client) => client.query(`
