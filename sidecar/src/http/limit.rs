@@ -56,7 +56,7 @@ pub(super) async fn limit(State(state): State<AppState>, request: Request, next:
     }
 }
 
-/// Repeated header fields are one list. The database takes its last address: the one that our proxy saw.
+/// Repeated header fields are one list. The database takes its rightmost address that is no trusted proxy.
 fn forwarded_for(headers: &HeaderMap) -> Option<String> {
     let all = headers.get_all(FORWARDED_FOR).iter();
     let all: Vec<_> = all.filter_map(|value| value.to_str().ok()).collect();
