@@ -27,12 +27,24 @@ service_pid() {
   printf '%s\n' "$pid"
 }
 
+# How long a service may take to stop, in seconds. The sidecar gives running jobs its grace, by what it was started with,
+# and hands back the rest after it: killed before that, these jobs would wait for the end of their leases.
+stop_limit() {
+  local name=$1 pid=$2 grace=
+  if [ "$name" = sidecar ]; then
+    grace=$(tr "\0" "\n" 2> /dev/null < "/proc/$pid/environ" | sed -n 's/^KIJKO_SHUTDOWN_SECONDS=//p') || true
+    [[ $grace =~ ^[0-9]+$ ]] || grace=25
+  fi
+  echo $((${grace:-0} + 15))
+}
+
 stop_service() {
   local name=$1 pid
   if pid=$(service_pid "$name"); then
+    local waited limit
+    limit=$(stop_limit "$name" "$pid")
     kill -TERM "$pid" 2> /dev/null || true
-    local waited
-    for ((waited = 0; waited < 150; waited++)); do
+    for ((waited = 0; waited < limit * 10; waited++)); do
       service_pid "$name" > /dev/null || break
       sleep 0.1
     done
