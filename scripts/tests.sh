@@ -220,10 +220,15 @@ command_bench() {
   trap 'exit 130' INT TERM
   for area in "${areas[@]}"; do
     start_test_stack bench
-    (cd "$ROOT" && KIJKO_TEST_PG_PREFIX=$TEST_HOME/pgsql node "tests/bench/$area.mjs") || failed+=("$area")
+    (cd "$ROOT" && KIJKO_TEST_PG_PREFIX=$TEST_HOME/pgsql "$(bench_node "$area")" "tests/bench/$area.mjs") || failed+=("$area")
     stop_test_stack
   done
   [ "${#failed[@]}" = 0 ] || fail "failed: ${failed[*]}"
+}
+
+# pg-boss and graphile-worker need a newer Node.js than everything else here.
+bench_node() {
+  case $1 in jobs) echo "$ROOT/node_modules/node22/bin/node" ;; *) echo node ;; esac
 }
 
 # Names with an underscore are parts of a benchmark.

@@ -1,13 +1,13 @@
 // Kijko's queue beside pg-boss and graphile-worker: the same server, the same synchronous_commit, one driver process, rounds
-// interleaved, medians. Run by ./kijko bench jobs on an instance of its own.
+// interleaved, medians. Run by ./kijko bench jobs on an instance of its own, by the Node.js that all three support.
 //
 // What is compared, and how each is used at its best:
 // - enqueue: batches of 1,000 (private.enqueue_jobs, boss.insert, utils.addJobs), and one job a call on 8 connections.
 // - drain: finish JOBS queued jobs that do nothing. Kijko and pg-boss: 4 loops that take 500 and complete 500 (pg-boss by
 //   fetch/complete, since work() waits half a second between batches). graphile-worker: its runner with the local queue and
 //   batched completion that its documentation advises for throughput.
-// - latency: from before the enqueueing call to the start of the handler, at RATE jobs a second, each sent alone. Kijko's and
-//   graphile-worker's workers listen; pg-boss polls, at the half second that is the least it allows.
+// - latency: from before the enqueueing call to the start of the handler, at RATE jobs a second, each sent alone. All three
+//   listen (pg-boss where its workers run: elsewhere its notifications would only cost it time), and poll as often as they may.
 // - full load: the same, while batches of 500 are queued whenever fewer than 1,000 jobs are waiting.
 // - dead tuples: what the queue's tables hold when the drain has ended, also while another session holds on to a snapshot
 //   taken before; and how fast the drain is then.
@@ -118,23 +118,24 @@ class PgBoss {
   schema = 'bench_pgboss';
   queue = 'noop';
 
-  async setup() {
-    const { default: Boss } = await import('pg-boss');
+  async setup(phase) {
+    const { PgBoss: Boss } = await import('pg-boss');
     await admin.query(`drop schema if exists ${this.schema} cascade`);
-    this.boss = new Boss({ ...connection, schema: this.schema, max: POOL, schedule: false });
+    const notify = ['latency', 'full'].includes(phase);
+    this.boss = new Boss({ ...connection, schema: this.schema, max: POOL, schedule: false, useListenNotify: notify });
     this.boss.on('error', (error) => console.error(error));
     await this.boss.start();
-    await this.boss.createQueue(this.queue);
+    await this.boss.createQueue(this.queue, { notify });
     this.tables = (await admin.query(
       `select format('%I.%I', s.schemaname, s.relname) as name from pg_stat_user_tables as s join pg_class as c on c.oid = s.relid and c.relkind = 'r' where s.schemaname = $1`, [this.schema])).rows.map((r) => r.name);
   }
 
   async teardown() {
-    await this.boss.stop({ graceful: false, wait: true });
+    await this.boss.stop({ graceful: false, close: true });
     await admin.query(`drop schema ${this.schema} cascade`);
   }
 
-  fill = (payloads) => this.boss.insert(payloads.map((data) => ({ name: this.queue, data })));
+  fill = (payloads) => this.boss.insert(this.queue, payloads.map((data) => ({ data })));
   fillOne = (payload) => this.boss.send(this.queue, payload);
   drain = (n) => drainLoops(
     n,
@@ -144,7 +145,7 @@ class PgBoss {
 
   async work(onJob) {
     for (let i = 0; i < LOOPS; i += 1) {
-      await this.boss.work(this.queue, { batchSize: TAKE, pollingIntervalSeconds: 0.5 }, async (jobs) => { for (const job of jobs) onJob(job.data); });
+      await this.boss.work(this.queue, { batchSize: TAKE, pollingIntervalSeconds: 0.5, notifyPollingIntervalSeconds: 0.5, burstWhenBatchFull: true }, async (jobs) => { for (const job of jobs) onJob(job.data); });
     }
     return () => this.boss.offWork(this.queue);
   }
@@ -230,14 +231,16 @@ class Waker {
 
   // A step says true to go on at once, or how soon to look again; null is: later than last time.
   async run(step, pollMs) {
-    let pause = pollMs;
+    // As in the sidecar: soon after a reason to look, then less and less often.
+    let reason = -Infinity;
     while (!this.#stopped) {
-      if (this.#woken) pause = TRAIL / 2;
+      const woken = this.#woken;
+      if (woken) reason = performance.now();
       this.#woken = false;
       const next = await step();
-      if (next === true) pause = TRAIL / 2;
+      if (next !== null) reason = performance.now();
       if (next === true || this.#woken || this.#stopped) continue;
-      pause = next ?? Math.min(2 * pause, pollMs);
+      const pause = next ?? (woken ? TRAIL : Math.min(Math.max(2 * TRAIL, (performance.now() - reason) / 4), pollMs));
       await new Promise((resolve) => {
         const timer = setTimeout(resolve, pause);
         this.#wake = () => { clearTimeout(timer); resolve(); };
@@ -361,7 +364,7 @@ const phases = {
     const sent = [];
     const stop = await queue.work(({ n }) => latencies.push(performance.now() - sent[n]), 'full');
     await sleep(500);
-    const seconds = await timed(async () => {
+    const { seconds, cpu } = await costed(async () => {
       while (sent.length < FULL) {
         while (sent.length - latencies.length >= 1_000) await sleep(1);
         const batch = Array.from({ length: 500 }, () => ({ n: sent.push(performance.now()) - 1 }));
@@ -370,7 +373,7 @@ const phases = {
       while (latencies.length < sent.length) await sleep(1);
     });
     await stop();
-    return { ...spread(latencies, 'full load'), 'full load jobs/s': sent.length / seconds };
+    return { ...spread(latencies, 'full load'), 'full load jobs/s': sent.length / seconds, 'full load server us/job': (1e6 * cpu) / sent.length };
   },
 };
 
@@ -391,7 +394,7 @@ for (let round = 1; round <= ROUNDS; round += 1) {
     if (ONLY && !ONLY.includes(phase)) continue;
     // Who goes first changes: whatever else the machine does should not always meet the same one.
     for (const queue of contenders.map((_, i) => contenders[(i + round) % contenders.length])) {
-      await queue.setup();
+      await queue.setup(phase);
       const figures = await run(queue);
       await queue.teardown();
       for (const [name, value] of Object.entries(figures)) (results.get(queue.name)[name] ??= []).push(value);
