@@ -1,6 +1,6 @@
 //! Putting the parts together, and taking them down in order.
 
-use std::{io, sync::Arc};
+use std::{future::IntoFuture, io, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -101,7 +101,12 @@ pub async fn run_until(
         stop.clone(),
     ));
     parts.spawn(work(worker, config.worker.concurrency, stop.clone()));
-    parts.spawn(serve(socket, state, stop.clone()));
+    parts.spawn(serve(
+        socket,
+        state,
+        config.worker.shutdown_grace,
+        stop.clone(),
+    ));
     supervise(parts, &stop).await
 }
 
@@ -132,13 +137,26 @@ async fn work(worker: Worker, concurrency: usize, stop: CancellationToken) -> Re
     Ok(())
 }
 
+/// Requests under way may finish within the grace. A client that has sent half a request and no more is not waited for.
 async fn serve(
     socket: TcpListener,
     state: AppState,
+    grace: Duration,
     stop: CancellationToken,
 ) -> Result<(), AppError> {
-    let server = axum::serve(socket, router(state)).with_graceful_shutdown(stop.cancelled_owned());
-    server.await.map_err(AppError::Serve)
+    let server =
+        axum::serve(socket, router(state)).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let patience = async {
+        stop.cancelled().await;
+        tokio::time::sleep(grace).await;
+    };
+    tokio::select! {
+        served = server.into_future() => served.map_err(AppError::Serve),
+        () = patience => {
+            tracing::warn!("closing connections whose requests did not end");
+            Ok(())
+        }
+    }
 }
 
 /// No part ends before it is told to, so the first that ends tells the others, and they are waited for: running jobs get
@@ -177,7 +195,8 @@ fn worker(
     wakeups: &Arc<Wakeups>,
     metrics: &Metrics,
 ) -> Result<Worker, AppError> {
-    let queue = Queue::new(db.clone(), worker_name(), config.worker.lease);
+    let queue = Queue::new(db.clone(), worker_name(), config.worker.lease)
+        .with_patience(config.worker.patience);
     let sandbox = Arc::new(Sandbox::of_this_program().map_err(AppError::Sandbox)?);
     let handlers: Vec<Arc<dyn Handler>> = vec![Arc::new(ExecutionHandler::new(
         models,

@@ -42,6 +42,7 @@ create table public.jobs (
   updated_at timestamptz not null default clock_timestamp(),
   attempt integer not null default 0,
   max_attempts integer not null default 5,
+  uncounted_attempts integer not null default 0,
   timeout_seconds integer not null default 300,
   priority smallint not null default 0,
   cancel_requested boolean not null default false,
@@ -91,7 +92,8 @@ comment on column public.jobs.status is 'queued, running, then succeeded, dead (
 comment on column public.jobs.priority is 'Higher is claimed first, whoever''s it is; set by functions, never by tenants.';
 comment on column public.jobs.run_at is 'Not before; moved into the future by back-off. Not the transaction''s start: jobs queued together keep their order.';
 comment on column public.jobs.attempt is 'How often it has been claimed.';
-comment on column public.jobs.max_attempts is 'After this many attempts a failure is final.';
+comment on column public.jobs.max_attempts is 'After this many counted attempts a failure is final.';
+comment on column public.jobs.uncounted_attempts is 'How many attempts did not count because the job was not at fault: a worker handed it back, or the other side was down. Attempts keep their numbers, so no two have the same.';
 comment on column public.jobs.timeout_seconds is 'How long one attempt may take; kept by the worker.';
 comment on column public.jobs.unique_key is 'At most one queued or running job of a kind and organization has the same key.';
 comment on column public.jobs.concurrency_key is 'Group of jobs within the organization of which at most one runs at a time, or as many as private.job_limits allows.';
@@ -143,7 +145,7 @@ comment on column public.job_notes.id is 'Identity of the event.';
 comment on column public.job_notes.org_id is 'Organization of the job.';
 comment on column public.job_notes.job_id is 'The job.';
 comment on column public.job_notes.seq is 'Order of the events.';
-comment on column public.job_notes.event is 'A later claim, retry, released, lease_expired, cancel_requested, dead, cancelled, or what the worker reports.';
+comment on column public.job_notes.event is 'A later claim, retry, postponed, released, redirected, lease_expired, cancel_requested, dead, cancelled, or what the worker reports.';
 comment on column public.job_notes.attempt is 'Attempt during which it happened; 0 before the first.';
 comment on column public.job_notes.worker is 'Worker that holds the job, if any.';
 comment on column public.job_notes.data is 'Details.';
@@ -184,7 +186,7 @@ create view public.job_events with (security_invoker = true) as
   -- The largest number that JavaScript counts exactly.
   select j.org_id, j.id, 9007199254740991, 'succeeded', j.attempt, j.last_worker, '{}', null, j.finished_at, md5(j.id || ' succeeded')::uuid
   from public.jobs as j where j.status = 'succeeded';
-comment on view public.job_events is 'What happened to each job, in the order of seq: queued, claimed, retry, released, lease_expired, cancel_requested, succeeded, dead, cancelled, and what the worker reports. Readable by its organization. Never null: org_id, job_id, seq, event, attempt, data, created_at, id.';
+comment on view public.job_events is 'What happened to each job, in the order of seq: queued, claimed, retry, postponed, released, redirected, lease_expired, cancel_requested, succeeded, dead, cancelled, and what the worker reports. Readable by its organization. Never null: org_id, job_id, seq, event, attempt, data, created_at, id.';
 revoke all on public.job_events from public, anon, authenticated, service_role;
 grant select on public.job_events to authenticated, service_role;
 create trigger job_events_append_only instead of insert or update or delete on public.job_events
@@ -217,7 +219,7 @@ create trigger jobs_events after delete on public.jobs
   referencing old table as gone for each statement execute function private.delete_job_events();
 
 -- ----------------------------------------------------------------------------
--- Registers: six times, kept in sequences because these are changed in place. As a
+-- Registers: six times and eight turns, kept in sequences because these are changed in place. As a
 -- row each would leave a dead version per change, and a transaction that holds on to
 -- an old snapshot would make every reader walk all of them. They only save work:
 -- whatever they say, the rows decide, so it does not matter that they are not
@@ -227,7 +229,7 @@ create trigger jobs_events after delete on public.jobs
 -- No job in the queue is due before this. Claims start here instead of at the entries of jobs long gone, which a held
 -- snapshot keeps in the index.
 create sequence private.jobs_head minvalue 0 start 0;
--- Every lease that ended before this has been taken back.
+-- Every lease that ended before this has been taken back, as far as its transaction had committed.
 create sequence private.jobs_reaped_until minvalue 0 start 0;
 -- When claims next keep house, and when they next look for jobs before the head.
 create sequence private.jobs_tend_at minvalue 0 start 0;
@@ -237,6 +239,18 @@ create sequence private.jobs_found_at minvalue 0 start 0;
 -- When claims next clear away dead versions.
 create sequence private.jobs_sweep_at minvalue 0 start 0;
 revoke all on sequence private.jobs_sweep_at, private.jobs_found_at, private.jobs_head, private.jobs_reaped_until, private.jobs_tend_at, private.jobs_rescue_at
+  from public, anon, authenticated, service_role;
+-- Whose turn was last, among claims for the same kinds and at the same priority.
+create sequence private.jobs_turn_0 minvalue 0 start 0;
+create sequence private.jobs_turn_1 minvalue 0 start 0;
+create sequence private.jobs_turn_2 minvalue 0 start 0;
+create sequence private.jobs_turn_3 minvalue 0 start 0;
+create sequence private.jobs_turn_4 minvalue 0 start 0;
+create sequence private.jobs_turn_5 minvalue 0 start 0;
+create sequence private.jobs_turn_6 minvalue 0 start 0;
+create sequence private.jobs_turn_7 minvalue 0 start 0;
+revoke all on sequence private.jobs_turn_0, private.jobs_turn_1, private.jobs_turn_2, private.jobs_turn_3,
+  private.jobs_turn_4, private.jobs_turn_5, private.jobs_turn_6, private.jobs_turn_7
   from public, anon, authenticated, service_role;
 
 -- (No search_path of their own: with one these two could not be inlined.)
@@ -262,16 +276,23 @@ create table private.job_lanes (
   priority smallint not null,
   org uuid not null,
   concurrency_key text not null default '' check (char_length(concurrency_key) <= 255),
-  turn uuid not null default gen_random_uuid(),
+  turn bigint not null,
+  place uuid not null default gen_random_uuid(),
   primary key (kind, priority, org, concurrency_key)
 );
-create index job_lanes_turn_idx on private.job_lanes (kind, priority, turn);
+create index job_lanes_turn_idx on private.job_lanes (kind, priority, turn, place);
+create index job_lanes_org_idx on private.job_lanes (org, turn);
+create index job_lanes_keyed_idx on private.job_lanes (kind) where concurrency_key <> '';
+-- Below 2^46, so that a register holds it beside 16 bits that say for which claims it is.
+create sequence private.job_lanes_turn_seq maxvalue 70368744177663 cycle;
+revoke all on sequence private.job_lanes_turn_seq from public, anon, authenticated, service_role;
 comment on table private.job_lanes is 'Where queued jobs may be: one row for each combination that has or lately had some. Written when a lane is first used and when it has gone idle, not for each job.';
 comment on column private.job_lanes.kind is 'Kind of the jobs.';
 comment on column private.job_lanes.priority is 'Their priority.';
 comment on column private.job_lanes.org is 'Their organization. No foreign key: an idle lane goes within minutes.';
 comment on column private.job_lanes.concurrency_key is 'Their concurrency key; empty for none.';
-comment on column private.job_lanes.turn is 'Place in the round of lanes, by chance: neither old nor large tenants stand closer together.';
+comment on column private.job_lanes.turn is 'Place of the organization in the round, the same for all of its lanes: who comes in stands last.';
+comment on column private.job_lanes.place is 'Place of the lane among those of its organization, by chance.';
 alter table private.job_lanes enable row level security;
 revoke all on private.job_lanes from public, anon, authenticated, service_role;
 
@@ -293,6 +314,24 @@ comment on column private.job_limits.created_by is 'User who set it; null for th
 comment on column private.job_limits.created_at is 'When it was first set.';
 alter table private.job_limits enable row level security;
 revoke all on private.job_limits from public, anon, authenticated, service_role;
+
+create table private.job_kind_pauses (
+  kind text primary key check (char_length(kind) <= 63),
+  failures integer not null default 1 check (failures > 0),
+  until timestamptz not null default clock_timestamp(),
+  error_code text check (char_length(error_code) <= 100),
+  created_at timestamptz not null default clock_timestamp(),
+  failed_at timestamptz not null default clock_timestamp()
+);
+comment on table private.job_kind_pauses is 'Kinds whose other side (a vendor, say) failed lately: a row from the first failure to the next success. After three in a row claims leave the kind alone until the time is over, and then try one job at a time.';
+comment on column private.job_kind_pauses.kind is 'Kind of the jobs.';
+comment on column private.job_kind_pauses.failures is 'How many in a row, without those that came during a pause.';
+comment on column private.job_kind_pauses.until is 'No job of the kind is claimed before.';
+comment on column private.job_kind_pauses.error_code is 'The last failure.';
+comment on column private.job_kind_pauses.created_at is 'When the first of these failures was recorded.';
+comment on column private.job_kind_pauses.failed_at is 'When the last one was.';
+alter table private.job_kind_pauses enable row level security;
+revoke all on private.job_kind_pauses from public, anon, authenticated, service_role;
 
 create function private.set_job_limit(org_id uuid, concurrency_key text, max_running integer) returns void
 language plpgsql security definer set search_path = ''
@@ -321,6 +360,21 @@ grant execute on function private.set_job_limit(uuid, text, integer) to service_
 -- costs time, never a job.
 -- ----------------------------------------------------------------------------
 
+create function private.add_lane(kind text, priority smallint, org uuid, concurrency_key text) returns void
+language sql set search_path = pg_catalog, pg_temp
+as $$
+  -- Nobody waits for a session that opens the same lane at this moment: if that fails, the next minute opens it.
+  insert into private.job_lanes (kind, priority, org, concurrency_key, turn)
+  select add_lane.kind, add_lane.priority, add_lane.org, add_lane.concurrency_key,
+    coalesce((select min(l.turn) from private.job_lanes as l where l.org = add_lane.org), nextval('private.job_lanes_turn_seq'))
+  where pg_try_advisory_xact_lock(hashtextextended(
+    concat_ws(':', 'kijko-lane', add_lane.kind, add_lane.priority, add_lane.org, add_lane.concurrency_key), 20261121
+  ))
+  on conflict do nothing
+$$;
+comment on function private.add_lane(text, smallint, uuid, text) is 'Opens one lane, unless another session is about to. An organization without lanes comes in as the last of the round.';
+revoke all on function private.add_lane(text, smallint, uuid, text) from public, anon, authenticated, service_role;
+
 create function private.open_lane(kind text, priority smallint, org_id uuid, concurrency_key text, run_at timestamptz) returns void
 language plpgsql set search_path = ''
 as $$
@@ -334,20 +388,13 @@ begin
     if open_lane.kind !~ '^[a-z][a-z0-9_.]{0,62}$' then
       perform kijko.fail('bad_request', 'kind: a small letter, then small letters, digits, "_" or "."; at most 63');
     end if;
-    -- Whoever opens the same lane at this moment need not be waited for: if that fails, the next minute opens it.
-    if pg_try_advisory_xact_lock(hashtextextended(
-      concat_ws(':', 'kijko-lane', open_lane.kind, open_lane.priority, open_lane.org_id, open_lane.concurrency_key), 20261121
-    )) then
-      insert into private.job_lanes (kind, priority, org, concurrency_key)
-      values (open_lane.kind, open_lane.priority, open_lane.org_id, coalesce(open_lane.concurrency_key, ''))
-      on conflict do nothing;
-    end if;
+    perform private.add_lane(open_lane.kind, open_lane.priority, open_lane.org_id, coalesce(open_lane.concurrency_key, ''));
   end if;
   if (select private.as_register(open_lane.run_at) < r.last_value from private.jobs_head as r) then
     perform setval('private.jobs_head', private.as_register(open_lane.run_at));
   end if;
   -- Transactions that notify commit one after the other, each with its own flush. A worker that was just woken, or has
-  -- just found jobs, looks again by itself after 1 ms, 2 ms, 4 ms and so on: it need not be told in the first one.
+  -- just found jobs, looks again by itself after 1 ms, then after 2 ms and so on: it need not be told in the first one.
   if open_lane.run_at <= clock_timestamp()
     and (
       select r.last_value not between private.as_found(open_lane.kind, clock_timestamp() - interval '1 millisecond')
@@ -540,24 +587,34 @@ begin
   if job.status = 'running' then
     perform private.wake_limited(job.org_id, job.concurrency_key, job.kind);
   end if;
+  if final_status = 'succeeded' then
+    perform private.note_recovery(job.kind);
+  end if;
 end
 $$;
 comment on function private.end_job(public.jobs, text, jsonb, text, text) is 'Moves a locked job to its final status: succeeded, dead or cancelled.';
 revoke all on function private.end_job(public.jobs, text, jsonb, text, text) from public, anon, authenticated, service_role;
 
-create function private.retry_job(job public.jobs, event text, code text, message text, retry_after interval) returns void
-language plpgsql set search_path = ''
+create function private.retry_job(
+  job public.jobs, event text, code text, message text, retry_after interval, counted boolean default true
+) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  -- 2 s, 4 s, 8 s ... 10 min; half of it random, so that jobs which failed together do not return together.
-  backoff interval := least(interval '2 seconds' * (2 ^ least(job.attempt - 1, 10)), interval '10 minutes') * (0.5 + random() / 2);
+  earlier integer := case when counted then job.attempt - job.uncounted_attempts - 1 else job.uncounted_attempts end;
+  -- 2 s, 4 s, 8 s ... 10 min; half of it random, so that jobs which failed together do not return together. What was
+  -- postponed is only a minute late when the other side is back: its kind is paused meanwhile.
+  backoff interval := least(
+    interval '2 seconds' * (2 ^ least(earlier, 10)), case when counted then interval '10 minutes' else interval '1 minute' end
+  ) * (0.5 + random() / 2);
   -- What a vendor asks for is respected, within a day (least() would take the day when nothing is asked for).
   pause interval := greatest(backoff, case when retry_after is not null then least(retry_after, interval '1 day') end);
 begin
   update public.jobs as j
   set status = 'queued',
     run_at = clock_timestamp() + pause,
+    uncounted_attempts = j.uncounted_attempts + case when counted then 0 else 1 end,
     error_code = substring(code for 100),
     error = substring(message for 10000),
     locked_by = null,
@@ -574,8 +631,119 @@ begin
   );
 end
 $$;
-comment on function private.retry_job(public.jobs, text, text, text, interval) is 'Puts a locked job back into the queue after exponential back-off with jitter.';
-revoke all on function private.retry_job(public.jobs, text, text, text, interval) from public, anon, authenticated, service_role;
+comment on function private.retry_job(public.jobs, text, text, text, interval, boolean) is 'Puts a locked job back into the queue after exponential back-off with jitter; whether the attempt counts is the caller''s to say.';
+revoke all on function private.retry_job(public.jobs, text, text, text, interval, boolean) from public, anon, authenticated, service_role;
+
+create function private.hand_back_job(job public.jobs, event text, kind text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  update public.jobs as j
+  set status = 'queued',
+    kind = hand_back_job.kind,
+    run_at = clock_timestamp(),
+    uncounted_attempts = j.uncounted_attempts + 1,
+    locked_by = null,
+    locked_until = null,
+    updated_at = clock_timestamp()
+  where j.id = job.id;
+  perform private.wake_limited(job.org_id, job.concurrency_key, job.kind);
+  insert into public.job_notes (org_id, job_id, event, attempt, worker)
+  values (job.org_id, job.id, hand_back_job.event, job.attempt, job.locked_by);
+end
+$$;
+comment on function private.hand_back_job(public.jobs, text, text) is 'Puts a locked job that was not at fault back into the queue, to be claimed at once and perhaps as another kind; the attempt does not count.';
+revoke all on function private.hand_back_job(public.jobs, text, text) from public, anon, authenticated, service_role;
+
+create function private.lock_job_followers(job public.jobs) returns boolean
+language sql set search_path = pg_catalog, pg_temp
+as 'select true';
+comment on function private.lock_job_followers(public.jobs) is 'Locks the rows that follow a locked job, without waiting; false when another transaction holds one. Domains whose rows follow jobs replace it. Who must not wait asks it before changing the job.';
+revoke all on function private.lock_job_followers(public.jobs) from public, anon, authenticated, service_role;
+
+create function private.note_outage(kind text, code text, retry_after interval) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  -- Nobody waits here: a session that holds the row is recording the same.
+  update private.job_kind_pauses as p
+  set failures = n.failures,
+    until = case when n.failures >= 3
+      then clock_timestamp() + greatest(
+        least(interval '1 second' * (2 ^ least(n.failures - 3, 10)), interval '2 minutes') * (0.5 + random() / 2),
+        case when note_outage.retry_after is not null then least(note_outage.retry_after, interval '1 hour') end
+      )
+      else p.until
+    end,
+    error_code = substring(note_outage.code for 100),
+    failed_at = clock_timestamp()
+  from (
+    select q.ctid as place, case when q.failed_at < clock_timestamp() - interval '1 hour' then 1 else q.failures + 1 end as failures
+    from private.job_kind_pauses as q
+    -- Calls that had begun before the pause say nothing new.
+    where q.kind = note_outage.kind and q.until <= clock_timestamp()
+    for update skip locked
+  ) as n
+  where p.ctid = n.place;
+  if not found and not exists (select 1 from private.job_kind_pauses as p where p.kind = note_outage.kind)
+    and pg_try_advisory_xact_lock(hashtextextended('kijko-job-pause:' || note_outage.kind, 20261121))
+  then
+    insert into private.job_kind_pauses (kind, error_code) values (note_outage.kind, substring(note_outage.code for 100))
+    on conflict do nothing;
+  end if;
+end
+$$;
+comment on function private.note_outage(text, text, interval) is 'Records that the other side of a kind failed. From the third failure in a row on the kind is paused: for a second, then two, four and so on up to two minutes, or as long as it asked for, up to an hour.';
+revoke all on function private.note_outage(text, text, interval) from public, anon, authenticated, service_role;
+
+create function private.note_recovery(kind text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not exists (select 1 from private.job_kind_pauses as p where p.kind = note_recovery.kind) then
+    return;
+  end if;
+  delete from private.job_kind_pauses as p
+  where p.ctid = any (array(
+    select q.ctid from private.job_kind_pauses as q where q.kind = note_recovery.kind for update skip locked
+  ));
+  if found then
+    perform pg_notify('kijko_jobs', note_recovery.kind);
+  end if;
+end
+$$;
+comment on function private.note_recovery(text) is 'A job of the kind succeeded: lifts its pause and wakes workers.';
+revoke all on function private.note_recovery(text) from public, anon, authenticated, service_role;
+
+create function private.open_kinds(kinds text[], moment timestamptz) returns text[]
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  open text[];
+  probe text;
+begin
+  select array_agg(k.kind) into open
+  from unnest(kinds) as k (kind)
+  where not exists (select 1 from private.job_kind_pauses as p where p.kind = k.kind and (p.until > moment or p.failures >= 3));
+  -- One claim in five seconds tries whether the other side is back.
+  update private.job_kind_pauses as p
+  set until = moment + interval '5 seconds'
+  where p.ctid = (
+    select q.ctid from private.job_kind_pauses as q
+    where q.kind = any (kinds) and q.failures >= 3 and q.until <= moment
+      and exists (select 1 from public.jobs as j where j.status = 'queued' and j.attempt >= 0 and j.kind = q.kind and j.run_at <= moment)
+    order by q.until
+    limit 1
+    for update skip locked
+  )
+  returning p.kind into probe;
+  return case when probe is null then open else array[probe] end;
+end
+$$;
+comment on function private.open_kinds(text[], timestamptz) is 'The kinds that may be claimed at this moment: those that are not paused; or one alone whose pause is over, and of which then one job may be claimed to try it.';
+revoke all on function private.open_kinds(text[], timestamptz) from public, anon, authenticated, service_role;
 
 -- ----------------------------------------------------------------------------
 -- What workers call. Definer, all of them: the sidecar's role holds no right on any
@@ -583,7 +751,7 @@ revoke all on function private.retry_job(public.jobs, text, text, text, interval
 -- ----------------------------------------------------------------------------
 
 create function private.take_back_jobs(since timestamptz) returns integer
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   job public.jobs;
@@ -593,26 +761,28 @@ begin
     select j.* from public.jobs as j
     where j.status = 'running' and j.attempt >= 0 and j.locked_until >= since and j.locked_until < clock_timestamp()
     order by j.locked_until
-    limit 1000
     for update skip locked
   loop
+    -- Claims do this too, and a claim waits for no row.
+    continue when not private.lock_job_followers(job);
     if job.cancel_requested then
       perform private.end_job(job, 'cancelled', null, 'cancelled', 'cancelled while its worker was lost');
-    elsif job.attempt >= job.max_attempts then
+    elsif job.attempt - job.uncounted_attempts >= job.max_attempts then
       perform private.end_job(job, 'dead', null, 'lease_expired', format('worker %s did not report back', job.locked_by));
     else
       perform private.retry_job(job, 'lease_expired', 'lease_expired', format('worker %s did not report back', job.locked_by), null);
     end if;
     reaped := reaped + 1;
+    exit when reaped = 1000;
   end loop;
   return reaped;
 end
 $$;
-comment on function private.take_back_jobs(timestamptz) is 'Takes back up to 1,000 jobs whose lease ran out, at or after since: queued again, or dead after the last attempt, or cancelled if that was asked.';
+comment on function private.take_back_jobs(timestamptz) is 'Takes back up to 1,000 jobs whose lease ran out, at or after since: queued again, or dead after the last attempt, or cancelled if that was asked. Passes over those of which another transaction holds a row.';
 revoke all on function private.take_back_jobs(timestamptz) from public, anon, authenticated, service_role;
 
 create function private.reap_jobs() returns integer
-language sql security definer set search_path = ''
+language sql security definer set search_path = pg_catalog, pg_temp
 as $$
   select private.take_back_jobs('-infinity')
 $$;
@@ -626,8 +796,8 @@ set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cach
 as $$
 declare
   started constant timestamptz := clock_timestamp();
-  -- Rows of transactions that take longer than this from statement to commit appear behind the registers; the rescue
-  -- below and pg_cron's reaping find them.
+  -- Rows of transactions that take longer than this from statement to commit appear behind the registers; a rescue, which
+  -- looks from the beginning, and pg_cron's reaping find them.
   slack constant interval := interval '0.25 seconds';
   rescue boolean;
   since timestamptz;
@@ -638,17 +808,22 @@ begin
   end if;
   perform setval('private.jobs_tend_at', private.as_register(started + slack));
 
-  select to_timestamp(r.last_value / 1000000.0) into since from private.jobs_reaped_until as r;
-  if private.take_back_jobs(since) < 1000 then
-    perform setval('private.jobs_reaped_until', private.as_register(started - slack));
-  end if;
-
   select r.last_value <= private.as_register(started) into rescue from private.jobs_rescue_at as r;
-  if rescue then
-    since := '-infinity';
-  else
-    select to_timestamp(r.last_value / 1000000.0) into since from private.jobs_head as r;
-  end if;
+  select case when rescue then '-infinity' else to_timestamp(r.last_value / 1000000.0) end into since
+  from private.jobs_reaped_until as r;
+  perform private.take_back_jobs(since);
+  -- What was passed over keeps the register back.
+  select min(first.locked_until) into oldest
+  from (
+    select j.locked_until from public.jobs as j
+    where j.status = 'running' and j.attempt >= 0 and j.locked_until >= since
+    order by j.locked_until
+    limit 1
+  ) as first;
+  perform setval('private.jobs_reaped_until', private.as_register(least(oldest, started - slack)));
+
+  select case when rescue then '-infinity' else to_timestamp(r.last_value / 1000000.0) end into since
+  from private.jobs_head as r;
   select min(first.run_at) into oldest
   from (select distinct l.kind from private.job_lanes as l) as k
   cross join lateral (
@@ -718,10 +893,13 @@ create function private.tend_lanes() returns void
 language plpgsql set search_path = ''
 as $$
 begin
-  insert into private.job_lanes (kind, priority, org, concurrency_key)
-  select distinct j.kind, j.priority, j.org_id, coalesce(j.concurrency_key, '')
-  from public.jobs as j where j.status = 'queued'
-  on conflict do nothing;
+  perform private.add_lane(m.kind, m.priority, m.org_id, m.concurrency_key)
+  from (
+    select distinct j.kind, j.priority, j.org_id, coalesce(j.concurrency_key, '') as concurrency_key
+    from public.jobs as j where j.status = 'queued'
+    except
+    select l.kind, l.priority, l.org, l.concurrency_key from private.job_lanes as l
+  ) as m;
   delete from private.job_lanes as l
   where not exists (
     select 1 from public.jobs as j
@@ -789,47 +967,145 @@ revoke all on function private.within_limits(tid[]) from public, anon, authentic
 -- How a claim stays fair and cheap, whatever is queued:
 -- 1. It takes the jobs longest due that no other claim holds, as many as it may lease. Are there fewer, it has seen all of
 --    them; which it leases is then a matter of the limits only.
--- 2. Otherwise there is a backlog, and it may be one tenant's. Then it also asks up to 64 lanes of each priority, beginning
---    anywhere, for their first jobs, and ranks all it has: higher priority first, then the organizations take turns. So a
---    tenant's one job is found behind another's million without reading that million.
+-- 2. Otherwise there is a backlog, and it may be one tenant's. Then it also asks up to 64 organizations of each kind and
+--    priority for their first jobs, beginning after the one that was served last, and passing over those whose limits are
+--    reached. It ranks all it has: higher priority first, then the organizations take turns. So a tenant's one job is found
+--    behind another's million without reading that million, and is served within one round even if each claim takes one.
 -- Both read index ranges that begin at the head register. What is chosen from is locked before, so nothing is looked up
 -- twice: a locked row keeps its place. The settings keep plans from depending on statistics, which are never right for a
 -- queue; where they are not enough, a look-up is a lateral subquery, which leaves no other plan.
-create function private.rank_jobs(near tid[], of_kinds text[], head timestamptz, due timestamptz, wanted integer) returns tid[]
-language plpgsql set search_path = ''
+-- (The turns are registers: as a row each they would leave a dead version per claim. Kinds that meet in one register
+-- forget each other's turn, and begin the round anew.)
+create function private.turn_register(kinds text[], priority smallint) returns regclass
+language sql immutable
+return (array[
+  'private.jobs_turn_0', 'private.jobs_turn_1', 'private.jobs_turn_2', 'private.jobs_turn_3',
+  'private.jobs_turn_4', 'private.jobs_turn_5', 'private.jobs_turn_6', 'private.jobs_turn_7'
+]::regclass[])[1 + (hashtext(coalesce(kinds::text, '') || ':' || priority) & 7)];
+comment on function private.turn_register(text[], smallint) is 'The register of whose turn was last among claims for these kinds and at this priority.';
+revoke all on function private.turn_register(text[], smallint) from public, anon, authenticated, service_role;
+
+create function private.turn_tag(kinds text[], priority smallint) returns bigint
+language sql immutable
+return (hashtext(coalesce(kinds::text, '') || ':' || priority) >> 3 & 65535)::bigint << 46;
+comment on function private.turn_tag(text[], smallint) is 'For which claims a register''s turn is, in its upper bits.';
+revoke all on function private.turn_tag(text[], smallint) from public, anon, authenticated, service_role;
+
+create function private.last_turn(kinds text[], priority smallint) returns bigint
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  select case when r.value & ~70368744177663 = private.turn_tag(kinds, priority) then r.value & 70368744177663 else 0 end
+  from (select coalesce(pg_sequence_last_value(private.turn_register(kinds, priority)), 0) as value) as r
+$$;
+comment on function private.last_turn(text[], smallint) is 'The turn of the organization that claims for these kinds served last at this priority; 0 when that is not known.';
+revoke all on function private.last_turn(text[], smallint) from public, anon, authenticated, service_role;
+
+create function private.note_turns(kinds text[], served tid[]) returns void
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  select setval(private.turn_register(kinds, s.priority), private.turn_tag(kinds, s.priority) + s.turn)
+  from (
+    select distinct on (j.priority) j.priority, (select min(l.turn) from private.job_lanes as l where l.org = j.org_id) as turn
+    from unnest(served) with ordinality as p (place, n)
+    join public.jobs as j on j.ctid = p.place
+    order by j.priority, p.n desc
+  ) as s
+  where s.turn is not null
+$$;
+comment on function private.note_turns(text[], tid[]) is 'Notes whom a claim for these kinds serves last, at each priority: the next one begins after it.';
+revoke all on function private.note_turns(text[], tid[]) from public, anon, authenticated, service_role;
+
+create function private.rank_jobs(near tid[], kinds text[], of_kinds text[], head timestamptz, due timestamptz, wanted integer) returns tid[]
+language plpgsql set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 declare
+  backlog constant boolean := cardinality(near) >= wanted;
+  limited constant boolean := backlog and (
+    exists (select 1 from private.job_limits)
+    or exists (select 1 from private.job_lanes as l where l.kind = any (of_kinds) and l.concurrency_key <> '')
+  );
   anywhere constant uuid := gen_random_uuid();
   places tid[];
 begin
   with recursive levels as (
     select k.kind, (select max(l.priority) from private.job_lanes as l where l.kind = k.kind) as priority
     from unnest(of_kinds) as k (kind)
-    where cardinality(near) >= wanted
+    where backlog
     union all
     select v.kind, (select max(l.priority) from private.job_lanes as l where l.kind = v.kind and l.priority < v.priority)
     from levels as v
     where v.priority is not null
   ),
-  lanes as materialized (
-    select l.*, v.kind, v.priority, count(*) over () as lanes
-    from levels as v
+  rounds as materialized (
+    select v.kind, v.priority, private.last_turn(kinds, v.priority) as turn from levels as v where v.priority is not null
+  ),
+  running as materialized (
+    select j.org_id, coalesce(j.concurrency_key, '') as concurrency_key, count(*) as jobs
+    from public.jobs as j
+    where limited and j.status = 'running' and j.attempt >= 0
+      and j.locked_until >= (select to_timestamp(r.last_value / 1000000.0) from private.jobs_reaped_until as r)
+    group by j.org_id, coalesce(j.concurrency_key, '')
+  ),
+  orgs as materialized (
+    select r.kind, r.priority, o.turn, o.org, count(*) over () as orgs
+    from rounds as r
     cross join lateral (
-      (
-        select a.org, a.concurrency_key from private.job_lanes as a
-        where a.kind = v.kind and a.priority = v.priority and a.turn >= anywhere
-        order by a.turn
-        limit 64
+      -- From one organization to the next in the order of their turns, and once round.
+      with recursive walk as (
+        select r.turn, null::uuid as org, 0 as round, 0 as step
+        union all
+        select n.turn, n.org, n.round, w.step + 1
+        from walk as w
+        cross join lateral (
+          (
+            select a.turn, a.org, w.round from private.job_lanes as a
+            where a.kind = r.kind and a.priority = r.priority and a.turn > w.turn and (w.round = 0 or a.turn <= r.turn)
+            order by a.turn
+            limit 1
+          )
+          union all
+          (
+            select a.turn, a.org, 1 from private.job_lanes as a
+            where a.kind = r.kind and a.priority = r.priority and w.round = 0 and a.turn <= r.turn
+            order by a.turn
+            limit 1
+          )
+          limit 1
+        ) as n
+        where w.step < 10000
       )
-      union all
-      (
-        select a.org, a.concurrency_key from private.job_lanes as a
-        where a.kind = v.kind and a.priority = v.priority and a.turn < anywhere
-        order by a.turn
-        limit 64
+      select w.turn, w.org from walk as w
+      where w.step > 0 and not exists (
+        select 1 from private.job_limits as l
+        where limited and l.org_id = w.org and l.concurrency_key = ''
+          and l.max_running <= (select coalesce(sum(n.jobs), 0) from running as n where n.org_id = w.org)
       )
       limit 64
+    ) as o
+  ),
+  lanes as materialized (
+    select l.*, o.kind, o.priority, o.org, count(*) over () as lanes
+    from orgs as o
+    cross join lateral (
+      select b.concurrency_key
+      from (
+        (
+          select a.concurrency_key from private.job_lanes as a
+          where a.kind = o.kind and a.priority = o.priority and a.turn = o.turn and a.org = o.org and a.place >= anywhere
+          order by a.place
+        )
+        union all
+        (
+          select a.concurrency_key from private.job_lanes as a
+          where a.kind = o.kind and a.priority = o.priority and a.turn = o.turn and a.org = o.org and a.place < anywhere
+          order by a.place
+        )
+      ) as b
+      where b.concurrency_key = '' or coalesce(
+        (select l.max_running from private.job_limits as l where l.org_id = o.org and l.concurrency_key = b.concurrency_key), 1
+      ) > (select coalesce(sum(n.jobs), 0) from running as n where n.org_id = o.org and n.concurrency_key = b.concurrency_key)
+      limit greatest(64 / o.orgs, 1)
     ) as l
   ),
   far as materialized (
@@ -844,26 +1120,33 @@ begin
       limit wanted / l.lanes + 1
       for update skip locked
     ) as j
-    -- One lane only: those longest due are its first.
-    where l.lanes > 1
+  ),
+  candidates as materialized (
+    select j.ctid as place, j.id, j.org_id, j.priority, j.run_at
+    from unnest(near) as n (place)
+    join public.jobs as j on j.ctid = n.place
+    union
+    select f.* from far as f
+  ),
+  -- Whose turn it is: after the last one served, and then from the beginning.
+  turns as materialized (
+    select o.org_id, o.priority, l.turn <= private.last_turn(kinds, o.priority) as round, l.turn
+    from (select distinct c.org_id, c.priority from candidates as c) as o
+    cross join lateral (select min(a.turn) as turn from private.job_lanes as a where a.org = o.org_id) as l
+    where backlog
   ),
   ranked as (
-    select c.*, row_number() over (partition by c.org_id, c.priority order by c.run_at, c.id) as rank
-    from (
-      select j.ctid as place, j.id, j.org_id, j.priority, j.run_at
-      from unnest(near) as n (place)
-      join public.jobs as j on j.ctid = n.place
-      union
-      select f.* from far as f
-    ) as c
+    select c.*, t.round, t.turn, row_number() over (partition by c.org_id, c.priority order by c.run_at, c.id) as rank
+    from candidates as c
+    left join turns as t on t.org_id = c.org_id and t.priority = c.priority
   )
-  select array_agg(r.place order by r.priority desc, r.rank, r.run_at, r.id) into places
+  select array_agg(r.place order by r.priority desc, r.rank, r.round, r.turn, r.run_at, r.id) into places
   from ranked as r;
   return places;
 end
 $$;
-comment on function private.rank_jobs(tid[], text[], timestamptz, timestamptz, integer) is 'The places of locked jobs, and if they are as many as wanted also of the first of other lanes, which it locks: higher priority first, organizations in turn, longest due first.';
-revoke all on function private.rank_jobs(tid[], text[], timestamptz, timestamptz, integer) from public, anon, authenticated, service_role;
+comment on function private.rank_jobs(tid[], text[], text[], timestamptz, timestamptz, integer) is 'The places of locked jobs, and if they are as many as wanted also of the first of other lanes, which it locks: higher priority first, organizations in turn, longest due first.';
+revoke all on function private.rank_jobs(tid[], text[], text[], timestamptz, timestamptz, integer) from public, anon, authenticated, service_role;
 
 create function private.claim_jobs(worker text, lease interval, max_jobs integer, kinds text[] default null)
 returns table (
@@ -875,12 +1158,13 @@ set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cach
 as $$
 #variable_conflict use_column
 declare
-  wanted constant integer := least(greatest(coalesce(max_jobs, 1), 0), 1000);
+  wanted integer := least(greatest(coalesce(max_jobs, 1), 0), 1000);
   due constant timestamptz := clock_timestamp();
   of_kinds text[] := kinds;
   head timestamptz;
   places tid[];
   limited boolean;
+  backlog boolean;
   found text;
 begin
   if worker is null or worker !~ '\S' or char_length(worker) > 200 then
@@ -894,6 +1178,13 @@ begin
   end if;
   if of_kinds is null then
     of_kinds := array(select distinct l.kind from private.job_lanes as l);
+  end if;
+  if exists (select 1 from private.job_kind_pauses as p where p.kind = any (of_kinds)) then
+    of_kinds := private.open_kinds(of_kinds, due);
+    -- A kind that is tried again.
+    if exists (select 1 from private.job_kind_pauses as p where p.kind = any (of_kinds) and p.failures >= 3) then
+      wanted := 1;
+    end if;
   end if;
 
   loop
@@ -922,11 +1213,12 @@ begin
     return;
   end if;
 
-  if limited or (cardinality(places) >= wanted and exists (select 1 from private.job_lanes as l where l.kind = any (of_kinds) offset 1)) then
-    places := private.rank_jobs(places, of_kinds, head, due, wanted);
+  backlog := cardinality(places) >= wanted and exists (select 1 from private.job_lanes as l where l.kind = any (of_kinds) offset 1);
+  if limited or backlog then
+    places := private.within_limits(private.rank_jobs(places, kinds, of_kinds, head, due, wanted));
   end if;
-  if limited then
-    places := private.within_limits(places);
+  if backlog then
+    perform private.note_turns(kinds, places[:wanted]);
   end if;
 
   if cardinality(places) > 0 then
@@ -963,8 +1255,8 @@ revoke all on function private.claim_jobs(text, interval, integer, text[]) from 
 grant execute on function private.claim_jobs(text, interval, integer, text[]) to kijko_sidecar;
 
 create function private.heartbeat_jobs(worker text, ids uuid[], lease interval)
-returns table (id uuid, cancel_requested boolean)
-language plpgsql security definer set search_path = ''
+returns table (id uuid, cancel_requested boolean, extended boolean)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
@@ -973,31 +1265,40 @@ begin
   end if;
   return query
   with held as (
-    -- In one order everywhere, so that two heartbeats cannot wait for each other.
-    select j.id from public.jobs as j
+    -- A row that another transaction holds must not cost the others their leases.
+    select j.ctid as place from public.jobs as j
     where j.id = any (ids) and j.status = 'running' and j.locked_by = worker
-    order by j.id
-    for update
+    for update skip locked
+  ),
+  extended as (
+    update public.jobs as j
+    set locked_until = clock_timestamp() + lease, updated_at = clock_timestamp()
+    from held
+    where j.ctid = held.place
+    returning j.id, j.cancel_requested
   )
-  update public.jobs as j
-  set locked_until = clock_timestamp() + lease, updated_at = clock_timestamp()
-  from held
-  where j.id = held.id
-  returning j.id, j.cancel_requested;
+  select e.id, e.cancel_requested, true from extended as e
+  union all
+  select j.id, j.cancel_requested, false from public.jobs as j
+  where j.id = any (ids) and j.status = 'running' and j.locked_by = worker
+    and not exists (select 1 from extended as e where e.id = j.id);
 end
 $$;
-comment on function private.heartbeat_jobs(text, uuid[], interval) is 'Extends the leases of jobs this worker still holds and says which are to be cancelled; a job that is not in the answer is lost to it. Definer: the sidecar holds no table rights.';
+comment on function private.heartbeat_jobs(text, uuid[], interval) is 'Extends the leases of jobs this worker still holds and says which are to be cancelled. One that is not extended is held by another transaction at the moment: its lease goes on as it was, and may be extended later. A job that is not in the answer is lost. Definer: the sidecar holds no table rights.';
 revoke all on function private.heartbeat_jobs(text, uuid[], interval) from public, anon, authenticated, service_role;
 grant execute on function private.heartbeat_jobs(text, uuid[], interval) to kijko_sidecar;
 
 create function private.complete_jobs(worker text, results jsonb) returns table (id uuid, status text)
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
+set lock_timeout = '100ms'
 as $$
 #variable_conflict use_column
 declare
   places tid[];
   outcomes jsonb[];
+  more tid[];
+  more_outcomes jsonb[];
 begin
   if jsonb_typeof(results) is distinct from 'array' then
     perform kijko.fail('bad_request', 'results: an array');
@@ -1015,8 +1316,29 @@ begin
     select k.ctid as place from public.jobs as k
     where k.id = g.id and k.status = 'running' and k.locked_by = complete_jobs.worker
       and (g.attempt is null or k.attempt = g.attempt)
-    for update
+    for update skip locked
   ) as j;
+  if coalesce(cardinality(places), 0) < jsonb_array_length(results) then
+    -- Claims and heartbeats hold rows for a moment. Whoever holds one for longer must not keep the others.
+    begin
+      select array_agg(j.place), array_agg(g.result) into more, more_outcomes
+      from (
+        select distinct on (g.id) g.id, g.attempt, g.result
+        from jsonb_to_recordset(results) as g (id uuid, attempt integer, result jsonb)
+        order by g.id
+      ) as g
+      cross join lateral (
+        select k.ctid as place from public.jobs as k
+        where k.id = g.id and k.status = 'running' and k.locked_by = complete_jobs.worker
+          and (g.attempt is null or k.attempt = g.attempt) and k.ctid <> all (coalesce(places, '{}'))
+        for update
+      ) as j;
+      places := places || more;
+      outcomes := outcomes || more_outcomes;
+    exception when lock_not_available then
+      null;
+    end;
+  end if;
   return query
   with ended as (
     update public.jobs as j
@@ -1041,27 +1363,47 @@ begin
   woken as materialized (
     select private.wake_limited(e.org_id, e.concurrency_key, e.kind)
     from (select distinct d.org_id, d.concurrency_key, d.kind from ended as d) as e
+  ),
+  recovered as materialized (
+    select private.note_recovery(p.kind) from private.job_kind_pauses as p
+    where p.kind in (select d.kind from ended as d where d.status = 'succeeded')
   )
-  select e.id, e.status from ended as e where (select count(*) from woken) >= 0;
+  select e.id, e.status from ended as e where (select count(*) from woken) >= 0 and (select count(*) from recovered) >= 0;
+  if coalesce(cardinality(places), 0) < jsonb_array_length(results) then
+    return query
+    select k.id, k.status
+    from (
+      select distinct g.id, g.attempt from jsonb_to_recordset(results) as g (id uuid, attempt integer)
+    ) as g
+    join public.jobs as k on k.id = g.id
+    where k.status = 'running' and k.locked_by = complete_jobs.worker and (g.attempt is null or k.attempt = g.attempt);
+  end if;
   -- As in keep_house: by those that nobody waits for.
   if cardinality(places) >= 50 and (select r.last_value <= private.as_register(clock_timestamp()) from private.jobs_sweep_at as r) then
     perform private.sweep_jobs();
   end if;
 end
 $$;
-comment on function private.complete_jobs(text, jsonb) is 'Ends held jobs, given as an array of {id, attempt, result}, all at once. Answers with those it ended: succeeded, or cancelled if that was asked; a job that is not in the answer was lost. Definer: the sidecar holds no table rights.';
+comment on function private.complete_jobs(text, jsonb) is 'Ends held jobs, given as an array of {id, attempt, result}, all at once. Answers with those it ended: succeeded, or cancelled if that was asked. One that is still running is held by another transaction at the moment, to be asked for again; a job that is not in the answer was lost. Definer: the sidecar holds no table rights.';
 revoke all on function private.complete_jobs(text, jsonb) from public, anon, authenticated, service_role;
 grant execute on function private.complete_jobs(text, jsonb) to kijko_sidecar;
 
-create function private.status_after_failure(job public.jobs, retryable boolean) returns text
-language sql immutable set search_path = ''
+create function private.is_postponed(job public.jobs, outage boolean) returns boolean
+language sql volatile set search_path = pg_catalog, pg_temp
+return coalesce(outage, false) and not job.cancel_requested and job.created_at > clock_timestamp() - interval '24 hours';
+comment on function private.is_postponed(public.jobs, boolean) is 'Whether a failed attempt does not count: the other side was down, for which a job waits up to 24 hours.';
+revoke all on function private.is_postponed(public.jobs, boolean) from public, anon, authenticated, service_role;
+
+create function private.status_after_failure(job public.jobs, retryable boolean, outage boolean default false) returns text
+language sql volatile set search_path = pg_catalog, pg_temp
 return case
   when job.cancel_requested then 'cancelled'
-  when coalesce(retryable, false) and job.attempt < job.max_attempts then 'queued'
+  when private.is_postponed(job, outage) then 'queued'
+  when coalesce(retryable, false) and job.attempt - job.uncounted_attempts < job.max_attempts then 'queued'
   else 'dead'
 end;
-comment on function private.status_after_failure(public.jobs, boolean) is 'What becomes of a held job whose attempt failed.';
-revoke all on function private.status_after_failure(public.jobs, boolean) from public, anon, authenticated, service_role;
+comment on function private.status_after_failure(public.jobs, boolean, boolean) is 'What becomes of a held job whose attempt failed.';
+revoke all on function private.status_after_failure(public.jobs, boolean, boolean) from public, anon, authenticated, service_role;
 
 create function private.code_after_failure(status text, code text) returns text
 language sql immutable set search_path = ''
@@ -1076,9 +1418,10 @@ create function private.fail_job(
   message text,
   retryable boolean,
   retry_after interval default null,
-  attempt integer default null
+  attempt integer default null,
+  outage boolean default false
 ) returns text
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   job public.jobs := private.hold_job(worker, job_id, attempt);
@@ -1087,21 +1430,27 @@ begin
   if job.id is null then
     return null;
   end if;
-  status := private.status_after_failure(job, retryable);
-  if status = 'queued' then
-    perform private.retry_job(job, 'retry', code, message, retry_after);
-  else
+  status := private.status_after_failure(job, retryable, outage);
+  if status <> 'queued' then
     perform private.end_job(job, status, null, private.code_after_failure(status, code), message);
+  elsif private.is_postponed(job, outage) then
+    perform private.retry_job(job, 'postponed', code, message, retry_after, counted => false);
+  else
+    perform private.retry_job(job, 'retry', code, message, retry_after);
+  end if;
+  -- Last: another failure of the kind is recorded at the same moment, and nobody holds its row for longer than that.
+  if outage and status <> 'cancelled' then
+    perform private.note_outage(job.kind, code, retry_after);
   end if;
   return status;
 end
 $$;
-comment on function private.fail_job(text, uuid, text, text, boolean, interval, integer) is 'Records a failure of a held job: queued again with back-off, dead, or cancelled if that was asked; the new status, or null when the lease was lost. Definer: the sidecar holds no table rights.';
-revoke all on function private.fail_job(text, uuid, text, text, boolean, interval, integer) from public, anon, authenticated, service_role;
-grant execute on function private.fail_job(text, uuid, text, text, boolean, interval, integer) to kijko_sidecar;
+comment on function private.fail_job(text, uuid, text, text, boolean, interval, integer, boolean) is 'Records a failure of a held job: queued again with back-off, dead, or cancelled if that was asked; the new status, or null when the lease was lost. An outage is a failure of the other side: it counts against the kind, and for 24 hours not against the job. Definer: the sidecar holds no table rights.';
+revoke all on function private.fail_job(text, uuid, text, text, boolean, interval, integer, boolean) from public, anon, authenticated, service_role;
+grant execute on function private.fail_job(text, uuid, text, text, boolean, interval, integer, boolean) to kijko_sidecar;
 
 create function private.release_jobs(worker text, ids uuid[]) returns integer
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -1117,16 +1466,7 @@ begin
     if job.cancel_requested then
       perform private.end_job(job, 'cancelled', null, 'cancelled', null);
     else
-      update public.jobs as j
-      set status = 'queued',
-        run_at = clock_timestamp(),
-        attempt = job.attempt - 1,
-        locked_by = null,
-        locked_until = null,
-        updated_at = clock_timestamp()
-      where j.id = job.id;
-      insert into public.job_notes (org_id, job_id, event, attempt, worker)
-      values (job.org_id, job.id, 'released', job.attempt, job.locked_by);
+      perform private.hand_back_job(job, 'released', job.kind);
     end if;
     released := released + 1;
   end loop;
@@ -1238,7 +1578,7 @@ grant execute on function private.purge_jobs(interval, integer) to service_role;
 -- Schedule. cron.schedule replaces the entry of the same name, so a replay is harmless.
 -- ----------------------------------------------------------------------------
 
-select cron.schedule('kijko-reap-jobs', '* * * * *', 'select private.tend_jobs(); select private.tend_lanes()');
+select cron.schedule('kijko-reap-jobs', '* * * * *', 'select private.reap_jobs(); select private.tend_jobs(); select private.tend_lanes()');
 -- A little each hour instead of all at night: short transactions, and vacuum keeps up.
 select cron.schedule('kijko-purge-jobs', '17 * * * *', 'select private.purge_jobs()');
 -- pg_cron never deletes its own log; row level security limits this to our entries.

@@ -144,8 +144,23 @@ $$;
 comment on function private.follow_job() is 'Trigger: what becomes of the job, also by the reaper, becomes of its execution. Runs as postgres inside the job functions.';
 revoke all on function private.follow_job() from public, anon, authenticated, service_role;
 create trigger jobs_execution after update of status on public.jobs
-  for each row when (new.kind = 'execution' and new.status <> 'running' and old.status <> new.status)
+  for each row when (new.status <> 'running' and old.status <> new.status and starts_with(new.kind, 'execution'))
   execute function private.follow_job();
+
+create or replace function private.lock_job_followers(job public.jobs) returns boolean
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform 1 from public.executions as e
+  where e.org_id = job.org_id and e.job_id = job.id and e.status in ('queued', 'running')
+  -- The lock that the trigger's update takes; who only refers to the row is not in its way.
+  for no key update skip locked;
+  return found or not exists (
+    select 1 from public.executions as e where e.org_id = job.org_id and e.job_id = job.id and e.status in ('queued', 'running')
+  );
+end
+$$;
+comment on function private.lock_job_followers(public.jobs) is 'Locks the execution that follows a locked job, without waiting; false when another transaction holds it. Who must not wait asks it before changing the job.';
 
 create function private.forget_jobs() returns trigger
 language plpgsql set search_path = ''
@@ -248,6 +263,24 @@ $$;
 comment on function private.settle_hold(uuid, bigint, uuid, text, jsonb) is 'Ends a hold and books what the work came to under these attributes, whatever the limit says; false when that was done before.';
 revoke all on function private.settle_hold(uuid, bigint, uuid, text, jsonb) from public, anon, authenticated, service_role;
 
+create function private.execution_kind(model text) returns text
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  -- As the sidecar chooses the provider: by the part before the slash, or by a well-known name.
+  select case when v.vendor in ('echo', 'openai', 'anthropic', 'gemini') then 'execution.' || v.vendor else 'execution' end
+  from (
+    select case
+      when strpos(model, '/') > 0 then split_part(model, '/', 1)
+      when model like 'claude-%' then 'anthropic'
+      when model like 'gemini-%' then 'gemini'
+      else 'openai'
+    end as vendor
+  ) as v
+$$;
+comment on function private.execution_kind(text) is 'The kind of job that runs a model: one for each vendor, so that workers claim what they have keys for, and a vendor that is down holds up nobody else. Names of no known vendor are "execution", which every worker takes, to say that there is no such model.';
+revoke all on function private.execution_kind(text) from public, anon, authenticated, service_role;
+
 create function private.queue_execution(
   skill public.skills,
   input jsonb,
@@ -266,7 +299,7 @@ declare
   execution_id uuid := gen_random_uuid();
   job_id uuid;
 begin
-  job_id := private.enqueue_job(skill.org_id, 'execution', jsonb_build_object('execution_id', execution_id));
+  job_id := private.enqueue_job(skill.org_id, private.execution_kind(skill.model), jsonb_build_object('execution_id', execution_id));
   insert into public.executions (
     id, org_id, project_id, skill_id, habit_id, job_id, retry_of, trigger, input, model, idempotency_key, scheduled_for,
     hold_id, usage_attributes
@@ -465,6 +498,11 @@ begin
   select s.* into skill from public.skills as s where s.org_id = execution.org_id and s.id = execution.skill_id;
   if skill.id is null then
     perform private.end_job(job, 'dead', null, 'not_found', 'the skill was deleted before it ran');
+    return null;
+  end if;
+  -- The skill was given another vendor's model meanwhile; this worker need not have a key for it.
+  if private.execution_kind(skill.model) <> job.kind then
+    perform private.hand_back_job(job, 'redirected', private.execution_kind(skill.model));
     return null;
   end if;
 
@@ -942,7 +980,8 @@ create function private.fail_execution(
   retryable boolean,
   retry_after interval default null,
   attempt integer default null,
-  usage jsonb default null
+  usage jsonb default null,
+  outage boolean default false
 ) returns text
 language plpgsql security definer set search_path = ''
 as $$
@@ -959,16 +998,16 @@ begin
   if jsonb_typeof(usage) = 'object' then
     execution := private.hold_execution(job);
     if execution.id is not null then
-      status := private.status_after_failure(job, retryable);
+      status := private.status_after_failure(job, retryable, outage);
       perform private.book_usage(
         job, execution, usage, case status when 'dead' then 'failed' else status end, execution.output,
         private.code_after_failure(status, code), message
       );
     end if;
   end if;
-  return private.fail_job(worker, fail_execution.job_id, code, message, retryable, retry_after, fail_execution.attempt);
+  return private.fail_job(worker, fail_execution.job_id, code, message, retryable, retry_after, fail_execution.attempt, outage);
 end
 $$;
-comment on function private.fail_execution(text, uuid, text, text, boolean, interval, integer, jsonb) is 'Failure of an execution: books what the call used (as llm_cost takes it, with model), then as fail_job, whose outcome the execution follows by trigger. Definer: the sidecar holds no table rights.';
-revoke all on function private.fail_execution(text, uuid, text, text, boolean, interval, integer, jsonb) from public, anon, authenticated, service_role;
-grant execute on function private.fail_execution(text, uuid, text, text, boolean, interval, integer, jsonb) to kijko_sidecar;
+comment on function private.fail_execution(text, uuid, text, text, boolean, interval, integer, jsonb, boolean) is 'Failure of an execution: books what the call used (as llm_cost takes it, with model), then as fail_job, whose outcome the execution follows by trigger. Definer: the sidecar holds no table rights.';
+revoke all on function private.fail_execution(text, uuid, text, text, boolean, interval, integer, jsonb, boolean) from public, anon, authenticated, service_role;
+grant execute on function private.fail_execution(text, uuid, text, text, boolean, interval, integer, jsonb, boolean) to kijko_sidecar;

@@ -320,8 +320,8 @@ select results_eq(
   array[
     'private.add_job_event(text,uuid,text,jsonb)', 'private.admit_outside(text,text,text)', 'private.book_call(text,uuid,integer,jsonb)',
     'private.claim_jobs(text,interval,integer,text[])',
-    'private.complete_jobs(text,jsonb)', 'private.fail_execution(text,uuid,text,text,boolean,interval,integer,jsonb)',
-    'private.fail_job(text,uuid,text,text,boolean,interval,integer)', 'private.finish_execution(text,uuid,jsonb,integer)',
+    'private.complete_jobs(text,jsonb)', 'private.fail_execution(text,uuid,text,text,boolean,interval,integer,jsonb,boolean)',
+    'private.fail_job(text,uuid,text,text,boolean,interval,integer,boolean)', 'private.finish_execution(text,uuid,jsonb,integer)',
     'private.heartbeat_jobs(text,uuid[],interval)', 'private.ingest_stripe_event(jsonb)', 'private.queue_stats()', 'private.reap_jobs()',
     'private.release_jobs(text,uuid[])', 'private.reserve_call(text,uuid,integer,jsonb)', 'private.start_execution(text,uuid,integer)',
     'private.stripe_backlog()'

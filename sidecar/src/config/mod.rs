@@ -57,6 +57,8 @@ pub struct WorkerConfig {
     pub lease: Duration,
     /// How often to look for jobs when no notification comes.
     pub poll: Duration,
+    /// How long a refusal of the database that may pass is put up with before the attempt counts as failed.
+    pub patience: Duration,
     /// How long running jobs may go on after SIGTERM before they are handed back.
     pub shutdown_grace: Duration,
     /// Readiness becomes degraded when the oldest due job has waited longer.
@@ -175,6 +177,7 @@ impl WorkerConfig {
             concurrency: env.number("KIJKO_WORKER_CONCURRENCY", 8, 0..=1_000) as usize,
             lease: env.seconds("KIJKO_LEASE_SECONDS", 60, 3..=3_600),
             poll: env.seconds("KIJKO_POLL_SECONDS", 5, 1..=300),
+            patience: env.seconds("KIJKO_RECORD_SECONDS", 60, 1..=3_600),
             shutdown_grace: env.seconds("KIJKO_SHUTDOWN_SECONDS", 25, 0..=3_600),
             queue_age_warning: env.seconds("KIJKO_QUEUE_AGE_WARN_SECONDS", 300, 1..=86_400),
         }

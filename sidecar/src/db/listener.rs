@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio_postgres::{AsyncMessage, Client, Connection};
 use tokio_util::sync::CancellationToken;
 
-use super::{DbError, SessionCheck, check_session, connector};
+use super::{DbError, SessionCheck, check_session, session::connect};
 use crate::{backoff::Backoff, config::DatabaseConfig};
 
 /// A connection that says nothing is asked for a sign of life this often: a dead peer must not pass for a quiet one.
@@ -115,11 +115,7 @@ impl Listener {
             }
             self.session_checked = true;
         }
-        let (client, connection) = self
-            .config
-            .postgres
-            .connect(connector(&self.config.tls)?)
-            .await?;
+        let (client, connection) = connect(&self.config).await?;
         let mut messages = std::pin::pin!(messages(connection));
         let listening = client.batch_execute("listen kijko_jobs; listen kijko_job_cancel");
         drive(&mut messages, &self.wakeups, self.config.timeout, listening).await?;

@@ -3,24 +3,31 @@
 //! Everything the sidecar does in the database is one call of one function in schema `private`, so the pool offers
 //! exactly that: one statement, one time limit, one error type.
 
+mod cancel;
 mod listener;
 mod session;
 mod tls;
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
+use cancel::{CANCELLING, Call};
 use deadpool_postgres::{
-    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod,
+    Runtime, Timeouts,
 };
 pub use listener::{Listener, Wakeups};
 pub use session::{SessionCheck, check_session};
 pub use tls::connector;
 use tokio_postgres::{Row, error::SqlState, types::ToSql};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::{backoff::Backoff, config::DatabaseConfig};
 
 /// Why a statement gave no answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum DbError {
     /// TLS could not be set up at all; a matter of configuration.
     #[error("TLS cannot be set up: {0}")]
@@ -28,7 +35,7 @@ pub enum DbError {
     /// No connection, or it broke.
     #[error("the database cannot be reached: {0}")]
     Unreachable(String),
-    /// No answer in time; the connection is thrown away, since its answer may still come.
+    /// No answer in time; the statement was cancelled, and its connection is thrown away.
     #[error("the database did not answer within {0:?}")]
     TimedOut(Duration),
     /// Postgres answered with an error.
@@ -53,6 +60,17 @@ impl DbError {
             Self::Unreachable(_) | Self::TimedOut(_) => true,
             Self::Refused { transient, .. } => *transient,
             Self::Tls(_) | Self::Unexpected(_) => false,
+        }
+    }
+
+    /// Whether the database itself is away, which says nothing about what was asked.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => true,
+            Self::Refused { code, .. } => {
+                code.starts_with("08") || matches!(code.as_str(), "57P01" | "57P02" | "57P03")
+            }
+            Self::Tls(_) | Self::TimedOut(_) | Self::Unexpected(_) => false,
         }
     }
 
@@ -116,24 +134,39 @@ pub struct PoolUse {
     pub waiting: usize,
 }
 
+/// The server's own limit of a statement is this much longer than ours: it is for clients that vanished without cancelling.
+const SERVER_LEEWAY: Duration = Duration::from_secs(5);
+
 /// The pool.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Db {
     pool: Pool,
+    tls: MakeRustlsConnect,
     timeout: Duration,
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Db")
+            .field("pool", &self.pool)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Db {
     /// Makes the pool. Nothing is connected yet: the database may come up after the sidecar.
     pub fn new(config: &DatabaseConfig) -> Result<Self, DbError> {
+        let tls = connector(&config.tls)?;
         let manager = Manager::from_config(
             config.postgres.clone(),
-            connector(&config.tls)?,
+            tls.clone(),
             ManagerConfig {
                 recycling_method: RecyclingMethod::Fast,
             },
         );
-        let limit = Some(config.timeout);
+        let timeout = config.timeout;
+        let limit = Some(timeout);
         let pool = Pool::builder(manager)
             .max_size(config.pool_size)
             .timeouts(Timeouts {
@@ -141,35 +174,45 @@ impl Db {
                 create: limit,
                 recycle: limit,
             })
+            .post_create(Hook::async_fn(move |client, _| {
+                Box::pin(limit_statements(client, timeout))
+            }))
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| DbError::Unreachable(error.to_string()))?;
-        Ok(Self {
-            pool,
-            timeout: config.timeout,
-        })
+        Ok(Self { pool, tls, timeout })
     }
 
-    /// Runs one statement and returns its rows.
+    /// Runs one statement and returns its rows. When it takes too long, or its caller drops it, it is cancelled on the
+    /// server: what nobody waits for any more must not take effect later.
     pub async fn query(
         &self,
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, DbError> {
         let client = self.pool.get().await.map_err(pool_error)?;
-        let answer = tokio::time::timeout(self.timeout, async {
-            let statement = client.prepare_cached(sql).await?;
-            client.query(&statement, params).await
+        let call = Call::new(client, self.tls.clone());
+        let mut answer = std::pin::pin!(async {
+            let statement = call.client().prepare_cached(sql).await?;
+            call.client().query(&statement, params).await
         });
-        match answer.await {
-            Ok(Ok(rows)) => Ok(rows),
+        match tokio::time::timeout(self.timeout, &mut answer).await {
+            Ok(Ok(rows)) => {
+                call.ended();
+                Ok(rows)
+            }
             Ok(Err(error)) => {
-                client.statement_cache.clear();
+                call.client().statement_cache.clear();
+                call.ended();
                 Err(error.into())
             }
             Err(_) => {
-                drop(Object::take(client));
-                Err(DbError::TimedOut(self.timeout))
+                call.cancel().await;
+                // It may have ended at the last moment; then its answer counts.
+                match tokio::time::timeout(CANCELLING, &mut answer).await {
+                    Ok(Ok(rows)) => Ok(rows),
+                    _ => Err(DbError::TimedOut(self.timeout)),
+                }
             }
         }
     }
@@ -234,15 +277,22 @@ impl Db {
 }
 
 /// Calls until it succeeds or fails for good. It goes on without end while the database is away; the caller sets the
-/// limit (a lease, say).
-pub async fn persist<T, F>(call: impl Fn() -> F) -> Result<T, DbError>
+/// limit (a lease, say). A database that is there and refuses what may pass, or does not answer in time, is asked again
+/// for as long as `patience`.
+pub async fn persist<T, F>(patience: Duration, call: impl Fn() -> F) -> Result<T, DbError>
 where
     F: Future<Output = Result<T, DbError>>,
 {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    let mut refused_since = None;
     loop {
         match call().await {
             Err(error) if error.is_transient() => {
+                if error.is_away() {
+                    refused_since = None;
+                } else if refused_since.get_or_insert_with(Instant::now).elapsed() >= patience {
+                    return Err(error);
+                }
                 let delay = backoff.next_delay();
                 tracing::warn!(%error, retry_in_ms = delay.as_millis() as u64, "the database did not take a call yet");
                 tokio::time::sleep(delay).await;
@@ -257,9 +307,21 @@ fn unexpected(error: tokio_postgres::Error) -> DbError {
     DbError::Unexpected(with_causes(&error))
 }
 
+/// A client that was killed or cut off cancels nothing.
+async fn limit_statements(client: &mut ClientWrapper, timeout: Duration) -> Result<(), HookError> {
+    let limit = (timeout + SERVER_LEEWAY).as_millis();
+    let set = format!("set statement_timeout = {limit}");
+    match tokio::time::timeout(timeout, client.batch_execute(&set)).await {
+        Ok(set) => set.map_err(HookError::Backend),
+        Err(_) => Err(HookError::message("the server is silent")),
+    }
+}
+
 fn pool_error(error: PoolError) -> DbError {
     match error {
-        PoolError::Backend(error) => error.into(),
+        PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
+            error.into()
+        }
         other => DbError::Unreachable(with_causes(&other)),
     }
 }

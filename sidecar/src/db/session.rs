@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Connection, Socket, tls::MakeTlsConnect};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{DbError, connector, with_causes};
 use crate::config::DatabaseConfig;
@@ -20,9 +21,8 @@ pub enum SessionCheck {
 /// Two connections at once, the second inside a transaction. With sessions each keeps a backend of its own. A pooler
 /// that works by transaction gives the second one the backend that the first just left, and the first another one.
 pub async fn check_session(config: &DatabaseConfig) -> Result<SessionCheck, DbError> {
+    let (first, second) = tokio::try_join!(client(config), client(config))?;
     let check = async {
-        let first = connect(config).await?;
-        let second = connect(config).await?;
         let before = backend(&first).await?;
         second.batch_execute("begin").await?;
         let other = backend(&second).await?;
@@ -30,14 +30,7 @@ pub async fn check_session(config: &DatabaseConfig) -> Result<SessionCheck, DbEr
         second.batch_execute("rollback").await?;
         Ok(verdict(before, other, after))
     };
-    // Four round trips, each with the time that one call may take.
-    let limit = config
-        .timeout
-        .saturating_mul(4)
-        .min(Duration::from_secs(60));
-    tokio::time::timeout(limit, check)
-        .await
-        .unwrap_or(Err(DbError::TimedOut(limit)))
+    within(config.timeout, check).await
 }
 
 fn verdict(before: i32, other: i32, after: i32) -> SessionCheck {
@@ -48,8 +41,31 @@ fn verdict(before: i32, other: i32, after: i32) -> SessionCheck {
     }
 }
 
-async fn connect(config: &DatabaseConfig) -> Result<Client, DbError> {
-    let (client, connection) = config.postgres.connect(connector(&config.tls)?).await?;
+type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+
+/// A connection, with a limit for all of it: the driver's own ends once the socket is open, and a server that accepts and
+/// then says nothing would be waited for without end.
+pub(super) async fn connect(
+    config: &DatabaseConfig,
+) -> Result<(Client, Connection<Socket, TlsStream>), DbError> {
+    let tls = connector(&config.tls)?;
+    within(config.timeout, async {
+        Ok(config.postgres.connect(tls).await?)
+    })
+    .await
+}
+
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, DbError>>,
+) -> Result<T, DbError> {
+    tokio::time::timeout(limit, work)
+        .await
+        .unwrap_or(Err(DbError::TimedOut(limit)))
+}
+
+async fn client(config: &DatabaseConfig) -> Result<Client, DbError> {
+    let (client, connection) = connect(config).await?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(

@@ -11,6 +11,7 @@ use tokio::sync::{
     Mutex as Gate,
     oneshot::{self, error::TryRecvError},
 };
+use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use super::Job;
@@ -84,34 +85,43 @@ async fn send(db: &Db, worker: &str, batch: Vec<Ready>) {
         Ok(ended) => {
             for one in batch {
                 // A receiver that is gone has given up its lease; what is recorded is recorded.
+                let _ = one.answer.send(outcome(&ended, one.id));
+            }
+        }
+        // One that is refused, also for a time, must not take the others with it.
+        Err(DbError::Refused { .. }) if batch.len() > 1 => {
+            for one in batch {
+                let answer = record(db, worker, std::slice::from_ref(&one)).await;
                 let _ = one
                     .answer
-                    .send(Ok(ended.get(&one.id).copied().unwrap_or(false)));
+                    .send(answer.and_then(|ended| outcome(&ended, one.id)));
             }
         }
-        Err(error) if error.is_transient() => {
-            let text = error.to_string();
+        Err(error) => {
             for one in batch {
-                let _ = one.answer.send(Err(DbError::Unreachable(text.clone())));
-            }
-        }
-        // One that is refused must not take the others with it.
-        Err(_) => {
-            for one in batch {
-                let answer = record(db, worker, std::slice::from_ref(&one))
-                    .await
-                    .map(|ended| ended.get(&one.id).copied().unwrap_or(false));
-                let _ = one.answer.send(answer);
+                let _ = one.answer.send(Err(error.clone()));
             }
         }
     }
 }
 
-/// The jobs that ended, and whether as a success.
-async fn record(db: &Db, worker: &str, batch: &[Ready]) -> Result<HashMap<Uuid, bool>, DbError> {
+/// What is missing was lost; what is still running is held by another transaction at the moment.
+fn outcome(ended: &HashMap<Uuid, String>, id: Uuid) -> Result<bool, DbError> {
+    match ended.get(&id).map(String::as_str) {
+        Some("running") => Err(DbError::Refused {
+            code: SqlState::LOCK_NOT_AVAILABLE.code().to_owned(),
+            message: "another transaction holds the job".to_owned(),
+            transient: true,
+        }),
+        status => Ok(status == Some("succeeded")),
+    }
+}
+
+/// The jobs that are still ours, and the status they have now.
+async fn record(db: &Db, worker: &str, batch: &[Ready]) -> Result<HashMap<Uuid, String>, DbError> {
     let results = Value::Array(batch.iter().map(|one| one.entry.clone()).collect());
     db.all(
-        "select id, status = 'succeeded' from private.complete_jobs($1, $2)",
+        "select id, status from private.complete_jobs($1, $2)",
         &[&worker, &results],
         |row| Ok((row.try_get(0)?, row.try_get(1)?)),
     )

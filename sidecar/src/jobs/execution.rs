@@ -1,4 +1,4 @@
-//! Kind `execution`: a skill's prompt, answered by a model.
+//! Kinds `execution.…`: a skill's prompt, answered by a model.
 
 mod output;
 
@@ -49,7 +49,9 @@ struct OpenCall {
 }
 
 impl ExecutionHandler {
-    /// The kind that the migrations queue executions under.
+    /// Executions are queued under this kind with their vendor's name behind a dot, so that a worker claims those whose
+    /// keys it has, and a vendor that is down holds up nobody else; under this kind alone when the model's name is of no
+    /// vendor there is.
     pub const KIND: &'static str = "execution";
 
     /// A handler with these models.
@@ -72,7 +74,7 @@ impl ExecutionHandler {
         // Of an attempt that lost its lease; nobody pays for that.
         self.settled(job.id);
         // Starting again is harmless, so a database that is away for a moment costs no attempt.
-        let execution = persist(|| queue.start_execution(job))
+        let execution = persist(queue.patience(), || queue.start_execution(job))
             .await?
             .ok_or(HandlerError::Gone)?;
         tracing::info!(execution_id = %execution.execution_id, model = execution.model, "executing");
@@ -122,7 +124,7 @@ impl ExecutionHandler {
             "output_tokens": most.output,
             "service_tier": request.parameters.get("service_tier"),
         });
-        let reserved = persist(|| queue.reserve_call(job, &call)).await?;
+        let reserved = persist(queue.patience(), || queue.reserve_call(job, &call)).await?;
         match reserved.ok_or(HandlerError::Gone)? {
             Reservation::Held { call_id } => {
                 self.open(job.id, call_id, most, provider.name(), request);
@@ -133,6 +135,7 @@ impl ExecutionHandler {
                 message: message.unwrap_or_default(),
                 retryable: false,
                 retry_after: None,
+                outage: false,
             })),
         }
     }
@@ -183,8 +186,12 @@ impl ExecutionHandler {
 }
 
 impl Handler for ExecutionHandler {
-    fn kind(&self) -> &str {
-        Self::KIND
+    fn kinds(&self) -> Vec<String> {
+        let vendors = self.models.names().into_iter();
+        vendors
+            .map(|vendor| format!("{}.{vendor}", Self::KIND))
+            .chain([Self::KIND.to_owned()])
+            .collect()
     }
 
     fn run<'a>(
@@ -262,6 +269,7 @@ impl From<LlmError> for HandlerError {
             code: error.code().into(),
             retryable: error.retryable(),
             retry_after: error.retry_after,
+            outage: error.fault.is_outage(),
             message: error.message,
         })
     }
@@ -278,6 +286,7 @@ impl From<PromptError> for HandlerError {
             message: error.to_string(),
             retryable: error.retryable(),
             retry_after: None,
+            outage: false,
         })
     }
 }

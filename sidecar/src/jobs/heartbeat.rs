@@ -26,10 +26,12 @@ pub async fn run(
             () = wakeups.cancels.notified() => {}
         }
         wait = match beat(queue, running).await {
-            Ok(()) => {
+            Ok(true) => {
                 backoff.reset();
                 interval
             }
+            // Another transaction held a row; most hold one for a moment.
+            Ok(false) => backoff.next_delay(),
             Err(error) => {
                 metrics.heartbeat_failures.inc();
                 let delay = backoff.next_delay();
@@ -40,10 +42,11 @@ pub async fn run(
     }
 }
 
-async fn beat(queue: &Queue, running: &Running) -> Result<(), crate::db::DbError> {
+/// Whether all leases that are still ours were extended.
+async fn beat(queue: &Queue, running: &Running) -> Result<bool, crate::db::DbError> {
     let leases = running.snapshot();
     if leases.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     let asked_at = Instant::now();
     let ids: Vec<_> = leases.iter().map(|lease| lease.id).collect();
@@ -52,5 +55,5 @@ async fn beat(queue: &Queue, running: &Running) -> Result<(), crate::db::DbError
     leases
         .iter()
         .for_each(|lease| lease.apply(&answer, asked_at, queue.lease()));
-    Ok(())
+    Ok(answer.values().all(|beat| beat.extended))
 }

@@ -60,6 +60,8 @@ pub struct Failure {
     pub retryable: bool,
     /// Not before that.
     pub retry_after: Option<Duration>,
+    /// The other side (a vendor, say) was down: this counts against all jobs of the kind, and for a day not against this one.
+    pub outage: bool,
 }
 
 impl Failure {
@@ -70,6 +72,7 @@ impl Failure {
             message: "something went wrong on our side".to_owned(),
             retryable: true,
             retry_after: None,
+            outage: false,
         }
     }
 }
@@ -94,8 +97,8 @@ impl From<DbError> for HandlerError {
 /// What is done for one kind of job. A handler computes; what it returns is recorded by the runner, which keeps trying
 /// while the lease lasts. Its future may be dropped at any await.
 pub trait Handler: Send + Sync {
-    /// The kind, as in `jobs.kind`.
-    fn kind(&self) -> &str;
+    /// The kinds it can run, as in `jobs.kind`; no others are claimed.
+    fn kinds(&self) -> Vec<String>;
 
     /// Does the work.
     fn run<'a>(
@@ -111,7 +114,7 @@ pub trait Handler: Send + Sync {
         job: &'a Job,
         result: &'a Value,
     ) -> BoxFuture<'a, Result<bool, DbError>> {
-        Box::pin(queue.complete_job(job, result))
+        Box::pin(queue.complete(job, result))
     }
 
     /// Records a failure; the new status, or `None` when the lease was lost.

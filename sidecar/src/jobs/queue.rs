@@ -16,7 +16,20 @@ pub struct Queue {
     db: Db,
     worker: String,
     lease: Duration,
+    patience: Duration,
     completions: Arc<Completions>,
+}
+
+/// How long a refusal that may pass is put up with, unless it is said otherwise.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a heartbeat says of a job that is still ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beat {
+    /// It is to be cancelled.
+    pub cancel_requested: bool,
+    /// Its lease was extended. If not, another transaction held its row: it goes on as it was.
+    pub extended: bool,
 }
 
 /// What an execution needs to run.
@@ -81,8 +94,19 @@ impl Queue {
             db,
             worker,
             lease,
+            patience: PATIENCE,
             completions: Arc::default(),
         }
+    }
+
+    /// The same with another limit of how long a refusal that may pass is put up with.
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// How long a refusal that may pass is put up with.
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// The length of the leases.
@@ -112,20 +136,22 @@ impl Queue {
             .await
     }
 
-    /// Extends the leases of these jobs. A job that is missing from the answer is no longer ours; the value says whether
-    /// it is to be cancelled.
-    pub async fn heartbeat(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, bool>, DbError> {
+    /// Extends the leases of these jobs. A job that is missing from the answer is no longer ours.
+    pub async fn heartbeat(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, Beat>, DbError> {
         self.db
             .all(
-                "select id, cancel_requested from private.heartbeat_jobs($1, $2, make_interval(secs => $3))",
+                "select id, cancel_requested, extended from private.heartbeat_jobs($1, $2, make_interval(secs => $3))",
                 &[&self.worker, &ids, &self.lease.as_secs_f64()],
-                |row| Ok((row.try_get(0)?, row.try_get(1)?)),
+                |row| {
+                    let (cancel_requested, extended) = (row.try_get(1)?, row.try_get(2)?);
+                    Ok((row.try_get(0)?, Beat { cancel_requested, extended }))
+                },
             )
             .await
     }
 
     /// Ends a job well, together with others that are ready; false when the lease was lost or the job was cancelled.
-    pub async fn complete_job(&self, job: &Job, result: &Value) -> Result<bool, DbError> {
+    pub async fn complete(&self, job: &Job, result: &Value) -> Result<bool, DbError> {
         self.completions
             .complete(&self.db, &self.worker, job, result)
             .await
@@ -133,7 +159,7 @@ impl Queue {
 
     /// Records a failure; the job's new status, or `None` when the lease was lost.
     pub async fn fail_job(&self, job: &Job, failure: &Failure) -> Result<Option<String>, DbError> {
-        let sql = "select private.fail_job($1, $2, $3, $4, $5, make_interval(secs => $6), $7)";
+        let sql = "select private.fail_job($1, $2, $3, $4, $5, make_interval(secs => $6), $7, $8)";
         self.fail(sql, job, failure, &[]).await
     }
 
@@ -206,8 +232,7 @@ impl Queue {
         failure: &Failure,
         used: Option<&Value>,
     ) -> Result<Option<String>, DbError> {
-        let sql =
-            "select private.fail_execution($1, $2, $3, $4, $5, make_interval(secs => $6), $7, $8)";
+        let sql = "select private.fail_execution($1, $2, $3, $4, $5, make_interval(secs => $6), $7, outage => $8, usage => $9)";
         self.fail(sql, job, failure, &[&used]).await
     }
 
@@ -220,7 +245,7 @@ impl Queue {
     ) -> Result<Option<String>, DbError> {
         let wait = failure.retry_after.map(|wait| wait.as_secs_f64());
         let (code, message) = (failure.code.as_ref(), without_nul(&failure.message));
-        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 7] = [
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 8] = [
             &self.worker,
             &job.id,
             &code,
@@ -228,6 +253,7 @@ impl Queue {
             &failure.retryable,
             &wait,
             &job.attempt,
+            &failure.outage,
         ];
         self.db.scalar(sql, &[&params, more].concat()).await
     }

@@ -97,7 +97,7 @@ async fn record_success(
     lease: &Lease,
     result: &Value,
 ) -> Outcome {
-    match while_leased(lease, || handler.record_success(queue, job, result)).await {
+    match while_leased(queue, lease, || handler.record_success(queue, job, result)).await {
         Ok(true) => Outcome::Succeeded,
         Ok(false) => Outcome::Gone,
         Err(Unrecorded::LeaseLost) => Outcome::LeaseLost,
@@ -116,7 +116,7 @@ async fn record_failure(
     failure: &Failure,
 ) -> Outcome {
     tracing::info!(code = %failure.code, retryable = failure.retryable, "the job failed");
-    match while_leased(lease, || handler.record_failure(queue, job, failure)).await {
+    match while_leased(queue, lease, || handler.record_failure(queue, job, failure)).await {
         Ok(Some(status)) => Outcome::of_status(&status),
         Ok(None) | Err(Unrecorded::LeaseLost) => Outcome::LeaseLost,
         Err(Unrecorded::Refused(error)) => {
@@ -127,7 +127,7 @@ async fn record_failure(
 }
 
 async fn release(queue: &Queue, handler: &dyn Handler, job: &Job, lease: &Lease) -> Outcome {
-    match while_leased(lease, || handler.record_release(queue, job)).await {
+    match while_leased(queue, lease, || handler.record_release(queue, job)).await {
         Ok(true) => Outcome::Released,
         Ok(false) | Err(Unrecorded::LeaseLost) => Outcome::LeaseLost,
         Err(Unrecorded::Refused(error)) => {
@@ -143,16 +143,20 @@ enum Unrecorded {
     Refused(DbError),
 }
 
-/// Tries until it is recorded, the database says no, or the lease is over. An answer that got lost on the way is
+/// Tries until it is recorded, the database says no (for good, or again and again), or the lease is over. An answer that got lost on the way is
 /// asked for again, which is harmless: the second time the job is no longer ours.
-async fn while_leased<T, F>(lease: &Lease, write: impl Fn() -> F) -> Result<T, Unrecorded>
+async fn while_leased<T, F>(
+    queue: &Queue,
+    lease: &Lease,
+    write: impl Fn() -> F,
+) -> Result<T, Unrecorded>
 where
     F: Future<Output = Result<T, DbError>>,
 {
     tokio::select! {
         biased;
         () = lease.expired() => Err(Unrecorded::LeaseLost),
-        written = persist(write) => written.map_err(Unrecorded::Refused),
+        written = persist(queue.patience(), write) => written.map_err(Unrecorded::Refused),
     }
 }
 
@@ -162,6 +166,7 @@ fn timed_out(limit: Duration) -> Failure {
         message: format!("it took longer than {} seconds", limit.as_secs()),
         retryable: true,
         retry_after: None,
+        outage: false,
     }
 }
 
@@ -172,5 +177,6 @@ fn cancelled() -> Failure {
         message: "cancelled while running".to_owned(),
         retryable: false,
         retry_after: None,
+        outage: false,
     }
 }

@@ -13,6 +13,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::queue::Beat;
+
 /// Why a running job must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
@@ -90,17 +92,19 @@ impl Lease {
     }
 
     /// Applies a heartbeat's answer, from what the database knew after `asked_at`: extended, to be cancelled, or lost.
-    pub fn apply(&self, answer: &HashMap<Uuid, bool>, asked_at: Instant, lease: Duration) {
-        let Some(cancel_requested) = answer.get(&self.id) else {
+    pub fn apply(&self, answer: &HashMap<Uuid, Beat>, asked_at: Instant, lease: Duration) {
+        let Some(beat) = answer.get(&self.id) else {
             return self.stop(Stop::LeaseLost);
         };
         self.until.send_if_modified(|until| {
             let later = asked_at + lease;
-            let extends = later > *until;
-            *until = later.max(*until);
+            let extends = beat.extended && later > *until;
+            if extends {
+                *until = later;
+            }
             extends
         });
-        if *cancel_requested {
+        if beat.cancel_requested {
             self.stop(Stop::Cancelled);
         }
     }
@@ -175,6 +179,11 @@ mod tests {
 
     const LEASE: Duration = Duration::from_millis(300);
 
+    const EXTENDED: Beat = Beat {
+        cancel_requested: false,
+        extended: true,
+    };
+
     #[tokio::test]
     async fn a_lease_ends_by_itself_unless_it_is_extended() {
         let running = Running::default();
@@ -182,7 +191,7 @@ mod tests {
         let (lease, _) = running.enter(Uuid::from_u128(1), start + LEASE);
         tokio::time::sleep(LEASE / 2).await;
         let extended_at = Instant::now();
-        lease.apply(&HashMap::from([(lease.id, false)]), extended_at, LEASE);
+        lease.apply(&HashMap::from([(lease.id, EXTENDED)]), extended_at, LEASE);
         assert_eq!(lease.stopped().await, Stop::LeaseLost);
         assert!(extended_at.elapsed() >= LEASE);
     }
@@ -191,8 +200,21 @@ mod tests {
     async fn an_old_answer_does_not_shorten_a_lease() {
         let start = Instant::now();
         let (lease, _) = Running::default().enter(Uuid::from_u128(1), start + LEASE);
-        lease.apply(&HashMap::from([(lease.id, false)]), start, LEASE / 2);
+        lease.apply(&HashMap::from([(lease.id, EXTENDED)]), start, LEASE / 2);
         assert_eq!(lease.until(), start + LEASE);
+    }
+
+    #[tokio::test]
+    async fn a_job_whose_row_was_held_is_neither_extended_nor_lost() {
+        let until = Instant::now() + LEASE;
+        let (lease, _) = Running::default().enter(Uuid::from_u128(1), until);
+        let held = Beat {
+            extended: false,
+            ..EXTENDED
+        };
+        lease.apply(&HashMap::from([(lease.id, held)]), until, LEASE);
+        assert_eq!(lease.until(), until);
+        assert_eq!(*lease.stop.borrow(), None);
     }
 
     #[tokio::test]
@@ -200,7 +222,13 @@ mod tests {
         let running = Running::default();
         let until = Instant::now() + LEASE;
         let [lost, cancelled] = [1, 2].map(|n| running.enter(Uuid::from_u128(n), until).0);
-        let answer = HashMap::from([(cancelled.id, true)]);
+        let answer = HashMap::from([(
+            cancelled.id,
+            Beat {
+                cancel_requested: true,
+                ..EXTENDED
+            },
+        )]);
         running
             .snapshot()
             .iter()

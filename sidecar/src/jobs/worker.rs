@@ -16,10 +16,15 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Where jobs were found, or after a notification, more are looked for this soon, then after twice the time, and so on up
-/// to the poll interval. The database counts on it: shortly after either, jobs are queued without a notification, since
-/// transactions that notify commit one after the other.
+/// Where jobs were found, or after a notification, more are looked for this soon. The database counts on it: shortly after
+/// either, jobs are queued without a notification, since transactions that notify commit one after the other.
 const TRAIL: Duration = Duration::from_millis(1);
+
+/// And then again and again, less and less often, up to the poll interval. Such a job can be claimed once it is committed,
+/// however long that takes: it waits for a quarter of this time more, not for as long again.
+fn next_look(since: Duration) -> Duration {
+    (since / 4).max(2 * TRAIL)
+}
 
 /// How long handing jobs back at shutdown may take after they were told to stop.
 const HAND_BACK: Duration = Duration::from_secs(5);
@@ -45,15 +50,19 @@ impl Worker {
         wakeups: Arc<Wakeups>,
         metrics: Metrics,
     ) -> Self {
-        let kinds: Vec<_> = handlers
-            .iter()
-            .map(|handler| handler.kind().to_owned())
-            .collect();
-        wakeups.only_for(kinds.clone());
-        let handlers = handlers
+        let handlers: HashMap<_, _> = handlers
             .into_iter()
-            .map(|handler| (handler.kind().to_owned(), handler))
+            .flat_map(|handler| {
+                handler
+                    .kinds()
+                    .into_iter()
+                    .map(move |kind| (kind, handler.clone()))
+            })
             .collect();
+        // In one order in all workers: claims for the same kinds share the tenants' turns.
+        let mut kinds: Vec<_> = handlers.keys().cloned().collect();
+        kinds.sort();
+        wakeups.only_for(kinds.clone());
         Self {
             queue,
             handlers,
@@ -95,24 +104,27 @@ impl Worker {
         // More may be waiting than we could take, so a freed slot is a reason to look again.
         let mut more = false;
         let mut trail = self.config.poll;
+        let mut reason_at = Instant::now();
         while !stop.is_cancelled() {
             let free = self.config.concurrency.saturating_sub(self.running.count());
             let mut pause = shorten(self.config.poll, 0.2);
             if free == 0 {
                 trail = TRAIL;
+                reason_at = Instant::now();
             } else {
                 match self.claim(free).await {
                     Ok(claimed) => {
                         backoff.reset();
                         if claimed > 0 {
                             trail = TRAIL;
+                            reason_at = Instant::now();
                         }
                         more = claimed == free;
                         if more {
                             continue;
                         }
                         pause = pause.min(trail);
-                        trail = trail.saturating_mul(2);
+                        trail = next_look(reason_at.elapsed());
                     }
                     Err(error) => {
                         pause = backoff.next_delay();
@@ -125,6 +137,7 @@ impl Worker {
             }
             if self.wait_for_a_reason(pause, free == 0 || more, stop).await {
                 trail = TRAIL;
+                reason_at = Instant::now();
             }
         }
     }

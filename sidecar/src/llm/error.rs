@@ -88,6 +88,14 @@ impl LlmFault {
         )
     }
 
+    /// Whether the vendor failed and not the call: others to the same vendor would fare the same.
+    pub fn is_outage(self) -> bool {
+        matches!(
+            self,
+            Self::RateLimited | Self::Overloaded | Self::Unavailable
+        )
+    }
+
     /// Whether the operator should look at the vendor; the rest is between the skill and its model.
     pub fn is_vendors(self) -> bool {
         self != Self::Empty && self.retryable() || matches!(self, Self::Auth | Self::QuotaExhausted)

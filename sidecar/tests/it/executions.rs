@@ -6,7 +6,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use kijko_sidecar::{
     jobs::{
-        Job, Queue,
+        Handler, Job, Queue,
         execution::ExecutionHandler,
         runner,
         running::{Lease, Running, Stop},
@@ -135,8 +135,8 @@ impl Bench {
         let job_id: Uuid = tenant
             .value(
                 "insert into public.jobs (org_id, kind, status, attempt, locked_by, locked_until, started_at)
-                 values ($1, 'execution', 'running', 1, $2, now() + interval '1 hour', now()) returning id",
-                &[&tenant.org_id, &worker],
+                 values ($1, private.execution_kind($3), 'running', 1, $2, now() + interval '1 hour', now()) returning id",
+                &[&tenant.org_id, &worker, &skill.model],
             )
             .await;
         let execution_id: Uuid = tenant
@@ -413,6 +413,64 @@ async fn a_busy_vendor_puts_it_back_until_the_vendor_wants_it() {
         .job(job.id, "run_at > now() + interval '95 seconds'")
         .await;
     assert_eq!(waits.as_deref(), Some("true"));
+    // It was the vendor's fault and not the job's.
+    let uncounted = bench.tenant.job(job.id, "uncounted_attempts").await;
+    assert_eq!(uncounted.as_deref(), Some("1"));
+}
+
+#[tokio::test]
+async fn what_a_vendor_is_asked_for_is_what_its_kind_says() {
+    let tenant = Tenant::new().await;
+    let mut models = Models::default();
+    models.add(Arc::new(Echo));
+    let sandbox = Arc::new(Sandbox::new(PathBuf::from(env!(
+        "CARGO_BIN_EXE_kijko-sidecar"
+    ))));
+    let handler = ExecutionHandler::new(models.clone(), 4_096, sandbox, Metrics::default());
+    let mut kinds = handler.kinds();
+    kinds.sort();
+    assert_eq!(kinds, ["execution", "execution.echo"]);
+    // Whose name the database reads off a model is the provider that is asked for it.
+    let named = |provider| Arc::new(Named(provider)) as Arc<dyn Provider>;
+    for provider in ["openai", "anthropic", "gemini"] {
+        models.add(named(provider));
+    }
+    for model in [
+        "echo/echo",
+        "openai/meta/llama",
+        "gpt-4o",
+        "chatgpt-4o-latest",
+        "o3-mini",
+        "anything",
+        "anthropic/claude",
+        "claude-sonnet-4-5",
+        "gemini-2.5-pro",
+        "gemini/x",
+    ] {
+        let kind: String = tenant
+            .value("select private.execution_kind($1)", &[&model])
+            .await;
+        let (provider, _) = models.pick(model).unwrap();
+        assert_eq!(kind, format!("execution.{}", provider.name()), "{model}");
+    }
+    let nobodys: String = tenant
+        .value("select private.execution_kind('acme/one')", &[])
+        .await;
+    assert_eq!(nobodys, "execution");
+    assert!(models.pick("acme/one").is_err());
+}
+
+/// A vendor that is never asked.
+struct Named(&'static str);
+
+impl Provider for Named {
+    fn name(&self) -> &'static str {
+        self.0
+    }
+
+    fn complete(&self, _: CompletionRequest) -> BoxFuture<'_, Result<Completion, LlmError>> {
+        Box::pin(std::future::pending())
+    }
 }
 
 #[tokio::test]

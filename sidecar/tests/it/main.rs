@@ -11,5 +11,6 @@ mod limits;
 mod process;
 mod sandbox;
 mod support;
+mod trouble;
 mod vendors;
 mod worker;

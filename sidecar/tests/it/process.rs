@@ -146,6 +146,7 @@ impl Sidecar {
             .env("DATABASE_URL", database_url)
             .env("KIJKO_SIDECAR_BIND", "127.0.0.1:0")
             .env("KIJKO_WORKER_CONCURRENCY", "1")
+            .env("KIJKO_SHUTDOWN_SECONDS", "2")
             .spawn()
             .unwrap();
         Self::of(child)
@@ -226,6 +227,21 @@ fn with_the_database_it_listens_and_stops_on_sigint() {
     sidecar.wait_for("listening for jobs");
     sidecar.signal("INT");
     assert_eq!(sidecar.ends_within(Duration::from_secs(10)), Some(0));
+}
+
+#[test]
+fn half_a_request_does_not_keep_it_from_stopping() {
+    use std::io::Write;
+    let mut sidecar = Sidecar::start("postgres://user:hunter2@127.0.0.1:1/db");
+    let line = sidecar.wait_for("the sidecar starts");
+    let line: serde_json::Value = serde_json::from_str(&line).expect("the log is JSON");
+    let mut half = std::net::TcpStream::connect(line["address"].as_str().unwrap()).unwrap();
+    write!(half, "GET /health HTTP/1.1\r\nHost: x\r\n").unwrap();
+    half.flush().unwrap();
+    // A whole one after it: the half has been accepted by now.
+    http_get(line["address"].as_str().unwrap(), "/health");
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.ends_within(Duration::from_secs(30)), Some(0));
 }
 
 fn http_get(address: &str, path: &str) -> String {

@@ -33,8 +33,8 @@ struct Scripted {
 }
 
 impl Handler for Scripted {
-    fn kind(&self) -> &str {
-        &self.kind
+    fn kinds(&self) -> Vec<String> {
+        vec![self.kind.clone()]
     }
 
     fn run<'a>(
@@ -76,6 +76,7 @@ impl Working {
             concurrency: settings.concurrency,
             lease: settings.lease,
             poll: settings.poll,
+            patience: Duration::from_secs(60),
             shutdown_grace: settings.grace,
             queue_age_warning: Duration::from_secs(60),
         };
@@ -146,6 +147,7 @@ fn failure(retryable: bool, retry_after: Option<Duration>) -> HandlerError {
         message: "it went wrong".into(),
         retryable,
         retry_after,
+        outage: false,
     })
 }
 
@@ -400,7 +402,13 @@ async fn at_shutdown_short_jobs_finish_and_long_ones_are_handed_back_uncounted()
         Some("succeeded")
     );
     assert_eq!(tenant.job(long, "status").await.as_deref(), Some("queued"));
-    assert_eq!(tenant.job(long, "attempt").await.as_deref(), Some("0"));
+    assert_eq!(
+        tenant
+            .job(long, "attempt - uncounted_attempts")
+            .await
+            .as_deref(),
+        Some("0")
+    );
     assert_eq!(
         tenant.job(long, "run_at <= now()").await.as_deref(),
         Some("true")

@@ -162,7 +162,7 @@ begin
   perform tests.act_as_superuser();
   update public.jobs as j set run_at = now() - interval '1 year' where j.id = called.job;
   perform tests.act_as_sidecar();
-  perform private.claim_jobs('w', '1 minute', 1, array['execution']);
+  perform private.claim_jobs('w', '1 minute', 1, array['execution', 'execution.echo']);
   perform private.start_execution('w', called.job);
   return private.reserve_call('w', called.job, null, jsonb_build_object('id', gen_random_uuid()) || call);
 end

@@ -39,7 +39,7 @@ select results_eq(
   $$values (tests.org('ada'), $$ || quote_literal(:'skill') || $$::uuid, 'manual', 'queued', '{"text": "a"}'::jsonb, 'echo/echo', tests.id('mem'))$$,
   'a member executes'
 );
-select is((select kind || ' ' || status || ' ' || (payload ->> 'execution_id') from public.jobs where id = :'job1'), 'execution queued ' || :'e1', 'a job carries it');
+select is((select kind || ' ' || status || ' ' || (payload ->> 'execution_id') from public.jobs where id = :'job1'), 'execution.echo queued ' || :'e1', 'a job carries it, of a kind that says which vendor is asked');
 select is(tests.used(tests.org('ada'), 'executions'), 1::bigint, 'it is charged to the skill''s organization');
 select is(tests.used(tests.org('mem'), 'executions'), 0::bigint, 'not to the caller''s own');
 select tests.act_as('vic');
@@ -64,7 +64,7 @@ select isnt((public.execute_skill(:'bobs', '{"text": "b"}', 'k1')).id, :'e2'::uu
 
 -- ---- a worker runs it
 select tests.act_as_sidecar();
-select is((select payload ->> 'execution_id' from private.claim_jobs('w', '1 minute', 1, array['execution'])), :'e1', 'a worker claims the job');
+select is((select payload ->> 'execution_id' from private.claim_jobs('w', '1 minute', 1, array['execution', 'execution.echo'])), :'e1', 'a worker claims the job');
 select is(private.start_execution('other', :'job1'), null, 'another worker cannot start it');
 select is(
   private.start_execution('w', :'job1') - 'org_id',
@@ -110,9 +110,10 @@ select is(private.llm_cost('none/x', 'none/x', '{"input_tokens": 1, "output_toke
 select tests.act_as('mem');
 select (e).id as e3, (e).job_id as job3 from (select public.execute_skill(:'skill', '{"text": "x"}') as e) as s \gset
 select tests.act_as_superuser();
-update public.jobs set run_at = run_at - interval '1 hour' where id = :'job3';
+-- Before those of the organization whose turn it is.
+update public.jobs set run_at = run_at - interval '1 hour', priority = 1 where id = :'job3';
 select tests.act_as_sidecar();
-select is((select id from private.claim_jobs('w', '1 minute', 1, array['execution'])), :'job3'::uuid, 'claimed');
+select is((select id from private.claim_jobs('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job3'::uuid, 'claimed');
 select isnt(private.start_execution('w', :'job3'), null, 'started');
 select is(private.fail_execution('w', :'job3', 'provider_error', 'HTTP 503', true), 'queued', 'a failure that may pass');
 select tests.act_as('mem');
@@ -120,7 +121,7 @@ select is((select status || ' ' || error_code from public.executions where id = 
 select tests.act_as_superuser();
 update public.jobs set run_at = now() - interval '2 hours' where id = :'job3';
 select tests.act_as_sidecar();
-select is((select attempt from private.claim_jobs('w', '1 minute', 1, array['execution'])), 2, 'claimed again');
+select is((select attempt from private.claim_jobs('w', '1 minute', 1, array['execution', 'execution.echo'])), 2, 'claimed again');
 select isnt(private.start_execution('w', :'job3', 2), null, 'started again');
 select is(private.fail_execution('w', :'job3', 'invalid_input', 'text: missing', false), 'dead', 'a failure that cannot pass');
 select tests.act_as('mem');
@@ -146,9 +147,9 @@ select (public.retry_execution(:'e4')).id as e5 \gset
 select is((select retry_of from public.executions where id = :'e5'), :'e4'::uuid, 'a cancelled one can be retried');
 select job_id as job5 from public.executions where id = :'e5' \gset
 select tests.act_as_superuser();
-update public.jobs set run_at = now() - interval '3 hours' where id = :'job5';
+update public.jobs set run_at = now() - interval '3 hours', priority = 1 where id = :'job5';
 select tests.act_as_sidecar();
-select is((select id from private.claim_jobs('w', '1 minute', 1, array['execution'])), :'job5'::uuid, 'claimed');
+select is((select id from private.claim_jobs('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job5'::uuid, 'claimed');
 select isnt(private.start_execution('w', :'job5'), null, 'started');
 select tests.act_as('mem');
 select is((public.cancel_execution(:'e5')).status, 'running', 'a running one is asked to stop');
@@ -161,9 +162,9 @@ select is(tests.used(tests.org('ada'), 'llm_tokens'), 1111::bigint, 'but the cal
 -- ---- cancelled between the claim and the start: it does not start
 select (e).id as e9, (e).job_id as job9 from (select public.execute_skill(:'skill') as e) as s \gset
 select tests.act_as_superuser();
-update public.jobs set run_at = now() - interval '4 hours' where id = :'job9';
+update public.jobs set run_at = now() - interval '4 hours', priority = 1 where id = :'job9';
 select tests.act_as_sidecar();
-select is((select id from private.claim_jobs('w', '1 minute', 1, array['execution'])), :'job9'::uuid, 'claimed');
+select is((select id from private.claim_jobs('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job9'::uuid, 'claimed');
 select tests.act_as('mem');
 select is((public.cancel_execution(:'e9')).status, 'queued', 'its worker is asked to stop');
 select tests.act_as_sidecar();
@@ -176,9 +177,9 @@ select is(tests.used(tests.org('ada'), 'executions'), 3::bigint, 'and it costs n
 -- ---- a lost worker, a deleted skill, a disabled one
 select tests.act_as_superuser();
 select job_id as job2 from public.executions where id = :'e2' \gset
-update public.jobs set run_at = now() - interval '4 hours', attempt = 4 where id = :'job2';
+update public.jobs set run_at = now() - interval '4 hours', attempt = 4, priority = 1 where id = :'job2';
 select tests.act_as_sidecar();
-select is((select id from private.claim_jobs('gone', '1 second', 1, array['execution'])), :'job2'::uuid, 'the last attempt');
+select is((select id from private.claim_jobs('gone', '1 second', 1, array['execution', 'execution.echo'])), :'job2'::uuid, 'the last attempt');
 select isnt(private.start_execution('gone', :'job2'), null, 'started');
 select tests.act_as_superuser();
 update public.jobs set locked_until = clock_timestamp() - interval '1 second' where id = :'job2';
@@ -196,9 +197,9 @@ delete from public.skills where id = :'skill';
 select is((select skill_id from public.executions where id = :'e6'), null, 'a deleted skill leaves its executions');
 select tests.refuses(format('select public.retry_execution(%L)', :'e4'), 'conflict', 'which cannot be retried');
 select tests.act_as_superuser();
-update public.jobs set run_at = now() - interval '5 hours' where id = :'job6';
+update public.jobs set run_at = now() - interval '5 hours', priority = 1 where id = :'job6';
 select tests.act_as_sidecar();
-select is((select id from private.claim_jobs('w', '1 minute', 1, array['execution'])), :'job6'::uuid, 'a waiting one is claimed');
+select is((select id from private.claim_jobs('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job6'::uuid, 'a waiting one is claimed');
 select is(private.start_execution('w', :'job6'), null, 'and not started');
 select tests.act_as('mem');
 select is((select status || ' ' || error_code from public.executions where id = :'e6'), 'failed not_found', 'but failed, with the reason');
@@ -214,7 +215,7 @@ begin
   perform tests.act_as_superuser();
   update public.jobs as j set run_at = now() - interval '9 hours' where j.id = execution.job_id;
   perform tests.act_as_sidecar();
-  perform private.claim_jobs('w', '1 minute', 1, array['execution']);
+  perform private.claim_jobs('w', '1 minute', 1, array['execution', 'execution.echo']);
   perform private.start_execution('w', execution.job_id);
   perform private.finish_execution('w', execution.job_id, outcome);
   perform tests.act_as_superuser();

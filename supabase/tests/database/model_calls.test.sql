@@ -28,7 +28,7 @@ begin
   perform tests.act_as_superuser();
   update public.jobs as j set run_at = now() - interval '1 year' where j.id = execution.job_id;
   perform tests.act_as_sidecar();
-  perform private.claim_jobs(worker, '1 minute', 1, array['execution']);
+  perform private.claim_jobs(worker, '1 minute', 1, array['execution', 'execution.echo', 'execution.openai']);
   perform private.start_execution(worker, execution.job_id);
   return execution;
 end
@@ -157,22 +157,22 @@ select is(tests.used(tests.org('ada'), 'llm_tokens'), :'before'::bigint + 9000, 
 select tests.act_as_superuser();
 update public.jobs set run_at = now() - interval '1 year' where id = :'job6';
 select tests.act_as_sidecar();
-select private.claim_jobs('second', '1 minute', 1, array['execution']) is not null as again \gset
+select private.claim_jobs('second', '1 minute', 1, array['execution', 'execution.echo', 'execution.openai']) is not null as again \gset
 select private.start_execution('second', :'job6') is not null as again \gset
-select is(private.reserve_call('second', :'job6', 1, tests.call(7, 3000, 100)) ->> 'call_id', tests.call_id(7)::text, 'the same attempt again has a call of its own');
+select is(private.reserve_call('second', :'job6', 2, tests.call(7, 3000, 100)) ->> 'call_id', tests.call_id(7)::text, 'the next has a call of its own');
 select tests.act_as_superuser();
 update public.jobs set locked_until = clock_timestamp() - interval '1 second' where id = :'job6';
 select is(private.reap_jobs(), 1, 'its worker is lost');
 select is(tests.held('llm_tokens'), 0::bigint, 'what it held is free');
 update public.jobs set run_at = now() - interval '1 year' where id = :'job6';
 select tests.act_as_sidecar();
-select private.claim_jobs('third', '1 minute', 1, array['execution']) is not null as again \gset
+select private.claim_jobs('third', '1 minute', 1, array['execution', 'execution.echo', 'execution.openai']) is not null as again \gset
 select private.start_execution('third', :'job6') is not null as again \gset
-select private.reserve_call('third', :'job6', 2, tests.call(8, 3000, 100)) is not null as reserved \gset
-select is(private.book_call('second', :'job6', 1, tests.use(7, 2000, 10)), false, 'the lost worker reports late: nobody pays for a call that we lost');
-select is(private.finish_execution('second', :'job6', tests.use(7, 2000, 10, '{"output": {}}'), 1), false, 'nor is its answer taken');
+select private.reserve_call('third', :'job6', 3, tests.call(8, 3000, 100)) is not null as reserved \gset
+select is(private.book_call('second', :'job6', 2, tests.use(7, 2000, 10)), false, 'the lost worker reports late: nobody pays for a call that we lost');
+select is(private.finish_execution('second', :'job6', tests.use(7, 2000, 10, '{"output": {}}'), 2), false, 'nor is its answer taken');
 select is(tests.held('llm_tokens'), 3100::bigint, 'which leaves the third its own');
-select is(private.finish_execution('third', :'job6', tests.use(8, 1000, 90, '{"output": {}}'), 2), true, 'and it ends');
+select is(private.finish_execution('third', :'job6', tests.use(8, 1000, 90, '{"output": {}}'), 3), true, 'and it ends');
 select is((select status || ' ' || input_tokens || ' ' || output_tokens from tests.execution(:'e6')), 'succeeded 10000 90', 'with the sums of the others');
 select is(tests.used(tests.org('ada'), 'llm_tokens'), :'before'::bigint + 10090, 'as the meter has them');
 

@@ -128,7 +128,7 @@ select (e).id as e1, (e).job_id as job1 from (select public.execute_skill(:'skil
 select tests.act_as_superuser();
 update public.jobs set run_at = now() - interval '1 hour' where id = :'job1';
 select tests.act_as_sidecar();
-select is((select id from private.claim_jobs('w', '1 minute', 1, array['execution'])), :'job1'::uuid, 'claimed');
+select is((select id from private.claim_jobs('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job1'::uuid, 'claimed');
 select isnt(private.start_execution('w', :'job1'), null, 'started');
 select is(private.fail_execution('other', :'job1', 'x', 'y', true, null, 1, '{"input_tokens": 1000}'), null, 'a stranger books nothing');
 select is(
@@ -144,7 +144,7 @@ select results_eq(
 select tests.act_as_superuser();
 update public.jobs set run_at = now() - interval '1 hour' where id = :'job1';
 select tests.act_as_sidecar();
-select private.claim_jobs('w', '1 minute', 1, array['execution']) is not null as again \gset
+select private.claim_jobs('w', '1 minute', 1, array['execution', 'execution.echo']) is not null as again \gset
 select private.start_execution('w', :'job1', 2) is not null as again \gset
 select is(
   private.fail_execution('w', :'job1', 'model_refused', 'declined', false, null, 2, '{"input_tokens": 1000, "output_tokens": 1}'), 'dead', 'a refusal is final'

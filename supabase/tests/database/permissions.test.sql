@@ -15,7 +15,7 @@ select public.invite_member('eve@example.test');
 insert into public.usage_meters (event_type, meter) values ('build.done', 'own.builds');
 select id as execution from public.execute_skill(:'skill', '{}', 'once') \gset
 select tests.act_as_superuser();
-select private.add_job_event('w', j.id, 'progress') from private.claim_jobs('w', '1 minute', 1, array['execution']) as j \gset
+select private.add_job_event('w', j.id, 'progress') from private.claim_jobs('w', '1 minute', 1, array['execution', 'execution.echo']) as j \gset
 update public.executions set status = 'failed', finished_at = kijko.now(), output = '"secret"', error = 'secret' where id = :'execution';
 
 create function tests.set_permission(permission text, held boolean) returns void language plpgsql security definer as $$

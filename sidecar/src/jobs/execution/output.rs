@@ -42,12 +42,14 @@ fn parse_json(completion: &Completion) -> Result<Value, Failure> {
             message: "the JSON was cut at the token limit; raise max_tokens".to_owned(),
             retryable: false,
             retry_after: None,
+            outage: false,
         },
         false => Failure {
             code: "vendor_malformed".into(),
             message: "the model was asked for JSON and answered something else".to_owned(),
             retryable: true,
             retry_after: None,
+            outage: false,
         },
     })
 }

@@ -1,0 +1,299 @@
+// The queue beside sessions that hold its rows: what must wait waits, and what must not does not.
+//   ADMIN_DB_URL=… node --test tests/database-race/*.test.mjs
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { test } from 'node:test';
+import { atOnce, newTenant, one, pool, promptly, untilWaiting, whileOpen } from './support.mjs';
+
+const newKind = () => `race_${randomUUID().slice(0, 8)}`;
+const enqueue = async (org, kind, n = 1, more = {}) => (await pool.query(
+  'select id from private.enqueue_jobs($1) order by n', [JSON.stringify(Array.from({ length: n }, () => ({ org_id: org, kind, ...more })))])).rows.map((row) => row.id);
+const claim = (kind, max = 1, worker = 'racer', lease = '1 minute') => promptly('select * from private.claim_jobs($1, $2, $3, array[$4])', [worker, lease, max, kind]);
+// Ended in the past, so the register that says how far leases were taken back moves there too.
+const expire = async (ids) => {
+  await pool.query(`update public.jobs set locked_until = clock_timestamp() - interval '1 second' where id = any ($1)`, [ids]);
+  await pool.query(`select setval('private.jobs_reaped_until', 0)`);
+};
+const status = async (id) => (await one('select status from public.jobs where id = $1', [id])).status;
+
+/** A claim that keeps house, whoever did so last. */
+async function tend() {
+  await pool.query(`select setval('private.jobs_tend_at', 0)`);
+  assert.deepEqual(await claim('race_nothing'), []);
+}
+
+/** An execution that runs under a lease of this worker; claimed in the transaction that queues it, so that no worker of the running stack takes it. */
+async function runningExecution({ skill }, worker, maxAttempts = 5) {
+  const session = await pool.connect();
+  await session.query('begin');
+  const { rows: [{ id, job_id: job }] } = await session.query(
+    `select e.* from public.skills as s, private.queue_execution(s, '{}', 'manual') as e where s.id = $1`, [skill]);
+  await session.query(
+    `update public.jobs set status = 'running', attempt = 1, max_attempts = $3, locked_by = $2, locked_until = clock_timestamp() + interval '1 minute' where id = $1`,
+    [job, worker, maxAttempts]);
+  await session.query('select private.start_execution($1, $2)', [worker, job]);
+  await session.query('commit');
+  session.release();
+  return { id, job };
+}
+
+// ---- a row that somebody holds is passed over, and not forgotten
+
+test('a lease that ends while its row is held is taken back once it is free', async () => {
+  const { org } = await newTenant();
+  const kind = newKind();
+  const [id] = await enqueue(org, kind);
+  await claim(kind);
+  await expire([id]);
+  await whileOpen('select 1 from public.jobs where id = $1 for update', [id], tend);
+  assert.equal(await status(id), 'running', 'it was held');
+  await tend();
+  assert.equal(await status(id), 'queued');
+});
+
+test('what pg_cron runs each minute takes back a lease that every claim has passed', async () => {
+  const { org } = await newTenant();
+  const kind = newKind();
+  const [id] = await enqueue(org, kind);
+  await claim(kind);
+  await expire([id]);
+  // As if its transaction had committed late.
+  await pool.query(`select setval('private.jobs_reaped_until', private.as_register(clock_timestamp())), setval('private.jobs_rescue_at', private.as_register(clock_timestamp() + interval '1 minute'))`);
+  const { command } = await one(`select command from cron.job where jobname = 'kijko-reap-jobs'`);
+  await pool.query(command);
+  assert.equal(await status(id), 'queued');
+});
+
+test('an execution that is held keeps no claim from its work, and its expired job waits for it', async () => {
+  const tenant = await newTenant();
+  const held = await runningExecution(tenant, 'gone');
+  const free = await runningExecution(tenant, 'gone');
+  const kind = newKind();
+  const [other] = await enqueue(tenant.org, kind);
+  await expire([held.job, free.job]);
+  await whileOpen('select 1 from public.executions where id = $1 for update', [held.id], async () => {
+    await pool.query(`select setval('private.jobs_tend_at', 0)`);
+    assert.deepEqual((await claim(kind)).map((job) => job.id), [other]);
+    await promptly('select private.reap_jobs()');
+    assert.equal(await status(held.job), 'running');
+    assert.notEqual(await status(free.job), 'running', 'only that one waits');
+  });
+  await tend();
+  assert.notEqual(await status(held.job), 'running');
+});
+
+test('claims pass over rows that other claims hold: those longest due, and the first of other lanes', async () => {
+  const [large, small] = [await newTenant(), await newTenant()];
+  const kind = newKind();
+  const mine = await enqueue(large.org, kind, 4);
+  const [theirs] = await enqueue(small.org, kind);
+  await whileOpen('select id from public.jobs where id = any ($1) for update', [[mine[0], theirs]], async () => {
+    assert.deepEqual((await claim(kind)).map((job) => job.id), [mine[1]]);
+    assert.deepEqual((await claim(kind)).map((job) => job.id), [mine[2]]);
+  });
+  assert.deepEqual(new Set((await claim(kind, 5)).map((job) => job.id)), new Set([mine[0], mine[3], theirs]));
+});
+
+test('two claims that are open at once share the work and wait for nothing', async () => {
+  const { org } = await newTenant();
+  const kind = newKind();
+  const ids = await enqueue(org, kind, 6);
+  await whileOpen(`select id from private.claim_jobs('first', '1 minute', 4, array[$1])`, [kind], async (first, session) => {
+    const second = await claim(kind, 4);
+    assert.deepEqual([first.length, second.length], [4, 2]);
+    assert.deepEqual(new Set([...first, ...second].map((job) => job.id)), new Set(ids));
+    await session.query('commit');
+  });
+});
+
+test('of a key that may run once, a claim gets none while another claim of it is open, and does not wait', async () => {
+  const { org } = await newTenant();
+  const kind = newKind();
+  await enqueue(org, kind, 2, { concurrency_key: 'key' });
+  await whileOpen(`select id from private.claim_jobs('first', '1 minute', 1, array[$1])`, [kind], async (first, session) => {
+    assert.equal(first.length, 1);
+    assert.deepEqual(await claim(kind, 5), [], 'the first is not committed, and counts all the same');
+    await session.query('commit');
+    assert.deepEqual(await claim(kind, 5), []);
+  });
+});
+
+test('purging passes over a row that somebody holds', async () => {
+  const { org } = await newTenant();
+  const made = await pool.query(
+    `insert into public.jobs (id, org_id, kind, status, finished_at)
+     select private.new_job_id(now() - interval '40 days', n), $1, 'race_old', 'dead', now() - interval '35 days' from generate_series(1, 2) as n returning id`, [org]);
+  const [held, free] = made.rows.map((row) => row.id);
+  await whileOpen('select 1 from public.jobs where id = $1 for update', [held], () => promptly('select private.purge_jobs()'));
+  const { rows } = await pool.query('select id from public.jobs where id = any ($1)', [[held, free]]);
+  assert.deepEqual(rows.map((row) => row.id), [held]);
+});
+
+test('a lane that somebody is opening keeps nobody from queueing, claiming or tending lanes', async () => {
+  const { org } = await newTenant();
+  const kind = newKind();
+  const sql = 'select id from private.enqueue_jobs($1)';
+  const job = JSON.stringify([{ org_id: org, kind }]);
+  await whileOpen(sql, [job], async () => {
+    const [{ id }] = await promptly(sql, [job]);
+    await promptly('select private.tend_lanes()');
+    assert.deepEqual((await claim(kind, 5)).map((claimed) => claimed.id), [id]);
+    assert.equal((await promptly(`select private.fail_job('racer', $1, 'x', 'y', true) as status`, [id]))[0].status, 'queued', 'which opens the lane again');
+  });
+});
+
+// ---- heartbeats and ends of batches: one held row costs the others nothing
+
+test('a heartbeat extends what it can and says of the one that is held that it is not lost', async () => {
+  const { org } = await newTenant();
+  const kind = newKind();
+  const [held, cancelled, plain] = await enqueue(org, kind, 3);
+  await claim(kind, 3);
+  await pool.query('select private.cancel_job($1)', [cancelled]);
+  const gone = randomUUID();
+  const before = await one('select min(locked_until) as until from public.jobs where kind = $1', [kind]);
+  await whileOpen('select 1 from public.jobs where id = $1 for update', [held], async () => {
+    const answer = await promptly(`select * from private.heartbeat_jobs('racer', $1, '5 minutes')`, [[held, cancelled, plain, gone]]);
+    const of = (id) => answer.find((row) => row.id === id);
+    assert.deepEqual(of(held), { id: held, cancel_requested: false, extended: false });
+    assert.deepEqual(of(cancelled), { id: cancelled, cancel_requested: true, extended: true });
+    assert.deepEqual(of(plain), { id: plain, cancel_requested: false, extended: true });
+    assert.equal(of(gone), undefined);
+  });
+  const { rows } = await pool.query('select id from public.jobs where kind = $1 and locked_until > $2::timestamptz + interval \'3 minutes\'', [kind, before.until]);
+  assert.deepEqual(new Set(rows.map((row) => row.id)), new Set([cancelled, plain]));
+});
+
+test('a batch is ended except for the row that is held, which is asked for again', async () => {
+  const { org } = await newTenant();
+  const kind = newKind();
+  const ids = await enqueue(org, kind, 3);
+  await claim(kind, 3);
+  const results = JSON.stringify(ids.map((id) => ({ id, attempt: 1 })));
+  const complete = async () => new Map((await promptly(`select id, status from private.complete_jobs('racer', $1)`, [results])).map((row) => [row.id, row.status]));
+  await whileOpen('select 1 from public.jobs where id = $1 for update', [ids[1]], async () => {
+    assert.deepEqual(await complete(), new Map([[ids[0], 'succeeded'], [ids[1], 'running'], [ids[2], 'succeeded']]));
+  });
+  assert.deepEqual(await complete(), new Map([[ids[1], 'succeeded']]));
+});
+
+// ---- what must wait
+
+test('who ends a job waits for another that is ending it, and then changes nothing', async () => {
+  const { org } = await newTenant();
+  for (const [call, answer] of [
+    [`select private.fail_job('racer', $1, 'x', 'y', false) as answer`, null],
+    [`select private.add_job_event('racer', $1, 'late') as answer`, false],
+    [`select private.release_jobs('racer', array[$1]::uuid[]) as answer`, 0],
+    [`select private.start_execution('racer', $1) as answer`, null],
+  ]) {
+    const kind = newKind();
+    const [id] = await enqueue(org, kind);
+    await claim(kind);
+    const waiter = await pool.connect();
+    try {
+      await whileOpen(`select private.fail_job('racer', $1, 'first', 'first', false)`, [id], async (_, session) => {
+        const answered = waiter.query(call, [id]);
+        await untilWaiting(waiter, session);
+        await session.query('commit');
+        assert.equal((await answered).rows[0].answer, answer, call);
+      });
+    } finally {
+      waiter.release(true);
+    }
+    const job = await one(`select status, error_code, (select count(*)::int from public.job_events where job_id = $1) as events from public.jobs where id = $1`, [id]);
+    assert.deepEqual(job, { status: 'dead', error_code: 'first', events: 3 }, call);
+  }
+});
+
+test('a unique key that is being queued is waited for: one job, whichever commits', async () => {
+  const { org } = await newTenant();
+  const kind = newKind();
+  const sql = `select private.enqueue_job($1, $2, unique_key => 'once') as id`;
+  for (const [end, second] of [['commit', null], ['rollback', 'a job']]) {
+    const waiter = await pool.connect();
+    try {
+      await whileOpen(sql, [org, kind + end], async (_, session) => {
+        const answered = waiter.query(sql, [org, kind + end]);
+        await untilWaiting(waiter, session);
+        await session.query(end);
+        assert.equal((await answered).rows[0].id && 'a job', second);
+      });
+    } finally {
+      waiter.release(true);
+    }
+  }
+});
+
+test('tickers take turns: the second waits for the first, and finds nothing left', async () => {
+  const { org, skill } = await newTenant();
+  await pool.query(`insert into public.habits (org_id, skill_id, name, cron) values ($1, $2, 'turn', '0 0 1 1 *')`, [org, skill]);
+  await pool.query(`update public.habits set next_run_at = date_trunc('year', kijko.now(), 'UTC') where org_id = $1`, [org]);
+  const waiter = await pool.connect();
+  try {
+    await whileOpen('select private.run_due_habits()', [], async (_, session) => {
+      const answered = waiter.query('select private.run_due_habits() as handled');
+      await untilWaiting(waiter, session);
+      await session.query('commit');
+      assert.equal((await answered).rows[0].handled, 0);
+    });
+  } finally {
+    waiter.release(true);
+  }
+  assert.equal((await one(`select count(*)::int as n from public.executions where org_id = $1`, [org])).n, 1);
+});
+
+test('a habit that somebody is changing keeps no ticker from the others', async () => {
+  const { org, skill } = await newTenant();
+  await pool.query(`insert into public.habits (org_id, skill_id, name, cron) select $1, $2, 'due ' || n, '0 0 1 1 *' from generate_series(1, 2) as n`, [org, skill]);
+  const { rows: [held, free] } = await pool.query(
+    `update public.habits set next_run_at = date_trunc('year', kijko.now(), 'UTC') where org_id = $1 returning id`, [org]);
+  await whileOpen('select 1 from public.habits where id = $1 for update', [held.id], () => promptly('select private.run_due_habits()'));
+  const { rows } = await pool.query('select habit_id from public.executions where org_id = $1', [org]);
+  assert.deepEqual(rows.map((row) => row.habit_id), [free.id]);
+});
+
+// ---- waking
+
+test('workers hear that a limit has a place again, whatever freed it', async () => {
+  const { org } = await newTenant();
+  const kind = newKind();
+  const heard = [];
+  const listener = await pool.connect();
+  listener.on('notification', ({ payload }) => heard.push(payload));
+  try {
+    const [ended, failed, retried, cancelled, lost] = await enqueue(org, kind, 5, { concurrency_key: 'key' });
+    await pool.query(`select private.set_job_limit($1, 'key', 5)`, [org]);
+    assert.equal((await claim(kind, 5)).length, 5);
+    await listener.query('listen kijko_jobs');
+    const hears = async (what, payload, sql, values) => {
+      await listener.query('select 1');
+      heard.length = 0;
+      await pool.query(sql, values);
+      await listener.query('select 1');
+      assert.ok(heard.includes(payload), what);
+    };
+    await hears('it ended', kind, `select private.complete_jobs('racer', $1)`, [JSON.stringify([{ id: ended }])]);
+    await hears('it failed', kind, `select private.fail_job('racer', $1, 'x', 'y', false)`, [failed]);
+    await hears('it waits for its next attempt', kind, `select private.fail_job('racer', $1, 'x', 'y', true)`, [retried]);
+    await pool.query('select private.cancel_job($1)', [cancelled]);
+    await hears('it was cancelled', kind, `select private.complete_jobs('racer', $1)`, [JSON.stringify([{ id: cancelled }])]);
+    await expire([lost]);
+    await hears('its lease ended', kind, 'select private.reap_jobs()');
+    await hears('the limit was raised', '', `select private.set_job_limit($1, 'key', 6)`, [org]);
+    await hears('the limit was taken away', '', `select private.set_job_limit($1, 'key', null)`, [org]);
+  } finally {
+    listener.release(true);
+  }
+});
+
+test('eight claims of one at a time beside a large tenant: the small one is served within its turn', async () => {
+  const [large, small] = [await newTenant(), await newTenant()];
+  const kind = newKind();
+  await enqueue(large.org, kind, 100);
+  const [theirs] = await enqueue(small.org, kind);
+  const claimed = await atOnce(8, () => claim(kind));
+  // Those at once may take the same turn; whoever comes after them does not.
+  const after = await claim(kind);
+  assert.ok([...claimed.flat(), ...after].some((job) => job.id === theirs));
+});

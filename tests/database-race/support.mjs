@@ -1,0 +1,47 @@
+// What the races of the queue share: a transaction that stays open meanwhile, and statements that must not wait for it.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { newUser, one, pool } from './sessions.mjs';
+
+export { one, pool };
+
+/** A user with a personal organization and a skill in it. */
+export async function newTenant() {
+  const { user, org } = await newUser();
+  const { id: skill } = await one(`insert into public.skills (org_id, name, prompt_template) values ($1, 'race', 'x') returning id`, [org]);
+  return { user, org, skill };
+}
+
+export const atOnce = (n, run) => Promise.all(Array.from({ length: n }, (_, i) => run(i)));
+
+/** Runs with a transaction of another session open, which has done `sql`; unless it is committed, what it did is rolled back. */
+export async function whileOpen(sql, values, run) {
+  const session = await pool.connect();
+  try {
+    await session.query('begin');
+    const { rows } = await session.query(sql, values);
+    return await run(rows, session);
+  } finally {
+    await session.query('rollback').catch(() => {});
+    session.release(true);
+  }
+}
+
+/** A statement that must not wait: after five seconds it is refused with 57014. */
+export async function promptly(sql, values) {
+  const session = await pool.connect();
+  try {
+    await session.query(`set statement_timeout = '5s'`);
+    return (await session.query(sql, values)).rows;
+  } finally {
+    session.release(true);
+  }
+}
+
+/** Waits until one session waits for the other. */
+export async function untilWaiting(waiter, holder) {
+  for (let tries = 0; tries < 1_000; tries += 1) {
+    if ((await one('select $1 = any (pg_blocking_pids($2)) as waits', [holder.processID, waiter.processID])).waits) return;
+    await sleep(10);
+  }
+  throw new Error('it does not wait');
+}
