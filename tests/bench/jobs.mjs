@@ -58,7 +58,7 @@ class Kijko {
 
   async teardown() {
     await this.pool.end();
-    await admin.query('truncate public.jobs, public.job_notes, private.job_lanes, public.executions');
+    await admin.query('truncate public.jobs, public.job_notes, private.job_lanes');
     await admin.query('delete from auth.users where id = $1', [this.user]);
   }
 

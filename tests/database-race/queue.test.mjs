@@ -109,7 +109,8 @@ test('two claims that are open at once share the work and wait for nothing', asy
 test('of a key that may run once, a claim gets none while another claim of it is open, and does not wait', async () => {
   const { org } = await newTenant();
   const kind = newKind();
-  await enqueue(org, kind, 2, { concurrency_key: 'key' });
+  // More than the first claim looks at.
+  await enqueue(org, kind, 10, { concurrency_key: 'key' });
   await whileOpen(`select id from private.claim_jobs('first', '1 minute', 1, array[$1])`, [kind], async (first, session) => {
     assert.equal(first.length, 1);
     assert.deepEqual(await claim(kind, 5), [], 'the first is not committed, and counts all the same');

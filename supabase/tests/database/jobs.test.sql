@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(95);
+select plan(103);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
@@ -52,6 +52,9 @@ select tests.act_as_sidecar();
 select tests.refuses($$select * from private.claim_jobs('  ', '1 minute', 1)$$, 'bad_request', 'a worker has a name');
 select tests.refuses($$select * from private.claim_jobs('w', '0', 1)$$, 'bad_request', 'a lease has a length');
 select tests.refuses($$select * from private.claim_jobs('w', null, 1)$$, 'bad_request', 'which is given');
+select tests.refuses($$select * from private.claim_jobs('w', '1 hour 1 second', 1)$$, 'bad_request', 'an hour at most');
+select tests.refuses($$select * from private.heartbeat_jobs('w', '{}', '1 hour 1 second')$$, 'bad_request', 'nor is it extended by more');
+select is_empty($$select * from private.claim_jobs('w', '1 hour', 1, array['none'])$$, 'an hour may be');
 
 select tests.act_as_superuser();
 update public.jobs set run_at = run_at - interval '1 hour' where id = :'j1';
@@ -176,7 +179,9 @@ select is(private.cancel_job(:'j1'), 'succeeded', 'a finished one stays as it is
 select private.enqueue_job(tests.org('ada'), 'once', unique_key => 'k') as j7 \gset
 select is(private.enqueue_job(tests.org('ada'), 'once', unique_key => 'k'), null, 'a live job with the key: none is added');
 select isnt(private.enqueue_job(tests.org('bob'), 'once', unique_key => 'k'), null, 'another organization''s key is its own');
-select private.cancel_job(:'j7');
+select is((select id from private.claim_jobs('w', '1 minute', 1, array['once']) where id = :'j7'), :'j7'::uuid, 'it is claimed');
+select is(private.enqueue_job(tests.org('ada'), 'once', unique_key => 'k'), null, 'a running job has its key too');
+select is(tests.complete('w', :'j7'), true, 'and ends');
 select isnt(private.enqueue_job(tests.org('ada'), 'once', unique_key => 'k'), null, 'once it has ended the key is free');
 
 -- ---- batches
@@ -297,8 +302,12 @@ select private.new_job_id(now() - interval '32 days', 0) as long_ago \gset
 insert into public.jobs (id, org_id, kind, status, finished_at)
 values (:'long_ago', tests.org('ada'), 'mail', 'dead', now() - interval '31 days');
 insert into public.job_notes (org_id, job_id, event, attempt) values (tests.org('ada'), :'long_ago', 'dead', 1);
+select private.new_job_id(now() - interval '33 days', 0) as just_ended \gset
+insert into public.jobs (id, org_id, kind, status, finished_at) values (:'just_ended', tests.org('ada'), 'slow', 'dead', now());
 select tests.act_as_service();
 select is(private.purge_jobs(), 1, 'old jobs go');
+select isnt_empty(format('select 1 from public.jobs where id = %L', :'just_ended'), 'what was queued long ago and has just ended stays');
+select tests.refuses($$select private.purge_jobs('-1 second')$$, 'bad_request', 'nobody purges what has yet to end');
 select tests.act_as_superuser();
 select is_empty(format('select 1 from public.job_notes where job_id = %L', :'long_ago'), 'with their events');
 
