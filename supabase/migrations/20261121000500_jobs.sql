@@ -836,7 +836,7 @@ begin
   if rescue then
     -- Walks every entry that a held snapshot keeps, so it gets rarer as that becomes dear: a twentieth of the time at most.
     perform setval('private.jobs_rescue_at', private.as_register(
-      clock_timestamp() + greatest(interval '5 seconds', 20 * (clock_timestamp() - started))
+      clock_timestamp() + greatest(interval '1 second', 20 * (clock_timestamp() - started))
     ));
   end if;
   return true;
