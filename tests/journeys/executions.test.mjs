@@ -208,6 +208,25 @@ describe('the quota', () => {
     assert.deepEqual([after.llm_tokens.used, after.llm_cost_microusd.used], [tokens, cost], 'every token metered once');
   });
 
+  test('calls of a model at the same time use no more than there is', async () => {
+    const person = await newPerson();
+    const skill = await newSkill(person, { prompt_template: '{{ n }}', parameters: { delay_ms: 1500 } });
+    // Each is 60,000 tokens, question and answer: one fits into 100,000.
+    const ids = (await Promise.all(Array.from({ length: 6 }, () => ok(execute(person, skill.id, { n: 'a '.repeat(30_000) }))))).map((e) => e.id);
+    const done = await Promise.all(ids.map((id) => ended(person, id)));
+    assert.deepEqual(done.map((e) => e.error_code ?? e.status).sort(), [...Array(5).fill('quota_exceeded'), 'succeeded']);
+    const usage = await usageOf(person);
+    assert.deepEqual([usage.llm_tokens.used, usage.executions.used], [60_000, 1], 'what was refused costs nothing');
+  });
+
+  test('an input that the schema refuses costs nothing', async () => {
+    const person = await newPerson();
+    const skill = await newSkill(person, { input_schema: { properties: { n: { pattern: '^(?!eo:)' } } } });
+    const [bad, good] = [await ok(execute(person, skill.id, { n: 'eo:x' })), await ok(execute(person, skill.id, { n: 'en:x' }))];
+    assert.deepEqual([(await ended(person, bad.id)).error_code, (await ended(person, good.id)).status], ['invalid_input', 'succeeded']);
+    assert.equal((await usageOf(person)).executions.used, 1);
+  });
+
   test('a refusal tells limit, rest, reset, resource and when to come back', async () => {
     const person = await newPerson('PRO');
     const skill = await newSkill(person);

@@ -82,6 +82,14 @@ describe('skills', () => {
     assert.equal((await ok(execute(person, own.id, { n: 1 }))).status, 'queued');
   });
 
+  test('one whose model has no price says so before it is run, and is not run', async () => {
+    const person = await newPerson();
+    const [fine, unpriced] = [await newSkill(person), await newSkill(person, { model: 'gpt-0-unpriced' })];
+    const problems = async (id) => (await ok(person.client.from('skills').select('id, problems').eq('id', id).single())).problems;
+    assert.deepEqual([await problems(fine.id), (await problems(unpriced.id)).map((p) => p.code)], [[], ['model_not_priced']]);
+    await refused(person.client.from('skills').update({ parameters: { max_tokens: 'many' } }).eq('id', fine.id), 400, '23514');
+  });
+
   test('prices are there to read for who is signed in, and not to change', async () => {
     const { client } = team.member;
     assert.ok((await ok(client.from('llm_models').select('id, input_microusd_per_mtok'))).length > 0);
