@@ -378,6 +378,7 @@ export type Database = {
           started_at: string | null;
           status: "queued" | "running" | "succeeded" | "dead" | "cancelled";
           timeout_seconds: number;
+          uncounted_attempts: number;
           unique_key: string | null;
           updated_at: string;
         };
@@ -406,6 +407,7 @@ export type Database = {
           started_at?: string | null;
           status?: "queued" | "running" | "succeeded" | "dead" | "cancelled";
           timeout_seconds?: number;
+          uncounted_attempts?: number;
           unique_key?: string | null;
           updated_at?: string;
         };
@@ -433,6 +435,7 @@ export type Database = {
           started_at?: string | null;
           status?: "queued" | "running" | "succeeded" | "dead" | "cancelled";
           timeout_seconds?: number;
+          uncounted_attempts?: number;
           unique_key?: string | null;
           updated_at?: string;
         };
@@ -867,7 +870,7 @@ export type Database = {
           email: string | null;
           event_id: string | null;
           id: string;
-          livemode: boolean | null;
+          livemode: boolean;
           metadata_org_id: string | null;
           name: string | null;
           org_id: string | null;
@@ -882,7 +885,7 @@ export type Database = {
           email?: string | null;
           event_id?: string | null;
           id: string;
-          livemode?: boolean | null;
+          livemode: boolean;
           metadata_org_id?: string | null;
           name?: string | null;
           org_id?: string | null;
@@ -896,7 +899,7 @@ export type Database = {
           email?: string | null;
           event_id?: string | null;
           id?: string;
-          livemode?: boolean | null;
+          livemode?: boolean;
           metadata_org_id?: string | null;
           name?: string | null;
           org_id?: string | null;
@@ -919,8 +922,8 @@ export type Database = {
           as_of: string;
           attempt_count: number;
           billing_reason: string | null;
-          created_at: string;
-          currency: string;
+          created_at: string | null;
+          currency: string | null;
           customer_id: string | null;
           deleted: boolean;
           due_date: string | null;
@@ -932,6 +935,7 @@ export type Database = {
           number: string | null;
           org_id: string | null;
           paid_at: string | null;
+          paid_out_of_band: boolean;
           period_end: string | null;
           period_start: string | null;
           status: string | null;
@@ -946,8 +950,8 @@ export type Database = {
           as_of: string;
           attempt_count: number;
           billing_reason?: string | null;
-          created_at: string;
-          currency: string;
+          created_at?: string | null;
+          currency?: string | null;
           customer_id?: string | null;
           deleted: boolean;
           due_date?: string | null;
@@ -959,6 +963,7 @@ export type Database = {
           number?: string | null;
           org_id?: string | null;
           paid_at?: string | null;
+          paid_out_of_band: boolean;
           period_end?: string | null;
           period_start?: string | null;
           status?: string | null;
@@ -972,8 +977,8 @@ export type Database = {
           as_of?: string;
           attempt_count?: number;
           billing_reason?: string | null;
-          created_at?: string;
-          currency?: string;
+          created_at?: string | null;
+          currency?: string | null;
           customer_id?: string | null;
           deleted?: boolean;
           due_date?: string | null;
@@ -985,6 +990,7 @@ export type Database = {
           number?: string | null;
           org_id?: string | null;
           paid_at?: string | null;
+          paid_out_of_band?: boolean;
           period_end?: string | null;
           period_start?: string | null;
           status?: string | null;
@@ -1005,8 +1011,8 @@ export type Database = {
         Row: {
           active: boolean;
           as_of: string;
-          created_at: string;
-          currency: string;
+          created_at: string | null;
+          currency: string | null;
           deleted: boolean;
           event_id: string;
           id: string;
@@ -1022,8 +1028,8 @@ export type Database = {
         Insert: {
           active: boolean;
           as_of: string;
-          created_at: string;
-          currency: string;
+          created_at?: string | null;
+          currency?: string | null;
           deleted: boolean;
           event_id: string;
           id: string;
@@ -1038,8 +1044,8 @@ export type Database = {
         Update: {
           active?: boolean;
           as_of?: string;
-          created_at?: string;
-          currency?: string;
+          created_at?: string | null;
+          currency?: string | null;
           deleted?: boolean;
           event_id?: string;
           id?: string;
@@ -1140,6 +1146,7 @@ export type Database = {
           id: string;
           org_id: string;
           plan: string;
+          plan_override: string | null;
           status: "active" | "trialing" | "past_due" | "unpaid" | "canceled";
           updated_at: string;
         };
@@ -1152,6 +1159,7 @@ export type Database = {
           id?: string;
           org_id?: string;
           plan?: string;
+          plan_override?: string | null;
           status?: "active" | "trialing" | "past_due" | "unpaid" | "canceled";
           updated_at?: string;
         };
@@ -1163,6 +1171,7 @@ export type Database = {
           id?: string;
           org_id?: string;
           plan?: string;
+          plan_override?: string | null;
           status?: "active" | "trialing" | "past_due" | "unpaid" | "canceled";
           updated_at?: string;
         };
@@ -1177,6 +1186,13 @@ export type Database = {
           {
             foreignKeyName: "subscriptions_plan_fkey";
             columns: ["plan"];
+            isOneToOne: false;
+            referencedRelation: "plans";
+            referencedColumns: ["code"];
+          },
+          {
+            foreignKeyName: "subscriptions_plan_override_fkey";
+            columns: ["plan_override"];
             isOneToOne: false;
             referencedRelation: "plans";
             referencedColumns: ["code"];
