@@ -167,10 +167,10 @@ describe('the queue, as workers see it', () => {
     const id = await enqueue();
     await claim('beating', 10, '5 seconds');
     const before = (await jobOf(id)).locked_until;
-    assert.deepEqual(await sql(`select * from private.heartbeat_jobs('beating', array[$1]::uuid[], '10 minutes')`, [id]), [{ id, cancel_requested: false }]);
+    assert.deepEqual(await sql(`select * from private.heartbeat_jobs('beating', array[$1]::uuid[], '10 minutes')`, [id]), [{ id, cancel_requested: false, extended: true }]);
     assert.ok((await jobOf(id)).locked_until - before > 9 * 60_000);
     await sql('select private.cancel_job($1)', [id]);
-    assert.deepEqual(await sql(`select * from private.heartbeat_jobs('beating', array[$1]::uuid[], '10 minutes')`, [id]), [{ id, cancel_requested: true }]);
+    assert.deepEqual(await sql(`select * from private.heartbeat_jobs('beating', array[$1]::uuid[], '10 minutes')`, [id]), [{ id, cancel_requested: true, extended: true }]);
     assert.equal(await complete('beating', id), false);
     assert.equal((await jobOf(id)).status, 'cancelled');
   });
