@@ -49,7 +49,7 @@ fn misuse_ends_with_2_and_names_every_problem_but_no_secret() {
 }
 
 /// Every setting with a value that it cannot have.
-const BAD_SETTINGS: [(&str, &str); 28] = [
+const BAD_SETTINGS: [(&str, &str); 29] = [
     ("DATABASE_URL", "mysql://nobody@nowhere/db"),
     ("KIJKO_SIDECAR_BIND", "here"),
     ("KIJKO_SLOW_REQUEST_MS", "0"),
@@ -58,6 +58,7 @@ const BAD_SETTINGS: [(&str, &str); 28] = [
     ("KIJKO_WORKER_CONCURRENCY", "1001"),
     ("KIJKO_LEASE_SECONDS", "2"),
     ("KIJKO_POLL_SECONDS", "0.5"),
+    ("KIJKO_RECORD_SECONDS", "0"),
     ("KIJKO_SHUTDOWN_SECONDS", "3601"),
     ("KIJKO_QUEUE_AGE_WARN_SECONDS", "none"),
     ("KIJKO_DB_POOL_SIZE", "0"),
