@@ -820,6 +820,8 @@ begin
   if create_organization.name is null or create_organization.name !~ '\S' or char_length(create_organization.name) > 100 then
     perform kijko.fail('invalid_input', 'name: 1 to 100 characters, not blank');
   end if;
+  -- Users first, as a deletion locks them; the new row's foreign key would lock the user last.
+  perform 1 from auth.users as u where u.id = me for key share;
   return private.make_organization(me, btrim(create_organization.name), false);
 end
 $$;

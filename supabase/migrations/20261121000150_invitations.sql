@@ -176,6 +176,8 @@ begin
   if me is null then
     perform kijko.fail('not_identified');
   end if;
+  -- Users before organizations, as a deletion locks them; the new row's foreign key would lock the user last.
+  perform 1 from auth.users as u where u.id = me for key share;
   org := private.require_org();
   if address is null or char_length(address) > 320 or address !~ '^[^[:space:][:cntrl:]@]+@[^[:space:][:cntrl:]@]+$' then
     perform kijko.fail('invalid_input', 'email: an address, at most 320 characters');

@@ -107,6 +107,37 @@ test('who joins while the host is being deleted: the host is gone first, and so 
   await accepting.commit();
 });
 
+test('an inviter is deleted while they wait for the organization: the deletion waits for the invitation', async () => {
+  const host = await newUser();
+  const [holding, inviting, deleting] = [await begin(), await begin(host.user), await begin()];
+  await holding.run('select id from public.organizations where id = $1 for no key update', [host.org]);
+  const invitation = inviting.run('select (i).id from public.invite_member($1) as i', [`${randomUUID()}@example.test`]);
+  await waiting(inviting);
+  const gone = deleting.run('delete from auth.users where id = $1', [host.user]);
+  await waiting(deleting);
+  await holding.commit();
+  assert.equal((await invitation).refused, undefined);
+  await inviting.commit();
+  assert.deepEqual(await gone, {});
+  await deleting.commit();
+});
+
+test('a user is deleted while they make an organization: the deletion waits for it', async () => {
+  const { user } = await newUser();
+  await asUser(user, `select public.create_organization('first')`);
+  const [holding, making, deleting] = [await begin(), await begin(user), await begin()];
+  await holding.run('select user_id from private.organizations_made where user_id = $1 for update', [user]);
+  const made = making.run(`select (public.create_organization('second')).id`);
+  await waiting(making);
+  const gone = deleting.run('delete from auth.users where id = $1', [user]);
+  await waiting(deleting);
+  await holding.commit();
+  assert.equal((await made).refused, undefined);
+  await making.commit();
+  assert.deepEqual(await gone, {});
+  await deleting.commit();
+});
+
 test('who has joined before the host is deleted keeps the organization', async () => {
   for (const deletion of ['delete from auth.users where id = $1', `update auth.users set email = 'gone ' || id, deleted_at = now() where id = $1`]) {
     const [host, guest] = [await newUser(), await newUser()];
