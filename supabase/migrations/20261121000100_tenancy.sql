@@ -567,7 +567,7 @@ comment on function private.make_organization(uuid, text, boolean) is 'An organi
 revoke all on function private.make_organization(uuid, text, boolean) from public, anon, authenticated, service_role;
 
 -- A client may have put anything into its metadata; no value of it may break sign-up.
-create function private.name_of_user(metadata jsonb, email text) returns text
+create function private.profiles_display_name(metadata jsonb, email text) returns text
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select candidate.name
@@ -584,8 +584,8 @@ as $$
   order by given.place
   limit 1
 $$;
-comment on function private.name_of_user(jsonb, text) is 'The first of display_name, full_name and name in a user''s metadata that is a text and not blank, else the first part of the address.';
-revoke all on function private.name_of_user(jsonb, text) from public, anon, authenticated, service_role;
+comment on function private.profiles_display_name(jsonb, text) is 'The first of display_name, full_name and name in a user''s metadata that is a text and not blank, else the first part of the address.';
+revoke all on function private.profiles_display_name(jsonb, text) from public, anon, authenticated, service_role;
 
 -- An invited user has somewhere to go. An anonymous or unconfirmed one may be anybody, any number of times.
 create function private.gets_personal_organization(u auth.users) returns boolean
@@ -601,7 +601,7 @@ create function private.handle_new_user() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  shown_name constant text := private.name_of_user(new.raw_user_meta_data, new.email);
+  shown_name constant text := private.profiles_display_name(new.raw_user_meta_data, new.email);
 begin
   insert into public.profiles (id, email, display_name) values (new.id, new.email, shown_name);
   if private.gets_personal_organization(new) then
@@ -651,13 +651,13 @@ create trigger kijko_user_email after update of email on auth.users
   for each row when (old.email is distinct from new.email)
   execute function private.handle_user_email();
 
-create function private.living_member(m public.memberships) returns boolean
+create function private.memberships_is_active(m public.memberships) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
 as $$ select exists (select 1 from auth.users as u where u.id = m.user_id and u.deleted_at is null) $$;
-comment on function private.living_member(public.memberships) is 'Whether the user of a membership is there still: one statement may delete many users, and their memberships go at its end.';
-revoke all on function private.living_member(public.memberships) from public, anon, authenticated, service_role;
+comment on function private.memberships_is_active(public.memberships) is 'Whether the user of a membership is there still: one statement may delete many users, and their memberships go at its end.';
+revoke all on function private.memberships_is_active(public.memberships) from public, anon, authenticated, service_role;
 
-create function private.pass_on_organizations(leaver uuid) returns void
+create function private.organizations_transfer_all(leaver uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -674,7 +674,7 @@ begin
 
   delete from public.organizations as o
   where o.personal_for = leaver
-    and not exists (select 1 from public.memberships as m where m.org_id = o.id and m.user_id <> leaver and private.living_member(m));
+    and not exists (select 1 from public.memberships as m where m.org_id = o.id and m.user_id <> leaver and private.memberships_is_active(m));
 
   for orphan in
     select m.org_id
@@ -682,7 +682,7 @@ begin
     where m.user_id = leaver and m.role = 'owner'
       and not exists (
         select 1 from public.memberships as other
-        where other.org_id = m.org_id and other.role = 'owner' and other.user_id <> leaver and private.living_member(other)
+        where other.org_id = m.org_id and other.role = 'owner' and other.user_id <> leaver and private.memberships_is_active(other)
       )
     order by m.org_id
   loop
@@ -690,7 +690,7 @@ begin
       select m.id into heir
       from public.memberships as m
       join private.roles as r on r.role = m.role
-      where m.org_id = orphan and m.user_id <> leaver and private.living_member(m)
+      where m.org_id = orphan and m.user_id <> leaver and private.memberships_is_active(m)
       order by r.rank desc, m.created_at, m.id
       limit 1;
       if heir is null then
@@ -703,20 +703,20 @@ begin
   end loop;
 end
 $$;
-comment on function private.pass_on_organizations(uuid) is 'The succession of a user who is deleted: a personal organization goes along; where they were the last owner the longest-standing member of the highest role follows, and an organization left empty goes too. Called by definer functions only.';
-revoke all on function private.pass_on_organizations(uuid) from public, anon, authenticated, service_role;
+comment on function private.organizations_transfer_all(uuid) is 'The succession of a user who is deleted: a personal organization goes along; where they were the last owner the longest-standing member of the highest role follows, and an organization left empty goes too. Called by definer functions only.';
+revoke all on function private.organizations_transfer_all(uuid) from public, anon, authenticated, service_role;
 
 create function private.handle_user_removal() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 begin
-  perform private.pass_on_organizations(old.id);
+  perform private.organizations_transfer_all(old.id);
   -- The foreign key would do so after the statement, and check an heir's row whose user the same statement has deleted by then.
   update public.memberships as m set created_by = null where m.created_by = old.id;
   return old;
 end
 $$;
-comment on function private.handle_user_removal() is 'Trigger: the succession of a deleted user (private.pass_on_organizations). Definer: the login role may write auth only.';
+comment on function private.handle_user_removal() is 'Trigger: the succession of a deleted user (private.organizations_transfer_all). Definer: the login role may write auth only.';
 revoke all on function private.handle_user_removal() from public, anon, authenticated, service_role;
 create trigger kijko_user_removed before delete on auth.users
   for each row execute function private.handle_user_removal();
@@ -727,7 +727,7 @@ as $$
 begin
   -- Also those that began while the user was being deleted: they waited for the user's row and have ended by now.
   delete from auth.sessions as s where s.user_id = new.id;
-  perform private.pass_on_organizations(new.id);
+  perform private.organizations_transfer_all(new.id);
   delete from public.memberships as m where m.user_id = new.id;
   update public.profiles as p set display_name = 'Deleted user', email = null, avatar_url = null where p.id = new.id;
   return null;
@@ -781,7 +781,7 @@ create function private.limit_sessions() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  most constant integer := 100;
+  max_sessions constant integer := 100;
 begin
   delete from auth.sessions as s
   where s.id = any (array(
@@ -791,7 +791,7 @@ begin
       select i.id from auth.sessions as i
       where i.user_id = new.user_id and i.id <> new.id
       order by coalesce(i.updated_at, i.created_at) desc nulls last, i.id
-      offset most - 1
+      offset max_sessions - 1
     ))
     -- Whoever holds one of them ends or refreshes it right now; the next login sees to the rest.
     for update skip locked

@@ -76,7 +76,7 @@ comment on type public.issued_invitation is 'What invite_member() answers: the i
 -- Helpers, called by the definer functions below
 -- ----------------------------------------------------------------------------
 
-create function private.may_grant_role(grantor uuid, org uuid, role text) returns boolean
+create function private.memberships_may_grant_role(grantor uuid, org uuid, role text) returns boolean
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -84,7 +84,7 @@ begin
     select 1
     from public.memberships as m
     join private.roles as mine on mine.role = m.role
-    join private.roles as granted on granted.role = may_grant_role.role and granted.rank <= mine.rank
+    join private.roles as granted on granted.role = memberships_may_grant_role.role and granted.rank <= mine.rank
     join private.role_permissions as manages on manages.role = m.role and manages.permission = 'members:write'
     where m.user_id = grantor and m.org_id = org
       and not exists (
@@ -95,16 +95,16 @@ begin
   );
 end
 $$;
-comment on function private.may_grant_role(uuid, uuid, text) is 'Whether the user manages members of the organization and holds all that the role holds; false for null or unknown arguments.';
-revoke all on function private.may_grant_role(uuid, uuid, text) from public, anon, authenticated, service_role;
+comment on function private.memberships_may_grant_role(uuid, uuid, text) is 'Whether the user manages members of the organization and holds all that the role holds; false for null or unknown arguments.';
+revoke all on function private.memberships_may_grant_role(uuid, uuid, text) from public, anon, authenticated, service_role;
 
-create function private.invitation_token_hash(token text) returns bytea
+create function private.invitations_token_hash(token text) returns bytea
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$ select sha256(convert_to(token, 'UTF8')) $$;
-comment on function private.invitation_token_hash(text) is 'What is stored of an invitation''s token.';
-revoke all on function private.invitation_token_hash(text) from public, anon, authenticated, service_role;
+comment on function private.invitations_token_hash(text) is 'What is stored of an invitation''s token.';
+revoke all on function private.invitations_token_hash(text) from public, anon, authenticated, service_role;
 
-create function private.lock_invitation(invitation_id uuid) returns public.invitations
+create function private.invitations_lock(invitation_id uuid) returns public.invitations
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -119,10 +119,10 @@ begin
   return invitation;
 end
 $$;
-comment on function private.lock_invitation(uuid) is 'The invitation as it is now, and nobody else changes the organization''s invitations until the transaction ends; null when there is none.';
-revoke all on function private.lock_invitation(uuid) from public, anon, authenticated, service_role;
+comment on function private.invitations_lock(uuid) is 'The invitation as it is now, and nobody else changes the organization''s invitations until the transaction ends; null when there is none.';
+revoke all on function private.invitations_lock(uuid) from public, anon, authenticated, service_role;
 
-create function private.answer_invitation(token text) returns public.invitations
+create function private.invitations_lock_by_token(token text) returns public.invitations
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -136,23 +136,23 @@ begin
   select i.id, i.created_by into invitation_id, inviter
   from private.invitation_tokens as t
   join public.invitations as i on i.id = t.invitation_id
-  where t.token_hash = private.invitation_token_hash(token);
+  where t.token_hash = private.invitations_token_hash(token);
   -- Users before organizations, as a deletion of either of them locks.
   perform 1 from auth.users as u where u.id in (me, inviter) order by u.id for share;
   if not exists (select 1 from auth.users as u where u.id = me and u.deleted_at is null) then
     perform kijko.fail('not_identified');
   end if;
-  return private.lock_invitation(invitation_id);
+  return private.invitations_lock(invitation_id);
 end
 $$;
-comment on function private.answer_invitation(text) is 'The invitation of a token, locked for the caller''s answer; null when there is none.';
-revoke all on function private.answer_invitation(text) from public, anon, authenticated, service_role;
+comment on function private.invitations_lock_by_token(text) is 'The invitation of a token, locked for the caller''s answer; null when there is none.';
+revoke all on function private.invitations_lock_by_token(text) from public, anon, authenticated, service_role;
 
-create function private.is_open(invitation public.invitations) returns boolean
+create function private.invitations_is_open(invitation public.invitations) returns boolean
 language sql stable parallel safe set search_path = pg_catalog, pg_temp
 as $$ select coalesce(invitation.status = 'pending' and invitation.expires_at > kijko.now(), false) $$;
-comment on function private.is_open(public.invitations) is 'Whether the invitation can still be answered.';
-revoke all on function private.is_open(public.invitations) from public, anon, authenticated, service_role;
+comment on function private.invitations_is_open(public.invitations) is 'Whether the invitation can still be answered.';
+revoke all on function private.invitations_is_open(public.invitations) from public, anon, authenticated, service_role;
 
 -- ----------------------------------------------------------------------------
 -- RPC
@@ -162,9 +162,9 @@ create function public.invite_member(email text, role text default 'member') ret
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  most_open constant integer := 100;
-  most_ended constant integer := 100;
-  most_an_hour constant integer := 100;
+  max_open constant integer := 100;
+  max_ended constant integer := 100;
+  max_per_hour constant integer := 100;
   me constant uuid := kijko.user_id();
   address constant text := lower(btrim(invite_member.email));
   org uuid;
@@ -185,33 +185,33 @@ begin
   if not exists (select 1 from private.roles as r where r.role = invite_member.role) then
     perform kijko.fail('invalid_input', 'role: viewer, member, admin or owner');
   end if;
-  verdict := kijko.rate_limit('invite:' || me, most_an_hour, interval '1 hour', most_an_hour);
+  verdict := kijko.rate_limit('invite:' || me, max_per_hour, interval '1 hour', max_per_hour);
   if verdict.allowed is not true then
     perform kijko.add_header('Retry-After', greatest(verdict.retry_after, 1)::text);
-    perform kijko.fail('rate_limited', format('a user makes at most %s invitations an hour', most_an_hour));
+    perform kijko.fail('rate_limited', format('a user makes at most %s invitations an hour', max_per_hour));
   end if;
 
   perform 1 from public.organizations as o where o.id = org for no key update;
-  if not private.may_grant_role(me, org, invite_member.role) then
+  if not private.memberships_may_grant_role(me, org, invite_member.role) then
     perform kijko.fail('permission_denied', 'you may not invite with this role');
   end if;
   select i.* into invitation from public.invitations as i where i.org_id = org and i.email = address and i.status = 'pending';
-  if private.is_open(invitation) and not private.may_grant_role(me, org, invitation.role) then
+  if private.invitations_is_open(invitation) and not private.memberships_may_grant_role(me, org, invitation.role) then
     perform kijko.fail('permission_denied', 'the open invitation of this address has a role that you may not grant');
   end if;
   delete from public.invitations as i where i.id = invitation.id;
-  if (select count(*) from public.invitations as i where i.org_id = org and private.is_open(i)) >= most_open then
-    perform kijko.fail('quota_exceeded', format('%s invitations are open', most_open), 'Revoke one, or wait until it is answered.');
+  if (select count(*) from public.invitations as i where i.org_id = org and private.invitations_is_open(i)) >= max_open then
+    perform kijko.fail('quota_exceeded', format('%s invitations are open', max_open), 'Revoke one, or wait until it is answered.');
   end if;
   -- What has ended is kept for the list, and not for ever.
   delete from public.invitations as i
   where i.id = any (array(
-    select e.id from public.invitations as e where e.org_id = org and not private.is_open(e) order by e.updated_at desc, e.id offset most_ended
+    select e.id from public.invitations as e where e.org_id = org and not private.invitations_is_open(e) order by e.updated_at desc, e.id offset max_ended
   ));
 
   insert into public.invitations (org_id, email, role, created_by) values (org, address, invite_member.role, me)
   returning * into invitation;
-  insert into private.invitation_tokens (invitation_id, token_hash) values (invitation.id, private.invitation_token_hash(token));
+  insert into private.invitation_tokens (invitation_id, token_hash) values (invitation.id, private.invitations_token_hash(token));
   return (invitation.id, invitation.org_id, invitation.email, invitation.role, invitation.expires_at, token)::public.issued_invitation;
 end
 $$;
@@ -224,17 +224,17 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   me constant uuid := kijko.user_id();
-  invitation constant public.invitations := private.answer_invitation(token);
+  invitation constant public.invitations := private.invitations_lock_by_token(token);
   membership public.memberships;
 begin
   select m.* into membership from public.memberships as m where m.org_id = invitation.org_id and m.user_id = me;
   if membership.id is not null and invitation.status = 'accepted' and invitation.accepted_by = me then
     return membership; -- asked again
   end if;
-  if not private.is_open(invitation) then
+  if not private.invitations_is_open(invitation) then
     perform kijko.fail('not_found', 'no open invitation has this token', 'Ask for a new one.');
   end if;
-  if not private.may_grant_role(invitation.created_by, invitation.org_id, invitation.role) then
+  if not private.memberships_may_grant_role(invitation.created_by, invitation.org_id, invitation.role) then
     perform kijko.fail('permission_denied', 'who invited you may no longer grant this role', 'Ask for a new invitation.');
   end if;
   if membership.id is not null then
@@ -255,9 +255,9 @@ create function public.decline_invitation(token text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  invitation constant public.invitations := private.answer_invitation(token);
+  invitation constant public.invitations := private.invitations_lock_by_token(token);
 begin
-  if not private.is_open(invitation) then
+  if not private.invitations_is_open(invitation) then
     perform kijko.fail('not_found', 'no open invitation has this token');
   end if;
   update public.invitations as i set status = 'declined' where i.id = invitation.id;
@@ -284,11 +284,11 @@ begin
   ) then
     perform kijko.fail('not_found');
   end if;
-  invitation := private.lock_invitation(revoke_invitation.id);
+  invitation := private.invitations_lock(revoke_invitation.id);
   if invitation.id is null then
     perform kijko.fail('not_found');
   end if;
-  if not private.may_grant_role(me, invitation.org_id, invitation.role) then
+  if not private.memberships_may_grant_role(me, invitation.org_id, invitation.role) then
     perform kijko.fail('permission_denied', 'you may not revoke invitations with this role');
   end if;
   if invitation.status <> 'pending' then

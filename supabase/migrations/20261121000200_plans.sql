@@ -337,7 +337,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   made_this_month integer;
-  most integer;
+  max_made integer;
 begin
   insert into private.organizations_made as o (user_id, month, made)
   values (new.created_by, date_trunc('month', kijko.now(), 'UTC') at time zone 'UTC', 1)
@@ -345,11 +345,11 @@ begin
     set month = excluded.month, made = case o.month when excluded.month then o.made else 0 end + 1
   returning o.made into made_this_month;
   -- From here on this user's other calls wait, and the next statement sees what they have made.
-  most := private.max_organizations(new.created_by);
-  if (select count(*) from public.organizations as o where o.created_by = new.created_by and o.personal_for is null) >= most then
-    perform kijko.fail('quota_exceeded', format('you have made %s organizations', most), 'Delete one of them, or choose a higher plan for one that you own.');
-  elsif made_this_month > 2 * most then
-    perform kijko.fail('quota_exceeded', format('you have made %s organizations this month', 2 * most), 'Wait for the next month, or choose a higher plan for one that you own.');
+  max_made := private.max_organizations(new.created_by);
+  if (select count(*) from public.organizations as o where o.created_by = new.created_by and o.personal_for is null) >= max_made then
+    perform kijko.fail('quota_exceeded', format('you have made %s organizations', max_made), 'Delete one of them, or choose a higher plan for one that you own.');
+  elsif made_this_month > 2 * max_made then
+    perform kijko.fail('quota_exceeded', format('you have made %s organizations this month', 2 * max_made), 'Wait for the next month, or choose a higher plan for one that you own.');
   end if;
   return new;
 end

@@ -277,7 +277,7 @@ $$;
 comment on function private.llm_price(text, text) is 'The price of a model by the name that was asked for and, once it has answered, the one that the vendor reports; null when there is none.';
 revoke all on function private.llm_price(text, text) from public, anon, authenticated, service_role;
 
-create function private.unpriced(model text, service_tier text) returns text
+create function private.llm_unpriced_reason(model text, service_tier text) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select case
@@ -290,8 +290,8 @@ as $$
   from (select) as one
   left join lateral private.llm_price(model, null) as p on true
 $$;
-comment on function private.unpriced(text, text) is 'Why a call of this model at this service tier has no price, or null when it has one.';
-revoke all on function private.unpriced(text, text) from public, anon, authenticated, service_role;
+comment on function private.llm_unpriced_reason(text, text) is 'Why a call of this model at this service tier has no price, or null when it has one.';
+revoke all on function private.llm_unpriced_reason(text, text) from public, anon, authenticated, service_role;
 
 -- ----------------------------------------------------------------------------
 -- skills
@@ -386,7 +386,7 @@ create function public.problems(skill public.skills) returns jsonb
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(jsonb_agg(jsonb_build_object('code', 'model_not_priced', 'message', u.reason)), '[]')
-  from (select private.unpriced(skill.model, skill.parameters ->> 'service_tier') as reason) as u
+  from (select private.llm_unpriced_reason(skill.model, skill.parameters ->> 'service_tier') as reason) as u
   where u.reason is not null
 $$;
 comment on function public.problems(public.skills) is 'Computed column of skills: what would end an execution before its model is called, as {code, message}; an empty list when nothing is known. Definer: only the domain may look prices up by any name.';

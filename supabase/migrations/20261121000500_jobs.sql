@@ -360,20 +360,20 @@ grant execute on function private.set_job_limit(uuid, text, integer) to service_
 -- costs time, never a job.
 -- ----------------------------------------------------------------------------
 
-create function private.add_lane(kind text, priority smallint, org uuid, concurrency_key text) returns void
+create function private.jobs_add_lane(kind text, priority smallint, org uuid, concurrency_key text) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
   -- Nobody waits for a session that opens the same lane at this moment: if that fails, the next minute opens it.
   insert into private.job_lanes (kind, priority, org, concurrency_key, turn)
-  select add_lane.kind, add_lane.priority, add_lane.org, add_lane.concurrency_key,
-    coalesce((select min(l.turn) from private.job_lanes as l where l.org = add_lane.org), nextval('private.job_lanes_turn_seq'))
+  select jobs_add_lane.kind, jobs_add_lane.priority, jobs_add_lane.org, jobs_add_lane.concurrency_key,
+    coalesce((select min(l.turn) from private.job_lanes as l where l.org = jobs_add_lane.org), nextval('private.job_lanes_turn_seq'))
   where pg_try_advisory_xact_lock(hashtextextended(
-    concat_ws(':', 'kijko-lane', add_lane.kind, add_lane.priority, add_lane.org, add_lane.concurrency_key), 20261121
+    concat_ws(':', 'kijko-lane', jobs_add_lane.kind, jobs_add_lane.priority, jobs_add_lane.org, jobs_add_lane.concurrency_key), 20261121
   ))
   on conflict do nothing
 $$;
-comment on function private.add_lane(text, smallint, uuid, text) is 'Opens one lane, unless another session is about to. An organization without lanes comes in as the last of the round.';
-revoke all on function private.add_lane(text, smallint, uuid, text) from public, anon, authenticated, service_role;
+comment on function private.jobs_add_lane(text, smallint, uuid, text) is 'Opens one lane, unless another session is about to. An organization without lanes comes in as the last of the round.';
+revoke all on function private.jobs_add_lane(text, smallint, uuid, text) from public, anon, authenticated, service_role;
 
 create function private.open_lane(kind text, priority smallint, org_id uuid, concurrency_key text, run_at timestamptz) returns void
 language plpgsql set search_path = ''
@@ -388,7 +388,7 @@ begin
     if open_lane.kind !~ '^[a-z][a-z0-9_.]{0,62}$' then
       perform kijko.fail('bad_request', 'kind: a small letter, then small letters, digits, "_" or "."; at most 63');
     end if;
-    perform private.add_lane(open_lane.kind, open_lane.priority, open_lane.org_id, coalesce(open_lane.concurrency_key, ''));
+    perform private.jobs_add_lane(open_lane.kind, open_lane.priority, open_lane.org_id, coalesce(open_lane.concurrency_key, ''));
   end if;
   if (select private.as_register(open_lane.run_at) < r.last_value from private.jobs_head as r) then
     perform setval('private.jobs_head', private.as_register(open_lane.run_at));
@@ -588,7 +588,7 @@ begin
     perform private.wake_limited(job.org_id, job.concurrency_key, job.kind);
   end if;
   if final_status = 'succeeded' then
-    perform private.note_recovery(job.kind);
+    perform private.jobs_record_recovery(job.kind);
   end if;
 end
 $$;
@@ -634,14 +634,14 @@ $$;
 comment on function private.retry_job(public.jobs, text, text, text, interval, boolean) is 'Puts a locked job back into the queue after exponential back-off with jitter; whether the attempt counts is the caller''s to say.';
 revoke all on function private.retry_job(public.jobs, text, text, text, interval, boolean) from public, anon, authenticated, service_role;
 
-create function private.hand_back_job(job public.jobs, event text, kind text) returns void
+create function private.jobs_hand_back(job public.jobs, event text, kind text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
   update public.jobs as j
   set status = 'queued',
-    kind = hand_back_job.kind,
+    kind = jobs_hand_back.kind,
     run_at = clock_timestamp(),
     uncounted_attempts = j.uncounted_attempts + 1,
     locked_by = null,
@@ -650,19 +650,19 @@ begin
   where j.id = job.id;
   perform private.wake_limited(job.org_id, job.concurrency_key, job.kind);
   insert into public.job_notes (org_id, job_id, event, attempt, worker)
-  values (job.org_id, job.id, hand_back_job.event, job.attempt, job.locked_by);
+  values (job.org_id, job.id, jobs_hand_back.event, job.attempt, job.locked_by);
 end
 $$;
-comment on function private.hand_back_job(public.jobs, text, text) is 'Puts a locked job that was not at fault back into the queue, to be claimed at once and perhaps as another kind; the attempt does not count.';
-revoke all on function private.hand_back_job(public.jobs, text, text) from public, anon, authenticated, service_role;
+comment on function private.jobs_hand_back(public.jobs, text, text) is 'Puts a locked job that was not at fault back into the queue, to be claimed at once and perhaps as another kind; the attempt does not count.';
+revoke all on function private.jobs_hand_back(public.jobs, text, text) from public, anon, authenticated, service_role;
 
-create function private.lock_job_followers(job public.jobs) returns boolean
+create function private.jobs_lock_followers(job public.jobs) returns boolean
 language sql set search_path = pg_catalog, pg_temp
 as 'select true';
-comment on function private.lock_job_followers(public.jobs) is 'Locks the rows that follow a locked job, without waiting; false when another transaction holds one. Domains whose rows follow jobs replace it. Who must not wait asks it before changing the job.';
-revoke all on function private.lock_job_followers(public.jobs) from public, anon, authenticated, service_role;
+comment on function private.jobs_lock_followers(public.jobs) is 'Locks the rows that follow a locked job, without waiting; false when another transaction holds one. Domains whose rows follow jobs replace it. Who must not wait asks it before changing the job.';
+revoke all on function private.jobs_lock_followers(public.jobs) from public, anon, authenticated, service_role;
 
-create function private.note_outage(kind text, code text, retry_after interval) returns void
+create function private.jobs_record_outage(kind text, code text, retry_after interval) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -673,51 +673,51 @@ begin
     until = case when n.failures >= 3
       then clock_timestamp() + greatest(
         least(interval '1 second' * (2 ^ least(n.failures - 3, 10)), interval '2 minutes') * (0.5 + random() / 2),
-        case when note_outage.retry_after is not null then least(note_outage.retry_after, interval '1 hour') end
+        case when jobs_record_outage.retry_after is not null then least(jobs_record_outage.retry_after, interval '1 hour') end
       )
       else p.until
     end,
-    error_code = substring(note_outage.code for 100),
+    error_code = substring(jobs_record_outage.code for 100),
     failed_at = clock_timestamp()
   from (
     select q.ctid as place, case when q.failed_at < clock_timestamp() - interval '1 hour' then 1 else q.failures + 1 end as failures
     from private.job_kind_pauses as q
     -- Calls that had begun before the pause say nothing new.
-    where q.kind = note_outage.kind and q.until <= clock_timestamp()
+    where q.kind = jobs_record_outage.kind and q.until <= clock_timestamp()
     for update skip locked
   ) as n
   where p.ctid = n.place;
-  if not found and not exists (select 1 from private.job_kind_pauses as p where p.kind = note_outage.kind)
-    and pg_try_advisory_xact_lock(hashtextextended('kijko-job-pause:' || note_outage.kind, 20261121))
+  if not found and not exists (select 1 from private.job_kind_pauses as p where p.kind = jobs_record_outage.kind)
+    and pg_try_advisory_xact_lock(hashtextextended('kijko-job-pause:' || jobs_record_outage.kind, 20261121))
   then
-    insert into private.job_kind_pauses (kind, error_code) values (note_outage.kind, substring(note_outage.code for 100))
+    insert into private.job_kind_pauses (kind, error_code) values (jobs_record_outage.kind, substring(jobs_record_outage.code for 100))
     on conflict do nothing;
   end if;
 end
 $$;
-comment on function private.note_outage(text, text, interval) is 'Records that the other side of a kind failed. From the third failure in a row on the kind is paused: for a second, then two, four and so on up to two minutes, or as long as it asked for, up to an hour.';
-revoke all on function private.note_outage(text, text, interval) from public, anon, authenticated, service_role;
+comment on function private.jobs_record_outage(text, text, interval) is 'Records that the other side of a kind failed. From the third failure in a row on the kind is paused: for a second, then two, four and so on up to two minutes, or as long as it asked for, up to an hour.';
+revoke all on function private.jobs_record_outage(text, text, interval) from public, anon, authenticated, service_role;
 
-create function private.note_recovery(kind text) returns void
+create function private.jobs_record_recovery(kind text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if not exists (select 1 from private.job_kind_pauses as p where p.kind = note_recovery.kind) then
+  if not exists (select 1 from private.job_kind_pauses as p where p.kind = jobs_record_recovery.kind) then
     return;
   end if;
   delete from private.job_kind_pauses as p
   where p.ctid = any (array(
-    select q.ctid from private.job_kind_pauses as q where q.kind = note_recovery.kind for update skip locked
+    select q.ctid from private.job_kind_pauses as q where q.kind = jobs_record_recovery.kind for update skip locked
   ));
   if found then
-    perform pg_notify('kijko_jobs', note_recovery.kind);
+    perform pg_notify('kijko_jobs', jobs_record_recovery.kind);
   end if;
 end
 $$;
-comment on function private.note_recovery(text) is 'A job of the kind succeeded: lifts its pause and wakes workers.';
-revoke all on function private.note_recovery(text) from public, anon, authenticated, service_role;
+comment on function private.jobs_record_recovery(text) is 'A job of the kind succeeded: lifts its pause and wakes workers.';
+revoke all on function private.jobs_record_recovery(text) from public, anon, authenticated, service_role;
 
-create function private.open_kinds(kinds text[], moment timestamptz) returns text[]
+create function private.jobs_open_kinds(kinds text[], moment timestamptz) returns text[]
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -742,8 +742,8 @@ begin
   return case when probe is null then open else array[probe] end;
 end
 $$;
-comment on function private.open_kinds(text[], timestamptz) is 'The kinds that may be claimed at this moment: those that are not paused; or one alone whose pause is over, and of which then one job may be claimed to try it.';
-revoke all on function private.open_kinds(text[], timestamptz) from public, anon, authenticated, service_role;
+comment on function private.jobs_open_kinds(text[], timestamptz) is 'The kinds that may be claimed at this moment: those that are not paused; or one alone whose pause is over, and of which then one job may be claimed to try it.';
+revoke all on function private.jobs_open_kinds(text[], timestamptz) from public, anon, authenticated, service_role;
 
 -- ----------------------------------------------------------------------------
 -- What workers call. Definer, all of them: the sidecar's role holds no right on any
@@ -764,7 +764,7 @@ begin
     for update skip locked
   loop
     -- Claims do this too, and a claim waits for no row.
-    continue when not private.lock_job_followers(job);
+    continue when not private.jobs_lock_followers(job);
     if job.cancel_requested then
       perform private.end_job(job, 'cancelled', null, 'cancelled', 'cancelled while its worker was lost');
     elsif job.attempt - job.uncounted_attempts >= job.max_attempts then
@@ -893,7 +893,7 @@ create function private.tend_lanes() returns void
 language plpgsql set search_path = ''
 as $$
 begin
-  perform private.add_lane(m.kind, m.priority, m.org_id, m.concurrency_key)
+  perform private.jobs_add_lane(m.kind, m.priority, m.org_id, m.concurrency_key)
   from (
     select distinct j.kind, j.priority, j.org_id, coalesce(j.concurrency_key, '') as concurrency_key
     from public.jobs as j where j.status = 'queued'
@@ -976,34 +976,34 @@ revoke all on function private.within_limits(tid[]) from public, anon, authentic
 -- queue; where they are not enough, a look-up is a lateral subquery, which leaves no other plan.
 -- (The turns are registers: as a row each they would leave a dead version per claim. Kinds that meet in one register
 -- forget each other's turn, and begin the round anew.)
-create function private.turn_register(kinds text[], priority smallint) returns regclass
+create function private.jobs_turn_sequence(kinds text[], priority smallint) returns regclass
 language sql immutable
 return (array[
   'private.jobs_turn_0', 'private.jobs_turn_1', 'private.jobs_turn_2', 'private.jobs_turn_3',
   'private.jobs_turn_4', 'private.jobs_turn_5', 'private.jobs_turn_6', 'private.jobs_turn_7'
 ]::regclass[])[1 + (hashtext(coalesce(kinds::text, '') || ':' || priority) & 7)];
-comment on function private.turn_register(text[], smallint) is 'The register of whose turn was last among claims for these kinds and at this priority.';
-revoke all on function private.turn_register(text[], smallint) from public, anon, authenticated, service_role;
+comment on function private.jobs_turn_sequence(text[], smallint) is 'The register of whose turn was last among claims for these kinds and at this priority.';
+revoke all on function private.jobs_turn_sequence(text[], smallint) from public, anon, authenticated, service_role;
 
-create function private.turn_tag(kinds text[], priority smallint) returns bigint
+create function private.jobs_turn_tag(kinds text[], priority smallint) returns bigint
 language sql immutable
 return (hashtext(coalesce(kinds::text, '') || ':' || priority) >> 3 & 65535)::bigint << 46;
-comment on function private.turn_tag(text[], smallint) is 'For which claims a register''s turn is, in its upper bits.';
-revoke all on function private.turn_tag(text[], smallint) from public, anon, authenticated, service_role;
+comment on function private.jobs_turn_tag(text[], smallint) is 'For which claims a register''s turn is, in its upper bits.';
+revoke all on function private.jobs_turn_tag(text[], smallint) from public, anon, authenticated, service_role;
 
-create function private.last_turn(kinds text[], priority smallint) returns bigint
+create function private.jobs_last_turn(kinds text[], priority smallint) returns bigint
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$
-  select case when r.value & ~70368744177663 = private.turn_tag(kinds, priority) then r.value & 70368744177663 else 0 end
-  from (select coalesce(pg_sequence_last_value(private.turn_register(kinds, priority)), 0) as value) as r
+  select case when r.value & ~70368744177663 = private.jobs_turn_tag(kinds, priority) then r.value & 70368744177663 else 0 end
+  from (select coalesce(pg_sequence_last_value(private.jobs_turn_sequence(kinds, priority)), 0) as value) as r
 $$;
-comment on function private.last_turn(text[], smallint) is 'The turn of the organization that claims for these kinds served last at this priority; 0 when that is not known.';
-revoke all on function private.last_turn(text[], smallint) from public, anon, authenticated, service_role;
+comment on function private.jobs_last_turn(text[], smallint) is 'The turn of the organization that claims for these kinds served last at this priority; 0 when that is not known.';
+revoke all on function private.jobs_last_turn(text[], smallint) from public, anon, authenticated, service_role;
 
-create function private.note_turns(kinds text[], served tid[]) returns void
+create function private.jobs_record_turns(kinds text[], served tid[]) returns void
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$
-  select setval(private.turn_register(kinds, s.priority), private.turn_tag(kinds, s.priority) + s.turn)
+  select setval(private.jobs_turn_sequence(kinds, s.priority), private.jobs_turn_tag(kinds, s.priority) + s.turn)
   from (
     select distinct on (j.priority) j.priority, (select min(l.turn) from private.job_lanes as l where l.org = j.org_id) as turn
     from unnest(served) with ordinality as p (place, n)
@@ -1012,8 +1012,8 @@ as $$
   ) as s
   where s.turn is not null
 $$;
-comment on function private.note_turns(text[], tid[]) is 'Notes whom a claim for these kinds serves last, at each priority: the next one begins after it.';
-revoke all on function private.note_turns(text[], tid[]) from public, anon, authenticated, service_role;
+comment on function private.jobs_record_turns(text[], tid[]) is 'Notes whom a claim for these kinds serves last, at each priority: the next one begins after it.';
+revoke all on function private.jobs_record_turns(text[], tid[]) from public, anon, authenticated, service_role;
 
 create function private.rank_jobs(near tid[], kinds text[], of_kinds text[], head timestamptz, due timestamptz, wanted integer) returns tid[]
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -1038,7 +1038,7 @@ begin
     where v.priority is not null
   ),
   rounds as materialized (
-    select v.kind, v.priority, private.last_turn(kinds, v.priority) as turn from levels as v where v.priority is not null
+    select v.kind, v.priority, private.jobs_last_turn(kinds, v.priority) as turn from levels as v where v.priority is not null
   ),
   running as materialized (
     select j.org_id, coalesce(j.concurrency_key, '') as concurrency_key, count(*) as jobs
@@ -1130,7 +1130,7 @@ begin
   ),
   -- Whose turn it is: after the last one served, and then from the beginning.
   turns as materialized (
-    select o.org_id, o.priority, l.turn <= private.last_turn(kinds, o.priority) as round, l.turn
+    select o.org_id, o.priority, l.turn <= private.jobs_last_turn(kinds, o.priority) as round, l.turn
     from (select distinct c.org_id, c.priority from candidates as c) as o
     cross join lateral (select min(a.turn) as turn from private.job_lanes as a where a.org = o.org_id) as l
     where backlog
@@ -1180,7 +1180,7 @@ begin
     of_kinds := array(select distinct l.kind from private.job_lanes as l);
   end if;
   if exists (select 1 from private.job_kind_pauses as p where p.kind = any (of_kinds)) then
-    of_kinds := private.open_kinds(of_kinds, due);
+    of_kinds := private.jobs_open_kinds(of_kinds, due);
     -- A kind that is tried again.
     if exists (select 1 from private.job_kind_pauses as p where p.kind = any (of_kinds) and p.failures >= 3) then
       wanted := 1;
@@ -1218,7 +1218,7 @@ begin
     places := private.within_limits(private.rank_jobs(places, kinds, of_kinds, head, due, wanted));
   end if;
   if backlog then
-    perform private.note_turns(kinds, places[:wanted]);
+    perform private.jobs_record_turns(kinds, places[:wanted]);
   end if;
 
   if cardinality(places) > 0 then
@@ -1365,7 +1365,7 @@ begin
     from (select distinct d.org_id, d.concurrency_key, d.kind from ended as d) as e
   ),
   recovered as materialized (
-    select private.note_recovery(p.kind) from private.job_kind_pauses as p
+    select private.jobs_record_recovery(p.kind) from private.job_kind_pauses as p
     where p.kind in (select d.kind from ended as d where d.status = 'succeeded')
   )
   select e.id, e.status from ended as e where (select count(*) from woken) >= 0 and (select count(*) from recovered) >= 0;
@@ -1388,17 +1388,17 @@ comment on function private.complete_jobs(text, jsonb) is 'Ends held jobs, given
 revoke all on function private.complete_jobs(text, jsonb) from public, anon, authenticated, service_role;
 grant execute on function private.complete_jobs(text, jsonb) to kijko_sidecar;
 
-create function private.is_postponed(job public.jobs, outage boolean) returns boolean
+create function private.jobs_is_postponed(job public.jobs, outage boolean) returns boolean
 language sql volatile set search_path = pg_catalog, pg_temp
 return coalesce(outage, false) and not job.cancel_requested and job.created_at > clock_timestamp() - interval '24 hours';
-comment on function private.is_postponed(public.jobs, boolean) is 'Whether a failed attempt does not count: the other side was down, for which a job waits up to 24 hours.';
-revoke all on function private.is_postponed(public.jobs, boolean) from public, anon, authenticated, service_role;
+comment on function private.jobs_is_postponed(public.jobs, boolean) is 'Whether a failed attempt does not count: the other side was down, for which a job waits up to 24 hours.';
+revoke all on function private.jobs_is_postponed(public.jobs, boolean) from public, anon, authenticated, service_role;
 
 create function private.status_after_failure(job public.jobs, retryable boolean, outage boolean default false) returns text
 language sql volatile set search_path = pg_catalog, pg_temp
 return case
   when job.cancel_requested then 'cancelled'
-  when private.is_postponed(job, outage) then 'queued'
+  when private.jobs_is_postponed(job, outage) then 'queued'
   when coalesce(retryable, false) and job.attempt - job.uncounted_attempts < job.max_attempts then 'queued'
   else 'dead'
 end;
@@ -1433,14 +1433,14 @@ begin
   status := private.status_after_failure(job, retryable, outage);
   if status <> 'queued' then
     perform private.end_job(job, status, null, private.code_after_failure(status, code), message);
-  elsif private.is_postponed(job, outage) then
+  elsif private.jobs_is_postponed(job, outage) then
     perform private.retry_job(job, 'postponed', code, message, retry_after, counted => false);
   else
     perform private.retry_job(job, 'retry', code, message, retry_after);
   end if;
   -- Last: another failure of the kind is recorded at the same moment, and nobody holds its row for longer than that.
   if outage and status <> 'cancelled' then
-    perform private.note_outage(job.kind, code, retry_after);
+    perform private.jobs_record_outage(job.kind, code, retry_after);
   end if;
   return status;
 end
@@ -1466,7 +1466,7 @@ begin
     if job.cancel_requested then
       perform private.end_job(job, 'cancelled', null, 'cancelled', null);
     else
-      perform private.hand_back_job(job, 'released', job.kind);
+      perform private.jobs_hand_back(job, 'released', job.kind);
     end if;
     released := released + 1;
   end loop;

@@ -147,7 +147,7 @@ create trigger jobs_execution after update of status on public.jobs
   for each row when (new.status <> 'running' and old.status <> new.status and starts_with(new.kind, 'execution'))
   execute function private.follow_job();
 
-create or replace function private.lock_job_followers(job public.jobs) returns boolean
+create or replace function private.jobs_lock_followers(job public.jobs) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -160,7 +160,7 @@ begin
   );
 end
 $$;
-comment on function private.lock_job_followers(public.jobs) is 'Locks the execution that follows a locked job, without waiting; false when another transaction holds it. Who must not wait asks it before changing the job.';
+comment on function private.jobs_lock_followers(public.jobs) is 'Locks the execution that follows a locked job, without waiting; false when another transaction holds it. Who must not wait asks it before changing the job.';
 
 create function private.forget_jobs() returns trigger
 language plpgsql set search_path = ''
@@ -502,7 +502,7 @@ begin
   end if;
   -- The skill was given another vendor's model meanwhile; this worker need not have a key for it.
   if private.execution_kind(skill.model) <> job.kind then
-    perform private.hand_back_job(job, 'redirected', private.execution_kind(skill.model));
+    perform private.jobs_hand_back(job, 'redirected', private.execution_kind(skill.model));
     return null;
   end if;
 
@@ -721,14 +721,14 @@ $$;
 comment on function private.hold_execution(public.jobs) is 'Locks the running execution of a job that is held; nothing when there is none.';
 revoke all on function private.hold_execution(public.jobs) from public, anon, authenticated, service_role;
 
-create function private.most_expensive(model text, call jsonb) returns bigint
+create function private.llm_max_cost(model text, call jsonb) returns bigint
 language sql stable set search_path = pg_catalog, pg_temp
 return greatest(
   private.llm_cost(model, null, call),
   private.llm_cost(model, null, call || jsonb_build_object('reasoning_tokens', call -> 'output_tokens'))
 );
-comment on function private.most_expensive(text, jsonb) is 'The most that a call of so many tokens can cost: all of its answer may be thinking.';
-revoke all on function private.most_expensive(text, jsonb) from public, anon, authenticated, service_role;
+comment on function private.llm_max_cost(text, jsonb) is 'The most that a call of so many tokens can cost: all of its answer may be thinking.';
+revoke all on function private.llm_max_cost(text, jsonb) from public, anon, authenticated, service_role;
 
 create function private.reserve_call(worker text, job_id uuid, attempt integer, call jsonb) returns jsonb
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -762,11 +762,11 @@ begin
   end if;
   perform private.release_calls(execution.org_id, execution.id);
 
-  refusal := private.unpriced(execution.model, call ->> 'service_tier');
+  refusal := private.llm_unpriced_reason(execution.model, call ->> 'service_tier');
   if refusal is not null then
     return jsonb_build_object('refused', 'model_not_priced', 'message', refusal);
   end if;
-  cost := private.most_expensive(execution.model, call);
+  cost := private.llm_max_cost(execution.model, call);
   -- A worker that crashes holds it for this long, unless the job is taken over before.
   ttl := make_interval(secs => job.timeout_seconds) + interval '10 minutes';
   begin

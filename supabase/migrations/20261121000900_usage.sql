@@ -68,7 +68,7 @@ create function private.guard_meter_names() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  most constant bigint := (kijko.standing(new.org_id, 'usage_meters'))."limit";
+  max_names constant bigint := (kijko.standing(new.org_id, 'usage_meters'))."limit";
   names bigint;
 begin
   -- One at a time: two would not see each other's names.
@@ -80,9 +80,9 @@ begin
     -- A counter stays when nothing counts on it any more.
     select u.meter from kijko.usage(new.org_id) as u where starts_with(u.meter, 'own.') and u.used > 0
   ) as known;
-  if names > most then
+  if names > max_names then
     perform kijko.fail(
-      'quota_exceeded', format('%s of %s meters of your own are defined or in use this month', names, most),
+      'quota_exceeded', format('%s of %s meters of your own are defined or in use this month', names, max_names),
       'give a meter a name that has counted before, wait for the next month, or choose a larger plan'
     );
   end if;

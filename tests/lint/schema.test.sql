@@ -193,7 +193,7 @@ create view pg_temp.offences as
   select 'function that reads by membership and asks no permission', f.name
   from pg_temp.functions as f
   where (f.prosrc ~ '\morg_ids\(\)' and f.proname not in ('set_active_organization', 'explain_limit'))
-    or (f.prosrc ~ '\mrequire_org\(\)' and f.prosrc !~ '\m(can|may_grant_role)\(')
+    or (f.prosrc ~ '\mrequire_org\(\)' and f.prosrc !~ '\m(can|memberships_may_grant_role)\(')
   union all
   select 'policy column leads no index', p.name || '.' || m.col[1]
   from pg_temp.policies as p

@@ -135,10 +135,10 @@ select ok(
   until between clock_timestamp() + interval '19 minutes' and clock_timestamp() + interval '21 minutes', 'a pause is as long as the vendor asks for'
 ) from private.job_kind_pauses where kind = 'hint';
 update private.job_kind_pauses set failures = 40, until = clock_timestamp() where kind = 'hint';
-select private.note_outage('hint', 'x', null);
+select private.jobs_record_outage('hint', 'x', null);
 select ok(until between clock_timestamp() + interval '50 seconds' and clock_timestamp() + interval '125 seconds', 'or two minutes at most')
 from private.job_kind_pauses where kind = 'hint';
-select private.note_outage('hint', 'x', null);
+select private.jobs_record_outage('hint', 'x', null);
 select is((select failures from private.job_kind_pauses where kind = 'hint'), 41, 'what fails during a pause had begun before it');
 select is(
   (select count(*) from private.job_limits) > 0 and not has_table_privilege('kijko_sidecar', 'private.job_kind_pauses', 'select, insert, update, delete'), true,
