@@ -129,7 +129,7 @@ comment on table public.organizations is 'Tenants. Made at sign-up (personal) or
 comment on column public.organizations.id is 'The org_id of every tenant table and the subject of every limit.';
 comment on column public.organizations.name is 'Shown to its members.';
 comment on column public.organizations.slug is 'Unique part of a URL; filled from the name when not given.';
-comment on column public.organizations.personal_for is 'The one user that it was made for at sign-up and is deleted with; null once anybody else has joined, and for all others.';
+comment on column public.organizations.personal_for is 'The user for whom sign-up made this personal organization; it is deleted with that user. Null once a second member has joined, and for every other organization.';
 comment on column public.organizations.created_by is 'User who made it; null once that user is gone.';
 comment on column public.organizations.created_at is 'When it was made.';
 comment on column public.organizations.updated_at is 'Last change; set by trigger.';
@@ -154,7 +154,7 @@ create table public.profiles (
 
 comment on table public.profiles is 'What the product knows of a user beyond login; visible to those who hold members:read in an organization that the user belongs to.';
 comment on column public.profiles.id is 'The user, auth.users.id.';
-comment on column public.profiles.email is 'Copy of the login address, kept by trigger, so that members can tell each other apart; null once the user is deleted.';
+comment on column public.profiles.email is 'Copy of the login address, kept by trigger, so that members can recognize each other; null once the user is deleted.';
 comment on column public.profiles.display_name is 'Name shown to others; the user may change it. "Deleted user" after a soft deletion.';
 comment on column public.profiles.avatar_url is 'Address of a picture, if any.';
 comment on column public.profiles.created_at is 'When the user signed up.';
@@ -184,7 +184,7 @@ create table public.memberships (
 create index memberships_user_id_idx on public.memberships (user_id, org_id) include (role);
 create index memberships_created_by_idx on public.memberships (created_by);
 
-comment on table public.memberships is 'Who belongs to which organization and as what. The base of every policy. Users insert none: they accept invitations.';
+comment on table public.memberships is 'Members of organizations and their roles. The base of every policy. Users do not insert rows: they accept invitations.';
 comment on column public.memberships.id is 'Identity of the row.';
 comment on column public.memberships.org_id is 'Organization.';
 comment on column public.memberships.user_id is 'Member.';
@@ -195,7 +195,7 @@ comment on column public.memberships.updated_at is 'Last change; set by trigger.
 
 alter table public.memberships enable row level security;
 revoke all on public.memberships from public, anon, authenticated, service_role;
--- No insert: nobody becomes a member without saying yes.
+-- No insert: membership needs the user's consent.
 grant select, delete, update (role) on public.memberships to authenticated;
 grant select, insert, update, delete on public.memberships to service_role;
 
@@ -206,12 +206,12 @@ grant select, insert, update, delete on public.memberships to service_role;
 create table private.active_organizations (
   user_id uuid primary key,
   active_org_id uuid not null,
-  -- It is always one that the user belongs to.
+  -- The user is always a member of it.
   foreign key (active_org_id, user_id) references public.memberships (org_id, user_id) on delete cascade
 );
 create index active_organizations_active_org_id_idx on private.active_organizations (active_org_id, user_id);
 
-comment on table private.active_organizations is 'The organization that each user works in when a request names none; no row for a user who belongs to none.';
+comment on table private.active_organizations is 'The organization that each user works in when a request names none. A user without an organization has no row.';
 comment on column private.active_organizations.user_id is 'The user.';
 comment on column private.active_organizations.active_org_id is 'One of their organizations; changed by set_active_organization().';
 
@@ -236,7 +236,7 @@ begin
   return query select m.org_id from public.memberships as m where m.user_id = (select kijko.user_id());
 end
 $$;
-comment on function public.org_ids() is 'Organizations of whoever is asking; empty for nobody. Definer: policies of memberships use it.';
+comment on function public.org_ids() is 'Organizations of the caller; none for an unauthenticated caller. Definer: policies of memberships use it.';
 revoke all on function public.org_ids() from public, anon, authenticated, service_role;
 grant execute on function public.org_ids() to authenticated, service_role;
 
@@ -251,7 +251,7 @@ begin
   where m.user_id = (select kijko.user_id());
 end
 $$;
-comment on function private.org_ids_with(text) is 'Organizations in which whoever is asking holds the permission. Definer: policies use it, and role_permissions is private.';
+comment on function private.org_ids_with(text) is 'Organizations in which the caller holds the permission. Definer: policies use it, and role_permissions is private.';
 revoke all on function private.org_ids_with(text) from public, anon, authenticated, service_role;
 grant execute on function private.org_ids_with(text) to authenticated, service_role;
 
@@ -267,7 +267,7 @@ begin
   where m.user_id = (select kijko.user_id()) and mine.rank >= wanted.rank;
 end
 $$;
-comment on function private.org_ids_as(text) is 'Organizations in which whoever is asking has at least the role. Definer: policies of memberships use it.';
+comment on function private.org_ids_as(text) is 'Organizations in which the caller has at least the role. Definer: policies of memberships use it.';
 revoke all on function private.org_ids_as(text) from public, anon, authenticated, service_role;
 grant execute on function private.org_ids_as(text) to authenticated, service_role;
 
@@ -296,7 +296,7 @@ begin
   );
 end
 $$;
-comment on function public.has_role(uuid, text) is 'Whether whoever is asking has at least this role in the organization; false for null or unknown arguments. Definer: reads memberships for policies.';
+comment on function public.has_role(uuid, text) is 'Whether the caller has at least this role in the organization; false for null or unknown arguments. Definer: reads memberships for policies.';
 revoke all on function public.has_role(uuid, text) from public, anon, authenticated, service_role;
 grant execute on function public.has_role(uuid, text) to authenticated, service_role;
 
@@ -309,7 +309,7 @@ begin
   );
 end
 $$;
-comment on function public.can(uuid, text) is 'Whether whoever is asking holds the permission in the organization; false for null or unknown arguments. Definer: reads memberships for policies.';
+comment on function public.can(uuid, text) is 'Whether the caller holds the permission in the organization; false for null or unknown arguments. Definer: reads memberships for policies.';
 revoke all on function public.can(uuid, text) from public, anon, authenticated, service_role;
 grant execute on function public.can(uuid, text) to authenticated, service_role;
 
@@ -339,11 +339,11 @@ begin
   return org;
 end
 $$;
-comment on function public.org_id() is 'The organization this request works in: header x-org-id, else claim org_id, else the active one; null unless one is a member. Nullable: result. Definer: reads memberships for column defaults.';
+comment on function public.org_id() is 'The organization this request works in: header x-org-id, else claim org_id, else the active one; null unless the caller is a member. Nullable: result. Definer: reads memberships for column defaults.';
 revoke all on function public.org_id() from public, anon, authenticated, service_role;
 grant execute on function public.org_id() to authenticated, service_role;
 
--- PostgREST serves it as a column of profiles that has to be asked for: select=id,active_org_id.
+-- PostgREST serves it as a computed column of profiles: select=id,active_org_id.
 create function public.active_org_id(profile public.profiles) returns uuid
 language plpgsql stable parallel safe security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -355,7 +355,7 @@ begin
   );
 end
 $$;
-comment on function public.active_org_id(public.profiles) is 'The active organization, in the caller''s own profile; null in every other. Definer: the table behind it is private.';
+comment on function public.active_org_id(public.profiles) is 'The active organization in the caller''s own profile; null in all other profiles. Definer: the table behind it is private.';
 revoke all on function public.active_org_id(public.profiles) from public, anon, authenticated, service_role;
 grant execute on function public.active_org_id(public.profiles) to authenticated;
 
@@ -438,7 +438,7 @@ create policy profiles_update on public.profiles for update to authenticated
 
 create trigger organizations_touch before update on public.organizations
   for each row execute function private.touch_updated_at();
--- What is personal may become shared and never the other way round.
+-- A personal organization may become shared; a shared one never becomes personal.
 create trigger organizations_identity before update of id, created_by, personal_for on public.organizations
   for each row when (
     old.id is distinct from new.id
@@ -507,7 +507,7 @@ revoke all on function private.guard_memberships() from public, anon, authentica
 create trigger memberships_guard before update of role or delete on public.memberships
   for each row execute function private.guard_memberships();
 
--- Before the row is there: its foreign key locks the organization weakly, and two who join at once would wait for each other.
+-- Before the insert: its foreign key takes a share lock on the organization, and two concurrent joins that both upgrade it would deadlock.
 create function private.end_personal_organization() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -517,7 +517,7 @@ begin
   return new;
 end
 $$;
-comment on function private.end_personal_organization() is 'Trigger: an organization that somebody else joins is nobody''s personal one any more, and is not deleted with the user it was made for. Definer: who joins may not change it.';
+comment on function private.end_personal_organization() is 'Trigger: when a second user joins, the organization is no longer personal and is not deleted with its first user. Definer: the new member may not update organizations.';
 revoke all on function private.end_personal_organization() from public, anon, authenticated, service_role;
 create trigger memberships_end_personal before insert on public.memberships
   for each row execute function private.end_personal_organization();
@@ -526,7 +526,7 @@ create function private.settle_active_org() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 begin
-  -- After a delete the foreign key has just taken the row, when the active organization was the one left.
+  -- When the deleted membership was the active one, its foreign key has already deleted the row.
   insert into private.active_organizations (user_id, active_org_id)
   select m.user_id, m.org_id
   from public.memberships as m
@@ -563,10 +563,10 @@ begin
   return org;
 end
 $$;
-comment on function private.make_organization(uuid, text, boolean) is 'An organization and its first owner. Called by definer functions only.';
+comment on function private.make_organization(uuid, text, boolean) is 'Creates an organization with its first owner. Called by definer functions only.';
 revoke all on function private.make_organization(uuid, text, boolean) from public, anon, authenticated, service_role;
 
--- A client may have put anything into its metadata; no value of it may break sign-up.
+-- Clients choose the metadata; no value of it may break sign-up.
 create function private.profiles_display_name(metadata jsonb, email text) returns text
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
@@ -584,10 +584,10 @@ as $$
   order by given.place
   limit 1
 $$;
-comment on function private.profiles_display_name(jsonb, text) is 'The first of display_name, full_name and name in a user''s metadata that is a text and not blank, else the first part of the address.';
+comment on function private.profiles_display_name(jsonb, text) is 'The first of display_name, full_name and name in a user''s metadata that is a non-blank string, else the local part of the email address.';
 revoke all on function private.profiles_display_name(jsonb, text) from public, anon, authenticated, service_role;
 
--- An invited user has somewhere to go. An anonymous or unconfirmed one may be anybody, any number of times.
+-- Invited users already have an organization. Anonymous and unconfirmed sign-ups are unlimited, so they get none.
 create function private.gets_personal_organization(u auth.users) returns boolean
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
@@ -654,56 +654,56 @@ create trigger kijko_user_email after update of email on auth.users
 create function private.memberships_is_active(m public.memberships) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
 as $$ select exists (select 1 from auth.users as u where u.id = m.user_id and u.deleted_at is null) $$;
-comment on function private.memberships_is_active(public.memberships) is 'Whether the user of a membership is there still: one statement may delete many users, and their memberships go at its end.';
+comment on function private.memberships_is_active(public.memberships) is 'Whether the member''s user still exists and is not softly deleted. One statement may delete many users, and their memberships are deleted at its end.';
 revoke all on function private.memberships_is_active(public.memberships) from public, anon, authenticated, service_role;
 
-create function private.organizations_transfer_all(leaver uuid) returns void
+create function private.organizations_transfer_all(departing uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  orphan uuid;
-  heir uuid;
+  org uuid;
+  successor uuid;
 begin
-  -- Users before organizations, and these in order: two owners who are deleted at once, and somebody who joins meanwhile, take turns.
+  -- Lock order: users, then organizations by id. Concurrent deletions of owners, and joins, run one after the other.
   perform 1
   from public.organizations as o
-  where o.personal_for = leaver
-    or o.id = any (array(select m.org_id from public.memberships as m where m.user_id = leaver and m.role = 'owner'))
+  where o.personal_for = departing
+    or o.id = any (array(select m.org_id from public.memberships as m where m.user_id = departing and m.role = 'owner'))
   order by o.id
   for no key update;
 
   delete from public.organizations as o
-  where o.personal_for = leaver
-    and not exists (select 1 from public.memberships as m where m.org_id = o.id and m.user_id <> leaver and private.memberships_is_active(m));
+  where o.personal_for = departing
+    and not exists (select 1 from public.memberships as m where m.org_id = o.id and m.user_id <> departing and private.memberships_is_active(m));
 
-  for orphan in
+  for org in
     select m.org_id
     from public.memberships as m
-    where m.user_id = leaver and m.role = 'owner'
+    where m.user_id = departing and m.role = 'owner'
       and not exists (
         select 1 from public.memberships as other
-        where other.org_id = m.org_id and other.role = 'owner' and other.user_id <> leaver and private.memberships_is_active(other)
+        where other.org_id = m.org_id and other.role = 'owner' and other.user_id <> departing and private.memberships_is_active(other)
       )
     order by m.org_id
   loop
     loop
-      select m.id into heir
+      select m.id into successor
       from public.memberships as m
       join private.roles as r on r.role = m.role
-      where m.org_id = orphan and m.user_id <> leaver and private.memberships_is_active(m)
+      where m.org_id = org and m.user_id <> departing and private.memberships_is_active(m)
       order by r.rank desc, m.created_at, m.id
       limit 1;
-      if heir is null then
-        delete from public.organizations as o where o.id = orphan;
+      if successor is null then
+        delete from public.organizations as o where o.id = org;
         exit;
       end if;
-      update public.memberships as m set role = 'owner' where m.id = heir;
-      exit when found; -- else they have just left, and the next is asked
+      update public.memberships as m set role = 'owner' where m.id = successor;
+      exit when found; -- else the successor has just left: try the next one
     end loop;
   end loop;
 end
 $$;
-comment on function private.organizations_transfer_all(uuid) is 'The succession of a user who is deleted: a personal organization goes along; where they were the last owner the longest-standing member of the highest role follows, and an organization left empty goes too. Called by definer functions only.';
+comment on function private.organizations_transfer_all(uuid) is 'Gives up the organizations of a user who is being deleted. Deletes the personal one if it has no other member. Where the user was the last owner, the longest-standing member of the highest role becomes owner; an organization without other members is deleted. Called by definer functions only.';
 revoke all on function private.organizations_transfer_all(uuid) from public, anon, authenticated, service_role;
 
 create function private.handle_user_removal() returns trigger
@@ -711,12 +711,12 @@ language plpgsql security definer set search_path = ''
 as $$
 begin
   perform private.organizations_transfer_all(old.id);
-  -- The foreign key would do so after the statement, and check an heir's row whose user the same statement has deleted by then.
+  -- The foreign key would do so after the statement, and then check a membership whose user the same statement has deleted.
   update public.memberships as m set created_by = null where m.created_by = old.id;
   return old;
 end
 $$;
-comment on function private.handle_user_removal() is 'Trigger: the succession of a deleted user (private.organizations_transfer_all). Definer: the login role may write auth only.';
+comment on function private.handle_user_removal() is 'Trigger: transfers or deletes the organizations of a deleted user (private.organizations_transfer_all). Definer: the login role may write auth only.';
 revoke all on function private.handle_user_removal() from public, anon, authenticated, service_role;
 create trigger kijko_user_removed before delete on auth.users
   for each row execute function private.handle_user_removal();
@@ -725,7 +725,7 @@ create function private.handle_user_soft_deletion() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Also those that began while the user was being deleted: they waited for the user's row and have ended by now.
+  -- Including sessions that started during the deletion: they waited for the user's row.
   delete from auth.sessions as s where s.user_id = new.id;
   perform private.organizations_transfer_all(new.id);
   delete from public.memberships as m where m.user_id = new.id;
@@ -739,13 +739,13 @@ create trigger kijko_user_softly_deleted after update on auth.users
   for each row when (old.deleted_at is null and new.deleted_at is not null)
   execute function private.handle_user_soft_deletion();
 
--- Whoever wrote banned_until, the login functions here or GoTrue.
+-- Fires for every writer of banned_until: the login functions here, or GoTrue.
 create function private.handle_user_ban() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- Sessions are revoked by the real clock, and bans are by product time. No access token lives for more than a week: that is the most
-  -- which GoTrue on Supabase can be set to; here it is a day.
+  -- Revocations follow the real clock, bans product time. An access token lives for a week at most, the maximum that GoTrue
+  -- on Supabase accepts; here it is a day.
   ends constant timestamptz := now() + case
     when new.banned_until > kijko.now() + interval '7 days' then interval '7 days'
     when new.banned_until > kijko.now() then new.banned_until - kijko.now()
@@ -758,7 +758,7 @@ begin
   return null;
 end
 $$;
-comment on function private.handle_user_ban() is 'Trigger: a ban revokes the access tokens of the user''s sessions at once and until it ends; when it is lifted they count again at once. Definer: only the domain and the login role may revoke.';
+comment on function private.handle_user_ban() is 'Trigger: a ban revokes the access tokens of the user''s sessions at once and until the ban ends; lifting the ban makes them valid again at once. Definer: only the domain and the login role may revoke.';
 revoke all on function private.handle_user_ban() from public, anon, authenticated, service_role;
 create trigger kijko_user_banned after update on auth.users
   for each row when (old.banned_until is distinct from new.banned_until)
@@ -786,20 +786,20 @@ begin
   delete from auth.sessions as s
   where s.id = any (array(
     select o.id from auth.sessions as o
-    -- The offset is inside: what it passes over must not be locked, or refreshing would wait for a login.
+    -- The offset is in the inner query: rows that it skips must not be locked, or a refresh would wait for a login.
     where o.id = any (array(
       select i.id from auth.sessions as i
       where i.user_id = new.user_id and i.id <> new.id
       order by coalesce(i.updated_at, i.created_at) desc nulls last, i.id
       offset max_sessions - 1
     ))
-    -- Whoever holds one of them ends or refreshes it right now; the next login sees to the rest.
+    -- A locked session is being ended or refreshed; the next login deletes what is left.
     for update skip locked
   ));
   return null;
 end
 $$;
-comment on function private.limit_sessions() is 'Trigger: a user has at most 100 sessions; a new one ends those that were used longest ago. Definer: the login role may write auth only, and it is not the one on Supabase.';
+comment on function private.limit_sessions() is 'Trigger: a user has at most 100 sessions; a new one ends the least recently used. Definer: the login role may write auth only, and it is not the one on Supabase.';
 revoke all on function private.limit_sessions() from public, anon, authenticated, service_role;
 create trigger kijko_session_limit after insert on auth.sessions
   for each row execute function private.limit_sessions();
@@ -830,7 +830,7 @@ revoke all on function public.create_organization(text) from public, anon, authe
 grant execute on function public.create_organization(text) to authenticated;
 
 create type public.active_organization as (user_id uuid, active_org_id uuid);
-comment on type public.active_organization is 'What set_active_organization() answers.';
+comment on type public.active_organization is 'Result of set_active_organization().';
 
 create function public.set_active_organization(org_id uuid) returns public.active_organization
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -869,7 +869,7 @@ begin
   end if;
 end
 $$;
-comment on function public.leave_organization(uuid) is 'Ends the caller''s membership; the last owner stays (conflict). Definer: who may not read members may leave all the same.';
+comment on function public.leave_organization(uuid) is 'Ends the caller''s membership; fails with conflict for the last owner. Definer: members without members:read may leave, too.';
 revoke all on function public.leave_organization(uuid) from public, anon, authenticated, service_role;
 grant execute on function public.leave_organization(uuid) to authenticated;
 
@@ -878,7 +878,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   me constant uuid := kijko.user_id();
-  heir public.memberships;
+  new_owner public.memberships;
 begin
   if me is null then
     perform kijko.fail('not_identified');
@@ -886,7 +886,7 @@ begin
   if not public.has_role(transfer_ownership.org_id, 'viewer') then
     perform kijko.fail('not_a_member', 'org_id names no organization of yours');
   end if;
-  -- One at a time; whether the caller is an owner is asked after the lock.
+  -- One at a time; the caller's role is checked after the lock.
   perform 1 from public.organizations as o where o.id = transfer_ownership.org_id for no key update;
   if not public.has_role(transfer_ownership.org_id, 'owner') then
     perform kijko.fail('permission_denied', 'only an owner hands an organization over');
@@ -896,12 +896,12 @@ begin
   end if;
   update public.memberships as m set role = 'owner'
   where m.org_id = transfer_ownership.org_id and m.user_id = transfer_ownership.user_id
-  returning m.* into heir;
-  if heir.id is null then
+  returning m.* into new_owner;
+  if new_owner.id is null then
     perform kijko.fail('not_found', 'user_id names no member', 'Invite them first.');
   end if;
   update public.memberships as m set role = 'admin' where m.org_id = transfer_ownership.org_id and m.user_id = me;
-  return heir;
+  return new_owner;
 end
 $$;
 comment on function public.transfer_ownership(uuid, uuid) is 'Makes a member the owner and the caller, an owner, an admin; answers with the new owner''s membership. Definer: both changes are one.';
@@ -931,7 +931,7 @@ declare
   epoch bigint;
   org uuid;
 begin
-  -- Who: the token was signed by us, but it may be for something else, or its session may have ended since.
+  -- Authentication: the signature is ours, but the token may be no access token, or its session may have ended.
   if fault is not null then
     perform kijko.fail('not_identified', format('this is no access token: its claim %s is missing or wrong', fault));
   end if;
@@ -955,7 +955,7 @@ begin
     end if;
   end if;
 
-  -- How often and how much. Counted before it is refused: naming strangers' organizations is not free either.
+  -- Rate and quota. Counted before the refusal, so that probing other organizations is limited, too.
   if kijko.admit_request(org, who) is not true then
     perform kijko.fail('rate_limited'); -- it refuses by failing; anything but true must not pass either
   end if;
@@ -964,12 +964,12 @@ begin
   end if;
 end
 $$;
-comment on function private.admit_request() is 'Who asks and for which organization; then rate limits, the quota of requests and their headers by kijko.admit_request. Definer: reads memberships, and only the domain may say whose request it is.';
+comment on function private.admit_request() is 'Identifies the caller and the organization; then kijko.admit_request checks rate limits and the quota of requests and sets their headers. Definer: it reads memberships, and only the domain may name a request''s organization.';
 revoke all on function private.admit_request() from public, anon, authenticated, service_role;
--- service_role gets there only to be refused, with a token that is no access token.
+-- For service_role it only refuses tokens that are no access tokens.
 grant execute on function private.admit_request() to anon, authenticated, service_role;
 
--- What admit_request finds out is kept by the extension until one of these changes. Also for rows that a replica applies.
+-- The extension caches what admit_request finds until one of these tables changes. Also fires for rows that a replica applies.
 create trigger memberships_changed after insert or update or delete or truncate on public.memberships
   for each statement execute function kijko.membership_changed();
 alter table public.memberships enable always trigger memberships_changed;
@@ -987,7 +987,7 @@ begin atomic
     else private.admit_request()
   end;
 end;
-comment on function public.before_request() is 'Runs before every request: whether its headers are well formed, who is asking, in which organization, whether they ask too often or too much, and how long the statement may take.';
+comment on function public.before_request() is 'Runs before every request: checks its headers, identifies the caller and the organization, applies rate limits and the quota of requests, and sets the statement timeout.';
 revoke all on function public.before_request() from public, anon, authenticated, service_role;
 grant execute on function public.before_request() to anon, authenticated, service_role;
 

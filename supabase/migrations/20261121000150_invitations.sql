@@ -1,9 +1,8 @@
 -- ============================================================================
--- Invitations: how somebody becomes a member, by saying yes.
+-- Invitations: users become members by accepting one.
 --
--- A manager of members makes an invitation and passes its token on. Whoever signs in and shows the token becomes a member.
--- The address is a label for the people who look at the list: nothing here asks whether it has an account, and it satisfies
--- nothing. Locks are taken in one order: users, then the organization, then the invitation.
+-- A manager of members makes an invitation and passes its token on. Any signed-in user who presents the token may accept.
+-- The address is a label in the list of invitations: nothing compares it with an account, and it proves nothing. Locks are taken in one order: users, then the organization, then the invitation.
 -- ============================================================================
 
 -- ----------------------------------------------------------------------------
@@ -23,7 +22,7 @@ create table public.invitations (
   updated_at timestamptz not null default kijko.now(),
   check (status = 'accepted' or accepted_by is null)
 );
--- One for each address; the next replaces it.
+-- One pending invitation for each address; a new one replaces it.
 create unique index invitations_pending_key on public.invitations (org_id, email) where status = 'pending';
 create index invitations_org_id_idx on public.invitations (org_id, created_at desc, id desc);
 create index invitations_accepted_by_idx on public.invitations (accepted_by);
@@ -32,12 +31,12 @@ create index invitations_created_by_idx on public.invitations (created_by);
 comment on table public.invitations is 'Invitations to an organization. Written by invite_member(), accept_invitation(), decline_invitation() and revoke_invitation(); open while pending and not expired.';
 comment on column public.invitations.id is 'Identity of the row; revoke_invitation() takes it.';
 comment on column public.invitations.org_id is 'Organization that the invitation is to.';
-comment on column public.invitations.email is 'Who is meant, in lower case. A label: whoever holds the token may accept.';
+comment on column public.invitations.email is 'Address of the invitee, in lower case. A label: any user who holds the token may accept.';
 comment on column public.invitations.role is 'Role that the new member will have.';
-comment on column public.invitations.status is 'What has become of it.';
+comment on column public.invitations.status is 'pending, accepted, declined or revoked. A pending one whose expires_at has passed has expired.';
 comment on column public.invitations.expires_at is 'From then on it can no longer be accepted.';
 comment on column public.invitations.accepted_by is 'User who accepted it; null once that user is gone.';
-comment on column public.invitations.created_by is 'Who invites; must still be allowed to when it is accepted. Null once that user is gone.';
+comment on column public.invitations.created_by is 'Inviter, who must still be allowed to grant the role when it is accepted. Null once that user is gone.';
 comment on column public.invitations.created_at is 'When it was made.';
 comment on column public.invitations.updated_at is 'Last change; set by trigger.';
 
@@ -57,12 +56,12 @@ create trigger invitations_identity before update of id, org_id, created_by on p
     or (new.created_by is not null and old.created_by is distinct from new.created_by)
   ) execute function private.refuse_identity_change();
 
--- Beside the invitation and not in it, so that a list of invitations cannot show it.
+-- A table of its own, so that a list of invitations cannot show it.
 create table private.invitation_tokens (
   invitation_id uuid primary key references public.invitations (id) on delete cascade,
   token_hash bytea not null unique
 );
-comment on table private.invitation_tokens is 'By what an invitation is found. The token itself is stored nowhere.';
+comment on table private.invitation_tokens is 'Hash by which a token finds its invitation. The token itself is not stored.';
 comment on column private.invitation_tokens.invitation_id is 'The invitation.';
 comment on column private.invitation_tokens.token_hash is 'SHA-256 of the token.';
 
@@ -70,7 +69,7 @@ alter table private.invitation_tokens enable row level security;
 revoke all on private.invitation_tokens from public, anon, authenticated, service_role;
 
 create type public.issued_invitation as (id uuid, org_id uuid, email text, role text, expires_at timestamptz, token text);
-comment on type public.issued_invitation is 'What invite_member() answers: the invitation, and its token this once.';
+comment on type public.issued_invitation is 'Result of invite_member(): the invitation, with its token. The token is shown only here.';
 
 -- ----------------------------------------------------------------------------
 -- Helpers, called by the definer functions below
@@ -95,13 +94,13 @@ begin
   );
 end
 $$;
-comment on function private.memberships_may_grant_role(uuid, uuid, text) is 'Whether the user manages members of the organization and holds all that the role holds; false for null or unknown arguments.';
+comment on function private.memberships_may_grant_role(uuid, uuid, text) is 'Whether the user holds members:write in the organization and every permission of the role; false for null or unknown arguments.';
 revoke all on function private.memberships_may_grant_role(uuid, uuid, text) from public, anon, authenticated, service_role;
 
 create function private.invitations_token_hash(token text) returns bytea
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$ select sha256(convert_to(token, 'UTF8')) $$;
-comment on function private.invitations_token_hash(text) is 'What is stored of an invitation''s token.';
+comment on function private.invitations_token_hash(text) is 'SHA-256 of an invitation''s token, as it is stored.';
 revoke all on function private.invitations_token_hash(text) from public, anon, authenticated, service_role;
 
 create function private.invitations_lock(invitation_id uuid) returns public.invitations
@@ -114,12 +113,12 @@ begin
   from public.organizations as o
   where o.id = (select i.org_id from public.invitations as i where i.id = invitation_id)
   for no key update;
-  -- By a new snapshot: what became of it while this waited.
+  -- A new snapshot: the invitation may have changed during the wait.
   select i.* into invitation from public.invitations as i where i.id = invitation_id;
   return invitation;
 end
 $$;
-comment on function private.invitations_lock(uuid) is 'The invitation as it is now, and nobody else changes the organization''s invitations until the transaction ends; null when there is none.';
+comment on function private.invitations_lock(uuid) is 'Locks the organization of an invitation, so that no other transaction changes its invitations, and returns the current row; null when there is none.';
 revoke all on function private.invitations_lock(uuid) from public, anon, authenticated, service_role;
 
 create function private.invitations_lock_by_token(token text) returns public.invitations
@@ -145,13 +144,13 @@ begin
   return private.invitations_lock(invitation_id);
 end
 $$;
-comment on function private.invitations_lock_by_token(text) is 'The invitation of a token, locked for the caller''s answer; null when there is none.';
+comment on function private.invitations_lock_by_token(text) is 'Locks the caller, the inviter and the organization, and returns the invitation of a token; null when there is none.';
 revoke all on function private.invitations_lock_by_token(text) from public, anon, authenticated, service_role;
 
 create function private.invitations_is_open(invitation public.invitations) returns boolean
 language sql stable parallel safe set search_path = pg_catalog, pg_temp
 as $$ select coalesce(invitation.status = 'pending' and invitation.expires_at > kijko.now(), false) $$;
-comment on function private.invitations_is_open(public.invitations) is 'Whether the invitation can still be answered.';
+comment on function private.invitations_is_open(public.invitations) is 'Whether the invitation can still be accepted or declined; false for null.';
 revoke all on function private.invitations_is_open(public.invitations) from public, anon, authenticated, service_role;
 
 -- ----------------------------------------------------------------------------
@@ -203,7 +202,7 @@ begin
   if (select count(*) from public.invitations as i where i.org_id = org and private.invitations_is_open(i)) >= max_open then
     perform kijko.fail('quota_exceeded', format('%s invitations are open', max_open), 'Revoke one, or wait until it is answered.');
   end if;
-  -- What has ended is kept for the list, and not for ever.
+  -- Ended invitations stay in the list, up to a bound.
   delete from public.invitations as i
   where i.id = any (array(
     select e.id from public.invitations as e where e.org_id = org and not private.invitations_is_open(e) order by e.updated_at desc, e.id offset max_ended
@@ -215,7 +214,7 @@ begin
   return (invitation.id, invitation.org_id, invitation.email, invitation.role, invitation.expires_at, token)::public.issued_invitation;
 end
 $$;
-comment on function public.invite_member(text, text) is 'Invites somebody to the organization of the request and answers with the token, this once, for the caller to pass on. Replaces an earlier invitation of the same address. Definer: users may not write invitations.';
+comment on function public.invite_member(text, text) is 'Creates an invitation to the organization of the request and returns its token, once, for the caller to pass on. Replaces an earlier pending invitation of the same address. Definer: users may not write invitations.';
 revoke all on function public.invite_member(text, text) from public, anon, authenticated, service_role;
 grant execute on function public.invite_member(text, text) to authenticated;
 
@@ -229,13 +228,13 @@ declare
 begin
   select m.* into membership from public.memberships as m where m.org_id = invitation.org_id and m.user_id = me;
   if membership.id is not null and invitation.status = 'accepted' and invitation.accepted_by = me then
-    return membership; -- asked again
+    return membership; -- a repeated call
   end if;
   if not private.invitations_is_open(invitation) then
     perform kijko.fail('not_found', 'no open invitation has this token', 'Ask for a new one.');
   end if;
   if not private.memberships_may_grant_role(invitation.created_by, invitation.org_id, invitation.role) then
-    perform kijko.fail('permission_denied', 'who invited you may no longer grant this role', 'Ask for a new invitation.');
+    perform kijko.fail('permission_denied', 'the inviter may no longer grant this role', 'Ask for a new invitation.');
   end if;
   if membership.id is not null then
     perform kijko.fail('conflict', 'you are a member already; the invitation stays open');
@@ -247,7 +246,7 @@ begin
   return membership;
 end
 $$;
-comment on function public.accept_invitation(text) is 'Makes the caller a member by the token of an open invitation, whose inviter must still be allowed to grant its role. The same call again answers the same. Definer: users may not insert memberships.';
+comment on function public.accept_invitation(text) is 'Makes the caller a member by the token of an open invitation, whose inviter must still be allowed to grant its role. A repeated call returns the same membership. Definer: users may not insert memberships.';
 revoke all on function public.accept_invitation(text) from public, anon, authenticated, service_role;
 grant execute on function public.accept_invitation(text) to authenticated;
 
@@ -277,7 +276,7 @@ begin
   if me is null then
     perform kijko.fail('not_identified');
   end if;
-  -- Before the lock: a stranger who knows an id must not hold up the organization.
+  -- Before the lock: a non-member who knows an id must not be able to lock the organization.
   if not exists (
     select 1 from public.invitations as i
     where i.id = revoke_invitation.id and i.org_id = any (array(select private.org_ids_with('members:read')))
@@ -298,6 +297,6 @@ begin
   return invitation;
 end
 $$;
-comment on function public.revoke_invitation(uuid) is 'Takes an invitation back: its token is worth nothing from then on. Definer: users may not write invitations.';
+comment on function public.revoke_invitation(uuid) is 'Revokes a pending invitation: its token stops working. Definer: users may not write invitations.';
 revoke all on function public.revoke_invitation(uuid) from public, anon, authenticated, service_role;
 grant execute on function public.revoke_invitation(uuid) to authenticated;

@@ -27,7 +27,7 @@ comment on column public.plans.code is 'Stable name used by subscriptions and by
 comment on column public.plans.name is 'Shown to customers.';
 comment on column public.plans.rank is 'Order of the plans: a higher one offers more.';
 comment on column public.plans.rate_per_minute is 'Requests an organization may make in a minute.';
-comment on column public.plans.max_organizations is 'How many organizations a user may have made whose best one is on this plan; null is unlimited.';
+comment on column public.plans.max_organizations is 'How many organizations a user may create when this is the best plan among those they own; null is unlimited.';
 comment on column public.plans.statement_seconds is 'How long the statement of one request may take; what takes longer is cancelled (57014).';
 comment on column public.plans.created_at is 'When the plan was added.';
 comment on column public.plans.updated_at is 'Last change; set by trigger.';
@@ -40,8 +40,8 @@ create policy plans_select on public.plans for select to anon, authenticated usi
 create trigger plans_touch before update on public.plans
   for each row execute function private.touch_updated_at();
 
--- A plan's rate is two policies of its tier: of the organization, and of the user whose best plan it is, whichever of their
--- organizations they name. FREE's holds for whatever has no plan, too.
+-- A plan's rate is two policies of its tier: one counts by organization, one by user. A user's tier is their best plan. FREE's
+-- rate also holds for requests without a plan.
 create function private.push_plan_rate() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -77,7 +77,7 @@ begin
   return null;
 end
 $$;
-comment on function private.push_plan_statement_time() is 'Trigger: a plan''s statement time holds from the next request on; FREE''s for whatever has no plan, too. Definer: only the domain may set timeouts.';
+comment on function private.push_plan_statement_time() is 'Trigger: a plan''s statement time applies from the next request on; FREE''s also to requests without a plan. Definer: only the domain may set timeouts.';
 revoke all on function private.push_plan_statement_time() from public, anon, authenticated, service_role;
 create trigger plans_push_statement_time after insert or delete or update of statement_seconds on public.plans
   for each row execute function private.push_plan_statement_time();
@@ -105,7 +105,7 @@ comment on column public.plan_limits.plan is 'Plan.';
 comment on column public.plan_limits.meter is 'What is counted; the name that kijko.consume takes.';
 comment on column public.plan_limits.period is 'When counting starts anew.';
 comment on column public.plan_limits.amount is 'How much is included; null is unlimited.';
-comment on column public.plan_limits.over is 'Beyond it: refuse, flag (book and tell) or bill. Model use is reserved before each call, so refuse stops what does not fit; what a call came to is always booked. Flagged, a call that starts may go beyond.';
+comment on column public.plan_limits.over is 'Policy beyond the limit: refuse, flag (record and report) or bill. Model use is reserved before each call, so refuse stops a call that does not fit; actual use is always recorded. With flag, a call may exceed the limit.';
 
 alter table public.plan_limits enable row level security;
 revoke all on public.plan_limits from public, anon, authenticated, service_role;
@@ -165,7 +165,7 @@ comment on table public.subscriptions is 'The plan of each organization: exactly
 comment on column public.subscriptions.id is 'Identity of the row.';
 comment on column public.subscriptions.org_id is 'Organization.';
 comment on column public.subscriptions.plan is 'Current plan.';
-comment on column public.subscriptions.plan_override is 'The plan whatever is paid, such as a promise or a partner''s; no event of Stripe changes it. Null: Stripe decides.';
+comment on column public.subscriptions.plan_override is 'Plan that holds regardless of payment, for example for a partner; no Stripe event changes it. Null: Stripe decides.';
 comment on column public.subscriptions.status is 'Standing of the payment.';
 comment on column public.subscriptions.current_period_start is 'Start of the paid period.';
 comment on column public.subscriptions.current_period_end is 'End of the paid period; null while there is none, as on FREE.';
@@ -197,7 +197,7 @@ begin
   return new;
 end
 $$;
-comment on function private.keep_plan_override() is 'Trigger: a plan that was set to hold whatever is paid holds against every other writer.';
+comment on function private.keep_plan_override() is 'Trigger: while plan_override is set, it is the plan; no other writer changes it.';
 revoke all on function private.keep_plan_override() from public, anon, authenticated, service_role;
 create trigger subscriptions_override before insert or update of plan, plan_override on public.subscriptions
   for each row when (new.plan_override is not null)
@@ -293,9 +293,9 @@ create trigger memberships_gauge_delete after delete on public.memberships
   referencing old table as changed for each statement execute function private.follow_gauge('members');
 
 -- ----------------------------------------------------------------------------
--- How many organizations a user may make: by the best plan of those that they own. What they made counts until it is
--- deleted, also when others own it by now; a personal organization does not, which sign-up makes once. Each one comes with
--- a month's quotas of its own, so that making and deleting in turns is limited as well.
+-- The best plan among the organizations that a user owns limits how many they may create. An organization counts for its
+-- creator until it is deleted, even if others own it by then; the personal one does not count. Each organization has monthly
+-- quotas of its own, so the number created in a month is limited, too.
 -- ----------------------------------------------------------------------------
 
 create table private.organizations_made (
@@ -303,10 +303,10 @@ create table private.organizations_made (
   month date not null,
   made integer not null check (made > 0)
 );
-comment on table private.organizations_made is 'How many organizations each user made in the last month in which they made one. Also what two calls of one user wait for.';
+comment on table private.organizations_made is 'How many organizations each user created in the last month in which they created one. Its row also serializes concurrent calls of one user.';
 comment on column private.organizations_made.user_id is 'The user.';
 comment on column private.organizations_made.month is 'First day of the month, in UTC.';
-comment on column private.organizations_made.made is 'How many they made in it, deleted ones included.';
+comment on column private.organizations_made.made is 'How many they created in that month, including deleted ones.';
 
 alter table private.organizations_made enable row level security;
 revoke all on private.organizations_made from public, anon, authenticated, service_role;
@@ -329,7 +329,7 @@ begin
   );
 end
 $$;
-comment on function private.max_organizations(uuid) is 'How many organizations the user may have made, by the best plan among those that they own; null is unlimited.';
+comment on function private.max_organizations(uuid) is 'How many organizations the user may create, by the best plan among those that they own; null is unlimited.';
 revoke all on function private.max_organizations(uuid) from public, anon, authenticated, service_role;
 
 create function private.limit_organizations() returns trigger
@@ -344,7 +344,7 @@ begin
   on conflict (user_id) do update
     set month = excluded.month, made = case o.month when excluded.month then o.made else 0 end + 1
   returning o.made into made_this_month;
-  -- From here on this user's other calls wait, and the next statement sees what they have made.
+  -- This user's concurrent calls now wait; the next statement sees what earlier ones created.
   max_made := private.max_organizations(new.created_by);
   if (select count(*) from public.organizations as o where o.created_by = new.created_by and o.personal_for is null) >= max_made then
     perform kijko.fail('quota_exceeded', format('you have made %s organizations', max_made), 'Delete one of them, or choose a higher plan for one that you own.');
@@ -354,7 +354,7 @@ begin
   return new;
 end
 $$;
-comment on function private.limit_organizations() is 'Trigger: a user makes no more organizations than the best plan among those that they own allows. Definer: plans and counts of others are not theirs to read.';
+comment on function private.limit_organizations() is 'Trigger: a user creates no more organizations than the best plan among those that they own allows. Definer: it counts rows that the user may not read.';
 revoke all on function private.limit_organizations() from public, anon, authenticated, service_role;
 create trigger organizations_limit before insert on public.organizations
   for each row when (new.personal_for is null and new.created_by = (kijko.user_id()))

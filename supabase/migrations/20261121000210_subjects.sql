@@ -1,22 +1,21 @@
 -- ============================================================================
--- Subjects of limits: which tier a user is in, and what becomes of the limits of
--- whoever is gone.
+-- Subjects of limits: the tiers of users, and the removal of deleted subjects.
 --
--- An organization is a subject by its id. Everything else is one by
--- kijko.subject(kind, id), so that no id of one kind can pass for another's.
+-- An organization's subject is its id. Every other subject is kijko.subject(kind, id),
+-- so that an id of one kind cannot pass for another's.
 -- ============================================================================
 
 -- ----------------------------------------------------------------------------
--- A user's tier is the best plan among their organizations: their own requests
--- count against its rate, whichever organization they name.
+-- A user's tier is the best plan among their organizations. Each of their requests
+-- counts against its rate, whichever organization it names.
 -- ----------------------------------------------------------------------------
 
 create function private.push_user_tiers(users uuid[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Changes that concern one user take turns, and the later one reads what the earlier one has committed. In one order, or two
-  -- changes of several users would wait for each other.
+  -- Serializes changes of one user: the later one reads what the earlier one has committed. By id, so that two changes of
+  -- several users do not deadlock.
   perform 1 from public.profiles as p where p.id = any (users) order by p.id for no key update;
   perform kijko.set_tier(kijko.subject('user', u.id), (
     select s.plan
@@ -37,14 +36,14 @@ create function private.follow_memberships() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- The transition table has one name in both triggers: the rows that came, or those that went.
+  -- The transition table has the same name in both triggers: the inserted rows, or the deleted ones.
   perform private.push_user_tiers(array(select c.user_id from changed as c));
   return null;
 end
 $$;
 comment on function private.follow_memberships() is 'Trigger: the tiers of users follow their memberships. Definer: as private.push_user_tiers.';
 revoke all on function private.follow_memberships() from public, anon, authenticated, service_role;
--- Whose a membership is never changes (memberships_identity), so nothing follows an update.
+-- The user of a membership never changes (memberships_identity), so updates need no trigger.
 create trigger memberships_user_tiers_insert after insert on public.memberships
   referencing new table as changed for each statement execute function private.follow_memberships();
 create trigger memberships_user_tiers_delete after delete on public.memberships
@@ -74,13 +73,13 @@ begin
   return null;
 end
 $$;
-comment on function private.follow_plan_ranks() is 'Trigger: another order of the plans changes which one is a user''s best. Definer: as private.push_user_tiers.';
+comment on function private.follow_plan_ranks() is 'Trigger: reordering the plans changes the best plan of users. Definer: as private.push_user_tiers.';
 revoke all on function private.follow_plan_ranks() from public, anon, authenticated, service_role;
 create trigger plans_user_tiers after update of rank on public.plans
   for each statement execute function private.follow_plan_ranks();
 
 -- ----------------------------------------------------------------------------
--- Who is gone leaves no limits behind. What was used stays in the ledger, which is accounting and has no foreign keys.
+-- A deleted subject leaves no limits behind. Its use stays in the ledger, which is accounting and has no foreign keys.
 -- ----------------------------------------------------------------------------
 
 create function private.forget_subject() returns trigger
@@ -91,9 +90,9 @@ begin
   return null;
 end
 $$;
-comment on function private.forget_subject() is 'Trigger: limits, tier and everything else by which the extension knows whoever was deleted go with them; the argument is their kind. Definer: only the domain may change limits.';
+comment on function private.forget_subject() is 'Trigger: deletes the limits, the tier and the other state of a deleted subject in the extension; the argument is its kind. Definer: only the domain may change limits.';
 revoke all on function private.forget_subject() from public, anon, authenticated, service_role;
--- After the cascades, which still move gauges: constraints' triggers have names that come first.
+-- After the cascades, which still change gauges: triggers fire by name, and those of constraints sort first.
 create trigger organizations_forget after delete on public.organizations
   for each row execute function private.forget_subject('organization');
 create trigger profiles_forget after delete on public.profiles

@@ -282,7 +282,7 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select case
     when p.id is null then format('no price is known for %s', coalesce(model, 'no model'))
-    -- Only OpenAI's services are told the tier; flex is cheaper than the plain price, and auto and default cost it.
+    -- Only OpenAI's services receive the tier. auto and default cost the plain price, flex costs less.
     when p.provider in ('anthropic', 'gemini', 'echo') or coalesce(service_tier, 'auto') in ('auto', 'default', 'flex') then null
     when service_tier = 'priority' and p.priority_input_microusd_per_mtok is not null and p.priority_output_microusd_per_mtok is not null then null
     else format('no price is known for %s at service_tier %s', model, substring(service_tier for 60))
