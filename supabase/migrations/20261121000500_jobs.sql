@@ -93,7 +93,7 @@ comment on column public.jobs.priority is 'Higher is claimed first, whoever''s i
 comment on column public.jobs.run_at is 'Not before; moved into the future by back-off. Not the transaction''s start: jobs queued together keep their order.';
 comment on column public.jobs.attempt is 'How often it has been claimed.';
 comment on column public.jobs.max_attempts is 'After this many counted attempts a failure is final.';
-comment on column public.jobs.uncounted_attempts is 'How many attempts did not count because the job was not at fault: a worker handed it back, or the other side was down. Attempts keep their numbers, so no two have the same.';
+comment on column public.jobs.uncounted_attempts is 'Attempts that do not count because the job was not at fault: a worker handed it back, or the vendor was down. Attempt numbers are not reused.';
 comment on column public.jobs.timeout_seconds is 'How long one attempt may take; kept by the worker.';
 comment on column public.jobs.unique_key is 'At most one queued or running job of a kind and organization has the same key.';
 comment on column public.jobs.concurrency_key is 'Group of jobs within the organization of which at most one runs at a time, or as many as private.job_limits allows.';
@@ -229,7 +229,7 @@ create trigger jobs_events after delete on public.jobs
 -- No job in the queue is due before this. Claims start here instead of at the entries of jobs long gone, which a held
 -- snapshot keeps in the index.
 create sequence private.jobs_head minvalue 0 start 0;
--- Every lease that ended before this has been taken back, as far as its transaction had committed.
+-- Every lease that ended before this has been taken back, if its transaction had committed.
 create sequence private.jobs_reaped_until minvalue 0 start 0;
 -- When claims next keep house, and when they next look for jobs before the head.
 create sequence private.jobs_tend_at minvalue 0 start 0;
@@ -240,7 +240,7 @@ create sequence private.jobs_found_at minvalue 0 start 0;
 create sequence private.jobs_sweep_at minvalue 0 start 0;
 revoke all on sequence private.jobs_sweep_at, private.jobs_found_at, private.jobs_head, private.jobs_reaped_until, private.jobs_tend_at, private.jobs_rescue_at
   from public, anon, authenticated, service_role;
--- Whose turn was last, among claims for the same kinds and at the same priority.
+-- The turn of the organization served last, for claims of the same kinds at the same priority.
 create sequence private.jobs_turn_0 minvalue 0 start 0;
 create sequence private.jobs_turn_1 minvalue 0 start 0;
 create sequence private.jobs_turn_2 minvalue 0 start 0;
@@ -283,7 +283,7 @@ create table private.job_lanes (
 create index job_lanes_turn_idx on private.job_lanes (kind, priority, turn, place);
 create index job_lanes_org_idx on private.job_lanes (org, turn);
 create index job_lanes_keyed_idx on private.job_lanes (kind) where concurrency_key <> '';
--- Below 2^46, so that a register holds it beside 16 bits that say for which claims it is.
+-- Below 2^46: a register stores it beside a 16-bit tag of the claims that it belongs to.
 create sequence private.job_lanes_turn_seq maxvalue 70368744177663 cycle;
 revoke all on sequence private.job_lanes_turn_seq from public, anon, authenticated, service_role;
 comment on table private.job_lanes is 'Where queued jobs may be: one row for each combination that has or lately had some. Written when a lane is first used and when it has gone idle, not for each job.';
@@ -291,8 +291,8 @@ comment on column private.job_lanes.kind is 'Kind of the jobs.';
 comment on column private.job_lanes.priority is 'Their priority.';
 comment on column private.job_lanes.org is 'Their organization. No foreign key: an idle lane goes within minutes.';
 comment on column private.job_lanes.concurrency_key is 'Their concurrency key; empty for none.';
-comment on column private.job_lanes.turn is 'Place of the organization in the round, the same for all of its lanes: who comes in stands last.';
-comment on column private.job_lanes.place is 'Place of the lane among those of its organization, by chance.';
+comment on column private.job_lanes.turn is 'Position of the organization in the round, the same for all of its lanes. A new organization is last.';
+comment on column private.job_lanes.place is 'Random position of the lane among those of its organization.';
 alter table private.job_lanes enable row level security;
 revoke all on private.job_lanes from public, anon, authenticated, service_role;
 
@@ -323,13 +323,13 @@ create table private.job_kind_pauses (
   created_at timestamptz not null default clock_timestamp(),
   failed_at timestamptz not null default clock_timestamp()
 );
-comment on table private.job_kind_pauses is 'Kinds whose other side (a vendor, say) failed lately: a row from the first failure to the next success. After three in a row claims leave the kind alone until the time is over, and then try one job at a time.';
+comment on table private.job_kind_pauses is 'Kinds whose vendor failed lately: a row from the first failure to the next success. After three failures in a row claims skip the kind until the pause ends, and then try one job at a time.';
 comment on column private.job_kind_pauses.kind is 'Kind of the jobs.';
-comment on column private.job_kind_pauses.failures is 'How many in a row, without those that came during a pause.';
-comment on column private.job_kind_pauses.until is 'No job of the kind is claimed before.';
-comment on column private.job_kind_pauses.error_code is 'The last failure.';
+comment on column private.job_kind_pauses.failures is 'Consecutive failures, not counting those during a pause.';
+comment on column private.job_kind_pauses.until is 'End of the pause: no job of the kind is claimed before it.';
+comment on column private.job_kind_pauses.error_code is 'Error code of the last failure.';
 comment on column private.job_kind_pauses.created_at is 'When the first of these failures was recorded.';
-comment on column private.job_kind_pauses.failed_at is 'When the last one was.';
+comment on column private.job_kind_pauses.failed_at is 'When the last failure was recorded.';
 alter table private.job_kind_pauses enable row level security;
 revoke all on private.job_kind_pauses from public, anon, authenticated, service_role;
 
@@ -363,7 +363,7 @@ grant execute on function private.set_job_limit(uuid, text, integer) to service_
 create function private.jobs_add_lane(kind text, priority smallint, org uuid, concurrency_key text) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
-  -- Nobody waits for a session that opens the same lane at this moment: if that fails, the next minute opens it.
+  -- Does not wait for a session that opens the same lane: if that one fails, the next run of pg_cron opens it.
   insert into private.job_lanes (kind, priority, org, concurrency_key, turn)
   select jobs_add_lane.kind, jobs_add_lane.priority, jobs_add_lane.org, jobs_add_lane.concurrency_key,
     coalesce((select min(l.turn) from private.job_lanes as l where l.org = jobs_add_lane.org), nextval('private.job_lanes_turn_seq'))
@@ -372,7 +372,7 @@ as $$
   ))
   on conflict do nothing
 $$;
-comment on function private.jobs_add_lane(text, smallint, uuid, text) is 'Opens one lane, unless another session is about to. An organization without lanes comes in as the last of the round.';
+comment on function private.jobs_add_lane(text, smallint, uuid, text) is 'Opens one lane, unless another session is opening it. An organization without lanes joins the round as the last.';
 revoke all on function private.jobs_add_lane(text, smallint, uuid, text) from public, anon, authenticated, service_role;
 
 create function private.open_lane(kind text, priority smallint, org_id uuid, concurrency_key text, run_at timestamptz) returns void
@@ -394,7 +394,7 @@ begin
     perform setval('private.jobs_head', private.as_register(open_lane.run_at));
   end if;
   -- Transactions that notify commit one after the other, each with its own flush. A worker that was just woken, or has
-  -- just found jobs, looks again by itself after 1 ms, then after 2 ms and so on: it need not be told in the first one.
+  -- just found jobs, polls again after 1 ms, then after 2 ms and so on: within the first millisecond no notification is needed.
   if open_lane.run_at <= clock_timestamp()
     and (
       select r.last_value not between private.as_found(open_lane.kind, clock_timestamp() - interval '1 millisecond')
@@ -603,8 +603,8 @@ as $$
 #variable_conflict use_column
 declare
   earlier integer := case when counted then job.attempt - job.uncounted_attempts - 1 else job.uncounted_attempts end;
-  -- 2 s, 4 s, 8 s ... 10 min; half of it random, so that jobs which failed together do not return together. What was
-  -- postponed is only a minute late when the other side is back: its kind is paused meanwhile.
+  -- 2 s, 4 s, 8 s ... 10 min; half of it random, so that jobs which failed together do not return together. Postponed jobs
+  -- wait a minute at most: their kind is paused meanwhile, and they are to run soon after the vendor is back.
   backoff interval := least(
     interval '2 seconds' * (2 ^ least(earlier, 10)), case when counted then interval '10 minutes' else interval '1 minute' end
   ) * (0.5 + random() / 2);
@@ -631,7 +631,7 @@ begin
   );
 end
 $$;
-comment on function private.retry_job(public.jobs, text, text, text, interval, boolean) is 'Puts a locked job back into the queue after exponential back-off with jitter; whether the attempt counts is the caller''s to say.';
+comment on function private.retry_job(public.jobs, text, text, text, interval, boolean) is 'Puts a locked job back into the queue after exponential back-off with jitter. counted says whether the attempt counts.';
 revoke all on function private.retry_job(public.jobs, text, text, text, interval, boolean) from public, anon, authenticated, service_role;
 
 create function private.jobs_hand_back(job public.jobs, event text, kind text) returns void
@@ -653,13 +653,13 @@ begin
   values (job.org_id, job.id, jobs_hand_back.event, job.attempt, job.locked_by);
 end
 $$;
-comment on function private.jobs_hand_back(public.jobs, text, text) is 'Puts a locked job that was not at fault back into the queue, to be claimed at once and perhaps as another kind; the attempt does not count.';
+comment on function private.jobs_hand_back(public.jobs, text, text) is 'Puts a locked job that was not at fault back into the queue, due at once, as the given kind; the attempt does not count.';
 revoke all on function private.jobs_hand_back(public.jobs, text, text) from public, anon, authenticated, service_role;
 
 create function private.jobs_lock_followers(job public.jobs) returns boolean
 language sql set search_path = pg_catalog, pg_temp
 as 'select true';
-comment on function private.jobs_lock_followers(public.jobs) is 'Locks the rows that follow a locked job, without waiting; false when another transaction holds one. Domains whose rows follow jobs replace it. Who must not wait asks it before changing the job.';
+comment on function private.jobs_lock_followers(public.jobs) is 'Locks the rows that follow a locked job, without waiting; false when another transaction holds one. Domains whose rows follow jobs replace it. Callers that must not wait call it before they change the job.';
 revoke all on function private.jobs_lock_followers(public.jobs) from public, anon, authenticated, service_role;
 
 create function private.jobs_record_outage(kind text, code text, retry_after interval) returns void
@@ -667,7 +667,7 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
-  -- Nobody waits here: a session that holds the row is recording the same.
+  -- Does not wait: a session that holds the row is recording the same outage.
   update private.job_kind_pauses as p
   set failures = n.failures,
     until = case when n.failures >= 3
@@ -682,7 +682,7 @@ begin
   from (
     select q.ctid as place, case when q.failed_at < clock_timestamp() - interval '1 hour' then 1 else q.failures + 1 end as failures
     from private.job_kind_pauses as q
-    -- Calls that had begun before the pause say nothing new.
+    -- Failures of calls that began before the pause do not count again.
     where q.kind = jobs_record_outage.kind and q.until <= clock_timestamp()
     for update skip locked
   ) as n
@@ -695,7 +695,7 @@ begin
   end if;
 end
 $$;
-comment on function private.jobs_record_outage(text, text, interval) is 'Records that the other side of a kind failed. From the third failure in a row on the kind is paused: for a second, then two, four and so on up to two minutes, or as long as it asked for, up to an hour.';
+comment on function private.jobs_record_outage(text, text, interval) is 'Records that the vendor of a kind failed. From the third consecutive failure on the kind is paused for 1, 2, 4 … seconds, at most two minutes, or for the retry_after of the vendor, at most an hour.';
 revoke all on function private.jobs_record_outage(text, text, interval) from public, anon, authenticated, service_role;
 
 create function private.jobs_record_recovery(kind text) returns void
@@ -727,7 +727,7 @@ begin
   select array_agg(k.kind) into open
   from unnest(kinds) as k (kind)
   where not exists (select 1 from private.job_kind_pauses as p where p.kind = k.kind and (p.until > moment or p.failures >= 3));
-  -- One claim in five seconds tries whether the other side is back.
+  -- One claim every five seconds tests whether the vendor is back.
   update private.job_kind_pauses as p
   set until = moment + interval '5 seconds'
   where p.ctid = (
@@ -742,7 +742,7 @@ begin
   return case when probe is null then open else array[probe] end;
 end
 $$;
-comment on function private.jobs_open_kinds(text[], timestamptz) is 'The kinds that may be claimed at this moment: those that are not paused; or one alone whose pause is over, and of which then one job may be claimed to try it.';
+comment on function private.jobs_open_kinds(text[], timestamptz) is 'The kinds that may be claimed at this moment: those that are not paused, or a single kind whose pause has ended. The caller claims one job of the latter, as a test.';
 revoke all on function private.jobs_open_kinds(text[], timestamptz) from public, anon, authenticated, service_role;
 
 -- ----------------------------------------------------------------------------
@@ -763,7 +763,7 @@ begin
     order by j.locked_until
     for update skip locked
   loop
-    -- Claims do this too, and a claim waits for no row.
+    -- Claims run this, too, and a claim never waits for a row.
     continue when not private.jobs_lock_followers(job);
     if job.cancel_requested then
       perform private.end_job(job, 'cancelled', null, 'cancelled', 'cancelled while its worker was lost');
@@ -778,7 +778,7 @@ begin
   return reaped;
 end
 $$;
-comment on function private.take_back_jobs(timestamptz) is 'Takes back up to 1,000 jobs whose lease ran out, at or after since: queued again, or dead after the last attempt, or cancelled if that was asked. Passes over those of which another transaction holds a row.';
+comment on function private.take_back_jobs(timestamptz) is 'Takes back up to 1,000 jobs whose lease ended at or after since: queued again, dead after the last attempt, or cancelled if requested. Skips jobs that another transaction has locked, and jobs whose execution is locked.';
 revoke all on function private.take_back_jobs(timestamptz) from public, anon, authenticated, service_role;
 
 create function private.reap_jobs() returns integer
@@ -812,7 +812,7 @@ begin
   select case when rescue then '-infinity' else to_timestamp(r.last_value / 1000000.0) end into since
   from private.jobs_reaped_until as r;
   perform private.take_back_jobs(since);
-  -- What was passed over keeps the register back.
+  -- The watermark stays behind skipped jobs.
   select min(first.locked_until) into oldest
   from (
     select j.locked_until from public.jobs as j
@@ -974,21 +974,21 @@ revoke all on function private.within_limits(tid[]) from public, anon, authentic
 -- Both read index ranges that begin at the head register. What is chosen from is locked before, so nothing is looked up
 -- twice: a locked row keeps its place. The settings keep plans from depending on statistics, which are never right for a
 -- queue; where they are not enough, a look-up is a lateral subquery, which leaves no other plan.
--- (The turns are registers: as a row each they would leave a dead version per claim. Kinds that meet in one register
--- forget each other's turn, and begin the round anew.)
+-- (Turns are stored in sequences: rows would leave a dead version per claim. Sets of kinds that share a sequence overwrite
+-- each other's turn and restart the round.)
 create function private.jobs_turn_sequence(kinds text[], priority smallint) returns regclass
 language sql immutable
 return (array[
   'private.jobs_turn_0', 'private.jobs_turn_1', 'private.jobs_turn_2', 'private.jobs_turn_3',
   'private.jobs_turn_4', 'private.jobs_turn_5', 'private.jobs_turn_6', 'private.jobs_turn_7'
 ]::regclass[])[1 + (hashtext(coalesce(kinds::text, '') || ':' || priority) & 7)];
-comment on function private.jobs_turn_sequence(text[], smallint) is 'The register of whose turn was last among claims for these kinds and at this priority.';
+comment on function private.jobs_turn_sequence(text[], smallint) is 'The sequence that stores the turn served last by claims for these kinds at this priority.';
 revoke all on function private.jobs_turn_sequence(text[], smallint) from public, anon, authenticated, service_role;
 
 create function private.jobs_turn_tag(kinds text[], priority smallint) returns bigint
 language sql immutable
 return (hashtext(coalesce(kinds::text, '') || ':' || priority) >> 3 & 65535)::bigint << 46;
-comment on function private.jobs_turn_tag(text[], smallint) is 'For which claims a register''s turn is, in its upper bits.';
+comment on function private.jobs_turn_tag(text[], smallint) is 'Tag in the upper bits of such a sequence: which kinds and priority its turn belongs to.';
 revoke all on function private.jobs_turn_tag(text[], smallint) from public, anon, authenticated, service_role;
 
 create function private.jobs_last_turn(kinds text[], priority smallint) returns bigint
@@ -997,7 +997,7 @@ as $$
   select case when r.value & ~70368744177663 = private.jobs_turn_tag(kinds, priority) then r.value & 70368744177663 else 0 end
   from (select coalesce(pg_sequence_last_value(private.jobs_turn_sequence(kinds, priority)), 0) as value) as r
 $$;
-comment on function private.jobs_last_turn(text[], smallint) is 'The turn of the organization that claims for these kinds served last at this priority; 0 when that is not known.';
+comment on function private.jobs_last_turn(text[], smallint) is 'The turn of the organization that claims for these kinds served last at this priority; 0 when unknown.';
 revoke all on function private.jobs_last_turn(text[], smallint) from public, anon, authenticated, service_role;
 
 create function private.jobs_record_turns(kinds text[], served tid[]) returns void
@@ -1012,7 +1012,7 @@ as $$
   ) as s
   where s.turn is not null
 $$;
-comment on function private.jobs_record_turns(text[], tid[]) is 'Notes whom a claim for these kinds serves last, at each priority: the next one begins after it.';
+comment on function private.jobs_record_turns(text[], tid[]) is 'Stores the turn that a claim for these kinds serves last at each priority; the next claim starts after it.';
 revoke all on function private.jobs_record_turns(text[], tid[]) from public, anon, authenticated, service_role;
 
 create function private.rank_jobs(near tid[], kinds text[], of_kinds text[], head timestamptz, due timestamptz, wanted integer) returns tid[]
@@ -1051,7 +1051,7 @@ begin
     select r.kind, r.priority, o.turn, o.org, count(*) over () as orgs
     from rounds as r
     cross join lateral (
-      -- From one organization to the next in the order of their turns, and once round.
+      -- From one organization to the next in the order of their turns, one full round.
       with recursive walk as (
         select r.turn, null::uuid as org, 0 as round, 0 as step
         union all
@@ -1128,7 +1128,7 @@ begin
     union
     select f.* from far as f
   ),
-  -- Whose turn it is: after the last one served, and then from the beginning.
+  -- Organizations after the one served last come first, then the round restarts.
   turns as materialized (
     select o.org_id, o.priority, l.turn <= private.jobs_last_turn(kinds, o.priority) as round, l.turn
     from (select distinct c.org_id, c.priority from candidates as c) as o
@@ -1284,7 +1284,7 @@ begin
     and not exists (select 1 from extended as e where e.id = j.id);
 end
 $$;
-comment on function private.heartbeat_jobs(text, uuid[], interval) is 'Extends the leases of jobs this worker still holds and says which are to be cancelled. One that is not extended is held by another transaction at the moment: its lease goes on as it was, and may be extended later. A job that is not in the answer is lost. Definer: the sidecar holds no table rights.';
+comment on function private.heartbeat_jobs(text, uuid[], interval) is 'Extends the leases of jobs this worker still holds and says which are to be cancelled. If extended is false, another transaction holds the row: the lease is unchanged, and a later heartbeat may extend it. A job that is not in the answer is lost. Definer: the sidecar holds no table rights.';
 revoke all on function private.heartbeat_jobs(text, uuid[], interval) from public, anon, authenticated, service_role;
 grant execute on function private.heartbeat_jobs(text, uuid[], interval) to kijko_sidecar;
 
@@ -1319,7 +1319,7 @@ begin
     for update skip locked
   ) as j;
   if coalesce(cardinality(places), 0) < jsonb_array_length(results) then
-    -- Claims and heartbeats hold rows for a moment. Whoever holds one for longer must not keep the others.
+    -- Claims and heartbeats hold rows briefly. A row that is held for longer must not delay the others.
     begin
       select array_agg(j.place), array_agg(g.result) into more, more_outcomes
       from (
@@ -1384,14 +1384,14 @@ begin
   end if;
 end
 $$;
-comment on function private.complete_jobs(text, jsonb) is 'Ends held jobs, given as an array of {id, attempt, result}, all at once. Answers with those it ended: succeeded, or cancelled if that was asked. One that is still running is held by another transaction at the moment, to be asked for again; a job that is not in the answer was lost. Definer: the sidecar holds no table rights.';
+comment on function private.complete_jobs(text, jsonb) is 'Ends held jobs, given as an array of {id, attempt, result}, all at once. Answers with those it ended: succeeded, or cancelled if that was asked. One that is still running is held by another transaction: call again for it. A job that is not in the answer was lost. Definer: the sidecar holds no table rights.';
 revoke all on function private.complete_jobs(text, jsonb) from public, anon, authenticated, service_role;
 grant execute on function private.complete_jobs(text, jsonb) to kijko_sidecar;
 
 create function private.jobs_is_postponed(job public.jobs, outage boolean) returns boolean
 language sql volatile set search_path = pg_catalog, pg_temp
 return coalesce(outage, false) and not job.cancel_requested and job.created_at > clock_timestamp() - interval '24 hours';
-comment on function private.jobs_is_postponed(public.jobs, boolean) is 'Whether a failed attempt does not count: the other side was down, for which a job waits up to 24 hours.';
+comment on function private.jobs_is_postponed(public.jobs, boolean) is 'Whether a failed attempt does not count, because the vendor was down. A job waits for a vendor for up to 24 hours.';
 revoke all on function private.jobs_is_postponed(public.jobs, boolean) from public, anon, authenticated, service_role;
 
 create function private.status_after_failure(job public.jobs, retryable boolean, outage boolean default false) returns text
@@ -1438,14 +1438,14 @@ begin
   else
     perform private.retry_job(job, 'retry', code, message, retry_after);
   end if;
-  -- Last: another failure of the kind is recorded at the same moment, and nobody holds its row for longer than that.
+  -- Last, so that the row of the kind is held only briefly.
   if outage and status <> 'cancelled' then
     perform private.jobs_record_outage(job.kind, code, retry_after);
   end if;
   return status;
 end
 $$;
-comment on function private.fail_job(text, uuid, text, text, boolean, interval, integer, boolean) is 'Records a failure of a held job: queued again with back-off, dead, or cancelled if that was asked; the new status, or null when the lease was lost. An outage is a failure of the other side: it counts against the kind, and for 24 hours not against the job. Definer: the sidecar holds no table rights.';
+comment on function private.fail_job(text, uuid, text, text, boolean, interval, integer, boolean) is 'Records a failure of a held job: queued again with back-off, dead, or cancelled if that was asked; the new status, or null when the lease was lost. An outage is a failure of the vendor: it counts against the kind, and for the first 24 hours not against the job. Definer: the sidecar holds no table rights.';
 revoke all on function private.fail_job(text, uuid, text, text, boolean, interval, integer, boolean) from public, anon, authenticated, service_role;
 grant execute on function private.fail_job(text, uuid, text, text, boolean, interval, integer, boolean) to kijko_sidecar;
 

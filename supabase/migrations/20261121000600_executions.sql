@@ -75,21 +75,21 @@ comment on column public.executions.job_id is 'Job that carries it; null for a s
 comment on column public.executions.retry_of is 'Execution that this one repeats.';
 comment on column public.executions.trigger is 'What caused it: manual, habit, reflex or api.';
 comment on column public.executions.status is 'queued, running, then succeeded, failed, cancelled or skipped; changed by functions only.';
-comment on column public.executions.input is 'Input, an object; empty for slots that were not run.';
+comment on column public.executions.input is 'Input, an object; empty for skipped slots.';
 comment on column public.executions.output is 'What the model answered.';
 comment on column public.executions.model is 'provider/model: of the skill while it waits, as reported once it has run.';
 comment on column public.executions.input_tokens is 'Tokens sent to the model, in all attempts; cached ones are among them.';
 comment on column public.executions.output_tokens is 'Tokens received from the model, in all attempts.';
 comment on column public.executions.cache_read_tokens is 'How many of the input tokens the vendor read from its cache.';
 comment on column public.executions.cache_write_tokens is 'How many of the input tokens the vendor wrote to its cache.';
-comment on column public.executions.hold_id is 'Reservation of one of the meter executions; null once a model was called or the execution has ended.';
-comment on column public.executions.usage_attributes is 'What its uses are recorded as in the ledger: member, project, skill, habit, and what the request had set.';
+comment on column public.executions.hold_id is 'Hold of one unit of the meter executions; null once a model was called or the execution has ended.';
+comment on column public.executions.usage_attributes is 'Attributes of its use in the ledger: member, project, skill, habit, and those that the request had set.';
 comment on column public.executions.cost_microusd is 'Cost in millionths of a US dollar, rounded up for each call, by llm_models when the call ended.';
 comment on column public.executions.error_code is 'Short name of the last failure, or why it was skipped.';
 comment on column public.executions.error is 'Last failure in words.';
 comment on column public.executions.idempotency_key is 'Chosen by the caller; the same key in the same organization is the same execution.';
-comment on column public.executions.scheduled_for is 'Slot of the habit''s schedule; null when not scheduled. Of slots that were not run, the last one.';
-comment on column public.executions.skip_count is 'How many slots of the habit this row stands for that were not run, all for the same reason and without one in between that was; 0 for an execution.';
+comment on column public.executions.scheduled_for is 'Slot of the habit''s schedule; null when not scheduled. For skipped slots, the latest one.';
+comment on column public.executions.skip_count is 'Number of consecutive skipped slots of the habit, all for the same reason, that this row stands for; 0 for an execution that was queued.';
 comment on column public.executions.created_by is 'User who asked for it; null when the schedule did. No foreign key: the record outlives the user.';
 comment on column public.executions.created_at is 'When it was reserved and queued.';
 comment on column public.executions.updated_at is 'Last change; set by trigger.';
@@ -153,14 +153,14 @@ as $$
 begin
   perform 1 from public.executions as e
   where e.org_id = job.org_id and e.job_id = job.id and e.status in ('queued', 'running')
-  -- The lock that the trigger's update takes; who only refers to the row is not in its way.
+  -- The lock mode of the trigger's update; it does not conflict with foreign keys to the row.
   for no key update skip locked;
   return found or not exists (
     select 1 from public.executions as e where e.org_id = job.org_id and e.job_id = job.id and e.status in ('queued', 'running')
   );
 end
 $$;
-comment on function private.jobs_lock_followers(public.jobs) is 'Locks the execution that follows a locked job, without waiting; false when another transaction holds it. Who must not wait asks it before changing the job.';
+comment on function private.jobs_lock_followers(public.jobs) is 'Locks the execution that follows a locked job, without waiting; false when another transaction holds it. Callers that must not wait call it before they change the job.';
 
 create function private.forget_jobs() returns trigger
 language plpgsql set search_path = ''
@@ -175,15 +175,14 @@ revoke all on function private.forget_jobs() from public, anon, authenticated, s
 create trigger jobs_forgotten after delete on public.jobs
   referencing old table as gone for each statement execute function private.forget_jobs();
 
--- A table that refers to itself has two relationships with itself, of which PostgREST finds neither by name. These two
--- functions are embedded by theirs: executions?select=id,retried_execution(id,error_code). No "set" clause: then the
--- planner puts the query in place of the call.
+-- PostgREST cannot embed the two relationships of a table with itself by name. It embeds these two functions instead:
+-- executions?select=id,retried_execution(id,error_code). Without a "set" clause the planner inlines them.
 create function public.retried_execution(execution public.executions) returns setof public.executions
 language sql stable rows 1
 begin atomic
   select e.* from public.executions as e where e.org_id = execution.org_id and e.id = execution.retry_of;
 end;
-comment on function public.retried_execution(public.executions) is 'The execution that this one repeats; none for a first one. For embedding.';
+comment on function public.retried_execution(public.executions) is 'The execution that this one repeats, if any. For embedding.';
 revoke all on function public.retried_execution(public.executions) from public, anon, authenticated, service_role;
 grant execute on function public.retried_execution(public.executions) to authenticated, service_role;
 
@@ -217,7 +216,7 @@ begin
   return exhausted;
 end
 $$;
-comment on function private.exhausted_meter(uuid) is 'A meter of model use that is used up, or null. A call that does not fit is refused when it starts; this tells it at once when nothing fits.';
+comment on function private.exhausted_meter(uuid) is 'A meter of model use that is used up, or null. reserve_call() refuses a call that does not fit; this check refuses earlier, when nothing fits.';
 revoke all on function private.exhausted_meter(uuid) from public, anon, authenticated, service_role;
 
 create function private.use_of(member uuid, project_id uuid, skill_id uuid, habit_id uuid) returns jsonb
@@ -242,11 +241,11 @@ begin
       format('resets at %s, or choose a larger plan', exhausted.reset_at)
     );
   end if;
-  -- Longer than a job waits. Should it expire all the same, the execution is settled when it runs.
+  -- Longer than a job waits. If it expires nevertheless, the execution is settled when it runs.
   return kijko.reserve(org_id, 'executions', 1, interval '30 days');
 end
 $$;
-comment on function private.reserve_execution(uuid) is 'Reserves one execution of an organization and gives its hold, or fails with quota_exceeded; rolled back with the transaction that queues it.';
+comment on function private.reserve_execution(uuid) is 'Reserves one execution of an organization and returns the hold, or fails with quota_exceeded. Rolled back with the transaction that queues the execution.';
 revoke all on function private.reserve_execution(uuid) from public, anon, authenticated, service_role;
 
 create function private.settle_hold(hold_id uuid, amount bigint, org_id uuid, meter text, attributes jsonb) returns boolean
@@ -260,14 +259,14 @@ begin
   return kijko.settle(hold_id, amount, org_id, meter);
 end
 $$;
-comment on function private.settle_hold(uuid, bigint, uuid, text, jsonb) is 'Ends a hold and books what the work came to under these attributes, whatever the limit says; false when that was done before.';
+comment on function private.settle_hold(uuid, bigint, uuid, text, jsonb) is 'Settles a hold with the actual amount under these attributes, even above the limit; false when it was settled before.';
 revoke all on function private.settle_hold(uuid, bigint, uuid, text, jsonb) from public, anon, authenticated, service_role;
 
 create function private.execution_kind(model text) returns text
 language sql immutable
 set search_path = pg_catalog, pg_temp
 as $$
-  -- As the sidecar chooses the provider: by the part before the slash, or by a well-known name.
+  -- Chooses the provider as the sidecar does: by the part before the slash, or by a well-known name.
   select case when v.vendor in ('echo', 'openai', 'anthropic', 'gemini') then 'execution.' || v.vendor else 'execution' end
   from (
     select case
@@ -278,7 +277,7 @@ as $$
     end as vendor
   ) as v
 $$;
-comment on function private.execution_kind(text) is 'The kind of job that runs a model: one for each vendor, so that workers claim what they have keys for, and a vendor that is down holds up nobody else. Names of no known vendor are "execution", which every worker takes, to say that there is no such model.';
+comment on function private.execution_kind(text) is 'The kind of job that runs a model: one for each vendor, so that workers claim only jobs that they have keys for, and an outage of one vendor does not delay the others. The kind of an unknown vendor is "execution", which every worker claims and fails with model_not_available.';
 revoke all on function private.execution_kind(text) from public, anon, authenticated, service_role;
 
 create function private.queue_execution(
@@ -372,7 +371,7 @@ begin
       if known.skill_id is distinct from skill.id or known.input <> execute_skill.input then
         perform kijko.fail('idempotency_conflict', 'this key was used with other arguments');
       end if;
-      -- Who may run a skill may perhaps not read what it produced.
+      -- skills:execute does not include executions:read.
       if not public.can(skill.org_id, 'executions:read') then
         known.output := null;
         known.error := null;
@@ -500,7 +499,7 @@ begin
     perform private.end_job(job, 'dead', null, 'not_found', 'the skill was deleted before it ran');
     return null;
   end if;
-  -- The skill was given another vendor's model meanwhile; this worker need not have a key for it.
+  -- The skill's model has changed to another vendor's, for which this worker may have no key.
   if private.execution_kind(skill.model) <> job.kind then
     perform private.jobs_hand_back(job, 'redirected', private.execution_kind(skill.model));
     return null;
@@ -587,7 +586,7 @@ as $$
     case when priority then greatest(b.cache_write_1h, price.priority_input_microusd_per_mtok) else b.cache_write_1h end
   from by_length as b
 $$;
-comment on function private.llm_rates(public.llm_models, boolean, boolean) is 'What a million tokens of each kind cost in a call, beyond the long-context step or not, at service_tier priority or not.';
+comment on function private.llm_rates(public.llm_models, boolean, boolean) is 'Price of a million tokens of each kind: beyond the long-context step (long) or not, at service_tier priority or not.';
 revoke all on function private.llm_rates(public.llm_models, boolean, boolean) from public, anon, authenticated, service_role;
 
 create function private.llm_cost(requested text, reported text, usage jsonb) returns bigint
@@ -657,7 +656,7 @@ create table private.execution_calls (
   foreign key (org_id, execution_id) references public.executions (org_id, id) on delete cascade
 );
 create index execution_calls_execution_id_idx on private.execution_calls (org_id, execution_id);
-comment on table private.execution_calls is 'Calls of models that are reserved and not settled. Settling or releasing a call deletes its row, so it counts once.';
+comment on table private.execution_calls is 'Calls of models that are reserved and not yet settled. Settling or releasing a call deletes its row, so it counts once.';
 comment on column private.execution_calls.id is 'Chosen by the worker, one for each call; also the key of its holds.';
 comment on column private.execution_calls.org_id is 'Organization that pays.';
 comment on column private.execution_calls.execution_id is 'Execution that it is made for.';
@@ -665,7 +664,7 @@ comment on column private.execution_calls.worker is 'Worker that makes it.';
 comment on column private.execution_calls.attempt is 'Attempt of the job.';
 comment on column private.execution_calls.tokens_hold_id is 'Hold of the meter llm_tokens.';
 comment on column private.execution_calls.cost_hold_id is 'Hold of the meter llm_cost_microusd; null when the call is free.';
-comment on column private.execution_calls.created_by is 'Null: workers make it.';
+comment on column private.execution_calls.created_by is 'Always null: workers make the calls.';
 comment on column private.execution_calls.created_at is 'When it was reserved.';
 alter table private.execution_calls enable row level security;
 revoke all on private.execution_calls from public, anon, authenticated, service_role;
@@ -677,7 +676,7 @@ as $$
 declare
   holds uuid[];
 begin
-  -- Without its row the call of a worker that was only cut off is not booked either.
+  -- Without the row, a call of a worker that was cut off and reports later is not booked either.
   with lost as (
     delete from private.execution_calls as c
     where c.org_id = release_calls.org_id and c.execution_id = release_calls.execution_id
@@ -690,7 +689,7 @@ begin
   perform kijko.release(h.hold_id) from unnest(holds) as h (hold_id);
 end
 $$;
-comment on function private.release_calls(uuid, uuid) is 'Gives back what is held for calls of an execution whose worker was lost.';
+comment on function private.release_calls(uuid, uuid) is 'Releases the holds of an execution''s calls whose worker was lost.';
 revoke all on function private.release_calls(uuid, uuid) from public, anon, authenticated, service_role;
 
 create function private.release_execution() returns trigger
@@ -705,7 +704,7 @@ begin
   return new;
 end
 $$;
-comment on function private.release_execution() is 'Trigger: an execution that ends before its model was called costs nothing, and an attempt that ended holds nothing. Runs as postgres inside the functions that end attempts.';
+comment on function private.release_execution() is 'Trigger: releases the hold of an execution that ends before its model was called, and the holds of an attempt that has ended. Runs as postgres inside the functions that end attempts.';
 revoke all on function private.release_execution() from public, anon, authenticated, service_role;
 create trigger executions_release before update of status on public.executions
   for each row when (old.status in ('queued', 'running') and new.status <> 'running' and old.status <> new.status)
@@ -727,7 +726,7 @@ return greatest(
   private.llm_cost(model, null, call),
   private.llm_cost(model, null, call || jsonb_build_object('reasoning_tokens', call -> 'output_tokens'))
 );
-comment on function private.llm_max_cost(text, jsonb) is 'The most that a call of so many tokens can cost: all of its answer may be thinking.';
+comment on function private.llm_max_cost(text, jsonb) is 'The highest cost of a call with these token counts: all output may be reasoning.';
 revoke all on function private.llm_max_cost(text, jsonb) from public, anon, authenticated, service_role;
 
 create function private.reserve_call(worker text, job_id uuid, attempt integer, call jsonb) returns jsonb
@@ -756,7 +755,7 @@ begin
   if execution.id is null then
     return null;
   end if;
-  -- Asked again because the answer got lost.
+  -- A repeated call, because the answer got lost.
   if exists (select 1 from private.execution_calls as c where c.id = call_id and c.execution_id = execution.id) then
     return jsonb_build_object('call_id', call_id);
   end if;
@@ -767,7 +766,7 @@ begin
     return jsonb_build_object('refused', 'model_not_priced', 'message', refusal);
   end if;
   cost := private.llm_max_cost(execution.model, call);
-  -- A worker that crashes holds it for this long, unless the job is taken over before.
+  -- How long the holds of a crashed worker last, unless the job is taken over before.
   ttl := make_interval(secs => job.timeout_seconds) + interval '10 minutes';
   begin
     tokens_hold := kijko.reserve(execution.org_id, 'llm_tokens', tokens, ttl, call_id::text);
@@ -788,7 +787,7 @@ begin
   return jsonb_build_object('call_id', call_id);
 end
 $$;
-comment on function private.reserve_call(text, uuid, integer, jsonb) is 'Before a model is called: holds the tokens and the cost that the call may come to and settles the execution. Call: id, input_tokens, output_tokens at most, service_tier. Answers {call_id}; {refused, message} when it does not fit (quota_exceeded) or has no price (model_not_priced); null when the lease was lost or it was cancelled. Definer: the sidecar holds no table rights.';
+comment on function private.reserve_call(text, uuid, integer, jsonb) is 'Before a model is called: reserves the most tokens and cost that the call can use, and settles the execution. Call: id, input_tokens, output_tokens at most, service_tier. Answers {call_id}; {refused, message} when it does not fit (quota_exceeded) or has no price (model_not_priced); null when the lease was lost or it was cancelled. Definer: the sidecar holds no table rights.';
 revoke all on function private.reserve_call(text, uuid, integer, jsonb) from public, anon, authenticated, service_role;
 grant execute on function private.reserve_call(text, uuid, integer, jsonb) to kijko_sidecar;
 
@@ -824,7 +823,7 @@ begin
   return cost;
 end
 $$;
-comment on function private.settle_call(public.executions, jsonb) is 'Books what a call used in place of what was held for it, whatever the limits say, and gives its cost; null when the call (usage''s call_id) was settled before.';
+comment on function private.settle_call(public.executions, jsonb) is 'Settles the holds of a call with what it used, even above the limits, and returns its cost; null when the call (usage''s call_id) was settled before.';
 revoke all on function private.settle_call(public.executions, jsonb) from public, anon, authenticated, service_role;
 
 create function private.with_usage(execution public.executions, usage jsonb, cost bigint) returns public.executions
@@ -834,7 +833,7 @@ declare
   tokens_in constant bigint := private.count_of(usage -> 'input_tokens');
   cache_read constant bigint := least(private.count_of(usage -> 'cache_read_tokens'), tokens_in);
 begin
-  -- Settled before: it is in the sums.
+  -- Settled before: the sums include it.
   if cost is null then
     return execution;
   end if;
@@ -851,7 +850,7 @@ begin
   return execution;
 end
 $$;
-comment on function private.with_usage(public.executions, jsonb, bigint) is 'The execution with what a call used and cost added to its sums; cached tokens are never more than the prompt''s.';
+comment on function private.with_usage(public.executions, jsonb, bigint) is 'The execution with the use and cost of a call added to its sums; cached tokens never exceed the prompt''s.';
 revoke all on function private.with_usage(public.executions, jsonb, bigint) from public, anon, authenticated, service_role;
 
 create function private.book_usage(
@@ -870,7 +869,7 @@ declare
   used public.executions := private.with_usage(execution, usage, private.settle_call(execution, usage));
 begin
   if private.llm_cost(execution.model, nullif(usage ->> 'model', ''), usage) is null then
-    -- The price was taken away while the call ran.
+    -- The price was deleted while the call ran.
     perform private.add_job_event(job.locked_by, job.id, 'unpriced_model', jsonb_build_object('model', used.model));
   end if;
   update public.executions as e
@@ -918,7 +917,7 @@ begin
   return cost is not null;
 end
 $$;
-comment on function private.book_call(text, uuid, integer, jsonb) is 'Before a job is handed back: books what its call used, as llm_cost takes it, with model and call_id. False when the lease was lost (the customer does not pay for a call that we lost) or it was booked before. Definer: the sidecar holds no table rights.';
+comment on function private.book_call(text, uuid, integer, jsonb) is 'Before a job is handed back: books what its call used, as llm_cost takes it, with model and call_id. False when the lease was lost (the customer does not pay for a lost call) or the call was booked before. Definer: the sidecar holds no table rights.';
 revoke all on function private.book_call(text, uuid, integer, jsonb) from public, anon, authenticated, service_role;
 grant execute on function private.book_call(text, uuid, integer, jsonb) to kijko_sidecar;
 

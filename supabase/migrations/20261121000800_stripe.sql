@@ -53,7 +53,7 @@ create index stripe_events_failed_idx on private.stripe_events (created, id) whe
 create index stripe_events_ignored_idx on private.stripe_events (received_at) where status = 'ignored';
 
 comment on table private.stripe_events is 'Every event that Stripe has delivered, once, with what became of it. Times are of the real clock.';
-comment on column private.stripe_events.id is 'Stripe''s id; with livemode the key that a second delivery of the same event meets.';
+comment on column private.stripe_events.id is 'Stripe''s id; unique together with livemode, so that a redelivered event is stored once.';
 comment on column private.stripe_events.type is 'Such as customer.subscription.updated.';
 comment on column private.stripe_events.created is 'When it happened, by Stripe''s clock; in whole seconds unless it is a thin event.';
 comment on column private.stripe_events.api_version is 'Version of the API that shaped the payload.';
@@ -410,7 +410,7 @@ begin
       then private.stripe_overlay(object -> field.key, field.value)
       when jsonb_typeof(field.value) = 'array' and jsonb_typeof(object -> field.key) = 'array'
       then (
-        -- A list is told whole; its elements are whole objects, or only the changed fields of the one with their id.
+        -- Lists are complete. An element is a whole object, or only the changed fields of the element with the same id.
         select coalesce(jsonb_agg(case
           when e.value ? 'object' or mine.value is null then e.value
           else private.stripe_overlay(mine.value, e.value)
@@ -447,7 +447,7 @@ begin
   return mask;
 end
 $$;
-comment on function private.stripe_add_fields(jsonb, jsonb) is 'A mask of fields with those of one more previous_attributes: true for a field that is compared whole, else a mask of its own.';
+comment on function private.stripe_add_fields(jsonb, jsonb) is 'Adds the fields of one previous_attributes to a mask: true for a field that is compared as a whole, else a nested mask.';
 revoke all on function private.stripe_add_fields(jsonb, jsonb) from public, anon, authenticated, service_role;
 
 create function private.stripe_masked(object jsonb, mask jsonb) returns jsonb
@@ -465,7 +465,7 @@ begin
   );
 end
 $$;
-comment on function private.stripe_masked(jsonb, jsonb) is 'What an object has of the fields of a mask; two states are the same when these are.';
+comment on function private.stripe_masked(jsonb, jsonb) is 'The fields of an object that the mask names. Two states are equal when these fields are.';
 revoke all on function private.stripe_masked(jsonb, jsonb) from public, anon, authenticated, service_role;
 
 -- ----------------------------------------------------------------------------
@@ -482,7 +482,7 @@ declare
   before jsonb;
   winner text;
 begin
-  -- Only fields that some update of this second changed tell the states apart: each update names all that it changed.
+  -- Only fields that an update of this second changed can differ between the states: each update names all that it changed.
   for before in
     select e.payload #> '{data,previous_attributes}'
     from private.stripe_events as e
@@ -547,7 +547,7 @@ begin
   return winner;
 end
 $$;
-comment on function private.stripe_end_of_second(text, boolean, smallint, timestamptz) is 'Id of the latest of those applied events of an object that have the same rank and second, by their before-images.';
+comment on function private.stripe_end_of_second(text, boolean, smallint, timestamptz) is 'Id of the latest among the applied events of an object with this rank and second, by their before-images.';
 revoke all on function private.stripe_end_of_second(text, boolean, smallint, timestamptz) from public, anon, authenticated, service_role;
 
 create function private.latest_stripe_event(
@@ -853,7 +853,7 @@ begin
   ) as found
   where k.id = found.id and k.livemode = is_live and k.org_id is distinct from found.org_id;
 
-  -- A session says what it was made with and cannot be changed afterwards; metadata can, so it has the last word.
+  -- A session cannot be changed after it was made. Metadata can, so it takes precedence.
   update public.stripe_subscriptions as s set org_id = found.org_id
   from (
     select s2.id, coalesce(
@@ -892,9 +892,9 @@ return interval '7 days';
 comment on function private.stripe_grace() is 'How long a plan stays while a payment is past due. The only place that says so.';
 revoke all on function private.stripe_grace() from public, anon, authenticated, service_role;
 
--- What is bought is the time of an invoice that begins a period. "active" alone proves nothing (with methods that settle
--- later Stripe says so before the money has come), nor does any other paid invoice: one of 0 for a change in between is
--- paid at once, while the first one is still open.
+-- A customer buys the period of an invoice that begins one. Status "active" alone proves nothing: with delayed payment
+-- methods Stripe reports it before the money arrives. Nor does any other paid invoice: one of 0 for a change within a
+-- period is paid at once, while the first one may still be open.
 create function private.stripe_paid_for(subscription text, livemode boolean) returns boolean
 language sql stable
 return exists (
@@ -909,7 +909,7 @@ return exists (
         -- The first one may cost nothing: a trial, a coupon, credit that you gave.
         when 'subscription_create' then true
         when 'quote_accept' then true
-        -- A later one may be 0 by the credit for what was itself never paid, so it takes money.
+        -- A later one may be 0 because of a credit for time that was never paid, so it must have been paid with money.
         when 'subscription_cycle' then i.amount_paid > 0 or i.paid_out_of_band
         when 'subscription' then i.amount_paid > 0 or i.paid_out_of_band
         else false
@@ -1042,7 +1042,7 @@ begin
   return null;
 end
 $$;
-comment on function private.end_plan_override() is 'Trigger: without an override the plan is again what Stripe says, or FREE. Definer: whoever lifts it reads no Stripe subscriptions.';
+comment on function private.end_plan_override() is 'Trigger: when an override is removed, the plan is again what Stripe says, or FREE. Definer: the role that removes it may not read Stripe subscriptions.';
 revoke all on function private.end_plan_override() from public, anon, authenticated, service_role;
 create trigger subscriptions_override_end after update of plan_override on public.subscriptions
   for each row when (old.plan_override is not null and new.plan_override is null)
@@ -1097,7 +1097,7 @@ declare
   orgs uuid[];
   org uuid;
 begin
-  -- One at a time for each object and each customer, always in this order; the seed tells the modes apart.
+  -- One at a time for each object and each customer, always in this order; the seed separates the modes.
   perform pg_advisory_xact_lock(hashtextextended('kijko.stripe.object:' || event.object_id, event.livemode::integer));
   if customer is not null then
     perform pg_advisory_xact_lock(hashtextextended('kijko.stripe.customer:' || customer, event.livemode::integer));
@@ -1186,7 +1186,7 @@ as $$
 declare
   o jsonb := latest.payload #> '{data,object}';
   subscription text := coalesce(private.stripe_id(o #> '{parent,subscription_details,subscription}'), private.stripe_id(o -> 'subscription'));
-  -- Once paid for, no other invoice changes the plan: what follows is told by the subscription's status.
+  -- Once paid for, no other invoice changes the plan: the subscription's status does.
   settled boolean := private.stripe_paid_for(subscription, latest.livemode);
   org uuid;
 begin
@@ -1334,7 +1334,7 @@ declare
   due record;
   n integer := 0;
 begin
-  -- One that has to wait for somebody fails again, and does not hold what the others have locked meanwhile.
+  -- An event that has to wait for a lock fails again, so that it does not hold locks that others need.
   perform set_config('lock_timeout', '2s', true);
   for due in
     select e.id, e.livemode from private.stripe_events as e

@@ -1,15 +1,15 @@
 -- ============================================================================
--- What follows from a price that was given another lookup key.
+-- Plan changes that follow a new lookup key of a price.
 --
--- One price may be used by thousands of organizations, and Stripe waits ten seconds for
--- an answer. So the price's event only notes which organizations it may move, moves the
--- first few itself and leaves the rest to a schedule, which commits after each small
--- batch. Nothing here waits for a row that somebody else holds, and nothing that other
--- events need is held for longer than a batch takes.
+-- Thousands of organizations may use one price, and Stripe waits ten seconds for an
+-- answer. So the price's event queues the organizations that use it, updates the first
+-- few itself and leaves the rest to a schedule, which commits after each small batch.
+-- An organization whose subscription is locked is skipped and retried later, and locks
+-- that other events need are held no longer than one batch.
 --
--- An event that was under way when the price changed may have read the old key, and its
--- subscription cannot be seen yet. Instead of making all events wait for one price, the
--- change is looked at once more when everything that was running then has ended.
+-- A concurrent event may have read the old key, and its subscription is not visible yet.
+-- Instead of blocking all events for one price, the change is checked once more when
+-- every transaction of that time has ended.
 -- ============================================================================
 
 create table private.stripe_plan_refreshes (
@@ -24,13 +24,13 @@ create table private.stripe_plan_refreshes (
 create index stripe_plan_refreshes_org_id_idx on private.stripe_plan_refreshes (org_id);
 create index stripe_plan_refreshes_due_idx on private.stripe_plan_refreshes (due_at, id);
 
-comment on table private.stripe_plan_refreshes is 'Organizations whose plan is to be derived again, since a price that they use changed. An organization may be here twice; deriving a plan again changes nothing.';
+comment on table private.stripe_plan_refreshes is 'Queue of organizations whose plan is to be derived again because a price that they use has changed. Duplicates are harmless.';
 comment on column private.stripe_plan_refreshes.id is 'Order of arrival.';
 comment on column private.stripe_plan_refreshes.org_id is 'Organization.';
-comment on column private.stripe_plan_refreshes.due_at is 'When it is its turn.';
+comment on column private.stripe_plan_refreshes.due_at is 'Not before this time.';
 comment on column private.stripe_plan_refreshes.attempts is 'How often it failed.';
 comment on column private.stripe_plan_refreshes.error_code is 'SQLSTATE of the last failure.';
-comment on column private.stripe_plan_refreshes.error is 'Last failure in words.';
+comment on column private.stripe_plan_refreshes.error is 'Message of the last failure.';
 comment on column private.stripe_plan_refreshes.created_at is 'When the price changed.';
 alter table private.stripe_plan_refreshes enable row level security;
 revoke all on private.stripe_plan_refreshes from public, anon, authenticated, service_role;
@@ -42,7 +42,7 @@ create table private.stripe_price_changes (
   horizon xid8,
   created_at timestamptz not null default now()
 );
-comment on table private.stripe_price_changes is 'Prices that changed and whose subscriptions are looked for once more, when no transaction is left that may have read the old price.';
+comment on table private.stripe_price_changes is 'Changed prices whose subscriptions are checked once more, when every transaction that may have read the old price has ended.';
 comment on column private.stripe_price_changes.id is 'Order of arrival.';
 comment on column private.stripe_price_changes.price_id is 'Price.';
 comment on column private.stripe_price_changes.livemode is 'False for Stripe''s test mode.';
@@ -62,7 +62,7 @@ begin atomic
     and s.org_id is not null
   order by s.org_id;
 end;
-comment on function private.stripe_queue_price(text, boolean) is 'Notes every organization with a subscription to a price.';
+comment on function private.stripe_queue_price(text, boolean) is 'Queues every organization with a subscription to a price.';
 revoke all on function private.stripe_queue_price(text, boolean) from public, anon, authenticated, service_role;
 
 create function private.stripe_refresh_plans(max_orgs integer default 25) returns integer
@@ -82,7 +82,7 @@ begin
     for update skip locked
   loop
     n := n + 1;
-    -- Somebody works on this organization: later, without keeping the others waiting.
+    -- Another transaction holds this organization's subscription: retry it later, without delaying the others.
     perform from public.subscriptions as s where s.org_id = due.org_id for update skip locked;
     if not found and exists (select from public.subscriptions as s where s.org_id = due.org_id) then
       update private.stripe_plan_refreshes as r set due_at = clock_timestamp() + interval '30 seconds' where r.id = due.id;
@@ -102,7 +102,7 @@ begin
   return n;
 end
 $$;
-comment on function private.stripe_refresh_plans(integer) is 'Derives the plans of so many organizations that wait for it; a busy or failing one is left for later. Returns how many it looked at.';
+comment on function private.stripe_refresh_plans(integer) is 'Derives the plans of up to max_orgs queued organizations; a locked or failing one is retried later. Returns how many it processed.';
 revoke all on function private.stripe_refresh_plans(integer) from public, anon, authenticated, service_role;
 
 create function private.stripe_change_price(price text, livemode boolean) returns void
@@ -114,7 +114,7 @@ begin
   perform private.stripe_refresh_plans();
 end
 $$;
-comment on function private.stripe_change_price(text, boolean) is 'A price has another lookup key: a few organizations follow at once, the others by schedule.';
+comment on function private.stripe_change_price(text, boolean) is 'Handles a changed lookup key of a price: updates a few organizations at once, the others by schedule.';
 revoke all on function private.stripe_change_price(text, boolean) from public, anon, authenticated, service_role;
 
 create function private.stripe_recheck_prices() returns integer
@@ -132,12 +132,12 @@ begin
     perform private.stripe_queue_price(change.price_id, change.livemode);
     n := n + 1;
   end loop;
-  -- Set in a later transaction than the change's own: it has ended, so whatever starts from here on reads the new price.
+  -- Set after the change has committed: transactions that start from here on read the new price.
   update private.stripe_price_changes as c set horizon = pg_snapshot_xmax(pg_current_snapshot()) where c.horizon is null;
   return n;
 end
 $$;
-comment on function private.stripe_recheck_prices() is 'Looks once more for the subscriptions of prices that changed, when nothing is running that began before. Returns of how many prices.';
+comment on function private.stripe_recheck_prices() is 'Checks the subscriptions of changed prices once more, when no older transaction is running. Returns the number of prices.';
 revoke all on function private.stripe_recheck_prices() from public, anon, authenticated, service_role;
 
 -- A procedure that commits may not have a "set" clause; it qualifies every name instead.
@@ -154,7 +154,7 @@ begin
   end loop;
 end
 $$;
-comment on procedure private.stripe_apply_price_changes() is 'Run by schedule: brings all organizations to the plan of a price that changed, a batch in a transaction.';
+comment on procedure private.stripe_apply_price_changes() is 'Run by schedule: updates the plans of all organizations that use a changed price, one batch per transaction.';
 revoke all on procedure private.stripe_apply_price_changes() from public, anon, authenticated, service_role;
 
 -- cron.schedule replaces the entry of the same name, so a replay is harmless.

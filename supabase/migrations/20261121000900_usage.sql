@@ -71,13 +71,13 @@ declare
   max_names constant bigint := (kijko.standing(new.org_id, 'usage_meters'))."limit";
   names bigint;
 begin
-  -- One at a time: two would not see each other's names.
+  -- One at a time: concurrent changes would not see each other's names.
   perform 1 from public.organizations as o where o.id = new.org_id for no key update;
   select count(*) into names
   from (
     select m.meter from public.usage_meters as m where m.org_id = new.org_id
     union
-    -- A counter stays when nothing counts on it any more.
+    -- A counter outlives its meter.
     select u.meter from kijko.usage(new.org_id) as u where starts_with(u.meter, 'own.') and u.used > 0
   ) as known;
   if names > max_names then
@@ -89,7 +89,7 @@ begin
   return null;
 end
 $$;
-comment on function private.guard_meter_names() is 'Trigger: renaming or replacing meters again and again does not make counters without end. Definer: only the domain may read the ledger.';
+comment on function private.guard_meter_names() is 'Trigger: bounds the counters that an organization can create by renaming or replacing meters. Definer: only the domain may read the ledger.';
 revoke all on function private.guard_meter_names() from public, anon, authenticated, service_role;
 create trigger usage_meters_names_insert after insert on public.usage_meters
   for each row execute function private.guard_meter_names();
@@ -107,7 +107,7 @@ as $$
 declare
   org uuid := private.require_org_with('usage:read');
 begin
-  -- A misspelt one would answer, with all of the use under no value.
+  -- A misspelt dimension would return all use under a null value.
   if (dimension in ('day', 'member', 'project', 'skill', 'habit', 'key', 'subject')) is not true then
     perform kijko.fail('invalid_input', 'dimension: one of day, member, project, skill, habit, key, subject');
   end if;
@@ -225,7 +225,7 @@ as $$
   from jsonb_array_elements(events) with ordinality as e (event, number)
   where e.number > jsonb_array_length(sent)
 $$;
-comment on function private.refuse_events_over_quota(jsonb, jsonb) is 'The answers for the events of a batch behind the first ones, which were sent on.';
+comment on function private.refuse_events_over_quota(jsonb, jsonb) is 'Results for the events of a batch that do not fit the quota: those behind the ones in sent.';
 revoke all on function private.refuse_events_over_quota(jsonb, jsonb) from public, anon, authenticated, service_role;
 
 create function private.ingest_usage(events jsonb, org uuid) returns jsonb
@@ -237,7 +237,7 @@ declare
   over jsonb := '[]'::jsonb;
   answer jsonb;
 begin
-  -- What is behind the last event that fits is not even looked at: a batch that is refused costs and stores nothing.
+  -- Events behind the last one that fits are not processed: a refused batch stores nothing.
   if jsonb_typeof(sent) = 'array' and jsonb_array_length(sent) between quota.remaining + 1 and 10000
     and kijko.explain_limit(org, 'events') #>> '{limit,over}' = 'refuse'
   then
@@ -272,14 +272,14 @@ begin
   from rules as r
   cross join lateral kijko.ingest_usage(org, sent, r.meters) as i;
 
-  -- Fails when another batch has taken the room meanwhile; nothing of this one is kept then.
+  -- Fails if a concurrent batch has used up the quota; then nothing of this batch is kept.
   if (answer -> 'accepted')::bigint > 0 then
     perform kijko.consume(org, 'events', (answer -> 'accepted')::bigint);
   end if;
   return answer;
 end
 $$;
-comment on function private.ingest_usage(jsonb, uuid) is 'Counts events by the organization''s own meters, each new one as one of its events of the month, and tells what became of each, in their order. One value, since an answer of rows has an end at 1,000. The caller has checked whose they are.';
+comment on function private.ingest_usage(jsonb, uuid) is 'Counts events by the organization''s own meters, and each accepted one as one of the month''s events; returns a result for each, in their order. One value, because an answer of rows ends at 1,000. The caller has checked the organization.';
 revoke all on function private.ingest_usage(jsonb, uuid) from public, anon, authenticated, service_role;
 
 create function public.ingest_usage(events jsonb) returns jsonb
