@@ -1082,10 +1082,10 @@ create function kijko.token_fault() returns text
     language c stable strict parallel safe as 'MODULE_PATHNAME', 'token_fault_wrapper';
 create function kijko.access_token_fault(claims jsonb) returns text
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'access_token_fault_wrapper';
-comment on function kijko.client_address() is 'The client''s address: the rightmost of X-Forwarded-For that is no trusted proxy (kijko.trusted_proxies), an IPv4 address that IPv6 maps as itself. Null when there is none.';
-comment on function kijko.client_network() is 'What a client without a name is counted by: the /64 of its IPv6 address, or its IPv4 address. Null when there is none.';
-comment on function kijko.subject(text, uuid) is 'Whose limit it is when it is not an organization''s: a uuid of version 8 (RFC 9562) by kind (user, project, api_key, ...) and id, so that no id of one kind can be another''s. Of an organization it is the id itself.';
-comment on function kijko.token_fault() is 'Whether the token of this request, which PostgREST has verified, is an access token: the first claim (role, iss, exp, iat, aud or sub) that is missing or wrong. Null when nothing is, and for a request without a token.';
+comment on function kijko.client_address() is 'The client''s address: the rightmost in X-Forwarded-For that is not a trusted proxy (kijko.trusted_proxies). An IPv4-mapped IPv6 address is returned as IPv4. Null when there is none.';
+comment on function kijko.client_network() is 'The network by which unauthenticated requests are counted: the /64 of the client''s IPv6 address, or its IPv4 address. Null when there is none.';
+comment on function kijko.subject(text, uuid) is 'The subject of a limit: a uuid of version 8 (RFC 9562) derived from a kind (user, project, api_key, ...) and an id, so that ids of different kinds never collide. For the kind organization it is the id itself.';
+comment on function kijko.token_fault() is 'Whether the token of this request, which PostgREST has verified, is an access token: the first claim (role, iss, exp, iat, aud or sub) that is missing or wrong. Null when all are right, and for a request without a token.';
 comment on function kijko.claim(text) is 'One claim of kijko.claims() as text; null when there is none.';
 
 create table kijko.rate_limit_policies (
@@ -1180,7 +1180,7 @@ begin
     if subject is null or pg_catalog.length(tier) not between 1 and 63 then
         perform kijko.fail('invalid_input', 'a tier needs a subject, and a name of 1 to 63 characters');
     end if;
-    -- Every change has all backends read tiers again: none is made for what is so already.
+    -- Every write makes all backends read the tiers again, so an unchanged tier is not written.
     if tier is not distinct from (select t.tier from kijko.tiers as t where t.subject = set_tier.subject) then
         return;
     end if;
@@ -1228,7 +1228,7 @@ comment on function kijko.set_statement_timeout(text, interval) is 'Sets how lon
 
 create function kijko.check_request() returns void
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_check_request';
-comment on function kijko.check_request() is 'What kijko.admit_request() looks at first, for requests that it does not limit: fails with bad_request when a header is not UTF-8, or prefers count=planned, count=estimated or tx=rollback.';
+comment on function kijko.check_request() is 'The header checks of kijko.admit_request(), for requests that are not limited: fails with bad_request when a header is not UTF-8, or when Prefer asks for count=planned, count=estimated or tx=rollback.';
 
 create function kijko.admit_request(organization uuid, member uuid default null, api_key uuid default null) returns boolean
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_request';
@@ -1240,7 +1240,7 @@ comment on function kijko.admit_known_request() is 'kijko.admit_request() for th
 
 create function kijko.admit_outside(forwarded_for text, method text, path text) returns jsonb
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_outside';
-comment on function kijko.admit_outside(text, text, text) is 'Asks the rate limit policies of the tier outside about a request that another server takes: by the network of the client that X-Forwarded-For tells of (as kijko.client_network), its method and its path. Answers {code, details, headers}: code is null when it may go on, else rate_limited, or unavailable when the limiter failed and kijko.on_rate_limit_failure is closed.';
+comment on function kijko.admit_outside(text, text, text) is 'Asks the rate limit policies of the tier outside about a request that another server takes: by the client's network in X-Forwarded-For (as kijko.client_network), its method and its path. Answers {code, details, headers}: code is null when it may go on, else rate_limited, or unavailable when the limiter failed and kijko.on_rate_limit_failure is closed.';
 
 -- What the domain has found out about memberships is kept in each backend, and forgotten when one changes.
 create table kijko.membership_changes ();
@@ -1725,15 +1725,15 @@ alter function kijko.cron_check(text, text) set search_path = pg_catalog, pg_tem
 alter function kijko.cron_next(text, text, timestamptz) set search_path = pg_catalog, pg_temp;
 alter function kijko.cron_upcoming(text, text, timestamptz, integer) set search_path = pg_catalog, pg_temp;
 alter function kijko.revoke_session(uuid, timestamptz) set search_path = pg_catalog, pg_temp;
-comment on column kijko.revoked_sessions.expires_at is 'From then on the session is revoked no more, and the row may be deleted.';
-comment on function kijko.revoke_session(uuid, timestamptz) is 'Revokes a session at once and until then: its tokens name nobody from the next statement on. A session that has ended is revoked until its last token has expired, which the default of one day is long enough for. A later call only lengthens it.';
+comment on column kijko.revoked_sessions.expires_at is 'End of the revocation; after it the row may be deleted.';
+comment on function kijko.revoke_session(uuid, timestamptz) is 'Revokes a session from the next statement on until the given time: its tokens identify no user. The default of one day outlasts the last token of a session that has ended. A later call can only extend the revocation.';
 create function kijko.restore_session(session_id uuid) returns void
     language sql volatile parallel unsafe security definer -- callers have no rights on the table
     set search_path = pg_catalog, pg_temp
 as $$
     delete from kijko.revoked_sessions as r where r.session_id = restore_session.session_id
 $$;
-comment on function kijko.restore_session(uuid) is 'Takes a revocation back: tokens of the session that are still valid name their user again, from the commit on.';
+comment on function kijko.restore_session(uuid) is 'Ends a revocation: unexpired tokens of the session identify their user again, from the commit on.';
 revoke all on function kijko.restore_session(uuid) from public;
 
 create function kijko.forget_subject(subject uuid) returns void
@@ -1742,9 +1742,9 @@ create function kijko.forget_subject(subject uuid) returns void
 as $$
 begin
     if subject is null then
-        perform kijko.fail('invalid_input', 'whose limits to forget must not be null');
+        perform kijko.fail('invalid_input', 'the subject must not be null');
     end if;
-    -- A statement that finds nothing still has every backend read these again.
+    -- Even a delete of no rows makes every backend read these tables again.
     if exists (select from kijko.limits as l where l.subject = forget_subject.subject) then
         delete from kijko.limits as l where l.subject = forget_subject.subject;
     end if;
@@ -1759,7 +1759,7 @@ begin
     perform kijko.forget_usage(subject);
 end
 $$;
-comment on function kijko.forget_subject(uuid) is 'Forgets whoever is there no more: limits, calendar, tier, holds, idempotency keys, ingested events and crossings. What was used stays, in the ledger and its sums: that is accounting, and names nobody but the id.';
+comment on function kijko.forget_subject(uuid) is 'Deletes the state of a subject that no longer exists: limits, calendar, tier, holds, idempotency keys, ingested events and crossings. Its use stays in the ledger and its sums, which are accounting and hold no more than the id.';
 revoke all on function kijko.forget_subject(uuid) from public;
 
 -- A gauge has no period.
@@ -1768,4 +1768,4 @@ update kijko.error_codes set meaning = 'The limit is reached.' where code = 'quo
 -- Keys of other kinds, and tokens that are no access tokens.
 comment on function kijko.sign_jwt(jsonb) is 'Signs an object of claims with the first key of kijko.jwt_key_file, by the algorithm of its kind: RS256 (RSA), ES256 (EC P-256) or EdDSA (Ed25519). Adds no claims; the header names the key (kid, its RFC 7638 thumbprint).';
 comment on function kijko.verify_jwt(text) is 'The claims of a token that a key of kijko.jwt_key_file signed (chosen by kid, which brings its algorithm along) and that is valid at this second: exp is required, no leeway, nbf counts, iat may be 30 seconds ahead. What the token is for is the caller''s business: see kijko.access_token_fault(). Null for anything else.';
-comment on function kijko.access_token_fault(jsonb) is 'Whether verified claims are those of an access token: the first claim (role, iss, exp, iat, aud or sub) that is missing or wrong, null when nothing is. A key signs other tokens, too, and those must open nothing.';
+comment on function kijko.access_token_fault(jsonb) is 'Whether verified claims are those of an access token: the first claim (role, iss, exp, iat, aud or sub) that is missing or wrong; null when all are right. The same keys also sign other tokens, which must not give access.';

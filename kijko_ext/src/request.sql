@@ -1,7 +1,7 @@
-comment on function kijko.client_address() is 'The client''s address: the rightmost of X-Forwarded-For that is no trusted proxy (kijko.trusted_proxies), an IPv4 address that IPv6 maps as itself. Null when there is none.';
-comment on function kijko.client_network() is 'What a client without a name is counted by: the /64 of its IPv6 address, or its IPv4 address. Null when there is none.';
-comment on function kijko.subject(text, uuid) is 'Whose limit it is when it is not an organization''s: a uuid of version 8 (RFC 9562) by kind (user, project, api_key, ...) and id, so that no id of one kind can be another''s. Of an organization it is the id itself.';
-comment on function kijko.token_fault() is 'Whether the token of this request, which PostgREST has verified, is an access token: the first claim (role, iss, exp, iat, aud or sub) that is missing or wrong. Null when nothing is, and for a request without a token.';
+comment on function kijko.client_address() is 'The client''s address: the rightmost in X-Forwarded-For that is not a trusted proxy (kijko.trusted_proxies). An IPv4-mapped IPv6 address is returned as IPv4. Null when there is none.';
+comment on function kijko.client_network() is 'The network by which unauthenticated requests are counted: the /64 of the client''s IPv6 address, or its IPv4 address. Null when there is none.';
+comment on function kijko.subject(text, uuid) is 'The subject of a limit: a uuid of version 8 (RFC 9562) derived from a kind (user, project, api_key, ...) and an id, so that ids of different kinds never collide. For the kind organization it is the id itself.';
+comment on function kijko.token_fault() is 'Whether the token of this request, which PostgREST has verified, is an access token: the first claim (role, iss, exp, iat, aud or sub) that is missing or wrong. Null when all are right, and for a request without a token.';
 comment on function kijko.claim(text) is 'One claim of kijko.claims() as text; null when there is none.';
 
 create table kijko.rate_limit_policies (
@@ -96,7 +96,7 @@ begin
     if subject is null or pg_catalog.length(tier) not between 1 and 63 then
         perform kijko.fail('invalid_input', 'a tier needs a subject, and a name of 1 to 63 characters');
     end if;
-    -- Every change has all backends read tiers again: none is made for what is so already.
+    -- Every write makes all backends read the tiers again, so an unchanged tier is not written.
     if tier is not distinct from (select t.tier from kijko.tiers as t where t.subject = set_tier.subject) then
         return;
     end if;
@@ -144,7 +144,7 @@ comment on function kijko.set_statement_timeout(text, interval) is 'Sets how lon
 
 create function kijko.check_request() returns void
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_check_request';
-comment on function kijko.check_request() is 'What kijko.admit_request() looks at first, for requests that it does not limit: fails with bad_request when a header is not UTF-8, or prefers count=planned, count=estimated or tx=rollback.';
+comment on function kijko.check_request() is 'The header checks of kijko.admit_request(), for requests that are not limited: fails with bad_request when a header is not UTF-8, or when Prefer asks for count=planned, count=estimated or tx=rollback.';
 
 create function kijko.admit_request(organization uuid, member uuid default null, api_key uuid default null) returns boolean
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_request';
@@ -156,7 +156,7 @@ comment on function kijko.admit_known_request() is 'kijko.admit_request() for th
 
 create function kijko.admit_outside(forwarded_for text, method text, path text) returns jsonb
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_outside';
-comment on function kijko.admit_outside(text, text, text) is 'Asks the rate limit policies of the tier outside about a request that another server takes: by the network of the client that X-Forwarded-For tells of (as kijko.client_network), its method and its path. Answers {code, details, headers}: code is null when it may go on, else rate_limited, or unavailable when the limiter failed and kijko.on_rate_limit_failure is closed.';
+comment on function kijko.admit_outside(text, text, text) is 'Asks the rate limit policies of the tier outside about a request that another server takes: by the client's network in X-Forwarded-For (as kijko.client_network), its method and its path. Answers {code, details, headers}: code is null when it may go on, else rate_limited, or unavailable when the limiter failed and kijko.on_rate_limit_failure is closed.';
 
 -- What the domain has found out about memberships is kept in each backend, and forgotten when one changes.
 create table kijko.membership_changes ();

@@ -11,7 +11,7 @@ create table kijko.revoked_sessions (
 comment on table kijko.revoked_sessions is 'Sessions that ended before their tokens expire. A row here makes kijko.user_id() null for every token of that session.';
 comment on column kijko.revoked_sessions.session_id is 'The claim session_id of the tokens.';
 comment on column kijko.revoked_sessions.revoked_at is 'When the session was revoked.';
-comment on column kijko.revoked_sessions.expires_at is 'From then on the session is revoked no more, and the row may be deleted.';
+comment on column kijko.revoked_sessions.expires_at is 'End of the revocation; after it the row may be deleted.';
 create index revoked_sessions_expires_at on kijko.revoked_sessions (expires_at);
 comment on index kijko.revoked_sessions_expires_at is 'Finds the rows that may be deleted.';
 select pg_catalog.pg_extension_config_dump('kijko.revoked_sessions', '');
@@ -50,7 +50,7 @@ begin
     );
 end
 $$;
-comment on function kijko.revoke_session(uuid, timestamptz) is 'Revokes a session at once and until then: its tokens name nobody from the next statement on. A session that has ended is revoked until its last token has expired, which the default of one day is long enough for. A later call only lengthens it.';
+comment on function kijko.revoke_session(uuid, timestamptz) is 'Revokes a session from the next statement on until the given time: its tokens identify no user. The default of one day outlasts the last token of a session that has ended. A later call can only extend the revocation.';
 
 create function kijko.restore_session(session_id uuid) returns void
     language sql volatile parallel unsafe security definer -- callers have no rights on the table
@@ -58,4 +58,4 @@ create function kijko.restore_session(session_id uuid) returns void
 as $$
     delete from kijko.revoked_sessions as r where r.session_id = restore_session.session_id
 $$;
-comment on function kijko.restore_session(uuid) is 'Takes a revocation back: tokens of the session that are still valid name their user again, from the commit on.';
+comment on function kijko.restore_session(uuid) is 'Ends a revocation: unexpired tokens of the session identify their user again, from the commit on.';

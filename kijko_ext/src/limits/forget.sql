@@ -4,9 +4,9 @@ create function kijko.forget_subject(subject uuid) returns void
 as $$
 begin
     if subject is null then
-        perform kijko.fail('invalid_input', 'whose limits to forget must not be null');
+        perform kijko.fail('invalid_input', 'the subject must not be null');
     end if;
-    -- A statement that finds nothing still has every backend read these again.
+    -- Even a delete of no rows makes every backend read these tables again.
     if exists (select from kijko.limits as l where l.subject = forget_subject.subject) then
         delete from kijko.limits as l where l.subject = forget_subject.subject;
     end if;
@@ -21,4 +21,4 @@ begin
     perform kijko.forget_usage(subject);
 end
 $$;
-comment on function kijko.forget_subject(uuid) is 'Forgets whoever is there no more: limits, calendar, tier, holds, idempotency keys, ingested events and crossings. What was used stays, in the ledger and its sums: that is accounting, and names nobody but the id.';
+comment on function kijko.forget_subject(uuid) is 'Deletes the state of a subject that no longer exists: limits, calendar, tier, holds, idempotency keys, ingested events and crossings. Its use stays in the ledger and its sums, which are accounting and hold no more than the id.';
