@@ -1,7 +1,7 @@
 //! Where a request comes from: `kijko.client_address()` and `kijko.client_network()`. network.rs has the arithmetic.
 //!
 //! X-Forwarded-For grows to the right: each proxy adds the address that it saw. So the rightmost address that is no trusted
-//! proxy (kijko.trusted_proxies) is the client's, and everything left of it is what the client said of itself.
+//! proxy (kijko.trusted_proxies) is the client's. The client itself may have written everything to its left.
 
 use pgrx::datum::Inet;
 use pgrx::prelude::*;
@@ -14,14 +14,14 @@ mod network;
 
 const HEADER: &str = "x-forwarded-for";
 
-/// Null when no proxy named one.
+/// Null when the header names none.
 #[pg_extern(stable, parallel_safe)]
 fn client_address() -> Option<Inet> {
     let address = headers::of_request(HEADER, address_of)??;
     Some(Inet(address.to_string()))
 }
 
-/// What a client without a name is counted by: an IPv6 customer has at least a /64.
+/// The network by which unauthenticated requests are counted: an IPv6 customer has at least a /64.
 #[pg_extern(stable, parallel_safe)]
 fn client_network() -> Option<Inet> {
     let address = headers::of_request(HEADER, address_of)??;
@@ -33,7 +33,7 @@ pub fn network() -> Option<Network> {
     headers::of_request(HEADER, network_of)?
 }
 
-/// The network of the client that an X-Forwarded-For tells of.
+/// The client's network, from an X-Forwarded-For.
 pub fn network_of(forwarded: &str) -> Option<Network> {
     address_of(forwarded).map(Network::of)
 }

@@ -124,10 +124,10 @@ fn define_requests() {
         // SAFETY: the check hook is guarded, replaces nothing and allocates nothing.
         GucRegistry::define_string_guc_with_hooks(
             c"kijko.trusted_proxies",
-            c"Networks of the proxies whose word about a client's address is believed.",
-            c"Addresses and CIDRs, separated by blanks or commas. The rightmost address of X-Forwarded-For that is none of them is the client's.",
+            c"Networks of the proxies whose X-Forwarded-For is trusted.",
+            c"Addresses and CIDRs, separated by blanks or commas. The client is the rightmost address of X-Forwarded-For outside these networks.",
             &TRUSTED_PROXIES,
-            GucContext::Sighup, // configuration file only: whoever could extend it could be any address
+            GucContext::Sighup, // configuration file only: a role that could extend it could forge any address
             GucFlags::empty(),
             Some(check_trusted_proxies),
             None,
@@ -230,7 +230,7 @@ pub fn with_trusted_proxies<T>(body: impl FnOnce(&ProxyList) -> T) -> T {
         let list = TRUSTED_PROXIES.get();
         if *known != list {
             let text = list.as_deref().map(CStr::to_string_lossy);
-            // The check hook let nothing in that cannot be read.
+            // The check hook has refused unreadable values.
             *proxies = ProxyList::parse(text.as_deref().unwrap_or_default()).unwrap_or_default();
             *known = list;
         }

@@ -23,7 +23,7 @@ thread_local! {
 }
 
 /// U+FFFD, in UTF-8.
-const NO_CHARACTER: [u8; 3] = [0xef, 0xbf, 0xbd];
+const REPLACEMENT_CHARACTER: [u8; 3] = [0xef, 0xbf, 0xbd];
 
 #[pg_extern(stable, parallel_safe)]
 pub fn request_header(name: &str) -> Option<String> {
@@ -39,7 +39,7 @@ pub fn of_request<T>(name: &str, body: impl FnOnce(&str) -> T) -> Option<T> {
     })?
 }
 
-/// Whether a header holds the character that stands for bytes that are none.
+/// Whether a header holds the replacement character, which the proxy writes for bytes that are not UTF-8.
 pub fn are_malformed() -> bool {
     with_request(|request| request.malformed).unwrap_or(false)
 }
@@ -52,7 +52,7 @@ fn with_request<T>(body: impl FnOnce(&Request) -> T) -> Option<T> {
                     text: text.to_vec(),
                     // Set by hand and malformed: no headers.
                     headers: serde_json::from_slice(text).unwrap_or_default(),
-                    malformed: text.windows(3).any(|bytes| bytes == NO_CHARACTER),
+                    malformed: text.windows(3).any(|bytes| bytes == REPLACEMENT_CHARACTER),
                 };
             }
         })?;

@@ -3,10 +3,9 @@
 //! From the bottom up: what a policy is and which apply (policy.rs, pure), what a backend knows of the tables (cache.rs),
 //! what the client is told (told.rs, pure; verdict.rs for uses of quotas), failing without failing the request (attempt.rs),
 //! whose request it is where the domain has said so before (member.rs), whether its token is an access token (token.rs),
-//! what its headers may not ask (preferences.rs, pure; wellformed.rs), how long its statement may take (statement_time.rs),
-//! `kijko.admit_request` (admit.rs), and `kijko.admit_outside` for requests that another server takes (outside.rs). What the
-//! statement itself may be is asked when Postgres has analysed it (statement.rs), and how much memory it may hold while it
-//! runs (memory.rs).
+//! its headers (preferences.rs, pure; wellformed.rs), its statement timeout (statement_time.rs), `kijko.admit_request`
+//! (admit.rs), and `kijko.admit_outside` for requests that another server takes (outside.rs). The statement itself is checked
+//! after Postgres has analysed it (statement.rs), and its memory while it runs (memory.rs).
 
 mod admit;
 mod attempt;

@@ -1,5 +1,5 @@
-//! `kijko.subject(kind, id)`: whose limit it is, when it is not an organization's. An id is a claim that anybody can make who
-//! may choose ids: a project could have another organization's. So every kind has subjects of its own.
+//! `kijko.subject(kind, id)`: the subject of a limit that is not an organization's. Users may choose the ids of some rows: a
+//! project could have the id of another organization. So the subject is derived from kind and id.
 
 use aws_lc_rs::digest;
 use pgrx::Uuid;
@@ -34,7 +34,7 @@ pub fn of(kind: &str, id: &[u8; 16]) -> [u8; 16] {
     subject
 }
 
-/// Without a NUL, so that no two pairs of kind and id are one text.
+/// Excludes NUL, so that different pairs of kind and id have different inputs to the hash.
 fn is_kind(kind: &str) -> bool {
     (1..=63).contains(&kind.len())
         && kind

@@ -86,7 +86,7 @@ start_server() {
   rm -rf "$DATA"
   if [ "$(id -u)" = 0 ]; then install -d -o postgres -g postgres -m 700 "$DATA"; fi
   as_postgres "$BIN/initdb" -D "$DATA" -U postgres -A trust -E UTF8 --no-locale -N > /dev/null
-  # The first of each kind signs; tokens of the others are valid, too.
+  # The first key signs; tokens of the others are valid, too.
   as_postgres tee "$DATA/key.pem" > /dev/null < <(
     openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 2> /dev/null
     openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What one customer has: an IPv4 address, or an IPv6 network of 64 bits.
+/// The unit by which clients are counted: an IPv4 address, or an IPv6 network of 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
     V4(Ipv4Addr),
@@ -43,7 +43,7 @@ impl fmt::Display for Network {
     }
 }
 
-/// Addresses by their first bits; an IPv4 one is the same as the IPv6 one that maps it.
+/// A network prefix. IPv4 is stored as IPv4-mapped IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Cidr {
     address: u128,
@@ -82,12 +82,12 @@ fn mapped(address: IpAddr) -> u128 {
     }
 }
 
-/// The proxies whose word about an address is believed.
+/// The proxies whose X-Forwarded-For is trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProxyList(Vec<Cidr>);
 
 impl ProxyList {
-    /// Networks separated by blanks or commas. Err is the first that is none.
+    /// Networks separated by blanks or commas. Err is the first invalid entry.
     pub fn parse(text: &str) -> Result<Self, &str> {
         text.split([' ', ',', '\t', '\n', '\r'])
             .filter(|item| !item.is_empty())
@@ -96,8 +96,8 @@ impl ProxyList {
             .map(Self)
     }
 
-    /// The client that an X-Forwarded-For tells of: the rightmost address that is no trusted proxy, or the leftmost when all
-    /// are. None when what stands there is no address: what is left of it is hearsay.
+    /// The client's address in an X-Forwarded-For: the rightmost that is no trusted proxy, or the leftmost when all are. None
+    /// when that entry is no address: entries to its left cannot be trusted.
     pub fn client(&self, forwarded: &str) -> Option<IpAddr> {
         let mut client = None;
         for entry in forwarded.rsplit(',') {

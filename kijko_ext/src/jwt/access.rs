@@ -1,5 +1,5 @@
-//! What the claims of an access token look like. A key signs other tokens, too (a link that expires, say), and each of them
-//! has a good signature: what is no access token must open nothing. Pure.
+//! The claims of an access token. The same keys sign other tokens, too (an expiring link, for example), with valid
+//! signatures: only access tokens may give access. Pure.
 
 use serde_json::{Map, Value};
 
@@ -11,8 +11,8 @@ const USER_ROLE: &str = "authenticated";
 /// How far the clocks of two servers may be apart: PostgREST allows as much.
 const SKEW: f64 = 30.0;
 
-/// What is missing of an access token; None when nothing is. A key for anon or service_role has no subject, and may name no
-/// audience; a user's token has both.
+/// The first claim that is missing or wrong; None for an access token. A user's token needs `sub` and `aud`; a key for anon
+/// or service_role needs neither.
 pub fn fault(claims: &Map<String, Value>, now: i64) -> Option<&'static str> {
     let text = |name| claims.get(name).and_then(Value::as_str);
     let is_user = text("role") == Some(USER_ROLE);
@@ -38,7 +38,7 @@ pub fn fault(claims: &Map<String, Value>, now: i64) -> Option<&'static str> {
     (is_user && subject.is_none()).then_some("sub")
 }
 
-/// Whether a token was issued by now, or does not say when.
+/// Whether a token has no `iat`, or one that is not in the future.
 pub fn is_issued(claims: &Map<String, Value>, now: i64) -> bool {
     match claims.get("iat") {
         None | Some(Value::Null) => true,

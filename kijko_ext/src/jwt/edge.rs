@@ -35,7 +35,7 @@ fn verify_jwt(token: Option<&str>) -> Option<JsonB> {
     Some(JsonB(Value::Object(keys()?.verify(token?)?)))
 }
 
-/// The first claim that is missing of an access token, or null.
+/// The first claim of an access token that is missing or wrong, or null.
 #[pg_extern(volatile, parallel_unsafe)]
 fn access_token_fault(claims: Option<JsonB>) -> Option<&'static str> {
     match claims {

@@ -1,7 +1,7 @@
-//! How much memory a query of a request may hold. Rows that an embedded resource multiplies are put together in memory
-//! before any of them is sent, so every node of the plan is watched while it runs, and the query is refused as soon as its
-//! memory is above `kijko.request_memory`. The server's own limits are no answer: where they bite, whoever asks next for
-//! memory fails, and a failure in a library ends all connections.
+//! The memory limit of a request's query. Embedded resources multiply rows, and the whole answer is aggregated in memory
+//! before any of it is sent. So every node of the plan checks the query's memory while it runs, and the query fails once it
+//! exceeds `kijko.request_memory`. Process limits cannot replace this: the next allocation of any code would fail, and a
+//! failed allocation in this library restarts the cluster.
 
 use std::ffi::c_void;
 
@@ -10,7 +10,7 @@ use pgrx::pg_sys;
 use crate::call::{self, Refusal};
 use crate::{errors, guc};
 
-/// Looked at once in so many rows of all nodes together: looking costs about as much as such a row.
+/// Rows, of all nodes together, between two checks: a check costs about as much as a row.
 const EVERY: u32 = 16;
 
 static mut PREVIOUS: pg_sys::ExecutorStart_hook_type = None;
@@ -54,7 +54,7 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: i32) {
     }
 }
 
-/// Puts `next` in front of a node and all below it. Postgres keeps a node's own function beside the one that is called.
+/// Installs `next` in a node and all below it. Postgres keeps a node's own function in ExecProcNodeReal.
 unsafe extern "C-unwind" fn watch(node: *mut pg_sys::PlanState, context: *mut c_void) -> bool {
     unsafe {
         if !node.is_null() {
@@ -65,7 +65,7 @@ unsafe extern "C-unwind" fn watch(node: *mut pg_sys::PlanState, context: *mut c_
     }
 }
 
-/// A node's next row. As ExecProcNodeFirst does, it looks at the stack, which the node's own function does not.
+/// A node's next row. Checks the stack depth as ExecProcNodeFirst does; the node's own function does not.
 unsafe extern "C-unwind" fn next(node: *mut pg_sys::PlanState) -> *mut pg_sys::TupleTableSlot {
     // SAFETY: called by the executor for a node that `watch` has seen.
     unsafe {

@@ -101,8 +101,8 @@ pub fn of_tier(policies: &[Policy], tier: &str) -> Vec<Policy> {
         .collect()
 }
 
-/// The policies of a request: those of its tier, but by user those of the user's own tier. So one who is a member of many
-/// organizations has one allowance, whichever of them a request names.
+/// The policies of a request: those of its tier, and for the scope user those of the user's own tier. So a member of many
+/// organizations has one allowance for all of them.
 pub fn of_request(policies: &[Policy], tier: &str, users_tier: &str) -> Vec<Policy> {
     let of = |tier, by_user| {
         of_tier(policies, tier)

@@ -1,8 +1,8 @@
-//! Preferences (RFC 7240) that a request may not have. Pure.
+//! Preferences (RFC 7240) that are refused. Pure.
 //!
 //! PostgREST takes only exact spellings: the header's value is cut at commas, white space around each part is dropped, and
-//! what is left must be, for example, `count=planned`. What is refused here is read more liberally, so that no spelling
-//! that some version of PostgREST takes passes.
+//! what is left must be, for example, `count=planned`. The check here is more liberal, so that it also refuses
+//! spellings that another version of PostgREST might accept.
 
 /// Why a Prefer header is refused; None for all others.
 pub fn problem(header: &str) -> Option<&'static str> {

@@ -1,12 +1,12 @@
-//! What the statement of a request may be. PostgREST makes one of each request; what it may not hold is refused after
-//! Postgres has analysed it and before it is planned, because only then all ways to write it are one:
+//! Restrictions on a request's statement. PostgREST makes one statement of each request. It is checked after Postgres has
+//! analysed it and before it is planned, because the parse tree is the same for every spelling of a request. Refused are:
 //!
-//! - plans: EXPLAIN tells how many rows there are, also those of other tenants;
+//! - plans: EXPLAIN shows row counts, including those of other tenants;
 //! - more than `MAX_LEVELS` resources embedded in each other, or `MAX_EMBEDS` in all: rows multiply with every level;
-//! - casts to types whose input looks into the catalogs (`name::regrole` tells which roles there are).
+//! - casts to types whose input reads the catalogs (`name::regrole` reveals which roles exist).
 //!
-//! Statements inside functions are the domain's own, and are not looked at. A statement that PostgREST has prepared before
-//! was looked at then: what is allowed does not depend on who asks.
+//! Statements inside functions belong to the domain and are not checked. A prepared statement was checked when it was
+//! prepared: the rules do not depend on the caller.
 
 use std::ffi::{CStr, c_void};
 
@@ -16,7 +16,7 @@ use pgrx::{is_a, pg_sys};
 use crate::call::{self, Refusal};
 use crate::errors;
 
-/// Resources embedded in each other, not counting the one that is asked for.
+/// Levels of embedded resources below the requested one.
 const MAX_LEVELS: u32 = 3;
 const MAX_EMBEDS: u32 = 12;
 
@@ -28,8 +28,8 @@ const NO_EMBEDS: [&CStr; 4] = [
     c"pgrst_call",
 ];
 
-/// Types of Postgres' own that may be cast to; all that others have made may. Those that are missing look into the
-/// catalogs, or are made of such (every system catalog is a type, too), or are of no use here.
+/// Built-in types that a request may cast to; user-defined types are always allowed. The others read the catalogs, contain
+/// types that do (every system catalog is a type, too), or are of no use here.
 const CASTABLE: [pg_sys::Oid; 34] = [
     pg_sys::BOOLOID,
     pg_sys::BYTEAOID,
@@ -67,7 +67,7 @@ const CASTABLE: [pg_sys::Oid; 34] = [
     pg_sys::TSTZRANGEOID,
 ];
 
-/// Types that no value of a request may have, cast or not: their input and output look into the catalogs.
+/// Types that no value of a request may have, cast or not: their input and output read the catalogs.
 const LOOK_UP: [pg_sys::Oid; 11] = [
     pg_sys::REGPROCOID,
     pg_sys::REGPROCEDUREOID,
@@ -115,7 +115,7 @@ unsafe extern "C-unwind" fn after_analysis(
     }
 }
 
-/// Whether the client sent this text itself: what functions run has a text of its own.
+/// Whether the client sent this statement: those inside functions have a source text of their own.
 unsafe fn is_clients(state: *const pg_sys::ParseState) -> bool {
     unsafe {
         let text = (*state).p_sourcetext;
@@ -191,7 +191,7 @@ unsafe extern "C-unwind" fn visit(node: *mut pg_sys::Node, context: *mut c_void)
     }
 }
 
-/// The range table by hand, to know what is embedded in what.
+/// Walks the range table itself, to track the levels of embedding.
 unsafe fn visit_query(query: *mut pg_sys::Query, found: *mut Found) -> bool {
     unsafe {
         let context: *mut c_void = found.cast();

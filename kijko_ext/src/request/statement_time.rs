@@ -1,6 +1,6 @@
-//! How long a statement of a request may take: by the organization's tier. Set after the request is admitted, it holds for
-//! the statements that follow in its transaction, of which PostgREST's main one is the next: Postgres starts the clock anew
-//! for each, by the setting of that moment. Until then the role's own timeout holds.
+//! The statement timeout of a request, by the organization's tier. It is set after the request is admitted and applies to
+//! the following statements of the transaction, the next of which is PostgREST's main one: Postgres reads the setting at the
+//! start of each statement. Until then the role's own timeout applies.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -34,7 +34,7 @@ pub fn apply(asked: &Asked) {
     let Some(milliseconds) = of(asked) else {
         return;
     };
-    // SAFETY: reads a variable. Setting costs more than to see that it is so already.
+    // SAFETY: reads a variable. Comparing is cheaper than setting.
     if unsafe { pg_sys::StatementTimeout } != milliseconds {
         session::set_local(c"statement_timeout", &milliseconds.to_string());
     }
@@ -63,7 +63,7 @@ fn of(asked: &Asked) -> Option<i32> {
     })
 }
 
-/// What changes while it is read is read again: the epoch is that from before.
+/// Takes the epoch before it reads, so that a concurrent change is read again.
 fn read() {
     let epoch = WATCH.begin(&[query::table(c"statement_timeouts")]);
     let milliseconds = TIMES.with(|statement| {

@@ -7,9 +7,9 @@ use crate::jwt::access;
 use crate::{claims, clock, headers};
 
 /// The role that PostgREST gives to a request without a token, and to a token without a role.
-const NOBODYS_ROLE: &str = "anon";
+const ANON_ROLE: &str = "anon";
 
-/// The first claim that is missing of an access token; null when nothing is, and for a request without a token.
+/// The first claim of the token that is missing or wrong; null for an access token, and for a request without a token.
 #[pg_extern(stable, parallel_safe)]
 fn token_fault() -> Option<&'static str> {
     fault()
@@ -18,8 +18,8 @@ fn token_fault() -> Option<&'static str> {
 pub fn fault() -> Option<&'static str> {
     claims::with(|claims| {
         let role = claims.get("role").and_then(Value::as_str);
-        // PostgREST adds this role to a token that has none, so the token itself has to be asked.
-        if role.is_none_or(|role| role == NOBODYS_ROLE) {
+        // PostgREST adds this role to a token that has none, so the token itself has to be checked.
+        if role.is_none_or(|role| role == ANON_ROLE) {
             match own_claims() {
                 None if claims.len() <= 1 => return None, // no token: nothing but the role
                 Some(own) if !own.contains_key("role") => return Some("role"),

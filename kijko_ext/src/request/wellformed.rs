@@ -1,4 +1,4 @@
-//! What a request may not have in its headers: characters that are none, estimates and rollbacks.
+//! Refused headers: invalid UTF-8, and preferences for estimates and rollbacks.
 
 use pgrx::prelude::*;
 
