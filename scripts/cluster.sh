@@ -155,7 +155,7 @@ refuse_platform_drift() {
 # same user may read: everybody sees arguments.
 supabase_cli() {
   mkdir -p "$KIJKO_HOME/cli"
-  PGPASSWORD=$KIJKO_POSTGRES_PASSWORD SUPABASE_TELEMETRY_DISABLED=1 DO_NOT_TRACK=1 NO_UPDATE_NOTIFIER=1 HOME=$KIJKO_HOME/cli "$ROOT/node_modules/.bin/supabase" --agent no "$@"
+  PGPASSWORD=$(owner_password) SUPABASE_TELEMETRY_DISABLED=1 DO_NOT_TRACK=1 NO_UPDATE_NOTIFIER=1 HOME=$KIJKO_HOME/cli "$ROOT/node_modules/.bin/supabase" --agent no "$@"
 }
 
 # `db push` compares versions only and would skip an edited file without a word, so the contents are compared here.
@@ -183,8 +183,14 @@ applied_migration() {
 # The CLI splits a file into statements: what it stores equals the file but for white space and semicolons.
 normalized_sql() { tr -d ' \t\r\n;' | sha256sum | cut -d' ' -f1; }
 
+# From the URL, which names the test stack's database while the tests run.
+owner_password() {
+  local rest=${DB_URL#*://*:}
+  printf '%s' "${rest%%@*}"
+}
+
 # Without the password.
-owner_url() { printf '%s?sslmode=disable' "${DB_URL/":$KIJKO_POSTGRES_PASSWORD@"/@}"; }
+owner_url() { printf '%s?sslmode=disable' "${DB_URL/":$(owner_password)@"/@}"; }
 
 push_migrations() {
   supabase_cli db push --workdir "$ROOT" --remote="$(owner_url)" --include-seed --yes
