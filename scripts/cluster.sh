@@ -45,9 +45,9 @@ load_secrets() {
   make_stripe_secret
 }
 
-# The superuser touches nothing that `postgres` owns: whoever owns a table can put a view in its place, and its functions run
-# as whoever reads it. The same holds for names: public and the database's settings are `postgres`' to fill and to change, so
-# only pg_catalog is searched. (What a connection asks for itself comes before the settings of the database.)
+# The superuser reads nothing that `postgres` owns: an owner can replace a table by a view, whose functions run with the
+# reader's rights. Names could be hijacked in the same way, because `postgres` owns public, so the search path is pg_catalog.
+# (Options of a connection override the settings of a database.)
 # psql's own exit codes (2: no connection) would read as "misused".
 admin_psql() {
   PGPASSWORD=$KIJKO_ADMIN_PASSWORD PGOPTIONS=$SUPERUSER_OPTIONS "$PG_BIN/psql" -X -q -v ON_ERROR_STOP=1 \
@@ -151,8 +151,8 @@ refuse_platform_drift() {
   fail "sql/platform or the extension's SQL was changed after it was applied to this cluster. Run './kijko reset' to make a new one."
 }
 
-# The CLI keeps state in its user's home: here it gets one of its own. The password comes by the environment, which only the
-# same user may read: everybody sees arguments.
+# The CLI keeps state in its user's home: here it gets one of its own. The password is passed in the environment, which only
+# the same user can read; command lines are public.
 supabase_cli() {
   mkdir -p "$KIJKO_HOME/cli"
   PGPASSWORD=$(owner_password) SUPABASE_TELEMETRY_DISABLED=1 DO_NOT_TRACK=1 NO_UPDATE_NOTIFIER=1 HOME=$KIJKO_HOME/cli "$ROOT/node_modules/.bin/supabase" --agent no "$@"

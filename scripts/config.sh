@@ -96,7 +96,7 @@ make_folders() {
   if [ "$(id -u)" = 0 ]; then chown "$OS_USER:" "$KIJKO_HOME" "$LOGS" "$RUN" "$SECRETS"; fi
 }
 
-# What no part of the stack inherits, also when somebody has exported what `./kijko status -o env` prints.
+# Variables that no part of the stack inherits, even if the output of `./kijko status -o env` was exported.
 SECRET_VARIABLES=(
   KIJKO_{ADMIN,POSTGRES,AUTHENTICATOR,LOGIN,SIDECAR}_PASSWORD PGPASSWORD PGPASSFILE PGOPTIONS
   DB_URL ADMIN_DB_URL SIDECAR_DB_URL SERVICE_ROLE_KEY STRIPE_WEBHOOK_SECRET_LOCAL KIJKO_TEST_DATABASE_URL KIJKO_TEST_ADMIN_DATABASE_URL
@@ -104,7 +104,7 @@ SECRET_VARIABLES=(
 
 # AS_OS_USER is the prefix that runs a command as the stack's user: an array, not a function, so that a background start
 # execs into the command and its pid is the command's own. RUST_BACKTRACE would put backtraces into errors that clients see.
-# AS_BARE_OS_USER passes nothing of the environment on.
+# AS_BARE_OS_USER starts with an empty environment.
 init_os_user_prefix() {
   local user=() home=$HOME
   if [ "$(id -u)" = 0 ]; then

@@ -27,8 +27,8 @@ service_pid() {
   printf '%s\n' "$pid"
 }
 
-# How long a service may take to stop, in seconds. The sidecar gives running jobs its grace, by what it was started with,
-# and hands back the rest after it: killed before that, these jobs would wait for the end of their leases.
+# How long a service may take to stop, in seconds. The sidecar gives running jobs the grace period that it was started with,
+# and then hands back the rest. If it were killed earlier, these jobs would wait for the end of their leases.
 stop_limit() {
   local name=$1 pid=$2 grace=
   if [ "$name" = sidecar ]; then

@@ -189,14 +189,14 @@ command_psql() {
   local user=postgres password=$KIJKO_POSTGRES_PASSWORD options=''
   if [ "${1:-}" = --admin ]; then
     shift
-    # Names of public are written out there: what `postgres` has put into it could otherwise run as the superuser.
+    # public is not in the search path: objects that `postgres` has put into it could otherwise run as the superuser.
     user=supabase_admin password=$KIJKO_ADMIN_PASSWORD options=$SUPERUSER_OPTIONS
   fi
   PGPASSWORD=$password PGOPTIONS=$options exec "$PG_BIN/psql" "host=127.0.0.1 port=$DB_PORT user=$user dbname=postgres sslmode=disable" "$@"
 }
 
-# PostgREST reads the schema (USR1) and its configuration with the public keys (USR2) again. It does not listen for `notify
-# pgrst`: any login may send that, and each costs a reading of the whole catalog.
+# PostgREST reloads the schema (USR1) and its configuration with the public keys (USR2). It does not listen for `notify
+# pgrst`: any login can send that, and each message makes it read the whole catalog.
 command_reload() {
   [ "$#" = 0 ] || misuse "reload takes no arguments"
   require_running

@@ -137,7 +137,7 @@ async fn work(worker: Worker, concurrency: usize, stop: CancellationToken) -> Re
     Ok(())
 }
 
-/// Requests under way may finish within the grace. A client that has sent half a request and no more is not waited for.
+/// Requests in progress may finish within the grace period. It ends the wait for a client that sent half a request.
 async fn serve(
     socket: TcpListener,
     state: AppState,

@@ -80,7 +80,7 @@ begin
     insert into auth.mfa_amr_claims (id, session_id, created_at, updated_at, authentication_method)
     values (gen_random_uuid(), session.id, moment, moment, method);
     update auth.users set last_sign_in_at = moment, updated_at = moment where id = u.id returning * into u;
-    -- Whoever banned or deleted the user meanwhile did not see this session.
+    -- A concurrent ban or deletion did not see this session.
     if u.id is null or u.deleted_at is not null then
         perform auth_api.reject(400, 'invalid_credentials', 'Invalid login credentials');
     elsif auth_api.is_banned(u) then
@@ -178,7 +178,7 @@ begin
     if claims is null then
         perform auth_api.reject(403, 'bad_jwt', 'invalid JWT: unable to parse or verify signature');
     end if;
-    -- Our keys sign other tokens, too.
+    -- The same keys sign other tokens, too.
     fault := kijko.access_token_fault(claims);
     if fault is not null then
         perform auth_api.reject(403, 'bad_jwt', format('invalid claim: missing %s claim', fault));

@@ -39,9 +39,9 @@ end
 $$;
 comment on function auth_api.banned_until(text) is 'The end of a ban of this duration from now on; null for "none".';
 
--- A ban holds at once: refresh is refused by the sign-in rules, and access tokens that are out already by a trigger of the domain, which
--- revokes the sessions until the ban ends. The sessions stay: the answer to a refresh is user_banned and not that the token is unknown, and
--- they go on when the ban is lifted.
+-- A ban takes effect at once: the sign-in rules refuse refreshes, and a trigger of the domain revokes the sessions, and so their access
+-- tokens, until the ban ends. The sessions stay, so that a refresh fails with user_banned and not as an unknown token, and so that they
+-- continue when the ban is lifted.
 create or replace function auth_api.ban(u auth.users, duration text) returns auth.users
 language plpgsql volatile set search_path = '' as $$
 begin

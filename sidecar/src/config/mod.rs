@@ -57,7 +57,7 @@ pub struct WorkerConfig {
     pub lease: Duration,
     /// How often to look for jobs when no notification comes.
     pub poll: Duration,
-    /// How long a refusal of the database that may pass is put up with before the attempt counts as failed.
+    /// How long a transient error of the database is retried before the attempt counts as failed.
     pub patience: Duration,
     /// How long running jobs may go on after SIGTERM before they are handed back.
     pub shutdown_grace: Duration,
@@ -70,7 +70,7 @@ pub struct WorkerConfig {
 pub struct LlmConfig {
     /// Whether `echo/…` models answer. For development: they cost nothing and say nothing new.
     pub echo: bool,
-    /// The longest answer of a skill that names no `max_tokens`.
+    /// `max_tokens` of a skill that sets none.
     pub default_max_tokens: u64,
     /// Any service that speaks OpenAI's chat completions; each is `None` when neither its key nor its base URL is set.
     pub openai: Option<VendorConfig>,

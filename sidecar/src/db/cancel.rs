@@ -1,4 +1,4 @@
-//! A statement under way: if nobody waits for it any more, it is cancelled on the server and not only forgotten here.
+//! A statement in progress: if its caller stops waiting, it is cancelled on the server and not only dropped here.
 
 use std::{sync::Mutex, time::Duration};
 
@@ -7,11 +7,11 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::with_causes;
 
-/// How long the server may take to be asked to cancel, and then to say that it did.
+/// Timeout for sending the cancellation and for the server's confirmation.
 pub(super) const CANCELLING: Duration = Duration::from_secs(2);
 
 /// A connection that runs a statement. Dropped before [`Call::ended`], it cancels the statement, and the connection never
-/// returns to the pool: a cancellation may arrive late, and must not meet somebody else's statement.
+/// returns to the pool: a late cancellation must not hit another caller's statement.
 pub(super) struct Call {
     client: Option<Object>,
     tls: MakeRustlsConnect,
@@ -71,7 +71,7 @@ impl Drop for Call {
             return;
         }
         let client = Object::take(client);
-        // Without a runtime the process is about to end, and the server has a limit of its own.
+        // Without a runtime the process is about to end; the server's own timeout applies.
         if state == State::Running
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {

@@ -35,7 +35,7 @@ pub enum DbError {
     /// No connection, or it broke.
     #[error("the database cannot be reached: {0}")]
     Unreachable(String),
-    /// No answer in time; the statement was cancelled, and its connection is thrown away.
+    /// No answer in time; the statement was cancelled and its connection closed.
     #[error("the database did not answer within {0:?}")]
     TimedOut(Duration),
     /// Postgres answered with an error.
@@ -63,7 +63,7 @@ impl DbError {
         }
     }
 
-    /// Whether the database itself is away, which says nothing about what was asked.
+    /// Whether the database itself is unreachable, whatever the statement.
     pub fn is_away(&self) -> bool {
         match self {
             Self::Unreachable(_) => true,
@@ -134,7 +134,7 @@ pub struct PoolUse {
     pub waiting: usize,
 }
 
-/// The server's own limit of a statement is this much longer than ours: it is for clients that vanished without cancelling.
+/// The server's statement timeout is this much longer than ours: it covers clients that vanished without cancelling.
 const SERVER_LEEWAY: Duration = Duration::from_secs(5);
 
 /// The pool.
@@ -184,7 +184,7 @@ impl Db {
     }
 
     /// Runs one statement and returns its rows. When it takes too long, or its caller drops it, it is cancelled on the
-    /// server: what nobody waits for any more must not take effect later.
+    /// server: an abandoned statement must not take effect later.
     pub async fn query(
         &self,
         sql: &str,
@@ -208,7 +208,7 @@ impl Db {
             }
             Err(_) => {
                 call.cancel().await;
-                // It may have ended at the last moment; then its answer counts.
+                // The statement may have finished at the last moment; then its answer counts.
                 match tokio::time::timeout(CANCELLING, &mut answer).await {
                     Ok(Ok(rows)) => Ok(rows),
                     _ => Err(DbError::TimedOut(self.timeout)),
@@ -276,9 +276,9 @@ impl Db {
     }
 }
 
-/// Calls until it succeeds or fails for good. It goes on without end while the database is away; the caller sets the
-/// limit (a lease, say). A database that is there and refuses what may pass, or does not answer in time, is asked again
-/// for as long as `patience`.
+/// Retries until the call succeeds or fails permanently. While the database is unreachable it retries without end; the
+/// caller sets the limit (a lease, for example). Transient errors and timeouts of a reachable database are retried for
+/// `patience`.
 pub async fn persist<T, F>(patience: Duration, call: impl Fn() -> F) -> Result<T, DbError>
 where
     F: Future<Output = Result<T, DbError>>,

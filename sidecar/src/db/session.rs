@@ -43,8 +43,8 @@ fn verdict(before: i32, other: i32, after: i32) -> SessionCheck {
 
 type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
-/// A connection, with a limit for all of it: the driver's own ends once the socket is open, and a server that accepts and
-/// then says nothing would be waited for without end.
+/// Connects, with a timeout for the whole handshake: the driver's own covers only the socket, and a server that accepts and
+/// stays silent would block forever.
 pub(super) async fn connect(
     config: &DatabaseConfig,
 ) -> Result<(Client, Connection<Socket, TlsStream>), DbError> {

@@ -47,7 +47,7 @@ pub(super) async fn observe(
     response
 }
 
-/// Any method name may be sent, in any case; a label must not be the sender's to choose.
+/// Clients may send any method name, in any case; they must not choose a metric's label.
 fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

@@ -88,7 +88,7 @@ async fn send(db: &Db, worker: &str, batch: Vec<Ready>) {
                 let _ = one.answer.send(outcome(&ended, one.id));
             }
         }
-        // One that is refused, also for a time, must not take the others with it.
+        // A result that is refused, even temporarily, must not affect the others.
         Err(DbError::Refused { .. }) if batch.len() > 1 => {
             for one in batch {
                 let answer = record(db, worker, std::slice::from_ref(&one)).await;
@@ -105,7 +105,7 @@ async fn send(db: &Db, worker: &str, batch: Vec<Ready>) {
     }
 }
 
-/// What is missing was lost; what is still running is held by another transaction at the moment.
+/// A missing job was lost; another transaction holds a job that is still running.
 fn outcome(ended: &HashMap<Uuid, String>, id: Uuid) -> Result<bool, DbError> {
     match ended.get(&id).map(String::as_str) {
         Some("running") => Err(DbError::Refused {

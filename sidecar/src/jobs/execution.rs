@@ -41,17 +41,16 @@ pub struct ExecutionHandler {
 struct OpenCall {
     id: Uuid,
     since: Instant,
-    /// What is held for it.
-    most: Usage,
+    /// What is reserved for it.
+    max_usage: Usage,
     provider: &'static str,
     model: String,
     progress: Progress,
 }
 
 impl ExecutionHandler {
-    /// Executions are queued under this kind with their vendor's name behind a dot, so that a worker claims those whose
-    /// keys it has, and a vendor that is down holds up nobody else; under this kind alone when the model's name is of no
-    /// vendor there is.
+    /// Executions are queued under this kind, a dot and their vendor's name, so that a worker claims only those that it has
+    /// keys for, and one vendor's outage does not delay the others. Models of unknown vendors have this kind alone.
     pub const KIND: &'static str = "execution";
 
     /// A handler with these models.
@@ -109,7 +108,7 @@ impl ExecutionHandler {
         outcome(provider.name(), call_id, tier, answer?, wants_json).map_err(HandlerError::Failed)
     }
 
-    /// Nothing is asked of a vendor that the organization's limits have no room for, or whose price nobody knows.
+    /// No vendor is called beyond the organization's limits, or for a model without a price.
     async fn reserve(
         &self,
         queue: &Queue,
@@ -117,17 +116,17 @@ impl ExecutionHandler {
         provider: &dyn Provider,
         request: &CompletionRequest,
     ) -> Result<Uuid, HandlerError> {
-        let (id, most) = (Uuid::new_v4(), provider.most(request));
+        let (id, max_usage) = (Uuid::new_v4(), provider.max_usage(request));
         let call = json!({
             "id": id,
-            "input_tokens": most.input,
-            "output_tokens": most.output,
+            "input_tokens": max_usage.input,
+            "output_tokens": max_usage.output,
             "service_tier": request.parameters.get("service_tier"),
         });
         let reserved = persist(queue.patience(), || queue.reserve_call(job, &call)).await?;
         match reserved.ok_or(HandlerError::Gone)? {
             Reservation::Held { call_id } => {
-                self.open(job.id, call_id, most, provider.name(), request);
+                self.open(job.id, call_id, max_usage, provider.name(), request);
                 Ok(call_id)
             }
             Reservation::Refused { refused, message } => Err(HandlerError::Failed(Failure {
@@ -144,7 +143,7 @@ impl ExecutionHandler {
         &self,
         job: Uuid,
         id: Uuid,
-        most: Usage,
+        max_usage: Usage,
         provider: &'static str,
         request: &CompletionRequest,
     ) {
@@ -154,7 +153,7 @@ impl ExecutionHandler {
         let call = OpenCall {
             id,
             since,
-            most,
+            max_usage,
             provider,
             model: request.model.clone(),
             progress: request.progress.clone(),
@@ -245,13 +244,13 @@ impl Handler for ExecutionHandler {
 }
 
 impl OpenCall {
-    /// A vendor that counts at the end of its answer only has said nothing when the call ends before. What came of the
-    /// answer was paid for, so it is estimated.
+    /// A vendor that counts only at the end of its answer has reported nothing when the call ends early. The received part
+    /// was paid for, so it is estimated.
     fn used(&self) -> Value {
         let reached = self.progress.reached();
         let usage = match reached.answer_bytes {
             received if reached.usage.is_empty() && received > 0 => {
-                Usage::new(self.most.input, received.div_ceil(4) as u64)
+                Usage::new(self.max_usage.input, received.div_ceil(4) as u64)
             }
             _ => reached.usage,
         };

@@ -30,7 +30,7 @@ pub async fn run(
                 backoff.reset();
                 interval
             }
-            // Another transaction held a row; most hold one for a moment.
+            // Another transaction held a row; usually only briefly.
             Ok(false) => backoff.next_delay(),
             Err(error) => {
                 metrics.heartbeat_failures.inc();

@@ -60,7 +60,7 @@ pub struct Failure {
     pub retryable: bool,
     /// Not before that.
     pub retry_after: Option<Duration>,
-    /// The other side (a vendor, say) was down: this counts against all jobs of the kind, and for a day not against this one.
+    /// The vendor was down: this counts against the kind, and for the first 24 hours not against this job.
     pub outage: bool,
 }
 

@@ -20,15 +20,15 @@ pub struct Queue {
     completions: Arc<Completions>,
 }
 
-/// How long a refusal that may pass is put up with, unless it is said otherwise.
+/// How long a transient error is retried by default.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a heartbeat says of a job that is still ours.
+/// The state of a held job, from a heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Beat {
     /// It is to be cancelled.
     pub cancel_requested: bool,
-    /// Its lease was extended. If not, another transaction held its row: it goes on as it was.
+    /// Its lease was extended. If not, another transaction held its row, and the lease is unchanged.
     pub extended: bool,
 }
 
@@ -49,7 +49,7 @@ pub struct Execution {
     /// For the model.
     #[serde(default)]
     pub parameters: Map<String, Value>,
-    /// The longest answer that the model gives, when its price tells.
+    /// The model's longest answer, if its price row has it.
     #[serde(default)]
     pub max_output_tokens: Option<u64>,
 }
@@ -58,12 +58,12 @@ pub struct Execution {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum Reservation {
-    /// What the call may come to is held.
+    /// The call is reserved.
     Held {
         /// The call, as it was named.
         call_id: Uuid,
     },
-    /// It does not fit, or has no price.
+    /// It does not fit into the plan, or has no price.
     Refused {
         /// Short name.
         refused: String,
@@ -99,12 +99,12 @@ impl Queue {
         }
     }
 
-    /// The same with another limit of how long a refusal that may pass is put up with.
+    /// The same with another retry limit for transient errors.
     pub fn with_patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }
 
-    /// How long a refusal that may pass is put up with.
+    /// How long a transient error is retried.
     pub fn patience(&self) -> Duration {
         self.patience
     }
@@ -189,7 +189,7 @@ impl Queue {
             .map_err(|error| DbError::Unexpected(format!("start_execution: {error}")))
     }
 
-    /// Holds what a call may come to, before it; `None` when there is nothing to do any more. Asking again for the same
+    /// Reserves the most that a call can use, before it; `None` when the job is no longer ours. Repeating it for the same
     /// call is harmless.
     pub async fn reserve_call(
         &self,
@@ -207,7 +207,7 @@ impl Queue {
             .map_err(|error| DbError::Unexpected(format!("reserve_call: {error}")))
     }
 
-    /// Books what a call used whose job is about to be handed back; false when that was done before, or is not ours to do.
+    /// Books the use of a call whose job is about to be handed back; false when it was booked before, or the job is not ours.
     pub async fn book_call(&self, job: &Job, used: &Value) -> Result<bool, DbError> {
         let sql = "select private.book_call($1, $2, $3, $4)";
         self.db

@@ -143,8 +143,8 @@ enum Unrecorded {
     Refused(DbError),
 }
 
-/// Tries until it is recorded, the database says no (for good, or again and again), or the lease is over. An answer that got lost on the way is
-/// asked for again, which is harmless: the second time the job is no longer ours.
+/// Retries until the result is recorded, the database refuses it (permanently, or for too long), or the lease ends. A repeated
+/// call after a lost answer is harmless: by then the job is no longer ours.
 async fn while_leased<T, F>(
     queue: &Queue,
     lease: &Lease,

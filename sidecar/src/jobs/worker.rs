@@ -16,12 +16,12 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Where jobs were found, or after a notification, more are looked for this soon. The database counts on it: shortly after
+/// Delay to the next poll after one that found jobs, or after a notification. The database relies on it: shortly after
 /// either, jobs are queued without a notification, since transactions that notify commit one after the other.
 const TRAIL: Duration = Duration::from_millis(1);
 
-/// And then again and again, less and less often, up to the poll interval. Such a job can be claimed once it is committed,
-/// however long that takes: it waits for a quarter of this time more, not for as long again.
+/// Later polls follow less and less often, up to the poll interval. A job that commits late waits for at most a quarter of
+/// the time that has passed since.
 fn next_look(since: Duration) -> Duration {
     (since / 4).max(2 * TRAIL)
 }
@@ -59,7 +59,7 @@ impl Worker {
                     .map(move |kind| (kind, handler.clone()))
             })
             .collect();
-        // In one order in all workers: claims for the same kinds share the tenants' turns.
+        // The same order in all workers: claims for the same kinds share the tenants' turns.
         let mut kinds: Vec<_> = handlers.keys().cloned().collect();
         kinds.sort();
         wakeups.only_for(kinds.clone());

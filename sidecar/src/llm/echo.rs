@@ -19,7 +19,7 @@ impl Provider for Echo {
         "echo"
     }
 
-    fn most(&self, request: &CompletionRequest) -> Usage {
+    fn max_usage(&self, request: &CompletionRequest) -> Usage {
         words(&request.prompt)
     }
 
@@ -74,7 +74,7 @@ mod tests {
         assert_eq!(completion.text, "say  it\nagain");
         assert_eq!(completion.usage, Usage::new(3, 3));
         assert_eq!(
-            Echo.most(&request("say  it\nagain", json!({}))),
+            Echo.max_usage(&request("say  it\nagain", json!({}))),
             completion.usage
         );
     }

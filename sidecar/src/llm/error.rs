@@ -31,11 +31,11 @@ pub enum LlmFault {
     Rejected,
     /// The model, or a filter before it, declines to answer.
     Refused,
-    /// The model stopped for a reason that leaves no whole answer.
+    /// The model stopped before its answer was complete.
     Stopped,
     /// The answer was cut at the token limit before any of it could be used.
     CutOff,
-    /// The model stopped of its own accord and said nothing.
+    /// The model ended with an empty answer.
     Empty,
 }
 
@@ -88,7 +88,7 @@ impl LlmFault {
         )
     }
 
-    /// Whether the vendor failed and not the call: others to the same vendor would fare the same.
+    /// Whether the vendor failed and not the call: other calls to it would fail, too.
     pub fn is_outage(self) -> bool {
         matches!(
             self,

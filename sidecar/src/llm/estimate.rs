@@ -1,5 +1,5 @@
-//! How many tokens a text may have, before a vendor has counted them. What is reserved for a call depends on it, so it
-//! is rather too high than too low; what is booked is the vendor's count.
+//! Estimates the tokens of a text before a vendor counts them. The reservation of a call depends on it, so it errs on the
+//! high side; the vendor's count is booked.
 
 /// Letters of a word that make a token, at least; most words of up to twice as many are one token.
 const LETTERS: usize = 4;

@@ -138,7 +138,7 @@ impl Faults<'_> {
         }
     }
 
-    /// A vendor's own words, as a tenant may read them: short, and without anything of the operator's account.
+    /// A vendor's message for the tenant: short, and without data of the operator's account.
     pub(super) fn quote(&self, text: &str) -> String {
         self.redact(text).chars().take(LONGEST_QUOTE).collect()
     }

@@ -56,8 +56,8 @@ pub trait Provider: Send + Sync {
     /// Short name, used in metrics and as prefix of the model that answered.
     fn name(&self) -> &'static str;
 
-    /// The most that the call may use, known before it. Vendors count for themselves afterwards.
-    fn most(&self, request: &CompletionRequest) -> Usage {
+    /// The most that the call can use, known before it. Vendors report the actual use afterwards.
+    fn max_usage(&self, request: &CompletionRequest) -> Usage {
         let input = estimate::request_tokens(&request.prompt, &request.parameters);
         Usage::new(input, request.max_tokens)
     }
@@ -128,7 +128,7 @@ impl Models {
 pub fn max_tokens(
     parameters: &Map<String, Value>,
     default: u64,
-    most_of_model: Option<u64>,
+    model_max: Option<u64>,
 ) -> Result<u64, LlmError> {
     let mut given = None;
     for name in ["max_tokens", "max_completion_tokens"] {
@@ -143,7 +143,7 @@ pub fn max_tokens(
         .unwrap_or(0);
     Ok(given.unwrap_or_else(|| {
         let default = default.saturating_add(thinking);
-        most_of_model.map_or(default, |most| default.min(most))
+        model_max.map_or(default, |max| default.min(max))
     }))
 }
 

@@ -1,4 +1,4 @@
-//! Taking the operator's account out of a vendor's words. A refusal may quote the organization, the project, the account
+//! Removes data of the operator's account from a vendor's message. A refusal may quote the organization, the project, the account
 //! or a part of a key; the tenant whose execution it ends must not learn them.
 
 use std::sync::LazyLock;
@@ -8,7 +8,7 @@ use regex::Regex;
 /// What stands in place of it.
 const HIDDEN: &str = "***";
 
-/// The more special first. Each matches as much as may belong to the secret; a word too many is no loss.
+/// The more specific first. Each matches everything that may belong to the secret; an extra word is no loss.
 static SECRETS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
     [
         // user:password@ of an address

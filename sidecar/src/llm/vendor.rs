@@ -321,8 +321,8 @@ impl VendorClient {
     }
 }
 
-/// An answer is whole, or it was cut and what there is of it can be used. A tool that was called, a turn that is to be
-/// continued or a language that the vendor does not serve leave nothing that a skill asked for.
+/// Accepts a complete answer, or the usable part of one that was cut. A tool call, a paused turn or an unsupported language
+/// is not what a skill asked for.
 fn is_answer(finish_reason: &str, text: &str) -> Result<(), LlmError> {
     let empty = text.trim().is_empty();
     match (finish_reason, empty) {

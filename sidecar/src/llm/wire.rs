@@ -12,7 +12,7 @@ use super::{
     vendor::Vendor,
 };
 
-/// Gemini's reasons that are a filter's, or the model's own refusal.
+/// Gemini's finish reasons for a filter or a refusal.
 const GEMINI_REFUSALS: [&str; 8] = [
     "SAFETY",
     "RECITATION",
@@ -44,7 +44,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Gemini says `STOP` with every event; whatever else was said stays.
+    /// Gemini sends `STOP` with every event, so any other reason is kept.
     fn stopped(&mut self, reason: &str) {
         if self
             .finish_reason
@@ -113,8 +113,8 @@ fn openai(event: &Value, seen: &mut Seen, usage: &mut Usage) {
         seen.stopped(reason);
     }
     // Cached tokens are among the prompt's, thinking among the completion's.
-    if let Some(told) = event.get("usage").filter(|told| told.is_object()) {
-        let count = |path: &str| told.pointer(path).and_then(Value::as_u64).unwrap_or(0);
+    if let Some(reported) = event.get("usage").filter(|reported| reported.is_object()) {
+        let count = |path: &str| reported.pointer(path).and_then(Value::as_u64).unwrap_or(0);
         let reasoning = count("/completion_tokens_details/reasoning_tokens");
         grow(&mut usage.input, count("/prompt_tokens"));
         grow(&mut usage.reasoning, reasoning);
@@ -146,11 +146,11 @@ fn anthropic(event: &Value, seen: &mut Seen, usage: &mut Usage) {
         seen.stopped(reason);
     }
     // At the start with the prompt's tokens, at the end once more with the answer's; both are totals so far.
-    let told = event
+    let reported = event
         .pointer("/message/usage")
         .or_else(|| event.get("usage"));
-    if let Some(told) = told.filter(|told| told.is_object()) {
-        let count = |path: &str| told.pointer(path).and_then(Value::as_u64).unwrap_or(0);
+    if let Some(reported) = reported.filter(|reported| reported.is_object()) {
+        let count = |path: &str| reported.pointer(path).and_then(Value::as_u64).unwrap_or(0);
         // Cached tokens are counted apart from the others.
         let mut uncached = usage
             .input
@@ -183,8 +183,11 @@ fn gemini(event: &Value, seen: &mut Seen, usage: &mut Usage) {
         seen.stopped(reason);
     }
     // With every event, totals so far. Cached tokens are among the prompt's, tools' and thinking apart.
-    if let Some(told) = event.get("usageMetadata").filter(|told| told.is_object()) {
-        let count = |path: &str| told.get(path).and_then(Value::as_u64).unwrap_or(0);
+    if let Some(reported) = event
+        .get("usageMetadata")
+        .filter(|reported| reported.is_object())
+    {
+        let count = |path: &str| reported.get(path).and_then(Value::as_u64).unwrap_or(0);
         let mut spoken = usage.output.saturating_sub(usage.reasoning);
         grow(&mut spoken, count("candidatesTokenCount"));
         grow(&mut usage.reasoning, count("thoughtsTokenCount"));
@@ -204,7 +207,7 @@ fn text<'a>(event: &'a Value, path: &str) -> Option<&'a str> {
         .filter(|text| !text.is_empty())
 }
 
-/// Vendors report totals so far, so a smaller figure takes nothing back of what was reported before.
+/// Vendors report running totals, so a smaller figure does not lower one that was reported before.
 fn grow(count: &mut u64, value: u64) {
     *count = value.max(*count);
 }

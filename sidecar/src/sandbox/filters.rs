@@ -59,7 +59,7 @@ pub(super) fn add_to(environment: &mut Environment<'_>, written: Written) {
     environment.add_test("number", |value: Value| is_number(&value));
 }
 
-/// What is not written as the engine would: lists and objects are JSON, fractions have the digits that they came with.
+/// Where the output differs from the engine's: lists and objects are JSON, fractions keep their original digits.
 fn plain(value: &Value, written: &Written) -> Result<Option<String>, Error> {
     match value.kind() {
         ValueKind::Map | ValueKind::Seq | ValueKind::Iterable => {

@@ -11,8 +11,8 @@ const NAMED: usize = 5;
 /// The longest description of one violation: it may quote the input.
 const LONGEST: usize = 300;
 
-/// Of patterns with look-around or back-references, which alone may backtrack: some milliseconds at most. Any other
-/// pattern runs in linear time.
+/// For patterns with look-around or back-references: some milliseconds at most. Other patterns never backtrack and run in
+/// linear time.
 const BACKTRACKS: usize = 200_000;
 
 /// Compiled patterns and what they cache, in bytes.

@@ -68,7 +68,7 @@ fn number_value(digits: String, written: &mut Written) -> Value {
     }
 }
 
-/// Whether this binary fraction means the very number: the shortest decimal that stands for it differs in zeros at most.
+/// Whether this float represents the number exactly: its shortest decimal differs only in trailing zeros.
 fn holds(fraction: f64, digits: &str) -> bool {
     let bare = |text: &str| match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
@@ -77,7 +77,7 @@ fn holds(fraction: f64, digits: &str) -> bool {
     fraction.is_finite() && bare(&fraction.to_string()) == bare(digits)
 }
 
-/// How the input's fractions were written. A fraction that was written in two ways is written in neither.
+/// How the input's fractions were written. A fraction that the input writes in two ways gets the engine's format.
 #[derive(Debug, Default)]
 pub(super) struct Written(HashMap<u64, Option<String>>);
 

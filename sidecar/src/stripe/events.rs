@@ -22,7 +22,7 @@ pub(super) struct Event {
     created: Created,
 }
 
-/// Only looked at to tell an event from other JSON.
+/// Read only to distinguish an event from other JSON.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Created {

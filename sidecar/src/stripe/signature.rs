@@ -203,7 +203,7 @@ mod tests {
         }
     }
 
-    /// Nobody without a secret learns how far this server's clock is from theirs.
+    /// A sender without the secret must not learn this server's clock offset.
     #[test]
     fn a_forged_signature_is_refused_as_forged_however_old_it_is() {
         let header = header("whsec_forged", NOW);

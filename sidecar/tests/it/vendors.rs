@@ -423,7 +423,7 @@ async fn the_longest_answer_is_always_sent() {
         ] {
             let fake = Fake::answering(answer(vendor)).await;
             let asked = request(vendor, &given, &Progress::default());
-            let most = fake.client(vendor).most(&asked);
+            let most = fake.client(vendor).max_usage(&asked);
             assert_eq!(most.output, wanted);
             assert!(most.input >= 3);
             fake.client(vendor).complete(asked).await.unwrap();

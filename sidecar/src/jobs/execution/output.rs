@@ -1,4 +1,4 @@
-//! What an answer becomes in `executions.output`.
+//! From a model's answer to `executions.output`.
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
