@@ -156,7 +156,7 @@ comment on function kijko.admit_known_request() is 'kijko.admit_request() for th
 
 create function kijko.admit_outside(forwarded_for text, method text, path text) returns jsonb
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_outside';
-comment on function kijko.admit_outside(text, text, text) is 'Asks the rate limit policies of the tier outside about a request that another server takes: by the client's network in X-Forwarded-For (as kijko.client_network), its method and its path. Answers {code, details, headers}: code is null when it may go on, else rate_limited, or unavailable when the limiter failed and kijko.on_rate_limit_failure is closed.';
+comment on function kijko.admit_outside(text, text, text) is 'Asks the rate limit policies of the tier outside about a request that another server takes: by the network of the client in X-Forwarded-For (as kijko.client_network), its method and its path. Answers {code, details, headers}: code is null when it may go on, else rate_limited, or unavailable when the limiter failed and kijko.on_rate_limit_failure is closed.';
 
 -- What the domain has found out about memberships is kept in each backend, and forgotten when one changes.
 create table kijko.membership_changes ();
