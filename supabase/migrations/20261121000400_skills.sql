@@ -248,6 +248,20 @@ $$;
 comment on function private.import_llm_prices(jsonb, text[]) is 'Takes prices from LiteLLM''s price file: counts, and what was skipped with its reason. A price set by hand stays; a model that is no longer in the file stays too, since executions of it may still come in.';
 revoke all on function private.import_llm_prices(jsonb, text[]) from public, anon, authenticated, service_role;
 
+create function private.llm_provider(model text) returns text
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  -- As the sidecar chooses it: by the part before the slash, or by a well-known name.
+  select case
+    when strpos(model, '/') > 0 then split_part(model, '/', 1)
+    when starts_with(model, 'claude-') then 'anthropic'
+    when starts_with(model, 'gemini-') then 'gemini'
+    else 'openai'
+  end
+$$;
+comment on function private.llm_provider(text) is 'The provider that runs a model.';
+revoke all on function private.llm_provider(text) from public, anon, authenticated, service_role;
+
 create function private.llm_price(requested text, reported text) returns public.llm_models
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -256,19 +270,9 @@ as $$
   select m.*
   from unnest(array[
     reported, requested, split_part(reported, '/', 1) || '/' || requested,
-    case
-      when strpos(requested, '/') > 0 then null
-      when starts_with(requested, 'claude-') then 'anthropic/' || requested
-      when starts_with(requested, 'gemini-') then 'gemini/' || requested
-      else 'openai/' || requested
-    end,
+    case when strpos(requested, '/') = 0 then private.llm_provider(requested) || '/' || requested end,
     split_part(reported, '/', 1) || '/*',
-    case
-      when strpos(requested, '/') > 0 then split_part(requested, '/', 1)
-      when starts_with(requested, 'claude-') then 'anthropic'
-      when starts_with(requested, 'gemini-') then 'gemini'
-      else 'openai'
-    end || '/*'
+    private.llm_provider(requested) || '/*'
   ]) with ordinality as candidate (id, preference)
   join public.llm_models as m on m.id = candidate.id
   order by candidate.preference

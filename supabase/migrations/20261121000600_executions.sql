@@ -266,16 +266,8 @@ create function private.execution_kind(model text) returns text
 language sql immutable
 set search_path = pg_catalog, pg_temp
 as $$
-  -- Chooses the provider as the sidecar does: by the part before the slash, or by a well-known name.
-  select case when v.vendor in ('echo', 'openai', 'anthropic', 'gemini') then 'execution.' || v.vendor else 'execution' end
-  from (
-    select case
-      when strpos(model, '/') > 0 then split_part(model, '/', 1)
-      when model like 'claude-%' then 'anthropic'
-      when model like 'gemini-%' then 'gemini'
-      else 'openai'
-    end as vendor
-  ) as v
+  select case when p.provider in ('echo', 'openai', 'anthropic', 'gemini') then 'execution.' || p.provider else 'execution' end
+  from private.llm_provider(model) as p (provider)
 $$;
 comment on function private.execution_kind(text) is 'The kind of job that runs a model: one for each vendor, so that workers claim only jobs that they have keys for, and an outage of one vendor does not delay the others. The kind of an unknown vendor is "execution", which every worker claims and fails with model_not_available.';
 revoke all on function private.execution_kind(text) from public, anon, authenticated, service_role;

@@ -67,6 +67,8 @@ revoke all on function private.stripe_queue_price(text, boolean) from public, an
 
 create function private.stripe_refresh_plans(max_orgs integer default 25) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
+-- A change of plan also locks the profiles of the members. One that is held delays its organization, not the others.
+set lock_timeout = '500ms'
 as $$
 declare
   due private.stripe_plan_refreshes;

@@ -252,3 +252,19 @@ test('two users join one personal organization at once: neither waits for the ot
   await sessions[1].commit();
   assert.equal((await one('select personal_for from public.organizations where id = $1', [host.org])).personal_for, null);
 });
+
+test('an organization is deleted while its plan changes: the later one waits, and neither deadlocks', async () => {
+  const host = await newUser();
+  const [holder, deleting, changing] = [await begin(), await begin(), await begin()];
+  // Both lock the member's profile, which a third transaction holds until both are on their way.
+  await holder.run('select 1 from public.profiles where id = $1 for update', [host.user]);
+  const deleted = deleting.run('delete from public.organizations where id = $1 returning id', [host.org]);
+  await waiting(deleting);
+  const changed = changing.run(`update public.subscriptions set plan = 'PRO' where org_id = $1 returning plan`, [host.org]);
+  await waiting(changing);
+  await holder.commit();
+  assert.deepEqual(await deleted, { id: host.org });
+  await deleting.commit();
+  assert.deepEqual(await changed, {}, 'the subscription is gone');
+  await changing.commit();
+});
