@@ -268,19 +268,6 @@ revoke all on function private.start_subscription() from public, anon, authentic
 create trigger organizations_subscription after insert on public.organizations
   for each row execute function private.start_subscription();
 
-create function private.lock_subscription() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-  perform 1 from public.subscriptions as s where s.org_id = old.id for update;
-  return old;
-end
-$$;
-comment on function private.lock_subscription() is 'Trigger: locks the subscription before the rows of its members, as a change of plan does; the cascade would lock it after them. Definer: the caller may not change subscriptions.';
-revoke all on function private.lock_subscription() from public, anon, authenticated, service_role;
-create trigger organizations_lock_subscription before delete on public.organizations
-  for each row execute function private.lock_subscription();
-
 -- ----------------------------------------------------------------------------
 -- Gauges: how many of something an organization has. The tables are the truth; the extension's gauge follows them in
 -- the same transaction, once for each statement and organization.

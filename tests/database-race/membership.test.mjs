@@ -256,7 +256,8 @@ test('two users join one personal organization at once: neither waits for the ot
 test('an organization is deleted while its plan changes: the later one waits, and neither deadlocks', async () => {
   const host = await newUser();
   const [holder, deleting, changing] = [await begin(), await begin(), await begin()];
-  // Both lock the member's profile, which a third transaction holds until both are on their way.
+  // Both lock the member's profile, which a third transaction holds until both are on their way. The cascade deletes the
+  // subscription before the triggers of the memberships fire, so the deletion already holds what the change waits for.
   await holder.run('select 1 from public.profiles where id = $1 for update', [host.user]);
   const deleted = deleting.run('delete from public.organizations where id = $1 returning id', [host.org]);
   await waiting(deleting);
