@@ -43,12 +43,14 @@ pub(super) fn add_to(environment: &mut Environment<'_>, written: Written) {
             filters::join(state, &items, between, attribute, kwargs)
         },
     );
+    let known = written.clone();
     environment.add_filter(
         "tojson",
         move |value: &Value, indent: Option<Value>, kwargs: Kwargs| {
-            tojson(value, indent, &kwargs, &written)
+            tojson(value, indent, &kwargs, &known)
         },
     );
+    environment.add_filter("pprint", move |value: Value| pretty(value, &written));
     for name in ["escape", "e", "safe"] {
         environment.add_filter(name, |value: Value| value);
     }
@@ -110,6 +112,16 @@ fn tojson(
                 PrettyFormatter::with_indent(indent.as_bytes()),
             )
         }
+    }
+}
+
+/// The engine's own shows values as its programmers write them.
+fn pretty(value: Value, written: &Written) -> Result<Value, Error> {
+    match value.kind() {
+        ValueKind::Map | ValueKind::Seq | ValueKind::Iterable => {
+            serialize(&value, written, PrettyFormatter::new()).map(Value::from)
+        }
+        _ => Ok(value),
     }
 }
 

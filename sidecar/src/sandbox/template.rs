@@ -147,6 +147,12 @@ mod tests {
             ("{{ {1: 2, 'b': none} | tojson }}", r#"{"1": 2, "b": null}"#),
             ("{{ none }} {{ true }} {{ list | length }}", "None True 5"),
             ("{{ list[2:4] }}", "[true, 1.5]"),
+            ("{{ list[4] | pprint }}", "{\n  \"k\": \"'\"\n}"),
+            ("{{ x | pprint }} {{ 7 | pprint }}", &format!("{text} 7")),
+            (
+                "{{ [list] | join(' ') }}",
+                r#"["a<b", null, true, 1.5, {"k": "'"}]"#,
+            ),
             ("{{ list | first | upper }}", "A<B"),
         ] {
             assert_eq!(
