@@ -319,6 +319,7 @@ create table private.job_kind_pauses (
   kind text primary key check (char_length(kind) <= 63),
   failures integer not null default 1 check (failures > 0),
   until timestamptz not null default clock_timestamp(),
+  tried_at timestamptz not null default '-infinity',
   error_code text check (char_length(error_code) <= 100),
   created_at timestamptz not null default clock_timestamp(),
   failed_at timestamptz not null default clock_timestamp()
@@ -327,6 +328,7 @@ comment on table private.job_kind_pauses is 'Kinds whose vendor failed lately: a
 comment on column private.job_kind_pauses.kind is 'Kind of the jobs.';
 comment on column private.job_kind_pauses.failures is 'Consecutive failures, not counting those during a pause.';
 comment on column private.job_kind_pauses.until is 'End of the pause: no job of the kind is claimed before it.';
+comment on column private.job_kind_pauses.tried_at is 'When a claim last took a job to test whether the vendor is back.';
 comment on column private.job_kind_pauses.error_code is 'Error code of the last failure.';
 comment on column private.job_kind_pauses.created_at is 'When the first of these failures was recorded.';
 comment on column private.job_kind_pauses.failed_at is 'When the last failure was recorded.';
@@ -727,12 +729,13 @@ begin
   select array_agg(k.kind) into open
   from unnest(kinds) as k (kind)
   where not exists (select 1 from private.job_kind_pauses as p where p.kind = k.kind and (p.until > moment or p.failures >= 3));
-  -- One claim every five seconds tests whether the vendor is back.
+  -- One claim every five seconds tests whether the vendor is back. The pause itself is left alone: a failure counts only
+  -- after its end.
   update private.job_kind_pauses as p
-  set until = moment + interval '5 seconds'
+  set tried_at = moment
   where p.ctid = (
     select q.ctid from private.job_kind_pauses as q
-    where q.kind = any (kinds) and q.failures >= 3 and q.until <= moment
+    where q.kind = any (kinds) and q.failures >= 3 and q.until <= moment and q.tried_at <= moment - interval '5 seconds'
       and exists (select 1 from public.jobs as j where j.status = 'queued' and j.attempt >= 0 and j.kind = q.kind and j.run_at <= moment)
     order by q.until
     limit 1
@@ -975,7 +978,7 @@ revoke all on function private.within_limits(tid[]) from public, anon, authentic
 -- twice: a locked row keeps its place. The settings keep plans from depending on statistics, which are never right for a
 -- queue; where they are not enough, a look-up is a lateral subquery, which leaves no other plan.
 -- (Turns are stored in sequences: rows would leave a dead version per claim. Sets of kinds that share a sequence overwrite
--- each other's turn and restart the round.)
+-- each other's turn and start with a random organization: with the first one, they would serve no other.)
 create function private.jobs_turn_sequence(kinds text[], priority smallint) returns regclass
 language sql immutable
 return (array[
@@ -994,10 +997,10 @@ revoke all on function private.jobs_turn_tag(text[], smallint) from public, anon
 create function private.jobs_last_turn(kinds text[], priority smallint) returns bigint
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$
-  select case when r.value & ~70368744177663 = private.jobs_turn_tag(kinds, priority) then r.value & 70368744177663 else 0 end
+  select case when r.value & ~70368744177663 = private.jobs_turn_tag(kinds, priority) then r.value & 70368744177663 end
   from (select coalesce(pg_sequence_last_value(private.jobs_turn_sequence(kinds, priority)), 0) as value) as r
 $$;
-comment on function private.jobs_last_turn(text[], smallint) is 'The turn of the organization that claims for these kinds served last at this priority; 0 when unknown.';
+comment on function private.jobs_last_turn(text[], smallint) is 'The turn of the organization that claims for these kinds served last at this priority; null when unknown.';
 revoke all on function private.jobs_last_turn(text[], smallint) from public, anon, authenticated, service_role;
 
 create function private.jobs_record_turns(kinds text[], served tid[]) returns void
@@ -1037,8 +1040,23 @@ begin
     from levels as v
     where v.priority is not null
   ),
+  starts as materialized (
+    select p.priority, coalesce(
+      private.jobs_last_turn(kinds, p.priority),
+      (
+        select o.turn
+        from (
+          select distinct a.turn from private.job_lanes as a where a.kind = any (of_kinds) and a.priority = p.priority
+        ) as o
+        order by random()
+        limit 1
+      ),
+      0
+    ) as turn
+    from (select distinct v.priority from levels as v where v.priority is not null) as p
+  ),
   rounds as materialized (
-    select v.kind, v.priority, private.jobs_last_turn(kinds, v.priority) as turn from levels as v where v.priority is not null
+    select v.kind, v.priority, s.turn from levels as v join starts as s on s.priority = v.priority
   ),
   running as materialized (
     select j.org_id, coalesce(j.concurrency_key, '') as concurrency_key, count(*) as jobs
@@ -1130,8 +1148,9 @@ begin
   ),
   -- Organizations after the one served last come first, then the round restarts.
   turns as materialized (
-    select o.org_id, o.priority, l.turn <= private.jobs_last_turn(kinds, o.priority) as round, l.turn
+    select o.org_id, o.priority, l.turn <= s.turn as round, l.turn
     from (select distinct c.org_id, c.priority from candidates as c) as o
+    left join starts as s on s.priority = o.priority
     cross join lateral (select min(a.turn) as turn from private.job_lanes as a where a.org = o.org_id) as l
     where backlog
   ),
@@ -1390,8 +1409,10 @@ grant execute on function private.complete_jobs(text, jsonb) to kijko_sidecar;
 
 create function private.jobs_is_postponed(job public.jobs, outage boolean) returns boolean
 language sql volatile set search_path = pg_catalog, pg_temp
-return coalesce(outage, false) and not job.cancel_requested and job.created_at > clock_timestamp() - interval '24 hours';
-comment on function private.jobs_is_postponed(public.jobs, boolean) is 'Whether a failed attempt does not count, because the vendor was down. A job waits for a vendor for up to 24 hours.';
+return coalesce(outage, false) and not job.cancel_requested
+  -- Not since it was queued: it may have waited longer than that for a worker.
+  and coalesce(job.started_at, job.created_at) > clock_timestamp() - interval '24 hours';
+comment on function private.jobs_is_postponed(public.jobs, boolean) is 'Whether a failed attempt does not count, because the vendor was down. A job waits for a vendor for up to 24 hours from its first attempt.';
 revoke all on function private.jobs_is_postponed(public.jobs, boolean) from public, anon, authenticated, service_role;
 
 create function private.status_after_failure(job public.jobs, retryable boolean, outage boolean default false) returns text
@@ -1445,7 +1466,7 @@ begin
   return status;
 end
 $$;
-comment on function private.fail_job(text, uuid, text, text, boolean, interval, integer, boolean) is 'Records a failure of a held job: queued again with back-off, dead, or cancelled if that was asked; the new status, or null when the lease was lost. An outage is a failure of the vendor: it counts against the kind, and for the first 24 hours not against the job. Definer: the sidecar holds no table rights.';
+comment on function private.fail_job(text, uuid, text, text, boolean, interval, integer, boolean) is 'Records a failure of a held job: queued again with back-off, dead, or cancelled if that was asked; the new status, or null when the lease was lost. An outage is a failure of the vendor: it counts against the kind, and for 24 hours from its first attempt not against the job. Definer: the sidecar holds no table rights.';
 revoke all on function private.fail_job(text, uuid, text, text, boolean, interval, integer, boolean) from public, anon, authenticated, service_role;
 grant execute on function private.fail_job(text, uuid, text, text, boolean, interval, integer, boolean) to kijko_sidecar;
 

@@ -167,3 +167,10 @@ begin
   return private.reserve_call('w', called.job, null, jsonb_build_object('id', gen_random_uuid()) || call);
 end
 $$;
+
+-- Whose turn it is among claims of these kinds is not known when another test has used the register, and is then left to chance:
+-- who queued first is first.
+create function tests.begin_round(variadic kinds text[]) returns void language sql security definer set search_path = pg_catalog, pg_temp as $$
+  select setval(private.jobs_turn_sequence(kinds, 0::smallint), private.jobs_turn_tag(kinds, 0::smallint))
+$$;
+select tests.begin_round('execution', 'execution.echo');

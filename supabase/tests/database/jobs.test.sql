@@ -176,6 +176,7 @@ select is(private.cancel_job(:'j4'), 'cancelled', 'a queued job is cancelled at 
 select is(private.cancel_job(:'j1'), 'succeeded', 'a finished one stays as it is');
 
 -- ---- unique jobs
+select tests.begin_round('once');
 select private.enqueue_job(tests.org('ada'), 'once', unique_key => 'k') as j7 \gset
 select is(private.enqueue_job(tests.org('ada'), 'once', unique_key => 'k'), null, 'a live job with the key: none is added');
 select isnt(private.enqueue_job(tests.org('bob'), 'once', unique_key => 'k'), null, 'another organization''s key is its own');

@@ -1,6 +1,7 @@
 -- What a call of a model may come to is held before it, and what it came to is booked after it, once.
 begin;
 \ir 000_helpers.sql
+select tests.begin_round('execution', 'execution.echo', 'execution.openai');
 select plan(62);
 
 select tests.sign_up('ada'), tests.sign_up('bob');
