@@ -296,7 +296,7 @@ select is_empty($$select 1 from private.job_lanes where kind = 'turns'$$, 'and i
 
 -- ---- figures and retention
 select results_eq(
-  $$select kind, queued, running, dead from private.queue_stats() where kind in ('mail', 'once')$$,
+  $$select kind, queued, running, dead from private.queue_stats() where kind in ('mail', 'once') order by kind$$,
   $$values ('mail', 0::bigint, 0::bigint, 1::bigint), ('once', 2, 0, 0)$$, 'depth by kind'
 );
 select private.new_job_id(now() - interval '32 days', 0) as long_ago \gset
