@@ -3,10 +3,11 @@
 //!
 //! - plans: EXPLAIN shows row counts, including those of other tenants;
 //! - more than `MAX_LEVELS` resources embedded in each other, or `MAX_EMBEDS` in all: rows multiply with every level;
-//! - casts to types whose input reads the catalogs (`name::regrole` reveals which roles exist).
+//! - casts to types whose input reads the catalogs (`name::regrole` reveals which roles exist);
+//! - system columns: the tables are shared, and `ctid` reveals their size, `xmin` how much the cluster writes.
 //!
-//! Statements inside functions belong to the domain and are not checked. A prepared statement was checked when it was
-//! prepared: the rules do not depend on the caller.
+//! Statements inside functions belong to the domain and are not checked, nor is PostgREST's description of the API, which it
+//! reads from the catalogs. A prepared statement was checked when it was prepared: the rules do not depend on the caller.
 
 use std::ffi::{CStr, c_void};
 
@@ -14,7 +15,7 @@ use pgrx::prelude::*;
 use pgrx::{is_a, pg_sys};
 
 use crate::call::{self, Refusal};
-use crate::errors;
+use crate::{errors, session};
 
 /// Levels of embedded resources below the requested one.
 const MAX_LEVELS: u32 = 3;
@@ -123,11 +124,19 @@ unsafe fn is_clients(state: *const pg_sys::ParseState) -> bool {
     }
 }
 
+/// Whether PostgREST describes its API (OpenAPI): it reads the catalogs then, with nothing of the request but its role.
+fn describes_the_api() -> bool {
+    session::with_setting(c"request.path", |path| path == b"/").unwrap_or(false)
+}
+
 unsafe fn check(query: *mut pg_sys::Query) -> Result<(), Refusal> {
     // SAFETY: analysed by Postgres.
     unsafe {
         if is_a((*query).utilityStmt, pg_sys::NodeTag::T_ExplainStmt) {
             return Err(refusal("plans are not available", None));
+        }
+        if describes_the_api() {
+            return Ok(());
         }
         let mut found = Found::default();
         visit(query.cast(), (&raw mut found).cast());
@@ -140,6 +149,9 @@ unsafe fn check(query: *mut pg_sys::Query) -> Result<(), Refusal> {
                 &details,
                 Some("Ask for less, or in several requests."),
             ));
+        }
+        if found.system_column {
+            return Err(refusal("system columns are not available", None));
         }
         match found.refused_type {
             Some(refused) => Err(refusal(
@@ -170,6 +182,7 @@ struct Found {
     level: u32,
     deepest: u32,
     refused_type: Option<pg_sys::Oid>,
+    system_column: bool,
 }
 
 #[pg_guard]
@@ -182,6 +195,10 @@ unsafe extern "C-unwind" fn visit(node: *mut pg_sys::Node, context: *mut c_void)
         let found: *mut Found = context.cast();
         if is_a(node, pg_sys::NodeTag::T_Query) {
             return visit_query(node.cast(), found);
+        }
+        if is_a(node, pg_sys::NodeTag::T_Var) && (*node.cast::<pg_sys::Var>()).varattno < 0 {
+            (*found).system_column = true;
+            return true;
         }
         if refuses(node) {
             (*found).refused_type = Some(pg_sys::exprType(node));

@@ -47,6 +47,20 @@ select * from (select 1) as x, lateral (select cast(name as regrole) from t limi
 -- A function by the name of a column, and an operand of its type.
 select t.names from t limit 1;
 prepare operand as select 1 from t where t.names[1] = $1;
+-- System columns tell of the whole table, and of the cluster.
+select id, ctid from t limit 1;
+select 1 from t where xmin is not null;
+select 1 from t as pgrst_t order by pgrst_t.tableoid;
+select x.c from (select 1) as one, lateral (select t.cmax as c from t limit 1) as x;
+insert into t (id) select 1 from t where false returning xmax;
+select t.* from t where false;
+-- What PostgREST reads from the catalogs to describe its API.
+set request.path = '/t';
+select 'int4'::regtype, tableoid = 'pg_class'::regclass from pg_class limit 1;
+set request.path = '/';
+select 'int4'::regtype, tableoid = 'pg_class'::regclass from pg_class limit 1;
+explain select 1;
+reset request.path;
 -- Everything else may be cast to, and a function's own casts are its own.
 select cast(id as text), cast(id as double precision), cast(data ->> 'oid' as int), cast(name as _text) is null,
     cast(name as varchar), cast(now() as timestamp with time zone) is null, cast(name as nickname), inside(name),
