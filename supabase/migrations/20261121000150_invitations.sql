@@ -233,7 +233,9 @@ begin
   if not private.invitations_is_open(invitation) then
     perform kijko.fail('not_found', 'no open invitation has this token', 'Ask for a new one.');
   end if;
-  if not private.memberships_may_grant_role(invitation.created_by, invitation.org_id, invitation.role) then
+  if not private.memberships_may_grant_role(invitation.created_by, invitation.org_id, invitation.role)
+    or exists (select 1 from auth.users as u where u.id = invitation.created_by and u.banned_until > kijko.now())
+  then
     perform kijko.fail('permission_denied', 'the inviter may no longer grant this role', 'Ask for a new invitation.');
   end if;
   if membership.id is not null then

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(95);
+select plan(96);
 
 -- How many invitations a user makes an hour is not rolled back: each run has users of its own.
 select set_config('tests.run', gen_random_uuid()::text, true);
@@ -167,6 +167,12 @@ select tests.act_as('eve');
 select tests.refuses(format($$select public.accept_invitation(%L)$$, :'newer'), 'permission_denied', 'what they promised is not theirs to give');
 select tests.act_as('ada');
 select is(tests.changed($$update public.memberships set role = 'admin' where user_id = tests.id('adm') and org_id = tests.org('ada')$$), 1::bigint, 'and again');
+select tests.act_as_superuser();
+update auth.users set banned_until = kijko.now() + interval '1 hour' where id = tests.id('adm');
+select tests.act_as('eve');
+select tests.refuses(format($$select public.accept_invitation(%L)$$, :'newer'), 'permission_denied', 'nor does a banned user let anybody in');
+select tests.act_as_superuser();
+update auth.users set banned_until = null where id = tests.id('adm');
 select tests.act_as('eve');
 select lives_ok(format($$select public.accept_invitation(%L)$$, :'newer'), 'is');
 select is(tests.role_of('eve', tests.org('ada')), 'viewer', 'as what was promised last');
