@@ -148,7 +148,8 @@ create table public.subscriptions (
   id uuid primary key default gen_random_uuid(),
   org_id uuid not null default public.org_id() unique references public.organizations (id) on delete cascade,
   plan text not null default 'FREE' references public.plans (code),
-  plan_override text references public.plans (code),
+  -- No foreign key of its own: plan has one, and a second would leave the embedding of plans two meanings.
+  plan_override text check (plan_override = plan),
   status text not null default 'active' check (status in ('active', 'trialing', 'past_due', 'unpaid', 'canceled')),
   current_period_start timestamptz not null default kijko.now(),
   current_period_end timestamptz,
@@ -158,7 +159,6 @@ create table public.subscriptions (
   check (current_period_end > current_period_start)
 );
 create index subscriptions_plan_idx on public.subscriptions (plan);
-create index subscriptions_plan_override_idx on public.subscriptions (plan_override) where plan_override is not null;
 create index subscriptions_created_by_idx on public.subscriptions (created_by);
 
 comment on table public.subscriptions is 'The plan of each organization: exactly one row each, FREE from the start. Written by service_role; limits follow the plan by trigger.';

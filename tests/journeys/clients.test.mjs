@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { before, describe, test } from 'node:test';
 import { execute, newPerson, newSkill, ok, refused, until, usageOf } from './domain.mjs';
-import { api, sql } from './support.mjs';
+import { api, http, sql } from './support.mjs';
 
 // Every table into which users insert: what a row needs, and what is changed about it.
 const WRITABLE = {
@@ -96,7 +96,22 @@ describe('embedding', () => {
   });
 });
 
+test('a subscription shows its plan, and a plan its subscriptions, also when somebody has set it', async () => {
+  const person = await newPerson();
+  await sql(`update public.subscriptions set plan_override = 'PRO' where org_id = $1`, [person.orgId]);
+  assert.deepEqual(await ok(person.client.from('subscriptions').select('plans(name)').eq('org_id', person.orgId).single()), { plans: { name: 'Pro' } });
+  const pro = await ok(person.client.from('plans').select('subscriptions(org_id)').eq('code', 'PRO').single());
+  assert.deepEqual(pro.subscriptions, [{ org_id: person.orgId }]);
+});
+
 describe('without a sign-in', () => {
+  test('the API describes itself, with what anybody may call', async () => {
+    const { status, body } = await http('GET', '/rest/v1/');
+    assert.equal(status, 200);
+    assert.ok(body.paths['/plans']);
+    assert.equal(body.paths['/rpc/invite_member'], undefined);
+  });
+
   test('plans, their limits and the prices of models are read, and nothing of them written', async () => {
     const plans = await ok(api().from('plans').select('code, rate_per_minute, plan_limits(meter, amount)').eq('code', 'FREE').single());
     assert.equal(plans.plan_limits.find(({ meter }) => meter === 'executions').amount, 50);
