@@ -162,7 +162,11 @@ comment on column public.profiles.updated_at is 'Last change; set by trigger.';
 
 alter table public.profiles enable row level security;
 revoke all on public.profiles from public, anon, authenticated, service_role;
-grant select, update (display_name, avatar_url) on public.profiles to authenticated;
+-- Nobody makes a profile: to insert is for upserts of one's own, which is there from sign-up on.
+grant select,
+  insert (id, display_name, avatar_url),
+  update (id, display_name, avatar_url)
+on public.profiles to authenticated;
 grant select, insert, update, delete on public.profiles to service_role;
 
 -- ----------------------------------------------------------------------------
@@ -428,6 +432,8 @@ create policy memberships_delete on public.memberships for delete to authenticat
 
 create policy profiles_select on public.profiles for select to authenticated
   using (id = any (array(select private.colleague_ids())));
+create policy profiles_insert on public.profiles for insert to authenticated
+  with check (id = (select kijko.user_id()));
 create policy profiles_update on public.profiles for update to authenticated
   using (id = (select kijko.user_id()))
   with check (id = (select kijko.user_id()));
@@ -545,6 +551,9 @@ create trigger memberships_settle_active_org after insert or delete on public.me
 
 create trigger profiles_touch before update on public.profiles
   for each row execute function private.touch_updated_at();
+create trigger profiles_identity before update of id on public.profiles
+  for each row when (old.id is distinct from new.id)
+  execute function private.refuse_identity_change();
 
 -- ----------------------------------------------------------------------------
 -- Sign-up, address change and removal of a user; end of a session

@@ -26,7 +26,7 @@ describe('upsert', () => {
     const tables = await sql(`
       select c.relname as name from pg_class as c
       where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and has_any_column_privilege('authenticated', c.oid, 'insert') order by 1`);
-    assert.deepEqual(tables.map(({ name }) => name), Object.keys(WRITABLE).sort());
+    assert.deepEqual(tables.map(({ name }) => name), [...Object.keys(WRITABLE), 'profiles'].sort());
   });
 
   for (const [table, { row, change, keys }] of Object.entries(WRITABLE)) {
@@ -63,6 +63,18 @@ describe('upsert', () => {
       await ok(person.client.from(table).delete().eq('id', made.id));
     });
   }
+
+  test('profiles: changes one\'s own, and neither makes nor changes another', async () => {
+    const profiles = person.client.from('profiles');
+    const mine = { id: person.user.id, display_name: 'Ada L.' };
+    const changed = await ok(profiles.upsert({ ...mine, avatar_url: 'https://example.com/ada.png' }).select().single());
+    assert.deepEqual([changed.id, changed.display_name, changed.avatar_url], [mine.id, 'Ada L.', 'https://example.com/ada.png']);
+    assert.equal((await ok(profiles.upsert(mine).select().single())).avatar_url, changed.avatar_url, 'what is not named stays');
+    for (const id of [other.user.id, randomUUID()]) await refused(profiles.upsert({ ...mine, id }), 403, '42501');
+    await refused(profiles.upsert({ ...mine, email: 'else@example.com' }), 403, '42501');
+    await refused(profiles.update({ id: randomUUID() }).eq('id', mine.id), 403, 'permission_denied');
+    await refused(profiles.insert(mine), 409, '23505');
+  });
 
   test('of rows that are there counts none of them against the plan; of one too many changes nothing', async () => {
     const rows = await ok(person.client.from('projects').insert([{ name: 'a' }, { name: 'b' }, { name: 'c' }]).select('id, name'));

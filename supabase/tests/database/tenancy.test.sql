@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(153);
+select plan(156);
 
 -- ---- sign-up
 select tests.sign_up('ada', '{"display_name": "Ada L."}');
@@ -69,6 +69,9 @@ select is(tests.changed($$update public.organizations set name = 'mine' where id
 select is(tests.changed($$delete from public.organizations where id = tests.org('ada')$$), 0::bigint, 'a stranger deletes nothing');
 select throws_ok($$insert into public.memberships (org_id, user_id, role) values (tests.org('ada'), tests.id('eve'), 'viewer')$$, '42501', null, 'a stranger lets nobody in');
 select is(tests.changed($$update public.profiles set display_name = 'x' where id = tests.id('ada')$$), 0::bigint, 'a stranger changes no profile');
+select throws_ok(format($$insert into public.profiles (id, display_name) values (%L, 'x') on conflict (id) do update set display_name = excluded.display_name$$, id), '42501', null, 'nor by an upsert, and makes none')
+from unnest(array[tests.id('ada'), gen_random_uuid()]) as id;
+select is(tests.changed(format($$insert into public.profiles (id, display_name) values (%L, 'Eve') on conflict (id) do update set id = excluded.id, display_name = excluded.display_name$$, tests.id('eve'))), 1::bigint, 'but their own');
 select tests.refuses($$select public.set_active_organization(tests.org('ada'))$$, 'not_a_member', 'a stranger makes it not their active one');
 select tests.refuses($$select public.set_active_organization(gen_random_uuid())$$, 'not_a_member', 'the answer is the same for one that does not exist');
 select throws_ok($$select * from private.role_permissions$$, '42501', null, 'users do not read private tables');
