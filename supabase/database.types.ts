@@ -1190,13 +1190,6 @@ export type Database = {
             referencedRelation: "plans";
             referencedColumns: ["code"];
           },
-          {
-            foreignKeyName: "subscriptions_plan_override_fkey";
-            columns: ["plan_override"];
-            isOneToOne: false;
-            referencedRelation: "plans";
-            referencedColumns: ["code"];
-          },
         ];
       };
       usage_meters: {
