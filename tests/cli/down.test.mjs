@@ -32,7 +32,9 @@ it('the sidecar gets the grace that it gives its jobs, and time to hand back the
 })
 
 it('the limit follows the setting that the sidecar was started with', () => {
-  const limits = ['', '40', 'x'].map((grace) => spawnSync('bash', ['-euc', `. ${services}; sleep 60 & stop_limit sidecar $!; stop_limit caddy $!; kill $!`], {
+  // Until it has its own environment.
+  const started = `until [ "$(cat /proc/$!/comm)" = sleep ]; do sleep 0.05; done`
+  const limits = ['', '40', 'x'].map((grace) => spawnSync('bash', ['-euc', `. ${services}; sleep 60 & ${started}; stop_limit sidecar $!; stop_limit caddy $!; kill $!`], {
     env: { ...process.env, KIJKO_SHUTDOWN_SECONDS: grace }, encoding: 'utf8',
   }).stdout.split('\n').slice(0, 2))
   assert.deepEqual(limits, [['40', '15'], ['55', '15'], ['40', '15']])
