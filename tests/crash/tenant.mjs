@@ -42,6 +42,11 @@ export class Tenant {
     return data.id;
   }
 
+  /** What the ledger has of each meter, without open holds. */
+  booked = async () => Object.fromEntries((await queryPatiently(
+    `select meter, sum(used)::int as used from kijko.usage_by($1, 'day') group by meter`, [this.orgId])).map((r) => [r.meter, r.used]));
+
+  /** Holds of running calls count, too. */
   used = async () => Object.fromEntries((await queryPatiently('select meter, used::int from kijko.usage($1)', [this.orgId])).map((r) => [r.meter, r.used]));
 }
 
