@@ -633,38 +633,43 @@ $$;
 comment on function private.show_stripe_checkout(private.stripe_events) is 'Writes a checkout session as the event shows it.';
 revoke all on function private.show_stripe_checkout(private.stripe_events) from public, anon, authenticated, service_role;
 
+-- In plpgsql, because its plans are kept: in SQL each call planned them anew, a quarter of applying an event.
 create function private.stripe_items(event private.stripe_events) returns jsonb
-language sql stable
-return (
-  select coalesce(jsonb_agg(
-    jsonb_build_object(
-      'id', item ->> 'id',
-      'price', price.id,
-      'product', private.stripe_id(coalesce(item #> '{price,product}', item #> '{plan,product}')),
-      'quantity', (item ->> 'quantity')::bigint,
-      -- The period moved from the subscription to its items with API version 2025-03-31.
-      'current_period_start', (coalesce(item ->> 'current_period_start', event.payload #>> '{data,object,current_period_start}'))::bigint,
-      'current_period_end', (coalesce(item ->> 'current_period_end', event.payload #>> '{data,object,current_period_end}'))::bigint,
-      -- A price whose lookup key went to a newer price shows none; what this subscription saw it with still holds.
-      'lookup_key', coalesce(item #>> '{price,lookup_key}', (
-        select past_item #>> '{price,lookup_key}'
-        from private.stripe_events as past, jsonb_array_elements(past.payload #> '{data,object,items,data}') as past_item
-        where past.object_id = event.object_id
-          and past.livemode = event.livemode
-          and past.status = 'applied'
-          and past_item #>> '{price,id}' = price.id
-          and past_item #>> '{price,lookup_key}' is not null
-        order by past.rank desc, past.created desc, past.id collate "C" desc
-        limit 1
-      ))
-    ) order by item ->> 'id' collate "C"
-  ), '[]')
-  from jsonb_array_elements(event.payload #> '{data,object,items,data}') as item
-  cross join lateral (
-    -- Before prices there were plans, with the same ids.
-    select coalesce(private.stripe_id(item -> 'price'), private.stripe_id(item -> 'plan')) as id
-  ) as price
-);
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (
+    select coalesce(jsonb_agg(
+      jsonb_build_object(
+        'id', item ->> 'id',
+        'price', price.id,
+        'product', private.stripe_id(coalesce(item #> '{price,product}', item #> '{plan,product}')),
+        'quantity', (item ->> 'quantity')::bigint,
+        -- The period moved from the subscription to its items with API version 2025-03-31.
+        'current_period_start', (coalesce(item ->> 'current_period_start', event.payload #>> '{data,object,current_period_start}'))::bigint,
+        'current_period_end', (coalesce(item ->> 'current_period_end', event.payload #>> '{data,object,current_period_end}'))::bigint,
+        -- A price whose lookup key went to a newer price shows none; what this subscription saw it with still holds.
+        'lookup_key', coalesce(item #>> '{price,lookup_key}', (
+          select past_item #>> '{price,lookup_key}'
+          from private.stripe_events as past, jsonb_array_elements(past.payload #> '{data,object,items,data}') as past_item
+          where past.object_id = event.object_id
+            and past.livemode = event.livemode
+            and past.status = 'applied'
+            and past_item #>> '{price,id}' = price.id
+            and past_item #>> '{price,lookup_key}' is not null
+          order by past.rank desc, past.created desc, past.id collate "C" desc
+          limit 1
+        ))
+      ) order by item ->> 'id' collate "C"
+    ), '[]')
+    from jsonb_array_elements(event.payload #> '{data,object,items,data}') as item
+    cross join lateral (
+      -- Before prices there were plans, with the same ids.
+      select coalesce(private.stripe_id(item -> 'price'), private.stripe_id(item -> 'plan')) as id
+    ) as price
+  );
+end
+$$;
 comment on function private.stripe_items(private.stripe_events) is 'What a subscription is to, as its event shows it.';
 revoke all on function private.stripe_items(private.stripe_events) from public, anon, authenticated, service_role;
 
@@ -896,59 +901,67 @@ revoke all on function private.stripe_grace() from public, anon, authenticated, 
 -- methods Stripe reports it before the money arrives. Nor does any other paid invoice: one of 0 for a change within a
 -- period is paid at once, while the first one may still be open.
 create function private.stripe_paid_for(subscription text, livemode boolean) returns boolean
-language sql stable
-return exists (
-    select from public.stripe_checkouts as k
-    where k.subscription_id = stripe_paid_for.subscription and k.livemode = stripe_paid_for.livemode
-      and k.status = 'complete' and k.payment_status in ('paid', 'no_payment_required')
-  )
-  or exists (
-    select from public.stripe_invoices as i
-    where i.subscription_id = stripe_paid_for.subscription and i.livemode = stripe_paid_for.livemode and i.status = 'paid'
-      and case coalesce(i.billing_reason, 'subscription')
-        -- The first one may cost nothing: a trial, a coupon, credit that you gave.
-        when 'subscription_create' then true
-        when 'quote_accept' then true
-        -- A later one may be 0 because of a credit for time that was never paid, so it must have been paid with money.
-        when 'subscription_cycle' then i.amount_paid > 0 or i.paid_out_of_band
-        when 'subscription' then i.amount_paid > 0 or i.paid_out_of_band
-        else false
-      end
-  );
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (
+      select from public.stripe_checkouts as k
+      where k.subscription_id = stripe_paid_for.subscription and k.livemode = stripe_paid_for.livemode
+        and k.status = 'complete' and k.payment_status in ('paid', 'no_payment_required')
+    )
+    or exists (
+      select from public.stripe_invoices as i
+      where i.subscription_id = stripe_paid_for.subscription and i.livemode = stripe_paid_for.livemode and i.status = 'paid'
+        and case coalesce(i.billing_reason, 'subscription')
+          -- The first one may cost nothing: a trial, a coupon, credit that you gave.
+          when 'subscription_create' then true
+          when 'quote_accept' then true
+          -- A later one may be 0 because of a credit for time that was never paid, so it must have been paid with money.
+          when 'subscription_cycle' then i.amount_paid > 0 or i.paid_out_of_band
+          when 'subscription' then i.amount_paid > 0 or i.paid_out_of_band
+          else false
+        end
+    );
+end
+$$;
 comment on function private.stripe_paid_for(text, boolean) is 'Whether a subscription''s session is settled or an invoice that begins a period of it was paid. Stays true once it is.';
 revoke all on function private.stripe_paid_for(text, boolean) from public, anon, authenticated, service_role;
 
 create function private.stripe_nothing_owed(subscription text, livemode boolean) returns boolean
-language sql stable
-return exists (
-    select from public.stripe_invoices as i
-    where i.subscription_id = stripe_nothing_owed.subscription and i.livemode = stripe_nothing_owed.livemode and i.status = 'paid'
-      and case i.billing_reason
-        when 'subscription_cycle' then true
-        -- A change that begins a new period, as another interval does, is billed as an update. One of 0 buys nothing.
-        when 'subscription_update' then i.amount_paid > 0 or i.paid_out_of_band
-        else false
-      end
-  )
-  and not exists (
-    select from public.stripe_invoices as i
-    where i.subscription_id = stripe_nothing_owed.subscription and i.livemode = stripe_nothing_owed.livemode
-      and i.status in ('open', 'uncollectible')
-      and i.amount_remaining > 0
-      and coalesce(i.billing_reason, 'subscription') in ('subscription_create', 'quote_accept', 'subscription_cycle', 'subscription')
-  )
-  -- The session knows that the first invoice is unpaid, even when no event has brought the invoice yet.
-  and not exists (
-    select from public.stripe_checkouts as k
-    where k.subscription_id = stripe_nothing_owed.subscription and k.livemode = stripe_nothing_owed.livemode
-      and k.payment_status = 'unpaid'
-      and not exists (
-        select from public.stripe_invoices as i
-        where i.subscription_id = k.subscription_id and i.livemode = k.livemode
-          and i.status in ('open', 'uncollectible', 'void')
-          and i.billing_reason in ('subscription_create', 'quote_accept')
-      )
-  );
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (
+      select from public.stripe_invoices as i
+      where i.subscription_id = stripe_nothing_owed.subscription and i.livemode = stripe_nothing_owed.livemode and i.status = 'paid'
+        and case i.billing_reason
+          when 'subscription_cycle' then true
+          -- A change that begins a new period, as another interval does, is billed as an update. One of 0 buys nothing.
+          when 'subscription_update' then i.amount_paid > 0 or i.paid_out_of_band
+          else false
+        end
+    )
+    and not exists (
+      select from public.stripe_invoices as i
+      where i.subscription_id = stripe_nothing_owed.subscription and i.livemode = stripe_nothing_owed.livemode
+        and i.status in ('open', 'uncollectible')
+        and i.amount_remaining > 0
+        and coalesce(i.billing_reason, 'subscription') in ('subscription_create', 'quote_accept', 'subscription_cycle', 'subscription')
+    )
+    -- The session knows that the first invoice is unpaid, even when no event has brought the invoice yet.
+    and not exists (
+      select from public.stripe_checkouts as k
+      where k.subscription_id = stripe_nothing_owed.subscription and k.livemode = stripe_nothing_owed.livemode
+        and k.payment_status = 'unpaid'
+        and not exists (
+          select from public.stripe_invoices as i
+          where i.subscription_id = k.subscription_id and i.livemode = k.livemode
+            and i.status in ('open', 'uncollectible', 'void')
+            and i.billing_reason in ('subscription_create', 'quote_accept')
+        )
+    );
+end
+$$;
 comment on function private.stripe_nothing_owed(text, boolean) is 'Whether a later invoice of a subscription was settled and none that begins a period is left to pay.';
 revoke all on function private.stripe_nothing_owed(text, boolean) from public, anon, authenticated, service_role;
 
