@@ -240,7 +240,7 @@ generate_types() {
 }
 
 format_types() {
-  "$ROOT/node_modules/.bin/prettier" --parser typescript --print-width 120
+  "$ROOT/node_modules/.bin/biome" format --stdin-file-path=database.types.ts
 }
 
 command_types() {

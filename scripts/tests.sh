@@ -108,6 +108,7 @@ test_lint() {
   # These features are what cargo pgrx passes, so that builds are shared.
   cargo clippy --release --package kijko_ext --no-default-features --features pg15 --all-targets -- -D warnings
   cargo clippy --release --package kijko-sidecar --all-targets -- -D warnings
+  node_modules/.bin/biome ci
   node_modules/.bin/squawk --config .squawk.toml supabase/migrations/*.sql
   caddy validate --config deploy/Caddyfile --adapter caddyfile 2> /dev/null
   shellcheck kijko scripts/*.sh .ci/run kijko_ext/tests/*.sh deploy/docker/*.sh
@@ -168,10 +169,20 @@ test_cli() {
 
 # ---- counts: each runner's own, and their sum as the last line
 
+# What failed in TAP, with its first lines: in a long log the counts alone would not say.
+print_failures() {
+  local area
+  for area in "$@"; do
+    [ -f "$TEST_LOGS/$area.log" ] || continue
+    grep -E -A 12 '^ *not ok ' "$TEST_LOGS/$area.log" | sed "s/^/$area: /" || true
+  done
+}
+
 COUNT_LINES='^(test result: |Result: |Files=[0-9]+, Tests=|# (tests|pass|fail|cancelled|skipped|todo) [0-9]+|.*All [0-9]+ tests passed|.*[0-9]+ of [0-9]+ tests failed)'
 
 print_counts() {
   local area
+  print_failures "$@"
   printf '\n===== counts\n'
   for area in "$@"; do
     [ -f "$TEST_LOGS/$area.log" ] || continue

@@ -30,8 +30,8 @@ export type Database = {
           skill_id: string | null;
           skip_count: number;
           started_at: string | null;
-          status: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "skipped";
-          trigger: "manual" | "habit" | "reflex" | "api";
+          status: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped';
+          trigger: 'manual' | 'habit' | 'reflex' | 'api';
           updated_at: string;
           usage_attributes: NonNullable<Json>;
           retried_execution: {
@@ -60,8 +60,8 @@ export type Database = {
             skill_id: string | null;
             skip_count: number;
             started_at: string | null;
-            status: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "skipped";
-            trigger: "manual" | "habit" | "reflex" | "api";
+            status: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped';
+            trigger: 'manual' | 'habit' | 'reflex' | 'api';
             updated_at: string;
             usage_attributes: NonNullable<Json>;
           } | null;
@@ -91,13 +91,13 @@ export type Database = {
             skill_id: string | null;
             skip_count: number;
             started_at: string | null;
-            status: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "skipped";
-            trigger: "manual" | "habit" | "reflex" | "api";
+            status: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped';
+            trigger: 'manual' | 'habit' | 'reflex' | 'api';
             updated_at: string;
             usage_attributes: NonNullable<Json>;
           } | null;
         };
-        ComputedFields: "retried_execution" | "retries";
+        ComputedFields: 'retried_execution' | 'retries';
         Insert: {
           cache_read_tokens?: number;
           cache_write_tokens?: number;
@@ -124,8 +124,8 @@ export type Database = {
           skill_id?: string | null;
           skip_count?: number;
           started_at?: string | null;
-          status?: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "skipped";
-          trigger?: "manual" | "habit" | "reflex" | "api";
+          status?: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped';
+          trigger?: 'manual' | 'habit' | 'reflex' | 'api';
           updated_at?: string;
           usage_attributes?: NonNullable<Json>;
         };
@@ -155,46 +155,46 @@ export type Database = {
           skill_id?: string | null;
           skip_count?: number;
           started_at?: string | null;
-          status?: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "skipped";
-          trigger?: "manual" | "habit" | "reflex" | "api";
+          status?: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped';
+          trigger?: 'manual' | 'habit' | 'reflex' | 'api';
           updated_at?: string;
           usage_attributes?: NonNullable<Json>;
         };
         Relationships: [
           {
-            foreignKeyName: "executions_habit_id_fkey";
-            columns: ["org_id", "habit_id"];
+            foreignKeyName: 'executions_habit_id_fkey';
+            columns: ['org_id', 'habit_id'];
             isOneToOne: false;
-            referencedRelation: "habits";
-            referencedColumns: ["org_id", "id"];
+            referencedRelation: 'habits';
+            referencedColumns: ['org_id', 'id'];
           },
           {
-            foreignKeyName: "executions_org_id_fkey";
-            columns: ["org_id"];
+            foreignKeyName: 'executions_org_id_fkey';
+            columns: ['org_id'];
             isOneToOne: false;
-            referencedRelation: "organizations";
-            referencedColumns: ["id"];
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
           },
           {
-            foreignKeyName: "executions_org_id_project_id_fkey";
-            columns: ["org_id", "project_id"];
+            foreignKeyName: 'executions_org_id_project_id_fkey';
+            columns: ['org_id', 'project_id'];
             isOneToOne: false;
-            referencedRelation: "projects";
-            referencedColumns: ["org_id", "id"];
+            referencedRelation: 'projects';
+            referencedColumns: ['org_id', 'id'];
           },
           {
-            foreignKeyName: "executions_org_id_retry_of_fkey";
-            columns: ["org_id", "retry_of"];
+            foreignKeyName: 'executions_org_id_retry_of_fkey';
+            columns: ['org_id', 'retry_of'];
             isOneToOne: false;
-            referencedRelation: "executions";
-            referencedColumns: ["org_id", "id"];
+            referencedRelation: 'executions';
+            referencedColumns: ['org_id', 'id'];
           },
           {
-            foreignKeyName: "executions_org_id_skill_id_fkey";
-            columns: ["org_id", "skill_id"];
+            foreignKeyName: 'executions_org_id_skill_id_fkey';
+            columns: ['org_id', 'skill_id'];
             isOneToOne: false;
-            referencedRelation: "skills";
-            referencedColumns: ["org_id", "id"];
+            referencedRelation: 'skills';
+            referencedColumns: ['org_id', 'id'];
           },
         ];
       };
@@ -250,18 +250,18 @@ export type Database = {
         };
         Relationships: [
           {
-            foreignKeyName: "habits_org_id_fkey";
-            columns: ["org_id"];
+            foreignKeyName: 'habits_org_id_fkey';
+            columns: ['org_id'];
             isOneToOne: false;
-            referencedRelation: "organizations";
-            referencedColumns: ["id"];
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
           },
           {
-            foreignKeyName: "habits_org_id_skill_id_fkey";
-            columns: ["org_id", "skill_id"];
+            foreignKeyName: 'habits_org_id_skill_id_fkey';
+            columns: ['org_id', 'skill_id'];
             isOneToOne: false;
-            referencedRelation: "skills";
-            referencedColumns: ["org_id", "id"];
+            referencedRelation: 'skills';
+            referencedColumns: ['org_id', 'id'];
           },
         ];
       };
@@ -274,8 +274,8 @@ export type Database = {
           expires_at: string;
           id: string;
           org_id: string;
-          role: "viewer" | "member" | "admin" | "owner";
-          status: "pending" | "accepted" | "declined" | "revoked";
+          role: 'viewer' | 'member' | 'admin' | 'owner';
+          status: 'pending' | 'accepted' | 'declined' | 'revoked';
           updated_at: string;
         };
         ComputedFields: never;
@@ -287,8 +287,8 @@ export type Database = {
           expires_at?: string;
           id?: string;
           org_id?: string;
-          role: "viewer" | "member" | "admin" | "owner";
-          status?: "pending" | "accepted" | "declined" | "revoked";
+          role: 'viewer' | 'member' | 'admin' | 'owner';
+          status?: 'pending' | 'accepted' | 'declined' | 'revoked';
           updated_at?: string;
         };
         Update: {
@@ -299,17 +299,17 @@ export type Database = {
           expires_at?: string;
           id?: string;
           org_id?: string;
-          role?: "viewer" | "member" | "admin" | "owner";
-          status?: "pending" | "accepted" | "declined" | "revoked";
+          role?: 'viewer' | 'member' | 'admin' | 'owner';
+          status?: 'pending' | 'accepted' | 'declined' | 'revoked';
           updated_at?: string;
         };
         Relationships: [
           {
-            foreignKeyName: "invitations_org_id_fkey";
-            columns: ["org_id"];
+            foreignKeyName: 'invitations_org_id_fkey';
+            columns: ['org_id'];
             isOneToOne: false;
-            referencedRelation: "organizations";
-            referencedColumns: ["id"];
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
           },
         ];
       };
@@ -376,7 +376,7 @@ export type Database = {
           result: Json | null;
           run_at: string;
           started_at: string | null;
-          status: "queued" | "running" | "succeeded" | "dead" | "cancelled";
+          status: 'queued' | 'running' | 'succeeded' | 'dead' | 'cancelled';
           timeout_seconds: number;
           uncounted_attempts: number;
           unique_key: string | null;
@@ -405,7 +405,7 @@ export type Database = {
           result?: Json | null;
           run_at?: string;
           started_at?: string | null;
-          status?: "queued" | "running" | "succeeded" | "dead" | "cancelled";
+          status?: 'queued' | 'running' | 'succeeded' | 'dead' | 'cancelled';
           timeout_seconds?: number;
           uncounted_attempts?: number;
           unique_key?: string | null;
@@ -433,7 +433,7 @@ export type Database = {
           result?: Json | null;
           run_at?: string;
           started_at?: string | null;
-          status?: "queued" | "running" | "succeeded" | "dead" | "cancelled";
+          status?: 'queued' | 'running' | 'succeeded' | 'dead' | 'cancelled';
           timeout_seconds?: number;
           uncounted_attempts?: number;
           unique_key?: string | null;
@@ -464,7 +464,7 @@ export type Database = {
           priority_output_microusd_per_mtok: number | null;
           provider: string;
           reasoning_microusd_per_mtok: number | null;
-          source: "operator" | "seed" | "litellm";
+          source: 'operator' | 'seed' | 'litellm';
           updated_at: string;
         };
         ComputedFields: never;
@@ -490,7 +490,7 @@ export type Database = {
           priority_output_microusd_per_mtok?: number | null;
           provider?: never;
           reasoning_microusd_per_mtok?: number | null;
-          source?: "operator" | "seed" | "litellm";
+          source?: 'operator' | 'seed' | 'litellm';
           updated_at?: string;
         };
         Update: {
@@ -515,7 +515,7 @@ export type Database = {
           priority_output_microusd_per_mtok?: number | null;
           provider?: never;
           reasoning_microusd_per_mtok?: number | null;
-          source?: "operator" | "seed" | "litellm";
+          source?: 'operator' | 'seed' | 'litellm';
           updated_at?: string;
         };
         Relationships: [];
@@ -526,7 +526,7 @@ export type Database = {
           created_by: string | null;
           id: string;
           org_id: string;
-          role: "viewer" | "member" | "admin" | "owner";
+          role: 'viewer' | 'member' | 'admin' | 'owner';
           updated_at: string;
           user_id: string;
         };
@@ -536,7 +536,7 @@ export type Database = {
           created_by?: string | null;
           id?: string;
           org_id?: string;
-          role?: "viewer" | "member" | "admin" | "owner";
+          role?: 'viewer' | 'member' | 'admin' | 'owner';
           updated_at?: string;
           user_id: string;
         };
@@ -545,24 +545,24 @@ export type Database = {
           created_by?: string | null;
           id?: string;
           org_id?: string;
-          role?: "viewer" | "member" | "admin" | "owner";
+          role?: 'viewer' | 'member' | 'admin' | 'owner';
           updated_at?: string;
           user_id?: string;
         };
         Relationships: [
           {
-            foreignKeyName: "memberships_org_id_fkey";
-            columns: ["org_id"];
+            foreignKeyName: 'memberships_org_id_fkey';
+            columns: ['org_id'];
             isOneToOne: false;
-            referencedRelation: "organizations";
-            referencedColumns: ["id"];
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
           },
           {
-            foreignKeyName: "memberships_user_id_fkey";
-            columns: ["user_id"];
+            foreignKeyName: 'memberships_user_id_fkey';
+            columns: ['user_id'];
             isOneToOne: false;
-            referencedRelation: "profiles";
-            referencedColumns: ["id"];
+            referencedRelation: 'profiles';
+            referencedColumns: ['id'];
           },
         ];
       };
@@ -601,32 +601,32 @@ export type Database = {
         Row: {
           amount: number | null;
           meter: string;
-          over: "refuse" | "flag" | "bill";
-          period: "month" | "day" | "lifetime";
+          over: 'refuse' | 'flag' | 'bill';
+          period: 'month' | 'day' | 'lifetime';
           plan: string;
         };
         ComputedFields: never;
         Insert: {
           amount?: number | null;
           meter: string;
-          over?: "refuse" | "flag" | "bill";
-          period: "month" | "day" | "lifetime";
+          over?: 'refuse' | 'flag' | 'bill';
+          period: 'month' | 'day' | 'lifetime';
           plan: string;
         };
         Update: {
           amount?: number | null;
           meter?: string;
-          over?: "refuse" | "flag" | "bill";
-          period?: "month" | "day" | "lifetime";
+          over?: 'refuse' | 'flag' | 'bill';
+          period?: 'month' | 'day' | 'lifetime';
           plan?: string;
         };
         Relationships: [
           {
-            foreignKeyName: "plan_limits_plan_fkey";
-            columns: ["plan"];
+            foreignKeyName: 'plan_limits_plan_fkey';
+            columns: ['plan'];
             isOneToOne: false;
-            referencedRelation: "plans";
-            referencedColumns: ["code"];
+            referencedRelation: 'plans';
+            referencedColumns: ['code'];
           },
         ];
       };
@@ -674,7 +674,7 @@ export type Database = {
           updated_at: string;
           active_org_id: string;
         };
-        ComputedFields: "active_org_id";
+        ComputedFields: 'active_org_id';
         Insert: {
           avatar_url?: string | null;
           created_at?: string;
@@ -727,11 +727,11 @@ export type Database = {
         };
         Relationships: [
           {
-            foreignKeyName: "projects_org_id_fkey";
-            columns: ["org_id"];
+            foreignKeyName: 'projects_org_id_fkey';
+            columns: ['org_id'];
             isOneToOne: false;
-            referencedRelation: "organizations";
-            referencedColumns: ["id"];
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
           },
         ];
       };
@@ -752,7 +752,7 @@ export type Database = {
           updated_at: string;
           problems: Json;
         };
-        ComputedFields: "problems";
+        ComputedFields: 'problems';
         Insert: {
           created_at?: string;
           created_by?: string | null;
@@ -785,18 +785,18 @@ export type Database = {
         };
         Relationships: [
           {
-            foreignKeyName: "skills_org_id_fkey";
-            columns: ["org_id"];
+            foreignKeyName: 'skills_org_id_fkey';
+            columns: ['org_id'];
             isOneToOne: false;
-            referencedRelation: "organizations";
-            referencedColumns: ["id"];
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
           },
           {
-            foreignKeyName: "skills_org_id_project_id_fkey";
-            columns: ["org_id", "project_id"];
+            foreignKeyName: 'skills_org_id_project_id_fkey';
+            columns: ['org_id', 'project_id'];
             isOneToOne: false;
-            referencedRelation: "projects";
-            referencedColumns: ["org_id", "id"];
+            referencedRelation: 'projects';
+            referencedColumns: ['org_id', 'id'];
           },
         ];
       };
@@ -852,11 +852,11 @@ export type Database = {
         };
         Relationships: [
           {
-            foreignKeyName: "stripe_checkouts_org_id_fkey";
-            columns: ["org_id"];
+            foreignKeyName: 'stripe_checkouts_org_id_fkey';
+            columns: ['org_id'];
             isOneToOne: false;
-            referencedRelation: "organizations";
-            referencedColumns: ["id"];
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
           },
         ];
       };
@@ -906,11 +906,11 @@ export type Database = {
         };
         Relationships: [
           {
-            foreignKeyName: "stripe_customers_org_id_fkey";
-            columns: ["org_id"];
+            foreignKeyName: 'stripe_customers_org_id_fkey';
+            columns: ['org_id'];
             isOneToOne: false;
-            referencedRelation: "organizations";
-            referencedColumns: ["id"];
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
           },
         ];
       };
@@ -999,11 +999,11 @@ export type Database = {
         };
         Relationships: [
           {
-            foreignKeyName: "stripe_invoices_org_id_fkey";
-            columns: ["org_id"];
+            foreignKeyName: 'stripe_invoices_org_id_fkey';
+            columns: ['org_id'];
             isOneToOne: false;
-            referencedRelation: "organizations";
-            referencedColumns: ["id"];
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
           },
         ];
       };
@@ -1129,11 +1129,11 @@ export type Database = {
         };
         Relationships: [
           {
-            foreignKeyName: "stripe_subscriptions_org_id_fkey";
-            columns: ["org_id"];
+            foreignKeyName: 'stripe_subscriptions_org_id_fkey';
+            columns: ['org_id'];
             isOneToOne: false;
-            referencedRelation: "organizations";
-            referencedColumns: ["id"];
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
           },
         ];
       };
@@ -1147,7 +1147,7 @@ export type Database = {
           org_id: string;
           plan: string;
           plan_override: string | null;
-          status: "active" | "trialing" | "past_due" | "unpaid" | "canceled";
+          status: 'active' | 'trialing' | 'past_due' | 'unpaid' | 'canceled';
           updated_at: string;
         };
         ComputedFields: never;
@@ -1160,7 +1160,7 @@ export type Database = {
           org_id?: string;
           plan?: string;
           plan_override?: string | null;
-          status?: "active" | "trialing" | "past_due" | "unpaid" | "canceled";
+          status?: 'active' | 'trialing' | 'past_due' | 'unpaid' | 'canceled';
           updated_at?: string;
         };
         Update: {
@@ -1172,23 +1172,23 @@ export type Database = {
           org_id?: string;
           plan?: string;
           plan_override?: string | null;
-          status?: "active" | "trialing" | "past_due" | "unpaid" | "canceled";
+          status?: 'active' | 'trialing' | 'past_due' | 'unpaid' | 'canceled';
           updated_at?: string;
         };
         Relationships: [
           {
-            foreignKeyName: "subscriptions_org_id_fkey";
-            columns: ["org_id"];
+            foreignKeyName: 'subscriptions_org_id_fkey';
+            columns: ['org_id'];
             isOneToOne: true;
-            referencedRelation: "organizations";
-            referencedColumns: ["id"];
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
           },
           {
-            foreignKeyName: "subscriptions_plan_fkey";
-            columns: ["plan"];
+            foreignKeyName: 'subscriptions_plan_fkey';
+            columns: ['plan'];
             isOneToOne: false;
-            referencedRelation: "plans";
-            referencedColumns: ["code"];
+            referencedRelation: 'plans';
+            referencedColumns: ['code'];
           },
         ];
       };
@@ -1226,11 +1226,11 @@ export type Database = {
         };
         Relationships: [
           {
-            foreignKeyName: "usage_meters_org_id_fkey";
-            columns: ["org_id"];
+            foreignKeyName: 'usage_meters_org_id_fkey';
+            columns: ['org_id'];
             isOneToOne: false;
-            referencedRelation: "organizations";
-            referencedColumns: ["id"];
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
           },
         ];
       };
@@ -1285,23 +1285,20 @@ export type Database = {
           created_by: string | null;
           id: string;
           org_id: string;
-          role: "viewer" | "member" | "admin" | "owner";
+          role: 'viewer' | 'member' | 'admin' | 'owner';
           updated_at: string;
           user_id: string;
         };
         SetofOptions: {
-          from: "*";
-          to: "memberships";
+          from: '*';
+          to: 'memberships';
           isOneToOne: true;
           isSetofReturn: false;
         };
       };
       active_org_id: {
         Args: {
-          profile: Omit<
-            Database["public"]["Tables"]["profiles"]["Row"],
-            Database["public"]["Tables"]["profiles"]["ComputedFields"]
-          >;
+          profile: Omit<Database['public']['Tables']['profiles']['Row'], Database['public']['Tables']['profiles']['ComputedFields']>;
         };
         Returns: string;
       };
@@ -1335,14 +1332,14 @@ export type Database = {
           skill_id: string | null;
           skip_count: number;
           started_at: string | null;
-          status: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "skipped";
-          trigger: "manual" | "habit" | "reflex" | "api";
+          status: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped';
+          trigger: 'manual' | 'habit' | 'reflex' | 'api';
           updated_at: string;
           usage_attributes: NonNullable<Json>;
         };
         SetofOptions: {
-          from: "*";
-          to: "executions";
+          from: '*';
+          to: 'executions';
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -1359,8 +1356,8 @@ export type Database = {
           updated_at: string;
         };
         SetofOptions: {
-          from: "*";
-          to: "organizations";
+          from: '*';
+          to: 'organizations';
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -1394,28 +1391,27 @@ export type Database = {
           skill_id: string | null;
           skip_count: number;
           started_at: string | null;
-          status: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "skipped";
-          trigger: "manual" | "habit" | "reflex" | "api";
+          status: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped';
+          trigger: 'manual' | 'habit' | 'reflex' | 'api';
           updated_at: string;
           usage_attributes: NonNullable<Json>;
         };
         SetofOptions: {
-          from: "*";
-          to: "executions";
+          from: '*';
+          to: 'executions';
           isOneToOne: true;
           isSetofReturn: false;
         };
       };
       explain_limit: { Args: { meter: string; org_id: string }; Returns: Json };
       has_role: { Args: { org: string; role: string }; Returns: boolean };
-      ingest_usage:
-        { Args: { events: Json }; Returns: Json } | { Args: { events: Json; org_id: string }; Returns: Json };
+      ingest_usage: { Args: { events: Json }; Returns: Json } | { Args: { events: Json; org_id: string }; Returns: Json };
       invite_member: {
         Args: { email: string; role?: string };
-        Returns: Database["public"]["CompositeTypes"]["issued_invitation"];
+        Returns: Database['public']['CompositeTypes']['issued_invitation'];
         SetofOptions: {
-          from: "*";
-          to: "issued_invitation";
+          from: '*';
+          to: 'issued_invitation';
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -1425,20 +1421,12 @@ export type Database = {
       org_ids: { Args: Record<PropertyKey, never>; Returns: string[] };
       preview_cron: { Args: { expression: string; n?: number; timezone?: string }; Returns: string[] };
       problems: {
-        Args: {
-          skill: Omit<
-            Database["public"]["Tables"]["skills"]["Row"],
-            Database["public"]["Tables"]["skills"]["ComputedFields"]
-          >;
-        };
+        Args: { skill: Omit<Database['public']['Tables']['skills']['Row'], Database['public']['Tables']['skills']['ComputedFields']> };
         Returns: Json;
       };
       retried_execution: {
         Args: {
-          execution: Omit<
-            Database["public"]["Tables"]["executions"]["Row"],
-            Database["public"]["Tables"]["executions"]["ComputedFields"]
-          >;
+          execution: Omit<Database['public']['Tables']['executions']['Row'], Database['public']['Tables']['executions']['ComputedFields']>;
         };
         Returns: {
           cache_read_tokens: number;
@@ -1466,24 +1454,21 @@ export type Database = {
           skill_id: string | null;
           skip_count: number;
           started_at: string | null;
-          status: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "skipped";
-          trigger: "manual" | "habit" | "reflex" | "api";
+          status: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped';
+          trigger: 'manual' | 'habit' | 'reflex' | 'api';
           updated_at: string;
           usage_attributes: NonNullable<Json>;
         };
         SetofOptions: {
-          from: "executions";
-          to: "executions";
+          from: 'executions';
+          to: 'executions';
           isOneToOne: true;
           isSetofReturn: true;
         };
       };
       retries: {
         Args: {
-          execution: Omit<
-            Database["public"]["Tables"]["executions"]["Row"],
-            Database["public"]["Tables"]["executions"]["ComputedFields"]
-          >;
+          execution: Omit<Database['public']['Tables']['executions']['Row'], Database['public']['Tables']['executions']['ComputedFields']>;
         };
         Returns: {
           cache_read_tokens: number;
@@ -1511,14 +1496,14 @@ export type Database = {
           skill_id: string | null;
           skip_count: number;
           started_at: string | null;
-          status: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "skipped";
-          trigger: "manual" | "habit" | "reflex" | "api";
+          status: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped';
+          trigger: 'manual' | 'habit' | 'reflex' | 'api';
           updated_at: string;
           usage_attributes: NonNullable<Json>;
         }[];
         SetofOptions: {
-          from: "executions";
-          to: "executions";
+          from: 'executions';
+          to: 'executions';
           isOneToOne: false;
           isSetofReturn: true;
         };
@@ -1551,14 +1536,14 @@ export type Database = {
           skill_id: string | null;
           skip_count: number;
           started_at: string | null;
-          status: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "skipped";
-          trigger: "manual" | "habit" | "reflex" | "api";
+          status: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped';
+          trigger: 'manual' | 'habit' | 'reflex' | 'api';
           updated_at: string;
           usage_attributes: NonNullable<Json>;
         };
         SetofOptions: {
-          from: "*";
-          to: "executions";
+          from: '*';
+          to: 'executions';
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -1573,13 +1558,13 @@ export type Database = {
           expires_at: string;
           id: string;
           org_id: string;
-          role: "viewer" | "member" | "admin" | "owner";
-          status: "pending" | "accepted" | "declined" | "revoked";
+          role: 'viewer' | 'member' | 'admin' | 'owner';
+          status: 'pending' | 'accepted' | 'declined' | 'revoked';
           updated_at: string;
         };
         SetofOptions: {
-          from: "*";
-          to: "invitations";
+          from: '*';
+          to: 'invitations';
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -1612,24 +1597,24 @@ export type Database = {
           skill_id: string | null;
           skip_count: number;
           started_at: string | null;
-          status: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "skipped";
-          trigger: "manual" | "habit" | "reflex" | "api";
+          status: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped';
+          trigger: 'manual' | 'habit' | 'reflex' | 'api';
           updated_at: string;
           usage_attributes: NonNullable<Json>;
         };
         SetofOptions: {
-          from: "*";
-          to: "executions";
+          from: '*';
+          to: 'executions';
           isOneToOne: true;
           isSetofReturn: false;
         };
       };
       set_active_organization: {
         Args: { org_id: string };
-        Returns: Database["public"]["CompositeTypes"]["active_organization"];
+        Returns: Database['public']['CompositeTypes']['active_organization'];
         SetofOptions: {
-          from: "*";
-          to: "active_organization";
+          from: '*';
+          to: 'active_organization';
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -1641,13 +1626,13 @@ export type Database = {
           created_by: string | null;
           id: string;
           org_id: string;
-          role: "viewer" | "member" | "admin" | "owner";
+          role: 'viewer' | 'member' | 'admin' | 'owner';
           updated_at: string;
           user_id: string;
         };
         SetofOptions: {
-          from: "*";
-          to: "memberships";
+          from: '*';
+          to: 'memberships';
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -1717,28 +1702,29 @@ export type Database = {
   };
 };
 
-type DatabaseWithoutInternals = Omit<Database, "__InternalSupabase">;
+type DatabaseWithoutInternals = Omit<Database, '__InternalSupabase'>;
 
-type DefaultSchema = DatabaseWithoutInternals[Extract<keyof Database, "public">];
+type DefaultSchema = DatabaseWithoutInternals[Extract<keyof Database, 'public'>];
 
 export type Tables<
   DefaultSchemaTableNameOrOptions extends
-    keyof (DefaultSchema["Tables"] & DefaultSchema["Views"]) | { schema: keyof DatabaseWithoutInternals },
-  TableName extends (DefaultSchemaTableNameOrOptions extends {
+    | keyof (DefaultSchema['Tables'] & DefaultSchema['Views'])
+    | { schema: keyof DatabaseWithoutInternals },
+  TableName extends DefaultSchemaTableNameOrOptions extends {
     schema: keyof DatabaseWithoutInternals;
   }
-    ? keyof (DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"] &
-        DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Views"])
-    : never) = never,
+    ? keyof (DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions['schema']]['Tables'] &
+        DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions['schema']]['Views'])
+    : never = never,
 > = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
-  ? (DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"] &
-      DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Views"])[TableName] extends {
+  ? (DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions['schema']]['Tables'] &
+      DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions['schema']]['Views'])[TableName] extends {
       Row: infer R;
     }
     ? R
     : never
-  : DefaultSchemaTableNameOrOptions extends keyof (DefaultSchema["Tables"] & DefaultSchema["Views"])
-    ? (DefaultSchema["Tables"] & DefaultSchema["Views"])[DefaultSchemaTableNameOrOptions] extends {
+  : DefaultSchemaTableNameOrOptions extends keyof (DefaultSchema['Tables'] & DefaultSchema['Views'])
+    ? (DefaultSchema['Tables'] & DefaultSchema['Views'])[DefaultSchemaTableNameOrOptions] extends {
         Row: infer R;
       }
       ? R
@@ -1746,20 +1732,20 @@ export type Tables<
     : never;
 
 export type TablesInsert<
-  DefaultSchemaTableNameOrOptions extends keyof DefaultSchema["Tables"] | { schema: keyof DatabaseWithoutInternals },
-  TableName extends (DefaultSchemaTableNameOrOptions extends {
+  DefaultSchemaTableNameOrOptions extends keyof DefaultSchema['Tables'] | { schema: keyof DatabaseWithoutInternals },
+  TableName extends DefaultSchemaTableNameOrOptions extends {
     schema: keyof DatabaseWithoutInternals;
   }
-    ? keyof DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
-    : never) = never,
+    ? keyof DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions['schema']]['Tables']
+    : never = never,
 > = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
-  ? DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"][TableName] extends {
+  ? DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions['schema']]['Tables'][TableName] extends {
       Insert: infer I;
     }
     ? I
     : never
-  : DefaultSchemaTableNameOrOptions extends keyof DefaultSchema["Tables"]
-    ? DefaultSchema["Tables"][DefaultSchemaTableNameOrOptions] extends {
+  : DefaultSchemaTableNameOrOptions extends keyof DefaultSchema['Tables']
+    ? DefaultSchema['Tables'][DefaultSchemaTableNameOrOptions] extends {
         Insert: infer I;
       }
       ? I
@@ -1767,20 +1753,20 @@ export type TablesInsert<
     : never;
 
 export type TablesUpdate<
-  DefaultSchemaTableNameOrOptions extends keyof DefaultSchema["Tables"] | { schema: keyof DatabaseWithoutInternals },
-  TableName extends (DefaultSchemaTableNameOrOptions extends {
+  DefaultSchemaTableNameOrOptions extends keyof DefaultSchema['Tables'] | { schema: keyof DatabaseWithoutInternals },
+  TableName extends DefaultSchemaTableNameOrOptions extends {
     schema: keyof DatabaseWithoutInternals;
   }
-    ? keyof DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"]
-    : never) = never,
+    ? keyof DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions['schema']]['Tables']
+    : never = never,
 > = DefaultSchemaTableNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
-  ? DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions["schema"]]["Tables"][TableName] extends {
+  ? DatabaseWithoutInternals[DefaultSchemaTableNameOrOptions['schema']]['Tables'][TableName] extends {
       Update: infer U;
     }
     ? U
     : never
-  : DefaultSchemaTableNameOrOptions extends keyof DefaultSchema["Tables"]
-    ? DefaultSchema["Tables"][DefaultSchemaTableNameOrOptions] extends {
+  : DefaultSchemaTableNameOrOptions extends keyof DefaultSchema['Tables']
+    ? DefaultSchema['Tables'][DefaultSchemaTableNameOrOptions] extends {
         Update: infer U;
       }
       ? U
@@ -1788,30 +1774,29 @@ export type TablesUpdate<
     : never;
 
 export type Enums<
-  DefaultSchemaEnumNameOrOptions extends keyof DefaultSchema["Enums"] | { schema: keyof DatabaseWithoutInternals },
-  EnumName extends (DefaultSchemaEnumNameOrOptions extends {
+  DefaultSchemaEnumNameOrOptions extends keyof DefaultSchema['Enums'] | { schema: keyof DatabaseWithoutInternals },
+  EnumName extends DefaultSchemaEnumNameOrOptions extends {
     schema: keyof DatabaseWithoutInternals;
   }
-    ? keyof DatabaseWithoutInternals[DefaultSchemaEnumNameOrOptions["schema"]]["Enums"]
-    : never) = never,
+    ? keyof DatabaseWithoutInternals[DefaultSchemaEnumNameOrOptions['schema']]['Enums']
+    : never = never,
 > = DefaultSchemaEnumNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
-  ? DatabaseWithoutInternals[DefaultSchemaEnumNameOrOptions["schema"]]["Enums"][EnumName]
-  : DefaultSchemaEnumNameOrOptions extends keyof DefaultSchema["Enums"]
-    ? DefaultSchema["Enums"][DefaultSchemaEnumNameOrOptions]
+  ? DatabaseWithoutInternals[DefaultSchemaEnumNameOrOptions['schema']]['Enums'][EnumName]
+  : DefaultSchemaEnumNameOrOptions extends keyof DefaultSchema['Enums']
+    ? DefaultSchema['Enums'][DefaultSchemaEnumNameOrOptions]
     : never;
 
 export type CompositeTypes<
-  PublicCompositeTypeNameOrOptions extends
-    keyof DefaultSchema["CompositeTypes"] | { schema: keyof DatabaseWithoutInternals },
-  CompositeTypeName extends (PublicCompositeTypeNameOrOptions extends {
+  PublicCompositeTypeNameOrOptions extends keyof DefaultSchema['CompositeTypes'] | { schema: keyof DatabaseWithoutInternals },
+  CompositeTypeName extends PublicCompositeTypeNameOrOptions extends {
     schema: keyof DatabaseWithoutInternals;
   }
-    ? keyof DatabaseWithoutInternals[PublicCompositeTypeNameOrOptions["schema"]]["CompositeTypes"]
-    : never) = never,
+    ? keyof DatabaseWithoutInternals[PublicCompositeTypeNameOrOptions['schema']]['CompositeTypes']
+    : never = never,
 > = PublicCompositeTypeNameOrOptions extends { schema: keyof DatabaseWithoutInternals }
-  ? DatabaseWithoutInternals[PublicCompositeTypeNameOrOptions["schema"]]["CompositeTypes"][CompositeTypeName]
-  : PublicCompositeTypeNameOrOptions extends keyof DefaultSchema["CompositeTypes"]
-    ? DefaultSchema["CompositeTypes"][PublicCompositeTypeNameOrOptions]
+  ? DatabaseWithoutInternals[PublicCompositeTypeNameOrOptions['schema']]['CompositeTypes'][CompositeTypeName]
+  : PublicCompositeTypeNameOrOptions extends keyof DefaultSchema['CompositeTypes']
+    ? DefaultSchema['CompositeTypes'][PublicCompositeTypeNameOrOptions]
     : never;
 
 export const Constants = {

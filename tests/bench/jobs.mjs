@@ -51,7 +51,10 @@ class Kijko {
   async setup() {
     this.pool = new pg.Pool({ ...connection, max: POOL });
     const user = randomUUID();
-    await admin.query(`insert into auth.users (id, aud, role, email, email_confirmed_at) values ($1, 'authenticated', 'authenticated', $2, now())`, [user, `${user}@example.test`]);
+    await admin.query(
+      `insert into auth.users (id, aud, role, email, email_confirmed_at) values ($1, 'authenticated', 'authenticated', $2, now())`,
+      [user, `${user}@example.test`],
+    );
     this.user = user;
     this.org = (await admin.query('select id from public.organizations where created_by = $1', [user])).rows[0].id;
   }
@@ -71,19 +74,32 @@ class Kijko {
     await this.pool.query({ name: 'enqueue', text: 'select private.enqueue_job($1, $2, $3)', values: [this.org, this.kind, payload] });
   }
 
-  claim = async (worker, n, client = this.pool) => (await client.query({
-    name: 'claim', text: `select id, payload, attempt from private.claim_jobs($1, '1 minute', $2, $3)`, values: [worker, n, [this.kind]],
-  })).rows;
+  claim = async (worker, n, client = this.pool) =>
+    (
+      await client.query({
+        name: 'claim',
+        text: `select id, payload, attempt from private.claim_jobs($1, '1 minute', $2, $3)`,
+        values: [worker, n, [this.kind]],
+      })
+    ).rows;
 
   async complete(worker, jobs, client = this.pool) {
-    const { rows: [{ ended }] } = await client.query({
-      name: 'complete', text: 'select count(id)::int as ended from private.complete_jobs($1, $2)',
+    const {
+      rows: [{ ended }],
+    } = await client.query({
+      name: 'complete',
+      text: 'select count(id)::int as ended from private.complete_jobs($1, $2)',
       values: [worker, JSON.stringify(jobs.map(({ id, attempt }) => ({ id, attempt })))],
     });
     if (ended !== jobs.length) throw new Error(`${jobs.length - ended} of ${jobs.length} jobs were lost`);
   }
 
-  drain = (n) => drainLoops(n, (i) => this.claim(`bench-${i}`, TAKE), (i, jobs) => this.complete(`bench-${i}`, jobs));
+  drain = (n) =>
+    drainLoops(
+      n,
+      (i) => this.claim(`bench-${i}`, TAKE),
+      (i, jobs) => this.complete(`bench-${i}`, jobs),
+    );
 
   // As the sidecar does it: woken by NOTIFY, looking again by itself where there was work, what is ready is completed together.
   async work(onJob) {
@@ -126,8 +142,12 @@ class PgBoss {
     this.boss.on('error', (error) => console.error(error));
     await this.boss.start();
     await this.boss.createQueue(this.queue, { notify });
-    this.tables = (await admin.query(
-      `select format('%I.%I', s.schemaname, s.relname) as name from pg_stat_user_tables as s join pg_class as c on c.oid = s.relid and c.relkind = 'r' where s.schemaname = $1`, [this.schema])).rows.map((r) => r.name);
+    this.tables = (
+      await admin.query(
+        `select format('%I.%I', s.schemaname, s.relname) as name from pg_stat_user_tables as s join pg_class as c on c.oid = s.relid and c.relkind = 'r' where s.schemaname = $1`,
+        [this.schema],
+      )
+    ).rows.map((r) => r.name);
   }
 
   async teardown() {
@@ -135,17 +155,32 @@ class PgBoss {
     await admin.query(`drop schema ${this.schema} cascade`);
   }
 
-  fill = (payloads) => this.boss.insert(this.queue, payloads.map((data) => ({ data })));
+  fill = (payloads) =>
+    this.boss.insert(
+      this.queue,
+      payloads.map((data) => ({ data })),
+    );
   fillOne = (payload) => this.boss.send(this.queue, payload);
-  drain = (n) => drainLoops(
-    n,
-    () => this.boss.fetch(this.queue, { batchSize: TAKE }),
-    (_, jobs) => this.boss.complete(this.queue, jobs.map((job) => job.id)),
-  );
+  drain = (n) =>
+    drainLoops(
+      n,
+      () => this.boss.fetch(this.queue, { batchSize: TAKE }),
+      (_, jobs) =>
+        this.boss.complete(
+          this.queue,
+          jobs.map((job) => job.id),
+        ),
+    );
 
   async work(onJob) {
     for (let i = 0; i < LOOPS; i += 1) {
-      await this.boss.work(this.queue, { batchSize: TAKE, pollingIntervalSeconds: 0.5, notifyPollingIntervalSeconds: 0.5, burstWhenBatchFull: true }, async (jobs) => { for (const job of jobs) onJob(job.data); });
+      await this.boss.work(
+        this.queue,
+        { batchSize: TAKE, pollingIntervalSeconds: 0.5, notifyPollingIntervalSeconds: 0.5, burstWhenBatchFull: true },
+        async (jobs) => {
+          for (const job of jobs) onJob(job.data);
+        },
+      );
     }
     return () => this.boss.offWork(this.queue);
   }
@@ -159,15 +194,21 @@ class Graphile {
   async setup() {
     this.lib = await import('graphile-worker');
     await admin.query(`drop schema if exists ${this.schema} cascade`);
-    this.logger = new this.lib.Logger(() => (level, message) => { if (level === 'error') console.error(message); });
+    this.logger = new this.lib.Logger(() => (level, message) => {
+      if (level === 'error') console.error(message);
+    });
     this.pool = new pg.Pool({ ...connection, max: POOL });
     this.pool.on('error', () => {});
     this.pool.on('connect', (client) => client.on('error', () => {}));
     this.options = { pgPool: this.pool, schema: this.schema, logger: this.logger };
     await this.lib.runMigrations(this.options);
     this.utils = await this.lib.makeWorkerUtils(this.options);
-    this.tables = (await admin.query(
-      `select format('%I.%I', s.schemaname, s.relname) as name from pg_stat_user_tables as s join pg_class as c on c.oid = s.relid and c.relkind = 'r' where s.schemaname = $1`, [this.schema])).rows.map((r) => r.name);
+    this.tables = (
+      await admin.query(
+        `select format('%I.%I', s.schemaname, s.relname) as name from pg_stat_user_tables as s join pg_class as c on c.oid = s.relid and c.relkind = 'r' where s.schemaname = $1`,
+        [this.schema],
+      )
+    ).rows.map((r) => r.name);
   }
 
   async teardown() {
@@ -181,9 +222,17 @@ class Graphile {
 
   async start(onJob, tuning) {
     const runner = await this.lib.run({
-      ...this.options, noHandleSignals: true, crontab: '', taskList: { [this.task]: (payload) => { onJob(payload); } },
+      ...this.options,
+      noHandleSignals: true,
+      crontab: '',
+      taskList: {
+        [this.task]: (payload) => {
+          onJob(payload);
+        },
+      },
       preset: { worker: { concurrentJobs: 24, maxPoolSize: POOL, pollInterval: 1_000, schema: this.schema, ...tuning } },
-      concurrency: 24, pollInterval: 1_000,
+      concurrency: 24,
+      pollInterval: 1_000,
     });
     return () => runner.stop();
   }
@@ -191,31 +240,41 @@ class Graphile {
   async drain(n) {
     let done = 0;
     let finished;
-    const all = new Promise((resolve) => { finished = resolve; });
-    const stop = await this.start(() => { if ((done += 1) === n) finished(); }, { localQueue: { size: 500 }, completeJobBatchDelay: 0, failJobBatchDelay: 0 });
+    const all = new Promise((resolve) => {
+      finished = resolve;
+    });
+    const stop = await this.start(
+      () => {
+        if ((done += 1) === n) finished();
+      },
+      { localQueue: { size: 500 }, completeJobBatchDelay: 0, failJobBatchDelay: 0 },
+    );
     await all;
     await stop();
   }
 
   // Completing in batches saves it a commit a job; the local queue is for load, alone it would cost latency.
-  work = (onJob, load) => this.start(onJob, { completeJobBatchDelay: 0, failJobBatchDelay: 0, ...(load === 'full' ? { localQueue: { size: 500 } } : {}) });
+  work = (onJob, load) =>
+    this.start(onJob, { completeJobBatchDelay: 0, failJobBatchDelay: 0, ...(load === 'full' ? { localQueue: { size: 500 } } : {}) });
 }
 
 // ---- drivers
 
 async function drainLoops(n, take, complete) {
   let left = n;
-  await Promise.all(Array.from({ length: LOOPS }, async (_, i) => {
-    while (left > 0) {
-      const jobs = await take(i);
-      if (!jobs?.length) {
-        if (left > 0) await sleep(2);
-        continue;
+  await Promise.all(
+    Array.from({ length: LOOPS }, async (_, i) => {
+      while (left > 0) {
+        const jobs = await take(i);
+        if (!jobs?.length) {
+          if (left > 0) await sleep(2);
+          continue;
+        }
+        await complete(i, jobs);
+        left -= jobs.length;
       }
-      await complete(i, jobs);
-      left -= jobs.length;
-    }
-  }));
+    }),
+  );
 }
 
 // A loop that runs when woken, again while there is more, and at the latest after a poll interval.
@@ -243,7 +302,10 @@ class Waker {
       const pause = next ?? (woken ? TRAIL : Math.min(Math.max(2 * TRAIL, (performance.now() - reason) / 4), pollMs));
       await new Promise((resolve) => {
         const timer = setTimeout(resolve, pause);
-        this.#wake = () => { clearTimeout(timer); resolve(); };
+        this.#wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
       });
     }
   }
@@ -268,10 +330,14 @@ function serverCpu() {
   for (const pid of readdirSync('/proc')) {
     if (!/^\d+$/.test(pid)) continue;
     try {
-      const fields = readFileSync(`/proc/${pid}/stat`, 'latin1').replace(/^.*\) /s, '').split(' ');
+      const fields = readFileSync(`/proc/${pid}/stat`, 'latin1')
+        .replace(/^.*\) /s, '')
+        .split(' ');
       if (fields[1] === postmaster) ticks += Number(fields[11]) + Number(fields[12]);
       if (pid === postmaster) ticks += Number(fields[13]) + Number(fields[14]);
-    } catch { /* it ended meanwhile */ }
+    } catch {
+      /* it ended meanwhile */
+    }
   }
   return ticks / 100;
 }
@@ -285,19 +351,29 @@ const costed = async (run) => {
 const percentile = (sorted, p) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * p))];
 const spread = (latencies, name) => {
   const sorted = latencies.toSorted((a, b) => a - b);
-  return { [`${name} p50 ms`]: percentile(sorted, 0.5), [`${name} p95 ms`]: percentile(sorted, 0.95), [`${name} p99 ms`]: percentile(sorted, 0.99) };
+  return {
+    [`${name} p50 ms`]: percentile(sorted, 0.5),
+    [`${name} p95 ms`]: percentile(sorted, 0.95),
+    [`${name} p99 ms`]: percentile(sorted, 0.99),
+  };
 };
 
 // Counted in the tables themselves: the statistics lag behind.
 async function deadTuples(tables) {
-  const { rows: [row] } = await admin.query(
+  const {
+    rows: [row],
+  } = await admin.query(
     `select sum((extensions.pgstattuple(t::regclass)).dead_tuple_count)::int as dead, sum(pg_total_relation_size(t::regclass))::bigint as bytes
-     from unnest($1::text[]) as t`, [tables]);
+     from unnest($1::text[]) as t`,
+    [tables],
+  );
   return { dead: row.dead, bytes: Number(row.bytes) };
 }
 
 const payloads = (n) => Array.from({ length: n }, (_, i) => ({ n: i }));
-const fillAll = async (queue, n) => { for (const size of chunks(n, BATCH)) await queue.fill(payloads(size)); };
+const fillAll = async (queue, n) => {
+  for (const size of chunks(n, BATCH)) await queue.fill(payloads(size));
+};
 
 // ---- what is measured
 
@@ -307,15 +383,24 @@ const phases = {
     const drain = await costed(() => queue.drain(JOBS));
     const { dead, bytes } = await deadTuples(queue.tables);
     return {
-      'enqueue jobs/s': JOBS / enqueue.seconds, 'enqueue server us/job': (1e6 * enqueue.cpu) / JOBS,
-      'complete jobs/s': JOBS / drain.seconds, 'complete server us/job': (1e6 * drain.cpu) / JOBS,
-      'dead tuples/job': dead / JOBS, 'bytes/job': bytes / JOBS,
+      'enqueue jobs/s': JOBS / enqueue.seconds,
+      'enqueue server us/job': (1e6 * enqueue.cpu) / JOBS,
+      'complete jobs/s': JOBS / drain.seconds,
+      'complete server us/job': (1e6 * drain.cpu) / JOBS,
+      'dead tuples/job': dead / JOBS,
+      'bytes/job': bytes / JOBS,
     };
   },
 
   async singles(queue) {
     let left = SINGLES;
-    const seconds = await timed(() => Promise.all(Array.from({ length: 8 }, async () => { while ((left -= 1) >= 0) await queue.fillOne({ n: left }); })));
+    const seconds = await timed(() =>
+      Promise.all(
+        Array.from({ length: 8 }, async () => {
+          while ((left -= 1) >= 0) await queue.fillOne({ n: left });
+        }),
+      ),
+    );
     await queue.drain(SINGLES);
     return { 'enqueue one by one jobs/s': SINGLES / seconds };
   },
@@ -330,8 +415,10 @@ const phases = {
       const drain = await costed(() => queue.drain(JOBS));
       const { dead, bytes } = await deadTuples(queue.tables);
       return {
-        'held snapshot: complete jobs/s': JOBS / drain.seconds, 'held snapshot: complete server us/job': (1e6 * drain.cpu) / JOBS,
-        'held snapshot: dead tuples/job': dead / JOBS, 'held snapshot: bytes/job': bytes / JOBS,
+        'held snapshot: complete jobs/s': JOBS / drain.seconds,
+        'held snapshot: complete server us/job': (1e6 * drain.cpu) / JOBS,
+        'held snapshot: dead tuples/job': dead / JOBS,
+        'held snapshot: bytes/job': bytes / JOBS,
       };
     } finally {
       await holder.query('rollback');
@@ -342,7 +429,9 @@ const phases = {
   async latency(queue) {
     const latencies = [];
     const sent = [];
-    const stop = await queue.work(({ n }) => { latencies[n] = performance.now() - sent[n]; });
+    const stop = await queue.work(({ n }) => {
+      latencies[n] = performance.now() - sent[n];
+    });
     await sleep(500);
     const calls = [];
     const started = performance.now();
@@ -373,7 +462,11 @@ const phases = {
       while (latencies.length < sent.length) await sleep(1);
     });
     await stop();
-    return { ...spread(latencies, 'full load'), 'full load jobs/s': sent.length / seconds, 'full load server us/job': (1e6 * cpu) / sent.length };
+    return {
+      ...spread(latencies, 'full load'),
+      'full load jobs/s': sent.length / seconds,
+      'full load server us/job': (1e6 * cpu) / sent.length,
+    };
   },
 };
 
@@ -385,8 +478,9 @@ await admin.query('select pg_reload_conf()');
 
 const contenders = [new Kijko(), new PgBoss(), new Graphile()].filter((c) => !QUEUES || QUEUES.includes(c.name));
 const results = new Map(contenders.map((c) => [c.name, {}]));
-const { rows: [{ synchronous_commit: commit, version }] } = await admin.query(
-  `select current_setting('synchronous_commit') as synchronous_commit, split_part(version(), ' on ', 1) as version`);
+const {
+  rows: [{ synchronous_commit: commit, version }],
+} = await admin.query(`select current_setting('synchronous_commit') as synchronous_commit, split_part(version(), ' on ', 1) as version`);
 console.log(`${version}, synchronous_commit ${commit}, ${JOBS} jobs, ${ROUNDS} rounds, latency at ${RATE}/s for ${SECONDS} s`);
 
 for (let round = 1; round <= ROUNDS; round += 1) {
@@ -398,7 +492,11 @@ for (let round = 1; round <= ROUNDS; round += 1) {
       const figures = await run(queue);
       await queue.teardown();
       for (const [name, value] of Object.entries(figures)) (results.get(queue.name)[name] ??= []).push(value);
-      console.log(`round ${round} ${phase} ${queue.name}: ${Object.entries(figures).map(([k, v]) => `${k} ${v.toFixed(2)}`).join(', ')}`);
+      console.log(
+        `round ${round} ${phase} ${queue.name}: ${Object.entries(figures)
+          .map(([k, v]) => `${k} ${v.toFixed(2)}`)
+          .join(', ')}`,
+      );
     }
   }
 }
@@ -417,7 +515,9 @@ for (const name of Object.keys(ours)) {
   if (ratio < 1) behind += 1;
   console.log([name.padEnd(34), ...medians.map((m) => m.toFixed(2).padStart(16)), `${ratio.toFixed(2)} times`.padStart(18)].join(''));
 }
-console.log(`\n"kijko is" compares with the better of the other two; above 1 is ahead. Behind on ${behind} of ${Object.keys(ours).length} figures.`);
+console.log(
+  `\n"kijko is" compares with the better of the other two; above 1 is ahead. Behind on ${behind} of ${Object.keys(ours).length} figures.`,
+);
 await admin.query('alter system reset autovacuum');
 await admin.query('select pg_reload_conf()');
 await admin.end();

@@ -27,10 +27,23 @@ const orgs = [];
 
 function post(url, body, header) {
   return new Promise((resolve, reject) => {
-    const request = http.request(`${url}/webhooks/stripe`, { method: 'POST', agent, headers: { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body), 'Stripe-Signature': header } }, (response) => {
-      let text = '';
-      response.setEncoding('utf8').on('data', (chunk) => { text += chunk; }).on('end', () => resolve({ status: response.statusCode, text }));
-    });
+    const request = http.request(
+      `${url}/webhooks/stripe`,
+      {
+        method: 'POST',
+        agent,
+        headers: { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body), 'Stripe-Signature': header },
+      },
+      (response) => {
+        let text = '';
+        response
+          .setEncoding('utf8')
+          .on('data', (chunk) => {
+            text += chunk;
+          })
+          .on('end', () => resolve({ status: response.statusCode, text }));
+      },
+    );
     request.on('error', reject).end(body);
   });
 }
@@ -39,10 +52,15 @@ function post(url, body, header) {
 async function newLives(round) {
   const lives = [];
   for (let n = 0; n < LIVES; n += 1) {
-    const { rows: [{ id }] } = await admin.query('insert into public.organizations (name, slug) values ($1, $1) returning id', [`bench-${randomUUID()}`]);
+    const {
+      rows: [{ id }],
+    } = await admin.query('insert into public.organizations (name, slug) values ($1, $1) returning id', [`bench-${randomUUID()}`]);
     orgs.push(id);
     const events = recorded('lifecycle', { orgId: id, tag: `B${round}x${n}x${Date.now()}` });
-    for (const { data: { object } } of events) if (object.object === 'subscription') object.metadata = { org_id: id };
+    for (const {
+      data: { object },
+    } of events)
+      if (object.object === 'subscription') object.metadata = { org_id: id };
     lives.push(events.filter((event) => event.data.object.object !== 'checkout.session'));
   }
   return lives[0].flatMap((_, step) => lives.map((life) => JSON.stringify(life[step])));
@@ -53,18 +71,26 @@ async function drive(name, url, bodies, secret, accepted) {
   const took = [];
   let next = 0;
   const started = performance.now();
-  await Promise.all(Array.from({ length: CLIENTS }, async () => {
-    while (next < queue.length) {
-      const [body, header] = queue[next++];
-      const begun = performance.now();
-      const { status, text } = await post(url, body, header);
-      took.push(performance.now() - begun);
-      assert.ok(status === 200 && accepted(text), `${name}: ${status} ${text}`);
-    }
-  }));
+  await Promise.all(
+    Array.from({ length: CLIENTS }, async () => {
+      while (next < queue.length) {
+        const [body, header] = queue[next++];
+        const begun = performance.now();
+        const { status, text } = await post(url, body, header);
+        took.push(performance.now() - begun);
+        assert.ok(status === 200 && accepted(text), `${name}: ${status} ${text}`);
+      }
+    }),
+  );
   const seconds = (performance.now() - started) / 1000;
   took.sort((a, b) => a - b);
-  return { name, perSecond: bodies.length / seconds, p50: took[Math.floor(took.length * 0.5)], p95: took[Math.floor(took.length * 0.95)], p99: took[Math.floor(took.length * 0.99)] };
+  return {
+    name,
+    perSecond: bodies.length / seconds,
+    p50: took[Math.floor(took.length * 0.5)],
+    p95: took[Math.floor(took.length * 0.95)],
+    p99: took[Math.floor(took.length * 0.99)],
+  };
 }
 
 const median = (numbers) => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)];
@@ -74,29 +100,47 @@ try {
   await admin.query(`create database ${SYNC_DATABASE}`);
   const syncUrl = new URL(env.ADMIN_DB_URL);
   syncUrl.pathname = `/${SYNC_DATABASE}`;
-  engine = fork(new URL('stripe_sync_engine.mjs', import.meta.url), { env: { ...env, SYNC_DATABASE_URL: syncUrl.href, SYNC_SECRET: env.STRIPE_WEBHOOK_SECRET_LOCAL, SYNC_CONNECTIONS: String(CONNECTIONS) } });
-  const { port } = await new Promise((resolve, reject) => { engine.once('message', resolve).once('exit', (code) => reject(new Error(`the engine ended: ${code}`))); });
+  engine = fork(new URL('stripe_sync_engine.mjs', import.meta.url), {
+    env: { ...env, SYNC_DATABASE_URL: syncUrl.href, SYNC_SECRET: env.STRIPE_WEBHOOK_SECRET_LOCAL, SYNC_CONNECTIONS: String(CONNECTIONS) },
+  });
+  const { port } = await new Promise((resolve, reject) => {
+    engine.once('message', resolve).once('exit', (code) => reject(new Error(`the engine ended: ${code}`)));
+  });
 
   const results = [];
   for (let round = 0; round <= ROUNDS; round += 1) {
     const bodies = await newLives(round);
-    const ours = () => drive('kijko', env.SIDECAR_URL, bodies, env.STRIPE_WEBHOOK_SECRET_LOCAL, (text) => JSON.parse(text).status === 'applied');
+    const ours = () =>
+      drive('kijko', env.SIDECAR_URL, bodies, env.STRIPE_WEBHOOK_SECRET_LOCAL, (text) => JSON.parse(text).status === 'applied');
     const theirs = () => drive('stripe-sync-engine', `http://127.0.0.1:${port}`, bodies, env.STRIPE_WEBHOOK_SECRET_LOCAL, () => true);
     for (const run of round % 2 ? [theirs, ours] : [ours, theirs]) {
       const result = await run();
       // The first round only warms both up.
       if (round > 0) results.push(result);
-      console.log(`${round ? `round ${round}` : 'warm-up'}  ${result.name.padEnd(20)} ${result.perSecond.toFixed(0).padStart(6)} events/s   p50 ${result.p50.toFixed(1)} ms  p95 ${result.p95.toFixed(1)} ms  p99 ${result.p99.toFixed(1)} ms`);
+      console.log(
+        `${round ? `round ${round}` : 'warm-up'}  ${result.name.padEnd(20)} ${result.perSecond.toFixed(0).padStart(6)} events/s   p50 ${result.p50.toFixed(1)} ms  p95 ${result.p95.toFixed(1)} ms  p99 ${result.p99.toFixed(1)} ms`,
+      );
     }
   }
-  const { rows: [ends] } = await admin.query(
-    `select count(*) filter (where s.status = 'canceled' and s.plan = 'FREE')::int as right, count(*)::int as all from public.subscriptions as s where s.org_id = any ($1)`, [orgs]);
+  const {
+    rows: [ends],
+  } = await admin.query(
+    `select count(*) filter (where s.status = 'canceled' and s.plan = 'FREE')::int as right, count(*)::int as all from public.subscriptions as s where s.org_id = any ($1)`,
+    [orgs],
+  );
   assert.equal(ends.right, ends.all, 'every life ended as it should');
   const of = (name, pick) => median(results.filter((result) => result.name === name).map(pick));
   const ratio = (pick) => (of('kijko', pick) / of('stripe-sync-engine', pick)).toFixed(2);
-  console.log(`\n${LIVES} lives of ${results.length && 24} events, ${CLIENTS} clients, ${CONNECTIONS} connections each, medians of ${ROUNDS} rounds`);
-  for (const name of ['kijko', 'stripe-sync-engine']) console.log(`${name.padEnd(20)} ${of(name, (r) => r.perSecond).toFixed(0)} events/s, p50 ${of(name, (r) => r.p50).toFixed(1)} ms, p95 ${of(name, (r) => r.p95).toFixed(1)} ms, p99 ${of(name, (r) => r.p99).toFixed(1)} ms`);
-  console.log(`kijko : engine      ${ratio((r) => r.perSecond)} events/s, ${ratio((r) => r.p50)} p50, ${ratio((r) => r.p95)} p95, ${ratio((r) => r.p99)} p99`);
+  console.log(
+    `\n${LIVES} lives of ${results.length && 24} events, ${CLIENTS} clients, ${CONNECTIONS} connections each, medians of ${ROUNDS} rounds`,
+  );
+  for (const name of ['kijko', 'stripe-sync-engine'])
+    console.log(
+      `${name.padEnd(20)} ${of(name, (r) => r.perSecond).toFixed(0)} events/s, p50 ${of(name, (r) => r.p50).toFixed(1)} ms, p95 ${of(name, (r) => r.p95).toFixed(1)} ms, p99 ${of(name, (r) => r.p99).toFixed(1)} ms`,
+    );
+  console.log(
+    `kijko : engine      ${ratio((r) => r.perSecond)} events/s, ${ratio((r) => r.p50)} p50, ${ratio((r) => r.p95)} p95, ${ratio((r) => r.p99)} p99`,
+  );
 } finally {
   engine?.disconnect();
   agent.destroy();

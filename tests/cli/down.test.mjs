@@ -1,41 +1,59 @@
 // How long ./kijko waits for a service that stops in good order, tried with a process in its place.
-import assert from 'node:assert/strict'
-import { execFileSync, spawnSync } from 'node:child_process'
-import fs from 'node:fs'
-import os from 'node:os'
-import path from 'node:path'
-import { it } from 'node:test'
+import assert from 'node:assert/strict';
+import { execFileSync, spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { it } from 'node:test';
 
-const services = path.resolve(import.meta.dirname, '../../scripts/services.sh')
+const services = path.resolve(import.meta.dirname, '../../scripts/services.sh');
 
 /** Starts a process as this service, which takes so long to stop, and stops it; what it said at its end. */
 function stop(name, seconds, environment) {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'kijko-down-'))
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'kijko-down-'));
   try {
-    const script = `trap 'sleep ${seconds}; echo in good order > "$1/ended"; exit 0' TERM; echo > "$1/ready"; while :; do sleep 0.1; done`
-    execFileSync('bash', ['-euc', `
+    const script = `trap 'sleep ${seconds}; echo in good order > "$1/ended"; exit 0' TERM; echo > "$1/ready"; while :; do sleep 0.1; done`;
+    execFileSync(
+      'bash',
+      [
+        '-euc',
+        `
       RUN=$1 LOGS=$1 AS_OS_USER=()
       . ${services}
       start_service ${name} bash -c '${script.replaceAll("'", `'\\''`)}' bash "$1"
       until [ -e "$1/ready" ]; do sleep 0.1; done
       stop_service ${name}
       ! service_pid ${name}
-    `, 'bash', folder], { env: { ...process.env, ...environment } })
-    return fs.existsSync(path.join(folder, 'ended'))
+    `,
+        'bash',
+        folder,
+      ],
+      { env: { ...process.env, ...environment } },
+    );
+    return fs.existsSync(path.join(folder, 'ended'));
   } finally {
-    fs.rmSync(folder, { recursive: true })
+    fs.rmSync(folder, { recursive: true });
   }
 }
 
 it('the sidecar gets the grace that it gives its jobs, and time to hand back the rest', () => {
-  assert.equal(stop('sidecar', 18, { KIJKO_SHUTDOWN_SECONDS: '5' }), true)
-})
+  assert.equal(stop('sidecar', 18, { KIJKO_SHUTDOWN_SECONDS: '5' }), true);
+});
 
 it('the limit follows the setting that the sidecar was started with', () => {
   // Until it has its own environment.
-  const started = `until [ "$(cat /proc/$!/comm)" = sleep ]; do sleep 0.05; done`
-  const limits = ['', '40', 'x'].map((grace) => spawnSync('bash', ['-euc', `. ${services}; sleep 60 & ${started}; stop_limit sidecar $!; stop_limit caddy $!; kill $!`], {
-    env: { ...process.env, KIJKO_SHUTDOWN_SECONDS: grace }, encoding: 'utf8',
-  }).stdout.split('\n').slice(0, 2))
-  assert.deepEqual(limits, [['40', '15'], ['55', '15'], ['40', '15']])
-})
+  const started = `until [ "$(cat /proc/$!/comm)" = sleep ]; do sleep 0.05; done`;
+  const limits = ['', '40', 'x'].map((grace) =>
+    spawnSync('bash', ['-euc', `. ${services}; sleep 60 & ${started}; stop_limit sidecar $!; stop_limit caddy $!; kill $!`], {
+      env: { ...process.env, KIJKO_SHUTDOWN_SECONDS: grace },
+      encoding: 'utf8',
+    })
+      .stdout.split('\n')
+      .slice(0, 2),
+  );
+  assert.deepEqual(limits, [
+    ['40', '15'],
+    ['55', '15'],
+    ['40', '15'],
+  ]);
+});

@@ -17,7 +17,8 @@ function kijko(args, environment = {}) {
   const env = { ...process.env, KIJKO_HOME: home, KIJKO_API_PORT: port, KIJKO_YES: '1', ...environment };
   return new Promise((resolve) => {
     execFile(path.join(root, 'kijko'), args, { env, timeout: 120_000 }, (error, stdout, stderr) =>
-      resolve({ code: error ? error.code : 0, stdout, stderr }));
+      resolve({ code: error ? error.code : 0, stdout, stderr }),
+    );
   });
 }
 
@@ -35,8 +36,13 @@ const asPostgres = (body) => session(process.env.DB_URL, body);
 const asSuperuser = (body) => session(process.env.ADMIN_DB_URL, body);
 const asSidecar = (body) => session(process.env.ADMIN_DB_URL.replace(/\/\/[^@]+@/, `//kijko_sidecar:${passwords().SIDECAR}@`), body);
 
-const passwords = () => Object.fromEntries(
-  [...fs.readFileSync(path.join(home, 'secrets/passwords'), 'utf8').matchAll(/KIJKO_(\w+)_PASSWORD=(\S+)/g)].map(([, name, value]) => [name, value]));
+const passwords = () =>
+  Object.fromEntries(
+    [...fs.readFileSync(path.join(home, 'secrets/passwords'), 'utf8').matchAll(/KIJKO_(\w+)_PASSWORD=(\S+)/g)].map(([, name, value]) => [
+      name,
+      value,
+    ]),
+  );
 
 /** The statements in one transaction that is rolled back: the last must fail, with 42501 or one of these codes. */
 async function denied(statements, codes = ['42501']) {
@@ -62,7 +68,9 @@ async function denied(statements, codes = ['42501']) {
 describe('postgres', () => {
   it('is no superuser, makes no roles on 15, and belongs to none that could do more', async () => {
     await asSuperuser(async (client) => {
-      const { rows: [role] } = await client.query(`
+      const {
+        rows: [role],
+      } = await client.query(`
         select rolsuper, rolcreaterole, rolreplication, current_setting('server_version_num')::integer as version
         from pg_roles where rolname = 'postgres'`);
       assert.deepEqual([role.rolsuper, role.rolreplication], [false, false]);
@@ -73,7 +81,10 @@ describe('postgres', () => {
           union select m.roleid from pg_auth_members as m join mine on mine.oid = m.member
         )
         select r.rolname from mine join pg_roles as r using (oid) order by 1`);
-      assert.deepEqual(rows.map((row) => row.rolname), ['anon', 'authenticated', 'postgres', 'service_role']);
+      assert.deepEqual(
+        rows.map((row) => row.rolname),
+        ['anon', 'authenticated', 'postgres', 'service_role'],
+      );
     });
   });
 
@@ -94,19 +105,34 @@ describe('postgres', () => {
     await denied(['set session authorization supabase_admin']);
   });
 
-  it('runs no programs and reads no files: not the server\'s, not the signing key', async () => {
+  it("runs no programs and reads no files: not the server's, not the signing key", async () => {
     const key = path.join(home, 'secrets/jwt.pem');
     await denied([`create temp table t (l text)`, `copy t from program 'id'`]);
     await denied([`copy (select 1) to program 'id'`]);
     await denied([`create temp table t (l text)`, `copy t from '${key}'`]);
     await denied([`copy (select 1) to '/var/tmp/intruder'`]);
-    for (const call of [`pg_read_file('${key}')`, `pg_read_binary_file('${key}')`, `lo_import('${key}')`, `lo_export(1, '/var/tmp/intruder')`,
-      `pg_ls_dir('.')`, `pg_stat_file('${key}')`, `pg_ls_logdir()`, `pg_ls_waldir()`, `pg_hba_file_rules()`, `pg_show_all_file_settings()`, `pg_reload_conf()`,
-      `pg_read_file('/proc/self/environ')`, `pg_current_logfile()`]) {
+    for (const call of [
+      `pg_read_file('${key}')`,
+      `pg_read_binary_file('${key}')`,
+      `lo_import('${key}')`,
+      `lo_export(1, '/var/tmp/intruder')`,
+      `pg_ls_dir('.')`,
+      `pg_stat_file('${key}')`,
+      `pg_ls_logdir()`,
+      `pg_ls_waldir()`,
+      `pg_hba_file_rules()`,
+      `pg_show_all_file_settings()`,
+      `pg_reload_conf()`,
+      `pg_read_file('/proc/self/environ')`,
+      `pg_current_logfile()`,
+    ]) {
       await denied([`select ${call}`], ['42501', '42883']);
     }
     await denied(['show kijko.jwt_key_file']);
-    await denied([`select setting from pg_settings where name = 'kijko.jwt_key_file' and 1 / (setting is null)::integer = 1`, 'show kijko.jwt_key_file']);
+    await denied([
+      `select setting from pg_settings where name = 'kijko.jwt_key_file' and 1 / (setting is null)::integer = 1`,
+      'show kijko.jwt_key_file',
+    ]);
     await denied(['select * from pg_authid']);
     await denied(['select * from pg_shadow']);
     await denied([`select kijko.sign_jwt('{"role": "service_role"}')`]);
@@ -116,12 +142,19 @@ describe('postgres', () => {
     await denied([`create function f(text) returns text language internal as 'pg_read_file_all'`]);
     await denied([`create function f() returns integer language c as 'kijko', 'kijko_admit_request'`]);
     await denied([`load '/var/tmp/intruder.so'`]);
-    await denied([`create function f() returns event_trigger language plpgsql as 'begin end'`, 'create event trigger e on ddl_command_start execute function f()']);
-    for (const extension of ['file_fdw', 'postgres_fdw', 'dblink', 'adminpack', 'pageinspect']) await denied([`create extension ${extension}`], ['42501', '0A000', '58P01']);
+    await denied([
+      `create function f() returns event_trigger language plpgsql as 'begin end'`,
+      'create event trigger e on ddl_command_start execute function f()',
+    ]);
+    for (const extension of ['file_fdw', 'postgres_fdw', 'dblink', 'adminpack', 'pageinspect'])
+      await denied([`create extension ${extension}`], ['42501', '0A000', '58P01']);
     for (const extension of ['kijko', 'pg_cron', 'pgcrypto']) {
       await denied([`alter extension ${extension} update`]);
       await denied([`drop extension ${extension} cascade`]);
-      await denied([`create function public.f() returns integer language sql as 'select 1'`, `alter extension ${extension} add function public.f()`]);
+      await denied([
+        `create function public.f() returns integer language sql as 'select 1'`,
+        `alter extension ${extension} add function public.f()`,
+      ]);
     }
     await denied([`create function f(internal) returns internal language plpgsql as 'begin end'`], ['42501', '42P13', '0A000']);
     await denied([`create language plpython3u`], ['42501', '58P01', '0A000']);
@@ -144,9 +177,18 @@ describe('postgres', () => {
     }
     await denied(['alter default privileges for role supabase_admin grant all on tables to postgres']);
     await denied(['alter default privileges for role supabase_auth_admin grant all on tables to postgres']);
-    for (const table of ['cron.job', 'cron.job_run_details', 'kijko.ledger', 'kijko.rate_limit_policies', 'kijko.membership_changes', 'auth_api.settings']) {
-      await denied([`create function f() returns trigger language plpgsql as 'begin return null; end'`,
-        `create trigger t after insert on ${table} execute function f()`]);
+    for (const table of [
+      'cron.job',
+      'cron.job_run_details',
+      'kijko.ledger',
+      'kijko.rate_limit_policies',
+      'kijko.membership_changes',
+      'auth_api.settings',
+    ]) {
+      await denied([
+        `create function f() returns trigger language plpgsql as 'begin return null; end'`,
+        `create trigger t after insert on ${table} execute function f()`,
+      ]);
       await denied([`create rule r as on insert to ${table} do also select 1`]);
       await denied([`alter table ${table} owner to postgres`]);
     }
@@ -164,7 +206,9 @@ describe('postgres', () => {
   it('runs nothing as the superuser by operators and functions of its own in the search path', async () => {
     await asPostgres(async (client) => {
       const ran = [];
-      client.on('notice', ({ message }) => { if (message.startsWith('trap ')) ran.push(message); });
+      client.on('notice', ({ message }) => {
+        if (message.startsWith('trap ')) ran.push(message);
+      });
       await client.query('begin');
       await client.query('create schema trap');
       for (const type of ['bigint', 'text', 'uuid', 'integer', 'timestamptz', 'interval', 'boolean']) {
@@ -172,15 +216,35 @@ describe('postgres', () => {
           begin raise notice 'trap %', current_user; return a operator(pg_catalog.=) b; end $$`);
         await client.query(`create operator trap.= (leftarg = ${type}, rightarg = ${type}, procedure = trap.same)`);
       }
-      for (const [name, argument] of [['nextval', 'text'], ['now', ''], ['length', 'text'], ['format', 'text'], ['coalesce', 'text']]) {
-        await client.query(`create function trap."${name}"(${argument}) returns text language plpgsql as $$ begin raise notice 'trap %', current_user; return null; end $$`);
+      for (const [name, argument] of [
+        ['nextval', 'text'],
+        ['now', ''],
+        ['length', 'text'],
+        ['format', 'text'],
+        ['coalesce', 'text'],
+      ]) {
+        await client.query(
+          `create function trap."${name}"(${argument}) returns text language plpgsql as $$ begin raise notice 'trap %', current_user; return null; end $$`,
+        );
       }
       await client.query('set local search_path = trap, pg_catalog');
       const org = "'00000000-0000-4000-8000-00000000000a'";
-      for (const call of [`trap.same(1, 1)`, `cron.schedule('trap', '* * * * *', 'select 1')`, `cron.schedule('trap', '* * * * *', 'select 2')`, `cron.unschedule('trap')`,
-        `kijko.set_tier(${org}, 'FREE')`, `kijko.set_statement_timeout('TRAP', '1 s')`, `kijko.set_rate_limit_policy('trap', 'user', 1, '1 minute')`,
-        `kijko.drop_rate_limit_policy('trap')`, `kijko.set_limit(${org}, 'trap', 'month', 5)`, `kijko.consume(${org}, 'trap', 1, 'key')`, `kijko.usage(${org})`,
-        `kijko.usage_by_day(${org}, 'trap', '2026-01-01', '2026-01-02')`, `kijko.revoke_session(${org})`, `kijko.maintain_usage()`]) {
+      for (const call of [
+        `trap.same(1, 1)`,
+        `cron.schedule('trap', '* * * * *', 'select 1')`,
+        `cron.schedule('trap', '* * * * *', 'select 2')`,
+        `cron.unschedule('trap')`,
+        `kijko.set_tier(${org}, 'FREE')`,
+        `kijko.set_statement_timeout('TRAP', '1 s')`,
+        `kijko.set_rate_limit_policy('trap', 'user', 1, '1 minute')`,
+        `kijko.drop_rate_limit_policy('trap')`,
+        `kijko.set_limit(${org}, 'trap', 'month', 5)`,
+        `kijko.consume(${org}, 'trap', 1, 'key')`,
+        `kijko.usage(${org})`,
+        `kijko.usage_by_day(${org}, 'trap', '2026-01-01', '2026-01-02')`,
+        `kijko.revoke_session(${org})`,
+        `kijko.maintain_usage()`,
+      ]) {
         await client.query(`select ${call}`);
       }
       await client.query('rollback');
@@ -190,12 +254,14 @@ describe('postgres', () => {
 
   it('owns nothing that a function or worker of the superuser reads', async () => {
     // What the superuser's definer functions may call or read lies in schemas that postgres cannot write to; their text names no other.
-    const { rows } = await asSuperuser((client) => client.query(`
+    const { rows } = await asSuperuser((client) =>
+      client.query(`
       select p.oid::regprocedure::text as function
       from pg_proc as p join pg_roles as r on r.oid = p.proowner
       where r.rolsuper and p.prosecdef and p.pronamespace::regnamespace::text not in ('pg_catalog', 'information_schema')
         and (p.prosrc ~* '\\m(public|private|supabase_migrations)\\.' or not coalesce('search_path=pg_catalog, pg_temp' = any (p.proconfig), false))
-        and p.pronamespace::regnamespace::text <> 'cron'`));
+        and p.pronamespace::regnamespace::text <> 'cron'`),
+    );
     assert.deepEqual(rows, []);
   });
 });
@@ -241,7 +307,10 @@ describe('what the superuser runs', () => {
     fs.rmSync(path.join(home, 'secrets/api_keys')); // so that they are signed anew
     await kijko(['up']);
     const { rows } = await asPostgres((client) => client.query('select distinct who, how from public.ran_by order by 1, 2'));
-    assert.ok(rows.some((row) => row.how === 'schema_migrations'), 'the trap was sprung');
+    assert.ok(
+      rows.some((row) => row.how === 'schema_migrations'),
+      'the trap was sprung',
+    );
     assert.deepEqual([...new Set(rows.map((row) => row.who))], ['postgres/postgres'], JSON.stringify(rows));
   });
 
@@ -253,20 +322,42 @@ describe('what the superuser runs', () => {
 
 describe('passwords', () => {
   const pidOf = (name) => Number(fs.readFileSync(path.join(home, 'run', `${name}.pid`), 'utf8').split(' ')[0]);
-  const children = (pid) => fs.readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number)
-    .filter((child) => { try { return Number(/\) \S (\d+)/.exec(fs.readFileSync(`/proc/${child}/stat`, 'utf8'))[1]) === pid; } catch { return false; } });
-  const read = (pid, file) => { try { return fs.readFileSync(`/proc/${pid}/${file}`, 'utf8'); } catch { return ''; } };
+  const children = (pid) =>
+    fs
+      .readdirSync('/proc')
+      .filter((name) => /^\d+$/.test(name))
+      .map(Number)
+      .filter((child) => {
+        try {
+          return Number(/\) \S (\d+)/.exec(fs.readFileSync(`/proc/${child}/stat`, 'utf8'))[1]) === pid;
+        } catch {
+          return false;
+        }
+      });
+  const read = (pid, file) => {
+    try {
+      return fs.readFileSync(`/proc/${pid}/${file}`, 'utf8');
+    } catch {
+      return '';
+    }
+  };
 
   it('stand in the environment and the arguments of no part but the sidecar, which has its own', async () => {
     // Started anew by somebody who has exported all there is.
     assert.equal((await kijko(['down'])).code, 0);
     const all = passwords();
     const { code, stderr } = await kijko(['up'], {
-      ...Object.fromEntries(Object.entries(all).map(([name, value]) => [`KIJKO_${name}_PASSWORD`, value])), OPENAI_API_KEY: '', PGPASSWORD: all.ADMIN,
+      ...Object.fromEntries(Object.entries(all).map(([name, value]) => [`KIJKO_${name}_PASSWORD`, value])),
+      OPENAI_API_KEY: '',
+      PGPASSWORD: all.ADMIN,
     });
     assert.equal(code, 0, stderr);
     const postmaster = Number(fs.readFileSync(path.join(home, 'data/postmaster.pid'), 'utf8').split('\n')[0]);
-    const processes = [['postgres', postmaster], ...children(postmaster).map((pid) => ['backend', pid]), ...['caddy', 'sidecar', 'rest', 'login'].map((name) => [name, pidOf(name)])];
+    const processes = [
+      ['postgres', postmaster],
+      ...children(postmaster).map((pid) => ['backend', pid]),
+      ...['caddy', 'sidecar', 'rest', 'login'].map((name) => [name, pidOf(name)]),
+    ];
     assert.ok(processes.length > 8);
     for (const [name, pid] of processes) {
       const text = read(pid, 'environ') + read(pid, 'cmdline');
@@ -292,8 +383,16 @@ describe('passwords', () => {
 });
 
 describe('notify pgrst', () => {
-  const call = (name) => fetch(`${process.env.API_URL}/rest/v1/rpc/${name}`, { method: 'POST', headers: { Authorization: `Bearer ${process.env.SERVICE_ROLE_KEY}` } });
-  const served = async (name) => { const answer = await call(name); await answer.text(); return answer.status === 200; };
+  const call = (name) =>
+    fetch(`${process.env.API_URL}/rest/v1/rpc/${name}`, {
+      method: 'POST',
+      headers: { Authorization: `Bearer ${process.env.SERVICE_ROLE_KEY}` },
+    });
+  const served = async (name) => {
+    const answer = await call(name);
+    await answer.text();
+    return answer.status === 200;
+  };
 
   it('of any login does nothing: the channel is secret, and ./kijko reload asks PostgREST instead', async () => {
     const name = `made_at_${process.pid}`;

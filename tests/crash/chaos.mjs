@@ -1,9 +1,9 @@
 // Many jobs, and then what runs them dies: one worker, all workers, the database for a while. What counts in the end is
 // what was done: each execution has one result, one answer of the vendor, and was paid for once.
 import assert from 'node:assert/strict';
-import { describe, test, beforeEach, afterEach } from 'node:test';
+import { afterEach, beforeEach, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Sidecar, killPostgres, killSidecars, kijkoDown, kijkoUp, query, stopStackSidecar, until } from './harness.mjs';
+import { kijkoDown, kijkoUp, killPostgres, killSidecars, query, Sidecar, stopStackSidecar, until } from './harness.mjs';
 import { assertAllDoneOnce, queueJobs } from './postgres.mjs';
 import { Tenant } from './tenant.mjs';
 
@@ -58,7 +58,12 @@ export function chaosTests(vendor) {
       await vendor.call(6);
       await killPostgres();
       vendor.answerAll();
-      await until('the sidecar to say that it is not ready', () => fetch(`${worker.url}/ready`).then((r) => !r.ok, () => false));
+      await until('the sidecar to say that it is not ready', () =>
+        fetch(`${worker.url}/ready`).then(
+          (r) => !r.ok,
+          () => false,
+        ),
+      );
       await sleep(AWAY_SECONDS * 1_000);
       await kijkoDown();
       await kijkoUp(vendor);
@@ -66,7 +71,12 @@ export function chaosTests(vendor) {
       await assertAllDoneOnce(tenant, ids, vendor);
       assert.equal(vendor.calls.length, ids.length, 'one call for each job');
       assert.equal((await attemptsOf(tenant)).again, 0, 'no job ran twice');
-      await until('the sidecar to be ready again', () => fetch(`${worker.url}/ready`).then((r) => r.ok, () => false));
+      await until('the sidecar to be ready again', () =>
+        fetch(`${worker.url}/ready`).then(
+          (r) => r.ok,
+          () => false,
+        ),
+      );
       assert.equal(worker.child.exitCode, null, 'it is the same process');
     });
 
@@ -93,6 +103,8 @@ async function attemptsOf(tenant) {
   const [counts] = await query(
     `select count(*) filter (where attempt > 1)::int as again, coalesce(sum(attempt), 0)::int as attempts,
        count(*) filter (where status = 'succeeded')::int as succeeded
-     from public.jobs where org_id = $1`, [tenant.orgId]);
+     from public.jobs where org_id = $1`,
+    [tenant.orgId],
+  );
   return counts;
 }

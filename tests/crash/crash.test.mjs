@@ -1,7 +1,7 @@
 // What survives a kill -9. One file, because its tests share one stack whose processes they kill.
 import { after, before } from 'node:test';
 import { chaosTests } from './chaos.mjs';
-import { Vendor, killSidecars, kijkoUp, stopStackSidecar } from './harness.mjs';
+import { kijkoUp, killSidecars, stopStackSidecar, Vendor } from './harness.mjs';
 import { postgresTests } from './postgres.mjs';
 import { sidecarTests } from './sidecar.mjs';
 import { stripeTests } from './stripe.mjs';

@@ -37,7 +37,9 @@ export async function until(what, probe, { timeoutMs = 30_000, everyMs = 50 } = 
 
 export const atMost = (promise, timeoutMs, what) => {
   let timer;
-  const late = new Promise((_, reject) => { timer = setTimeout(() => reject(new Error(`waited ${timeoutMs} ms for ${what}`)), timeoutMs); });
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`waited ${timeoutMs} ms for ${what}`)), timeoutMs);
+  });
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 };
 
@@ -75,13 +77,18 @@ async function queryBy(open, text, values) {
 }
 
 // Like query, while the server may be down or recovering.
-export const queryPatiently = (text, values, timeoutMs = 60_000) => until('Postgres to answer', async () => {
-  try {
-    return await query(text, values);
-  } catch {
-    return null;
-  }
-}, { timeoutMs, everyMs: 250 });
+export const queryPatiently = (text, values, timeoutMs = 60_000) =>
+  until(
+    'Postgres to answer',
+    async () => {
+      try {
+        return await query(text, values);
+      } catch {
+        return null;
+      }
+    },
+    { timeoutMs, everyMs: 250 },
+  );
 
 // ---- the vendor: OpenAI's chat completions, answered only when the test says so
 
@@ -149,23 +156,41 @@ class VendorCall {
 
   // Reports what the prompt came to, and falls silent.
   begin(inputTokens) {
-    const event = { id: `call-${this.number}`, object: 'chat.completion.chunk', created: 1, model: this.model,
-      choices: [{ index: 0, delta: { role: 'assistant', content: 'be' }, finish_reason: null }], usage: { prompt_tokens: inputTokens, completion_tokens: 0 } };
+    const event = {
+      id: `call-${this.number}`,
+      object: 'chat.completion.chunk',
+      created: 1,
+      model: this.model,
+      choices: [{ index: 0, delta: { role: 'assistant', content: 'be' }, finish_reason: null }],
+      usage: { prompt_tokens: inputTokens, completion_tokens: 0 },
+    };
     this.#response.writeHead(200, { 'content-type': 'text/event-stream' });
     this.#response.write(`data: ${JSON.stringify(event)}\n\n`);
   }
 
   answer() {
     if (this.#response.writableEnded || this.#response.destroyed) return;
-    const event = (choices, usage) => `data: ${JSON.stringify({
-      id: `call-${this.number}`, object: 'chat.completion.chunk', created: Math.floor(Date.now() / 1000), model: this.model, choices, usage,
-    })}\n\n`;
-    this.#response.writeHead(200, { 'content-type': 'text/event-stream' }).end([
-      event([{ index: 0, delta: { role: 'assistant', content: this.text }, finish_reason: null }], null),
-      event([{ index: 0, delta: {}, finish_reason: 'stop' }], null),
-      event([], { prompt_tokens: this.inputTokens, completion_tokens: this.outputTokens, total_tokens: this.inputTokens + this.outputTokens }),
-      'data: [DONE]\n\n',
-    ].join(''));
+    const event = (choices, usage) =>
+      `data: ${JSON.stringify({
+        id: `call-${this.number}`,
+        object: 'chat.completion.chunk',
+        created: Math.floor(Date.now() / 1000),
+        model: this.model,
+        choices,
+        usage,
+      })}\n\n`;
+    this.#response.writeHead(200, { 'content-type': 'text/event-stream' }).end(
+      [
+        event([{ index: 0, delta: { role: 'assistant', content: this.text }, finish_reason: null }], null),
+        event([{ index: 0, delta: {}, finish_reason: 'stop' }], null),
+        event([], {
+          prompt_tokens: this.inputTokens,
+          completion_tokens: this.outputTokens,
+          total_tokens: this.inputTokens + this.outputTokens,
+        }),
+        'data: [DONE]\n\n',
+      ].join(''),
+    );
   }
 }
 
@@ -212,7 +237,10 @@ export class Sidecar {
     });
     await until(`${sidecar.name} to be ready (log: ${sidecar.log})`, () => {
       assert.equal(sidecar.child.exitCode, null, `${sidecar.name} ended at once (log: ${sidecar.log})`);
-      return fetch(`${sidecar.url}/ready`).then((r) => r.ok, () => false);
+      return fetch(`${sidecar.url}/ready`).then(
+        (r) => r.ok,
+        () => false,
+      );
     });
     return sidecar;
   }
@@ -278,11 +306,22 @@ export const kijkoUp = (vendor) => kijko('up', { OPENAI_BASE_URL: vendor?.baseUr
 export const kijkoDown = () => kijko('down');
 
 async function kijko(command, variables = {}, timeoutMs = 180_000) {
-  const environment = { ...process.env, KIJKO_HOME: HOME, KIJKO_API_PORT: PORT, KIJKO_LLM_ECHO: '1', OPENAI_API_KEY: '', KIJKO_YES: '1', ...variables };
+  const environment = {
+    ...process.env,
+    KIJKO_HOME: HOME,
+    KIJKO_API_PORT: PORT,
+    KIJKO_LLM_ECHO: '1',
+    OPENAI_API_KEY: '',
+    KIJKO_YES: '1',
+    ...variables,
+  };
   delete environment.KIJKO_DB_PORT;
   const script = spawn(path.join(ROOT, 'kijko'), [command], { env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
-  for (const stream of [script.stdout, script.stderr]) stream.on('data', (chunk) => { output += chunk; });
+  for (const stream of [script.stdout, script.stderr])
+    stream.on('data', (chunk) => {
+      output += chunk;
+    });
   const exit = once(script, 'exit');
   try {
     const [code] = await atMost(exit, timeoutMs, `./kijko ${command}`);

@@ -4,8 +4,8 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Cluster } from './limits/cluster.mjs';
-import { Hammer, drain, prepare } from './limits/hammer.mjs';
-import { Holders, METER as BUDGET, prepare as prepareBudget } from './limits/holders.mjs';
+import { drain, Hammer, prepare } from './limits/hammer.mjs';
+import { METER as BUDGET, Holders, prepare as prepareBudget } from './limits/holders.mjs';
 
 const SECONDS = Number(process.env.KIJKO_HAMMER_SECONDS ?? 8);
 
@@ -53,7 +53,8 @@ describe('200 holders of one budget', () => {
     const raise = (async () => {
       while (Date.now() < (holders.until ?? Infinity)) {
         await sleep(250);
-        await cluster.sql("select kijko.set_limit(subject, meter, 'month', amount + 100) from kijko.limits where meter = $1", [BUDGET])
+        await cluster
+          .sql("select kijko.set_limit(subject, meter, 'month', amount + 100) from kijko.limits where meter = $1", [BUDGET])
           .catch(() => {});
       }
     })();

@@ -1,8 +1,8 @@
 // What else can happen to a cluster: copies, standbys, dropped extensions, too little shared memory.
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
 import { appendFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Cluster } from './limits/cluster.mjs';
 import { freePort } from './ports.mjs';
@@ -24,7 +24,9 @@ describe('quotas and the cluster', () => {
   after(() => cluster.stop());
 
   const take = async (client, amount = 1, subject = SUBJECT) => {
-    const { rows: [verdict] } = await client.query('select allowed, used from kijko.try_consume($1, $2, $3)', [subject, 'x', amount]);
+    const {
+      rows: [verdict],
+    } = await client.query('select allowed, used from kijko.try_consume($1, $2, $3)', [subject, 'x', amount]);
     return { allowed: verdict.allowed, used: Number(verdict.used) };
   };
 
@@ -69,10 +71,15 @@ describe('quotas and the cluster', () => {
       await client.query(`do $$ begin for n in 1..3000 loop
         perform kijko.consume(('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, 'many'); commit; end loop; end $$`);
     }
-    const { rows: [{ wrong }] } = await client.query(
-      "select count(*)::int as wrong from (select sum(amount) from kijko.ledger where meter = 'many' group by subject) as s(sum) where sum <> 2");
+    const {
+      rows: [{ wrong }],
+    } = await client.query(
+      "select count(*)::int as wrong from (select sum(amount) from kijko.ledger where meter = 'many' group by subject) as s(sum) where sum <> 2",
+    );
     assert.equal(wrong, 0);
-    const { rows: [last] } = await client.query("select used from kijko.try_consume('00000000-0000-4000-8000-000000000007', 'many')");
+    const {
+      rows: [last],
+    } = await client.query("select used from kijko.try_consume('00000000-0000-4000-8000-000000000007', 'many')");
     assert.equal(Number(last.used), 3);
     await client.end();
   });
@@ -80,10 +87,11 @@ describe('quotas and the cluster', () => {
   test('one transaction with more counters than a set has slots is refused at once, and leaves nothing behind', async () => {
     const client = await cluster.connect();
     const started = Date.now();
-    await assert.rejects(
-      client.query("select kijko.consume(gen_random_uuid(), 'many') from generate_series(1, 5000)"), { code: 'KJ503' });
+    await assert.rejects(client.query("select kijko.consume(gen_random_uuid(), 'many') from generate_series(1, 5000)"), { code: 'KJ503' });
     assert.ok(Date.now() - started < 5_000);
-    const { rows: [{ value }] } = await client.query("select value from kijko.stats() where metric = 'quota.pinned'");
+    const {
+      rows: [{ value }],
+    } = await client.query("select value from kijko.stats() where metric = 'quota.pinned'");
     assert.equal(Number(value), 0);
     await client.end();
   });
@@ -94,7 +102,22 @@ describe('quotas and the cluster', () => {
     await client.query("select kijko.set_limit($1, 'x', 'lifetime', 10), kijko.set_limit($1, 'api_requests', 'lifetime', 10)", [subject]);
     await take(client, 7, subject);
     const standby = Object.assign(new Cluster(), { home: cluster.home, data: join(cluster.home, 'standby'), port: await freePort() });
-    await cluster.program('pg_basebackup', '-D', standby.data, '-R', '-X', 'stream', '-c', 'fast', '-h', '127.0.0.1', '-p', String(cluster.port), '-U', 'postgres');
+    await cluster.program(
+      'pg_basebackup',
+      '-D',
+      standby.data,
+      '-R',
+      '-X',
+      'stream',
+      '-c',
+      'fast',
+      '-h',
+      '127.0.0.1',
+      '-p',
+      String(cluster.port),
+      '-U',
+      'postgres',
+    );
     appendFileSync(join(standby.data, 'postgresql.conf'), `port = ${standby.port}\nhot_standby = on\n`);
     await standby.program('pg_ctl', '-D', standby.data, '-l', join(cluster.home, 'standby.log'), '-w', 'start');
     try {
@@ -108,11 +131,16 @@ describe('quotas and the cluster', () => {
       assert.equal(await standing(), 7);
       await take(client, 2, subject);
       await client.query("select kijko.record_usage($1, 'api_requests', 10, now())", [subject]);
-      await until(async () => (await reader.query("select from kijko.usage($1) where meter = 'api_requests' and used = 10", [subject])).rowCount === 1);
+      await until(
+        async () =>
+          (await reader.query("select from kijko.usage($1) where meter = 'api_requests' and used = 10", [subject])).rowCount === 1,
+      );
       await assert.rejects(admit(), { code: 'KJ429' });
       assert.equal(await standing(), 9);
       await reader.query('select pg_promote()');
-      const { rows: [requests] } = await reader.query("select allowed, used >= 10 as known from kijko.try_consume($1, 'api_requests')", [subject]);
+      const {
+        rows: [requests],
+      } = await reader.query("select allowed, used >= 10 as known from kijko.try_consume($1, 'api_requests')", [subject]);
       assert.deepEqual(requests, { allowed: false, known: true });
       assert.deepEqual(await take(reader, 2, subject), { allowed: false, used: 9 });
       assert.deepEqual(await take(reader, 1, subject), { allowed: true, used: 10 });

@@ -14,11 +14,15 @@ describe('the counters from inside', () => {
   after(() => cluster.stop());
 
   const take = async (client, whose, amount = 1) => {
-    const { rows: [verdict] } = await client.query("select allowed, used from kijko.try_consume($1, 'x', $2)", [whose, amount]);
+    const {
+      rows: [verdict],
+    } = await client.query("select allowed, used from kijko.try_consume($1, 'x', $2)", [whose, amount]);
     return { allowed: verdict.allowed, used: Number(verdict.used) };
   };
   const metric = async (client, name) => {
-    const { rows: [{ value }] } = await client.query('select value from kijko.stats() where metric = $1', [name]);
+    const {
+      rows: [{ value }],
+    } = await client.query('select value from kijko.stats() where metric = $1', [name]);
     return Number(value);
   };
   const waitsForALock = async (client) => {
@@ -35,7 +39,8 @@ describe('the counters from inside', () => {
     await client.query('create table public.big as select n from generate_series(1, 100000) as n');
     await client.query(`create function public.hidden() returns boolean language plpgsql parallel safe as
       $$ begin return (kijko.try_consume('${subject(1)}', 'x')).allowed; end $$`);
-    for (const setting of ['parallel_setup_cost', 'parallel_tuple_cost', 'min_parallel_table_scan_size']) await client.query(`set ${setting} = 0`);
+    for (const setting of ['parallel_setup_cost', 'parallel_tuple_cost', 'min_parallel_table_scan_size'])
+      await client.query(`set ${setting} = 0`);
     const plan = async (query) => JSON.stringify((await client.query(`explain ${query}`)).rows);
     assert.match(await plan('select n % 7 from public.big where n % 11 = 0'), /Gather/);
     assert.doesNotMatch(await plan(`select (kijko.try_consume('${subject(1)}', 'x')).allowed from public.big where n % 11 = 0`), /Gather/);
@@ -63,7 +68,9 @@ describe('the counters from inside', () => {
     }
     // What was rolled back to a savepoint is not held any more.
     await client.query('create table public.two_phases (n int)');
-    await client.query(`begin; savepoint a; select kijko.try_consume('${subject(2)}', 'x', 3); rollback to a; insert into public.two_phases values (1); prepare transaction 'unused'`);
+    await client.query(
+      `begin; savepoint a; select kijko.try_consume('${subject(2)}', 'x', 3); rollback to a; insert into public.two_phases values (1); prepare transaction 'unused'`,
+    );
     assert.deepEqual(await take(client, subject(2), 4), { allowed: true, used: 4 });
     await other.query("commit prepared 'unused'");
     assert.deepEqual(await take(other, subject(2), 6), { allowed: true, used: 10 });
@@ -92,7 +99,7 @@ describe('the counters from inside', () => {
     await Promise.all([locker, waiter, hasty].map((client) => client.end()));
   });
 
-  test('two transactions that want each other\'s counter after both were forgotten do not wait in a circle', async () => {
+  test("two transactions that want each other's counter after both were forgotten do not wait in a circle", async () => {
     const [first, second] = await Promise.all([0, 1].map(() => cluster.connect()));
     await first.query('begin');
     await second.query('begin');
@@ -100,7 +107,10 @@ describe('the counters from inside', () => {
     assert.deepEqual(await take(second, subject(9)), { allowed: true, used: 1 });
     await cluster.sql('select kijko.forget_usage()');
     const both = await Promise.all([take(first, subject(9)), take(second, subject(8))]);
-    assert.deepEqual(both, [{ allowed: true, used: 2 }, { allowed: true, used: 2 }]);
+    assert.deepEqual(both, [
+      { allowed: true, used: 2 },
+      { allowed: true, used: 2 },
+    ]);
     await first.query('commit');
     await second.query('rollback');
     assert.deepEqual(await take(first, subject(8)), { allowed: true, used: 2 });
@@ -136,10 +146,12 @@ describe('the counters from inside', () => {
           return refused;
       end $$`);
     await holder.query('begin');
-    const { rows: [{ take_all: refused }] } = await holder.query('select public.take_all()');
+    const {
+      rows: [{ take_all: refused }],
+    } = await holder.query('select public.take_all()');
     assert.equal(refused, 6_000 - 1_024);
     assert.equal(await metric(sharer, 'quota.pinned'), 1_024);
-    assert.ok(await metric(sharer, 'quota.full') > full);
+    assert.ok((await metric(sharer, 'quota.full')) > full);
     assert.deepEqual(await take(sharer, '00000000-0000-4000-9000-000000000001'), { allowed: true, used: 2 });
     const began = Date.now();
     await assert.rejects(take(sharer, subject(5)), { code: 'KJ503' });
@@ -198,7 +210,9 @@ describe('the counters from inside', () => {
     assert.equal(await reloaded(), 115);
     await client.query('create index on kijko.ledger_default (meter)'); // not of use here
     assert.equal(await reloaded(), 116);
-    const { rows: [{ held }] } = await client.query("select (kijko.reserve($1, 'x', 1000, '1 hour') is not null) as held", [subject(7)]);
+    const {
+      rows: [{ held }],
+    } = await client.query("select (kijko.reserve($1, 'x', 1000, '1 hour') is not null) as held", [subject(7)]);
     assert.ok(held);
     assert.equal(await reloaded(), 1_117);
     await client.end();

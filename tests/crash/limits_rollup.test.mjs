@@ -22,9 +22,10 @@ before(async () => {
 after(() => cluster.stop());
 
 // Partitions of a second, so that there is always one that has just ended.
-const makePartitions = () => cluster.sql("select kijko.make_ledger_partitions('30 s', '1 s')").catch((error) => {
-  if (!isLost(error) && error.code !== '55P03') throw error;
-});
+const makePartitions = () =>
+  cluster.sql("select kijko.make_ledger_partitions('30 s', '1 s')").catch((error) => {
+    if (!isLost(error) && error.code !== '55P03') throw error;
+  });
 
 async function write() {
   while (running) {
@@ -34,7 +35,12 @@ async function write() {
         const uses = 1 + random(3);
         await client.query('begin');
         for (let n = 0; n < uses; n += 1) {
-          await client.query('select kijko.consume_many(array[$1::uuid], $2, $3, null, $4)', [SUBJECTS[random(5)], `m${random(2)}`, 1 + random(5), `{"member": "m${random(3)}"}`]);
+          await client.query('select kijko.consume_many(array[$1::uuid], $2, $3, null, $4)', [
+            SUBJECTS[random(5)],
+            `m${random(2)}`,
+            1 + random(5),
+            `{"member": "m${random(3)}"}`,
+          ]);
         }
         const late = random(4) === 0;
         if (late) await sleep(1000 + random(1500));
@@ -62,17 +68,26 @@ async function killOne(number) {
   const roller = await cluster.connect();
   const blocker = await cluster.connect();
   try {
-    const { rows: [{ pid }] } = await roller.query('select pg_backend_pid() as pid');
+    const {
+      rows: [{ pid }],
+    } = await roller.query('select pg_backend_pid() as pid');
     const table = ROLLED[number % 4];
     if (table) await blocker.query(`begin; lock table kijko.${table} in exclusive mode`);
-    const run = roller.query('select kijko.rollup_usage(1000) as rolled').then(() => 'ended', () => 'stopped');
+    const run = roller.query('select kijko.rollup_usage(1000) as rolled').then(
+      () => 'ended',
+      () => 'stopped',
+    );
     if (table) {
       if (!(await isBlocked(pid))) return; // nothing to roll up yet, or a writer was in the way
       done.blocked += 1;
     } else {
       await sleep(random(15));
     }
-    await [() => cluster.sql('select pg_cancel_backend($1)', [pid]), () => cluster.sql('select pg_terminate_backend($1)', [pid]), () => process.kill(pid, 'SIGKILL')][random(3)]();
+    await [
+      () => cluster.sql('select pg_cancel_backend($1)', [pid]),
+      () => cluster.sql('select pg_terminate_backend($1)', [pid]),
+      () => process.kill(pid, 'SIGKILL'),
+    ][random(3)]();
     if ((await run) === 'stopped') done.kills += 1;
   } catch (error) {
     if (!isLost(error) && error.code !== 'ESRCH') throw error;
@@ -107,7 +122,9 @@ test('sums are exact after a rollup was killed in every place, with late commits
   await sleep(1100);
   await cluster.sql('select kijko.rollup_usage(10000)');
 
-  const [{ rolled, left }] = await cluster.sql('select count(*) filter (where rolled_at is not null)::int as rolled, count(*) filter (where rolled_at is null and ends_at <= now())::int as left from kijko.ledger_partitions');
+  const [{ rolled, left }] = await cluster.sql(
+    'select count(*) filter (where rolled_at is not null)::int as rolled, count(*) filter (where rolled_at is null and ends_at <= now())::int as left from kijko.ledger_partitions',
+  );
   assert.ok(rolled > 5, `${rolled} partitions were rolled up`);
   assert.equal(left, 0, 'none was left out');
   assert.ok(done.late > 5, `${done.late} transactions committed late`);
@@ -122,7 +139,11 @@ test('sums are exact after a rollup was killed in every place, with late commits
     ['usage_hourly', `date_trunc('hour', g.occurred_at, 'UTC')::text || g.attributes`],
     ['usage_daily', `(g.occurred_at at time zone 'UTC')::date::text || g.attributes`],
   ]) {
-    const column = { usage_totals: 't.period_start::text', usage_hourly: 't.hour::text || t.attributes', usage_daily: 't.day::text || t.attributes' }[table];
+    const column = {
+      usage_totals: 't.period_start::text',
+      usage_hourly: 't.hour::text || t.attributes',
+      usage_daily: 't.day::text || t.attributes',
+    }[table];
     const wrong = await cluster.sql(`
       select * from (
         select g.subject, g.meter, ${key} as key, sum(g.amount) as amount, count(*) as entries from kijko.ledger as g
@@ -136,7 +157,9 @@ test('sums are exact after a rollup was killed in every place, with late commits
 
   // And so are the counters, whether they were there all the time or are read anew.
   for (const subject of SUBJECTS) {
-    const sums = await cluster.sql('select meter, sum(amount)::int as used from kijko.ledger where subject = $1 group by 1 order by 1', [subject]);
+    const sums = await cluster.sql('select meter, sum(amount)::int as used from kijko.ledger where subject = $1 group by 1 order by 1', [
+      subject,
+    ]);
     const used = () => cluster.sql('select meter, used::int from kijko.usage($1) order by meter', [subject]);
     assert.deepEqual(await used(), sums);
     await cluster.sql('select kijko.forget_usage($1)', [subject]);

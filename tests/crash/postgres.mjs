@@ -1,8 +1,19 @@
 // Postgres itself dies in the middle: one process of it (the cluster restarts), or all of it.
 import assert from 'node:assert/strict';
-import { describe, test, beforeEach, afterEach } from 'node:test';
-import { Sidecar, atMost, connectAsAdmin, killBackend, killPostgres, killSidecars, kijkoDown, kijkoUp, postmasterPid, until } from './harness.mjs';
-import { Tenant, ended, stateOf } from './tenant.mjs';
+import { afterEach, beforeEach, describe, test } from 'node:test';
+import {
+  atMost,
+  connectAsAdmin,
+  kijkoDown,
+  kijkoUp,
+  killBackend,
+  killPostgres,
+  killSidecars,
+  postmasterPid,
+  Sidecar,
+  until,
+} from './harness.mjs';
+import { ended, stateOf, Tenant } from './tenant.mjs';
 
 const JOBS = 8;
 
@@ -21,15 +32,25 @@ export function postgresTests(vendor) {
       const broken = new Promise((resolve) => witness.once('end', resolve));
 
       const victim = await connectAsAdmin();
-      const { rows: [{ pid }] } = await victim.query('select pg_backend_pid() as pid');
+      const {
+        rows: [{ pid }],
+      } = await victim.query('select pg_backend_pid() as pid');
       await killBackend(pid);
       await atMost(broken, 30_000, 'the cluster to restart');
       vendor.answerAll();
 
       await assertAllDoneOnce(tenant, ids, vendor);
-      await until('the sidecar to be ready again', () => fetch(`${sidecar.url}/ready`).then((r) => r.ok, () => false));
+      await until('the sidecar to be ready again', () =>
+        fetch(`${sidecar.url}/ready`).then(
+          (r) => r.ok,
+          () => false,
+        ),
+      );
       assert.equal(sidecar.child.exitCode, null, 'it is the same process');
-      await until('the API to answer again', async () => (await tenant.client.from('skills').select('id')).data?.length === 1, { timeoutMs: 60_000, everyMs: 250 });
+      await until('the API to answer again', async () => (await tenant.client.from('skills').select('id')).data?.length === 1, {
+        timeoutMs: 60_000,
+        everyMs: 250,
+      });
     });
 
     test('kill -9 of the postmaster, then ./kijko up: nothing that was committed is lost, every job ends once', async () => {

@@ -44,10 +44,11 @@ class Load {
   }
 }
 
-const booked = async (cluster) => Number((await cluster.sql(`select coalesce(sum(amount), 0) as n from kijko.ledger where meter = 'api_requests'`))[0].n);
+const booked = async (cluster) =>
+  Number((await cluster.sql(`select coalesce(sum(amount), 0) as n from kijko.ledger where meter = 'api_requests'`))[0].n);
 
 async function settled(cluster) {
-  for (let last = -1; ;) {
+  for (let last = -1; ; ) {
     const now = await booked(cluster);
     if (now === last) return now;
     last = now;
@@ -93,7 +94,10 @@ describe('metered requests', () => {
     }
   });
 
-  for (const [name, kill] of [['a backend', 'killBackend'], ['the postmaster', 'killPostmaster']]) {
+  for (const [name, kill] of [
+    ['a backend', 'killBackend'],
+    ['the postmaster', 'killPostmaster'],
+  ]) {
     test(`${name} is killed under load: what is lost is printed, and bounded by the interval`, async (t) => {
       const interval = 500;
       const cluster = await start(interval);
@@ -109,11 +113,13 @@ describe('metered requests', () => {
           const after = await settled(cluster);
           const rate = answered / ((until - load.started) / 1_000);
           const lost = load.answered - (after - before);
-          t.diagnostic(`${load.answered} answered, ${after - before} in the ledger, ${lost} lost: ${Math.max(0, lost / rate).toFixed(3)} s of the load`);
+          t.diagnostic(
+            `${load.answered} answered, ${after - before} in the ledger, ${lost} lost: ${Math.max(0, lost / rate).toFixed(3)} s of the load`,
+          );
           assert.ok(after - before > 0, 'most are there');
           assert.ok(after - before <= load.answered + 2 * CLIENTS, 'none is counted twice');
           // Twice the interval, and a second for a busy machine: no figure of speed, but a bound on what is held back.
-          assert.ok(lost <= rate * (2 * interval / 1_000 + 1), `${lost} requests lost`);
+          assert.ok(lost <= rate * ((2 * interval) / 1_000 + 1), `${lost} requests lost`);
         }
       } finally {
         await cluster.stop();
@@ -129,7 +135,7 @@ describe('metered requests', () => {
       assert.ok(first);
       await cluster.sql('select pg_terminate_backend($1)', [first]);
       await cluster.sql('select kijko.admit_request($1)', [SUBJECTS[0]]);
-      for (let tries = 0; (await worker() ?? first) === first && tries < 100; tries += 1) await sleep(100);
+      for (let tries = 0; ((await worker()) ?? first) === first && tries < 100; tries += 1) await sleep(100);
       assert.notEqual(await worker(), first);
       await cluster.sql('select kijko.admit_request($1)', [SUBJECTS[0]]);
       assert.equal(await settled(cluster), 2);
@@ -146,7 +152,9 @@ describe('metered requests', () => {
       await cluster.sql('drop database other');
       await load.stop();
       await settled(cluster);
-      const [{ held }] = await cluster.sql(`select backend_xmin is not null as held from pg_stat_activity where backend_type = 'kijko meter'`);
+      const [{ held }] = await cluster.sql(
+        `select backend_xmin is not null as held from pg_stat_activity where backend_type = 'kijko meter'`,
+      );
       assert.equal(held, false);
     } finally {
       await cluster.stop();

@@ -1,8 +1,8 @@
 // A worker that dies, stalls or is asked to go in the middle of a job.
 import assert from 'node:assert/strict';
-import { describe, test, beforeEach, afterEach } from 'node:test';
-import { Sidecar, connectAsAdmin, killSidecars, query, queryAsAdmin, until } from './harness.mjs';
-import { Tenant, assertDoneOnce, ended, stateOf } from './tenant.mjs';
+import { afterEach, beforeEach, describe, test } from 'node:test';
+import { connectAsAdmin, killSidecars, query, queryAsAdmin, Sidecar, until } from './harness.mjs';
+import { assertDoneOnce, ended, stateOf, Tenant } from './tenant.mjs';
 
 const LEASE_SECONDS = 3;
 
@@ -25,7 +25,9 @@ export function sidecarTests(vendor) {
       const state = await ended(id);
       await assertDoneOnce(tenant, state, call);
       assert.deepEqual(
-        state.events.filter((e) => ['claimed', 'lease_expired', 'succeeded'].includes(e)), ['claimed', 'lease_expired', 'claimed', 'succeeded']);
+        state.events.filter((e) => ['claimed', 'lease_expired', 'succeeded'].includes(e)),
+        ['claimed', 'lease_expired', 'claimed', 'succeeded'],
+      );
       assert.equal(state.workers.length, 2, 'two workers held it');
       assert.equal(vendor.calls.length, 2, 'one call for each attempt');
       assert.deepEqual(await second.terminate(), { code: 0, signal: null });
@@ -57,7 +59,11 @@ export function sidecarTests(vendor) {
       await first.kill();
       // Past the lease, with a second worker looking: the row that is being written must not be taken over.
       await Sidecar.start(vendor, { leaseSeconds: LEASE_SECONDS });
-      await until('the lease to be over', async () => (await query('select 1 from public.jobs where payload ->> $1 = $2 and locked_until < now()', ['execution_id', id])).length);
+      await until(
+        'the lease to be over',
+        async () =>
+          (await query('select 1 from public.jobs where payload ->> $1 = $2 and locked_until < now()', ['execution_id', id])).length,
+      );
       await lock.release();
       await assertDoneOnce(tenant, await ended(id), call);
       const other = await tenant.execute(2);
@@ -162,8 +168,16 @@ export function sidecarTests(vendor) {
 }
 
 // While draining a sidecar takes no new work; /ready or the closed port tells that it has heard the signal.
-const stopsListening = (sidecar) => until(`${sidecar.name} to have heard SIGTERM`,
-  () => fetch(`${sidecar.url}/ready`).then((r) => !r.ok, () => true), { timeoutMs: 15_000 });
+const stopsListening = (sidecar) =>
+  until(
+    `${sidecar.name} to have heard SIGTERM`,
+    () =>
+      fetch(`${sidecar.url}/ready`).then(
+        (r) => !r.ok,
+        () => true,
+      ),
+    { timeoutMs: 15_000 },
+  );
 
 // Lets the vendor answer, but holds the worker's write at the execution's row. Returns how to go on.
 async function holdExecution(id, call, sidecar) {
@@ -172,8 +186,13 @@ async function holdExecution(id, call, sidecar) {
   await holder.query('select 1 from public.executions where id = $1 for update', [id]);
   call.answer();
   // By connections of its own: inside a transaction the server's activity does not change, and only a superuser sees all of it.
-  const waiting = async () => (await queryAsAdmin(
-    `select pid from pg_stat_activity where usename = 'kijko_sidecar' and wait_event_type = 'Lock' and application_name = $1`, [sidecar.name])).map((r) => r.pid);
+  const waiting = async () =>
+    (
+      await queryAsAdmin(
+        `select pid from pg_stat_activity where usename = 'kijko_sidecar' and wait_event_type = 'Lock' and application_name = $1`,
+        [sidecar.name],
+      )
+    ).map((r) => r.pid);
   await until('the write to wait at the row', async () => (await waiting()).length > 0);
   return {
     async endWaiting() {

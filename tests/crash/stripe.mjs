@@ -4,9 +4,22 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { afterEach, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { newUser } from '../journeys/support.mjs';
 import { deliver, recorded } from '../journeys/stripe_events.mjs';
-import { STRIPE_SECRET, Sidecar, connectAsAdmin, killBackend, killPostgres, killSidecars, kijkoDown, kijkoUp, query, queryAsAdmin, queryPatiently, until } from './harness.mjs';
+import { newUser } from '../journeys/support.mjs';
+import {
+  connectAsAdmin,
+  kijkoDown,
+  kijkoUp,
+  killBackend,
+  killPostgres,
+  killSidecars,
+  query,
+  queryAsAdmin,
+  queryPatiently,
+  Sidecar,
+  STRIPE_SECRET,
+  until,
+} from './harness.mjs';
 
 const LIVES = 12;
 const SENDERS = 6;
@@ -28,7 +41,9 @@ class Life {
     for (const table of TABLES) {
       found[table] = await query(`select * from public.${table} where id like '%' || $1 order by id`, [this.tag]);
     }
-    found.plan = await query('select plan, status, current_period_start, current_period_end from public.subscriptions where org_id = $1', [this.orgId]);
+    found.plan = await query('select plan, status, current_period_start, current_period_end from public.subscriptions where org_id = $1', [
+      this.orgId,
+    ]);
     return JSON.parse(JSON.stringify(found).replaceAll(this.tag, 'TAG').replaceAll(this.orgId, 'ORG'));
   }
 }
@@ -105,9 +120,15 @@ export function stripeTests(vendor) {
 
         await sender.done;
         assert.equal(sender.taken.size, events.length);
-        const stored = await query('select id, status, attempts from private.stripe_events where id = any ($1)', [events.map((event) => event.id)]);
+        const stored = await query('select id, status, attempts from private.stripe_events where id = any ($1)', [
+          events.map((event) => event.id),
+        ]);
         assert.equal(stored.length, events.length);
-        assert.deepEqual(stored.filter((event) => event.attempts > 1 || event.status === 'failed'), [], 'nothing was applied twice');
+        assert.deepEqual(
+          stored.filter((event) => event.attempts > 1 || event.status === 'failed'),
+          [],
+          'nothing was applied twice',
+        );
         for (const life of lives) assert.deepEqual(await life.rows(), expected);
         assert.equal(sidecar.child.exitCode, null, 'it is the same process');
       });

@@ -11,7 +11,9 @@ const PRICE = { input: 1_000_000, output: 2_000_000 };
 export async function priceModel() {
   await query(
     `insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok) values ($1, $2, $3)
-     on conflict (id) do nothing`, [MODEL, PRICE.input, PRICE.output]);
+     on conflict (id) do nothing`,
+    [MODEL, PRICE.input, PRICE.output],
+  );
 }
 
 export const forgetModel = () => query('delete from public.llm_models where id = $1', [MODEL]);
@@ -21,11 +23,18 @@ export class Tenant {
     const tenant = new Tenant();
     const { client, user } = await newUser();
     tenant.client = client;
-    const { data, error } = await client.from('skills').insert({
-      name: 'Crash test', prompt_template: 'Answer {{ n }}', model: MODEL, input_schema: { type: 'object' },
-      // Many run at once, and each holds what its answer may come to.
-      parameters: { max_tokens: 1000 },
-    }).select().single();
+    const { data, error } = await client
+      .from('skills')
+      .insert({
+        name: 'Crash test',
+        prompt_template: 'Answer {{ n }}',
+        model: MODEL,
+        input_schema: { type: 'object' },
+        // Many run at once, and each holds what its answer may come to.
+        parameters: { max_tokens: 1000 },
+      })
+      .select()
+      .single();
     assert.equal(error, null);
     tenant.skill = data;
     tenant.orgId = data.org_id;
@@ -35,7 +44,9 @@ export class Tenant {
 
   async execute(n = 1) {
     const { data, error } = await this.client.rpc('execute_skill', {
-      skill_id: this.skill.id, input: { n: String(n) }, idempotency_key: randomUUID(),
+      skill_id: this.skill.id,
+      input: { n: String(n) },
+      idempotency_key: randomUUID(),
     });
     assert.equal(error, null);
     assert.equal(data.status, 'queued');
@@ -43,11 +54,16 @@ export class Tenant {
   }
 
   /** What the ledger has of each meter, without open holds. */
-  booked = async () => Object.fromEntries((await queryPatiently(
-    `select meter, sum(used)::int as used from kijko.usage_by($1, 'day') group by meter`, [this.orgId])).map((r) => [r.meter, r.used]));
+  booked = async () =>
+    Object.fromEntries(
+      (await queryPatiently(`select meter, sum(used)::int as used from kijko.usage_by($1, 'day') group by meter`, [this.orgId])).map(
+        (r) => [r.meter, r.used],
+      ),
+    );
 
   /** Holds of running calls count, too. */
-  used = async () => Object.fromEntries((await queryPatiently('select meter, used::int from kijko.usage($1)', [this.orgId])).map((r) => [r.meter, r.used]));
+  used = async () =>
+    Object.fromEntries((await queryPatiently('select meter, used::int from kijko.usage($1)', [this.orgId])).map((r) => [r.meter, r.used]));
 }
 
 export async function stateOf(executionId) {
@@ -57,16 +73,21 @@ export async function stateOf(executionId) {
   return { execution, job, events: events.map((e) => e.event), workers: [...new Set(events.map((e) => e.worker).filter(Boolean))] };
 }
 
-export const ended = (executionId, timeoutMs = 45_000) => until(`execution ${executionId} to end`, async () => {
-  const state = await stateOf(executionId);
-  return ['succeeded', 'failed', 'cancelled'].includes(state.execution.status) && state;
-}, { timeoutMs, everyMs: 100 });
+export const ended = (executionId, timeoutMs = 45_000) =>
+  until(
+    `execution ${executionId} to end`,
+    async () => {
+      const state = await stateOf(executionId);
+      return ['succeeded', 'failed', 'cancelled'].includes(state.execution.status) && state;
+    },
+    { timeoutMs, everyMs: 100 },
+  );
 
 // The promise of the queue: whatever died on the way, the result is there once and paid for once, with this answer's figures.
 export async function assertDoneOnce(tenant, state, call) {
   const { execution, job, events } = state;
   assert.equal(execution.status, 'succeeded', `${execution.error_code}: ${execution.error}`);
-  assert.match(JSON.stringify(execution.output), new RegExp(`${call.text}\\b`), 'the output is this call\'s answer');
+  assert.match(JSON.stringify(execution.output), new RegExp(`${call.text}\\b`), "the output is this call's answer");
   assert.equal(Number(execution.input_tokens), call.inputTokens);
   assert.equal(Number(execution.output_tokens), call.outputTokens);
   assert.equal(Number(execution.cost_microusd), cost(call));
@@ -75,7 +96,8 @@ export async function assertDoneOnce(tenant, state, call) {
   assert.deepEqual(
     pick(await tenant.used(), 'executions', 'llm_tokens', 'llm_cost_microusd'),
     { executions: 1, llm_tokens: call.inputTokens + call.outputTokens, llm_cost_microusd: cost(call) },
-    'one charge, tokens and cost once');
+    'one charge, tokens and cost once',
+  );
 }
 
 const cost = (call) => call.inputTokens + 2 * call.outputTokens;

@@ -8,7 +8,10 @@ const SIGN_IN = `select auth_api.open_session(u, 'password') as answer from auth
 const BAN = `update auth.users set banned_until = now() + interval '1 hour' where id = $1`;
 const DELETE = `update auth.users set email = 'gone ' || id, deleted_at = now() where id = $1`;
 
-for (const [what, change] of [['banned', BAN], ['softly deleted', DELETE]]) {
+for (const [what, change] of [
+  ['banned', BAN],
+  ['softly deleted', DELETE],
+]) {
   test(`who signs in while being ${what} waits, and gets no session`, async () => {
     const { user } = await newUser();
     const [changing, signing] = [await begin(), await begin()];
@@ -32,7 +35,9 @@ for (const [what, change] of [['banned', BAN], ['softly deleted', DELETE]]) {
     await changing.commit();
     const { n } = await one(
       `select count(*)::int as n from auth.sessions as s where s.user_id = $1
-       and not exists (select 1 from kijko.revoked_sessions as r where r.session_id = s.id and r.expires_at > now())`, [user]);
+       and not exists (select 1 from kijko.revoked_sessions as r where r.session_id = s.id and r.expires_at > now())`,
+      [user],
+    );
     assert.equal(n, 0, 'no session counts');
   });
 }

@@ -14,7 +14,10 @@ const invite = async (user, role = 'viewer', org = null) => {
   return answer;
 };
 const ACCEPT = 'select id from public.accept_invitation($1)';
-const members = async (org) => (await rows('select user_id, role from public.memberships where org_id = $1', [org])).map(({ user_id: id, role }) => `${id} ${role}`).sort();
+const members = async (org) =>
+  (await rows('select user_id, role from public.memberships where org_id = $1', [org]))
+    .map(({ user_id: id, role }) => `${id} ${role}`)
+    .sort();
 
 test('one user accepts twice at once: the second waits, and gets the same membership', async () => {
   const [host, guest] = [await newUser(), await newUser()];
@@ -77,7 +80,9 @@ test('the last seat goes to one of ten', async () => {
 test('invitations of one address at once: one is left', async () => {
   const host = await newUser();
   const email = `${randomUUID()}@example.test`;
-  const answers = await Promise.all(Array.from({ length: 12 }, () => asUser(host.user, 'select token from public.invite_member($1)', [email])));
+  const answers = await Promise.all(
+    Array.from({ length: 12 }, () => asUser(host.user, 'select token from public.invite_member($1)', [email])),
+  );
   assert.equal(answers.filter((answer) => answer.token).length, 12);
   assert.equal((await one('select count(*)::int as n from public.invitations where org_id = $1', [host.org])).n, 1);
 });
@@ -92,7 +97,10 @@ test('two at once at the limit of organizations: the second waits, and is refuse
   await first.commit();
   assert.deepEqual(await late, { refused: 'KJ429' });
   await second.commit();
-  assert.equal((await one('select count(*)::int as n from public.organizations where created_by = $1 and personal_for is null', [user])).n, 3);
+  assert.equal(
+    (await one('select count(*)::int as n from public.organizations where created_by = $1 and personal_for is null', [user])).n,
+    3,
+  );
 });
 
 test('who joins while the host is being deleted: the host is gone first, and so is the invitation', async () => {
@@ -139,7 +147,10 @@ test('a user is deleted while they make an organization: the deletion waits for 
 });
 
 test('who has joined before the host is deleted keeps the organization', async () => {
-  for (const deletion of ['delete from auth.users where id = $1', `update auth.users set email = 'gone ' || id, deleted_at = now() where id = $1`]) {
+  for (const deletion of [
+    'delete from auth.users where id = $1',
+    `update auth.users set email = 'gone ' || id, deleted_at = now() where id = $1`,
+  ]) {
     const [host, guest] = [await newUser(), await newUser()];
     const { token } = await invite(host.user, 'viewer');
     const [deleting, accepting] = [await begin(), await begin(guest.user)];
@@ -167,7 +178,10 @@ test('who is softly deleted while they accept joins nothing', async () => {
 });
 
 test('owners, heirs and the guests that they invited may be deleted by one statement', async () => {
-  for (const deletion of ['delete from auth.users where id = any($1)', `update auth.users set email = 'gone ' || id, deleted_at = now() where id = any($1)`]) {
+  for (const deletion of [
+    'delete from auth.users where id = any($1)',
+    `update auth.users set email = 'gone ' || id, deleted_at = now() where id = any($1)`,
+  ]) {
     const [host, guest, other, member] = [await newUser(), await newUser(), await newUser(), await newUser()];
     await asUser(guest.user, ACCEPT, [(await invite(host.user)).token]);
     await asUser(host.user, ACCEPT, [(await invite(guest.user, 'owner')).token]);
@@ -197,7 +211,10 @@ test('an owner and the heir that they invited are deleted by one statement: the 
 
 test('two owners are deleted at once: the second deletion waits, and sees that theirs is the last', async () => {
   const [first, second, member] = [await newUser(), await newUser(), await newUser()];
-  for (const [{ user }, role] of [[second, 'owner'], [member, 'viewer']]) {
+  for (const [{ user }, role] of [
+    [second, 'owner'],
+    [member, 'viewer'],
+  ]) {
     await pool.query('insert into public.memberships (org_id, user_id, role) values ($1, $2, $3)', [first.org, user, role]);
   }
   const [one_, two] = [await begin(), await begin()];
@@ -215,7 +232,11 @@ test('all owners are deleted at once: the next member follows', async () => {
   const { id: org } = await asUser(owners[0].user, `select (public.create_organization('shared')).id`);
   await pool.query('select kijko.set_limit($1, $2, $3, null)', [org, 'members', 'lifetime']);
   const member = await newUser();
-  for (const [{ user }, role] of [[owners[1], 'owner'], [owners[2], 'owner'], [member, 'viewer']]) {
+  for (const [{ user }, role] of [
+    [owners[1], 'owner'],
+    [owners[2], 'owner'],
+    [member, 'viewer'],
+  ]) {
     await pool.query('insert into public.memberships (org_id, user_id, role) values ($1, $2, $3)', [org, user, role]);
   }
   const answers = await Promise.all(owners.map(({ user }) => asUser(null, 'delete from auth.users where id = $1', [user])));
@@ -226,7 +247,10 @@ test('all owners are deleted at once: the next member follows', async () => {
 test('the heir leaves while the last owner is being deleted: the next one follows', async () => {
   const [owner, heir, third] = [await newUser(), await newUser(), await newUser()];
   const { id: org } = await asUser(owner.user, `select (public.create_organization('shared')).id`);
-  for (const [{ user }, role] of [[heir, 'admin'], [third, 'viewer']]) {
+  for (const [{ user }, role] of [
+    [heir, 'admin'],
+    [third, 'viewer'],
+  ]) {
     await pool.query('insert into public.memberships (org_id, user_id, role) values ($1, $2, $3)', [org, user, role]);
   }
   const [leaving, deleting] = [await begin(heir.user), await begin()];
@@ -243,7 +267,8 @@ test('two users join one personal organization at once: neither waits for the ot
   const host = await newUser();
   const guests = [await newUser(), await newUser()];
   const sessions = [await begin(), await begin()];
-  const join = (n) => sessions[n].run('insert into public.memberships (org_id, user_id, role) values ($1, $2, $3)', [host.org, guests[n].user, 'viewer']);
+  const join = (n) =>
+    sessions[n].run('insert into public.memberships (org_id, user_id, role) values ($1, $2, $3)', [host.org, guests[n].user, 'viewer']);
   assert.deepEqual(await join(0), {});
   const late = join(1);
   await waiting(sessions[1]);

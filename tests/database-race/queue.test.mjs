@@ -6,9 +6,14 @@ import { test } from 'node:test';
 import { atOnce, newTenant, one, pool, promptly, untilWaiting, whileOpen } from './support.mjs';
 
 const newKind = () => `race_${randomUUID().slice(0, 8)}`;
-const enqueue = async (org, kind, n = 1, more = {}) => (await pool.query(
-  'select id from private.enqueue_jobs($1) order by n', [JSON.stringify(Array.from({ length: n }, () => ({ org_id: org, kind, ...more })))])).rows.map((row) => row.id);
-const claim = (kind, max = 1, worker = 'racer', lease = '1 minute') => promptly('select * from private.claim_jobs($1, $2, $3, array[$4])', [worker, lease, max, kind]);
+const enqueue = async (org, kind, n = 1, more = {}) =>
+  (
+    await pool.query('select id from private.enqueue_jobs($1) order by n', [
+      JSON.stringify(Array.from({ length: n }, () => ({ org_id: org, kind, ...more }))),
+    ])
+  ).rows.map((row) => row.id);
+const claim = (kind, max = 1, worker = 'racer', lease = '1 minute') =>
+  promptly('select * from private.claim_jobs($1, $2, $3, array[$4])', [worker, lease, max, kind]);
 // Ended in the past, so the register that says how far leases were taken back moves there too.
 const expire = async (ids) => {
   await pool.query(`update public.jobs set locked_until = clock_timestamp() - interval '1 second' where id = any ($1)`, [ids]);
@@ -26,11 +31,13 @@ async function tend() {
 async function runningExecution({ skill }, worker, maxAttempts = 5) {
   const session = await pool.connect();
   await session.query('begin');
-  const { rows: [{ id, job_id: job }] } = await session.query(
-    `select e.* from public.skills as s, private.queue_execution(s, '{}', 'manual') as e where s.id = $1`, [skill]);
+  const {
+    rows: [{ id, job_id: job }],
+  } = await session.query(`select e.* from public.skills as s, private.queue_execution(s, '{}', 'manual') as e where s.id = $1`, [skill]);
   await session.query(
     `update public.jobs set status = 'running', attempt = 1, max_attempts = $3, locked_by = $2, locked_until = clock_timestamp() + interval '1 minute' where id = $1`,
-    [job, worker, maxAttempts]);
+    [job, worker, maxAttempts],
+  );
   await session.query('select private.start_execution($1, $2)', [worker, job]);
   await session.query('commit');
   session.release();
@@ -58,7 +65,9 @@ test('what pg_cron runs each minute takes back a lease that every claim has pass
   await claim(kind);
   await expire([id]);
   // As if its transaction had committed late.
-  await pool.query(`select setval('private.jobs_reaped_until', private.as_register(clock_timestamp())), setval('private.jobs_rescue_at', private.as_register(clock_timestamp() + interval '1 minute'))`);
+  await pool.query(
+    `select setval('private.jobs_reaped_until', private.as_register(clock_timestamp())), setval('private.jobs_rescue_at', private.as_register(clock_timestamp() + interval '1 minute'))`,
+  );
   const { command } = await one(`select command from cron.job where jobname = 'kijko-reap-jobs'`);
   await pool.query(command);
   assert.equal(await status(id), 'queued');
@@ -73,7 +82,10 @@ test('an execution that is held keeps no claim from its work, and its expired jo
   await expire([held.job, free.job]);
   await whileOpen('select 1 from public.executions where id = $1 for update', [held.id], async () => {
     await pool.query(`select setval('private.jobs_tend_at', 0)`);
-    assert.deepEqual((await claim(kind)).map((job) => job.id), [other]);
+    assert.deepEqual(
+      (await claim(kind)).map((job) => job.id),
+      [other],
+    );
     await promptly('select private.reap_jobs()');
     assert.equal(await status(held.job), 'running');
     assert.notEqual(await status(free.job), 'running', 'only that one waits');
@@ -88,8 +100,14 @@ test('claims pass over rows that other claims hold: those longest due, and the f
   const mine = await enqueue(large.org, kind, 4);
   const [theirs] = await enqueue(small.org, kind);
   await whileOpen('select id from public.jobs where id = any ($1) for update', [[mine[0], theirs]], async () => {
-    assert.deepEqual((await claim(kind)).map((job) => job.id), [mine[1]]);
-    assert.deepEqual((await claim(kind)).map((job) => job.id), [mine[2]]);
+    assert.deepEqual(
+      (await claim(kind)).map((job) => job.id),
+      [mine[1]],
+    );
+    assert.deepEqual(
+      (await claim(kind)).map((job) => job.id),
+      [mine[2]],
+    );
   });
   assert.deepEqual(new Set((await claim(kind, 5)).map((job) => job.id)), new Set([mine[0], mine[3], theirs]));
 });
@@ -123,11 +141,16 @@ test('purging passes over a row that somebody holds', async () => {
   const { org } = await newTenant();
   const made = await pool.query(
     `insert into public.jobs (id, org_id, kind, status, finished_at)
-     select private.new_job_id(now() - interval '40 days', n), $1, 'race_old', 'dead', now() - interval '35 days' from generate_series(1, 2) as n returning id`, [org]);
+     select private.new_job_id(now() - interval '40 days', n), $1, 'race_old', 'dead', now() - interval '35 days' from generate_series(1, 2) as n returning id`,
+    [org],
+  );
   const [held, free] = made.rows.map((row) => row.id);
   await whileOpen('select 1 from public.jobs where id = $1 for update', [held], () => promptly('select private.purge_jobs()'));
   const { rows } = await pool.query('select id from public.jobs where id = any ($1)', [[held, free]]);
-  assert.deepEqual(rows.map((row) => row.id), [held]);
+  assert.deepEqual(
+    rows.map((row) => row.id),
+    [held],
+  );
 });
 
 test('a lane that somebody is opening keeps nobody from queueing, claiming or tending lanes', async () => {
@@ -138,8 +161,15 @@ test('a lane that somebody is opening keeps nobody from queueing, claiming or te
   await whileOpen(sql, [job], async () => {
     const [{ id }] = await promptly(sql, [job]);
     await promptly('select private.tend_lanes()');
-    assert.deepEqual((await claim(kind, 5)).map((claimed) => claimed.id), [id]);
-    assert.equal((await promptly(`select private.fail_job('racer', $1, 'x', 'y', true) as status`, [id]))[0].status, 'queued', 'which opens the lane again');
+    assert.deepEqual(
+      (await claim(kind, 5)).map((claimed) => claimed.id),
+      [id],
+    );
+    assert.equal(
+      (await promptly(`select private.fail_job('racer', $1, 'x', 'y', true) as status`, [id]))[0].status,
+      'queued',
+      'which opens the lane again',
+    );
   });
 });
 
@@ -161,7 +191,10 @@ test('a heartbeat extends what it can and says of the one that is held that it i
     assert.deepEqual(of(plain), { id: plain, cancel_requested: false, extended: true });
     assert.equal(of(gone), undefined);
   });
-  const { rows } = await pool.query('select id from public.jobs where kind = $1 and locked_until > $2::timestamptz + interval \'3 minutes\'', [kind, before.until]);
+  const { rows } = await pool.query(
+    "select id from public.jobs where kind = $1 and locked_until > $2::timestamptz + interval '3 minutes'",
+    [kind, before.until],
+  );
   assert.deepEqual(new Set(rows.map((row) => row.id)), new Set([cancelled, plain]));
 });
 
@@ -171,9 +204,17 @@ test('a batch is ended except for the row that is held, which is asked for again
   const ids = await enqueue(org, kind, 3);
   await claim(kind, 3);
   const results = JSON.stringify(ids.map((id) => ({ id, attempt: 1 })));
-  const complete = async () => new Map((await promptly(`select id, status from private.complete_jobs('racer', $1)`, [results])).map((row) => [row.id, row.status]));
+  const complete = async () =>
+    new Map((await promptly(`select id, status from private.complete_jobs('racer', $1)`, [results])).map((row) => [row.id, row.status]));
   await whileOpen('select 1 from public.jobs where id = $1 for update', [ids[1]], async () => {
-    assert.deepEqual(await complete(), new Map([[ids[0], 'succeeded'], [ids[1], 'running'], [ids[2], 'succeeded']]));
+    assert.deepEqual(
+      await complete(),
+      new Map([
+        [ids[0], 'succeeded'],
+        [ids[1], 'running'],
+        [ids[2], 'succeeded'],
+      ]),
+    );
   });
   assert.deepEqual(await complete(), new Map([[ids[1], 'succeeded']]));
 });
@@ -202,7 +243,10 @@ test('who ends a job waits for another that is ending it, and then changes nothi
     } finally {
       waiter.release(true);
     }
-    const job = await one(`select status, error_code, (select count(*)::int from public.job_events where job_id = $1) as events from public.jobs where id = $1`, [id]);
+    const job = await one(
+      `select status, error_code, (select count(*)::int from public.job_events where job_id = $1) as events from public.jobs where id = $1`,
+      [id],
+    );
     assert.deepEqual(job, { status: 'dead', error_code: 'first', events: 3 }, call);
   }
 });
@@ -211,7 +255,10 @@ test('a unique key that is being queued is waited for: one job, whichever commit
   const { org } = await newTenant();
   const kind = newKind();
   const sql = `select private.enqueue_job($1, $2, unique_key => 'once') as id`;
-  for (const [end, second] of [['commit', null], ['rollback', 'a job']]) {
+  for (const [end, second] of [
+    ['commit', null],
+    ['rollback', 'a job'],
+  ]) {
     const waiter = await pool.connect();
     try {
       await whileOpen(sql, [org, kind + end], async (_, session) => {
@@ -246,12 +293,21 @@ test('tickers take turns: the second waits for the first, and finds nothing left
 
 test('a habit that somebody is changing keeps no ticker from the others', async () => {
   const { org, skill } = await newTenant();
-  await pool.query(`insert into public.habits (org_id, skill_id, name, cron) select $1, $2, 'due ' || n, '0 0 1 1 *' from generate_series(1, 2) as n`, [org, skill]);
-  const { rows: [held, free] } = await pool.query(
-    `update public.habits set next_run_at = date_trunc('year', kijko.now(), 'UTC') where org_id = $1 returning id`, [org]);
+  await pool.query(
+    `insert into public.habits (org_id, skill_id, name, cron) select $1, $2, 'due ' || n, '0 0 1 1 *' from generate_series(1, 2) as n`,
+    [org, skill],
+  );
+  const {
+    rows: [held, free],
+  } = await pool.query(`update public.habits set next_run_at = date_trunc('year', kijko.now(), 'UTC') where org_id = $1 returning id`, [
+    org,
+  ]);
   await whileOpen('select 1 from public.habits where id = $1 for update', [held.id], () => promptly('select private.run_due_habits()'));
   const { rows } = await pool.query('select habit_id from public.executions where org_id = $1', [org]);
-  assert.deepEqual(rows.map((row) => row.habit_id), [free.id]);
+  assert.deepEqual(
+    rows.map((row) => row.habit_id),
+    [free.id],
+  );
 });
 
 // ---- waking

@@ -21,7 +21,9 @@ async function newTenant() {
   const user = randomUUID();
   users.push(user);
   await pool.query(
-    `insert into auth.users (id, aud, role, email, email_confirmed_at) values ($1, 'authenticated', 'authenticated', $2, now())`, [user, `${user}@example.test`]);
+    `insert into auth.users (id, aud, role, email, email_confirmed_at) values ($1, 'authenticated', 'authenticated', $2, now())`,
+    [user, `${user}@example.test`],
+  );
   const { id: org } = await one('select id from public.organizations where personal_for = $1', [user]);
   const { id: skill } = await one(`insert into public.skills (org_id, name, prompt_template) values ($1, 'race', 'x') returning id`, [org]);
   return { user, org, skill };
@@ -51,8 +53,10 @@ const atOnce = (n, run) => Promise.all(Array.from({ length: n }, (_, i) => run(i
 /** Until somebody waits for a session, at a lock of this type. */
 async function untilWaitingFor(pid, lock) {
   for (let tries = 0; tries < 500; tries++) {
-    const { n } = await one(
-      `select count(*)::int as n from pg_stat_activity where wait_event = $2 and $1 = any (pg_blocking_pids(pid))`, [pid, lock]);
+    const { n } = await one(`select count(*)::int as n from pg_stat_activity where wait_event = $2 and $1 = any (pg_blocking_pids(pid))`, [
+      pid,
+      lock,
+    ]);
     if (n > 0) return;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
@@ -74,18 +78,22 @@ test('four tickers at once: each due slot runs once and is charged once', async 
   }
   // Due since the last New Year. Ties go by the random id, so the tenants are mixed: tickers that did not take turns
   // would charge them in different orders and deadlock.
-  await pool.query(
-    `update public.habits set next_run_at = date_trunc('year', kijko.now(), 'UTC') where org_id = any($1)`,
-    [tenants.map((t) => t.org)],
-  );
+  await pool.query(`update public.habits set next_run_at = date_trunc('year', kijko.now(), 'UTC') where org_id = any($1)`, [
+    tenants.map((t) => t.org),
+  ]);
 
   await atOnce(4, () => pool.query('select private.run_due_habits()'));
 
   for (const { org } of tenants) {
     const { made, slots, jobs } = await one(
       `select count(*)::int as made, count(distinct e.habit_id)::int as slots, count(distinct e.job_id)::int as jobs
-       from public.executions as e where e.org_id = $1 and e.trigger = 'habit' and e.status <> 'failed'`, [org]);
-    assert.deepEqual({ made, slots, jobs, charged: await used(org, 'executions') }, { made: HABITS, slots: HABITS, jobs: HABITS, charged: HABITS });
+       from public.executions as e where e.org_id = $1 and e.trigger = 'habit' and e.status <> 'failed'`,
+      [org],
+    );
+    assert.deepEqual(
+      { made, slots, jobs, charged: await used(org, 'executions') },
+      { made: HABITS, slots: HABITS, jobs: HABITS, charged: HABITS },
+    );
     const { due } = await one('select count(*)::int as due from public.habits where org_id = $1 and next_run_at <= kijko.now()', [org]);
     assert.equal(due, 0);
   }
@@ -128,7 +136,10 @@ test('eight workers at once and a limit of three: never more run, and all jobs a
       most = Math.max(most, running);
       if (rows.length === 0) continue;
       const { rows: ended } = await pool.query('select status from private.complete_jobs($1, $2)', [`worker ${n}`, JSON.stringify(rows)]);
-      assert.deepEqual(ended.map((e) => e.status), rows.map(() => 'succeeded'));
+      assert.deepEqual(
+        ended.map((e) => e.status),
+        rows.map(() => 'succeeded'),
+      );
       done += rows.length;
     }
   });
@@ -141,9 +152,17 @@ test('workers that end the same batches crosswise do not wait for each other', a
   const kind = `race_${randomUUID().slice(0, 8)}`;
   await pool.query('select private.enqueue_jobs($1)', [JSON.stringify(Array.from({ length: 200 }, () => ({ org_id: org, kind })))]);
   const { rows } = await pool.query(`select id, attempt from private.claim_jobs('batcher', '1 minute', 200, array[$1])`, [kind]);
-  const answers = await atOnce(6, async (n) => (await pool.query(
-    `select id from private.complete_jobs('batcher', $1)`, [JSON.stringify(n % 2 ? rows : rows.toReversed())])).rows.length);
-  assert.equal(answers.reduce((sum, n) => sum + n, 0), 200, 'each job is ended by one of them');
+  const answers = await atOnce(
+    6,
+    async (n) =>
+      (await pool.query(`select id from private.complete_jobs('batcher', $1)`, [JSON.stringify(n % 2 ? rows : rows.toReversed())])).rows
+        .length,
+  );
+  assert.equal(
+    answers.reduce((sum, n) => sum + n, 0),
+    200,
+    'each job is ended by one of them',
+  );
 });
 
 test('a job that is ended while its row is being changed is asked for again: ended when only its lease moved, left alone when it was taken back', async () => {
@@ -156,7 +175,10 @@ test('a job that is ended while its row is being changed is asked for again: end
   ]) {
     await pool.query('select private.enqueue_job($1, $2)', [org, kind]);
     const { id } = await one(`select id from private.claim_jobs('w', '1 minute', 1, array[$1])`, [kind]);
-    const end = async () => (await pool.query(`select status from private.complete_jobs('w', $1)`, [JSON.stringify([{ id, attempt: 1 }])])).rows.map((row) => row.status);
+    const end = async () =>
+      (await pool.query(`select status from private.complete_jobs('w', $1)`, [JSON.stringify([{ id, attempt: 1 }])])).rows.map(
+        (row) => row.status,
+      );
     const session = await pool.connect();
     await session.query('begin');
     await session.query(change, [id]);
@@ -192,24 +214,29 @@ test('a finishing worker against the reaper: one of them wins, never both', asyn
     const worker = `racer ${randomUUID()}`;
     const session = await pool.connect();
     await session.query('begin');
-    const { rows: [{ id, job_id: job }] } = await session.query(
-      `select e.* from public.skills as s, private.queue_execution(s, '{}', 'manual') as e where s.id = $1`, [skill]);
+    const {
+      rows: [{ id, job_id: job }],
+    } = await session.query(`select e.* from public.skills as s, private.queue_execution(s, '{}', 'manual') as e where s.id = $1`, [skill]);
     await session.query(
       `update public.jobs set status = 'running', attempt = 1, max_attempts = 1, locked_by = $2, locked_until = clock_timestamp() + interval '1 minute' where id = $1`,
-      [job, worker]);
+      [job, worker],
+    );
     await session.query('select private.start_execution($1, $2)', [worker, job]);
     await session.query(`update public.jobs set locked_until = clock_timestamp() - interval '1 second' where id = $1`, [job]);
     await session.query('commit');
     session.release();
 
-    const finish = () => one(`select private.finish_execution($1, $2, '{"output": {}, "input_tokens": 1, "output_tokens": 0}') as done`, [worker, job]);
+    const finish = () =>
+      one(`select private.finish_execution($1, $2, '{"output": {}, "input_tokens": 1, "output_tokens": 0}') as done`, [worker, job]);
     const reap = () => one('select private.reap_jobs()');
     // Whoever is started first is a little ahead: take turns.
     const answers = await Promise.all(i % 2 ? [finish(), reap()] : [reap(), finish()]);
     const { done } = answers[i % 2 ? 0 : 1];
     const { status, events } = await one(
       `select e.status, (select count(*)::int from public.job_events as v where v.job_id = e.job_id and v.event in ('succeeded', 'dead')) as events
-       from public.executions as e where e.id = $1`, [id]);
+       from public.executions as e where e.id = $1`,
+      [id],
+    );
     assert.equal(status, done ? 'succeeded' : 'failed');
     assert.equal(events, 1);
     won[done ? 'worker' : 'reaper'] += 1;
@@ -226,23 +253,45 @@ test('an organization is deleted while its jobs start, end, fail and are taken b
     const session = await pool.connect();
     await session.query('begin');
     const { rows: jobs } = await session.query(
-      `select e.job_id as id from public.skills as s, generate_series(1, 8), private.queue_execution(s, '{}', 'manual') as e where s.id = $1`, [skill]);
+      `select e.job_id as id from public.skills as s, generate_series(1, 8), private.queue_execution(s, '{}', 'manual') as e where s.id = $1`,
+      [skill],
+    );
     await session.query(
-      `update public.jobs set status = 'running', attempt = 1, locked_by = $2, locked_until = clock_timestamp() + interval '1 minute' where org_id = $1`, [org, worker]);
+      `update public.jobs set status = 'running', attempt = 1, locked_by = $2, locked_until = clock_timestamp() + interval '1 minute' where org_id = $1`,
+      [org, worker],
+    );
     for (const { id } of jobs.slice(0, 6)) await session.query('select private.start_execution($1, $2)', [worker, id]);
-    await session.query(
-      `update public.jobs set locked_until = clock_timestamp() - interval '1 second' where id = any ($1)`, [jobs.slice(4, 6).map((j) => j.id)]);
+    await session.query(`update public.jobs set locked_until = clock_timestamp() - interval '1 second' where id = any ($1)`, [
+      jobs.slice(4, 6).map((j) => j.id),
+    ]);
     await session.query('commit');
     session.release();
 
     const calls = [
       () => pool.query('delete from public.organizations where id = $1', [org]),
-      ...jobs.slice(0, 2).map(({ id }) => () => pool.query(
-        `select private.finish_execution($1, $2, '{"output": {}, "input_tokens": 1, "output_tokens": 1}') as done`, [worker, id])),
-      ...jobs.slice(2, 4).map(({ id }, n) => () => pool.query(
-        `select private.fail_execution($1, $2, 'x', 'y', $3, usage => '{"input_tokens": 1}') as done`, [worker, id, n === 0])),
+      ...jobs.slice(0, 2).map(
+        ({ id }) =>
+          () =>
+            pool.query(`select private.finish_execution($1, $2, '{"output": {}, "input_tokens": 1, "output_tokens": 1}') as done`, [
+              worker,
+              id,
+            ]),
+      ),
+      ...jobs.slice(2, 4).map(
+        ({ id }, n) =>
+          () =>
+            pool.query(`select private.fail_execution($1, $2, 'x', 'y', $3, usage => '{"input_tokens": 1}') as done`, [
+              worker,
+              id,
+              n === 0,
+            ]),
+      ),
       () => pool.query('select private.reap_jobs() as done'),
-      ...jobs.slice(6).map(({ id }) => () => pool.query('select private.start_execution($1, $2) as done', [worker, id])),
+      ...jobs.slice(6).map(
+        ({ id }) =>
+          () =>
+            pool.query('select private.start_execution($1, $2) as done', [worker, id]),
+      ),
     ];
     // Whoever is started first is a little ahead: take turns.
     const answers = await Promise.allSettled(calls.map((_, n) => calls[(n + i) % calls.length]()));
@@ -272,10 +321,16 @@ for (const [what, [sql, status = 'running', lease = '1 minute']] of Object.entri
     try {
       // Claimed in the transaction that queues it, so that no worker of the running stack takes it.
       await ender.query('begin');
-      const { rows: [{ id }] } = await ender.query(
-        `select e.job_id as id from public.skills as s, private.queue_execution(s, '{}', 'manual') as e where s.id = $1`, [skill]);
+      const {
+        rows: [{ id }],
+      } = await ender.query(
+        `select e.job_id as id from public.skills as s, private.queue_execution(s, '{}', 'manual') as e where s.id = $1`,
+        [skill],
+      );
       await ender.query(
-        `update public.jobs set status = 'running', attempt = 1, locked_by = $2, locked_until = clock_timestamp() + interval '1 minute' where id = $1`, [id, worker]);
+        `update public.jobs set status = 'running', attempt = 1, locked_by = $2, locked_until = clock_timestamp() + interval '1 minute' where id = $1`,
+        [id, worker],
+      );
       if (status === 'running') await ender.query('select private.start_execution($1, $2)', [worker, id]);
       await ender.query('update public.jobs set locked_until = clock_timestamp() + $2::interval where id = $1', [id, lease]);
       await ender.query('commit');
@@ -284,13 +339,18 @@ for (const [what, [sql, status = 'running', lease = '1 minute']] of Object.entri
       await ender.query('select from public.jobs where id = $1 for update', [id]);
       const deleted = deleter.query('delete from public.organizations where id = $1', [org]);
       const pids = [ender.processID, deleter.processID];
-      while (!(await one('select $1 = any (pg_blocking_pids($2)) as waits', pids)).waits) await new Promise((resolve) => { setTimeout(resolve, 5); });
+      while (!(await one('select $1 = any (pg_blocking_pids($2)) as waits', pids)).waits)
+        await new Promise((resolve) => {
+          setTimeout(resolve, 5);
+        });
       const ended = ender.query(sql, [worker, id]).then(({ rows }) => ender.query('commit').then(() => rows[0].answer));
       const [{ rowCount }, answer] = await Promise.all([deleted, ended]);
       assert.equal(rowCount, 1);
       assert.notEqual(answer, null, 'the job was ended');
       const { left } = await one(
-        `select (select count(*) from public.jobs where org_id = $1)::int + (select count(*) from public.executions where org_id = $1)::int as left`, [org]);
+        `select (select count(*) from public.jobs where org_id = $1)::int + (select count(*) from public.executions where org_id = $1)::int as left`,
+        [org],
+      );
       assert.equal(left, 0);
     } finally {
       // Not back into the pool: after a failure one of them may still wait.
@@ -303,7 +363,10 @@ for (const [what, [sql, status = 'running', lease = '1 minute']] of Object.entri
 test('one idempotency key from twelve sessions: one execution, charged once', async () => {
   const { user, org, skill } = await newTenant();
   const answers = await atOnce(12, () => asUser(user, `select (public.execute_skill($1, '{"a": 1}', 'same')).id`, [skill]));
-  assert.deepEqual(answers.filter((a) => a.refused), []);
+  assert.deepEqual(
+    answers.filter((a) => a.refused),
+    [],
+  );
   assert.equal(new Set(answers.map((a) => a.rows[0].id)).size, 1);
   assert.equal(await used(org, 'executions'), 1);
 });
@@ -319,7 +382,9 @@ for (const end of ['commit', 'rollback']) {
       await first.query('set local session authorization authenticator');
       await first.query('set local role authenticated');
       await first.query(`select set_config('request.jwt.claims', $1, true)`, [JSON.stringify({ role: 'authenticated', sub: user })]);
-      const { rows: [{ id }] } = await first.query(execute, [skill]);
+      const {
+        rows: [{ id }],
+      } = await first.query(execute, [skill]);
       const { pid } = (await first.query('select pg_backend_pid() as pid')).rows[0];
       const second = asUser(user, execute, [skill]);
       await untilWaitingFor(pid, 'advisory');
@@ -375,12 +440,15 @@ test('twenty executions for the last five of the quota: five pass', async () => 
 test('all owners leave at once: one stays', async () => {
   for (let i = 0; i < 5; i++) {
     const tenants = [await newTenant(), await newTenant(), await newTenant()];
-    const { rows: [{ id: org }] } = await asUser(tenants[0].user, `select (public.create_organization('race')).id`);
+    const {
+      rows: [{ id: org }],
+    } = await asUser(tenants[0].user, `select (public.create_organization('race')).id`);
     for (const { user } of tenants.slice(1)) {
       await pool.query(`insert into public.memberships (org_id, user_id, role) values ($1, $2, 'owner')`, [org, user]);
     }
     const answers = await atOnce(3, (n) =>
-      asUser(tenants[n].user, 'delete from public.memberships where org_id = $1 and user_id = $2 returning 1', [org, tenants[n].user]));
+      asUser(tenants[n].user, 'delete from public.memberships where org_id = $1 and user_id = $2 returning 1', [org, tenants[n].user]),
+    );
     assert.deepEqual(answers.map((a) => a.refused ?? 'left').sort(), ['KJ409', 'left', 'left']);
     assert.equal((await one(`select count(*)::int as n from public.memberships where org_id = $1 and role = 'owner'`, [org])).n, 1);
   }
@@ -400,7 +468,10 @@ test('projects made, deleted and rolled back by twelve sessions: never more than
         const rows = 1 + ((n + turn) % 3);
         try {
           await session.query('begin');
-          await session.query(`insert into public.projects (org_id, name) select $1, gen_random_uuid()::text from generate_series(1, $2::int)`, [org, rows]);
+          await session.query(
+            `insert into public.projects (org_id, name) select $1, gen_random_uuid()::text from generate_series(1, $2::int)`,
+            [org, rows],
+          );
           await session.query(turn % 5 === 0 ? 'rollback' : 'commit');
           made += 1;
         } catch (error) {
@@ -408,11 +479,16 @@ test('projects made, deleted and rolled back by twelve sessions: never more than
           assert.equal(error.code, 'KJ429');
           refused += 1;
         }
-        const { rows: [{ count }] } = await session.query('select count(*)::int as count from public.projects where org_id = $1', [org]);
+        const {
+          rows: [{ count }],
+        } = await session.query('select count(*)::int as count from public.projects where org_id = $1', [org]);
         most = Math.max(most, count);
         if (count > LIMIT / 2) {
-          await session.query(`delete from public.projects where id in (
-            select id from public.projects where org_id = $1 order by random() limit $2 for update skip locked)`, [org, rows + 1]);
+          await session.query(
+            `delete from public.projects where id in (
+            select id from public.projects where org_id = $1 order by random() limit $2 for update skip locked)`,
+            [org, rows + 1],
+          );
         }
       }
     } finally {
@@ -424,18 +500,25 @@ test('projects made, deleted and rolled back by twelve sessions: never more than
   const { there } = await one('select count(*)::int as there from public.projects where org_id = $1', [org]);
   assert.equal(await used(org, 'projects'), there);
   // What is left of the limit can be had, and not one more: the counter in memory says the same as the tables.
-  await pool.query(`insert into public.projects (org_id, name) select $1, gen_random_uuid()::text from generate_series(1, $2::int)`, [org, LIMIT - there]);
+  await pool.query(`insert into public.projects (org_id, name) select $1, gen_random_uuid()::text from generate_series(1, $2::int)`, [
+    org,
+    LIMIT - there,
+  ]);
   await assert.rejects(pool.query(`insert into public.projects (org_id, name) values ($1, 'more')`, [org]), { code: 'KJ429' });
 });
 
 // Resolves once one session waits for the other; a statement that ends before that has not waited.
 async function waitsFor(waiter, holder, statement) {
   let ended = false;
-  const end = () => { ended = true; };
+  const end = () => {
+    ended = true;
+  };
   statement.then(end, end);
   while (!(await one('select $1 = any (pg_blocking_pids($2)) as waits', [holder.processID, waiter.processID])).waits) {
     assert.ok(!ended, 'it ended without having waited');
-    await new Promise((resolve) => { setTimeout(resolve, 5); });
+    await new Promise((resolve) => {
+      setTimeout(resolve, 5);
+    });
   }
 }
 
@@ -456,7 +539,12 @@ for (const [meter, { table = meter, row }] of Object.entries(GAUGES)) {
     try {
       const before = await used(org, meter);
       await writer.query('begin');
-      const { rows: [{ id }] } = await writer.query(insert, columns.map(([, value]) => value));
+      const {
+        rows: [{ id }],
+      } = await writer.query(
+        insert,
+        columns.map(([, value]) => value),
+      );
       const recounted = repair.query(RECOUNT, [org]);
       await waitsFor(repair, writer, recounted);
       await writer.query('commit');

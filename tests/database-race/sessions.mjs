@@ -23,7 +23,9 @@ export async function newUser() {
   const user = randomUUID();
   users.push(user);
   await pool.query(
-    `insert into auth.users (id, aud, role, email, email_confirmed_at) values ($1, 'authenticated', 'authenticated', $2, now())`, [user, `${user}@example.test`]);
+    `insert into auth.users (id, aud, role, email, email_confirmed_at) values ($1, 'authenticated', 'authenticated', $2, now())`,
+    [user, `${user}@example.test`],
+  );
   return { user, org: (await one('select id from public.organizations where personal_for = $1', [user])).id };
 }
 
@@ -31,7 +33,9 @@ export async function newUser() {
 export async function begin(user) {
   const session = await pool.connect();
   open.add(session);
-  const { rows: [{ pid }] } = await session.query('select pg_backend_pid() as pid');
+  const {
+    rows: [{ pid }],
+  } = await session.query('select pg_backend_pid() as pid');
   await session.query('begin');
   if (user) {
     await session.query('set local session authorization authenticator');

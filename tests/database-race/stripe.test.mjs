@@ -11,7 +11,14 @@ const MARK = `R${randomBytes(4).toString('hex')}`;
 const orgs = [];
 after(async () => {
   await pool.query('delete from public.organizations where id = any($1)', [orgs]);
-  for (const table of ['private.stripe_events', 'public.stripe_customers', 'public.stripe_checkouts', 'public.stripe_subscriptions', 'public.stripe_invoices', 'public.stripe_prices']) {
+  for (const table of [
+    'private.stripe_events',
+    'public.stripe_customers',
+    'public.stripe_checkouts',
+    'public.stripe_subscriptions',
+    'public.stripe_invoices',
+    'public.stripe_prices',
+  ]) {
     await pool.query(`delete from ${table} where id like '%' || $1 || '%'`, [MARK]);
   }
   await pool.query('delete from private.stripe_price_changes where price_id like $1', [`%${MARK}%`]);
@@ -21,18 +28,55 @@ after(async () => {
 
 let number = 0;
 const now = Math.floor(Date.now() / 1000);
-const id = (kind) => `${kind}_${MARK}x${number += 1}`;
+const id = (kind) => `${kind}_${MARK}x${(number += 1)}`;
 const event = (type, second, object, before) => ({
-  id: id('evt'), object: 'event', type, created: now + second, livemode: false, api_version: '2025-09-30.clover',
+  id: id('evt'),
+  object: 'event',
+  type,
+  created: now + second,
+  livemode: false,
+  api_version: '2025-09-30.clover',
   data: { object: { created: now, ...object }, ...(before && { previous_attributes: before }) },
 });
-const price = (priceId, key, extra) => ({ id: priceId, object: 'price', lookup_key: key, currency: 'eur', unit_amount: 2900, active: true, ...extra });
+const price = (priceId, key, extra) => ({
+  id: priceId,
+  object: 'price',
+  lookup_key: key,
+  currency: 'eur',
+  unit_amount: 2900,
+  active: true,
+  ...extra,
+});
 const session = (sessionId, customer, subscription, org, extra) => ({
-  id: sessionId, object: 'checkout.session', mode: 'subscription', status: 'complete', payment_status: 'paid', customer, subscription, client_reference_id: org, ...extra,
+  id: sessionId,
+  object: 'checkout.session',
+  mode: 'subscription',
+  status: 'complete',
+  payment_status: 'paid',
+  customer,
+  subscription,
+  client_reference_id: org,
+  ...extra,
 });
 const subscription = (subscriptionId, customer, priceId, key, extra) => ({
-  id: subscriptionId, object: 'subscription', customer, status: 'active', collection_method: 'charge_automatically', metadata: {},
-  items: { data: [{ id: `si_${subscriptionId}`, object: 'subscription_item', quantity: 1, current_period_start: now, current_period_end: now + 2_592_000, price: { id: priceId, object: 'price', lookup_key: key } }] },
+  id: subscriptionId,
+  object: 'subscription',
+  customer,
+  status: 'active',
+  collection_method: 'charge_automatically',
+  metadata: {},
+  items: {
+    data: [
+      {
+        id: `si_${subscriptionId}`,
+        object: 'subscription_item',
+        quantity: 1,
+        current_period_start: now,
+        current_period_end: now + 2_592_000,
+        price: { id: priceId, object: 'price', lookup_key: key },
+      },
+    ],
+  },
   ...extra,
 });
 const ingest = async (on, one) => {
@@ -60,7 +104,9 @@ async function subscribed(priceId, key) {
 /** The session waits for a lock that the other holds. */
 async function waiting(waiter, holder) {
   for (let tries = 0; tries < 200; tries += 1) {
-    const { rows: [{ blocked }] } = await pool.query('select $2 = any (pg_blocking_pids($1)) as blocked', [waiter.processID, holder.processID]);
+    const {
+      rows: [{ blocked }],
+    } = await pool.query('select $2 = any (pg_blocking_pids($1)) as blocked', [waiter.processID, holder.processID]);
     if (blocked) return;
     await new Promise((resolve) => setTimeout(resolve, 25));
   }
@@ -85,7 +131,10 @@ async function racing(first, second) {
 
 test('two events of one object: the older one waits, and does not undo the newer one', async () => {
   const priceId = id('price');
-  await racing(event('price.updated', 9, price(priceId, 'pro_monthly', { nickname: 'new' })), event('price.updated', 1, price(priceId, 'pro_monthly', { nickname: 'old' })));
+  await racing(
+    event('price.updated', 9, price(priceId, 'pro_monthly', { nickname: 'new' })),
+    event('price.updated', 1, price(priceId, 'pro_monthly', { nickname: 'old' })),
+  );
   assert.equal((await one('select nickname from public.stripe_prices where id = $1', [priceId])).nickname, 'new');
 
   // Without a customer yet, so that nothing but the object itself connects the two.
@@ -126,7 +175,10 @@ test('the same object in the other mode waits for nobody', async () => {
     b.release();
   }
   const { rows } = await pool.query('select lookup_key, livemode from public.stripe_prices where id = $1 order by livemode', [priceId]);
-  assert.deepEqual(rows, [{ lookup_key: 'pro_monthly', livemode: false }, { lookup_key: 'teams_monthly', livemode: true }]);
+  assert.deepEqual(rows, [
+    { lookup_key: 'pro_monthly', livemode: false },
+    { lookup_key: 'teams_monthly', livemode: true },
+  ]);
 });
 
 test('a price that many use holds up no other event, and all its organizations follow', async () => {
@@ -145,9 +197,19 @@ test('a price that many use holds up no other event, and all its organizations f
     await ingest(a, event('price.updated', 5, price(popular, 'teams_monthly')));
 
     await b.query(`set lock_timeout = '5s'`);
-    await ingest(b, event('customer.subscription.deleted', 6, subscription(stranger.sub, stranger.customer, other, 'pro_monthly', { status: 'canceled' })));
+    await ingest(
+      b,
+      event(
+        'customer.subscription.deleted',
+        6,
+        subscription(stranger.sub, stranger.customer, other, 'pro_monthly', { status: 'canceled' }),
+      ),
+    );
     assert.equal(await planOf(stranger.org), 'FREE', 'of another price');
-    await ingest(b, event('customer.subscription.deleted', 6, subscription(last.sub, last.customer, popular, 'pro_monthly', { status: 'canceled' })));
+    await ingest(
+      b,
+      event('customer.subscription.deleted', 6, subscription(last.sub, last.customer, popular, 'pro_monthly', { status: 'canceled' })),
+    );
     assert.equal(await planOf(last.org), 'FREE', 'of the same price');
     // And one that is subscribed before the price's new key can be seen.
     users.push(await subscribed(popular, 'pro_monthly'));
@@ -165,12 +227,18 @@ test('a price that many use holds up no other event, and all its organizations f
     await pool.query('update private.stripe_plan_refreshes set due_at = clock_timestamp() where org_id = any($1)', [orgs]);
     await pool.query('call private.stripe_apply_price_changes()');
     const { rows } = await pool.query(
-      `select plan, count(*)::int as n from public.subscriptions where org_id = any($1) group by plan order by plan`, [users.map((user) => user.org)]);
+      `select plan, count(*)::int as n from public.subscriptions where org_id = any($1) group by plan order by plan`,
+      [users.map((user) => user.org)],
+    );
     return JSON.stringify(rows);
   };
-  const expected = JSON.stringify([{ plan: 'FREE', n: 1 }, { plan: 'TEAMS', n: 60 }]);
+  const expected = JSON.stringify([
+    { plan: 'FREE', n: 1 },
+    { plan: 'TEAMS', n: 60 },
+  ]);
   // A transaction that somebody else has open, as a backup's, puts the second look off.
   let found;
-  for (let tries = 0; tries < 240 && (found = await behind()) !== expected; tries += 1) await new Promise((resolve) => setTimeout(resolve, 250));
+  for (let tries = 0; tries < 240 && (found = await behind()) !== expected; tries += 1)
+    await new Promise((resolve) => setTimeout(resolve, 250));
   assert.equal(found, expected);
 });

@@ -21,7 +21,10 @@ export function politeClient(url, key, { onWait = () => {}, headers = {} } = {})
       seen.status = response.status;
       seen.headers = response.headers;
       if (response.status !== 429 || tries === MAX_RATE_WAITS) return response;
-      const body = await response.clone().json().catch(() => ({}));
+      const body = await response
+        .clone()
+        .json()
+        .catch(() => ({}));
       if (body.code !== 'rate_limited') return response;
       const seconds = Math.min(Math.max(Number(response.headers.get('retry-after')) || 1, 1), 60);
       seen.waits += 1;

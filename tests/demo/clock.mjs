@@ -56,14 +56,19 @@ export class Clock {
 // What `alter system` has stored, as opposed to what other configuration files say; null when nothing.
 async function storedOffset(db) {
   const { rows } = await db.query(
-    `select setting from pg_catalog.pg_file_settings where name = $1 and sourcefile like '%postgresql.auto.conf'`, [SETTING]);
+    `select setting from pg_catalog.pg_file_settings where name = $1 and sourcefile like '%postgresql.auto.conf'`,
+    [SETTING],
+  );
   return rows.at(-1)?.setting ?? null;
 }
 
 // A fresh connection has what the postmaster has read; it agrees once that is what the files say.
 async function filesAreRead(db) {
-  const { rows: [read] } = await db.query('select setting, source from pg_catalog.pg_settings where name = $1', [SETTING]);
-  const { rows: [written] } = await db.query(
-    'select setting from pg_catalog.pg_file_settings where name = $1 order by seqno desc limit 1', [SETTING]);
+  const {
+    rows: [read],
+  } = await db.query('select setting, source from pg_catalog.pg_settings where name = $1', [SETTING]);
+  const {
+    rows: [written],
+  } = await db.query('select setting from pg_catalog.pg_file_settings where name = $1 order by seqno desc limit 1', [SETTING]);
   return written ? read.setting === written.setting : read.source === 'default';
 }

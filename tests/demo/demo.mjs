@@ -5,16 +5,18 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { politeClient } from './client.mjs';
 import { Clock } from './clock.mjs';
+import { elapsed, Story, short, until } from './story.mjs';
 import { payByStripe } from './stripe.mjs';
-import { Story, elapsed, short, until } from './story.mjs';
 
-const env = Object.fromEntries(['API_URL', 'ADMIN_DB_URL', 'ANON_KEY', 'SERVICE_ROLE_KEY', 'STRIPE_WEBHOOK_SECRET_LOCAL'].map((name) => {
-  if (!process.env[name]) {
-    console.error(`demo: ${name} is not set; start this by ./kijko demo`);
-    process.exit(2);
-  }
-  return [name, process.env[name]];
-}));
+const env = Object.fromEntries(
+  ['API_URL', 'ADMIN_DB_URL', 'ANON_KEY', 'SERVICE_ROLE_KEY', 'STRIPE_WEBHOOK_SECRET_LOCAL'].map((name) => {
+    if (!process.env[name]) {
+      console.error(`demo: ${name} is not set; start this by ./kijko demo`);
+      process.exit(2);
+    }
+    return [name, process.env[name]];
+  }),
+);
 
 const MODEL = process.env.KIJKO_DEMO_MODEL || (process.env.OPENAI_API_KEY ? 'openai/gpt-4o-mini' : 'echo/echo');
 const ZONE = 'Europe/Amsterdam';
@@ -47,16 +49,24 @@ async function refused(request, status, code) {
   assert.ok(error, `expected ${code}, but it was allowed: ${short(data)}`);
   assert.equal(error.code, code, `expected ${code}, got ${error.code}: ${error.message}`);
   assert.equal(got, status, `${code} must be HTTP ${status}`);
-  assert.deepEqual(['code', 'message', 'details', 'hint'].filter((key) => !(key in error)), [], 'an error has all four fields');
+  assert.deepEqual(
+    ['code', 'message', 'details', 'hint'].filter((key) => !(key in error)),
+    [],
+    'an error has all four fields',
+  );
   return error;
 }
 
 async function signUp(name) {
   const client = politeClient(env.API_URL, env.ANON_KEY, { onWait: sayRateWait });
   const email = `${name.toLowerCase()}-${randomBytes(5).toString('hex')}@example.com`;
-  const { user, session } = await ok(client.auth.signUp({
-    email, password: randomBytes(16).toString('base64url'), options: { data: { display_name: name } },
-  }));
+  const { user, session } = await ok(
+    client.auth.signUp({
+      email,
+      password: randomBytes(16).toString('base64url'),
+      options: { data: { display_name: name } },
+    }),
+  );
   assert.ok(session?.access_token, 'sign-up answers with a session');
   const profile = await ok(client.from('profiles').select('active_org_id').eq('id', user.id).single());
   const organization = await ok(client.from('organizations').select('*').eq('id', profile.active_org_id).single());
@@ -65,11 +75,15 @@ async function signUp(name) {
 }
 
 async function follow(client, id) {
-  return until(`execution ${id} to end`, async () => {
-    const execution = await ok(client.from('executions').select('*').eq('id', id).single());
-    story.progress(`execution is ${execution.status}`);
-    return FINAL.includes(execution.status) && execution;
-  }, { timeoutMs: EXECUTION_TIMEOUT, everyMs: 1000 });
+  return until(
+    `execution ${id} to end`,
+    async () => {
+      const execution = await ok(client.from('executions').select('*').eq('id', id).single());
+      story.progress(`execution is ${execution.status}`);
+      return FINAL.includes(execution.status) && execution;
+    },
+    { timeoutMs: EXECUTION_TIMEOUT, everyMs: 1000 },
+  );
 }
 
 function checkSuccess(execution) {
@@ -79,7 +93,8 @@ function checkSuccess(execution) {
   assert.ok(execution.cost_microusd >= 0, 'the cost is known');
 }
 
-const tokensAndCost = (e) => `${e.input_tokens} tokens in, ${e.output_tokens} out, ${(e.cost_microusd / 1e6).toFixed(6)} USD, model ${e.model}`;
+const tokensAndCost = (e) =>
+  `${e.input_tokens} tokens in, ${e.output_tokens} out, ${(e.cost_microusd / 1e6).toFixed(6)} USD, model ${e.model}`;
 
 async function usage(client) {
   const rows = await ok(client.rpc('usage_summary'));
@@ -89,7 +104,7 @@ async function usage(client) {
 // Real text to work on: the project's own change log.
 async function changes() {
   const text = await readFile(new URL('../../CHANGELOG.md', import.meta.url), 'utf8').catch(() => null);
-  return (text ?? 'Habits run by themselves; every execution is metered; a plan\'s limits are enforced by the database.').slice(0, 1500);
+  return (text ?? "Habits run by themselves; every execution is metered; a plan's limits are enforced by the database.").slice(0, 1500);
 }
 
 async function demo() {
@@ -106,26 +121,39 @@ async function demo() {
   });
 
   const { project, skill, filler } = await story.step('Ada creates a project and a skill', async (say) => {
-    const made = await ok(ada.client.from('projects').insert({ name: 'Release notes', description: 'What changed, for people' }).select().single());
+    const made = await ok(
+      ada.client.from('projects').insert({ name: 'Release notes', description: 'What changed, for people' }).select().single(),
+    );
     assert.equal(made.org_id, ada.organization.id);
-    const [main, cheap] = await ok(ada.client.from('skills').insert([
-      {
-        project_id: made.id,
-        name: 'Summarise changes',
-        prompt_template: 'Summarise these changes for a customer in one plain sentence:\n{{ changes }}',
-        input_schema: { type: 'object', properties: { changes: { type: 'string', minLength: 1 } }, required: ['changes'] },
-        model: MODEL,
-        parameters: { max_tokens: 80 },
-      },
-      { project_id: made.id, name: 'Say it back', prompt_template: 'Say {{ n }}', model: 'echo/echo' },
-    ], { defaultToNull: false }).select());
+    const [main, cheap] = await ok(
+      ada.client
+        .from('skills')
+        .insert(
+          [
+            {
+              project_id: made.id,
+              name: 'Summarise changes',
+              prompt_template: 'Summarise these changes for a customer in one plain sentence:\n{{ changes }}',
+              input_schema: { type: 'object', properties: { changes: { type: 'string', minLength: 1 } }, required: ['changes'] },
+              model: MODEL,
+              parameters: { max_tokens: 80 },
+            },
+            { project_id: made.id, name: 'Say it back', prompt_template: 'Say {{ n }}', model: 'echo/echo' },
+          ],
+          { defaultToNull: false },
+        )
+        .select(),
+    );
     say(`project ${made.slug}, skill "${main.name}" on ${main.model}`);
     return { project: made, skill: main, filler: cheap };
   });
 
   await story.step('A bad schedule is refused', async (say) => {
     const error = await refused(
-      ada.client.from('habits').insert({ skill_id: skill.id, name: 'Never', cron: '61 9 * * *', timezone: ZONE }), 422, 'invalid_cron');
+      ada.client.from('habits').insert({ skill_id: skill.id, name: 'Never', cron: '61 9 * * *', timezone: ZONE }),
+      422,
+      'invalid_cron',
+    );
     assert.match(`${error.details} ${error.hint}`, /minute/i, 'the error names the field');
     say(`HTTP 422 ${error.code}: ${error.message} ${error.details}`);
     assert.deepEqual(await ok(ada.client.from('habits').select('id')), [], 'nothing was stored');
@@ -135,9 +163,19 @@ async function demo() {
     const { hour, minute } = wallClock(new Date((await clock.now()).getTime() + 3600_000));
     const cron = `${minute} ${hour} * * *`;
     const upcoming = await ok(ada.client.rpc('preview_cron', { expression: cron, timezone: ZONE, n: 2 }));
-    const made = await ok(ada.client.from('habits').insert({
-      skill_id: skill.id, name: 'Daily summary', cron, timezone: ZONE, input: { changes: await changes() },
-    }).select().single());
+    const made = await ok(
+      ada.client
+        .from('habits')
+        .insert({
+          skill_id: skill.id,
+          name: 'Daily summary',
+          cron,
+          timezone: ZONE,
+          input: { changes: await changes() },
+        })
+        .select()
+        .single(),
+    );
     habitsToStop.push(made.id);
     const times = upcoming.map((row) => new Date(row.preview_cron ?? row).getTime());
     assert.equal(new Date(made.next_run_at).getTime(), times[0], 'next_run_at is the first previewed time');
@@ -170,14 +208,19 @@ async function demo() {
     });
 
     await story.step('The habit runs by itself, by the minute tick', async (say) => {
-      const execution = await until('the habit to run', async () => {
-        const rows = await ok(ada.client.from('executions').select('*').eq('habit_id', habit.id));
-        assert.ok(rows.length <= 1, 'one slot, one execution');
-        return rows[0];
-      }, {
-        timeoutMs: TICK_TIMEOUT, everyMs: 3000,
-        onWait: (s) => story.progress(`waiting for the tick, ${s} s of at most ${TICK_TIMEOUT / 1000}`, { milestone: s % 15 < 3 }),
-      });
+      const execution = await until(
+        'the habit to run',
+        async () => {
+          const rows = await ok(ada.client.from('executions').select('*').eq('habit_id', habit.id));
+          assert.ok(rows.length <= 1, 'one slot, one execution');
+          return rows[0];
+        },
+        {
+          timeoutMs: TICK_TIMEOUT,
+          everyMs: 3000,
+          onWait: (s) => story.progress(`waiting for the tick, ${s} s of at most ${TICK_TIMEOUT / 1000}`, { milestone: s % 15 < 3 }),
+        },
+      );
       assert.equal(execution.trigger, 'habit');
       assert.equal(new Date(execution.scheduled_for).getTime(), slot.getTime());
       const ended = await follow(ada.client, execution.id);
@@ -203,9 +246,20 @@ async function demo() {
     assert.equal(meters.executions.used, ofThisMonth.length);
     assert.equal(meters.executions.limit, FREE_EXECUTIONS);
     const sum = (pick) => ofThisMonth.reduce((total, e) => total + pick(e), 0);
-    assert.equal(meters.llm_tokens?.used ?? 0, sum((e) => e.input_tokens + e.output_tokens), 'tokens are metered once');
-    assert.equal(meters.llm_cost_microusd?.used ?? 0, sum((e) => e.cost_microusd), 'cost is metered once');
-    for (const m of Object.values(meters)) say(`${m.meter.padEnd(18)} ${String(m.used).padStart(8)} of ${m.limit ?? 'unlimited'}${m.limit === null ? '' : `, ${m.remaining} left`}`);
+    assert.equal(
+      meters.llm_tokens?.used ?? 0,
+      sum((e) => e.input_tokens + e.output_tokens),
+      'tokens are metered once',
+    );
+    assert.equal(
+      meters.llm_cost_microusd?.used ?? 0,
+      sum((e) => e.cost_microusd),
+      'cost is metered once',
+    );
+    for (const m of Object.values(meters))
+      say(
+        `${m.meter.padEnd(18)} ${String(m.used).padStart(8)} of ${m.limit ?? 'unlimited'}${m.limit === null ? '' : `, ${m.remaining} left`}`,
+      );
     say(`cost so far: ${((meters.llm_cost_microusd?.used ?? 0) / 1e6).toFixed(6)} USD`);
   });
 
@@ -227,7 +281,8 @@ async function demo() {
     const error = await refused(ada.client.rpc('execute_skill', refusedCall), 429, 'quota_exceeded');
     const header = (name) => ada.client.seen.headers.get(name);
     say(`HTTP 429 ${error.code}: ${error.message}${error.details ? ` ${error.details}` : ''}`);
-    for (const name of ['X-RateLimit-Limit', 'X-RateLimit-Remaining', 'X-RateLimit-Reset', 'X-RateLimit-Resource', 'Retry-After']) say(`${name}: ${header(name)}`);
+    for (const name of ['X-RateLimit-Limit', 'X-RateLimit-Remaining', 'X-RateLimit-Reset', 'X-RateLimit-Resource', 'Retry-After'])
+      say(`${name}: ${header(name)}`);
     assert.equal(header('x-ratelimit-limit'), String(FREE_EXECUTIONS));
     assert.equal(header('x-ratelimit-remaining'), '0');
     assert.equal(header('x-ratelimit-resource'), 'executions');
@@ -259,21 +314,46 @@ async function demo() {
 // By list, by id, by change and by call: what belongs to Ada stays hers.
 async function strangerSeesNothing(say, { ada, bob, project, skill, habit }) {
   const org = ada.organization.id;
-  const tables = ['organizations', 'profiles', 'memberships', 'subscriptions', 'projects', 'skills', 'habits', 'executions', 'jobs', 'job_events'];
+  const tables = [
+    'organizations',
+    'profiles',
+    'memberships',
+    'subscriptions',
+    'projects',
+    'skills',
+    'habits',
+    'executions',
+    'jobs',
+    'job_events',
+  ];
   const key = (table) => (table === 'organizations' ? ['id', org] : table === 'profiles' ? ['id', ada.user.id] : ['org_id', org]);
   const anonymous = politeClient(env.API_URL, env.ANON_KEY);
-  const hers = async (table) => ok(admin.from(table).select('*').eq(...key(table)).order('id'));
+  const hers = async (table) =>
+    ok(
+      admin
+        .from(table)
+        .select('*')
+        .eq(...key(table))
+        .order('id'),
+    );
 
   // What still runs would change by itself while we look.
-  await until('the queue to be empty', async () => (await ok(
-    admin.from('executions').select('id').eq('org_id', org).in('status', ['queued', 'running']))).length === 0, { timeoutMs: EXECUTION_TIMEOUT });
+  await until(
+    'the queue to be empty',
+    async () => (await ok(admin.from('executions').select('id').eq('org_id', org).in('status', ['queued', 'running']))).length === 0,
+    { timeoutMs: EXECUTION_TIMEOUT },
+  );
 
   const before = {};
   for (const table of tables) {
     before[table] = await hers(table);
     assert.ok(before[table].length > 0, `there is something to hide in ${table}`);
     const mine = new Set(before[table].map((row) => row.id));
-    assert.deepEqual((await ok(bob.client.from(table).select('id'))).filter((row) => mine.has(row.id)), [], `${table} by list`);
+    assert.deepEqual(
+      (await ok(bob.client.from(table).select('id'))).filter((row) => mine.has(row.id)),
+      [],
+      `${table} by list`,
+    );
     assert.deepEqual(await ok(bob.client.from(table).select('id').eq('id', before[table][0].id)), [], `${table} by id`);
     const { data, error } = await anonymous.from(table).select('id');
     assert.ok(error || data.length === 0, `${table} without signing in`);
@@ -281,10 +361,23 @@ async function strangerSeesNothing(say, { ada, bob, project, skill, habit }) {
   say(`${tables.length} tables: nothing by list, nothing by id`);
 
   for (const table of ['projects', 'skills', 'habits', 'executions', 'jobs', 'organizations', 'subscriptions']) {
-    const change = table === 'executions' || table === 'jobs' ? { status: 'cancelled' } : table === 'subscriptions' ? { plan: 'FREE' } : { name: 'taken over' };
-    const updated = await bob.client.from(table).update(change).eq(...key(table)).select('id');
+    const change =
+      table === 'executions' || table === 'jobs'
+        ? { status: 'cancelled' }
+        : table === 'subscriptions'
+          ? { plan: 'FREE' }
+          : { name: 'taken over' };
+    const updated = await bob.client
+      .from(table)
+      .update(change)
+      .eq(...key(table))
+      .select('id');
     assert.ok(updated.error || updated.data.length === 0, `${table}: an update must change nothing`);
-    const deleted = await bob.client.from(table).delete().eq(...key(table)).select('id');
+    const deleted = await bob.client
+      .from(table)
+      .delete()
+      .eq(...key(table))
+      .select('id');
     assert.ok(deleted.error || deleted.data.length === 0, `${table}: a delete must remove nothing`);
   }
   const planted = await bob.client.from('projects').insert({ org_id: org, name: 'Planted' });
@@ -305,7 +398,9 @@ async function strangerSeesNothing(say, { ada, bob, project, skill, habit }) {
 
 // Hour and minute as a clock on the wall in Amsterdam shows them.
 function wallClock(instant) {
-  const parts = new Intl.DateTimeFormat('en-GB', { timeZone: ZONE, hour: '2-digit', minute: '2-digit', hourCycle: 'h23' }).formatToParts(instant);
+  const parts = new Intl.DateTimeFormat('en-GB', { timeZone: ZONE, hour: '2-digit', minute: '2-digit', hourCycle: 'h23' }).formatToParts(
+    instant,
+  );
   const part = (type) => Number(parts.find((p) => p.type === type).value);
   return { hour: part('hour'), minute: part('minute') };
 }
@@ -322,7 +417,10 @@ async function tidyUp() {
 }
 
 let interrupted = false;
-for (const [signal, status] of [['SIGINT', 130], ['SIGTERM', 143]]) {
+for (const [signal, status] of [
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+]) {
   process.on(signal, async () => {
     // An impatient second Ctrl-C must not leave the clock wrong.
     if (interrupted) return;

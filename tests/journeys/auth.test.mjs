@@ -59,7 +59,10 @@ describe('sign up', () => {
     const { body, headers } = await http('GET', '/auth/v1/.well-known/jwks.json');
     assert.ok(body.keys.some((key) => key.kid === data.header.kid));
     const secret = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'k'];
-    assert.ok(body.keys.every((key) => key.kty === 'RSA' && secret.every((name) => key[name] === undefined)), 'only public keys');
+    assert.ok(
+      body.keys.every((key) => key.kty === 'RSA' && secret.every((name) => key[name] === undefined)),
+      'only public keys',
+    );
     assert.match(headers.get('cache-control'), /max-age/);
   });
 
@@ -80,7 +83,10 @@ describe('sign up', () => {
     const email = newEmail('race');
     const answers = await Promise.all([1, 2, 3, 4].map((n) => api().auth.signUp({ email, password: `secret${n}` })));
     assert.equal(answers.filter((answer) => answer.data.session).length, 1);
-    assert.deepEqual(answers.filter((answer) => answer.error).map((answer) => answer.error.code), Array(3).fill('user_already_exists'));
+    assert.deepEqual(
+      answers.filter((answer) => answer.error).map((answer) => answer.error.code),
+      Array(3).fill('user_already_exists'),
+    );
     const [{ count }] = await sql('select count(*)::int from auth.users where email = $1', [email]);
     assert.equal(count, 1);
   });
@@ -114,8 +120,16 @@ describe('sign up', () => {
     const [row] = await sql('select * from auth.users where id = $1', [user.id]);
     assert.match(row.encrypted_password, /^\$2a\$10\$[./A-Za-z0-9]{53}$/);
     assert.equal(row.instance_id, '00000000-0000-0000-0000-000000000000');
-    for (const column of ['confirmation_token', 'recovery_token', 'email_change', 'email_change_token_new', 'email_change_token_current',
-      'phone_change', 'phone_change_token', 'reauthentication_token']) {
+    for (const column of [
+      'confirmation_token',
+      'recovery_token',
+      'email_change',
+      'email_change_token_new',
+      'email_change_token_current',
+      'phone_change',
+      'phone_change_token',
+      'reauthentication_token',
+    ]) {
       assert.equal(row[column], '', column);
     }
   });
@@ -144,7 +158,10 @@ describe('sign in', () => {
     const { email } = await newUser();
     const times = { wrong: [], unknown: [] };
     for (let round = 0; round < 7; round += 1) {
-      for (const [kind, address] of [['wrong', email], ['unknown', newEmail('nobody')]]) {
+      for (const [kind, address] of [
+        ['wrong', email],
+        ['unknown', newEmail('nobody')],
+      ]) {
         const start = performance.now();
         await passwordGrant(address, 'not-the-password');
         times[kind].push(performance.now() - start);
@@ -198,10 +215,14 @@ describe('refresh', () => {
   test('at the same moment all get the same new token, and one is active', async () => {
     const { session } = await newUser();
     const answers = await Promise.all(Array.from({ length: 6 }, () => refresh(session.refresh_token)));
-    assert.deepEqual(answers.map((answer) => answer.status), Array(6).fill(200));
+    assert.deepEqual(
+      answers.map((answer) => answer.status),
+      Array(6).fill(200),
+    );
     assert.equal(new Set(answers.map((answer) => answer.body.refresh_token)).size, 1);
-    const [{ active }] = await sql('select count(*)::int as active from auth.refresh_tokens where session_id = $1 and not revoked',
-      [claimsOf(session.access_token).session_id]);
+    const [{ active }] = await sql('select count(*)::int as active from auth.refresh_tokens where session_id = $1 and not revoked', [
+      claimsOf(session.access_token).session_id,
+    ]);
     assert.equal(active, 1);
   });
 
@@ -238,7 +259,7 @@ describe('refresh', () => {
   });
 
   test('refuses tokens it did not issue', async () => {
-    for (const token of ['abcdefghijkl', 'x', 'v1.local.' + 'A'.repeat(500)]) {
+    for (const token of ['abcdefghijkl', 'x', `v1.local.${'A'.repeat(500)}`]) {
       const answer = await refresh(token);
       assert.equal(answer.status, 400);
       assert.equal(answer.body.code, 'refresh_token_not_found');
@@ -250,7 +271,9 @@ describe('refresh', () => {
 
   test('refuses when the session has ended by time', async () => {
     const { client, session } = await newUser();
-    await sql(`update auth.sessions set not_after = now() - interval '1 second' where id = $1`, [claimsOf(session.access_token).session_id]);
+    await sql(`update auth.sessions set not_after = now() - interval '1 second' where id = $1`, [
+      claimsOf(session.access_token).session_id,
+    ]);
     await refused(client.auth.refreshSession(), 'session_expired', 400);
   });
 });
@@ -309,7 +332,10 @@ describe('the account', () => {
     const answer = await http('PUT', '/auth/v1/user', { token: session.access_token, body: { app_metadata: { admin: true } } });
     assert.equal(answer.status, 403);
     assert.equal(answer.body.code, 'not_admin');
-    const escalated = await http('PUT', '/auth/v1/user', { token: session.access_token, body: { role: 'service_role', aud: 'x', data: { role: 'service_role' } } });
+    const escalated = await http('PUT', '/auth/v1/user', {
+      token: session.access_token,
+      body: { role: 'service_role', aud: 'x', data: { role: 'service_role' } },
+    });
     assert.equal(escalated.status, 200);
     assert.equal(escalated.body.role, 'authenticated');
   });
@@ -366,13 +392,16 @@ describe('sign out', () => {
 });
 
 describe('the schema', () => {
-  test('is GoTrue\'s, column by column, so that users can be moved', async () => {
+  test("is GoTrue's, column by column, so that users can be moved", async () => {
     const wanted = JSON.parse(await readFile(new URL('gotrue_columns.json', import.meta.url)));
-    const rows = await sql(`
+    const rows = await sql(
+      `
       select c.relname as table, a.attname as column,
         format_type(a.atttypid, a.atttypmod) || case when a.attnotnull then ' not null' else '' end || case when a.attgenerated <> '' then ' generated' else '' end as type
       from pg_attribute a join pg_class c on c.oid = a.attrelid
-      where c.relnamespace = 'auth'::regnamespace and c.relname = any ($1) and a.attnum > 0 and not a.attisdropped`, [Object.keys(wanted)]);
+      where c.relnamespace = 'auth'::regnamespace and c.relname = any ($1) and a.attnum > 0 and not a.attisdropped`,
+      [Object.keys(wanted)],
+    );
     const found = {};
     for (const row of rows) (found[row.table] ??= {})[row.column] = row.type;
     assert.deepEqual(found, wanted);
@@ -399,12 +428,15 @@ describe('the schema', () => {
     assert.deepEqual(rows, [{ proname: 'handle' }]);
   });
 
-  test('claims that a plain SQL session sets are nobody\'s', async () => {
+  test("claims that a plain SQL session sets are nobody's", async () => {
     const { user } = await newUser();
     const claims = JSON.stringify({ sub: user.id, role: 'service_role', email: 'x@example.com' });
-    const [row] = await sql(`
+    const [row] = await sql(
+      `
       select auth.uid() as uid, auth.role() as role, auth.email() as email, auth.jwt() as jwt
-      from (select set_config('request.jwt.claims', $1, false) offset 0) as forged`, [claims]);
+      from (select set_config('request.jwt.claims', $1, false) offset 0) as forged`,
+      [claims],
+    );
     assert.deepEqual(row, { uid: null, role: null, email: null, jwt: null });
   });
 

@@ -15,7 +15,13 @@ async function refused(promise, code, status) {
 
 describe('who may', () => {
   const id = randomUUID();
-  const endpoints = [['GET', '/admin/users'], ['POST', '/admin/users'], ['GET', `/admin/users/${id}`], ['PUT', `/admin/users/${id}`], ['DELETE', `/admin/users/${id}`]];
+  const endpoints = [
+    ['GET', '/admin/users'],
+    ['POST', '/admin/users'],
+    ['GET', `/admin/users/${id}`],
+    ['PUT', `/admin/users/${id}`],
+    ['DELETE', `/admin/users/${id}`],
+  ];
 
   test('nobody without a key, nobody with the anon key, no user', async () => {
     const { session } = await newUser();
@@ -33,7 +39,13 @@ describe('who may', () => {
 describe('create', () => {
   test('a confirmed user signs in', async () => {
     const email = newEmail('made');
-    const { data, error } = await users().createUser({ email, password: 'secret1', email_confirm: true, user_metadata: { name: 'Made' }, app_metadata: { tier: 2 } });
+    const { data, error } = await users().createUser({
+      email,
+      password: 'secret1',
+      email_confirm: true,
+      user_metadata: { name: 'Made' },
+      app_metadata: { tier: 2 },
+    });
     assert.equal(error, null);
     assert.deepEqual(data.user.app_metadata, { provider: 'email', providers: ['email'], tier: 2 });
     assert.equal(data.user.user_metadata.name, 'Made');
@@ -51,7 +63,10 @@ describe('create', () => {
     await users().updateUserById(data.user.id, { email_confirm: true });
     const { client } = await signIn({ email, password: 'secret1' });
     const { data: own } = await client.from('organizations').select('id, personal_for');
-    assert.deepEqual(own, (await organizations()).map(({ id }) => ({ id, personal_for: data.user.id })));
+    assert.deepEqual(
+      own,
+      (await organizations()).map(({ id }) => ({ id, personal_for: data.user.id })),
+    );
     assert.equal(own.length, 1);
   });
 
@@ -66,7 +81,7 @@ describe('create', () => {
       await refused(api().auth.signInWithPassword({ email, password: 'secret2' }), 'invalid_credentials', 400);
     }
     await refused(users().createUser({ email: newEmail(), password: 'secret1', password_hash: hash }), 'validation_failed', 400);
-    await refused(users().createUser({ email: newEmail(), password_hash: '$2a$31$' + hash.slice(7) }), 'validation_failed', 400);
+    await refused(users().createUser({ email: newEmail(), password_hash: `$2a$31$${hash.slice(7)}` }), 'validation_failed', 400);
     await refused(users().createUser({ email: newEmail(), password_hash: 'md5' }), 'validation_failed', 400);
   });
 
@@ -104,12 +119,17 @@ describe('find', () => {
     const made = [];
     for (let n = 0; n < 5; n += 1) made.push((await users().createUser({ email: `page-${n}-${tag}@example.com` })).data.user.id);
     const page = async (number) => {
-      const answer = await http('GET', `/auth/v1/admin/users?page=${number}&per_page=2&filter=${encodeURIComponent(tag)}`, { token: env.SERVICE_ROLE_KEY });
+      const answer = await http('GET', `/auth/v1/admin/users?page=${number}&per_page=2&filter=${encodeURIComponent(tag)}`, {
+        token: env.SERVICE_ROLE_KEY,
+      });
       assert.equal(answer.headers.get('x-total-count'), '5');
       return { ids: answer.body.users.map((user) => user.id), link: answer.headers.get('link') };
     };
     const pages = [await page(1), await page(2), await page(3), await page(4)];
-    assert.deepEqual(pages.flatMap(({ ids }) => ids), made.toReversed());
+    assert.deepEqual(
+      pages.flatMap(({ ids }) => ids),
+      made.toReversed(),
+    );
     assert.match(pages[0].link, /page=2&.*rel="next".*page=3&.*rel="last"/);
     assert.doesNotMatch(pages[2].link, /rel="next"/);
 
@@ -129,7 +149,10 @@ describe('find', () => {
     await users().createUser({ email: `a_${tag}@example.com` });
     await users().createUser({ email: `ab${tag}@example.com` });
     const found = await http('GET', `/auth/v1/admin/users?filter=a_${tag}`, { token: env.SERVICE_ROLE_KEY });
-    assert.deepEqual(found.body.users.map((user) => user.email), [`a_${tag}@example.com`]);
+    assert.deepEqual(
+      found.body.users.map((user) => user.email),
+      [`a_${tag}@example.com`],
+    );
   });
 });
 
@@ -138,7 +161,10 @@ describe('change', () => {
     const account = await newUser({ keep: 1, drop: 2 });
     const email = newEmail('changed');
     const { data, error } = await users().updateUserById(account.user.id, {
-      email, password: 'changed-1', user_metadata: { drop: null }, app_metadata: { plan: 'x' },
+      email,
+      password: 'changed-1',
+      user_metadata: { drop: null },
+      app_metadata: { plan: 'x' },
     });
     assert.equal(error, null);
     assert.equal(data.user.email, email);
@@ -203,7 +229,10 @@ describe('change', () => {
     const account = await newUser();
     const other = await signIn(account);
     await users().updateUserById(account.user.id, { ban_duration: '24h' });
-    await sql('delete from auth.sessions where id = (select (auth.sessions.id) from auth.sessions where user_id = $1 order by created_at limit 1)', [account.user.id]);
+    await sql(
+      'delete from auth.sessions where id = (select (auth.sessions.id) from auth.sessions where user_id = $1 order by created_at limit 1)',
+      [account.user.id],
+    );
     await users().updateUserById(account.user.id, { ban_duration: 'none' });
     assert.equal((await http('GET', '/rest/v1/profiles', { token: account.session.access_token })).status, 401);
     assert.equal((await http('GET', '/rest/v1/profiles', { token: other.session.access_token })).status, 200);

@@ -26,7 +26,7 @@ describe('bodies', () => {
     'an object for a password': '{"email":"a@b.c","password":{"$ne":null},"refresh_token":{}}',
     'an escaped NUL': '{"email":"a\\u0000@b.c","password":"secret1","refresh_token":"\\u0000"}',
     'half a surrogate pair': '{"email":"\\ud800@b.c","password":"secret1","refresh_token":"\\ud800"}',
-    'nested 30,000 deep': '{"data":' + '['.repeat(30_000),
+    'nested 30,000 deep': `{"data":${'['.repeat(30_000)}`,
   };
   for (const [method, path] of endpoints) {
     for (const [name, body] of Object.entries(garbage)) {
@@ -48,7 +48,9 @@ describe('bodies', () => {
 
   test('more than a login can need is refused, and the API lives on', async () => {
     for (const size of [90_000, 3_000_000]) {
-      const answer = await http('POST', '/auth/v1/signup', { body: { email: newEmail(), password: 'secret1', data: { filler: 'x'.repeat(size) } } });
+      const answer = await http('POST', '/auth/v1/signup', {
+        body: { email: newEmail(), password: 'secret1', data: { filler: 'x'.repeat(size) } },
+      });
       assert.deepEqual([answer.status, answer.body.code], [413, 'payload_too_large'], answer.text.slice(0, 200));
     }
     assert.equal((await http('GET', '/auth/v1/health')).status, 200);
@@ -85,9 +87,22 @@ describe('addresses', () => {
   });
 
   test('that are none are refused', async () => {
-    for (const email of ["a'; drop table auth.users; --", 'a@b@c.d', 'no-at.example.com', '@example.com', 'a@', 'a b@example.com',
-      'a@exam ple.com', 'a@-example.com', 'jörg@example.com', 'а@example.com', `a@${'x'.repeat(64)}.com`, `${'a'.repeat(250)}@example.com`,
-      'a@example.com\n', 'a@example.com\r\nbcc: b@example.com'].filter((email) => email !== email.trim() + '\n')) {
+    for (const email of [
+      "a'; drop table auth.users; --",
+      'a@b@c.d',
+      'no-at.example.com',
+      '@example.com',
+      'a@',
+      'a b@example.com',
+      'a@exam ple.com',
+      'a@-example.com',
+      'jörg@example.com',
+      'а@example.com',
+      `a@${'x'.repeat(64)}.com`,
+      `${'a'.repeat(250)}@example.com`,
+      'a@example.com\n',
+      'a@example.com\r\nbcc: b@example.com',
+    ].filter((email) => email !== `${email.trim()}\n`)) {
       const answer = await http('POST', '/auth/v1/signup', { body: { email, password: 'secret1' } });
       assert.deepEqual([answer.status, answer.body.code], [400, 'validation_failed'], email);
     }
@@ -151,16 +166,27 @@ describe('tokens', () => {
     const nowSeconds = Math.floor(Date.now() / 1000);
     const sign = async (claims) => (await adminSql('select kijko.sign_jwt($1) as token', [JSON.stringify(claims)]))[0].token;
     const tokens = {
-      user: decode(session.access_token.split('.')[1]), anon: decode(env.ANON_KEY.split('.')[1]), service: decode(env.SERVICE_ROLE_KEY.split('.')[1]),
+      user: decode(session.access_token.split('.')[1]),
+      anon: decode(env.ANON_KEY.split('.')[1]),
+      service: decode(env.SERVICE_ROLE_KEY.split('.')[1]),
     };
     for (const [what, claims] of Object.entries(tokens)) {
       const bad = {
-        'without exp': { exp: undefined }, 'exp is no number': { exp: 'never' }, 'a foreign aud': { aud: 'elsewhere' }, 'foreign auds': { aud: ['a', 'b'] },
-        'without iss': { iss: undefined }, 'iat in the future': { iat: nowSeconds + 600 }, 'without role': { role: undefined },
+        'without exp': { exp: undefined },
+        'exp is no number': { exp: 'never' },
+        'a foreign aud': { aud: 'elsewhere' },
+        'foreign auds': { aud: ['a', 'b'] },
+        'without iss': { iss: undefined },
+        'iat in the future': { iat: nowSeconds + 600 },
+        'without role': { role: undefined },
       };
       for (const [why, changes] of Object.entries(bad)) await refusedEverywhere(await sign({ ...claims, ...changes }), `${what}: ${why}`);
     }
-    for (const [why, changes] of Object.entries({ 'without aud': { aud: undefined }, 'without sub': { sub: undefined }, 'sub is no uuid': { sub: 'me' } })) {
+    for (const [why, changes] of Object.entries({
+      'without aud': { aud: undefined },
+      'without sub': { sub: undefined },
+      'sub is no uuid': { sub: 'me' },
+    })) {
       await refusedEverywhere(await sign({ ...tokens.user, ...changes }), `user: ${why}`);
     }
     for (const [what, claims] of Object.entries(tokens)) {
@@ -170,7 +196,12 @@ describe('tokens', () => {
 
   test('none, and what is no bearer', async () => {
     for (const headers of [{}, { Authorization: 'Basic YTpi' }, { Authorization: 'Bearer' }, { Authorization: 'Bearer a b' }]) {
-      for (const [method, path] of [['GET', '/auth/v1/user'], ['PUT', '/auth/v1/user'], ['POST', '/auth/v1/logout'], ['GET', '/auth/v1/admin/users']]) {
+      for (const [method, path] of [
+        ['GET', '/auth/v1/user'],
+        ['PUT', '/auth/v1/user'],
+        ['POST', '/auth/v1/logout'],
+        ['GET', '/auth/v1/admin/users'],
+      ]) {
         const answer = await http(method, path, { headers });
         assert.deepEqual([answer.status, answer.body.code], [401, 'no_authorization'], `${method} ${path} ${JSON.stringify(headers)}`);
       }
@@ -194,8 +225,9 @@ describe('tokens', () => {
   test('a session of another user does not count', async () => {
     const [one, two] = await Promise.all([newUser(), newUser()]);
     const claims = decode(one.session.access_token.split('.')[1]);
-    const [{ token }] = await adminSql('select kijko.sign_jwt($1) as token',
-      [{ ...claims, session_id: decode(two.session.access_token.split('.')[1]).session_id }]);
+    const [{ token }] = await adminSql('select kijko.sign_jwt($1) as token', [
+      { ...claims, session_id: decode(two.session.access_token.split('.')[1]).session_id },
+    ]);
     assert.equal((await getUser(token)).body.code, 'session_not_found');
     for (const claim of [{ sub: 'me' }, { session_id: 'this' }, { sub: null }, { session_id: null }]) {
       const [row] = await adminSql('select kijko.sign_jwt($1) as token', [{ ...claims, ...claim }]);
@@ -205,7 +237,7 @@ describe('tokens', () => {
 });
 
 describe('requests', () => {
-  test('nobody reaches another endpoint by Caddy\'s own headers', async () => {
+  test("nobody reaches another endpoint by Caddy's own headers", async () => {
     const forged = { 'X-Kijko-Method': 'GET', 'X-Kijko-Uri': '/admin/users', 'X-Kijko-Authorization': `Bearer ${env.SERVICE_ROLE_KEY}` };
     const health = await http('GET', '/auth/v1/health', { headers: forged });
     assert.equal(health.status, 200);
@@ -214,22 +246,41 @@ describe('requests', () => {
     assert.deepEqual([adminApi.status, adminApi.body.code], [401, 'no_authorization']);
   });
 
-  test('PostgREST\'s own headers and paths change nothing', async () => {
-    for (const headers of [{ Prefer: 'tx=rollback, params=single-object, handling=strict' }, { 'Content-Profile': 'auth', 'Accept-Profile': 'auth' },
-      { Accept: 'text/csv' }, { Range: '5-9' }, { 'Content-Type': 'application/x-www-form-urlencoded' }]) {
+  test("PostgREST's own headers and paths change nothing", async () => {
+    for (const headers of [
+      { Prefer: 'tx=rollback, params=single-object, handling=strict' },
+      { 'Content-Profile': 'auth', 'Accept-Profile': 'auth' },
+      { Accept: 'text/csv' },
+      { Range: '5-9' },
+      { 'Content-Type': 'application/x-www-form-urlencoded' },
+    ]) {
       const answer = await http('GET', '/auth/v1/settings', { headers });
       assert.equal(answer.status, 200, JSON.stringify(headers));
       assert.equal(answer.body.mailer_autoconfirm, true);
     }
-    for (const path of ['/auth/v1/rpc/handle', '/auth/v1/', '/auth/v1', '/auth/v1/users', '/auth/v1/admin', '/auth/v1/../rest/v1/rpc/handle']) {
+    for (const path of [
+      '/auth/v1/rpc/handle',
+      '/auth/v1/',
+      '/auth/v1',
+      '/auth/v1/users',
+      '/auth/v1/admin',
+      '/auth/v1/../rest/v1/rpc/handle',
+    ]) {
       const answer = await http('POST', path, { body: {}, token: env.SERVICE_ROLE_KEY });
       assert.equal(answer.status, 404, path);
     }
   });
 
   test('what is not there is 404, whatever the method', async () => {
-    for (const [method, path] of [['GET', '/auth/v1/nothing'], ['DELETE', '/auth/v1/user'], ['GET', '/auth/v1/signup'], ['PATCH', '/auth/v1/token'],
-      ['POST', '/auth/v1/recover'], ['POST', '/auth/v1/otp'], ['GET', '/auth/v1/authorize?provider=google']]) {
+    for (const [method, path] of [
+      ['GET', '/auth/v1/nothing'],
+      ['DELETE', '/auth/v1/user'],
+      ['GET', '/auth/v1/signup'],
+      ['PATCH', '/auth/v1/token'],
+      ['POST', '/auth/v1/recover'],
+      ['POST', '/auth/v1/otp'],
+      ['GET', '/auth/v1/authorize?provider=google'],
+    ]) {
       const answer = await http(method, path);
       assert.deepEqual([answer.status, answer.body.code], [404, 'not_found'], `${method} ${path}`);
     }

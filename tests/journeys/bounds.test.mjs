@@ -7,10 +7,16 @@ import { sql } from './support.mjs';
 const page = await readFile(new URL('../../docs/limits.md', import.meta.url), 'utf8');
 const section = page.split(/^## /m).find((part) => part.startsWith('What bounds what'));
 /** The rows of the section's tables: the names in the first column, and what the last one says. */
-const listed = section.split('\n').filter((line) => line.startsWith('| `')).flatMap((line) => {
-  const cells = line.split('|').slice(1, -1).map((cell) => cell.trim());
-  return [...cells[0].matchAll(/`([^`]+)`/g)].map(([, name]) => ({ name, bound: cells.at(-1) }));
-});
+const listed = section
+  .split('\n')
+  .filter((line) => line.startsWith('| `'))
+  .flatMap((line) => {
+    const cells = line
+      .split('|')
+      .slice(1, -1)
+      .map((cell) => cell.trim());
+    return [...cells[0].matchAll(/`([^`]+)`/g)].map(([, name]) => ({ name, bound: cells.at(-1) }));
+  });
 const boundOf = new Map(listed.map(({ name, bound }) => [name, bound]));
 
 test('each table has a line that says what bounds it, once', async () => {
@@ -20,9 +26,16 @@ test('each table has a line that says what bounds it, once', async () => {
     where c.relkind in ('r', 'p') and not c.relispartition and n.nspname in ('public', 'private', 'kijko', 'auth', 'auth_api')
       -- On Supabase itself auth holds GoTrue's tables, which are not ours.
       and (n.nspname <> 'auth' or c.relname in ('users', 'identities', 'sessions', 'refresh_tokens', 'mfa_amr_claims'))`);
-  assert.deepEqual(tables.map(({ name }) => name).filter((name) => !boundOf.has(name)), [], 'add them to docs/limits.md, "What bounds what"');
+  assert.deepEqual(
+    tables.map(({ name }) => name).filter((name) => !boundOf.has(name)),
+    [],
+    'add them to docs/limits.md, "What bounds what"',
+  );
   assert.equal(boundOf.size, listed.length, 'no name is there twice');
-  assert.deepEqual(listed.filter(({ bound }) => bound.length < 10), []);
+  assert.deepEqual(
+    listed.filter(({ bound }) => bound.length < 10),
+    [],
+  );
 });
 
 test('each function with which a request writes has one, too', async () => {
@@ -31,14 +44,26 @@ test('each function with which a request writes has one, too', async () => {
     where p.pronamespace = 'public'::regnamespace and p.provolatile = 'v'
       and (has_function_privilege('anon', p.oid, 'execute') or has_function_privilege('authenticated', p.oid, 'execute'))`);
   assert.ok(functions.length > 5);
-  assert.deepEqual(functions.map(({ name }) => name).filter((name) => !boundOf.has(name)), [], 'add them to docs/limits.md, "What bounds what"');
+  assert.deepEqual(
+    functions.map(({ name }) => name).filter((name) => !boundOf.has(name)),
+    [],
+    'add them to docs/limits.md, "What bounds what"',
+  );
 });
 
 test('the gauges and meters that it names are there, for each plan', async () => {
-  const gauges = new Map((await sql(`
+  const gauges = new Map(
+    (
+      await sql(`
     select distinct t.tgrelid::regclass::text as name, convert_from(trim(trailing '\\x00'::bytea from t.tgargs), 'UTF8') as meter
-    from pg_trigger as t where t.tgfoid = 'private.follow_gauge()'::regprocedure`)).map(({ name, meter }) => [name.includes('.') ? name : `public.${name}`, meter]));
-  const named = new Map(listed.filter(({ name }) => name.includes('.')).flatMap(({ name, bound }) => [...bound.matchAll(/gauge `(\w+)`/g)].map(([, meter]) => [name, meter])));
+    from pg_trigger as t where t.tgfoid = 'private.follow_gauge()'::regprocedure`)
+    ).map(({ name, meter }) => [name.includes('.') ? name : `public.${name}`, meter]),
+  );
+  const named = new Map(
+    listed
+      .filter(({ name }) => name.includes('.'))
+      .flatMap(({ name, bound }) => [...bound.matchAll(/gauge `(\w+)`/g)].map(([, meter]) => [name, meter])),
+  );
   assert.deepEqual(named, gauges);
   const limits = await sql('select meter, period, count(*)::int as plans from public.plan_limits group by 1, 2');
   const plansOf = (meter, period) => limits.find((l) => l.meter === meter && l.period === period)?.plans;

@@ -9,7 +9,11 @@ import { api, http, sql } from './support.mjs';
 const WRITABLE = {
   projects: { row: () => ({ name: 'First' }), change: { name: 'Second', description: 'Changed' }, keys: ['org_id,slug', 'org_id,id'] },
   skills: { row: () => ({ name: 'First', prompt_template: 'x' }), change: { name: 'Second', prompt_template: 'y' }, keys: ['org_id,id'] },
-  habits: { row: ({ skill }) => ({ name: 'First', skill_id: skill.id, cron: '@daily' }), change: { name: 'Second', cron: '@weekly' }, keys: ['org_id,id'] },
+  habits: {
+    row: ({ skill }) => ({ name: 'First', skill_id: skill.id, cron: '@daily' }),
+    change: { name: 'Second', cron: '@weekly' },
+    keys: ['org_id,id'],
+  },
   usage_meters: { row: () => ({ event_type: 'built', meter: 'own.built' }), change: { meter: 'own.made' }, keys: ['org_id,event_type'] },
 };
 
@@ -26,25 +30,61 @@ describe('upsert', () => {
     const tables = await sql(`
       select c.relname as name from pg_class as c
       where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and has_any_column_privilege('authenticated', c.oid, 'insert') order by 1`);
-    assert.deepEqual(tables.map(({ name }) => name), [...Object.keys(WRITABLE), 'profiles'].sort());
+    assert.deepEqual(
+      tables.map(({ name }) => name),
+      [...Object.keys(WRITABLE), 'profiles'].sort(),
+    );
   });
 
   for (const [table, { row, change, keys }] of Object.entries(WRITABLE)) {
     test(`${table}: by id and by each unique key, makes what is not there and changes what is`, async () => {
       const id = randomUUID();
-      const made = await ok(person.client.from(table).upsert({ id, ...row({ skill }) }).select().single());
+      const made = await ok(
+        person.client
+          .from(table)
+          .upsert({ id, ...row({ skill }) })
+          .select()
+          .single(),
+      );
       assert.equal(made.id, id);
       assert.equal(made.org_id, person.orgId);
-      const changed = await ok(person.client.from(table).upsert({ ...row({ skill }), id, ...change }).select().single());
+      const changed = await ok(
+        person.client
+          .from(table)
+          .upsert({ ...row({ skill }), id, ...change })
+          .select()
+          .single(),
+      );
       assert.deepEqual({ ...changed, ...change }, changed, 'changed by id');
-      assert.deepEqual([changed.id, changed.org_id, changed.created_by, changed.created_at], [id, person.orgId, made.created_by, made.created_at]);
+      assert.deepEqual(
+        [changed.id, changed.org_id, changed.created_by, changed.created_at],
+        [id, person.orgId, made.created_by, made.created_at],
+      );
       for (const onConflict of keys) {
         const key = Object.fromEntries(onConflict.split(',').map((name) => [name, made[name]]));
-        const again = await ok(person.client.from(table).upsert({ ...row({ skill }), ...key, ...change }, { onConflict }).select().single());
+        const again = await ok(
+          person.client
+            .from(table)
+            .upsert({ ...row({ skill }), ...key, ...change }, { onConflict })
+            .select()
+            .single(),
+        );
         assert.deepEqual([again.id, again.created_at], [id, made.created_at], onConflict);
         // supabase-js sends the organization of the request when none is named: it is the column's default.
         const { org_id: _, ...rest } = key;
-        if (Object.keys(rest).length > 0) assert.equal((await ok(person.client.from(table).upsert({ ...row({ skill }), ...rest, ...change }, { onConflict }).select().single())).id, id);
+        if (Object.keys(rest).length > 0)
+          assert.equal(
+            (
+              await ok(
+                person.client
+                  .from(table)
+                  .upsert({ ...row({ skill }), ...rest, ...change }, { onConflict })
+                  .select()
+                  .single(),
+              )
+            ).id,
+            id,
+          );
         await ok(person.client.from(table).upsert({ ...row({ skill }), ...key }, { onConflict, ignoreDuplicates: true }));
       }
       assert.equal((await ok(person.client.from(table).select('id').eq('org_id', person.orgId).eq('id', id))).length, 1);
@@ -64,10 +104,15 @@ describe('upsert', () => {
     });
   }
 
-  test('profiles: changes one\'s own, and neither makes nor changes another', async () => {
+  test("profiles: changes one's own, and neither makes nor changes another", async () => {
     const profiles = person.client.from('profiles');
     const mine = { id: person.user.id, display_name: 'Ada L.' };
-    const changed = await ok(profiles.upsert({ ...mine, avatar_url: 'https://example.com/ada.png' }).select().single());
+    const changed = await ok(
+      profiles
+        .upsert({ ...mine, avatar_url: 'https://example.com/ada.png' })
+        .select()
+        .single(),
+    );
     assert.deepEqual([changed.id, changed.display_name, changed.avatar_url], [mine.id, 'Ada L.', 'https://example.com/ada.png']);
     assert.equal((await ok(profiles.upsert(mine).select().single())).avatar_url, changed.avatar_url, 'what is not named stays');
     for (const id of [other.user.id, randomUUID()]) await refused(profiles.upsert({ ...mine, id }), 403, '42501');
@@ -77,13 +122,21 @@ describe('upsert', () => {
   });
 
   test('of rows that are there counts none of them against the plan; of one too many changes nothing', async () => {
-    const rows = await ok(person.client.from('projects').insert([{ name: 'a' }, { name: 'b' }, { name: 'c' }]).select('id, name'));
+    const rows = await ok(
+      person.client
+        .from('projects')
+        .insert([{ name: 'a' }, { name: 'b' }, { name: 'c' }])
+        .select('id, name'),
+    );
     const renamed = rows.map(({ id, name }) => ({ id, name: `${name}!` }));
     await ok(person.client.from('projects').upsert(renamed));
     assert.equal((await usageOf(person)).projects.used, 3);
     await refused(person.client.from('projects').upsert([...rows, { id: randomUUID(), name: 'd' }]), 429, 'quota_exceeded');
     const names = await ok(person.client.from('projects').select('name').eq('org_id', person.orgId).order('name'));
-    assert.deepEqual(names.map(({ name }) => name), ['a!', 'b!', 'c!']);
+    assert.deepEqual(
+      names.map(({ name }) => name),
+      ['a!', 'b!', 'c!'],
+    );
     await ok(person.client.from('projects').delete().eq('id', rows[0].id));
     await ok(person.client.from('projects').upsert([renamed[1], { id: randomUUID(), name: 'd' }]));
     assert.equal((await usageOf(person)).projects.used, 3);
@@ -96,10 +149,19 @@ describe('embedding', () => {
     const skill = await newSkill(person);
     const first = await ok(execute(person, skill.id, {}));
     // The template asks for what this input lacks.
-    await until('the failure', async () => (await ok(person.client.from('executions').select('status').eq('id', first.id).single())).status === 'failed');
+    await until(
+      'the failure',
+      async () => (await ok(person.client.from('executions').select('status').eq('id', first.id).single())).status === 'failed',
+    );
     const second = await ok(person.client.rpc('retry_execution', { id: first.id }));
-    const rows = await ok(person.client.from('executions')
-      .select('id, retried_execution(id, status), retries(id)').eq('org_id', person.orgId).in('id', [first.id, second.id]).order('created_at'));
+    const rows = await ok(
+      person.client
+        .from('executions')
+        .select('id, retried_execution(id, status), retries(id)')
+        .eq('org_id', person.orgId)
+        .in('id', [first.id, second.id])
+        .order('created_at'),
+    );
     assert.deepEqual(rows, [
       { id: first.id, retried_execution: null, retries: [{ id: second.id }] },
       { id: second.id, retried_execution: { id: first.id, status: 'failed' }, retries: [] },
@@ -111,7 +173,9 @@ describe('embedding', () => {
 test('a subscription shows its plan, and a plan its subscriptions, also when somebody has set it', async () => {
   const person = await newPerson();
   await sql(`update public.subscriptions set plan_override = 'PRO' where org_id = $1`, [person.orgId]);
-  assert.deepEqual(await ok(person.client.from('subscriptions').select('plans(name)').eq('org_id', person.orgId).single()), { plans: { name: 'Pro' } });
+  assert.deepEqual(await ok(person.client.from('subscriptions').select('plans(name)').eq('org_id', person.orgId).single()), {
+    plans: { name: 'Pro' },
+  });
   const pro = await ok(person.client.from('plans').select('subscriptions(org_id)').eq('code', 'PRO').single());
   assert.deepEqual(pro.subscriptions, [{ org_id: person.orgId }]);
 });

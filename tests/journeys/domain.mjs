@@ -6,7 +6,18 @@ import { admin, env, http, newUser, sql } from './support.mjs';
 
 export const FINAL = ['succeeded', 'failed', 'cancelled', 'skipped'];
 export const TENANT_TABLES = [
-  'organizations', 'profiles', 'memberships', 'invitations', 'subscriptions', 'projects', 'skills', 'habits', 'executions', 'jobs', 'job_events', 'usage_meters',
+  'organizations',
+  'profiles',
+  'memberships',
+  'invitations',
+  'subscriptions',
+  'projects',
+  'skills',
+  'habits',
+  'executions',
+  'jobs',
+  'job_events',
+  'usage_meters',
 ];
 
 /** The answer's data; any error is a failure. */
@@ -23,7 +34,10 @@ export async function refused(request, status, code) {
   assert.equal(error.code, code, `expected ${code}: ${JSON.stringify(error)}`);
   assert.equal(got, status, `${code} is HTTP ${status}: ${JSON.stringify(error)}`);
   assert.deepEqual(
-    ['code', 'message', 'details', 'hint'].filter((key) => !Object.hasOwn(error, key)), [], 'code, message, details, hint');
+    ['code', 'message', 'details', 'hint'].filter((key) => !Object.hasOwn(error, key)),
+    [],
+    'code, message, details, hint',
+  );
   return error;
 }
 
@@ -75,7 +89,13 @@ export async function newTeam() {
   const [owner, adminUser, member, viewer, stranger] = await Promise.all(Array.from({ length: 5 }, () => newPerson()));
   const organization = await ok(owner.client.rpc('create_organization', { name: `Team ${randomUUID().slice(0, 8)}` }));
   await setPlan(organization.id, 'TEAMS'); // not the subject here: five people share the rate limit
-  await Promise.all([[adminUser, 'admin'], [member, 'member'], [viewer, 'viewer']].map(([person, role]) => join(person, organization.id, role, owner)));
+  await Promise.all(
+    [
+      [adminUser, 'admin'],
+      [member, 'member'],
+      [viewer, 'viewer'],
+    ].map(([person, role]) => join(person, organization.id, role, owner)),
+  );
   for (const person of [owner, adminUser, member, viewer]) {
     await ok(person.client.rpc('set_active_organization', { org_id: organization.id }));
     person.orgId = organization.id;
@@ -84,11 +104,28 @@ export async function newTeam() {
 }
 
 /** A skill that repeats its input at no vendor's cost. */
-export const newSkill = (person, fields = {}) => ok(person.client.from('skills').insert({
-  name: 'Echo', prompt_template: 'Say {{ n }}', model: 'echo/echo', ...fields,
-}).select().single());
+export const newSkill = (person, fields = {}) =>
+  ok(
+    person.client
+      .from('skills')
+      .insert({
+        name: 'Echo',
+        prompt_template: 'Say {{ n }}',
+        model: 'echo/echo',
+        ...fields,
+      })
+      .select()
+      .single(),
+  );
 
-export const newHabit = (person, fields) => ok(person.client.from('habits').insert({ name: 'Habit', ...fields }).select().single());
+export const newHabit = (person, fields) =>
+  ok(
+    person.client
+      .from('habits')
+      .insert({ name: 'Habit', ...fields })
+      .select()
+      .single(),
+  );
 
 export const execute = (person, skillId, input = {}, key = null) =>
   person.client.rpc('execute_skill', { skill_id: skillId, input, idempotency_key: key });
@@ -117,9 +154,12 @@ export async function anonymous(method, path, options = {}) {
 }
 
 /** A POST to a function, with the user's token. */
-export const call = (person, name, body, headers = {}) => http('POST', `/rest/v1/rpc/${name}`, {
-  token: person.token, body, headers: { 'Content-Type': 'application/json', ...headers },
-});
+export const call = (person, name, body, headers = {}) =>
+  http('POST', `/rest/v1/rpc/${name}`, {
+    token: person.token,
+    body,
+    headers: { 'Content-Type': 'application/json', ...headers },
+  });
 
 /** Nobody may use any of the tables; the refusal tells a visitor to sign in. */
 export async function assertAnonymousSeesNothing(tables) {
@@ -135,7 +175,9 @@ export async function at(instant, work) {
   const db = new pg.Client({ connectionString: env.ADMIN_DB_URL });
   await db.connect();
   try {
-    const { rows: [{ seconds }] } = await db.query('select floor(extract(epoch from $1::timestamptz - now()))::bigint::text as seconds', [new Date(instant)]);
+    const {
+      rows: [{ seconds }],
+    } = await db.query('select floor(extract(epoch from $1::timestamptz - now()))::bigint::text as seconds', [new Date(instant)]);
     await db.query(`set kijko.clock_offset = ${pg.escapeLiteral(seconds)}`);
     return await work(async (text, values) => (await db.query(text, values)).rows);
   } finally {
@@ -163,9 +205,12 @@ export async function transaction(work) {
 }
 
 /** An execution that no worker will take, because its job is due in an hour. */
-export const parkedExecution = (skill) => transaction(async (query) => {
-  const [execution] = await query(
-    `select e.* from public.skills as s, lateral private.queue_execution(s, '{"n": "parked"}', 'manual') as e where s.id = $1`, [skill.id]);
-  await query(`update public.jobs set run_at = now() + interval '1 hour' where id = $1`, [execution.job_id]);
-  return execution;
-});
+export const parkedExecution = (skill) =>
+  transaction(async (query) => {
+    const [execution] = await query(
+      `select e.* from public.skills as s, lateral private.queue_execution(s, '{"n": "parked"}', 'manual') as e where s.id = $1`,
+      [skill.id],
+    );
+    await query(`update public.jobs set run_at = now() + interval '1 hour' where id = $1`, [execution.job_id]);
+    return execution;
+  });

@@ -17,15 +17,23 @@ const direct = `http://127.0.0.1:${Number(url.port) + 10}`;
 function raw(method, base, path, headers = [], body) {
   return new Promise((resolve, reject) => {
     const { hostname, port } = new URL(base);
-    const request = nodeHttp.request({ method, hostname, port, path, headers: headers.flat(), setHost: false }, (answer) => {
-      const chunks = [];
-      answer.on('data', (chunk) => chunks.push(chunk)).on('end', () => {
-        const text = Buffer.concat(chunks).toString();
-        let json;
-        try { json = JSON.parse(text); } catch { json = undefined; }
-        resolve({ status: answer.statusCode, headers: answer.headers, body: json, text });
-      });
-    }).on('error', reject);
+    const request = nodeHttp
+      .request({ method, hostname, port, path, headers: headers.flat(), setHost: false }, (answer) => {
+        const chunks = [];
+        answer
+          .on('data', (chunk) => chunks.push(chunk))
+          .on('end', () => {
+            const text = Buffer.concat(chunks).toString();
+            let json;
+            try {
+              json = JSON.parse(text);
+            } catch {
+              json = undefined;
+            }
+            resolve({ status: answer.statusCode, headers: answer.headers, body: json, text });
+          });
+      })
+      .on('error', reject);
     request.end(body);
   });
 }
@@ -35,7 +43,11 @@ function bytes(text) {
   return new Promise((resolve, reject) => {
     const socket = net.connect(Number(url.port), url.hostname, () => socket.write(Buffer.from(text, 'latin1')));
     let answer = '';
-    socket.on('data', (data) => { answer += data.toString('latin1'); }).on('error', reject);
+    socket
+      .on('data', (data) => {
+        answer += data.toString('latin1');
+      })
+      .on('error', reject);
     socket.on('close', () => resolve(Number(answer.split(' ')[1])));
   });
 }
@@ -48,17 +60,37 @@ describe('statistics', () => {
   let b;
   before(async () => {
     [a, b] = [await newPerson('TEAMS'), await newPerson('TEAMS')];
-    await adminSql(`insert into public.projects (org_id, name, created_by)
-      select $1, 'Project ' || i, $2 from generate_series(1, 90) as i`, [a.orgId, a.user.id]);
+    await adminSql(
+      `insert into public.projects (org_id, name, created_by)
+      select $1, 'Project ' || i, $2 from generate_series(1, 90) as i`,
+      [a.orgId, a.user.id],
+    );
     await adminSql('analyze public.projects');
   });
 
   const spellings = [
-    [['Prefer', 'count=planned']], [['Prefer', 'count=estimated']], [['prefer', 'COUNT=Planned']], [['PREFER', 'count = planned']],
-    [['Prefer', 'count="planned"']], [['Prefer', "count='estimated'"]], [['Prefer', '\tcount=planned\t']],
-    [['Prefer', 'return=minimal,count=planned']], [['Prefer', 'count=planned, return=minimal']], [['Prefer', 'count=planned;a=b']],
-    [['Prefer', 'count=planned'], ['Prefer', 'return=minimal']], [['Prefer', 'return=minimal'], ['prefer', 'count=estimated']],
-    [['Prefer', 'count=planned'], ['Prefer', 'count=planned']],
+    [['Prefer', 'count=planned']],
+    [['Prefer', 'count=estimated']],
+    [['prefer', 'COUNT=Planned']],
+    [['PREFER', 'count = planned']],
+    [['Prefer', 'count="planned"']],
+    [['Prefer', "count='estimated'"]],
+    [['Prefer', '\tcount=planned\t']],
+    [['Prefer', 'return=minimal,count=planned']],
+    [['Prefer', 'count=planned, return=minimal']],
+    [['Prefer', 'count=planned;a=b']],
+    [
+      ['Prefer', 'count=planned'],
+      ['Prefer', 'return=minimal'],
+    ],
+    [
+      ['Prefer', 'return=minimal'],
+      ['prefer', 'count=estimated'],
+    ],
+    [
+      ['Prefer', 'count=planned'],
+      ['Prefer', 'count=planned'],
+    ],
   ];
   for (const headers of spellings) {
     test(`another tenant's rows are not estimated: ${JSON.stringify(headers)}`, async () => {
@@ -93,8 +125,15 @@ describe('statistics', () => {
   });
 
   test('there are no plans', async () => {
-    for (const accept of ['application/vnd.pgrst.plan', 'application/vnd.pgrst.plan+json; options=analyze|verbose', 'application/vnd.pgrst.plan+text;for="text/csv"']) {
-      for (const [base, path] of [[env.API_URL, '/rest/v1/projects'], [direct, '/projects']]) {
+    for (const accept of [
+      'application/vnd.pgrst.plan',
+      'application/vnd.pgrst.plan+json; options=analyze|verbose',
+      'application/vnd.pgrst.plan+text;for="text/csv"',
+    ]) {
+      for (const [base, path] of [
+        [env.API_URL, '/rest/v1/projects'],
+        [direct, '/projects'],
+      ]) {
         const answer = await raw('GET', base, path, as(env.SERVICE_ROLE_KEY, ['Accept', accept]));
         assert.equal(answer.status, 415, answer.text);
       }
@@ -119,12 +158,34 @@ describe('casts', () => {
     await ok(person.client.from('projects').insert({ name: 'postgres' }).select());
   });
 
-  for (const type of ['regrole', 'REGROLE', '_regrole', ' regrole ', 'regclass', 'regproc', 'regprocedure', 'regoper', 'regoperator', 'regtype',
-    'regnamespace', 'regcollation', 'regconfig', 'regdictionary', 'aclitem', '_aclitem', 'pg_authid', 'pg_class', 'oid', 'oidvector']) {
+  for (const type of [
+    'regrole',
+    'REGROLE',
+    '_regrole',
+    ' regrole ',
+    'regclass',
+    'regproc',
+    'regprocedure',
+    'regoper',
+    'regoperator',
+    'regtype',
+    'regnamespace',
+    'regcollation',
+    'regconfig',
+    'regdictionary',
+    'aclitem',
+    '_aclitem',
+    'pg_authid',
+    'pg_class',
+    'oid',
+    'oidvector',
+  ]) {
     test(`a value is never cast to ${type}`, async () => {
       const cast = encodeURIComponent(`name::${type}`);
       const paths = [
-        `projects?select=${cast}`, `projects?select=x:${cast}`, `projects?select=id,organizations(${cast})`,
+        `projects?select=${cast}`,
+        `projects?select=x:${cast}`,
+        `projects?select=id,organizations(${cast})`,
         `projects?select=name%3A%3A${encodeURIComponent(type)}`,
       ];
       for (const path of paths) {
@@ -133,7 +194,9 @@ describe('casts', () => {
         assert.equal(answer.body.code, 'bad_request', answer.text);
       }
       const written = await http('POST', `/rest/v1/projects?select=${cast}`, {
-        token: person.token, headers: { ...json, Prefer: 'return=representation' }, body: { name: randomUUID() },
+        token: person.token,
+        headers: { ...json, Prefer: 'return=representation' },
+        body: { name: randomUUID() },
       });
       assert.equal(written.body.code, 'bad_request', written.text);
     });
@@ -174,9 +237,13 @@ describe('one request is bounded', () => {
     const encode = (text) => [...text].map((c) => `%${c.charCodeAt(0).toString(16)}`).join('');
     const select = nested(4);
     const asked = [
-      `${from(4)}?select=${select}`, `${from(4)}?select=${encode(select)}`, `${from(4)}?%73elect=${encodeURIComponent(select)}`,
-      `${from(4)}?select=${select.replaceAll('(', '%28').replaceAll(')', '%29')}`, `${from(4)}?select=${select.replaceAll(',', ' , ').replaceAll(' ', '%20')}`,
-      `${from(4)}?select=${select.replaceAll('skills(', 's:skills!inner(')}`, `skills?select=${wide(13)}`,
+      `${from(4)}?select=${select}`,
+      `${from(4)}?select=${encode(select)}`,
+      `${from(4)}?%73elect=${encodeURIComponent(select)}`,
+      `${from(4)}?select=${select.replaceAll('(', '%28').replaceAll(')', '%29')}`,
+      `${from(4)}?select=${select.replaceAll(',', ' , ').replaceAll(' ', '%20')}`,
+      `${from(4)}?select=${select.replaceAll('skills(', 's:skills!inner(')}`,
+      `skills?select=${wide(13)}`,
       'skills?select=id,...organizations(...subscriptions(organizations(skills(id))))',
     ];
     for (const path of asked) {
@@ -186,14 +253,23 @@ describe('one request is bounded', () => {
         assert.deepEqual([answer.status, body.code], [400, 'bad_request'], `${base}${path}: ${JSON.stringify(body)}`);
       }
     }
-    const writes = [['POST', 'skills', { name: 'Two', prompt_template: 'Hello', model: 'echo/echo' }], ['PATCH', 'skills', { name: 'Three' }]];
+    const writes = [
+      ['POST', 'skills', { name: 'Two', prompt_template: 'Hello', model: 'echo/echo' }],
+      ['PATCH', 'skills', { name: 'Three' }],
+    ];
     for (const [method, table, body] of writes) {
       const answer = await http(method, `/rest/v1/${table}?select=organizations(${nested(4)})&name=eq.One`, {
-        token: person.token, headers: { ...json, Prefer: 'return=representation' }, body,
+        token: person.token,
+        headers: { ...json, Prefer: 'return=representation' },
+        body,
       });
       assert.equal(answer.status, 400, answer.text);
     }
-    assert.deepEqual((await ok(person.client.from('skills').select('name'))).map((row) => row.name), ['One'], 'what is refused changes nothing');
+    assert.deepEqual(
+      (await ok(person.client.from('skills').select('name'))).map((row) => row.name),
+      ['One'],
+      'what is refused changes nothing',
+    );
   });
 
   test('the service key is bounded like everybody', async () => {
@@ -207,15 +283,22 @@ describe('one request is bounded', () => {
 
   test('what would be put together of too much is refused while it grows, and the connection stays', async () => {
     const big = await newPerson('ENTERPRISE');
-    await adminSql(`insert into public.skills (org_id, name, model, prompt_template)
-      select $1, 'Skill ' || i, 'echo/echo', repeat('x', 90000) from generate_series(1, 60) as i`, [big.orgId]);
-    const backends = async () => (await adminSql(`select pid from pg_stat_activity where usename = 'authenticator' order by pid`)).map((row) => row.pid);
+    await adminSql(
+      `insert into public.skills (org_id, name, model, prompt_template)
+      select $1, 'Skill ' || i, 'echo/echo', repeat('x', 90000) from generate_series(1, 60) as i`,
+      [big.orgId],
+    );
+    const backends = async () =>
+      (await adminSql(`select pid from pg_stat_activity where usename = 'authenticator' order by pid`)).map((row) => row.pid);
     await ok(big.client.from('skills').select('id').limit(1));
     const before = await backends();
     const error = await refused(big.client.from('skills').select('id,organizations(id,skills(*))'), 400, 'bad_request');
     assert.match(error.details, /memory/);
     const now = await backends();
-    assert.ok(before.every((pid) => now.includes(pid)), 'no connection was lost');
+    assert.ok(
+      before.every((pid) => now.includes(pid)),
+      'no connection was lost',
+    );
     assert.equal((await ok(big.client.from('skills').select('*'))).length, 60);
   });
 });
@@ -224,10 +307,12 @@ describe('the time of a statement', () => {
   // A column that takes its time: a function of the row, which PostgREST reads as one.
   const name = `slow_${randomUUID().slice(0, 8)}`;
   const seconds = `seconds_${randomUUID().slice(0, 8)}`;
-  before(() => sql(`
+  before(() =>
+    sql(`
     create function public.${name}(public.plans) returns text language sql volatile as $$ select pg_sleep(4)::text $$;
     create function public.${seconds}(public.organizations) returns text language sql volatile as $$ select current_setting('statement_timeout') $$;
-    grant execute on function public.${name}(public.plans), public.${seconds}(public.organizations) to anon, authenticated;`));
+    grant execute on function public.${name}(public.plans), public.${seconds}(public.organizations) to anon, authenticated;`),
+  );
   after(() => sql(`drop function public.${name}(public.plans); drop function public.${seconds}(public.organizations)`));
 
   const slow = (person) => person.client.from('plans').select(name).limit(1);
@@ -243,30 +328,40 @@ describe('the time of a statement', () => {
 
   test('each plan has its own, also when the member is known already, and a change holds from the next request on', async () => {
     const person = await newPerson();
-    for (const [plan, expected] of [['FREE', '3s'], ['PRO', '5s'], ['TEAMS', '8s'], ['ENTERPRISE', '10s'], ['FREE', '3s']]) {
+    for (const [plan, expected] of [
+      ['FREE', '3s'],
+      ['PRO', '5s'],
+      ['TEAMS', '8s'],
+      ['ENTERPRISE', '10s'],
+      ['FREE', '3s'],
+    ]) {
       await setPlan(person.orgId, plan);
       assert.equal(await time(person), expected, plan);
       assert.equal(await time(person), expected, plan);
     }
   });
 
-  test('a request without an organization has FREE\'s, and so has a function', async () => {
+  test("a request without an organization has FREE's, and so has a function", async () => {
     const person = await newPerson('TEAMS');
     await sql('delete from private.active_organizations where user_id = $1', [person.user.id]);
     assert.equal(await time(person), '3s');
     assert.deepEqual(await sql(`select rolname, rolconfig from pg_roles where rolname in ('anon', 'authenticated') order by 1`), [
-      { rolname: 'anon', rolconfig: ['statement_timeout=3s'] }, { rolname: 'authenticated', rolconfig: ['statement_timeout=3s'] },
+      { rolname: 'anon', rolconfig: ['statement_timeout=3s'] },
+      { rolname: 'authenticated', rolconfig: ['statement_timeout=3s'] },
     ]);
   });
 });
 
 describe('what is not text', () => {
   let person;
-  before(async () => { person = await newPerson('PRO'); });
+  before(async () => {
+    person = await newPerson('PRO');
+  });
   const invalid = ['\xff\xfe', '\xc3', '\xc0\x80', '\xed\xa0\x80'];
 
   test('in a header, of any name: 400, and no connection is lost', async () => {
-    const backends = async () => (await adminSql(`select pid from pg_stat_activity where usename = 'authenticator' order by pid`)).map((row) => row.pid);
+    const backends = async () =>
+      (await adminSql(`select pid from pg_stat_activity where usename = 'authenticator' order by pid`)).map((row) => row.pid);
     await ok(person.client.from('projects').select('id'));
     const known = await backends();
     for (const value of invalid) {
@@ -285,7 +380,10 @@ describe('what is not text', () => {
       assert.ok(sidecar.status >= 400 && sidecar.status < 500, sidecar.text);
     }
     const now = await backends();
-    assert.ok(known.every((pid) => now.includes(pid)), 'no connection was lost');
+    assert.ok(
+      known.every((pid) => now.includes(pid)),
+      'no connection was lost',
+    );
   });
 
   test('in the address, percent-encoded or not: 400', async () => {
@@ -303,7 +401,12 @@ describe('what is not text', () => {
       assert.equal(await bytes(`${line} HTTP/1.1\r\nHost: ${url.host}\r\nConnection: close\r\n\r\n`), 400, line);
     }
     for (const text of ['é', '€', '😀', '100%25', '%zz', '%']) {
-      const answer = await raw('GET', env.API_URL, `/rest/v1/projects?select=id&name=eq.${text.startsWith('%') || text.endsWith('%25') ? text : encodeURIComponent(text)}`, as(person.token));
+      const answer = await raw(
+        'GET',
+        env.API_URL,
+        `/rest/v1/projects?select=id&name=eq.${text.startsWith('%') || text.endsWith('%25') ? text : encodeURIComponent(text)}`,
+        as(person.token),
+      );
       assert.equal(answer.status, 200, `${text}: ${answer.text}`);
     }
   });
@@ -313,14 +416,29 @@ describe('what is not text', () => {
     for (const path of ['/rest/v1/projects?name=eq.a%00b', '/rest/v1/projects?name%00=eq.a', '/rest/v1/pro%00jects']) {
       assert.ok((await raw('GET', env.API_URL, path, as(person.token))).status < 500, path);
     }
-    const { status } = await http('POST', '/rest/v1/projects', { token: person.token, headers: { 'Content-Type': 'application/json' }, body: '{"name":"a\\u0000b"}' });
+    const { status } = await http('POST', '/rest/v1/projects', {
+      token: person.token,
+      headers: { 'Content-Type': 'application/json' },
+      body: '{"name":"a\\u0000b"}',
+    });
     assert.equal(status, 400);
   });
 
   test('in a body: 400, or 415 for what PostgREST cannot take apart', async () => {
-    for (const [type, query, status] of [['application/json', '', 400], ['application/json', '?columns=name', 400],
-      ['text/csv', '', 415], ['Text/CSV;charset=utf-8', '', 415], ['application/x-www-form-urlencoded', '', 415]]) {
-      const answer = await raw('POST', env.API_URL, `/rest/v1/projects${query}`, as(person.token, ['Content-Type', type]), Buffer.from('{"name":"\xff"}', 'latin1'));
+    for (const [type, query, status] of [
+      ['application/json', '', 400],
+      ['application/json', '?columns=name', 400],
+      ['text/csv', '', 415],
+      ['Text/CSV;charset=utf-8', '', 415],
+      ['application/x-www-form-urlencoded', '', 415],
+    ]) {
+      const answer = await raw(
+        'POST',
+        env.API_URL,
+        `/rest/v1/projects${query}`,
+        as(person.token, ['Content-Type', type]),
+        Buffer.from('{"name":"\xff"}', 'latin1'),
+      );
       assert.equal(answer.status, status, `${type}: ${answer.text}`);
     }
   });
@@ -337,21 +455,45 @@ describe('a rollback', () => {
     assert.deepEqual([status, error?.code], [400, 'bad_request'], JSON.stringify(error));
     assert.deepEqual(await ok(person.client.from('projects').select('id')), []);
     for (const prefer of ['tx=rollback', 'return=minimal, TX = "Rollback"']) {
-      const answer = await http('POST', '/rest/v1/projects', { token: person.token, headers: { ...json, Prefer: prefer }, body: { name: 'Only tried' } });
+      const answer = await http('POST', '/rest/v1/projects', {
+        token: person.token,
+        headers: { ...json, Prefer: prefer },
+        body: { name: 'Only tried' },
+      });
       assert.deepEqual([answer.status, answer.body?.code], [400, 'bad_request'], prefer);
     }
-    const commit = await http('POST', '/rest/v1/projects', { token: person.token, headers: { ...json, Prefer: 'tx=commit' }, body: { name: 'Kept' } });
+    const commit = await http('POST', '/rest/v1/projects', {
+      token: person.token,
+      headers: { ...json, Prefer: 'tx=commit' },
+      body: { name: 'Kept' },
+    });
     assert.equal(commit.status, 201);
   });
 });
 
 describe('preflights', () => {
-  const places = ['/rest/v1/projects', '/rest/v1/rpc/execute_skill', '/auth/v1/token', '/functions/v1/anything', '/webhooks/stripe', '/nothing', '/'];
+  const places = [
+    '/rest/v1/projects',
+    '/rest/v1/rpc/execute_skill',
+    '/auth/v1/token',
+    '/functions/v1/anything',
+    '/webhooks/stripe',
+    '/nothing',
+    '/',
+  ];
   for (const place of places) {
     test(`echo what they ask for: ${place}`, async () => {
-      for (const [method, headers] of [['PATCH', 'x-my-own, x-retry-count, traceparent'], ['DELETE', 'baggage'], ['PUT', '']]) {
+      for (const [method, headers] of [
+        ['PATCH', 'x-my-own, x-retry-count, traceparent'],
+        ['DELETE', 'baggage'],
+        ['PUT', ''],
+      ]) {
         const answer = await http('OPTIONS', place, {
-          headers: { Origin: 'https://app.example', 'Access-Control-Request-Method': method, ...(headers && { 'Access-Control-Request-Headers': headers }) },
+          headers: {
+            Origin: 'https://app.example',
+            'Access-Control-Request-Method': method,
+            ...(headers && { 'Access-Control-Request-Headers': headers }),
+          },
         });
         assert.equal(answer.status, 204, answer.text);
         assert.equal(answer.headers.get('access-control-allow-origin'), '*');
@@ -364,8 +506,15 @@ describe('preflights', () => {
   }
 
   test('every answer can be read by a page of another origin, errors too', async () => {
-    for (const [path, headers] of [['/rest/v1/nothing', {}], ['/auth/v1/nothing', {}], ['/functions/v1/nothing', {}], ['/webhooks/stripe', {}], ['/nothing', {}],
-      ['/rest/v1/projects?a=%ff', {}], [`/rest/v1/projects?a=${'x'.repeat(17_000)}`, {}]]) {
+    for (const [path, headers] of [
+      ['/rest/v1/nothing', {}],
+      ['/auth/v1/nothing', {}],
+      ['/functions/v1/nothing', {}],
+      ['/webhooks/stripe', {}],
+      ['/nothing', {}],
+      ['/rest/v1/projects?a=%ff', {}],
+      [`/rest/v1/projects?a=${'x'.repeat(17_000)}`, {}],
+    ]) {
       const answer = await http('GET', path, { headers: { Origin: 'https://app.example', ...headers } });
       assert.ok(answer.status >= 400, path);
       assert.equal(answer.headers.get('access-control-allow-origin'), '*', path);
@@ -376,7 +525,8 @@ describe('preflights', () => {
   test('a client of supabase-js with headers of its own works through them', async () => {
     const person = await newPerson();
     const own = createClient(env.API_URL, env.ANON_KEY, {
-      auth: { persistSession: false, autoRefreshToken: false }, global: { headers: { Authorization: `Bearer ${person.token}`, 'x-my-own': '1' } },
+      auth: { persistSession: false, autoRefreshToken: false },
+      global: { headers: { Authorization: `Bearer ${person.token}`, 'x-my-own': '1' } },
       realtime: { transport: class {} },
     });
     await ok(own.from('projects').select('id'));

@@ -1,11 +1,23 @@
 // Executions: run, follow, repeat, cancel, and pay once for each.
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { describe, test, before } from 'node:test';
-import { adminSql, http, sql } from './support.mjs';
+import { before, describe, test } from 'node:test';
 import {
-  assertAnonymousSeesNothing, call, ended, execute, newPerson, newSkill, newTeam, ok, parkedExecution, refused, unaffected, until, usageOf,
+  assertAnonymousSeesNothing,
+  call,
+  ended,
+  execute,
+  newPerson,
+  newSkill,
+  newTeam,
+  ok,
+  parkedExecution,
+  refused,
+  unaffected,
+  until,
+  usageOf,
 } from './domain.mjs';
+import { adminSql, http, sql } from './support.mjs';
 
 describe('executing a skill', () => {
   let team;
@@ -14,7 +26,11 @@ describe('executing a skill', () => {
     team = await newTeam();
     skill = await newSkill(team.owner, {
       prompt_template: 'Say {{ input.text }} in {{ language }}',
-      input_schema: { type: 'object', properties: { text: { type: 'string' }, language: { type: 'string' } }, required: ['text', 'language'] },
+      input_schema: {
+        type: 'object',
+        properties: { text: { type: 'string' }, language: { type: 'string' } },
+        required: ['text', 'language'],
+      },
     });
   });
 
@@ -50,7 +66,9 @@ describe('executing a skill', () => {
     const own = await newSkill(person, { prompt_template: 'one two {{ n }}' });
     const queued = await ok(execute(person, own.id, { n: 'three' }));
     assert.deepEqual(
-      [queued.org_id, queued.skill_id, queued.created_by, queued.trigger, queued.status, queued.output], [person.orgId, own.id, person.user.id, 'manual', 'queued', null]);
+      [queued.org_id, queued.skill_id, queued.created_by, queued.trigger, queued.status, queued.output],
+      [person.orgId, own.id, person.user.id, 'manual', 'queued', null],
+    );
     const done = await ended(person, queued.id);
     assert.equal(done.status, 'succeeded', done.error);
     assert.match(JSON.stringify(done.output), /one two three/);
@@ -64,7 +82,13 @@ describe('executing a skill', () => {
   const time = (value) => new Date(value).getTime();
 
   test('input goes into the prompt as it is: no template inside it, no escaping, any script', async () => {
-    for (const text of ['{{ 7 * 7 }} {% for x in y %}', '<b>&"quoted"\'', 'é 日本語 🚀 \u202e', 'a\nb\tc\\', "'; drop table executions; --"]) {
+    for (const text of [
+      '{{ 7 * 7 }} {% for x in y %}',
+      '<b>&"quoted"\'',
+      'é 日本語 🚀 \u202e',
+      'a\nb\tc\\',
+      "'; drop table executions; --",
+    ]) {
       const { id } = await ok(execute(team.member, skill.id, { text, language: 'x' }));
       const done = await ended(team.member, id);
       assert.equal(done.status, 'succeeded', done.error);
@@ -75,7 +99,8 @@ describe('executing a skill', () => {
   test('input that is no object, or too large, is invalid_input and changes nothing', async () => {
     const person = await newPerson();
     const own = await newSkill(person);
-    for (const input of [[], 'text', 1, null, { n: 'x'.repeat(300_000) }]) await refused(execute(person, own.id, input), 422, 'invalid_input');
+    for (const input of [[], 'text', 1, null, { n: 'x'.repeat(300_000) }])
+      await refused(execute(person, own.id, input), 422, 'invalid_input');
     for (const key of ['', ' ', 'x'.repeat(256)]) await refused(execute(person, own.id, {}, key), 422, 'invalid_input');
     const malformed = await call(person, 'execute_skill', '{"skill_id": ');
     assert.equal(malformed.status, 400, malformed.text);
@@ -161,7 +186,9 @@ describe('an idempotency key', () => {
     assert.equal(new Set(rows.map((row) => row.id)).size, 1);
     const [{ executions, jobs }] = await sql(
       `select (select count(*)::int from public.executions where org_id = $1 and idempotency_key = $2) as executions,
-              (select count(*)::int from public.jobs where org_id = $1 and payload ->> 'execution_id' = $3) as jobs`, [person.orgId, key, rows[0].id]);
+              (select count(*)::int from public.jobs where org_id = $1 and payload ->> 'execution_id' = $3) as jobs`,
+      [person.orgId, key, rows[0].id],
+    );
     assert.deepEqual({ executions, jobs }, { executions: 1, jobs: 1 });
     assert.equal((await usageOf(person)).executions.used, used + 1);
   });
@@ -197,13 +224,26 @@ describe('the quota', () => {
     assert.deepEqual([allowed.length, denied.length], [50, 50], JSON.stringify([...new Set(denied.map((a) => a.error.code))]));
     assert.ok(denied.every((a) => a.status === 429 && a.error.code === 'quota_exceeded'));
     const [{ executions, jobs }] = await sql(
-      'select (select count(*)::int from public.executions where org_id = $1) as executions, (select count(*)::int from public.jobs where org_id = $1) as jobs', [person.orgId]);
+      'select (select count(*)::int from public.executions where org_id = $1) as executions, (select count(*)::int from public.jobs where org_id = $1) as jobs',
+      [person.orgId],
+    );
     assert.deepEqual({ executions, jobs }, { executions: 50, jobs: 50 });
     const usage = await usageOf(person);
     assert.deepEqual([usage.executions.used, usage.executions.remaining], [50, 0]);
-    await until('all fifty to end', async () => (await sql(
-      `select count(*)::int as open from public.executions where org_id = $1 and status in ('queued', 'running')`, [person.orgId]))[0].open === 0, { timeoutMs: 60_000 });
-    const [{ tokens, cost }] = await sql('select sum(input_tokens + output_tokens)::int as tokens, sum(cost_microusd)::int as cost from public.executions where org_id = $1', [person.orgId]);
+    await until(
+      'all fifty to end',
+      async () =>
+        (
+          await sql(`select count(*)::int as open from public.executions where org_id = $1 and status in ('queued', 'running')`, [
+            person.orgId,
+          ])
+        )[0].open === 0,
+      { timeoutMs: 60_000 },
+    );
+    const [{ tokens, cost }] = await sql(
+      'select sum(input_tokens + output_tokens)::int as tokens, sum(cost_microusd)::int as cost from public.executions where org_id = $1',
+      [person.orgId],
+    );
     const after = await usageOf(person);
     assert.deepEqual([after.llm_tokens.used, after.llm_cost_microusd.used], [tokens, cost], 'every token metered once');
   });
@@ -212,7 +252,9 @@ describe('the quota', () => {
     const person = await newPerson();
     const skill = await newSkill(person, { prompt_template: '{{ n }}', parameters: { delay_ms: 1500 } });
     // Each is 60,000 tokens, question and answer: one fits into 100,000.
-    const ids = (await Promise.all(Array.from({ length: 6 }, () => ok(execute(person, skill.id, { n: 'a '.repeat(30_000) }))))).map((e) => e.id);
+    const ids = (await Promise.all(Array.from({ length: 6 }, () => ok(execute(person, skill.id, { n: 'a '.repeat(30_000) }))))).map(
+      (e) => e.id,
+    );
     const done = await Promise.all(ids.map((id) => ended(person, id)));
     assert.deepEqual(done.map((e) => e.error_code ?? e.status).sort(), [...Array(5).fill('quota_exceeded'), 'succeeded']);
     const usage = await usageOf(person);
@@ -236,7 +278,9 @@ describe('the quota', () => {
     assert.equal(answer.body.code, 'quota_exceeded');
     const header = (name) => answer.headers.get(name);
     assert.deepEqual(
-      [header('x-ratelimit-limit'), header('x-ratelimit-remaining'), header('x-ratelimit-resource')], ['2000', '0', 'executions']);
+      [header('x-ratelimit-limit'), header('x-ratelimit-remaining'), header('x-ratelimit-resource')],
+      ['2000', '0', 'executions'],
+    );
     const secondsLeft = Number(header('x-ratelimit-reset')) - Date.now() / 1000;
     assert.ok(secondsLeft > -5 && secondsLeft <= 31 * 86400, header('x-ratelimit-reset'));
     assert.ok(Math.abs(Number(header('retry-after')) - secondsLeft) < 10, 'Retry-After is the same moment, in seconds from now');
@@ -249,7 +293,11 @@ describe('the quota', () => {
     await sql(`select kijko.try_consume($1, 'llm_tokens', 100000)`, [person.orgId]);
     const answer = await call(person, 'execute_skill', { skill_id: skill.id });
     assert.deepEqual([answer.status, answer.body.code, answer.headers.get('x-ratelimit-resource')], [429, 'quota_exceeded', 'llm_tokens']);
-    assert.match(answer.headers.get('ratelimit'), /^"requests";r=\d+;t=\d+, "user_requests";r=\d+;t=\d+, "api_requests";r=\d+;t=\d+, "llm_tokens";r=0;t=\d+$/, 'beside the limits of the request');
+    assert.match(
+      answer.headers.get('ratelimit'),
+      /^"requests";r=\d+;t=\d+, "user_requests";r=\d+;t=\d+, "api_requests";r=\d+;t=\d+, "llm_tokens";r=0;t=\d+$/,
+      'beside the limits of the request',
+    );
     assert.equal((await usageOf(person)).executions.used, 0);
   });
 });
@@ -273,7 +321,10 @@ describe('cancelling', () => {
 
   test('a running one stops the worker within seconds, not when the model is done', async () => {
     const { id } = await ok(execute(person, slow.id, { n: 1 }));
-    await until('the execution to run', async () => (await ok(person.client.from('executions').select('status').eq('id', id).single())).status === 'running');
+    await until(
+      'the execution to run',
+      async () => (await ok(person.client.from('executions').select('status').eq('id', id).single())).status === 'running',
+    );
     const answer = await ok(person.client.rpc('cancel_execution', { id }));
     assert.ok(['running', 'cancelled'].includes(answer.status));
     const execution = await ended(person, id);
@@ -303,7 +354,11 @@ describe('trying again', () => {
     const done = await ended(person, retry.id);
     assert.equal(done.status, 'succeeded', done.error);
     assert.equal((await usageOf(person)).executions.used, 1, 'the one whose model was never called costs nothing');
-    assert.equal((await ok(person.client.from('executions').select('status').eq('id', id).single())).status, 'failed', 'the first one stays as it ended');
+    assert.equal(
+      (await ok(person.client.from('executions').select('status').eq('id', id).single())).status,
+      'failed',
+      'the first one stays as it ended',
+    );
   });
 
   test('a cancelled one too; one that succeeded or still waits is a conflict', async () => {

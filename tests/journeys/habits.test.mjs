@@ -1,16 +1,31 @@
 // Habits: schedules that cannot be stored wrong, and slots that run once, whatever the clock or the tickers do.
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { describe, test, before } from 'node:test';
-import { adminSql, sql } from './support.mjs';
+import { before, describe, test } from 'node:test';
 import {
-  anonymous, assertAnonymousSeesNothing, at, ended, execute, newHabit, newPerson, newSkill, newTeam, ok, refused, tickAt, time, unaffected, usageOf,
+  anonymous,
+  assertAnonymousSeesNothing,
+  at,
+  ended,
+  execute,
+  newHabit,
+  newPerson,
+  newSkill,
+  newTeam,
+  ok,
+  refused,
+  tickAt,
+  time,
+  unaffected,
+  usageOf,
 } from './domain.mjs';
+import { adminSql, sql } from './support.mjs';
 
 const HOUR = 3600_000;
-const DAY = 24 * HOUR;
+const _DAY = 24 * HOUR;
 const iso = (value) => new Date(value).toISOString();
-const runsOf = (habit) => sql('select status, trigger, error_code, scheduled_for from public.executions where habit_id = $1 order by scheduled_for', [habit.id]);
+const runsOf = (habit) =>
+  sql('select status, trigger, error_code, scheduled_for from public.executions where habit_id = $1 order by scheduled_for', [habit.id]);
 const stateOf = async (habit) => (await sql('select * from public.habits where id = $1', [habit.id]))[0];
 
 describe('habits', () => {
@@ -32,7 +47,11 @@ describe('habits', () => {
     await unaffected(client.from('habits').delete().eq('id', habit.id).select());
     await refused(client.rpc('run_habit', { habit_id: habit.id }), 404, 'not_found');
     await refused(client.rpc('run_habit', { habit_id: randomUUID() }), 404, 'not_found');
-    await refused(client.from('habits').insert({ org_id: team.orgId, skill_id: skill.id, name: 'Planted', cron: '* * * * *' }), 403, '42501');
+    await refused(
+      client.from('habits').insert({ org_id: team.orgId, skill_id: skill.id, name: 'Planted', cron: '* * * * *' }),
+      403,
+      '42501',
+    );
     // A habit of one's own on somebody else's skill would run at their prompt.
     await refused(client.from('habits').insert({ skill_id: skill.id, name: 'Across', cron: '* * * * *' }), 409, '23503');
     assert.deepEqual(await ok(team.owner.client.from('habits').select().eq('id', habit.id).single()), habit);
@@ -60,7 +79,11 @@ describe('habits', () => {
   test('nobody writes what the scheduler keeps', async () => {
     const { client } = team.owner;
     await refused(client.from('habits').update({ next_run_at: '2000-01-01' }).eq('id', habit.id).select(), 403, '42501');
-    await refused(client.from('habits').insert({ skill_id: skill.id, name: 'Now', cron: '@daily', next_run_at: '2000-01-01' }), 403, '42501');
+    await refused(
+      client.from('habits').insert({ skill_id: skill.id, name: 'Now', cron: '@daily', next_run_at: '2000-01-01' }),
+      403,
+      '42501',
+    );
   });
 });
 
@@ -73,8 +96,14 @@ describe('a bad schedule', () => {
   });
 
   for (const [cron, field] of [
-    ['60 * * * *', 'minute'], ['* 24 * * *', 'hour'], ['* * 0 * *', 'day of month'], ['* * * 13 *', 'month'], ['* * * * 8', 'day of week'],
-    ['*/0 * * * *', 'minute'], ['5-1 * * * *', 'minute'], ['* * * foo *', 'month'],
+    ['60 * * * *', 'minute'],
+    ['* 24 * * *', 'hour'],
+    ['* * 0 * *', 'day of month'],
+    ['* * * 13 *', 'month'],
+    ['* * * * 8', 'day of week'],
+    ['*/0 * * * *', 'minute'],
+    ['5-1 * * * *', 'minute'],
+    ['* * * foo *', 'month'],
   ]) {
     test(`"${cron}" is invalid_cron and names the field ${field}`, async () => {
       const error = await refused(person.client.from('habits').insert({ skill_id: skill.id, name: 'Bad', cron }), 422, 'invalid_cron');
@@ -82,7 +111,16 @@ describe('a bad schedule', () => {
     });
   }
 
-  for (const cron of ['', '* * * *', '* * * * * *', '0 0 30 2 *', '@sometimes', "1'; drop table habits; --", '* * * * *\u0007', 'x'.repeat(300)]) {
+  for (const cron of [
+    '',
+    '* * * *',
+    '* * * * * *',
+    '0 0 30 2 *',
+    '@sometimes',
+    "1'; drop table habits; --",
+    '* * * * *\u0007',
+    'x'.repeat(300),
+  ]) {
     test(`${JSON.stringify(cron.slice(0, 30))} is refused`, async () => {
       await refused(person.client.from('habits').insert({ skill_id: skill.id, name: 'Bad', cron }), 422, 'invalid_cron');
       await refused(person.client.rpc('preview_cron', { expression: cron }), 422, 'invalid_cron');
@@ -91,7 +129,11 @@ describe('a bad schedule', () => {
 
   test('so is an unknown time zone, new and changed, also of a disabled habit', async () => {
     for (const timezone of ['Europe/Nowhere', 'CEST+99', '', '../../etc/localtime']) {
-      await refused(person.client.from('habits').insert({ skill_id: skill.id, name: 'Bad', cron: '@daily', timezone, enabled: false }), 422, 'invalid_timezone');
+      await refused(
+        person.client.from('habits').insert({ skill_id: skill.id, name: 'Bad', cron: '@daily', timezone, enabled: false }),
+        422,
+        'invalid_timezone',
+      );
     }
     const good = await newHabit(person, { skill_id: skill.id, cron: '@yearly' });
     await refused(person.client.from('habits').update({ timezone: 'Mars/Base' }).eq('id', good.id), 422, 'invalid_timezone');
@@ -111,7 +153,10 @@ describe('preview_cron', () => {
   });
 
   test('needs somebody', async () => {
-    const answer = await anonymous('POST', '/rest/v1/rpc/preview_cron', { body: { expression: '@daily' }, headers: { 'Content-Type': 'application/json' } });
+    const answer = await anonymous('POST', '/rest/v1/rpc/preview_cron', {
+      body: { expression: '@daily' },
+      headers: { 'Content-Type': 'application/json' },
+    });
     assert.equal(answer.status, 401, answer.text);
   });
 
@@ -133,8 +178,10 @@ describe('preview_cron', () => {
     await refused(person.client.rpc('preview_cron', { expression: null }), 422, 'invalid_cron');
   });
 
-  const preview = (instant, expression, n, timezone = 'Europe/Amsterdam') => at(instant, async (query) =>
-    (await query('select slot from public.preview_cron($1, $2, $3) as slot', [expression, timezone, n])).map((row) => iso(row.slot)));
+  const preview = (instant, expression, n, timezone = 'Europe/Amsterdam') =>
+    at(instant, async (query) =>
+      (await query('select slot from public.preview_cron($1, $2, $3) as slot', [expression, timezone, n])).map((row) => iso(row.slot)),
+    );
 
   test('a time that the spring change skips runs once, at the end of the gap', async () => {
     assert.deepEqual(await preview('2027-03-27T12:00:00Z', '30 2 * * *', 3), [
@@ -152,7 +199,11 @@ describe('preview_cron', () => {
   test('every hour stays every hour through both', async () => {
     const spring = await preview('2027-03-27T23:30:00Z', '0 * * * *', 4);
     const autumn = await preview('2027-10-30T23:30:00Z', '0 * * * *', 4);
-    for (const slots of [spring, autumn]) assert.ok(slots.every((slot, n) => n === 0 || time(slot) - time(slots[n - 1]) === HOUR), slots.join(' '));
+    for (const slots of [spring, autumn])
+      assert.ok(
+        slots.every((slot, n) => n === 0 || time(slot) - time(slots[n - 1]) === HOUR),
+        slots.join(' '),
+      );
   });
 });
 
@@ -190,7 +241,9 @@ describe('the tick', () => {
     assert.equal(execution.status, 'succeeded', execution.error);
     assert.match(JSON.stringify(execution.output), /happy new year/);
     assert.equal((await usageOf(person)).executions.used, used, 'charged to the month of the slot, which is not this one');
-    const [{ charged }] = await at(slot + 3000, (query) => query(`select used::int as charged from kijko.usage('${person.orgId}') where meter = 'executions'`));
+    const [{ charged }] = await at(slot + 3000, (query) =>
+      query(`select used::int as charged from kijko.usage('${person.orgId}') where meter = 'executions'`),
+    );
     assert.equal(charged, 1);
     await ok(person.client.from('habits').delete().eq('id', habit.id));
     const kept = await ok(person.client.from('executions').select('habit_id').eq('id', id).single());
@@ -204,7 +257,10 @@ describe('the tick', () => {
     until.setUTCMonth(9, 15);
     await tickAt(until);
     const runs = await runsOf(habit);
-    assert.deepEqual(runs.map((r) => iso(r.scheduled_for)), [iso(Date.UTC(until.getUTCFullYear(), 9, 1))]);
+    assert.deepEqual(
+      runs.map((r) => iso(r.scheduled_for)),
+      [iso(Date.UTC(until.getUTCFullYear(), 9, 1))],
+    );
     assert.equal(time((await stateOf(habit)).next_run_at), Date.UTC(until.getUTCFullYear(), 10, 1));
     await ok(person.client.from('habits').delete().eq('id', habit.id));
   });
@@ -216,8 +272,12 @@ describe('the tick', () => {
     assert.equal(iso((await stateOf(habit)).next_run_at), '2027-03-28T01:00:00.000Z');
     await tickAt('2027-03-28T00:59:30Z');
     assert.deepEqual(await runsOf(habit), []);
-    for (const moment of ['2027-03-28T01:00:30Z', '2027-03-28T01:30:30Z', '2027-03-28T02:30:30Z', '2027-03-28T23:00:00Z']) await tickAt(moment);
-    assert.deepEqual((await runsOf(habit)).map((r) => iso(r.scheduled_for)), ['2027-03-28T01:00:00.000Z']);
+    for (const moment of ['2027-03-28T01:00:30Z', '2027-03-28T01:30:30Z', '2027-03-28T02:30:30Z', '2027-03-28T23:00:00Z'])
+      await tickAt(moment);
+    assert.deepEqual(
+      (await runsOf(habit)).map((r) => iso(r.scheduled_for)),
+      ['2027-03-28T01:00:00.000Z'],
+    );
     await ok(person.client.from('habits').delete().eq('id', habit.id));
   });
 
@@ -231,7 +291,8 @@ describe('the tick', () => {
     await sql(
       `insert into public.habits (org_id, skill_id, name, cron, input)
        select o.org, o.skill, 'Habit ' || n, $3, '{"n": 1}' from generate_series(1, ${EACH}) as n, unnest($1::uuid[], $2::uuid[]) as o (org, skill)`,
-      [orgs, skills.map((s) => s.id), yearly(20)]);
+      [orgs, skills.map((s) => s.id), yearly(20)],
+    );
     const tickers = [
       ...Array.from({ length: 4 }, () => tickAt(slot + 30_000)),
       ...Array.from({ length: 2 }, () => at(slot + 30_000, (query) => query('call private.tick_habits()').then(() => 0))),
@@ -241,10 +302,17 @@ describe('the tick', () => {
     const rows = await sql(
       `select count(*)::int as executions, count(distinct habit_id)::int as habits, count(distinct scheduled_for)::int as slots,
               count(*) filter (where status in ('failed', 'skipped'))::int as lost
-       from public.executions where org_id = any ($1) group by org_id`, [orgs]);
-    assert.deepEqual(rows, orgs.map(() => ({ executions: EACH, habits: EACH, slots: 1, lost: 0 })));
+       from public.executions where org_id = any ($1) group by org_id`,
+      [orgs],
+    );
+    assert.deepEqual(
+      rows,
+      orgs.map(() => ({ executions: EACH, habits: EACH, slots: 1, lost: 0 })),
+    );
     for (const org of orgs) {
-      const [{ charged }] = await at(slot + 30_000, (query) => query(`select used::int as charged from kijko.usage($1) where meter = 'executions'`, [org]));
+      const [{ charged }] = await at(slot + 30_000, (query) =>
+        query(`select used::int as charged from kijko.usage($1) where meter = 'executions'`, [org]),
+      );
       assert.equal(charged, EACH, 'one charge each');
     }
     await sql('delete from public.habits where org_id = any ($1)', [orgs]);
@@ -258,7 +326,10 @@ describe('the tick', () => {
     await at(slot, (query) => query(`select kijko.try_consume('${poor.orgId}', 'executions', 50)`));
     await tickAt(slot + 1000);
     const runs = await runsOf(habit);
-    assert.deepEqual(runs.map((r) => [r.status, r.error_code]), [['skipped', 'quota_exceeded']]);
+    assert.deepEqual(
+      runs.map((r) => [r.status, r.error_code]),
+      [['skipped', 'quota_exceeded']],
+    );
     assert.ok(time((await stateOf(habit)).next_run_at) > slot);
     await ok(poor.client.from('habits').delete().eq('id', habit.id));
   });
@@ -273,14 +344,18 @@ describe('the tick', () => {
     assert.equal(time(on.next_run_at), slot);
     await ok(person.client.from('skills').update({ enabled: false }).eq('id', skill.id));
     await tickAt(slot + 1000);
-    assert.deepEqual((await runsOf(habit)).map((r) => [r.status, r.error_code]), [['skipped', 'skill_disabled']]);
+    assert.deepEqual(
+      (await runsOf(habit)).map((r) => [r.status, r.error_code]),
+      [['skipped', 'skill_disabled']],
+    );
     await ok(person.client.from('skills').update({ enabled: true }).eq('id', skill.id));
     await ok(person.client.from('habits').delete().eq('id', habit.id));
   });
 
   test('a changed schedule or zone moves the next run; any other change leaves it', async () => {
     const habit = await newHabit(person, { skill_id: skill.id, cron: '0 9 * * *', timezone: 'UTC', enabled: true });
-    const update = async (fields) => (await ok(person.client.from('habits').update(fields).eq('id', habit.id).select().single())).next_run_at;
+    const update = async (fields) =>
+      (await ok(person.client.from('habits').update(fields).eq('id', habit.id).select().single())).next_run_at;
     const expected = async (expression, timezone) => (await ok(person.client.rpc('preview_cron', { expression, timezone, n: 1 })))[0];
     assert.equal(await update({ name: 'Renamed', input: { n: 2 } }), habit.next_run_at);
     const moved = await update({ timezone: 'Asia/Tokyo' });

@@ -6,7 +6,7 @@ import { join, newPerson, newTeam, ok, refused, unaffected } from './domain.mjs'
 import { http, sql } from './support.mjs';
 
 const invite = (person, email, role) => person.client.rpc('invite_member', { email, ...(role && { role }) });
-const members = async (person, orgId) => (await ok(person.client.from('memberships').select('user_id, role').eq('org_id', orgId)));
+const members = async (person, orgId) => await ok(person.client.from('memberships').select('user_id, role').eq('org_id', orgId));
 
 describe('an invitation', () => {
   test('is a token, this once, that makes whoever holds it a member when they say yes', async () => {
@@ -23,10 +23,14 @@ describe('an invitation', () => {
     // Neither the address nor the id lets anybody in, or see anything.
     assert.deepEqual(await ok(guest.client.from('invitations').select('*')), []);
     assert.deepEqual(await ok(guest.client.from('organizations').select('id')), [{ id: guest.orgId }]);
-    for (const token of [issued.id, guest.email, '', 'kji_']) await refused(guest.client.rpc('accept_invitation', { token }), 404, 'not_found');
+    for (const token of [issued.id, guest.email, '', 'kji_'])
+      await refused(guest.client.rpc('accept_invitation', { token }), 404, 'not_found');
 
     const membership = await ok(guest.client.rpc('accept_invitation', { token: issued.token }));
-    assert.deepEqual([membership.org_id, membership.user_id, membership.role, membership.created_by], [owner.orgId, guest.user.id, 'admin', owner.user.id]);
+    assert.deepEqual(
+      [membership.org_id, membership.user_id, membership.role, membership.created_by],
+      [owner.orgId, guest.user.id, 'admin', owner.user.id],
+    );
     assert.equal((await members(owner, owner.orgId)).length, 2);
     assert.equal((await ok(owner.client.from('invitations').select('status').eq('id', issued.id).single())).status, 'accepted');
     await ok(guest.client.from('projects').select().setHeader('x-org-id', owner.orgId));
@@ -39,7 +43,10 @@ describe('an invitation', () => {
 
   test('says the same whether the address has an account or not', async () => {
     const [owner, known] = await Promise.all([newPerson(), newPerson()]);
-    const answers = [await ok(invite(owner, known.email, 'viewer')), await ok(invite(owner, `nobody-${randomUUID()}@example.com`, 'viewer'))];
+    const answers = [
+      await ok(invite(owner, known.email, 'viewer')),
+      await ok(invite(owner, `nobody-${randomUUID()}@example.com`, 'viewer')),
+    ];
     assert.deepEqual(...answers.map((answer) => Object.keys(answer)));
     const rows = await ok(owner.client.from('invitations').select('*'));
     for (const row of rows) assert.deepEqual([row.status, row.accepted_by], ['pending', null]);
@@ -49,7 +56,10 @@ describe('an invitation', () => {
     const [owner, guest, other] = await Promise.all([newPerson(), newPerson(), newPerson()]);
     const { token } = await ok(invite(owner, guest.email, 'viewer'));
     const answers = await Promise.all([1, 2, 3].map(() => guest.client.rpc('accept_invitation', { token })));
-    assert.deepEqual(answers.map(({ error }) => error), [null, null, null]);
+    assert.deepEqual(
+      answers.map(({ error }) => error),
+      [null, null, null],
+    );
     assert.equal(new Set(answers.map(({ data }) => data.id)).size, 1);
     await refused(other.client.rpc('accept_invitation', { token }), 404, 'not_found');
     await refused(other.client.rpc('decline_invitation', { token }), 404, 'not_found');
@@ -114,7 +124,7 @@ describe('who may invite', () => {
     }
   });
 
-  test('all members see the list, nobody writes it, and an admin leaves an owner\'s invitation alone', async () => {
+  test("all members see the list, nobody writes it, and an admin leaves an owner's invitation alone", async () => {
     const { id } = await ok(invite(team.owner, 'boss@example.com', 'owner'));
     for (const person of [team.owner, team.admin, team.member, team.viewer]) {
       assert.equal((await ok(person.client.from('invitations').select('id').eq('id', id))).length, 1);
@@ -125,7 +135,11 @@ describe('who may invite', () => {
     }
     await refused(invite(team.admin, 'boss@example.com', 'viewer'), 403, 'permission_denied');
     await refused(team.stranger.client.rpc('revoke_invitation', { id }), 404, 'not_found');
-    await refused(team.stranger.client.rpc('invite_member', { email: 'x@example.com', role: 'viewer' }).setHeader('x-org-id', team.orgId), 403, 'not_a_member');
+    await refused(
+      team.stranger.client.rpc('invite_member', { email: 'x@example.com', role: 'viewer' }).setHeader('x-org-id', team.orgId),
+      403,
+      'not_a_member',
+    );
     await ok(team.owner.client.rpc('revoke_invitation', { id }));
   });
 
@@ -133,13 +147,19 @@ describe('who may invite', () => {
     const { owner } = team;
     const count = async () => (await ok(owner.client.from('invitations').select('id'))).length;
     const earlier = await count();
-    for (const email of ['', 'x', 'a@b@c', 'a b@c', 'a@b\n', `${'x'.repeat(320)}@y`, null]) await refused(invite(owner, email, 'viewer'), 422, 'invalid_input');
-    for (const role of ['emperor', 'OWNER', '']) await refused(owner.client.rpc('invite_member', { email: 'x@example.com', role }), 422, 'invalid_input');
+    for (const email of ['', 'x', 'a@b@c', 'a b@c', 'a@b\n', `${'x'.repeat(320)}@y`, null])
+      await refused(invite(owner, email, 'viewer'), 422, 'invalid_input');
+    for (const role of ['emperor', 'OWNER', ''])
+      await refused(owner.client.rpc('invite_member', { email: 'x@example.com', role }), 422, 'invalid_input');
     assert.equal(await count(), earlier);
   });
 
   test('the tables behind it are not served', async () => {
-    for (const [path, headers] of [['/rest/v1/invitation_tokens', {}], ['/rest/v1/invitation_tokens', { 'Accept-Profile': 'private' }], ['/rest/v1/active_organizations', {}]]) {
+    for (const [path, headers] of [
+      ['/rest/v1/invitation_tokens', {}],
+      ['/rest/v1/invitation_tokens', { 'Accept-Profile': 'private' }],
+      ['/rest/v1/active_organizations', {}],
+    ]) {
       const answer = await http('GET', path, { token: team.owner.token, headers });
       assert.ok([404, 406].includes(answer.status), answer.text);
     }

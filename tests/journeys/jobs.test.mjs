@@ -1,11 +1,22 @@
 // Jobs: what an organization sees of its queue, and what workers may count on.
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { describe, test, before } from 'node:test';
-import { sql } from './support.mjs';
+import { before, describe, test } from 'node:test';
 import {
-  assertAnonymousSeesNothing, call, ended, execute, newPerson, newSkill, newTeam, ok, refused, transaction, unaffected, until,
+  assertAnonymousSeesNothing,
+  call,
+  ended,
+  execute,
+  newPerson,
+  newSkill,
+  newTeam,
+  ok,
+  refused,
+  transaction,
+  unaffected,
+  until,
 } from './domain.mjs';
+import { sql } from './support.mjs';
 
 describe('jobs', () => {
   let team;
@@ -65,10 +76,18 @@ describe('jobs', () => {
 describe('the queue, as workers see it', () => {
   let person;
   const kinds = [`journey.${randomUUID().slice(0, 8)}`];
-  const enqueue = async (fields = {}) => (await sql(
-    `select private.enqueue_job($1, $2, '{}', max_attempts => $3, unique_key => $4, priority => $5::smallint) as id`,
-    [person.orgId, kinds[0], fields.max_attempts ?? 5, fields.unique_key ?? null, fields.priority ?? 0]))[0].id;
-  const claim = (worker, max = 10, lease = '1 minute') => sql('select * from private.claim_jobs($1, $2, $3, $4)', [worker, lease, max, kinds]);
+  const enqueue = async (fields = {}) =>
+    (
+      await sql(`select private.enqueue_job($1, $2, '{}', max_attempts => $3, unique_key => $4, priority => $5::smallint) as id`, [
+        person.orgId,
+        kinds[0],
+        fields.max_attempts ?? 5,
+        fields.unique_key ?? null,
+        fields.priority ?? 0,
+      ])
+    )[0].id;
+  const claim = (worker, max = 10, lease = '1 minute') =>
+    sql('select * from private.claim_jobs($1, $2, $3, $4)', [worker, lease, max, kinds]);
   const complete = async (worker, id, attempt = null) => {
     const [ended] = await sql('select status from private.complete_jobs($1, $2)', [worker, JSON.stringify([{ id, attempt }])]);
     return ended?.status === 'succeeded';
@@ -83,8 +102,11 @@ describe('the queue, as workers see it', () => {
 
   test('workers at once never get the same job, and together they get all', async () => {
     const ids = await Promise.all(Array.from({ length: 60 }, () => enqueue()));
-    const claims = await Promise.all(Array.from({ length: 8 }, (_, n) => transaction((query) => query(
-      'select * from private.claim_jobs($1, $2, $3, $4)', [`worker-${n}`, '1 minute', 10, kinds]))));
+    const claims = await Promise.all(
+      Array.from({ length: 8 }, (_, n) =>
+        transaction((query) => query('select * from private.claim_jobs($1, $2, $3, $4)', [`worker-${n}`, '1 minute', 10, kinds])),
+      ),
+    );
     const rest = await claim('worker-last', 100);
     const got = [...claims.flat(), ...rest].map((row) => row.id);
     assert.equal(new Set(got).size, got.length, 'none twice');
@@ -98,7 +120,10 @@ describe('the queue, as workers see it', () => {
     const low = await enqueue({ priority: -1 });
     const normal = await enqueue();
     const high = await enqueue({ priority: 5 });
-    assert.deepEqual((await claim('ordered')).map((row) => row.id), [high, normal, low]);
+    assert.deepEqual(
+      (await claim('ordered')).map((row) => row.id),
+      [high, normal, low],
+    );
     for (const id of [high, normal, low]) await complete('ordered', id);
   });
 
@@ -116,7 +141,8 @@ describe('the queue, as workers see it', () => {
   test('a failure that may pass is tried again later, and the last attempt is dead', async () => {
     const id = await enqueue({ max_attempts: 2 });
     await claim('flaky');
-    const fail = async () => (await sql('select private.fail_job($1, $2, $3, $4, true) as status', ['flaky', id, 'vendor_down', 'no answer']))[0].status;
+    const fail = async () =>
+      (await sql('select private.fail_job($1, $2, $3, $4, true) as status', ['flaky', id, 'vendor_down', 'no answer']))[0].status;
     assert.equal(await fail(), 'queued');
     const waiting = await jobOf(id);
     assert.ok(waiting.run_at > new Date(), 'with a pause');
@@ -131,7 +157,10 @@ describe('the queue, as workers see it', () => {
   test('a failure that will not pass is dead at once', async () => {
     const id = await enqueue();
     await claim('strict');
-    assert.equal((await sql('select private.fail_job($1, $2, $3, $4, false) as status', ['strict', id, 'invalid_input', 'no']))[0].status, 'dead');
+    assert.equal(
+      (await sql('select private.fail_job($1, $2, $3, $4, false) as status', ['strict', id, 'invalid_input', 'no']))[0].status,
+      'dead',
+    );
   });
 
   test('who lost the lease can change nothing any more', async () => {
@@ -167,10 +196,14 @@ describe('the queue, as workers see it', () => {
     const id = await enqueue();
     await claim('beating', 10, '5 seconds');
     const before = (await jobOf(id)).locked_until;
-    assert.deepEqual(await sql(`select * from private.heartbeat_jobs('beating', array[$1]::uuid[], '10 minutes')`, [id]), [{ id, cancel_requested: false, extended: true }]);
+    assert.deepEqual(await sql(`select * from private.heartbeat_jobs('beating', array[$1]::uuid[], '10 minutes')`, [id]), [
+      { id, cancel_requested: false, extended: true },
+    ]);
     assert.ok((await jobOf(id)).locked_until - before > 9 * 60_000);
     await sql('select private.cancel_job($1)', [id]);
-    assert.deepEqual(await sql(`select * from private.heartbeat_jobs('beating', array[$1]::uuid[], '10 minutes')`, [id]), [{ id, cancel_requested: true, extended: true }]);
+    assert.deepEqual(await sql(`select * from private.heartbeat_jobs('beating', array[$1]::uuid[], '10 minutes')`, [id]), [
+      { id, cancel_requested: true, extended: true },
+    ]);
     assert.equal(await complete('beating', id), false);
     assert.equal((await jobOf(id)).status, 'cancelled');
   });

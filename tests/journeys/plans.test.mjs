@@ -1,8 +1,21 @@
 // What a tenant may use: plans, usage, the rate limit and its headers.
 import assert from 'node:assert/strict';
-import { describe, test, before } from 'node:test';
+import { before, describe, test } from 'node:test';
+import {
+  assertAnonymousSeesNothing,
+  call,
+  execute,
+  newPerson,
+  newSkill,
+  newTeam,
+  ok,
+  refused,
+  setPlan,
+  slowDown,
+  unaffected,
+  usageOf,
+} from './domain.mjs';
 import { admin, api, http, sql } from './support.mjs';
-import { assertAnonymousSeesNothing, call, execute, newPerson, newSkill, newTeam, ok, refused, setPlan, slowDown, unaffected, usageOf } from './domain.mjs';
 
 const asUser = (person, path = '/rest/v1/projects?select=id') => http('GET', path, { token: person.token });
 
@@ -46,12 +59,19 @@ describe('subscriptions', () => {
     const client = api();
     const plans = await ok(client.from('plans').select('code, rate_per_minute').order('rank'));
     assert.deepEqual(plans, [
-      { code: 'FREE', rate_per_minute: 600 }, { code: 'PRO', rate_per_minute: 3000 }, { code: 'TEAMS', rate_per_minute: 12_000 }, { code: 'ENTERPRISE', rate_per_minute: 60_000 },
+      { code: 'FREE', rate_per_minute: 600 },
+      { code: 'PRO', rate_per_minute: 3000 },
+      { code: 'TEAMS', rate_per_minute: 12_000 },
+      { code: 'ENTERPRISE', rate_per_minute: 60_000 },
     ]);
     const limits = await ok(client.from('plan_limits').select('meter, amount').eq('plan', 'FREE').eq('period', 'month').order('meter'));
     assert.deepEqual(limits, [
-      { meter: 'api_requests', amount: 100_000 }, { meter: 'code_searches', amount: 1000 }, { meter: 'events', amount: 100_000 }, { meter: 'executions', amount: 50 },
-      { meter: 'llm_cost_microusd', amount: 500_000 }, { meter: 'llm_tokens', amount: 100_000 },
+      { meter: 'api_requests', amount: 100_000 },
+      { meter: 'code_searches', amount: 1000 },
+      { meter: 'events', amount: 100_000 },
+      { meter: 'executions', amount: 50 },
+      { meter: 'llm_cost_microusd', amount: 500_000 },
+      { meter: 'llm_tokens', amount: 100_000 },
     ]);
   });
 });
@@ -86,9 +106,15 @@ describe('usage_summary', () => {
     const [person, other] = await Promise.all([newPerson(), newPerson()]);
     await sql(`select kijko.try_consume($1, 'llm_tokens', 1234)`, [other.orgId]);
     const rows = await ok(person.client.rpc('usage_summary'));
-    assert.deepEqual(rows.map((r) => r.meter), (await ok(api().from('plan_limits').select('meter').eq('plan', 'FREE'))).map((l) => l.meter).sort());
+    assert.deepEqual(
+      rows.map((r) => r.meter),
+      (await ok(api().from('plan_limits').select('meter').eq('plan', 'FREE'))).map((l) => l.meter).sort(),
+    );
     const tokens = rows.find((r) => r.meter === 'llm_tokens');
-    assert.deepEqual({ ...tokens, reset_at: null }, { meter: 'llm_tokens', period: 'month', used: 0, limit: 100_000, remaining: 100_000, reset_at: null });
+    assert.deepEqual(
+      { ...tokens, reset_at: null },
+      { meter: 'llm_tokens', period: 'month', used: 0, limit: 100_000, remaining: 100_000, reset_at: null },
+    );
     const reset = new Date(tokens.reset_at);
     assert.ok(reset > Date.now() && reset - Date.now() <= 31 * 86400_000);
     assert.equal((await usageOf(other)).llm_tokens.used, 1234);
@@ -108,7 +134,10 @@ describe('the rate limit', () => {
     assert.equal(first.headers.get('x-ratelimit-limit'), '600');
     const second = await asUser(person);
     assert.ok(Number(second.headers.get('x-ratelimit-remaining')) <= Number(first.headers.get('x-ratelimit-remaining')));
-    assert.ok(Number(second.headers.get('x-ratelimit-reset')) >= Math.floor(Date.now() / 1000) - 1, 'the reset is a time to come, in seconds');
+    assert.ok(
+      Number(second.headers.get('x-ratelimit-reset')) >= Math.floor(Date.now() / 1000) - 1,
+      'the reset is a time to come, in seconds',
+    );
     assert.ok(Number(second.headers.get('x-ratelimit-reset')) <= Math.ceil(Date.now() / 1000) + 61);
     const refusedOtherwise = await asUser(person, '/rest/v1/rpc/execute_skill?skill_id=no-uuid');
     assert.ok(refusedOtherwise.status >= 400);
@@ -144,7 +173,9 @@ describe('the rate limit', () => {
     const tokens = [person.token];
     const { data } = await person.client.auth.refreshSession();
     tokens.push(data.session.access_token);
-    const answers = await Promise.all(Array.from({ length: 90 }, (_, n) => http('GET', '/rest/v1/projects?select=id', { token: tokens[n % 2] })));
+    const answers = await Promise.all(
+      Array.from({ length: 90 }, (_, n) => http('GET', '/rest/v1/projects?select=id', { token: tokens[n % 2] })),
+    );
     assert.ok(answers.filter((a) => a.status === 200).length <= 65, 'two tokens are no two limits');
   });
 
@@ -162,7 +193,11 @@ describe('the rate limit', () => {
     // The most that they ask within a minute, all at once; what is left refills faster than they ask.
     const answers = await Promise.all(Array.from({ length: 180 }, () => asUser(person)));
     assert.deepEqual([...new Set(answers.map((a) => a.status))], [200]);
-    const [q, w] = answers[0].headers.get('ratelimit-policy').match(/^"requests";q=(\d+);w=(\d+)/).slice(1).map(Number);
+    const [q, w] = answers[0].headers
+      .get('ratelimit-policy')
+      .match(/^"requests";q=(\d+);w=(\d+)/)
+      .slice(1)
+      .map(Number);
     assert.ok(q / w > 3, `${q} in ${w} s`);
     assert.ok((await usageOf(person)).api_requests.limit >= 3 * 3600);
   });

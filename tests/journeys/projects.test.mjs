@@ -1,9 +1,9 @@
 // Projects: plain rows, and whose they are.
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { describe, test, before } from 'node:test';
-import { sql } from './support.mjs';
+import { before, describe, test } from 'node:test';
 import { assertAnonymousSeesNothing, newPerson, newSkill, newTeam, ok, refused, unaffected } from './domain.mjs';
+import { sql } from './support.mjs';
 
 describe('projects', () => {
   let team;

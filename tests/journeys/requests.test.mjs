@@ -6,12 +6,14 @@ import { adminSql, http, sql } from './support.mjs';
 
 const get = (person, headers = {}) => http('GET', '/rest/v1/projects?select=id', { token: person.token, headers });
 const booked = async (person) => {
-  const [{ n }] = await sql(`select coalesce(max(u.used), 0)::integer as n from kijko.usage($1) as u where u.meter = 'api_requests'`, [person.orgId]);
+  const [{ n }] = await sql(`select coalesce(max(u.used), 0)::integer as n from kijko.usage($1) as u where u.meter = 'api_requests'`, [
+    person.orgId,
+  ]);
   return n;
 };
 // Twice the same: what was counted is in the ledger.
 async function settled(person) {
-  for (let last = -1; ;) {
+  for (let last = -1; ; ) {
     const now = await booked(person);
     if (now === last) return now;
     last = now;
@@ -28,11 +30,11 @@ describe('requests are counted', () => {
     assert.equal(error, null);
     assert.ok((await http('GET', '/rest/v1/projects?select=nothing', { token: person.token })).status >= 400);
     assert.ok((await call(person, 'run_habit', { habit_id: person.orgId })).status >= 400);
-    assert.equal(await settled(person) - before, 4);
+    assert.equal((await settled(person)) - before, 4);
     await slowDown(person.orgId);
     const answers = await Promise.all(Array.from({ length: 70 }, () => get(person)));
     assert.ok(answers.some((answer) => answer.status === 429));
-    assert.equal(await settled(person) - before, 74);
+    assert.equal((await settled(person)) - before, 74);
   });
 
   test('usage_summary shows them, of the own organization only', async () => {
@@ -82,11 +84,15 @@ describe('headers', () => {
     const person = await newPerson();
     const answer = await get(person);
     assert.equal(answer.status, 200);
-    assert.match(answer.headers.get('ratelimit-policy'), /^"requests";q=600;w=60, "user_requests";q=600;w=60, "api_requests";q=100000;w=\d+$/);
+    assert.match(
+      answer.headers.get('ratelimit-policy'),
+      /^"requests";q=600;w=60, "user_requests";q=600;w=60, "api_requests";q=100000;w=\d+$/,
+    );
     assert.match(answer.headers.get('ratelimit'), /^"requests";r=\d+;t=\d+, "user_requests";r=\d+;t=\d+, "api_requests";r=\d+;t=\d+$/);
     assert.equal(answer.headers.get('x-ratelimit-limit'), '600');
     const exposed = answer.headers.get('access-control-expose-headers').split(', ');
-    for (const name of ['RateLimit', 'RateLimit-Policy', 'X-RateLimit-Limit', 'X-RateLimit-Resource', 'Retry-After']) assert.ok(exposed.includes(name), name);
+    for (const name of ['RateLimit', 'RateLimit-Policy', 'X-RateLimit-Limit', 'X-RateLimit-Resource', 'Retry-After'])
+      assert.ok(exposed.includes(name), name);
     const anonymous = await http('GET', '/rest/v1/projects?select=id');
     assert.match(anonymous.headers.get('ratelimit-policy') ?? '"requests";q=600;w=60', /^"requests";q=600;w=60$/);
   });
@@ -120,8 +126,11 @@ describe('policies', () => {
     const person = await newPerson();
     await sql(`select kijko.set_tier($1, $3), kijko.set_tier(kijko.subject('user', $2), $3)`, [person.orgId, person.user.id, TIER]);
     await sql(`select kijko.set_rate_limit_policy('requests', 'organization', 1000, '1 minute', $1)`, [TIER]);
-    const writes = (shadow) => sql(
-      `select kijko.set_rate_limit_policy('writes', 'user', 1, '1 hour', $1, method => 'POST', route => '/rpc/*', shadow => $2)`, [TIER, shadow]);
+    const writes = (shadow) =>
+      sql(`select kijko.set_rate_limit_policy('writes', 'user', 1, '1 hour', $1, method => 'POST', route => '/rpc/*', shadow => $2)`, [
+        TIER,
+        shadow,
+      ]);
     const figure = async () => {
       const [{ value }] = await adminSql(`select value::integer from kijko.stats() where metric = 'request.shadow_refused'`);
       return value;
@@ -133,7 +142,7 @@ describe('policies', () => {
       assert.equal(answer.status, 200);
       assert.doesNotMatch(answer.headers.get('ratelimit-policy'), /writes/);
     }
-    assert.equal(await figure() - before, 3);
+    assert.equal((await figure()) - before, 3);
 
     await writes(false);
     const refused = await call(person, 'org_ids', {});

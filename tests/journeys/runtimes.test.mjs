@@ -61,7 +61,9 @@ async function inChromium() {
     '/settings.json': ['application/json', JSON.stringify({ url: env.API_URL, anonKey: env.ANON_KEY })],
   };
   let tell;
-  const told = new Promise((resolve) => { tell = resolve; });
+  const told = new Promise((resolve) => {
+    tell = resolve;
+  });
   const server = createServer(async (request, response) => {
     if (request.method === 'POST') {
       const chunks = [];
@@ -76,24 +78,42 @@ async function inChromium() {
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const profile = await mkdtemp(join(tmpdir(), 'kijko-chromium-'));
-  const browser = spawn(process.env.KIJKO_CHROMIUM ?? 'chromium', [
-    '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
-    '--disable-sync', `--user-data-dir=${profile}`, `http://127.0.0.1:${server.address().port}/`,
-  ], { stdio: 'ignore', detached: true });
+  const browser = spawn(
+    process.env.KIJKO_CHROMIUM ?? 'chromium',
+    [
+      '--headless',
+      '--no-sandbox',
+      '--disable-gpu',
+      '--disable-quic',
+      '--no-first-run',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-sync',
+      `--user-data-dir=${profile}`,
+      `http://127.0.0.1:${server.address().port}/`,
+    ],
+    { stdio: 'ignore', detached: true },
+  );
   const ended = once(browser, 'exit');
   let timer;
   try {
     const answer = await Promise.race([
       told,
       ended.then(([code]) => assert.fail(`chromium ended with ${code}`)),
-      new Promise((_, reject) => { timer = setTimeout(() => reject(new Error('the page told nothing')), 120_000); }),
+      new Promise((_, reject) => {
+        timer = setTimeout(() => reject(new Error('the page told nothing')), 120_000);
+      }),
     ]);
     assert.equal(answer.error, undefined);
     return answer;
   } finally {
     clearTimeout(timer);
     // Its own group: the browser's helpers go with it.
-    try { process.kill(-browser.pid, 'SIGKILL'); } catch { /* it has ended */ }
+    try {
+      process.kill(-browser.pid, 'SIGKILL');
+    } catch {
+      /* it has ended */
+    }
     await ended.catch(() => {});
     server.closeAllConnections();
     server.close();

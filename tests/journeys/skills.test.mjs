@@ -1,9 +1,20 @@
 // Skills: prompted tasks, their models, and that nothing points across organizations.
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { describe, test, before } from 'node:test';
+import { before, describe, test } from 'node:test';
+import {
+  anonymous,
+  assertAnonymousSeesNothing,
+  execute,
+  newPerson,
+  newSkill,
+  newTeam,
+  ok,
+  refused,
+  unaffected,
+  usageOf,
+} from './domain.mjs';
 import { admin } from './support.mjs';
-import { anonymous, assertAnonymousSeesNothing, execute, newPerson, newSkill, newTeam, ok, refused, unaffected, usageOf } from './domain.mjs';
 
 describe('skills', () => {
   let team;
@@ -17,7 +28,15 @@ describe('skills', () => {
     await assertAnonymousSeesNothing(['skills']);
     const prices = await anonymous('GET', '/rest/v1/llm_models?select=id,input_microusd_per_mtok&id=eq.echo/*');
     assert.deepEqual([prices.status, prices.body], [200, [{ id: 'echo/*', input_microusd_per_mtok: 150_000 }]]);
-    assert.equal((await anonymous('PATCH', '/rest/v1/llm_models?id=eq.echo/*', { body: { source: 'seed' }, headers: { 'Content-Type': 'application/json' } })).status, 401);
+    assert.equal(
+      (
+        await anonymous('PATCH', '/rest/v1/llm_models?id=eq.echo/*', {
+          body: { source: 'seed' },
+          headers: { 'Content-Type': 'application/json' },
+        })
+      ).status,
+      401,
+    );
   });
 
   test('the stranger sees none, changes none and runs none', async () => {
@@ -44,7 +63,18 @@ describe('skills', () => {
       const made = await newSkill(person, { name: 'Written' });
       assert.equal(made.created_by, person.user.id);
       assert.equal(made.enabled, true);
-      assert.equal((await ok(person.client.from('skills').update({ parameters: { temperature: 0 } }).eq('id', made.id).select()))[0].parameters.temperature, 0);
+      assert.equal(
+        (
+          await ok(
+            person.client
+              .from('skills')
+              .update({ parameters: { temperature: 0 } })
+              .eq('id', made.id)
+              .select(),
+          )
+        )[0].parameters.temperature,
+        0,
+      );
       assert.equal((await ok(person.client.from('skills').delete().eq('id', made.id).select())).length, 1);
     }
   });
@@ -87,13 +117,24 @@ describe('skills', () => {
     const [fine, unpriced] = [await newSkill(person), await newSkill(person, { model: 'gpt-0-unpriced' })];
     const problems = async (id) => (await ok(person.client.from('skills').select('id, problems').eq('id', id).single())).problems;
     assert.deepEqual([await problems(fine.id), (await problems(unpriced.id)).map((p) => p.code)], [[], ['model_not_priced']]);
-    await refused(person.client.from('skills').update({ parameters: { max_tokens: 'many' } }).eq('id', fine.id), 400, '23514');
+    await refused(
+      person.client
+        .from('skills')
+        .update({ parameters: { max_tokens: 'many' } })
+        .eq('id', fine.id),
+      400,
+      '23514',
+    );
   });
 
   test('prices are there to read for who is signed in, and not to change', async () => {
     const { client } = team.member;
     assert.ok((await ok(client.from('llm_models').select('id, input_microusd_per_mtok'))).length > 0);
-    await refused(client.from('llm_models').insert({ id: 'echo/free', input_microusd_per_mtok: 0, output_microusd_per_mtok: 0 }), 403, '42501');
+    await refused(
+      client.from('llm_models').insert({ id: 'echo/free', input_microusd_per_mtok: 0, output_microusd_per_mtok: 0 }),
+      403,
+      '42501',
+    );
     await refused(client.from('llm_models').update({ input_microusd_per_mtok: 0 }).neq('id', '').select(), 403, '42501');
   });
 });

@@ -3,13 +3,13 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { after, before, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import pg from 'pg';
 import { newPerson, ok, refused, usageOf } from './domain.mjs';
-import { admin, env, sql } from './support.mjs';
 import { deliver, parseThin, recorded, signature } from './stripe_events.mjs';
+import { admin, env, sql } from './support.mjs';
 
 const SECRET = process.env.STRIPE_WEBHOOK_SECRET_LOCAL;
 assert.ok(SECRET, 'STRIPE_WEBHOOK_SECRET_LOCAL is not set: export what ./kijko status -o env prints');
@@ -23,8 +23,15 @@ const send = (event, options) => deliver(env.API_URL, event, SECRET, options);
 const planOf = async (orgId) => (await sql('select plan, status from public.subscriptions where org_id = $1', [orgId]))[0];
 const stored = async (id) => (await sql('select * from private.stripe_events where id = $1', [id]))[0];
 const harmless = () => ({
-  id: `evt_1${newTag()}`, object: 'event', api_version: '2025-09-30.clover', created: Math.floor(Date.now() / 1000), livemode: false,
-  data: { object: { id: 'ch_1', object: 'charge' } }, pending_webhooks: 1, request: { id: null, idempotency_key: null }, type: 'charge.succeeded',
+  id: `evt_1${newTag()}`,
+  object: 'event',
+  api_version: '2025-09-30.clover',
+  created: Math.floor(Date.now() / 1000),
+  livemode: false,
+  data: { object: { id: 'ch_1', object: 'charge' } },
+  pending_webhooks: 1,
+  request: { id: null, idempotency_key: null },
+  type: 'charge.succeeded',
 });
 
 describe('who is believed', () => {
@@ -44,7 +51,8 @@ describe('who is believed', () => {
     'a signature by another secret': (payload) => signature(payload, 'whsec_somebody_else'),
     'a signature of another body': () => signature('{}', SECRET),
     'an old signature': (payload) => signature(payload, SECRET, Math.floor(Date.now() / 1000) - 301),
-    'a signature by another secret that is old besides': (payload) => signature(payload, 'whsec_somebody_else', Math.floor(Date.now() / 1000) - 301),
+    'a signature by another secret that is old besides': (payload) =>
+      signature(payload, 'whsec_somebody_else', Math.floor(Date.now() / 1000) - 301),
     'a signature from the future': (payload) => signature(payload, SECRET, Math.floor(Date.now() / 1000) + 310),
     'only the test scheme v0': (payload) => signature(payload, SECRET).replace('v1=', 'v0='),
     nonsense: () => 'nonsense',
@@ -63,7 +71,11 @@ describe('who is believed', () => {
       const payload = JSON.stringify(harmless());
       return (await send(payload, { header: signature(payload, secret, Math.floor(Date.now() / 1000) - age) })).body.message;
     };
-    const [forged, forgedAndOld, old] = [await refusal('whsec_somebody_else', 0), await refusal('whsec_somebody_else', 301), await refusal(SECRET, 301)];
+    const [forged, forgedAndOld, old] = [
+      await refusal('whsec_somebody_else', 0),
+      await refusal('whsec_somebody_else', 301),
+      await refusal(SECRET, 301),
+    ];
     assert.equal(forgedAndOld, forged);
     assert.notEqual(old, forged);
   });
@@ -84,7 +96,16 @@ describe('who is believed', () => {
   });
 
   test('signed, but no event', async () => {
-    for (const payload of ['', 'not JSON', '{', '[]', 'null', '{}', '{"id":"cus_1","type":"a","created":1}', '{"id":"evt_1","type":7,"created":1}']) {
+    for (const payload of [
+      '',
+      'not JSON',
+      '{',
+      '[]',
+      'null',
+      '{}',
+      '{"id":"cus_1","type":"a","created":1}',
+      '{"id":"evt_1","type":7,"created":1}',
+    ]) {
       const { status, body } = await send(payload);
       assert.deepEqual([status, body.code], [400, 'bad_request'], payload);
     }
@@ -120,7 +141,9 @@ describe('who is believed', () => {
   test('what no event can be is refused for good, since sending it again would not help', async () => {
     const deep = 20_000; // JSON.stringify could not
     for (const [what, broken] of [
-      ['no truth value', { livemode: 'maybe' }], ['too long', { api_version: 'v'.repeat(500) }], ['no time', { created: 2 ** 62 }],
+      ['no truth value', { livemode: 'maybe' }],
+      ['too long', { api_version: 'v'.repeat(500) }],
+      ['no time', { created: 2 ** 62 }],
       ['nested too deep', { pending_webhooks: 'deep' }],
     ]) {
       const event = { ...harmless(), ...broken };
@@ -132,8 +155,14 @@ describe('who is believed', () => {
 
   test('a thin event is taken and ignored, so that Stripe does not go on sending it', async () => {
     const thin = {
-      id: `evt_test_1${newTag()}`, object: 'v2.core.event', type: 'v1.billing.meter.error_report_triggered', created: new Date().toISOString(), livemode: false,
-      context: null, reason: null, related_object: { id: 'mtr_1', type: 'billing.meter', url: '/v1/billing/meters/mtr_1' },
+      id: `evt_test_1${newTag()}`,
+      object: 'v2.core.event',
+      type: 'v1.billing.meter.error_report_triggered',
+      created: new Date().toISOString(),
+      livemode: false,
+      context: null,
+      reason: null,
+      related_object: { id: 'mtr_1', type: 'billing.meter', url: '/v1/billing/meters/mtr_1' },
     };
     const payload = JSON.stringify(thin);
     // As the vendor's own library reads it.
@@ -147,7 +176,12 @@ describe('who is believed', () => {
 
   test('the same id in the other mode is another event', async () => {
     const event = harmless();
-    for (const [livemode, duplicate] of [[false, false], [true, false], [true, true], [false, true]]) {
+    for (const [livemode, duplicate] of [
+      [false, false],
+      [true, false],
+      [true, true],
+      [false, true],
+    ]) {
       const { status, body } = await send({ ...event, livemode });
       assert.deepEqual([status, body.duplicate], [200, duplicate], `live ${livemode}`);
     }
@@ -166,7 +200,9 @@ describe('who is believed', () => {
     for (const type of ['text/plain', 'application/x-www-form-urlencoded']) {
       const payload = JSON.stringify(harmless());
       const answer = await fetch(`${env.API_URL}/webhooks/stripe`, {
-        method: 'POST', body: payload, headers: { 'Content-Type': type, 'Stripe-Signature': signature(payload, SECRET) },
+        method: 'POST',
+        body: payload,
+        headers: { 'Content-Type': type, 'Stripe-Signature': signature(payload, SECRET) },
       });
       assert.equal(answer.status, 200, type);
     }
@@ -176,7 +212,10 @@ describe('who is believed', () => {
     const person = await newPerson();
     const [first] = recorded('lifecycle', { orgId: person.orgId, tag: newTag() });
     const answers = await Promise.all(Array.from({ length: 10 }, () => send(first)));
-    assert.deepEqual(answers.map((answer) => answer.status), Array(10).fill(200));
+    assert.deepEqual(
+      answers.map((answer) => answer.status),
+      Array(10).fill(200),
+    );
     assert.equal(answers.filter((answer) => !answer.body.duplicate).length, 1);
     assert.equal((await stored(first.id)).attempts, 1);
   });
@@ -188,7 +227,11 @@ describe('what follows', () => {
     const events = recorded('lifecycle', { orgId: person.orgId, tag: newTag() });
     // The renewal fails long before the end of the recording, so its grace must be counted from then.
     const failed = events.findIndex((event) => event.data.object.status === 'past_due');
-    const steps = recorded('lifecycle', { orgId: person.orgId, tag: newTag(), end: Math.floor(Date.now() / 1000) + events.at(-1).created - events[failed].created });
+    const steps = recorded('lifecycle', {
+      orgId: person.orgId,
+      tag: newTag(),
+      end: Math.floor(Date.now() / 1000) + events.at(-1).created - events[failed].created,
+    });
     const seen = [];
     for (const event of steps) {
       const { status, body } = await send(event);
@@ -209,11 +252,17 @@ describe('what follows', () => {
     assert.deepEqual([...new Set(answers.map((answer) => answer.body.status))], ['applied']);
     assert.deepEqual(await planOf(person.orgId), { plan: 'FREE', status: 'canceled' });
     const invoices = await ok(person.client.from('stripe_invoices').select('status').order('created_at'));
-    assert.deepEqual(invoices.map((invoice) => invoice.status), ['paid', 'paid', 'paid']);
+    assert.deepEqual(
+      invoices.map((invoice) => invoice.status),
+      ['paid', 'paid', 'paid'],
+    );
   });
 
   test('nothing unlocks while the session is unpaid', async () => {
-    for (const [name, plan] of [['settles_later', 'PRO'], ['never_settles', 'FREE']]) {
+    for (const [name, plan] of [
+      ['settles_later', 'PRO'],
+      ['never_settles', 'FREE'],
+    ]) {
       const person = await newPerson();
       const events = recorded(name, { orgId: person.orgId, tag: newTag() });
       const money = events.findIndex((event) => /async_payment_succeeded/.test(event.type));
@@ -226,7 +275,10 @@ describe('what follows', () => {
   });
 
   test('a subscription stays locked while its first invoice is open, whatever else is paid', async () => {
-    for (const [reason, plan] of [['subscription_update', 'FREE'], ['subscription_create', 'PRO']]) {
+    for (const [reason, plan] of [
+      ['subscription_update', 'FREE'],
+      ['subscription_create', 'PRO'],
+    ]) {
       const person = await newPerson();
       const events = recorded('never_settles', { orgId: person.orgId, tag: newTag() }).slice(0, 3);
       for (const event of events) assert.equal((await send(event)).body.status, 'applied');
@@ -234,7 +286,15 @@ describe('what follows', () => {
       assert.equal(open.data.object.status, 'open');
       const paid = structuredClone(open);
       Object.assign(paid, { id: `${open.id}x`, type: 'invoice.paid' });
-      Object.assign(paid.data.object, { id: `${open.data.object.id}x`, billing_reason: reason, status: 'paid', total: 0, amount_due: 0, amount_paid: 0, amount_remaining: 0 });
+      Object.assign(paid.data.object, {
+        id: `${open.data.object.id}x`,
+        billing_reason: reason,
+        status: 'paid',
+        total: 0,
+        amount_due: 0,
+        amount_paid: 0,
+        amount_remaining: 0,
+      });
       assert.equal((await send(paid)).body.status, 'applied');
       assert.equal((await planOf(person.orgId)).plan, plan, reason);
     }
@@ -242,9 +302,11 @@ describe('what follows', () => {
 
   test('a plan that an operator gave is left alone, and given back to Stripe', async () => {
     const person = await newPerson();
-    const override = (plan) => admin().from('subscriptions').update({ plan_override: plan }).eq('org_id', person.orgId).select('plan').single();
+    const override = (plan) =>
+      admin().from('subscriptions').update({ plan_override: plan }).eq('org_id', person.orgId).select('plan').single();
     assert.equal((await ok(override('ENTERPRISE'))).plan, 'ENTERPRISE');
-    for (const event of recorded('checkout', { orgId: person.orgId, tag: newTag() })) assert.equal((await send(event)).body.status, 'applied');
+    for (const event of recorded('checkout', { orgId: person.orgId, tag: newTag() }))
+      assert.equal((await send(event)).body.status, 'applied');
     assert.equal((await planOf(person.orgId)).plan, 'ENTERPRISE');
     assert.equal((await usageOf(person)).executions.limit, null);
     await ok(override(null));
@@ -275,9 +337,14 @@ describe('what follows', () => {
     assert.match(metrics, /kijko_stripe_events_total\{type="customer.subscription.created",outcome="failed"\} [1-9]/);
     assert.match(metrics, /kijko_stripe_rejected_total\{reason="signature_mismatch"\} [1-9]/);
 
-    const kijko = (...args) => promisify(execFile)(fileURLToPath(new URL('../../kijko', import.meta.url)), ['stripe', ...args], {
-      env: { ...process.env, KIJKO_HOME: process.env.TEST_HOME ?? process.env.KIJKO_HOME, KIJKO_API_PORT: process.env.TEST_PORT ?? new URL(env.API_URL).port },
-    });
+    const kijko = (...args) =>
+      promisify(execFile)(fileURLToPath(new URL('../../kijko', import.meta.url)), ['stripe', ...args], {
+        env: {
+          ...process.env,
+          KIJKO_HOME: process.env.TEST_HOME ?? process.env.KIJKO_HOME,
+          KIJKO_API_PORT: process.env.TEST_PORT ?? new URL(env.API_URL).port,
+        },
+      });
     assert.match((await kijko('status')).stdout, new RegExp(broken.id));
     const again = await kijko('replay', broken.id).catch((error) => error);
     assert.equal(again.code, 1, 'it fails again');
@@ -308,7 +375,10 @@ describe('the end does not depend on the way', () => {
     return client;
   }
 
-  const clean = (on = db) => on.query('vacuum private.stripe_events, public.stripe_customers, public.stripe_checkouts, public.stripe_subscriptions, public.stripe_invoices, public.stripe_prices, public.subscriptions');
+  const clean = (on = db) =>
+    on.query(
+      'vacuum private.stripe_events, public.stripe_customers, public.stripe_checkouts, public.stripe_subscriptions, public.stripe_invoices, public.stripe_prices, public.subscriptions',
+    );
 
   // Each batch in a transaction that is rolled back, at the product time of the last event.
   async function undone(end, work, on = db) {
@@ -325,15 +395,24 @@ describe('the end does not depend on the way', () => {
   async function shuffled(orgId, tag, events, count, end = events.at(-1).created) {
     const found = new Set();
     for (let from = 0; from < count; from += 50) {
-      const { rows } = await undone(end, () => db.query(
-        'select distinct pg_temp.apply($1, $2, $3, n / 1e6::double precision, n % 2 = 0) as e from generate_series($4::int, $5::int) as n',
-        [orgId, tag, JSON.stringify(events), from + 1, Math.min(from + 50, count)]));
+      const { rows } = await undone(end, () =>
+        db.query(
+          'select distinct pg_temp.apply($1, $2, $3, n / 1e6::double precision, n % 2 = 0) as e from generate_series($4::int, $5::int) as n',
+          [orgId, tag, JSON.stringify(events), from + 1, Math.min(from + 50, count)],
+        ),
+      );
       for (const row of rows) found.add(row.e);
       await clean();
     }
     return [...found].map((end) => JSON.parse(end));
   }
-  const summary = (end) => ({ plan: end.plan.plan, standing: end.plan.status, subscriptions: end.subscriptions?.map((s) => s.status), invoices: end.invoices?.map((i) => i.status).sort(), failed: end.failed });
+  const summary = (end) => ({
+    plan: end.plan.plan,
+    standing: end.plan.status,
+    subscriptions: end.subscriptions?.map((s) => s.status),
+    invoices: end.invoices?.map((i) => i.status).sort(),
+    failed: end.failed,
+  });
   // As if all had happened within one second: nothing but the contents can tell the order.
   const inOneSecond = (events) => events.map((event) => ({ ...event, created: events.at(-1).created }));
 
@@ -349,7 +428,10 @@ describe('the end does not depend on the way', () => {
       all.findLast((event) => isSubscription('active')(event) && event.data.previous_attributes.status === 'past_due'),
       all.at(-1),
     ];
-    assert.deepEqual(picked, all.filter((event) => picked.includes(event)).sort((a, b) => picked.indexOf(a) - picked.indexOf(b)));
+    assert.deepEqual(
+      picked,
+      all.filter((event) => picked.includes(event)).sort((a, b) => picked.indexOf(a) - picked.indexOf(b)),
+    );
     return picked;
   }
 
@@ -358,10 +440,14 @@ describe('the end does not depend on the way', () => {
     for (const one of events) {
       for (const other of events.filter((event) => event !== one)) {
         const rest = events.filter((event) => event !== one && event !== other);
-        const { rows } = await undone(events.at(-1).created, async () => {
-          for (const event of [one, other]) await on.query('select private.ingest_stripe_event($1)', [JSON.stringify(event)]);
-          return on.query('select unnest(pg_temp.permute($1, $2, $3)) as e', [orgId, tag, JSON.stringify(rest)]);
-        }, on);
+        const { rows } = await undone(
+          events.at(-1).created,
+          async () => {
+            for (const event of [one, other]) await on.query('select private.ingest_stripe_event($1)', [JSON.stringify(event)]);
+            return on.query('select unnest(pg_temp.permute($1, $2, $3)) as e', [orgId, tag, JSON.stringify(rest)]);
+          },
+          on,
+        );
         for (const row of rows) found.add(row.e);
       }
       await clean(on);
@@ -370,14 +456,25 @@ describe('the end does not depend on the way', () => {
   }
 
   test('every order of seven events of a life: sign-up, upgrade, failed payment, recovery, cancel', async (t) => {
-    await Promise.all([['as recorded', (events) => events, db], ['in one second', inOneSecond, second]].map(async ([what, moved, on]) => {
-      const { orgId } = await newPerson();
-      const tag = newTag();
-      const found = await everyOrder({ orgId, tag, events: moved(sevenEvents(orgId, tag)), on });
-      t.diagnostic(`${what}: 5040 orders, ${found.length} end`);
-      assert.equal(found.length, 1);
-      assert.deepEqual(summary(JSON.parse(found[0])), { plan: 'FREE', standing: 'canceled', subscriptions: ['canceled'], invoices: undefined, failed: null });
-    }));
+    await Promise.all(
+      [
+        ['as recorded', (events) => events, db],
+        ['in one second', inOneSecond, second],
+      ].map(async ([what, moved, on]) => {
+        const { orgId } = await newPerson();
+        const tag = newTag();
+        const found = await everyOrder({ orgId, tag, events: moved(sevenEvents(orgId, tag)), on });
+        t.diagnostic(`${what}: 5040 orders, ${found.length} end`);
+        assert.equal(found.length, 1);
+        assert.deepEqual(summary(JSON.parse(found[0])), {
+          plan: 'FREE',
+          standing: 'canceled',
+          subscriptions: ['canceled'],
+          invoices: undefined,
+          failed: null,
+        });
+      }),
+    );
   });
 
   for (const name of ['lifecycle', 'lifecycle_2024', 'settles_later', 'never_settles', 'one_second', 'transferred_key']) {
@@ -385,7 +482,10 @@ describe('the end does not depend on the way', () => {
       const person = await newPerson();
       const tag = newTag();
       const events = recorded(name, { orgId: person.orgId, tag });
-      for (const [what, some] of [['as recorded', events], ['in one second', inOneSecond(events)]]) {
+      for (const [what, some] of [
+        ['as recorded', events],
+        ['in one second', inOneSecond(events)],
+      ]) {
         const expected = JSON.parse(await inOrder(person.orgId, tag, some));
         assert.equal(expected.failed, null);
         const found = await shuffled(person.orgId, tag, some, SHUFFLES);

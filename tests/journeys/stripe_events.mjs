@@ -16,11 +16,14 @@ export function recorded(name, { orgId, tag, end = Math.floor(Date.now() / 1000)
     .replaceAll(/"((?:evt|cus|sub|si|in|cs_test|price|prod|pm|req)_1\w+)"/g, `"$1${tag}"`);
   const moved = end - Math.max(...JSON.parse(text).map((event) => event.created));
   // Every whole number of this size is a moment; amounts are smaller.
-  return JSON.parse(text, (_, value) => (Number.isInteger(value) && value > 1_700_000_000 && value < 1_900_000_000 ? value + moved : value));
+  return JSON.parse(text, (_, value) =>
+    Number.isInteger(value) && value > 1_700_000_000 && value < 1_900_000_000 ? value + moved : value,
+  );
 }
 
 /** The header that Stripe would send, by stripe-node's own helper. */
-export const signature = (payload, secret, timestamp) => stripe.webhooks.generateTestHeaderString({ payload, secret, ...(timestamp && { timestamp }) });
+export const signature = (payload, secret, timestamp) =>
+  stripe.webhooks.generateTestHeaderString({ payload, secret, ...(timestamp && { timestamp }) });
 
 /** A thin event, verified and read by stripe-node itself. */
 export const parseThin = (payload, header, secret) => stripe.parseEventNotification(payload, header, secret);
@@ -31,7 +34,10 @@ export async function deliver(url, event, secret, { header } = {}) {
   const response = await fetch(`${url}/webhooks/stripe`, {
     method: 'POST',
     body: payload,
-    headers: { 'Content-Type': 'application/json; charset=utf-8', ...(header !== null && { 'Stripe-Signature': header ?? signature(payload, secret) }) },
+    headers: {
+      'Content-Type': 'application/json; charset=utf-8',
+      ...(header !== null && { 'Stripe-Signature': header ?? signature(payload, secret) }),
+    },
   });
   const text = await response.text();
   return { status: response.status, body: JSON.parse(text), text };

@@ -8,7 +8,9 @@ import pg from 'pg';
 const required = ['API_URL', 'ANON_KEY', 'SERVICE_ROLE_KEY', 'DB_URL', 'ADMIN_DB_URL'];
 const missing = required.filter((name) => !process.env[name]);
 if (missing.length > 0) {
-  throw new Error(`not set: ${missing.join(', ')}. Run the journeys by ./kijko test journeys, or export what ./kijko status -o env prints.`);
+  throw new Error(
+    `not set: ${missing.join(', ')}. Run the journeys by ./kijko test journeys, or export what ./kijko status -o env prints.`,
+  );
 }
 export const env = Object.freeze(Object.fromEntries(required.map((name) => [name, process.env[name]])));
 

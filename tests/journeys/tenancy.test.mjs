@@ -1,17 +1,30 @@
 // Who belongs where, and what follows from it: sign-up, membership, roles, the working organization, and the end of all that.
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { describe, test, before } from 'node:test';
-import { admin, api, env, http, newUser, signIn, sql } from './support.mjs';
+import { before, describe, test } from 'node:test';
 import {
-  TENANT_TABLES, anonymous, assertAnonymousSeesNothing, call, join, newPerson, newSkill, newTeam, ok, refused, setPlan, unaffected,
+  anonymous,
+  assertAnonymousSeesNothing,
+  call,
+  join,
+  newPerson,
+  newSkill,
+  newTeam,
+  ok,
+  refused,
+  setPlan,
+  TENANT_TABLES,
+  unaffected,
 } from './domain.mjs';
+import { admin, api, env, http, newUser, signIn, sql } from './support.mjs';
 
 describe('who is not signed in', () => {
   test('reads and writes nothing', async () => {
     await assertAnonymousSeesNothing(TENANT_TABLES);
     for (const [method, path, body] of [
-      ['POST', '/rest/v1/projects', { name: 'Mine' }], ['PATCH', '/rest/v1/projects?name=neq.x', { name: 'Mine' }], ['DELETE', '/rest/v1/projects?name=neq.x', undefined],
+      ['POST', '/rest/v1/projects', { name: 'Mine' }],
+      ['PATCH', '/rest/v1/projects?name=neq.x', { name: 'Mine' }],
+      ['DELETE', '/rest/v1/projects?name=neq.x', undefined],
     ]) {
       const answer = await anonymous(method, path, { body, headers: { 'Content-Type': 'application/json' } });
       assert.equal(answer.status, 401, `${method}: ${answer.text}`);
@@ -21,10 +34,18 @@ describe('who is not signed in', () => {
 
   test('calls no function', async () => {
     for (const [name, body] of [
-      ['execute_skill', { skill_id: randomUUID() }], ['run_habit', { habit_id: randomUUID() }], ['cancel_execution', { id: randomUUID() }],
-      ['retry_execution', { id: randomUUID() }], ['usage_summary', {}], ['create_organization', { name: 'Mine' }],
-      ['set_active_organization', { org_id: randomUUID() }], ['invite_member', { email: 'x@example.com' }], ['accept_invitation', { token: 'x' }],
-      ['decline_invitation', { token: 'x' }], ['revoke_invitation', { id: randomUUID() }], ['preview_cron', { expression: '* * * * *' }],
+      ['execute_skill', { skill_id: randomUUID() }],
+      ['run_habit', { habit_id: randomUUID() }],
+      ['cancel_execution', { id: randomUUID() }],
+      ['retry_execution', { id: randomUUID() }],
+      ['usage_summary', {}],
+      ['create_organization', { name: 'Mine' }],
+      ['set_active_organization', { org_id: randomUUID() }],
+      ['invite_member', { email: 'x@example.com' }],
+      ['accept_invitation', { token: 'x' }],
+      ['decline_invitation', { token: 'x' }],
+      ['revoke_invitation', { id: randomUUID() }],
+      ['preview_cron', { expression: '* * * * *' }],
     ]) {
       const answer = await anonymous('POST', `/rest/v1/rpc/${name}`, { body, headers: { 'Content-Type': 'application/json' } });
       assert.equal(answer.status, 401, `${name}: ${answer.text}`);
@@ -47,7 +68,9 @@ describe('who is not signed in', () => {
 
   test('does not become somebody by headers that only our own proxy may set', async () => {
     const { user } = await newPerson();
-    const answer = await anonymous('GET', '/rest/v1/profiles', { headers: { 'X-Kijko-Authorization': `Bearer ${env.SERVICE_ROLE_KEY}`, 'X-Kijko-Claims': JSON.stringify({ sub: user.id }) } });
+    const answer = await anonymous('GET', '/rest/v1/profiles', {
+      headers: { 'X-Kijko-Authorization': `Bearer ${env.SERVICE_ROLE_KEY}`, 'X-Kijko-Claims': JSON.stringify({ sub: user.id }) },
+    });
     assert.equal(answer.status, 401);
   });
 });
@@ -56,15 +79,30 @@ describe('sign-up', () => {
   test('makes a profile, a personal organization, an owner and the FREE plan', async () => {
     const { client, user, email, orgId } = await newPerson();
     assert.deepEqual(await ok(client.from('profiles').select('id, email, active_org_id')), [{ id: user.id, email, active_org_id: orgId }]);
-    assert.deepEqual(await ok(client.from('organizations').select('id, personal_for, created_by')), [{ id: orgId, personal_for: user.id, created_by: user.id }]);
-    assert.deepEqual(await ok(client.from('memberships').select('org_id, user_id, role')), [{ org_id: orgId, user_id: user.id, role: 'owner' }]);
-    assert.deepEqual(await ok(client.from('subscriptions').select('org_id, plan, status')), [{ org_id: orgId, plan: 'FREE', status: 'active' }]);
+    assert.deepEqual(await ok(client.from('organizations').select('id, personal_for, created_by')), [
+      { id: orgId, personal_for: user.id, created_by: user.id },
+    ]);
+    assert.deepEqual(await ok(client.from('memberships').select('org_id, user_id, role')), [
+      { org_id: orgId, user_id: user.id, role: 'owner' },
+    ]);
+    assert.deepEqual(await ok(client.from('subscriptions').select('org_id, plan, status')), [
+      { org_id: orgId, plan: 'FREE', status: 'active' },
+    ]);
   });
 
   test('survives whatever the client put into its metadata', async () => {
-    for (const data of [{ display_name: ' ' }, { display_name: 'x'.repeat(5000) }, { display_name: { a: 1 } }, { full_name: '\u202e<script>' }]) {
+    for (const data of [
+      { display_name: ' ' },
+      { display_name: 'x'.repeat(5000) },
+      { display_name: { a: 1 } },
+      { full_name: '\u202e<script>' },
+    ]) {
       const supabase = api();
-      const { data: made, error } = await supabase.auth.signUp({ email: `odd-${randomUUID()}@example.com`, password: `pw-${randomUUID()}`, options: { data } });
+      const { data: made, error } = await supabase.auth.signUp({
+        email: `odd-${randomUUID()}@example.com`,
+        password: `pw-${randomUUID()}`,
+        options: { data },
+      });
       assert.equal(error, null, JSON.stringify(data));
       assert.equal((await ok(supabase.from('organizations').select('id'))).length, 1, made.user.id);
     }
@@ -74,11 +112,17 @@ describe('sign-up', () => {
 describe('a name', () => {
   test('is the first that is one: display_name, full_name, name, the address', async () => {
     for (const [data, name] of [
-      [{ display_name: '', full_name: 'Ada' }, () => 'Ada'], [{ display_name: ' \n', full_name: '\t', name: ' Bea ' }, () => 'Bea'],
-      [{ display_name: null, full_name: ['x'], name: {} }, (email) => email.split('@')[0]], [{}, (email) => email.split('@')[0]],
+      [{ display_name: '', full_name: 'Ada' }, () => 'Ada'],
+      [{ display_name: ' \n', full_name: '\t', name: ' Bea ' }, () => 'Bea'],
+      [{ display_name: null, full_name: ['x'], name: {} }, (email) => email.split('@')[0]],
+      [{}, (email) => email.split('@')[0]],
     ]) {
       const { client, email, user } = await newUser(data);
-      assert.equal((await ok(client.from('profiles').select('display_name').eq('id', user.id).single())).display_name, name(email), JSON.stringify(data));
+      assert.equal(
+        (await ok(client.from('profiles').select('display_name').eq('id', user.id).single())).display_name,
+        name(email),
+        JSON.stringify(data),
+      );
     }
   });
 });
@@ -88,7 +132,8 @@ describe('a stranger', () => {
     const [someone, stranger] = await Promise.all([newPerson(), newPerson()]);
     const skill = await newSkill(someone);
     for (const table of TENANT_TABLES) {
-      const [column, value] = table === 'organizations' ? ['id', someone.orgId] : table === 'profiles' ? ['id', someone.user.id] : ['org_id', someone.orgId];
+      const [column, value] =
+        table === 'organizations' ? ['id', someone.orgId] : table === 'profiles' ? ['id', someone.user.id] : ['org_id', someone.orgId];
       assert.deepEqual(await ok(stranger.client.from(table).select('*').eq(column, value)), [], table);
     }
     assert.equal(skill.org_id, someone.orgId);
@@ -101,7 +146,11 @@ describe('a stranger', () => {
     await unaffected(stranger.client.from('profiles').update({ display_name: 'Taken' }).eq('id', someone.user.id).select());
     await unaffected(stranger.client.from('memberships').update({ role: 'viewer' }).eq('org_id', someone.orgId).select());
     await unaffected(stranger.client.from('memberships').delete().eq('org_id', someone.orgId).select());
-    await refused(stranger.client.from('memberships').insert({ org_id: someone.orgId, user_id: stranger.user.id, role: 'owner' }), 403, '42501');
+    await refused(
+      stranger.client.from('memberships').insert({ org_id: someone.orgId, user_id: stranger.user.id, role: 'owner' }),
+      403,
+      '42501',
+    );
     await refused(stranger.client.rpc('set_active_organization', { org_id: someone.orgId }), 403, 'not_a_member');
     const [organization] = await ok(someone.client.from('organizations').select('name, id'));
     assert.equal(organization.id, someone.orgId);
@@ -159,13 +208,16 @@ describe('create_organization', () => {
     assert.equal(made.name, 'Acme BV');
     assert.equal(made.personal_for, null);
     assert.match(made.slug, /^acme-bv-[0-9a-f]{8}$/);
-    assert.deepEqual(await ok(client.from('memberships').select('user_id, role').eq('org_id', made.id)), [{ user_id: user.id, role: 'owner' }]);
+    assert.deepEqual(await ok(client.from('memberships').select('user_id, role').eq('org_id', made.id)), [
+      { user_id: user.id, role: 'owner' },
+    ]);
     assert.deepEqual(await ok(client.from('subscriptions').select('plan').eq('org_id', made.id)), [{ plan: 'FREE' }]);
   });
 });
 
 describe('how many organizations a user makes', () => {
-  const make = (person, n) => Promise.all(Array.from({ length: n }, (_, i) => person.client.rpc('create_organization', { name: `Org ${i}` })));
+  const make = (person, n) =>
+    Promise.all(Array.from({ length: n }, (_, i) => person.client.rpc('create_organization', { name: `Org ${i}` })));
   const made = (answers) => {
     for (const { error, status } of answers) if (error) assert.deepEqual([error.code, status], ['quota_exceeded', 429]);
     return answers.filter(({ error }) => !error).length;
@@ -212,15 +264,32 @@ describe('roles', () => {
       const value = column === 'email' ? team.owner.email : team.orgId;
       assert.deepEqual(await ok(team.stranger.client.from('profiles').select(column).eq(column, value)), [], column);
     }
-    assert.deepEqual(await ok(team.member.client.from('profiles').select('id').eq('active_org_id', team.orgId)), [{ id: team.member.user.id }]);
+    assert.deepEqual(await ok(team.member.client.from('profiles').select('id').eq('active_org_id', team.orgId)), [
+      { id: team.member.user.id },
+    ]);
   });
 
   test('memberships name everyone by one embedding, and profiles their memberships', async () => {
-    const members = await ok(team.viewer.client.from('memberships').select('role, profiles(id, display_name)').eq('org_id', team.orgId).order('role'));
-    assert.deepEqual(members.map((m) => [m.role, m.profiles.id]),
-      [['admin', team.admin], ['member', team.member], ['owner', team.owner], ['viewer', team.viewer]].map(([role, person]) => [role, person.user.id]));
+    const members = await ok(
+      team.viewer.client.from('memberships').select('role, profiles(id, display_name)').eq('org_id', team.orgId).order('role'),
+    );
+    assert.deepEqual(
+      members.map((m) => [m.role, m.profiles.id]),
+      [
+        ['admin', team.admin],
+        ['member', team.member],
+        ['owner', team.owner],
+        ['viewer', team.viewer],
+      ].map(([role, person]) => [role, person.user.id]),
+    );
     assert.ok(members.every((m) => m.profiles.display_name.length > 0));
-    const [owner] = await ok(team.viewer.client.from('profiles').select('display_name, memberships(role)').eq('id', team.owner.user.id).eq('memberships.org_id', team.orgId));
+    const [owner] = await ok(
+      team.viewer.client
+        .from('profiles')
+        .select('display_name, memberships(role)')
+        .eq('id', team.owner.user.id)
+        .eq('memberships.org_id', team.orgId),
+    );
     assert.deepEqual(owner.memberships, [{ role: 'owner' }]);
   });
 
@@ -229,7 +298,11 @@ describe('roles', () => {
       for (const role of ['viewer', 'owner']) {
         await refused(person.client.from('memberships').insert({ org_id: team.orgId, user_id: team.stranger.user.id, role }), 403, '42501');
       }
-      await refused(person.client.from('memberships').upsert({ org_id: team.orgId, user_id: team.stranger.user.id, role: 'viewer' }), 403, '42501');
+      await refused(
+        person.client.from('memberships').upsert({ org_id: team.orgId, user_id: team.stranger.user.id, role: 'viewer' }),
+        403,
+        '42501',
+      );
     }
     assert.deepEqual(await ok(team.owner.client.from('profiles').select('email').eq('id', team.stranger.user.id)), []);
     const guest = await newPerson();
@@ -239,8 +312,14 @@ describe('roles', () => {
 
   test('viewer and member do not manage members', async () => {
     for (const person of [team.viewer, team.member]) {
-      await refused(person.client.from('memberships').insert({ org_id: team.orgId, user_id: team.stranger.user.id, role: 'viewer' }), 403, '42501');
-      await unaffected(person.client.from('memberships').update({ role: 'owner' }).eq('org_id', team.orgId).eq('user_id', person.user.id).select());
+      await refused(
+        person.client.from('memberships').insert({ org_id: team.orgId, user_id: team.stranger.user.id, role: 'viewer' }),
+        403,
+        '42501',
+      );
+      await unaffected(
+        person.client.from('memberships').update({ role: 'owner' }).eq('org_id', team.orgId).eq('user_id', person.user.id).select(),
+      );
       await unaffected(person.client.from('memberships').delete().eq('org_id', team.orgId).eq('user_id', team.admin.user.id).select());
       await unaffected(person.client.from('organizations').update({ name: 'Ours' }).eq('id', team.orgId).select());
     }
@@ -248,9 +327,16 @@ describe('roles', () => {
 
   test('an admin manages members, but neither makes, changes nor removes an owner, nor raises themselves', async () => {
     const { client } = team.admin;
-    await unaffected(client.from('memberships').update({ role: 'member' }).eq('org_id', team.orgId).eq('user_id', team.owner.user.id).select());
+    await unaffected(
+      client.from('memberships').update({ role: 'member' }).eq('org_id', team.orgId).eq('user_id', team.owner.user.id).select(),
+    );
     await unaffected(client.from('memberships').delete().eq('org_id', team.orgId).eq('user_id', team.owner.user.id).select());
-    const raise = await client.from('memberships').update({ role: 'owner' }).eq('org_id', team.orgId).eq('user_id', team.admin.user.id).select();
+    const raise = await client
+      .from('memberships')
+      .update({ role: 'owner' })
+      .eq('org_id', team.orgId)
+      .eq('user_id', team.admin.user.id)
+      .select();
     assert.ok(['permission_denied', '42501'].includes(raise.error?.code), JSON.stringify(raise));
     assert.equal(raise.status, 403);
     await unaffected(client.from('organizations').delete().eq('id', team.orgId).select());
@@ -266,7 +352,11 @@ describe('roles', () => {
     const elsewhere = team.stranger.orgId;
     await refused(team.owner.client.from('projects').update({ org_id: elsewhere }).eq('id', project.id), 403, 'permission_denied');
     await refused(admin().from('projects').update({ org_id: elsewhere }).eq('id', project.id), 403, 'permission_denied');
-    await refused(admin().from('memberships').update({ user_id: team.stranger.user.id }).eq('org_id', team.orgId).eq('user_id', team.viewer.user.id), 403, 'permission_denied');
+    await refused(
+      admin().from('memberships').update({ user_id: team.stranger.user.id }).eq('org_id', team.orgId).eq('user_id', team.viewer.user.id),
+      403,
+      'permission_denied',
+    );
     assert.equal((await ok(team.owner.client.from('projects').select('org_id').eq('id', project.id).single())).org_id, team.orgId);
   });
 
@@ -295,7 +385,9 @@ describe('the last owner', () => {
     const [first, second] = await Promise.all([newPerson(), newPerson()]);
     const { id } = await ok(first.client.rpc('create_organization', { name: 'Two' }));
     await join(second, id, 'owner', first);
-    const answers = await Promise.all([first, second].map((p) => p.client.from('memberships').delete().eq('org_id', id).eq('user_id', p.user.id).select()));
+    const answers = await Promise.all(
+      [first, second].map((p) => p.client.from('memberships').delete().eq('org_id', id).eq('user_id', p.user.id).select()),
+    );
     assert.equal(answers.filter((a) => a.error === null && a.data.length === 1).length, 1, JSON.stringify(answers));
     assert.equal(answers.filter((a) => a.error?.code === 'conflict').length, 1);
     const [{ count }] = await sql(`select count(*)::int from public.memberships where org_id = $1 and role = 'owner'`, [id]);
@@ -315,7 +407,10 @@ describe('handing over and leaving', () => {
     await refused(owner.client.rpc('leave_organization', { org_id: id }), 409, 'conflict');
     assert.equal((await ok(transfer(owner, heir))).role, 'owner');
     const roles = await ok(heir.client.from('memberships').select('user_id, role').eq('org_id', id).order('role'));
-    assert.deepEqual(roles, [{ user_id: owner.user.id, role: 'admin' }, { user_id: heir.user.id, role: 'owner' }]);
+    assert.deepEqual(roles, [
+      { user_id: owner.user.id, role: 'admin' },
+      { user_id: heir.user.id, role: 'owner' },
+    ]);
     await ok(owner.client.rpc('leave_organization', { org_id: id }));
     await refused(owner.client.rpc('leave_organization', { org_id: id }), 403, 'not_a_member');
     assert.equal((await ok(heir.client.from('memberships').select('id').eq('org_id', id))).length, 1);
@@ -356,7 +451,9 @@ describe('the end', () => {
     const [host, guest] = await Promise.all([newPerson(), newPerson()]);
     await join(guest, host.orgId, 'owner', host);
     assert.deepEqual(await ok(host.client.from('organizations').select('personal_for').eq('id', host.orgId)), [{ personal_for: null }]);
-    const project = await ok(guest.client.from('projects').insert({ name: 'Kept' }).setHeader('x-org-id', host.orgId).select('id').single());
+    const project = await ok(
+      guest.client.from('projects').insert({ name: 'Kept' }).setHeader('x-org-id', host.orgId).select('id').single(),
+    );
     await ok(host.client.from('memberships').delete().eq('org_id', host.orgId).eq('user_id', host.user.id));
     const { error } = await admin().auth.admin.deleteUser(host.user.id);
     assert.equal(error, null);
@@ -371,9 +468,15 @@ describe('the end', () => {
     assert.equal(error, null);
     assert.deepEqual(await sql('select 1 from public.organizations where id = $1', [personal]), [], 'the lone personal organization goes');
     const members = await ok(team.member.client.from('memberships').select('user_id, role').eq('org_id', team.orgId));
-    assert.deepEqual(members.filter((m) => m.role === 'owner').map((m) => m.user_id), [team.admin.user.id]);
+    assert.deepEqual(
+      members.filter((m) => m.role === 'owner').map((m) => m.user_id),
+      [team.admin.user.id],
+    );
     assert.equal(members.length, 3);
-    assert.equal((await ok(team.member.client.from('projects').select('created_by').eq('id', project.id).single())).created_by, team.owner.user.id);
+    assert.equal(
+      (await ok(team.member.client.from('projects').select('created_by').eq('id', project.id).single())).created_by,
+      team.owner.user.id,
+    );
     const profile = await ok(admin().from('profiles').select('display_name, email, avatar_url').eq('id', team.owner.user.id).single());
     assert.deepEqual(profile, { display_name: 'Deleted user', email: null, avatar_url: null });
     assert.equal((await http('GET', '/rest/v1/projects', { token: team.owner.token })).status, 401);
@@ -385,7 +488,10 @@ describe('the end', () => {
     const { error } = await admin().auth.admin.deleteUser(team.owner.user.id);
     assert.equal(error, null);
     const members = await ok(team.member.client.from('memberships').select('user_id, role').eq('org_id', team.orgId));
-    assert.deepEqual(members.filter((m) => m.role === 'owner').map((m) => m.user_id), [team.admin.user.id]);
+    assert.deepEqual(
+      members.filter((m) => m.role === 'owner').map((m) => m.user_id),
+      [team.admin.user.id],
+    );
     const kept = await ok(team.member.client.from('projects').select('id, created_by').eq('id', project.id).single());
     assert.equal(kept.created_by, null);
   });

@@ -1,12 +1,18 @@
 // Usage: gauges that refuse, what was used by whom and for what, forecasts, explanations, and events from one's own services.
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { describe, test, before } from 'node:test';
+import { before, describe, test } from 'node:test';
+import { anonymous, call, execute, join, newHabit, newPerson, newSkill, newTeam, ok, refused, setPlan, until, usageOf } from './domain.mjs';
 import { admin, http, sql } from './support.mjs';
-import { anonymous, call, execute, newHabit, join, newPerson, newSkill, newTeam, ok, refused, setPlan, until, usageOf } from './domain.mjs';
 
 const event = (fields = {}) => ({
-  specversion: '1.0', source: '/services/build', id: randomUUID(), type: 'build.done', time: new Date().toISOString(), data: { minutes: 5 }, ...fields,
+  specversion: '1.0',
+  source: '/services/build',
+  id: randomUUID(),
+  type: 'build.done',
+  time: new Date().toISOString(),
+  data: { minutes: 5 },
+  ...fields,
 });
 
 describe('nobody and strangers', () => {
@@ -17,8 +23,11 @@ describe('nobody and strangers', () => {
 
   test('read nothing of an organization, and tell nothing', async () => {
     for (const [name, body] of [
-      ['usage_by', { dimension: 'day' }], ['usage_forecast', {}], ['usage_alerts', {}],
-      ['explain_limit', { org_id: team.orgId, meter: 'projects' }], ['ingest_usage', { events: [] }],
+      ['usage_by', { dimension: 'day' }],
+      ['usage_forecast', {}],
+      ['usage_alerts', {}],
+      ['explain_limit', { org_id: team.orgId, meter: 'projects' }],
+      ['ingest_usage', { events: [] }],
     ]) {
       const nobody = await anonymous('POST', `/rest/v1/rpc/${name}`, { body, headers: { 'Content-Type': 'application/json' } });
       assert.equal(nobody.status, 401, `${name}: ${nobody.text}`);
@@ -46,8 +55,17 @@ describe('nobody and strangers', () => {
 describe('gauges', () => {
   test('one project more than the plan has room for is 429 with the figures; a deleted one makes room', async () => {
     const person = await newPerson();
-    const made = await ok(person.client.from('projects').insert([{ name: 'a' }, { name: 'b' }, { name: 'c' }]).select());
-    const answer = await http('POST', '/rest/v1/projects', { token: person.token, body: { name: 'd' }, headers: { 'Content-Type': 'application/json' } });
+    const made = await ok(
+      person.client
+        .from('projects')
+        .insert([{ name: 'a' }, { name: 'b' }, { name: 'c' }])
+        .select(),
+    );
+    const answer = await http('POST', '/rest/v1/projects', {
+      token: person.token,
+      body: { name: 'd' },
+      headers: { 'Content-Type': 'application/json' },
+    });
     assert.deepEqual([answer.status, answer.body.code], [429, 'quota_exceeded']);
     assert.equal(answer.headers.get('x-ratelimit-resource'), 'projects');
     assert.equal(answer.headers.get('x-ratelimit-limit'), '3');
@@ -92,16 +110,28 @@ describe('gauges', () => {
     const org = await ok(person.client.rpc('create_organization', { name: 'Short-lived' }));
     const inside = { 'x-org-id': org.id };
     const skill = await http('POST', '/rest/v1/skills?select=id', {
-      token: person.token, headers: { ...inside, 'Content-Type': 'application/json', Prefer: 'return=representation' },
+      token: person.token,
+      headers: { ...inside, 'Content-Type': 'application/json', Prefer: 'return=representation' },
       body: { name: 's', prompt_template: 'x', model: 'echo/echo' },
     });
-    for (const [table, body] of [['projects', [{ name: 'a' }, { name: 'b' }]], ['habits', [{ skill_id: skill.body[0].id, name: 'h', cron: '@daily' }]]]) {
-      const answer = await http('POST', `/rest/v1/${table}`, { token: person.token, headers: { ...inside, 'Content-Type': 'application/json' }, body });
+    for (const [table, body] of [
+      ['projects', [{ name: 'a' }, { name: 'b' }]],
+      ['habits', [{ skill_id: skill.body[0].id, name: 'h', cron: '@daily' }]],
+    ]) {
+      const answer = await http('POST', `/rest/v1/${table}`, {
+        token: person.token,
+        headers: { ...inside, 'Content-Type': 'application/json' },
+        body,
+      });
       assert.equal(answer.status, 201, answer.text);
     }
-    const gauges = () => sql(`select meter, used::int from kijko.usage($1) where period = 'lifetime' and used > 0 order by meter`, [org.id]);
+    const gauges = () =>
+      sql(`select meter, used::int from kijko.usage($1) where period = 'lifetime' and used > 0 order by meter`, [org.id]);
     assert.deepEqual(await gauges(), [
-      { meter: 'habits', used: 1 }, { meter: 'members', used: 1 }, { meter: 'projects', used: 2 }, { meter: 'skills', used: 1 },
+      { meter: 'habits', used: 1 },
+      { meter: 'members', used: 1 },
+      { meter: 'projects', used: 2 },
+      { meter: 'skills', used: 1 },
     ]);
     await ok(person.client.from('organizations').delete().eq('id', org.id));
     assert.deepEqual(await gauges(), []);
@@ -114,8 +144,10 @@ describe('reports', () => {
     const project = await ok(person.client.from('projects').insert({ name: 'Notes' }).select().single());
     const [inProject, alone] = [await newSkill(person, { project_id: project.id }), await newSkill(person, { name: 'Alone' })];
     for (const skill of [inProject, inProject, alone]) await ok(execute(person, skill.id, { n: 1 }));
-    const by = async (dimension) => Object.fromEntries(
-      (await ok(person.client.rpc('usage_by', { dimension, only_meter: 'executions' }))).map((row) => [row.value, row.used]));
+    const by = async (dimension) =>
+      Object.fromEntries(
+        (await ok(person.client.rpc('usage_by', { dimension, only_meter: 'executions' }))).map((row) => [row.value, row.used]),
+      );
     // Reserved while they wait, and booked when they run.
     await until('three that have run', async () => (await by('day'))[new Date().toISOString().slice(0, 10)] === 3);
     assert.deepEqual(await by('skill'), { [inProject.id]: 2, [alone.id]: 1 });
@@ -133,7 +165,13 @@ describe('reports', () => {
     assert.deepEqual([forecast.used, forecast.limit], [45, 50]);
     assert.ok(forecast.at_period_rate >= 45 && forecast.at_week_rate >= 45);
     const alerts = (await ok(person.client.rpc('usage_alerts'))).filter((row) => row.meter === 'executions');
-    assert.deepEqual(alerts.map((row) => [row.threshold, row.used, row.limit]), [[80, 45, 50], [50, 45, 50]]);
+    assert.deepEqual(
+      alerts.map((row) => [row.threshold, row.used, row.limit]),
+      [
+        [80, 45, 50],
+        [50, 45, 50],
+      ],
+    );
     const later = new Date(Date.now() + 3600_000).toISOString();
     assert.deepEqual(await ok(person.client.rpc('usage_alerts', { since: later })), []);
   });
@@ -143,38 +181,54 @@ describe('reports', () => {
     const skill = await newSkill(person);
     await ok(execute(person, skill.id, { n: 1 }));
     // Reserved while it waits, and booked when it runs.
-    await until('a row of the ledger', async () => (await ok(admin().rpc('explain_limit', { org_id: person.orgId, meter: 'executions' }))).rows.latest !== null);
+    await until(
+      'a row of the ledger',
+      async () => (await ok(admin().rpc('explain_limit', { org_id: person.orgId, meter: 'executions' }))).rows.latest !== null,
+    );
     await sql(`select kijko.set_limit($1, 'executions', 'month', 1)`, [person.orgId]);
     await refused(execute(person, skill.id, { n: 2 }), 429, 'quota_exceeded');
     const why = await ok(person.client.rpc('explain_limit', { org_id: person.orgId, meter: 'executions' }));
     assert.deepEqual(
-      [why.plan, why.plan_includes.amount, why.overridden, why.limit.amount, why.used, why.refuses, why.blocked_by], ['FREE', 50, true, 1, 1, true, null]);
+      [why.plan, why.plan_includes.amount, why.overridden, why.limit.amount, why.used, why.refuses, why.blocked_by],
+      ['FREE', 50, true, 1, 1, true, null],
+    );
     assert.match(why.answer, /^Used 1 of 1; /);
     assert.equal(why.rows.latest[0].attributes.skill, skill.id);
     assert.equal(why.rows.latest[0].attributes.member, person.user.id);
   });
 });
 
-describe('events from one\'s own services', () => {
+describe("events from one's own services", () => {
   let person;
   const send = (events) => ok(person.client.rpc('ingest_usage', { events }));
   before(async () => {
     person = await newPerson('PRO');
-    await ok(person.client.from('usage_meters').insert([
-      { event_type: 'build.done', meter: 'own.minutes', amount_field: 'minutes' }, { event_type: 'page.seen', meter: 'own.views' },
-    ]));
+    await ok(
+      person.client.from('usage_meters').insert([
+        { event_type: 'build.done', meter: 'own.minutes', amount_field: 'minutes' },
+        { event_type: 'page.seen', meter: 'own.views' },
+      ]),
+    );
   });
 
   test('count once, whoever repeats them; a bad one does not fail the others', async () => {
     const good = event({ subject: 'acme' });
     const first = await send([good, event({ type: 'page.seen' }), event({ type: 'llm_tokens' }), event({ data: { minutes: -1 } }), good]);
-    assert.deepEqual(first.events.map((e) => [e.status, e.code]), [
-      ['accepted', undefined], ['accepted', undefined], ['refused', 'not_found'], ['refused', 'invalid_input'], ['duplicate', undefined]]);
+    assert.deepEqual(
+      first.events.map((e) => [e.status, e.code]),
+      [
+        ['accepted', undefined],
+        ['accepted', undefined],
+        ['refused', 'not_found'],
+        ['refused', 'invalid_input'],
+        ['duplicate', undefined],
+      ],
+    );
     const again = await ok(admin().rpc('ingest_usage', { events: [good], org_id: person.orgId }));
     assert.deepEqual([again.accepted, again.duplicate, again.refused], [0, 1, 0]);
     const usage = await usageOf(person);
     assert.deepEqual([usage['own.minutes'].used, usage['own.views'].used, usage.llm_tokens.used], [5, 1, 0]);
-    const [bySubject] = (await ok(person.client.rpc('usage_by', { dimension: 'subject', only_meter: 'own.minutes' })));
+    const [bySubject] = await ok(person.client.rpc('usage_by', { dimension: 'subject', only_meter: 'own.minutes' }));
     assert.deepEqual([bySubject.value, bySubject.used], ['acme', 5]);
   });
 
@@ -183,28 +237,38 @@ describe('events from one\'s own services', () => {
     const events = Array.from({ length: 200 }, () => event({ type: 'page.seen' }));
     const shuffled = () => events.toSorted(() => Math.random() - 0.5);
     const answers = await Promise.all(Array.from({ length: 10 }, () => send(shuffled())));
-    assert.equal(answers.reduce((sum, answer) => sum + answer.accepted, 0), 200);
-    assert.equal(answers.reduce((sum, answer) => sum + answer.duplicate, 0), 1800);
+    assert.equal(
+      answers.reduce((sum, answer) => sum + answer.accepted, 0),
+      200,
+    );
+    assert.equal(
+      answers.reduce((sum, answer) => sum + answer.duplicate, 0),
+      1800,
+    );
     assert.equal((await usageOf(person))['own.views'].used, before + 200);
   });
 
   test('of batches at once exactly as many events are taken as the month has left', async () => {
-    const { events: { used } } = await usageOf(person);
+    const {
+      events: { used },
+    } = await usageOf(person);
     await sql(`select kijko.set_limit($1, 'events', 'month', $2)`, [person.orgId, used + 45]);
     const before = (await usageOf(person))['own.views'].used;
     // Whoever finds the room taken meanwhile fails as a whole, and sends the batch again.
     let taken = 0;
-    await Promise.all(Array.from({ length: 10 }, async () => {
-      const batch = Array.from({ length: 10 }, () => event({ type: 'page.seen' }));
-      for (let tries = 0; tries < 10; tries += 1) {
-        const { data, error } = await person.client.rpc('ingest_usage', { events: batch });
-        if (error) assert.equal(error.code, 'quota_exceeded');
-        else {
-          taken += data.accepted;
-          return;
+    await Promise.all(
+      Array.from({ length: 10 }, async () => {
+        const batch = Array.from({ length: 10 }, () => event({ type: 'page.seen' }));
+        for (let tries = 0; tries < 10; tries += 1) {
+          const { data, error } = await person.client.rpc('ingest_usage', { events: batch });
+          if (error) assert.equal(error.code, 'quota_exceeded');
+          else {
+            taken += data.accepted;
+            return;
+          }
         }
-      }
-    }));
+      }),
+    );
     const after = await usageOf(person);
     assert.deepEqual([taken, after.events.used - used, after['own.views'].used - before], [45, 45, 45]);
     const refusal = await call(person, 'ingest_usage', { events: [event({ type: 'page.seen' })] });
@@ -219,16 +283,23 @@ describe('events from one\'s own services', () => {
   });
 
   test('a late one counts in its own month', async () => {
-    const { 'own.views': { used } } = await usageOf(person);
-    const [{ time }] = await sql(`select to_char(date_trunc('month', now(), 'UTC') - interval '1 second', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as time`);
+    const {
+      'own.views': { used },
+    } = await usageOf(person);
+    const [{ time }] = await sql(
+      `select to_char(date_trunc('month', now(), 'UTC') - interval '1 second', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') as time`,
+    );
     assert.equal((await send([event({ type: 'page.seen', time })])).accepted, 1);
     assert.equal((await usageOf(person))['own.views'].used, used);
     const day = time.slice(0, 10);
     const rows = await ok(person.client.rpc('usage_by', { dimension: 'day', only_meter: 'own.views', since: day, until: day }));
-    assert.deepEqual(rows.map((row) => [row.value, row.used]), [[day, 1]]);
+    assert.deepEqual(
+      rows.map((row) => [row.value, row.used]),
+      [[day, 1]],
+    );
   });
 
-  test('the platform\'s meters cannot be named, and a batch has a limit', async () => {
+  test("the platform's meters cannot be named, and a batch has a limit", async () => {
     await refused(person.client.from('usage_meters').insert({ event_type: 'x', meter: 'llm_tokens' }), 400, '23514');
     await refused(person.client.from('usage_meters').update({ meter: 'projects' }).eq('event_type', 'page.seen'), 400, '23514');
     await refused(person.client.rpc('ingest_usage', { events: Array.from({ length: 10_001 }, () => 1) }), 422, 'invalid_input');

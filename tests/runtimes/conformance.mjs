@@ -22,7 +22,10 @@ const steps = {
     const email = `runtime-${crypto.randomUUID()}@example.com`;
     app.credentials = { email, password: `pw-${crypto.randomUUID()}` };
     await refused(app.client.from('projects').select(), '42501', 'nobody reads');
-    const { session, user } = await ok(app.client.auth.signUp({ ...app.credentials, options: { data: { display_name: 'Ünï 🦀' } } }), 'sign-up');
+    const { session, user } = await ok(
+      app.client.auth.signUp({ ...app.credentials, options: { data: { display_name: 'Ünï 🦀' } } }),
+      'sign-up',
+    );
     equal(Boolean(session.access_token), true, 'session');
     equal((await ok(app.client.auth.getUser(), 'getUser')).user.id, user.id, 'getUser');
     const profile = await ok(app.client.from('profiles').select('display_name, active_org_id').eq('id', user.id).single(), 'profile');
@@ -36,7 +39,11 @@ const steps = {
     equal(project.org_id, orgId, 'organization');
     await ok(client.from('projects').upsert({ id: project.id, name: 'Ré 2' }), 'upsert by id');
     await ok(client.from('projects').upsert({ slug: project.slug, name: 'Ré 3' }, { onConflict: 'org_id,slug' }), 'upsert by key');
-    equal((await ok(client.from('projects').update({ description: 'd' }).eq('id', project.id).select('name, description').single(), 'update')), { name: 'Ré 3', description: 'd' }, 'update');
+    equal(
+      await ok(client.from('projects').update({ description: 'd' }).eq('id', project.id).select('name, description').single(), 'update'),
+      { name: 'Ré 3', description: 'd' },
+      'update',
+    );
     equal(await ok(client.from('projects').select('*', { count: 'exact', head: true }).eq('org_id', orgId), 'count'), 1, 'count');
     await refused(client.from('projects').select().eq('id', crypto.randomUUID()).single(), 'PGRST116', 'no row');
     await refused(client.from('projects').insert({ name: ' ' }), '23514', 'a check');
@@ -44,20 +51,43 @@ const steps = {
   },
 
   async 'runs a skill and embeds what belongs to it'({ client, orgId, project }) {
-    const skill = await ok(client.from('skills').insert({ name: 's', prompt_template: '{{ text }}', project_id: project.id }).select().single(), 'skill');
+    const skill = await ok(
+      client.from('skills').insert({ name: 's', prompt_template: '{{ text }}', project_id: project.id }).select().single(),
+      'skill',
+    );
     const key = crypto.randomUUID();
     const run = await ok(client.rpc('execute_skill', { skill_id: skill.id, input: { text: 'hi' }, idempotency_key: key }), 'execute_skill');
-    equal((await ok(client.rpc('execute_skill', { skill_id: skill.id, input: { text: 'hi' }, idempotency_key: key }), 'again')).id, run.id, 'idempotency');
-    const rows = await ok(client.from('executions').select('id, skills(name, projects(name)), retried_execution(id)').eq('org_id', orgId).order('created_at', { ascending: false }).limit(1), 'embed');
+    equal(
+      (await ok(client.rpc('execute_skill', { skill_id: skill.id, input: { text: 'hi' }, idempotency_key: key }), 'again')).id,
+      run.id,
+      'idempotency',
+    );
+    const rows = await ok(
+      client
+        .from('executions')
+        .select('id, skills(name, projects(name)), retried_execution(id)')
+        .eq('org_id', orgId)
+        .order('created_at', { ascending: false })
+        .limit(1),
+      'embed',
+    );
     equal(rows, [{ id: run.id, skills: { name: 's', projects: { name: 'Ré 3' } }, retried_execution: null }], 'embed');
     await refused(client.rpc('execute_skill', { skill_id: crypto.randomUUID() }), 'not_found', 'an error of ours');
     equal(await ok(client.rpc('can', { org: orgId, permission: 'skills:write' }), 'can'), true, 'a scalar');
   },
 
   async 'reads catalogues as a visitor, with a header of its own'({ visitor, client, orgId }) {
-    equal((await ok(visitor.from('plans').select('code').order('rank'), 'plans')).map(({ code }) => code), ['FREE', 'PRO', 'TEAMS', 'ENTERPRISE'], 'plans');
+    equal(
+      (await ok(visitor.from('plans').select('code').order('rank'), 'plans')).map(({ code }) => code),
+      ['FREE', 'PRO', 'TEAMS', 'ENTERPRISE'],
+      'plans',
+    );
     const summary = client.rpc('usage_summary').setHeader('x-org-id', orgId);
-    equal((await ok(summary, 'usage_summary')).some(({ meter, used }) => meter === 'projects' && used === 1), true, 'usage');
+    equal(
+      (await ok(summary, 'usage_summary')).some(({ meter, used }) => meter === 'projects' && used === 1),
+      true,
+      'usage',
+    );
     await refused(client.rpc('usage_summary').setHeader('x-org-id', crypto.randomUUID()), 'not_a_member', 'a stranger');
   },
 
@@ -75,10 +105,19 @@ const steps = {
 
 /** Runs every step, each of which needs the ones before: [name, null or what went wrong]. */
 export async function conformance(createClient, { url, anonKey }, options = {}) {
-  const app = { client: createClient(url, anonKey, options), visitor: createClient(url, anonKey, { ...options, auth: { ...options.auth, storageKey: 'visitor' } }) };
+  const app = {
+    client: createClient(url, anonKey, options),
+    visitor: createClient(url, anonKey, { ...options, auth: { ...options.auth, storageKey: 'visitor' } }),
+  };
   const results = [];
   for (const [name, step] of Object.entries(steps)) {
-    results.push([name, await step(app).then(() => null, (error) => `${error.message}`)]);
+    results.push([
+      name,
+      await step(app).then(
+        () => null,
+        (error) => `${error.message}`,
+      ),
+    ]);
   }
   app.client.auth.stopAutoRefresh();
   app.visitor.auth.stopAutoRefresh();

@@ -6,4 +6,10 @@ import { conformance } from './conformance.mjs';
 const { API_URL: url, ANON_KEY: anonKey } = process.env;
 const options = {};
 if (typeof WebSocket === 'undefined') options.realtime = { transport: (await import('ws')).default };
-console.log(JSON.stringify({ version: process.version, websocket: typeof WebSocket, results: await conformance(createClient, { url, anonKey }, options) }));
+console.log(
+  JSON.stringify({
+    version: process.version,
+    websocket: typeof WebSocket,
+    results: await conformance(createClient, { url, anonKey }, options),
+  }),
+);

@@ -4,7 +4,10 @@ import type { Database, Json, Tables, TablesInsert, TablesUpdate } from '../../s
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 /** Compiles when the value has exactly this type: is<string | null>()(value)(true). */
-const is = <Wanted>() => <Got>(_: Got) => (_same: Equal<Got, Wanted>) => {};
+const is =
+  <Wanted>() =>
+  <Got>(_: Got) =>
+  (_same: Equal<Got, Wanted>) => {};
 
 declare const url: string;
 declare const id: string;

@@ -68,16 +68,25 @@ ${bodies.join('\n')}`);
 });
 
 test('a check that allows a column some texts is a union of them, any other check is none', () => {
-  assert.deepEqual(unionOf(`CHECK ((status = ANY (ARRAY['a'::text, 'it''s, "b"'::text])))`), { column: 'status', union: `"a" | "it's, \\"b\\""` });
+  assert.deepEqual(unionOf(`CHECK ((status = ANY (ARRAY['a'::text, 'it''s, "b"'::text])))`), {
+    column: 'status',
+    union: `"a" | "it's, \\"b\\""`,
+  });
   assert.deepEqual(
-    unionOf(`CHECK (\nCASE\n    WHEN (x IS NULL) THEN (status = ANY (ARRAY['a'::text, 'b'::text]))\n    ELSE (status = ANY (ARRAY['c'::text, 'b'::text]))\nEND)`),
-    { column: 'status', union: '"a" | "b" | "c"' });
+    unionOf(
+      `CHECK (\nCASE\n    WHEN (x IS NULL) THEN (status = ANY (ARRAY['a'::text, 'b'::text]))\n    ELSE (status = ANY (ARRAY['c'::text, 'b'::text]))\nEND)`,
+    ),
+    { column: 'status', union: '"a" | "b" | "c"' },
+  );
   for (const other of [
-    'CHECK ((char_length(name) <= 100))', `CHECK (((status = ANY (ARRAY['a'::text])) = (x IS NOT NULL)))`, `CHECK ((n = ANY (ARRAY[1, 2])))`,
+    'CHECK ((char_length(name) <= 100))',
+    `CHECK (((status = ANY (ARRAY['a'::text])) = (x IS NOT NULL)))`,
+    `CHECK ((n = ANY (ARRAY[1, 2])))`,
     `CHECK (((status = ANY (ARRAY['a'::text])) OR (x > 1)))`,
     `CHECK (\nCASE\n    WHEN x THEN (a = ANY (ARRAY['a'::text]))\n    ELSE (b = ANY (ARRAY['b'::text]))\nEND)`,
     `CHECK (\nCASE\n    WHEN x THEN (a = ANY (ARRAY['a'::text]))\n    ELSE true\nEND)`,
-  ]) assert.equal(unionOf(other), undefined, other);
+  ])
+    assert.equal(unionOf(other), undefined, other);
 });
 
 test('a comment lists names up to the period', () => {
@@ -120,15 +129,24 @@ const known = {
 test('unions and nullability reach the properties that they are about, and nothing else changes', () => {
   const { refine, unmet } = refinement(known);
   const refined = mapProperties(GENERATED, refine);
-  assert.equal(refined, GENERATED
-    .replace('Row: { kind: string;', 'Row: { kind: "a" | "b";').replace('sum: Json | null', 'sum: Json').replace('parent: { kind: string }', 'parent: { kind: "a" | "b" }')
-    .replace('kind?: string', 'kind?: "a" | "b"')
-    .replace('id: string | null; data: Json | null', 'id: string; data: NonNullable<Json>')
-    .replace('since?: string', 'since?: string | null').replace('limit: number', 'limit: number | null')
-    .replace('Returns: string', 'Returns: string | null').replace('Returns: { kind: string }', 'Returns: { kind: "a" | "b" }')
-    .replace('b?: string', 'b?: string | null'));
+  assert.equal(
+    refined,
+    GENERATED.replace('Row: { kind: string;', 'Row: { kind: "a" | "b";')
+      .replace('sum: Json | null', 'sum: Json')
+      .replace('parent: { kind: string }', 'parent: { kind: "a" | "b" }')
+      .replace('kind?: string', 'kind?: "a" | "b"')
+      .replace('id: string | null; data: Json | null', 'id: string; data: NonNullable<Json>')
+      .replace('since?: string', 'since?: string | null')
+      .replace('limit: number', 'limit: number | null')
+      .replace('Returns: string', 'Returns: string | null')
+      .replace('Returns: { kind: string }', 'Returns: { kind: "a" | "b" }')
+      .replace('b?: string', 'b?: string | null'),
+  );
   assert.equal(unmet.size, 0);
-  assert.equal(mapProperties(GENERATED, (_, type) => type), GENERATED);
+  assert.equal(
+    mapProperties(GENERATED, (_, type) => type),
+    GENERATED,
+  );
 });
 
 test('a comment that names what is not there is told', () => {
@@ -145,7 +163,9 @@ test('columns of views that are said never to be null are not, whatever happens 
   const session = await pool.connect();
   try {
     await session.query('begin');
-    const { rows: [{ id: org }] } = await session.query(`insert into public.organizations (name) values ('types') returning id`);
+    const {
+      rows: [{ id: org }],
+    } = await session.query(`insert into public.organizations (name) values ('types') returning id`);
     await session.query(`select private.enqueue_job($1, 'types_test', max_attempts => 1) from generate_series(1, 4)`, [org]);
     const { rows: jobs } = await session.query(`select id, attempt from private.claim_jobs('w', '1 minute', 3, array['types_test'])`);
     assert.equal(jobs.length, 3);
@@ -158,8 +178,12 @@ test('columns of views that are said never to be null are not, whatever happens 
     for (const { name, comment } of views) {
       const columns = namesIn(comment, 'Never null');
       assert.ok(columns.length > 0, `${name} says which columns are never null`);
-      const { rows: [{ rows, nulls }] } = await session.query(
-        `select count(*)::int as rows, count(*) filter (where num_nulls(${columns.map((c) => `"${c}"`)}) > 0)::int as nulls from public."${name}" where org_id = $1`, [org]);
+      const {
+        rows: [{ rows, nulls }],
+      } = await session.query(
+        `select count(*)::int as rows, count(*) filter (where num_nulls(${columns.map((c) => `"${c}"`)}) > 0)::int as nulls from public."${name}" where org_id = $1`,
+        [org],
+      );
       assert.ok(rows >= 8, `${name} has rows`);
       assert.equal(nulls, 0, name);
     }

@@ -18,12 +18,18 @@ export function draw(figures, names, clients) {
     lines.push(`<line x1="${MARGIN.left}" x2="${WIDTH - MARGIN.right}" y1="${y(decade)}" y2="${y(decade)}" stroke="#cbd5e1"/>`);
     lines.push(text(MARGIN.left - 8, y(decade) + 4, decade.toLocaleString('en'), 'end'));
   }
-  const bars = clients.flatMap((c, g) => shown.map((name, n) => {
-    const [x, top] = [MARGIN.left + g * group + group * 0.07 + n * bar, y(figures[name][c])];
-    return `<rect x="${x.toFixed(1)}" y="${top.toFixed(1)}" width="${(bar - 2).toFixed(1)}" height="${(MARGIN.top + inner.height - top).toFixed(1)}" fill="${COLOURS[n]}">` +
-      `<title>${names[name]}, ${c} clients: ${Math.round(figures[name][c])} a second</title></rect>`;
-  }));
-  const labels = clients.map((c, g) => text(MARGIN.left + (g + 0.5) * group, MARGIN.top + inner.height + 18, `${c} client${c > 1 ? 's' : ''}`, 'middle'));
+  const bars = clients.flatMap((c, g) =>
+    shown.map((name, n) => {
+      const [x, top] = [MARGIN.left + g * group + group * 0.07 + n * bar, y(figures[name][c])];
+      return (
+        `<rect x="${x.toFixed(1)}" y="${top.toFixed(1)}" width="${(bar - 2).toFixed(1)}" height="${(MARGIN.top + inner.height - top).toFixed(1)}" fill="${COLOURS[n]}">` +
+        `<title>${names[name]}, ${c} clients: ${Math.round(figures[name][c])} a second</title></rect>`
+      );
+    }),
+  );
+  const labels = clients.map((c, g) =>
+    text(MARGIN.left + (g + 0.5) * group, MARGIN.top + inner.height + 18, `${c} client${c > 1 ? 's' : ''}`, 'middle'),
+  );
   const legend = shown.map((name, n) => {
     const [x, line] = [MARGIN.left + (n % 3) * 265, HEIGHT - 36 + Math.floor(n / 3) * 18];
     return `<rect x="${x}" y="${line - 9}" width="10" height="10" fill="${COLOURS[n]}"/>${text(x + 16, line, names[name], 'start')}`;

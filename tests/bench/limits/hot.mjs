@@ -6,8 +6,8 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Cluster } from '../../crash/limits/cluster.mjs';
 import { draw } from './chart.mjs';
-import { ROUNDS, SECONDS, fdatasync, median, pgbench } from './load.mjs';
-import { Redis, consumeThroughNode } from './redis.mjs';
+import { fdatasync, median, pgbench, ROUNDS, SECONDS } from './load.mjs';
+import { consumeThroughNode, Redis } from './redis.mjs';
 
 const HERE = new URL('.', import.meta.url).pathname;
 const PICTURE = new URL('../../../docs/img/limits.svg', import.meta.url).pathname;
@@ -21,9 +21,20 @@ const VARIANTS = {
   insert: { label: 'plain INSERT of the same row', goal: 1.0, at: CLIENTS },
   update: { label: 'one-row UPDATE', goal: 10, at: [64] },
   slots16: { label: 'UPDATE of one of 16 rows' },
-  count: { label: 'INSERT + COUNT(*), 1,000 at the start', before: 'call public.thousand_events(now()); analyze public.events', goal: 8, at: [64] },
-  count_fixed: { label: 'INSERT + COUNT(*), always 1,000', before: "call public.thousand_events(now() + interval '1 hour'); analyze public.events" },
-  count_locked: { label: 'INSERT + COUNT(*) one at a time, 1,000 at the start', before: 'call public.thousand_events(now()); analyze public.events' },
+  count: {
+    label: 'INSERT + COUNT(*), 1,000 at the start',
+    before: 'call public.thousand_events(now()); analyze public.events',
+    goal: 8,
+    at: [64],
+  },
+  count_fixed: {
+    label: 'INSERT + COUNT(*), always 1,000',
+    before: "call public.thousand_events(now() + interval '1 hour'); analyze public.events",
+  },
+  count_locked: {
+    label: 'INSERT + COUNT(*) one at a time, 1,000 at the start',
+    before: 'call public.thousand_events(now()); analyze public.events',
+  },
   redis: { label: 'Redis window + INSERT, from node', goal: 1.5, at: [64], over: 'consume_node' },
   consume_node: { label: 'kijko.consume, from node', over: 'consume_node' },
   rate_limit: { label: 'kijko.rate_limit', over: 'rate_limit' },
@@ -49,7 +60,9 @@ export async function hotTenant() {
     report(figures);
     reportShares(shares);
     await oneStatement(cluster);
-    console.log(`${availableParallelism()} processors, fdatasync ${disk} us, ${SECONDS} s a run, medians of ${ROUNDS} rounds, synchronous_commit on`);
+    console.log(
+      `${availableParallelism()} processors, fdatasync ${disk} us, ${SECONDS} s a run, medians of ${ROUNDS} rounds, synchronous_commit on`,
+    );
     // The picture is that of everything, on the disk that there is.
     if (process.env.KIJKO_BENCH_VARIANTS || process.env.KIJKO_BENCH_SYNC_US) return;
     const labels = Object.fromEntries(SHOWN.map((name) => [name, VARIANTS[name].label]));
@@ -64,8 +77,12 @@ export async function hotTenant() {
 
 function functions(libraries) {
   const library = compile('empty', libraries);
-  return ['empty', 'constant'].map((name) => `create function public.${name}(key text, rate integer, per interval, burst integer default null, cost integer default 1)
-    returns kijko.verdict language c volatile parallel unsafe as '${library}', '${name}'`).join(';');
+  return ['empty', 'constant']
+    .map(
+      (name) => `create function public.${name}(key text, rate integer, per interval, burst integer default null, cost integer default 1)
+    returns kijko.verdict language c volatile parallel unsafe as '${library}', '${name}'`,
+    )
+    .join(';');
 }
 
 function compile(name, folder) {
@@ -87,8 +104,12 @@ async function measure(cluster, redis, shares) {
     }
     process.stderr.write(`round ${round} of ${ROUNDS}\n`);
   }
-  return Object.fromEntries(Object.entries(figures).map(([name, by]) =>
-    [name, Object.fromEntries(Object.entries(by).map(([clients, tps]) => [clients, median(tps)]))]));
+  return Object.fromEntries(
+    Object.entries(figures).map(([name, by]) => [
+      name,
+      Object.fromEntries(Object.entries(by).map(([clients, tps]) => [clients, median(tps)])),
+    ]),
+  );
 }
 
 async function throughput(cluster, redis, name, clients, shares) {
@@ -128,16 +149,28 @@ function reportShares(shares) {
 async function oneStatement(cluster) {
   const rows = 200_000;
   const times = { 'kijko.consume': [], INSERT: [] };
-  const insert = readFileSync(join(HERE, 'insert.sql'), 'utf8').replace('values (', 'select ').replace(/\);\s*$/, ` from generate_series(1, ${rows})`);
-  const consume = readFileSync(join(HERE, 'consume.sql'), 'utf8').replace(/^select (.*);\s*$/, `select count($1) from generate_series(1, ${rows})`);
+  const insert = readFileSync(join(HERE, 'insert.sql'), 'utf8')
+    .replace('values (', 'select ')
+    .replace(/\);\s*$/, ` from generate_series(1, ${rows})`);
+  const consume = readFileSync(join(HERE, 'consume.sql'), 'utf8').replace(
+    /^select (.*);\s*$/,
+    `select count($1) from generate_series(1, ${rows})`,
+  );
   const client = await cluster.connect();
   for (let round = 0; round < ROUNDS; round++) {
-    for (const [name, statement] of [['kijko.consume', consume], ['INSERT', insert]]) {
+    for (const [name, statement] of [
+      ['kijko.consume', consume],
+      ['INSERT', insert],
+    ]) {
       const began = performance.now();
       await client.query(statement);
-      times[name].push((performance.now() - began) * 1_000 / rows);
+      times[name].push(((performance.now() - began) * 1_000) / rows);
     }
   }
   await client.end();
-  console.log(`in one statement of ${rows.toLocaleString('en')}: ${Object.entries(times).map(([name, us]) => `${name} ${median(us).toFixed(2)} us`).join(', ')}`);
+  console.log(
+    `in one statement of ${rows.toLocaleString('en')}: ${Object.entries(times)
+      .map(([name, us]) => `${name} ${median(us).toFixed(2)} us`)
+      .join(', ')}`,
+  );
 }

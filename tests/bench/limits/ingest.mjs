@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
-import { ROUNDS, median } from './load.mjs';
+import { median, ROUNDS } from './load.mjs';
 
 const env = process.env;
 const BATCHES = Number(env.KIJKO_BENCH_BATCHES ?? 12);
@@ -26,15 +26,22 @@ let [clients, admin, org] = [];
 
 // On the benchmark's instance, as an organization of its own.
 async function prepare() {
-  clients = await Promise.all(Array.from({ length: Math.max(...CLIENTS) }, async () => {
-    const client = new pg.Client({ connectionString: env.ADMIN_DB_URL });
-    await client.connect();
-    return client;
-  }));
+  clients = await Promise.all(
+    Array.from({ length: Math.max(...CLIENTS) }, async () => {
+      const client = new pg.Client({ connectionString: env.ADMIN_DB_URL });
+      await client.connect();
+      return client;
+    }),
+  );
   [admin] = clients;
-  ({ rows: [{ id: org }] } = await admin.query('insert into public.organizations (name, slug) values ($1, $1) returning id', [`bench-${randomUUID()}`]));
+  ({
+    rows: [{ id: org }],
+  } = await admin.query('insert into public.organizations (name, slug) values ($1, $1) returning id', [`bench-${randomUUID()}`]));
   await admin.query(`update public.subscriptions set plan = 'ENTERPRISE' where org_id = $1`, [org]); // no limit of events
-  await admin.query(`insert into public.usage_meters (org_id, event_type, meter, amount_field) values ($1, 'build.done', 'own.minutes', 'minutes')`, [org]);
+  await admin.query(
+    `insert into public.usage_meters (org_id, event_type, meter, amount_field) values ($1, 'build.done', 'own.minutes', 'minutes')`,
+    [org],
+  );
   await admin.query(`create table bench_events (
     org_id uuid, source text, id text, type text, subject text, time timestamptz, data jsonb, received_at timestamptz default now(), primary key (org_id, source, id))`);
 }
@@ -44,14 +51,21 @@ let told = 0;
 // As a service would send them: twenty customers, five people, the last hour.
 function newBatch(count) {
   const now = Date.now();
-  return JSON.stringify(Array.from({ length: SIZE }, (_, n) => {
-    const minutes = 1 + (n % 7);
-    if (count) told += minutes;
-    return {
-      specversion: '1.0', source: '/services/build', id: randomUUID(), type: 'build.done', subject: `customer-${n % 20}`,
-      time: new Date(now - (n % 3600) * 1000).toISOString(), data: { minutes, member: `member-${n % 5}` },
-    };
-  }));
+  return JSON.stringify(
+    Array.from({ length: SIZE }, (_, n) => {
+      const minutes = 1 + (n % 7);
+      if (count) told += minutes;
+      return {
+        specversion: '1.0',
+        source: '/services/build',
+        id: randomUUID(),
+        type: 'build.done',
+        subject: `customer-${n % 20}`,
+        time: new Date(now - (n % 3600) * 1000).toISOString(),
+        data: { minutes, member: `member-${n % 5}` },
+      };
+    }),
+  );
 }
 
 const WAYS = {
@@ -66,7 +80,8 @@ const WAYS = {
     counts: true,
     run: async (_, batch) => {
       const answer = await fetch(`${env.API_URL}/rest/v1/rpc/ingest_usage`, {
-        method: 'POST', headers: { apikey: env.SERVICE_ROLE_KEY, Authorization: `Bearer ${env.SERVICE_ROLE_KEY}`, 'Content-Type': 'application/json' },
+        method: 'POST',
+        headers: { apikey: env.SERVICE_ROLE_KEY, Authorization: `Bearer ${env.SERVICE_ROLE_KEY}`, 'Content-Type': 'application/json' },
         body: `{"org_id":"${org}","events":${batch}}`,
       });
       const body = await answer.json();
@@ -81,14 +96,16 @@ async function drive(name, clientCount) {
   const batches = Array.from({ length: BATCHES }, () => newBatch(way.counts));
   const took = [];
   const started = performance.now();
-  await Promise.all(clients.slice(0, clientCount).map(async (client) => {
-    while (batches.length > 0) {
-      const batch = batches.pop();
-      const begun = performance.now();
-      assert.equal(await way.run(client, batch), SIZE);
-      took.push(performance.now() - begun);
-    }
-  }));
+  await Promise.all(
+    clients.slice(0, clientCount).map(async (client) => {
+      while (batches.length > 0) {
+        const batch = batches.pop();
+        const begun = performance.now();
+        assert.equal(await way.run(client, batch), SIZE);
+        took.push(performance.now() - begun);
+      }
+    }),
+  );
   const seconds = (performance.now() - started) / 1000;
   return { name, clientCount, perSecond: (BATCHES * SIZE) / seconds, p50: took.sort((a, b) => a - b)[Math.floor(took.length / 2)] };
 }
@@ -104,7 +121,9 @@ async function measure() {
       }
     }
   }
-  const { rows: [{ used }] } = await admin.query(`select used from kijko.usage($1) where meter = 'own.minutes'`, [org]);
+  const {
+    rows: [{ used }],
+  } = await admin.query(`select used from kijko.usage($1) where meter = 'own.minutes'`, [org]);
   assert.equal(Number(used), told, 'every event was counted, once');
   return results;
 }
@@ -116,10 +135,14 @@ function report(results) {
     const plain = of('INSERT … ON CONFLICT', (r) => r.perSecond);
     for (const name of Object.keys(WAYS)) {
       const perSecond = of(name, (r) => r.perSecond);
-      console.log(`${String(clientCount).padStart(2)} clients  ${name.padEnd(24)} ${perSecond.toFixed(0).padStart(7)} events/s  (${(perSecond / plain).toFixed(2)} of the INSERT)   p50 of a batch ${of(name, (r) => r.p50).toFixed(0)} ms`);
+      console.log(
+        `${String(clientCount).padStart(2)} clients  ${name.padEnd(24)} ${perSecond.toFixed(0).padStart(7)} events/s  (${(perSecond / plain).toFixed(2)} of the INSERT)   p50 of a batch ${of(name, (r) => r.p50).toFixed(0)} ms`,
+      );
     }
     const reached = of('kijko.ingest_usage', (r) => r.perSecond);
-    console.log(`${reached >= GOAL ? 'met   ' : 'missed'} ${reached.toFixed(0)} events/s by kijko.ingest_usage at ${clientCount} clients (goal ${GOAL})`);
+    console.log(
+      `${reached >= GOAL ? 'met   ' : 'missed'} ${reached.toFixed(0)} events/s by kijko.ingest_usage at ${clientCount} clients (goal ${GOAL})`,
+    );
   }
 }
 

@@ -6,8 +6,25 @@ export const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(v
 
 export async function pgbench(cluster, script, clients) {
   const { stdout } = await cluster.program(
-    'pgbench', '-n', '-M', 'prepared', '-c', String(clients), '-j', String(Math.min(clients, 2)), '-T', String(SECONDS),
-    '-h', cluster.home, '-p', String(cluster.port), '-U', 'postgres', '-f', script, 'postgres',
+    'pgbench',
+    '-n',
+    '-M',
+    'prepared',
+    '-c',
+    String(clients),
+    '-j',
+    String(Math.min(clients, 2)),
+    '-T',
+    String(SECONDS),
+    '-h',
+    cluster.home,
+    '-p',
+    String(cluster.port),
+    '-U',
+    'postgres',
+    '-f',
+    script,
+    'postgres',
   );
   return Number(/tps = ([0-9.]+)/.exec(stdout)[1]);
 }
@@ -18,14 +35,16 @@ export async function throughNode(cluster, clients, work, onShare = () => {}) {
   const until = Date.now() + SECONDS * 1_000;
   const [began, before] = [performance.now(), process.cpuUsage()];
   let done = 0;
-  await Promise.all(Array.from({ length: clients }, async (_, n) => {
-    const client = await cluster.connect();
-    for (let call = 0; Date.now() < until; call++) {
-      await work(client, n, call);
-      done += 1;
-    }
-    await client.end();
-  }));
+  await Promise.all(
+    Array.from({ length: clients }, async (_, n) => {
+      const client = await cluster.connect();
+      for (let call = 0; Date.now() < until; call++) {
+        await work(client, n, call);
+        done += 1;
+      }
+      await client.end();
+    }),
+  );
   const { user, system } = process.cpuUsage(before);
   onShare((user + system) / 1_000 / (performance.now() - began));
   return done / SECONDS;

@@ -15,9 +15,18 @@ export class Redis {
   static async start() {
     const redis = new Redis();
     const port = 40_000 + Math.floor(Math.random() * 20_000);
-    redis.server = spawn('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'], { stdio: 'ignore' });
-    const missing = new Promise((_, reject) => redis.server.once('error', () =>
-      reject(new Error("redis-server is not here, and one of the comparisons needs it: run './kijko bench limits', or apt-get install redis-server"))));
+    redis.server = spawn('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'], {
+      stdio: 'ignore',
+    });
+    const missing = new Promise((_, reject) =>
+      redis.server.once('error', () =>
+        reject(
+          new Error(
+            "redis-server is not here, and one of the comparisons needs it: run './kijko bench limits', or apt-get install redis-server",
+          ),
+        ),
+      ),
+    );
     await Promise.race([missing, reachable(port)]);
     redis.client = createClient({ url: `redis://127.0.0.1:${port}` });
     await redis.client.connect();
@@ -31,21 +40,26 @@ export class Redis {
   }
 
   throughput(cluster, clients, onShare) {
-    return throughNode(cluster, clients, async (client, n, call) => {
-      const now = Math.round((performance.timeOrigin + performance.now()) * 1_000);
-      // A short window, so that the sorted set stays at about a thousand members as in the other variants.
-      const answer = await this.client.evalSha(this.script, {
-        keys: ['tenant'], arguments: [String(now), '100000', '1000000', `${n}-${call}`],
-      });
-      if (answer !== 1) throw new Error(`Redis answered ${answer}`);
-      await client.query(INSERT);
-    }, onShare);
+    return throughNode(
+      cluster,
+      clients,
+      async (client, n, call) => {
+        const now = Math.round((performance.timeOrigin + performance.now()) * 1_000);
+        // A short window, so that the sorted set stays at about a thousand members as in the other variants.
+        const answer = await this.client.evalSha(this.script, {
+          keys: ['tenant'],
+          arguments: [String(now), '100000', '1000000', `${n}-${call}`],
+        });
+        if (answer !== 1) throw new Error(`Redis answered ${answer}`);
+        await client.query(INSERT);
+      },
+      onShare,
+    );
   }
 }
 
 // The same program without Redis, to compare like with like: node is slower than pgbench.
-export const consumeThroughNode = (cluster, clients, onShare) =>
-  throughNode(cluster, clients, (client) => client.query(CONSUME), onShare);
+export const consumeThroughNode = (cluster, clients, onShare) => throughNode(cluster, clients, (client) => client.query(CONSUME), onShare);
 
 async function reachable(port) {
   for (let attempt = 0; attempt < 100; attempt++) {

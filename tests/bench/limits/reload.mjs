@@ -18,7 +18,9 @@ export async function reload() {
   const cluster = await Cluster.start(SETTINGS);
   try {
     let client = await prepare(cluster);
-    console.log('| rows of the ledger | partitions | rollup, rows a second | reload, ms | first use after a restart, ms | sum of the rows, ms |');
+    console.log(
+      '| rows of the ledger | partitions | rollup, rows a second | reload, ms | first use after a restart, ms | sum of the rows, ms |',
+    );
     console.log('| --- | --- | --- | --- | --- | --- |');
     let hours = 0;
     for (const size of SIZES) {
@@ -30,8 +32,12 @@ export async function reload() {
       const first = await timeFirstUses(cluster);
       client = await cluster.connect();
       const sum = await timeSum(client);
-      const { rows: [{ attached }] } = await client.query('select count(*)::int as attached from kijko.ledger_partitions');
-      console.log(`| ${size.toLocaleString('en')} | ${attached} | ${Math.round(perSecond).toLocaleString('en')} | ${again.toFixed(2)} | ${first.toFixed(2)} | ${sum.toFixed(2)} |`);
+      const {
+        rows: [{ attached }],
+      } = await client.query('select count(*)::int as attached from kijko.ledger_partitions');
+      console.log(
+        `| ${size.toLocaleString('en')} | ${attached} | ${Math.round(perSecond).toLocaleString('en')} | ${again.toFixed(2)} | ${first.toFixed(2)} | ${sum.toFixed(2)} |`,
+      );
     }
     console.log('\n| rows of the counter that are not rolled up | reload, ms |\n| --- | --- |');
     let tail = 0;
@@ -50,11 +56,15 @@ export async function reload() {
 async function prepare(cluster) {
   const client = await cluster.connect();
   await client.query('set synchronous_commit = off');
-  const { rows: [{ start }] } = await client.query("select date_trunc('hour', clock_timestamp())::text as start");
+  const {
+    rows: [{ start }],
+  } = await client.query("select date_trunc('hour', clock_timestamp())::text as start");
   await client.query("select kijko.make_ledger_partition($1::timestamptz - interval '1 hour', $1)", [start]);
   await client.query('select kijko.make_ledger_partitions()');
-  await client.query("insert into kijko.ledger select gen_random_uuid(), s::uuid, 'calls', '-infinity', 1, 0, 'use', now(), now() from unnest($1::text[]) as s, generate_series(1, 10)",
-    [Array.from({ length: SUBJECTS }, (_, n) => subject(n))]);
+  await client.query(
+    "insert into kijko.ledger select gen_random_uuid(), s::uuid, 'calls', '-infinity', 1, 0, 'use', now(), now() from unnest($1::text[]) as s, generate_series(1, 10)",
+    [Array.from({ length: SUBJECTS }, (_, n) => subject(n))],
+  );
   await client.query('select kijko.rollup_usage()');
   for (let n = 0; n < SUBJECTS; n += 100) await client.query("select kijko.set_limit($1, 'calls', 'lifetime', 1000000000)", [subject(n)]);
   return client;
@@ -65,13 +75,19 @@ async function grow(client, from, until) {
   let rolling = 0;
   for (let hour = from; hour < until; hour++) {
     await client.query('begin'); // made and filled by one transaction, a table needs no log
-    const { rows: [{ start }] } = await client.query("select (min(p.starts_at) - interval '1 hour')::text as start from kijko.ledger_partitions as p");
+    const {
+      rows: [{ start }],
+    } = await client.query("select (min(p.starts_at) - interval '1 hour')::text as start from kijko.ledger_partitions as p");
     await client.query("select kijko.make_ledger_partition($1::timestamptz, $1::timestamptz + interval '1 hour')", [start]);
-    const { rows: [{ partition }] } = await client.query('select p.partition from kijko.ledger_partitions as p where p.starts_at = $1', [start]);
+    const {
+      rows: [{ partition }],
+    } = await client.query('select p.partition from kijko.ledger_partitions as p where p.starts_at = $1', [start]);
     await client.query(
       `insert into ${partition}
        select gen_random_uuid(), ('00000000-0000-4000-8000-' || lpad((n % ${SUBJECTS})::text, 12, '0'))::uuid, 'calls', '-infinity', 1, 0, 'use', $1, $1
-       from generate_series(1, ${AN_HOUR}) as n`, [start]);
+       from generate_series(1, ${AN_HOUR}) as n`,
+      [start],
+    );
     await client.query('commit');
     const began = performance.now();
     await client.query('select kijko.rollup_usage()');
@@ -111,7 +127,9 @@ async function timeUse(client, whose) {
 // What a load would be without the rollup.
 async function timeSum(client) {
   const began = performance.now();
-  await client.query("select sum(amount) from kijko.ledger where subject = $1 and meter = 'calls' and period_start = '-infinity'", [subject(100)]);
+  await client.query("select sum(amount) from kijko.ledger where subject = $1 and meter = 'calls' and period_start = '-infinity'", [
+    subject(100),
+  ]);
   return performance.now() - began;
 }
 
@@ -119,5 +137,6 @@ async function fillTail(client, rows) {
   await client.query("select kijko.set_limit($1, 'calls', 'lifetime', 1000000000)", [subject(SUBJECTS + 1)]);
   await client.query(
     "insert into kijko.ledger select gen_random_uuid(), $1, 'calls', '-infinity', 1, 0, 'use', now(), now() from generate_series(1, $2)",
-    [subject(SUBJECTS + 1), rows]);
+    [subject(SUBJECTS + 1), rows],
+  );
 }

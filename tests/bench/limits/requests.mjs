@@ -11,7 +11,7 @@ import { promisify } from 'node:util';
 import { createClient } from '@supabase/supabase-js';
 import pg from 'pg';
 import { freePort } from '../../crash/ports.mjs';
-import { ROUNDS, SECONDS, median } from './load.mjs';
+import { median, ROUNDS, SECONDS } from './load.mjs';
 
 const { API_URL, ANON_KEY, ADMIN_DB_URL } = process.env;
 const GOAL = 0.95;
@@ -25,7 +25,9 @@ let [admin, scratch] = [];
 const HEADERS = JSON.stringify([
   { 'RateLimit-Policy': '"requests";q=1000000000;w=60, "user_requests";q=1000000000;w=60, "api_requests";q=1000000000000;w=2592000' },
   { RateLimit: '"requests";r=999999999;t=1, "user_requests";r=999999999;t=1, "api_requests";r=999999999999;t=777600' },
-  { 'X-RateLimit-Limit': '1000000000' }, { 'X-RateLimit-Remaining': '999999999' }, { 'X-RateLimit-Reset': '1796000000' },
+  { 'X-RateLimit-Limit': '1000000000' },
+  { 'X-RateLimit-Remaining': '999999999' },
+  { 'X-RateLimit-Reset': '1796000000' },
   { 'X-RateLimit-Resource': 'requests' },
 ]);
 
@@ -43,15 +45,28 @@ async function prepare() {
     grant execute on function kijko.pre_config() to bench_authenticator`);
   await admin.query(`alter system set kijko.trusted_session_users = 'authenticator, bench_authenticator'`);
   await admin.query('select pg_reload_conf()');
-  const client = createClient(API_URL, ANON_KEY, { auth: { persistSession: false, autoRefreshToken: false }, realtime: { transport: class {} } });
-  const { data, error } = await client.auth.signUp({ email: `bench-${Date.now()}@example.com`, password: `pw-${Math.random()}-${Date.now()}` });
+  const client = createClient(API_URL, ANON_KEY, {
+    auth: { persistSession: false, autoRefreshToken: false },
+    realtime: { transport: class {} },
+  });
+  const { data, error } = await client.auth.signUp({
+    email: `bench-${Date.now()}@example.com`,
+    password: `pw-${Math.random()}-${Date.now()}`,
+  });
   if (error) throw error;
-  const { rows: [{ org }] } = await admin.query('select active_org_id as org from private.active_organizations where user_id = $1', [data.user.id]);
+  const {
+    rows: [{ org }],
+  } = await admin.query('select active_org_id as org from private.active_organizations where user_id = $1', [data.user.id]);
   await admin.query(`update public.subscriptions set plan = 'TEAMS' where org_id = $1`, [org]);
   await admin.query(`select kijko.set_rate_limit_policy('requests', 'organization', 1000000000, '1 minute', 'TEAMS'),
     kijko.set_rate_limit_policy('user_requests', 'user', 1000000000, '1 minute', 'TEAMS')`);
   await admin.query(`select kijko.set_limit($1, 'api_requests', 'month', 1000000000000)`, [org]);
-  const { rows: [{ id }] } = await admin.query(`insert into public.projects (org_id, name, created_by) values ($1, 'Bench', $2) returning id`, [org, data.user.id]);
+  const {
+    rows: [{ id }],
+  } = await admin.query(`insert into public.projects (org_id, name, created_by) values ($1, 'Bench', $2) returning id`, [
+    org,
+    data.user.id,
+  ]);
   return { token: data.session.access_token, project: id };
 }
 
@@ -69,12 +84,23 @@ async function postgrest(preRequest) {
   const uri = new URL(ADMIN_DB_URL);
   Object.assign(uri, { username: 'bench_authenticator', password: 'bench' });
   const config = join(scratch, `${port}.conf`);
-  writeFileSync(config, [
-    `db-uri = "${uri}"`, 'db-schemas = "public"', 'db-anon-role = "anon"', 'db-pool = 10', 'db-pre-config = "kijko.pre_config"',
-    // Otherwise the verification of signatures hides what is measured.
-    'jwt-cache-max-lifetime = 3600',
-    ...(preRequest ? [`db-pre-request = "${preRequest}"`] : []), 'db-tx-end = "commit"', 'server-host = "127.0.0.1"', `server-port = ${port}`, 'log-level = "crit"',
-  ].join('\n'));
+  writeFileSync(
+    config,
+    [
+      `db-uri = "${uri}"`,
+      'db-schemas = "public"',
+      'db-anon-role = "anon"',
+      'db-pool = 10',
+      'db-pre-config = "kijko.pre_config"',
+      // Otherwise the verification of signatures hides what is measured.
+      'jwt-cache-max-lifetime = 3600',
+      ...(preRequest ? [`db-pre-request = "${preRequest}"`] : []),
+      'db-tx-end = "commit"',
+      'server-host = "127.0.0.1"',
+      `server-port = ${port}`,
+      'log-level = "crit"',
+    ].join('\n'),
+  );
   const child = spawn(join(ROOT, 'node_modules', folder, 'postgrest'), [config], { stdio: 'ignore' });
   for (let tries = 0; ; tries += 1) {
     const answer = await fetch(`http://127.0.0.1:${port}/plans`, { signal: AbortSignal.timeout(1_000) }).catch(() => null);
@@ -87,10 +113,15 @@ async function postgrest(preRequest) {
 
 async function wrk(url, token, method) {
   const script = join(scratch, `${method}.lua`);
-  writeFileSync(script, `wrk.method = "${method}"\nwrk.body = ${method === 'POST' ? '"{}"' : 'nil'}\nwrk.headers["Content-Type"] = "application/json"\n`);
-  const { stdout } = await run('wrk', ['-t1', '-c16', `-d${SECONDS}s`, '-H', `Authorization: Bearer ${token}`, '-s', script, url]).catch((error) => {
-    throw error.code === 'ENOENT' ? new Error('wrk is missing: install the Debian package of this name') : error;
-  });
+  writeFileSync(
+    script,
+    `wrk.method = "${method}"\nwrk.body = ${method === 'POST' ? '"{}"' : 'nil'}\nwrk.headers["Content-Type"] = "application/json"\n`,
+  );
+  const { stdout } = await run('wrk', ['-t1', '-c16', `-d${SECONDS}s`, '-H', `Authorization: Bearer ${token}`, '-s', script, url]).catch(
+    (error) => {
+      throw error.code === 'ENOENT' ? new Error('wrk is missing: install the Debian package of this name') : error;
+    },
+  );
   if (/Non-2xx/.test(stdout)) throw new Error(`not every request succeeded: ${url}\n${stdout}`);
   return Number(/Requests\/sec:\s+([0-9.]+)/.exec(stdout)[1]);
 }
@@ -101,7 +132,8 @@ async function measure(servers, { token, project }) {
   const paths = { GET: `/projects?select=id,name&id=eq.${project}`, POST: '/rpc/org_ids' };
   for (let round = 0; round < ROUNDS; round += 1) {
     for (const method of ['GET', 'POST']) {
-      for (const name of shuffled(Object.keys(servers))) add(`${method} ${name}`, await wrk(servers[name].url + paths[method], token, method));
+      for (const name of shuffled(Object.keys(servers)))
+        add(`${method} ${name}`, await wrk(servers[name].url + paths[method], token, method));
     }
     process.stderr.write(`round ${round + 1} of ${ROUNDS}\n`);
   }
@@ -113,8 +145,12 @@ function report(figures) {
   for (const method of ['GET', 'POST']) {
     const ratio = (name, base) => figures[`${method} ${name}`] / figures[`${method} ${base}`];
     console.log(`       ${ratio('empty', 'none').toFixed(2)} of none: ${method} with an empty one (the price of the round trip)`);
-    console.log(`       ${ratio('headers', 'empty').toFixed(2)} of empty: ${method} with one that only sets constant headers; the full one is ${ratio('full', 'headers').toFixed(2)} of that`);
-    console.log(`${ratio('full', 'empty') >= GOAL ? 'met   ' : 'missed'} ${ratio('full', 'empty').toFixed(2)} of empty: ${method} with the full one (goal ${GOAL})`);
+    console.log(
+      `       ${ratio('headers', 'empty').toFixed(2)} of empty: ${method} with one that only sets constant headers; the full one is ${ratio('full', 'headers').toFixed(2)} of that`,
+    );
+    console.log(
+      `${ratio('full', 'empty') >= GOAL ? 'met   ' : 'missed'} ${ratio('full', 'empty').toFixed(2)} of empty: ${method} with the full one (goal ${GOAL})`,
+    );
   }
   console.log(`${availableParallelism()} processors, ${SECONDS} s a run, medians of ${ROUNDS} rounds`);
 }

@@ -35,7 +35,12 @@ export class Cluster {
       restart_after_crash: 'on',
       ...settings,
     };
-    appendFileSync(join(cluster.data, 'postgresql.conf'), Object.entries(all).map(([k, v]) => `${k} = ${v}\n`).join(''));
+    appendFileSync(
+      join(cluster.data, 'postgresql.conf'),
+      Object.entries(all)
+        .map(([k, v]) => `${k} = ${v}\n`)
+        .join(''),
+    );
     await cluster.boot(0);
     await cluster.sql('create extension kijko');
     return cluster;

@@ -88,7 +88,8 @@ export class Hammer {
       case 2: // together with a subject of its own, which is refused half of the time
         await client.query('select kijko.try_consume_many($1, $2, $3)', [[SUBJECT, own(n)], METER, amount]);
         break;
-      case 3: { // the second call charges nothing
+      case 3: {
+        // the second call charges nothing
         const key = `${process.pid} ${n} ${this.done.transactions} ${random(1e9)}`;
         await client.query('select kijko.try_consume($1, $2, $3, $4)', [SUBJECT, METER, amount, key]);
         await client.query('select kijko.try_consume($1, $2, $3, $4)', [SUBJECT, METER, amount, key]);
@@ -103,9 +104,12 @@ export class Hammer {
   // The limit and the sum by one snapshot: whoever used a higher limit saw it committed.
   async watch() {
     await this.often(150, async (client) => {
-      const { rows: [row] } = await client.query(
+      const {
+        rows: [row],
+      } = await client.query(
         `select l.amount as limit, (select coalesce(sum(g.amount), 0) from kijko.ledger as g where g.subject = l.subject) as sum
-         from kijko.limits as l where l.subject = $1`, [SUBJECT],
+         from kijko.limits as l where l.subject = $1`,
+        [SUBJECT],
       );
       if (Number(row.sum) > Number(row.limit)) this.overshoots.push(row);
     });
@@ -114,7 +118,8 @@ export class Hammer {
   // So that all the time there are calls at the edge.
   async raiseLimits() {
     await this.often(200, (client) =>
-      client.query("select kijko.set_limit(subject, meter, 'month', amount + 150) from kijko.limits where subject = $1", [SUBJECT]));
+      client.query("select kijko.set_limit(subject, meter, 'month', amount + 150) from kijko.limits where subject = $1", [SUBJECT]),
+    );
   }
 
   // Partitions of a second, rolled up as soon as they may be; counters forgotten in the middle of it all.
@@ -165,18 +170,25 @@ export async function drain(cluster, meter = METER) {
   try {
     let calls = 0;
     for (;;) {
-      const { rows: [verdict] } = await client.query('select * from kijko.try_consume($1, $2, 1)', [SUBJECT, meter]);
+      const {
+        rows: [verdict],
+      } = await client.query('select * from kijko.try_consume($1, $2, 1)', [SUBJECT, meter]);
       if (!verdict.allowed) break;
       calls += 1;
     }
-    const { rows: [row] } = await client.query(
+    const {
+      rows: [row],
+    } = await client.query(
       `select l.amount::int8 as limit,
           (select sum(g.amount) from kijko.ledger as g where g.subject = l.subject and g.meter = l.meter)::int8 as ledger,
           (select u.used from kijko.usage(l.subject) as u where u.meter = l.meter) as counted,
           (select v.used from kijko.try_consume(l.subject, l.meter, 1) as v) as counter
-       from kijko.limits as l where l.subject = $1 and l.meter = $2`, [SUBJECT, meter],
+       from kijko.limits as l where l.subject = $1 and l.meter = $2`,
+      [SUBJECT, meter],
     );
-    const { rows: [stats] } = await client.query("select value as pinned from kijko.stats() where metric = 'quota.pinned'");
+    const {
+      rows: [stats],
+    } = await client.query("select value as pinned from kijko.stats() where metric = 'quota.pinned'");
     Object.assign(row, stats);
     return { drained: calls, ...Object.fromEntries(Object.entries(row).map(([k, v]) => [k, Number(v)])) };
   } finally {

@@ -1,7 +1,7 @@
 // Two hundred holders of one budget at once: each reserves, works a little, and settles, releases, forgets or dies.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isLost } from './lost.mjs';
 import { SUBJECT } from './hammer.mjs';
+import { isLost } from './lost.mjs';
 
 export const METER = 'budget';
 const HELD = 10;
@@ -89,13 +89,16 @@ export class Holders {
 
   async watch() {
     while (this.running) {
-      const rows = await this.cluster.sql(
-        `select l.amount as limit,
+      const rows = await this.cluster
+        .sql(
+          `select l.amount as limit,
             (select coalesce(sum(g.amount), 0) from kijko.ledger as g where g.subject = l.subject and g.meter = l.meter)
             + (select coalesce(sum(h.amount), 0) from kijko.holds as h
                where h.subject = l.subject and h.meter = l.meter and h.state = 'open') as sum
-         from kijko.limits as l where l.subject = $1 and l.meter = $2`, [SUBJECT, METER],
-      ).catch(() => []);
+         from kijko.limits as l where l.subject = $1 and l.meter = $2`,
+          [SUBJECT, METER],
+        )
+        .catch(() => []);
       for (const row of rows) if (Number(row.sum) > Number(row.limit)) this.overshoots.push(row);
       await sleep(100);
     }
