@@ -1,0 +1,172 @@
+-- ============================================================================
+-- Tenancy: organizations, who belongs to them, and what a request may do.
+--
+-- Every other domain stands on three things made here:
+--   public.org_ids()            the organizations of the caller
+--   private.org_ids_with(perm)  those in which the caller holds a permission
+--   public.org_id()             the one a new row belongs to by default
+-- Policies, also those for select, ask org_ids_with() by "org_id = any (array(select ...))": one look-up
+-- per statement, then an index scan. "org_id in (select ...)" cannot use the index.
+-- ============================================================================
+
+-- ----------------------------------------------------------------------------
+-- Roles and permissions: the single source
+-- ----------------------------------------------------------------------------
+
+create table private.roles (
+  role text primary key check (role ~ '^[a-z_]{1,40}$'),
+  rank smallint not null unique
+);
+alter table private.roles enable row level security;
+revoke all on private.roles from public, anon, authenticated, service_role;
+
+comment on table private.roles is 'Roles inside an organization, ordered. Read only by the membership helpers.';
+comment on column private.roles.role is 'Name as stored in memberships.role.';
+comment on column private.roles.rank is 'Higher may do more; has_role() compares ranks.';
+
+insert into private.roles (role, rank) values
+  ('viewer', 10), ('member', 20), ('admin', 30), ('owner', 40);
+
+create table private.role_permissions (
+  role text not null references private.roles (role),
+  permission text not null check (permission ~ '^[a-z_]+:[a-z_]+$'),
+  primary key (role, permission)
+);
+alter table private.role_permissions enable row level security;
+revoke all on private.role_permissions from public, anon, authenticated, service_role;
+
+comment on table private.role_permissions is 'What each role may do, fully expanded: a permission that is not listed is not held. The only place that says so.';
+comment on column private.role_permissions.role is 'Role that holds the permission.';
+comment on column private.role_permissions.permission is 'resource:action, as can() and org_ids_with() take it.';
+
+-- Each line says which role is the lowest to hold a permission; the join gives it to all above.
+insert into private.role_permissions (role, permission)
+select holder.role, line.permission
+from (
+  values
+    ('viewer', 'organization:read'), ('viewer', 'members:read'), ('viewer', 'projects:read'),
+    ('viewer', 'skills:read'), ('viewer', 'habits:read'), ('viewer', 'reflexes:read'),
+    ('viewer', 'executions:read'), ('viewer', 'jobs:read'), ('viewer', 'files:read'),
+    ('viewer', 'content:read'), ('viewer', 'repositories:read'), ('viewer', 'usage:read'),
+    ('member', 'projects:write'), ('member', 'skills:write'), ('member', 'habits:write'),
+    ('member', 'reflexes:write'), ('member', 'files:write'), ('member', 'content:write'),
+    ('member', 'skills:execute'), ('member', 'api_keys:write_own'),
+    ('admin', 'members:write'), ('admin', 'organization:write'), ('admin', 'api_keys:read'),
+    ('admin', 'api_keys:write'), ('admin', 'billing:read'), ('admin', 'audit:read'),
+    ('owner', 'repositories:write'), ('owner', 'billing:write'), ('owner', 'organization:delete')
+) as line (lowest, permission)
+join private.roles as low on low.role = line.lowest
+join private.roles as holder on holder.rank >= low.rank;
+
+-- ----------------------------------------------------------------------------
+-- organizations
+-- ----------------------------------------------------------------------------
+
+create table public.organizations (
+  -- Never of version 8: those are the subjects of limits that are no organizations (kijko.subject).
+  id uuid primary key default gen_random_uuid() check (substr(id::text, 15, 1) <> '8'),
+  name text not null check (char_length(name) <= 100 and name ~ '\S'),
+  slug text not null default '' unique check (char_length(slug) <= 63 and slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
+  personal_for uuid unique references auth.users (id) on delete set null,
+  created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
+  created_at timestamptz not null default kijko.now(),
+  updated_at timestamptz not null default kijko.now()
+);
+create index organizations_created_by_idx on public.organizations (created_by);
+
+comment on table public.organizations is 'Tenants. Made at sign-up (personal) or by create_organization(); everything a tenant owns goes with its row.';
+comment on column public.organizations.id is 'The org_id of every tenant table and the subject of every limit.';
+comment on column public.organizations.name is 'Shown to its members.';
+comment on column public.organizations.slug is 'Unique part of a URL; filled from the name when not given.';
+comment on column public.organizations.personal_for is 'The user for whom sign-up made this personal organization; it is deleted with that user. Null once a second member has joined, and for every other organization.';
+comment on column public.organizations.created_by is 'User who made it; null once that user is gone.';
+comment on column public.organizations.created_at is 'When it was made.';
+comment on column public.organizations.updated_at is 'Last change; set by trigger.';
+
+alter table public.organizations enable row level security;
+revoke all on public.organizations from public, anon, authenticated, service_role;
+grant select, delete, update (name, slug) on public.organizations to authenticated;
+grant select, insert, update, delete on public.organizations to service_role;
+
+-- ----------------------------------------------------------------------------
+-- profiles
+-- ----------------------------------------------------------------------------
+
+create table public.profiles (
+  id uuid primary key references auth.users (id) on delete cascade,
+  email text check (char_length(email) <= 320),
+  display_name text not null check (char_length(display_name) <= 100 and display_name ~ '\S'),
+  avatar_url text check (char_length(avatar_url) <= 2048),
+  created_at timestamptz not null default kijko.now(),
+  updated_at timestamptz not null default kijko.now()
+);
+
+comment on table public.profiles is 'What the product knows of a user beyond login; visible to those who hold members:read in an organization that the user belongs to.';
+comment on column public.profiles.id is 'The user, auth.users.id.';
+comment on column public.profiles.email is 'Copy of the login address, kept by trigger, so that members can recognize each other; null once the user is deleted.';
+comment on column public.profiles.display_name is 'Name shown to others; the user may change it. "Deleted user" after a soft deletion.';
+comment on column public.profiles.avatar_url is 'Address of a picture, if any.';
+comment on column public.profiles.created_at is 'When the user signed up.';
+comment on column public.profiles.updated_at is 'Last change; set by trigger.';
+
+alter table public.profiles enable row level security;
+revoke all on public.profiles from public, anon, authenticated, service_role;
+-- Nobody makes a profile: to insert is for upserts of one's own, which is there from sign-up on.
+grant select,
+  insert (id, display_name, avatar_url),
+  update (id, display_name, avatar_url)
+on public.profiles to authenticated;
+grant select, insert, update, delete on public.profiles to service_role;
+
+-- ----------------------------------------------------------------------------
+-- memberships
+-- ----------------------------------------------------------------------------
+
+create table public.memberships (
+  id uuid primary key default gen_random_uuid(),
+  org_id uuid not null references public.organizations (id) on delete cascade,
+  -- To profiles and by this column alone: an embedding of profiles(display_name) has one meaning.
+  user_id uuid not null references public.profiles (id) on delete cascade,
+  role text not null default 'member' check (role in ('viewer', 'member', 'admin', 'owner')),
+  created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
+  created_at timestamptz not null default kijko.now(),
+  updated_at timestamptz not null default kijko.now(),
+  unique (org_id, user_id)
+);
+-- The hot path: org_ids() answers from this index alone.
+create index memberships_user_id_idx on public.memberships (user_id, org_id) include (role);
+create index memberships_created_by_idx on public.memberships (created_by);
+
+comment on table public.memberships is 'Members of organizations and their roles. The base of every policy. Users do not insert rows: they accept invitations.';
+comment on column public.memberships.id is 'Identity of the row.';
+comment on column public.memberships.org_id is 'Organization.';
+comment on column public.memberships.user_id is 'Member.';
+comment on column public.memberships.role is 'viewer < member < admin < owner; private.role_permissions says what each may do.';
+comment on column public.memberships.created_by is 'Who invited the member, or made the organization; null when added by service_role or when that user is gone.';
+comment on column public.memberships.created_at is 'When the member was added.';
+comment on column public.memberships.updated_at is 'Last change; set by trigger.';
+
+alter table public.memberships enable row level security;
+revoke all on public.memberships from public, anon, authenticated, service_role;
+-- No insert: membership needs the user's consent.
+grant select, delete, update (role) on public.memberships to authenticated;
+grant select, insert, update, delete on public.memberships to service_role;
+
+-- ----------------------------------------------------------------------------
+-- The active organization of each user. A table of its own, because colleagues may read profiles and not this.
+-- ----------------------------------------------------------------------------
+
+create table private.active_organizations (
+  user_id uuid primary key,
+  active_org_id uuid not null,
+  -- The user is always a member of it.
+  foreign key (active_org_id, user_id) references public.memberships (org_id, user_id) on delete cascade
+);
+create index active_organizations_active_org_id_idx on private.active_organizations (active_org_id, user_id);
+
+comment on table private.active_organizations is 'The organization that each user works in when a request names none. A user without an organization has no row.';
+comment on column private.active_organizations.user_id is 'The user.';
+comment on column private.active_organizations.active_org_id is 'One of their organizations; changed by set_active_organization().';
+
+alter table private.active_organizations enable row level security;
+revoke all on private.active_organizations from public, anon, authenticated, service_role;

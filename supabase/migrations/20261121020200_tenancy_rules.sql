@@ -1,0 +1,120 @@
+-- ============================================================================
+-- Tenancy: rules of the tables, kept by triggers.
+-- ============================================================================
+
+-- ----------------------------------------------------------------------------
+-- Triggers of the tables
+-- ----------------------------------------------------------------------------
+
+create trigger organizations_touch before update on public.organizations
+  for each row execute function private.touch_updated_at();
+-- A personal organization may become shared; a shared one never becomes personal.
+create trigger organizations_identity before update of id, created_by, personal_for on public.organizations
+  for each row when (
+    old.id is distinct from new.id
+    or (new.created_by is not null and old.created_by is distinct from new.created_by)
+    or (new.personal_for is not null and old.personal_for is distinct from new.personal_for)
+  ) execute function private.refuse_identity_change();
+
+create function private.fill_organization_slug() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  -- Slugs are unique over all tenants, so a name alone would tell whether another one has it.
+  if coalesce(new.slug, '') = '' then
+    new.slug := private.slugify(new.name) || '-' || substr(replace(gen_random_uuid()::text, '-', ''), 1, 8);
+  end if;
+  return new;
+end
+$$;
+comment on function private.fill_organization_slug() is 'Trigger: a slug from the name when none is given.';
+revoke all on function private.fill_organization_slug() from public, anon, authenticated, service_role;
+create trigger organizations_slug before insert on public.organizations
+  for each row execute function private.fill_organization_slug();
+
+create trigger memberships_touch before update on public.memberships
+  for each row execute function private.touch_updated_at();
+create trigger memberships_identity before update of id, org_id, user_id, created_by on public.memberships
+  for each row when (
+    old.id is distinct from new.id
+    or old.org_id is distinct from new.org_id
+    or old.user_id is distinct from new.user_id
+    or (new.created_by is not null and old.created_by is distinct from new.created_by)
+  ) execute function private.refuse_identity_change();
+
+create function private.guard_memberships() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  if tg_op = 'UPDATE'
+    and old.user_id = kijko.user_id()
+    and (select r.rank from private.roles as r where r.role = new.role)
+      > (select r.rank from private.roles as r where r.role = old.role)
+  then
+    perform kijko.fail('permission_denied', 'nobody raises their own role');
+  end if;
+
+  if old.role = 'owner' and (tg_op = 'DELETE' or new.role <> 'owner') then
+    -- Lock the organization, so that two owners who leave at once cannot both see the other.
+    perform 1 from public.organizations as o where o.id = old.org_id for no key update;
+    -- Not found: the organization itself is being deleted and takes its members along.
+    if found and not exists (
+      select 1 from public.memberships as m
+      where m.org_id = old.org_id and m.role = 'owner' and m.id <> old.id
+    ) then
+      perform kijko.fail('conflict', 'an organization keeps at least one owner', 'make another member an owner first, or delete the organization');
+    end if;
+  end if;
+
+  if tg_op = 'DELETE' then
+    return old;
+  end if;
+  return new;
+end
+$$;
+comment on function private.guard_memberships() is 'Trigger: the last owner stays, and nobody raises their own role. Definer: it counts and locks rows that the caller may not see or change.';
+revoke all on function private.guard_memberships() from public, anon, authenticated, service_role;
+create trigger memberships_guard before update of role or delete on public.memberships
+  for each row execute function private.guard_memberships();
+
+-- Before the insert: its foreign key takes a share lock on the organization, and two concurrent joins that both upgrade it would deadlock.
+create function private.end_personal_organization() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update public.organizations as o set personal_for = null
+  where o.id = new.org_id and o.personal_for <> new.user_id;
+  return new;
+end
+$$;
+comment on function private.end_personal_organization() is 'Trigger: when a second user joins, the organization is no longer personal and is not deleted with its first user. Definer: the new member may not update organizations.';
+revoke all on function private.end_personal_organization() from public, anon, authenticated, service_role;
+create trigger memberships_end_personal before insert on public.memberships
+  for each row execute function private.end_personal_organization();
+
+create function private.settle_active_org() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  -- When the deleted membership was the active one, its foreign key has already deleted the row.
+  insert into private.active_organizations (user_id, active_org_id)
+  select m.user_id, m.org_id
+  from public.memberships as m
+  join public.organizations as o on o.id = m.org_id
+  where m.user_id = case tg_op when 'INSERT' then new.user_id else old.user_id end
+  order by o.personal_for is not null desc, m.created_at, m.org_id
+  limit 1
+  on conflict (user_id) do nothing;
+  return null;
+end
+$$;
+comment on function private.settle_active_org() is 'Trigger: a user who belongs to an organization has an active one. Definer: the table is private.';
+revoke all on function private.settle_active_org() from public, anon, authenticated, service_role;
+create trigger memberships_settle_active_org after insert or delete on public.memberships
+  for each row execute function private.settle_active_org();
+
+create trigger profiles_touch before update on public.profiles
+  for each row execute function private.touch_updated_at();
+create trigger profiles_identity before update of id on public.profiles
+  for each row when (old.id is distinct from new.id)
+  execute function private.refuse_identity_change();

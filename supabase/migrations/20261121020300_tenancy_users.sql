@@ -1,0 +1,261 @@
+-- ============================================================================
+-- Tenancy: sign-up, address change, ban and removal of a user; end of a session.
+-- ============================================================================
+
+-- ----------------------------------------------------------------------------
+-- Sign-up, address change and removal of a user; end of a session
+-- ----------------------------------------------------------------------------
+
+create function private.make_organization(owner uuid, name text, personal boolean) returns public.organizations
+language plpgsql set search_path = ''
+as $$
+declare
+  org public.organizations;
+begin
+  insert into public.organizations (name, personal_for, created_by)
+  values (make_organization.name, case when make_organization.personal then owner end, owner)
+  returning * into org;
+  insert into public.memberships (org_id, user_id, role, created_by) values (org.id, owner, 'owner', owner);
+  return org;
+end
+$$;
+comment on function private.make_organization(uuid, text, boolean) is 'Creates an organization with its first owner. Called by definer functions only.';
+revoke all on function private.make_organization(uuid, text, boolean) from public, anon, authenticated, service_role;
+
+-- Clients choose the metadata; no value of it may break sign-up.
+create function private.profiles_display_name(metadata jsonb, email text) returns text
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select candidate.name
+  from (
+    values
+      (1, case jsonb_typeof(metadata -> 'display_name') when 'string' then metadata ->> 'display_name' end),
+      (2, case jsonb_typeof(metadata -> 'full_name') when 'string' then metadata ->> 'full_name' end),
+      (3, case jsonb_typeof(metadata -> 'name') when 'string' then metadata ->> 'name' end),
+      (4, split_part(email, '@', 1)),
+      (5, 'New user')
+  ) as given (place, value)
+  cross join lateral (select "left"(regexp_replace(given.value, '^\s+|\s+$', '', 'g'), 100)) as candidate (name)
+  where candidate.name ~ '\S'
+  order by given.place
+  limit 1
+$$;
+comment on function private.profiles_display_name(jsonb, text) is 'The first of display_name, full_name and name in a user''s metadata that is a non-blank string, else the local part of the email address.';
+revoke all on function private.profiles_display_name(jsonb, text) from public, anon, authenticated, service_role;
+
+-- Invited users already have an organization. Anonymous and unconfirmed sign-ups are unlimited, so they get none.
+create function private.gets_personal_organization(u auth.users) returns boolean
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(u.email_confirmed_at, u.phone_confirmed_at) is not null
+    and u.invited_at is null and u.deleted_at is null and not u.is_anonymous
+$$;
+comment on function private.gets_personal_organization(auth.users) is 'Whether a user gets a personal organization: confirmed, and neither invited, anonymous nor deleted.';
+revoke all on function private.gets_personal_organization(auth.users) from public, anon, authenticated, service_role;
+
+create function private.handle_new_user() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  shown_name constant text := private.profiles_display_name(new.raw_user_meta_data, new.email);
+begin
+  insert into public.profiles (id, email, display_name) values (new.id, new.email, shown_name);
+  if private.gets_personal_organization(new) then
+    perform private.make_organization(new.id, shown_name, true);
+  end if;
+  return null;
+end
+$$;
+comment on function private.handle_new_user() is 'Trigger at sign-up: profile and personal organization (its subscription follows from the organization). Definer: the login role may write auth only.';
+revoke all on function private.handle_new_user() from public, anon, authenticated, service_role;
+create trigger kijko_user_created after insert on auth.users
+  for each row execute function private.handle_new_user();
+
+create function private.handle_user_confirmation() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if private.gets_personal_organization(new) and not private.gets_personal_organization(old) then
+    perform private.make_organization(new.id, p.display_name, true)
+    from public.profiles as p
+    where p.id = new.id and not exists (select 1 from public.organizations as o where o.personal_for = new.id);
+  end if;
+  return null;
+end
+$$;
+comment on function private.handle_user_confirmation() is 'Trigger: a user who signed up unconfirmed or anonymously gets the personal organization once they are confirmed. Definer: the login role may write auth only.';
+revoke all on function private.handle_user_confirmation() from public, anon, authenticated, service_role;
+create trigger kijko_user_confirmed after update on auth.users
+  for each row when (
+    old.email_confirmed_at is distinct from new.email_confirmed_at
+    or old.phone_confirmed_at is distinct from new.phone_confirmed_at
+    or old.is_anonymous is distinct from new.is_anonymous
+  ) execute function private.handle_user_confirmation();
+
+create function private.handle_user_email() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  -- A soft deletion leaves a hash in place of the address.
+  update public.profiles as p set email = case when new.deleted_at is null then new.email end where p.id = new.id;
+  return null;
+end
+$$;
+comment on function private.handle_user_email() is 'Trigger: profiles.email follows the login address. Definer: the login role may write auth only.';
+revoke all on function private.handle_user_email() from public, anon, authenticated, service_role;
+create trigger kijko_user_email after update of email on auth.users
+  for each row when (old.email is distinct from new.email)
+  execute function private.handle_user_email();
+
+create function private.memberships_is_active(m public.memberships) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$ select exists (select 1 from auth.users as u where u.id = m.user_id and u.deleted_at is null) $$;
+comment on function private.memberships_is_active(public.memberships) is 'Whether the member''s user still exists and is not softly deleted. One statement may delete many users, and their memberships are deleted at its end.';
+revoke all on function private.memberships_is_active(public.memberships) from public, anon, authenticated, service_role;
+
+create function private.organizations_transfer_all(departing uuid) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  org uuid;
+  successor uuid;
+begin
+  -- Lock order: users, then organizations by id. Concurrent deletions of owners, and joins, run one after the other.
+  perform 1
+  from public.organizations as o
+  where o.personal_for = departing
+    or o.id = any (array(select m.org_id from public.memberships as m where m.user_id = departing and m.role = 'owner'))
+  order by o.id
+  for no key update;
+
+  delete from public.organizations as o
+  where o.personal_for = departing
+    and not exists (select 1 from public.memberships as m where m.org_id = o.id and m.user_id <> departing and private.memberships_is_active(m));
+
+  for org in
+    select m.org_id
+    from public.memberships as m
+    where m.user_id = departing and m.role = 'owner'
+      and not exists (
+        select 1 from public.memberships as other
+        where other.org_id = m.org_id and other.role = 'owner' and other.user_id <> departing and private.memberships_is_active(other)
+      )
+    order by m.org_id
+  loop
+    loop
+      select m.id into successor
+      from public.memberships as m
+      join private.roles as r on r.role = m.role
+      where m.org_id = org and m.user_id <> departing and private.memberships_is_active(m)
+      order by r.rank desc, m.created_at, m.id
+      limit 1;
+      if successor is null then
+        delete from public.organizations as o where o.id = org;
+        exit;
+      end if;
+      update public.memberships as m set role = 'owner' where m.id = successor;
+      exit when found; -- else the successor has just left: try the next one
+    end loop;
+  end loop;
+end
+$$;
+comment on function private.organizations_transfer_all(uuid) is 'Gives up the organizations of a user who is being deleted. Deletes the personal one if it has no other member. Where the user was the last owner, the longest-standing member of the highest role becomes owner; an organization without other members is deleted. Called by definer functions only.';
+revoke all on function private.organizations_transfer_all(uuid) from public, anon, authenticated, service_role;
+
+create function private.handle_user_removal() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  perform private.organizations_transfer_all(old.id);
+  -- The foreign key would do so after the statement, and then check a membership whose user the same statement has deleted.
+  update public.memberships as m set created_by = null where m.created_by = old.id;
+  return old;
+end
+$$;
+comment on function private.handle_user_removal() is 'Trigger: transfers or deletes the organizations of a deleted user (private.organizations_transfer_all). Definer: the login role may write auth only.';
+revoke all on function private.handle_user_removal() from public, anon, authenticated, service_role;
+create trigger kijko_user_removed before delete on auth.users
+  for each row execute function private.handle_user_removal();
+
+create function private.handle_user_soft_deletion() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Including sessions that started during the deletion: they waited for the user's row.
+  delete from auth.sessions as s where s.user_id = new.id;
+  perform private.organizations_transfer_all(new.id);
+  delete from public.memberships as m where m.user_id = new.id;
+  update public.profiles as p set display_name = 'Deleted user', email = null, avatar_url = null where p.id = new.id;
+  return null;
+end
+$$;
+comment on function private.handle_user_soft_deletion() is 'Trigger: a softly deleted user (auth.users.deleted_at) loses sessions, memberships and name as a deleted one does; only the id stays. Definer: the login role may write auth only.';
+revoke all on function private.handle_user_soft_deletion() from public, anon, authenticated, service_role;
+create trigger kijko_user_softly_deleted after update on auth.users
+  for each row when (old.deleted_at is null and new.deleted_at is not null)
+  execute function private.handle_user_soft_deletion();
+
+-- Fires for every writer of banned_until: the login functions here, or GoTrue.
+create function private.handle_user_ban() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- Revocations follow the real clock, bans product time. An access token lives for a week at most, the maximum that GoTrue
+  -- on Supabase accepts; here it is a day.
+  ends constant timestamptz := now() + case
+    when new.banned_until > kijko.now() + interval '7 days' then interval '7 days'
+    when new.banned_until > kijko.now() then new.banned_until - kijko.now()
+  end;
+begin
+  perform kijko.restore_session(s.id) from auth.sessions as s where s.user_id = new.id;
+  if ends is not null then
+    perform kijko.revoke_session(s.id, ends) from auth.sessions as s where s.user_id = new.id;
+  end if;
+  return null;
+end
+$$;
+comment on function private.handle_user_ban() is 'Trigger: a ban revokes the access tokens of the user''s sessions at once and until the ban ends; lifting the ban makes them valid again at once. Definer: only the domain and the login role may revoke.';
+revoke all on function private.handle_user_ban() from public, anon, authenticated, service_role;
+create trigger kijko_user_banned after update on auth.users
+  for each row when (old.banned_until is distinct from new.banned_until)
+  execute function private.handle_user_ban();
+
+create function private.handle_session_end() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  perform kijko.revoke_session(old.id);
+  return null;
+end
+$$;
+comment on function private.handle_session_end() is 'Trigger: access tokens of a deleted session stop counting at once instead of at their expiry. Definer: only the domain and the login role may revoke.';
+revoke all on function private.handle_session_end() from public, anon, authenticated, service_role;
+create trigger kijko_session_ended after delete on auth.sessions
+  for each row execute function private.handle_session_end();
+
+create function private.limit_sessions() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  max_sessions constant integer := 100;
+begin
+  delete from auth.sessions as s
+  where s.id = any (array(
+    select o.id from auth.sessions as o
+    -- The offset is in the inner query: rows that it skips must not be locked, or a refresh would wait for a login.
+    where o.id = any (array(
+      select i.id from auth.sessions as i
+      where i.user_id = new.user_id and i.id <> new.id
+      order by coalesce(i.updated_at, i.created_at) desc nulls last, i.id
+      offset max_sessions - 1
+    ))
+    -- A locked session is being ended or refreshed; the next login deletes what is left.
+    for update skip locked
+  ));
+  return null;
+end
+$$;
+comment on function private.limit_sessions() is 'Trigger: a user has at most 100 sessions; a new one ends the least recently used. Definer: the login role may write auth only, and it is not the one on Supabase.';
+revoke all on function private.limit_sessions() from public, anon, authenticated, service_role;
+create trigger kijko_session_limit after insert on auth.sessions
+  for each row execute function private.limit_sessions();

@@ -1,0 +1,107 @@
+-- ============================================================================
+-- Tenancy: the functions that clients call.
+-- ============================================================================
+
+-- ----------------------------------------------------------------------------
+-- RPC
+-- ----------------------------------------------------------------------------
+
+create function public.create_organization(name text) returns public.organizations
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  me uuid := kijko.user_id();
+begin
+  if me is null then
+    perform kijko.fail('not_identified');
+  end if;
+  if create_organization.name is null or create_organization.name !~ '\S' or char_length(create_organization.name) > 100 then
+    perform kijko.fail('invalid_input', 'name: 1 to 100 characters, not blank');
+  end if;
+  -- Users first, as a deletion locks them; the new row's foreign key would lock the user last.
+  perform 1 from auth.users as u where u.id = me for key share;
+  return private.make_organization(me, btrim(create_organization.name), false);
+end
+$$;
+comment on function public.create_organization(text) is 'Makes an organization with the caller as its owner, on the FREE plan. Definer: nobody may insert organizations or their own membership directly.';
+revoke all on function public.create_organization(text) from public, anon, authenticated, service_role;
+grant execute on function public.create_organization(text) to authenticated;
+
+create type public.active_organization as (user_id uuid, active_org_id uuid);
+comment on type public.active_organization is 'Result of set_active_organization().';
+
+create function public.set_active_organization(org_id uuid) returns public.active_organization
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  active public.active_organization;
+begin
+  insert into private.active_organizations as a (user_id, active_org_id)
+  select m.user_id, m.org_id
+  from public.memberships as m
+  where m.user_id = (select kijko.user_id()) and m.org_id = set_active_organization.org_id
+  on conflict (user_id) do update set active_org_id = excluded.active_org_id
+  returning a.user_id, a.active_org_id into active;
+  if active.user_id is null then
+    perform kijko.fail('not_a_member', 'org_id names no organization of yours');
+  end if;
+  return active;
+end
+$$;
+comment on function public.set_active_organization(uuid) is 'Chooses the organization used when a request names none. Definer: the table of active organizations is private.';
+revoke all on function public.set_active_organization(uuid) from public, anon, authenticated, service_role;
+grant execute on function public.set_active_organization(uuid) to authenticated;
+
+create function public.leave_organization(org_id uuid) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  me constant uuid := kijko.user_id();
+begin
+  if me is null then
+    perform kijko.fail('not_identified');
+  end if;
+  delete from public.memberships as m where m.org_id = leave_organization.org_id and m.user_id = me;
+  if not found then
+    perform kijko.fail('not_a_member', 'org_id names no organization of yours');
+  end if;
+end
+$$;
+comment on function public.leave_organization(uuid) is 'Ends the caller''s membership; fails with conflict for the last owner. Definer: members without members:read may leave, too.';
+revoke all on function public.leave_organization(uuid) from public, anon, authenticated, service_role;
+grant execute on function public.leave_organization(uuid) to authenticated;
+
+create function public.transfer_ownership(org_id uuid, user_id uuid) returns public.memberships
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  me constant uuid := kijko.user_id();
+  new_owner public.memberships;
+begin
+  if me is null then
+    perform kijko.fail('not_identified');
+  end if;
+  if not public.has_role(transfer_ownership.org_id, 'viewer') then
+    perform kijko.fail('not_a_member', 'org_id names no organization of yours');
+  end if;
+  -- One at a time; the caller's role is checked after the lock.
+  perform 1 from public.organizations as o where o.id = transfer_ownership.org_id for no key update;
+  if not public.has_role(transfer_ownership.org_id, 'owner') then
+    perform kijko.fail('permission_denied', 'only an owner hands an organization over');
+  end if;
+  if transfer_ownership.user_id = me then
+    perform kijko.fail('conflict', 'you own it already');
+  end if;
+  update public.memberships as m set role = 'owner'
+  where m.org_id = transfer_ownership.org_id and m.user_id = transfer_ownership.user_id
+  returning m.* into new_owner;
+  if new_owner.id is null then
+    perform kijko.fail('not_found', 'user_id names no member', 'Invite them first.');
+  end if;
+  update public.memberships as m set role = 'admin' where m.org_id = transfer_ownership.org_id and m.user_id = me;
+  return new_owner;
+end
+$$;
+comment on function public.transfer_ownership(uuid, uuid) is 'Makes a member the owner and the caller, an owner, an admin; answers with the new owner''s membership. Definer: both changes are one.';
+revoke all on function public.transfer_ownership(uuid, uuid) from public, anon, authenticated, service_role;
+grant execute on function public.transfer_ownership(uuid, uuid) to authenticated;

@@ -1,0 +1,103 @@
+-- ============================================================================
+-- Skills: prompted AI tasks.
+-- ============================================================================
+
+-- ----------------------------------------------------------------------------
+-- skills
+-- ----------------------------------------------------------------------------
+
+create function private.is_token_count(value jsonb) returns boolean
+language sql immutable set search_path = pg_catalog, pg_temp
+return case jsonb_typeof(value)
+  when 'number' then (value #>> '{}')::numeric between 1 and 10000000 and scale(trim_scale((value #>> '{}')::numeric)) = 0
+  else coalesce(jsonb_typeof(value) = 'null', true)
+end;
+comment on function private.is_token_count(jsonb) is 'Whether a parameter that bounds tokens is a whole number from 1 to 10,000,000, or not given.';
+revoke all on function private.is_token_count(jsonb) from public, anon, authenticated, service_role;
+-- A check is evaluated as the role that writes the row.
+grant execute on function private.is_token_count(jsonb) to authenticated, service_role;
+
+create table public.skills (
+  id uuid primary key default gen_random_uuid(),
+  org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
+  project_id uuid,
+  name text not null check (char_length(name) <= 100 and name ~ '\S'),
+  description text check (char_length(description) <= 10000),
+  prompt_template text not null check (char_length(prompt_template) <= 100000 and prompt_template ~ '\S'),
+  input_schema jsonb not null default '{"type": "object"}'
+    check (jsonb_typeof(input_schema) = 'object' and octet_length(input_schema::text) <= 65536),
+  model text not null default 'echo/echo'
+    check (
+      char_length(model) <= 200
+      and model ~ '^([a-z0-9][a-z0-9_.-]*/[A-Za-z0-9]|(gpt-|chatgpt-|o[0-9]|claude-|gemini-))[A-Za-z0-9_.:/@-]*$'
+    ),
+  parameters jsonb not null default '{}'
+    check (jsonb_typeof(parameters) = 'object' and octet_length(parameters::text) <= 16384)
+    -- What an answer may cost is reserved before the call, so its length is a number or left to the default.
+    check (private.is_token_count(parameters -> 'max_tokens') and private.is_token_count(parameters -> 'max_completion_tokens')),
+  enabled boolean not null default true,
+  created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
+  created_at timestamptz not null default kijko.now(),
+  updated_at timestamptz not null default kijko.now(),
+  unique (org_id, id),
+  foreign key (org_id, project_id) references public.projects (org_id, id) on delete cascade
+);
+create index skills_project_id_idx on public.skills (org_id, project_id);
+create index skills_created_by_idx on public.skills (created_by);
+
+comment on table public.skills is 'Prompted AI tasks, run by execute_skill() or by habits.';
+comment on column public.skills.id is 'Identity of the skill.';
+comment on column public.skills.org_id is 'Organization that owns it and pays for its executions; never changes.';
+comment on column public.skills.project_id is 'Project it belongs to, and goes with; null for the whole organization.';
+comment on column public.skills.name is 'Shown to members.';
+comment on column public.skills.description is 'Free text.';
+comment on column public.skills.prompt_template is 'Template of the prompt; the worker renders it with the input.';
+comment on column public.skills.input_schema is 'JSON schema of the input. The database checks that an input is an object; the worker checks the rest before it calls a model.';
+comment on column public.skills.model is 'provider/model; a well-known name such as gpt-4o, claude-sonnet-4-5 or gemini-2.5-pro may go without its provider.';
+comment on column public.skills.parameters is 'Passed to the model: temperature, max_tokens and the like.';
+comment on column public.skills.enabled is 'A disabled skill refuses new executions; queued ones still run.';
+comment on column public.skills.created_by is 'User who made it; null once that user is gone.';
+comment on column public.skills.created_at is 'When it was made.';
+comment on column public.skills.updated_at is 'Last change; set by trigger.';
+
+alter table public.skills enable row level security;
+revoke all on public.skills from public, anon, authenticated, service_role;
+grant select, delete,
+  insert (id, org_id, project_id, name, description, prompt_template, input_schema, model, parameters, enabled),
+  update (id, org_id, project_id, name, description, prompt_template, input_schema, model, parameters, enabled)
+on public.skills to authenticated;
+grant select, insert, update, delete on public.skills to service_role;
+
+create policy skills_select on public.skills for select to authenticated
+  using (org_id = any (array(select private.org_ids_with('skills:read'))));
+create policy skills_insert on public.skills for insert to authenticated
+  with check (org_id = any (array(select private.org_ids_with('skills:write'))));
+create policy skills_update on public.skills for update to authenticated
+  using (org_id = any (array(select private.org_ids_with('skills:write'))))
+  with check (org_id = any (array(select private.org_ids_with('skills:write'))));
+create policy skills_delete on public.skills for delete to authenticated
+  using (org_id = any (array(select private.org_ids_with('skills:write'))));
+
+create trigger skills_touch before update on public.skills
+  for each row execute function private.touch_updated_at();
+create trigger skills_identity before update of id, org_id, created_by on public.skills
+  for each row when (
+    old.id is distinct from new.id
+    or old.org_id is distinct from new.org_id
+    or (new.created_by is not null and old.created_by is distinct from new.created_by)
+  ) execute function private.refuse_identity_change();
+create trigger skills_gauge_insert after insert on public.skills
+  referencing new table as changed for each statement execute function private.follow_gauge('skills');
+create trigger skills_gauge_delete after delete on public.skills
+  referencing old table as changed for each statement execute function private.follow_gauge('skills');
+
+create function public.problems(skill public.skills) returns jsonb
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(jsonb_agg(jsonb_build_object('code', 'model_not_priced', 'message', u.reason)), '[]')
+  from (select private.llm_unpriced_reason(skill.model, skill.parameters ->> 'service_tier') as reason) as u
+  where u.reason is not null
+$$;
+comment on function public.problems(public.skills) is 'Computed column of skills: what would end an execution before its model is called, as {code, message}; an empty list when nothing is known. Definer: only the domain may look prices up by any name.';
+revoke all on function public.problems(public.skills) from public, anon, authenticated, service_role;
+grant execute on function public.problems(public.skills) to authenticated, service_role;

@@ -1,0 +1,219 @@
+-- ============================================================================
+-- Jobs: the queue that the sidecar's workers run.
+--
+-- A worker claims jobs with a lease, extends it by heartbeat and ends each job by
+-- one call; a lease that runs out puts the job back. Nothing a worker holds is
+-- lost with it, and a worker that lost its lease can no longer change the job.
+--
+-- The engine runs on the real clock (leases, back-off, run_at, retention), never on
+-- kijko.now(): a journey through product time must not expire the leases of workers.
+--
+-- Everything that changes a job locks its row first and an execution's row after it, and no organization, project or skill
+-- after either: who deletes these has locked them before.
+-- ============================================================================
+
+-- ----------------------------------------------------------------------------
+-- jobs
+-- ----------------------------------------------------------------------------
+
+-- (No search_path of its own, to be inlined.)
+create function private.new_job_id(moment timestamptz, n bigint) returns uuid
+language sql volatile
+return encode(
+  overlay(
+    uuid_send(gen_random_uuid())
+    placing int8send(((extract(epoch from moment) * 1000)::bigint << 16) + x'7000'::integer + (n & 4095)) from 1 for 8
+  ), 'hex'
+)::uuid;
+comment on function private.new_job_id(timestamptz, bigint) is 'A UUID of version 7: the time, then the place among those queued together, then chance. Neighbours in the queue are neighbours in the primary key, and a batch that is ended in the order of its ids goes through its pages in order.';
+revoke all on function private.new_job_id(timestamptz, bigint) from public, anon, authenticated, service_role;
+
+-- No foreign keys to it or from it: looking up the organization made up a third of queueing a job, and its row is hot.
+-- Triggers delete an organization's jobs with it, and what points at a job is cleared when it goes.
+-- Columns of fixed width that are never null come first: what follows the first that is neither must be counted out in
+-- each row. What checks say is read anew by each statement, and fifteen of them were a quarter of queueing one job: so they
+-- are few and short, and lengths are types where they can be.
+-- squawk-ignore-file prefer-text-field
+create table public.jobs (
+  id uuid primary key default private.new_job_id(clock_timestamp(), 0),
+  org_id uuid not null,
+  run_at timestamptz not null default clock_timestamp(),
+  created_at timestamptz not null default clock_timestamp(),
+  updated_at timestamptz not null default clock_timestamp(),
+  attempt integer not null default 0,
+  max_attempts integer not null default 5,
+  uncounted_attempts integer not null default 0,
+  timeout_seconds integer not null default 300,
+  priority smallint not null default 0,
+  cancel_requested boolean not null default false,
+  status text not null default 'queued',
+  -- What a kind looks like is checked where its lane is opened.
+  kind text not null check (octet_length(kind) <= 63),
+  payload jsonb not null default '{}' check (jsonb_typeof(payload) = 'object' and pg_column_size(payload) <= 262144),
+  unique_key varchar(255) check (unique_key <> ''),
+  concurrency_key varchar(255) check (concurrency_key <> ''),
+  locked_by varchar(200),
+  locked_until timestamptz,
+  first_worker varchar(200),
+  last_worker varchar(200),
+  result jsonb,
+  error_code varchar(100),
+  error varchar(10000),
+  created_by uuid default kijko.user_id(),
+  started_at timestamptz,
+  finished_at timestamptz,
+  check (attempt >= 0 and max_attempts between 1 and 100 and timeout_seconds between 1 and 86400),
+  check (case when finished_at is null then status in ('queued', 'running') else status in ('succeeded', 'dead', 'cancelled') end),
+  check ((status = 'running') = (locked_by is not null and locked_until is not null))
+)
+-- A row has three versions in its short life: queued, running, ended. With room for all of them on its page the table does not
+-- grow while the queue drains, and what is dead is cleared away when the page is next read (at 70 the table became as
+-- large, and half a dead version a job stayed).
+with (fillfactor = 30, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500);
+
+-- Partial, so that they hold live work only however many finished jobs are kept. A kind's jobs in the order they are
+-- due, and the same within a lane; claiming says why it needs both.
+-- ("attempt >= 0" is always true. Only a query that says so may use an index that says so: by statistics, which are never
+-- right for a queue, the planner would take it for as good as the right one.)
+create index jobs_due_idx on public.jobs (kind, run_at) where status = 'queued' and attempt >= 0;
+create index jobs_lane_idx on public.jobs (org_id, priority, kind, (coalesce(concurrency_key, '')), run_at) where status = 'queued';
+create index jobs_lease_idx on public.jobs (locked_until, org_id) where status = 'running' and attempt >= 0;
+create index jobs_dead_idx on public.jobs (kind) where status = 'dead';
+create unique index jobs_unique_key on public.jobs (org_id, kind, unique_key)
+  where unique_key is not null and status in ('queued', 'running');
+create index jobs_org_id_idx on public.jobs (org_id, created_at);
+
+comment on table public.jobs is 'Queue and recent history of background work; readable by its organization, written only by functions. Times are of the real clock.';
+comment on column public.jobs.id is 'Identity of the job; payload of the NOTIFY kijko_job_cancel.';
+comment on column public.jobs.org_id is 'Organization the work is for.';
+comment on column public.jobs.kind is 'What is to be done; workers claim by kind. Payload of the NOTIFY kijko_jobs.';
+comment on column public.jobs.payload is 'What the worker needs to know; never a secret.';
+comment on column public.jobs.status is 'queued, running, then succeeded, dead (given up, see error) or cancelled.';
+comment on column public.jobs.priority is 'Higher is claimed first, whoever''s it is; set by functions, never by tenants.';
+comment on column public.jobs.run_at is 'Not before; moved into the future by back-off. Not the transaction''s start: jobs queued together keep their order.';
+comment on column public.jobs.attempt is 'How often it has been claimed.';
+comment on column public.jobs.max_attempts is 'After this many counted attempts a failure is final.';
+comment on column public.jobs.uncounted_attempts is 'Attempts that do not count because the job was not at fault: a worker handed it back, or the vendor was down. Attempt numbers are not reused.';
+comment on column public.jobs.timeout_seconds is 'How long one attempt may take; kept by the worker.';
+comment on column public.jobs.unique_key is 'At most one queued or running job of a kind and organization has the same key.';
+comment on column public.jobs.concurrency_key is 'Group of jobs within the organization of which at most one runs at a time, or as many as private.job_limits allows.';
+comment on column public.jobs.locked_by is 'Worker that holds the lease.';
+comment on column public.jobs.locked_until is 'End of the lease.';
+comment on column public.jobs.cancel_requested is 'The worker is asked to stop; it hears so by NOTIFY and by heartbeat.';
+comment on column public.jobs.first_worker is 'Worker of the first attempt.';
+comment on column public.jobs.last_worker is 'Worker that made it succeed.';
+comment on column public.jobs.result is 'What the worker returned.';
+comment on column public.jobs.error_code is 'Short name of the last failure.';
+comment on column public.jobs.error is 'Last failure in words.';
+comment on column public.jobs.created_by is 'User on whose behalf it was queued; null for the system. No foreign key: history outlives the user, and the table is hot.';
+comment on column public.jobs.created_at is 'When it was queued.';
+comment on column public.jobs.updated_at is 'Last change.';
+comment on column public.jobs.started_at is 'Start of the first attempt.';
+comment on column public.jobs.finished_at is 'When it reached its final status.';
+
+alter table public.jobs enable row level security;
+revoke all on public.jobs from public, anon, authenticated, service_role;
+grant select on public.jobs to authenticated, service_role;
+create policy jobs_select on public.jobs for select to authenticated
+  using (org_id = any (array(select private.org_ids_with('jobs:read'))));
+
+-- ----------------------------------------------------------------------------
+-- job_events: what happened to each job. That it was queued, first claimed and done
+-- is in its row already and is read from there; as rows of their own these three
+-- made up most of what a job wrote. The rest is noted.
+-- ----------------------------------------------------------------------------
+
+-- No foreign key: a trigger deletes a job's notes with it, and rows come only from the functions below, which hold the
+-- job's row.
+create table public.job_notes (
+  id uuid not null default gen_random_uuid(),
+  org_id uuid not null,
+  job_id uuid not null,
+  -- Those that job_events reads from the job come before.
+  seq bigint generated always as identity (start with 10),
+  event text not null check (event ~ '^[a-z][a-z0-9_.]{0,62}$'),
+  attempt integer not null,
+  worker text check (char_length(worker) <= 200),
+  data jsonb not null default '{}' check (jsonb_typeof(data) = 'object' and octet_length(data::text) <= 65536),
+  created_by uuid default kijko.user_id(),
+  created_at timestamptz not null default clock_timestamp(),
+  primary key (org_id, job_id, seq)
+);
+
+comment on table public.job_notes is 'What happened to jobs beyond the ordinary; read it through job_events. Only ever appended to, and gone with its job.';
+comment on column public.job_notes.id is 'Identity of the event.';
+comment on column public.job_notes.org_id is 'Organization of the job.';
+comment on column public.job_notes.job_id is 'The job.';
+comment on column public.job_notes.seq is 'Order of the events.';
+comment on column public.job_notes.event is 'A later claim, retry, postponed, released, redirected, lease_expired, cancel_requested, dead, cancelled, or what the worker reports.';
+comment on column public.job_notes.attempt is 'Attempt during which it happened; 0 before the first.';
+comment on column public.job_notes.worker is 'Worker that holds the job, if any.';
+comment on column public.job_notes.data is 'Details.';
+comment on column public.job_notes.created_by is 'User who caused it; null for workers and the system. No foreign key: history outlives the user.';
+comment on column public.job_notes.created_at is 'When, by the real clock.';
+
+alter table public.job_notes enable row level security;
+revoke all on public.job_notes from public, anon, authenticated, service_role;
+revoke all on sequence public.job_notes_seq_seq from public, anon, authenticated, service_role;
+grant select on public.job_notes to authenticated, service_role;
+create policy job_notes_select on public.job_notes for select to authenticated
+  using (org_id = any (array(select private.org_ids_with('jobs:read'))));
+
+create function private.refuse_event_update() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  perform kijko.fail('permission_denied', 'job_events is append-only');
+  return null;
+end
+$$;
+comment on function private.refuse_event_update() is 'Trigger: what was recorded stays as it was, for every role.';
+revoke all on function private.refuse_event_update() from public, anon, authenticated, service_role;
+create trigger job_notes_append_only before update on public.job_notes
+  for each row execute function private.refuse_event_update();
+
+create view public.job_events with (security_invoker = true) as
+  select j.org_id, j.id as job_id, 0::bigint as seq, 'queued' as event, 0 as attempt, null::text as worker, '{}'::jsonb as data,
+    j.created_by, j.created_at, md5(j.id || ' queued')::uuid as id
+  from public.jobs as j
+  union all
+  select j.org_id, j.id, 1, 'claimed', 1, j.first_worker, '{}', null, j.started_at, md5(j.id || ' claimed')::uuid
+  from public.jobs as j where j.first_worker is not null
+  union all
+  select n.org_id, n.job_id, n.seq, n.event, n.attempt, n.worker, n.data, n.created_by, n.created_at, n.id
+  from public.job_notes as n
+  union all
+  -- The largest number that JavaScript counts exactly.
+  select j.org_id, j.id, 9007199254740991, 'succeeded', j.attempt, j.last_worker, '{}', null, j.finished_at, md5(j.id || ' succeeded')::uuid
+  from public.jobs as j where j.status = 'succeeded';
+comment on view public.job_events is 'What happened to each job, in the order of seq: queued, claimed, retry, postponed, released, redirected, lease_expired, cancel_requested, succeeded, dead, cancelled, and what the worker reports. Readable by its organization. Never null: org_id, job_id, seq, event, attempt, data, created_at, id.';
+revoke all on public.job_events from public, anon, authenticated, service_role;
+grant select on public.job_events to authenticated, service_role;
+create trigger job_events_append_only instead of insert or update or delete on public.job_events
+  for each row execute function private.refuse_event_update();
+
+create function private.delete_org_jobs() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  delete from public.jobs as j where j.org_id = old.id;
+  return old;
+end
+$$;
+comment on function private.delete_org_jobs() is 'Trigger: jobs go with their organization, and before its executions, as everybody locks a job before its execution. Definer: who may delete an organization holds no right on jobs.';
+revoke all on function private.delete_org_jobs() from public, anon, authenticated, service_role;
+create trigger organizations_jobs before delete on public.organizations
+  for each row execute function private.delete_org_jobs();
+
+create function private.delete_job_events() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  delete from public.job_notes as v using gone where v.org_id = gone.org_id and v.job_id = gone.id;
+  return null;
+end
+$$;
+comment on function private.delete_job_events() is 'Trigger: events go with their jobs, a statement at a time.';
+revoke all on function private.delete_job_events() from public, anon, authenticated, service_role;
+create trigger jobs_events after delete on public.jobs
+  referencing old table as gone for each statement execute function private.delete_job_events();

@@ -1,0 +1,142 @@
+-- ============================================================================
+-- Jobs: lanes, limits and watermarks.
+-- ============================================================================
+
+-- ----------------------------------------------------------------------------
+-- Registers: six times and eight turns, kept in sequences because these are changed in place. As a
+-- row each would leave a dead version per change, and a transaction that holds on to
+-- an old snapshot would make every reader walk all of them. They only save work:
+-- whatever they say, the rows decide, so it does not matter that they are not
+-- transactional.
+-- ----------------------------------------------------------------------------
+
+-- No job in the queue is due before this. Claims start here instead of at the entries of jobs long gone, which a held
+-- snapshot keeps in the index.
+create sequence private.jobs_head minvalue 0 start 0;
+-- Every lease that ended before this has been taken back, if its transaction had committed.
+create sequence private.jobs_reaped_until minvalue 0 start 0;
+-- When claims next keep house, and when they next look for jobs before the head.
+create sequence private.jobs_tend_at minvalue 0 start 0;
+create sequence private.jobs_rescue_at minvalue 0 start 0;
+-- When a worker last found jobs or was woken, and for which kind.
+create sequence private.jobs_found_at minvalue 0 start 0;
+-- When claims next clear away dead versions.
+create sequence private.jobs_sweep_at minvalue 0 start 0;
+revoke all on sequence private.jobs_sweep_at, private.jobs_found_at, private.jobs_head, private.jobs_reaped_until, private.jobs_tend_at, private.jobs_rescue_at
+  from public, anon, authenticated, service_role;
+-- The turn of the organization served last, for claims of the same kinds at the same priority.
+create sequence private.jobs_turn_0 minvalue 0 start 0;
+create sequence private.jobs_turn_1 minvalue 0 start 0;
+create sequence private.jobs_turn_2 minvalue 0 start 0;
+create sequence private.jobs_turn_3 minvalue 0 start 0;
+create sequence private.jobs_turn_4 minvalue 0 start 0;
+create sequence private.jobs_turn_5 minvalue 0 start 0;
+create sequence private.jobs_turn_6 minvalue 0 start 0;
+create sequence private.jobs_turn_7 minvalue 0 start 0;
+revoke all on sequence private.jobs_turn_0, private.jobs_turn_1, private.jobs_turn_2, private.jobs_turn_3,
+  private.jobs_turn_4, private.jobs_turn_5, private.jobs_turn_6, private.jobs_turn_7
+  from public, anon, authenticated, service_role;
+
+-- (No search_path of their own: with one these two could not be inlined.)
+create function private.as_register(moment timestamptz) returns bigint
+language sql stable
+return greatest((extract(epoch from moment) * 1000000)::bigint, 0);
+comment on function private.as_register(timestamptz) is 'A time as a register holds it: microseconds since 1970.';
+revoke all on function private.as_register(timestamptz) from public, anon, authenticated, service_role;
+
+create function private.as_found(kind text, moment timestamptz) returns bigint
+language sql stable
+-- The kind above, the milliseconds since 1970 below: times of one kind are a range.
+return ((hashtext(kind) & 65535)::bigint << 46) + (extract(epoch from moment) * 1000)::bigint;
+comment on function private.as_found(text, timestamptz) is 'A kind (nearly: a hash of it) and a time in one register.';
+revoke all on function private.as_found(text, timestamptz) from public, anon, authenticated, service_role;
+
+-- ----------------------------------------------------------------------------
+-- Lanes and limits
+-- ----------------------------------------------------------------------------
+
+create table private.job_lanes (
+  kind text not null check (char_length(kind) <= 63),
+  priority smallint not null,
+  org uuid not null,
+  concurrency_key text not null default '' check (char_length(concurrency_key) <= 255),
+  turn bigint not null,
+  place uuid not null default gen_random_uuid(),
+  primary key (kind, priority, org, concurrency_key)
+);
+create index job_lanes_turn_idx on private.job_lanes (kind, priority, turn, place);
+create index job_lanes_org_idx on private.job_lanes (org, turn);
+create index job_lanes_keyed_idx on private.job_lanes (kind) where concurrency_key <> '';
+-- Below 2^46: a register stores it beside a 16-bit tag of the claims that it belongs to.
+create sequence private.job_lanes_turn_seq maxvalue 70368744177663 cycle;
+revoke all on sequence private.job_lanes_turn_seq from public, anon, authenticated, service_role;
+comment on table private.job_lanes is 'Where queued jobs may be: one row for each combination that has or lately had some. Written when a lane is first used and when it has gone idle, not for each job.';
+comment on column private.job_lanes.kind is 'Kind of the jobs.';
+comment on column private.job_lanes.priority is 'Their priority.';
+comment on column private.job_lanes.org is 'Their organization. No foreign key: an idle lane goes within minutes.';
+comment on column private.job_lanes.concurrency_key is 'Their concurrency key; empty for none.';
+comment on column private.job_lanes.turn is 'Position of the organization in the round, the same for all of its lanes. A new organization is last.';
+comment on column private.job_lanes.place is 'Random position of the lane among those of its organization.';
+alter table private.job_lanes enable row level security;
+revoke all on private.job_lanes from public, anon, authenticated, service_role;
+
+create table private.job_limits (
+  id uuid primary key default gen_random_uuid(),
+  org_id uuid not null references public.organizations (id) on delete cascade,
+  concurrency_key text not null default '' check (char_length(concurrency_key) <= 255),
+  max_running integer not null check (max_running between 0 and 100000),
+  created_by uuid default kijko.user_id(),
+  created_at timestamptz not null default clock_timestamp(),
+  unique (org_id, concurrency_key)
+);
+comment on table private.job_limits is 'How many jobs of an organization, or of one of its concurrency keys, run at once. Without a row an organization has no limit and a key''s jobs run one at a time.';
+comment on column private.job_limits.id is 'Identity of the limit.';
+comment on column private.job_limits.org_id is 'Organization that is limited.';
+comment on column private.job_limits.concurrency_key is 'Which of its keys; empty for all of its jobs together.';
+comment on column private.job_limits.max_running is 'At most so many run at once; 0 holds them back.';
+comment on column private.job_limits.created_by is 'User who set it; null for the system.';
+comment on column private.job_limits.created_at is 'When it was first set.';
+alter table private.job_limits enable row level security;
+revoke all on private.job_limits from public, anon, authenticated, service_role;
+
+create table private.job_kind_pauses (
+  kind text primary key check (char_length(kind) <= 63),
+  failures integer not null default 1 check (failures > 0),
+  until timestamptz not null default clock_timestamp(),
+  tried_at timestamptz not null default '-infinity',
+  error_code text check (char_length(error_code) <= 100),
+  created_at timestamptz not null default clock_timestamp(),
+  failed_at timestamptz not null default clock_timestamp()
+);
+comment on table private.job_kind_pauses is 'Kinds whose vendor failed lately: a row from the first failure to the next success. After three failures in a row claims skip the kind until the pause ends, and then try one job at a time.';
+comment on column private.job_kind_pauses.kind is 'Kind of the jobs.';
+comment on column private.job_kind_pauses.failures is 'Consecutive failures, not counting those during a pause.';
+comment on column private.job_kind_pauses.until is 'End of the pause: no job of the kind is claimed before it.';
+comment on column private.job_kind_pauses.tried_at is 'When a claim last took a job to test whether the vendor is back.';
+comment on column private.job_kind_pauses.error_code is 'Error code of the last failure.';
+comment on column private.job_kind_pauses.created_at is 'When the first of these failures was recorded.';
+comment on column private.job_kind_pauses.failed_at is 'When the last failure was recorded.';
+alter table private.job_kind_pauses enable row level security;
+revoke all on private.job_kind_pauses from public, anon, authenticated, service_role;
+
+create function private.set_job_limit(org_id uuid, concurrency_key text, max_running integer) returns void
+language plpgsql security definer set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  if set_job_limit.max_running is null then
+    delete from private.job_limits as l
+    where l.org_id = set_job_limit.org_id and l.concurrency_key = coalesce(set_job_limit.concurrency_key, '');
+  else
+    insert into private.job_limits as l (org_id, concurrency_key, max_running)
+    values (set_job_limit.org_id, coalesce(set_job_limit.concurrency_key, ''), set_job_limit.max_running)
+    on conflict (org_id, concurrency_key) do update set max_running = excluded.max_running
+    where l.max_running <> excluded.max_running;
+  end if;
+  -- What a lower limit held back may run now; the payload is a kind that every worker takes for a reason to look.
+  perform pg_notify('kijko_jobs', '');
+end
+$$;
+comment on function private.set_job_limit(uuid, text, integer) is 'Limits how many jobs of an organization (key null) or of one concurrency key run at once; null takes the limit away. Running jobs are left alone. Definer: nobody writes limits otherwise.';
+revoke all on function private.set_job_limit(uuid, text, integer) from public, anon, authenticated, service_role;
+grant execute on function private.set_job_limit(uuid, text, integer) to service_role;

@@ -1,0 +1,181 @@
+-- ============================================================================
+-- Jobs: into the queue.
+-- ============================================================================
+
+-- ----------------------------------------------------------------------------
+-- Entering the queue. NOTIFY is only a wake-up: workers poll behind it, so a lost one
+-- costs time, never a job.
+-- ----------------------------------------------------------------------------
+
+create function private.jobs_add_lane(kind text, priority smallint, org uuid, concurrency_key text) returns void
+language sql set search_path = pg_catalog, pg_temp
+as $$
+  -- Does not wait for a session that opens the same lane: if that one fails, the next run of pg_cron opens it.
+  insert into private.job_lanes (kind, priority, org, concurrency_key, turn)
+  select jobs_add_lane.kind, jobs_add_lane.priority, jobs_add_lane.org, jobs_add_lane.concurrency_key,
+    coalesce((select min(l.turn) from private.job_lanes as l where l.org = jobs_add_lane.org), nextval('private.job_lanes_turn_seq'))
+  where pg_try_advisory_xact_lock(hashtextextended(
+    concat_ws(':', 'kijko-lane', jobs_add_lane.kind, jobs_add_lane.priority, jobs_add_lane.org, jobs_add_lane.concurrency_key), 20261121
+  ))
+  on conflict do nothing
+$$;
+comment on function private.jobs_add_lane(text, smallint, uuid, text) is 'Opens one lane, unless another session is opening it. An organization without lanes joins the round as the last.';
+revoke all on function private.jobs_add_lane(text, smallint, uuid, text) from public, anon, authenticated, service_role;
+
+create function private.open_lane(kind text, priority smallint, org_id uuid, concurrency_key text, run_at timestamptz) returns void
+language plpgsql set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  if not exists (
+    select 1 from private.job_lanes as l
+    where l.kind = open_lane.kind and l.priority = open_lane.priority and l.org = open_lane.org_id
+      and l.concurrency_key = coalesce(open_lane.concurrency_key, '')
+  ) then
+    if open_lane.kind !~ '^[a-z][a-z0-9_.]{0,62}$' then
+      perform kijko.fail('bad_request', 'kind: a small letter, then small letters, digits, "_" or "."; at most 63');
+    end if;
+    perform private.jobs_add_lane(open_lane.kind, open_lane.priority, open_lane.org_id, coalesce(open_lane.concurrency_key, ''));
+  end if;
+  if (select private.as_register(open_lane.run_at) < r.last_value from private.jobs_head as r) then
+    perform setval('private.jobs_head', private.as_register(open_lane.run_at));
+  end if;
+  -- Transactions that notify commit one after the other, each with its own flush. A worker that was just woken, or has
+  -- just found jobs, polls again after 1 ms, then after 2 ms and so on: within the first millisecond no notification is needed.
+  if open_lane.run_at <= clock_timestamp()
+    and (
+      select r.last_value not between private.as_found(open_lane.kind, clock_timestamp() - interval '1 millisecond')
+        and private.as_found(open_lane.kind, clock_timestamp() + interval '1 second')
+      from private.jobs_found_at as r
+    )
+  then
+    perform pg_notify('kijko_jobs', open_lane.kind);
+    perform setval('private.jobs_found_at', private.as_found(open_lane.kind, clock_timestamp()));
+  end if;
+end
+$$;
+comment on function private.open_lane(text, smallint, uuid, text, timestamptz) is 'Makes sure that claims look where jobs were just queued, the earliest of them at run_at, and wakes workers if it is due.';
+revoke all on function private.open_lane(text, smallint, uuid, text, timestamptz) from public, anon, authenticated, service_role;
+
+create function private.note_queued() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  -- The order keeps two sessions that open the same lanes from waiting for each other crosswise.
+  perform private.open_lane(q.kind, q.priority, q.org_id, q.concurrency_key, q.run_at)
+  from (
+    select n.kind, n.priority, n.org_id, n.concurrency_key, min(n.run_at) as run_at
+    from queued as n where n.status = 'queued'
+    group by n.kind, n.priority, n.org_id, n.concurrency_key
+    order by n.kind, n.priority, n.org_id, n.concurrency_key
+  ) as q;
+  return null;
+end
+$$;
+comment on function private.note_queued() is 'Trigger: opens the lanes of new jobs, a statement at a time.';
+revoke all on function private.note_queued() from public, anon, authenticated, service_role;
+create trigger jobs_queued after insert on public.jobs
+  referencing new table as queued for each statement execute function private.note_queued();
+
+create function private.note_requeued() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  perform private.open_lane(new.kind, new.priority, new.org_id, new.concurrency_key, new.run_at);
+  return null;
+end
+$$;
+comment on function private.note_requeued() is 'Trigger: opens the lane of a job that is queued again or at another time.';
+revoke all on function private.note_requeued() from public, anon, authenticated, service_role;
+create trigger jobs_requeued after update of status, run_at, priority, kind on public.jobs
+  for each row when (new.status = 'queued') execute function private.note_requeued();
+
+-- ----------------------------------------------------------------------------
+-- Steps that several functions share. Not definer and not granted: they run inside
+-- the definer functions below, as postgres.
+-- ----------------------------------------------------------------------------
+
+create function private.enqueue_jobs(jobs jsonb) returns table (n bigint, id uuid)
+language plpgsql set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  started constant timestamptz := clock_timestamp();
+begin
+  if jsonb_typeof(jobs) is distinct from 'array' then
+    perform kijko.fail('bad_request', 'jobs: an array');
+  end if;
+  return query
+  with given as materialized (
+    select g.n, private.new_job_id(started, g.n) as id,
+      g.org_id, g.kind, coalesce(g.payload, '{}') as payload, coalesce(g.priority, 0::smallint) as priority,
+      coalesce(g.run_at, clock_timestamp()) as run_at, coalesce(g.max_attempts, 5) as max_attempts,
+      coalesce(g.timeout_seconds, 300) as timeout_seconds, g.unique_key, g.concurrency_key, asker.id as created_by
+    from (select kijko.user_id() as id) as asker
+    cross join rows from (
+      jsonb_to_recordset(jobs) as (
+        org_id uuid, kind text, payload jsonb, priority smallint, run_at timestamptz, max_attempts integer,
+        timeout_seconds integer, unique_key text, concurrency_key text
+      )
+    ) with ordinality as g (
+      org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key, n
+    )
+  ),
+  -- "on conflict" writes each row twice to the log, so only those with a key pay for it.
+  plain as (
+    insert into public.jobs (
+      id, org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, concurrency_key, created_by
+    )
+    select g.id, g.org_id, g.kind, g.payload, g.priority, g.run_at, g.max_attempts, g.timeout_seconds, g.concurrency_key, g.created_by
+    from given as g where g.unique_key is null
+  ),
+  keyed as (
+    insert into public.jobs as j (
+      id, org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key, created_by
+    )
+    select g.id, g.org_id, g.kind, g.payload, g.priority, g.run_at, g.max_attempts, g.timeout_seconds, g.unique_key,
+      g.concurrency_key, g.created_by
+    from given as g where g.unique_key is not null
+    on conflict (org_id, kind, unique_key) where unique_key is not null and status in ('queued', 'running') do nothing
+    returning j.id
+  )
+  select g.n, case when g.unique_key is null or g.id in (select k.id from keyed as k) then g.id end from given as g;
+end
+$$;
+comment on function private.enqueue_jobs(jsonb) is 'Queues an array of jobs in one statement: objects with org_id, kind and, where wanted, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key. Answers with the id for each, null when a live job has the same unique_key. Called by definer functions only.';
+revoke all on function private.enqueue_jobs(jsonb) from public, anon, authenticated, service_role;
+
+create function private.enqueue_job(
+  org_id uuid,
+  kind text,
+  payload jsonb default '{}',
+  priority smallint default 0,
+  run_at timestamptz default clock_timestamp(),
+  max_attempts integer default 5,
+  timeout_seconds integer default 300,
+  unique_key text default null,
+  concurrency_key text default null
+) returns uuid
+language plpgsql set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  new_id uuid;
+begin
+  -- An insert of its own: as an array of one it would go through JSON and two inserts.
+  insert into public.jobs as j (
+    id, org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key
+  )
+  values (
+    private.new_job_id(clock_timestamp(), 0), enqueue_job.org_id, enqueue_job.kind, enqueue_job.payload, enqueue_job.priority,
+    enqueue_job.run_at, enqueue_job.max_attempts, enqueue_job.timeout_seconds, enqueue_job.unique_key,
+    enqueue_job.concurrency_key
+  )
+  on conflict (org_id, kind, unique_key) where unique_key is not null and status in ('queued', 'running') do nothing
+  returning j.id into new_id;
+  return new_id;
+end
+$$;
+comment on function private.enqueue_job(uuid, text, jsonb, smallint, timestamptz, integer, integer, text, text) is 'Queues one job; its id, or null when a live job has the same unique_key. Called by definer functions only.';
+revoke all on function private.enqueue_job(uuid, text, jsonb, smallint, timestamptz, integer, integer, text, text)
+  from public, anon, authenticated, service_role;

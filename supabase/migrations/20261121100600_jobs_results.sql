@@ -1,0 +1,271 @@
+-- ============================================================================
+-- Jobs: what a worker reports.
+-- ============================================================================
+
+create function private.heartbeat_jobs(worker text, ids uuid[], lease interval)
+returns table (id uuid, cancel_requested boolean, extended boolean)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  if lease is null or lease < interval '1 second' or lease > interval '1 hour' then
+    perform kijko.fail('bad_request', 'lease: 1 second to 1 hour');
+  end if;
+  return query
+  with held as (
+    -- A row that another transaction holds must not cost the others their leases.
+    select j.ctid as place from public.jobs as j
+    where j.id = any (ids) and j.status = 'running' and j.locked_by = worker
+    for update skip locked
+  ),
+  extended as (
+    update public.jobs as j
+    set locked_until = clock_timestamp() + lease, updated_at = clock_timestamp()
+    from held
+    where j.ctid = held.place
+    returning j.id, j.cancel_requested
+  )
+  select e.id, e.cancel_requested, true from extended as e
+  union all
+  select j.id, j.cancel_requested, false from public.jobs as j
+  where j.id = any (ids) and j.status = 'running' and j.locked_by = worker
+    and not exists (select 1 from extended as e where e.id = j.id);
+end
+$$;
+comment on function private.heartbeat_jobs(text, uuid[], interval) is 'Extends the leases of jobs this worker still holds and says which are to be cancelled. If extended is false, another transaction holds the row: the lease is unchanged, and a later heartbeat may extend it. A job that is not in the answer is lost. Definer: the sidecar holds no table rights.';
+revoke all on function private.heartbeat_jobs(text, uuid[], interval) from public, anon, authenticated, service_role;
+grant execute on function private.heartbeat_jobs(text, uuid[], interval) to kijko_sidecar;
+
+create function private.complete_jobs(worker text, results jsonb) returns table (id uuid, status text)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
+set lock_timeout = '100ms'
+as $$
+#variable_conflict use_column
+declare
+  places tid[];
+  outcomes jsonb[];
+  more tid[];
+  more_outcomes jsonb[];
+begin
+  if jsonb_typeof(results) is distinct from 'array' then
+    perform kijko.fail('bad_request', 'results: an array');
+  end if;
+  -- Locked by a statement of its own: a row that somebody changed meanwhile (a heartbeat its lease) is in its new version only
+  -- seen by the next. In one order everywhere, so that two calls cannot wait for each other. Lateral: as a join, the plan
+  -- that was made while the table was small read all of it for each.
+  select array_agg(j.place), array_agg(g.result) into places, outcomes
+  from (
+    select distinct on (g.id) g.id, g.attempt, g.result
+    from jsonb_to_recordset(results) as g (id uuid, attempt integer, result jsonb)
+    order by g.id
+  ) as g
+  cross join lateral (
+    select k.ctid as place from public.jobs as k
+    where k.id = g.id and k.status = 'running' and k.locked_by = complete_jobs.worker
+      and (g.attempt is null or k.attempt = g.attempt)
+    for update skip locked
+  ) as j;
+  if coalesce(cardinality(places), 0) < jsonb_array_length(results) then
+    -- Claims and heartbeats hold rows briefly. A row that is held for longer must not delay the others.
+    begin
+      select array_agg(j.place), array_agg(g.result) into more, more_outcomes
+      from (
+        select distinct on (g.id) g.id, g.attempt, g.result
+        from jsonb_to_recordset(results) as g (id uuid, attempt integer, result jsonb)
+        order by g.id
+      ) as g
+      cross join lateral (
+        select k.ctid as place from public.jobs as k
+        where k.id = g.id and k.status = 'running' and k.locked_by = complete_jobs.worker
+          and (g.attempt is null or k.attempt = g.attempt) and k.ctid <> all (coalesce(places, '{}'))
+        for update
+      ) as j;
+      places := places || more;
+      outcomes := outcomes || more_outcomes;
+    exception when lock_not_available then
+      null;
+    end;
+  end if;
+  return query
+  with ended as (
+    update public.jobs as j
+    set status = case when j.cancel_requested then 'cancelled' else 'succeeded' end,
+      result = h.outcome,
+      error_code = case when j.cancel_requested then 'cancelled' end,
+      error = null,
+      locked_by = null,
+      locked_until = null,
+      last_worker = case when not j.cancel_requested then complete_jobs.worker end,
+      finished_at = clock_timestamp(),
+      updated_at = clock_timestamp()
+    from unnest(places, outcomes) as h (place, outcome)
+    where j.ctid = h.place
+    returning j.id, j.org_id, j.kind, j.concurrency_key, j.status, j.attempt, j.error_code
+  ),
+  noted as (
+    insert into public.job_notes (org_id, job_id, event, attempt, worker, data)
+    select e.org_id, e.id, e.status, e.attempt, complete_jobs.worker, jsonb_build_object('code', e.error_code)
+    from ended as e where e.status = 'cancelled'
+  ),
+  woken as materialized (
+    select private.wake_limited(e.org_id, e.concurrency_key, e.kind)
+    from (select distinct d.org_id, d.concurrency_key, d.kind from ended as d) as e
+  ),
+  recovered as materialized (
+    select private.jobs_record_recovery(p.kind) from private.job_kind_pauses as p
+    where p.kind in (select d.kind from ended as d where d.status = 'succeeded')
+  )
+  select e.id, e.status from ended as e where (select count(*) from woken) >= 0 and (select count(*) from recovered) >= 0;
+  if coalesce(cardinality(places), 0) < jsonb_array_length(results) then
+    return query
+    select k.id, k.status
+    from (
+      select distinct g.id, g.attempt from jsonb_to_recordset(results) as g (id uuid, attempt integer)
+    ) as g
+    join public.jobs as k on k.id = g.id
+    where k.status = 'running' and k.locked_by = complete_jobs.worker and (g.attempt is null or k.attempt = g.attempt);
+  end if;
+  -- As in keep_house: by those that nobody waits for.
+  if cardinality(places) >= 50 and (select r.last_value <= private.as_register(clock_timestamp()) from private.jobs_sweep_at as r) then
+    perform private.sweep_jobs();
+  end if;
+end
+$$;
+comment on function private.complete_jobs(text, jsonb) is 'Ends held jobs, given as an array of {id, attempt, result}, all at once. Answers with those it ended: succeeded, or cancelled if that was asked. One that is still running is held by another transaction: call again for it. A job that is not in the answer was lost. Definer: the sidecar holds no table rights.';
+revoke all on function private.complete_jobs(text, jsonb) from public, anon, authenticated, service_role;
+grant execute on function private.complete_jobs(text, jsonb) to kijko_sidecar;
+
+create function private.jobs_is_postponed(job public.jobs, outage boolean) returns boolean
+language sql volatile set search_path = pg_catalog, pg_temp
+return coalesce(outage, false) and not job.cancel_requested
+  -- Not since it was queued: it may have waited longer than that for a worker.
+  and coalesce(job.started_at, job.created_at) > clock_timestamp() - interval '24 hours';
+comment on function private.jobs_is_postponed(public.jobs, boolean) is 'Whether a failed attempt does not count, because the vendor was down. A job waits for a vendor for up to 24 hours from its first attempt.';
+revoke all on function private.jobs_is_postponed(public.jobs, boolean) from public, anon, authenticated, service_role;
+
+create function private.status_after_failure(job public.jobs, retryable boolean, outage boolean default false) returns text
+language sql volatile set search_path = pg_catalog, pg_temp
+return case
+  when job.cancel_requested then 'cancelled'
+  when private.jobs_is_postponed(job, outage) then 'queued'
+  when coalesce(retryable, false) and job.attempt - job.uncounted_attempts < job.max_attempts then 'queued'
+  else 'dead'
+end;
+comment on function private.status_after_failure(public.jobs, boolean, boolean) is 'What becomes of a held job whose attempt failed.';
+revoke all on function private.status_after_failure(public.jobs, boolean, boolean) from public, anon, authenticated, service_role;
+
+create function private.code_after_failure(status text, code text) returns text
+language sql immutable set search_path = ''
+return case status when 'cancelled' then 'cancelled' when 'dead' then coalesce(code, 'internal') else code end;
+comment on function private.code_after_failure(text, text) is 'The short name of a failure, as the job keeps it.';
+revoke all on function private.code_after_failure(text, text) from public, anon, authenticated, service_role;
+
+create function private.fail_job(
+  worker text,
+  job_id uuid,
+  code text,
+  message text,
+  retryable boolean,
+  retry_after interval default null,
+  attempt integer default null,
+  outage boolean default false
+) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  job public.jobs := private.hold_job(worker, job_id, attempt);
+  status text;
+begin
+  if job.id is null then
+    return null;
+  end if;
+  status := private.status_after_failure(job, retryable, outage);
+  if status <> 'queued' then
+    perform private.end_job(job, status, null, private.code_after_failure(status, code), message);
+  elsif private.jobs_is_postponed(job, outage) then
+    perform private.retry_job(job, 'postponed', code, message, retry_after, counted => false);
+  else
+    perform private.retry_job(job, 'retry', code, message, retry_after);
+  end if;
+  -- Last, so that the row of the kind is held only briefly.
+  if outage and status <> 'cancelled' then
+    perform private.jobs_record_outage(job.kind, code, retry_after);
+  end if;
+  return status;
+end
+$$;
+comment on function private.fail_job(text, uuid, text, text, boolean, interval, integer, boolean) is 'Records a failure of a held job: queued again with back-off, dead, or cancelled if that was asked; the new status, or null when the lease was lost. An outage is a failure of the vendor: it counts against the kind, and for 24 hours from its first attempt not against the job. Definer: the sidecar holds no table rights.';
+revoke all on function private.fail_job(text, uuid, text, text, boolean, interval, integer, boolean) from public, anon, authenticated, service_role;
+grant execute on function private.fail_job(text, uuid, text, text, boolean, interval, integer, boolean) to kijko_sidecar;
+
+create function private.release_jobs(worker text, ids uuid[]) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  job public.jobs;
+  released integer := 0;
+begin
+  for job in
+    select j.* from public.jobs as j
+    where j.id = any (ids) and j.status = 'running' and j.locked_by = worker
+    order by j.id
+    for update
+  loop
+    if job.cancel_requested then
+      perform private.end_job(job, 'cancelled', null, 'cancelled', null);
+    else
+      perform private.jobs_hand_back(job, 'released', job.kind);
+    end if;
+    released := released + 1;
+  end loop;
+  return released;
+end
+$$;
+comment on function private.release_jobs(text, uuid[]) is 'Hands back jobs that a worker still holds when it stops in good order: to be claimed at once, and the attempt does not count, since the job was not at fault. Definer: the sidecar holds no table rights.';
+revoke all on function private.release_jobs(text, uuid[]) from public, anon, authenticated, service_role;
+grant execute on function private.release_jobs(text, uuid[]) to kijko_sidecar;
+
+create function private.add_job_event(worker text, job_id uuid, event text, data jsonb default '{}') returns boolean
+language plpgsql security definer set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  job public.jobs := private.hold_job(worker, job_id, null);
+begin
+  if job.id is null then
+    return false;
+  end if;
+  insert into public.job_notes (org_id, job_id, event, attempt, worker, data)
+  values (job.org_id, job.id, add_job_event.event, job.attempt, job.locked_by, coalesce(add_job_event.data, '{}'));
+  return true;
+end
+$$;
+comment on function private.add_job_event(text, uuid, text, jsonb) is 'Appends an event to a held job; false when the lease was lost. Definer: the sidecar holds no table rights.';
+revoke all on function private.add_job_event(text, uuid, text, jsonb) from public, anon, authenticated, service_role;
+grant execute on function private.add_job_event(text, uuid, text, jsonb) to kijko_sidecar;
+
+create function private.queue_stats()
+returns table (kind text, queued bigint, running bigint, dead bigint, oldest_queued_seconds double precision)
+language sql stable security definer set search_path = ''
+as $$
+  -- One branch an index: the finished jobs, most of the table, are never read.
+  select
+    live.kind,
+    count(*) filter (where live.status = 'queued'),
+    count(*) filter (where live.status = 'running'),
+    count(*) filter (where live.status = 'dead'),
+    coalesce(greatest(extract(epoch from now() - min(live.run_at) filter (where live.status = 'queued')), 0), 0)::double precision
+  from (
+    select j.kind, j.status, j.run_at from public.jobs as j where j.status = 'queued' and j.attempt >= 0
+    union all
+    select j.kind, j.status, null from public.jobs as j where j.status = 'running' and j.attempt >= 0
+    union all
+    select j.kind, j.status, null from public.jobs as j where j.status = 'dead'
+  ) as live
+  group by live.kind
+$$;
+comment on function private.queue_stats() is 'Depth and age of the queue by kind, for readiness and metrics. Definer: the sidecar holds no table rights.';
+revoke all on function private.queue_stats() from public, anon, authenticated, service_role;
+grant execute on function private.queue_stats() to kijko_sidecar, service_role;

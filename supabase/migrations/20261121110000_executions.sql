@@ -1,0 +1,196 @@
+-- ============================================================================
+-- Executions: one run of a skill, from the moment it is reserved to its output.
+--
+-- One execution is reserved and queued in one transaction. A job carries it to a
+-- worker; the job's fate is copied to the execution by one trigger, and only
+-- finish_execution makes it succeed. A final status never changes again.
+--
+-- Before the worker calls the model, reserve_call() holds the tokens and the cost that
+-- the call may come to and settles the execution itself. The end of the attempt settles
+-- the call with what it used. An execution that ends before any call gives its
+-- reservation back. Holds of a worker that crashed are released by the next attempt or
+-- expire, and what its call used is not booked; a call is settled under its own id, so
+-- it counts once.
+-- ============================================================================
+
+-- ----------------------------------------------------------------------------
+-- executions
+-- ----------------------------------------------------------------------------
+
+create table public.executions (
+  id uuid primary key default gen_random_uuid(),
+  org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
+  project_id uuid,
+  skill_id uuid,
+  habit_id uuid,
+  job_id uuid,
+  retry_of uuid,
+  trigger text not null default 'manual' check (trigger in ('manual', 'habit', 'reflex', 'api')),
+  status text not null default 'queued'
+    check (status in ('queued', 'running', 'succeeded', 'failed', 'cancelled', 'skipped')),
+  input jsonb not null default '{}' check (jsonb_typeof(input) = 'object' and octet_length(input::text) <= 262144),
+  output jsonb check (octet_length(output::text) <= 1048576),
+  model text check (char_length(model) <= 200),
+  input_tokens bigint not null default 0 check (input_tokens >= 0),
+  output_tokens bigint not null default 0 check (output_tokens >= 0),
+  cache_read_tokens bigint not null default 0 check (cache_read_tokens >= 0),
+  cache_write_tokens bigint not null default 0 check (cache_write_tokens >= 0),
+  cost_microusd bigint not null default 0 check (cost_microusd >= 0),
+  error_code text check (char_length(error_code) <= 100),
+  error text check (char_length(error) <= 10000),
+  idempotency_key text check (char_length(idempotency_key) between 1 and 255),
+  hold_id uuid,
+  usage_attributes jsonb not null default '{}' check (jsonb_typeof(usage_attributes) = 'object'),
+  scheduled_for timestamptz,
+  skip_count integer not null default 0 check (skip_count >= 0),
+  created_by uuid default kijko.user_id(),
+  created_at timestamptz not null default kijko.now(),
+  updated_at timestamptz not null default kijko.now(),
+  started_at timestamptz,
+  finished_at timestamptz,
+  unique (org_id, id),
+  -- One execution a slot, whoever ticks.
+  unique (habit_id, scheduled_for),
+  unique (org_id, idempotency_key),
+  -- What an execution came from may go; the record of it and its cost stays.
+  foreign key (org_id, project_id) references public.projects (org_id, id) on delete set null (project_id),
+  foreign key (org_id, skill_id) references public.skills (org_id, id) on delete set null (skill_id),
+  foreign key (org_id, retry_of) references public.executions (org_id, id) on delete set null (retry_of),
+  check ((status in ('succeeded', 'failed', 'cancelled', 'skipped')) = (finished_at is not null))
+);
+create index executions_org_id_idx on public.executions (org_id, created_at desc);
+create index executions_skill_id_idx on public.executions (org_id, skill_id, created_at desc) where skill_id is not null;
+create index executions_project_id_idx on public.executions (org_id, project_id, created_at desc) where project_id is not null;
+create index executions_habit_id_idx on public.executions (org_id, habit_id, created_at desc) where habit_id is not null;
+create index executions_job_id_idx on public.executions (org_id, job_id) where job_id is not null;
+create index executions_retry_of_idx on public.executions (org_id, retry_of) where retry_of is not null;
+
+comment on table public.executions is 'Runs of skills, with what they produced and cost; readable by their organization, written only by functions.';
+comment on column public.executions.id is 'Identity of the execution; its calls of models have ids of their own.';
+comment on column public.executions.org_id is 'Organization that owns and pays for it.';
+comment on column public.executions.project_id is 'Project of the skill at the time, if any.';
+comment on column public.executions.skill_id is 'Skill that was run; null once it is deleted.';
+comment on column public.executions.habit_id is 'Habit that caused it, if any.';
+comment on column public.executions.job_id is 'Job that carries it; null for a skipped one and after the job was purged.';
+comment on column public.executions.retry_of is 'Execution that this one repeats.';
+comment on column public.executions.trigger is 'What caused it: manual, habit, reflex or api.';
+comment on column public.executions.status is 'queued, running, then succeeded, failed, cancelled or skipped; changed by functions only.';
+comment on column public.executions.input is 'Input, an object; empty for skipped slots.';
+comment on column public.executions.output is 'What the model answered.';
+comment on column public.executions.model is 'provider/model: of the skill while it waits, as reported once it has run.';
+comment on column public.executions.input_tokens is 'Tokens sent to the model, in all attempts; cached ones are among them.';
+comment on column public.executions.output_tokens is 'Tokens received from the model, in all attempts.';
+comment on column public.executions.cache_read_tokens is 'How many of the input tokens the vendor read from its cache.';
+comment on column public.executions.cache_write_tokens is 'How many of the input tokens the vendor wrote to its cache.';
+comment on column public.executions.hold_id is 'Hold of one unit of the meter executions; null once a model was called or the execution has ended.';
+comment on column public.executions.usage_attributes is 'Attributes of its use in the ledger: member, project, skill, habit, and those that the request had set.';
+comment on column public.executions.cost_microusd is 'Cost in millionths of a US dollar, rounded up for each call, by llm_models when the call ended.';
+comment on column public.executions.error_code is 'Short name of the last failure, or why it was skipped.';
+comment on column public.executions.error is 'Last failure in words.';
+comment on column public.executions.idempotency_key is 'Chosen by the caller; the same key in the same organization is the same execution.';
+comment on column public.executions.scheduled_for is 'Slot of the habit''s schedule; null when not scheduled. For skipped slots, the latest one.';
+comment on column public.executions.skip_count is 'Number of consecutive skipped slots of the habit, all for the same reason, that this row stands for; 0 for an execution that was queued.';
+comment on column public.executions.created_by is 'User who asked for it; null when the schedule did. No foreign key: the record outlives the user.';
+comment on column public.executions.created_at is 'When it was reserved and queued.';
+comment on column public.executions.updated_at is 'Last change; set by trigger.';
+comment on column public.executions.started_at is 'When a worker first took it up.';
+comment on column public.executions.finished_at is 'When it reached its final status.';
+
+alter table public.executions enable row level security;
+revoke all on public.executions from public, anon, authenticated, service_role;
+grant select on public.executions to authenticated, service_role;
+create policy executions_select on public.executions for select to authenticated
+  using (org_id = any (array(select private.org_ids_with('executions:read'))));
+
+create trigger executions_touch before update on public.executions
+  for each row execute function private.touch_updated_at();
+
+create function private.refuse_status_change() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  perform kijko.fail('conflict', format('execution is %s', old.status));
+  return null;
+end
+$$;
+comment on function private.refuse_status_change() is 'Trigger: a final status is final, also for a function with a fault.';
+revoke all on function private.refuse_status_change() from public, anon, authenticated, service_role;
+create trigger executions_final before update of status on public.executions
+  for each row when (old.status in ('succeeded', 'failed', 'cancelled', 'skipped') and old.status <> new.status)
+  execute function private.refuse_status_change();
+
+create function private.follow_job() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  if new.status = 'queued' then
+    update public.executions as e
+    set status = 'queued', error_code = new.error_code, error = new.error
+    where e.org_id = new.org_id and e.job_id = new.id and e.status = 'running';
+  elsif new.status in ('dead', 'cancelled') then
+    update public.executions as e
+    set status = case new.status when 'dead' then 'failed' else 'cancelled' end,
+      error_code = new.error_code, error = new.error, finished_at = kijko.now()
+    where e.org_id = new.org_id and e.job_id = new.id and e.status in ('queued', 'running');
+  elsif exists (
+    select 1 from public.executions as e
+    where e.org_id = new.org_id and e.job_id = new.id and e.status in ('queued', 'running')
+  ) then
+    perform kijko.fail('internal', 'an execution''s job succeeds through finish_execution only');
+  end if;
+  return null;
+end
+$$;
+comment on function private.follow_job() is 'Trigger: what becomes of the job, also by the reaper, becomes of its execution. Runs as postgres inside the job functions.';
+revoke all on function private.follow_job() from public, anon, authenticated, service_role;
+create trigger jobs_execution after update of status on public.jobs
+  for each row when (new.status <> 'running' and old.status <> new.status and starts_with(new.kind, 'execution'))
+  execute function private.follow_job();
+
+create or replace function private.jobs_lock_followers(job public.jobs) returns boolean
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform 1 from public.executions as e
+  where e.org_id = job.org_id and e.job_id = job.id and e.status in ('queued', 'running')
+  -- The lock mode of the trigger's update; it does not conflict with foreign keys to the row.
+  for no key update skip locked;
+  return found or not exists (
+    select 1 from public.executions as e where e.org_id = job.org_id and e.job_id = job.id and e.status in ('queued', 'running')
+  );
+end
+$$;
+comment on function private.jobs_lock_followers(public.jobs) is 'Locks the execution that follows a locked job, without waiting; false when another transaction holds it. Callers that must not wait call it before they change the job.';
+
+create function private.forget_jobs() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  update public.executions as e set job_id = null from gone where e.org_id = gone.org_id and e.job_id = gone.id;
+  return null;
+end
+$$;
+comment on function private.forget_jobs() is 'Trigger: executions outlive their jobs.';
+revoke all on function private.forget_jobs() from public, anon, authenticated, service_role;
+create trigger jobs_forgotten after delete on public.jobs
+  referencing old table as gone for each statement execute function private.forget_jobs();
+
+-- PostgREST cannot embed the two relationships of a table with itself by name. It embeds these two functions instead:
+-- executions?select=id,retried_execution(id,error_code). Without a "set" clause the planner inlines them.
+create function public.retried_execution(execution public.executions) returns setof public.executions
+language sql stable rows 1
+begin atomic
+  select e.* from public.executions as e where e.org_id = execution.org_id and e.id = execution.retry_of;
+end;
+comment on function public.retried_execution(public.executions) is 'The execution that this one repeats, if any. For embedding.';
+revoke all on function public.retried_execution(public.executions) from public, anon, authenticated, service_role;
+grant execute on function public.retried_execution(public.executions) to authenticated, service_role;
+
+create function public.retries(execution public.executions) returns setof public.executions
+language sql stable rows 5
+begin atomic
+  select e.* from public.executions as e where e.org_id = execution.org_id and e.retry_of = execution.id;
+end;
+comment on function public.retries(public.executions) is 'The executions that repeat this one. For embedding.';
+revoke all on function public.retries(public.executions) from public, anon, authenticated, service_role;
+grant execute on function public.retries(public.executions) to authenticated, service_role;

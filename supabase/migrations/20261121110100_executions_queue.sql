@@ -1,0 +1,140 @@
+-- ============================================================================
+-- Executions: reserved and queued.
+-- ============================================================================
+
+-- ----------------------------------------------------------------------------
+-- Charging and queueing. Not granted: they run inside definer functions.
+-- ----------------------------------------------------------------------------
+
+create function private.exhausted_meter(org_id uuid) returns kijko.verdict
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  exhausted kijko.verdict;
+begin
+  -- From the counters: each execution asks, and summing up the ledger costs more the more there were in this hour.
+  select v.* into exhausted
+  from public.subscriptions as s
+  join public.plan_limits as l on l.plan = s.plan and l.meter in ('llm_tokens', 'llm_cost_microusd') and l.over <> 'bill'
+  cross join lateral kijko.standing(s.org_id, l.meter) as v
+  where s.org_id = exhausted_meter.org_id and not v.allowed
+  order by v.reset_at desc, v.meter
+  limit 1;
+  return exhausted;
+end
+$$;
+comment on function private.exhausted_meter(uuid) is 'A meter of model use that is used up, or null. reserve_call() refuses a call that does not fit; this check refuses earlier, when nothing fits.';
+revoke all on function private.exhausted_meter(uuid) from public, anon, authenticated, service_role;
+
+create function private.use_of(member uuid, project_id uuid, skill_id uuid, habit_id uuid) returns jsonb
+language sql immutable set search_path = ''
+return pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+  'member', member, 'project', project_id, 'skill', skill_id, 'habit', habit_id
+));
+comment on function private.use_of(uuid, uuid, uuid, uuid) is 'What a use was for, as the ledger records it and usage_by() asks for it.';
+revoke all on function private.use_of(uuid, uuid, uuid, uuid) from public, anon, authenticated, service_role;
+
+create function private.reserve_execution(org_id uuid) returns uuid
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  exhausted kijko.verdict := private.exhausted_meter(org_id);
+begin
+  if exhausted.meter is not null then
+    perform kijko.limit_headers(exhausted);
+    perform kijko.fail(
+      'quota_exceeded',
+      format('used %s of %s %s', exhausted.used, exhausted."limit", exhausted.meter),
+      format('resets at %s, or choose a larger plan', exhausted.reset_at)
+    );
+  end if;
+  -- Longer than a job waits. If it expires nevertheless, the execution is settled when it runs.
+  return kijko.reserve(org_id, 'executions', 1, interval '30 days');
+end
+$$;
+comment on function private.reserve_execution(uuid) is 'Reserves one execution of an organization and returns the hold, or fails with quota_exceeded. Rolled back with the transaction that queues the execution.';
+revoke all on function private.reserve_execution(uuid) from public, anon, authenticated, service_role;
+
+create function private.settle_hold(hold_id uuid, amount bigint, org_id uuid, meter text, attributes jsonb) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+-- Restored when the function ends: the attributes are those of this use alone.
+set kijko.usage_attributes = '{}'
+as $$
+begin
+  perform set_config('kijko.usage_attributes', attributes::text, true);
+  return kijko.settle(hold_id, amount, org_id, meter);
+end
+$$;
+comment on function private.settle_hold(uuid, bigint, uuid, text, jsonb) is 'Settles a hold with the actual amount under these attributes, even above the limit; false when it was settled before.';
+revoke all on function private.settle_hold(uuid, bigint, uuid, text, jsonb) from public, anon, authenticated, service_role;
+
+create function private.execution_kind(model text) returns text
+language sql immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select case when p.provider in ('echo', 'openai', 'anthropic', 'gemini') then 'execution.' || p.provider else 'execution' end
+  from private.llm_provider(model) as p (provider)
+$$;
+comment on function private.execution_kind(text) is 'The kind of job that runs a model: one for each vendor, so that workers claim only jobs that they have keys for, and an outage of one vendor does not delay the others. The kind of an unknown vendor is "execution", which every worker claims and fails with model_not_available.';
+revoke all on function private.execution_kind(text) from public, anon, authenticated, service_role;
+
+create function private.queue_execution(
+  skill public.skills,
+  input jsonb,
+  trigger text,
+  habit_id uuid default null,
+  scheduled_for timestamptz default null,
+  idempotency_key text default null,
+  retry_of uuid default null,
+  hold_id uuid default null
+) returns public.executions
+language plpgsql set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  execution public.executions;
+  execution_id uuid := gen_random_uuid();
+  job_id uuid;
+begin
+  job_id := private.enqueue_job(skill.org_id, private.execution_kind(skill.model), jsonb_build_object('execution_id', execution_id));
+  insert into public.executions (
+    id, org_id, project_id, skill_id, habit_id, job_id, retry_of, trigger, input, model, idempotency_key, scheduled_for,
+    hold_id, usage_attributes
+  ) values (
+    execution_id, skill.org_id, skill.project_id, skill.id, queue_execution.habit_id, job_id,
+    queue_execution.retry_of, queue_execution.trigger, queue_execution.input, skill.model,
+    queue_execution.idempotency_key, queue_execution.scheduled_for, queue_execution.hold_id,
+    coalesce(nullif(current_setting('kijko.usage_attributes', true), '')::jsonb, '{}')
+      || private.use_of(kijko.user_id(), skill.project_id, skill.id, queue_execution.habit_id)
+  ) returning * into execution;
+  return execution;
+end
+$$;
+comment on function private.queue_execution(public.skills, jsonb, text, uuid, timestamptz, text, uuid, uuid) is 'An execution and the job that carries it. The caller has reserved it and passes the hold.';
+revoke all on function private.queue_execution(public.skills, jsonb, text, uuid, timestamptz, text, uuid, uuid)
+  from public, anon, authenticated, service_role;
+
+create function private.runnable_skill(skill_id uuid) returns public.skills
+language plpgsql set search_path = ''
+as $$
+declare
+  skill public.skills;
+begin
+  if kijko.user_id() is null then
+    perform kijko.fail('not_identified');
+  end if;
+  select s.* into skill from public.skills as s
+  where s.id = skill_id and s.org_id = any (array(select private.org_ids_with('skills:read')));
+  -- One answer for what is not there and for what the caller may not read.
+  if skill.id is null then
+    perform kijko.fail('not_found', 'no such skill');
+  end if;
+  if not public.can(skill.org_id, 'skills:execute') then
+    perform kijko.fail('permission_denied', 'needs skills:execute');
+  end if;
+  return skill;
+end
+$$;
+comment on function private.runnable_skill(uuid) is 'The skill, if whoever is asking may execute it.';
+revoke all on function private.runnable_skill(uuid) from public, anon, authenticated, service_role;

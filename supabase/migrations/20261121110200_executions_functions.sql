@@ -1,0 +1,130 @@
+-- ============================================================================
+-- Executions: the functions that clients call.
+-- ============================================================================
+
+-- ----------------------------------------------------------------------------
+-- RPC. Definer, all of them: users only read executions and jobs.
+-- ----------------------------------------------------------------------------
+
+create function public.execute_skill(skill_id uuid, input jsonb default '{}', idempotency_key text default null)
+returns public.executions
+language plpgsql security definer set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  skill public.skills := private.runnable_skill(execute_skill.skill_id);
+  known public.executions;
+begin
+  if jsonb_typeof(execute_skill.input) is distinct from 'object' then
+    perform kijko.fail('invalid_input', 'input: must be an object');
+  end if;
+  if octet_length(execute_skill.input::text) > 262144 then
+    perform kijko.fail('invalid_input', 'input: more than 256 KiB');
+  end if;
+  if execute_skill.idempotency_key is not null then
+    if execute_skill.idempotency_key !~ '\S' or char_length(execute_skill.idempotency_key) > 255 then
+      perform kijko.fail('invalid_input', 'idempotency_key: 1 to 255 characters');
+    end if;
+    -- Calls with one key take turns; the later one then sees what the first has committed.
+    perform pg_advisory_xact_lock(hashtextextended(skill.org_id || ':' || execute_skill.idempotency_key, 20261121));
+    select e.* into known from public.executions as e
+    where e.org_id = skill.org_id and e.idempotency_key = execute_skill.idempotency_key;
+    if known.id is not null then
+      if known.skill_id is distinct from skill.id or known.input <> execute_skill.input then
+        perform kijko.fail('idempotency_conflict', 'this key was used with other arguments');
+      end if;
+      -- skills:execute does not include executions:read.
+      if not public.can(skill.org_id, 'executions:read') then
+        known.output := null;
+        known.error := null;
+      end if;
+      return known;
+    end if;
+  end if;
+  if not skill.enabled then
+    perform kijko.fail('conflict', 'the skill is disabled');
+  end if;
+  return private.queue_execution(
+    skill, execute_skill.input, 'manual', idempotency_key => execute_skill.idempotency_key,
+    hold_id => private.reserve_execution(skill.org_id)
+  );
+end
+$$;
+comment on function public.execute_skill(uuid, jsonb, text) is 'Reserves and queues one execution of a skill. The same idempotency_key with the same arguments gives the same execution. Definer: users only read executions.';
+revoke all on function public.execute_skill(uuid, jsonb, text) from public, anon, authenticated, service_role;
+grant execute on function public.execute_skill(uuid, jsonb, text) to authenticated;
+
+create function private.own_execution(execution_id uuid) returns public.executions
+language plpgsql set search_path = ''
+as $$
+declare
+  execution public.executions;
+begin
+  if kijko.user_id() is null then
+    perform kijko.fail('not_identified');
+  end if;
+  select e.* into execution from public.executions as e
+  where e.id = execution_id and e.org_id = any (array(select private.org_ids_with('executions:read')));
+  if execution.id is null then
+    perform kijko.fail('not_found', 'no such execution');
+  end if;
+  if not public.can(execution.org_id, 'skills:execute') then
+    perform kijko.fail('permission_denied', 'needs skills:execute');
+  end if;
+  return execution;
+end
+$$;
+comment on function private.own_execution(uuid) is 'The execution, if whoever is asking may act on it.';
+revoke all on function private.own_execution(uuid) from public, anon, authenticated, service_role;
+
+create function public.cancel_execution(id uuid) returns public.executions
+language plpgsql security definer set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  execution public.executions := private.own_execution(cancel_execution.id);
+begin
+  if execution.status in ('queued', 'running') then
+    perform private.cancel_job(execution.job_id);
+    select e.* into execution from public.executions as e where e.id = cancel_execution.id;
+  end if;
+  if execution.status in ('succeeded', 'failed', 'skipped') then
+    perform kijko.fail('conflict', format('the execution is already %s', execution.status));
+  end if;
+  return execution;
+end
+$$;
+comment on function public.cancel_execution(uuid) is 'Cancels a queued execution at once and asks the worker of a running one to stop. An execution whose model was not called yet costs nothing; what was used stays booked. Definer: users only read executions.';
+revoke all on function public.cancel_execution(uuid) from public, anon, authenticated, service_role;
+grant execute on function public.cancel_execution(uuid) to authenticated;
+
+create function public.retry_execution(id uuid) returns public.executions
+language plpgsql security definer set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  execution public.executions := private.own_execution(retry_execution.id);
+  skill public.skills;
+begin
+  if execution.status not in ('failed', 'cancelled') then
+    perform kijko.fail('conflict', format('only a failed or cancelled execution is retried; this one is %s', execution.status));
+  end if;
+  if execution.skip_count > 0 then
+    perform kijko.fail('conflict', 'a slot that was not run has nothing to repeat', 'Run the habit: run_habit().');
+  end if;
+  select s.* into skill from public.skills as s where s.org_id = execution.org_id and s.id = execution.skill_id;
+  if skill.id is null then
+    perform kijko.fail('conflict', 'the skill is gone');
+  end if;
+  if not skill.enabled then
+    perform kijko.fail('conflict', 'the skill is disabled');
+  end if;
+  return private.queue_execution(
+    skill, execution.input, 'manual', habit_id => execution.habit_id, retry_of => execution.id,
+    hold_id => private.reserve_execution(skill.org_id)
+  );
+end
+$$;
+comment on function public.retry_execution(uuid) is 'Repeats a failed or cancelled execution as a new one, which is reserved anew. Definer: users only read executions.';
+revoke all on function public.retry_execution(uuid) from public, anon, authenticated, service_role;
+grant execute on function public.retry_execution(uuid) to authenticated;

@@ -1,0 +1,93 @@
+-- ============================================================================
+-- Executions: the end of an attempt.
+-- ============================================================================
+
+-- ----------------------------------------------------------------------------
+-- The end of an attempt
+-- ----------------------------------------------------------------------------
+
+create function private.finish_execution(worker text, job_id uuid, outcome jsonb, attempt integer default null) returns boolean
+language plpgsql security definer set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  job public.jobs := private.hold_job(worker, finish_execution.job_id, finish_execution.attempt);
+  execution public.executions;
+  final_status text := 'succeeded';
+  code text;
+  message text;
+begin
+  if job.id is null then
+    return false;
+  end if;
+  execution := private.hold_execution(job);
+  if execution.id is null then
+    perform kijko.fail('conflict', 'the job has no running execution');
+  end if;
+
+  if job.cancel_requested then
+    final_status := 'cancelled';
+    code := 'cancelled';
+  elsif octet_length((outcome -> 'output')::text) > 1048576 then
+    final_status := 'failed';
+    code := 'output_too_large';
+    message := 'the output is larger than 1 MiB';
+  end if;
+
+  -- The call has been made: it is booked whatever becomes of the execution.
+  perform private.book_usage(
+    job, execution, outcome, final_status, case when code = 'output_too_large' then null else outcome -> 'output' end, code, message
+  );
+  perform private.end_job(
+    job,
+    case final_status when 'failed' then 'dead' else final_status end,
+    jsonb_strip_nulls(jsonb_build_object('finish_reason', outcome -> 'finish_reason')),
+    code,
+    message
+  );
+  return final_status = 'succeeded';
+end
+$$;
+comment on function private.finish_execution(text, uuid, jsonb, integer) is 'Output, tokens, cost, metering and the end of the job in one transaction; false when the lease was lost, it was cancelled or its output is too large. Definer: the sidecar holds no table rights.';
+revoke all on function private.finish_execution(text, uuid, jsonb, integer) from public, anon, authenticated, service_role;
+grant execute on function private.finish_execution(text, uuid, jsonb, integer) to kijko_sidecar;
+
+create function private.fail_execution(
+  worker text,
+  job_id uuid,
+  code text,
+  message text,
+  retryable boolean,
+  retry_after interval default null,
+  attempt integer default null,
+  usage jsonb default null,
+  outage boolean default false
+) returns text
+language plpgsql security definer set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  job public.jobs := private.hold_job(worker, fail_execution.job_id, fail_execution.attempt);
+  execution public.executions;
+  status text;
+begin
+  if job.id is null then
+    return null;
+  end if;
+  -- A refusal, a broken answer and a cancelled call cost what they used. Without a call the execution follows its job.
+  if jsonb_typeof(usage) = 'object' then
+    execution := private.hold_execution(job);
+    if execution.id is not null then
+      status := private.status_after_failure(job, retryable, outage);
+      perform private.book_usage(
+        job, execution, usage, case status when 'dead' then 'failed' else status end, execution.output,
+        private.code_after_failure(status, code), message
+      );
+    end if;
+  end if;
+  return private.fail_job(worker, fail_execution.job_id, code, message, retryable, retry_after, fail_execution.attempt, outage);
+end
+$$;
+comment on function private.fail_execution(text, uuid, text, text, boolean, interval, integer, jsonb, boolean) is 'Failure of an execution: books what the call used (as llm_cost takes it, with model), then as fail_job, whose outcome the execution follows by trigger. Definer: the sidecar holds no table rights.';
+revoke all on function private.fail_execution(text, uuid, text, text, boolean, interval, integer, jsonb, boolean) from public, anon, authenticated, service_role;
+grant execute on function private.fail_execution(text, uuid, text, text, boolean, interval, integer, jsonb, boolean) to kijko_sidecar;

@@ -1,0 +1,124 @@
+-- ============================================================================
+-- Stripe: reading an event.
+-- ============================================================================
+
+-- ----------------------------------------------------------------------------
+-- Reading an event. The bodies with "return" are parsed when they are made: no name in
+-- them can be captured, and without a "set" clause they are inlined.
+-- ----------------------------------------------------------------------------
+
+create function private.stripe_id(reference jsonb) returns text
+language sql immutable parallel safe
+return case jsonb_typeof(reference) when 'string' then reference #>> '{}' when 'object' then reference ->> 'id' end;
+comment on function private.stripe_id(jsonb) is 'Id of a reference that is an id or, when expanded, the object.';
+revoke all on function private.stripe_id(jsonb) from public, anon, authenticated, service_role;
+
+create function private.stripe_time(seconds jsonb) returns timestamptz
+language sql immutable parallel safe
+return to_timestamp((seconds #>> '{}')::double precision);
+comment on function private.stripe_time(jsonb) is 'A moment from Stripe''s seconds since 1970.';
+revoke all on function private.stripe_time(jsonb) from public, anon, authenticated, service_role;
+
+create function private.stripe_rank(type text, object jsonb) returns smallint
+language sql immutable parallel safe
+return case
+  when type like '%.deleted' then 9
+  when object ->> 'object' = 'subscription' and object ->> 'status' in ('canceled', 'incomplete_expired') then 8
+  when object ->> 'object' = 'invoice' and object ->> 'status' in ('paid', 'void') then 8
+  when type like '%.created' then 0
+  when object ->> 'object' = 'subscription' then case object ->> 'status' when 'incomplete' then 1 else 2 end
+  when object ->> 'object' = 'invoice' then
+    case object ->> 'status' when 'draft' then 1 when 'open' then 2 else 3 end
+  when object ->> 'object' = 'checkout.session' then
+    case
+      when object ->> 'status' = 'open' then 1
+      when type = 'checkout.session.completed' and object ->> 'payment_status' = 'unpaid' then 2
+      when object ->> 'payment_status' = 'unpaid' then 3
+      else 4
+    end
+  else 1
+end;
+comment on function private.stripe_rank(text, jsonb) is 'How far an object''s life has gone. May only order what can never happen the other way round: a subscription or invoice does not become unfinished again, and nothing follows an end.';
+revoke all on function private.stripe_rank(text, jsonb) from public, anon, authenticated, service_role;
+
+create function private.stripe_clock(object jsonb) returns numeric[]
+language sql immutable parallel safe
+return array[
+  coalesce((object ->> 'attempt_count')::numeric, 0),
+  coalesce((select max(t.value::numeric) from jsonb_each_text(nullif(object -> 'status_transitions', 'null')) as t), 0),
+  coalesce((object ->> 'current_period_start')::numeric,
+    (select max((item ->> 'current_period_start')::numeric) from jsonb_array_elements(object #> '{items,data}') as item), 0),
+  coalesce((object ->> 'amount_paid')::numeric, 0)
+];
+comment on function private.stripe_clock(jsonb) is 'What only grows inside an object: attempts, transitions, the period, what was paid. Orders snapshots of one second that no before-image connects.';
+revoke all on function private.stripe_clock(jsonb) from public, anon, authenticated, service_role;
+
+create function private.stripe_overlay(object jsonb, before jsonb) returns jsonb
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+declare
+  field record;
+begin
+  for field in select key, value from jsonb_each(before) loop
+    object := object || jsonb_build_object(field.key, case
+      when jsonb_typeof(field.value) = 'object' and jsonb_typeof(object -> field.key) = 'object'
+      then private.stripe_overlay(object -> field.key, field.value)
+      when jsonb_typeof(field.value) = 'array' and jsonb_typeof(object -> field.key) = 'array'
+      then (
+        -- Lists are complete. An element is a whole object, or only the changed fields of the element with the same id.
+        select coalesce(jsonb_agg(case
+          when e.value ? 'object' or mine.value is null then e.value
+          else private.stripe_overlay(mine.value, e.value)
+        end order by e.n), '[]')
+        from jsonb_array_elements(field.value) with ordinality as e (value, n)
+        left join lateral (
+          select m.value from jsonb_array_elements(object -> field.key) as m (value)
+          where m.value ->> 'id' = e.value ->> 'id'
+          limit 1
+        ) as mine on true
+      )
+      else field.value
+    end);
+  end loop;
+  return object;
+end
+$$;
+comment on function private.stripe_overlay(jsonb, jsonb) is 'An object with the values of previous_attributes put over it: over the same event''s object, the state before that event.';
+revoke all on function private.stripe_overlay(jsonb, jsonb) from public, anon, authenticated, service_role;
+
+create function private.stripe_add_fields(mask jsonb, before jsonb) returns jsonb
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+declare
+  field record;
+begin
+  for field in select key, value from jsonb_each(before) loop
+    mask := mask || jsonb_build_object(field.key, case
+      when jsonb_typeof(field.value) = 'object' and coalesce(jsonb_typeof(mask -> field.key), 'object') = 'object'
+      then private.stripe_add_fields(coalesce(mask -> field.key, '{}'), field.value)
+      else 'true'
+    end);
+  end loop;
+  return mask;
+end
+$$;
+comment on function private.stripe_add_fields(jsonb, jsonb) is 'Adds the fields of one previous_attributes to a mask: true for a field that is compared as a whole, else a nested mask.';
+revoke all on function private.stripe_add_fields(jsonb, jsonb) from public, anon, authenticated, service_role;
+
+create function private.stripe_masked(object jsonb, mask jsonb) returns jsonb
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (
+    select coalesce(jsonb_object_agg(m.key, case
+      when jsonb_typeof(m.value) = 'object' and jsonb_typeof(object -> m.key) = 'object'
+      then private.stripe_masked(object -> m.key, m.value)
+      else object -> m.key
+    end), '{}')
+    from jsonb_each(mask) as m
+    where object ? m.key
+  );
+end
+$$;
+comment on function private.stripe_masked(jsonb, jsonb) is 'The fields of an object that the mask names. Two states are equal when these fields are.';
+revoke all on function private.stripe_masked(jsonb, jsonb) from public, anon, authenticated, service_role;

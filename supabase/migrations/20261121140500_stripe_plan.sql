@@ -1,0 +1,273 @@
+-- ============================================================================
+-- Stripe: whose an object is, and which plan follows.
+-- ============================================================================
+
+-- ----------------------------------------------------------------------------
+-- Whose it is
+-- ----------------------------------------------------------------------------
+
+create function private.link_stripe_customer(customer text, livemode boolean) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  is_live boolean := livemode;
+  owner uuid;
+begin
+  insert into public.stripe_customers (id, livemode) values (customer, is_live) on conflict (id, livemode) do nothing;
+  -- The first organization that was named stays, so that a later session with another one moves its own subscription only.
+  owner := coalesce(
+    (select g.id from public.stripe_customers as c
+      join public.organizations as g on g.id = c.metadata_org_id
+      where c.id = customer and c.livemode = is_live),
+    (select g.id from public.stripe_checkouts as k
+      join public.organizations as g on g.id = private.as_uuid(k.client_reference_id)
+      where k.customer_id = customer and k.livemode = is_live and k.status = 'complete'
+      order by k.created_at, k.id collate "C" limit 1),
+    (select g.id from public.stripe_subscriptions as s
+      join public.organizations as g on g.id = s.metadata_org_id
+      where s.customer_id = customer and s.livemode = is_live
+      order by s.created_at, s.id collate "C" limit 1)
+  );
+  update public.stripe_customers as c set org_id = owner
+  where c.id = customer and c.livemode = is_live and c.org_id is distinct from owner;
+
+  update public.stripe_checkouts as k set org_id = found.org_id
+  from (
+    select k2.id, coalesce(g.id, owner) as org_id
+    from public.stripe_checkouts as k2
+    left join public.organizations as g on g.id = private.as_uuid(k2.client_reference_id)
+    where k2.customer_id = customer and k2.livemode = is_live
+  ) as found
+  where k.id = found.id and k.livemode = is_live and k.org_id is distinct from found.org_id;
+
+  -- A session cannot be changed after it was made. Metadata can, so it takes precedence.
+  update public.stripe_subscriptions as s set org_id = found.org_id
+  from (
+    select s2.id, coalesce(
+      (select g.id from public.organizations as g where g.id = s2.metadata_org_id),
+      (select g.id from public.stripe_checkouts as k
+        join public.organizations as g on g.id = private.as_uuid(k.client_reference_id)
+        where k.subscription_id = s2.id and k.livemode = is_live and k.status = 'complete'
+        order by k.created_at, k.id collate "C" limit 1),
+      owner
+    ) as org_id
+    from public.stripe_subscriptions as s2
+    where s2.customer_id = customer and s2.livemode = is_live
+  ) as found
+  where s.id = found.id and s.livemode = is_live and s.org_id is distinct from found.org_id;
+
+  update public.stripe_invoices as i set org_id = found.org_id
+  from (
+    select i2.id, coalesce(s.org_id, owner) as org_id
+    from public.stripe_invoices as i2
+    left join public.stripe_subscriptions as s on s.id = i2.subscription_id and s.livemode = is_live
+    where i2.customer_id = customer and i2.livemode = is_live
+  ) as found
+  where i.id = found.id and i.livemode = is_live and i.org_id is distinct from found.org_id;
+end
+$$;
+comment on function private.link_stripe_customer(text, boolean) is 'Gives all rows of a customer their organization: a subscription by its metadata.org_id, else by the checkout session that started it, else by its customer, whose metadata or first completed session decides.';
+revoke all on function private.link_stripe_customer(text, boolean) from public, anon, authenticated, service_role;
+
+-- ----------------------------------------------------------------------------
+-- Which plan follows
+-- ----------------------------------------------------------------------------
+
+create function private.stripe_grace() returns interval
+language sql immutable parallel safe
+return interval '7 days';
+comment on function private.stripe_grace() is 'How long a plan stays while a payment is past due. The only place that says so.';
+revoke all on function private.stripe_grace() from public, anon, authenticated, service_role;
+
+-- A customer buys the period of an invoice that begins one. Status "active" alone proves nothing: with delayed payment
+-- methods Stripe reports it before the money arrives. Nor does any other paid invoice: one of 0 for a change within a
+-- period is paid at once, while the first one may still be open.
+create function private.stripe_paid_for(subscription text, livemode boolean) returns boolean
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (
+      select from public.stripe_checkouts as k
+      where k.subscription_id = stripe_paid_for.subscription and k.livemode = stripe_paid_for.livemode
+        and k.status = 'complete' and k.payment_status in ('paid', 'no_payment_required')
+    )
+    or exists (
+      select from public.stripe_invoices as i
+      where i.subscription_id = stripe_paid_for.subscription and i.livemode = stripe_paid_for.livemode and i.status = 'paid'
+        and case coalesce(i.billing_reason, 'subscription')
+          -- The first one may cost nothing: a trial, a coupon, credit that you gave.
+          when 'subscription_create' then true
+          when 'quote_accept' then true
+          -- A later one may be 0 because of a credit for time that was never paid, so it must have been paid with money.
+          when 'subscription_cycle' then i.amount_paid > 0 or i.paid_out_of_band
+          when 'subscription' then i.amount_paid > 0 or i.paid_out_of_band
+          else false
+        end
+    );
+end
+$$;
+comment on function private.stripe_paid_for(text, boolean) is 'Whether a subscription''s session is settled or an invoice that begins a period of it was paid. Stays true once it is.';
+revoke all on function private.stripe_paid_for(text, boolean) from public, anon, authenticated, service_role;
+
+create function private.stripe_nothing_owed(subscription text, livemode boolean) returns boolean
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (
+      select from public.stripe_invoices as i
+      where i.subscription_id = stripe_nothing_owed.subscription and i.livemode = stripe_nothing_owed.livemode and i.status = 'paid'
+        and case i.billing_reason
+          when 'subscription_cycle' then true
+          -- A change that begins a new period, as another interval does, is billed as an update. One of 0 buys nothing.
+          when 'subscription_update' then i.amount_paid > 0 or i.paid_out_of_band
+          else false
+        end
+    )
+    and not exists (
+      select from public.stripe_invoices as i
+      where i.subscription_id = stripe_nothing_owed.subscription and i.livemode = stripe_nothing_owed.livemode
+        and i.status in ('open', 'uncollectible')
+        and i.amount_remaining > 0
+        and coalesce(i.billing_reason, 'subscription') in ('subscription_create', 'quote_accept', 'subscription_cycle', 'subscription')
+    )
+    -- The session knows that the first invoice is unpaid, even when no event has brought the invoice yet.
+    and not exists (
+      select from public.stripe_checkouts as k
+      where k.subscription_id = stripe_nothing_owed.subscription and k.livemode = stripe_nothing_owed.livemode
+        and k.payment_status = 'unpaid'
+        and not exists (
+          select from public.stripe_invoices as i
+          where i.subscription_id = k.subscription_id and i.livemode = k.livemode
+            and i.status in ('open', 'uncollectible', 'void')
+            and i.billing_reason in ('subscription_create', 'quote_accept')
+        )
+    );
+end
+$$;
+comment on function private.stripe_nothing_owed(text, boolean) is 'Whether a later invoice of a subscription was settled and none that begins a period is left to pay.';
+revoke all on function private.stripe_nothing_owed(text, boolean) from public, anon, authenticated, service_role;
+
+create view private.stripe_standing with (security_invoker = true) as
+select
+  s.id, s.org_id, s.customer_id, s.status,
+  coalesce(to_timestamp(plan.current_period_start), s.current_period_start) as current_period_start,
+  coalesce(to_timestamp(plan.current_period_end), s.current_period_end) as current_period_end,
+  s.ended_at, s.created_at, s.livemode,
+  plan.code as plan, plan.rank as plan_rank, paid.paid,
+  plan.code is not null and paid.paid and (
+    s.status in ('active', 'trialing')
+    or (s.status = 'past_due' and s.past_due_since + private.stripe_grace() > kijko.now())
+  ) as live
+from public.stripe_subscriptions as s
+left join lateral (
+  -- Several items, such as a plan and extras: the highest plan counts, and its period.
+  select p.code, p.rank,
+    (item ->> 'current_period_start')::double precision as current_period_start,
+    (item ->> 'current_period_end')::double precision as current_period_end
+  from jsonb_array_elements(s.items) as item
+  left join public.stripe_prices as price on price.id = item ->> 'price' and price.livemode = s.livemode
+  join public.plans as p on p.code = upper(split_part(coalesce(price.lookup_key, item ->> 'lookup_key'), '_', 1))
+  order by p.rank desc, (item ->> 'current_period_end')::bigint desc nulls last, item ->> 'id' collate "C"
+  limit 1
+) as plan on true
+cross join lateral (
+  select s.status = 'trialing'
+    or s.collection_method = 'send_invoice'
+    or private.stripe_paid_for(s.id, s.livemode)
+    or private.stripe_nothing_owed(s.id, s.livemode)
+  as paid
+) as paid;
+comment on view private.stripe_standing is 'Each Stripe subscription with the plan it is for and its period, whether it was ever paid (or needs no payment first), and whether it gives that plan now.';
+revoke all on private.stripe_standing from public, anon, authenticated, service_role;
+
+create function private.refresh_plan(org uuid) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  best private.stripe_standing;
+  wanted public.subscriptions;
+begin
+  -- Locked before anything is read, so that of two at once the second sees what the first wrote.
+  select s.* into wanted from public.subscriptions as s where s.org_id = org for update;
+  if wanted.id is null then
+    return; -- the organization is being deleted
+  end if;
+
+  select st.* into best
+  from private.stripe_standing as st
+  where st.org_id = org
+  order by st.live desc, case when st.live then st.plan_rank end desc, st.created_at desc, st.id collate "C" desc
+  limit 1;
+
+  if best.live then
+    wanted.plan := best.plan;
+    wanted.status := best.status;
+    wanted.current_period_start := coalesce(best.current_period_start, best.created_at);
+    -- An item that was added and ended in the same second has no time at all.
+    wanted.current_period_end := case when best.current_period_end > wanted.current_period_start then best.current_period_end end;
+  else
+    wanted.plan := 'FREE';
+    -- Waiting for a first payment is no debt: FREE is in good standing.
+    wanted.status := case when best.status in ('canceled', 'unpaid', 'past_due') and best.paid then best.status else 'active' end;
+    wanted.current_period_start := coalesce(
+      best.ended_at, best.current_period_start, (select g.created_at from public.organizations as g where g.id = org)
+    );
+    wanted.current_period_end := null;
+  end if;
+  wanted.plan := coalesce(wanted.plan_override, wanted.plan);
+
+  update public.subscriptions as s
+  set plan = wanted.plan,
+    status = wanted.status,
+    current_period_start = wanted.current_period_start,
+    current_period_end = wanted.current_period_end
+  where s.id = wanted.id
+    and (s.plan, s.status, s.current_period_start, s.current_period_end)
+      is distinct from (wanted.plan, wanted.status, wanted.current_period_start, wanted.current_period_end);
+end
+$$;
+comment on function private.refresh_plan(uuid) is 'Derives an organization''s plan from its Stripe subscriptions: the only place that does. The highest plan that is live counts, else FREE, unless plan_override says otherwise; limits follow by trigger in the same transaction.';
+revoke all on function private.refresh_plan(uuid) from public, anon, authenticated, service_role;
+
+create function private.end_plan_override() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  perform private.refresh_plan(new.org_id);
+  return null;
+end
+$$;
+comment on function private.end_plan_override() is 'Trigger: when an override is removed, the plan is again what Stripe says, or FREE. Definer: the role that removes it may not read Stripe subscriptions.';
+revoke all on function private.end_plan_override() from public, anon, authenticated, service_role;
+create trigger subscriptions_override_end after update of plan_override on public.subscriptions
+  for each row when (old.plan_override is not null and new.plan_override is null)
+  execute function private.end_plan_override();
+
+create function private.expire_stripe_grace() returns integer
+language plpgsql set search_path = ''
+as $$
+declare
+  org uuid;
+  n integer := 0;
+begin
+  for org in
+    select s.org_id
+    from public.subscriptions as s
+    where s.plan <> 'FREE'
+      and s.plan_override is null
+      and s.status = 'past_due'
+      and exists (select from private.stripe_standing as st where st.org_id = s.org_id and st.status = 'past_due' and not st.live)
+    order by s.org_id
+    limit 500
+    -- One that is busy has its turn next time, and keeps no other waiting.
+    for update of s skip locked
+  loop
+    perform private.refresh_plan(org);
+    n := n + 1;
+  end loop;
+  return n;
+end
+$$;
+comment on function private.expire_stripe_grace() is 'Ends plans whose payment has been past due for longer than the grace; run by schedule, since no event marks that moment.';
+revoke all on function private.expire_stripe_grace() from public, anon, authenticated, service_role;

@@ -1,0 +1,327 @@
+-- ============================================================================
+-- Stripe: events are applied, retried and replayed.
+-- ============================================================================
+
+-- ----------------------------------------------------------------------------
+-- Applying
+-- ----------------------------------------------------------------------------
+
+create function private.apply_stripe_event(event private.stripe_events) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  latest private.stripe_events := event;
+  latest_id text;
+  customer text := case event.object_type
+    when 'customer' then event.object_id
+    when 'price' then null
+    else private.stripe_id(event.payload #> '{data,object,customer}')
+  end;
+  named uuid;
+  linked boolean := false;
+  before uuid[];
+  orgs uuid[];
+  org uuid;
+begin
+  -- One at a time for each object and each customer, always in this order; the seed separates the modes.
+  perform pg_advisory_xact_lock(hashtextextended('kijko.stripe.object:' || event.object_id, event.livemode::integer));
+  if customer is not null then
+    perform pg_advisory_xact_lock(hashtextextended('kijko.stripe.customer:' || customer, event.livemode::integer));
+  end if;
+
+  latest_id := private.latest_stripe_event(event.object_id, event.livemode);
+  if latest_id is distinct from event.id then
+    select e.* into strict latest from private.stripe_events as e where e.id = latest_id and e.livemode = event.livemode;
+  end if;
+  if latest.payload #>> '{data,object,deleted}' = 'true' then
+    latest := private.stripe_complete_stub(latest);
+  end if;
+
+  if event.object_type = 'price' then
+    perform private.show_stripe_price(latest);
+    return;
+  end if;
+  if event.object_type = 'invoice' then
+    perform private.apply_stripe_invoice(latest);
+    return;
+  end if;
+
+  -- Whose it is can only change with a new row, a session, or another organization in the metadata.
+  named := private.as_uuid(latest.payload #>> '{data,object,metadata,org_id}');
+  before := array(
+    select s.org_id from public.stripe_subscriptions as s
+    where s.customer_id = customer and s.livemode = event.livemode order by s.id
+  );
+  case event.object_type
+    when 'customer' then
+      linked := exists (
+        select from public.stripe_customers as c
+        where c.id = customer and c.livemode = event.livemode and c.metadata_org_id is not distinct from named
+      );
+      perform private.show_stripe_customer(latest);
+    when 'subscription' then
+      linked := exists (
+        select from public.stripe_subscriptions as s
+        where s.id = event.object_id and s.livemode = event.livemode
+          and s.customer_id = customer and s.metadata_org_id is not distinct from named
+      );
+      perform private.show_stripe_subscription(latest);
+    when 'checkout.session' then perform private.show_stripe_checkout(latest);
+  end case;
+  if customer is not null and not linked then
+    perform private.link_stripe_customer(customer, event.livemode);
+  end if;
+
+  orgs := array(
+    select s.org_id from public.stripe_subscriptions as s
+    where s.customer_id = customer and s.livemode = event.livemode order by s.id
+  );
+  -- A plan depends on subscriptions, sessions and invoices; a customer only says whose they are.
+  if event.object_type = 'customer' and orgs = before then
+    return;
+  end if;
+  -- In one order, so that two events that touch the same organizations cannot wait for each other.
+  for org in select distinct o from unnest(orgs || before) as o where o is not null order by o loop
+    perform private.refresh_plan(org);
+  end loop;
+end
+$$;
+comment on function private.apply_stripe_event(private.stripe_events) is 'Brings the rows up to date with a stored event that is marked applied: its object, then whose it is, then the plan.';
+revoke all on function private.apply_stripe_event(private.stripe_events) from public, anon, authenticated, service_role;
+
+create function private.stripe_complete_stub(event private.stripe_events) returns private.stripe_events
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  known jsonb;
+begin
+  select e.payload #> '{data,object}' into known
+  from private.stripe_events as e
+  where e.id = private.latest_stripe_event(event.object_id, event.livemode, event.rank, '-infinity')
+    and e.livemode = event.livemode;
+  event.payload := jsonb_set(event.payload, '{data,object}', coalesce(known, '{}') || (event.payload #> '{data,object}'));
+  return event;
+end
+$$;
+comment on function private.stripe_complete_stub(private.stripe_events) is 'A deletion may show no more than {id, deleted}: the event with all that was last known of its object.';
+revoke all on function private.stripe_complete_stub(private.stripe_events) from public, anon, authenticated, service_role;
+
+create function private.apply_stripe_invoice(latest private.stripe_events) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  o jsonb := latest.payload #> '{data,object}';
+  subscription text := coalesce(private.stripe_id(o #> '{parent,subscription_details,subscription}'), private.stripe_id(o -> 'subscription'));
+  -- Once paid for, no other invoice changes the plan: the subscription's status does.
+  settled boolean := private.stripe_paid_for(subscription, latest.livemode);
+  org uuid;
+begin
+  perform private.show_stripe_invoice(latest);
+  if subscription is null or settled then
+    return;
+  end if;
+  select s.org_id into org from public.stripe_subscriptions as s where s.id = subscription and s.livemode = latest.livemode;
+  if org is not null then
+    perform private.refresh_plan(org);
+  end if;
+end
+$$;
+comment on function private.apply_stripe_invoice(private.stripe_events) is 'Writes an invoice, then the plan as far as it can depend on it.';
+revoke all on function private.apply_stripe_invoice(private.stripe_events) from public, anon, authenticated, service_role;
+
+create function private.settle_stripe_event(event private.stripe_events) returns text
+language plpgsql set search_path = ''
+as $$
+declare
+  code text;
+  message text;
+begin
+  begin
+    perform private.apply_stripe_event(event);
+    return 'applied';
+  exception when others then
+    get stacked diagnostics code = returned_sqlstate, message = message_text;
+  end;
+  update private.stripe_events as e
+  set status = 'failed', applied_at = null, error_code = code, error = substring(message for 2000),
+    -- 1, 2, 4 ... minutes, at most 6 hours; given up after about three days, as Stripe itself does.
+    next_attempt_at = case when e.attempts < 20 then now() + least(interval '1 minute' * 2 ^ (e.attempts - 1), interval '6 hours') end
+  where e.id = event.id and e.livemode = event.livemode;
+  return 'failed';
+end
+$$;
+comment on function private.settle_stripe_event(private.stripe_events) is 'Applies a stored event that is marked applied, in a subtransaction; a failure leaves no trace in the rows and is kept with its reason and its next attempt.';
+revoke all on function private.settle_stripe_event(private.stripe_events) from public, anon, authenticated, service_role;
+
+create function private.try_stripe_event(event_id text, livemode boolean) returns text
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  event private.stripe_events;
+begin
+  update private.stripe_events as e
+  set status = 'applied', attempts = e.attempts + 1, applied_at = clock_timestamp(),
+    error_code = null, error = null, next_attempt_at = null
+  where e.id = try_stripe_event.event_id and e.livemode = try_stripe_event.livemode
+  returning e.* into strict event;
+  return private.settle_stripe_event(event);
+end
+$$;
+comment on function private.try_stripe_event(text, boolean) is 'Applies a stored event once more.';
+revoke all on function private.try_stripe_event(text, boolean) from public, anon, authenticated, service_role;
+
+create function private.is_stripe_event_ours(payload jsonb) returns boolean
+language sql immutable parallel safe
+return coalesce(
+  payload #>> '{data,object,object}' in ('customer', 'checkout.session', 'subscription', 'invoice', 'price')
+  and payload #>> '{data,object,id}' is not null
+  -- A preview of an invoice is none: it has no id, or one that no invoice will have.
+  and payload ->> 'type' <> 'invoice.upcoming'
+  and not starts_with(payload #>> '{data,object,id}', 'upcoming_in_')
+  -- The customers of another account, connected or of the same organization, are not ours.
+  and payload ->> 'account' is null
+  and payload ->> 'context' is null
+  -- A thin event shows no object.
+  and payload ->> 'object' is distinct from 'v2.core.event',
+  false
+);
+comment on function private.is_stripe_event_ours(jsonb) is 'Whether an event is about something that is mirrored; others are kept for a while and ignored.';
+revoke all on function private.is_stripe_event_ours(jsonb) from public, anon, authenticated, service_role;
+
+create function private.ingest_stripe_event(payload jsonb)
+returns table (status text, duplicate boolean, error_code text)
+language plpgsql security definer set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  o jsonb := payload #> '{data,object}';
+  thin boolean := coalesce(payload ->> 'object' = 'v2.core.event', false);
+  is_live boolean;
+  ours boolean;
+  event private.stripe_events;
+begin
+  if jsonb_typeof(payload) is distinct from 'object'
+    or coalesce(payload ->> 'id', '') !~ '^evt_[A-Za-z0-9_]{1,250}$'
+    or coalesce(jsonb_typeof(payload -> 'type'), '') <> 'string'
+    or not (coalesce(jsonb_typeof(payload -> 'created'), '') = 'number' or thin)
+  then
+    perform kijko.fail('bad_request', 'not a Stripe event: id, type and created are required');
+  end if;
+  is_live := coalesce((payload ->> 'livemode')::boolean, false);
+  ours := private.is_stripe_event_ours(payload);
+
+  -- Marked applied before it is: what an event is applied to is the set of applied events, itself included.
+  insert into private.stripe_events (id, type, created, api_version, livemode, object_id, object_type, rank, payload, status, attempts, applied_at)
+  values (
+    payload ->> 'id', payload ->> 'type',
+    case
+      when jsonb_typeof(payload -> 'created') = 'number' then private.stripe_time(payload -> 'created')
+      -- A thin event's time is spelled out.
+      else coalesce((payload ->> 'created')::timestamptz, now())
+    end,
+    payload ->> 'api_version',
+    is_live, o ->> 'id', o ->> 'object', private.stripe_rank(payload ->> 'type', o), payload,
+    case when ours then 'applied' else 'ignored' end, case when ours then 1 else 0 end, case when ours then clock_timestamp() end
+  )
+  on conflict (id, livemode) do nothing
+  returning stripe_events.* into event;
+
+  if event.id is null then
+    -- "on conflict" has waited for a delivery of the same event that was under way.
+    select e.* into strict event
+    from private.stripe_events as e
+    where e.id = ingest_stripe_event.payload ->> 'id' and e.livemode = is_live
+    for update;
+    -- Sent again by hand: the moment to try again what had failed.
+    if event.status = 'failed' then
+      perform private.try_stripe_event(event.id, is_live);
+    end if;
+    return query select e.status, true, e.error_code from private.stripe_events as e where e.id = event.id and e.livemode = is_live;
+  elsif ours then
+    perform private.settle_stripe_event(event);
+    return query select e.status, false, e.error_code from private.stripe_events as e where e.id = event.id and e.livemode = is_live;
+  else
+    return query select 'ignored', false, null::text;
+  end if;
+end
+$$;
+comment on function private.ingest_stripe_event(jsonb) is 'Stores a verified event once and applies it; answers applied, failed (kept, tried again by schedule) or ignored. Definer: the sidecar holds no table rights.';
+revoke all on function private.ingest_stripe_event(jsonb) from public, anon, authenticated, service_role;
+grant execute on function private.ingest_stripe_event(jsonb) to kijko_sidecar;
+
+-- ----------------------------------------------------------------------------
+-- Operators: retry, replay, backlog
+-- ----------------------------------------------------------------------------
+
+create function private.retry_stripe_events(max_events integer default 100) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  due record;
+  n integer := 0;
+begin
+  -- An event that has to wait for a lock fails again, so that it does not hold locks that others need.
+  perform set_config('lock_timeout', '2s', true);
+  for due in
+    select e.id, e.livemode from private.stripe_events as e
+    where e.status = 'failed' and e.next_attempt_at <= now()
+    order by e.created, e.id
+    limit max_events
+    for update skip locked
+  loop
+    perform private.try_stripe_event(due.id, due.livemode);
+    n := n + 1;
+  end loop;
+  return n;
+end
+$$;
+comment on function private.retry_stripe_events(integer) is 'Tries the failed events that are due again; run by schedule.';
+revoke all on function private.retry_stripe_events(integer) from public, anon, authenticated, service_role;
+
+create function private.replay_stripe_events(ids text[] default null)
+returns table (id text, type text, status text, error_code text, error text)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  one record;
+begin
+  for one in
+    select e.id, e.livemode from private.stripe_events as e
+    where case when ids is null then e.status = 'failed' else e.id = any (ids) and e.status <> 'ignored' end
+    order by e.created, e.id, e.livemode
+    for update
+  loop
+    perform private.try_stripe_event(one.id, one.livemode);
+    return query
+    select e.id, e.type, e.status, e.error_code, e.error
+    from private.stripe_events as e
+    where e.id = one.id and e.livemode = one.livemode;
+  end loop;
+end
+$$;
+comment on function private.replay_stripe_events(text[]) is 'Applies the named events again, or without names all that failed, given up or not; says what became of each.';
+revoke all on function private.replay_stripe_events(text[]) from public, anon, authenticated, service_role;
+
+create function private.stripe_backlog()
+returns table (failed bigint, given_up bigint, oldest_failed_seconds double precision, unlinked bigint, unplanned bigint)
+language sql stable security definer
+begin atomic
+  select
+    (select count(*) from private.stripe_events as e where e.status = 'failed'),
+    (select count(*) from private.stripe_events as e where e.status = 'failed' and e.next_attempt_at is null),
+    (select coalesce(extract(epoch from now() - min(e.received_at)), 0)::double precision from private.stripe_events as e where e.status = 'failed'),
+    (select count(*) from public.stripe_subscriptions as s where s.org_id is null and s.status in ('active', 'trialing', 'past_due')),
+    (select count(*) from private.stripe_standing as st where st.org_id is not null and st.plan is null and st.status in ('active', 'trialing', 'past_due'));
+end;
+comment on function private.stripe_backlog() is 'What needs an operator: failed events (and those given up), running subscriptions of no known organization, and running ones whose price names no plan. Definer: the sidecar holds no table rights.';
+revoke all on function private.stripe_backlog() from public, anon, authenticated, service_role;
+grant execute on function private.stripe_backlog() to kijko_sidecar;
+
+-- cron.schedule replaces the entry of the same name, so a replay is harmless.
+select cron.schedule('kijko-stripe-retry', '* * * * *', 'select private.retry_stripe_events()');
+select cron.schedule('kijko-stripe-grace', '* * * * *', 'select private.expire_stripe_grace()');
+select cron.schedule(
+  'kijko-stripe-purge', '27 3 * * *',
+  $$delete from private.stripe_events where status = 'ignored' and received_at < now() - interval '30 days'$$
+);
