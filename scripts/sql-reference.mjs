@@ -279,7 +279,7 @@ async function settingLines(client) {
   return [
     '## Settings of the extension',
     '',
-    'Those that only a superuser may see are left out: docs/operator.md has all of them.',
+    'Those that only a superuser may see are left out: docs/reference/settings.md has all of them.',
     '',
     '| Setting | Type | Default | Set | |',
     '|---|---|---|---|---|',

@@ -111,6 +111,7 @@ test_lint() {
   node_modules/.bin/biome ci
   node_modules/.bin/squawk --config .squawk.toml supabase/migrations/*.sql
   caddy validate --config deploy/Caddyfile --adapter caddyfile 2> /dev/null
+  node tests/docs/lint.mjs
   shellcheck kijko scripts/*.sh .ci/run kijko_ext/tests/*.sh deploy/docker/*.sh
 }
 

@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         Some(sandbox::ARGUMENT) => sandbox::child_main(),
         Some(other) => {
             eprintln!(
-                "kijko-sidecar takes no argument {other:?}; it is configured by its environment (docs/sidecar.md)"
+                "kijko-sidecar takes no argument {other:?}; it is configured by its environment (docs/reference/settings.md)"
             );
             ExitCode::from(2)
         }

@@ -1,5 +1,5 @@
 -- The extension, its grants and the sidecar's role. Run once by a superuser; safe to run again.
--- This is the one platform file that self-hosted Supabase needs as well (docs/self-hosted-supabase.md).
+-- This is the one platform file that self-hosted Supabase needs as well (docs/operations/self-hosted-supabase.md).
 \set ON_ERROR_STOP on
 \getenv sidecar_password KIJKO_SIDECAR_PASSWORD
 

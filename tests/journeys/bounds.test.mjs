@@ -1,13 +1,12 @@
-// Whatever can be made without end has a bound, and docs/limits.md says which: the list there against the database.
+// Whatever can be made without end has a bound, and docs/reference/bounds.md says which: the list there against the database.
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { sql } from './support.mjs';
 
-const page = await readFile(new URL('../../docs/limits.md', import.meta.url), 'utf8');
-const section = page.split(/^## /m).find((part) => part.startsWith('What bounds what'));
-/** The rows of the section's tables: the names in the first column, and what the last one says. */
-const listed = section
+const page = await readFile(new URL('../../docs/reference/bounds.md', import.meta.url), 'utf8');
+/** The rows of the page's tables: the names in the first column, and what the last one says. */
+const listed = page
   .split('\n')
   .filter((line) => line.startsWith('| `'))
   .flatMap((line) => {
@@ -29,7 +28,7 @@ test('each table has a line that says what bounds it, once', async () => {
   assert.deepEqual(
     tables.map(({ name }) => name).filter((name) => !boundOf.has(name)),
     [],
-    'add them to docs/limits.md, "What bounds what"',
+    'add them to docs/reference/bounds.md',
   );
   assert.equal(boundOf.size, listed.length, 'no name is there twice');
   assert.deepEqual(
@@ -47,7 +46,7 @@ test('each function with which a request writes has one, too', async () => {
   assert.deepEqual(
     functions.map(({ name }) => name).filter((name) => !boundOf.has(name)),
     [],
-    'add them to docs/limits.md, "What bounds what"',
+    'add them to docs/reference/bounds.md',
   );
 });
 

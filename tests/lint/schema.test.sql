@@ -125,7 +125,7 @@ create view pg_temp.offences as
   where t.name <> 'public.jobs'
     and not exists (select 1 from pg_trigger as g where g.tgrelid = t.oid and g.tgfoid = 'private.touch_updated_at()'::regprocedure)
   union all
-  -- bounds: docs/limits.md says what bounds each table, and a journey that none is missing there
+  -- bounds: docs/reference/bounds.md says what bounds each table, and a journey that none is missing there
   select 'table that users fill without a gauge', t.name || ' ' || o.operation
   from pg_temp.tables as t
   cross join (values (4, 'insert'), (8, 'delete')) as o (bit, operation)

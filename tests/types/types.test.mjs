@@ -8,6 +8,7 @@ import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
 import { mapProperties, namesIn, refinement, unionOf } from '../../scripts/refine-types.mjs';
+import { files, parse } from '../docs/markdown.mjs';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const here = join(root, 'tests/types');
@@ -48,9 +49,9 @@ test('a typed client compiles, and what is wrong does not', async () => {
   assert.match(wrong, /error TS/);
 });
 
-test('every example of docs/frontend.md compiles', async () => {
-  const page = await readFile(join(root, 'docs/frontend.md'), 'utf8');
-  const blocks = [...page.matchAll(/^```(?:js|ts)\n([\s\S]*?)^```/gm)].map(([, code]) => code);
+test('every example of the guides compiles', async () => {
+  const guides = files('docs/guides/*.md').map((file) => parse(file));
+  const blocks = guides.flatMap((page) => page.blocks.filter(({ lang }) => ['js', 'ts'].includes(lang)).map(({ code }) => code));
   assert.ok(blocks.length >= 8);
   const bodies = blocks.map((code, n) => {
     // Imports belong to the top of a module; each example is one of its own.
@@ -62,6 +63,7 @@ import { createClient } from '@supabase/supabase-js';
 import type { Database } from '../../supabase/database.types.ts';
 declare const [API_URL, ANON_KEY, email, password, orgId, userId, skill_id, changes, token]: string[];
 declare const user: { id: string };
+declare const project: { data: { id: string } }, skill: { data: { id: string } };
 const kijko = createClient<Database>(API_URL, ANON_KEY);
 ${bodies.join('\n')}`);
   assert.equal(complaints, '');

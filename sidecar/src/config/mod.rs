@@ -117,7 +117,7 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "kijko-sidecar cannot start, its environment needs attention (docs/sidecar.md):"
+            "kijko-sidecar cannot start, its environment needs attention (docs/reference/settings.md):"
         )?;
         self.problems
             .iter()

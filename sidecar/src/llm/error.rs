@@ -52,7 +52,7 @@ pub struct LlmError {
 }
 
 impl LlmFault {
-    /// The name that executions carry in `error_code`. Programs act on these: they do not change (docs/models.md).
+    /// The name that executions carry in `error_code`. Programs act on these: they do not change (docs/reference/errors.md).
     pub fn code(self) -> &'static str {
         match self {
             Self::ModelNotAvailable => "model_not_available",

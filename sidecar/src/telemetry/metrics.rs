@@ -1,4 +1,4 @@
-//! Counters, gauges and histograms for `/metrics`. What each means for an operator is in docs/sidecar.md.
+//! Counters, gauges and histograms for `/metrics`. What each means for an operator is in docs/operations/sidecar.md.
 
 use std::{
     fmt,
@@ -586,7 +586,7 @@ mod tests {
 
     /// Names in the first column of the documentation's table.
     fn documented() -> BTreeSet<String> {
-        let page = include_str!("../../../docs/sidecar.md");
+        let page = include_str!("../../../docs/operations/sidecar.md");
         let section = page.split("\n## Metrics\n").nth(1).unwrap();
         let table = section.split("\n## ").next().unwrap();
         table

@@ -108,8 +108,9 @@ fn a_bad_value_of_each_setting_alone_stops_the_start() {
 /// A setting that is added is added to the list above as well.
 #[test]
 fn every_documented_setting_is_tried() {
-    let guide = include_str!("../../../docs/sidecar.md");
-    let table = guide.split("## Endpoints").next().unwrap();
+    let guide = include_str!("../../../docs/reference/settings.md");
+    let section = guide.split("\n## Sidecar\n").nth(1).unwrap();
+    let table = section.split("\n## ").next().unwrap();
     let rows = table.lines().filter(|line| line.starts_with("| `"));
     let documented: std::collections::BTreeSet<_> = rows
         .flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2))
