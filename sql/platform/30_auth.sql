@@ -1,6 +1,6 @@
 -- The tables of GoTrue that a password login needs, for a plain Postgres. Run once by the superuser; safe to run again.
 -- Not applied on Supabase, where GoTrue makes them itself. Names, types, defaults and generated columns are GoTrue's to the letter, so
--- that a data-only dump of auth.users and auth.identities restores there (docs/internals/login.md); tests/journeys/auth.test.mjs pins them down.
+-- that a data-only dump of auth.users and auth.identities restores there (docs/internals/login.md); tests/journeys/auth_schema.test.mjs pins them down.
 -- Tables of GoTrue for other ways to sign in (MFA, SSO, OAuth, one-time tokens) are left out: nothing here would fill them.
 \set ON_ERROR_STOP on
 

@@ -1,4 +1,5 @@
 // What the races of the queue share: a transaction that stays open meanwhile, and statements that must not wait for it.
+import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { newUser, one, pool } from './sessions.mjs';
 
@@ -45,3 +46,37 @@ export async function untilWaiting(waiter, holder) {
   }
   throw new Error('it does not wait');
 }
+
+/** One statement as PostgREST would run it for the user: its rows, or the SQLSTATE it was refused with. */
+export async function queryAs(user, sql, values) {
+  const session = await pool.connect();
+  try {
+    await session.query('begin');
+    await session.query('set local session authorization authenticator');
+    await session.query('set local role authenticated');
+    await session.query(`select set_config('request.jwt.claims', $1, true)`, [JSON.stringify({ role: 'authenticated', sub: user })]);
+    const { rows } = await session.query(sql, values);
+    await session.query('commit');
+    return { rows };
+  } catch (error) {
+    await session.query('rollback');
+    return { refused: error.code };
+  } finally {
+    session.release();
+  }
+}
+
+/** Until somebody waits for a session, at a lock of this type. */
+export async function untilWaitingFor(pid, lock) {
+  for (let tries = 0; tries < 500; tries++) {
+    const { n } = await one(`select count(*)::int as n from pg_stat_activity where wait_event = $2 and $1 = any (pg_blocking_pids(pid))`, [
+      pid,
+      lock,
+    ]);
+    if (n > 0) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  assert.fail(`nobody waits for the session at a lock of type ${lock}`);
+}
+
+export const used = async (org, meter) => Number((await one('select used from kijko.usage($1) where meter = $2', [org, meter]))?.used ?? 0);

@@ -1,22 +1,9 @@
 // Login as a frontend developer meets it: sign up, sign in, refresh, change the account, sign out.
 // Hostile input is in auth_hostile.test.mjs, the service key's endpoints in auth_admin.test.mjs.
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
 import { describe, test } from 'node:test';
-import { admin, adminSql, api, env, http, newEmail, newUser, signIn, sql } from './support.mjs';
-
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
-const claimsOf = (token) => JSON.parse(Buffer.from(token.split('.')[1], 'base64url'));
-const refresh = (token) => http('POST', '/auth/v1/token?grant_type=refresh_token', { body: { refresh_token: token } });
-const passwordGrant = (email, password) => http('POST', '/auth/v1/token?grant_type=password', { body: { email, password } });
-
-async function refused(promise, code, status) {
-  const { error } = await promise;
-  assert.ok(error, `expected ${code}, but it succeeded`);
-  assert.equal(error.code, code);
-  if (status) assert.equal(error.status, status);
-  return error;
-}
+import { claimsOf, passwordGrant, refused, UUID } from './auth_support.mjs';
+import { admin, api, env, http, newEmail, newUser, signIn, sql } from './support.mjs';
 
 describe('sign up', () => {
   test('gives a session and a user as GoTrue shows them', async () => {
@@ -199,85 +186,6 @@ describe('sign in', () => {
   });
 });
 
-describe('refresh', () => {
-  test('gives new tokens of the same session', async () => {
-    const { client, session, user } = await newUser();
-    const { data, error } = await client.auth.refreshSession();
-    assert.equal(error, null);
-    assert.notEqual(data.session.refresh_token, session.refresh_token);
-    assert.equal(data.user.id, user.id);
-    const [before, now] = [claimsOf(session.access_token), claimsOf(data.session.access_token)];
-    assert.equal(now.session_id, before.session_id);
-    assert.deepEqual(now.amr, before.amr, 'a refresh does not forget how the user signed in');
-    assert.equal((await client.auth.getUser()).data.user.id, user.id);
-  });
-
-  test('at the same moment all get the same new token, and one is active', async () => {
-    const { session } = await newUser();
-    const answers = await Promise.all(Array.from({ length: 6 }, () => refresh(session.refresh_token)));
-    assert.deepEqual(
-      answers.map((answer) => answer.status),
-      Array(6).fill(200),
-    );
-    assert.equal(new Set(answers.map((answer) => answer.body.refresh_token)).size, 1);
-    const [{ active }] = await sql('select count(*)::int as active from auth.refresh_tokens where session_id = $1 and not revoked', [
-      claimsOf(session.access_token).session_id,
-    ]);
-    assert.equal(active, 1);
-  });
-
-  test('a client that lost the answer gets it again, also later', async () => {
-    const { session } = await newUser();
-    const first = await refresh(session.refresh_token);
-    await sql(`update auth.refresh_tokens set updated_at = updated_at - interval '1 hour' where token = $1`, [session.refresh_token]);
-    const again = await refresh(session.refresh_token);
-    assert.equal(again.status, 200);
-    assert.equal(again.body.refresh_token, first.body.refresh_token);
-  });
-
-  test('a used token ends the whole session, once its interval is over', async () => {
-    const { client, session } = await newUser();
-    const second = await refresh(session.refresh_token);
-    const third = await refresh(second.body.refresh_token);
-
-    const within = await refresh(session.refresh_token);
-    assert.equal(within.body.refresh_token, third.body.refresh_token);
-
-    await sql(`update auth.refresh_tokens set updated_at = updated_at - interval '1 hour' where token = $1`, [session.refresh_token]);
-    const stolen = await refresh(session.refresh_token);
-    assert.equal(stolen.status, 400);
-    assert.equal(stolen.body.code, 'refresh_token_already_used');
-
-    const rightful = await refresh(third.body.refresh_token);
-    assert.equal(rightful.status, 400);
-    assert.equal(rightful.body.code, 'refresh_token_not_found');
-    const { error } = await client.auth.getUser(third.body.access_token);
-    assert.equal(error.name, 'AuthSessionMissingError');
-    const rest = await http('GET', '/rest/v1/profiles', { token: third.body.access_token });
-    assert.equal(rest.status, 401);
-    assert.equal(rest.body.code, 'not_identified');
-  });
-
-  test('refuses tokens it did not issue', async () => {
-    for (const token of ['abcdefghijkl', 'x', `v1.local.${'A'.repeat(500)}`]) {
-      const answer = await refresh(token);
-      assert.equal(answer.status, 400);
-      assert.equal(answer.body.code, 'refresh_token_not_found');
-    }
-    const empty = await refresh('');
-    assert.equal(empty.status, 400);
-    assert.equal(empty.body.code, 'validation_failed');
-  });
-
-  test('refuses when the session has ended by time', async () => {
-    const { client, session } = await newUser();
-    await sql(`update auth.sessions set not_after = now() - interval '1 second' where id = $1`, [
-      claimsOf(session.access_token).session_id,
-    ]);
-    await refused(client.auth.refreshSession(), 'session_expired', 400);
-  });
-});
-
 describe('the account', () => {
   test('getUser shows the user of the token', async () => {
     const { client, user, email } = await newUser();
@@ -338,124 +246,6 @@ describe('the account', () => {
     });
     assert.equal(escalated.status, 200);
     assert.equal(escalated.body.role, 'authenticated');
-  });
-});
-
-describe('sign out', () => {
-  const stillIn = async ({ client }) => !(await client.auth.getUser()).error;
-  const restStatus = async ({ session }) => (await http('GET', '/rest/v1/profiles', { token: session.access_token })).status;
-
-  test('local ends this session alone, for login and for the API', async () => {
-    const here = await newUser();
-    const there = await signIn(here);
-    assert.equal(await restStatus(here), 200);
-    const { error } = await here.client.auth.signOut({ scope: 'local' });
-    assert.equal(error, null);
-    const rest = await http('GET', '/rest/v1/profiles', { token: here.session.access_token });
-    assert.equal(rest.status, 401);
-    assert.equal(rest.body.code, 'not_identified');
-    const refreshed = await refresh(here.session.refresh_token);
-    assert.equal(refreshed.body.code, 'refresh_token_not_found');
-    assert.equal((await http('GET', '/auth/v1/user', { token: here.session.access_token })).body.code, 'session_not_found');
-    assert.equal(await stillIn(there), true);
-    assert.equal(await restStatus(there), 200);
-  });
-
-  test('others ends the others', async () => {
-    const here = await newUser();
-    const there = await signIn(here);
-    await here.client.auth.signOut({ scope: 'others' });
-    assert.equal(await stillIn(here), true);
-    assert.equal(await restStatus(here), 200);
-    assert.equal(await stillIn(there), false);
-    assert.equal(await restStatus(there), 401);
-  });
-
-  test('global ends all of this user and none of anybody else', async () => {
-    const here = await newUser();
-    const there = await signIn(here);
-    const stranger = await newUser();
-    await here.client.auth.signOut();
-    assert.equal(await restStatus(here), 401);
-    assert.equal(await restStatus(there), 401);
-    assert.equal(await stillIn(stranger), true);
-    assert.equal(await restStatus(stranger), 200);
-  });
-
-  test('an unknown scope ends nothing', async () => {
-    const { client, session } = await newUser();
-    const answer = await http('POST', '/auth/v1/logout?scope=everything', { token: session.access_token });
-    assert.equal(answer.status, 400);
-    assert.equal(answer.body.code, 'validation_failed');
-    assert.equal(await stillIn({ client }), true);
-  });
-});
-
-describe('the schema', () => {
-  test("is GoTrue's, column by column, so that users can be moved", async () => {
-    const wanted = JSON.parse(await readFile(new URL('gotrue_columns.json', import.meta.url)));
-    const rows = await sql(
-      `
-      select c.relname as table, a.attname as column,
-        format_type(a.atttypid, a.atttypmod) || case when a.attnotnull then ' not null' else '' end || case when a.attgenerated <> '' then ' generated' else '' end as type
-      from pg_attribute a join pg_class c on c.oid = a.attrelid
-      where c.relnamespace = 'auth'::regnamespace and c.relname = any ($1) and a.attnum > 0 and not a.attisdropped`,
-      [Object.keys(wanted)],
-    );
-    const found = {};
-    for (const row of rows) (found[row.table] ??= {})[row.column] = row.type;
-    assert.deepEqual(found, wanted);
-  });
-
-  test('no API role reads a table of it, and the API does not serve it', async () => {
-    const rows = await sql(`
-      select r.rolname, c.relname, p.privilege
-      from pg_class c
-      cross join unnest(array['anon', 'authenticated', 'service_role', 'authenticator', 'kijko_sidecar', 'kijko_login', 'kijko_login_anon']) as r (rolname)
-      cross join unnest(array['select', 'insert', 'update', 'delete']) as p (privilege)
-      where c.relnamespace in ('auth'::regnamespace, 'auth_api'::regnamespace) and c.relkind = 'r' and has_table_privilege(r.rolname, c.oid, p.privilege)`);
-    assert.deepEqual(rows, []);
-    for (const token of [env.ANON_KEY, env.SERVICE_ROLE_KEY]) {
-      const answer = await http('GET', '/rest/v1/users', { token, headers: { 'Accept-Profile': 'auth' } });
-      assert.equal(answer.status, 406);
-    }
-  });
-
-  test('the login role may call one function of it', async () => {
-    const rows = await sql(`
-      select p.proname from pg_proc p
-      where p.pronamespace = 'auth_api'::regnamespace and has_function_privilege('kijko_login_anon', p.oid, 'execute')`);
-    assert.deepEqual(rows, [{ proname: 'handle' }]);
-  });
-
-  test("claims that a plain SQL session sets are nobody's", async () => {
-    const { user } = await newUser();
-    const claims = JSON.stringify({ sub: user.id, role: 'service_role', email: 'x@example.com' });
-    const [row] = await sql(
-      `
-      select auth.uid() as uid, auth.role() as role, auth.email() as email, auth.jwt() as jwt
-      from (select set_config('request.jwt.claims', $1, false) offset 0) as forged`,
-      [claims],
-    );
-    assert.deepEqual(row, { uid: null, role: null, email: null, jwt: null });
-  });
-
-  test('nothing in it is owned by a superuser', async () => {
-    const rows = await adminSql(`
-      select p.oid::regprocedure::text from pg_proc p join pg_roles r on r.oid = p.proowner
-      where p.pronamespace in ('auth'::regnamespace, 'auth_api'::regnamespace) and r.rolsuper`);
-    assert.deepEqual(rows, []);
-  });
-
-  test('everything in it says what it is for', async () => {
-    const rows = await sql(`
-      select 'function ' || p.oid::regprocedure as what from pg_proc p
-      where p.pronamespace in ('auth'::regnamespace, 'auth_api'::regnamespace) and obj_description(p.oid, 'pg_proc') is null
-      union all
-      select 'column ' || c.oid::regclass || '.' || a.attname
-      from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-      where c.relnamespace in ('auth'::regnamespace, 'auth_api'::regnamespace) and c.relkind = 'r' and col_description(c.oid, a.attnum) is null`);
-    assert.deepEqual(rows, []);
   });
 });
 

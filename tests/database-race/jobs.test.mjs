@@ -273,43 +273,6 @@ test('a unique key that is being queued is waited for: one job, whichever commit
   }
 });
 
-test('tickers take turns: the second waits for the first, and finds nothing left', async () => {
-  const { org, skill } = await newTenant();
-  await pool.query(`insert into public.habits (org_id, skill_id, name, cron) values ($1, $2, 'turn', '0 0 1 1 *')`, [org, skill]);
-  await pool.query(`update public.habits set next_run_at = date_trunc('year', kijko.now(), 'UTC') where org_id = $1`, [org]);
-  const waiter = await pool.connect();
-  try {
-    await whileOpen('select private.run_due_habits()', [], async (_, session) => {
-      const answered = waiter.query('select private.run_due_habits() as handled');
-      await untilWaiting(waiter, session);
-      await session.query('commit');
-      assert.equal((await answered).rows[0].handled, 0);
-    });
-  } finally {
-    waiter.release(true);
-  }
-  assert.equal((await one(`select count(*)::int as n from public.executions where org_id = $1`, [org])).n, 1);
-});
-
-test('a habit that somebody is changing keeps no ticker from the others', async () => {
-  const { org, skill } = await newTenant();
-  await pool.query(
-    `insert into public.habits (org_id, skill_id, name, cron) select $1, $2, 'due ' || n, '0 0 1 1 *' from generate_series(1, 2) as n`,
-    [org, skill],
-  );
-  const {
-    rows: [held, free],
-  } = await pool.query(`update public.habits set next_run_at = date_trunc('year', kijko.now(), 'UTC') where org_id = $1 returning id`, [
-    org,
-  ]);
-  await whileOpen('select 1 from public.habits where id = $1 for update', [held.id], () => promptly('select private.run_due_habits()'));
-  const { rows } = await pool.query('select habit_id from public.executions where org_id = $1', [org]);
-  assert.deepEqual(
-    rows.map((row) => row.habit_id),
-    [free.id],
-  );
-});
-
 // ---- waking
 
 test('workers hear that a limit has a place again, whatever freed it', async () => {

@@ -1,0 +1,93 @@
+// Executions that are started, ended or queued by several sessions at once.
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { test } from 'node:test';
+import { atOnce, newTenant, one, pool, queryAs, untilWaitingFor, used } from './support.mjs';
+
+test('a finishing worker against the reaper: one of them wins, never both', async () => {
+  const { org, skill } = await newTenant();
+  const won = { worker: 0, reaper: 0 };
+  for (let i = 0; i < 20; i++) {
+    // Claimed by hand, so that no worker of the running stack takes it.
+    const worker = `racer ${randomUUID()}`;
+    const session = await pool.connect();
+    await session.query('begin');
+    const {
+      rows: [{ id, job_id: job }],
+    } = await session.query(`select e.* from public.skills as s, private.queue_execution(s, '{}', 'manual') as e where s.id = $1`, [skill]);
+    await session.query(
+      `update public.jobs set status = 'running', attempt = 1, max_attempts = 1, locked_by = $2, locked_until = clock_timestamp() + interval '1 minute' where id = $1`,
+      [job, worker],
+    );
+    await session.query('select private.start_execution($1, $2)', [worker, job]);
+    await session.query(`update public.jobs set locked_until = clock_timestamp() - interval '1 second' where id = $1`, [job]);
+    await session.query('commit');
+    session.release();
+
+    const finish = () =>
+      one(`select private.finish_execution($1, $2, '{"output": {}, "input_tokens": 1, "output_tokens": 0}') as done`, [worker, job]);
+    const reap = () => one('select private.reap_jobs()');
+    // Whoever is started first is a little ahead: take turns.
+    const answers = await Promise.all(i % 2 ? [finish(), reap()] : [reap(), finish()]);
+    const { done } = answers[i % 2 ? 0 : 1];
+    const { status, events } = await one(
+      `select e.status, (select count(*)::int from public.job_events as v where v.job_id = e.job_id and v.event in ('succeeded', 'dead')) as events
+       from public.executions as e where e.id = $1`,
+      [id],
+    );
+    assert.equal(status, done ? 'succeeded' : 'failed');
+    assert.equal(events, 1);
+    won[done ? 'worker' : 'reaper'] += 1;
+  }
+  assert.ok(won.worker > 0 && won.reaper > 0, `both win at times: ${JSON.stringify(won)}`);
+  assert.equal(await used(org, 'llm_tokens'), won.worker, 'booked exactly for those that finished');
+});
+
+test('one idempotency key from twelve sessions: one execution, charged once', async () => {
+  const { user, org, skill } = await newTenant();
+  const answers = await atOnce(12, () => queryAs(user, `select (public.execute_skill($1, '{"a": 1}', 'same')).id`, [skill]));
+  assert.deepEqual(
+    answers.filter((a) => a.refused),
+    [],
+  );
+  assert.equal(new Set(answers.map((a) => a.rows[0].id)).size, 1);
+  assert.equal(await used(org, 'executions'), 1);
+});
+
+// Without turns the later call would run into the unique key and fail, or charge before it finds out.
+for (const end of ['commit', 'rollback']) {
+  test(`a call whose idempotency key is in use waits for its turn, and the first one's ${end}`, async () => {
+    const { user, org, skill } = await newTenant();
+    const execute = `select (public.execute_skill($1, '{"a": 1}', 'same')).id`;
+    const first = await pool.connect();
+    try {
+      await first.query('begin');
+      await first.query('set local session authorization authenticator');
+      await first.query('set local role authenticated');
+      await first.query(`select set_config('request.jwt.claims', $1, true)`, [JSON.stringify({ role: 'authenticated', sub: user })]);
+      const {
+        rows: [{ id }],
+      } = await first.query(execute, [skill]);
+      const { pid } = (await first.query('select pg_backend_pid() as pid')).rows[0];
+      const second = queryAs(user, execute, [skill]);
+      await untilWaitingFor(pid, 'advisory');
+      await first.query(end);
+      const answer = await second;
+      assert.equal(answer.refused, undefined);
+      assert.equal(answer.rows[0].id === id, end === 'commit');
+      assert.equal(await used(org, 'executions'), 1);
+      assert.equal((await one('select count(*)::int as n from public.executions where org_id = $1', [org])).n, 1);
+    } finally {
+      first.release(true);
+    }
+  });
+}
+
+test('twenty executions for the last five of the quota: five pass', async () => {
+  const { user, org, skill } = await newTenant();
+  await pool.query(`select kijko.set_limit($1, 'executions', 'month', 5)`, [org]);
+  const answers = await atOnce(20, () => queryAs(user, 'select (public.execute_skill($1)).id', [skill]));
+  assert.equal(answers.filter((a) => a.rows).length, 5);
+  assert.deepEqual([...new Set(answers.filter((a) => a.refused).map((a) => a.refused))], ['KJ429']);
+  assert.equal((await one('select count(*)::int as n from public.executions where org_id = $1', [org])).n, 5);
+});

@@ -1,0 +1,112 @@
+// Many workers on one queue at once: each job is claimed once and ended once, and no worker waits for another.
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { test } from 'node:test';
+import { atOnce, newTenant, one, pool } from './support.mjs';
+
+test('twelve workers at once: no job is claimed twice, none is left', async () => {
+  const JOBS = 300;
+  const { org } = await newTenant();
+  const kind = `race_${randomUUID().slice(0, 8)}`;
+  await pool.query('select private.enqueue_job($1, $2) from generate_series(1, $3::int)', [org, kind, JOBS]);
+
+  const claims = await atOnce(12, async (n) => {
+    const mine = [];
+    for (;;) {
+      const { rows } = await pool.query(`select id from private.claim_jobs($1, '1 minute', 7, array[$2])`, [`worker ${n}`, kind]);
+      if (rows.length === 0) return mine;
+      mine.push(...rows.map((r) => r.id));
+    }
+  });
+
+  // SKIP LOCKED may show a worker nothing while another holds the last rows; whoever holds them has claimed them.
+  assert.equal(claims.flat().length, JOBS);
+  assert.equal(new Set(claims.flat()).size, JOBS);
+});
+
+test('eight workers at once and a limit of three: never more run, and all jobs are done', async () => {
+  const JOBS = 60;
+  const { org } = await newTenant();
+  const kind = `race_${randomUUID().slice(0, 8)}`;
+  await pool.query('select private.set_job_limit($1, $2, 3)', [org, 'key']);
+  const jobs = Array.from({ length: JOBS }, () => ({ org_id: org, kind, concurrency_key: 'key' }));
+  await pool.query('select private.enqueue_jobs($1)', [JSON.stringify(jobs)]);
+
+  let done = 0;
+  let most = 0;
+  await atOnce(8, async (n) => {
+    while (done < JOBS) {
+      const { rows } = await pool.query(`select id, attempt from private.claim_jobs($1, '1 minute', 5, array[$2])`, [`worker ${n}`, kind]);
+      const { running } = await one(`select count(*)::int as running from public.jobs where kind = $1 and status = 'running'`, [kind]);
+      most = Math.max(most, running);
+      if (rows.length === 0) continue;
+      const { rows: ended } = await pool.query('select status from private.complete_jobs($1, $2)', [`worker ${n}`, JSON.stringify(rows)]);
+      assert.deepEqual(
+        ended.map((e) => e.status),
+        rows.map(() => 'succeeded'),
+      );
+      done += rows.length;
+    }
+  });
+  assert.equal(done, JOBS);
+  assert.ok(most >= 1 && most <= 3, `${most} ran at once`);
+});
+
+test('workers that end the same batches crosswise do not wait for each other', async () => {
+  const { org } = await newTenant();
+  const kind = `race_${randomUUID().slice(0, 8)}`;
+  await pool.query('select private.enqueue_jobs($1)', [JSON.stringify(Array.from({ length: 200 }, () => ({ org_id: org, kind })))]);
+  const { rows } = await pool.query(`select id, attempt from private.claim_jobs('batcher', '1 minute', 200, array[$1])`, [kind]);
+  const answers = await atOnce(
+    6,
+    async (n) =>
+      (await pool.query(`select id from private.complete_jobs('batcher', $1)`, [JSON.stringify(n % 2 ? rows : rows.toReversed())])).rows
+        .length,
+  );
+  assert.equal(
+    answers.reduce((sum, n) => sum + n, 0),
+    200,
+    'each job is ended by one of them',
+  );
+});
+
+test('a job that is ended while its row is being changed is asked for again: ended when only its lease moved, left alone when it was taken back', async () => {
+  const { org } = await newTenant();
+  const kind = 'race_changed';
+  for (const [change, ended] of [
+    [`update public.jobs set locked_until = locked_until + interval '1 minute' where id = $1`, ['succeeded']],
+    [`update public.jobs set cancel_requested = true where id = $1`, ['cancelled']],
+    [`update public.jobs set locked_by = 'other' where id = $1`, []],
+  ]) {
+    await pool.query('select private.enqueue_job($1, $2)', [org, kind]);
+    const { id } = await one(`select id from private.claim_jobs('w', '1 minute', 1, array[$1])`, [kind]);
+    const end = async () =>
+      (await pool.query(`select status from private.complete_jobs('w', $1)`, [JSON.stringify([{ id, attempt: 1 }])])).rows.map(
+        (row) => row.status,
+      );
+    const session = await pool.connect();
+    await session.query('begin');
+    await session.query(change, [id]);
+    assert.deepEqual(await end(), ['running'], change);
+    await session.query('commit');
+    session.release();
+    assert.deepEqual(await end(), ended, change);
+  }
+});
+
+test('a claim that finds nothing does not wait for another one that keeps house', async () => {
+  const [keeper, worker] = await Promise.all([pool.connect(), pool.connect()]);
+  try {
+    await keeper.query('begin');
+    await keeper.query('select private.tend_jobs()');
+    await worker.query(`set statement_timeout = '10s'`);
+    // It is time again while the other is still at it.
+    await pool.query(`select setval('private.jobs_tend_at', 0)`);
+    const { rows } = await worker.query(`select id from private.claim_jobs('w', '1 minute', 1, array['race_nothing'])`);
+    assert.deepEqual(rows, []);
+  } finally {
+    await keeper.query('rollback');
+    keeper.release();
+    worker.release(true);
+  }
+});
