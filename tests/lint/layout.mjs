@@ -1,0 +1,150 @@
+// Whether every domain is in every place where a reader looks for it, and no file has outgrown its subject.
+//
+// The migrations name the domains: the first ten digits of a time stamp are a block, a block is a domain, and the name of
+// the block's first file is the domain's name.
+import { LARGE_FILES, NO_DOMAIN, UNFINISHED } from './exceptions.mjs';
+import { exists, filesOf, isMain, namesIn, ROOT, read, report } from './tree.mjs';
+
+const MIGRATIONS = 'supabase/migrations';
+const MAX_LINES = 400;
+
+// Where files are named after domains, and how a file's name ends there. `required` places need one for each domain.
+const PLACES = [
+  { folder: 'supabase/tests/database', ending: '.test.sql', required: true },
+  { folder: 'tests/journeys', ending: '.test.mjs', required: true },
+  { folder: 'tests/database-race', ending: '.test.mjs', required: false },
+];
+const GUIDES = 'docs/guides';
+
+// Nobody uses the foundation by itself: the other domains' tests and guides cover it.
+const WITHOUT_PLACES = new Set(['foundation']);
+
+const SOURCE = /\.(rs|sql|mjs|ts|sh|md|css|html)$/;
+// Written by a program, or a record of what a program printed.
+const GENERATED = [
+  /^supabase\/database\.types\.ts$/,
+  /^docs\/reference\//,
+  /^kijko_ext\/sql\//,
+  /\/tests\/(pg_regress|isolation)\/expected\//,
+  /^CHANGELOG\.md$/,
+];
+
+const NO_EXCEPTIONS = { largeFiles: [], noDomain: {}, unfinished: [] };
+
+/** Every finding about the tree at `root`, as sentences that name the place. */
+export function checkLayout(root, { largeFiles, noDomain, unfinished } = NO_EXCEPTIONS) {
+  const { domains, findings } = readDomains(namesIn(root, MIGRATIONS));
+  const places = [...missingPlaces(root, domains), ...sidecarFolders(root, domains)];
+  return [...findings, ...without(places, unfinished), ...foreignFiles(root, domains, noDomain), ...oversized(root, largeFiles)];
+}
+
+/** The domains in the order of their blocks, and what is wrong with the migrations' names. */
+export function readDomains(names) {
+  const findings = [];
+  const domainOfBlock = new Map();
+  let last = '';
+  for (const name of [...names].sort()) {
+    const [, stamp, subject] = name.match(/^(\d{14})_([a-z][a-z0-9_]*)\.sql$/) ?? [];
+    if (!stamp || !isTime(stamp)) {
+      findings.push(`${MIGRATIONS}/${name} must be called <YYYYMMDDHHMMSS>_<domain>[_<subject>].sql`);
+      continue;
+    }
+    if (stamp === last) findings.push(`${MIGRATIONS}/${name} has the time stamp of the file before it`);
+    last = stamp;
+    const block = stamp.slice(0, 10);
+    const domain = domainOfBlock.get(block);
+    if (!domain) {
+      if ([...domainOfBlock.values()].includes(subject)) findings.push(`${MIGRATIONS}/${name} starts a second block of ${subject}`);
+      domainOfBlock.set(block, subject);
+    } else if (!belongsTo(subject, domain)) {
+      findings.push(`${MIGRATIONS}/${name} is in the block of ${domain}: call it ${stamp}_${domain}_<subject>.sql or give it a block`);
+    }
+  }
+  return { domains: [...domainOfBlock.values()], findings };
+}
+
+function isTime(stamp) {
+  const [, year, month, day, hour, minute, second] = stamp.match(/^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)$/);
+  const iso = `${year}-${month}-${day}T${hour}:${minute}:${second}.000Z`;
+  const time = new Date(iso);
+  return !Number.isNaN(time.getTime()) && time.toISOString() === iso;
+}
+
+const belongsTo = (name, domain) => name === domain || name.startsWith(`${domain}_`);
+
+function missingPlaces(root, domains) {
+  return domains
+    .filter((domain) => !WITHOUT_PLACES.has(domain))
+    .flatMap((domain) => [
+      ...PLACES.filter(({ required }) => required).map(({ folder, ending }) => `${folder}/${domain}${ending}`),
+      `${GUIDES}/${domain}.md`,
+    ])
+    .filter((path) => !exists(root, path))
+    .map((path) => `${path} is missing`);
+}
+
+/** The folders of the sidecar are the domains that app.rs lists, and every one of them is a domain. */
+function sidecarFolders(root, domains) {
+  if (!exists(root, 'sidecar/src/domains')) return [];
+  const folders = [...new Set(filesOf(root, 'sidecar/src/domains').map((path) => path.split('/')[3]))].filter(
+    (name) => !name.endsWith('.rs'),
+  );
+  const listed = [...read(root, 'sidecar/src/app.rs').matchAll(/\bdomains::([a-z0-9_]+)::/g)].map(([, name]) => name);
+  return [
+    ...folders
+      .filter((name) => !listed.includes(name))
+      .map((name) => `sidecar/src/domains/${name} is not in the list of sidecar/src/app.rs`),
+    ...listed
+      .filter((name, at) => !folders.includes(name) && listed.indexOf(name) === at)
+      .map((name) => `sidecar/src/domains/${name} is missing, but sidecar/src/app.rs lists it`),
+    ...folders
+      .filter((name) => !domains.includes(name))
+      .map((name) => `sidecar/src/domains/${name} is no domain: ${MIGRATIONS} has no block of that name`),
+  ];
+}
+
+function foreignFiles(root, domains, noDomain) {
+  return PLACES.flatMap(({ folder, ending }) => {
+    const names = namesIn(root, folder)
+      .filter((name) => name.endsWith(ending))
+      .map((name) => name.slice(0, -ending.length));
+    const allowed = Object.keys(noDomain[folder] ?? {});
+    return [
+      ...names
+        .filter((name) => ![...domains, ...allowed].some((domain) => belongsTo(name, domain)))
+        .map((name) => `${folder}/${name}${ending} begins with no domain's name: ${domains.join(', ')}`),
+      ...allowed
+        .filter((subject) => domains.includes(subject) || !names.some((name) => belongsTo(name, subject)))
+        .map((subject) => `${folder}/${subject}* needs no exception any more: remove it from tests/lint/exceptions.mjs`),
+    ];
+  });
+}
+
+function oversized(root, largeFiles) {
+  const allowed = new Map(largeFiles.map(({ path, lines }) => [path, lines]));
+  const lines = new Map(
+    filesOf(root)
+      .filter((path) => SOURCE.test(path) && !GENERATED.some((pattern) => pattern.test(path)))
+      .map((path) => [path, read(root, path).split('\n').length - 1]),
+  );
+  return [
+    ...[...lines]
+      .filter(([path, count]) => count > (allowed.get(path) ?? MAX_LINES))
+      .map(([path, count]) => `${path} has ${count} lines, more than ${allowed.get(path) ?? MAX_LINES}: split it by subject`),
+    ...[...allowed.keys()]
+      .filter((path) => !(lines.get(path) > MAX_LINES))
+      .map((path) => `${path} needs no exception any more: remove it from tests/lint/exceptions.mjs`),
+  ];
+}
+
+/** The findings without those that the list of unfinished places allows, and the lines of that list that are finished. */
+function without(findings, unfinished) {
+  return [
+    ...findings.filter((finding) => !unfinished.some((path) => finding.startsWith(`${path} `))),
+    ...unfinished
+      .filter((path) => !findings.some((finding) => finding.startsWith(`${path} `)))
+      .map((path) => `${path} is finished: remove it from tests/lint/exceptions.mjs`),
+  ];
+}
+
+if (isMain(import.meta)) report('layout', checkLayout(ROOT, { largeFiles: LARGE_FILES, noDomain: NO_DOMAIN, unfinished: UNFINISHED }));
