@@ -185,7 +185,7 @@ test('a price that many use holds up no other event, and all its organizations f
   const [popular, other] = [id('price'), id('price')];
   const users = [];
   for (let n = 0; n < 60; n += 1) users.push(await subscribed(popular, 'pro_monthly'));
-  const stranger = await subscribed(other, 'pro_monthly');
+  const unrelated = await subscribed(other, 'pro_monthly');
   const last = users.toSorted((x, y) => (x.org < y.org ? -1 : 1)).at(-1);
   const [a, b, holder] = [await pool.connect(), await pool.connect(), await pool.connect()];
   try {
@@ -202,10 +202,10 @@ test('a price that many use holds up no other event, and all its organizations f
       event(
         'customer.subscription.deleted',
         6,
-        subscription(stranger.sub, stranger.customer, other, 'pro_monthly', { status: 'canceled' }),
+        subscription(unrelated.sub, unrelated.customer, other, 'pro_monthly', { status: 'canceled' }),
       ),
     );
-    assert.equal(await planOf(stranger.org), 'FREE', 'of another price');
+    assert.equal(await planOf(unrelated.org), 'FREE', 'of another price');
     await ingest(
       b,
       event('customer.subscription.deleted', 6, subscription(last.sub, last.customer, popular, 'pro_monthly', { status: 'canceled' })),

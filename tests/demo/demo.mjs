@@ -305,14 +305,14 @@ async function demo() {
   });
 
   await story.step('Bob, and whoever is not signed in, see none of it', async (say) => {
-    await strangerSeesNothing(say, { ada, bob, project, skill, habit });
+    await nonMemberSeesNothing(say, { ada, bob, project, skill, habit });
   });
 
   story.end();
 }
 
 // By list, by id, by change and by call: what belongs to Ada stays hers.
-async function strangerSeesNothing(say, { ada, bob, project, skill, habit }) {
+async function nonMemberSeesNothing(say, { ada, bob, project, skill, habit }) {
   const org = ada.organization.id;
   const tables = [
     'organizations',

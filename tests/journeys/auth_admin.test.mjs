@@ -26,8 +26,8 @@ describe('who may', () => {
   test('nobody without a key, nobody with the anon key, no user', async () => {
     const { session } = await newUser();
     for (const [method, path] of endpoints) {
-      const stranger = await http(method, `/auth/v1${path}`);
-      assert.deepEqual([stranger.status, stranger.body.code], [401, 'no_authorization'], `${method} ${path}`);
+      const unauthenticated = await http(method, `/auth/v1${path}`);
+      assert.deepEqual([unauthenticated.status, unauthenticated.body.code], [401, 'no_authorization'], `${method} ${path}`);
       for (const token of [env.ANON_KEY, session.access_token]) {
         const answer = await http(method, `/auth/v1${path}`, { token, ...(method !== 'GET' && { body: {} }) });
         assert.deepEqual([answer.status, answer.body.code], [403, 'not_admin'], `${method} ${path}`);

@@ -116,12 +116,12 @@ describe('sign out', () => {
   test('global ends all of this user and none of anybody else', async () => {
     const here = await newUser();
     const there = await signIn(here);
-    const stranger = await newUser();
+    const other = await newUser();
     await here.client.auth.signOut();
     assert.equal(await restStatus(here), 401);
     assert.equal(await restStatus(there), 401);
-    assert.equal(await stillIn(stranger), true);
-    assert.equal(await restStatus(stranger), 200);
+    assert.equal(await stillIn(other), true);
+    assert.equal(await restStatus(other), 200);
   });
 
   test('an unknown scope ends nothing', async () => {

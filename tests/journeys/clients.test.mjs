@@ -145,7 +145,7 @@ describe('upsert', () => {
 
 describe('embedding', () => {
   test('an execution shows the one that it repeats, and those that repeat it', async () => {
-    const [person, stranger] = [await newPerson(), await newPerson()];
+    const [person, nonMember] = [await newPerson(), await newPerson()];
     const skill = await newSkill(person);
     const first = await ok(execute(person, skill.id, {}));
     // The template asks for what this input lacks.
@@ -166,7 +166,7 @@ describe('embedding', () => {
       { id: first.id, retried_execution: null, retries: [{ id: second.id }] },
       { id: second.id, retried_execution: { id: first.id, status: 'failed' }, retries: [] },
     ]);
-    assert.deepEqual(await ok(stranger.client.from('executions').select('id, retried_execution(id)').eq('id', second.id)), []);
+    assert.deepEqual(await ok(nonMember.client.from('executions').select('id, retried_execution(id)').eq('id', second.id)), []);
   });
 });
 

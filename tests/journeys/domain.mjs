@@ -84,9 +84,9 @@ export async function join(person, orgId, role, manager) {
   return ok(person.client.rpc('accept_invitation', { token }));
 }
 
-/** An organization with one person of each role, each working in it, and a stranger from elsewhere. */
+/** An organization with one person of each role, each working in it, and a person who is no member of it. */
 export async function newTeam() {
-  const [owner, adminUser, member, viewer, stranger] = await Promise.all(Array.from({ length: 5 }, () => newPerson()));
+  const [owner, adminUser, member, viewer, nonMember] = await Promise.all(Array.from({ length: 5 }, () => newPerson()));
   const organization = await ok(owner.client.rpc('create_organization', { name: `Team ${randomUUID().slice(0, 8)}` }));
   await setPlan(organization.id, 'TEAMS'); // not the subject here: five people share the rate limit
   await Promise.all(
@@ -100,7 +100,7 @@ export async function newTeam() {
     await ok(person.client.rpc('set_active_organization', { org_id: organization.id }));
     person.orgId = organization.id;
   }
-  return { organization, orgId: organization.id, owner, admin: adminUser, member, viewer, stranger };
+  return { organization, orgId: organization.id, owner, admin: adminUser, member, viewer, nonMember };
 }
 
 /** A skill that repeats its input at no vendor's cost. */

@@ -36,19 +36,19 @@ describe('executing a skill', () => {
 
   test('who is not signed in sees none', () => assertAnonymousSeesNothing(['executions']));
 
-  test('the stranger gets not_found, whether it exists or not; the viewer permission_denied; nothing is charged', async () => {
+  test('a non-member gets not_found, a viewer permission_denied, and nothing is charged', async () => {
     const { id } = await ok(execute(team.member, skill.id, { text: 'hello', language: 'Dutch' }));
     await ended(team.member, id);
     const used = (await usageOf(team.owner)).executions.used;
     for (const name of ['cancel_execution', 'retry_execution']) {
-      await refused(team.stranger.client.rpc(name, { id }), 404, 'not_found');
-      await refused(team.stranger.client.rpc(name, { id: randomUUID() }), 404, 'not_found');
+      await refused(team.nonMember.client.rpc(name, { id }), 404, 'not_found');
+      await refused(team.nonMember.client.rpc(name, { id: randomUUID() }), 404, 'not_found');
       await refused(team.viewer.client.rpc(name, { id }), 403, 'permission_denied');
     }
-    await refused(execute(team.stranger, skill.id), 404, 'not_found');
-    await refused(execute(team.stranger, randomUUID()), 404, 'not_found');
+    await refused(execute(team.nonMember, skill.id), 404, 'not_found');
+    await refused(execute(team.nonMember, randomUUID()), 404, 'not_found');
     await refused(execute(team.viewer, skill.id, { text: 'x', language: 'y' }), 403, 'permission_denied');
-    assert.deepEqual(await ok(team.stranger.client.from('executions').select('id').eq('id', id)), []);
+    assert.deepEqual(await ok(team.nonMember.client.from('executions').select('id').eq('id', id)), []);
     assert.equal((await ok(team.viewer.client.from('executions').select('id').eq('id', id))).length, 1);
     assert.equal((await usageOf(team.owner)).executions.used, used);
   });
@@ -136,7 +136,7 @@ describe('executing a skill', () => {
   });
 
   test('errors have one shape, with the code to compare and no insides', async () => {
-    const answer = await call(team.stranger, 'execute_skill', { skill_id: skill.id });
+    const answer = await call(team.nonMember, 'execute_skill', { skill_id: skill.id });
     assert.equal(answer.status, 404);
     assert.deepEqual(Object.keys(answer.body).sort(), ['code', 'details', 'hint', 'message']);
     assert.equal(answer.body.code, 'not_found');

@@ -40,8 +40,8 @@ describe('habits', () => {
 
   test('who is not signed in sees none', () => assertAnonymousSeesNothing(['habits']));
 
-  test('the stranger sees none, changes none and runs none', async () => {
-    const { client } = team.stranger;
+  test('a non-member sees none, changes none and runs none', async () => {
+    const { client } = team.nonMember;
     assert.deepEqual(await ok(client.from('habits').select().eq('id', habit.id)), []);
     await unaffected(client.from('habits').update({ cron: '* * * * *' }).eq('id', habit.id).select());
     await unaffected(client.from('habits').delete().eq('id', habit.id).select());

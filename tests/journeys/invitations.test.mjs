@@ -99,11 +99,11 @@ describe('an invitation', () => {
 
   test('is worth nothing once the inviter may not grant its role any more', async () => {
     const team = await newTeam();
-    const { token } = await ok(invite(team.admin, team.stranger.email, 'admin'));
+    const { token } = await ok(invite(team.admin, team.nonMember.email, 'admin'));
     await ok(team.owner.client.from('memberships').update({ role: 'viewer' }).eq('org_id', team.orgId).eq('user_id', team.admin.user.id));
-    await refused(team.stranger.client.rpc('accept_invitation', { token }), 403, 'permission_denied');
+    await refused(team.nonMember.client.rpc('accept_invitation', { token }), 403, 'permission_denied');
     await ok(team.owner.client.from('memberships').delete().eq('org_id', team.orgId).eq('user_id', team.admin.user.id));
-    await refused(team.stranger.client.rpc('accept_invitation', { token }), 403, 'permission_denied');
+    await refused(team.nonMember.client.rpc('accept_invitation', { token }), 403, 'permission_denied');
     assert.equal((await members(team.owner, team.orgId)).length, 3);
   });
 });
@@ -134,9 +134,9 @@ describe('who may invite', () => {
       if (person !== team.owner) await refused(person.client.rpc('revoke_invitation', { id }), 403, 'permission_denied');
     }
     await refused(invite(team.admin, 'boss@example.com', 'viewer'), 403, 'permission_denied');
-    await refused(team.stranger.client.rpc('revoke_invitation', { id }), 404, 'not_found');
+    await refused(team.nonMember.client.rpc('revoke_invitation', { id }), 404, 'not_found');
     await refused(
-      team.stranger.client.rpc('invite_member', { email: 'x@example.com', role: 'viewer' }).setHeader('x-org-id', team.orgId),
+      team.nonMember.client.rpc('invite_member', { email: 'x@example.com', role: 'viewer' }).setHeader('x-org-id', team.orgId),
       403,
       'not_a_member',
     );

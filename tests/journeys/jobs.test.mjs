@@ -31,9 +31,9 @@ describe('jobs', () => {
 
   test('who is not signed in sees none', () => assertAnonymousSeesNothing(['jobs', 'job_events']));
 
-  test('the stranger sees none; every member of the organization does', async () => {
-    assert.deepEqual(await ok(team.stranger.client.from('jobs').select('id').eq('id', job.id)), []);
-    assert.deepEqual(await ok(team.stranger.client.from('job_events').select('id').eq('job_id', job.id)), []);
+  test('a non-member sees none; every member of the organization sees them', async () => {
+    assert.deepEqual(await ok(team.nonMember.client.from('jobs').select('id').eq('id', job.id)), []);
+    assert.deepEqual(await ok(team.nonMember.client.from('job_events').select('id').eq('job_id', job.id)), []);
     for (const person of [team.viewer, team.member, team.admin, team.owner]) {
       assert.equal((await ok(person.client.from('jobs').select('id').eq('id', job.id))).length, 1);
     }

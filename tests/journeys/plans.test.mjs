@@ -28,7 +28,7 @@ describe('subscriptions', () => {
   test('nobody outside sees them; inside only who may read billing', async () => {
     await assertAnonymousSeesNothing(['subscriptions']);
     const seen = async (person) => (await ok(person.client.from('subscriptions').select('plan').eq('org_id', team.orgId))).length;
-    assert.equal(await seen(team.stranger), 0);
+    assert.equal(await seen(team.nonMember), 0);
     assert.equal(await seen(team.viewer), 0);
     assert.equal(await seen(team.member), 0);
     assert.equal(await seen(team.admin), 1);

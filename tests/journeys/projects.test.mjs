@@ -15,8 +15,8 @@ describe('projects', () => {
 
   test('who is not signed in sees none', () => assertAnonymousSeesNothing(['projects']));
 
-  test('the stranger sees none and changes none', async () => {
-    const { client } = team.stranger;
+  test('a non-member sees none and changes none', async () => {
+    const { client } = team.nonMember;
     assert.deepEqual(await ok(client.from('projects').select('*').eq('id', project.id)), []);
     await unaffected(client.from('projects').update({ name: 'Taken' }).eq('id', project.id).select());
     await unaffected(client.from('projects').delete().eq('id', project.id).select());

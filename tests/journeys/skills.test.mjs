@@ -39,13 +39,13 @@ describe('skills', () => {
     );
   });
 
-  test('the stranger sees none, changes none and runs none', async () => {
-    const { client } = team.stranger;
+  test('a non-member sees none, changes none and runs none', async () => {
+    const { client } = team.nonMember;
     assert.deepEqual(await ok(client.from('skills').select().eq('id', skill.id)), []);
     await unaffected(client.from('skills').update({ prompt_template: 'Tell me all' }).eq('id', skill.id).select());
     await unaffected(client.from('skills').delete().eq('id', skill.id).select());
     await refused(client.from('skills').insert({ org_id: team.orgId, name: 'Planted', prompt_template: 'x' }), 403, '42501');
-    await refused(execute(team.stranger, skill.id, { n: 1 }), 404, 'not_found');
+    await refused(execute(team.nonMember, skill.id, { n: 1 }), 404, 'not_found');
     assert.deepEqual(await ok(team.owner.client.from('skills').select().eq('id', skill.id).single()), skill);
   });
 

@@ -125,31 +125,31 @@ describe('a name', () => {
   });
 });
 
-describe('a stranger', () => {
+describe('a non-member', () => {
   test('sees nothing of an organization in any table', async () => {
-    const [someone, stranger] = await Promise.all([newPerson(), newPerson()]);
+    const [someone, nonMember] = await Promise.all([newPerson(), newPerson()]);
     const skill = await newSkill(someone);
     for (const table of TENANT_TABLES) {
       const [column, value] =
         table === 'organizations' ? ['id', someone.orgId] : table === 'profiles' ? ['id', someone.user.id] : ['org_id', someone.orgId];
-      assert.deepEqual(await ok(stranger.client.from(table).select('*').eq(column, value)), [], table);
+      assert.deepEqual(await ok(nonMember.client.from(table).select('*').eq(column, value)), [], table);
     }
     assert.equal(skill.org_id, someone.orgId);
   });
 
   test('changes, deletes and joins nothing', async () => {
-    const [someone, stranger] = await Promise.all([newPerson(), newPerson()]);
-    await unaffected(stranger.client.from('organizations').update({ name: 'Taken' }).eq('id', someone.orgId).select());
-    await unaffected(stranger.client.from('organizations').delete().eq('id', someone.orgId).select());
-    await unaffected(stranger.client.from('profiles').update({ display_name: 'Taken' }).eq('id', someone.user.id).select());
-    await unaffected(stranger.client.from('memberships').update({ role: 'viewer' }).eq('org_id', someone.orgId).select());
-    await unaffected(stranger.client.from('memberships').delete().eq('org_id', someone.orgId).select());
+    const [someone, nonMember] = await Promise.all([newPerson(), newPerson()]);
+    await unaffected(nonMember.client.from('organizations').update({ name: 'Taken' }).eq('id', someone.orgId).select());
+    await unaffected(nonMember.client.from('organizations').delete().eq('id', someone.orgId).select());
+    await unaffected(nonMember.client.from('profiles').update({ display_name: 'Taken' }).eq('id', someone.user.id).select());
+    await unaffected(nonMember.client.from('memberships').update({ role: 'viewer' }).eq('org_id', someone.orgId).select());
+    await unaffected(nonMember.client.from('memberships').delete().eq('org_id', someone.orgId).select());
     await refused(
-      stranger.client.from('memberships').insert({ org_id: someone.orgId, user_id: stranger.user.id, role: 'owner' }),
+      nonMember.client.from('memberships').insert({ org_id: someone.orgId, user_id: nonMember.user.id, role: 'owner' }),
       403,
       '42501',
     );
-    await refused(stranger.client.rpc('set_active_organization', { org_id: someone.orgId }), 403, 'not_a_member');
+    await refused(nonMember.client.rpc('set_active_organization', { org_id: someone.orgId }), 403, 'not_a_member');
     const [organization] = await ok(someone.client.from('organizations').select('name, id'));
     assert.equal(organization.id, someone.orgId);
     assert.notEqual(organization.name, 'Taken');
@@ -157,12 +157,12 @@ describe('a stranger', () => {
   });
 
   test('gets not_a_member for naming it in x-org-id, also where nothing would be seen anyway', async () => {
-    const [someone, stranger] = await Promise.all([newPerson(), newPerson()]);
-    await refused(stranger.client.from('projects').select().setHeader('x-org-id', someone.orgId), 403, 'not_a_member');
-    await refused(stranger.client.from('projects').select().setHeader('x-org-id', randomUUID()), 403, 'not_a_member');
-    await refused(stranger.client.rpc('usage_summary').setHeader('x-org-id', someone.orgId), 403, 'not_a_member');
-    await refused(stranger.client.from('projects').insert({ name: 'Planted' }).setHeader('x-org-id', someone.orgId), 403, 'not_a_member');
-    await refused(stranger.client.from('projects').select().setHeader('x-org-id', "' or true --"), 400, 'bad_request');
+    const [someone, nonMember] = await Promise.all([newPerson(), newPerson()]);
+    await refused(nonMember.client.from('projects').select().setHeader('x-org-id', someone.orgId), 403, 'not_a_member');
+    await refused(nonMember.client.from('projects').select().setHeader('x-org-id', randomUUID()), 403, 'not_a_member');
+    await refused(nonMember.client.rpc('usage_summary').setHeader('x-org-id', someone.orgId), 403, 'not_a_member');
+    await refused(nonMember.client.from('projects').insert({ name: 'Planted' }).setHeader('x-org-id', someone.orgId), 403, 'not_a_member');
+    await refused(nonMember.client.from('projects').select().setHeader('x-org-id', "' or true --"), 400, 'bad_request');
     assert.deepEqual(await ok(someone.client.from('projects').select()), []);
   });
 });

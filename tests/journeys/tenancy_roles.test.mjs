@@ -10,7 +10,7 @@ describe('roles', () => {
     team = await newTeam();
   });
 
-  test('everyone in it sees its members and each other; the stranger does not', async () => {
+  test('members see the memberships and each other; a non-member sees neither', async () => {
     for (const person of [team.owner, team.admin, team.member, team.viewer]) {
       assert.equal((await ok(person.client.from('memberships').select('id').eq('org_id', team.orgId))).length, 4);
       const names = await ok(person.client.from('profiles').select('id, email, active_org_id'));
@@ -20,10 +20,10 @@ describe('roles', () => {
         assert.equal(profile.active_org_id, profile.id === person.user.id ? team.orgId : null, 'and nobody else sees where one works');
       }
     }
-    assert.equal((await ok(team.stranger.client.from('profiles').select('id'))).length, 1);
+    assert.equal((await ok(team.nonMember.client.from('profiles').select('id'))).length, 1);
     for (const column of ['active_org_id', 'email']) {
       const value = column === 'email' ? team.owner.email : team.orgId;
-      assert.deepEqual(await ok(team.stranger.client.from('profiles').select(column).eq(column, value)), [], column);
+      assert.deepEqual(await ok(team.nonMember.client.from('profiles').select(column).eq(column, value)), [], column);
     }
     assert.deepEqual(await ok(team.member.client.from('profiles').select('id').eq('active_org_id', team.orgId)), [
       { id: team.member.user.id },
@@ -57,15 +57,19 @@ describe('roles', () => {
   test('nobody is made a member without saying yes, by whomever; service_role may', async () => {
     for (const person of [team.owner, team.admin]) {
       for (const role of ['viewer', 'owner']) {
-        await refused(person.client.from('memberships').insert({ org_id: team.orgId, user_id: team.stranger.user.id, role }), 403, '42501');
+        await refused(
+          person.client.from('memberships').insert({ org_id: team.orgId, user_id: team.nonMember.user.id, role }),
+          403,
+          '42501',
+        );
       }
       await refused(
-        person.client.from('memberships').upsert({ org_id: team.orgId, user_id: team.stranger.user.id, role: 'viewer' }),
+        person.client.from('memberships').upsert({ org_id: team.orgId, user_id: team.nonMember.user.id, role: 'viewer' }),
         403,
         '42501',
       );
     }
-    assert.deepEqual(await ok(team.owner.client.from('profiles').select('email').eq('id', team.stranger.user.id)), []);
+    assert.deepEqual(await ok(team.owner.client.from('profiles').select('email').eq('id', team.nonMember.user.id)), []);
     const guest = await newPerson();
     const [added] = await ok(admin().from('memberships').insert({ org_id: team.orgId, user_id: guest.user.id, role: 'viewer' }).select());
     await ok(admin().from('memberships').delete().eq('id', added.id));
@@ -74,7 +78,7 @@ describe('roles', () => {
   test('viewer and member do not manage members', async () => {
     for (const person of [team.viewer, team.member]) {
       await refused(
-        person.client.from('memberships').insert({ org_id: team.orgId, user_id: team.stranger.user.id, role: 'viewer' }),
+        person.client.from('memberships').insert({ org_id: team.orgId, user_id: team.nonMember.user.id, role: 'viewer' }),
         403,
         '42501',
       );
@@ -102,7 +106,7 @@ describe('roles', () => {
     assert.equal(raise.status, 403);
     await unaffected(client.from('organizations').delete().eq('id', team.orgId).select());
 
-    const added = await join(team.stranger, team.orgId, 'viewer', team.admin);
+    const added = await join(team.nonMember, team.orgId, 'viewer', team.admin);
     assert.equal(added.created_by, team.admin.user.id);
     assert.equal((await ok(client.from('memberships').update({ role: 'member' }).eq('id', added.id).select())).length, 1);
     assert.equal((await ok(client.from('memberships').delete().eq('id', added.id).select())).length, 1);
@@ -110,11 +114,11 @@ describe('roles', () => {
 
   test('a row never moves: id, organization and author are fixed, for the owner and for the service key', async () => {
     const project = await ok(team.owner.client.from('projects').insert({ name: 'Stays' }).select().single());
-    const elsewhere = team.stranger.orgId;
+    const elsewhere = team.nonMember.orgId;
     await refused(team.owner.client.from('projects').update({ org_id: elsewhere }).eq('id', project.id), 403, 'permission_denied');
     await refused(admin().from('projects').update({ org_id: elsewhere }).eq('id', project.id), 403, 'permission_denied');
     await refused(
-      admin().from('memberships').update({ user_id: team.stranger.user.id }).eq('org_id', team.orgId).eq('user_id', team.viewer.user.id),
+      admin().from('memberships').update({ user_id: team.nonMember.user.id }).eq('org_id', team.orgId).eq('user_id', team.viewer.user.id),
       403,
       'permission_denied',
     );
@@ -158,12 +162,12 @@ describe('the last owner', () => {
 
 describe('handing over and leaving', () => {
   test('a member becomes the owner, the owner an admin who may leave', async () => {
-    const [owner, heir, stranger] = await Promise.all([newPerson(), newPerson(), newPerson()]);
+    const [owner, heir, nonMember] = await Promise.all([newPerson(), newPerson(), newPerson()]);
     const { id } = await ok(owner.client.rpc('create_organization', { name: 'Handed over' }));
     const transfer = (person, to) => person.client.rpc('transfer_ownership', { org_id: id, user_id: to.user.id });
     await refused(transfer(owner, heir), 404, 'not_found');
     await join(heir, id, 'viewer', owner);
-    await refused(transfer(stranger, stranger), 403, 'not_a_member');
+    await refused(transfer(nonMember, nonMember), 403, 'not_a_member');
     await refused(transfer(heir, heir), 403, 'permission_denied');
     await refused(owner.client.rpc('leave_organization', { org_id: id }), 409, 'conflict');
     assert.equal((await ok(transfer(owner, heir))).role, 'owner');

@@ -15,7 +15,7 @@ const event = (fields = {}) => ({
   ...fields,
 });
 
-describe('nobody and strangers', () => {
+describe('unauthenticated callers and non-members', () => {
   let team;
   before(async () => {
     team = await newTeam();
@@ -31,11 +31,11 @@ describe('nobody and strangers', () => {
     ]) {
       const nobody = await anonymous('POST', `/rest/v1/rpc/${name}`, { body, headers: { 'Content-Type': 'application/json' } });
       assert.equal(nobody.status, 401, `${name}: ${nobody.text}`);
-      const stranger = await call(team.stranger, name, body, { 'x-org-id': team.orgId });
-      assert.deepEqual([stranger.status, stranger.body.code], [403, 'not_a_member'], name);
+      const nonMember = await call(team.nonMember, name, body, { 'x-org-id': team.orgId });
+      assert.deepEqual([nonMember.status, nonMember.body.code], [403, 'not_a_member'], name);
     }
-    await refused(team.stranger.client.rpc('explain_limit', { org_id: team.orgId, meter: 'projects' }), 403, 'not_a_member');
-    await refused(team.stranger.client.rpc('ingest_usage', { events: [], org_id: team.orgId }), 403, '42501');
+    await refused(team.nonMember.client.rpc('explain_limit', { org_id: team.orgId, meter: 'projects' }), 403, 'not_a_member');
+    await refused(team.nonMember.client.rpc('ingest_usage', { events: [], org_id: team.orgId }), 403, '42501');
   });
 
   test('every role reads; only who may change the organization tells events and makes meters', async () => {

@@ -48,7 +48,11 @@ const found = (changes, exceptions = {}) => checkLayout(tree(changes), { largeFi
 /** Each finding begins with what is wrong; `starts` are those beginnings, in any order. */
 function assertFound(findings, starts) {
   assert.equal(findings.length, starts.length, findings.join('\n'));
-  for (const start of starts) assert.ok(findings.some((finding) => finding.startsWith(start)), `${start}: ${findings.join('\n')}`);
+  for (const start of starts)
+    assert.ok(
+      findings.some((finding) => finding.startsWith(start)),
+      `${start}: ${findings.join('\n')}`,
+    );
 }
 
 test('a complete tree has no findings', () => assert.deepEqual(found(), []));
@@ -92,12 +96,24 @@ describe('a file that belongs to no domain', () => {
 describe('a file over 400 lines', () => {
   test('is named, whatever it is written in', () => {
     assert.deepEqual(found({ 'docs/guides/notes.md': lines(400) }), []);
-    for (const path of ['docs/guides/notes.md', 'sidecar/src/domains/notes/store.rs', 'scripts/one.sh', 'sql/one.sql', 'tests/bench/one.mjs'])
+    for (const path of [
+      'docs/guides/notes.md',
+      'sidecar/src/domains/notes/store.rs',
+      'scripts/one.sh',
+      'sql/one.sql',
+      'tests/bench/one.mjs',
+    ])
       assertFound(found({ [path]: lines(401) }), [`${path} has 401 lines`]);
   });
 
   test('is none when a program wrote it, or it is installed or built', () => {
-    const path = ['docs/reference/sql.md', 'supabase/database.types.ts', 'kijko_ext/sql/kijko--1.sql', 'node_modules/a/b.mjs', 'target/a.rs'];
+    const path = [
+      'docs/reference/sql.md',
+      'supabase/database.types.ts',
+      'kijko_ext/sql/kijko--1.sql',
+      'node_modules/a/b.mjs',
+      'target/a.rs',
+    ];
     assert.deepEqual(found(Object.fromEntries(path.map((name) => [name, lines(401)]))), []);
   });
 
@@ -119,7 +135,7 @@ describe('migrations', () => {
     ['no name', ['20261121010000.sql'], []],
     ['a name that is no word', ['20261121010000_Notes-2.sql'], []],
     ['two files at one time', ['20261121010000_notes.sql', '20261121010000_notes_tags.sql'], ['notes']],
-    ["a stranger in a domain's block", ['20261121010000_notes.sql', '20261121010100_tags.sql'], ['notes']],
+    ["another domain's file in the block", ['20261121010000_notes.sql', '20261121010100_tags.sql'], ['notes']],
     ['a name that only begins alike', ['20261121010000_note.sql', '20261121010100_notes.sql'], ['note']],
     ['a second block of one domain', ['20261121010000_notes.sql', '20261121020000_notes.sql'], ['notes', 'notes']],
   ]) {

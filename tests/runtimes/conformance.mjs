@@ -88,7 +88,7 @@ const steps = {
       true,
       'usage',
     );
-    await refused(client.rpc('usage_summary').setHeader('x-org-id', crypto.randomUUID()), 'not_a_member', 'a stranger');
+    await refused(client.rpc('usage_summary').setHeader('x-org-id', crypto.randomUUID()), 'not_a_member', 'a non-member');
   },
 
   async 'deletes, refreshes its session and signs out'({ client, project, credentials }) {

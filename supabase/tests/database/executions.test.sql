@@ -8,7 +8,7 @@ select tests.join_org('mem', tests.org('ada'), 'member');
 select tests.skill(tests.org('ada')) as skill \gset
 select tests.skill(tests.org('bob')) as bobs \gset
 
--- ---- nobody and strangers first
+-- ---- unauthenticated callers and non-members first
 select tests.act_as_anon();
 select throws_ok('select * from public.executions', '42501', null, 'anon reads nothing');
 select throws_ok($$select public.execute_skill(gen_random_uuid())$$, '42501', null, 'anon executes nothing');
@@ -16,7 +16,7 @@ select throws_ok($$select public.cancel_execution(gen_random_uuid())$$, '42501',
 select throws_ok($$select public.retry_execution(gen_random_uuid())$$, '42501', null, 'anon retries nothing');
 
 select tests.act_as('bob');
-select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'not_found', 'a stranger''s skill is not found');
+select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'not_found', 'another organization''s skill is not found');
 select tests.refuses('select public.execute_skill(gen_random_uuid())', 'not_found', 'as one that does not exist');
 select tests.refuses('select public.execute_skill(null)', 'not_found', 'or null');
 select tests.act_as('bob', tests.org('ada'));
@@ -45,7 +45,7 @@ select is(tests.used(tests.org('mem'), 'executions'), 0::bigint, 'not to the cal
 select tests.act_as('vic');
 select isnt_empty('select 1 from public.executions', 'a viewer follows it');
 select tests.act_as('bob');
-select is_empty('select 1 from public.executions', 'a stranger does not');
+select is_empty('select 1 from public.executions', 'a non-member does not');
 
 select tests.act_as('mem');
 select tests.refuses(format($$select public.execute_skill(%L, '[1]')$$, :'skill'), 'invalid_input', 'the input is an object');
@@ -128,7 +128,7 @@ select tests.act_as('mem');
 select is((select status || ' ' || error_code || ' ' || error from public.executions where id = :'e3'), 'failed invalid_input text: missing', 'fails the execution');
 select is(tests.used(tests.org('ada'), 'executions'), 2::bigint, 'and costs nothing: no model was called');
 select tests.act_as('bob');
-select tests.refuses(format('select public.retry_execution(%L)', :'e3'), 'not_found', 'a stranger finds nothing to retry');
+select tests.refuses(format('select public.retry_execution(%L)', :'e3'), 'not_found', 'a non-member finds nothing to retry');
 select tests.refuses(format('select public.cancel_execution(%L)', :'e3'), 'not_found', 'nor to cancel');
 select tests.act_as('vic');
 select tests.refuses(format('select public.retry_execution(%L)', :'e3'), 'permission_denied', 'a viewer does not retry');

@@ -11,19 +11,19 @@ select tests.skill(tests.org('bob')) as bobs \gset
 select tests.act_as('ada');
 insert into public.habits (skill_id, name, cron) values (:'skill', 'Hourly', '0 * * * *') returning id as habit \gset
 
--- ---- nobody and strangers first
+-- ---- unauthenticated callers and non-members first
 select tests.act_as_anon();
 select throws_ok('select * from public.habits', '42501', null, 'anon reads nothing');
 select throws_ok('select public.run_habit(gen_random_uuid())', '42501', null, 'anon runs nothing');
 select throws_ok($$select public.preview_cron('* * * * *')$$, '42501', null, 'anon previews nothing');
 
 select tests.act_as('bob');
-select is_empty('select 1 from public.habits', 'a stranger sees nothing');
-select throws_ok(format($$insert into public.habits (org_id, skill_id, name, cron) values (tests.org('ada'), %L, 'x', '* * * * *')$$, :'skill'), '42501', null, 'a stranger adds nothing');
-select throws_ok(format($$insert into public.habits (skill_id, name, cron) values (%L, 'x', '* * * * *')$$, :'skill'), '23503', null, 'nor runs a stranger''s skill from an own habit');
-select is(tests.changed($$update public.habits set enabled = false$$), 0::bigint, 'a stranger changes nothing');
-select is(tests.changed('delete from public.habits'), 0::bigint, 'a stranger deletes nothing');
-select tests.refuses(format('select public.run_habit(%L)', :'habit'), 'not_found', 'a stranger''s habit is not found');
+select is_empty('select 1 from public.habits', 'a non-member sees nothing');
+select throws_ok(format($$insert into public.habits (org_id, skill_id, name, cron) values (tests.org('ada'), %L, 'x', '* * * * *')$$, :'skill'), '42501', null, 'a non-member adds nothing');
+select throws_ok(format($$insert into public.habits (skill_id, name, cron) values (%L, 'x', '* * * * *')$$, :'skill'), '23503', null, 'nor runs another organization''s skill from an own habit');
+select is(tests.changed($$update public.habits set enabled = false$$), 0::bigint, 'a non-member changes nothing');
+select is(tests.changed('delete from public.habits'), 0::bigint, 'a non-member deletes nothing');
+select tests.refuses(format('select public.run_habit(%L)', :'habit'), 'not_found', 'another organization''s habit is not found');
 select tests.refuses('select public.run_habit(gen_random_uuid())', 'not_found', 'as one that does not exist');
 select throws_ok('select private.run_due_habits()', '42501', null, 'users do not tick');
 select throws_ok('call private.tick_habits()', '42501', null, 'by no way');

@@ -38,7 +38,7 @@ exception when sqlstate 'KJ430' then
 end
 $$;
 
--- ---- nobody and strangers first
+-- ---- unauthenticated callers and non-members first
 select tests.act_as_anon();
 select throws_ok('select * from public.invitations', '42501', null, 'anon reads no invitations');
 select throws_ok($$select public.invite_member('x@example.test', 'viewer')$$, '42501', null, 'and invites nobody');
@@ -54,10 +54,10 @@ select tests.refuses($$select public.accept_invitation('kji_' || repeat('0', 64)
 select tests.refuses($$select public.accept_invitation(null)$$, 'not_found', 'nor does none');
 select tests.refuses($$select public.accept_invitation('eve@example.test')$$, 'not_found', 'nor the address');
 select tests.refuses(format($$select public.accept_invitation(%L)$$, :'invitation'), 'not_found', 'nor the id');
-select tests.refuses(format($$select public.revoke_invitation(%L)$$, :'invitation'), 'not_found', 'a stranger revokes nothing');
+select tests.refuses(format($$select public.revoke_invitation(%L)$$, :'invitation'), 'not_found', 'a non-member revokes nothing');
 select tests.refuses($$select public.revoke_invitation(gen_random_uuid())$$, 'not_found', 'the answer is the same for what does not exist');
 select tests.act_as('eve', tests.org('ada'));
-select tests.refuses($$select public.invite_member('x@example.test', 'viewer')$$, 'not_a_member', 'a stranger invites nobody to what is not theirs');
+select tests.refuses($$select public.invite_member('x@example.test', 'viewer')$$, 'not_a_member', 'a non-member invites nobody to what is not theirs');
 select throws_ok($$insert into public.invitations (org_id, email, role) values (tests.org('eve'), 'x@example.test', 'owner')$$, '42501', null, 'not even an owner writes the table');
 select throws_ok($$update public.invitations set role = 'owner'$$, '42501', null, 'or changes it');
 select throws_ok($$delete from public.invitations$$, '42501', null, 'or deletes from it');

@@ -16,7 +16,7 @@ create function tests.keep_house() returns void language sql security definer as
   select setval('private.jobs_tend_at', 0), setval('private.jobs_reaped_until', 0), setval('private.jobs_head', 0);
 $$;
 
--- ---- nobody and strangers first
+-- ---- unauthenticated callers and non-members first
 select private.enqueue_job(tests.org('ada'), 'mail', '{"n": 1}') as j1 \gset
 select tests.act_as_anon();
 select throws_ok('select * from public.jobs', '42501', null, 'anon reads no jobs');
@@ -24,7 +24,7 @@ select throws_ok('select * from public.job_events', '42501', null, 'anon reads n
 select throws_ok($$select private.claim_jobs('w', '1 minute', 1)$$, '42501', null, 'anon claims nothing');
 
 select tests.act_as('bob');
-select is_empty('select 1 from public.jobs', 'a stranger sees no jobs');
+select is_empty('select 1 from public.jobs', 'a non-member sees no jobs');
 select is_empty('select 1 from public.job_events', 'nor events');
 
 select tests.act_as('vic');

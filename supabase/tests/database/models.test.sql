@@ -130,7 +130,7 @@ update public.jobs set run_at = now() - interval '1 hour' where id = :'job1';
 select tests.act_as_sidecar();
 select is((select id from private.claim_jobs('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job1'::uuid, 'claimed');
 select isnt(private.start_execution('w', :'job1'), null, 'started');
-select is(private.fail_execution('other', :'job1', 'x', 'y', true, null, 1, '{"input_tokens": 1000}'), null, 'a stranger books nothing');
+select is(private.fail_execution('other', :'job1', 'x', 'y', true, null, 1, '{"input_tokens": 1000}'), null, 'another worker books nothing');
 select is(
   private.fail_execution('w', :'job1', 'vendor_truncated', 'broke off', true, null, 1, '{"model": "acme/one-2026", "input_tokens": 1000, "output_tokens": 100, "cache_read_tokens": 400}'),
   'queued', 'a call that broke off is tried again'

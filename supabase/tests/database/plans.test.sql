@@ -13,7 +13,7 @@ create function tests.catalogue(meters text[]) returns table (plan text, amounts
   order by p.rank
 $$;
 
--- ---- nobody and strangers first
+-- ---- unauthenticated callers and non-members first
 select tests.act_as_anon();
 select is((select count(*) from public.plans), 4::bigint, 'anon reads the plans');
 select is((select l.amount from public.plan_limits as l where l.plan = 'PRO' and l.meter = 'events'), 5000000::bigint, 'and their limits');
@@ -23,7 +23,7 @@ select throws_ok('select * from public.subscriptions', '42501', null, 'anon read
 select throws_ok('select * from public.usage_summary()', '42501', null, 'anon has no usage');
 
 select tests.act_as('bob');
-select is_empty($$select 1 from public.subscriptions where org_id = tests.org('ada')$$, 'a stranger sees no subscription');
+select is_empty($$select 1 from public.subscriptions where org_id = tests.org('ada')$$, 'a non-member sees no subscription');
 select throws_ok($$update public.subscriptions set plan = 'PRO'$$, '42501', null, 'a user does not choose the plan');
 select throws_ok($$insert into public.subscriptions (org_id) values (tests.org('bob'))$$, '42501', null, 'nor add one');
 select throws_ok($$delete from public.subscriptions$$, '42501', null, 'nor end one');
@@ -35,7 +35,7 @@ select tests.act_as('vic', tests.org('ada'));
 select is_empty($$select 1 from public.subscriptions where org_id = tests.org('ada')$$, 'a viewer does not see billing');
 select isnt_empty('select 1 from public.usage_summary()', 'but usage');
 select tests.act_as('vic', tests.org('bob'));
-select tests.refuses('select * from public.usage_summary()', 'not_a_member', 'not of a stranger''s organization');
+select tests.refuses('select * from public.usage_summary()', 'not_a_member', 'not of an organization of others');
 
 -- ---- the catalogue is the one of the design
 select tests.act_as('ada');

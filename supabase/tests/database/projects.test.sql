@@ -12,16 +12,16 @@ insert into public.projects (name) values ('Apollo 11');
 select tests.act_as_superuser();
 create function tests.apollo() returns uuid language sql stable security definer as $$ select id from public.projects where name like 'Apollo 11%' $$;
 
--- ---- nobody and strangers first
+-- ---- unauthenticated callers and non-members first
 select tests.act_as_anon();
 select throws_ok('select * from public.projects', '42501', null, 'anon reads nothing');
 select throws_ok($$insert into public.projects (name) values ('x')$$, '42501', null, 'anon writes nothing');
 
 select tests.act_as('bob');
-select is_empty('select 1 from public.projects', 'a stranger sees nothing');
-select throws_ok($$insert into public.projects (org_id, name) values (tests.org('ada'), 'x')$$, '42501', null, 'a stranger adds nothing');
-select is(tests.changed($$update public.projects set name = 'x'$$), 0::bigint, 'a stranger changes nothing');
-select is(tests.changed('delete from public.projects'), 0::bigint, 'a stranger deletes nothing');
+select is_empty('select 1 from public.projects', 'a non-member sees nothing');
+select throws_ok($$insert into public.projects (org_id, name) values (tests.org('ada'), 'x')$$, '42501', null, 'a non-member adds nothing');
+select is(tests.changed($$update public.projects set name = 'x'$$), 0::bigint, 'a non-member changes nothing');
+select is(tests.changed('delete from public.projects'), 0::bigint, 'a non-member deletes nothing');
 select tests.act_as('bob', tests.org('ada'));
 select throws_ok($$insert into public.projects (name) values ('x')$$, '42501', null, 'naming the organization by header does not help');
 

@@ -28,7 +28,7 @@ select is(tests.answer('select public.before_request()') ->> 'code', 'not_identi
 
 -- ---- organizations
 select tests.act_as('ada', tests.org('bob'));
-select is(tests.answer('select public.before_request()') ->> 'code', 'not_a_member', 'a stranger''s organization is refused');
+select is(tests.answer('select public.before_request()') ->> 'code', 'not_a_member', 'naming an organization of others is refused');
 select is(tests.answer('select public.before_request()') ->> 'status', '403', 'as 403');
 select tests.act_as('ada', gen_random_uuid());
 select is(tests.answer('select public.before_request()') ->> 'code', 'not_a_member', 'so is one that does not exist');

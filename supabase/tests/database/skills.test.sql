@@ -13,20 +13,20 @@ insert into public.projects (name) values ('Bobs');
 select tests.act_as_superuser();
 create function tests.project(named text) returns uuid language sql stable security definer as $$ select id from public.projects where name = named $$;
 
--- ---- nobody and strangers first
+-- ---- unauthenticated callers and non-members first
 select tests.act_as_anon();
 select throws_ok('select * from public.skills', '42501', null, 'anon reads nothing');
 select isnt_empty('select 1 from public.llm_models', 'but anon sees the prices');
 select throws_ok($$update public.llm_models set source = 'seed'$$, '42501', null, 'and sets none');
 
 select tests.act_as('bob');
-select is_empty('select 1 from public.skills', 'a stranger sees nothing');
-select throws_ok($$insert into public.skills (org_id, name, prompt_template) values (tests.org('ada'), 'x', 'y')$$, '42501', null, 'a stranger adds nothing');
-select is(tests.changed($$update public.skills set name = 'x'$$), 0::bigint, 'a stranger changes nothing');
-select is(tests.changed('delete from public.skills'), 0::bigint, 'a stranger deletes nothing');
+select is_empty('select 1 from public.skills', 'a non-member sees nothing');
+select throws_ok($$insert into public.skills (org_id, name, prompt_template) values (tests.org('ada'), 'x', 'y')$$, '42501', null, 'a non-member adds nothing');
+select is(tests.changed($$update public.skills set name = 'x'$$), 0::bigint, 'a non-member changes nothing');
+select is(tests.changed('delete from public.skills'), 0::bigint, 'a non-member deletes nothing');
 select throws_ok(
   $$insert into public.skills (project_id, name, prompt_template) values (tests.project('Apollo'), 'x', 'y')$$,
-  '23503', null, 'nobody hangs a skill into a stranger''s project'
+  '23503', null, 'nobody hangs a skill into another organization''s project'
 );
 select throws_ok($$update public.llm_models set input_microusd_per_mtok = 0$$, '42501', null, 'users do not set prices');
 select throws_ok($$insert into public.llm_models values ('x/y')$$, '42501', null, 'nor add any');
@@ -43,7 +43,7 @@ select tests.act_as('mem', tests.org('ada'));
 select lives_ok($$insert into public.skills (project_id, name, prompt_template) values (tests.project('Apollo'), 'In project', 'y')$$, 'a member adds, also into a project');
 select is(tests.changed($$update public.skills set enabled = false where name = 'Summarize'$$), 1::bigint, 'a member changes');
 select tests.refuses($$update public.skills set org_id = tests.org('mem')$$, 'permission_denied', 'a skill does not move');
-select throws_ok($$update public.skills set project_id = tests.project('Bobs')$$, '23503', null, 'nor into a stranger''s project');
+select throws_ok($$update public.skills set project_id = tests.project('Bobs')$$, '23503', null, 'nor into another organization''s project');
 select is((select model || ' ' || input_schema || ' ' || parameters from public.skills where name = 'In project'), 'echo/echo {"type": "object"} {}', 'the defaults run without a vendor');
 
 -- ---- what a row may be

@@ -139,7 +139,7 @@ select is((select attempts from private.stripe_events where id = 'evt_first'), 1
 
 -- ---- who may read
 select tests.act_as('bob');
-select is_empty('select 1 from public.stripe_customers union all select 1 from public.stripe_subscriptions union all select 1 from public.stripe_invoices union all select 1 from public.stripe_checkouts', 'a stranger sees nothing');
+select is_empty('select 1 from public.stripe_customers union all select 1 from public.stripe_subscriptions union all select 1 from public.stripe_invoices union all select 1 from public.stripe_checkouts', 'a non-member sees nothing');
 select tests.act_as('vic', tests.org('ada'));
 select is_empty('select 1 from public.stripe_subscriptions union all select 1 from public.stripe_invoices', 'nor a viewer');
 select tests.act_as('mel', tests.org('ada'));

@@ -52,7 +52,7 @@ update auth.users set email_confirmed_at = null where id = tests.id('anonymous')
 update auth.users set email_confirmed_at = now(), phone_confirmed_at = now() where id = tests.id('anonymous');
 select is(tests.personal('anonymous'), 1::bigint, 'once');
 
--- ---- nobody and strangers first
+-- ---- unauthenticated callers and non-members first
 select tests.act_as_anon();
 select throws_ok('select * from public.organizations', '42501', null, 'anon reads no organizations');
 select throws_ok('select * from public.memberships', '42501', null, 'anon reads no memberships');
@@ -62,17 +62,17 @@ select throws_ok($$select public.create_organization('x')$$, '42501', null, 'ano
 select throws_ok($$select private.make_organization(tests.id('eve'), 'x', true)$$, '42501', null, 'anon reaches no helper');
 
 select tests.act_as('eve');
-select is_empty($$select 1 from public.organizations where id = tests.org('ada')$$, 'a stranger does not see the organization');
+select is_empty($$select 1 from public.organizations where id = tests.org('ada')$$, 'a non-member does not see the organization');
 select is_empty($$select 1 from public.memberships where org_id = tests.org('ada')$$, 'nor its members');
 select is_empty($$select 1 from public.profiles where id = tests.id('ada')$$, 'nor their profiles');
-select is(tests.changed($$update public.organizations set name = 'mine' where id = tests.org('ada')$$), 0::bigint, 'a stranger renames nothing');
-select is(tests.changed($$delete from public.organizations where id = tests.org('ada')$$), 0::bigint, 'a stranger deletes nothing');
-select throws_ok($$insert into public.memberships (org_id, user_id, role) values (tests.org('ada'), tests.id('eve'), 'viewer')$$, '42501', null, 'a stranger lets nobody in');
-select is(tests.changed($$update public.profiles set display_name = 'x' where id = tests.id('ada')$$), 0::bigint, 'a stranger changes no profile');
+select is(tests.changed($$update public.organizations set name = 'mine' where id = tests.org('ada')$$), 0::bigint, 'a non-member renames nothing');
+select is(tests.changed($$delete from public.organizations where id = tests.org('ada')$$), 0::bigint, 'a non-member deletes nothing');
+select throws_ok($$insert into public.memberships (org_id, user_id, role) values (tests.org('ada'), tests.id('eve'), 'viewer')$$, '42501', null, 'a non-member lets nobody in');
+select is(tests.changed($$update public.profiles set display_name = 'x' where id = tests.id('ada')$$), 0::bigint, 'a non-member changes no profile');
 select throws_ok(format($$insert into public.profiles (id, display_name) values (%L, 'x') on conflict (id) do update set display_name = excluded.display_name$$, id), '42501', null, 'nor by an upsert, and makes none')
 from unnest(array[tests.id('ada'), gen_random_uuid()]) as id;
 select is(tests.changed(format($$insert into public.profiles (id, display_name) values (%L, 'Eve') on conflict (id) do update set id = excluded.id, display_name = excluded.display_name$$, tests.id('eve'))), 1::bigint, 'but their own');
-select tests.refuses($$select public.set_active_organization(tests.org('ada'))$$, 'not_a_member', 'a stranger makes it not their active one');
+select tests.refuses($$select public.set_active_organization(tests.org('ada'))$$, 'not_a_member', 'a non-member makes it not their active one');
 select tests.refuses($$select public.set_active_organization(gen_random_uuid())$$, 'not_a_member', 'the answer is the same for one that does not exist');
 select throws_ok($$select * from private.role_permissions$$, '42501', null, 'users do not read private tables');
 select throws_ok($$insert into public.organizations (name) values ('x')$$, '42501', null, 'organizations are made by function only');
@@ -93,7 +93,7 @@ select is(public.can(tests.org('ada'), 'nonsense:read'), false, 'can: unknown pe
 select is(public.has_role(null, 'viewer'), false, 'has_role: null organization');
 select is(public.has_role(tests.org('ada'), null), false, 'has_role: null role');
 select is(public.has_role(tests.org('ada'), 'emperor'), false, 'has_role: unknown role');
-select is(public.can(tests.org('bob'), 'projects:read'), false, 'can: a stranger''s organization');
+select is(public.can(tests.org('bob'), 'projects:read'), false, 'can: an organization of others');
 
 -- ---- roles
 select tests.act_as_superuser();
@@ -174,7 +174,7 @@ select tests.act_as_anon();
 select throws_ok($$select public.transfer_ownership(tests.lab(), tests.id('mem'))$$, '42501', null, 'anon hands nothing over');
 select throws_ok($$select public.leave_organization(tests.lab())$$, '42501', null, 'and leaves nothing');
 select tests.act_as('eve');
-select tests.refuses($$select public.transfer_ownership(tests.lab(), tests.id('eve'))$$, 'not_a_member', 'a stranger hands nothing over');
+select tests.refuses($$select public.transfer_ownership(tests.lab(), tests.id('eve'))$$, 'not_a_member', 'a non-member hands nothing over');
 select tests.refuses($$select public.transfer_ownership(gen_random_uuid(), tests.id('eve'))$$, 'not_a_member', 'as of what does not exist');
 select tests.refuses($$select public.leave_organization(tests.lab())$$, 'not_a_member', 'and does not leave where they are not');
 select tests.refuses($$select public.leave_organization(null)$$, 'not_a_member', 'nor nowhere');
@@ -222,7 +222,7 @@ select is(tests.seen(), '1 1 f f 1', 'nor by the plans that they make meanwhile'
 select tests.act_as('adm', tests.lab());
 select is(public.org_id(), tests.lab(), 'the header chooses the organization');
 select tests.act_as('ada', tests.lab());
-select is(public.org_id(), null, 'a header naming a stranger''s organization chooses none');
+select is(public.org_id(), null, 'a header naming an organization of others chooses none');
 
 -- ---- users go, organizations go
 select tests.act_as_superuser();

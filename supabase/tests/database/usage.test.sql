@@ -13,7 +13,7 @@ $$;
 create function tests.counts(answer jsonb) returns jsonb language sql immutable
 return jsonb_build_array(answer -> 'accepted', answer -> 'duplicate', answer -> 'refused');
 
--- ---- nobody and strangers first
+-- ---- unauthenticated callers and non-members first
 select tests.act_as_anon();
 select throws_ok('select * from public.usage_meters', '42501', null, 'anon reads no meters');
 select throws_ok($$select public.usage_by('day')$$, '42501', null, 'anon has no usage');
@@ -24,7 +24,7 @@ select throws_ok($$select public.ingest_usage('[]')$$, '42501', null, 'nor tells
 select throws_ok($$select public.ingest_usage('[]', tests.org('ada'))$$, '42501', null, 'nor for an organization');
 
 select tests.act_as('bob', tests.org('ada'));
-select tests.refuses($$select public.usage_by('day')$$, 'not_a_member', 'a stranger has no usage of it');
+select tests.refuses($$select public.usage_by('day')$$, 'not_a_member', 'a non-member has no usage of it');
 select tests.refuses('select public.usage_forecast()', 'not_a_member', 'nor a forecast');
 select tests.refuses('select public.usage_alerts()', 'not_a_member', 'nor alerts');
 select tests.refuses($$select public.explain_limit(tests.org('ada'), 'projects')$$, 'not_a_member', 'nor an explanation');
