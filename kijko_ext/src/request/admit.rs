@@ -68,10 +68,10 @@ fn admit(
     let pending = asked.organization.map(|subject| meter::count(&subject));
     wellformed::check()?;
 
-    let policies = match policies(&asked) {
-        Ok(policies) => policies,
+    let (tier, policies) = match policies(&asked) {
+        Ok(found) => (Some(found.tier), found.policies),
         Err(failure) => fails(guc::on_rate_limit_failure(), "the rate limits", &failure)
-            .map(|()| Rc::from([]))?,
+            .map(|()| (None, Rc::from([])))?,
     };
     if policies.iter().any(|policy| policy.scope == Scope::Address) {
         asked.network = client::network();
@@ -90,11 +90,13 @@ fn admit(
         Some(limit) if !limit.allowed => return Err(refusal(limit)),
         _ => {}
     }
-    statement_time::apply(&asked);
+    if let Some(tier) = tier {
+        statement_time::apply(&tier);
+    }
     Ok(())
 }
 
-fn policies(asked: &Asked) -> Result<Rc<[Policy]>, String> {
+fn policies(asked: &Asked) -> Result<cache::OfRequest, String> {
     let (organization, user) = (asked.organization.as_ref(), asked.user.as_ref());
     cache::of_request(organization, user)
         .map_or_else(|| attempt(|| cache::read_request(organization, user)), Ok)

@@ -17,7 +17,7 @@ use crate::watch::Watch;
 const CAPACITY: usize = 65_536;
 
 type Uuid = [u8; 16];
-type Tier = Rc<str>;
+pub type Tier = Rc<str>;
 
 #[derive(Default)]
 struct Known {
@@ -46,8 +46,16 @@ thread_local! {
     ) };
 }
 
-/// The policies of a request of an organization and a user. None when they must be read, which may fail.
-pub fn of_request(organization: Option<&Uuid>, user: Option<&Uuid>) -> Option<Rc<[Policy]>> {
+/// The tier of a request and its policies. One look-up yields both: a second one could find the cache invalidated in
+/// between, and must not decide differently.
+#[derive(Clone)]
+pub struct OfRequest {
+    pub tier: Tier,
+    pub policies: Rc<[Policy]>,
+}
+
+/// Tier and policies of a request of an organization and a user. None when they must be read, which may fail.
+pub fn of_request(organization: Option<&Uuid>, user: Option<&Uuid>) -> Option<OfRequest> {
     fresh(|known| {
         let tier = match organization {
             Some(organization) => known.organizations.get(organization)?.clone(),
@@ -57,19 +65,15 @@ pub fn of_request(organization: Option<&Uuid>, user: Option<&Uuid>) -> Option<Rc
             Some(user) => known.users.get(user)?.clone(),
             None => None,
         };
-        let users = own.unwrap_or_else(|| tier.clone());
-        known.by_tiers.get(&(tier, users)).cloned()
+        let tiers = (tier.clone(), own.unwrap_or_else(|| tier.clone()));
+        let policies = known.by_tiers.get(&tiers)?.clone();
+        Some(OfRequest { tier, policies })
     })
 }
 
 /// The policies of a tier that belongs to nobody in particular.
 pub fn of_tier(tier: &str) -> Option<Rc<[Policy]>> {
     fresh(|known| known.by_tiers.get(&(tier.into(), tier.into())).cloned())
-}
-
-/// An organization's tier, once its policies were asked for.
-pub fn tier_of(organization: &[u8; 16]) -> Option<Rc<str>> {
-    fresh(|known| known.organizations.get(organization).cloned())
 }
 
 fn fresh<T>(look_up: impl FnOnce(&Known) -> Option<T>) -> Option<T> {
@@ -83,7 +87,7 @@ fn without_organization(user: Option<&Uuid>) -> Tier {
 
 /// Reads the tiers of an organization and of a user. An organization without one has the tier for any, a user without one
 /// that of the request.
-pub fn read_request(organization: Option<&Uuid>, user: Option<&Uuid>) -> Rc<[Policy]> {
+pub fn read_request(organization: Option<&Uuid>, user: Option<&Uuid>) -> OfRequest {
     let epoch = watch();
     let tier = match organization {
         Some(organization) => read_own(organization).unwrap_or_else(|| policy::ANY_TIER.into()),
@@ -97,13 +101,13 @@ pub fn read_request(organization: Option<&Uuid>, user: Option<&Uuid>) -> Rc<[Pol
             known.users.clear();
         }
         if let Some(organization) = organization {
-            known.organizations.insert(*organization, tier);
+            known.organizations.insert(*organization, tier.clone());
         }
         if let Some(user) = user {
             known.users.insert(*user, own);
         }
     });
-    policies
+    OfRequest { tier, policies }
 }
 
 fn read_own(subject: &Uuid) -> Option<Tier> {

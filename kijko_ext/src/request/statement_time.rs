@@ -8,8 +8,7 @@ use std::collections::HashMap;
 use pgrx::prelude::*;
 
 use super::attempt::attempt;
-use super::policy::{self, Asked};
-use super::{cache, stats};
+use super::{policy, stats};
 use crate::query::{self, Statement};
 use crate::session;
 use crate::watch::Watch;
@@ -30,8 +29,8 @@ thread_local! {
 }
 
 /// Sets the timeout of the tier that the request was admitted by. A tier without one leaves the role's.
-pub fn apply(asked: &Asked) {
-    let Some(milliseconds) = of(asked) else {
+pub fn apply(tier: &str) {
+    let Some(milliseconds) = of(tier) else {
         return;
     };
     // SAFETY: reads a variable. Comparing is cheaper than setting.
@@ -40,7 +39,7 @@ pub fn apply(asked: &Asked) {
     }
 }
 
-fn of(asked: &Asked) -> Option<i32> {
+fn of(tier: &str) -> Option<i32> {
     if KNOWN.with_borrow(|known| known.epoch) != WATCH.now()
         && let Err(failure) = attempt(read)
     {
@@ -49,15 +48,10 @@ fn of(asked: &Asked) -> Option<i32> {
         }
         return None;
     }
-    let tier = match (&asked.organization, asked.user) {
-        (Some(organization), _) => cache::tier_of(organization)?,
-        (None, Some(_)) => policy::USER.into(),
-        (None, None) => policy::ANONYMOUS.into(),
-    };
     KNOWN.with_borrow(|known| {
         let times = &known.milliseconds;
         times
-            .get(&*tier)
+            .get(tier)
             .or_else(|| times.get(policy::ANY_TIER))
             .copied()
     })
