@@ -104,6 +104,7 @@ free_port_range() {
 # The quick ones first: what takes seconds should not wait for the compiler.
 test_lint() {
   node tests/lint/layout.mjs
+  node tests/lint/circles.mjs
   node --test --test-reporter=tap tests/lint/*.test.mjs
   cargo fmt --all --check
   pgrx_environment
@@ -111,7 +112,7 @@ test_lint() {
   # These features are what cargo pgrx passes, so that builds are shared.
   cargo clippy --release --package kijko_ext --no-default-features --features pg15 --all-targets -- -D warnings
   cargo clippy --release --package kijko-sidecar --all-targets -- -D warnings
-  node_modules/.bin/biome ci
+  node_modules/.bin/biome ci --colors=off
   node_modules/.bin/squawk --config .squawk.toml supabase/migrations/*.sql
   caddy validate --config deploy/Caddyfile --adapter caddyfile 2> /dev/null
   node tests/docs/lint.mjs
