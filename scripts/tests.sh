@@ -105,6 +105,7 @@ free_port_range() {
 test_lint() {
   node tests/lint/layout.mjs
   node tests/lint/circles.mjs
+  node tests/lint/subjects.mjs
   node --test --test-reporter=tap tests/lint/*.test.mjs
   cargo fmt --all --check
   pgrx_environment
@@ -116,7 +117,7 @@ test_lint() {
   node_modules/.bin/squawk --config .squawk.toml supabase/migrations/*.sql
   caddy validate --config deploy/Caddyfile --adapter caddyfile 2> /dev/null
   node tests/docs/lint.mjs
-  shellcheck kijko scripts/*.sh .ci/run kijko_ext/tests/*.sh deploy/docker/*.sh
+  shellcheck kijko scripts/*.sh .ci/run .githooks/* kijko_ext/tests/*.sh deploy/docker/*.sh
 }
 
 test_ext() {

@@ -30,7 +30,7 @@ export const NO_DOMAIN = {
 // Places that are missing and on their way.
 export const UNFINISHED = ['tests/journeys/models.test.mjs'];
 
-// Modules that name each other in a circle, and what will part them.
+// Groups of modules that name each other in circles, until they are parted.
 export const CIRCLES = {
   'kijko_ext/src': [
     [

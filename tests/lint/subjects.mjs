@@ -1,0 +1,106 @@
+// Whether the subjects of commits read `area: imperative`, in at most 72 characters.
+//   node tests/lint/subjects.mjs                    the commits after BASE that this clone has
+//   node tests/lint/subjects.mjs --message FILE     one message, as git's hook commit-msg gives it
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { exists, isMain, ROOT, report } from './tree.mjs';
+
+// Subjects up to this commit are as they are.
+const BASE = '33fe01fd9ac203d60766b5a5f2e963b7c6c4dc82';
+const MAX_LENGTH = 72;
+
+const NO_VERBS = [
+  'a',
+  'an',
+  'the',
+  'what',
+  'who',
+  'when',
+  'where',
+  'which',
+  'how',
+  'why',
+  'no',
+  'not',
+  'all',
+  'each',
+  'every',
+  'some',
+  'this',
+  'that',
+  'these',
+];
+const VERBS = [
+  'embed',
+  'exceed',
+  'feed',
+  'need',
+  'proceed',
+  'seed',
+  'shed',
+  'speed',
+  'bring',
+  'ping',
+  'ring',
+  'string',
+  'bias',
+  'bus',
+  'canvas',
+  'focus',
+];
+
+/** Why the subject is refused, or null. */
+export function fault(subject) {
+  if (subject.length > MAX_LENGTH) return `has ${subject.length} characters, more than ${MAX_LENGTH}`;
+  const [, first] = subject.match(/^[a-z][\w./-]*(?:, [a-z][\w./-]*)*: (\S+)(?: .*)?$/) ?? [];
+  if (!first) return 'is not of the form "area: imperative", with an area in lower case';
+  if (/\.$/.test(subject)) return 'ends with a full stop';
+  if (!/^[a-z]/.test(first)) return `goes on with "${first}", which does not begin in lower case`;
+  const word = first.replace(/[^a-z-].*$/, '');
+  if (NO_VERBS.includes(word)) return `goes on with "${first}", not with a verb`;
+  if (!VERBS.includes(word) && /(?:ed|ing|[^su]s)$/.test(word)) return `goes on with "${first}", not with an imperative such as "add"`;
+  return null;
+}
+
+/** The subject of a message that is being written: comments are left out, and what a merge or a later rebase brings passes. */
+export function faultOfMessage(message) {
+  const subject = message.split('\n').find((line) => line.trim() && !line.startsWith('#')) ?? '';
+  return /^(?:fixup|squash|amend)! |^Merge /.test(subject) ? null : fault(subject);
+}
+
+const git = (root, ...args) => execFileSync('git', ['-C', root, ...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+
+/** `[commit, subject]` of what comes after `base`; of a shallow clone that ends before it, what is there. Merges name nothing. */
+export function commitsAfter(root, base) {
+  const range = isAncestor(root, base) ? [`${base}..HEAD`] : ['HEAD'];
+  if (range[0] === 'HEAD' && git(root, 'rev-parse', '--is-shallow-repository') !== 'true')
+    throw new Error(`${base} is not in the history of this clone: name another commit as BASE`);
+  return git(root, 'log', '--no-merges', '--format=%h %s', ...range)
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => [line.slice(0, line.indexOf(' ')), line.slice(line.indexOf(' ') + 1)]);
+}
+
+function isAncestor(root, commit) {
+  try {
+    git(root, 'merge-base', '--is-ancestor', commit, 'HEAD');
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+if (isMain(import.meta)) {
+  const [option, file] = process.argv.slice(2);
+  if (option === '--message') {
+    const why = faultOfMessage(readFileSync(file, 'utf8'));
+    report('commit', why ? [`the subject ${why}`] : []);
+    // A source archive has no history, and so no subjects.
+  } else if (exists(ROOT, '.git')) {
+    const findings = commitsAfter(ROOT, BASE).map(([commit, subject]) => [commit, subject, fault(subject)]);
+    report(
+      'commits',
+      findings.filter(([, , why]) => why).map(([commit, subject, why]) => `${commit} ${subject}: the subject ${why}`),
+    );
+  }
+}
