@@ -3,44 +3,50 @@
 
 use std::sync::LazyLock;
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 
 /// What stands in place of it.
 const HIDDEN: &str = "***";
 
-/// The more specific first. Each matches everything that may belong to the secret; an extra word is no loss.
+/// Each pattern matches everything that may belong to the secret; an extra word is no loss. Vendors and proxies change the
+/// case of names and keys, so case does not matter. The more specific ones come first.
 static SECRETS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
     [
         // user:password@ of an address
-        r"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/@]+@",
+        r"\b([a-z][a-z0-9+.-]*://)[^\s/@]+@",
         // headers: Authorization: Bearer …, x-api-key: …, api_key=…, "key": "…"
-        r#"(?i)\b((?:authorization|proxy-authorization)["']?\s*[:=]\s*["']?(?:bearer\s+|basic\s+)?)[^\s"',;]+"#,
-        r"(?i)\b((?:bearer|basic)\s+)[A-Za-z0-9._~+/=*-]{8,}",
-        r#"(?i)\b((?:x-)?(?:goog-)?api[-_ ]?key(?:\s+provided)?["']?\s*[:=]\s*["']?)[^\s"',;]{4,}"#,
-        r"(?i)([?&](?:key|api_key|apikey|access_token|token|sig|signature)=)[^\s&#]+",
+        r#"\b((?:authorization|proxy-authorization)["']?\s*[:=]\s*["']?(?:bearer\s+|basic\s+)?)[^\s"',;]+"#,
+        r"\b((?:bearer|basic)\s+)[a-z0-9._~+/=*-]{8,}",
+        r#"\b((?:x-)?(?:goog-)?api[-_ ]?key(?:\s+provided)?["']?\s*[:=]\s*["']?)[^\s"',;]{4,}"#,
+        r"([?&](?:key|api_key|apikey|access_token|token|sig|signature)=)[^\s&#]+",
         // signed tokens
-        r"()\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,2}",
+        r"()\beyJ[a-z0-9_-]{8,}(?:\.[a-z0-9_-]*){0,2}",
         // keys by their vendor's prefix, also with their middle left out by the vendor (sk-proj-********abcd)
-        r"()\b(?:sk|pk|rk)[-_][A-Za-z0-9*_.…-]{4,}",
-        r"()\bAIza[A-Za-z0-9*_.…-]{4,}",
-        r"()\bya29\.[A-Za-z0-9*_.-]{4,}",
-        r"()\b(?:gsk|xai|hf|r8|nvapi|fw|csk|tgp_v1|pplx|co|kjk|whsec|ghp|gho|ghs|github_pat|glpat)[-_][A-Za-z0-9*_.-]{8,}",
-        r"()\b(?:AKIA|ASIA)[A-Z0-9]{12,}",
+        r"()\b(?:sk|pk|rk)[-_][a-z0-9*_.…-]{4,}",
+        r"()\bAIza[a-z0-9*_.…-]{4,}",
+        r"()\bya29\.[a-z0-9*_.-]{4,}",
+        r"()\b(?:gsk|xai|hf|r8|nvapi|fw|csk|tgp_v1|pplx|co|kjk|whsec|ghp|gho|ghs|github_pat|glpat)[-_][a-z0-9*_.-]{8,}",
+        r"()\b(?:AKIA|ASIA)[a-z0-9]{12,}",
         // identities of organizations, projects, accounts, users, service accounts
-        r#"(?i)\b((?:(?:consumer|gcp|google|cloud|aws|azure|billing)\s+)?(?:organi[sz]ation|project|account|workspace|tenant|subscription|consumer)(?:[ _-]?(?:id|number|name|uuid))?["']?\s*(?:[:=#]|is\b)?\s*["'`(]?)(?:\d{6,}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22})\b"#,
-        r#"(?i)\b((?:projects?|organizations?|accounts?|folders?|billingAccounts?|subscriptions?|workspaces?|tenants?)/)[A-Za-z0-9._:*-]+"#,
-        r"()\b(?:org|proj|project|user|acct|account|svcacct|ws|wrkspc|workspace|team|key|apikey|ten|tenant)[-_][A-Za-z0-9*]{6,}\b",
+        r#"\b((?:(?:consumer|gcp|google|cloud|aws|azure|billing)\s+)?(?:organi[sz]ation|project|account|workspace|tenant|subscription|consumer)(?:[ _-]?(?:id|number|name|uuid))?["']?\s*(?:[:=#]|is\b)?\s*["'`(]?)(?:\d{6,}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22})\b"#,
+        r#"\b((?:projects?|organizations?|accounts?|folders?|billingAccounts?|subscriptions?|workspaces?|tenants?)/)[a-z0-9._:*-]+"#,
+        r"()\b(?:org|proj|project|user|acct|account|svcacct|ws|wrkspc|workspace|team|key|apikey|ten|tenant)[-_][a-z0-9*]{6,}\b",
         // no count of tokens and no date has so many digits
         r"()\b\d{9,}\b",
         // addresses of people and service accounts
-        r"()\b[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+\b",
+        r"()\b[a-z0-9._%+-]+@[a-z0-9-]+(?:\.[a-z0-9-]+)+\b",
         // identities without a name
-        r"()(?i)\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b",
-        // whatever else is long and random enough to be a key
-        r"()\b[A-Za-z0-9_-]*(?:[0-9][A-Za-z_-]*[A-Z]|[A-Z][a-z0-9_-]*[0-9])[A-Za-z0-9_-]{28,}",
+        r"()\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b",
+        // whatever else is long and random enough to be a key: here the mixture of cases is what tells it from a word
+        r"(?-i)()\b[A-Za-z0-9_-]*(?:[0-9][A-Za-z_-]*[A-Z]|[A-Z][a-z0-9_-]*[0-9])[A-Za-z0-9_-]{28,}",
     ]
     .iter()
-    .map(|pattern| Regex::new(pattern).expect("the pattern is valid"))
+    .map(|pattern| {
+        RegexBuilder::new(pattern)
+            .case_insensitive(true)
+            .build()
+            .expect("the pattern is valid")
+    })
     .collect()
 });
 
@@ -146,6 +152,30 @@ mod tests {
         }
         let aws = account("AWS account 123456789012 is not authorized");
         assert!(!aws.contains("123456789012"), "{aws}");
+    }
+
+    #[test]
+    fn the_case_of_names_and_keys_does_not_matter() {
+        for (text, secret) in [
+            ("in organization Org-Ab12Cd34Ef56Gh78 on tokens", "Ab12Cd34"),
+            ("in ORG-AB12CD34EF56GH78", "AB12CD34"),
+            ("Project `PROJ_AbCdEf0123456789` has no access", "AbCdEf01"),
+            ("key SK-PROJ-ABCD************WXYZ", "WXYZ"),
+            ("key Sk-Ant-Api03-Zm9vYmFy", "Zm9vYmFy"),
+            ("key aizasyd-0123456789abcdefghijk", "syd-0123"),
+            ("key akiaiosfodnn7example", "iosfodnn7"),
+            ("GSK_ABCDEFGH12345678 is revoked", "ABCDEFGH1234"),
+            ("YA29.A0ARRDAM-X", "A0ARRDAM"),
+            ("KJK_LIVE_ABCDEFGHIJKL", "LIVE_ABCD"),
+            ("sent with EYJHBGCIOIJIUZI1.EYJZDWIIOIJ4", "HBGCIOIJ"),
+            ("ACCT_1A2B3C4D5E is past due", "1A2B3C4D5E"),
+        ] {
+            let redacted = account(text);
+            assert!(
+                !redacted.contains(secret) && redacted.contains(HIDDEN),
+                "{redacted}"
+            );
+        }
     }
 
     #[test]
