@@ -33,8 +33,11 @@ pub struct ExecutionHandler {
     default_max_tokens: u64,
     sandbox: Arc<Sandbox>,
     metrics: Metrics,
-    open: Mutex<HashMap<Uuid, OpenCall>>,
+    /// By job and attempt: an attempt that lost its lease may end after the next one has begun, and must leave it alone.
+    open: Mutex<HashMap<Attempt, OpenCall>>,
 }
+
+type Attempt = (Uuid, i32);
 
 /// A call whose attempt has not been recorded yet. It is kept here and not in the call's future, which is dropped when
 /// the job is cancelled or runs out of time: what it used until then is paid for.
@@ -70,8 +73,7 @@ impl ExecutionHandler {
     }
 
     async fn execute(&self, queue: &Queue, job: &Job) -> Result<Value, HandlerError> {
-        // Of an attempt that lost its lease; nobody pays for that.
-        self.settled(job.id);
+        self.forget_earlier_attempts(job);
         // Starting again is harmless, so a database that is away for a moment costs no attempt.
         let execution = persist(queue.patience(), || queue.start_execution(job))
             .await?
@@ -126,7 +128,7 @@ impl ExecutionHandler {
         let reserved = persist(queue.patience(), || queue.reserve_call(job, &call)).await?;
         match reserved.ok_or(HandlerError::Gone)? {
             Reservation::Held { call_id } => {
-                self.open(job.id, call_id, max_usage, provider.name(), request);
+                self.open(job, call_id, max_usage, provider.name(), request);
                 Ok(call_id)
             }
             Reservation::Refused { refused, message } => Err(HandlerError::Failed(Failure {
@@ -141,7 +143,7 @@ impl ExecutionHandler {
 
     fn open(
         &self,
-        job: Uuid,
+        job: &Job,
         id: Uuid,
         max_usage: Usage,
         provider: &'static str,
@@ -158,19 +160,25 @@ impl ExecutionHandler {
             model: request.model.clone(),
             progress: request.progress.clone(),
         };
-        calls.insert(job, call);
+        calls.insert(attempt(job), call);
     }
 
     /// What the job's call used, as `private.settle_call` takes it; `None` when none was reserved.
-    fn used(&self, job: Uuid) -> Option<Value> {
-        self.calls().get(&job).map(OpenCall::used)
+    fn used(&self, job: &Job) -> Option<Value> {
+        self.calls().get(&attempt(job)).map(OpenCall::used)
     }
 
-    fn settled(&self, job: Uuid) {
-        self.calls().remove(&job);
+    fn settled(&self, job: &Job) {
+        self.calls().remove(&attempt(job));
     }
 
-    fn calls(&self) -> MutexGuard<'_, HashMap<Uuid, OpenCall>> {
+    /// They lost their leases, and the database has released what they reserved.
+    fn forget_earlier_attempts(&self, job: &Job) {
+        self.calls()
+            .retain(|&(id, attempt), _| id != job.id || attempt >= job.attempt);
+    }
+
+    fn calls(&self) -> MutexGuard<'_, HashMap<Attempt, OpenCall>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -182,6 +190,10 @@ impl ExecutionHandler {
         };
         self.sandbox.make_prompt(&request).await
     }
+}
+
+fn attempt(job: &Job) -> Attempt {
+    (job.id, job.attempt)
 }
 
 impl Handler for ExecutionHandler {
@@ -209,7 +221,7 @@ impl Handler for ExecutionHandler {
     ) -> BoxFuture<'a, Result<bool, DbError>> {
         Box::pin(async {
             let taken = queue.finish_execution(job, result).await?;
-            self.settled(job.id);
+            self.settled(job);
             Ok(taken)
         })
     }
@@ -221,9 +233,9 @@ impl Handler for ExecutionHandler {
         failure: &'a Failure,
     ) -> BoxFuture<'a, Result<Option<String>, DbError>> {
         Box::pin(async {
-            let used = self.used(job.id);
+            let used = self.used(job);
             let status = queue.fail_execution(job, failure, used.as_ref()).await?;
-            self.settled(job.id);
+            self.settled(job);
             Ok(status)
         })
     }
@@ -234,9 +246,9 @@ impl Handler for ExecutionHandler {
         job: &'a Job,
     ) -> BoxFuture<'a, Result<bool, DbError>> {
         Box::pin(async {
-            if let Some(used) = self.used(job.id) {
+            if let Some(used) = self.used(job) {
                 queue.book_call(job, &used).await?;
-                self.settled(job.id);
+                self.settled(job);
             }
             queue.release(job).await
         })
@@ -287,5 +299,70 @@ impl From<PromptError> for HandlerError {
             retry_after: None,
             outage: false,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Map;
+
+    use super::*;
+    use crate::llm::Echo;
+
+    fn handler() -> ExecutionHandler {
+        let sandbox = Arc::new(Sandbox::new("/nonexistent".into()));
+        ExecutionHandler::new(Models::default(), 100, sandbox, Metrics::default())
+    }
+
+    fn job(id: Uuid, attempt: i32) -> Job {
+        Job {
+            id,
+            org_id: Uuid::nil(),
+            kind: ExecutionHandler::KIND.to_owned(),
+            payload: json!({}),
+            attempt,
+            max_attempts: 5,
+            timeout: Duration::from_secs(1),
+            waited: Duration::ZERO,
+        }
+    }
+
+    fn open(handler: &ExecutionHandler, job: &Job) -> Uuid {
+        let request = CompletionRequest {
+            model: "m".into(),
+            prompt: String::new(),
+            parameters: Map::new(),
+            max_tokens: 1,
+            progress: Progress::default(),
+        };
+        let call = Uuid::new_v4();
+        handler.open(job, call, Usage::new(1, 1), Echo.name(), &request);
+        call
+    }
+
+    fn call_of(handler: &ExecutionHandler, job: &Job) -> Option<Value> {
+        handler.used(job).map(|used| used["call_id"].clone())
+    }
+
+    #[test]
+    fn an_old_attempt_that_ends_leaves_the_next_ones_call_open() {
+        let (handler, id) = (handler(), Uuid::new_v4());
+        let (old, new) = (job(id, 1), job(id, 2));
+        open(&handler, &old);
+        let call = open(&handler, &new);
+        handler.settled(&old);
+        assert_eq!(call_of(&handler, &old), None);
+        assert_eq!(call_of(&handler, &new), Some(json!(call)));
+    }
+
+    #[test]
+    fn a_new_attempt_forgets_the_calls_of_earlier_ones_of_its_job_only() {
+        let (handler, id) = (handler(), Uuid::new_v4());
+        let other = job(Uuid::new_v4(), 1);
+        open(&handler, &job(id, 1));
+        open(&handler, &other);
+        handler.forget_earlier_attempts(&job(id, 2));
+        assert_eq!(call_of(&handler, &job(id, 1)), None);
+        assert!(call_of(&handler, &other).is_some());
     }
 }
