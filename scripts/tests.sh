@@ -14,8 +14,10 @@ command_test() {
   for area in "${TEST_AREAS[@]}"; do
     [[ " ${asked[*]} " != *" $area "* ]] || areas+=("$area")
   done
-  [[ " ${areas[*]} " != *" journeys "* ]] || APT_PACKAGES+=("${TEST_APT_PACKAGES[@]}")
+  [[ " ${areas[*]} " != *" journeys "* ]] || APT_PACKAGES+=("${JOURNEY_APT_PACKAGES[@]}")
+  [[ " ${areas[*]} " != *" lint "* ]] || APT_PACKAGES+=("${LINT_APT_PACKAGES[@]}")
   prepare_machine
+  [[ " ${areas[*]} " != *" lint "* ]] || install_cargo_deny
   TEST_LOGS=$KIJKO_HOME/test-log
   rm -rf "$TEST_LOGS"
   mkdir -p "$TEST_LOGS"
@@ -108,6 +110,7 @@ test_lint() {
   node tests/lint/subjects.mjs
   node --test --test-reporter=tap tests/lint/*.test.mjs
   cargo fmt --all --check
+  check_dependencies
   pgrx_environment
   copy_postgres "$BUILD_PREFIX"
   # These features are what cargo pgrx passes, so that builds are shared.
@@ -118,6 +121,16 @@ test_lint() {
   caddy validate --config deploy/Caddyfile --adapter caddyfile 2> /dev/null
   node tests/docs/lint.mjs
   shellcheck kijko scripts/*.sh .ci/run .githooks/* kijko_ext/tests/*.sh deploy/docker/*.sh
+}
+
+# Licences, versions and sources of all crates. Advisories need GitHub: the workflow there checks them.
+check_dependencies() {
+  local log
+  log=$("$CARGO_DENY" --locked check --hide-inclusion-graph licenses bans sources 2>&1) || {
+    printf '%s\n' "$log"
+    return 1
+  }
+  grep -E '^warning| ok$' <<< "$log"
 }
 
 test_ext() {
