@@ -42,8 +42,8 @@ stripe_status() {
 \echo 'Events'
 select status, count(*), max(received_at)::timestamptz(0) as latest from private.stripe_events group by status order by status;
 select exists (select from private.stripe_events where status = 'failed') as failed,
-  exists (select from private.stripe_standing where org_id is null and status in ('active', 'trialing', 'past_due')) as unlinked,
-  exists (select from private.stripe_standing where org_id is not null and plan is null and status in ('active', 'trialing', 'past_due')) as unplanned,
+  exists (select from private.stripe_entitlements where org_id is null and status in ('active', 'trialing', 'past_due')) as unlinked,
+  exists (select from private.stripe_entitlements where org_id is not null and plan is null and status in ('active', 'trialing', 'past_due')) as unplanned,
   exists (select from private.stripe_plan_refreshes) as waiting
 \gset
 \if :failed
@@ -53,12 +53,12 @@ from private.stripe_events where status = 'failed' order by created, id limit 50
 \endif
 \if :unlinked
 \echo 'Running subscriptions of no known organization: no checkout session or metadata names one'
-select id, customer_id, status, created_at::timestamptz(0) from private.stripe_standing
+select id, customer_id, status, created_at::timestamptz(0) from private.stripe_entitlements
 where org_id is null and status in ('active', 'trialing', 'past_due') order by created_at limit 50;
 \endif
 \if :unplanned
 \echo 'Running subscriptions whose price names no plan: give the price a lookup key such as pro_monthly'
-select s.id, s.org_id, s.status, s.items from private.stripe_standing as st join public.stripe_subscriptions as s using (id)
+select s.id, s.org_id, s.status, s.items from private.stripe_entitlements as st join public.stripe_subscriptions as s using (id)
 where st.org_id is not null and st.plan is null and st.status in ('active', 'trialing', 'past_due') order by s.created_at limit 50;
 \endif
 \if :waiting
@@ -88,7 +88,7 @@ stripe_replay() {
       ;;
   esac
   result=$(stripe_psql -At -F ' ' -v ids="$ids" -f - <<'SQL'
-select r.status, r.id, r.type, coalesce(r.error_code || ': ' || r.error, '') from private.replay_stripe_events(nullif(:'ids', '')::text[]) as r;
+select r.status, r.id, r.type, coalesce(r.error_code || ': ' || r.error, '') from private.stripe_replay_events(nullif(:'ids', '')::text[]) as r;
 SQL
   )
   [ -z "$result" ] || printf '%s\n' "$result"

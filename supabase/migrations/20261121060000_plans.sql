@@ -42,7 +42,7 @@ create trigger plans_touch before update on public.plans
 
 -- A plan's rate is two policies of its tier: one counts by organization, one by user. A user's tier is their best plan. FREE's
 -- rate also holds for requests without a plan.
-create function private.push_plan_rate() returns trigger
+create function private.plans_push_rate() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -59,12 +59,12 @@ begin
   return null;
 end
 $$;
-comment on function private.push_plan_rate() is 'Trigger: a plan''s rate counts from the next request on. Definer: only the domain may set rate limits.';
-revoke all on function private.push_plan_rate() from public, anon, authenticated, service_role;
+comment on function private.plans_push_rate() is 'Trigger: a plan''s rate counts from the next request on. Definer: only the domain may set rate limits.';
+revoke all on function private.plans_push_rate() from public, anon, authenticated, service_role;
 create trigger plans_push_rate after insert or delete or update of rate_per_minute on public.plans
-  for each row execute function private.push_plan_rate();
+  for each row execute function private.plans_push_rate();
 
-create function private.push_plan_statement_time() returns trigger
+create function private.plans_push_statement_timeout() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -77,10 +77,10 @@ begin
   return null;
 end
 $$;
-comment on function private.push_plan_statement_time() is 'Trigger: a plan''s statement time applies from the next request on; FREE''s also to requests without a plan. Definer: only the domain may set timeouts.';
-revoke all on function private.push_plan_statement_time() from public, anon, authenticated, service_role;
-create trigger plans_push_statement_time after insert or delete or update of statement_seconds on public.plans
-  for each row execute function private.push_plan_statement_time();
+comment on function private.plans_push_statement_timeout() is 'Trigger: a plan''s statement time applies from the next request on; FREE''s also to requests without a plan. Definer: only the domain may set timeouts.';
+revoke all on function private.plans_push_statement_timeout() from public, anon, authenticated, service_role;
+create trigger plans_push_statement_timeout after insert or delete or update of statement_seconds on public.plans
+  for each row execute function private.plans_push_statement_timeout();
 
 insert into public.plans (code, name, rank, rate_per_minute, statement_seconds, max_organizations) values
   ('FREE', 'Free', 10, 600, 3, 3),
@@ -189,7 +189,7 @@ create trigger subscriptions_identity before update of id, org_id, created_by on
     or (new.created_by is not null and old.created_by is distinct from new.created_by)
   ) execute function private.refuse_identity_change();
 
-create function private.keep_plan_override() returns trigger
+create function private.plans_keep_override() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -197,17 +197,17 @@ begin
   return new;
 end
 $$;
-comment on function private.keep_plan_override() is 'Trigger: while plan_override is set, it is the plan; no other writer changes it.';
-revoke all on function private.keep_plan_override() from public, anon, authenticated, service_role;
+comment on function private.plans_keep_override() is 'Trigger: while plan_override is set, it is the plan; no other writer changes it.';
+revoke all on function private.plans_keep_override() from public, anon, authenticated, service_role;
 create trigger subscriptions_override before insert or update of plan, plan_override on public.subscriptions
   for each row when (new.plan_override is not null)
-  execute function private.keep_plan_override();
+  execute function private.plans_keep_override();
 
 -- ----------------------------------------------------------------------------
 -- From plan to limits
 -- ----------------------------------------------------------------------------
 
-create function private.push_subscription_limits() returns trigger
+create function private.plans_push_limits() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 begin
@@ -225,15 +225,15 @@ begin
   return null;
 end
 $$;
-comment on function private.push_subscription_limits() is 'Trigger: limits follow the plan in the same transaction; usage stays. Definer: only the domain may set limits.';
-revoke all on function private.push_subscription_limits() from public, anon, authenticated, service_role;
+comment on function private.plans_push_limits() is 'Trigger: limits follow the plan in the same transaction; usage stays. Definer: only the domain may set limits.';
+revoke all on function private.plans_push_limits() from public, anon, authenticated, service_role;
 create trigger subscriptions_limits_insert after insert on public.subscriptions
-  for each row execute function private.push_subscription_limits();
+  for each row execute function private.plans_push_limits();
 create trigger subscriptions_limits_update after update of plan, plan_override on public.subscriptions
   for each row when (old.plan is distinct from new.plan)
-  execute function private.push_subscription_limits();
+  execute function private.plans_push_limits();
 
-create function private.push_plan_limit() returns trigger
+create function private.plans_push_limit_change() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 declare
@@ -250,12 +250,12 @@ begin
   return null;
 end
 $$;
-comment on function private.push_plan_limit() is 'Trigger: a change in the catalogue reaches every organization on the plan. Definer: only the domain may set limits.';
-revoke all on function private.push_plan_limit() from public, anon, authenticated, service_role;
+comment on function private.plans_push_limit_change() is 'Trigger: a change in the catalogue reaches every organization on the plan. Definer: only the domain may set limits.';
+revoke all on function private.plans_push_limit_change() from public, anon, authenticated, service_role;
 create trigger plan_limits_push after insert or update or delete on public.plan_limits
-  for each row execute function private.push_plan_limit();
+  for each row execute function private.plans_push_limit_change();
 
-create function private.start_subscription() returns trigger
+create function private.plans_start_subscription() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 begin
@@ -263,17 +263,17 @@ begin
   return null;
 end
 $$;
-comment on function private.start_subscription() is 'Trigger: every organization starts on FREE, and so has limits from its first moment. Definer: nobody may write subscriptions.';
-revoke all on function private.start_subscription() from public, anon, authenticated, service_role;
+comment on function private.plans_start_subscription() is 'Trigger: every organization starts on FREE, and so has limits from its first moment. Definer: nobody may write subscriptions.';
+revoke all on function private.plans_start_subscription() from public, anon, authenticated, service_role;
 create trigger organizations_subscription after insert on public.organizations
-  for each row execute function private.start_subscription();
+  for each row execute function private.plans_start_subscription();
 
 -- ----------------------------------------------------------------------------
 -- Gauges: how many of something an organization has. The tables are the truth; the extension's gauge follows them in
 -- the same transaction, once for each statement and organization.
 -- ----------------------------------------------------------------------------
 
-create function private.follow_gauge() returns trigger
+create function private.plans_sync_gauge() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 declare
@@ -285,12 +285,12 @@ begin
   return null;
 end
 $$;
-comment on function private.follow_gauge() is 'Trigger: the gauge named by its argument follows the rows of a table. A row too many fails with quota_exceeded. Definer: only the domain may move gauges.';
-revoke all on function private.follow_gauge() from public, anon, authenticated, service_role;
+comment on function private.plans_sync_gauge() is 'Trigger: the gauge named by its argument follows the rows of a table. A row too many fails with quota_exceeded. Definer: only the domain may move gauges.';
+revoke all on function private.plans_sync_gauge() from public, anon, authenticated, service_role;
 create trigger memberships_gauge_insert after insert on public.memberships
-  referencing new table as changed for each statement execute function private.follow_gauge('members');
+  referencing new table as changed for each statement execute function private.plans_sync_gauge('members');
 create trigger memberships_gauge_delete after delete on public.memberships
-  referencing old table as changed for each statement execute function private.follow_gauge('members');
+  referencing old table as changed for each statement execute function private.plans_sync_gauge('members');
 
 -- ----------------------------------------------------------------------------
 -- The best plan among the organizations that a user owns limits how many they may create. An organization counts for its
@@ -298,20 +298,20 @@ create trigger memberships_gauge_delete after delete on public.memberships
 -- quotas of its own, so the number created in a month is limited, too.
 -- ----------------------------------------------------------------------------
 
-create table private.organizations_made (
+create table private.plans_organizations_created (
   user_id uuid primary key references auth.users (id) on delete cascade,
   month date not null,
-  made integer not null check (made > 0)
+  created integer not null check (created > 0)
 );
-comment on table private.organizations_made is 'How many organizations each user created in the last month in which they created one. Its row also serializes concurrent calls of one user.';
-comment on column private.organizations_made.user_id is 'The user.';
-comment on column private.organizations_made.month is 'First day of the month, in UTC.';
-comment on column private.organizations_made.made is 'How many they created in that month, including deleted ones.';
+comment on table private.plans_organizations_created is 'How many organizations each user created in the last month in which they created one. Its row also serializes concurrent calls of one user.';
+comment on column private.plans_organizations_created.user_id is 'The user.';
+comment on column private.plans_organizations_created.month is 'First day of the month, in UTC.';
+comment on column private.plans_organizations_created.created is 'How many they created in that month, including deleted ones.';
 
-alter table private.organizations_made enable row level security;
-revoke all on private.organizations_made from public, anon, authenticated, service_role;
+alter table private.plans_organizations_created enable row level security;
+revoke all on private.plans_organizations_created from public, anon, authenticated, service_role;
 
-create function private.max_organizations(owner uuid) returns integer
+create function private.plans_max_organizations(owner uuid) returns integer
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -329,36 +329,36 @@ begin
   );
 end
 $$;
-comment on function private.max_organizations(uuid) is 'How many organizations the user may create, by the best plan among those that they own; null is unlimited.';
-revoke all on function private.max_organizations(uuid) from public, anon, authenticated, service_role;
+comment on function private.plans_max_organizations(uuid) is 'How many organizations the user may create, by the best plan among those that they own; null is unlimited.';
+revoke all on function private.plans_max_organizations(uuid) from public, anon, authenticated, service_role;
 
-create function private.limit_organizations() returns trigger
+create function private.plans_limit_organizations() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  made_this_month integer;
-  max_made integer;
+  created_this_month integer;
+  max_created integer;
 begin
-  insert into private.organizations_made as o (user_id, month, made)
+  insert into private.plans_organizations_created as o (user_id, month, created)
   values (new.created_by, date_trunc('month', kijko.now(), 'UTC') at time zone 'UTC', 1)
   on conflict (user_id) do update
-    set month = excluded.month, made = case o.month when excluded.month then o.made else 0 end + 1
-  returning o.made into made_this_month;
+    set month = excluded.month, created = case o.month when excluded.month then o.created else 0 end + 1
+  returning o.created into created_this_month;
   -- This user's concurrent calls now wait; the next statement sees what earlier ones created.
-  max_made := private.max_organizations(new.created_by);
-  if (select count(*) from public.organizations as o where o.created_by = new.created_by and o.personal_for is null) >= max_made then
-    perform kijko.fail('quota_exceeded', format('you have made %s organizations', max_made), 'Delete one of them, or choose a higher plan for one that you own.');
-  elsif made_this_month > 2 * max_made then
-    perform kijko.fail('quota_exceeded', format('you have made %s organizations this month', 2 * max_made), 'Wait for the next month, or choose a higher plan for one that you own.');
+  max_created := private.plans_max_organizations(new.created_by);
+  if (select count(*) from public.organizations as o where o.created_by = new.created_by and o.personal_for is null) >= max_created then
+    perform kijko.fail('quota_exceeded', format('you have created %s organizations', max_created), 'Delete one of them, or choose a higher plan for one that you own.');
+  elsif created_this_month > 2 * max_created then
+    perform kijko.fail('quota_exceeded', format('you have created %s organizations this month', 2 * max_created), 'Wait for the next month, or choose a higher plan for one that you own.');
   end if;
   return new;
 end
 $$;
-comment on function private.limit_organizations() is 'Trigger: a user creates no more organizations than the best plan among those that they own allows. Definer: it counts rows that the user may not read.';
-revoke all on function private.limit_organizations() from public, anon, authenticated, service_role;
+comment on function private.plans_limit_organizations() is 'Trigger: a user creates no more organizations than the best plan among those that they own allows. Definer: it counts rows that the user may not read.';
+revoke all on function private.plans_limit_organizations() from public, anon, authenticated, service_role;
 create trigger organizations_limit before insert on public.organizations
   for each row when (new.personal_for is null and new.created_by = (kijko.user_id()))
-  execute function private.limit_organizations();
+  execute function private.plans_limit_organizations();
 
 -- ----------------------------------------------------------------------------
 -- RPC

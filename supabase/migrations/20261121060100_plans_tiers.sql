@@ -10,7 +10,7 @@
 -- counts against its rate, whichever organization it names.
 -- ----------------------------------------------------------------------------
 
-create function private.push_user_tiers(users uuid[]) returns void
+create function private.plans_push_user_tiers(users uuid[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -29,60 +29,60 @@ begin
   from (select distinct unnest(users)) as u (id);
 end
 $$;
-comment on function private.push_user_tiers(uuid[]) is 'Sets the tier of users by their organizations'' plans. Definer: only the domain may set tiers.';
-revoke all on function private.push_user_tiers(uuid[]) from public, anon, authenticated, service_role;
+comment on function private.plans_push_user_tiers(uuid[]) is 'Sets the tier of users by their organizations'' plans. Definer: only the domain may set tiers.';
+revoke all on function private.plans_push_user_tiers(uuid[]) from public, anon, authenticated, service_role;
 
-create function private.follow_memberships() returns trigger
+create function private.plans_sync_member_tiers() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- The transition table has the same name in both triggers: the inserted rows, or the deleted ones.
-  perform private.push_user_tiers(array(select c.user_id from changed as c));
+  perform private.plans_push_user_tiers(array(select c.user_id from changed as c));
   return null;
 end
 $$;
-comment on function private.follow_memberships() is 'Trigger: the tiers of users follow their memberships. Definer: as private.push_user_tiers.';
-revoke all on function private.follow_memberships() from public, anon, authenticated, service_role;
+comment on function private.plans_sync_member_tiers() is 'Trigger: the tiers of users follow their memberships. Definer: as private.plans_push_user_tiers.';
+revoke all on function private.plans_sync_member_tiers() from public, anon, authenticated, service_role;
 -- The user of a membership never changes (memberships_identity), so updates need no trigger.
 create trigger memberships_user_tiers_insert after insert on public.memberships
-  referencing new table as changed for each statement execute function private.follow_memberships();
+  referencing new table as changed for each statement execute function private.plans_sync_member_tiers();
 create trigger memberships_user_tiers_delete after delete on public.memberships
-  referencing old table as changed for each statement execute function private.follow_memberships();
+  referencing old table as changed for each statement execute function private.plans_sync_member_tiers();
 
-create function private.follow_subscription() returns trigger
+create function private.plans_sync_subscription_tiers() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   if tg_op = 'UPDATE' and old.plan = new.plan then
     return null;
   end if;
-  perform private.push_user_tiers(array(select m.user_id from public.memberships as m where m.org_id = coalesce(new.org_id, old.org_id)));
+  perform private.plans_push_user_tiers(array(select m.user_id from public.memberships as m where m.org_id = coalesce(new.org_id, old.org_id)));
   return null;
 end
 $$;
-comment on function private.follow_subscription() is 'Trigger: the tiers of members follow the plan of their organization. Definer: as private.push_user_tiers.';
-revoke all on function private.follow_subscription() from public, anon, authenticated, service_role;
+comment on function private.plans_sync_subscription_tiers() is 'Trigger: the tiers of members follow the plan of their organization. Definer: as private.plans_push_user_tiers.';
+revoke all on function private.plans_sync_subscription_tiers() from public, anon, authenticated, service_role;
 create trigger subscriptions_user_tiers after insert or update or delete on public.subscriptions
-  for each row execute function private.follow_subscription();
+  for each row execute function private.plans_sync_subscription_tiers();
 
-create function private.follow_plan_ranks() returns trigger
+create function private.plans_sync_all_tiers() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform private.push_user_tiers(array(select m.user_id from public.memberships as m));
+  perform private.plans_push_user_tiers(array(select m.user_id from public.memberships as m));
   return null;
 end
 $$;
-comment on function private.follow_plan_ranks() is 'Trigger: reordering the plans changes the best plan of users. Definer: as private.push_user_tiers.';
-revoke all on function private.follow_plan_ranks() from public, anon, authenticated, service_role;
+comment on function private.plans_sync_all_tiers() is 'Trigger: reordering the plans changes the best plan of users. Definer: as private.plans_push_user_tiers.';
+revoke all on function private.plans_sync_all_tiers() from public, anon, authenticated, service_role;
 create trigger plans_user_tiers after update of rank on public.plans
-  for each statement execute function private.follow_plan_ranks();
+  for each statement execute function private.plans_sync_all_tiers();
 
 -- ----------------------------------------------------------------------------
 -- A deleted subject leaves no limits behind. Its use stays in the ledger, which is accounting and has no foreign keys.
 -- ----------------------------------------------------------------------------
 
-create function private.forget_subject() returns trigger
+create function private.plans_forget_subject() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -90,10 +90,10 @@ begin
   return null;
 end
 $$;
-comment on function private.forget_subject() is 'Trigger: deletes the limits, the tier and the other state of a deleted subject in the extension; the argument is its kind. Definer: only the domain may change limits.';
-revoke all on function private.forget_subject() from public, anon, authenticated, service_role;
+comment on function private.plans_forget_subject() is 'Trigger: deletes the limits, the tier and the other state of a deleted subject in the extension; the argument is its kind. Definer: only the domain may change limits.';
+revoke all on function private.plans_forget_subject() from public, anon, authenticated, service_role;
 -- After the cascades, which still change gauges: triggers fire by name, and those of constraints sort first.
 create trigger organizations_forget after delete on public.organizations
-  for each row execute function private.forget_subject('organization');
+  for each row execute function private.plans_forget_subject('organization');
 create trigger profiles_forget after delete on public.profiles
-  for each row execute function private.forget_subject('user');
+  for each row execute function private.plans_forget_subject('user');

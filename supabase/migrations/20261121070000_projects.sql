@@ -59,9 +59,9 @@ create trigger projects_identity before update of id, org_id, created_by on publ
     or (new.created_by is not null and old.created_by is distinct from new.created_by)
   ) execute function private.refuse_identity_change();
 create trigger projects_gauge_insert after insert on public.projects
-  referencing new table as changed for each statement execute function private.follow_gauge('projects');
+  referencing new table as changed for each statement execute function private.plans_sync_gauge('projects');
 create trigger projects_gauge_delete after delete on public.projects
-  referencing old table as changed for each statement execute function private.follow_gauge('projects');
+  referencing old table as changed for each statement execute function private.plans_sync_gauge('projects');
 
 create function private.fill_project_slug() returns trigger
 language plpgsql set search_path = ''

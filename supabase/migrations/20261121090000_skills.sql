@@ -87,9 +87,9 @@ create trigger skills_identity before update of id, org_id, created_by on public
     or (new.created_by is not null and old.created_by is distinct from new.created_by)
   ) execute function private.refuse_identity_change();
 create trigger skills_gauge_insert after insert on public.skills
-  referencing new table as changed for each statement execute function private.follow_gauge('skills');
+  referencing new table as changed for each statement execute function private.plans_sync_gauge('skills');
 create trigger skills_gauge_delete after delete on public.skills
-  referencing old table as changed for each statement execute function private.follow_gauge('skills');
+  referencing old table as changed for each statement execute function private.plans_sync_gauge('skills');
 
 create function public.problems(skill public.skills) returns jsonb
 language sql stable security definer set search_path = pg_catalog, pg_temp

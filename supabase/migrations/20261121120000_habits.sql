@@ -83,9 +83,9 @@ create trigger habits_identity before update of id, org_id, created_by on public
     or (new.created_by is not null and old.created_by is distinct from new.created_by)
   ) execute function private.refuse_identity_change();
 create trigger habits_gauge_insert after insert on public.habits
-  referencing new table as changed for each statement execute function private.follow_gauge('habits');
+  referencing new table as changed for each statement execute function private.plans_sync_gauge('habits');
 create trigger habits_gauge_delete after delete on public.habits
-  referencing old table as changed for each statement execute function private.follow_gauge('habits');
+  referencing old table as changed for each statement execute function private.plans_sync_gauge('habits');
 
 create function private.schedule_habit() returns trigger
 language plpgsql set search_path = ''

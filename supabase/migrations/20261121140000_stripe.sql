@@ -13,7 +13,7 @@
 --   3. within one second, Stripe's own before-images: previous_attributes says which
 --      state an update left, its object which state it reached. So the updates are the
 --      edges of one trail through all states, and its end is the state that is reached
---      more often than left; private.stripe_end_of_second().
+--      more often than left; private.stripe_latest_in_second().
 --   4. counters and times inside the object; at last the event id, so that the
 --      answer is always the same one.
 --

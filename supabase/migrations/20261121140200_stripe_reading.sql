@@ -41,7 +41,7 @@ end;
 comment on function private.stripe_rank(text, jsonb) is 'How far an object''s life has gone. May only order what can never happen the other way round: a subscription or invoice does not become unfinished again, and nothing follows an end.';
 revoke all on function private.stripe_rank(text, jsonb) from public, anon, authenticated, service_role;
 
-create function private.stripe_clock(object jsonb) returns numeric[]
+create function private.stripe_sort_key(object jsonb) returns numeric[]
 language sql immutable parallel safe
 return array[
   coalesce((object ->> 'attempt_count')::numeric, 0),
@@ -50,10 +50,10 @@ return array[
     (select max((item ->> 'current_period_start')::numeric) from jsonb_array_elements(object #> '{items,data}') as item), 0),
   coalesce((object ->> 'amount_paid')::numeric, 0)
 ];
-comment on function private.stripe_clock(jsonb) is 'What only grows inside an object: attempts, transitions, the period, what was paid. Orders snapshots of one second that no before-image connects.';
-revoke all on function private.stripe_clock(jsonb) from public, anon, authenticated, service_role;
+comment on function private.stripe_sort_key(jsonb) is 'What only grows inside an object: attempts, transitions, the period, what was paid. Orders snapshots of one second that no before-image connects.';
+revoke all on function private.stripe_sort_key(jsonb) from public, anon, authenticated, service_role;
 
-create function private.stripe_overlay(object jsonb, before jsonb) returns jsonb
+create function private.stripe_deep_merge(object jsonb, before jsonb) returns jsonb
 language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -62,13 +62,13 @@ begin
   for field in select key, value from jsonb_each(before) loop
     object := object || jsonb_build_object(field.key, case
       when jsonb_typeof(field.value) = 'object' and jsonb_typeof(object -> field.key) = 'object'
-      then private.stripe_overlay(object -> field.key, field.value)
+      then private.stripe_deep_merge(object -> field.key, field.value)
       when jsonb_typeof(field.value) = 'array' and jsonb_typeof(object -> field.key) = 'array'
       then (
         -- Lists are complete. An element is a whole object, or only the changed fields of the element with the same id.
         select coalesce(jsonb_agg(case
           when e.value ? 'object' or mine.value is null then e.value
-          else private.stripe_overlay(mine.value, e.value)
+          else private.stripe_deep_merge(mine.value, e.value)
         end order by e.n), '[]')
         from jsonb_array_elements(field.value) with ordinality as e (value, n)
         left join lateral (
@@ -83,8 +83,8 @@ begin
   return object;
 end
 $$;
-comment on function private.stripe_overlay(jsonb, jsonb) is 'An object with the values of previous_attributes put over it: over the same event''s object, the state before that event.';
-revoke all on function private.stripe_overlay(jsonb, jsonb) from public, anon, authenticated, service_role;
+comment on function private.stripe_deep_merge(jsonb, jsonb) is 'An object with the values of previous_attributes put over it: over the same event''s object, the state before that event.';
+revoke all on function private.stripe_deep_merge(jsonb, jsonb) from public, anon, authenticated, service_role;
 
 create function private.stripe_add_fields(mask jsonb, before jsonb) returns jsonb
 language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp

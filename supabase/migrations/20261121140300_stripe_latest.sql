@@ -6,7 +6,7 @@
 -- The latest event of an object
 -- ----------------------------------------------------------------------------
 
-create function private.stripe_end_of_second(object_id text, livemode boolean, rank smallint, created timestamptz)
+create function private.stripe_latest_in_second(object_id text, livemode boolean, rank smallint, created timestamptz)
 returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -20,8 +20,8 @@ begin
   for before in
     select e.payload #> '{data,previous_attributes}'
     from private.stripe_events as e
-    where e.object_id = stripe_end_of_second.object_id and e.livemode = stripe_end_of_second.livemode
-      and e.status = 'applied' and e.rank = stripe_end_of_second.rank and e.created = stripe_end_of_second.created
+    where e.object_id = stripe_latest_in_second.object_id and e.livemode = stripe_latest_in_second.livemode
+      and e.status = 'applied' and e.rank = stripe_latest_in_second.rank and e.created = stripe_latest_in_second.created
       and jsonb_typeof(e.payload #> '{data,previous_attributes}') = 'object'
   loop
     mask := private.stripe_add_fields(mask, before);
@@ -32,11 +32,11 @@ begin
     select e.id, e.payload #> '{data,object}' as object,
       private.stripe_masked(jsonb_strip_nulls(e.payload #> '{data,object}'), mask) as after,
       case when jsonb_typeof(e.payload #> '{data,previous_attributes}') = 'object' then private.stripe_masked(
-        jsonb_strip_nulls(private.stripe_overlay(e.payload #> '{data,object}', e.payload #> '{data,previous_attributes}')), mask
+        jsonb_strip_nulls(private.stripe_deep_merge(e.payload #> '{data,object}', e.payload #> '{data,previous_attributes}')), mask
       ) end as before
     from private.stripe_events as e
-    where e.object_id = stripe_end_of_second.object_id and e.livemode = stripe_end_of_second.livemode
-      and e.status = 'applied' and e.rank = stripe_end_of_second.rank and e.created = stripe_end_of_second.created
+    where e.object_id = stripe_latest_in_second.object_id and e.livemode = stripe_latest_in_second.livemode
+      and e.status = 'applied' and e.rank = stripe_latest_in_second.rank and e.created = stripe_latest_in_second.created
   ),
   ends as materialized (
     -- An update leaves one state and reaches another. All of a second make one trail, whatever it passes twice: a state
@@ -57,9 +57,9 @@ begin
     from private.stripe_events as e
     where mask <> '{}'
       and (select count(*) from ends) <> 1
-      and e.livemode = stripe_end_of_second.livemode
-      and e.id = private.latest_stripe_event(
-        stripe_end_of_second.object_id, stripe_end_of_second.livemode, stripe_end_of_second.rank, stripe_end_of_second.created
+      and e.livemode = stripe_latest_in_second.livemode
+      and e.id = private.stripe_latest_event(
+        stripe_latest_in_second.object_id, stripe_latest_in_second.livemode, stripe_latest_in_second.rank, stripe_latest_in_second.created
       )
   ),
   first_piece as (
@@ -75,16 +75,16 @@ begin
       else coalesce(t.after = (select p.state from past as p), false)
     end desc,
     t.after in (select f.state from first_piece as f),
-    private.stripe_clock(t.object) desc,
+    private.stripe_sort_key(t.object) desc,
     t.id collate "C" desc
   limit 1;
   return winner;
 end
 $$;
-comment on function private.stripe_end_of_second(text, boolean, smallint, timestamptz) is 'Id of the latest among the applied events of an object with this rank and second, by their before-images.';
-revoke all on function private.stripe_end_of_second(text, boolean, smallint, timestamptz) from public, anon, authenticated, service_role;
+comment on function private.stripe_latest_in_second(text, boolean, smallint, timestamptz) is 'Id of the latest among the applied events of an object with this rank and second, by their before-images.';
+revoke all on function private.stripe_latest_in_second(text, boolean, smallint, timestamptz) from public, anon, authenticated, service_role;
 
-create function private.latest_stripe_event(
+create function private.stripe_latest_event(
   object_id text, livemode boolean, below_rank smallint default null, below_created timestamptz default null
 ) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -101,17 +101,17 @@ begin
     ) as tied
   into top
   from private.stripe_events as e
-  where e.object_id = latest_stripe_event.object_id
-    and e.livemode = latest_stripe_event.livemode
+  where e.object_id = stripe_latest_event.object_id
+    and e.livemode = stripe_latest_event.livemode
     and e.status = 'applied'
     and (below_rank is null or (e.rank, e.created) < (below_rank, below_created))
   order by e.rank desc, e.created desc, e.id collate "C" desc
   limit 1;
   if top.tied then
-    return private.stripe_end_of_second(latest_stripe_event.object_id, latest_stripe_event.livemode, top.rank, top.created);
+    return private.stripe_latest_in_second(stripe_latest_event.object_id, stripe_latest_event.livemode, top.rank, top.created);
   end if;
   return top.id;
 end
 $$;
-comment on function private.latest_stripe_event(text, boolean, smallint, timestamptz) is 'Id of the latest applied event of an object (below a rank and second, if given), whatever order they arrived in; the head of this file says how.';
-revoke all on function private.latest_stripe_event(text, boolean, smallint, timestamptz) from public, anon, authenticated, service_role;
+comment on function private.stripe_latest_event(text, boolean, smallint, timestamptz) is 'Id of the latest applied event of an object (below a rank and second, if given), whatever order they arrived in; the head of this file says how.';
+revoke all on function private.stripe_latest_event(text, boolean, smallint, timestamptz) from public, anon, authenticated, service_role;

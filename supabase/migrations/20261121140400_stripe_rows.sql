@@ -6,7 +6,7 @@
 -- From event to row. Each writes the row of one object as its latest event shows it.
 -- ----------------------------------------------------------------------------
 
-create function private.show_stripe_customer(event private.stripe_events) returns void
+create function private.stripe_upsert_customer(event private.stripe_events) returns void
 language plpgsql set search_path = ''
 as $$
 declare
@@ -23,10 +23,10 @@ begin
     created_at = excluded.created_at, as_of = excluded.as_of;
 end
 $$;
-comment on function private.show_stripe_customer(private.stripe_events) is 'Writes a customer as the event shows it.';
-revoke all on function private.show_stripe_customer(private.stripe_events) from public, anon, authenticated, service_role;
+comment on function private.stripe_upsert_customer(private.stripe_events) is 'Writes a customer as the event shows it.';
+revoke all on function private.stripe_upsert_customer(private.stripe_events) from public, anon, authenticated, service_role;
 
-create function private.show_stripe_checkout(event private.stripe_events) returns void
+create function private.stripe_upsert_checkout(event private.stripe_events) returns void
 language plpgsql set search_path = ''
 as $$
 declare
@@ -50,8 +50,8 @@ begin
     event_id = excluded.event_id, created_at = excluded.created_at, as_of = excluded.as_of;
 end
 $$;
-comment on function private.show_stripe_checkout(private.stripe_events) is 'Writes a checkout session as the event shows it.';
-revoke all on function private.show_stripe_checkout(private.stripe_events) from public, anon, authenticated, service_role;
+comment on function private.stripe_upsert_checkout(private.stripe_events) is 'Writes a checkout session as the event shows it.';
+revoke all on function private.stripe_upsert_checkout(private.stripe_events) from public, anon, authenticated, service_role;
 
 -- In plpgsql, as stripe_paid_for and stripe_nothing_owed are, because its plans are kept: in SQL each call planned them
 -- anew, and the three took a quarter of the time of applying an event.
@@ -94,7 +94,7 @@ $$;
 comment on function private.stripe_items(private.stripe_events) is 'What a subscription is to, as its event shows it.';
 revoke all on function private.stripe_items(private.stripe_events) from public, anon, authenticated, service_role;
 
-create function private.show_stripe_subscription(event private.stripe_events) returns void
+create function private.stripe_upsert_subscription(event private.stripe_events) returns void
 language plpgsql set search_path = ''
 as $$
 declare
@@ -153,10 +153,10 @@ begin
     created_at = excluded.created_at, as_of = excluded.as_of;
 end
 $$;
-comment on function private.show_stripe_subscription(private.stripe_events) is 'Writes a subscription as the event shows it.';
-revoke all on function private.show_stripe_subscription(private.stripe_events) from public, anon, authenticated, service_role;
+comment on function private.stripe_upsert_subscription(private.stripe_events) is 'Writes a subscription as the event shows it.';
+revoke all on function private.stripe_upsert_subscription(private.stripe_events) from public, anon, authenticated, service_role;
 
-create function private.show_stripe_invoice(event private.stripe_events) returns void
+create function private.stripe_upsert_invoice(event private.stripe_events) returns void
 language plpgsql set search_path = ''
 as $$
 declare
@@ -197,10 +197,10 @@ begin
     created_at = excluded.created_at, as_of = excluded.as_of;
 end
 $$;
-comment on function private.show_stripe_invoice(private.stripe_events) is 'Writes an invoice as the event shows it.';
-revoke all on function private.show_stripe_invoice(private.stripe_events) from public, anon, authenticated, service_role;
+comment on function private.stripe_upsert_invoice(private.stripe_events) is 'Writes an invoice as the event shows it.';
+revoke all on function private.stripe_upsert_invoice(private.stripe_events) from public, anon, authenticated, service_role;
 
-create function private.show_stripe_price(event private.stripe_events) returns void
+create function private.stripe_upsert_price(event private.stripe_events) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -237,5 +237,5 @@ begin
   end if;
 end
 $$;
-comment on function private.show_stripe_price(private.stripe_events) is 'Writes a price as the event shows it.';
-revoke all on function private.show_stripe_price(private.stripe_events) from public, anon, authenticated, service_role;
+comment on function private.stripe_upsert_price(private.stripe_events) is 'Writes a price as the event shows it.';
+revoke all on function private.stripe_upsert_price(private.stripe_events) from public, anon, authenticated, service_role;

@@ -6,7 +6,7 @@
 -- Whose it is
 -- ----------------------------------------------------------------------------
 
-create function private.link_stripe_customer(customer text, livemode boolean) returns void
+create function private.stripe_link_customer(customer text, livemode boolean) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -67,8 +67,8 @@ begin
   where i.id = found.id and i.livemode = is_live and i.org_id is distinct from found.org_id;
 end
 $$;
-comment on function private.link_stripe_customer(text, boolean) is 'Gives all rows of a customer their organization: a subscription by its metadata.org_id, else by the checkout session that started it, else by its customer, whose metadata or first completed session decides.';
-revoke all on function private.link_stripe_customer(text, boolean) from public, anon, authenticated, service_role;
+comment on function private.stripe_link_customer(text, boolean) is 'Gives all rows of a customer their organization: a subscription by its metadata.org_id, else by the checkout session that started it, else by its customer, whose metadata or first completed session decides.';
+revoke all on function private.stripe_link_customer(text, boolean) from public, anon, authenticated, service_role;
 
 -- ----------------------------------------------------------------------------
 -- Which plan follows
@@ -148,7 +148,7 @@ $$;
 comment on function private.stripe_nothing_owed(text, boolean) is 'Whether a later invoice of a subscription was settled and none that begins a period is left to pay.';
 revoke all on function private.stripe_nothing_owed(text, boolean) from public, anon, authenticated, service_role;
 
-create view private.stripe_standing with (security_invoker = true) as
+create view private.stripe_entitlements with (security_invoker = true) as
 select
   s.id, s.org_id, s.customer_id, s.status,
   coalesce(to_timestamp(plan.current_period_start), s.current_period_start) as current_period_start,
@@ -178,14 +178,14 @@ cross join lateral (
     or private.stripe_nothing_owed(s.id, s.livemode)
   as paid
 ) as paid;
-comment on view private.stripe_standing is 'Each Stripe subscription with the plan it is for and its period, whether it was ever paid (or needs no payment first), and whether it gives that plan now.';
-revoke all on private.stripe_standing from public, anon, authenticated, service_role;
+comment on view private.stripe_entitlements is 'Each Stripe subscription with the plan it is for and its period, whether it was ever paid (or needs no payment first), and whether it gives that plan now.';
+revoke all on private.stripe_entitlements from public, anon, authenticated, service_role;
 
-create function private.refresh_plan(org uuid) returns void
+create function private.stripe_refresh_plan(org uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  best private.stripe_standing;
+  best private.stripe_entitlements;
   wanted public.subscriptions;
 begin
   -- Locked before anything is read, so that of two at once the second sees what the first wrote.
@@ -195,7 +195,7 @@ begin
   end if;
 
   select st.* into best
-  from private.stripe_standing as st
+  from private.stripe_entitlements as st
   where st.org_id = org
   order by st.live desc, case when st.live then st.plan_rank end desc, st.created_at desc, st.id collate "C" desc
   limit 1;
@@ -227,24 +227,24 @@ begin
       is distinct from (wanted.plan, wanted.status, wanted.current_period_start, wanted.current_period_end);
 end
 $$;
-comment on function private.refresh_plan(uuid) is 'Derives an organization''s plan from its Stripe subscriptions: the only place that does. The highest plan that is live counts, else FREE, unless plan_override says otherwise; limits follow by trigger in the same transaction.';
-revoke all on function private.refresh_plan(uuid) from public, anon, authenticated, service_role;
+comment on function private.stripe_refresh_plan(uuid) is 'Derives an organization''s plan from its Stripe subscriptions: the only place that does. The highest plan that is live counts, else FREE, unless plan_override says otherwise; limits follow by trigger in the same transaction.';
+revoke all on function private.stripe_refresh_plan(uuid) from public, anon, authenticated, service_role;
 
-create function private.end_plan_override() returns trigger
+create function private.stripe_end_plan_override() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 begin
-  perform private.refresh_plan(new.org_id);
+  perform private.stripe_refresh_plan(new.org_id);
   return null;
 end
 $$;
-comment on function private.end_plan_override() is 'Trigger: when an override is removed, the plan is again what Stripe says, or FREE. Definer: the role that removes it may not read Stripe subscriptions.';
-revoke all on function private.end_plan_override() from public, anon, authenticated, service_role;
+comment on function private.stripe_end_plan_override() is 'Trigger: when an override is removed, the plan is again what Stripe says, or FREE. Definer: the role that removes it may not read Stripe subscriptions.';
+revoke all on function private.stripe_end_plan_override() from public, anon, authenticated, service_role;
 create trigger subscriptions_override_end after update of plan_override on public.subscriptions
   for each row when (old.plan_override is not null and new.plan_override is null)
-  execute function private.end_plan_override();
+  execute function private.stripe_end_plan_override();
 
-create function private.expire_stripe_grace() returns integer
+create function private.stripe_expire_grace() returns integer
 language plpgsql set search_path = ''
 as $$
 declare
@@ -257,17 +257,17 @@ begin
     where s.plan <> 'FREE'
       and s.plan_override is null
       and s.status = 'past_due'
-      and exists (select from private.stripe_standing as st where st.org_id = s.org_id and st.status = 'past_due' and not st.live)
+      and exists (select from private.stripe_entitlements as st where st.org_id = s.org_id and st.status = 'past_due' and not st.live)
     order by s.org_id
     limit 500
     -- One that is busy has its turn next time, and keeps no other waiting.
     for update of s skip locked
   loop
-    perform private.refresh_plan(org);
+    perform private.stripe_refresh_plan(org);
     n := n + 1;
   end loop;
   return n;
 end
 $$;
-comment on function private.expire_stripe_grace() is 'Ends plans whose payment has been past due for longer than the grace; run by schedule, since no event marks that moment.';
-revoke all on function private.expire_stripe_grace() from public, anon, authenticated, service_role;
+comment on function private.stripe_expire_grace() is 'Ends plans whose payment has been past due for longer than the grace; run by schedule, since no event marks that moment.';
+revoke all on function private.stripe_expire_grace() from public, anon, authenticated, service_role;

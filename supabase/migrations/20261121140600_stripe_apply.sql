@@ -6,7 +6,7 @@
 -- Applying
 -- ----------------------------------------------------------------------------
 
-create function private.apply_stripe_event(event private.stripe_events) returns void
+create function private.stripe_apply_event(event private.stripe_events) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -29,7 +29,7 @@ begin
     perform pg_advisory_xact_lock(hashtextextended('kijko.stripe.customer:' || customer, event.livemode::integer));
   end if;
 
-  latest_id := private.latest_stripe_event(event.object_id, event.livemode);
+  latest_id := private.stripe_latest_event(event.object_id, event.livemode);
   if latest_id is distinct from event.id then
     select e.* into strict latest from private.stripe_events as e where e.id = latest_id and e.livemode = event.livemode;
   end if;
@@ -38,11 +38,11 @@ begin
   end if;
 
   if event.object_type = 'price' then
-    perform private.show_stripe_price(latest);
+    perform private.stripe_upsert_price(latest);
     return;
   end if;
   if event.object_type = 'invoice' then
-    perform private.apply_stripe_invoice(latest);
+    perform private.stripe_apply_invoice(latest);
     return;
   end if;
 
@@ -58,18 +58,18 @@ begin
         select from public.stripe_customers as c
         where c.id = customer and c.livemode = event.livemode and c.metadata_org_id is not distinct from named
       );
-      perform private.show_stripe_customer(latest);
+      perform private.stripe_upsert_customer(latest);
     when 'subscription' then
       linked := exists (
         select from public.stripe_subscriptions as s
         where s.id = event.object_id and s.livemode = event.livemode
           and s.customer_id = customer and s.metadata_org_id is not distinct from named
       );
-      perform private.show_stripe_subscription(latest);
-    when 'checkout.session' then perform private.show_stripe_checkout(latest);
+      perform private.stripe_upsert_subscription(latest);
+    when 'checkout.session' then perform private.stripe_upsert_checkout(latest);
   end case;
   if customer is not null and not linked then
-    perform private.link_stripe_customer(customer, event.livemode);
+    perform private.stripe_link_customer(customer, event.livemode);
   end if;
 
   orgs := array(
@@ -82,12 +82,12 @@ begin
   end if;
   -- In one order, so that two events that touch the same organizations cannot wait for each other.
   for org in select distinct o from unnest(orgs || before) as o where o is not null order by o loop
-    perform private.refresh_plan(org);
+    perform private.stripe_refresh_plan(org);
   end loop;
 end
 $$;
-comment on function private.apply_stripe_event(private.stripe_events) is 'Brings the rows up to date with a stored event that is marked applied: its object, then whose it is, then the plan.';
-revoke all on function private.apply_stripe_event(private.stripe_events) from public, anon, authenticated, service_role;
+comment on function private.stripe_apply_event(private.stripe_events) is 'Brings the rows up to date with a stored event that is marked applied: its object, then whose it is, then the plan.';
+revoke all on function private.stripe_apply_event(private.stripe_events) from public, anon, authenticated, service_role;
 
 create function private.stripe_complete_stub(event private.stripe_events) returns private.stripe_events
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -97,7 +97,7 @@ declare
 begin
   select e.payload #> '{data,object}' into known
   from private.stripe_events as e
-  where e.id = private.latest_stripe_event(event.object_id, event.livemode, event.rank, '-infinity')
+  where e.id = private.stripe_latest_event(event.object_id, event.livemode, event.rank, '-infinity')
     and e.livemode = event.livemode;
   event.payload := jsonb_set(event.payload, '{data,object}', coalesce(known, '{}') || (event.payload #> '{data,object}'));
   return event;
@@ -106,7 +106,7 @@ $$;
 comment on function private.stripe_complete_stub(private.stripe_events) is 'A deletion may show no more than {id, deleted}: the event with all that was last known of its object.';
 revoke all on function private.stripe_complete_stub(private.stripe_events) from public, anon, authenticated, service_role;
 
-create function private.apply_stripe_invoice(latest private.stripe_events) returns void
+create function private.stripe_apply_invoice(latest private.stripe_events) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -116,20 +116,20 @@ declare
   settled boolean := private.stripe_paid_for(subscription, latest.livemode);
   org uuid;
 begin
-  perform private.show_stripe_invoice(latest);
+  perform private.stripe_upsert_invoice(latest);
   if subscription is null or settled then
     return;
   end if;
   select s.org_id into org from public.stripe_subscriptions as s where s.id = subscription and s.livemode = latest.livemode;
   if org is not null then
-    perform private.refresh_plan(org);
+    perform private.stripe_refresh_plan(org);
   end if;
 end
 $$;
-comment on function private.apply_stripe_invoice(private.stripe_events) is 'Writes an invoice, then the plan as far as it can depend on it.';
-revoke all on function private.apply_stripe_invoice(private.stripe_events) from public, anon, authenticated, service_role;
+comment on function private.stripe_apply_invoice(private.stripe_events) is 'Writes an invoice, then the plan as far as it can depend on it.';
+revoke all on function private.stripe_apply_invoice(private.stripe_events) from public, anon, authenticated, service_role;
 
-create function private.settle_stripe_event(event private.stripe_events) returns text
+create function private.stripe_try_apply_event(event private.stripe_events) returns text
 language plpgsql set search_path = ''
 as $$
 declare
@@ -137,7 +137,7 @@ declare
   message text;
 begin
   begin
-    perform private.apply_stripe_event(event);
+    perform private.stripe_apply_event(event);
     return 'applied';
   exception when others then
     get stacked diagnostics code = returned_sqlstate, message = message_text;
@@ -150,10 +150,10 @@ begin
   return 'failed';
 end
 $$;
-comment on function private.settle_stripe_event(private.stripe_events) is 'Applies a stored event that is marked applied, in a subtransaction; a failure leaves no trace in the rows and is kept with its reason and its next attempt.';
-revoke all on function private.settle_stripe_event(private.stripe_events) from public, anon, authenticated, service_role;
+comment on function private.stripe_try_apply_event(private.stripe_events) is 'Applies a stored event that is marked applied, in a subtransaction; a failure leaves no trace in the rows and is kept with its reason and its next attempt.';
+revoke all on function private.stripe_try_apply_event(private.stripe_events) from public, anon, authenticated, service_role;
 
-create function private.try_stripe_event(event_id text, livemode boolean) returns text
+create function private.stripe_retry_event(event_id text, livemode boolean) returns text
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -162,15 +162,15 @@ begin
   update private.stripe_events as e
   set status = 'applied', attempts = e.attempts + 1, applied_at = clock_timestamp(),
     error_code = null, error = null, next_attempt_at = null
-  where e.id = try_stripe_event.event_id and e.livemode = try_stripe_event.livemode
+  where e.id = stripe_retry_event.event_id and e.livemode = stripe_retry_event.livemode
   returning e.* into strict event;
-  return private.settle_stripe_event(event);
+  return private.stripe_try_apply_event(event);
 end
 $$;
-comment on function private.try_stripe_event(text, boolean) is 'Applies a stored event once more.';
-revoke all on function private.try_stripe_event(text, boolean) from public, anon, authenticated, service_role;
+comment on function private.stripe_retry_event(text, boolean) is 'Applies a stored event once more.';
+revoke all on function private.stripe_retry_event(text, boolean) from public, anon, authenticated, service_role;
 
-create function private.is_stripe_event_ours(payload jsonb) returns boolean
+create function private.stripe_is_mirrored_event(payload jsonb) returns boolean
 language sql immutable parallel safe
 return coalesce(
   payload #>> '{data,object,object}' in ('customer', 'checkout.session', 'subscription', 'invoice', 'price')
@@ -185,10 +185,10 @@ return coalesce(
   and payload ->> 'object' is distinct from 'v2.core.event',
   false
 );
-comment on function private.is_stripe_event_ours(jsonb) is 'Whether an event is about something that is mirrored; others are kept for a while and ignored.';
-revoke all on function private.is_stripe_event_ours(jsonb) from public, anon, authenticated, service_role;
+comment on function private.stripe_is_mirrored_event(jsonb) is 'Whether an event is about something that is mirrored; others are kept for a while and ignored.';
+revoke all on function private.stripe_is_mirrored_event(jsonb) from public, anon, authenticated, service_role;
 
-create function private.ingest_stripe_event(payload jsonb)
+create function private.stripe_ingest_event(payload jsonb)
 returns table (status text, duplicate boolean, error_code text)
 language plpgsql security definer set search_path = ''
 as $$
@@ -208,7 +208,7 @@ begin
     perform kijko.fail('bad_request', 'not a Stripe event: id, type and created are required');
   end if;
   is_live := coalesce((payload ->> 'livemode')::boolean, false);
-  ours := private.is_stripe_event_ours(payload);
+  ours := private.stripe_is_mirrored_event(payload);
 
   -- Marked applied before it is: what an event is applied to is the set of applied events, itself included.
   insert into private.stripe_events (id, type, created, api_version, livemode, object_id, object_type, rank, payload, status, attempts, applied_at)
@@ -230,30 +230,30 @@ begin
     -- "on conflict" has waited for a delivery of the same event that was under way.
     select e.* into strict event
     from private.stripe_events as e
-    where e.id = ingest_stripe_event.payload ->> 'id' and e.livemode = is_live
+    where e.id = stripe_ingest_event.payload ->> 'id' and e.livemode = is_live
     for update;
     -- Sent again by hand: the moment to try again what had failed.
     if event.status = 'failed' then
-      perform private.try_stripe_event(event.id, is_live);
+      perform private.stripe_retry_event(event.id, is_live);
     end if;
     return query select e.status, true, e.error_code from private.stripe_events as e where e.id = event.id and e.livemode = is_live;
   elsif ours then
-    perform private.settle_stripe_event(event);
+    perform private.stripe_try_apply_event(event);
     return query select e.status, false, e.error_code from private.stripe_events as e where e.id = event.id and e.livemode = is_live;
   else
     return query select 'ignored', false, null::text;
   end if;
 end
 $$;
-comment on function private.ingest_stripe_event(jsonb) is 'Stores a verified event once and applies it; answers applied, failed (kept, tried again by schedule) or ignored. Definer: the sidecar holds no table rights.';
-revoke all on function private.ingest_stripe_event(jsonb) from public, anon, authenticated, service_role;
-grant execute on function private.ingest_stripe_event(jsonb) to kijko_sidecar;
+comment on function private.stripe_ingest_event(jsonb) is 'Stores a verified event once and applies it; answers applied, failed (kept, tried again by schedule) or ignored. Definer: the sidecar holds no table rights.';
+revoke all on function private.stripe_ingest_event(jsonb) from public, anon, authenticated, service_role;
+grant execute on function private.stripe_ingest_event(jsonb) to kijko_sidecar;
 
 -- ----------------------------------------------------------------------------
 -- Operators: retry, replay, backlog
 -- ----------------------------------------------------------------------------
 
-create function private.retry_stripe_events(max_events integer default 100) returns integer
+create function private.stripe_retry_events(max_events integer default 100) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -269,16 +269,16 @@ begin
     limit max_events
     for update skip locked
   loop
-    perform private.try_stripe_event(due.id, due.livemode);
+    perform private.stripe_retry_event(due.id, due.livemode);
     n := n + 1;
   end loop;
   return n;
 end
 $$;
-comment on function private.retry_stripe_events(integer) is 'Tries the failed events that are due again; run by schedule.';
-revoke all on function private.retry_stripe_events(integer) from public, anon, authenticated, service_role;
+comment on function private.stripe_retry_events(integer) is 'Tries the failed events that are due again; run by schedule.';
+revoke all on function private.stripe_retry_events(integer) from public, anon, authenticated, service_role;
 
-create function private.replay_stripe_events(ids text[] default null)
+create function private.stripe_replay_events(ids text[] default null)
 returns table (id text, type text, status text, error_code text, error text)
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -292,7 +292,7 @@ begin
     order by e.created, e.id, e.livemode
     for update
   loop
-    perform private.try_stripe_event(one.id, one.livemode);
+    perform private.stripe_retry_event(one.id, one.livemode);
     return query
     select e.id, e.type, e.status, e.error_code, e.error
     from private.stripe_events as e
@@ -300,8 +300,8 @@ begin
   end loop;
 end
 $$;
-comment on function private.replay_stripe_events(text[]) is 'Applies the named events again, or without names all that failed, given up or not; says what became of each.';
-revoke all on function private.replay_stripe_events(text[]) from public, anon, authenticated, service_role;
+comment on function private.stripe_replay_events(text[]) is 'Applies the named events again, or without names all that failed, given up or not; says what became of each.';
+revoke all on function private.stripe_replay_events(text[]) from public, anon, authenticated, service_role;
 
 create function private.stripe_backlog()
 returns table (failed bigint, given_up bigint, oldest_failed_seconds double precision, unlinked bigint, unplanned bigint)
@@ -312,15 +312,15 @@ begin atomic
     (select count(*) from private.stripe_events as e where e.status = 'failed' and e.next_attempt_at is null),
     (select coalesce(extract(epoch from now() - min(e.received_at)), 0)::double precision from private.stripe_events as e where e.status = 'failed'),
     (select count(*) from public.stripe_subscriptions as s where s.org_id is null and s.status in ('active', 'trialing', 'past_due')),
-    (select count(*) from private.stripe_standing as st where st.org_id is not null and st.plan is null and st.status in ('active', 'trialing', 'past_due'));
+    (select count(*) from private.stripe_entitlements as st where st.org_id is not null and st.plan is null and st.status in ('active', 'trialing', 'past_due'));
 end;
 comment on function private.stripe_backlog() is 'What needs an operator: failed events (and those given up), running subscriptions of no known organization, and running ones whose price names no plan. Definer: the sidecar holds no table rights.';
 revoke all on function private.stripe_backlog() from public, anon, authenticated, service_role;
 grant execute on function private.stripe_backlog() to kijko_sidecar;
 
 -- cron.schedule replaces the entry of the same name, so a replay is harmless.
-select cron.schedule('kijko-stripe-retry', '* * * * *', 'select private.retry_stripe_events()');
-select cron.schedule('kijko-stripe-grace', '* * * * *', 'select private.expire_stripe_grace()');
+select cron.schedule('kijko-stripe-retry', '* * * * *', 'select private.stripe_retry_events()');
+select cron.schedule('kijko-stripe-grace', '* * * * *', 'select private.stripe_expire_grace()');
 select cron.schedule(
   'kijko-stripe-purge', '27 3 * * *',
   $$delete from private.stripe_events where status = 'ignored' and received_at < now() - interval '30 days'$$

@@ -51,21 +51,21 @@ comment on column private.stripe_price_changes.created_at is 'When the price cha
 alter table private.stripe_price_changes enable row level security;
 revoke all on private.stripe_price_changes from public, anon, authenticated, service_role;
 
-create function private.stripe_queue_price(price text, livemode boolean) returns void
+create function private.stripe_queue_plan_refreshes(price text, livemode boolean) returns void
 language sql
 begin atomic
   insert into private.stripe_plan_refreshes (org_id)
   select distinct s.org_id
   from public.stripe_subscriptions as s
-  where s.items @> jsonb_build_array(jsonb_build_object('price', stripe_queue_price.price))
-    and s.livemode = stripe_queue_price.livemode
+  where s.items @> jsonb_build_array(jsonb_build_object('price', stripe_queue_plan_refreshes.price))
+    and s.livemode = stripe_queue_plan_refreshes.livemode
     and s.org_id is not null
   order by s.org_id;
 end;
-comment on function private.stripe_queue_price(text, boolean) is 'Queues every organization with a subscription to a price.';
-revoke all on function private.stripe_queue_price(text, boolean) from public, anon, authenticated, service_role;
+comment on function private.stripe_queue_plan_refreshes(text, boolean) is 'Queues every organization with a subscription to a price.';
+revoke all on function private.stripe_queue_plan_refreshes(text, boolean) from public, anon, authenticated, service_role;
 
-create function private.stripe_refresh_plans(max_orgs integer default 25) returns integer
+create function private.stripe_run_plan_refreshes(max_orgs integer default 25) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 -- A change of plan also locks the profiles of the members. One that is held delays its organization, not the others.
 set lock_timeout = '500ms'
@@ -91,7 +91,7 @@ begin
       continue;
     end if;
     begin
-      perform private.refresh_plan(due.org_id);
+      perform private.stripe_refresh_plan(due.org_id);
       delete from private.stripe_plan_refreshes as r where r.id = due.id;
     exception when others then
       get stacked diagnostics code = returned_sqlstate, message = message_text;
@@ -104,16 +104,16 @@ begin
   return n;
 end
 $$;
-comment on function private.stripe_refresh_plans(integer) is 'Derives the plans of up to max_orgs queued organizations; a locked or failing one is retried later. Returns how many it processed.';
-revoke all on function private.stripe_refresh_plans(integer) from public, anon, authenticated, service_role;
+comment on function private.stripe_run_plan_refreshes(integer) is 'Derives the plans of up to max_orgs queued organizations; a locked or failing one is retried later. Returns how many it processed.';
+revoke all on function private.stripe_run_plan_refreshes(integer) from public, anon, authenticated, service_role;
 
 create function private.stripe_change_price(price text, livemode boolean) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into private.stripe_price_changes (price_id, livemode) values (price, livemode);
-  perform private.stripe_queue_price(price, livemode);
-  perform private.stripe_refresh_plans();
+  perform private.stripe_queue_plan_refreshes(price, livemode);
+  perform private.stripe_run_plan_refreshes();
 end
 $$;
 comment on function private.stripe_change_price(text, boolean) is 'Handles a changed lookup key of a price: updates a few organizations at once, the others by schedule.';
@@ -131,7 +131,7 @@ begin
     where c.horizon <= pg_snapshot_xmin(pg_current_snapshot())
     returning c.*
   loop
-    perform private.stripe_queue_price(change.price_id, change.livemode);
+    perform private.stripe_queue_plan_refreshes(change.price_id, change.livemode);
     n := n + 1;
   end loop;
   -- Set after the change has committed: transactions that start from here on read the new price.
@@ -151,7 +151,7 @@ begin
   commit;
   perform private.stripe_recheck_prices();
   commit;
-  while private.stripe_refresh_plans() > 0 loop
+  while private.stripe_run_plan_refreshes() > 0 loop
     commit;
   end loop;
 end

@@ -60,11 +60,11 @@ create trigger usage_meters_identity before update of id, org_id, created_by on 
   ) execute function private.refuse_identity_change();
 
 create trigger usage_meters_gauge_insert after insert on public.usage_meters
-  referencing new table as changed for each statement execute function private.follow_gauge('usage_meters');
+  referencing new table as changed for each statement execute function private.plans_sync_gauge('usage_meters');
 create trigger usage_meters_gauge_delete after delete on public.usage_meters
-  referencing old table as changed for each statement execute function private.follow_gauge('usage_meters');
+  referencing old table as changed for each statement execute function private.plans_sync_gauge('usage_meters');
 
-create function private.guard_meter_names() returns trigger
+create function private.usage_guard_meter_names() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -89,12 +89,12 @@ begin
   return null;
 end
 $$;
-comment on function private.guard_meter_names() is 'Trigger: bounds the counters that an organization can create by renaming or replacing meters. Definer: only the domain may read the ledger.';
-revoke all on function private.guard_meter_names() from public, anon, authenticated, service_role;
+comment on function private.usage_guard_meter_names() is 'Trigger: bounds the counters that an organization can create by renaming or replacing meters. Definer: only the domain may read the ledger.';
+revoke all on function private.usage_guard_meter_names() from public, anon, authenticated, service_role;
 create trigger usage_meters_names_insert after insert on public.usage_meters
-  for each row execute function private.guard_meter_names();
+  for each row execute function private.usage_guard_meter_names();
 create trigger usage_meters_names_update after update of meter on public.usage_meters
-  for each row when (old.meter <> new.meter) execute function private.guard_meter_names();
+  for each row when (old.meter <> new.meter) execute function private.usage_guard_meter_names();
 
 -- ----------------------------------------------------------------------------
 -- Reading. Definer, all of them: only the domain may read the ledger.
@@ -209,7 +209,7 @@ grant execute on function public.explain_limit(uuid, text) to authenticated, ser
 -- Events from an organization's own services
 -- ----------------------------------------------------------------------------
 
-create function private.refuse_events_over_quota(events jsonb, sent jsonb) returns jsonb
+create function private.usage_refuse_events_over_quota(events jsonb, sent jsonb) returns jsonb
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(
@@ -225,15 +225,15 @@ as $$
   from jsonb_array_elements(events) with ordinality as e (event, number)
   where e.number > jsonb_array_length(sent)
 $$;
-comment on function private.refuse_events_over_quota(jsonb, jsonb) is 'Results for the events of a batch that do not fit the quota: those behind the ones in sent.';
-revoke all on function private.refuse_events_over_quota(jsonb, jsonb) from public, anon, authenticated, service_role;
+comment on function private.usage_refuse_events_over_quota(jsonb, jsonb) is 'Results for the events of a batch that do not fit the quota: those behind the ones in sent.';
+revoke all on function private.usage_refuse_events_over_quota(jsonb, jsonb) from public, anon, authenticated, service_role;
 
-create function private.ingest_usage(events jsonb, org uuid) returns jsonb
+create function private.usage_ingest(events jsonb, org uuid) returns jsonb
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   quota kijko.verdict := kijko.standing(org, 'events');
-  sent jsonb := ingest_usage.events;
+  sent jsonb := usage_ingest.events;
   over jsonb := '[]'::jsonb;
   answer jsonb;
 begin
@@ -245,7 +245,7 @@ begin
       perform kijko.consume(org, 'events', 1); -- fails, with the headers of the meter
     end if;
     sent := jsonb_path_query_array(sent, '$[0 to $last]', jsonb_build_object('last', quota.remaining - 1));
-    over := private.refuse_events_over_quota(ingest_usage.events, sent);
+    over := private.usage_refuse_events_over_quota(usage_ingest.events, sent);
   end if;
 
   with rules as (
@@ -279,8 +279,8 @@ begin
   return answer;
 end
 $$;
-comment on function private.ingest_usage(jsonb, uuid) is 'Counts events by the organization''s own meters, and each accepted one as one of the month''s events; returns a result for each, in their order. One value, because an answer of rows ends at 1,000. The caller has checked the organization.';
-revoke all on function private.ingest_usage(jsonb, uuid) from public, anon, authenticated, service_role;
+comment on function private.usage_ingest(jsonb, uuid) is 'Counts events by the organization''s own meters, and each accepted one as one of the month''s events; returns a result for each, in their order. One value, because an answer of rows ends at 1,000. The caller has checked the organization.';
+revoke all on function private.usage_ingest(jsonb, uuid) from public, anon, authenticated, service_role;
 
 create function public.ingest_usage(events jsonb) returns jsonb
 language plpgsql security definer set search_path = ''
@@ -288,7 +288,7 @@ as $$
 declare
   org uuid := private.require_org_with('organization:write');
 begin
-  return private.ingest_usage(ingest_usage.events, org);
+  return private.usage_ingest(ingest_usage.events, org);
 end
 $$;
 comment on function public.ingest_usage(jsonb) is 'Counts a batch of CloudEvents 1.0 (at most 10,000 and 8 MiB) of the organization of the request, each once by source and id. Answers {accepted, duplicate, refused, events: [{source, id, status, code, reason}]}, an event for each that was sent, in their order. Accepted ones count as events of the month; what does not fit is refused with quota_exceeded, and the whole call when nothing is left. Needs organization:write. Definer: only the domain may write the ledger.';
@@ -302,7 +302,7 @@ begin
   if not exists (select 1 from public.organizations as o where o.id = ingest_usage.org_id) then
     perform kijko.fail('not_found', 'no such organization');
   end if;
-  return private.ingest_usage(ingest_usage.events, ingest_usage.org_id);
+  return private.usage_ingest(ingest_usage.events, ingest_usage.org_id);
 end
 $$;
 comment on function public.ingest_usage(jsonb, uuid) is 'ingest_usage(events) for a server that holds the service key and names the organization. Definer: only the domain may write the ledger.';
@@ -313,7 +313,7 @@ grant execute on function public.ingest_usage(jsonb, uuid) to service_role;
 -- Repair
 -- ----------------------------------------------------------------------------
 
-create function private.recount_gauges(org uuid default null)
+create function private.usage_recount_gauges(org uuid default null)
 returns table (org_id uuid, meter text, was bigint, became bigint)
 language plpgsql set search_path = ''
 as $$
@@ -322,7 +322,7 @@ begin
   -- A domain that gets a gauge adds its table to the lock and to the list.
   -- Counting must see everything that was committed before the locks were had.
   if current_setting('transaction_isolation') <> 'read committed' then
-    perform kijko.fail('bad_request', 'recount_gauges() needs read committed');
+    perform kijko.fail('bad_request', 'usage_recount_gauges() needs read committed');
   end if;
   lock table public.memberships, public.projects, public.habits, public.skills, public.usage_meters in share row exclusive mode;
   for org_id, meter, was, became in
@@ -339,7 +339,7 @@ begin
     left join lateral (
       select k.meter, k.used from kijko.usage(o.id) as k
     ) as u on u.meter = g.meter
-    where (recount_gauges.org is null or o.id = recount_gauges.org) and coalesce(u.used, 0) <> g.rows
+    where (usage_recount_gauges.org is null or o.id = usage_recount_gauges.org) and coalesce(u.used, 0) <> g.rows
     order by o.id, g.meter
   loop
     -- Counters in memory may be wrong as well: after the commit they are read anew.
@@ -349,5 +349,5 @@ begin
   end loop;
 end
 $$;
-comment on function private.recount_gauges(uuid) is 'Sets the gauges of an organization, or of all, to what there is, also beyond the limit; the ones that were wrong. After rows came or went past the triggers: a restore of single tables, TRUNCATE. As postgres or the superuser only.';
-revoke all on function private.recount_gauges(uuid) from public, anon, authenticated, service_role;
+comment on function private.usage_recount_gauges(uuid) is 'Sets the gauges of an organization, or of all, to what there is, also beyond the limit; the ones that were wrong. After rows came or went past the triggers: a restore of single tables, TRUNCATE. As postgres or the superuser only.';
+revoke all on function private.usage_recount_gauges(uuid) from public, anon, authenticated, service_role;

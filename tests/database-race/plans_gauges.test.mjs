@@ -71,7 +71,7 @@ async function waitsFor(waiter, holder, statement) {
   }
 }
 
-const RECOUNT = 'select meter, was::int, became::int from private.recount_gauges($1)';
+const RECOUNT = 'select meter, was::int, became::int from private.usage_recount_gauges($1)';
 
 const GAUGES = {
   members: { table: 'memberships', row: ({ org, guest }) => ({ org_id: org, user_id: guest.user, role: 'viewer' }) },

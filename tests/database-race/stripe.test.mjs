@@ -80,7 +80,7 @@ const subscription = (subscriptionId, customer, priceId, key, extra) => ({
   ...extra,
 });
 const ingest = async (on, one) => {
-  const { rows } = await on.query('select status, error_code from private.ingest_stripe_event($1)', [JSON.stringify(one)]);
+  const { rows } = await on.query('select status, error_code from private.stripe_ingest_event($1)', [JSON.stringify(one)]);
   assert.deepEqual(rows, [{ status: 'applied', error_code: null }], one.type);
 };
 const one = async (sql, values) => (await pool.query(sql, values)).rows[0];

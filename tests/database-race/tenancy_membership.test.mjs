@@ -134,7 +134,7 @@ test('a user is deleted while they make an organization: the deletion waits for 
   const { user } = await newUser();
   await asUser(user, `select public.create_organization('first')`);
   const [holding, making, deleting] = [await begin(), await begin(user), await begin()];
-  await holding.run('select user_id from private.organizations_made where user_id = $1 for update', [user]);
+  await holding.run('select user_id from private.plans_organizations_created where user_id = $1 for update', [user]);
   const made = making.run(`select (public.create_organization('second')).id`);
   await waiting(making);
   const gone = deleting.run('delete from auth.users where id = $1', [user]);

@@ -55,7 +55,7 @@ test('the gauges and meters that it names are there, for each plan', async () =>
     (
       await sql(`
     select distinct t.tgrelid::regclass::text as name, convert_from(trim(trailing '\\x00'::bytea from t.tgargs), 'UTF8') as meter
-    from pg_trigger as t where t.tgfoid = 'private.follow_gauge()'::regprocedure`)
+    from pg_trigger as t where t.tgfoid = 'private.plans_sync_gauge()'::regprocedure`)
     ).map(({ name, meter }) => [name.includes('.') ? name : `public.${name}`, meter]),
   );
   const named = new Map(

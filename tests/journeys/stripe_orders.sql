@@ -28,7 +28,7 @@ begin
       where copy = 1 or random() < 0.4
       order by case when seed is null then e.n else random() end
     loop
-      perform private.ingest_stripe_event(event);
+      perform private.stripe_ingest_event(event);
     end loop;
     reached := pg_temp.ends(org, tag);
     raise exception 'undone' using errcode = 'ZZZZZ';
@@ -52,7 +52,7 @@ begin
   end if;
   for i in 0 .. jsonb_array_length(events) - 1 loop
     begin
-      perform private.ingest_stripe_event(events -> i);
+      perform private.stripe_ingest_event(events -> i);
       found := pg_temp.permute(org, tag, events - i, found);
       raise exception 'undone' using errcode = 'ZZZZZ';
     exception when sqlstate 'ZZZZZ' then

@@ -98,7 +98,7 @@ describe('the end does not depend on the way', () => {
         const { rows } = await undone(
           events.at(-1).created,
           async () => {
-            for (const event of [one, other]) await on.query('select private.ingest_stripe_event($1)', [JSON.stringify(event)]);
+            for (const event of [one, other]) await on.query('select private.stripe_ingest_event($1)', [JSON.stringify(event)]);
             return on.query('select unnest(pg_temp.permute($1, $2, $3)) as e', [orgId, tag, JSON.stringify(rest)]);
           },
           on,

@@ -33,7 +33,7 @@ create view pg_temp.granted as
 create view pg_temp.gauges as
   select g.*, convert_from(trim(trailing '\x00'::bytea from g.tgargs), 'UTF8') as meter
   from pg_trigger as g
-  where g.tgfoid = 'private.follow_gauge()'::regprocedure and g.tgenabled = 'O';
+  where g.tgfoid = 'private.plans_sync_gauge()'::regprocedure and g.tgenabled = 'O';
 
 create view pg_temp.functions as
   select p.*, n.nspname, p.oid::regprocedure::text as name
@@ -144,10 +144,10 @@ create view pg_temp.offences as
     select 1 from public.plan_limits as l where l.plan = p.code and l.meter = g.meter and l.period = 'lifetime' and l.over = 'refuse'
   )
   union all
-  select 'gauge that recount_gauges() leaves out', t.name || ' ' || g.meter
+  select 'gauge that usage_recount_gauges() leaves out', t.name || ' ' || g.meter
   from pg_temp.gauges as g
   join pg_temp.tables as t on t.oid = g.tgrelid
-  join pg_proc as r on r.oid = 'private.recount_gauges(uuid)'::regprocedure
+  join pg_proc as r on r.oid = 'private.usage_recount_gauges(uuid)'::regprocedure
   where r.prosrc !~ format('\(''%s'', \(select count\(\*\) from %s as', g.meter, t.name)
     or r.prosrc !~ format('lock table [^;]*\m%s\M', t.name)
   union all
@@ -324,9 +324,9 @@ select results_eq(
     'private.claim_jobs(text,interval,integer,text[])',
     'private.complete_jobs(text,jsonb)', 'private.fail_execution(text,uuid,text,text,boolean,interval,integer,jsonb,boolean)',
     'private.fail_job(text,uuid,text,text,boolean,interval,integer,boolean)', 'private.finish_execution(text,uuid,jsonb,integer)',
-    'private.heartbeat_jobs(text,uuid[],interval)', 'private.ingest_stripe_event(jsonb)', 'private.queue_stats()', 'private.reap_jobs()',
+    'private.heartbeat_jobs(text,uuid[],interval)', 'private.queue_stats()', 'private.reap_jobs()',
     'private.release_jobs(text,uuid[])', 'private.reserve_call(text,uuid,integer,jsonb)', 'private.start_execution(text,uuid,integer)',
-    'private.stripe_backlog()'
+    'private.stripe_backlog()', 'private.stripe_ingest_event(jsonb)'
   ],
   'what the sidecar may call'
 );
@@ -351,7 +351,7 @@ create policy one on public.child for select using (org_id in (select public.org
 create policy two on public.child for select to authenticated using (public.can(org_id, 'x:y'));
 create policy three on public.child to authenticated using (job_id = (select kijko.user_id()));
 create trigger offender_gauge after insert on public.offender
-  referencing new table as changed for each statement execute function private.follow_gauge('offenders');
+  referencing new table as changed for each statement execute function private.plans_sync_gauge('offenders');
 create table private.offender (id int);
 grant select on private.offender to authenticated;
 create view public.offending_view as select 1;
@@ -373,7 +373,7 @@ select is_empty(
       ('select policy of a tenant table that asks no permission'), ('permission that no role holds'),
       ('function that reads by membership and asks no permission'),
       ('anon or everybody has a right on the table'), ('users have a right on a private table'), ('users have a right beyond reading and writing rows'),
-      ('table that users fill without a gauge'), ('gauge that a plan does not limit'), ('gauge that recount_gauges() leaves out'),
+      ('table that users fill without a gauge'), ('gauge that a plan does not limit'), ('gauge that usage_recount_gauges() leaves out'),
       ('users may write created_by or created_at of an existing row'),
       ('users may write id or org_id of an existing row, and no trigger refuses it'), ('users insert rows that they cannot upsert'), ('sequence with a right for a request''s role'),
       ('view: a view reads as its owner, past row level security'), ('function without comment'), ('function executable by everybody'),

@@ -9,7 +9,7 @@ use crate::db::{Db, DbError};
 /// Asked for with each readiness probe and scrape.
 const BACKLOG: &str = "select failed, given_up, oldest_failed_seconds, unlinked, unplanned from private.stripe_backlog()";
 const INGEST: &str =
-    "select status, duplicate, error_code from private.ingest_stripe_event($1::text::jsonb)";
+    "select status, duplicate, error_code from private.stripe_ingest_event($1::text::jsonb)";
 
 /// A verified delivery that is an event; everything else in it is the database's business.
 #[derive(Debug, Deserialize)]

@@ -1,7 +1,7 @@
 //! Stripe: events come in by webhook, are verified here, and stored and applied by the database.
 //!
 //! This side knows signatures and nothing of billing: which event is the latest, whose it is and which plan follows is
-//! decided by `private.ingest_stripe_event` in the transaction that stores the event.
+//! decided by `private.stripe_ingest_event` in the transaction that stores the event.
 
 mod events;
 mod signature;

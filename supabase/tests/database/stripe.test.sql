@@ -56,7 +56,7 @@ declare
   answer text;
 begin
   perform tests.act_as_sidecar();
-  select i.status || case when i.duplicate then ' again' else '' end into answer from private.ingest_stripe_event(event) as i;
+  select i.status || case when i.duplicate then ' again' else '' end into answer from private.stripe_ingest_event(event) as i;
   perform tests.act_as_superuser();
   return answer;
 end
@@ -90,27 +90,27 @@ grant usage on sequence tests.event_number to public;
 select tests.act_as_anon();
 select throws_ok('select 1 from public.' || t, '42501', null, 'anon reads no ' || t)
 from unnest(array['stripe_customers', 'stripe_checkouts', 'stripe_subscriptions', 'stripe_invoices', 'stripe_prices']) as t;
-select throws_ok($$select private.ingest_stripe_event('{}')$$, '42501', null, 'anon brings no events');
+select throws_ok($$select private.stripe_ingest_event('{}')$$, '42501', null, 'anon brings no events');
 select tests.act_as('ada');
-select throws_ok($$select private.ingest_stripe_event('{}')$$, '42501', null, 'nor does an owner');
+select throws_ok($$select private.stripe_ingest_event('{}')$$, '42501', null, 'nor does an owner');
 select throws_ok('select 1 from private.stripe_events', '42501', null, 'who reads no events either');
 select throws_ok($$insert into public.stripe_subscriptions (id, org_id) values ('sub_x', tests.org('ada'))$$, '42501', null, 'nor writes subscriptions');
 select throws_ok($$update public.stripe_invoices set status = 'paid'$$, '42501', null, 'nor pays by update');
 select throws_ok($$delete from public.stripe_customers$$, '42501', null, 'nor deletes customers');
 select tests.act_as_service();
 select throws_ok($$update public.stripe_subscriptions set status = 'active'$$, '42501', null, 'not even service_role writes what Stripe says');
-select throws_ok($$select private.ingest_stripe_event('{}')$$, '42501', null, 'nor brings events');
+select throws_ok($$select private.stripe_ingest_event('{}')$$, '42501', null, 'nor brings events');
 select tests.act_as_sidecar();
 select throws_ok('select 1 from private.stripe_events', '42501', null, 'the sidecar reads no events');
 select throws_ok('select 1 from public.stripe_subscriptions', '42501', null, 'and no rows');
-select throws_ok($$select private.refresh_plan(gen_random_uuid())$$, '42501', null, 'and decides no plan');
-select throws_ok($$select private.replay_stripe_events()$$, '42501', null, 'and replays nothing');
+select throws_ok($$select private.stripe_refresh_plan(gen_random_uuid())$$, '42501', null, 'and decides no plan');
+select throws_ok($$select private.stripe_replay_events()$$, '42501', null, 'and replays nothing');
 
 -- ---- what is no event
-select tests.refuses($$select * from private.ingest_stripe_event(null)$$, 'bad_request', 'nothing');
-select tests.refuses($$select * from private.ingest_stripe_event('[]')$$, 'bad_request', 'an array');
-select tests.refuses($$select * from private.ingest_stripe_event('{"id":"cus_1","type":"a","created":1}')$$, 'bad_request', 'another object');
-select tests.refuses($$select * from private.ingest_stripe_event('{"id":"evt_1","type":"a","created":"1"}')$$, 'bad_request', 'a time in words');
+select tests.refuses($$select * from private.stripe_ingest_event(null)$$, 'bad_request', 'nothing');
+select tests.refuses($$select * from private.stripe_ingest_event('[]')$$, 'bad_request', 'an array');
+select tests.refuses($$select * from private.stripe_ingest_event('{"id":"cus_1","type":"a","created":1}')$$, 'bad_request', 'another object');
+select tests.refuses($$select * from private.stripe_ingest_event('{"id":"evt_1","type":"a","created":"1"}')$$, 'bad_request', 'a time in words');
 select tests.act_as_superuser();
 select is(tests.send(tests.event('charge.succeeded', 0, '{"id":"ch_1","object":"charge"}')), 'ignored', 'what we do not mirror is kept and ignored');
 select is(tests.send(tests.event('invoice.upcoming', 0, '{"object":"invoice","customer":"cus_1"}')), 'ignored', 'an invoice to come has no id');
@@ -167,12 +167,12 @@ select is(tests.send(tests.event('customer.subscription.updated', 10, tests.subs
 select is(tests.plan('ada'), 'TEAMS past_due', 'the plan stays for the grace');
 select is(private.stripe_grace(), interval '7 days', 'the grace');
 select tests.travel(interval '7 days' - interval '1 minute');
-select is(private.expire_stripe_grace(), 0, 'until its last minute');
+select is(private.stripe_expire_grace(), 0, 'until its last minute');
 select tests.travel(interval '7 days' + interval '1 minute');
-select is(private.expire_stripe_grace(), 1, 'no event marks the end');
+select is(private.stripe_expire_grace(), 1, 'no event marks the end');
 select is(tests.plan('ada'), 'FREE past_due', 'the schedule does');
 select is(tests.executions('ada'), 50::bigint, 'with the limits');
-select is(private.expire_stripe_grace(), 0, 'once');
+select is(private.stripe_expire_grace(), 0, 'once');
 select is(tests.send(tests.event('customer.subscription.updated', 11, tests.subscription('sub_1', 'cus_1', 'active', 'pro_monthly'), '{"status":"past_due"}')), 'applied', 'the payment comes');
 select is(tests.plan('ada'), 'TEAMS active', 'and the plan is back');
 select tests.travel(interval '0');
@@ -200,19 +200,19 @@ select results_eq(
   $$values ('failed', 'XX001', 'in the way', 1, true)$$, 'is kept with its reason and its next attempt'
 );
 select is((select failed from private.stripe_backlog()), 1::bigint, 'and counted');
-select is(private.retry_stripe_events(), 0, 'not before it is due');
+select is(private.stripe_retry_events(), 0, 'not before it is due');
 update private.stripe_events set next_attempt_at = now(), attempts = 18 where id = 'evt_hard';
-select is(private.retry_stripe_events(), 1, 'when it is due');
+select is(private.stripe_retry_events(), 1, 'when it is due');
 select results_eq(
   $$select attempts, next_attempt_at = now() + interval '6 hours' from private.stripe_events where id = 'evt_hard'$$, $$values (19, true)$$,
   'once more in six hours'
 );
 update private.stripe_events set next_attempt_at = now() where id = 'evt_hard';
-select is(private.retry_stripe_events(), 1, 'tried again');
+select is(private.stripe_retry_events(), 1, 'tried again');
 select results_eq(
   $$select attempts, next_attempt_at is null from private.stripe_events where id = 'evt_hard'$$, $$values (20, true)$$, 'and given up at last'
 );
-select is(private.retry_stripe_events(), 0, 'it is not tried again by itself');
+select is(private.stripe_retry_events(), 0, 'it is not tried again by itself');
 select is(tests.send(tests.event('invoice.created', 1, tests.invoice('in_3', 'cus_2', 'sub_2', 'draft'), null, 'evt_hard')), 'failed again', 'nor made good by a delivery while the reason is there');
 select results_eq(
   $$select attempts, next_attempt_at is null from private.stripe_events where id = 'evt_hard'$$, $$values (21, true)$$, 'which is an attempt'
@@ -222,7 +222,7 @@ savepoint hard;
 select is(tests.send(tests.event('invoice.created', 1, tests.invoice('in_3', 'cus_2', 'sub_2', 'draft'), null, 'evt_hard')), 'applied again', 'a delivery makes it good when the reason is gone');
 select is((select failed from private.stripe_backlog()), 0::bigint, 'and nothing is left to do');
 rollback to hard;
-select results_eq($$select id, status from private.replay_stripe_events()$$, $$values ('evt_hard', 'applied')$$, 'so does a replay');
+select results_eq($$select id, status from private.stripe_replay_events()$$, $$values ('evt_hard', 'applied')$$, 'so does a replay');
 select is((select org_id from public.stripe_invoices where id = 'in_3'), tests.org('bob'), 'as if nothing had been');
 
 -- ---- what was paid must be the time that is used: the first invoice of 99,900 is open, and something else is paid
@@ -376,7 +376,7 @@ select is_empty($$select id from public.stripe_customers where id = 'cus_else' u
 select is(tests.send('{"id":"evt_thin2","object":"v2.core.event","type":"v1.invoice.paid","created":"2026-09-30T12:00:00.123Z","livemode":false,"context":null,"related_object":{"id":"in_1","type":"invoice","url":"/v1/invoices/in_1"}}'), 'ignored', 'a thin event');
 select is((select created from private.stripe_events where id = 'evt_thin2'), '2026-09-30T12:00:00.123Z'::timestamptz, 'has its time in words');
 select is(tests.send('{"id":"evt_thin3","object":"v2.core.event","type":"v2.core.event_destination.ping"}'), 'ignored', 'or none');
-select tests.refuses($$select * from private.ingest_stripe_event('{"id":"evt_1","object":"event","type":"a","created":"2026-09-30T12:00:00Z"}')$$, 'bad_request', 'others have it in seconds');
+select tests.refuses($$select * from private.stripe_ingest_event('{"id":"evt_1","object":"event","type":"a","created":"2026-09-30T12:00:00Z"}')$$, 'bad_request', 'others have it in seconds');
 
 -- ---- test mode and live mode are two worlds
 create function tests.life(who text, key text, live boolean) returns jsonb[] language sql as $$
@@ -480,9 +480,9 @@ create function tests.teams() returns bigint language sql stable security define
 $$;
 select is(tests.send(tests.event('price.updated', 5, '{"id":"price_many_monthly","object":"price","product":"prod_1","lookup_key":"teams_monthly","currency":"eur","unit_amount":2900,"active":true,"created":1}')), 'applied', 'a price that thirty organizations use');
 select is(tests.teams(), 25::bigint, 'does not make its sender wait for all');
-select is(private.stripe_refresh_plans(), 5, 'the others wait for their turn');
+select is(private.stripe_run_plan_refreshes(), 5, 'the others wait for their turn');
 select is(tests.teams(), 30::bigint, 'and have it');
-select is(private.stripe_refresh_plans(), 0, 'once');
+select is(private.stripe_run_plan_refreshes(), 0, 'once');
 select is((select count(*) from private.stripe_price_changes where price_id = 'price_many_monthly'), 1::bigint, 'whoever was being subscribed meanwhile is looked for later');
 select tests.send(tests.event('price.updated', 6, '{"id":"price_many_monthly","object":"price","product":"prod_1","lookup_key":"teams_monthly","nickname":"many","currency":"eur","unit_amount":2900,"active":true,"created":1}'));
 select is((select count(*) from private.stripe_price_changes where price_id = 'price_many_monthly'), 1::bigint, 'a new nickname moves nobody');

@@ -33,7 +33,7 @@ select tests.refuses($$select public.ingest_usage('[]')$$, 'not_a_member', 'nor 
 select throws_ok($$select public.ingest_usage('[]', tests.org('ada'))$$, '42501', null, 'naming an organization is for the service key');
 select throws_ok($$select kijko.ingest_usage(tests.org('ada'), '[]', '{}')$$, '42501', null, 'and the extension for the domain');
 select throws_ok($$select kijko.adjust_gauge(tests.org('ada'), 'projects', -1)$$, '42501', null, 'gauges, too');
-select throws_ok($$select private.recount_gauges()$$, '42501', null, 'and their repair');
+select throws_ok($$select private.usage_recount_gauges()$$, '42501', null, 'and their repair');
 
 select tests.act_as('vic', tests.org('ada'));
 select isnt_empty($$select 1 from public.usage_by('day')$$, 'a viewer reads usage');
@@ -89,9 +89,9 @@ delete from public.projects where org_id = tests.org('ada') and name ~ '^p';
 set local session_replication_role = origin;
 set local role postgres;
 select results_eq(
-  $$select meter, was, became from private.recount_gauges(tests.org('ada'))$$, $$values ('projects', 31::bigint, 1::bigint)$$, 'recount_gauges tells what was wrong'
+  $$select meter, was, became from private.usage_recount_gauges(tests.org('ada'))$$, $$values ('projects', 31::bigint, 1::bigint)$$, 'usage_recount_gauges tells what was wrong'
 );
-select is_empty($$select 1 from private.recount_gauges(tests.org('ada'))$$, 'and has mended it');
+select is_empty($$select 1 from private.usage_recount_gauges(tests.org('ada'))$$, 'and has mended it');
 reset role;
 select tests.act_as('ada');
 select lives_ok($$delete from public.projects$$, 'the last project goes');
@@ -218,8 +218,8 @@ delete from public.usage_meters where event_type = 'type 3';
 set local session_replication_role = origin;
 set local role postgres;
 select results_eq(
-  $$select meter, was, became from private.recount_gauges(tests.org('ada'))$$,
-  $$values ('skills', 24::bigint, 23::bigint), ('usage_meters', 10, 9)$$, 'recount_gauges knows of both'
+  $$select meter, was, became from private.usage_recount_gauges(tests.org('ada'))$$,
+  $$values ('skills', 24::bigint, 23::bigint), ('usage_meters', 10, 9)$$, 'usage_recount_gauges knows of both'
 );
 
 select * from finish();
