@@ -53,7 +53,7 @@ create schema if not exists extensions authorization supabase_admin;
 grant usage on schema extensions to postgres, anon, authenticated, service_role, supabase_auth_admin;
 create extension if not exists pgcrypto with schema extensions;
 
--- Supabase's default privileges. They are why a migration must revoke from these roles by name before it grants.
+-- Supabase's default privileges. The foundation migration takes those of postgres back.
 alter default privileges for role postgres in schema public grant all on tables to postgres, anon, authenticated, service_role;
 alter default privileges for role postgres in schema public grant all on functions to postgres, anon, authenticated, service_role;
 alter default privileges for role postgres in schema public grant all on sequences to postgres, anon, authenticated, service_role;

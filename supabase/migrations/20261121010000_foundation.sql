@@ -14,8 +14,16 @@ comment on schema private is 'Helpers and worker functions of the domain; never 
 revoke all on schema private from public;
 grant usage on schema private to anon, authenticated, service_role, kijko_sidecar;
 
--- PostgreSQL gives PUBLIC execute on every new function; here a grant is always a decision.
-alter default privileges revoke execute on functions from public;
+-- ----------------------------------------------------------------------------
+-- Rights: new functions, tables and sequences of postgres start with none, and each migration grants what it means.
+-- Without this, PostgreSQL gives EXECUTE to PUBLIC on every new function, and Supabase gives all rights on every new
+-- object in public to anon, authenticated and service_role. Objects that exist already keep their rights.
+-- ----------------------------------------------------------------------------
+
+alter default privileges for role postgres revoke execute on functions from public;
+alter default privileges for role postgres in schema public revoke all on functions from anon, authenticated, service_role;
+alter default privileges for role postgres in schema public revoke all on tables from anon, authenticated, service_role;
+alter default privileges for role postgres in schema public revoke all on sequences from anon, authenticated, service_role;
 
 -- ----------------------------------------------------------------------------
 -- Shared trigger functions
@@ -30,7 +38,6 @@ begin
 end
 $$;
 comment on function private.touch_updated_at() is 'Trigger: updated_at follows product time, whatever the statement says.';
-revoke all on function private.touch_updated_at() from public, anon, authenticated, service_role;
 
 create function private.refuse_identity_change() returns trigger
 language plpgsql set search_path = ''
@@ -41,7 +48,6 @@ begin
 end
 $$;
 comment on function private.refuse_identity_change() is 'Trigger: a row never moves to another organization or author, not even by service_role. The trigger''s WHEN lets created_by become null when a user is deleted.';
-revoke all on function private.refuse_identity_change() from public, anon, authenticated, service_role;
 
 create function private.slugify(name text) returns text
 language sql immutable parallel safe set search_path = ''
@@ -50,5 +56,4 @@ return coalesce(
   'untitled'
 );
 comment on function private.slugify(text) is 'URL part made from a name: lower case letters, digits and single hyphens, at most 48.';
-revoke all on function private.slugify(text) from public, anon, authenticated, service_role;
 grant execute on function private.slugify(text) to authenticated, service_role;

@@ -18,7 +18,6 @@ create table private.roles (
   rank smallint not null unique
 );
 alter table private.roles enable row level security;
-revoke all on private.roles from public, anon, authenticated, service_role;
 
 comment on table private.roles is 'Roles inside an organization, ordered. Read only by the membership helpers.';
 comment on column private.roles.role is 'Name as stored in memberships.role.';
@@ -33,7 +32,6 @@ create table private.role_permissions (
   primary key (role, permission)
 );
 alter table private.role_permissions enable row level security;
-revoke all on private.role_permissions from public, anon, authenticated, service_role;
 
 comment on table private.role_permissions is 'What each role may do, fully expanded: a permission that is not listed is not held. The only place that says so.';
 comment on column private.role_permissions.role is 'Role that holds the permission.';
@@ -84,7 +82,6 @@ comment on column public.organizations.created_at is 'When it was made.';
 comment on column public.organizations.updated_at is 'Last change; set by trigger.';
 
 alter table public.organizations enable row level security;
-revoke all on public.organizations from public, anon, authenticated, service_role;
 grant select, delete, update (name, slug) on public.organizations to authenticated;
 grant select, insert, update, delete on public.organizations to service_role;
 
@@ -110,7 +107,6 @@ comment on column public.profiles.created_at is 'When the user signed up.';
 comment on column public.profiles.updated_at is 'Last change; set by trigger.';
 
 alter table public.profiles enable row level security;
-revoke all on public.profiles from public, anon, authenticated, service_role;
 -- Nobody makes a profile: to insert is for upserts of one's own, which is there from sign-up on.
 grant select,
   insert (id, display_name, avatar_url),
@@ -147,7 +143,6 @@ comment on column public.memberships.created_at is 'When the member was added.';
 comment on column public.memberships.updated_at is 'Last change; set by trigger.';
 
 alter table public.memberships enable row level security;
-revoke all on public.memberships from public, anon, authenticated, service_role;
 -- No insert: membership needs the user's consent.
 grant select, delete, update (role) on public.memberships to authenticated;
 grant select, insert, update, delete on public.memberships to service_role;
@@ -169,4 +164,3 @@ comment on column private.active_organizations.user_id is 'The user.';
 comment on column private.active_organizations.active_org_id is 'One of their organizations; changed by set_active_organization().';
 
 alter table private.active_organizations enable row level security;
-revoke all on private.active_organizations from public, anon, authenticated, service_role;

@@ -21,7 +21,6 @@ begin
 end
 $$;
 comment on function public.org_ids() is 'Organizations of the caller; none for an unauthenticated caller. Definer: policies of memberships use it.';
-revoke all on function public.org_ids() from public, anon, authenticated, service_role;
 grant execute on function public.org_ids() to authenticated, service_role;
 
 create function private.org_ids_with(permission text) returns setof uuid
@@ -36,7 +35,6 @@ begin
 end
 $$;
 comment on function private.org_ids_with(text) is 'Organizations in which the caller holds the permission. Definer: policies use it, and role_permissions is private.';
-revoke all on function private.org_ids_with(text) from public, anon, authenticated, service_role;
 grant execute on function private.org_ids_with(text) to authenticated, service_role;
 
 create function private.org_ids_as(role text) returns setof uuid
@@ -52,7 +50,6 @@ begin
 end
 $$;
 comment on function private.org_ids_as(text) is 'Organizations in which the caller has at least the role. Definer: policies of memberships use it.';
-revoke all on function private.org_ids_as(text) from public, anon, authenticated, service_role;
 grant execute on function private.org_ids_as(text) to authenticated, service_role;
 
 create function private.colleague_ids() returns setof uuid
@@ -68,7 +65,6 @@ begin
 end
 $$;
 comment on function private.colleague_ids() is 'The caller, and the members of each organization in which the caller holds members:read. Definer: the policy of profiles uses it.';
-revoke all on function private.colleague_ids() from public, anon, authenticated, service_role;
 grant execute on function private.colleague_ids() to authenticated, service_role;
 
 create function public.has_role(org uuid, role text) returns boolean
@@ -81,7 +77,6 @@ begin
 end
 $$;
 comment on function public.has_role(uuid, text) is 'Whether the caller has at least this role in the organization; false for null or unknown arguments. Definer: reads memberships for policies.';
-revoke all on function public.has_role(uuid, text) from public, anon, authenticated, service_role;
 grant execute on function public.has_role(uuid, text) to authenticated, service_role;
 
 create function public.can(org uuid, permission text) returns boolean
@@ -94,14 +89,12 @@ begin
 end
 $$;
 comment on function public.can(uuid, text) is 'Whether the caller holds the permission in the organization; false for null or unknown arguments. Definer: reads memberships for policies.';
-revoke all on function public.can(uuid, text) from public, anon, authenticated, service_role;
 grant execute on function public.can(uuid, text) to authenticated, service_role;
 
 create function private.as_uuid(value text) returns uuid
 language sql immutable parallel safe
 return case when value ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then value::uuid end;
 comment on function private.as_uuid(text) is 'The uuid that a text spells, or null: never an error on what a client sent.';
-revoke all on function private.as_uuid(text) from public, anon, authenticated, service_role;
 grant execute on function private.as_uuid(text) to anon, authenticated, service_role;
 
 -- In plpgsql for its cached plan: a column default is evaluated for every row of an insert.
@@ -124,7 +117,6 @@ begin
 end
 $$;
 comment on function public.org_id() is 'The organization this request works in: header x-org-id, else claim org_id, else the active one; null unless the caller is a member. Nullable: result. Definer: reads memberships for column defaults.';
-revoke all on function public.org_id() from public, anon, authenticated, service_role;
 grant execute on function public.org_id() to authenticated, service_role;
 
 -- PostgREST serves it as a computed column of profiles: select=id,active_org_id.
@@ -140,7 +132,6 @@ begin
 end
 $$;
 comment on function public.active_org_id(public.profiles) is 'The active organization in the caller''s own profile; null in all other profiles. Definer: the table behind it is private.';
-revoke all on function public.active_org_id(public.profiles) from public, anon, authenticated, service_role;
 grant execute on function public.active_org_id(public.profiles) to authenticated;
 
 create function private.require_org() returns uuid
@@ -156,7 +147,6 @@ begin
 end
 $$;
 comment on function private.require_org() is 'The organization of the request, or not_a_member.';
-revoke all on function private.require_org() from public, anon, authenticated, service_role;
 
 create function private.require_org_with(permission text) returns uuid
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -171,7 +161,6 @@ begin
 end
 $$;
 comment on function private.require_org_with(text) is 'The organization of the request, or not_a_member, or permission_denied when the caller does not hold the permission there.';
-revoke all on function private.require_org_with(text) from public, anon, authenticated, service_role;
 
 -- Only now: the function reads the table.
 alter table public.memberships alter column org_id set default public.org_id();

@@ -28,7 +28,6 @@ begin
 end
 $$;
 comment on function private.fill_organization_slug() is 'Trigger: a slug from the name when none is given.';
-revoke all on function private.fill_organization_slug() from public, anon, authenticated, service_role;
 create trigger organizations_slug before insert on public.organizations
   for each row execute function private.fill_organization_slug();
 
@@ -73,7 +72,6 @@ begin
 end
 $$;
 comment on function private.guard_memberships() is 'Trigger: the last owner stays, and nobody raises their own role. Definer: it counts and locks rows that the caller may not see or change.';
-revoke all on function private.guard_memberships() from public, anon, authenticated, service_role;
 create trigger memberships_guard before update of role or delete on public.memberships
   for each row execute function private.guard_memberships();
 
@@ -88,7 +86,6 @@ begin
 end
 $$;
 comment on function private.end_personal_organization() is 'Trigger: when a second user joins, the organization is no longer personal and is not deleted with its first user. Definer: the new member may not update organizations.';
-revoke all on function private.end_personal_organization() from public, anon, authenticated, service_role;
 create trigger memberships_end_personal before insert on public.memberships
   for each row execute function private.end_personal_organization();
 
@@ -109,7 +106,6 @@ begin
 end
 $$;
 comment on function private.settle_active_org() is 'Trigger: a user who belongs to an organization has an active one. Definer: the table is private.';
-revoke all on function private.settle_active_org() from public, anon, authenticated, service_role;
 create trigger memberships_settle_active_org after insert or delete on public.memberships
   for each row execute function private.settle_active_org();
 

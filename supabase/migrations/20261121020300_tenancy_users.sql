@@ -20,7 +20,6 @@ begin
 end
 $$;
 comment on function private.make_organization(uuid, text, boolean) is 'Creates an organization with its first owner. Called by definer functions only.';
-revoke all on function private.make_organization(uuid, text, boolean) from public, anon, authenticated, service_role;
 
 -- Clients choose the metadata; no value of it may break sign-up.
 create function private.profiles_display_name(metadata jsonb, email text) returns text
@@ -41,7 +40,6 @@ as $$
   limit 1
 $$;
 comment on function private.profiles_display_name(jsonb, text) is 'The first of display_name, full_name and name in a user''s metadata that is a non-blank string, else the local part of the email address.';
-revoke all on function private.profiles_display_name(jsonb, text) from public, anon, authenticated, service_role;
 
 -- Invited users already have an organization. Anonymous and unconfirmed sign-ups are unlimited, so they get none.
 create function private.gets_personal_organization(u auth.users) returns boolean
@@ -51,7 +49,6 @@ as $$
     and u.invited_at is null and u.deleted_at is null and not u.is_anonymous
 $$;
 comment on function private.gets_personal_organization(auth.users) is 'Whether a user gets a personal organization: confirmed, and neither invited, anonymous nor deleted.';
-revoke all on function private.gets_personal_organization(auth.users) from public, anon, authenticated, service_role;
 
 create function private.handle_new_user() returns trigger
 language plpgsql security definer set search_path = ''
@@ -67,7 +64,6 @@ begin
 end
 $$;
 comment on function private.handle_new_user() is 'Trigger at sign-up: profile and personal organization (its subscription follows from the organization). Definer: the login role may write auth only.';
-revoke all on function private.handle_new_user() from public, anon, authenticated, service_role;
 create trigger kijko_user_created after insert on auth.users
   for each row execute function private.handle_new_user();
 
@@ -84,7 +80,6 @@ begin
 end
 $$;
 comment on function private.handle_user_confirmation() is 'Trigger: a user who signed up unconfirmed or anonymously gets the personal organization once they are confirmed. Definer: the login role may write auth only.';
-revoke all on function private.handle_user_confirmation() from public, anon, authenticated, service_role;
 create trigger kijko_user_confirmed after update on auth.users
   for each row when (
     old.email_confirmed_at is distinct from new.email_confirmed_at
@@ -102,7 +97,6 @@ begin
 end
 $$;
 comment on function private.handle_user_email() is 'Trigger: profiles.email follows the login address. Definer: the login role may write auth only.';
-revoke all on function private.handle_user_email() from public, anon, authenticated, service_role;
 create trigger kijko_user_email after update of email on auth.users
   for each row when (old.email is distinct from new.email)
   execute function private.handle_user_email();
@@ -111,7 +105,6 @@ create function private.memberships_is_active(m public.memberships) returns bool
 language sql stable set search_path = pg_catalog, pg_temp
 as $$ select exists (select 1 from auth.users as u where u.id = m.user_id and u.deleted_at is null) $$;
 comment on function private.memberships_is_active(public.memberships) is 'Whether the member''s user still exists and is not softly deleted. One statement may delete many users, and their memberships are deleted at its end.';
-revoke all on function private.memberships_is_active(public.memberships) from public, anon, authenticated, service_role;
 
 create function private.organizations_transfer_all(departing uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -160,7 +153,6 @@ begin
 end
 $$;
 comment on function private.organizations_transfer_all(uuid) is 'Gives up the organizations of a user who is being deleted. Deletes the personal one if it has no other member. Where the user was the last owner, the longest-standing member of the highest role becomes owner; an organization without other members is deleted. Called by definer functions only.';
-revoke all on function private.organizations_transfer_all(uuid) from public, anon, authenticated, service_role;
 
 create function private.handle_user_removal() returns trigger
 language plpgsql security definer set search_path = ''
@@ -173,7 +165,6 @@ begin
 end
 $$;
 comment on function private.handle_user_removal() is 'Trigger: transfers or deletes the organizations of a deleted user (private.organizations_transfer_all). Definer: the login role may write auth only.';
-revoke all on function private.handle_user_removal() from public, anon, authenticated, service_role;
 create trigger kijko_user_removed before delete on auth.users
   for each row execute function private.handle_user_removal();
 
@@ -190,7 +181,6 @@ begin
 end
 $$;
 comment on function private.handle_user_soft_deletion() is 'Trigger: a softly deleted user (auth.users.deleted_at) loses sessions, memberships and name as a deleted one does; only the id stays. Definer: the login role may write auth only.';
-revoke all on function private.handle_user_soft_deletion() from public, anon, authenticated, service_role;
 create trigger kijko_user_softly_deleted after update on auth.users
   for each row when (old.deleted_at is null and new.deleted_at is not null)
   execute function private.handle_user_soft_deletion();
@@ -215,7 +205,6 @@ begin
 end
 $$;
 comment on function private.handle_user_ban() is 'Trigger: a ban revokes the access tokens of the user''s sessions at once and until the ban ends; lifting the ban makes them valid again at once. Definer: only the domain and the login role may revoke.';
-revoke all on function private.handle_user_ban() from public, anon, authenticated, service_role;
 create trigger kijko_user_banned after update on auth.users
   for each row when (old.banned_until is distinct from new.banned_until)
   execute function private.handle_user_ban();
@@ -229,7 +218,6 @@ begin
 end
 $$;
 comment on function private.handle_session_end() is 'Trigger: access tokens of a deleted session stop counting at once instead of at their expiry. Definer: only the domain and the login role may revoke.';
-revoke all on function private.handle_session_end() from public, anon, authenticated, service_role;
 create trigger kijko_session_ended after delete on auth.sessions
   for each row execute function private.handle_session_end();
 
@@ -256,6 +244,5 @@ begin
 end
 $$;
 comment on function private.limit_sessions() is 'Trigger: a user has at most 100 sessions; a new one ends the least recently used. Definer: the login role may write auth only, and it is not the one on Supabase.';
-revoke all on function private.limit_sessions() from public, anon, authenticated, service_role;
 create trigger kijko_session_limit after insert on auth.sessions
   for each row execute function private.limit_sessions();

@@ -24,7 +24,6 @@ begin
 end
 $$;
 comment on function public.create_organization(text) is 'Makes an organization with the caller as its owner, on the FREE plan. Definer: nobody may insert organizations or their own membership directly.';
-revoke all on function public.create_organization(text) from public, anon, authenticated, service_role;
 grant execute on function public.create_organization(text) to authenticated;
 
 create type public.active_organization as (user_id uuid, active_org_id uuid);
@@ -49,7 +48,6 @@ begin
 end
 $$;
 comment on function public.set_active_organization(uuid) is 'Chooses the organization used when a request names none. Definer: the table of active organizations is private.';
-revoke all on function public.set_active_organization(uuid) from public, anon, authenticated, service_role;
 grant execute on function public.set_active_organization(uuid) to authenticated;
 
 create function public.leave_organization(org_id uuid) returns void
@@ -68,7 +66,6 @@ begin
 end
 $$;
 comment on function public.leave_organization(uuid) is 'Ends the caller''s membership; fails with conflict for the last owner. Definer: members without members:read may leave, too.';
-revoke all on function public.leave_organization(uuid) from public, anon, authenticated, service_role;
 grant execute on function public.leave_organization(uuid) to authenticated;
 
 create function public.transfer_ownership(org_id uuid, user_id uuid) returns public.memberships
@@ -103,5 +100,4 @@ begin
 end
 $$;
 comment on function public.transfer_ownership(uuid, uuid) is 'Makes a member the owner and the caller, an owner, an admin; answers with the new owner''s membership. Definer: both changes are one.';
-revoke all on function public.transfer_ownership(uuid, uuid) from public, anon, authenticated, service_role;
 grant execute on function public.transfer_ownership(uuid, uuid) to authenticated;

@@ -59,7 +59,6 @@ begin
 end
 $$;
 comment on function private.admit_request() is 'Identifies the caller and the organization; then kijko.admit_request checks rate limits and the quota of requests and sets their headers. Definer: it reads memberships, and only the domain may name a request''s organization.';
-revoke all on function private.admit_request() from public, anon, authenticated, service_role;
 -- For service_role it only refuses tokens that are no access tokens.
 grant execute on function private.admit_request() to anon, authenticated, service_role;
 
@@ -82,7 +81,6 @@ begin atomic
   end;
 end;
 comment on function public.before_request() is 'Runs before every request: checks its headers, identifies the caller and the organization, applies rate limits and the quota of requests, and sets the statement timeout.';
-revoke all on function public.before_request() from public, anon, authenticated, service_role;
 grant execute on function public.before_request() to anon, authenticated, service_role;
 
 -- ----------------------------------------------------------------------------
@@ -100,7 +98,6 @@ begin
 end
 $$;
 comment on function private.admit_outside(text, text, text) is 'Asks the rate limit policies of the tier outside about a request that the sidecar took: {code, details, headers}, code null when it may go on. Definer: the sidecar may spend no other limits.';
-revoke all on function private.admit_outside(text, text, text) from public, anon, authenticated, service_role;
 grant execute on function private.admit_outside(text, text, text) to kijko_sidecar;
 
 select kijko.set_rate_limit_policy('failed_requests', 'address', 60, interval '1 minute', 'outside');

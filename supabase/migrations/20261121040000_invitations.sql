@@ -41,7 +41,6 @@ comment on column public.invitations.created_at is 'When it was made.';
 comment on column public.invitations.updated_at is 'Last change; set by trigger.';
 
 alter table public.invitations enable row level security;
-revoke all on public.invitations from public, anon, authenticated, service_role;
 grant select on public.invitations to authenticated, service_role;
 
 create policy invitations_select on public.invitations for select to authenticated
@@ -66,7 +65,6 @@ comment on column private.invitation_tokens.invitation_id is 'The invitation.';
 comment on column private.invitation_tokens.token_hash is 'SHA-256 of the token.';
 
 alter table private.invitation_tokens enable row level security;
-revoke all on private.invitation_tokens from public, anon, authenticated, service_role;
 
 create type public.issued_invitation as (id uuid, org_id uuid, email text, role text, expires_at timestamptz, token text);
 comment on type public.issued_invitation is 'Result of invite_member(): the invitation, with its token. The token is shown only here.';
@@ -95,13 +93,11 @@ begin
 end
 $$;
 comment on function private.memberships_may_grant_role(uuid, uuid, text) is 'Whether the user holds members:write in the organization and every permission of the role; false for null or unknown arguments.';
-revoke all on function private.memberships_may_grant_role(uuid, uuid, text) from public, anon, authenticated, service_role;
 
 create function private.invitations_token_hash(token text) returns bytea
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$ select sha256(convert_to(token, 'UTF8')) $$;
 comment on function private.invitations_token_hash(text) is 'SHA-256 of an invitation''s token, as it is stored.';
-revoke all on function private.invitations_token_hash(text) from public, anon, authenticated, service_role;
 
 create function private.invitations_lock(invitation_id uuid) returns public.invitations
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -119,7 +115,6 @@ begin
 end
 $$;
 comment on function private.invitations_lock(uuid) is 'Locks the organization of an invitation, so that no other transaction changes its invitations, and returns the current row; null when there is none.';
-revoke all on function private.invitations_lock(uuid) from public, anon, authenticated, service_role;
 
 create function private.invitations_lock_by_token(token text) returns public.invitations
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -145,13 +140,11 @@ begin
 end
 $$;
 comment on function private.invitations_lock_by_token(text) is 'Locks the caller, the inviter and the organization, and returns the invitation of a token; null when there is none.';
-revoke all on function private.invitations_lock_by_token(text) from public, anon, authenticated, service_role;
 
 create function private.invitations_is_open(invitation public.invitations) returns boolean
 language sql stable parallel safe set search_path = pg_catalog, pg_temp
 as $$ select coalesce(invitation.status = 'pending' and invitation.expires_at > kijko.now(), false) $$;
 comment on function private.invitations_is_open(public.invitations) is 'Whether the invitation can still be accepted or declined; false for null.';
-revoke all on function private.invitations_is_open(public.invitations) from public, anon, authenticated, service_role;
 
 -- ----------------------------------------------------------------------------
 -- RPC
@@ -215,7 +208,6 @@ begin
 end
 $$;
 comment on function public.invite_member(text, text) is 'Creates an invitation to the organization of the request and returns its token, once, for the caller to pass on. Replaces an earlier pending invitation of the same address. Definer: users may not write invitations.';
-revoke all on function public.invite_member(text, text) from public, anon, authenticated, service_role;
 grant execute on function public.invite_member(text, text) to authenticated;
 
 create function public.accept_invitation(token text) returns public.memberships
@@ -249,7 +241,6 @@ begin
 end
 $$;
 comment on function public.accept_invitation(text) is 'Makes the caller a member by the token of an open invitation, whose inviter must still be allowed to grant its role. A repeated call returns the same membership. Definer: users may not insert memberships.';
-revoke all on function public.accept_invitation(text) from public, anon, authenticated, service_role;
 grant execute on function public.accept_invitation(text) to authenticated;
 
 create function public.decline_invitation(token text) returns void
@@ -265,7 +256,6 @@ begin
 end
 $$;
 comment on function public.decline_invitation(text) is 'Ends an open invitation by its token. Definer: users may not write invitations.';
-revoke all on function public.decline_invitation(text) from public, anon, authenticated, service_role;
 grant execute on function public.decline_invitation(text) to authenticated;
 
 create function public.revoke_invitation(id uuid) returns public.invitations
@@ -300,5 +290,4 @@ begin
 end
 $$;
 comment on function public.revoke_invitation(uuid) is 'Revokes a pending invitation: its token stops working. Definer: users may not write invitations.';
-revoke all on function public.revoke_invitation(uuid) from public, anon, authenticated, service_role;
 grant execute on function public.revoke_invitation(uuid) to authenticated;

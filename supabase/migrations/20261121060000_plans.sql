@@ -33,7 +33,6 @@ comment on column public.plans.created_at is 'When the plan was added.';
 comment on column public.plans.updated_at is 'Last change; set by trigger.';
 
 alter table public.plans enable row level security;
-revoke all on public.plans from public, anon, authenticated, service_role;
 grant select on public.plans to anon, authenticated;
 grant select, insert, update, delete on public.plans to service_role;
 create policy plans_select on public.plans for select to anon, authenticated using (true);
@@ -60,7 +59,6 @@ begin
 end
 $$;
 comment on function private.plans_push_rate() is 'Trigger: a plan''s rate counts from the next request on. Definer: only the domain may set rate limits.';
-revoke all on function private.plans_push_rate() from public, anon, authenticated, service_role;
 create trigger plans_push_rate after insert or delete or update of rate_per_minute on public.plans
   for each row execute function private.plans_push_rate();
 
@@ -78,7 +76,6 @@ begin
 end
 $$;
 comment on function private.plans_push_statement_timeout() is 'Trigger: a plan''s statement time applies from the next request on; FREE''s also to requests without a plan. Definer: only the domain may set timeouts.';
-revoke all on function private.plans_push_statement_timeout() from public, anon, authenticated, service_role;
 create trigger plans_push_statement_timeout after insert or delete or update of statement_seconds on public.plans
   for each row execute function private.plans_push_statement_timeout();
 
@@ -108,7 +105,6 @@ comment on column public.plan_limits.amount is 'How much is included; null is un
 comment on column public.plan_limits.over is 'Policy beyond the limit: refuse, flag (record and report) or bill. Model use is reserved before each call, so refuse stops a call that does not fit; actual use is always recorded. With flag, a call may exceed the limit.';
 
 alter table public.plan_limits enable row level security;
-revoke all on public.plan_limits from public, anon, authenticated, service_role;
 grant select on public.plan_limits to anon, authenticated;
 grant select, insert, update, delete on public.plan_limits to service_role;
 create policy plan_limits_select on public.plan_limits for select to anon, authenticated using (true);
@@ -174,7 +170,6 @@ comment on column public.subscriptions.created_at is 'When it was made.';
 comment on column public.subscriptions.updated_at is 'Last change; set by trigger.';
 
 alter table public.subscriptions enable row level security;
-revoke all on public.subscriptions from public, anon, authenticated, service_role;
 grant select on public.subscriptions to authenticated;
 grant select, insert, update, delete on public.subscriptions to service_role;
 create policy subscriptions_select on public.subscriptions for select to authenticated
@@ -198,7 +193,6 @@ begin
 end
 $$;
 comment on function private.plans_keep_override() is 'Trigger: while plan_override is set, it is the plan; no other writer changes it.';
-revoke all on function private.plans_keep_override() from public, anon, authenticated, service_role;
 create trigger subscriptions_override before insert or update of plan, plan_override on public.subscriptions
   for each row when (new.plan_override is not null)
   execute function private.plans_keep_override();
@@ -226,7 +220,6 @@ begin
 end
 $$;
 comment on function private.plans_push_limits() is 'Trigger: limits follow the plan in the same transaction; usage stays. Definer: only the domain may set limits.';
-revoke all on function private.plans_push_limits() from public, anon, authenticated, service_role;
 create trigger subscriptions_limits_insert after insert on public.subscriptions
   for each row execute function private.plans_push_limits();
 create trigger subscriptions_limits_update after update of plan, plan_override on public.subscriptions
@@ -251,7 +244,6 @@ begin
 end
 $$;
 comment on function private.plans_push_limit_change() is 'Trigger: a change in the catalogue reaches every organization on the plan. Definer: only the domain may set limits.';
-revoke all on function private.plans_push_limit_change() from public, anon, authenticated, service_role;
 create trigger plan_limits_push after insert or update or delete on public.plan_limits
   for each row execute function private.plans_push_limit_change();
 
@@ -264,7 +256,6 @@ begin
 end
 $$;
 comment on function private.plans_start_subscription() is 'Trigger: every organization starts on FREE, and so has limits from its first moment. Definer: nobody may write subscriptions.';
-revoke all on function private.plans_start_subscription() from public, anon, authenticated, service_role;
 create trigger organizations_subscription after insert on public.organizations
   for each row execute function private.plans_start_subscription();
 
@@ -286,7 +277,6 @@ begin
 end
 $$;
 comment on function private.plans_sync_gauge() is 'Trigger: the gauge named by its argument follows the rows of a table. A row too many fails with quota_exceeded. Definer: only the domain may move gauges.';
-revoke all on function private.plans_sync_gauge() from public, anon, authenticated, service_role;
 create trigger memberships_gauge_insert after insert on public.memberships
   referencing new table as changed for each statement execute function private.plans_sync_gauge('members');
 create trigger memberships_gauge_delete after delete on public.memberships
@@ -309,7 +299,6 @@ comment on column private.plans_organizations_created.month is 'First day of the
 comment on column private.plans_organizations_created.created is 'How many they created in that month, including deleted ones.';
 
 alter table private.plans_organizations_created enable row level security;
-revoke all on private.plans_organizations_created from public, anon, authenticated, service_role;
 
 create function private.plans_max_organizations(owner uuid) returns integer
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -330,7 +319,6 @@ begin
 end
 $$;
 comment on function private.plans_max_organizations(uuid) is 'How many organizations the user may create, by the best plan among those that they own; null is unlimited.';
-revoke all on function private.plans_max_organizations(uuid) from public, anon, authenticated, service_role;
 
 create function private.plans_limit_organizations() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -355,7 +343,6 @@ begin
 end
 $$;
 comment on function private.plans_limit_organizations() is 'Trigger: a user creates no more organizations than the best plan among those that they own allows. Definer: it counts rows that the user may not read.';
-revoke all on function private.plans_limit_organizations() from public, anon, authenticated, service_role;
 create trigger organizations_limit before insert on public.organizations
   for each row when (new.personal_for is null and new.created_by = (kijko.user_id()))
   execute function private.plans_limit_organizations();
@@ -377,7 +364,6 @@ begin
 end
 $$;
 comment on function public.usage_summary() is 'What the organization of the request has used of each meter. Needs usage:read. Nullable: limit, remaining, reset_at. Definer: only the domain may read the ledger.';
-revoke all on function public.usage_summary() from public, anon, authenticated, service_role;
 grant execute on function public.usage_summary() to authenticated;
 
 -- ----------------------------------------------------------------------------

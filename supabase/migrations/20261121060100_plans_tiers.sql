@@ -30,7 +30,6 @@ begin
 end
 $$;
 comment on function private.plans_push_user_tiers(uuid[]) is 'Sets the tier of users by their organizations'' plans. Definer: only the domain may set tiers.';
-revoke all on function private.plans_push_user_tiers(uuid[]) from public, anon, authenticated, service_role;
 
 create function private.plans_sync_member_tiers() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -42,7 +41,6 @@ begin
 end
 $$;
 comment on function private.plans_sync_member_tiers() is 'Trigger: the tiers of users follow their memberships. Definer: as private.plans_push_user_tiers.';
-revoke all on function private.plans_sync_member_tiers() from public, anon, authenticated, service_role;
 -- The user of a membership never changes (memberships_identity), so updates need no trigger.
 create trigger memberships_user_tiers_insert after insert on public.memberships
   referencing new table as changed for each statement execute function private.plans_sync_member_tiers();
@@ -61,7 +59,6 @@ begin
 end
 $$;
 comment on function private.plans_sync_subscription_tiers() is 'Trigger: the tiers of members follow the plan of their organization. Definer: as private.plans_push_user_tiers.';
-revoke all on function private.plans_sync_subscription_tiers() from public, anon, authenticated, service_role;
 create trigger subscriptions_user_tiers after insert or update or delete on public.subscriptions
   for each row execute function private.plans_sync_subscription_tiers();
 
@@ -74,7 +71,6 @@ begin
 end
 $$;
 comment on function private.plans_sync_all_tiers() is 'Trigger: reordering the plans changes the best plan of users. Definer: as private.plans_push_user_tiers.';
-revoke all on function private.plans_sync_all_tiers() from public, anon, authenticated, service_role;
 create trigger plans_user_tiers after update of rank on public.plans
   for each statement execute function private.plans_sync_all_tiers();
 
@@ -91,7 +87,6 @@ begin
 end
 $$;
 comment on function private.plans_forget_subject() is 'Trigger: deletes the limits, the tier and the other state of a deleted subject in the extension; the argument is its kind. Definer: only the domain may change limits.';
-revoke all on function private.plans_forget_subject() from public, anon, authenticated, service_role;
 -- After the cascades, which still change gauges: triggers fire by name, and those of constraints sort first.
 create trigger organizations_forget after delete on public.organizations
   for each row execute function private.plans_forget_subject('organization');

@@ -33,7 +33,6 @@ comment on column public.projects.created_at is 'When it was made.';
 comment on column public.projects.updated_at is 'Last change; set by trigger.';
 
 alter table public.projects enable row level security;
-revoke all on public.projects from public, anon, authenticated, service_role;
 grant select, delete,
   insert (id, org_id, name, description, slug),
   update (id, org_id, name, description, slug)
@@ -78,6 +77,5 @@ begin
 end
 $$;
 comment on function private.fill_project_slug() is 'Trigger: a slug from the name when none is given, with a suffix if it is taken.';
-revoke all on function private.fill_project_slug() from public, anon, authenticated, service_role;
 create trigger projects_slug before insert on public.projects
   for each row execute function private.fill_project_slug();

@@ -57,7 +57,6 @@ comment on column public.llm_models.created_at is 'When the price was added.';
 comment on column public.llm_models.updated_at is 'Last change; set by trigger.';
 
 alter table public.llm_models enable row level security;
-revoke all on public.llm_models from public, anon, authenticated, service_role;
 grant select on public.llm_models to anon, authenticated;
 grant select, insert, update, delete on public.llm_models to service_role;
 create policy llm_models_select on public.llm_models for select to anon, authenticated using (true);
@@ -164,7 +163,6 @@ begin
 end
 $$;
 comment on function private.read_litellm_price(text, jsonb, text[]) is 'One entry of LiteLLM''s price file as columns of llm_models, or the reason why it is none.';
-revoke all on function private.read_litellm_price(text, jsonb, text[]) from public, anon, authenticated, service_role;
 
 create function private.import_llm_prices(prices jsonb, providers text[] default array['openai', 'anthropic', 'gemini']) returns jsonb
 language plpgsql set search_path = ''
@@ -246,7 +244,6 @@ begin
 end
 $$;
 comment on function private.import_llm_prices(jsonb, text[]) is 'Takes prices from LiteLLM''s price file: counts, and what was skipped with its reason. A price set by hand stays; a model that is no longer in the file stays too, since executions of it may still come in.';
-revoke all on function private.import_llm_prices(jsonb, text[]) from public, anon, authenticated, service_role;
 
 create function private.llm_provider(model text) returns text
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
@@ -260,7 +257,6 @@ as $$
   end
 $$;
 comment on function private.llm_provider(text) is 'The provider that runs a model.';
-revoke all on function private.llm_provider(text) from public, anon, authenticated, service_role;
 
 create function private.llm_price(requested text, reported text) returns public.llm_models
 language sql stable set search_path = pg_catalog, pg_temp
@@ -279,7 +275,6 @@ as $$
   limit 1
 $$;
 comment on function private.llm_price(text, text) is 'The price of a model by the name that was asked for and, once it has answered, the one that the vendor reports; null when there is none.';
-revoke all on function private.llm_price(text, text) from public, anon, authenticated, service_role;
 
 create function private.llm_unpriced_reason(model text, service_tier text) returns text
 language sql stable set search_path = pg_catalog, pg_temp
@@ -295,4 +290,3 @@ as $$
   left join lateral private.llm_price(model, null) as p on true
 $$;
 comment on function private.llm_unpriced_reason(text, text) is 'Why a call of this model at this service tier has no price, or null when it has one.';
-revoke all on function private.llm_unpriced_reason(text, text) from public, anon, authenticated, service_role;

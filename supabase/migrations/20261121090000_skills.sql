@@ -13,7 +13,6 @@ return case jsonb_typeof(value)
   else coalesce(jsonb_typeof(value) = 'null', true)
 end;
 comment on function private.is_token_count(jsonb) is 'Whether a parameter that bounds tokens is a whole number from 1 to 10,000,000, or not given.';
-revoke all on function private.is_token_count(jsonb) from public, anon, authenticated, service_role;
 -- A check is evaluated as the role that writes the row.
 grant execute on function private.is_token_count(jsonb) to authenticated, service_role;
 
@@ -61,7 +60,6 @@ comment on column public.skills.created_at is 'When it was made.';
 comment on column public.skills.updated_at is 'Last change; set by trigger.';
 
 alter table public.skills enable row level security;
-revoke all on public.skills from public, anon, authenticated, service_role;
 grant select, delete,
   insert (id, org_id, project_id, name, description, prompt_template, input_schema, model, parameters, enabled),
   update (id, org_id, project_id, name, description, prompt_template, input_schema, model, parameters, enabled)
@@ -99,5 +97,4 @@ as $$
   where u.reason is not null
 $$;
 comment on function public.problems(public.skills) is 'Computed column of skills: what would end an execution before its model is called, as {code, message}; an empty list when nothing is known. Definer: only the domain may look prices up by any name.';
-revoke all on function public.problems(public.skills) from public, anon, authenticated, service_role;
 grant execute on function public.problems(public.skills) to authenticated, service_role;

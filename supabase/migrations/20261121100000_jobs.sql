@@ -26,7 +26,6 @@ return encode(
   ), 'hex'
 )::uuid;
 comment on function private.new_job_id(timestamptz, bigint) is 'A UUID of version 7: the time, then the place among those queued together, then chance. Neighbours in the queue are neighbours in the primary key, and a batch that is ended in the order of its ids goes through its pages in order.';
-revoke all on function private.new_job_id(timestamptz, bigint) from public, anon, authenticated, service_role;
 
 -- No foreign keys to it or from it: looking up the organization made up a third of queueing a job, and its row is hot.
 -- Triggers delete an organization's jobs with it, and what points at a job is cleared when it goes.
@@ -112,7 +111,6 @@ comment on column public.jobs.started_at is 'Start of the first attempt.';
 comment on column public.jobs.finished_at is 'When it reached its final status.';
 
 alter table public.jobs enable row level security;
-revoke all on public.jobs from public, anon, authenticated, service_role;
 grant select on public.jobs to authenticated, service_role;
 create policy jobs_select on public.jobs for select to authenticated
   using (org_id = any (array(select private.org_ids_with('jobs:read'))));
@@ -153,8 +151,6 @@ comment on column public.job_notes.created_by is 'User who caused it; null for w
 comment on column public.job_notes.created_at is 'When, by the real clock.';
 
 alter table public.job_notes enable row level security;
-revoke all on public.job_notes from public, anon, authenticated, service_role;
-revoke all on sequence public.job_notes_seq_seq from public, anon, authenticated, service_role;
 grant select on public.job_notes to authenticated, service_role;
 create policy job_notes_select on public.job_notes for select to authenticated
   using (org_id = any (array(select private.org_ids_with('jobs:read'))));
@@ -168,7 +164,6 @@ begin
 end
 $$;
 comment on function private.refuse_event_update() is 'Trigger: what was recorded stays as it was, for every role.';
-revoke all on function private.refuse_event_update() from public, anon, authenticated, service_role;
 create trigger job_notes_append_only before update on public.job_notes
   for each row execute function private.refuse_event_update();
 
@@ -187,7 +182,6 @@ create view public.job_events with (security_invoker = true) as
   select j.org_id, j.id, 9007199254740991, 'succeeded', j.attempt, j.last_worker, '{}', null, j.finished_at, md5(j.id || ' succeeded')::uuid
   from public.jobs as j where j.status = 'succeeded';
 comment on view public.job_events is 'What happened to each job, in the order of seq: queued, claimed, retry, postponed, released, redirected, lease_expired, cancel_requested, succeeded, dead, cancelled, and what the worker reports. Readable by its organization. Never null: org_id, job_id, seq, event, attempt, data, created_at, id.';
-revoke all on public.job_events from public, anon, authenticated, service_role;
 grant select on public.job_events to authenticated, service_role;
 create trigger job_events_append_only instead of insert or update or delete on public.job_events
   for each row execute function private.refuse_event_update();
@@ -201,7 +195,6 @@ begin
 end
 $$;
 comment on function private.delete_org_jobs() is 'Trigger: jobs go with their organization, and before its executions, as everybody locks a job before its execution. Definer: who may delete an organization holds no right on jobs.';
-revoke all on function private.delete_org_jobs() from public, anon, authenticated, service_role;
 create trigger organizations_jobs before delete on public.organizations
   for each row execute function private.delete_org_jobs();
 
@@ -214,6 +207,5 @@ begin
 end
 $$;
 comment on function private.delete_job_events() is 'Trigger: events go with their jobs, a statement at a time.';
-revoke all on function private.delete_job_events() from public, anon, authenticated, service_role;
 create trigger jobs_events after delete on public.jobs
   referencing old table as gone for each statement execute function private.delete_job_events();

@@ -22,8 +22,6 @@ create sequence private.jobs_rescue_at minvalue 0 start 0;
 create sequence private.jobs_found_at minvalue 0 start 0;
 -- When claims next clear away dead versions.
 create sequence private.jobs_sweep_at minvalue 0 start 0;
-revoke all on sequence private.jobs_sweep_at, private.jobs_found_at, private.jobs_head, private.jobs_reaped_until, private.jobs_tend_at, private.jobs_rescue_at
-  from public, anon, authenticated, service_role;
 -- The turn of the organization served last, for claims of the same kinds at the same priority.
 create sequence private.jobs_turn_0 minvalue 0 start 0;
 create sequence private.jobs_turn_1 minvalue 0 start 0;
@@ -33,23 +31,18 @@ create sequence private.jobs_turn_4 minvalue 0 start 0;
 create sequence private.jobs_turn_5 minvalue 0 start 0;
 create sequence private.jobs_turn_6 minvalue 0 start 0;
 create sequence private.jobs_turn_7 minvalue 0 start 0;
-revoke all on sequence private.jobs_turn_0, private.jobs_turn_1, private.jobs_turn_2, private.jobs_turn_3,
-  private.jobs_turn_4, private.jobs_turn_5, private.jobs_turn_6, private.jobs_turn_7
-  from public, anon, authenticated, service_role;
 
 -- (No search_path of their own: with one these two could not be inlined.)
 create function private.as_register(moment timestamptz) returns bigint
 language sql stable
 return greatest((extract(epoch from moment) * 1000000)::bigint, 0);
 comment on function private.as_register(timestamptz) is 'A time as a register holds it: microseconds since 1970.';
-revoke all on function private.as_register(timestamptz) from public, anon, authenticated, service_role;
 
 create function private.as_found(kind text, moment timestamptz) returns bigint
 language sql stable
 -- The kind above, the milliseconds since 1970 below: times of one kind are a range.
 return ((hashtext(kind) & 65535)::bigint << 46) + (extract(epoch from moment) * 1000)::bigint;
 comment on function private.as_found(text, timestamptz) is 'A kind (nearly: a hash of it) and a time in one register.';
-revoke all on function private.as_found(text, timestamptz) from public, anon, authenticated, service_role;
 
 -- ----------------------------------------------------------------------------
 -- Lanes and limits
@@ -69,7 +62,6 @@ create index job_lanes_org_idx on private.job_lanes (org, turn);
 create index job_lanes_keyed_idx on private.job_lanes (kind) where concurrency_key <> '';
 -- Below 2^46: a register stores it beside a 16-bit tag of the claims that it belongs to.
 create sequence private.job_lanes_turn_seq maxvalue 70368744177663 cycle;
-revoke all on sequence private.job_lanes_turn_seq from public, anon, authenticated, service_role;
 comment on table private.job_lanes is 'Where queued jobs may be: one row for each combination that has or lately had some. Written when a lane is first used and when it has gone idle, not for each job.';
 comment on column private.job_lanes.kind is 'Kind of the jobs.';
 comment on column private.job_lanes.priority is 'Their priority.';
@@ -78,7 +70,6 @@ comment on column private.job_lanes.concurrency_key is 'Their concurrency key; e
 comment on column private.job_lanes.turn is 'Position of the organization in the round, the same for all of its lanes. A new organization is last.';
 comment on column private.job_lanes.place is 'Random position of the lane among those of its organization.';
 alter table private.job_lanes enable row level security;
-revoke all on private.job_lanes from public, anon, authenticated, service_role;
 
 create table private.job_limits (
   id uuid primary key default gen_random_uuid(),
@@ -97,7 +88,6 @@ comment on column private.job_limits.max_running is 'At most so many run at once
 comment on column private.job_limits.created_by is 'User who set it; null for the system.';
 comment on column private.job_limits.created_at is 'When it was first set.';
 alter table private.job_limits enable row level security;
-revoke all on private.job_limits from public, anon, authenticated, service_role;
 
 create table private.job_kind_pauses (
   kind text primary key check (char_length(kind) <= 63),
@@ -117,7 +107,6 @@ comment on column private.job_kind_pauses.error_code is 'Error code of the last 
 comment on column private.job_kind_pauses.created_at is 'When the first of these failures was recorded.';
 comment on column private.job_kind_pauses.failed_at is 'When the last failure was recorded.';
 alter table private.job_kind_pauses enable row level security;
-revoke all on private.job_kind_pauses from public, anon, authenticated, service_role;
 
 create function private.set_job_limit(org_id uuid, concurrency_key text, max_running integer) returns void
 language plpgsql security definer set search_path = ''
@@ -138,5 +127,4 @@ begin
 end
 $$;
 comment on function private.set_job_limit(uuid, text, integer) is 'Limits how many jobs of an organization (key null) or of one concurrency key run at once; null takes the limit away. Running jobs are left alone. Definer: nobody writes limits otherwise.';
-revoke all on function private.set_job_limit(uuid, text, integer) from public, anon, authenticated, service_role;
 grant execute on function private.set_job_limit(uuid, text, integer) to service_role;

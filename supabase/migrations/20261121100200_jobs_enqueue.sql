@@ -20,7 +20,6 @@ as $$
   on conflict do nothing
 $$;
 comment on function private.jobs_add_lane(text, smallint, uuid, text) is 'Opens one lane, unless another session is opening it. An organization without lanes joins the round as the last.';
-revoke all on function private.jobs_add_lane(text, smallint, uuid, text) from public, anon, authenticated, service_role;
 
 create function private.open_lane(kind text, priority smallint, org_id uuid, concurrency_key text, run_at timestamptz) returns void
 language plpgsql set search_path = ''
@@ -55,7 +54,6 @@ begin
 end
 $$;
 comment on function private.open_lane(text, smallint, uuid, text, timestamptz) is 'Makes sure that claims look where jobs were just queued, the earliest of them at run_at, and wakes workers if it is due.';
-revoke all on function private.open_lane(text, smallint, uuid, text, timestamptz) from public, anon, authenticated, service_role;
 
 create function private.note_queued() returns trigger
 language plpgsql set search_path = ''
@@ -73,7 +71,6 @@ begin
 end
 $$;
 comment on function private.note_queued() is 'Trigger: opens the lanes of new jobs, a statement at a time.';
-revoke all on function private.note_queued() from public, anon, authenticated, service_role;
 create trigger jobs_queued after insert on public.jobs
   referencing new table as queued for each statement execute function private.note_queued();
 
@@ -86,7 +83,6 @@ begin
 end
 $$;
 comment on function private.note_requeued() is 'Trigger: opens the lane of a job that is queued again or at another time.';
-revoke all on function private.note_requeued() from public, anon, authenticated, service_role;
 create trigger jobs_requeued after update of status, run_at, priority, kind on public.jobs
   for each row when (new.status = 'queued') execute function private.note_requeued();
 
@@ -143,7 +139,6 @@ begin
 end
 $$;
 comment on function private.enqueue_jobs(jsonb) is 'Queues an array of jobs in one statement: objects with org_id, kind and, where wanted, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key. Answers with the id for each, null when a live job has the same unique_key. Called by definer functions only.';
-revoke all on function private.enqueue_jobs(jsonb) from public, anon, authenticated, service_role;
 
 create function private.enqueue_job(
   org_id uuid,
@@ -177,5 +172,3 @@ begin
 end
 $$;
 comment on function private.enqueue_job(uuid, text, jsonb, smallint, timestamptz, integer, integer, text, text) is 'Queues one job; its id, or null when a live job has the same unique_key. Called by definer functions only.';
-revoke all on function private.enqueue_job(uuid, text, jsonb, smallint, timestamptz, integer, integer, text, text)
-  from public, anon, authenticated, service_role;

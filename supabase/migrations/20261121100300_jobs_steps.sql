@@ -13,7 +13,6 @@ as $$
   for update
 $$;
 comment on function private.hold_job(text, uuid, integer) is 'Locks a job that this worker still holds; nothing once the lease went to another worker or, when the attempt is given, to another attempt.';
-revoke all on function private.hold_job(text, uuid, integer) from public, anon, authenticated, service_role;
 
 create function private.wake_limited(org_id uuid, concurrency_key text, kind text) returns void
 language plpgsql set search_path = ''
@@ -28,7 +27,6 @@ begin
 end
 $$;
 comment on function private.wake_limited(uuid, text, text) is 'A place under a limit became free: wakes workers, since a job may have waited for it.';
-revoke all on function private.wake_limited(uuid, text, text) from public, anon, authenticated, service_role;
 
 create function private.end_job(job public.jobs, final_status text, result jsonb, code text, message text) returns void
 language plpgsql set search_path = ''
@@ -62,7 +60,6 @@ begin
 end
 $$;
 comment on function private.end_job(public.jobs, text, jsonb, text, text) is 'Moves a locked job to its final status: succeeded, dead or cancelled.';
-revoke all on function private.end_job(public.jobs, text, jsonb, text, text) from public, anon, authenticated, service_role;
 
 create function private.retry_job(
   job public.jobs, event text, code text, message text, retry_after interval, counted boolean default true
@@ -101,7 +98,6 @@ begin
 end
 $$;
 comment on function private.retry_job(public.jobs, text, text, text, interval, boolean) is 'Puts a locked job back into the queue after exponential back-off with jitter. counted says whether the attempt counts.';
-revoke all on function private.retry_job(public.jobs, text, text, text, interval, boolean) from public, anon, authenticated, service_role;
 
 create function private.jobs_hand_back(job public.jobs, event text, kind text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -123,13 +119,11 @@ begin
 end
 $$;
 comment on function private.jobs_hand_back(public.jobs, text, text) is 'Puts a locked job that was not at fault back into the queue, due at once, as the given kind; the attempt does not count.';
-revoke all on function private.jobs_hand_back(public.jobs, text, text) from public, anon, authenticated, service_role;
 
 create function private.jobs_lock_followers(job public.jobs) returns boolean
 language sql set search_path = pg_catalog, pg_temp
 as 'select true';
 comment on function private.jobs_lock_followers(public.jobs) is 'Locks the rows that follow a locked job, without waiting; false when another transaction holds one. Domains whose rows follow jobs replace it. Callers that must not wait call it before they change the job.';
-revoke all on function private.jobs_lock_followers(public.jobs) from public, anon, authenticated, service_role;
 
 create function private.jobs_record_outage(kind text, code text, retry_after interval) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -165,7 +159,6 @@ begin
 end
 $$;
 comment on function private.jobs_record_outage(text, text, interval) is 'Records that the vendor of a kind failed. From the third consecutive failure on the kind is paused for 1, 2, 4 … seconds, at most two minutes, or for the retry_after of the vendor, at most an hour.';
-revoke all on function private.jobs_record_outage(text, text, interval) from public, anon, authenticated, service_role;
 
 create function private.jobs_record_recovery(kind text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -184,7 +177,6 @@ begin
 end
 $$;
 comment on function private.jobs_record_recovery(text) is 'A job of the kind succeeded: lifts its pause and wakes workers.';
-revoke all on function private.jobs_record_recovery(text) from public, anon, authenticated, service_role;
 
 create function private.jobs_open_kinds(kinds text[], moment timestamptz) returns text[]
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -213,4 +205,3 @@ begin
 end
 $$;
 comment on function private.jobs_open_kinds(text[], timestamptz) is 'The kinds that may be claimed at this moment: those that are not paused, or a single kind whose pause has ended. The caller claims one job of the latter, as a test.';
-revoke all on function private.jobs_open_kinds(text[], timestamptz) from public, anon, authenticated, service_role;

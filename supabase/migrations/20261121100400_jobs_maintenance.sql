@@ -36,7 +36,6 @@ begin
 end
 $$;
 comment on function private.take_back_jobs(timestamptz) is 'Takes back up to 1,000 jobs whose lease ended at or after since: queued again, dead after the last attempt, or cancelled if requested. Skips jobs that another transaction has locked, and jobs whose execution is locked.';
-revoke all on function private.take_back_jobs(timestamptz) from public, anon, authenticated, service_role;
 
 create function private.reap_jobs() returns integer
 language sql security definer set search_path = pg_catalog, pg_temp
@@ -44,7 +43,6 @@ as $$
   select private.take_back_jobs('-infinity')
 $$;
 comment on function private.reap_jobs() is 'Takes back jobs whose lease ran out, however long ago: queued again, or dead after the last attempt, or cancelled if that was asked. Definer: the sidecar holds no table rights.';
-revoke all on function private.reap_jobs() from public, anon, authenticated, service_role;
 grant execute on function private.reap_jobs() to kijko_sidecar;
 
 create function private.tend_jobs() returns boolean
@@ -100,7 +98,6 @@ begin
 end
 $$;
 comment on function private.tend_jobs() is 'Keeps house for claims, which call it a few times a second: takes back expired leases and moves the registers on. False when another transaction is at it.';
-revoke all on function private.tend_jobs() from public, anon, authenticated, service_role;
 
 create function private.sweep_jobs() returns void
 language plpgsql set search_path = ''
@@ -122,7 +119,6 @@ begin
 end
 $$;
 comment on function private.sweep_jobs() is 'Called by claims and by ends of batches. Reads the leased jobs by their index, and so also what that index still knows of jobs ended meanwhile: Postgres clears dead versions away when their page is read, and nothing else would read these before vacuum.';
-revoke all on function private.sweep_jobs() from public, anon, authenticated, service_role;
 
 create function private.keep_house(moment timestamptz, taken integer) returns boolean
 language plpgsql set search_path = ''
@@ -144,7 +140,6 @@ begin
 end
 $$;
 comment on function private.keep_house(timestamptz, integer) is 'Called by a claim that found so many jobs: tends and sweeps if it is time to. True when it tended.';
-revoke all on function private.keep_house(timestamptz, integer) from public, anon, authenticated, service_role;
 
 create function private.tend_lanes() returns void
 language plpgsql set search_path = ''
@@ -166,4 +161,3 @@ begin
 end
 $$;
 comment on function private.tend_lanes() is 'Opens lanes that are missing and closes idle ones; called by pg_cron. A lane that is closed while its next job is being queued is opened by the next call.';
-revoke all on function private.tend_lanes() from public, anon, authenticated, service_role;

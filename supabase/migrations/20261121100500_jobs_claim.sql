@@ -53,7 +53,6 @@ begin
 end
 $$;
 comment on function private.within_limits(tid[]) is 'Of the queued jobs at these places, whose rows are locked by now, those that may run without exceeding a limit; the first ones first.';
-revoke all on function private.within_limits(tid[]) from public, anon, authenticated, service_role;
 
 -- How a claim stays fair and cheap, whatever is queued:
 -- 1. It takes the jobs longest due that no other claim holds, as many as it may lease. Are there fewer, it has seen all of
@@ -74,13 +73,11 @@ return (array[
   'private.jobs_turn_4', 'private.jobs_turn_5', 'private.jobs_turn_6', 'private.jobs_turn_7'
 ]::regclass[])[1 + (hashtext(coalesce(kinds::text, '') || ':' || priority) & 7)];
 comment on function private.jobs_turn_sequence(text[], smallint) is 'The sequence that stores the turn served last by claims for these kinds at this priority.';
-revoke all on function private.jobs_turn_sequence(text[], smallint) from public, anon, authenticated, service_role;
 
 create function private.jobs_turn_tag(kinds text[], priority smallint) returns bigint
 language sql immutable
 return (hashtext(coalesce(kinds::text, '') || ':' || priority) >> 3 & 65535)::bigint << 46;
 comment on function private.jobs_turn_tag(text[], smallint) is 'Tag in the upper bits of such a sequence: which kinds and priority its turn belongs to.';
-revoke all on function private.jobs_turn_tag(text[], smallint) from public, anon, authenticated, service_role;
 
 create function private.jobs_last_turn(kinds text[], priority smallint) returns bigint
 language sql volatile set search_path = pg_catalog, pg_temp
@@ -89,7 +86,6 @@ as $$
   from (select coalesce(pg_sequence_last_value(private.jobs_turn_sequence(kinds, priority)), 0) as value) as r
 $$;
 comment on function private.jobs_last_turn(text[], smallint) is 'The turn of the organization that claims for these kinds served last at this priority; null when unknown.';
-revoke all on function private.jobs_last_turn(text[], smallint) from public, anon, authenticated, service_role;
 
 create function private.jobs_record_turns(kinds text[], served tid[]) returns void
 language sql volatile set search_path = pg_catalog, pg_temp
@@ -104,7 +100,6 @@ as $$
   where s.turn is not null
 $$;
 comment on function private.jobs_record_turns(text[], tid[]) is 'Stores the turn that a claim for these kinds serves last at each priority; the next claim starts after it.';
-revoke all on function private.jobs_record_turns(text[], tid[]) from public, anon, authenticated, service_role;
 
 create function private.rank_jobs(near tid[], kinds text[], of_kinds text[], head timestamptz, due timestamptz, wanted integer) returns tid[]
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -253,7 +248,6 @@ begin
 end
 $$;
 comment on function private.rank_jobs(tid[], text[], text[], timestamptz, timestamptz, integer) is 'The places of locked jobs, and if they are as many as wanted also of the first of other lanes, which it locks: higher priority first, organizations in turn, longest due first.';
-revoke all on function private.rank_jobs(tid[], text[], text[], timestamptz, timestamptz, integer) from public, anon, authenticated, service_role;
 
 create function private.claim_jobs(worker text, lease interval, max_jobs integer, kinds text[] default null)
 returns table (
@@ -358,5 +352,4 @@ begin
 end
 $$;
 comment on function private.claim_jobs(text, interval, integer, text[]) is 'Leases up to max_jobs due jobs to a worker: highest priority first, organizations in turn, longest due first, within private.job_limits; workers at once never get the same. waited_seconds is how long each had been due. Definer: the sidecar holds no table rights.';
-revoke all on function private.claim_jobs(text, interval, integer, text[]) from public, anon, authenticated, service_role;
 grant execute on function private.claim_jobs(text, interval, integer, text[]) to kijko_sidecar;

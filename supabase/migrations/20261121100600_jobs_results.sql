@@ -33,7 +33,6 @@ begin
 end
 $$;
 comment on function private.heartbeat_jobs(text, uuid[], interval) is 'Extends the leases of jobs this worker still holds and says which are to be cancelled. If extended is false, another transaction holds the row: the lease is unchanged, and a later heartbeat may extend it. A job that is not in the answer is lost. Definer: the sidecar holds no table rights.';
-revoke all on function private.heartbeat_jobs(text, uuid[], interval) from public, anon, authenticated, service_role;
 grant execute on function private.heartbeat_jobs(text, uuid[], interval) to kijko_sidecar;
 
 create function private.complete_jobs(worker text, results jsonb) returns table (id uuid, status text)
@@ -133,7 +132,6 @@ begin
 end
 $$;
 comment on function private.complete_jobs(text, jsonb) is 'Ends held jobs, given as an array of {id, attempt, result}, all at once. Answers with those it ended: succeeded, or cancelled if that was asked. One that is still running is held by another transaction: call again for it. A job that is not in the answer was lost. Definer: the sidecar holds no table rights.';
-revoke all on function private.complete_jobs(text, jsonb) from public, anon, authenticated, service_role;
 grant execute on function private.complete_jobs(text, jsonb) to kijko_sidecar;
 
 create function private.jobs_is_postponed(job public.jobs, outage boolean) returns boolean
@@ -142,7 +140,6 @@ return coalesce(outage, false) and not job.cancel_requested
   -- Not since it was queued: it may have waited longer than that for a worker.
   and coalesce(job.started_at, job.created_at) > clock_timestamp() - interval '24 hours';
 comment on function private.jobs_is_postponed(public.jobs, boolean) is 'Whether a failed attempt does not count, because the vendor was down. A job waits for a vendor for up to 24 hours from its first attempt.';
-revoke all on function private.jobs_is_postponed(public.jobs, boolean) from public, anon, authenticated, service_role;
 
 create function private.status_after_failure(job public.jobs, retryable boolean, outage boolean default false) returns text
 language sql volatile set search_path = pg_catalog, pg_temp
@@ -153,13 +150,11 @@ return case
   else 'dead'
 end;
 comment on function private.status_after_failure(public.jobs, boolean, boolean) is 'What becomes of a held job whose attempt failed.';
-revoke all on function private.status_after_failure(public.jobs, boolean, boolean) from public, anon, authenticated, service_role;
 
 create function private.code_after_failure(status text, code text) returns text
 language sql immutable set search_path = ''
 return case status when 'cancelled' then 'cancelled' when 'dead' then coalesce(code, 'internal') else code end;
 comment on function private.code_after_failure(text, text) is 'The short name of a failure, as the job keeps it.';
-revoke all on function private.code_after_failure(text, text) from public, anon, authenticated, service_role;
 
 create function private.fail_job(
   worker text,
@@ -196,7 +191,6 @@ begin
 end
 $$;
 comment on function private.fail_job(text, uuid, text, text, boolean, interval, integer, boolean) is 'Records a failure of a held job: queued again with back-off, dead, or cancelled if that was asked; the new status, or null when the lease was lost. An outage is a failure of the vendor: it counts against the kind, and for 24 hours from its first attempt not against the job. Definer: the sidecar holds no table rights.';
-revoke all on function private.fail_job(text, uuid, text, text, boolean, interval, integer, boolean) from public, anon, authenticated, service_role;
 grant execute on function private.fail_job(text, uuid, text, text, boolean, interval, integer, boolean) to kijko_sidecar;
 
 create function private.release_jobs(worker text, ids uuid[]) returns integer
@@ -224,7 +218,6 @@ begin
 end
 $$;
 comment on function private.release_jobs(text, uuid[]) is 'Hands back jobs that a worker still holds when it stops in good order: to be claimed at once, and the attempt does not count, since the job was not at fault. Definer: the sidecar holds no table rights.';
-revoke all on function private.release_jobs(text, uuid[]) from public, anon, authenticated, service_role;
 grant execute on function private.release_jobs(text, uuid[]) to kijko_sidecar;
 
 create function private.add_job_event(worker text, job_id uuid, event text, data jsonb default '{}') returns boolean
@@ -243,7 +236,6 @@ begin
 end
 $$;
 comment on function private.add_job_event(text, uuid, text, jsonb) is 'Appends an event to a held job; false when the lease was lost. Definer: the sidecar holds no table rights.';
-revoke all on function private.add_job_event(text, uuid, text, jsonb) from public, anon, authenticated, service_role;
 grant execute on function private.add_job_event(text, uuid, text, jsonb) to kijko_sidecar;
 
 create function private.queue_stats()
@@ -267,5 +259,4 @@ as $$
   group by live.kind
 $$;
 comment on function private.queue_stats() is 'Depth and age of the queue by kind, for readiness and metrics. Definer: the sidecar holds no table rights.';
-revoke all on function private.queue_stats() from public, anon, authenticated, service_role;
 grant execute on function private.queue_stats() to kijko_sidecar, service_role;

@@ -27,7 +27,6 @@ begin
 end
 $$;
 comment on function private.cancel_job(uuid) is 'Cancels a queued job at once and asks the worker of a running one to stop; returns the status it is in now. Called by definer functions only.';
-revoke all on function private.cancel_job(uuid) from public, anon, authenticated, service_role;
 
 create function private.purge_jobs(older_than interval default interval '30 days', max_jobs integer default 100000) returns integer
 language plpgsql security definer set search_path = ''
@@ -53,7 +52,6 @@ begin
 end
 $$;
 comment on function private.purge_jobs(interval, integer) is 'Deletes finished jobs, those queued first at first, and with them their events, once they are old enough; at most max_jobs in one transaction. Executions stay. Definer: nobody may delete jobs.';
-revoke all on function private.purge_jobs(interval, integer) from public, anon, authenticated, service_role;
 grant execute on function private.purge_jobs(interval, integer) to service_role;
 
 -- ----------------------------------------------------------------------------

@@ -97,7 +97,6 @@ comment on column public.executions.started_at is 'When a worker first took it u
 comment on column public.executions.finished_at is 'When it reached its final status.';
 
 alter table public.executions enable row level security;
-revoke all on public.executions from public, anon, authenticated, service_role;
 grant select on public.executions to authenticated, service_role;
 create policy executions_select on public.executions for select to authenticated
   using (org_id = any (array(select private.org_ids_with('executions:read'))));
@@ -114,7 +113,6 @@ begin
 end
 $$;
 comment on function private.refuse_status_change() is 'Trigger: a final status is final, also for a function with a fault.';
-revoke all on function private.refuse_status_change() from public, anon, authenticated, service_role;
 create trigger executions_final before update of status on public.executions
   for each row when (old.status in ('succeeded', 'failed', 'cancelled', 'skipped') and old.status <> new.status)
   execute function private.refuse_status_change();
@@ -142,7 +140,6 @@ begin
 end
 $$;
 comment on function private.follow_job() is 'Trigger: what becomes of the job, also by the reaper, becomes of its execution. Runs as postgres inside the job functions.';
-revoke all on function private.follow_job() from public, anon, authenticated, service_role;
 create trigger jobs_execution after update of status on public.jobs
   for each row when (new.status <> 'running' and old.status <> new.status and starts_with(new.kind, 'execution'))
   execute function private.follow_job();
@@ -171,7 +168,6 @@ begin
 end
 $$;
 comment on function private.forget_jobs() is 'Trigger: executions outlive their jobs.';
-revoke all on function private.forget_jobs() from public, anon, authenticated, service_role;
 create trigger jobs_forgotten after delete on public.jobs
   referencing old table as gone for each statement execute function private.forget_jobs();
 
@@ -183,7 +179,6 @@ begin atomic
   select e.* from public.executions as e where e.org_id = execution.org_id and e.id = execution.retry_of;
 end;
 comment on function public.retried_execution(public.executions) is 'The execution that this one repeats, if any. For embedding.';
-revoke all on function public.retried_execution(public.executions) from public, anon, authenticated, service_role;
 grant execute on function public.retried_execution(public.executions) to authenticated, service_role;
 
 create function public.retries(execution public.executions) returns setof public.executions
@@ -192,5 +187,4 @@ begin atomic
   select e.* from public.executions as e where e.org_id = execution.org_id and e.retry_of = execution.id;
 end;
 comment on function public.retries(public.executions) is 'The executions that repeat this one. For embedding.';
-revoke all on function public.retries(public.executions) from public, anon, authenticated, service_role;
 grant execute on function public.retries(public.executions) to authenticated, service_role;

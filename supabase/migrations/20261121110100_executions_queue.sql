@@ -24,7 +24,6 @@ begin
 end
 $$;
 comment on function private.exhausted_meter(uuid) is 'A meter of model use that is used up, or null. reserve_call() refuses a call that does not fit; this check refuses earlier, when nothing fits.';
-revoke all on function private.exhausted_meter(uuid) from public, anon, authenticated, service_role;
 
 create function private.use_of(member uuid, project_id uuid, skill_id uuid, habit_id uuid) returns jsonb
 language sql immutable set search_path = ''
@@ -32,7 +31,6 @@ return pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
   'member', member, 'project', project_id, 'skill', skill_id, 'habit', habit_id
 ));
 comment on function private.use_of(uuid, uuid, uuid, uuid) is 'What a use was for, as the ledger records it and usage_by() asks for it.';
-revoke all on function private.use_of(uuid, uuid, uuid, uuid) from public, anon, authenticated, service_role;
 
 create function private.reserve_execution(org_id uuid) returns uuid
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -53,7 +51,6 @@ begin
 end
 $$;
 comment on function private.reserve_execution(uuid) is 'Reserves one execution of an organization and returns the hold, or fails with quota_exceeded. Rolled back with the transaction that queues the execution.';
-revoke all on function private.reserve_execution(uuid) from public, anon, authenticated, service_role;
 
 create function private.settle_hold(hold_id uuid, amount bigint, org_id uuid, meter text, attributes jsonb) returns boolean
 language plpgsql
@@ -67,7 +64,6 @@ begin
 end
 $$;
 comment on function private.settle_hold(uuid, bigint, uuid, text, jsonb) is 'Settles a hold with the actual amount under these attributes, even above the limit; false when it was settled before.';
-revoke all on function private.settle_hold(uuid, bigint, uuid, text, jsonb) from public, anon, authenticated, service_role;
 
 create function private.execution_kind(model text) returns text
 language sql immutable
@@ -77,7 +73,6 @@ as $$
   from private.llm_provider(model) as p (provider)
 $$;
 comment on function private.execution_kind(text) is 'The kind of job that runs a model: one for each vendor, so that workers claim only jobs that they have keys for, and an outage of one vendor does not delay the others. The kind of an unknown vendor is "execution", which every worker claims and fails with model_not_available.';
-revoke all on function private.execution_kind(text) from public, anon, authenticated, service_role;
 
 create function private.queue_execution(
   skill public.skills,
@@ -112,8 +107,6 @@ begin
 end
 $$;
 comment on function private.queue_execution(public.skills, jsonb, text, uuid, timestamptz, text, uuid, uuid) is 'An execution and the job that carries it. The caller has reserved it and passes the hold.';
-revoke all on function private.queue_execution(public.skills, jsonb, text, uuid, timestamptz, text, uuid, uuid)
-  from public, anon, authenticated, service_role;
 
 create function private.runnable_skill(skill_id uuid) returns public.skills
 language plpgsql set search_path = ''
@@ -137,4 +130,3 @@ begin
 end
 $$;
 comment on function private.runnable_skill(uuid) is 'The skill, if whoever is asking may execute it.';
-revoke all on function private.runnable_skill(uuid) from public, anon, authenticated, service_role;

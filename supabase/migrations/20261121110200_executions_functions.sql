@@ -51,7 +51,6 @@ begin
 end
 $$;
 comment on function public.execute_skill(uuid, jsonb, text) is 'Reserves and queues one execution of a skill. The same idempotency_key with the same arguments gives the same execution. Definer: users only read executions.';
-revoke all on function public.execute_skill(uuid, jsonb, text) from public, anon, authenticated, service_role;
 grant execute on function public.execute_skill(uuid, jsonb, text) to authenticated;
 
 create function private.own_execution(execution_id uuid) returns public.executions
@@ -75,7 +74,6 @@ begin
 end
 $$;
 comment on function private.own_execution(uuid) is 'The execution, if whoever is asking may act on it.';
-revoke all on function private.own_execution(uuid) from public, anon, authenticated, service_role;
 
 create function public.cancel_execution(id uuid) returns public.executions
 language plpgsql security definer set search_path = ''
@@ -95,7 +93,6 @@ begin
 end
 $$;
 comment on function public.cancel_execution(uuid) is 'Cancels a queued execution at once and asks the worker of a running one to stop. An execution whose model was not called yet costs nothing; what was used stays booked. Definer: users only read executions.';
-revoke all on function public.cancel_execution(uuid) from public, anon, authenticated, service_role;
 grant execute on function public.cancel_execution(uuid) to authenticated;
 
 create function public.retry_execution(id uuid) returns public.executions
@@ -126,5 +123,4 @@ begin
 end
 $$;
 comment on function public.retry_execution(uuid) is 'Repeats a failed or cancelled execution as a new one, which is reserved anew. Definer: users only read executions.';
-revoke all on function public.retry_execution(uuid) from public, anon, authenticated, service_role;
 grant execute on function public.retry_execution(uuid) to authenticated;

@@ -59,7 +59,6 @@ begin
 end
 $$;
 comment on function private.start_execution(text, uuid, integer) is 'Marks an execution running and gives the worker all it needs; null when the lease was lost, it was cancelled, or its skill is gone. Definer: the sidecar holds no table rights.';
-revoke all on function private.start_execution(text, uuid, integer) from public, anon, authenticated, service_role;
 grant execute on function private.start_execution(text, uuid, integer) to kijko_sidecar;
 
 create function private.count_of(value jsonb) returns bigint
@@ -70,7 +69,6 @@ return case
   else 0
 end;
 comment on function private.count_of(jsonb) is 'A count reported from outside: whole, not negative, bounded; 0 when it is no number.';
-revoke all on function private.count_of(jsonb) from public, anon, authenticated, service_role;
 
 create function private.llm_rates(price public.llm_models, long boolean, priority boolean)
 returns table (input bigint, output bigint, reasoning bigint, cache_read bigint, cache_write bigint, cache_write_1h bigint)
@@ -122,7 +120,6 @@ as $$
   from by_length as b
 $$;
 comment on function private.llm_rates(public.llm_models, boolean, boolean) is 'Price of a million tokens of each kind: beyond the long-context step (long) or not, at service_tier priority or not.';
-revoke all on function private.llm_rates(public.llm_models, boolean, boolean) from public, anon, authenticated, service_role;
 
 create function private.llm_cost(requested text, reported text, usage jsonb) returns bigint
 language sql stable set search_path = pg_catalog, pg_temp
@@ -172,4 +169,3 @@ as $$
   cross join lateral private.llm_rates(p::public.llm_models, coalesce(t.input > p.long_context_tokens, false), t.priority) as r
 $$;
 comment on function private.llm_cost(text, text, jsonb) is 'Cost of a call in millionths of a US dollar, rounded up once; null when no price is known. Usage: input_tokens (cached ones among them), output_tokens (reasoning_tokens among them), cache_read_tokens, cache_write_tokens, cache_write_1h_tokens (among the writes), batch, service_tier.';
-revoke all on function private.llm_cost(text, text, jsonb) from public, anon, authenticated, service_role;

@@ -30,7 +30,6 @@ comment on column private.execution_calls.cost_hold_id is 'Hold of the meter llm
 comment on column private.execution_calls.created_by is 'Always null: workers make the calls.';
 comment on column private.execution_calls.created_at is 'When it was reserved.';
 alter table private.execution_calls enable row level security;
-revoke all on private.execution_calls from public, anon, authenticated, service_role;
 
 create function private.release_calls(org_id uuid, execution_id uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -53,7 +52,6 @@ begin
 end
 $$;
 comment on function private.release_calls(uuid, uuid) is 'Releases the holds of an execution''s calls whose worker was lost.';
-revoke all on function private.release_calls(uuid, uuid) from public, anon, authenticated, service_role;
 
 create function private.release_execution() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -68,7 +66,6 @@ begin
 end
 $$;
 comment on function private.release_execution() is 'Trigger: releases the hold of an execution that ends before its model was called, and the holds of an attempt that has ended. Runs as postgres inside the functions that end attempts.';
-revoke all on function private.release_execution() from public, anon, authenticated, service_role;
 create trigger executions_release before update of status on public.executions
   for each row when (old.status in ('queued', 'running') and new.status <> 'running' and old.status <> new.status)
   execute function private.release_execution();
@@ -81,7 +78,6 @@ as $$
   for update
 $$;
 comment on function private.hold_execution(public.jobs) is 'Locks the running execution of a job that is held; nothing when there is none.';
-revoke all on function private.hold_execution(public.jobs) from public, anon, authenticated, service_role;
 
 create function private.llm_max_cost(model text, call jsonb) returns bigint
 language sql stable set search_path = pg_catalog, pg_temp
@@ -90,7 +86,6 @@ return greatest(
   private.llm_cost(model, null, call || jsonb_build_object('reasoning_tokens', call -> 'output_tokens'))
 );
 comment on function private.llm_max_cost(text, jsonb) is 'The highest cost of a call with these token counts: all output may be reasoning.';
-revoke all on function private.llm_max_cost(text, jsonb) from public, anon, authenticated, service_role;
 
 create function private.reserve_call(worker text, job_id uuid, attempt integer, call jsonb) returns jsonb
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -151,7 +146,6 @@ begin
 end
 $$;
 comment on function private.reserve_call(text, uuid, integer, jsonb) is 'Before a model is called: reserves the most tokens and cost that the call can use, and settles the execution. Call: id, input_tokens, output_tokens at most, service_tier. Answers {call_id}; {refused, message} when it does not fit (quota_exceeded) or has no price (model_not_priced); null when the lease was lost or it was cancelled. Definer: the sidecar holds no table rights.';
-revoke all on function private.reserve_call(text, uuid, integer, jsonb) from public, anon, authenticated, service_role;
 grant execute on function private.reserve_call(text, uuid, integer, jsonb) to kijko_sidecar;
 
 create function private.settle_call(execution public.executions, usage jsonb) returns bigint
@@ -187,7 +181,6 @@ begin
 end
 $$;
 comment on function private.settle_call(public.executions, jsonb) is 'Settles the holds of a call with what it used, even above the limits, and returns its cost; null when the call (usage''s call_id) was settled before.';
-revoke all on function private.settle_call(public.executions, jsonb) from public, anon, authenticated, service_role;
 
 create function private.with_usage(execution public.executions, usage jsonb, cost bigint) returns public.executions
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -214,7 +207,6 @@ begin
 end
 $$;
 comment on function private.with_usage(public.executions, jsonb, bigint) is 'The execution with the use and cost of a call added to its sums; cached tokens never exceed the prompt''s.';
-revoke all on function private.with_usage(public.executions, jsonb, bigint) from public, anon, authenticated, service_role;
 
 create function private.book_usage(
   job public.jobs,
@@ -252,7 +244,6 @@ begin
 end
 $$;
 comment on function private.book_usage(public.jobs, public.executions, jsonb, text, jsonb, text, text) is 'Adds what one call used to the meters and to its execution, with what became of it: a row written twice in one transaction has its foreign keys checked, and would lock its parents after itself, in the wrong order for who deletes them. Inside the function that ends the attempt.';
-revoke all on function private.book_usage(public.jobs, public.executions, jsonb, text, jsonb, text, text) from public, anon, authenticated, service_role;
 
 create function private.book_call(worker text, job_id uuid, attempt integer, usage jsonb) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -281,5 +272,4 @@ begin
 end
 $$;
 comment on function private.book_call(text, uuid, integer, jsonb) is 'Before a job is handed back: books what its call used, as llm_cost takes it, with model and call_id. False when the lease was lost (the customer does not pay for a lost call) or the call was booked before. Definer: the sidecar holds no table rights.';
-revoke all on function private.book_call(text, uuid, integer, jsonb) from public, anon, authenticated, service_role;
 grant execute on function private.book_call(text, uuid, integer, jsonb) to kijko_sidecar;

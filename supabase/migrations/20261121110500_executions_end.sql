@@ -49,7 +49,6 @@ begin
 end
 $$;
 comment on function private.finish_execution(text, uuid, jsonb, integer) is 'Output, tokens, cost, metering and the end of the job in one transaction; false when the lease was lost, it was cancelled or its output is too large. Definer: the sidecar holds no table rights.';
-revoke all on function private.finish_execution(text, uuid, jsonb, integer) from public, anon, authenticated, service_role;
 grant execute on function private.finish_execution(text, uuid, jsonb, integer) to kijko_sidecar;
 
 create function private.fail_execution(
@@ -89,5 +88,4 @@ begin
 end
 $$;
 comment on function private.fail_execution(text, uuid, text, text, boolean, interval, integer, jsonb, boolean) is 'Failure of an execution: books what the call used (as llm_cost takes it, with model), then as fail_job, whose outcome the execution follows by trigger. Definer: the sidecar holds no table rights.';
-revoke all on function private.fail_execution(text, uuid, text, text, boolean, interval, integer, jsonb, boolean) from public, anon, authenticated, service_role;
 grant execute on function private.fail_execution(text, uuid, text, text, boolean, interval, integer, jsonb, boolean) to kijko_sidecar;

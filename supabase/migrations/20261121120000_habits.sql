@@ -51,7 +51,6 @@ comment on column public.habits.created_at is 'When it was made.';
 comment on column public.habits.updated_at is 'Last change; set by trigger.';
 
 alter table public.habits enable row level security;
-revoke all on public.habits from public, anon, authenticated, service_role;
 grant select, delete,
   insert (id, org_id, skill_id, name, cron, timezone, input, enabled),
   update (id, org_id, skill_id, name, cron, timezone, input, enabled)
@@ -107,7 +106,6 @@ begin
 end
 $$;
 comment on function private.schedule_habit() is 'Trigger: next_run_at follows the schedule.';
-revoke all on function private.schedule_habit() from public, anon, authenticated, service_role;
 create trigger habits_schedule before insert or update of cron, timezone, enabled on public.habits
   for each row execute function private.schedule_habit();
 
@@ -149,7 +147,6 @@ begin
 end
 $$;
 comment on function private.latest_slot(text, text, timestamptz, timestamptz) is 'The last slot not after "until", given one that is due.';
-revoke all on function private.latest_slot(text, text, timestamptz, timestamptz) from public, anon, authenticated, service_role;
 
 create function private.skip_slot(habit public.habits, slot timestamptz, status text, code text, message text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -175,7 +172,6 @@ begin
 end
 $$;
 comment on function private.skip_slot(public.habits, timestamptz, text, text, text) is 'Records a slot that is not run, with the reason; repeated for the same reason, it is counted in the same row.';
-revoke all on function private.skip_slot(public.habits, timestamptz, text, text, text) from public, anon, authenticated, service_role;
 
 create function private.run_slot(habit public.habits, until timestamptz) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -218,7 +214,6 @@ begin
 end
 $$;
 comment on function private.run_slot(public.habits, timestamptz) is 'Handles the latest due slot of a locked habit: reserves and queues it, or records it as skipped, and moves on.';
-revoke all on function private.run_slot(public.habits, timestamptz) from public, anon, authenticated, service_role;
 
 create function private.fail_slot(habit public.habits, until timestamptz, message text) returns void
 language plpgsql set search_path = ''
@@ -252,7 +247,6 @@ begin
 end
 $$;
 comment on function private.fail_slot(public.habits, timestamptz, text) is 'Records that a slot could not be handled and moves on, so that one bad habit neither stops the others nor comes back every minute.';
-revoke all on function private.fail_slot(public.habits, timestamptz, text) from public, anon, authenticated, service_role;
 
 create function private.run_due_habits(max_slots integer default 5000) returns integer
 language plpgsql security definer set search_path = ''
@@ -285,7 +279,6 @@ begin
 end
 $$;
 comment on function private.run_due_habits(integer) is 'One execution for the latest due slot of each due habit, at most max_slots of them; returns how many it handled. Definer: callable by the operator without table rights.';
-revoke all on function private.run_due_habits(integer) from public, anon, authenticated, service_role;
 grant execute on function private.run_due_habits(integer) to service_role;
 
 -- A procedure, so that each batch commits: it holds the meters of the organizations it charges, and their users wait
@@ -307,7 +300,6 @@ begin
 end
 $$;
 comment on procedure private.tick_habits() is 'What pg_cron calls each minute: run_due_habits() in batches until nothing is due.';
-revoke all on procedure private.tick_habits() from public, anon, authenticated, service_role;
 
 -- cron.schedule replaces the entry of the same name, so a replay is harmless.
 select cron.schedule('kijko-run-due-habits', '* * * * *', 'call private.tick_habits()');
@@ -342,7 +334,6 @@ begin
 end
 $$;
 comment on function public.run_habit(uuid) is 'Runs a habit now, besides its schedule; reserved like any execution. Definer: users only read executions.';
-revoke all on function public.run_habit(uuid) from public, anon, authenticated, service_role;
 grant execute on function public.run_habit(uuid) to authenticated;
 
 create function public.preview_cron(expression text, timezone text default 'UTC', n integer default 5) returns setof timestamptz
@@ -362,5 +353,4 @@ begin
 end
 $$;
 comment on function public.preview_cron(text, text, integer) is 'The next n slots of a cron expression in a zone, or why it is refused.';
-revoke all on function public.preview_cron(text, text, integer) from public, anon, authenticated, service_role;
 grant execute on function public.preview_cron(text, text, integer) to authenticated;

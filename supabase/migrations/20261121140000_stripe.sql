@@ -71,4 +71,3 @@ comment on column private.stripe_events.applied_at is 'When it was applied.';
 comment on column private.stripe_events.next_attempt_at is 'When a failed event is tried again; null once given up.';
 
 alter table private.stripe_events enable row level security;
-revoke all on private.stripe_events from public, anon, authenticated, service_role;

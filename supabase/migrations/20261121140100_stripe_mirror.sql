@@ -250,8 +250,6 @@ alter table public.stripe_checkouts enable row level security;
 alter table public.stripe_subscriptions enable row level security;
 alter table public.stripe_invoices enable row level security;
 alter table public.stripe_prices enable row level security;
-revoke all on public.stripe_customers, public.stripe_checkouts, public.stripe_subscriptions, public.stripe_invoices, public.stripe_prices
-  from public, anon, authenticated, service_role;
 grant select on public.stripe_customers, public.stripe_checkouts, public.stripe_subscriptions, public.stripe_invoices, public.stripe_prices
   to authenticated, service_role;
 

@@ -11,13 +11,11 @@ create function private.stripe_id(reference jsonb) returns text
 language sql immutable parallel safe
 return case jsonb_typeof(reference) when 'string' then reference #>> '{}' when 'object' then reference ->> 'id' end;
 comment on function private.stripe_id(jsonb) is 'Id of a reference that is an id or, when expanded, the object.';
-revoke all on function private.stripe_id(jsonb) from public, anon, authenticated, service_role;
 
 create function private.stripe_time(seconds jsonb) returns timestamptz
 language sql immutable parallel safe
 return to_timestamp((seconds #>> '{}')::double precision);
 comment on function private.stripe_time(jsonb) is 'A moment from Stripe''s seconds since 1970.';
-revoke all on function private.stripe_time(jsonb) from public, anon, authenticated, service_role;
 
 create function private.stripe_rank(type text, object jsonb) returns smallint
 language sql immutable parallel safe
@@ -39,7 +37,6 @@ return case
   else 1
 end;
 comment on function private.stripe_rank(text, jsonb) is 'How far an object''s life has gone. May only order what can never happen the other way round: a subscription or invoice does not become unfinished again, and nothing follows an end.';
-revoke all on function private.stripe_rank(text, jsonb) from public, anon, authenticated, service_role;
 
 create function private.stripe_sort_key(object jsonb) returns numeric[]
 language sql immutable parallel safe
@@ -51,7 +48,6 @@ return array[
   coalesce((object ->> 'amount_paid')::numeric, 0)
 ];
 comment on function private.stripe_sort_key(jsonb) is 'What only grows inside an object: attempts, transitions, the period, what was paid. Orders snapshots of one second that no before-image connects.';
-revoke all on function private.stripe_sort_key(jsonb) from public, anon, authenticated, service_role;
 
 create function private.stripe_deep_merge(object jsonb, before jsonb) returns jsonb
 language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
@@ -84,7 +80,6 @@ begin
 end
 $$;
 comment on function private.stripe_deep_merge(jsonb, jsonb) is 'An object with the values of previous_attributes put over it: over the same event''s object, the state before that event.';
-revoke all on function private.stripe_deep_merge(jsonb, jsonb) from public, anon, authenticated, service_role;
 
 create function private.stripe_add_fields(mask jsonb, before jsonb) returns jsonb
 language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
@@ -103,7 +98,6 @@ begin
 end
 $$;
 comment on function private.stripe_add_fields(jsonb, jsonb) is 'Adds the fields of one previous_attributes to a mask: true for a field that is compared as a whole, else a nested mask.';
-revoke all on function private.stripe_add_fields(jsonb, jsonb) from public, anon, authenticated, service_role;
 
 create function private.stripe_masked(object jsonb, mask jsonb) returns jsonb
 language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
@@ -121,4 +115,3 @@ begin
 end
 $$;
 comment on function private.stripe_masked(jsonb, jsonb) is 'The fields of an object that the mask names. Two states are equal when these fields are.';
-revoke all on function private.stripe_masked(jsonb, jsonb) from public, anon, authenticated, service_role;

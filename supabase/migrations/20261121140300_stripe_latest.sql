@@ -82,7 +82,6 @@ begin
 end
 $$;
 comment on function private.stripe_latest_in_second(text, boolean, smallint, timestamptz) is 'Id of the latest among the applied events of an object with this rank and second, by their before-images.';
-revoke all on function private.stripe_latest_in_second(text, boolean, smallint, timestamptz) from public, anon, authenticated, service_role;
 
 create function private.stripe_latest_event(
   object_id text, livemode boolean, below_rank smallint default null, below_created timestamptz default null
@@ -114,4 +113,3 @@ begin
 end
 $$;
 comment on function private.stripe_latest_event(text, boolean, smallint, timestamptz) is 'Id of the latest applied event of an object (below a rank and second, if given), whatever order they arrived in; the head of this file says how.';
-revoke all on function private.stripe_latest_event(text, boolean, smallint, timestamptz) from public, anon, authenticated, service_role;

@@ -24,7 +24,6 @@ begin
 end
 $$;
 comment on function private.stripe_upsert_customer(private.stripe_events) is 'Writes a customer as the event shows it.';
-revoke all on function private.stripe_upsert_customer(private.stripe_events) from public, anon, authenticated, service_role;
 
 create function private.stripe_upsert_checkout(event private.stripe_events) returns void
 language plpgsql set search_path = ''
@@ -51,7 +50,6 @@ begin
 end
 $$;
 comment on function private.stripe_upsert_checkout(private.stripe_events) is 'Writes a checkout session as the event shows it.';
-revoke all on function private.stripe_upsert_checkout(private.stripe_events) from public, anon, authenticated, service_role;
 
 -- In plpgsql, as stripe_paid_for and stripe_nothing_owed are, because its plans are kept: in SQL each call planned them
 -- anew, and the three took a quarter of the time of applying an event.
@@ -92,7 +90,6 @@ begin
 end
 $$;
 comment on function private.stripe_items(private.stripe_events) is 'What a subscription is to, as its event shows it.';
-revoke all on function private.stripe_items(private.stripe_events) from public, anon, authenticated, service_role;
 
 create function private.stripe_upsert_subscription(event private.stripe_events) returns void
 language plpgsql set search_path = ''
@@ -154,7 +151,6 @@ begin
 end
 $$;
 comment on function private.stripe_upsert_subscription(private.stripe_events) is 'Writes a subscription as the event shows it.';
-revoke all on function private.stripe_upsert_subscription(private.stripe_events) from public, anon, authenticated, service_role;
 
 create function private.stripe_upsert_invoice(event private.stripe_events) returns void
 language plpgsql set search_path = ''
@@ -198,7 +194,6 @@ begin
 end
 $$;
 comment on function private.stripe_upsert_invoice(private.stripe_events) is 'Writes an invoice as the event shows it.';
-revoke all on function private.stripe_upsert_invoice(private.stripe_events) from public, anon, authenticated, service_role;
 
 create function private.stripe_upsert_price(event private.stripe_events) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -238,4 +233,3 @@ begin
 end
 $$;
 comment on function private.stripe_upsert_price(private.stripe_events) is 'Writes a price as the event shows it.';
-revoke all on function private.stripe_upsert_price(private.stripe_events) from public, anon, authenticated, service_role;

@@ -68,7 +68,6 @@ begin
 end
 $$;
 comment on function private.stripe_link_customer(text, boolean) is 'Gives all rows of a customer their organization: a subscription by its metadata.org_id, else by the checkout session that started it, else by its customer, whose metadata or first completed session decides.';
-revoke all on function private.stripe_link_customer(text, boolean) from public, anon, authenticated, service_role;
 
 -- ----------------------------------------------------------------------------
 -- Which plan follows
@@ -78,7 +77,6 @@ create function private.stripe_grace() returns interval
 language sql immutable parallel safe
 return interval '7 days';
 comment on function private.stripe_grace() is 'How long a plan stays while a payment is past due. The only place that says so.';
-revoke all on function private.stripe_grace() from public, anon, authenticated, service_role;
 
 -- A customer buys the period of an invoice that begins one. Status "active" alone proves nothing: with delayed payment
 -- methods Stripe reports it before the money arrives. Nor does any other paid invoice: one of 0 for a change within a
@@ -108,7 +106,6 @@ begin
 end
 $$;
 comment on function private.stripe_paid_for(text, boolean) is 'Whether a subscription''s session is settled or an invoice that begins a period of it was paid. Stays true once it is.';
-revoke all on function private.stripe_paid_for(text, boolean) from public, anon, authenticated, service_role;
 
 create function private.stripe_nothing_owed(subscription text, livemode boolean) returns boolean
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -146,7 +143,6 @@ begin
 end
 $$;
 comment on function private.stripe_nothing_owed(text, boolean) is 'Whether a later invoice of a subscription was settled and none that begins a period is left to pay.';
-revoke all on function private.stripe_nothing_owed(text, boolean) from public, anon, authenticated, service_role;
 
 create view private.stripe_entitlements with (security_invoker = true) as
 select
@@ -179,7 +175,6 @@ cross join lateral (
   as paid
 ) as paid;
 comment on view private.stripe_entitlements is 'Each Stripe subscription with the plan it is for and its period, whether it was ever paid (or needs no payment first), and whether it gives that plan now.';
-revoke all on private.stripe_entitlements from public, anon, authenticated, service_role;
 
 create function private.stripe_refresh_plan(org uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -228,7 +223,6 @@ begin
 end
 $$;
 comment on function private.stripe_refresh_plan(uuid) is 'Derives an organization''s plan from its Stripe subscriptions: the only place that does. The highest plan that is live counts, else FREE, unless plan_override says otherwise; limits follow by trigger in the same transaction.';
-revoke all on function private.stripe_refresh_plan(uuid) from public, anon, authenticated, service_role;
 
 create function private.stripe_end_plan_override() returns trigger
 language plpgsql security definer set search_path = ''
@@ -239,7 +233,6 @@ begin
 end
 $$;
 comment on function private.stripe_end_plan_override() is 'Trigger: when an override is removed, the plan is again what Stripe says, or FREE. Definer: the role that removes it may not read Stripe subscriptions.';
-revoke all on function private.stripe_end_plan_override() from public, anon, authenticated, service_role;
 create trigger subscriptions_override_end after update of plan_override on public.subscriptions
   for each row when (old.plan_override is not null and new.plan_override is null)
   execute function private.stripe_end_plan_override();
@@ -270,4 +263,3 @@ begin
 end
 $$;
 comment on function private.stripe_expire_grace() is 'Ends plans whose payment has been past due for longer than the grace; run by schedule, since no event marks that moment.';
-revoke all on function private.stripe_expire_grace() from public, anon, authenticated, service_role;

@@ -87,7 +87,6 @@ begin
 end
 $$;
 comment on function private.stripe_apply_event(private.stripe_events) is 'Brings the rows up to date with a stored event that is marked applied: its object, then whose it is, then the plan.';
-revoke all on function private.stripe_apply_event(private.stripe_events) from public, anon, authenticated, service_role;
 
 create function private.stripe_complete_stub(event private.stripe_events) returns private.stripe_events
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -104,7 +103,6 @@ begin
 end
 $$;
 comment on function private.stripe_complete_stub(private.stripe_events) is 'A deletion may show no more than {id, deleted}: the event with all that was last known of its object.';
-revoke all on function private.stripe_complete_stub(private.stripe_events) from public, anon, authenticated, service_role;
 
 create function private.stripe_apply_invoice(latest private.stripe_events) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -127,7 +125,6 @@ begin
 end
 $$;
 comment on function private.stripe_apply_invoice(private.stripe_events) is 'Writes an invoice, then the plan as far as it can depend on it.';
-revoke all on function private.stripe_apply_invoice(private.stripe_events) from public, anon, authenticated, service_role;
 
 create function private.stripe_try_apply_event(event private.stripe_events) returns text
 language plpgsql set search_path = ''
@@ -151,7 +148,6 @@ begin
 end
 $$;
 comment on function private.stripe_try_apply_event(private.stripe_events) is 'Applies a stored event that is marked applied, in a subtransaction; a failure leaves no trace in the rows and is kept with its reason and its next attempt.';
-revoke all on function private.stripe_try_apply_event(private.stripe_events) from public, anon, authenticated, service_role;
 
 create function private.stripe_retry_event(event_id text, livemode boolean) returns text
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -168,7 +164,6 @@ begin
 end
 $$;
 comment on function private.stripe_retry_event(text, boolean) is 'Applies a stored event once more.';
-revoke all on function private.stripe_retry_event(text, boolean) from public, anon, authenticated, service_role;
 
 create function private.stripe_is_mirrored_event(payload jsonb) returns boolean
 language sql immutable parallel safe
@@ -186,7 +181,6 @@ return coalesce(
   false
 );
 comment on function private.stripe_is_mirrored_event(jsonb) is 'Whether an event is about something that is mirrored; others are kept for a while and ignored.';
-revoke all on function private.stripe_is_mirrored_event(jsonb) from public, anon, authenticated, service_role;
 
 create function private.stripe_ingest_event(payload jsonb)
 returns table (status text, duplicate boolean, error_code text)
@@ -246,7 +240,6 @@ begin
 end
 $$;
 comment on function private.stripe_ingest_event(jsonb) is 'Stores a verified event once and applies it; answers applied, failed (kept, tried again by schedule) or ignored. Definer: the sidecar holds no table rights.';
-revoke all on function private.stripe_ingest_event(jsonb) from public, anon, authenticated, service_role;
 grant execute on function private.stripe_ingest_event(jsonb) to kijko_sidecar;
 
 -- ----------------------------------------------------------------------------
@@ -276,7 +269,6 @@ begin
 end
 $$;
 comment on function private.stripe_retry_events(integer) is 'Tries the failed events that are due again; run by schedule.';
-revoke all on function private.stripe_retry_events(integer) from public, anon, authenticated, service_role;
 
 create function private.stripe_replay_events(ids text[] default null)
 returns table (id text, type text, status text, error_code text, error text)
@@ -301,7 +293,6 @@ begin
 end
 $$;
 comment on function private.stripe_replay_events(text[]) is 'Applies the named events again, or without names all that failed, given up or not; says what became of each.';
-revoke all on function private.stripe_replay_events(text[]) from public, anon, authenticated, service_role;
 
 create function private.stripe_backlog()
 returns table (failed bigint, given_up bigint, oldest_failed_seconds double precision, unlinked bigint, unplanned bigint)
@@ -315,7 +306,6 @@ begin atomic
     (select count(*) from private.stripe_entitlements as st where st.org_id is not null and st.plan is null and st.status in ('active', 'trialing', 'past_due'));
 end;
 comment on function private.stripe_backlog() is 'What needs an operator: failed events (and those given up), running subscriptions of no known organization, and running ones whose price names no plan. Definer: the sidecar holds no table rights.';
-revoke all on function private.stripe_backlog() from public, anon, authenticated, service_role;
 grant execute on function private.stripe_backlog() to kijko_sidecar;
 
 -- cron.schedule replaces the entry of the same name, so a replay is harmless.

@@ -33,7 +33,6 @@ comment on column private.stripe_plan_refreshes.error_code is 'SQLSTATE of the l
 comment on column private.stripe_plan_refreshes.error is 'Message of the last failure.';
 comment on column private.stripe_plan_refreshes.created_at is 'When the price changed.';
 alter table private.stripe_plan_refreshes enable row level security;
-revoke all on private.stripe_plan_refreshes from public, anon, authenticated, service_role;
 
 create table private.stripe_price_changes (
   id bigint generated always as identity primary key,
@@ -49,7 +48,6 @@ comment on column private.stripe_price_changes.livemode is 'False for Stripe''s 
 comment on column private.stripe_price_changes.horizon is 'Every transaction that may have read the old price is older than this one; null until the change is committed.';
 comment on column private.stripe_price_changes.created_at is 'When the price changed.';
 alter table private.stripe_price_changes enable row level security;
-revoke all on private.stripe_price_changes from public, anon, authenticated, service_role;
 
 create function private.stripe_queue_plan_refreshes(price text, livemode boolean) returns void
 language sql
@@ -63,7 +61,6 @@ begin atomic
   order by s.org_id;
 end;
 comment on function private.stripe_queue_plan_refreshes(text, boolean) is 'Queues every organization with a subscription to a price.';
-revoke all on function private.stripe_queue_plan_refreshes(text, boolean) from public, anon, authenticated, service_role;
 
 create function private.stripe_run_plan_refreshes(max_orgs integer default 25) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -105,7 +102,6 @@ begin
 end
 $$;
 comment on function private.stripe_run_plan_refreshes(integer) is 'Derives the plans of up to max_orgs queued organizations; a locked or failing one is retried later. Returns how many it processed.';
-revoke all on function private.stripe_run_plan_refreshes(integer) from public, anon, authenticated, service_role;
 
 create function private.stripe_change_price(price text, livemode boolean) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -117,7 +113,6 @@ begin
 end
 $$;
 comment on function private.stripe_change_price(text, boolean) is 'Handles a changed lookup key of a price: updates a few organizations at once, the others by schedule.';
-revoke all on function private.stripe_change_price(text, boolean) from public, anon, authenticated, service_role;
 
 create function private.stripe_recheck_prices() returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -140,7 +135,6 @@ begin
 end
 $$;
 comment on function private.stripe_recheck_prices() is 'Checks the subscriptions of changed prices once more, when no older transaction is running. Returns the number of prices.';
-revoke all on function private.stripe_recheck_prices() from public, anon, authenticated, service_role;
 
 -- A procedure that commits may not have a "set" clause; it qualifies every name instead.
 create procedure private.stripe_apply_price_changes()
@@ -157,7 +151,6 @@ begin
 end
 $$;
 comment on procedure private.stripe_apply_price_changes() is 'Run by schedule: updates the plans of all organizations that use a changed price, one batch per transaction.';
-revoke all on procedure private.stripe_apply_price_changes() from public, anon, authenticated, service_role;
 
 -- cron.schedule replaces the entry of the same name, so a replay is harmless.
 select cron.schedule('kijko-stripe-price-changes', '* * * * *', 'call private.stripe_apply_price_changes()');

@@ -33,7 +33,6 @@ comment on column public.usage_meters.created_at is 'When it was made.';
 comment on column public.usage_meters.updated_at is 'Last change; set by trigger.';
 
 alter table public.usage_meters enable row level security;
-revoke all on public.usage_meters from public, anon, authenticated, service_role;
 grant select, delete,
   insert (id, org_id, event_type, meter, amount_field),
   update (id, org_id, event_type, meter, amount_field)
@@ -90,7 +89,6 @@ begin
 end
 $$;
 comment on function private.usage_guard_meter_names() is 'Trigger: bounds the counters that an organization can create by renaming or replacing meters. Definer: only the domain may read the ledger.';
-revoke all on function private.usage_guard_meter_names() from public, anon, authenticated, service_role;
 create trigger usage_meters_names_insert after insert on public.usage_meters
   for each row execute function private.usage_guard_meter_names();
 create trigger usage_meters_names_update after update of meter on public.usage_meters
@@ -119,7 +117,6 @@ begin
 end
 $$;
 comment on function public.usage_by(text, text, date, date) is 'What the organization of the request has used by day, member, project, skill, habit, key or subject: from the beginning of each meter''s period, or between two days, both included. value is an id (or a day), null for uses that have none. Needs usage:read. Nullable: value. Definer: only the domain may read the ledger.';
-revoke all on function public.usage_by(text, text, date, date) from public, anon, authenticated, service_role;
 grant execute on function public.usage_by(text, text, date, date) to authenticated;
 
 create function public.usage_forecast()
@@ -135,7 +132,6 @@ begin
 end
 $$;
 comment on function public.usage_forecast() is 'What each meter of the organization of the request comes to at the end of its period, by two straight lines: the rate of this period so far, and what is used plus the rate of the last 7 days for the rest. Needs usage:read. Nullable: limit. Definer: only the domain may read the ledger.';
-revoke all on function public.usage_forecast() from public, anon, authenticated, service_role;
 grant execute on function public.usage_forecast() to authenticated;
 
 create function public.usage_alerts(since timestamptz default null)
@@ -149,7 +145,6 @@ begin
 end
 $$;
 comment on function public.usage_alerts(timestamptz) is 'When the organization of the request reached 50, 80 and 100 per cent of a limit, once for each period, the latest first; a lifetime has no beginning. Needs usage:read. Nullable: period_start. Definer: only the domain may read the extension''s tables.';
-revoke all on function public.usage_alerts(timestamptz) from public, anon, authenticated, service_role;
 grant execute on function public.usage_alerts(timestamptz) to authenticated;
 
 create function public.explain_limit(org_id uuid, meter text) returns jsonb
@@ -202,7 +197,6 @@ begin
 end
 $$;
 comment on function public.explain_limit(uuid, text) is 'Why a use of a meter is allowed or refused now: the answer in words, the rows that the use is made of, and with billing:read the plan, what it includes, and whether the limit was set otherwise. Needs usage:read; service_role sees all. Definer: only the domain may read the extension''s tables.';
-revoke all on function public.explain_limit(uuid, text) from public, anon, authenticated, service_role;
 grant execute on function public.explain_limit(uuid, text) to authenticated, service_role;
 
 -- ----------------------------------------------------------------------------
@@ -226,7 +220,6 @@ as $$
   where e.number > jsonb_array_length(sent)
 $$;
 comment on function private.usage_refuse_events_over_quota(jsonb, jsonb) is 'Results for the events of a batch that do not fit the quota: those behind the ones in sent.';
-revoke all on function private.usage_refuse_events_over_quota(jsonb, jsonb) from public, anon, authenticated, service_role;
 
 create function private.usage_ingest(events jsonb, org uuid) returns jsonb
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -280,7 +273,6 @@ begin
 end
 $$;
 comment on function private.usage_ingest(jsonb, uuid) is 'Counts events by the organization''s own meters, and each accepted one as one of the month''s events; returns a result for each, in their order. One value, because an answer of rows ends at 1,000. The caller has checked the organization.';
-revoke all on function private.usage_ingest(jsonb, uuid) from public, anon, authenticated, service_role;
 
 create function public.ingest_usage(events jsonb) returns jsonb
 language plpgsql security definer set search_path = ''
@@ -292,7 +284,6 @@ begin
 end
 $$;
 comment on function public.ingest_usage(jsonb) is 'Counts a batch of CloudEvents 1.0 (at most 10,000 and 8 MiB) of the organization of the request, each once by source and id. Answers {accepted, duplicate, refused, events: [{source, id, status, code, reason}]}, an event for each that was sent, in their order. Accepted ones count as events of the month; what does not fit is refused with quota_exceeded, and the whole call when nothing is left. Needs organization:write. Definer: only the domain may write the ledger.';
-revoke all on function public.ingest_usage(jsonb) from public, anon, authenticated, service_role;
 grant execute on function public.ingest_usage(jsonb) to authenticated;
 
 create function public.ingest_usage(events jsonb, org_id uuid) returns jsonb
@@ -306,7 +297,6 @@ begin
 end
 $$;
 comment on function public.ingest_usage(jsonb, uuid) is 'ingest_usage(events) for a server that holds the service key and names the organization. Definer: only the domain may write the ledger.';
-revoke all on function public.ingest_usage(jsonb, uuid) from public, anon, authenticated, service_role;
 grant execute on function public.ingest_usage(jsonb, uuid) to service_role;
 
 -- ----------------------------------------------------------------------------
@@ -350,4 +340,3 @@ begin
 end
 $$;
 comment on function private.usage_recount_gauges(uuid) is 'Sets the gauges of an organization, or of all, to what there is, also beyond the limit; the ones that were wrong. After rows came or went past the triggers: a restore of single tables, TRUNCATE. As postgres or the superuser only.';
-revoke all on function private.usage_recount_gauges(uuid) from public, anon, authenticated, service_role;

@@ -244,6 +244,12 @@ create view pg_temp.offences as
   join pg_attribute as a on a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped
   where has_column_privilege('authenticated', t.oid, a.attnum, 'insert') and not has_column_privilege('authenticated', t.oid, a.attnum, 'update')
   union all
+  select 'default privileges give a request''s role a right', format('%s %s', d.defaclobjtype, x.privilege_type)
+  from pg_default_acl as d
+  cross join lateral aclexplode(d.defaclacl) as x
+  where d.defaclrole = to_regrole('postgres')
+    and x.grantee in (0, to_regrole('anon'), to_regrole('authenticated'), to_regrole('service_role'))
+  union all
   select 'sequence with a right for a request''s role', c.oid::regclass || ' ' || x.privilege_type
   from pg_class as c
   cross join lateral aclexplode(c.relacl) as x
@@ -347,6 +353,7 @@ revoke all on public.child from authenticated;
 grant insert (job_id) on public.child to authenticated;
 create sequence public.offending_sequence;
 grant usage on sequence public.offending_sequence to anon;
+alter default privileges for role postgres in schema public grant usage on sequences to service_role;
 create policy one on public.child for select using (org_id in (select public.org_ids()));
 create policy two on public.child for select to authenticated using (public.can(org_id, 'x:y'));
 create policy three on public.child to authenticated using (job_id = (select kijko.user_id()));
@@ -376,6 +383,7 @@ select is_empty(
       ('table that users fill without a gauge'), ('gauge that a plan does not limit'), ('gauge that usage_recount_gauges() leaves out'),
       ('users may write created_by or created_at of an existing row'),
       ('users may write id or org_id of an existing row, and no trigger refuses it'), ('users insert rows that they cannot upsert'), ('sequence with a right for a request''s role'),
+      ('default privileges give a request''s role a right'),
       ('view: a view reads as its owner, past row level security'), ('function without comment'), ('function executable by everybody'),
       ('definer function whose names a search_path can capture'), ('function whose names a search_path can capture'),
       ('definer function without its reason in the comment'), ('definer function of a superuser'),
