@@ -37,7 +37,7 @@ $$;
 comment on function private.org_ids_with(text) is 'Organizations in which the caller holds the permission. Definer: policies use it, and role_permissions is private.';
 grant execute on function private.org_ids_with(text) to authenticated, service_role;
 
-create function private.org_ids_as(role text) returns setof uuid
+create function private.tenancy_org_ids_as(role text) returns setof uuid
 language plpgsql stable parallel safe security definer rows 5 set search_path = ''
 as $$
 begin
@@ -45,14 +45,14 @@ begin
   select m.org_id
   from public.memberships as m
   join private.roles as mine on mine.role = m.role
-  join private.roles as wanted on wanted.role = org_ids_as.role
+  join private.roles as wanted on wanted.role = tenancy_org_ids_as.role
   where m.user_id = (select kijko.user_id()) and mine.rank >= wanted.rank;
 end
 $$;
-comment on function private.org_ids_as(text) is 'Organizations in which the caller has at least the role. Definer: policies of memberships use it.';
-grant execute on function private.org_ids_as(text) to authenticated, service_role;
+comment on function private.tenancy_org_ids_as(text) is 'Organizations in which the caller has at least the role. Definer: policies of memberships use it.';
+grant execute on function private.tenancy_org_ids_as(text) to authenticated, service_role;
 
-create function private.colleague_ids() returns setof uuid
+create function private.tenancy_colleague_ids() returns setof uuid
 language plpgsql stable parallel safe security definer rows 20 set search_path = ''
 as $$
 begin
@@ -64,15 +64,15 @@ begin
   where theirs.org_id = any (array(select private.org_ids_with('members:read')));
 end
 $$;
-comment on function private.colleague_ids() is 'The caller, and the members of each organization in which the caller holds members:read. Definer: the policy of profiles uses it.';
-grant execute on function private.colleague_ids() to authenticated, service_role;
+comment on function private.tenancy_colleague_ids() is 'The caller, and the members of each organization in which the caller holds members:read. Definer: the policy of profiles uses it.';
+grant execute on function private.tenancy_colleague_ids() to authenticated, service_role;
 
 create function public.has_role(org uuid, role text) returns boolean
 language plpgsql stable parallel safe security definer set search_path = ''
 as $$
 begin
   return exists (
-    select 1 from private.org_ids_as(has_role.role) as mine (org_id) where mine.org_id = has_role.org
+    select 1 from private.tenancy_org_ids_as(has_role.role) as mine (org_id) where mine.org_id = has_role.org
   );
 end
 $$;
@@ -134,7 +134,7 @@ $$;
 comment on function public.active_org_id(public.profiles) is 'The active organization in the caller''s own profile; null in all other profiles. Definer: the table behind it is private.';
 grant execute on function public.active_org_id(public.profiles) to authenticated;
 
-create function private.require_org() returns uuid
+create function private.tenancy_require_org() returns uuid
 language plpgsql stable set search_path = ''
 as $$
 declare
@@ -146,21 +146,21 @@ begin
   return org;
 end
 $$;
-comment on function private.require_org() is 'The organization of the request, or not_a_member.';
+comment on function private.tenancy_require_org() is 'The organization of the request, or not_a_member.';
 
-create function private.require_org_with(permission text) returns uuid
+create function private.tenancy_require_org_with(permission text) returns uuid
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
-  org uuid := private.require_org();
+  org uuid := private.tenancy_require_org();
 begin
-  if public.can(org, require_org_with.permission) is not true then
-    perform kijko.fail('permission_denied', format('needs %s', require_org_with.permission));
+  if public.can(org, tenancy_require_org_with.permission) is not true then
+    perform kijko.fail('permission_denied', format('needs %s', tenancy_require_org_with.permission));
   end if;
   return org;
 end
 $$;
-comment on function private.require_org_with(text) is 'The organization of the request, or not_a_member, or permission_denied when the caller does not hold the permission there.';
+comment on function private.tenancy_require_org_with(text) is 'The organization of the request, or not_a_member, or permission_denied when the caller does not hold the permission there.';
 
 -- Only now: the function reads the table.
 alter table public.memberships alter column org_id set default public.org_id();
@@ -183,11 +183,11 @@ create policy memberships_select on public.memberships for select to authenticat
 create policy memberships_update on public.memberships for update to authenticated
   using (
     org_id = any (array(select private.org_ids_with('members:write')))
-    and (role <> 'owner' or org_id = any (array(select private.org_ids_as('owner'))))
+    and (role <> 'owner' or org_id = any (array(select private.tenancy_org_ids_as('owner'))))
   )
   with check (
     org_id = any (array(select private.org_ids_with('members:write')))
-    and (role <> 'owner' or org_id = any (array(select private.org_ids_as('owner'))))
+    and (role <> 'owner' or org_id = any (array(select private.tenancy_org_ids_as('owner'))))
   );
 -- Everyone may leave; the guard below keeps the last owner.
 create policy memberships_delete on public.memberships for delete to authenticated
@@ -195,12 +195,12 @@ create policy memberships_delete on public.memberships for delete to authenticat
     user_id = (select kijko.user_id())
     or (
       org_id = any (array(select private.org_ids_with('members:write')))
-      and (role <> 'owner' or org_id = any (array(select private.org_ids_as('owner'))))
+      and (role <> 'owner' or org_id = any (array(select private.tenancy_org_ids_as('owner'))))
     )
   );
 
 create policy profiles_select on public.profiles for select to authenticated
-  using (id = any (array(select private.colleague_ids())));
+  using (id = any (array(select private.tenancy_colleague_ids())));
 create policy profiles_insert on public.profiles for insert to authenticated
   with check (id = (select kijko.user_id()));
 create policy profiles_update on public.profiles for update to authenticated

@@ -16,7 +16,7 @@ create trigger organizations_identity before update of id, created_by, personal_
     or (new.personal_for is not null and old.personal_for is distinct from new.personal_for)
   ) execute function private.refuse_identity_change();
 
-create function private.fill_organization_slug() returns trigger
+create function private.tenancy_fill_slug() returns trigger
 language plpgsql set search_path = ''
 as $$
 begin
@@ -27,9 +27,9 @@ begin
   return new;
 end
 $$;
-comment on function private.fill_organization_slug() is 'Trigger: a slug from the name when none is given.';
+comment on function private.tenancy_fill_slug() is 'Trigger: a slug from the name when none is given.';
 create trigger organizations_slug before insert on public.organizations
-  for each row execute function private.fill_organization_slug();
+  for each row execute function private.tenancy_fill_slug();
 
 create trigger memberships_touch before update on public.memberships
   for each row execute function private.touch_updated_at();
@@ -41,7 +41,7 @@ create trigger memberships_identity before update of id, org_id, user_id, create
     or (new.created_by is not null and old.created_by is distinct from new.created_by)
   ) execute function private.refuse_identity_change();
 
-create function private.guard_memberships() returns trigger
+create function private.tenancy_guard_memberships() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 begin
@@ -71,12 +71,12 @@ begin
   return new;
 end
 $$;
-comment on function private.guard_memberships() is 'Trigger: the last owner stays, and nobody raises their own role. Definer: it counts and locks rows that the caller may not see or change.';
+comment on function private.tenancy_guard_memberships() is 'Trigger: the last owner stays, and nobody raises their own role. Definer: it counts and locks rows that the caller may not see or change.';
 create trigger memberships_guard before update of role or delete on public.memberships
-  for each row execute function private.guard_memberships();
+  for each row execute function private.tenancy_guard_memberships();
 
 -- Before the insert: its foreign key takes a share lock on the organization, and two concurrent joins that both upgrade it would deadlock.
-create function private.end_personal_organization() returns trigger
+create function private.tenancy_end_personal_organization() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -85,11 +85,11 @@ begin
   return new;
 end
 $$;
-comment on function private.end_personal_organization() is 'Trigger: when a second user joins, the organization is no longer personal and is not deleted with its first user. Definer: the new member may not update organizations.';
+comment on function private.tenancy_end_personal_organization() is 'Trigger: when a second user joins, the organization is no longer personal and is not deleted with its first user. Definer: the new member may not update organizations.';
 create trigger memberships_end_personal before insert on public.memberships
-  for each row execute function private.end_personal_organization();
+  for each row execute function private.tenancy_end_personal_organization();
 
-create function private.settle_active_org() returns trigger
+create function private.tenancy_fill_active_org() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 begin
@@ -105,9 +105,9 @@ begin
   return null;
 end
 $$;
-comment on function private.settle_active_org() is 'Trigger: a user who belongs to an organization has an active one. Definer: the table is private.';
-create trigger memberships_settle_active_org after insert or delete on public.memberships
-  for each row execute function private.settle_active_org();
+comment on function private.tenancy_fill_active_org() is 'Trigger: a user who belongs to an organization has an active one. Definer: the table is private.';
+create trigger memberships_fill_active_org after insert or delete on public.memberships
+  for each row execute function private.tenancy_fill_active_org();
 
 create trigger profiles_touch before update on public.profiles
   for each row execute function private.touch_updated_at();

@@ -6,23 +6,23 @@
 -- Sign-up, address change and removal of a user; end of a session
 -- ----------------------------------------------------------------------------
 
-create function private.make_organization(owner uuid, name text, personal boolean) returns public.organizations
+create function private.tenancy_create_organization(owner uuid, name text, personal boolean) returns public.organizations
 language plpgsql set search_path = ''
 as $$
 declare
   org public.organizations;
 begin
   insert into public.organizations (name, personal_for, created_by)
-  values (make_organization.name, case when make_organization.personal then owner end, owner)
+  values (tenancy_create_organization.name, case when tenancy_create_organization.personal then owner end, owner)
   returning * into org;
   insert into public.memberships (org_id, user_id, role, created_by) values (org.id, owner, 'owner', owner);
   return org;
 end
 $$;
-comment on function private.make_organization(uuid, text, boolean) is 'Creates an organization with its first owner. Called by definer functions only.';
+comment on function private.tenancy_create_organization(uuid, text, boolean) is 'Creates an organization with its first owner. Called by definer functions only.';
 
 -- Clients choose the metadata; no value of it may break sign-up.
-create function private.profiles_display_name(metadata jsonb, email text) returns text
+create function private.tenancy_display_name(metadata jsonb, email text) returns text
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select candidate.name
@@ -39,55 +39,55 @@ as $$
   order by given.place
   limit 1
 $$;
-comment on function private.profiles_display_name(jsonb, text) is 'The first of display_name, full_name and name in a user''s metadata that is a non-blank string, else the local part of the email address.';
+comment on function private.tenancy_display_name(jsonb, text) is 'The first of display_name, full_name and name in a user''s metadata that is a non-blank string, else the local part of the email address.';
 
 -- Invited users already have an organization. Anonymous and unconfirmed sign-ups are unlimited, so they get none.
-create function private.gets_personal_organization(u auth.users) returns boolean
+create function private.tenancy_gets_personal_organization(u auth.users) returns boolean
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(u.email_confirmed_at, u.phone_confirmed_at) is not null
     and u.invited_at is null and u.deleted_at is null and not u.is_anonymous
 $$;
-comment on function private.gets_personal_organization(auth.users) is 'Whether a user gets a personal organization: confirmed, and neither invited, anonymous nor deleted.';
+comment on function private.tenancy_gets_personal_organization(auth.users) is 'Whether a user gets a personal organization: confirmed, and neither invited, anonymous nor deleted.';
 
-create function private.handle_new_user() returns trigger
+create function private.tenancy_on_user_created() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  shown_name constant text := private.profiles_display_name(new.raw_user_meta_data, new.email);
+  shown_name constant text := private.tenancy_display_name(new.raw_user_meta_data, new.email);
 begin
   insert into public.profiles (id, email, display_name) values (new.id, new.email, shown_name);
-  if private.gets_personal_organization(new) then
-    perform private.make_organization(new.id, shown_name, true);
+  if private.tenancy_gets_personal_organization(new) then
+    perform private.tenancy_create_organization(new.id, shown_name, true);
   end if;
   return null;
 end
 $$;
-comment on function private.handle_new_user() is 'Trigger at sign-up: profile and personal organization (its subscription follows from the organization). Definer: the login role may write auth only.';
+comment on function private.tenancy_on_user_created() is 'Trigger at sign-up: profile and personal organization (its subscription follows from the organization). Definer: the login role may write auth only.';
 create trigger kijko_user_created after insert on auth.users
-  for each row execute function private.handle_new_user();
+  for each row execute function private.tenancy_on_user_created();
 
-create function private.handle_user_confirmation() returns trigger
+create function private.tenancy_on_user_confirmed() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if private.gets_personal_organization(new) and not private.gets_personal_organization(old) then
-    perform private.make_organization(new.id, p.display_name, true)
+  if private.tenancy_gets_personal_organization(new) and not private.tenancy_gets_personal_organization(old) then
+    perform private.tenancy_create_organization(new.id, p.display_name, true)
     from public.profiles as p
     where p.id = new.id and not exists (select 1 from public.organizations as o where o.personal_for = new.id);
   end if;
   return null;
 end
 $$;
-comment on function private.handle_user_confirmation() is 'Trigger: a user who signed up unconfirmed or anonymously gets the personal organization once they are confirmed. Definer: the login role may write auth only.';
+comment on function private.tenancy_on_user_confirmed() is 'Trigger: a user who signed up unconfirmed or anonymously gets the personal organization once they are confirmed. Definer: the login role may write auth only.';
 create trigger kijko_user_confirmed after update on auth.users
   for each row when (
     old.email_confirmed_at is distinct from new.email_confirmed_at
     or old.phone_confirmed_at is distinct from new.phone_confirmed_at
     or old.is_anonymous is distinct from new.is_anonymous
-  ) execute function private.handle_user_confirmation();
+  ) execute function private.tenancy_on_user_confirmed();
 
-create function private.handle_user_email() returns trigger
+create function private.tenancy_on_email_changed() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 begin
@@ -96,17 +96,17 @@ begin
   return null;
 end
 $$;
-comment on function private.handle_user_email() is 'Trigger: profiles.email follows the login address. Definer: the login role may write auth only.';
+comment on function private.tenancy_on_email_changed() is 'Trigger: profiles.email follows the login address. Definer: the login role may write auth only.';
 create trigger kijko_user_email after update of email on auth.users
   for each row when (old.email is distinct from new.email)
-  execute function private.handle_user_email();
+  execute function private.tenancy_on_email_changed();
 
-create function private.memberships_is_active(m public.memberships) returns boolean
+create function private.tenancy_is_active_member(m public.memberships) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
 as $$ select exists (select 1 from auth.users as u where u.id = m.user_id and u.deleted_at is null) $$;
-comment on function private.memberships_is_active(public.memberships) is 'Whether the member''s user still exists and is not softly deleted. One statement may delete many users, and their memberships are deleted at its end.';
+comment on function private.tenancy_is_active_member(public.memberships) is 'Whether the member''s user still exists and is not softly deleted. One statement may delete many users, and their memberships are deleted at its end.';
 
-create function private.organizations_transfer_all(departing uuid) returns void
+create function private.tenancy_transfer_organizations(departing uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -123,7 +123,7 @@ begin
 
   delete from public.organizations as o
   where o.personal_for = departing
-    and not exists (select 1 from public.memberships as m where m.org_id = o.id and m.user_id <> departing and private.memberships_is_active(m));
+    and not exists (select 1 from public.memberships as m where m.org_id = o.id and m.user_id <> departing and private.tenancy_is_active_member(m));
 
   for org in
     select m.org_id
@@ -131,7 +131,7 @@ begin
     where m.user_id = departing and m.role = 'owner'
       and not exists (
         select 1 from public.memberships as other
-        where other.org_id = m.org_id and other.role = 'owner' and other.user_id <> departing and private.memberships_is_active(other)
+        where other.org_id = m.org_id and other.role = 'owner' and other.user_id <> departing and private.tenancy_is_active_member(other)
       )
     order by m.org_id
   loop
@@ -139,7 +139,7 @@ begin
       select m.id into successor
       from public.memberships as m
       join private.roles as r on r.role = m.role
-      where m.org_id = org and m.user_id <> departing and private.memberships_is_active(m)
+      where m.org_id = org and m.user_id <> departing and private.tenancy_is_active_member(m)
       order by r.rank desc, m.created_at, m.id
       limit 1;
       if successor is null then
@@ -152,41 +152,41 @@ begin
   end loop;
 end
 $$;
-comment on function private.organizations_transfer_all(uuid) is 'Gives up the organizations of a user who is being deleted. Deletes the personal one if it has no other member. Where the user was the last owner, the longest-standing member of the highest role becomes owner; an organization without other members is deleted. Called by definer functions only.';
+comment on function private.tenancy_transfer_organizations(uuid) is 'Gives up the organizations of a user who is being deleted. Deletes the personal one if it has no other member. Where the user was the last owner, the longest-standing member of the highest role becomes owner; an organization without other members is deleted. Called by definer functions only.';
 
-create function private.handle_user_removal() returns trigger
+create function private.tenancy_on_user_deleted() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 begin
-  perform private.organizations_transfer_all(old.id);
+  perform private.tenancy_transfer_organizations(old.id);
   -- The foreign key would do so after the statement, and then check a membership whose user the same statement has deleted.
   update public.memberships as m set created_by = null where m.created_by = old.id;
   return old;
 end
 $$;
-comment on function private.handle_user_removal() is 'Trigger: transfers or deletes the organizations of a deleted user (private.organizations_transfer_all). Definer: the login role may write auth only.';
+comment on function private.tenancy_on_user_deleted() is 'Trigger: transfers or deletes the organizations of a deleted user (private.tenancy_transfer_organizations). Definer: the login role may write auth only.';
 create trigger kijko_user_removed before delete on auth.users
-  for each row execute function private.handle_user_removal();
+  for each row execute function private.tenancy_on_user_deleted();
 
-create function private.handle_user_soft_deletion() returns trigger
+create function private.tenancy_on_user_soft_deleted() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- Including sessions that started during the deletion: they waited for the user's row.
   delete from auth.sessions as s where s.user_id = new.id;
-  perform private.organizations_transfer_all(new.id);
+  perform private.tenancy_transfer_organizations(new.id);
   delete from public.memberships as m where m.user_id = new.id;
   update public.profiles as p set display_name = 'Deleted user', email = null, avatar_url = null where p.id = new.id;
   return null;
 end
 $$;
-comment on function private.handle_user_soft_deletion() is 'Trigger: a softly deleted user (auth.users.deleted_at) loses sessions, memberships and name as a deleted one does; only the id stays. Definer: the login role may write auth only.';
+comment on function private.tenancy_on_user_soft_deleted() is 'Trigger: a softly deleted user (auth.users.deleted_at) loses sessions, memberships and name as a deleted one does; only the id stays. Definer: the login role may write auth only.';
 create trigger kijko_user_softly_deleted after update on auth.users
   for each row when (old.deleted_at is null and new.deleted_at is not null)
-  execute function private.handle_user_soft_deletion();
+  execute function private.tenancy_on_user_soft_deleted();
 
 -- Fires for every writer of banned_until: the login functions here, or GoTrue.
-create function private.handle_user_ban() returns trigger
+create function private.tenancy_on_user_banned() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -204,12 +204,12 @@ begin
   return null;
 end
 $$;
-comment on function private.handle_user_ban() is 'Trigger: a ban revokes the access tokens of the user''s sessions at once and until the ban ends; lifting the ban makes them valid again at once. Definer: only the domain and the login role may revoke.';
+comment on function private.tenancy_on_user_banned() is 'Trigger: a ban revokes the access tokens of the user''s sessions at once and until the ban ends; lifting the ban makes them valid again at once. Definer: only the domain and the login role may revoke.';
 create trigger kijko_user_banned after update on auth.users
   for each row when (old.banned_until is distinct from new.banned_until)
-  execute function private.handle_user_ban();
+  execute function private.tenancy_on_user_banned();
 
-create function private.handle_session_end() returns trigger
+create function private.tenancy_on_session_deleted() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 begin
@@ -217,11 +217,11 @@ begin
   return null;
 end
 $$;
-comment on function private.handle_session_end() is 'Trigger: access tokens of a deleted session stop counting at once instead of at their expiry. Definer: only the domain and the login role may revoke.';
+comment on function private.tenancy_on_session_deleted() is 'Trigger: access tokens of a deleted session stop counting at once instead of at their expiry. Definer: only the domain and the login role may revoke.';
 create trigger kijko_session_ended after delete on auth.sessions
-  for each row execute function private.handle_session_end();
+  for each row execute function private.tenancy_on_session_deleted();
 
-create function private.limit_sessions() returns trigger
+create function private.tenancy_limit_sessions() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -243,6 +243,6 @@ begin
   return null;
 end
 $$;
-comment on function private.limit_sessions() is 'Trigger: a user has at most 100 sessions; a new one ends the least recently used. Definer: the login role may write auth only, and it is not the one on Supabase.';
+comment on function private.tenancy_limit_sessions() is 'Trigger: a user has at most 100 sessions; a new one ends the least recently used. Definer: the login role may write auth only, and it is not the one on Supabase.';
 create trigger kijko_session_limit after insert on auth.sessions
-  for each row execute function private.limit_sessions();
+  for each row execute function private.tenancy_limit_sessions();

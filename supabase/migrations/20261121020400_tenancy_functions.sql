@@ -20,7 +20,7 @@ begin
   end if;
   -- Users first, as a deletion locks them; the new row's foreign key would lock the user last.
   perform 1 from auth.users as u where u.id = me for key share;
-  return private.make_organization(me, btrim(create_organization.name), false);
+  return private.tenancy_create_organization(me, btrim(create_organization.name), false);
 end
 $$;
 comment on function public.create_organization(text) is 'Makes an organization with the caller as its owner, on the FREE plan. Definer: nobody may insert organizations or their own membership directly.';

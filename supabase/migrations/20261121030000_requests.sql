@@ -7,13 +7,13 @@
 --
 -- before_request is an invoker function: it must see, and may later switch, the
 -- request's role, which a definer function cannot. Mostly the extension knows whose
--- request it is, and does everything in one call. Otherwise admit_request finds out,
+-- request it is, and does everything in one call. Otherwise requests_admit finds out,
 -- behind row level security, and tells the extension for the next time.
 -- A GET runs READ ONLY, so nothing here writes a row: rates and requests are counted
 -- in shared memory.
 -- ----------------------------------------------------------------------------
 
-create function private.admit_request() returns void
+create function private.requests_admit() returns void
 language plpgsql security definer set search_path = ''
 as $$
 declare
@@ -58,11 +58,11 @@ begin
   end if;
 end
 $$;
-comment on function private.admit_request() is 'Identifies the caller and the organization; then kijko.admit_request checks rate limits and the quota of requests and sets their headers. Definer: it reads memberships, and only the domain may name a request''s organization.';
+comment on function private.requests_admit() is 'Identifies the caller and the organization; then kijko.admit_request checks rate limits and the quota of requests and sets their headers. Definer: it reads memberships, and only the domain may name a request''s organization.';
 -- For service_role it only refuses tokens that are no access tokens.
-grant execute on function private.admit_request() to anon, authenticated, service_role;
+grant execute on function private.requests_admit() to anon, authenticated, service_role;
 
--- The extension caches what admit_request finds until one of these tables changes. Also fires for rows that a replica applies.
+-- The extension caches what requests_admit finds until one of these tables changes. Also fires for rows that a replica applies.
 create trigger memberships_changed after insert or update or delete or truncate on public.memberships
   for each statement execute function kijko.membership_changed();
 alter table public.memberships enable always trigger memberships_changed;
@@ -77,7 +77,7 @@ begin atomic
   select case
     when current_user = 'service_role' and kijko.token_fault() is null then kijko.check_request()
     when kijko.admit_known_request() then null
-    else private.admit_request()
+    else private.requests_admit()
   end;
 end;
 comment on function public.before_request() is 'Runs before every request: checks its headers, identifies the caller and the organization, applies rate limits and the quota of requests, and sets the statement timeout.';
@@ -90,14 +90,14 @@ grant execute on function public.before_request() to anon, authenticated, servic
 -- signature, a path that is not there) is limited for each; what it takes is not.
 -- ----------------------------------------------------------------------------
 
-create function private.admit_outside(forwarded_for text, method text, path text) returns jsonb
+create function private.requests_admit_external(forwarded_for text, method text, path text) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
 begin
   return kijko.admit_outside(forwarded_for, method, path);
 end
 $$;
-comment on function private.admit_outside(text, text, text) is 'Asks the rate limit policies of the tier outside about a request that the sidecar took: {code, details, headers}, code null when it may go on. Definer: the sidecar may spend no other limits.';
-grant execute on function private.admit_outside(text, text, text) to kijko_sidecar;
+comment on function private.requests_admit_external(text, text, text) is 'Asks the rate limit policies of the tier outside about a request that the sidecar took: {code, details, headers}, code null when it may go on. Definer: the sidecar may spend no other limits.';
+grant execute on function private.requests_admit_external(text, text, text) to kijko_sidecar;
 
 select kijko.set_rate_limit_policy('failed_requests', 'address', 60, interval '1 minute', 'outside');

@@ -73,7 +73,7 @@ comment on type public.issued_invitation is 'Result of invite_member(): the invi
 -- Helpers, called by the definer functions below
 -- ----------------------------------------------------------------------------
 
-create function private.memberships_may_grant_role(grantor uuid, org uuid, role text) returns boolean
+create function private.tenancy_may_grant_role(grantor uuid, org uuid, role text) returns boolean
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -81,7 +81,7 @@ begin
     select 1
     from public.memberships as m
     join private.roles as mine on mine.role = m.role
-    join private.roles as granted on granted.role = memberships_may_grant_role.role and granted.rank <= mine.rank
+    join private.roles as granted on granted.role = tenancy_may_grant_role.role and granted.rank <= mine.rank
     join private.role_permissions as manages on manages.role = m.role and manages.permission = 'members:write'
     where m.user_id = grantor and m.org_id = org
       and not exists (
@@ -92,7 +92,7 @@ begin
   );
 end
 $$;
-comment on function private.memberships_may_grant_role(uuid, uuid, text) is 'Whether the user holds members:write in the organization and every permission of the role; false for null or unknown arguments.';
+comment on function private.tenancy_may_grant_role(uuid, uuid, text) is 'Whether the user holds members:write in the organization and every permission of the role; false for null or unknown arguments.';
 
 create function private.invitations_token_hash(token text) returns bytea
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
@@ -170,7 +170,7 @@ begin
   end if;
   -- Users before organizations, as a deletion locks them; the new row's foreign key would lock the user last.
   perform 1 from auth.users as u where u.id = me for key share;
-  org := private.require_org();
+  org := private.tenancy_require_org();
   if address is null or char_length(address) > 320 or address !~ '^[^[:space:][:cntrl:]@]+@[^[:space:][:cntrl:]@]+$' then
     perform kijko.fail('invalid_input', 'email: an address, at most 320 characters');
   end if;
@@ -184,11 +184,11 @@ begin
   end if;
 
   perform 1 from public.organizations as o where o.id = org for no key update;
-  if not private.memberships_may_grant_role(me, org, invite_member.role) then
+  if not private.tenancy_may_grant_role(me, org, invite_member.role) then
     perform kijko.fail('permission_denied', 'you may not invite with this role');
   end if;
   select i.* into invitation from public.invitations as i where i.org_id = org and i.email = address and i.status = 'pending';
-  if private.invitations_is_open(invitation) and not private.memberships_may_grant_role(me, org, invitation.role) then
+  if private.invitations_is_open(invitation) and not private.tenancy_may_grant_role(me, org, invitation.role) then
     perform kijko.fail('permission_denied', 'the open invitation of this address has a role that you may not grant');
   end if;
   delete from public.invitations as i where i.id = invitation.id;
@@ -225,7 +225,7 @@ begin
   if not private.invitations_is_open(invitation) then
     perform kijko.fail('not_found', 'no open invitation has this token', 'Ask for a new one.');
   end if;
-  if not private.memberships_may_grant_role(invitation.created_by, invitation.org_id, invitation.role)
+  if not private.tenancy_may_grant_role(invitation.created_by, invitation.org_id, invitation.role)
     or exists (select 1 from auth.users as u where u.id = invitation.created_by and u.banned_until > kijko.now())
   then
     perform kijko.fail('permission_denied', 'the inviter may no longer grant this role', 'Ask for a new invitation.');
@@ -279,7 +279,7 @@ begin
   if invitation.id is null then
     perform kijko.fail('not_found');
   end if;
-  if not private.memberships_may_grant_role(me, invitation.org_id, invitation.role) then
+  if not private.tenancy_may_grant_role(me, invitation.org_id, invitation.role) then
     perform kijko.fail('permission_denied', 'you may not revoke invitations with this role');
   end if;
   if invitation.status <> 'pending' then

@@ -359,7 +359,7 @@ as $$
 begin
   return query
   select u.meter, u.period, u.used, u."limit", u.remaining, u.reset_at
-  from kijko.usage(private.require_org_with('usage:read')) as u
+  from kijko.usage(private.tenancy_require_org_with('usage:read')) as u
   order by u.meter;
 end
 $$;

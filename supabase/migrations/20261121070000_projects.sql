@@ -62,7 +62,7 @@ create trigger projects_gauge_insert after insert on public.projects
 create trigger projects_gauge_delete after delete on public.projects
   referencing old table as changed for each statement execute function private.plans_sync_gauge('projects');
 
-create function private.fill_project_slug() returns trigger
+create function private.projects_fill_slug() returns trigger
 language plpgsql set search_path = ''
 as $$
 begin
@@ -76,6 +76,6 @@ begin
   return new;
 end
 $$;
-comment on function private.fill_project_slug() is 'Trigger: a slug from the name when none is given, with a suffix if it is taken.';
+comment on function private.projects_fill_slug() is 'Trigger: a slug from the name when none is given, with a suffix if it is taken.';
 create trigger projects_slug before insert on public.projects
-  for each row execute function private.fill_project_slug();
+  for each row execute function private.projects_fill_slug();

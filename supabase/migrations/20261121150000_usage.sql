@@ -103,7 +103,7 @@ returns table (meter text, value text, used bigint, overage bigint, entries bigi
 language plpgsql stable security definer set search_path = ''
 as $$
 declare
-  org uuid := private.require_org_with('usage:read');
+  org uuid := private.tenancy_require_org_with('usage:read');
 begin
   -- A misspelt dimension would return all use under a null value.
   if (dimension in ('day', 'member', 'project', 'skill', 'habit', 'key', 'subject')) is not true then
@@ -128,7 +128,7 @@ as $$
 begin
   return query
   select u.meter, u.period, u.used, u."limit", u.reset_at, u.at_period_rate, u.at_week_rate
-  from kijko.usage_forecast(private.require_org_with('usage:read')) as u;
+  from kijko.usage_forecast(private.tenancy_require_org_with('usage:read')) as u;
 end
 $$;
 comment on function public.usage_forecast() is 'What each meter of the organization of the request comes to at the end of its period, by two straight lines: the rate of this period so far, and what is used plus the rate of the last 7 days for the rest. Needs usage:read. Nullable: limit. Definer: only the domain may read the ledger.';
@@ -141,7 +141,7 @@ as $$
 begin
   return query
   select c.meter, c.period_start, c.threshold, c.used, c."limit", c.crossed_at
-  from kijko.crossings(private.require_org_with('usage:read'), usage_alerts.since) as c;
+  from kijko.crossings(private.tenancy_require_org_with('usage:read'), usage_alerts.since) as c;
 end
 $$;
 comment on function public.usage_alerts(timestamptz) is 'When the organization of the request reached 50, 80 and 100 per cent of a limit, once for each period, the latest first; a lifetime has no beginning. Needs usage:read. Nullable: period_start. Definer: only the domain may read the extension''s tables.';
@@ -278,7 +278,7 @@ create function public.ingest_usage(events jsonb) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  org uuid := private.require_org_with('organization:write');
+  org uuid := private.tenancy_require_org_with('organization:write');
 begin
   return private.usage_ingest(ingest_usage.events, org);
 end

@@ -174,13 +174,13 @@ create view pg_temp.offences as
   union all
   select 'policy that calls a function for every row', p.name || ' ' || p.polname
   from pg_temp.policies as p
-  where regexp_replace(p.body, 'SELECT [a-z_.]+\([^()]*\)', '', 'g') ~ '\m(org_ids|org_ids_with|org_ids_as|colleague_ids|org_id|user_id|uid|can|has_role|claims)\('
+  where regexp_replace(p.body, 'SELECT [a-z_.]+\([^()]*\)', '', 'g') ~ '\m(org_ids|org_ids_with|tenancy_org_ids_as|tenancy_colleague_ids|org_id|user_id|uid|can|has_role|claims)\('
   union all
   -- To read is a permission as well: a role, and later a key, that lacks "resource:read" sees no row.
   select 'select policy of a tenant table that asks no permission', p.name || ' ' || p.polname
   from pg_temp.policies as p
   where p.polcmd = 'r' and pg_temp.is_tenant_table(p.relid)
-    and (p.body !~ '\m(org_id|id) = ANY \(ARRAY\( SELECT private\.org_ids_with\(''[a-z_]+:read''::text\)' or p.body ~ '\morg_ids\(\)|\morg_ids_as\(')
+    and (p.body !~ '\m(org_id|id) = ANY \(ARRAY\( SELECT private\.org_ids_with\(''[a-z_]+:read''::text\)' or p.body ~ '\morg_ids\(\)|\mtenancy_org_ids_as\(')
   union all
   select 'permission that no role holds', a.name || ' ' || m.permission[1]
   from (
@@ -188,14 +188,14 @@ create view pg_temp.offences as
     union all
     select f.name, f.prosrc from pg_temp.functions as f
   ) as a (name, body)
-  cross join lateral regexp_matches(a.body, '(?:org_ids_with|require_org_with|\mcan)\([^()'']*''([^'']*)''', 'g') as m (permission)
+  cross join lateral regexp_matches(a.body, '(?:org_ids_with|tenancy_require_org_with|\mcan)\([^()'']*''([^'']*)''', 'g') as m (permission)
   where not exists (select 1 from private.role_permissions as r where r.permission = m.permission[1])
   union all
   -- Whom one belongs to, not what one may read there, is what these are about.
   select 'function that reads by membership and asks no permission', f.name
   from pg_temp.functions as f
   where (f.prosrc ~ '\morg_ids\(\)' and f.proname not in ('set_active_organization', 'explain_limit'))
-    or (f.prosrc ~ '\mrequire_org\(\)' and f.prosrc !~ '\m(can|memberships_may_grant_role)\(')
+    or (f.prosrc ~ '\mtenancy_require_org\(\)' and f.prosrc !~ '\m(can|tenancy_may_grant_role)\(')
   union all
   select 'policy column leads no index', p.name || '.' || m.col[1]
   from pg_temp.policies as p
@@ -306,33 +306,69 @@ create function pg_temp.callable(role text) returns setof text language sql stab
 $$;
 select results_eq(
   $$select pg_temp.callable('anon')$$,
-  array['before_request()', 'private.admit_request()', 'private.as_uuid(text)'],
+  array['before_request()', 'private.as_uuid(text)', 'private.requests_admit()'],
   'what anon may call'
 );
 select results_eq(
   $$select pg_temp.callable('authenticated')$$,
   array[
-    'accept_invitation(text)', 'active_org_id(profiles)', 'before_request()', 'can(uuid,text)', 'cancel_execution(uuid)',
-    'create_organization(text)', 'decline_invitation(text)', 'execute_skill(uuid,jsonb,text)', 'explain_limit(uuid,text)', 'has_role(uuid,text)',
-    'ingest_usage(jsonb)', 'invite_member(text,text)', 'leave_organization(uuid)', 'org_id()', 'org_ids()', 'preview_cron(text,text,integer)',
-    'private.admit_request()', 'private.as_uuid(text)', 'private.colleague_ids()', 'private.is_token_count(jsonb)', 'private.org_ids_as(text)',
-    'private.org_ids_with(text)', 'private.slugify(text)', 'problems(skills)',
-    'retried_execution(executions)', 'retries(executions)', 'retry_execution(uuid)', 'revoke_invitation(uuid)', 'run_habit(uuid)',
-    'set_active_organization(uuid)', 'transfer_ownership(uuid,uuid)',
-    'usage_alerts(timestamp with time zone)', 'usage_by(text,text,date,date)', 'usage_forecast()', 'usage_summary()'
+    'accept_invitation(text)',
+    'active_org_id(profiles)',
+    'before_request()',
+    'can(uuid,text)',
+    'cancel_execution(uuid)',
+    'create_organization(text)',
+    'decline_invitation(text)',
+    'execute_skill(uuid,jsonb,text)',
+    'explain_limit(uuid,text)',
+    'has_role(uuid,text)',
+    'ingest_usage(jsonb)',
+    'invite_member(text,text)',
+    'leave_organization(uuid)',
+    'org_id()',
+    'org_ids()',
+    'preview_cron(text,text,integer)',
+    'private.as_uuid(text)',
+    'private.is_token_count(jsonb)',
+    'private.org_ids_with(text)',
+    'private.requests_admit()',
+    'private.slugify(text)',
+    'private.tenancy_colleague_ids()',
+    'private.tenancy_org_ids_as(text)',
+    'problems(skills)',
+    'retried_execution(executions)',
+    'retries(executions)',
+    'retry_execution(uuid)',
+    'revoke_invitation(uuid)',
+    'run_habit(uuid)',
+    'set_active_organization(uuid)',
+    'transfer_ownership(uuid,uuid)',
+    'usage_alerts(timestamp with time zone)',
+    'usage_by(text,text,date,date)',
+    'usage_forecast()',
+    'usage_summary()'
   ],
   'what a user may call'
 );
 select results_eq(
   $$select pg_temp.callable('kijko_sidecar')$$,
   array[
-    'private.add_job_event(text,uuid,text,jsonb)', 'private.admit_outside(text,text,text)', 'private.book_call(text,uuid,integer,jsonb)',
+    'private.add_job_event(text,uuid,text,jsonb)',
+    'private.book_call(text,uuid,integer,jsonb)',
     'private.claim_jobs(text,interval,integer,text[])',
-    'private.complete_jobs(text,jsonb)', 'private.fail_execution(text,uuid,text,text,boolean,interval,integer,jsonb,boolean)',
-    'private.fail_job(text,uuid,text,text,boolean,interval,integer,boolean)', 'private.finish_execution(text,uuid,jsonb,integer)',
-    'private.heartbeat_jobs(text,uuid[],interval)', 'private.queue_stats()', 'private.reap_jobs()',
-    'private.release_jobs(text,uuid[])', 'private.reserve_call(text,uuid,integer,jsonb)', 'private.start_execution(text,uuid,integer)',
-    'private.stripe_backlog()', 'private.stripe_ingest_event(jsonb)'
+    'private.complete_jobs(text,jsonb)',
+    'private.fail_execution(text,uuid,text,text,boolean,interval,integer,jsonb,boolean)',
+    'private.fail_job(text,uuid,text,text,boolean,interval,integer,boolean)',
+    'private.finish_execution(text,uuid,jsonb,integer)',
+    'private.heartbeat_jobs(text,uuid[],interval)',
+    'private.queue_stats()',
+    'private.reap_jobs()',
+    'private.release_jobs(text,uuid[])',
+    'private.requests_admit_external(text,text,text)',
+    'private.reserve_call(text,uuid,integer,jsonb)',
+    'private.start_execution(text,uuid,integer)',
+    'private.stripe_backlog()',
+    'private.stripe_ingest_event(jsonb)'
   ],
   'what the sidecar may call'
 );

@@ -22,7 +22,7 @@ use crate::{
     error::Error,
 };
 
-const ADMIT: &str = "select private.admit_outside($1, $2, $3)::text";
+const ADMIT: &str = "select private.requests_admit_external($1, $2, $3)::text";
 const FORWARDED_FOR: &str = "x-forwarded-for";
 /// A client who has made a mistake does not wait longer for a database that is slow.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -59,7 +59,7 @@ select throws_ok('select * from public.memberships', '42501', null, 'anon reads 
 select throws_ok('select * from public.profiles', '42501', null, 'anon reads no profiles');
 select throws_ok('select public.org_ids()', '42501', null, 'anon has no organizations to ask for');
 select throws_ok($$select public.create_organization('x')$$, '42501', null, 'anon makes no organization');
-select throws_ok($$select private.make_organization(tests.id('eve'), 'x', true)$$, '42501', null, 'anon reaches no helper');
+select throws_ok($$select private.tenancy_create_organization(tests.id('eve'), 'x', true)$$, '42501', null, 'anon reaches no helper');
 
 select tests.act_as('eve');
 select is_empty($$select 1 from public.organizations where id = tests.org('ada')$$, 'a non-member does not see the organization');
@@ -209,7 +209,7 @@ create function tests.seen() returns text language plpgsql set search_path = tra
 begin
   return format(
     '%s %s %s %s %s', (select count(*) from public.org_ids()), (select count(*) from private.org_ids_with('projects:read')),
-    public.can(tests.lab(), 'projects:read'), public.has_role(tests.lab(), 'viewer'), (select count(*) from private.colleague_ids())
+    public.can(tests.lab(), 'projects:read'), public.has_role(tests.lab(), 'viewer'), (select count(*) from private.tenancy_colleague_ids())
   );
 end
 $$;
