@@ -13,7 +13,7 @@ import_llm_prices() {
   KIJKO_PRICES_FILE=$1 PGPASSWORD=$KIJKO_POSTGRES_PASSWORD "$PG_BIN/psql" -X -q -At -v ON_ERROR_STOP=1 -v VERBOSITY=terse \
     "host=127.0.0.1 port=$DB_PORT user=postgres dbname=postgres sslmode=disable" << 'SQL'
 \set prices `cat "$KIJKO_PRICES_FILE"`
-select private.import_llm_prices(:'prices'::jsonb) as told \gset
+select private.models_import_prices(:'prices'::jsonb) as told \gset
 select format('%s added, %s changed, %s unchanged, %s skipped',
   t.told ->> 'added', t.told ->> 'changed', t.told ->> 'unchanged', jsonb_array_length(t.told -> 'skipped'))
 from (select :'told'::jsonb as told) as t;

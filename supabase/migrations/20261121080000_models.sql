@@ -72,7 +72,7 @@ insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_
 
 -- LiteLLM's model_prices_and_context_window.json: an object by model name, prices in dollars for one token. The tables of
 -- others change without notice, so whatever is not understood is skipped by name and reason, never guessed.
-create function private.read_litellm_price(name text, entry jsonb, providers text[])
+create function private.models_parse_litellm_price(name text, entry jsonb, providers text[])
 returns table (id text, prices jsonb, reason text)
 language plpgsql stable set search_path = ''
 as $$
@@ -162,9 +162,9 @@ begin
   return next;
 end
 $$;
-comment on function private.read_litellm_price(text, jsonb, text[]) is 'One entry of LiteLLM''s price file as columns of llm_models, or the reason why it is none.';
+comment on function private.models_parse_litellm_price(text, jsonb, text[]) is 'One entry of LiteLLM''s price file as columns of llm_models, or the reason why it is none.';
 
-create function private.import_llm_prices(prices jsonb, providers text[] default array['openai', 'anthropic', 'gemini']) returns jsonb
+create function private.models_import_prices(prices jsonb, providers text[] default array['openai', 'anthropic', 'gemini']) returns jsonb
 language plpgsql set search_path = ''
 as $$
 declare
@@ -182,8 +182,8 @@ begin
   -- By name: when a file has one model under two names (with and without the vendor's prefix), the same one wins each time.
   for entry in
     select distinct on (coalesce(r.id, e.key)) e.key, r.id, r.prices, r.reason
-    from jsonb_each(import_llm_prices.prices) as e
-    cross join lateral private.read_litellm_price(e.key, e.value, providers) as r
+    from jsonb_each(models_import_prices.prices) as e
+    cross join lateral private.models_parse_litellm_price(e.key, e.value, providers) as r
     order by coalesce(r.id, e.key), r.reason nulls first, e.key
   loop
     if entry.reason is not null then
@@ -243,9 +243,9 @@ begin
   return jsonb_build_object('added', added, 'changed', changed, 'unchanged', unchanged, 'skipped', skipped);
 end
 $$;
-comment on function private.import_llm_prices(jsonb, text[]) is 'Takes prices from LiteLLM''s price file: counts, and what was skipped with its reason. A price set by hand stays; a model that is no longer in the file stays too, since executions of it may still come in.';
+comment on function private.models_import_prices(jsonb, text[]) is 'Takes prices from LiteLLM''s price file: counts, and what was skipped with its reason. A price set by hand stays; a model that is no longer in the file stays too, since executions of it may still come in.';
 
-create function private.llm_provider(model text) returns text
+create function private.models_provider(model text) returns text
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   -- As the sidecar chooses it: by the part before the slash, or by a well-known name.
@@ -256,9 +256,9 @@ as $$
     else 'openai'
   end
 $$;
-comment on function private.llm_provider(text) is 'The provider that runs a model.';
+comment on function private.models_provider(text) is 'The provider that runs a model.';
 
-create function private.llm_price(requested text, reported text) returns public.llm_models
+create function private.models_price(requested text, reported text) returns public.llm_models
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   -- The most exact price wins: vendors report dated names ("gpt-4o-2024-08-06") for the one that was asked for, and a
@@ -266,17 +266,17 @@ as $$
   select m.*
   from unnest(array[
     reported, requested, split_part(reported, '/', 1) || '/' || requested,
-    case when strpos(requested, '/') = 0 then private.llm_provider(requested) || '/' || requested end,
+    case when strpos(requested, '/') = 0 then private.models_provider(requested) || '/' || requested end,
     split_part(reported, '/', 1) || '/*',
-    private.llm_provider(requested) || '/*'
+    private.models_provider(requested) || '/*'
   ]) with ordinality as candidate (id, preference)
   join public.llm_models as m on m.id = candidate.id
   order by candidate.preference
   limit 1
 $$;
-comment on function private.llm_price(text, text) is 'The price of a model by the name that was asked for and, once it has answered, the one that the vendor reports; null when there is none.';
+comment on function private.models_price(text, text) is 'The price of a model by the name that was asked for and, once it has answered, the one that the vendor reports; null when there is none.';
 
-create function private.llm_unpriced_reason(model text, service_tier text) returns text
+create function private.models_unpriced_reason(model text, service_tier text) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select case
@@ -287,6 +287,6 @@ as $$
     else format('no price is known for %s at service_tier %s', model, substring(service_tier for 60))
   end
   from (select) as one
-  left join lateral private.llm_price(model, null) as p on true
+  left join lateral private.models_price(model, null) as p on true
 $$;
-comment on function private.llm_unpriced_reason(text, text) is 'Why a call of this model at this service tier has no price, or null when it has one.';
+comment on function private.models_unpriced_reason(text, text) is 'Why a call of this model at this service tier has no price, or null when it has one.';

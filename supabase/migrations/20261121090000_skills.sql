@@ -6,15 +6,15 @@
 -- skills
 -- ----------------------------------------------------------------------------
 
-create function private.is_token_count(value jsonb) returns boolean
+create function private.skills_is_token_limit(value jsonb) returns boolean
 language sql immutable set search_path = pg_catalog, pg_temp
 return case jsonb_typeof(value)
   when 'number' then (value #>> '{}')::numeric between 1 and 10000000 and scale(trim_scale((value #>> '{}')::numeric)) = 0
   else coalesce(jsonb_typeof(value) = 'null', true)
 end;
-comment on function private.is_token_count(jsonb) is 'Whether a parameter that bounds tokens is a whole number from 1 to 10,000,000, or not given.';
+comment on function private.skills_is_token_limit(jsonb) is 'Whether a parameter that bounds tokens is a whole number from 1 to 10,000,000, or not given.';
 -- A check is evaluated as the role that writes the row.
-grant execute on function private.is_token_count(jsonb) to authenticated, service_role;
+grant execute on function private.skills_is_token_limit(jsonb) to authenticated, service_role;
 
 create table public.skills (
   id uuid primary key default gen_random_uuid(),
@@ -33,7 +33,7 @@ create table public.skills (
   parameters jsonb not null default '{}'
     check (jsonb_typeof(parameters) = 'object' and octet_length(parameters::text) <= 16384)
     -- What an answer may cost is reserved before the call, so its length is a number or left to the default.
-    check (private.is_token_count(parameters -> 'max_tokens') and private.is_token_count(parameters -> 'max_completion_tokens')),
+    check (private.skills_is_token_limit(parameters -> 'max_tokens') and private.skills_is_token_limit(parameters -> 'max_completion_tokens')),
   enabled boolean not null default true,
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_at timestamptz not null default kijko.now(),
@@ -93,7 +93,7 @@ create function public.problems(skill public.skills) returns jsonb
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(jsonb_agg(jsonb_build_object('code', 'model_not_priced', 'message', u.reason)), '[]')
-  from (select private.llm_unpriced_reason(skill.model, skill.parameters ->> 'service_tier') as reason) as u
+  from (select private.models_unpriced_reason(skill.model, skill.parameters ->> 'service_tier') as reason) as u
   where u.reason is not null
 $$;
 comment on function public.problems(public.skills) is 'Computed column of skills: what would end an execution before its model is called, as {code, message}; an empty list when nothing is known. Definer: only the domain may look prices up by any name.';

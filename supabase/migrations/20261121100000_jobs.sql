@@ -17,7 +17,7 @@
 -- ----------------------------------------------------------------------------
 
 -- (No search_path of its own, to be inlined.)
-create function private.new_job_id(moment timestamptz, n bigint) returns uuid
+create function private.jobs_new_id(moment timestamptz, n bigint) returns uuid
 language sql volatile
 return encode(
   overlay(
@@ -25,7 +25,7 @@ return encode(
     placing int8send(((extract(epoch from moment) * 1000)::bigint << 16) + x'7000'::integer + (n & 4095)) from 1 for 8
   ), 'hex'
 )::uuid;
-comment on function private.new_job_id(timestamptz, bigint) is 'A UUID of version 7: the time, then the place among those queued together, then chance. Neighbours in the queue are neighbours in the primary key, and a batch that is ended in the order of its ids goes through its pages in order.';
+comment on function private.jobs_new_id(timestamptz, bigint) is 'A UUID of version 7: the time, then the place among those queued together, then chance. Neighbours in the queue are neighbours in the primary key, and a batch that is ended in the order of its ids goes through its pages in order.';
 
 -- No foreign keys to it or from it: looking up the organization made up a third of queueing a job, and its row is hot.
 -- Triggers delete an organization's jobs with it, and what points at a job is cleared when it goes.
@@ -34,7 +34,7 @@ comment on function private.new_job_id(timestamptz, bigint) is 'A UUID of versio
 -- are few and short, and lengths are types where they can be.
 -- squawk-ignore-file prefer-text-field
 create table public.jobs (
-  id uuid primary key default private.new_job_id(clock_timestamp(), 0),
+  id uuid primary key default private.jobs_new_id(clock_timestamp(), 0),
   org_id uuid not null,
   run_at timestamptz not null default clock_timestamp(),
   created_at timestamptz not null default clock_timestamp(),
@@ -123,7 +123,7 @@ create policy jobs_select on public.jobs for select to authenticated
 
 -- No foreign key: a trigger deletes a job's notes with it, and rows come only from the functions below, which hold the
 -- job's row.
-create table public.job_notes (
+create table public.job_event_log (
   id uuid not null default gen_random_uuid(),
   org_id uuid not null,
   job_id uuid not null,
@@ -138,24 +138,24 @@ create table public.job_notes (
   primary key (org_id, job_id, seq)
 );
 
-comment on table public.job_notes is 'What happened to jobs beyond the ordinary; read it through job_events. Only ever appended to, and gone with its job.';
-comment on column public.job_notes.id is 'Identity of the event.';
-comment on column public.job_notes.org_id is 'Organization of the job.';
-comment on column public.job_notes.job_id is 'The job.';
-comment on column public.job_notes.seq is 'Order of the events.';
-comment on column public.job_notes.event is 'A later claim, retry, postponed, released, redirected, lease_expired, cancel_requested, dead, cancelled, or what the worker reports.';
-comment on column public.job_notes.attempt is 'Attempt during which it happened; 0 before the first.';
-comment on column public.job_notes.worker is 'Worker that holds the job, if any.';
-comment on column public.job_notes.data is 'Details.';
-comment on column public.job_notes.created_by is 'User who caused it; null for workers and the system. No foreign key: history outlives the user.';
-comment on column public.job_notes.created_at is 'When, by the real clock.';
+comment on table public.job_event_log is 'What happened to jobs beyond the ordinary; read it through job_events. Only ever appended to, and gone with its job.';
+comment on column public.job_event_log.id is 'Identity of the event.';
+comment on column public.job_event_log.org_id is 'Organization of the job.';
+comment on column public.job_event_log.job_id is 'The job.';
+comment on column public.job_event_log.seq is 'Order of the events.';
+comment on column public.job_event_log.event is 'A later claim, retry, postponed, released, redirected, lease_expired, cancel_requested, dead, cancelled, or what the worker reports.';
+comment on column public.job_event_log.attempt is 'Attempt during which it happened; 0 before the first.';
+comment on column public.job_event_log.worker is 'Worker that holds the job, if any.';
+comment on column public.job_event_log.data is 'Details.';
+comment on column public.job_event_log.created_by is 'User who caused it; null for workers and the system. No foreign key: history outlives the user.';
+comment on column public.job_event_log.created_at is 'When, by the real clock.';
 
-alter table public.job_notes enable row level security;
-grant select on public.job_notes to authenticated, service_role;
-create policy job_notes_select on public.job_notes for select to authenticated
+alter table public.job_event_log enable row level security;
+grant select on public.job_event_log to authenticated, service_role;
+create policy job_event_log_select on public.job_event_log for select to authenticated
   using (org_id = any (array(select private.org_ids_with('jobs:read'))));
 
-create function private.refuse_event_update() returns trigger
+create function private.jobs_refuse_event_change() returns trigger
 language plpgsql set search_path = ''
 as $$
 begin
@@ -163,9 +163,9 @@ begin
   return null;
 end
 $$;
-comment on function private.refuse_event_update() is 'Trigger: what was recorded stays as it was, for every role.';
-create trigger job_notes_append_only before update on public.job_notes
-  for each row execute function private.refuse_event_update();
+comment on function private.jobs_refuse_event_change() is 'Trigger: what was recorded stays as it was, for every role.';
+create trigger job_event_log_append_only before update on public.job_event_log
+  for each row execute function private.jobs_refuse_event_change();
 
 create view public.job_events with (security_invoker = true) as
   select j.org_id, j.id as job_id, 0::bigint as seq, 'queued' as event, 0 as attempt, null::text as worker, '{}'::jsonb as data,
@@ -176,7 +176,7 @@ create view public.job_events with (security_invoker = true) as
   from public.jobs as j where j.first_worker is not null
   union all
   select n.org_id, n.job_id, n.seq, n.event, n.attempt, n.worker, n.data, n.created_by, n.created_at, n.id
-  from public.job_notes as n
+  from public.job_event_log as n
   union all
   -- The largest number that JavaScript counts exactly.
   select j.org_id, j.id, 9007199254740991, 'succeeded', j.attempt, j.last_worker, '{}', null, j.finished_at, md5(j.id || ' succeeded')::uuid
@@ -184,9 +184,9 @@ create view public.job_events with (security_invoker = true) as
 comment on view public.job_events is 'What happened to each job, in the order of seq: queued, claimed, retry, postponed, released, redirected, lease_expired, cancel_requested, succeeded, dead, cancelled, and what the worker reports. Readable by its organization. Never null: org_id, job_id, seq, event, attempt, data, created_at, id.';
 grant select on public.job_events to authenticated, service_role;
 create trigger job_events_append_only instead of insert or update or delete on public.job_events
-  for each row execute function private.refuse_event_update();
+  for each row execute function private.jobs_refuse_event_change();
 
-create function private.delete_org_jobs() returns trigger
+create function private.jobs_delete_with_organization() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 begin
@@ -194,18 +194,18 @@ begin
   return old;
 end
 $$;
-comment on function private.delete_org_jobs() is 'Trigger: jobs go with their organization, and before its executions, as everybody locks a job before its execution. Definer: who may delete an organization holds no right on jobs.';
+comment on function private.jobs_delete_with_organization() is 'Trigger: jobs go with their organization, and before its executions, as everybody locks a job before its execution. Definer: who may delete an organization holds no right on jobs.';
 create trigger organizations_jobs before delete on public.organizations
-  for each row execute function private.delete_org_jobs();
+  for each row execute function private.jobs_delete_with_organization();
 
-create function private.delete_job_events() returns trigger
+create function private.jobs_delete_events() returns trigger
 language plpgsql set search_path = ''
 as $$
 begin
-  delete from public.job_notes as v using gone where v.org_id = gone.org_id and v.job_id = gone.id;
+  delete from public.job_event_log as v using gone where v.org_id = gone.org_id and v.job_id = gone.id;
   return null;
 end
 $$;
-comment on function private.delete_job_events() is 'Trigger: events go with their jobs, a statement at a time.';
+comment on function private.jobs_delete_events() is 'Trigger: events go with their jobs, a statement at a time.';
 create trigger jobs_events after delete on public.jobs
-  referencing old table as gone for each statement execute function private.delete_job_events();
+  referencing old table as gone for each statement execute function private.jobs_delete_events();

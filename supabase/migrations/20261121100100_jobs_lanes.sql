@@ -3,25 +3,25 @@
 -- ============================================================================
 
 -- ----------------------------------------------------------------------------
--- Registers: six times and eight turns, kept in sequences because these are changed in place. As a
--- row each would leave a dead version per change, and a transaction that holds on to
--- an old snapshot would make every reader walk all of them. They only save work:
--- whatever they say, the rows decide, so it does not matter that they are not
--- transactional.
+-- Watermarks: six times and eight turns. They are sequences because Postgres updates a
+-- sequence in place. A table row would leave a dead version for each change, and while a
+-- transaction holds an old snapshot, every reader would read all of them. A watermark
+-- only saves work: the rows decide, so it may be wrong and need not be transactional.
 -- ----------------------------------------------------------------------------
 
--- No job in the queue is due before this. Claims start here instead of at the entries of jobs long gone, which a held
--- snapshot keeps in the index.
-create sequence private.jobs_head minvalue 0 start 0;
--- Every lease that ended before this has been taken back, if its transaction had committed.
-create sequence private.jobs_reaped_until minvalue 0 start 0;
--- When claims next keep house, and when they next look for jobs before the head.
-create sequence private.jobs_tend_at minvalue 0 start 0;
-create sequence private.jobs_rescue_at minvalue 0 start 0;
+-- No queued job is due before this time. Claims start here and so skip the index entries of ended jobs that a held
+-- snapshot keeps.
+create sequence private.jobs_due_watermark minvalue 0 start 0;
+-- Every lease that ended before this time was taken back, if its transaction had committed.
+create sequence private.jobs_lease_watermark minvalue 0 start 0;
+-- When a claim next runs maintenance, and when maintenance next reads all queued jobs and leases, whatever the
+-- watermarks say.
+create sequence private.jobs_maintenance_at minvalue 0 start 0;
+create sequence private.jobs_full_scan_at minvalue 0 start 0;
 -- When a worker last found jobs or was woken, and for which kind.
 create sequence private.jobs_found_at minvalue 0 start 0;
--- When claims next clear away dead versions.
-create sequence private.jobs_sweep_at minvalue 0 start 0;
+-- When a claim next prunes dead tuples.
+create sequence private.jobs_prune_at minvalue 0 start 0;
 -- The turn of the organization served last, for claims of the same kinds at the same priority.
 create sequence private.jobs_turn_0 minvalue 0 start 0;
 create sequence private.jobs_turn_1 minvalue 0 start 0;
@@ -33,16 +33,16 @@ create sequence private.jobs_turn_6 minvalue 0 start 0;
 create sequence private.jobs_turn_7 minvalue 0 start 0;
 
 -- (No search_path of their own: with one these two could not be inlined.)
-create function private.as_register(moment timestamptz) returns bigint
+create function private.jobs_to_watermark(moment timestamptz) returns bigint
 language sql stable
 return greatest((extract(epoch from moment) * 1000000)::bigint, 0);
-comment on function private.as_register(timestamptz) is 'A time as a register holds it: microseconds since 1970.';
+comment on function private.jobs_to_watermark(timestamptz) is 'A time as a watermark stores it: microseconds since 1970.';
 
-create function private.as_found(kind text, moment timestamptz) returns bigint
+create function private.jobs_to_found_watermark(kind text, moment timestamptz) returns bigint
 language sql stable
--- The kind above, the milliseconds since 1970 below: times of one kind are a range.
+-- The kind in the upper bits, milliseconds since 1970 in the lower ones: the times of one kind are a range.
 return ((hashtext(kind) & 65535)::bigint << 46) + (extract(epoch from moment) * 1000)::bigint;
-comment on function private.as_found(text, timestamptz) is 'A kind (nearly: a hash of it) and a time in one register.';
+comment on function private.jobs_to_found_watermark(text, timestamptz) is 'A hash of a kind and a time in one watermark.';
 
 -- ----------------------------------------------------------------------------
 -- Lanes and limits
@@ -60,7 +60,7 @@ create table private.job_lanes (
 create index job_lanes_turn_idx on private.job_lanes (kind, priority, turn, place);
 create index job_lanes_org_idx on private.job_lanes (org, turn);
 create index job_lanes_keyed_idx on private.job_lanes (kind) where concurrency_key <> '';
--- Below 2^46: a register stores it beside a 16-bit tag of the claims that it belongs to.
+-- Below 2^46: a watermark stores it beside a 16-bit tag of the claims that it belongs to.
 create sequence private.job_lanes_turn_seq maxvalue 70368744177663 cycle;
 comment on table private.job_lanes is 'Where queued jobs may be: one row for each combination that has or lately had some. Written when a lane is first used and when it has gone idle, not for each job.';
 comment on column private.job_lanes.kind is 'Kind of the jobs.';
@@ -108,17 +108,17 @@ comment on column private.job_kind_pauses.created_at is 'When the first of these
 comment on column private.job_kind_pauses.failed_at is 'When the last failure was recorded.';
 alter table private.job_kind_pauses enable row level security;
 
-create function private.set_job_limit(org_id uuid, concurrency_key text, max_running integer) returns void
+create function private.jobs_set_limit(org_id uuid, concurrency_key text, max_running integer) returns void
 language plpgsql security definer set search_path = ''
 as $$
 #variable_conflict use_column
 begin
-  if set_job_limit.max_running is null then
+  if jobs_set_limit.max_running is null then
     delete from private.job_limits as l
-    where l.org_id = set_job_limit.org_id and l.concurrency_key = coalesce(set_job_limit.concurrency_key, '');
+    where l.org_id = jobs_set_limit.org_id and l.concurrency_key = coalesce(jobs_set_limit.concurrency_key, '');
   else
     insert into private.job_limits as l (org_id, concurrency_key, max_running)
-    values (set_job_limit.org_id, coalesce(set_job_limit.concurrency_key, ''), set_job_limit.max_running)
+    values (jobs_set_limit.org_id, coalesce(jobs_set_limit.concurrency_key, ''), jobs_set_limit.max_running)
     on conflict (org_id, concurrency_key) do update set max_running = excluded.max_running
     where l.max_running <> excluded.max_running;
   end if;
@@ -126,5 +126,5 @@ begin
   perform pg_notify('kijko_jobs', '');
 end
 $$;
-comment on function private.set_job_limit(uuid, text, integer) is 'Limits how many jobs of an organization (key null) or of one concurrency key run at once; null takes the limit away. Running jobs are left alone. Definer: nobody writes limits otherwise.';
-grant execute on function private.set_job_limit(uuid, text, integer) to service_role;
+comment on function private.jobs_set_limit(uuid, text, integer) is 'Limits how many jobs of an organization (key null) or of one concurrency key run at once; null takes the limit away. Running jobs are left alone. Definer: nobody writes limits otherwise.';
+grant execute on function private.jobs_set_limit(uuid, text, integer) to service_role;

@@ -21,46 +21,46 @@ as $$
 $$;
 comment on function private.jobs_add_lane(text, smallint, uuid, text) is 'Opens one lane, unless another session is opening it. An organization without lanes joins the round as the last.';
 
-create function private.open_lane(kind text, priority smallint, org_id uuid, concurrency_key text, run_at timestamptz) returns void
+create function private.jobs_open_lane(kind text, priority smallint, org_id uuid, concurrency_key text, run_at timestamptz) returns void
 language plpgsql set search_path = ''
 as $$
 #variable_conflict use_column
 begin
   if not exists (
     select 1 from private.job_lanes as l
-    where l.kind = open_lane.kind and l.priority = open_lane.priority and l.org = open_lane.org_id
-      and l.concurrency_key = coalesce(open_lane.concurrency_key, '')
+    where l.kind = jobs_open_lane.kind and l.priority = jobs_open_lane.priority and l.org = jobs_open_lane.org_id
+      and l.concurrency_key = coalesce(jobs_open_lane.concurrency_key, '')
   ) then
-    if open_lane.kind !~ '^[a-z][a-z0-9_.]{0,62}$' then
+    if jobs_open_lane.kind !~ '^[a-z][a-z0-9_.]{0,62}$' then
       perform kijko.fail('bad_request', 'kind: a small letter, then small letters, digits, "_" or "."; at most 63');
     end if;
-    perform private.jobs_add_lane(open_lane.kind, open_lane.priority, open_lane.org_id, coalesce(open_lane.concurrency_key, ''));
+    perform private.jobs_add_lane(jobs_open_lane.kind, jobs_open_lane.priority, jobs_open_lane.org_id, coalesce(jobs_open_lane.concurrency_key, ''));
   end if;
-  if (select private.as_register(open_lane.run_at) < r.last_value from private.jobs_head as r) then
-    perform setval('private.jobs_head', private.as_register(open_lane.run_at));
+  if (select private.jobs_to_watermark(jobs_open_lane.run_at) < r.last_value from private.jobs_due_watermark as r) then
+    perform setval('private.jobs_due_watermark', private.jobs_to_watermark(jobs_open_lane.run_at));
   end if;
   -- Transactions that notify commit one after the other, each with its own flush. A worker that was just woken, or has
   -- just found jobs, polls again after 1 ms, then after 2 ms and so on: within the first millisecond no notification is needed.
-  if open_lane.run_at <= clock_timestamp()
+  if jobs_open_lane.run_at <= clock_timestamp()
     and (
-      select r.last_value not between private.as_found(open_lane.kind, clock_timestamp() - interval '1 millisecond')
-        and private.as_found(open_lane.kind, clock_timestamp() + interval '1 second')
+      select r.last_value not between private.jobs_to_found_watermark(jobs_open_lane.kind, clock_timestamp() - interval '1 millisecond')
+        and private.jobs_to_found_watermark(jobs_open_lane.kind, clock_timestamp() + interval '1 second')
       from private.jobs_found_at as r
     )
   then
-    perform pg_notify('kijko_jobs', open_lane.kind);
-    perform setval('private.jobs_found_at', private.as_found(open_lane.kind, clock_timestamp()));
+    perform pg_notify('kijko_jobs', jobs_open_lane.kind);
+    perform setval('private.jobs_found_at', private.jobs_to_found_watermark(jobs_open_lane.kind, clock_timestamp()));
   end if;
 end
 $$;
-comment on function private.open_lane(text, smallint, uuid, text, timestamptz) is 'Makes sure that claims look where jobs were just queued, the earliest of them at run_at, and wakes workers if it is due.';
+comment on function private.jobs_open_lane(text, smallint, uuid, text, timestamptz) is 'Makes sure that claims look where jobs were just queued, the earliest of them at run_at, and wakes workers if it is due.';
 
-create function private.note_queued() returns trigger
+create function private.jobs_after_insert() returns trigger
 language plpgsql set search_path = ''
 as $$
 begin
   -- The order keeps two sessions that open the same lanes from waiting for each other crosswise.
-  perform private.open_lane(q.kind, q.priority, q.org_id, q.concurrency_key, q.run_at)
+  perform private.jobs_open_lane(q.kind, q.priority, q.org_id, q.concurrency_key, q.run_at)
   from (
     select n.kind, n.priority, n.org_id, n.concurrency_key, min(n.run_at) as run_at
     from queued as n where n.status = 'queued'
@@ -70,28 +70,28 @@ begin
   return null;
 end
 $$;
-comment on function private.note_queued() is 'Trigger: opens the lanes of new jobs, a statement at a time.';
+comment on function private.jobs_after_insert() is 'Trigger: opens the lanes of new jobs, a statement at a time.';
 create trigger jobs_queued after insert on public.jobs
-  referencing new table as queued for each statement execute function private.note_queued();
+  referencing new table as queued for each statement execute function private.jobs_after_insert();
 
-create function private.note_requeued() returns trigger
+create function private.jobs_after_requeue() returns trigger
 language plpgsql set search_path = ''
 as $$
 begin
-  perform private.open_lane(new.kind, new.priority, new.org_id, new.concurrency_key, new.run_at);
+  perform private.jobs_open_lane(new.kind, new.priority, new.org_id, new.concurrency_key, new.run_at);
   return null;
 end
 $$;
-comment on function private.note_requeued() is 'Trigger: opens the lane of a job that is queued again or at another time.';
+comment on function private.jobs_after_requeue() is 'Trigger: opens the lane of a job that is queued again or at another time.';
 create trigger jobs_requeued after update of status, run_at, priority, kind on public.jobs
-  for each row when (new.status = 'queued') execute function private.note_requeued();
+  for each row when (new.status = 'queued') execute function private.jobs_after_requeue();
 
 -- ----------------------------------------------------------------------------
 -- Steps that several functions share. Not definer and not granted: they run inside
 -- the definer functions below, as postgres.
 -- ----------------------------------------------------------------------------
 
-create function private.enqueue_jobs(jobs jsonb) returns table (n bigint, id uuid)
+create function private.jobs_enqueue_many(jobs jsonb) returns table (n bigint, id uuid)
 language plpgsql set search_path = ''
 as $$
 #variable_conflict use_column
@@ -103,7 +103,7 @@ begin
   end if;
   return query
   with given as materialized (
-    select g.n, private.new_job_id(started, g.n) as id,
+    select g.n, private.jobs_new_id(started, g.n) as id,
       g.org_id, g.kind, coalesce(g.payload, '{}') as payload, coalesce(g.priority, 0::smallint) as priority,
       coalesce(g.run_at, clock_timestamp()) as run_at, coalesce(g.max_attempts, 5) as max_attempts,
       coalesce(g.timeout_seconds, 300) as timeout_seconds, g.unique_key, g.concurrency_key, asker.id as created_by
@@ -138,9 +138,9 @@ begin
   select g.n, case when g.unique_key is null or g.id in (select k.id from keyed as k) then g.id end from given as g;
 end
 $$;
-comment on function private.enqueue_jobs(jsonb) is 'Queues an array of jobs in one statement: objects with org_id, kind and, where wanted, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key. Answers with the id for each, null when a live job has the same unique_key. Called by definer functions only.';
+comment on function private.jobs_enqueue_many(jsonb) is 'Queues an array of jobs in one statement: objects with org_id, kind and, where wanted, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key. Answers with the id for each, null when a live job has the same unique_key. Called by definer functions only.';
 
-create function private.enqueue_job(
+create function private.jobs_enqueue(
   org_id uuid,
   kind text,
   payload jsonb default '{}',
@@ -162,13 +162,13 @@ begin
     id, org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key
   )
   values (
-    private.new_job_id(clock_timestamp(), 0), enqueue_job.org_id, enqueue_job.kind, enqueue_job.payload, enqueue_job.priority,
-    enqueue_job.run_at, enqueue_job.max_attempts, enqueue_job.timeout_seconds, enqueue_job.unique_key,
-    enqueue_job.concurrency_key
+    private.jobs_new_id(clock_timestamp(), 0), jobs_enqueue.org_id, jobs_enqueue.kind, jobs_enqueue.payload, jobs_enqueue.priority,
+    jobs_enqueue.run_at, jobs_enqueue.max_attempts, jobs_enqueue.timeout_seconds, jobs_enqueue.unique_key,
+    jobs_enqueue.concurrency_key
   )
   on conflict (org_id, kind, unique_key) where unique_key is not null and status in ('queued', 'running') do nothing
   returning j.id into new_id;
   return new_id;
 end
 $$;
-comment on function private.enqueue_job(uuid, text, jsonb, smallint, timestamptz, integer, integer, text, text) is 'Queues one job; its id, or null when a live job has the same unique_key. Called by definer functions only.';
+comment on function private.jobs_enqueue(uuid, text, jsonb, smallint, timestamptz, integer, integer, text, text) is 'Queues one job; its id, or null when a live job has the same unique_key. Called by definer functions only.';

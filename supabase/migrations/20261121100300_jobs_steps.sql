@@ -2,40 +2,40 @@
 -- Jobs: steps that several functions share. Not definer and not granted.
 -- ============================================================================
 
-create function private.hold_job(worker text, job_id uuid, attempt integer) returns public.jobs
+create function private.jobs_lock_leased(worker text, job_id uuid, attempt integer) returns public.jobs
 language sql set search_path = ''
 as $$
   select j.* from public.jobs as j
-  where j.id = hold_job.job_id
+  where j.id = jobs_lock_leased.job_id
     and j.status = 'running'
-    and j.locked_by = hold_job.worker
-    and (hold_job.attempt is null or j.attempt = hold_job.attempt)
+    and j.locked_by = jobs_lock_leased.worker
+    and (jobs_lock_leased.attempt is null or j.attempt = jobs_lock_leased.attempt)
   for update
 $$;
-comment on function private.hold_job(text, uuid, integer) is 'Locks a job that this worker still holds; nothing once the lease went to another worker or, when the attempt is given, to another attempt.';
+comment on function private.jobs_lock_leased(text, uuid, integer) is 'Locks a job that this worker still holds; nothing once the lease went to another worker or, when the attempt is given, to another attempt.';
 
-create function private.wake_limited(org_id uuid, concurrency_key text, kind text) returns void
+create function private.jobs_notify_free_slot(org_id uuid, concurrency_key text, kind text) returns void
 language plpgsql set search_path = ''
 as $$
 #variable_conflict use_column
 begin
-  if wake_limited.concurrency_key is not null
-    or exists (select 1 from private.job_limits as l where l.org_id = wake_limited.org_id and l.concurrency_key = '')
+  if jobs_notify_free_slot.concurrency_key is not null
+    or exists (select 1 from private.job_limits as l where l.org_id = jobs_notify_free_slot.org_id and l.concurrency_key = '')
   then
-    perform pg_notify('kijko_jobs', wake_limited.kind);
+    perform pg_notify('kijko_jobs', jobs_notify_free_slot.kind);
   end if;
 end
 $$;
-comment on function private.wake_limited(uuid, text, text) is 'A place under a limit became free: wakes workers, since a job may have waited for it.';
+comment on function private.jobs_notify_free_slot(uuid, text, text) is 'A place under a limit became free: wakes workers, since a job may have waited for it.';
 
-create function private.end_job(job public.jobs, final_status text, result jsonb, code text, message text) returns void
+create function private.jobs_finish(job public.jobs, final_status text, result jsonb, code text, message text) returns void
 language plpgsql set search_path = ''
 as $$
 #variable_conflict use_column
 begin
   update public.jobs as j
   set status = final_status,
-    result = end_job.result,
+    result = jobs_finish.result,
     error_code = substring(code for 100),
     error = substring(message for 10000),
     locked_by = null,
@@ -45,23 +45,23 @@ begin
     updated_at = clock_timestamp()
   where j.id = job.id;
   if final_status <> 'succeeded' then
-    insert into public.job_notes (org_id, job_id, event, attempt, worker, data)
+    insert into public.job_event_log (org_id, job_id, event, attempt, worker, data)
     values (
       job.org_id, job.id, final_status, job.attempt, job.locked_by,
       jsonb_strip_nulls(jsonb_build_object('code', substring(code for 100), 'message', substring(message for 10000)))
     );
   end if;
   if job.status = 'running' then
-    perform private.wake_limited(job.org_id, job.concurrency_key, job.kind);
+    perform private.jobs_notify_free_slot(job.org_id, job.concurrency_key, job.kind);
   end if;
   if final_status = 'succeeded' then
     perform private.jobs_record_recovery(job.kind);
   end if;
 end
 $$;
-comment on function private.end_job(public.jobs, text, jsonb, text, text) is 'Moves a locked job to its final status: succeeded, dead or cancelled.';
+comment on function private.jobs_finish(public.jobs, text, jsonb, text, text) is 'Moves a locked job to its final status: succeeded, dead or cancelled.';
 
-create function private.retry_job(
+create function private.jobs_retry(
   job public.jobs, event text, code text, message text, retry_after interval, counted boolean default true
 ) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -87,43 +87,43 @@ begin
     locked_until = null,
     updated_at = clock_timestamp()
   where j.id = job.id;
-  perform private.wake_limited(job.org_id, job.concurrency_key, job.kind);
-  insert into public.job_notes (org_id, job_id, event, attempt, worker, data)
+  perform private.jobs_notify_free_slot(job.org_id, job.concurrency_key, job.kind);
+  insert into public.job_event_log (org_id, job_id, event, attempt, worker, data)
   values (
-    job.org_id, job.id, retry_job.event, job.attempt, job.locked_by,
+    job.org_id, job.id, jobs_retry.event, job.attempt, job.locked_by,
     jsonb_strip_nulls(jsonb_build_object(
       'code', substring(code for 100), 'message', substring(message for 10000), 'in_seconds', round(extract(epoch from pause), 3)
     ))
   );
 end
 $$;
-comment on function private.retry_job(public.jobs, text, text, text, interval, boolean) is 'Puts a locked job back into the queue after exponential back-off with jitter. counted says whether the attempt counts.';
+comment on function private.jobs_retry(public.jobs, text, text, text, interval, boolean) is 'Puts a locked job back into the queue after exponential back-off with jitter. counted says whether the attempt counts.';
 
-create function private.jobs_hand_back(job public.jobs, event text, kind text) returns void
+create function private.jobs_requeue(job public.jobs, event text, kind text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
   update public.jobs as j
   set status = 'queued',
-    kind = jobs_hand_back.kind,
+    kind = jobs_requeue.kind,
     run_at = clock_timestamp(),
     uncounted_attempts = j.uncounted_attempts + 1,
     locked_by = null,
     locked_until = null,
     updated_at = clock_timestamp()
   where j.id = job.id;
-  perform private.wake_limited(job.org_id, job.concurrency_key, job.kind);
-  insert into public.job_notes (org_id, job_id, event, attempt, worker)
-  values (job.org_id, job.id, jobs_hand_back.event, job.attempt, job.locked_by);
+  perform private.jobs_notify_free_slot(job.org_id, job.concurrency_key, job.kind);
+  insert into public.job_event_log (org_id, job_id, event, attempt, worker)
+  values (job.org_id, job.id, jobs_requeue.event, job.attempt, job.locked_by);
 end
 $$;
-comment on function private.jobs_hand_back(public.jobs, text, text) is 'Puts a locked job that was not at fault back into the queue, due at once, as the given kind; the attempt does not count.';
+comment on function private.jobs_requeue(public.jobs, text, text) is 'Puts a locked job that was not at fault back into the queue, due at once, as the given kind; the attempt does not count.';
 
-create function private.jobs_lock_followers(job public.jobs) returns boolean
+create function private.jobs_lock_dependents(job public.jobs) returns boolean
 language sql set search_path = pg_catalog, pg_temp
 as 'select true';
-comment on function private.jobs_lock_followers(public.jobs) is 'Locks the rows that follow a locked job, without waiting; false when another transaction holds one. Domains whose rows follow jobs replace it. Callers that must not wait call it before they change the job.';
+comment on function private.jobs_lock_dependents(public.jobs) is 'Locks the rows that follow a locked job, without waiting; false when another transaction holds one. Domains whose rows follow jobs replace it. Callers that must not wait call it before they change the job.';
 
 create function private.jobs_record_outage(kind text, code text, retry_after interval) returns void
 language plpgsql set search_path = pg_catalog, pg_temp

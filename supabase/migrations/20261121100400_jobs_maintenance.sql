@@ -7,7 +7,7 @@
 -- table, only EXECUTE on these.
 -- ----------------------------------------------------------------------------
 
-create function private.take_back_jobs(since timestamptz) returns integer
+create function private.jobs_requeue_expired_since(since timestamptz) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -21,13 +21,13 @@ begin
     for update skip locked
   loop
     -- Claims run this, too, and a claim never waits for a row.
-    continue when not private.jobs_lock_followers(job);
+    continue when not private.jobs_lock_dependents(job);
     if job.cancel_requested then
-      perform private.end_job(job, 'cancelled', null, 'cancelled', 'cancelled while its worker was lost');
+      perform private.jobs_finish(job, 'cancelled', null, 'cancelled', 'cancelled while its worker was lost');
     elsif job.attempt - job.uncounted_attempts >= job.max_attempts then
-      perform private.end_job(job, 'dead', null, 'lease_expired', format('worker %s did not report back', job.locked_by));
+      perform private.jobs_finish(job, 'dead', null, 'lease_expired', format('worker %s did not report back', job.locked_by));
     else
-      perform private.retry_job(job, 'lease_expired', 'lease_expired', format('worker %s did not report back', job.locked_by), null);
+      perform private.jobs_retry(job, 'lease_expired', 'lease_expired', format('worker %s did not report back', job.locked_by), null);
     end if;
     reaped := reaped + 1;
     exit when reaped = 1000;
@@ -35,38 +35,38 @@ begin
   return reaped;
 end
 $$;
-comment on function private.take_back_jobs(timestamptz) is 'Takes back up to 1,000 jobs whose lease ended at or after since: queued again, dead after the last attempt, or cancelled if requested. Skips jobs that another transaction has locked, and jobs whose execution is locked.';
+comment on function private.jobs_requeue_expired_since(timestamptz) is 'Takes back up to 1,000 jobs whose lease ended at or after since: queued again, dead after the last attempt, or cancelled if requested. Skips jobs that another transaction has locked, and jobs whose execution is locked.';
 
-create function private.reap_jobs() returns integer
+create function private.jobs_requeue_expired() returns integer
 language sql security definer set search_path = pg_catalog, pg_temp
 as $$
-  select private.take_back_jobs('-infinity')
+  select private.jobs_requeue_expired_since('-infinity')
 $$;
-comment on function private.reap_jobs() is 'Takes back jobs whose lease ran out, however long ago: queued again, or dead after the last attempt, or cancelled if that was asked. Definer: the sidecar holds no table rights.';
-grant execute on function private.reap_jobs() to kijko_sidecar;
+comment on function private.jobs_requeue_expired() is 'Takes back jobs whose lease ran out, however long ago: queued again, or dead after the last attempt, or cancelled if that was asked. Definer: the sidecar holds no table rights.';
+grant execute on function private.jobs_requeue_expired() to kijko_sidecar;
 
-create function private.tend_jobs() returns boolean
+create function private.jobs_run_maintenance() returns boolean
 language plpgsql set search_path = ''
 set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 declare
   started constant timestamptz := clock_timestamp();
-  -- Rows of transactions that take longer than this from statement to commit appear behind the registers; a rescue, which
-  -- looks from the beginning, and pg_cron's reaping find them.
+  -- A transaction that takes longer than this from its statement to its commit leaves rows behind the watermarks. The full
+  -- scan below and pg_cron's maintenance find them.
   slack constant interval := interval '0.25 seconds';
-  rescue boolean;
+  full_scan boolean;
   since timestamptz;
   oldest timestamptz;
 begin
-  if not pg_try_advisory_xact_lock(hashtextextended('kijko-tend-jobs', 20261121)) then
+  if not pg_try_advisory_xact_lock(hashtextextended('kijko-jobs-run-maintenance', 20261121)) then
     return false;
   end if;
-  perform setval('private.jobs_tend_at', private.as_register(started + slack));
+  perform setval('private.jobs_maintenance_at', private.jobs_to_watermark(started + slack));
 
-  select r.last_value <= private.as_register(started) into rescue from private.jobs_rescue_at as r;
-  select case when rescue then '-infinity' else to_timestamp(r.last_value / 1000000.0) end into since
-  from private.jobs_reaped_until as r;
-  perform private.take_back_jobs(since);
+  select r.last_value <= private.jobs_to_watermark(started) into full_scan from private.jobs_full_scan_at as r;
+  select case when full_scan then '-infinity' else to_timestamp(r.last_value / 1000000.0) end into since
+  from private.jobs_lease_watermark as r;
+  perform private.jobs_requeue_expired_since(since);
   -- The watermark stays behind skipped jobs.
   select min(first.locked_until) into oldest
   from (
@@ -75,10 +75,10 @@ begin
     order by j.locked_until
     limit 1
   ) as first;
-  perform setval('private.jobs_reaped_until', private.as_register(least(oldest, started - slack)));
+  perform setval('private.jobs_lease_watermark', private.jobs_to_watermark(least(oldest, started - slack)));
 
-  select case when rescue then '-infinity' else to_timestamp(r.last_value / 1000000.0) end into since
-  from private.jobs_head as r;
+  select case when full_scan then '-infinity' else to_timestamp(r.last_value / 1000000.0) end into since
+  from private.jobs_due_watermark as r;
   select min(first.run_at) into oldest
   from (select distinct l.kind from private.job_lanes as l) as k
   cross join lateral (
@@ -87,61 +87,61 @@ begin
     order by j.run_at
     limit 1
   ) as first;
-  perform setval('private.jobs_head', private.as_register(least(oldest, started - slack)));
-  if rescue then
-    -- Walks every entry that a held snapshot keeps, so it gets rarer as that becomes dear: a twentieth of the time at most.
-    perform setval('private.jobs_rescue_at', private.as_register(
+  perform setval('private.jobs_due_watermark', private.jobs_to_watermark(least(oldest, started - slack)));
+  if full_scan then
+    -- Reads every entry that a held snapshot keeps, so it runs less often as that takes longer: at most a twentieth of the time.
+    perform setval('private.jobs_full_scan_at', private.jobs_to_watermark(
       clock_timestamp() + greatest(interval '1 second', 20 * (clock_timestamp() - started))
     ));
   end if;
   return true;
 end
 $$;
-comment on function private.tend_jobs() is 'Keeps house for claims, which call it a few times a second: takes back expired leases and moves the registers on. False when another transaction is at it.';
+comment on function private.jobs_run_maintenance() is 'Called by claims a few times a second: takes back expired leases and advances the watermarks. False when another transaction is doing it.';
 
-create function private.sweep_jobs() returns void
+create function private.jobs_prune_dead_tuples() returns void
 language plpgsql set search_path = ''
 set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 declare
   started constant timestamptz := clock_timestamp();
 begin
-  if not pg_try_advisory_xact_lock(hashtextextended('kijko-sweep-jobs', 20261121)) then
+  if not pg_try_advisory_xact_lock(hashtextextended('kijko-jobs-prune', 20261121)) then
     return;
   end if;
   -- Not "count(*)": the rows have to be read, not only their index.
   perform count(j.kind) from public.jobs as j
   where j.status = 'running' and j.attempt >= 0 and j.locked_until > started;
   -- A twelfth of the time at most, however much is running or held by a snapshot.
-  perform setval('private.jobs_sweep_at', private.as_register(
+  perform setval('private.jobs_prune_at', private.jobs_to_watermark(
     clock_timestamp() + greatest(interval '5 milliseconds', 12 * (clock_timestamp() - started))
   ));
 end
 $$;
-comment on function private.sweep_jobs() is 'Called by claims and by ends of batches. Reads the leased jobs by their index, and so also what that index still knows of jobs ended meanwhile: Postgres clears dead versions away when their page is read, and nothing else would read these before vacuum.';
+comment on function private.jobs_prune_dead_tuples() is 'Called by claims and by ends of batches. Reads the leased jobs by their index, and so also what that index still knows of jobs ended meanwhile: Postgres clears dead versions away when their page is read, and nothing else would read these before vacuum.';
 
-create function private.keep_house(moment timestamptz, taken integer) returns boolean
+create function private.jobs_maybe_run_maintenance(moment timestamptz, taken integer) returns boolean
 language plpgsql set search_path = ''
 as $$
 declare
   -- Left to claims that nobody waits for, those that find nothing or much; to any, when none of these came for a second.
-  reference constant bigint := private.as_register(
+  reference constant bigint := private.jobs_to_watermark(
     case when taken between 1 and 49 then moment - interval '1 second' else moment end
   );
-  tended boolean := false;
+  maintained boolean := false;
 begin
-  if (select r.last_value <= reference from private.jobs_tend_at as r) then
-    tended := private.tend_jobs();
+  if (select r.last_value <= reference from private.jobs_maintenance_at as r) then
+    maintained := private.jobs_run_maintenance();
   end if;
-  if (select r.last_value <= reference from private.jobs_sweep_at as r) then
-    perform private.sweep_jobs();
+  if (select r.last_value <= reference from private.jobs_prune_at as r) then
+    perform private.jobs_prune_dead_tuples();
   end if;
-  return tended;
+  return maintained;
 end
 $$;
-comment on function private.keep_house(timestamptz, integer) is 'Called by a claim that found so many jobs: tends and sweeps if it is time to. True when it tended.';
+comment on function private.jobs_maybe_run_maintenance(timestamptz, integer) is 'Called by a claim that found so many jobs: runs maintenance and prunes dead tuples when they are due. True when maintenance ran.';
 
-create function private.tend_lanes() returns void
+create function private.jobs_maintain_lanes() returns void
 language plpgsql set search_path = ''
 as $$
 begin
@@ -160,4 +160,4 @@ begin
   );
 end
 $$;
-comment on function private.tend_lanes() is 'Opens lanes that are missing and closes idle ones; called by pg_cron. A lane that is closed while its next job is being queued is opened by the next call.';
+comment on function private.jobs_maintain_lanes() is 'Opens lanes that are missing and closes idle ones; called by pg_cron. A lane that is closed while its next job is being queued is opened by the next call.';

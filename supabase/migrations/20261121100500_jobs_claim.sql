@@ -2,7 +2,7 @@
 -- Jobs: claims.
 -- ============================================================================
 
-create function private.within_limits(places tid[]) returns tid[]
+create function private.jobs_within_limits(places tid[]) returns tid[]
 language plpgsql set search_path = ''
 set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
@@ -26,7 +26,7 @@ begin
     select j.org_id, j.concurrency_key
     from public.jobs as j
     where j.status = 'running' and j.attempt >= 0
-      and j.locked_until >= (select to_timestamp(r.last_value / 1000000.0) from private.jobs_reaped_until as r)
+      and j.locked_until >= (select to_timestamp(r.last_value / 1000000.0) from private.jobs_lease_watermark as r)
       and j.org_id = any (counted)
   ),
   candidates as (
@@ -52,7 +52,7 @@ begin
   return coalesce(kept, '{}');
 end
 $$;
-comment on function private.within_limits(tid[]) is 'Of the queued jobs at these places, whose rows are locked by now, those that may run without exceeding a limit; the first ones first.';
+comment on function private.jobs_within_limits(tid[]) is 'Of the queued jobs at these places, whose rows are locked by now, those that may run without exceeding a limit; the first ones first.';
 
 -- How a claim stays fair and cheap, whatever is queued:
 -- 1. It takes the jobs longest due that no other claim holds, as many as it may lease. Are there fewer, it has seen all of
@@ -61,7 +61,7 @@ comment on function private.within_limits(tid[]) is 'Of the queued jobs at these
 --    priority for their first jobs, beginning after the one that was served last, and passing over those whose limits are
 --    reached. It ranks all it has: higher priority first, then the organizations take turns. So a tenant's one job is found
 --    behind another's million without reading that million, and is served within one round even if each claim takes one.
--- Both read index ranges that begin at the head register. What is chosen from is locked before, so nothing is looked up
+-- Both read index ranges that begin at the watermark. What is chosen from is locked before, so nothing is looked up
 -- twice: a locked row keeps its place. The settings keep plans from depending on statistics, which are never right for a
 -- queue; where they are not enough, a look-up is a lateral subquery, which leaves no other plan.
 -- (Turns are stored in sequences: rows would leave a dead version per claim. Sets of kinds that share a sequence overwrite
@@ -101,7 +101,7 @@ as $$
 $$;
 comment on function private.jobs_record_turns(text[], tid[]) is 'Stores the turn that a claim for these kinds serves last at each priority; the next claim starts after it.';
 
-create function private.rank_jobs(near tid[], kinds text[], of_kinds text[], head timestamptz, due timestamptz, wanted integer) returns tid[]
+create function private.jobs_rank(near tid[], kinds text[], of_kinds text[], head timestamptz, due timestamptz, wanted integer) returns tid[]
 language plpgsql set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
@@ -145,7 +145,7 @@ begin
     select j.org_id, coalesce(j.concurrency_key, '') as concurrency_key, count(*) as jobs
     from public.jobs as j
     where limited and j.status = 'running' and j.attempt >= 0
-      and j.locked_until >= (select to_timestamp(r.last_value / 1000000.0) from private.jobs_reaped_until as r)
+      and j.locked_until >= (select to_timestamp(r.last_value / 1000000.0) from private.jobs_lease_watermark as r)
     group by j.org_id, coalesce(j.concurrency_key, '')
   ),
   orgs as materialized (
@@ -247,9 +247,9 @@ begin
   return places;
 end
 $$;
-comment on function private.rank_jobs(tid[], text[], text[], timestamptz, timestamptz, integer) is 'The places of locked jobs, and if they are as many as wanted also of the first of other lanes, which it locks: higher priority first, organizations in turn, longest due first.';
+comment on function private.jobs_rank(tid[], text[], text[], timestamptz, timestamptz, integer) is 'The places of locked jobs, and if they are as many as wanted also of the first of other lanes, which it locks: higher priority first, organizations in turn, longest due first.';
 
-create function private.claim_jobs(worker text, lease interval, max_jobs integer, kinds text[] default null)
+create function private.jobs_claim(worker text, lease interval, max_jobs integer, kinds text[] default null)
 returns table (
   id uuid, org_id uuid, kind text, payload jsonb, attempt integer, max_attempts integer, timeout_seconds integer,
   waited_seconds double precision
@@ -289,7 +289,7 @@ begin
   end if;
 
   loop
-    select to_timestamp(r.last_value / 1000000.0) into head from private.jobs_head as r;
+    select to_timestamp(r.last_value / 1000000.0) into head from private.jobs_due_watermark as r;
     select array_agg(n.place order by n.priority desc, n.run_at),
       bool_or(n.concurrency_key is not null)
         or exists (select 1 from private.job_limits as l where l.org_id = any (array_agg(n.org_id)) and l.concurrency_key = ''),
@@ -308,7 +308,7 @@ begin
       ) as j
     ) as n;
     -- One look in vain is followed by another if there was something to tidy up: that may have brought jobs to light.
-    exit when not private.keep_house(due, coalesce(cardinality(places), 0)) or places is not null;
+    exit when not private.jobs_maybe_run_maintenance(due, coalesce(cardinality(places), 0)) or places is not null;
   end loop;
   if places is null then
     return;
@@ -316,14 +316,14 @@ begin
 
   backlog := cardinality(places) >= wanted and exists (select 1 from private.job_lanes as l where l.kind = any (of_kinds) offset 1);
   if limited or backlog then
-    places := private.within_limits(private.rank_jobs(places, kinds, of_kinds, head, due, wanted));
+    places := private.jobs_within_limits(private.jobs_rank(places, kinds, of_kinds, head, due, wanted));
   end if;
   if backlog then
     perform private.jobs_record_turns(kinds, places[:wanted]);
   end if;
 
   if cardinality(places) > 0 then
-    perform setval('private.jobs_found_at', private.as_found(found, clock_timestamp()));
+    perform setval('private.jobs_found_at', private.jobs_to_found_watermark(found, clock_timestamp()));
   end if;
   return query
   with claimed as (
@@ -332,7 +332,7 @@ begin
       attempt = j.attempt + 1,
       locked_by = worker,
       locked_until = clock_timestamp() + lease,
-      first_worker = coalesce(j.first_worker, claim_jobs.worker),
+      first_worker = coalesce(j.first_worker, jobs_claim.worker),
       started_at = coalesce(j.started_at, clock_timestamp()),
       updated_at = clock_timestamp()
     from unnest(places[:wanted]) with ordinality as p (place, n)
@@ -341,8 +341,8 @@ begin
   ),
   noted as (
     -- The first claim is in the job's row.
-    insert into public.job_notes (org_id, job_id, event, attempt, worker, created_by)
-    select c.org_id, c.id, 'claimed', c.attempt, claim_jobs.worker, null
+    insert into public.job_event_log (org_id, job_id, event, attempt, worker, created_by)
+    select c.org_id, c.id, 'claimed', c.attempt, jobs_claim.worker, null
     from claimed as c where c.again
   )
   select c.id, c.org_id, c.kind, c.payload, c.attempt, c.max_attempts, c.timeout_seconds,
@@ -351,5 +351,5 @@ begin
   order by c.n;
 end
 $$;
-comment on function private.claim_jobs(text, interval, integer, text[]) is 'Leases up to max_jobs due jobs to a worker: highest priority first, organizations in turn, longest due first, within private.job_limits; workers at once never get the same. waited_seconds is how long each had been due. Definer: the sidecar holds no table rights.';
-grant execute on function private.claim_jobs(text, interval, integer, text[]) to kijko_sidecar;
+comment on function private.jobs_claim(text, interval, integer, text[]) is 'Leases up to max_jobs due jobs to a worker: highest priority first, organizations in turn, longest due first, within private.job_limits; workers at once never get the same. waited_seconds is how long each had been due. Definer: the sidecar holds no table rights.';
+grant execute on function private.jobs_claim(text, interval, integer, text[]) to kijko_sidecar;

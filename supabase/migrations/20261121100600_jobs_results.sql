@@ -2,7 +2,7 @@
 -- Jobs: what a worker reports.
 -- ============================================================================
 
-create function private.heartbeat_jobs(worker text, ids uuid[], lease interval)
+create function private.jobs_heartbeat(worker text, ids uuid[], lease interval)
 returns table (id uuid, cancel_requested boolean, extended boolean)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -32,10 +32,10 @@ begin
     and not exists (select 1 from extended as e where e.id = j.id);
 end
 $$;
-comment on function private.heartbeat_jobs(text, uuid[], interval) is 'Extends the leases of jobs this worker still holds and says which are to be cancelled. If extended is false, another transaction holds the row: the lease is unchanged, and a later heartbeat may extend it. A job that is not in the answer is lost. Definer: the sidecar holds no table rights.';
-grant execute on function private.heartbeat_jobs(text, uuid[], interval) to kijko_sidecar;
+comment on function private.jobs_heartbeat(text, uuid[], interval) is 'Extends the leases of jobs this worker still holds and says which are to be cancelled. If extended is false, another transaction holds the row: the lease is unchanged, and a later heartbeat may extend it. A job that is not in the answer is lost. Definer: the sidecar holds no table rights.';
+grant execute on function private.jobs_heartbeat(text, uuid[], interval) to kijko_sidecar;
 
-create function private.complete_jobs(worker text, results jsonb) returns table (id uuid, status text)
+create function private.jobs_complete(worker text, results jsonb) returns table (id uuid, status text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 set lock_timeout = '100ms'
@@ -61,7 +61,7 @@ begin
   ) as g
   cross join lateral (
     select k.ctid as place from public.jobs as k
-    where k.id = g.id and k.status = 'running' and k.locked_by = complete_jobs.worker
+    where k.id = g.id and k.status = 'running' and k.locked_by = jobs_complete.worker
       and (g.attempt is null or k.attempt = g.attempt)
     for update skip locked
   ) as j;
@@ -76,7 +76,7 @@ begin
       ) as g
       cross join lateral (
         select k.ctid as place from public.jobs as k
-        where k.id = g.id and k.status = 'running' and k.locked_by = complete_jobs.worker
+        where k.id = g.id and k.status = 'running' and k.locked_by = jobs_complete.worker
           and (g.attempt is null or k.attempt = g.attempt) and k.ctid <> all (coalesce(places, '{}'))
         for update
       ) as j;
@@ -95,7 +95,7 @@ begin
       error = null,
       locked_by = null,
       locked_until = null,
-      last_worker = case when not j.cancel_requested then complete_jobs.worker end,
+      last_worker = case when not j.cancel_requested then jobs_complete.worker end,
       finished_at = clock_timestamp(),
       updated_at = clock_timestamp()
     from unnest(places, outcomes) as h (place, outcome)
@@ -103,12 +103,12 @@ begin
     returning j.id, j.org_id, j.kind, j.concurrency_key, j.status, j.attempt, j.error_code
   ),
   noted as (
-    insert into public.job_notes (org_id, job_id, event, attempt, worker, data)
-    select e.org_id, e.id, e.status, e.attempt, complete_jobs.worker, jsonb_build_object('code', e.error_code)
+    insert into public.job_event_log (org_id, job_id, event, attempt, worker, data)
+    select e.org_id, e.id, e.status, e.attempt, jobs_complete.worker, jsonb_build_object('code', e.error_code)
     from ended as e where e.status = 'cancelled'
   ),
   woken as materialized (
-    select private.wake_limited(e.org_id, e.concurrency_key, e.kind)
+    select private.jobs_notify_free_slot(e.org_id, e.concurrency_key, e.kind)
     from (select distinct d.org_id, d.concurrency_key, d.kind from ended as d) as e
   ),
   recovered as materialized (
@@ -123,16 +123,16 @@ begin
       select distinct g.id, g.attempt from jsonb_to_recordset(results) as g (id uuid, attempt integer)
     ) as g
     join public.jobs as k on k.id = g.id
-    where k.status = 'running' and k.locked_by = complete_jobs.worker and (g.attempt is null or k.attempt = g.attempt);
+    where k.status = 'running' and k.locked_by = jobs_complete.worker and (g.attempt is null or k.attempt = g.attempt);
   end if;
-  -- As in keep_house: by those that nobody waits for.
-  if cardinality(places) >= 50 and (select r.last_value <= private.as_register(clock_timestamp()) from private.jobs_sweep_at as r) then
-    perform private.sweep_jobs();
+  -- As in jobs_maybe_run_maintenance: by those that nobody waits for.
+  if cardinality(places) >= 50 and (select r.last_value <= private.jobs_to_watermark(clock_timestamp()) from private.jobs_prune_at as r) then
+    perform private.jobs_prune_dead_tuples();
   end if;
 end
 $$;
-comment on function private.complete_jobs(text, jsonb) is 'Ends held jobs, given as an array of {id, attempt, result}, all at once. Answers with those it ended: succeeded, or cancelled if that was asked. One that is still running is held by another transaction: call again for it. A job that is not in the answer was lost. Definer: the sidecar holds no table rights.';
-grant execute on function private.complete_jobs(text, jsonb) to kijko_sidecar;
+comment on function private.jobs_complete(text, jsonb) is 'Ends held jobs, given as an array of {id, attempt, result}, all at once. Answers with those it ended: succeeded, or cancelled if that was asked. One that is still running is held by another transaction: call again for it. A job that is not in the answer was lost. Definer: the sidecar holds no table rights.';
+grant execute on function private.jobs_complete(text, jsonb) to kijko_sidecar;
 
 create function private.jobs_is_postponed(job public.jobs, outage boolean) returns boolean
 language sql volatile set search_path = pg_catalog, pg_temp
@@ -141,7 +141,7 @@ return coalesce(outage, false) and not job.cancel_requested
   and coalesce(job.started_at, job.created_at) > clock_timestamp() - interval '24 hours';
 comment on function private.jobs_is_postponed(public.jobs, boolean) is 'Whether a failed attempt does not count, because the vendor was down. A job waits for a vendor for up to 24 hours from its first attempt.';
 
-create function private.status_after_failure(job public.jobs, retryable boolean, outage boolean default false) returns text
+create function private.jobs_status_after_failure(job public.jobs, retryable boolean, outage boolean default false) returns text
 language sql volatile set search_path = pg_catalog, pg_temp
 return case
   when job.cancel_requested then 'cancelled'
@@ -149,14 +149,14 @@ return case
   when coalesce(retryable, false) and job.attempt - job.uncounted_attempts < job.max_attempts then 'queued'
   else 'dead'
 end;
-comment on function private.status_after_failure(public.jobs, boolean, boolean) is 'What becomes of a held job whose attempt failed.';
+comment on function private.jobs_status_after_failure(public.jobs, boolean, boolean) is 'What becomes of a held job whose attempt failed.';
 
-create function private.code_after_failure(status text, code text) returns text
+create function private.jobs_code_after_failure(status text, code text) returns text
 language sql immutable set search_path = ''
 return case status when 'cancelled' then 'cancelled' when 'dead' then coalesce(code, 'internal') else code end;
-comment on function private.code_after_failure(text, text) is 'The short name of a failure, as the job keeps it.';
+comment on function private.jobs_code_after_failure(text, text) is 'The short name of a failure, as the job keeps it.';
 
-create function private.fail_job(
+create function private.jobs_fail(
   worker text,
   job_id uuid,
   code text,
@@ -169,19 +169,19 @@ create function private.fail_job(
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  job public.jobs := private.hold_job(worker, job_id, attempt);
+  job public.jobs := private.jobs_lock_leased(worker, job_id, attempt);
   status text;
 begin
   if job.id is null then
     return null;
   end if;
-  status := private.status_after_failure(job, retryable, outage);
+  status := private.jobs_status_after_failure(job, retryable, outage);
   if status <> 'queued' then
-    perform private.end_job(job, status, null, private.code_after_failure(status, code), message);
+    perform private.jobs_finish(job, status, null, private.jobs_code_after_failure(status, code), message);
   elsif private.jobs_is_postponed(job, outage) then
-    perform private.retry_job(job, 'postponed', code, message, retry_after, counted => false);
+    perform private.jobs_retry(job, 'postponed', code, message, retry_after, counted => false);
   else
-    perform private.retry_job(job, 'retry', code, message, retry_after);
+    perform private.jobs_retry(job, 'retry', code, message, retry_after);
   end if;
   -- Last, so that the row of the kind is held only briefly.
   if outage and status <> 'cancelled' then
@@ -190,10 +190,10 @@ begin
   return status;
 end
 $$;
-comment on function private.fail_job(text, uuid, text, text, boolean, interval, integer, boolean) is 'Records a failure of a held job: queued again with back-off, dead, or cancelled if that was asked; the new status, or null when the lease was lost. An outage is a failure of the vendor: it counts against the kind, and for 24 hours from its first attempt not against the job. Definer: the sidecar holds no table rights.';
-grant execute on function private.fail_job(text, uuid, text, text, boolean, interval, integer, boolean) to kijko_sidecar;
+comment on function private.jobs_fail(text, uuid, text, text, boolean, interval, integer, boolean) is 'Records a failure of a held job: queued again with back-off, dead, or cancelled if that was asked; the new status, or null when the lease was lost. An outage is a failure of the vendor: it counts against the kind, and for 24 hours from its first attempt not against the job. Definer: the sidecar holds no table rights.';
+grant execute on function private.jobs_fail(text, uuid, text, text, boolean, interval, integer, boolean) to kijko_sidecar;
 
-create function private.release_jobs(worker text, ids uuid[]) returns integer
+create function private.jobs_release(worker text, ids uuid[]) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -208,37 +208,37 @@ begin
     for update
   loop
     if job.cancel_requested then
-      perform private.end_job(job, 'cancelled', null, 'cancelled', null);
+      perform private.jobs_finish(job, 'cancelled', null, 'cancelled', null);
     else
-      perform private.jobs_hand_back(job, 'released', job.kind);
+      perform private.jobs_requeue(job, 'released', job.kind);
     end if;
     released := released + 1;
   end loop;
   return released;
 end
 $$;
-comment on function private.release_jobs(text, uuid[]) is 'Hands back jobs that a worker still holds when it stops in good order: to be claimed at once, and the attempt does not count, since the job was not at fault. Definer: the sidecar holds no table rights.';
-grant execute on function private.release_jobs(text, uuid[]) to kijko_sidecar;
+comment on function private.jobs_release(text, uuid[]) is 'Hands back jobs that a worker still holds when it stops in good order: to be claimed at once, and the attempt does not count, since the job was not at fault. Definer: the sidecar holds no table rights.';
+grant execute on function private.jobs_release(text, uuid[]) to kijko_sidecar;
 
-create function private.add_job_event(worker text, job_id uuid, event text, data jsonb default '{}') returns boolean
+create function private.jobs_add_event(worker text, job_id uuid, event text, data jsonb default '{}') returns boolean
 language plpgsql security definer set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-  job public.jobs := private.hold_job(worker, job_id, null);
+  job public.jobs := private.jobs_lock_leased(worker, job_id, null);
 begin
   if job.id is null then
     return false;
   end if;
-  insert into public.job_notes (org_id, job_id, event, attempt, worker, data)
-  values (job.org_id, job.id, add_job_event.event, job.attempt, job.locked_by, coalesce(add_job_event.data, '{}'));
+  insert into public.job_event_log (org_id, job_id, event, attempt, worker, data)
+  values (job.org_id, job.id, jobs_add_event.event, job.attempt, job.locked_by, coalesce(jobs_add_event.data, '{}'));
   return true;
 end
 $$;
-comment on function private.add_job_event(text, uuid, text, jsonb) is 'Appends an event to a held job; false when the lease was lost. Definer: the sidecar holds no table rights.';
-grant execute on function private.add_job_event(text, uuid, text, jsonb) to kijko_sidecar;
+comment on function private.jobs_add_event(text, uuid, text, jsonb) is 'Appends an event to a held job; false when the lease was lost. Definer: the sidecar holds no table rights.';
+grant execute on function private.jobs_add_event(text, uuid, text, jsonb) to kijko_sidecar;
 
-create function private.queue_stats()
+create function private.jobs_stats()
 returns table (kind text, queued bigint, running bigint, dead bigint, oldest_queued_seconds double precision)
 language sql stable security definer set search_path = ''
 as $$
@@ -258,5 +258,5 @@ as $$
   ) as live
   group by live.kind
 $$;
-comment on function private.queue_stats() is 'Depth and age of the queue by kind, for readiness and metrics. Definer: the sidecar holds no table rights.';
-grant execute on function private.queue_stats() to kijko_sidecar, service_role;
+comment on function private.jobs_stats() is 'Depth and age of the queue by kind, for readiness and metrics. Definer: the sidecar holds no table rights.';
+grant execute on function private.jobs_stats() to kijko_sidecar, service_role;

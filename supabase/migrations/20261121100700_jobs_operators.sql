@@ -6,34 +6,34 @@
 -- Cancelling, and retention
 -- ----------------------------------------------------------------------------
 
-create function private.cancel_job(job_id uuid) returns text
+create function private.jobs_cancel(job_id uuid) returns text
 language plpgsql set search_path = ''
 as $$
 #variable_conflict use_column
 declare
   job public.jobs;
 begin
-  select j.* into job from public.jobs as j where j.id = cancel_job.job_id for update;
+  select j.* into job from public.jobs as j where j.id = jobs_cancel.job_id for update;
   if job.status = 'queued' then
-    perform private.end_job(job, 'cancelled', null, 'cancelled', null);
+    perform private.jobs_finish(job, 'cancelled', null, 'cancelled', null);
     return 'cancelled';
   elsif job.status = 'running' and not job.cancel_requested then
     update public.jobs as j set cancel_requested = true, updated_at = clock_timestamp() where j.id = job.id;
-    insert into public.job_notes (org_id, job_id, event, attempt, worker)
+    insert into public.job_event_log (org_id, job_id, event, attempt, worker)
     values (job.org_id, job.id, 'cancel_requested', job.attempt, job.locked_by);
     perform pg_notify('kijko_job_cancel', job.id::text);
   end if;
   return job.status;
 end
 $$;
-comment on function private.cancel_job(uuid) is 'Cancels a queued job at once and asks the worker of a running one to stop; returns the status it is in now. Called by definer functions only.';
+comment on function private.jobs_cancel(uuid) is 'Cancels a queued job at once and asks the worker of a running one to stop; returns the status it is in now. Called by definer functions only.';
 
-create function private.purge_jobs(older_than interval default interval '30 days', max_jobs integer default 100000) returns integer
+create function private.jobs_purge(older_than interval default interval '30 days', max_jobs integer default 100000) returns integer
 language plpgsql security definer set search_path = ''
 as $$
 declare
   -- Ids begin with the time of queueing: those to be deleted are among the first.
-  later constant uuid := private.new_job_id(clock_timestamp() - older_than, 4095);
+  later constant uuid := private.jobs_new_id(clock_timestamp() - older_than, 4095);
   purged integer;
 begin
   if older_than is null or older_than < interval '0' then
@@ -51,18 +51,18 @@ begin
   return purged;
 end
 $$;
-comment on function private.purge_jobs(interval, integer) is 'Deletes finished jobs, those queued first at first, and with them their events, once they are old enough; at most max_jobs in one transaction. Executions stay. Definer: nobody may delete jobs.';
-grant execute on function private.purge_jobs(interval, integer) to service_role;
+comment on function private.jobs_purge(interval, integer) is 'Deletes finished jobs, those queued first at first, and with them their events, once they are old enough; at most max_jobs in one transaction. Executions stay. Definer: nobody may delete jobs.';
+grant execute on function private.jobs_purge(interval, integer) to service_role;
 
 -- ----------------------------------------------------------------------------
 -- Schedule. cron.schedule replaces the entry of the same name, so a replay is harmless.
 -- ----------------------------------------------------------------------------
 
-select cron.schedule('kijko-reap-jobs', '* * * * *', 'select private.reap_jobs(); select private.tend_jobs(); select private.tend_lanes()');
+select cron.schedule('kijko-jobs-maintenance', '* * * * *', 'select private.jobs_requeue_expired(); select private.jobs_run_maintenance(); select private.jobs_maintain_lanes()');
 -- A little each hour instead of all at night: short transactions, and vacuum keeps up.
-select cron.schedule('kijko-purge-jobs', '17 * * * *', 'select private.purge_jobs()');
+select cron.schedule('kijko-jobs-purge', '17 * * * *', 'select private.jobs_purge()');
 -- pg_cron never deletes its own log; row level security limits this to our entries.
 select cron.schedule(
-  'kijko-purge-cron-log', '47 * * * *',
+  'kijko-cron-log-purge', '47 * * * *',
   $$delete from cron.job_run_details where coalesce(end_time, start_time) < now() - interval '1 day'$$
 );

@@ -3,9 +3,9 @@
 --
 -- One execution is reserved and queued in one transaction. A job carries it to a
 -- worker; the job's fate is copied to the execution by one trigger, and only
--- finish_execution makes it succeed. A final status never changes again.
+-- executions_finish makes it succeed. A final status never changes again.
 --
--- Before the worker calls the model, reserve_call() holds the tokens and the cost that
+-- Before the worker calls the model, executions_reserve_call() holds the tokens and the cost that
 -- the call may come to and settles the execution itself. The end of the attempt settles
 -- the call with what it used. An execution that ends before any call gives its
 -- reservation back. Holds of a worker that crashed are released by the next attempt or
@@ -104,7 +104,7 @@ create policy executions_select on public.executions for select to authenticated
 create trigger executions_touch before update on public.executions
   for each row execute function private.touch_updated_at();
 
-create function private.refuse_status_change() returns trigger
+create function private.executions_refuse_status_change() returns trigger
 language plpgsql set search_path = ''
 as $$
 begin
@@ -112,12 +112,12 @@ begin
   return null;
 end
 $$;
-comment on function private.refuse_status_change() is 'Trigger: a final status is final, also for a function with a fault.';
+comment on function private.executions_refuse_status_change() is 'Trigger: a final status is final, also for a function with a fault.';
 create trigger executions_final before update of status on public.executions
   for each row when (old.status in ('succeeded', 'failed', 'cancelled', 'skipped') and old.status <> new.status)
-  execute function private.refuse_status_change();
+  execute function private.executions_refuse_status_change();
 
-create function private.follow_job() returns trigger
+create function private.executions_sync_status() returns trigger
 language plpgsql set search_path = ''
 as $$
 begin
@@ -134,17 +134,17 @@ begin
     select 1 from public.executions as e
     where e.org_id = new.org_id and e.job_id = new.id and e.status in ('queued', 'running')
   ) then
-    perform kijko.fail('internal', 'an execution''s job succeeds through finish_execution only');
+    perform kijko.fail('internal', 'an execution''s job succeeds through executions_finish only');
   end if;
   return null;
 end
 $$;
-comment on function private.follow_job() is 'Trigger: what becomes of the job, also by the reaper, becomes of its execution. Runs as postgres inside the job functions.';
+comment on function private.executions_sync_status() is 'Trigger: an execution takes the status of its job, also when an expired lease ends the job. Runs as postgres inside the job functions.';
 create trigger jobs_execution after update of status on public.jobs
   for each row when (new.status <> 'running' and old.status <> new.status and starts_with(new.kind, 'execution'))
-  execute function private.follow_job();
+  execute function private.executions_sync_status();
 
-create or replace function private.jobs_lock_followers(job public.jobs) returns boolean
+create or replace function private.jobs_lock_dependents(job public.jobs) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -157,9 +157,9 @@ begin
   );
 end
 $$;
-comment on function private.jobs_lock_followers(public.jobs) is 'Locks the execution that follows a locked job, without waiting; false when another transaction holds it. Callers that must not wait call it before they change the job.';
+comment on function private.jobs_lock_dependents(public.jobs) is 'Locks the execution that follows a locked job, without waiting; false when another transaction holds it. Callers that must not wait call it before they change the job.';
 
-create function private.forget_jobs() returns trigger
+create function private.executions_clear_job_ids() returns trigger
 language plpgsql set search_path = ''
 as $$
 begin
@@ -167,9 +167,9 @@ begin
   return null;
 end
 $$;
-comment on function private.forget_jobs() is 'Trigger: executions outlive their jobs.';
+comment on function private.executions_clear_job_ids() is 'Trigger: executions outlive their jobs.';
 create trigger jobs_forgotten after delete on public.jobs
-  referencing old table as gone for each statement execute function private.forget_jobs();
+  referencing old table as gone for each statement execute function private.executions_clear_job_ids();
 
 -- PostgREST cannot embed the two relationships of a table with itself by name. It embeds these two functions instead:
 -- executions?select=id,retried_execution(id,error_code). Without a "set" clause the planner inlines them.

@@ -6,7 +6,7 @@
 -- Charging and queueing. Not granted: they run inside definer functions.
 -- ----------------------------------------------------------------------------
 
-create function private.exhausted_meter(org_id uuid) returns kijko.verdict
+create function private.executions_exhausted_meter(org_id uuid) returns kijko.verdict
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -17,26 +17,26 @@ begin
   from public.subscriptions as s
   join public.plan_limits as l on l.plan = s.plan and l.meter in ('llm_tokens', 'llm_cost_microusd') and l.over <> 'bill'
   cross join lateral kijko.standing(s.org_id, l.meter) as v
-  where s.org_id = exhausted_meter.org_id and not v.allowed
+  where s.org_id = executions_exhausted_meter.org_id and not v.allowed
   order by v.reset_at desc, v.meter
   limit 1;
   return exhausted;
 end
 $$;
-comment on function private.exhausted_meter(uuid) is 'A meter of model use that is used up, or null. reserve_call() refuses a call that does not fit; this check refuses earlier, when nothing fits.';
+comment on function private.executions_exhausted_meter(uuid) is 'A meter of model use that is used up, or null. executions_reserve_call() refuses a call that does not fit; this check refuses earlier, when nothing fits.';
 
-create function private.use_of(member uuid, project_id uuid, skill_id uuid, habit_id uuid) returns jsonb
+create function private.executions_usage_attributes(member uuid, project_id uuid, skill_id uuid, habit_id uuid) returns jsonb
 language sql immutable set search_path = ''
 return pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
   'member', member, 'project', project_id, 'skill', skill_id, 'habit', habit_id
 ));
-comment on function private.use_of(uuid, uuid, uuid, uuid) is 'What a use was for, as the ledger records it and usage_by() asks for it.';
+comment on function private.executions_usage_attributes(uuid, uuid, uuid, uuid) is 'What a use was for, as the ledger records it and usage_by() asks for it.';
 
-create function private.reserve_execution(org_id uuid) returns uuid
+create function private.executions_reserve(org_id uuid) returns uuid
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  exhausted kijko.verdict := private.exhausted_meter(org_id);
+  exhausted kijko.verdict := private.executions_exhausted_meter(org_id);
 begin
   if exhausted.meter is not null then
     perform kijko.limit_headers(exhausted);
@@ -50,9 +50,9 @@ begin
   return kijko.reserve(org_id, 'executions', 1, interval '30 days');
 end
 $$;
-comment on function private.reserve_execution(uuid) is 'Reserves one execution of an organization and returns the hold, or fails with quota_exceeded. Rolled back with the transaction that queues the execution.';
+comment on function private.executions_reserve(uuid) is 'Reserves one execution of an organization and returns the hold, or fails with quota_exceeded. Rolled back with the transaction that queues the execution.';
 
-create function private.settle_hold(hold_id uuid, amount bigint, org_id uuid, meter text, attributes jsonb) returns boolean
+create function private.executions_settle_hold(hold_id uuid, amount bigint, org_id uuid, meter text, attributes jsonb) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
 -- Restored when the function ends: the attributes are those of this use alone.
@@ -63,18 +63,18 @@ begin
   return kijko.settle(hold_id, amount, org_id, meter);
 end
 $$;
-comment on function private.settle_hold(uuid, bigint, uuid, text, jsonb) is 'Settles a hold with the actual amount under these attributes, even above the limit; false when it was settled before.';
+comment on function private.executions_settle_hold(uuid, bigint, uuid, text, jsonb) is 'Settles a hold with the actual amount under these attributes, even above the limit; false when it was settled before.';
 
-create function private.execution_kind(model text) returns text
+create function private.executions_job_kind(model text) returns text
 language sql immutable
 set search_path = pg_catalog, pg_temp
 as $$
   select case when p.provider in ('echo', 'openai', 'anthropic', 'gemini') then 'execution.' || p.provider else 'execution' end
-  from private.llm_provider(model) as p (provider)
+  from private.models_provider(model) as p (provider)
 $$;
-comment on function private.execution_kind(text) is 'The kind of job that runs a model: one for each vendor, so that workers claim only jobs that they have keys for, and an outage of one vendor does not delay the others. The kind of an unknown vendor is "execution", which every worker claims and fails with model_not_available.';
+comment on function private.executions_job_kind(text) is 'The kind of job that runs a model: one for each vendor, so that workers claim only jobs that they have keys for, and an outage of one vendor does not delay the others. The kind of an unknown vendor is "execution", which every worker claims and fails with model_not_available.';
 
-create function private.queue_execution(
+create function private.executions_queue(
   skill public.skills,
   input jsonb,
   trigger text,
@@ -92,23 +92,23 @@ declare
   execution_id uuid := gen_random_uuid();
   job_id uuid;
 begin
-  job_id := private.enqueue_job(skill.org_id, private.execution_kind(skill.model), jsonb_build_object('execution_id', execution_id));
+  job_id := private.jobs_enqueue(skill.org_id, private.executions_job_kind(skill.model), jsonb_build_object('execution_id', execution_id));
   insert into public.executions (
     id, org_id, project_id, skill_id, habit_id, job_id, retry_of, trigger, input, model, idempotency_key, scheduled_for,
     hold_id, usage_attributes
   ) values (
-    execution_id, skill.org_id, skill.project_id, skill.id, queue_execution.habit_id, job_id,
-    queue_execution.retry_of, queue_execution.trigger, queue_execution.input, skill.model,
-    queue_execution.idempotency_key, queue_execution.scheduled_for, queue_execution.hold_id,
+    execution_id, skill.org_id, skill.project_id, skill.id, executions_queue.habit_id, job_id,
+    executions_queue.retry_of, executions_queue.trigger, executions_queue.input, skill.model,
+    executions_queue.idempotency_key, executions_queue.scheduled_for, executions_queue.hold_id,
     coalesce(nullif(current_setting('kijko.usage_attributes', true), '')::jsonb, '{}')
-      || private.use_of(kijko.user_id(), skill.project_id, skill.id, queue_execution.habit_id)
+      || private.executions_usage_attributes(kijko.user_id(), skill.project_id, skill.id, executions_queue.habit_id)
   ) returning * into execution;
   return execution;
 end
 $$;
-comment on function private.queue_execution(public.skills, jsonb, text, uuid, timestamptz, text, uuid, uuid) is 'An execution and the job that carries it. The caller has reserved it and passes the hold.';
+comment on function private.executions_queue(public.skills, jsonb, text, uuid, timestamptz, text, uuid, uuid) is 'An execution and the job that carries it. The caller has reserved it and passes the hold.';
 
-create function private.runnable_skill(skill_id uuid) returns public.skills
+create function private.executions_require_skill(skill_id uuid) returns public.skills
 language plpgsql set search_path = ''
 as $$
 declare
@@ -129,4 +129,4 @@ begin
   return skill;
 end
 $$;
-comment on function private.runnable_skill(uuid) is 'The skill, if whoever is asking may execute it.';
+comment on function private.executions_require_skill(uuid) is 'The skill, if whoever is asking may execute it.';

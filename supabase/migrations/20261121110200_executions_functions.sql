@@ -12,7 +12,7 @@ language plpgsql security definer set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-  skill public.skills := private.runnable_skill(execute_skill.skill_id);
+  skill public.skills := private.executions_require_skill(execute_skill.skill_id);
   known public.executions;
 begin
   if jsonb_typeof(execute_skill.input) is distinct from 'object' then
@@ -44,16 +44,16 @@ begin
   if not skill.enabled then
     perform kijko.fail('conflict', 'the skill is disabled');
   end if;
-  return private.queue_execution(
+  return private.executions_queue(
     skill, execute_skill.input, 'manual', idempotency_key => execute_skill.idempotency_key,
-    hold_id => private.reserve_execution(skill.org_id)
+    hold_id => private.executions_reserve(skill.org_id)
   );
 end
 $$;
 comment on function public.execute_skill(uuid, jsonb, text) is 'Reserves and queues one execution of a skill. The same idempotency_key with the same arguments gives the same execution. Definer: users only read executions.';
 grant execute on function public.execute_skill(uuid, jsonb, text) to authenticated;
 
-create function private.own_execution(execution_id uuid) returns public.executions
+create function private.executions_require(execution_id uuid) returns public.executions
 language plpgsql set search_path = ''
 as $$
 declare
@@ -73,17 +73,17 @@ begin
   return execution;
 end
 $$;
-comment on function private.own_execution(uuid) is 'The execution, if whoever is asking may act on it.';
+comment on function private.executions_require(uuid) is 'The execution, if whoever is asking may act on it.';
 
 create function public.cancel_execution(id uuid) returns public.executions
 language plpgsql security definer set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-  execution public.executions := private.own_execution(cancel_execution.id);
+  execution public.executions := private.executions_require(cancel_execution.id);
 begin
   if execution.status in ('queued', 'running') then
-    perform private.cancel_job(execution.job_id);
+    perform private.jobs_cancel(execution.job_id);
     select e.* into execution from public.executions as e where e.id = cancel_execution.id;
   end if;
   if execution.status in ('succeeded', 'failed', 'skipped') then
@@ -100,7 +100,7 @@ language plpgsql security definer set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-  execution public.executions := private.own_execution(retry_execution.id);
+  execution public.executions := private.executions_require(retry_execution.id);
   skill public.skills;
 begin
   if execution.status not in ('failed', 'cancelled') then
@@ -116,9 +116,9 @@ begin
   if not skill.enabled then
     perform kijko.fail('conflict', 'the skill is disabled');
   end if;
-  return private.queue_execution(
+  return private.executions_queue(
     skill, execution.input, 'manual', habit_id => execution.habit_id, retry_of => execution.id,
-    hold_id => private.reserve_execution(skill.org_id)
+    hold_id => private.executions_reserve(skill.org_id)
   );
 end
 $$;

@@ -6,12 +6,12 @@
 -- What workers call. Definer: the sidecar's role holds no right on any table.
 -- ----------------------------------------------------------------------------
 
-create function private.start_execution(worker text, job_id uuid, attempt integer default null) returns jsonb
+create function private.executions_start(worker text, job_id uuid, attempt integer default null) returns jsonb
 language plpgsql security definer set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-  job public.jobs := private.hold_job(worker, start_execution.job_id, start_execution.attempt);
+  job public.jobs := private.jobs_lock_leased(worker, executions_start.job_id, executions_start.attempt);
   execution public.executions;
   skill public.skills;
 begin
@@ -19,24 +19,24 @@ begin
     return null;
   end if;
   if job.cancel_requested then
-    perform private.end_job(job, 'cancelled', null, 'cancelled', null);
+    perform private.jobs_finish(job, 'cancelled', null, 'cancelled', null);
     return null;
   end if;
   select e.* into execution from public.executions as e
   where e.org_id = job.org_id and e.job_id = job.id and e.status in ('queued', 'running')
   for update;
   if execution.id is null then
-    perform private.end_job(job, 'dead', null, 'not_found', 'the job has no open execution');
+    perform private.jobs_finish(job, 'dead', null, 'not_found', 'the job has no open execution');
     return null;
   end if;
   select s.* into skill from public.skills as s where s.org_id = execution.org_id and s.id = execution.skill_id;
   if skill.id is null then
-    perform private.end_job(job, 'dead', null, 'not_found', 'the skill was deleted before it ran');
+    perform private.jobs_finish(job, 'dead', null, 'not_found', 'the skill was deleted before it ran');
     return null;
   end if;
   -- The skill's model has changed to another vendor's, for which this worker may have no key.
-  if private.execution_kind(skill.model) <> job.kind then
-    perform private.jobs_hand_back(job, 'redirected', private.execution_kind(skill.model));
+  if private.executions_job_kind(skill.model) <> job.kind then
+    perform private.jobs_requeue(job, 'redirected', private.executions_job_kind(skill.model));
     return null;
   end if;
 
@@ -52,25 +52,25 @@ begin
     'input', execution.input,
     'input_schema', skill.input_schema,
     'parameters', skill.parameters,
-    'max_output_tokens', (private.llm_price(skill.model, null)).max_output_tokens,
+    'max_output_tokens', (private.models_price(skill.model, null)).max_output_tokens,
     'trigger', execution.trigger,
     'attempt', job.attempt
   );
 end
 $$;
-comment on function private.start_execution(text, uuid, integer) is 'Marks an execution running and gives the worker all it needs; null when the lease was lost, it was cancelled, or its skill is gone. Definer: the sidecar holds no table rights.';
-grant execute on function private.start_execution(text, uuid, integer) to kijko_sidecar;
+comment on function private.executions_start(text, uuid, integer) is 'Marks an execution running and gives the worker all it needs; null when the lease was lost, it was cancelled, or its skill is gone. Definer: the sidecar holds no table rights.';
+grant execute on function private.executions_start(text, uuid, integer) to kijko_sidecar;
 
-create function private.count_of(value jsonb) returns bigint
+create function private.models_parse_count(value jsonb) returns bigint
 language sql immutable set search_path = ''
 return case
   when pg_catalog.jsonb_typeof(value) = 'number'
   then least(greatest(pg_catalog.trunc((value #>> '{}')::numeric), 0), 1000000000000)::bigint
   else 0
 end;
-comment on function private.count_of(jsonb) is 'A count reported from outside: whole, not negative, bounded; 0 when it is no number.';
+comment on function private.models_parse_count(jsonb) is 'A count reported from outside: whole, not negative, bounded; 0 when it is no number.';
 
-create function private.llm_rates(price public.llm_models, long boolean, priority boolean)
+create function private.models_rates(price public.llm_models, long boolean, priority boolean)
 returns table (input bigint, output bigint, reasoning bigint, cache_read bigint, cache_write bigint, cache_write_1h bigint)
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -119,29 +119,29 @@ as $$
     case when priority then greatest(b.cache_write_1h, price.priority_input_microusd_per_mtok) else b.cache_write_1h end
   from by_length as b
 $$;
-comment on function private.llm_rates(public.llm_models, boolean, boolean) is 'Price of a million tokens of each kind: beyond the long-context step (long) or not, at service_tier priority or not.';
+comment on function private.models_rates(public.llm_models, boolean, boolean) is 'Price of a million tokens of each kind: beyond the long-context step (long) or not, at service_tier priority or not.';
 
-create function private.llm_cost(requested text, reported text, usage jsonb) returns bigint
+create function private.models_cost(requested text, reported text, usage jsonb) returns bigint
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   with price as (
-    select p.* from private.llm_price(requested, reported) as p where p.id is not null
+    select p.* from private.models_price(requested, reported) as p where p.id is not null
   ),
   -- Vendors' figures are not to be trusted to add up: the parts are never more than the whole.
   whole as (
-    select private.count_of(usage -> 'input_tokens') as input, private.count_of(usage -> 'output_tokens') as output,
+    select private.models_parse_count(usage -> 'input_tokens') as input, private.models_parse_count(usage -> 'output_tokens') as output,
       coalesce(usage -> 'batch' = 'true', false) as batch, coalesce(usage ->> 'service_tier' = 'priority', false) as priority
   ),
   reads as (
-    select w.*, least(private.count_of(usage -> 'reasoning_tokens'), w.output) as reasoning,
-      least(private.count_of(usage -> 'cache_read_tokens'), w.input) as cache_read
+    select w.*, least(private.models_parse_count(usage -> 'reasoning_tokens'), w.output) as reasoning,
+      least(private.models_parse_count(usage -> 'cache_read_tokens'), w.input) as cache_read
     from whole as w
   ),
   writes as (
-    select r.*, least(private.count_of(usage -> 'cache_write_tokens'), r.input - r.cache_read) as cache_write from reads as r
+    select r.*, least(private.models_parse_count(usage -> 'cache_write_tokens'), r.input - r.cache_read) as cache_write from reads as r
   ),
   tokens as (
-    select w.*, least(private.count_of(usage -> 'cache_write_1h_tokens'), w.cache_write) as cache_write_1h from writes as w
+    select w.*, least(private.models_parse_count(usage -> 'cache_write_1h_tokens'), w.cache_write) as cache_write_1h from writes as w
   ),
   -- A batch's discount is a fraction of the plain price; a price of 0 has none.
   discount as (
@@ -166,6 +166,6 @@ as $$
   cross join tokens as t
   cross join discount as d
   -- The whole call costs the long prices once its input is beyond the step.
-  cross join lateral private.llm_rates(p::public.llm_models, coalesce(t.input > p.long_context_tokens, false), t.priority) as r
+  cross join lateral private.models_rates(p::public.llm_models, coalesce(t.input > p.long_context_tokens, false), t.priority) as r
 $$;
-comment on function private.llm_cost(text, text, jsonb) is 'Cost of a call in millionths of a US dollar, rounded up once; null when no price is known. Usage: input_tokens (cached ones among them), output_tokens (reasoning_tokens among them), cache_read_tokens, cache_write_tokens, cache_write_1h_tokens (among the writes), batch, service_tier.';
+comment on function private.models_cost(text, text, jsonb) is 'Cost of a call in millionths of a US dollar, rounded up once; null when no price is known. Usage: input_tokens (cached ones among them), output_tokens (reasoning_tokens among them), cache_read_tokens, cache_write_tokens, cache_write_1h_tokens (among the writes), batch, service_tier.';

@@ -31,7 +31,7 @@ comment on column private.execution_calls.created_by is 'Always null: workers ma
 comment on column private.execution_calls.created_at is 'When it was reserved.';
 alter table private.execution_calls enable row level security;
 
-create function private.release_calls(org_id uuid, execution_id uuid) returns void
+create function private.executions_release_calls(org_id uuid, execution_id uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -41,7 +41,7 @@ begin
   -- Without the row, a call of a worker that was cut off and reports later is not booked either.
   with lost as (
     delete from private.execution_calls as c
-    where c.org_id = release_calls.org_id and c.execution_id = release_calls.execution_id
+    where c.org_id = executions_release_calls.org_id and c.execution_id = executions_release_calls.execution_id
     returning c.tokens_hold_id, c.cost_hold_id
   )
   select array_agg(h.hold_id) into holds
@@ -51,9 +51,9 @@ begin
   perform kijko.release(h.hold_id) from unnest(holds) as h (hold_id);
 end
 $$;
-comment on function private.release_calls(uuid, uuid) is 'Releases the holds of an execution''s calls whose worker was lost.';
+comment on function private.executions_release_calls(uuid, uuid) is 'Releases the holds of an execution''s calls whose worker was lost.';
 
-create function private.release_execution() returns trigger
+create function private.executions_release_holds() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -61,41 +61,41 @@ begin
     perform kijko.release(new.hold_id);
     new.hold_id := null;
   end if;
-  perform private.release_calls(new.org_id, new.id);
+  perform private.executions_release_calls(new.org_id, new.id);
   return new;
 end
 $$;
-comment on function private.release_execution() is 'Trigger: releases the hold of an execution that ends before its model was called, and the holds of an attempt that has ended. Runs as postgres inside the functions that end attempts.';
+comment on function private.executions_release_holds() is 'Trigger: releases the hold of an execution that ends before its model was called, and the holds of an attempt that has ended. Runs as postgres inside the functions that end attempts.';
 create trigger executions_release before update of status on public.executions
   for each row when (old.status in ('queued', 'running') and new.status <> 'running' and old.status <> new.status)
-  execute function private.release_execution();
+  execute function private.executions_release_holds();
 
-create function private.hold_execution(job public.jobs) returns public.executions
+create function private.executions_lock_running(job public.jobs) returns public.executions
 language sql set search_path = ''
 as $$
   select e.* from public.executions as e
   where e.org_id = job.org_id and e.job_id = job.id and e.status = 'running'
   for update
 $$;
-comment on function private.hold_execution(public.jobs) is 'Locks the running execution of a job that is held; nothing when there is none.';
+comment on function private.executions_lock_running(public.jobs) is 'Locks the running execution of a job that is held; nothing when there is none.';
 
-create function private.llm_max_cost(model text, call jsonb) returns bigint
+create function private.models_max_cost(model text, call jsonb) returns bigint
 language sql stable set search_path = pg_catalog, pg_temp
 return greatest(
-  private.llm_cost(model, null, call),
-  private.llm_cost(model, null, call || jsonb_build_object('reasoning_tokens', call -> 'output_tokens'))
+  private.models_cost(model, null, call),
+  private.models_cost(model, null, call || jsonb_build_object('reasoning_tokens', call -> 'output_tokens'))
 );
-comment on function private.llm_max_cost(text, jsonb) is 'The highest cost of a call with these token counts: all output may be reasoning.';
+comment on function private.models_max_cost(text, jsonb) is 'The highest cost of a call with these token counts: all output may be reasoning.';
 
-create function private.reserve_call(worker text, job_id uuid, attempt integer, call jsonb) returns jsonb
+create function private.executions_reserve_call(worker text, job_id uuid, attempt integer, call jsonb) returns jsonb
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  job public.jobs := private.hold_job(worker, reserve_call.job_id, reserve_call.attempt);
+  job public.jobs := private.jobs_lock_leased(worker, executions_reserve_call.job_id, executions_reserve_call.attempt);
   execution public.executions;
   call_id constant uuid := (call ->> 'id')::uuid;
-  tokens constant bigint := greatest(private.count_of(call -> 'input_tokens') + private.count_of(call -> 'output_tokens'), 1);
+  tokens constant bigint := greatest(private.models_parse_count(call -> 'input_tokens') + private.models_parse_count(call -> 'output_tokens'), 1);
   cost bigint;
   refusal text;
   ttl interval;
@@ -106,10 +106,10 @@ begin
     return null;
   end if;
   if job.cancel_requested then
-    perform private.end_job(job, 'cancelled', null, 'cancelled', null);
+    perform private.jobs_finish(job, 'cancelled', null, 'cancelled', null);
     return null;
   end if;
-  execution := private.hold_execution(job);
+  execution := private.executions_lock_running(job);
   if execution.id is null then
     return null;
   end if;
@@ -117,13 +117,13 @@ begin
   if exists (select 1 from private.execution_calls as c where c.id = call_id and c.execution_id = execution.id) then
     return jsonb_build_object('call_id', call_id);
   end if;
-  perform private.release_calls(execution.org_id, execution.id);
+  perform private.executions_release_calls(execution.org_id, execution.id);
 
-  refusal := private.llm_unpriced_reason(execution.model, call ->> 'service_tier');
+  refusal := private.models_unpriced_reason(execution.model, call ->> 'service_tier');
   if refusal is not null then
     return jsonb_build_object('refused', 'model_not_priced', 'message', refusal);
   end if;
-  cost := private.llm_max_cost(execution.model, call);
+  cost := private.models_max_cost(execution.model, call);
   -- How long the holds of a crashed worker last, unless the job is taken over before.
   ttl := make_interval(secs => job.timeout_seconds) + interval '10 minutes';
   begin
@@ -139,23 +139,23 @@ begin
   insert into private.execution_calls (id, org_id, execution_id, worker, attempt, tokens_hold_id, cost_hold_id)
   values (call_id, execution.org_id, execution.id, worker, job.attempt, tokens_hold, cost_hold);
   if execution.hold_id is not null then
-    perform private.settle_hold(execution.hold_id, 1, execution.org_id, 'executions', execution.usage_attributes);
+    perform private.executions_settle_hold(execution.hold_id, 1, execution.org_id, 'executions', execution.usage_attributes);
     update public.executions as e set hold_id = null where e.id = execution.id;
   end if;
   return jsonb_build_object('call_id', call_id);
 end
 $$;
-comment on function private.reserve_call(text, uuid, integer, jsonb) is 'Before a model is called: reserves the most tokens and cost that the call can use, and settles the execution. Call: id, input_tokens, output_tokens at most, service_tier. Answers {call_id}; {refused, message} when it does not fit (quota_exceeded) or has no price (model_not_priced); null when the lease was lost or it was cancelled. Definer: the sidecar holds no table rights.';
-grant execute on function private.reserve_call(text, uuid, integer, jsonb) to kijko_sidecar;
+comment on function private.executions_reserve_call(text, uuid, integer, jsonb) is 'Before a model is called: reserves the most tokens and cost that the call can use, and settles the execution. Call: id, input_tokens, output_tokens at most, service_tier. Answers {call_id}; {refused, message} when it does not fit (quota_exceeded) or has no price (model_not_priced); null when the lease was lost or it was cancelled. Definer: the sidecar holds no table rights.';
+grant execute on function private.executions_reserve_call(text, uuid, integer, jsonb) to kijko_sidecar;
 
-create function private.settle_call(execution public.executions, usage jsonb) returns bigint
+create function private.executions_settle_call(execution public.executions, usage jsonb) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
   call_id constant uuid := (usage ->> 'call_id')::uuid;
-  tokens constant bigint := private.count_of(usage -> 'input_tokens') + private.count_of(usage -> 'output_tokens');
-  cost constant bigint := coalesce(private.llm_cost(execution.model, nullif(usage ->> 'model', ''), usage), 0);
+  tokens constant bigint := private.models_parse_count(usage -> 'input_tokens') + private.models_parse_count(usage -> 'output_tokens');
+  cost constant bigint := coalesce(private.models_cost(execution.model, nullif(usage ->> 'model', ''), usage), 0);
   call private.execution_calls;
 begin
   if call_id is not null then
@@ -165,50 +165,50 @@ begin
     end if;
   end if;
   if tokens > 0 or call.tokens_hold_id is not null then
-    perform private.settle_hold(
+    perform private.executions_settle_hold(
       coalesce(call.tokens_hold_id, gen_random_uuid()), tokens, execution.org_id, 'llm_tokens', execution.usage_attributes
     );
   end if;
   if cost > 0 or call.cost_hold_id is not null then
-    perform private.settle_hold(
+    perform private.executions_settle_hold(
       coalesce(call.cost_hold_id, gen_random_uuid()), cost, execution.org_id, 'llm_cost_microusd', execution.usage_attributes
     );
   end if;
   if execution.hold_id is not null and tokens > 0 then
-    perform private.settle_hold(execution.hold_id, 1, execution.org_id, 'executions', execution.usage_attributes);
+    perform private.executions_settle_hold(execution.hold_id, 1, execution.org_id, 'executions', execution.usage_attributes);
   end if;
   return cost;
 end
 $$;
-comment on function private.settle_call(public.executions, jsonb) is 'Settles the holds of a call with what it used, even above the limits, and returns its cost; null when the call (usage''s call_id) was settled before.';
+comment on function private.executions_settle_call(public.executions, jsonb) is 'Settles the holds of a call with what it used, even above the limits, and returns its cost; null when the call (usage''s call_id) was settled before.';
 
-create function private.with_usage(execution public.executions, usage jsonb, cost bigint) returns public.executions
+create function private.executions_add_usage(execution public.executions, usage jsonb, cost bigint) returns public.executions
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  tokens_in constant bigint := private.count_of(usage -> 'input_tokens');
-  cache_read constant bigint := least(private.count_of(usage -> 'cache_read_tokens'), tokens_in);
+  tokens_in constant bigint := private.models_parse_count(usage -> 'input_tokens');
+  cache_read constant bigint := least(private.models_parse_count(usage -> 'cache_read_tokens'), tokens_in);
 begin
   -- Settled before: the sums include it.
   if cost is null then
     return execution;
   end if;
-  if tokens_in + private.count_of(usage -> 'output_tokens') > 0 then
+  if tokens_in + private.models_parse_count(usage -> 'output_tokens') > 0 then
     execution.hold_id := null;
   end if;
   execution.model := coalesce(substring(nullif(usage ->> 'model', '') for 200), execution.model);
   execution.input_tokens := execution.input_tokens + tokens_in;
-  execution.output_tokens := execution.output_tokens + private.count_of(usage -> 'output_tokens');
+  execution.output_tokens := execution.output_tokens + private.models_parse_count(usage -> 'output_tokens');
   execution.cache_read_tokens := execution.cache_read_tokens + cache_read;
   execution.cache_write_tokens := execution.cache_write_tokens
-    + least(private.count_of(usage -> 'cache_write_tokens'), tokens_in - cache_read);
+    + least(private.models_parse_count(usage -> 'cache_write_tokens'), tokens_in - cache_read);
   execution.cost_microusd := execution.cost_microusd + cost;
   return execution;
 end
 $$;
-comment on function private.with_usage(public.executions, jsonb, bigint) is 'The execution with the use and cost of a call added to its sums; cached tokens never exceed the prompt''s.';
+comment on function private.executions_add_usage(public.executions, jsonb, bigint) is 'The execution with the use and cost of a call added to its sums; cached tokens never exceed the prompt''s.';
 
-create function private.book_usage(
+create function private.executions_record_usage(
   job public.jobs,
   execution public.executions,
   usage jsonb,
@@ -221,18 +221,18 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  used public.executions := private.with_usage(execution, usage, private.settle_call(execution, usage));
+  used public.executions := private.executions_add_usage(execution, usage, private.executions_settle_call(execution, usage));
 begin
-  if private.llm_cost(execution.model, nullif(usage ->> 'model', ''), usage) is null then
+  if private.models_cost(execution.model, nullif(usage ->> 'model', ''), usage) is null then
     -- The price was deleted while the call ran.
-    perform private.add_job_event(job.locked_by, job.id, 'unpriced_model', jsonb_build_object('model', used.model));
+    perform private.jobs_add_event(job.locked_by, job.id, 'unpriced_model', jsonb_build_object('model', used.model));
   end if;
   update public.executions as e
-  set status = book_usage.status,
-    output = book_usage.output,
+  set status = executions_record_usage.status,
+    output = executions_record_usage.output,
     error_code = substring(code for 100),
     error = substring(message for 10000),
-    finished_at = case when book_usage.status <> 'queued' then kijko.now() end,
+    finished_at = case when executions_record_usage.status <> 'queued' then kijko.now() end,
     hold_id = used.hold_id,
     model = used.model,
     input_tokens = used.input_tokens,
@@ -243,14 +243,14 @@ begin
   where e.id = execution.id;
 end
 $$;
-comment on function private.book_usage(public.jobs, public.executions, jsonb, text, jsonb, text, text) is 'Adds what one call used to the meters and to its execution, with what became of it: a row written twice in one transaction has its foreign keys checked, and would lock its parents after itself, in the wrong order for who deletes them. Inside the function that ends the attempt.';
+comment on function private.executions_record_usage(public.jobs, public.executions, jsonb, text, jsonb, text, text) is 'Adds what one call used to the meters and to its execution, with what became of it: a row written twice in one transaction has its foreign keys checked, and would lock its parents after itself, in the wrong order for who deletes them. Inside the function that ends the attempt.';
 
-create function private.book_call(worker text, job_id uuid, attempt integer, usage jsonb) returns boolean
+create function private.executions_record_call(worker text, job_id uuid, attempt integer, usage jsonb) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  job public.jobs := private.hold_job(worker, book_call.job_id, book_call.attempt);
+  job public.jobs := private.jobs_lock_leased(worker, executions_record_call.job_id, executions_record_call.attempt);
   execution public.executions;
   used public.executions;
   cost bigint;
@@ -258,12 +258,12 @@ begin
   if job.id is null then
     return false;
   end if;
-  execution := private.hold_execution(job);
+  execution := private.executions_lock_running(job);
   if execution.id is null then
     return false;
   end if;
-  cost := private.settle_call(execution, usage);
-  used := private.with_usage(execution, usage, cost);
+  cost := private.executions_settle_call(execution, usage);
+  used := private.executions_add_usage(execution, usage, cost);
   update public.executions as e
   set hold_id = used.hold_id, input_tokens = used.input_tokens, output_tokens = used.output_tokens,
     cache_read_tokens = used.cache_read_tokens, cache_write_tokens = used.cache_write_tokens, cost_microusd = used.cost_microusd
@@ -271,5 +271,5 @@ begin
   return cost is not null;
 end
 $$;
-comment on function private.book_call(text, uuid, integer, jsonb) is 'Before a job is handed back: books what its call used, as llm_cost takes it, with model and call_id. False when the lease was lost (the customer does not pay for a lost call) or the call was booked before. Definer: the sidecar holds no table rights.';
-grant execute on function private.book_call(text, uuid, integer, jsonb) to kijko_sidecar;
+comment on function private.executions_record_call(text, uuid, integer, jsonb) is 'Before a job is handed back: books what its call used, as models_cost takes it, with model and call_id. False when the lease was lost (the customer does not pay for a lost call) or the call was booked before. Definer: the sidecar holds no table rights.';
+grant execute on function private.executions_record_call(text, uuid, integer, jsonb) to kijko_sidecar;

@@ -6,12 +6,12 @@
 -- The end of an attempt
 -- ----------------------------------------------------------------------------
 
-create function private.finish_execution(worker text, job_id uuid, outcome jsonb, attempt integer default null) returns boolean
+create function private.executions_finish(worker text, job_id uuid, outcome jsonb, attempt integer default null) returns boolean
 language plpgsql security definer set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-  job public.jobs := private.hold_job(worker, finish_execution.job_id, finish_execution.attempt);
+  job public.jobs := private.jobs_lock_leased(worker, executions_finish.job_id, executions_finish.attempt);
   execution public.executions;
   final_status text := 'succeeded';
   code text;
@@ -20,7 +20,7 @@ begin
   if job.id is null then
     return false;
   end if;
-  execution := private.hold_execution(job);
+  execution := private.executions_lock_running(job);
   if execution.id is null then
     perform kijko.fail('conflict', 'the job has no running execution');
   end if;
@@ -35,10 +35,10 @@ begin
   end if;
 
   -- The call has been made: it is booked whatever becomes of the execution.
-  perform private.book_usage(
+  perform private.executions_record_usage(
     job, execution, outcome, final_status, case when code = 'output_too_large' then null else outcome -> 'output' end, code, message
   );
-  perform private.end_job(
+  perform private.jobs_finish(
     job,
     case final_status when 'failed' then 'dead' else final_status end,
     jsonb_strip_nulls(jsonb_build_object('finish_reason', outcome -> 'finish_reason')),
@@ -48,10 +48,10 @@ begin
   return final_status = 'succeeded';
 end
 $$;
-comment on function private.finish_execution(text, uuid, jsonb, integer) is 'Output, tokens, cost, metering and the end of the job in one transaction; false when the lease was lost, it was cancelled or its output is too large. Definer: the sidecar holds no table rights.';
-grant execute on function private.finish_execution(text, uuid, jsonb, integer) to kijko_sidecar;
+comment on function private.executions_finish(text, uuid, jsonb, integer) is 'Output, tokens, cost, metering and the end of the job in one transaction; false when the lease was lost, it was cancelled or its output is too large. Definer: the sidecar holds no table rights.';
+grant execute on function private.executions_finish(text, uuid, jsonb, integer) to kijko_sidecar;
 
-create function private.fail_execution(
+create function private.executions_fail(
   worker text,
   job_id uuid,
   code text,
@@ -66,7 +66,7 @@ language plpgsql security definer set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-  job public.jobs := private.hold_job(worker, fail_execution.job_id, fail_execution.attempt);
+  job public.jobs := private.jobs_lock_leased(worker, executions_fail.job_id, executions_fail.attempt);
   execution public.executions;
   status text;
 begin
@@ -75,17 +75,17 @@ begin
   end if;
   -- A refusal, a broken answer and a cancelled call cost what they used. Without a call the execution follows its job.
   if jsonb_typeof(usage) = 'object' then
-    execution := private.hold_execution(job);
+    execution := private.executions_lock_running(job);
     if execution.id is not null then
-      status := private.status_after_failure(job, retryable, outage);
-      perform private.book_usage(
+      status := private.jobs_status_after_failure(job, retryable, outage);
+      perform private.executions_record_usage(
         job, execution, usage, case status when 'dead' then 'failed' else status end, execution.output,
-        private.code_after_failure(status, code), message
+        private.jobs_code_after_failure(status, code), message
       );
     end if;
   end if;
-  return private.fail_job(worker, fail_execution.job_id, code, message, retryable, retry_after, fail_execution.attempt, outage);
+  return private.jobs_fail(worker, executions_fail.job_id, code, message, retryable, retry_after, executions_fail.attempt, outage);
 end
 $$;
-comment on function private.fail_execution(text, uuid, text, text, boolean, interval, integer, jsonb, boolean) is 'Failure of an execution: books what the call used (as llm_cost takes it, with model), then as fail_job, whose outcome the execution follows by trigger. Definer: the sidecar holds no table rights.';
-grant execute on function private.fail_execution(text, uuid, text, text, boolean, interval, integer, jsonb, boolean) to kijko_sidecar;
+comment on function private.executions_fail(text, uuid, text, text, boolean, interval, integer, jsonb, boolean) is 'Failure of an execution: books what the call used (as models_cost takes it, with model), then as jobs_fail, whose outcome the execution follows by trigger. Definer: the sidecar holds no table rights.';
+grant execute on function private.executions_fail(text, uuid, text, text, boolean, interval, integer, jsonb, boolean) to kijko_sidecar;

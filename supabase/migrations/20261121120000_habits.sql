@@ -1,7 +1,7 @@
 -- ============================================================================
 -- Habits: skills on a schedule.
 --
--- pg_cron ticks private.run_due_habits() every minute. Each due slot becomes exactly
+-- pg_cron ticks private.habits_run_due() every minute. Each due slot becomes exactly
 -- one execution, however many tickers run: they take turns, the habit's row is locked,
 -- and a slot can be in executions only once. After downtime only the latest missed
 -- slot runs.
@@ -86,7 +86,7 @@ create trigger habits_gauge_insert after insert on public.habits
 create trigger habits_gauge_delete after delete on public.habits
   referencing old table as changed for each statement execute function private.plans_sync_gauge('habits');
 
-create function private.schedule_habit() returns trigger
+create function private.habits_schedule() returns trigger
 language plpgsql set search_path = ''
 as $$
 declare
@@ -105,15 +105,15 @@ begin
   return new;
 end
 $$;
-comment on function private.schedule_habit() is 'Trigger: next_run_at follows the schedule.';
+comment on function private.habits_schedule() is 'Trigger: next_run_at follows the schedule.';
 create trigger habits_schedule before insert or update of cron, timezone, enabled on public.habits
-  for each row execute function private.schedule_habit();
+  for each row execute function private.habits_schedule();
 
 -- ----------------------------------------------------------------------------
 -- The tick
 -- ----------------------------------------------------------------------------
 
-create function private.latest_slot(expr text, tz text, first_due timestamptz, until timestamptz) returns timestamptz
+create function private.habits_latest_slot(expr text, tz text, first_due timestamptz, until timestamptz) returns timestamptz
 language plpgsql stable set search_path = ''
 as $$
 declare
@@ -146,9 +146,9 @@ begin
   return kijko.cron_next(expr, tz, lo);
 end
 $$;
-comment on function private.latest_slot(text, text, timestamptz, timestamptz) is 'The last slot not after "until", given one that is due.';
+comment on function private.habits_latest_slot(text, text, timestamptz, timestamptz) is 'The last slot not after "until", given one that is due.';
 
-create function private.skip_slot(habit public.habits, slot timestamptz, status text, code text, message text) returns void
+create function private.habits_skip_slot(habit public.habits, slot timestamptz, status text, code text, message text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -162,23 +162,23 @@ begin
   limit 1;
   update public.executions as e
   set skip_count = e.skip_count + 1, scheduled_for = slot, error = message, finished_at = kijko.now()
-  where e.habit_id = habit.id and e.skip_count > 0 and e.status = skip_slot.status and e.error_code = code
+  where e.habit_id = habit.id and e.skip_count > 0 and e.status = habits_skip_slot.status and e.error_code = code
     and e.scheduled_for < slot and e.scheduled_for > coalesce(ran, '-infinity');
   if not found then
     insert into public.executions (org_id, skill_id, habit_id, trigger, status, error_code, error, scheduled_for, skip_count, finished_at)
-    values (habit.org_id, habit.skill_id, habit.id, 'habit', skip_slot.status, code, message, slot, 1, kijko.now())
+    values (habit.org_id, habit.skill_id, habit.id, 'habit', habits_skip_slot.status, code, message, slot, 1, kijko.now())
     on conflict (habit_id, scheduled_for) do nothing;
   end if;
 end
 $$;
-comment on function private.skip_slot(public.habits, timestamptz, text, text, text) is 'Records a slot that is not run, with the reason; repeated for the same reason, it is counted in the same row.';
+comment on function private.habits_skip_slot(public.habits, timestamptz, text, text, text) is 'Records a slot that is not run, with the reason; repeated for the same reason, it is counted in the same row.';
 
-create function private.run_slot(habit public.habits, until timestamptz) returns void
+create function private.habits_run_slot(habit public.habits, until timestamptz) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  slot timestamptz := private.latest_slot(habit.cron, habit.timezone, habit.next_run_at, until);
+  slot timestamptz := private.habits_latest_slot(habit.cron, habit.timezone, habit.next_run_at, until);
   skill public.skills;
   hold uuid;
   refusal text;
@@ -189,17 +189,17 @@ begin
   ) then
     select s.* into skill from public.skills as s where s.org_id = habit.org_id and s.id = habit.skill_id;
     if not skill.enabled then
-      perform private.skip_slot(habit, slot, 'skipped', 'skill_disabled', 'the skill is disabled');
+      perform private.habits_skip_slot(habit, slot, 'skipped', 'skill_disabled', 'the skill is disabled');
     else
       begin
-        hold := private.reserve_execution(habit.org_id);
+        hold := private.executions_reserve(habit.org_id);
       exception when sqlstate 'KJ429' then
         get stacked diagnostics refusal = pg_exception_detail;
       end;
       if hold is null then
-        perform private.skip_slot(habit, slot, 'skipped', 'quota_exceeded', refusal);
+        perform private.habits_skip_slot(habit, slot, 'skipped', 'quota_exceeded', refusal);
       else
-        perform private.queue_execution(
+        perform private.executions_queue(
           skill, habit.input, 'habit', habit_id => habit.id, scheduled_for => slot, hold_id => hold
         );
       end if;
@@ -213,9 +213,9 @@ begin
   where h.id = habit.id;
 end
 $$;
-comment on function private.run_slot(public.habits, timestamptz) is 'Handles the latest due slot of a locked habit: reserves and queues it, or records it as skipped, and moves on.';
+comment on function private.habits_run_slot(public.habits, timestamptz) is 'Handles the latest due slot of a locked habit: reserves and queues it, or records it as skipped, and moves on.';
 
-create function private.fail_slot(habit public.habits, until timestamptz, message text) returns void
+create function private.habits_fail_slot(habit public.habits, until timestamptz, message text) returns void
 language plpgsql set search_path = ''
 as $$
 declare
@@ -230,7 +230,7 @@ begin
     shown := 'the slot could not be run';
   end if;
   begin
-    perform private.skip_slot(habit, habit.next_run_at, 'failed', reason, substring(shown for 10000));
+    perform private.habits_skip_slot(habit, habit.next_run_at, 'failed', reason, substring(shown for 10000));
   exception when others then
     -- Not even that: last_error below still tells, and the other habits go on.
     raise warning 'habit %: %', habit.id, sqlerrm;
@@ -246,9 +246,9 @@ begin
   where h.id = habit.id;
 end
 $$;
-comment on function private.fail_slot(public.habits, timestamptz, text) is 'Records that a slot could not be handled and moves on, so that one bad habit neither stops the others nor comes back every minute.';
+comment on function private.habits_fail_slot(public.habits, timestamptz, text) is 'Records that a slot could not be handled and moves on, so that one bad habit neither stops the others nor comes back every minute.';
 
-create function private.run_due_habits(max_slots integer default 5000) returns integer
+create function private.habits_run_due(max_slots integer default 5000) returns integer
 language plpgsql security definer set search_path = ''
 as $$
 declare
@@ -258,7 +258,7 @@ declare
 begin
   -- Tickers take turns: each charges many organizations in one transaction, and two that met them in different
   -- orders would wait for each other. Whoever waited finds all that was due handled.
-  perform pg_advisory_xact_lock(hashtextextended('kijko run_due_habits', 20261121));
+  perform pg_advisory_xact_lock(hashtextextended('kijko habits_run_due', 20261121));
   for habit in
     select h.* from public.habits as h
     where h.enabled and h.next_run_at <= until
@@ -269,21 +269,21 @@ begin
     for no key update skip locked
   loop
     begin
-      perform private.run_slot(habit, until);
+      perform private.habits_run_slot(habit, until);
     exception when others then
-      perform private.fail_slot(habit, until, sqlerrm);
+      perform private.habits_fail_slot(habit, until, sqlerrm);
     end;
     handled := handled + 1;
   end loop;
   return handled;
 end
 $$;
-comment on function private.run_due_habits(integer) is 'One execution for the latest due slot of each due habit, at most max_slots of them; returns how many it handled. Definer: callable by the operator without table rights.';
-grant execute on function private.run_due_habits(integer) to service_role;
+comment on function private.habits_run_due(integer) is 'One execution for the latest due slot of each due habit, at most max_slots of them; returns how many it handled. Definer: callable by the operator without table rights.';
+grant execute on function private.habits_run_due(integer) to service_role;
 
 -- A procedure, so that each batch commits: it holds the meters of the organizations it charges, and their users wait
 -- for those. That forbids a "set" clause and definer rights; every name is qualified instead.
-create procedure private.tick_habits()
+create procedure private.habits_tick()
 language plpgsql
 as $$
 declare
@@ -292,17 +292,17 @@ declare
   started timestamptz := clock_timestamp();
 begin
   loop
-    handled := private.run_due_habits(batch);
+    handled := private.habits_run_due(batch);
     commit;
     -- What a long pause has piled up is continued by the next tick.
     exit when handled < batch or clock_timestamp() > started + interval '50 seconds';
   end loop;
 end
 $$;
-comment on procedure private.tick_habits() is 'What pg_cron calls each minute: run_due_habits() in batches until nothing is due.';
+comment on procedure private.habits_tick() is 'What pg_cron calls each minute: habits_run_due() in batches until nothing is due.';
 
 -- cron.schedule replaces the entry of the same name, so a replay is harmless.
-select cron.schedule('kijko-run-due-habits', '* * * * *', 'call private.tick_habits()');
+select cron.schedule('kijko-habits-run-due', '* * * * *', 'call private.habits_tick()');
 
 -- ----------------------------------------------------------------------------
 -- RPC
@@ -324,12 +324,12 @@ begin
   if habit.id is null then
     perform kijko.fail('not_found', 'no such habit');
   end if;
-  skill := private.runnable_skill(habit.skill_id);
+  skill := private.executions_require_skill(habit.skill_id);
   if not skill.enabled then
     perform kijko.fail('conflict', 'the skill is disabled');
   end if;
-  return private.queue_execution(
-    skill, habit.input, 'manual', habit_id => habit.id, hold_id => private.reserve_execution(skill.org_id)
+  return private.executions_queue(
+    skill, habit.input, 'manual', habit_id => habit.id, hold_id => private.executions_reserve(skill.org_id)
   );
 end
 $$;

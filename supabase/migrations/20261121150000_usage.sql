@@ -176,7 +176,7 @@ begin
   explained := kijko.explain_limit(s.org_id, explain_limit.meter);
   -- Executions are refused, too, while a meter of model use is used up.
   if explain_limit.meter = 'executions' then
-    blocked_by := (private.exhausted_meter(s.org_id)).meter;
+    blocked_by := (private.executions_exhausted_meter(s.org_id)).meter;
   end if;
   explained := explained || jsonb_build_object('blocked_by', blocked_by);
   if not sees_plan then

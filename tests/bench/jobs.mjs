@@ -2,7 +2,7 @@
 // interleaved, medians. Run by ./kijko bench jobs on an instance of its own, by the Node.js that all three support.
 //
 // What is compared, and how each is used at its best:
-// - enqueue: batches of 1,000 (private.enqueue_jobs, boss.insert, utils.addJobs), and one job a call on 8 connections.
+// - enqueue: batches of 1,000 (private.jobs_enqueue_many, boss.insert, utils.addJobs), and one job a call on 8 connections.
 // - drain: finish JOBS queued jobs that do nothing. Kijko and pg-boss: 4 loops that take 500 and complete 500 (pg-boss by
 //   fetch/complete, since work() waits half a second between batches). graphile-worker: its runner with the local queue and
 //   batched completion that its documentation advises for throughput.
@@ -45,7 +45,7 @@ const chunks = (n, size) => Array.from({ length: Math.ceil(n / size) }, (_, i) =
 
 class Kijko {
   name = 'kijko';
-  tables = ['public.jobs', 'public.job_notes', 'private.job_lanes'];
+  tables = ['public.jobs', 'public.job_event_log', 'private.job_lanes'];
   kind = 'bench.noop';
 
   async setup() {
@@ -61,24 +61,24 @@ class Kijko {
 
   async teardown() {
     await this.pool.end();
-    await admin.query('truncate public.jobs, public.job_notes, private.job_lanes');
+    await admin.query('truncate public.jobs, public.job_event_log, private.job_lanes');
     await admin.query('delete from auth.users where id = $1', [this.user]);
   }
 
   async fill(payloads) {
     const jobs = payloads.map((payload) => ({ org_id: this.org, kind: this.kind, payload }));
-    await this.pool.query('select count(id) from private.enqueue_jobs($1)', [JSON.stringify(jobs)]);
+    await this.pool.query('select count(id) from private.jobs_enqueue_many($1)', [JSON.stringify(jobs)]);
   }
 
   async fillOne(payload) {
-    await this.pool.query({ name: 'enqueue', text: 'select private.enqueue_job($1, $2, $3)', values: [this.org, this.kind, payload] });
+    await this.pool.query({ name: 'enqueue', text: 'select private.jobs_enqueue($1, $2, $3)', values: [this.org, this.kind, payload] });
   }
 
   claim = async (worker, n, client = this.pool) =>
     (
       await client.query({
         name: 'claim',
-        text: `select id, payload, attempt from private.claim_jobs($1, '1 minute', $2, $3)`,
+        text: `select id, payload, attempt from private.jobs_claim($1, '1 minute', $2, $3)`,
         values: [worker, n, [this.kind]],
       })
     ).rows;
@@ -88,7 +88,7 @@ class Kijko {
       rows: [{ ended }],
     } = await client.query({
       name: 'complete',
-      text: 'select count(id)::int as ended from private.complete_jobs($1, $2)',
+      text: 'select count(id)::int as ended from private.jobs_complete($1, $2)',
       values: [worker, JSON.stringify(jobs.map(({ id, attempt }) => ({ id, attempt })))],
     });
     if (ended !== jobs.length) throw new Error(`${jobs.length - ended} of ${jobs.length} jobs were lost`);

@@ -4,9 +4,9 @@ import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
 import { atOnce, newTenant, one, pool, queryAs, untilWaitingFor, used } from './support.mjs';
 
-test('a finishing worker against the reaper: one of them wins, never both', async () => {
+test('a finishing worker against an expired lease: one of them wins, never both', async () => {
   const { org, skill } = await newTenant();
-  const won = { worker: 0, reaper: 0 };
+  const won = { worker: 0, expiry: 0 };
   for (let i = 0; i < 20; i++) {
     // Claimed by hand, so that no worker of the running stack takes it.
     const worker = `racer ${randomUUID()}`;
@@ -14,21 +14,23 @@ test('a finishing worker against the reaper: one of them wins, never both', asyn
     await session.query('begin');
     const {
       rows: [{ id, job_id: job }],
-    } = await session.query(`select e.* from public.skills as s, private.queue_execution(s, '{}', 'manual') as e where s.id = $1`, [skill]);
+    } = await session.query(`select e.* from public.skills as s, private.executions_queue(s, '{}', 'manual') as e where s.id = $1`, [
+      skill,
+    ]);
     await session.query(
       `update public.jobs set status = 'running', attempt = 1, max_attempts = 1, locked_by = $2, locked_until = clock_timestamp() + interval '1 minute' where id = $1`,
       [job, worker],
     );
-    await session.query('select private.start_execution($1, $2)', [worker, job]);
+    await session.query('select private.executions_start($1, $2)', [worker, job]);
     await session.query(`update public.jobs set locked_until = clock_timestamp() - interval '1 second' where id = $1`, [job]);
     await session.query('commit');
     session.release();
 
     const finish = () =>
-      one(`select private.finish_execution($1, $2, '{"output": {}, "input_tokens": 1, "output_tokens": 0}') as done`, [worker, job]);
-    const reap = () => one('select private.reap_jobs()');
+      one(`select private.executions_finish($1, $2, '{"output": {}, "input_tokens": 1, "output_tokens": 0}') as done`, [worker, job]);
+    const expire = () => one('select private.jobs_requeue_expired()');
     // Whoever is started first is a little ahead: take turns.
-    const answers = await Promise.all(i % 2 ? [finish(), reap()] : [reap(), finish()]);
+    const answers = await Promise.all(i % 2 ? [finish(), expire()] : [expire(), finish()]);
     const { done } = answers[i % 2 ? 0 : 1];
     const { status, events } = await one(
       `select e.status, (select count(*)::int from public.job_events as v where v.job_id = e.job_id and v.event in ('succeeded', 'dead')) as events
@@ -37,9 +39,9 @@ test('a finishing worker against the reaper: one of them wins, never both', asyn
     );
     assert.equal(status, done ? 'succeeded' : 'failed');
     assert.equal(events, 1);
-    won[done ? 'worker' : 'reaper'] += 1;
+    won[done ? 'worker' : 'expiry'] += 1;
   }
-  assert.ok(won.worker > 0 && won.reaper > 0, `both win at times: ${JSON.stringify(won)}`);
+  assert.ok(won.worker > 0 && won.expiry > 0, `both win at times: ${JSON.stringify(won)}`);
   assert.equal(await used(org, 'llm_tokens'), won.worker, 'booked exactly for those that finished');
 });
 

@@ -13,14 +13,14 @@ test('an organization is deleted while its jobs start, end, fail and are taken b
     const session = await pool.connect();
     await session.query('begin');
     const { rows: jobs } = await session.query(
-      `select e.job_id as id from public.skills as s, generate_series(1, 8), private.queue_execution(s, '{}', 'manual') as e where s.id = $1`,
+      `select e.job_id as id from public.skills as s, generate_series(1, 8), private.executions_queue(s, '{}', 'manual') as e where s.id = $1`,
       [skill],
     );
     await session.query(
       `update public.jobs set status = 'running', attempt = 1, locked_by = $2, locked_until = clock_timestamp() + interval '1 minute' where org_id = $1`,
       [org, worker],
     );
-    for (const { id } of jobs.slice(0, 6)) await session.query('select private.start_execution($1, $2)', [worker, id]);
+    for (const { id } of jobs.slice(0, 6)) await session.query('select private.executions_start($1, $2)', [worker, id]);
     await session.query(`update public.jobs set locked_until = clock_timestamp() - interval '1 second' where id = any ($1)`, [
       jobs.slice(4, 6).map((j) => j.id),
     ]);
@@ -32,7 +32,7 @@ test('an organization is deleted while its jobs start, end, fail and are taken b
       ...jobs.slice(0, 2).map(
         ({ id }) =>
           () =>
-            pool.query(`select private.finish_execution($1, $2, '{"output": {}, "input_tokens": 1, "output_tokens": 1}') as done`, [
+            pool.query(`select private.executions_finish($1, $2, '{"output": {}, "input_tokens": 1, "output_tokens": 1}') as done`, [
               worker,
               id,
             ]),
@@ -40,17 +40,17 @@ test('an organization is deleted while its jobs start, end, fail and are taken b
       ...jobs.slice(2, 4).map(
         ({ id }, n) =>
           () =>
-            pool.query(`select private.fail_execution($1, $2, 'x', 'y', $3, usage => '{"input_tokens": 1}') as done`, [
+            pool.query(`select private.executions_fail($1, $2, 'x', 'y', $3, usage => '{"input_tokens": 1}') as done`, [
               worker,
               id,
               n === 0,
             ]),
       ),
-      () => pool.query('select private.reap_jobs() as done'),
+      () => pool.query('select private.jobs_requeue_expired() as done'),
       ...jobs.slice(6).map(
         ({ id }) =>
           () =>
-            pool.query('select private.start_execution($1, $2) as done', [worker, id]),
+            pool.query('select private.executions_start($1, $2) as done', [worker, id]),
       ),
     ];
     // Whoever is started first is a little ahead: take turns.
@@ -66,13 +66,13 @@ test('an organization is deleted while its jobs start, end, fail and are taken b
 const usage = '{"input_tokens": 1, "output_tokens": 1}';
 
 const ends = {
-  'the job starts': ['select private.start_execution($1, $2) as answer', 'queued'],
-  'it succeeds': [`select private.finish_execution($1, $2, '{"output": {}, "input_tokens": 1, "output_tokens": 1}') as answer`],
-  'it succeeds with too much': [`select private.finish_execution($1, $2, jsonb_build_object('output', repeat('x', 1100000))) as answer`],
-  'it fails for good': [`select private.fail_execution($1, $2, 'x', 'y', false, usage => '${usage}') as answer`],
-  'it fails and comes again': [`select private.fail_execution($1, $2, 'x', 'y', true, usage => '${usage}') as answer`],
-  'it fails without having used anything': [`select private.fail_execution($1, $2, 'x', 'y', false) as answer`],
-  'it is taken back': ['select private.reap_jobs() as answer, $1::text, $2::uuid', 'running', '-1 second'],
+  'the job starts': ['select private.executions_start($1, $2) as answer', 'queued'],
+  'it succeeds': [`select private.executions_finish($1, $2, '{"output": {}, "input_tokens": 1, "output_tokens": 1}') as answer`],
+  'it succeeds with too much': [`select private.executions_finish($1, $2, jsonb_build_object('output', repeat('x', 1100000))) as answer`],
+  'it fails for good': [`select private.executions_fail($1, $2, 'x', 'y', false, usage => '${usage}') as answer`],
+  'it fails and comes again': [`select private.executions_fail($1, $2, 'x', 'y', true, usage => '${usage}') as answer`],
+  'it fails without having used anything': [`select private.executions_fail($1, $2, 'x', 'y', false) as answer`],
+  'it is taken back': ['select private.jobs_requeue_expired() as answer, $1::text, $2::uuid', 'running', '-1 second'],
 };
 
 for (const [what, [sql, status = 'running', lease = '1 minute']] of Object.entries(ends)) {
@@ -86,14 +86,14 @@ for (const [what, [sql, status = 'running', lease = '1 minute']] of Object.entri
       const {
         rows: [{ id }],
       } = await ender.query(
-        `select e.job_id as id from public.skills as s, private.queue_execution(s, '{}', 'manual') as e where s.id = $1`,
+        `select e.job_id as id from public.skills as s, private.executions_queue(s, '{}', 'manual') as e where s.id = $1`,
         [skill],
       );
       await ender.query(
         `update public.jobs set status = 'running', attempt = 1, locked_by = $2, locked_until = clock_timestamp() + interval '1 minute' where id = $1`,
         [id, worker],
       );
-      if (status === 'running') await ender.query('select private.start_execution($1, $2)', [worker, id]);
+      if (status === 'running') await ender.query('select private.executions_start($1, $2)', [worker, id]);
       await ender.query('update public.jobs set locked_until = clock_timestamp() + $2::interval where id = $1', [id, lease]);
       await ender.query('commit');
 

@@ -20,7 +20,7 @@ test('four tickers at once: each due slot runs once and is charged once', async 
     tenants.map((t) => t.org),
   ]);
 
-  await atOnce(4, () => pool.query('select private.run_due_habits()'));
+  await atOnce(4, () => pool.query('select private.habits_run_due()'));
 
   for (const { org } of tenants) {
     const { made, slots, jobs } = await one(
@@ -43,8 +43,8 @@ test('tickers take turns: the second waits for the first, and finds nothing left
   await pool.query(`update public.habits set next_run_at = date_trunc('year', kijko.now(), 'UTC') where org_id = $1`, [org]);
   const waiter = await pool.connect();
   try {
-    await whileOpen('select private.run_due_habits()', [], async (_, session) => {
-      const answered = waiter.query('select private.run_due_habits() as handled');
+    await whileOpen('select private.habits_run_due()', [], async (_, session) => {
+      const answered = waiter.query('select private.habits_run_due() as handled');
       await untilWaiting(waiter, session);
       await session.query('commit');
       assert.equal((await answered).rows[0].handled, 0);
@@ -66,7 +66,7 @@ test('a habit that somebody is changing keeps no ticker from the others', async 
   } = await pool.query(`update public.habits set next_run_at = date_trunc('year', kijko.now(), 'UTC') where org_id = $1 returning id`, [
     org,
   ]);
-  await whileOpen('select 1 from public.habits where id = $1 for update', [held.id], () => promptly('select private.run_due_habits()'));
+  await whileOpen('select 1 from public.habits where id = $1 for update', [held.id], () => promptly('select private.habits_run_due()'));
   const { rows } = await pool.query('select habit_id from public.executions where org_id = $1', [org]);
   assert.deepEqual(
     rows.map((row) => row.habit_id),

@@ -8,22 +8,22 @@ import { atOnce, newTenant, one, pool, promptly, untilWaiting, whileOpen } from 
 const newKind = () => `race_${randomUUID().slice(0, 8)}`;
 const enqueue = async (org, kind, n = 1, more = {}) =>
   (
-    await pool.query('select id from private.enqueue_jobs($1) order by n', [
+    await pool.query('select id from private.jobs_enqueue_many($1) order by n', [
       JSON.stringify(Array.from({ length: n }, () => ({ org_id: org, kind, ...more }))),
     ])
   ).rows.map((row) => row.id);
 const claim = (kind, max = 1, worker = 'racer', lease = '1 minute') =>
-  promptly('select * from private.claim_jobs($1, $2, $3, array[$4])', [worker, lease, max, kind]);
-// Ended in the past, so the register that says how far leases were taken back moves there too.
+  promptly('select * from private.jobs_claim($1, $2, $3, array[$4])', [worker, lease, max, kind]);
+// Ended in the past, so the watermark of the leases moves there too.
 const expire = async (ids) => {
   await pool.query(`update public.jobs set locked_until = clock_timestamp() - interval '1 second' where id = any ($1)`, [ids]);
-  await pool.query(`select setval('private.jobs_reaped_until', 0)`);
+  await pool.query(`select setval('private.jobs_lease_watermark', 0)`);
 };
 const status = async (id) => (await one('select status from public.jobs where id = $1', [id])).status;
 
-/** A claim that keeps house, whoever did so last. */
-async function tend() {
-  await pool.query(`select setval('private.jobs_tend_at', 0)`);
+/** A claim that runs maintenance, whenever that last ran. */
+async function runMaintenance() {
+  await pool.query(`select setval('private.jobs_maintenance_at', 0)`);
   assert.deepEqual(await claim('race_nothing'), []);
 }
 
@@ -33,12 +33,12 @@ async function runningExecution({ skill }, worker, maxAttempts = 5) {
   await session.query('begin');
   const {
     rows: [{ id, job_id: job }],
-  } = await session.query(`select e.* from public.skills as s, private.queue_execution(s, '{}', 'manual') as e where s.id = $1`, [skill]);
+  } = await session.query(`select e.* from public.skills as s, private.executions_queue(s, '{}', 'manual') as e where s.id = $1`, [skill]);
   await session.query(
     `update public.jobs set status = 'running', attempt = 1, max_attempts = $3, locked_by = $2, locked_until = clock_timestamp() + interval '1 minute' where id = $1`,
     [job, worker, maxAttempts],
   );
-  await session.query('select private.start_execution($1, $2)', [worker, job]);
+  await session.query('select private.executions_start($1, $2)', [worker, job]);
   await session.query('commit');
   session.release();
   return { id, job };
@@ -52,9 +52,9 @@ test('a lease that ends while its row is held is taken back once it is free', as
   const [id] = await enqueue(org, kind);
   await claim(kind);
   await expire([id]);
-  await whileOpen('select 1 from public.jobs where id = $1 for update', [id], tend);
+  await whileOpen('select 1 from public.jobs where id = $1 for update', [id], runMaintenance);
   assert.equal(await status(id), 'running', 'it was held');
-  await tend();
+  await runMaintenance();
   assert.equal(await status(id), 'queued');
 });
 
@@ -66,9 +66,9 @@ test('what pg_cron runs each minute takes back a lease that every claim has pass
   await expire([id]);
   // As if its transaction had committed late.
   await pool.query(
-    `select setval('private.jobs_reaped_until', private.as_register(clock_timestamp())), setval('private.jobs_rescue_at', private.as_register(clock_timestamp() + interval '1 minute'))`,
+    `select setval('private.jobs_lease_watermark', private.jobs_to_watermark(clock_timestamp())), setval('private.jobs_full_scan_at', private.jobs_to_watermark(clock_timestamp() + interval '1 minute'))`,
   );
-  const { command } = await one(`select command from cron.job where jobname = 'kijko-reap-jobs'`);
+  const { command } = await one(`select command from cron.job where jobname = 'kijko-jobs-maintenance'`);
   await pool.query(command);
   assert.equal(await status(id), 'queued');
 });
@@ -81,16 +81,16 @@ test('an execution that is held keeps no claim from its work, and its expired jo
   const [other] = await enqueue(tenant.org, kind);
   await expire([held.job, free.job]);
   await whileOpen('select 1 from public.executions where id = $1 for update', [held.id], async () => {
-    await pool.query(`select setval('private.jobs_tend_at', 0)`);
+    await pool.query(`select setval('private.jobs_maintenance_at', 0)`);
     assert.deepEqual(
       (await claim(kind)).map((job) => job.id),
       [other],
     );
-    await promptly('select private.reap_jobs()');
+    await promptly('select private.jobs_requeue_expired()');
     assert.equal(await status(held.job), 'running');
     assert.notEqual(await status(free.job), 'running', 'only that one waits');
   });
-  await tend();
+  await runMaintenance();
   assert.notEqual(await status(held.job), 'running');
 });
 
@@ -116,7 +116,7 @@ test('two claims that are open at once share the work and wait for nothing', asy
   const { org } = await newTenant();
   const kind = newKind();
   const ids = await enqueue(org, kind, 6);
-  await whileOpen(`select id from private.claim_jobs('first', '1 minute', 4, array[$1])`, [kind], async (first, session) => {
+  await whileOpen(`select id from private.jobs_claim('first', '1 minute', 4, array[$1])`, [kind], async (first, session) => {
     const second = await claim(kind, 4);
     assert.deepEqual([first.length, second.length], [4, 2]);
     assert.deepEqual(new Set([...first, ...second].map((job) => job.id)), new Set(ids));
@@ -129,7 +129,7 @@ test('of a key that may run once, a claim gets none while another claim of it is
   const kind = newKind();
   // More than the first claim looks at.
   await enqueue(org, kind, 10, { concurrency_key: 'key' });
-  await whileOpen(`select id from private.claim_jobs('first', '1 minute', 1, array[$1])`, [kind], async (first, session) => {
+  await whileOpen(`select id from private.jobs_claim('first', '1 minute', 1, array[$1])`, [kind], async (first, session) => {
     assert.equal(first.length, 1);
     assert.deepEqual(await claim(kind, 5), [], 'the first is not committed, and counts all the same');
     await session.query('commit');
@@ -141,11 +141,11 @@ test('purging passes over a row that somebody holds', async () => {
   const { org } = await newTenant();
   const made = await pool.query(
     `insert into public.jobs (id, org_id, kind, status, finished_at)
-     select private.new_job_id(now() - interval '40 days', n), $1, 'race_old', 'dead', now() - interval '35 days' from generate_series(1, 2) as n returning id`,
+     select private.jobs_new_id(now() - interval '40 days', n), $1, 'race_old', 'dead', now() - interval '35 days' from generate_series(1, 2) as n returning id`,
     [org],
   );
   const [held, free] = made.rows.map((row) => row.id);
-  await whileOpen('select 1 from public.jobs where id = $1 for update', [held], () => promptly('select private.purge_jobs()'));
+  await whileOpen('select 1 from public.jobs where id = $1 for update', [held], () => promptly('select private.jobs_purge()'));
   const { rows } = await pool.query('select id from public.jobs where id = any ($1)', [[held, free]]);
   assert.deepEqual(
     rows.map((row) => row.id),
@@ -156,17 +156,17 @@ test('purging passes over a row that somebody holds', async () => {
 test('a lane that somebody is opening keeps nobody from queueing, claiming or tending lanes', async () => {
   const { org } = await newTenant();
   const kind = newKind();
-  const sql = 'select id from private.enqueue_jobs($1)';
+  const sql = 'select id from private.jobs_enqueue_many($1)';
   const job = JSON.stringify([{ org_id: org, kind }]);
   await whileOpen(sql, [job], async () => {
     const [{ id }] = await promptly(sql, [job]);
-    await promptly('select private.tend_lanes()');
+    await promptly('select private.jobs_maintain_lanes()');
     assert.deepEqual(
       (await claim(kind, 5)).map((claimed) => claimed.id),
       [id],
     );
     assert.equal(
-      (await promptly(`select private.fail_job('racer', $1, 'x', 'y', true) as status`, [id]))[0].status,
+      (await promptly(`select private.jobs_fail('racer', $1, 'x', 'y', true) as status`, [id]))[0].status,
       'queued',
       'which opens the lane again',
     );
@@ -180,11 +180,11 @@ test('a heartbeat extends what it can and says of the one that is held that it i
   const kind = newKind();
   const [held, cancelled, plain] = await enqueue(org, kind, 3);
   await claim(kind, 3);
-  await pool.query('select private.cancel_job($1)', [cancelled]);
+  await pool.query('select private.jobs_cancel($1)', [cancelled]);
   const gone = randomUUID();
   const before = await one('select min(locked_until) as until from public.jobs where kind = $1', [kind]);
   await whileOpen('select 1 from public.jobs where id = $1 for update', [held], async () => {
-    const answer = await promptly(`select * from private.heartbeat_jobs('racer', $1, '5 minutes')`, [[held, cancelled, plain, gone]]);
+    const answer = await promptly(`select * from private.jobs_heartbeat('racer', $1, '5 minutes')`, [[held, cancelled, plain, gone]]);
     const of = (id) => answer.find((row) => row.id === id);
     assert.deepEqual(of(held), { id: held, cancel_requested: false, extended: false });
     assert.deepEqual(of(cancelled), { id: cancelled, cancel_requested: true, extended: true });
@@ -205,7 +205,7 @@ test('a batch is ended except for the row that is held, which is asked for again
   await claim(kind, 3);
   const results = JSON.stringify(ids.map((id) => ({ id, attempt: 1 })));
   const complete = async () =>
-    new Map((await promptly(`select id, status from private.complete_jobs('racer', $1)`, [results])).map((row) => [row.id, row.status]));
+    new Map((await promptly(`select id, status from private.jobs_complete('racer', $1)`, [results])).map((row) => [row.id, row.status]));
   await whileOpen('select 1 from public.jobs where id = $1 for update', [ids[1]], async () => {
     assert.deepEqual(
       await complete(),
@@ -224,17 +224,17 @@ test('a batch is ended except for the row that is held, which is asked for again
 test('who ends a job waits for another that is ending it, and then changes nothing', async () => {
   const { org } = await newTenant();
   for (const [call, answer] of [
-    [`select private.fail_job('racer', $1, 'x', 'y', false) as answer`, null],
-    [`select private.add_job_event('racer', $1, 'late') as answer`, false],
-    [`select private.release_jobs('racer', array[$1]::uuid[]) as answer`, 0],
-    [`select private.start_execution('racer', $1) as answer`, null],
+    [`select private.jobs_fail('racer', $1, 'x', 'y', false) as answer`, null],
+    [`select private.jobs_add_event('racer', $1, 'late') as answer`, false],
+    [`select private.jobs_release('racer', array[$1]::uuid[]) as answer`, 0],
+    [`select private.executions_start('racer', $1) as answer`, null],
   ]) {
     const kind = newKind();
     const [id] = await enqueue(org, kind);
     await claim(kind);
     const waiter = await pool.connect();
     try {
-      await whileOpen(`select private.fail_job('racer', $1, 'first', 'first', false)`, [id], async (_, session) => {
+      await whileOpen(`select private.jobs_fail('racer', $1, 'first', 'first', false)`, [id], async (_, session) => {
         const answered = waiter.query(call, [id]);
         await untilWaiting(waiter, session);
         await session.query('commit');
@@ -254,7 +254,7 @@ test('who ends a job waits for another that is ending it, and then changes nothi
 test('a unique key that is being queued is waited for: one job, whichever commits', async () => {
   const { org } = await newTenant();
   const kind = newKind();
-  const sql = `select private.enqueue_job($1, $2, unique_key => 'once') as id`;
+  const sql = `select private.jobs_enqueue($1, $2, unique_key => 'once') as id`;
   for (const [end, second] of [
     ['commit', null],
     ['rollback', 'a job'],
@@ -283,7 +283,7 @@ test('workers hear that a limit has a place again, whatever freed it', async () 
   listener.on('notification', ({ payload }) => heard.push(payload));
   try {
     const [ended, failed, retried, cancelled, lost] = await enqueue(org, kind, 5, { concurrency_key: 'key' });
-    await pool.query(`select private.set_job_limit($1, 'key', 5)`, [org]);
+    await pool.query(`select private.jobs_set_limit($1, 'key', 5)`, [org]);
     assert.equal((await claim(kind, 5)).length, 5);
     await listener.query('listen kijko_jobs');
     const hears = async (what, payload, sql, values) => {
@@ -293,15 +293,15 @@ test('workers hear that a limit has a place again, whatever freed it', async () 
       await listener.query('select 1');
       assert.ok(heard.includes(payload), what);
     };
-    await hears('it ended', kind, `select private.complete_jobs('racer', $1)`, [JSON.stringify([{ id: ended }])]);
-    await hears('it failed', kind, `select private.fail_job('racer', $1, 'x', 'y', false)`, [failed]);
-    await hears('it waits for its next attempt', kind, `select private.fail_job('racer', $1, 'x', 'y', true)`, [retried]);
-    await pool.query('select private.cancel_job($1)', [cancelled]);
-    await hears('it was cancelled', kind, `select private.complete_jobs('racer', $1)`, [JSON.stringify([{ id: cancelled }])]);
+    await hears('it ended', kind, `select private.jobs_complete('racer', $1)`, [JSON.stringify([{ id: ended }])]);
+    await hears('it failed', kind, `select private.jobs_fail('racer', $1, 'x', 'y', false)`, [failed]);
+    await hears('it waits for its next attempt', kind, `select private.jobs_fail('racer', $1, 'x', 'y', true)`, [retried]);
+    await pool.query('select private.jobs_cancel($1)', [cancelled]);
+    await hears('it was cancelled', kind, `select private.jobs_complete('racer', $1)`, [JSON.stringify([{ id: cancelled }])]);
     await expire([lost]);
-    await hears('its lease ended', kind, 'select private.reap_jobs()');
-    await hears('the limit was raised', '', `select private.set_job_limit($1, 'key', 6)`, [org]);
-    await hears('the limit was taken away', '', `select private.set_job_limit($1, 'key', null)`, [org]);
+    await hears('its lease ended', kind, 'select private.jobs_requeue_expired()');
+    await hears('the limit was raised', '', `select private.jobs_set_limit($1, 'key', 6)`, [org]);
+    await hears('the limit was taken away', '', `select private.jobs_set_limit($1, 'key', null)`, [org]);
   } finally {
     listener.release(true);
   }

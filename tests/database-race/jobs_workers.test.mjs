@@ -8,12 +8,12 @@ test('twelve workers at once: no job is claimed twice, none is left', async () =
   const JOBS = 300;
   const { org } = await newTenant();
   const kind = `race_${randomUUID().slice(0, 8)}`;
-  await pool.query('select private.enqueue_job($1, $2) from generate_series(1, $3::int)', [org, kind, JOBS]);
+  await pool.query('select private.jobs_enqueue($1, $2) from generate_series(1, $3::int)', [org, kind, JOBS]);
 
   const claims = await atOnce(12, async (n) => {
     const mine = [];
     for (;;) {
-      const { rows } = await pool.query(`select id from private.claim_jobs($1, '1 minute', 7, array[$2])`, [`worker ${n}`, kind]);
+      const { rows } = await pool.query(`select id from private.jobs_claim($1, '1 minute', 7, array[$2])`, [`worker ${n}`, kind]);
       if (rows.length === 0) return mine;
       mine.push(...rows.map((r) => r.id));
     }
@@ -28,19 +28,19 @@ test('eight workers at once and a limit of three: never more run, and all jobs a
   const JOBS = 60;
   const { org } = await newTenant();
   const kind = `race_${randomUUID().slice(0, 8)}`;
-  await pool.query('select private.set_job_limit($1, $2, 3)', [org, 'key']);
+  await pool.query('select private.jobs_set_limit($1, $2, 3)', [org, 'key']);
   const jobs = Array.from({ length: JOBS }, () => ({ org_id: org, kind, concurrency_key: 'key' }));
-  await pool.query('select private.enqueue_jobs($1)', [JSON.stringify(jobs)]);
+  await pool.query('select private.jobs_enqueue_many($1)', [JSON.stringify(jobs)]);
 
   let done = 0;
   let most = 0;
   await atOnce(8, async (n) => {
     while (done < JOBS) {
-      const { rows } = await pool.query(`select id, attempt from private.claim_jobs($1, '1 minute', 5, array[$2])`, [`worker ${n}`, kind]);
+      const { rows } = await pool.query(`select id, attempt from private.jobs_claim($1, '1 minute', 5, array[$2])`, [`worker ${n}`, kind]);
       const { running } = await one(`select count(*)::int as running from public.jobs where kind = $1 and status = 'running'`, [kind]);
       most = Math.max(most, running);
       if (rows.length === 0) continue;
-      const { rows: ended } = await pool.query('select status from private.complete_jobs($1, $2)', [`worker ${n}`, JSON.stringify(rows)]);
+      const { rows: ended } = await pool.query('select status from private.jobs_complete($1, $2)', [`worker ${n}`, JSON.stringify(rows)]);
       assert.deepEqual(
         ended.map((e) => e.status),
         rows.map(() => 'succeeded'),
@@ -55,12 +55,12 @@ test('eight workers at once and a limit of three: never more run, and all jobs a
 test('workers that end the same batches crosswise do not wait for each other', async () => {
   const { org } = await newTenant();
   const kind = `race_${randomUUID().slice(0, 8)}`;
-  await pool.query('select private.enqueue_jobs($1)', [JSON.stringify(Array.from({ length: 200 }, () => ({ org_id: org, kind })))]);
-  const { rows } = await pool.query(`select id, attempt from private.claim_jobs('batcher', '1 minute', 200, array[$1])`, [kind]);
+  await pool.query('select private.jobs_enqueue_many($1)', [JSON.stringify(Array.from({ length: 200 }, () => ({ org_id: org, kind })))]);
+  const { rows } = await pool.query(`select id, attempt from private.jobs_claim('batcher', '1 minute', 200, array[$1])`, [kind]);
   const answers = await atOnce(
     6,
     async (n) =>
-      (await pool.query(`select id from private.complete_jobs('batcher', $1)`, [JSON.stringify(n % 2 ? rows : rows.toReversed())])).rows
+      (await pool.query(`select id from private.jobs_complete('batcher', $1)`, [JSON.stringify(n % 2 ? rows : rows.toReversed())])).rows
         .length,
   );
   assert.equal(
@@ -78,10 +78,10 @@ test('a job that is ended while its row is being changed is asked for again: end
     [`update public.jobs set cancel_requested = true where id = $1`, ['cancelled']],
     [`update public.jobs set locked_by = 'other' where id = $1`, []],
   ]) {
-    await pool.query('select private.enqueue_job($1, $2)', [org, kind]);
-    const { id } = await one(`select id from private.claim_jobs('w', '1 minute', 1, array[$1])`, [kind]);
+    await pool.query('select private.jobs_enqueue($1, $2)', [org, kind]);
+    const { id } = await one(`select id from private.jobs_claim('w', '1 minute', 1, array[$1])`, [kind]);
     const end = async () =>
-      (await pool.query(`select status from private.complete_jobs('w', $1)`, [JSON.stringify([{ id, attempt: 1 }])])).rows.map(
+      (await pool.query(`select status from private.jobs_complete('w', $1)`, [JSON.stringify([{ id, attempt: 1 }])])).rows.map(
         (row) => row.status,
       );
     const session = await pool.connect();
@@ -94,15 +94,15 @@ test('a job that is ended while its row is being changed is asked for again: end
   }
 });
 
-test('a claim that finds nothing does not wait for another one that keeps house', async () => {
+test('a claim that finds nothing does not wait for another one that runs maintenance', async () => {
   const [keeper, worker] = await Promise.all([pool.connect(), pool.connect()]);
   try {
     await keeper.query('begin');
-    await keeper.query('select private.tend_jobs()');
+    await keeper.query('select private.jobs_run_maintenance()');
     await worker.query(`set statement_timeout = '10s'`);
     // It is time again while the other is still at it.
-    await pool.query(`select setval('private.jobs_tend_at', 0)`);
-    const { rows } = await worker.query(`select id from private.claim_jobs('w', '1 minute', 1, array['race_nothing'])`);
+    await pool.query(`select setval('private.jobs_maintenance_at', 0)`);
+    const { rows } = await worker.query(`select id from private.jobs_claim('w', '1 minute', 1, array['race_nothing'])`);
     assert.deepEqual(rows, []);
   } finally {
     await keeper.query('rollback');

@@ -186,7 +186,7 @@ export async function at(instant, work) {
 }
 
 /** One tick of the scheduler at that moment; the number of habits it handled. */
-export const tickAt = (instant) => at(instant, async (query) => (await query('select private.run_due_habits() as handled'))[0].handled);
+export const tickAt = (instant) => at(instant, async (query) => (await query('select private.habits_run_due() as handled'))[0].handled);
 
 export const time = (value) => new Date(value).getTime();
 
@@ -208,7 +208,7 @@ export async function transaction(work) {
 export const parkedExecution = (skill) =>
   transaction(async (query) => {
     const [execution] = await query(
-      `select e.* from public.skills as s, lateral private.queue_execution(s, '{"n": "parked"}', 'manual') as e where s.id = $1`,
+      `select e.* from public.skills as s, lateral private.executions_queue(s, '{"n": "parked"}', 'manual') as e where s.id = $1`,
       [skill.id],
     );
     await query(`update public.jobs set run_at = now() + interval '1 hour' where id = $1`, [execution.job_id]);

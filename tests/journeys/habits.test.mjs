@@ -295,7 +295,7 @@ describe('the tick', () => {
     );
     const tickers = [
       ...Array.from({ length: 4 }, () => tickAt(slot + 30_000)),
-      ...Array.from({ length: 2 }, () => at(slot + 30_000, (query) => query('call private.tick_habits()').then(() => 0))),
+      ...Array.from({ length: 2 }, () => at(slot + 30_000, (query) => query('call private.habits_tick()').then(() => 0))),
     ];
     await Promise.all(tickers);
     assert.equal(await tickAt(slot + 40_000), 0, 'nothing is left to do');
@@ -366,8 +366,8 @@ describe('the tick', () => {
   });
 
   test('is what pg_cron calls every minute, as no superuser', async () => {
-    const jobs = await adminSql(`select schedule, command, username, active from cron.job where jobname = 'kijko-run-due-habits'`);
-    assert.deepEqual(jobs, [{ schedule: '* * * * *', command: 'call private.tick_habits()', username: 'postgres', active: true }]);
+    const jobs = await adminSql(`select schedule, command, username, active from cron.job where jobname = 'kijko-habits-run-due'`);
+    assert.deepEqual(jobs, [{ schedule: '* * * * *', command: 'call private.habits_tick()', username: 'postgres', active: true }]);
   });
 });
 

@@ -46,7 +46,7 @@ describe('jobs', () => {
     await refused(client.from('jobs').delete().eq('id', job.id).select(), 403, '42501');
     await refused(client.from('job_events').insert({ job_id: job.id, event: 'succeeded', attempt: 1 }), 403, '42501');
     await unaffected(client.from('job_events').delete().eq('job_id', job.id).select());
-    for (const name of ['claim_jobs', 'complete_jobs', 'finish_execution', 'enqueue_job', 'run_due_habits', 'reap_jobs']) {
+    for (const name of ['jobs_claim', 'jobs_complete', 'executions_finish', 'jobs_enqueue', 'habits_run_due', 'jobs_requeue_expired']) {
       assert.equal((await call(team.owner, name, {})).status, 404, name);
     }
   });
@@ -78,7 +78,7 @@ describe('the queue, as workers see it', () => {
   const kinds = [`journey.${randomUUID().slice(0, 8)}`];
   const enqueue = async (fields = {}) =>
     (
-      await sql(`select private.enqueue_job($1, $2, '{}', max_attempts => $3, unique_key => $4, priority => $5::smallint) as id`, [
+      await sql(`select private.jobs_enqueue($1, $2, '{}', max_attempts => $3, unique_key => $4, priority => $5::smallint) as id`, [
         person.orgId,
         kinds[0],
         fields.max_attempts ?? 5,
@@ -87,9 +87,9 @@ describe('the queue, as workers see it', () => {
       ])
     )[0].id;
   const claim = (worker, max = 10, lease = '1 minute') =>
-    sql('select * from private.claim_jobs($1, $2, $3, $4)', [worker, lease, max, kinds]);
+    sql('select * from private.jobs_claim($1, $2, $3, $4)', [worker, lease, max, kinds]);
   const complete = async (worker, id, attempt = null) => {
-    const [ended] = await sql('select status from private.complete_jobs($1, $2)', [worker, JSON.stringify([{ id, attempt }])]);
+    const [ended] = await sql('select status from private.jobs_complete($1, $2)', [worker, JSON.stringify([{ id, attempt }])]);
     return ended?.status === 'succeeded';
   };
   const jobOf = async (id) => (await sql('select * from public.jobs where id = $1', [id]))[0];
@@ -104,7 +104,7 @@ describe('the queue, as workers see it', () => {
     const ids = await Promise.all(Array.from({ length: 60 }, () => enqueue()));
     const claims = await Promise.all(
       Array.from({ length: 8 }, (_, n) =>
-        transaction((query) => query('select * from private.claim_jobs($1, $2, $3, $4)', [`worker-${n}`, '1 minute', 10, kinds])),
+        transaction((query) => query('select * from private.jobs_claim($1, $2, $3, $4)', [`worker-${n}`, '1 minute', 10, kinds])),
       ),
     );
     const rest = await claim('worker-last', 100);
@@ -142,7 +142,7 @@ describe('the queue, as workers see it', () => {
     const id = await enqueue({ max_attempts: 2 });
     await claim('flaky');
     const fail = async () =>
-      (await sql('select private.fail_job($1, $2, $3, $4, true) as status', ['flaky', id, 'vendor_down', 'no answer']))[0].status;
+      (await sql('select private.jobs_fail($1, $2, $3, $4, true) as status', ['flaky', id, 'vendor_down', 'no answer']))[0].status;
     assert.equal(await fail(), 'queued');
     const waiting = await jobOf(id);
     assert.ok(waiting.run_at > new Date(), 'with a pause');
@@ -158,7 +158,7 @@ describe('the queue, as workers see it', () => {
     const id = await enqueue();
     await claim('strict');
     assert.equal(
-      (await sql('select private.fail_job($1, $2, $3, $4, false) as status', ['strict', id, 'invalid_input', 'no']))[0].status,
+      (await sql('select private.jobs_fail($1, $2, $3, $4, false) as status', ['strict', id, 'invalid_input', 'no']))[0].status,
       'dead',
     );
   });
@@ -167,14 +167,14 @@ describe('the queue, as workers see it', () => {
     const id = await enqueue();
     await claim('slow');
     await expire(id);
-    assert.ok((await sql('select private.reap_jobs() as reaped'))[0].reaped >= 0);
+    assert.ok((await sql('select private.jobs_requeue_expired() as reaped'))[0].reaped >= 0);
     await until('the lease to be taken back', async () => (await jobOf(id)).status === 'queued');
     await dueNow(id);
     await claim('next');
-    assert.deepEqual(await sql(`select * from private.heartbeat_jobs('slow', array[$1]::uuid[], '1 minute')`, [id]), []);
+    assert.deepEqual(await sql(`select * from private.jobs_heartbeat('slow', array[$1]::uuid[], '1 minute')`, [id]), []);
     assert.equal(await complete('slow', id), false);
-    assert.equal((await sql('select private.fail_job($1, $2, $3, $4, true) as status', ['slow', id, 'late', 'late']))[0].status, null);
-    assert.equal((await sql(`select private.add_job_event('slow', $1, 'late') as done`, [id]))[0].done, false);
+    assert.equal((await sql('select private.jobs_fail($1, $2, $3, $4, true) as status', ['slow', id, 'late', 'late']))[0].status, null);
+    assert.equal((await sql(`select private.jobs_add_event('slow', $1, 'late') as done`, [id]))[0].done, false);
     const held = await jobOf(id);
     assert.deepEqual([held.status, held.locked_by, held.attempt], ['running', 'next', 2]);
     assert.equal(await complete('next', id), true);
@@ -184,7 +184,7 @@ describe('the queue, as workers see it', () => {
     const id = await enqueue();
     await claim('twice');
     await expire(id);
-    await sql('select private.reap_jobs()');
+    await sql('select private.jobs_requeue_expired()');
     await until('the lease to be taken back', async () => (await jobOf(id)).status === 'queued');
     await dueNow(id);
     assert.equal((await claim('twice'))[0].attempt, 2);
@@ -196,12 +196,12 @@ describe('the queue, as workers see it', () => {
     const id = await enqueue();
     await claim('beating', 10, '5 seconds');
     const before = (await jobOf(id)).locked_until;
-    assert.deepEqual(await sql(`select * from private.heartbeat_jobs('beating', array[$1]::uuid[], '10 minutes')`, [id]), [
+    assert.deepEqual(await sql(`select * from private.jobs_heartbeat('beating', array[$1]::uuid[], '10 minutes')`, [id]), [
       { id, cancel_requested: false, extended: true },
     ]);
     assert.ok((await jobOf(id)).locked_until - before > 9 * 60_000);
-    await sql('select private.cancel_job($1)', [id]);
-    assert.deepEqual(await sql(`select * from private.heartbeat_jobs('beating', array[$1]::uuid[], '10 minutes')`, [id]), [
+    await sql('select private.jobs_cancel($1)', [id]);
+    assert.deepEqual(await sql(`select * from private.jobs_heartbeat('beating', array[$1]::uuid[], '10 minutes')`, [id]), [
       { id, cancel_requested: true, extended: true },
     ]);
     assert.equal(await complete('beating', id), false);

@@ -168,12 +168,12 @@ test('columns of views that are said never to be null are not, whatever happens 
     const {
       rows: [{ id: org }],
     } = await session.query(`insert into public.organizations (name) values ('types') returning id`);
-    await session.query(`select private.enqueue_job($1, 'types_test', max_attempts => 1) from generate_series(1, 4)`, [org]);
-    const { rows: jobs } = await session.query(`select id, attempt from private.claim_jobs('w', '1 minute', 3, array['types_test'])`);
+    await session.query(`select private.jobs_enqueue($1, 'types_test', max_attempts => 1) from generate_series(1, 4)`, [org]);
+    const { rows: jobs } = await session.query(`select id, attempt from private.jobs_claim('w', '1 minute', 3, array['types_test'])`);
     assert.equal(jobs.length, 3);
-    await session.query(`select private.complete_jobs('w', $1)`, [JSON.stringify([jobs[0]])]);
-    await session.query(`select private.fail_job('w', $1, 'x', 'y', true)`, [jobs[1].id]);
-    await session.query(`select private.cancel_job($1)`, [jobs[2].id]);
+    await session.query(`select private.jobs_complete('w', $1)`, [JSON.stringify([jobs[0]])]);
+    await session.query(`select private.jobs_fail('w', $1, 'x', 'y', true)`, [jobs[1].id]);
+    await session.query(`select private.jobs_cancel($1)`, [jobs[2].id]);
     const { rows: views } = await session.query(`
       select c.relname as name, obj_description(c.oid, 'pg_class') as comment from pg_class as c
       where c.relnamespace = 'public'::regnamespace and c.relkind = 'v'`);

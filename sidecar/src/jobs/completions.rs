@@ -121,7 +121,7 @@ fn outcome(ended: &HashMap<Uuid, String>, id: Uuid) -> Result<bool, DbError> {
 async fn record(db: &Db, worker: &str, batch: &[Ready]) -> Result<HashMap<Uuid, String>, DbError> {
     let results = Value::Array(batch.iter().map(|one| one.entry.clone()).collect());
     db.all(
-        "select id, status from private.complete_jobs($1, $2)",
+        "select id, status from private.jobs_complete($1, $2)",
         &[&worker, &results],
         |row| Ok((row.try_get(0)?, row.try_get(1)?)),
     )

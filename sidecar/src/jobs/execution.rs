@@ -163,7 +163,7 @@ impl ExecutionHandler {
         calls.insert(attempt(job), call);
     }
 
-    /// What the job's call used, as `private.settle_call` takes it; `None` when none was reserved.
+    /// What the job's call used, as `private.executions_settle_call` takes it; `None` when none was reserved.
     fn used(&self, job: &Job) -> Option<Value> {
         self.calls().get(&attempt(job)).map(OpenCall::used)
     }

@@ -124,7 +124,7 @@ impl Queue {
         self.db
             .all(
                 "select id, org_id, kind, payload, attempt, max_attempts, timeout_seconds, waited_seconds
-                 from private.claim_jobs($1, make_interval(secs => $2), $3, $4)",
+                 from private.jobs_claim($1, make_interval(secs => $2), $3, $4)",
                 &[
                     &self.worker,
                     &self.lease.as_secs_f64(),
@@ -140,7 +140,7 @@ impl Queue {
     pub async fn heartbeat(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, Beat>, DbError> {
         self.db
             .all(
-                "select id, cancel_requested, extended from private.heartbeat_jobs($1, $2, make_interval(secs => $3))",
+                "select id, cancel_requested, extended from private.jobs_heartbeat($1, $2, make_interval(secs => $3))",
                 &[&self.worker, &ids, &self.lease.as_secs_f64()],
                 |row| {
                     let (cancel_requested, extended) = (row.try_get(1)?, row.try_get(2)?);
@@ -159,7 +159,7 @@ impl Queue {
 
     /// Records a failure; the job's new status, or `None` when the lease was lost.
     pub async fn fail_job(&self, job: &Job, failure: &Failure) -> Result<Option<String>, DbError> {
-        let sql = "select private.fail_job($1, $2, $3, $4, $5, make_interval(secs => $6), $7, $8)";
+        let sql = "select private.jobs_fail($1, $2, $3, $4, $5, make_interval(secs => $6), $7, $8)";
         self.fail(sql, job, failure, &[]).await
     }
 
@@ -169,7 +169,7 @@ impl Queue {
         let released: i32 = self
             .db
             .scalar(
-                "select private.release_jobs($1, $2)",
+                "select private.jobs_release($1, $2)",
                 &[&self.worker, &ids.as_slice()],
             )
             .await?;
@@ -178,7 +178,7 @@ impl Queue {
 
     /// Starts an execution; `None` when there is nothing to do.
     pub async fn start_execution(&self, job: &Job) -> Result<Option<Execution>, DbError> {
-        let sql = "select private.start_execution($1, $2, $3)";
+        let sql = "select private.executions_start($1, $2, $3)";
         let answer: Option<Value> = self
             .db
             .scalar(sql, &[&self.worker, &job.id, &job.attempt])
@@ -196,7 +196,7 @@ impl Queue {
         job: &Job,
         call: &Value,
     ) -> Result<Option<Reservation>, DbError> {
-        let sql = "select private.reserve_call($1, $2, $3, $4)";
+        let sql = "select private.executions_reserve_call($1, $2, $3, $4)";
         let answer: Option<Value> = self
             .db
             .scalar(sql, &[&self.worker, &job.id, &job.attempt, call])
@@ -209,7 +209,7 @@ impl Queue {
 
     /// Books the use of a call whose job is about to be handed back; false when it was booked before, or the job is not ours.
     pub async fn book_call(&self, job: &Job, used: &Value) -> Result<bool, DbError> {
-        let sql = "select private.book_call($1, $2, $3, $4)";
+        let sql = "select private.executions_record_call($1, $2, $3, $4)";
         self.db
             .scalar(sql, &[&self.worker, &job.id, &job.attempt, used])
             .await
@@ -219,20 +219,20 @@ impl Queue {
     pub async fn finish_execution(&self, job: &Job, outcome: &Value) -> Result<bool, DbError> {
         self.db
             .scalar(
-                "select private.finish_execution($1, $2, $3, $4)",
+                "select private.executions_finish($1, $2, $3, $4)",
                 &[&self.worker, &job.id, outcome, &job.attempt],
             )
             .await
     }
 
-    /// As [`Self::fail_job`], for an execution, with what its call used in `private.llm_cost`'s terms.
+    /// As [`Self::fail_job`], for an execution, with what its call used in `private.models_cost`'s terms.
     pub async fn fail_execution(
         &self,
         job: &Job,
         failure: &Failure,
         used: Option<&Value>,
     ) -> Result<Option<String>, DbError> {
-        let sql = "select private.fail_execution($1, $2, $3, $4, $5, make_interval(secs => $6), $7, outage => $8, usage => $9)";
+        let sql = "select private.executions_fail($1, $2, $3, $4, $5, make_interval(secs => $6), $7, outage => $8, usage => $9)";
         self.fail(sql, job, failure, &[&used]).await
     }
 
@@ -262,7 +262,7 @@ impl Queue {
 /// Depth and age of the queue by kind.
 pub async fn stats(db: &Db) -> Result<Vec<QueueStats>, DbError> {
     db.all(
-        "select kind, queued, running, dead, oldest_queued_seconds from private.queue_stats()",
+        "select kind, queued, running, dead, oldest_queued_seconds from private.jobs_stats()",
         &[],
         queue_stats,
     )

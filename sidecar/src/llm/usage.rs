@@ -39,7 +39,7 @@ impl Usage {
         *self == Self::default()
     }
 
-    /// As `private.llm_cost` takes it. The model is named with its provider, as in `llm_models`.
+    /// As `private.models_cost` takes it. The model is named with its provider, as in `llm_models`.
     pub fn to_json(self, model: &str) -> Value {
         json!({
             "model": model,

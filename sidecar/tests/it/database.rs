@@ -33,8 +33,8 @@ async fn the_role_reads_no_table_and_becomes_nobody_else() {
         "update public.jobs set status = 'queued'",
         "set role service_role",
         "set role postgres",
-        "select private.cancel_job(gen_random_uuid())",
-        "select private.purge_jobs()",
+        "select private.jobs_cancel(gen_random_uuid())",
+        "select private.jobs_purge()",
         "create table public.mine (id int)",
         "create temporary table mine (id int)",
     ] {

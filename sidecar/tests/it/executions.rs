@@ -135,7 +135,7 @@ impl Bench {
         let job_id: Uuid = tenant
             .value(
                 "insert into public.jobs (org_id, kind, status, attempt, locked_by, locked_until, started_at)
-                 values ($1, private.execution_kind($3), 'running', 1, $2, now() + interval '1 hour', now()) returning id",
+                 values ($1, private.executions_job_kind($3), 'running', 1, $2, now() + interval '1 hour', now()) returning id",
                 &[&tenant.org_id, &worker, &skill.model],
             )
             .await;
@@ -163,7 +163,7 @@ impl Bench {
         let (job, execution) = self.execution(skill, input).await;
         self.tenant
             .value::<Uuid>(
-                "update public.executions set hold_id = private.reserve_execution(org_id) where id = $1 returning hold_id",
+                "update public.executions set hold_id = private.executions_reserve(org_id) where id = $1 returning hold_id",
                 &[&execution],
             )
             .await;
@@ -448,13 +448,13 @@ async fn what_a_vendor_is_asked_for_is_what_its_kind_says() {
         "gemini/x",
     ] {
         let kind: String = tenant
-            .value("select private.execution_kind($1)", &[&model])
+            .value("select private.executions_job_kind($1)", &[&model])
             .await;
         let (provider, _) = models.pick(model).unwrap();
         assert_eq!(kind, format!("execution.{}", provider.name()), "{model}");
     }
     let nobodys: String = tenant
-        .value("select private.execution_kind('acme/one')", &[])
+        .value("select private.executions_job_kind('acme/one')", &[])
         .await;
     assert_eq!(nobodys, "execution");
     assert!(models.pick("acme/one").is_err());
@@ -479,7 +479,7 @@ async fn a_cancelled_execution_does_not_succeed() {
     let (job, execution) = bench.execution(skill(), json!({"topic": "x"})).await;
     bench
         .tenant
-        .value::<String>("select private.cancel_job($1)", &[&job.id])
+        .value::<String>("select private.jobs_cancel($1)", &[&job.id])
         .await;
     bench.run(&job, None).await;
     assert_eq!(bench.read(execution).await["status"], "cancelled");
@@ -572,7 +572,7 @@ async fn a_call_that_is_cancelled_or_runs_out_of_time_is_paid_for_as_far_as_it_c
             if cancelled {
                 bench
                     .tenant
-                    .value::<String>("select private.cancel_job($1)", &[&job.id])
+                    .value::<String>("select private.jobs_cancel($1)", &[&job.id])
                     .await;
                 lease.stop(Stop::Cancelled);
             }
@@ -653,7 +653,7 @@ async fn nobody_pays_for_a_call_whose_lease_is_lost() {
         .unwrap();
     bench
         .tenant
-        .value::<i32>("select private.reap_jobs()", &[])
+        .value::<i32>("select private.jobs_requeue_expired()", &[])
         .await;
     assert_eq!(bench.used("llm_tokens").await, 0);
     assert_eq!(bench.held().await, 0);

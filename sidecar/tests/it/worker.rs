@@ -362,7 +362,7 @@ async fn a_running_job_can_be_cancelled_at_once() {
     let start = Instant::now();
     assert_eq!(
         tenant
-            .value::<String>("select private.cancel_job($1)", &[&job])
+            .value::<String>("select private.jobs_cancel($1)", &[&job])
             .await,
         "running"
     );

@@ -162,13 +162,13 @@ begin
   perform tests.act_as_superuser();
   update public.jobs as j set run_at = now() - interval '1 year' where j.id = called.job;
   perform tests.act_as_sidecar();
-  perform private.claim_jobs('w', '1 minute', 1, array['execution', 'execution.echo']);
-  perform private.start_execution('w', called.job);
-  return private.reserve_call('w', called.job, null, jsonb_build_object('id', gen_random_uuid()) || call);
+  perform private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo']);
+  perform private.executions_start('w', called.job);
+  return private.executions_reserve_call('w', called.job, null, jsonb_build_object('id', gen_random_uuid()) || call);
 end
 $$;
 
--- Whose turn it is among claims of these kinds is not known when another test has used the register, and is then left to chance:
+-- Whose turn it is among claims of these kinds is not known when another test has used the watermark, and is then left to chance:
 -- who queued first is first.
 create function tests.begin_round(variadic kinds text[]) returns void language sql security definer set search_path = pg_catalog, pg_temp as $$
   select setval(private.jobs_turn_sequence(kinds, 0::smallint), private.jobs_turn_tag(kinds, 0::smallint))

@@ -64,10 +64,10 @@ select isnt((public.execute_skill(:'bobs', '{"text": "b"}', 'k1')).id, :'e2'::uu
 
 -- ---- a worker runs it
 select tests.act_as_sidecar();
-select is((select payload ->> 'execution_id' from private.claim_jobs('w', '1 minute', 1, array['execution', 'execution.echo'])), :'e1', 'a worker claims the job');
-select is(private.start_execution('other', :'job1'), null, 'another worker cannot start it');
+select is((select payload ->> 'execution_id' from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo'])), :'e1', 'a worker claims the job');
+select is(private.executions_start('other', :'job1'), null, 'another worker cannot start it');
 select is(
-  private.start_execution('w', :'job1') - 'org_id',
+  private.executions_start('w', :'job1') - 'org_id',
   jsonb_build_object(
     'execution_id', :'e1', 'skill_id', :'skill', 'model', 'echo/echo', 'prompt_template', 'Summarize: {{ text }}',
     'input', '{"text": "a"}'::jsonb, 'input_schema', '{"type": "object"}'::jsonb, 'parameters', '{}'::jsonb, 'max_output_tokens', null, 'trigger', 'manual', 'attempt', 1
@@ -76,14 +76,14 @@ select is(
 );
 select tests.act_as_superuser();
 select ok(status = 'running' and started_at is not null, 'it is running') from public.executions where id = :'e1';
-select tests.refuses(format($$select private.complete_jobs('w', jsonb_build_array(jsonb_build_object('id', %L)))$$, :'job1'), 'internal', 'its job cannot succeed without it');
+select tests.refuses(format($$select private.jobs_complete('w', jsonb_build_array(jsonb_build_object('id', %L)))$$, :'job1'), 'internal', 'its job cannot succeed without it');
 select tests.act_as_sidecar();
-select is(private.finish_execution('other', :'job1', '{"output": {}}'), false, 'another worker cannot finish it');
+select is(private.executions_finish('other', :'job1', '{"output": {}}'), false, 'another worker cannot finish it');
 select is(
-  private.finish_execution('w', :'job1', '{"output": {"text": "A"}, "model": "echo/echo", "input_tokens": 1001, "output_tokens": 10, "finish_reason": "stop"}', 1),
+  private.executions_finish('w', :'job1', '{"output": {"text": "A"}, "model": "echo/echo", "input_tokens": 1001, "output_tokens": 10, "finish_reason": "stop"}', 1),
   true, 'the holder does'
 );
-select is(private.finish_execution('w', :'job1', '{"output": {"text": "B"}, "input_tokens": 5}'), false, 'once');
+select is(private.executions_finish('w', :'job1', '{"output": {"text": "B"}, "input_tokens": 5}'), false, 'once');
 select tests.act_as('mem');
 select results_eq(
   format('select status, output, input_tokens, output_tokens, cost_microusd from public.executions where id = %L', :'e1'),
@@ -101,10 +101,10 @@ select tests.refuses(format($$update public.executions set status = 'failed' whe
 
 -- ---- prices
 insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok) values ('acme/one', 1000000, 2000000), ('acme/*', 5000000, 5000000);
-select is(private.llm_cost('acme/one', null, '{"input_tokens": 3, "output_tokens": 4}'), 11::bigint, 'an exact price');
-select is(private.llm_cost('acme/one', 'acme/one-2026', '{"input_tokens": 3, "output_tokens": 4}'), 11::bigint, 'of the model asked for when a dated name is reported');
-select is(private.llm_cost('acme/two', 'acme/two-2026', '{"input_tokens": 1, "output_tokens": 0}'), 5::bigint, 'else the provider''s');
-select is(private.llm_cost('none/x', 'none/x', '{"input_tokens": 1, "output_tokens": 1}'), null, 'or none');
+select is(private.models_cost('acme/one', null, '{"input_tokens": 3, "output_tokens": 4}'), 11::bigint, 'an exact price');
+select is(private.models_cost('acme/one', 'acme/one-2026', '{"input_tokens": 3, "output_tokens": 4}'), 11::bigint, 'of the model asked for when a dated name is reported');
+select is(private.models_cost('acme/two', 'acme/two-2026', '{"input_tokens": 1, "output_tokens": 0}'), 5::bigint, 'else the provider''s');
+select is(private.models_cost('none/x', 'none/x', '{"input_tokens": 1, "output_tokens": 1}'), null, 'or none');
 
 -- ---- failing and retrying
 select tests.act_as('mem');
@@ -113,17 +113,17 @@ select tests.act_as_superuser();
 -- Before those of the organization whose turn it is.
 update public.jobs set run_at = run_at - interval '1 hour', priority = 1 where id = :'job3';
 select tests.act_as_sidecar();
-select is((select id from private.claim_jobs('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job3'::uuid, 'claimed');
-select isnt(private.start_execution('w', :'job3'), null, 'started');
-select is(private.fail_execution('w', :'job3', 'provider_error', 'HTTP 503', true), 'queued', 'a failure that may pass');
+select is((select id from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job3'::uuid, 'claimed');
+select isnt(private.executions_start('w', :'job3'), null, 'started');
+select is(private.executions_fail('w', :'job3', 'provider_error', 'HTTP 503', true), 'queued', 'a failure that may pass');
 select tests.act_as('mem');
 select is((select status || ' ' || error_code from public.executions where id = :'e3'), 'queued provider_error', 'puts the execution back too');
 select tests.act_as_superuser();
 update public.jobs set run_at = now() - interval '2 hours' where id = :'job3';
 select tests.act_as_sidecar();
-select is((select attempt from private.claim_jobs('w', '1 minute', 1, array['execution', 'execution.echo'])), 2, 'claimed again');
-select isnt(private.start_execution('w', :'job3', 2), null, 'started again');
-select is(private.fail_execution('w', :'job3', 'invalid_input', 'text: missing', false), 'dead', 'a failure that cannot pass');
+select is((select attempt from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo'])), 2, 'claimed again');
+select isnt(private.executions_start('w', :'job3', 2), null, 'started again');
+select is(private.executions_fail('w', :'job3', 'invalid_input', 'text: missing', false), 'dead', 'a failure that cannot pass');
 select tests.act_as('mem');
 select is((select status || ' ' || error_code || ' ' || error from public.executions where id = :'e3'), 'failed invalid_input text: missing', 'fails the execution');
 select is(tests.used(tests.org('ada'), 'executions'), 2::bigint, 'and costs nothing: no model was called');
@@ -149,12 +149,12 @@ select job_id as job5 from public.executions where id = :'e5' \gset
 select tests.act_as_superuser();
 update public.jobs set run_at = now() - interval '3 hours', priority = 1 where id = :'job5';
 select tests.act_as_sidecar();
-select is((select id from private.claim_jobs('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job5'::uuid, 'claimed');
-select isnt(private.start_execution('w', :'job5'), null, 'started');
+select is((select id from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job5'::uuid, 'claimed');
+select isnt(private.executions_start('w', :'job5'), null, 'started');
 select tests.act_as('mem');
 select is((public.cancel_execution(:'e5')).status, 'running', 'a running one is asked to stop');
 select tests.act_as_sidecar();
-select is(private.finish_execution('w', :'job5', '{"output": {"text": "late"}, "input_tokens": 100, "output_tokens": 0}'), false, 'a result that comes after that does not count');
+select is(private.executions_finish('w', :'job5', '{"output": {"text": "late"}, "input_tokens": 100, "output_tokens": 0}'), false, 'a result that comes after that does not count');
 select tests.act_as('mem');
 select is((select status from public.executions where id = :'e5'), 'cancelled', 'it is cancelled');
 select is(tests.used(tests.org('ada'), 'llm_tokens'), 1111::bigint, 'but the call was made, and is booked');
@@ -164,11 +164,11 @@ select (e).id as e9, (e).job_id as job9 from (select public.execute_skill(:'skil
 select tests.act_as_superuser();
 update public.jobs set run_at = now() - interval '4 hours', priority = 1 where id = :'job9';
 select tests.act_as_sidecar();
-select is((select id from private.claim_jobs('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job9'::uuid, 'claimed');
+select is((select id from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job9'::uuid, 'claimed');
 select tests.act_as('mem');
 select is((public.cancel_execution(:'e9')).status, 'queued', 'its worker is asked to stop');
 select tests.act_as_sidecar();
-select is(private.start_execution('w', :'job9', 1), null, 'and gets nothing to start');
+select is(private.executions_start('w', :'job9', 1), null, 'and gets nothing to start');
 select tests.act_as('mem');
 select is((select status || ' ' || (started_at is null) from public.executions where id = :'e9'), 'cancelled true', 'so it never ran');
 select is((select status from public.jobs where id = :'job9'), 'cancelled', 'nor will its job');
@@ -179,11 +179,11 @@ select tests.act_as_superuser();
 select job_id as job2 from public.executions where id = :'e2' \gset
 update public.jobs set run_at = now() - interval '4 hours', attempt = 4, priority = 1 where id = :'job2';
 select tests.act_as_sidecar();
-select is((select id from private.claim_jobs('gone', '1 second', 1, array['execution', 'execution.echo'])), :'job2'::uuid, 'the last attempt');
-select isnt(private.start_execution('gone', :'job2'), null, 'started');
+select is((select id from private.jobs_claim('gone', '1 second', 1, array['execution', 'execution.echo'])), :'job2'::uuid, 'the last attempt');
+select isnt(private.executions_start('gone', :'job2'), null, 'started');
 select tests.act_as_superuser();
 update public.jobs set locked_until = clock_timestamp() - interval '1 second' where id = :'job2';
-select is(private.reap_jobs(), 1, 'and lost');
+select is(private.jobs_requeue_expired(), 1, 'and lost');
 select is((select status || ' ' || error_code from public.executions where id = :'e2'), 'failed lease_expired', 'fails the execution');
 
 select tests.act_as('mem');
@@ -199,8 +199,8 @@ select tests.refuses(format('select public.retry_execution(%L)', :'e4'), 'confli
 select tests.act_as_superuser();
 update public.jobs set run_at = now() - interval '5 hours', priority = 1 where id = :'job6';
 select tests.act_as_sidecar();
-select is((select id from private.claim_jobs('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job6'::uuid, 'a waiting one is claimed');
-select is(private.start_execution('w', :'job6'), null, 'and not started');
+select is((select id from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job6'::uuid, 'a waiting one is claimed');
+select is(private.executions_start('w', :'job6'), null, 'and not started');
 select tests.act_as('mem');
 select is((select status || ' ' || error_code from public.executions where id = :'e6'), 'failed not_found', 'but failed, with the reason');
 
@@ -215,9 +215,9 @@ begin
   perform tests.act_as_superuser();
   update public.jobs as j set run_at = now() - interval '9 hours' where j.id = execution.job_id;
   perform tests.act_as_sidecar();
-  perform private.claim_jobs('w', '1 minute', 1, array['execution', 'execution.echo']);
-  perform private.start_execution('w', execution.job_id);
-  perform private.finish_execution('w', execution.job_id, outcome);
+  perform private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo']);
+  perform private.executions_start('w', execution.job_id);
+  perform private.executions_finish('w', execution.job_id, outcome);
   perform tests.act_as_superuser();
   return execution.id;
 end

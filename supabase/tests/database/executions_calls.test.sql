@@ -29,8 +29,8 @@ begin
   perform tests.act_as_superuser();
   update public.jobs as j set run_at = now() - interval '1 year' where j.id = execution.job_id;
   perform tests.act_as_sidecar();
-  perform private.claim_jobs(worker, '1 minute', 1, array['execution', 'execution.echo', 'execution.openai']);
-  perform private.start_execution(worker, execution.job_id);
+  perform private.jobs_claim(worker, '1 minute', 1, array['execution', 'execution.echo', 'execution.openai']);
+  perform private.executions_start(worker, execution.job_id);
   return execution;
 end
 $$;
@@ -49,10 +49,10 @@ return pg_catalog.jsonb_build_object('call_id', tests.call_id(n), 'input_tokens'
 
 -- ---- nobody but a worker
 select tests.act_as_anon();
-select throws_ok($$select private.reserve_call('w', gen_random_uuid(), 1, '{}')$$, '42501', null, 'anon reserves nothing');
+select throws_ok($$select private.executions_reserve_call('w', gen_random_uuid(), 1, '{}')$$, '42501', null, 'anon reserves nothing');
 select tests.act_as('ada');
-select throws_ok($$select private.reserve_call('w', gen_random_uuid(), 1, '{}')$$, '42501', null, 'nor does a user');
-select throws_ok($$select private.book_call('w', gen_random_uuid(), 1, '{}')$$, '42501', null, 'who books nothing either');
+select throws_ok($$select private.executions_reserve_call('w', gen_random_uuid(), 1, '{}')$$, '42501', null, 'nor does a user');
+select throws_ok($$select private.executions_record_call('w', gen_random_uuid(), 1, '{}')$$, '42501', null, 'who books nothing either');
 select throws_ok('select * from private.execution_calls', '42501', null, 'and does not see the calls');
 
 -- ---- queued: one execution is held
@@ -60,21 +60,21 @@ select (e).id as e1, (e).job_id as job1 from (select tests.started(:'skill') as 
 select is(tests.used(tests.org('ada'), 'executions') || ' ' || tests.held('executions'), '1 1', 'a queued execution is held');
 
 -- ---- reserved
-select is(private.reserve_call('other', :'job1', 1, tests.call(1, 1000, 500)), null, 'another worker reserves nothing');
-select is(private.reserve_call('w', :'job1', 2, tests.call(1, 1000, 500)), null, 'nor another attempt');
-select is(private.reserve_call('w', :'job1', 1, tests.call(1, 1000, 500)), jsonb_build_object('call_id', tests.call_id(1)), 'the holder reserves its call');
-select is(private.reserve_call('w', :'job1', 1, tests.call(1, 1000, 500)), jsonb_build_object('call_id', tests.call_id(1)), 'asking again is the same call');
+select is(private.executions_reserve_call('other', :'job1', 1, tests.call(1, 1000, 500)), null, 'another worker reserves nothing');
+select is(private.executions_reserve_call('w', :'job1', 2, tests.call(1, 1000, 500)), null, 'nor another attempt');
+select is(private.executions_reserve_call('w', :'job1', 1, tests.call(1, 1000, 500)), jsonb_build_object('call_id', tests.call_id(1)), 'the holder reserves its call');
+select is(private.executions_reserve_call('w', :'job1', 1, tests.call(1, 1000, 500)), jsonb_build_object('call_id', tests.call_id(1)), 'asking again is the same call');
 select is(tests.held('llm_tokens') || ' ' || tests.held('llm_cost_microusd'), '1500 2000', 'tokens and cost are held once');
 select is(tests.used(tests.org('ada'), 'llm_tokens'), 1500::bigint, 'and count as used');
 select is(tests.used(tests.org('ada'), 'executions') || ' ' || tests.held('executions'), '1 0', 'the execution is settled');
 select is(
-  private.finish_execution('w', :'job1', tests.use(1, 900, 100, '{"output": {"text": "x"}, "cache_write_tokens": 400, "cache_write_1h_tokens": 100}'), 1),
+  private.executions_finish('w', :'job1', tests.use(1, 900, 100, '{"output": {"text": "x"}, "cache_write_tokens": 400, "cache_write_1h_tokens": 100}'), 1),
   true, 'it ends'
 );
 select is(tests.held('llm_tokens') + tests.held('llm_cost_microusd'), 0::bigint, 'nothing is held any more');
 -- 800 + 100 * 4 + 100 * 2: of 400 written to the cache, 100 stay for an hour
 select is(tests.used(tests.org('ada'), 'llm_tokens') || ' ' || tests.used(tests.org('ada'), 'llm_cost_microusd'), '1000 1400', 'what it used is booked, a write for an hour at its price');
-select is(private.book_call('w', :'job1', 1, tests.use(1, 900, 100)), false, 'and told again, not once more');
+select is(private.executions_record_call('w', :'job1', 1, tests.use(1, 900, 100)), false, 'and told again, not once more');
 select is(tests.used(tests.org('ada'), 'llm_tokens'), 1000::bigint, 'as the meter shows');
 select tests.act_as('ada');
 select is(
@@ -84,26 +84,26 @@ select is(
 
 -- ---- cached tokens above the prompt
 select (e).id as e2, (e).job_id as job2 from (select tests.started(:'skill') as e) as s \gset
-select private.reserve_call('w', :'job2', 1, tests.call(2, 100, 10)) is not null as reserved \gset
-select private.finish_execution('w', :'job2', tests.use(2, 100, 10, '{"output": {}, "cache_read_tokens": 70, "cache_write_tokens": 500}'), 1) as finished \gset
+select private.executions_reserve_call('w', :'job2', 1, tests.call(2, 100, 10)) is not null as reserved \gset
+select private.executions_finish('w', :'job2', tests.use(2, 100, 10, '{"output": {}, "cache_read_tokens": 70, "cache_write_tokens": 500}'), 1) as finished \gset
 select is((select cache_read_tokens || ' ' || cache_write_tokens from tests.execution(:'e2')), '70 30', 'cached tokens are never more than the prompt''s');
 select (e).id as e3, (e).job_id as job3 from (select tests.started(:'skill') as e) as s \gset
-select private.reserve_call('w', :'job3', 1, tests.call(3, 100, 10)) is not null as reserved \gset
-select private.fail_execution('w', :'job3', 'x', 'y', false, null, 1, tests.use(3, 100, 10, '{"cache_read_tokens": 500, "cache_write_tokens": 5}')) as failed \gset
+select private.executions_reserve_call('w', :'job3', 1, tests.call(3, 100, 10)) is not null as reserved \gset
+select private.executions_fail('w', :'job3', 'x', 'y', false, null, 1, tests.use(3, 100, 10, '{"cache_read_tokens": 500, "cache_write_tokens": 5}')) as failed \gset
 select is((select cache_read_tokens || ' ' || cache_write_tokens from tests.execution(:'e3')), '100 0', 'nor together more');
 
 -- ---- what does not fit is not run, and costs nothing
 select tests.act_as_superuser();
 select tests.used(tests.org('ada'), 'executions') as ran \gset
 select (e).id as e4, (e).job_id as job4 from (select tests.started(:'skill') as e) as s \gset
-select is(private.reserve_call('w', :'job4', 1, tests.call(4, 60000, 60000)) ->> 'refused', 'quota_exceeded', 'more tokens than are left');
-select is(private.reserve_call('w', :'job4', 1, tests.call(4, 1000, 250000)) ->> 'refused', 'quota_exceeded', 'or more of both');
+select is(private.executions_reserve_call('w', :'job4', 1, tests.call(4, 60000, 60000)) ->> 'refused', 'quota_exceeded', 'more tokens than are left');
+select is(private.executions_reserve_call('w', :'job4', 1, tests.call(4, 1000, 250000)) ->> 'refused', 'quota_exceeded', 'or more of both');
 select tests.act_as_superuser();
 select kijko.set_limit(tests.org('ada'), 'llm_tokens', 'month', null);
 select tests.act_as_sidecar();
-select is(private.reserve_call('w', :'job4', 1, tests.call(4, 1000, 250000)) ->> 'refused', 'quota_exceeded', 'or more money');
+select is(private.executions_reserve_call('w', :'job4', 1, tests.call(4, 1000, 250000)) ->> 'refused', 'quota_exceeded', 'or more money');
 select is(tests.held('llm_tokens') + tests.held('llm_cost_microusd'), 0::bigint, 'holds nothing');
-select is(private.fail_execution('w', :'job4', 'quota_exceeded', 'used up', false, null, 1), 'dead', 'ends');
+select is(private.executions_fail('w', :'job4', 'quota_exceeded', 'used up', false, null, 1), 'dead', 'ends');
 select is((select status || ' ' || error_code from tests.execution(:'e4')), 'failed quota_exceeded', 'with the reason');
 select is(tests.used(tests.org('ada'), 'executions'), :'ran'::bigint, 'and gives the execution back');
 
@@ -122,11 +122,11 @@ begin
 end
 $$;
 select tests.act_as_superuser();
-update tests.parallel as p set answer = private.reserve_call('w', p.job, 1, tests.call(n, 150, 150))
+update tests.parallel as p set answer = private.executions_reserve_call('w', p.job, 1, tests.call(n, 150, 150))
 from (select q.job, 99 + row_number() over () as n from tests.parallel as q) as numbered (job, n) where numbered.job = p.job;
 select is((select count(*) from tests.parallel where answer ? 'call_id'), 3::bigint, 'of twenty calls of 300 tokens, three fit into 1,000');
 select is((select count(*) from tests.parallel where answer ->> 'refused' = 'quota_exceeded'), 17::bigint, 'the others are refused');
-select count(private.fail_execution('w', job, 'x', 'y', false, null, 1)) as failed from tests.parallel \gset
+select count(private.executions_fail('w', job, 'x', 'y', false, null, 1)) as failed from tests.parallel \gset
 select is(tests.held('llm_tokens') + tests.held('executions'), 0::bigint, 'what ends without a word of its use holds nothing');
 select tests.act_as_superuser();
 select kijko.set_limit(tests.org('ada'), 'llm_tokens', 'month', null);
@@ -137,8 +137,8 @@ select tests.act_as_superuser();
 select kijko.set_limit(tests.org('ada'), 'llm_tokens', 'month', tests.used(tests.org('ada'), 'llm_tokens') + 100);
 select tests.used(tests.org('ada'), 'llm_tokens') as before \gset
 select tests.act_as_sidecar();
-select private.reserve_call('w', :'job5', 1, tests.call(5, 50, 50)) is not null as reserved \gset
-select is(private.finish_execution('w', :'job5', tests.use(5, 5000, 5000, '{"output": {}}'), 1), true, 'a call that used more than was held');
+select private.executions_reserve_call('w', :'job5', 1, tests.call(5, 50, 50)) is not null as reserved \gset
+select is(private.executions_finish('w', :'job5', tests.use(5, 5000, 5000, '{"output": {}}'), 1), true, 'a call that used more than was held');
 select is(tests.used(tests.org('ada'), 'llm_tokens'), :'before'::bigint + 10000, 'is booked with all of it');
 select tests.act_as('ada');
 select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'quota_exceeded', 'and the next is not queued');
@@ -148,32 +148,32 @@ select kijko.set_limit(tests.org('ada'), 'llm_tokens', 'month', null);
 -- ---- a handed-back job, a lost worker
 select (e).id as e6, (e).job_id as job6 from (select tests.started(:'skill', 'first') as e) as s \gset
 select tests.used(tests.org('ada'), 'llm_tokens') as before \gset
-select private.reserve_call('first', :'job6', 1, tests.call(6, 3000, 100)) is not null as reserved \gset
-select is(private.book_call('other', :'job6', 1, tests.use(6, 9000, 0)), false, 'another worker books nothing for it');
-select is(private.book_call('first', :'job6', 1, tests.use(6, 9000, 0)), true, 'what it used is booked before it is handed back');
-select is(private.book_call('first', :'job6', 1, tests.use(6, 9000, 0)), false, 'asked again, once');
-select is(private.release_jobs('first', array[:'job6'::uuid]), 1, 'and it is handed back');
+select private.executions_reserve_call('first', :'job6', 1, tests.call(6, 3000, 100)) is not null as reserved \gset
+select is(private.executions_record_call('other', :'job6', 1, tests.use(6, 9000, 0)), false, 'another worker books nothing for it');
+select is(private.executions_record_call('first', :'job6', 1, tests.use(6, 9000, 0)), true, 'what it used is booked before it is handed back');
+select is(private.executions_record_call('first', :'job6', 1, tests.use(6, 9000, 0)), false, 'asked again, once');
+select is(private.jobs_release('first', array[:'job6'::uuid]), 1, 'and it is handed back');
 select is((select status || ' ' || input_tokens from tests.execution(:'e6')), 'queued 9000', 'it waits, with what it has used');
 select is(tests.used(tests.org('ada'), 'llm_tokens'), :'before'::bigint + 9000, 'once');
 select tests.act_as_superuser();
 update public.jobs set run_at = now() - interval '1 year' where id = :'job6';
 select tests.act_as_sidecar();
-select private.claim_jobs('second', '1 minute', 1, array['execution', 'execution.echo', 'execution.openai']) is not null as again \gset
-select private.start_execution('second', :'job6') is not null as again \gset
-select is(private.reserve_call('second', :'job6', 2, tests.call(7, 3000, 100)) ->> 'call_id', tests.call_id(7)::text, 'the next has a call of its own');
+select private.jobs_claim('second', '1 minute', 1, array['execution', 'execution.echo', 'execution.openai']) is not null as again \gset
+select private.executions_start('second', :'job6') is not null as again \gset
+select is(private.executions_reserve_call('second', :'job6', 2, tests.call(7, 3000, 100)) ->> 'call_id', tests.call_id(7)::text, 'the next has a call of its own');
 select tests.act_as_superuser();
 update public.jobs set locked_until = clock_timestamp() - interval '1 second' where id = :'job6';
-select is(private.reap_jobs(), 1, 'its worker is lost');
+select is(private.jobs_requeue_expired(), 1, 'its worker is lost');
 select is(tests.held('llm_tokens'), 0::bigint, 'what it held is free');
 update public.jobs set run_at = now() - interval '1 year' where id = :'job6';
 select tests.act_as_sidecar();
-select private.claim_jobs('third', '1 minute', 1, array['execution', 'execution.echo', 'execution.openai']) is not null as again \gset
-select private.start_execution('third', :'job6') is not null as again \gset
-select private.reserve_call('third', :'job6', 3, tests.call(8, 3000, 100)) is not null as reserved \gset
-select is(private.book_call('second', :'job6', 2, tests.use(7, 2000, 10)), false, 'the lost worker reports late: nobody pays for a call that we lost');
-select is(private.finish_execution('second', :'job6', tests.use(7, 2000, 10, '{"output": {}}'), 2), false, 'nor is its answer taken');
+select private.jobs_claim('third', '1 minute', 1, array['execution', 'execution.echo', 'execution.openai']) is not null as again \gset
+select private.executions_start('third', :'job6') is not null as again \gset
+select private.executions_reserve_call('third', :'job6', 3, tests.call(8, 3000, 100)) is not null as reserved \gset
+select is(private.executions_record_call('second', :'job6', 2, tests.use(7, 2000, 10)), false, 'the lost worker reports late: nobody pays for a call that we lost');
+select is(private.executions_finish('second', :'job6', tests.use(7, 2000, 10, '{"output": {}}'), 2), false, 'nor is its answer taken');
 select is(tests.held('llm_tokens'), 3100::bigint, 'which leaves the third its own');
-select is(private.finish_execution('third', :'job6', tests.use(8, 1000, 90, '{"output": {}}'), 3), true, 'and it ends');
+select is(private.executions_finish('third', :'job6', tests.use(8, 1000, 90, '{"output": {}}'), 3), true, 'and it ends');
 select is((select status || ' ' || input_tokens || ' ' || output_tokens from tests.execution(:'e6')), 'succeeded 10000 90', 'with the sums of the others');
 select is(tests.used(tests.org('ada'), 'llm_tokens'), :'before'::bigint + 10090, 'as the meter has them');
 
@@ -182,16 +182,16 @@ select (e).id as e7, (e).job_id as job7 from (select tests.started(:'skill') as 
 select tests.act_as('ada');
 select (public.cancel_execution(:'e7')).status as asked \gset
 select tests.act_as_sidecar();
-select is(private.reserve_call('w', :'job7', 1, tests.call(9, 10, 10)), null, 'what is cancelled before its call is not called');
+select is(private.executions_reserve_call('w', :'job7', 1, tests.call(9, 10, 10)), null, 'what is cancelled before its call is not called');
 select is((select status from tests.execution(:'e7')), 'cancelled', 'but ends');
 
 -- ---- prices
 select tests.act_as_superuser();
-select is(private.llm_cost('acme/thinks', null, '{"input_tokens": 100, "output_tokens": 100, "reasoning_tokens": 60}'), 660::bigint, 'thinking at its price: 100 + 40 * 2 + 60 * 8');
-select is(private.llm_cost('acme/thinks', null, '{"output_tokens": 10, "reasoning_tokens": 60}'), 80::bigint, 'never more of it than of the answer');
-select is(private.llm_cost('acme/thinks', null, '{"input_tokens": 2000, "output_tokens": 100, "reasoning_tokens": 60}'), 3000::bigint, 'beyond the step no cheaper than the rest: 2,000 + 100 * 10');
-select is(private.llm_cost('acme/thinks', null, '{"input_tokens": 100, "output_tokens": 100, "service_tier": "priority"}'), 800::bigint, 'priority: 100 * 3 + 100 * 5');
-select is(private.llm_cost('acme/one', null, '{"input_tokens": 100, "service_tier": "priority"}'), 100::bigint, 'told by a vendor without being asked for: as any other');
+select is(private.models_cost('acme/thinks', null, '{"input_tokens": 100, "output_tokens": 100, "reasoning_tokens": 60}'), 660::bigint, 'thinking at its price: 100 + 40 * 2 + 60 * 8');
+select is(private.models_cost('acme/thinks', null, '{"output_tokens": 10, "reasoning_tokens": 60}'), 80::bigint, 'never more of it than of the answer');
+select is(private.models_cost('acme/thinks', null, '{"input_tokens": 2000, "output_tokens": 100, "reasoning_tokens": 60}'), 3000::bigint, 'beyond the step no cheaper than the rest: 2,000 + 100 * 10');
+select is(private.models_cost('acme/thinks', null, '{"input_tokens": 100, "output_tokens": 100, "service_tier": "priority"}'), 800::bigint, 'priority: 100 * 3 + 100 * 5');
+select is(private.models_cost('acme/one', null, '{"input_tokens": 100, "service_tier": "priority"}'), 100::bigint, 'told by a vendor without being asked for: as any other');
 create function tests.refused(model text, more jsonb default '{}') returns text language plpgsql as $$
 declare
   execution public.executions;
@@ -201,8 +201,8 @@ declare
 begin
   insert into public.skills (org_id, name, prompt_template, model, parameters) values (tests.org('ada'), 'x', 'x', refused.model, more) returning id into made;
   execution := tests.started(made);
-  answer := private.reserve_call('w', execution.job_id, 1, tests.call(0, 10, 10, more || jsonb_build_object('id', call))) ->> 'refused';
-  perform private.fail_execution('w', execution.job_id, 'x', 'y', false, null, 1, tests.use(0, 0, 0, jsonb_build_object('call_id', call)));
+  answer := private.executions_reserve_call('w', execution.job_id, 1, tests.call(0, 10, 10, more || jsonb_build_object('id', call))) ->> 'refused';
+  perform private.executions_fail('w', execution.job_id, 'x', 'y', false, null, 1, tests.use(0, 0, 0, jsonb_build_object('call_id', call)));
   perform tests.act_as_superuser();
   return answer;
 end

@@ -25,8 +25,8 @@ select is(tests.changed($$update public.habits set enabled = false$$), 0::bigint
 select is(tests.changed('delete from public.habits'), 0::bigint, 'a non-member deletes nothing');
 select tests.refuses(format('select public.run_habit(%L)', :'habit'), 'not_found', 'another organization''s habit is not found');
 select tests.refuses('select public.run_habit(gen_random_uuid())', 'not_found', 'as one that does not exist');
-select throws_ok('select private.run_due_habits()', '42501', null, 'users do not tick');
-select throws_ok('call private.tick_habits()', '42501', null, 'by no way');
+select throws_ok('select private.habits_run_due()', '42501', null, 'users do not tick');
+select throws_ok('call private.habits_tick()', '42501', null, 'by no way');
 
 select tests.act_as('vic', tests.org('ada'));
 select results_eq('select name from public.habits', array['Hourly'], 'a viewer reads');
@@ -72,7 +72,7 @@ select is(tests.used(tests.org('ada'), 'executions'), 1::bigint, 'and is charged
 
 -- ---- ticking
 select tests.act_as_superuser();
-select is(private.run_due_habits(), 0, 'nothing is due');
+select is(private.habits_run_due(), 0, 'nothing is due');
 select date_trunc('hour', now()) + interval '1 hour' as slot \gset
 select tests.travel(:'slot'::timestamptz + interval '10 seconds' - now());
 -- The columns that the trigger watches, as a form sends them back.
@@ -82,7 +82,7 @@ update public.habits set timezone = 'Europe/London';
 select is((select next_run_at from public.habits), :'slot'::timestamptz + interval '1 hour', 'another schedule starts with its next slot');
 update public.habits set timezone = 'UTC';
 update public.habits set next_run_at = :'slot';
-select is(private.run_due_habits(), 1, 'a slot is due');
+select is(private.habits_run_due(), 1, 'a slot is due');
 select results_eq(
   format('select trigger, status, scheduled_for, input, created_by from public.executions where habit_id = %L and scheduled_for is not null', :'habit'),
   format($$values ('habit', 'queued', %L::timestamptz, '{}'::jsonb, null::uuid)$$, :'slot'), 'it becomes an execution'
@@ -93,15 +93,15 @@ select results_eq(
   'select last_run_at, next_run_at from public.habits',
   format($$values (%L::timestamptz, %L::timestamptz + interval '1 hour')$$, :'slot', :'slot'), 'and the habit moves on'
 );
-select is(private.run_due_habits(), 0, 'a second tick finds nothing');
+select is(private.habits_run_due(), 0, 'a second tick finds nothing');
 update public.habits set next_run_at = :'slot';
-select is(private.run_due_habits(), 1, 'not even when the slot comes up again');
+select is(private.habits_run_due(), 1, 'not even when the slot comes up again');
 select is((select count(*) from public.executions where scheduled_for = :'slot'), 1::bigint, 'a slot runs once');
 select is(tests.used(tests.org('ada'), 'executions'), 2::bigint, 'and is charged once');
 
 -- ---- downtime
 select tests.travel(:'slot'::timestamptz + interval '5 days 7 hours 12 minutes' - now());
-select is(private.run_due_habits(), 1, 'after five days');
+select is(private.habits_run_due(), 1, 'after five days');
 select is((select count(*) from public.executions where scheduled_for > :'slot'), 1::bigint, 'one missed slot runs');
 select is((select max(scheduled_for) from public.executions), :'slot'::timestamptz + interval '127 hours', 'the latest');
 select is((select next_run_at from public.habits), :'slot'::timestamptz + interval '128 hours', 'and the next is in the future');
@@ -113,7 +113,7 @@ select is(
     ) as c (expr, tz, pause)
     cross join (values (timestamptz '2026-11-01 06:31:05+00'), ('2027-03-14 08:00:00+00'), ('2028-03-01 00:00:59+00')) as u (until)
     cross join lateral (select kijko.cron_next(c.expr, c.tz, u.until - c.pause) as first_due) as f
-    cross join lateral (select private.latest_slot(c.expr, c.tz, f.first_due, u.until) as slot) as l
+    cross join lateral (select private.habits_latest_slot(c.expr, c.tz, f.first_due, u.until) as slot) as l
     where f.first_due <= u.until
       -- The last slot: itself a slot, not after "until", and the next one is.
       and (l.slot > u.until or kijko.cron_next(c.expr, c.tz, l.slot) <= u.until
@@ -124,7 +124,7 @@ select is(
 -- ---- refused and broken ones
 select kijko.set_limit(tests.org('ada'), 'executions', 'month', 0);
 select tests.travel(:'slot'::timestamptz + interval '128 hours' - now());
-select is(private.run_due_habits(), 1, 'over the limit');
+select is(private.habits_run_due(), 1, 'over the limit');
 select results_eq(
   'select status, error_code, job_id, finished_at is not null from public.executions order by scheduled_for desc nulls last limit 1',
   $$values ('skipped', 'quota_exceeded', null::uuid, true)$$, 'the slot is skipped, with the reason'
@@ -132,12 +132,12 @@ select results_eq(
 select kijko.set_limit(tests.org('ada'), 'executions', 'month', null);
 select kijko.record_usage(tests.org('ada'), 'llm_cost_microusd', 500001, kijko.now()) as booked \gset
 select tests.travel(:'slot'::timestamptz + interval '129 hours' - now());
-select is(private.run_due_habits(), 1, 'model use used up');
+select is(private.habits_run_due(), 1, 'model use used up');
 select is((select status || ' ' || error_code from public.executions order by scheduled_for desc nulls last limit 1), 'skipped quota_exceeded', 'the slot is skipped too');
 select kijko.set_limit(tests.org('ada'), 'llm_cost_microusd', 'month', null, 'flag');
 update public.skills set enabled = false where id = :'skill';
 select tests.travel(:'slot'::timestamptz + interval '130 hours' - now());
-select is(private.run_due_habits(), 1, 'a disabled skill');
+select is(private.habits_run_due(), 1, 'a disabled skill');
 select is((select status || ' ' || error_code from public.executions order by scheduled_for desc nulls last limit 1), 'skipped skill_disabled', 'is skipped');
 select tests.act_as('ada');
 select tests.refuses(format('select public.run_habit(%L)', :'habit'), 'conflict', 'nor is its habit run by hand');
@@ -147,7 +147,7 @@ select tests.act_as_superuser();
 -- ---- a habit that cannot run fills no table
 update public.habits set input = jsonb_build_object('long', repeat('x', 260000)) where id = :'habit';
 select count(*) as rows from public.executions \gset
-select tests.travel(:'slot'::timestamptz + make_interval(hours => h) - now()), private.run_due_habits() from generate_series(131, 140) as h;
+select tests.travel(:'slot'::timestamptz + make_interval(hours => h) - now()), private.habits_run_due() from generate_series(131, 140) as h;
 select is((select count(*) from public.executions), :'rows'::bigint, 'ten more slots that are skipped add no row');
 select results_eq(
   $$select error_code, skip_count, scheduled_for, octet_length(input::text) from public.executions where skip_count > 0 order by scheduled_for$$,
@@ -156,11 +156,11 @@ select results_eq(
 );
 update public.skills set enabled = true where id = :'skill';
 select tests.travel(:'slot'::timestamptz + interval '141 hours' - now());
-select is(private.run_due_habits(), 1, 'enabled, it runs');
+select is(private.habits_run_due(), 1, 'enabled, it runs');
 select ok(skip_count = 0 and octet_length(input::text) > 260000, 'with its input') from public.executions order by scheduled_for desc nulls last limit 1;
 update public.skills set enabled = false where id = :'skill';
 select tests.travel(:'slot'::timestamptz + interval '142 hours' - now());
-select is(private.run_due_habits(), 1, 'disabled again');
+select is(private.habits_run_due(), 1, 'disabled again');
 select results_eq(
   $$select skip_count from public.executions where error_code = 'skill_disabled' order by scheduled_for$$, array[11, 1], 'counting begins anew'
 );
@@ -175,19 +175,19 @@ set local session_replication_role = replica;
 update public.habits set timezone = 'Gone/Zone' where id = :'habit';
 set local session_replication_role = origin;
 select tests.travel(:'slot'::timestamptz + interval '143 hours' - now());
-select is(private.run_due_habits(), 2, 'a broken habit beside a good one');
+select is(private.habits_run_due(), 2, 'a broken habit beside a good one');
 select is((select status from public.executions where org_id = tests.org('bob')), 'queued', 'the good one runs');
 select tests.act_as('ada');
 select tests.refuses(format('select public.retry_execution(%L)', (select id from public.executions where status = 'failed')), 'conflict', 'what was not run is not repeated');
 select tests.act_as_superuser();
 select is((select status || ' ' || error_code from public.executions where org_id = tests.org('ada') order by scheduled_for desc nulls last limit 1), 'failed invalid_timezone', 'the broken one fails for all to see');
 select ok(next_run_at is null and last_error like 'invalid_timezone%', 'and rests until someone edits it') from public.habits where id = :'habit';
-select is(private.run_due_habits(), 0, 'it does not come back every minute');
+select is(private.habits_run_due(), 0, 'it does not come back every minute');
 update public.habits set timezone = 'UTC' where id = :'habit';
 select ok(next_run_at is not null and last_error is null, 'edited, it runs again') from public.habits where id = :'habit';
 
 -- ---- the schedule of the tick itself
-select is((select count(*) from cron.job where username = 'postgres' and jobname in ('kijko-run-due-habits', 'kijko-reap-jobs', 'kijko-purge-jobs', 'kijko-purge-cron-log')), 4::bigint, 'pg_cron ticks, reaps and purges');
+select is((select count(*) from cron.job where username = 'postgres' and jobname in ('kijko-habits-run-due', 'kijko-jobs-maintenance', 'kijko-jobs-purge', 'kijko-cron-log-purge')), 4::bigint, 'pg_cron ticks, reaps and purges');
 select tests.act_as('ada');
 delete from public.habits where id = :'habit';
 select is((select count(*) from public.executions where habit_id is null and trigger = 'habit'), 7::bigint, 'a deleted habit leaves its executions');

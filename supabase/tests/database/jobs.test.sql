@@ -6,22 +6,22 @@ select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
 
 create function tests.complete(worker text, job uuid, result jsonb default '{}', attempt integer default null) returns boolean language sql as $$
-  select coalesce((select c.status = 'succeeded' from private.complete_jobs(
+  select coalesce((select c.status = 'succeeded' from private.jobs_complete(
     worker, jsonb_build_array(jsonb_build_object('id', job, 'result', result, 'attempt', attempt))
   ) as c), false)
 $$;
 
--- Claims keep house a few times a second, and look for leases that have ended since: makes the next one look at all.
-create function tests.keep_house() returns void language sql security definer as $$
-  select setval('private.jobs_tend_at', 0), setval('private.jobs_reaped_until', 0), setval('private.jobs_head', 0);
+-- Claims run maintenance a few times a second and read only leases that ended since. This makes the next claim read all.
+create function tests.run_maintenance() returns void language sql security definer as $$
+  select setval('private.jobs_maintenance_at', 0), setval('private.jobs_lease_watermark', 0), setval('private.jobs_due_watermark', 0);
 $$;
 
 -- ---- unauthenticated callers and non-members first
-select private.enqueue_job(tests.org('ada'), 'mail', '{"n": 1}') as j1 \gset
+select private.jobs_enqueue(tests.org('ada'), 'mail', '{"n": 1}') as j1 \gset
 select tests.act_as_anon();
 select throws_ok('select * from public.jobs', '42501', null, 'anon reads no jobs');
 select throws_ok('select * from public.job_events', '42501', null, 'anon reads no events');
-select throws_ok($$select private.claim_jobs('w', '1 minute', 1)$$, '42501', null, 'anon claims nothing');
+select throws_ok($$select private.jobs_claim('w', '1 minute', 1)$$, '42501', null, 'anon claims nothing');
 
 select tests.act_as('bob');
 select is_empty('select 1 from public.jobs', 'a non-member sees no jobs');
@@ -36,55 +36,55 @@ select throws_ok($$insert into public.jobs (kind) values ('x')$$, '42501', null,
 select throws_ok($$update public.jobs set priority = 9$$, '42501', null, 'nor changes them');
 select throws_ok('delete from public.jobs', '42501', null, 'nor deletes them');
 select throws_ok($$insert into public.job_events (job_id, event, attempt) select id, 'x', 0 from public.jobs$$, '42501', null, 'nor adds events');
-select throws_ok($$select private.claim_jobs('w', '1 minute', 1)$$, '42501', null, 'nor claims');
-select throws_ok($$select private.reap_jobs()$$, '42501', null, 'nor reaps');
-select throws_ok($$select private.purge_jobs()$$, '42501', null, 'nor purges');
-select throws_ok($$select private.enqueue_job(tests.org('ada'), 'x')$$, '42501', null, 'nor enqueues');
+select throws_ok($$select private.jobs_claim('w', '1 minute', 1)$$, '42501', null, 'nor claims');
+select throws_ok($$select private.jobs_requeue_expired()$$, '42501', null, 'nor takes back expired leases');
+select throws_ok($$select private.jobs_purge()$$, '42501', null, 'nor purges');
+select throws_ok($$select private.jobs_enqueue(tests.org('ada'), 'x')$$, '42501', null, 'nor enqueues');
 
 select tests.act_as_sidecar();
 select throws_ok('select * from public.jobs', '42501', null, 'the sidecar reads no table');
 select throws_ok('select * from public.executions', '42501', null, 'of any domain');
-select throws_ok($$select private.purge_jobs()$$, '42501', null, 'nor runs what it does not need');
-select throws_ok($$select private.enqueue_job(tests.org('ada'), 'x')$$, '42501', null, 'nor makes work of its own');
+select throws_ok($$select private.jobs_purge()$$, '42501', null, 'nor runs what it does not need');
+select throws_ok($$select private.jobs_enqueue(tests.org('ada'), 'x')$$, '42501', null, 'nor makes work of its own');
 
 -- ---- claiming
 select tests.act_as_sidecar();
-select tests.refuses($$select * from private.claim_jobs('  ', '1 minute', 1)$$, 'bad_request', 'a worker has a name');
-select tests.refuses($$select * from private.claim_jobs('w', '0', 1)$$, 'bad_request', 'a lease has a length');
-select tests.refuses($$select * from private.claim_jobs('w', null, 1)$$, 'bad_request', 'which is given');
-select tests.refuses($$select * from private.claim_jobs('w', '1 hour 1 second', 1)$$, 'bad_request', 'an hour at most');
-select tests.refuses($$select * from private.heartbeat_jobs('w', '{}', '1 hour 1 second')$$, 'bad_request', 'nor is it extended by more');
-select is_empty($$select * from private.claim_jobs('w', '1 hour', 1, array['none'])$$, 'an hour may be');
+select tests.refuses($$select * from private.jobs_claim('  ', '1 minute', 1)$$, 'bad_request', 'a worker has a name');
+select tests.refuses($$select * from private.jobs_claim('w', '0', 1)$$, 'bad_request', 'a lease has a length');
+select tests.refuses($$select * from private.jobs_claim('w', null, 1)$$, 'bad_request', 'which is given');
+select tests.refuses($$select * from private.jobs_claim('w', '1 hour 1 second', 1)$$, 'bad_request', 'an hour at most');
+select tests.refuses($$select * from private.jobs_heartbeat('w', '{}', '1 hour 1 second')$$, 'bad_request', 'nor is it extended by more');
+select is_empty($$select * from private.jobs_claim('w', '1 hour', 1, array['none'])$$, 'an hour may be');
 
 select tests.act_as_superuser();
 update public.jobs set run_at = run_at - interval '1 hour' where id = :'j1';
-select private.enqueue_job(tests.org('ada'), 'mail', priority => 5::smallint) as j2 \gset
-select private.enqueue_job(tests.org('bob'), 'other') as j3 \gset
-select private.enqueue_job(tests.org('ada'), 'mail', run_at => now() + interval '1 hour') as j4 \gset
+select private.jobs_enqueue(tests.org('ada'), 'mail', priority => 5::smallint) as j2 \gset
+select private.jobs_enqueue(tests.org('bob'), 'other') as j3 \gset
+select private.jobs_enqueue(tests.org('ada'), 'mail', run_at => now() + interval '1 hour') as j4 \gset
 select tests.act_as_sidecar();
 -- A worker of the running stack may have moved the head meanwhile: it does not see what is not committed.
-select tests.keep_house();
+select tests.run_maintenance();
 select results_eq(
-  $$select id, attempt, max_attempts, timeout_seconds from private.claim_jobs('w1', '1 minute', 10, array['mail'])$$,
+  $$select id, attempt, max_attempts, timeout_seconds from private.jobs_claim('w1', '1 minute', 10, array['mail'])$$,
   format('values (%L::uuid, 1, 5, 300), (%L::uuid, 1, 5, 300)', :'j2', :'j1'),
   'jobs of the kind, highest priority first, then longest due; not those of the future'
 );
-select is_empty($$select * from private.claim_jobs('w2', '1 minute', 10, array['mail'])$$, 'a claimed job is not claimed again');
-select is_empty($$select * from private.claim_jobs('w2', '1 minute', 0)$$, 'none asked for, none given');
-select results_eq($$select id from private.claim_jobs('w2', '1 minute', 10)$$, format('values (%L::uuid)', :'j3'), 'without kinds: any');
+select is_empty($$select * from private.jobs_claim('w2', '1 minute', 10, array['mail'])$$, 'a claimed job is not claimed again');
+select is_empty($$select * from private.jobs_claim('w2', '1 minute', 0)$$, 'none asked for, none given');
+select results_eq($$select id from private.jobs_claim('w2', '1 minute', 10)$$, format('values (%L::uuid)', :'j3'), 'without kinds: any');
 
 -- ---- leases
 select results_eq(
-  format($$select id, cancel_requested from private.heartbeat_jobs('w1', array[%L, %L]::uuid[], '5 minutes')$$, :'j1', :'j3'),
+  format($$select id, cancel_requested from private.jobs_heartbeat('w1', array[%L, %L]::uuid[], '5 minutes')$$, :'j1', :'j3'),
   format('values (%L::uuid, false)', :'j1'), 'a heartbeat answers with the jobs still held'
 );
 select is(tests.complete('w2', :'j1', '{}'), false, 'another worker cannot end a job');
 select is(tests.complete('w1', :'j1', '{}', 2), false, 'nor the same worker for another attempt');
-select is(private.add_job_event('w2', :'j1', 'progress', '{}'), false, 'nor add to it');
-select is(private.add_job_event('w1', :'j1', 'progress', '{"done": 1}'), true, 'the holder reports');
+select is(private.jobs_add_event('w2', :'j1', 'progress', '{}'), false, 'nor add to it');
+select is(private.jobs_add_event('w1', :'j1', 'progress', '{"done": 1}'), true, 'the holder reports');
 select is(tests.complete('w1', :'j1', '{"ok": true}', 1), true, 'and ends it');
 select is(tests.complete('w1', :'j1', '{}'), false, 'once');
-select is(private.fail_job('w1', :'j1', 'x', 'y', true), null, 'and cannot fail it afterwards');
+select is(private.jobs_fail('w1', :'j1', 'x', 'y', true), null, 'and cannot fail it afterwards');
 
 select tests.act_as_superuser();
 select results_eq(
@@ -96,7 +96,7 @@ select tests.refuses(format($$update public.job_events set event = 'x' where job
 
 -- ---- failing
 select tests.act_as_sidecar();
-select is(private.fail_job('w1', :'j2', 'provider_error', 'HTTP 500', true), 'queued', 'a failure that may pass is retried');
+select is(private.jobs_fail('w1', :'j2', 'provider_error', 'HTTP 500', true), 'queued', 'a failure that may pass is retried');
 select tests.act_as_superuser();
 select ok(run_at between now() + interval '1 second' and clock_timestamp() + interval '2 seconds', 'after two seconds at most') from public.jobs where id = :'j2';
 select ok(status = 'queued' and locked_by is null and error_code = 'provider_error', 'free again, and the reason is kept') from public.jobs where id = :'j2';
@@ -108,10 +108,10 @@ select ok(
 create function tests.retry_pause(attempts integer, hint interval) returns interval language plpgsql as $$
 declare
   job public.jobs;
-  made uuid := private.enqueue_job(tests.org('ada'), 'pause', max_attempts => 100);
+  made uuid := private.jobs_enqueue(tests.org('ada'), 'pause', max_attempts => 100);
 begin
   update public.jobs as j set status = 'running', attempt = attempts, locked_by = 'w', locked_until = now() + interval '1 hour' where j.id = made;
-  perform private.fail_job('w', made, 'x', 'y', true, hint);
+  perform private.jobs_fail('w', made, 'x', 'y', true, hint);
   select * into job from public.jobs as j where j.id = made;
   delete from public.jobs as j where j.id = made;
   return job.run_at - job.updated_at;
@@ -125,80 +125,80 @@ select ok(tests.retry_pause(4, '1 second') > '7 seconds', 'a shorter wish does n
 
 update public.jobs set run_at = now() - interval '1 second', attempt = 4 where id = :'j2';
 select tests.act_as_sidecar();
-select is((select attempt from private.claim_jobs('w1', '1 minute', 1, array['mail'])), 5, 'the last attempt');
-select is(private.fail_job('w1', :'j2', 'provider_error', repeat('x', 20000), true), 'dead', 'is final');
+select is((select attempt from private.jobs_claim('w1', '1 minute', 1, array['mail'])), 5, 'the last attempt');
+select is(private.jobs_fail('w1', :'j2', 'provider_error', repeat('x', 20000), true), 'dead', 'is final');
 select tests.act_as_superuser();
 select ok(status = 'dead' and error_code = 'provider_error' and char_length(error) = 10000 and finished_at is not null, 'with its reason, cut to size') from public.jobs where id = :'j2';
 select tests.act_as_sidecar();
-select is(private.fail_job('w2', :'j3', 'invalid_input', 'no', false), 'dead', 'a failure that cannot pass is final at once');
+select is(private.jobs_fail('w2', :'j3', 'invalid_input', 'no', false), 'dead', 'a failure that cannot pass is final at once');
 
 -- ---- a lost worker
 select tests.act_as_superuser();
-select private.enqueue_job(tests.org('ada'), 'lost', max_attempts => 2) as j5 \gset
+select private.jobs_enqueue(tests.org('ada'), 'lost', max_attempts => 2) as j5 \gset
 select tests.act_as_sidecar();
-select is((select count(*) from private.claim_jobs('gone', '1 second', 1, array['lost'])), 1::bigint, 'a worker claims and dies');
-select is(private.reap_jobs(), 0, 'its job is left alone while the lease lasts');
+select is((select count(*) from private.jobs_claim('gone', '1 second', 1, array['lost'])), 1::bigint, 'a worker claims and dies');
+select is(private.jobs_requeue_expired(), 0, 'its job is left alone while the lease lasts');
 select tests.act_as_superuser();
 update public.jobs set locked_until = clock_timestamp() - interval '1 second' where id = :'j5';
 select tests.act_as_sidecar();
-select is(private.reap_jobs(), 1, 'and taken back when it ends');
+select is(private.jobs_requeue_expired(), 1, 'and taken back when it ends');
 select is(tests.complete('gone', :'j5', '{}'), false, 'the dead worker''s result comes too late');
 select tests.act_as_superuser();
 select is((select status || ' ' || error_code from public.jobs where id = :'j5'), 'queued lease_expired', 'the job is queued again');
 update public.jobs set run_at = now() - interval '1 second' where id = :'j5';
 select tests.act_as_sidecar();
-select is((select attempt from private.claim_jobs('gone', '1 second', 1, array['lost'])), 2, 'a second attempt');
+select is((select attempt from private.jobs_claim('gone', '1 second', 1, array['lost'])), 2, 'a second attempt');
 select tests.act_as_superuser();
 update public.jobs set locked_until = clock_timestamp() - interval '1 second' where id = :'j5';
 select tests.act_as_sidecar();
-select tests.keep_house();
-select is_empty($$select * from private.claim_jobs('w', '1 second', 1, array['lost'])$$, 'claiming reaps, and finds nothing to run');
+select tests.run_maintenance();
+select is_empty($$select * from private.jobs_claim('w', '1 second', 1, array['lost'])$$, 'a claim takes back the expired lease and finds nothing to run');
 select tests.act_as_superuser();
 select is((select status || ' ' || error_code from public.jobs where id = :'j5'), 'dead lease_expired', 'since the last attempt is final');
 
 -- ---- handing back
-select private.enqueue_job(tests.org('ada'), 'stop', max_attempts => 1) as j6 \gset
+select private.jobs_enqueue(tests.org('ada'), 'stop', max_attempts => 1) as j6 \gset
 select tests.act_as_sidecar();
-select is((select count(*) from private.claim_jobs('w', '1 minute', 1, array['stop'])), 1::bigint, 'claimed');
-select is(private.release_jobs('other', array[:'j6']::uuid[]), 0, 'only the holder hands back');
-select is(private.release_jobs('w', array[:'j6']::uuid[]), 1, 'a worker that stops hands back');
-select is((select attempt from private.claim_jobs('w', '1 minute', 1, array['stop'])), 2, 'which costs no attempt, though the next has a number of its own');
+select is((select count(*) from private.jobs_claim('w', '1 minute', 1, array['stop'])), 1::bigint, 'claimed');
+select is(private.jobs_release('other', array[:'j6']::uuid[]), 0, 'only the holder hands back');
+select is(private.jobs_release('w', array[:'j6']::uuid[]), 1, 'a worker that stops hands back');
+select is((select attempt from private.jobs_claim('w', '1 minute', 1, array['stop'])), 2, 'which costs no attempt, though the next has a number of its own');
 
 -- ---- cancelling
 select tests.act_as_superuser();
-select is(private.cancel_job(:'j6'), 'running', 'a running job is asked to stop');
+select is(private.jobs_cancel(:'j6'), 'running', 'a running job is asked to stop');
 select tests.act_as_sidecar();
-select is((select cancel_requested from private.heartbeat_jobs('w', array[:'j6']::uuid[], '1 minute')), true, 'its worker hears of it');
+select is((select cancel_requested from private.jobs_heartbeat('w', array[:'j6']::uuid[], '1 minute')), true, 'its worker hears of it');
 select is(tests.complete('w', :'j6', '{"late": true}'), false, 'and cannot make it succeed any more');
 select tests.act_as_superuser();
 select is((select status from public.jobs where id = :'j6'), 'cancelled', 'it is cancelled');
-select is(private.cancel_job(:'j4'), 'cancelled', 'a queued job is cancelled at once');
-select is(private.cancel_job(:'j1'), 'succeeded', 'a finished one stays as it is');
+select is(private.jobs_cancel(:'j4'), 'cancelled', 'a queued job is cancelled at once');
+select is(private.jobs_cancel(:'j1'), 'succeeded', 'a finished one stays as it is');
 
 -- ---- unique jobs
 select tests.begin_round('once');
-select private.enqueue_job(tests.org('ada'), 'once', unique_key => 'k') as j7 \gset
-select is(private.enqueue_job(tests.org('ada'), 'once', unique_key => 'k'), null, 'a live job with the key: none is added');
-select isnt(private.enqueue_job(tests.org('bob'), 'once', unique_key => 'k'), null, 'another organization''s key is its own');
-select is((select id from private.claim_jobs('w', '1 minute', 1, array['once']) where id = :'j7'), :'j7'::uuid, 'it is claimed');
-select is(private.enqueue_job(tests.org('ada'), 'once', unique_key => 'k'), null, 'a running job has its key too');
+select private.jobs_enqueue(tests.org('ada'), 'once', unique_key => 'k') as j7 \gset
+select is(private.jobs_enqueue(tests.org('ada'), 'once', unique_key => 'k'), null, 'a live job with the key: none is added');
+select isnt(private.jobs_enqueue(tests.org('bob'), 'once', unique_key => 'k'), null, 'another organization''s key is its own');
+select is((select id from private.jobs_claim('w', '1 minute', 1, array['once']) where id = :'j7'), :'j7'::uuid, 'it is claimed');
+select is(private.jobs_enqueue(tests.org('ada'), 'once', unique_key => 'k'), null, 'a running job has its key too');
 select is(tests.complete('w', :'j7'), true, 'and ends');
-select isnt(private.enqueue_job(tests.org('ada'), 'once', unique_key => 'k'), null, 'once it has ended the key is free');
+select isnt(private.jobs_enqueue(tests.org('ada'), 'once', unique_key => 'k'), null, 'once it has ended the key is free');
 
 -- ---- batches
 select tests.act_as_superuser();
 select results_eq(
-  format($$select n, id is not null from private.enqueue_jobs(jsonb_build_array(
+  format($$select n, id is not null from private.jobs_enqueue_many(jsonb_build_array(
     jsonb_build_object('org_id', %1$L, 'kind', 'batch', 'unique_key', 'u', 'payload', '{"n": 1}'::jsonb),
     jsonb_build_object('org_id', %1$L, 'kind', 'batch', 'unique_key', 'u'),
     jsonb_build_object('org_id', %1$L, 'kind', 'batch', 'priority', 3)
   ))$$, tests.org('ada')),
   $$values (1::bigint, true), (2, false), (3, true)$$, 'many are queued at once; a unique key counts within the batch too'
 );
-select tests.refuses('select * from private.enqueue_jobs(null)', 'bad_request', 'an array is needed');
+select tests.refuses('select * from private.jobs_enqueue_many(null)', 'bad_request', 'an array is needed');
 select tests.act_as_sidecar();
 select results_eq(
-  $$select payload from private.claim_jobs('b', '1 minute', 10, array['batch'])$$, $$values ('{}'::jsonb), ('{"n": 1}')$$,
+  $$select payload from private.jobs_claim('b', '1 minute', 10, array['batch'])$$, $$values ('{}'::jsonb), ('{"n": 1}')$$,
   'and claimed at once, the higher priority first'
 );
 select tests.act_as_superuser();
@@ -206,111 +206,111 @@ select jsonb_agg(jsonb_build_object('id', id, 'attempt', attempt, 'result', json
 from public.jobs where kind = 'batch' \gset
 update public.jobs set cancel_requested = true where kind = 'batch' and payload = '{}';
 select tests.act_as_sidecar();
-select is_empty(format('select * from private.complete_jobs(%L, %L)', 'other', :'results'), 'only their holder ends them');
+select is_empty(format('select * from private.jobs_complete(%L, %L)', 'other', :'results'), 'only their holder ends them');
 select results_eq(
-  format('select status from private.complete_jobs(%L, %L) order by 1', 'b', :'results'), array['cancelled', 'succeeded'],
+  format('select status from private.jobs_complete(%L, %L) order by 1', 'b', :'results'), array['cancelled', 'succeeded'],
   'and ended at once: each as it must'
 );
-select is_empty(format('select * from private.complete_jobs(%L, %L)', 'b', :'results'), 'once');
-select tests.refuses($$select * from private.complete_jobs('b', '{}')$$, 'bad_request', 'an array is needed');
+select is_empty(format('select * from private.jobs_complete(%L, %L)', 'b', :'results'), 'once');
+select tests.refuses($$select * from private.jobs_complete('b', '{}')$$, 'bad_request', 'an array is needed');
 select tests.act_as_superuser();
 select is((select result from public.jobs where kind = 'batch' and status = 'succeeded'), '{"done": 1}', 'with their results');
 
 -- Whatever the plan was made for (here: three jobs), each is looked up: it once read all that were running for each.
 select tests.act_as_superuser();
-select count(*) from private.enqueue_jobs((
+select count(*) from private.jobs_enqueue_many((
   select jsonb_agg(jsonb_build_object('org_id', tests.org('ada'), 'kind', 'many')) from generate_series(1, 300)
 ));
-create temp table many as select id, attempt from private.claim_jobs('b', '1 minute', 300, array['many']);
+create temp table many as select id, attempt from private.jobs_claim('b', '1 minute', 300, array['many']);
 select pg_stat_get_xact_numscans('public.jobs_pkey'::regclass) as scans \gset
-select count(*) from private.complete_jobs('b', (select jsonb_agg(jsonb_build_object('id', id, 'attempt', attempt)) from many));
+select count(*) from private.jobs_complete('b', (select jsonb_agg(jsonb_build_object('id', id, 'attempt', attempt)) from many));
 select is(pg_stat_get_xact_numscans('public.jobs_pkey'::regclass) - :scans, 300::bigint, 'a large batch looks up each of its jobs once');
 
 -- ---- tenants take turns
-select count(*) from private.enqueue_jobs((
+select count(*) from private.jobs_enqueue_many((
   select jsonb_agg(jsonb_build_object('org_id', tests.org('ada'), 'kind', 'turns')) from generate_series(1, 300)
 ));
-select private.enqueue_job(tests.org('bob'), 'turns') as small \gset
+select private.jobs_enqueue(tests.org('bob'), 'turns') as small \gset
 select tests.act_as_sidecar();
 select ok(
-  exists (select 1 from private.claim_jobs('t', '1 minute', 2, array['turns']) where id = :'small'),
+  exists (select 1 from private.jobs_claim('t', '1 minute', 2, array['turns']) where id = :'small'),
   'one job is not behind 300 of another tenant'
 );
 select tests.act_as_superuser();
-select private.enqueue_job(tests.org('ada'), 'turns', priority => 2::smallint) as urgent \gset
+select private.jobs_enqueue(tests.org('ada'), 'turns', priority => 2::smallint) as urgent \gset
 select tests.act_as_sidecar();
-select is((select id from private.claim_jobs('t', '1 minute', 1, array['turns'])), :'urgent', 'nor a higher priority behind a lower one');
+select is((select id from private.jobs_claim('t', '1 minute', 1, array['turns'])), :'urgent', 'nor a higher priority behind a lower one');
 
 -- ---- limits
 select tests.act_as_superuser();
-select count(*) from private.enqueue_jobs((
+select count(*) from private.jobs_enqueue_many((
   select jsonb_agg(jsonb_build_object('org_id', tests.org('ada'), 'kind', 'limited', 'concurrency_key', 'repo', 'payload', jsonb_build_object('n', n)))
   from generate_series(1, 3) as n
 ));
 select tests.act_as_sidecar();
 select results_eq(
-  $$select (payload ->> 'n')::int from private.claim_jobs('l', '1 minute', 10, array['limited'])$$, array[1], 'one at a time for a key'
+  $$select (payload ->> 'n')::int from private.jobs_claim('l', '1 minute', 10, array['limited'])$$, array[1], 'one at a time for a key'
 );
-select is_empty($$select * from private.claim_jobs('l', '1 minute', 10, array['limited'])$$, 'as long as it runs');
+select is_empty($$select * from private.jobs_claim('l', '1 minute', 10, array['limited'])$$, 'as long as it runs');
 select tests.act_as_service();
-select private.set_job_limit(tests.org('ada'), 'repo', 2);
+select private.jobs_set_limit(tests.org('ada'), 'repo', 2);
 select tests.act_as_sidecar();
 select results_eq(
-  $$select (payload ->> 'n')::int from private.claim_jobs('l', '1 minute', 10, array['limited'])$$, array[2], 'or as many as its limit says'
+  $$select (payload ->> 'n')::int from private.jobs_claim('l', '1 minute', 10, array['limited'])$$, array[2], 'or as many as its limit says'
 );
 select tests.act_as_superuser();
 select id as running from public.jobs where kind = 'limited' and payload = '{"n": 1}' \gset
 select tests.act_as_sidecar();
 select is(tests.complete('l', :'running'), true, 'one ends');
 select results_eq(
-  $$select (payload ->> 'n')::int from private.claim_jobs('l', '1 minute', 10, array['limited'])$$, array[3], 'and makes room for the next'
+  $$select (payload ->> 'n')::int from private.jobs_claim('l', '1 minute', 10, array['limited'])$$, array[3], 'and makes room for the next'
 );
 select tests.act_as_superuser();
 -- He has one running already.
-select private.set_job_limit(tests.org('bob'), null, 2);
-select private.enqueue_job(tests.org('bob'), 'whole'), private.enqueue_job(tests.org('bob'), 'whole'), private.enqueue_job(tests.org('ada'), 'whole');
+select private.jobs_set_limit(tests.org('bob'), null, 2);
+select private.jobs_enqueue(tests.org('bob'), 'whole'), private.jobs_enqueue(tests.org('bob'), 'whole'), private.jobs_enqueue(tests.org('ada'), 'whole');
 select tests.act_as_sidecar();
 select results_eq(
-  $$select count(*), count(distinct org_id) from private.claim_jobs('l', '1 minute', 10, array['whole'])$$, 'values (2::bigint, 2::bigint)',
+  $$select count(*), count(distinct org_id) from private.jobs_claim('l', '1 minute', 10, array['whole'])$$, 'values (2::bigint, 2::bigint)',
   'an organization''s limit holds for it alone'
 );
-select is_empty($$select * from private.claim_jobs('l', '1 minute', 10, array['whole'])$$, 'and for all its jobs');
+select is_empty($$select * from private.jobs_claim('l', '1 minute', 10, array['whole'])$$, 'and for all its jobs');
 select tests.act_as_service();
-select private.set_job_limit(tests.org('bob'), null, null);
+select private.jobs_set_limit(tests.org('bob'), null, null);
 select tests.act_as_sidecar();
-select is((select count(*) from private.claim_jobs('l', '1 minute', 10, array['whole'])), 1::bigint, 'until it is taken away');
+select is((select count(*) from private.jobs_claim('l', '1 minute', 10, array['whole'])), 1::bigint, 'until it is taken away');
 select tests.act_as('ada');
-select throws_ok($$select private.set_job_limit(tests.org('ada'), null, 99)$$, '42501', null, 'nobody raises their own');
+select throws_ok($$select private.jobs_set_limit(tests.org('ada'), null, 99)$$, '42501', null, 'nobody raises their own');
 
 -- ---- lanes
 select tests.act_as_superuser();
 delete from private.job_lanes;
-select private.tend_lanes();
+select private.jobs_maintain_lanes();
 select is(
   (select count(*) from private.job_lanes where kind = 'turns'), (select count(distinct (org_id, priority)) from public.jobs where kind = 'turns' and status = 'queued'),
   'lanes that are missing are opened'
 );
 delete from public.jobs where kind = 'turns';
-select private.tend_lanes();
+select private.jobs_maintain_lanes();
 select is_empty($$select 1 from private.job_lanes where kind = 'turns'$$, 'and idle ones closed');
 
 -- ---- figures and retention
 select results_eq(
-  $$select kind, queued, running, dead from private.queue_stats() where kind in ('mail', 'once') order by kind$$,
+  $$select kind, queued, running, dead from private.jobs_stats() where kind in ('mail', 'once') order by kind$$,
   $$values ('mail', 0::bigint, 0::bigint, 1::bigint), ('once', 2, 0, 0)$$, 'depth by kind'
 );
-select private.new_job_id(now() - interval '32 days', 0) as long_ago \gset
+select private.jobs_new_id(now() - interval '32 days', 0) as long_ago \gset
 insert into public.jobs (id, org_id, kind, status, finished_at)
 values (:'long_ago', tests.org('ada'), 'mail', 'dead', now() - interval '31 days');
-insert into public.job_notes (org_id, job_id, event, attempt) values (tests.org('ada'), :'long_ago', 'dead', 1);
-select private.new_job_id(now() - interval '33 days', 0) as just_ended \gset
+insert into public.job_event_log (org_id, job_id, event, attempt) values (tests.org('ada'), :'long_ago', 'dead', 1);
+select private.jobs_new_id(now() - interval '33 days', 0) as just_ended \gset
 insert into public.jobs (id, org_id, kind, status, finished_at) values (:'just_ended', tests.org('ada'), 'slow', 'dead', now());
 select tests.act_as_service();
-select is(private.purge_jobs(), 1, 'old jobs go');
+select is(private.jobs_purge(), 1, 'old jobs go');
 select isnt_empty(format('select 1 from public.jobs where id = %L', :'just_ended'), 'what was queued long ago and has just ended stays');
-select tests.refuses($$select private.purge_jobs('-1 second')$$, 'bad_request', 'nobody purges what has yet to end');
+select tests.refuses($$select private.jobs_purge('-1 second')$$, 'bad_request', 'nobody purges what has yet to end');
 select tests.act_as_superuser();
-select is_empty(format('select 1 from public.job_notes where job_id = %L', :'long_ago'), 'with their events');
+select is_empty(format('select 1 from public.job_event_log where job_id = %L', :'long_ago'), 'with their events');
 
 select * from finish();
 rollback;

@@ -4,7 +4,7 @@ select plan(63);
 \set fixture `cat tests/models/litellm_prices.json`
 
 create function tests.cost(usage jsonb, model text default 'acme/one') returns bigint language sql stable as $$
-  select private.llm_cost(model, null, usage)
+  select private.models_cost(model, null, usage)
 $$;
 insert into public.llm_models (
   id, input_microusd_per_mtok, output_microusd_per_mtok, cache_read_microusd_per_mtok, cache_write_microusd_per_mtok, cache_write_1h_microusd_per_mtok,
@@ -58,8 +58,8 @@ select is(tests.cost('{"input_tokens": 1000, "batch": true}', 'acme/free'), 0::b
 select is(tests.cost('{"input_tokens": 3000000, "output_tokens": 3000000, "batch": true}', 'acme/third'), 6::bigint, 'thirds are exact');
 
 -- ---- which price
-select is(private.llm_cost('gpt-4o-test', 'openai/gpt-4o-test-2026', '{"input_tokens": 7}'), 7::bigint, 'a well-known name without its provider finds the price');
-select is(private.llm_cost('openai/gpt-4o-test', 'openai/gpt-4o-test-2026', '{"input_tokens": 7}'), 7::bigint, 'as with it');
+select is(private.models_cost('gpt-4o-test', 'openai/gpt-4o-test-2026', '{"input_tokens": 7}'), 7::bigint, 'a well-known name without its provider finds the price');
+select is(private.models_cost('openai/gpt-4o-test', 'openai/gpt-4o-test-2026', '{"input_tokens": 7}'), 7::bigint, 'as with it');
 
 -- ---- a name may go without its provider
 select tests.sign_up('ada');
@@ -70,15 +70,15 @@ select throws_ok($$insert into public.skills (name, prompt_template, model) valu
 select throws_ok($$insert into public.skills (name, prompt_template, model) values ('x', 'y', 'gpt-4o name')$$, '23514', null, 'a name has no blanks');
 
 -- ---- LiteLLM's file
-select throws_ok($$select private.import_llm_prices('{}')$$, '42501', null, 'users import nothing');
+select throws_ok($$select private.models_import_prices('{}')$$, '42501', null, 'users import nothing');
 select tests.act_as_sidecar();
-select throws_ok($$select private.import_llm_prices('{}')$$, '42501', null, 'nor does the sidecar');
+select throws_ok($$select private.models_import_prices('{}')$$, '42501', null, 'nor does the sidecar');
 select tests.act_as_superuser();
-select tests.refuses($$select private.import_llm_prices('[]')$$, 'invalid_input', 'a list is no price file');
+select tests.refuses($$select private.models_import_prices('[]')$$, 'invalid_input', 'a list is no price file');
 delete from public.llm_models where id like 'openai/%' or id like 'anthropic/%' or id like 'gemini/%';
 insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok, source) values
   ('openai/gpt-4o', 1, 1, 'seed'), ('gemini/gemini-2.5-pro', 1, 1, 'operator');
-select private.import_llm_prices(:'fixture'::jsonb) as told \gset
+select private.models_import_prices(:'fixture'::jsonb) as told \gset
 select is(:'told'::jsonb - 'skipped', '{"added": 2, "changed": 1, "unchanged": 0}', 'counts');
 select results_eq(
   format($$select model, reason from jsonb_to_recordset(%L::jsonb -> 'skipped') as s (model text, reason text) order by model collate "C"$$, :'told'),
@@ -108,16 +108,16 @@ select results_eq(
 );
 select is((select cache_read_microusd_per_mtok from public.llm_models where id = 'gemini/gemini-2.0-flash-lite'), 18750::bigint, 'rounded binary fractions are meant as decimals');
 select is((select input_microusd_per_mtok from public.llm_models where id = 'gemini/gemini-2.5-pro'), 1::bigint, 'a price set by hand stays');
-select is(private.import_llm_prices(:'fixture'::jsonb) - 'skipped', '{"added": 0, "changed": 0, "unchanged": 3}', 'the same file again changes nothing');
+select is(private.models_import_prices(:'fixture'::jsonb) - 'skipped', '{"added": 0, "changed": 0, "unchanged": 3}', 'the same file again changes nothing');
 select is(
-  private.import_llm_prices(jsonb_set(:'fixture'::jsonb, '{gpt-4o}', (:'fixture'::jsonb -> 'gpt-4o') - 'cache_read_input_token_cost')) - 'skipped',
+  private.models_import_prices(jsonb_set(:'fixture'::jsonb, '{gpt-4o}', (:'fixture'::jsonb -> 'gpt-4o') - 'cache_read_input_token_cost')) - 'skipped',
   '{"added": 0, "changed": 1, "unchanged": 2}', 'a price that is gone from the file'
 );
 select is((select cache_read_microusd_per_mtok from public.llm_models where id = 'openai/gpt-4o'), null, 'is gone here');
-select is(private.import_llm_prices('{}'), '{"added": 0, "changed": 0, "unchanged": 0, "skipped": []}', 'an empty file takes nothing away');
+select is(private.models_import_prices('{}'), '{"added": 0, "changed": 0, "unchanged": 0, "skipped": []}', 'an empty file takes nothing away');
 select isnt_empty($$select 1 from public.llm_models where id = 'openai/gpt-4o'$$, 'a model that is no longer listed stays');
 select is(
-  private.import_llm_prices('{"a": null, "b": 3, "c": {"litellm_provider": 5, "mode": "chat"}, "d": {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": null, "output_cost_per_token": 1e-6}}') -> 'added',
+  private.models_import_prices('{"a": null, "b": 3, "c": {"litellm_provider": 5, "mode": "chat"}, "d": {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": null, "output_cost_per_token": 1e-6}}') -> 'added',
   '0', 'entries of any other shape'
 );
 
@@ -128,14 +128,14 @@ select (e).id as e1, (e).job_id as job1 from (select public.execute_skill(:'skil
 select tests.act_as_superuser();
 update public.jobs set run_at = now() - interval '1 hour' where id = :'job1';
 select tests.act_as_sidecar();
-select is((select id from private.claim_jobs('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job1'::uuid, 'claimed');
-select isnt(private.start_execution('w', :'job1'), null, 'started');
-select is(private.fail_execution('other', :'job1', 'x', 'y', true, null, 1, '{"input_tokens": 1000}'), null, 'another worker books nothing');
+select is((select id from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job1'::uuid, 'claimed');
+select isnt(private.executions_start('w', :'job1'), null, 'started');
+select is(private.executions_fail('other', :'job1', 'x', 'y', true, null, 1, '{"input_tokens": 1000}'), null, 'another worker books nothing');
 select is(
-  private.fail_execution('w', :'job1', 'vendor_truncated', 'broke off', true, null, 1, '{"model": "acme/one-2026", "input_tokens": 1000, "output_tokens": 100, "cache_read_tokens": 400}'),
+  private.executions_fail('w', :'job1', 'vendor_truncated', 'broke off', true, null, 1, '{"model": "acme/one-2026", "input_tokens": 1000, "output_tokens": 100, "cache_read_tokens": 400}'),
   'queued', 'a call that broke off is tried again'
 );
-select is(private.fail_execution('w', :'job1', 'vendor_truncated', 'broke off', true, null, 1, '{"input_tokens": 1000}'), null, 'and its end is told once');
+select is(private.executions_fail('w', :'job1', 'vendor_truncated', 'broke off', true, null, 1, '{"input_tokens": 1000}'), null, 'and its end is told once');
 select tests.act_as('ada');
 select results_eq(
   format('select status, model, input_tokens, output_tokens, cache_read_tokens, cost_microusd from public.executions where id = %L', :'e1'),
@@ -144,10 +144,10 @@ select results_eq(
 select tests.act_as_superuser();
 update public.jobs set run_at = now() - interval '1 hour' where id = :'job1';
 select tests.act_as_sidecar();
-select private.claim_jobs('w', '1 minute', 1, array['execution', 'execution.echo']) is not null as again \gset
-select private.start_execution('w', :'job1', 2) is not null as again \gset
+select private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo']) is not null as again \gset
+select private.executions_start('w', :'job1', 2) is not null as again \gset
 select is(
-  private.fail_execution('w', :'job1', 'model_refused', 'declined', false, null, 2, '{"input_tokens": 1000, "output_tokens": 1}'), 'dead', 'a refusal is final'
+  private.executions_fail('w', :'job1', 'model_refused', 'declined', false, null, 2, '{"input_tokens": 1000, "output_tokens": 1}'), 'dead', 'a refusal is final'
 );
 select tests.act_as('ada');
 select is((select status || ' ' || error_code || ' ' || input_tokens || ' ' || output_tokens || ' ' || cost_microusd from public.executions where id = :'e1'), 'failed model_refused 2000 101 6435', 'and adds what it used');

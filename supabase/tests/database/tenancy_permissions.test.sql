@@ -15,7 +15,7 @@ select public.invite_member('eve@example.test');
 insert into public.usage_meters (event_type, meter) values ('build.done', 'own.builds');
 select id as execution from public.execute_skill(:'skill', '{}', 'once') \gset
 select tests.act_as_superuser();
-select private.add_job_event('w', j.id, 'progress') from private.claim_jobs('w', '1 minute', 1, array['execution', 'execution.echo']) as j \gset
+select private.jobs_add_event('w', j.id, 'progress') from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo']) as j \gset
 update public.executions set status = 'failed', finished_at = kijko.now(), output = '"secret"', error = 'secret' where id = :'execution';
 
 create function tests.set_permission(permission text, held boolean) returns void language plpgsql security definer as $$
@@ -40,7 +40,7 @@ $$;
 -- ---- tables: what is there is seen with the permission and not without, by the same member
 create view tests.read_permissions (relation, permission) as values
   ('organizations', 'organization:read'), ('memberships', 'members:read'), ('invitations', 'members:read'), ('projects', 'projects:read'), ('skills', 'skills:read'),
-  ('habits', 'habits:read'), ('executions', 'executions:read'), ('jobs', 'jobs:read'), ('job_notes', 'jobs:read'), ('job_events', 'jobs:read'),
+  ('habits', 'habits:read'), ('executions', 'executions:read'), ('jobs', 'jobs:read'), ('job_event_log', 'jobs:read'), ('job_events', 'jobs:read'),
   ('usage_meters', 'usage:read');
 grant select on tests.read_permissions to public;
 

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::super::{Failure, queue::without_nul};
 use crate::llm::{Completion, is_json_format};
 
-/// What `private.finish_execution` takes. The model is named with its provider, as in `llm_models`.
+/// What `private.executions_finish` takes. The model is named with its provider, as in `llm_models`.
 pub(super) fn outcome(
     provider: &str,
     call_id: Uuid,
