@@ -183,7 +183,8 @@ test_crash() {
 }
 
 test_cli() {
-  node --test --test-reporter=tap tests/cli/*.test.mjs
+  # One file at a time: they stop and start the same stack.
+  node --test --test-concurrency=1 --test-reporter=tap tests/cli/*.test.mjs
 }
 
 # ---- counts: each runner's own, and their sum as the last line

@@ -11,225 +11,29 @@
 // Nothing is left out: every case counts under exactly one of these, or fails.
 import assert from 'node:assert/strict';
 import { CronExpressionParser } from 'cron-parser';
-import { IANAZone } from 'luxon';
 import pg from 'pg';
+import { between, expression, pick, random, SEED } from './cron/generator.mjs';
+import {
+  allChanges,
+  byRule,
+  DAY,
+  HOUR,
+  MINUTE,
+  ODD,
+  ORDINARY,
+  secondPass,
+  TIMES,
+  theirs,
+  withoutDuplicates,
+  YEARS,
+} from './cron/reference.mjs';
 
 const CASES = Number(process.env.KIJKO_CRON_CASES ?? 3000);
-const SEED = Number(process.env.KIJKO_CRON_SEED ?? 20260329);
-const TIMES = 8;
-const MINUTE = 60_000;
-const HOUR = 60 * MINUTE;
-const DAY = 24 * HOUR;
-
-// Gaps and overlaps of an hour in the small hours, on both sides of the equator, and zones without changes.
-const ORDINARY = [
-  'UTC',
-  'Europe/Amsterdam',
-  'Europe/London',
-  'America/New_York',
-  'America/Los_Angeles',
-  'Australia/Sydney',
-  'Pacific/Auckland',
-  'Asia/Kolkata',
-  'Asia/Kathmandu',
-];
-// Midnight, within an hour, half an hour, a whole day: cron-parser drops times there, or gives up.
-const ODD = [
-  'Asia/Beirut',
-  'America/Santiago',
-  'America/Havana',
-  'Australia/Lord_Howe',
-  'Africa/Cairo',
-  'Pacific/Apia',
-  'America/Asuncion',
-  'America/St_Johns',
-  'Pacific/Chatham',
-];
-
-// ---- a small generator of pseudo-random numbers (mulberry32)
-
-let state = SEED;
-function random() {
-  state = (state + 0x6d2b79f5) | 0;
-  let t = Math.imul(state ^ (state >>> 15), 1 | state);
-  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-  return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-}
-const below = (n) => Math.floor(random() * n);
-const between = (min, max) => min + below(max - min + 1);
-const pick = (list) => list[below(list.length)];
-
-// ---- expressions
-
-const MONTHS = ['jan', 'feb', 'mar', 'apr', 'may', 'jun', 'jul', 'aug', 'sep', 'oct', 'nov', 'dec'];
-const DAYS = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'];
-const NICKNAMES = ['@yearly', '@annually', '@monthly', '@weekly', '@daily', '@hourly'];
-
-function item(min, max, names) {
-  const name = (n) =>
-    names && random() < 0.4 && names[n - (names === MONTHS ? 1 : 0)] ? names[n - (names === MONTHS ? 1 : 0)] : String(n);
-  const kind = random();
-  if (kind < 0.5) return name(between(min, max));
-  const first = between(min, max - 1);
-  const last = between(first + 1, max);
-  if (kind < 0.75) return `${name(first)}-${name(last)}`;
-  if (kind < 0.88) return `${first}-${last}/${between(1, Math.max(1, last - first))}`;
-  return `*/${between(1, max)}`;
-}
-
-function field(min, max, star, names) {
-  if (random() < star) return '*';
-  const text = pick([
-    item,
-    item,
-    item,
-    (...a) => [item(...a), item(...a)].join(','),
-    (...a) => [item(...a), item(...a), item(...a)].join(','),
-  ])(min, max, names);
-  return random() < 0.1 ? text.toUpperCase() : text;
-}
-
-/** Near a change of the clock: hours that it meets, on most days. */
-function expression(near) {
-  if (random() < 0.03) return pick(NICKNAMES);
-  const hour =
-    random() < (near ? 0.8 : 0.2) ? pick(['0', '1', '2', '3', '1-3', '0,2', '*/2', '2,3', '0-4/2', '1,2,23', '*']) : field(0, 23, 0.3);
-  const star = near ? 0.9 : 0.5;
-  return [field(0, 59, 0.15), hour, field(1, 31, star), field(1, 12, star, MONTHS), field(0, 7, star, DAYS)].join(' ');
-}
-
-// ---- zones
-
-const zones = new Map([...ORDINARY, ...ODD].map((name) => [name, IANAZone.create(name)]));
-const offset = (zone, instant) => zones.get(zone).offset(instant) * MINUTE;
-
-/** The changes of a zone's clock between two instants: {at, before, after}. */
-function changes(zone, from, to) {
-  const found = [];
-  for (let day = from; day < to; day += DAY) {
-    if (offset(zone, day) === offset(zone, day + DAY)) continue;
-    let [low, high] = [day, day + DAY];
-    while (high - low > 1000) {
-      const middle = low + Math.floor((high - low) / 2000) * 1000;
-      if (offset(zone, middle) === offset(zone, low)) low = middle;
-      else high = middle;
-    }
-    found.push({ at: high, before: offset(zone, low), after: offset(zone, high) });
-  }
-  return found;
-}
-
-const YEARS = [Date.UTC(2011, 0, 1), Date.UTC(2031, 0, 1)];
-const allChanges = new Map([...zones.keys()].map((zone) => [zone, changes(zone, ...YEARS)]));
-
-/** What a wall clock time (as if it were UTC) is: an instant, and whether it is skipped, and by how much. */
-function locate(zone, wall) {
-  for (const { at, before, after } of allChanges.get(zone)) {
-    if (after > before && wall >= at + before && wall < at + after) return { instant: at, gap: true, shifted: wall - before };
-    // A repeated time is taken the first time.
-    if (after < before && wall >= at + after && wall < at + before) return { instant: wall - before };
-  }
-  const guess = wall - offset(zone, wall);
-  for (const candidate of [wall - offset(zone, guess), wall - offset(zone, guess - DAY), wall - offset(zone, guess + DAY)]) {
-    if (candidate + offset(zone, candidate) === wall) return { instant: candidate };
-  }
-  throw new Error(`${zone} ${new Date(wall).toISOString()}`);
-}
-
-// ---- the three answers
-
-/**
- * cron-parser refuses a field that names a value twice (1,1 or 0,7 or mon-wed,tue), which cron allows: it gets such a
- * field as the set of its values.
- */
-function withoutDuplicates(text) {
-  if (text.startsWith('@')) return text;
-  const ranges = [
-    [0, 59],
-    [0, 23],
-    [1, 31],
-    [1, 12, MONTHS],
-    [0, 7, DAYS],
-  ];
-  return text
-    .split(' ')
-    .map((part, place) => {
-      if (part === '*') return part;
-      const [min, max, names] = ranges[place];
-      const number = (word) => (names?.includes(word.toLowerCase()) ? names.indexOf(word.toLowerCase()) + min : Number(word));
-      const values = part.split(',').flatMap((one) => {
-        const [range, step = '1'] = one.split('/');
-        const [first, last = first] = range === '*' ? [min, max] : range.split('-').map(number);
-        return Array.from({ length: Math.floor((last - first) / step) + 1 }, (_, i) => first + i * step);
-      });
-      const all = values.map((value) => (place === 4 ? value % 7 : value));
-      const set = [...new Set(all)].sort((a, b) => a - b);
-      return set.length === all.length ? part : set.join(',');
-    })
-    .join(' ');
-}
-
-function* wallTimes(text, from) {
-  const times = CronExpressionParser.parse(text, { currentDate: new Date(from), tz: 'UTC' });
-  for (;;) yield times.next().getTime();
-}
-
-/** The stated rule; `skipped` says what becomes of a time in a gap. */
-function byRule(text, zone, after, skipped) {
-  const everyHour = text === '@hourly' || text.trim().split(/\s+/)[1] === '*';
-  const found = [];
-  let gaps = 0;
-  if (everyHour) {
-    // Elapsed time: walk from one change to the next, the clock moves evenly in between.
-    let start = after;
-    const ends = allChanges
-      .get(zone)
-      .map((change) => change.at)
-      .filter((at) => at > after);
-    for (const end of [...ends, Infinity]) {
-      const shift = offset(zone, start);
-      for (const wall of wallTimes(text, start + shift - (start === after ? 0 : 1))) {
-        if (wall - shift >= end) break;
-        found.push(wall - shift);
-        if (found.length === TIMES) return { times: found, gaps };
-      }
-      start = end;
-    }
-  }
-  // A day earlier, since the clock may have been put back or forward meanwhile.
-  for (const wall of wallTimes(text, after + offset(zone, after) - DAY - 1)) {
-    const place = locate(zone, wall);
-    const instant = place.gap ? skipped(place) : place.instant;
-    if (instant <= after || found.includes(instant)) continue;
-    if (place.gap) gaps += 1;
-    found.push(instant);
-    found.sort((a, b) => a - b);
-    // One more: a shifted time may overtake an ordinary one.
-    if (found.length > TIMES + 60) break;
-    if (found.length > TIMES && !place.gap && instant > found[TIMES - 1] + 3 * HOUR) break;
-  }
-  return { times: found.slice(0, TIMES), gaps };
-}
-
-/** Asked during the second pass of a repeated hour, cron-parser fires the rest of it: it cannot know of the first pass. */
-function secondPass(text, zone, after) {
-  const change = allChanges.get(zone).find((c) => c.after < c.before && after >= c.at && after < c.at + c.before - c.after);
-  if (!change) return [];
-  const found = [];
-  for (const wall of wallTimes(text, after + change.after)) {
-    if (wall >= change.at + change.before) return found;
-    found.push(wall - change.after);
-  }
-}
-
-function theirs(text, zone, after) {
-  const times = CronExpressionParser.parse(text, { currentDate: new Date(after), tz: zone });
-  return Array.from({ length: TIMES }, () => times.next().getTime());
-}
 
 // ---- the cases
 
 const db = new pg.Client();
+
 await db.connect();
 
 async function ours(list) {
@@ -260,13 +64,14 @@ function instant(zone, near) {
 
 const show = (times) => times.map((time) => (Number.isFinite(time) ? new Date(time).toISOString() : String(time)));
 const same = (a, b) => a.length === b.length && a.every((time, i) => time === b[i]);
-
 const generated = [];
+
 while (generated.length < CASES) {
   const zone = random() < 0.75 ? pick(ORDINARY) : pick(ODD);
   const near = random() < 0.5;
   generated.push({ text: expression(near), zone, after: instant(zone, near) });
 }
+
 const counts = {
   equal: 0,
   'shifted through a gap': 0,
@@ -277,8 +82,10 @@ const counts = {
   sparse: 0,
   'of these, with a value named twice': 0,
 };
+
 const reasons = await problems(generated.map((c) => c.text));
 const usable = [];
+
 for (const [i, c] of generated.entries()) {
   if (!reasons[i]) {
     usable.push(c);
@@ -291,6 +98,7 @@ for (const [i, c] of generated.entries()) {
 }
 
 const started = Date.now();
+
 for (let from = 0; from < usable.length; from += 500) {
   const batch = usable.slice(from, from + 500);
   const answers = await ours(batch);
@@ -373,6 +181,7 @@ const QUIRKS = [
     ['2012-03-13T02:31Z', '2013-03-13T02:31Z'],
   ],
 ];
+
 for (const [text, zone, after, mine, other] of QUIRKS) {
   const { rows } = await db.query('select array(select u from kijko.cron_upcoming($1, $2, $3, $4) as u) as times', [
     text,
@@ -392,6 +201,7 @@ for (const [text, zone, after, mine, other] of QUIRKS) {
     `cron-parser: ${text} ${zone}`,
   );
 }
+
 for (const text of [
   '0 0 30 2 *',
   '0 0 31 4,6,9,11 *',
@@ -406,6 +216,7 @@ for (const text of [
   assert.ok(reason, text);
   assert.throws(() => CronExpressionParser.parse(text).next(), text);
 }
+
 // cron-parser takes these, which are not cron's five fields.
 for (const text of ['0 0 * * * *', '* * * *', '5/10 * * * *', '0 0 L * *', '0 0 ? * *', '0 0 * * 5#2']) {
   const [reason] = await problems([text]);
@@ -415,7 +226,6 @@ for (const text of ['0 0 * * * *', '* * * *', '5/10 * * * *', '0 0 L * *', '0 0 
 
 assert.ok(counts.equal > usable.length * 0.7, JSON.stringify(counts));
 assert.ok(counts['shifted through a gap'] > usable.length * 0.005, JSON.stringify(counts));
-
 await db.end();
 console.log(`${usable.length} expressions, ${TIMES} times each, in ${((Date.now() - started) / 1000).toFixed(1)} s (seed ${SEED})`);
 console.log(counts);

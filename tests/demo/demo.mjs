@@ -1,111 +1,32 @@
 // The main job, told with supabase-js on the running stack: sign up, schedule, run, meter, enforce.
 // Every step is a check: the first thing that is not as expected ends the demo with exit status 1.
 import assert from 'node:assert/strict';
-import { randomBytes, randomUUID } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
-import { politeClient } from './client.mjs';
-import { Clock } from './clock.mjs';
-import { elapsed, Story, short, until } from './story.mjs';
+import { randomUUID } from 'node:crypto';
+import { nonMemberSeesNothing } from './isolation.mjs';
+import {
+  admin,
+  changes,
+  checkSuccess,
+  clock,
+  env,
+  FREE_EXECUTIONS,
+  follow,
+  habitsToStop,
+  MODEL,
+  ok,
+  PRO_EXECUTIONS,
+  refused,
+  signUp,
+  stopHabits,
+  story,
+  TICK_TIMEOUT,
+  tokensAndCost,
+  usage,
+  wallClock,
+  ZONE,
+} from './setup.mjs';
+import { elapsed, short, until } from './story.mjs';
 import { payByStripe } from './stripe.mjs';
-
-const env = Object.fromEntries(
-  ['API_URL', 'ADMIN_DB_URL', 'ANON_KEY', 'SERVICE_ROLE_KEY', 'STRIPE_WEBHOOK_SECRET_LOCAL'].map((name) => {
-    if (!process.env[name]) {
-      console.error(`demo: ${name} is not set; start this by ./kijko demo`);
-      process.exit(2);
-    }
-    return [name, process.env[name]];
-  }),
-);
-
-const MODEL = process.env.KIJKO_DEMO_MODEL || (process.env.OPENAI_API_KEY ? 'openai/gpt-4o-mini' : 'echo/echo');
-const ZONE = 'Europe/Amsterdam';
-const FREE_EXECUTIONS = 50;
-const PRO_EXECUTIONS = 2000;
-const FINAL = ['succeeded', 'failed', 'cancelled', 'skipped'];
-// A vendor answers in seconds; the worker's own retries may take longer.
-const EXECUTION_TIMEOUT = 90_000;
-// pg_cron ticks on the minute and starts the tick within seconds.
-const TICK_TIMEOUT = 75_000;
-
-const story = new Story();
-const clock = new Clock(env.ADMIN_DB_URL);
-const admin = politeClient(env.API_URL, env.SERVICE_ROLE_KEY);
-const habitsToStop = [];
-
-const sayRateWait = ({ waits, waitedSeconds }) =>
-  story.progress(`rate limit reached, waiting as Retry-After says (${waits} times, ${waitedSeconds} s so far)`, { milestone: waits === 1 });
-
-// The answer's data; an error ends the step with the code and the text that a frontend would see.
-async function ok(request) {
-  const { data, error } = await request;
-  if (error) throw new Error(`unexpected error ${error.code}: ${error.message}${error.details ? ` (${error.details})` : ''}`);
-  return data;
-}
-
-// The refusal that was expected, in the one shape that all errors have.
-async function refused(request, status, code) {
-  const { data, error, status: got } = await request;
-  assert.ok(error, `expected ${code}, but it was allowed: ${short(data)}`);
-  assert.equal(error.code, code, `expected ${code}, got ${error.code}: ${error.message}`);
-  assert.equal(got, status, `${code} must be HTTP ${status}`);
-  assert.deepEqual(
-    ['code', 'message', 'details', 'hint'].filter((key) => !(key in error)),
-    [],
-    'an error has all four fields',
-  );
-  return error;
-}
-
-async function signUp(name) {
-  const client = politeClient(env.API_URL, env.ANON_KEY, { onWait: sayRateWait });
-  const email = `${name.toLowerCase()}-${randomBytes(5).toString('hex')}@example.com`;
-  const { user, session } = await ok(
-    client.auth.signUp({
-      email,
-      password: randomBytes(16).toString('base64url'),
-      options: { data: { display_name: name } },
-    }),
-  );
-  assert.ok(session?.access_token, 'sign-up answers with a session');
-  const profile = await ok(client.from('profiles').select('active_org_id').eq('id', user.id).single());
-  const organization = await ok(client.from('organizations').select('*').eq('id', profile.active_org_id).single());
-  assert.equal(organization.personal_for, user.id);
-  return { client, name, email, user, organization };
-}
-
-async function follow(client, id) {
-  return until(
-    `execution ${id} to end`,
-    async () => {
-      const execution = await ok(client.from('executions').select('*').eq('id', id).single());
-      story.progress(`execution is ${execution.status}`);
-      return FINAL.includes(execution.status) && execution;
-    },
-    { timeoutMs: EXECUTION_TIMEOUT, everyMs: 1000 },
-  );
-}
-
-function checkSuccess(execution) {
-  assert.equal(execution.status, 'succeeded', `execution ${execution.status}: ${execution.error_code} ${execution.error}`);
-  assert.ok(execution.output, 'an execution that succeeded has an output');
-  assert.ok(execution.input_tokens > 0 && execution.output_tokens > 0, 'tokens are counted');
-  assert.ok(execution.cost_microusd >= 0, 'the cost is known');
-}
-
-const tokensAndCost = (e) =>
-  `${e.input_tokens} tokens in, ${e.output_tokens} out, ${(e.cost_microusd / 1e6).toFixed(6)} USD, model ${e.model}`;
-
-async function usage(client) {
-  const rows = await ok(client.rpc('usage_summary'));
-  return Object.fromEntries(rows.map((row) => [row.meter, row]));
-}
-
-// Real text to work on: the project's own change log.
-async function changes() {
-  const text = await readFile(new URL('../../CHANGELOG.md', import.meta.url), 'utf8').catch(() => null);
-  return (text ?? "Habits run by themselves; every execution is metered; a plan's limits are enforced by the database.").slice(0, 1500);
-}
 
 async function demo() {
   story.title(`Kijko: the main job (model ${MODEL})`);
@@ -311,105 +232,6 @@ async function demo() {
   story.end();
 }
 
-// By list, by id, by change and by call: what belongs to Ada stays hers.
-async function nonMemberSeesNothing(say, { ada, bob, project, skill, habit }) {
-  const org = ada.organization.id;
-  const tables = [
-    'organizations',
-    'profiles',
-    'memberships',
-    'subscriptions',
-    'projects',
-    'skills',
-    'habits',
-    'executions',
-    'jobs',
-    'job_events',
-  ];
-  const key = (table) => (table === 'organizations' ? ['id', org] : table === 'profiles' ? ['id', ada.user.id] : ['org_id', org]);
-  const anonymous = politeClient(env.API_URL, env.ANON_KEY);
-  const hers = async (table) =>
-    ok(
-      admin
-        .from(table)
-        .select('*')
-        .eq(...key(table))
-        .order('id'),
-    );
-
-  // What still runs would change by itself while we look.
-  await until(
-    'the queue to be empty',
-    async () => (await ok(admin.from('executions').select('id').eq('org_id', org).in('status', ['queued', 'running']))).length === 0,
-    { timeoutMs: EXECUTION_TIMEOUT },
-  );
-
-  const before = {};
-  for (const table of tables) {
-    before[table] = await hers(table);
-    assert.ok(before[table].length > 0, `there is something to hide in ${table}`);
-    const mine = new Set(before[table].map((row) => row.id));
-    assert.deepEqual(
-      (await ok(bob.client.from(table).select('id'))).filter((row) => mine.has(row.id)),
-      [],
-      `${table} by list`,
-    );
-    assert.deepEqual(await ok(bob.client.from(table).select('id').eq('id', before[table][0].id)), [], `${table} by id`);
-    const { data, error } = await anonymous.from(table).select('id');
-    assert.ok(error || data.length === 0, `${table} without signing in`);
-  }
-  say(`${tables.length} tables: nothing by list, nothing by id`);
-
-  for (const table of ['projects', 'skills', 'habits', 'executions', 'jobs', 'organizations', 'subscriptions']) {
-    const change =
-      table === 'executions' || table === 'jobs'
-        ? { status: 'cancelled' }
-        : table === 'subscriptions'
-          ? { plan: 'FREE' }
-          : { name: 'taken over' };
-    const updated = await bob.client
-      .from(table)
-      .update(change)
-      .eq(...key(table))
-      .select('id');
-    assert.ok(updated.error || updated.data.length === 0, `${table}: an update must change nothing`);
-    const deleted = await bob.client
-      .from(table)
-      .delete()
-      .eq(...key(table))
-      .select('id');
-    assert.ok(deleted.error || deleted.data.length === 0, `${table}: a delete must remove nothing`);
-  }
-  const planted = await bob.client.from('projects').insert({ org_id: org, name: 'Planted' });
-  assert.equal(planted.error?.code, '42501', 'an insert into her organization is refused');
-  for (const table of tables) assert.deepEqual(await hers(table), before[table], `${table} is as it was`);
-  say('update, delete and insert change nothing');
-
-  const execution = before.executions[0].id;
-  await refused(bob.client.rpc('execute_skill', { skill_id: skill.id, input: { changes: 'x' } }), 404, 'not_found');
-  await refused(bob.client.rpc('run_habit', { habit_id: habit.id }), 404, 'not_found');
-  await refused(bob.client.rpc('cancel_execution', { id: execution }), 404, 'not_found');
-  await refused(bob.client.rpc('retry_execution', { id: execution }), 404, 'not_found');
-  say('by call: not_found, as if it did not exist');
-
-  await refused(bob.client.from('projects').select('id').eq('id', project.id).setHeader('x-org-id', org), 403, 'not_a_member');
-  say('naming her organization in x-org-id: not_a_member');
-}
-
-// Hour and minute as a clock on the wall in Amsterdam shows them.
-function wallClock(instant) {
-  const parts = new Intl.DateTimeFormat('en-GB', { timeZone: ZONE, hour: '2-digit', minute: '2-digit', hourCycle: 'h23' }).formatToParts(
-    instant,
-  );
-  const part = (type) => Number(parts.find((p) => p.type === type).value);
-  return { hour: part('hour'), minute: part('minute') };
-}
-
-// Otherwise they would go on calling a model every day, at somebody's expense.
-async function stopHabits() {
-  while (habitsToStop.length) await ok(admin.from('habits').update({ enabled: false }).eq('id', habitsToStop.pop()));
-}
-
 async function tidyUp() {
   const results = await Promise.allSettled([stopHabits(), clock.restore()]);
   for (const { reason } of results.filter((r) => r.status === 'rejected')) console.error(`demo: could not tidy up: ${reason.message}`);
@@ -417,6 +239,7 @@ async function tidyUp() {
 }
 
 let interrupted = false;
+
 for (const [signal, status] of [
   ['SIGINT', 130],
   ['SIGTERM', 143],

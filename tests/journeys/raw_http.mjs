@@ -1,3 +1,4 @@
+// Requests that neither fetch nor supabase-js would send: repeated headers, raw bytes, PostgREST without the proxy.
 import nodeHttp from 'node:http';
 import net from 'node:net';
 import { env } from './support.mjs';

@@ -1,0 +1,63 @@
+// The running test stack from outside: ./kijko itself, sessions of its roles, and their passwords.
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import pg from 'pg';
+
+export const root = path.resolve(import.meta.dirname, '../..');
+export const home = process.env.TEST_HOME;
+export const port = process.env.TEST_PORT;
+assert.ok(home && port, 'TEST_HOME and TEST_PORT name the running test stack: use ./kijko test cli');
+
+export function kijko(args, environment = {}) {
+  const env = { ...process.env, KIJKO_HOME: home, KIJKO_API_PORT: port, KIJKO_YES: '1', ...environment };
+  return new Promise((resolve) => {
+    execFile(path.join(root, 'kijko'), args, { env, timeout: 120_000 }, (error, stdout, stderr) =>
+      resolve({ code: error ? error.code : 0, stdout, stderr }),
+    );
+  });
+}
+
+export async function session(url, body) {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    return await body(client);
+  } finally {
+    await client.end();
+  }
+}
+
+export const asPostgres = (body) => session(process.env.DB_URL, body);
+export const asSuperuser = (body) => session(process.env.ADMIN_DB_URL, body);
+export const asSidecar = (body) => session(process.env.ADMIN_DB_URL.replace(/\/\/[^@]+@/, `//kijko_sidecar:${passwords().SIDECAR}@`), body);
+
+export const passwords = () =>
+  Object.fromEntries(
+    [...fs.readFileSync(path.join(home, 'secrets/passwords'), 'utf8').matchAll(/KIJKO_(\w+)_PASSWORD=(\S+)/g)].map(([, name, value]) => [
+      name,
+      value,
+    ]),
+  );
+
+/** The statements in one transaction that is rolled back: the last must fail, with 42501 or one of these codes. */
+export async function denied(statements, codes = ['42501']) {
+  await asPostgres(async (client) => {
+    await client.query('begin');
+    let failure;
+    let refused;
+    for (const statement of statements) {
+      try {
+        await client.query(statement);
+      } catch (error) {
+        [failure, refused] = [error, statement];
+        break;
+      }
+    }
+    await client.query('rollback');
+    assert.ok(failure, `nothing refused: ${statements.join('; ')}`);
+    assert.equal(refused, statements.at(-1), `refused too early: ${failure.code} ${failure.message}`);
+    assert.ok(codes.includes(failure.code), `${statements.join('; ')}: ${failure.code} ${failure.message}`);
+  });
+}
