@@ -108,6 +108,7 @@ test_lint() {
   node tests/lint/layout.mjs
   node tests/lint/circles.mjs
   node tests/lint/subjects.mjs
+  node tests/lint/places.mjs
   node --test --test-reporter=tap tests/lint/*.test.mjs
   cargo fmt --all --check
   check_dependencies
@@ -115,7 +116,7 @@ test_lint() {
   copy_postgres "$BUILD_PREFIX"
   # These features are what cargo pgrx passes, so that builds are shared.
   cargo clippy --release --package kijko_ext --no-default-features --features pg15 --all-targets -- -D warnings
-  cargo clippy --release --package kijko-sidecar --all-targets -- -D warnings
+  cargo clippy --release --workspace --exclude kijko_ext --all-targets -- -D warnings
   node_modules/.bin/biome ci --colors=off
   node_modules/.bin/squawk --config .squawk.toml supabase/migrations/*.sql
   caddy validate --config deploy/Caddyfile --adapter caddyfile 2> /dev/null

@@ -41,8 +41,17 @@ export const passwords = () =>
     ]),
   );
 
-/** The statements in one transaction that is rolled back: the last must fail, with 42501 or one of these codes. */
-export async function denied(statements, codes = ['42501']) {
+/** The statement as the superuser, rolled back: what is denied to postgres is denied by its rights, and not for another reason. */
+export async function allowedAsSuperuser(statement) {
+  await asSuperuser(async (client) => {
+    await client.query('begin');
+    await client.query(statement);
+    await client.query('rollback');
+  });
+}
+
+/** The statements as postgres, in one transaction that is rolled back: the last must fail with that code. */
+export async function denied(statements, code = '42501') {
   await asPostgres(async (client) => {
     await client.query('begin');
     let failure;
@@ -58,6 +67,6 @@ export async function denied(statements, codes = ['42501']) {
     await client.query('rollback');
     assert.ok(failure, `nothing refused: ${statements.join('; ')}`);
     assert.equal(refused, statements.at(-1), `refused too early: ${failure.code} ${failure.message}`);
-    assert.ok(codes.includes(failure.code), `${statements.join('; ')}: ${failure.code} ${failure.message}`);
+    assert.equal(failure.code, code, `${statements.join('; ')}: ${failure.message}`);
   });
 }
