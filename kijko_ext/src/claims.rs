@@ -7,7 +7,8 @@ use pgrx::JsonB;
 use pgrx::prelude::*;
 use serde_json::{Map, Value};
 
-use crate::session;
+use crate::pg::setting;
+use crate::trust;
 
 /// A text and the claims in it.
 type Parsed = (Vec<u8>, Option<Map<String, Value>>);
@@ -36,14 +37,14 @@ pub fn claim(name: &str) -> Option<String> {
 /// what was parsed is kept until the text changes. `body` must not ask Postgres anything.
 pub fn with<T>(body: impl FnOnce(&Map<String, Value>) -> Option<T>) -> Option<T> {
     PARSED.with_borrow_mut(|(known, claims)| {
-        session::with_setting(c"request.jwt.claims", |text| {
+        setting::with(c"request.jwt.claims", |text| {
             if known != text {
                 *claims = parse(&String::from_utf8_lossy(text));
                 *known = text.to_vec();
             }
         })?;
         let claims = claims.as_ref()?;
-        session::is_trusted().then(|| body(claims))?
+        trust::is_trusted_session().then(|| body(claims))?
     })
 }
 
@@ -70,9 +71,36 @@ pub fn storable(value: &Value) -> bool {
     }
 }
 
+/// A claim that is a uuid in its canonical form.
+pub fn uuid_claim(claims: &Map<String, Value>, name: &str) -> Option<[u8; 16]> {
+    parse_uuid(claims.get(name)?.as_str()?)
+}
+
+/// The canonical form only (8-4-4-4-12 hexadecimal digits): what every issuer of ours writes.
+pub fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+    let text = text.as_bytes();
+    if text.len() != 36 {
+        return None;
+    }
+    let mut bytes = [0; 16];
+    let mut digits = 0;
+    for (place, &byte) in text.iter().enumerate() {
+        if matches!(place, 8 | 13 | 18 | 23) {
+            if byte != b'-' {
+                return None;
+            }
+            continue;
+        }
+        let digit = (byte as char).to_digit(16)? as u8;
+        bytes[digits / 2] |= if digits % 2 == 0 { digit << 4 } else { digit };
+        digits += 1;
+    }
+    Some(bytes)
+}
+
 #[cfg(test)]
 mod unit {
-    use super::parse;
+    use super::{parse, parse_uuid};
 
     #[test]
     fn only_an_object_is_claims() {
@@ -94,5 +122,26 @@ mod unit {
         }
         let deep = "[".repeat(100_000);
         assert!(parse(&format!("{{\"a\":{deep}")).is_none());
+    }
+
+    #[test]
+    fn only_canonical_uuids() {
+        assert_eq!(
+            parse_uuid("00112233-4455-6677-8899-AABBccddeeff"),
+            Some([
+                0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd,
+                0xee, 0xff
+            ])
+        );
+        for text in [
+            "",
+            "00112233445566778899aabbccddeeff",
+            "{00112233-4455-6677-8899-aabbccddeeff}",
+            "0011223-34455-6677-8899-aabbccddeeff",
+            "00112233-4455-6677-8899-aabbccddeefg",
+            "00112233-4455-6677-8899-aabbccddee\u{e9}",
+        ] {
+            assert_eq!(parse_uuid(text), None, "{text}");
+        }
     }
 }

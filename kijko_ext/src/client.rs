@@ -1,4 +1,4 @@
-//! Where a request comes from: `kijko.client_address()` and `kijko.client_network()`. network.rs has the arithmetic.
+//! Where a request comes from: `kijko.client_address()` and `kijko.client_network()`. crate::network has the arithmetic.
 //!
 //! X-Forwarded-For grows to the right: each proxy adds the address that it saw. So the rightmost address that is no trusted
 //! proxy (kijko.trusted_proxies) is the client's. The client itself may have written everything to its left.
@@ -6,11 +6,8 @@
 use pgrx::datum::Inet;
 use pgrx::prelude::*;
 
-pub use network::{Network, ProxyList};
-
+use crate::network::Network;
 use crate::{guc, headers};
-
-mod network;
 
 const HEADER: &str = "x-forwarded-for";
 

@@ -5,8 +5,6 @@ use pgrx::prelude::*;
 
 use crate::guc;
 
-pub mod offset;
-
 /// Times are microseconds since 2000-01-01 UTC, as in a timestamptz, where nothing else is said.
 pub const SECOND: i64 = 1_000_000;
 const POSTGRES_EPOCH_IN_UNIX_MICROS: i64 = 946_684_800 * SECOND;

@@ -1,13 +1,10 @@
-//! Whether this transaction answers a PostgREST request. The one raise path, `kijko.fail`, is plpgsql (errors.sql):
-//! a foreign SQLSTATE cannot cross pgrx, whose list of codes is closed.
+//! Errors that the operator causes. What clients cause goes through `kijko.fail`, which is plpgsql (errors.sql): a foreign
+//! SQLSTATE cannot cross pgrx, whose list of codes is closed.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::session;
-
-/// For faults of the operator (configuration, nonsense arguments), which no client causes. What clients cause goes
-/// through `kijko.fail`.
+/// Raises an error for a fault of the operator: configuration, or arguments that make no sense.
 pub fn raise(
     sqlstate: PgSqlErrorCode,
     message: &str,
@@ -33,10 +30,4 @@ pub fn bad_argument(message: &str) -> ! {
         None,
         None,
     )
-}
-
-/// True inside PostgREST: a trusted login, and a request's method.
-#[pg_extern(stable, parallel_safe)]
-pub fn is_request() -> bool {
-    session::with_setting(c"request.method", |_| ()).is_some() && session::is_trusted()
 }

@@ -9,8 +9,10 @@ use std::time::Duration;
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
-use crate::client::ProxyList;
-use crate::{clock, errors};
+use crate::errors;
+use crate::network::ProxyList;
+
+mod clock_offset;
 
 static TRUSTED_SESSION_USERS: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"authenticator"));
@@ -303,7 +305,7 @@ unsafe extern "C-unwind" fn check_clock_offset(
     if value.is_null() {
         return true;
     }
-    match clock::offset::parse(&unsafe { CStr::from_ptr(value) }.to_string_lossy()) {
+    match clock_offset::parse(&unsafe { CStr::from_ptr(value) }.to_string_lossy()) {
         Ok(_) => true,
         Err(error) => {
             let detail = CString::new(error.to_string()).unwrap_or_default();
@@ -342,7 +344,7 @@ unsafe extern "C-unwind" fn assign_clock_offset(new_value: *const c_char, _extra
     let offset = if new_value.is_null() {
         0
     } else {
-        clock::offset::parse(&unsafe { CStr::from_ptr(new_value) }.to_string_lossy()).unwrap_or(0)
+        clock_offset::parse(&unsafe { CStr::from_ptr(new_value) }.to_string_lossy()).unwrap_or(0)
     };
     CLOCK_OFFSET_MICROS.store(offset, Ordering::Relaxed);
 }

@@ -6,8 +6,8 @@ use std::cell::RefCell;
 use pgrx::prelude::*;
 use serde_json::{Map, Value};
 
-use crate::call::{Answer, Arguments, Refusal, sql_function};
-use crate::session;
+use crate::pg::setting;
+use crate::pg::sql_function::{Answer, Arguments, Refusal, sql_function};
 
 sql_function!(kijko_add_header, pg_finfo_kijko_add_header, add_header);
 
@@ -46,7 +46,7 @@ pub fn are_malformed() -> bool {
 
 fn with_request<T>(body: impl FnOnce(&Request) -> T) -> Option<T> {
     REQUEST.with_borrow_mut(|request| {
-        session::with_setting(c"request.headers", |text| {
+        setting::with(c"request.headers", |text| {
             if request.text != text {
                 *request = Request {
                     text: text.to_vec(),
@@ -77,13 +77,13 @@ fn add_header(arguments: Arguments) -> Answer {
 
 /// Adds headers to the answer; None takes one away. Names and values must be such as HTTP allows.
 pub fn add(headers: &[(&str, Option<&str>)]) {
-    let text = session::setting(c"response.headers");
-    session::set_local(c"response.headers", &with(text.as_deref(), headers));
+    let text = setting::get(c"response.headers");
+    setting::set_local(c"response.headers", &with(text.as_deref(), headers));
 }
 
 /// A header of the answer as it is so far.
 pub fn of_response(name: &str) -> Option<String> {
-    let text = session::setting(c"response.headers")?;
+    let text = setting::get(c"response.headers")?;
     let header = parsed(&text)
         .into_iter()
         .rfind(|header| is_of(header, name))?;

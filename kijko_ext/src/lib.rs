@@ -6,27 +6,26 @@
 
 use pgrx::prelude::*;
 
-mod call;
 mod claims;
 mod client;
 mod clock;
 mod cron;
-mod ends;
 mod errors;
 mod guc;
 mod headers;
 mod jwt;
 mod limits;
-mod memory;
 mod meter;
-mod query;
+mod network;
+mod pg;
 mod rate_limit;
 mod request;
 mod session;
 mod shmem;
+mod stats;
 mod subject;
+mod trust;
 mod verdict;
-mod watch;
 
 ::pgrx::pg_module_magic!(name, version);
 
@@ -34,7 +33,7 @@ extension_sql_file!("prelude.sql", bootstrap);
 extension_sql_file!(
     "errors.sql",
     name = "errors",
-    requires = [errors::is_request, headers::request_header]
+    requires = [trust::is_request, headers::request_header]
 );
 extension_sql_file!(
     "session.sql",
@@ -110,10 +109,10 @@ extension_sql_file!(
     requires = [
         "verdict",
         rate_limit::edge::rate_limit,
-        rate_limit::edge::rate_limits,
-        rate_limit::edge::stats
+        rate_limit::edge::rate_limits
     ]
 );
+extension_sql_file!("stats.sql", name = "stats", requires = [stats::stats]);
 extension_sql_file!(
     "request.sql",
     name = "request",
@@ -150,13 +149,13 @@ extension_sql_file!("grants.sql", name = "grants", finalize);
 pub extern "C-unwind" fn _PG_init() {
     guc::refuse_unless_preloaded();
     guc::init();
-    memory::init();
+    pg::malloc_tuning::init();
     shmem::init(&[
-        rate_limit::shmem::AREA,
-        limits::table::AREA,
-        meter::table::AREA,
-        request::stats::AREA,
-        session::table::AREA,
+        rate_limit::shmem::SHMEM_REGION,
+        limits::table::SHMEM_REGION,
+        meter::table::SHMEM_REGION,
+        request::stats::SHMEM_REGION,
+        session::table::SHMEM_REGION,
     ]);
     meter::worker::register();
     request::statement::init();

@@ -1,4 +1,4 @@
-//! Areas of shared memory: reserved when the postmaster starts, of a fixed size, all zero at every start and again after
+//! Regions of shared memory: reserved when the postmaster starts, of a fixed size, all zero at every start and again after
 //! a crash, each with its own locks.
 
 use std::ffi::CStr;
@@ -6,24 +6,24 @@ use std::ptr;
 
 use pgrx::prelude::*;
 
-pub mod table;
+pub mod set_associative;
 
-pub struct Area {
+pub struct Region {
     pub name: &'static CStr,
     pub size: fn() -> usize,
     pub locks: usize,
-    /// Told where the area and its locks are, by the postmaster, before any other process exists.
-    pub made: unsafe fn(*mut u8, *mut pg_sys::LWLockPadded),
+    /// Told where the region and its locks are, by the postmaster, before any other process exists.
+    pub attach: unsafe fn(*mut u8, *mut pg_sys::LWLockPadded),
 }
 
-static mut AREAS: &[Area] = &[];
+static mut REGIONS: &[Region] = &[];
 static mut PREVIOUS_REQUEST: pg_sys::shmem_request_hook_type = None;
 static mut PREVIOUS_STARTUP: pg_sys::shmem_startup_hook_type = None;
 
-pub fn init(areas: &'static [Area]) {
+pub fn init(regions: &'static [Region]) {
     // SAFETY: the postmaster has one thread, and the hooks chain to those of other libraries.
     unsafe {
-        AREAS = areas;
+        REGIONS = regions;
         PREVIOUS_REQUEST = pg_sys::shmem_request_hook;
         pg_sys::shmem_request_hook = Some(request);
         PREVIOUS_STARTUP = pg_sys::shmem_startup_hook;
@@ -37,9 +37,9 @@ unsafe extern "C-unwind" fn request() {
         if let Some(previous) = PREVIOUS_REQUEST {
             previous();
         }
-        for area in AREAS {
-            pg_sys::RequestAddinShmemSpace((area.size)());
-            pg_sys::RequestNamedLWLockTranche(area.name.as_ptr(), area.locks as i32);
+        for region in REGIONS {
+            pg_sys::RequestAddinShmemSpace((region.size)());
+            pg_sys::RequestNamedLWLockTranche(region.name.as_ptr(), region.locks as i32);
         }
     }
 }
@@ -50,15 +50,15 @@ unsafe extern "C-unwind" fn startup() {
         if let Some(previous) = PREVIOUS_STARTUP {
             previous();
         }
-        for area in AREAS {
+        for region in REGIONS {
             let mut found = false;
-            let size = (area.size)();
+            let size = (region.size)();
             let start: *mut u8 =
-                pg_sys::ShmemInitStruct(area.name.as_ptr(), size, &mut found).cast();
+                pg_sys::ShmemInitStruct(region.name.as_ptr(), size, &mut found).cast();
             if !found {
                 ptr::write_bytes(start, 0, size);
             }
-            (area.made)(start, pg_sys::GetNamedLWLockTranche(area.name.as_ptr()));
+            (region.attach)(start, pg_sys::GetNamedLWLockTranche(region.name.as_ptr()));
         }
     }
 }
@@ -71,26 +71,4 @@ pub fn seed() -> u64 {
         error!("no random seed for shared memory");
     }
     seed
-}
-
-/// A lock of an area, held until it is dropped. Nothing may fail, allocate or report meanwhile.
-pub struct Held(*mut pg_sys::LWLock);
-
-impl Held {
-    /// # Safety
-    /// `lock` is one of the area's.
-    pub unsafe fn new(lock: *mut pg_sys::LWLockPadded, mode: pg_sys::LWLockMode::Type) -> Self {
-        unsafe {
-            let lock = &raw mut (*lock).lock;
-            pg_sys::LWLockAcquire(lock, mode);
-            Self(lock)
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        // SAFETY: acquired by new().
-        unsafe { pg_sys::LWLockRelease(self.0) };
-    }
 }

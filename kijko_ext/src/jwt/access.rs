@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::session;
+use crate::claims;
 
 /// The audience of everybody who signs in, as GoTrue writes it.
 const AUDIENCE: &str = "authenticated";
@@ -34,7 +34,7 @@ pub fn fault(claims: &Map<String, Value>, now: i64) -> Option<&'static str> {
         Some(Value::Array(all)) if all.iter().any(|one| one == AUDIENCE) => {}
         _ => return Some("aud"),
     }
-    let subject = text("sub").and_then(session::parse_uuid);
+    let subject = text("sub").and_then(claims::parse_uuid);
     (is_user && subject.is_none()).then_some("sub")
 }
 

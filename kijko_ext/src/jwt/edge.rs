@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::access;
 use super::keys::{KeyFileError, Keys, Stamp};
-use crate::{clock, errors, guc, session};
+use crate::pg::setting;
+use crate::{clock, errors, guc};
 
 /// Signs an object of claims as it is; only the header names the key.
 #[pg_extern(volatile, parallel_unsafe)]
@@ -55,7 +56,7 @@ fn jwks() -> JsonB {
 fn pre_config() {
     let Some(keys) = keys() else { return };
     // JSON escapes control characters, so there is no NUL in it.
-    session::set_local(c"pgrst.jwt_secret", &keys.jwks().to_string());
+    setting::set_local(c"pgrst.jwt_secret", &keys.jwks().to_string());
 }
 
 /// The keys of the configured file, read again when the file has changed. None when none is configured.

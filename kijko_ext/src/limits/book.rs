@@ -11,8 +11,9 @@ use super::ledger::{self, Entry};
 use super::period::Kind;
 use super::table::Key;
 use super::{idempotency, policy, threshold, transaction};
-use crate::call::{Answer, Arguments, sql_function};
-use crate::{clock, query};
+use crate::clock;
+use crate::pg::sql_function::{Answer, Arguments, sql_function};
+use crate::pg::{query, trigger};
 
 sql_function!(kijko_book, pg_finfo_kijko_book, book);
 sql_function!(
@@ -138,10 +139,7 @@ fn forget_usage(arguments: Arguments) -> Answer {
 fn limits_changed(arguments: Arguments) -> Answer {
     // SAFETY: called as a trigger, whose context is its data.
     unsafe {
-        let data: *mut pg_sys::TriggerData = (*arguments.0).context.cast();
-        if data.is_null() || (*data).type_ != pg_sys::NodeTag::T_TriggerData {
-            pgrx::error!("kijko.limits_changed is a trigger");
-        }
+        let data = trigger::data(arguments, "kijko.limits_changed");
         let trigger = (*data).tg_trigger;
         match (*trigger).tgnargs {
             0 => pg_sys::CacheInvalidateRelcache((*data).tg_relation),

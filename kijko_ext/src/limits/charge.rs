@@ -9,9 +9,10 @@ use super::slot::Reserved;
 use super::table::Key;
 use super::transaction::{self, Counter, Full};
 use super::{hold, threshold};
-use crate::call::Refusal;
+use crate::pg::datum;
+use crate::pg::sql_function::Refusal;
 use crate::verdict::Verdict;
-use crate::{clock, guc, query};
+use crate::{clock, guc};
 
 /// Whose what is used.
 #[derive(Clone, Copy)]
@@ -193,10 +194,10 @@ pub fn entry<'a>(
 /// The attributes of a call, with those that the transaction has set for its uses: the key of a request, for instance.
 /// The call's own win.
 pub fn joined_attributes(own: pg_sys::Datum) -> Result<pg_sys::Datum, Refusal> {
-    if !query::is_object(own) {
+    if !datum::is_object(own) {
         return Err(Refusal::invalid("the attributes must be a JSON object"));
     }
-    Ok(attributes()?.map_or(own, |of_all| query::json_join(of_all, own)))
+    Ok(attributes()?.map_or(own, |of_all| datum::json_join(of_all, own)))
 }
 
 /// The attributes that the transaction has set for its uses.
@@ -204,8 +205,8 @@ pub fn attributes() -> Result<Option<pg_sys::Datum>, Refusal> {
     let Some(text) = guc::usage_attributes() else {
         return Ok(None);
     };
-    let attributes = query::json_datum(&text);
-    if query::is_object(attributes) {
+    let attributes = datum::json_datum(&text);
+    if datum::is_object(attributes) {
         Ok(Some(attributes))
     } else {
         Err(Refusal::invalid(

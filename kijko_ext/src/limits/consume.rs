@@ -8,10 +8,9 @@ use super::idempotency::{self, Recorded};
 use super::ledger::Entry;
 use super::period::Kind;
 use super::policy;
-use crate::call::{self, Answer, Arguments, Refusal, sql_function};
-use crate::clock;
-use crate::errors;
+use crate::pg::sql_function::{self, Answer, Arguments, Refusal, sql_function};
 use crate::verdict::Verdict;
+use crate::{clock, trust};
 
 sql_function!(kijko_try_consume, pg_finfo_kijko_try_consume, try_consume);
 sql_function!(kijko_consume, pg_finfo_kijko_consume, consume);
@@ -38,11 +37,11 @@ fn consume(arguments: Arguments) -> Answer {
     if !allowed {
         return Err(refusal(verdict, request.amount));
     }
-    if errors::is_request() {
+    if trust::is_request() {
         // SAFETY: one argument, of the declared type.
         unsafe {
             pg_sys::OidFunctionCall1Coll(
-                call::find("kijko.limit_headers(kijko.verdict)"),
+                sql_function::find("kijko.limit_headers(kijko.verdict)"),
                 pg_sys::InvalidOid,
                 verdict,
             )

@@ -1,14 +1,13 @@
 //! For what is counted elsewhere, many uses at a time (crate::meter): how a subject stands, and booking what was counted.
 //! The uses have happened, so they are booked whatever the limit says.
 
-use pgrx::pg_sys;
-
 use super::charge::{self, Decision, Meter};
 use super::period::{Kind, Period};
 use super::policy::{self, Over, Policy};
 use super::transaction;
-use crate::call::Refusal;
 use crate::clock;
+use crate::pg::query;
+use crate::pg::sql_function::Refusal;
 
 pub struct Standing {
     /// Of what is in the ledger, or is being written to it.
@@ -75,11 +74,5 @@ pub fn book(
 
 /// Whether this database has the extension.
 pub fn installed() -> bool {
-    // SAFETY: syscache look-ups.
-    unsafe {
-        let schema = pg_sys::get_namespace_oid(c"kijko".as_ptr(), true);
-        schema != pg_sys::InvalidOid
-            && pg_sys::get_relname_relid(c"ledger_partitions".as_ptr(), schema)
-                != pg_sys::InvalidOid
-    }
+    query::find_table(c"ledger_partitions").is_some()
 }

@@ -7,8 +7,8 @@ use super::ledger::Entry;
 use super::lock::{self, Class};
 use super::period::Kind;
 use super::policy;
-use crate::call::{Answer, Arguments, Refusal, sql_function};
 use crate::clock;
+use crate::pg::sql_function::{Answer, Arguments, Refusal, sql_function};
 
 sql_function!(
     kijko_adjust_gauge,

@@ -8,8 +8,9 @@ use super::charge::{self, Meter};
 use super::lock::Class;
 use super::period::Kind;
 use super::{consume, idempotency, ledger, policy};
-use crate::call::{Answer, Arguments, Refusal, sql_function};
-use crate::query::{self, Statement};
+use crate::pg::datum;
+use crate::pg::query::Statement;
+use crate::pg::sql_function::{Answer, Arguments, Refusal, sql_function};
 use crate::{clock, errors};
 
 sql_function!(kijko_reserve, pg_finfo_kijko_reserve, reserve);
@@ -59,13 +60,13 @@ thread_local! {
     ) };
 }
 
-/// Ends the counter's holds whose time is over, and says how many units they held. The counter must be pinned: a load
+/// XactCallbacks the counter's holds whose time is over, and says how many units they held. The counter must be pinned: a load
 /// after this would not find them any more, and they would be given back twice. Holds that somebody else is ending
 /// are his.
 pub fn expire(meter: Meter, period_start: i64, now: i64) -> i64 {
     let values = [
-        Some(query::uuid_datum(meter.subject)),
-        Some(query::text_datum(meter.name)),
+        Some(datum::uuid_datum(meter.subject)),
+        Some(datum::text_datum(meter.name)),
         Some(pg_sys::Datum::from(period_start)),
         Some(pg_sys::Datum::from(now)),
     ];
@@ -103,7 +104,7 @@ fn reserve(arguments: Arguments) -> Answer {
         return Err(Refusal::by(
             "kijko.refuse_hold(pg_catalog.text,pg_catalog.int8,pg_catalog.int8,pg_catalog.timestamptz,pg_catalog.int4,pg_catalog.int8)",
             vec![
-                Some(query::text_datum(name)),
+                Some(datum::text_datum(name)),
                 verdict.used.map(pg_sys::Datum::from),
                 verdict.limit.map(pg_sys::Datum::from),
                 verdict.reset_at.map(pg_sys::Datum::from),
@@ -114,19 +115,19 @@ fn reserve(arguments: Arguments) -> Answer {
     }
     let id = ledger::new_id(now);
     let values = [
-        Some(query::uuid_datum(&id)),
-        Some(query::uuid_datum(&subject)),
-        Some(query::text_datum(name)),
+        Some(datum::uuid_datum(&id)),
+        Some(datum::uuid_datum(&subject)),
+        Some(datum::text_datum(name)),
         Some(pg_sys::Datum::from(policy.period.start)),
         Some(pg_sys::Datum::from(amount)),
-        key.map(query::text_datum),
+        key.map(datum::text_datum),
         Some(pg_sys::Datum::from(now)),
         Some(pg_sys::Datum::from(expires_at)),
         Some(pg_sys::Datum::from(decision.overage)),
     ];
     INSERT.with(|statement| statement.write(&values, |_| ()));
     counter.slot().expect_expiry(expires_at);
-    Ok(query::own_uuid(&id))
+    Ok(datum::copied_uuid(&id))
 }
 
 /// The hold that was made under the key before, if it was settled or still holds. One that expired or was released holds
@@ -140,9 +141,9 @@ fn known(
     period_start: i64,
 ) -> Result<Option<pg_sys::Datum>, Refusal> {
     let values = [
-        Some(query::uuid_datum(meter.subject)),
-        Some(query::text_datum(meter.name)),
-        Some(query::text_datum(key)),
+        Some(datum::uuid_datum(meter.subject)),
+        Some(datum::text_datum(meter.name)),
+        Some(datum::text_datum(key)),
         Some(pg_sys::Datum::from(now)),
     ];
     let found = KNOWN.with(|statement| {
@@ -164,7 +165,7 @@ fn known(
         );
         return Err(Refusal::new("idempotency_conflict", &details, None));
     }
-    let id = query::parse_uuid(&id);
+    let id = datum::uuid_from_text(&id);
     let gone = !stands && take_up(id, expires_at, period_start);
     Ok((!gone).then_some(id))
 }

@@ -7,8 +7,9 @@ use pgrx::prelude::*;
 
 use super::ledger;
 use super::lock::{self, Class};
-use crate::call::Refusal;
-use crate::query;
+use crate::pg::datum;
+use crate::pg::query;
+use crate::pg::sql_function::Refusal;
 
 const COLUMNS: usize = 9;
 const LOCK: pg_sys::LOCKMODE = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
@@ -56,14 +57,14 @@ pub fn begin(
 /// Remembers an allowed call; `begin` has found the key free and holds its lock.
 pub fn record(subject: &[u8; 16], meter: &str, key: &str, amount: i64, verdict: Recorded) {
     let columns: [Option<pg_sys::Datum>; COLUMNS] = [
-        Some(query::uuid_datum(subject)),
-        Some(query::text_datum(meter)),
-        Some(query::text_datum(key)),
+        Some(datum::uuid_datum(subject)),
+        Some(datum::text_datum(meter)),
+        Some(datum::text_datum(key)),
         Some(pg_sys::Datum::from(amount)),
         Some(pg_sys::Datum::from(unsafe {
             pg_sys::GetCurrentTransactionStartTimestamp()
         })),
-        verdict.over.then(|| query::text_datum("quota_exceeded")),
+        verdict.over.then(|| datum::text_datum("quota_exceeded")),
         verdict.used.map(pg_sys::Datum::from),
         verdict.limit.map(pg_sys::Datum::from),
         verdict.reset_at.map(pg_sys::Datum::from),
@@ -89,9 +90,9 @@ fn find(subject: &[u8; 16], meter: &str, key: &str) -> Option<(i64, Recorded)> {
             pg_sys::Oid::from(pg_sys::F_UUID_EQ),
             pg_sys::Oid::from(pg_sys::F_TEXTEQ),
         );
-        pg_sys::ScanKeyInit(&mut keys[0], 1, equal, uuid_eq, query::uuid_datum(subject));
-        pg_sys::ScanKeyInit(&mut keys[1], 2, equal, text_eq, query::text_datum(meter));
-        pg_sys::ScanKeyInit(&mut keys[2], 3, equal, text_eq, query::text_datum(key));
+        pg_sys::ScanKeyInit(&mut keys[0], 1, equal, uuid_eq, datum::uuid_datum(subject));
+        pg_sys::ScanKeyInit(&mut keys[1], 2, equal, text_eq, datum::text_datum(meter));
+        pg_sys::ScanKeyInit(&mut keys[2], 3, equal, text_eq, datum::text_datum(key));
         let index = pg_sys::RelationGetPrimaryKeyIndex(table);
         let scan = pg_sys::systable_beginscan(table, index, true, snapshot, 3, keys.as_mut_ptr());
         let row = ptr::NonNull::new(pg_sys::systable_getnext(scan)).map(|tuple| {

@@ -9,11 +9,12 @@ use std::cell::Cell;
 use pgrx::prelude::*;
 
 use super::append;
-use super::policy::WATCH;
+use super::policy::EPOCH;
 use super::slot::Loaded;
 use super::tail;
 use crate::clock;
-use crate::query::{self, Statement};
+use crate::pg::datum;
+use crate::pg::query::Statement;
 
 pub const COLUMNS: usize = 13;
 const LOCK: pg_sys::LOCKMODE = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
@@ -85,8 +86,8 @@ thread_local! {
 /// Everything committed for a counter: what is rolled up, the short tail that is not yet, and open holds.
 pub fn load(subject: &[u8; 16], meter: &str, period_start: i64) -> Loaded {
     let values = [
-        Some(query::uuid_datum(subject)),
-        Some(query::text_datum(meter)),
+        Some(datum::uuid_datum(subject)),
+        Some(datum::text_datum(meter)),
         Some(pg_sys::Datum::from(period_start)),
     ];
     SUM.with(|statement| {
@@ -111,10 +112,10 @@ pub fn write(entry: &Entry) {
     // SAFETY: the partition is locked while it is written to; values and columns agree (open checks their number).
     unsafe {
         let (partition, recorded_at) = open();
-        let text = |text: Option<&str>| text.map(query::text_datum);
+        let text = |text: Option<&str>| text.map(datum::text_datum);
         let columns: [Option<pg_sys::Datum>; COLUMNS] = [
-            Some(query::uuid_datum(&new_id(recorded_at))),
-            Some(query::uuid_datum(entry.subject)),
+            Some(datum::uuid_datum(&new_id(recorded_at))),
+            Some(datum::uuid_datum(entry.subject)),
             text(Some(entry.meter)),
             Some(pg_sys::Datum::from(entry.period_start)),
             Some(pg_sys::Datum::from(entry.amount)),
@@ -160,7 +161,7 @@ unsafe fn open() -> (pg_sys::Relation, i64) {
         let now = clock::real_micros();
         let route = match ROUTE.get() {
             Some(route)
-                if route.epoch == WATCH.seen() && (route.from..route.until).contains(&now) =>
+                if route.epoch == EPOCH.current() && (route.from..route.until).contains(&now) =>
             {
                 route
             }
@@ -170,7 +171,7 @@ unsafe fn open() -> (pg_sys::Relation, i64) {
         let partition = unsafe { pg_sys::try_table_open(route.partition, LOCK) };
         // The lock takes in what others committed meanwhile: a partition that was rolled up, detached or dropped
         // while we waited for it is not the right one any more.
-        if route.epoch == WATCH.seen() && !partition.is_null() {
+        if route.epoch == EPOCH.current() && !partition.is_null() {
             return (partition, now.max(route.rolled_until));
         }
         if !partition.is_null() {
@@ -181,7 +182,7 @@ unsafe fn open() -> (pg_sys::Relation, i64) {
 
 /// Asks the tables: the partition of now, or the default one until the next partition begins.
 fn find_route(now: i64) -> Route {
-    let epoch = WATCH.seen();
+    let epoch = EPOCH.current();
     let find = |at: i64| {
         FIND_ROUTE.with(|statement| {
             statement.read(&[Some(pg_sys::Datum::from(at))], |rows| Route {

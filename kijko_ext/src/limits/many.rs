@@ -9,8 +9,8 @@ use super::ledger::Entry;
 use super::period::Kind;
 use super::policy::{self, Policy};
 use super::transaction::{Counter, Mark};
-use crate::call::{Answer, Arguments, Refusal, sql_function};
 use crate::clock;
+use crate::pg::sql_function::{Answer, Arguments, Refusal, sql_function};
 use crate::verdict::Verdict;
 
 sql_function!(

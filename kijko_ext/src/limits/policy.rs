@@ -8,12 +8,13 @@ use pgrx::pg_sys;
 
 use super::period::{Calendar, Calendars, Kind, Period};
 use super::table::Key;
-use crate::query::{self, Statement};
-use crate::watch::Watch;
+use crate::pg::datum;
+use crate::pg::invalidation::RelcacheEpoch;
+use crate::pg::query::{self, Statement};
 
 /// What this backend has cached of limits, calendars and partitions: triggers tell of changes, and the DDL that makes, rolls
 /// up and detaches partitions.
-pub static WATCH: Watch = Watch::new();
+pub static EPOCH: RelcacheEpoch = RelcacheEpoch::new();
 
 /// Subjects whose limits are kept; more than that, and all are forgotten.
 const CAPACITY: usize = 4_096;
@@ -92,7 +93,7 @@ pub fn of(subject: &[u8; 16], meter: &str, now: i64, otherwise: Kind) -> Policy 
     }
     // Before reading: what changes while the rule is read makes it worthless again.
     let ledger = query::table(c"ledger");
-    let epoch = WATCH.begin(&[
+    let epoch = EPOCH.watch(&[
         query::table(c"limit_changes"),
         ledger,
         query::table(c"ledger_partitions"),
@@ -113,7 +114,7 @@ pub fn of(subject: &[u8; 16], meter: &str, now: i64, otherwise: Kind) -> Policy 
 
 /// The policy if this backend knows it already: reads nothing, so it cannot fail.
 pub fn known(subject: &[u8; 16], meter: &str, now: i64, otherwise: Kind) -> Option<Policy> {
-    let current = WATCH.now();
+    let current = EPOCH.refresh();
     RULES.with_borrow_mut(|(epoch, rules)| {
         if *epoch != current {
             return None;
@@ -128,8 +129,8 @@ pub fn known(subject: &[u8; 16], meter: &str, now: i64, otherwise: Kind) -> Opti
 
 fn read(subject: &[u8; 16], meter: &str, ledger: pg_sys::Oid) -> Rule {
     let values = [
-        Some(query::uuid_datum(subject)),
-        Some(query::text_datum(meter)),
+        Some(datum::uuid_datum(subject)),
+        Some(datum::text_datum(meter)),
     ];
     RULE.with(|statement| {
         statement.read(&values, |rows| {

@@ -4,8 +4,8 @@ use super::charge::{self, Decision, Meter};
 use super::consume;
 use super::period::Kind;
 use super::policy;
-use crate::call::{Answer, Arguments, Refusal, sql_function};
 use crate::clock;
+use crate::pg::sql_function::{Answer, Arguments, Refusal, sql_function};
 
 sql_function!(kijko_standing, pg_finfo_kijko_standing, standing);
 

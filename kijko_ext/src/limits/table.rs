@@ -9,19 +9,19 @@ use pgrx::pg_sys;
 
 use super::slot::{self, Pin, Word};
 use crate::guc;
-use crate::shmem::Area;
-use crate::shmem::table::Table;
-pub use crate::shmem::table::WAYS;
+use crate::shmem::Region;
+use crate::shmem::set_associative::Table;
+pub use crate::shmem::set_associative::WAYS;
 
 const PARTITIONS: usize = 128;
 
 static TABLE: Table<Header, Slot, PARTITIONS> = Table::new();
 
-pub const AREA: Area = Area {
+pub const SHMEM_REGION: Region = Region {
     name: c"kijko quotas",
     size: || TABLE.size(guc::quota_slots()),
     locks: PARTITIONS,
-    made,
+    attach,
 };
 
 pub type Slot = slot::Slot<SharedWord>;
@@ -58,10 +58,10 @@ struct Header {
     partitions: [Partition; PARTITIONS],
 }
 
-unsafe fn made(start: *mut u8, locks: *mut pg_sys::LWLockPadded) {
+unsafe fn attach(start: *mut u8, locks: *mut pg_sys::LWLockPadded) {
     // SAFETY: nobody else is there yet.
     unsafe {
-        TABLE.made(start, locks, guc::quota_slots());
+        TABLE.attach(start, locks, guc::quota_slots());
         for partition in &TABLE.header().partitions {
             pg_sys::ConditionVariableInit(partition.changed());
         }

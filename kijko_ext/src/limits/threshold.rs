@@ -6,7 +6,8 @@ use pgrx::pg_sys;
 
 use super::policy::Policy;
 use super::transaction::Counter;
-use crate::query::{self, Statement};
+use crate::pg::datum;
+use crate::pg::query::Statement;
 
 /// Per cent, and the bit of each in the counter; ledger.rs loads the same bits.
 const THRESHOLDS: [(i64, u8); 3] = [(50, 1), (80, 2), (100, 4)];
@@ -46,8 +47,8 @@ pub fn cross(
     for (percent, _) in THRESHOLDS.iter().filter(|(_, bit)| mine & bit != 0) {
         let integer = |value: i64| Some(pg_sys::Datum::from(value));
         let values = [
-            Some(query::uuid_datum(subject)),
-            Some(query::text_datum(meter)),
+            Some(datum::uuid_datum(subject)),
+            Some(datum::text_datum(meter)),
             integer(policy.period.start),
             integer(*percent),
             integer(used),

@@ -1,5 +1,5 @@
 //! What this transaction holds of the counters. It is let go of when the transaction has left the list of running ones
-//! (ends.rs), so whoever loads a counter after the last pin is gone sees all of its rows, or none.
+//! (pg/xact.rs), so whoever loads a counter after the last pin is gone sees all of its rows, or none.
 
 use std::ptr;
 
@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use super::slot::{Loaded, Reserved};
 use super::table::{self, Acquired, Key, Slot, WAYS, Waiter};
 use crate::clock;
-use crate::ends::{Ends, OfTransaction};
+use crate::pg::xact::{PerTransaction, XactCallbacks};
 
 /// For how long a call waits for another transaction's load, or for a free slot, before it fails.
 const PATIENCE: i64 = 10 * clock::SECOND;
@@ -38,7 +38,7 @@ struct State {
     forgotten: Vec<(Option<u64>, pg_sys::SubTransactionId)>,
 }
 
-static STATE: OfTransaction<State> = OfTransaction::new(State {
+static STATE: PerTransaction<State> = PerTransaction::new(State {
     entries: Vec::new(),
     forgotten: Vec::new(),
 });
@@ -225,7 +225,7 @@ pub fn forget_at_commit(subject: Option<u64>) {
     STATE.registered().forgotten.push((subject, subtransaction));
 }
 
-impl Ends for State {
+impl XactCallbacks for State {
     fn commit(&mut self) {
         // The youngest first: what a child took of its parent's credit is added before that credit is subtracted, so
         // that at no moment the counter is lower than what it comes to.
@@ -251,7 +251,11 @@ impl Ends for State {
     }
 
     /// Entries of one counter are joined, so that a loop of exception blocks does not grow.
-    fn hand_over(&mut self, child: pg_sys::SubTransactionId, parent: pg_sys::SubTransactionId) {
+    fn merge_into_parent(
+        &mut self,
+        child: pg_sys::SubTransactionId,
+        parent: pg_sys::SubTransactionId,
+    ) {
         for (_, subtransaction) in self.forgotten.iter_mut().filter(|(_, s)| *s == child) {
             *subtransaction = parent;
         }
@@ -276,7 +280,7 @@ impl Ends for State {
         }
     }
 
-    fn bars_prepare(&self) -> Option<&'static str> {
+    fn prepare_error(&self) -> Option<&'static str> {
         let holds = !(self.entries.is_empty() && self.forgotten.is_empty());
         holds.then_some(
             "cannot PREPARE a transaction that has used a quota of kijko, or loaded its counter",

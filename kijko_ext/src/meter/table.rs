@@ -1,4 +1,4 @@
-//! Counts that are not in the ledger yet, in shared memory: sets of eight slots, a lock for each of 64 partitions. Held
+//! Counts that are not in the ledger yet, in shared memory: sets of eight slots, a lock for each of 64 partitions. LwLockGuard
 //! shared to count and exclusive to give a slot to another subject, which is possible while nothing is counted in it.
 
 use std::hash::Hasher;
@@ -7,18 +7,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use pgrx::prelude::*;
 
 use crate::guc;
-use crate::shmem::Area;
-use crate::shmem::table::{Table, WAYS};
+use crate::shmem::Region;
+use crate::shmem::set_associative::{Table, WAYS};
 
 const LOCKS: usize = 64;
 
 static TABLE: Table<Header, Slot, LOCKS> = Table::new();
 
-pub const AREA: Area = Area {
+pub const SHMEM_REGION: Region = Region {
     name: c"kijko meter",
     size: || TABLE.size(guc::meter_slots()),
     locks: LOCKS,
-    made: |start, locks| unsafe { TABLE.made(start, locks, guc::meter_slots()) },
+    attach: |start, locks| unsafe { TABLE.attach(start, locks, guc::meter_slots()) },
 };
 
 #[repr(C, align(64))]

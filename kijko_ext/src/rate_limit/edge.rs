@@ -1,12 +1,12 @@
-//! `kijko.rate_limit` and `kijko.stats` for SQL.
+//! `kijko.rate_limit` and `kijko.rate_limits` for SQL.
 
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
 
 use super::gcra::{Decision, Policy};
 use super::shmem::{self, Call};
+use crate::errors;
 use crate::verdict::Verdict;
-use crate::{errors, limits, meter, request, session};
 
 const DAY_NANOS: u64 = 86_400 * 1_000_000_000;
 
@@ -136,28 +136,6 @@ impl<'a> Limit<'a> {
             retry_after: (!decision.allowed).then(|| whole_seconds(decision.retry_after)),
         }
     }
-}
-
-/// Figures of the tables in shared memory, since the server started.
-#[pg_extern(volatile, parallel_unsafe)]
-fn stats() -> TableIterator<'static, (name!(metric, String), name!(value, i64))> {
-    let (slots, counters) = shmem::counters();
-    TableIterator::new(
-        [
-            ("rate_limit.slots", slots),
-            ("rate_limit.used", counters.used),
-            ("rate_limit.allowed", counters.allowed),
-            ("rate_limit.refused", counters.refused),
-            ("rate_limit.recycled", counters.recycled),
-            ("rate_limit.evicted", counters.evicted),
-        ]
-        .into_iter()
-        .chain(limits::table::stats())
-        .chain(meter::table::stats())
-        .chain(request::stats::figures())
-        .chain(session::table::stats())
-        .map(|(metric, value)| (metric.to_owned(), value as i64)),
-    )
 }
 
 fn positive(value: Option<i32>, message: &str) -> u32 {

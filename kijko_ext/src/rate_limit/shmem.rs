@@ -11,15 +11,16 @@ use pgrx::pg_sys;
 use super::gcra::{self, Decision, Policy};
 use super::table::{self, Place, Set, WAYS};
 use crate::guc;
-use crate::shmem::{self, Area, Held};
+use crate::pg::lwlock::LwLockGuard;
+use crate::shmem::{self, Region};
 
 const PARTITIONS: usize = 128;
 
-pub const AREA: Area = Area {
+pub const SHMEM_REGION: Region = Region {
     name: c"kijko rate limits",
     size,
     locks: PARTITIONS,
-    made,
+    attach,
 };
 
 /// Counters, under the partition's lock. A cache line each.
@@ -54,7 +55,7 @@ fn size() -> usize {
     size_of::<Header>() + sets() * size_of::<Set>()
 }
 
-unsafe fn made(start: *mut u8, locks: *mut pg_sys::LWLockPadded) {
+unsafe fn attach(start: *mut u8, locks: *mut pg_sys::LWLockPadded) {
     unsafe {
         HEADER = start.cast();
         LOCKS = locks;
@@ -76,7 +77,7 @@ pub struct Call {
 
 impl Call {
     pub fn new(key: &[u8], policy: Policy, cost: u32) -> Self {
-        // SAFETY: the table was made at start.
+        // SAFETY: the table was attached at start.
         let hash = hash(unsafe { &(*HEADER).seeds }, key);
         Self { hash, policy, cost }
     }
@@ -103,7 +104,7 @@ pub fn decide(calls: &[Call]) -> [Decision; MOST] {
     let order = &mut order[..calls.len()];
     order.sort_unstable();
     let is_first = |at: usize| at == 0 || order[at] != order[at - 1];
-    // SAFETY: the table was made at start. Between acquire and release nothing allocates, reports or can panic.
+    // SAFETY: the table was attached at start. Between acquire and release nothing allocates, reports or can panic.
     unsafe {
         let lock = |at: usize| &raw mut (*LOCKS.add(order[at])).lock;
         for at in (0..order.len()).filter(|at| is_first(*at)) {
@@ -164,7 +165,7 @@ pub fn counters() -> (u64, Counters) {
     // SAFETY: as above; each partition is copied under its lock.
     unsafe {
         for partition in 0..PARTITIONS {
-            let held = Held::new(LOCKS.add(partition), pg_sys::LWLockMode::LW_SHARED);
+            let held = LwLockGuard::acquire(LOCKS.add(partition), pg_sys::LWLockMode::LW_SHARED);
             let counters = (*HEADER).partitions[partition];
             drop(held);
             sum.used += counters.used;

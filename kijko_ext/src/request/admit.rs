@@ -5,15 +5,16 @@ use std::rc::Rc;
 
 use pgrx::prelude::*;
 
-use super::attempt::attempt;
 use super::policy::{Asked, Policy, Scope};
 use super::told::{self, Limit};
 use super::{cache, member, statement_time, stats, token, wellformed};
-use crate::call::{Answer, Arguments, Refusal, sql_function};
 use crate::guc::{self, Failure};
 use crate::limits::counted;
+use crate::pg::setting;
+use crate::pg::sql_function::{Answer, Arguments, Refusal, sql_function};
+use crate::pg::subtransaction::in_subtransaction;
 use crate::rate_limit::{gcra::Decision, shmem};
-use crate::{client, clock, headers, meter, session};
+use crate::{client, clock, headers, meter};
 
 sql_function!(
     kijko_admit_request,
@@ -54,7 +55,7 @@ fn admit(
     user: Option<[u8; 16]>,
     api_key: Option<[u8; 16]>,
 ) -> Result<(), Refusal> {
-    let setting = |name| session::setting(name).unwrap_or_default();
+    let setting = |name| setting::get(name).unwrap_or_default();
     let (method, path) = (setting(c"request.method"), setting(c"request.path"));
     let mut asked = Asked {
         network: None,
@@ -98,12 +99,14 @@ fn admit(
 
 fn policies(asked: &Asked) -> Result<cache::OfRequest, String> {
     let (organization, user) = (asked.organization.as_ref(), asked.user.as_ref());
-    cache::of_request(organization, user)
-        .map_or_else(|| attempt(|| cache::read_request(organization, user)), Ok)
+    cache::of_request(organization, user).map_or_else(
+        || in_subtransaction(|| cache::read_request(organization, user)),
+        Ok,
+    )
 }
 
 pub fn policies_of(tier: &str) -> Result<Rc<[Policy]>, String> {
-    cache::of_tier(tier).map_or_else(|| attempt(|| cache::read_tier(tier)), Ok)
+    cache::of_tier(tier).map_or_else(|| in_subtransaction(|| cache::read_tier(tier)), Ok)
 }
 
 /// Takes from all limits that apply, or from none of them; from those in shadow mode by themselves.
@@ -154,7 +157,7 @@ fn quota(organization: &[u8; 16], pending: u64) -> Result<Option<Limit<'static>>
     // Mostly it is known; what reads may fail, and is tried in a subtransaction.
     let standing = match counted::known_standing(organization, meter::METER) {
         Some(standing) => standing,
-        None => attempt(|| counted::standing(organization, meter::METER))?
+        None => in_subtransaction(|| counted::standing(organization, meter::METER))?
             .map_err(|_| "its counter could not be had".to_owned())?,
     };
     Ok(standing.map(|standing| {

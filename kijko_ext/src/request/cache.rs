@@ -8,10 +8,11 @@ use std::rc::Rc;
 use pgrx::prelude::*;
 
 use super::policy::{self, Policy, Scope};
-use crate::query::{self, Row, Statement};
+use crate::pg::datum;
+use crate::pg::invalidation::RelcacheEpoch;
+use crate::pg::query::{self, Row, Statement};
 use crate::rate_limit::gcra;
 use crate::subject;
-use crate::watch::Watch;
 
 /// Organizations and users whose tier is kept; more than that, and all are forgotten.
 const CAPACITY: usize = 65_536;
@@ -30,7 +31,7 @@ struct Known {
     users: HashMap<Uuid, Option<Tier>>,
 }
 
-static WATCH: Watch = Watch::new();
+static EPOCH: RelcacheEpoch = RelcacheEpoch::new();
 
 thread_local! {
     static KNOWN: RefCell<Known> = RefCell::default();
@@ -77,7 +78,7 @@ pub fn of_tier(tier: &str) -> Option<Rc<[Policy]>> {
 }
 
 fn fresh<T>(look_up: impl FnOnce(&Known) -> Option<T>) -> Option<T> {
-    let now = WATCH.now();
+    let now = EPOCH.refresh();
     KNOWN.with_borrow(|known| (known.epoch == now).then(|| look_up(known))?)
 }
 
@@ -112,7 +113,7 @@ pub fn read_request(organization: Option<&Uuid>, user: Option<&Uuid>) -> OfReque
 
 fn read_own(subject: &Uuid) -> Option<Tier> {
     TIER.with(|statement| {
-        statement.read(&[Some(query::uuid_datum(subject))], |rows| {
+        statement.read(&[Some(datum::uuid_datum(subject))], |rows| {
             rows.first().and_then(|row| row.text(1)).map(Tier::from)
         })
     })
@@ -174,5 +175,5 @@ fn policy(row: &Row) -> Policy {
 
 /// Watches the tables, and says what they are as of.
 fn watch() -> u64 {
-    WATCH.begin(&[query::table(c"rate_limit_policies"), query::table(c"tiers")])
+    EPOCH.watch(&[query::table(c"rate_limit_policies"), query::table(c"tiers")])
 }

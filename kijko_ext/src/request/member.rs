@@ -10,11 +10,10 @@ use std::collections::HashMap;
 
 use pgrx::prelude::*;
 
-use crate::call::{Answer, Arguments, sql_function};
-use crate::query;
-use crate::session;
-use crate::watch::Watch;
-use crate::{claims, headers};
+use crate::pg::invalidation::RelcacheEpoch;
+use crate::pg::sql_function::{Answer, Arguments, sql_function};
+use crate::pg::{query, trigger};
+use crate::{claims, headers, session};
 
 sql_function!(
     kijko_membership_epoch,
@@ -46,7 +45,7 @@ struct Known {
     organizations: HashMap<(Uuid, Option<Uuid>), Uuid>,
 }
 
-static WATCH: Watch = Watch::new();
+static EPOCH: RelcacheEpoch = RelcacheEpoch::new();
 
 thread_local! {
     static KNOWN: RefCell<Known> = RefCell::default();
@@ -57,10 +56,10 @@ thread_local! {
 pub fn asking() -> Option<(Uuid, Uuid)> {
     let user = session::user()?;
     let wanted = match headers::of_request(HEADER, str::to_owned) {
-        Some(named) if !named.is_empty() => Some(session::parse_uuid(&named)?),
-        _ => claims::with(|claims| session::parse_uuid(claims.get(CLAIM)?.as_str()?)),
+        Some(named) if !named.is_empty() => Some(claims::parse_uuid(&named)?),
+        _ => claims::with(|claims| claims::parse_uuid(claims.get(CLAIM)?.as_str()?)),
     };
-    let now = WATCH.now();
+    let now = EPOCH.refresh();
     KNOWN.with_borrow(|known| {
         let organization = known.organizations.get(&(user, wanted))?;
         (known.epoch == now).then_some((user, *organization))
@@ -69,7 +68,7 @@ pub fn asking() -> Option<(Uuid, Uuid)> {
 
 /// The epoch to remember by what is read from now on.
 fn membership_epoch(_: Arguments) -> Answer {
-    let epoch = WATCH.begin(&[query::table(c"membership_changes")]);
+    let epoch = EPOCH.watch(&[query::table(c"membership_changes")]);
     Ok(pg_sys::Datum::from(epoch))
 }
 
@@ -101,10 +100,7 @@ fn remember_membership(arguments: Arguments) -> Answer {
 fn membership_changed(arguments: Arguments) -> Answer {
     // SAFETY: called as a trigger, whose context is its data.
     unsafe {
-        let data: *mut pg_sys::TriggerData = (*arguments.0).context.cast();
-        if data.is_null() || (*data).type_ != pg_sys::NodeTag::T_TriggerData {
-            pgrx::error!("kijko.membership_changed is a trigger");
-        }
+        trigger::data(arguments, "kijko.membership_changed");
         pg_sys::CacheInvalidateRelcacheByRelid(query::table(c"membership_changes"));
     }
     Ok(pg_sys::Datum::null()) // what a trigger after the fact returns is of no interest

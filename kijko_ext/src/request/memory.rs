@@ -7,8 +7,8 @@ use std::ffi::c_void;
 
 use pgrx::pg_sys;
 
-use crate::call::{self, Refusal};
-use crate::{errors, guc};
+use crate::pg::sql_function::{self, Refusal};
+use crate::{guc, trust};
 
 /// Rows, of all nodes together, between two checks: a check costs about as much as a row.
 const EVERY: u32 = 16;
@@ -44,9 +44,9 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: i32) {
             Some(previous) => previous(query, flags),
             None => unguarded::standard_ExecutorStart(query, flags),
         }
-        call::refusing(|| {
+        sql_function::raise_refusal(|| {
             // With instruments the nodes are wrapped already: EXPLAIN, which no request may use.
-            if (*query).instrument_options == 0 && errors::is_request() {
+            if (*query).instrument_options == 0 && trust::is_request() {
                 watch((*query).planstate, std::ptr::null_mut());
             }
             Ok(())
@@ -75,7 +75,7 @@ unsafe extern "C-unwind" fn next(node: *mut pg_sys::PlanState) -> *mut pg_sys::T
             let held =
                 unguarded::MemoryContextMemAllocated((*(*node).state).es_query_cxt, true) as u64;
             if held > guc::request_memory_bytes() {
-                call::refusing(|| Err(refusal()));
+                sql_function::raise_refusal(|| Err(refusal()));
             }
         }
         match (*node).ExecProcNodeReal {

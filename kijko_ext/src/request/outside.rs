@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::admit;
 use super::policy::{self, Asked};
 use super::told::{self, Limit};
-use crate::call::{Answer, Arguments, sql_function};
+use crate::pg::sql_function::{Answer, Arguments, sql_function};
 use crate::{client, clock, guc};
 
 sql_function!(

@@ -1,6 +1,6 @@
 //! Rate limit policies: rows of kijko.rate_limit_policies, and which of them apply to a request. Pure.
 
-use crate::client::Network;
+use crate::network::Network;
 use crate::rate_limit::gcra;
 
 /// The tier of a row that holds for every tier without a row of its own.

@@ -14,8 +14,9 @@ use std::ffi::{CStr, c_void};
 use pgrx::prelude::*;
 use pgrx::{is_a, pg_sys};
 
-use crate::call::{self, Refusal};
-use crate::{errors, session};
+use crate::pg::setting;
+use crate::pg::sql_function::{self, Refusal};
+use crate::trust;
 
 /// Levels of embedded resources below the requested one.
 const MAX_LEVELS: u32 = 3;
@@ -105,8 +106,8 @@ unsafe extern "C-unwind" fn after_analysis(
             previous(state, query, jumble);
         }
         if is_clients(state) {
-            call::refusing(|| {
-                if errors::is_request() {
+            sql_function::raise_refusal(|| {
+                if trust::is_request() {
                     check(query)
                 } else {
                     Ok(())
@@ -126,7 +127,7 @@ unsafe fn is_clients(state: *const pg_sys::ParseState) -> bool {
 
 /// Whether PostgREST describes its API (OpenAPI): it reads the catalogs then, with nothing of the request but its role.
 fn describes_the_api() -> bool {
-    session::with_setting(c"request.path", |path| path == b"/").unwrap_or(false)
+    setting::with(c"request.path", |path| path == b"/").unwrap_or(false)
 }
 
 unsafe fn check(query: *mut pg_sys::Query) -> Result<(), Refusal> {

@@ -7,11 +7,11 @@ use std::collections::HashMap;
 
 use pgrx::prelude::*;
 
-use super::attempt::attempt;
 use super::{policy, stats};
-use crate::query::{self, Statement};
-use crate::session;
-use crate::watch::Watch;
+use crate::pg::invalidation::RelcacheEpoch;
+use crate::pg::query::{self, Statement};
+use crate::pg::setting;
+use crate::pg::subtransaction::in_subtransaction;
 
 #[derive(Default)]
 struct Known {
@@ -19,7 +19,7 @@ struct Known {
     milliseconds: HashMap<String, i32>,
 }
 
-static WATCH: Watch = Watch::new();
+static EPOCH: RelcacheEpoch = RelcacheEpoch::new();
 
 thread_local! {
     static KNOWN: RefCell<Known> = RefCell::default();
@@ -35,13 +35,13 @@ pub fn apply(tier: &str) {
     };
     // SAFETY: reads a variable. Comparing is cheaper than setting.
     if unsafe { pg_sys::StatementTimeout } != milliseconds {
-        session::set_local(c"statement_timeout", &milliseconds.to_string());
+        setting::set_local(c"statement_timeout", &milliseconds.to_string());
     }
 }
 
 fn of(tier: &str) -> Option<i32> {
-    if KNOWN.with_borrow(|known| known.epoch) != WATCH.now()
-        && let Err(failure) = attempt(read)
+    if KNOWN.with_borrow(|known| known.epoch) != EPOCH.refresh()
+        && let Err(failure) = in_subtransaction(read)
     {
         if stats::may_log() {
             log!("kijko: the statement timeouts failed: {failure}");
@@ -59,7 +59,7 @@ fn of(tier: &str) -> Option<i32> {
 
 /// Takes the epoch before it reads, so that a concurrent change is read again.
 fn read() {
-    let epoch = WATCH.begin(&[query::table(c"statement_timeouts")]);
+    let epoch = EPOCH.watch(&[query::table(c"statement_timeouts")]);
     let milliseconds = TIMES.with(|statement| {
         statement.read(&[], |rows| {
             rows.iter()

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pgrx::pg_sys;
 
 use crate::clock;
-use crate::shmem::Area;
+use crate::shmem::Region;
 
-pub const AREA: Area = Area {
+pub const SHMEM_REGION: Region = Region {
     name: c"kijko requests",
     size: || size_of::<Stats>(),
     locks: 1, // there is no tranche of none
-    made,
+    attach,
 };
 
 #[repr(C)]
@@ -28,12 +28,12 @@ pub struct Stats {
 
 static mut STATS: *mut Stats = ptr::null_mut();
 
-unsafe fn made(start: *mut u8, _locks: *mut pg_sys::LWLockPadded) {
+unsafe fn attach(start: *mut u8, _locks: *mut pg_sys::LWLockPadded) {
     unsafe { STATS = start.cast() };
 }
 
 pub fn add(counter: fn(&Stats) -> &AtomicU64) {
-    // SAFETY: made at start; all of it is atomic.
+    // SAFETY: attached at start; all of it is atomic.
     counter(unsafe { &*STATS }).fetch_add(1, Ordering::Relaxed);
 }
 

@@ -4,7 +4,7 @@
 use pgrx::prelude::*;
 
 use super::told::{self, Use};
-use crate::call::{Answer, Arguments, sql_function};
+use crate::pg::sql_function::{Answer, Arguments, sql_function};
 use crate::{clock, headers};
 
 sql_function!(

@@ -3,8 +3,8 @@
 use pgrx::prelude::*;
 
 use super::preferences;
-use crate::call::{Answer, Arguments, Refusal, sql_function};
 use crate::headers;
+use crate::pg::sql_function::{Answer, Arguments, Refusal, sql_function};
 
 sql_function!(
     kijko_check_request,

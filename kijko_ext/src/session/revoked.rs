@@ -6,10 +6,11 @@ use pgrx::prelude::*;
 
 use super::scope::{self, Loading};
 use super::table;
-use crate::call::{Answer, Arguments, sql_function};
 use crate::clock;
-use crate::ends::{Ends, OfTransaction};
-use crate::query::Statement;
+use crate::pg::query::{self, Statement};
+use crate::pg::sql_function::{Answer, Arguments, sql_function};
+use crate::pg::trigger;
+use crate::pg::xact::{PerTransaction, XactCallbacks};
 
 sql_function!(
     kijko_session_changed,
@@ -33,7 +34,7 @@ struct State {
     loading: Option<(usize, Loading)>,
 }
 
-static STATE: OfTransaction<State> = OfTransaction::new(State {
+static STATE: PerTransaction<State> = PerTransaction::new(State {
     changes: Vec::new(),
     loading: None,
 });
@@ -45,7 +46,7 @@ thread_local! {
 }
 
 pub fn is_revoked(session: &[u8; 16]) -> bool {
-    let Some(relation) = relation() else {
+    let Some(relation) = query::find_table(c"revoked_sessions") else {
         return true; // a damaged installation identifies nobody
     };
     if STATE.get().changes.is_empty()
@@ -54,15 +55,6 @@ pub fn is_revoked(session: &[u8; 16]) -> bool {
         return table::contains(scope, session, clock::real_micros());
     }
     in_table(relation, session).is_some_and(|until| until > clock::real_micros())
-}
-
-fn relation() -> Option<pg_sys::Oid> {
-    // SAFETY: syscache look-ups.
-    let table = unsafe {
-        let schema = pg_sys::get_namespace_oid(c"kijko".as_ptr(), true);
-        pg_sys::get_relname_relid(c"revoked_sessions".as_ptr(), schema)
-    };
-    (table != pg_sys::InvalidOid).then_some(table)
 }
 
 fn scope_of(relation: pg_sys::Oid) -> Option<usize> {
@@ -154,10 +146,7 @@ fn in_table(relation: pg_sys::Oid, session: &[u8; 16]) -> Option<i64> {
 fn session_changed(arguments: Arguments) -> Answer {
     // SAFETY: called as a trigger, whose context is its data.
     unsafe {
-        let data: *mut pg_sys::TriggerData = (*arguments.0).context.cast();
-        if data.is_null() || (*data).type_ != pg_sys::NodeTag::T_TriggerData {
-            pgrx::error!("kijko.session_changed is a trigger");
-        }
+        let data = trigger::data(arguments, "kijko.session_changed");
         let relation = (*(*data).tg_relation).rd_id;
         let describe = |tuple| row(tuple, (*(*data).tg_relation).rd_att);
         let now = clock::real_micros();
@@ -210,7 +199,7 @@ impl State {
     }
 }
 
-impl Ends for State {
+impl XactCallbacks for State {
     fn commit(&mut self) {
         let now = clock::real_micros();
         for (change, scope, _) in self.changes.drain(..) {
@@ -229,13 +218,17 @@ impl Ends for State {
         self.abandon();
     }
 
-    fn hand_over(&mut self, child: pg_sys::SubTransactionId, parent: pg_sys::SubTransactionId) {
+    fn merge_into_parent(
+        &mut self,
+        child: pg_sys::SubTransactionId,
+        parent: pg_sys::SubTransactionId,
+    ) {
         for change in self.changes.iter_mut().filter(|change| change.2 == child) {
             change.2 = parent;
         }
     }
 
-    fn bars_prepare(&self) -> Option<&'static str> {
+    fn prepare_error(&self) -> Option<&'static str> {
         (!self.changes.is_empty())
             .then_some("cannot PREPARE a transaction that has revoked a session of kijko")
     }

@@ -9,18 +9,18 @@ use pgrx::pg_sys;
 
 use super::scope::{SCOPES, Scope};
 use crate::guc;
-use crate::shmem::Area;
-use crate::shmem::table::{Table, WAYS};
+use crate::shmem::Region;
+use crate::shmem::set_associative::{Table, WAYS};
 
 const LOCKS: usize = 64;
 
 static TABLE: Table<Header, Slot, LOCKS> = Table::new();
 
-pub const AREA: Area = Area {
+pub const SHMEM_REGION: Region = Region {
     name: c"kijko sessions",
     size: || TABLE.size(guc::session_slots()),
     locks: LOCKS,
-    made: |start, locks| unsafe { TABLE.made(start, locks, guc::session_slots()) },
+    attach: |start, locks| unsafe { TABLE.attach(start, locks, guc::session_slots()) },
 };
 
 #[repr(C, align(64))]

@@ -1,8 +1,8 @@
-//! What a module holds for the running transaction, and what becomes of it when the transaction or one of its
-//! subtransactions ends.
+//! State that a module keeps for the running transaction, with callbacks for the end of the transaction and of its
+//! subtransactions.
 //!
-//! The raw callbacks of Postgres, once for each backend: pgrx's own are kept for the next transaction when one is
-//! prepared. COMMIT and ABORT are called after the transaction has left the list of running ones.
+//! These are the raw callbacks of Postgres, registered once for each backend. pgrx's own would survive PREPARE and run in the
+//! next transaction. COMMIT and ABORT are called after the transaction has left the list of running ones.
 
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::c_void;
@@ -10,32 +10,37 @@ use std::ptr;
 
 use pgrx::prelude::*;
 
-pub trait Ends {
+pub trait XactCallbacks {
+    /// The transaction has left this backend: it was committed or prepared.
     fn commit(&mut self);
 
-    /// Drops what was done in `first` or one of its children, which have higher numbers. 0 is the whole transaction.
+    /// Drops what subtransaction `first` and its children did; the children have higher numbers. 0 is the whole transaction.
     fn abort(&mut self, first: pg_sys::SubTransactionId);
 
-    /// What a child did is its parent's.
-    fn hand_over(&mut self, child: pg_sys::SubTransactionId, parent: pg_sys::SubTransactionId);
+    /// Makes what a child did its parent's.
+    fn merge_into_parent(
+        &mut self,
+        child: pg_sys::SubTransactionId,
+        parent: pg_sys::SubTransactionId,
+    );
 
-    /// Why the transaction cannot be prepared: COMMIT PREPARED runs in another backend, where nobody would know of what
-    /// is held here.
-    fn bars_prepare(&self) -> Option<&'static str>;
+    /// Why the transaction cannot be prepared, if it cannot: COMMIT PREPARED may run in another backend, which does not have
+    /// this state.
+    fn prepare_error(&self) -> Option<&'static str>;
 }
 
-/// Static: Postgres keeps its address.
-pub struct OfTransaction<S> {
+/// Static, because Postgres keeps its address.
+pub struct PerTransaction<S> {
     state: UnsafeCell<S>,
     registered: Cell<bool>,
 }
 
 // SAFETY: a backend has one thread.
-unsafe impl<S> Sync for OfTransaction<S> {}
+unsafe impl<S> Sync for PerTransaction<S> {}
 
 // The backend's one thread is the only user, and no reference is kept across a call that could get here again.
 #[allow(clippy::mut_from_ref)]
-impl<S: Ends> OfTransaction<S> {
+impl<S: XactCallbacks> PerTransaction<S> {
     pub const fn new(state: S) -> Self {
         Self {
             state: UnsafeCell::new(state),
@@ -44,11 +49,11 @@ impl<S: Ends> OfTransaction<S> {
     }
 
     pub fn get(&'static self) -> &'static mut S {
-        // SAFETY: as said.
+        // SAFETY: see above.
         unsafe { &mut *self.state.get() }
     }
 
-    /// The same, to hold something more: from now on it is told how transactions end.
+    /// The same, to add something: registers the callbacks.
     pub fn registered(&'static self) -> &'static mut S {
         if !self.registered.replace(true) {
             let this = ptr::from_ref(self).cast_mut().cast();
@@ -63,19 +68,19 @@ impl<S: Ends> OfTransaction<S> {
     }
 }
 
-unsafe extern "C-unwind" fn transaction_ends<S: Ends + 'static>(
+unsafe extern "C-unwind" fn transaction_ends<S: XactCallbacks + 'static>(
     event: pg_sys::XactEvent::Type,
     held: *mut c_void,
 ) {
     use pg_sys::XactEvent::*;
     // SAFETY: as registered.
     unsafe {
-        let held: &'static OfTransaction<S> = &*held.cast();
+        let held: &'static PerTransaction<S> = &*held.cast();
         pg_sys::panic::pgrx_extern_c_guard(|| match event {
-            XACT_EVENT_COMMIT => held.get().commit(),
+            XACT_EVENT_COMMIT | XACT_EVENT_PREPARE => held.get().commit(),
             XACT_EVENT_ABORT => held.get().abort(0),
             XACT_EVENT_PRE_PREPARE => {
-                if let Some(reason) = held.get().bars_prepare() {
+                if let Some(reason) = held.get().prepare_error() {
                     let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
                     ereport!(ERROR, code, reason);
                 }
@@ -85,7 +90,7 @@ unsafe extern "C-unwind" fn transaction_ends<S: Ends + 'static>(
     }
 }
 
-unsafe extern "C-unwind" fn subtransaction_ends<S: Ends + 'static>(
+unsafe extern "C-unwind" fn subtransaction_ends<S: XactCallbacks + 'static>(
     event: pg_sys::SubXactEvent::Type,
     child: pg_sys::SubTransactionId,
     parent: pg_sys::SubTransactionId,
@@ -94,9 +99,9 @@ unsafe extern "C-unwind" fn subtransaction_ends<S: Ends + 'static>(
     use pg_sys::SubXactEvent::*;
     // SAFETY: as registered.
     unsafe {
-        let held: &'static OfTransaction<S> = &*held.cast();
+        let held: &'static PerTransaction<S> = &*held.cast();
         pg_sys::panic::pgrx_extern_c_guard(|| match event {
-            SUBXACT_EVENT_COMMIT_SUB => held.get().hand_over(child, parent),
+            SUBXACT_EVENT_COMMIT_SUB => held.get().merge_into_parent(child, parent),
             SUBXACT_EVENT_ABORT_SUB => held.get().abort(child),
             _ => {}
         });

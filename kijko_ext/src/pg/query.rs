@@ -1,5 +1,5 @@
-//! Queries of the extension's own tables, as their owner and by the newest snapshot: what the caller may read, where
-//! its search path leads and how old its snapshot is must not matter. Plans are made once for each backend.
+//! Queries of the extension's own tables. They run as the tables' owner, with a fixed search path and the newest snapshot, so
+//! they do not depend on the caller's rights, search path or snapshot. Each backend plans a statement once.
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
@@ -13,7 +13,7 @@ pub struct Statement {
     plan: Cell<pg_sys::SPIPlanPtr>,
 }
 
-/// One row of an answer.
+/// One row of a result.
 pub struct Row {
     table: *mut pg_sys::SPITupleTable,
     at: usize,
@@ -28,12 +28,12 @@ impl Statement {
         }
     }
 
-    /// Reads by the newest snapshot, whatever the transaction's own is. It is the active one while `f` runs.
+    /// Reads with the newest snapshot instead of the transaction's own. It stays active while `f` runs.
     pub fn read<R>(&self, values: &[Option<pg_sys::Datum>], f: impl FnOnce(&[Row]) -> R) -> R {
         self.run(values, true, f)
     }
 
-    /// Writes like any statement of the transaction.
+    /// Writes with the transaction's snapshot, like any of its statements.
     pub fn write<R>(&self, values: &[Option<pg_sys::Datum>], f: impl FnOnce(&[Row]) -> R) -> R {
         self.run(values, false, f)
     }
@@ -94,7 +94,7 @@ impl Statement {
         if self.plan.get().is_null() {
             let sql = CString::new(self.sql).unwrap_or_default();
             let mut types = self.arguments.to_vec();
-            // A generic plan: partitions are pruned when it runs, and it is not made again and again.
+            // A generic plan is made once and prunes partitions when it runs.
             let plan = unsafe {
                 let options = pg_sys::CURSOR_OPT_GENERIC_PLAN as i32;
                 pg_sys::SPI_prepare_cursor(
@@ -117,7 +117,7 @@ impl Row {
     /// Column from 1; None for null.
     fn datum(&self, column: i32) -> Option<pg_sys::Datum> {
         let mut null = false;
-        // SAFETY: the row exists while the closure runs that it was given to.
+        // SAFETY: rows are only lent to a closure, and exist while it runs.
         let datum = unsafe {
             let tuple = *(*self.table).vals.add(self.at);
             pg_sys::SPI_getbinval(tuple, (*self.table).tupdesc, column, &mut null)
@@ -143,91 +143,27 @@ impl Row {
     }
 }
 
-pub fn text_datum(text: &str) -> pg_sys::Datum {
-    // SAFETY: copies into the current memory context.
-    unsafe {
-        pg_sys::Datum::from(pg_sys::cstring_to_text_with_len(
-            text.as_ptr().cast(),
-            text.len() as i32,
-        ))
-    }
-}
-
-pub fn uuid_datum(uuid: &[u8; 16]) -> pg_sys::Datum {
-    pg_sys::Datum::from(uuid.as_ptr())
-}
-
-/// A uuid that outlives the array it comes from.
-pub fn own_uuid(uuid: &[u8; 16]) -> pg_sys::Datum {
-    // SAFETY: sixteen bytes in the current memory context.
-    unsafe {
-        let copy: *mut [u8; 16] = pg_sys::palloc(16).cast();
-        copy.write(*uuid);
-        pg_sys::Datum::from(copy)
-    }
-}
-
-pub fn parse_uuid(text: &str) -> pg_sys::Datum {
-    input(pg_sys::F_UUID_IN, text)
-}
-
-/// A jsonb value; an error when the text is not JSON.
-pub fn json_datum(text: &str) -> pg_sys::Datum {
-    input(pg_sys::F_JSONB_IN, text)
-}
-
-/// What the input function of a type makes of a text.
-pub fn input(function: u32, text: &str) -> pg_sys::Datum {
-    let text = CString::new(text).unwrap_or_default();
-    let argument = pg_sys::Datum::from(text.as_ptr());
-    // SAFETY: input functions take a cstring.
-    unsafe {
-        pg_sys::OidFunctionCall1Coll(pg_sys::Oid::from(function), pg_sys::InvalidOid, argument)
-    }
-}
-
-/// Two objects as one; of a name that is in both, the second's value.
-pub fn json_join(first: pg_sys::Datum, second: pg_sys::Datum) -> pg_sys::Datum {
-    let function = pg_sys::Oid::from(pg_sys::F_JSONB_CONCAT);
-    // SAFETY: jsonb_concat takes two jsonb values.
-    unsafe { pg_sys::OidFunctionCall2Coll(function, pg_sys::InvalidOid, first, second) }
-}
-
-/// Whether a jsonb value is an object.
-pub fn is_object(json: pg_sys::Datum) -> bool {
-    const OBJECT: u32 = 0x2000_0000; // JB_FOBJECT
-    // SAFETY: a jsonb datum; the first word of its content is the root container's header.
-    unsafe {
-        let json = pg_sys::pg_detoast_datum(json.cast_mut_ptr());
-        let header = json
-            .cast::<u8>()
-            .add(pg_sys::VARHDRSZ)
-            .cast::<u32>()
-            .read_unaligned();
-        header & OBJECT != 0
-    }
-}
-
-/// A table of the extension; an error when the extension is gone.
-pub fn table(name: &CStr) -> pg_sys::Oid {
+/// A table of the extension, if it is installed in this database.
+pub fn find_table(name: &CStr) -> Option<pg_sys::Oid> {
     // SAFETY: syscache look-ups.
     let table = unsafe {
-        pg_sys::get_relname_relid(
-            name.as_ptr(),
-            pg_sys::get_namespace_oid(c"kijko".as_ptr(), true),
-        )
+        let schema = pg_sys::get_namespace_oid(c"kijko".as_ptr(), true);
+        pg_sys::get_relname_relid(name.as_ptr(), schema)
     };
-    if table == pg_sys::InvalidOid {
-        ereport!(
-            ERROR,
-            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            format!("kijko.{} is missing", name.to_string_lossy())
-        );
-    }
+    (table != pg_sys::InvalidOid).then_some(table)
+}
+
+/// The same; an error when there is no such table.
+pub fn table(name: &CStr) -> pg_sys::Oid {
+    let Some(table) = find_table(name) else {
+        let code = PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+        let message = format!("kijko.{} is missing", name.to_string_lossy());
+        ereport!(ERROR, code, message);
+    };
     table
 }
 
-/// As the tables' owner, as foreign-key checks are, with a search path that nobody else can write to.
+/// Runs `f` as the tables' owner, as foreign-key checks do, with a search path in which only the owner can create objects.
 fn as_owner<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: an error leaves the (sub)transaction, whose end restores the user and the settings.
     unsafe {

@@ -1,4 +1,4 @@
-//! Runs what may fail without failing the transaction: in a subtransaction, as an exception block does.
+//! Runs code that may fail without failing the transaction, as an exception block of plpgsql does.
 
 use std::panic::AssertUnwindSafe;
 use std::ptr;
@@ -6,9 +6,9 @@ use std::ptr;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 
-/// The answer, or the message of the error that was raised instead. Being cancelled is not caught.
-pub fn attempt<T>(body: impl FnOnce() -> T) -> Result<T, String> {
-    // SAFETY: as plpgsql does it: memory and resources of the caller are those of the caller again, however it ends.
+/// Returns the result of `body`, or the message of the error that it raised. A cancelled statement is not caught.
+pub fn in_subtransaction<T>(body: impl FnOnce() -> T) -> Result<T, String> {
+    // SAFETY: as in plpgsql. Memory context and resource owner are the caller's again, also after an error.
     unsafe {
         let memory = pg_sys::CurrentMemoryContext;
         let resources = pg_sys::CurrentResourceOwner;

@@ -1,4 +1,4 @@
-//! A table in an area: a header, then slots in sets of eight. A key may take any slot of its set, which its hash tells;
+//! A table in a region: a header, then slots in sets of eight. A key may take any slot of its set, which its hash tells;
 //! a lock guards every so many sets.
 
 use std::cell::Cell;
@@ -8,7 +8,8 @@ use std::ptr;
 
 use pgrx::pg_sys;
 
-use super::{Held, seed};
+use super::seed;
+use crate::pg::lwlock::LwLockGuard;
 
 pub const WAYS: usize = 8;
 
@@ -42,9 +43,9 @@ impl<H, S, const LOCKS: usize> Table<H, S, LOCKS> {
     }
 
     /// # Safety
-    /// For `Area::made`, with as many slots as its size was asked for. All zero is a header without anything, and an
+    /// For `Region::attach`, with as many slots as its size was asked for. All zero is a header without anything, and an
     /// empty slot; of the header only atomics change.
-    pub unsafe fn made(&self, start: *mut u8, locks: *mut pg_sys::LWLockPadded, slots: usize) {
+    pub unsafe fn attach(&self, start: *mut u8, locks: *mut pg_sys::LWLockPadded, slots: usize) {
         self.header.set(start.cast());
         self.locks.set(locks);
         self.sets.set(slots / WAYS);
@@ -52,7 +53,7 @@ impl<H, S, const LOCKS: usize> Table<H, S, LOCKS> {
     }
 
     pub fn header(&self) -> &H {
-        // SAFETY: made at start.
+        // SAFETY: attached at start.
         unsafe { &*self.header.get() }
     }
 
@@ -71,9 +72,9 @@ impl<H, S, const LOCKS: usize> Table<H, S, LOCKS> {
         unsafe { self.header.get().add(1).cast::<S>().add(at) }
     }
 
-    pub fn lock(&self, set: usize, mode: pg_sys::LWLockMode::Type) -> Held {
-        // SAFETY: as many locks as the area asked for.
-        unsafe { Held::new(self.locks.get().add(set % LOCKS), mode) }
+    pub fn lock(&self, set: usize, mode: pg_sys::LWLockMode::Type) -> LwLockGuard {
+        // SAFETY: as many locks as the region asked for.
+        unsafe { LwLockGuard::acquire(self.locks.get().add(set % LOCKS), mode) }
     }
 
     /// 128 bits of a key: no two keys meet by chance.

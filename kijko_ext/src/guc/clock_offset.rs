@@ -2,8 +2,7 @@
 
 use thiserror::Error;
 
-use super::SECOND;
-
+const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
 /// Far enough for any demonstration, and no sum of it with a timestamp can overflow.
 const MAX_OFFSET: i64 = 36_525 * DAY;

@@ -1,12 +1,12 @@
-//! Functions for SQL that can refuse by an error of our own. pgrx cannot carry an SQLSTATE that it does not know, so
-//! these are written by hand: the guarded part returns either a value or a prepared call of a plpgsql function that
-//! raises, and a last frame, which owns nothing that an error would leave behind, makes that call.
+//! SQL functions that can fail with a code of our own. pgrx cannot raise an SQLSTATE that it does not know, so these
+//! functions are declared by hand. Their guarded part returns either a value or a prepared call of a plpgsql function that
+//! raises. The outermost frame owns nothing that an error would leak, and makes that call.
 
 use std::mem::size_of;
 
 use pgrx::prelude::*;
 
-use crate::query::{self, text_datum};
+use super::datum::{self, text_datum};
 
 /// The arguments of a call.
 #[derive(Clone, Copy)]
@@ -55,7 +55,7 @@ impl Arguments {
     }
 }
 
-/// Why a call ends in an error: a function that raises it, and its arguments.
+/// The error that a call ends in: the SQL function that raises it, and its arguments.
 pub struct Refusal {
     function: &'static str,
     arguments: Vec<Option<pg_sys::Datum>>,
@@ -87,7 +87,7 @@ impl Refusal {
 
     fn prepare(self) -> pg_sys::FunctionCallInfo {
         let function = find(self.function);
-        // SAFETY: as large as the arguments need; zeroed, with the function's own look-up beside it.
+        // SAFETY: allocated zeroed and as large as the arguments need; its FmgrInfo is filled in by fmgr_info.
         unsafe {
             let size = size_of::<pg_sys::FunctionCallInfoBaseData>()
                 + self.arguments.len() * size_of::<pg_sys::NullableDatum>();
@@ -106,21 +106,21 @@ impl Refusal {
     }
 }
 
-/// The oid of a function by its full signature; an error when there is no such function.
+/// The oid of a function by its full signature. An error when there is no such function.
 pub fn find(signature: &str) -> pg_sys::Oid {
-    let oid = query::input(pg_sys::F_REGPROCEDUREIN, signature);
+    let oid = datum::input(pg_sys::F_REGPROCEDUREIN, signature);
     pg_sys::Oid::from(oid.value() as u32)
 }
 
 pub type Answer = Result<pg_sys::Datum, Refusal>;
 
-/// What the last frame does.
+/// What the outermost frame does.
 pub enum Outcome {
     Value(pg_sys::Datum),
     Raise(pg_sys::FunctionCallInfo),
 }
 
-/// Runs a function's body; Postgres errors and panics leave it as Postgres errors.
+/// Runs a function's body. Errors of Postgres and panics leave it as errors of Postgres.
 pub unsafe fn guarded(body: fn(Arguments) -> Answer, call: pg_sys::FunctionCallInfo) -> Outcome {
     unsafe {
         pg_sys::panic::pgrx_extern_c_guard(|| match body(Arguments(call)) {
@@ -130,8 +130,8 @@ pub unsafe fn guarded(body: fn(Arguments) -> Answer, call: pg_sys::FunctionCallI
     }
 }
 
-/// Runs `body` where Postgres calls a hook: its refusal is raised by this frame, which owns nothing.
-pub unsafe fn refusing(body: impl FnOnce() -> Result<(), Refusal>) {
+/// Runs `body` in a hook of Postgres. Its refusal is raised by this frame, which owns nothing.
+pub unsafe fn raise_refusal(body: impl FnOnce() -> Result<(), Refusal>) {
     // SAFETY: what is live across the raising call has no destructor.
     unsafe {
         let raise = pg_sys::panic::pgrx_extern_c_guard(|| body().err().map(Refusal::prepare));
@@ -161,12 +161,14 @@ macro_rules! sql_function {
         ) -> pgrx::pg_sys::Datum {
             // SAFETY: what is live across the raising call has no destructor.
             unsafe {
-                match $crate::call::guarded($body, call) {
-                    $crate::call::Outcome::Value(value) => value,
-                    $crate::call::Outcome::Raise(raise) => match (*(*raise).flinfo).fn_addr {
-                        Some(function) => function(raise),
-                        None => pgrx::pg_sys::Datum::null(),
-                    },
+                match $crate::pg::sql_function::guarded($body, call) {
+                    $crate::pg::sql_function::Outcome::Value(value) => value,
+                    $crate::pg::sql_function::Outcome::Raise(raise) => {
+                        match (*(*raise).flinfo).fn_addr {
+                            Some(function) => function(raise),
+                            None => pgrx::pg_sys::Datum::null(),
+                        }
+                    }
                 }
             }
         }

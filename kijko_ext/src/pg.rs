@@ -1,0 +1,13 @@
+//! What talks to Postgres' C: everything in here is free of Kijko's own concerns, and everything else of the extension
+//! may use it.
+
+pub mod datum;
+pub mod invalidation;
+pub mod lwlock;
+pub mod malloc_tuning;
+pub mod query;
+pub mod setting;
+pub mod sql_function;
+pub mod subtransaction;
+pub mod trigger;
+pub mod xact;
