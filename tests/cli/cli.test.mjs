@@ -24,7 +24,7 @@ function kijko(args, environment = {}) {
 
 const pidOf = (name) => Number(fs.readFileSync(path.join(home, 'run', `${name}.pid`), 'utf8').split(' ')[0]);
 
-describe('misuse is told from failure', () => {
+describe('misuse and failure have different exit codes', () => {
   for (const args of [
     ['no-such-command'],
     ['status', '-x'],
@@ -41,16 +41,16 @@ describe('misuse is told from failure', () => {
       assert.match(stderr, /kijko: /);
     });
   }
-  it('a port that is no number is misuse', async () => {
+  it('a port that is not a number is misuse', async () => {
     assert.equal((await kijko(['status'], { KIJKO_API_PORT: 'http' })).code, 2);
     assert.equal((await kijko(['status'], { KIJKO_API_PORT: '80' })).code, 2);
   });
-  it('trusted proxies that are no addresses are misuse', async () => {
+  it('trusted proxies that are not addresses are misuse', async () => {
     const { code, stderr } = await kijko(['status'], { KIJKO_TRUSTED_PROXIES: "all'" });
     assert.equal(code, 2);
     assert.match(stderr, /KIJKO_TRUSTED_PROXIES/);
   });
-  it('help is no failure', async () => {
+  it('help exits 0', async () => {
     const { code, stdout } = await kijko(['help']);
     assert.equal(code, 0);
     assert.match(stdout, /\.\/kijko COMMAND/);
@@ -59,14 +59,14 @@ describe('misuse is told from failure', () => {
 
 describe('models import', () => {
   const prices = path.join(root, 'tests/models/litellm_prices.json');
-  it('takes prices, says what it skipped and why, and changes nothing the second time', async () => {
+  it('imports prices, reports what it skipped and why, and changes nothing the second time', async () => {
     const first = await kijko(['models', 'import', prices]);
     assert.equal(first.code, 0, first.stderr);
     assert.match(first.stdout, /^\d added, \d changed, \d unchanged, 7 skipped$/m);
     assert.match(first.stdout, /^skipped, mode embedding, not chat \(1\): text-embedding-3-small$/m);
     assert.match((await kijko(['models', 'import', prices])).stdout, /^0 added, 0 changed, 4 unchanged, 7 skipped$/m);
   });
-  it('a file that is no price list is a failure', async () => {
+  it('a file that is not a price list fails', async () => {
     const { code, stderr } = await kijko(['models', 'import', path.join(root, 'README.md')]);
     assert.equal(code, 1);
     assert.match(stderr, /nothing was imported/);
@@ -95,13 +95,13 @@ describe('status', () => {
 });
 
 describe('secrets', () => {
-  it("are readable by the stack's user alone", () => {
+  it("are readable only by the stack's user", () => {
     assert.equal(fs.statSync(path.join(home, 'secrets')).mode & 0o077, 0);
     for (const name of fs.readdirSync(path.join(home, 'secrets'))) {
       assert.equal(fs.statSync(path.join(home, 'secrets', name)).mode & 0o077, 0, name);
     }
   });
-  it('are in no log', () => {
+  it('appear in no log', () => {
     const passwords = fs.readFileSync(path.join(home, 'secrets', 'passwords'), 'utf8').match(/[0-9a-f]{48}/g);
     assert.equal(passwords.length, 5);
     for (const name of fs.readdirSync(path.join(home, 'log'))) {
@@ -112,7 +112,7 @@ describe('secrets', () => {
 });
 
 describe('up on a running stack', () => {
-  it('changes nothing: the same processes, the same keys', async () => {
+  it('keeps processes and keys', async () => {
     const names = ['rest', 'login', 'sidecar', 'caddy'];
     const pids = names.map(pidOf);
     const keys = fs.readFileSync(path.join(home, 'secrets', 'api_keys'), 'utf8');
@@ -122,7 +122,7 @@ describe('up on a running stack', () => {
     assert.equal(fs.readFileSync(path.join(home, 'secrets', 'api_keys'), 'utf8'), keys);
   });
 
-  it('a crashed part is reported, and started again by up', async () => {
+  it('status reports a crashed part, and up starts it again', async () => {
     process.kill(pidOf('rest'), 'SIGKILL');
     const crashed = await kijko(['status']);
     assert.equal(crashed.code, 1);
@@ -168,7 +168,7 @@ describe('up on a running stack', () => {
     });
     after(() => fs.rmSync(copy, { recursive: true, force: true }));
 
-    it('up applies a migration that came since', async () => {
+    it('up applies a migration that was added', async () => {
       const version = '20991231235959';
       fs.writeFileSync(
         path.join(copy, `supabase/migrations/${version}_later.sql`),
@@ -190,7 +190,7 @@ describe('up on a running stack', () => {
       }
     });
 
-    it('up refuses an edited migration by its name and leaves the stack running', async () => {
+    it('up refuses an edited migration, names it and leaves the stack running', async () => {
       const name = fs.readdirSync(path.join(copy, 'supabase/migrations')).find((file) => file.endsWith('_projects.sql'));
       fs.appendFileSync(path.join(copy, 'supabase/migrations', name), '\nselect 1;\n');
       const { code, stderr } = await upInCopy();
@@ -212,7 +212,7 @@ describe('ports', () => {
   );
   after(() => server.close());
 
-  it('a busy port is named, with the variable that changes it, and nothing is left running', async () => {
+  it('a busy port is named with the variable that changes it, and nothing keeps running', async () => {
     const elsewhere = fs.mkdtempSync('/var/tmp/kijko-busy-');
     fs.chmodSync(elsewhere, 0o755);
     try {

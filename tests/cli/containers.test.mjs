@@ -106,7 +106,7 @@ describe('the containers', () => {
     fs.rmSync(folder, { recursive: true, force: true });
   });
 
-  it('make-secrets keeps others out and, run again, changes nothing', () => {
+  it('make-secrets writes files that only their owner can read, and changes nothing when run again', () => {
     const secrets = path.join(folder, 'secrets');
     assert.equal(fs.statSync(secrets).mode & 0o777, 0o700);
     const contents = () =>
@@ -126,14 +126,14 @@ describe('the containers', () => {
     for (const name of wanted) assert.ok(fs.existsSync(path.join(folder, 'secrets', name)), name);
   });
 
-  it('a missing secret ends the start and is named', async () => {
+  it('a missing secret stops the start and is named', async () => {
     const { code, stderr } = await run('postgres-entrypoint.sh', [], { KIJKO_SECRET_FILES: path.join(folder, 'nowhere') });
     assert.equal(code, 1);
     assert.match(stderr, /nowhere\/admin_password/);
     assert.equal(fs.existsSync(path.join(folder, 'home/data')), false);
   });
 
-  it('the first start makes a cluster that is healthy and signs its keys', async () => {
+  it('the first start creates a healthy cluster and signs its keys', async () => {
     await start();
     const { code, stdout } = await run('postgres-api-keys.sh');
     assert.equal(code, 0);
@@ -143,7 +143,7 @@ describe('the containers', () => {
     assert.equal(await query(`select rolsuper from pg_roles where rolname = 'postgres'`), 'f');
   });
 
-  it('the migration job applies once, then finds nothing to do', async () => {
+  it('the migration job applies everything once and nothing the second time', async () => {
     const first = await migrate();
     assert.equal(first.code, 0, first.stdout + first.stderr);
     const files = fs.readdirSync(path.join(root, 'supabase/migrations')).length;
@@ -153,7 +153,7 @@ describe('the containers', () => {
     assert.match(second.stderr, /no migration is pending/);
   });
 
-  it('a start after a crash goes on where it was; another public URL becomes the issuer', async () => {
+  it('a start after a crash keeps the data; a new public URL becomes the issuer', async () => {
     await stop('SIGKILL');
     assert.notEqual((await run('postgres-healthy.sh')).code, 0);
     await start({ KIJKO_PUBLIC_URL: 'https://api.example.com' });

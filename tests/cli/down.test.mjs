@@ -36,11 +36,11 @@ function stop(name, seconds, environment) {
   }
 }
 
-it('the sidecar gets the grace that it gives its jobs, and time to hand back the rest', () => {
+it('down gives the sidecar its grace period for jobs and time to release the rest', () => {
   assert.equal(stop('sidecar', 18, { KIJKO_SHUTDOWN_SECONDS: '5' }), true);
 });
 
-it('the limit follows the setting that the sidecar was started with', () => {
+it('the time limit follows the setting that the sidecar was started with', () => {
   // Until it has its own environment.
   const started = `until [ "$(cat /proc/$!/comm)" = sleep ]; do sleep 0.05; done`;
   const limits = ['', '40', 'x'].map((grace) =>

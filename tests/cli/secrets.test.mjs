@@ -27,7 +27,7 @@ describe('passwords', () => {
     }
   };
 
-  it('stand in the environment and the arguments of no part but the sidecar, which has its own', async () => {
+  it("appear in no process's environment or arguments, except the sidecar's own in the sidecar", async () => {
     // Started anew by somebody who has exported all there is.
     assert.equal((await kijko(['down'])).code, 0);
     const all = passwords();
@@ -55,7 +55,7 @@ describe('passwords', () => {
     assert.ok(read(pidOf('sidecar'), 'environ').includes('DATABASE_URL='), 'the environment could be read');
   });
 
-  it('and the service key are printed by status -o env only', async () => {
+  it('and the service key are printed only by status -o env', async () => {
     const { stdout, stderr } = await kijko(['up']);
     const environment = (await kijko(['status', '-o', 'env'])).stdout;
     const serviceKey = /SERVICE_ROLE_KEY="([^"]+)"/.exec(environment)[1];
@@ -79,7 +79,7 @@ describe('notify pgrst', () => {
     return answer.status === 200;
   };
 
-  it('of any login does nothing: the channel is secret, and ./kijko reload asks PostgREST instead', async () => {
+  it("by any login does nothing: the channel's name is secret, and ./kijko reload asks PostgREST instead", async () => {
     const name = `made_at_${process.pid}`;
     await asPostgres((client) => client.query(`create function public.${name}() returns integer language sql as 'select 1'`));
     try {

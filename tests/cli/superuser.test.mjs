@@ -7,7 +7,7 @@ import { describe, it } from 'node:test';
 import { allowedAsSuperuser, asPostgres, asSuperuser, denied, home } from './stack.mjs';
 
 describe('postgres', () => {
-  it('is no superuser, makes no roles on 15, and belongs to none that could do more', async () => {
+  it('is not a superuser, cannot create roles on PostgreSQL 15, and belongs to no stronger role', async () => {
     await asSuperuser(async (client) => {
       const {
         rows: [role],
@@ -29,7 +29,7 @@ describe('postgres', () => {
     });
   });
 
-  it('cannot grant itself a role of Postgres, or make or change one', async () => {
+  it('cannot grant itself a predefined role, or create or change a role', async () => {
     const { rows } = await asSuperuser((client) => client.query(`select rolname from pg_roles where rolname like 'pg\\_%' order by 1`));
     assert.ok(rows.length > 5);
     // Nobody is made a member of the role that every database's owner has.
@@ -47,7 +47,7 @@ describe('postgres', () => {
     await denied(['set session authorization supabase_admin']);
   });
 
-  it("runs no programs and reads no files: not the server's, not the signing key", async () => {
+  it('cannot run programs or read files, among them the signing key', async () => {
     const key = path.join(home, 'secrets/jwt.pem');
     await denied([`create temp table t (l text)`, `copy t from program 'id'`]);
     await denied([`copy (select 1) to program 'id'`]);
@@ -80,7 +80,7 @@ describe('postgres', () => {
     await denied([`select kijko.sign_jwt('{"role": "service_role"}')`]);
   });
 
-  it('makes no functions in C, no event triggers and no subscriptions, and changes no extension', async () => {
+  it('cannot create C functions, event triggers or subscriptions, or change an extension', async () => {
     await denied([`create function f(text) returns text language internal as 'pg_read_file_all'`]);
     await denied([`create function f() returns integer language c as 'kijko', 'kijko_admit_request'`]);
     await denied([`load '/var/tmp/intruder.so'`]);
@@ -100,7 +100,7 @@ describe('postgres', () => {
     await denied(['create foreign data wrapper w']);
   });
 
-  it('makes none of the extensions that need a superuser, each of which a superuser could make here', async () => {
+  it('cannot create an extension that needs a superuser, while the superuser can create each of them here', async () => {
     const { rows } = await asSuperuser((client) =>
       client.query(`
         select v.name from pg_available_extension_versions as v join pg_available_extensions as e on e.name = v.name and e.default_version = v.version
@@ -115,7 +115,7 @@ describe('postgres', () => {
     }
   });
 
-  it('puts nothing before what others look for: no settings of the database or the server, no objects in their schemas', async () => {
+  it("cannot change settings of the database or the server, or create objects in other owners' schemas", async () => {
     for (const setting of ['search_path = public', `role = postgres`, 'log_statement = none', `session_preload_libraries = 'x'`]) {
       await denied([`alter database postgres set ${setting}`]);
     }
@@ -147,7 +147,7 @@ describe('postgres', () => {
     }
   });
 
-  it('schedules jobs as itself only', async () => {
+  it('can schedule jobs only as itself', async () => {
     await denied([`select cron.schedule_in_database('intruder', '* * * * *', 'select 1', 'postgres', 'supabase_admin')`]);
     await denied([`insert into cron.job (schedule, command, username) values ('* * * * *', 'select 1', 'supabase_admin')`]);
     await denied([`update cron.job set username = 'supabase_admin'`]);
@@ -156,7 +156,7 @@ describe('postgres', () => {
     assert.deepEqual(rows, [{ username: 'postgres' }]);
   });
 
-  it('runs nothing as the superuser by operators and functions of its own in the search path', async () => {
+  it('cannot make the superuser run its operators and functions by a search path', async () => {
     await asPostgres(async (client) => {
       const ran = [];
       client.on('notice', ({ message }) => {
@@ -205,7 +205,7 @@ describe('postgres', () => {
     });
   });
 
-  it('owns nothing that a function or worker of the superuser reads', async () => {
+  it("owns nothing that a superuser's function or worker reads", async () => {
     // What the superuser's definer functions may call or read lies in schemas that postgres cannot write to; their text names no other.
     const { rows } = await asSuperuser((client) =>
       client.query(`

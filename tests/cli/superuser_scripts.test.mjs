@@ -42,7 +42,7 @@ describe('what the superuser runs', () => {
     fs.writeFileSync(path.join(home, 'secrets/api_keys'), keys);
   });
 
-  it('up reads the migrations as postgres, and signs its keys with functions of Postgres alone', async () => {
+  it('up reads the migrations as postgres and signs its keys with built-in functions only', async () => {
     fs.rmSync(path.join(home, 'secrets/api_keys')); // so that they are signed anew
     await kijko(['up']);
     const { rows } = await asPostgres((client) => client.query('select distinct who, how from public.ran_by order by 1, 2'));
@@ -53,7 +53,7 @@ describe('what the superuser runs', () => {
     assert.deepEqual([...new Set(rows.map((row) => row.who))], ['postgres/postgres'], JSON.stringify(rows));
   });
 
-  it('a session of psql --admin finds nothing of public by its bare name', async () => {
+  it('psql --admin resolves no unqualified name in the schema public', async () => {
     const { stdout } = await kijko(['psql', '--admin', '-X', '-At', '-c', 'show search_path']);
     assert.equal(stdout.trim().replaceAll(' ', ''), 'pg_catalog,pg_temp');
   });

@@ -73,13 +73,13 @@ async function seen(trustedProxies) {
 }
 
 describe('X-Forwarded-For', () => {
-  it("is Caddy's own word while no proxy is trusted", async () => {
+  it('is replaced by Caddy while no proxy is trusted', async () => {
     assert.deepEqual(await seen(''), Array(3).fill('127.0.0.1'));
   });
-  it("is Caddy's own word for whoever is none of them", async () => {
+  it('is replaced by Caddy when the sender is not a trusted proxy', async () => {
     assert.deepEqual(await seen('192.0.2.0/24'), Array(3).fill('127.0.0.1'));
   });
-  it('is passed on from a trusted proxy, with its address added', async () => {
+  it("is passed on from a trusted proxy with that proxy's address added", async () => {
     assert.deepEqual(await seen('192.0.2.0/24 127.0.0.0/8'), Array(3).fill('198.51.100.7, 127.0.0.1'));
   });
 });

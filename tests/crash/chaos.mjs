@@ -19,7 +19,7 @@ export function chaosTests(vendor) {
     });
     afterEach(killSidecars);
 
-    test('kill -9 of one worker of three: the others go on, its jobs run again, each ends once', async () => {
+    test('after kill -9 of one of three workers, the others go on and each job ends once', async () => {
       const tenant = await Tenant.make();
       const workers = await startWorkers(vendor, 3, { leaseSeconds: 3, concurrency: 4 });
       const ids = await queueJobs(tenant, 24);
@@ -34,7 +34,7 @@ export function chaosTests(vendor) {
       for (const worker of [workers[0], workers[2]]) assert.equal(worker.child.exitCode, null, 'the others are still there');
     });
 
-    test('kill -9 of all workers, twice: whoever comes next finishes, each job ends once', async () => {
+    test('after kill -9 of all workers, twice, the next workers finish and each job ends once', async () => {
       const tenant = await Tenant.make();
       const ids = await queueJobs(tenant, 20);
       for (const round of [1, 2]) {
@@ -51,7 +51,7 @@ export function chaosTests(vendor) {
       await assertAllDoneOnce(tenant, ids, vendor);
     });
 
-    test(`the database goes away for ${AWAY_SECONDS} seconds: what the vendor answered meanwhile is recorded, nobody is asked twice`, async () => {
+    test(`when the database is away for ${AWAY_SECONDS} seconds, vendors' answers are recorded afterwards and no call is repeated`, async () => {
       const tenant = await Tenant.make();
       const [worker] = await startWorkers(vendor, 1, { leaseSeconds: AWAY_SECONDS * 2 + 60, concurrency: 6 });
       const ids = await queueJobs(tenant, 12);
@@ -80,7 +80,7 @@ export function chaosTests(vendor) {
       assert.equal(worker.child.exitCode, null, 'it is the same process');
     });
 
-    test('the database goes away for longer than a lease: the jobs run again, each ends once', async () => {
+    test('when the database is away for longer than a lease, the jobs run again and each ends once', async () => {
       const tenant = await Tenant.make();
       const [worker] = await startWorkers(vendor, 1, { leaseSeconds: 3, concurrency: 4 });
       const ids = await queueJobs(tenant, 8);

@@ -47,7 +47,7 @@ describe('200 holders of one budget', () => {
   });
   after(() => cluster.stop());
 
-  test('held, settled, released, forgotten, killed: never more than the budget, and in the end all of it', async (t) => {
+  test('holds that are settled, released, abandoned or killed never exceed the budget, and in the end all of it is available', async (t) => {
     await prepareBudget(cluster, 1_000);
     const holders = new Holders(cluster, { chaos: ['terminateBackend', 'killBackend', 'killPostmaster'] });
     const raise = (async () => {

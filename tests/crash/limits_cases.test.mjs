@@ -30,7 +30,7 @@ describe('quotas and the cluster', () => {
     return { allowed: verdict.allowed, used: Number(verdict.used) };
   };
 
-  test('a copied database has the uses of its origin, and from then on its own', async () => {
+  test('a copied database starts with the usage of its template and counts its own from then on', async () => {
     await cluster.sql('create database origin');
     const origin = await cluster.connect({ database: 'origin' });
     await origin.query('create extension kijko');
@@ -47,7 +47,7 @@ describe('quotas and the cluster', () => {
     await again.end();
   });
 
-  test('dropped and created again, in the same session: everything starts afresh', async () => {
+  test('dropping and creating the extension in one session resets all counters', async () => {
     const client = await cluster.connect();
     await client.query("select kijko.set_limit($1, 'x', 'lifetime', 2)", [SUBJECT]);
     assert.deepEqual(await take(client, 2), { allowed: true, used: 2 });
@@ -65,7 +65,7 @@ describe('quotas and the cluster', () => {
     await client.end();
   });
 
-  test('more counters than slots: each is exact, only slower', async () => {
+  test('with more counters than slots, each counter stays exact and is only slower', async () => {
     const client = await cluster.connect();
     for (let round = 0; round < 2; round++) {
       await client.query(`do $$ begin for n in 1..3000 loop
@@ -84,7 +84,7 @@ describe('quotas and the cluster', () => {
     await client.end();
   });
 
-  test('one transaction with more counters than a set has slots is refused at once, and leaves nothing behind', async () => {
+  test('a transaction that needs more counters than a set has slots fails at once and leaves nothing behind', async () => {
     const client = await cluster.connect();
     const started = Date.now();
     await assert.rejects(client.query("select kijko.consume(gen_random_uuid(), 'many') from generate_series(1, 5000)"), { code: 'KJ503' });
@@ -96,7 +96,7 @@ describe('quotas and the cluster', () => {
     await client.end();
   });
 
-  test('on a standby nothing is used; after promotion the counters are those of the ledger', async () => {
+  test('a standby refuses to consume; after promotion its counters equal the ledger', async () => {
     const client = await cluster.connect();
     const subject = '00000000-0000-4000-8000-00000000000a';
     await client.query("select kijko.set_limit($1, 'x', 'lifetime', 10), kijko.set_limit($1, 'api_requests', 'lifetime', 10)", [subject]);
@@ -152,7 +152,7 @@ describe('quotas and the cluster', () => {
     await client.end();
   });
 
-  test('a dump and its restore have the same uses', async () => {
+  test('a restored dump has the same usage', async () => {
     await cluster.sql('create database dumped');
     const dumped = await cluster.connect({ database: 'dumped' });
     await dumped.query('create extension kijko');

@@ -34,7 +34,7 @@ describe('the counters from inside', () => {
     assert.fail('it waits for no lock');
   };
 
-  test('a parallel plan never uses a quota: not planned, and refused where a function hides it', async () => {
+  test('a parallel worker never consumes a quota: it is not planned, and refused inside a function', async () => {
     const client = await cluster.connect();
     await client.query('create table public.big as select n from generate_series(1, 100000) as n');
     await client.query(`create function public.hidden() returns boolean language plpgsql parallel safe as
@@ -51,7 +51,7 @@ describe('the counters from inside', () => {
     await client.end();
   });
 
-  test('a transaction with uses cannot be prepared, keeps nothing, and leaves the next one alone', async () => {
+  test('a transaction that consumed cannot be prepared, records nothing and does not affect the next one', async () => {
     const client = await cluster.connect();
     const other = await cluster.connect();
     await client.query("select kijko.set_limit($1, 'x', 'lifetime', 10)", [subject(2)]);
@@ -79,7 +79,7 @@ describe('the counters from inside', () => {
     await other.end();
   });
 
-  test('whoever loads a counter is terminated: the next one loads it, and who gives up waiting leaves nothing', async () => {
+  test('when the session that loads a counter is terminated, the next one loads it, and one that stops waiting leaves nothing behind', async () => {
     const [locker, loader, waiter, hasty] = await Promise.all(Array.from({ length: 4 }, () => cluster.connect()));
     await locker.query('begin; lock table kijko.usage_totals in access exclusive mode');
     const loading = take(loader, subject(3));
@@ -99,7 +99,7 @@ describe('the counters from inside', () => {
     await Promise.all([locker, waiter, hasty].map((client) => client.end()));
   });
 
-  test("two transactions that want each other's counter after both were forgotten do not wait in a circle", async () => {
+  test("two transactions that want each other's counters after both were unloaded do not deadlock", async () => {
     const [first, second] = await Promise.all([0, 1].map(() => cluster.connect()));
     await first.query('begin');
     await second.query('begin');
@@ -119,7 +119,7 @@ describe('the counters from inside', () => {
     await Promise.all([first, second].map((client) => client.end()));
   });
 
-  test('a load that fails leaves no counter behind, and no pin', async () => {
+  test('a failed load leaves neither a counter nor a pin behind', async () => {
     const client = await cluster.connect();
     await client.query('alter table kijko.usage_totals rename column amount to amounts');
     await assert.rejects(take(client, subject(4)), { code: '42703' });
@@ -129,7 +129,7 @@ describe('the counters from inside', () => {
     await client.end();
   });
 
-  test('all slots are in use: who has a counter goes on, others wait until one is free, and fail after ten seconds', async () => {
+  test('when all slots are in use, sessions with a counter go on; others wait for a free slot and fail after ten seconds', async () => {
     const [holder, sharer, patient] = await Promise.all(Array.from({ length: 3 }, () => cluster.connect()));
     const full = await metric(holder, 'quota.full');
     await holder.query(`
@@ -164,7 +164,7 @@ describe('the counters from inside', () => {
     await Promise.all([holder, sharer, patient].map((client) => client.end()));
   });
 
-  test('the extension is dropped while another session uses it', async () => {
+  test('dropping the extension while another session uses it is safe', async () => {
     await cluster.sql('create database dropping');
     const [user, admin] = await Promise.all([0, 1].map(() => cluster.connect({ database: 'dropping' })));
     await admin.query('create extension kijko');
@@ -185,7 +185,7 @@ describe('the counters from inside', () => {
     await admin.end();
   });
 
-  test('a counter is loaded right from rolled up hours, the default partition, the present one, and one without its index', async () => {
+  test('a counter loads correctly from rolled-up hours, the default partition, the current one, and one without its index', async () => {
     await cluster.sql('create database partitions');
     const client = await cluster.connect({ database: 'partitions' });
     const reloaded = async () => {

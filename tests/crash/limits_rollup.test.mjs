@@ -117,7 +117,7 @@ async function killMany() {
   running = false;
 }
 
-test('sums are exact after a rollup was killed in every place, with late commits', async () => {
+test('sums stay exact when a rollup is killed at any point, also with late commits', async () => {
   await Promise.all([killMany(), ...Array.from({ length: 8 }, write)]);
   await sleep(1100);
   await cluster.sql('select kijko.rollup_usage(10000)');

@@ -22,7 +22,7 @@ export function postgresTests(vendor) {
     beforeEach(() => vendor.reset());
     afterEach(killSidecars);
 
-    test('kill -9 of one backend: the cluster restarts, the sidecar finds back by itself, every job ends once', async () => {
+    test('after kill -9 of one backend the cluster restarts, the sidecar reconnects and every job ends once', async () => {
       const tenant = await Tenant.make();
       const sidecar = await Sidecar.start(vendor, { leaseSeconds: 5, concurrency: 4 });
       const ids = await queueJobs(tenant);
@@ -53,7 +53,7 @@ export function postgresTests(vendor) {
       });
     });
 
-    test('kill -9 of the postmaster, then ./kijko up: nothing that was committed is lost, every job ends once', async () => {
+    test('after kill -9 of the postmaster and ./kijko up, no commit is lost and every job ends once', async () => {
       const tenant = await Tenant.make();
       const sidecar = await Sidecar.start(vendor, { leaseSeconds: 5, concurrency: 2 });
       const ids = await queueJobs(tenant);

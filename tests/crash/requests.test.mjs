@@ -59,7 +59,7 @@ async function settled(cluster) {
 const start = (interval) => Cluster.start({ 'kijko.meter_flush_interval': interval });
 
 describe('metered requests', () => {
-  test('nothing happens to them: none is lost, none counted twice', async (t) => {
+  test('without a crash none is lost and none is counted twice', async (t) => {
     const cluster = await start(100);
     try {
       const load = new Load(cluster);
@@ -73,7 +73,7 @@ describe('metered requests', () => {
     }
   });
 
-  test('the server is stopped under load: none that was answered is lost', async (t) => {
+  test('when the server is stopped under load, no answered request is lost', async (t) => {
     const cluster = await start(5_000); // so that most are not in the ledger yet
     try {
       for (let round = 0; round < 3; round += 1) {
@@ -98,7 +98,7 @@ describe('metered requests', () => {
     ['a backend', 'killBackend'],
     ['the postmaster', 'killPostmaster'],
   ]) {
-    test(`${name} is killed under load: what is lost is printed, and bounded by the interval`, async (t) => {
+    test(`when ${name} is killed under load, the loss is printed and bounded by the flush interval`, async (t) => {
       const interval = 500;
       const cluster = await start(interval);
       try {
@@ -127,7 +127,7 @@ describe('metered requests', () => {
     });
   }
 
-  test('the worker is terminated: another goes on', async () => {
+  test('when the background worker is terminated, another one takes over', async () => {
     const cluster = await start(100);
     try {
       const worker = async () => (await cluster.sql(`select pid from pg_stat_activity where backend_type = 'kijko meter'`))[0]?.pid;
@@ -144,7 +144,7 @@ describe('metered requests', () => {
     }
   });
 
-  test('between flushes the worker holds no snapshot, and a database can be dropped', async () => {
+  test('between flushes the background worker holds no snapshot, and a database can be dropped', async () => {
     const cluster = await start(100);
     try {
       await cluster.sql('create database other');

@@ -11,7 +11,7 @@ export function sidecarTests(vendor) {
     beforeEach(() => vendor.reset());
     afterEach(killSidecars);
 
-    test('kill -9 while the vendor thinks: another worker takes over when the lease ends', async () => {
+    test('after kill -9 during a vendor call, another worker takes over when the lease ends', async () => {
       const tenant = await Tenant.make();
       const first = await Sidecar.start(vendor, { leaseSeconds: LEASE_SECONDS });
       const id = await tenant.execute();
@@ -33,7 +33,7 @@ export function sidecarTests(vendor) {
       assert.deepEqual(await second.terminate(), { code: 0, signal: null });
     });
 
-    test('kill -9 after the answer, its write lost with its connection: the job runs again and is paid for once', async () => {
+    test("after kill -9 with the result's write lost, the job runs again and is charged once", async () => {
       const tenant = await Tenant.make();
       const first = await Sidecar.start(vendor, { leaseSeconds: LEASE_SECONDS });
       const id = await tenant.execute();
@@ -50,7 +50,7 @@ export function sidecarTests(vendor) {
       await assertDoneOnce(tenant, await ended(id), call);
     });
 
-    test('kill -9 after the answer, its write still on the way: the write counts and the job does not run again', async () => {
+    test("after kill -9 with the result's write under way, the write counts and the job does not run again", async () => {
       const tenant = await Tenant.make();
       const first = await Sidecar.start(vendor, { leaseSeconds: LEASE_SECONDS });
       const id = await tenant.execute();
@@ -72,7 +72,7 @@ export function sidecarTests(vendor) {
       assert.equal(vendor.calls.length, 2, 'the second worker asked the vendor for the second execution only');
     });
 
-    test('a worker that stalls past its lease does not write over the result of the next', async () => {
+    test("a worker that stalls past its lease does not overwrite the next worker's result", async () => {
       const tenant = await Tenant.make();
       const stalled = await Sidecar.start(vendor, { leaseSeconds: LEASE_SECONDS });
       const id = await tenant.execute();
@@ -97,7 +97,7 @@ export function sidecarTests(vendor) {
       assert.deepEqual(await next.terminate(), { code: 0, signal: null });
     });
 
-    test('a worker that comes back while the next one still works neither ends nor takes back the job', async () => {
+    test('a stalled worker that resumes while the next one works neither ends nor requeues the job', async () => {
       const tenant = await Tenant.make();
       const stalled = await Sidecar.start(vendor, { leaseSeconds: LEASE_SECONDS });
       const id = await tenant.execute();
@@ -129,7 +129,7 @@ export function sidecarTests(vendor) {
       assert.equal(state.job.attempt, 1);
     });
 
-    test('SIGTERM without a grace: what the vendor has reported of a call is booked, once', async () => {
+    test('SIGTERM without a grace period records the usage that the vendor has reported, once', async () => {
       const tenant = await Tenant.make();
       const sidecar = await Sidecar.start(vendor, { leaseSeconds: 3600, shutdownSeconds: 0 });
       const id = await tenant.execute();
@@ -149,7 +149,7 @@ export function sidecarTests(vendor) {
       assert.deepEqual([done.execution.status, Number(done.execution.input_tokens)], ['succeeded', 90_000 + call.inputTokens]);
     });
 
-    test('SIGTERM gives a job back that does not end in time, and does not wait for its lease', async () => {
+    test('SIGTERM releases a job that does not end in time, without waiting for its lease', async () => {
       const tenant = await Tenant.make();
       const first = await Sidecar.start(vendor, { leaseSeconds: 3600, shutdownSeconds: 1 });
       const id = await tenant.execute();

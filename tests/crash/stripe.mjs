@@ -99,7 +99,7 @@ export function stripeTests(vendor) {
       },
     };
     for (const [what, kill] of Object.entries(cases)) {
-      test(`${what}: what was taken is there, each event applied once, the rest sent again to the same end`, async () => {
+      test(`${what}: accepted events are stored and applied once, and resending the rest leads to the same state`, async () => {
         const sidecar = await Sidecar.start(vendor);
         const end = Math.floor(Date.now() / 1000);
         const quiet = await Life.make(end);

@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
 import { atOnce, newTenant, one, pool, queryAs, untilWaitingFor, used } from './support.mjs';
 
-test('a finishing worker against an expired lease: one of them wins, never both', async () => {
+test('when a job finishes as its lease expires, either the result or the requeue counts, never both', async () => {
   const { org, skill } = await newTenant();
   const won = { worker: 0, expiry: 0 };
   for (let i = 0; i < 20; i++) {
@@ -45,7 +45,7 @@ test('a finishing worker against an expired lease: one of them wins, never both'
   assert.equal(await used(org, 'llm_tokens'), won.worker, 'booked exactly for those that finished');
 });
 
-test('one idempotency key from twelve sessions: one execution, charged once', async () => {
+test('twelve sessions that use one idempotency key get one execution, charged once', async () => {
   const { user, org, skill } = await newTenant();
   const answers = await atOnce(12, () => queryAs(user, `select (public.execute_skill($1, '{"a": 1}', 'same')).id`, [skill]));
   assert.deepEqual(
@@ -58,7 +58,7 @@ test('one idempotency key from twelve sessions: one execution, charged once', as
 
 // Without turns the later call would run into the unique key and fail, or charge before it finds out.
 for (const end of ['commit', 'rollback']) {
-  test(`a call whose idempotency key is in use waits for its turn, and the first one's ${end}`, async () => {
+  test(`a call waits while another one with its idempotency key is open, up to that one's ${end}`, async () => {
     const { user, org, skill } = await newTenant();
     const execute = `select (public.execute_skill($1, '{"a": 1}', 'same')).id`;
     const first = await pool.connect();
@@ -85,7 +85,7 @@ for (const end of ['commit', 'rollback']) {
   });
 }
 
-test('twenty executions for the last five of the quota: five pass', async () => {
+test('of twenty executions at once, exactly the five that the quota has left pass', async () => {
   const { user, org, skill } = await newTenant();
   await pool.query(`select kijko.set_limit($1, 'executions', 'month', 5)`, [org]);
   const answers = await atOnce(20, () => queryAs(user, 'select (public.execute_skill($1)).id', [skill]));

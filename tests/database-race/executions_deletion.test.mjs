@@ -5,7 +5,7 @@ import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
 import { newTenant, one, pool } from './support.mjs';
 
-test('an organization is deleted while its jobs start, end, fail and are taken back: nobody waits for the other crosswise', async () => {
+test('deleting an organization while its jobs start, end, fail and are requeued causes no deadlock', async () => {
   const seen = new Set();
   for (let i = 0; i < 30; i++) {
     const { org, skill } = await newTenant();
@@ -76,7 +76,7 @@ const ends = {
 };
 
 for (const [what, [sql, status = 'running', lease = '1 minute']] of Object.entries(ends)) {
-  test(`an organization is deleted while ${what}: its deletion waits and holds nothing that this needs`, async () => {
+  test(`an organization is deleted while ${what}: the deletion waits without holding a lock that the job needs`, async () => {
     const { org, skill } = await newTenant();
     const worker = `racer ${randomUUID()}`;
     const [ender, deleter] = [await pool.connect(), await pool.connect()];

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { atOnce, newTenant, one, pool, promptly, untilWaiting, used, whileOpen } from './support.mjs';
 
-test('four tickers at once: each due slot runs once and is charged once', async () => {
+test('four schedulers at once run each due slot once and charge it once', async () => {
   const HABITS = 60;
   const tenants = [await newTenant(), await newTenant()];
   for (const { org, skill } of tenants) {
@@ -37,7 +37,7 @@ test('four tickers at once: each due slot runs once and is charged once', async 
   }
 });
 
-test('tickers take turns: the second waits for the first, and finds nothing left', async () => {
+test('schedulers take turns: the second waits for the first and finds nothing left', async () => {
   const { org, skill } = await newTenant();
   await pool.query(`insert into public.habits (org_id, skill_id, name, cron) values ($1, $2, 'turn', '0 0 1 1 *')`, [org, skill]);
   await pool.query(`update public.habits set next_run_at = date_trunc('year', kijko.now(), 'UTC') where org_id = $1`, [org]);
@@ -55,7 +55,7 @@ test('tickers take turns: the second waits for the first, and finds nothing left
   assert.equal((await one(`select count(*)::int as n from public.executions where org_id = $1`, [org])).n, 1);
 });
 
-test('a habit that somebody is changing keeps no ticker from the others', async () => {
+test('a habit that is being changed does not stop the scheduler from running the others', async () => {
   const { org, skill } = await newTenant();
   await pool.query(
     `insert into public.habits (org_id, skill_id, name, cron) select $1, $2, 'due ' || n, '0 0 1 1 *' from generate_series(1, 2) as n`,

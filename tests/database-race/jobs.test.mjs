@@ -46,7 +46,7 @@ async function runningExecution({ skill }, worker, maxAttempts = 5) {
 
 // ---- a row that somebody holds is passed over, and not forgotten
 
-test('a lease that ends while its row is held is taken back once it is free', async () => {
+test('a job whose lease expires while its row is locked is requeued once the lock is released', async () => {
   const { org } = await newTenant();
   const kind = newKind();
   const [id] = await enqueue(org, kind);
@@ -58,7 +58,7 @@ test('a lease that ends while its row is held is taken back once it is free', as
   assert.equal(await status(id), 'queued');
 });
 
-test('what pg_cron runs each minute takes back a lease that every claim has passed', async () => {
+test('the maintenance that pg_cron runs requeues an expired job that every claim skipped', async () => {
   const { org } = await newTenant();
   const kind = newKind();
   const [id] = await enqueue(org, kind);
@@ -73,7 +73,7 @@ test('what pg_cron runs each minute takes back a lease that every claim has pass
   assert.equal(await status(id), 'queued');
 });
 
-test('an execution that is held keeps no claim from its work, and its expired job waits for it', async () => {
+test('a locked execution stops no claim; only its own expired job waits for it', async () => {
   const tenant = await newTenant();
   const held = await runningExecution(tenant, 'gone');
   const free = await runningExecution(tenant, 'gone');
@@ -94,7 +94,7 @@ test('an execution that is held keeps no claim from its work, and its expired jo
   assert.notEqual(await status(held.job), 'running');
 });
 
-test('claims pass over rows that other claims hold: those longest due, and the first of other lanes', async () => {
+test('a claim skips rows that other claims hold, and takes the longest due of its lane and the first of other lanes', async () => {
   const [large, small] = [await newTenant(), await newTenant()];
   const kind = newKind();
   const mine = await enqueue(large.org, kind, 4);
@@ -112,7 +112,7 @@ test('claims pass over rows that other claims hold: those longest due, and the f
   assert.deepEqual(new Set((await claim(kind, 5)).map((job) => job.id)), new Set([mine[0], mine[3], theirs]));
 });
 
-test('two claims that are open at once share the work and wait for nothing', async () => {
+test('two open claims share the work without waiting', async () => {
   const { org } = await newTenant();
   const kind = newKind();
   const ids = await enqueue(org, kind, 6);
@@ -124,7 +124,7 @@ test('two claims that are open at once share the work and wait for nothing', asy
   });
 });
 
-test('of a key that may run once, a claim gets none while another claim of it is open, and does not wait', async () => {
+test('a claim gets no job of a concurrency key limited to one while another claim of it is open, and does not wait', async () => {
   const { org } = await newTenant();
   const kind = newKind();
   // More than the first claim looks at.
@@ -137,7 +137,7 @@ test('of a key that may run once, a claim gets none while another claim of it is
   });
 });
 
-test('purging passes over a row that somebody holds', async () => {
+test('the purge skips a locked row', async () => {
   const { org } = await newTenant();
   const made = await pool.query(
     `insert into public.jobs (id, org_id, kind, status, finished_at)
@@ -153,7 +153,7 @@ test('purging passes over a row that somebody holds', async () => {
   );
 });
 
-test('a lane that somebody is opening keeps nobody from queueing, claiming or tending lanes', async () => {
+test('a lane that is being opened blocks neither enqueueing, claiming nor maintenance', async () => {
   const { org } = await newTenant();
   const kind = newKind();
   const sql = 'select id from private.jobs_enqueue_many($1)';
@@ -175,7 +175,7 @@ test('a lane that somebody is opening keeps nobody from queueing, claiming or te
 
 // ---- heartbeats and ends of batches: one held row costs the others nothing
 
-test('a heartbeat extends what it can and says of the one that is held that it is not lost', async () => {
+test('a heartbeat extends the leases it can, and does not report a locked job as lost', async () => {
   const { org } = await newTenant();
   const kind = newKind();
   const [held, cancelled, plain] = await enqueue(org, kind, 3);
@@ -198,7 +198,7 @@ test('a heartbeat extends what it can and says of the one that is held that it i
   assert.deepEqual(new Set(rows.map((row) => row.id)), new Set([cancelled, plain]));
 });
 
-test('a batch is ended except for the row that is held, which is asked for again', async () => {
+test('a batch ends every job except the locked one, which the worker must report again', async () => {
   const { org } = await newTenant();
   const kind = newKind();
   const ids = await enqueue(org, kind, 3);
@@ -221,7 +221,7 @@ test('a batch is ended except for the row that is held, which is asked for again
 
 // ---- what must wait
 
-test('who ends a job waits for another that is ending it, and then changes nothing', async () => {
+test('a worker that ends a job waits for another one that is ending it, and then changes nothing', async () => {
   const { org } = await newTenant();
   for (const [call, answer] of [
     [`select private.jobs_fail('racer', $1, 'x', 'y', false) as answer`, null],
@@ -251,7 +251,7 @@ test('who ends a job waits for another that is ending it, and then changes nothi
   }
 });
 
-test('a unique key that is being queued is waited for: one job, whichever commits', async () => {
+test('enqueueing a unique key waits for a transaction that enqueues the same key: one job results', async () => {
   const { org } = await newTenant();
   const kind = newKind();
   const sql = `select private.jobs_enqueue($1, $2, unique_key => 'once') as id`;
@@ -275,7 +275,7 @@ test('a unique key that is being queued is waited for: one job, whichever commit
 
 // ---- waking
 
-test('workers hear that a limit has a place again, whatever freed it', async () => {
+test('workers are notified when a concurrency limit has room again, however it was freed', async () => {
   const { org } = await newTenant();
   const kind = newKind();
   const heard = [];
@@ -307,7 +307,7 @@ test('workers hear that a limit has a place again, whatever freed it', async () 
   }
 });
 
-test('eight claims of one at a time beside a large tenant: the small one is served within its turn', async () => {
+test('a small tenant beside a large one is served within its turn by eight claims of one job each', async () => {
   const [large, small] = [await newTenant(), await newTenant()];
   const kind = newKind();
   await enqueue(large.org, kind, 100);

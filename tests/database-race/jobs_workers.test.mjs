@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
 import { atOnce, newTenant, one, pool } from './support.mjs';
 
-test('twelve workers at once: no job is claimed twice, none is left', async () => {
+test('twelve workers claim every job, and none of them twice', async () => {
   const JOBS = 300;
   const { org } = await newTenant();
   const kind = `race_${randomUUID().slice(0, 8)}`;
@@ -24,7 +24,7 @@ test('twelve workers at once: no job is claimed twice, none is left', async () =
   assert.equal(new Set(claims.flat()).size, JOBS);
 });
 
-test('eight workers at once and a limit of three: never more run, and all jobs are done', async () => {
+test('eight workers at a concurrency limit of three finish all jobs and never run more than three', async () => {
   const JOBS = 60;
   const { org } = await newTenant();
   const kind = `race_${randomUUID().slice(0, 8)}`;
@@ -52,7 +52,7 @@ test('eight workers at once and a limit of three: never more run, and all jobs a
   assert.ok(most >= 1 && most <= 3, `${most} ran at once`);
 });
 
-test('workers that end the same batches crosswise do not wait for each other', async () => {
+test('workers that end the same batches in opposite orders do not deadlock', async () => {
   const { org } = await newTenant();
   const kind = `race_${randomUUID().slice(0, 8)}`;
   await pool.query('select private.jobs_enqueue_many($1)', [JSON.stringify(Array.from({ length: 200 }, () => ({ org_id: org, kind })))]);
@@ -70,7 +70,7 @@ test('workers that end the same batches crosswise do not wait for each other', a
   );
 });
 
-test('a job that is ended while its row is being changed is asked for again: ended when only its lease moved, left alone when it was taken back', async () => {
+test('a job whose row is locked must be reported again: it ends if only its lease moved, and not if another worker has it', async () => {
   const { org } = await newTenant();
   const kind = 'race_changed';
   for (const [change, ended] of [
@@ -94,7 +94,7 @@ test('a job that is ended while its row is being changed is asked for again: end
   }
 });
 
-test('a claim that finds nothing does not wait for another one that runs maintenance', async () => {
+test('a claim that finds nothing does not wait for a session that runs maintenance', async () => {
   const [keeper, worker] = await Promise.all([pool.connect(), pool.connect()]);
   try {
     await keeper.query('begin');

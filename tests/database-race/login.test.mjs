@@ -12,7 +12,7 @@ for (const [what, change] of [
   ['banned', BAN],
   ['softly deleted', DELETE],
 ]) {
-  test(`who signs in while being ${what} waits, and gets no session`, async () => {
+  test(`a user who signs in while being ${what} waits and gets no session`, async () => {
     const { user } = await newUser();
     const [changing, signing] = [await begin(), await begin()];
     await changing.run(change, [user]);
@@ -24,7 +24,7 @@ for (const [what, change] of [
     assert.equal((await one('select count(*)::int as n from auth.sessions where user_id = $1', [user])).n, 0);
   });
 
-  test(`who has signed in just before being ${what} is out at once`, async () => {
+  test(`the session of a user who signed in just before being ${what} ends at once`, async () => {
     const { user } = await newUser();
     const [changing, signing] = [await begin(), await begin()];
     assert.ok((await signing.run(SIGN_IN, [user])).answer.access_token);

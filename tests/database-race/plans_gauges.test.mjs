@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { atOnce, newTenant, one, pool, used } from './support.mjs';
 
-test('projects made, deleted and rolled back by twelve sessions: never more than the limit, and the gauge is what is there', async () => {
+test('twelve sessions that create, delete and roll back projects never exceed the limit, and the gauge equals the rows', async () => {
   const { org } = await newTenant();
   const LIMIT = 10;
   await pool.query(`select kijko.set_limit($1, 'projects', 'lifetime', $2)`, [org, LIMIT]);
@@ -82,7 +82,7 @@ const GAUGES = {
 };
 
 for (const [meter, { table = meter, row }] of Object.entries(GAUGES)) {
-  test(`a recount waits for those who are writing ${meter}, and mends what came past the triggers`, async () => {
+  test(`a recount waits for open writes of ${meter} and corrects what bypassed the triggers`, async () => {
     const [{ org, skill }, guest] = [await newTenant(), await newTenant()];
     const columns = Object.entries(row({ org, skill, guest }));
     const insert = `insert into public.${table} (${columns.map(([name]) => name)}) values (${columns.map((_, n) => `$${n + 1}`)}) returning id`;
@@ -114,7 +114,7 @@ for (const [meter, { table = meter, row }] of Object.entries(GAUGES)) {
   });
 }
 
-test('a recount needs to see what others commit meanwhile', async () => {
+test('a recount is refused in a transaction that cannot see later commits', async () => {
   const { org } = await newTenant();
   const repair = await pool.connect();
   try {

@@ -5,7 +5,7 @@ import { newTenant, one, pool, untilWaitingFor } from './support.mjs';
 
 // Each change reads what the other has not committed yet, so without turns the later one would write what is no longer so.
 for (const order of ['upgrade first', 'membership first']) {
-  test(`a user's tier is their best plan when two of their organizations change at once: ${order}`, async () => {
+  test(`a user's tier is their best plan after two of their organizations change at once: ${order}`, async () => {
     const { user, org } = await newTenant();
     const { org: other } = await newTenant();
     await pool.query(`update public.subscriptions set plan = 'TEAMS' where org_id = $1`, [other]);

@@ -129,7 +129,7 @@ async function racing(first, second) {
   }
 }
 
-test('two events of one object: the older one waits, and does not undo the newer one', async () => {
+test('of two events of one object, the older one waits and does not undo the newer one', async () => {
   const priceId = id('price');
   await racing(
     event('price.updated', 9, price(priceId, 'pro_monthly', { nickname: 'new' })),
@@ -146,7 +146,7 @@ test('two events of one object: the older one waits, and does not undo the newer
   assert.equal((await one('select status from public.stripe_checkouts where id = $1', [sessionId])).status, 'complete');
 });
 
-test('two objects of one customer: whichever comes second sees the first', async () => {
+test('of two objects of one customer, the second to be applied sees the first', async () => {
   for (const sessionFirst of [true, false]) {
     const [org, customer, sub] = [await newOrg(), id('cus'), id('sub')];
     // Known before, so that the two do not meet at the insertion of its row.
@@ -160,7 +160,7 @@ test('two objects of one customer: whichever comes second sees the first', async
   }
 });
 
-test('the same object in the other mode waits for nobody', async () => {
+test('an object in live mode does not wait for the same object in test mode', async () => {
   const priceId = id('price');
   const [a, b] = [await pool.connect(), await pool.connect()];
   try {
@@ -181,7 +181,7 @@ test('the same object in the other mode waits for nobody', async () => {
   ]);
 });
 
-test('a price that many use holds up no other event, and all its organizations follow', async () => {
+test('an event of a price that many organizations use blocks no other event and updates all of them', async () => {
   const [popular, other] = [id('price'), id('price')];
   const users = [];
   for (let n = 0; n < 60; n += 1) users.push(await subscribed(popular, 'pro_monthly'));

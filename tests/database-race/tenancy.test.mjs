@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { atOnce, newTenant, one, pool, queryAs } from './support.mjs';
 
-test('all owners leave at once: one stays', async () => {
+test('when all owners leave at once, one of them is refused', async () => {
   for (let i = 0; i < 5; i++) {
     const tenants = [await newTenant(), await newTenant(), await newTenant()];
     const {

@@ -19,7 +19,7 @@ const members = async (org) =>
     .map(({ user_id: id, role }) => `${id} ${role}`)
     .sort();
 
-test('one user accepts twice at once: the second waits, and gets the same membership', async () => {
+test('a user who accepts an invitation twice at once gets one membership', async () => {
   const [host, guest] = [await newUser(), await newUser()];
   const { token } = await invite(host.user);
   const [first, second] = [await begin(guest.user), await begin(guest.user)];
@@ -32,7 +32,7 @@ test('one user accepts twice at once: the second waits, and gets the same member
   assert.equal((await members(host.org)).length, 2);
 });
 
-test('two users accept one token: the second waits, and finds it used', async () => {
+test('when two users accept one token, the second waits and finds it used', async () => {
   const [host, one_, two] = [await newUser(), await newUser(), await newUser()];
   const { token } = await invite(host.user);
   const [first, second] = [await begin(one_.user), await begin(two.user)];
@@ -45,7 +45,7 @@ test('two users accept one token: the second waits, and finds it used', async ()
   assert.equal((await members(host.org)).length, 2);
 });
 
-test('twenty sessions of ten users and one token: one of them is a member', async () => {
+test('of ten users with twenty sessions and one token, one becomes a member', async () => {
   const host = await newUser();
   const guests = await Promise.all(Array.from({ length: 10 }, newUser));
   const { token } = await invite(host.user);
@@ -55,7 +55,7 @@ test('twenty sessions of ten users and one token: one of them is a member', asyn
   assert.equal((await members(host.org)).length, 2);
 });
 
-test('revoking waits for who is accepting, and is too late', async () => {
+test('revoking an invitation waits for a user who is accepting it, and comes too late', async () => {
   const [host, guest] = [await newUser(), await newUser()];
   const { id, token } = await invite(host.user);
   const [accepting, revoking] = [await begin(guest.user), await begin(host.user)];
@@ -67,7 +67,7 @@ test('revoking waits for who is accepting, and is too late', async () => {
   await revoking.commit();
 });
 
-test('the last seat goes to one of ten', async () => {
+test('when ten users accept at once and one seat is left, one becomes a member', async () => {
   const host = await newUser();
   const guests = await Promise.all(Array.from({ length: 10 }, newUser));
   const tokens = await Promise.all(guests.map(async () => (await invite(host.user)).token));
@@ -77,7 +77,7 @@ test('the last seat goes to one of ten', async () => {
   assert.equal((await one(`select count(*)::int as n from public.invitations where org_id = $1 and status = 'pending'`, [host.org])).n, 8);
 });
 
-test('invitations of one address at once: one is left', async () => {
+test('of invitations of one address created at once, one stays open', async () => {
   const host = await newUser();
   const email = `${randomUUID()}@example.test`;
   const answers = await Promise.all(
@@ -87,7 +87,7 @@ test('invitations of one address at once: one is left', async () => {
   assert.equal((await one('select count(*)::int as n from public.invitations where org_id = $1', [host.org])).n, 1);
 });
 
-test('two at once at the limit of organizations: the second waits, and is refused', async () => {
+test('when a user at one below the limit creates two organizations at once, the second is refused', async () => {
   const { user } = await newUser();
   for (let n = 0; n < 2; n += 1) await asUser(user, `select public.create_organization('before')`);
   const [first, second] = [await begin(user), await begin(user)];
@@ -103,7 +103,7 @@ test('two at once at the limit of organizations: the second waits, and is refuse
   );
 });
 
-test('who joins while the host is being deleted: the host is gone first, and so is the invitation', async () => {
+test('a user who accepts while the inviter is being deleted finds no invitation', async () => {
   const [host, guest] = [await newUser(), await newUser()];
   const { token } = await invite(host.user, 'owner');
   const [deleting, accepting] = [await begin(), await begin(guest.user)];
@@ -115,7 +115,7 @@ test('who joins while the host is being deleted: the host is gone first, and so 
   await accepting.commit();
 });
 
-test('an inviter is deleted while they wait for the organization: the deletion waits for the invitation', async () => {
+test('deleting a user waits for the invitation that the user is creating', async () => {
   const host = await newUser();
   const [holding, inviting, deleting] = [await begin(), await begin(host.user), await begin()];
   await holding.run('select id from public.organizations where id = $1 for no key update', [host.org]);
@@ -130,7 +130,7 @@ test('an inviter is deleted while they wait for the organization: the deletion w
   await deleting.commit();
 });
 
-test('a user is deleted while they make an organization: the deletion waits for it', async () => {
+test('deleting a user waits for the organization that the user is creating', async () => {
   const { user } = await newUser();
   await asUser(user, `select public.create_organization('first')`);
   const [holding, making, deleting] = [await begin(), await begin(user), await begin()];
@@ -146,7 +146,7 @@ test('a user is deleted while they make an organization: the deletion waits for 
   await deleting.commit();
 });
 
-test('who has joined before the host is deleted keeps the organization', async () => {
+test('a user who joined before the owner is deleted keeps the organization', async () => {
   for (const deletion of [
     'delete from auth.users where id = $1',
     `update auth.users set email = 'gone ' || id, deleted_at = now() where id = $1`,
@@ -164,7 +164,7 @@ test('who has joined before the host is deleted keeps the organization', async (
   }
 });
 
-test('who is softly deleted while they accept joins nothing', async () => {
+test('a user who is soft-deleted while accepting an invitation joins nothing', async () => {
   const [host, guest] = [await newUser(), await newUser()];
   const { token } = await invite(host.user);
   const [deleting, accepting] = [await begin(), await begin(guest.user)];
@@ -177,7 +177,7 @@ test('who is softly deleted while they accept joins nothing', async () => {
   assert.equal((await members(host.org)).length, 1);
 });
 
-test('owners, heirs and the guests that they invited may be deleted by one statement', async () => {
+test('one statement can delete owners, their successors and the users they invited', async () => {
   for (const deletion of [
     'delete from auth.users where id = any($1)',
     `update auth.users set email = 'gone ' || id, deleted_at = now() where id = any($1)`,
@@ -195,7 +195,7 @@ test('owners, heirs and the guests that they invited may be deleted by one state
   }
 });
 
-test('an owner and the heir that they invited are deleted by one statement: the next member follows', async () => {
+test('when one statement deletes an owner and the invited successor, the next member becomes owner', async () => {
   const [gone, stay] = [[], []];
   // Several, because which of two comes first in a statement is not ours to say.
   for (let n = 0; n < 6; n += 1) {
@@ -209,7 +209,7 @@ test('an owner and the heir that they invited are deleted by one statement: the 
   for (const { org, third } of stay) assert.deepEqual(await members(org), [`${third.user} owner`]);
 });
 
-test('two owners are deleted at once: the second deletion waits, and sees that theirs is the last', async () => {
+test('when two owners are deleted at once, the second deletion waits and sees that it removes the last owner', async () => {
   const [first, second, member] = [await newUser(), await newUser(), await newUser()];
   for (const [{ user }, role] of [
     [second, 'owner'],
@@ -227,7 +227,7 @@ test('two owners are deleted at once: the second deletion waits, and sees that t
   assert.deepEqual(await members(first.org), [`${member.user} owner`]);
 });
 
-test('all owners are deleted at once: the next member follows', async () => {
+test('when all owners are deleted at once, the next member becomes owner', async () => {
   const owners = [await newUser(), await newUser(), await newUser()];
   const { id: org } = await asUser(owners[0].user, `select (public.create_organization('shared')).id`);
   await pool.query('select kijko.set_limit($1, $2, $3, null)', [org, 'members', 'lifetime']);
@@ -244,7 +244,7 @@ test('all owners are deleted at once: the next member follows', async () => {
   assert.deepEqual(await members(org), [`${member.user} owner`]);
 });
 
-test('the heir leaves while the last owner is being deleted: the next one follows', async () => {
+test('when the successor leaves while the last owner is being deleted, the next member becomes owner', async () => {
   const [owner, heir, third] = [await newUser(), await newUser(), await newUser()];
   const { id: org } = await asUser(owner.user, `select (public.create_organization('shared')).id`);
   for (const [{ user }, role] of [
@@ -263,7 +263,7 @@ test('the heir leaves while the last owner is being deleted: the next one follow
   assert.deepEqual(await members(org), [`${third.user} owner`]);
 });
 
-test('two users join one personal organization at once: neither waits for the other in a circle', async () => {
+test('two users who join one personal organization at once do not deadlock', async () => {
   const host = await newUser();
   const guests = [await newUser(), await newUser()];
   const sessions = [await begin(), await begin()];
@@ -278,7 +278,7 @@ test('two users join one personal organization at once: neither waits for the ot
   assert.equal((await one('select personal_for from public.organizations where id = $1', [host.org])).personal_for, null);
 });
 
-test('an organization is deleted while its plan changes: the later one waits, and neither deadlocks', async () => {
+test('deleting an organization while its plan changes waits and does not deadlock', async () => {
   const host = await newUser();
   const [holder, deleting, changing] = [await begin(), await begin(), await begin()];
   // Both lock the member's profile, which a third transaction holds until both are on their way. The cascade deletes the

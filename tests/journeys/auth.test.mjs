@@ -6,7 +6,7 @@ import { claimsOf, passwordGrant, refused, UUID } from './auth_support.mjs';
 import { admin, api, env, http, newEmail, newUser, signIn, sql } from './support.mjs';
 
 describe('sign up', () => {
-  test('gives a session and a user as GoTrue shows them', async () => {
+  test("returns a session and a user in GoTrue's shape", async () => {
     const { session, user, email } = await newUser({ name: 'Ada', languages: ['nl', 'en'] });
     assert.match(user.id, UUID);
     assert.equal(user.email, email);
@@ -37,7 +37,7 @@ describe('sign up', () => {
     assert.match(claims.iss, /\/auth\/v1$/);
   });
 
-  test('the token verifies against the published keys alone', async () => {
+  test('the token verifies with the published keys', async () => {
     const { client, user } = await newUser();
     const { data, error } = await client.auth.getClaims();
     assert.equal(error, null);
@@ -66,7 +66,7 @@ describe('sign up', () => {
     await refused(api().auth.signUp({ email: email.toUpperCase(), password: 'secret1' }), 'user_already_exists', 422);
   });
 
-  test('of two sign-ups with one address at the same moment one wins', async () => {
+  test('of two sign-ups with one address at the same time, one succeeds', async () => {
     const email = newEmail('race');
     const answers = await Promise.all([1, 2, 3, 4].map((n) => api().auth.signUp({ email, password: `secret${n}` })));
     assert.equal(answers.filter((answer) => answer.data.session).length, 1);
@@ -83,7 +83,7 @@ describe('sign up', () => {
     assert.deepEqual(error.reasons, ['length']);
   });
 
-  test('takes 72 bytes of password and not one more, at sign-in too', async () => {
+  test('accepts passwords of up to 72 bytes, at sign-in too', async () => {
     const email = newEmail('long');
     const longest = 'ä'.repeat(36);
     await refused(api().auth.signUp({ email, password: `${longest}x` }), 'validation_failed', 400);
@@ -123,7 +123,7 @@ describe('sign up', () => {
 });
 
 describe('sign in', () => {
-  test('works, and the next session is another one', async () => {
+  test('succeeds, and each sign-in is a new session', async () => {
     const first = await newUser();
     const second = await signIn(first);
     assert.equal(second.user.id, first.user.id);
@@ -159,7 +159,7 @@ describe('sign in', () => {
     assert.ok(median(times.unknown) > median(times.wrong) / 2, JSON.stringify(times));
   });
 
-  test('an account is closed for a while after too many attempts from one address, the others stay open', async () => {
+  test('too many attempts from one address lock an account for a while, and no other account', async () => {
     const guessed = await newUser();
     const other = await newUser();
     const [{ attempts }] = await sql('select attempts_per_5_minutes as attempts from auth_api.settings');
@@ -176,7 +176,7 @@ describe('sign in', () => {
     await signIn(other);
   });
 
-  test('a client cannot count as another address', async () => {
+  test('a client cannot pretend to have another address', async () => {
     const { email, password } = await newUser();
     const spoofed = api({ 'X-Forwarded-For': '203.0.113.7', 'X-Real-IP': '203.0.113.7' });
     const { data } = await spoofed.auth.signInWithPassword({ email, password });
@@ -187,7 +187,7 @@ describe('sign in', () => {
 });
 
 describe('the account', () => {
-  test('getUser shows the user of the token', async () => {
+  test('getUser returns the user of the token', async () => {
     const { client, user, email } = await newUser();
     const { data } = await client.auth.getUser();
     assert.equal(data.user.id, user.id);
@@ -223,7 +223,7 @@ describe('the account', () => {
     assert.equal(data.user.user_metadata.second, undefined);
   });
 
-  test('a new address holds at once, unless it is taken', async () => {
+  test('a new address takes effect at once, unless it is taken', async () => {
     const account = await newUser();
     const neighbour = await newUser();
     await refused(account.client.auth.updateUser({ email: neighbour.email }), 'email_exists', 422);
@@ -235,7 +235,7 @@ describe('the account', () => {
     await refused(api().auth.signInWithPassword(account), 'invalid_credentials', 400);
   });
 
-  test('nobody writes their own app_metadata', async () => {
+  test('users cannot write their own app_metadata', async () => {
     const { session } = await newUser();
     const answer = await http('PUT', '/auth/v1/user', { token: session.access_token, body: { app_metadata: { admin: true } } });
     assert.equal(answer.status, 403);
@@ -250,7 +250,7 @@ describe('the account', () => {
 });
 
 describe('settings', () => {
-  test('say that addresses and passwords are the way in', async () => {
+  test('say that sign-in is by address and password', async () => {
     const { status, body } = await http('GET', '/auth/v1/settings');
     assert.equal(status, 200);
     assert.equal(body.external.email, true);
@@ -259,7 +259,7 @@ describe('settings', () => {
     assert.equal((await http('GET', '/auth/v1/health')).status, 200);
   });
 
-  test('the service key is no user', async () => {
+  test('the service key is not a user', async () => {
     const { error } = await admin().auth.getUser(env.SERVICE_ROLE_KEY);
     assert.equal(error.code, 'bad_jwt');
   });

@@ -13,7 +13,7 @@ async function refused(promise, code, status) {
   assert.deepEqual([error.code, error.status], [code, status]);
 }
 
-describe('who may', () => {
+describe('authorization', () => {
   const id = randomUUID();
   const endpoints = [
     ['GET', '/admin/users'],
@@ -23,7 +23,7 @@ describe('who may', () => {
     ['DELETE', `/admin/users/${id}`],
   ];
 
-  test('nobody without a key, nobody with the anon key, no user', async () => {
+  test('requests without a key, with the anon key, or by a user are refused', async () => {
     const { session } = await newUser();
     for (const [method, path] of endpoints) {
       const unauthenticated = await http(method, `/auth/v1${path}`);
@@ -52,7 +52,7 @@ describe('create', () => {
     assert.equal((await signIn({ email, password: 'secret1' })).user.id, data.user.id);
   });
 
-  test('an unconfirmed one does not, until confirmed', async () => {
+  test('an unconfirmed user signs in only once confirmed', async () => {
     const email = newEmail('unconfirmed');
     const { data } = await users().createUser({ email, password: 'secret1' });
     assert.equal(data.user.email_confirmed_at, undefined);
@@ -70,7 +70,7 @@ describe('create', () => {
     assert.equal(own.length, 1);
   });
 
-  test('takes a bcrypt hash from elsewhere, in all its spellings', async () => {
+  test('accepts an imported bcrypt hash in each of its formats', async () => {
     const hash = '$2a$04$9O.sAHuyTdwAPNXlfqQ.xexc0qwbwXRfDzqKUgFnZ6ZuqJ4lwkf6S';
     const [{ own }] = await sql(`select extensions.crypt('secret1', extensions.gen_salt('bf', 4)) as own`);
     for (const prefix of ['$2a$', '$2b$', '$2y$']) {
@@ -85,7 +85,7 @@ describe('create', () => {
     await refused(users().createUser({ email: newEmail(), password_hash: 'md5' }), 'validation_failed', 400);
   });
 
-  test('a hash that is no bcrypt never matches', async () => {
+  test('a hash that is not bcrypt never matches', async () => {
     const { email, user } = await newUser();
     for (const hash of ['$argon2id$v=19$m=65536,t=3,p=2$c29tZXNhbHQ$aGFzaA', '', 'x', '$2b$', null]) {
       await sql('update auth.users set encrypted_password = $2 where id = $1', [user.id, hash]);
@@ -93,7 +93,7 @@ describe('create', () => {
     }
   });
 
-  test('refuses what is taken or wrong', async () => {
+  test('refuses taken addresses and invalid input', async () => {
     const { email, user } = await newUser();
     await refused(users().createUser({ email, password: 'secret1' }), 'email_exists', 422);
     await refused(users().createUser({ id: user.id, email: newEmail(), password: 'secret1' }), 'email_exists', 422);
@@ -144,7 +144,7 @@ describe('find', () => {
     }
   });
 
-  test('a filter finds what it says, not what SQL wildcards mean', async () => {
+  test('a filter is literal: SQL wildcards mean nothing in it', async () => {
     const tag = randomUUID();
     await users().createUser({ email: `a_${tag}@example.com` });
     await users().createUser({ email: `ab${tag}@example.com` });
@@ -179,7 +179,7 @@ describe('change', () => {
     await refused(users().updateUserById(account.user.id, { email: neighbour.email }), 'email_exists', 422);
   });
 
-  test('a ban holds at once and ends', async () => {
+  test('a ban takes effect at once and ends', async () => {
     const account = await newUser();
     const restStatus = async (token) => (await http('GET', '/rest/v1/profiles', { token })).status;
     assert.equal(await restStatus(account.session.access_token), 200);
@@ -197,7 +197,7 @@ describe('change', () => {
     assert.equal(await restStatus(back.session.access_token), 200);
   });
 
-  test('a ban that is lifted lets the user in everywhere at once: with the old token, the old session, and what it refreshes to', async () => {
+  test('lifting a ban restores the old token, the old session and its refreshed ones at once', async () => {
     const account = await newUser();
     const { access_token: token, refresh_token } = account.session;
     const rest = async (bearer) => (await http('GET', '/rest/v1/profiles', { token: bearer })).status;
@@ -214,7 +214,7 @@ describe('change', () => {
     assert.equal(await rest(refreshed.data.session.access_token), 200);
   });
 
-  test('a ban that ends by itself does so, too', async () => {
+  test('a ban that expires restores them, too', async () => {
     const account = await newUser();
     const token = account.session.access_token;
     const rest = async () => (await http('GET', '/rest/v1/profiles', { token })).status;
@@ -225,7 +225,7 @@ describe('change', () => {
     assert.equal((await account.client.auth.refreshSession()).error, null);
   });
 
-  test('lifting a ban brings no session back that was signed out', async () => {
+  test('lifting a ban restores no session that was signed out', async () => {
     const account = await newUser();
     const other = await signIn(account);
     await users().updateUserById(account.user.id, { ban_duration: '24h' });
@@ -240,7 +240,7 @@ describe('change', () => {
 });
 
 describe('delete', () => {
-  test('takes the user and what hangs on it', async () => {
+  test('removes the user and the rows that depend on it', async () => {
     const account = await newUser();
     const { error } = await users().deleteUser(account.user.id);
     assert.equal(error, null);
@@ -253,7 +253,7 @@ describe('delete', () => {
     await refused(users().deleteUser(account.user.id), 'user_not_found', 404);
   });
 
-  test('softly keeps the id and nothing personal', async () => {
+  test('a soft delete keeps the id and no personal data', async () => {
     const account = await newUser({ name: 'Forget me' });
     const { error } = await users().deleteUser(account.user.id, true);
     assert.equal(error, null);

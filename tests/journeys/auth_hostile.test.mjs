@@ -38,7 +38,7 @@ describe('bodies', () => {
       });
     }
 
-    test(`${path}: bytes that are no text`, async () => {
+    test(`${path}: bytes that are not text`, async () => {
       for (const bytes of [[0], [0x7b, 0, 0x7d], [0xff, 0xfe], [0xc0, 0x80]]) {
         const answer = await http(method, path, { body: Uint8Array.from(bytes) });
         assert.equal(answer.status, 400, answer.text);
@@ -46,7 +46,7 @@ describe('bodies', () => {
     });
   }
 
-  test('more than a login can need is refused, and the API lives on', async () => {
+  test('a body larger than any login needs is refused, and the API stays up', async () => {
     for (const size of [90_000, 3_000_000]) {
       const answer = await http('POST', '/auth/v1/signup', {
         body: { email: newEmail(), password: 'secret1', data: { filler: 'x'.repeat(size) } },
@@ -56,7 +56,7 @@ describe('bodies', () => {
     assert.equal((await http('GET', '/auth/v1/health')).status, 200);
   });
 
-  test('fields of other ways to sign in say that they are off', async () => {
+  test('fields of other sign-in methods fail as disabled', async () => {
     const cases = [
       ['/auth/v1/signup', {}, 422, 'anonymous_provider_disabled'],
       ['/auth/v1/signup', { phone: '+31612345678', password: 'secret1' }, 400, 'phone_provider_disabled'],
@@ -74,7 +74,7 @@ describe('bodies', () => {
 });
 
 describe('addresses', () => {
-  test('that look like SQL are ordinary addresses', async () => {
+  test('that look like SQL are treated as text', async () => {
     const tag = Date.now();
     for (const local of [`o'hara--${tag}`, `x'or'1'='1'${tag}`, `%_${tag}`, `$$${tag}`, `{${tag}}`]) {
       const email = `${local}@example.com`;
@@ -86,7 +86,7 @@ describe('addresses', () => {
     }
   });
 
-  test('that are none are refused', async () => {
+  test('that are invalid are refused', async () => {
     for (const email of [
       "a'; drop table auth.users; --",
       'a@b@c.d',
@@ -125,7 +125,7 @@ describe('tokens', () => {
     assert.equal(rest.status, 401, what);
   }
 
-  test('forged ones', async () => {
+  test('forged', async () => {
     const { session } = await newUser();
     const [header, payload, signature] = session.access_token.split('.');
     const claims = decode(payload);
@@ -151,7 +151,7 @@ describe('tokens', () => {
     await refusedEverywhere(hs256(''), 'an empty secret');
   });
 
-  test('expired ones', async () => {
+  test('expired', async () => {
     const { session } = await newUser();
     const claims = decode(session.access_token.split('.')[1]);
     const sign = async (changes) => (await adminSql('select kijko.sign_jwt($1) as token', [{ ...claims, ...changes }]))[0].token;
@@ -161,7 +161,7 @@ describe('tokens', () => {
     await refusedEverywhere(await sign({ iat: nowSeconds - 3690, exp: nowSeconds - 90 }), 'expired');
   });
 
-  test('ours that are no access tokens', async () => {
+  test('of ours that are not access tokens', async () => {
     const { session } = await newUser();
     const nowSeconds = Math.floor(Date.now() / 1000);
     const sign = async (claims) => (await adminSql('select kijko.sign_jwt($1) as token', [JSON.stringify(claims)]))[0].token;
@@ -194,7 +194,7 @@ describe('tokens', () => {
     }
   });
 
-  test('none, and what is no bearer', async () => {
+  test('missing, or not a bearer token', async () => {
     for (const headers of [{}, { Authorization: 'Basic YTpi' }, { Authorization: 'Bearer' }, { Authorization: 'Bearer a b' }]) {
       for (const [method, path] of [
         ['GET', '/auth/v1/user'],
@@ -212,7 +212,7 @@ describe('tokens', () => {
     }
   });
 
-  test('keys are no users, and a deleted user is none either', async () => {
+  test('of keys and deleted users are not users', async () => {
     for (const key of [env.ANON_KEY, env.SERVICE_ROLE_KEY]) {
       const answer = await getUser(key);
       assert.deepEqual([answer.status, answer.body.code], [403, 'bad_jwt']);
@@ -222,7 +222,7 @@ describe('tokens', () => {
     assert.equal((await getUser(session.access_token)).body.code, 'session_not_found');
   });
 
-  test('a session of another user does not count', async () => {
+  test("that name another user's session are refused", async () => {
     const [one, two] = await Promise.all([newUser(), newUser()]);
     const claims = decode(one.session.access_token.split('.')[1]);
     const [{ token }] = await adminSql('select kijko.sign_jwt($1) as token', [
@@ -237,7 +237,7 @@ describe('tokens', () => {
 });
 
 describe('requests', () => {
-  test("nobody reaches another endpoint by Caddy's own headers", async () => {
+  test("Caddy's own headers reach no other endpoint", async () => {
     const forged = { 'X-Kijko-Method': 'GET', 'X-Kijko-Uri': '/admin/users', 'X-Kijko-Authorization': `Bearer ${env.SERVICE_ROLE_KEY}` };
     const health = await http('GET', '/auth/v1/health', { headers: forged });
     assert.equal(health.status, 200);
@@ -271,7 +271,7 @@ describe('requests', () => {
     }
   });
 
-  test('what is not there is 404, whatever the method', async () => {
+  test('an unknown path is 404, whatever the method', async () => {
     for (const [method, path] of [
       ['GET', '/auth/v1/nothing'],
       ['DELETE', '/auth/v1/user'],
@@ -288,7 +288,7 @@ describe('requests', () => {
     assert.deepEqual([strange.status, strange.body.code], [400, 'validation_failed']);
   });
 
-  test('old clients get the old shape of errors', async () => {
+  test('old clients get the old error format', async () => {
     const body = { email: newEmail('nobody'), password: 'x' };
     const path = '/auth/v1/token?grant_type=password';
     const modern = await http('POST', path, { body });
@@ -301,7 +301,7 @@ describe('requests', () => {
     }
   });
 
-  test('a browser on another origin may read codes and pages', async () => {
+  test('a browser on another origin can read error codes and page headers', async () => {
     const preflight = await fetch(`${env.API_URL}/auth/v1/token?grant_type=password`, {
       method: 'OPTIONS',
       headers: {

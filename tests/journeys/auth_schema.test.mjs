@@ -5,7 +5,7 @@ import { describe, test } from 'node:test';
 import { adminSql, env, http, newUser, sql } from './support.mjs';
 
 describe('the schema', () => {
-  test("is GoTrue's, column by column, so that users can be moved", async () => {
+  test("has GoTrue's columns, so that users can be moved", async () => {
     const wanted = JSON.parse(await readFile(new URL('gotrue_columns.json', import.meta.url)));
     const rows = await sql(
       `
@@ -20,7 +20,7 @@ describe('the schema', () => {
     assert.deepEqual(found, wanted);
   });
 
-  test('no API role reads a table of it, and the API does not serve it', async () => {
+  test('no API role can read its tables, and the API does not serve it', async () => {
     const rows = await sql(`
       select r.rolname, c.relname, p.privilege
       from pg_class c
@@ -34,14 +34,14 @@ describe('the schema', () => {
     }
   });
 
-  test('the login role may call one function of it', async () => {
+  test('the login role can call one of its functions', async () => {
     const rows = await sql(`
       select p.proname from pg_proc p
       where p.pronamespace = 'auth_api'::regnamespace and has_function_privilege('kijko_login_anon', p.oid, 'execute')`);
     assert.deepEqual(rows, [{ proname: 'handle' }]);
   });
 
-  test("claims that a plain SQL session sets are nobody's", async () => {
+  test('claims set by a plain SQL session are ignored', async () => {
     const { user } = await newUser();
     const claims = JSON.stringify({ sub: user.id, role: 'service_role', email: 'x@example.com' });
     const [row] = await sql(
@@ -53,14 +53,14 @@ describe('the schema', () => {
     assert.deepEqual(row, { uid: null, role: null, email: null, jwt: null });
   });
 
-  test('nothing in it is owned by a superuser', async () => {
+  test('no superuser owns any of it', async () => {
     const rows = await adminSql(`
       select p.oid::regprocedure::text from pg_proc p join pg_roles r on r.oid = p.proowner
       where p.pronamespace in ('auth'::regnamespace, 'auth_api'::regnamespace) and r.rolsuper`);
     assert.deepEqual(rows, []);
   });
 
-  test('everything in it says what it is for', async () => {
+  test('every table, column and function has a comment', async () => {
     const rows = await sql(`
       select 'function ' || p.oid::regprocedure as what from pg_proc p
       where p.pronamespace in ('auth'::regnamespace, 'auth_api'::regnamespace) and obj_description(p.oid, 'pg_proc') is null

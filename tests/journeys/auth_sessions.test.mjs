@@ -5,7 +5,7 @@ import { claimsOf, refresh, refused } from './auth_support.mjs';
 import { http, newUser, signIn, sql } from './support.mjs';
 
 describe('refresh', () => {
-  test('gives new tokens of the same session', async () => {
+  test('returns new tokens of the same session', async () => {
     const { client, session, user } = await newUser();
     const { data, error } = await client.auth.refreshSession();
     assert.equal(error, null);
@@ -17,7 +17,7 @@ describe('refresh', () => {
     assert.equal((await client.auth.getUser()).data.user.id, user.id);
   });
 
-  test('at the same moment all get the same new token, and one is active', async () => {
+  test('concurrent refreshes get the same new token, and one is active', async () => {
     const { session } = await newUser();
     const answers = await Promise.all(Array.from({ length: 6 }, () => refresh(session.refresh_token)));
     assert.deepEqual(
@@ -31,7 +31,7 @@ describe('refresh', () => {
     assert.equal(active, 1);
   });
 
-  test('a client that lost the answer gets it again, also later', async () => {
+  test('a client that lost the response gets the same tokens again, also later', async () => {
     const { session } = await newUser();
     const first = await refresh(session.refresh_token);
     await sql(`update auth.refresh_tokens set updated_at = updated_at - interval '1 hour' where token = $1`, [session.refresh_token]);
@@ -40,7 +40,7 @@ describe('refresh', () => {
     assert.equal(again.body.refresh_token, first.body.refresh_token);
   });
 
-  test('a used token ends the whole session, once its interval is over', async () => {
+  test('reusing a token after the reuse interval ends the whole session', async () => {
     const { client, session } = await newUser();
     const second = await refresh(session.refresh_token);
     const third = await refresh(second.body.refresh_token);
@@ -87,7 +87,7 @@ describe('sign out', () => {
   const stillIn = async ({ client }) => !(await client.auth.getUser()).error;
   const restStatus = async ({ session }) => (await http('GET', '/rest/v1/profiles', { token: session.access_token })).status;
 
-  test('local ends this session alone, for login and for the API', async () => {
+  test('local ends only this session, for login and for the API', async () => {
     const here = await newUser();
     const there = await signIn(here);
     assert.equal(await restStatus(here), 200);
@@ -103,7 +103,7 @@ describe('sign out', () => {
     assert.equal(await restStatus(there), 200);
   });
 
-  test('others ends the others', async () => {
+  test('others ends all other sessions', async () => {
     const here = await newUser();
     const there = await signIn(here);
     await here.client.auth.signOut({ scope: 'others' });
@@ -113,7 +113,7 @@ describe('sign out', () => {
     assert.equal(await restStatus(there), 401);
   });
 
-  test('global ends all of this user and none of anybody else', async () => {
+  test('global ends all sessions of this user and of no other', async () => {
     const here = await newUser();
     const there = await signIn(here);
     const other = await newUser();

@@ -26,7 +26,7 @@ describe('upsert', () => {
     skill = await newSkill(person);
   });
 
-  test('is tried on every table that a user may insert into', async () => {
+  test('the cases below cover every table into which users can insert', async () => {
     const tables = await sql(`
       select c.relname as name from pg_class as c
       where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and has_any_column_privilege('authenticated', c.oid, 'insert') order by 1`);
@@ -37,7 +37,7 @@ describe('upsert', () => {
   });
 
   for (const [table, { row, change, keys }] of Object.entries(WRITABLE)) {
-    test(`${table}: by id and by each unique key, makes what is not there and changes what is`, async () => {
+    test(`${table}: by id and by each unique key, inserts missing rows and updates existing ones`, async () => {
       const id = randomUUID();
       const made = await ok(
         person.client
@@ -91,7 +91,7 @@ describe('upsert', () => {
       await ok(person.client.from(table).delete().eq('id', id));
     });
 
-    test(`${table}: takes no row of another organization, and moves none`, async () => {
+    test(`${table}: neither changes nor moves a row of another organization`, async () => {
       const made = await ok(person.client.from(table).insert(row({ skill })).select().single());
       const theirs = table === 'habits' ? await newSkill(other) : skill;
       const stolen = { ...row({ skill: theirs }), ...change, id: made.id };
@@ -104,7 +104,7 @@ describe('upsert', () => {
     });
   }
 
-  test("profiles: changes one's own, and neither makes nor changes another", async () => {
+  test("profiles: changes only the caller's own", async () => {
     const profiles = person.client.from('profiles');
     const mine = { id: person.user.id, display_name: 'Ada L.' };
     const changed = await ok(
@@ -121,7 +121,7 @@ describe('upsert', () => {
     await refused(profiles.insert(mine), 409, '23505');
   });
 
-  test('of rows that are there counts none of them against the plan; of one too many changes nothing', async () => {
+  test('of existing rows does not count against the plan; with one row too many it changes nothing', async () => {
     const rows = await ok(
       person.client
         .from('projects')
@@ -144,7 +144,7 @@ describe('upsert', () => {
 });
 
 describe('embedding', () => {
-  test('an execution shows the one that it repeats, and those that repeat it', async () => {
+  test('an execution embeds the execution that it retries, and its retries', async () => {
     const [person, nonMember] = [await newPerson(), await newPerson()];
     const skill = await newSkill(person);
     const first = await ok(execute(person, skill.id, {}));
@@ -170,7 +170,7 @@ describe('embedding', () => {
   });
 });
 
-test('a subscription shows its plan, and a plan its subscriptions, also when somebody has set it', async () => {
+test('a subscription embeds its plan and a plan its subscriptions, also when an operator has set the plan', async () => {
   const person = await newPerson();
   await sql(`update public.subscriptions set plan_override = 'PRO' where org_id = $1`, [person.orgId]);
   assert.deepEqual(await ok(person.client.from('subscriptions').select('plans(name)').eq('org_id', person.orgId).single()), {
@@ -180,15 +180,15 @@ test('a subscription shows its plan, and a plan its subscriptions, also when som
   assert.deepEqual(pro.subscriptions, [{ org_id: person.orgId }]);
 });
 
-describe('without a sign-in', () => {
-  test('the API describes itself, with what anybody may call', async () => {
+describe('without signing in', () => {
+  test('the API describes itself, with the functions that anybody can call', async () => {
     const { status, body } = await http('GET', '/rest/v1/');
     assert.equal(status, 200);
     assert.ok(body.paths['/plans']);
     assert.equal(body.paths['/rpc/invite_member'], undefined);
   });
 
-  test('plans, their limits and the prices of models are read, and nothing of them written', async () => {
+  test('plans, their limits and model prices can be read and not written', async () => {
     const plans = await ok(api().from('plans').select('code, rate_per_minute, plan_limits(meter, amount)').eq('code', 'FREE').single());
     assert.equal(plans.plan_limits.find(({ meter }) => meter === 'executions').amount, 50);
     assert.ok((await ok(api().from('llm_models').select('id, input_microusd_per_mtok'))).length > 0);

@@ -34,7 +34,7 @@ describe('executing a skill', () => {
     });
   });
 
-  test('who is not signed in sees none', () => assertAnonymousSeesNothing(['executions']));
+  test('an unauthenticated caller sees none', () => assertAnonymousSeesNothing(['executions']));
 
   test('a non-member gets not_found, a viewer permission_denied, and nothing is charged', async () => {
     const { id } = await ok(execute(team.member, skill.id, { text: 'hello', language: 'Dutch' }));
@@ -53,7 +53,7 @@ describe('executing a skill', () => {
     assert.equal((await usageOf(team.owner)).executions.used, used);
   });
 
-  test('nobody writes executions directly', async () => {
+  test('executions cannot be written directly', async () => {
     const { client } = team.owner;
     const { id } = await ok(execute(team.owner, skill.id, { text: 'a', language: 'b' }));
     await refused(client.from('executions').insert({ skill_id: skill.id, status: 'succeeded' }), 403, '42501');
@@ -61,7 +61,7 @@ describe('executing a skill', () => {
     await unaffected(client.from('executions').delete().eq('id', id).select());
   });
 
-  test('gives the queued row, then the output, the tokens and the cost, all metered', async () => {
+  test('returns the queued row; later it has output, tokens and cost, all metered', async () => {
     const person = await newPerson();
     const own = await newSkill(person, { prompt_template: 'one two {{ n }}' });
     const queued = await ok(execute(person, own.id, { n: 'three' }));
@@ -81,7 +81,7 @@ describe('executing a skill', () => {
 
   const time = (value) => new Date(value).getTime();
 
-  test('input goes into the prompt as it is: no template inside it, no escaping, any script', async () => {
+  test('input is rendered verbatim: no template in it is evaluated, nothing is escaped', async () => {
     for (const text of [
       '{{ 7 * 7 }} {% for x in y %}',
       '<b>&"quoted"\'',
@@ -96,7 +96,7 @@ describe('executing a skill', () => {
     }
   });
 
-  test('input that is no object, or too large, is invalid_input and changes nothing', async () => {
+  test('input that is not an object, or too large, is invalid_input and changes nothing', async () => {
     const person = await newPerson();
     const own = await newSkill(person);
     for (const input of [[], 'text', 1, null, { n: 'x'.repeat(300_000) }])
@@ -111,7 +111,7 @@ describe('executing a skill', () => {
     assert.equal((await usageOf(person)).executions.used, 0);
   });
 
-  test('input that the schema refuses, or a template that needs more, fails the execution without another try', async () => {
+  test('input that violates the schema or lacks a template variable fails the execution without a retry', async () => {
     const wrong = await ok(execute(team.owner, skill.id, { text: 5, language: 'x' }));
     const failed = await ended(team.owner, wrong.id);
     assert.deepEqual([failed.status, failed.error_code], ['failed', 'invalid_input']);
@@ -126,7 +126,7 @@ describe('executing a skill', () => {
     assert.equal(failed.cost_microusd, 0, 'no model was asked');
   });
 
-  test('a skill that is deleted before it ran fails the execution and keeps the record', async () => {
+  test('deleting a skill before it runs fails the execution and keeps its record', async () => {
     const own = await newSkill(team.owner);
     const execution = await parkedExecution(own);
     await ok(team.owner.client.from('skills').delete().eq('id', own.id));
@@ -135,7 +135,7 @@ describe('executing a skill', () => {
     assert.deepEqual([failed.status, failed.error_code, failed.skill_id], ['failed', 'not_found', null]);
   });
 
-  test('errors have one shape, with the code to compare and no insides', async () => {
+  test('errors have one format with a stable code and no internal details', async () => {
     const answer = await call(team.nonMember, 'execute_skill', { skill_id: skill.id });
     assert.equal(answer.status, 404);
     assert.deepEqual(Object.keys(answer.body).sort(), ['code', 'details', 'hint', 'message']);
@@ -145,7 +145,7 @@ describe('executing a skill', () => {
     assert.ok(answer.headers.get('x-ratelimit-limit'), 'refusals carry the rate headers too');
   });
 
-  test('works by GET never: a function that writes is POST', async () => {
+  test('never works by GET, because it writes', async () => {
     const answer = await http('GET', `/rest/v1/rpc/execute_skill?skill_id=${skill.id}`, { token: team.owner.token });
     assert.equal(answer.status, 405, answer.text);
   });
@@ -159,7 +159,7 @@ describe('an idempotency key', () => {
     skill = await newSkill(person);
   });
 
-  test('makes the same call the same execution, charged once', async () => {
+  test('makes repeated calls one execution, charged once', async () => {
     const used = (await usageOf(person)).executions.used;
     const key = randomUUID();
     const first = await ok(execute(person, skill.id, { n: 1 }, key));
@@ -179,7 +179,7 @@ describe('an idempotency key', () => {
     assert.equal((await usageOf(person)).executions.used, used);
   });
 
-  test('twenty calls at once with one key: one execution, one job, one charge', async () => {
+  test('makes twenty calls at once one execution, one job and one charge', async () => {
     const used = (await usageOf(person)).executions.used;
     const key = randomUUID();
     const rows = await Promise.all(Array.from({ length: 20 }, () => ok(execute(person, skill.id, { n: 'at once' }, key))));
@@ -201,7 +201,7 @@ describe('an idempotency key', () => {
     assert.notEqual(a.id, b.id);
   });
 
-  test('of a refused call is free to use again', async () => {
+  test('of a refused call can be used again', async () => {
     const poor = await newPerson('PRO');
     const own = await newSkill(poor);
     const key = randomUUID();
@@ -214,7 +214,7 @@ describe('an idempotency key', () => {
 });
 
 describe('the quota', () => {
-  test('a hundred calls at once with fifty left: exactly fifty', async () => {
+  test('of a hundred calls at once with fifty left, exactly fifty pass', async () => {
     const person = await newPerson('TEAMS');
     const skill = await newSkill(person);
     await adminSql(`select kijko.set_limit($1, 'executions', 'month', 50)`, [person.orgId]);
@@ -248,7 +248,7 @@ describe('the quota', () => {
     assert.deepEqual([after.llm_tokens.used, after.llm_cost_microusd.used], [tokens, cost], 'every token metered once');
   });
 
-  test('calls of a model at the same time use no more than there is', async () => {
+  test('concurrent model calls never exceed the budget', async () => {
     const person = await newPerson();
     const skill = await newSkill(person, { prompt_template: '{{ n }}', parameters: { delay_ms: 1500 } });
     // Each is 60,000 tokens, question and answer: one fits into 100,000.
@@ -261,7 +261,7 @@ describe('the quota', () => {
     assert.deepEqual([usage.llm_tokens.used, usage.executions.used], [60_000, 1], 'what was refused costs nothing');
   });
 
-  test('an input that the schema refuses costs nothing', async () => {
+  test('an input that violates the schema costs nothing', async () => {
     const person = await newPerson();
     const skill = await newSkill(person, { input_schema: { properties: { n: { pattern: '^(?!eo:)' } } } });
     const [bad, good] = [await ok(execute(person, skill.id, { n: 'eo:x' })), await ok(execute(person, skill.id, { n: 'en:x' }))];
@@ -269,7 +269,7 @@ describe('the quota', () => {
     assert.equal((await usageOf(person)).executions.used, 1);
   });
 
-  test('a refusal tells limit, rest, reset, resource and when to come back', async () => {
+  test('a refusal reports limit, remaining, reset, resource and Retry-After', async () => {
     const person = await newPerson('PRO');
     const skill = await newSkill(person);
     await sql(`select kijko.try_consume($1, 'executions', 2000)`, [person.orgId]);
@@ -287,7 +287,7 @@ describe('the quota', () => {
     assert.equal(header('access-control-expose-headers')?.toLowerCase().includes('retry-after'), true, 'and a browser may read it');
   });
 
-  test('a model budget that is used up refuses the next call before it costs anything', async () => {
+  test('a used-up model budget rejects the next call before it costs anything', async () => {
     const person = await newPerson();
     const skill = await newSkill(person);
     await sql(`select kijko.try_consume($1, 'llm_tokens', 100000)`, [person.orgId]);
@@ -310,7 +310,7 @@ describe('cancelling', () => {
     slow = await newSkill(person, { parameters: { delay_ms: 300_000 } });
   });
 
-  test('a queued execution ends at once, and again is the same', async () => {
+  test('a queued execution ends at once, and cancelling it again returns the same', async () => {
     const execution = await parkedExecution(slow);
     const cancelled = await ok(person.client.rpc('cancel_execution', { id: execution.id }));
     assert.equal(cancelled.status, 'cancelled');
@@ -319,7 +319,7 @@ describe('cancelling', () => {
     assert.equal(job.status, 'cancelled');
   });
 
-  test('a running one stops the worker within seconds, not when the model is done', async () => {
+  test('a running one stops the worker within seconds, before the model is done', async () => {
     const { id } = await ok(execute(person, slow.id, { n: 1 }));
     await until(
       'the execution to run',
@@ -332,7 +332,7 @@ describe('cancelling', () => {
     assert.equal(execution.output, null);
   });
 
-  test('what has ended cannot be cancelled', async () => {
+  test('an ended execution cannot be cancelled', async () => {
     const quick = await newSkill(person);
     const { id } = await ok(execute(person, quick.id, { n: 1 }));
     const before = await ended(person, id);
@@ -341,8 +341,8 @@ describe('cancelling', () => {
   });
 });
 
-describe('trying again', () => {
-  test('a failed execution is repeated as a new one, reserved anew, with the skill as it is now', async () => {
+describe('retrying', () => {
+  test('a failed execution becomes a new one with its own reservation and the current skill', async () => {
     const person = await newPerson();
     const skill = await newSkill(person, { model: 'nosuch/model' });
     const { id } = await ok(execute(person, skill.id, { n: 'again' }));
@@ -361,7 +361,7 @@ describe('trying again', () => {
     );
   });
 
-  test('a cancelled one too; one that succeeded or still waits is a conflict', async () => {
+  test('a cancelled one can be retried; one that succeeded or is queued is a conflict', async () => {
     const person = await newPerson();
     const skill = await newSkill(person);
     const parked = await parkedExecution(skill);
@@ -372,7 +372,7 @@ describe('trying again', () => {
     await refused(person.client.rpc('retry_execution', { id: retry.id }), 409, 'conflict');
   });
 
-  test('not beyond the quota', async () => {
+  test('the quota applies', async () => {
     const person = await newPerson();
     const skill = await newSkill(person);
     const parked = await parkedExecution(skill);

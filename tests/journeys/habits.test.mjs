@@ -38,7 +38,7 @@ describe('habits', () => {
     habit = await newHabit(team.owner, { skill_id: skill.id, cron: '0 0 1 1 *', timezone: 'Europe/Amsterdam' });
   });
 
-  test('who is not signed in sees none', () => assertAnonymousSeesNothing(['habits']));
+  test('an unauthenticated caller sees none', () => assertAnonymousSeesNothing(['habits']));
 
   test('a non-member sees none, changes none and runs none', async () => {
     const { client } = team.nonMember;
@@ -76,7 +76,7 @@ describe('habits', () => {
     }
   });
 
-  test('nobody writes what the scheduler keeps', async () => {
+  test('columns kept by the scheduler cannot be written', async () => {
     const { client } = team.owner;
     await refused(client.from('habits').update({ next_run_at: '2000-01-01' }).eq('id', habit.id).select(), 403, '42501');
     await refused(
@@ -127,7 +127,7 @@ describe('a bad schedule', () => {
     });
   }
 
-  test('so is an unknown time zone, new and changed, also of a disabled habit', async () => {
+  test('an unknown time zone is refused on insert and update, also of a disabled habit', async () => {
     for (const timezone of ['Europe/Nowhere', 'CEST+99', '', '../../etc/localtime']) {
       await refused(
         person.client.from('habits').insert({ skill_id: skill.id, name: 'Bad', cron: '@daily', timezone, enabled: false }),
@@ -141,7 +141,7 @@ describe('a bad schedule', () => {
     await ok(person.client.from('habits').delete().eq('id', good.id));
   });
 
-  test('and nothing of all this was stored', async () => {
+  test('nothing of this was stored', async () => {
     assert.deepEqual(await ok(person.client.from('habits').select('cron, timezone')), []);
   });
 });
@@ -152,7 +152,7 @@ describe('preview_cron', () => {
     person = await newPerson();
   });
 
-  test('needs somebody', async () => {
+  test('needs a signed-in user', async () => {
     const answer = await anonymous('POST', '/rest/v1/rpc/preview_cron', {
       body: { expression: '@daily' },
       headers: { 'Content-Type': 'application/json' },
@@ -160,7 +160,7 @@ describe('preview_cron', () => {
     assert.equal(answer.status, 401, answer.text);
   });
 
-  test('gives the next slots, in order, as the habit will use them', async () => {
+  test('returns the next slots in order, as the habit will use them', async () => {
     const slots = await ok(person.client.rpc('preview_cron', { expression: '*/15 9-17 * * MON-FRI', timezone: 'America/New_York', n: 10 }));
     assert.equal(slots.length, 10);
     assert.ok(slots.every((slot, n) => time(slot) > (n ? time(slots[n - 1]) : Date.now())));
@@ -171,7 +171,7 @@ describe('preview_cron', () => {
     await ok(person.client.from('habits').delete().eq('id', made.id));
   });
 
-  test('has bounds', async () => {
+  test('bounds its arguments', async () => {
     for (const n of [0, -1, 101, null]) await refused(person.client.rpc('preview_cron', { expression: '@daily', n }), 422, 'invalid_input');
     assert.equal((await ok(person.client.rpc('preview_cron', { expression: '@daily', n: 100 }))).length, 100);
     await refused(person.client.rpc('preview_cron', { expression: '@daily', timezone: 'Nowhere' }), 422, 'invalid_timezone');
@@ -220,7 +220,7 @@ describe('the tick', () => {
     skill = await newSkill(person);
   });
 
-  test('does nothing before the slot, and at it makes one execution that runs like any other', async () => {
+  test('does nothing before the slot, and at the slot creates one execution', async () => {
     const habit = await newHabit(person, { skill_id: skill.id, cron: yearly(0), input: { n: 'happy new year' } });
     const slot = nextNewYear;
     assert.equal(time(habit.next_run_at), slot);
@@ -281,7 +281,7 @@ describe('the tick', () => {
     await ok(person.client.from('habits').delete().eq('id', habit.id));
   });
 
-  test('many tickers at once, many habits due in many organizations: one execution a slot, none missed', async () => {
+  test('many schedulers at once create one execution for each due slot and miss none', async () => {
     const owners = await Promise.all(Array.from({ length: 8 }, () => newPerson('TEAMS')));
     const skills = await Promise.all(owners.map((owner) => newSkill(owner)));
     const orgs = owners.map((owner) => owner.orgId);
@@ -318,7 +318,7 @@ describe('the tick', () => {
     await sql('delete from public.habits where org_id = any ($1)', [orgs]);
   });
 
-  test('over its limit a habit leaves a skipped execution, and goes on', async () => {
+  test('a habit over its limit records a skipped execution and goes on', async () => {
     const poor = await newPerson();
     const own = await newSkill(poor);
     const habit = await newHabit(poor, { skill_id: own.id, cron: yearly(30), input: { n: 1 } });
@@ -365,14 +365,14 @@ describe('the tick', () => {
     await ok(person.client.from('habits').delete().eq('id', habit.id));
   });
 
-  test('is what pg_cron calls every minute, as no superuser', async () => {
+  test('is called every minute by pg_cron, not as a superuser', async () => {
     const jobs = await adminSql(`select schedule, command, username, active from cron.job where jobname = 'kijko-habits-run-due'`);
     assert.deepEqual(jobs, [{ schedule: '* * * * *', command: 'call private.habits_tick()', username: 'postgres', active: true }]);
   });
 });
 
 describe('run_habit', () => {
-  test('runs it now, besides its schedule, charged like any execution', async () => {
+  test('runs it now in addition to its schedule, charged like any execution', async () => {
     const person = await newPerson();
     const skill = await newSkill(person);
     const habit = await newHabit(person, { skill_id: skill.id, cron: '@yearly', input: { n: 'by hand' } });

@@ -9,7 +9,7 @@ const invite = (person, email, role) => person.client.rpc('invite_member', { ema
 const members = async (person, orgId) => await ok(person.client.from('memberships').select('user_id, role').eq('org_id', orgId));
 
 describe('an invitation', () => {
-  test('is a token, this once, that makes whoever holds it a member when they say yes', async () => {
+  test('is a token shown once; the user who accepts with it becomes a member', async () => {
     const [owner, guest] = await Promise.all([newPerson(), newPerson()]);
     const issued = await ok(invite(owner, ` ${guest.email.toUpperCase()} `, 'admin'));
     assert.deepEqual([issued.org_id, issued.email, issued.role], [owner.orgId, guest.email, 'admin']);
@@ -36,12 +36,12 @@ describe('an invitation', () => {
     await ok(guest.client.from('projects').select().setHeader('x-org-id', owner.orgId));
   });
 
-  test('without a role makes a member', async () => {
+  test('without a role grants the role member', async () => {
     const owner = await newPerson();
     assert.equal((await ok(invite(owner, 'x@example.com'))).role, 'member');
   });
 
-  test('says the same whether the address has an account or not', async () => {
+  test('has the same response whether or not the address has an account', async () => {
     const [owner, known] = await Promise.all([newPerson(), newPerson()]);
     const answers = [
       await ok(invite(owner, known.email, 'viewer')),
@@ -52,7 +52,7 @@ describe('an invitation', () => {
     for (const row of rows) assert.deepEqual([row.status, row.accepted_by], ['pending', null]);
   });
 
-  test('is used once: twice by the same user is one membership, by another is not found', async () => {
+  test('works once: again by the same user it is one membership, by another user not_found', async () => {
     const [owner, guest, other] = await Promise.all([newPerson(), newPerson(), newPerson()]);
     const { token } = await ok(invite(owner, guest.email, 'viewer'));
     const answers = await Promise.all([1, 2, 3].map(() => guest.client.rpc('accept_invitation', { token })));
@@ -66,7 +66,7 @@ describe('an invitation', () => {
     assert.equal((await members(owner, owner.orgId)).length, 2);
   });
 
-  test('ends by declining, revoking, a week, or the next one for the same address', async () => {
+  test('ends when declined, revoked, a week old, or replaced for the same address', async () => {
     const [owner, guest] = await Promise.all([newPerson(), newPerson()]);
     const accept = (token) => refused(guest.client.rpc('accept_invitation', { token }), 404, 'not_found');
     const first = await ok(invite(owner, guest.email, 'viewer'));
@@ -86,7 +86,7 @@ describe('an invitation', () => {
     assert.equal((await ok(guest.client.rpc('accept_invitation', { token: fifth.token }))).role, 'member');
   });
 
-  test('stays open when one is a member already, and when no seat is left', async () => {
+  test('stays open when the user is a member already and when no seat is left', async () => {
     const [owner, one, two, three] = await Promise.all([newPerson(), newPerson(), newPerson(), newPerson()]);
     const { token } = await ok(invite(owner, 'somebody@example.com', 'viewer'));
     await refused(owner.client.rpc('accept_invitation', { token }), 409, 'conflict');
@@ -97,7 +97,7 @@ describe('an invitation', () => {
     await ok(three.client.rpc('accept_invitation', { token }));
   });
 
-  test('is worth nothing once the inviter may not grant its role any more', async () => {
+  test('fails once the inviter cannot grant its role any more', async () => {
     const team = await newTeam();
     const { token } = await ok(invite(team.admin, team.nonMember.email, 'admin'));
     await ok(team.owner.client.from('memberships').update({ role: 'viewer' }).eq('org_id', team.orgId).eq('user_id', team.admin.user.id));
@@ -108,13 +108,13 @@ describe('an invitation', () => {
   });
 });
 
-describe('who may invite', () => {
+describe('the right to invite', () => {
   let team;
   before(async () => {
     team = await newTeam();
   });
 
-  test('an owner anybody, an admin no owner, others nobody', async () => {
+  test('an owner invites any role, an admin any but owner, others none', async () => {
     for (const role of ['viewer', 'member', 'admin', 'owner']) {
       await ok(invite(team.owner, `${role}@example.com`, role));
       if (role === 'owner') await refused(invite(team.admin, 'x@example.com', role), 403, 'permission_denied');
@@ -124,7 +124,7 @@ describe('who may invite', () => {
     }
   });
 
-  test("all members see the list, nobody writes it, and an admin leaves an owner's invitation alone", async () => {
+  test("all members read the list, none writes it, and an admin cannot revoke an owner's invitation", async () => {
     const { id } = await ok(invite(team.owner, 'boss@example.com', 'owner'));
     for (const person of [team.owner, team.admin, team.member, team.viewer]) {
       assert.equal((await ok(person.client.from('invitations').select('id').eq('id', id))).length, 1);
@@ -143,7 +143,7 @@ describe('who may invite', () => {
     await ok(team.owner.client.rpc('revoke_invitation', { id }));
   });
 
-  test('bad input is refused and makes nothing', async () => {
+  test('bad input is refused and creates nothing', async () => {
     const { owner } = team;
     const count = async () => (await ok(owner.client.from('invitations').select('id'))).length;
     const earlier = await count();

@@ -29,7 +29,7 @@ describe('jobs', () => {
     job = await ok(team.owner.client.from('jobs').select().eq('id', execution.job_id).single());
   });
 
-  test('who is not signed in sees none', () => assertAnonymousSeesNothing(['jobs', 'job_events']));
+  test('an unauthenticated caller sees none', () => assertAnonymousSeesNothing(['jobs', 'job_events']));
 
   test('a non-member sees none; every member of the organization sees them', async () => {
     assert.deepEqual(await ok(team.nonMember.client.from('jobs').select('id').eq('id', job.id)), []);
@@ -39,7 +39,7 @@ describe('jobs', () => {
     }
   });
 
-  test('nobody writes them, not even an owner', async () => {
+  test('they cannot be written, not even by an owner', async () => {
     const { client } = team.owner;
     await refused(client.from('jobs').insert({ kind: 'execution', payload: {} }), 403, '42501');
     await refused(client.from('jobs').update({ status: 'queued' }).eq('id', job.id).select(), 403, '42501');
@@ -51,7 +51,7 @@ describe('jobs', () => {
     }
   });
 
-  test('the story of a job is told in order', async () => {
+  test("a job's events are in order", async () => {
     const events = await ok(team.viewer.client.from('job_events').select('event, attempt, seq').eq('job_id', job.id).order('seq'));
     const names = events.map((e) => e.event);
     assert.deepEqual([names[0], names[1], names.at(-1)], ['queued', 'claimed', 'succeeded']);
@@ -100,7 +100,7 @@ describe('the queue, as workers see it', () => {
     person = await newPerson();
   });
 
-  test('workers at once never get the same job, and together they get all', async () => {
+  test('concurrent workers never get the same job, and together get all', async () => {
     const ids = await Promise.all(Array.from({ length: 60 }, () => enqueue()));
     const claims = await Promise.all(
       Array.from({ length: 8 }, (_, n) =>
@@ -127,7 +127,7 @@ describe('the queue, as workers see it', () => {
     for (const id of [high, normal, low]) await complete('ordered', id);
   });
 
-  test('one live job a unique key', async () => {
+  test('a unique key has one live job', async () => {
     const first = await enqueue({ unique_key: 'once' });
     assert.equal(await enqueue({ unique_key: 'once' }), null);
     await claim('unique');
@@ -138,7 +138,7 @@ describe('the queue, as workers see it', () => {
     await complete('unique', second);
   });
 
-  test('a failure that may pass is tried again later, and the last attempt is dead', async () => {
+  test('a temporary failure is retried later, and ends as dead after the last attempt', async () => {
     const id = await enqueue({ max_attempts: 2 });
     await claim('flaky');
     const fail = async () =>
@@ -154,7 +154,7 @@ describe('the queue, as workers see it', () => {
     assert.deepEqual([dead.status, dead.error_code, dead.error], ['dead', 'vendor_down', 'no answer']);
   });
 
-  test('a failure that will not pass is dead at once', async () => {
+  test('a permanent failure is dead at once', async () => {
     const id = await enqueue();
     await claim('strict');
     assert.equal(
@@ -163,7 +163,7 @@ describe('the queue, as workers see it', () => {
     );
   });
 
-  test('who lost the lease can change nothing any more', async () => {
+  test('a worker that lost its lease can change nothing', async () => {
     const id = await enqueue();
     await claim('slow');
     await expire(id);
@@ -192,7 +192,7 @@ describe('the queue, as workers see it', () => {
     assert.equal(await complete('twice', id, 2), true);
   });
 
-  test('a heartbeat extends the lease and tells of a cancellation', async () => {
+  test('a heartbeat extends the lease and reports a cancellation', async () => {
     const id = await enqueue();
     await claim('beating', 10, '5 seconds');
     const before = (await jobOf(id)).locked_until;

@@ -25,7 +25,7 @@ describe('subscriptions', () => {
     team = await newTeam();
   });
 
-  test('nobody outside sees them; inside only who may read billing', async () => {
+  test('only members with the permission to read billing see them', async () => {
     await assertAnonymousSeesNothing(['subscriptions']);
     const seen = async (person) => (await ok(person.client.from('subscriptions').select('plan').eq('org_id', team.orgId))).length;
     assert.equal(await seen(team.nonMember), 0);
@@ -35,7 +35,7 @@ describe('subscriptions', () => {
     assert.equal(await seen(team.owner), 1);
   });
 
-  test('no user changes a plan, a limit, a price or their usage', async () => {
+  test('users cannot change a plan, a limit, a price or their usage', async () => {
     const { client } = team.owner;
     await unaffected(client.from('subscriptions').update({ plan: 'ENTERPRISE' }).eq('org_id', team.orgId).select());
     await refused(client.from('subscriptions').insert({ org_id: team.orgId, plan: 'ENTERPRISE' }), 403, '42501');
@@ -55,7 +55,7 @@ describe('subscriptions', () => {
     assert.equal(plan, 'TEAMS');
   });
 
-  test('the catalogue is the one that was promised, and public', async () => {
+  test('the catalogue of plans is public and has the documented values', async () => {
     const client = api();
     const plans = await ok(client.from('plans').select('code, rate_per_minute').order('rank'));
     assert.deepEqual(plans, [
@@ -83,7 +83,7 @@ describe('a change of plan', () => {
     assert.equal((await usageOf(person)).executions.limit, 50);
   });
 
-  test('counts at once and keeps what was used, up and down', async () => {
+  test('takes effect at once and keeps the usage, up and down', async () => {
     const person = await newPerson();
     const skill = await newSkill(person);
     await ok(execute(person, skill.id, { n: 1 }));
@@ -102,7 +102,7 @@ describe('a change of plan', () => {
 const figures = ({ executions: { used, limit, remaining } }) => ({ used, limit, remaining });
 
 describe('usage_summary', () => {
-  test('tells meter, period, use, limit, rest and reset, of the own organization only', async () => {
+  test("returns meter, period, used, limit, remaining and reset of the caller's organization only", async () => {
     const [person, other] = await Promise.all([newPerson(), newPerson()]);
     await sql(`select kijko.try_consume($1, 'llm_tokens', 1234)`, [other.orgId]);
     const rows = await ok(person.client.rpc('usage_summary'));
@@ -127,7 +127,7 @@ describe('usage_summary', () => {
 });
 
 describe('the rate limit', () => {
-  test('every answer tells how much is left', async () => {
+  test('every response reports how much is left', async () => {
     const person = await newPerson();
     const first = await asUser(person);
     assert.equal(first.status, 200);
@@ -143,7 +143,7 @@ describe('the rate limit', () => {
     assert.ok(refusedOtherwise.status >= 400);
   });
 
-  test('one more than it allows is 429 rate_limited with Retry-After, for this organization only, and passes after it', async () => {
+  test('one request too many is 429 rate_limited with Retry-After, for this organization only, and passes after that time', async () => {
     const [person, other] = await Promise.all([newPerson(), newPerson()]);
     await slowDown(person.orgId);
     const answers = await Promise.all(Array.from({ length: 90 }, () => asUser(person)));
@@ -167,7 +167,7 @@ describe('the rate limit', () => {
     assert.equal((await asUser(person)).status, 200, 'who waits as told is served');
   });
 
-  test('belongs to the organization, whoever of it asks and however often they sign in', async () => {
+  test('is shared by all members and sessions of an organization', async () => {
     const person = await newPerson();
     await slowDown(person.orgId);
     const tokens = [person.token];

@@ -18,7 +18,7 @@ const listed = page
   });
 const boundOf = new Map(listed.map(({ name, bound }) => [name, bound]));
 
-test('each table has a line that says what bounds it, once', async () => {
+test('each table has one line that says what bounds it', async () => {
   const tables = await sql(`
     select n.nspname || '.' || c.relname as name
     from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
@@ -37,7 +37,7 @@ test('each table has a line that says what bounds it, once', async () => {
   );
 });
 
-test('each function with which a request writes has one, too', async () => {
+test('each function by which a request writes has one, too', async () => {
   const functions = await sql(`
     select distinct p.proname as name from pg_proc as p
     where p.pronamespace = 'public'::regnamespace and p.provolatile = 'v'

@@ -13,7 +13,7 @@ describe('projects', () => {
     project = await ok(team.owner.client.from('projects').insert({ name: 'First one', description: 'About it' }).select().single());
   });
 
-  test('who is not signed in sees none', () => assertAnonymousSeesNothing(['projects']));
+  test('an unauthenticated caller sees none', () => assertAnonymousSeesNothing(['projects']));
 
   test('a non-member sees none and changes none', async () => {
     const { client } = team.nonMember;
@@ -62,7 +62,7 @@ describe('projects', () => {
     assert.equal(await count(), before);
   });
 
-  test('a slug comes from the name, twice the same name is two slugs, twice the same slug is a conflict', async () => {
+  test('the slug comes from the name; equal names get different slugs, equal slugs are a conflict', async () => {
     const { client, orgId } = await newPerson();
     const insert = (fields) => client.from('projects').insert(fields).select().single();
     assert.equal((await ok(insert({ name: 'Café & Co.' }))).slug, 'caf-co');
@@ -75,7 +75,7 @@ describe('projects', () => {
     assert.notEqual(other.orgId, orgId);
   });
 
-  test('a deleted project takes its skills along and leaves the record of their executions', async () => {
+  test('deleting a project deletes its skills and keeps the record of their executions', async () => {
     const person = await newPerson();
     const made = await ok(person.client.from('projects').insert({ name: 'Gone soon' }).select().single());
     const skill = await newSkill(person, { project_id: made.id });
@@ -87,7 +87,7 @@ describe('projects', () => {
     assert.deepEqual(kept, { id: execution.id, project_id: null, skill_id: null, org_id: person.orgId });
   });
 
-  test('an id is taken only once, also across organizations, without telling whose it is', async () => {
+  test('an id is unique across organizations, and the error does not disclose whose it is', async () => {
     const other = await newPerson();
     const answer = await other.client.from('projects').insert({ id: project.id, name: 'Same id' });
     assert.equal(answer.status, 409);

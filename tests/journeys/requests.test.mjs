@@ -22,7 +22,7 @@ async function settled(person) {
 }
 
 describe('requests are counted', () => {
-  test('each of them, whatever becomes of it: read, written, refused by a policy, by a function, by the rate', async () => {
+  test('whatever becomes of them: read, written, or refused by a policy, a function or the rate', async () => {
     const person = await newPerson();
     const before = await settled(person);
     assert.equal((await get(person)).status, 200);
@@ -37,7 +37,7 @@ describe('requests are counted', () => {
     assert.equal((await settled(person)) - before, 74);
   });
 
-  test('usage_summary shows them, of the own organization only', async () => {
+  test("usage_summary reports them for the caller's organization only", async () => {
     const [person, other] = [await newPerson(), await newPerson()];
     for (let n = 0; n < 5; n += 1) await get(person);
     await settled(person);
@@ -47,7 +47,7 @@ describe('requests are counted', () => {
     assert.ok((await usageOf(other)).api_requests.used < 5);
   });
 
-  test('a user without an organization, and nobody, are counted for nobody', async () => {
+  test('requests without an organization or without a user are not counted', async () => {
     const person = await newPerson();
     await sql('delete from private.active_organizations where user_id = $1', [person.user.id]);
     const before = await settled(person);
@@ -57,7 +57,7 @@ describe('requests are counted', () => {
 });
 
 describe('the quota of requests', () => {
-  test('used up it refuses with quota_exceeded and when to come back; a refused request is one, too', async () => {
+  test('when used up, requests fail with quota_exceeded and Retry-After, and are counted', async () => {
     const person = await newPerson('PRO');
     const used = await settled(person);
     await sql(`select kijko.set_limit($1, 'api_requests', 'month', $2)`, [person.orgId, used + 3]);
@@ -80,7 +80,7 @@ describe('the quota of requests', () => {
 });
 
 describe('headers', () => {
-  test('every answer tells its limits, by both conventions, and lets browsers read them', async () => {
+  test('every response reports its limits in both formats, readable by browsers', async () => {
     const person = await newPerson();
     const answer = await get(person);
     assert.equal(answer.status, 200);
@@ -107,7 +107,7 @@ describe('a session that was revoked', () => {
     assert.deepEqual([...new Set(refused.map((answer) => `${answer.status} ${answer.body.code}`))], ['401 not_identified']);
   });
 
-  test('is not, when that was rolled back', async () => {
+  test('is accepted when the revocation was rolled back', async () => {
     const person = await newPerson();
     await adminSql(`do $$ begin
       perform kijko.revoke_session(s.id) from auth.sessions as s where s.user_id = '${person.user.id}';
@@ -122,7 +122,7 @@ describe('policies', () => {
   const TIER = `journey-${process.pid}`;
   after(() => sql(`select kijko.drop_rate_limit_policy(n, $1) from unnest(array['requests', 'writes']) as n`, [TIER]));
 
-  test('in shadow mode one counts and refuses nothing; in force it refuses what it names', async () => {
+  test('a policy in shadow mode only counts; an enforced one refuses what it names', async () => {
     const person = await newPerson();
     await sql(`select kijko.set_tier($1, $3), kijko.set_tier(kijko.subject('user', $2), $3)`, [person.orgId, person.user.id, TIER]);
     await sql(`select kijko.set_rate_limit_policy('requests', 'organization', 1000, '1 minute', $1)`, [TIER]);
@@ -155,7 +155,7 @@ describe('policies', () => {
 });
 
 describe('requests that the sidecar takes', () => {
-  test('what it refuses is limited by route and by the address that the proxy saw', async () => {
+  test('refusals are limited by route and by the address that the proxy saw', async () => {
     await sql(`select kijko.set_rate_limit_policy('journey', 'address', 3, '1 hour', 'outside', route => '/webhooks/journey/*')`);
     try {
       const knock = (n) => http('POST', '/webhooks/journey/1', { body: {}, headers: { 'X-Forwarded-For': `192.0.2.${n}` } });
@@ -174,7 +174,7 @@ describe('requests that the sidecar takes', () => {
 });
 
 describe('a member', () => {
-  test('who was removed is refused from the next request on, and one who came back is not', async () => {
+  test('who was removed is refused from the next request on, and accepted again after joining', async () => {
     const [owner, member] = [await newPerson('PRO'), await newPerson()];
     const ask = () => get(member, { 'x-org-id': owner.orgId });
     assert.equal((await ask()).status, 403);

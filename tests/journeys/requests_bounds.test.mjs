@@ -17,14 +17,14 @@ describe('one request is bounded', () => {
   const from = (levels) => (levels % 2 ? 'skills' : 'organizations');
   const wide = (n) => ['id', ...Array.from({ length: n }, (_, i) => `o${i}:organizations(id)`)].join(',');
 
-  test('three levels and twelve embeds pass', async () => {
+  test('three levels and twelve embedded resources pass', async () => {
     for (const path of [`${from(3)}?select=${nested(3)}`, `skills?select=${wide(12)}`]) {
       const answer = await http('GET', `/rest/v1/${path}`, { token: person.token });
       assert.equal(answer.status, 200, answer.text);
     }
   });
 
-  test('more are 400, in every spelling and by every method', async () => {
+  test('more are 400 in every notation and by every method', async () => {
     const encode = (text) => [...text].map((c) => `%${c.charCodeAt(0).toString(16)}`).join('');
     const select = nested(4);
     const asked = [
@@ -63,7 +63,7 @@ describe('one request is bounded', () => {
     );
   });
 
-  test('the service key is bounded like everybody', async () => {
+  test('the service key is bounded, too', async () => {
     await refused(admin().from(from(4)).select(nested(4)), 400, 'bad_request');
   });
 
@@ -72,7 +72,7 @@ describe('one request is bounded', () => {
     assert.deepEqual([answer.status, answer.body.code], [414, 'uri_too_long']);
   });
 
-  test('what would be put together of too much is refused while it grows, and the connection stays', async () => {
+  test('a response that grows too large is refused while it grows, and the connection stays', async () => {
     const big = await newPerson('ENTERPRISE');
     await adminSql(
       `insert into public.skills (org_id, name, model, prompt_template)
@@ -109,7 +109,7 @@ describe('the time of a statement', () => {
   const slow = (person) => person.client.from('plans').select(name).limit(1);
   const time = async (person) => (await ok(person.client.from('organizations').select(seconds).limit(1)))[0][seconds];
 
-  test('what takes longer than the plan allows is cancelled, and passes on a higher plan', async () => {
+  test('a statement that takes longer than the plan allows is cancelled, and passes on a higher plan', async () => {
     const person = await newPerson();
     const { error } = await slow(person);
     assert.equal(error?.code, '57014', JSON.stringify(error));
@@ -117,7 +117,7 @@ describe('the time of a statement', () => {
     await ok(slow(person));
   });
 
-  test('each plan has its own, also when the member is known already, and a change holds from the next request on', async () => {
+  test('each plan has its own limit, and a change of plan applies from the next request on', async () => {
     const person = await newPerson();
     for (const [plan, expected] of [
       ['FREE', '3s'],
@@ -132,7 +132,7 @@ describe('the time of a statement', () => {
     }
   });
 
-  test("a request without an organization has FREE's, and so has a function", async () => {
+  test('a request without an organization has the limit of FREE', async () => {
     const person = await newPerson('TEAMS');
     await sql('delete from private.active_organizations where user_id = $1', [person.user.id]);
     assert.equal(await time(person), '3s');

@@ -5,14 +5,14 @@ import { newPerson, ok } from './domain.mjs';
 import { as, bytes, raw, url } from './raw_http.mjs';
 import { adminSql, env, http } from './support.mjs';
 
-describe('what is not text', () => {
+describe('bytes that are not text', () => {
   let person;
   before(async () => {
     person = await newPerson('PRO');
   });
   const invalid = ['\xff\xfe', '\xc3', '\xc0\x80', '\xed\xa0\x80'];
 
-  test('in a header, of any name: 400, and no connection is lost', async () => {
+  test('in any header are 400 and cost no connection', async () => {
     const backends = async () =>
       (await adminSql(`select pid from pg_stat_activity where usename = 'authenticator' order by pid`)).map((row) => row.pid);
     await ok(person.client.from('projects').select('id'));
@@ -39,7 +39,7 @@ describe('what is not text', () => {
     );
   });
 
-  test('in the address, percent-encoded or not: 400', async () => {
+  test('in the address are 400, percent-encoded or not', async () => {
     for (const part of ['%ff', '%FF%fe', '%c3', '%c3%28', '%c0%80', '%e0%80%80', '%ed%a0%80', '%f5%80%80%80', '%F4%90%80%80']) {
       for (const path of [`/rest/v1/projects?name=eq.${part}`, `/rest/v1/projects?${part}=eq.1`, `/rest/v1/pro${part}jects`]) {
         const answer = await raw('GET', env.API_URL, path, as(person.token));
@@ -64,7 +64,7 @@ describe('what is not text', () => {
     }
   });
 
-  test('a NUL is refused wherever it comes', async () => {
+  test('a NUL is refused everywhere', async () => {
     assert.equal(await bytes(`GET /rest/v1/projects HTTP/1.1\r\nHost: ${url.host}\r\nX-A: a\0b\r\nConnection: close\r\n\r\n`), 400);
     for (const path of ['/rest/v1/projects?name=eq.a%00b', '/rest/v1/projects?name%00=eq.a', '/rest/v1/pro%00jects']) {
       assert.ok((await raw('GET', env.API_URL, path, as(person.token))).status < 500, path);
@@ -77,7 +77,7 @@ describe('what is not text', () => {
     assert.equal(status, 400);
   });
 
-  test('in a body: 400, or 415 for what PostgREST cannot take apart', async () => {
+  test('in a body are 400, or 415 for a type that PostgREST cannot parse', async () => {
     for (const [type, query, status] of [
       ['application/json', '', 400],
       ['application/json', '?columns=name', 400],
@@ -96,7 +96,7 @@ describe('what is not text', () => {
     }
   });
 
-  test('a method that there is not: 405', async () => {
+  test('an unknown method is 405', async () => {
     assert.equal((await raw('PURGE', env.API_URL, '/rest/v1/projects', as(person.token))).status, 405);
   });
 });

@@ -6,8 +6,8 @@ import { newPerson, ok } from './domain.mjs';
 import { json } from './raw_http.mjs';
 import { env, http } from './support.mjs';
 
-describe('a rollback', () => {
-  test('that a client asks for is refused: nothing is committed that should not be', async () => {
+describe('Prefer: tx=rollback', () => {
+  test('is refused, and nothing is committed', async () => {
     const person = await newPerson('PRO');
     const { error, status } = await person.client.from('projects').insert({ name: 'Only tried' }).rollback();
     assert.deepEqual([status, error?.code], [400, 'bad_request'], JSON.stringify(error));
@@ -40,7 +40,7 @@ describe('preflights', () => {
     '/',
   ];
   for (const place of places) {
-    test(`echo what they ask for: ${place}`, async () => {
+    test(`echo the requested method and headers: ${place}`, async () => {
       for (const [method, headers] of [
         ['PATCH', 'x-my-own, x-retry-count, traceparent'],
         ['DELETE', 'baggage'],
@@ -63,7 +63,7 @@ describe('preflights', () => {
     });
   }
 
-  test('every answer can be read by a page of another origin, errors too', async () => {
+  test('a page of another origin can read every response, errors too', async () => {
     for (const [path, headers] of [
       ['/rest/v1/nothing', {}],
       ['/auth/v1/nothing', {}],
@@ -80,7 +80,7 @@ describe('preflights', () => {
     }
   });
 
-  test('a client of supabase-js with headers of its own works through them', async () => {
+  test('a supabase-js client with custom headers works', async () => {
     const person = await newPerson();
     const own = createClient(env.API_URL, env.ANON_KEY, {
       auth: { persistSession: false, autoRefreshToken: false },

@@ -55,14 +55,14 @@ describe('statistics', () => {
       assert.ok(['0-0/90', '0-0/*'].includes(own.headers['content-range']), own.headers['content-range']);
     });
 
-    test(`what arrives at PostgREST all the same is 400, or tells nothing: ${JSON.stringify(headers)}`, async () => {
+    test(`PostgREST itself answers 400 or discloses nothing: ${JSON.stringify(headers)}`, async () => {
       const answer = await raw('GET', direct, `/projects?org_id=eq.${a.orgId}`, as(b.token, ...headers));
       if (answer.status === 400) assert.equal(answer.body.code, 'bad_request');
       else assert.ok(['*/0', '*/*'].includes(answer.headers['content-range']), answer.headers['content-range']);
     });
   }
 
-  test('PostgREST itself is refused planned and estimated counts, by everybody, also in the header that the database cannot see', async () => {
+  test('PostgREST itself refuses planned and estimated counts from every role, also in a second header', async () => {
     for (const token of [b.token, env.ANON_KEY, env.SERVICE_ROLE_KEY]) {
       for (const count of ['planned', 'estimated']) {
         const one = await raw('GET', direct, '/projects', as(token, ['Prefer', `count=${count}`]));
@@ -75,7 +75,7 @@ describe('statistics', () => {
     }
   });
 
-  test('there are no plans', async () => {
+  test('query plans are refused', async () => {
     for (const accept of [
       'application/vnd.pgrst.plan',
       'application/vnd.pgrst.plan+json; options=analyze|verbose',
@@ -153,14 +153,14 @@ describe('casts', () => {
     });
   }
 
-  test('a row is not asked for its type by the name of a function', async () => {
+  test("a row's type cannot be read by a function's name", async () => {
     for (const path of ['projects?select=pg_typeof', 'projects?select=id&pg_typeof=eq.regrole', 'projects?select=id&order=pg_typeof']) {
       const answer = await http('GET', `/rest/v1/${path}`, { token: person.token });
       assert.equal(answer.body?.code, 'bad_request', `${path}: ${answer.text}`);
     }
   });
 
-  test('plain types may be cast to', async () => {
+  test('casts to plain types pass', async () => {
     const [row] = await ok(person.client.from('projects').select('id::text,created_at::date,name::varchar').limit(1));
     assert.equal(row.name, 'postgres');
   });

@@ -24,7 +24,7 @@ describe('skills', () => {
     skill = await newSkill(team.owner);
   });
 
-  test('who is not signed in sees none, only the prices of models', async () => {
+  test('an unauthenticated caller sees none, only the prices of models', async () => {
     await assertAnonymousSeesNothing(['skills']);
     const prices = await anonymous('GET', '/rest/v1/llm_models?select=id,input_microusd_per_mtok&id=eq.echo/*');
     assert.deepEqual([prices.status, prices.body], [200, [{ id: 'echo/*', input_microusd_per_mtok: 150_000 }]]);
@@ -94,7 +94,7 @@ describe('skills', () => {
     assert.equal(await count(), before);
   });
 
-  test('does not join a project of another organization, neither new nor changed', async () => {
+  test('cannot be put into a project of another organization, neither on insert nor on update', async () => {
     const other = await newPerson();
     const theirs = await ok(other.client.from('projects').insert({ name: 'Theirs' }).select().single());
     await refused(team.owner.client.from('skills').insert({ name: 'Across', prompt_template: 'x', project_id: theirs.id }), 409, '23503');
@@ -102,7 +102,7 @@ describe('skills', () => {
     await refused(admin().from('skills').update({ project_id: theirs.id }).eq('id', skill.id), 409, '23503');
   });
 
-  test('a disabled one refuses to run, charges nothing, and runs again when enabled', async () => {
+  test('a disabled one does not run and charges nothing; once enabled it runs again', async () => {
     const person = await newPerson();
     const own = await newSkill(person, { enabled: false });
     await refused(execute(person, own.id, { n: 1 }), 409, 'conflict');
@@ -112,7 +112,7 @@ describe('skills', () => {
     assert.equal((await ok(execute(person, own.id, { n: 1 }))).status, 'queued');
   });
 
-  test('one whose model has no price says so before it is run, and is not run', async () => {
+  test('one whose model has no price is refused before it runs', async () => {
     const person = await newPerson();
     const [fine, unpriced] = [await newSkill(person), await newSkill(person, { model: 'gpt-0-unpriced' })];
     const problems = async (id) => (await ok(person.client.from('skills').select('id, problems').eq('id', id).single())).problems;
@@ -127,7 +127,7 @@ describe('skills', () => {
     );
   });
 
-  test('prices are there to read for who is signed in, and not to change', async () => {
+  test('signed-in users can read prices and not change them', async () => {
     const { client } = team.member;
     assert.ok((await ok(client.from('llm_models').select('id, input_microusd_per_mtok'))).length > 0);
     await refused(

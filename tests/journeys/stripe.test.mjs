@@ -9,8 +9,8 @@ import { recorded } from './stripe_events.mjs';
 import { newTag, planOf, send, stored } from './stripe_webhook.mjs';
 import { admin, env, sql } from './support.mjs';
 
-describe('what follows', () => {
-  test('a life in order, delivered by HTTP: plan and limits at each step', async () => {
+describe('effects of events', () => {
+  test("a subscription's events in order set plan and limits at each step", async () => {
     const person = await newPerson();
     const events = recorded('lifecycle', { orgId: person.orgId, tag: newTag() });
     // The renewal fails long before the end of the recording, so its grace must be counted from then.
@@ -33,7 +33,7 @@ describe('what follows', () => {
     assert.equal((await ok(person.client.from('stripe_invoices').select('id,status'))).filter((row) => row.status === 'paid').length, 3);
   });
 
-  test('all of it at once, by HTTP: the same end', async () => {
+  test('the same events delivered all at once lead to the same state', async () => {
     const person = await newPerson();
     const events = recorded('lifecycle', { orgId: person.orgId, tag: newTag() });
     const answers = await Promise.all([...events, ...events].sort(() => Math.random() - 0.5).map((event) => send(event)));
@@ -62,7 +62,7 @@ describe('what follows', () => {
     }
   });
 
-  test('a subscription stays locked while its first invoice is open, whatever else is paid', async () => {
+  test('a subscription unlocks nothing while its first invoice is open, whatever else is paid', async () => {
     for (const [reason, plan] of [
       ['subscription_update', 'FREE'],
       ['subscription_create', 'PRO'],
@@ -88,7 +88,7 @@ describe('what follows', () => {
     }
   });
 
-  test('a plan that an operator gave is left alone, and given back to Stripe', async () => {
+  test('a plan set by an operator stays until it is given back to Stripe', async () => {
     const person = await newPerson();
     const override = (plan) =>
       admin().from('subscriptions').update({ plan_override: plan }).eq('org_id', person.orgId).select('plan').single();
@@ -103,7 +103,7 @@ describe('what follows', () => {
     await refused(person.client.from('subscriptions').update({ plan_override: 'ENTERPRISE' }).eq('org_id', person.orgId), 403, '42501');
   });
 
-  test('what cannot be applied is kept, told, and made good by ./kijko stripe replay', async () => {
+  test('an event that cannot be applied is kept and reported, and applied later by ./kijko stripe replay', async () => {
     const person = await newPerson();
     const tag = newTag();
     const [session, created] = recorded('one_second', { orgId: person.orgId, tag });

@@ -11,7 +11,7 @@ import { env } from './support.mjs';
 // Of each recording, as recorded and in one second: 3,000 orders in all, and more for whoever has the time.
 const SHUFFLES = Number(process.env.KIJKO_STRIPE_SHUFFLES ?? 50);
 
-describe('the end does not depend on the way', () => {
+describe('the order of events does not matter', () => {
   let db;
   // The orders are so many that two connections share them: as many as the smallest machine has cores.
   let second;
@@ -110,7 +110,7 @@ describe('the end does not depend on the way', () => {
     return [...found];
   }
 
-  test('every order of seven events of a life: sign-up, upgrade, failed payment, recovery, cancel', async (t) => {
+  test('every order of seven events: sign-up, upgrade, failed payment, recovery, cancel', async (t) => {
     await Promise.all(
       [
         ['as recorded', (events) => events, db],
@@ -133,7 +133,7 @@ describe('the end does not depend on the way', () => {
   });
 
   for (const name of ['lifecycle', 'lifecycle_2024', 'settles_later', 'never_settles', 'one_second', 'transferred_key']) {
-    test(`${name}: whole, in thousands of orders and with events twice`, async (t) => {
+    test(`${name}: in thousands of orders, with events twice`, async (t) => {
       const person = await newPerson();
       const tag = newTag();
       const events = recorded(name, { orgId: person.orgId, tag });
@@ -151,7 +151,7 @@ describe('the end does not depend on the way', () => {
     });
   }
 
-  test('after each step of a life the past can come in any order', async (t) => {
+  test('after each event the earlier ones can arrive in any order', async (t) => {
     const person = await newPerson();
     const tag = newTag();
     let ways = 0;

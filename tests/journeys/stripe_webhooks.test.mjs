@@ -6,15 +6,15 @@ import { deliver, parseThin, recorded, signature } from './stripe_events.mjs';
 import { harmless, newTag, OTHER_SECRETS, SECRET, send, stored } from './stripe_webhook.mjs';
 import { env, sql } from './support.mjs';
 
-describe('who is believed', () => {
-  test('an event with a good signature is stored before the answer', async () => {
+describe('which deliveries are accepted', () => {
+  test('an event with a valid signature is stored before the response', async () => {
     const event = harmless();
     const { status, body } = await send(event);
     assert.deepEqual([status, body], [200, { received: true, status: 'ignored', duplicate: false, error_code: null }]);
     assert.deepEqual((await stored(event.id)).payload, event);
   });
 
-  test('any of the configured secrets will do', async () => {
+  test('each of the configured secrets is accepted', async () => {
     for (const secret of [SECRET, ...OTHER_SECRETS]) assert.equal((await deliver(env.API_URL, harmless(), secret)).status, 200);
   });
 
@@ -38,7 +38,7 @@ describe('who is believed', () => {
     });
   }
 
-  test('only an authentic sender learns that a clock is wrong', async () => {
+  test('only a sender with a valid signature learns that a clock is wrong', async () => {
     const refusal = async (secret, age) => {
       const payload = JSON.stringify(harmless());
       return (await send(payload, { header: signature(payload, secret, Math.floor(Date.now() / 1000) - age) })).body.message;
@@ -52,7 +52,7 @@ describe('who is believed', () => {
     assert.notEqual(old, forged);
   });
 
-  test('clocks may differ by minutes', async () => {
+  test('clocks can differ by minutes', async () => {
     for (const skew of [-290, 290]) {
       const payload = JSON.stringify(harmless());
       const { status } = await send(payload, { header: signature(payload, SECRET, Math.floor(Date.now() / 1000) + skew) });
@@ -60,14 +60,14 @@ describe('who is believed', () => {
     }
   });
 
-  test('one good signature among several is enough, as while a secret is rolled', async () => {
+  test('one valid signature among several is enough, as while a secret is rotated', async () => {
     const payload = JSON.stringify(harmless());
     const bad = signature(payload, 'whsec_old').split(',v1=')[1];
     const [time, good] = signature(payload, SECRET).split(',');
     assert.equal((await send(payload, { header: `${time},v1=${bad},${good}` })).status, 200);
   });
 
-  test('signed, but no event', async () => {
+  test('a signed body that is not an event is refused', async () => {
     for (const payload of [
       '',
       'not JSON',
@@ -83,7 +83,7 @@ describe('who is believed', () => {
     }
   });
 
-  test('a huge body is refused without being looked at, and the sender reads why', async () => {
+  test('an oversized body is refused unread, and the sender can read why', async () => {
     // The sidecar's limit, and the proxy's: one code for both.
     for (const size of [9_000_000, 11_000_000]) {
       const event = { ...harmless(), filler: 'x'.repeat(size) };
@@ -96,21 +96,21 @@ describe('who is believed', () => {
     }
   });
 
-  test('a NUL in a name is no reason to lose an event', async () => {
+  test('an event with a NUL in a name is stored', async () => {
     const event = harmless();
     event.data.object.description = 'a\0b';
     assert.equal((await send(event)).status, 200);
     assert.equal((await stored(event.id)).payload.data.object.description, 'a\ufffdb');
   });
 
-  test('half an emoji in a name is no reason to lose an event', async () => {
+  test('an event with half a surrogate pair in a name is stored', async () => {
     const event = harmless();
     event.data.object.description = 'a\ud83d';
     assert.equal((await send(event)).status, 200);
     assert.equal((await stored(event.id)).payload.data.object.description, 'a\ufffd');
   });
 
-  test('what no event can be is refused for good, since sending it again would not help', async () => {
+  test('a malformed event is refused permanently, since sending it again would not help', async () => {
     const deep = 20_000; // JSON.stringify could not
     for (const [what, broken] of [
       ['no truth value', { livemode: 'maybe' }],
@@ -125,7 +125,7 @@ describe('who is believed', () => {
     }
   });
 
-  test('a thin event is taken and ignored, so that Stripe does not go on sending it', async () => {
+  test('a thin event is accepted and ignored, so that Stripe stops sending it', async () => {
     const thin = {
       id: `evt_test_1${newTag()}`,
       object: 'v2.core.event',
@@ -159,7 +159,7 @@ describe('who is believed', () => {
     }
   });
 
-  test('what belongs to another account is ignored', async () => {
+  test('an event of another account is ignored', async () => {
     const person = await newPerson();
     for (const extra of [{ account: 'acct_1' }, { context: 'acct_1' }]) {
       const [session] = recorded('checkout', { orgId: person.orgId, tag: newTag() });
@@ -168,7 +168,7 @@ describe('who is believed', () => {
     }
   });
 
-  test('the type of the content does not matter, the signature does', async () => {
+  test('the content type does not matter, only the signature', async () => {
     for (const type of ['text/plain', 'application/x-www-form-urlencoded']) {
       const payload = JSON.stringify(harmless());
       const answer = await fetch(`${env.API_URL}/webhooks/stripe`, {

@@ -16,7 +16,7 @@ import {
 } from './domain.mjs';
 import { api, env, http, newUser } from './support.mjs';
 
-describe('who is not signed in', () => {
+describe('an unauthenticated caller', () => {
   test('reads and writes nothing', async () => {
     await assertAnonymousSeesNothing(TENANT_TABLES);
     for (const [method, path, body] of [
@@ -50,7 +50,7 @@ describe('who is not signed in', () => {
     }
   });
 
-  test('does not become somebody by a token that we did not sign', async () => {
+  test('stays unauthenticated with a token that we did not sign', async () => {
     const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
     const claims = { sub: randomUUID(), role: 'service_role', exp: 4102444800, aud: 'authenticated' };
     for (const token of [
@@ -64,7 +64,7 @@ describe('who is not signed in', () => {
     }
   });
 
-  test('does not become somebody by headers that only our own proxy may set', async () => {
+  test('stays unauthenticated with headers that only our own proxy can set', async () => {
     const { user } = await newPerson();
     const answer = await anonymous('GET', '/rest/v1/profiles', {
       headers: { 'X-Kijko-Authorization': `Bearer ${env.SERVICE_ROLE_KEY}`, 'X-Kijko-Claims': JSON.stringify({ sub: user.id }) },
@@ -74,7 +74,7 @@ describe('who is not signed in', () => {
 });
 
 describe('sign-up', () => {
-  test('makes a profile, a personal organization, an owner and the FREE plan', async () => {
+  test('creates a profile, a personal organization owned by the user, and a FREE subscription', async () => {
     const { client, user, email, orgId } = await newPerson();
     assert.deepEqual(await ok(client.from('profiles').select('id, email, active_org_id')), [{ id: user.id, email, active_org_id: orgId }]);
     assert.deepEqual(await ok(client.from('organizations').select('id, personal_for, created_by')), [
@@ -88,7 +88,7 @@ describe('sign-up', () => {
     ]);
   });
 
-  test('survives whatever the client put into its metadata', async () => {
+  test('succeeds with any metadata', async () => {
     for (const data of [
       { display_name: ' ' },
       { display_name: 'x'.repeat(5000) },
@@ -107,8 +107,8 @@ describe('sign-up', () => {
   });
 });
 
-describe('a name', () => {
-  test('is the first that is one: display_name, full_name, name, the address', async () => {
+describe('a display name', () => {
+  test('is the first of display_name, full_name, name and the address', async () => {
     for (const [data, name] of [
       [{ display_name: '', full_name: 'Ada' }, () => 'Ada'],
       [{ display_name: ' \n', full_name: '\t', name: ' Bea ' }, () => 'Bea'],
@@ -156,7 +156,7 @@ describe('a non-member', () => {
     assert.equal((await ok(someone.client.from('memberships').select('role')))[0].role, 'owner');
   });
 
-  test('gets not_a_member for naming it in x-org-id, also where nothing would be seen anyway', async () => {
+  test('gets not_a_member when naming it in x-org-id, in every request', async () => {
     const [someone, nonMember] = await Promise.all([newPerson(), newPerson()]);
     await refused(nonMember.client.from('projects').select().setHeader('x-org-id', someone.orgId), 403, 'not_a_member');
     await refused(nonMember.client.from('projects').select().setHeader('x-org-id', randomUUID()), 403, 'not_a_member');
@@ -194,7 +194,7 @@ describe('the working organization', () => {
 });
 
 describe('create_organization', () => {
-  test('refuses a bad name and makes nothing', async () => {
+  test('refuses a bad name and creates nothing', async () => {
     const { client } = await newPerson();
     for (const name of ['', '   ', 'x'.repeat(101), null]) await refused(client.rpc('create_organization', { name }), 422, 'invalid_input');
     assert.equal((await ok(client.from('organizations').select('id'))).length, 1);
@@ -213,7 +213,7 @@ describe('create_organization', () => {
   });
 });
 
-describe('how many organizations a user makes', () => {
+describe('the limit of organizations a user can own', () => {
   const make = (person, n) =>
     Promise.all(Array.from({ length: n }, (_, i) => person.client.rpc('create_organization', { name: `Org ${i}` })));
   const made = (answers) => {
@@ -221,7 +221,7 @@ describe('how many organizations a user makes', () => {
     return answers.filter(({ error }) => !error).length;
   };
 
-  test('three on FREE, also of twenty at once; ten when one of them is on PRO', async () => {
+  test('is three on FREE, also of twenty at once, and ten when one of them is on PRO', async () => {
     const person = await newPerson();
     assert.equal(made(await make(person, 20)), 3);
     await setPlan(person.orgId, 'PRO');
@@ -229,7 +229,7 @@ describe('how many organizations a user makes', () => {
     assert.equal((await ok(person.client.from('organizations').select('id'))).length, 11);
   });
 
-  test('handing one over makes no room, deleting one does', async () => {
+  test('has no more room after handing one over, but after deleting one', async () => {
     const [person, other] = await Promise.all([newPerson(), newPerson()]);
     const [first, second] = (await make(person, 3)).map(({ data }) => data.id);
     await join(other, first, 'owner', person);

@@ -4,8 +4,8 @@ import { describe, test } from 'node:test';
 import { call, join, newPerson, newSkill, newTeam, ok } from './domain.mjs';
 import { admin, http, signIn, sql } from './support.mjs';
 
-describe('the end', () => {
-  test('a token whose session was signed out is nobody: 401 not_identified', async () => {
+describe('after sign-out and deletion', () => {
+  test('a token whose session was signed out is 401 not_identified', async () => {
     const person = await newPerson();
     const other = await signIn(person);
     await ok(person.client.from('projects').select());
@@ -20,7 +20,7 @@ describe('the end', () => {
     await ok(other.client.from('projects').select());
   });
 
-  test('a deleted user is nobody, and the personal organization is gone with all in it', async () => {
+  test('a deleted user is unauthenticated, and the personal organization is deleted with all its rows', async () => {
     const person = await newPerson();
     await newSkill(person);
     const { error } = await admin().auth.admin.deleteUser(person.user.id);
@@ -34,7 +34,7 @@ describe('the end', () => {
     assert.deepEqual(await sql('select 1 from public.organizations where id = $1', [person.orgId]), []);
   });
 
-  test('an organization that was personal stays with the one it was handed to', async () => {
+  test('a personal organization that was handed over stays with its new owner', async () => {
     const [host, guest] = await Promise.all([newPerson(), newPerson()]);
     await join(guest, host.orgId, 'owner', host);
     assert.deepEqual(await ok(host.client.from('organizations').select('personal_for').eq('id', host.orgId)), [{ personal_for: null }]);
@@ -47,7 +47,7 @@ describe('the end', () => {
     assert.deepEqual(await ok(guest.client.from('projects').select('id').eq('org_id', host.orgId)), [{ id: project.id }]);
   });
 
-  test('a softly deleted user leaves as a deleted one does, and only an id behind', async () => {
+  test('a soft-deleted user leaves like a deleted one and keeps only an id', async () => {
     const team = await newTeam();
     const personal = (await sql('select id from public.organizations where personal_for = $1', [team.owner.user.id]))[0].id;
     const project = await ok(team.owner.client.from('projects').insert({ name: 'Kept' }).select().single());
@@ -69,7 +69,7 @@ describe('the end', () => {
     assert.equal((await http('GET', '/rest/v1/projects', { token: team.owner.token })).status, 401);
   });
 
-  test('a shared organization passes from a deleted last owner to the next in rank; what they made stays', async () => {
+  test('when the last owner of a shared organization is deleted, the next in rank becomes owner, and rows they created stay', async () => {
     const team = await newTeam();
     const project = await ok(team.owner.client.from('projects').insert({ name: 'Kept' }).select().single());
     const { error } = await admin().auth.admin.deleteUser(team.owner.user.id);

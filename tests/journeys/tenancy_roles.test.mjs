@@ -30,7 +30,7 @@ describe('roles', () => {
     ]);
   });
 
-  test('memberships name everyone by one embedding, and profiles their memberships', async () => {
+  test('memberships embed profiles, and profiles embed memberships', async () => {
     const members = await ok(
       team.viewer.client.from('memberships').select('role, profiles(id, display_name)').eq('org_id', team.orgId).order('role'),
     );
@@ -54,7 +54,7 @@ describe('roles', () => {
     assert.deepEqual(owner.memberships, [{ role: 'owner' }]);
   });
 
-  test('nobody is made a member without saying yes, by whomever; service_role may', async () => {
+  test('nobody becomes a member without accepting; only service_role can add one', async () => {
     for (const person of [team.owner, team.admin]) {
       for (const role of ['viewer', 'owner']) {
         await refused(
@@ -75,7 +75,7 @@ describe('roles', () => {
     await ok(admin().from('memberships').delete().eq('id', added.id));
   });
 
-  test('viewer and member do not manage members', async () => {
+  test('a viewer or member cannot manage members', async () => {
     for (const person of [team.viewer, team.member]) {
       await refused(
         person.client.from('memberships').insert({ org_id: team.orgId, user_id: team.nonMember.user.id, role: 'viewer' }),
@@ -90,7 +90,7 @@ describe('roles', () => {
     }
   });
 
-  test('an admin manages members, but neither makes, changes nor removes an owner, nor raises themselves', async () => {
+  test('an admin manages members, but cannot create, change or remove an owner or raise their own role', async () => {
     const { client } = team.admin;
     await unaffected(
       client.from('memberships').update({ role: 'member' }).eq('org_id', team.orgId).eq('user_id', team.owner.user.id).select(),
@@ -112,7 +112,7 @@ describe('roles', () => {
     assert.equal((await ok(client.from('memberships').delete().eq('id', added.id).select())).length, 1);
   });
 
-  test('a row never moves: id, organization and author are fixed, for the owner and for the service key', async () => {
+  test('id, organization and author of a row are fixed, for the owner and for the service key', async () => {
     const project = await ok(team.owner.client.from('projects').insert({ name: 'Stays' }).select().single());
     const elsewhere = team.nonMember.orgId;
     await refused(team.owner.client.from('projects').update({ org_id: elsewhere }).eq('id', project.id), 403, 'permission_denied');
@@ -125,7 +125,7 @@ describe('roles', () => {
     assert.equal((await ok(team.owner.client.from('projects').select('org_id').eq('id', project.id).single())).org_id, team.orgId);
   });
 
-  test('removed means out at once, with the same token', async () => {
+  test('a removed member loses access at once, with the same token', async () => {
     const { client, user } = team.viewer;
     await ok(team.owner.client.from('projects').insert({ name: 'Seen' }));
     assert.ok((await ok(client.from('projects').select('id').eq('org_id', team.orgId))).length > 0);
@@ -139,14 +139,14 @@ describe('roles', () => {
 });
 
 describe('the last owner', () => {
-  test('stays', async () => {
+  test('cannot leave', async () => {
     const { client, user, orgId } = await newPerson();
     await refused(client.from('memberships').delete().eq('org_id', orgId), 409, 'conflict');
     await refused(client.from('memberships').update({ role: 'admin' }).eq('org_id', orgId), 409, 'conflict');
     assert.deepEqual(await ok(client.from('memberships').select('user_id, role')), [{ user_id: user.id, role: 'owner' }]);
   });
 
-  test('two owners who leave at once do not both get away', async () => {
+  test('when two owners leave at once, one is refused', async () => {
     const [first, second] = await Promise.all([newPerson(), newPerson()]);
     const { id } = await ok(first.client.rpc('create_organization', { name: 'Two' }));
     await join(second, id, 'owner', first);
@@ -161,7 +161,7 @@ describe('the last owner', () => {
 });
 
 describe('handing over and leaving', () => {
-  test('a member becomes the owner, the owner an admin who may leave', async () => {
+  test('a member becomes the owner, and the former owner an admin who can leave', async () => {
     const [owner, heir, nonMember] = await Promise.all([newPerson(), newPerson(), newPerson()]);
     const { id } = await ok(owner.client.rpc('create_organization', { name: 'Handed over' }));
     const transfer = (person, to) => person.client.rpc('transfer_ownership', { org_id: id, user_id: to.user.id });

@@ -21,7 +21,7 @@ describe('unauthenticated callers and non-members', () => {
     team = await newTeam();
   });
 
-  test('read nothing of an organization, and tell nothing', async () => {
+  test('can read and report nothing of an organization', async () => {
     for (const [name, body] of [
       ['usage_by', { dimension: 'day' }],
       ['usage_forecast', {}],
@@ -38,7 +38,7 @@ describe('unauthenticated callers and non-members', () => {
     await refused(team.nonMember.client.rpc('ingest_usage', { events: [], org_id: team.orgId }), 403, '42501');
   });
 
-  test('every role reads; only who may change the organization tells events and makes meters', async () => {
+  test('every role reads usage; only roles that can change the organization send events and create meters', async () => {
     for (const person of [team.viewer, team.member]) {
       await ok(person.client.rpc('usage_by', { dimension: 'day' }));
       await ok(person.client.rpc('usage_forecast'));
@@ -53,7 +53,7 @@ describe('unauthenticated callers and non-members', () => {
 });
 
 describe('gauges', () => {
-  test('one project more than the plan has room for is 429 with the figures; a deleted one makes room', async () => {
+  test("a project beyond the plan's limit is 429 with the figures; deleting one makes room", async () => {
     const person = await newPerson();
     const made = await ok(
       person.client
@@ -76,7 +76,7 @@ describe('gauges', () => {
     assert.deepEqual([projects.period, projects.used, projects.limit, projects.remaining, projects.reset_at], ['lifetime', 3, 3, 0, null]);
   });
 
-  test('of twenty at once exactly as many are made as fit', async () => {
+  test('of twenty created at once exactly as many succeed as fit', async () => {
     const person = await newPerson();
     const answers = await Promise.all(Array.from({ length: 20 }, (_, n) => person.client.from('projects').insert({ name: `p${n}` })));
     for (const { error } of answers) if (error) assert.equal(error.code, 'quota_exceeded');
@@ -85,7 +85,7 @@ describe('gauges', () => {
     assert.equal((await usageOf(person)).projects.used, 3);
   });
 
-  test('members and habits, too; a larger plan has room at once', async () => {
+  test('members and habits are counted, too, and a larger plan has room at once', async () => {
     const owner = await newPerson();
     const guests = await Promise.all(Array.from({ length: 3 }, () => newPerson()));
     for (const guest of guests.slice(0, 2)) await join(guest, owner.orgId, 'viewer', owner);
@@ -139,7 +139,7 @@ describe('gauges', () => {
 });
 
 describe('reports', () => {
-  test('say who used what for which project and skill, on which day', async () => {
+  test('group usage by user, project, skill and day', async () => {
     const person = await newPerson();
     const project = await ok(person.client.from('projects').insert({ name: 'Notes' }).select().single());
     const [inProject, alone] = [await newSkill(person, { project_id: project.id }), await newSkill(person, { name: 'Alone' })];
@@ -158,7 +158,7 @@ describe('reports', () => {
     await refused(person.client.rpc('usage_by', { dimension: 'not a name' }), 422, 'invalid_input');
   });
 
-  test('forecast the end of the period, and remember which thresholds were reached', async () => {
+  test('forecast the end of the period and list the thresholds reached', async () => {
     const person = await newPerson();
     await sql(`select kijko.try_consume($1, 'executions', 45)`, [person.orgId]);
     const [forecast] = (await ok(person.client.rpc('usage_forecast'))).filter((row) => row.meter === 'executions');
@@ -176,7 +176,7 @@ describe('reports', () => {
     assert.deepEqual(await ok(person.client.rpc('usage_alerts', { since: later })), []);
   });
 
-  test('explain a refusal: the plan, what was set otherwise, and the rows', async () => {
+  test('explain a refusal by plan, overrides and rows', async () => {
     const person = await newPerson();
     const skill = await newSkill(person);
     await ok(execute(person, skill.id, { n: 1 }));
@@ -198,7 +198,7 @@ describe('reports', () => {
   });
 });
 
-describe("events from one's own services", () => {
+describe("events sent by a company's own services", () => {
   let person;
   const send = (events) => ok(person.client.rpc('ingest_usage', { events }));
   before(async () => {
@@ -211,7 +211,7 @@ describe("events from one's own services", () => {
     );
   });
 
-  test('count once, whoever repeats them; a bad one does not fail the others', async () => {
+  test('count once, however often they are sent; a bad one does not fail the others', async () => {
     const good = event({ subject: 'acme' });
     const first = await send([good, event({ type: 'page.seen' }), event({ type: 'llm_tokens' }), event({ data: { minutes: -1 } }), good]);
     assert.deepEqual(
@@ -232,7 +232,7 @@ describe("events from one's own services", () => {
     assert.deepEqual([bySubject.value, bySubject.used], ['acme', 5]);
   });
 
-  test('of one batch sent by ten at once each event counts once', async () => {
+  test('count once when ten senders send one batch at once', async () => {
     const before = (await usageOf(person))['own.views']?.used ?? 0;
     const events = Array.from({ length: 200 }, () => event({ type: 'page.seen' }));
     const shuffled = () => events.toSorted(() => Math.random() - 0.5);
@@ -248,7 +248,7 @@ describe("events from one's own services", () => {
     assert.equal((await usageOf(person))['own.views'].used, before + 200);
   });
 
-  test('of batches at once exactly as many events are taken as the month has left', async () => {
+  test("are accepted, of batches sent at once, exactly as far as the month's quota allows", async () => {
     const {
       events: { used },
     } = await usageOf(person);
@@ -276,13 +276,13 @@ describe("events from one's own services", () => {
     await sql(`select kijko.set_limit($1, 'events', 'month', 5000000)`, [person.orgId]);
   });
 
-  test('more than an answer has rows: 2,500 events have 2,500 answers', async () => {
+  test('have one result each: 2,500 events have 2,500 results', async () => {
     const answer = await send(Array.from({ length: 2500 }, () => event()));
     assert.equal(answer.accepted, 2500);
     assert.equal(answer.events.length, 2500);
   });
 
-  test('a late one counts in its own month', async () => {
+  test('that are late count in their own month', async () => {
     const {
       'own.views': { used },
     } = await usageOf(person);
@@ -299,7 +299,7 @@ describe("events from one's own services", () => {
     );
   });
 
-  test("the platform's meters cannot be named, and a batch has a limit", async () => {
+  test("cannot name the platform's meters, and a batch has a limit", async () => {
     await refused(person.client.from('usage_meters').insert({ event_type: 'x', meter: 'llm_tokens' }), 400, '23514');
     await refused(person.client.from('usage_meters').update({ meter: 'projects' }).eq('event_type', 'page.seen'), 400, '23514');
     await refused(person.client.rpc('ingest_usage', { events: Array.from({ length: 10_001 }, () => 1) }), 422, 'invalid_input');

@@ -39,7 +39,7 @@ async function compileText(text) {
   }
 }
 
-test('a typed client compiles, and what is wrong does not', async () => {
+test('correct use of the typed client compiles, and wrong use does not', async () => {
   assert.equal(await compile(['snippets.ts']), '');
   const wrong = await compileText(`
     import { createClient } from '@supabase/supabase-js';
@@ -48,7 +48,7 @@ test('a typed client compiles, and what is wrong does not', async () => {
   assert.match(wrong, /error TS/);
 });
 
-test('a check that allows a column some texts is a union of them, any other check is none', () => {
+test('a check on a list of texts becomes a union; any other check does not', () => {
   assert.deepEqual(unionOf(`CHECK ((status = ANY (ARRAY['a'::text, 'it''s, "b"'::text])))`), {
     column: 'status',
     union: `"a" | "it's, \\"b\\""`,
@@ -107,7 +107,7 @@ const known = {
   ],
 };
 
-test('unions and nullability reach the properties that they are about, and nothing else changes', () => {
+test('unions and nullability change only the properties they name', () => {
   const { refine, unmet } = refinement(known);
   const refined = mapProperties(GENERATED, refine);
   assert.equal(
@@ -130,7 +130,7 @@ test('unions and nullability reach the properties that they are about, and nothi
   );
 });
 
-test('a comment that names what is not there is told', () => {
+test('a comment that names a missing column is reported', () => {
   const { refine, unmet } = refinement({ ...known, views: [{ name: 'v', comment: 'Never null: id, ghost.' }] });
   mapProperties(GENERATED, refine);
   assert.deepEqual([...unmet], ['v.ghost']);
@@ -140,7 +140,7 @@ test('a comment that names what is not there is told', () => {
 const pool = new pg.Pool({ connectionString: process.env.ADMIN_DB_URL, max: 1 });
 after(() => pool.end());
 
-test('columns of views that are said never to be null are not, whatever happens to a job', async () => {
+test('columns of views declared never null have no null, whatever happens to a job', async () => {
   const session = await pool.connect();
   try {
     await session.query('begin');
