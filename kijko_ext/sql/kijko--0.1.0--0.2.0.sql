@@ -14,9 +14,11 @@ drop table kijko.meters;
 -- Limits and keys stay where they are.
 alter table kijko.limits
     alter column meter type text collate "C",
+    drop constraint limits_meter_check,
     drop constraint limits_period_check,
     drop constraint limits_next_period_check;
 alter table kijko.limits
+    add constraint limits_meter_check check (pg_catalog.octet_length(meter) <= 63 and meter ~ '^[a-z][a-z0-9_.]*$'),
     add constraint limits_period_check check (period in ('day', 'month', 'billing', 'lifetime')),
     add constraint limits_next_period_check check (next_period in ('day', 'month', 'billing', 'lifetime')),
     add column period_from timestamptz;
@@ -341,7 +343,7 @@ begin
     end if;
     select
         coalesce(pg_catalog.min(case
-            when a.subject is null or a.meter is null or a.meter !~ '^[a-z][a-z0-9_.]{0,62}$'
+            when a.subject is null or a.meter is null or pg_catalog.octet_length(a.meter) > 63 or a.meter !~ '^[a-z][a-z0-9_.]*$'
                 then 'a limit needs a subject, and a meter in lower case'
             when a.period is null or a.period not in ('day', 'month', 'billing', 'lifetime')
                 then 'the period must be day, month, billing or lifetime'
@@ -354,7 +356,12 @@ begin
         )
     into problem, changed
     from unnest(subjects, meters, periods, amounts, overs) with ordinality as a (subject, meter, period, amount, "over", n)
-    left join kijko.limits as l on l.subject = a.subject and l.meter = a.meter
+    -- One probe of the index for each limit: a plan that reads the whole table would be kept while the table grows.
+    left join lateral (
+        select o.period, o.amount, o."over", o.next_period, o.next_period_from from kijko.limits as o
+        where o.subject = a.subject and o.meter = a.meter
+        offset 0
+    ) as l on true
     cross join lateral (select case when present >= l.next_period_from then l.next_period else l.period end) as r (period);
     if problem is not null then
         perform kijko.fail('invalid_input', problem);
@@ -1089,7 +1096,7 @@ comment on function kijko.token_fault() is 'Whether the token of this request, w
 comment on function kijko.claim(text) is 'One claim of kijko.claims() as text; null when there is none.';
 
 create table kijko.rate_limit_policies (
-    name text collate "C" not null check (name ~ '^[a-z][a-z0-9_-]{0,62}$' and name <> 'api_requests'),
+    name text collate "C" not null check (pg_catalog.octet_length(name) <= 63 and name ~ '^[a-z][a-z0-9_-]*$' and name <> 'api_requests'),
     tier text collate "C" not null default '*' check (pg_catalog.length(tier) between 1 and 63),
     scope text not null check (scope in ('address', 'user', 'organization', 'api_key')),
     method text check (method ~ '^[A-Z]+$'),
@@ -1131,8 +1138,11 @@ select pg_catalog.pg_extension_config_dump('kijko.tiers', '');
 
 create trigger limits_changed after insert or update or delete or truncate on kijko.rate_limit_policies
     for each statement execute function kijko.limits_changed();
+-- A tier changes with each change of a plan: invalidating kijko.tiers itself would have every plan that reads it made again.
+create table kijko.tier_changes ();
+comment on table kijko.tier_changes is 'Always empty. A change of tiers invalidates it, which Postgres tells every backend before the commit returns.';
 create trigger limits_changed after insert or update or delete or truncate on kijko.tiers
-    for each statement execute function kijko.limits_changed();
+    for each statement execute function kijko.limits_changed('tier_changes');
 
 create function kijko.set_rate_limit_policy(
     name text, scope text, rate integer, per interval, tier text default '*', burst integer default null,
@@ -1346,7 +1356,7 @@ as $$
 declare
     zone constant text := coalesce((select c.time_zone from kijko.calendars as c where c.subject = usage_by.subject), 'UTC');
 begin
-    if dimension is null or dimension !~ '^[a-z][a-z0-9_]{0,62}$' then
+    if dimension is null or pg_catalog.octet_length(dimension) > 63 or dimension !~ '^[a-z][a-z0-9_]*$' then
         perform kijko.fail('invalid_input', 'the dimension is day, or the name of an attribute');
     end if;
     return query

@@ -5,7 +5,7 @@ comment on function kijko.token_fault() is 'Whether the token of this request, w
 comment on function kijko.claim(text) is 'One claim of kijko.claims() as text; null when there is none.';
 
 create table kijko.rate_limit_policies (
-    name text collate "C" not null check (name ~ '^[a-z][a-z0-9_-]{0,62}$' and name <> 'api_requests'),
+    name text collate "C" not null check (pg_catalog.octet_length(name) <= 63 and name ~ '^[a-z][a-z0-9_-]*$' and name <> 'api_requests'),
     tier text collate "C" not null default '*' check (pg_catalog.length(tier) between 1 and 63),
     scope text not null check (scope in ('address', 'user', 'organization', 'api_key')),
     method text check (method ~ '^[A-Z]+$'),
@@ -47,8 +47,11 @@ select pg_catalog.pg_extension_config_dump('kijko.tiers', '');
 
 create trigger limits_changed after insert or update or delete or truncate on kijko.rate_limit_policies
     for each statement execute function kijko.limits_changed();
+-- A tier changes with each change of a plan: invalidating kijko.tiers itself would have every plan that reads it made again.
+create table kijko.tier_changes ();
+comment on table kijko.tier_changes is 'Always empty. A change of tiers invalidates it, which Postgres tells every backend before the commit returns.';
 create trigger limits_changed after insert or update or delete or truncate on kijko.tiers
-    for each statement execute function kijko.limits_changed();
+    for each statement execute function kijko.limits_changed('tier_changes');
 
 create function kijko.set_rate_limit_policy(
     name text, scope text, rate integer, per interval, tier text default '*', burst integer default null,

@@ -14,7 +14,7 @@
 -- ----------------------------------------------------------------------------
 
 create table private.roles (
-  role text primary key check (role ~ '^[a-z_]{1,40}$'),
+  role text primary key check (octet_length(role) <= 40 and role ~ '^[a-z_]+$'),
   rank smallint not null unique
 );
 alter table private.roles enable row level security;

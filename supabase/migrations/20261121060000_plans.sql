@@ -12,7 +12,7 @@
 -- ----------------------------------------------------------------------------
 
 create table public.plans (
-  code text primary key check (code ~ '^[A-Z][A-Z0-9_]{0,31}$'),
+  code text primary key check (octet_length(code) <= 32 and code ~ '^[A-Z][A-Z0-9_]*$'),
   name text not null check (char_length(name) <= 100 and name ~ '\S'),
   rank smallint not null unique,
   rate_per_minute integer not null check (rate_per_minute > 0),
@@ -91,7 +91,7 @@ insert into public.plans (code, name, rank, rate_per_minute, statement_seconds, 
 
 create table public.plan_limits (
   plan text not null references public.plans (code) on delete cascade,
-  meter text not null check (meter ~ '^[a-z][a-z0-9_]{0,62}$'),
+  meter text not null check (octet_length(meter) <= 63 and meter ~ '^[a-z][a-z0-9_]*$'),
   period text not null check (period in ('month', 'day', 'lifetime')),
   amount bigint check (amount >= 0),
   over text not null default 'refuse' check (over in ('refuse', 'flag', 'bill')),

@@ -129,7 +129,7 @@ create table public.job_event_log (
   job_id uuid not null,
   -- Those that job_events reads from the job come before.
   seq bigint generated always as identity (start with 10),
-  event text not null check (event ~ '^[a-z][a-z0-9_.]{0,62}$'),
+  event text not null check (octet_length(event) <= 63 and event ~ '^[a-z][a-z0-9_.]*$'),
   attempt integer not null,
   worker text check (char_length(worker) <= 200),
   data jsonb not null default '{}' check (jsonb_typeof(data) = 'object' and octet_length(data::text) <= 65536),

@@ -31,7 +31,7 @@ begin
     where l.kind = jobs_open_lane.kind and l.priority = jobs_open_lane.priority and l.org = jobs_open_lane.org_id
       and l.concurrency_key = coalesce(jobs_open_lane.concurrency_key, '')
   ) then
-    if jobs_open_lane.kind !~ '^[a-z][a-z0-9_.]{0,62}$' then
+    if octet_length(jobs_open_lane.kind) > 63 or jobs_open_lane.kind !~ '^[a-z][a-z0-9_.]*$' then
       perform kijko.fail('bad_request', 'kind: a small letter, then small letters, digits, "_" or "."; at most 63');
     end if;
     perform private.jobs_add_lane(jobs_open_lane.kind, jobs_open_lane.priority, jobs_open_lane.org_id, coalesce(jobs_open_lane.concurrency_key, ''));

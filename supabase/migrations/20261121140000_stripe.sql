@@ -26,7 +26,7 @@
 -- ----------------------------------------------------------------------------
 
 create table private.stripe_events (
-  id text not null check (id ~ '^evt_[A-Za-z0-9_]{1,250}$'),
+  id text not null check (octet_length(id) <= 254 and id ~ '^evt_[A-Za-z0-9_]+$'),
   type text not null check (char_length(type) between 1 and 200),
   created timestamptz not null,
   api_version text check (char_length(api_version) <= 100),

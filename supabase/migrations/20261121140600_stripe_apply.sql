@@ -195,7 +195,8 @@ declare
   event private.stripe_events;
 begin
   if jsonb_typeof(payload) is distinct from 'object'
-    or coalesce(payload ->> 'id', '') !~ '^evt_[A-Za-z0-9_]{1,250}$'
+    or coalesce(payload ->> 'id', '') !~ '^evt_[A-Za-z0-9_]+$'
+    or octet_length(payload ->> 'id') > 254
     or coalesce(jsonb_typeof(payload -> 'type'), '') <> 'string'
     or not (coalesce(jsonb_typeof(payload -> 'created'), '') = 'number' or thin)
   then

@@ -13,7 +13,7 @@ create table public.usage_meters (
   org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
   event_type text not null check (char_length(event_type) between 1 and 255),
   -- A name of its own kind: no organization, and no mistake, can write the platform's meters.
-  meter text not null check (meter ~ '^own\.[a-z][a-z0-9_]{0,50}$'),
+  meter text not null check (octet_length(meter) <= 55 and meter ~ '^own\.[a-z][a-z0-9_]*$'),
   amount_field text check (char_length(amount_field) between 1 and 100),
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_at timestamptz not null default kijko.now(),

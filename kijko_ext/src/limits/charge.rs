@@ -49,7 +49,7 @@ pub fn check_transaction() {
     }
 }
 
-/// `^[a-z][a-z0-9_.]{0,62}$`, as tables.sql says too.
+/// The same rule as the check of kijko.limits (tables.sql).
 pub fn is_meter(name: &str) -> bool {
     name.len() <= 63
         && name.starts_with(|c: char| c.is_ascii_lowercase())

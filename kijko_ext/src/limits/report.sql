@@ -8,7 +8,7 @@ as $$
 declare
     zone constant text := coalesce((select c.time_zone from kijko.calendars as c where c.subject = usage_by.subject), 'UTC');
 begin
-    if dimension is null or dimension !~ '^[a-z][a-z0-9_]{0,62}$' then
+    if dimension is null or pg_catalog.octet_length(dimension) > 63 or dimension !~ '^[a-z][a-z0-9_]*$' then
         perform kijko.fail('invalid_input', 'the dimension is day, or the name of an attribute');
     end if;
     return query

@@ -1,7 +1,8 @@
 -- Meters are compared by bytes ("C"): faster, and the same in every locale.
 create table kijko.limits (
     subject uuid not null,
-    meter text collate "C" not null check (meter ~ '^[a-z][a-z0-9_.]{0,62}$'),
+    -- The length apart: a bounded repeat such as {0,62} makes matching more than ten times slower.
+    meter text collate "C" not null check (pg_catalog.octet_length(meter) <= 63 and meter ~ '^[a-z][a-z0-9_.]*$'),
     period text not null check (period in ('day', 'month', 'billing', 'lifetime')),
     amount bigint check (amount >= 0),
     "over" text not null check ("over" in ('refuse', 'flag', 'bill')),

@@ -175,5 +175,8 @@ fn policy(row: &Row) -> Policy {
 
 /// Watches the tables, and says what they are as of.
 fn watch() -> u64 {
-    EPOCH.watch(&[query::table(c"rate_limit_policies"), query::table(c"tiers")])
+    EPOCH.watch(&[
+        query::table(c"rate_limit_policies"),
+        query::table(c"tier_changes"),
+    ])
 }

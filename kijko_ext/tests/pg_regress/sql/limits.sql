@@ -232,6 +232,9 @@ select kijko.set_limits(array[s(1), s(1)], '{x,y}', '{month}', '{1,1}', '{refuse
 select kijko.set_limits(array[s(1), s(1)], '{x,y}', '{month,month}', '{1}', '{refuse,refuse}');
 select kijko.set_limits(array[s(1), null], '{x,y}', '{month,month}', '{1,1}', '{refuse,refuse}');
 select kijko.set_limits(array[s(1), s(1)], '{x,Y}', '{month,month}', '{1,1}', '{refuse,refuse}');
+select kijko.set_limit(s(1), rpad('x', 64, 'y'), 'month', 1);
+select kijko.set_limit(s(1), rpad('x', 63, 'y'), 'month', 1), (kijko.try_consume(s(1), rpad('x', 63, 'y'))).used;
+insert into kijko.limits (subject, meter, period, "over") values (s(1), rpad('x', 64, 'y'), 'month', 'refuse');
 select kijko.set_limits(array[s(1), s(1)], '{x,y}', '{month,NULL}', '{1,1}', '{refuse,refuse}');
 select kijko.set_limits(array[s(1), s(1)], '{x,y}', '{month,month}', '{1,-1}', '{refuse,refuse}');
 select kijko.set_limits(array[s(1), s(1)], '{x,y}', '{month,month}', '{1,1}', '{refuse,ignore}');

@@ -69,6 +69,13 @@ select answer(:'org', :'who') from generate_series(1, 3);
 select kijko.set_tier(:'org', 'PRO');
 select answer(:'org');
 select answer(:'other');
+-- An unchanged tier writes nothing.
+create function written() returns trigger language plpgsql as $$ begin raise notice '% %', tg_op, tg_level; return null; end $$;
+create trigger written after insert or update or delete on kijko.tiers for each statement execute function written();
+select kijko.set_tier(:'org', 'PRO'), kijko.set_tier(:'other', null);
+select kijko.set_tier(:'org', 'TEAMS'), kijko.set_tier(:'org', 'PRO');
+drop trigger written on kijko.tiers;
+drop function written();
 select kijko.set_tier(:'org', null);
 select answer(:'org') like '%rate_limited%' as its_former_debt;
 -- Without an organization: by user, or by address.
