@@ -202,7 +202,9 @@ create trigger subscriptions_override before insert or update of plan, plan_over
 -- ----------------------------------------------------------------------------
 
 create function private.plans_push_limits() returns trigger
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+-- Planning anew costs more than the statement, and a better plan cannot be found.
+set plan_cache_mode = force_generic_plan
 as $$
 begin
   perform kijko.set_tier(new.org_id, new.plan);

@@ -12,6 +12,8 @@
 
 create function private.plans_push_user_tiers(users uuid[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
+-- As private.plans_push_limits.
+set plan_cache_mode = force_generic_plan
 as $$
 begin
   -- Serializes changes of one user: the later one reads what the earlier one has committed. By id, so that two changes of
