@@ -66,3 +66,20 @@ export function info(text) {
   }
   return { lang, attributes };
 }
+
+/** The code spans of a page with their lines; code blocks are not among them. */
+export function spansOf(text) {
+  return [...pageTokens(text)].flatMap(({ token, line }) => (token.type === 'codespan' ? [{ span: token.text, line }] : []));
+}
+
+/** The rows of the tables under a heading, each as the text of its cells; without the heads. */
+export function tableRows(file, heading) {
+  const section = read(file)
+    .split(/^#{2,3} /m)
+    .find((part) => part.startsWith(`${heading}\n`));
+  if (section === undefined) throw new Error(`${file} has no heading ${heading}`);
+  return new Lexer({ gfm: true })
+    .lex(section.slice(heading.length))
+    .filter(({ type }) => type === 'table')
+    .flatMap(({ rows }) => rows.map((row) => row.map(({ text }) => text)));
+}

@@ -17,7 +17,7 @@ export async function runShell({ file, line, code }, env) {
 }
 
 /** The commands that `./kijko help` lists. */
-const commands = new Set(
+export const commands = new Set(
   execFileSync(join(root, 'kijko'), ['help'], { encoding: 'utf8' })
     .split('\n')
     .flatMap((line) => line.match(/^ {2}([a-z]+)/)?.[1] ?? []),

@@ -1,0 +1,134 @@
+// What the documentation names exists, and its tables say what the database says.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { adminSql, sql } from '../journeys/support.mjs';
+import { documentation } from './examples.mjs';
+import { read, spansOf, tableRows } from './markdown.mjs';
+import { commands } from './shell.mjs';
+
+const cells = (file, heading) => tableRows(file, heading);
+const namesOf = (cell) => [...cell.matchAll(/`([^`]+)`/g)].map(([, name]) => name);
+const sorted = (names) => [...names].sort();
+
+test('every name with a schema exists', async () => {
+  const schemas = ['public', 'private', 'kijko', 'auth', 'auth_api', 'cron'];
+  const rows = await adminSql(
+    `
+    with relations as (select c.oid, n.nspname, c.relname from pg_class as c join pg_namespace as n on n.oid = c.relnamespace where n.nspname = any ($1))
+    select nspname || '.' || relname as name from relations
+    union select nspname || '.' || relname || '.' || a.attname from relations as r join pg_attribute as a on a.attrelid = r.oid and a.attnum > 0
+    union select n.nspname || '.' || p.proname from pg_proc as p join pg_namespace as n on n.oid = p.pronamespace where n.nspname = any ($1)
+    union select n.nspname || '.' || t.typname from pg_type as t join pg_namespace as n on n.oid = t.typnamespace where n.nspname = any ($1)
+    union select name from pg_settings where name ~ '^(kijko|cron)[.]'`,
+    [schemas],
+  );
+  const known = new Set(rows.map(({ name }) => name));
+  const faults = [];
+  for (const { file, text } of documentation()) {
+    for (const { span, line } of spansOf(text)) {
+      for (const [name, schema] of span.matchAll(/(?<![\w.@/-])([a-z_]+)\.[a-z_]+(?:\.[a-z_]+)?(?![\w*./…])/g)) {
+        if (schemas.includes(schema) && !known.has(name)) faults.push(`${file}:${line}: ${name}`);
+      }
+    }
+  }
+  assert.deepEqual(faults, []);
+  assert.ok(known.size > 1000);
+});
+
+test('errors: the codes of the API and their HTTP status', async () => {
+  const rows = await sql('select code, http_status from kijko.error_codes');
+  assert.deepEqual(
+    sorted(
+      cells('docs/reference/errors.md', 'API')
+        .flatMap(([code, http]) => namesOf(code).map((name) => `${name} ${http}`))
+        .slice(0, rows.length),
+    ),
+    sorted(rows.map(({ code, http_status }) => `${code} ${http_status}`)),
+  );
+});
+
+test('settings: those of the extension', async () => {
+  const rows = await adminSql(`select name from pg_settings where name like 'kijko.%'`);
+  const documented = cells('docs/reference/settings.md', 'Extension').flatMap(([name]) => namesOf(name));
+  assert.deepEqual(sorted(documented), sorted(rows.map(({ name }) => name)));
+});
+
+test('settings: those of the environment are those of .env.example', () => {
+  const example = [...read('.env.example').matchAll(/^#?([A-Z][A-Z0-9_]+)=/gm)].map(([, name]) => name);
+  const documented = ['The stack', 'Sidecar'].flatMap((heading) =>
+    cells('docs/reference/settings.md', heading).flatMap(([name]) => namesOf(name)),
+  );
+  assert.deepEqual(sorted(documented), sorted(example));
+});
+
+test('permissions: which role adds which', async () => {
+  const rows = await sql(`
+    select p.permission, (array_agg(r.role order by r.rank))[1] as lowest
+    from private.role_permissions as p join private.roles as r using (role) group by 1`);
+  const lowest = new Map(rows.map(({ permission, lowest }) => [permission, lowest]));
+  const documented = cells('docs/guides/tenancy.md', 'Ask for permissions');
+  assert.ok(documented.length >= 4);
+  for (const [role, permissions] of documented) for (const name of namesOf(permissions)) assert.equal(lowest.get(name), role, name);
+});
+
+test('guides: the tables of functions name functions and their arguments', async () => {
+  const rows = await sql(`
+    select proname as name, proargnames as arguments from pg_proc where pronamespace = 'public'::regnamespace`);
+  let documented = 0;
+  for (const { file, text } of documentation().filter(({ file }) => file.startsWith('docs/guides/'))) {
+    if (!text.includes('\n## Functions\n')) continue;
+    for (const [name] of cells(file, 'Functions')) {
+      for (const signature of namesOf(name)) {
+        const [, called, list] = signature.match(/^(\w+)\((.*)\)$/) ?? [];
+        const wanted = list === '' ? [] : list.split(', ').map((argument) => argument.split(' ')[0]);
+        const found = rows.some((row) => row.name === called && wanted.every((argument) => row.arguments?.includes(argument)));
+        assert.ok(found, `${file}: ${signature}`);
+        documented += 1;
+      }
+    }
+  }
+  const callable = await sql(`
+    select distinct p.proname as name from pg_proc as p
+    where p.pronamespace = 'public'::regnamespace and p.prorettype <> 'trigger'::regtype and p.proname <> 'before_request'
+      and has_function_privilege('authenticated', p.oid, 'execute')
+      and not exists (select from pg_class as c where c.reltype = p.proargtypes[0])`);
+  const guides = documentation().filter(({ file }) => file.startsWith('docs/guides/'));
+  assert.deepEqual(
+    callable.map(({ name }) => name).filter((name) => !guides.some(({ text }) => text.includes(`\`${name}(`))),
+    [],
+    'each function that a user may call is in a guide',
+  );
+  assert.ok(documented >= 20);
+});
+
+test('plans: the rates and the times that the guides name', async () => {
+  const plans = await sql('select code, rate_per_minute, statement_seconds, max_organizations from public.plans');
+  const requests = read('docs/guides/requests.md').replaceAll('\n', ' ');
+  for (const { code, rate_per_minute, statement_seconds } of plans) {
+    assert.ok(requests.includes(`${code} ${rate_per_minute.toLocaleString('en-US')}`), `the rate of ${code}`);
+    assert.ok(requests.includes(`${code} ${statement_seconds} s`), `the time of ${code}`);
+  }
+});
+
+test('queue: the scheduled jobs', async () => {
+  const rows = await adminSql(`select jobname as name from cron.job`);
+  const documented = cells('docs/internals/queue.md', 'Scheduled jobs').flatMap(([name]) => namesOf(name));
+  assert.deepEqual(sorted(documented), sorted(rows.map(({ name }) => name)));
+});
+
+test('commands: those of ./kijko', () => {
+  const documented = cells('docs/operations/operator.md', 'Commands').flatMap(
+    ([command]) => command.match(/\.\/kijko ([a-z]+)/)?.[1] ?? [],
+  );
+  assert.deepEqual(sorted(new Set(documented)), sorted([...commands].filter((name) => name !== 'help')));
+});
+
+test('roles: those of the architecture exist', async () => {
+  const roles = new Set((await adminSql('select rolname as name from pg_roles')).map(({ name }) => name));
+  const documented = cells('docs/architecture.md', 'Who may do what').flatMap(([role]) => namesOf(role));
+  assert.deepEqual(
+    documented.filter((role) => !roles.has(role)),
+    [],
+  );
+  assert.ok(documented.length >= 9);
+});
