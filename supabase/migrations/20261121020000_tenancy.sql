@@ -22,6 +22,9 @@ alter table private.roles enable row level security;
 comment on table private.roles is 'Roles inside an organization, ordered. Read only by the membership helpers.';
 comment on column private.roles.role is 'Name as stored in memberships.role.';
 comment on column private.roles.rank is 'Higher may do more; has_role() compares ranks.';
+select private.describe_data('private.roles', '{
+  "role, rank": "which roles there are, in order"
+}', 'platform');
 
 insert into private.roles (role, rank) values
   ('viewer', 10), ('member', 20), ('admin', 30), ('owner', 40);
@@ -36,6 +39,9 @@ alter table private.role_permissions enable row level security;
 comment on table private.role_permissions is 'What each role may do, fully expanded: a permission that is not listed is not held. The only place that says so.';
 comment on column private.role_permissions.role is 'Role that holds the permission.';
 comment on column private.role_permissions.permission is 'resource:action, as can() and org_ids_with() take it.';
+select private.describe_data('private.role_permissions', '{
+  "role, permission": "what each role may do"
+}', 'platform');
 
 -- Each line says which role is the lowest to hold a permission; the join gives it to all above.
 insert into private.role_permissions (role, permission)
@@ -80,6 +86,10 @@ comment on column public.organizations.personal_for is 'The user for whom sign-u
 comment on column public.organizations.created_by is 'User who made it; null once that user is gone.';
 comment on column public.organizations.created_at is 'When it was made.';
 comment on column public.organizations.updated_at is 'Last change; set by trigger.';
+select private.describe_data('public.organizations', '{
+  "name, slug": "what members call the organization, and its URL",
+  "personal_for": {"subject": "person", "purpose": "deletes a personal organization with its user", "export": "organization"}
+}');
 
 alter table public.organizations enable row level security;
 grant select, delete, update (name, slug) on public.organizations to authenticated;
@@ -105,6 +115,10 @@ comment on column public.profiles.display_name is 'Name shown to others; the use
 comment on column public.profiles.avatar_url is 'Address of a picture, if any.';
 comment on column public.profiles.created_at is 'When the user signed up.';
 comment on column public.profiles.updated_at is 'Last change; set by trigger.';
+select private.describe_data('public.profiles', '{
+  "id": "identity of the user",
+  "email, display_name, avatar_url": "lets members recognize each other"
+}', 'person');
 
 alter table public.profiles enable row level security;
 -- Nobody makes a profile: to insert is for upserts of one's own, which is there from sign-up on.
@@ -141,6 +155,10 @@ comment on column public.memberships.role is 'viewer < member < admin < owner; p
 comment on column public.memberships.created_by is 'Who invited the member, or made the organization; null when added by service_role or when that user is gone.';
 comment on column public.memberships.created_at is 'When the member was added.';
 comment on column public.memberships.updated_at is 'Last change; set by trigger.';
+select private.describe_data('public.memberships', '{
+  "user_id": {"subject": "person", "purpose": "who the member is", "export": "organization", "erasure": "person"},
+  "role": "what the member may do"
+}');
 
 alter table public.memberships enable row level security;
 -- No insert: membership needs the user's consent.
@@ -162,5 +180,8 @@ create index active_organizations_active_org_id_idx on private.active_organizati
 comment on table private.active_organizations is 'The organization that each user works in when a request names none. A user without an organization has no row.';
 comment on column private.active_organizations.user_id is 'The user.';
 comment on column private.active_organizations.active_org_id is 'One of their organizations; changed by set_active_organization().';
+select private.describe_data('private.active_organizations', '{
+  "user_id, active_org_id": "where the user works when a request names no organization"
+}', 'person');
 
 alter table private.active_organizations enable row level security;

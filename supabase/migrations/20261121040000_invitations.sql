@@ -18,15 +18,14 @@ create table public.invitations (
   expires_at timestamptz not null default kijko.now() + interval '7 days',
   accepted_by uuid references auth.users (id) on delete set null,
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
+  created_by_key uuid,
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now(),
   check (status = 'accepted' or accepted_by is null)
 );
 -- One pending invitation for each address; a new one replaces it.
 create unique index invitations_pending_key on public.invitations (org_id, email) where status = 'pending';
-create index invitations_org_id_idx on public.invitations (org_id, created_at desc, id desc);
 create index invitations_accepted_by_idx on public.invitations (accepted_by);
-create index invitations_created_by_idx on public.invitations (created_by);
 
 comment on table public.invitations is 'Invitations to an organization. Written by invite_member(), accept_invitation(), decline_invitation() and revoke_invitation(); open while pending and not expired.';
 comment on column public.invitations.id is 'Identity of the row; revoke_invitation() takes it.';
@@ -37,23 +36,17 @@ comment on column public.invitations.status is 'pending, accepted, declined or r
 comment on column public.invitations.expires_at is 'From then on it can no longer be accepted.';
 comment on column public.invitations.accepted_by is 'User who accepted it; null once that user is gone.';
 comment on column public.invitations.created_by is 'Inviter, who must still be allowed to grant the role when it is accepted. Null once that user is gone.';
+comment on column public.invitations.created_by_key is 'API key that made it; null when a user did.';
 comment on column public.invitations.created_at is 'When it was made.';
 comment on column public.invitations.updated_at is 'Last change; set by trigger.';
 
-alter table public.invitations enable row level security;
-grant select on public.invitations to authenticated, service_role;
-
-create policy invitations_select on public.invitations for select to authenticated
-  using (org_id = any (array(select private.org_ids_with('members:read'))));
-
-create trigger invitations_touch before update on public.invitations
-  for each row execute function private.touch_updated_at();
-create trigger invitations_identity before update of id, org_id, created_by on public.invitations
-  for each row when (
-    old.id is distinct from new.id
-    or old.org_id is distinct from new.org_id
-    or (new.created_by is not null and old.created_by is distinct from new.created_by)
-  ) execute function private.refuse_identity_change();
+-- invite_member() keeps at most 100 open and 100 ended ones.
+select private.make_tenant_table('public.invitations', resource => 'members', writable => '{}', max_rows => 200, catalogue => '{
+  "email": {"subject": "person", "purpose": "tells managers of members whom they invited", "export": "organization", "erasure": "organization"},
+  "role": "role that the invitee gets",
+  "status, expires_at": "whether it can be accepted",
+  "accepted_by": {"subject": "person", "purpose": "lets the same user repeat the call", "export": "organization"}
+}');
 
 -- A table of its own, so that a list of invitations cannot show it.
 create table private.invitation_tokens (
@@ -63,6 +56,10 @@ create table private.invitation_tokens (
 comment on table private.invitation_tokens is 'Hash by which a token finds its invitation. The token itself is not stored.';
 comment on column private.invitation_tokens.invitation_id is 'The invitation.';
 comment on column private.invitation_tokens.token_hash is 'SHA-256 of the token.';
+select private.describe_data('private.invitation_tokens', '{
+  "invitation_id": {"subject": "organization", "purpose": "which invitation the token opens", "export": "none"},
+  "token_hash": "recognizes the token"
+}', 'secret');
 
 alter table private.invitation_tokens enable row level security;
 

@@ -31,6 +31,9 @@ comment on column public.plans.max_organizations is 'How many organizations a us
 comment on column public.plans.statement_seconds is 'How long the statement of one request may take; what takes longer is cancelled (57014).';
 comment on column public.plans.created_at is 'When the plan was added.';
 comment on column public.plans.updated_at is 'Last change; set by trigger.';
+select private.describe_data('public.plans', '{
+  "code, name, rank, rate_per_minute, max_organizations, statement_seconds": "what a plan offers"
+}', 'platform');
 
 alter table public.plans enable row level security;
 grant select on public.plans to anon, authenticated;
@@ -103,6 +106,9 @@ comment on column public.plan_limits.meter is 'What is counted; the name that ki
 comment on column public.plan_limits.period is 'When counting starts anew.';
 comment on column public.plan_limits.amount is 'How much is included; null is unlimited.';
 comment on column public.plan_limits.over is 'Policy beyond the limit: refuse, flag (record and report) or bill. Model use is reserved before each call, so refuse stops a call that does not fit; actual use is always recorded. With flag, a call may exceed the limit.';
+select private.describe_data('public.plan_limits', '{
+  "plan, meter, period, amount, over": "what a plan includes"
+}', 'platform');
 
 alter table public.plan_limits enable row level security;
 grant select on public.plan_limits to anon, authenticated;
@@ -168,6 +174,10 @@ comment on column public.subscriptions.current_period_end is 'End of the paid pe
 comment on column public.subscriptions.created_by is 'Who caused it, null when made by the system.';
 comment on column public.subscriptions.created_at is 'When it was made.';
 comment on column public.subscriptions.updated_at is 'Last change; set by trigger.';
+select private.describe_data('public.subscriptions', '{
+  "plan, plan_override": "limits of the organization",
+  "status, current_period_start, current_period_end": "shows members how their subscription stands"
+}');
 
 alter table public.subscriptions enable row level security;
 grant select on public.subscriptions to authenticated;
@@ -299,6 +309,9 @@ comment on table private.plans_organizations_created is 'How many organizations 
 comment on column private.plans_organizations_created.user_id is 'The user.';
 comment on column private.plans_organizations_created.month is 'First day of the month, in UTC.';
 comment on column private.plans_organizations_created.created is 'How many they created in that month, including deleted ones.';
+select private.describe_data('private.plans_organizations_created', '{
+  "user_id, month, created": "limits how many organizations a user creates"
+}', 'person');
 
 alter table private.plans_organizations_created enable row level security;
 

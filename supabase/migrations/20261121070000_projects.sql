@@ -14,13 +14,13 @@ create table public.projects (
   -- The default stands for "none given"; the trigger below fills it. Without one, generated types would ask for a slug.
   slug text not null default '' check (char_length(slug) <= 63 and slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
+  created_by_key uuid,
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now(),
   unique (org_id, slug),
   -- Target of composite foreign keys: a child can only point at a project of its own organization.
   unique (org_id, id)
 );
-create index projects_created_by_idx on public.projects (created_by);
 
 comment on table public.projects is 'Projects of an organization. Users write name, description and slug; the rest is set by the database.';
 comment on column public.projects.id is 'Identity of the project.';
@@ -29,38 +29,13 @@ comment on column public.projects.name is 'Shown to members.';
 comment on column public.projects.description is 'Free text.';
 comment on column public.projects.slug is 'URL part, unique in the organization; filled from the name when not given.';
 comment on column public.projects.created_by is 'User who made it; null once that user is gone.';
+comment on column public.projects.created_by_key is 'API key that made it; null when a user did.';
 comment on column public.projects.created_at is 'When it was made.';
 comment on column public.projects.updated_at is 'Last change; set by trigger.';
 
-alter table public.projects enable row level security;
-grant select, delete,
-  insert (id, org_id, name, description, slug),
-  update (id, org_id, name, description, slug)
-on public.projects to authenticated;
-grant select, insert, update, delete on public.projects to service_role;
-
-create policy projects_select on public.projects for select to authenticated
-  using (org_id = any (array(select private.org_ids_with('projects:read'))));
-create policy projects_insert on public.projects for insert to authenticated
-  with check (org_id = any (array(select private.org_ids_with('projects:write'))));
-create policy projects_update on public.projects for update to authenticated
-  using (org_id = any (array(select private.org_ids_with('projects:write'))))
-  with check (org_id = any (array(select private.org_ids_with('projects:write'))));
-create policy projects_delete on public.projects for delete to authenticated
-  using (org_id = any (array(select private.org_ids_with('projects:write'))));
-
-create trigger projects_touch before update on public.projects
-  for each row execute function private.touch_updated_at();
-create trigger projects_identity before update of id, org_id, created_by on public.projects
-  for each row when (
-    old.id is distinct from new.id
-    or old.org_id is distinct from new.org_id
-    or (new.created_by is not null and old.created_by is distinct from new.created_by)
-  ) execute function private.refuse_identity_change();
-create trigger projects_gauge_insert after insert on public.projects
-  referencing new table as changed for each statement execute function private.plans_sync_gauge('projects');
-create trigger projects_gauge_delete after delete on public.projects
-  referencing old table as changed for each statement execute function private.plans_sync_gauge('projects');
+select private.make_tenant_table('public.projects', resource => 'projects', gauge => 'projects', catalogue => '{
+  "name, description, slug": "what members call and find the project by"
+}');
 
 create function private.projects_fill_slug() returns trigger
 language plpgsql set search_path = ''

@@ -55,6 +55,14 @@ comment on column public.llm_models.max_output_tokens is 'The longest answer tha
 comment on column public.llm_models.source is 'operator: set by hand, and no import touches it; seed or litellm: where it was taken from.';
 comment on column public.llm_models.created_at is 'When the price was added.';
 comment on column public.llm_models.updated_at is 'Last change; set by trigger.';
+select private.describe_data('public.llm_models', '{
+  "provider, input_microusd_per_mtok, output_microusd_per_mtok, cache_read_microusd_per_mtok": "prices of a model",
+  "cache_write_microusd_per_mtok, cache_write_1h_microusd_per_mtok, batch_input_microusd_per_mtok": "prices of a model",
+  "batch_output_microusd_per_mtok, long_context_tokens, long_input_microusd_per_mtok": "prices of a model",
+  "long_output_microusd_per_mtok, long_cache_read_microusd_per_mtok, long_cache_write_microusd_per_mtok": "prices of a model",
+  "long_cache_write_1h_microusd_per_mtok, reasoning_microusd_per_mtok, priority_input_microusd_per_mtok": "prices of a model",
+  "priority_output_microusd_per_mtok, priority_cache_read_microusd_per_mtok, max_output_tokens, source": "prices of a model"
+}', 'platform');
 
 alter table public.llm_models enable row level security;
 grant select on public.llm_models to anon, authenticated;

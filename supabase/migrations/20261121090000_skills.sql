@@ -36,13 +36,13 @@ create table public.skills (
     check (private.skills_is_token_limit(parameters -> 'max_tokens') and private.skills_is_token_limit(parameters -> 'max_completion_tokens')),
   enabled boolean not null default true,
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
+  created_by_key uuid,
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now(),
   unique (org_id, id),
   foreign key (org_id, project_id) references public.projects (org_id, id) on delete cascade
 );
 create index skills_project_id_idx on public.skills (org_id, project_id);
-create index skills_created_by_idx on public.skills (created_by);
 
 comment on table public.skills is 'Prompted AI tasks, run by execute_skill() or by habits.';
 comment on column public.skills.id is 'Identity of the skill.';
@@ -56,38 +56,16 @@ comment on column public.skills.model is 'provider/model; a well-known name such
 comment on column public.skills.parameters is 'Passed to the model: temperature, max_tokens and the like.';
 comment on column public.skills.enabled is 'A disabled skill refuses new executions; queued ones still run.';
 comment on column public.skills.created_by is 'User who made it; null once that user is gone.';
+comment on column public.skills.created_by_key is 'API key that made it; null when a user did.';
 comment on column public.skills.created_at is 'When it was made.';
 comment on column public.skills.updated_at is 'Last change; set by trigger.';
 
-alter table public.skills enable row level security;
-grant select, delete,
-  insert (id, org_id, project_id, name, description, prompt_template, input_schema, model, parameters, enabled),
-  update (id, org_id, project_id, name, description, prompt_template, input_schema, model, parameters, enabled)
-on public.skills to authenticated;
-grant select, insert, update, delete on public.skills to service_role;
-
-create policy skills_select on public.skills for select to authenticated
-  using (org_id = any (array(select private.org_ids_with('skills:read'))));
-create policy skills_insert on public.skills for insert to authenticated
-  with check (org_id = any (array(select private.org_ids_with('skills:write'))));
-create policy skills_update on public.skills for update to authenticated
-  using (org_id = any (array(select private.org_ids_with('skills:write'))))
-  with check (org_id = any (array(select private.org_ids_with('skills:write'))));
-create policy skills_delete on public.skills for delete to authenticated
-  using (org_id = any (array(select private.org_ids_with('skills:write'))));
-
-create trigger skills_touch before update on public.skills
-  for each row execute function private.touch_updated_at();
-create trigger skills_identity before update of id, org_id, created_by on public.skills
-  for each row when (
-    old.id is distinct from new.id
-    or old.org_id is distinct from new.org_id
-    or (new.created_by is not null and old.created_by is distinct from new.created_by)
-  ) execute function private.refuse_identity_change();
-create trigger skills_gauge_insert after insert on public.skills
-  referencing new table as changed for each statement execute function private.plans_sync_gauge('skills');
-create trigger skills_gauge_delete after delete on public.skills
-  referencing old table as changed for each statement execute function private.plans_sync_gauge('skills');
+select private.make_tenant_table('public.skills', resource => 'skills', gauge => 'skills', catalogue => '{
+  "project_id": "project that the skill belongs to",
+  "name, description": "what members find the skill by",
+  "prompt_template, input_schema, model, parameters": "defines the task",
+  "enabled": "switches the skill off"
+}');
 
 create function public.problems(skill public.skills) returns jsonb
 language sql stable security definer set search_path = pg_catalog, pg_temp

@@ -109,6 +109,11 @@ comment on column public.jobs.created_at is 'When it was queued.';
 comment on column public.jobs.updated_at is 'Last change.';
 comment on column public.jobs.started_at is 'Start of the first attempt.';
 comment on column public.jobs.finished_at is 'When it reached its final status.';
+select private.describe_data('public.jobs', '{
+  "kind, payload, priority, unique_key, concurrency_key, run_at, max_attempts, timeout_seconds": "what to do, when and how",
+  "status, attempt, uncounted_attempts, cancel_requested, result, error_code, error, started_at, finished_at": "how it went",
+  "locked_by, locked_until, first_worker, last_worker": {"subject": "platform", "purpose": "which worker runs it", "export": "none", "erasure": "organization"}
+}');
 
 alter table public.jobs enable row level security;
 grant select on public.jobs to authenticated, service_role;
@@ -149,6 +154,10 @@ comment on column public.job_event_log.worker is 'Worker that holds the job, if 
 comment on column public.job_event_log.data is 'Details.';
 comment on column public.job_event_log.created_by is 'User who caused it; null for workers and the system. No foreign key: history outlives the user.';
 comment on column public.job_event_log.created_at is 'When, by the real clock.';
+select private.describe_data('public.job_event_log', '{
+  "job_id, seq, event, attempt, data": "tells members what happened to a job",
+  "worker": {"subject": "platform", "purpose": "which worker reported it", "export": "none", "erasure": "organization"}
+}');
 
 alter table public.job_event_log enable row level security;
 grant select on public.job_event_log to authenticated, service_role;

@@ -69,6 +69,9 @@ comment on column private.job_lanes.org is 'Their organization. No foreign key: 
 comment on column private.job_lanes.concurrency_key is 'Their concurrency key; empty for none.';
 comment on column private.job_lanes.turn is 'Position of the organization in the round, the same for all of its lanes. A new organization is last.';
 comment on column private.job_lanes.place is 'Random position of the lane among those of its organization.';
+select private.describe_data('private.job_lanes', '{
+  "kind, priority, org, concurrency_key, turn, place": {"subject": "organization", "purpose": "lets organizations take turns", "export": "none"}
+}');
 alter table private.job_lanes enable row level security;
 
 create table private.job_limits (
@@ -87,6 +90,9 @@ comment on column private.job_limits.concurrency_key is 'Which of its keys; empt
 comment on column private.job_limits.max_running is 'At most so many run at once; 0 holds them back.';
 comment on column private.job_limits.created_by is 'User who set it; null for the system.';
 comment on column private.job_limits.created_at is 'When it was first set.';
+select private.describe_data('private.job_limits', '{
+  "concurrency_key, max_running": "limits how many jobs run at once"
+}');
 alter table private.job_limits enable row level security;
 
 create table private.job_kind_pauses (
@@ -106,6 +112,9 @@ comment on column private.job_kind_pauses.tried_at is 'When a claim last took a 
 comment on column private.job_kind_pauses.error_code is 'Error code of the last failure.';
 comment on column private.job_kind_pauses.created_at is 'When the first of these failures was recorded.';
 comment on column private.job_kind_pauses.failed_at is 'When the last failure was recorded.';
+select private.describe_data('private.job_kind_pauses', '{
+  "kind, failures, until, tried_at, error_code, failed_at": "pauses jobs of a kind whose vendor fails"
+}', 'platform');
 alter table private.job_kind_pauses enable row level security;
 
 create function private.jobs_set_limit(org_id uuid, concurrency_key text, max_running integer) returns void

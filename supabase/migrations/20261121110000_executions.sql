@@ -95,6 +95,13 @@ comment on column public.executions.created_at is 'When it was reserved and queu
 comment on column public.executions.updated_at is 'Last change; set by trigger.';
 comment on column public.executions.started_at is 'When a worker first took it up.';
 comment on column public.executions.finished_at is 'When it reached its final status.';
+select private.describe_data('public.executions', '{
+  "project_id, skill_id, habit_id, job_id, retry_of, trigger": "where the execution came from",
+  "status, error_code, error, scheduled_for, skip_count, started_at, finished_at": "how it went",
+  "input, output, model": "what was asked and answered",
+  "input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_microusd, hold_id, usage_attributes": "what it used",
+  "idempotency_key": "recognizes a repeated call"
+}');
 
 alter table public.executions enable row level security;
 grant select on public.executions to authenticated, service_role;

@@ -29,6 +29,9 @@ comment on column private.execution_calls.tokens_hold_id is 'Hold of the meter l
 comment on column private.execution_calls.cost_hold_id is 'Hold of the meter llm_cost_microusd; null when the call is free.';
 comment on column private.execution_calls.created_by is 'Always null: workers make the calls.';
 comment on column private.execution_calls.created_at is 'When it was reserved.';
+select private.describe_data('private.execution_calls', '{
+  "execution_id, worker, attempt, tokens_hold_id, cost_hold_id": "settles the reservation of a model call"
+}');
 alter table private.execution_calls enable row level security;
 
 create function private.executions_release_calls(org_id uuid, execution_id uuid) returns void

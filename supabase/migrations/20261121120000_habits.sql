@@ -25,6 +25,7 @@ create table public.habits (
   last_run_at timestamptz,
   last_error text check (char_length(last_error) <= 10000),
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
+  created_by_key uuid,
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now(),
   unique (org_id, id),
@@ -32,7 +33,6 @@ create table public.habits (
 );
 create index habits_due_idx on public.habits (next_run_at, id) where enabled;
 create index habits_skill_id_idx on public.habits (org_id, skill_id);
-create index habits_created_by_idx on public.habits (created_by);
 
 comment on table public.habits is 'Skills on a schedule. Users write the schedule and the input; when it runs next is kept by the database.';
 comment on column public.habits.id is 'Identity of the habit.';
@@ -47,44 +47,26 @@ comment on column public.habits.next_run_at is 'Next slot; null while disabled, 
 comment on column public.habits.last_run_at is 'Slot handled last, also when it was skipped.';
 comment on column public.habits.last_error is 'Why the last slot could not be handled; null when it was.';
 comment on column public.habits.created_by is 'User who made it; null once that user is gone.';
+comment on column public.habits.created_by_key is 'API key that made it; null when a user did.';
 comment on column public.habits.created_at is 'When it was made.';
 comment on column public.habits.updated_at is 'Last change; set by trigger.';
 
-alter table public.habits enable row level security;
-grant select, delete,
-  insert (id, org_id, skill_id, name, cron, timezone, input, enabled),
-  update (id, org_id, skill_id, name, cron, timezone, input, enabled)
-on public.habits to authenticated;
-grant select, insert, update, delete on public.habits to service_role;
-
-create policy habits_select on public.habits for select to authenticated
-  using (org_id = any (array(select private.org_ids_with('habits:read'))));
-create policy habits_insert on public.habits for insert to authenticated
-  with check (org_id = any (array(select private.org_ids_with('habits:write'))));
-create policy habits_update on public.habits for update to authenticated
-  using (org_id = any (array(select private.org_ids_with('habits:write'))))
-  with check (org_id = any (array(select private.org_ids_with('habits:write'))));
-create policy habits_delete on public.habits for delete to authenticated
-  using (org_id = any (array(select private.org_ids_with('habits:write'))));
+select private.make_tenant_table(
+  'public.habits', resource => 'habits', gauge => 'habits',
+  writable => array['skill_id', 'name', 'cron', 'timezone', 'input', 'enabled'],
+  catalogue => '{
+    "skill_id, input": "what the habit runs",
+    "name": "what members find the habit by",
+    "cron, timezone, enabled": "when it runs",
+    "next_run_at, last_run_at, last_error": "schedules the habit and tells members how it went"
+  }'
+);
 
 -- executions was made first and only knows the column; the link belongs to this domain.
 alter table public.executions
   -- squawk-ignore adding-foreign-key-constraint, constraint-missing-not-valid
   add constraint executions_habit_id_fkey foreign key (org_id, habit_id)
   references public.habits (org_id, id) on delete set null (habit_id);
-
-create trigger habits_touch before update on public.habits
-  for each row execute function private.touch_updated_at();
-create trigger habits_identity before update of id, org_id, created_by on public.habits
-  for each row when (
-    old.id is distinct from new.id
-    or old.org_id is distinct from new.org_id
-    or (new.created_by is not null and old.created_by is distinct from new.created_by)
-  ) execute function private.refuse_identity_change();
-create trigger habits_gauge_insert after insert on public.habits
-  referencing new table as changed for each statement execute function private.plans_sync_gauge('habits');
-create trigger habits_gauge_delete after delete on public.habits
-  referencing old table as changed for each statement execute function private.plans_sync_gauge('habits');
 
 create function private.habits_schedule() returns trigger
 language plpgsql set search_path = ''

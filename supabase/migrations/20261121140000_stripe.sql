@@ -69,5 +69,10 @@ comment on column private.stripe_events.error_code is 'SQLSTATE of the last fail
 comment on column private.stripe_events.error is 'Last failure in words.';
 comment on column private.stripe_events.applied_at is 'When it was applied.';
 comment on column private.stripe_events.next_attempt_at is 'When a failed event is tried again; null once given up.';
+select private.describe_data('private.stripe_events', '{
+  "id, type, created, api_version, livemode, object_id, object_type, rank": "applies each event once and in order",
+  "payload": {"subject": "organization", "purpose": "what Stripe reported", "export": "none", "erasure": "retention"},
+  "received_at, status, attempts, error_code, error, applied_at, next_attempt_at": {"subject": "platform", "purpose": "retries an event and shows operators what failed", "export": "none", "erasure": "retention"}
+}');
 
 alter table private.stripe_events enable row level security;

@@ -42,6 +42,10 @@ comment on column public.stripe_customers.livemode is 'False for Stripe''s test 
 comment on column public.stripe_customers.event_id is 'Event that the row shows.';
 comment on column public.stripe_customers.created_at is 'When it was made in Stripe.';
 comment on column public.stripe_customers.as_of is 'Time of the event that the row shows.';
+select private.describe_data('public.stripe_customers', '{
+  "metadata_org_id, currency, delinquent, deleted, livemode, event_id, as_of": "customer in Stripe that pays",
+  "email, name": {"subject": "person", "purpose": "customer in Stripe that pays", "export": "organization", "erasure": "organization"}
+}');
 
 create table public.stripe_checkouts (
   id text not null,
@@ -85,6 +89,10 @@ comment on column public.stripe_checkouts.livemode is 'False for Stripe''s test 
 comment on column public.stripe_checkouts.event_id is 'Event that the row shows.';
 comment on column public.stripe_checkouts.created_at is 'When it was made in Stripe.';
 comment on column public.stripe_checkouts.as_of is 'Time of the event that the row shows.';
+select private.describe_data('public.stripe_checkouts', '{
+  "client_reference_id, customer_id, subscription_id, mode, status, payment_status, amount_total, currency": "which checkout led to a subscription",
+  "livemode, event_id, as_of": "which checkout led to a subscription"
+}');
 
 create table public.stripe_subscriptions (
   id text not null,
@@ -140,6 +148,11 @@ comment on column public.stripe_subscriptions.livemode is 'False for Stripe''s t
 comment on column public.stripe_subscriptions.event_id is 'Event that the row shows.';
 comment on column public.stripe_subscriptions.created_at is 'When it was made in Stripe.';
 comment on column public.stripe_subscriptions.as_of is 'Time of the event that the row shows.';
+select private.describe_data('public.stripe_subscriptions', '{
+  "metadata_org_id, customer_id, status, items, collection_method, current_period_start, current_period_end": "what was bought, and decides the plan",
+  "cancel_at_period_end, cancel_at, canceled_at, ended_at, trial_end, past_due_since, latest_invoice_id, livemode": "what was bought, and decides the plan",
+  "event_id, as_of": "what was bought, and decides the plan"
+}');
 
 create table public.stripe_invoices (
   id text not null,
@@ -205,6 +218,11 @@ comment on column public.stripe_invoices.livemode is 'False for Stripe''s test m
 comment on column public.stripe_invoices.event_id is 'Event that the row shows.';
 comment on column public.stripe_invoices.created_at is 'When it was made in Stripe; null when Stripe did not say.';
 comment on column public.stripe_invoices.as_of is 'Time of the event that the row shows.';
+select private.describe_data('public.stripe_invoices', '{
+  "customer_id, subscription_id, number, status, currency, total, amount_due, amount_paid, paid_out_of_band": "shows members their invoices",
+  "amount_remaining, attempt_count, billing_reason, hosted_invoice_url, invoice_pdf, period_start, period_end": "shows members their invoices",
+  "due_date, paid_at, deleted, livemode, event_id, as_of": "shows members their invoices"
+}');
 
 create table public.stripe_prices (
   id text not null,
@@ -243,6 +261,10 @@ comment on column public.stripe_prices.livemode is 'False for Stripe''s test mod
 comment on column public.stripe_prices.event_id is 'Event that the row shows.';
 comment on column public.stripe_prices.created_at is 'When it was made in Stripe; null when Stripe did not say.';
 comment on column public.stripe_prices.as_of is 'Time of the event that the row shows.';
+select private.describe_data('public.stripe_prices', '{
+  "product_id, lookup_key, nickname, currency, unit_amount, recurring_interval, recurring_interval_count, active": "which price belongs to which plan",
+  "deleted, livemode, event_id, as_of": "which price belongs to which plan"
+}', 'platform');
 
 -- Reading takes billing:read; writing is for functions alone, service_role included: what Stripe says is changed in Stripe.
 alter table public.stripe_customers enable row level security;

@@ -32,6 +32,10 @@ comment on column private.stripe_plan_refreshes.attempts is 'How often it failed
 comment on column private.stripe_plan_refreshes.error_code is 'SQLSTATE of the last failure.';
 comment on column private.stripe_plan_refreshes.error is 'Message of the last failure.';
 comment on column private.stripe_plan_refreshes.created_at is 'When the price changed.';
+select private.describe_data('private.stripe_plan_refreshes', '{
+  "org_id": {"subject": "organization", "purpose": "organization whose plan is to be read again", "export": "none"},
+  "due_at, attempts, error_code, error": "reads the plan again, and retries"
+}', 'platform');
 alter table private.stripe_plan_refreshes enable row level security;
 
 create table private.stripe_price_changes (
@@ -47,6 +51,9 @@ comment on column private.stripe_price_changes.price_id is 'Price.';
 comment on column private.stripe_price_changes.livemode is 'False for Stripe''s test mode.';
 comment on column private.stripe_price_changes.horizon is 'Every transaction that may have read the old price is older than this one; null until the change is committed.';
 comment on column private.stripe_price_changes.created_at is 'When the price changed.';
+select private.describe_data('private.stripe_price_changes', '{
+  "price_id, livemode, horizon": "refreshes the plans of a changed price"
+}', 'platform');
 alter table private.stripe_price_changes enable row level security;
 
 create function private.stripe_queue_plan_refreshes(price text, livemode boolean) returns void

@@ -16,11 +16,11 @@ create table public.usage_meters (
   meter text not null check (octet_length(meter) <= 55 and meter ~ '^own\.[a-z][a-z0-9_]*$'),
   amount_field text check (char_length(amount_field) between 1 and 100),
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
+  created_by_key uuid,
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now(),
   unique (org_id, event_type)
 );
-create index usage_meters_created_by_idx on public.usage_meters (created_by);
 
 comment on table public.usage_meters is 'Meters of an organization''s own services: which events ingest_usage() counts, and how. An event of any other type is refused.';
 comment on column public.usage_meters.id is 'Identity of the row.';
@@ -29,39 +29,15 @@ comment on column public.usage_meters.event_type is 'The type of the CloudEvents
 comment on column public.usage_meters.meter is 'Where they are counted: "own." and a name. Several types may share a meter.';
 comment on column public.usage_meters.amount_field is 'The member of data that says how much, a whole number from 1; null counts each event as 1.';
 comment on column public.usage_meters.created_by is 'User who made it; null once that user is gone.';
+comment on column public.usage_meters.created_by_key is 'API key that made it; null when a user did.';
 comment on column public.usage_meters.created_at is 'When it was made.';
 comment on column public.usage_meters.updated_at is 'Last change; set by trigger.';
 
-alter table public.usage_meters enable row level security;
-grant select, delete,
-  insert (id, org_id, event_type, meter, amount_field),
-  update (id, org_id, event_type, meter, amount_field)
-on public.usage_meters to authenticated;
-grant select, insert, update, delete on public.usage_meters to service_role;
-
-create policy usage_meters_select on public.usage_meters for select to authenticated
-  using (org_id = any (array(select private.org_ids_with('usage:read'))));
-create policy usage_meters_insert on public.usage_meters for insert to authenticated
-  with check (org_id = any (array(select private.org_ids_with('organization:write'))));
-create policy usage_meters_update on public.usage_meters for update to authenticated
-  using (org_id = any (array(select private.org_ids_with('organization:write'))))
-  with check (org_id = any (array(select private.org_ids_with('organization:write'))));
-create policy usage_meters_delete on public.usage_meters for delete to authenticated
-  using (org_id = any (array(select private.org_ids_with('organization:write'))));
-
-create trigger usage_meters_touch before update on public.usage_meters
-  for each row execute function private.touch_updated_at();
-create trigger usage_meters_identity before update of id, org_id, created_by on public.usage_meters
-  for each row when (
-    old.id is distinct from new.id
-    or old.org_id is distinct from new.org_id
-    or (new.created_by is not null and old.created_by is distinct from new.created_by)
-  ) execute function private.refuse_identity_change();
-
-create trigger usage_meters_gauge_insert after insert on public.usage_meters
-  referencing new table as changed for each statement execute function private.plans_sync_gauge('usage_meters');
-create trigger usage_meters_gauge_delete after delete on public.usage_meters
-  referencing old table as changed for each statement execute function private.plans_sync_gauge('usage_meters');
+select private.make_tenant_table(
+  'public.usage_meters', resource => 'usage', write_permission => 'organization:write', gauge => 'usage_meters', catalogue => '{
+    "event_type, meter, amount_field": "says which events of the organization are counted, and how"
+  }'
+);
 
 create function private.usage_guard_meter_names() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp

@@ -9,7 +9,6 @@ export const LARGE_FILES = [
   { path: 'sidecar/tests/it/vendors.rs', lines: 1030, reason: 'to be split' },
   { path: 'sidecar/tests/it/worker.rs', lines: 600, reason: 'to be split' },
   { path: 'supabase/tests/database/stripe.test.sql', lines: 500, reason: 'to be split' },
-  { path: 'tests/lint/schema.test.sql', lines: 450, reason: 'to be split' },
 ];
 
 // Subjects of tests that are no domain: what a file's name may begin with in these folders, and why.

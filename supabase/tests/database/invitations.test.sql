@@ -202,7 +202,7 @@ select lives_ok(format($$select public.accept_invitation(%L)$$, :'token'), 'unti
 select tests.act_as_superuser();
 select tests.sign_up('busy');
 insert into public.invitations (org_id, email, role, created_by) select tests.org('busy'), n || '@example.test', 'viewer', tests.id('busy') from generate_series(1, 99) as n;
-insert into public.invitations (org_id, email, role, status, created_by) select tests.org('busy'), n || '@example.test', 'viewer', 'declined', tests.id('busy') from generate_series(1, 150) as n;
+insert into public.invitations (org_id, email, role, status, created_by) select tests.org('busy'), n || '@example.test', 'viewer', 'declined', tests.id('busy') from generate_series(1, 101) as n;
 select tests.act_as('busy');
 select lives_ok($$select public.invite_member('hundred@example.test', 'viewer')$$, 'a hundred may be open');
 select tests.refuses($$select public.invite_member('one more@example.test', 'viewer')$$, 'invalid_input', 'what is refused uses nothing');

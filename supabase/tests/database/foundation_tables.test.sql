@@ -1,0 +1,150 @@
+begin;
+\ir 000_helpers.sql
+select plan(48);
+
+select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('mem');
+select tests.join_org('vic', tests.org('ada'), 'viewer'), tests.join_org('mem', tests.org('ada'), 'member');
+
+-- ---- make_tenant_table refuses what is no tenant table, and says why
+create function tests.faults(called text) returns text language plpgsql as $$
+declare
+  found_faults text;
+begin
+  execute called;
+  return null;
+exception when data_exception then
+  get stacked diagnostics found_faults = pg_exception_detail;
+  return found_faults;
+end
+$$;
+
+set local role postgres;
+create table public.topics (
+  id uuid primary key default gen_random_uuid(),
+  org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
+  project_id uuid,
+  name text not null check (char_length(name) <= 100),
+  score integer not null default 0,
+  created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
+  created_by_key uuid,
+  created_at timestamptz not null default kijko.now(),
+  updated_at timestamptz not null default kijko.now(),
+  unique (org_id, name)
+);
+create table public.shapeless (id integer, org_id uuid, created_at timestamptz default now());
+
+select matches(tests.faults($$select private.make_tenant_table('public.shapeless', 'content', '{}', 5)$$), f.fault, 'without ' || f.fault)
+from unnest(array[
+  'needs id uuid not null', 'needs org_id uuid not null default public\.org_id\(\)', 'needs created_by uuid default kijko\.user_id\(\)',
+  'needs created_by_key uuid', 'needs created_at timestamp with time zone not null default kijko\.now\(\)',
+  'needs updated_at timestamp with time zone not null default kijko\.now\(\)', 'needs primary key \(id\)',
+  'needs org_id references public\.organizations \(id\) on delete cascade'
+]) as f (fault);
+select matches(
+  tests.faults($$select private.make_tenant_table('public.topics', 'content', '{"project_id, name, score": "x"}', 5)$$),
+  'needs foreign key \(org_id, project_id\)', 'a project of another organization could be named'
+);
+alter table public.topics add foreign key (org_id, project_id) references public.projects (org_id, id) on delete cascade;
+select matches(tests.faults($$select private.make_tenant_table('public.topics', 'contents', '{}', 5)$$), 'no role holds contents:read; no role holds contents:write', 'a permission that no role holds');
+select matches(tests.faults($$select private.make_tenant_table('public.topics', 'content', '{}')$$), 'needs a gauge or max_rows', 'nothing bounds the rows');
+select matches(tests.faults($$select private.make_tenant_table('public.topics', 'content', '{}', 5, 'topics')$$), 'needs a gauge or max_rows, and not both', 'two bounds');
+select matches(tests.faults($$select private.make_tenant_table('public.topics', 'content', '{}', 0)$$), 'max_rows: 1 or more', 'a limit of nothing');
+select is(
+  tests.faults($$select private.make_tenant_table('public.topics', 'content', '{"name": "x", "nane": "x"}', 5)$$),
+  'catalogue of public.topics: nane: no such column, project_id: not described, score: not described', 'a catalogue that does not fit the columns'
+);
+select throws_ok(
+  $$select private.make_tenant_table('public.topics', 'content', '{"project_id, name, score": {"purpose": "x", "subject": "everybody"}}', 5)$$, '23514', null,
+  'a subject that is not known'
+);
+select is_empty($$select 1 from pg_policy where polrelid = 'public.topics'::regclass$$, 'a refusal leaves nothing behind');
+
+-- ---- what it makes
+select private.make_tenant_table(
+  'public.topics', resource => 'content', max_rows => 3, writable => array['project_id', 'name'],
+  catalogue => '{"project_id, score": "x", "name": {"subject": "person", "purpose": "y", "erasure": "retention"}}'
+);
+reset role;
+create function tests.counted(who text) returns bigint language sql security definer as $$
+  select max(c.row_count) from private.tenant_row_counts as c where c.table_name = 'public.topics' and c.organization = tests.org(who)
+$$;
+create function tests.line(which text) returns text language sql security definer as $$
+  select concat_ws(' ', d.subject, d.purpose, d.export, d.erasure) from private.data_catalogue as d where d.table_name = 'public.topics' and d.column_name = which
+$$;
+select is(tests.line('score'), 'organization x organization organization', 'a purpose alone is about the organization');
+select is(tests.line('name'), 'person y person retention', 'an object says the rest');
+select is(tests.line('created_by'), 'person who made the row organization person', 'standard columns describe themselves');
+select is(tests.line('project_id'), tests.line('score'), 'one line describes several columns');
+
+select tests.act_as_anon();
+select throws_ok('select * from public.topics', '42501', null, 'anon reads nothing');
+select throws_ok($$insert into public.topics (name) values ('x')$$, '42501', null, 'anon writes nothing');
+select tests.act_as('bob');
+select throws_ok($$insert into public.topics (org_id, name) values (tests.org('ada'), 'x')$$, '42501', null, 'a non-member writes nothing');
+select tests.act_as('mem', tests.org('ada'));
+insert into public.topics (name) values ('one');
+select results_eq('select org_id, created_by, score from public.topics', $$values (tests.org('ada'), tests.id('mem'), 0)$$, 'a member writes in their own name');
+select throws_ok($$insert into public.topics (name, score) values ('x', 9)$$, '42501', null, 'and only what users may write');
+select throws_ok($$insert into public.topics (name, created_by) values ('x', tests.id('ada'))$$, '42501', null, 'not in another''s name');
+select throws_ok($$insert into public.topics (name, created_by_key) values ('x', gen_random_uuid())$$, '42501', null, 'not in a key''s name');
+select tests.act_as('bob');
+select is_empty('select 1 from public.topics', 'a non-member sees nothing');
+select is(tests.changed($$update public.topics set name = 'x'$$), 0::bigint, 'a non-member changes nothing');
+select is(tests.changed('delete from public.topics'), 0::bigint, 'a non-member deletes nothing');
+select tests.act_as('vic', tests.org('ada'));
+select results_eq('select name from public.topics', array['one'], 'a viewer reads');
+select throws_ok($$insert into public.topics (name) values ('x')$$, '42501', null, 'and does not write');
+select tests.act_as_service();
+select tests.refuses($$update public.topics set org_id = tests.org('bob')$$, 'permission_denied', 'a row does not move');
+select tests.refuses($$update public.topics set created_by_key = gen_random_uuid()$$, 'permission_denied', 'nor get another maker');
+select tests.act_as_superuser();
+select tests.travel('1 hour');
+select tests.act_as('mem', tests.org('ada'));
+update public.topics set name = 'first' where name = 'one';
+select ok((select updated_at >= created_at + interval '1 hour' from public.topics where name = 'first'), 'updated_at follows product time');
+
+-- ---- max_rows
+insert into public.topics (name) values ('two'), ('three');
+select is(tests.counted('ada'), 3::bigint, 'rows are counted');
+select tests.refuses($$insert into public.topics (name) values ('four')$$, 'quota_exceeded', 'a row above the limit is refused');
+select is(tests.answer($$insert into public.topics (name) values ('four')$$) ->> 'status', '429', 'as 429');
+select is(tests.changed($$insert into public.topics (name) values ('two') on conflict (org_id, name) do update set name = excluded.name$$), 1::bigint, 'an upsert of a row that is there is not');
+select is(tests.counted('ada'), 3::bigint, 'and counts nothing');
+select tests.act_as('bob');
+select tests.refuses($$insert into public.topics (name) select n::text from generate_series(1, 4) as n$$, 'quota_exceeded', 'several at once are refused together');
+select is(tests.changed($$insert into public.topics (name) values ('one')$$), 1::bigint, 'another organization has its own limit');
+select tests.act_as('mem', tests.org('ada'));
+delete from public.topics where name in ('two', 'three');
+select is(tests.counted('ada'), 1::bigint, 'deleting makes room');
+select tests.act_as_superuser();
+delete from public.organizations where id = tests.org('bob');
+select is((select count(*) from private.tenant_row_counts where table_name = 'public.topics'), 1::bigint, 'a deleted organization leaves no count');
+truncate public.topics;
+select is((select count(*) from private.tenant_row_counts where table_name = 'public.topics'), 0::bigint, 'nor does an emptied table');
+
+-- ---- why clients send org_id=eq.… with a list: only then does the index give the order
+insert into public.topics (org_id, name, created_at)
+select tests.org('ada'), 'topic ' || n, now() - n * interval '1 second' from generate_series(1, 3) as n;
+alter table public.topics disable trigger topics_rows_insert;
+insert into public.topics (org_id, name, created_at)
+select tests.org('ada'), 'topic ' || n, now() - n * interval '1 second' from generate_series(4, 20000) as n;
+analyze public.topics;
+create function tests.plan_of_list(condition text) returns text language plpgsql as $$
+declare
+  line text;
+  lines text := '';
+begin
+  for line in execute 'explain (costs off) select * from public.topics ' || condition || ' order by created_at desc, id desc limit 20' loop
+    lines := lines || line || e'\n';
+  end loop;
+  return lines;
+end
+$$;
+select tests.act_as('mem', tests.org('ada'));
+select matches(tests.plan_of_list(''), '\mSort\M', 'a list without org_id is sorted');
+select tests.plan_of_list(format('where org_id = %L', tests.org('ada'))) as listed \gset
+select matches(:'listed'::text, 'Index Scan using topics_list_idx', 'a list with org_id reads the index');
+select doesnt_match(:'listed'::text, '\mSort\M', 'in its order');
+
+select * from finish();
+rollback;

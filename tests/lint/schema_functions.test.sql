@@ -1,0 +1,150 @@
+-- Schema lint: what every function must be like, and who may call it.
+begin;
+\ir schema_catalog.sql
+
+create view pg_temp.offences as
+  select 'function without comment' as rule, f.name as object from pg_temp.functions as f where obj_description(f.oid, 'pg_proc') is null
+  union all
+  select 'function executable by everybody', f.name
+  from pg_temp.functions as f
+  where f.proacl is null or exists (select 1 from aclexplode(f.proacl) as x where x.grantee = 0)
+  union all
+  select 'definer function whose names a search_path can capture', f.name
+  from pg_temp.functions as f
+  where f.prosecdef and f.prosqlbody is null and not pg_temp.has_fixed_path(f.proconfig)
+  union all
+  -- A procedure that commits may not have a "set" clause; it qualifies every name instead.
+  select 'function whose names a search_path can capture', f.name
+  from pg_temp.functions as f
+  where f.prokind <> 'p' and f.prosqlbody is null and not pg_temp.has_fixed_path(f.proconfig)
+  union all
+  select 'definer function without its reason in the comment', f.name
+  from pg_temp.functions as f
+  where f.prosecdef and coalesce(obj_description(f.oid, 'pg_proc'), '') not like '%Definer:%'
+  union all
+  select 'definer function of a superuser', f.name
+  from pg_temp.functions as f
+  join pg_roles as r on r.oid = f.proowner
+  where f.prosecdef and r.rolsuper
+  union all
+  -- errors
+  select 'code of kijko.fail that is not in kijko.error_codes', f.name || ' ' || m.code[1]
+  from pg_temp.functions as f
+  cross join lateral regexp_matches(f.prosrc, 'kijko\.fail\(\s*''([^'']*)''', 'g') as m (code)
+  where not exists (select 1 from kijko.error_codes as c where c.code = m.code[1])
+  union all
+  select 'raises an exception past kijko.fail', f.name
+  from pg_temp.functions as f
+  where f.prosrc ~* '\mraise\s+(exception|sqlstate|''|using)';
+
+select plan(8);
+select is_empty('select rule, object from pg_temp.offences order by 1, 2', 'no offences');
+
+-- ---- who may call what: a new grant is a decision, made here as well
+create function pg_temp.callable(role text) returns setof text language sql stable as $$
+  select f.name from pg_temp.functions as f where has_function_privilege(role, f.oid, 'execute') order by 1
+$$;
+select results_eq(
+  $$select pg_temp.callable('anon')$$,
+  array['before_request()', 'private.as_uuid(text)', 'private.requests_admit()'],
+  'what anon may call'
+);
+select results_eq(
+  $$select pg_temp.callable('authenticated')$$,
+  array[
+    'accept_invitation(text)',
+    'active_org_id(profiles)',
+    'before_request()',
+    'can(uuid,text)',
+    'cancel_execution(uuid)',
+    'create_organization(text)',
+    'decline_invitation(text)',
+    'execute_skill(uuid,jsonb,text)',
+    'explain_limit(uuid,text)',
+    'has_role(uuid,text)',
+    'ingest_usage(jsonb)',
+    'invite_member(text,text)',
+    'leave_organization(uuid)',
+    'org_id()',
+    'org_ids()',
+    'preview_cron(text,text,integer)',
+    'private.as_uuid(text)',
+    'private.org_ids_with(text)',
+    'private.requests_admit()',
+    'private.skills_is_token_limit(jsonb)',
+    'private.slugify(text)',
+    'private.tenancy_colleague_ids()',
+    'private.tenancy_org_ids_as(text)',
+    'problems(skills)',
+    'retried_execution(executions)',
+    'retries(executions)',
+    'retry_execution(uuid)',
+    'revoke_invitation(uuid)',
+    'run_habit(uuid)',
+    'set_active_organization(uuid)',
+    'transfer_ownership(uuid,uuid)',
+    'usage_alerts(timestamp with time zone)',
+    'usage_by(text,text,date,date)',
+    'usage_forecast()',
+    'usage_summary()'
+  ],
+  'what a user may call'
+);
+select results_eq(
+  $$select pg_temp.callable('kijko_sidecar')$$,
+  array[
+    'private.executions_fail(text,uuid,text,text,boolean,interval,integer,jsonb,boolean)',
+    'private.executions_finish(text,uuid,jsonb,integer)',
+    'private.executions_record_call(text,uuid,integer,jsonb)',
+    'private.executions_reserve_call(text,uuid,integer,jsonb)',
+    'private.executions_start(text,uuid,integer)',
+    'private.jobs_add_event(text,uuid,text,jsonb)',
+    'private.jobs_claim(text,interval,integer,text[])',
+    'private.jobs_complete(text,jsonb)',
+    'private.jobs_fail(text,uuid,text,text,boolean,interval,integer,boolean)',
+    'private.jobs_heartbeat(text,uuid[],interval)',
+    'private.jobs_release(text,uuid[])',
+    'private.jobs_requeue_expired()',
+    'private.jobs_stats()',
+    'private.requests_admit_external(text,text,text)',
+    'private.stripe_backlog()',
+    'private.stripe_ingest_event(jsonb)'
+  ],
+  'what the sidecar may call'
+);
+select is_empty(
+  $$select g.roleid::regrole from pg_auth_members as g where g.member = to_regrole('kijko_sidecar')$$, 'the sidecar is a member of nothing'
+);
+
+select is(
+  (select count(*) from pg_temp.functions as f where f.prosrc ~ 'kijko\.fail\(\s*[^''\s]'), 0::bigint,
+  'codes are literals, so that they can be looked up'
+);
+
+-- An empty search_path finds temporary types before those of Postgres.
+select is_empty(
+  $$select r.rolname from pg_roles as r
+    where r.rolname in ('anon', 'authenticated', 'service_role', 'authenticator', 'kijko_sidecar')
+      and has_database_privilege(r.oid, current_database(), 'temporary')$$,
+  'who may only call functions makes no temporary types'
+);
+
+-- ---- every rule finds its offender
+\ir schema_offenders.sql
+select is_empty(
+  $$select rule from (values
+      ('function without comment'),
+      ('function executable by everybody'),
+      ('definer function whose names a search_path can capture'),
+      ('function whose names a search_path can capture'),
+      ('definer function without its reason in the comment'),
+      ('definer function of a superuser'),
+      ('code of kijko.fail that is not in kijko.error_codes'),
+      ('raises an exception past kijko.fail')
+    ) as expected (rule)
+    except select rule from pg_temp.offences$$,
+  'each rule finds an offender'
+);
+
+select * from finish();
+rollback;

@@ -1,0 +1,26 @@
+-- Objects that break every rule of the schema lints.
+create table public.offender (id int, org_id uuid, other uuid, words text, created_at timestamptz, updated_at timestamptz);
+create table public.child (org_id uuid, job_id uuid references public.jobs (id));
+grant all on public.offender to anon, authenticated;
+revoke all on public.child from authenticated;
+grant insert (job_id) on public.child to authenticated;
+create sequence public.offending_sequence;
+grant usage on sequence public.offending_sequence to anon;
+alter default privileges for role postgres in schema public grant usage on sequences to service_role;
+create policy one on public.child for select using (org_id in (select public.org_ids()));
+create policy two on public.child for select to authenticated using (public.can(org_id, 'x:y'));
+create policy three on public.child to authenticated using (job_id = (select kijko.user_id()));
+create trigger offender_gauge after insert on public.offender
+  referencing new table as changed for each statement execute function private.plans_sync_gauge('offenders');
+create table private.offender (id int, word text check (word ~ '^[a-z]{1,40}$'));
+create unique index offending_key on public.offender (other);
+insert into private.data_catalogue values ('public.offender', 'missing', 'platform', 'none', 'none', 'none');
+grant select on private.offender to authenticated;
+create view public.offending_view as select 1;
+create function public.offender() returns void security definer language plpgsql as $$
+begin
+  perform 1 from public.org_ids();
+  perform kijko.fail('no_such_code');
+  raise exception 'by hand';
+end
+$$;

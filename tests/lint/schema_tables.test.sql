@@ -1,0 +1,160 @@
+-- Schema lint: what every table of public and private must be like.
+begin;
+\ir schema_catalog.sql
+
+create view pg_temp.offences as
+  select 'row level security is off' as rule, t.name as object from pg_temp.tables as t where not t.relrowsecurity
+  union all
+  select 'table without comment', t.name from pg_temp.tables as t where obj_description(t.oid, 'pg_class') is null
+  union all
+  select 'column without comment', t.name || '.' || a.attname
+  from pg_temp.tables as t
+  join pg_attribute as a on a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped
+  where col_description(t.oid, a.attnum) is null
+  union all
+  select 'tenant table without id uuid, org_id uuid not null, created_by and created_at', t.name
+  from pg_temp.tables as t
+  where exists (select 1 from pg_attribute as a where a.attrelid = t.oid and a.attname = 'org_id' and not a.attisdropped)
+    -- Mirrors of Stripe's objects: the ids are Stripe's, and whose an object is may be known only later.
+    and t.relname !~ '^stripe_'
+    and (
+      select count(*) from pg_attribute as a
+      where a.attrelid = t.oid
+        and (
+          (a.attname in ('id', 'org_id') and a.atttypid = 'uuid'::regtype and a.attnotnull)
+          or (a.attname = 'created_by' and a.atttypid = 'uuid'::regtype)
+          or (a.attname = 'created_at' and a.atttypid = 'timestamptz'::regtype and a.attnotnull)
+        )
+    ) <> 4
+  union all
+  select 'org_id leads no index', t.name
+  from pg_temp.tables as t
+  join pg_attribute as a on a.attrelid = t.oid and a.attname = 'org_id' and not a.attisdropped
+  where not pg_temp.leading_index(t.oid, array[a.attnum])
+  union all
+  select 'text column without a length check', t.name || '.' || a.attname
+  from pg_temp.tables as t
+  join pg_attribute as a on a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
+  where (select coalesce(nullif(y.typbasetype, 0), y.oid) from pg_type as y where y.oid = a.atttypid) = 'text'::regtype
+    and not exists (
+      select 1 from pg_constraint as c
+      where c.conrelid = t.oid and a.attnum = any (c.conkey) and c.contype in ('c', 'f')
+    )
+  union all
+  -- Matching '^[a-z]{1,250}$' takes 145 µs, '^[a-z]+$' beside a check of the length 2 µs, at each write of a row.
+  select 'regular expression with a large bounded repeat', coalesce(c.conrelid::regclass::text, '') || ' ' || c.conname
+  from pg_constraint as c
+  where c.connamespace in ('public'::regnamespace, 'private'::regnamespace, 'kijko'::regnamespace)
+    and c.contype = 'c' and pg_get_constraintdef(c.oid) ~ '\{\d*,\d\d+\}'
+  union all
+  select 'regular expression with a large bounded repeat', f.name
+  from pg_temp.functions as f
+  where f.prosrc ~ '\{\d*,\d\d+\}'
+  union all
+  select 'foreign key without index', t.name || ' ' || c.conname
+  from pg_constraint as c
+  join pg_temp.tables as t on t.oid = c.conrelid
+  where c.contype = 'f' and not pg_temp.leading_index(c.conrelid, c.conkey)
+  union all
+  select 'foreign key between tenant tables without org_id', t.name || ' ' || c.conname
+  from pg_constraint as c
+  join pg_temp.tables as t on t.oid = c.conrelid
+  join pg_attribute as mine on mine.attrelid = c.conrelid and mine.attname = 'org_id' and not mine.attisdropped
+  join pg_attribute as theirs on theirs.attrelid = c.confrelid and theirs.attname = 'org_id' and not theirs.attisdropped
+  where c.contype = 'f' and not (mine.attnum = any (c.conkey) and theirs.attnum = any (c.confkey))
+  union all
+  select 'updated_at is kept by no trigger', t.name
+  from pg_temp.tables as t
+  join pg_attribute as a on a.attrelid = t.oid and a.attname = 'updated_at' and not a.attisdropped
+  -- The job engine keeps its own, by the real clock.
+  where t.name <> 'public.jobs'
+    and not exists (select 1 from pg_trigger as g where g.tgrelid = t.oid and g.tgfoid = 'private.touch_updated_at()'::regprocedure)
+  union all
+  -- The data catalogue: what cannot be exported or erased is not stored.
+  select 'column without a line in the data catalogue', t.name || '.' || a.attname
+  from pg_temp.tables as t
+  join pg_attribute as a on a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped
+  where not exists (select 1 from private.data_catalogue as d where d.table_name = t.name and d.column_name = a.attname)
+  union all
+  select 'line of the data catalogue without its column', d.table_name || '.' || d.column_name
+  from private.data_catalogue as d
+  where not exists (
+    select 1 from pg_temp.tables as t
+    join pg_attribute as a on a.attrelid = t.oid and a.attname = d.column_name and not a.attisdropped
+    where t.name = d.table_name
+  )
+  union all
+  select 'tenant table that users fill and that lacks created_by_key or the index for lists', t.name
+  from pg_temp.tables as t
+  where has_any_column_privilege('authenticated', t.oid, 'insert') and pg_temp.is_tenant_table(t.oid)
+    and not (
+      exists (select 1 from pg_attribute as a where a.attrelid = t.oid and a.attname = 'created_by_key' and a.atttypid = 'uuid'::regtype)
+      and exists (select 1 from pg_index as i where i.indrelid = t.oid and pg_get_indexdef(i.indexrelid) like '% (org_id, created_at DESC, id DESC)')
+    )
+  union all
+  select 'unique key of a tenant table without org_id', i.indexrelid::regclass::text
+  from pg_index as i
+  join pg_temp.tables as t on t.oid = i.indrelid
+  join pg_attribute as a on a.attrelid = t.oid and a.attname = 'org_id' and not a.attisdropped
+  where i.indisunique and not (a.attnum = any (i.indkey)) and i.indexrelid::regclass::text <> all (pg_temp.unique_without_org())
+    -- An id names one row of all tenants.
+    and (select array_agg(k.attname::text) from pg_attribute as k where k.attrelid = t.oid and k.attnum = any (i.indkey)) <> array['id']
+  union all
+  -- bounds: docs/reference/bounds.md says what bounds each table, and a journey that none is missing there
+  select 'table that users fill without a gauge or a limit of rows', t.name || ' ' || o.operation
+  from pg_temp.tables as t
+  cross join (values (4, 'insert'), (8, 'delete')) as o (bit, operation)
+  where has_any_column_privilege('authenticated', t.oid, 'insert')
+    -- One for each user: what they may insert is the one that they have.
+    and t.name <> 'public.profiles'
+    and not exists (
+      select 1 from pg_trigger as g
+      where g.tgrelid = t.oid and g.tgtype & o.bit <> 0 and g.tgtype & 1 = 0 and coalesce(g.tgnewtable, g.tgoldtable) is not null
+        and g.tgfoid in ('private.plans_sync_gauge()'::regprocedure, 'private.limit_tenant_rows()'::regprocedure) and g.tgenabled = 'O'
+    )
+  union all
+  select 'gauge that a plan does not limit', g.meter || ' ' || p.code
+  from pg_temp.gauges as g
+  cross join public.plans as p
+  where not exists (
+    select 1 from public.plan_limits as l where l.plan = p.code and l.meter = g.meter and l.period = 'lifetime' and l.over = 'refuse'
+  )
+  union all
+  select 'gauge that usage_recount_gauges() leaves out', t.name || ' ' || g.meter
+  from pg_temp.gauges as g
+  join pg_temp.tables as t on t.oid = g.tgrelid
+  join pg_proc as r on r.oid = 'private.usage_recount_gauges(uuid)'::regprocedure
+  where r.prosrc !~ format('\(''%s'', \(select count\(\*\) from %s as', g.meter, t.name)
+    or r.prosrc !~ format('lock table [^;]*\m%s\M', t.name);
+
+select plan(2);
+select is_empty('select rule, object from pg_temp.offences order by 1, 2', 'no offences');
+
+-- ---- every rule finds its offender
+\ir schema_offenders.sql
+select is_empty(
+  $$select rule from (values
+      ('row level security is off'),
+      ('table without comment'),
+      ('column without comment'),
+      ('tenant table without id uuid, org_id uuid not null, created_by and created_at'),
+      ('org_id leads no index'),
+      ('text column without a length check'),
+      ('regular expression with a large bounded repeat'),
+      ('foreign key without index'),
+      ('foreign key between tenant tables without org_id'),
+      ('column without a line in the data catalogue'),
+      ('line of the data catalogue without its column'),
+      ('tenant table that users fill and that lacks created_by_key or the index for lists'),
+      ('unique key of a tenant table without org_id'),
+      ('updated_at is kept by no trigger'),
+      ('table that users fill without a gauge or a limit of rows'),
+      ('gauge that a plan does not limit'),
+      ('gauge that usage_recount_gauges() leaves out')
+    ) as expected (rule)
+    except select rule from pg_temp.offences$$,
+  'each rule finds an offender'
+);
+
+select * from finish();
+rollback;
