@@ -174,7 +174,7 @@ test_role_url() {
 
 test_journeys() {
   # Several files at a time: they wait for the server more than they compute, and each has tenants of its own.
-  node --test --test-concurrency=3 --test-reporter=tap tests/journeys/*.test.mjs
+  node --test --test-concurrency=3 --test-reporter=tap tests/journeys/*.test.mjs tests/docs/*.test.mjs
 }
 
 # Throwaway clusters run the instance's copy of Postgres: its user can enter that folder, and perhaps not the checkout.

@@ -49,10 +49,10 @@ export async function faultsOf(pages, stack) {
     const compiled = await programs.compile(withPrograms);
     try {
       faults.push(...compiled.faults);
-      if (compiled.faults.length === 0) {
-        // Pages have people of their own. Programs of several pages at once could not tell whose request was refused.
-        for (const program of compiled.modules) faults.push(...(await programs.run(program, (await stack.person()).given)));
-      }
+      const broken = new Set(compiled.faults.map((fault) => fault.replace(/:\d+:.*/s, '')));
+      // Pages have people of their own. Programs of several pages at once could not tell whose request was refused.
+      for (const program of compiled.modules.filter(({ file }) => !broken.has(file)))
+        faults.push(...(await programs.run(program, (await stack.person()).given)));
     } finally {
       await compiled.remove();
     }

@@ -36,6 +36,7 @@ const WRONG = {
   'the same in a block that is not run': block('ts norun="needs a browser"', "await supabase.rpc('no_such_function')"),
   'a request that is refused': block('js', "await supabase.rpc('leave_organization', { org_id: bobId })"),
   'a request that should be refused and is not': block('js fails=conflict', "await supabase.from('projects').select().eq('org_id', orgId)"),
+  'an assertion that does not hold': block('ts', 'console.assert(orgId === userId)'),
   'an exception': block('js', "throw new Error('no')"),
   'SQL without a role': block('sql', 'select 1'),
   'SQL of a column that is not there': block('sql as=postgres', 'select nmae from organizations'),
@@ -64,13 +65,23 @@ const WRONG = {
   'an attribute that means nothing': block('json skip', '{}'),
 };
 
-for (const [name, text] of Object.entries(RIGHT)) {
-  test(`right: ${name}`, async () => assert.deepEqual((await faultsOf([pageOf('page.md', text)], stack)).faults, []));
+/** The faults of pages that are named by what they show. */
+async function faultsByName(examples) {
+  const names = Object.keys(examples);
+  const { faults } = await faultsOf(
+    names.map((name, n) => pageOf(`page${n}.md`, examples[name])),
+    stack,
+  );
+  return names.map((name, n) => [name, faults.filter((fault) => fault.startsWith(`page${n}.md:`))]);
 }
-for (const [name, text] of Object.entries(WRONG)) {
-  test(`noticed: ${name}`, async () => {
-    const { faults } = await faultsOf([pageOf('page.md', text)], stack);
-    assert.ok(faults.length > 0);
-    assert.match(faults[0], /^page\.md:[34]:/, 'it names the page and the line');
-  });
-}
+
+test('right examples have no faults', async () => {
+  for (const [name, faults] of await faultsByName(RIGHT)) assert.deepEqual(faults, [], name);
+});
+
+test('wrong examples do, and the fault names the line', async () => {
+  for (const [name, faults] of await faultsByName(WRONG)) {
+    assert.ok(faults.length > 0, name);
+    assert.match(faults[0], /^page\d+\.md:[34]:/, name);
+  }
+});

@@ -72,11 +72,15 @@ export async function compile(pages) {
 }
 compile.calls = 0;
 
-/** Runs a compiled program. A request that is refused is a fault, unless its block says `fails=CODE`. */
+/** Runs a compiled program. A failed assertion is a fault, and so is a refused request, unless its block says `fails=CODE`. */
 export async function run({ file, load }, given) {
   const faults = [];
   let block;
   const realFetch = globalThis.fetch;
+  const realAssert = console.assert;
+  console.assert = (holds, ...about) => {
+    if (!holds) faults.push(`${file}:${block?.line}: an assertion does not hold ${about.join(' ')}`);
+  };
   globalThis.fetch = async (...request) => {
     const response = await realFetch(...request);
     if (response.status >= 400) {
@@ -108,6 +112,7 @@ export async function run({ file, load }, given) {
     );
   } finally {
     globalThis.fetch = realFetch;
+    console.assert = realAssert;
   }
   return faults;
 }
