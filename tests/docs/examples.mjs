@@ -52,7 +52,7 @@ export async function faultsOf(pages, stack) {
       const broken = new Set(compiled.faults.map((fault) => fault.replace(/:\d+:.*/s, '')));
       // Pages have people of their own. Programs of several pages at once could not tell whose request was refused.
       for (const program of compiled.modules.filter(({ file }) => !broken.has(file)))
-        faults.push(...(await programs.run(program, (await stack.person()).given)));
+        faults.push(...(await programs.run(program, (await stack.person()).given, stack.known)));
     } finally {
       await compiled.remove();
     }

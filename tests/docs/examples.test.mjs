@@ -36,6 +36,7 @@ const WRONG = {
   'the same in a block that is not run': block('ts norun="needs a browser"', "await supabase.rpc('no_such_function')"),
   'a request that is refused': block('js', "await supabase.rpc('leave_organization', { org_id: bobId })"),
   'a request that should be refused and is not': block('js fails=conflict', "await supabase.from('projects').select().eq('org_id', orgId)"),
+  'a list without its organization': block('js', "await supabase.from('projects').select('name')"),
   'an assertion that does not hold': block('ts', 'console.assert(orgId === userId)'),
   'an exception': block('js', "throw new Error('no')"),
   'SQL without a role': block('sql', 'select 1'),

@@ -72,8 +72,11 @@ export async function compile(pages) {
 }
 compile.calls = 0;
 
+// A list names its organization, or its user where it is about the user's own.
+const OF_ONE = ['org_id', 'user_id'];
+
 /** Runs a compiled program. A failed assertion is a fault, and so is a refused request, unless its block says `fails=CODE`. */
-export async function run({ file, load }, given) {
+export async function run({ file, load }, given, { tenantTables }) {
   const faults = [];
   let block;
   const realFetch = globalThis.fetch;
@@ -83,6 +86,14 @@ export async function run({ file, load }, given) {
   };
   globalThis.fetch = async (...request) => {
     const response = await realFetch(...request);
+    const { pathname, searchParams } = new URL(request[0]);
+    const table = pathname.match(/^\/rest\/v1\/(\w+)$/)?.[1];
+    if (
+      (request[1]?.method ?? 'GET') === 'GET' &&
+      tenantTables.has(table) &&
+      !OF_ONE.some((name) => searchParams.get(name)?.startsWith('eq.'))
+    )
+      faults.push(`${file}:${block?.line}: reads ${table} without .eq('org_id', …), so it is slow and shows all organizations`);
     if (response.status >= 400) {
       const body = await response
         .clone()

@@ -56,9 +56,17 @@ const names = (rows) => new Set(rows.map(({ name }) => name));
 
 async function knownNames() {
   const functions = await sql(`select distinct proname as name from pg_proc where pronamespace = 'public'::regnamespace`);
+  const tenantTables = await sql(`
+    select c.relname as name from pg_class as c join pg_attribute as a on a.attrelid = c.oid and a.attname = 'org_id' and not a.attisdropped
+    where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'v')`);
   const settings = await adminSql('select name from pg_settings');
   const metrics = read('docs/operations/sidecar.md').matchAll(/`(kijko_\w+)`/g);
-  return { functions: names(functions), settings: names(settings), metrics: new Set([...metrics].map(([, name]) => name)) };
+  return {
+    functions: names(functions),
+    settings: names(settings),
+    tenantTables: names(tenantTables),
+    metrics: new Set([...metrics].map(([, name]) => name)),
+  };
 }
 
 export const stack = { env, person, known: await knownNames() };
