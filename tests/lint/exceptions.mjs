@@ -29,16 +29,6 @@ export const UNFINISHED = ['tests/journeys/models.test.mjs'];
 // Groups of modules that name each other in circles, until they are parted.
 export const CIRCLES = {
   'kijko_ext/src': [
-    [
-      'crate::claims',
-      'crate::clock',
-      'crate::clock::offset',
-      'crate::errors',
-      'crate::guc',
-      'crate::session',
-      'crate::session::revoked',
-      'crate::session::table',
-    ],
     ['crate::limits::append', 'crate::limits::ledger', 'crate::limits::tail'],
     ['crate::limits::charge', 'crate::limits::consume', 'crate::limits::hold'],
   ],

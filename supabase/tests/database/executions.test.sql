@@ -22,7 +22,7 @@ select tests.refuses('select public.execute_skill(null)', 'not_found', 'or null'
 select tests.act_as('bob', tests.org('ada'));
 select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'not_found', 'naming the organization by header does not help');
 select tests.act('authenticated', '{"role": "authenticated"}', null);
-select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'not_identified', 'a token without a user is nobody');
+select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'not_identified', 'a token without a user is unauthenticated');
 select tests.act_as('vic');
 select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'permission_denied', 'a viewer does not execute');
 
@@ -141,7 +141,7 @@ select is(tests.used(tests.org('ada'), 'executions'), 3::bigint, 'reserved anew'
 -- ---- cancelling
 select is((public.cancel_execution(:'e4')).status, 'cancelled', 'a queued execution is cancelled at once');
 select is((select status from public.jobs where id = :'job4'), 'cancelled', 'with its job');
-select is((public.cancel_execution(:'e4')).status, 'cancelled', 'asking twice is no error');
+select is((public.cancel_execution(:'e4')).status, 'cancelled', 'a second call is not an error');
 select is(tests.used(tests.org('ada'), 'executions'), 2::bigint, 'what did not begin costs nothing');
 select (public.retry_execution(:'e4')).id as e5 \gset
 select is((select retry_of from public.executions where id = :'e5'), :'e4'::uuid, 'a cancelled one can be retried');

@@ -47,7 +47,7 @@ return pg_catalog.jsonb_build_object('id', tests.call_id(n), 'input_tokens', tok
 create function tests.use(n integer, tokens_in bigint, tokens_out bigint, more jsonb default '{}') returns jsonb language sql immutable
 return pg_catalog.jsonb_build_object('call_id', tests.call_id(n), 'input_tokens', tokens_in, 'output_tokens', tokens_out) || more;
 
--- ---- nobody but a worker
+-- ---- only a worker
 select tests.act_as_anon();
 select throws_ok($$select private.executions_reserve_call('w', gen_random_uuid(), 1, '{}')$$, '42501', null, 'anon reserves nothing');
 select tests.act_as('ada');
@@ -63,7 +63,7 @@ select is(tests.used(tests.org('ada'), 'executions') || ' ' || tests.held('execu
 select is(private.executions_reserve_call('other', :'job1', 1, tests.call(1, 1000, 500)), null, 'another worker reserves nothing');
 select is(private.executions_reserve_call('w', :'job1', 2, tests.call(1, 1000, 500)), null, 'nor another attempt');
 select is(private.executions_reserve_call('w', :'job1', 1, tests.call(1, 1000, 500)), jsonb_build_object('call_id', tests.call_id(1)), 'the holder reserves its call');
-select is(private.executions_reserve_call('w', :'job1', 1, tests.call(1, 1000, 500)), jsonb_build_object('call_id', tests.call_id(1)), 'asking again is the same call');
+select is(private.executions_reserve_call('w', :'job1', 1, tests.call(1, 1000, 500)), jsonb_build_object('call_id', tests.call_id(1)), 'a repeated reservation is the same call');
 select is(tests.held('llm_tokens') || ' ' || tests.held('llm_cost_microusd'), '1500 2000', 'tokens and cost are held once');
 select is(tests.used(tests.org('ada'), 'llm_tokens'), 1500::bigint, 'and count as used');
 select is(tests.used(tests.org('ada'), 'executions') || ' ' || tests.held('executions'), '1 0', 'the execution is settled');
@@ -74,7 +74,7 @@ select is(
 select is(tests.held('llm_tokens') + tests.held('llm_cost_microusd'), 0::bigint, 'nothing is held any more');
 -- 800 + 100 * 4 + 100 * 2: of 400 written to the cache, 100 stay for an hour
 select is(tests.used(tests.org('ada'), 'llm_tokens') || ' ' || tests.used(tests.org('ada'), 'llm_cost_microusd'), '1000 1400', 'what it used is booked, a write for an hour at its price');
-select is(private.executions_record_call('w', :'job1', 1, tests.use(1, 900, 100)), false, 'and told again, not once more');
+select is(private.executions_record_call('w', :'job1', 1, tests.use(1, 900, 100)), false, 'and returned again, not made twice');
 select is(tests.used(tests.org('ada'), 'llm_tokens'), 1000::bigint, 'as the meter shows');
 select tests.act_as('ada');
 select is(
@@ -170,7 +170,7 @@ select tests.act_as_sidecar();
 select private.jobs_claim('third', '1 minute', 1, array['execution', 'execution.echo', 'execution.openai']) is not null as again \gset
 select private.executions_start('third', :'job6') is not null as again \gset
 select private.executions_reserve_call('third', :'job6', 3, tests.call(8, 3000, 100)) is not null as reserved \gset
-select is(private.executions_record_call('second', :'job6', 2, tests.use(7, 2000, 10)), false, 'the lost worker reports late: nobody pays for a call that we lost');
+select is(private.executions_record_call('second', :'job6', 2, tests.use(7, 2000, 10)), false, 'a late report of a lost worker charges nothing');
 select is(private.executions_finish('second', :'job6', tests.use(7, 2000, 10, '{"output": {}}'), 2), false, 'nor is its answer taken');
 select is(tests.held('llm_tokens'), 3100::bigint, 'which leaves the third its own');
 select is(private.executions_finish('third', :'job6', tests.use(8, 1000, 90, '{"output": {}}'), 3), true, 'and it ends');
@@ -191,7 +191,7 @@ select is(private.models_cost('acme/thinks', null, '{"input_tokens": 100, "outpu
 select is(private.models_cost('acme/thinks', null, '{"output_tokens": 10, "reasoning_tokens": 60}'), 80::bigint, 'never more of it than of the answer');
 select is(private.models_cost('acme/thinks', null, '{"input_tokens": 2000, "output_tokens": 100, "reasoning_tokens": 60}'), 3000::bigint, 'beyond the step no cheaper than the rest: 2,000 + 100 * 10');
 select is(private.models_cost('acme/thinks', null, '{"input_tokens": 100, "output_tokens": 100, "service_tier": "priority"}'), 800::bigint, 'priority: 100 * 3 + 100 * 5');
-select is(private.models_cost('acme/one', null, '{"input_tokens": 100, "service_tier": "priority"}'), 100::bigint, 'told by a vendor without being asked for: as any other');
+select is(private.models_cost('acme/one', null, '{"input_tokens": 100, "service_tier": "priority"}'), 100::bigint, 'reported by a vendor without a request for it: as any other');
 create function tests.refused(model text, more jsonb default '{}') returns text language plpgsql as $$
 declare
   execution public.executions;

@@ -37,7 +37,7 @@ select tests.refuses(format('select public.run_habit(%L)', :'habit'), 'permissio
 -- ---- the schedule
 select tests.act_as('mem', tests.org('ada'));
 select is(tests.changed($$update public.habits set name = 'Every hour'$$), 1::bigint, 'a member changes');
-select throws_ok($$update public.habits set next_run_at = now()$$, '42501', null, 'nobody writes when it runs next');
+select throws_ok($$update public.habits set next_run_at = now()$$, '42501', null, 'next_run_at cannot be written');
 select throws_ok($$update public.habits set last_run_at = now()$$, '42501', null, 'nor when it ran');
 select tests.refuses($$update public.habits set org_id = tests.org('mem')$$, 'permission_denied', 'a habit does not move');
 select tests.refuses(format($$insert into public.habits (skill_id, name, cron) values (%L, 'x', '61 * * * *')$$, :'skill'), 'invalid_cron', 'a bad expression is not stored');
@@ -58,7 +58,7 @@ select results_eq(
   $$select public.preview_cron('0 9 * * 1', 'Europe/Amsterdam', 3)$$,
   $$select kijko.cron_upcoming('0 9 * * 1', 'Europe/Amsterdam', kijko.now(), 3)$$, 'a preview'
 );
-select is((select count(*) from public.preview_cron('@daily')), 5::bigint, 'of five slots unless told otherwise');
+select is((select count(*) from public.preview_cron('@daily')), 5::bigint, 'of five slots by default');
 select tests.refuses($$select public.preview_cron('nonsense')$$, 'invalid_cron', 'a bad expression is refused');
 select tests.refuses($$select public.preview_cron(null)$$, 'invalid_cron', 'so is none');
 select tests.refuses($$select public.preview_cron('* * * * *', 'Mars/Base')$$, 'invalid_timezone', 'so is a bad zone');

@@ -14,7 +14,7 @@ update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
 select tests.join_org('mem', tests.org('ada'), 'member');
 update public.subscriptions set plan = 'FREE' where org_id = tests.org('bob');
 
--- The token of a new invitation to ada's organization, made by somebody.
+-- The token of a new invitation to ada's organization, created by that user.
 create function tests.invite(who text, email text, role text) returns text language plpgsql as $$
 begin
   perform tests.act_as(who, tests.org('ada'));
@@ -41,7 +41,7 @@ $$;
 -- ---- unauthenticated callers and non-members first
 select tests.act_as_anon();
 select throws_ok('select * from public.invitations', '42501', null, 'anon reads no invitations');
-select throws_ok($$select public.invite_member('x@example.test', 'viewer')$$, '42501', null, 'and invites nobody');
+select throws_ok($$select public.invite_member('x@example.test', 'viewer')$$, '42501', null, 'and cannot invite');
 select throws_ok($$select public.accept_invitation('x')$$, '42501', null, 'accepts nothing');
 select throws_ok($$select public.decline_invitation('x')$$, '42501', null, 'declines nothing');
 select throws_ok($$select public.revoke_invitation(gen_random_uuid())$$, '42501', null, 'revokes nothing');
@@ -57,22 +57,22 @@ select tests.refuses(format($$select public.accept_invitation(%L)$$, :'invitatio
 select tests.refuses(format($$select public.revoke_invitation(%L)$$, :'invitation'), 'not_found', 'a non-member revokes nothing');
 select tests.refuses($$select public.revoke_invitation(gen_random_uuid())$$, 'not_found', 'the answer is the same for what does not exist');
 select tests.act_as('eve', tests.org('ada'));
-select tests.refuses($$select public.invite_member('x@example.test', 'viewer')$$, 'not_a_member', 'a non-member invites nobody to what is not theirs');
+select tests.refuses($$select public.invite_member('x@example.test', 'viewer')$$, 'not_a_member', 'a non-member cannot invite');
 select throws_ok($$insert into public.invitations (org_id, email, role) values (tests.org('eve'), 'x@example.test', 'owner')$$, '42501', null, 'not even an owner writes the table');
 select throws_ok($$update public.invitations set role = 'owner'$$, '42501', null, 'or changes it');
 select throws_ok($$delete from public.invitations$$, '42501', null, 'or deletes from it');
 select throws_ok($$select * from private.invitation_tokens$$, '42501', null, 'or reads what tokens leave behind');
 select tests.act('authenticated', '{"role": "authenticated"}', null);
-select tests.refuses($$select public.invite_member('x@example.test', 'viewer')$$, 'not_identified', 'a token without a user invites nobody');
+select tests.refuses($$select public.invite_member('x@example.test', 'viewer')$$, 'not_identified', 'a token without a user cannot invite');
 select tests.refuses(format($$select public.accept_invitation(%L)$$, :'token'), 'not_identified', 'and accepts nothing');
 
 -- ---- who may invite as what
 select tests.act_as('vic', tests.org('ada'));
-select tests.refuses($$select public.invite_member('x@example.test', 'viewer')$$, 'permission_denied', 'a viewer invites nobody');
+select tests.refuses($$select public.invite_member('x@example.test', 'viewer')$$, 'permission_denied', 'a viewer cannot invite');
 select is((select count(*) from public.invitations), 1::bigint, 'but sees who is invited');
 select hasnt_column('public', 'invitations', 'token', 'never by which token');
 select tests.act_as('mem', tests.org('ada'));
-select tests.refuses($$select public.invite_member('x@example.test', 'viewer')$$, 'permission_denied', 'a member invites nobody');
+select tests.refuses($$select public.invite_member('x@example.test', 'viewer')$$, 'permission_denied', 'a member cannot invite');
 select tests.refuses(format($$select public.revoke_invitation(%L)$$, :'invitation'), 'permission_denied', 'nor revokes what they see');
 select tests.act_as('adm', tests.org('ada'));
 select tests.refuses($$select public.invite_member('x@example.test', 'owner')$$, 'permission_denied', 'an admin invites no owner');
@@ -92,7 +92,7 @@ select tests.refuses($$select public.invite_member('x@example.test', 'owner')$$,
 select tests.act_as_superuser();
 insert into private.role_permissions (role, permission) values ('member', 'tea:make');
 select tests.act_as('adm', tests.org('ada'));
-select tests.refuses($$select public.invite_member('x@example.test', 'member')$$, 'permission_denied', 'nobody grants a permission that they lack');
+select tests.refuses($$select public.invite_member('x@example.test', 'member')$$, 'permission_denied', 'a member cannot grant a permission that they lack');
 select lives_ok($$select public.invite_member('x@example.test', 'viewer')$$, 'but what they hold');
 select tests.act_as_superuser();
 delete from private.role_permissions;
@@ -115,14 +115,14 @@ select is_empty(format($$select 1 from public.invitations as i where i::text ~ %
 
 -- ---- accepting
 select tests.act_as('bob');
-select is((public.accept_invitation(:'token')).role, 'member', 'whoever holds the token may accept, whatever their address');
+select is((public.accept_invitation(:'token')).role, 'member', 'the user who holds the token can accept, whatever their address');
 select is(tests.role_of('bob', tests.org('ada')), 'member', 'and is a member');
 select is((select m.created_by from public.memberships as m where m.user_id = tests.id('bob') and m.org_id = tests.org('ada')), tests.id('ada'), 'invited by ada');
 select is((public.accept_invitation(:'token')).role, 'member', 'the same user may ask again');
 select is((select count(*) from public.memberships as m where m.user_id = tests.id('bob')), 2::bigint, 'and is a member once');
 select is((select i.status from public.invitations as i where i.id = :'invitation'), 'accepted', 'the list says so');
 select tests.act_as('eve');
-select tests.refuses(format($$select public.accept_invitation(%L)$$, :'token'), 'not_found', 'nobody else may');
+select tests.refuses(format($$select public.accept_invitation(%L)$$, :'token'), 'not_found', 'another user cannot');
 select tests.refuses(format($$select public.decline_invitation(%L)$$, :'token'), 'not_found', 'or decline it');
 select tests.act_as('adm');
 select tests.refuses(format($$select public.accept_invitation(%L)$$, :'token'), 'not_found', 'not even who is a member already');
@@ -132,7 +132,7 @@ select is(tests.changed($$delete from public.memberships where user_id = tests.i
 select tests.act_as('bob');
 select tests.refuses(format($$select public.accept_invitation(%L)$$, :'token'), 'not_found', 'does not come back by the old token');
 
--- ---- a member accepts for nobody
+-- ---- a member cannot accept for another user
 select tests.invite('ada', 'cat@example.test', 'viewer') as token \gset
 select tests.refuses(format($$select public.accept_invitation(%L)$$, :'token'), 'conflict', 'who tries their own link uses nothing up');
 select tests.act_as('adm');
@@ -170,7 +170,7 @@ select is(tests.changed($$update public.memberships set role = 'admin' where use
 select tests.act_as_superuser();
 update auth.users set banned_until = kijko.now() + interval '1 hour' where id = tests.id('adm');
 select tests.act_as('eve');
-select tests.refuses(format($$select public.accept_invitation(%L)$$, :'newer'), 'permission_denied', 'nor does a banned user let anybody in');
+select tests.refuses(format($$select public.accept_invitation(%L)$$, :'newer'), 'permission_denied', 'nor does the invitation of a banned user work');
 select tests.act_as_superuser();
 update auth.users set banned_until = null where id = tests.id('adm');
 select tests.act_as('eve');
@@ -191,7 +191,7 @@ select tests.act_as('late');
 select is(
   tests.answer(format($$select public.accept_invitation(%L)$$, :'token')) - 'headers', '{"code": "quota_exceeded", "status": 429}', 'there is no seat left'
 );
-select is(tests.role_of('late', tests.org('ada')), null, 'so nobody takes one');
+select is(tests.role_of('late', tests.org('ada')), null, 'so no seat is taken');
 select is((tests.invitation('late@example.test')).status, 'pending', 'and the invitation stays open');
 select tests.act_as_superuser();
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');

@@ -280,7 +280,7 @@ select private.jobs_set_limit(tests.org('bob'), null, null);
 select tests.act_as_sidecar();
 select is((select count(*) from private.jobs_claim('l', '1 minute', 10, array['whole'])), 1::bigint, 'until it is taken away');
 select tests.act_as('ada');
-select throws_ok($$select private.jobs_set_limit(tests.org('ada'), null, 99)$$, '42501', null, 'nobody raises their own');
+select throws_ok($$select private.jobs_set_limit(tests.org('ada'), null, 99)$$, '42501', null, 'users cannot raise their own limit');
 
 -- ---- lanes
 select tests.act_as_superuser();
@@ -308,7 +308,7 @@ insert into public.jobs (id, org_id, kind, status, finished_at) values (:'just_e
 select tests.act_as_service();
 select is(private.jobs_purge(), 1, 'old jobs go');
 select isnt_empty(format('select 1 from public.jobs where id = %L', :'just_ended'), 'what was queued long ago and has just ended stays');
-select tests.refuses($$select private.jobs_purge('-1 second')$$, 'bad_request', 'nobody purges what has yet to end');
+select tests.refuses($$select private.jobs_purge('-1 second')$$, 'bad_request', 'jobs that have not ended cannot be purged');
 select tests.act_as_superuser();
 select is_empty(format('select 1 from public.job_event_log where job_id = %L', :'long_ago'), 'with their events');
 

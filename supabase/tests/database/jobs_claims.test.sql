@@ -36,7 +36,7 @@ select tests.queue('cyd', 'turn', 2);
 select is(
   (select count(*) from regexp_matches(tests.served('turn', 6), '[bc]', 'g')), 4::bigint, 'three in turn: in six claims each is served twice'
 );
-select is(tests.served('turn', 3), 'aaa', 'and whoever is left alone gets all');
+select is(tests.served('turn', 3), 'aaa', 'and a worker that is alone gets all');
 -- As many lanes as a tenant likes are one place in the round.
 select count(*) from private.jobs_enqueue_many((
   select jsonb_agg(jsonb_build_object('org_id', tests.org('ada'), 'kind', 'keys', 'concurrency_key', 'key ' || n)) from generate_series(1, 200) as n
@@ -71,7 +71,7 @@ select isnt_empty(
   'a tenant''s only job is served also when workers forget each other''s turns'
 );
 
--- ---- what a limit holds back takes nobody's place
+-- ---- a job held back by a limit takes no other job's place
 select tests.queue('bob', 'held', 1, '{"concurrency_key": "repo"}');
 select is(tests.served('held', 1), 'b', 'one of a key runs');
 select tests.queue('ada', 'held', 20);
@@ -171,7 +171,7 @@ select private.jobs_record_outage('hint', 'x', null);
 select is((select failures from private.job_kind_pauses where kind = 'hint'), 41, 'what fails during a pause had begun before it');
 select is(
   (select count(*) from private.job_limits) > 0 and not has_table_privilege('kijko_sidecar', 'private.job_kind_pauses', 'select, insert, update, delete'), true,
-  'nobody writes pauses but the functions'
+  'only the functions write pauses'
 );
 
 -- ---- executions are of the kind of their vendor

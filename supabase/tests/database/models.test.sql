@@ -66,7 +66,7 @@ select tests.sign_up('ada');
 select tests.act_as('ada');
 select lives_ok(format($$insert into public.skills (name, prompt_template, model) values ('x', 'y', %L)$$, m), m || ' names its vendor')
 from unnest(array['gpt-4o', 'o3-mini', 'claude-sonnet-4-5', 'gemini-2.5-pro']) as m;
-select throws_ok($$insert into public.skills (name, prompt_template, model) values ('x', 'y', 'llama3')$$, '23514', null, 'llama3 could be anybody''s');
+select throws_ok($$insert into public.skills (name, prompt_template, model) values ('x', 'y', 'llama3')$$, '23514', null, 'llama3 names no provider');
 select throws_ok($$insert into public.skills (name, prompt_template, model) values ('x', 'y', 'gpt-4o name')$$, '23514', null, 'a name has no blanks');
 
 -- ---- LiteLLM's file
@@ -135,7 +135,7 @@ select is(
   private.executions_fail('w', :'job1', 'vendor_truncated', 'broke off', true, null, 1, '{"model": "acme/one-2026", "input_tokens": 1000, "output_tokens": 100, "cache_read_tokens": 400}'),
   'queued', 'a call that broke off is tried again'
 );
-select is(private.executions_fail('w', :'job1', 'vendor_truncated', 'broke off', true, null, 1, '{"input_tokens": 1000}'), null, 'and its end is told once');
+select is(private.executions_fail('w', :'job1', 'vendor_truncated', 'broke off', true, null, 1, '{"input_tokens": 1000}'), null, 'and its end is reported once');
 select tests.act_as('ada');
 select results_eq(
   format('select status, model, input_tokens, output_tokens, cache_read_tokens, cost_microusd from public.executions where id = %L', :'e1'),

@@ -115,7 +115,7 @@ select is((select "limit" from public.usage_summary() where meter = 'executions'
 select tests.act_as_service();
 select is(tests.changed($$delete from public.plan_limits where plan = 'FREE' and meter = 'executions'$$), 1::bigint, 'takes a limit out of it');
 select tests.act_as('bob');
-select is((select "limit" from public.usage_summary() where meter = 'executions'), null, 'and nobody on the plan has one any more');
+select is((select "limit" from public.usage_summary() where meter = 'executions'), null, 'and no organization on the plan has one any more');
 select tests.act_as_service();
 insert into public.plan_limits (plan, meter, period, amount) values ('FREE', 'own', 'month', 7);
 select tests.act_as('bob');

@@ -156,9 +156,9 @@ select throws_ok(
   'no organization has a subject of another kind for its id'
 );
 select tests.act_as('ada');
-select throws_ok($$select kijko.set_tier(kijko.subject('user', tests.id('ada')), 'ENTERPRISE')$$, '42501', null, 'nobody sets their own tier');
+select throws_ok($$select kijko.set_tier(kijko.subject('user', tests.id('ada')), 'ENTERPRISE')$$, '42501', null, 'users cannot set their own tier');
 select throws_ok($$select private.plans_push_user_tiers('{}')$$, '42501', null, 'nor has it set');
-select throws_ok($$select kijko.forget_subject(tests.org('bob'))$$, '42501', null, 'or forgets anybody');
+select throws_ok($$select kijko.forget_subject(tests.org('bob'))$$, '42501', null, 'or forget a subject');
 
 select * from finish();
 rollback;

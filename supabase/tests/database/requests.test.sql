@@ -4,7 +4,7 @@ select plan(54);
 
 select tests.sign_up('ada'), tests.sign_up('bob');
 
--- ---- nobody, and sessions that ended
+-- ---- unauthenticated callers, and sessions that ended
 select tests.act_as_anon();
 select is(tests.answer('select public.before_request()') -> 'status', null, 'anon passes');
 select set_config('request.headers', '{"x-org-id": "nonsense"}', true);
@@ -73,7 +73,7 @@ select is(
 select tests.answer('select public.before_request()') as refused \gset
 select is(:'refused'::jsonb ->> 'code', 'rate_limited', 'the fourth is refused');
 select is(:'refused'::jsonb ->> 'status', '429', 'as 429');
-select is(:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Limit', '3', 'the refusal tells the limit');
+select is(:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Limit', '3', 'the refusal reports the limit');
 select is(:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Remaining', '0', 'what is left');
 select ok((:'refused'::jsonb -> 'headers' ->> 'Retry-After')::integer between 1 and 60, 'when to come back');
 select ok((:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Reset')::bigint >= extract(epoch from now())::bigint, 'and when it is full again');
@@ -126,7 +126,7 @@ select is(tests.answer('select public.before_request()') -> 'status', null, 'the
 select tests.answer('select public.before_request()') as refused \gset
 select is(:'refused'::jsonb ->> 'code', 'quota_exceeded', 'the second is not');
 select is(:'refused'::jsonb ->> 'status', '429', 'as 429');
-select is(:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Resource', 'api_requests', 'the refusal tells of what');
+select is(:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Resource', 'api_requests', 'the refusal reports the resource');
 
 select * from finish();
 rollback;

@@ -26,7 +26,7 @@ select is(tests.changed($$update public.skills set name = 'x'$$), 0::bigint, 'a 
 select is(tests.changed('delete from public.skills'), 0::bigint, 'a non-member deletes nothing');
 select throws_ok(
   $$insert into public.skills (project_id, name, prompt_template) values (tests.project('Apollo'), 'x', 'y')$$,
-  '23503', null, 'nobody hangs a skill into another organization''s project'
+  '23503', null, 'a skill cannot be put into another organization''s project'
 );
 select throws_ok($$update public.llm_models set input_microusd_per_mtok = 0$$, '42501', null, 'users do not set prices');
 select throws_ok($$insert into public.llm_models values ('x/y')$$, '42501', null, 'nor add any');

@@ -122,7 +122,7 @@ select is_empty($$select 1 from public.stripe_customers where id = 'cus_else'$$,
 select is(tests.send('{"id":"evt_thin","object":"v2.core.event","type":"v1.billing.meter.error_report_triggered","created":1,"livemode":false}'), 'ignored', 'thin events');
 
 -- ---- parents come last: the subscription before anyone knows whose it is
-select is(tests.send(tests.event('customer.subscription.created', 1, tests.subscription('sub_1', 'cus_1', 'active', 'pro_monthly'), null, 'evt_first')), 'applied', 'a subscription of nobody is kept');
+select is(tests.send(tests.event('customer.subscription.created', 1, tests.subscription('sub_1', 'cus_1', 'active', 'pro_monthly'), null, 'evt_first')), 'applied', 'a subscription without an organization is kept');
 select is((select org_id from public.stripe_subscriptions where id = 'sub_1'), null, 'without an organization');
 select is((select unlinked from private.stripe_backlog()), 1::bigint, 'and counted for the operator');
 select is(tests.plan('ada'), 'FREE active', 'nothing is unlocked');
@@ -157,9 +157,9 @@ select is(tests.executions('ada'), 20000::bigint, 'at once');
 select is(tests.send(tests.event('price.updated', -8, '{"id":"price_pro_monthly","object":"price","product":"prod_1","lookup_key":null,"currency":"eur","unit_amount":2900,"active":false,"created":1}')), 'applied', 'a key that went to a newer price');
 select is(tests.plan('ada'), 'TEAMS active', 'takes nothing from those who stay on the old one');
 select tests.act_as('ada');
-select results_eq('select id from public.stripe_prices', array['price_pro_monthly'], 'a price is seen by whoever is subscribed to it');
+select results_eq('select id from public.stripe_prices', array['price_pro_monthly'], 'a price is visible to its subscribers');
 select tests.act_as('bob');
-select is_empty('select 1 from public.stripe_prices', 'and by nobody else');
+select is_empty('select 1 from public.stripe_prices', 'and to nobody else');
 select tests.act_as_superuser();
 
 -- ---- past due, the grace, the end
@@ -191,7 +191,7 @@ select tests.send(tests.event('invoice.paid', 3, tests.invoice('in_2', 'cus_2', 
 select is(tests.plan('bob'), 'ENTERPRISE active', 'until the invoice is paid some other way');
 select is(tests.executions('bob'), null::bigint, 'without limits');
 
--- ---- a failure is kept, told and made good
+-- ---- a failure is kept, reported and applied later
 create function tests.obstruct() returns trigger language plpgsql as $$ begin raise exception 'in the way' using errcode = 'XX001'; end $$;
 create trigger obstruct before insert or update on public.stripe_invoices for each row execute function tests.obstruct();
 select is(tests.send(tests.event('invoice.created', 1, tests.invoice('in_3', 'cus_2', 'sub_2', 'draft'), null, 'evt_hard')), 'failed', 'what cannot be applied');
@@ -435,7 +435,7 @@ select is(
 
 -- ---- a plan that holds whatever is paid
 select tests.act_as('cyd');
-select throws_ok($$update public.subscriptions set plan_override = 'ENTERPRISE'$$, '42501', null, 'nobody gives it to themselves');
+select throws_ok($$update public.subscriptions set plan_override = 'ENTERPRISE'$$, '42501', null, 'users cannot set it themselves');
 select tests.act_as_service();
 update public.subscriptions set plan_override = 'TEAMS' where org_id = tests.org('cyd');
 select tests.act_as_superuser();
@@ -463,7 +463,7 @@ select tests.act_as_service();
 update public.subscriptions set plan_override = 'ENTERPRISE' where org_id = tests.org('eve');
 update public.subscriptions set plan_override = null where org_id = tests.org('eve');
 select tests.act_as_superuser();
-select is(tests.plan('eve') || ' ' || tests.executions('eve'), 'FREE active 50', 'and FREE is what nobody pays for');
+select is(tests.plan('eve') || ' ' || tests.executions('eve'), 'FREE active 50', 'and FREE is never paid for');
 select tests.act_as_service();
 select throws_ok($$update public.subscriptions set plan_override = 'GOLD' where org_id = tests.org('eve')$$, '23503', null, 'a plan that there is not');
 select tests.act_as_superuser();
@@ -483,9 +483,9 @@ select is(tests.teams(), 25::bigint, 'does not make its sender wait for all');
 select is(private.stripe_run_plan_refreshes(), 5, 'the others wait for their turn');
 select is(tests.teams(), 30::bigint, 'and have it');
 select is(private.stripe_run_plan_refreshes(), 0, 'once');
-select is((select count(*) from private.stripe_price_changes where price_id = 'price_many_monthly'), 1::bigint, 'whoever was being subscribed meanwhile is looked for later');
+select is((select count(*) from private.stripe_price_changes where price_id = 'price_many_monthly'), 1::bigint, 'organizations subscribed meanwhile are found later');
 select tests.send(tests.event('price.updated', 6, '{"id":"price_many_monthly","object":"price","product":"prod_1","lookup_key":"teams_monthly","nickname":"many","currency":"eur","unit_amount":2900,"active":true,"created":1}'));
-select is((select count(*) from private.stripe_price_changes where price_id = 'price_many_monthly'), 1::bigint, 'a new nickname moves nobody');
+select is((select count(*) from private.stripe_price_changes where price_id = 'price_many_monthly'), 1::bigint, 'a new nickname changes no plan');
 
 select * from finish();
 rollback;

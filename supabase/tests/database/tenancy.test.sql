@@ -67,7 +67,7 @@ select is_empty($$select 1 from public.memberships where org_id = tests.org('ada
 select is_empty($$select 1 from public.profiles where id = tests.id('ada')$$, 'nor their profiles');
 select is(tests.changed($$update public.organizations set name = 'mine' where id = tests.org('ada')$$), 0::bigint, 'a non-member renames nothing');
 select is(tests.changed($$delete from public.organizations where id = tests.org('ada')$$), 0::bigint, 'a non-member deletes nothing');
-select throws_ok($$insert into public.memberships (org_id, user_id, role) values (tests.org('ada'), tests.id('eve'), 'viewer')$$, '42501', null, 'a non-member lets nobody in');
+select throws_ok($$insert into public.memberships (org_id, user_id, role) values (tests.org('ada'), tests.id('eve'), 'viewer')$$, '42501', null, 'a non-member cannot add a member');
 select is(tests.changed($$update public.profiles set display_name = 'x' where id = tests.id('ada')$$), 0::bigint, 'a non-member changes no profile');
 select throws_ok(format($$insert into public.profiles (id, display_name) values (%L, 'x') on conflict (id) do update set display_name = excluded.display_name$$, id), '42501', null, 'nor by an upsert, and makes none')
 from unnest(array[tests.id('ada'), gen_random_uuid()]) as id;
@@ -78,7 +78,7 @@ select throws_ok($$select * from private.role_permissions$$, '42501', null, 'use
 select throws_ok($$insert into public.organizations (name) values ('x')$$, '42501', null, 'organizations are made by function only');
 select throws_ok($$select * from private.active_organizations$$, '42501', null, 'nor the active organizations');
 select is((select p.active_org_id from public.profiles as p where p.id = tests.id('eve')), tests.org('eve'), 'they read their own in their profile');
-select throws_ok($$update public.organizations set personal_for = null$$, '42501', null, 'nobody changes what is personal');
+select throws_ok($$update public.organizations set personal_for = null$$, '42501', null, 'personal_for cannot be changed');
 
 -- A session that only says it is someone.
 select tests.act_as_superuser();
@@ -109,7 +109,7 @@ update public.subscriptions set plan = 'PRO' where org_id = tests.lab();
 
 select tests.act_as('ada');
 select throws_ok(
-  $$insert into public.memberships (org_id, user_id, role) values (tests.lab(), tests.id('vic'), 'viewer')$$, '42501', null, 'not even the owner makes a member without asking them'
+  $$insert into public.memberships (org_id, user_id, role) values (tests.lab(), tests.id('vic'), 'viewer')$$, '42501', null, 'not even the owner can add a member without their consent'
 );
 select tests.act_as_service();
 select lives_ok($$
@@ -137,7 +137,7 @@ select tests.act_as_superuser();
 insert into private.role_permissions (role, permission) values ('viewer', 'members:read');
 select tests.act_as('vic');
 select is(tests.changed($$update public.memberships set role = 'owner' where org_id = tests.lab() and user_id = tests.id('vic')$$), 0::bigint, 'a viewer does not raise themselves');
-select is(tests.changed($$delete from public.memberships where org_id = tests.lab() and user_id = tests.id('mem')$$), 0::bigint, 'a viewer removes nobody');
+select is(tests.changed($$delete from public.memberships where org_id = tests.lab() and user_id = tests.id('mem')$$), 0::bigint, 'a viewer cannot remove members');
 select tests.act_as('mem');
 select is(tests.powers(), 'projects:read projects:write skills:execute', 'what a member may');
 select is(tests.changed($$update public.memberships set role = 'admin' where org_id = tests.lab()$$), 0::bigint, 'a member changes no roles');
@@ -182,8 +182,8 @@ select tests.act_as('mem');
 select tests.refuses($$select public.transfer_ownership(tests.lab(), tests.id('mem'))$$, 'permission_denied', 'a member takes nothing over');
 select tests.act_as('adm');
 select tests.refuses($$select public.transfer_ownership(tests.lab(), tests.id('adm'))$$, 'conflict', 'an owner owns it already');
-select tests.refuses($$select public.transfer_ownership(tests.lab(), tests.id('eve'))$$, 'not_found', 'nobody becomes a member by it');
-select tests.refuses($$select public.transfer_ownership(tests.lab(), null)$$, 'not_found', 'nor does nobody');
+select tests.refuses($$select public.transfer_ownership(tests.lab(), tests.id('eve'))$$, 'not_found', 'it makes nobody a member');
+select tests.refuses($$select public.transfer_ownership(tests.lab(), null)$$, 'not_found', 'nor does an unauthenticated caller');
 select tests.refuses($$select public.leave_organization(tests.lab())$$, 'conflict', 'the last owner does not leave');
 select is((public.transfer_ownership(tests.lab(), tests.id('mem'))).role, 'owner', 'the owner hands it over');
 select is(public.has_role(tests.lab(), 'admin') and not public.has_role(tests.lab(), 'owner'), true, 'and is an admin');
@@ -198,7 +198,7 @@ select is((public.transfer_ownership(tests.lab(), tests.id('adm'))).role, 'owner
 select tests.act_as('adm');
 select is(tests.changed($$update public.memberships set role = 'viewer' where org_id = tests.lab() and user_id = tests.id('mem')$$), 1::bigint, 'who is no owner then');
 
--- ---- whoever asks by a search_path of their own gets the same answers
+-- ---- a caller's own search_path changes no answer
 select tests.act_as_superuser();
 create schema trap;
 grant usage on schema trap to public;
@@ -242,10 +242,10 @@ select tests.act_as_superuser();
 select tests.sign_up('host'), tests.sign_up('guest'), tests.sign_up('lone');
 select tests.org('host') as host_org, tests.org('lone') as lone_org \gset
 select tests.act_as_service();
-select tests.refuses(format($$update public.organizations set personal_for = tests.id('eve') where id = %L$$, :'host_org'), 'permission_denied', 'a personal organization does not become somebody else''s');
+select tests.refuses(format($$update public.organizations set personal_for = tests.id('eve') where id = %L$$, :'host_org'), 'permission_denied', 'a personal organization does not become personal for another user');
 select tests.join_org('guest', :'host_org', 'owner');
 select tests.act_as_superuser();
-select is(tests.personal('host'), 0::bigint, 'with a second member it is nobody''s personal one');
+select is(tests.personal('host'), 0::bigint, 'with a second member it is not personal any more');
 select is(tests.personal('lone'), 1::bigint, 'others stay as they are');
 insert into public.projects (org_id, name, created_by) values (:'host_org', 'kept', tests.id('guest'));
 delete from public.memberships where org_id = :'host_org' and user_id = tests.id('host');

@@ -1,4 +1,4 @@
--- Reading is a permission as well: whoever loses "resource:read" sees none of it, in tables and through functions.
+-- Reading needs a permission: without "resource:read" a member sees none of it, in tables and through functions.
 begin;
 \ir 000_helpers.sql
 select plan(36);

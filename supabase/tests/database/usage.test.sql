@@ -20,7 +20,7 @@ select throws_ok($$select public.usage_by('day')$$, '42501', null, 'anon has no 
 select throws_ok('select public.usage_forecast()', '42501', null, 'nor a forecast');
 select throws_ok('select public.usage_alerts()', '42501', null, 'nor alerts');
 select throws_ok($$select public.explain_limit(tests.org('ada'), 'projects')$$, '42501', null, 'nor an explanation');
-select throws_ok($$select public.ingest_usage('[]')$$, '42501', null, 'nor tells events');
+select throws_ok($$select public.ingest_usage('[]')$$, '42501', null, 'nor sends events');
 select throws_ok($$select public.ingest_usage('[]', tests.org('ada'))$$, '42501', null, 'nor for an organization');
 
 select tests.act_as('bob', tests.org('ada'));
@@ -29,7 +29,7 @@ select tests.refuses('select public.usage_forecast()', 'not_a_member', 'nor a fo
 select tests.refuses('select public.usage_alerts()', 'not_a_member', 'nor alerts');
 select tests.refuses($$select public.explain_limit(tests.org('ada'), 'projects')$$, 'not_a_member', 'nor an explanation');
 select tests.refuses($$select public.explain_limit(null, 'projects')$$, 'not_a_member', 'also of nothing');
-select tests.refuses($$select public.ingest_usage('[]')$$, 'not_a_member', 'nor tells events');
+select tests.refuses($$select public.ingest_usage('[]')$$, 'not_a_member', 'nor sends events');
 select throws_ok($$select public.ingest_usage('[]', tests.org('ada'))$$, '42501', null, 'naming an organization is for the service key');
 select throws_ok($$select kijko.ingest_usage(tests.org('ada'), '[]', '{}')$$, '42501', null, 'and the extension for the domain');
 select throws_ok($$select kijko.adjust_gauge(tests.org('ada'), 'projects', -1)$$, '42501', null, 'gauges, too');
@@ -38,7 +38,7 @@ select throws_ok($$select private.usage_recount_gauges()$$, '42501', null, 'and 
 select tests.act_as('vic', tests.org('ada'));
 select isnt_empty($$select 1 from public.usage_by('day')$$, 'a viewer reads usage');
 select is(public.explain_limit(tests.org('ada'), 'members') ->> 'used', '3', 'and explanations');
-select tests.refuses($$select public.ingest_usage('[]')$$, 'permission_denied', 'but tells no events');
+select tests.refuses($$select public.ingest_usage('[]')$$, 'permission_denied', 'but cannot send events');
 select throws_ok($$insert into public.usage_meters (event_type, meter) values ('x', 'own.x')$$, '42501', null, 'and makes no meters');
 select tests.act_as('mem', tests.org('ada'));
 select tests.refuses($$select public.ingest_usage('[]')$$, 'permission_denied', 'nor does a member');
@@ -89,7 +89,7 @@ delete from public.projects where org_id = tests.org('ada') and name ~ '^p';
 set local session_replication_role = origin;
 set local role postgres;
 select results_eq(
-  $$select meter, was, became from private.usage_recount_gauges(tests.org('ada'))$$, $$values ('projects', 31::bigint, 1::bigint)$$, 'usage_recount_gauges tells what was wrong'
+  $$select meter, was, became from private.usage_recount_gauges(tests.org('ada'))$$, $$values ('projects', 31::bigint, 1::bigint)$$, 'usage_recount_gauges reports what was wrong'
 );
 select is_empty($$select 1 from private.usage_recount_gauges(tests.org('ada'))$$, 'and has mended it');
 reset role;
@@ -173,7 +173,7 @@ select tests.act_as_service();
 select kijko.set_limit(tests.org('ada'), 'events', 'month', 4);
 select tests.act_as('ada');
 select is(
-  tests.counts(public.ingest_usage(jsonb_build_array(tests.event('c', '{"type": "other"}'), tests.event('a')))), '[0, 1, 1]', 'what is refused or told again uses none'
+  tests.counts(public.ingest_usage(jsonb_build_array(tests.event('c', '{"type": "other"}'), tests.event('a')))), '[0, 1, 1]', 'refused and repeated events use none'
 );
 select is(tests.used(tests.org('ada'), 'events'), 1::bigint, 'in the meter');
 select public.ingest_usage(jsonb_build_array(tests.event('d'), tests.event('e'), tests.event('f'), tests.event('g'), tests.event('h'))) as answer \gset
