@@ -1,4 +1,5 @@
 // A block of SQL runs as the role that its info string names, in a transaction that is rolled back.
+import { after } from 'node:test';
 import pg from 'pg';
 
 /** Sessions by the name after `as=`: where they connect, and what makes them a request of that role. */
@@ -12,6 +13,21 @@ const ROLES = {
       set_config('session_authorization', 'authenticator', true), set_config('role', 'authenticated', true)`,
   },
 };
+
+// One session for each login: whatever a block sets ends with its transaction.
+const sessions = new Map();
+after(() => Promise.all([...sessions.values()].map(async (session) => (await session).end())));
+
+function sessionOf(connectionString) {
+  if (!sessions.has(connectionString)) {
+    const client = new pg.Client({ connectionString });
+    sessions.set(
+      connectionString,
+      client.connect().then(() => client),
+    );
+  }
+  return sessions.get(connectionString);
+}
 
 const quote = (value) => `'${String(value).replaceAll("'", "''")}'`;
 
@@ -32,8 +48,7 @@ export async function runSql({ file, line, code, attributes }, { env, values, cl
   if (!role) return [`${where}: as= must be one of ${Object.keys(ROLES).join(', ')}`];
   const { text, unknown } = substitute(code, values);
   if (unknown.length > 0) return [`${where}: no value for :'${unknown.join("', :'")}'`];
-  const client = new pg.Client({ connectionString: env[role.url] });
-  await client.connect();
+  const client = await sessionOf(env[role.url]);
   try {
     await client.query('begin');
     await client.query("set local search_path = public, extensions; set local lock_timeout = '10s'");
@@ -45,7 +60,6 @@ export async function runSql({ file, line, code, attributes }, { env, values, cl
     if (attributes.fails && named.includes(attributes.fails)) return [];
     return [`${where}: ${error.code} ${error.message}`];
   } finally {
-    await client.query('rollback').catch(() => {});
-    await client.end();
+    await client.query('rollback');
   }
 }
