@@ -2,7 +2,7 @@
 // Prints one line for each fault and exits 1 if there is any.
 import { existsSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
-import { files, parse, read, root, spansOf } from './markdown.mjs';
+import { files, parse, proseOf, read, root, spansOf, tableRows } from './markdown.mjs';
 
 const faults = [];
 const pages = new Map(files('*.md').map((file) => [file, parse(file)]));
@@ -61,6 +61,19 @@ for (const file of pages.keys()) {
     if (/^\s*```/.test(line)) code = !code;
     else if (!code && [...line].length > 100 && !/^\s*[|#]/.test(line) && /\S\s+\S.*\s/.test(line.trim()))
       faults.push(`${file}:${index + 1}: ${[...line].length} columns`);
+  }
+}
+
+// A term of our own is linked where a page first uses it. Terms that are plain English as well are left to the writer.
+const AMBIGUOUS = ['caller', 'domain', 'hold', 'job', 'period', 'platform', 'rate', 'slot', 'subject', 'tail', 'tier'];
+const terms = tableRows('docs/glossary.md', undefined).map(([term]) => term.replaceAll('*', ''));
+if (terms.length < 20) faults.push(`docs/glossary.md: only ${terms.length} terms were found`);
+for (const file of pages.keys()) {
+  if (GENERATED.includes(file) || file === 'docs/glossary.md' || file.startsWith('docs/decisions/') || file === 'SECURITY.md') continue;
+  const prose = proseOf(read(file));
+  for (const term of terms.filter((name) => !AMBIGUOUS.includes(name))) {
+    const first = prose.find(({ words }) => new RegExp(`(?<![\\w/.-])${term}s?(?![\\w/-])`, 'i').test(words));
+    if (first && !first.linked) faults.push(`${file}: "${term}" is not linked where it is first used: ${first.words.slice(0, 60)}`);
   }
 }
 

@@ -67,19 +67,34 @@ export function info(text) {
   return { lang, attributes };
 }
 
+/** The words of a page's prose in order, and whether a link carries them. Headings, tables and code are not prose. */
+export function proseOf(text) {
+  const pieces = [];
+  const walk = (tokens, linked) => {
+    for (const { type, tokens: inner, items, text: words } of tokens) {
+      if (['heading', 'table', 'code', 'codespan', 'space', 'html'].includes(type)) continue;
+      if (items) for (const item of items) walk(item.tokens, linked);
+      else if (inner) walk(inner, linked || type === 'link');
+      else if (type === 'text') pieces.push({ words, linked });
+    }
+  };
+  walk(new Lexer({ gfm: true }).lex(text), false);
+  return pieces;
+}
+
 /** The code spans of a page with their lines; code blocks are not among them. */
 export function spansOf(text) {
   return [...pageTokens(text)].flatMap(({ token, line }) => (token.type === 'codespan' ? [{ span: token.text, line }] : []));
 }
 
-/** The rows of the tables under a heading, each as the text of its cells; without the heads. */
+/** The rows of the tables under a heading, or of the whole page, each as the text of its cells; without the heads. */
 export function tableRows(file, heading) {
   const section = read(file)
     .split(/^#{2,3} /m)
-    .find((part) => part.startsWith(`${heading}\n`));
+    .find((part) => heading === undefined || part.startsWith(`${heading}\n`));
   if (section === undefined) throw new Error(`${file} has no heading ${heading}`);
   return new Lexer({ gfm: true })
-    .lex(section.slice(heading.length))
+    .lex(section.slice(heading?.length ?? 0))
     .filter(({ type }) => type === 'table')
     .flatMap(({ rows }) => rows.map((row) => row.map(({ text }) => text)));
 }
