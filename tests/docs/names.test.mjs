@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { adminSql, sql } from '../journeys/support.mjs';
 import { documentation } from './examples.mjs';
-import { read, spansOf, tableRows } from './markdown.mjs';
+import { files, read, spansOf, tableRows } from './markdown.mjs';
 import { commands } from './shell.mjs';
 
 const cells = (file, heading) => tableRows(file, heading);
@@ -44,6 +44,44 @@ test('errors: the codes of the API and their HTTP status', async () => {
         .slice(0, rows.length),
     ),
     sorted(rows.map(({ code, http_status }) => `${code} ${http_status}`)),
+  );
+});
+
+test('errors: the codes of login and their HTTP status', () => {
+  const used = new Set(
+    files('sql/platform/4*.sql').flatMap((file) =>
+      [...read(file).matchAll(/\b([45]\d\d), '([a-z_]+)'/g)].map(([, status, code]) => `${code} ${status}`),
+    ),
+  );
+  const documented = cells('docs/reference/errors.md', 'Login').flatMap(([codes, statuses]) =>
+    namesOf(codes).flatMap((code) => statuses.split(', ').map((status) => `${code} ${status}`)),
+  );
+  assert.deepEqual(sorted(new Set(documented)), sorted(used));
+});
+
+test('errors: the codes of executions', () => {
+  const documented = cells('docs/reference/errors.md', 'Error codes of executions').flatMap(([code]) => namesOf(code));
+  const sources = files('sidecar/src/**.rs', 'services/**.rs', 'supabase/migrations/*.sql').map((file) => ({ file, text: read(file) }));
+  const unused = documented.filter((code) => !sources.some(({ text }) => text.includes(`"${code}"`) || text.includes(`'${code}'`)));
+  assert.deepEqual(unused, [], 'each documented code is somewhere in the source');
+  const faults = sources
+    .filter(({ file }) => file.endsWith('llm/error.rs'))
+    .flatMap(({ text }) => [...text.matchAll(/Self::\w+ => "([a-z_]+)"/g)].map(([, code]) => code));
+  assert.ok(faults.length > 10);
+  assert.deepEqual(
+    faults.filter((code) => !documented.includes(code)),
+    [],
+    'each fault of a model is documented',
+  );
+});
+
+test('settings: those of login', async () => {
+  const rows = await adminSql(
+    `select attname as name from pg_attribute where attrelid = 'auth_api.settings'::regclass and attnum > 0 and attname <> 'id'`,
+  );
+  assert.deepEqual(
+    sorted(cells('docs/operations/login.md', 'Settings').flatMap(([name]) => namesOf(name))),
+    sorted(rows.map(({ name }) => name)),
   );
 });
 
