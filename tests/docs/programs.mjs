@@ -72,6 +72,7 @@ export async function compile(pages) {
 }
 compile.calls = 0;
 
+const MAX_MS = 60_000;
 // A list names its organization, or its user where it is about the user's own.
 const OF_ONE = ['org_id', 'user_id'];
 
@@ -84,7 +85,10 @@ export async function run({ file, load }, given, { tenantTables }) {
   console.assert = (holds, ...about) => {
     if (!holds) faults.push(`${file}:${block?.line}: an assertion does not hold ${about.join(' ')}`);
   };
+  // A program that waits without end fails at its next request.
+  const deadline = performance.now() + MAX_MS;
   globalThis.fetch = async (...request) => {
+    if (performance.now() > deadline) throw new Error(`the program takes longer than ${MAX_MS} ms`);
     const response = await realFetch(...request);
     const { pathname, searchParams } = new URL(request[0]);
     const table = pathname.match(/^\/rest\/v1\/(\w+)$/)?.[1];
