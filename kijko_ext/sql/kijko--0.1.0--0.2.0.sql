@@ -1779,3 +1779,15 @@ update kijko.error_codes set meaning = 'The limit is reached.' where code = 'quo
 comment on function kijko.sign_jwt(jsonb) is 'Signs an object of claims with the first key of kijko.jwt_key_file, by the algorithm of its kind: RS256 (RSA), ES256 (EC P-256) or EdDSA (Ed25519). Adds no claims; the header names the key (kid, its RFC 7638 thumbprint).';
 comment on function kijko.verify_jwt(text) is 'The claims of a token that a key of kijko.jwt_key_file signed (chosen by kid, which brings its algorithm along) and that is valid at this second: exp is required, no leeway, nbf counts, iat may be 30 seconds ahead. What the token is for is the caller''s business: see kijko.access_token_fault(). Null for anything else.';
 comment on function kijko.access_token_fault(jsonb) is 'Whether verified claims are those of an access token: the first claim (role, iss, exp, iat, aud or sub) that is missing or wrong; null when all are right. The same keys also sign other tokens, which must not give access.';
+
+create function kijko.platform_org_id() returns uuid
+    language sql immutable parallel safe
+return '00000000-0000-4000-8000-000000000001'::uuid;
+comment on function kijko.platform_org_id() is 'The organization that owns rows of the platform itself, a constant. It has no members, so no user sees its rows.';
+
+create function kijko.requested_org_id() returns uuid
+    language c stable parallel safe as 'MODULE_PATHNAME', 'kijko_requested_org_id';
+comment on function kijko.requested_org_id() is 'The organization that the request names: header x-org-id, else the claim org_id; null when it names none. Fails with bad_request when the header is not a uuid. Says nothing of whether the caller is a member.';
+
+revoke all on function kijko.platform_org_id(), kijko.requested_org_id() from public;
+grant execute on function kijko.platform_org_id(), kijko.requested_org_id() to public;

@@ -9,6 +9,8 @@ grant execute on function
     kijko.user_id(),
     kijko.session_id(),
     kijko.now(),
+    kijko.platform_org_id(),
+    kijko.requested_org_id(),
     kijko.is_request(),
     kijko.request_header(text),
     kijko.client_address(),

@@ -35,6 +35,7 @@ extension_sql_file!(
     name = "errors",
     requires = [trust::is_request, headers::request_header]
 );
+extension_sql_file!("platform.sql", name = "platform", requires = ["errors"]);
 extension_sql_file!(
     "session.sql",
     name = "session",

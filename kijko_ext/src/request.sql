@@ -165,6 +165,10 @@ comment on function kijko.admit_outside(text, text, text) is 'Asks the rate limi
 create table kijko.membership_changes ();
 comment on table kijko.membership_changes is 'Empty for ever. A change of memberships invalidates it, which Postgres tells every backend before the commit returns.';
 
+create function kijko.requested_org_id() returns uuid
+    language c stable parallel safe as 'MODULE_PATHNAME', 'kijko_requested_org_id';
+comment on function kijko.requested_org_id() is 'The organization that the request names: header x-org-id, else the claim org_id; null when it names none. Fails with bad_request when the header is not a uuid. Says nothing of whether the caller is a member.';
+
 create function kijko.membership_epoch() returns bigint
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_membership_epoch';
 comment on function kijko.membership_epoch() is 'To be asked before memberships are read, for kijko.remember_membership(): grows when one changes. Of this connection only.';

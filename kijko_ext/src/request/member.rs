@@ -10,11 +10,17 @@ use std::collections::HashMap;
 
 use pgrx::prelude::*;
 
+use crate::pg::datum::copied_uuid;
 use crate::pg::invalidation::RelcacheEpoch;
-use crate::pg::sql_function::{Answer, Arguments, sql_function};
+use crate::pg::sql_function::{Answer, Arguments, Refusal, sql_function};
 use crate::pg::{query, trigger};
 use crate::{claims, headers, session};
 
+sql_function!(
+    kijko_requested_org_id,
+    pg_finfo_kijko_requested_org_id,
+    requested_org_id
+);
 sql_function!(
     kijko_membership_epoch,
     pg_finfo_kijko_membership_epoch,
@@ -55,15 +61,32 @@ thread_local! {
 /// of no organization, one who asks for what is none of theirs, or one not seen before.
 pub fn asking() -> Option<(Uuid, Uuid)> {
     let user = session::user()?;
-    let wanted = match headers::of_request(HEADER, str::to_owned) {
-        Some(named) if !named.is_empty() => Some(claims::parse_uuid(&named)?),
-        _ => claims::with(|claims| claims::parse_uuid(claims.get(CLAIM)?.as_str()?)),
-    };
+    let wanted = requested().ok()?;
     let now = EPOCH.refresh();
     KNOWN.with_borrow(|known| {
         let organization = known.organizations.get(&(user, wanted))?;
         (known.epoch == now).then_some((user, *organization))
     })
+}
+
+/// The organization that the request names: by its header, else by a claim of its token. An error when the header is no
+/// uuid. The domain's public.org_id() decides by it, and the cache above is kept by it, so both mean the same request.
+fn requested() -> Result<Option<Uuid>, Refusal> {
+    match headers::of_request(HEADER, str::to_owned) {
+        Some(named) if !named.is_empty() => claims::parse_uuid(&named)
+            .map(Some)
+            .ok_or_else(|| Refusal::new("bad_request", "header x-org-id: not a uuid", None)),
+        _ => Ok(claims::with(|claims| {
+            claims::parse_uuid(claims.get(CLAIM)?.as_str()?)
+        })),
+    }
+}
+
+fn requested_org_id(arguments: Arguments) -> Answer {
+    Ok(requested()?.map_or_else(
+        || arguments.null(),
+        |organization| copied_uuid(&organization),
+    ))
 }
 
 /// The epoch to remember by what is read from now on.

@@ -24,13 +24,18 @@ select kijko.remember_membership(:epoch, :'who', :'org', :'org');
 select kijko.admit_known_request();
 set request.headers = '{"x-org-id": "nonsense"}';
 select kijko.admit_known_request();
+select kijko.requested_org_id();
+set request.headers = '{"x-org-id": "00000000-0000-4000-8000-00000000000B"}';
+select kijko.requested_org_id();
 set request.headers = '{}';
 set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "aud": "authenticated", "iss": "here", "exp": 4102444800, "org_id": "00000000-0000-4000-8000-00000000000a"}';
+select kijko.requested_org_id();
 select kijko.admit_known_request();
 set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000d", "role": "authenticated", "aud": "authenticated", "iss": "here", "exp": 4102444800}';
 select kijko.admit_known_request();
 set request.jwt.claims = '{"role": "anon"}';
 select kijko.admit_known_request();
+select kijko.requested_org_id(), kijko.platform_org_id();
 -- A session that was revoked names nobody, known or not.
 set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "aud": "authenticated", "iss": "here", "exp": 4102444800, "session_id": "00000000-0000-4000-8000-00000000000e"}';
 select kijko.admit_known_request();
