@@ -95,6 +95,10 @@ alter table public.organizations enable row level security;
 grant select, delete, update (name, slug) on public.organizations to authenticated;
 grant select, insert, update, delete on public.organizations to service_role;
 
+-- Owns rows of the platform itself. Without members, so that no policy shows it or its rows to a user; without a
+-- subscription, so that no plan limits it.
+insert into public.organizations (id, name, slug) values (kijko.platform_org_id(), 'Platform', 'platform');
+
 -- ----------------------------------------------------------------------------
 -- profiles
 -- ----------------------------------------------------------------------------
@@ -134,7 +138,7 @@ grant select, insert, update, delete on public.profiles to service_role;
 
 create table public.memberships (
   id uuid primary key default gen_random_uuid(),
-  org_id uuid not null references public.organizations (id) on delete cascade,
+  org_id uuid not null references public.organizations (id) on delete cascade check (org_id <> kijko.platform_org_id()),
   -- To profiles and by this column alone: an embedding of profiles(display_name) has one meaning.
   user_id uuid not null references public.profiles (id) on delete cascade,
   role text not null default 'member' check (role in ('viewer', 'member', 'admin', 'owner')),
