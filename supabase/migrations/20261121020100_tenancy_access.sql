@@ -97,23 +97,21 @@ return case when value ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9
 comment on function private.as_uuid(text) is 'The uuid that a text spells, or null: never an error on what a client sent.';
 grant execute on function private.as_uuid(text) to anon, authenticated, service_role;
 
--- In plpgsql for its cached plan: a column default is evaluated for every row of an insert.
+-- The one place that decides which organization a request works in. In plpgsql for its cached plan: a column default is
+-- evaluated for every row of an insert.
 create function public.org_id() returns uuid
-language plpgsql stable parallel safe security definer set search_path = ''
+language plpgsql stable parallel safe security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  who uuid := kijko.user_id();
-  named uuid := coalesce(
-    private.as_uuid(nullif(current_setting('request.headers', true), '')::json ->> 'x-org-id'),
-    private.as_uuid(kijko.claims() ->> 'org_id')
-  );
-  org uuid;
+  caller constant uuid := kijko.user_id();
+  requested constant uuid := kijko.requested_org_id();
 begin
-  select m.org_id into org
-  from public.memberships as m
-  where m.user_id = who
-    and m.org_id = coalesce(named, (select a.active_org_id from private.active_organizations as a where a.user_id = who));
-  return org;
+  return (
+    select m.org_id
+    from public.memberships as m
+    where m.user_id = caller
+      and m.org_id = coalesce(requested, (select a.active_org_id from private.active_organizations as a where a.user_id = caller))
+  );
 end
 $$;
 comment on function public.org_id() is 'The organization this request works in: header x-org-id, else claim org_id, else the active one; null unless the caller is a member. Nullable: result. Definer: reads memberships for column defaults.';

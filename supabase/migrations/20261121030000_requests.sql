@@ -14,14 +14,13 @@
 -- ----------------------------------------------------------------------------
 
 create function private.requests_admit() returns void
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   -- Never an argument: a caller could spend someone else's rate.
-  who constant uuid := kijko.user_id();
-  named constant text := nullif(kijko.request_header('x-org-id'), '');
-  wanted uuid := private.as_uuid(named);
+  caller constant uuid := kijko.user_id();
   fault constant text := kijko.token_fault();
+  requested uuid;
   epoch bigint;
   org uuid;
 begin
@@ -29,31 +28,24 @@ begin
   if fault is not null then
     perform kijko.fail('not_identified', format('this is no access token: its claim %s is missing or wrong', fault));
   end if;
-  if who is null and current_setting('role') <> 'anon' then
+  if caller is null and current_setting('role') <> 'anon' then
     perform kijko.fail('not_identified', 'the session of this token has ended, or the token names no user');
   end if;
 
-  -- Which organization.
-  if named is not null and wanted is null then
-    perform kijko.fail('bad_request', 'header x-org-id: not a uuid');
-  end if;
-  if who is not null then
-    wanted := coalesce(wanted, private.as_uuid(kijko.claim('org_id')));
+  requested := kijko.requested_org_id();
+  if caller is not null then
     epoch := kijko.membership_epoch(); -- before the look-up: what changes after it must not be remembered
-    select m.org_id into org
-    from public.memberships as m
-    where m.user_id = who
-      and m.org_id = coalesce(wanted, (select a.active_org_id from private.active_organizations as a where a.user_id = who));
+    org := public.org_id();
     if org is not null then
-      perform kijko.remember_membership(epoch, who, wanted, org);
+      perform kijko.remember_membership(epoch, caller, requested, org);
     end if;
   end if;
 
   -- Rate and quota. Counted before the refusal, so that probing other organizations is limited, too.
-  if kijko.admit_request(org, who) is not true then
+  if kijko.admit_request(org, caller) is not true then
     perform kijko.fail('rate_limited'); -- it refuses by failing; anything but true must not pass either
   end if;
-  if named is not null and org is null then
+  if org is null and kijko.request_header('x-org-id') <> '' then
     perform kijko.fail('not_a_member', 'x-org-id names no organization of yours');
   end if;
 end
