@@ -230,9 +230,17 @@ begin
   if membership.id is not null then
     perform kijko.fail('conflict', 'you are a member already; the invitation stays open');
   end if;
-  insert into public.memberships (org_id, user_id, role, created_by)
-  values (invitation.org_id, me, invitation.role, invitation.created_by)
-  returning * into membership;
+  begin
+    insert into public.memberships (org_id, user_id, role, created_by)
+    values (invitation.org_id, me, invitation.role, invitation.created_by)
+    returning * into membership;
+  exception when sqlstate 'PGRST' or sqlstate 'KJ429' then
+    if sqlstate = 'PGRST' and sqlerrm::jsonb ->> 'code' <> 'quota_exceeded' then
+      raise;
+    end if;
+    -- The gauge's own refusal says how many members the organization has and may have: not for a non-member.
+    perform kijko.fail('quota_exceeded', 'the organization has no free seat', 'Ask who invited you to make room.');
+  end;
   update public.invitations as i set status = 'accepted', accepted_by = me where i.id = invitation.id;
   return membership;
 end

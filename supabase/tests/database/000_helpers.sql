@@ -106,8 +106,9 @@ begin
 end
 $$;
 
--- What PostgREST would answer: {code, status, headers}, or null when the statement succeeds.
-create function tests.answer(statement text) returns jsonb language plpgsql as $$
+-- What PostgREST would answer to a refused statement: {code, message, details, hint, status, headers}; null when it succeeds.
+create function tests.refusal(statement text) returns jsonb
+language plpgsql as $$
 declare
   body text;
   envelope text;
@@ -120,8 +121,13 @@ begin
     get stacked diagnostics body = message_text, envelope = pg_exception_detail;
   end;
   perform set_config('request.method', '', true);
-  return jsonb_build_object('code', body::jsonb -> 'code') || envelope::jsonb;
+  return body::jsonb || envelope::jsonb;
 end
+$$;
+
+-- The same, as {code, status, headers}.
+create function tests.answer(statement text) returns jsonb language sql as $$
+  select tests.refusal(statement) - array['message', 'details', 'hint']
 $$;
 
 -- How many rows a statement changes.

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(96);
+select plan(98);
 
 -- How many invitations a user makes an hour is not rolled back: each run has users of its own.
 select set_config('tests.run', gen_random_uuid()::text, true);
@@ -191,7 +191,11 @@ select tests.act_as('late');
 select is(
   tests.answer(format($$select public.accept_invitation(%L)$$, :'token')) - 'headers', '{"code": "quota_exceeded", "status": 429}', 'there is no seat left'
 );
-select is(tests.role_of('late', tests.org('ada')), null, 'so no seat is taken');
+-- A non-member learns that there is no seat, not how many members there are.
+select tests.refusal(format($$select public.accept_invitation(%L)$$, :'token')) as refused \gset
+select doesnt_match(:'refused'::jsonb ->> 'details', '[0-9]', 'the details name no number of members');
+select doesnt_match(:'refused'::jsonb ->> 'headers', 'members', 'nor does a header');
+select is(tests.role_of('late', tests.org('ada')), null, 'the caller does not become a member');
 select is((tests.invitation('late@example.test')).status, 'pending', 'and the invitation stays open');
 select tests.act_as_superuser();
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
