@@ -49,6 +49,31 @@ end
 $$;
 comment on function private.refuse_identity_change() is 'Trigger: a row never moves to another organization or author, not even by service_role. The trigger''s WHEN lets created_by become null when a user is deleted.';
 
+-- ----------------------------------------------------------------------------
+-- Text that clients send
+-- ----------------------------------------------------------------------------
+
+-- '\S' would accept a text of no-break or zero-width spaces. The list has Unicode's white space, control and format
+-- characters, and letters that are drawn as nothing (Hangul fillers, the blank of Braille).
+create function private.has_visible_text(value text) returns boolean
+language sql immutable parallel safe
+return value ~ '[^\u0001-\u0020\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e0fff]';
+comment on function private.has_visible_text(text) is 'Whether a text has a character that a reader can see.';
+-- A check is evaluated as the role that writes the row.
+grant execute on function private.has_visible_text(text) to authenticated, service_role;
+
+create function private.is_name(value text) returns boolean
+language sql immutable parallel safe
+return value !~ '[\u0001-\u001f\u007f-\u009f]' and private.has_visible_text(value);
+comment on function private.is_name(text) is 'Whether a text can be the name of something: one line without control characters that has a visible character. The check of every name that clients give; the table bounds its length.';
+grant execute on function private.is_name(text) to authenticated, service_role;
+
+create function private.as_uuid(value text) returns uuid
+language sql immutable parallel safe
+return case when value ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then value::uuid end;
+comment on function private.as_uuid(text) is 'The uuid that a text spells, or null. Never an error on what a client sent.';
+grant execute on function private.as_uuid(text) to anon, authenticated, service_role;
+
 create function private.slugify(name text) returns text
 language sql immutable parallel safe set search_path = ''
 return coalesce(

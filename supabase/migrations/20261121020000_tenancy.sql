@@ -69,7 +69,7 @@ join private.roles as holder on holder.rank >= low.rank;
 create table public.organizations (
   -- Never of version 8: those are the subjects of limits that are no organizations (kijko.subject).
   id uuid primary key default gen_random_uuid() check (substr(id::text, 15, 1) <> '8'),
-  name text not null check (char_length(name) <= 100 and name ~ '\S'),
+  name text not null check (char_length(name) <= 100 and private.is_name(name)),
   slug text not null default '' unique check (char_length(slug) <= 63 and slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
   personal_for uuid unique references auth.users (id) on delete set null,
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
@@ -106,7 +106,7 @@ insert into public.organizations (id, name, slug) values (kijko.platform_org_id(
 create table public.profiles (
   id uuid primary key references auth.users (id) on delete cascade,
   email text check (char_length(email) <= 320),
-  display_name text not null check (char_length(display_name) <= 100 and display_name ~ '\S'),
+  display_name text not null check (char_length(display_name) <= 100 and private.is_name(display_name)),
   avatar_url text check (char_length(avatar_url) <= 2048),
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now()

@@ -91,12 +91,6 @@ $$;
 comment on function public.can(uuid, text) is 'Whether the caller holds the permission in the organization; false for null or unknown arguments. Definer: reads memberships for policies.';
 grant execute on function public.can(uuid, text) to authenticated, service_role;
 
-create function private.as_uuid(value text) returns uuid
-language sql immutable parallel safe
-return case when value ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then value::uuid end;
-comment on function private.as_uuid(text) is 'The uuid that a text spells, or null: never an error on what a client sent.';
-grant execute on function private.as_uuid(text) to anon, authenticated, service_role;
-
 -- The one place that decides which organization a request works in. In plpgsql for its cached plan: a column default is
 -- evaluated for every row of an insert.
 create function public.org_id() returns uuid

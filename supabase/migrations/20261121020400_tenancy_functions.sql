@@ -15,8 +15,8 @@ begin
   if me is null then
     perform kijko.fail('not_identified');
   end if;
-  if create_organization.name is null or create_organization.name !~ '\S' or char_length(create_organization.name) > 100 then
-    perform kijko.fail('invalid_input', 'name: 1 to 100 characters, not blank');
+  if (char_length(create_organization.name) <= 100 and private.is_name(create_organization.name)) is not true then
+    perform kijko.fail('invalid_input', 'name: at most 100 characters on one line, not blank');
   end if;
   -- Users first, as a deletion locks them; the new row's foreign key would lock the user last.
   perform 1 from auth.users as u where u.id = me for key share;

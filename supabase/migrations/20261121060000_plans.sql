@@ -13,7 +13,7 @@
 
 create table public.plans (
   code text primary key check (octet_length(code) <= 32 and code ~ '^[A-Z][A-Z0-9_]*$'),
-  name text not null check (char_length(name) <= 100 and name ~ '\S'),
+  name text not null check (char_length(name) <= 100 and private.is_name(name)),
   rank smallint not null unique,
   rate_per_minute integer not null check (rate_per_minute > 0),
   max_organizations integer check (max_organizations > 0),

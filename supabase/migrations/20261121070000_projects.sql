@@ -9,7 +9,7 @@
 create table public.projects (
   id uuid primary key default gen_random_uuid(),
   org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
-  name text not null check (char_length(name) <= 100 and name ~ '\S'),
+  name text not null check (char_length(name) <= 100 and private.is_name(name)),
   description text check (char_length(description) <= 10000),
   -- The default stands for "none given"; the trigger below fills it. Without one, generated types would ask for a slug.
   slug text not null default '' check (char_length(slug) <= 63 and slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),

@@ -20,9 +20,9 @@ create table public.skills (
   id uuid primary key default gen_random_uuid(),
   org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
   project_id uuid,
-  name text not null check (char_length(name) <= 100 and name ~ '\S'),
+  name text not null check (char_length(name) <= 100 and private.is_name(name)),
   description text check (char_length(description) <= 10000),
-  prompt_template text not null check (char_length(prompt_template) <= 100000 and prompt_template ~ '\S'),
+  prompt_template text not null check (char_length(prompt_template) <= 100000 and private.has_visible_text(prompt_template)),
   input_schema jsonb not null default '{"type": "object"}'
     check (jsonb_typeof(input_schema) = 'object' and octet_length(input_schema::text) <= 65536),
   model text not null default 'echo/echo'

@@ -16,7 +16,7 @@ create table public.habits (
   id uuid primary key default gen_random_uuid(),
   org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
   skill_id uuid not null,
-  name text not null check (char_length(name) <= 100 and name ~ '\S'),
+  name text not null check (char_length(name) <= 100 and private.is_name(name)),
   cron kijko.cron not null check (char_length(cron) <= 255),
   timezone text not null default 'UTC' check (char_length(timezone) between 1 and 64),
   input jsonb not null default '{}' check (jsonb_typeof(input) = 'object' and octet_length(input::text) <= 262144),

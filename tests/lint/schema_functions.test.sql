@@ -69,6 +69,8 @@ select results_eq(
     'org_ids()',
     'preview_cron(text,text,integer)',
     'private.as_uuid(text)',
+    'private.has_visible_text(text)',
+    'private.is_name(text)',
     'private.org_ids_with(text)',
     'private.requests_admit()',
     'private.skills_is_token_limit(jsonb)',

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(2);
+select plan(11);
 
 -- ---- default privileges: what a migration makes starts without rights for anybody but its owner
 set local role postgres;
@@ -19,6 +19,33 @@ create view tests.rights as
   where c.relname in ('new_table', 'new_table_id_seq', 'new_view', 'new_sequence');
 select is((select count(distinct object) from tests.rights), 7::bigint, 'seven new objects');
 select is_empty($$select object, grantee::regrole from tests.rights where grantee <> 'postgres'::regrole$$, 'a new object gives rights to its owner alone');
+
+-- ---- names: what a reader cannot see is no name
+select is(private.is_name(v.value), true, 'a name: ' || v.what)
+from (values ('Ada', 'letters'), (' x ', 'a letter between spaces'), ('日本', 'other scripts'), (U&'\+01F680', 'a picture'), (U&'a\200db', 'joined letters')) as v (value, what);
+select is_empty(
+  $$select to_hex(c) from unnest(array[
+      1, 9, 10, 13, 27, 32, 127, 133, 159, 160, 173, 847, 1564, 4447, 5760, 6158, 8192, 8203, 8205, 8207, 8232, 8233, 8238, 8239, 8287, 8288, 8298,
+      10240, 12288, 12644, 65024, 65279, 65440, 65529, 917505, 917631
+    ]) as c where private.has_visible_text(repeat(chr(c), 3))$$,
+  'blank, control and format characters alone are not visible'
+);
+select is_empty(
+  $$select to_hex(c) from generate_series(1, 159) as c where (c < 32 or c > 126) and private.is_name('a' || chr(c) || 'b')$$,
+  'a control character is refused inside a name, too'
+);
+select is(private.is_name(''), false, 'nothing is not a name');
+-- Each table asks it of each name that clients give.
+select is(
+  (
+    select string_agg(c.conrelid::regclass::text || '.' || a.attname, ' ' order by c.conrelid::regclass::text)
+    from pg_constraint as c
+    join pg_attribute as a on a.attrelid = c.conrelid and a.attnum = any (c.conkey)
+    where pg_get_constraintdef(c.oid) ~ 'private\.is_name\('
+  ),
+  'habits.name organizations.name plans.name profiles.display_name projects.name skills.name',
+  'every name of a table is checked'
+);
 
 select * from finish();
 rollback;
