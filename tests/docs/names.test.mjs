@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { adminSql, sql } from '../journeys/support.mjs';
 import { documentation } from './examples.mjs';
 import { files, read, spansOf, tableRows } from './markdown.mjs';
-import { commands } from './shell.mjs';
+import { benchmarks, commands, isRoute } from './shell.mjs';
 
 const cells = (file, heading) => tableRows(file, heading);
 const namesOf = (cell) => [...cell.matchAll(/`([^`]+)`/g)].map(([, name]) => name);
@@ -169,4 +169,67 @@ test('roles: those of the architecture exist', async () => {
     [],
   );
   assert.ok(documented.length >= 9);
+});
+
+const rust = () => files('sidecar/src/*.rs', 'services/*/src/*.rs').map((file) => ({ file, text: read(file).split('#[cfg(test)]')[0] }));
+
+test('sidecar: its routes, and that Caddy passes on the public ones', () => {
+  const routed = rust()
+    .filter(({ file }) => !/tests?\.rs$|relay\.rs$/.test(file))
+    .flatMap(({ text }) => [...text.matchAll(/\.route\(\s*"(\/[^"]*)"/g)].map(([, path]) => path));
+  const documented = cells('docs/operations/sidecar.md', 'Endpoints').flatMap(([path]) =>
+    namesOf(path).map((name) => name.replace(/^[A-Z]+ /, '')),
+  );
+  assert.ok(routed.length >= 4);
+  assert.deepEqual(
+    routed.filter((path) => !documented.includes(path)),
+    [],
+  );
+  const forOperators = ['/ready', '/metrics'];
+  assert.deepEqual(
+    routed.filter((path) => !forOperators.includes(path) && !isRoute(path)),
+    [],
+    'deploy/Caddyfile routes them',
+  );
+  assert.deepEqual(forOperators.filter(isRoute), []);
+});
+
+test('sidecar: its kinds of jobs are in a guide', () => {
+  const kinds = rust().flatMap(({ text }) => [...text.matchAll(/const KIND: &'static str = "(\w+)"/g)].map(([, kind]) => kind));
+  const guides = documentation().filter(({ file }) => file.startsWith('docs/guides/'));
+  assert.ok(kinds.length >= 1);
+  assert.deepEqual(
+    kinds.filter((kind) => !guides.some(({ text }) => text.includes(`\`${kind}\``))),
+    [],
+  );
+});
+
+test('requests: the rate limit policies that the migrations make', async () => {
+  const rows = await adminSql('select distinct name from kijko.rate_limit_policies');
+  const page = read('docs/internals/request.md');
+  assert.deepEqual(
+    rows.map(({ name }) => name).filter((name) => !page.includes(`\`${name}\``)),
+    [],
+  );
+});
+
+test('login: its endpoints', () => {
+  const served = [...read('sql/platform/49_auth_api_handle.sql').matchAll(/when '[A-Z]+ (\/[^']+)' then/g)].map(([, path]) => path);
+  const guide = cells('docs/guides/login.md', 'Sign up, sign in, sign out').map(([, request]) =>
+    request.replaceAll('[/{id}]', '` `/admin/users/{id}'),
+  );
+  assert.ok(served.length >= 12);
+  assert.deepEqual(
+    served.filter((path) => !guide.some((request) => new RegExp(`[ \`]${path.replace(/[.{}]/g, '\\$&')}[\`?]`).test(request))),
+    [],
+  );
+});
+
+test('benchmarks: each is on the page', () => {
+  const page = read('docs/benchmarks.md');
+  assert.ok(benchmarks.size >= 3);
+  assert.deepEqual(
+    [...benchmarks].filter((name) => !name.includes('_') && !page.includes(`./kijko bench ${name}`)),
+    [],
+  );
 });

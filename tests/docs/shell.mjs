@@ -27,10 +27,10 @@ const areas = new Set(
     .match(/TEST_AREAS=\(([^)]*)\)/)[1]
     .split(' '),
 );
-const benchmarks = new Set(readdirSync(join(root, 'tests/bench')).flatMap((name) => name.match(/^(\w+)\.mjs$/)?.[1] ?? []));
+export const benchmarks = new Set(readdirSync(join(root, 'tests/bench')).flatMap((name) => name.match(/^(\w+)\.mjs$/)?.[1] ?? []));
 const routes = [...read('deploy/Caddyfile').matchAll(/^\t@\w+ path (.*)$/gm)].flatMap(([, paths]) => paths.split(' '));
 
-const isRoute = (path) => routes.some((route) => (route.endsWith('*') ? path.startsWith(route.slice(0, -1)) : path === route));
+export const isRoute = (path) => routes.some((route) => (route.endsWith('*') ? path.startsWith(route.slice(0, -1)) : path === route));
 
 /** The faults of a block that is not run. `functions` are the names that /rest/v1/rpc serves. */
 export function readShell({ file, line, code }, { functions }) {
