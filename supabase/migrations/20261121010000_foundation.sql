@@ -3,9 +3,8 @@
 -- ============================================================================
 
 -- ----------------------------------------------------------------------------
--- Schema private: helpers, worker functions and single-source tables. PostgREST
--- never serves it. Roles need USAGE because before_request (an invoker function)
--- calls into it by name; what they may run there is granted one by one.
+-- Schema private: helpers, worker functions and tables of one source. PostgREST never serves it. Roles need USAGE because
+-- before_request, an invoker function, calls into it by name. Each function is granted by itself.
 -- ----------------------------------------------------------------------------
 
 create schema if not exists private;
@@ -37,17 +36,17 @@ begin
   return new;
 end
 $$;
-comment on function private.touch_updated_at() is 'Trigger: updated_at follows product time, whatever the statement says.';
+comment on function private.touch_updated_at() is 'Trigger: sets updated_at to product time. Values in the statement are ignored.';
 
 create function private.refuse_identity_change() returns trigger
 language plpgsql set search_path = ''
 as $$
 begin
-  perform kijko.fail('permission_denied', format('%s: id, org_id and created_by never change', tg_table_name));
+  perform kijko.fail('permission_denied', format('%s: id, org_id, created_by and created_by_key cannot be changed', tg_table_name));
   return null;
 end
 $$;
-comment on function private.refuse_identity_change() is 'Trigger: a row never moves to another organization or author, not even by service_role. The trigger''s WHEN lets created_by become null when a user is deleted.';
+comment on function private.refuse_identity_change() is 'Trigger: refuses to move a row to another organization or author, also for service_role. The trigger''s WHEN allows created_by to become null when a user is deleted.';
 
 -- ----------------------------------------------------------------------------
 -- Text that clients send
@@ -80,5 +79,5 @@ return coalesce(
   nullif(pg_catalog.btrim(pg_catalog."left"(pg_catalog.btrim(pg_catalog.regexp_replace(pg_catalog.lower(name), '[^a-z0-9]+', '-', 'g'), '-'), 48), '-'), ''),
   'untitled'
 );
-comment on function private.slugify(text) is 'URL part made from a name: lower case letters, digits and single hyphens, at most 48.';
+comment on function private.slugify(text) is 'Part of a URL from a name: lower case letters, digits and single hyphens, at most 48 characters.';
 grant execute on function private.slugify(text) to authenticated, service_role;

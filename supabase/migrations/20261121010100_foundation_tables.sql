@@ -1,7 +1,7 @@
 -- ============================================================================
 -- Foundation: the data catalogue, and the standard shape of a tenant table.
 --
--- A migration makes a table, its comments and its own checks. Then it calls one of:
+-- A migration creates a table with its comments and checks. Then it calls one of:
 --   private.make_tenant_table(…)   for a table of tenants' rows: rights, policies, triggers, index, catalogue
 --   private.describe_data(…)       for every other table: catalogue only
 -- ============================================================================
@@ -99,9 +99,9 @@ comment on function private.describe_data(regclass, jsonb, text) is 'Writes a ta
 -- ----------------------------------------------------------------------------
 -- A limit of rows for each organization
 --
--- A row of counts for each table and organization: its lock makes concurrent inserts of one organization take turns, so the
--- limit is exact, and an insert does not count the table. Without a foreign key: when an organization is deleted, the deletion
--- of its rows brings the count to 0, and the row of counts goes.
+-- Each table and organization has one row with a count. Its lock serializes inserts of one organization, so the limit is
+-- exact, and no insert counts the table. The row needs no foreign key: deleting an organization deletes its rows, the count
+-- becomes 0, and the row is deleted.
 -- ----------------------------------------------------------------------------
 
 create table private.tenant_row_counts (

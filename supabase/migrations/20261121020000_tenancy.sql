@@ -1,12 +1,12 @@
 -- ============================================================================
--- Tenancy: organizations, who belongs to them, and what a request may do.
+-- Tenancy: organizations, their members, and what a request may do.
 --
--- Every other domain stands on three things made here:
+-- Every other domain uses three functions of this one:
 --   public.org_ids()            the organizations of the caller
 --   private.org_ids_with(perm)  those in which the caller holds a permission
---   public.org_id()             the one a new row belongs to by default
--- Policies, also those for select, ask org_ids_with() by "org_id = any (array(select ...))": one look-up
--- per statement, then an index scan. "org_id in (select ...)" cannot use the index.
+--   public.org_id()             the organization of the request, to which new rows belong
+-- Policies call org_ids_with() as "org_id = any (array(select ...))": one look-up for each statement, then an index scan.
+-- "org_id in (select ...)" cannot use the index.
 -- ============================================================================
 
 -- ----------------------------------------------------------------------------
@@ -19,9 +19,9 @@ create table private.roles (
 );
 alter table private.roles enable row level security;
 
-comment on table private.roles is 'Roles inside an organization, ordered. Read only by the membership helpers.';
-comment on column private.roles.role is 'Name as stored in memberships.role.';
-comment on column private.roles.rank is 'Higher may do more; has_role() compares ranks.';
+comment on table private.roles is 'Roles of members, in order. Only the membership helpers read it.';
+comment on column private.roles.role is 'Name of the role, as in memberships.role.';
+comment on column private.roles.rank is 'A higher rank may do more. has_role() compares ranks.';
 select private.describe_data('private.roles', '{
   "role, rank": "which roles there are, in order"
 }', 'platform');
@@ -36,14 +36,14 @@ create table private.role_permissions (
 );
 alter table private.role_permissions enable row level security;
 
-comment on table private.role_permissions is 'What each role may do, fully expanded: a permission that is not listed is not held. The only place that says so.';
+comment on table private.role_permissions is 'The permissions of each role, in full: a role does not hold a permission that is not listed.';
 comment on column private.role_permissions.role is 'Role that holds the permission.';
 comment on column private.role_permissions.permission is 'resource:action, as can() and org_ids_with() take it.';
 select private.describe_data('private.role_permissions', '{
   "role, permission": "what each role may do"
 }', 'platform');
 
--- Each line says which role is the lowest to hold a permission; the join gives it to all above.
+-- Each line names the lowest role that holds a permission. The join gives it to all higher ones.
 insert into private.role_permissions (role, permission)
 select holder.role, line.permission
 from (
@@ -67,7 +67,7 @@ join private.roles as holder on holder.rank >= low.rank;
 -- ----------------------------------------------------------------------------
 
 create table public.organizations (
-  -- Never of version 8: those are the subjects of limits that are no organizations (kijko.subject).
+  -- Not of version 8: kijko.subject() gives such ids to subjects of limits that are not organizations.
   id uuid primary key default gen_random_uuid() check (substr(id::text, 15, 1) <> '8'),
   name text not null check (char_length(name) <= 100 and private.is_name(name)),
   slug text not null default '' unique check (char_length(slug) <= 63 and slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
@@ -78,13 +78,13 @@ create table public.organizations (
 );
 create index organizations_created_by_idx on public.organizations (created_by);
 
-comment on table public.organizations is 'Tenants. Made at sign-up (personal) or by create_organization(); everything a tenant owns goes with its row.';
+comment on table public.organizations is 'Tenants. Sign-up creates a personal one, create_organization() any other. Deleting a row deletes everything that the tenant owns.';
 comment on column public.organizations.id is 'The org_id of every tenant table and the subject of every limit.';
-comment on column public.organizations.name is 'Shown to its members.';
-comment on column public.organizations.slug is 'Unique part of a URL; filled from the name when not given.';
-comment on column public.organizations.personal_for is 'The user for whom sign-up made this personal organization; it is deleted with that user. Null once a second member has joined, and for every other organization.';
-comment on column public.organizations.created_by is 'User who made it; null once that user is gone.';
-comment on column public.organizations.created_at is 'When it was made.';
+comment on column public.organizations.name is 'Name that members see.';
+comment on column public.organizations.slug is 'Unique part of a URL. Derived from the name when not given.';
+comment on column public.organizations.personal_for is 'The user of a personal organization, which is deleted with that user. Null for every other organization, and once a second member has joined.';
+comment on column public.organizations.created_by is 'User who created it; null after that user is deleted.';
+comment on column public.organizations.created_at is 'When it was created.';
 comment on column public.organizations.updated_at is 'Last change; set by trigger.';
 select private.describe_data('public.organizations', '{
   "name, slug": "what members call the organization, and its URL",
@@ -95,8 +95,8 @@ alter table public.organizations enable row level security;
 grant select, delete, update (name, slug) on public.organizations to authenticated;
 grant select, insert, update, delete on public.organizations to service_role;
 
--- Owns rows of the platform itself. Without members, so that no policy shows it or its rows to a user; without a
--- subscription, so that no plan limits it.
+-- The owner of rows of the platform itself. It has no members, so no policy shows it or its rows to a user. It has no
+-- subscription, so no plan limits it.
 insert into public.organizations (id, name, slug) values (kijko.platform_org_id(), 'Platform', 'platform');
 
 -- ----------------------------------------------------------------------------
@@ -112,11 +112,11 @@ create table public.profiles (
   updated_at timestamptz not null default kijko.now()
 );
 
-comment on table public.profiles is 'What the product knows of a user beyond login; visible to those who hold members:read in an organization that the user belongs to.';
-comment on column public.profiles.id is 'The user, auth.users.id.';
-comment on column public.profiles.email is 'Copy of the login address, kept by trigger, so that members can recognize each other; null once the user is deleted.';
-comment on column public.profiles.display_name is 'Name shown to others; the user may change it. "Deleted user" after a soft deletion.';
-comment on column public.profiles.avatar_url is 'Address of a picture, if any.';
+comment on table public.profiles is 'Public data of users. Visible to users who hold members:read in an organization of the user.';
+comment on column public.profiles.id is 'The user: auth.users.id.';
+comment on column public.profiles.email is 'Copy of the login address, set by trigger, by which members recognize each other. Null after a soft deletion.';
+comment on column public.profiles.display_name is 'Name that other members see. The user can change it. "Deleted user" after a soft deletion.';
+comment on column public.profiles.avatar_url is 'URL of a picture; null without one.';
 comment on column public.profiles.created_at is 'When the user signed up.';
 comment on column public.profiles.updated_at is 'Last change; set by trigger.';
 select private.describe_data('public.profiles', '{
@@ -125,7 +125,7 @@ select private.describe_data('public.profiles', '{
 }', 'person');
 
 alter table public.profiles enable row level security;
--- Nobody makes a profile: to insert is for upserts of one's own, which is there from sign-up on.
+-- INSERT is for upserts of the user's own profile. Sign-up creates it, so no user creates one.
 grant select,
   insert (id, display_name, avatar_url),
   update (id, display_name, avatar_url)
@@ -139,7 +139,7 @@ grant select, insert, update, delete on public.profiles to service_role;
 create table public.memberships (
   id uuid primary key default gen_random_uuid(),
   org_id uuid not null references public.organizations (id) on delete cascade check (org_id <> kijko.platform_org_id()),
-  -- To profiles and by this column alone: an embedding of profiles(display_name) has one meaning.
+  -- The only foreign key to profiles, so that embedding profiles(display_name) is unambiguous.
   user_id uuid not null references public.profiles (id) on delete cascade,
   role text not null default 'member' check (role in ('viewer', 'member', 'admin', 'owner')),
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
@@ -147,16 +147,16 @@ create table public.memberships (
   updated_at timestamptz not null default kijko.now(),
   unique (org_id, user_id)
 );
--- The hot path: org_ids() answers from this index alone.
+-- org_ids(), which nearly every statement calls, reads this index alone.
 create index memberships_user_id_idx on public.memberships (user_id, org_id) include (role);
 create index memberships_created_by_idx on public.memberships (created_by);
 
-comment on table public.memberships is 'Members of organizations and their roles. The base of every policy. Users do not insert rows: they accept invitations.';
+comment on table public.memberships is 'Members of organizations and their roles, on which every policy is based. Users cannot insert rows: they accept invitations.';
 comment on column public.memberships.id is 'Identity of the row.';
 comment on column public.memberships.org_id is 'Organization.';
 comment on column public.memberships.user_id is 'Member.';
-comment on column public.memberships.role is 'viewer < member < admin < owner; private.role_permissions says what each may do.';
-comment on column public.memberships.created_by is 'Who invited the member, or made the organization; null when added by service_role or when that user is gone.';
+comment on column public.memberships.role is 'viewer < member < admin < owner. private.role_permissions has the permissions of each.';
+comment on column public.memberships.created_by is 'User who invited the member or created the organization. Null for members added by service_role, and after that user is deleted.';
 comment on column public.memberships.created_at is 'When the member was added.';
 comment on column public.memberships.updated_at is 'Last change; set by trigger.';
 select private.describe_data('public.memberships', '{
@@ -170,7 +170,7 @@ grant select, delete, update (role) on public.memberships to authenticated;
 grant select, insert, update, delete on public.memberships to service_role;
 
 -- ----------------------------------------------------------------------------
--- The active organization of each user. A table of its own, because colleagues may read profiles and not this.
+-- The active organization of each user. Not a column of profiles, which other members may read.
 -- ----------------------------------------------------------------------------
 
 create table private.active_organizations (

@@ -2,13 +2,9 @@
 -- Tenancy: rules of the tables, kept by triggers.
 -- ============================================================================
 
--- ----------------------------------------------------------------------------
--- Triggers of the tables
--- ----------------------------------------------------------------------------
-
 create trigger organizations_touch before update on public.organizations
   for each row execute function private.touch_updated_at();
--- A personal organization may become shared; a shared one never becomes personal.
+-- personal_for can become null, and never a user again.
 create trigger organizations_identity before update of id, created_by, personal_for on public.organizations
   for each row when (
     old.id is distinct from new.id
@@ -20,11 +16,11 @@ create function private.tenancy_keep_platform() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform kijko.fail('permission_denied', 'the organization of the platform is not deleted');
+  perform kijko.fail('permission_denied', 'the organization of the platform cannot be deleted');
   return null;
 end
 $$;
-comment on function private.tenancy_keep_platform() is 'Trigger: the platform''s own organization stays.';
+comment on function private.tenancy_keep_platform() is 'Trigger: refuses to delete the organization of the platform.';
 create trigger organizations_keep_platform before delete on public.organizations
   for each row when (old.id = kijko.platform_org_id())
   execute function private.tenancy_keep_platform();
@@ -33,14 +29,14 @@ create function private.tenancy_fill_slug() returns trigger
 language plpgsql set search_path = ''
 as $$
 begin
-  -- Slugs are unique over all tenants, so a name alone would tell whether another one has it.
+  -- Slugs are unique over all tenants. A slug from the name alone would reveal whether another tenant has that name.
   if coalesce(new.slug, '') = '' then
     new.slug := private.slugify(new.name) || '-' || substr(replace(gen_random_uuid()::text, '-', ''), 1, 8);
   end if;
   return new;
 end
 $$;
-comment on function private.tenancy_fill_slug() is 'Trigger: a slug from the name when none is given.';
+comment on function private.tenancy_fill_slug() is 'Trigger: derives the slug from the name, with a random suffix, when none is given.';
 create trigger organizations_slug before insert on public.organizations
   for each row execute function private.tenancy_fill_slug();
 
@@ -63,18 +59,18 @@ begin
     and (select r.rank from private.roles as r where r.role = new.role)
       > (select r.rank from private.roles as r where r.role = old.role)
   then
-    perform kijko.fail('permission_denied', 'nobody raises their own role');
+    perform kijko.fail('permission_denied', 'you cannot raise your own role');
   end if;
 
   if old.role = 'owner' and (tg_op = 'DELETE' or new.role <> 'owner') then
-    -- Lock the organization, so that two owners who leave at once cannot both see the other.
+    -- The lock serializes owners who leave at once; otherwise each would see the other as the remaining one.
     perform 1 from public.organizations as o where o.id = old.org_id for no key update;
-    -- Not found: the organization itself is being deleted and takes its members along.
+    -- Not found: the organization is being deleted with its members.
     if found and not exists (
       select 1 from public.memberships as m
       where m.org_id = old.org_id and m.role = 'owner' and m.id <> old.id
     ) then
-      perform kijko.fail('conflict', 'an organization keeps at least one owner', 'make another member an owner first, or delete the organization');
+      perform kijko.fail('conflict', 'an organization needs at least one owner', 'Make another member an owner first, or delete the organization.');
     end if;
   end if;
 
@@ -84,11 +80,12 @@ begin
   return new;
 end
 $$;
-comment on function private.tenancy_guard_memberships() is 'Trigger: the last owner stays, and nobody raises their own role. Definer: it counts and locks rows that the caller may not see or change.';
+comment on function private.tenancy_guard_memberships() is 'Trigger: keeps the last owner, and refuses users who raise their own role. Definer: it counts and locks rows that the caller may not see or change.';
 create trigger memberships_guard before update of role or delete on public.memberships
   for each row execute function private.tenancy_guard_memberships();
 
--- Before the insert: its foreign key takes a share lock on the organization, and two concurrent joins that both upgrade it would deadlock.
+-- A BEFORE trigger: the insert's foreign key takes a share lock on the organization. Two concurrent joins that both upgrade
+-- that lock would deadlock.
 create function private.tenancy_end_personal_organization() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -98,7 +95,7 @@ begin
   return new;
 end
 $$;
-comment on function private.tenancy_end_personal_organization() is 'Trigger: when a second user joins, the organization is no longer personal and is not deleted with its first user. Definer: the new member may not update organizations.';
+comment on function private.tenancy_end_personal_organization() is 'Trigger: ends a personal organization when a second user joins, so that it is not deleted with its first user. Definer: the new member may not update organizations.';
 create trigger memberships_end_personal before insert on public.memberships
   for each row execute function private.tenancy_end_personal_organization();
 
@@ -106,7 +103,7 @@ create function private.tenancy_fill_active_org() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 begin
-  -- When the deleted membership was the active one, its foreign key has already deleted the row.
+  -- If the deleted membership was the active one, a foreign key has already deleted the row.
   insert into private.active_organizations (user_id, active_org_id)
   select m.user_id, m.org_id
   from public.memberships as m
@@ -118,7 +115,7 @@ begin
   return null;
 end
 $$;
-comment on function private.tenancy_fill_active_org() is 'Trigger: a user who belongs to an organization has an active one. Definer: the table is private.';
+comment on function private.tenancy_fill_active_org() is 'Trigger: gives a member of any organization an active one. Definer: the table is private.';
 create trigger memberships_fill_active_org after insert or delete on public.memberships
   for each row execute function private.tenancy_fill_active_org();
 

@@ -1,10 +1,6 @@
 -- ============================================================================
--- Tenancy: sign-up, address change, ban and removal of a user; end of a session.
+-- Tenancy: what happens when a user signs up, is changed, banned or deleted, and when a session ends.
 -- ============================================================================
-
--- ----------------------------------------------------------------------------
--- Sign-up, address change and removal of a user; end of a session
--- ----------------------------------------------------------------------------
 
 create function private.tenancy_create_organization(owner uuid, name text, personal boolean) returns public.organizations
 language plpgsql set search_path = ''
@@ -21,7 +17,7 @@ end
 $$;
 comment on function private.tenancy_create_organization(uuid, text, boolean) is 'Creates an organization with its first owner. Called by definer functions only.';
 
--- Clients choose the metadata; no value of it may break sign-up.
+-- Clients write the metadata. No value of it may make sign-up fail.
 create function private.tenancy_display_name(metadata jsonb, email text) returns text
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
@@ -40,9 +36,9 @@ as $$
   order by given.place
   limit 1
 $$;
-comment on function private.tenancy_display_name(jsonb, text) is 'The first of display_name, full_name and name in a user''s metadata that is a non-blank string, else the local part of the email address.';
+comment on function private.tenancy_display_name(jsonb, text) is 'Display name of a new user: the first of display_name, full_name and name in the metadata that is a string with visible text, else the local part of the email address.';
 
--- Invited users already have an organization. Anonymous and unconfirmed sign-ups are unlimited, so they get none.
+-- Invited users join an organization. Anonymous and unconfirmed users get none, because their number is unlimited.
 create function private.tenancy_gets_personal_organization(u auth.users) returns boolean
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
@@ -64,7 +60,7 @@ begin
   return null;
 end
 $$;
-comment on function private.tenancy_on_user_created() is 'Trigger at sign-up: profile and personal organization (its subscription follows from the organization). Definer: the login role may write auth only.';
+comment on function private.tenancy_on_user_created() is 'Trigger: sign-up creates a profile and a personal organization, which gets its subscription. Definer: the login role may write auth only.';
 create trigger kijko_user_created after insert on auth.users
   for each row execute function private.tenancy_on_user_created();
 
@@ -80,7 +76,7 @@ begin
   return null;
 end
 $$;
-comment on function private.tenancy_on_user_confirmed() is 'Trigger: a user who signed up unconfirmed or anonymously gets the personal organization once they are confirmed. Definer: the login role may write auth only.';
+comment on function private.tenancy_on_user_confirmed() is 'Trigger: creates the personal organization of a user who was unconfirmed or anonymous and is confirmed now. Definer: the login role may write auth only.';
 create trigger kijko_user_confirmed after update on auth.users
   for each row when (
     old.email_confirmed_at is distinct from new.email_confirmed_at
@@ -92,12 +88,12 @@ create function private.tenancy_on_email_changed() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 begin
-  -- A soft deletion leaves a hash in place of the address.
+  -- A soft deletion replaces the address by a hash.
   update public.profiles as p set email = case when new.deleted_at is null then new.email end where p.id = new.id;
   return null;
 end
 $$;
-comment on function private.tenancy_on_email_changed() is 'Trigger: profiles.email follows the login address. Definer: the login role may write auth only.';
+comment on function private.tenancy_on_email_changed() is 'Trigger: copies the login address to profiles.email. Definer: the login role may write auth only.';
 create trigger kijko_user_email after update of email on auth.users
   for each row when (old.email is distinct from new.email)
   execute function private.tenancy_on_email_changed();
@@ -105,7 +101,7 @@ create trigger kijko_user_email after update of email on auth.users
 create function private.tenancy_is_active_member(m public.memberships) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
 as $$ select exists (select 1 from auth.users as u where u.id = m.user_id and u.deleted_at is null) $$;
-comment on function private.tenancy_is_active_member(public.memberships) is 'Whether the member''s user still exists and is not softly deleted. One statement may delete many users, and their memberships are deleted at its end.';
+comment on function private.tenancy_is_active_member(public.memberships) is 'Whether the member''s user exists and is not softly deleted. When one statement deletes several users, their memberships still exist until its end.';
 
 create function private.tenancy_transfer_organizations(departing uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -114,7 +110,7 @@ declare
   org uuid;
   successor uuid;
 begin
-  -- Lock order: users, then organizations by id. Concurrent deletions of owners, and joins, run one after the other.
+  -- Lock order: users, then organizations by id. The locks serialize concurrent deletions of owners, and joins.
   perform 1
   from public.organizations as o
   where o.personal_for = departing
@@ -153,14 +149,14 @@ begin
   end loop;
 end
 $$;
-comment on function private.tenancy_transfer_organizations(uuid) is 'Gives up the organizations of a user who is being deleted. Deletes the personal one if it has no other member. Where the user was the last owner, the longest-standing member of the highest role becomes owner; an organization without other members is deleted. Called by definer functions only.';
+comment on function private.tenancy_transfer_organizations(uuid) is 'Transfers or deletes the organizations of a user who is being deleted. Deletes the personal one if it has no other member. Where the user is the last owner, the member with the highest role, and of these the oldest, becomes owner; an organization without other members is deleted. Called by definer functions only.';
 
 create function private.tenancy_on_user_deleted() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 begin
   perform private.tenancy_transfer_organizations(old.id);
-  -- The foreign key would do so after the statement, and then check a membership whose user the same statement has deleted.
+  -- The foreign key would do it after the statement, when the same statement may have deleted the membership's user.
   update public.memberships as m set created_by = null where m.created_by = old.id;
   return old;
 end
@@ -173,7 +169,7 @@ create function private.tenancy_on_user_soft_deleted() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Including sessions that started during the deletion: they waited for the user's row.
+  -- Also sessions that started during the deletion: they waited for the user's row.
   delete from auth.sessions as s where s.user_id = new.id;
   perform private.tenancy_transfer_organizations(new.id);
   delete from public.memberships as m where m.user_id = new.id;
@@ -181,18 +177,18 @@ begin
   return null;
 end
 $$;
-comment on function private.tenancy_on_user_soft_deleted() is 'Trigger: a softly deleted user (auth.users.deleted_at) loses sessions, memberships and name as a deleted one does; only the id stays. Definer: the login role may write auth only.';
+comment on function private.tenancy_on_user_soft_deleted() is 'Trigger: deletes sessions, memberships and name of a softly deleted user (auth.users.deleted_at); only the id stays. Definer: the login role may write auth only.';
 create trigger kijko_user_softly_deleted after update on auth.users
   for each row when (old.deleted_at is null and new.deleted_at is not null)
   execute function private.tenancy_on_user_soft_deleted();
 
--- Fires for every writer of banned_until: the login functions here, or GoTrue.
+-- Fires for each writer of banned_until: the login functions of a plain Postgres, or GoTrue.
 create function private.tenancy_on_user_banned() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- Revocations follow the real clock, bans product time. An access token lives for a week at most, the maximum that GoTrue
-  -- on Supabase accepts; here it is a day.
+  -- Revocations follow the real clock, bans product time. An access token is valid for a week at most, the maximum that
+  -- GoTrue accepts; on a plain Postgres for a day.
   ends constant timestamptz := now() + case
     when new.banned_until > kijko.now() + interval '7 days' then interval '7 days'
     when new.banned_until > kijko.now() then new.banned_until - kijko.now()
@@ -218,7 +214,7 @@ begin
   return null;
 end
 $$;
-comment on function private.tenancy_on_session_deleted() is 'Trigger: access tokens of a deleted session stop counting at once instead of at their expiry. Definer: only the domain and the login role may revoke.';
+comment on function private.tenancy_on_session_deleted() is 'Trigger: revokes the access tokens of a deleted session, which would be valid until they expire. Definer: only the domain and the login role may revoke.';
 create trigger kijko_session_ended after delete on auth.sessions
   for each row execute function private.tenancy_on_session_deleted();
 
@@ -231,19 +227,19 @@ begin
   delete from auth.sessions as s
   where s.id = any (array(
     select o.id from auth.sessions as o
-    -- The offset is in the inner query: rows that it skips must not be locked, or a refresh would wait for a login.
+    -- The inner query has the offset, so that the rows it skips are not locked: a refresh would wait for a login.
     where o.id = any (array(
       select i.id from auth.sessions as i
       where i.user_id = new.user_id and i.id <> new.id
       order by coalesce(i.updated_at, i.created_at) desc nulls last, i.id
       offset max_sessions - 1
     ))
-    -- A locked session is being ended or refreshed; the next login deletes what is left.
+    -- A locked session is being ended or refreshed. The next login deletes what remains.
     for update skip locked
   ));
   return null;
 end
 $$;
-comment on function private.tenancy_limit_sessions() is 'Trigger: a user has at most 100 sessions; a new one ends the least recently used. Definer: the login role may write auth only, and it is not the one on Supabase.';
+comment on function private.tenancy_limit_sessions() is 'Trigger: a user has at most 100 sessions; the next one ends the least recently used. Definer: the login role may not delete sessions on Supabase.';
 create trigger kijko_session_limit after insert on auth.sessions
   for each row execute function private.tenancy_limit_sessions();

@@ -18,12 +18,12 @@ begin
   if (char_length(create_organization.name) <= 100 and private.is_name(create_organization.name)) is not true then
     perform kijko.fail('invalid_input', 'name: at most 100 characters on one line, not blank');
   end if;
-  -- Users first, as a deletion locks them; the new row's foreign key would lock the user last.
+  -- Lock order: users, then organizations. The new row's foreign key would lock the user last.
   perform 1 from auth.users as u where u.id = me for key share;
   return private.tenancy_create_organization(me, btrim(create_organization.name), false);
 end
 $$;
-comment on function public.create_organization(text) is 'Makes an organization with the caller as its owner, on the FREE plan. Definer: nobody may insert organizations or their own membership directly.';
+comment on function public.create_organization(text) is 'Creates an organization on the FREE plan, with the caller as its owner. Definer: users cannot insert organizations and memberships.';
 grant execute on function public.create_organization(text) to authenticated;
 
 create type public.active_organization as (user_id uuid, active_org_id uuid);
@@ -42,12 +42,12 @@ begin
   on conflict (user_id) do update set active_org_id = excluded.active_org_id
   returning a.user_id, a.active_org_id into active;
   if active.user_id is null then
-    perform kijko.fail('not_a_member', 'org_id names no organization of yours');
+    perform kijko.fail('not_a_member', 'org_id: not an organization of the caller');
   end if;
   return active;
 end
 $$;
-comment on function public.set_active_organization(uuid) is 'Chooses the organization used when a request names none. Definer: the table of active organizations is private.';
+comment on function public.set_active_organization(uuid) is 'Sets the organization for requests that name none. Definer: the table of active organizations is private.';
 grant execute on function public.set_active_organization(uuid) to authenticated;
 
 create function public.leave_organization(org_id uuid) returns void
@@ -61,11 +61,11 @@ begin
   end if;
   delete from public.memberships as m where m.org_id = leave_organization.org_id and m.user_id = me;
   if not found then
-    perform kijko.fail('not_a_member', 'org_id names no organization of yours');
+    perform kijko.fail('not_a_member', 'org_id: not an organization of the caller');
   end if;
 end
 $$;
-comment on function public.leave_organization(uuid) is 'Ends the caller''s membership; fails with conflict for the last owner. Definer: members without members:read may leave, too.';
+comment on function public.leave_organization(uuid) is 'Ends the caller''s membership. Fails with conflict for the last owner. Definer: also for members without members:read.';
 grant execute on function public.leave_organization(uuid) to authenticated;
 
 create function public.transfer_ownership(org_id uuid, user_id uuid) returns public.memberships
@@ -79,25 +79,25 @@ begin
     perform kijko.fail('not_identified');
   end if;
   if not public.has_role(transfer_ownership.org_id, 'viewer') then
-    perform kijko.fail('not_a_member', 'org_id names no organization of yours');
+    perform kijko.fail('not_a_member', 'org_id: not an organization of the caller');
   end if;
-  -- One at a time; the caller's role is checked after the lock.
+  -- The lock serializes transfers; the caller's role is checked after it.
   perform 1 from public.organizations as o where o.id = transfer_ownership.org_id for no key update;
   if not public.has_role(transfer_ownership.org_id, 'owner') then
-    perform kijko.fail('permission_denied', 'only an owner hands an organization over');
+    perform kijko.fail('permission_denied', 'only an owner can transfer ownership');
   end if;
   if transfer_ownership.user_id = me then
-    perform kijko.fail('conflict', 'you own it already');
+    perform kijko.fail('conflict', 'you are an owner already');
   end if;
   update public.memberships as m set role = 'owner'
   where m.org_id = transfer_ownership.org_id and m.user_id = transfer_ownership.user_id
   returning m.* into new_owner;
   if new_owner.id is null then
-    perform kijko.fail('not_found', 'user_id names no member', 'Invite them first.');
+    perform kijko.fail('not_found', 'user_id: not a member', 'Invite the user first.');
   end if;
   update public.memberships as m set role = 'admin' where m.org_id = transfer_ownership.org_id and m.user_id = me;
   return new_owner;
 end
 $$;
-comment on function public.transfer_ownership(uuid, uuid) is 'Makes a member the owner and the caller, an owner, an admin; answers with the new owner''s membership. Definer: both changes are one.';
+comment on function public.transfer_ownership(uuid, uuid) is 'Makes a member the owner, and the caller, who is an owner, an admin. Returns the new owner''s membership. Definer: a change of two rows at once.';
 grant execute on function public.transfer_ownership(uuid, uuid) to authenticated;

@@ -1,8 +1,9 @@
 -- ============================================================================
 -- Invitations: users become members by accepting one.
 --
--- A manager of members makes an invitation and passes its token on. Any signed-in user who presents the token may accept.
--- The address is a label in the list of invitations: nothing compares it with an account, and it proves nothing. Locks are taken in one order: users, then the organization, then the invitation.
+-- A user who may invite creates an invitation and passes its token on. Any signed-in user who presents the token may accept.
+-- The address is a label in the list of invitations. It is not compared with an account and proves nothing.
+-- Lock order: users, then the organization, then the invitation.
 -- ============================================================================
 
 -- ----------------------------------------------------------------------------
@@ -29,15 +30,15 @@ create index invitations_accepted_by_idx on public.invitations (accepted_by);
 
 comment on table public.invitations is 'Invitations to an organization. Written by invite_member(), accept_invitation(), decline_invitation() and revoke_invitation(); open while pending and not expired.';
 comment on column public.invitations.id is 'Identity of the row; revoke_invitation() takes it.';
-comment on column public.invitations.org_id is 'Organization that the invitation is to.';
+comment on column public.invitations.org_id is 'Organization that the invitee joins.';
 comment on column public.invitations.email is 'Address of the invitee, in lower case. A label: any user who holds the token may accept.';
 comment on column public.invitations.role is 'Role that the new member will have.';
 comment on column public.invitations.status is 'pending, accepted, declined or revoked. A pending one whose expires_at has passed has expired.';
-comment on column public.invitations.expires_at is 'From then on it can no longer be accepted.';
-comment on column public.invitations.accepted_by is 'User who accepted it; null once that user is gone.';
-comment on column public.invitations.created_by is 'Inviter, who must still be allowed to grant the role when it is accepted. Null once that user is gone.';
-comment on column public.invitations.created_by_key is 'API key that made it; null when a user did.';
-comment on column public.invitations.created_at is 'When it was made.';
+comment on column public.invitations.expires_at is 'It cannot be accepted from then on.';
+comment on column public.invitations.accepted_by is 'User who accepted it; null after that user is deleted.';
+comment on column public.invitations.created_by is 'Inviter. Must still be allowed to grant the role when the invitation is accepted. Null after that user is deleted.';
+comment on column public.invitations.created_by_key is 'API key that created it; null for a user.';
+comment on column public.invitations.created_at is 'When it was created.';
 comment on column public.invitations.updated_at is 'Last change; set by trigger.';
 
 -- invite_member() keeps at most 100 open and 100 ended ones.
@@ -48,12 +49,12 @@ select private.make_tenant_table('public.invitations', resource => 'members', wr
   "accepted_by": {"subject": "person", "purpose": "lets the same user repeat the call", "export": "organization"}
 }');
 
--- A table of its own, so that a list of invitations cannot show it.
+-- Not a column of invitations, whose rows users read.
 create table private.invitation_tokens (
   invitation_id uuid primary key references public.invitations (id) on delete cascade,
   token_hash bytea not null unique
 );
-comment on table private.invitation_tokens is 'Hash by which a token finds its invitation. The token itself is not stored.';
+comment on table private.invitation_tokens is 'Hashes of tokens. A token itself is not stored.';
 comment on column private.invitation_tokens.invitation_id is 'The invitation.';
 comment on column private.invitation_tokens.token_hash is 'SHA-256 of the token.';
 select private.describe_data('private.invitation_tokens', '{
@@ -64,7 +65,7 @@ select private.describe_data('private.invitation_tokens', '{
 alter table private.invitation_tokens enable row level security;
 
 create type public.issued_invitation as (id uuid, org_id uuid, email text, role text, expires_at timestamptz, token text);
-comment on type public.issued_invitation is 'Result of invite_member(): the invitation, with its token. The token is shown only here.';
+comment on type public.issued_invitation is 'Result of invite_member(): the invitation with its token. No other function returns the token.';
 
 -- ----------------------------------------------------------------------------
 -- Helpers, called by the definer functions below
@@ -94,7 +95,7 @@ comment on function private.tenancy_may_grant_role(uuid, uuid, text) is 'Whether
 create function private.invitations_token_hash(token text) returns bytea
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$ select sha256(convert_to(token, 'UTF8')) $$;
-comment on function private.invitations_token_hash(text) is 'SHA-256 of an invitation''s token, as it is stored.';
+comment on function private.invitations_token_hash(text) is 'SHA-256 of a token, as it is stored.';
 
 create function private.invitations_lock(invitation_id uuid) returns public.invitations
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -111,7 +112,7 @@ begin
   return invitation;
 end
 $$;
-comment on function private.invitations_lock(uuid) is 'Locks the organization of an invitation, so that no other transaction changes its invitations, and returns the current row; null when there is none.';
+comment on function private.invitations_lock(uuid) is 'Locks the organization of an invitation, so that no other transaction changes its invitations. Returns the current row, or null.';
 
 create function private.invitations_lock_by_token(token text) returns public.invitations
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -128,7 +129,7 @@ begin
   from private.invitation_tokens as t
   join public.invitations as i on i.id = t.invitation_id
   where t.token_hash = private.invitations_token_hash(token);
-  -- Users before organizations, as a deletion of either of them locks.
+  -- Users before organizations: a deletion of either locks in this order.
   perform 1 from auth.users as u where u.id in (me, inviter) order by u.id for share;
   if not exists (select 1 from auth.users as u where u.id = me and u.deleted_at is null) then
     perform kijko.fail('not_identified');
@@ -136,7 +137,7 @@ begin
   return private.invitations_lock(invitation_id);
 end
 $$;
-comment on function private.invitations_lock_by_token(text) is 'Locks the caller, the inviter and the organization, and returns the invitation of a token; null when there is none.';
+comment on function private.invitations_lock_by_token(text) is 'Locks the caller, the inviter and the organization. Returns the invitation of a token, or null.';
 
 create function private.invitations_is_open(invitation public.invitations) returns boolean
 language sql stable parallel safe set search_path = pg_catalog, pg_temp
@@ -165,7 +166,7 @@ begin
   if me is null then
     perform kijko.fail('not_identified');
   end if;
-  -- Users before organizations, as a deletion locks them; the new row's foreign key would lock the user last.
+  -- Lock order: users, then organizations. The new row's foreign key would lock the user last.
   perform 1 from auth.users as u where u.id = me for key share;
   org := private.tenancy_require_org();
   if address is null or char_length(address) > 320 or address !~ '^[^[:space:][:cntrl:]@]+@[^[:space:][:cntrl:]@]+$' then
@@ -177,7 +178,7 @@ begin
   verdict := kijko.rate_limit('invite:' || me, max_per_hour, interval '1 hour', max_per_hour);
   if verdict.allowed is not true then
     perform kijko.add_header('Retry-After', greatest(verdict.retry_after, 1)::text);
-    perform kijko.fail('rate_limited', format('a user makes at most %s invitations an hour', max_per_hour));
+    perform kijko.fail('rate_limited', format('a user creates at most %s invitations an hour', max_per_hour));
   end if;
 
   perform 1 from public.organizations as o where o.id = org for no key update;
@@ -238,14 +239,14 @@ begin
     if sqlstate = 'PGRST' and sqlerrm::jsonb ->> 'code' <> 'quota_exceeded' then
       raise;
     end if;
-    -- The gauge's own refusal says how many members the organization has and may have: not for a non-member.
+    -- The gauge's own refusal names the number of members, which a non-member must not learn.
     perform kijko.fail('quota_exceeded', 'the organization has no free seat', 'Ask who invited you to make room.');
   end;
   update public.invitations as i set status = 'accepted', accepted_by = me where i.id = invitation.id;
   return membership;
 end
 $$;
-comment on function public.accept_invitation(text) is 'Makes the caller a member by the token of an open invitation, whose inviter must still be allowed to grant its role. A repeated call returns the same membership. Definer: users may not insert memberships.';
+comment on function public.accept_invitation(text) is 'Makes the caller a member by the token of an open invitation. Its inviter must still be allowed to grant its role. A repeated call returns the same membership. Definer: users may not insert memberships.';
 grant execute on function public.accept_invitation(text) to authenticated;
 
 create function public.decline_invitation(token text) returns void
@@ -273,7 +274,7 @@ begin
   if me is null then
     perform kijko.fail('not_identified');
   end if;
-  -- Before the lock: a non-member who knows an id must not be able to lock the organization.
+  -- Before the lock, so that a non-member who knows an id cannot lock the organization.
   if not exists (
     select 1 from public.invitations as i
     where i.id = revoke_invitation.id and i.org_id = any (array(select private.org_ids_with('members:read')))
@@ -294,5 +295,5 @@ begin
   return invitation;
 end
 $$;
-comment on function public.revoke_invitation(uuid) is 'Revokes a pending invitation: its token stops working. Definer: users may not write invitations.';
+comment on function public.revoke_invitation(uuid) is 'Revokes a pending invitation. Its token stops working. Definer: users may not write invitations.';
 grant execute on function public.revoke_invitation(uuid) to authenticated;
