@@ -31,6 +31,7 @@ load_ports() {
   SIDECAR_PORT=$((API_PORT + 12))
   REST_ADMIN_PORT=$((API_PORT + 13))
   LOGIN_ADMIN_PORT=$((API_PORT + 14))
+  SIDECAR_OPERATORS_PORT=$((API_PORT + 15))
   PUBLIC_URL=${KIJKO_PUBLIC_URL:-http://127.0.0.1:$API_PORT}
   # Read by the database and by Caddy, which separates by blanks alone.
   TRUSTED_PROXIES=${KIJKO_TRUSTED_PROXIES:-}

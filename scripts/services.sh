@@ -122,6 +122,7 @@ start_sidecar() {
   install_binary kijko-sidecar "$SIDECAR_BINARY"
   DATABASE_URL="$SIDECAR_DB_URL?sslmode=disable" \
     KIJKO_SIDECAR_BIND=127.0.0.1:$SIDECAR_PORT \
+    KIJKO_SIDECAR_OPERATORS_BIND=127.0.0.1:$SIDECAR_OPERATORS_PORT \
     KIJKO_LLM_ECHO=${KIJKO_LLM_ECHO:-1} \
     STRIPE_WEBHOOK_SECRET=${STRIPE_WEBHOOK_SECRET:+$STRIPE_WEBHOOK_SECRET,}$STRIPE_WEBHOOK_SECRET_LOCAL \
     start_service sidecar "$KIJKO_HOME/bin/kijko-sidecar"
@@ -142,7 +143,7 @@ health_url() {
   case $1 in
     rest) echo "http://127.0.0.1:$REST_ADMIN_PORT/ready" ;;
     login) echo "http://127.0.0.1:$LOGIN_ADMIN_PORT/ready" ;;
-    sidecar) echo "http://127.0.0.1:$SIDECAR_PORT/ready" ;;
+    sidecar) echo "http://127.0.0.1:$SIDECAR_OPERATORS_PORT/ready" ;;
     caddy) echo "http://127.0.0.1:$API_PORT/health" ;;
   esac
 }
@@ -166,7 +167,7 @@ await_service() {
 refuse_busy_port() {
   local name=$1 port=$2 variable=$3
   (exec 3<> "/dev/tcp/127.0.0.1/$port") 2> /dev/null || return 0
-  fail "port $port ($name) is in use by another program. Set $variable to a free port and try again (the internal ports are the API port plus 10 to 14)."
+  fail "port $port ($name) is in use by another program. Set $variable to a free port and try again (the internal ports are the API port plus 10 to 15)."
 }
 
 service_port() {

@@ -56,7 +56,7 @@ print_environment() {
   require_running
   [ -f "$SECRETS/api_keys" ] || fail "there are no API keys yet: './kijko up' makes them"
   local name
-  for name in API_URL DB_URL ADMIN_DB_URL ANON_KEY SERVICE_ROLE_KEY SIDECAR_URL STRIPE_WEBHOOK_SECRET_LOCAL; do
+  for name in API_URL DB_URL ADMIN_DB_URL ANON_KEY SERVICE_ROLE_KEY SIDECAR_URL SIDECAR_OPERATORS_URL STRIPE_WEBHOOK_SECRET_LOCAL; do
     printf '%s="%s"\n' "$name" "$(environment_value "$name")"
   done
 }
@@ -65,6 +65,7 @@ environment_value() {
   case $1 in
     API_URL) echo "$PUBLIC_URL" ;;
     SIDECAR_URL) echo "http://127.0.0.1:$SIDECAR_PORT" ;;
+    SIDECAR_OPERATORS_URL) echo "http://127.0.0.1:$SIDECAR_OPERATORS_PORT" ;;
     *) echo "${!1}" ;;
   esac
 }
@@ -72,7 +73,7 @@ environment_value() {
 # For the programs that the script starts: demo, journeys, benchmarks.
 export_environment() {
   local name
-  for name in API_URL DB_URL ADMIN_DB_URL ANON_KEY SERVICE_ROLE_KEY SIDECAR_URL STRIPE_WEBHOOK_SECRET_LOCAL; do
+  for name in API_URL DB_URL ADMIN_DB_URL ANON_KEY SERVICE_ROLE_KEY SIDECAR_URL SIDECAR_OPERATORS_URL STRIPE_WEBHOOK_SECRET_LOCAL; do
     export "$name=$(environment_value "$name")"
   done
   export KIJKO_HOME

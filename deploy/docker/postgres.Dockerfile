@@ -10,9 +10,10 @@ RUN apt-get update -q \
 COPY scripts/packages.sh /tmp/
 RUN bash -c '. /tmp/packages.sh && cargo install --locked --quiet "cargo-pgrx@$CARGO_PGRX_VERSION"'
 WORKDIR /src
-# Both crates, since they share one lock file; nothing else, so that a change of SQL builds no Rust.
+# All crates, since they share one lock file; nothing else, so that a change of SQL builds no Rust.
 COPY Cargo.toml Cargo.lock ./
 COPY kijko_ext kijko_ext
+COPY services services
 COPY sidecar sidecar
 # `package` leaves a tree with Debian's own paths, which the last stage takes as it is.
 ENV PGRX_HOME=/tmp/pgrx

@@ -4,9 +4,10 @@
 
 FROM rust:1.95-bookworm AS builder
 WORKDIR /src
-# Both crates, since they share one lock file; nothing else, so that a change of SQL builds no Rust.
+# All crates, since they share one lock file; nothing else, so that a change of SQL builds no Rust.
 COPY Cargo.toml Cargo.lock ./
 COPY kijko_ext kijko_ext
+COPY services services
 COPY sidecar sidecar
 RUN cargo build --release --locked --package kijko-sidecar && strip --strip-debug target/release/kijko-sidecar
 

@@ -1,242 +1,209 @@
-//! Putting the parts together, and taking them down in order.
+//! The service: its name, its listeners, and the one list of its domains.
 
-use std::{future::IntoFuture, io, sync::Arc, time::Duration};
+use kijko_core::{FromEnv, Service, Settings, config::ConfigError, service::Listeners};
 
-use tokio::{net::TcpListener, task::JoinSet};
-use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
+use crate::domains;
 
-use crate::{
-    config::{Config, DatabaseConfig},
-    db::{Db, DbError, Listener, SessionCheck, Wakeups, check_session},
-    http::{AppState, router},
-    jobs::{Handler, Queue, Worker, execution::ExecutionHandler},
-    llm::{LlmError, Models},
-    sandbox::Sandbox,
-    shutdown,
-    telemetry::Metrics,
+/// The sidecar.
+pub const SERVICE: Service = Service {
+    name: "kijko-sidecar",
+    version: crate::VERSION,
+    manual: "docs/reference/settings.md",
+    listeners: Listeners {
+        public: ("KIJKO_SIDECAR_BIND", "127.0.0.1:54333"),
+        operators: ("KIJKO_SIDECAR_OPERATORS_BIND", "127.0.0.1:54336"),
+    },
 };
 
-/// Why the sidecar ended other than by being asked to.
-#[derive(Debug, thiserror::Error)]
-pub enum AppError {
-    /// No async runtime.
-    #[error("the runtime did not start: {0}")]
-    Runtime(io::Error),
-    /// Signals cannot be heard.
-    #[error("signals cannot be handled: {0}")]
-    Signals(io::Error),
-    /// The address is taken or not ours.
-    #[error("cannot listen on {address} (KIJKO_SIDECAR_BIND): {error}")]
-    Bind {
-        /// What was to be bound.
-        address: std::net::SocketAddr,
-        /// Why not.
-        error: io::Error,
-    },
-    /// The server stopped.
-    #[error("the HTTP server ended: {0}")]
-    Serve(io::Error),
-    /// The database's configuration cannot work.
-    #[error(transparent)]
-    Database(#[from] DbError),
-    /// A vendor's client cannot be set up.
-    #[error("the model vendor's client: {0}")]
-    Llm(#[from] LlmError),
-    /// This program cannot be found to start sandboxes.
-    #[error("the sandbox: {0}")]
-    Sandbox(io::Error),
-    /// The listener, the worker or the server panicked: a bug that must be seen.
-    #[error("a part of the sidecar panicked: {0}")]
-    Panicked(tokio::task::JoinError),
-    /// LISTEN is lost behind a transaction pooler.
-    #[error(
-        "DATABASE_URL goes through a transaction pooler, where notifications are lost; use a session connection \
-         (the database's own port, or the pooler's session mode)"
-    )]
-    TransactionPooler,
+/// The domains. A new one is a folder under `domains/` and a line here.
+pub const DOMAINS: [FromEnv; 2] = [domains::executions::from_env, domains::stripe::from_env];
+
+/// Reads the process environment.
+pub fn settings() -> Result<Settings, ConfigError> {
+    Settings::from_env(SERVICE, &DOMAINS)
 }
 
-/// Runs until SIGTERM or SIGINT.
-pub async fn run(config: Config) -> Result<(), AppError> {
-    let stop = CancellationToken::new();
-    shutdown::on_signals(stop.clone()).map_err(AppError::Signals)?;
-    let address = config.http.bind;
-    let socket = TcpListener::bind(address)
-        .await
-        .map_err(|error| AppError::Bind { address, error })?;
-    run_until(config, socket, stop).await
+/// Reads any source of variables.
+pub fn settings_from(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Settings, ConfigError> {
+    Settings::from_lookup(SERVICE, &DOMAINS, lookup)
 }
 
-/// The same with the socket and the end in the caller's hands.
-pub async fn run_until(
-    config: Config,
-    socket: TcpListener,
-    stop: CancellationToken,
-) -> Result<(), AppError> {
-    let session_checked = refuse_pooler(&config.database).await?;
-    let db = Db::new(&config.database)?;
-    let (metrics, wakeups) = (Metrics::default(), Arc::<Wakeups>::default());
-    let models = Models::new(&config.llm)?;
-    let providers = models.names();
-    let worker = worker(&config, &db, models, &wakeups, &metrics)?;
-    let state = AppState {
-        db,
-        metrics,
-        http: config.http.clone(),
-        worker: config.worker.clone(),
-        running: worker.running(),
-        wakeups: wakeups.clone(),
-        providers: providers.clone(),
-        stripe: Arc::new(config.stripe.clone()),
-        stop: stop.clone(),
-    };
-    announce(&config, &socket, &providers);
+/// What the tests of domains share.
+#[cfg(test)]
+pub(crate) mod test {
+    use std::sync::Arc;
 
-    let mut parts = JoinSet::new();
-    parts.spawn(listen(
-        config.database.clone(),
-        wakeups,
-        session_checked,
-        stop.clone(),
-    ));
-    parts.spawn(work(worker, config.worker.concurrency, stop.clone()));
-    parts.spawn(serve(
-        socket,
-        state,
-        config.worker.shutdown_grace,
-        stop.clone(),
-    ));
-    supervise(parts, &stop).await
-}
+    use kijko_core::{Context, db::Db, http::Server};
 
-async fn listen(
-    config: DatabaseConfig,
-    wakeups: Arc<Wakeups>,
-    session_checked: bool,
-    stop: CancellationToken,
-) -> Result<(), AppError> {
-    match (Listener {
-        config,
-        wakeups,
-        session_checked,
-    })
-    .run(stop)
-    .await
-    {
-        SessionCheck::Session => Ok(()),
-        SessionCheck::TransactionPooler => Err(AppError::TransactionPooler),
+    use super::*;
+
+    /// Port 1 of this machine: connections are refused at once.
+    pub(crate) fn settings(more: &[(&str, &str)]) -> Settings {
+        settings_from(&|name| match name {
+            "DATABASE_URL" => {
+                Some("postgres://nobody:secret@127.0.0.1:1/none?sslmode=disable".to_owned())
+            }
+            _ => more
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| (*value).to_owned()),
+        })
+        .expect("the settings are valid")
     }
-}
 
-async fn work(worker: Worker, concurrency: usize, stop: CancellationToken) -> Result<(), AppError> {
-    match concurrency {
-        0 => stop.cancelled().await,
-        _ => worker.run(stop).await,
+    pub(crate) fn context() -> Context {
+        let settings = settings(&[]);
+        Context {
+            service: SERVICE,
+            db: Db::new(&settings.database).expect("a pool"),
+            max_body_bytes: settings.http.max_body_bytes,
+        }
     }
-    Ok(())
-}
 
-/// Requests in progress may finish within the grace period. It ends the wait for a client that sent half a request.
-async fn serve(
-    socket: TcpListener,
-    state: AppState,
-    grace: Duration,
-    stop: CancellationToken,
-) -> Result<(), AppError> {
-    let server =
-        axum::serve(socket, router(state)).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let patience = async {
-        stop.cancelled().await;
-        tokio::time::sleep(grace).await;
-    };
-    tokio::select! {
-        served = server.into_future() => served.map_err(AppError::Serve),
-        () = patience => {
-            tracing::warn!("closing connections whose requests did not end");
-            Ok(())
+    pub(crate) fn server(context: &Context) -> Server {
+        Server {
+            service: SERVICE,
+            config: settings(&[]).http,
+            series: Arc::default(),
+            db: context.db.clone(),
         }
     }
 }
 
-/// No part ends before it is told to, so the first that ends tells the others, and they are waited for: running jobs get
-/// their grace whatever happened. The first trouble is the one reported.
-async fn supervise(
-    mut parts: JoinSet<Result<(), AppError>>,
-    stop: &CancellationToken,
-) -> Result<(), AppError> {
-    let mut result = Ok(());
-    while let Some(ended) = parts.join_next().await {
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use axum::{
+        Router,
+        body::{Body, to_bytes},
+        http::Request,
+    };
+    use kijko_core::runtime::{Assembly, assemble};
+    use serde_json::{Value, json};
+    use tokio_util::sync::CancellationToken;
+    use tower::ServiceExt;
+
+    use super::{test::settings, *};
+
+    fn assembly(more: &[(&str, &str)]) -> (Assembly, CancellationToken) {
+        let stop = CancellationToken::new();
+        (assemble(settings(more), &stop).unwrap(), stop)
+    }
+
+    async fn fetch(app: &Router, path: &str) -> (u16, String) {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = app.clone().oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    async fn ready(app: &Router) -> Value {
+        serde_json::from_str(&fetch(app, "/ready").await.1).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_kinds_of_jobs_are_those_of_the_configured_vendors() {
+        let (assembly, _) = assembly(&[("KIJKO_LLM_ECHO", "1"), ("ANTHROPIC_API_KEY", "k")]);
+        let kinds = ["execution", "execution.anthropic", "execution.echo"];
+        assert_eq!(assembly.kinds, kinds);
+    }
+
+    #[tokio::test]
+    async fn operators_pages_are_on_the_operators_router_only() {
+        let (assembly, _) = assembly(&[]);
+        for page in ["/metrics", "/ready"] {
+            assert_eq!(fetch(&assembly.public, page).await.0, 404, "{page}");
+            assert_ne!(fetch(&assembly.operators, page).await.0, 404, "{page}");
+        }
+        assert_eq!(fetch(&assembly.operators, "/webhooks/stripe").await.0, 404);
+        assert_eq!(fetch(&assembly.public, "/webhooks/stripe").await.0, 405);
+    }
+
+    #[tokio::test]
+    async fn without_a_database_it_is_down_and_says_which_part() {
+        let (assembly, stop) = assembly(&[("KIJKO_LLM_ECHO", "1")]);
+        let body = ready(&assembly.operators).await;
+        assert_eq!(body["status"], "down");
+        let checks = &body["checks"];
+        for (name, status) in [
+            ("database", "down"),
+            ("listener", "degraded"),
+            ("llm", "ok"),
+            ("queue", "degraded"),
+            ("stripe", "degraded"),
+            ("worker", "ok"),
+        ] {
+            assert_eq!(checks[name]["status"], status, "{name}: {body}");
+        }
+        assert_eq!(checks["stripe"]["configured"], false);
+        assert_eq!(checks["worker"]["slots"], 8);
+        assert_eq!(checks["llm"]["providers"], json!(["echo"]));
+        assert!(!body.to_string().contains("secret"));
         stop.cancel();
-        result = result.and(ended.unwrap_or_else(|error| Err(AppError::Panicked(error))));
+        let worker = &ready(&assembly.operators).await["checks"]["worker"];
+        assert_eq!(
+            (&worker["stopping"], &worker["status"]),
+            (&json!(true), &json!("down"))
+        );
     }
-    tracing::info!("stopped");
-    result
-}
 
-/// Checked before anything runs, so that a wrong URL ends in one clear line. A database that is away is no reason to
-/// end: it is asked again when it is back.
-async fn refuse_pooler(config: &DatabaseConfig) -> Result<bool, AppError> {
-    match check_session(config).await {
-        Ok(SessionCheck::Session) => Ok(true),
-        Ok(SessionCheck::TransactionPooler) => Err(AppError::TransactionPooler),
-        Err(error @ DbError::Tls(_)) => Err(error.into()),
-        Err(error) => {
-            tracing::warn!(%error, "the database does not answer yet; starting without it");
-            Ok(false)
-        }
+    /// Names in the first column of the documentation's table.
+    fn documented() -> BTreeSet<String> {
+        let page = include_str!("../../docs/operations/sidecar.md");
+        let section = page.split("\n## Metrics\n").nth(1).unwrap();
+        let table = section.split("\n## ").next().unwrap();
+        table
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `kijko_")?.split('|').next())
+            .flat_map(|cell| cell.split('`'))
+            .map(|name| name.trim_start_matches("kijko_").to_owned())
+            .filter(|name| !name.is_empty() && !name.contains([',', ' ']))
+            .collect()
     }
-}
 
-fn worker(
-    config: &Config,
-    db: &Db,
-    models: Models,
-    wakeups: &Arc<Wakeups>,
-    metrics: &Metrics,
-) -> Result<Worker, AppError> {
-    let queue = Queue::new(db.clone(), worker_name(), config.worker.lease)
-        .with_patience(config.worker.patience);
-    let sandbox = Arc::new(Sandbox::of_this_program().map_err(AppError::Sandbox)?);
-    let handlers: Vec<Arc<dyn Handler>> = vec![Arc::new(ExecutionHandler::new(
-        models,
-        config.llm.default_max_tokens,
-        sandbox,
-        metrics.clone(),
-    ))];
-    Ok(Worker::new(
-        queue,
-        handlers,
-        config.worker.clone(),
-        wakeups.clone(),
-        metrics.clone(),
-    ))
-}
+    #[tokio::test]
+    async fn the_documentation_explains_exactly_the_series_that_exist() {
+        let (assembly, _) = assembly(&[]);
+        let (_, text) = fetch(&assembly.operators, "/metrics").await;
+        assert!(text.contains("kijko_database_up 0"), "{text}");
+        assert_eq!(*assembly.metrics.names(), documented());
+    }
 
-/// Host and process for the operator, and something random: a process id comes again, an owner of leases must not.
-fn worker_name() -> String {
-    let host = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
-    let host: String = host.chars().take(64).collect();
-    format!("{host}:{}:{}", std::process::id(), Uuid::new_v4().simple())
-}
+    #[test]
+    fn only_the_database_is_required() {
+        let settings = settings(&[("OPENAI_API_KEY", "")]);
+        assert_eq!(settings.http.public.to_string(), "127.0.0.1:54333");
+        assert_eq!(settings.http.operators.to_string(), "127.0.0.1:54336");
+        assert_eq!(settings.worker.concurrency, 8);
+        assert!(settings.log.json);
+    }
 
-fn announce(config: &Config, socket: &TcpListener, providers: &[&str]) {
-    let address = socket
-        .local_addr()
-        .map(|address| address.to_string())
-        .unwrap_or_default();
-    let postgres = &config.database.postgres;
-    tracing::info!(
-        version = crate::VERSION,
-        address,
-        database_user = postgres.get_user(),
-        database = postgres.get_dbname(),
-        database_hosts = ?postgres.get_hosts(),
-        concurrency = config.worker.concurrency,
-        providers = providers.join(","),
-        "the sidecar starts"
-    );
+    #[test]
+    fn all_problems_come_at_once_and_each_names_its_variable() {
+        let given = [
+            ("KIJKO_SIDECAR_BIND", "here"),
+            ("KIJKO_SIDECAR_OPERATORS_BIND", "there"),
+            ("KIJKO_LEASE_SECONDS", "1"),
+            ("KIJKO_LLM_ECHO", "perhaps"),
+            ("OPENAI_BASE_URL", "https://user:pw@llm.example"),
+            ("STRIPE_WEBHOOK_SECRET", "sk_live_hidden"),
+            ("KIJKO_LOG", "kijko_sidecar=loudly"),
+        ];
+        let lookup = |name: &str| {
+            let found = given.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        let error = settings_from(&lookup).err().unwrap();
+        let found: BTreeSet<_> = error
+            .problems
+            .iter()
+            .filter_map(|problem| problem.split(' ').next())
+            .collect();
+        let names = given.iter().map(|(name, _)| *name).chain(["DATABASE_URL"]);
+        assert_eq!(found, names.collect());
+        let text = error.to_string();
+        assert!(!text.contains("hidden") && !text.contains("pw@"), "{text}");
+    }
 }

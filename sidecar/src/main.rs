@@ -1,8 +1,9 @@
-//! The sidecar's table of contents: read the configuration, start each part, wait for the end, stop each part.
+//! The sidecar: read the settings, run the service, say why it ended.
 
 use std::process::ExitCode;
 
-use kijko_sidecar::{app, config::Config, sandbox, telemetry};
+use kijko_core::{StartError, telemetry::logs};
+use kijko_sidecar::{app, sandbox};
 
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
@@ -22,25 +23,25 @@ fn main() -> ExitCode {
 }
 
 fn serve() -> ExitCode {
-    let config = match Config::from_env() {
-        Ok(config) => config,
+    let settings = match app::settings() {
+        Ok(settings) => settings,
         Err(problems) => {
             eprintln!("{problems}");
             return ExitCode::from(2);
         }
     };
-    telemetry::logs::init(&config.log);
+    logs::init(&settings.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(app::run(config)),
-        Err(error) => Err(app::AppError::Runtime(error)),
+        Ok(runtime) => runtime.block_on(kijko_core::run(settings)),
+        Err(error) => Err(StartError::Runtime(error)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "the sidecar ends");
+            tracing::error!(%error, "the service ends");
             ExitCode::FAILURE
         }
     }

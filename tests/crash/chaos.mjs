@@ -59,7 +59,7 @@ export function chaosTests(vendor) {
       await killPostgres();
       vendor.answerAll();
       await until('the sidecar to say that it is not ready', () =>
-        fetch(`${worker.url}/ready`).then(
+        fetch(`${worker.operatorsUrl}/ready`).then(
           (r) => !r.ok,
           () => false,
         ),
@@ -72,7 +72,7 @@ export function chaosTests(vendor) {
       assert.equal(vendor.calls.length, ids.length, 'one call for each job');
       assert.equal((await attemptsOf(tenant)).again, 0, 'no job ran twice');
       await until('the sidecar to be ready again', () =>
-        fetch(`${worker.url}/ready`).then(
+        fetch(`${worker.operatorsUrl}/ready`).then(
           (r) => r.ok,
           () => false,
         ),

@@ -202,6 +202,7 @@ export class Sidecar {
   static async start(vendor, { leaseSeconds = 3, shutdownSeconds = 5, concurrency = 4 } = {}) {
     const sidecar = new Sidecar();
     const port = await freePort();
+    const operatorsPort = await freePort();
     const logs = path.join(HOME, 'log');
     mkdirSync(logs, { recursive: true });
     sidecar.log = path.join(logs, `crash-sidecar-${port}.log`);
@@ -218,6 +219,7 @@ export class Sidecar {
         PATH: process.env.PATH,
         DATABASE_URL: databaseUrl.href,
         KIJKO_SIDECAR_BIND: `127.0.0.1:${port}`,
+        KIJKO_SIDECAR_OPERATORS_BIND: `127.0.0.1:${operatorsPort}`,
         KIJKO_LLM_ECHO: '1',
         OPENAI_BASE_URL: vendor.baseUrl,
         OPENAI_API_KEY: 'not-a-real-key',
@@ -231,13 +233,14 @@ export class Sidecar {
     closeSync(log);
     started.add(sidecar);
     sidecar.url = `http://127.0.0.1:${port}`;
+    sidecar.operatorsUrl = `http://127.0.0.1:${operatorsPort}`;
     sidecar.exited = once(sidecar.child, 'exit').then(([code, signal]) => {
       started.delete(sidecar);
       return { code, signal };
     });
     await until(`${sidecar.name} to be ready (log: ${sidecar.log})`, () => {
       assert.equal(sidecar.child.exitCode, null, `${sidecar.name} ended at once (log: ${sidecar.log})`);
-      return fetch(`${sidecar.url}/ready`).then(
+      return fetch(`${sidecar.operatorsUrl}/ready`).then(
         (r) => r.ok,
         () => false,
       );

@@ -41,7 +41,7 @@ export function postgresTests(vendor) {
 
       await assertAllDoneOnce(tenant, ids, vendor);
       await until('the sidecar to be ready again', () =>
-        fetch(`${sidecar.url}/ready`).then(
+        fetch(`${sidecar.operatorsUrl}/ready`).then(
           (r) => r.ok,
           () => false,
         ),

@@ -172,7 +172,7 @@ const stopsListening = (sidecar) =>
   until(
     `${sidecar.name} to have heard SIGTERM`,
     () =>
-      fetch(`${sidecar.url}/ready`).then(
+      fetch(`${sidecar.operatorsUrl}/ready`).then(
         (r) => !r.ok,
         () => true,
       ),

@@ -117,10 +117,10 @@ describe('effects of events', () => {
     assert.match(kept.error, /soon/);
     assert.ok(kept.next_attempt_at > new Date());
 
-    const ready = await fetch(`${process.env.SIDECAR_URL}/ready`).then((response) => response.json());
+    const ready = await fetch(`${process.env.SIDECAR_OPERATORS_URL}/ready`).then((response) => response.json());
     assert.equal(ready.checks.stripe.status, 'degraded');
     assert.ok(ready.checks.stripe.failed >= 1);
-    const metrics = await fetch(`${process.env.SIDECAR_URL}/metrics`).then((response) => response.text());
+    const metrics = await fetch(`${process.env.SIDECAR_OPERATORS_URL}/metrics`).then((response) => response.text());
     assert.match(metrics, /kijko_stripe_backlog\{state="failed"\} [1-9]/);
     assert.match(metrics, /kijko_stripe_events_total\{type="customer.subscription.created",outcome="failed"\} [1-9]/);
     assert.match(metrics, /kijko_stripe_rejected_total\{reason="signature_mismatch"\} [1-9]/);

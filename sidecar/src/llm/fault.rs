@@ -3,11 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use genai::webc::StreamTimeout;
+use kijko_core::secret::Secret;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use serde_json::Value;
 
 use super::{LlmError, LlmFault, redact, vendor::Vendor};
-use crate::secret::Secret;
 
 /// The longest part of a vendor's own words that an execution keeps.
 const LONGEST_QUOTE: usize = 500;
@@ -72,7 +72,7 @@ impl Faults<'_> {
     /// The execution hears which kind; the log has the cause, without address and key.
     pub(super) fn transport(&self, error: &reqwest::Error) -> LlmError {
         let address = error.url().map(ToString::to_string).unwrap_or_default();
-        let mut cause = crate::db::with_causes(error);
+        let mut cause = kijko_core::db::with_causes(error);
         if !address.is_empty() {
             cause = cause.replace(&address, "the vendor");
         }

@@ -1,6 +1,7 @@
 //! Language models behind one small interface. Vendors are chosen by the model's name: by the part before the slash, or by
 //! a well-known name.
 
+pub mod config;
 mod echo;
 mod error;
 mod estimate;
@@ -14,14 +15,13 @@ mod wire;
 
 use std::sync::Arc;
 
+pub use config::{LlmConfig, VendorConfig};
 pub use echo::Echo;
 pub use error::{LlmError, LlmFault};
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
-pub use usage::{Progress, Reached, Usage};
+pub use usage::{CallState, Progress, Usage};
 pub use vendor::{Vendor, VendorClient};
-
-use crate::config::LlmConfig;
 
 /// One question to a model.
 #[derive(Debug, Clone)]

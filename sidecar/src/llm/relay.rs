@@ -48,7 +48,7 @@ pub(super) struct Relay {
 pub(super) struct Call {
     name: Uuid,
     calls: Calls,
-    progress: Arc<CallState>,
+    progress: Arc<Pending>,
 }
 
 /// Why an answer did not come through.
@@ -72,12 +72,12 @@ pub(super) struct Limits {
 }
 
 #[derive(Debug)]
-struct CallState {
+struct Pending {
     address: Url,
     broken: OnceLock<Broken>,
 }
 
-type Calls = Arc<Mutex<HashMap<Uuid, Arc<CallState>>>>;
+type Calls = Arc<Mutex<HashMap<Uuid, Arc<Pending>>>>;
 
 #[derive(Clone)]
 struct Shared {
@@ -124,7 +124,7 @@ impl Relay {
     /// Allows one call to this address.
     pub(super) fn call(&self, address: Url) -> Call {
         let name = Uuid::new_v4();
-        let progress = Arc::new(CallState {
+        let progress = Arc::new(Pending {
             address,
             broken: OnceLock::new(),
         });
@@ -155,7 +155,7 @@ impl Drop for Call {
     }
 }
 
-fn lock(calls: &Calls) -> MutexGuard<'_, HashMap<Uuid, Arc<CallState>>> {
+fn lock(calls: &Calls) -> MutexGuard<'_, HashMap<Uuid, Arc<Pending>>> {
     calls.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -187,7 +187,7 @@ async fn forward(
     }
 }
 
-fn pass_on(mut answer: reqwest::Response, call: Arc<CallState>, limits: Limits) -> Response {
+fn pass_on(mut answer: reqwest::Response, call: Arc<Pending>, limits: Limits) -> Response {
     let status = answer.status();
     let headers = end_to_end(std::mem::take(answer.headers_mut()));
     let answer = Answer {
@@ -207,7 +207,7 @@ fn pass_on(mut answer: reqwest::Response, call: Arc<CallState>, limits: Limits) 
 /// Breaks off where the vendor does, and where it becomes too much or too quiet.
 struct Answer {
     parts: BoxStream<'static, reqwest::Result<Bytes>>,
-    call: Arc<CallState>,
+    call: Arc<Pending>,
     limits: Limits,
     seen: usize,
     /// The beginning of an event. The client crate copies what it has of one with each part that comes, which for

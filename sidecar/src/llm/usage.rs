@@ -55,7 +55,7 @@ impl Usage {
 
 /// How far a call has come.
 #[derive(Debug, Clone, Default)]
-pub struct Reached {
+pub struct CallState {
     /// What it has used so far.
     pub usage: Usage,
     /// The model that answers, in the vendor's words.
@@ -70,20 +70,20 @@ pub struct Reached {
 
 /// Shared between a call and whoever has to settle it when it is no more.
 #[derive(Debug, Clone, Default)]
-pub struct Progress(Arc<Mutex<Reached>>);
+pub struct Progress(Arc<Mutex<CallState>>);
 
 impl Progress {
     /// A copy of the state.
-    pub fn reached(&self) -> Reached {
+    pub fn state(&self) -> CallState {
         self.lock().clone()
     }
 
     /// Changes the state.
-    pub fn update(&self, change: impl FnOnce(&mut Reached)) {
+    pub fn update(&self, change: impl FnOnce(&mut CallState)) {
         change(&mut self.lock());
     }
 
-    fn lock(&self) -> MutexGuard<'_, Reached> {
+    fn lock(&self) -> MutexGuard<'_, CallState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

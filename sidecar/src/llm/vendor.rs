@@ -16,14 +16,15 @@ use reqwest::{Url, redirect};
 use tokio::time::Instant;
 
 use super::{
-    Completion, CompletionRequest, LlmError, LlmFault, Provider, estimate,
+    Completion, CompletionRequest, LlmError, LlmFault, Provider,
+    config::VendorConfig,
+    estimate,
     fault::{Faults, malformed, silent, truncated},
     relay::{Broken, Call, Limits, Relay},
     request,
     usage::Usage,
     wire::Watch,
 };
-use crate::config::VendorConfig;
 
 /// Which one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +118,7 @@ impl VendorClient {
     /// Sets up the client, in a runtime.
     pub fn new(vendor: Vendor, config: &VendorConfig) -> Result<Self, LlmError> {
         let unavailable = |error: &dyn std::error::Error| {
-            LlmError::new(LlmFault::Unavailable, crate::db::with_causes(error))
+            LlmError::new(LlmFault::Unavailable, kijko_core::db::with_causes(error))
         };
         let http = reqwest::Client::builder()
             .connect_timeout(config.connect_timeout)
@@ -235,9 +236,9 @@ impl VendorClient {
                 ChatStreamEvent::End(_) => break,
                 _ => continue,
             };
-            request.progress.update(|reached| {
-                reached.first_token.get_or_insert_with(|| start.elapsed());
-                reached.answer_bytes += more;
+            request.progress.update(|state| {
+                state.first_token.get_or_insert_with(|| start.elapsed());
+                state.answer_bytes += more;
             });
         }
         Ok(text)
@@ -280,15 +281,15 @@ impl VendorClient {
             return Err(truncated());
         };
         is_answer(&finish_reason, &text)?;
-        let reached = request.progress.reached();
-        let usage = if reached.usage.is_empty() {
+        let state = request.progress.state();
+        let usage = if state.usage.is_empty() {
             self.estimate(&request.prompt, &text)
         } else {
-            reached.usage
+            state.usage
         };
         Ok(Completion {
             text,
-            model: reached.model.unwrap_or_else(|| request.model.clone()),
+            model: state.model.unwrap_or_else(|| request.model.clone()),
             usage,
             finish_reason: Some(finish_reason),
         })

@@ -84,19 +84,19 @@ impl ChatFrameSink for Watch {
         let Some(event) = frame.json() else {
             return;
         };
-        self.progress.update(|reached| {
+        self.progress.update(|state| {
             match self.vendor {
-                Vendor::OpenAi => openai(&event, &mut seen, &mut reached.usage),
-                Vendor::Anthropic => anthropic(&event, &mut seen, &mut reached.usage),
-                Vendor::Gemini => gemini(&event, &mut seen, &mut reached.usage),
+                Vendor::OpenAi => openai(&event, &mut seen, &mut state.usage),
+                Vendor::Anthropic => anthropic(&event, &mut seen, &mut state.usage),
+                Vendor::Gemini => gemini(&event, &mut seen, &mut state.usage),
             }
             if let Some(tier) = text(&event, "/service_tier") {
-                reached.service_tier = Some(tier.to_owned());
+                state.service_tier = Some(tier.to_owned());
             }
             let model = ["/model", "/message/model", "/modelVersion"];
             let named = model.iter().find_map(|path| event.pointer(path)?.as_str());
             if let Some(name) = named.filter(|name| !name.is_empty()) {
-                reached.model = Some(name.to_owned());
+                state.model = Some(name.to_owned());
             }
         });
     }

@@ -7,7 +7,10 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use super::{PromptError, PromptRequest, make_prompt};
+use super::{
+    prompt::{PromptError, PromptRequest},
+    schema, template,
+};
 
 /// Address space. The largest prompt with all its copies takes a fraction of it.
 const MEMORY_BYTES: u64 = 256 << 20;
@@ -48,6 +51,12 @@ fn serve(requests: impl BufRead, mut answers: impl Write) -> io::Result<()> {
         answers.flush()?;
     }
     Ok(())
+}
+
+/// Checks the input, then renders the template. Pure: the child is a loop around it.
+fn make_prompt(request: &PromptRequest) -> Result<String, PromptError> {
+    schema::check(&request.schema, &request.input)?;
+    template::render(&request.template, &request.input)
 }
 
 #[cfg(test)]

@@ -8,65 +8,11 @@
 mod child;
 mod filters;
 mod pool;
+mod prompt;
 mod schema;
 mod template;
 mod value;
 
 pub use child::child_main;
 pub use pool::Sandbox;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
-/// The argument that makes this program a sandbox child instead of a sidecar.
-pub const ARGUMENT: &str = "sandbox";
-
-/// What a tenant's skill and one input need to become a prompt.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PromptRequest {
-    /// The template.
-    pub template: String,
-    /// The variables: each member of the object, and the whole as `input`.
-    pub input: Value,
-    /// The JSON schema that the input must match; null or `{}` for any.
-    pub schema: Value,
-}
-
-/// Why there is no prompt. The message is for the author of the skill or the input.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub enum PromptError {
-    /// The input does not match the schema.
-    #[error("{0}")]
-    InvalidInput(String),
-    /// The schema itself is wrong.
-    #[error("{0}")]
-    InvalidSchema(String),
-    /// The template is wrong, asks for something the input lacks, or takes too much.
-    #[error("{0}")]
-    Template(String),
-    /// The sandbox could not be used; not the tenant's fault.
-    #[error("the sandbox failed: {0}")]
-    Sandbox(String),
-}
-
-impl PromptError {
-    /// The name that executions carry in `error_code`.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::InvalidInput(_) => "invalid_input",
-            Self::InvalidSchema(_) => "invalid_schema",
-            Self::Template(_) => "template_error",
-            Self::Sandbox(_) => "internal",
-        }
-    }
-
-    /// Only our own trouble may pass by itself.
-    pub fn retryable(&self) -> bool {
-        matches!(self, Self::Sandbox(_))
-    }
-}
-
-/// Checks the input, then renders the template. Pure; the sandbox child is a loop around it.
-pub fn make_prompt(request: &PromptRequest) -> Result<String, PromptError> {
-    schema::check(&request.schema, &request.input)?;
-    template::render(&request.template, &request.input)
-}
+pub use prompt::{ARGUMENT, PromptError, PromptRequest};

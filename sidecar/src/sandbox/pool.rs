@@ -12,7 +12,7 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-use super::{ARGUMENT, PromptError, PromptRequest};
+use super::prompt::{ARGUMENT, PromptError, PromptRequest};
 
 /// Wall time for one prompt. Ordinary ones take well under a millisecond; the rest is for a busy machine.
 const TIME_LIMIT: Duration = Duration::from_secs(5);

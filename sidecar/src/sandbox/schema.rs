@@ -3,7 +3,7 @@
 use jsonschema::PatternOptions;
 use serde_json::Value;
 
-use super::PromptError;
+use super::prompt::PromptError;
 
 /// So many violations are named; the rest is counted.
 const NAMED: usize = 5;

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 
-use super::{PromptError, filters, value};
+use super::{filters, prompt::PromptError, value};
 
 /// Instructions that one rendering may take; a prompt of 100 KB with loops needs a few thousand.
 const FUEL: u64 = 500_000;

@@ -5,13 +5,10 @@ use std::{
     time::Duration,
 };
 
-use kijko_sidecar::{
-    config::VendorConfig,
-    llm::{
-        Completion, CompletionRequest, LlmError, Progress, Provider, Vendor, VendorClient,
-        max_tokens,
-    },
-    secret::Secret,
+use kijko_core::secret::Secret;
+use kijko_sidecar::llm::{
+    Completion, CompletionRequest, LlmError, Progress, Provider, Vendor, VendorClient,
+    VendorConfig, max_tokens,
 };
 use serde_json::Value;
 use tokio::{

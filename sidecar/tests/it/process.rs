@@ -49,9 +49,10 @@ fn misuse_ends_with_2_and_names_every_problem_but_no_secret() {
 }
 
 /// Every setting with a value that it cannot have.
-const BAD_SETTINGS: [(&str, &str); 29] = [
+const BAD_SETTINGS: [(&str, &str); 30] = [
     ("DATABASE_URL", "mysql://nobody@nowhere/db"),
     ("KIJKO_SIDECAR_BIND", "here"),
+    ("KIJKO_SIDECAR_OPERATORS_BIND", "127.0.0.1"),
     ("KIJKO_SLOW_REQUEST_MS", "0"),
     ("KIJKO_REQUEST_TIMEOUT_SECONDS", "-1"),
     ("KIJKO_MAX_BODY_BYTES", "1 MiB"),
@@ -87,6 +88,7 @@ fn a_bad_value_of_each_setting_alone_stops_the_start() {
         let child = program()
             .env("DATABASE_URL", "postgres://user:hunter2@127.0.0.1:1/db")
             .env("KIJKO_SIDECAR_BIND", "127.0.0.1:0")
+            .env("KIJKO_SIDECAR_OPERATORS_BIND", "127.0.0.1:0")
             .env(name, value)
             .spawn()
             .unwrap();
@@ -122,17 +124,20 @@ fn every_documented_setting_is_tried() {
 #[test]
 fn a_port_in_use_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let output = program()
-        .env("DATABASE_URL", "postgres://user:hunter2@127.0.0.1:1/db")
-        .env(
-            "KIJKO_SIDECAR_BIND",
-            taken.local_addr().unwrap().to_string(),
-        )
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("KIJKO_SIDECAR_BIND"), "{text}");
+    for (taken_by, other) in [
+        ("KIJKO_SIDECAR_BIND", "KIJKO_SIDECAR_OPERATORS_BIND"),
+        ("KIJKO_SIDECAR_OPERATORS_BIND", "KIJKO_SIDECAR_BIND"),
+    ] {
+        let output = program()
+            .env("DATABASE_URL", "postgres://user:hunter2@127.0.0.1:1/db")
+            .env(taken_by, taken.local_addr().unwrap().to_string())
+            .env(other, "127.0.0.1:0")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains(taken_by), "{text}");
+    }
 }
 
 /// A running sidecar, killed if a test fails.
@@ -147,6 +152,7 @@ impl Sidecar {
         let child = program()
             .env("DATABASE_URL", database_url)
             .env("KIJKO_SIDECAR_BIND", "127.0.0.1:0")
+            .env("KIJKO_SIDECAR_OPERATORS_BIND", "127.0.0.1:0")
             .env("KIJKO_WORKER_CONCURRENCY", "1")
             .env("KIJKO_SHUTDOWN_SECONDS", "2")
             .spawn()
@@ -210,12 +216,22 @@ impl Drop for Sidecar {
 #[test]
 fn without_a_database_it_starts_serves_and_stops() {
     let mut sidecar = Sidecar::start("postgres://user:hunter2@127.0.0.1:1/db");
-    let line = sidecar.wait_for("the sidecar starts");
+    let line = sidecar.wait_for("the service starts");
     let line: serde_json::Value = serde_json::from_str(&line).expect("the log is JSON");
-    let address = line["address"].as_str().expect("an address").to_owned();
-    let health = http_get(&address, "/health");
-    assert!(health.starts_with("HTTP/1.1 200"), "{health}");
-    assert!(http_get(&address, "/ready").starts_with("HTTP/1.1 503"));
+    let public = line["address"].as_str().expect("an address");
+    let operators = line["operators_address"].as_str().expect("an address");
+    for (address, path, status) in [
+        (public, "/health", "200"),
+        (public, "/ready", "404"),
+        (public, "/metrics", "404"),
+        (operators, "/health", "200"),
+        (operators, "/ready", "503"),
+        (operators, "/metrics", "200"),
+    ] {
+        let answer = http_get(address, path);
+        let head = format!("HTTP/1.1 {status}");
+        assert!(answer.starts_with(&head), "{path}: {answer}");
+    }
     sidecar.signal("TERM");
     assert_eq!(sidecar.ends_within(Duration::from_secs(10)), Some(0));
     let mut rest = String::new();
@@ -235,7 +251,7 @@ fn with_the_database_it_listens_and_stops_on_sigint() {
 fn half_a_request_does_not_keep_it_from_stopping() {
     use std::io::Write;
     let mut sidecar = Sidecar::start("postgres://user:hunter2@127.0.0.1:1/db");
-    let line = sidecar.wait_for("the sidecar starts");
+    let line = sidecar.wait_for("the service starts");
     let line: serde_json::Value = serde_json::from_str(&line).expect("the log is JSON");
     let mut half = std::net::TcpStream::connect(line["address"].as_str().unwrap()).unwrap();
     write!(half, "GET /health HTTP/1.1\r\nHost: x\r\n").unwrap();

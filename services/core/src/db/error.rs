@@ -1,0 +1,124 @@
+//! Why a statement gave no answer, and whether another try may.
+
+use std::time::Duration;
+
+use tokio_postgres::error::SqlState;
+
+/// Why a statement gave no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DbError {
+    /// TLS could not be set up at all; a matter of configuration.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
+    /// No connection, or it broke.
+    #[error("the database cannot be reached: {0}")]
+    Unreachable(String),
+    /// No answer in time; the statement was cancelled and its connection closed.
+    #[error("the database did not answer within {0:?}")]
+    TimedOut(Duration),
+    /// Postgres answered with an error.
+    #[error("the database refused: {code} {message}")]
+    Refused {
+        /// The SQLSTATE.
+        code: String,
+        /// Postgres' message; for the log only.
+        message: String,
+        /// Whether the same call may succeed later.
+        transient: bool,
+    },
+    /// An answer of an unexpected shape: the migrations and this build do not belong together.
+    #[error("the database answered something unexpected: {0}")]
+    Unexpected(String),
+}
+
+impl DbError {
+    /// Whether waiting and calling again makes sense.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::TimedOut(_) => true,
+            Self::Refused { transient, .. } => *transient,
+            Self::Tls(_) | Self::Unexpected(_) => false,
+        }
+    }
+
+    /// Whether the database itself is unreachable, whatever the statement.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => true,
+            Self::Refused { code, .. } => {
+                code.starts_with("08") || matches!(code.as_str(), "57P01" | "57P02" | "57P03")
+            }
+            Self::Tls(_) | Self::TimedOut(_) | Self::Unexpected(_) => false,
+        }
+    }
+
+    /// Whether the data that was sent cannot be stored: no value of its type, more than a check allows, or nested too deep.
+    pub fn is_about_the_data(&self) -> bool {
+        matches!(self, Self::Refused { code, .. }
+            if code.starts_with("22") || code.starts_with("54") || code == SqlState::CHECK_VIOLATION.code())
+    }
+}
+
+impl From<tokio_postgres::Error> for DbError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(db) => Self::Refused {
+                code: db.code().code().to_owned(),
+                message: db.message().to_owned(),
+                transient: is_transient(db.code()),
+            },
+            None => Self::Unreachable(with_causes(&error)),
+        }
+    }
+}
+
+/// Connection trouble, resources, shutdown and start-up, serialization and locks pass by themselves; so does a
+/// statement whose plan was cached before a migration changed its function, since the cache is emptied on errors.
+fn is_transient(code: &SqlState) -> bool {
+    let class = &code.code()[..2];
+    matches!(class, "08" | "40" | "53" | "57" | "58")
+        || [
+            SqlState::LOCK_NOT_AVAILABLE,
+            SqlState::FEATURE_NOT_SUPPORTED,
+            SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+        ]
+        .contains(code)
+}
+
+/// An error with its causes in one line; most crates keep the interesting part in `source`.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_that_pass_by_themselves_are_transient() {
+        for state in [
+            SqlState::ADMIN_SHUTDOWN,
+            SqlState::CANNOT_CONNECT_NOW,
+            SqlState::T_R_DEADLOCK_DETECTED,
+            SqlState::TOO_MANY_CONNECTIONS,
+        ] {
+            assert!(is_transient(&state), "{state:?}");
+        }
+        for state in [
+            SqlState::INSUFFICIENT_PRIVILEGE,
+            SqlState::UNDEFINED_FUNCTION,
+            SqlState::INVALID_PASSWORD,
+        ] {
+            assert!(!is_transient(&state), "{state:?}");
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Postgres: a pool for single statements, and one more connection that listens.
+
+mod cancel;
+mod config;
+mod error;
+mod listener;
+mod pool;
+mod retry;
+mod session;
+mod status;
+mod tls;
+
+pub use config::{DatabaseConfig, Tls};
+pub use error::{DbError, with_causes};
+pub use listener::{Listener, Wakeups};
+pub use pool::{Db, PoolUse};
+pub use retry::retry_transient;
+pub use session::{SessionCheck, check_session};
+pub use status::{DatabaseCheck, DatabaseSeries};
+
+/// A pool whose database is away: port 1 of this machine refuses connections at once.
+#[cfg(test)]
+pub(crate) fn away() -> Db {
+    let lookup = |name: &str| {
+        (name == "DATABASE_URL")
+            .then(|| "postgres://nobody:secret@127.0.0.1:1/none?sslmode=disable".to_owned())
+    };
+    let mut env = crate::config::Reader::new(crate::Service::TEST, &lookup);
+    let config = DatabaseConfig::read(&mut env).expect("a configuration");
+    Db::new(&config).expect("a pool")
+}

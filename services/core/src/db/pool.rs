@@ -1,0 +1,200 @@
+//! The pool. Everything that a service does in the database is one call of one function, so the pool offers exactly that: one
+//! statement, one time limit, one error type.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use deadpool_postgres::{
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod,
+    Runtime, Timeouts,
+};
+use tokio_postgres::{Row, types::ToSql};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::{
+    cancel::{CANCELLING, Call},
+    config::DatabaseConfig,
+    error::{DbError, with_causes},
+    tls::connector,
+};
+
+/// How full the pool is.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolUse {
+    /// Connections that exist.
+    pub open: usize,
+    /// Of these, connections that are waiting for work.
+    pub idle: usize,
+    /// The most there may be.
+    pub max: usize,
+    /// Callers that wait for a connection.
+    pub waiting: usize,
+}
+
+/// The server's statement timeout is this much longer than ours: it covers clients that vanished without cancelling.
+const SERVER_LEEWAY: Duration = Duration::from_secs(5);
+
+/// The pool.
+#[derive(Clone)]
+pub struct Db {
+    pool: Pool,
+    tls: MakeRustlsConnect,
+    timeout: Duration,
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Db")
+            .field("pool", &self.pool)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Db {
+    /// Makes the pool. Nothing is connected yet: the database may come up after this process.
+    pub fn new(config: &DatabaseConfig) -> Result<Self, DbError> {
+        let tls = connector(&config.tls)?;
+        let manager = Manager::from_config(
+            config.postgres.clone(),
+            tls.clone(),
+            ManagerConfig {
+                recycling_method: RecyclingMethod::Fast,
+            },
+        );
+        let timeout = config.timeout;
+        let limit = Some(timeout);
+        let pool = Pool::builder(manager)
+            .max_size(config.pool_size)
+            .timeouts(Timeouts {
+                wait: limit,
+                create: limit,
+                recycle: limit,
+            })
+            .post_create(Hook::async_fn(move |client, _| {
+                Box::pin(limit_statements(client, timeout))
+            }))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| DbError::Unreachable(error.to_string()))?;
+        Ok(Self { pool, tls, timeout })
+    }
+
+    /// Runs one statement and returns its rows. When it takes too long, or its caller drops it, it is cancelled on the
+    /// server: an abandoned statement must not take effect later.
+    pub async fn query(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, DbError> {
+        let client = self.pool.get().await.map_err(pool_error)?;
+        let call = Call::new(client, self.tls.clone());
+        let mut answer = std::pin::pin!(async {
+            let statement = call.client().prepare_cached(sql).await?;
+            call.client().query(&statement, params).await
+        });
+        match tokio::time::timeout(self.timeout, &mut answer).await {
+            Ok(Ok(rows)) => {
+                call.ended();
+                Ok(rows)
+            }
+            Ok(Err(error)) => {
+                call.client().statement_cache.clear();
+                call.ended();
+                Err(error.into())
+            }
+            Err(_) => {
+                call.cancel().await;
+                // The statement may have finished at the last moment; then its answer counts.
+                match tokio::time::timeout(CANCELLING, &mut answer).await {
+                    Ok(Ok(rows)) => Ok(rows),
+                    _ => Err(DbError::TimedOut(self.timeout)),
+                }
+            }
+        }
+    }
+
+    /// Runs one statement and reads each of its rows.
+    pub async fn all<T, C: FromIterator<T>>(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+        read: impl Fn(&Row) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<C, DbError> {
+        let rows = self.query(sql, params).await?;
+        rows.iter()
+            .map(read)
+            .collect::<Result<C, _>>()
+            .map_err(unexpected)
+    }
+
+    /// Runs one statement that returns exactly one row, and reads it.
+    pub async fn one<T>(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+        read: impl FnOnce(&Row) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<T, DbError> {
+        let rows = self.query(sql, params).await?;
+        match rows.as_slice() {
+            [row] => read(row).map_err(unexpected),
+            rows => Err(DbError::Unexpected(format!(
+                "{} rows instead of one",
+                rows.len()
+            ))),
+        }
+    }
+
+    /// The same of one column.
+    pub async fn scalar<T>(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<T, DbError>
+    where
+        T: for<'a> tokio_postgres::types::FromSql<'a>,
+    {
+        self.one(sql, params, |row| row.try_get(0)).await
+    }
+
+    /// Asks for an answer and measures how long it takes.
+    pub async fn ping(&self) -> Result<Duration, DbError> {
+        let start = Instant::now();
+        self.scalar::<i32>("select 1", &[])
+            .await
+            .map(|_| start.elapsed())
+    }
+
+    /// How full the pool is.
+    pub fn pool_use(&self) -> PoolUse {
+        let status = self.pool.status();
+        PoolUse {
+            open: status.size,
+            idle: status.available,
+            max: status.max_size,
+            waiting: status.waiting,
+        }
+    }
+}
+
+/// A row that cannot be read.
+fn unexpected(error: tokio_postgres::Error) -> DbError {
+    DbError::Unexpected(with_causes(&error))
+}
+
+/// A client that was killed or cut off cancels nothing.
+async fn limit_statements(client: &mut ClientWrapper, timeout: Duration) -> Result<(), HookError> {
+    let limit = (timeout + SERVER_LEEWAY).as_millis();
+    let set = format!("set statement_timeout = {limit}");
+    match tokio::time::timeout(timeout, client.batch_execute(&set)).await {
+        Ok(set) => set.map_err(HookError::Backend),
+        Err(_) => Err(HookError::message("the server is silent")),
+    }
+}
+
+fn pool_error(error: PoolError) -> DbError {
+    match error {
+        PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
+            error.into()
+        }
+        other => DbError::Unreachable(with_causes(&other)),
+    }
+}

@@ -1,0 +1,58 @@
+//! The shape of a domain: what it brings to a service.
+
+use std::sync::Arc;
+
+use axum::Router;
+
+use crate::{
+    config::Reader,
+    db::Db,
+    jobs,
+    service::Service,
+    telemetry::{metrics::Series, readiness::Check},
+};
+
+/// What a domain brings. A new one brings nothing; fields are added as needed.
+#[derive(Default)]
+pub struct Domain {
+    /// Its name, as in the migrations, the tests and the guides.
+    pub name: &'static str,
+    /// Public routes.
+    pub routes: Router,
+    /// Kinds of jobs.
+    pub jobs: jobs::Registry,
+    /// Series of `/metrics`.
+    pub series: Vec<Arc<dyn Series>>,
+    /// Checks of `/ready`.
+    pub checks: Vec<Arc<dyn Check>>,
+}
+
+/// What a domain is made with.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The service that it runs in.
+    pub service: Service,
+    /// The database.
+    pub db: Db,
+    /// Larger request bodies are refused.
+    pub max_body_bytes: usize,
+}
+
+/// Why a domain cannot be made; it ends the start.
+pub type SetupError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Makes a domain whose settings have been read.
+pub type Setup = Box<dyn FnOnce(&Context) -> Result<Domain, SetupError> + Send>;
+
+/// Reads a domain's settings. A service lists these functions, one for each domain.
+pub type FromEnv = fn(&mut Reader<'_>) -> Setup;
+
+impl Domain {
+    /// A domain of this name.
+    pub fn named(name: &'static str) -> Self {
+        Self {
+            name,
+            ..Self::default()
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Requests that are refused are limited by the policies of the database (tier `outside` of `kijko.rate_limit_policies`): an
+//! address that gets too many refusals gets 429 instead.
+//!
+//! Only refusals are limited, and after the fact. A limit that somebody else has used up must never lose a signed delivery of a
+//! webhook, and only its signature tells whose it is: behind a proxy all senders may have one address. Reading and verifying a
+//! body costs less than asking the database. When the database cannot be asked, the refusal stands.
+
+use std::{collections::HashMap, time::Duration};
+
+use axum::{
+    extract::{Request, State},
+    http::HeaderMap,
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+
+use crate::{
+    db::{Db, DbError},
+    error::Error,
+};
+
+const ADMIT: &str = "select private.requests_admit_external($1, $2, $3)::text";
+const FORWARDED_FOR: &str = "x-forwarded-for";
+/// A client who has made a mistake does not wait longer for a database that is slow.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What the database answers.
+#[derive(Debug, Deserialize)]
+struct Verdict {
+    code: Option<String>,
+    details: Option<String>,
+    headers: HashMap<String, String>,
+}
+
+pub(in crate::http) async fn limit(State(db): State<Db>, request: Request, next: Next) -> Response {
+    let forwarded_for = forwarded_for(request.headers());
+    let (method, path) = (
+        request.method().to_string(),
+        request.uri().path().to_owned(),
+    );
+    let response = next.run(request).await;
+    if !response.status().is_client_error() {
+        return response;
+    }
+    let asked = admit(&db, forwarded_for.as_deref(), &method, &path);
+    match tokio::time::timeout(TIMEOUT, asked).await {
+        Ok(Ok(verdict)) => verdict.refusal().map_or(response, Error::into_response),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "not limited");
+            response
+        }
+        Err(_) => response,
+    }
+}
+
+/// Repeated header fields are one list. The database takes its rightmost address that is no trusted proxy.
+fn forwarded_for(headers: &HeaderMap) -> Option<String> {
+    let all = headers.get_all(FORWARDED_FOR).iter();
+    let all: Vec<_> = all.filter_map(|value| value.to_str().ok()).collect();
+    (!all.is_empty()).then(|| all.join(","))
+}
+
+async fn admit(
+    db: &Db,
+    forwarded_for: Option<&str>,
+    method: &str,
+    path: &str,
+) -> Result<Verdict, DbError> {
+    let text: String = db.scalar(ADMIT, &[&forwarded_for, &method, &path]).await?;
+    serde_json::from_str(&text).map_err(|error| DbError::Unexpected(error.to_string()))
+}
+
+impl Verdict {
+    fn refusal(self) -> Option<Error> {
+        match self.code?.as_str() {
+            "rate_limited" => Some(Error::RateLimited {
+                details: self.details,
+                headers: self.headers.into_iter().collect(),
+            }),
+            code => Some(Error::Unavailable {
+                cause: format!("the limiter answered {code}"),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn repeated_headers_are_one_list() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(forwarded_for(&headers), None);
+        headers.append(FORWARDED_FOR, HeaderValue::from_static("1.2.3.4, 5.6.7.8"));
+        headers.append(FORWARDED_FOR, HeaderValue::from_static("9.9.9.9"));
+        let expected = Some("1.2.3.4, 5.6.7.8,9.9.9.9");
+        assert_eq!(forwarded_for(&headers).as_deref(), expected);
+    }
+
+    #[test]
+    fn only_a_code_refuses() {
+        let verdict = |text: &str| serde_json::from_str::<Verdict>(text).unwrap().refusal();
+        let code = |text: &str| verdict(text).map(|error| error.code());
+        assert_eq!(code(r#"{"code":null,"details":null,"headers":{}}"#), None);
+        assert_eq!(
+            code(r#"{"code":"rate_limited","details":"d","headers":{"RateLimit":"x"}}"#),
+            Some("rate_limited")
+        );
+        assert_eq!(
+            code(r#"{"code":"unavailable","details":null,"headers":{}}"#),
+            Some("unavailable")
+        );
+    }
+}

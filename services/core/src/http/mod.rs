@@ -1,0 +1,19 @@
+//! The HTTP server: two routers by audience, and around their routes what every request gets.
+//!
+//! - `routes`: what every service answers, one file each.
+//! - `middleware`: what every request passes.
+//! - [`extract`]: what handlers read from a request.
+
+pub mod config;
+pub mod extract;
+mod middleware;
+pub mod routers;
+pub mod routes;
+pub mod series;
+
+pub use config::HttpConfig;
+pub use routers::{Server, operators, public};
+pub use series::HttpSeries;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,5 @@
+//! What every service answers, one file each.
+
+pub mod health;
+pub mod metrics;
+pub mod ready;

@@ -1,0 +1,206 @@
+//! The database's worker functions, one method each. The only SQL of the worker is here.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use serde_json::Value;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::{
+    job::{Failure, Job},
+    result_batch::ResultBatch,
+};
+use crate::db::{Db, DbError};
+
+/// The queue, as one worker sees it.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    db: Db,
+    worker: String,
+    lease: Duration,
+    retry_limit: Duration,
+    results: Arc<ResultBatch>,
+}
+
+/// How long a transient error is retried by default.
+const RETRY_LIMIT: Duration = Duration::from_secs(60);
+
+/// The state of a held job, from a heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beat {
+    /// It is to be cancelled.
+    pub cancel_requested: bool,
+    /// Its lease was extended. If not, another transaction held its row, and the lease is unchanged.
+    pub extended: bool,
+}
+
+/// Depth and age of one kind's queue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueueStats {
+    /// The kind of job.
+    pub kind: String,
+    /// Waiting, including those that are not due yet.
+    pub queued: i64,
+    /// Claimed by a worker.
+    pub running: i64,
+    /// Given up.
+    pub dead: i64,
+    /// How long the oldest due job has waited.
+    pub oldest_queued_seconds: f64,
+}
+
+impl Queue {
+    /// The queue as seen by the worker of this name, which takes leases of this length.
+    pub fn new(db: Db, worker: String, lease: Duration) -> Self {
+        Self {
+            db,
+            worker,
+            lease,
+            retry_limit: RETRY_LIMIT,
+            results: Arc::default(),
+        }
+    }
+
+    /// The same with another retry limit for transient errors.
+    pub fn with_retry_limit(self, retry_limit: Duration) -> Self {
+        Self {
+            retry_limit,
+            ..self
+        }
+    }
+
+    /// How long a transient error is retried.
+    pub fn retry_limit(&self) -> Duration {
+        self.retry_limit
+    }
+
+    /// The length of the leases.
+    pub fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    /// The worker's name.
+    pub fn worker(&self) -> &str {
+        &self.worker
+    }
+
+    /// Claims up to `limit` jobs of these kinds.
+    pub async fn claim(&self, limit: usize, kinds: &[String]) -> Result<Vec<Job>, DbError> {
+        self.db
+            .all(
+                "select id, org_id, kind, payload, attempt, max_attempts, timeout_seconds, waited_seconds
+                 from private.jobs_claim($1, make_interval(secs => $2), $3, $4)",
+                &[
+                    &self.worker,
+                    &self.lease.as_secs_f64(),
+                    &i32::try_from(limit).unwrap_or(i32::MAX),
+                    &kinds,
+                ],
+                job,
+            )
+            .await
+    }
+
+    /// Extends the leases of these jobs. A job that is missing from the answer is no longer ours.
+    pub async fn heartbeat(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, Beat>, DbError> {
+        self.db
+            .all(
+                "select id, cancel_requested, extended from private.jobs_heartbeat($1, $2, make_interval(secs => $3))",
+                &[&self.worker, &ids, &self.lease.as_secs_f64()],
+                |row| {
+                    let (cancel_requested, extended) = (row.try_get(1)?, row.try_get(2)?);
+                    Ok((row.try_get(0)?, Beat { cancel_requested, extended }))
+                },
+            )
+            .await
+    }
+
+    /// Ends a job well, together with others that are ready; false when the lease was lost or the job was cancelled.
+    pub async fn complete(&self, job: &Job, result: &Value) -> Result<bool, DbError> {
+        self.results
+            .complete(&self.db, &self.worker, job, result)
+            .await
+    }
+
+    /// Records a failure; the job's new status, or `None` when the lease was lost.
+    pub async fn fail_job(&self, job: &Job, failure: &Failure) -> Result<Option<String>, DbError> {
+        let sql = "select private.jobs_fail($1, $2, $3, $4, $5, make_interval(secs => $6), $7, $8)";
+        self.fail(sql, job, failure, &[]).await
+    }
+
+    /// Hands a job back at shutdown, to be claimed at once and without counting the attempt; false when it is not ours.
+    pub async fn release(&self, job: &Job) -> Result<bool, DbError> {
+        let ids = [job.id];
+        let released: i32 = self
+            .db
+            .scalar(
+                "select private.jobs_release($1, $2)",
+                &[&self.worker, &ids.as_slice()],
+            )
+            .await?;
+        Ok(released > 0)
+    }
+
+    /// Records a failure by another function than `private.jobs_fail`, which takes the same parameters and then `more`.
+    pub async fn fail(
+        &self,
+        sql: &str,
+        job: &Job,
+        failure: &Failure,
+        more: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+    ) -> Result<Option<String>, DbError> {
+        let wait = failure.retry_after.map(|wait| wait.as_secs_f64());
+        let (code, message) = (failure.code.as_ref(), without_nul(&failure.message));
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 8] = [
+            &self.worker,
+            &job.id,
+            &code,
+            &message,
+            &failure.retryable,
+            &wait,
+            &job.attempt,
+            &failure.outage,
+        ];
+        self.db.scalar(sql, &[&params, more].concat()).await
+    }
+}
+
+/// Depth and age of the queue by kind.
+pub async fn stats(db: &Db) -> Result<Vec<QueueStats>, DbError> {
+    db.all(
+        "select kind, queued, running, dead, oldest_queued_seconds from private.jobs_stats()",
+        &[],
+        queue_stats,
+    )
+    .await
+}
+
+fn job(row: &Row) -> Result<Job, tokio_postgres::Error> {
+    let timeout: i32 = row.try_get("timeout_seconds")?;
+    let waited: f64 = row.try_get("waited_seconds")?;
+    Ok(Job {
+        id: row.try_get("id")?,
+        org_id: row.try_get("org_id")?,
+        kind: row.try_get("kind")?,
+        payload: row.try_get("payload")?,
+        attempt: row.try_get("attempt")?,
+        max_attempts: row.try_get("max_attempts")?,
+        timeout: Duration::from_secs(u64::try_from(timeout).unwrap_or(0)),
+        waited: Duration::try_from_secs_f64(waited).unwrap_or_default(),
+    })
+}
+
+fn queue_stats(row: &Row) -> Result<QueueStats, tokio_postgres::Error> {
+    Ok(QueueStats {
+        kind: row.try_get("kind")?,
+        queued: row.try_get("queued")?,
+        running: row.try_get("running")?,
+        dead: row.try_get("dead")?,
+        oldest_queued_seconds: row.try_get("oldest_queued_seconds")?,
+    })
+}
+
+/// Postgres stores no NUL in text; the text of another service may have one.
+pub fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}

@@ -1,0 +1,258 @@
+//! The kinds of jobs that this service runs. A kind is the type of its payload; a domain registers a handler for it. The worker
+//! claims the registered kinds and no others, and dispatches by them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::{
+    job::{Failure, HandlerError, Job},
+    queue::Queue,
+};
+use crate::db::DbError;
+
+/// The type of a kind's payload, `jobs.payload`. Its fields are part of the contract with the functions that queue such jobs.
+pub trait JobKind: DeserializeOwned + Send + Sync {
+    /// `jobs.kind`, or the part of it before the dot for a kind with variants.
+    const KIND: &'static str;
+}
+
+/// What is done for one kind of job. A handler computes; what it returns is recorded by the runner, which keeps trying
+/// while the lease lasts. Its future may be dropped at any await.
+pub trait Handler: Send + Sync + 'static {
+    /// What it needs to know.
+    type Payload: JobKind;
+
+    /// Does the work.
+    fn run(
+        &self,
+        queue: &Queue,
+        job: &Job,
+        payload: Self::Payload,
+    ) -> impl Future<Output = Result<Value, HandlerError>> + Send;
+
+    /// Records a result; false when the database did not take it as a success.
+    fn record_success(
+        &self,
+        queue: &Queue,
+        job: &Job,
+        result: &Value,
+    ) -> impl Future<Output = Result<bool, DbError>> + Send {
+        queue.complete(job, result)
+    }
+
+    /// Records a failure; the new status, or `None` when the lease was lost.
+    fn record_failure(
+        &self,
+        queue: &Queue,
+        job: &Job,
+        failure: &Failure,
+    ) -> impl Future<Output = Result<Option<String>, DbError>> + Send {
+        queue.fail_job(job, failure)
+    }
+
+    /// Hands a job back at shutdown; false when it is not ours.
+    fn record_release(
+        &self,
+        queue: &Queue,
+        job: &Job,
+    ) -> impl Future<Output = Result<bool, DbError>> + Send {
+        queue.release(job)
+    }
+}
+
+/// A handler whose payload's type is hidden, as the registry keeps it. Every [`Handler`] is one.
+pub trait AnyHandler: Send + Sync {
+    /// Reads the payload and does the work. A payload that is not of the kind's type fails at once: another attempt would
+    /// read the same.
+    fn run<'a>(
+        &'a self,
+        queue: &'a Queue,
+        job: &'a Job,
+    ) -> BoxFuture<'a, Result<Value, HandlerError>>;
+
+    /// [`Handler::record_success`].
+    fn record_success<'a>(
+        &'a self,
+        queue: &'a Queue,
+        job: &'a Job,
+        result: &'a Value,
+    ) -> BoxFuture<'a, Result<bool, DbError>>;
+
+    /// [`Handler::record_failure`].
+    fn record_failure<'a>(
+        &'a self,
+        queue: &'a Queue,
+        job: &'a Job,
+        failure: &'a Failure,
+    ) -> BoxFuture<'a, Result<Option<String>, DbError>>;
+
+    /// [`Handler::record_release`].
+    fn record_release<'a>(
+        &'a self,
+        queue: &'a Queue,
+        job: &'a Job,
+    ) -> BoxFuture<'a, Result<bool, DbError>>;
+}
+
+impl<H: Handler> AnyHandler for H {
+    fn run<'a>(
+        &'a self,
+        queue: &'a Queue,
+        job: &'a Job,
+    ) -> BoxFuture<'a, Result<Value, HandlerError>> {
+        match H::Payload::deserialize(&job.payload) {
+            Ok(payload) => Box::pin(Handler::run(self, queue, job, payload)),
+            Err(error) => Box::pin(async move { Err(invalid_payload(&error).into()) }),
+        }
+    }
+
+    fn record_success<'a>(
+        &'a self,
+        queue: &'a Queue,
+        job: &'a Job,
+        result: &'a Value,
+    ) -> BoxFuture<'a, Result<bool, DbError>> {
+        Box::pin(Handler::record_success(self, queue, job, result))
+    }
+
+    fn record_failure<'a>(
+        &'a self,
+        queue: &'a Queue,
+        job: &'a Job,
+        failure: &'a Failure,
+    ) -> BoxFuture<'a, Result<Option<String>, DbError>> {
+        Box::pin(Handler::record_failure(self, queue, job, failure))
+    }
+
+    fn record_release<'a>(
+        &'a self,
+        queue: &'a Queue,
+        job: &'a Job,
+    ) -> BoxFuture<'a, Result<bool, DbError>> {
+        Box::pin(Handler::record_release(self, queue, job))
+    }
+}
+
+/// The message may quote a value of the payload, which the organization owns.
+fn invalid_payload(error: &serde_json::Error) -> Failure {
+    let reason: String = error.to_string().chars().take(200).collect();
+    Failure::permanent(
+        "invalid_payload",
+        format!("the payload is not what jobs of this kind have: {reason}"),
+    )
+}
+
+/// Handlers by kind.
+#[derive(Default)]
+pub struct Registry(BTreeMap<String, Arc<dyn AnyHandler>>);
+
+impl Registry {
+    /// The kind `KIND` alone.
+    pub fn register<H: Handler>(&mut self, handler: Arc<H>) {
+        self.insert(H::Payload::KIND.to_owned(), handler);
+    }
+
+    /// The kinds `KIND.variant`, for each of these variants.
+    pub fn register_variants<H: Handler>(
+        &mut self,
+        variants: impl IntoIterator<Item = impl AsRef<str>>,
+        handler: Arc<H>,
+    ) {
+        for variant in variants {
+            let kind = format!("{}.{}", H::Payload::KIND, variant.as_ref());
+            self.insert(kind, handler.clone());
+        }
+    }
+
+    /// Takes over another registry's kinds.
+    pub fn merge(&mut self, other: Self) {
+        for (kind, handler) in other.0 {
+            self.insert(kind, handler);
+        }
+    }
+
+    fn insert(&mut self, kind: String, handler: Arc<dyn AnyHandler>) {
+        let earlier = self.0.insert(kind.clone(), handler);
+        assert!(earlier.is_none(), "jobs of kind {kind} have two handlers");
+    }
+
+    /// All kinds in order. All workers have the same order, since claims for the same kinds share the tenants' turns.
+    pub fn kinds(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+
+    /// The handler of a kind.
+    pub fn find(&self, kind: &str) -> Option<Arc<dyn AnyHandler>> {
+        self.0.get(kind).cloned()
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Registry").field(&self.kinds()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Mail {
+        #[allow(dead_code, reason = "its presence is what counts")]
+        to: String,
+    }
+
+    impl JobKind for Mail {
+        const KIND: &'static str = "mail";
+    }
+
+    struct Post;
+
+    impl Handler for Post {
+        type Payload = Mail;
+
+        async fn run(&self, _: &Queue, _: &Job, mail: Mail) -> Result<Value, HandlerError> {
+            Ok(mail.to.into())
+        }
+    }
+
+    fn registry() -> Registry {
+        let mut registry = Registry::default();
+        registry.register_variants(["fast", "slow"], Arc::new(Post));
+        registry.register(Arc::new(Post));
+        registry
+    }
+
+    #[test]
+    fn kinds_are_what_was_registered_and_nothing_else() {
+        let registry = registry();
+        assert_eq!(registry.kinds(), ["mail", "mail.fast", "mail.slow"]);
+        assert!(registry.find("mail.fast").is_some());
+        for unknown in ["", "mai", "mail.", "mail.other", "execution"] {
+            assert!(registry.find(unknown).is_none(), "{unknown}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "jobs of kind mail have two handlers")]
+    fn a_kind_has_one_handler() {
+        registry().merge(registry());
+    }
+
+    #[test]
+    fn a_payload_of_another_type_is_a_permanent_failure() {
+        let error = Mail::deserialize(&serde_json::json!({"to": "x".repeat(5)}))
+            .err()
+            .or(Mail::deserialize(&serde_json::json!({"to": 7})).err())
+            .unwrap();
+        let failure = invalid_payload(&error);
+        assert_eq!(
+            (failure.code.as_ref(), failure.retryable),
+            ("invalid_payload", false)
+        );
+    }
+}

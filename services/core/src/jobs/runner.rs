@@ -1,0 +1,191 @@
+//! One job from start to record.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tracing::{Instrument, Level};
+
+use super::{
+    job::{Failure, HandlerError, Job},
+    leases::{Lease, Stop},
+    queue::Queue,
+    registry::AnyHandler,
+    series::{JobSeries, Outcome},
+};
+use crate::{
+    db::{DbError, retry_transient},
+    telemetry::canonical::{self, Subject},
+};
+
+/// How the work ended, before anything is recorded.
+#[derive(Debug)]
+enum Ended {
+    Done(Value),
+    Failed(Failure),
+    Stopped(Stop),
+    Superseded,
+}
+
+/// Runs the job, records how it ended, and writes its canonical line. A panic of the handler is this job's failure, not the
+/// worker's.
+pub async fn run(
+    queue: &Queue,
+    handler: Arc<dyn AnyHandler>,
+    job: Job,
+    lease: &Lease,
+    series: &JobSeries,
+) {
+    let start = Instant::now();
+    let fields = canonical::Fields::default();
+    let span = tracing::info_span!(
+        "job", job_id = %job.id, org_id = %job.org_id, kind = job.kind, attempt = job.attempt
+    );
+    let outcome = canonical::scope(fields.clone(), async {
+        let ended = work(queue, handler.as_ref(), &job, lease).await;
+        record(queue, handler.as_ref(), &job, lease, ended).await
+    })
+    .instrument(span)
+    .await;
+    let duration = start.elapsed();
+    series.job_ended(&job.kind, outcome, duration);
+    write_line(&job, outcome, duration, &fields);
+}
+
+fn write_line(job: &Job, outcome: Outcome, duration: Duration, fields: &canonical::Fields) {
+    let level = match outcome {
+        Outcome::LeaseLost => Level::WARN,
+        _ => Level::INFO,
+    };
+    let own = [
+        ("job_id", json!(job.id)),
+        ("org_id", json!(job.org_id)),
+        ("kind", json!(job.kind)),
+        ("attempt", json!(job.attempt)),
+        ("max_attempts", json!(job.max_attempts)),
+        ("outcome", json!(outcome.name())),
+        ("duration_ms", json!(duration.as_millis() as u64)),
+        ("waited_ms", json!(job.waited.as_millis() as u64)),
+    ];
+    canonical::write(Subject::Job, level, fields, own);
+}
+
+async fn work(queue: &Queue, handler: &dyn AnyHandler, job: &Job, lease: &Lease) -> Ended {
+    let handled = AssertUnwindSafe(handler.run(queue, job)).catch_unwind();
+    tokio::select! {
+        biased;
+        reason = lease.stopped() => Ended::Stopped(reason),
+        handled = tokio::time::timeout(job.timeout, handled) => match handled {
+            Err(_) => Ended::Failed(timed_out(job.timeout)),
+            Ok(Err(_)) => Ended::Failed(Failure::internal()), // the panic hook has logged the cause
+            Ok(Ok(Ok(result))) => Ended::Done(result),
+            Ok(Ok(Err(HandlerError::Failed(failure)))) => Ended::Failed(failure),
+            Ok(Ok(Err(HandlerError::Superseded))) => Ended::Superseded,
+            Ok(Ok(Err(HandlerError::Database(error)))) => {
+                tracing::error!(%error, "the job could not ask the database");
+                Ended::Failed(Failure::internal())
+            }
+        },
+    }
+}
+
+async fn record(
+    queue: &Queue,
+    handler: &dyn AnyHandler,
+    job: &Job,
+    lease: &Lease,
+    ended: Ended,
+) -> Outcome {
+    match ended {
+        Ended::Done(result) => record_success(queue, handler, job, lease, &result).await,
+        Ended::Failed(failure) => record_failure(queue, handler, job, lease, &failure).await,
+        Ended::Stopped(Stop::Cancelled) => {
+            record_failure(queue, handler, job, lease, &cancelled()).await
+        }
+        Ended::Stopped(Stop::Shutdown) => release(queue, handler, job, lease).await,
+        Ended::Stopped(Stop::LeaseLost) => Outcome::LeaseLost,
+        Ended::Superseded => Outcome::Superseded,
+    }
+}
+
+async fn record_success(
+    queue: &Queue,
+    handler: &dyn AnyHandler,
+    job: &Job,
+    lease: &Lease,
+    result: &Value,
+) -> Outcome {
+    match while_leased(queue, lease, || handler.record_success(queue, job, result)).await {
+        Ok(true) => Outcome::Succeeded,
+        Ok(false) => Outcome::Superseded,
+        Err(Unrecorded::LeaseLost) => Outcome::LeaseLost,
+        Err(Unrecorded::Refused(error)) => {
+            tracing::error!(%error, "the database does not take the result");
+            record_failure(queue, handler, job, lease, &Failure::internal()).await
+        }
+    }
+}
+
+async fn record_failure(
+    queue: &Queue,
+    handler: &dyn AnyHandler,
+    job: &Job,
+    lease: &Lease,
+    failure: &Failure,
+) -> Outcome {
+    canonical::add("error_code", failure.code.as_ref());
+    canonical::add("retryable", failure.retryable);
+    match while_leased(queue, lease, || handler.record_failure(queue, job, failure)).await {
+        Ok(Some(status)) => Outcome::of_status(&status),
+        Ok(None) | Err(Unrecorded::LeaseLost) => Outcome::LeaseLost,
+        Err(Unrecorded::Refused(error)) => {
+            tracing::error!(%error, "the database does not take the failure; the lease will end by itself");
+            Outcome::LeaseLost
+        }
+    }
+}
+
+async fn release(queue: &Queue, handler: &dyn AnyHandler, job: &Job, lease: &Lease) -> Outcome {
+    match while_leased(queue, lease, || handler.record_release(queue, job)).await {
+        Ok(true) => Outcome::Released,
+        Ok(false) | Err(Unrecorded::LeaseLost) => Outcome::LeaseLost,
+        Err(Unrecorded::Refused(error)) => {
+            tracing::error!(%error, "the database does not take the job back; the lease will end by itself");
+            Outcome::LeaseLost
+        }
+    }
+}
+
+/// Why something could not be recorded.
+enum Unrecorded {
+    LeaseLost,
+    Refused(DbError),
+}
+
+/// Retries until the result is recorded, the database refuses it (permanently, or for too long), or the lease ends. A repeated
+/// call after a lost answer is harmless: by then the job is no longer ours.
+async fn while_leased<T, F>(
+    queue: &Queue,
+    lease: &Lease,
+    write: impl Fn() -> F,
+) -> Result<T, Unrecorded>
+where
+    F: Future<Output = Result<T, DbError>>,
+{
+    tokio::select! {
+        biased;
+        () = lease.expired() => Err(Unrecorded::LeaseLost),
+        written = retry_transient(queue.retry_limit(), write) => written.map_err(Unrecorded::Refused),
+    }
+}
+
+fn timed_out(limit: Duration) -> Failure {
+    let seconds = limit.as_secs();
+    Failure::transient("timeout", format!("it took longer than {seconds} seconds"))
+}
+
+/// The database knows that a cancellation was requested, so the failure ends as one there.
+fn cancelled() -> Failure {
+    Failure::permanent("cancelled", "cancelled while running")
+}

@@ -1,0 +1,34 @@
+//! What every service of Kijko needs, and nothing of any domain.
+//!
+//! A service reads its [`Settings`] from the environment, lists its [`Domain`]s and calls [`run`]. The modules, from the ones
+//! that need nothing to the ones that need the others:
+//!
+//! - [`config`]: the environment, all problems at once; [`secret`], [`backoff`], [`shutdown`].
+//! - [`telemetry`]: logs, the canonical line of a request or job, metrics, readiness.
+//! - [`db`]: the pool, the listener, cancellation, TLS. Every statement is one call of one function.
+//! - [`error`]: what an HTTP client is told.
+//! - [`outbound`]: a guarded HTTP client for addresses that are not ours.
+//! - [`jobs`]: the worker, its leases, and the registry of kinds of jobs.
+//! - [`http`]: two routers by audience, public and operators.
+//! - [`domain`]: the shape of a domain; [`settings`]: what the environment says about all parts; [`runtime`]: putting the parts together and taking them down in order.
+#![warn(missing_docs)]
+
+pub mod backoff;
+pub mod config;
+pub mod db;
+pub mod domain;
+pub mod error;
+pub mod http;
+pub mod jobs;
+pub mod outbound;
+pub mod runtime;
+pub mod secret;
+pub mod service;
+pub mod settings;
+pub mod shutdown;
+pub mod telemetry;
+
+pub use domain::{Context, Domain, FromEnv, Setup, SetupError};
+pub use runtime::{StartError, run};
+pub use service::Service;
+pub use settings::Settings;

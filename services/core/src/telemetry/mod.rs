@@ -1,0 +1,7 @@
+//! What operators see: logs, the canonical line of a request or job, metrics, readiness.
+
+pub mod canonical;
+pub mod logs;
+pub mod metrics;
+pub mod readiness;
+pub mod throttle;

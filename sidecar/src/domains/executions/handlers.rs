@@ -1,0 +1,395 @@
+//! Jobs of the kinds `execution` and `execution.<vendor>`.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use kijko_core::{
+    db::{DbError, retry_transient},
+    jobs::{Failure, Handler, HandlerError, Job, JobKind, Queue, Registry},
+    telemetry::canonical,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{
+    metrics::CallSeries,
+    output::{outcome, wants_json},
+    store::{Execution, Reservation, Store},
+};
+use crate::{
+    llm::{CompletionRequest, LlmError, Models, Progress, Provider, Usage, max_tokens},
+    sandbox::{PromptError, PromptRequest, Sandbox},
+};
+
+/// The payload of such a job.
+#[derive(Debug, Deserialize)]
+pub struct ExecutionJob {
+    /// The execution that is to run.
+    pub execution_id: Uuid,
+}
+
+/// Executions are queued under this kind, a dot and their vendor's name, so that a worker claims only those that it has
+/// keys for, and one vendor's outage does not delay the others. Models of unknown vendors have this kind alone.
+impl JobKind for ExecutionJob {
+    const KIND: &'static str = "execution";
+}
+
+/// The usage of a call is kept this long for its record; afterwards its lease has long gone to another worker.
+const UNSETTLED: Duration = Duration::from_secs(3_600);
+
+/// Runs executions.
+pub struct ExecutionHandler {
+    store: Store,
+    models: Models,
+    default_max_tokens: u64,
+    sandbox: Arc<Sandbox>,
+    series: Arc<CallSeries>,
+    /// By job and attempt: an attempt that lost its lease may end after the next one has begun, and must leave it alone.
+    open: Mutex<HashMap<Attempt, OpenCall>>,
+}
+
+type Attempt = (Uuid, i32);
+
+/// A call whose attempt has not been recorded yet. It is kept here and not in the call's future, which is dropped when
+/// the job is cancelled or runs out of time: what it used until then is paid for.
+struct OpenCall {
+    id: Uuid,
+    since: Instant,
+    /// What is reserved for it.
+    max_usage: Usage,
+    provider: &'static str,
+    model: String,
+    progress: Progress,
+}
+
+impl ExecutionHandler {
+    /// A handler with these models.
+    pub fn new(
+        store: Store,
+        models: Models,
+        default_max_tokens: u64,
+        sandbox: Arc<Sandbox>,
+        series: Arc<CallSeries>,
+    ) -> Self {
+        Self {
+            store,
+            models,
+            default_max_tokens,
+            sandbox,
+            series,
+            open: Mutex::default(),
+        }
+    }
+
+    /// Registers the kind alone and the kinds of the configured vendors.
+    pub fn register(self: Arc<Self>, registry: &mut Registry) {
+        registry.register_variants(self.models.names(), self.clone());
+        registry.register(self);
+    }
+
+    async fn execute(&self, queue: &Queue, job: &Job) -> Result<Value, HandlerError> {
+        self.forget_earlier_attempts(job);
+        // Starting again is harmless, so a database that is away for a moment costs no attempt.
+        let execution = retry_transient(queue.retry_limit(), || self.store.start(queue, job))
+            .await?
+            .ok_or(HandlerError::Superseded)?;
+        canonical::add("model", execution.model.as_str());
+        let (provider, model) = self.models.pick(&execution.model)?;
+        let wants_json = wants_json(&execution.parameters);
+        let max_tokens = max_tokens(
+            &execution.parameters,
+            self.default_max_tokens,
+            execution.max_output_tokens,
+        )?;
+        let request = CompletionRequest {
+            model,
+            prompt: self.prompt(&execution).await?,
+            parameters: execution.parameters,
+            max_tokens,
+            progress: Progress::default(),
+        };
+        let call_id = self
+            .reserve(queue, job, provider.as_ref(), &request)
+            .await?;
+        let progress = request.progress.clone();
+        let mut call = self.series.call(provider.name(), progress.clone());
+        let answer = provider.complete(request).await;
+        if let Ok(completion) = &answer {
+            progress.update(|state| {
+                state.usage = completion.usage;
+                state.model = Some(completion.model.clone());
+            });
+        }
+        call.ended(answer.as_ref().err());
+        let tier = progress.state().service_tier;
+        let outcome = outcome(provider.name(), call_id, tier, answer?, wants_json)?;
+        add_usage(&outcome);
+        Ok(outcome)
+    }
+
+    /// No vendor is called beyond the organization's limits, or for a model without a price.
+    async fn reserve(
+        &self,
+        queue: &Queue,
+        job: &Job,
+        provider: &dyn Provider,
+        request: &CompletionRequest,
+    ) -> Result<Uuid, HandlerError> {
+        let (id, max_usage) = (Uuid::new_v4(), provider.max_usage(request));
+        let call = json!({
+            "id": id,
+            "input_tokens": max_usage.input,
+            "output_tokens": max_usage.output,
+            "service_tier": request.parameters.get("service_tier"),
+        });
+        let reserved = retry_transient(queue.retry_limit(), || {
+            self.store.reserve_call(queue, job, &call)
+        })
+        .await?;
+        match reserved.ok_or(HandlerError::Superseded)? {
+            Reservation::Held { call_id } => {
+                self.open(job, call_id, max_usage, provider.name(), request);
+                Ok(call_id)
+            }
+            Reservation::Refused { refused, message } => {
+                Err(Failure::permanent(refused, message.unwrap_or_default()).into())
+            }
+        }
+    }
+
+    fn open(
+        &self,
+        job: &Job,
+        id: Uuid,
+        max_usage: Usage,
+        provider: &'static str,
+        request: &CompletionRequest,
+    ) {
+        let since = Instant::now();
+        let mut calls = self.calls();
+        calls.retain(|_, call| since.duration_since(call.since) < UNSETTLED);
+        let call = OpenCall {
+            id,
+            since,
+            max_usage,
+            provider,
+            model: request.model.clone(),
+            progress: request.progress.clone(),
+        };
+        calls.insert(attempt(job), call);
+    }
+
+    /// What the attempt's call used, as `private.executions_settle_call` takes it; `None` when none was reserved.
+    fn usage(&self, job: &Job) -> Option<Value> {
+        self.calls().get(&attempt(job)).map(OpenCall::usage)
+    }
+
+    fn settled(&self, job: &Job) {
+        self.calls().remove(&attempt(job));
+    }
+
+    /// They lost their leases, and the database has released what they reserved.
+    fn forget_earlier_attempts(&self, job: &Job) {
+        self.calls()
+            .retain(|&(id, attempt), _| id != job.id || attempt >= job.attempt);
+    }
+
+    fn calls(&self) -> MutexGuard<'_, HashMap<Attempt, OpenCall>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn prompt(&self, execution: &Execution) -> Result<String, PromptError> {
+        let request = PromptRequest {
+            template: execution.prompt_template.clone(),
+            input: execution.input.clone(),
+            schema: execution.input_schema.clone(),
+        };
+        self.sandbox.make_prompt(&request).await
+    }
+}
+
+fn attempt(job: &Job) -> Attempt {
+    (job.id, job.attempt)
+}
+
+impl Handler for ExecutionHandler {
+    type Payload = ExecutionJob;
+
+    async fn run(
+        &self,
+        queue: &Queue,
+        job: &Job,
+        payload: ExecutionJob,
+    ) -> Result<Value, HandlerError> {
+        canonical::add("execution_id", payload.execution_id.to_string());
+        self.execute(queue, job).await
+    }
+
+    async fn record_success(
+        &self,
+        queue: &Queue,
+        job: &Job,
+        result: &Value,
+    ) -> Result<bool, DbError> {
+        let taken = self.store.finish(queue, job, result).await?;
+        self.settled(job);
+        Ok(taken)
+    }
+
+    async fn record_failure(
+        &self,
+        queue: &Queue,
+        job: &Job,
+        failure: &Failure,
+    ) -> Result<Option<String>, DbError> {
+        let usage = self.usage(job);
+        if let Some(usage) = &usage {
+            add_usage(usage);
+        }
+        let status = self.store.fail(queue, job, failure, usage.as_ref()).await?;
+        self.settled(job);
+        Ok(status)
+    }
+
+    async fn record_release(&self, queue: &Queue, job: &Job) -> Result<bool, DbError> {
+        if let Some(usage) = self.usage(job) {
+            add_usage(&usage);
+            self.store.record_call(queue, job, &usage).await?;
+            self.settled(job);
+        }
+        queue.release(job).await
+    }
+}
+
+/// The job's canonical line says which model answered and what it used.
+fn add_usage(usage: &Value) {
+    for (field, name) in [
+        ("model", "model"),
+        ("input_tokens", "input_tokens"),
+        ("output_tokens", "output_tokens"),
+        ("service_tier", "service_tier"),
+    ] {
+        match &usage[name] {
+            Value::Null => {}
+            value => canonical::add(field, value.clone()),
+        }
+    }
+}
+
+impl OpenCall {
+    /// A vendor that counts only at the end of its answer has reported nothing when the call ends early. The received part
+    /// was paid for, so it is estimated.
+    fn usage(&self) -> Value {
+        let state = self.progress.state();
+        let usage = match state.answer_bytes {
+            received if state.usage.is_empty() && received > 0 => {
+                Usage::new(self.max_usage.input, received.div_ceil(4) as u64)
+            }
+            _ => state.usage,
+        };
+        let model = state.model.as_ref().unwrap_or(&self.model);
+        let mut json = usage.to_json(&format!("{}/{model}", self.provider));
+        json["call_id"] = json!(self.id);
+        json["service_tier"] = json!(state.service_tier);
+        json
+    }
+}
+
+impl From<LlmError> for HandlerError {
+    fn from(error: LlmError) -> Self {
+        Self::Failed(Failure {
+            code: error.code().into(),
+            retryable: error.retryable(),
+            retry_after: error.retry_after,
+            outage: error.fault.is_outage(),
+            message: error.message,
+        })
+    }
+}
+
+impl From<PromptError> for HandlerError {
+    fn from(error: PromptError) -> Self {
+        Self::Failed(match &error {
+            PromptError::Sandbox(cause) => {
+                tracing::error!(cause, "the sandbox failed");
+                Failure::internal()
+            }
+            _ => Failure::permanent(error.code(), error.to_string()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Map;
+
+    use super::*;
+    use crate::{app::test, llm::Echo};
+
+    fn handler() -> ExecutionHandler {
+        let sandbox = Arc::new(Sandbox::new("/nonexistent".into()));
+        ExecutionHandler::new(
+            Store::new(test::context().db),
+            Models::default(),
+            100,
+            sandbox,
+            Arc::default(),
+        )
+    }
+
+    fn job(id: Uuid, attempt: i32) -> Job {
+        Job {
+            id,
+            org_id: Uuid::nil(),
+            kind: ExecutionJob::KIND.to_owned(),
+            payload: json!({}),
+            attempt,
+            max_attempts: 5,
+            timeout: Duration::from_secs(1),
+            waited: Duration::ZERO,
+        }
+    }
+
+    fn open(handler: &ExecutionHandler, job: &Job) -> Uuid {
+        let request = CompletionRequest {
+            model: "m".into(),
+            prompt: String::new(),
+            parameters: Map::new(),
+            max_tokens: 1,
+            progress: Progress::default(),
+        };
+        let call = Uuid::new_v4();
+        handler.open(job, call, Usage::new(1, 1), Echo.name(), &request);
+        call
+    }
+
+    fn call_of(handler: &ExecutionHandler, job: &Job) -> Option<Value> {
+        handler.usage(job).map(|usage| usage["call_id"].clone())
+    }
+
+    #[test]
+    fn an_old_attempt_that_ends_leaves_the_next_ones_call_open() {
+        let (handler, id) = (handler(), Uuid::new_v4());
+        let (old, new) = (job(id, 1), job(id, 2));
+        open(&handler, &old);
+        let call = open(&handler, &new);
+        handler.settled(&old);
+        assert_eq!(call_of(&handler, &old), None);
+        assert_eq!(call_of(&handler, &new), Some(json!(call)));
+    }
+
+    #[test]
+    fn a_new_attempt_forgets_the_calls_of_earlier_ones_of_its_job_only() {
+        let (handler, id) = (handler(), Uuid::new_v4());
+        let other = job(Uuid::new_v4(), 1);
+        open(&handler, &job(id, 1));
+        open(&handler, &other);
+        handler.forget_earlier_attempts(&job(id, 2));
+        assert_eq!(call_of(&handler, &job(id, 1)), None);
+        assert!(call_of(&handler, &other).is_some());
+    }
+}

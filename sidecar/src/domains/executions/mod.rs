@@ -1,0 +1,51 @@
+//! Executions: a skill's prompt, answered by a model. They are queued as jobs by `public.execute_skill` and by habits.
+
+mod handlers;
+mod metrics;
+mod output;
+mod store;
+mod vendor_health;
+
+use std::sync::Arc;
+
+pub use handlers::{ExecutionHandler, ExecutionJob};
+use kijko_core::{Context, Domain, Setup, SetupError, config::Reader};
+pub use metrics::CallSeries;
+use metrics::ModelCheck;
+pub use store::Store;
+
+use crate::{
+    llm::{LlmConfig, Models},
+    sandbox::Sandbox,
+};
+
+/// Reads the settings of the model vendors.
+pub fn from_env(env: &mut Reader<'_>) -> Setup {
+    let config = LlmConfig::read(env);
+    Box::new(move |context| domain(&config, context))
+}
+
+fn domain(config: &LlmConfig, context: &Context) -> Result<Domain, SetupError> {
+    let models =
+        Models::new(config).map_err(|error| format!("the model vendor's client: {error}"))?;
+    let sandbox = Sandbox::of_this_program().map_err(|error| format!("the sandbox: {error}"))?;
+    let series = Arc::new(CallSeries::default());
+    let check = ModelCheck {
+        providers: models.names(),
+        calls: series.clone(),
+    };
+    let handler = ExecutionHandler::new(
+        Store::new(context.db.clone()),
+        models,
+        config.default_max_tokens,
+        Arc::new(sandbox),
+        series.clone(),
+    );
+    let mut domain = Domain {
+        series: vec![series],
+        checks: vec![Arc::new(check)],
+        ..Domain::named("executions")
+    };
+    Arc::new(handler).register(&mut domain.jobs);
+    Ok(domain)
+}

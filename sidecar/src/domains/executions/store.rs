@@ -1,0 +1,136 @@
+//! The database functions of executions; the only SQL of this domain. Each names worker and attempt, so that an attempt that
+//! lost its lease changes nothing.
+
+use kijko_core::{
+    db::{Db, DbError},
+    jobs::{Failure, Job, Queue},
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+/// The functions.
+#[derive(Debug, Clone)]
+pub struct Store {
+    db: Db,
+}
+
+/// What an execution needs to run.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Execution {
+    /// The model, with its provider's prefix.
+    pub model: String,
+    /// The skill's template.
+    pub prompt_template: String,
+    /// The input.
+    pub input: Value,
+    /// What the input must look like.
+    #[serde(default)]
+    pub input_schema: Value,
+    /// For the model.
+    #[serde(default)]
+    pub parameters: Map<String, Value>,
+    /// The model's longest answer, if its price row has it.
+    #[serde(default)]
+    pub max_output_tokens: Option<u64>,
+}
+
+/// Whether a model may be called.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Reservation {
+    /// The call is reserved.
+    Held {
+        /// The call, as it was named.
+        call_id: Uuid,
+    },
+    /// It does not fit into the plan, or has no price.
+    Refused {
+        /// Short name.
+        refused: String,
+        /// In words.
+        message: Option<String>,
+    },
+}
+
+impl Store {
+    /// On this database.
+    pub fn new(db: Db) -> Self {
+        Self { db }
+    }
+
+    /// Starts an execution; `None` when there is nothing to do.
+    pub(super) async fn start(
+        &self,
+        queue: &Queue,
+        job: &Job,
+    ) -> Result<Option<Execution>, DbError> {
+        let sql = "select private.executions_start($1, $2, $3)";
+        let answer = self
+            .db
+            .scalar(sql, &[&queue.worker(), &job.id, &job.attempt])
+            .await?;
+        read("start_execution", answer)
+    }
+
+    /// Reserves the most that a call can use, before it; `None` when the job is no longer ours. Repeating it for the same
+    /// call is harmless.
+    pub(super) async fn reserve_call(
+        &self,
+        queue: &Queue,
+        job: &Job,
+        call: &Value,
+    ) -> Result<Option<Reservation>, DbError> {
+        let sql = "select private.executions_reserve_call($1, $2, $3, $4)";
+        let answer = self
+            .db
+            .scalar(sql, &[&queue.worker(), &job.id, &job.attempt, call])
+            .await?;
+        read("reserve_call", answer)
+    }
+
+    /// Records the usage of a call whose job is about to be handed back; false when it was recorded before, or the job is not
+    /// ours.
+    pub(super) async fn record_call(
+        &self,
+        queue: &Queue,
+        job: &Job,
+        usage: &Value,
+    ) -> Result<bool, DbError> {
+        let sql = "select private.executions_record_call($1, $2, $3, $4)";
+        self.db
+            .scalar(sql, &[&queue.worker(), &job.id, &job.attempt, usage])
+            .await
+    }
+
+    /// Output, tokens, cost, metering and the job's end in one transaction; false when it was not taken as a success.
+    pub(super) async fn finish(
+        &self,
+        queue: &Queue,
+        job: &Job,
+        outcome: &Value,
+    ) -> Result<bool, DbError> {
+        let sql = "select private.executions_finish($1, $2, $3, $4)";
+        self.db
+            .scalar(sql, &[&queue.worker(), &job.id, outcome, &job.attempt])
+            .await
+    }
+
+    /// Records a failure with what its call used, in `private.models_cost`'s terms; the job's new status, or `None` when the lease
+    /// was lost.
+    pub(super) async fn fail(
+        &self,
+        queue: &Queue,
+        job: &Job,
+        failure: &Failure,
+        usage: Option<&Value>,
+    ) -> Result<Option<String>, DbError> {
+        let sql = "select private.executions_fail($1, $2, $3, $4, $5, make_interval(secs => $6), $7, outage => $8, usage => $9)";
+        queue.fail(sql, job, failure, &[&usage]).await
+    }
+}
+
+fn read<T: DeserializeOwned>(function: &str, answer: Option<Value>) -> Result<Option<T>, DbError> {
+    let answer = answer.map(serde_json::from_value).transpose();
+    answer.map_err(|error| DbError::Unexpected(format!("{function}: {error}")))
+}

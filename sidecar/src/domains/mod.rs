@@ -1,0 +1,12 @@
+//! The domains of this service. Each is a folder with what it has of:
+//!
+//! - `mod.rs`: its settings, and what it brings ([`kijko_core::Domain`]).
+//! - `routes.rs`: its public routes.
+//! - `handlers.rs`: its kinds of jobs.
+//! - `store.rs`: the database functions that it calls; the only SQL.
+//! - `metrics.rs`: its series and its readiness.
+//!
+//! [`crate::app::DOMAINS`] lists them.
+
+pub mod executions;
+pub mod stripe;

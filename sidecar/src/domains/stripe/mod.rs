@@ -1,0 +1,47 @@
+//! Stripe: events come in by webhook, are verified here, and are stored and applied by the database.
+//!
+//! This side knows signatures and nothing of billing: which event is the latest, whose it is and which plan follows is
+//! decided by `private.stripe_ingest_event` in the transaction that stores the event.
+
+mod config;
+mod metrics;
+mod routes;
+mod signature;
+mod store;
+
+use std::sync::Arc;
+
+pub use config::StripeConfig;
+use kijko_core::{Context, Domain, Setup, config::Reader};
+use metrics::{StripeCheck, StripeSeries};
+use routes::{Webhook, routes};
+pub use store::Backlog;
+
+/// Reads `STRIPE_WEBHOOK_SECRET`.
+pub fn from_env(env: &mut Reader<'_>) -> Setup {
+    let config = StripeConfig::read(env);
+    Box::new(move |context| Ok(domain(config, context)))
+}
+
+fn domain(config: StripeConfig, context: &Context) -> Domain {
+    let series = Arc::new(StripeSeries::new(context.db.clone()));
+    let check = StripeCheck {
+        db: context.db.clone(),
+        configured: !config.webhook_secrets.is_empty(),
+    };
+    let webhook = Webhook {
+        db: context.db.clone(),
+        secrets: config.webhook_secrets.into(),
+        max_body_bytes: context.max_body_bytes,
+        series: series.clone(),
+    };
+    Domain {
+        routes: routes(webhook),
+        series: vec![series],
+        checks: vec![Arc::new(check)],
+        ..Domain::named("stripe")
+    }
+}
+
+#[cfg(test)]
+mod tests;

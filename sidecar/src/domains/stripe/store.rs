@@ -1,0 +1,188 @@
+//! What an event must be to be stored, and the only SQL of this domain.
+
+use std::borrow::Cow;
+
+use kijko_core::db::{Db, DbError};
+use serde::{Deserialize, Serialize};
+
+/// Asked for with each readiness probe and scrape.
+const BACKLOG: &str = "select failed, given_up, oldest_failed_seconds, unlinked, unplanned from private.stripe_backlog()";
+const INGEST: &str =
+    "select status, duplicate, error_code from private.stripe_ingest_event($1::text::jsonb)";
+
+/// A verified delivery that is an event; everything else in it is the database's business.
+#[derive(Debug, Deserialize)]
+pub(super) struct Event {
+    pub id: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    #[serde(default)]
+    object: String,
+    created: Created,
+}
+
+/// Read only to distinguish an event from other JSON.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Created {
+    Seconds(#[allow(dead_code, reason = "its shape is what counts")] i64),
+    /// As thin events have it: `2026-09-30T12:00:00.000Z`.
+    Text(#[allow(dead_code, reason = "its shape is what counts")] String),
+}
+
+/// `object` of an event that names what it is about instead of showing it.
+const THIN: &str = "v2.core.event";
+
+/// What the database did with it.
+#[derive(Debug)]
+pub(super) struct Ingested {
+    /// `applied`, `failed` (kept and tried again) or `ignored`.
+    pub status: String,
+    /// It had been delivered before.
+    pub duplicate: bool,
+    /// SQLSTATE of the failure.
+    pub error_code: Option<String>,
+}
+
+/// What waits for an operator.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Backlog {
+    /// Events that could not be applied.
+    pub failed: i64,
+    /// Of these, those that are not tried again by themselves.
+    pub given_up: i64,
+    /// How long the oldest of them has waited.
+    pub oldest_failed_seconds: f64,
+    /// Running subscriptions of no known organization.
+    pub unlinked: i64,
+    /// Running subscriptions whose price names no plan.
+    pub unplanned: i64,
+}
+
+impl Event {
+    pub(super) fn parse(body: &str) -> Option<Self> {
+        serde_json::from_str::<Self>(body).ok().filter(|event| {
+            event.id.strip_prefix("evt_").is_some_and(|rest| {
+                (1..=250).contains(&rest.len())
+                    && rest
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            }) && (1..=200).contains(&event.kind.chars().count())
+                && (matches!(event.created, Created::Seconds(_)) || event.object == THIN)
+        })
+    }
+}
+
+/// Stores the event and applies it; once this returns it is committed.
+pub(super) async fn ingest(db: &Db, body: &str) -> Result<Ingested, DbError> {
+    db.one(INGEST, &[&storable(body)], |row| {
+        Ok(Ingested {
+            status: row.try_get(0)?,
+            duplicate: row.try_get(1)?,
+            error_code: row.try_get(2)?,
+        })
+    })
+    .await
+}
+
+/// What waits for an operator.
+pub(super) async fn backlog(db: &Db) -> Result<Backlog, DbError> {
+    db.one(BACKLOG, &[], |row| {
+        Ok(Backlog {
+            failed: row.try_get(0)?,
+            given_up: row.try_get(1)?,
+            oldest_failed_seconds: row.try_get(2)?,
+            unlinked: row.try_get(3)?,
+            unplanned: row.try_get(4)?,
+        })
+    })
+    .await
+}
+
+/// Postgres stores no NUL character and no half of a surrogate pair (an emoji that was cut in two), and a customer's name
+/// must not be a reason to lose an event: U+FFFD instead. Everything else stays as it was written.
+fn storable(body: &str) -> Cow<'_, str> {
+    if !body.contains("\\u") {
+        return Cow::Borrowed(body);
+    }
+    let mut stored = String::with_capacity(body.len());
+    let mut rest = body;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        stored.push_str(before);
+        let length = match (unit(escape), escape.get(6..).and_then(unit)) {
+            // Another escape, "\\\\" above all: its second character begins none.
+            (None, _) => 1 + escape[1..].chars().next().map_or(0, char::len_utf8),
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(0 | 0xd800..=0xdfff), _) => {
+                stored.push_str("\\ufffd");
+                rest = &escape[6..];
+                continue;
+            }
+            (Some(_), _) => 6,
+        };
+        stored.push_str(&escape[..length]);
+        rest = &escape[length..];
+    }
+    stored.push_str(rest);
+    Cow::Owned(stored)
+}
+
+/// The UTF-16 unit that an escape at the beginning of the text stands for.
+fn unit(text: &str) -> Option<u16> {
+    u16::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_has_id_type_and_created() {
+        let event = Event::parse(r#"{"id":"evt_1","type":"a.b","created":1,"data":{}}"#).unwrap();
+        assert_eq!((event.id.as_str(), event.kind.as_str()), ("evt_1", "a.b"));
+        let thin = Event::parse(
+            r#"{"id":"evt_1","object":"v2.core.event","type":"a.b","created":"2026-09-30T12:00:00.000Z"}"#,
+        );
+        assert_eq!(thin.unwrap().id, "evt_1");
+        for bad in [
+            "",
+            "null",
+            "[]",
+            "{",
+            r#"{"id":"evt_1","type":"a"}"#,
+            r#"{"id":1,"type":"a","created":1}"#,
+            r#"{"id":"cus_1","type":"a","created":1}"#,
+            r#"{"id":"evt_","type":"a","created":1}"#,
+            r#"{"id":"evt_1","type":"","created":1}"#,
+            r#"{"id":"evt_1","type":"a","created":"1"}"#,
+            r#"{"id":"evt_1","object":"event","type":"a","created":"2026-09-30T12:00:00.000Z"}"#,
+            r#"{"id":"evt_1","object":"v2.core.event","type":"a"}"#,
+            r#"{"id":"evt_';--","type":"a","created":1}"#,
+        ] {
+            assert!(Event::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_stored_is_replaced_and_nothing_else() {
+        for (body, stored) in [
+            (r#"{"a":"b"}"#, r#"{"a":"b"}"#),
+            (r#"["x\u0000y"]"#, r#"["x\ufffdy"]"#),
+            (r#"{"a\u0000":1}"#, r#"{"a\ufffd":1}"#),
+            // The escaped backslash of a text that only looks like it.
+            (r#"["x\\u0000"]"#, r#"["x\\u0000"]"#),
+            (r#"["\\\u0000"]"#, r#"["\\\ufffd"]"#),
+            (r#"["\ud83d\ude00 \u00e9"]"#, r#"["\ud83d\ude00 \u00e9"]"#),
+            (r#"["\ud83d x"]"#, r#"["\ufffd x"]"#),
+            (r#"["\ude00"]"#, r#"["\ufffd"]"#),
+            (r#"["\uD83D\uD83D\uDE00"]"#, r#"["\ufffd\uD83D\uDE00"]"#),
+            (r#"["\ud83d\u0000"]"#, r#"["\ufffd\ufffd"]"#),
+            (r#"["\u0041"#, r#"["\u0041"#),
+            (r#"["\ud8"#, r#"["\ud8"#),
+            ("[\"\\é\\", "[\"\\é\\"),
+        ] {
+            assert_eq!(storable(body), stored);
+        }
+    }
+}
