@@ -1,5 +1,5 @@
 // What the container images run, outside of containers: secrets, the cluster's first and second start, health, keys, migrations.
-// The images share their functions with ./kijko, so a change there can break them without anybody building an image.
+// The images share their functions with ./kijko, so a change there can break them unnoticed by who builds no image.
 import assert from 'node:assert/strict';
 import { execFile, execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';

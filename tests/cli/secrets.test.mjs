@@ -1,4 +1,4 @@
-// Passwords, keys and the channel that reloads PostgREST are known to nobody who has no use for them.
+// Passwords, keys and the channel that reloads PostgREST are known only where they are needed.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
@@ -28,7 +28,7 @@ describe('passwords', () => {
   };
 
   it("appear in no process's environment or arguments, except the sidecar's own in the sidecar", async () => {
-    // Started anew by somebody who has exported all there is.
+    // Started anew from a shell that exports every password.
     assert.equal((await kijko(['down'])).code, 0);
     const all = passwords();
     const { code, stderr } = await kijko(['up'], {

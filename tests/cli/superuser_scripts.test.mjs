@@ -44,7 +44,8 @@ describe('what the superuser runs', () => {
 
   it('up reads the migrations as postgres and signs its keys with built-in functions only', async () => {
     fs.rmSync(path.join(home, 'secrets/api_keys')); // so that they are signed anew
-    await kijko(['up']);
+    const { code, stderr } = await kijko(['up']);
+    assert.equal(code, 0, stderr);
     const { rows } = await asPostgres((client) => client.query('select distinct who, how from public.ran_by order by 1, 2'));
     assert.ok(
       rows.some((row) => row.how === 'schema_migrations'),

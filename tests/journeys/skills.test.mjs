@@ -2,18 +2,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { before, describe, test } from 'node:test';
-import {
-  anonymous,
-  assertAnonymousSeesNothing,
-  execute,
-  newPerson,
-  newSkill,
-  newTeam,
-  ok,
-  refused,
-  unaffected,
-  usageOf,
-} from './domain.mjs';
+import { assertAnonymousSeesNothing, execute, newPerson, newSkill, newTeam, ok, refused, unaffected, usageOf } from './domain.mjs';
 import { admin } from './support.mjs';
 
 describe('skills', () => {
@@ -24,19 +13,8 @@ describe('skills', () => {
     skill = await newSkill(team.owner);
   });
 
-  test('an unauthenticated caller sees none, only the prices of models', async () => {
+  test('an unauthenticated caller sees none', async () => {
     await assertAnonymousSeesNothing(['skills']);
-    const prices = await anonymous('GET', '/rest/v1/llm_models?select=id,input_microusd_per_mtok&id=eq.echo/*');
-    assert.deepEqual([prices.status, prices.body], [200, [{ id: 'echo/*', input_microusd_per_mtok: 150_000 }]]);
-    assert.equal(
-      (
-        await anonymous('PATCH', '/rest/v1/llm_models?id=eq.echo/*', {
-          body: { source: 'seed' },
-          headers: { 'Content-Type': 'application/json' },
-        })
-      ).status,
-      401,
-    );
   });
 
   test('a non-member sees none, changes none and runs none', async () => {
@@ -110,31 +88,5 @@ describe('skills', () => {
     assert.deepEqual(await ok(person.client.from('executions').select('id')), []);
     await ok(person.client.from('skills').update({ enabled: true }).eq('id', own.id));
     assert.equal((await ok(execute(person, own.id, { n: 1 }))).status, 'queued');
-  });
-
-  test('one whose model has no price is refused before it runs', async () => {
-    const person = await newPerson();
-    const [fine, unpriced] = [await newSkill(person), await newSkill(person, { model: 'gpt-0-unpriced' })];
-    const problems = async (id) => (await ok(person.client.from('skills').select('id, problems').eq('id', id).single())).problems;
-    assert.deepEqual([await problems(fine.id), (await problems(unpriced.id)).map((p) => p.code)], [[], ['model_not_priced']]);
-    await refused(
-      person.client
-        .from('skills')
-        .update({ parameters: { max_tokens: 'many' } })
-        .eq('id', fine.id),
-      400,
-      '23514',
-    );
-  });
-
-  test('signed-in users can read prices and not change them', async () => {
-    const { client } = team.member;
-    assert.ok((await ok(client.from('llm_models').select('id, input_microusd_per_mtok'))).length > 0);
-    await refused(
-      client.from('llm_models').insert({ id: 'echo/free', input_microusd_per_mtok: 0, output_microusd_per_mtok: 0 }),
-      403,
-      '42501',
-    );
-    await refused(client.from('llm_models').update({ input_microusd_per_mtok: 0 }).neq('id', '').select(), 403, '42501');
   });
 });

@@ -35,7 +35,13 @@ const NO_EXCEPTIONS = { largeFiles: [], noDomain: {}, unfinished: [] };
 export function checkLayout(root, { largeFiles, noDomain, unfinished } = NO_EXCEPTIONS) {
   const { domains, findings } = readDomains(namesIn(root, MIGRATIONS));
   const places = [...missingPlaces(root, domains), ...sidecarFolders(root, domains)];
-  return [...findings, ...without(places, unfinished), ...foreignFiles(root, domains, noDomain), ...oversized(root, largeFiles)];
+  return [
+    ...findings,
+    ...without(places, unfinished),
+    ...foreignFiles(root, domains, noDomain),
+    ...oversized(root, largeFiles),
+    ...testAreas(root),
+  ];
 }
 
 /** The domains in the order of their blocks, and what is wrong with the migrations' names. */
@@ -89,7 +95,9 @@ function sidecarFolders(root, domains) {
   const folders = [...new Set(filesOf(root, 'sidecar/src/domains').map((path) => path.split('/')[3]))].filter(
     (name) => !name.endsWith('.rs'),
   );
-  const listed = [...read(root, 'sidecar/src/app.rs').matchAll(/\bdomains::([a-z0-9_]+)::/g)].map(([, name]) => name);
+  const list = read(root, 'sidecar/src/app.rs').match(/\bconst DOMAINS\b[^=]*=\s*&?\[([^\]]*)\]/);
+  if (!list) return ['sidecar/src/app.rs has no list DOMAINS, although sidecar/src/domains has folders'];
+  const listed = [...list[1].matchAll(/\bdomains::([a-z0-9_]+)::/g)].map(([, name]) => name);
   return [
     ...folders
       .filter((name) => !listed.includes(name))
@@ -135,6 +143,15 @@ function oversized(root, largeFiles) {
       .filter((path) => !(lines.get(path) > MAX_LINES))
       .map((path) => `${path} needs no exception any more: remove it from tests/lint/exceptions.mjs`),
   ];
+}
+
+/** The workflow runs each test area, in a job of its own. */
+function testAreas(root) {
+  const [here, there] = [
+    ['scripts/tests.sh', /^TEST_AREAS=\(([^)]*)\)$/m],
+    ['.github/workflows/ci.yml', /^ +area: \[([^\]]*)\]$/m],
+  ].map(([path, list]) => exists(root, path) && (read(root, path).match(list)?.[1] ?? '').split(/[, ]+/).join(' '));
+  return here === there ? [] : [`.github/workflows/ci.yml runs the areas "${there}", scripts/tests.sh has "${here}"`];
 }
 
 /** The findings without those that the list of unfinished places allows, and the lines of that list that are finished. */

@@ -20,7 +20,7 @@ function tree(changes = {}) {
     'supabase/migrations/20261121030000_api_keys.sql': '',
     'supabase/tests/database/000_helpers.sql': '',
     'docs/guides/start.md': '',
-    'sidecar/src/app.rs': 'pub const DOMAINS: &[Domain] = &[domains::notes::DOMAIN];\n',
+    'sidecar/src/app.rs': 'pub const DOMAINS: [FromEnv; 1] = [domains::notes::from_env];\nfn x() { domains::other::y() }\n',
     'sidecar/src/domains/mod.rs': 'pub mod notes;\n',
     'sidecar/src/domains/notes/routes.rs': '',
     ...Object.fromEntries(
@@ -147,6 +147,12 @@ describe('migrations', () => {
   }
 });
 
+test('an area of tests that the workflow does not run', () => {
+  const files = (areas) => ({ 'scripts/tests.sh': 'TEST_AREAS=(lint db)\n', '.github/workflows/ci.yml': `        area: [${areas}]\n` });
+  assert.deepEqual(found(files('lint, db')), []);
+  assertFound(found(files('lint')), ['.github/workflows/ci.yml runs the areas "lint"']);
+});
+
 describe("the sidecar's folders", () => {
   test('a folder that app.rs does not list', () =>
     assertFound(found({ 'sidecar/src/domains/api_keys/routes.rs': '' }), ['sidecar/src/domains/api_keys is not in the list']));
@@ -154,9 +160,14 @@ describe("the sidecar's folders", () => {
   test('a domain that app.rs lists and that has no folder', () =>
     assertFound(found({ 'sidecar/src/domains/notes/routes.rs': null }), ['sidecar/src/domains/notes is missing']));
 
+  test('a list that is not there', () => assertFound(found({ 'sidecar/src/app.rs': '' }), ['sidecar/src/app.rs has no list DOMAINS']));
+
   test('a folder that is named after no domain', () =>
     assertFound(
-      found({ 'sidecar/src/app.rs': 'domains::notes::DOMAIN, domains::mail::DOMAIN', 'sidecar/src/domains/mail/routes.rs': '' }),
+      found({
+        'sidecar/src/app.rs': 'pub const DOMAINS: [FromEnv; 2] = [\n    domains::notes::from_env,\n    domains::mail::from_env,\n];',
+        'sidecar/src/domains/mail/routes.rs': '',
+      }),
       ['sidecar/src/domains/mail is no domain'],
     ));
 });
