@@ -13,14 +13,14 @@ import_llm_prices() {
   KIJKO_PRICES_FILE=$1 PGPASSWORD=$KIJKO_POSTGRES_PASSWORD "$PG_BIN/psql" -X -q -At -v ON_ERROR_STOP=1 -v VERBOSITY=terse \
     "host=127.0.0.1 port=$DB_PORT user=postgres dbname=postgres sslmode=disable" << 'SQL'
 \set prices `cat "$KIJKO_PRICES_FILE"`
-select private.models_import_prices(:'prices'::jsonb) as told \gset
+select private.models_import_prices(:'prices'::jsonb) as result \gset
 select format('%s added, %s changed, %s unchanged, %s skipped',
-  t.told ->> 'added', t.told ->> 'changed', t.told ->> 'unchanged', jsonb_array_length(t.told -> 'skipped'))
-from (select :'told'::jsonb as told) as t;
+  t.result ->> 'added', t.result ->> 'changed', t.result ->> 'unchanged', jsonb_array_length(t.result -> 'skipped'))
+from (select :'result'::jsonb as result) as t;
 select format('skipped, %s (%s): %s%s', g.reason, g.count, array_to_string(g.models[:10], ', '), case when g.count > 10 then ', ...' else '' end)
 from (
   select s.reason, count(*), array_agg(s.model order by s.model) as models
-  from jsonb_to_recordset(:'told'::jsonb -> 'skipped') as s (model text, reason text)
+  from jsonb_to_recordset(:'result'::jsonb -> 'skipped') as s (model text, reason text)
   group by s.reason
 ) as g
 order by g.count desc, g.reason;

@@ -15,8 +15,8 @@ start_service() {
   printf '%s %s\n' "$pid" "$(process_start_time "$pid")" > "$RUN/$name.pid"
 }
 
-# A pid alone could be somebody else's by now; with the process's start time it is this one. A process that was killed
-# and that nobody has waited for yet (state Z) is gone.
+# A pid alone could belong to another process by now; with the process's start time it is this one. A process that was killed
+# and that its parent has not waited for yet (state Z) is gone.
 process_start_time() { awk '$3 != "Z" { print $22 }' "/proc/$1/stat" 2> /dev/null || true; }
 
 service_pid() {

@@ -13,7 +13,7 @@ command_up() {
   refuse_unreachable_home
   refuse_busy_ports
   trap 'interrupted' INT TERM
-  # From here on something may be running that nobody would miss it after a failure.
+  # From here on a failure leaves something running.
   trap '[ "$?" = 0 ] || stop_started' EXIT
   build_all
   bring_up_database

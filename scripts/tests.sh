@@ -10,7 +10,7 @@ command_test() {
   for area in "${asked[@]}"; do
     [[ " ${TEST_AREAS[*]} " = *" $area "* ]] || misuse "there is no test area '$area': ${TEST_AREAS[*]}"
   done
-  # Always in this order, since they share a database: db looks at one that nobody has used yet.
+  # Always in this order, since they share a database: db needs an unused one.
   for area in "${TEST_AREAS[@]}"; do
     [[ " ${asked[*]} " != *" $area "* ]] || areas+=("$area")
   done

@@ -14,7 +14,7 @@ export function chaosTests(vendor) {
   describe('many jobs while what runs them dies', () => {
     beforeEach(async () => {
       vendor.reset();
-      // It works along once a test has called ./kijko up; here it would hide that nobody does.
+      // The stack's own worker would take over the jobs and hide a failure.
       await stopStackSidecar();
     });
     afterEach(killSidecars);

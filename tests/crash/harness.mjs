@@ -1,4 +1,4 @@
-// What the crash tests stand on: sidecars of their own, a vendor that answers when told to, and the stack's processes to kill.
+// What the crash tests stand on: sidecars of their own, a vendor that answers on command, and the stack's processes to kill.
 // They need the stack that `./kijko test crash` starts, since they stop its sidecar and kill its Postgres.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';

@@ -10,7 +10,7 @@ import { METER as BUDGET, Holders, prepare as prepareBudget } from './limits/hol
 const SECONDS = Number(process.env.KIJKO_HAMMER_SECONDS ?? 8);
 
 const SCENARIOS = {
-  'nobody is killed': [],
+  'without a kill': [],
   'sessions are terminated': ['terminateBackend'],
   'backends are killed': ['killBackend'],
   'the postmaster is killed': ['killPostmaster'],

@@ -110,7 +110,7 @@ async function killMany() {
   for (let number = 0; done.kills < KILLS; number += 1) {
     await killOne(number);
     await makePartitions();
-    // And one that gets to its end, if nobody is in its way.
+    // And one that can finish, if no session blocks it.
     if (number % 4 === 3) await cluster.sql('select kijko.rollup_usage(1000)').catch(() => {});
     await sleep(200);
   }
@@ -130,7 +130,7 @@ test('sums stay exact when a rollup is killed at any point, also with late commi
   assert.ok(done.late > 5, `${done.late} transactions committed late`);
   assert.ok(done.blocked > 5, `${done.blocked} runs were stopped between two tables`);
 
-  // Whoever was told of a commit finds it in the ledger; whoever lost the connection meanwhile may.
+  // A reported commit is in the ledger; one whose connection was lost may be.
   const [{ rows }] = await cluster.sql('select count(*)::int as rows from kijko.ledger');
   assert.ok(rows >= done.committed && rows <= done.committed + done.unknown, `${done.committed} + ${done.unknown} uses, ${rows} rows`);
 
@@ -150,8 +150,8 @@ test('sums stay exact when a rollup is killed at any point, also with late commi
         where g.recorded_at < (select rolled_until from kijko.rollup_state) group by 1, 2, 3
       ) as truth full join (
         select t.subject, t.meter, ${column} as key, t.amount, t.entries from kijko.${table} as t
-      ) as told using (subject, meter, key)
-      where (truth.amount, truth.entries) is distinct from (told.amount::numeric, told.entries)`);
+      ) as reported using (subject, meter, key)
+      where (truth.amount, truth.entries) is distinct from (reported.amount::numeric, reported.entries)`);
     assert.deepEqual(wrong, [], table);
   }
 

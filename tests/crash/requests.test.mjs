@@ -30,7 +30,7 @@ class Load {
           await client.query(call % 3 === 0 ? 'rollback' : 'commit');
         }
       } catch {
-        // killed, or told to stop
+        // killed or stopped
       }
       await client.end().catch(() => {});
       if (this.#stop) return;

@@ -29,7 +29,7 @@ test('when a job finishes as its lease expires, either the result or the requeue
     const finish = () =>
       one(`select private.executions_finish($1, $2, '{"output": {}, "input_tokens": 1, "output_tokens": 0}') as done`, [worker, job]);
     const expire = () => one('select private.jobs_requeue_expired()');
-    // Whoever is started first is a little ahead: take turns.
+    // The call that starts first is a little ahead, so they take turns.
     const answers = await Promise.all(i % 2 ? [finish(), expire()] : [expire(), finish()]);
     const { done } = answers[i % 2 ? 0 : 1];
     const { status, events } = await one(

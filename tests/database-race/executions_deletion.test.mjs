@@ -53,7 +53,7 @@ test('deleting an organization while its jobs start, end, fail and are requeued 
             pool.query('select private.executions_start($1, $2) as done', [worker, id]),
       ),
     ];
-    // Whoever is started first is a little ahead: take turns.
+    // The call that starts first is a little ahead, so they take turns.
     const answers = await Promise.allSettled(calls.map((_, n) => calls[(n + i) % calls.length]()));
     for (const answer of answers) seen.add(answer.reason?.code ?? 'done');
     assert.equal((await one('select count(*)::int as n from public.jobs where org_id = $1', [org])).n, 0);
@@ -61,7 +61,7 @@ test('deleting an organization while its jobs start, end, fail and are requeued 
   assert.deepEqual([...seen], ['done'], 'each call has an answer');
 });
 
-// The same, step by step: chance finds a crossing only at times. Whoever ends a job has locked it, the deletion has come so far
+// The same, step by step: chance finds a crossing only at times. The session that ends a job has locked it, the deletion has come so far
 // as to wait for it, and then the job is ended: that must need nothing which the deletion holds.
 const usage = '{"input_tokens": 1, "output_tokens": 1}';
 

@@ -1,4 +1,4 @@
-// Several schedulers at once: a due slot runs once, and a held habit stops nobody.
+// Several schedulers at once: a due slot runs once, and a locked habit stops no other.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { atOnce, newTenant, one, pool, promptly, untilWaiting, used, whileOpen } from './support.mjs';

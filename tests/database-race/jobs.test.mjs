@@ -44,7 +44,7 @@ async function runningExecution({ skill }, worker, maxAttempts = 5) {
   return { id, job };
 }
 
-// ---- a row that somebody holds is passed over, and not forgotten
+// ---- a locked row is skipped, and not forgotten
 
 test('a job whose lease expires while its row is locked is requeued once the lock is released', async () => {
   const { org } = await newTenant();
@@ -313,7 +313,7 @@ test('a small tenant beside a large one is served within its turn by eight claim
   await enqueue(large.org, kind, 100);
   const [theirs] = await enqueue(small.org, kind);
   const claimed = await atOnce(8, () => claim(kind));
-  // Those at once may take the same turn; whoever comes after them does not.
+  // Those at once may take the same turn; a later one does not.
   const after = await claim(kind);
   assert.ok([...claimed.flat(), ...after].some((job) => job.id === theirs));
 });

@@ -19,7 +19,7 @@ test('twelve workers claim every job, and none of them twice', async () => {
     }
   });
 
-  // SKIP LOCKED may show a worker nothing while another holds the last rows; whoever holds them has claimed them.
+  // SKIP LOCKED may show a worker nothing while another holds the last rows; that other has claimed them.
   assert.equal(claims.flat().length, JOBS);
   assert.equal(new Set(claims.flat()).size, JOBS);
 });

@@ -110,7 +110,7 @@ async function waiting(waiter, holder) {
     if (blocked) return;
     await new Promise((resolve) => setTimeout(resolve, 25));
   }
-  throw new Error('nobody waits');
+  throw new Error('no session waits');
 }
 
 /** The first event stays uncommitted until the second waits for it. */
@@ -189,7 +189,7 @@ test('an event of a price that many organizations use blocks no other event and 
   const last = users.toSorted((x, y) => (x.org < y.org ? -1 : 1)).at(-1);
   const [a, b, holder] = [await pool.connect(), await pool.connect(), await pool.connect()];
   try {
-    // Somebody else works on one of them, for as long as this takes; and the price's event is not committed either.
+    // Another session works on one of them, for as long as this takes; and the price's event is not committed either.
     await holder.query('begin');
     await holder.query('select from public.subscriptions where org_id = $1 for update', [users[0].org]);
     await a.query('begin');
@@ -236,7 +236,7 @@ test('an event of a price that many organizations use blocks no other event and 
     { plan: 'FREE', n: 1 },
     { plan: 'TEAMS', n: 60 },
   ]);
-  // A transaction that somebody else has open, as a backup's, puts the second look off.
+  // An open transaction of another session, as a backup's, puts the second look off.
   let found;
   for (let tries = 0; tries < 240 && (found = await behind()) !== expected; tries += 1)
     await new Promise((resolve) => setTimeout(resolve, 250));

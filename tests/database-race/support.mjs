@@ -66,7 +66,7 @@ export async function queryAs(user, sql, values) {
   }
 }
 
-/** Until somebody waits for a session, at a lock of this type. */
+/** Until another session waits for this one, at a lock of this type. */
 export async function untilWaitingFor(pid, lock) {
   for (let tries = 0; tries < 500; tries++) {
     const { n } = await one(`select count(*)::int as n from pg_stat_activity where wait_event = $2 and $1 = any (pg_blocking_pids(pid))`, [
@@ -76,7 +76,7 @@ export async function untilWaitingFor(pid, lock) {
     if (n > 0) return;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
-  assert.fail(`nobody waits for the session at a lock of type ${lock}`);
+  assert.fail(`no session waits at a lock of type ${lock}`);
 }
 
 export const used = async (org, meter) => Number((await one('select used from kijko.usage($1) where meter = $2', [org, meter]))?.used ?? 0);

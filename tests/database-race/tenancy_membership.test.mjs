@@ -1,5 +1,5 @@
 // Joining, leaving and making organizations from several sessions at once. What has to wait is held open here, so that
-// each test also sees that somebody waited.
+// each test also sees that a session waited.
 //   ADMIN_DB_URL=… node --test tests/database-race/*.test.mjs
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';

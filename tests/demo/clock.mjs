@@ -1,5 +1,5 @@
 // Travel in time: product time is now() plus the setting kijko.clock_offset, which only a superuser may change.
-// The setting is the whole stack's, so whoever travels must come back: `restore` is safe to call at any time.
+// The setting is the whole stack's, so each journey must come back: `restore` is safe to call at any time.
 import pg from 'pg';
 import { until } from './story.mjs';
 

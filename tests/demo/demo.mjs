@@ -207,8 +207,8 @@ async function demo() {
     assert.equal(header('x-ratelimit-limit'), String(FREE_EXECUTIONS));
     assert.equal(header('x-ratelimit-remaining'), '0');
     assert.equal(header('x-ratelimit-resource'), 'executions');
-    assert.ok(Number(header('x-ratelimit-reset')) > 0, 'the reset is told');
-    assert.ok(Number(header('retry-after')) > 0, 'Retry-After is told');
+    assert.ok(Number(header('x-ratelimit-reset')) > 0, 'the reset is reported');
+    assert.ok(Number(header('retry-after')) > 0, 'Retry-After is reported');
     assert.equal((await usage(ada.client)).executions.used, FREE_EXECUTIONS, 'a refusal costs nothing');
   });
 
@@ -225,7 +225,7 @@ async function demo() {
     say(`execution ${ended.id} ${ended.status}; ${executions.used} of ${executions.limit} used`);
   });
 
-  await story.step('Bob, and whoever is not signed in, see none of it', async (say) => {
+  await story.step('Bob, a non-member, and unauthenticated callers see none of it', async (say) => {
     await nonMemberSeesNothing(say, { ada, bob, project, skill, habit });
   });
 

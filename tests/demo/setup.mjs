@@ -116,7 +116,7 @@ export function wallClock(instant) {
   return { hour: part('hour'), minute: part('minute') };
 }
 
-// Otherwise they would go on calling a model every day, at somebody's expense.
+// Otherwise they would go on calling a model every day, and cost money.
 export async function stopHabits() {
   while (habitsToStop.length) await ok(admin.from('habits').update({ enabled: false }).eq('id', habitsToStop.pop()));
 }

@@ -155,7 +155,7 @@ describe('sign in', () => {
       }
     }
     const median = (list) => list.toSorted((a, b) => a - b)[3];
-    // Without the hash for nobody the unknown address would answer in a tenth of the time.
+    // Without hashing for an unknown address, it would answer in a tenth of the time.
     assert.ok(median(times.unknown) > median(times.wrong) / 2, JSON.stringify(times));
   });
 

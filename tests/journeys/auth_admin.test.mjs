@@ -59,7 +59,7 @@ describe('create', () => {
     await refused(api().auth.signInWithPassword({ email, password: 'wrong-one' }), 'invalid_credentials', 400);
     await refused(api().auth.signInWithPassword({ email, password: 'secret1' }), 'email_not_confirmed', 400);
     const organizations = () => sql('select id from public.organizations where personal_for = $1', [data.user.id]);
-    assert.deepEqual(await organizations(), [], 'nobody has confirmed the address: no organization of their own yet');
+    assert.deepEqual(await organizations(), [], 'the address is not confirmed: no organization of their own yet');
     await users().updateUserById(data.user.id, { email_confirm: true });
     const { client } = await signIn({ email, password: 'secret1' });
     const { data: own } = await client.from('organizations').select('id, personal_for');

@@ -1,4 +1,4 @@
-// What nobody should send to the login API: garbage, forged tokens, other people's headers. Every answer is a 4xx in GoTrue's shape.
+// Hostile requests to the login API: garbage, forged tokens, other people's headers. Every answer is a 4xx in GoTrue's shape.
 import assert from 'node:assert/strict';
 import { createHmac, createSign, generateKeyPairSync } from 'node:crypto';
 import { describe, test } from 'node:test';

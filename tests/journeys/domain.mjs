@@ -78,7 +78,7 @@ export async function slowDown(orgId) {
   await sql('select kijko.set_tier($1, $2)', [orgId, tier]);
 }
 
-/** Makes somebody a member of an organization in the only way there is: its manager invites them, and they accept. */
+/** Makes a person a member in the only way there is: a manager invites them, and they accept. */
 export async function join(person, orgId, role, manager) {
   const { token } = await ok(manager.client.rpc('invite_member', { email: person.email, role }).setHeader('x-org-id', orgId));
   return ok(person.client.rpc('accept_invitation', { token }));
@@ -161,7 +161,7 @@ export const call = (person, name, body, headers = {}) =>
     headers: { 'Content-Type': 'application/json', ...headers },
   });
 
-/** Nobody may use any of the tables; the refusal tells a visitor to sign in. */
+/** An unauthenticated caller cannot use any of the tables; the refusal is 401, so that a visitor signs in. */
 export async function assertAnonymousSeesNothing(tables) {
   for (const table of tables) {
     const answer = await anonymous('GET', `/rest/v1/${table}?select=*`);

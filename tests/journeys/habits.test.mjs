@@ -52,7 +52,7 @@ describe('habits', () => {
       403,
       '42501',
     );
-    // A habit of one's own on somebody else's skill would run at their prompt.
+    // A habit on another organization's skill would run that organization's prompt.
     await refused(client.from('habits').insert({ skill_id: skill.id, name: 'Across', cron: '* * * * *' }), 409, '23503');
     assert.deepEqual(await ok(team.owner.client.from('habits').select().eq('id', habit.id).single()), habit);
   });
@@ -252,7 +252,7 @@ describe('the tick', () => {
 
   test('after downtime only the latest missed slot runs', async () => {
     const habit = await newHabit(person, { skill_id: skill.id, cron: '0 0 1 * *', input: { n: 1 } });
-    // Nine months of monthly slots, nobody ticking.
+    // Nine months of monthly slots, without a scheduler.
     const until = new Date(nextNewYear);
     until.setUTCMonth(9, 15);
     await tickAt(until);

@@ -1,4 +1,4 @@
-// How somebody becomes a member: invited by address, accepted by token.
+// How a person becomes a member: invited by address, accepted by token.
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { before, describe, test } from 'node:test';
@@ -20,7 +20,7 @@ describe('an invitation', () => {
     const [listed] = await ok(owner.client.from('invitations').select('*'));
     assert.deepEqual([listed.id, listed.status, listed.created_by], [issued.id, 'pending', owner.user.id]);
     assert.doesNotMatch(JSON.stringify(listed), new RegExp(issued.token));
-    // Neither the address nor the id lets anybody in, or see anything.
+    // Neither the address nor the id grants membership or visibility.
     assert.deepEqual(await ok(guest.client.from('invitations').select('*')), []);
     assert.deepEqual(await ok(guest.client.from('organizations').select('id')), [{ id: guest.orgId }]);
     for (const token of [issued.id, guest.email, '', 'kji_'])

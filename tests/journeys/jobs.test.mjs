@@ -59,17 +59,6 @@ describe('jobs', () => {
     assert.equal(job.attempt, 1);
     assert.ok(job.finished_at >= job.started_at && job.started_at >= job.created_at);
   });
-
-  test('an unknown model ends the job as dead and the execution as failed, with the reason', async () => {
-    const skill = await newSkill(team.owner, { model: 'nosuch/model' });
-    const { id } = await ok(execute(team.owner, skill.id, { n: 1 }));
-    const execution = await ended(team.owner, id);
-    assert.equal(execution.status, 'failed');
-    assert.ok(execution.error_code, 'a short name');
-    assert.ok(execution.error, 'and words');
-    const dead = await ok(team.owner.client.from('jobs').select('status, error_code').eq('id', execution.job_id).single());
-    assert.deepEqual(dead, { status: 'dead', error_code: execution.error_code });
-  });
 });
 
 // A kind of its own, which no sidecar claims; called as the sidecar calls it, by the functions.

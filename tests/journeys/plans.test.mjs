@@ -164,7 +164,7 @@ describe('the rate limit', () => {
     let last = await asUser(person);
     while (last.status === 200) last = await asUser(person);
     await new Promise((resolve) => setTimeout(resolve, Number(last.headers.get('retry-after')) * 1000));
-    assert.equal((await asUser(person)).status, 200, 'who waits as told is served');
+    assert.equal((await asUser(person)).status, 200, 'a caller who waits as Retry-After says is served');
   });
 
   test('is shared by all members and sessions of an organization', async () => {

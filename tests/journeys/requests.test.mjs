@@ -1,4 +1,4 @@
-// The request path: what every request is counted as, told and refused for.
+// The request path: how every request is counted, what its headers report, and why it is refused.
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import { call, newPerson, slowDown, usageOf } from './domain.mjs';

@@ -23,10 +23,10 @@ describe('supabase-js', () => {
   ]) {
     test(`on ${name}`, async () => {
       const { stdout } = await promisify(execFile)(binary, [join(root, 'tests/runtimes/node.mjs')], { timeout: 120_000 });
-      const told = JSON.parse(stdout);
-      assert.equal(told.version.slice(1).split('.')[0], major);
-      if (websocket) assert.equal(told.websocket, websocket, 'it has a WebSocket of its own');
-      assert.deepEqual(told.results, passed);
+      const reported = JSON.parse(stdout);
+      assert.equal(reported.version.slice(1).split('.')[0], major);
+      if (websocket) assert.equal(reported.websocket, websocket, 'it has a WebSocket of its own');
+      assert.deepEqual(reported.results, passed);
     });
   }
 
@@ -61,7 +61,7 @@ async function inChromium() {
     '/settings.json': ['application/json', JSON.stringify({ url: env.API_URL, anonKey: env.ANON_KEY })],
   };
   let tell;
-  const told = new Promise((resolve) => {
+  const reported = new Promise((resolve) => {
     tell = resolve;
   });
   const server = createServer(async (request, response) => {
@@ -98,10 +98,10 @@ async function inChromium() {
   let timer;
   try {
     const answer = await Promise.race([
-      told,
+      reported,
       ended.then(([code]) => assert.fail(`chromium ended with ${code}`)),
       new Promise((_, reject) => {
-        timer = setTimeout(() => reject(new Error('the page told nothing')), 120_000);
+        timer = setTimeout(() => reject(new Error('the page reported nothing')), 120_000);
       }),
     ]);
     assert.equal(answer.error, undefined);

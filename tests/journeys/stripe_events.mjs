@@ -1,4 +1,4 @@
-// Recorded events of Stripe, made to belong to somebody and to have happened just now.
+// Recorded events of Stripe, moved to an organization and to the present.
 import { readFileSync } from 'node:fs';
 import Stripe from 'stripe';
 

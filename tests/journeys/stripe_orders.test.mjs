@@ -8,7 +8,7 @@ import { recorded } from './stripe_events.mjs';
 import { newTag } from './stripe_webhook.mjs';
 import { env } from './support.mjs';
 
-// Of each recording, as recorded and in one second: 3,000 orders in all, and more for whoever has the time.
+// Of each recording, as recorded and in one second: 3,000 orders in all, and more by the variable.
 const SHUFFLES = Number(process.env.KIJKO_STRIPE_SHUFFLES ?? 50);
 
 describe('the order of events does not matter', () => {

@@ -29,7 +29,7 @@ function client(key, headers = {}) {
   });
 }
 
-/** A client with the anon key: nobody until it signs in. */
+/** A client with the anon key: unauthenticated until it signs in. */
 export const api = (headers) => client(env.ANON_KEY, headers);
 
 /** A client with the service key. */
@@ -88,5 +88,5 @@ function pool(url) {
 /** SQL as `postgres`, the owner of the domain. */
 export const sql = async (text, values) => (await pool(env.DB_URL).query(text, values)).rows;
 
-/** SQL as the superuser: only for what nobody else may see or do. */
+/** SQL as the superuser: only for what no other role can see or do. */
 export const adminSql = async (text, values) => (await pool(env.ADMIN_DB_URL).query(text, values)).rows;

@@ -17,7 +17,11 @@ describe('roles', () => {
       assert.equal(names.length, 4);
       for (const profile of names) {
         assert.ok(profile.email.includes('@'), 'colleagues see the address');
-        assert.equal(profile.active_org_id, profile.id === person.user.id ? team.orgId : null, 'and nobody else sees where one works');
+        assert.equal(
+          profile.active_org_id,
+          profile.id === person.user.id ? team.orgId : null,
+          'and no other user sees the active organization',
+        );
       }
     }
     assert.equal((await ok(team.nonMember.client.from('profiles').select('id'))).length, 1);

@@ -29,8 +29,8 @@ describe('unauthenticated callers and non-members', () => {
       ['explain_limit', { org_id: team.orgId, meter: 'projects' }],
       ['ingest_usage', { events: [] }],
     ]) {
-      const nobody = await anonymous('POST', `/rest/v1/rpc/${name}`, { body, headers: { 'Content-Type': 'application/json' } });
-      assert.equal(nobody.status, 401, `${name}: ${nobody.text}`);
+      const unauthenticated = await anonymous('POST', `/rest/v1/rpc/${name}`, { body, headers: { 'Content-Type': 'application/json' } });
+      assert.equal(unauthenticated.status, 401, `${name}: ${unauthenticated.text}`);
       const nonMember = await call(team.nonMember, name, body, { 'x-org-id': team.orgId });
       assert.deepEqual([nonMember.status, nonMember.body.code], [403, 'not_a_member'], name);
     }
@@ -254,7 +254,7 @@ describe("events sent by a company's own services", () => {
     } = await usageOf(person);
     await sql(`select kijko.set_limit($1, 'events', 'month', $2)`, [person.orgId, used + 45]);
     const before = (await usageOf(person))['own.views'].used;
-    // Whoever finds the room taken meanwhile fails as a whole, and sends the batch again.
+    // A sender that finds the room taken meanwhile fails as a whole, and sends the batch again.
     let taken = 0;
     await Promise.all(
       Array.from({ length: 10 }, async () => {

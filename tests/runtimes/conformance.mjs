@@ -21,7 +21,7 @@ const steps = {
   async 'signs up and knows itself'(app) {
     const email = `runtime-${crypto.randomUUID()}@example.com`;
     app.credentials = { email, password: `pw-${crypto.randomUUID()}` };
-    await refused(app.client.from('projects').select(), '42501', 'nobody reads');
+    await refused(app.client.from('projects').select(), '42501', 'unauthenticated');
     const { session, user } = await ok(
       app.client.auth.signUp({ ...app.credentials, options: { data: { display_name: 'Ünï 🦀' } } }),
       'sign-up',
@@ -96,7 +96,7 @@ const steps = {
     const { session } = await ok(client.auth.refreshSession(), 'refresh');
     await ok(client.auth.signOut(), 'sign-out');
     equal((await client.auth.getSession()).data.session, null, 'no session');
-    await refused(client.from('projects').select(), '42501', 'nobody again');
+    await refused(client.from('projects').select(), '42501', 'unauthenticated again');
     equal((await client.auth.setSession(session)).error?.name, 'AuthSessionMissingError', 'the old session');
     await refused(client.auth.signInWithPassword({ ...credentials, password: 'wrong' }), 'invalid_credentials', 'a wrong password');
     await ok(client.auth.signInWithPassword(credentials), 'sign-in');

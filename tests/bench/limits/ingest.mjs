@@ -46,7 +46,7 @@ async function prepare() {
     org_id uuid, source text, id text, type text, subject text, time timestamptz, data jsonb, received_at timestamptz default now(), primary key (org_id, source, id))`);
 }
 
-let told = 0;
+let counted = 0;
 
 // As a service would send them: twenty customers, five people, the last hour.
 function newBatch(count) {
@@ -54,7 +54,7 @@ function newBatch(count) {
   return JSON.stringify(
     Array.from({ length: SIZE }, (_, n) => {
       const minutes = 1 + (n % 7);
-      if (count) told += minutes;
+      if (count) counted += minutes;
       return {
         specversion: '1.0',
         source: '/services/build',
@@ -124,7 +124,7 @@ async function measure() {
   const {
     rows: [{ used }],
   } = await admin.query(`select used from kijko.usage($1) where meter = 'own.minutes'`, [org]);
-  assert.equal(Number(used), told, 'every event was counted, once');
+  assert.equal(Number(used), counted, 'every event was counted, once');
   return results;
 }
 

@@ -29,7 +29,7 @@ export async function pgbench(cluster, script, clients) {
   return Number(/tps = ([0-9.]+)/.exec(stdout)[1]);
 }
 
-// From node, each client with a connection of its own; `work(client, n, call)` is one transaction. `onShare` is told how much
+// From node, each client with a connection of its own; `work(client, n, call)` is one transaction. `onShare` is called with how much
 // of one processor node itself took.
 export async function throughNode(cluster, clients, work, onShare = () => {}) {
   const until = Date.now() + SECONDS * 1_000;

@@ -70,7 +70,7 @@ export class Cluster {
 
   client(options = {}) {
     const client = new pg.Client({ host: '127.0.0.1', port: this.port, user: 'postgres', database: 'postgres', ...options });
-    client.on('error', () => {}); // killed; whoever uses it next finds out
+    client.on('error', () => {}); // killed; its next use fails
     return client;
   }
 
