@@ -23,7 +23,7 @@ select throws_ok($$insert into public.projects (org_id, name) values (tests.org(
 select is(tests.changed($$update public.projects set name = 'x'$$), 0::bigint, 'a non-member changes nothing');
 select is(tests.changed('delete from public.projects'), 0::bigint, 'a non-member deletes nothing');
 select tests.act_as('bob', tests.org('ada'));
-select throws_ok($$insert into public.projects (name) values ('x')$$, '42501', null, 'naming the organization by header does not help');
+select throws_ok($$insert into public.projects (name) values ('x')$$, '42501', null, 'a non-member adds nothing by naming the organization in x-org-id');
 
 -- ---- members
 select tests.act_as('vic', tests.org('ada'));
@@ -35,28 +35,28 @@ select is(tests.changed('delete from public.projects'), 0::bigint, 'a viewer doe
 select tests.act_as('mem', tests.org('ada'));
 select is(tests.changed($$update public.projects set description = 'Moon'$$), 1::bigint, 'a member changes');
 select lives_ok($$insert into public.projects (name) values ('Gemini')$$, 'a member adds');
-select is((select org_id from public.projects where name = 'Gemini'), tests.org('ada'), 'to the organization of the request');
-select is((select created_by from public.projects where name = 'Gemini'), tests.id('mem'), 'in their own name');
-select throws_ok($$insert into public.projects (name, created_by) values ('x', tests.id('ada'))$$, '42501', null, 'never in another''s');
-select tests.refuses($$update public.projects set org_id = tests.org('mem')$$, 'permission_denied', 'a project does not move');
-select throws_ok($$update public.projects set created_by = tests.id('mem')$$, '42501', null, 'nor change its maker');
+select is((select org_id from public.projects where name = 'Gemini'), tests.org('ada'), 'a new project belongs to the organization of the request');
+select is((select created_by from public.projects where name = 'Gemini'), tests.id('mem'), 'created_by is the caller');
+select throws_ok($$insert into public.projects (name, created_by) values ('x', tests.id('ada'))$$, '42501', null, 'a member cannot write created_by');
+select tests.refuses($$update public.projects set org_id = tests.org('mem')$$, 'permission_denied', 'a project cannot move to another organization');
+select throws_ok($$update public.projects set created_by = tests.id('mem')$$, '42501', null, 'a member cannot change created_by');
 select tests.act_as_service();
-select tests.refuses($$update public.projects set org_id = tests.org('mem')$$, 'permission_denied', 'not even by service_role');
+select tests.refuses($$update public.projects set org_id = tests.org('mem')$$, 'permission_denied', 'service_role cannot move a project');
 
--- ---- what a row may be
+-- ---- valid and invalid rows
 select tests.act_as('ada');
 select is((select slug from public.projects where name = 'Apollo 11'), 'apollo-11', 'the slug comes from the name');
 insert into public.projects (name) values ('Apollo 11!');
-select matches((select slug from public.projects where name = 'Apollo 11!'), '^apollo-11-[0-9a-f]{8}$', 'with a suffix when it is taken');
+select matches((select slug from public.projects where name = 'Apollo 11!'), '^apollo-11-[0-9a-f]{8}$', 'a derived slug that is taken gets a suffix');
 select throws_ok($$insert into public.projects (name, slug) values ('y', 'apollo-11')$$, '23505', null, 'a taken slug is refused');
-select throws_ok($$insert into public.projects (name, slug) values ('y', 'Not A Slug')$$, '23514', null, 'so is a malformed one');
+select throws_ok($$insert into public.projects (name, slug) values ('y', 'Not A Slug')$$, '23514', null, 'a malformed slug is refused');
 select throws_ok($$insert into public.projects (name) values ('  ')$$, '23514', null, 'a blank name is refused');
-select throws_ok($$insert into public.projects (name) values (repeat('x', 101))$$, '23514', null, 'so is one too long');
+select throws_ok($$insert into public.projects (name) values (repeat('x', 101))$$, '23514', null, 'a name that is too long is refused');
 select lives_ok($$insert into public.projects (name) values ('***')$$, 'a name without letters still has a slug');
 
 select tests.act_as_superuser();
 delete from auth.users where id = tests.id('mem');
-select is((select created_by from public.projects where name = 'Gemini'), null, 'a deleted user''s projects stay, without a maker');
+select is((select created_by from public.projects where name = 'Gemini'), null, 'a deleted user''s projects stay, with created_by null');
 
 select * from finish();
 rollback;
