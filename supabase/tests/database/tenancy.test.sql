@@ -24,8 +24,8 @@ select is(tests.changed($$update public.profiles set display_name = 'x' where id
 select throws_ok(format($$insert into public.profiles (id, display_name) values (%L, 'x') on conflict (id) do update set display_name = excluded.display_name$$, id), '42501', null, 'a user cannot upsert the profile of another user, or one that does not exist')
 from unnest(array[tests.id('ada'), gen_random_uuid()]) as id;
 select is(tests.changed(format($$insert into public.profiles (id, display_name) values (%L, 'Eve') on conflict (id) do update set id = excluded.id, display_name = excluded.display_name$$, tests.id('eve'))), 1::bigint, 'a user can upsert their own profile');
-select tests.refuses($$select public.set_active_organization(tests.org('ada'))$$, 'not_a_member', 'a non-member makes it not their active one');
-select tests.refuses($$select public.set_active_organization(gen_random_uuid())$$, 'not_a_member', 'the answer is the same for one that does not exist');
+select tests.refuses($$select public.set_active_organization(tests.org('ada'))$$, 'not_a_member', 'a non-member cannot make it the active organization');
+select tests.refuses($$select public.set_active_organization(gen_random_uuid())$$, 'not_a_member', 'an organization that does not exist gives the same refusal');
 select throws_ok($$select * from private.role_permissions$$, '42501', null, 'users do not read private tables');
 select throws_ok($$insert into public.organizations (name) values ('x')$$, '42501', null, 'users cannot insert organizations');
 select throws_ok($$select * from private.active_organizations$$, '42501', null, 'users cannot read the active organizations of all users');
@@ -51,11 +51,11 @@ select is(public.can(tests.org('bob'), 'projects:read'), false, 'can: an organiz
 select tests.act_as_superuser();
 select tests.sign_up('vic'), tests.sign_up('mem'), tests.sign_up('adm');
 select tests.act_as('ada');
-select is((public.create_organization('  The Lab ')).name, 'The Lab', 'create_organization answers with the row');
+select is((public.create_organization('  The Lab ')).name, 'The Lab', 'create_organization() returns the row');
 select tests.refuses($$select public.create_organization(' ')$$, 'invalid_input', 'a blank name is refused');
 select tests.act_as_superuser();
 create function tests.lab() returns uuid language sql stable security definer as $$ select id from public.organizations where name = 'The Lab' $$;
-select is((select plan from public.subscriptions where org_id = tests.lab()), 'FREE', 'a made organization starts on FREE');
+select is((select plan from public.subscriptions where org_id = tests.lab()), 'FREE', 'a new organization is on FREE');
 -- Four people are more than FREE has room for.
 update public.subscriptions set plan = 'PRO' where org_id = tests.lab();
 
@@ -76,8 +76,8 @@ create function tests.powers() returns text language sql stable as $$
   where public.can(tests.lab(), p)
 $$;
 select tests.act_as('vic');
-select is(tests.powers(), 'projects:read', 'what a viewer may');
-select is(public.has_role(tests.lab(), 'viewer') and not public.has_role(tests.lab(), 'member'), true, 'a viewer is no member');
+select is(tests.powers(), 'projects:read', 'the permissions of a viewer');
+select is(public.has_role(tests.lab(), 'viewer') and not public.has_role(tests.lab(), 'member'), true, 'a viewer does not have the role member');
 select is((select email from public.profiles where id = tests.id('ada')), 'ada@example.test', 'members see each other''s profiles, addresses included');
 select is((select p.active_org_id from public.profiles as p where p.id = tests.id('ada')), null, 'a member does not see the active organization of others');
 select tests.act_as_superuser();
@@ -88,18 +88,18 @@ select isnt_empty($$select 1 from public.profiles where id = tests.id('vic')$$, 
 select tests.act_as_superuser();
 insert into private.role_permissions (role, permission) values ('viewer', 'members:read');
 select tests.act_as('vic');
-select is(tests.changed($$update public.memberships set role = 'owner' where org_id = tests.lab() and user_id = tests.id('vic')$$), 0::bigint, 'a viewer does not raise themselves');
+select is(tests.changed($$update public.memberships set role = 'owner' where org_id = tests.lab() and user_id = tests.id('vic')$$), 0::bigint, 'a viewer cannot raise their own role');
 select is(tests.changed($$delete from public.memberships where org_id = tests.lab() and user_id = tests.id('mem')$$), 0::bigint, 'a viewer cannot remove members');
 select tests.act_as('mem');
-select is(tests.powers(), 'projects:read projects:write skills:execute', 'what a member may');
+select is(tests.powers(), 'projects:read projects:write skills:execute', 'the permissions of a member');
 select is(tests.changed($$update public.memberships set role = 'admin' where org_id = tests.lab()$$), 0::bigint, 'a member changes no roles');
 select is(tests.changed($$update public.organizations set name = 'x' where id = tests.lab()$$), 0::bigint, 'a member does not rename the organization');
 select tests.act_as('adm');
-select is(tests.powers(), 'api_keys:read audit:read billing:read members:write projects:read projects:write skills:execute', 'what an admin may');
-select throws_ok($$update public.memberships set role = 'owner' where org_id = tests.lab() and user_id = tests.id('adm')$$, '42501', null, 'an admin does not raise themselves');
-select throws_ok($$update public.memberships set role = 'owner' where org_id = tests.lab() and user_id = tests.id('mem')$$, '42501', null, 'an admin makes no owner');
+select is(tests.powers(), 'api_keys:read audit:read billing:read members:write projects:read projects:write skills:execute', 'the permissions of an admin');
+select throws_ok($$update public.memberships set role = 'owner' where org_id = tests.lab() and user_id = tests.id('adm')$$, '42501', null, 'an admin cannot raise their own role');
+select throws_ok($$update public.memberships set role = 'owner' where org_id = tests.lab() and user_id = tests.id('mem')$$, '42501', null, 'an admin cannot make a member an owner');
 select throws_ok($$insert into public.memberships (org_id, user_id, role) values (tests.lab(), tests.id('eve'), 'owner')$$, '42501', null, 'an admin cannot insert an owner');
-select is(tests.changed($$update public.memberships set role = 'viewer' where org_id = tests.lab() and user_id = tests.id('ada')$$), 0::bigint, 'an admin does not touch an owner');
+select is(tests.changed($$update public.memberships set role = 'viewer' where org_id = tests.lab() and user_id = tests.id('ada')$$), 0::bigint, 'an admin cannot change an owner');
 select is(tests.changed($$delete from public.memberships where org_id = tests.lab() and user_id = tests.id('ada')$$), 0::bigint, 'an admin cannot delete an owner');
 select is(tests.changed($$update public.memberships set role = 'viewer' where org_id = tests.lab() and user_id = tests.id('mem')$$), 1::bigint, 'an admin changes a member''s role');
 select is(tests.changed($$update public.organizations set name = 'The Lab' where id = tests.lab()$$), 1::bigint, 'an admin renames the organization');

@@ -72,42 +72,42 @@ select is_empty(
     where c.relnamespace = 'public'::regnamespace and c.relname not in (select relation from tests.read_permissions)
       and (c.relname = 'organizations' or exists (select 1 from pg_attribute as a where a.attrelid = c.oid and a.attname = 'org_id'))
       and pg_get_expr(p.polqual, p.polrelid) !~ 'billing:read'$$,
-  'no tenant table is left out here'
+  'the list has every tenant table'
 );
 
 -- ---- people
 select tests.set_permission('members:read', false);
 select tests.act_as('mem', tests.org('ada'));
-select results_eq('select id from public.profiles', $$select tests.id('mem')$$, 'without members:read one sees oneself');
+select results_eq('select id from public.profiles', $$select tests.id('mem')$$, 'without members:read a member sees their own profile');
 select tests.act_as_superuser();
 select tests.set_permission('members:read', true);
 select tests.act_as('mem', tests.org('ada'));
-select is((select count(*) from public.profiles), 2::bigint, 'with it one''s colleagues');
+select is((select count(*) from public.profiles), 2::bigint, 'with members:read a member sees the other profiles');
 
 -- ---- functions
 select tests.act_as_superuser();
 select tests.set_permission(p, false) from unnest(array['skills:read', 'habits:read', 'executions:read', 'usage:read']) as p;
 select tests.act_as('mem', tests.org('ada'));
-select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'not_found', 'a skill that one may not read is not there');
-select tests.refuses(format('select public.run_habit(%L)', :'habit'), 'not_found', 'nor is a habit');
-select tests.refuses(format('select public.cancel_execution(%L)', :'execution'), 'not_found', 'nor an execution');
-select tests.refuses(format('select public.retry_execution(%L)', :'execution'), 'not_found', 'to be retried either');
-select tests.refuses('select * from public.usage_summary()', 'permission_denied', 'no usage');
-select tests.refuses($$select * from public.usage_by('day')$$, 'permission_denied', 'by anything');
-select tests.refuses('select * from public.usage_forecast()', 'permission_denied', 'nor a forecast');
-select tests.refuses('select * from public.usage_alerts()', 'permission_denied', 'nor alerts');
-select tests.refuses($$select public.explain_limit(tests.org('ada'), 'projects')$$, 'permission_denied', 'nor an explanation');
+select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'not_found', 'without skills:read a skill is not_found');
+select tests.refuses(format('select public.run_habit(%L)', :'habit'), 'not_found', 'without habits:read a habit is not_found');
+select tests.refuses(format('select public.cancel_execution(%L)', :'execution'), 'not_found', 'without executions:read an execution cannot be cancelled');
+select tests.refuses(format('select public.retry_execution(%L)', :'execution'), 'not_found', 'without executions:read an execution cannot be retried');
+select tests.refuses('select * from public.usage_summary()', 'permission_denied', 'without usage:read there is no usage_summary()');
+select tests.refuses($$select * from public.usage_by('day')$$, 'permission_denied', 'without usage:read there is no usage_by()');
+select tests.refuses('select * from public.usage_forecast()', 'permission_denied', 'without usage:read there is no usage_forecast()');
+select tests.refuses('select * from public.usage_alerts()', 'permission_denied', 'without usage:read there are no usage_alerts()');
+select tests.refuses($$select public.explain_limit(tests.org('ada'), 'projects')$$, 'permission_denied', 'without usage:read there is no explain_limit()');
 select tests.act_as_superuser();
 select tests.set_permission('skills:read', true);
 select tests.act_as('mem', tests.org('ada'));
 select is(
   (select row(e.id, e.output, e.error) from public.execute_skill(:'skill', '{}', 'once') as e), row(:'execution'::uuid, null::jsonb, null::text),
-  'a repeated call does not show what it produced'
+  'without executions:read a repeated call does not return output and error'
 );
 select tests.act_as_superuser();
 select tests.set_permission('executions:read', true);
 select tests.act_as('mem', tests.org('ada'));
-select is((select e.error from public.execute_skill(:'skill', '{}', 'once') as e), 'secret', 'unless one may read executions');
+select is((select e.error from public.execute_skill(:'skill', '{}', 'once') as e), 'secret', 'with executions:read a repeated call returns them');
 
 select * from finish();
 rollback;
