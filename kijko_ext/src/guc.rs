@@ -30,6 +30,9 @@ static METER_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(16_384);
 static METER_FLUSH_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(100);
 static ON_RATE_LIMIT_FAILURE: GucSetting<Failure> = GucSetting::<Failure>::new(Failure::Open);
 static ON_QUOTA_FAILURE: GucSetting<Failure> = GucSetting::<Failure>::new(Failure::Closed);
+static CONNECTION_TIME_RATE: GucSetting<f64> = GucSetting::<f64>::new(3.0);
+static CONNECTION_TIME_BURST: GucSetting<i32> = GucSetting::<i32>::new(15_000);
+static CONNECTION_TIME_CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(2);
 static REQUEST_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(131_072);
 static USAGE_ATTRIBUTES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
@@ -110,6 +113,7 @@ pub fn init() {
         GucFlags::empty(),
     );
     define_requests();
+    define_connection_time();
     GucRegistry::define_string_guc(
         c"kijko.usage_attributes",
         c"A JSON object that uses of quotas are recorded with.",
@@ -200,6 +204,52 @@ fn define_requests() {
         GucContext::Suset, // clients must not choose
         GucFlags::UNIT_KB,
     );
+}
+
+fn define_connection_time() {
+    GucRegistry::define_float_guc(
+        c"kijko.connection_time_rate",
+        c"Seconds of connections that the requests of one subject may take in a second.",
+        c"About a third of PostgREST's db-pool, so that one tenant cannot take all of it. 0 takes the limit away.",
+        &CONNECTION_TIME_RATE,
+        0.0,
+        1_000.0,
+        GucContext::Suset, // clients must not choose
+        GucFlags::empty(),
+    );
+    GucRegistry::define_int_guc(
+        c"kijko.connection_time_burst",
+        c"Seconds of connections that the requests of one subject may take at once.",
+        c"Beyond it the subject is in debt: only kijko.connection_time_concurrency of its requests run at once until it is paid back.",
+        &CONNECTION_TIME_BURST,
+        1,
+        3_600_000,
+        GucContext::Suset, // clients must not choose
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"kijko.connection_time_concurrency",
+        c"How many requests of a subject that is in debt with its connection time may run at once.",
+        c"Less than kijko.connection_time_rate, or a debt is never paid back while as many run.",
+        &CONNECTION_TIME_CONCURRENCY,
+        1,
+        1_000,
+        GucContext::Suset, // clients must not choose
+        GucFlags::empty(),
+    );
+}
+
+/// Seconds in a second; 0 for no limit.
+pub fn connection_time_rate() -> f64 {
+    CONNECTION_TIME_RATE.get()
+}
+
+pub fn connection_time_burst() -> Duration {
+    Duration::from_millis(CONNECTION_TIME_BURST.get().unsigned_abs().into())
+}
+
+pub fn connection_time_concurrency() -> usize {
+    CONNECTION_TIME_CONCURRENCY.get().unsigned_abs() as usize
 }
 
 /// Whether a login role is one whose claims are believed. Asked several times by every request, so the list is split

@@ -109,8 +109,8 @@ extension_sql_file!(
     name = "rate_limit",
     requires = [
         "verdict",
-        rate_limit::edge::rate_limit,
-        rate_limit::edge::rate_limits
+        rate_limit::sql::rate_limit,
+        rate_limit::sql::rate_limits
     ]
 );
 extension_sql_file!("stats.sql", name = "stats", requires = [stats::stats]);
@@ -152,10 +152,11 @@ pub extern "C-unwind" fn _PG_init() {
     guc::init();
     pg::malloc_tuning::init();
     shmem::init(&[
-        rate_limit::shmem::SHMEM_REGION,
+        rate_limit::limiter::SHMEM_REGION,
         limits::table::SHMEM_REGION,
         meter::table::SHMEM_REGION,
         request::stats::SHMEM_REGION,
+        request::in_flight::SHMEM_REGION,
         session::table::SHMEM_REGION,
     ]);
     meter::worker::register();

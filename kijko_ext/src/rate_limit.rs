@@ -1,7 +1,8 @@
-//! Rate limits: the generic cell rate algorithm (gcra.rs) over a set-associative table (table.rs) in shared memory
-//! (shmem.rs), for SQL (edge.rs).
+//! Rate limits. gcra.rs is the generic cell rate algorithm, time_budget.rs a budget of time by the same clock, slots.rs the
+//! choice of a slot in a full set: all pure. limiter.rs is the table in shared memory, sql.rs the functions of SQL.
 
-pub mod edge;
 pub mod gcra;
-pub mod shmem;
-mod table;
+pub mod limiter;
+mod slots;
+pub mod sql;
+pub mod time_budget;

@@ -2,27 +2,19 @@
 
 use pgrx::prelude::*;
 
-use crate::rate_limit::shmem;
+use crate::rate_limit::limiter;
 use crate::{limits, meter, request, session};
 
 /// Figures of the tables in shared memory, since the server started.
 #[pg_extern(volatile, parallel_unsafe)]
 fn stats() -> TableIterator<'static, (name!(metric, String), name!(value, i64))> {
-    let (slots, counters) = shmem::counters();
     TableIterator::new(
-        [
-            ("rate_limit.slots", slots),
-            ("rate_limit.used", counters.used),
-            ("rate_limit.allowed", counters.allowed),
-            ("rate_limit.refused", counters.refused),
-            ("rate_limit.recycled", counters.recycled),
-            ("rate_limit.evicted", counters.evicted),
-        ]
-        .into_iter()
-        .chain(limits::table::stats())
-        .chain(meter::table::stats())
-        .chain(request::stats::figures())
-        .chain(session::table::stats())
-        .map(|(metric, value)| (metric.to_owned(), value as i64)),
+        limiter::stats()
+            .into_iter()
+            .chain(limits::table::stats())
+            .chain(meter::table::stats())
+            .chain(request::stats::figures())
+            .chain(session::table::stats())
+            .map(|(metric, value)| (metric.to_owned(), value as i64)),
     )
 }

@@ -157,7 +157,7 @@ expect_nothing_yet() {
 }
 
 layer_crash() {
-  local claims revoked
+  local claims revoked in_flight="select value from kijko.stats() where metric = 'request.in_flight'"
   revoked="select kijko.session_id() is null from (select set_config('request.jwt.claims',
     '{\"session_id\": \"22222222-2222-4222-8222-222222222222\"}', false) offset 0) as s"
   run_psql -d postgres -c 'create extension kijko'
@@ -166,6 +166,10 @@ layer_crash() {
   expect f "select allowed from kijko.rate_limit('x', 1, '1 hour')"
   run_psql -d postgres -c "select kijko.revoke_session('22222222-2222-4222-8222-222222222222')" > /dev/null
   expect t "$revoked"
+  # A request in flight, whose backend will die with all others.
+  run_psql -d postgres -c 'begin' -c "select kijko.admit_request('11111111-1111-4111-8111-111111111111')" -c 'select pg_sleep(60)' \
+    > /dev/null 2>&1 &
+  wait_for 1 "$in_flight"
   # A backend killed hard takes the shared memory of all of them along.
   kill -9 "$(run_psql -d postgres -At -c 'select pid from pg_stat_activity where backend_type = $$checkpointer$$')"
   wait_until_ready
@@ -173,6 +177,7 @@ layer_crash() {
   expect f "select allowed from kijko.rate_limit('x', 1, '1 hour')"
   expect f "select allowed from kijko.try_consume('11111111-1111-4111-8111-111111111111', 'x')" # not forgotten
   expect t "$revoked" # loaded again
+  expect 0 "$in_flight"
   server -m fast restart
   expect t "$revoked"
   expect t "select allowed from kijko.rate_limit('x', 1, '1 hour')"
@@ -189,6 +194,16 @@ expect() {
   local answer
   answer=$(run_psql -d "${3:-postgres}" -At -c "$2")
   [ "$answer" = "$1" ] || { printf 'expected %s, got %s: %s\n' "$1" "$answer" "$2" && return 1; }
+}
+
+# wait_for ANSWER QUERY
+wait_for() {
+  local try
+  for ((try = 0; try < 100; try++)); do
+    if [ "$(run_psql -d postgres -At -c "$2")" = "$1" ]; then return 0; fi
+    sleep 0.1
+  done
+  printf 'waited for %s: %s\n' "$1" "$2" && return 1
 }
 
 wait_until_ready() {

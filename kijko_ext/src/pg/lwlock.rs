@@ -1,17 +1,19 @@
 //! A lightweight lock, held as long as its guard lives.
 
+use std::ptr::NonNull;
+
 use pgrx::pg_sys;
 
 /// Nothing may fail, allocate, report or wait while it is held: an error would leave the lock to the end of the transaction.
-pub struct LwLockGuard(*mut pg_sys::LWLock);
+pub struct LwLockGuard(NonNull<pg_sys::LWLock>);
 
 impl LwLockGuard {
     /// # Safety
     /// `lock` is one of a tranche in shared memory.
     pub unsafe fn acquire(lock: *mut pg_sys::LWLockPadded, mode: pg_sys::LWLockMode::Type) -> Self {
         unsafe {
-            let lock = &raw mut (*lock).lock;
-            pg_sys::LWLockAcquire(lock, mode);
+            let lock = NonNull::new_unchecked(&raw mut (*lock).lock);
+            pg_sys::LWLockAcquire(lock.as_ptr(), mode);
             Self(lock)
         }
     }
@@ -20,6 +22,6 @@ impl LwLockGuard {
 impl Drop for LwLockGuard {
     fn drop(&mut self) {
         // SAFETY: acquired by acquire().
-        unsafe { pg_sys::LWLockRelease(self.0) };
+        unsafe { pg_sys::LWLockRelease(self.0.as_ptr()) };
     }
 }

@@ -7,13 +7,13 @@ use pgrx::prelude::*;
 
 use super::policy::{Asked, Policy, Scope};
 use super::told::{self, Limit};
-use super::{cache, member, statement_time, stats, token, wellformed};
+use super::{cache, connection_time, member, statement_time, stats, token, wellformed};
 use crate::guc::{self, Failure};
 use crate::limits::counted;
 use crate::pg::setting;
 use crate::pg::sql_function::{Answer, Arguments, Refusal, sql_function};
 use crate::pg::subtransaction::in_subtransaction;
-use crate::rate_limit::{gcra::Decision, shmem};
+use crate::rate_limit::{gcra::Decision, limiter};
 use crate::{client, clock, headers, meter};
 
 sql_function!(
@@ -86,7 +86,17 @@ fn admit(
             Err(failure) => fails(guc::on_quota_failure(), "the quota of requests", &failure)?,
         }
     }
+    let mut refused = None;
+    if limits.iter().all(|limit| limit.allowed)
+        && let Err(failure) = connection_time::admit(&asked)
+    {
+        limits.push(failure.limit);
+        refused = Some(failure.details);
+    }
     tell(&limits);
+    if let Some(details) = refused {
+        return Err(Refusal::new("rate_limited", &details, None));
+    }
     match told::tightest(&limits) {
         Some(limit) if !limit.allowed => return Err(refusal(limit)),
         _ => {}
@@ -119,20 +129,20 @@ pub fn rates<'a>(policies: &'a [Policy], asked: &Asked) -> Vec<Limit<'a>> {
             .filter_map(key)
     };
     for (policy, key) in applying(true) {
-        let call = shmem::Call::new(&key, policy.limit, policy.cost);
-        if !shmem::decide(&[call])[0].allowed {
+        let call = limiter::Call::new(&key, policy.limit, policy.cost);
+        if !limiter::decide(&[call])[0].allowed {
             stats::add(|stats| &stats.shadow_refused);
             if stats::may_log() {
                 log!("kijko: the rate limit {} would refuse this", policy.name);
             }
         }
     }
-    let enforced: Vec<_> = applying(false).take(shmem::MOST).collect();
+    let enforced: Vec<_> = applying(false).take(limiter::MAX_CALLS).collect();
     let calls: Vec<_> = enforced
         .iter()
-        .map(|(policy, key)| shmem::Call::new(key, policy.limit, policy.cost))
+        .map(|(policy, key)| limiter::Call::new(key, policy.limit, policy.cost))
         .collect();
-    let decisions = shmem::decide(&calls);
+    let decisions = limiter::decide(&calls);
     enforced
         .iter()
         .zip(&decisions[..])

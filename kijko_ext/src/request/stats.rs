@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pgrx::pg_sys;
 
+use super::in_flight;
 use crate::clock;
 use crate::shmem::Region;
 
@@ -22,6 +23,8 @@ pub struct Stats {
     /// The limiter failed, and the request passed or was refused because of that.
     pub passed: AtomicU64,
     pub refused: AtomicU64,
+    /// A subject was in debt with its connection time.
+    pub connection_time_refused: AtomicU64,
     /// Unix seconds when the log was last written to.
     logged_at: AtomicU64,
 }
@@ -51,7 +54,7 @@ pub fn may_log() -> bool {
 }
 
 /// Figures for `kijko.stats()`, since the server started.
-pub fn figures() -> [(&'static str, u64); 3] {
+pub fn figures() -> [(&'static str, u64); 5] {
     // SAFETY: as above.
     let stats = unsafe { &*STATS };
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -59,5 +62,10 @@ pub fn figures() -> [(&'static str, u64); 3] {
         ("request.shadow_refused", load(&stats.shadow_refused)),
         ("request.passed_by_failure", load(&stats.passed)),
         ("request.refused_by_failure", load(&stats.refused)),
+        ("request.in_flight", in_flight::total() as u64),
+        (
+            "request.connection_time_refused",
+            load(&stats.connection_time_refused),
+        ),
     ]
 }

@@ -44,6 +44,7 @@ async function prepare() {
     grant usage on schema kijko to bench_authenticator;
     grant execute on function kijko.pre_config() to bench_authenticator`);
   await admin.query(`alter system set kijko.trusted_session_users = 'authenticator, bench_authenticator'`);
+  await admin.query('alter system set kijko.connection_time_rate = 1000'); // this one tenant may have every connection
   await admin.query('select pg_reload_conf()');
   const client = createClient(API_URL, ANON_KEY, {
     auth: { persistSession: false, autoRefreshToken: false },
@@ -72,6 +73,7 @@ async function prepare() {
 
 async function tidy() {
   await admin.query('alter system reset kijko.trusted_session_users');
+  await admin.query('alter system reset kijko.connection_time_rate');
   await admin.query('select pg_reload_conf()');
   await admin.query('drop owned by bench_authenticator');
   await admin.query('drop role bench_authenticator');

@@ -4,7 +4,7 @@ use pgrx::datum::Interval;
 use pgrx::prelude::*;
 
 use super::gcra::{Decision, Policy};
-use super::shmem::{self, Call};
+use super::limiter::{self, Call};
 use crate::errors;
 use crate::verdict::Verdict;
 
@@ -23,7 +23,7 @@ fn rate_limit<'a>(
     cost: default!(Option<i32>, "1"),
 ) -> Verdict<'a> {
     let limit = Limit::new(key, rate, per, burst, cost);
-    limit.verdict(&shmem::decide(&[limit.call()])[0])
+    limit.verdict(&limiter::decide(&[limit.call()])[0])
 }
 
 /// Several limits at once, all or nothing: the arrays' elements belong together, and null takes a default as above.
@@ -39,7 +39,7 @@ pub fn rate_limits<'a>(
     let of = |array: &Option<Array<'a, i32>>, at| array.as_ref().and_then(|a| a.get(at)).flatten();
     let same =
         |array: &Option<Array<'a, i32>>| array.as_ref().is_none_or(|a| a.len() == keys.len());
-    if keys.is_empty() || keys.len() > shmem::MOST {
+    if keys.is_empty() || keys.len() > limiter::MAX_CALLS {
         errors::bad_argument("a call has 1 to 16 limits");
     }
     if rates.len() != keys.len() || pers.len() != keys.len() || !same(&bursts) || !same(&costs) {
@@ -57,7 +57,7 @@ pub fn rate_limits<'a>(
         })
         .collect();
     let calls: Vec<_> = limits.iter().map(Limit::call).collect();
-    let decisions = shmem::decide(&calls);
+    let decisions = limiter::decide(&calls);
     let all = || limits.iter().zip(&decisions);
     let part = |(limit, decision): &(&Limit, &Decision)| {
         u64::from(decision.remaining) * 1_000_000 / u64::from(limit.policy.burst())

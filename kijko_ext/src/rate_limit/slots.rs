@@ -1,6 +1,8 @@
-//! One set of the table: a few slots, of which a key may take any. Pure, so that the choice of a victim can be tested.
+//! One set of the table. A key may take any of its slots. Pure, so that the choice of a victim can be tested.
 
-/// 32 bytes, two to a cache line. A zero key marks an empty slot; no real key hashes to it (shmem.rs sees to that).
+use crate::shmem::set_associative::WAYS;
+
+/// 32 bytes, two to a cache line. A zero key marks an empty slot; no real key hashes to it (limiter.rs).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
@@ -11,19 +13,24 @@ pub struct Slot {
     pub used_at: u64,
 }
 
-pub const WAYS: usize = 8;
 pub type Set = [Slot; WAYS];
 
-/// How a key came to its slot.
+/// How a key got its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     Found,
     /// Into an empty slot.
     Fresh,
-    /// Over a key whose debts were paid back: forgetting it changes no answer.
+    /// Taken from a key with nothing to pay back: forgetting it changes no answer.
     Recycled,
-    /// Over the least recently used key, although it had debts: it gets more than its limit.
+    /// Taken from the least recently used key, although it had debts: that key gets more than its limit.
     Evicted,
+}
+
+/// The state of `key`; 0 for one that has no slot.
+pub fn state(set: &Set, key: [u64; 2]) -> u64 {
+    let slot = set.iter().find(|slot| slot.key == key);
+    slot.map_or(0, |slot| slot.tat)
 }
 
 /// The slot of `key`, if it has one.
@@ -31,7 +38,7 @@ pub fn find(set: &mut Set, key: [u64; 2]) -> Option<&mut Slot> {
     set.iter_mut().find(|slot| slot.key == key)
 }
 
-/// The slot of `key`, taken from another key if need be. Its `tat` is 0 unless it was found.
+/// The slot of `key`, if need be taken from another key. Its `tat` is 0 unless it was found.
 pub fn claim(set: &mut Set, key: [u64; 2], now: u64) -> (&mut Slot, Place) {
     let mut victim = 0;
     let mut place = Place::Evicted;

@@ -1,0 +1,70 @@
+// One caller does not take everybody's connections: the time for which requests hold them has a budget.
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { after, before, describe, test } from 'node:test';
+import { newPerson, until } from './domain.mjs';
+import { adminSql, http, sql } from './support.mjs';
+
+describe('connection time', () => {
+  // A column that takes almost as long as FREE's statements may: a function of the row, which PostgREST reads as one.
+  const name = `slow_${randomUUID().slice(0, 8)}`;
+  before(() =>
+    sql(`
+    create function public.${name}(public.plans) returns text language sql volatile as $$ select pg_sleep(2.5)::text $$;
+    grant execute on function public.${name}(public.plans) to anon, authenticated;`),
+  );
+  after(() => sql(`drop function public.${name}(public.plans)`));
+
+  const slow = (person) => http('GET', `/rest/v1/plans?select=${name}&limit=1`, { token: person.token });
+  const fast = (person) => http('GET', '/rest/v1/projects?select=id', { token: person.token });
+  // Of all connections of PostgREST.
+  const running = async () => {
+    const [{ n }] = await adminSql(
+      `select count(*)::integer as n from pg_stat_activity where state = 'active' and query like '%' || $1 || '%' and pid <> pg_backend_pid()`,
+      [name],
+    );
+    return n;
+  };
+
+  test('a dashboard of 40 requests at once passes', async () => {
+    const person = await newPerson();
+    const answers = await Promise.all(Array.from({ length: 40 }, () => fast(person)));
+    assert.deepEqual([...new Set(answers.map((answer) => answer.status))], [200]);
+  });
+
+  test('who keeps 30 slow requests going is refused all but two at once, and a neighbour is served meanwhile', async () => {
+    const [person, neighbour] = [await newPerson(), await newPerson()];
+    assert.equal((await fast(neighbour)).status, 200);
+    const refusals = [];
+    let goOn = true;
+    const loop = async () => {
+      while (goOn) {
+        const answer = await slow(person);
+        assert.ok([200, 429].includes(answer.status), answer.text);
+        if (answer.status === 429) {
+          refusals.push(answer);
+          await new Promise((resolve) => setTimeout(resolve, Number(answer.headers.get('retry-after')) * 1_000));
+        }
+      }
+    };
+    const loops = Array.from({ length: 30 }, loop);
+    try {
+      await until('a refusal', () => refusals.length > 0);
+      // Those that were admitted before the debt end by themselves.
+      await until('the first ones to end', async () => (await running()) <= 2);
+      for (let n = 0; n < 20; n += 1) {
+        const [answer, connections] = await Promise.all([fast(neighbour), running()]);
+        assert.equal(answer.status, 200, answer.text);
+        assert.ok(connections <= 2, `${connections} of them run`);
+      }
+    } finally {
+      goOn = false;
+      await Promise.all(loops);
+    }
+    const [first] = refusals;
+    assert.deepEqual([first.body.code, first.headers.get('retry-after')], ['rate_limited', '1']);
+    assert.match(first.body.details, /connection time/);
+    assert.equal(first.headers.get('x-ratelimit-resource'), 'connection_time');
+    assert.equal((await fast(neighbour)).status, 200);
+  });
+});
