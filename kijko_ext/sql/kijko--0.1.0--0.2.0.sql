@@ -1049,7 +1049,7 @@ end
 $$;
 comment on function kijko.usage_by_day(uuid, text, date, date) is 'The use of a meter by day in the subject''s time zone and by attributes (member, project, skill, key): rolled up or not.';
 
-comment on function kijko.stats() is 'Figures of the tables in shared memory since the server started: rate_limit.slots, .used (slots taken), .allowed, .refused, .recycled (a key with nothing to pay back was forgotten), .evicted (a key was forgotten although it had: raise kijko.rate_limit_slots); quota.slots, .used, .pinned (in use by running transactions), .loads (a counter was summed up from the ledger), .evictions (for another one), .full (all slots it may take were in use: raise kijko.quota_slots); meter.slots, .used (subjects with requests not yet in the ledger), .counted (requests), .flushed (of them, moved to the ledger), .full (no room, and the count waited: raise kijko.meter_slots), .failures (of a flush, which was tried again); request.shadow_refused (a policy in shadow mode would have), .passed_by_failure and .refused_by_failure (the limiter failed); session.slots, .used (revoked sessions in shared memory), .loads (all of them were read from the table), .full (one did not fit, and the table was asked instead: raise kijko.session_slots).';
+comment on function kijko.stats() is 'Figures of the tables in shared memory since the server started: rate_limit.slots, .used (slots taken), .allowed, .refused, .recycled (a key with nothing to pay back was forgotten), .evicted (a key was forgotten although it had: raise kijko.rate_limit_slots); quota.slots, .used, .pinned (in use by running transactions), .loads (a counter was summed up from the ledger), .evictions (for another one), .full (all slots it may take were in use: raise kijko.quota_slots); meter.slots, .used (subjects with requests not yet in the ledger), .counted (requests), .flushed (of them, moved to the ledger), .full (no room, and the count waited: raise kijko.meter_slots), .failures (of a flush, which was tried again); request.shadow_refused (a policy in shadow mode would have), .passed_by_failure and .refused_by_failure (the limiter failed), .in_flight (requests that run now), .connection_time_refused (a caller in debt with its connection time); session.slots, .used (revoked sessions in shared memory), .loads (all of them were read from the table), .full (one did not fit, and the table was asked instead: raise kijko.session_slots).';
 
 -- Headers without plpgsql.
 create or replace function kijko.request_header(name text) returns text
@@ -1791,3 +1791,21 @@ comment on function kijko.requested_org_id() is 'The organization that the reque
 
 revoke all on function kijko.platform_org_id(), kijko.requested_org_id() from public;
 grant execute on function kijko.platform_org_id(), kijko.requested_org_id() to public;
+
+create type kijko.caller as (
+    kind text,
+    user_id uuid,
+    api_key_id uuid,
+    org_id uuid
+);
+comment on type kijko.caller is 'The caller of a request (kijko.actor).';
+comment on column kijko.caller.kind is 'user, personal_key, service_key, publishable_key, service (the service key of the installation), anonymous, or none (no claims that count).';
+comment on column kijko.caller.user_id is 'The user; of a personal key its owner. Null for any other caller.';
+comment on column kijko.caller.api_key_id is 'The API key. Null for any other caller.';
+comment on column kijko.caller.org_id is 'The organization of the API key. Null for any other caller.';
+
+create function kijko.actor() returns kijko.caller
+    language c stable parallel safe as 'MODULE_PATHNAME', 'kijko_actor';
+comment on function kijko.actor() is 'The caller of this request. Functions that decide by the caller use it instead of kijko.user_id(), which is null for a service key. After its session was revoked, and in a login that is not trusted (kijko.trusted_session_users), a token is nobody''s: kind none. Write (select kijko.actor()) in a policy, so that it runs once.';
+revoke all on function kijko.actor() from public;
+grant execute on function kijko.actor() to public;

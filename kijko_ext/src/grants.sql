@@ -6,6 +6,7 @@ revoke all on all functions in schema kijko from public;
 grant execute on function
     kijko.claims(),
     kijko.claim(text),
+    kijko.actor(),
     kijko.user_id(),
     kijko.session_id(),
     kijko.now(),

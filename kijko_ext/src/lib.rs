@@ -6,6 +6,7 @@
 
 use pgrx::prelude::*;
 
+mod caller;
 mod claims;
 mod client;
 mod clock;
@@ -42,11 +43,12 @@ extension_sql_file!(
     requires = [
         "errors",
         claims::claims,
-        session::user_id,
-        session::session_id,
+        caller::user_id,
+        caller::session_id,
         clock::now
     ]
 );
+extension_sql_file!("caller.sql", name = "caller", requires = ["errors"]);
 extension_sql_file!(
     "cron.sql",
     name = "cron",
@@ -157,7 +159,7 @@ pub extern "C-unwind" fn _PG_init() {
         meter::table::SHMEM_REGION,
         request::stats::SHMEM_REGION,
         request::in_flight::SHMEM_REGION,
-        session::table::SHMEM_REGION,
+        session::revocation_cache::SHMEM_REGION,
     ]);
     meter::worker::register();
     request::statement::init();

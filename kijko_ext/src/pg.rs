@@ -1,6 +1,7 @@
 //! What talks to Postgres' C: everything in here is free of Kijko's own concerns, and everything else of the extension
 //! may use it.
 
+pub mod composite;
 pub mod datum;
 pub mod invalidation;
 pub mod lwlock;

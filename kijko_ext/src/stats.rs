@@ -14,7 +14,7 @@ fn stats() -> TableIterator<'static, (name!(metric, String), name!(value, i64))>
             .chain(limits::table::stats())
             .chain(meter::table::stats())
             .chain(request::stats::figures())
-            .chain(session::table::stats())
+            .chain(session::revocation_cache::stats())
             .map(|(metric, value)| (metric.to_owned(), value as i64)),
     )
 }

@@ -1,4 +1,4 @@
-//! The answer of every limit: SQL's composite type `kijko.verdict`.
+//! The result of every limit: SQL's composite type `kijko.verdict`.
 
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
@@ -6,6 +6,8 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
 };
 use pgrx::prelude::*;
+
+use crate::pg::composite;
 
 extension_sql!(
     r#"
@@ -48,46 +50,21 @@ pub struct Verdict<'a> {
 
 unsafe impl BoxRet for Verdict<'_> {
     unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
-        let column = |datum: Option<pg_sys::Datum>| {
-            (datum.unwrap_or(pg_sys::Datum::null()), datum.is_none())
-        };
         let columns = [
-            column(self.allowed.into_datum()),
-            column(self.code.into_datum()),
-            column(self.meter.into_datum()),
-            column(self.used.into_datum()),
-            column(self.limit.into_datum()),
-            column(self.remaining.into_datum()),
-            column(self.reset_at.map(pg_sys::Datum::from)),
-            column(self.retry_after.into_datum()),
+            self.allowed.into_datum(),
+            self.code.into_datum(),
+            self.meter.into_datum(),
+            self.used.into_datum(),
+            self.limit.into_datum(),
+            self.remaining.into_datum(),
+            self.reset_at.map(pg_sys::Datum::from),
+            self.retry_after.into_datum(),
         ];
-        let mut values = columns.map(|(value, _)| value);
-        let mut nulls = columns.map(|(_, null)| null);
-        // SAFETY: the descriptor is that of the function's declared result, with as many columns as there are values.
+        // SAFETY: the function is declared to return kijko.verdict, whose columns have these types.
         unsafe {
-            let descriptor = result_descriptor(fcinfo);
-            let tuple =
-                pg_sys::heap_form_tuple(descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
-            fcinfo.return_raw_datum(pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data))
+            let row = composite::form(fcinfo.as_mut_ptr(), columns);
+            fcinfo.return_raw_datum(row)
         }
-    }
-}
-
-/// The descriptor of the result type, from the backend's cache of types: making one anew for each execution cost more than
-/// the whole limiter. Nothing but an allocation happens before it is used, so it needs no pin.
-unsafe fn result_descriptor(fcinfo: &mut FcInfo<'_>) -> pg_sys::TupleDesc {
-    unsafe {
-        let function = (*fcinfo.as_mut_ptr()).flinfo;
-        let mut verdict = pg_sys::get_fn_expr_rettype(function);
-        if verdict == pg_sys::InvalidOid {
-            verdict = pg_sys::get_func_rettype((*function).fn_oid); // called without an expression
-        }
-        let wanted = pg_sys::TYPECACHE_TUPDESC as i32;
-        let descriptor = (*pg_sys::lookup_type_cache(verdict, wanted)).tupDesc;
-        if descriptor.is_null() || (*descriptor).natts != 8 {
-            error!("kijko.verdict is not the type this library was built for");
-        }
-        descriptor
     }
 }
 

@@ -14,7 +14,7 @@ use crate::pg::datum::copied_uuid;
 use crate::pg::invalidation::RelcacheEpoch;
 use crate::pg::sql_function::{Answer, Arguments, Refusal, sql_function};
 use crate::pg::{query, trigger};
-use crate::{claims, headers, session};
+use crate::{caller, claims, headers};
 
 sql_function!(
     kijko_requested_org_id,
@@ -60,7 +60,7 @@ thread_local! {
 /// The user who asks, and the organization in which they do. None when that is not known here: nobody's request, a user
 /// of no organization, one who asks for what is none of theirs, or one not seen before.
 pub fn asking() -> Option<(Uuid, Uuid)> {
-    let user = session::user()?;
+    let user = caller::caller().user()?;
     let wanted = requested().ok()?;
     let now = EPOCH.refresh();
     KNOWN.with_borrow(|known| {
@@ -126,5 +126,5 @@ fn membership_changed(arguments: Arguments) -> Answer {
         trigger::data(arguments, "kijko.membership_changed");
         pg_sys::CacheInvalidateRelcacheByRelid(query::table(c"membership_changes"));
     }
-    Ok(pg_sys::Datum::null()) // what a trigger after the fact returns is of no interest
+    Ok(pg_sys::Datum::null()) // the result of an AFTER trigger is ignored
 }

@@ -1,45 +1,45 @@
 //! Whether shared memory holds all revoked sessions of a database. Pure, but for being shared.
 //!
-//! A scope is a table kijko.revoked_sessions: a copied database and an extension that was made anew have others. Whoever
-//! revokes a session inserts it after the commit, in whatever state the scope is. A loader makes the scope loading, empties
-//! it, and only then takes the snapshot that it reads by: what was committed before is in the snapshot, what is committed
-//! later is inserted by its transaction. Anything that takes a session back makes the scope empty again, and so stops a
-//! load that is under way: the state's version tells.
+//! Each table kijko.revoked_sessions has a state of its own, so a copied database or an extension that was dropped and created
+//! again has another. A transaction that revokes a session inserts it into the cache after its commit, whatever the state is.
+//! A loader marks the state as loading, empties the cache, and only then takes the snapshot that it reads with. That snapshot
+//! has what was committed before; what is committed later is inserted by its own transaction. A restored session resets the
+//! state to empty and raises its version, which makes a load in progress fail.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Databases with the extension; beyond that the table is asked.
-pub const SCOPES: usize = 16;
+/// Databases with the extension. Any further one reads its table instead.
+pub const MAX_TABLES: usize = 16;
 
 const EMPTY: u64 = 0;
 const LOADING: u64 = 1;
 const READY: u64 = 2;
-/// Not all of them fit. The table is asked until the state is looked at again.
+/// Not all sessions fit. The table is read instead, and after a while a load is tried again.
 const FULL: u64 = 3;
 const STATUS: u64 = 3;
 const VERSION: u64 = 4;
 
 #[repr(C)]
-pub struct Scope {
-    /// Database and table; zero is nobody's.
+pub struct CacheState {
+    /// Database and table; zero while unused.
     id: AtomicU64,
     state: AtomicU64,
     /// When it was full, Postgres microseconds.
     full_at: AtomicU64,
 }
 
-/// A load that is under way.
+/// A load in progress: the state as it was marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loading(u64);
 
-/// For how long a full table is not tried again.
+/// How long a full cache is not loaded again, in microseconds.
 const FULL_FOR: u64 = 60_000_000;
 
-/// The place of a scope, taken if it has none; None when there is none left.
-pub fn find(scopes: &[Scope; SCOPES], id: u64) -> Option<usize> {
-    scopes.iter().position(|scope| {
-        scope.id.load(Ordering::Acquire) == id
-            || match scope
+/// The index of a table's state, which is assigned at the first call. None when all are in use.
+pub fn find(states: &[CacheState; MAX_TABLES], id: u64) -> Option<usize> {
+    states.iter().position(|state| {
+        state.id.load(Ordering::Acquire) == id
+            || match state
                 .id
                 .compare_exchange(0, id, Ordering::AcqRel, Ordering::Acquire)
             {
@@ -49,12 +49,12 @@ pub fn find(scopes: &[Scope; SCOPES], id: u64) -> Option<usize> {
     })
 }
 
-impl Scope {
+impl CacheState {
     pub fn is_ready(&self) -> bool {
         self.state.load(Ordering::Acquire) & STATUS == READY
     }
 
-    /// Begins a load, unless somebody else does, or it would not fit.
+    /// Begins a load. None while another one is in progress, or when the sessions did not fit a short time ago.
     pub fn begin(&self, now: u64) -> Option<Loading> {
         let state = self.state.load(Ordering::Acquire);
         let again = now.saturating_sub(self.full_at.load(Ordering::Acquire)) > FULL_FOR;
@@ -68,29 +68,29 @@ impl Scope {
             .map(|_| Loading(loading))
     }
 
-    /// Everything is here, unless something was taken back meanwhile.
+    /// Ends a load: all sessions are in the cache, unless one was restored meanwhile.
     pub fn publish(&self, Loading(loading): Loading) {
         self.end(loading, loading & !STATUS | READY);
     }
 
-    /// The load failed.
+    /// Ends a load that failed.
     pub fn abandon(&self, Loading(loading): Loading) {
         self.end(loading, loading & !STATUS | EMPTY);
     }
 
     fn end(&self, loading: u64, state: u64) {
-        // Another version has begun: this load's outcome is of no interest.
+        // When it fails, another version has begun, and the result of this load does not count.
         let _ = self
             .state
             .compare_exchange(loading, state, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    /// What is here is not right any more.
+    /// The cache has to be loaded again.
     pub fn invalidate(&self) {
         self.change(EMPTY);
     }
 
-    /// One of them is not here, and does not fit.
+    /// A session did not fit.
     pub fn overflow(&self, now: u64) {
         self.full_at.store(now, Ordering::Release);
         self.change(FULL);
@@ -113,8 +113,8 @@ impl Scope {
 mod unit {
     use super::*;
 
-    fn scope() -> Scope {
-        Scope {
+    fn state() -> CacheState {
+        CacheState {
             id: AtomicU64::new(0),
             state: AtomicU64::new(0),
             full_at: AtomicU64::new(0),
@@ -122,56 +122,56 @@ mod unit {
     }
 
     #[test]
-    fn one_loads_and_then_all_is_here() {
-        let scope = scope();
-        let loading = scope.begin(1).unwrap();
-        assert_eq!(scope.begin(1), None);
-        assert!(!scope.is_ready());
-        scope.publish(loading);
-        assert!(scope.is_ready());
-        assert_eq!(scope.begin(1), None);
+    fn one_backend_loads_at_a_time() {
+        let state = state();
+        let loading = state.begin(1).unwrap();
+        assert_eq!(state.begin(1), None);
+        assert!(!state.is_ready());
+        state.publish(loading);
+        assert!(state.is_ready());
+        assert_eq!(state.begin(1), None);
     }
 
     #[test]
-    fn what_is_taken_back_during_a_load_stops_it() {
-        let scope = scope();
-        let loading = scope.begin(1).unwrap();
-        scope.invalidate();
-        let again = scope.begin(1).unwrap();
-        scope.publish(loading);
-        assert!(!scope.is_ready());
-        scope.abandon(loading);
-        scope.publish(again);
-        assert!(scope.is_ready());
+    fn a_session_restored_during_a_load_stops_it() {
+        let state = state();
+        let loading = state.begin(1).unwrap();
+        state.invalidate();
+        let again = state.begin(1).unwrap();
+        state.publish(loading);
+        assert!(!state.is_ready());
+        state.abandon(loading);
+        state.publish(again);
+        assert!(state.is_ready());
     }
 
     #[test]
     fn a_failed_load_leaves_it_empty() {
-        let scope = scope();
-        let loading = scope.begin(1).unwrap();
-        scope.abandon(loading);
-        assert!(!scope.is_ready());
-        assert!(scope.begin(1).is_some());
+        let state = state();
+        let loading = state.begin(1).unwrap();
+        state.abandon(loading);
+        assert!(!state.is_ready());
+        assert!(state.begin(1).is_some());
     }
 
     #[test]
-    fn what_does_not_fit_is_tried_again_after_a_minute() {
-        let scope = scope();
-        let loading = scope.begin(1).unwrap();
-        scope.overflow(1);
-        scope.publish(loading);
-        assert!(!scope.is_ready());
-        assert_eq!(scope.begin(60_000_001), None);
-        assert!(scope.begin(60_000_002).is_some());
+    fn a_full_cache_is_loaded_again_after_a_minute() {
+        let state = state();
+        let loading = state.begin(1).unwrap();
+        state.overflow(1);
+        state.publish(loading);
+        assert!(!state.is_ready());
+        assert_eq!(state.begin(60_000_001), None);
+        assert!(state.begin(60_000_002).is_some());
     }
 
     #[test]
-    fn each_database_has_its_own_place() {
-        let scopes = std::array::from_fn(|_| scope());
-        assert_eq!(find(&scopes, 7), Some(0));
-        assert_eq!(find(&scopes, 8), Some(1));
-        assert_eq!(find(&scopes, 7), Some(0));
-        assert_eq!((9..23).filter_map(|id| find(&scopes, id)).count(), 14);
-        assert_eq!(find(&scopes, 99), None);
+    fn each_table_has_its_own_state() {
+        let states = std::array::from_fn(|_| state());
+        assert_eq!(find(&states, 7), Some(0));
+        assert_eq!(find(&states, 8), Some(1));
+        assert_eq!(find(&states, 7), Some(0));
+        assert_eq!((9..23).filter_map(|id| find(&states, id)).count(), 14);
+        assert_eq!(find(&states, 99), None);
     }
 }

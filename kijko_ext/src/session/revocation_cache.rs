@@ -1,13 +1,12 @@
-//! Revoked sessions in shared memory: sets of eight slots, a lock for each of 64 partitions, shared to look up and
-//! exclusive to change. Which database's table they come from, and whether all of it is here, is the scope's state
-//! (scope.rs).
+//! Revoked sessions in shared memory: sets of eight slots, with a lock for each of 64 partitions of the sets. A look-up takes the
+//! lock shared, a change exclusive. cache_state.rs says from which tables the sessions come, and whether all of them are here.
 
 use std::hash::Hasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pgrx::pg_sys;
 
-use super::scope::{SCOPES, Scope};
+use super::cache_state::{CacheState, MAX_TABLES};
 use crate::guc;
 use crate::shmem::Region;
 use crate::shmem::set_associative::{Table, WAYS};
@@ -27,7 +26,7 @@ pub const SHMEM_REGION: Region = Region {
 struct Header {
     loads: AtomicU64,
     full: AtomicU64,
-    scopes: [Scope; SCOPES],
+    states: [CacheState; MAX_TABLES],
 }
 
 /// 32 bytes, two to a cache line. A zero key marks an empty slot.
@@ -35,15 +34,16 @@ struct Header {
 #[derive(Clone, Copy)]
 struct Slot {
     key: [u64; 2],
-    /// Postgres microseconds: from then on nobody asks for it any more, and another may take the slot.
+    /// In Postgres microseconds. Afterwards no token of the session is valid, and another session may take the slot.
     expires_at: i64,
-    scope: u64,
+    /// The index of its table's state.
+    table: u64,
 }
 
 type Set = [Slot; WAYS];
 
-pub fn scopes() -> &'static [Scope; SCOPES] {
-    &TABLE.header().scopes
+pub fn states() -> &'static [CacheState; MAX_TABLES] {
+    &TABLE.header().states
 }
 
 fn count(counter: fn(&Header) -> &AtomicU64) {
@@ -57,17 +57,17 @@ fn locked<T>(set: usize, mode: pg_sys::LWLockMode::Type, body: impl FnOnce(&mut 
     body(unsafe { &mut *TABLE.slot(set * WAYS).cast::<Set>() })
 }
 
-fn key(scope: usize, session: &[u8; 16]) -> [u64; 2] {
+fn key(table: usize, session: &[u8; 16]) -> [u64; 2] {
     let [a, b] = TABLE.hash(|hasher| {
-        hasher.write_usize(scope);
+        hasher.write_usize(table);
         hasher.write(session);
     });
     [a, b | 1] // never the zero key of an empty slot
 }
 
-/// Whether the session is here and revoked still: what has expired is not, until another takes its slot.
-pub fn contains(scope: usize, session: &[u8; 16], now: i64) -> bool {
-    let key = key(scope, session);
+/// Whether the session is in the cache and its revocation has not expired.
+pub fn contains(table: usize, session: &[u8; 16], now: i64) -> bool {
+    let key = key(table, session);
     let set = TABLE.set_of(key[0]);
     locked(set, pg_sys::LWLockMode::LW_SHARED, |slots| {
         slots
@@ -76,9 +76,9 @@ pub fn contains(scope: usize, session: &[u8; 16], now: i64) -> bool {
     })
 }
 
-/// False when there is no room: all slots it may take hold sessions whose tokens are valid still.
-pub fn insert(scope: usize, session: &[u8; 16], expires_at: i64, now: i64) -> bool {
-    let key = key(scope, session);
+/// False when all slots that it may take hold revocations that have not expired.
+pub fn insert(table: usize, session: &[u8; 16], expires_at: i64, now: i64) -> bool {
+    let key = key(table, session);
     let set = TABLE.set_of(key[0]);
     let inserted = locked(set, pg_sys::LWLockMode::LW_EXCLUSIVE, |slots| {
         let same = slots.iter().position(|slot| slot.key == key);
@@ -97,7 +97,7 @@ pub fn insert(scope: usize, session: &[u8; 16], expires_at: i64, now: i64) -> bo
         slots[at] = Slot {
             key,
             expires_at: expires_at.max(kept),
-            scope: scope as u64,
+            table: table as u64,
         };
         true
     });
@@ -107,12 +107,12 @@ pub fn insert(scope: usize, session: &[u8; 16], expires_at: i64, now: i64) -> bo
     inserted
 }
 
-/// Empties the table of a scope's sessions, to load them again.
-pub fn clear(scope: usize) {
+/// Removes the sessions of a table, to load them again.
+pub fn clear(table: usize) {
     count(|header| &header.loads);
     for set in 0..TABLE.sets() {
         locked(set, pg_sys::LWLockMode::LW_EXCLUSIVE, |slots| {
-            for slot in slots.iter_mut().filter(|slot| slot.scope == scope as u64) {
+            for slot in slots.iter_mut().filter(|slot| slot.table == table as u64) {
                 slot.key = [0; 2];
             }
         });

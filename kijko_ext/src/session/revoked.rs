@@ -1,11 +1,11 @@
-//! Whether a session is revoked: asked of shared memory when that holds all of them, otherwise of the table. What a
-//! transaction revokes reaches shared memory when it has committed, by a trigger of the table; until then the transaction
-//! itself asks the table, which knows.
+//! Whether a session is revoked. Shared memory answers when it holds all revoked sessions, else the table. A trigger passes
+//! what a transaction revokes to shared memory after its commit. Until then that transaction reads the table, which has its
+//! own changes.
 
 use pgrx::prelude::*;
 
-use super::scope::{self, Loading};
-use super::table;
+use super::cache_state::{self, Loading};
+use super::revocation_cache;
 use crate::clock;
 use crate::pg::query::{self, Statement};
 use crate::pg::sql_function::{Answer, Arguments, sql_function};
@@ -22,10 +22,10 @@ sql_function!(
 const SESSION_ID: i32 = 1;
 const EXPIRES_AT: i32 = 3;
 
-/// What a transaction did to the table.
+/// What a transaction changed in the table.
 enum Change {
     Revoked([u8; 16], i64),
-    /// A session was taken back, or more than one.
+    /// One session or more were restored.
     Other,
 }
 
@@ -47,76 +47,76 @@ thread_local! {
 
 pub fn is_revoked(session: &[u8; 16]) -> bool {
     let Some(relation) = query::find_table(c"revoked_sessions") else {
-        return true; // a damaged installation identifies nobody
+        return true; // a damaged installation must not let a revoked session pass
     };
     if STATE.get().changes.is_empty()
-        && let Some(scope) = ready(relation)
+        && let Some(index) = ready(relation)
     {
-        return table::contains(scope, session, clock::real_micros());
+        return revocation_cache::contains(index, session, clock::real_micros());
     }
     in_table(relation, session).is_some_and(|until| until > clock::real_micros())
 }
 
-fn scope_of(relation: pg_sys::Oid) -> Option<usize> {
+fn state_index(relation: pg_sys::Oid) -> Option<usize> {
     // SAFETY: set before any query runs.
     let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
     let id = u64::from(database) << 32 | u64::from(relation.to_u32());
-    scope::find(table::scopes(), id)
+    cache_state::find(revocation_cache::states(), id)
 }
 
-/// The scope, when shared memory holds all of it; loaded if need be and possible.
+/// The index of the table's state, if shared memory holds all its sessions. Loads them if it does not.
 fn ready(relation: pg_sys::Oid) -> Option<usize> {
-    let scope = scope_of(relation)?;
-    // SAFETY: plain look-ups. On a standby rows come without triggers.
+    let index = state_index(relation)?;
+    // SAFETY: plain look-ups. On a standby, rows are replicated without triggers.
     let usable = || unsafe { !pg_sys::RecoveryInProgress() && !pg_sys::IsInParallelMode() };
-    if table::scopes()[scope].is_ready() || usable() && load(scope, relation) {
-        return Some(scope);
+    if revocation_cache::states()[index].is_ready() || usable() && load(index, relation) {
+        return Some(index);
     }
     None
 }
 
-fn load(scope: usize, relation: pg_sys::Oid) -> bool {
+fn load(index: usize, relation: pg_sys::Oid) -> bool {
     let now = clock::real_micros();
-    if !tells(relation) {
+    if !has_triggers(relation) {
         return false;
     }
-    let place = &table::scopes()[scope];
-    let Some(loading) = place.begin(now as u64) else {
+    let state = &revocation_cache::states()[index];
+    let Some(loading) = state.begin(now as u64) else {
         return false;
     };
-    STATE.registered().loading = Some((scope, loading)); // an error from here on gives it back
-    table::clear(scope);
+    STATE.registered().loading = Some((index, loading)); // an error from here on gives it back
+    revocation_cache::clear(index);
     let fits = ALL.with(|all| {
         all.read(&[], |rows| {
             rows.iter().all(|row| {
                 let session = row.uuid(SESSION_ID).unwrap_or_default();
-                table::insert(scope, &session, row.integer(2).unwrap_or(i64::MAX), now)
+                revocation_cache::insert(index, &session, row.integer(2).unwrap_or(i64::MAX), now)
             })
         })
     });
     STATE.get().loading = None;
     if fits {
-        place.publish(loading);
+        state.publish(loading);
     } else {
-        place.overflow(now as u64);
+        state.overflow(now as u64);
     }
-    place.is_ready()
+    state.is_ready()
 }
 
 /// Whether the table has its triggers: before 0.2.0 it had none.
-fn tells(relation: pg_sys::Oid) -> bool {
+fn has_triggers(relation: pg_sys::Oid) -> bool {
     // SAFETY: opened with a lock and closed again.
     unsafe {
         let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
         let table = pg_sys::table_open(relation, lock);
-        let tells = (*(*table).rd_rel).relhastriggers;
+        let has_triggers = (*(*table).rd_rel).relhastriggers;
         pg_sys::table_close(table, lock);
-        tells
+        has_triggers
     }
 }
 
-/// Until when the session is revoked, looked up by the primary key. An index scan and no query: it needs neither the caller's rights on the table
-/// nor a change of user, works in parallel workers, and costs a microsecond.
+/// Until when the session is revoked, looked up by the primary key. This is an index scan and no query, so it needs neither
+/// rights on the table nor a change of user, works in parallel workers, and costs a microsecond.
 fn in_table(relation: pg_sys::Oid, session: &[u8; 16]) -> Option<i64> {
     // SAFETY: the relation is opened with a lock and closed again; the key outlives the scan. An error in between
     // aborts the transaction, which releases both.
@@ -166,19 +166,19 @@ fn session_changed(arguments: Arguments) -> Answer {
                     Change::Other
                 })
             }
-            // Nobody has a valid token of a session that has expired: its slot is free already.
+            // No token of an expired session is valid, and its slot is free already.
             pg_sys::TRIGGER_EVENT_DELETE if for_row && describe((*data).tg_trigtuple).1 < now => {
                 None
             }
             _ => Some(Change::Other),
         };
-        if let (Some(change), Some(scope)) = (changes, scope_of(relation)) {
+        if let (Some(change), Some(index)) = (changes, state_index(relation)) {
             let subtransaction = pg_sys::GetCurrentSubTransactionId();
             let changes = &mut STATE.registered().changes;
-            changes.push((change, scope, subtransaction));
+            changes.push((change, index, subtransaction));
         }
     }
-    Ok(pg_sys::Datum::null()) // what a trigger after the fact returns is of no interest
+    Ok(pg_sys::Datum::null()) // the result of an AFTER trigger is ignored
 }
 
 unsafe fn row(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) -> ([u8; 16], i64) {
@@ -193,8 +193,8 @@ unsafe fn row(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) -> ([u8; 
 
 impl State {
     fn abandon(&mut self) {
-        if let Some((scope, loading)) = self.loading.take() {
-            table::scopes()[scope].abandon(loading);
+        if let Some((index, loading)) = self.loading.take() {
+            revocation_cache::states()[index].abandon(loading);
         }
     }
 }
@@ -202,12 +202,13 @@ impl State {
 impl XactCallbacks for State {
     fn commit(&mut self) {
         let now = clock::real_micros();
-        for (change, scope, _) in self.changes.drain(..) {
-            let place = &table::scopes()[scope];
+        for (change, index, _) in self.changes.drain(..) {
+            let state = &revocation_cache::states()[index];
             match change {
-                Change::Revoked(session, until) if table::insert(scope, &session, until, now) => {}
-                Change::Revoked(..) => place.overflow(now as u64),
-                Change::Other => place.invalidate(),
+                Change::Revoked(session, until)
+                    if revocation_cache::insert(index, &session, until, now) => {}
+                Change::Revoked(..) => state.overflow(now as u64),
+                Change::Other => state.invalidate(),
             }
         }
         self.changes.shrink_to(1024);
