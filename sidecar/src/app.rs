@@ -1,19 +1,9 @@
-//! The service: its name, its listeners, and the one list of its domains.
+//! The service and the one list of its domains.
 
-use kijko_core::{FromEnv, Service, Settings, config::ConfigError, service::Listeners};
+use kijko_core::{FromEnv, Settings, config::ConfigError};
 
 use crate::domains;
-
-/// The sidecar.
-pub const SERVICE: Service = Service {
-    name: "kijko-sidecar",
-    version: crate::VERSION,
-    manual: "docs/reference/settings.md",
-    listeners: Listeners {
-        public: ("KIJKO_SIDECAR_BIND", "127.0.0.1:54333"),
-        operators: ("KIJKO_SIDECAR_OPERATORS_BIND", "127.0.0.1:54336"),
-    },
-};
+pub use crate::service::SERVICE;
 
 /// The domains. A new one is a folder under `domains/` and a line here.
 pub const DOMAINS: [FromEnv; 2] = [domains::executions::from_env, domains::stripe::from_env];

@@ -3,7 +3,7 @@
 //! It runs queued jobs and takes webhooks. It keeps no state of its own and decides nothing about authorization: every read and
 //! write is a call of a function in schema `private` that the role `kijko_sidecar` may execute.
 //!
-//! - [`app`]: the service and the one list of its domains.
+//! - [`app`]: the one list of domains; [`service`]: the name of the service.
 //! - [`domains`]: one folder each.
 //! - [`llm`], [`sandbox`]: libraries that domains use.
 //!
@@ -15,6 +15,7 @@ pub mod app;
 pub mod domains;
 pub mod llm;
 pub mod sandbox;
+pub mod service;
 
 /// The version of this build, as `/health`, `--version` and the metrics report it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

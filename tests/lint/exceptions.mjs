@@ -26,5 +26,4 @@ export const CIRCLES = {
     ['crate::limits::append', 'crate::limits::ledger', 'crate::limits::tail'],
     ['crate::limits::charge', 'crate::limits::consume', 'crate::limits::hold'],
   ],
-  'sidecar/src': [['crate::llm', 'crate::llm::echo', 'crate::llm::fault', 'crate::llm::request', 'crate::llm::vendor', 'crate::llm::wire']],
 };

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
-pub use reqwest::{RequestBuilder, StatusCode};
-use reqwest::{Url, header::HeaderMap, redirect::Policy};
+pub use reqwest::{RequestBuilder, StatusCode, Url, header};
+use reqwest::{header::HeaderMap, redirect::Policy};
 
 use crate::{db::with_causes, service::Service};
 

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use kijko_core::{config::Reader, secret::Secret};
-use reqwest::Url;
+use kijko_core::{
+    config::Reader,
+    outbound::{Url, header},
+    secret::Secret,
+};
 
 /// Where the vendors themselves answer.
 const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
@@ -97,7 +100,7 @@ impl VendorConfig {
         }
         if api_key
             .as_ref()
-            .is_some_and(|key| reqwest::header::HeaderValue::from_str(key.expose()).is_err())
+            .is_some_and(|key| header::HeaderValue::from_str(key.expose()).is_err())
         {
             env.problem(&key_name, "has characters that no HTTP header may carry");
         }

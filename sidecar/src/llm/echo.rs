@@ -1,14 +1,18 @@
-//! The development model: it answers with the prompt itself, always the same, at no cost.
+//! The development model. It answers with the prompt itself, always the same, at no cost.
 
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
-use super::{Completion, CompletionRequest, LlmError, Provider, Usage};
+use super::{
+    error::LlmError,
+    provider::{Completion, CompletionRequest, Provider},
+    usage::Usage,
+};
 
-/// A delay longer than this is cut: it is there to be interrupted in tests, not to hold a worker.
-const LONGEST_DELAY: Duration = Duration::from_secs(600);
+/// A longer delay is cut: delays are for tests that interrupt them, and must not hold a worker.
+const MAX_DELAY: Duration = Duration::from_secs(600);
 
 /// Answers `echo/…`. Parameter `delay_ms` makes it slow.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +34,7 @@ impl Provider for Echo {
                 .get("delay_ms")
                 .and_then(Value::as_u64)
                 .unwrap_or(0);
-            tokio::time::sleep(Duration::from_millis(delay).min(LONGEST_DELAY)).await;
+            tokio::time::sleep(Duration::from_millis(delay).min(MAX_DELAY)).await;
             let usage = words(&request.prompt);
             Ok(Completion {
                 text: request.prompt,
@@ -52,7 +56,7 @@ fn words(prompt: &str) -> Usage {
 mod tests {
     use serde_json::{Map, json};
 
-    use super::{super::Progress, *};
+    use super::{super::usage::Progress, *};
 
     fn request(prompt: &str, parameters: Value) -> CompletionRequest {
         let parameters: Map<_, _> = parameters.as_object().unwrap().clone();

@@ -1,5 +1,5 @@
 //! Estimates the tokens of a text before a vendor counts them. The reservation of a call depends on it, so it errs on the
-//! high side; the vendor's count is booked.
+//! high side; the vendor's count is charged.
 
 /// Letters of a word that make a token, at least; most words of up to twice as many are one token.
 const LETTERS: usize = 4;

@@ -1,21 +1,29 @@
-//! From what went wrong on the wire to one of our faults.
+//! From what went wrong at a vendor to one of our faults.
 
 use std::time::{Duration, SystemTime};
 
-use genai::webc::StreamTimeout;
-use kijko_core::secret::Secret;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use kijko_core::{
+    outbound::{
+        OutboundError,
+        header::{HeaderMap, RETRY_AFTER},
+    },
+    secret::Secret,
+};
 use serde_json::Value;
 
-use super::{LlmError, LlmFault, redact, vendor::Vendor};
+use super::{
+    error::{LlmError, LlmFault},
+    redact,
+    vendor::Vendor,
+};
 
-/// The longest part of a vendor's own words that an execution keeps.
-const LONGEST_QUOTE: usize = 500;
+/// Characters of a vendor's message that an execution keeps.
+const MAX_QUOTE: usize = 500;
 
-/// A wish for more is cut: the queue asks again anyway.
-const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
+/// A longer wait is cut: the queue asks again anyway.
+const MAX_WAIT: Duration = Duration::from_secs(3_600);
 
-/// Turns errors of the client crate into ours. Those repeat whole bodies, so none of them is shown or logged as it is.
+/// Makes errors of a vendor's answers. Those repeat what the vendor likes, so none of them is shown or logged as it is.
 #[derive(Debug)]
 pub(super) struct Faults<'a> {
     pub vendor: Vendor,
@@ -23,84 +31,52 @@ pub(super) struct Faults<'a> {
 }
 
 impl Faults<'_> {
-    pub(super) fn from(&self, error: &genai::Error) -> LlmError {
+    /// The execution gets the kind of error; the log has the cause, without address and key.
+    pub(super) fn outbound(&self, error: &OutboundError) -> LlmError {
+        if let OutboundError::TooLarge(_) = error {
+            return LlmError::new(LlmFault::TooLarge, error.to_string());
+        }
+        let cause = self.redact(&error.to_string());
+        tracing::warn!(vendor = self.vendor.name(), cause, "the call failed");
         match error {
-            genai::Error::WebStream { error, .. } => self.broken_stream(error.as_ref()),
-            genai::Error::HttpError {
-                status,
-                body,
-                headers,
-                ..
-            } => self.refusal(status.as_u16(), body, headers),
-            // An error as an event of a stream that began well.
-            genai::Error::ChatResponse { body, .. } => {
-                let words = Words::read(body);
-                let status = words.status();
-                self.refused(status, words, None)
-            }
-            genai::Error::StreamParse { serde_error, .. } if serde_error.is_eof() => truncated(),
-            genai::Error::StreamParse { .. }
-            | genai::Error::JsonValueExt(_)
-            | genai::Error::SerdeJson(_) => malformed(),
-            _ => {
-                tracing::error!(
-                    vendor = self.vendor.name(),
-                    "the vendor's client could not make the request"
-                );
-                LlmError::new(LlmFault::Rejected, "the request could not be made")
-            }
-        }
-    }
-
-    fn broken_stream(&self, error: &(dyn std::error::Error + Send + Sync + 'static)) -> LlmError {
-        if let Some(error) = error.downcast_ref::<genai::Error>() {
-            return self.from(error);
-        }
-        if let Some(error) = error.downcast_ref::<reqwest::Error>() {
-            return self.transport(error);
-        }
-        match error.downcast_ref::<StreamTimeout>() {
-            Some(StreamTimeout::Headers) => {
+            OutboundError::TimedOut(_) => {
                 LlmError::new(LlmFault::TimedOut, "the vendor did not answer in time")
             }
-            Some(StreamTimeout::Read) => silent(),
-            // Bytes that are no text.
-            None => malformed(),
+            OutboundError::Silent(_) => LlmError::new(
+                LlmFault::TimedOut,
+                "the vendor was silent for too long within its answer",
+            ),
+            OutboundError::Broken(_) => truncated(),
+            _ => LlmError::new(LlmFault::Unavailable, "the vendor could not be reached"),
         }
     }
 
-    /// The execution hears which kind; the log has the cause, without address and key.
-    pub(super) fn transport(&self, error: &reqwest::Error) -> LlmError {
-        let address = error.url().map(ToString::to_string).unwrap_or_default();
-        let mut cause = kijko_core::db::with_causes(error);
-        if !address.is_empty() {
-            cause = cause.replace(&address, "the vendor");
-        }
-        let cause = self.redact(&cause);
-        tracing::warn!(vendor = self.vendor.name(), cause, "the call broke down");
-        if error.is_timeout() {
-            LlmError::new(LlmFault::TimedOut, "the vendor did not answer in time")
-        } else if error.is_body() || error.is_decode() {
-            truncated()
-        } else {
-            LlmError::new(LlmFault::Unavailable, "the vendor could not be reached")
-        }
+    /// An error as an event of an answer that began well.
+    pub(super) fn event(&self, body: &Value) -> LlmError {
+        let error = VendorError::read(body);
+        self.refused(error.status(), &error, None)
     }
 
-    fn refusal(&self, status: u16, body: &str, headers: &HeaderMap) -> LlmError {
-        let words =
-            serde_json::from_str(body).map_or_else(|_| Words::default(), |body| Words::read(&body));
-        self.refused(Some(status), words, wish(headers, SystemTime::now()))
+    /// An answer with another status than 2xx.
+    pub(super) fn refusal(&self, status: u16, body: &[u8], headers: &HeaderMap) -> LlmError {
+        let error = serde_json::from_slice(body)
+            .map_or_else(|_| VendorError::default(), |body| VendorError::read(&body));
+        let wait = requested_wait(headers, SystemTime::now());
+        self.refused(Some(status), &error, wait)
     }
 
-    fn refused(&self, status: Option<u16>, words: Words, wait: Option<Duration>) -> LlmError {
-        let fault = words.fault(status);
-        let said = if words.message.is_empty() {
-            "without a reason"
-        } else {
-            &words.message
+    fn refused(
+        &self,
+        status: Option<u16>,
+        error: &VendorError,
+        wait: Option<Duration>,
+    ) -> LlmError {
+        let fault = error.fault(status);
+        let message = match error.message.as_str() {
+            "" => "without a reason",
+            message => message,
         };
-        let said = self.quote(said);
+        let quoted = self.quote(message);
         let http = status
             .map(|status| format!(" (HTTP {status})"))
             .unwrap_or_default();
@@ -113,34 +89,34 @@ impl Faults<'_> {
             LlmFault::Unavailable => format!("the vendor is not available{http}"),
             LlmFault::TimedOut => "the vendor ran out of time".to_owned(),
             LlmFault::ContextTooLong => {
-                format!("the prompt is longer than the model takes: {said}")
+                format!("the prompt is longer than the model takes: {quoted}")
             }
             _ if status.is_some_and(|status| (300..400).contains(&status)) => {
                 format!("the vendor answered with a redirect{http}, which is not followed")
             }
-            _ => format!("the vendor refused{http}: {said}"),
+            _ => format!("the vendor refused{http}: {quoted}"),
         };
         tracing::warn!(
             vendor = self.vendor.name(),
             status,
             code = fault.code(),
-            said = if fault == LlmFault::Auth {
+            message = if fault == LlmFault::Auth {
                 ""
             } else {
-                said.as_str()
+                quoted.as_str()
             },
             "the vendor refused"
         );
         LlmError {
             fault,
             message,
-            retry_after: wait.or(words.wait),
+            retry_after: wait.or(error.wait),
         }
     }
 
     /// A vendor's message for the tenant: short, and without data of the operator's account.
     pub(super) fn quote(&self, text: &str) -> String {
-        self.redact(text).chars().take(LONGEST_QUOTE).collect()
+        self.redact(text).chars().take(MAX_QUOTE).collect()
     }
 
     fn redact(&self, text: &str) -> String {
@@ -149,10 +125,6 @@ impl Faults<'_> {
             .map_or_else(|| text.to_owned(), |key| key.redact(text));
         redact::account(&text)
     }
-}
-
-pub(super) fn silent() -> LlmError {
-    LlmError::new(LlmFault::TimedOut, "the vendor fell silent in its answer")
 }
 
 pub(super) fn truncated() -> LlmError {
@@ -166,9 +138,9 @@ pub(super) fn malformed() -> LlmError {
     )
 }
 
-/// What a vendor says of an error.
+/// A vendor's account of an error.
 #[derive(Debug, Default)]
-struct Words {
+struct VendorError {
     message: String,
     /// Everything that names the kind: OpenAI's `type` and `code`, Anthropic's `type`, Gemini's `status` and reasons.
     names: Vec<String>,
@@ -176,7 +148,7 @@ struct Words {
     wait: Option<Duration>,
 }
 
-impl Words {
+impl VendorError {
     /// `{"error": {"message", "type", "code", "status", "details"}}` in general; some servers send `{"error": "…"}` or
     /// `{"message": "…"}`, and Gemini at times the first of these in a list.
     fn read(body: &Value) -> Self {
@@ -216,8 +188,8 @@ impl Words {
         self.names.iter().any(|known| known == name)
     }
 
-    fn says(&self, words: &str) -> bool {
-        self.message.contains(words)
+    fn says(&self, text: &str) -> bool {
+        self.message.contains(text)
     }
 
     /// The HTTP status that an error inside a stream would have had.
@@ -275,7 +247,7 @@ impl Words {
 }
 
 /// `retry-after-ms`, or `retry-after` as seconds or an HTTP date.
-fn wish(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+fn requested_wait(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name: &str| Some(headers.get(name)?.to_str().ok()?.trim().to_owned());
     if let Some(wait) = text("retry-after-ms").and_then(|text| seconds(&text)) {
         return Some(wait / 1_000);
@@ -283,16 +255,12 @@ fn wish(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = text(RETRY_AFTER.as_str())?;
     seconds(&value).or_else(|| {
         let date = httpdate::parse_http_date(&value).ok()?;
-        Some(
-            date.duration_since(now)
-                .unwrap_or_default()
-                .min(LONGEST_WAIT),
-        )
+        Some(date.duration_since(now).unwrap_or_default().min(MAX_WAIT))
     })
 }
 
 fn seconds(text: &str) -> Option<Duration> {
     let seconds: f64 = text.parse().ok()?;
     (seconds.is_finite() && seconds >= 0.0)
-        .then(|| Duration::from_secs_f64(seconds.min(LONGEST_WAIT.as_secs_f64())))
+        .then(|| Duration::from_secs_f64(seconds.min(MAX_WAIT.as_secs_f64())))
 }

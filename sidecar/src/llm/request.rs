@@ -1,12 +1,16 @@
-//! A skill's parameters in each vendor's own words. They are OpenAI's names, since most people know those; what a vendor
-//! has no word for is left out, and a field such as `messages`, `stream` or `tools` would change what we asked.
+//! The body of each vendor's request. Parameters of a skill have OpenAI's names, since most people know those. A parameter that a
+//! vendor does not support is dropped; `messages`, `stream`, `tools` and the like are never passed on, since they would change
+//! the question.
 
-use genai::chat::{ChatOptions, ReasoningEffort};
 use serde_json::{Map, Value, json};
 
-use super::{CompletionRequest, vendor::Vendor};
+use super::{
+    parameters::is_json_format,
+    provider::CompletionRequest,
+    vendor::{Vendor, counts_reasoning},
+};
 
-/// What OpenAI and its likes take as it is.
+/// Parameters that OpenAI and compatible services take as they are.
 const OPENAI: [&str; 10] = [
     "frequency_penalty",
     "logit_bias",
@@ -20,7 +24,7 @@ const OPENAI: [&str; 10] = [
     "top_p",
 ];
 
-/// What Anthropic takes as it is.
+/// Parameters that Anthropic takes as they are.
 const ANTHROPIC: [&str; 6] = [
     "output_config",
     "stop_sequences",
@@ -41,25 +45,8 @@ const GEMINI: [(&str, &str); 7] = [
     ("top_p", "topP"),
 ];
 
-/// The options of one call.
-pub(super) fn options(vendor: Vendor, request: &CompletionRequest) -> ChatOptions {
-    let given = &request.parameters;
-    let mut options = ChatOptions::default()
-        .with_capture_usage(true)
-        .with_extra_body(Value::Object(body(vendor, request)));
-    // The client knows which models want it under another name; who says which one gets that.
-    let named = vendor == Vendor::OpenAi && has(given, "max_completion_tokens");
-    if vendor != Vendor::Gemini && !named {
-        options = options.with_max_tokens(u32::try_from(request.max_tokens).unwrap_or(u32::MAX));
-    }
-    // Else the client would take "-high" at the end of a name for an effort; a budget is not sent to OpenAI.
-    if vendor == Vendor::OpenAi {
-        options = options.with_reasoning_effort(ReasoningEffort::Budget(0));
-    }
-    options
-}
-
-fn body(vendor: Vendor, request: &CompletionRequest) -> Map<String, Value> {
+/// One message of a user, and the parameters.
+pub(super) fn body(vendor: Vendor, request: &CompletionRequest) -> Map<String, Value> {
     let given = &request.parameters;
     let mut body = Map::new();
     let mut pass = |names: &[&str]| {
@@ -75,13 +62,14 @@ fn body(vendor: Vendor, request: &CompletionRequest) -> Map<String, Value> {
             if let Some(format) = given.get("response_format") {
                 body.insert("response_format".to_owned(), openai_format(format));
             }
-            if has(given, "max_completion_tokens") {
-                body.insert(
-                    "max_completion_tokens".to_owned(),
-                    json!(request.max_tokens),
-                );
-            }
-            body.insert("model".to_owned(), json!(request.model));
+            let limit =
+                match has(given, "max_completion_tokens") || counts_reasoning(&request.model) {
+                    true => "max_completion_tokens",
+                    false => "max_tokens",
+                };
+            body.insert(limit.to_owned(), json!(request.max_tokens));
+            body.insert("stream_options".to_owned(), json!({"include_usage": true}));
+            add_question(&mut body, request);
         }
         Vendor::Anthropic => {
             pass(&ANTHROPIC);
@@ -94,7 +82,8 @@ fn body(vendor: Vendor, request: &CompletionRequest) -> Map<String, Value> {
                     json!({"format": {"type": "json_schema", "schema": schema}}),
                 );
             }
-            body.insert("model".to_owned(), json!(request.model));
+            body.insert("max_tokens".to_owned(), json!(request.max_tokens));
+            add_question(&mut body, request);
         }
         Vendor::Gemini => {
             let mut config = generation_config(given);
@@ -103,9 +92,19 @@ fn body(vendor: Vendor, request: &CompletionRequest) -> Map<String, Value> {
             if let Some(settings) = given.get("safety_settings") {
                 body.insert("safetySettings".to_owned(), settings.clone());
             }
+            let question = json!([{"role": "user", "parts": [{"text": request.prompt}]}]);
+            body.insert("contents".to_owned(), question);
         }
     }
     body
+}
+
+/// As OpenAI and Anthropic take it; both stream on request.
+fn add_question(body: &mut Map<String, Value>, request: &CompletionRequest) {
+    let question = json!([{"role": "user", "content": request.prompt}]);
+    body.insert("messages".to_owned(), question);
+    body.insert("model".to_owned(), json!(request.model));
+    body.insert("stream".to_owned(), json!(true));
 }
 
 fn generation_config(given: &Map<String, Value>) -> Map<String, Value> {
@@ -119,7 +118,7 @@ fn generation_config(given: &Map<String, Value>) -> Map<String, Value> {
         config.insert("stopSequences".to_owned(), list(stop));
     }
     if let Some(format) = given.get("response_format")
-        && super::is_json_format(format)
+        && is_json_format(format)
     {
         config.insert("responseMimeType".to_owned(), json!("application/json"));
         if let Some(schema) = schema(format) {

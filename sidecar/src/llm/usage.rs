@@ -1,4 +1,4 @@
-//! What a call used, known while it runs: a call that is refused, breaks off or is cancelled is paid for all the same.
+//! The usage of a call, known while it runs: a call that is refused, breaks off or is cancelled is charged too.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -53,22 +53,22 @@ impl Usage {
     }
 }
 
-/// How far a call has come.
+/// The state of a call.
 #[derive(Debug, Clone, Default)]
 pub struct CallState {
     /// What it has used so far.
     pub usage: Usage,
-    /// The model that answers, in the vendor's words.
+    /// The model that answers, by the vendor's name.
     pub model: Option<String>,
     /// When the first piece of the answer came, from the start of the call.
     pub first_token: Option<Duration>,
-    /// Bytes of the answer so far: a call that ends before its vendor counts is booked by them.
+    /// Bytes of the answer so far: a call that ends before its vendor counts is charged by them.
     pub answer_bytes: usize,
-    /// The tier that the vendor says it served the call at.
+    /// The service tier that the vendor reports.
     pub service_tier: Option<String>,
 }
 
-/// Shared between a call and whoever has to settle it when it is no more.
+/// Shared between a call and its handler, which settles it when it is dropped.
 #[derive(Debug, Clone, Default)]
 pub struct Progress(Arc<Mutex<CallState>>);
 

@@ -1,0 +1,377 @@
+//! The events of a vendor's answer: text, usage, the model that answered, refusals, the reason of the end.
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{
+    usage::{Progress, Usage},
+    vendor::Vendor,
+};
+
+/// Gemini's finish reasons for a filter or a refusal.
+const GEMINI_REFUSALS: [&str; 8] = [
+    "SAFETY",
+    "RECITATION",
+    "BLOCKLIST",
+    "PROHIBITED_CONTENT",
+    "SPII",
+    "IMAGE_SAFETY",
+    "IMAGE_PROHIBITED_CONTENT",
+    "IMAGE_RECITATION",
+];
+
+/// Reads the events of one call.
+pub(super) struct FrameReader {
+    vendor: Vendor,
+    progress: Progress,
+    start: Instant,
+    /// What was read so far.
+    pub seen: Seen,
+}
+
+/// What the events of a call held.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Events that were not empty.
+    pub events: usize,
+    /// The answer.
+    pub text: String,
+    /// Why the model stopped; without it the answer broke off.
+    pub finish_reason: Option<String>,
+    /// The model declined; its message, if it had one.
+    pub refusal: Option<String>,
+}
+
+/// What comes after an event.
+#[derive(Debug, PartialEq)]
+pub(super) enum Flow {
+    /// Another one.
+    More,
+    /// Nothing: it was the last one.
+    End,
+    /// Nothing: it is an error, with this body.
+    Error(Value),
+}
+
+/// A piece of an answer.
+enum Piece<'a> {
+    Text(&'a str),
+    /// Thinking is counted and thrown away.
+    Thinking(&'a str),
+}
+
+impl Seen {
+    /// Gemini sends `STOP` with every event, so any other reason is kept.
+    fn stopped(&mut self, reason: &str) {
+        if self
+            .finish_reason
+            .as_deref()
+            .is_none_or(|known| known == "stop")
+        {
+            self.finish_reason = Some(plain(reason));
+        }
+    }
+}
+
+impl FrameReader {
+    /// For a call that began at `start`.
+    pub(super) fn new(vendor: Vendor, progress: Progress, start: Instant) -> Self {
+        Self {
+            vendor,
+            progress,
+            start,
+            seen: Seen::default(),
+        }
+    }
+
+    /// Takes in one event. An error means that it is no JSON.
+    pub(super) fn read(&mut self, data: &[u8]) -> Result<Flow, serde_json::Error> {
+        if data.is_empty() {
+            return Ok(Flow::More);
+        }
+        self.seen.events += 1;
+        if self.vendor == Vendor::OpenAi && data == b"[DONE]" {
+            return Ok(Flow::End);
+        }
+        let event: Value = serde_json::from_slice(data)?;
+        self.progress.update(|state| {
+            match self.vendor {
+                Vendor::OpenAi => openai(&event, &mut self.seen, &mut state.usage),
+                Vendor::Anthropic => anthropic(&event, &mut self.seen, &mut state.usage),
+                Vendor::Gemini => gemini(&event, &mut self.seen, &mut state.usage),
+            }
+            if let Some(tier) = text(&event, "/service_tier") {
+                state.service_tier = Some(tier.to_owned());
+            }
+            let names = ["/model", "/message/model", "/modelVersion"];
+            if let Some(name) = names.iter().find_map(|path| text(&event, path)) {
+                state.model = Some(name.to_owned());
+            }
+        });
+        if event.get("error").is_some_and(|error| !error.is_null()) {
+            return Ok(Flow::Error(event));
+        }
+        self.take_pieces(&event);
+        match text(&event, "/type") {
+            Some("message_stop") if self.vendor == Vendor::Anthropic => Ok(Flow::End),
+            _ => Ok(Flow::More),
+        }
+    }
+
+    fn take_pieces(&mut self, event: &Value) {
+        let mut length = 0;
+        for piece in pieces(self.vendor, event) {
+            length += match piece {
+                Piece::Text(text) => {
+                    self.seen.text.push_str(text);
+                    text.len()
+                }
+                Piece::Thinking(text) => text.len(),
+            };
+        }
+        if length > 0 {
+            let elapsed = self.start.elapsed();
+            self.progress.update(|state| {
+                state.first_token.get_or_insert(elapsed);
+                state.answer_bytes += length;
+            });
+        }
+    }
+}
+
+fn pieces(vendor: Vendor, event: &Value) -> Vec<Piece<'_>> {
+    let text = |path: &str| text(event, path);
+    let list = |path: &str| event.pointer(path).and_then(Value::as_array);
+    match vendor {
+        Vendor::OpenAi => {
+            let thinking = [
+                "/choices/0/delta/reasoning_content",
+                "/choices/0/delta/reasoning",
+            ];
+            let thinking = thinking.iter().find_map(|path| text(path));
+            let content = text("/choices/0/delta/content").map(Piece::Text);
+            // Mistral sends a list when the model thinks.
+            let parts = list("/choices/0/delta/content").into_iter().flatten();
+            let parts = parts.flat_map(|part| match self::text(part, "/text") {
+                Some(text) => vec![Piece::Text(text)],
+                None => thoughts(part),
+            });
+            let thinking = thinking.map(Piece::Thinking);
+            thinking.into_iter().chain(content).chain(parts).collect()
+        }
+        Vendor::Anthropic => {
+            let content = text("/delta/text").map(Piece::Text);
+            let thinking = text("/delta/thinking").map(Piece::Thinking);
+            content.into_iter().chain(thinking).collect()
+        }
+        Vendor::Gemini => list("/candidates/0/content/parts")
+            .into_iter()
+            .flatten()
+            .filter_map(|part| {
+                let text = self::text(part, "/text")?;
+                match part.get("thought").and_then(Value::as_bool) {
+                    Some(true) => Some(Piece::Thinking(text)),
+                    _ => Some(Piece::Text(text)),
+                }
+            })
+            .collect(),
+    }
+}
+
+fn thoughts(part: &Value) -> Vec<Piece<'_>> {
+    let thoughts = part.get("thinking").and_then(Value::as_array);
+    let texts = thoughts.into_iter().flatten();
+    texts
+        .filter_map(|thought| text(thought, "/text").map(Piece::Thinking))
+        .collect()
+}
+
+fn openai(event: &Value, seen: &mut Seen, usage: &mut Usage) {
+    if let Some(message) = text(event, "/choices/0/delta/refusal") {
+        seen.refusal.get_or_insert_default().push_str(message);
+    }
+    if let Some(reason) = text(event, "/choices/0/finish_reason") {
+        if reason == "content_filter" {
+            seen.refusal.get_or_insert_default();
+        }
+        seen.stopped(reason);
+    }
+    // Cached tokens are among the prompt's, thinking among the completion's.
+    if let Some(reported) = event.get("usage").filter(|reported| reported.is_object()) {
+        let count = |path: &str| reported.pointer(path).and_then(Value::as_u64).unwrap_or(0);
+        let reasoning = count("/completion_tokens_details/reasoning_tokens");
+        grow(&mut usage.input, count("/prompt_tokens"));
+        grow(&mut usage.reasoning, reasoning);
+        grow(&mut usage.output, completion(&count, reasoning));
+        grow(
+            &mut usage.cache_read,
+            count("/prompt_tokens_details/cached_tokens"),
+        );
+        grow(
+            &mut usage.cache_write,
+            count("/prompt_tokens_details/cache_write_tokens"),
+        );
+    }
+}
+
+/// Some services that speak OpenAI's protocol count thinking beside the completion, and only their total tells.
+fn completion(count: &impl Fn(&str) -> u64, reasoning: u64) -> u64 {
+    let completion = count("/completion_tokens");
+    let by_total = count("/total_tokens").saturating_sub(count("/prompt_tokens"));
+    let apart = if reasoning > completion { reasoning } else { 0 };
+    completion.saturating_add(apart).max(by_total)
+}
+
+fn anthropic(event: &Value, seen: &mut Seen, usage: &mut Usage) {
+    if let Some(reason) = text(event, "/delta/stop_reason") {
+        if reason == "refusal" {
+            seen.refusal.get_or_insert_default();
+        }
+        seen.stopped(reason);
+    }
+    // At the start with the prompt's tokens, at the end once more with the answer's; both are totals so far.
+    let reported = event
+        .pointer("/message/usage")
+        .or_else(|| event.get("usage"));
+    if let Some(reported) = reported.filter(|reported| reported.is_object()) {
+        let count = |path: &str| reported.pointer(path).and_then(Value::as_u64).unwrap_or(0);
+        // Cached tokens are counted apart from the others.
+        let mut uncached = usage
+            .input
+            .saturating_sub(usage.cache_read.saturating_add(usage.cache_write));
+        grow(&mut uncached, count("/input_tokens"));
+        grow(&mut usage.cache_read, count("/cache_read_input_tokens"));
+        grow(
+            &mut usage.cache_write,
+            count("/cache_creation_input_tokens"),
+        );
+        grow(
+            &mut usage.cache_write_1h,
+            count("/cache_creation/ephemeral_1h_input_tokens"),
+        );
+        grow(&mut usage.output, count("/output_tokens"));
+        usage.input = uncached
+            .saturating_add(usage.cache_read)
+            .saturating_add(usage.cache_write);
+    }
+}
+
+fn gemini(event: &Value, seen: &mut Seen, usage: &mut Usage) {
+    if let Some(reason) = text(event, "/promptFeedback/blockReason") {
+        seen.refusal = Some(format!("the prompt was blocked ({reason})"));
+    }
+    if let Some(reason) = text(event, "/candidates/0/finishReason") {
+        if GEMINI_REFUSALS.contains(&reason) {
+            seen.refusal = Some(format!("the answer was stopped ({reason})"));
+        }
+        seen.stopped(reason);
+    }
+    // With every event, totals so far. Cached tokens are among the prompt's, tools' and thinking apart.
+    if let Some(reported) = event
+        .get("usageMetadata")
+        .filter(|reported| reported.is_object())
+    {
+        let count = |path: &str| reported.get(path).and_then(Value::as_u64).unwrap_or(0);
+        let mut spoken = usage.output.saturating_sub(usage.reasoning);
+        grow(&mut spoken, count("candidatesTokenCount"));
+        grow(&mut usage.reasoning, count("thoughtsTokenCount"));
+        usage.output = spoken.saturating_add(usage.reasoning);
+        grow(
+            &mut usage.input,
+            count("promptTokenCount").saturating_add(count("toolUsePromptTokenCount")),
+        );
+        grow(&mut usage.cache_read, count("cachedContentTokenCount"));
+    }
+}
+
+fn text<'a>(event: &'a Value, path: &str) -> Option<&'a str> {
+    event
+        .pointer(path)?
+        .as_str()
+        .filter(|text| !text.is_empty())
+}
+
+/// Vendors report running totals, so a smaller figure does not lower one that was reported before.
+fn grow(count: &mut u64, value: u64) {
+    *count = value.max(*count);
+}
+
+/// One name for the reasons that every vendor has: `stop`, and `length` for an answer that was cut. Others stay as they are.
+fn plain(reason: &str) -> String {
+    match reason {
+        "stop" | "end_turn" | "stop_sequence" | "STOP" | "eos" | "eos_token" => "stop".to_owned(),
+        "length" | "max_tokens" | "model_context_window_exceeded" | "MAX_TOKENS" => {
+            "length".to_owned()
+        }
+        other => other.to_ascii_lowercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(vendor: Vendor, events: &[Value]) -> (FrameReader, Vec<Flow>) {
+        let mut reader = FrameReader::new(vendor, Progress::default(), Instant::now());
+        let flows = events
+            .iter()
+            .map(|event| reader.read(event.to_string().as_bytes()).unwrap())
+            .collect();
+        (reader, flows)
+    }
+
+    #[tokio::test]
+    async fn thinking_is_counted_and_is_no_text() {
+        let delta = |delta: Value| json!({"choices": [{"delta": delta}]});
+        for (vendor, events) in [
+            (
+                Vendor::OpenAi,
+                vec![
+                    delta(json!({"reasoning_content": "hmm"})),
+                    delta(json!({"reasoning": "hmm", "content": ""})),
+                    delta(
+                        json!({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hmm"}]}]}),
+                    ),
+                    delta(json!({"content": [{"type": "text", "text": "yes"}]})),
+                ],
+            ),
+            (
+                Vendor::Anthropic,
+                vec![
+                    json!({"type": "content_block_delta", "delta": {"thinking": "hmmhmmhmm"}}),
+                    json!({"type": "content_block_delta", "delta": {"text": "yes"}}),
+                ],
+            ),
+            (
+                Vendor::Gemini,
+                vec![json!({"candidates": [{"content": {"parts": [
+                    {"text": "hmmhmmhmm", "thought": true}, {"text": "yes"},
+                ]}}]})],
+            ),
+        ] {
+            let (reader, _) = read(vendor, &events);
+            assert_eq!(reader.seen.text, "yes", "{vendor:?}");
+            assert_eq!(reader.progress.state().answer_bytes, 12, "{vendor:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_or_the_last_event_ends_the_answer() {
+        let (_, flows) = read(
+            Vendor::Anthropic,
+            &[json!({"type": "ping"}), json!({"type": "message_stop"})],
+        );
+        assert_eq!(flows, [Flow::More, Flow::End]);
+        for vendor in [Vendor::OpenAi, Vendor::Anthropic, Vendor::Gemini] {
+            let error = json!({"type": "error", "error": {"message": "m"}});
+            let (_, flows) = read(vendor, &[json!({"error": null}), error.clone()]);
+            assert_eq!(flows, [Flow::More, Flow::Error(error)]);
+        }
+        let mut reader = FrameReader::new(Vendor::OpenAi, Progress::default(), Instant::now());
+        assert_eq!(reader.read(b"[DONE]").unwrap(), Flow::End);
+        assert!(reader.read(b"{\"a\": ").unwrap_err().is_eof());
+        assert!(!reader.read(b"nonsense").unwrap_err().is_eof());
+    }
+}
