@@ -6,9 +6,11 @@
 -- Calls of models: reserved before, settled after
 -- ----------------------------------------------------------------------------
 
+-- No foreign key to organizations: it would lock the organization after the job, and its deletion locks the job after the
+-- organization. A call goes with its execution.
 create table private.execution_calls (
   id uuid primary key,
-  org_id uuid not null references public.organizations (id) on delete cascade,
+  org_id uuid not null,
   execution_id uuid not null,
   worker text not null check (char_length(worker) <= 200),
   attempt integer not null,

@@ -67,6 +67,9 @@ const usage = '{"input_tokens": 1, "output_tokens": 1}';
 
 const ends = {
   'the job starts': ['select private.executions_start($1, $2) as answer', 'queued'],
+  'its model is called': [
+    `select private.executions_reserve_call($1, $2, null, jsonb_build_object('id', gen_random_uuid(), 'input_tokens', 1)) as answer`,
+  ],
   'it succeeds': [`select private.executions_finish($1, $2, '{"output": {}, "input_tokens": 1, "output_tokens": 1}') as answer`],
   'it succeeds with too much': [`select private.executions_finish($1, $2, jsonb_build_object('output', repeat('x', 1100000))) as answer`],
   'it fails for good': [`select private.executions_fail($1, $2, 'x', 'y', false, usage => '${usage}') as answer`],
