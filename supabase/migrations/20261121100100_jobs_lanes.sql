@@ -95,28 +95,6 @@ select private.describe_data('private.job_limits', '{
 }');
 alter table private.job_limits enable row level security;
 
-create table private.job_kind_pauses (
-  kind text primary key check (char_length(kind) <= 63),
-  failures integer not null default 1 check (failures > 0),
-  until timestamptz not null default clock_timestamp(),
-  tried_at timestamptz not null default '-infinity',
-  error_code text check (char_length(error_code) <= 100),
-  created_at timestamptz not null default clock_timestamp(),
-  failed_at timestamptz not null default clock_timestamp()
-);
-comment on table private.job_kind_pauses is 'Kinds whose vendor failed lately: a row from the first failure to the next success. After three failures in a row claims skip the kind until the pause ends, and then try one job at a time.';
-comment on column private.job_kind_pauses.kind is 'Kind of the jobs.';
-comment on column private.job_kind_pauses.failures is 'Consecutive failures, not counting those during a pause.';
-comment on column private.job_kind_pauses.until is 'End of the pause: no job of the kind is claimed before it.';
-comment on column private.job_kind_pauses.tried_at is 'When a claim last took a job to test whether the vendor is back.';
-comment on column private.job_kind_pauses.error_code is 'Error code of the last failure.';
-comment on column private.job_kind_pauses.created_at is 'When the first of these failures was recorded.';
-comment on column private.job_kind_pauses.failed_at is 'When the last failure was recorded.';
-select private.describe_data('private.job_kind_pauses', '{
-  "kind, failures, until, tried_at, error_code, failed_at": "pauses jobs of a kind whose vendor fails"
-}', 'platform');
-alter table private.job_kind_pauses enable row level security;
-
 create function private.jobs_set_limit(org_id uuid, concurrency_key text, max_running integer) returns void
 language plpgsql security definer set search_path = ''
 as $$

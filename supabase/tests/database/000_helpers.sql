@@ -180,3 +180,26 @@ create function tests.begin_round(variadic kinds text[]) returns void language s
   select setval(private.jobs_turn_sequence(kinds, 0::smallint), private.jobs_turn_tag(kinds, 0::smallint))
 $$;
 select tests.begin_round('execution', 'execution.echo');
+
+-- Jobs of a user's organization.
+create function tests.queue(who text, kind text, n bigint default 1, more jsonb default '{}') returns void language sql security definer as $$
+  select count(*) from private.jobs_enqueue_many((
+    select jsonb_agg(jsonb_build_object('org_id', tests.org(who), 'kind', queue.kind) || more) from generate_series(1, n)
+  ))
+$$;
+-- Who is served, in order, by so many claims of so many jobs: the first letter of each user.
+create function tests.served(kind text, claims integer, max_jobs integer default 1) returns text language plpgsql security definer as $$
+declare
+  names text := '';
+begin
+  for i in 1 .. claims loop
+    -- A worker of the running stack may have advanced the watermark: it does not see what is not committed.
+    perform setval('private.jobs_due_watermark', 0);
+    select names || coalesce(string_agg(left(substring(u.email from '^[a-z]+'), 1), '' order by u.email), '') into names
+    from private.jobs_claim('w', '1 minute', max_jobs, array[kind]) as c
+    join public.organizations as o on o.id = c.org_id
+    join auth.users as u on u.id = o.created_by;
+  end loop;
+  return names;
+end
+$$;

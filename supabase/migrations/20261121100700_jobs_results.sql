@@ -112,8 +112,10 @@ begin
     from (select distinct d.org_id, d.concurrency_key, d.kind from ended as d) as e
   ),
   recovered as materialized (
-    select private.jobs_record_recovery(p.kind) from private.job_kind_pauses as p
-    where p.kind in (select d.kind from ended as d where d.status = 'succeeded')
+    select private.jobs_record_recovery(s.kind, s.org_id)
+    from (select distinct d.kind, d.org_id from ended as d where d.status = 'succeeded') as s
+    where exists (select 1 from private.job_kind_pauses as p where p.kind = s.kind)
+      or exists (select 1 from private.job_org_pauses as p where p.kind = s.kind and p.org = s.org_id)
   )
   select e.id, e.status from ended as e where (select count(*) from woken) >= 0 and (select count(*) from recovered) >= 0;
   if coalesce(cardinality(places), 0) < jsonb_array_length(results) then
@@ -183,14 +185,14 @@ begin
   else
     perform private.jobs_retry(job, 'retry', code, message, retry_after);
   end if;
-  -- Last, so that the row of the kind is held only briefly.
+  -- Last, so that the rows of the pauses are held only briefly.
   if outage and status <> 'cancelled' then
-    perform private.jobs_record_outage(job.kind, code, retry_after);
+    perform private.jobs_record_outage(job.kind, job.org_id, code, retry_after);
   end if;
   return status;
 end
 $$;
-comment on function private.jobs_fail(text, uuid, text, text, boolean, interval, integer, boolean) is 'Records a failure of a held job: queued again with back-off, dead, or cancelled if that was asked; the new status, or null when the lease was lost. An outage is a failure of the vendor: it counts against the kind, and for 24 hours from its first attempt not against the job. Definer: the sidecar holds no table rights.';
+comment on function private.jobs_fail(text, uuid, text, text, boolean, interval, integer, boolean) is 'Records a failure of a held job: queued again with back-off, dead, or cancelled if that was asked; the new status, or null when the lease was lost. An outage is a failure of the vendor: it counts against the organization''s jobs of that kind, together with others'' against the kind, and for 24 hours from its first attempt not against the job. Definer: the sidecar holds no table rights.';
 grant execute on function private.jobs_fail(text, uuid, text, text, boolean, interval, integer, boolean) to kijko_sidecar;
 
 create function private.jobs_release(worker text, ids uuid[]) returns integer

@@ -107,8 +107,12 @@ set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cach
 as $$
 declare
   backlog constant boolean := cardinality(near) >= wanted;
+  paused constant boolean := exists (select 1 from private.job_org_pauses as p where p.kind = any (of_kinds) and p.failures >= 3);
+  -- A claim that tests a kind after its pause takes any organization's job, best of one that has not failed.
+  probing constant boolean := exists (select 1 from private.job_kind_pauses as p where p.kind = any (of_kinds) and p.failures >= 3);
   limited constant boolean := backlog and (
-    exists (select 1 from private.job_limits)
+    paused
+    or exists (select 1 from private.job_limits)
     or exists (select 1 from private.job_lanes as l where l.kind = any (of_kinds) and l.concurrency_key <> '')
   );
   anywhere constant uuid := gen_random_uuid();
@@ -142,11 +146,11 @@ begin
     select v.kind, v.priority, s.turn from levels as v join starts as s on s.priority = v.priority
   ),
   running as materialized (
-    select j.org_id, coalesce(j.concurrency_key, '') as concurrency_key, count(*) as jobs
+    select j.org_id, j.kind, coalesce(j.concurrency_key, '') as concurrency_key, count(*) as jobs
     from public.jobs as j
     where limited and j.status = 'running' and j.attempt >= 0
       and j.locked_until >= (select to_timestamp(r.last_value / 1000000.0) from private.jobs_lease_watermark as r)
-    group by j.org_id, coalesce(j.concurrency_key, '')
+    group by j.org_id, j.kind, coalesce(j.concurrency_key, '')
   ),
   orgs as materialized (
     select r.kind, r.priority, o.turn, o.org, count(*) over () as orgs
@@ -181,6 +185,10 @@ begin
         select 1 from private.job_limits as l
         where limited and l.org_id = w.org and l.concurrency_key = ''
           and l.max_running <= (select coalesce(sum(n.jobs), 0) from running as n where n.org_id = w.org)
+      ) and not exists (
+        select 1 from private.job_org_pauses as p
+        where paused and not probing and p.kind = r.kind and p.org = w.org and p.failures >= 3
+          and (p.until > due or exists (select 1 from running as n where n.org_id = w.org and n.kind = r.kind))
       )
       limit 64
     ) as o
@@ -213,7 +221,7 @@ begin
     select j.*
     from lanes as l
     cross join lateral (
-      select q.ctid as place, q.id, q.org_id, q.priority, q.run_at
+      select q.ctid as place, q.id, q.org_id, q.kind, q.priority, q.run_at
       from public.jobs as q
       where q.status = 'queued' and q.kind = l.kind and q.org_id = l.org and q.priority = l.priority
         and coalesce(q.concurrency_key, '') = l.concurrency_key and q.run_at between head and due
@@ -223,7 +231,7 @@ begin
     ) as j
   ),
   candidates as materialized (
-    select j.ctid as place, j.id, j.org_id, j.priority, j.run_at
+    select j.ctid as place, j.id, j.org_id, j.kind, j.priority, j.run_at
     from unnest(near) as n (place)
     join public.jobs as j on j.ctid = n.place
     union
@@ -238,11 +246,12 @@ begin
     where backlog
   ),
   ranked as (
-    select c.*, t.round, t.turn, row_number() over (partition by c.org_id, c.priority order by c.run_at, c.id) as rank
+    select c.*, t.round, t.turn, row_number() over (partition by c.org_id, c.priority order by c.run_at, c.id) as rank,
+      probing and exists (select 1 from private.job_org_pauses as p where p.kind = c.kind and p.org = c.org_id) as failed
     from candidates as c
     left join turns as t on t.org_id = c.org_id and t.priority = c.priority
   )
-  select array_agg(r.place order by r.priority desc, r.rank, r.round, r.turn, r.run_at, r.id) into places
+  select array_agg(r.place order by r.failed, r.priority desc, r.rank, r.round, r.turn, r.run_at, r.id) into places
   from ranked as r;
   return places;
 end
@@ -266,6 +275,7 @@ declare
   places tid[];
   limited boolean;
   backlog boolean;
+  paused boolean;
   found text;
 begin
   if worker is null or worker !~ '\S' or char_length(worker) > 200 then
@@ -280,11 +290,13 @@ begin
   if of_kinds is null then
     of_kinds := array(select distinct l.kind from private.job_lanes as l);
   end if;
-  if exists (select 1 from private.job_kind_pauses as p where p.kind = any (of_kinds)) then
+  paused := exists (select 1 from private.job_org_pauses as p where p.kind = any (of_kinds) and p.failures >= 3);
+  if exists (select 1 from private.job_kind_pauses as p where p.kind = any (of_kinds) and p.failures >= 3) then
     of_kinds := private.jobs_open_kinds(of_kinds, due);
-    -- A kind that is tried again.
+    -- A test of a kind after its pause.
     if exists (select 1 from private.job_kind_pauses as p where p.kind = any (of_kinds) and p.failures >= 3) then
       wanted := 1;
+      paused := false;
     end if;
   end if;
 
@@ -315,8 +327,12 @@ begin
   end if;
 
   backlog := cardinality(places) >= wanted and exists (select 1 from private.job_lanes as l where l.kind = any (of_kinds) offset 1);
-  if limited or backlog then
-    places := private.jobs_within_limits(private.jobs_rank(places, kinds, of_kinds, head, due, wanted));
+  if limited or paused or backlog then
+    places := private.jobs_rank(places, kinds, of_kinds, head, due, wanted);
+    if paused then
+      places := private.jobs_within_pauses(places);
+    end if;
+    places := private.jobs_within_limits(places);
   end if;
   if backlog then
     perform private.jobs_record_turns(kinds, places[:wanted]);

@@ -54,8 +54,11 @@ begin
   if job.status = 'running' then
     perform private.jobs_notify_free_slot(job.org_id, job.concurrency_key, job.kind);
   end if;
-  if final_status = 'succeeded' then
-    perform private.jobs_record_recovery(job.kind);
+  if final_status = 'succeeded' and (
+    exists (select 1 from private.job_kind_pauses as p where p.kind = job.kind)
+    or exists (select 1 from private.job_org_pauses as p where p.kind = job.kind and p.org = job.org_id)
+  ) then
+    perform private.jobs_record_recovery(job.kind, job.org_id);
   end if;
 end
 $$;
@@ -124,84 +127,3 @@ create function private.jobs_lock_dependents(job public.jobs) returns boolean
 language sql set search_path = pg_catalog, pg_temp
 as 'select true';
 comment on function private.jobs_lock_dependents(public.jobs) is 'Locks the rows that follow a locked job, without waiting; false when another transaction holds one. Domains whose rows follow jobs replace it. Callers that must not wait call it before they change the job.';
-
-create function private.jobs_record_outage(kind text, code text, retry_after interval) returns void
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_column
-begin
-  -- Does not wait: a session that holds the row is recording the same outage.
-  update private.job_kind_pauses as p
-  set failures = n.failures,
-    until = case when n.failures >= 3
-      then clock_timestamp() + greatest(
-        least(interval '1 second' * (2 ^ least(n.failures - 3, 10)), interval '2 minutes') * (0.5 + random() / 2),
-        case when jobs_record_outage.retry_after is not null then least(jobs_record_outage.retry_after, interval '1 hour') end
-      )
-      else p.until
-    end,
-    error_code = substring(jobs_record_outage.code for 100),
-    failed_at = clock_timestamp()
-  from (
-    select q.ctid as place, case when q.failed_at < clock_timestamp() - interval '1 hour' then 1 else q.failures + 1 end as failures
-    from private.job_kind_pauses as q
-    -- Failures of calls that began before the pause do not count again.
-    where q.kind = jobs_record_outage.kind and q.until <= clock_timestamp()
-    for update skip locked
-  ) as n
-  where p.ctid = n.place;
-  if not found and not exists (select 1 from private.job_kind_pauses as p where p.kind = jobs_record_outage.kind)
-    and pg_try_advisory_xact_lock(hashtextextended('kijko-job-pause:' || jobs_record_outage.kind, 20261121))
-  then
-    insert into private.job_kind_pauses (kind, error_code) values (jobs_record_outage.kind, substring(jobs_record_outage.code for 100))
-    on conflict do nothing;
-  end if;
-end
-$$;
-comment on function private.jobs_record_outage(text, text, interval) is 'Records that the vendor of a kind failed. From the third consecutive failure on the kind is paused for 1, 2, 4 … seconds, at most two minutes, or for the retry_after of the vendor, at most an hour.';
-
-create function private.jobs_record_recovery(kind text) returns void
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-begin
-  if not exists (select 1 from private.job_kind_pauses as p where p.kind = jobs_record_recovery.kind) then
-    return;
-  end if;
-  delete from private.job_kind_pauses as p
-  where p.ctid = any (array(
-    select q.ctid from private.job_kind_pauses as q where q.kind = jobs_record_recovery.kind for update skip locked
-  ));
-  if found then
-    perform pg_notify('kijko_jobs', jobs_record_recovery.kind);
-  end if;
-end
-$$;
-comment on function private.jobs_record_recovery(text) is 'A job of the kind succeeded: lifts its pause and wakes workers.';
-
-create function private.jobs_open_kinds(kinds text[], moment timestamptz) returns text[]
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-declare
-  open text[];
-  probe text;
-begin
-  select array_agg(k.kind) into open
-  from unnest(kinds) as k (kind)
-  where not exists (select 1 from private.job_kind_pauses as p where p.kind = k.kind and (p.until > moment or p.failures >= 3));
-  -- One claim every five seconds tests whether the vendor is back. The pause itself is left alone: a failure counts only
-  -- after its end.
-  update private.job_kind_pauses as p
-  set tried_at = moment
-  where p.ctid = (
-    select q.ctid from private.job_kind_pauses as q
-    where q.kind = any (kinds) and q.failures >= 3 and q.until <= moment and q.tried_at <= moment - interval '5 seconds'
-      and exists (select 1 from public.jobs as j where j.status = 'queued' and j.attempt >= 0 and j.kind = q.kind and j.run_at <= moment)
-    order by q.until
-    limit 1
-    for update skip locked
-  )
-  returning p.kind into probe;
-  return case when probe is null then open else array[probe] end;
-end
-$$;
-comment on function private.jobs_open_kinds(text[], timestamptz) is 'The kinds that may be claimed at this moment: those that are not paused, or a single kind whose pause has ended. The caller claims one job of the latter, as a test.';

@@ -58,7 +58,7 @@ grant execute on function private.jobs_purge(interval, integer) to service_role;
 -- Schedule. cron.schedule replaces the entry of the same name, so a replay is harmless.
 -- ----------------------------------------------------------------------------
 
-select cron.schedule('kijko-jobs-maintenance', '* * * * *', 'select private.jobs_requeue_expired(); select private.jobs_run_maintenance(); select private.jobs_maintain_lanes()');
+select cron.schedule('kijko-jobs-maintenance', '* * * * *', 'select private.jobs_requeue_expired(); select private.jobs_run_maintenance(); select private.jobs_maintain_lanes(); select private.jobs_delete_old_pauses()');
 -- A little each hour instead of all at night: short transactions, and vacuum keeps up.
 select cron.schedule('kijko-jobs-purge', '17 * * * *', 'select private.jobs_purge()');
 -- pg_cron never deletes its own log; row level security limits this to our entries.
