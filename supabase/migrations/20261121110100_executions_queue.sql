@@ -74,6 +74,55 @@ as $$
 $$;
 comment on function private.executions_job_kind(text) is 'The kind of job that runs a model: one for each vendor, so that workers claim only jobs that they have keys for, and an outage of one vendor does not delay the others. The kind of an unknown vendor is "execution", which every worker claims and fails with model_not_available.';
 
+-- The model of a skill may change to another vendor's while its executions are queued. Then the trigger below moves their
+-- jobs. Jobs of transactions that are still open are not visible to it: the change waits for these transactions, and one
+-- that begins during the change does not wait but leaves the choice to a worker, after the change.
+create function private.executions_model_lock(skill_id uuid) returns bigint
+language sql immutable
+return hashtextextended('kijko-skill-model:' || skill_id, 20261121);
+comment on function private.executions_model_lock(uuid) is 'Key of the advisory lock on a skill''s vendor: shared while an execution is queued, exclusive while the vendor changes.';
+
+create function private.executions_current_kind(skill_id uuid) returns text
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not pg_try_advisory_xact_lock_shared(private.executions_model_lock(skill_id)) then
+    return 'execution';
+  end if;
+  -- Read after the lock: the caller may have read the skill before a change that has ended since.
+  return (select private.executions_job_kind(s.model) from public.skills as s where s.id = skill_id);
+end
+$$;
+comment on function private.executions_current_kind(uuid) is 'The kind of a job that runs this skill. While the skill''s vendor is being changed: "execution", which any worker claims and executions_start() sends on.';
+
+create function private.executions_move_jobs() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  former constant text := private.executions_job_kind(old.model);
+  current constant text := private.executions_job_kind(new.model);
+begin
+  if former = current then
+    return null;
+  end if;
+  perform pg_advisory_xact_lock(private.executions_model_lock(new.id));
+  update public.jobs as j
+  set kind = current, updated_at = clock_timestamp()
+  where j.id = any (array(
+    select q.id
+    from public.jobs as q
+    join public.executions as e on e.id = private.as_uuid(q.payload ->> 'execution_id')
+    where q.status = 'queued' and q.org_id = new.org_id and q.kind = former and e.org_id = new.org_id and e.skill_id = new.id
+    -- What a claim holds is sent on by executions_start().
+    for update of q skip locked
+  ));
+  return null;
+end
+$$;
+comment on function private.executions_move_jobs() is 'Trigger: queued jobs of a skill move to the vendor of its new model. Otherwise they would wait for the former vendor, which may have no worker. Definer: who changes a skill holds no right on jobs.';
+create trigger skills_move_jobs after update of model on public.skills
+  for each row when (old.model <> new.model) execute function private.executions_move_jobs();
+
 create function private.executions_queue(
   skill public.skills,
   input jsonb,
@@ -92,7 +141,9 @@ declare
   execution_id uuid := gen_random_uuid();
   job_id uuid;
 begin
-  job_id := private.jobs_enqueue(skill.org_id, private.executions_job_kind(skill.model), jsonb_build_object('execution_id', execution_id));
+  job_id := private.jobs_enqueue(
+    skill.org_id, private.executions_current_kind(skill.id), jsonb_build_object('execution_id', execution_id)
+  );
   insert into public.executions (
     id, org_id, project_id, skill_id, habit_id, job_id, retry_of, trigger, input, model, idempotency_key, scheduled_for,
     hold_id, usage_attributes

@@ -36,7 +36,7 @@ begin
   end if;
   -- The skill's model has changed to another vendor's, for which this worker may have no key.
   if private.executions_job_kind(skill.model) <> job.kind then
-    perform private.jobs_requeue(job, 'redirected', private.executions_job_kind(skill.model));
+    perform private.jobs_requeue(job, 'redirected', private.executions_current_kind(skill.id));
     return null;
   end if;
 

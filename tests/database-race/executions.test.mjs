@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
-import { atOnce, newTenant, one, pool, queryAs, untilWaitingFor, used } from './support.mjs';
+import { atOnce, newTenant, one, pool, queryAs, untilWaiting, untilWaitingFor, used, whileOpen } from './support.mjs';
 
 test('when a job finishes as its lease expires, either the result or the requeue counts, never both', async () => {
   const { org, skill } = await newTenant();
@@ -92,4 +92,46 @@ test('of twenty executions at once, exactly the five that the quota has left pas
   assert.equal(answers.filter((a) => a.rows).length, 5);
   assert.deepEqual([...new Set(answers.filter((a) => a.refused).map((a) => a.refused))], ['KJ429']);
   assert.equal((await one('select count(*)::int as n from public.executions where org_id = $1', [org])).n, 5);
+});
+
+// A change of vendor moves the queued jobs. One that is being queued at that moment must not stay with the former vendor.
+const QUEUE = `select (private.executions_queue(s, '{}', 'manual')).job_id from public.skills as s where s.id = $1`;
+
+test(`a skill's change of vendor waits for executions that are being queued, and moves them`, async () => {
+  const { skill } = await newTenant();
+  const changer = await pool.connect();
+  try {
+    const job = await whileOpen(QUEUE, [skill], async ([{ job_id }], session) => {
+      // No worker of the running stack is to take it.
+      await session.query(`update public.jobs set run_at = clock_timestamp() + interval '1 hour' where id = $1`, [job_id]);
+      const changed = changer.query(`update public.skills set model = 'gpt-4o' where id = $1`, [skill]);
+      await untilWaiting(changer, session);
+      await session.query('commit');
+      await changed;
+      return job_id;
+    });
+    assert.equal((await one('select kind from public.jobs where id = $1', [job])).kind, 'execution.openai');
+  } finally {
+    changer.release(true);
+  }
+});
+
+test(`an execution that is queued or started during its skill's change of vendor does not wait, and stays with any worker`, async () => {
+  const { skill } = await newTenant();
+  await whileOpen(`update public.skills set model = 'gpt-4o' where id = $1`, [skill], async () => {
+    // Nothing is committed, so that no worker of the running stack takes the job.
+    await whileOpen(`set local statement_timeout = '5s'`, [], async (_, session) => {
+      const {
+        rows: [{ job_id: job }],
+      } = await session.query(QUEUE, [skill]);
+      const look = async () => (await session.query('select kind, status from public.jobs where id = $1', [job])).rows[0];
+      assert.deepEqual(await look(), { kind: 'execution', status: 'queued' });
+      await session.query(
+        `update public.jobs set status = 'running', attempt = 1, locked_by = 'racer', locked_until = clock_timestamp() + interval '1 minute' where id = $1`,
+        [job],
+      );
+      await session.query(`select private.executions_start('racer', $1)`, [job]);
+      assert.deepEqual(await look(), { kind: 'execution', status: 'queued' });
+    });
+  });
 });
