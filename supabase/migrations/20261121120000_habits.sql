@@ -155,6 +155,19 @@ end
 $$;
 comment on function private.habits_skip_slot(public.habits, timestamptz, text, text, text) is 'Records a slot that is not run, with the reason; repeated for the same reason, it is counted in the same row.';
 
+create function private.habits_is_waiting(habit_id uuid) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  -- Slots are queued one after the other, so the last one tells.
+  select coalesce((
+    select e.status = 'queued' from public.executions as e
+    where e.habit_id = habits_is_waiting.habit_id and e.scheduled_for is not null and e.skip_count = 0
+    order by e.scheduled_for desc
+    limit 1
+  ), false)
+$$;
+comment on function private.habits_is_waiting(uuid) is 'Whether the execution of the last slot that was queued waits for a worker, or for its vendor. Further slots are skipped meanwhile: otherwise a vendor without a worker uses up the month''s executions.';
+
 create function private.habits_run_slot(habit public.habits, until timestamptz) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -172,6 +185,8 @@ begin
     select s.* into skill from public.skills as s where s.org_id = habit.org_id and s.id = habit.skill_id;
     if not skill.enabled then
       perform private.habits_skip_slot(habit, slot, 'skipped', 'skill_disabled', 'the skill is disabled');
+    elsif private.habits_is_waiting(habit.id) then
+      perform private.habits_skip_slot(habit, slot, 'skipped', 'conflict', 'the execution of an earlier slot is still queued');
     else
       begin
         hold := private.executions_reserve(habit.org_id);

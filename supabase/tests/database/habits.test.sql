@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(81);
+select plan(91);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('mem');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
@@ -72,6 +72,10 @@ select is(tests.used(tests.org('ada'), 'executions'), 1::bigint, 'and is charged
 
 -- ---- ticking
 select tests.act_as_superuser();
+-- A worker takes up what is queued.
+create function tests.start_executions() returns void language sql security definer as $$
+  update public.executions as e set status = 'running', started_at = kijko.now() where e.status = 'queued'
+$$;
 select is(private.habits_run_due(), 0, 'nothing is due');
 select date_trunc('hour', now()) + interval '1 hour' as slot \gset
 select tests.travel(:'slot'::timestamptz + interval '10 seconds' - now());
@@ -100,6 +104,7 @@ select is((select count(*) from public.executions where scheduled_for = :'slot')
 select is(tests.used(tests.org('ada'), 'executions'), 2::bigint, 'and is charged once');
 
 -- ---- downtime
+select tests.start_executions();
 select tests.travel(:'slot'::timestamptz + interval '5 days 7 hours 12 minutes' - now());
 select is(private.habits_run_due(), 1, 'after five days');
 select is((select count(*) from public.executions where scheduled_for > :'slot'), 1::bigint, 'one missed slot runs');
@@ -122,6 +127,7 @@ select is(
 );
 
 -- ---- refused and broken ones
+select tests.start_executions();
 select kijko.set_limit(tests.org('ada'), 'executions', 'month', 0);
 select tests.travel(:'slot'::timestamptz + interval '128 hours' - now());
 select is(private.habits_run_due(), 1, 'over the limit');
@@ -167,6 +173,35 @@ select results_eq(
 update public.skills set enabled = true where id = :'skill';
 update public.habits set input = '{}' where id = :'habit';
 
+-- ---- slots are skipped while the execution of an earlier slot is queued
+select tests.used(tests.org('ada'), 'executions') as used \gset
+select count(*) as rows from public.executions \gset
+select tests.travel(:'slot'::timestamptz + make_interval(hours => h) - now()), private.habits_run_due() from generate_series(143, 145) as h;
+select results_eq(
+  $$select status, skip_count, job_id, octet_length(input::text), scheduled_for from public.executions where error_code = 'conflict'$$,
+  format($$values ('skipped', 3, null::uuid, 2, %L::timestamptz + interval '145 hours')$$, :'slot'), 'three slots are skipped and counted in one row'
+);
+select is((select count(*) from public.executions), :'rows'::bigint + 1, 'no other row is added');
+select is(tests.used(tests.org('ada'), 'executions'), :'used'::bigint, 'and nothing is charged');
+select ok(last_error is null and next_run_at = :'slot'::timestamptz + interval '146 hours', 'the habit moves on') from public.habits where id = :'habit';
+select tests.start_executions();
+select tests.travel(:'slot'::timestamptz + interval '146 hours' - now());
+select is(private.habits_run_due(), 1, 'once that execution has started');
+select is((select status from public.executions where scheduled_for = :'slot'::timestamptz + interval '146 hours'), 'queued', 'the next slot runs');
+select tests.start_executions();
+update public.executions set status = 'queued' where scheduled_for = :'slot'::timestamptz + interval '146 hours';
+select tests.travel(:'slot'::timestamptz + interval '147 hours' - now());
+select is(private.habits_run_due(), 1, 'an execution that waits for another attempt');
+select results_eq($$select skip_count from public.executions where error_code = 'conflict' order by scheduled_for$$, array[3, 1], 'keeps its habit waiting, too');
+select tests.start_executions();
+select tests.act_as('ada');
+select is((select status from public.run_habit(:'habit')), 'queued', 'run by hand');
+select tests.act_as_superuser();
+select tests.travel(:'slot'::timestamptz + interval '148 hours' - now()), private.habits_run_due();
+select is((select status from public.executions where scheduled_for = :'slot'::timestamptz + interval '148 hours'), 'queued', 'a habit does not keep its schedule waiting');
+delete from public.executions where trigger = 'manual' and status = 'queued';
+select tests.start_executions();
+
 select tests.act_as('bob');
 insert into public.habits (skill_id, name, cron) values (:'bobs', 'Fine', '0 * * * *');
 select tests.act_as_superuser();
@@ -174,7 +209,7 @@ select tests.act_as_superuser();
 set local session_replication_role = replica;
 update public.habits set timezone = 'Gone/Zone' where id = :'habit';
 set local session_replication_role = origin;
-select tests.travel(:'slot'::timestamptz + interval '143 hours' - now());
+select tests.travel(:'slot'::timestamptz + interval '149 hours' - now());
 select is(private.habits_run_due(), 2, 'a broken habit beside a good one');
 select is((select status from public.executions where org_id = tests.org('bob')), 'queued', 'the good one runs');
 select tests.act_as('ada');
@@ -187,10 +222,10 @@ update public.habits set timezone = 'UTC' where id = :'habit';
 select ok(next_run_at is not null and last_error is null, 'edited, it runs again') from public.habits where id = :'habit';
 
 -- ---- the schedule of the tick itself
-select is((select count(*) from cron.job where username = 'postgres' and jobname in ('kijko-habits-run-due', 'kijko-jobs-maintenance', 'kijko-jobs-purge', 'kijko-cron-log-purge')), 4::bigint, 'pg_cron ticks, reaps and purges');
+select is((select count(*) from cron.job where username = 'postgres' and jobname in ('kijko-habits-run-due', 'kijko-jobs-maintenance', 'kijko-jobs-purge', 'kijko-cron-log-purge')), 4::bigint, 'pg_cron runs habits, maintains the queue and deletes what is old');
 select tests.act_as('ada');
 delete from public.habits where id = :'habit';
-select is((select count(*) from public.executions where habit_id is null and trigger = 'habit'), 7::bigint, 'a deleted habit leaves its executions');
+select is((select count(*) from public.executions where habit_id is null and trigger = 'habit'), 11::bigint, 'a deleted habit leaves its executions');
 
 select * from finish();
 rollback;
