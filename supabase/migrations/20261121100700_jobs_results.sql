@@ -35,10 +35,8 @@ $$;
 comment on function private.jobs_heartbeat(text, uuid[], interval) is 'Extends the leases of jobs this worker still holds and says which are to be cancelled. If extended is false, another transaction holds the row: the lease is unchanged, and a later heartbeat may extend it. A job that is not in the answer is lost. Definer: the sidecar holds no table rights.';
 grant execute on function private.jobs_heartbeat(text, uuid[], interval) to kijko_sidecar;
 
-create function private.jobs_complete(worker text, results jsonb) returns table (id uuid, status text)
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
-set lock_timeout = '100ms'
+create function private.jobs_complete_together(worker text, results jsonb) returns table (id uuid, status text)
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -47,9 +45,6 @@ declare
   more tid[];
   more_outcomes jsonb[];
 begin
-  if jsonb_typeof(results) is distinct from 'array' then
-    perform kijko.fail('bad_request', 'results: an array');
-  end if;
   -- Locked by a statement of its own: a row that somebody changed meanwhile (a heartbeat its lease) is in its new version only
   -- seen by the next. In one order everywhere, so that two calls cannot wait for each other. Lateral: as a join, the plan
   -- that was made while the table was small read all of it for each.
@@ -61,7 +56,7 @@ begin
   ) as g
   cross join lateral (
     select k.ctid as place from public.jobs as k
-    where k.id = g.id and k.status = 'running' and k.locked_by = jobs_complete.worker
+    where k.id = g.id and k.status = 'running' and k.locked_by = jobs_complete_together.worker
       and (g.attempt is null or k.attempt = g.attempt)
     for update skip locked
   ) as j;
@@ -76,7 +71,7 @@ begin
       ) as g
       cross join lateral (
         select k.ctid as place from public.jobs as k
-        where k.id = g.id and k.status = 'running' and k.locked_by = jobs_complete.worker
+        where k.id = g.id and k.status = 'running' and k.locked_by = jobs_complete_together.worker
           and (g.attempt is null or k.attempt = g.attempt) and k.ctid <> all (coalesce(places, '{}'))
         for update
       ) as j;
@@ -95,7 +90,7 @@ begin
       error = null,
       locked_by = null,
       locked_until = null,
-      last_worker = case when not j.cancel_requested then jobs_complete.worker end,
+      last_worker = case when not j.cancel_requested then jobs_complete_together.worker end,
       finished_at = clock_timestamp(),
       updated_at = clock_timestamp()
     from unnest(places, outcomes) as h (place, outcome)
@@ -104,7 +99,7 @@ begin
   ),
   noted as (
     insert into public.job_event_log (org_id, job_id, event, attempt, worker, data)
-    select e.org_id, e.id, e.status, e.attempt, jobs_complete.worker, jsonb_build_object('code', e.error_code)
+    select e.org_id, e.id, e.status, e.attempt, jobs_complete_together.worker, jsonb_build_object('code', e.error_code)
     from ended as e where e.status = 'cancelled'
   ),
   woken as materialized (
@@ -125,15 +120,57 @@ begin
       select distinct g.id, g.attempt from jsonb_to_recordset(results) as g (id uuid, attempt integer)
     ) as g
     join public.jobs as k on k.id = g.id
-    where k.status = 'running' and k.locked_by = jobs_complete.worker and (g.attempt is null or k.attempt = g.attempt);
+    where k.status = 'running' and k.locked_by = jobs_complete_together.worker and (g.attempt is null or k.attempt = g.attempt);
   end if;
+end
+$$;
+comment on function private.jobs_complete_together(text, jsonb) is 'Ends these held jobs, or fails and ends none. Called by jobs_complete(), under its settings.';
+
+create function private.jobs_complete(worker text, results jsonb) returns table (id uuid, status text, code text, message text)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
+set lock_timeout = '100ms'
+as $$
+#variable_conflict use_column
+declare
+  ids uuid[];
+  statuses text[];
+  entry jsonb;
+begin
+  if jsonb_typeof(results) is distinct from 'array' then
+    perform kijko.fail('bad_request', 'results: an array');
+  end if;
+  begin
+    -- Collected first: rows that "return query" has returned would stay after an error.
+    select array_agg(c.id), array_agg(c.status) into ids, statuses
+    from private.jobs_complete_together(jobs_complete.worker, results) as c;
+  exception when others then
+    -- A result that is alone is refused by the call itself.
+    if jsonb_array_length(results) = 1 then
+      raise;
+    end if;
+    for entry in select r.value from jsonb_array_elements(results) as r loop
+      begin
+        select c.id, c.status, null, null into id, status, code, message
+        from private.jobs_complete_together(jobs_complete.worker, jsonb_build_array(entry)) as c;
+        continue when not found;
+      exception when others then
+        id := private.as_uuid(entry ->> 'id');
+        status := 'refused';
+        code := sqlstate;
+        message := sqlerrm;
+      end;
+      return next;
+    end loop;
+  end;
+  return query select c.id, c.status, null::text, null::text from unnest(ids, statuses) as c (id, status);
   -- As in jobs_maybe_run_maintenance: by those that nobody waits for.
-  if cardinality(places) >= 50 and (select r.last_value <= private.jobs_to_watermark(clock_timestamp()) from private.jobs_prune_at as r) then
+  if cardinality(ids) >= 50 and (select r.last_value <= private.jobs_to_watermark(clock_timestamp()) from private.jobs_prune_at as r) then
     perform private.jobs_prune_dead_tuples();
   end if;
 end
 $$;
-comment on function private.jobs_complete(text, jsonb) is 'Ends held jobs, given as an array of {id, attempt, result}, all at once. Answers with those it ended: succeeded, or cancelled if that was asked. One that is still running is held by another transaction: call again for it. A job that is not in the answer was lost. Definer: the sidecar holds no table rights.';
+comment on function private.jobs_complete(text, jsonb) is 'Ends held jobs, given as an array of {id, attempt, result}, all at once. Returns those it ended: succeeded, or cancelled if that was asked. One that is still running is held by another transaction: call again for it. A refused one has the SQLSTATE and the message of the refusal and takes no other along. A job that is not returned was lost. Definer: the sidecar holds no table rights.';
 grant execute on function private.jobs_complete(text, jsonb) to kijko_sidecar;
 
 create function private.jobs_is_postponed(job public.jobs, outage boolean) returns boolean

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(110);
+select plan(113);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('mem');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
@@ -77,6 +77,22 @@ select is(
 select tests.act_as_superuser();
 select ok(status = 'running' and started_at is not null, 'it is running') from public.executions where id = :'e1';
 select tests.refuses(format($$select private.jobs_complete('w', jsonb_build_array(jsonb_build_object('id', %L)))$$, :'job1'), 'internal', 'its job cannot succeed without it');
+select private.jobs_enqueue_many(jsonb_build_array(
+  jsonb_build_object('org_id', tests.org('ada'), 'kind', 'mail'), jsonb_build_object('org_id', tests.org('ada'), 'kind', 'mail')
+));
+select id as mail from private.jobs_claim('w', '1 minute', 1, array['mail']) \gset
+select id as mail2 from private.jobs_claim('w', '1 minute', 1, array['mail']) \gset
+update public.jobs set cancel_requested = true where id = :'mail2';
+select set_eq(
+  format(
+    $$select id, status, code from private.jobs_complete('w', (select jsonb_agg(jsonb_build_object('id', v)) from unnest(array[%L, %L, %L, gen_random_uuid()]::uuid[]) as v))$$,
+    :'mail', :'job1', :'mail2'
+  ),
+  format($$values (%L::uuid, 'succeeded', null), (%L, 'refused', 'XX000'), (%L, 'cancelled', null)$$, :'mail', :'job1', :'mail2'),
+  'in a batch it is refused alone, and the others end'
+);
+select is((select status from public.jobs where id = :'job1'), 'running', 'which leaves it running');
+select is((select count(*) from public.job_event_log where job_id = :'mail2'), 1::bigint, 'what ends is recorded once');
 select tests.act_as_sidecar();
 select is(private.executions_finish('other', :'job1', '{"output": {}}'), false, 'another worker cannot finish it');
 select is(

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(103);
+select plan(104);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
@@ -213,6 +213,10 @@ select results_eq(
 );
 select is_empty(format('select * from private.jobs_complete(%L, %L)', 'b', :'results'), 'once');
 select tests.refuses($$select * from private.jobs_complete('b', '{}')$$, 'bad_request', 'an array is needed');
+select results_eq(
+  $$select id, status, code from private.jobs_complete('b', '[{"id": "no id"}, {"id": "10000000-0000-4000-8000-000000000000", "attempt": "x"}, {"id": "20000000-0000-4000-8000-000000000000"}]')$$,
+  $$values (null::uuid, 'refused', '22P02'), ('10000000-0000-4000-8000-000000000000', 'refused', '22P02')$$, 'a malformed result is refused by itself'
+);
 select tests.act_as_superuser();
 select is((select result from public.jobs where kind = 'batch' and status = 'succeeded'), '{"done": 1}', 'with their results');
 

@@ -32,6 +32,15 @@ pub enum DbError {
 }
 
 impl DbError {
+    /// A refusal by its SQLSTATE, also one that the database reports in a row.
+    pub(crate) fn refused(code: &str, message: &str) -> Self {
+        Self::Refused {
+            code: code.to_owned(),
+            message: message.to_owned(),
+            transient: is_transient(&SqlState::from_code(code)),
+        }
+    }
+
     /// Whether waiting and calling again makes sense.
     pub fn is_transient(&self) -> bool {
         match self {
@@ -62,11 +71,7 @@ impl DbError {
 impl From<tokio_postgres::Error> for DbError {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
-            Some(db) => Self::Refused {
-                code: db.code().code().to_owned(),
-                message: db.message().to_owned(),
-                transient: is_transient(db.code()),
-            },
+            Some(db) => Self::refused(db.code().code(), db.message()),
             None => Self::Unreachable(with_causes(&error)),
         }
     }
@@ -75,7 +80,7 @@ impl From<tokio_postgres::Error> for DbError {
 /// Connection trouble, resources, shutdown and start-up, serialization and locks pass by themselves; so does a
 /// statement whose plan was cached before a migration changed its function, since the cache is emptied on errors.
 fn is_transient(code: &SqlState) -> bool {
-    let class = &code.code()[..2];
+    let class = code.code().get(..2).unwrap_or_default();
     matches!(class, "08" | "40" | "53" | "57" | "58")
         || [
             SqlState::LOCK_NOT_AVAILABLE,

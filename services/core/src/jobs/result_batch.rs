@@ -105,25 +105,45 @@ async fn send(db: &Db, worker: &str, batch: Vec<Ready>) {
     }
 }
 
+/// What became of a job that is still ours.
+#[derive(Debug)]
+struct Answer {
+    status: String,
+    code: Option<String>,
+    message: Option<String>,
+}
+
 /// A missing job was lost; another transaction holds a job that is still running.
-fn outcome(ended: &HashMap<Uuid, String>, id: Uuid) -> Result<bool, DbError> {
-    match ended.get(&id).map(String::as_str) {
-        Some("running") => Err(DbError::Refused {
-            code: SqlState::LOCK_NOT_AVAILABLE.code().to_owned(),
-            message: "another transaction holds the job".to_owned(),
-            transient: true,
-        }),
-        status => Ok(status == Some("succeeded")),
+fn outcome(answers: &HashMap<Uuid, Answer>, id: Uuid) -> Result<bool, DbError> {
+    let Some(answer) = answers.get(&id) else {
+        return Ok(false);
+    };
+    match answer.status.as_str() {
+        "running" => Err(DbError::refused(
+            SqlState::LOCK_NOT_AVAILABLE.code(),
+            "another transaction holds the job",
+        )),
+        "refused" => Err(DbError::refused(
+            answer.code.as_deref().unwrap_or_default(),
+            answer.message.as_deref().unwrap_or_default(),
+        )),
+        status => Ok(status == "succeeded"),
     }
 }
 
-/// The jobs that are still ours, and the status they have now.
-async fn record(db: &Db, worker: &str, batch: &[Ready]) -> Result<HashMap<Uuid, String>, DbError> {
+async fn record(db: &Db, worker: &str, batch: &[Ready]) -> Result<HashMap<Uuid, Answer>, DbError> {
     let results = Value::Array(batch.iter().map(|one| one.entry.clone()).collect());
     db.all(
-        "select id, status from private.jobs_complete($1, $2)",
+        "select id, status, code, message from private.jobs_complete($1, $2)",
         &[&worker, &results],
-        |row| Ok((row.try_get(0)?, row.try_get(1)?)),
+        |row| {
+            let answer = Answer {
+                status: row.try_get(1)?,
+                code: row.try_get(2)?,
+                message: row.try_get(3)?,
+            };
+            Ok((row.try_get(0)?, answer))
+        },
     )
     .await
 }
