@@ -84,14 +84,6 @@ as $$
 $$;
 comment on function private.executions_lock_running(public.jobs) is 'Locks the running execution of a job that is held; nothing when there is none.';
 
-create function private.models_max_cost(model text, call jsonb) returns bigint
-language sql stable set search_path = pg_catalog, pg_temp
-return greatest(
-  private.models_cost(model, null, call),
-  private.models_cost(model, null, call || jsonb_build_object('reasoning_tokens', call -> 'output_tokens'))
-);
-comment on function private.models_max_cost(text, jsonb) is 'The highest cost of a call with these token counts: all output may be reasoning.';
-
 create function private.executions_reserve_call(worker text, job_id uuid, attempt integer, call jsonb) returns jsonb
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

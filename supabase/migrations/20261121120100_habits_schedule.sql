@@ -1,0 +1,209 @@
+-- ============================================================================
+-- Habits: the tick, which runs due slots.
+-- ============================================================================
+
+create function private.habits_latest_slot(expr text, tz text, first_due timestamptz, until timestamptz) returns timestamptz
+language plpgsql stable set search_path = ''
+as $$
+declare
+  back interval := interval '1 minute';
+  lo timestamptz;
+  hi timestamptz := until;
+  mid timestamptz;
+begin
+  -- Nearly always: nothing was missed.
+  if kijko.cron_next(expr, tz, first_due) > until then
+    return first_due;
+  end if;
+  -- After downtime. Walking every missed slot of a long pause would take minutes, so look back in doubling
+  -- steps for a moment with a slot after it, then halve. Always: no slot in (hi, until], one in (lo, hi].
+  lo := greatest(until - back, first_due);
+  while kijko.cron_next(expr, tz, lo) > until loop
+    hi := lo;
+    back := back * 2;
+    lo := greatest(until - back, first_due);
+  end loop;
+  while hi - lo > interval '1 second' loop
+    -- In seconds: adding days would follow the session's daylight saving.
+    mid := lo + make_interval(secs => extract(epoch from hi - lo)::double precision / 2);
+    if kijko.cron_next(expr, tz, mid) > until then
+      hi := mid;
+    else
+      lo := mid;
+    end if;
+  end loop;
+  return kijko.cron_next(expr, tz, lo);
+end
+$$;
+comment on function private.habits_latest_slot(text, text, timestamptz, timestamptz) is 'The last slot not after "until", given one that is due.';
+
+create function private.habits_skip_slot(habit public.habits, slot timestamptz, status text, code text, message text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  ran timestamptz;
+begin
+  -- One row for each reason until a slot runs again, without the input: a habit that cannot run fills no table.
+  select e.scheduled_for into ran from public.executions as e
+  where e.habit_id = habit.id and e.scheduled_for is not null and e.skip_count = 0
+  order by e.scheduled_for desc
+  limit 1;
+  update public.executions as e
+  set skip_count = e.skip_count + 1, scheduled_for = slot, error = message, finished_at = kijko.now()
+  where e.habit_id = habit.id and e.skip_count > 0 and e.status = habits_skip_slot.status and e.error_code = code
+    and e.scheduled_for < slot and e.scheduled_for > coalesce(ran, '-infinity');
+  if not found then
+    insert into public.executions (org_id, skill_id, habit_id, trigger, status, error_code, error, scheduled_for, skip_count, finished_at)
+    values (habit.org_id, habit.skill_id, habit.id, 'habit', habits_skip_slot.status, code, message, slot, 1, kijko.now())
+    on conflict (habit_id, scheduled_for) do nothing;
+  end if;
+end
+$$;
+comment on function private.habits_skip_slot(public.habits, timestamptz, text, text, text) is 'Records a slot that is not run, with the reason; repeated for the same reason, it is counted in the same row.';
+
+create function private.habits_is_waiting(habit_id uuid) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  -- Slots are queued one after the other, so the last one tells.
+  select coalesce((
+    select e.status = 'queued' from public.executions as e
+    where e.habit_id = habits_is_waiting.habit_id and e.scheduled_for is not null and e.skip_count = 0
+    order by e.scheduled_for desc
+    limit 1
+  ), false)
+$$;
+comment on function private.habits_is_waiting(uuid) is 'Whether the execution of the last slot that was queued waits for a worker, or for its vendor. Further slots are skipped meanwhile: otherwise a vendor without a worker uses up the month''s executions.';
+
+create function private.habits_run_slot(habit public.habits, until timestamptz) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  slot timestamptz := private.habits_latest_slot(habit.cron, habit.timezone, habit.next_run_at, until);
+  skill public.skills;
+  hold uuid;
+  refusal text;
+begin
+  -- The habit's row is locked, so this cannot change before the insert; the unique key stands behind it.
+  if not exists (
+    select 1 from public.executions as e where e.habit_id = habit.id and e.scheduled_for = slot
+  ) then
+    select s.* into skill from public.skills as s where s.org_id = habit.org_id and s.id = habit.skill_id;
+    if not skill.enabled then
+      perform private.habits_skip_slot(habit, slot, 'skipped', 'skill_disabled', 'the skill is disabled');
+    elsif private.habits_is_waiting(habit.id) then
+      perform private.habits_skip_slot(habit, slot, 'skipped', 'conflict', 'the execution of an earlier slot is still queued');
+    else
+      begin
+        hold := private.executions_reserve(habit.org_id);
+      exception when sqlstate 'KJ429' then
+        get stacked diagnostics refusal = pg_exception_detail;
+      end;
+      if hold is null then
+        perform private.habits_skip_slot(habit, slot, 'skipped', 'quota_exceeded', refusal);
+      else
+        perform private.executions_queue(
+          skill, habit.input, 'habit', habit_id => habit.id, scheduled_for => slot, hold_id => hold
+        );
+      end if;
+    end if;
+  end if;
+
+  update public.habits as h
+  set last_run_at = slot,
+    next_run_at = kijko.cron_next(habit.cron, habit.timezone, slot),
+    last_error = null
+  where h.id = habit.id;
+end
+$$;
+comment on function private.habits_run_slot(public.habits, timestamptz) is 'Handles the latest due slot of a locked habit: reserves and queues it, or records it as skipped, and moves on.';
+
+create function private.habits_fail_slot(habit public.habits, until timestamptz, message text) returns void
+language plpgsql set search_path = ''
+as $$
+declare
+  reason text := split_part(message, ':', 1);
+  shown text := message;
+  next_slot timestamptz;
+begin
+  -- Our own refusals are for the user; any other text may show internals and goes to the log.
+  if not exists (select 1 from kijko.error_codes as c where c.code = reason and c.http_status < 500) then
+    raise warning 'habit %: %', habit.id, message;
+    reason := 'internal';
+    shown := 'the slot could not be run';
+  end if;
+  begin
+    perform private.habits_skip_slot(habit, habit.next_run_at, 'failed', reason, substring(shown for 10000));
+  exception when others then
+    -- Not even that: last_error below still tells, and the other habits go on.
+    raise warning 'habit %: %', habit.id, sqlerrm;
+  end;
+  begin
+    next_slot := kijko.cron_next(habit.cron, habit.timezone, until);
+  exception when others then
+    -- Not even the next slot can be told: it rests until someone edits it.
+    next_slot := null;
+  end;
+  update public.habits as h
+  set last_run_at = habit.next_run_at, next_run_at = next_slot, last_error = substring(shown for 10000)
+  where h.id = habit.id;
+end
+$$;
+comment on function private.habits_fail_slot(public.habits, timestamptz, text) is 'Records that a slot could not be handled and moves on, so that one bad habit neither stops the others nor comes back every minute.';
+
+create function private.habits_run_due(max_slots integer default 5000) returns integer
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  until timestamptz := kijko.now();
+  habit public.habits;
+  handled integer := 0;
+begin
+  -- Tickers take turns: each charges many organizations in one transaction, and two that met them in different
+  -- orders would wait for each other. Whoever waited finds all that was due handled.
+  perform pg_advisory_xact_lock(hashtextextended('kijko habits_run_due', 20261121));
+  for habit in
+    select h.* from public.habits as h
+    where h.enabled and h.next_run_at <= until
+    order by h.next_run_at, h.id
+    limit greatest(max_slots, 0)
+    -- A habit that someone is just changing is due again in the next tick.
+    -- Not "for update": a habit whose execution is being ended right now is still due.
+    for no key update skip locked
+  loop
+    begin
+      perform private.habits_run_slot(habit, until);
+    exception when others then
+      perform private.habits_fail_slot(habit, until, sqlerrm);
+    end;
+    handled := handled + 1;
+  end loop;
+  return handled;
+end
+$$;
+comment on function private.habits_run_due(integer) is 'One execution for the latest due slot of each due habit, at most max_slots of them; returns how many it handled. Definer: callable by the operator without table rights.';
+grant execute on function private.habits_run_due(integer) to service_role;
+
+-- A procedure, so that each batch commits: it holds the meters of the organizations it charges, and their users wait
+-- for those. That forbids a "set" clause and definer rights; every name is qualified instead.
+create procedure private.habits_tick()
+language plpgsql
+as $$
+declare
+  batch integer := 200;
+  handled integer;
+  started timestamptz := clock_timestamp();
+begin
+  loop
+    handled := private.habits_run_due(batch);
+    commit;
+    -- What a long pause has piled up is continued by the next tick.
+    exit when handled < batch or clock_timestamp() > started + interval '50 seconds';
+  end loop;
+end
+$$;
+comment on procedure private.habits_tick() is 'What pg_cron calls each minute: habits_run_due() in batches until nothing is due.';
+
+-- cron.schedule replaces the entry of the same name, so a replay is harmless.
+select cron.schedule('kijko-habits-run-due', '* * * * *', 'call private.habits_tick()');
