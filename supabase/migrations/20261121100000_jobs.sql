@@ -8,8 +8,9 @@
 -- The engine runs on the real clock (leases, back-off, run_at, retention), never on
 -- kijko.now(): a journey through product time must not expire the leases of workers.
 --
--- Everything that changes a job locks its row first and an execution's row after it, and no organization, project or skill
--- after either: who deletes these has locked them before.
+-- Locks are taken in one order: an organization, project or skill, then a job, then the row of another domain that follows the
+-- job (jobs_lock_dependents). Whoever deletes an organization has locked it first. So a function that has locked a job must
+-- lock none of the former, also not by a foreign key.
 -- ============================================================================
 
 -- ----------------------------------------------------------------------------
@@ -203,7 +204,7 @@ begin
   return old;
 end
 $$;
-comment on function private.jobs_delete_with_organization() is 'Trigger: jobs go with their organization, and before its executions, as everybody locks a job before its execution. Definer: who may delete an organization holds no right on jobs.';
+comment on function private.jobs_delete_with_organization() is 'Trigger: deletes an organization''s jobs with it, before the rows of other domains that follow them, since every other function locks these after the job. Definer: who may delete an organization holds no right on jobs.';
 create trigger organizations_jobs before delete on public.organizations
   for each row execute function private.jobs_delete_with_organization();
 

@@ -123,7 +123,33 @@ end
 $$;
 comment on function private.jobs_requeue(public.jobs, text, text) is 'Puts a locked job that was not at fault back into the queue, due at once, as the given kind; the attempt does not count.';
 
+-- ----------------------------------------------------------------------------
+-- Rows of other domains that follow a job. The queue knows no domain: a domain whose rows must be locked with a job
+-- inserts its function here, in its own migration.
+-- ----------------------------------------------------------------------------
+
+create table private.job_dependents (
+  family text primary key check (family ~ '^[a-z][a-z0-9_]{0,62}$'),
+  lock_function text not null check (lock_function ~ '^[a-z][a-z0-9_]{0,62}$')
+);
+comment on table private.job_dependents is 'Domains whose rows follow jobs. Written by migrations only.';
+comment on column private.job_dependents.family is 'Family of kinds: the part of a kind before the first dot.';
+comment on column private.job_dependents.lock_function is 'Function of schema private that takes a locked job and locks the rows that follow it, without waiting. It returns false when another transaction holds one of them.';
+select private.describe_data('private.job_dependents', '{"family, lock_function": "names the domains whose rows follow jobs"}', 'platform');
+alter table private.job_dependents enable row level security;
+
 create function private.jobs_lock_dependents(job public.jobs) returns boolean
-language sql set search_path = pg_catalog, pg_temp
-as 'select true';
-comment on function private.jobs_lock_dependents(public.jobs) is 'Locks the rows that follow a locked job, without waiting; false when another transaction holds one. Domains whose rows follow jobs replace it. Callers that must not wait call it before they change the job.';
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  lock_function text;
+  locked boolean := true;
+begin
+  select d.lock_function into lock_function from private.job_dependents as d where d.family = split_part(job.kind, '.', 1);
+  if found then
+    execute format('select private.%I($1)', lock_function) into locked using job;
+  end if;
+  return locked;
+end
+$$;
+comment on function private.jobs_lock_dependents(public.jobs) is 'Locks the rows that follow a locked job, without waiting; false when another transaction holds one. Callers that must not wait call it before they change the job.';

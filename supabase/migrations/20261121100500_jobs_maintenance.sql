@@ -35,7 +35,7 @@ begin
   return reaped;
 end
 $$;
-comment on function private.jobs_requeue_expired_since(timestamptz) is 'Takes back up to 1,000 jobs whose lease ended at or after since: queued again, dead after the last attempt, or cancelled if requested. Skips jobs that another transaction has locked, and jobs whose execution is locked.';
+comment on function private.jobs_requeue_expired_since(timestamptz) is 'Takes back up to 1,000 jobs whose lease ended at or after since: queued again, dead after the last attempt, or cancelled if requested. Skips jobs that another transaction has locked, and jobs whose dependent rows are locked.';
 
 create function private.jobs_requeue_expired() returns integer
 language sql security definer set search_path = pg_catalog, pg_temp

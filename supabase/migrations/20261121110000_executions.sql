@@ -151,7 +151,7 @@ create trigger jobs_execution after update of status on public.jobs
   for each row when (new.status <> 'running' and old.status <> new.status and starts_with(new.kind, 'execution'))
   execute function private.executions_sync_status();
 
-create or replace function private.jobs_lock_dependents(job public.jobs) returns boolean
+create function private.executions_lock_of_job(job public.jobs) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -164,7 +164,8 @@ begin
   );
 end
 $$;
-comment on function private.jobs_lock_dependents(public.jobs) is 'Locks the execution that follows a locked job, without waiting; false when another transaction holds it. Callers that must not wait call it before they change the job.';
+comment on function private.executions_lock_of_job(public.jobs) is 'Locks the execution that follows a locked job, without waiting; false when another transaction holds it. Called by jobs_lock_dependents().';
+insert into private.job_dependents (family, lock_function) values ('execution', 'executions_lock_of_job');
 
 create function private.executions_clear_job_ids() returns trigger
 language plpgsql set search_path = ''
