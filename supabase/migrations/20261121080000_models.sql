@@ -1,5 +1,5 @@
 -- ============================================================================
--- Models: which there are, and what they cost.
+-- Models: prices, and their import.
 -- ============================================================================
 
 -- ----------------------------------------------------------------------------
@@ -78,8 +78,8 @@ insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_
 insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok, cache_read_microusd_per_mtok, max_output_tokens, source) values
   ('openai/gpt-4o-mini', 150000, 600000, 75000, 16384, 'seed');
 
--- LiteLLM's model_prices_and_context_window.json: an object by model name, prices in dollars for one token. The tables of
--- others change without notice, so whatever is not understood is skipped by name and reason, never guessed.
+-- LiteLLM's model_prices_and_context_window.json: an object by model name, with prices in dollars for one token. That file
+-- changes without notice, so an entry that is not understood is skipped with its reason; nothing is guessed.
 create function private.models_parse_litellm_price(name text, entry jsonb, providers text[])
 returns table (id text, prices jsonb, reason text)
 language plpgsql stable set search_path = ''
@@ -112,7 +112,7 @@ begin
     return;
   end if;
 
-  -- One step is kept, the lowest: beyond it the call is never priced too low for want of the next one being known.
+  -- Only the lowest step is kept. Calls beyond it then cost at least the long price.
   select m.k into step
   from jsonb_object_keys(entry) as e (key)
   cross join lateral regexp_matches(e.key, '^input_cost_per_token_above_(\d{1,6})k_tokens$') as g (groups)
@@ -163,7 +163,7 @@ begin
   if not prices ?& array['input_microusd_per_mtok', 'output_microusd_per_mtok'] then
     reason := 'no price for a token';
   end if;
-  -- No price, so a figure that is not understood is left out and the model kept.
+  -- This is no price: a value that is not understood is left out, and the model is kept.
   if jsonb_typeof(entry -> 'max_output_tokens') = 'number' and (entry ->> 'max_output_tokens')::numeric between 1 and 1000000000 then
     prices := prices || jsonb_build_object('max_output_tokens', trunc((entry ->> 'max_output_tokens')::numeric));
   end if;
@@ -187,7 +187,7 @@ begin
   if jsonb_typeof(prices) is distinct from 'object' then
     perform kijko.fail('invalid_input', 'prices: an object by model name');
   end if;
-  -- By name: when a file has one model under two names (with and without the vendor's prefix), the same one wins each time.
+  -- Ordered by name: if a file has a model under two names (with and without the vendor's prefix), the same one wins each time.
   for entry in
     select distinct on (coalesce(r.id, e.key)) e.key, r.id, r.prices, r.reason
     from jsonb_each(models_import_prices.prices) as e
@@ -269,8 +269,8 @@ comment on function private.models_provider(text) is 'The provider that runs a m
 create function private.models_price(requested text, reported text) returns public.llm_models
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  -- The most exact price wins: vendors report dated names ("gpt-4o-2024-08-06") for the one that was asked for, and a
-  -- well-known name may have been asked for without its provider.
+  -- The most exact price wins. Vendors report dated names ("gpt-4o-2024-08-06") for the requested one, and a well-known name
+  -- may be requested without its provider.
   select m.*
   from unnest(array[
     reported, requested, split_part(reported, '/', 1) || '/' || requested,
@@ -282,7 +282,7 @@ as $$
   order by candidate.preference
   limit 1
 $$;
-comment on function private.models_price(text, text) is 'The price of a model by the name that was asked for and, once it has answered, the one that the vendor reports; null when there is none.';
+comment on function private.models_price(text, text) is 'The price of a model, by the requested name and the name that the vendor reports; null when there is none.';
 
 create function private.models_unpriced_reason(model text, service_tier text) returns text
 language sql stable set search_path = pg_catalog, pg_temp

@@ -9,13 +9,13 @@ return case
   then least(greatest(pg_catalog.trunc((value #>> '{}')::numeric), 0), 1000000000000)::bigint
   else 0
 end;
-comment on function private.models_parse_count(jsonb) is 'A count reported from outside: whole, not negative, bounded; 0 when it is no number.';
+comment on function private.models_parse_count(jsonb) is 'A count that a worker reports, as a whole number that is bounded and not negative; 0 when it is no number.';
 
 create function private.models_rates(price public.llm_models, long boolean, priority boolean)
 returns table (input bigint, output bigint, reasoning bigint, cache_read bigint, cache_write bigint, cache_write_1h bigint)
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
-  -- A price that is missing is that of the next more general kind. Of two surcharges at once, the dearer one counts.
+  -- A missing price is that of the next more general kind. If two surcharges apply, the higher one counts.
   with plain as (
     select
       price.input_microusd_per_mtok as input,
@@ -68,7 +68,7 @@ as $$
   with price as (
     select p.* from private.models_price(requested, reported) as p where p.id is not null
   ),
-  -- Vendors' figures are not to be trusted to add up: the parts are never more than the whole.
+  -- A vendor's counts may not add up: parts are cut to the whole.
   whole as (
     select private.models_parse_count(usage -> 'input_tokens') as input, private.models_parse_count(usage -> 'output_tokens') as output,
       coalesce(usage -> 'batch' = 'true', false) as batch, coalesce(usage ->> 'service_tier' = 'priority', false) as priority
@@ -93,7 +93,7 @@ as $$
       case when t.batch and p.output_microusd_per_mtok > 0 then p.output_microusd_per_mtok else 1 end::numeric as output_whole
     from price as p cross join tokens as t
   )
-  -- Rounded once, at the very end. Dividing last keeps every step before it exact.
+  -- Rounded once, at the end. The division comes last, so every step before it is exact.
   select ceil(
     (
       (
@@ -106,7 +106,7 @@ as $$
   from price as p
   cross join tokens as t
   cross join discount as d
-  -- The whole call costs the long prices once its input is beyond the step.
+  -- If the input is beyond the step, the whole call costs the long prices.
   cross join lateral private.models_rates(p::public.llm_models, coalesce(t.input > p.long_context_tokens, false), t.priority) as r
 $$;
 comment on function private.models_cost(text, text, jsonb) is 'Cost of a call in millionths of a US dollar, rounded up once; null when no price is known. Usage: input_tokens (cached ones among them), output_tokens (reasoning_tokens among them), cache_read_tokens, cache_write_tokens, cache_write_1h_tokens (among the writes), batch, service_tier.';

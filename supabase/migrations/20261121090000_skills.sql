@@ -32,7 +32,7 @@ create table public.skills (
     ),
   parameters jsonb not null default '{}'
     check (jsonb_typeof(parameters) = 'object' and octet_length(parameters::text) <= 16384)
-    -- What an answer may cost is reserved before the call, so its length is a number or left to the default.
+    -- The cost of the answer is reserved before the call, so its length must be a number, or absent for the default.
     check (private.skills_is_token_limit(parameters -> 'max_tokens') and private.skills_is_token_limit(parameters -> 'max_completion_tokens')),
   enabled boolean not null default true,
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
@@ -47,7 +47,7 @@ create index skills_project_id_idx on public.skills (org_id, project_id);
 comment on table public.skills is 'Prompted AI tasks, run by execute_skill() or by habits.';
 comment on column public.skills.id is 'Identity of the skill.';
 comment on column public.skills.org_id is 'Organization that owns it and pays for its executions; never changes.';
-comment on column public.skills.project_id is 'Project it belongs to, and goes with; null for the whole organization.';
+comment on column public.skills.project_id is 'Project it belongs to and is deleted with; null for the whole organization.';
 comment on column public.skills.name is 'Shown to members.';
 comment on column public.skills.description is 'Free text.';
 comment on column public.skills.prompt_template is 'Template of the prompt; the worker renders it with the input.';

@@ -1,9 +1,9 @@
 -- ============================================================================
 -- Jobs: the queue that the sidecar's workers run.
 --
--- A worker claims jobs with a lease, extends it by heartbeat and ends each job by
--- one call; a lease that runs out puts the job back. Nothing a worker holds is
--- lost with it, and a worker that lost its lease can no longer change the job.
+-- A worker claims jobs with a lease, extends the lease by heartbeat and ends each job by
+-- one call. A lease that runs out puts the job back. So no job is lost with its worker,
+-- and a worker that lost its lease can no longer change the job.
 --
 -- The engine runs on the real clock (leases, back-off, run_at, retention), never on
 -- kijko.now(): a journey through product time must not expire the leases of workers.
@@ -26,13 +26,12 @@ return encode(
     placing int8send(((extract(epoch from moment) * 1000)::bigint << 16) + x'7000'::integer + (n & 4095)) from 1 for 8
   ), 'hex'
 )::uuid;
-comment on function private.jobs_new_id(timestamptz, bigint) is 'A UUID of version 7: the time, then the place among those queued together, then chance. Neighbours in the queue are neighbours in the primary key, and a batch that is ended in the order of its ids goes through its pages in order.';
+comment on function private.jobs_new_id(timestamptz, bigint) is 'A UUID of version 7: the time, the position n in its batch, random bits. Jobs that are queued together are neighbours in the primary key, so a batch that ends in the order of its ids reads its pages in order.';
 
--- No foreign keys to it or from it: looking up the organization made up a third of queueing a job, and its row is hot.
--- Triggers delete an organization's jobs with it, and what points at a job is cleared when it goes.
--- Columns of fixed width that are never null come first: what follows the first that is neither must be counted out in
--- each row. What checks say is read anew by each statement, and fifteen of them were a quarter of queueing one job: so they
--- are few and short, and lengths are types where they can be.
+-- The table has no foreign keys: the look-up of the organization took a third of the time of queueing a job. Triggers delete an
+-- organization's jobs with it and clear references to deleted jobs.
+-- Columns of fixed width that are never null come first: Postgres finds these by a fixed offset. Each statement parses the
+-- checks anew, and fifteen of them took a quarter of the time of queueing a job. So there are few, and lengths are types.
 -- squawk-ignore-file prefer-text-field
 create table public.jobs (
   id uuid primary key default private.jobs_new_id(clock_timestamp(), 0),
@@ -47,7 +46,7 @@ create table public.jobs (
   priority smallint not null default 0,
   cancel_requested boolean not null default false,
   status text not null default 'queued',
-  -- What a kind looks like is checked where its lane is opened.
+  -- The form of a kind is checked when its lane is opened.
   kind text not null check (octet_length(kind) <= 63),
   payload jsonb not null default '{}' check (jsonb_typeof(payload) = 'object' and pg_column_size(payload) <= 262144),
   unique_key varchar(255) check (unique_key <> ''),
@@ -66,15 +65,14 @@ create table public.jobs (
   check (case when finished_at is null then status in ('queued', 'running') else status in ('succeeded', 'dead', 'cancelled') end),
   check ((status = 'running') = (locked_by is not null and locked_until is not null))
 )
--- A row has three versions in its short life: queued, running, ended. With room for all of them on its page the table does not
--- grow while the queue drains, and what is dead is cleared away when the page is next read (at 70 the table became as
--- large, and half a dead version a job stayed).
+-- A row has three versions: queued, running, ended. With room for all three on its page the table does not grow while the
+-- queue drains, and Postgres prunes dead versions when it next reads the page. At 70 the table became as large, and half a
+-- dead version for each job stayed.
 with (fillfactor = 30, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500);
 
--- Partial, so that they hold live work only however many finished jobs are kept. A kind's jobs in the order they are
--- due, and the same within a lane; claiming says why it needs both.
--- ("attempt >= 0" is always true. Only a query that says so may use an index that says so: by statistics, which are never
--- right for a queue, the planner would take it for as good as the right one.)
+-- The indexes are partial: they hold live jobs only, however many ended ones are kept. The first two hold a kind's jobs and a
+-- lane's jobs in the order they are due (the comment above jobs_claim says why it needs both). "attempt >= 0" is always true:
+-- only a query with the same condition can use the index, so the planner cannot choose it by wrong statistics.
 create index jobs_due_idx on public.jobs (kind, run_at) where status = 'queued' and attempt >= 0;
 create index jobs_lane_idx on public.jobs (org_id, priority, kind, (coalesce(concurrency_key, '')), run_at) where status = 'queued';
 create index jobs_lease_idx on public.jobs (locked_until, org_id) where status = 'running' and attempt >= 0;
@@ -87,10 +85,10 @@ comment on table public.jobs is 'Queue and recent history of background work; re
 comment on column public.jobs.id is 'Identity of the job; payload of the NOTIFY kijko_job_cancel.';
 comment on column public.jobs.org_id is 'Organization the work is for.';
 comment on column public.jobs.kind is 'What is to be done; workers claim by kind. Payload of the NOTIFY kijko_jobs.';
-comment on column public.jobs.payload is 'What the worker needs to know; never a secret.';
+comment on column public.jobs.payload is 'Input of the worker; never a secret.';
 comment on column public.jobs.status is 'queued, running, then succeeded, dead (given up, see error) or cancelled.';
-comment on column public.jobs.priority is 'Higher is claimed first, whoever''s it is; set by functions, never by tenants.';
-comment on column public.jobs.run_at is 'Not before; moved into the future by back-off. Not the transaction''s start: jobs queued together keep their order.';
+comment on column public.jobs.priority is 'Higher is claimed first, across organizations; set by functions, never by tenants.';
+comment on column public.jobs.run_at is 'Earliest start; back-off moves it into the future. The default is the time of the insert and not of the transaction, so jobs that are queued one after the other keep their order.';
 comment on column public.jobs.attempt is 'How often it has been claimed.';
 comment on column public.jobs.max_attempts is 'After this many counted attempts a failure is final.';
 comment on column public.jobs.uncounted_attempts is 'Attempts that do not count because the job was not at fault: a worker handed it back, or the vendor was down. Attempt numbers are not reused.';
@@ -99,7 +97,7 @@ comment on column public.jobs.unique_key is 'At most one queued or running job o
 comment on column public.jobs.concurrency_key is 'Group of jobs within the organization of which at most one runs at a time, or as many as private.job_limits allows.';
 comment on column public.jobs.locked_by is 'Worker that holds the lease.';
 comment on column public.jobs.locked_until is 'End of the lease.';
-comment on column public.jobs.cancel_requested is 'The worker is asked to stop; it hears so by NOTIFY and by heartbeat.';
+comment on column public.jobs.cancel_requested is 'The worker is asked to stop, by NOTIFY and in the answer to its heartbeat.';
 comment on column public.jobs.first_worker is 'Worker of the first attempt.';
 comment on column public.jobs.last_worker is 'Worker that made it succeed.';
 comment on column public.jobs.result is 'What the worker returned.';
@@ -122,18 +120,17 @@ create policy jobs_select on public.jobs for select to authenticated
   using (org_id = any (array(select private.org_ids_with('jobs:read'))));
 
 -- ----------------------------------------------------------------------------
--- job_events: what happened to each job. That it was queued, first claimed and done
--- is in its row already and is read from there; as rows of their own these three
--- made up most of what a job wrote. The rest is noted.
+-- job_events: what happened to each job. The view reads the events queued, claimed and
+-- succeeded from the job's row: as rows of their own these three were most of what a job
+-- wrote. All other events are rows of job_event_log.
 -- ----------------------------------------------------------------------------
 
--- No foreign key: a trigger deletes a job's notes with it, and rows come only from the functions below, which hold the
--- job's row.
+-- No foreign key: a trigger deletes a job's events with it, and only functions that have locked the job insert rows.
 create table public.job_event_log (
   id uuid not null default gen_random_uuid(),
   org_id uuid not null,
   job_id uuid not null,
-  -- Those that job_events reads from the job come before.
+  -- Lower numbers are those of the events that job_events reads from the job.
   seq bigint generated always as identity (start with 10),
   event text not null check (octet_length(event) <= 63 and event ~ '^[a-z][a-z0-9_.]*$'),
   attempt integer not null,
@@ -144,7 +141,7 @@ create table public.job_event_log (
   primary key (org_id, job_id, seq)
 );
 
-comment on table public.job_event_log is 'What happened to jobs beyond the ordinary; read it through job_events. Only ever appended to, and gone with its job.';
+comment on table public.job_event_log is 'Events of jobs other than queued, first claimed and succeeded; read them through job_events. Append-only; deleted with the job.';
 comment on column public.job_event_log.id is 'Identity of the event.';
 comment on column public.job_event_log.org_id is 'Organization of the job.';
 comment on column public.job_event_log.job_id is 'The job.';
@@ -173,7 +170,7 @@ begin
   return null;
 end
 $$;
-comment on function private.jobs_refuse_event_change() is 'Trigger: what was recorded stays as it was, for every role.';
+comment on function private.jobs_refuse_event_change() is 'Trigger: events are never changed, by any role.';
 create trigger job_event_log_append_only before update on public.job_event_log
   for each row execute function private.jobs_refuse_event_change();
 
@@ -191,7 +188,7 @@ create view public.job_events with (security_invoker = true) as
   -- The largest number that JavaScript counts exactly.
   select j.org_id, j.id, 9007199254740991, 'succeeded', j.attempt, j.last_worker, '{}', null, j.finished_at, md5(j.id || ' succeeded')::uuid
   from public.jobs as j where j.status = 'succeeded';
-comment on view public.job_events is 'What happened to each job, in the order of seq: queued, claimed, retry, postponed, released, redirected, lease_expired, cancel_requested, succeeded, dead, cancelled, and what the worker reports. Readable by its organization. Never null: org_id, job_id, seq, event, attempt, data, created_at, id.';
+comment on view public.job_events is 'Events of each job, in the order of seq: queued, claimed, retry, postponed, released, redirected, lease_expired, cancel_requested, succeeded, dead, cancelled, and what the worker reports. Readable by its organization. Never null: org_id, job_id, seq, event, attempt, data, created_at, id.';
 grant select on public.job_events to authenticated, service_role;
 create trigger job_events_append_only instead of insert or update or delete on public.job_events
   for each row execute function private.jobs_refuse_event_change();
@@ -216,6 +213,6 @@ begin
   return null;
 end
 $$;
-comment on function private.jobs_delete_events() is 'Trigger: events go with their jobs, a statement at a time.';
+comment on function private.jobs_delete_events() is 'Trigger: deletes the events of deleted jobs, once for each statement.';
 create trigger jobs_events after delete on public.jobs
   referencing old table as gone for each statement execute function private.jobs_delete_events();

@@ -18,7 +18,7 @@ create sequence private.jobs_lease_watermark minvalue 0 start 0;
 -- watermarks say.
 create sequence private.jobs_maintenance_at minvalue 0 start 0;
 create sequence private.jobs_full_scan_at minvalue 0 start 0;
--- When a worker last found jobs or was woken, and for which kind.
+-- When a worker last found jobs or was notified, and for which kind.
 create sequence private.jobs_found_at minvalue 0 start 0;
 -- When a claim next prunes dead tuples.
 create sequence private.jobs_prune_at minvalue 0 start 0;
@@ -62,10 +62,10 @@ create index job_lanes_org_idx on private.job_lanes (org, turn);
 create index job_lanes_keyed_idx on private.job_lanes (kind) where concurrency_key <> '';
 -- Below 2^46: a watermark stores it beside a 16-bit tag of the claims that it belongs to.
 create sequence private.job_lanes_turn_seq maxvalue 70368744177663 cycle;
-comment on table private.job_lanes is 'Where queued jobs may be: one row for each combination that has or lately had some. Written when a lane is first used and when it has gone idle, not for each job.';
+comment on table private.job_lanes is 'Lanes: combinations of kind, priority, organization and concurrency key that have, or lately had, queued jobs. Written when a lane is first used and when it has become idle, not for each job.';
 comment on column private.job_lanes.kind is 'Kind of the jobs.';
 comment on column private.job_lanes.priority is 'Their priority.';
-comment on column private.job_lanes.org is 'Their organization. No foreign key: an idle lane goes within minutes.';
+comment on column private.job_lanes.org is 'Their organization. No foreign key: an idle lane is deleted within minutes.';
 comment on column private.job_lanes.concurrency_key is 'Their concurrency key; empty for none.';
 comment on column private.job_lanes.turn is 'Position of the organization in the round, the same for all of its lanes. A new organization is last.';
 comment on column private.job_lanes.place is 'Random position of the lane among those of its organization.';
@@ -87,7 +87,7 @@ comment on table private.job_limits is 'How many jobs of an organization, or of 
 comment on column private.job_limits.id is 'Identity of the limit.';
 comment on column private.job_limits.org_id is 'Organization that is limited.';
 comment on column private.job_limits.concurrency_key is 'Which of its keys; empty for all of its jobs together.';
-comment on column private.job_limits.max_running is 'At most so many run at once; 0 holds them back.';
+comment on column private.job_limits.max_running is 'Maximum of jobs that run at once; 0 stops them.';
 comment on column private.job_limits.created_by is 'User who set it; null for the system.';
 comment on column private.job_limits.created_at is 'When it was first set.';
 select private.describe_data('private.job_limits', '{
@@ -109,7 +109,7 @@ begin
     on conflict (org_id, concurrency_key) do update set max_running = excluded.max_running
     where l.max_running <> excluded.max_running;
   end if;
-  -- What a lower limit held back may run now; the payload is a kind that every worker takes for a reason to look.
+  -- A job that waited for the limit may run now. Every worker polls when the payload is empty.
   perform pg_notify('kijko_jobs', '');
 end
 $$;

@@ -3,14 +3,14 @@
 -- ============================================================================
 
 -- ----------------------------------------------------------------------------
--- Entering the queue. NOTIFY is only a wake-up: workers poll behind it, so a lost one
--- costs time, never a job.
+-- NOTIFY only wakes workers. They poll as well, so a lost notification delays a job and
+-- never loses it.
 -- ----------------------------------------------------------------------------
 
 create function private.jobs_add_lane(kind text, priority smallint, org uuid, concurrency_key text) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
-  -- Does not wait for a session that opens the same lane: if that one fails, the next run of pg_cron opens it.
+  -- Does not wait for a session that opens the same lane. If that session rolls back, pg_cron opens the lane within a minute.
   insert into private.job_lanes (kind, priority, org, concurrency_key, turn)
   select jobs_add_lane.kind, jobs_add_lane.priority, jobs_add_lane.org, jobs_add_lane.concurrency_key,
     coalesce((select min(l.turn) from private.job_lanes as l where l.org = jobs_add_lane.org), nextval('private.job_lanes_turn_seq'))
@@ -39,8 +39,8 @@ begin
   if (select private.jobs_to_watermark(jobs_open_lane.run_at) < r.last_value from private.jobs_due_watermark as r) then
     perform setval('private.jobs_due_watermark', private.jobs_to_watermark(jobs_open_lane.run_at));
   end if;
-  -- Transactions that notify commit one after the other, each with its own flush. A worker that was just woken, or has
-  -- just found jobs, polls again after 1 ms, then after 2 ms and so on: within the first millisecond no notification is needed.
+  -- Transactions that notify commit one after the other, each with its own flush. A worker that was just notified, or has just
+  -- found jobs, polls again after 1 ms, then after 2 ms and so on. So the first millisecond needs no notification.
   if jobs_open_lane.run_at <= clock_timestamp()
     and (
       select r.last_value not between private.jobs_to_found_watermark(jobs_open_lane.kind, clock_timestamp() - interval '1 millisecond')
@@ -53,13 +53,13 @@ begin
   end if;
 end
 $$;
-comment on function private.jobs_open_lane(text, smallint, uuid, text, timestamptz) is 'Makes sure that claims look where jobs were just queued, the earliest of them at run_at, and wakes workers if it is due.';
+comment on function private.jobs_open_lane(text, smallint, uuid, text, timestamptz) is 'Opens the lane of jobs that were just queued, moves the watermark back to run_at, the earliest of them, and wakes workers if that is due.';
 
 create function private.jobs_after_insert() returns trigger
 language plpgsql set search_path = ''
 as $$
 begin
-  -- The order keeps two sessions that open the same lanes from waiting for each other crosswise.
+  -- In one order, so that two sessions that open the same lanes cannot deadlock.
   perform private.jobs_open_lane(q.kind, q.priority, q.org_id, q.concurrency_key, q.run_at)
   from (
     select n.kind, n.priority, n.org_id, n.concurrency_key, min(n.run_at) as run_at
@@ -70,7 +70,7 @@ begin
   return null;
 end
 $$;
-comment on function private.jobs_after_insert() is 'Trigger: opens the lanes of new jobs, a statement at a time.';
+comment on function private.jobs_after_insert() is 'Trigger: opens the lanes of new jobs, once for each statement.';
 create trigger jobs_queued after insert on public.jobs
   referencing new table as queued for each statement execute function private.jobs_after_insert();
 
@@ -87,8 +87,7 @@ create trigger jobs_requeued after update of status, run_at, priority, kind on p
   for each row when (new.status = 'queued') execute function private.jobs_after_requeue();
 
 -- ----------------------------------------------------------------------------
--- Steps that several functions share. Not definer and not granted: they run inside
--- the definer functions below, as postgres.
+-- Not definer and not granted: domains call these in their own definer functions.
 -- ----------------------------------------------------------------------------
 
 create function private.jobs_enqueue_many(jobs jsonb) returns table (n bigint, id uuid)
@@ -117,7 +116,7 @@ begin
       org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key, n
     )
   ),
-  -- "on conflict" writes each row twice to the log, so only those with a key pay for it.
+  -- "on conflict" writes each row twice to the write-ahead log, so it is used only for jobs with a key.
   plain as (
     insert into public.jobs (
       id, org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, concurrency_key, created_by
@@ -157,7 +156,7 @@ as $$
 declare
   new_id uuid;
 begin
-  -- An insert of its own: as an array of one it would go through JSON and two inserts.
+  -- An insert of its own is faster than jobs_enqueue_many() with one job, which parses JSON and runs two inserts.
   insert into public.jobs as j (
     id, org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key
   )

@@ -12,7 +12,7 @@ as $$
     and (jobs_lock_leased.attempt is null or j.attempt = jobs_lock_leased.attempt)
   for update
 $$;
-comment on function private.jobs_lock_leased(text, uuid, integer) is 'Locks a job that this worker still holds; nothing once the lease went to another worker or, when the attempt is given, to another attempt.';
+comment on function private.jobs_lock_leased(text, uuid, integer) is 'Locks a job that this worker still holds. Returns nothing when the lease is another worker''s or, if the attempt is given, another attempt''s.';
 
 create function private.jobs_notify_free_slot(org_id uuid, concurrency_key text, kind text) returns void
 language plpgsql set search_path = ''
@@ -26,7 +26,7 @@ begin
   end if;
 end
 $$;
-comment on function private.jobs_notify_free_slot(uuid, text, text) is 'A place under a limit became free: wakes workers, since a job may have waited for it.';
+comment on function private.jobs_notify_free_slot(uuid, text, text) is 'Wakes workers when a place under a limit became free, since a job may have waited for it.';
 
 create function private.jobs_finish(job public.jobs, final_status text, result jsonb, code text, message text) returns void
 language plpgsql set search_path = ''
@@ -72,12 +72,12 @@ as $$
 #variable_conflict use_column
 declare
   earlier integer := case when counted then job.attempt - job.uncounted_attempts - 1 else job.uncounted_attempts end;
-  -- 2 s, 4 s, 8 s ... 10 min; half of it random, so that jobs which failed together do not return together. Postponed jobs
-  -- wait a minute at most: their kind is paused meanwhile, and they are to run soon after the vendor is back.
+  -- 2 s, 4 s, 8 s … 10 min, half of it random, so that jobs that failed together do not return together. Postponed jobs wait
+  -- for a minute at most: their pause protects the vendor, and they must run soon after it is back.
   backoff interval := least(
     interval '2 seconds' * (2 ^ least(earlier, 10)), case when counted then interval '10 minutes' else interval '1 minute' end
   ) * (0.5 + random() / 2);
-  -- What a vendor asks for is respected, within a day (least() would take the day when nothing is asked for).
+  -- A Retry-After of the vendor is kept, up to a day. (least() ignores null, so without it the pause would be a day.)
   pause interval := greatest(backoff, case when retry_after is not null then least(retry_after, interval '1 day') end);
 begin
   update public.jobs as j
@@ -129,8 +129,8 @@ comment on function private.jobs_requeue(public.jobs, text, text) is 'Puts a loc
 -- ----------------------------------------------------------------------------
 
 create table private.job_dependents (
-  family text primary key check (family ~ '^[a-z][a-z0-9_]{0,62}$'),
-  lock_function text not null check (lock_function ~ '^[a-z][a-z0-9_]{0,62}$')
+  family text primary key check (char_length(family) <= 63 and family ~ '^[a-z][a-z0-9_]*$'),
+  lock_function text not null check (char_length(lock_function) <= 63 and lock_function ~ '^[a-z][a-z0-9_]*$')
 );
 comment on table private.job_dependents is 'Domains whose rows follow jobs. Written by migrations only.';
 comment on column private.job_dependents.family is 'Family of kinds: the part of a kind before the first dot.';

@@ -3,8 +3,8 @@
 -- ============================================================================
 
 -- ----------------------------------------------------------------------------
--- What workers call. Definer, all of them: the sidecar's role holds no right on any
--- table, only EXECUTE on these.
+-- Functions that workers call are definer: the sidecar's role holds no right on any
+-- table, only EXECUTE on these functions.
 -- ----------------------------------------------------------------------------
 
 create function private.jobs_requeue_expired_since(since timestamptz) returns integer
@@ -20,7 +20,7 @@ begin
     order by j.locked_until
     for update skip locked
   loop
-    -- Claims run this, too, and a claim never waits for a row.
+    -- Claims run this, and a claim never waits for a row.
     continue when not private.jobs_lock_dependents(job);
     if job.cancel_requested then
       perform private.jobs_finish(job, 'cancelled', null, 'cancelled', 'cancelled while its worker was lost');
@@ -42,7 +42,7 @@ language sql security definer set search_path = pg_catalog, pg_temp
 as $$
   select private.jobs_requeue_expired_since('-infinity')
 $$;
-comment on function private.jobs_requeue_expired() is 'Takes back jobs whose lease ran out, however long ago: queued again, or dead after the last attempt, or cancelled if that was asked. Definer: the sidecar holds no table rights.';
+comment on function private.jobs_requeue_expired() is 'Takes back jobs whose lease ran out, however long ago: queued again, dead after the last attempt, or cancelled if requested. Definer: the sidecar holds no table rights.';
 grant execute on function private.jobs_requeue_expired() to kijko_sidecar;
 
 create function private.jobs_run_maintenance() returns boolean
@@ -109,22 +109,22 @@ begin
   if not pg_try_advisory_xact_lock(hashtextextended('kijko-jobs-prune', 20261121)) then
     return;
   end if;
-  -- Not "count(*)": the rows have to be read, not only their index.
+  -- A column, because count(*) could read the index only, and pruning happens when a page of the table is read.
   perform count(j.kind) from public.jobs as j
   where j.status = 'running' and j.attempt >= 0 and j.locked_until > started;
-  -- A twelfth of the time at most, however much is running or held by a snapshot.
+  -- At most a twelfth of the time, however many jobs are running or kept by a snapshot.
   perform setval('private.jobs_prune_at', private.jobs_to_watermark(
     clock_timestamp() + greatest(interval '5 milliseconds', 12 * (clock_timestamp() - started))
   ));
 end
 $$;
-comment on function private.jobs_prune_dead_tuples() is 'Called by claims and by ends of batches. Reads the leased jobs by their index, and so also what that index still knows of jobs ended meanwhile: Postgres clears dead versions away when their page is read, and nothing else would read these before vacuum.';
+comment on function private.jobs_prune_dead_tuples() is 'Called by claims and by ends of batches. Reads the leased jobs, and with them entries of the index for jobs that have ended. Postgres prunes dead versions when their page is read, and nothing else reads these pages before vacuum.';
 
 create function private.jobs_maybe_run_maintenance(moment timestamptz, taken integer) returns boolean
 language plpgsql set search_path = ''
 as $$
 declare
-  -- Left to claims that nobody waits for, those that find nothing or much; to any, when none of these came for a second.
+  -- A claim with few jobs leaves it to others, because a job waits for its answer; unless it is a second overdue.
   reference constant bigint := private.jobs_to_watermark(
     case when taken between 1 and 49 then moment - interval '1 second' else moment end
   );
@@ -160,4 +160,4 @@ begin
   );
 end
 $$;
-comment on function private.jobs_maintain_lanes() is 'Opens lanes that are missing and closes idle ones; called by pg_cron. A lane that is closed while its next job is being queued is opened by the next call.';
+comment on function private.jobs_maintain_lanes() is 'Opens missing lanes and closes idle ones. Called by pg_cron. A lane that is closed while its next job is being queued is opened by the next call.';

@@ -10,8 +10,8 @@ declare
   counted uuid[];
   kept tid[];
 begin
-  -- Claims that count the same organization take turns; one that comes second leaves its limited jobs to the first.
-  -- The count is a statement of its own: it must see what the one before has committed.
+  -- Only one claim at a time counts an organization. Another claim leaves that organization's limited jobs to it. The count is
+  -- a statement of its own, because it must see what the claim before has committed.
   select array_agg(o.org_id) into counted
   from (
     select distinct j.org_id from public.jobs as j
@@ -52,20 +52,21 @@ begin
   return coalesce(kept, '{}');
 end
 $$;
-comment on function private.jobs_within_limits(tid[]) is 'Of the queued jobs at these places, whose rows are locked by now, those that may run without exceeding a limit; the first ones first.';
+comment on function private.jobs_within_limits(tid[]) is 'Of the queued jobs at these places, whose rows are locked, those that may run without exceeding a limit, in the same order.';
 
 -- How a claim stays fair and cheap, whatever is queued:
--- 1. It takes the jobs longest due that no other claim holds, as many as it may lease. Are there fewer, it has seen all of
---    them; which it leases is then a matter of the limits only.
--- 2. Otherwise there is a backlog, and it may be one tenant's. Then it also asks up to 64 organizations of each kind and
---    priority for their first jobs, beginning after the one that was served last, and passing over those whose limits are
---    reached. It ranks all it has: higher priority first, then the organizations take turns. So a tenant's one job is found
---    behind another's million without reading that million, and is served within one round even if each claim takes one.
--- Both read index ranges that begin at the watermark. What is chosen from is locked before, so nothing is looked up
--- twice: a locked row keeps its place. The settings keep plans from depending on statistics, which are never right for a
--- queue; where they are not enough, a look-up is a lateral subquery, which leaves no other plan.
--- (Turns are stored in sequences: rows would leave a dead version per claim. Sets of kinds that share a sequence overwrite
--- each other's turn and start with a random organization: with the first one, they would serve no other.)
+-- 1. It takes the jobs longest due that no other claim holds, as many as it may lease. If there are fewer, it has seen all of
+--    them, and only limits decide which it leases.
+-- 2. Otherwise there is a backlog, which may be one tenant's. Then the claim also reads the first jobs of up to 64
+--    organizations of each kind and priority. It starts after the organization served last and skips those whose limits are
+--    reached. It ranks all these jobs: higher priority first, then the organizations take turns. So it finds a tenant's one
+--    job behind another's million without reading that million, and serves it within one round even if each claim takes one.
+-- Both steps read index ranges that begin at the watermark. Candidates are locked first and found again by their place, since
+-- a locked row does not move. The settings keep plans independent of statistics, which are never right for a queue. Where
+-- the settings are not enough, a look-up is a lateral subquery, which allows one plan only.
+-- Turns are stored in sequences, because rows would leave a dead version for each claim. Sets of kinds that share a sequence
+-- overwrite each other's turn and then start with a random organization. If they started with the first, they would serve
+-- no other.
 create function private.jobs_turn_sequence(kinds text[], priority smallint) returns regclass
 language sql immutable
 return (array[
@@ -237,7 +238,7 @@ begin
     union
     select f.* from far as f
   ),
-  -- Organizations after the one served last come first, then the round restarts.
+  -- Organizations after the one served last come first. Then the round starts again.
   turns as materialized (
     select o.org_id, o.priority, l.turn <= s.turn as round, l.turn
     from (select distinct c.org_id, c.priority from candidates as c) as o
@@ -319,7 +320,7 @@ begin
         for update skip locked
       ) as j
     ) as n;
-    -- One look in vain is followed by another if there was something to tidy up: that may have brought jobs to light.
+    -- Maintenance may have put jobs back into the queue: look once more.
     exit when not private.jobs_maybe_run_maintenance(due, coalesce(cardinality(places), 0)) or places is not null;
   end loop;
   if places is null then

@@ -13,7 +13,7 @@ begin
   end if;
   return query
   with held as (
-    -- A row that another transaction holds must not cost the others their leases.
+    -- Without waiting: one locked row must not delay the other leases until they end.
     select j.ctid as place from public.jobs as j
     where j.id = any (ids) and j.status = 'running' and j.locked_by = worker
     for update skip locked
@@ -45,9 +45,9 @@ declare
   more tid[];
   more_outcomes jsonb[];
 begin
-  -- Locked by a statement of its own: a row that somebody changed meanwhile (a heartbeat its lease) is in its new version only
-  -- seen by the next. In one order everywhere, so that two calls cannot wait for each other. Lateral: as a join, the plan
-  -- that was made while the table was small read all of it for each.
+  -- Locked by a statement of its own: only the next statement sees the new version of a row that a heartbeat has just changed.
+  -- In the order of ids, so that two calls cannot deadlock. A lateral subquery, because the plan of a join that was made
+  -- while the table was small read the whole table for each job.
   select array_agg(j.place), array_agg(g.result) into places, outcomes
   from (
     select distinct on (g.id) g.id, g.attempt, g.result
@@ -61,7 +61,7 @@ begin
     for update skip locked
   ) as j;
   if coalesce(cardinality(places), 0) < jsonb_array_length(results) then
-    -- Claims and heartbeats hold rows briefly. A row that is held for longer must not delay the others.
+    -- Claims and heartbeats hold rows briefly, so this waits for them. A row that is held longer must not delay the others.
     begin
       select array_agg(j.place), array_agg(g.result) into more, more_outcomes
       from (
@@ -164,7 +164,7 @@ begin
     end loop;
   end;
   return query select c.id, c.status, null::text, null::text from unnest(ids, statuses) as c (id, status);
-  -- As in jobs_maybe_run_maintenance: by those that nobody waits for.
+  -- As in jobs_maybe_run_maintenance(): only large batches do it, because no job waits for their answer.
   if cardinality(ids) >= 50 and (select r.last_value <= private.jobs_to_watermark(clock_timestamp()) from private.jobs_prune_at as r) then
     perform private.jobs_prune_dead_tuples();
   end if;
@@ -176,7 +176,7 @@ grant execute on function private.jobs_complete(text, jsonb) to kijko_sidecar;
 create function private.jobs_is_postponed(job public.jobs, outage boolean) returns boolean
 language sql volatile set search_path = pg_catalog, pg_temp
 return coalesce(outage, false) and not job.cancel_requested
-  -- Not since it was queued: it may have waited longer than that for a worker.
+  -- From the first attempt: the job may have waited longer than a day for a worker.
   and coalesce(job.started_at, job.created_at) > clock_timestamp() - interval '24 hours';
 comment on function private.jobs_is_postponed(public.jobs, boolean) is 'Whether a failed attempt does not count, because the vendor was down. A job waits for a vendor for up to 24 hours from its first attempt.';
 
@@ -188,12 +188,12 @@ return case
   when coalesce(retryable, false) and job.attempt - job.uncounted_attempts < job.max_attempts then 'queued'
   else 'dead'
 end;
-comment on function private.jobs_status_after_failure(public.jobs, boolean, boolean) is 'What becomes of a held job whose attempt failed.';
+comment on function private.jobs_status_after_failure(public.jobs, boolean, boolean) is 'Status of a held job after a failed attempt.';
 
 create function private.jobs_code_after_failure(status text, code text) returns text
 language sql immutable set search_path = ''
 return case status when 'cancelled' then 'cancelled' when 'dead' then coalesce(code, 'internal') else code end;
-comment on function private.jobs_code_after_failure(text, text) is 'The short name of a failure, as the job keeps it.';
+comment on function private.jobs_code_after_failure(text, text) is 'Error code that the job keeps for this status.';
 
 create function private.jobs_fail(
   worker text,
@@ -256,7 +256,7 @@ begin
   return released;
 end
 $$;
-comment on function private.jobs_release(text, uuid[]) is 'Hands back jobs that a worker still holds when it stops in good order: to be claimed at once, and the attempt does not count, since the job was not at fault. Definer: the sidecar holds no table rights.';
+comment on function private.jobs_release(text, uuid[]) is 'Hands back jobs that a worker still holds when it stops normally. They can be claimed at once, and the attempt does not count, since the job was not at fault. Definer: the sidecar holds no table rights.';
 grant execute on function private.jobs_release(text, uuid[]) to kijko_sidecar;
 
 create function private.jobs_add_event(worker text, job_id uuid, event text, data jsonb default '{}') returns boolean
@@ -281,7 +281,7 @@ create function private.jobs_stats()
 returns table (kind text, queued bigint, running bigint, dead bigint, oldest_queued_seconds double precision)
 language sql stable security definer set search_path = ''
 as $$
-  -- One branch an index: the finished jobs, most of the table, are never read.
+  -- One branch for each partial index: ended jobs, most of the table, are not read.
   select
     live.kind,
     count(*) filter (where live.status = 'queued'),

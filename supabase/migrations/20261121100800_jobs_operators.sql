@@ -1,9 +1,9 @@
 -- ============================================================================
--- Jobs: cancelling, retention and the schedule.
+-- Jobs: cancellation, retention and the schedule.
 -- ============================================================================
 
 -- ----------------------------------------------------------------------------
--- Cancelling, and retention
+-- Cancellation and retention
 -- ----------------------------------------------------------------------------
 
 create function private.jobs_cancel(job_id uuid) returns text
@@ -32,7 +32,7 @@ create function private.jobs_purge(older_than interval default interval '30 days
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  -- Ids begin with the time of queueing: those to be deleted are among the first.
+  -- Ids begin with the time of queueing, so the oldest jobs are the first of the primary key.
   later constant uuid := private.jobs_new_id(clock_timestamp() - older_than, 4095);
   purged integer;
 begin
@@ -59,7 +59,7 @@ grant execute on function private.jobs_purge(interval, integer) to service_role;
 -- ----------------------------------------------------------------------------
 
 select cron.schedule('kijko-jobs-maintenance', '* * * * *', 'select private.jobs_requeue_expired(); select private.jobs_run_maintenance(); select private.jobs_maintain_lanes(); select private.jobs_delete_old_pauses()');
--- A little each hour instead of all at night: short transactions, and vacuum keeps up.
+-- Each hour and not once at night: transactions stay short, and vacuum keeps up.
 select cron.schedule('kijko-jobs-purge', '17 * * * *', 'select private.jobs_purge()');
 -- pg_cron never deletes its own log; row level security limits this to our entries.
 select cron.schedule(

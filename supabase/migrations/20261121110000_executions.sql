@@ -1,15 +1,15 @@
 -- ============================================================================
--- Executions: one run of a skill, from the moment it is reserved to its output.
+-- Executions: one run of a skill, from its reservation to its output.
 --
--- One execution is reserved and queued in one transaction. A job carries it to a
--- worker; the job's fate is copied to the execution by one trigger, and only
+-- An execution is reserved and queued in one transaction. A job carries it to a
+-- worker. A trigger copies the job's status to the execution, and only
 -- executions_finish makes it succeed. A final status never changes again.
 --
--- Before the worker calls the model, executions_reserve_call() holds the tokens and the cost that
--- the call may come to and settles the execution itself. The end of the attempt settles
--- the call with what it used. An execution that ends before any call gives its
--- reservation back. Holds of a worker that crashed are released by the next attempt or
--- expire, and what its call used is not booked; a call is settled under its own id, so
+-- Before the worker calls the model, executions_reserve_call() holds the maximum of tokens
+-- and cost of the call and settles the execution itself. The end of the attempt settles
+-- the call with its actual use. An execution that ends before any call releases its
+-- reservation. The next attempt releases the holds of a worker that crashed, or they
+-- expire, and the use of that call is not recorded. A call is settled under its own id, so
 -- it counts once.
 -- ============================================================================
 
@@ -49,10 +49,10 @@ create table public.executions (
   started_at timestamptz,
   finished_at timestamptz,
   unique (org_id, id),
-  -- One execution a slot, whoever ticks.
+  -- One execution for each slot, however many ticks run at once.
   unique (habit_id, scheduled_for),
   unique (org_id, idempotency_key),
-  -- What an execution came from may go; the record of it and its cost stays.
+  -- The skill, project or habit may be deleted; the record of the execution and its cost stays.
   foreign key (org_id, project_id) references public.projects (org_id, id) on delete set null (project_id),
   foreign key (org_id, skill_id) references public.skills (org_id, id) on delete set null (skill_id),
   foreign key (org_id, retry_of) references public.executions (org_id, id) on delete set null (retry_of),
@@ -73,11 +73,11 @@ comment on column public.executions.skill_id is 'Skill that was run; null once i
 comment on column public.executions.habit_id is 'Habit that caused it, if any.';
 comment on column public.executions.job_id is 'Job that carries it; null for a skipped one and after the job was purged.';
 comment on column public.executions.retry_of is 'Execution that this one repeats.';
-comment on column public.executions.trigger is 'What caused it: manual, habit, reflex or api.';
+comment on column public.executions.trigger is 'Cause: manual, habit, reflex or api.';
 comment on column public.executions.status is 'queued, running, then succeeded, failed, cancelled or skipped; changed by functions only.';
 comment on column public.executions.input is 'Input, an object; empty for skipped slots.';
-comment on column public.executions.output is 'What the model answered.';
-comment on column public.executions.model is 'provider/model: of the skill while it waits, as reported once it has run.';
+comment on column public.executions.output is 'Answer of the model.';
+comment on column public.executions.model is 'provider/model: the skill''s when it was queued and again when it starts; then the one that the vendor reports.';
 comment on column public.executions.input_tokens is 'Tokens sent to the model, in all attempts; cached ones are among them.';
 comment on column public.executions.output_tokens is 'Tokens received from the model, in all attempts.';
 comment on column public.executions.cache_read_tokens is 'How many of the input tokens the vendor read from its cache.';
@@ -90,7 +90,7 @@ comment on column public.executions.error is 'Last failure in words.';
 comment on column public.executions.idempotency_key is 'Chosen by the caller; the same key in the same organization is the same execution.';
 comment on column public.executions.scheduled_for is 'Slot of the habit''s schedule; null when not scheduled. For skipped slots, the latest one.';
 comment on column public.executions.skip_count is 'Number of consecutive skipped slots of the habit, all for the same reason, that this row stands for; 0 for an execution that was queued.';
-comment on column public.executions.created_by is 'User who asked for it; null when the schedule did. No foreign key: the record outlives the user.';
+comment on column public.executions.created_by is 'User who requested it; null when the schedule did. No foreign key: the record outlives the user.';
 comment on column public.executions.created_at is 'When it was reserved and queued.';
 comment on column public.executions.updated_at is 'Last change; set by trigger.';
 comment on column public.executions.started_at is 'When a worker first took it up.';
@@ -119,7 +119,7 @@ begin
   return null;
 end
 $$;
-comment on function private.executions_refuse_status_change() is 'Trigger: a final status is final, also for a function with a fault.';
+comment on function private.executions_refuse_status_change() is 'Trigger: a final status never changes, also if a function tries.';
 create trigger executions_final before update of status on public.executions
   for each row when (old.status in ('succeeded', 'failed', 'cancelled', 'skipped') and old.status <> new.status)
   execute function private.executions_refuse_status_change();

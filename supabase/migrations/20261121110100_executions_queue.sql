@@ -1,9 +1,9 @@
 -- ============================================================================
--- Executions: reserved and queued.
+-- Executions: reservation and queueing.
 -- ============================================================================
 
 -- ----------------------------------------------------------------------------
--- Charging and queueing. Not granted: they run inside definer functions.
+-- Not granted: definer functions call these.
 -- ----------------------------------------------------------------------------
 
 create function private.executions_exhausted_meter(org_id uuid) returns kijko.verdict
@@ -12,7 +12,7 @@ as $$
 declare
   exhausted kijko.verdict;
 begin
-  -- From the counters: each execution asks, and summing up the ledger costs more the more there were in this hour.
+  -- From the counters, which cost the same however many executions there were. Summing up the ledger does not.
   select v.* into exhausted
   from public.subscriptions as s
   join public.plan_limits as l on l.plan = s.plan and l.meter in ('llm_tokens', 'llm_cost_microusd') and l.over <> 'bill'
@@ -23,14 +23,14 @@ begin
   return exhausted;
 end
 $$;
-comment on function private.executions_exhausted_meter(uuid) is 'A meter of model use that is used up, or null. executions_reserve_call() refuses a call that does not fit; this check refuses earlier, when nothing fits.';
+comment on function private.executions_exhausted_meter(uuid) is 'A meter of model use that is used up, or null. executions_reserve_call() refuses a call that does not fit. This check refuses earlier, when no call would fit.';
 
 create function private.executions_usage_attributes(member uuid, project_id uuid, skill_id uuid, habit_id uuid) returns jsonb
 language sql immutable set search_path = ''
 return pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
   'member', member, 'project', project_id, 'skill', skill_id, 'habit', habit_id
 ));
-comment on function private.executions_usage_attributes(uuid, uuid, uuid, uuid) is 'What a use was for, as the ledger records it and usage_by() asks for it.';
+comment on function private.executions_usage_attributes(uuid, uuid, uuid, uuid) is 'Attributes of a use, as the ledger records them and usage_by() groups by them.';
 
 create function private.executions_reserve(org_id uuid) returns uuid
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -46,7 +46,7 @@ begin
       format('resets at %s, or choose a larger plan', exhausted.reset_at)
     );
   end if;
-  -- Longer than a job waits. If it expires nevertheless, the execution is settled when it runs.
+  -- Longer than a job waits. If it expires all the same, the execution is settled when it runs.
   return kijko.reserve(org_id, 'executions', 1, interval '30 days');
 end
 $$;
@@ -55,7 +55,7 @@ comment on function private.executions_reserve(uuid) is 'Reserves one execution 
 create function private.executions_settle_hold(hold_id uuid, amount bigint, org_id uuid, meter text, attributes jsonb) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
--- Restored when the function ends: the attributes are those of this use alone.
+-- Restored when the function ends: the attributes are those of this use only.
 set kijko.usage_attributes = '{}'
 as $$
 begin
@@ -157,7 +157,7 @@ begin
   return execution;
 end
 $$;
-comment on function private.executions_queue(public.skills, jsonb, text, uuid, timestamptz, text, uuid, uuid) is 'An execution and the job that carries it. The caller has reserved it and passes the hold.';
+comment on function private.executions_queue(public.skills, jsonb, text, uuid, timestamptz, text, uuid, uuid) is 'Inserts an execution and the job that carries it. The caller has reserved the execution and passes the hold.';
 
 create function private.executions_require_skill(skill_id uuid) returns public.skills
 language plpgsql set search_path = ''
@@ -170,7 +170,7 @@ begin
   end if;
   select s.* into skill from public.skills as s
   where s.id = skill_id and s.org_id = any (array(select private.org_ids_with('skills:read')));
-  -- One answer for what is not there and for what the caller may not read.
+  -- The same answer if the skill does not exist and if the caller may not read it.
   if skill.id is null then
     perform kijko.fail('not_found', 'no such skill');
   end if;
@@ -180,4 +180,4 @@ begin
   return skill;
 end
 $$;
-comment on function private.executions_require_skill(uuid) is 'The skill, if whoever is asking may execute it.';
+comment on function private.executions_require_skill(uuid) is 'The skill, if the caller may execute it; fails otherwise.';

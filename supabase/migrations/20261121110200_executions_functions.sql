@@ -3,7 +3,7 @@
 -- ============================================================================
 
 -- ----------------------------------------------------------------------------
--- RPC. Definer, all of them: users only read executions and jobs.
+-- RPC. All are definer: users only read executions and jobs.
 -- ----------------------------------------------------------------------------
 
 create function public.execute_skill(skill_id uuid, input jsonb default '{}', idempotency_key text default null)
@@ -25,7 +25,7 @@ begin
     if execute_skill.idempotency_key !~ '\S' or char_length(execute_skill.idempotency_key) > 255 then
       perform kijko.fail('invalid_input', 'idempotency_key: 1 to 255 characters');
     end if;
-    -- Calls with one key take turns; the later one then sees what the first has committed.
+    -- Calls with the same key take turns, so that the later one sees what the first has committed.
     perform pg_advisory_xact_lock(hashtextextended(skill.org_id || ':' || execute_skill.idempotency_key, 20261121));
     select e.* into known from public.executions as e
     where e.org_id = skill.org_id and e.idempotency_key = execute_skill.idempotency_key;
@@ -73,7 +73,7 @@ begin
   return execution;
 end
 $$;
-comment on function private.executions_require(uuid) is 'The execution, if whoever is asking may act on it.';
+comment on function private.executions_require(uuid) is 'The execution, if the caller may cancel and repeat it; fails otherwise.';
 
 create function public.cancel_execution(id uuid) returns public.executions
 language plpgsql security definer set search_path = ''
@@ -92,7 +92,7 @@ begin
   return execution;
 end
 $$;
-comment on function public.cancel_execution(uuid) is 'Cancels a queued execution at once and asks the worker of a running one to stop. An execution whose model was not called yet costs nothing; what was used stays booked. Definer: users only read executions.';
+comment on function public.cancel_execution(uuid) is 'Cancels a queued execution at once and asks the worker of a running one to stop. An execution whose model was not called yet costs nothing. Use that is recorded stays recorded. Definer: users only read executions.';
 grant execute on function public.cancel_execution(uuid) to authenticated;
 
 create function public.retry_execution(id uuid) returns public.executions
@@ -122,5 +122,5 @@ begin
   );
 end
 $$;
-comment on function public.retry_execution(uuid) is 'Repeats a failed or cancelled execution as a new one, which is reserved anew. Definer: users only read executions.';
+comment on function public.retry_execution(uuid) is 'Repeats a failed or cancelled execution as a new one with its own reservation. Definer: users only read executions.';
 grant execute on function public.retry_execution(uuid) to authenticated;

@@ -3,7 +3,7 @@
 -- ============================================================================
 
 -- ----------------------------------------------------------------------------
--- What workers call. Definer: the sidecar's role holds no right on any table.
+-- Called by workers. Definer: the sidecar's role holds no right on any table.
 -- ----------------------------------------------------------------------------
 
 create function private.executions_start(worker text, job_id uuid, attempt integer default null) returns jsonb
@@ -58,5 +58,5 @@ begin
   );
 end
 $$;
-comment on function private.executions_start(text, uuid, integer) is 'Marks an execution running and gives the worker all it needs; null when the lease was lost, it was cancelled, or its skill is gone. Definer: the sidecar holds no table rights.';
+comment on function private.executions_start(text, uuid, integer) is 'Marks an execution running and returns what the worker needs to run it; null when the lease was lost, it was cancelled, its skill was deleted, or the job belongs to another vendor now. Definer: the sidecar holds no table rights.';
 grant execute on function private.executions_start(text, uuid, integer) to kijko_sidecar;

@@ -43,7 +43,7 @@ as $$
 declare
   holds uuid[];
 begin
-  -- Without the row, a call of a worker that was cut off and reports later is not booked either.
+  -- Without the row, the use of a call is not recorded either when its lost worker reports it later.
   with lost as (
     delete from private.execution_calls as c
     where c.org_id = executions_release_calls.org_id and c.execution_id = executions_release_calls.execution_id
@@ -82,7 +82,7 @@ as $$
   where e.org_id = job.org_id and e.job_id = job.id and e.status = 'running'
   for update
 $$;
-comment on function private.executions_lock_running(public.jobs) is 'Locks the running execution of a job that is held; nothing when there is none.';
+comment on function private.executions_lock_running(public.jobs) is 'Locks the running execution of a locked job; returns nothing when there is none.';
 
 create function private.executions_reserve_call(worker text, job_id uuid, attempt integer, call jsonb) returns jsonb
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -240,7 +240,7 @@ begin
   where e.id = execution.id;
 end
 $$;
-comment on function private.executions_record_usage(public.jobs, public.executions, jsonb, text, jsonb, text, text) is 'Adds what one call used to the meters and to its execution, with what became of it: a row written twice in one transaction has its foreign keys checked, and would lock its parents after itself, in the wrong order for who deletes them. Inside the function that ends the attempt.';
+comment on function private.executions_record_usage(public.jobs, public.executions, jsonb, text, jsonb, text, text) is 'Adds the use of one call to the meters and to its execution, and sets the execution''s status in the same update: Postgres checks the foreign keys of a row that a transaction writes twice, which would lock its parents after the row and so could deadlock with their deletion. Called by the function that ends the attempt.';
 
 create function private.executions_record_call(worker text, job_id uuid, attempt integer, usage jsonb) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -268,5 +268,5 @@ begin
   return cost is not null;
 end
 $$;
-comment on function private.executions_record_call(text, uuid, integer, jsonb) is 'Before a job is handed back: books what its call used, as models_cost takes it, with model and call_id. False when the lease was lost (the customer does not pay for a lost call) or the call was booked before. Definer: the sidecar holds no table rights.';
+comment on function private.executions_record_call(text, uuid, integer, jsonb) is 'Before a job is handed back: records the use of its call, in the form of models_cost(), with model and call_id. False when the lease was lost (the customer does not pay for a lost call) or the call was recorded before. Definer: the sidecar holds no table rights.';
 grant execute on function private.executions_record_call(text, uuid, integer, jsonb) to kijko_sidecar;

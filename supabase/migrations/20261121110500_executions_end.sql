@@ -34,7 +34,7 @@ begin
     message := 'the output is larger than 1 MiB';
   end if;
 
-  -- The call has been made: it is booked whatever becomes of the execution.
+  -- The model was called, so the use is recorded in any case.
   perform private.executions_record_usage(
     job, execution, outcome, final_status, case when code = 'output_too_large' then null else outcome -> 'output' end, code, message
   );
@@ -73,7 +73,7 @@ begin
   if job.id is null then
     return null;
   end if;
-  -- A refusal, a broken answer and a cancelled call cost what they used. Without a call the execution follows its job.
+  -- A refusal, a broken answer and a cancelled call cost their use. Without a call the execution follows its job.
   if jsonb_typeof(usage) = 'object' then
     execution := private.executions_lock_running(job);
     if execution.id is not null then
@@ -87,5 +87,5 @@ begin
   return private.jobs_fail(worker, executions_fail.job_id, code, message, retryable, retry_after, executions_fail.attempt, outage);
 end
 $$;
-comment on function private.executions_fail(text, uuid, text, text, boolean, interval, integer, jsonb, boolean) is 'Failure of an execution: books what the call used (as models_cost takes it, with model), then as jobs_fail, whose outcome the execution follows by trigger. Definer: the sidecar holds no table rights.';
+comment on function private.executions_fail(text, uuid, text, text, boolean, interval, integer, jsonb, boolean) is 'Failure of an execution: records the use of the call (in the form of models_cost(), with model), then calls jobs_fail(), and a trigger copies the job''s status to the execution. Definer: the sidecar holds no table rights.';
 grant execute on function private.executions_fail(text, uuid, text, text, boolean, interval, integer, jsonb, boolean) to kijko_sidecar;

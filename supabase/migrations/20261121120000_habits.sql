@@ -1,10 +1,10 @@
 -- ============================================================================
 -- Habits: skills on a schedule.
 --
--- pg_cron ticks private.habits_run_due() every minute. Each due slot becomes exactly
--- one execution, however many tickers run: they take turns, the habit's row is locked,
--- and a slot can be in executions only once. After downtime only the latest missed
--- slot runs.
+-- pg_cron calls private.habits_tick() every minute. Each due slot becomes exactly one
+-- execution, however many ticks run at once: they take turns, the habit's row is locked,
+-- and a slot is unique in executions. After downtime only the latest missed slot runs.
+-- Slots are skipped while the execution of an earlier slot is queued.
 -- Time here is product time, kijko.now().
 -- ============================================================================
 
@@ -34,15 +34,15 @@ create table public.habits (
 create index habits_due_idx on public.habits (next_run_at, id) where enabled;
 create index habits_skill_id_idx on public.habits (org_id, skill_id);
 
-comment on table public.habits is 'Skills on a schedule. Users write the schedule and the input; when it runs next is kept by the database.';
+comment on table public.habits is 'Skills on a schedule. Users write the schedule and the input; the database keeps next_run_at.';
 comment on column public.habits.id is 'Identity of the habit.';
 comment on column public.habits.org_id is 'Organization that owns it and pays for its executions; never changes.';
-comment on column public.habits.skill_id is 'Skill to run; the habit goes with it.';
+comment on column public.habits.skill_id is 'Skill to run; deleted with it.';
 comment on column public.habits.name is 'Shown to members.';
 comment on column public.habits.cron is 'Five-field cron expression or @name; a bad one cannot be stored.';
 comment on column public.habits.timezone is 'IANA zone in which the expression is read.';
 comment on column public.habits.input is 'Input of every execution, an object.';
-comment on column public.habits.enabled is 'Whether it runs. Enabling starts with the next slot; none is made up for.';
+comment on column public.habits.enabled is 'Whether it runs. An enabled habit starts with its next slot; missed slots do not run.';
 comment on column public.habits.next_run_at is 'Next slot; null while disabled, or when last_error says why there is none.';
 comment on column public.habits.last_run_at is 'Slot handled last, also when it was skipped.';
 comment on column public.habits.last_error is 'Why the last slot could not be handled; null when it was.';
@@ -62,7 +62,7 @@ select private.make_tenant_table(
   }'
 );
 
--- executions was made first and only knows the column; the link belongs to this domain.
+-- The column is older than this table, so its foreign key is here.
 alter table public.executions
   -- squawk-ignore adding-foreign-key-constraint, constraint-missing-not-valid
   add constraint executions_habit_id_fkey foreign key (org_id, habit_id)
@@ -74,19 +74,19 @@ as $$
 declare
   next_slot timestamptz;
 begin
-  -- Saved without a change to the schedule: a slot that is due but not yet ticked must not be lost.
+  -- Saved without a change of the schedule: a slot that is due and has not run yet must not be lost.
   if tg_op = 'UPDATE'
     and new.cron = old.cron and new.timezone = old.timezone and new.enabled = old.enabled
   then
     return new;
   end if;
-  -- Also for a disabled habit: the zone and the expression are checked now, not when it is enabled.
+  -- Also for a disabled habit: this checks the zone and the expression.
   next_slot := kijko.cron_next(new.cron, new.timezone, kijko.now());
   new.next_run_at := case when new.enabled then next_slot end;
   new.last_error := null;
   return new;
 end
 $$;
-comment on function private.habits_schedule() is 'Trigger: next_run_at follows the schedule.';
+comment on function private.habits_schedule() is 'Trigger: sets next_run_at from the schedule, and refuses a schedule without slots.';
 create trigger habits_schedule before insert or update of cron, timezone, enabled on public.habits
   for each row execute function private.habits_schedule();

@@ -11,12 +11,12 @@ declare
   hi timestamptz := until;
   mid timestamptz;
 begin
-  -- Nearly always: nothing was missed.
+  -- Nearly always no slot was missed.
   if kijko.cron_next(expr, tz, first_due) > until then
     return first_due;
   end if;
-  -- After downtime. Walking every missed slot of a long pause would take minutes, so look back in doubling
-  -- steps for a moment with a slot after it, then halve. Always: no slot in (hi, until], one in (lo, hi].
+  -- After downtime. Walking all missed slots of a long pause would take minutes. So this looks back in doubling steps for a
+  -- time with a slot after it, then halves the range. Invariant: no slot in (hi, until], one in (lo, hi].
   lo := greatest(until - back, first_due);
   while kijko.cron_next(expr, tz, lo) > until loop
     hi := lo;
@@ -44,7 +44,7 @@ as $$
 declare
   ran timestamptz;
 begin
-  -- One row for each reason until a slot runs again, without the input: a habit that cannot run fills no table.
+  -- One row for each reason until a slot runs again, without the input, so that a habit that cannot run does not fill the table.
   select e.scheduled_for into ran from public.executions as e
   where e.habit_id = habit.id and e.scheduled_for is not null and e.skip_count = 0
   order by e.scheduled_for desc
@@ -85,7 +85,7 @@ declare
   hold uuid;
   refusal text;
 begin
-  -- The habit's row is locked, so this cannot change before the insert; the unique key stands behind it.
+  -- The habit's row is locked, so this cannot change before the insert. The unique key would refuse a second row anyway.
   if not exists (
     select 1 from public.executions as e where e.habit_id = habit.id and e.scheduled_for = slot
   ) then
@@ -127,7 +127,7 @@ declare
   shown text := message;
   next_slot timestamptz;
 begin
-  -- Our own refusals are for the user; any other text may show internals and goes to the log.
+  -- Refusals with a code of ours are for the user. Any other text may show internals and goes to the log.
   if not exists (select 1 from kijko.error_codes as c where c.code = reason and c.http_status < 500) then
     raise warning 'habit %: %', habit.id, message;
     reason := 'internal';
@@ -136,13 +136,13 @@ begin
   begin
     perform private.habits_skip_slot(habit, habit.next_run_at, 'failed', reason, substring(shown for 10000));
   exception when others then
-    -- Not even that: last_error below still tells, and the other habits go on.
+    -- The row cannot be written either. last_error below still says why, and the other habits go on.
     raise warning 'habit %: %', habit.id, sqlerrm;
   end;
   begin
     next_slot := kijko.cron_next(habit.cron, habit.timezone, until);
   exception when others then
-    -- Not even the next slot can be told: it rests until someone edits it.
+    -- Without a next slot the habit rests until somebody edits it.
     next_slot := null;
   end;
   update public.habits as h
@@ -160,16 +160,16 @@ declare
   habit public.habits;
   handled integer := 0;
 begin
-  -- Tickers take turns: each charges many organizations in one transaction, and two that met them in different
-  -- orders would wait for each other. Whoever waited finds all that was due handled.
+  -- Ticks take turns: each reserves executions of many organizations in one transaction, and two ticks with different orders
+  -- would deadlock. The second tick finds every due slot handled.
   perform pg_advisory_xact_lock(hashtextextended('kijko habits_run_due', 20261121));
   for habit in
     select h.* from public.habits as h
     where h.enabled and h.next_run_at <= until
     order by h.next_run_at, h.id
     limit greatest(max_slots, 0)
-    -- A habit that someone is just changing is due again in the next tick.
-    -- Not "for update": a habit whose execution is being ended right now is still due.
+    -- A habit that somebody is changing is due again in the next tick. Not "for update", which would skip a habit whose
+    -- execution is being written: its foreign key locks the habit.
     for no key update skip locked
   loop
     begin
@@ -185,8 +185,8 @@ $$;
 comment on function private.habits_run_due(integer) is 'One execution for the latest due slot of each due habit, at most max_slots of them; returns how many it handled. Definer: callable by the operator without table rights.';
 grant execute on function private.habits_run_due(integer) to service_role;
 
--- A procedure, so that each batch commits: it holds the meters of the organizations it charges, and their users wait
--- for those. That forbids a "set" clause and definer rights; every name is qualified instead.
+-- A procedure, so that each batch commits: it holds the meters of its organizations, and their users wait for these. A
+-- procedure that commits can have no "set" clause and no definer rights, so every name is qualified.
 create procedure private.habits_tick()
 language plpgsql
 as $$
@@ -198,12 +198,12 @@ begin
   loop
     handled := private.habits_run_due(batch);
     commit;
-    -- What a long pause has piled up is continued by the next tick.
+    -- After a long pause the next tick continues.
     exit when handled < batch or clock_timestamp() > started + interval '50 seconds';
   end loop;
 end
 $$;
-comment on procedure private.habits_tick() is 'What pg_cron calls each minute: habits_run_due() in batches until nothing is due.';
+comment on procedure private.habits_tick() is 'Called by pg_cron each minute: habits_run_due() in batches until no slot is due.';
 
 -- cron.schedule replaces the entry of the same name, so a replay is harmless.
 select cron.schedule('kijko-habits-run-due', '* * * * *', 'call private.habits_tick()');

@@ -27,7 +27,7 @@ begin
   );
 end
 $$;
-comment on function public.run_habit(uuid) is 'Runs a habit now, besides its schedule; reserved like any execution. Definer: users only read executions.';
+comment on function public.run_habit(uuid) is 'Runs a habit now, in addition to its schedule; reserved like any execution. Definer: users only read executions.';
 grant execute on function public.run_habit(uuid) to authenticated;
 
 create function public.preview_cron(expression text, timezone text default 'UTC', n integer default 5) returns setof timestamptz
