@@ -17,19 +17,19 @@ select throws_ok($$select public.retry_execution(gen_random_uuid())$$, '42501', 
 
 select tests.act_as('bob');
 select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'not_found', 'another organization''s skill is not found');
-select tests.refuses('select public.execute_skill(gen_random_uuid())', 'not_found', 'as one that does not exist');
-select tests.refuses('select public.execute_skill(null)', 'not_found', 'or null');
+select tests.refuses('select public.execute_skill(gen_random_uuid())', 'not_found', 'a skill that does not exist is not found');
+select tests.refuses('select public.execute_skill(null)', 'not_found', 'null is not found');
 select tests.act_as('bob', tests.org('ada'));
-select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'not_found', 'naming the organization by header does not help');
+select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'not_found', 'naming the organization by header fails');
 select tests.act('authenticated', '{"role": "authenticated"}', null);
 select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'not_identified', 'a token without a user is unauthenticated');
 select tests.act_as('vic');
 select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'permission_denied', 'a viewer does not execute');
 
 select tests.act_as('ada');
-select throws_ok($$insert into public.executions (org_id) values (tests.org('ada'))$$, '42501', null, 'not even the owner writes executions');
-select throws_ok($$update public.executions set status = 'succeeded'$$, '42501', null, 'nor changes one');
-select throws_ok('delete from public.executions', '42501', null, 'nor deletes one');
+select throws_ok($$insert into public.executions (org_id) values (tests.org('ada'))$$, '42501', null, 'the owner does not insert executions');
+select throws_ok($$update public.executions set status = 'succeeded'$$, '42501', null, 'the owner does not change executions');
+select throws_ok('delete from public.executions', '42501', null, 'the owner does not delete executions');
 
 -- ---- executing
 select tests.act_as('mem');
@@ -37,30 +37,30 @@ select (e).id as e1, (e).job_id as job1 from (select public.execute_skill(:'skil
 select results_eq(
   format('select org_id, skill_id, trigger, status, input, model, created_by from public.executions where id = %L', :'e1'),
   $$values (tests.org('ada'), $$ || quote_literal(:'skill') || $$::uuid, 'manual', 'queued', '{"text": "a"}'::jsonb, 'echo/echo', tests.id('mem'))$$,
-  'a member executes'
+  'a member executes a skill'
 );
-select is((select kind || ' ' || status || ' ' || (payload ->> 'execution_id') from public.jobs where id = :'job1'), 'execution.echo queued ' || :'e1', 'a job carries it, of a kind that says which vendor is asked');
+select is((select kind || ' ' || status || ' ' || (payload ->> 'execution_id') from public.jobs where id = :'job1'), 'execution.echo queued ' || :'e1', 'a job of the vendor''s kind carries it');
 select is(tests.used(tests.org('ada'), 'executions'), 1::bigint, 'it is charged to the skill''s organization');
-select is(tests.used(tests.org('mem'), 'executions'), 0::bigint, 'not to the caller''s own');
+select is(tests.used(tests.org('mem'), 'executions'), 0::bigint, 'the caller''s own organization is not charged');
 select tests.act_as('vic');
-select isnt_empty('select 1 from public.executions', 'a viewer follows it');
+select isnt_empty('select 1 from public.executions', 'a viewer reads the execution');
 select tests.act_as('bob');
-select is_empty('select 1 from public.executions', 'a non-member does not');
+select is_empty('select 1 from public.executions', 'a non-member does not read it');
 
 select tests.act_as('mem');
-select tests.refuses(format($$select public.execute_skill(%L, '[1]')$$, :'skill'), 'invalid_input', 'the input is an object');
-select tests.refuses(format($$select public.execute_skill(%L, null)$$, :'skill'), 'invalid_input', 'not null');
-select tests.refuses(format($$select public.execute_skill(%L, jsonb_build_object('x', repeat('y', 300000)))$$, :'skill'), 'invalid_input', 'of bounded size');
-select tests.refuses(format($$select public.execute_skill(%L, '{}', ' ')$$, :'skill'), 'invalid_input', 'a key is not blank');
-select is(tests.used(tests.org('ada'), 'executions'), 1::bigint, 'what is refused is not charged');
+select tests.refuses(format($$select public.execute_skill(%L, '[1]')$$, :'skill'), 'invalid_input', 'an input that is no object is refused');
+select tests.refuses(format($$select public.execute_skill(%L, null)$$, :'skill'), 'invalid_input', 'an input of null is refused');
+select tests.refuses(format($$select public.execute_skill(%L, jsonb_build_object('x', repeat('y', 300000)))$$, :'skill'), 'invalid_input', 'an input that is too large is refused');
+select tests.refuses(format($$select public.execute_skill(%L, '{}', ' ')$$, :'skill'), 'invalid_input', 'a blank idempotency key is refused');
+select is(tests.used(tests.org('ada'), 'executions'), 1::bigint, 'refused calls are not charged');
 
 -- ---- idempotency
 select (public.execute_skill(:'skill', '{"text": "b"}', 'k1')).id as e2 \gset
-select is((public.execute_skill(:'skill', '{"text": "b"}', 'k1')).id, :'e2'::uuid, 'the same key and arguments: the same execution');
-select is(tests.used(tests.org('ada'), 'executions'), 2::bigint, 'charged once');
-select tests.refuses(format($$select public.execute_skill(%L, '{"text": "c"}', 'k1')$$, :'skill'), 'idempotency_conflict', 'other arguments: refused');
+select is((public.execute_skill(:'skill', '{"text": "b"}', 'k1')).id, :'e2'::uuid, 'the same key and arguments return the same execution');
+select is(tests.used(tests.org('ada'), 'executions'), 2::bigint, 'the execution is charged once');
+select tests.refuses(format($$select public.execute_skill(%L, '{"text": "c"}', 'k1')$$, :'skill'), 'idempotency_conflict', 'the same key with other arguments is refused');
 select tests.act_as('bob');
-select isnt((public.execute_skill(:'bobs', '{"text": "b"}', 'k1')).id, :'e2'::uuid, 'another organization''s key is its own');
+select isnt((public.execute_skill(:'bobs', '{"text": "b"}', 'k1')).id, :'e2'::uuid, 'the same key of another organization is free');
 
 -- ---- a worker runs it
 select tests.act_as_sidecar();
@@ -72,11 +72,11 @@ select is(
     'execution_id', :'e1', 'skill_id', :'skill', 'model', 'echo/echo', 'prompt_template', 'Summarize: {{ text }}',
     'input', '{"text": "a"}'::jsonb, 'input_schema', '{"type": "object"}'::jsonb, 'parameters', '{}'::jsonb, 'max_output_tokens', null, 'trigger', 'manual', 'attempt', 1
   ),
-  'the holder gets all it needs'
+  'the holder gets what it needs to run it'
 );
 select tests.act_as_superuser();
-select ok(status = 'running' and started_at is not null, 'it is running') from public.executions where id = :'e1';
-select tests.refuses(format($$select private.jobs_complete('w', jsonb_build_array(jsonb_build_object('id', %L)))$$, :'job1'), 'internal', 'its job cannot succeed without it');
+select ok(status = 'running' and started_at is not null, 'the execution is running') from public.executions where id = :'e1';
+select tests.refuses(format($$select private.jobs_complete('w', jsonb_build_array(jsonb_build_object('id', %L)))$$, :'job1'), 'internal', 'the job does not succeed without its execution');
 select private.jobs_enqueue_many(jsonb_build_array(
   jsonb_build_object('org_id', tests.org('ada'), 'kind', 'mail'), jsonb_build_object('org_id', tests.org('ada'), 'kind', 'mail')
 ));
@@ -89,38 +89,38 @@ select set_eq(
     :'mail', :'job1', :'mail2'
   ),
   format($$values (%L::uuid, 'succeeded', null), (%L, 'refused', 'XX000'), (%L, 'cancelled', null)$$, :'mail', :'job1', :'mail2'),
-  'in a batch it is refused alone, and the others end'
+  'in a batch its result is refused alone, and the others end'
 );
-select is((select status from public.jobs where id = :'job1'), 'running', 'which leaves it running');
-select is((select count(*) from public.job_event_log where job_id = :'mail2'), 1::bigint, 'what ends is recorded once');
+select is((select status from public.jobs where id = :'job1'), 'running', 'the refused job is still running');
+select is((select count(*) from public.job_event_log where job_id = :'mail2'), 1::bigint, 'an end has one event');
 select tests.act_as_sidecar();
 select is(private.executions_finish('other', :'job1', '{"output": {}}'), false, 'another worker cannot finish it');
 select is(
   private.executions_finish('w', :'job1', '{"output": {"text": "A"}, "model": "echo/echo", "input_tokens": 1001, "output_tokens": 10, "finish_reason": "stop"}', 1),
-  true, 'the holder does'
+  true, 'the holder finishes it'
 );
-select is(private.executions_finish('w', :'job1', '{"output": {"text": "B"}, "input_tokens": 5}'), false, 'once');
+select is(private.executions_finish('w', :'job1', '{"output": {"text": "B"}, "input_tokens": 5}'), false, 'it is finished once');
 select tests.act_as('mem');
 select results_eq(
   format('select status, output, input_tokens, output_tokens, cost_microusd from public.executions where id = %L', :'e1'),
   -- 1001 * 0.15 + 10 * 0.6 = 156.15
   $$values ('succeeded', '{"text": "A"}'::jsonb, 1001::bigint, 10::bigint, 157::bigint)$$,
-  'output, tokens and cost are there, the cost rounded up'
+  'output, tokens and cost are stored, the cost rounded up'
 );
 select is((select status || ' ' || result from public.jobs where id = :'job1'), 'succeeded {"finish_reason": "stop"}', 'the job has ended');
 select is(tests.used(tests.org('ada'), 'llm_tokens'), 1011::bigint, 'tokens are metered');
-select is(tests.used(tests.org('ada'), 'llm_cost_microusd'), 157::bigint, 'and cost');
-select tests.refuses(format('select public.cancel_execution(%L)', :'e1'), 'conflict', 'what succeeded is not cancelled');
-select tests.refuses(format('select public.retry_execution(%L)', :'e1'), 'conflict', 'nor retried');
+select is(tests.used(tests.org('ada'), 'llm_cost_microusd'), 157::bigint, 'the cost is metered');
+select tests.refuses(format('select public.cancel_execution(%L)', :'e1'), 'conflict', 'a succeeded execution is not cancelled');
+select tests.refuses(format('select public.retry_execution(%L)', :'e1'), 'conflict', 'a succeeded execution is not retried');
 select tests.act_as_superuser();
-select tests.refuses(format($$update public.executions set status = 'failed' where id = %L$$, :'e1'), 'conflict', 'a final status is final for everyone');
+select tests.refuses(format($$update public.executions set status = 'failed' where id = %L$$, :'e1'), 'conflict', 'no role changes a final status');
 
 -- ---- prices
 insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok) values ('acme/one', 1000000, 2000000), ('acme/*', 5000000, 5000000);
 select is(private.models_cost('acme/one', null, '{"input_tokens": 3, "output_tokens": 4}'), 11::bigint, 'an exact price');
-select is(private.models_cost('acme/one', 'acme/one-2026', '{"input_tokens": 3, "output_tokens": 4}'), 11::bigint, 'of the model asked for when a dated name is reported');
-select is(private.models_cost('acme/two', 'acme/two-2026', '{"input_tokens": 1, "output_tokens": 0}'), 5::bigint, 'else the provider''s');
-select is(private.models_cost('none/x', 'none/x', '{"input_tokens": 1, "output_tokens": 1}'), null, 'or none');
+select is(private.models_cost('acme/one', 'acme/one-2026', '{"input_tokens": 3, "output_tokens": 4}'), 11::bigint, 'the requested model''s price if a dated name is reported');
+select is(private.models_cost('acme/two', 'acme/two-2026', '{"input_tokens": 1, "output_tokens": 0}'), 5::bigint, 'else the provider''s price');
+select is(private.models_cost('none/x', 'none/x', '{"input_tokens": 1, "output_tokens": 1}'), null, 'else no price');
 
 -- ---- failing and retrying
 select tests.act_as('mem');
@@ -129,96 +129,96 @@ select tests.act_as_superuser();
 -- Before those of the organization whose turn it is.
 update public.jobs set run_at = run_at - interval '1 hour', priority = 1 where id = :'job3';
 select tests.act_as_sidecar();
-select is((select id from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job3'::uuid, 'claimed');
-select isnt(private.executions_start('w', :'job3'), null, 'started');
-select is(private.executions_fail('w', :'job3', 'provider_error', 'HTTP 503', true), 'queued', 'a failure that may pass');
+select is((select id from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job3'::uuid, 'a job is claimed');
+select isnt(private.executions_start('w', :'job3'), null, 'its execution starts');
+select is(private.executions_fail('w', :'job3', 'provider_error', 'HTTP 503', true), 'queued', 'a retryable failure queues the job');
 select tests.act_as('mem');
-select is((select status || ' ' || error_code from public.executions where id = :'e3'), 'queued provider_error', 'puts the execution back too');
+select is((select status || ' ' || error_code from public.executions where id = :'e3'), 'queued provider_error', 'the execution is queued again');
 select tests.act_as_superuser();
 update public.jobs set run_at = now() - interval '2 hours' where id = :'job3';
 select tests.act_as_sidecar();
-select is((select attempt from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo'])), 2, 'claimed again');
-select isnt(private.executions_start('w', :'job3', 2), null, 'started again');
-select is(private.executions_fail('w', :'job3', 'invalid_input', 'text: missing', false), 'dead', 'a failure that cannot pass');
+select is((select attempt from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo'])), 2, 'the job is claimed again');
+select isnt(private.executions_start('w', :'job3', 2), null, 'the execution starts again');
+select is(private.executions_fail('w', :'job3', 'invalid_input', 'text: missing', false), 'dead', 'a failure that is not retryable ends the job');
 select tests.act_as('mem');
-select is((select status || ' ' || error_code || ' ' || error from public.executions where id = :'e3'), 'failed invalid_input text: missing', 'fails the execution');
-select is(tests.used(tests.org('ada'), 'executions'), 2::bigint, 'and costs nothing: no model was called');
+select is((select status || ' ' || error_code || ' ' || error from public.executions where id = :'e3'), 'failed invalid_input text: missing', 'a final failure fails the execution');
+select is(tests.used(tests.org('ada'), 'executions'), 2::bigint, 'it costs nothing, because no model was called');
 select tests.act_as('bob');
 select tests.refuses(format('select public.retry_execution(%L)', :'e3'), 'not_found', 'a non-member finds nothing to retry');
-select tests.refuses(format('select public.cancel_execution(%L)', :'e3'), 'not_found', 'nor to cancel');
+select tests.refuses(format('select public.cancel_execution(%L)', :'e3'), 'not_found', 'a non-member finds nothing to cancel');
 select tests.act_as('vic');
 select tests.refuses(format('select public.retry_execution(%L)', :'e3'), 'permission_denied', 'a viewer does not retry');
-select tests.refuses(format('select public.cancel_execution(%L)', :'e2'), 'permission_denied', 'nor cancel');
+select tests.refuses(format('select public.cancel_execution(%L)', :'e2'), 'permission_denied', 'a viewer does not cancel');
 select tests.act_as('mem');
 select (e).id as e4, (e).job_id as job4, (e).retry_of as of4, (e).status as status4 from (select public.retry_execution(:'e3') as e) as s \gset
-select is(:'of4'::uuid, :'e3'::uuid, 'a member does, and it is a new execution of the same');
-select is(tests.used(tests.org('ada'), 'executions'), 3::bigint, 'reserved anew');
+select is(:'of4'::uuid, :'e3'::uuid, 'a member retries: a new execution with the same input');
+select is(tests.used(tests.org('ada'), 'executions'), 3::bigint, 'the new execution is reserved');
 
 -- ---- cancelling
 select is((public.cancel_execution(:'e4')).status, 'cancelled', 'a queued execution is cancelled at once');
-select is((select status from public.jobs where id = :'job4'), 'cancelled', 'with its job');
-select is((public.cancel_execution(:'e4')).status, 'cancelled', 'a second call is not an error');
-select is(tests.used(tests.org('ada'), 'executions'), 2::bigint, 'what did not begin costs nothing');
+select is((select status from public.jobs where id = :'job4'), 'cancelled', 'its job is cancelled');
+select is((public.cancel_execution(:'e4')).status, 'cancelled', 'a second call succeeds');
+select is(tests.used(tests.org('ada'), 'executions'), 2::bigint, 'an execution that did not start costs nothing');
 select (public.retry_execution(:'e4')).id as e5 \gset
-select is((select retry_of from public.executions where id = :'e5'), :'e4'::uuid, 'a cancelled one can be retried');
+select is((select retry_of from public.executions where id = :'e5'), :'e4'::uuid, 'a cancelled execution is retried');
 select job_id as job5 from public.executions where id = :'e5' \gset
 select tests.act_as_superuser();
 update public.jobs set run_at = now() - interval '3 hours', priority = 1 where id = :'job5';
 select tests.act_as_sidecar();
-select is((select id from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job5'::uuid, 'claimed');
-select isnt(private.executions_start('w', :'job5'), null, 'started');
+select is((select id from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job5'::uuid, 'its job is claimed');
+select isnt(private.executions_start('w', :'job5'), null, 'it starts');
 select tests.act_as('mem');
-select is((public.cancel_execution(:'e5')).status, 'running', 'a running one is asked to stop');
+select is((public.cancel_execution(:'e5')).status, 'running', 'the worker of a running execution is asked to stop');
 select tests.act_as_sidecar();
-select is(private.executions_finish('w', :'job5', '{"output": {"text": "late"}, "input_tokens": 100, "output_tokens": 0}'), false, 'a result that comes after that does not count');
+select is(private.executions_finish('w', :'job5', '{"output": {"text": "late"}, "input_tokens": 100, "output_tokens": 0}'), false, 'a result after that does not count');
 select tests.act_as('mem');
-select is((select status from public.executions where id = :'e5'), 'cancelled', 'it is cancelled');
-select is(tests.used(tests.org('ada'), 'llm_tokens'), 1111::bigint, 'but the call was made, and is booked');
+select is((select status from public.executions where id = :'e5'), 'cancelled', 'the execution is cancelled');
+select is(tests.used(tests.org('ada'), 'llm_tokens'), 1111::bigint, 'the call was made and is recorded');
 
 -- ---- cancelled between the claim and the start: it does not start
 select (e).id as e9, (e).job_id as job9 from (select public.execute_skill(:'skill') as e) as s \gset
 select tests.act_as_superuser();
 update public.jobs set run_at = now() - interval '4 hours', priority = 1 where id = :'job9';
 select tests.act_as_sidecar();
-select is((select id from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job9'::uuid, 'claimed');
+select is((select id from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job9'::uuid, 'a job is claimed');
 select tests.act_as('mem');
-select is((public.cancel_execution(:'e9')).status, 'queued', 'its worker is asked to stop');
+select is((public.cancel_execution(:'e9')).status, 'queued', 'its worker is asked to stop before it starts');
 select tests.act_as_sidecar();
-select is(private.executions_start('w', :'job9', 1), null, 'and gets nothing to start');
+select is(private.executions_start('w', :'job9', 1), null, 'the worker gets nothing to start');
 select tests.act_as('mem');
-select is((select status || ' ' || (started_at is null) from public.executions where id = :'e9'), 'cancelled true', 'so it never ran');
-select is((select status from public.jobs where id = :'job9'), 'cancelled', 'nor will its job');
-select is(tests.used(tests.org('ada'), 'executions'), 3::bigint, 'and it costs nothing');
+select is((select status || ' ' || (started_at is null) from public.executions where id = :'e9'), 'cancelled true', 'the execution is cancelled');
+select is((select status from public.jobs where id = :'job9'), 'cancelled', 'its job is cancelled');
+select is(tests.used(tests.org('ada'), 'executions'), 3::bigint, 'it costs nothing');
 
 -- ---- a lost worker, a deleted skill, a disabled one
 select tests.act_as_superuser();
 select job_id as job2 from public.executions where id = :'e2' \gset
 update public.jobs set run_at = now() - interval '4 hours', attempt = 4, priority = 1 where id = :'job2';
 select tests.act_as_sidecar();
-select is((select id from private.jobs_claim('gone', '1 second', 1, array['execution', 'execution.echo'])), :'job2'::uuid, 'the last attempt');
-select isnt(private.executions_start('gone', :'job2'), null, 'started');
+select is((select id from private.jobs_claim('gone', '1 second', 1, array['execution', 'execution.echo'])), :'job2'::uuid, 'the job is claimed for the last time');
+select isnt(private.executions_start('gone', :'job2'), null, 'its execution starts');
 select tests.act_as_superuser();
 update public.jobs set locked_until = clock_timestamp() - interval '1 second' where id = :'job2';
-select is(private.jobs_requeue_expired(), 1, 'and lost');
-select is((select status || ' ' || error_code from public.executions where id = :'e2'), 'failed lease_expired', 'fails the execution');
+select is(private.jobs_requeue_expired(), 1, 'its lease expires');
+select is((select status || ' ' || error_code from public.executions where id = :'e2'), 'failed lease_expired', 'the execution fails with it');
 
 select tests.act_as('mem');
 update public.skills set enabled = false where id = :'skill';
-select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'conflict', 'a disabled skill does not run');
-select tests.refuses(format('select public.retry_execution(%L)', :'e4'), 'conflict', 'nor is it retried');
-select is((public.execute_skill(:'skill', '{"text": "b"}', 'k1')).id, :'e2'::uuid, 'but a repeated call still gets its answer');
+select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'conflict', 'a disabled skill is not executed');
+select tests.refuses(format('select public.retry_execution(%L)', :'e4'), 'conflict', 'its executions are not retried');
+select is((public.execute_skill(:'skill', '{"text": "b"}', 'k1')).id, :'e2'::uuid, 'a repeated idempotency key still returns its execution');
 update public.skills set enabled = true where id = :'skill';
 select (e).id as e6, (e).job_id as job6 from (select public.execute_skill(:'skill') as e) as s \gset
 delete from public.skills where id = :'skill';
 select is((select skill_id from public.executions where id = :'e6'), null, 'a deleted skill leaves its executions');
-select tests.refuses(format('select public.retry_execution(%L)', :'e4'), 'conflict', 'which cannot be retried');
+select tests.refuses(format('select public.retry_execution(%L)', :'e4'), 'conflict', 'they are not retried');
 select tests.act_as_superuser();
 update public.jobs set run_at = now() - interval '5 hours', priority = 1 where id = :'job6';
 select tests.act_as_sidecar();
-select is((select id from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job6'::uuid, 'a waiting one is claimed');
-select is(private.executions_start('w', :'job6'), null, 'and not started');
+select is((select id from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job6'::uuid, 'a queued job of the deleted skill is claimed');
+select is(private.executions_start('w', :'job6'), null, 'it does not start');
 select tests.act_as('mem');
-select is((select status || ' ' || error_code from public.executions where id = :'e6'), 'failed not_found', 'but failed, with the reason');
+select is((select status || ' ' || error_code from public.executions where id = :'e6'), 'failed not_found', 'the execution fails with the reason');
 
 -- ---- unpriced models and outputs too large: booked all the same
 select tests.act_as_superuser();
@@ -243,45 +243,45 @@ select tests.ran(:'bobs', '{"output": {}, "input_tokens": 7, "output_tokens": "m
 select is((select status || ' ' || input_tokens || ' ' || output_tokens || ' ' || cost_microusd from public.executions where id = :'e7'), 'succeeded 7 0 0', 'a model without a price costs nothing');
 select isnt_empty(
   format($$select 1 from public.job_events as v join public.executions as e on e.job_id = v.job_id where e.id = %L and v.event = 'unpriced_model'$$, :'e7'),
-  'and says so'
+  'the job has an event about it'
 );
 select tests.ran(:'bobs', jsonb_build_object('output', repeat('x', 1100000), 'input_tokens', 3)) as e8 \gset
 select is((select status || ' ' || error_code || ' ' || input_tokens from public.executions where id = :'e8'), 'failed output_too_large 3', 'an output that is too large fails');
-select is(tests.used(tests.org('bob'), 'llm_tokens'), 10::bigint, 'and is booked too');
+select is(tests.used(tests.org('bob'), 'llm_tokens'), 10::bigint, 'its use is recorded');
 
 -- ---- quotas
 select tests.act_as_superuser();
 select kijko.set_limit(tests.org('bob'), 'executions', 'month', 5);
 select tests.act_as('bob');
-select is((select count(*) from generate_series(1, 2) where (public.execute_skill(:'bobs')).status = 'queued'), 2::bigint, 'executions up to the limit');
-select tests.refuses(format('select public.execute_skill(%L)', :'bobs'), 'quota_exceeded', 'and no further');
+select is((select count(*) from generate_series(1, 2) where (public.execute_skill(:'bobs')).status = 'queued'), 2::bigint, 'executions up to the limit are queued');
+select tests.refuses(format('select public.execute_skill(%L)', :'bobs'), 'quota_exceeded', 'the next one is refused');
 select tests.answer(format('select public.execute_skill(%L)', :'bobs')) as refused \gset
-select is(:'refused'::jsonb ->> 'status', '429', 'as 429');
-select is(:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Resource', 'executions', 'naming the meter');
-select is((select count(*) from public.jobs where status = 'queued'), 3::bigint, 'nothing was queued for it');
+select is(:'refused'::jsonb ->> 'status', '429', 'the status is 429');
+select is(:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Resource', 'executions', 'the refusal names the meter');
+select is((select count(*) from public.jobs where status = 'queued'), 3::bigint, 'nothing is queued for a refused execution');
 select tests.act_as_superuser();
 select kijko.set_limit(tests.org('bob'), 'executions', 'month', null);
 select (kijko.try_consume(tests.org('bob'), 'llm_tokens', 99989)).allowed as fits \gset
 select tests.act_as('bob');
-select lives_ok(format('select public.execute_skill(%L)', :'bobs'), 'one token left: it runs');
+select lives_ok(format('select public.execute_skill(%L)', :'bobs'), 'with one token left an execution runs');
 select tests.act_as_superuser();
-select is(kijko.record_usage(tests.org('bob'), 'llm_tokens', 500, kijko.now()), true, 'what a call used is booked beyond the limit');
+select is(kijko.record_usage(tests.org('bob'), 'llm_tokens', 500, kijko.now()), true, 'the use of a call is recorded beyond the limit');
 select tests.act_as('bob');
 select tests.answer(format('select public.execute_skill(%L)', :'bobs')) as refused \gset
-select is(:'refused'::jsonb ->> 'code', 'quota_exceeded', 'and the next is refused before it starts');
-select is(:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Resource', 'llm_tokens', 'naming the meter');
-select is(:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Limit', '100000', 'its limit');
-select is(:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Remaining', '0', 'what is left of it');
-select is(:'refused'::jsonb -> 'headers' ->> 'RateLimit-Policy', '"llm_tokens";q=100000', 'by the fields of the draft, too');
-select ok((:'refused'::jsonb -> 'headers' ->> 'Retry-After')::bigint between 1 and 31 * 86400, 'and when to come back');
+select is(:'refused'::jsonb ->> 'code', 'quota_exceeded', 'the next execution is refused');
+select is(:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Resource', 'llm_tokens', 'the refusal has the meter in its header');
+select is(:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Limit', '100000', 'the refusal has the limit');
+select is(:'refused'::jsonb -> 'headers' ->> 'X-RateLimit-Remaining', '0', 'the refusal has the rest');
+select is(:'refused'::jsonb -> 'headers' ->> 'RateLimit-Policy', '"llm_tokens";q=100000', 'the refusal has the fields of the draft standard');
+select ok((:'refused'::jsonb -> 'headers' ->> 'Retry-After')::bigint between 1 and 31 * 86400, 'the refusal has Retry-After');
 select is(
   :'refused'::jsonb -> 'headers' ->> 'RateLimit', format('"llm_tokens";r=0;t=%s', :'refused'::jsonb -> 'headers' ->> 'Retry-After'),
-  'which is when the period ends'
+  'which is the end of the period'
 );
 select tests.act_as_service();
 update public.subscriptions set plan = 'PRO' where org_id = tests.org('bob');
 select tests.act_as('bob');
-select lives_ok(format('select public.execute_skill(%L)', :'bobs'), 'a higher plan lets the same call pass');
+select lives_ok(format('select public.execute_skill(%L)', :'bobs'), 'a higher plan allows the same call');
 
 select * from finish();
 rollback;

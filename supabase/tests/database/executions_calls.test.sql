@@ -51,61 +51,61 @@ return pg_catalog.jsonb_build_object('call_id', tests.call_id(n), 'input_tokens'
 select tests.act_as_anon();
 select throws_ok($$select private.executions_reserve_call('w', gen_random_uuid(), 1, '{}')$$, '42501', null, 'anon reserves nothing');
 select tests.act_as('ada');
-select throws_ok($$select private.executions_reserve_call('w', gen_random_uuid(), 1, '{}')$$, '42501', null, 'nor does a user');
-select throws_ok($$select private.executions_record_call('w', gen_random_uuid(), 1, '{}')$$, '42501', null, 'who books nothing either');
-select throws_ok('select * from private.execution_calls', '42501', null, 'and does not see the calls');
+select throws_ok($$select private.executions_reserve_call('w', gen_random_uuid(), 1, '{}')$$, '42501', null, 'a user reserves nothing');
+select throws_ok($$select private.executions_record_call('w', gen_random_uuid(), 1, '{}')$$, '42501', null, 'a user records nothing');
+select throws_ok('select * from private.execution_calls', '42501', null, 'a user does not see the calls');
 
 -- ---- queued: one execution is held
 select (e).id as e1, (e).job_id as job1 from (select tests.started(:'skill') as e) as s \gset
-select is(tests.used(tests.org('ada'), 'executions') || ' ' || tests.held('executions'), '1 1', 'a queued execution is held');
+select is(tests.used(tests.org('ada'), 'executions') || ' ' || tests.held('executions'), '1 1', 'a queued execution has a hold');
 
 -- ---- reserved
 select is(private.executions_reserve_call('other', :'job1', 1, tests.call(1, 1000, 500)), null, 'another worker reserves nothing');
-select is(private.executions_reserve_call('w', :'job1', 2, tests.call(1, 1000, 500)), null, 'nor another attempt');
+select is(private.executions_reserve_call('w', :'job1', 2, tests.call(1, 1000, 500)), null, 'another attempt reserves nothing');
 select is(private.executions_reserve_call('w', :'job1', 1, tests.call(1, 1000, 500)), jsonb_build_object('call_id', tests.call_id(1)), 'the holder reserves its call');
 select is(private.executions_reserve_call('w', :'job1', 1, tests.call(1, 1000, 500)), jsonb_build_object('call_id', tests.call_id(1)), 'a repeated reservation is the same call');
-select is(tests.held('llm_tokens') || ' ' || tests.held('llm_cost_microusd'), '1500 2000', 'tokens and cost are held once');
-select is(tests.used(tests.org('ada'), 'llm_tokens'), 1500::bigint, 'and count as used');
+select is(tests.held('llm_tokens') || ' ' || tests.held('llm_cost_microusd'), '1500 2000', 'tokens and cost are reserved once');
+select is(tests.used(tests.org('ada'), 'llm_tokens'), 1500::bigint, 'the reservations count as used');
 select is(tests.used(tests.org('ada'), 'executions') || ' ' || tests.held('executions'), '1 0', 'the execution is settled');
 select is(
   private.executions_finish('w', :'job1', tests.use(1, 900, 100, '{"output": {"text": "x"}, "cache_write_tokens": 400, "cache_write_1h_tokens": 100}'), 1),
-  true, 'it ends'
+  true, 'the execution ends'
 );
-select is(tests.held('llm_tokens') + tests.held('llm_cost_microusd'), 0::bigint, 'nothing is held any more');
+select is(tests.held('llm_tokens') + tests.held('llm_cost_microusd'), 0::bigint, 'no reservation is left');
 -- 800 + 100 * 4 + 100 * 2: of 400 written to the cache, 100 stay for an hour
-select is(tests.used(tests.org('ada'), 'llm_tokens') || ' ' || tests.used(tests.org('ada'), 'llm_cost_microusd'), '1000 1400', 'what it used is booked, a write for an hour at its price');
-select is(private.executions_record_call('w', :'job1', 1, tests.use(1, 900, 100)), false, 'and returned again, not made twice');
-select is(tests.used(tests.org('ada'), 'llm_tokens'), 1000::bigint, 'as the meter shows');
+select is(tests.used(tests.org('ada'), 'llm_tokens') || ' ' || tests.used(tests.org('ada'), 'llm_cost_microusd'), '1000 1400', 'its use is recorded, a one-hour write at its own price');
+select is(private.executions_record_call('w', :'job1', 1, tests.use(1, 900, 100)), false, 'a repeated end records nothing');
+select is(tests.used(tests.org('ada'), 'llm_tokens'), 1000::bigint, 'the meter shows its use');
 select tests.act_as('ada');
 select is(
   (select array_agg(meter || ' ' || value order by meter) from public.usage_by('skill') where value is not null),
-  array['executions ' || :'skill', 'llm_cost_microusd ' || :'skill', 'llm_tokens ' || :'skill'], 'every use says what it was for'
+  array['executions ' || :'skill', 'llm_cost_microusd ' || :'skill', 'llm_tokens ' || :'skill'], 'every use has its attributes'
 );
 
 -- ---- cached tokens above the prompt
 select (e).id as e2, (e).job_id as job2 from (select tests.started(:'skill') as e) as s \gset
 select private.executions_reserve_call('w', :'job2', 1, tests.call(2, 100, 10)) is not null as reserved \gset
 select private.executions_finish('w', :'job2', tests.use(2, 100, 10, '{"output": {}, "cache_read_tokens": 70, "cache_write_tokens": 500}'), 1) as finished \gset
-select is((select cache_read_tokens || ' ' || cache_write_tokens from tests.execution(:'e2')), '70 30', 'cached tokens are never more than the prompt''s');
+select is((select cache_read_tokens || ' ' || cache_write_tokens from tests.execution(:'e2')), '70 30', 'cached tokens are at most the prompt''s tokens');
 select (e).id as e3, (e).job_id as job3 from (select tests.started(:'skill') as e) as s \gset
 select private.executions_reserve_call('w', :'job3', 1, tests.call(3, 100, 10)) is not null as reserved \gset
 select private.executions_fail('w', :'job3', 'x', 'y', false, null, 1, tests.use(3, 100, 10, '{"cache_read_tokens": 500, "cache_write_tokens": 5}')) as failed \gset
-select is((select cache_read_tokens || ' ' || cache_write_tokens from tests.execution(:'e3')), '100 0', 'nor together more');
+select is((select cache_read_tokens || ' ' || cache_write_tokens from tests.execution(:'e3')), '100 0', 'cache reads and writes together are at most the prompt''s tokens');
 
 -- ---- what does not fit is not run, and costs nothing
 select tests.act_as_superuser();
 select tests.used(tests.org('ada'), 'executions') as ran \gset
 select (e).id as e4, (e).job_id as job4 from (select tests.started(:'skill') as e) as s \gset
-select is(private.executions_reserve_call('w', :'job4', 1, tests.call(4, 60000, 60000)) ->> 'refused', 'quota_exceeded', 'more tokens than are left');
-select is(private.executions_reserve_call('w', :'job4', 1, tests.call(4, 1000, 250000)) ->> 'refused', 'quota_exceeded', 'or more of both');
+select is(private.executions_reserve_call('w', :'job4', 1, tests.call(4, 60000, 60000)) ->> 'refused', 'quota_exceeded', 'a call of more tokens than are left is refused');
+select is(private.executions_reserve_call('w', :'job4', 1, tests.call(4, 1000, 250000)) ->> 'refused', 'quota_exceeded', 'a call of more input and output than is left is refused');
 select tests.act_as_superuser();
 select kijko.set_limit(tests.org('ada'), 'llm_tokens', 'month', null);
 select tests.act_as_sidecar();
-select is(private.executions_reserve_call('w', :'job4', 1, tests.call(4, 1000, 250000)) ->> 'refused', 'quota_exceeded', 'or more money');
-select is(tests.held('llm_tokens') + tests.held('llm_cost_microusd'), 0::bigint, 'holds nothing');
-select is(private.executions_fail('w', :'job4', 'quota_exceeded', 'used up', false, null, 1), 'dead', 'ends');
-select is((select status || ' ' || error_code from tests.execution(:'e4')), 'failed quota_exceeded', 'with the reason');
-select is(tests.used(tests.org('ada'), 'executions'), :'ran'::bigint, 'and gives the execution back');
+select is(private.executions_reserve_call('w', :'job4', 1, tests.call(4, 1000, 250000)) ->> 'refused', 'quota_exceeded', 'a call that costs more than is left is refused');
+select is(tests.held('llm_tokens') + tests.held('llm_cost_microusd'), 0::bigint, 'a refused call reserves nothing');
+select is(private.executions_fail('w', :'job4', 'quota_exceeded', 'used up', false, null, 1), 'dead', 'the execution ends');
+select is((select status || ' ' || error_code from tests.execution(:'e4')), 'failed quota_exceeded', 'the execution has the reason');
+select is(tests.used(tests.org('ada'), 'executions'), :'ran'::bigint, 'the execution is not charged');
 
 -- ---- several at once: as many as fit
 select tests.act_as_superuser();
@@ -127,7 +127,7 @@ from (select q.job, 99 + row_number() over () as n from tests.parallel as q) as 
 select is((select count(*) from tests.parallel where answer ? 'call_id'), 3::bigint, 'of twenty calls of 300 tokens, three fit into 1,000');
 select is((select count(*) from tests.parallel where answer ->> 'refused' = 'quota_exceeded'), 17::bigint, 'the others are refused');
 select count(private.executions_fail('w', job, 'x', 'y', false, null, 1)) as failed from tests.parallel \gset
-select is(tests.held('llm_tokens') + tests.held('executions'), 0::bigint, 'what ends without a word of its use holds nothing');
+select is(tests.held('llm_tokens') + tests.held('executions'), 0::bigint, 'an end without its use leaves no reservation');
 select tests.act_as_superuser();
 select kijko.set_limit(tests.org('ada'), 'llm_tokens', 'month', null);
 
@@ -138,10 +138,10 @@ select kijko.set_limit(tests.org('ada'), 'llm_tokens', 'month', tests.used(tests
 select tests.used(tests.org('ada'), 'llm_tokens') as before \gset
 select tests.act_as_sidecar();
 select private.executions_reserve_call('w', :'job5', 1, tests.call(5, 50, 50)) is not null as reserved \gset
-select is(private.executions_finish('w', :'job5', tests.use(5, 5000, 5000, '{"output": {}}'), 1), true, 'a call that used more than was held');
-select is(tests.used(tests.org('ada'), 'llm_tokens'), :'before'::bigint + 10000, 'is booked with all of it');
+select is(private.executions_finish('w', :'job5', tests.use(5, 5000, 5000, '{"output": {}}'), 1), true, 'a call uses more than was reserved');
+select is(tests.used(tests.org('ada'), 'llm_tokens'), :'before'::bigint + 10000, 'all of its use is recorded');
 select tests.act_as('ada');
-select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'quota_exceeded', 'and the next is not queued');
+select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'quota_exceeded', 'the next execution is not queued');
 select tests.act_as_superuser();
 select kijko.set_limit(tests.org('ada'), 'llm_tokens', 'month', null);
 
@@ -149,49 +149,49 @@ select kijko.set_limit(tests.org('ada'), 'llm_tokens', 'month', null);
 select (e).id as e6, (e).job_id as job6 from (select tests.started(:'skill', 'first') as e) as s \gset
 select tests.used(tests.org('ada'), 'llm_tokens') as before \gset
 select private.executions_reserve_call('first', :'job6', 1, tests.call(6, 3000, 100)) is not null as reserved \gset
-select is(private.executions_record_call('other', :'job6', 1, tests.use(6, 9000, 0)), false, 'another worker books nothing for it');
-select is(private.executions_record_call('first', :'job6', 1, tests.use(6, 9000, 0)), true, 'what it used is booked before it is handed back');
-select is(private.executions_record_call('first', :'job6', 1, tests.use(6, 9000, 0)), false, 'asked again, once');
-select is(private.jobs_release('first', array[:'job6'::uuid]), 1, 'and it is handed back');
-select is((select status || ' ' || input_tokens from tests.execution(:'e6')), 'queued 9000', 'it waits, with what it has used');
-select is(tests.used(tests.org('ada'), 'llm_tokens'), :'before'::bigint + 9000, 'once');
+select is(private.executions_record_call('other', :'job6', 1, tests.use(6, 9000, 0)), false, 'another worker records nothing for it');
+select is(private.executions_record_call('first', :'job6', 1, tests.use(6, 9000, 0)), true, 'its use is recorded before it is handed back');
+select is(private.executions_record_call('first', :'job6', 1, tests.use(6, 9000, 0)), false, 'its use is recorded once');
+select is(private.jobs_release('first', array[:'job6'::uuid]), 1, 'the job is handed back');
+select is((select status || ' ' || input_tokens from tests.execution(:'e6')), 'queued 9000', 'the queued execution shows its use');
+select is(tests.used(tests.org('ada'), 'llm_tokens'), :'before'::bigint + 9000, 'it is handed back once');
 select tests.act_as_superuser();
 update public.jobs set run_at = now() - interval '1 year' where id = :'job6';
 select tests.act_as_sidecar();
 select private.jobs_claim('second', '1 minute', 1, array['execution', 'execution.echo', 'execution.openai']) is not null as again \gset
 select private.executions_start('second', :'job6') is not null as again \gset
-select is(private.executions_reserve_call('second', :'job6', 2, tests.call(7, 3000, 100)) ->> 'call_id', tests.call_id(7)::text, 'the next has a call of its own');
+select is(private.executions_reserve_call('second', :'job6', 2, tests.call(7, 3000, 100)) ->> 'call_id', tests.call_id(7)::text, 'the next attempt has its own call');
 select tests.act_as_superuser();
 update public.jobs set locked_until = clock_timestamp() - interval '1 second' where id = :'job6';
-select is(private.jobs_requeue_expired(), 1, 'its worker is lost');
-select is(tests.held('llm_tokens'), 0::bigint, 'what it held is free');
+select is(private.jobs_requeue_expired(), 1, 'its lease expires');
+select is(tests.held('llm_tokens'), 0::bigint, 'its reservation is released');
 update public.jobs set run_at = now() - interval '1 year' where id = :'job6';
 select tests.act_as_sidecar();
 select private.jobs_claim('third', '1 minute', 1, array['execution', 'execution.echo', 'execution.openai']) is not null as again \gset
 select private.executions_start('third', :'job6') is not null as again \gset
 select private.executions_reserve_call('third', :'job6', 3, tests.call(8, 3000, 100)) is not null as reserved \gset
 select is(private.executions_record_call('second', :'job6', 2, tests.use(7, 2000, 10)), false, 'a late report of a lost worker charges nothing');
-select is(private.executions_finish('second', :'job6', tests.use(7, 2000, 10, '{"output": {}}'), 2), false, 'nor is its answer taken');
-select is(tests.held('llm_tokens'), 3100::bigint, 'which leaves the third its own');
-select is(private.executions_finish('third', :'job6', tests.use(8, 1000, 90, '{"output": {}}'), 3), true, 'and it ends');
-select is((select status || ' ' || input_tokens || ' ' || output_tokens from tests.execution(:'e6')), 'succeeded 10000 90', 'with the sums of the others');
-select is(tests.used(tests.org('ada'), 'llm_tokens'), :'before'::bigint + 10090, 'as the meter has them');
+select is(private.executions_finish('second', :'job6', tests.use(7, 2000, 10, '{"output": {}}'), 2), false, 'the answer of a lost worker is refused');
+select is(tests.held('llm_tokens'), 3100::bigint, 'the third attempt keeps its own call');
+select is(private.executions_finish('third', :'job6', tests.use(8, 1000, 90, '{"output": {}}'), 3), true, 'the third attempt ends the execution');
+select is((select status || ' ' || input_tokens || ' ' || output_tokens from tests.execution(:'e6')), 'succeeded 10000 90', 'the execution has the sums of all attempts');
+select is(tests.used(tests.org('ada'), 'llm_tokens'), :'before'::bigint + 10090, 'the meter has the same sums');
 
 -- ---- cancelled: not started, not called
 select (e).id as e7, (e).job_id as job7 from (select tests.started(:'skill') as e) as s \gset
 select tests.act_as('ada');
 select (public.cancel_execution(:'e7')).status as asked \gset
 select tests.act_as_sidecar();
-select is(private.executions_reserve_call('w', :'job7', 1, tests.call(9, 10, 10)), null, 'what is cancelled before its call is not called');
-select is((select status from tests.execution(:'e7')), 'cancelled', 'but ends');
+select is(private.executions_reserve_call('w', :'job7', 1, tests.call(9, 10, 10)), null, 'an execution that is cancelled before its call is not called');
+select is((select status from tests.execution(:'e7')), 'cancelled', 'the cancelled execution ends');
 
 -- ---- prices
 select tests.act_as_superuser();
-select is(private.models_cost('acme/thinks', null, '{"input_tokens": 100, "output_tokens": 100, "reasoning_tokens": 60}'), 660::bigint, 'thinking at its price: 100 + 40 * 2 + 60 * 8');
-select is(private.models_cost('acme/thinks', null, '{"output_tokens": 10, "reasoning_tokens": 60}'), 80::bigint, 'never more of it than of the answer');
-select is(private.models_cost('acme/thinks', null, '{"input_tokens": 2000, "output_tokens": 100, "reasoning_tokens": 60}'), 3000::bigint, 'beyond the step no cheaper than the rest: 2,000 + 100 * 10');
+select is(private.models_cost('acme/thinks', null, '{"input_tokens": 100, "output_tokens": 100, "reasoning_tokens": 60}'), 660::bigint, 'reasoning tokens at their price: 100 + 40 * 2 + 60 * 8');
+select is(private.models_cost('acme/thinks', null, '{"output_tokens": 10, "reasoning_tokens": 60}'), 80::bigint, 'reasoning tokens are at most the output');
+select is(private.models_cost('acme/thinks', null, '{"input_tokens": 2000, "output_tokens": 100, "reasoning_tokens": 60}'), 3000::bigint, 'beyond the step reasoning costs at least the long price: 2,000 + 100 * 10');
 select is(private.models_cost('acme/thinks', null, '{"input_tokens": 100, "output_tokens": 100, "service_tier": "priority"}'), 800::bigint, 'priority: 100 * 3 + 100 * 5');
-select is(private.models_cost('acme/one', null, '{"input_tokens": 100, "service_tier": "priority"}'), 100::bigint, 'reported by a vendor without a request for it: as any other');
+select is(private.models_cost('acme/one', null, '{"input_tokens": 100, "service_tier": "priority"}'), 100::bigint, 'a reported tier that was not requested costs the plain price');
 create function tests.refused(model text, more jsonb default '{}') returns text language plpgsql as $$
 declare
   execution public.executions;
@@ -212,18 +212,18 @@ select results_eq(
     tests.refused('openai/plain', '{"service_tier": "priority"}'), tests.refused('openai/plain', '{"service_tier": "scale"}'),
     tests.refused('openai/gpt-4o-test', '{"service_tier": "priority"}'), tests.refused('gpt-4o-test'), tests.refused('gpt-0-unknown')$$,
   $$values ('model_not_priced', null::text, null::text, null::text, 'model_not_priced', 'model_not_priced', null::text, null::text, 'model_not_priced')$$,
-  'no call without a price'
+  'a model without a price is not called'
 );
 select tests.act_as('ada');
 select results_eq(
   $$select model || coalesce(' ' || (parameters ->> 'service_tier'), '') from public.skills as s where public.problems(s) @> '[{"code": "model_not_priced"}]' order by 1$$,
-  array['gpt-0-unknown', 'none/x', 'openai/plain priority', 'openai/plain scale'], 'a skill says so before it is run'
+  array['gpt-0-unknown', 'none/x', 'openai/plain priority', 'openai/plain scale'], 'skills.problems reports it before a run'
 );
 
 -- ---- what bounds an answer is a number
 select throws_ok(format($$insert into public.skills (name, prompt_template, parameters) values ('x', 'y', %L)$$, p), '23514', null, p || ' is refused when stored')
 from unnest(array['{"max_tokens": 0}', '{"max_tokens": "9"}', '{"max_tokens": 1.5}', '{"max_completion_tokens": 1e12}']) as p;
-select lives_ok($$insert into public.skills (name, prompt_template, parameters) values ('x', 'y', '{"max_tokens": 9, "max_completion_tokens": null}')$$, 'a count or nothing is taken');
+select lives_ok($$insert into public.skills (name, prompt_template, parameters) values ('x', 'y', '{"max_tokens": 9, "max_completion_tokens": null}')$$, 'a whole number or null is accepted');
 
 select * from finish();
 rollback;

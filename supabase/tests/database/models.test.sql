@@ -20,46 +20,46 @@ insert into public.llm_models (
   ('openai/gpt-4o-test', 1000000, 1000000, null, null, null, null, null, null, null, null, null, null);
 
 -- ---- arithmetic: whole millionths of a dollar, rounded up once
-select is(tests.cost('{"input_tokens": 1000, "output_tokens": 100}'), 4500::bigint, 'input and output');
-select is(tests.cost('{}'), 0::bigint, 'nothing costs nothing');
+select is(tests.cost('{"input_tokens": 1000, "output_tokens": 100}'), 4500::bigint, 'a call costs its input and output');
+select is(tests.cost('{}'), 0::bigint, 'a call without tokens costs 0');
 select is(tests.cost('{"input_tokens": 1}', 'acme/cheap'), 1::bigint, 'a millionth of a millionth is rounded up');
-select is(tests.cost('{"input_tokens": 999999, "output_tokens": 1}', 'acme/cheap'), 1::bigint, 'the parts are not rounded: together they are exactly one');
-select is(tests.cost('{"input_tokens": 1000000, "output_tokens": 1}', 'acme/cheap'), 2::bigint, 'and one token more is two');
-select is(tests.cost('{"input_tokens": 1000000000, "output_tokens": 1000000000}', 'acme/free'), 0::bigint, 'free is free');
+select is(tests.cost('{"input_tokens": 999999, "output_tokens": 1}', 'acme/cheap'), 1::bigint, 'the parts are not rounded before the sum');
+select is(tests.cost('{"input_tokens": 1000000, "output_tokens": 1}', 'acme/cheap'), 2::bigint, 'one token more costs one more');
+select is(tests.cost('{"input_tokens": 1000000000, "output_tokens": 1000000000}', 'acme/free'), 0::bigint, 'a free model costs 0');
 select is(tests.cost('{"input_tokens": 1000000000000, "output_tokens": 1000000000000}', 'acme/plain'), 18000000000000::bigint, 'large counts do not overflow');
-select is(tests.cost('{"input_tokens": 1}', 'none/x'), null, 'no price, no cost');
+select is(tests.cost('{"input_tokens": 1}', 'none/x'), null, 'the cost is null without a price');
 
 -- ---- cache
 select is(tests.cost('{"input_tokens": 1000, "cache_read_tokens": 400}'), 1920::bigint, 'cache reads are among the input: 600 * 3 + 400 * 0.3');
 select is(tests.cost('{"input_tokens": 1000, "cache_write_tokens": 400}'), 3300::bigint, 'cache writes: 600 * 3 + 400 * 3.75');
 select is(tests.cost('{"input_tokens": 1000, "cache_write_tokens": 400, "cache_write_1h_tokens": 100}'), 3525::bigint, 'one-hour writes are among the writes: 600 * 3 + 300 * 3.75 + 100 * 6');
-select is(tests.cost('{"input_tokens": 1000, "cache_read_tokens": 500, "cache_write_tokens": 400, "output_tokens": 10}'), 2100::bigint, 'all at once: 100 * 3 + 500 * 0.3 + 400 * 3.75 + 10 * 15');
-select is(tests.cost('{"input_tokens": 1000, "cache_read_tokens": 400, "cache_write_tokens": 400, "cache_write_1h_tokens": 100}', 'acme/plain'), 3000::bigint, 'without prices of their own they cost as input');
-select is(tests.cost('{"input_tokens": 100, "cache_read_tokens": 500, "cache_write_tokens": 500}'), 30::bigint, 'parts beyond the whole are cut');
-select is(tests.cost('{"input_tokens": 100, "cache_write_tokens": 50, "cache_write_1h_tokens": 500}'), 450::bigint, 'also of the writes: 50 * 3 + 50 * 6');
-select is(tests.cost('{"input_tokens": -5, "output_tokens": "many", "cache_read_tokens": null}'), 0::bigint, 'nonsense counts nothing');
+select is(tests.cost('{"input_tokens": 1000, "cache_read_tokens": 500, "cache_write_tokens": 400, "output_tokens": 10}'), 2100::bigint, 'all parts together: 100 * 3 + 500 * 0.3 + 400 * 3.75 + 10 * 15');
+select is(tests.cost('{"input_tokens": 1000, "cache_read_tokens": 400, "cache_write_tokens": 400, "cache_write_1h_tokens": 100}', 'acme/plain'), 3000::bigint, 'cached tokens without a price cost as input');
+select is(tests.cost('{"input_tokens": 100, "cache_read_tokens": 500, "cache_write_tokens": 500}'), 30::bigint, 'cached tokens are cut to the input');
+select is(tests.cost('{"input_tokens": 100, "cache_write_tokens": 50, "cache_write_1h_tokens": 500}'), 450::bigint, 'one-hour writes are cut to the writes: 50 * 3 + 50 * 6');
+select is(tests.cost('{"input_tokens": -5, "output_tokens": "many", "cache_read_tokens": null}'), 0::bigint, 'values that are no counts count as 0');
 
 -- ---- long context
 select is(tests.cost('{"input_tokens": 200000, "output_tokens": 1000}'), 615000::bigint, 'up to the step: 200,000 * 3 + 1,000 * 15');
-select is(tests.cost('{"input_tokens": 200001, "output_tokens": 1000}'), 1222506::bigint, 'beyond it the whole call: 200,001 * 6 + 1,000 * 22.5');
+select is(tests.cost('{"input_tokens": 200001, "output_tokens": 1000}'), 1222506::bigint, 'beyond the step the whole call costs the long price: 200,001 * 6 + 1,000 * 22.5');
 select is(tests.cost('{"input_tokens": 200001, "cache_read_tokens": 200001}'), 120001::bigint, 'cached tokens count for the step: 200,001 * 0.6 rounded up');
 select is(tests.cost('{"input_tokens": 300000, "cache_write_tokens": 100000}'), 1950000::bigint, 'writes beyond the step: 200,000 * 6 + 100,000 * 7.5');
-select is(tests.cost('{"input_tokens": 300000, "cache_write_tokens": 100000, "cache_write_1h_tokens": 100000}'), 1800000::bigint, 'a price that the step lacks is that before it: 200,000 * 6 + 100,000 * 6');
+select is(tests.cost('{"input_tokens": 300000, "cache_write_tokens": 100000, "cache_write_1h_tokens": 100000}'), 1800000::bigint, 'a missing long price is the plain one: 200,000 * 6 + 100,000 * 6');
 select is(tests.cost('{"input_tokens": 11, "cache_read_tokens": 1, "output_tokens": 1}', 'acme/step'), 43::bigint, '10 * 4 + 0.1 + 2, rounded up once');
 
 -- ---- batch
-select is(tests.cost('{"input_tokens": 1000, "output_tokens": 100, "batch": true}'), 2250::bigint, 'batch prices');
-select is(tests.cost('{"input_tokens": 1000, "output_tokens": 100, "batch": false}'), 4500::bigint, 'only for a batch');
-select is(tests.cost('{"input_tokens": 1000, "output_tokens": 100, "batch": "true"}'), 4500::bigint, 'said as a truth value');
-select is(tests.cost('{"input_tokens": 1000, "output_tokens": 100, "batch": true}', 'acme/plain'), 4500::bigint, 'no discount where none is known');
-select is(tests.cost('{"input_tokens": 1000, "cache_read_tokens": 400, "batch": true}'), 960::bigint, 'the discount holds for cached tokens');
-select is(tests.cost('{"input_tokens": 200001, "output_tokens": 1000, "batch": true}'), 611253::bigint, 'and beyond the step');
-select is(tests.cost('{"input_tokens": 1000, "batch": true}', 'acme/free'), 0::bigint, 'free stays free');
+select is(tests.cost('{"input_tokens": 1000, "output_tokens": 100, "batch": true}'), 2250::bigint, 'a batch call costs the batch prices');
+select is(tests.cost('{"input_tokens": 1000, "output_tokens": 100, "batch": false}'), 4500::bigint, 'another call does not');
+select is(tests.cost('{"input_tokens": 1000, "output_tokens": 100, "batch": "true"}'), 4500::bigint, 'batch counts only as a boolean');
+select is(tests.cost('{"input_tokens": 1000, "output_tokens": 100, "batch": true}', 'acme/plain'), 4500::bigint, 'without batch prices there is no discount');
+select is(tests.cost('{"input_tokens": 1000, "cache_read_tokens": 400, "batch": true}'), 960::bigint, 'the discount applies to cached tokens');
+select is(tests.cost('{"input_tokens": 200001, "output_tokens": 1000, "batch": true}'), 611253::bigint, 'the discount applies beyond the step');
+select is(tests.cost('{"input_tokens": 1000, "batch": true}', 'acme/free'), 0::bigint, 'a free batch costs 0');
 select is(tests.cost('{"input_tokens": 3000000, "output_tokens": 3000000, "batch": true}', 'acme/third'), 6::bigint, 'thirds are exact');
 
 -- ---- which price
 select is(private.models_cost('gpt-4o-test', 'openai/gpt-4o-test-2026', '{"input_tokens": 7}'), 7::bigint, 'a well-known name without its provider finds the price');
-select is(private.models_cost('openai/gpt-4o-test', 'openai/gpt-4o-test-2026', '{"input_tokens": 7}'), 7::bigint, 'as with it');
+select is(private.models_cost('openai/gpt-4o-test', 'openai/gpt-4o-test-2026', '{"input_tokens": 7}'), 7::bigint, 'the name with its provider finds the same price');
 
 -- ---- a name may go without its provider
 select tests.sign_up('ada');
@@ -70,16 +70,16 @@ select throws_ok($$insert into public.skills (name, prompt_template, model) valu
 select throws_ok($$insert into public.skills (name, prompt_template, model) values ('x', 'y', 'gpt-4o name')$$, '23514', null, 'a name has no blanks');
 
 -- ---- LiteLLM's file
-select throws_ok($$select private.models_import_prices('{}')$$, '42501', null, 'users import nothing');
+select throws_ok($$select private.models_import_prices('{}')$$, '42501', null, 'users do not import prices');
 select tests.act_as_sidecar();
-select throws_ok($$select private.models_import_prices('{}')$$, '42501', null, 'nor does the sidecar');
+select throws_ok($$select private.models_import_prices('{}')$$, '42501', null, 'the sidecar does not import prices');
 select tests.act_as_superuser();
-select tests.refuses($$select private.models_import_prices('[]')$$, 'invalid_input', 'a list is no price file');
+select tests.refuses($$select private.models_import_prices('[]')$$, 'invalid_input', 'a list is refused');
 delete from public.llm_models where id like 'openai/%' or id like 'anthropic/%' or id like 'gemini/%';
 insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok, source) values
   ('openai/gpt-4o', 1, 1, 'seed'), ('gemini/gemini-2.5-pro', 1, 1, 'operator');
 select private.models_import_prices(:'fixture'::jsonb) as told \gset
-select is(:'told'::jsonb - 'skipped', '{"added": 2, "changed": 1, "unchanged": 0}', 'counts');
+select is(:'told'::jsonb - 'skipped', '{"added": 2, "changed": 1, "unchanged": 0}', 'the import returns counts');
 select results_eq(
   format($$select model, reason from jsonb_to_recordset(%L::jsonb -> 'skipped') as s (model text, reason text) order by model collate "C"$$, :'told'),
   $$values
@@ -91,7 +91,7 @@ select results_eq(
     ('gpt-that-pays', 'input_cost_per_token is out of range'),
     ('sample_spec', 'an explanation, no model'),
     ('text-embedding-3-small', 'mode embedding, not chat')$$,
-  'what was skipped, and why'
+  'the import returns what it skipped and why'
 );
 select results_eq(
   $$select input_microusd_per_mtok, output_microusd_per_mtok, cache_read_microusd_per_mtok, batch_input_microusd_per_mtok, batch_output_microusd_per_mtok, source
@@ -104,21 +104,21 @@ select results_eq(
       long_input_microusd_per_mtok, long_output_microusd_per_mtok, long_cache_read_microusd_per_mtok, long_cache_write_microusd_per_mtok, long_cache_write_1h_microusd_per_mtok
     from public.llm_models where id = 'anthropic/claude-sonnet-4-5-20250929'$$,
   $$values (3000000::bigint, 300000::bigint, 3750000::bigint, 6000000::bigint, 200000::bigint, 6000000::bigint, 22500000::bigint, 600000::bigint, 7500000::bigint, null::bigint)$$,
-  'cache and long context'
+  'prices of cache and long context are stored'
 );
-select is((select cache_read_microusd_per_mtok from public.llm_models where id = 'gemini/gemini-2.0-flash-lite'), 18750::bigint, 'rounded binary fractions are meant as decimals');
+select is((select cache_read_microusd_per_mtok from public.llm_models where id = 'gemini/gemini-2.0-flash-lite'), 18750::bigint, 'rounded binary fractions are read as decimals');
 select is((select input_microusd_per_mtok from public.llm_models where id = 'gemini/gemini-2.5-pro'), 1::bigint, 'a price set by hand stays');
 select is(private.models_import_prices(:'fixture'::jsonb) - 'skipped', '{"added": 0, "changed": 0, "unchanged": 3}', 'the same file again changes nothing');
 select is(
   private.models_import_prices(jsonb_set(:'fixture'::jsonb, '{gpt-4o}', (:'fixture'::jsonb -> 'gpt-4o') - 'cache_read_input_token_cost')) - 'skipped',
-  '{"added": 0, "changed": 1, "unchanged": 2}', 'a price that is gone from the file'
+  '{"added": 0, "changed": 1, "unchanged": 2}', 'a price that is missing in the file changes the model'
 );
-select is((select cache_read_microusd_per_mtok from public.llm_models where id = 'openai/gpt-4o'), null, 'is gone here');
-select is(private.models_import_prices('{}'), '{"added": 0, "changed": 0, "unchanged": 0, "skipped": []}', 'an empty file takes nothing away');
-select isnt_empty($$select 1 from public.llm_models where id = 'openai/gpt-4o'$$, 'a model that is no longer listed stays');
+select is((select cache_read_microusd_per_mtok from public.llm_models where id = 'openai/gpt-4o'), null, 'the missing price is null');
+select is(private.models_import_prices('{}'), '{"added": 0, "changed": 0, "unchanged": 0, "skipped": []}', 'an empty file changes nothing');
+select isnt_empty($$select 1 from public.llm_models where id = 'openai/gpt-4o'$$, 'a model that is missing in the file stays');
 select is(
   private.models_import_prices('{"a": null, "b": 3, "c": {"litellm_provider": 5, "mode": "chat"}, "d": {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": null, "output_cost_per_token": 1e-6}}') -> 'added',
-  '0', 'entries of any other shape'
+  '0', 'malformed entries are skipped'
 );
 
 -- ---- booking: what a failed call used
@@ -128,18 +128,18 @@ select (e).id as e1, (e).job_id as job1 from (select public.execute_skill(:'skil
 select tests.act_as_superuser();
 update public.jobs set run_at = now() - interval '1 hour' where id = :'job1';
 select tests.act_as_sidecar();
-select is((select id from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job1'::uuid, 'claimed');
-select isnt(private.executions_start('w', :'job1'), null, 'started');
-select is(private.executions_fail('other', :'job1', 'x', 'y', true, null, 1, '{"input_tokens": 1000}'), null, 'another worker books nothing');
+select is((select id from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo'])), :'job1'::uuid, 'a job is claimed');
+select isnt(private.executions_start('w', :'job1'), null, 'its execution starts');
+select is(private.executions_fail('other', :'job1', 'x', 'y', true, null, 1, '{"input_tokens": 1000}'), null, 'another worker records nothing');
 select is(
   private.executions_fail('w', :'job1', 'vendor_truncated', 'broke off', true, null, 1, '{"model": "acme/one-2026", "input_tokens": 1000, "output_tokens": 100, "cache_read_tokens": 400}'),
-  'queued', 'a call that broke off is tried again'
+  'queued', 'a call that broke off is retried'
 );
-select is(private.executions_fail('w', :'job1', 'vendor_truncated', 'broke off', true, null, 1, '{"input_tokens": 1000}'), null, 'and its end is reported once');
+select is(private.executions_fail('w', :'job1', 'vendor_truncated', 'broke off', true, null, 1, '{"input_tokens": 1000}'), null, 'its end is recorded once');
 select tests.act_as('ada');
 select results_eq(
   format('select status, model, input_tokens, output_tokens, cache_read_tokens, cost_microusd from public.executions where id = %L', :'e1'),
-  $$values ('queued', 'acme/one-2026', 1000::bigint, 100::bigint, 400::bigint, 3420::bigint)$$, 'what it used is booked'
+  $$values ('queued', 'acme/one-2026', 1000::bigint, 100::bigint, 400::bigint, 3420::bigint)$$, 'its use is recorded'
 );
 select tests.act_as_superuser();
 update public.jobs set run_at = now() - interval '1 hour' where id = :'job1';
@@ -150,9 +150,9 @@ select is(
   private.executions_fail('w', :'job1', 'model_refused', 'declined', false, null, 2, '{"input_tokens": 1000, "output_tokens": 1}'), 'dead', 'a refusal is final'
 );
 select tests.act_as('ada');
-select is((select status || ' ' || error_code || ' ' || input_tokens || ' ' || output_tokens || ' ' || cost_microusd from public.executions where id = :'e1'), 'failed model_refused 2000 101 6435', 'and adds what it used');
-select is(tests.used(tests.org('ada'), 'llm_tokens'), 2101::bigint, 'the meters have both, once');
-select is(tests.used(tests.org('ada'), 'llm_cost_microusd'), 6435::bigint, 'and their cost');
+select is((select status || ' ' || error_code || ' ' || input_tokens || ' ' || output_tokens || ' ' || cost_microusd from public.executions where id = :'e1'), 'failed model_refused 2000 101 6435', 'a refusal adds its use');
+select is(tests.used(tests.org('ada'), 'llm_tokens'), 2101::bigint, 'the meters have both calls, once');
+select is(tests.used(tests.org('ada'), 'llm_cost_microusd'), 6435::bigint, 'the meters have their cost');
 
 select * from finish();
 rollback;
