@@ -16,6 +16,9 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 as $$
 begin
+  if users = '{}' then
+    return;
+  end if;
   -- Serializes changes of one user: the later one reads what the earlier one has committed. By id, so that two changes of
   -- several users do not deadlock.
   perform 1 from public.profiles as p where p.id = any (users) order by p.id for no key update;
@@ -53,16 +56,16 @@ create function private.plans_sync_subscription_tiers() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if tg_op = 'UPDATE' and old.plan = new.plan then
-    return null;
-  end if;
   perform private.plans_push_user_tiers(array(select m.user_id from public.memberships as m where m.org_id = coalesce(new.org_id, old.org_id)));
   return null;
 end
 $$;
 comment on function private.plans_sync_subscription_tiers() is 'Trigger: the tiers of members follow the plan of their organization. Definer: as private.plans_push_user_tiers.';
-create trigger subscriptions_user_tiers after insert or update or delete on public.subscriptions
+create trigger subscriptions_user_tiers after insert or delete on public.subscriptions
   for each row execute function private.plans_sync_subscription_tiers();
+create trigger subscriptions_user_tiers_update after update on public.subscriptions
+  for each row when (old.plan <> new.plan)
+  execute function private.plans_sync_subscription_tiers();
 
 create function private.plans_sync_all_tiers() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp

@@ -39,15 +39,28 @@ end;
 comment on function private.stripe_rank(text, jsonb) is 'How far an object''s life has gone. May only order what can never happen the other way round: a subscription or invoice does not become unfinished again, and nothing follows an end.';
 
 create function private.stripe_sort_key(object jsonb) returns numeric[]
-language sql immutable parallel safe
-return array[
-  coalesce((object ->> 'attempt_count')::numeric, 0),
-  coalesce((select max(t.value::numeric) from jsonb_each_text(nullif(object -> 'status_transitions', 'null')) as t), 0),
-  coalesce((object ->> 'current_period_start')::numeric,
-    (select max((item ->> 'current_period_start')::numeric) from jsonb_array_elements(object #> '{items,data}') as item), 0),
-  coalesce((object ->> 'amount_paid')::numeric, 0)
-];
-comment on function private.stripe_sort_key(jsonb) is 'What only grows inside an object: attempts, transitions, the period, what was paid. Orders snapshots of one second that no before-image connects.';
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+declare
+  transitions jsonb := object -> 'status_transitions';
+  period numeric := (object ->> 'current_period_start')::numeric;
+begin
+  -- Since API version 2025-03-31 the period is in the items.
+  if period is null and object ? 'items' then
+    period := (select max((item ->> 'current_period_start')::numeric) from jsonb_array_elements(object #> '{items,data}') as item);
+  end if;
+  return array[
+    coalesce((object ->> 'attempt_count')::numeric, 0),
+    coalesce(greatest(
+      (transitions ->> 'finalized_at')::numeric, (transitions ->> 'marked_uncollectible_at')::numeric,
+      (transitions ->> 'paid_at')::numeric, (transitions ->> 'voided_at')::numeric
+    ), 0),
+    coalesce(period, 0),
+    coalesce((object ->> 'amount_paid')::numeric, 0)
+  ];
+end
+$$;
+comment on function private.stripe_sort_key(jsonb) is 'Values of an object that only grow: attempts, transitions, start of the period, amount paid. Orders snapshots of one second that no before-image connects.';
 
 create function private.stripe_deep_merge(object jsonb, before jsonb) returns jsonb
 language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp

@@ -6,79 +6,111 @@
 -- The latest event of an object
 -- ----------------------------------------------------------------------------
 
+create function private.stripe_path_ends(before jsonb[], after jsonb[]) returns jsonb[]
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return array(
+    select step.state
+    from (
+      select u.after as state, 1 as entered from unnest(before, after) as u (before, after) where u.before is not null
+      union all
+      select u.before, -1 from unnest(before, after) as u (before, after) where u.before is not null
+    ) as step
+    group by step.state
+    having sum(step.entered) > 0
+  );
+end
+$$;
+comment on function private.stripe_path_ends(jsonb[], jsonb[]) is 'States that updates enter more often than they leave. An update leaves the state before it and enters the one after it. All updates of a second form one path, and only its last state is entered once more than it is left, however often the path passes a state. While updates are missing, each piece of the path has such an end.';
+
+create function private.stripe_path_from(start jsonb, before jsonb[], after jsonb[]) returns jsonb[]
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+declare
+  reached jsonb[] := array_remove(array[start], null);
+  next jsonb[];
+begin
+  loop
+    next := array(
+      select distinct u.after from unnest(before, after) as u (before, after)
+      where u.before = any (reached) and not u.after = any (reached)
+    );
+    exit when next = '{}';
+    reached := reached || next;
+  end loop;
+  return reached;
+end
+$$;
+comment on function private.stripe_path_from(jsonb, jsonb[], jsonb[]) is 'All states that updates lead to from one state, itself included.';
+
 create function private.stripe_latest_in_second(object_id text, livemode boolean, rank smallint, created timestamptz)
 returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
+  ids text[];
+  objects jsonb[];
+  changes jsonb[]; -- previous_attributes of those that are updates
   mask jsonb := '{}'::jsonb;
-  before jsonb;
-  winner text;
+  after jsonb[];
+  before jsonb[];
+  ends jsonb[];
+  past jsonb;
+  first_piece jsonb[] := '{}'::jsonb[];
+  preference integer;
+  highest integer := -1;
+  winner integer;
 begin
+  -- Without nulls: a metadata key that was added had the former value null, but was absent.
+  select array_agg(e.id order by e.id collate "C" desc),
+    array_agg(jsonb_strip_nulls(e.payload #> '{data,object}') order by e.id collate "C" desc),
+    array_agg(case when jsonb_typeof(e.payload #> '{data,previous_attributes}') = 'object' then e.payload #> '{data,previous_attributes}' end
+      order by e.id collate "C" desc)
+  into ids, objects, changes
+  from private.stripe_events as e
+  where e.object_id = stripe_latest_in_second.object_id and e.livemode = stripe_latest_in_second.livemode
+    and e.status = 'applied' and e.rank = stripe_latest_in_second.rank and e.created = stripe_latest_in_second.created;
+
   -- Only fields that an update of this second changed can differ between the states: each update names all that it changed.
-  for before in
-    select e.payload #> '{data,previous_attributes}'
-    from private.stripe_events as e
-    where e.object_id = stripe_latest_in_second.object_id and e.livemode = stripe_latest_in_second.livemode
-      and e.status = 'applied' and e.rank = stripe_latest_in_second.rank and e.created = stripe_latest_in_second.created
-      and jsonb_typeof(e.payload #> '{data,previous_attributes}') = 'object'
-  loop
-    mask := private.stripe_add_fields(mask, before);
+  for i in 1 .. cardinality(ids) loop
+    if changes[i] is not null then
+      mask := private.stripe_add_fields(mask, changes[i]);
+    end if;
+  end loop;
+  for i in 1 .. cardinality(ids) loop
+    after[i] := private.stripe_masked(objects[i], mask);
+    before[i] := case when changes[i] is not null then jsonb_strip_nulls(private.stripe_deep_merge(after[i], changes[i])) end;
   end loop;
 
-  with recursive tied as materialized (
-    -- Without nulls: a metadata key that was added had the former value null, but was absent.
-    select e.id, e.payload #> '{data,object}' as object,
-      private.stripe_masked(jsonb_strip_nulls(e.payload #> '{data,object}'), mask) as after,
-      case when jsonb_typeof(e.payload #> '{data,previous_attributes}') = 'object' then private.stripe_masked(
-        jsonb_strip_nulls(private.stripe_deep_merge(e.payload #> '{data,object}', e.payload #> '{data,previous_attributes}')), mask
-      ) end as before
+  ends := private.stripe_path_ends(before, after);
+  if cardinality(ends) <> 1 and mask <> '{}' then
+    -- The path has several pieces, or ends where it began: the second before tells where it began.
+    select private.stripe_masked(jsonb_strip_nulls(e.payload #> '{data,object}'), mask) into past
     from private.stripe_events as e
-    where e.object_id = stripe_latest_in_second.object_id and e.livemode = stripe_latest_in_second.livemode
-      and e.status = 'applied' and e.rank = stripe_latest_in_second.rank and e.created = stripe_latest_in_second.created
-  ),
-  ends as materialized (
-    -- An update leaves one state and reaches another. All of a second make one trail, whatever it passes twice: a state
-    -- on the way is reached as often as left, and only the last one once more. While updates are missing, each piece of
-    -- the trail has such an end.
-    select step.state
-    from (
-      select t.after as state, 1 as reached from tied as t where t.before is not null
-      union all
-      select t.before, -1 from tied as t where t.before is not null
-    ) as step
-    group by step.state
-    having sum(step.reached) > 0
-  ),
-  past as materialized (
-    -- Where the second before ended; looked up only when the trail has several pieces, or ends where it began.
-    select private.stripe_masked(jsonb_strip_nulls(e.payload #> '{data,object}'), mask) as state
-    from private.stripe_events as e
-    where mask <> '{}'
-      and (select count(*) from ends) <> 1
-      and e.livemode = stripe_latest_in_second.livemode
+    where e.livemode = stripe_latest_in_second.livemode
       and e.id = private.stripe_latest_event(
         stripe_latest_in_second.object_id, stripe_latest_in_second.livemode, stripe_latest_in_second.rank, stripe_latest_in_second.created
-      )
-  ),
-  first_piece as (
-    select p.state from past as p where (select count(*) from ends) > 1
-    union
-    select t.after from first_piece as f join tied as t on t.before = f.state
-  )
-  select t.id into winner
-  from tied as t
-  order by
-    case
-      when exists (select from ends) then t.after in (select e.state from ends as e)
-      else coalesce(t.after = (select p.state from past as p), false)
-    end desc,
-    t.after in (select f.state from first_piece as f),
-    private.stripe_sort_key(t.object) desc,
-    t.id collate "C" desc
-  limit 1;
-  return winner;
+      );
+    if ends = '{}' then
+      ends := array[past];
+    else
+      first_piece := private.stripe_path_from(past, before, after);
+    end if;
+  end if;
+
+  -- An end that does not belong to the first piece, else any end, else any state; then by sort key, then by id.
+  for i in 1 .. cardinality(ids) loop
+    preference := case when after[i] = any (ends) then 2 else 0 end + case when after[i] = any (first_piece) then 0 else 1 end;
+    if preference > highest
+      or (preference = highest and private.stripe_sort_key(objects[i]) > private.stripe_sort_key(objects[winner]))
+    then
+      highest := preference;
+      winner := i;
+    end if;
+  end loop;
+  return ids[winner];
 end
 $$;
 comment on function private.stripe_latest_in_second(text, boolean, smallint, timestamptz) is 'Id of the latest among the applied events of an object with this rank and second, by their before-images.';

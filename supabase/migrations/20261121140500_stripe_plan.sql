@@ -173,6 +173,8 @@ cross join lateral (
     or private.stripe_paid_for(s.id, s.livemode)
     or private.stripe_nothing_owed(s.id, s.livemode)
   as paid
+  -- Kept apart, or the planner would copy the expression to each place that uses it.
+  offset 0
 ) as paid;
 comment on view private.stripe_entitlements is 'Each Stripe subscription with the plan it is for and its period, whether it was ever paid (or needs no payment first), and whether it gives that plan now.';
 

@@ -6,6 +6,28 @@
 -- Applying
 -- ----------------------------------------------------------------------------
 
+create function private.stripe_is_linked(event private.stripe_events, customer text) returns boolean
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  named uuid := private.as_uuid(event.payload #>> '{data,object,metadata,org_id}');
+begin
+  return case event.object_type
+    when 'customer' then exists (
+      select from public.stripe_customers as c
+      where c.id = customer and c.livemode = event.livemode and c.metadata_org_id is not distinct from named
+    )
+    when 'subscription' then exists (
+      select from public.stripe_subscriptions as s
+      where s.id = event.object_id and s.livemode = event.livemode
+        and s.customer_id = customer and s.metadata_org_id is not distinct from named
+    )
+    else false
+  end;
+end
+$$;
+comment on function private.stripe_is_linked(private.stripe_events, text) is 'Whether the row of an event''s object exists and already names the same customer and organization. Whose it is then stays the same.';
+
 create function private.stripe_apply_event(event private.stripe_events) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -17,17 +39,10 @@ declare
     when 'price' then null
     else private.stripe_id(event.payload #> '{data,object,customer}')
   end;
-  named uuid;
-  linked boolean := false;
-  before uuid[];
-  orgs uuid[];
-  org uuid;
 begin
-  -- One at a time for each object and each customer, always in this order; the seed separates the modes.
-  perform pg_advisory_xact_lock(hashtextextended('kijko.stripe.object:' || event.object_id, event.livemode::integer));
-  if customer is not null then
-    perform pg_advisory_xact_lock(hashtextextended('kijko.stripe.customer:' || customer, event.livemode::integer));
-  end if;
+  -- One at a time for each object and each customer, always in this order; the seed separates the modes. Null locks nothing.
+  perform pg_advisory_xact_lock(hashtextextended('kijko.stripe.object:' || event.object_id, event.livemode::integer)),
+    pg_advisory_xact_lock(hashtextextended('kijko.stripe.customer:' || customer, event.livemode::integer));
 
   latest_id := private.stripe_latest_event(event.object_id, event.livemode);
   if latest_id is distinct from event.id then
@@ -37,47 +52,44 @@ begin
     latest := private.stripe_complete_stub(latest);
   end if;
 
-  if event.object_type = 'price' then
-    perform private.stripe_upsert_price(latest);
-    return;
-  end if;
-  if event.object_type = 'invoice' then
-    perform private.stripe_apply_invoice(latest);
-    return;
-  end if;
+  case
+    when event.object_type = 'price' then perform private.stripe_upsert_price(latest);
+    when event.object_type = 'invoice' then perform private.stripe_apply_invoice(latest);
+    when not private.stripe_is_linked(latest, customer) then perform private.stripe_apply_owner(latest, customer);
+    when event.object_type = 'customer' then perform private.stripe_upsert_customer(latest);
+    else perform private.stripe_apply_subscription(latest);
+  end case;
+end
+$$;
+comment on function private.stripe_apply_event(private.stripe_events) is 'Brings the rows up to date with a stored event that is marked applied: its object, then whose it is, then the plan.';
 
-  -- Whose it is can only change with a new row, a session, or another organization in the metadata.
-  named := private.as_uuid(latest.payload #>> '{data,object,metadata,org_id}');
+create function private.stripe_apply_owner(latest private.stripe_events, customer text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  before uuid[];
+  orgs uuid[];
+  org uuid;
+begin
   before := array(
     select s.org_id from public.stripe_subscriptions as s
-    where s.customer_id = customer and s.livemode = event.livemode order by s.id
+    where s.customer_id = customer and s.livemode = latest.livemode order by s.id
   );
-  case event.object_type
-    when 'customer' then
-      linked := exists (
-        select from public.stripe_customers as c
-        where c.id = customer and c.livemode = event.livemode and c.metadata_org_id is not distinct from named
-      );
-      perform private.stripe_upsert_customer(latest);
-    when 'subscription' then
-      linked := exists (
-        select from public.stripe_subscriptions as s
-        where s.id = event.object_id and s.livemode = event.livemode
-          and s.customer_id = customer and s.metadata_org_id is not distinct from named
-      );
-      perform private.stripe_upsert_subscription(latest);
+  case latest.object_type
+    when 'customer' then perform private.stripe_upsert_customer(latest);
+    when 'subscription' then perform private.stripe_upsert_subscription(latest);
     when 'checkout.session' then perform private.stripe_upsert_checkout(latest);
   end case;
-  if customer is not null and not linked then
-    perform private.stripe_link_customer(customer, event.livemode);
+  if customer is not null then
+    perform private.stripe_link_customer(customer, latest.livemode);
   end if;
 
   orgs := array(
     select s.org_id from public.stripe_subscriptions as s
-    where s.customer_id = customer and s.livemode = event.livemode order by s.id
+    where s.customer_id = customer and s.livemode = latest.livemode order by s.id
   );
   -- A plan depends on subscriptions, sessions and invoices; a customer only says whose they are.
-  if event.object_type = 'customer' and orgs = before then
+  if latest.object_type = 'customer' and orgs = before then
     return;
   end if;
   -- In one order, so that two events that touch the same organizations cannot wait for each other.
@@ -86,7 +98,19 @@ begin
   end loop;
 end
 $$;
-comment on function private.stripe_apply_event(private.stripe_events) is 'Brings the rows up to date with a stored event that is marked applied: its object, then whose it is, then the plan.';
+comment on function private.stripe_apply_owner(private.stripe_events, text) is 'Writes an object that may change whose the customer''s objects are: a session, or a new or changed name of an organization. Then links all of them, and derives the plan of each organization that had or has one of the subscriptions.';
+
+create function private.stripe_apply_subscription(latest private.stripe_events) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.stripe_upsert_subscription(latest);
+  perform private.stripe_refresh_plan(s.org_id)
+  from public.stripe_subscriptions as s
+  where s.id = latest.object_id and s.livemode = latest.livemode and s.org_id is not null;
+end
+$$;
+comment on function private.stripe_apply_subscription(private.stripe_events) is 'Writes a subscription that stays with its organization, then that organization''s plan.';
 
 create function private.stripe_complete_stub(event private.stripe_events) returns private.stripe_events
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -127,7 +151,7 @@ $$;
 comment on function private.stripe_apply_invoice(private.stripe_events) is 'Writes an invoice, then the plan as far as it can depend on it.';
 
 create function private.stripe_try_apply_event(event private.stripe_events) returns text
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   code text;
@@ -135,7 +159,7 @@ declare
 begin
   begin
     perform private.stripe_apply_event(event);
-    return 'applied';
+    return null;
   exception when others then
     get stacked diagnostics code = returned_sqlstate, message = message_text;
   end;
@@ -144,10 +168,10 @@ begin
     -- 1, 2, 4 ... minutes, at most 6 hours; given up after about three days, as Stripe itself does.
     next_attempt_at = case when e.attempts < 20 then now() + least(interval '1 minute' * 2 ^ (e.attempts - 1), interval '6 hours') end
   where e.id = event.id and e.livemode = event.livemode;
-  return 'failed';
+  return code;
 end
 $$;
-comment on function private.stripe_try_apply_event(private.stripe_events) is 'Applies a stored event that is marked applied, in a subtransaction; a failure leaves no trace in the rows and is kept with its reason and its next attempt.';
+comment on function private.stripe_try_apply_event(private.stripe_events) is 'Applies a stored event that is marked applied, in a subtransaction. A failure undoes all changes to rows; its reason and the time of the next attempt are stored. Returns the SQLSTATE of the failure, null if there was none.';
 
 create function private.stripe_retry_event(event_id text, livemode boolean) returns text
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -163,7 +187,7 @@ begin
   return private.stripe_try_apply_event(event);
 end
 $$;
-comment on function private.stripe_retry_event(text, boolean) is 'Applies a stored event once more.';
+comment on function private.stripe_retry_event(text, boolean) is 'Applies a stored event once more. Returns the SQLSTATE of the failure, null if there was none.';
 
 create function private.stripe_is_mirrored_event(payload jsonb) returns boolean
 language sql immutable parallel safe
@@ -184,7 +208,14 @@ comment on function private.stripe_is_mirrored_event(jsonb) is 'Whether an event
 
 create function private.stripe_ingest_event(payload jsonb)
 returns table (status text, duplicate boolean, error_code text)
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+-- A session keeps its plans while the tables grow from nothing. They must not depend on what the tables held, or on
+-- statistics: every look-up here is by an index.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off -- the cost of a disabled plan would turn it on
 as $$
 #variable_conflict use_column
 declare
@@ -221,23 +252,26 @@ begin
   on conflict (id, livemode) do nothing
   returning stripe_events.* into event;
 
-  if event.id is null then
+  duplicate := event.id is null;
+  if duplicate then
     -- "on conflict" has waited for a delivery of the same event that was under way.
     select e.* into strict event
     from private.stripe_events as e
     where e.id = stripe_ingest_event.payload ->> 'id' and e.livemode = is_live
     for update;
+    status := event.status;
     -- Sent again by hand: the moment to try again what had failed.
-    if event.status = 'failed' then
-      perform private.stripe_retry_event(event.id, is_live);
+    if status = 'failed' then
+      error_code := private.stripe_retry_event(event.id, is_live);
+      status := case when error_code is null then 'applied' else 'failed' end;
     end if;
-    return query select e.status, true, e.error_code from private.stripe_events as e where e.id = event.id and e.livemode = is_live;
   elsif ours then
-    perform private.stripe_try_apply_event(event);
-    return query select e.status, false, e.error_code from private.stripe_events as e where e.id = event.id and e.livemode = is_live;
+    error_code := private.stripe_try_apply_event(event);
+    status := case when error_code is null then 'applied' else 'failed' end;
   else
-    return query select 'ignored', false, null::text;
+    status := 'ignored';
   end if;
+  return next;
 end
 $$;
 comment on function private.stripe_ingest_event(jsonb) is 'Stores a verified event once and applies it; answers applied, failed (kept, tried again by schedule) or ignored. Definer: the sidecar holds no table rights.';
