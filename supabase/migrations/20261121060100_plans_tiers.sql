@@ -1,14 +1,17 @@
 -- ============================================================================
--- Subjects of limits: the tiers of users, and the removal of deleted subjects.
+-- Plans: the tiers of users, and the removal of deleted subjects of limits.
 --
 -- An organization's subject is its id. Every other subject is kijko.subject(kind, id),
 -- so that an id of one kind cannot pass for another's.
--- ============================================================================
-
--- ----------------------------------------------------------------------------
+--
 -- A user's tier is the best plan among their organizations. Each of their requests
 -- counts against its rate, whichever organization it names.
--- ----------------------------------------------------------------------------
+--   1. A change of memberships or of a plan queues the users whose tier may change.
+--   2. At the end of the transaction a deferred trigger sets the tiers of all of them.
+--      It locks their profiles by one statement, in the order of their ids. Locks taken
+--      change by change would be in no order: two deletions of several organizations
+--      with common members could deadlock.
+-- ============================================================================
 
 create function private.plans_push_user_tiers(users uuid[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -16,11 +19,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 as $$
 begin
-  if users = '{}' then
-    return;
-  end if;
-  -- Serializes changes of one user: the later one reads what the earlier one has committed. By id, so that two changes of
-  -- several users do not deadlock.
+  -- Serializes changes of one user: the later one reads what the earlier one has committed.
   perform 1 from public.profiles as p where p.id = any (users) order by p.id for no key update;
   perform kijko.set_tier(kijko.subject('user', u.id), (
     select s.plan
@@ -34,18 +33,68 @@ begin
   from (select distinct unnest(users)) as u (id);
 end
 $$;
-comment on function private.plans_push_user_tiers(uuid[]) is 'Sets the tier of users by their organizations'' plans. Definer: only the domain may set tiers.';
+comment on function private.plans_push_user_tiers(uuid[]) is 'Sets the tiers of users by the plans of their organizations. Definer: only the domain may set tiers.';
+
+-- Unlogged: no row is left when its transaction commits.
+create unlogged table private.plans_tier_changes (
+  transaction_id xid8 not null default pg_current_xact_id(),
+  user_ids uuid[] not null
+);
+create index plans_tier_changes_transaction_idx on private.plans_tier_changes (transaction_id);
+comment on table private.plans_tier_changes is 'Users whose tier may change, until the end of the transaction that changes it. Empty for every other transaction.';
+comment on column private.plans_tier_changes.transaction_id is 'Transaction.';
+comment on column private.plans_tier_changes.user_ids is 'The users, with repetition.';
+alter table private.plans_tier_changes enable row level security;
+select private.describe_data('private.plans_tier_changes', '{
+  "transaction_id, user_ids": {"purpose": "collects the users of a transaction", "erasure": "retention"}
+}', 'platform');
+
+create function private.plans_queue_user_tiers(users uuid[]) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if users <> '{}' then
+    insert into private.plans_tier_changes (user_ids) values (users);
+  end if;
+end
+$$;
+comment on function private.plans_queue_user_tiers(uuid[]) is 'Has the tiers of users set at the end of the transaction. Definer: the table is private.';
+
+create function private.plans_apply_tier_changes() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+-- The plan must not depend on how many deleted rows vacuum has left.
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  users uuid[];
+begin
+  with taken as (
+    delete from private.plans_tier_changes as c where c.transaction_id = pg_current_xact_id() returning c.user_ids
+  )
+  select array_agg(distinct u.id) into users from taken as t cross join lateral unnest(t.user_ids) as u (id);
+  -- The trigger fires for each queued row, and the first call takes them all.
+  if users is not null then
+    perform private.plans_push_user_tiers(users);
+  end if;
+  return null;
+end
+$$;
+comment on function private.plans_apply_tier_changes() is 'Trigger: sets the tiers of all users that the transaction has queued. Definer: the table is private.';
+create constraint trigger plans_tier_changes_apply after insert on private.plans_tier_changes
+  deferrable initially deferred
+  for each row execute function private.plans_apply_tier_changes();
 
 create function private.plans_sync_member_tiers() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- The transition table has the same name in both triggers: the inserted rows, or the deleted ones.
-  perform private.plans_push_user_tiers(array(select c.user_id from changed as c));
+  perform private.plans_queue_user_tiers(array(select c.user_id from changed as c));
   return null;
 end
 $$;
-comment on function private.plans_sync_member_tiers() is 'Trigger: the tiers of users follow their memberships. Definer: as private.plans_push_user_tiers.';
+comment on function private.plans_sync_member_tiers() is 'Trigger: the tiers of users follow their memberships. Definer: it reads rows that the caller may not see.';
 -- The user of a membership never changes (memberships_identity), so updates need no trigger.
 create trigger memberships_user_tiers_insert after insert on public.memberships
   referencing new table as changed for each statement execute function private.plans_sync_member_tiers();
@@ -56,11 +105,11 @@ create function private.plans_sync_subscription_tiers() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform private.plans_push_user_tiers(array(select m.user_id from public.memberships as m where m.org_id = coalesce(new.org_id, old.org_id)));
+  perform private.plans_queue_user_tiers(array(select m.user_id from public.memberships as m where m.org_id = coalesce(new.org_id, old.org_id)));
   return null;
 end
 $$;
-comment on function private.plans_sync_subscription_tiers() is 'Trigger: the tiers of members follow the plan of their organization. Definer: as private.plans_push_user_tiers.';
+comment on function private.plans_sync_subscription_tiers() is 'Trigger: the tiers of members follow the plan of their organization. Definer: it reads rows that the caller may not see.';
 create trigger subscriptions_user_tiers after insert or delete on public.subscriptions
   for each row execute function private.plans_sync_subscription_tiers();
 create trigger subscriptions_user_tiers_update after update on public.subscriptions
@@ -71,11 +120,11 @@ create function private.plans_sync_all_tiers() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform private.plans_push_user_tiers(array(select m.user_id from public.memberships as m));
+  perform private.plans_queue_user_tiers(array(select m.user_id from public.memberships as m));
   return null;
 end
 $$;
-comment on function private.plans_sync_all_tiers() is 'Trigger: reordering the plans changes the best plan of users. Definer: as private.plans_push_user_tiers.';
+comment on function private.plans_sync_all_tiers() is 'Trigger: reordering the plans changes the best plan of users. Definer: it reads rows that the caller may not see.';
 create trigger plans_user_tiers after update of rank on public.plans
   for each statement execute function private.plans_sync_all_tiers();
 

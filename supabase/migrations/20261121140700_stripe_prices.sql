@@ -80,6 +80,8 @@ declare
   message text;
   n integer := 0;
 begin
+  -- A lock of a profile must fail here, in the organization's subtransaction, and not at the end of the batch.
+  set constraints private.plans_tier_changes_apply immediate;
   for due in
     select r.* from private.stripe_plan_refreshes as r
     where r.due_at <= clock_timestamp()

@@ -14,6 +14,8 @@ set client_min_messages = warning;
 
 create extension if not exists pgtap with schema extensions;
 set local search_path = public, extensions;
+-- A test sees within its transaction what otherwise follows at the end of it.
+set constraints all immediate;
 
 -- For every role that a test plays.
 grant usage on schema extensions to public;
