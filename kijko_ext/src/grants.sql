@@ -7,6 +7,7 @@ grant execute on function
     kijko.claims(),
     kijko.claim(text),
     kijko.actor(),
+    kijko.api_key_id(),
     kijko.user_id(),
     kijko.session_id(),
     kijko.now(),
