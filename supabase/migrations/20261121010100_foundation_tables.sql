@@ -180,7 +180,7 @@ as $$
       ('id', 'uuid', true, null),
       ('org_id', 'uuid', true, 'public.org_id()'),
       ('created_by', 'uuid', false, 'kijko.user_id()'),
-      ('created_by_key', 'uuid', false, null),
+      ('created_by_key', 'uuid', false, 'kijko.api_key_id()'),
       ('created_at', 'timestamp with time zone', true, 'kijko.now()'),
       ('updated_at', 'timestamp with time zone', true, 'kijko.now()')
   ) as w (name, type, required, expression)

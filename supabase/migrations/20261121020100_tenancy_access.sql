@@ -126,6 +126,22 @@ $$;
 comment on function public.active_org_id(public.profiles) is 'The active organization in the caller''s own profile; null in all other profiles. Definer: the table behind it is private.';
 grant execute on function public.active_org_id(public.profiles) to authenticated;
 
+create function private.tenancy_require_user() returns uuid
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  caller constant kijko.caller := kijko.actor();
+begin
+  if caller.kind in ('anonymous', 'none') then
+    perform kijko.fail('not_identified');
+  elsif caller.kind <> 'user' then
+    perform kijko.fail('permission_denied', 'not for API keys', 'Sign in as a user.');
+  end if;
+  return caller.user_id;
+end
+$$;
+comment on function private.tenancy_require_user() is 'The user who calls. Fails with not_identified without one, and with permission_denied for an API key. For functions about the caller as a person.';
+
 create function private.tenancy_require_org() returns uuid
 language plpgsql stable set search_path = ''
 as $$

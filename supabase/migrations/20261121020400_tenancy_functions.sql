@@ -10,11 +10,8 @@ create function public.create_organization(name text) returns public.organizatio
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  me uuid := kijko.user_id();
+  me constant uuid := private.tenancy_require_user();
 begin
-  if me is null then
-    perform kijko.fail('not_identified');
-  end if;
   if (char_length(create_organization.name) <= 100 and private.is_name(create_organization.name)) is not true then
     perform kijko.fail('invalid_input', 'name: at most 100 characters on one line, not blank');
   end if;
@@ -33,12 +30,13 @@ create function public.set_active_organization(org_id uuid) returns public.activ
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
+  me constant uuid := private.tenancy_require_user();
   active public.active_organization;
 begin
   insert into private.active_organizations as a (user_id, active_org_id)
   select m.user_id, m.org_id
   from public.memberships as m
-  where m.user_id = (select kijko.user_id()) and m.org_id = set_active_organization.org_id
+  where m.user_id = me and m.org_id = set_active_organization.org_id
   on conflict (user_id) do update set active_org_id = excluded.active_org_id
   returning a.user_id, a.active_org_id into active;
   if active.user_id is null then
@@ -54,11 +52,8 @@ create function public.leave_organization(org_id uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  me constant uuid := kijko.user_id();
+  me constant uuid := private.tenancy_require_user();
 begin
-  if me is null then
-    perform kijko.fail('not_identified');
-  end if;
   delete from public.memberships as m where m.org_id = leave_organization.org_id and m.user_id = me;
   if not found then
     perform kijko.fail('not_a_member', 'org_id: not an organization of the caller');
@@ -72,12 +67,9 @@ create function public.transfer_ownership(org_id uuid, user_id uuid) returns pub
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  me constant uuid := kijko.user_id();
+  me constant uuid := private.tenancy_require_user();
   new_owner public.memberships;
 begin
-  if me is null then
-    perform kijko.fail('not_identified');
-  end if;
   if not public.has_role(transfer_ownership.org_id, 'viewer') then
     perform kijko.fail('not_a_member', 'org_id: not an organization of the caller');
   end if;

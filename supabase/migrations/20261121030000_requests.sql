@@ -15,7 +15,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   -- Not an argument: the caller could use the rate of another user.
-  caller constant uuid := kijko.user_id();
+  caller constant kijko.caller := kijko.actor();
   fault constant text := kijko.token_fault();
   requested uuid;
   epoch bigint;
@@ -25,21 +25,21 @@ begin
   if fault is not null then
     perform kijko.fail('not_identified', format('not an access token: claim %s is missing or wrong', fault));
   end if;
-  if caller is null and current_setting('role') <> 'anon' then
+  if caller.kind = 'none' and current_setting('role') <> 'anon' then
     perform kijko.fail('not_identified', 'the session of the token has ended, or the token names no user');
   end if;
 
   requested := kijko.requested_org_id();
-  if caller is not null then
+  if caller.user_id is not null then
     epoch := kijko.membership_epoch(); -- before the look-up, so that a later change makes its result outdated
     org := public.org_id();
     if org is not null then
-      perform kijko.remember_membership(epoch, caller, requested, org);
+      perform kijko.remember_membership(epoch, caller.user_id, requested, org);
     end if;
   end if;
 
   -- Rate and quota come before not_a_member, so that probing for other organizations is limited, too.
-  if kijko.admit_request(org, caller) is not true then
+  if kijko.admit_request(org, caller.user_id, caller.api_key_id) is not true then
     perform kijko.fail('rate_limited'); -- admit_request() fails by itself; any other answer than true is refused, too
   end if;
   if org is null and kijko.request_header('x-org-id') <> '' then

@@ -19,7 +19,7 @@ create table public.invitations (
   expires_at timestamptz not null default kijko.now() + interval '7 days',
   accepted_by uuid references auth.users (id) on delete set null,
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
-  created_by_key uuid,
+  created_by_key uuid default kijko.api_key_id(),
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now(),
   check (status = 'accepted' or accepted_by is null)
@@ -118,13 +118,10 @@ create function private.invitations_lock_by_token(token text) returns public.inv
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  me constant uuid := kijko.user_id();
+  me constant uuid := private.tenancy_require_user();
   invitation_id uuid;
   inviter uuid;
 begin
-  if me is null then
-    perform kijko.fail('not_identified');
-  end if;
   select i.id, i.created_by into invitation_id, inviter
   from private.invitation_tokens as t
   join public.invitations as i on i.id = t.invitation_id
@@ -155,7 +152,7 @@ declare
   max_open constant integer := 100;
   max_ended constant integer := 100;
   max_per_hour constant integer := 100;
-  me constant uuid := kijko.user_id();
+  me constant uuid := private.tenancy_require_user();
   address constant text := lower(btrim(invite_member.email));
   org uuid;
   verdict kijko.verdict;
@@ -163,9 +160,6 @@ declare
   -- Two random uuids are 244 bits of the server's strong source.
   token constant text := 'kji_' || replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '');
 begin
-  if me is null then
-    perform kijko.fail('not_identified');
-  end if;
   -- Lock order: users, then organizations. The new row's foreign key would lock the user last.
   perform 1 from auth.users as u where u.id = me for key share;
   org := private.tenancy_require_org();
@@ -212,7 +206,7 @@ create function public.accept_invitation(token text) returns public.memberships
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  me constant uuid := kijko.user_id();
+  me constant uuid := private.tenancy_require_user();
   invitation constant public.invitations := private.invitations_lock_by_token(token);
   membership public.memberships;
 begin
@@ -268,12 +262,9 @@ create function public.revoke_invitation(id uuid) returns public.invitations
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  me constant uuid := kijko.user_id();
+  me constant uuid := private.tenancy_require_user();
   invitation public.invitations;
 begin
-  if me is null then
-    perform kijko.fail('not_identified');
-  end if;
   -- Before the lock, so that a non-member who knows an id cannot lock the organization.
   if not exists (
     select 1 from public.invitations as i

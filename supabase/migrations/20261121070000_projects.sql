@@ -14,7 +14,7 @@ create table public.projects (
   -- The default means "not given": a trigger fills it. Without a default the generated types would require a slug.
   slug text not null default '' check (char_length(slug) <= 63 and slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
-  created_by_key uuid,
+  created_by_key uuid default kijko.api_key_id(),
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now(),
   unique (org_id, slug),

@@ -25,7 +25,7 @@ create table public.habits (
   last_run_at timestamptz,
   last_error text check (char_length(last_error) <= 10000),
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
-  created_by_key uuid,
+  created_by_key uuid default kijko.api_key_id(),
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now(),
   unique (org_id, id),

@@ -16,7 +16,7 @@ create table public.usage_meters (
   meter text not null check (octet_length(meter) <= 55 and meter ~ '^own\.[a-z][a-z0-9_]*$'),
   amount_field text check (char_length(amount_field) between 1 and 100),
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
-  created_by_key uuid,
+  created_by_key uuid default kijko.api_key_id(),
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now(),
   unique (org_id, event_type)

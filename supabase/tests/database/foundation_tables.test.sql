@@ -26,7 +26,7 @@ create table public.topics (
   name text not null check (char_length(name) <= 100),
   score integer not null default 0,
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
-  created_by_key uuid,
+  created_by_key uuid default kijko.api_key_id(),
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now(),
   unique (org_id, name)
@@ -36,7 +36,7 @@ create table public.shapeless (id integer, org_id uuid, created_at timestamptz d
 select matches(tests.faults($$select private.make_tenant_table('public.shapeless', 'content', '{}', 5)$$), f.fault, 'without ' || f.fault)
 from unnest(array[
   'needs id uuid not null', 'needs org_id uuid not null default public\.org_id\(\)', 'needs created_by uuid default kijko\.user_id\(\)',
-  'needs created_by_key uuid', 'needs created_at timestamp with time zone not null default kijko\.now\(\)',
+  'needs created_by_key uuid default kijko\.api_key_id\(\)', 'needs created_at timestamp with time zone not null default kijko\.now\(\)',
   'needs updated_at timestamp with time zone not null default kijko\.now\(\)', 'needs primary key \(id\)',
   'needs org_id references public\.organizations \(id\) on delete cascade'
 ]) as f (fault);
@@ -83,7 +83,9 @@ select tests.act_as('bob');
 select throws_ok($$insert into public.topics (org_id, name) values (tests.org('ada'), 'x')$$, '42501', null, 'a non-member writes nothing');
 select tests.act_as('mem', tests.org('ada'));
 insert into public.topics (name) values ('one');
-select results_eq('select org_id, created_by, score from public.topics', $$values (tests.org('ada'), tests.id('mem'), 0)$$, 'a member writes in their own name');
+select results_eq(
+  'select org_id, created_by, created_by_key, score from public.topics', $$values (tests.org('ada'), tests.id('mem'), null::uuid, 0)$$, 'a member writes in their own name'
+);
 select throws_ok($$insert into public.topics (name, score) values ('x', 9)$$, '42501', null, 'and only what users may write');
 select throws_ok($$insert into public.topics (name, created_by) values ('x', tests.id('ada'))$$, '42501', null, 'not in another''s name');
 select throws_ok($$insert into public.topics (name, created_by_key) values ('x', gen_random_uuid())$$, '42501', null, 'not in a key''s name');

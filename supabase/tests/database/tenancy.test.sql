@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(71);
+select plan(87);
 
 select tests.sign_up('ada', '{"display_name": "Ada L."}'), tests.sign_up('bob'), tests.sign_up('eve');
 
@@ -134,6 +134,21 @@ select is(public.org_id(), tests.lab(), 'header x-org-id chooses the organizatio
 select tests.act_as('bob', tests.lab());
 select is(public.org_id(), null, 'a header with the organization of others chooses none');
 
+
+-- ---- functions about the caller as a person
+select tests.act_as_superuser();
+create function tests.about_a_person(code text, description text) returns setof text language sql as $$
+  select tests.refuses(f.call, about_a_person.code, f.call || ': ' || description)
+  from unnest(array[
+    'select public.create_organization(''x'')', 'select public.set_active_organization(gen_random_uuid())', 'select public.leave_organization(gen_random_uuid())',
+    'select public.transfer_ownership(gen_random_uuid(), gen_random_uuid())', 'select public.invite_member(''x@example.test'')',
+    'select public.accept_invitation(''x'')', 'select public.decline_invitation(''x'')', 'select public.revoke_invitation(gen_random_uuid())'
+  ]) as f (call)
+$$;
+select tests.act('authenticated', '{"role": "authenticated"}', null);
+select tests.about_a_person('not_identified', 'not for a token without a user');
+select tests.act('authenticated', tests.token('service_role'), null);
+select tests.about_a_person('permission_denied', 'not for a key');
 
 -- ---- the organization of the platform
 select tests.act_as('ada');
