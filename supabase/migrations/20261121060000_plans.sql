@@ -1,10 +1,12 @@
 -- ============================================================================
--- Plans: what a tenant pays for, and the limits that follow from it.
+-- Plans: what an organization pays for, and the limits that follow from it.
 --
--- The catalogue (plans, plan_limits) is seeded here because sign-up needs it. A
--- subscription points at a plan; a change of plan pushes that plan's limits to the
--- extension in the same transaction. Usage lives in the extension's ledger and is
--- never reset by a change.
+--   1. plans and plan_limits are the catalogue. It is filled here because sign-up needs it.
+--   2. Each organization has one row in subscriptions, which names its plan.
+--   3. A change of plan or of the catalogue sets the limits in the extension, in the same
+--      transaction. Usage is in the extension's ledger; no change resets it.
+--   4. plans_tiers.sql gives each user the rate of their best plan, and
+--      plans_organizations.sql limits how many organizations they create.
 -- ============================================================================
 
 -- ----------------------------------------------------------------------------
@@ -17,19 +19,19 @@ create table public.plans (
   rank smallint not null unique,
   rate_per_minute integer not null check (rate_per_minute > 0),
   max_organizations integer check (max_organizations > 0),
-  -- Above ten seconds, requests that wait for one of PostgREST's connections would be given up.
+  -- PostgREST gives up a request that waits ten seconds for a connection.
   statement_seconds smallint not null default 3 check (statement_seconds between 1 and 10),
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now()
 );
-comment on table public.plans is 'Catalogue of plans; the same for every tenant, and public.';
-comment on column public.plans.code is 'Stable name used by subscriptions and by price lookup keys.';
-comment on column public.plans.name is 'Shown to customers.';
-comment on column public.plans.rank is 'Order of the plans: a higher one offers more.';
-comment on column public.plans.rate_per_minute is 'Requests an organization may make in a minute.';
-comment on column public.plans.max_organizations is 'How many organizations a user may create when this is the best plan among those they own; null is unlimited.';
-comment on column public.plans.statement_seconds is 'How long the statement of one request may take; what takes longer is cancelled (57014).';
-comment on column public.plans.created_at is 'When the plan was added.';
+comment on table public.plans is 'Catalogue of plans. It is public and the same for all organizations.';
+comment on column public.plans.code is 'Stable name, used by subscriptions and by the lookup keys of prices.';
+comment on column public.plans.name is 'Name that customers see.';
+comment on column public.plans.rank is 'Order of the plans. A higher rank offers more.';
+comment on column public.plans.rate_per_minute is 'Requests per minute of an organization.';
+comment on column public.plans.max_organizations is 'How many organizations a user may create if this is the best plan among those they own. Null is unlimited.';
+comment on column public.plans.statement_seconds is 'Statement timeout of a request. A longer statement is cancelled (57014).';
+comment on column public.plans.created_at is 'When the plan was created.';
 comment on column public.plans.updated_at is 'Last change; set by trigger.';
 select private.describe_data('public.plans', '{
   "code, name, rank, rate_per_minute, max_organizations, statement_seconds": "what a plan offers"
@@ -42,8 +44,8 @@ create policy plans_select on public.plans for select to anon, authenticated usi
 create trigger plans_touch before update on public.plans
   for each row execute function private.touch_updated_at();
 
--- A plan's rate is two policies of its tier: one counts by organization, one by user. A user's tier is their best plan. FREE's
--- rate also holds for requests without a plan.
+-- The rate of a plan is two rate limit policies of its tier: one counts by organization, one by user. The tier of a user is
+-- their best plan. The rate of FREE also applies to requests without a plan.
 create function private.plans_push_rate() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -61,7 +63,7 @@ begin
   return null;
 end
 $$;
-comment on function private.plans_push_rate() is 'Trigger: a plan''s rate counts from the next request on. Definer: only the domain may set rate limits.';
+comment on function private.plans_push_rate() is 'Trigger: sets the rate limits of a plan, from the next request on. Definer: only the domain may set rate limits.';
 create trigger plans_push_rate after insert or delete or update of rate_per_minute on public.plans
   for each row execute function private.plans_push_rate();
 
@@ -78,7 +80,7 @@ begin
   return null;
 end
 $$;
-comment on function private.plans_push_statement_timeout() is 'Trigger: a plan''s statement time applies from the next request on; FREE''s also to requests without a plan. Definer: only the domain may set timeouts.';
+comment on function private.plans_push_statement_timeout() is 'Trigger: sets the statement timeout of a plan, from the next request on. That of FREE also applies to requests without a plan. Definer: only the domain may set timeouts.';
 create trigger plans_push_statement_timeout after insert or delete or update of statement_seconds on public.plans
   for each row execute function private.plans_push_statement_timeout();
 
@@ -100,11 +102,11 @@ create table public.plan_limits (
   over text not null default 'refuse' check (over in ('refuse', 'flag', 'bill')),
   primary key (plan, meter)
 );
-comment on table public.plan_limits is 'Limits of each plan by meter, public; a change reaches every organization on the plan at once.';
+comment on table public.plan_limits is 'Limits of each plan by meter. They are public. A change applies to every organization on the plan at once.';
 comment on column public.plan_limits.plan is 'Plan.';
-comment on column public.plan_limits.meter is 'What is counted; the name that kijko.consume takes.';
-comment on column public.plan_limits.period is 'When counting starts anew.';
-comment on column public.plan_limits.amount is 'How much is included; null is unlimited.';
+comment on column public.plan_limits.meter is 'What is counted: the name that kijko.consume takes.';
+comment on column public.plan_limits.period is 'After which time the count starts again.';
+comment on column public.plan_limits.amount is 'Included amount. Null is unlimited.';
 comment on column public.plan_limits.over is 'Policy beyond the limit: refuse, flag (record and report) or bill. Model use is reserved before each call, so refuse stops a call that does not fit; actual use is always recorded. With flag, a call may exceed the limit.';
 select private.describe_data('public.plan_limits', '{
   "plan, meter, period, amount, over": "what a plan includes"
@@ -115,7 +117,7 @@ grant select on public.plan_limits to anon, authenticated;
 grant select, insert, update, delete on public.plan_limits to service_role;
 create policy plan_limits_select on public.plan_limits for select to anon, authenticated using (true);
 
--- A line for each meter, with what each plan includes of it; null is unlimited.
+-- One line for each meter, with the amount that each plan includes. Null is unlimited.
 insert into public.plan_limits (plan, meter, period, amount)
 select included.plan, line.meter, line.period, included.amount
 from (
@@ -126,7 +128,7 @@ from (
     ('llm_cost_microusd', 'month', 500000, 50000000, 500000000),
     ('events', 'month', 100000, 5000000, 50000000),
     ('code_searches', 'month', 1000, 50000, 1000000),
-    -- Gauges: what exists at a time, counted by triggers. Those whose tables come later are known to the catalogue.
+    -- Gauges count what exists now. The tables of some of them do not exist yet.
     ('projects', 'lifetime', 3, 25, 100),
     ('members', 'lifetime', 3, 5, 50),
     ('habits', 'lifetime', 3, 50, 500),
@@ -150,7 +152,7 @@ create table public.subscriptions (
   id uuid primary key default gen_random_uuid(),
   org_id uuid not null default public.org_id() unique references public.organizations (id) on delete cascade,
   plan text not null default 'FREE' references public.plans (code),
-  -- No foreign key of its own: plan has one, and a second would leave the embedding of plans two meanings.
+  -- Without a foreign key: plan has one, and a second would make the embedding of plans ambiguous.
   plan_override text check (plan_override = plan),
   status text not null default 'active' check (status in ('active', 'trialing', 'past_due', 'unpaid', 'canceled')),
   current_period_start timestamptz not null default kijko.now(),
@@ -163,15 +165,15 @@ create table public.subscriptions (
 create index subscriptions_plan_idx on public.subscriptions (plan);
 create index subscriptions_created_by_idx on public.subscriptions (created_by);
 
-comment on table public.subscriptions is 'The plan of each organization: exactly one row each, FREE from the start. Written by service_role; limits follow the plan by trigger.';
+comment on table public.subscriptions is 'The plan of each organization: one row each, FREE at first. Written by service_role. Limits follow by trigger.';
 comment on column public.subscriptions.id is 'Identity of the row.';
 comment on column public.subscriptions.org_id is 'Organization.';
 comment on column public.subscriptions.plan is 'Current plan.';
-comment on column public.subscriptions.plan_override is 'Plan that holds regardless of payment, for example for a partner; no Stripe event changes it. Null: Stripe decides.';
-comment on column public.subscriptions.status is 'Standing of the payment.';
+comment on column public.subscriptions.plan_override is 'Plan that applies regardless of payment, for example for a partner. No Stripe event changes it. Null: Stripe decides.';
+comment on column public.subscriptions.status is 'Status of the payment.';
 comment on column public.subscriptions.current_period_start is 'Start of the paid period.';
-comment on column public.subscriptions.current_period_end is 'End of the paid period; null while there is none, as on FREE.';
-comment on column public.subscriptions.created_by is 'Who caused it, null when made by the system.';
+comment on column public.subscriptions.current_period_end is 'End of the paid period. Null if there is none, as on FREE.';
+comment on column public.subscriptions.created_by is 'User who created the organization. Null if the system created it.';
 comment on column public.subscriptions.created_at is 'When it was made.';
 comment on column public.subscriptions.updated_at is 'Last change; set by trigger.';
 select private.describe_data('public.subscriptions', '{
@@ -202,7 +204,7 @@ begin
   return new;
 end
 $$;
-comment on function private.plans_keep_override() is 'Trigger: while plan_override is set, it is the plan; no other writer changes it.';
+comment on function private.plans_keep_override() is 'Trigger: while plan_override is set, it is the plan, whatever a statement writes.';
 create trigger subscriptions_override before insert or update of plan, plan_override on public.subscriptions
   for each row when (new.plan_override is not null)
   execute function private.plans_keep_override();
@@ -213,7 +215,7 @@ create trigger subscriptions_override before insert or update of plan, plan_over
 
 create function private.plans_push_limits() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
--- Planning anew costs more than the statement, and a better plan cannot be found.
+-- Planning in each call costs more than the statement, and finds no better plan.
 set plan_cache_mode = force_generic_plan
 as $$
 begin
@@ -222,7 +224,7 @@ begin
   from (
     select p.meter, p.period, p.amount, p.over from public.plan_limits as p where p.plan = new.plan
     union all
-    -- A meter that only the former plan limits must not keep its old figure. (There is no former plan on insert.)
+    -- A meter that only the former plan limits becomes unlimited. On insert there is no former plan.
     select p.meter, p.period, null, p.over
     from public.plan_limits as p
     where p.plan = old.plan and not exists (select 1 from public.plan_limits as n where n.plan = new.plan and n.meter = p.meter)
@@ -231,7 +233,7 @@ begin
   return null;
 end
 $$;
-comment on function private.plans_push_limits() is 'Trigger: limits follow the plan in the same transaction; usage stays. Definer: only the domain may set limits.';
+comment on function private.plans_push_limits() is 'Trigger: sets the limits of the new plan in the same transaction. Usage stays. Definer: only the domain may set limits.';
 create trigger subscriptions_limits_insert after insert on public.subscriptions
   for each row execute function private.plans_push_limits();
 create trigger subscriptions_limits_update after update of plan, plan_override on public.subscriptions
@@ -255,7 +257,7 @@ begin
   return null;
 end
 $$;
-comment on function private.plans_push_limit_change() is 'Trigger: a change in the catalogue reaches every organization on the plan. Definer: only the domain may set limits.';
+comment on function private.plans_push_limit_change() is 'Trigger: applies a change of the catalogue to every organization on the plan. Definer: only the domain may set limits.';
 create trigger plan_limits_push after insert or update or delete on public.plan_limits
   for each row execute function private.plans_push_limit_change();
 
@@ -267,20 +269,20 @@ begin
   return null;
 end
 $$;
-comment on function private.plans_start_subscription() is 'Trigger: every organization starts on FREE, and so has limits from its first moment. Definer: nobody may write subscriptions.';
+comment on function private.plans_start_subscription() is 'Trigger: a new organization gets a FREE subscription and its limits in the same transaction. Definer: users may not write subscriptions.';
 create trigger organizations_subscription after insert on public.organizations
   for each row execute function private.plans_start_subscription();
 
 -- ----------------------------------------------------------------------------
--- Gauges: how many of something an organization has. The tables are the truth; the extension's gauge follows them in
--- the same transaction, once for each statement and organization.
+-- Gauges: how many rows of a kind an organization has. The tables are authoritative. A trigger adjusts the extension's
+-- gauge in the same transaction, once for each statement and organization.
 -- ----------------------------------------------------------------------------
 
 create function private.plans_sync_gauge() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 declare
-  -- The transition table has one name in both triggers: the rows that came, or those that went.
+  -- The transition table has the same name in both triggers: the inserted rows, or the deleted ones.
   sign integer := case tg_op when 'INSERT' then 1 else -1 end;
 begin
   perform kijko.adjust_gauge(c.org_id, tg_argv[0], sign * c.rows)
@@ -288,103 +290,8 @@ begin
   return null;
 end
 $$;
-comment on function private.plans_sync_gauge() is 'Trigger: the gauge named by its argument follows the rows of a table. A row too many fails with quota_exceeded. Definer: only the domain may move gauges.';
+comment on function private.plans_sync_gauge() is 'Trigger: adjusts the gauge that its argument names by the inserted or deleted rows. Rows beyond the limit fail with quota_exceeded. Definer: only the domain may adjust gauges.';
 create trigger memberships_gauge_insert after insert on public.memberships
   referencing new table as changed for each statement execute function private.plans_sync_gauge('members');
 create trigger memberships_gauge_delete after delete on public.memberships
   referencing old table as changed for each statement execute function private.plans_sync_gauge('members');
-
--- ----------------------------------------------------------------------------
--- The best plan among the organizations that a user owns limits how many they may create. An organization counts for its
--- creator until it is deleted, even if others own it by then; the personal one does not count. Each organization has monthly
--- quotas of its own, so the number created in a month is limited, too.
--- ----------------------------------------------------------------------------
-
-create table private.plans_organizations_created (
-  user_id uuid primary key references auth.users (id) on delete cascade,
-  month date not null,
-  created integer not null check (created > 0)
-);
-comment on table private.plans_organizations_created is 'How many organizations each user created in the last month in which they created one. Its row also serializes concurrent calls of one user.';
-comment on column private.plans_organizations_created.user_id is 'The user.';
-comment on column private.plans_organizations_created.month is 'First day of the month, in UTC.';
-comment on column private.plans_organizations_created.created is 'How many they created in that month, including deleted ones.';
-select private.describe_data('private.plans_organizations_created', '{
-  "user_id, month, created": "limits how many organizations a user creates"
-}', 'person');
-
-alter table private.plans_organizations_created enable row level security;
-
-create function private.plans_max_organizations(owner uuid) returns integer
-language plpgsql stable set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return (
-    select p.max_organizations
-    from public.plans as p
-    where p.code = 'FREE' or p.code in (
-      select s.plan
-      from public.memberships as m
-      join public.subscriptions as s on s.org_id = m.org_id
-      where m.user_id = owner and m.role = 'owner'
-    )
-    order by p.max_organizations desc nulls first
-    limit 1
-  );
-end
-$$;
-comment on function private.plans_max_organizations(uuid) is 'How many organizations the user may create, by the best plan among those that they own; null is unlimited.';
-
-create function private.plans_limit_organizations() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-  created_this_month integer;
-  max_created integer;
-begin
-  insert into private.plans_organizations_created as o (user_id, month, created)
-  values (new.created_by, date_trunc('month', kijko.now(), 'UTC') at time zone 'UTC', 1)
-  on conflict (user_id) do update
-    set month = excluded.month, created = case o.month when excluded.month then o.created else 0 end + 1
-  returning o.created into created_this_month;
-  -- This user's concurrent calls now wait; the next statement sees what earlier ones created.
-  max_created := private.plans_max_organizations(new.created_by);
-  if (select count(*) from public.organizations as o where o.created_by = new.created_by and o.personal_for is null) >= max_created then
-    perform kijko.fail('quota_exceeded', format('you have created %s organizations', max_created), 'Delete one of them, or choose a higher plan for one that you own.');
-  elsif created_this_month > 2 * max_created then
-    perform kijko.fail('quota_exceeded', format('you have created %s organizations this month', 2 * max_created), 'Wait for the next month, or choose a higher plan for one that you own.');
-  end if;
-  return new;
-end
-$$;
-comment on function private.plans_limit_organizations() is 'Trigger: a user creates no more organizations than the best plan among those that they own allows. Definer: it counts rows that the user may not read.';
-create trigger organizations_limit before insert on public.organizations
-  for each row when (new.personal_for is null and new.created_by = (kijko.user_id()))
-  execute function private.plans_limit_organizations();
-
--- ----------------------------------------------------------------------------
--- RPC
--- ----------------------------------------------------------------------------
-
-create function public.usage_summary()
-returns table (meter text, period text, used bigint, "limit" bigint, remaining bigint, reset_at timestamptz)
-language plpgsql stable security definer set search_path = ''
-as $$
-#variable_conflict use_column
-begin
-  return query
-  select u.meter, u.period, u.used, u."limit", u.remaining, u.reset_at
-  from kijko.usage(private.tenancy_require_org_with('usage:read')) as u
-  order by u.meter;
-end
-$$;
-comment on function public.usage_summary() is 'What the organization of the request has used of each meter. Needs usage:read. Nullable: limit, remaining, reset_at. Definer: only the domain may read the ledger.';
-grant execute on function public.usage_summary() to authenticated;
-
--- ----------------------------------------------------------------------------
--- Upkeep of the ledger
--- ----------------------------------------------------------------------------
-
--- Sums the ledger's tail, makes its partitions ahead and frees what crashed holders kept; without it a counter that is
--- read anew has ever more rows to sum. cron.schedule replaces the entry of the same name, so a replay is harmless.
-select cron.schedule('kijko-maintain-usage', '* * * * *', 'select kijko.maintain_usage()');

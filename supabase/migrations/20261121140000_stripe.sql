@@ -1,29 +1,33 @@
 -- ============================================================================
--- Stripe: what an organization pays for, as Stripe tells it.
+-- Stripe: what an organization pays for, as Stripe reports it.
 --
--- Stripe delivers events late, twice and in any order, and stamps them to the second.
--- So nothing here depends on arrival: each mirrored row is a function of the *set* of
--- stored events about its object, and everything derived (whose it is, which plan
--- follows) is a function of those rows. Applying an event again changes nothing.
+-- Stripe delivers events late, more than once and in any order, with times in whole
+-- seconds. So nothing here depends on the order of arrival: a mirrored row is a
+-- function of the set of stored events about its object. Which organization it
+-- belongs to and which plan follows are functions of the rows. To apply an event
+-- again changes nothing.
 --
--- Which event of an object is the latest, in this order:
---   1. rank: how far the object's life has gone. It only grows in a real history
---      ("incomplete" never comes back, "canceled", "paid" and deletions are final).
+-- An event takes this way:
+--   1. stripe.sql          the sidecar has verified it; it is stored once
+--   2. stripe_latest.sql   which stored event of the object is the latest
+--   3. stripe_rows.sql     that event becomes the row of the object (stripe_mirror.sql)
+--   4. stripe_plan.sql     rows are linked to an organization; its plan is derived
+--   5. stripe_apply.sql    the functions that do 1 to 4, and retries
+--   6. stripe_prices.sql   a price with a new lookup key changes many plans
+--
+-- The latest event of an object, by these rules in this order:
+--   1. rank: how far the life of the object has gone. Rank only grows: a subscription
+--      never becomes incomplete again, and canceled, paid and deleted are final.
 --   2. created, in seconds.
---   3. within one second, Stripe's own before-images: previous_attributes says which
---      state an update left, its object which state it reached. So the updates are the
---      edges of one trail through all states, and its end is the state that is reached
---      more often than left; private.stripe_latest_in_second().
---   4. counters and times inside the object; at last the event id, so that the
---      answer is always the same one.
+--   3. Within one second, Stripe's before-images. previous_attributes is the state
+--      that an update left, its object the state that it entered. All updates of a
+--      second form one path of states. Its last state is entered once more than left.
+--   4. Counters and times inside the object, and at last the id of the event, so that
+--      the answer is always the same.
 --
--- Test mode and live mode are two worlds: every key and every join has the mode, since
--- an id of one can be an id of the other.
+-- Test mode and live mode are separate. Every key and every join contains the mode,
+-- because an id of one mode may exist in the other.
 -- ============================================================================
-
--- ----------------------------------------------------------------------------
--- Events
--- ----------------------------------------------------------------------------
 
 create table private.stripe_events (
   id text not null check (octet_length(id) <= 254 and id ~ '^evt_[A-Za-z0-9_]+$'),
@@ -56,23 +60,23 @@ create index stripe_events_object_idx on private.stripe_events (object_id, livem
 create index stripe_events_failed_idx on private.stripe_events (created, id) where status = 'failed';
 create index stripe_events_ignored_idx on private.stripe_events (received_at) where status = 'ignored';
 
-comment on table private.stripe_events is 'Every event that Stripe has delivered, once, with what became of it. Times are of the real clock.';
+comment on table private.stripe_events is 'Each event that Stripe delivered, once, and whether it was applied. Times are those of the real clock.';
 comment on column private.stripe_events.id is 'Stripe''s id; unique together with livemode, so that a redelivered event is stored once.';
-comment on column private.stripe_events.type is 'Such as customer.subscription.updated.';
-comment on column private.stripe_events.created is 'When it happened, by Stripe''s clock; in whole seconds unless it is a thin event.';
+comment on column private.stripe_events.type is 'Type, for example customer.subscription.updated.';
+comment on column private.stripe_events.created is 'When it happened by Stripe''s clock. Whole seconds, except for thin events.';
 comment on column private.stripe_events.api_version is 'Version of the API that shaped the payload.';
-comment on column private.stripe_events.livemode is 'False for Stripe''s test mode; absent means false.';
-comment on column private.stripe_events.object_id is 'The object it is about.';
-comment on column private.stripe_events.object_type is 'customer, subscription, invoice, price or checkout.session; others are ignored.';
-comment on column private.stripe_events.rank is 'How far the object''s life has gone; private.stripe_rank().';
-comment on column private.stripe_events.payload is 'The event as received; its signature was verified by the sidecar.';
-comment on column private.stripe_events.received_at is 'When it was stored first.';
-comment on column private.stripe_events.status is 'applied: the rows follow it. failed: kept and tried again, see error. ignored: not about anything we mirror.';
-comment on column private.stripe_events.attempts is 'How often applying was tried.';
+comment on column private.stripe_events.livemode is 'False in test mode, and when the event does not say.';
+comment on column private.stripe_events.object_id is 'Id of the object that the event describes.';
+comment on column private.stripe_events.object_type is 'customer, subscription, invoice, price or checkout.session. Events about other objects are ignored.';
+comment on column private.stripe_events.rank is 'How far the life of the object has gone, by private.stripe_rank().';
+comment on column private.stripe_events.payload is 'The event as received. The sidecar has verified its signature.';
+comment on column private.stripe_events.received_at is 'When it was first stored.';
+comment on column private.stripe_events.status is 'applied: the rows reflect it. failed: stored and retried, see error. ignored: about an object that is not mirrored.';
+comment on column private.stripe_events.attempts is 'Number of attempts to apply it.';
 comment on column private.stripe_events.error_code is 'SQLSTATE of the last failure.';
-comment on column private.stripe_events.error is 'Last failure in words.';
+comment on column private.stripe_events.error is 'Message of the last failure.';
 comment on column private.stripe_events.applied_at is 'When it was applied.';
-comment on column private.stripe_events.next_attempt_at is 'When a failed event is tried again; null once given up.';
+comment on column private.stripe_events.next_attempt_at is 'When a failed event is retried. Null if it is not retried automatically.';
 select private.describe_data('private.stripe_events', '{
   "id, type, created, api_version, livemode, object_id, object_type, rank": "applies each event once and in order",
   "payload": {"subject": "organization", "purpose": "what Stripe reported", "export": "none", "erasure": "retention"},

@@ -1,21 +1,19 @@
 -- ============================================================================
--- Stripe: reading an event.
+-- Stripe: small functions that read an event.
+--
+-- The bodies with "return" are parsed when they are created, so no name in them can be
+-- captured. They have no "set" clause, because with one Postgres would not inline them.
 -- ============================================================================
-
--- ----------------------------------------------------------------------------
--- Reading an event. The bodies with "return" are parsed when they are made: no name in
--- them can be captured, and without a "set" clause they are inlined.
--- ----------------------------------------------------------------------------
 
 create function private.stripe_id(reference jsonb) returns text
 language sql immutable parallel safe
 return case jsonb_typeof(reference) when 'string' then reference #>> '{}' when 'object' then reference ->> 'id' end;
-comment on function private.stripe_id(jsonb) is 'Id of a reference that is an id or, when expanded, the object.';
+comment on function private.stripe_id(jsonb) is 'Id of a reference, which is the id itself or the expanded object.';
 
 create function private.stripe_time(seconds jsonb) returns timestamptz
 language sql immutable parallel safe
 return to_timestamp((seconds #>> '{}')::double precision);
-comment on function private.stripe_time(jsonb) is 'A moment from Stripe''s seconds since 1970.';
+comment on function private.stripe_time(jsonb) is 'Time from Stripe''s seconds since 1970.';
 
 create function private.stripe_rank(type text, object jsonb) returns smallint
 language sql immutable parallel safe
@@ -36,7 +34,7 @@ return case
     end
   else 1
 end;
-comment on function private.stripe_rank(text, jsonb) is 'How far an object''s life has gone. May only order what can never happen the other way round: a subscription or invoice does not become unfinished again, and nothing follows an end.';
+comment on function private.stripe_rank(text, jsonb) is 'How far the life of an object has gone. It may order only what cannot happen the other way round: a subscription or invoice never becomes unfinished again, and nothing follows its end.';
 
 create function private.stripe_sort_key(object jsonb) returns numeric[]
 language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
@@ -74,7 +72,7 @@ begin
       then private.stripe_deep_merge(object -> field.key, field.value)
       when jsonb_typeof(field.value) = 'array' and jsonb_typeof(object -> field.key) = 'array'
       then (
-        -- Lists are complete. An element is a whole object, or only the changed fields of the element with the same id.
+        -- A list is complete. Each element is a whole object, or the changed fields of the element with the same id.
         select coalesce(jsonb_agg(case
           when e.value ? 'object' or mine.value is null then e.value
           else private.stripe_deep_merge(mine.value, e.value)
@@ -92,7 +90,7 @@ begin
   return object;
 end
 $$;
-comment on function private.stripe_deep_merge(jsonb, jsonb) is 'An object with the values of previous_attributes put over it: over the same event''s object, the state before that event.';
+comment on function private.stripe_deep_merge(jsonb, jsonb) is 'Merges previous_attributes into the object of the same event, which gives the state before that event.';
 
 create function private.stripe_add_fields(mask jsonb, before jsonb) returns jsonb
 language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
@@ -110,7 +108,7 @@ begin
   return mask;
 end
 $$;
-comment on function private.stripe_add_fields(jsonb, jsonb) is 'Adds the fields of one previous_attributes to a mask: true for a field that is compared as a whole, else a nested mask.';
+comment on function private.stripe_add_fields(jsonb, jsonb) is 'Adds the fields of one previous_attributes to a mask. A field is true if it is compared as a whole, else a nested mask.';
 
 create function private.stripe_masked(object jsonb, mask jsonb) returns jsonb
 language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp

@@ -1,10 +1,6 @@
 -- ============================================================================
--- Stripe: the latest event of an object.
+-- Stripe: which event of an object is the latest. stripe.sql lists the rules.
 -- ============================================================================
-
--- ----------------------------------------------------------------------------
--- The latest event of an object
--- ----------------------------------------------------------------------------
 
 create function private.stripe_path_ends(before jsonb[], after jsonb[]) returns jsonb[]
 language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
@@ -86,7 +82,7 @@ begin
 
   ends := private.stripe_path_ends(before, after);
   if cardinality(ends) <> 1 and mask <> '{}' then
-    -- The path has several pieces, or ends where it began: the second before tells where it began.
+    -- The path has several pieces, or ends where it began. It began with the last state of the second before.
     select private.stripe_masked(jsonb_strip_nulls(e.payload #> '{data,object}'), mask) into past
     from private.stripe_events as e
     where e.livemode = stripe_latest_in_second.livemode
@@ -100,7 +96,7 @@ begin
     end if;
   end if;
 
-  -- An end that does not belong to the first piece, else any end, else any state; then by sort key, then by id.
+  -- An end that is not in the first piece comes first, then any end, then any state. Ties: by sort key, then by id.
   for i in 1 .. cardinality(ids) loop
     preference := case when after[i] = any (ends) then 2 else 0 end + case when after[i] = any (first_piece) then 0 else 1 end;
     if preference > highest
@@ -144,4 +140,4 @@ begin
   return top.id;
 end
 $$;
-comment on function private.stripe_latest_event(text, boolean, smallint, timestamptz) is 'Id of the latest applied event of an object (below a rank and second, if given), whatever order they arrived in; the head of this file says how.';
+comment on function private.stripe_latest_event(text, boolean, smallint, timestamptz) is 'Id of the latest applied event of an object, regardless of the order of arrival. With a rank and a time, of the events before these. stripe.sql lists the rules.';

@@ -1,10 +1,7 @@
 -- ============================================================================
--- Stripe: from event to row.
+-- Stripe: from event to row. Each function writes the row of one object from its
+-- latest event.
 -- ============================================================================
-
--- ----------------------------------------------------------------------------
--- From event to row. Each writes the row of one object as its latest event shows it.
--- ----------------------------------------------------------------------------
 
 create function private.stripe_upsert_customer(event private.stripe_events) returns void
 language plpgsql set search_path = ''
@@ -23,7 +20,7 @@ begin
     created_at = excluded.created_at, as_of = excluded.as_of;
 end
 $$;
-comment on function private.stripe_upsert_customer(private.stripe_events) is 'Writes a customer as the event shows it.';
+comment on function private.stripe_upsert_customer(private.stripe_events) is 'Writes the row of a customer from its latest event.';
 
 create function private.stripe_upsert_checkout(event private.stripe_events) returns void
 language plpgsql set search_path = ''
@@ -49,10 +46,10 @@ begin
     event_id = excluded.event_id, created_at = excluded.created_at, as_of = excluded.as_of;
 end
 $$;
-comment on function private.stripe_upsert_checkout(private.stripe_events) is 'Writes a checkout session as the event shows it.';
+comment on function private.stripe_upsert_checkout(private.stripe_events) is 'Writes the row of a checkout session from its latest event.';
 
--- In plpgsql, as stripe_paid_for and stripe_nothing_owed are, because its plans are kept: in SQL each call planned them
--- anew, and the three took a quarter of the time of applying an event.
+-- In plpgsql, like stripe_paid_for and stripe_nothing_owed, because it keeps the plans of its queries. As SQL functions the
+-- three planned their queries in each call, which took a quarter of the time of an event.
 create function private.stripe_items(event private.stripe_events) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -67,7 +64,7 @@ begin
         -- The period moved from the subscription to its items with API version 2025-03-31.
         'current_period_start', (coalesce(item ->> 'current_period_start', event.payload #>> '{data,object,current_period_start}'))::bigint,
         'current_period_end', (coalesce(item ->> 'current_period_end', event.payload #>> '{data,object,current_period_end}'))::bigint,
-        -- A price whose lookup key went to a newer price shows none; what this subscription saw it with still holds.
+        -- A price whose lookup key moved to a newer price has none. The key that this subscription's events showed still holds.
         'lookup_key', coalesce(item #>> '{price,lookup_key}', (
           select past_item #>> '{price,lookup_key}'
           from private.stripe_events as past, jsonb_array_elements(past.payload #> '{data,object,items,data}') as past_item
@@ -83,13 +80,13 @@ begin
     ), '[]')
     from jsonb_array_elements(event.payload #> '{data,object,items,data}') as item
     cross join lateral (
-      -- Before prices there were plans, with the same ids.
+      -- Older API versions have plans instead of prices, with the same ids.
       select coalesce(private.stripe_id(item -> 'price'), private.stripe_id(item -> 'plan')) as id
     ) as price
   );
 end
 $$;
-comment on function private.stripe_items(private.stripe_events) is 'What a subscription is to, as its event shows it.';
+comment on function private.stripe_items(private.stripe_events) is 'The items of a subscription from its event, for stripe_subscriptions.items.';
 
 create function private.stripe_upsert_subscription(event private.stripe_events) returns void
 language plpgsql set search_path = ''
@@ -100,7 +97,7 @@ declare
   overdue timestamptz;
 begin
   if o ->> 'status' = 'past_due' then
-    -- Stripe does not say since when: since the first event of the present run of past_due.
+    -- Stripe does not say since when. It is the first event of the present run of past_due.
     select min(e.created) into overdue
     from private.stripe_events as e
     where e.object_id = event.object_id
@@ -133,7 +130,7 @@ begin
     event.livemode, event.id, private.stripe_time(o -> 'created'), event.created
   from (select) as once
   left join lateral (
-    -- Items may have periods of different lengths: the plan's counts, and without a plan the one that lasts longest.
+    -- Items may have different periods. That of the plan's item counts, or without a plan the one that ends last.
     select true as found, item
     from jsonb_array_elements(items) as item
     left join public.plans as p on p.code = upper(split_part(item ->> 'lookup_key', '_', 1))
@@ -150,7 +147,7 @@ begin
     created_at = excluded.created_at, as_of = excluded.as_of;
 end
 $$;
-comment on function private.stripe_upsert_subscription(private.stripe_events) is 'Writes a subscription as the event shows it.';
+comment on function private.stripe_upsert_subscription(private.stripe_events) is 'Writes the row of a subscription from its latest event.';
 
 create function private.stripe_upsert_invoice(event private.stripe_events) returns void
 language plpgsql set search_path = ''
@@ -158,7 +155,7 @@ as $$
 declare
   o jsonb := event.payload #> '{data,object}';
   customer text := private.stripe_id(o -> 'customer');
-  -- Moved under "parent" with API version 2025-03-31.
+  -- Under "parent" since API version 2025-03-31.
   subscription text := coalesce(private.stripe_id(o #> '{parent,subscription_details,subscription}'), private.stripe_id(o -> 'subscription'));
 begin
   insert into public.stripe_invoices (
@@ -175,7 +172,7 @@ begin
     customer, subscription,
     o ->> 'number', o ->> 'status', o ->> 'currency',
     coalesce((o ->> 'total')::bigint, 0), coalesce((o ->> 'amount_due')::bigint, 0), coalesce((o ->> 'amount_paid')::bigint, 0),
-    -- The amount since API version 2025-03-31, the flag before.
+    -- An amount since API version 2025-03-31, a flag before.
     coalesce((o ->> 'amount_paid_off_stripe')::bigint > 0, (o ->> 'paid_out_of_band')::boolean, false),
     coalesce((o ->> 'amount_remaining')::bigint, 0), coalesce((o ->> 'attempt_count')::integer, 0),
     o ->> 'billing_reason', o ->> 'hosted_invoice_url', o ->> 'invoice_pdf', private.stripe_time(o -> 'period_start'),
@@ -193,7 +190,7 @@ begin
     created_at = excluded.created_at, as_of = excluded.as_of;
 end
 $$;
-comment on function private.stripe_upsert_invoice(private.stripe_events) is 'Writes an invoice as the event shows it.';
+comment on function private.stripe_upsert_invoice(private.stripe_events) is 'Writes the row of an invoice from its latest event.';
 
 create function private.stripe_upsert_price(event private.stripe_events) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -232,4 +229,4 @@ begin
   end if;
 end
 $$;
-comment on function private.stripe_upsert_price(private.stripe_events) is 'Writes a price as the event shows it.';
+comment on function private.stripe_upsert_price(private.stripe_events) is 'Writes the row of a price from its latest event.';

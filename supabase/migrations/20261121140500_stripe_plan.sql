@@ -1,10 +1,6 @@
 -- ============================================================================
--- Stripe: whose an object is, and which plan follows.
+-- Stripe: which organization owns a row, and which plan follows.
 -- ============================================================================
-
--- ----------------------------------------------------------------------------
--- Whose it is
--- ----------------------------------------------------------------------------
 
 create function private.stripe_link_customer(customer text, livemode boolean) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -15,7 +11,7 @@ declare
   owner uuid;
 begin
   insert into public.stripe_customers (id, livemode) values (customer, is_live) on conflict (id, livemode) do nothing;
-  -- The first organization that was named stays, so that a later session with another one moves its own subscription only.
+  -- The organization that was named first stays: a later session that names another one moves only its own subscription.
   owner := coalesce(
     (select g.id from public.stripe_customers as c
       join public.organizations as g on g.id = c.metadata_org_id
@@ -41,7 +37,7 @@ begin
   ) as found
   where k.id = found.id and k.livemode = is_live and k.org_id is distinct from found.org_id;
 
-  -- A session cannot be changed after it was made. Metadata can, so it takes precedence.
+  -- Metadata can be changed later and a session cannot, so metadata takes precedence.
   update public.stripe_subscriptions as s set org_id = found.org_id
   from (
     select s2.id, coalesce(
@@ -67,20 +63,20 @@ begin
   where i.id = found.id and i.livemode = is_live and i.org_id is distinct from found.org_id;
 end
 $$;
-comment on function private.stripe_link_customer(text, boolean) is 'Gives all rows of a customer their organization: a subscription by its metadata.org_id, else by the checkout session that started it, else by its customer, whose metadata or first completed session decides.';
+comment on function private.stripe_link_customer(text, boolean) is 'Sets the organization of all rows of a customer. A subscription belongs to its metadata.org_id, else to the checkout session that started it, else to its customer. A customer belongs to its metadata.org_id, else to its first completed session.';
 
 -- ----------------------------------------------------------------------------
--- Which plan follows
+-- The plan
 -- ----------------------------------------------------------------------------
 
 create function private.stripe_grace() returns interval
 language sql immutable parallel safe
 return interval '7 days';
-comment on function private.stripe_grace() is 'How long a plan stays while a payment is past due. The only place that says so.';
+comment on function private.stripe_grace() is 'How long a plan stays while a payment is past due. No other place repeats it.';
 
--- A customer buys the period of an invoice that begins one. Status "active" alone proves nothing: with delayed payment
--- methods Stripe reports it before the money arrives. Nor does any other paid invoice: one of 0 for a change within a
--- period is paid at once, while the first one may still be open.
+-- A payment counts if its invoice begins a period. The status "active" proves no payment: with delayed payment methods
+-- Stripe reports it before the money arrives. Other paid invoices prove none either: an invoice of 0 for a change within
+-- a period is paid at once, while the first invoice may still be open.
 create function private.stripe_paid_for(subscription text, livemode boolean) returns boolean
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -94,10 +90,10 @@ begin
       select from public.stripe_invoices as i
       where i.subscription_id = stripe_paid_for.subscription and i.livemode = stripe_paid_for.livemode and i.status = 'paid'
         and case coalesce(i.billing_reason, 'subscription')
-          -- The first one may cost nothing: a trial, a coupon, credit that you gave.
+          -- The first one may be 0 because of a trial, a coupon or a credit of the operator.
           when 'subscription_create' then true
           when 'quote_accept' then true
-          -- A later one may be 0 because of a credit for time that was never paid, so it must have been paid with money.
+          -- A later one may be 0 because Stripe credits unused time that was never paid for, so only money counts.
           when 'subscription_cycle' then i.amount_paid > 0 or i.paid_out_of_band
           when 'subscription' then i.amount_paid > 0 or i.paid_out_of_band
           else false
@@ -105,7 +101,7 @@ begin
     );
 end
 $$;
-comment on function private.stripe_paid_for(text, boolean) is 'Whether a subscription''s session is settled or an invoice that begins a period of it was paid. Stays true once it is.';
+comment on function private.stripe_paid_for(text, boolean) is 'Whether the session of a subscription is settled, or an invoice that begins one of its periods is paid. Once true, it stays true.';
 
 create function private.stripe_nothing_owed(subscription text, livemode boolean) returns boolean
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -116,7 +112,7 @@ begin
       where i.subscription_id = stripe_nothing_owed.subscription and i.livemode = stripe_nothing_owed.livemode and i.status = 'paid'
         and case i.billing_reason
           when 'subscription_cycle' then true
-          -- A change that begins a new period, as another interval does, is billed as an update. One of 0 buys nothing.
+          -- A change that begins a new period, such as another interval, is billed as an update. An update of 0 pays for nothing.
           when 'subscription_update' then i.amount_paid > 0 or i.paid_out_of_band
           else false
         end
@@ -128,7 +124,7 @@ begin
         and i.amount_remaining > 0
         and coalesce(i.billing_reason, 'subscription') in ('subscription_create', 'quote_accept', 'subscription_cycle', 'subscription')
     )
-    -- The session knows that the first invoice is unpaid, even when no event has brought the invoice yet.
+    -- An unpaid session means an unpaid first invoice, even if no event has reported that invoice yet.
     and not exists (
       select from public.stripe_checkouts as k
       where k.subscription_id = stripe_nothing_owed.subscription and k.livemode = stripe_nothing_owed.livemode
@@ -142,7 +138,7 @@ begin
     );
 end
 $$;
-comment on function private.stripe_nothing_owed(text, boolean) is 'Whether a later invoice of a subscription was settled and none that begins a period is left to pay.';
+comment on function private.stripe_nothing_owed(text, boolean) is 'Whether a later invoice of a subscription is paid and no invoice that begins a period is unpaid.';
 
 create view private.stripe_entitlements with (security_invoker = true) as
 select
@@ -157,7 +153,7 @@ select
   ) as live
 from public.stripe_subscriptions as s
 left join lateral (
-  -- Several items, such as a plan and extras: the highest plan counts, and its period.
+  -- A subscription may have several items, such as a plan and extras. The highest plan and its period count.
   select p.code, p.rank,
     (item ->> 'current_period_start')::double precision as current_period_start,
     (item ->> 'current_period_end')::double precision as current_period_end
@@ -176,7 +172,7 @@ cross join lateral (
   -- Kept apart, or the planner would copy the expression to each place that uses it.
   offset 0
 ) as paid;
-comment on view private.stripe_entitlements is 'Each Stripe subscription with the plan it is for and its period, whether it was ever paid (or needs no payment first), and whether it gives that plan now.';
+comment on view private.stripe_entitlements is 'Each Stripe subscription with its plan and period, whether it has been paid for (or needs no payment first), and whether it grants that plan now (live).';
 
 create function private.stripe_refresh_plan(org uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -185,7 +181,7 @@ declare
   best private.stripe_entitlements;
   wanted public.subscriptions;
 begin
-  -- Locked before anything is read, so that of two at once the second sees what the first wrote.
+  -- Locked before anything is read: of two concurrent calls, the second sees what the first wrote.
   select s.* into wanted from public.subscriptions as s where s.org_id = org for update;
   if wanted.id is null then
     return; -- the organization is being deleted
@@ -201,11 +197,11 @@ begin
     wanted.plan := best.plan;
     wanted.status := best.status;
     wanted.current_period_start := coalesce(best.current_period_start, best.created_at);
-    -- An item that was added and ended in the same second has no time at all.
+    -- An item that was added and ended in the same second has a period of no length.
     wanted.current_period_end := case when best.current_period_end > wanted.current_period_start then best.current_period_end end;
   else
     wanted.plan := 'FREE';
-    -- Waiting for a first payment is no debt: FREE is in good standing.
+    -- A first payment that has not arrived is no debt: FREE is active.
     wanted.status := case when best.status in ('canceled', 'unpaid', 'past_due') and best.paid then best.status else 'active' end;
     wanted.current_period_start := coalesce(
       best.ended_at, best.current_period_start, (select g.created_at from public.organizations as g where g.id = org)
@@ -224,7 +220,7 @@ begin
       is distinct from (wanted.plan, wanted.status, wanted.current_period_start, wanted.current_period_end);
 end
 $$;
-comment on function private.stripe_refresh_plan(uuid) is 'Derives an organization''s plan from its Stripe subscriptions: the only place that does. The highest plan that is live counts, else FREE, unless plan_override says otherwise; limits follow by trigger in the same transaction.';
+comment on function private.stripe_refresh_plan(uuid) is 'Derives the plan of an organization from its Stripe subscriptions. No other function does. The highest live plan counts, else FREE. plan_override takes precedence. Limits follow by trigger in the same transaction.';
 
 create function private.stripe_end_plan_override() returns trigger
 language plpgsql security definer set search_path = ''
@@ -234,7 +230,7 @@ begin
   return null;
 end
 $$;
-comment on function private.stripe_end_plan_override() is 'Trigger: when an override is removed, the plan is again what Stripe says, or FREE. Definer: the role that removes it may not read Stripe subscriptions.';
+comment on function private.stripe_end_plan_override() is 'Trigger: when an override is removed, the plan is derived from Stripe again. Definer: the role that removes it may not read Stripe subscriptions.';
 create trigger subscriptions_override_end after update of plan_override on public.subscriptions
   for each row when (old.plan_override is not null and new.plan_override is null)
   execute function private.stripe_end_plan_override();
@@ -255,7 +251,7 @@ begin
       and exists (select from private.stripe_entitlements as st where st.org_id = s.org_id and st.status = 'past_due' and not st.live)
     order by s.org_id
     limit 500
-    -- One that is busy has its turn next time, and keeps no other waiting.
+    -- A locked one is skipped until the next run, so that it does not delay the others.
     for update of s skip locked
   loop
     perform private.stripe_refresh_plan(org);
@@ -264,4 +260,4 @@ begin
   return n;
 end
 $$;
-comment on function private.stripe_expire_grace() is 'Ends plans whose payment has been past due for longer than the grace; run by schedule, since no event marks that moment.';
+comment on function private.stripe_expire_grace() is 'Ends plans whose payment has been past due for longer than the grace. A schedule runs it, because no event marks that moment.';

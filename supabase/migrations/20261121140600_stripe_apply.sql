@@ -1,10 +1,6 @@
 -- ============================================================================
--- Stripe: events are applied, retried and replayed.
+-- Stripe: events are stored, applied and retried.
 -- ============================================================================
-
--- ----------------------------------------------------------------------------
--- Applying
--- ----------------------------------------------------------------------------
 
 create function private.stripe_is_linked(event private.stripe_events, customer text) returns boolean
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -40,7 +36,7 @@ declare
     else private.stripe_id(event.payload #> '{data,object,customer}')
   end;
 begin
-  -- One at a time for each object and each customer, always in this order; the seed separates the modes. Null locks nothing.
+  -- One event at a time for each object and each customer, locked in this order. The seed separates the modes. Null locks nothing.
   perform pg_advisory_xact_lock(hashtextextended('kijko.stripe.object:' || event.object_id, event.livemode::integer)),
     pg_advisory_xact_lock(hashtextextended('kijko.stripe.customer:' || customer, event.livemode::integer));
 
@@ -61,7 +57,7 @@ begin
   end case;
 end
 $$;
-comment on function private.stripe_apply_event(private.stripe_events) is 'Brings the rows up to date with a stored event that is marked applied: its object, then whose it is, then the plan.';
+comment on function private.stripe_apply_event(private.stripe_events) is 'Applies a stored event that is marked applied: writes the row of its object, links it to an organization, derives the plan.';
 
 create function private.stripe_apply_owner(latest private.stripe_events, customer text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -88,11 +84,11 @@ begin
     select s.org_id from public.stripe_subscriptions as s
     where s.customer_id = customer and s.livemode = latest.livemode order by s.id
   );
-  -- A plan depends on subscriptions, sessions and invoices; a customer only says whose they are.
+  -- A plan depends on subscriptions, sessions and invoices. A customer only names their organization.
   if latest.object_type = 'customer' and orgs = before then
     return;
   end if;
-  -- In one order, so that two events that touch the same organizations cannot wait for each other.
+  -- In one order, so that two events that concern the same organizations do not deadlock.
   for org in select distinct o from unnest(orgs || before) as o where o is not null order by o loop
     perform private.stripe_refresh_plan(org);
   end loop;
@@ -126,7 +122,7 @@ begin
   return event;
 end
 $$;
-comment on function private.stripe_complete_stub(private.stripe_events) is 'A deletion may show no more than {id, deleted}: the event with all that was last known of its object.';
+comment on function private.stripe_complete_stub(private.stripe_events) is 'Completes the object of a deletion, which may be no more than {id, deleted}, with the fields that were last known.';
 
 create function private.stripe_apply_invoice(latest private.stripe_events) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -134,7 +130,7 @@ as $$
 declare
   o jsonb := latest.payload #> '{data,object}';
   subscription text := coalesce(private.stripe_id(o #> '{parent,subscription_details,subscription}'), private.stripe_id(o -> 'subscription'));
-  -- Once paid for, no other invoice changes the plan: the subscription's status does.
+  -- Once a subscription is paid for, no other invoice changes the plan. Its status does.
   settled boolean := private.stripe_paid_for(subscription, latest.livemode);
   org uuid;
 begin
@@ -148,7 +144,7 @@ begin
   end if;
 end
 $$;
-comment on function private.stripe_apply_invoice(private.stripe_events) is 'Writes an invoice, then the plan as far as it can depend on it.';
+comment on function private.stripe_apply_invoice(private.stripe_events) is 'Writes an invoice, then derives the plan if it can depend on that invoice.';
 
 create function private.stripe_try_apply_event(event private.stripe_events) returns text
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -165,7 +161,7 @@ begin
   end;
   update private.stripe_events as e
   set status = 'failed', applied_at = null, error_code = code, error = substring(message for 2000),
-    -- 1, 2, 4 ... minutes, at most 6 hours; given up after about three days, as Stripe itself does.
+    -- After 1, 2, 4 ... minutes, at most 6 hours. Given up after about three days, as Stripe does.
     next_attempt_at = case when e.attempts < 20 then now() + least(interval '1 minute' * 2 ^ (e.attempts - 1), interval '6 hours') end
   where e.id = event.id and e.livemode = event.livemode;
   return code;
@@ -194,28 +190,28 @@ language sql immutable parallel safe
 return coalesce(
   payload #>> '{data,object,object}' in ('customer', 'checkout.session', 'subscription', 'invoice', 'price')
   and payload #>> '{data,object,id}' is not null
-  -- A preview of an invoice is none: it has no id, or one that no invoice will have.
+  -- A preview of an invoice has no id, or an id that no invoice will have.
   and payload ->> 'type' <> 'invoice.upcoming'
   and not starts_with(payload #>> '{data,object,id}', 'upcoming_in_')
-  -- The customers of another account, connected or of the same organization, are not ours.
+  -- Customers of another account, connected or of the same Stripe organization, are not mirrored.
   and payload ->> 'account' is null
   and payload ->> 'context' is null
-  -- A thin event shows no object.
+  -- A thin event contains no object.
   and payload ->> 'object' is distinct from 'v2.core.event',
   false
 );
-comment on function private.stripe_is_mirrored_event(jsonb) is 'Whether an event is about something that is mirrored; others are kept for a while and ignored.';
+comment on function private.stripe_is_mirrored_event(jsonb) is 'Whether an event is about an object that is mirrored. Others are ignored, and deleted after 30 days.';
 
 create function private.stripe_ingest_event(payload jsonb)
 returns table (status text, duplicate boolean, error_code text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
--- A session keeps its plans while the tables grow from nothing. They must not depend on what the tables held, or on
--- statistics: every look-up here is by an index.
+-- A session makes its plans on empty tables and keeps them while the tables grow. So no plan may depend on statistics:
+-- each look-up uses an index.
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
-set jit = off -- the cost of a disabled plan would turn it on
+set jit = off -- else the high cost of a disabled plan would turn it on
 as $$
 #variable_conflict use_column
 declare
@@ -236,13 +232,13 @@ begin
   is_live := coalesce((payload ->> 'livemode')::boolean, false);
   ours := private.stripe_is_mirrored_event(payload);
 
-  -- Marked applied before it is: what an event is applied to is the set of applied events, itself included.
+  -- Marked as applied first, because the row of its object is a function of all applied events, this one included.
   insert into private.stripe_events (id, type, created, api_version, livemode, object_id, object_type, rank, payload, status, attempts, applied_at)
   values (
     payload ->> 'id', payload ->> 'type',
     case
       when jsonb_typeof(payload -> 'created') = 'number' then private.stripe_time(payload -> 'created')
-      -- A thin event's time is spelled out.
+      -- The time of a thin event is text.
       else coalesce((payload ->> 'created')::timestamptz, now())
     end,
     payload ->> 'api_version',
@@ -254,13 +250,13 @@ begin
 
   duplicate := event.id is null;
   if duplicate then
-    -- "on conflict" has waited for a delivery of the same event that was under way.
+    -- "on conflict" has waited for a concurrent delivery of the same event.
     select e.* into strict event
     from private.stripe_events as e
     where e.id = stripe_ingest_event.payload ->> 'id' and e.livemode = is_live
     for update;
     status := event.status;
-    -- Sent again by hand: the moment to try again what had failed.
+    -- An operator has sent it again: a failed event is retried.
     if status = 'failed' then
       error_code := private.stripe_retry_event(event.id, is_live);
       status := case when error_code is null then 'applied' else 'failed' end;
@@ -274,11 +270,11 @@ begin
   return next;
 end
 $$;
-comment on function private.stripe_ingest_event(jsonb) is 'Stores a verified event once and applies it; answers applied, failed (kept, tried again by schedule) or ignored. Definer: the sidecar holds no table rights.';
+comment on function private.stripe_ingest_event(jsonb) is 'Stores a verified event once and applies it. Returns applied, failed (stored, retried by schedule) or ignored. Nullable: error_code. Definer: the sidecar has no rights on the tables.';
 grant execute on function private.stripe_ingest_event(jsonb) to kijko_sidecar;
 
 -- ----------------------------------------------------------------------------
--- Operators: retry, replay, backlog
+-- Retry, replay and backlog, for schedules and operators
 -- ----------------------------------------------------------------------------
 
 create function private.stripe_retry_events(max_events integer default 100) returns integer
@@ -288,7 +284,7 @@ declare
   due record;
   n integer := 0;
 begin
-  -- An event that has to wait for a lock fails again, so that it does not hold locks that others need.
+  -- An event that waits longer for a lock fails again, so that it does not hold locks that other events need.
   perform set_config('lock_timeout', '2s', true);
   for due in
     select e.id, e.livemode from private.stripe_events as e
@@ -303,7 +299,7 @@ begin
   return n;
 end
 $$;
-comment on function private.stripe_retry_events(integer) is 'Tries the failed events that are due again; run by schedule.';
+comment on function private.stripe_retry_events(integer) is 'Retries the failed events that are due. A schedule runs it.';
 
 create function private.stripe_replay_events(ids text[] default null)
 returns table (id text, type text, status text, error_code text, error text)
@@ -327,7 +323,7 @@ begin
   end loop;
 end
 $$;
-comment on function private.stripe_replay_events(text[]) is 'Applies the named events again, or without names all that failed, given up or not; says what became of each.';
+comment on function private.stripe_replay_events(text[]) is 'Applies the named events again, or without names all failed events, including those given up. Returns the result of each.';
 
 create function private.stripe_backlog()
 returns table (failed bigint, given_up bigint, oldest_failed_seconds double precision, unlinked bigint, unplanned bigint)
@@ -340,10 +336,10 @@ begin atomic
     (select count(*) from public.stripe_subscriptions as s where s.org_id is null and s.status in ('active', 'trialing', 'past_due')),
     (select count(*) from private.stripe_entitlements as st where st.org_id is not null and st.plan is null and st.status in ('active', 'trialing', 'past_due'));
 end;
-comment on function private.stripe_backlog() is 'What needs an operator: failed events (and those given up), running subscriptions of no known organization, and running ones whose price names no plan. Definer: the sidecar holds no table rights.';
+comment on function private.stripe_backlog() is 'What an operator must look at: failed events (and those given up), running subscriptions of no known organization, and running subscriptions whose price names no plan. Definer: the sidecar has no rights on the tables.';
 grant execute on function private.stripe_backlog() to kijko_sidecar;
 
--- cron.schedule replaces the entry of the same name, so a replay is harmless.
+-- cron.schedule replaces an entry of the same name.
 select cron.schedule('kijko-stripe-retry', '* * * * *', 'select private.stripe_retry_events()');
 select cron.schedule('kijko-stripe-grace', '* * * * *', 'select private.stripe_expire_grace()');
 select cron.schedule(

@@ -1,5 +1,5 @@
 -- ============================================================================
--- Plan changes that follow a new lookup key of a price.
+-- Stripe: plan changes that follow a new lookup key of a price.
 --
 -- Thousands of organizations may use one price, and Stripe waits ten seconds for an
 -- answer. So the price's event queues the organizations that use it, updates the first
@@ -71,7 +71,7 @@ comment on function private.stripe_queue_plan_refreshes(text, boolean) is 'Queue
 
 create function private.stripe_run_plan_refreshes(max_orgs integer default 25) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
--- A change of plan also locks the profiles of the members. One that is held delays its organization, not the others.
+-- A change of plan also locks the profiles of the members. A locked profile delays its organization only.
 set lock_timeout = '500ms'
 as $$
 declare
@@ -145,7 +145,7 @@ end
 $$;
 comment on function private.stripe_recheck_prices() is 'Checks the subscriptions of changed prices once more, when no older transaction is running. Returns the number of prices.';
 
--- A procedure that commits may not have a "set" clause; it qualifies every name instead.
+-- A procedure that commits may not have a "set" clause, so it qualifies every name.
 create procedure private.stripe_apply_price_changes()
 language plpgsql
 as $$
@@ -161,5 +161,5 @@ end
 $$;
 comment on procedure private.stripe_apply_price_changes() is 'Run by schedule: updates the plans of all organizations that use a changed price, one batch per transaction.';
 
--- cron.schedule replaces the entry of the same name, so a replay is harmless.
+-- cron.schedule replaces an entry of the same name.
 select cron.schedule('kijko-stripe-price-changes', '* * * * *', 'call private.stripe_apply_price_changes()');

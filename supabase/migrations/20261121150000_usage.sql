@@ -1,7 +1,8 @@
 -- ============================================================================
--- Usage: what an organization has used, by what, where that leads to, why something was refused; and what its own
--- services tell about their use. Everything is read from the extension's ledger and its sums; who may read is decided
--- here.
+-- Usage: reports of what an organization has used, and meters of its own services.
+--
+-- Reports are read from the extension's ledger and its sums. Here is decided who may
+-- read them.
 -- ============================================================================
 
 -- ----------------------------------------------------------------------------
@@ -12,7 +13,7 @@ create table public.usage_meters (
   id uuid primary key default gen_random_uuid(),
   org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
   event_type text not null check (char_length(event_type) between 1 and 255),
-  -- A name of its own kind: no organization, and no mistake, can write the platform's meters.
+  -- The prefix keeps these meters apart from the platform's, which no organization can write.
   meter text not null check (octet_length(meter) <= 55 and meter ~ '^own\.[a-z][a-z0-9_]*$'),
   amount_field text check (char_length(amount_field) between 1 and 100),
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
@@ -22,15 +23,15 @@ create table public.usage_meters (
   unique (org_id, event_type)
 );
 
-comment on table public.usage_meters is 'Meters of an organization''s own services: which events ingest_usage() counts, and how. An event of any other type is refused.';
+comment on table public.usage_meters is 'Meters of an organization''s own services: which events ingest_usage() counts, and how. Events of other types are refused.';
 comment on column public.usage_meters.id is 'Identity of the row.';
-comment on column public.usage_meters.org_id is 'Organization; never changes.';
-comment on column public.usage_meters.event_type is 'The type of the CloudEvents that are counted.';
-comment on column public.usage_meters.meter is 'Where they are counted: "own." and a name. Several types may share a meter.';
-comment on column public.usage_meters.amount_field is 'The member of data that says how much, a whole number from 1; null counts each event as 1.';
-comment on column public.usage_meters.created_by is 'User who made it; null once that user is gone.';
-comment on column public.usage_meters.created_by_key is 'API key that made it; null when a user did.';
-comment on column public.usage_meters.created_at is 'When it was made.';
+comment on column public.usage_meters.org_id is 'Organization. It never changes.';
+comment on column public.usage_meters.event_type is 'Type of the CloudEvents that are counted.';
+comment on column public.usage_meters.meter is 'Meter that counts them: "own." and a name. Several types may share a meter.';
+comment on column public.usage_meters.amount_field is 'Member of data that holds the amount, a whole number from 1. Null counts each event as 1.';
+comment on column public.usage_meters.created_by is 'User who created it. Null once that user is deleted.';
+comment on column public.usage_meters.created_by_key is 'API key that created it. Null if a user did.';
+comment on column public.usage_meters.created_at is 'When it was created.';
 comment on column public.usage_meters.updated_at is 'Last change; set by trigger.';
 
 select private.make_tenant_table(
@@ -46,7 +47,7 @@ declare
   max_names constant bigint := (kijko.standing(new.org_id, 'usage_meters'))."limit";
   names bigint;
 begin
-  -- One at a time: concurrent changes would not see each other's names.
+  -- One change at a time: concurrent changes would not see each other's names.
   perform 1 from public.organizations as o where o.id = new.org_id for no key update;
   select count(*) into names
   from (
@@ -58,7 +59,7 @@ begin
   if names > max_names then
     perform kijko.fail(
       'quota_exceeded', format('%s of %s meters of your own are defined or in use this month', names, max_names),
-      'give a meter a name that has counted before, wait for the next month, or choose a larger plan'
+      'use the name of a meter that has counted before, wait for the next month, or choose a higher plan'
     );
   end if;
   return null;
@@ -71,8 +72,23 @@ create trigger usage_meters_names_update after update of meter on public.usage_m
   for each row when (old.meter <> new.meter) execute function private.usage_guard_meter_names();
 
 -- ----------------------------------------------------------------------------
--- Reading. Definer, all of them: only the domain may read the ledger.
+-- Reports. All of them are definer functions, because only the domain may read the ledger.
 -- ----------------------------------------------------------------------------
+
+create function public.usage_summary()
+returns table (meter text, period text, used bigint, "limit" bigint, remaining bigint, reset_at timestamptz)
+language plpgsql stable security definer set search_path = ''
+as $$
+#variable_conflict use_column
+begin
+  return query
+  select u.meter, u.period, u.used, u."limit", u.remaining, u.reset_at
+  from kijko.usage(private.tenancy_require_org_with('usage:read')) as u
+  order by u.meter;
+end
+$$;
+comment on function public.usage_summary() is 'Usage and limit of each meter of the request''s organization. Needs usage:read. Nullable: limit, remaining, reset_at. Definer: only the domain may read the ledger.';
+grant execute on function public.usage_summary() to authenticated;
 
 create function public.usage_by(dimension text, only_meter text default null, since date default null, until date default null)
 returns table (meter text, value text, used bigint, overage bigint, entries bigint)
@@ -92,7 +108,7 @@ begin
   ) as u;
 end
 $$;
-comment on function public.usage_by(text, text, date, date) is 'What the organization of the request has used by day, member, project, skill, habit, key or subject: from the beginning of each meter''s period, or between two days, both included. value is an id (or a day), null for uses that have none. Needs usage:read. Nullable: value. Definer: only the domain may read the ledger.';
+comment on function public.usage_by(text, text, date, date) is 'Usage of the request''s organization by day, member, project, skill, habit, key or subject: since the beginning of each meter''s period, or between two days, both included. value is an id or a day, and null for usage without one. Needs usage:read. Nullable: value. Definer: only the domain may read the ledger.';
 grant execute on function public.usage_by(text, text, date, date) to authenticated;
 
 create function public.usage_forecast()
@@ -107,7 +123,7 @@ begin
   from kijko.usage_forecast(private.tenancy_require_org_with('usage:read')) as u;
 end
 $$;
-comment on function public.usage_forecast() is 'What each meter of the organization of the request comes to at the end of its period, by two straight lines: the rate of this period so far, and what is used plus the rate of the last 7 days for the rest. Needs usage:read. Nullable: limit. Definer: only the domain may read the ledger.';
+comment on function public.usage_forecast() is 'Forecast of each meter of the request''s organization for the end of its period, by two linear estimates: at the rate of this period so far, and at the rate of the last 7 days for the rest of the period. Needs usage:read. Nullable: limit. Definer: only the domain may read the ledger.';
 grant execute on function public.usage_forecast() to authenticated;
 
 create function public.usage_alerts(since timestamptz default null)
@@ -120,7 +136,7 @@ begin
   from kijko.crossings(private.tenancy_require_org_with('usage:read'), usage_alerts.since) as c;
 end
 $$;
-comment on function public.usage_alerts(timestamptz) is 'When the organization of the request reached 50, 80 and 100 per cent of a limit, once for each period, the latest first; a lifetime has no beginning. Needs usage:read. Nullable: period_start. Definer: only the domain may read the extension''s tables.';
+comment on function public.usage_alerts(timestamptz) is 'When the request''s organization reached 50, 80 and 100 per cent of a limit, once for each period, the latest first. period_start is null for a lifetime limit. Needs usage:read. Nullable: period_start. Definer: only the domain may read the extension''s tables.';
 grant execute on function public.usage_alerts(timestamptz) to authenticated;
 
 create function public.explain_limit(org_id uuid, meter text) returns jsonb
@@ -134,7 +150,7 @@ declare
   explained jsonb;
   sees_plan boolean := true;
 begin
-  -- The setting is the role that the request runs as; a definer function cannot change it, nor can a user.
+  -- The setting is the role of the request. Neither a definer function nor a user can change it.
   if current_setting('role') <> 'service_role' then
     if not exists (select 1 from public.org_ids() as mine (id) where mine.id = explain_limit.org_id) then
       perform kijko.fail('not_a_member', 'org_id names no organization of yours');
@@ -150,7 +166,7 @@ begin
   end if;
   select l.* into included from public.plan_limits as l where l.plan = s.plan and l.meter = explain_limit.meter;
   explained := kijko.explain_limit(s.org_id, explain_limit.meter);
-  -- Executions are refused, too, while a meter of model use is used up.
+  -- Executions are also refused while a meter of model usage is exhausted.
   if explain_limit.meter = 'executions' then
     blocked_by := (private.executions_exhausted_meter(s.org_id)).meter;
   end if;
@@ -163,7 +179,7 @@ begin
     'plan_includes', case when included.plan is not null then
       jsonb_build_object('amount', included.amount, 'period', included.period, 'over', included.over)
     end,
-    -- Somebody has set another limit than the plan's.
+    -- Whether an operator has set a limit other than the plan's.
     'overridden', coalesce(
       (explained #>> '{limit,amount}', explained #>> '{limit,over}') is distinct from (included.amount::text, included.over)
         and jsonb_typeof(explained -> 'limit') = 'object',
@@ -172,111 +188,11 @@ begin
   );
 end
 $$;
-comment on function public.explain_limit(uuid, text) is 'Why a use of a meter is allowed or refused now: the answer in words, the rows that the use is made of, and with billing:read the plan, what it includes, and whether the limit was set otherwise. Needs usage:read; service_role sees all. Definer: only the domain may read the extension''s tables.';
+comment on function public.explain_limit(uuid, text) is 'Explains why use of a meter is allowed or refused now: a sentence, the rows that make up the usage, and with billing:read the plan, what it includes, and whether an operator has set another limit. Needs usage:read. service_role may ask for any organization. Definer: only the domain may read the extension''s tables.';
 grant execute on function public.explain_limit(uuid, text) to authenticated, service_role;
 
 -- ----------------------------------------------------------------------------
--- Events from an organization's own services
--- ----------------------------------------------------------------------------
-
-create function private.usage_refuse_events_over_quota(events jsonb, sent jsonb) returns jsonb
-language sql immutable set search_path = pg_catalog, pg_temp
-as $$
-  select coalesce(
-    jsonb_agg(
-      jsonb_build_object(
-        'source', e.event -> 'source', 'id', e.event -> 'id', 'status', 'refused', 'code', 'quota_exceeded',
-        'reason', 'no more events are included this month'
-      )
-      order by e.number
-    ),
-    '[]'
-  )
-  from jsonb_array_elements(events) with ordinality as e (event, number)
-  where e.number > jsonb_array_length(sent)
-$$;
-comment on function private.usage_refuse_events_over_quota(jsonb, jsonb) is 'Results for the events of a batch that do not fit the quota: those behind the ones in sent.';
-
-create function private.usage_ingest(events jsonb, org uuid) returns jsonb
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-declare
-  quota kijko.verdict := kijko.standing(org, 'events');
-  sent jsonb := usage_ingest.events;
-  over jsonb := '[]'::jsonb;
-  answer jsonb;
-begin
-  -- Events behind the last one that fits are not processed: a refused batch stores nothing.
-  if jsonb_typeof(sent) = 'array' and jsonb_array_length(sent) between quota.remaining + 1 and 10000
-    and kijko.explain_limit(org, 'events') #>> '{limit,over}' = 'refuse'
-  then
-    if quota.remaining = 0 then
-      perform kijko.consume(org, 'events', 1); -- fails, with the headers of the meter
-    end if;
-    sent := jsonb_path_query_array(sent, '$[0 to $last]', jsonb_build_object('last', quota.remaining - 1));
-    over := private.usage_refuse_events_over_quota(usage_ingest.events, sent);
-  end if;
-
-  with rules as (
-    select coalesce(jsonb_object_agg(m.event_type, jsonb_build_object('meter', m.meter, 'field', m.amount_field)), '{}') as meters
-    from public.usage_meters as m
-    where m.org_id = org
-  )
-  select jsonb_build_object(
-    'accepted', count(*) filter (where i.status = 'accepted'),
-    'duplicate', count(*) filter (where i.status = 'duplicate'),
-    'refused', count(*) filter (where i.status = 'refused') + jsonb_array_length(over),
-    'events', coalesce(
-      jsonb_agg(
-        case when i.reason is null
-          then jsonb_build_object('source', i.source, 'id', i.id, 'status', i.status)
-          else jsonb_build_object('source', i.source, 'id', i.id, 'status', i.status, 'code', i.code, 'reason', i.reason)
-        end
-        order by i.number
-      ),
-      '[]'
-    ) || over
-  )
-  into answer
-  from rules as r
-  cross join lateral kijko.ingest_usage(org, sent, r.meters) as i;
-
-  -- Fails if a concurrent batch has used up the quota; then nothing of this batch is kept.
-  if (answer -> 'accepted')::bigint > 0 then
-    perform kijko.consume(org, 'events', (answer -> 'accepted')::bigint);
-  end if;
-  return answer;
-end
-$$;
-comment on function private.usage_ingest(jsonb, uuid) is 'Counts events by the organization''s own meters, and each accepted one as one of the month''s events; returns a result for each, in their order. One value, because an answer of rows ends at 1,000. The caller has checked the organization.';
-
-create function public.ingest_usage(events jsonb) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  org uuid := private.tenancy_require_org_with('organization:write');
-begin
-  return private.usage_ingest(ingest_usage.events, org);
-end
-$$;
-comment on function public.ingest_usage(jsonb) is 'Counts a batch of CloudEvents 1.0 (at most 10,000 and 8 MiB) of the organization of the request, each once by source and id. Answers {accepted, duplicate, refused, events: [{source, id, status, code, reason}]}, an event for each that was sent, in their order. Accepted ones count as events of the month; what does not fit is refused with quota_exceeded, and the whole call when nothing is left. Needs organization:write. Definer: only the domain may write the ledger.';
-grant execute on function public.ingest_usage(jsonb) to authenticated;
-
-create function public.ingest_usage(events jsonb, org_id uuid) returns jsonb
-language plpgsql security definer set search_path = ''
-as $$
-begin
-  if not exists (select 1 from public.organizations as o where o.id = ingest_usage.org_id) then
-    perform kijko.fail('not_found', 'no such organization');
-  end if;
-  return private.usage_ingest(ingest_usage.events, ingest_usage.org_id);
-end
-$$;
-comment on function public.ingest_usage(jsonb, uuid) is 'ingest_usage(events) for a server that holds the service key and names the organization. Definer: only the domain may write the ledger.';
-grant execute on function public.ingest_usage(jsonb, uuid) to service_role;
-
--- ----------------------------------------------------------------------------
--- Repair
+-- Maintenance
 -- ----------------------------------------------------------------------------
 
 create function private.usage_recount_gauges(org uuid default null)
@@ -285,8 +201,8 @@ language plpgsql set search_path = ''
 as $$
 #variable_conflict use_column
 begin
-  -- A domain that gets a gauge adds its table to the lock and to the list.
-  -- Counting must see everything that was committed before the locks were had.
+  -- A domain with a new gauge adds its table to the lock and to the list.
+  -- The counts must see everything that was committed before the locks were taken.
   if current_setting('transaction_isolation') <> 'read committed' then
     perform kijko.fail('bad_request', 'usage_recount_gauges() needs read committed');
   end if;
@@ -308,11 +224,15 @@ begin
     where (usage_recount_gauges.org is null or o.id = usage_recount_gauges.org) and coalesce(u.used, 0) <> g.rows
     order by o.id, g.meter
   loop
-    -- Counters in memory may be wrong as well: after the commit they are read anew.
+    -- Counters in memory may be wrong, too. They are read again after the commit.
     perform kijko.forget_usage(org_id);
     perform kijko.correct_usage(org_id, meter, became - was, 'recounted');
     return next;
   end loop;
 end
 $$;
-comment on function private.usage_recount_gauges(uuid) is 'Sets the gauges of an organization, or of all, to what there is, also beyond the limit; the ones that were wrong. After rows came or went past the triggers: a restore of single tables, TRUNCATE. As postgres or the superuser only.';
+comment on function private.usage_recount_gauges(uuid) is 'Sets the gauges of one organization, or of all, to the number of rows, even beyond the limit. Returns the gauges that were wrong. For use after rows changed without triggers, as by TRUNCATE or a restore of single tables. Only for postgres and the superuser.';
+
+-- Sums new rows of the ledger, creates its partitions ahead, and releases what crashed sessions reserved. Without it, a counter
+-- that is read again has ever more rows to sum. cron.schedule replaces an entry of the same name.
+select cron.schedule('kijko-maintain-usage', '* * * * *', 'select kijko.maintain_usage()');
