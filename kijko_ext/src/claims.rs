@@ -1,5 +1,5 @@
-//! The request's claims, or nobody's. Everything that is not an object of claims, set in a trusted session, counts as
-//! no claims at all: never an error that leaks, never "allowed".
+//! The claims of the request's token. Anything but an object of claims that was set in a trusted session counts as no claims,
+//! and is never an error.
 
 use std::cell::RefCell;
 
@@ -10,14 +10,14 @@ use serde_json::{Map, Value};
 use crate::pg::setting;
 use crate::trust;
 
-/// A text and the claims in it.
+/// A text and its parsed claims.
 type Parsed = (Vec<u8>, Option<Map<String, Value>>);
 
 thread_local! {
     static PARSED: RefCell<Parsed> = RefCell::default();
 }
 
-/// The claims PostgREST verified, or null.
+/// The claims that PostgREST verified, or null.
 #[pg_extern(stable, parallel_safe)]
 fn claims() -> Option<JsonB> {
     with(|claims| Some(JsonB(Value::Object(claims.clone()))))
@@ -33,8 +33,8 @@ pub fn claim(name: &str) -> Option<String> {
     })
 }
 
-/// Runs `body` on the claims of this transaction, if there are any and its session is trusted. A request asks many times:
-/// what was parsed is kept until the text changes. `body` must not ask Postgres anything.
+/// Runs `body` on the claims of this transaction, if it has any and its session is trusted. A request needs them many times,
+/// so the parsed claims are cached until the text changes. `body` must not call Postgres.
 pub fn with<T>(body: impl FnOnce(&Map<String, Value>) -> Option<T>) -> Option<T> {
     PARSED.with_borrow_mut(|(known, claims)| {
         setting::with(c"request.jwt.claims", |text| {
@@ -48,7 +48,7 @@ pub fn with<T>(body: impl FnOnce(&Map<String, Value>) -> Option<T>) -> Option<T>
     })
 }
 
-/// An object of claims, or nothing.
+/// Parses an object of claims. None for anything else.
 pub fn parse(text: &str) -> Option<Map<String, Value>> {
     match serde_json::from_str(text) {
         Ok(value) if storable(&value) => match value {
@@ -59,7 +59,7 @@ pub fn parse(text: &str) -> Option<Map<String, Value>> {
     }
 }
 
-/// Whether jsonb can hold it: it has no NUL character, and would raise an error.
+/// Whether jsonb can hold the value. It has no NUL character and raises an error for one.
 pub fn storable(value: &Value) -> bool {
     match value {
         Value::String(text) => !text.contains('\0'),
@@ -76,7 +76,7 @@ pub fn uuid_claim(claims: &Map<String, Value>, name: &str) -> Option<[u8; 16]> {
     parse_uuid(claims.get(name)?.as_str()?)
 }
 
-/// The canonical form only (8-4-4-4-12 hexadecimal digits): what every issuer of ours writes.
+/// Parses a uuid in its canonical form (8-4-4-4-12 hexadecimal digits), which our issuers write.
 pub fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     let text = text.as_bytes();
     if text.len() != 36 {

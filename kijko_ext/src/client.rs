@@ -1,7 +1,7 @@
-//! Where a request comes from: `kijko.client_address()` and `kijko.client_network()`. crate::network has the arithmetic.
+//! The client's address and network: `kijko.client_address()` and `kijko.client_network()`. network.rs has the arithmetic.
 //!
-//! X-Forwarded-For grows to the right: each proxy adds the address that it saw. So the rightmost address that is no trusted
-//! proxy (kijko.trusted_proxies) is the client's. The client itself may have written everything to its left.
+//! Each proxy appends the address that it saw to X-Forwarded-For. So the client's address is the rightmost one that is not a
+//! trusted proxy (kijko.trusted_proxies). The client may have written anything to its left.
 
 use pgrx::datum::Inet;
 use pgrx::prelude::*;

@@ -1,5 +1,5 @@
-//! Product time: the transaction's clock plus a superuser-only offset, so that tests and demonstrations can travel. And
-//! how Postgres counts time, beside how everybody else does.
+//! Product time: the transaction's clock plus an offset that only a superuser can set, for tests and demonstrations. Also
+//! conversions between Postgres' time and Unix time.
 
 use pgrx::prelude::*;
 
@@ -29,12 +29,12 @@ pub fn real_micros() -> i64 {
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
-/// The second that it is, in Unix time.
+/// The current second in Unix time.
 pub fn unix_now() -> i64 {
     unix_micros(real_micros()) / SECOND
 }
 
-/// An infinite time stays beyond all others.
+/// Infinite times saturate.
 pub fn unix_micros(at: i64) -> i64 {
     at.saturating_add(POSTGRES_EPOCH_IN_UNIX_MICROS)
 }
@@ -52,7 +52,7 @@ pub fn unix_seconds_from(at: i64) -> u64 {
         .div_ceil(SECOND as u64)
 }
 
-/// Rounded up: who waits that long is past `until`. From or until infinity, as many as can be counted.
+/// Rounded up, so that a client who waits that long is past `until`. Saturates for infinite times.
 pub fn seconds_between(from: i64, until: i64) -> u64 {
     until
         .saturating_sub(from)

@@ -1,4 +1,4 @@
--- Nobody may execute anything but what is granted here. Functions for named roles are granted by the platform, not by
+-- No role may execute any function but those granted here. Functions for named roles are granted by the platform, not by
 -- the extension, which must install where those roles do not exist.
 revoke all on all functions in schema kijko from public;
 

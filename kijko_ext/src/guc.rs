@@ -13,12 +13,13 @@ use crate::errors;
 use crate::network::ProxyList;
 
 mod clock_offset;
+pub mod connection_time;
 
 static TRUSTED_SESSION_USERS: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"authenticator"));
 static TRUSTED_PROXIES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static CLOCK_OFFSET: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"0"));
-/// The same, read when it was set: every use of a quota asks for it.
+/// The same in microseconds, parsed when it is set: every use of a quota reads it.
 static CLOCK_OFFSET_MICROS: AtomicI64 = AtomicI64::new(0);
 static JWT_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static RATE_LIMIT_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(65_536);
@@ -26,19 +27,18 @@ static QUOTA_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(65_536);
 static DATABASE: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"postgres"));
 static SESSION_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(16_384);
-static METER_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(16_384);
-static METER_FLUSH_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(100);
-static ON_RATE_LIMIT_FAILURE: GucSetting<Failure> = GucSetting::<Failure>::new(Failure::Open);
-static ON_QUOTA_FAILURE: GucSetting<Failure> = GucSetting::<Failure>::new(Failure::Closed);
-static CONNECTION_TIME_RATE: GucSetting<f64> = GucSetting::<f64>::new(3.0);
-static CONNECTION_TIME_BURST: GucSetting<i32> = GucSetting::<i32>::new(15_000);
-static CONNECTION_TIME_CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(2);
+static REQUEST_COUNTER_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(16_384);
+static REQUEST_COUNTER_FLUSH_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(100);
+static ON_RATE_LIMIT_FAILURE: GucSetting<FailureMode> =
+    GucSetting::<FailureMode>::new(FailureMode::Open);
+static ON_QUOTA_FAILURE: GucSetting<FailureMode> =
+    GucSetting::<FailureMode>::new(FailureMode::Closed);
 static REQUEST_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(131_072);
 static USAGE_ATTRIBUTES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
-/// What becomes of a request when the limiter itself fails.
+/// Whether a request passes when the limiter itself fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
-pub enum Failure {
+pub enum FailureMode {
     /// It passes.
     #[name = c"open"]
     Open,
@@ -47,8 +47,8 @@ pub enum Failure {
     Closed,
 }
 
-/// Shared memory can only be reserved while the postmaster starts, so a later load would leave the limiter without
-/// its table. Better to refuse than to limit nothing.
+/// Shared memory can only be reserved while the postmaster starts. A later load would leave the limiter without its table, so
+/// it is refused.
 pub fn refuse_unless_preloaded() {
     if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
         return;
@@ -67,7 +67,7 @@ pub fn init() {
         c"Login roles whose request.jwt.claims are believed.",
         c"Any SQL session can set request.jwt.claims, so claims count only when session_user is on this comma-separated list.",
         &TRUSTED_SESSION_USERS,
-        GucContext::Sighup, // configuration file only: whoever could extend it could be anybody
+        GucContext::Sighup, // configuration file only: a role that could extend it could become any user
         GucFlags::empty(),
     );
     unsafe {
@@ -113,7 +113,7 @@ pub fn init() {
         GucFlags::empty(),
     );
     define_requests();
-    define_connection_time();
+    connection_time::define();
     GucRegistry::define_string_guc(
         c"kijko.usage_attributes",
         c"A JSON object that uses of quotas are recorded with.",
@@ -151,7 +151,7 @@ fn define_requests() {
     GucRegistry::define_int_guc(
         c"kijko.session_slots",
         c"Revoked sessions that shared memory can hold, 32 bytes each.",
-        c"Rounded up to a power of two. When they do not fit, kijko.revoked_sessions is asked instead; kijko.stats() counts that.",
+        c"Rounded up to a power of two. When they do not fit, kijko.revoked_sessions is read instead; kijko.stats() counts that.",
         &SESSION_SLOTS,
         1_024,
         16_777_216,
@@ -159,20 +159,20 @@ fn define_requests() {
         GucFlags::empty(),
     );
     GucRegistry::define_int_guc(
-        c"kijko.meter_slots",
+        c"kijko.request_counter_slots",
         c"Subjects whose requests can be counted between two flushes, 32 bytes each.",
         c"Rounded up to a power of two. When there is no room a count waits in its backend; kijko.stats() counts that.",
-        &METER_SLOTS,
+        &REQUEST_COUNTER_SLOTS,
         1_024,
         1_048_576,
         GucContext::Postmaster, // shared memory is sized once
         GucFlags::empty(),
     );
     GucRegistry::define_int_guc(
-        c"kijko.meter_flush_interval",
+        c"kijko.request_counter_flush_interval",
         c"How often counted requests are moved to the ledger.",
         c"A crash loses what was counted since the last time.",
-        &METER_FLUSH_INTERVAL,
+        &REQUEST_COUNTER_FLUSH_INTERVAL,
         10,
         60_000,
         GucContext::Sighup, // the worker's, which no session is
@@ -206,54 +206,8 @@ fn define_requests() {
     );
 }
 
-fn define_connection_time() {
-    GucRegistry::define_float_guc(
-        c"kijko.connection_time_rate",
-        c"Seconds of connections that the requests of one subject may take in a second.",
-        c"About a third of PostgREST's db-pool, so that one tenant cannot take all of it. 0 takes the limit away.",
-        &CONNECTION_TIME_RATE,
-        0.0,
-        1_000.0,
-        GucContext::Suset, // clients must not choose
-        GucFlags::empty(),
-    );
-    GucRegistry::define_int_guc(
-        c"kijko.connection_time_burst",
-        c"Seconds of connections that the requests of one subject may take at once.",
-        c"Beyond it the subject is in debt: only kijko.connection_time_concurrency of its requests run at once until it is paid back.",
-        &CONNECTION_TIME_BURST,
-        1,
-        3_600_000,
-        GucContext::Suset, // clients must not choose
-        GucFlags::UNIT_MS,
-    );
-    GucRegistry::define_int_guc(
-        c"kijko.connection_time_concurrency",
-        c"How many requests of a subject that is in debt with its connection time may run at once.",
-        c"Less than kijko.connection_time_rate, or a debt is never paid back while as many run.",
-        &CONNECTION_TIME_CONCURRENCY,
-        1,
-        1_000,
-        GucContext::Suset, // clients must not choose
-        GucFlags::empty(),
-    );
-}
-
-/// Seconds in a second; 0 for no limit.
-pub fn connection_time_rate() -> f64 {
-    CONNECTION_TIME_RATE.get()
-}
-
-pub fn connection_time_burst() -> Duration {
-    Duration::from_millis(CONNECTION_TIME_BURST.get().unsigned_abs().into())
-}
-
-pub fn connection_time_concurrency() -> usize {
-    CONNECTION_TIME_CONCURRENCY.get().unsigned_abs() as usize
-}
-
-/// Whether a login role is one whose claims are believed. Asked several times by every request, so the list is split
-/// only when it has changed.
+/// Whether claims count in sessions of a login role. Every request needs it several times, so the list is parsed only when it
+/// has changed.
 pub fn is_trusted_session_user(name: &str) -> bool {
     thread_local! {
         static KNOWN: RefCell<(Option<CString>, Vec<String>)> = RefCell::default();
@@ -321,19 +275,19 @@ pub fn session_slots() -> usize {
     (SESSION_SLOTS.get() as usize).next_power_of_two()
 }
 
-pub fn meter_slots() -> usize {
-    (METER_SLOTS.get() as usize).next_power_of_two()
+pub fn request_counter_slots() -> usize {
+    (REQUEST_COUNTER_SLOTS.get() as usize).next_power_of_two()
 }
 
-pub fn meter_flush_interval() -> Duration {
-    Duration::from_millis(METER_FLUSH_INTERVAL.get().unsigned_abs().into())
+pub fn request_counter_flush_interval() -> Duration {
+    Duration::from_millis(REQUEST_COUNTER_FLUSH_INTERVAL.get().unsigned_abs().into())
 }
 
-pub fn on_rate_limit_failure() -> Failure {
+pub fn on_rate_limit_failure() -> FailureMode {
     ON_RATE_LIMIT_FAILURE.get()
 }
 
-pub fn on_quota_failure() -> Failure {
+pub fn on_quota_failure() -> FailureMode {
     ON_QUOTA_FAILURE.get()
 }
 
@@ -388,7 +342,7 @@ unsafe extern "C-unwind" fn check_trusted_proxies(
     false
 }
 
-/// The check hook let nothing in that cannot be read.
+/// The check hook has refused values that cannot be parsed.
 #[pg_guard]
 unsafe extern "C-unwind" fn assign_clock_offset(new_value: *const c_char, _extra: *mut c_void) {
     let offset = if new_value.is_null() {

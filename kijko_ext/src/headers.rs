@@ -1,5 +1,5 @@
-//! Headers of the request and of the answer, which PostgREST keeps in the settings request.headers and response.headers.
-//! Both are read at every request, so what was parsed is kept until the text changes.
+//! Headers of the request and of the response. PostgREST keeps them in the settings request.headers and response.headers.
+//! Every request reads them several times, so the parsed headers are cached until the text changes.
 
 use std::cell::RefCell;
 
@@ -30,7 +30,7 @@ pub fn request_header(name: &str) -> Option<String> {
     of_request(&name.to_lowercase(), str::to_owned)
 }
 
-/// Runs `body` on a header of the request, named in lower case; None outside PostgREST and when it was not sent.
+/// Runs `body` on a header of the request, named in lower case. None outside PostgREST, and when it was not sent.
 pub fn of_request<T>(name: &str, body: impl FnOnce(&str) -> T) -> Option<T> {
     with_request(|request| match request.headers.get(name)? {
         Value::Null => None,
@@ -75,13 +75,13 @@ fn add_header(arguments: Arguments) -> Answer {
     }
 }
 
-/// Adds headers to the answer; None takes one away. Names and values must be such as HTTP allows.
+/// Adds headers to the response. None removes one. Names and values must be valid in HTTP.
 pub fn add(headers: &[(&str, Option<&str>)]) {
     let text = setting::get(c"response.headers");
     setting::set_local(c"response.headers", &with(text.as_deref(), headers));
 }
 
-/// A header of the answer as it is so far.
+/// A header that the response has so far.
 pub fn of_response(name: &str) -> Option<String> {
     let text = setting::get(c"response.headers")?;
     let header = parsed(&text)
@@ -91,8 +91,8 @@ pub fn of_response(name: &str) -> Option<String> {
     value.as_str().map(str::to_owned)
 }
 
-/// The headers so far, an array of objects of one key each, with some more. Setting response.headers replaces all of
-/// them, so a header set again replaces its former value here; Set-Cookie repeats.
+/// Adds headers to those that the response has so far: an array of objects of one key each. A header that is set again
+/// replaces its former value, except Set-Cookie, which repeats.
 fn with(text: Option<&str>, headers: &[(&str, Option<&str>)]) -> String {
     let mut all = text.map(parsed).unwrap_or_default();
     for (name, value) in headers {
@@ -114,12 +114,12 @@ fn with(text: Option<&str>, headers: &[(&str, Option<&str>)]) -> String {
     text
 }
 
-/// Set by hand and malformed: nothing worth failing for.
+/// No headers when the setting was set by hand and is malformed.
 fn parsed(text: &str) -> Vec<Value> {
     serde_json::from_str(text).unwrap_or_default()
 }
 
-/// Adds an object of one key. Of what HTTP allows, JSON has to escape two characters.
+/// Adds an object of one key. JSON escapes two of the characters that HTTP allows.
 fn push_object(text: &mut String, name: &str, value: &str) {
     text.push_str("{\"");
     text.push_str(name); // a token

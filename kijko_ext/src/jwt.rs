@@ -1,7 +1,8 @@
-//! Signed tokens, with keys from a file that only the server process reads: RS256, ES256 or EdDSA by the kind of the key.
-//! keys.rs holds the keys and the rules, access.rs says what an access token looks like, edge.rs has the SQL functions.
-//! Nothing symmetric exists, so nothing that SQL can read can sign.
+//! Signed tokens: RS256, ES256 or EdDSA, by the kind of the key. Only the server process reads the file of private keys
+//! (key_file.rs). keys.rs signs and verifies, access.rs checks the claims of an access token, sql.rs has the SQL functions.
+//! No key is symmetric, so nothing that SQL can read can sign.
 
 pub mod access;
-pub mod edge;
+mod key_file;
 mod keys;
+pub mod sql;

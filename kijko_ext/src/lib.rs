@@ -1,8 +1,8 @@
-//! Kijko's Postgres extension: who is asking, limits, cron and signed tokens.
+//! Kijko's Postgres extension: the caller of a request, limits, cron and signed tokens.
 //!
-//! One module per concern. Each keeps its arithmetic free of Postgres (plain `#[test]`), its SQL edge thin
-//! (`#[pg_extern]`, `#[pg_test]`), and its tables, plpgsql and comments in a file of SQL beside it. The order of
-//! those files is declared here.
+//! One module per concern. Each keeps its arithmetic free of Postgres (plain `#[test]`), its SQL functions thin
+//! (`#[pg_extern]`, `#[pg_test]`), and its tables, plpgsql and comments in an SQL file beside it. Their order is declared here.
+//! pg/ has what talks to Postgres' C. Modules import each other in one direction only.
 
 use pgrx::prelude::*;
 
@@ -16,11 +16,11 @@ mod guc;
 mod headers;
 mod jwt;
 mod limits;
-mod meter;
 mod network;
 mod pg;
 mod rate_limit;
 mod request;
+mod request_counter;
 mod session;
 mod shmem;
 mod stats;
@@ -138,11 +138,11 @@ extension_sql_file!(
     "jwt.sql",
     name = "jwt",
     requires = [
-        jwt::edge::sign_jwt,
-        jwt::edge::verify_jwt,
-        jwt::edge::access_token_fault,
-        jwt::edge::jwks,
-        jwt::edge::pre_config
+        jwt::sql::sign_jwt,
+        jwt::sql::verify_jwt,
+        jwt::sql::access_token_fault,
+        jwt::sql::jwks,
+        jwt::sql::pre_config
     ]
 );
 // Last, so that no function can be added without passing through it.
@@ -156,14 +156,14 @@ pub extern "C-unwind" fn _PG_init() {
     shmem::init(&[
         rate_limit::limiter::SHMEM_REGION,
         limits::table::SHMEM_REGION,
-        meter::table::SHMEM_REGION,
-        request::stats::SHMEM_REGION,
+        request_counter::pending::SHMEM_REGION,
+        request::counters::SHMEM_REGION,
         request::in_flight::SHMEM_REGION,
         session::revocation_cache::SHMEM_REGION,
     ]);
-    meter::worker::register();
+    request_counter::worker::register();
     request::statement::init();
-    request::memory::init();
+    request::memory_limit::init();
 }
 
 /// Needed by `cargo pgrx test`, at the root of the crate.

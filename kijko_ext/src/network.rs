@@ -96,8 +96,8 @@ impl ProxyList {
             .map(Self)
     }
 
-    /// The client's address in an X-Forwarded-For: the rightmost that is no trusted proxy, or the leftmost when all are. None
-    /// when that entry is no address: entries to its left cannot be trusted.
+    /// The client's address in an X-Forwarded-For: the rightmost that is not a trusted proxy, or the leftmost when all are. None
+    /// when that entry is not an address, because entries to its left cannot be trusted.
     pub fn client(&self, forwarded: &str) -> Option<IpAddr> {
         let mut client = None;
         for entry in forwarded.rsplit(',') {

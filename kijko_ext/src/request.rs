@@ -1,26 +1,31 @@
-//! A request's admission, before anything of it runs: rate limits by policy, the quota of requests, counting, headers.
+//! Admits a request before any of it runs: rate limits by policy, the quota of requests, counting, headers.
 //!
-//! From the bottom up: what a policy is and which apply (policy.rs, pure), what a backend knows of the tables (cache.rs),
-//! what the client is told (told.rs, pure; verdict.rs for uses of quotas), whose request it is where the domain has said so
-//! before (member.rs), whether its token is an access token (token.rs),
-//! its headers (preferences.rs, pure; wellformed.rs), its statement timeout (statement_time.rs), the time for which it holds a connection
-//! (connection_time.rs, in_flight.rs), `kijko.admit_request`
-//! (admit.rs), and `kijko.admit_outside` for requests that another server takes (outside.rs). The statement itself is checked
-//! after Postgres has analysed it (statement.rs), and its memory while it runs (memory.rs).
+//! Bottom up:
+//!
+//! - policy.rs (pure) decides which policies apply, policy_cache.rs caches policies and tiers in each backend, and
+//!   membership_cache.rs the organization of each member.
+//! - token.rs checks that the token is an access token, header_check.rs and preferences.rs (pure) check the headers.
+//! - response_headers.rs (pure) builds the headers of the response; limit_headers.rs adds those of a use of a quota.
+//! - connection_time.rs bounds how long a caller's requests hold connections, with the table of in_flight.rs.
+//! - statement_timeout.rs sets the tier's statement timeout.
+//! - admit.rs is `kijko.admit_request`; external.rs is `kijko.admit_external`, for requests that another server takes.
+//!
+//! statement.rs checks the statement after Postgres has analysed it, memory_limit.rs its memory while it runs, and
+//! counters.rs has the figures.
 
 mod admit;
-mod cache;
 mod connection_time;
+pub mod counters;
+mod external;
+mod header_check;
 pub mod in_flight;
-mod member;
-pub mod memory;
-mod outside;
+mod limit_headers;
+mod membership_cache;
+pub mod memory_limit;
 mod policy;
+mod policy_cache;
 mod preferences;
+mod response_headers;
 pub mod statement;
-mod statement_time;
-pub mod stats;
+mod statement_timeout;
 pub mod token;
-mod told;
-mod verdict;
-mod wellformed;

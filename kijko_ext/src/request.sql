@@ -21,18 +21,18 @@ create table kijko.rate_limit_policies (
     -- What a burst is worth in time has to fit the limiter's clock: 285 years.
     check (extract(epoch from per) * coalesce(burst, rate) / rate < 9000000000)
 );
-comment on table kijko.rate_limit_policies is 'How often requests may be made: what kijko.admit_request() asks of them. Of each name a request has the policy of its tier, or else that for every tier; policies of different names apply together, all or nothing (at most 16). Changes count for the next request.';
-comment on column kijko.rate_limit_policies.name is 'What clients are told by RateLimit-Policy.';
+comment on table kijko.rate_limit_policies is 'How often requests may be made: what kijko.admit_request() asks of them. Of each name a request has the policy of its tier, or else that for every tier; policies of different names apply together, all or nothing (at most 16). Changes apply from the next request on.';
+comment on column kijko.rate_limit_policies.name is 'The name in the header RateLimit-Policy.';
 comment on column kijko.rate_limit_policies.tier is 'The organization''s tier (kijko.set_tier), anonymous or user for requests without an organization, or * for every tier that has no policy of this name. For the scope user the user''s own tier, if there is one.';
 comment on column kijko.rate_limit_policies.scope is 'What is limited: each address (of IPv6: each /64), user, organization or API key. A request that has none is not limited by it.';
 comment on column kijko.rate_limit_policies.method is 'Requests of this method only; null for all.';
 comment on column kijko.rate_limit_policies.route is 'Requests whose path is like this only, for example /rpc/*; null for all.';
-comment on column kijko.rate_limit_policies.rate is 'So many requests ...';
-comment on column kijko.rate_limit_policies.per is '... in this time.';
-comment on column kijko.rate_limit_policies.burst is 'At most so many at once; null for as many as the rate.';
+comment on column kijko.rate_limit_policies.rate is 'How many requests are allowed in the time per.';
+comment on column kijko.rate_limit_policies.per is 'The time in which rate requests are allowed.';
+comment on column kijko.rate_limit_policies.burst is 'How many requests are allowed at once; null for the rate.';
 comment on column kijko.rate_limit_policies.cost is 'What a request costs of it.';
-comment on column kijko.rate_limit_policies.shadow is 'Counts and logs what it would refuse, and refuses nothing.';
-comment on column kijko.rate_limit_policies.enabled is 'Whether it is there at all.';
+comment on column kijko.rate_limit_policies.shadow is 'In shadow mode the policy counts and logs what it would refuse, and refuses nothing.';
+comment on column kijko.rate_limit_policies.enabled is 'Whether the policy applies.';
 
 create table kijko.tiers (
     subject uuid primary key,
@@ -40,7 +40,7 @@ create table kijko.tiers (
 );
 comment on table kijko.tiers is 'The tier of organizations and users, by which their rate limit policies are chosen.';
 comment on column kijko.tiers.subject is 'The organization, or kijko.subject() of a user.';
-comment on column kijko.tiers.tier is 'Any name: here the plan''s.';
+comment on column kijko.tiers.tier is 'Any name. Kijko uses the plan''s code.';
 
 select pg_catalog.pg_extension_config_dump('kijko.rate_limit_policies', '');
 select pg_catalog.pg_extension_config_dump('kijko.tiers', '');
@@ -117,7 +117,7 @@ create table kijko.statement_timeouts (
     tier text collate "C" primary key check (pg_catalog.length(tier) between 1 and 63),
     milliseconds integer not null check (milliseconds between 1 and 3600000)
 );
-comment on table kijko.statement_timeouts is 'How long a statement of a request may take, by tier: kijko.admit_request() sets statement_timeout for the rest of the transaction. Changes count for the next request.';
+comment on table kijko.statement_timeouts is 'How long a statement of a request may take, by tier: kijko.admit_request() sets statement_timeout for the rest of the transaction. Changes apply from the next request on.';
 comment on column kijko.statement_timeouts.tier is 'The organization''s tier (kijko.set_tier), anonymous or user for requests without an organization, or * for every tier that has none.';
 comment on column kijko.statement_timeouts.milliseconds is 'How long.';
 select pg_catalog.pg_extension_config_dump('kijko.statement_timeouts', '');
@@ -155,15 +155,15 @@ comment on function kijko.admit_request(uuid, uuid, uuid) is 'Admits a request o
 
 create function kijko.admit_known_request() returns boolean
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_known_request';
-comment on function kijko.admit_known_request() is 'kijko.admit_request() for the member and the organization of this request, if the domain has told of them before (kijko.remember_membership) and no membership has changed since; false when it has not, and the domain has to look.';
+comment on function kijko.admit_known_request() is 'kijko.admit_request() for the user and the organization of this request, if the membership is cached (kijko.remember_membership). False when it is not: the domain then reads memberships.';
 
-create function kijko.admit_outside(forwarded_for text, method text, path text) returns jsonb
-    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_outside';
-comment on function kijko.admit_outside(text, text, text) is 'Asks the rate limit policies of the tier outside about a request that another server takes: by the network of the client in X-Forwarded-For (as kijko.client_network), its method and its path. Answers {code, details, headers}: code is null when it may go on, else rate_limited, or unavailable when the limiter failed and kijko.on_rate_limit_failure is closed.';
+create function kijko.admit_external(forwarded_for text, method text, path text) returns jsonb
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_external';
+comment on function kijko.admit_external(text, text, text) is 'Applies the rate limit policies of the tier external to a request that another server takes, by the client''s network in X-Forwarded-For (as kijko.client_network), method and path. Returns {code, details, headers}: code is null when the request may go on, else rate_limited, or unavailable when the limiter failed and kijko.on_rate_limit_failure is closed.';
 
--- What the domain has found out about memberships is kept in each backend, and forgotten when one changes.
+-- Each backend caches the memberships that the domain has read, until one changes.
 create table kijko.membership_changes ();
-comment on table kijko.membership_changes is 'Empty for ever. A change of memberships invalidates it, which Postgres tells every backend before the commit returns.';
+comment on table kijko.membership_changes is 'Always empty. A change of memberships invalidates the relation in every backend''s cache before its commit returns.';
 
 create function kijko.requested_org_id() returns uuid
     language c stable parallel safe as 'MODULE_PATHNAME', 'kijko_requested_org_id';
@@ -171,12 +171,12 @@ comment on function kijko.requested_org_id() is 'The organization that the reque
 
 create function kijko.membership_epoch() returns bigint
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_membership_epoch';
-comment on function kijko.membership_epoch() is 'To be asked before memberships are read, for kijko.remember_membership(): grows when one changes. Of this connection only.';
+comment on function kijko.membership_epoch() is 'The epoch of this connection''s membership cache, which grows when a membership changes. Call it before memberships are read, and pass it to kijko.remember_membership().';
 
 create function kijko.remember_membership(epoch bigint, member uuid, wanted uuid, organization uuid) returns void
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_remember_membership';
-comment on function kijko.remember_membership(bigint, uuid, uuid, uuid) is 'Tells this connection in which organization a member''s requests work when they ask for one (null: for none), as read after kijko.membership_epoch() answered epoch. Not kept in REPEATABLE READ and SERIALIZABLE transactions.';
+comment on function kijko.remember_membership(bigint, uuid, uuid, uuid) is 'Caches in this connection the organization of a member''s requests that name wanted (null: that name none), as read after kijko.membership_epoch() returned epoch. Does nothing in REPEATABLE READ and SERIALIZABLE transactions.';
 
 create function kijko.membership_changed() returns trigger
     language c as 'MODULE_PATHNAME', 'kijko_membership_changed';
-comment on function kijko.membership_changed() is 'Trigger, for each statement, on every table that says whose member somebody is: what was told by kijko.remember_membership() is forgotten everywhere when the transaction commits.';
+comment on function kijko.membership_changed() is 'Statement trigger on the tables of memberships: when the transaction commits, every connection ignores what kijko.remember_membership() has cached.';

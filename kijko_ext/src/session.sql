@@ -1,5 +1,5 @@
 comment on function kijko.claims() is 'The claims of the request''s token as PostgREST verified them; null when there are none, when they are malformed, and in every session whose login is not in kijko.trusted_session_users.';
-comment on function kijko.user_id() is 'The user who is asking: the claim sub of a token whose role is authenticated. Null for anybody else and when the token''s session was revoked.';
+comment on function kijko.user_id() is 'The user who makes the request: the claim sub of a token whose role is authenticated. Null for any other caller, and when the token''s session was revoked.';
 comment on function kijko.session_id() is 'The session of the request''s token; null when there is none or it was revoked.';
 comment on function kijko.now() is 'now() plus the superuser''s setting kijko.clock_offset. All product time goes through it.';
 
@@ -16,10 +16,10 @@ create index revoked_sessions_expires_at on kijko.revoked_sessions (expires_at);
 comment on index kijko.revoked_sessions_expires_at is 'Finds the rows that may be deleted.';
 select pg_catalog.pg_extension_config_dump('kijko.revoked_sessions', '');
 
--- Always, also for rows that a replica applies: shared memory must know of every one.
+-- Enabled always, also for replicated rows, because shared memory must have every row.
 create function kijko.session_changed() returns trigger
     language c as 'MODULE_PATHNAME', 'kijko_session_changed';
-comment on function kijko.session_changed() is 'Trigger on kijko.revoked_sessions: what a transaction revokes reaches shared memory when it has committed.';
+comment on function kijko.session_changed() is 'Trigger on kijko.revoked_sessions: passes what a transaction revokes to shared memory after its commit.';
 create trigger session_changed after insert or update or delete on kijko.revoked_sessions
     for each row execute function kijko.session_changed();
 create trigger session_truncated after truncate on kijko.revoked_sessions
@@ -39,7 +39,7 @@ begin
     insert into kijko.revoked_sessions as r (session_id, expires_at)
     values (revoke_session.session_id, until)
     on conflict on constraint revoked_sessions_pkey do update set expires_at = greatest(r.expires_at, excluded.expires_at);
-    -- Sweeps a few rows each time instead of needing a job; rows that somebody else is deleting are his.
+    -- Deletes a few expired rows each time, so that no job is needed. Rows that another transaction deletes are skipped.
     delete from kijko.revoked_sessions as r
     where r.session_id in (
         select e.session_id from kijko.revoked_sessions as e

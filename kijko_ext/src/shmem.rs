@@ -1,5 +1,5 @@
-//! Regions of shared memory: reserved when the postmaster starts, of a fixed size, all zero at every start and again after
-//! a crash, each with its own locks.
+//! Regions of shared memory, each with its own locks. The postmaster reserves them when it starts, with a fixed size. They are
+//! zeroed at every start and after a crash.
 
 use std::ffi::CStr;
 use std::ptr;
@@ -12,7 +12,7 @@ pub struct Region {
     pub name: &'static CStr,
     pub size: fn() -> usize,
     pub locks: usize,
-    /// Told where the region and its locks are, by the postmaster, before any other process exists.
+    /// Receives the addresses of the region and its locks. The postmaster calls it before any other process exists.
     pub attach: unsafe fn(*mut u8, *mut pg_sys::LWLockPadded),
 }
 

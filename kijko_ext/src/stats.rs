@@ -3,7 +3,7 @@
 use pgrx::prelude::*;
 
 use crate::rate_limit::limiter;
-use crate::{limits, meter, request, session};
+use crate::{limits, request, request_counter, session};
 
 /// Figures of the tables in shared memory, since the server started.
 #[pg_extern(volatile, parallel_unsafe)]
@@ -12,8 +12,8 @@ fn stats() -> TableIterator<'static, (name!(metric, String), name!(value, i64))>
         limiter::stats()
             .into_iter()
             .chain(limits::table::stats())
-            .chain(meter::table::stats())
-            .chain(request::stats::figures())
+            .chain(request_counter::pending::stats())
+            .chain(request::counters::figures())
             .chain(session::revocation_cache::stats())
             .map(|(metric, value)| (metric.to_owned(), value as i64)),
     )

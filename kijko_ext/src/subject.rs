@@ -1,5 +1,5 @@
-//! `kijko.subject(kind, id)`: the subject of a limit that is not an organization's. Users may choose the ids of some rows: a
-//! project could have the id of another organization. So the subject is derived from kind and id.
+//! `kijko.subject(kind, id)`: the subject of a limit that is not an organization's. It is derived from kind and id, because
+//! users may choose the ids of some rows: a project could have the id of another organization.
 
 use aws_lc_rs::digest;
 use pgrx::Uuid;

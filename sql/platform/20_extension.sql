@@ -52,7 +52,7 @@ grant execute on function
     kijko.membership_epoch(),
     kijko.remember_membership(bigint, uuid, uuid, uuid),
     kijko.membership_changed(),
-    kijko.admit_outside(text, text, text)
+    kijko.admit_external(text, text, text)
 to postgres;
 -- Meters that the domain enforces by itself are told of as all others are.
 grant execute on function kijko.limit_headers(kijko.verdict) to postgres;

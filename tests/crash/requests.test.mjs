@@ -56,7 +56,7 @@ async function settled(cluster) {
   }
 }
 
-const start = (interval) => Cluster.start({ 'kijko.meter_flush_interval': interval });
+const start = (interval) => Cluster.start({ 'kijko.request_counter_flush_interval': interval });
 
 describe('metered requests', () => {
   test('without a crash none is lost and none is counted twice', async (t) => {
@@ -130,7 +130,7 @@ describe('metered requests', () => {
   test('when the background worker is terminated, another one takes over', async () => {
     const cluster = await start(100);
     try {
-      const worker = async () => (await cluster.sql(`select pid from pg_stat_activity where backend_type = 'kijko meter'`))[0]?.pid;
+      const worker = async () => (await cluster.sql(`select pid from pg_stat_activity where backend_type = 'kijko request counter'`))[0]?.pid;
       const first = await worker();
       assert.ok(first);
       await cluster.sql('select pg_terminate_backend($1)', [first]);
@@ -153,7 +153,7 @@ describe('metered requests', () => {
       await load.stop();
       await settled(cluster);
       const [{ held }] = await cluster.sql(
-        `select backend_xmin is not null as held from pg_stat_activity where backend_type = 'kijko meter'`,
+        `select backend_xmin is not null as held from pg_stat_activity where backend_type = 'kijko request counter'`,
       );
       assert.equal(held, false);
     } finally {

@@ -156,7 +156,7 @@ describe('policies', () => {
 
 describe('requests that the sidecar takes', () => {
   test('refusals are limited by route and by the address that the proxy saw', async () => {
-    await sql(`select kijko.set_rate_limit_policy('journey', 'address', 3, '1 hour', 'outside', route => '/webhooks/journey/*')`);
+    await sql(`select kijko.set_rate_limit_policy('journey', 'address', 3, '1 hour', 'external', route => '/webhooks/journey/*')`);
     try {
       const knock = (n) => http('POST', '/webhooks/journey/1', { body: {}, headers: { 'X-Forwarded-For': `192.0.2.${n}` } });
       for (let n = 0; n < 3; n += 1) assert.equal((await knock(n)).status, 404);
@@ -168,7 +168,7 @@ describe('requests that the sidecar takes', () => {
       assert.equal(limited.headers.get('x-ratelimit-remaining'), '0');
       assert.equal((await http('POST', '/webhooks/other', { body: {} })).status, 404);
     } finally {
-      await sql(`select kijko.drop_rate_limit_policy('journey', 'outside')`);
+      await sql(`select kijko.drop_rate_limit_policy('journey', 'external')`);
     }
   });
 });

@@ -1,5 +1,5 @@
 //! When an expression fires. croner walks the wall clock; the way from the wall clock to instants is here, because its
-//! own rule for clock changes depends on the shape of the expression in ways that cannot be told in a sentence. Ours:
+//! own rule for clock changes depends on the shape of the expression in ways that a sentence cannot describe. Ours:
 //!
 //! - An expression whose hour is `*` follows elapsed time: it fires whenever the clock shows a matching time, in both
 //!   passes of a repeated hour, and not for times that a clock change skips.

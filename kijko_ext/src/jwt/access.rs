@@ -1,5 +1,5 @@
-//! The claims of an access token. The same keys sign other tokens, too (an expiring link, for example), with valid
-//! signatures: only access tokens may give access. Pure.
+//! The claims of an access token. The same keys sign other tokens (an expiring link, for example), which must not give access.
+//! Pure.
 
 use serde_json::{Map, Value};
 

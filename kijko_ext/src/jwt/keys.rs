@@ -1,39 +1,14 @@
-//! The keys of `kijko.jwt_key_file` and what is done with them. Free of Postgres.
+//! The keys that sign and verify tokens. Free of Postgres.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, ThumbprintHash};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde_json::{Map, Value, json};
-use thiserror::Error;
 
 use super::access;
+use super::key_file::{self, KeyFileError};
 use crate::claims;
-
-/// No sensible key file is larger; a wrong path could lead to anything.
-const MAX_FILE_SIZE: u64 = 64 * 1024;
-
-/// What is wrong with the key file. Never any of its content.
-#[derive(Debug, Error, PartialEq, Eq)]
-pub enum KeyFileError {
-    #[error("it cannot be read: {0}")]
-    Unreadable(std::io::ErrorKind),
-    #[error("it is not a regular file of at most 64 KiB")]
-    NotAFile,
-    #[error("its group may write it, or others may use it; set its mode to 0600")]
-    Exposed,
-    #[error("it is not PEM")]
-    NotPem,
-    #[error("it holds no key")]
-    Empty,
-    #[error(
-        "block {0} is not a PKCS#8 private key (BEGIN PRIVATE KEY): RSA of 2048 bits or more, EC of the curve P-256, or Ed25519"
-    )]
-    NotAKey(usize),
-}
 
 /// The first key signs, all of them verify. Each has the one algorithm of its kind: RS256, ES256 or EdDSA.
 #[derive(Debug)]
@@ -56,50 +31,9 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Tells whether a file is still the one that was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    path: String,
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    pub fn of(path: &str) -> Result<Self, KeyFileError> {
-        let meta = fs::metadata(path).map_err(|error| KeyFileError::Unreadable(error.kind()))?;
-        Ok(Self {
-            path: path.to_owned(),
-            device: meta.dev(),
-            inode: meta.ino(),
-            size: meta.size(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-        })
-    }
-}
-
 impl Keys {
     pub fn read(path: &str) -> Result<Self, KeyFileError> {
-        let unreadable = |error: std::io::Error| KeyFileError::Unreadable(error.kind());
-        // Looked at before it is opened: opening a FIFO would wait for a writer.
-        let regular = |meta: &fs::Metadata| meta.is_file() && meta.len() <= MAX_FILE_SIZE;
-        if !regular(&fs::metadata(path).map_err(unreadable)?) {
-            return Err(KeyFileError::NotAFile);
-        }
-        let mut file = File::open(path).map_err(unreadable)?;
-        let meta = file.metadata().map_err(unreadable)?;
-        if !regular(&meta) {
-            return Err(KeyFileError::NotAFile);
-        }
-        // A group may read it, as with Postgres' own TLS key: root:postgres 0640.
-        if meta.mode() & 0o027 != 0 {
-            return Err(KeyFileError::Exposed);
-        }
-        let mut pem = Vec::new();
-        file.read_to_end(&mut pem).map_err(unreadable)?;
+        let pem = key_file::read(path)?;
         Self::parse(&pem)
     }
 
@@ -122,7 +56,7 @@ impl Keys {
         json!({ "keys": self.keys.iter().map(|key| &key.public).collect::<Vec<_>>() })
     }
 
-    /// Signs the claims as they are. None if the key does not sign, which parsing has excluded.
+    /// Signs the claims unchanged. None when the key cannot sign, which parsing has excluded.
     pub fn sign(&self, claims: &Map<String, Value>) -> Option<String> {
         let key = &self.keys[0];
         let header = Header {
@@ -132,8 +66,8 @@ impl Keys {
         jsonwebtoken::encode(&header, claims, &key.signing).ok()
     }
 
-    /// The claims of a token that one of these keys signed and that is valid at this second. The key is chosen by `kid`
-    /// and brings its algorithm along: what the token says about it has to agree.
+    /// The claims of a token that one of these keys signed and that is valid now. `kid` chooses the key, and the token's
+    /// algorithm must be that key's.
     pub fn verify(&self, token: &str) -> Option<Map<String, Value>> {
         let header = jsonwebtoken::decode_header(token).ok()?;
         let id = header.kid?;
@@ -146,7 +80,7 @@ impl Keys {
         rules.leeway = 0;
         rules.validate_exp = true;
         rules.validate_nbf = true;
-        rules.validate_aud = false; // the caller's business: it knows what it wants the token for
+        rules.validate_aud = false; // the caller checks it: only the caller knows the purpose of the token
         match jsonwebtoken::decode::<Value>(token, &key.verifying, &rules)
             .ok()?
             .claims
@@ -192,7 +126,7 @@ impl Key {
             verifying,
             public,
         };
-        // A key of another curve or of too few bits gets this far: let it prove itself.
+        // A key of another curve or of too few bits gets this far, so it has to sign and verify once.
         let keys = Keys { keys: vec![key] };
         let proof = keys.sign(json!({ "exp": u32::MAX }).as_object()?)?;
         keys.verify(&proof)?;
@@ -216,8 +150,6 @@ fn signing_key(pem: &[u8]) -> Option<(Algorithm, EncodingKey)> {
 
 #[cfg(test)]
 mod unit {
-    use std::os::unix::fs::PermissionsExt;
-
     use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
     use aws_lc_rs::rand::SystemRandom;
     use aws_lc_rs::rsa::KeySize;
@@ -333,7 +265,7 @@ mod unit {
     }
 
     #[test]
-    fn everything_else_is_nothing() {
+    fn any_other_token_is_refused() {
         let keys = keys(&p256());
         let token = |payload: Value| keys.sign(&claims(payload)).unwrap();
         assert!(
@@ -419,7 +351,7 @@ mod unit {
     }
 
     #[test]
-    fn a_bad_file_is_told_by_its_fault_and_not_its_content() {
+    fn an_error_names_the_fault_and_never_the_content() {
         let error = |pem: &str| Keys::parse(pem.as_bytes()).unwrap_err();
         assert_eq!(error(""), KeyFileError::Empty);
         assert_eq!(error("secret"), KeyFileError::Empty);
@@ -434,36 +366,5 @@ mod unit {
             error("-----BEGIN PRIVATE KEY-----\n%%%\n-----END PRIVATE KEY-----\n"),
             KeyFileError::NotPem
         );
-        assert_eq!(
-            Keys::read("/nowhere").unwrap_err(),
-            KeyFileError::Unreadable(std::io::ErrorKind::NotFound)
-        );
-        assert_eq!(Keys::read("/dev/zero").unwrap_err(), KeyFileError::NotAFile);
-    }
-
-    #[test]
-    fn an_exposed_file_is_refused_and_a_change_is_noticed() {
-        let path = std::env::temp_dir().join(format!("kijko-keys-{}.pem", std::process::id()));
-        let name = path.to_str().unwrap();
-        let file = p256();
-        fs::write(&path, &file).unwrap();
-        let set_mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        for mode in [0o604, 0o602, 0o601, 0o620, 0o660] {
-            set_mode(mode);
-            assert_eq!(
-                Keys::read(name).unwrap_err(),
-                KeyFileError::Exposed,
-                "{mode:o}"
-            );
-        }
-        for mode in [0o640, 0o600] {
-            set_mode(mode);
-            assert!(Keys::read(name).is_ok(), "{mode:o}");
-        }
-        let before = Stamp::of(name).unwrap();
-        assert_eq!(before, Stamp::of(name).unwrap());
-        fs::write(&path, format!("{file}{file}")).unwrap();
-        assert_ne!(before, Stamp::of(name).unwrap());
-        fs::remove_file(&path).unwrap();
     }
 }

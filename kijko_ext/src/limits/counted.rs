@@ -1,4 +1,4 @@
-//! For what is counted elsewhere, many uses at a time (crate::meter): how a subject stands, and booking what was counted.
+//! For what is counted elsewhere, many uses at a time (crate::request_counter): how a subject stands, and booking what was counted.
 //! The uses have happened, so they are booked whatever the limit says.
 
 use super::charge::{self, Decision, Meter};

@@ -3,7 +3,7 @@
 
 /// `rate` calls in `per`, at most `burst` at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct RateLimit {
     /// What one call costs.
     interval: u64,
     /// What `burst` calls cost: how far the TAT may lie ahead.
@@ -12,7 +12,7 @@ pub struct Policy {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Decision {
+pub struct RateDecision {
     pub allowed: bool,
     /// The key's state from now on.
     pub tat: u64,
@@ -25,16 +25,16 @@ pub struct Decision {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PolicyError {
+pub enum RateLimitError {
     NotPositive,
     /// More than a call a nanosecond, or a burst of centuries.
     OutOfRange,
 }
 
-impl Policy {
-    pub fn new(rate: u32, per_nanos: u64, burst: u32) -> Result<Self, PolicyError> {
+impl RateLimit {
+    pub fn new(rate: u32, per_nanos: u64, burst: u32) -> Result<Self, RateLimitError> {
         if rate == 0 || per_nanos == 0 || burst == 0 {
-            return Err(PolicyError::NotPositive);
+            return Err(RateLimitError::NotPositive);
         }
         // Rounded down: at worst a billionth too generous.
         let interval = per_nanos / u64::from(rate);
@@ -47,7 +47,7 @@ impl Policy {
                 capacity,
                 burst,
             }),
-            _ => Err(PolicyError::OutOfRange),
+            _ => Err(RateLimitError::OutOfRange),
         }
     }
 
@@ -57,14 +57,14 @@ impl Policy {
 }
 
 /// Decides one call of `cost`, which must be between 1 and the burst. `tat` is 0 for a key never seen.
-pub fn decide(tat: u64, now: u64, policy: Policy, cost: u32) -> Decision {
+pub fn decide(tat: u64, now: u64, policy: RateLimit, cost: u32) -> RateDecision {
     // Nothing legitimate lies further ahead than the capacity: a lowered limit starts from there.
     let start = tat.clamp(now, now.saturating_add(policy.capacity));
     let end = start.saturating_add(policy.interval * u64::from(cost));
     let ceiling = now.saturating_add(policy.capacity);
     let allowed = end <= ceiling;
     let tat = if allowed { end } else { start };
-    Decision {
+    RateDecision {
         allowed,
         tat,
         remaining: ((ceiling - tat) / policy.interval) as u32,
@@ -74,10 +74,10 @@ pub fn decide(tat: u64, now: u64, policy: Policy, cost: u32) -> Decision {
 }
 
 /// How a key stands without a call.
-pub fn look(tat: u64, now: u64, policy: Policy) -> Decision {
+pub fn look(tat: u64, now: u64, policy: RateLimit) -> RateDecision {
     let ceiling = now.saturating_add(policy.capacity);
     let tat = tat.clamp(now, ceiling);
-    Decision {
+    RateDecision {
         allowed: true,
         tat,
         remaining: ((ceiling - tat) / policy.interval) as u32,
@@ -92,8 +92,8 @@ mod unit {
 
     const S: u64 = 1_000_000_000;
 
-    fn policy(rate: u32, seconds: u64, burst: u32) -> Policy {
-        Policy::new(rate, seconds * S, burst).unwrap()
+    fn policy(rate: u32, seconds: u64, burst: u32) -> RateLimit {
+        RateLimit::new(rate, seconds * S, burst).unwrap()
     }
 
     #[test]
@@ -110,7 +110,7 @@ mod unit {
         let d = decide(tat, now, p, 1);
         assert_eq!(
             d,
-            Decision {
+            RateDecision {
                 allowed: false,
                 tat,
                 remaining: 0,
@@ -160,16 +160,16 @@ mod unit {
 
     #[test]
     fn what_makes_no_sense_is_no_policy() {
-        assert_eq!(Policy::new(0, S, 1), Err(PolicyError::NotPositive));
-        assert_eq!(Policy::new(1, 0, 1), Err(PolicyError::NotPositive));
-        assert_eq!(Policy::new(1, S, 0), Err(PolicyError::NotPositive));
+        assert_eq!(RateLimit::new(0, S, 1), Err(RateLimitError::NotPositive));
+        assert_eq!(RateLimit::new(1, 0, 1), Err(RateLimitError::NotPositive));
+        assert_eq!(RateLimit::new(1, S, 0), Err(RateLimitError::NotPositive));
         assert_eq!(
-            Policy::new(2_000_000_000, S, 1),
-            Err(PolicyError::OutOfRange)
+            RateLimit::new(2_000_000_000, S, 1),
+            Err(RateLimitError::OutOfRange)
         );
         assert_eq!(
-            Policy::new(1, 86_400 * S * 365, 1_000_000),
-            Err(PolicyError::OutOfRange)
+            RateLimit::new(1, 86_400 * S * 365, 1_000_000),
+            Err(RateLimitError::OutOfRange)
         );
     }
 

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pgrx::pg_sys;
 
-use super::gcra::{self, Decision, Policy};
-use super::slots::{self, Place, Set};
+use super::gcra::{self, RateDecision, RateLimit};
+use super::slots::{self, Set, SlotOrigin};
 use super::time_budget::TimeBudget;
 use crate::guc;
 use crate::pg::lwlock::LwLockGuard;
@@ -88,12 +88,12 @@ impl Key {
 #[derive(Clone, Copy)]
 pub struct Call {
     key: Key,
-    policy: Policy,
+    policy: RateLimit,
     cost: u32,
 }
 
 impl Call {
-    pub fn new(key: &[u8], policy: Policy, cost: u32) -> Self {
+    pub fn new(key: &[u8], policy: RateLimit, cost: u32) -> Self {
         let key = Key::new(key);
         Self { key, policy, cost }
     }
@@ -101,9 +101,9 @@ impl Call {
 
 /// Decides on calls that are made together: all of them are paid, or none. A key that comes twice pays twice. Takes the
 /// locks of their partitions, in order, for some tens of nanoseconds.
-pub fn decide(calls: &[Call]) -> [Decision; MAX_CALLS] {
+pub fn decide(calls: &[Call]) -> [RateDecision; MAX_CALLS] {
     assert!(calls.len() <= MAX_CALLS, "more limits than a call can have");
-    let mut decisions = [Decision::default(); MAX_CALLS];
+    let mut decisions = [RateDecision::default(); MAX_CALLS];
     let mut order = [0; MAX_CALLS];
     for (place, call) in order.iter_mut().zip(calls) {
         *place = call.key.partition();
@@ -128,7 +128,7 @@ fn lock(partition: usize, mode: pg_sys::LWLockMode::Type) -> LwLockGuard {
     TABLE.lock(partition, mode)
 }
 
-unsafe fn decide_locked(calls: &[Call], decisions: &mut [Decision; MAX_CALLS], now: u64) {
+unsafe fn decide_locked(calls: &[Call], decisions: &mut [RateDecision; MAX_CALLS], now: u64) {
     let set = |call: &Call| unsafe { &mut *call.key.slots() };
     let mut allowed = true;
     for (at, call) in calls.iter().enumerate() {
@@ -146,7 +146,7 @@ unsafe fn decide_locked(calls: &[Call], decisions: &mut [Decision; MAX_CALLS], n
             slot.tat = decision.tat;
             slot.used_at = now;
             increment(&call.key.counters().allowed);
-            count_place(call.key, place);
+            count_origin(call.key, place);
             continue;
         }
         let slot = slots::find(set(call), call.key.0);
@@ -162,13 +162,13 @@ unsafe fn decide_locked(calls: &[Call], decisions: &mut [Decision; MAX_CALLS], n
 }
 
 /// Under the partition's exclusive lock.
-fn count_place(key: Key, place: Place) {
+fn count_origin(key: Key, place: SlotOrigin) {
     let counters = key.counters();
     match place {
-        Place::Found => {}
-        Place::Fresh => increment(&counters.used),
-        Place::Recycled => increment(&counters.recycled),
-        Place::Evicted => increment(&counters.evicted),
+        SlotOrigin::Found => {}
+        SlotOrigin::Fresh => increment(&counters.used),
+        SlotOrigin::Recycled => increment(&counters.recycled),
+        SlotOrigin::Evicted => increment(&counters.evicted),
     }
 }
 
@@ -185,7 +185,7 @@ pub fn debit(key: Key, budget: &TimeBudget, spent: u64) {
     let (slot, place) = slots::claim(unsafe { &mut *key.slots() }, key.0, now);
     slot.tat = budget.debit(slot.tat, now, spent);
     slot.used_at = now;
-    count_place(key, place);
+    count_origin(key, place);
 }
 
 /// How long a key will be in debt or paying back: None when it is not in debt, else until its bucket is full.

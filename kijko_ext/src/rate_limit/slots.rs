@@ -9,7 +9,7 @@ pub struct Slot {
     pub key: [u64; 2],
     /// The state of the key (gcra.rs).
     pub tat: u64,
-    /// When the key was last asked about.
+    /// When the key was last used.
     pub used_at: u64,
 }
 
@@ -17,7 +17,7 @@ pub type Set = [Slot; WAYS];
 
 /// How a key got its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum SlotOrigin {
     Found,
     /// Into an empty slot.
     Fresh,
@@ -39,26 +39,26 @@ pub fn find(set: &mut Set, key: [u64; 2]) -> Option<&mut Slot> {
 }
 
 /// The slot of `key`, if need be taken from another key. Its `tat` is 0 unless it was found.
-pub fn claim(set: &mut Set, key: [u64; 2], now: u64) -> (&mut Slot, Place) {
+pub fn claim(set: &mut Set, key: [u64; 2], now: u64) -> (&mut Slot, SlotOrigin) {
     let mut victim = 0;
-    let mut place = Place::Evicted;
+    let mut place = SlotOrigin::Evicted;
     for (way, slot) in set.iter().enumerate() {
         if slot.key == key {
-            return (&mut set[way], Place::Found);
+            return (&mut set[way], SlotOrigin::Found);
         }
         let rank = if slot.key == [0; 2] {
-            Place::Fresh
+            SlotOrigin::Fresh
         } else if slot.tat <= now {
-            Place::Recycled
+            SlotOrigin::Recycled
         } else {
-            Place::Evicted
+            SlotOrigin::Evicted
         };
         let better = match (rank, place) {
-            (Place::Fresh, Place::Fresh) => false,
-            (Place::Fresh, _) => true,
-            (Place::Recycled, Place::Evicted) => true,
-            (Place::Recycled, _) => false,
-            _ => place == Place::Evicted && slot.used_at < set[victim].used_at,
+            (SlotOrigin::Fresh, SlotOrigin::Fresh) => false,
+            (SlotOrigin::Fresh, _) => true,
+            (SlotOrigin::Recycled, SlotOrigin::Evicted) => true,
+            (SlotOrigin::Recycled, _) => false,
+            _ => place == SlotOrigin::Evicted && slot.used_at < set[victim].used_at,
         };
         if better {
             victim = way;
@@ -81,7 +81,7 @@ mod unit {
         for way in 0..WAYS as u64 {
             let (slot, place) = claim(set, [1, way], now + way);
             slot.tat = 1_000;
-            assert_eq!(place, Place::Fresh);
+            assert_eq!(place, SlotOrigin::Fresh);
         }
     }
 
@@ -90,7 +90,7 @@ mod unit {
         let mut set = Set::default();
         fill(&mut set, 1);
         let (slot, place) = claim(&mut set, [1, 3], 50);
-        assert_eq!((place, slot.tat), (Place::Found, 1_000));
+        assert_eq!((place, slot.tat), (SlotOrigin::Found, 1_000));
         assert_eq!(find(&mut set, [1, 3]).map(|slot| slot.tat), Some(1_000));
         assert_eq!(find(&mut set, [3, 1]), None);
     }
@@ -101,7 +101,7 @@ mod unit {
         fill(&mut set, 1);
         set[5].tat = 20;
         let (slot, place) = claim(&mut set, [2, 2], 20);
-        assert_eq!((place, slot.tat), (Place::Recycled, 0));
+        assert_eq!((place, slot.tat), (SlotOrigin::Recycled, 0));
         assert_eq!(set[5].key, [2, 2]);
     }
 
@@ -110,7 +110,7 @@ mod unit {
         let mut set = Set::default();
         fill(&mut set, 1);
         set[0].used_at = 90;
-        assert_eq!(claim(&mut set, [2, 2], 100).1, Place::Evicted);
+        assert_eq!(claim(&mut set, [2, 2], 100).1, SlotOrigin::Evicted);
         assert_eq!(set[1].key, [2, 2]);
         assert!(set.iter().any(|slot| slot.key == [1, 0]));
     }
@@ -121,7 +121,7 @@ mod unit {
         fill(&mut set, 1);
         set[2] = Slot::default();
         set[1].tat = 0;
-        assert_eq!(claim(&mut set, [2, 2], 100).1, Place::Fresh);
+        assert_eq!(claim(&mut set, [2, 2], 100).1, SlotOrigin::Fresh);
         assert_eq!(set[2].key, [2, 2]);
     }
 }

@@ -3,7 +3,7 @@
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
 
-use super::gcra::{Decision, Policy};
+use super::gcra::{RateDecision, RateLimit};
 use super::limiter::{self, Call};
 use crate::errors;
 use crate::verdict::Verdict;
@@ -22,7 +22,7 @@ fn rate_limit<'a>(
     burst: default!(Option<i32>, "null"),
     cost: default!(Option<i32>, "1"),
 ) -> Verdict<'a> {
-    let limit = Limit::new(key, rate, per, burst, cost);
+    let limit = RequestedLimit::new(key, rate, per, burst, cost);
     limit.verdict(&limiter::decide(&[limit.call()])[0])
 }
 
@@ -47,7 +47,7 @@ pub fn rate_limits<'a>(
     }
     let limits: Vec<_> = (0..keys.len())
         .map(|at| {
-            Limit::new(
+            RequestedLimit::new(
                 keys[at],
                 rates.get(at).flatten(),
                 pers.get(at).flatten(),
@@ -56,10 +56,10 @@ pub fn rate_limits<'a>(
             )
         })
         .collect();
-    let calls: Vec<_> = limits.iter().map(Limit::call).collect();
+    let calls: Vec<_> = limits.iter().map(RequestedLimit::call).collect();
     let decisions = limiter::decide(&calls);
     let all = || limits.iter().zip(&decisions);
-    let part = |(limit, decision): &(&Limit, &Decision)| {
+    let part = |(limit, decision): &(&RequestedLimit, &RateDecision)| {
         u64::from(decision.remaining) * 1_000_000 / u64::from(limit.policy.burst())
     };
     let refusing = all().filter(|(_, decision)| !decision.allowed);
@@ -81,13 +81,13 @@ fn kept<'a>(text: &str) -> &'a str {
 }
 
 /// What one call asks for, checked.
-struct Limit<'a> {
+struct RequestedLimit<'a> {
     key: &'a str,
-    policy: Policy,
+    policy: RateLimit,
     cost: u32,
 }
 
-impl<'a> Limit<'a> {
+impl<'a> RequestedLimit<'a> {
     fn new(
         key: Option<&'a str>,
         rate: Option<i32>,
@@ -105,7 +105,7 @@ impl<'a> Limit<'a> {
         let per = per.unwrap_or_else(|| {
             errors::bad_argument("the period must be a positive interval without months")
         });
-        let policy = Policy::new(rate, per, burst).unwrap_or_else(|_| {
+        let policy = RateLimit::new(rate, per, burst).unwrap_or_else(|_| {
             errors::bad_argument(
                 "the rate must be below one in a nanosecond, and the burst worth less than 292 years",
             )
@@ -122,7 +122,7 @@ impl<'a> Limit<'a> {
         Call::new(self.key.as_bytes(), self.policy, self.cost)
     }
 
-    fn verdict(&self, decision: &Decision) -> Verdict<'a> {
+    fn verdict(&self, decision: &RateDecision) -> Verdict<'a> {
         let burst = self.policy.burst();
         let now = unsafe { pg_sys::GetCurrentTimestamp() };
         Verdict {

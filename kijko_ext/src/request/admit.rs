@@ -1,20 +1,23 @@
-//! `kijko.admit_request(organization, user, api_key)`: admits a request, or refuses it; `kijko.admit_known_request()` the
-//! same where nothing has to be asked first.
+//! `kijko.admit_request(organization, user, api_key)` admits or refuses a request. `kijko.admit_known_request()` does the same
+//! for a caller whose membership is cached.
 
 use std::rc::Rc;
 
 use pgrx::prelude::*;
 
-use super::policy::{Asked, Policy, Scope};
-use super::told::{self, Limit};
-use super::{cache, connection_time, member, statement_time, stats, token, wellformed};
-use crate::guc::{self, Failure};
+use super::policy::{RateLimitPolicy, RequestInfo, Scope};
+use super::response_headers::{self, LimitState};
+use super::{
+    connection_time, counters, header_check, membership_cache, policy_cache, statement_timeout,
+    token,
+};
+use crate::guc::{self, FailureMode};
 use crate::limits::counted;
 use crate::pg::setting;
 use crate::pg::sql_function::{Answer, Arguments, Refusal, sql_function};
 use crate::pg::subtransaction::in_subtransaction;
-use crate::rate_limit::{gcra::Decision, limiter};
-use crate::{client, clock, headers, meter};
+use crate::rate_limit::{gcra::RateDecision, limiter};
+use crate::{client, clock, headers, request_counter};
 
 sql_function!(
     kijko_admit_request,
@@ -29,18 +32,18 @@ sql_function!(
 
 const NANOS: u64 = 1_000_000_000;
 
-/// Organization, member, API key.
+/// Arguments: organization, user, API key.
 fn admit_request(arguments: Arguments) -> Answer {
     let [organization, user, api_key] = [0, 1, 2].map(|at| arguments.uuid(at));
     admit(organization, user, api_key)?;
     Ok(pg_sys::Datum::from(true))
 }
 
-/// The whole of a request whose member and organization this backend knows; false for every other one, and for a token
-/// that is no access token.
+/// Admits the request of a caller whose membership this backend has cached. Returns false for any other caller, and for a
+/// token that is not an access token: the domain then looks.
 fn admit_known_request(_: Arguments) -> Answer {
     let known = match token::fault() {
-        None => member::asking(),
+        None => membership_cache::current_member(),
         Some(_) => None,
     };
     let Some((user, organization)) = known else {
@@ -57,7 +60,7 @@ fn admit(
 ) -> Result<(), Refusal> {
     let setting = |name| setting::get(name).unwrap_or_default();
     let (method, path) = (setting(c"request.method"), setting(c"request.path"));
-    let mut asked = Asked {
+    let mut request = RequestInfo {
         network: None,
         organization,
         user,
@@ -65,64 +68,71 @@ fn admit(
         method: &method,
         path: &path,
     };
-    // First of all: a request that is refused has been made all the same.
-    let pending = asked.organization.map(|subject| meter::count(&subject));
-    wellformed::check()?;
+    // Counted first, because a request that is refused is a request, too.
+    let pending = request
+        .organization
+        .map(|subject| request_counter::count(&subject));
+    header_check::check()?;
 
-    let (tier, policies) = match policies(&asked) {
+    let (tier, policies) = match policies(&request) {
         Ok(found) => (Some(found.tier), found.policies),
-        Err(failure) => fails(guc::on_rate_limit_failure(), "the rate limits", &failure)
-            .map(|()| (None, Rc::from([])))?,
+        Err(failure) => {
+            apply_failure_mode(guc::on_rate_limit_failure(), "the rate limits", &failure)
+                .map(|()| (None, Rc::from([])))?
+        }
     };
     if policies.iter().any(|policy| policy.scope == Scope::Address) {
-        asked.network = client::network();
+        request.network = client::network();
     }
-    let mut limits = rates(&policies, &asked);
+    let mut limits = rates(&policies, &request);
     if limits.iter().all(|limit| limit.allowed)
-        && let (Some(organization), Some(pending)) = (&asked.organization, pending)
+        && let (Some(organization), Some(pending)) = (&request.organization, pending)
     {
         match quota(organization, pending.unwrap_or(1)) {
             Ok(quota) => limits.extend(quota),
-            Err(failure) => fails(guc::on_quota_failure(), "the quota of requests", &failure)?,
+            Err(failure) => {
+                apply_failure_mode(guc::on_quota_failure(), "the quota of requests", &failure)?
+            }
         }
     }
     let mut refused = None;
     if limits.iter().all(|limit| limit.allowed)
-        && let Err(failure) = connection_time::admit(&asked)
+        && let Err(failure) = connection_time::admit(&request)
     {
         limits.push(failure.limit);
         refused = Some(failure.details);
     }
-    tell(&limits);
+    write_headers(&limits);
     if let Some(details) = refused {
         return Err(Refusal::new("rate_limited", &details, None));
     }
-    match told::tightest(&limits) {
+    match response_headers::tightest(&limits) {
         Some(limit) if !limit.allowed => return Err(refusal(limit)),
         _ => {}
     }
     if let Some(tier) = tier {
-        statement_time::apply(&tier);
+        statement_timeout::apply(&tier);
     }
     Ok(())
 }
 
-fn policies(asked: &Asked) -> Result<cache::OfRequest, String> {
-    let (organization, user) = (asked.organization.as_ref(), asked.user.as_ref());
-    cache::of_request(organization, user).map_or_else(
-        || in_subtransaction(|| cache::read_request(organization, user)),
+fn policies(request: &RequestInfo) -> Result<policy_cache::RequestPolicies, String> {
+    let (organization, user) = (request.organization.as_ref(), request.user.as_ref());
+    policy_cache::of_request(organization, user).map_or_else(
+        || in_subtransaction(|| policy_cache::read_request(organization, user)),
         Ok,
     )
 }
 
-pub fn policies_of(tier: &str) -> Result<Rc<[Policy]>, String> {
-    cache::of_tier(tier).map_or_else(|| in_subtransaction(|| cache::read_tier(tier)), Ok)
+pub fn policies_of(tier: &str) -> Result<Rc<[RateLimitPolicy]>, String> {
+    policy_cache::of_tier(tier)
+        .map_or_else(|| in_subtransaction(|| policy_cache::read_tier(tier)), Ok)
 }
 
-/// Takes from all limits that apply, or from none of them; from those in shadow mode by themselves.
-pub fn rates<'a>(policies: &'a [Policy], asked: &Asked) -> Vec<Limit<'a>> {
+/// Takes from all limits that apply, or from none of them. Each limit in shadow mode counts by itself.
+pub fn rates<'a>(policies: &'a [RateLimitPolicy], request: &RequestInfo) -> Vec<LimitState<'a>> {
     let applying = |shadow: bool| {
-        let key = move |policy: &'a Policy| Some((policy, policy.key_of(asked)?));
+        let key = move |policy: &'a RateLimitPolicy| Some((policy, policy.key_of(request)?));
         policies
             .iter()
             .filter(move |policy| policy.shadow == shadow)
@@ -131,8 +141,8 @@ pub fn rates<'a>(policies: &'a [Policy], asked: &Asked) -> Vec<Limit<'a>> {
     for (policy, key) in applying(true) {
         let call = limiter::Call::new(&key, policy.limit, policy.cost);
         if !limiter::decide(&[call])[0].allowed {
-            stats::add(|stats| &stats.shadow_refused);
-            if stats::may_log() {
+            counters::add(|stats| &stats.shadow_refused);
+            if counters::may_log() {
                 log!("kijko: the rate limit {} would refuse this", policy.name);
             }
         }
@@ -150,8 +160,8 @@ pub fn rates<'a>(policies: &'a [Policy], asked: &Asked) -> Vec<Limit<'a>> {
         .collect()
 }
 
-fn rate<'a>(policy: &'a Policy, decision: &Decision) -> Limit<'a> {
-    Limit {
+fn rate<'a>(policy: &'a RateLimitPolicy, decision: &RateDecision) -> LimitState<'a> {
+    LimitState {
         name: &policy.name,
         quota: policy.limit.burst().into(),
         remaining: decision.remaining.into(),
@@ -162,26 +172,26 @@ fn rate<'a>(policy: &'a Policy, decision: &Decision) -> Limit<'a> {
     }
 }
 
-/// How the organization's quota of requests stands, with those that are not in the ledger yet, of which this is one.
-fn quota(organization: &[u8; 16], pending: u64) -> Result<Option<Limit<'static>>, String> {
-    // Mostly it is known; what reads may fail, and is tried in a subtransaction.
-    let standing = match counted::known_standing(organization, meter::METER) {
+/// The state of the organization's quota of requests. `pending` requests, this one included, are not in the ledger yet.
+fn quota(organization: &[u8; 16], pending: u64) -> Result<Option<LimitState<'static>>, String> {
+    // Usually cached. Reading may fail, so it happens in a subtransaction.
+    let standing = match counted::known_standing(organization, request_counter::METER) {
         Some(standing) => standing,
-        None => in_subtransaction(|| counted::standing(organization, meter::METER))?
+        None => in_subtransaction(|| counted::standing(organization, request_counter::METER))?
             .map_err(|_| "its counter could not be had".to_owned())?,
     };
     Ok(standing.map(|standing| {
         let used = standing.used.saturating_add_unsigned(pending);
         let period = &standing.period;
-        // A lifetime has neither a beginning nor an end, unless another period follows.
+        // A lifetime has no start, and no end unless another period follows.
         let seconds = |from| {
             (from != i64::MIN && period.end != i64::MAX)
                 .then(|| clock::seconds_between(from, period.end))
         };
         let reset = seconds(clock::now_micros());
         let allowed = used <= standing.limit;
-        Limit {
-            name: meter::METER,
+        LimitState {
+            name: request_counter::METER,
             quota: standing.limit.max(0) as u64,
             remaining: standing.limit.saturating_sub(used).max(0) as u64,
             window: seconds(period.start),
@@ -192,19 +202,19 @@ fn quota(organization: &[u8; 16], pending: u64) -> Result<Option<Limit<'static>>
     }))
 }
 
-fn tell(limits: &[Limit]) {
-    let told = told::headers(limits, clock::unix_seconds(clock::real_micros()));
-    let told: Vec<_> = told
+fn write_headers(limits: &[LimitState]) {
+    let headers = response_headers::of_limits(limits, clock::unix_seconds(clock::real_micros()));
+    let headers: Vec<_> = headers
         .iter()
         .map(|(name, value)| (*name, Some(value.as_str())))
         .collect();
-    if !told.is_empty() {
-        headers::add(&told);
+    if !headers.is_empty() {
+        headers::add(&headers);
     }
 }
 
-fn refusal(limit: &Limit) -> Refusal {
-    if limit.name == meter::METER {
+fn refusal(limit: &LimitState) -> Refusal {
+    if limit.name == request_counter::METER {
         let (period, hint) = match limit.reset {
             Some(_) => (
                 " of this period",
@@ -218,9 +228,9 @@ fn refusal(limit: &Limit) -> Refusal {
     Refusal::new("rate_limited", &limit.exceeded(), None)
 }
 
-/// The limiter itself failed: a setting decides what becomes of the request.
-fn fails(then: Failure, what: &str, why: &str) -> Result<(), Refusal> {
-    match passes(then, what, why) {
+/// A setting decides whether the request passes when the limiter itself has failed.
+fn apply_failure_mode(then: FailureMode, what: &str, why: &str) -> Result<(), Refusal> {
+    match fail_open(then, what, why) {
         true => Ok(()),
         false => {
             let details = format!("{what} failed: {why}");
@@ -229,12 +239,12 @@ fn fails(then: Failure, what: &str, why: &str) -> Result<(), Refusal> {
     }
 }
 
-pub fn passes(then: Failure, what: &str, why: &str) -> bool {
-    if stats::may_log() {
+pub fn fail_open(then: FailureMode, what: &str, why: &str) -> bool {
+    if counters::may_log() {
         log!("kijko: {what} failed: {why}");
     }
-    let passes = then == Failure::Open;
-    stats::add(match passes {
+    let passes = then == FailureMode::Open;
+    counters::add(match passes {
         true => |stats| &stats.passed,
         false => |stats| &stats.refused,
     });

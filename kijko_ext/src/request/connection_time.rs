@@ -11,13 +11,14 @@
 
 use pgrx::prelude::*;
 
-use super::policy::Asked;
-use super::told::Limit;
-use super::{in_flight, stats};
+use super::policy::RequestInfo;
+use super::response_headers::LimitState;
+use super::{counters, in_flight};
+use crate::client;
+use crate::guc::connection_time as setting;
 use crate::pg::xact::{PerTransaction, XactCallbacks};
 use crate::rate_limit::limiter::{self, Key};
 use crate::rate_limit::time_budget::TimeBudget;
-use crate::{client, guc};
 
 const NAME: &str = "connection_time";
 /// Some request of the subject ends soon: each is bounded by its statement timeout.
@@ -44,15 +45,15 @@ struct State {
 
 /// A request that is refused: the limit as its headers show it, and the error's details.
 pub struct Refused {
-    pub limit: Limit<'static>,
+    pub limit: LimitState<'static>,
     pub details: String,
 }
 
 static STATE: PerTransaction<State> = PerTransaction::new(State { running: None });
 
 /// Admits a request until the end of its transaction. Only the first admission of a transaction counts.
-pub fn admit(asked: &Asked) -> Result<(), Refused> {
-    let (rate, burst) = (guc::connection_time_rate(), guc::connection_time_burst());
+pub fn admit(request: &RequestInfo) -> Result<(), Refused> {
+    let (rate, burst) = (setting::rate(), setting::burst());
     let Some(budget) = TimeBudget::new(rate, burst) else {
         return Ok(());
     };
@@ -62,7 +63,7 @@ pub fn admit(asked: &Asked) -> Result<(), Refused> {
         return Ok(());
     }
     in_flight::clear_at_exit();
-    let subjects = subjects(asked);
+    let subjects = subjects(request);
     occupy(&subjects, &budget)?;
     state.running = Some(Running {
         subjects,
@@ -73,13 +74,13 @@ pub fn admit(asked: &Asked) -> Result<(), Refused> {
 }
 
 /// The organization and the user of a request, or the network of one without either.
-fn subjects(asked: &Asked) -> Subjects {
-    let organization = asked.organization.map(|id| subject("organization", &id));
-    let user = asked.user.map(|id| subject("user", &id));
+fn subjects(request: &RequestInfo) -> Subjects {
+    let organization = request.organization.map(|id| subject("organization", &id));
+    let user = request.user.map(|id| subject("user", &id));
     if organization.is_some() || user.is_some() {
         return [organization, user];
     }
-    let network = asked.network.or_else(client::network);
+    let network = request.network.or_else(client::network);
     let network = match &network {
         Some(network) => subject("network", &network.bytes()),
         None => subject("network", b"unknown"),
@@ -102,7 +103,7 @@ fn occupy(subjects: &Subjects, budget: &TimeBudget) -> Result<(), Refused> {
         in_flight::occupy(keys);
         return Ok(());
     }
-    let most = guc::connection_time_concurrency();
+    let most = setting::concurrency();
     let guard = in_flight::lock();
     let is_full = |(subject, _): &&(Subject, u64)| in_flight::count(subject.key) >= most;
     let refusing = debts.iter().flatten().find(is_full);
@@ -111,14 +112,14 @@ fn occupy(subjects: &Subjects, budget: &TimeBudget) -> Result<(), Refused> {
     }
     drop(guard);
     refusing.map_or(Ok(()), |(subject, debt)| {
-        stats::add(|stats| &stats.connection_time_refused);
+        counters::add(|stats| &stats.connection_time_refused);
         Err(refused(subject.kind, *debt, budget, most))
     })
 }
 
 fn refused(kind: &str, debt: u64, budget: &TimeBudget, most: usize) -> Refused {
     let burst = budget.burst().as_secs_f64();
-    let limit = Limit {
+    let limit = LimitState {
         name: NAME,
         quota: burst.ceil() as u64,
         remaining: 0,

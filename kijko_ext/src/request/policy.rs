@@ -3,12 +3,12 @@
 use crate::network::Network;
 use crate::rate_limit::gcra;
 
-/// The tier of a row that holds for every tier without a row of its own.
+/// The tier of a row that applies to every tier without a row of its own.
 pub const ANY_TIER: &str = "*";
-/// The tiers of requests without an organization: of nobody, of a user, and those that another server takes and asks about.
+/// The tiers of requests without an organization: unauthenticated ones, those of a user, and those that another server takes.
 pub const ANONYMOUS: &str = "anonymous";
 pub const USER: &str = "user";
-pub const OUTSIDE: &str = "outside";
+pub const EXTERNAL: &str = "external";
 
 /// What a limit is counted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Scope {
 }
 
 #[derive(Clone, Debug)]
-pub struct Policy {
+pub struct RateLimitPolicy {
     pub name: Box<str>,
     pub tier: Box<str>,
     pub scope: Scope,
@@ -40,19 +40,18 @@ pub struct Policy {
     pub method: Option<Box<str>>,
     /// A pattern; None is every route.
     pub route: Option<Box<str>>,
-    pub limit: gcra::Policy,
+    pub limit: gcra::RateLimit,
     pub cost: u32,
     /// In how many seconds the whole burst is paid back.
     pub window: u64,
     /// Counted and logged, never refused.
     pub shadow: bool,
-    /// What the keys of this limit begin with. The figures are part of it: whoever gets a higher tier starts with its
-    /// own allowance, not with the debts of the former.
+    /// The prefix of the limit's keys. It contains the figures, so a change of tier starts with a full allowance.
     pub key: Vec<u8>,
 }
 
-/// Who asks, for what.
-pub struct Asked<'a> {
+/// What the limits of a request depend on.
+pub struct RequestInfo<'a> {
     pub network: Option<Network>,
     pub user: Option<[u8; 16]>,
     pub organization: Option<[u8; 16]>,
@@ -61,34 +60,34 @@ pub struct Asked<'a> {
     pub path: &'a str,
 }
 
-impl Policy {
-    /// The key that this request counts under; None when the policy does not apply to it.
-    pub fn key_of(&self, asked: &Asked) -> Option<Vec<u8>> {
+impl RateLimitPolicy {
+    /// The key that this request is counted under. None when the policy does not apply to it.
+    pub fn key_of(&self, request: &RequestInfo) -> Option<Vec<u8>> {
         let method = self.method.as_deref();
         let route = self.route.as_deref();
-        if method.is_some_and(|method| method != asked.method)
-            || route.is_some_and(|route| !matches(route, asked.path))
+        if method.is_some_and(|method| method != request.method)
+            || route.is_some_and(|route| !matches(route, request.path))
         {
             return None;
         }
         let uuid = |uuid: Option<[u8; 16]>| uuid.map(|uuid| uuid.to_vec());
         let whose = match self.scope {
-            Scope::Address => Some(match &asked.network {
+            Scope::Address => Some(match &request.network {
                 Some(network) => network.bytes(),
                 None => b"unknown".to_vec(),
             }),
-            Scope::User => uuid(asked.user),
-            Scope::Organization => uuid(asked.organization),
-            Scope::ApiKey => uuid(asked.api_key),
+            Scope::User => uuid(request.user),
+            Scope::Organization => uuid(request.organization),
+            Scope::ApiKey => uuid(request.api_key),
         }?;
         Some([self.key.as_slice(), &whose].concat())
     }
 }
 
-/// The policies of a tier: of each name the tier's own row, or else the row for any.
-pub fn of_tier(policies: &[Policy], tier: &str) -> Vec<Policy> {
-    let own = |policy: &&Policy| *policy.tier == *tier;
-    let inherited = |policy: &&Policy| {
+/// The policies of a tier: for each name the tier's own row, or else the row for any tier.
+pub fn of_tier(policies: &[RateLimitPolicy], tier: &str) -> Vec<RateLimitPolicy> {
+    let own = |policy: &&RateLimitPolicy| *policy.tier == *tier;
+    let inherited = |policy: &&RateLimitPolicy| {
         &*policy.tier == ANY_TIER
             && !policies
                 .iter()
@@ -103,7 +102,11 @@ pub fn of_tier(policies: &[Policy], tier: &str) -> Vec<Policy> {
 
 /// The policies of a request: those of its tier, and for the scope user those of the user's own tier. So a member of many
 /// organizations has one allowance for all of them.
-pub fn of_request(policies: &[Policy], tier: &str, users_tier: &str) -> Vec<Policy> {
+pub fn of_request(
+    policies: &[RateLimitPolicy],
+    tier: &str,
+    users_tier: &str,
+) -> Vec<RateLimitPolicy> {
     let of = |tier, by_user| {
         of_tier(policies, tier)
             .into_iter()
@@ -112,7 +115,7 @@ pub fn of_request(policies: &[Policy], tier: &str, users_tier: &str) -> Vec<Poli
     of(tier, false).chain(of(users_tier, true)).collect()
 }
 
-/// Whether a path is one of a pattern's, in which `*` stands for any characters, also none.
+/// Whether a path matches a pattern, in which `*` stands for any characters or none.
 pub fn matches(pattern: &str, path: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = parts.next().and_then(|first| path.strip_prefix(first)) else {
@@ -138,14 +141,14 @@ pub fn matches(pattern: &str, path: &str) -> bool {
 mod unit {
     use super::*;
 
-    fn policy(name: &str, tier: &str, scope: Scope) -> Policy {
-        Policy {
+    fn policy(name: &str, tier: &str, scope: Scope) -> RateLimitPolicy {
+        RateLimitPolicy {
             name: name.into(),
             tier: tier.into(),
             scope,
             method: None,
             route: None,
-            limit: gcra::Policy::new(60, 60_000_000_000, 60).unwrap(),
+            limit: gcra::RateLimit::new(60, 60_000_000_000, 60).unwrap(),
             cost: 1,
             window: 60,
             shadow: false,
@@ -153,7 +156,7 @@ mod unit {
         }
     }
 
-    const NOBODY: Asked = Asked {
+    const UNAUTHENTICATED: RequestInfo = RequestInfo {
         network: None,
         user: None,
         organization: None,
@@ -225,7 +228,10 @@ mod unit {
         let address = policy("p", ANY_TIER, Scope::Address);
         let key = |text: &str| {
             let network = Some(Network::of(text.parse().unwrap()));
-            address.key_of(&Asked { network, ..NOBODY })
+            address.key_of(&RequestInfo {
+                network,
+                ..UNAUTHENTICATED
+            })
         };
         assert_eq!(key("2001:db8::1"), key("2001:db8::ffff:2"));
         assert_ne!(key("2001:db8::1"), key("2001:db8:0:1::1"));
@@ -236,26 +242,26 @@ mod unit {
     #[test]
     fn a_policy_applies_to_whom_and_what_it_names() {
         let user = policy("p", ANY_TIER, Scope::User);
-        assert_eq!(user.key_of(&NOBODY), None);
-        let asked = Asked {
+        assert_eq!(user.key_of(&UNAUTHENTICATED), None);
+        let request = RequestInfo {
             user: Some([7; 16]),
-            ..NOBODY
+            ..UNAUTHENTICATED
         };
         assert_eq!(
-            user.key_of(&asked),
+            user.key_of(&request),
             Some([b"p".as_slice(), &[7; 16]].concat())
         );
         let address = policy("p", ANY_TIER, Scope::Address);
-        assert_eq!(address.key_of(&NOBODY), Some(b"punknown".to_vec()));
-        let posts = Policy {
+        assert_eq!(address.key_of(&UNAUTHENTICATED), Some(b"punknown".to_vec()));
+        let posts = RateLimitPolicy {
             method: Some("POST".into()),
             ..address.clone()
         };
-        assert_eq!(posts.key_of(&NOBODY), None);
-        let calls = Policy {
+        assert_eq!(posts.key_of(&UNAUTHENTICATED), None);
+        let calls = RateLimitPolicy {
             route: Some("/rpc/*".into()),
             ..address
         };
-        assert_eq!(calls.key_of(&NOBODY), None);
+        assert_eq!(calls.key_of(&UNAUTHENTICATED), None);
     }
 }

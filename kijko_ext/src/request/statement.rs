@@ -22,7 +22,7 @@ use crate::trust;
 const MAX_LEVELS: u32 = 3;
 const MAX_EMBEDS: u32 = 12;
 
-/// What PostgREST's other lateral subqueries are called: they unpack a body, or call a function.
+/// The aliases of PostgREST's lateral subqueries that embed nothing: they unpack a body or call a function.
 const NO_EMBEDS: [&CStr; 4] = [
     c"pgrst_uniform_json",
     c"pgrst_json_defs",

@@ -1,5 +1,5 @@
-//! A table in a region: a header, then slots in sets of eight. A key may take any slot of its set, which its hash tells;
-//! a lock guards every so many sets.
+//! A set-associative table in a region: a header, then slots in sets of eight. The hash of a key chooses its set, and the key
+//! may take any slot of it. Each lock guards a partition of the sets.
 
 use std::cell::Cell;
 use std::hash::{DefaultHasher, Hasher};
@@ -13,7 +13,7 @@ use crate::pg::lwlock::LwLockGuard;
 
 pub const WAYS: usize = 8;
 
-/// A static: set in the postmaster, inherited by every process it forks.
+/// Static: set in the postmaster and inherited by every process that it forks.
 pub struct Table<H, S, const LOCKS: usize> {
     header: Cell<*mut H>,
     locks: Cell<*mut pg_sys::LWLockPadded>,
@@ -77,7 +77,7 @@ impl<H, S, const LOCKS: usize> Table<H, S, LOCKS> {
         unsafe { LwLockGuard::acquire(self.locks.get().add(set % LOCKS), mode) }
     }
 
-    /// 128 bits of a key: no two keys meet by chance.
+    /// 128 bits of a key, so that no two keys collide by chance.
     pub fn hash(&self, write: impl Fn(&mut DefaultHasher)) -> [u64; 2] {
         [self.half(0, &write), self.half(1, &write)]
     }

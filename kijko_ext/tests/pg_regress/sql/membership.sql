@@ -115,13 +115,13 @@ reset role;
 drop role stranger;
 
 -- Requests that another server takes: by the address that its proxy saw, and by route.
-select kijko.admit_outside('10.0.0.1', 'POST', '/webhooks/stripe');
-select kijko.set_rate_limit_policy('failed', 'address', 1, '1 hour', 'outside', route => '/webhooks/*');
+select kijko.admit_external('10.0.0.1', 'POST', '/webhooks/stripe');
+select kijko.set_rate_limit_policy('failed', 'address', 1, '1 hour', 'external', route => '/webhooks/*');
 create function outside(forwarded_for text, path text default '/webhooks/stripe') returns table (code text, details text, headers text)
 language sql as $$
     select a ->> 'code', a ->> 'details', regexp_replace(regexp_replace(
         a ->> 'headers', '("X-RateLimit-Reset": |"Retry-After": )"\d+"', '\1"..."', 'g'), ';t=\d+', ';t=...', 'g')
-    from kijko.admit_outside(forwarded_for, 'POST', path) as a
+    from kijko.admit_external(forwarded_for, 'POST', path) as a
 $$;
 select * from outside('6.6.6.6, 10.0.0.1');
 select * from outside('7.7.7.7, 10.0.0.1');

@@ -141,7 +141,7 @@ select kijko.drop_rate_limit_policy(name, tier) from kijko.rate_limit_policies o
 create function wait_for_flush() returns void language plpgsql as $$
 begin
     for i in 1..500 loop
-        exit when figure('meter.used') = 0;
+        exit when figure('request_counter.used') = 0;
         perform pg_sleep(0.01);
     end loop;
     -- Its transaction may still be committing.

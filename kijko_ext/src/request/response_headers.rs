@@ -1,25 +1,25 @@
-//! What a client is told of its limits: X-RateLimit-* of the one with the least left, and all of them by the header
-//! fields of the IETF's draft (RateLimit-Policy and RateLimit, structured fields). Pure.
+//! The header fields that describe limits. X-RateLimit-* describe the limit with the least left; RateLimit-Policy and
+//! RateLimit (structured fields of the IETF's draft) list all of them. Pure.
 
 use std::fmt::Write;
 
-/// How a limit stands after this request.
+/// The state of a limit after this request.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Limit<'a> {
+pub struct LimitState<'a> {
     pub name: &'a str,
     pub quota: u64,
     pub remaining: u64,
-    /// Seconds in which the quota is there again when all of it was used; None for a period without a beginning or an end.
+    /// Seconds in which the whole quota is refilled. None for a period without a start or an end.
     pub window: Option<u64>,
-    /// Seconds until it is whole again; None for never.
+    /// Seconds until the whole quota is available again. None for never.
     pub reset: Option<u64>,
-    /// Seconds until the same request could pass; None when it passes, or never will.
+    /// Seconds until the same request could pass. None when it passes, or never will.
     pub retry_after: Option<u64>,
     pub allowed: bool,
 }
 
-impl Limit<'_> {
-    /// Why a rate limit refuses.
+impl LimitState<'_> {
+    /// The details of a refusal by this rate limit.
     pub fn exceeded(&self) -> String {
         let window = self.window.map(|window| format!(" in {window} s"));
         let window = window.unwrap_or_default();
@@ -27,8 +27,8 @@ impl Limit<'_> {
     }
 }
 
-/// The header fields, given Unix time.
-pub fn headers(limits: &[Limit], now: u64) -> Vec<(&'static str, String)> {
+/// The header fields of a request's limits, given Unix time.
+pub fn of_limits(limits: &[LimitState], now: u64) -> Vec<(&'static str, String)> {
     let Some(tightest) = tightest(limits) else {
         return Vec::new();
     };
@@ -63,7 +63,7 @@ pub fn headers(limits: &[Limit], now: u64) -> Vec<(&'static str, String)> {
 
 /// A use of a quota.
 #[derive(Clone, Copy)]
-pub struct Use<'a> {
+pub struct QuotaUse<'a> {
     pub name: &'a str,
     pub limit: i64,
     pub remaining: i64,
@@ -71,13 +71,13 @@ pub struct Use<'a> {
     pub reset_at: Option<u64>,
 }
 
-/// The header fields of a use, beside those that are there. None takes one away.
-pub fn of_use(
-    used: Option<Use>,
+/// The header fields after a use of a quota, given the former lists. None removes a field.
+pub fn of_quota_use(
+    used: Option<QuotaUse>,
     retry_after: Option<u32>,
     now: u64,
     policies: Option<&str>,
-    standings: Option<&str>,
+    states: Option<&str>,
 ) -> Vec<(&'static str, Option<String>)> {
     let mut headers = Vec::new();
     if let Some(used) = used {
@@ -86,13 +86,13 @@ pub fn of_use(
         let reset = used
             .reset_at
             .map_or(String::new(), |at| format!(";t={}", at.saturating_sub(now)));
-        let standing = item(&format!("r={}{reset}", used.remaining.max(0)));
+        let state = item(&format!("r={}{reset}", used.remaining.max(0)));
         headers = vec![
             (
                 "RateLimit-Policy",
                 Some(beside(policies, used.name, &policy)),
             ),
-            ("RateLimit", Some(beside(standings, used.name, &standing))),
+            ("RateLimit", Some(beside(states, used.name, &state))),
             ("X-RateLimit-Limit", Some(used.limit.to_string())),
             ("X-RateLimit-Remaining", Some(used.remaining.to_string())),
             ("X-RateLimit-Reset", used.reset_at.map(|at| at.to_string())),
@@ -105,7 +105,7 @@ pub fn of_use(
     headers
 }
 
-/// A list with one more item, instead of the former item of its name. Names have no commas or quotes.
+/// Adds an item to a list, or replaces the item of its name. Names contain no commas or quotes.
 fn beside(list: Option<&str>, name: &str, item: &str) -> String {
     let own = format!("\"{name}\";");
     let others = list.into_iter().flat_map(|list| list.split(", "));
@@ -113,10 +113,11 @@ fn beside(list: Option<&str>, name: &str, item: &str) -> String {
     others.chain([item]).collect::<Vec<_>>().join(", ")
 }
 
-/// The one that refuses for longest, or else the one with the smallest part left.
-pub fn tightest<'a, 'b>(limits: &'b [Limit<'a>]) -> Option<&'b Limit<'a>> {
-    let part =
-        |limit: &Limit| u128::from(limit.remaining) * 1_000_000 / u128::from(limit.quota.max(1));
+/// The limit that refuses for longest, else the one with the smallest part left.
+pub fn tightest<'a, 'b>(limits: &'b [LimitState<'a>]) -> Option<&'b LimitState<'a>> {
+    let part = |limit: &LimitState| {
+        u128::from(limit.remaining) * 1_000_000 / u128::from(limit.quota.max(1))
+    };
     let refusing = limits.iter().filter(|limit| !limit.allowed);
     refusing
         .max_by_key(|limit| limit.retry_after.unwrap_or(u64::MAX))
@@ -127,7 +128,7 @@ pub fn tightest<'a, 'b>(limits: &'b [Limit<'a>]) -> Option<&'b Limit<'a>> {
 mod unit {
     use super::*;
 
-    const MINUTE: Limit = Limit {
+    const MINUTE: LimitState = LimitState {
         name: "requests",
         quota: 60,
         remaining: 50,
@@ -138,8 +139,8 @@ mod unit {
     };
 
     #[test]
-    fn all_limits_are_told_and_the_tightest_twice() {
-        let month = Limit {
+    fn all_limits_are_listed_and_the_tightest_has_its_own_headers() {
+        let month = LimitState {
             name: "api_requests",
             quota: 10_000,
             remaining: 100,
@@ -147,7 +148,7 @@ mod unit {
             reset: Some(99),
             ..MINUTE
         };
-        let told = headers(&[MINUTE, month], 1_000);
+        let headers = of_limits(&[MINUTE, month], 1_000);
         let expected = [
             (
                 "RateLimit-Policy",
@@ -162,12 +163,15 @@ mod unit {
             ("X-RateLimit-Reset", "1099"),
             ("X-RateLimit-Resource", "api_requests"),
         ];
-        assert_eq!(told, expected.map(|(name, value)| (name, value.to_owned())));
+        assert_eq!(
+            headers,
+            expected.map(|(name, value)| (name, value.to_owned()))
+        );
     }
 
     #[test]
-    fn a_lifetime_has_no_end_to_tell() {
-        let ever = Limit {
+    fn a_lifetime_has_no_reset() {
+        let ever = LimitState {
             window: None,
             reset: None,
             remaining: 0,
@@ -181,31 +185,34 @@ mod unit {
             ("X-RateLimit-Remaining", "0"),
             ("X-RateLimit-Resource", "requests"),
         ];
-        let told = headers(&[ever], 1_000);
-        assert_eq!(told, expected.map(|(name, value)| (name, value.to_owned())));
+        let headers = of_limits(&[ever], 1_000);
+        assert_eq!(
+            headers,
+            expected.map(|(name, value)| (name, value.to_owned()))
+        );
     }
 
     #[test]
     fn a_refusal_says_when_to_come_back() {
-        let refused = Limit {
+        let refused = LimitState {
             remaining: 0,
             retry_after: Some(0),
             allowed: false,
             ..MINUTE
         };
-        let told = headers(&[MINUTE, refused], 0);
-        assert_eq!(told.last(), Some(&("Retry-After", "1".to_owned())));
+        let headers = of_limits(&[MINUTE, refused], 0);
+        assert_eq!(headers.last(), Some(&("Retry-After", "1".to_owned())));
     }
 
     #[test]
     fn a_use_stands_beside_the_limits_of_the_request() {
-        let used = Use {
+        let used = QuotaUse {
             name: "executions",
             limit: 50,
             remaining: 49,
             reset_at: Some(1_300),
         };
-        let first = of_use(Some(used), None, 1_000, Some("\"a\";q=1;w=2"), None);
+        let first = of_quota_use(Some(used), None, 1_000, Some("\"a\";q=1;w=2"), None);
         let value = |name| {
             let (_, value) = first.iter().find(|(other, _)| *other == name).unwrap();
             value.clone().unwrap()
@@ -215,12 +222,12 @@ mod unit {
         assert_eq!(value("RateLimit"), "\"executions\";r=49;t=300");
         assert_eq!(value("X-RateLimit-Reset"), "1300");
 
-        let more = Use {
+        let more = QuotaUse {
             remaining: 0,
             reset_at: None,
             ..used
         };
-        let again = of_use(
+        let again = of_quota_use(
             Some(more),
             Some(7),
             0,
@@ -231,11 +238,11 @@ mod unit {
         assert_eq!(again[1].1.as_deref(), Some("\"executions\";r=0"));
         assert_eq!(again[4], ("X-RateLimit-Reset", None));
         assert_eq!(again[6], ("Retry-After", Some("7".to_owned())));
-        assert!(of_use(None, None, 0, None, None).is_empty());
+        assert!(of_quota_use(None, None, 0, None, None).is_empty());
     }
 
     #[test]
-    fn nobody_is_told_of_no_limits() {
-        assert!(headers(&[], 0).is_empty());
+    fn without_limits_there_are_no_headers() {
+        assert!(of_limits(&[], 0).is_empty());
     }
 }

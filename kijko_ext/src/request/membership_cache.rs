@@ -1,9 +1,9 @@
-//! In which organization a member's requests work, as the domain has told this backend. Only the domain reads
-//! memberships; what it found is kept here until anybody changes one.
+//! Caches the organization of each member's requests. Only the domain reads memberships; it passes what it found to this
+//! backend, which keeps it until any membership changes.
 //!
-//! Why no answer outlives a membership: the domain asks for the epoch (kijko.membership_epoch) before it takes the
-//! snapshot that it reads by. A change that the snapshot does not see commits later, and Postgres tells of it before the
-//! commit returns, so the epoch has grown by then, and what is kept under the old one is not used again.
+//! No entry outlives a membership. The domain calls kijko.membership_epoch() before it takes the snapshot that it reads with.
+//! A change that this snapshot does not see commits later and raises the epoch before its commit returns. Entries of an older
+//! epoch are ignored.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -37,7 +37,7 @@ sql_function!(
     membership_changed
 );
 
-/// Answers that are kept; more than that, and all are forgotten.
+/// Maximum number of entries. When it is reached, the cache is emptied.
 const CAPACITY: usize = 16_384;
 const HEADER: &str = "x-org-id";
 const CLAIM: &str = "org_id";
@@ -45,32 +45,32 @@ const CLAIM: &str = "org_id";
 type Uuid = [u8; 16];
 
 #[derive(Default)]
-struct Known {
+struct Cache {
     epoch: u64,
-    /// By member and the organization they asked for, if any.
+    /// By member and the organization that the request names, if any.
     organizations: HashMap<(Uuid, Option<Uuid>), Uuid>,
 }
 
 static EPOCH: RelcacheEpoch = RelcacheEpoch::new();
 
 thread_local! {
-    static KNOWN: RefCell<Known> = RefCell::default();
+    static CACHE: RefCell<Cache> = RefCell::default();
 }
 
-/// The user who asks, and the organization in which they do. None when that is not known here: nobody's request, a user
-/// of no organization, one who asks for what is none of theirs, or one not seen before.
-pub fn asking() -> Option<(Uuid, Uuid)> {
+/// The user who makes this request, and its organization. None without a user, without a cached membership, and when the
+/// request names an organization of which the user is not a member.
+pub fn current_member() -> Option<(Uuid, Uuid)> {
     let user = caller::caller().user()?;
     let wanted = requested().ok()?;
     let now = EPOCH.refresh();
-    KNOWN.with_borrow(|known| {
+    CACHE.with_borrow(|known| {
         let organization = known.organizations.get(&(user, wanted))?;
         (known.epoch == now).then_some((user, *organization))
     })
 }
 
-/// The organization that the request names: by its header, else by a claim of its token. An error when the header is no
-/// uuid. The domain's public.org_id() decides by it, and the cache above is kept by it, so both mean the same request.
+/// The organization that the request names: by its header, else by a claim of its token. An error when the header is not a
+/// uuid. Both the domain's public.org_id() and this cache use it, so they agree about a request.
 fn requested() -> Result<Option<Uuid>, Refusal> {
     match headers::of_request(HEADER, str::to_owned) {
         Some(named) if !named.is_empty() => claims::parse_uuid(&named)
@@ -89,13 +89,13 @@ fn requested_org_id(arguments: Arguments) -> Answer {
     ))
 }
 
-/// The epoch to remember by what is read from now on.
+/// The epoch under which to cache what is read from now on.
 fn membership_epoch(_: Arguments) -> Answer {
     let epoch = EPOCH.watch(&[query::table(c"membership_changes")]);
     Ok(pg_sys::Datum::from(epoch))
 }
 
-/// Epoch, member, the organization asked for (null: none), the one found.
+/// Arguments: epoch, member, the organization that the request named (null: none), the one found.
 fn remember_membership(arguments: Arguments) -> Answer {
     let nothing = pg_sys::Datum::null(); // void is not null
     let (Some(epoch), Some(member), Some(organization)) =
@@ -108,7 +108,7 @@ fn remember_membership(arguments: Arguments) -> Answer {
     if isolation >= pg_sys::XACT_REPEATABLE_READ {
         return Ok(nothing); // its snapshot may be older than the epoch
     }
-    KNOWN.with_borrow_mut(|known| {
+    CACHE.with_borrow_mut(|known| {
         if known.epoch != epoch as u64 || known.organizations.len() >= CAPACITY {
             known.organizations.clear();
             known.epoch = epoch as u64;
@@ -119,7 +119,7 @@ fn remember_membership(arguments: Arguments) -> Answer {
     Ok(nothing)
 }
 
-/// The trigger on the domain's tables, for each statement.
+/// Statement trigger on the domain's tables.
 fn membership_changed(arguments: Arguments) -> Answer {
     // SAFETY: called as a trigger, whose context is its data.
     unsafe {

@@ -10,7 +10,7 @@ use pgrx::pg_sys;
 use crate::pg::sql_function::{self, Refusal};
 use crate::{guc, trust};
 
-/// Rows, of all nodes together, between two checks: a check costs about as much as a row.
+/// Rows of all nodes together between two checks. A check costs about as much as a row.
 const EVERY: u32 = 16;
 
 static mut PREVIOUS: pg_sys::ExecutorStart_hook_type = None;

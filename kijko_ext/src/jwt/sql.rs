@@ -8,7 +8,8 @@ use pgrx::prelude::*;
 use serde_json::{Value, json};
 
 use super::access;
-use super::keys::{KeyFileError, Keys, Stamp};
+use super::key_file::{KeyFileError, Stamp};
+use super::keys::Keys;
 use crate::pg::setting;
 use crate::{clock, errors, guc};
 

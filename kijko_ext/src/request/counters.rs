@@ -1,4 +1,4 @@
-//! What the limiter did that nobody was told of, in shared memory.
+//! Figures of the request path in shared memory, for `kijko.stats()`.
 
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,12 +18,12 @@ pub const SHMEM_REGION: Region = Region {
 
 #[repr(C)]
 pub struct Stats {
-    /// A policy in shadow mode would have refused.
+    /// Requests that a policy in shadow mode would have refused.
     pub shadow_refused: AtomicU64,
-    /// The limiter failed, and the request passed or was refused because of that.
+    /// Requests that passed, or were refused, because the limiter failed.
     pub passed: AtomicU64,
     pub refused: AtomicU64,
-    /// A subject was in debt with its connection time.
+    /// Requests of a subject in debt with its connection time.
     pub connection_time_refused: AtomicU64,
     /// Unix seconds when the log was last written to.
     logged_at: AtomicU64,
@@ -40,7 +40,7 @@ pub fn add(counter: fn(&Stats) -> &AtomicU64) {
     counter(unsafe { &*STATS }).fetch_add(1, Ordering::Relaxed);
 }
 
-/// True once a second for all backends together, so that a flood of requests is no flood of the log.
+/// True once a second for all backends together, so that a flood of requests does not flood the log.
 pub fn may_log() -> bool {
     // SAFETY: as above.
     let stats = unsafe { &*STATS };

@@ -1,4 +1,4 @@
-//! Refused headers: invalid UTF-8, and preferences for estimates and rollbacks.
+//! Refuses headers that are not UTF-8, and preferences for estimates and rollbacks.
 
 use pgrx::prelude::*;
 
@@ -18,7 +18,7 @@ fn check_request(_: Arguments) -> Answer {
 }
 
 pub fn check() -> Result<(), Refusal> {
-    // The proxy puts U+FFFD in place of bytes that are not UTF-8: PostgREST answers them 500 and drops its connection.
+    // Caddy replaces bytes that are not UTF-8 by U+FFFD. PostgREST would answer them with 500 and drop its connection.
     if headers::are_malformed() {
         return Err(refusal("a header is not UTF-8"));
     }

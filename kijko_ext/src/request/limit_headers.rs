@@ -1,9 +1,9 @@
-//! `kijko.limit_headers(verdict)`: what a client is told of a use of a quota. RateLimit-Policy and RateLimit list it beside
-//! the limits of the request; X-RateLimit-* is of what was used last.
+//! `kijko.limit_headers(verdict)` adds a use of a quota to the response's headers. RateLimit-Policy and RateLimit list it
+//! beside the limits of the request. X-RateLimit-* describe the last use.
 
 use pgrx::prelude::*;
 
-use super::told::{self, Use};
+use super::response_headers::{self, QuotaUse};
 use crate::pg::sql_function::{Answer, Arguments, sql_function};
 use crate::{clock, headers};
 
@@ -37,27 +37,27 @@ fn limit_headers(arguments: Arguments) -> Answer {
     let integer = |number| column(number).map(|datum| datum.value() as i64);
     // SAFETY: a text.
     let meter = column(METER).and_then(|datum| unsafe { String::from_datum(datum, false) });
-    let used = integer(LIMIT).map(|limit| Use {
+    let used = integer(LIMIT).map(|limit| QuotaUse {
         name: meter.as_deref().unwrap_or_default(),
         limit,
         remaining: integer(REMAINING).unwrap_or(0),
         reset_at: integer(RESET_AT).map(clock::unix_seconds_from),
     });
     let retry_after = column(RETRY_AFTER).map(|datum| datum.value() as u32);
-    let [policies, standings] = ["RateLimit-Policy", "RateLimit"].map(headers::of_response);
-    // A period is one of product time.
+    let [policies, states] = ["RateLimit-Policy", "RateLimit"].map(headers::of_response);
+    // Periods are of product time.
     let now = clock::unix_seconds(clock::now_micros());
-    let told = told::of_use(
+    let headers = response_headers::of_quota_use(
         used,
         retry_after,
         now,
         policies.as_deref(),
-        standings.as_deref(),
+        states.as_deref(),
     );
-    let told: Vec<_> = told
+    let headers: Vec<_> = headers
         .iter()
         .map(|(name, value)| (*name, value.as_deref()))
         .collect();
-    headers::add(&told);
+    headers::add(&headers);
     Ok(nothing)
 }

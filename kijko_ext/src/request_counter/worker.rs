@@ -1,5 +1,5 @@
-//! The background worker that moves counts to the ledger: one transaction a round, and none while nothing was counted.
-//! It looks after one database, kijko.database. It is not there on a standby, and starts at promotion.
+//! The background worker that moves counts to the ledger, in one transaction a round, and in none while nothing was counted. It
+//! serves one database, kijko.database. On a standby it starts at promotion.
 
 use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
@@ -12,19 +12,19 @@ use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 
 use super::METER;
-use super::table::{self, Count};
+use super::pending::{self, PendingCount};
 use crate::guc;
 use crate::limits::counted;
 
-/// After a failure, and between the looks whether anybody is still there to count.
+/// How long to wait after a failure.
 const PAUSE: Duration = Duration::from_millis(1_000);
 const LAST_LOOKS: u32 = 100;
 const LAST_PAUSE: Duration = Duration::from_millis(20);
 
 pub fn register() {
-    BackgroundWorkerBuilder::new("kijko meter")
+    BackgroundWorkerBuilder::new("kijko request counter")
         .set_library("kijko")
-        .set_function("kijko_meter_worker")
+        .set_function("kijko_request_counter_worker")
         .enable_spi_access()
         .set_start_time(BgWorkerStartTime::RecoveryFinished)
         .set_restart_time(Some(Duration::from_secs(1)))
@@ -33,10 +33,10 @@ pub fn register() {
 
 #[pg_guard]
 #[unsafe(no_mangle)]
-pub extern "C-unwind" fn kijko_meter_worker(_argument: pg_sys::Datum) {
+pub extern "C-unwind" fn kijko_request_counter_worker(_argument: pg_sys::Datum) {
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
     BackgroundWorker::connect_worker_to_spi(Some(&guc::database()), None);
-    let mut pause = guc::meter_flush_interval();
+    let mut pause = guc::request_counter_flush_interval();
     loop {
         let alone = !wait(pause);
         if BackgroundWorker::sighup_received() {
@@ -47,12 +47,12 @@ pub extern "C-unwind" fn kijko_meter_worker(_argument: pg_sys::Datum) {
             break;
         }
         pause = if flush() {
-            guc::meter_flush_interval()
+            guc::request_counter_flush_interval()
         } else {
             PAUSE
         };
     }
-    // The others were told to stop at the same time: what they still count is taken along.
+    // Other backends stop at the same time. Their last counts are moved as well.
     for _ in 0..LAST_LOOKS {
         flush();
         // SAFETY: reads shared memory.
@@ -84,9 +84,9 @@ fn wait(pause: Duration) -> bool {
     event as u32 & pg_sys::WL_POSTMASTER_DEATH == 0
 }
 
-/// Moves what was counted to the ledger. False when that failed: it counts again.
+/// Moves the counts to the ledger. Returns false and puts them back when that failed.
 fn flush() -> bool {
-    let counts = table::counts();
+    let counts = pending::counts();
     if counts.is_empty() {
         return true;
     }
@@ -107,11 +107,14 @@ fn flush() -> bool {
     let lost = taken
         .borrow()
         .iter()
-        .filter(|count| !table::give_back(count))
+        .filter(|count| !pending::restore(count))
         .count();
-    table::look_again();
-    table::failed();
-    log!("kijko meter: {} ({lost} counts lost)", message(&error));
+    pending::mark_dirty();
+    pending::count_failure();
+    log!(
+        "kijko request counter: {} ({lost} counts lost)",
+        message(&error)
+    );
     false
 }
 
@@ -127,17 +130,17 @@ fn transaction(body: impl FnOnce()) {
     }
 }
 
-fn book(counts: &[Count], taken: &RefCell<Vec<Count>>) {
+fn book(counts: &[PendingCount], taken: &RefCell<Vec<PendingCount>>) {
     for count in counts {
         let take = || {
-            table::taken(count);
+            pending::mark_recorded(count);
             taken.borrow_mut().push(*count);
         };
         // An extension that was dropped has no ledger: what was counted for it is worth nothing.
         if !counted::installed() {
-            table::taken(count);
+            pending::mark_recorded(count);
         } else if counted::book(&count.subject, METER, count.amount as i64, take).is_err() {
-            table::look_again(); // no room for its counter among those of running transactions
+            pending::mark_dirty(); // no room for its counter among those of running transactions
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Requests are counted in shared memory (table.rs), whatever becomes of them and whether they may write or not, and
-//! moved to the ledger by a background worker (worker.rs) every kijko.meter_flush_interval. What was counted since the
-//! last time is lost in a crash, and only then.
+//! Counts requests, also those that are refused, fail or run READ ONLY. They are counted in shared memory (pending.rs), and a
+//! background worker moves the counts to the ledger (worker.rs) every kijko.request_counter_flush_interval. A crash loses what
+//! was counted since the last time.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
@@ -9,27 +9,27 @@ use pgrx::prelude::*;
 
 use crate::guc;
 
-pub mod table;
+pub mod pending;
 pub mod worker;
 
-/// What a request is a use of.
+/// The meter that requests use.
 pub const METER: &str = "api_requests";
 
 thread_local! {
     static METERED: Cell<Option<bool>> = const { Cell::new(None) };
-    /// Counts that found no room in the table. They wait here for this backend's next request.
+    /// Counts that did not fit into the table. They wait for this backend's next request.
     static WAITING: RefCell<Vec<[u8; 16]>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Counts a request of a subject, and says how many of it are counted and not yet in the ledger. None in a database that
-/// the worker does not look after.
+/// Counts a request of a subject. Returns how many of its requests are not in the ledger yet, or None in a database that the
+/// worker does not serve.
 pub fn count(subject: &[u8; 16]) -> Option<u64> {
     if !is_metered() {
         return None;
     }
     WAITING.with_borrow_mut(|waiting| {
-        waiting.retain(|subject| table::add(subject, 1).is_none());
-        let pending = table::add(subject, 1);
+        waiting.retain(|subject| pending::add(subject, 1).is_none());
+        let pending = pending::add(subject, 1);
         if pending.is_none() {
             waiting.push(*subject);
         }
@@ -37,7 +37,7 @@ pub fn count(subject: &[u8; 16]) -> Option<u64> {
     })
 }
 
-/// One worker looks after one database.
+/// One worker serves one database.
 fn is_metered() -> bool {
     METERED.get().unwrap_or_else(|| {
         // SAFETY: a copy of the name, or null in the middle of a DROP DATABASE.

@@ -1,5 +1,5 @@
-//! Policies and tiers as this backend knows them: read once, and again after anybody has changed them. Postgres tells
-//! every backend at commit; triggers on the tables see to it (kijko.limits_changed).
+//! Caches policies and tiers in this backend until one of them changes. Triggers on the tables (kijko.limits_changed) make
+//! Postgres invalidate the caches of every backend at commit.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -7,34 +7,34 @@ use std::rc::Rc;
 
 use pgrx::prelude::*;
 
-use super::policy::{self, Policy, Scope};
+use super::policy::{self, RateLimitPolicy, Scope};
 use crate::pg::datum;
 use crate::pg::invalidation::RelcacheEpoch;
 use crate::pg::query::{self, Row, Statement};
 use crate::rate_limit::gcra;
 use crate::subject;
 
-/// Organizations and users whose tier is kept; more than that, and all are forgotten.
+/// Maximum number of organizations and of users. When it is reached, the cache is emptied.
 const CAPACITY: usize = 65_536;
 
 type Uuid = [u8; 16];
 pub type Tier = Rc<str>;
 
 #[derive(Default)]
-struct Known {
+struct Cache {
     epoch: u64,
-    policies: Vec<Policy>,
-    /// By the tier of the request and that of its user.
-    by_tiers: HashMap<(Tier, Tier), Rc<[Policy]>>,
+    policies: Vec<RateLimitPolicy>,
+    /// By the tiers of the request and of its user.
+    by_tiers: HashMap<(Tier, Tier), Rc<[RateLimitPolicy]>>,
     organizations: HashMap<Uuid, Tier>,
-    /// Of users without a tier of their own, None.
+    /// None for a user without a tier of their own.
     users: HashMap<Uuid, Option<Tier>>,
 }
 
 static EPOCH: RelcacheEpoch = RelcacheEpoch::new();
 
 thread_local! {
-    static KNOWN: RefCell<Known> = RefCell::default();
+    static CACHE: RefCell<Cache> = RefCell::default();
     static TIER: Statement = const { Statement::new(
         "select t.tier from kijko.tiers as t where t.subject operator(pg_catalog.=) $1", &[pg_sys::UUIDOID],
     ) };
@@ -47,16 +47,15 @@ thread_local! {
     ) };
 }
 
-/// The tier of a request and its policies. One look-up yields both: a second one could find the cache invalidated in
-/// between, and must not decide differently.
+/// The tier and the policies of a request. One look-up returns both, because the cache may be invalidated before a second one.
 #[derive(Clone)]
-pub struct OfRequest {
+pub struct RequestPolicies {
     pub tier: Tier,
-    pub policies: Rc<[Policy]>,
+    pub policies: Rc<[RateLimitPolicy]>,
 }
 
-/// Tier and policies of a request of an organization and a user. None when they must be read, which may fail.
-pub fn of_request(organization: Option<&Uuid>, user: Option<&Uuid>) -> Option<OfRequest> {
+/// The cached tier and policies of a request of an organization and a user. None when they have to be read.
+pub fn of_request(organization: Option<&Uuid>, user: Option<&Uuid>) -> Option<RequestPolicies> {
     fresh(|known| {
         let tier = match organization {
             Some(organization) => known.organizations.get(organization)?.clone(),
@@ -68,27 +67,27 @@ pub fn of_request(organization: Option<&Uuid>, user: Option<&Uuid>) -> Option<Of
         };
         let tiers = (tier.clone(), own.unwrap_or_else(|| tier.clone()));
         let policies = known.by_tiers.get(&tiers)?.clone();
-        Some(OfRequest { tier, policies })
+        Some(RequestPolicies { tier, policies })
     })
 }
 
-/// The policies of a tier that belongs to nobody in particular.
-pub fn of_tier(tier: &str) -> Option<Rc<[Policy]>> {
+/// The cached policies of a tier that no subject has.
+pub fn of_tier(tier: &str) -> Option<Rc<[RateLimitPolicy]>> {
     fresh(|known| known.by_tiers.get(&(tier.into(), tier.into())).cloned())
 }
 
-fn fresh<T>(look_up: impl FnOnce(&Known) -> Option<T>) -> Option<T> {
+fn fresh<T>(look_up: impl FnOnce(&Cache) -> Option<T>) -> Option<T> {
     let now = EPOCH.refresh();
-    KNOWN.with_borrow(|known| (known.epoch == now).then(|| look_up(known))?)
+    CACHE.with_borrow(|known| (known.epoch == now).then(|| look_up(known))?)
 }
 
 fn without_organization(user: Option<&Uuid>) -> Tier {
     user.map_or(policy::ANONYMOUS, |_| policy::USER).into()
 }
 
-/// Reads the tiers of an organization and of a user. An organization without one has the tier for any, a user without one
-/// that of the request.
-pub fn read_request(organization: Option<&Uuid>, user: Option<&Uuid>) -> OfRequest {
+/// Reads the tiers of an organization and of a user, and their policies. Without a tier of its own, an organization has the
+/// tier `*`, and a user that of the request.
+pub fn read_request(organization: Option<&Uuid>, user: Option<&Uuid>) -> RequestPolicies {
     let epoch = watch();
     let tier = match organization {
         Some(organization) => read_own(organization).unwrap_or_else(|| policy::ANY_TIER.into()),
@@ -96,7 +95,7 @@ pub fn read_request(organization: Option<&Uuid>, user: Option<&Uuid>) -> OfReque
     };
     let own = user.and_then(|user| read_own(&subject::of(subject::USER, user)));
     let policies = read(epoch, &tier, own.as_ref().unwrap_or(&tier));
-    KNOWN.with_borrow_mut(|known| {
+    CACHE.with_borrow_mut(|known| {
         if known.organizations.len() >= CAPACITY || known.users.len() >= CAPACITY {
             known.organizations.clear();
             known.users.clear();
@@ -108,7 +107,7 @@ pub fn read_request(organization: Option<&Uuid>, user: Option<&Uuid>) -> OfReque
             known.users.insert(*user, own);
         }
     });
-    OfRequest { tier, policies }
+    RequestPolicies { tier, policies }
 }
 
 fn read_own(subject: &Uuid) -> Option<Tier> {
@@ -119,31 +118,32 @@ fn read_own(subject: &Uuid) -> Option<Tier> {
     })
 }
 
-pub fn read_tier(tier: &str) -> Rc<[Policy]> {
+pub fn read_tier(tier: &str) -> Rc<[RateLimitPolicy]> {
     let tier = tier.into();
     read(watch(), &tier, &tier)
 }
 
-/// What changes while it is read is read again: the epoch is that from before.
-fn read(epoch: u64, tier: &Tier, users: &Tier) -> Rc<[Policy]> {
-    if KNOWN.with_borrow(|known| known.epoch != epoch) {
+/// Caches under the epoch from before the read, so that a change in between is read again.
+fn read(epoch: u64, tier: &Tier, users: &Tier) -> Rc<[RateLimitPolicy]> {
+    if CACHE.with_borrow(|known| known.epoch != epoch) {
         let policies = POLICIES
             .with(|statement| statement.read(&[], |rows| rows.iter().map(policy).collect()));
-        KNOWN.set(Known {
+        CACHE.set(Cache {
             epoch,
             policies,
-            ..Known::default()
+            ..Cache::default()
         });
     }
-    KNOWN.with_borrow_mut(|known| {
-        let policies: Rc<[Policy]> = policy::of_request(&known.policies, tier, users).into();
+    CACHE.with_borrow_mut(|known| {
+        let policies: Rc<[RateLimitPolicy]> =
+            policy::of_request(&known.policies, tier, users).into();
         let tiers = (tier.clone(), users.clone());
         known.by_tiers.insert(tiers, policies.clone());
         policies
     })
 }
 
-fn policy(row: &Row) -> Policy {
+fn policy(row: &Row) -> RateLimitPolicy {
     let text = |column| row.text(column).map(String::into_boxed_str);
     let number = |column| u32::try_from(row.integer(column).unwrap_or(0)).unwrap_or(0);
     let (rate, burst) = (number(6), number(8));
@@ -153,13 +153,13 @@ fn policy(row: &Row) -> Policy {
         .unsigned_abs()
         .saturating_mul(1_000);
     let name = text(1).unwrap_or_default();
-    let limit = gcra::Policy::new(rate, nanos, burst);
+    let limit = gcra::RateLimit::new(rate, nanos, burst);
     let scope = text(3).and_then(|scope| Scope::parse(&scope));
     // The table's checks let nothing else in.
     let (Ok(limit), Some(scope)) = (limit, scope) else {
         error!("kijko.rate_limit_policies: the policy {name} is not usable");
     };
-    Policy {
+    RateLimitPolicy {
         key: format!("\0{name}\0{scope:?}\0{rate}\0{nanos}\0{burst}\0").into_bytes(),
         name,
         tier: text(2).unwrap_or_default(),
@@ -173,7 +173,7 @@ fn policy(row: &Row) -> Policy {
     }
 }
 
-/// Watches the tables, and says what they are as of.
+/// The epoch of the tables, taken before they are read.
 fn watch() -> u64 {
     EPOCH.watch(&[
         query::table(c"rate_limit_policies"),

@@ -1,5 +1,5 @@
-//! Counts that are not in the ledger yet, in shared memory: sets of eight slots, a lock for each of 64 partitions. LwLockGuard
-//! shared to count and exclusive to give a slot to another subject, which is possible while nothing is counted in it.
+//! Counts that are not in the ledger yet, in shared memory: sets of eight slots, with a lock for each of 64 partitions. Counting
+//! takes the lock shared. Giving a slot to another subject takes it exclusive, and is possible while its count is zero.
 
 use std::hash::Hasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,10 +15,10 @@ const LOCKS: usize = 64;
 static TABLE: Table<Header, Slot, LOCKS> = Table::new();
 
 pub const SHMEM_REGION: Region = Region {
-    name: c"kijko meter",
-    size: || TABLE.size(guc::meter_slots()),
+    name: c"kijko request counter",
+    size: || TABLE.size(guc::request_counter_slots()),
     locks: LOCKS,
-    attach: |start, locks| unsafe { TABLE.attach(start, locks, guc::meter_slots()) },
+    attach: |start, locks| unsafe { TABLE.attach(start, locks, guc::request_counter_slots()) },
 };
 
 #[repr(C, align(64))]
@@ -41,7 +41,7 @@ struct Slot {
 
 /// What the worker moves to the ledger.
 #[derive(Clone, Copy)]
-pub struct Count {
+pub struct PendingCount {
     pub subject: [u8; 16],
     pub amount: u64,
     slot: usize,
@@ -83,7 +83,7 @@ fn set_of(words: [u64; 2]) -> usize {
     }))
 }
 
-/// Adds to a subject's count and answers it. None when all slots it may take are in use.
+/// Adds to a subject's count and returns it. None when all slots that it may take are in use.
 pub fn add(subject: &[u8; 16], amount: u64) -> Option<u64> {
     let words = words(subject);
     let set = set_of(words);
@@ -113,8 +113,8 @@ pub fn add(subject: &[u8; 16], amount: u64) -> Option<u64> {
     pending
 }
 
-/// Everything that is counted and not in the ledger. For the worker, which alone takes from the table.
-pub fn counts() -> Vec<Count> {
+/// All counts that are not in the ledger. Only the worker takes from the table.
+pub fn counts() -> Vec<PendingCount> {
     if !header().dirty.swap(false, Ordering::AcqRel) {
         return Vec::new();
     }
@@ -126,7 +126,7 @@ pub fn counts() -> Vec<Count> {
             let mut subject = [0; 16];
             subject[..8].copy_from_slice(&a.load(Ordering::Relaxed).to_ne_bytes());
             subject[8..].copy_from_slice(&b.load(Ordering::Relaxed).to_ne_bytes());
-            Count {
+            PendingCount {
                 subject,
                 amount: slot(at).pending(),
                 slot: at,
@@ -135,27 +135,27 @@ pub fn counts() -> Vec<Count> {
         .collect()
 }
 
-/// The ledger's counter has it now.
-pub fn taken(count: &Count) {
+/// Takes a count from the table: the ledger's counter has it.
+pub fn mark_recorded(count: &PendingCount) {
     slot(count.slot)
         .pending
         .fetch_sub(count.amount, Ordering::AcqRel);
     header().flushed.fetch_add(count.amount, Ordering::Relaxed);
 }
 
-/// What was taken did not reach the ledger: it counts again. False when there is no room any more.
-pub fn give_back(count: &Count) -> bool {
+/// Puts a count back that did not reach the ledger. False when there is no room any more.
+pub fn restore(count: &PendingCount) -> bool {
     header().flushed.fetch_sub(count.amount, Ordering::Relaxed);
     header().counted.fetch_sub(count.amount, Ordering::Relaxed);
     add(&count.subject, count.amount).is_some()
 }
 
-/// Something is left for the next round.
-pub fn look_again() {
+/// Leaves work for the next round.
+pub fn mark_dirty() {
     header().dirty.store(true, Ordering::Release);
 }
 
-pub fn failed() {
+pub fn count_failure() {
     header().failures.fetch_add(1, Ordering::Relaxed);
 }
 
@@ -165,11 +165,11 @@ pub fn stats() -> [(&'static str, u64); 6] {
     let used = (0..TABLE.slots()).filter(|&at| slot(at).pending() > 0);
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     [
-        ("meter.slots", TABLE.slots() as u64),
-        ("meter.used", used.count() as u64),
-        ("meter.counted", load(&header.counted)),
-        ("meter.flushed", load(&header.flushed)),
-        ("meter.full", load(&header.full)),
-        ("meter.failures", load(&header.failures)),
+        ("request_counter.slots", TABLE.slots() as u64),
+        ("request_counter.used", used.count() as u64),
+        ("request_counter.counted", load(&header.counted)),
+        ("request_counter.flushed", load(&header.flushed)),
+        ("request_counter.full", load(&header.full)),
+        ("request_counter.failures", load(&header.failures)),
     ]
 }

@@ -7,14 +7,14 @@ use std::collections::HashMap;
 
 use pgrx::prelude::*;
 
-use super::{policy, stats};
+use super::{counters, policy};
 use crate::pg::invalidation::RelcacheEpoch;
 use crate::pg::query::{self, Statement};
 use crate::pg::setting;
 use crate::pg::subtransaction::in_subtransaction;
 
 #[derive(Default)]
-struct Known {
+struct Cache {
     epoch: u64,
     milliseconds: HashMap<String, i32>,
 }
@@ -22,7 +22,7 @@ struct Known {
 static EPOCH: RelcacheEpoch = RelcacheEpoch::new();
 
 thread_local! {
-    static KNOWN: RefCell<Known> = RefCell::default();
+    static CACHE: RefCell<Cache> = RefCell::default();
     static TIMES: Statement = const { Statement::new(
         "select t.tier, t.milliseconds::pg_catalog.int8 from kijko.statement_timeouts as t", &[],
     ) };
@@ -40,15 +40,15 @@ pub fn apply(tier: &str) {
 }
 
 fn of(tier: &str) -> Option<i32> {
-    if KNOWN.with_borrow(|known| known.epoch) != EPOCH.refresh()
+    if CACHE.with_borrow(|known| known.epoch) != EPOCH.refresh()
         && let Err(failure) = in_subtransaction(read)
     {
-        if stats::may_log() {
+        if counters::may_log() {
             log!("kijko: the statement timeouts failed: {failure}");
         }
         return None;
     }
-    KNOWN.with_borrow(|known| {
+    CACHE.with_borrow(|known| {
         let times = &known.milliseconds;
         times
             .get(tier)
@@ -67,7 +67,7 @@ fn read() {
                 .collect()
         })
     });
-    KNOWN.set(Known {
+    CACHE.set(Cache {
         epoch,
         milliseconds,
     });
