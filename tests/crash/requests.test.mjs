@@ -130,7 +130,8 @@ describe('metered requests', () => {
   test('when the background worker is terminated, another one takes over', async () => {
     const cluster = await start(100);
     try {
-      const worker = async () => (await cluster.sql(`select pid from pg_stat_activity where backend_type = 'kijko request counter'`))[0]?.pid;
+      const worker = async () =>
+        (await cluster.sql(`select pid from pg_stat_activity where backend_type = 'kijko request counter'`))[0]?.pid;
       const first = await worker();
       assert.ok(first);
       await cluster.sql('select pg_terminate_backend($1)', [first]);
