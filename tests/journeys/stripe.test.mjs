@@ -5,7 +5,7 @@ import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { newPerson, ok, refused, usageOf } from './domain.mjs';
-import { recorded } from './stripe_events.mjs';
+import { recorded, signature } from './stripe_events.mjs';
 import { newTag, planOf, send, stored } from './stripe_webhook.mjs';
 import { admin, env, sql } from './support.mjs';
 
@@ -116,6 +116,8 @@ describe('effects of events', () => {
     assert.equal(kept.status, 'failed');
     assert.match(kept.error, /soon/);
     assert.ok(kept.next_attempt_at > new Date());
+
+    assert.equal((await send(session, { header: signature(JSON.stringify(session), 'whsec_unknown') })).status, 400);
 
     const ready = await fetch(`${process.env.SIDECAR_OPERATORS_URL}/ready`).then((response) => response.json());
     assert.equal(ready.checks.stripe.status, 'degraded');
