@@ -102,6 +102,8 @@ comment on function private.describe_data(regclass, jsonb, text) is 'Writes a ta
 -- Each table and organization has one row with a count. Its lock serializes inserts of one organization, so the limit is
 -- exact, and no insert counts the table. The row needs no foreign key: deleting an organization deletes its rows, the count
 -- becomes 0, and the row is deleted.
+-- Each statement writes the count once. 4,000 statements in one transaction took 2.3 s instead of 0.1 s, because each reads
+-- past the versions of those before: insert many rows by one statement.
 -- ----------------------------------------------------------------------------
 
 create table private.tenant_row_counts (
