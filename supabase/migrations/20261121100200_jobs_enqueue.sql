@@ -21,6 +21,27 @@ as $$
 $$;
 comment on function private.jobs_add_lane(text, smallint, uuid, text) is 'Opens one lane, unless another session is opening it. An organization without lanes joins the round as the last.';
 
+create function private.jobs_needs_notification(kind text) returns boolean
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  latest constant bigint := private.jobs_to_found_watermark(kind, clock_timestamp() + interval '1 second');
+  found_at bigint;
+begin
+  select w.last_value into found_at from private.jobs_found_at as w;
+  -- A worker that was just notified, or has just found jobs, polls again after 1 ms, then after 2 ms and so on.
+  if found_at between private.jobs_to_found_watermark(kind, clock_timestamp() - interval '1 millisecond') and latest then
+    return false;
+  end if;
+  -- Transactions that notify commit one after the other, each with its own flush. While the disk is slow, they would queue up
+  -- for hundreds of milliseconds. So while one is committing, the others leave the notification to it: the worker that it
+  -- wakes finds their jobs when it polls again. Not for longer than 200 ms, since that transaction may take long or fail.
+  return pg_try_advisory_xact_lock(hashtextextended('kijko-jobs-notify:' || kind, 20261121))
+    or found_at not between private.jobs_to_found_watermark(kind, clock_timestamp() - interval '200 milliseconds') and latest;
+end
+$$;
+comment on function private.jobs_needs_notification(text) is 'Whether the transaction that queues a job of this kind must notify workers, because none will look for it soon.';
+
 create function private.jobs_open_lane(kind text, priority smallint, org_id uuid, concurrency_key text, run_at timestamptz) returns void
 language plpgsql set search_path = ''
 as $$
@@ -39,15 +60,7 @@ begin
   if (select private.jobs_to_watermark(jobs_open_lane.run_at) < r.last_value from private.jobs_due_watermark as r) then
     perform setval('private.jobs_due_watermark', private.jobs_to_watermark(jobs_open_lane.run_at));
   end if;
-  -- Transactions that notify commit one after the other, each with its own flush. A worker that was just notified, or has just
-  -- found jobs, polls again after 1 ms, then after 2 ms and so on. So the first millisecond needs no notification.
-  if jobs_open_lane.run_at <= clock_timestamp()
-    and (
-      select r.last_value not between private.jobs_to_found_watermark(jobs_open_lane.kind, clock_timestamp() - interval '1 millisecond')
-        and private.jobs_to_found_watermark(jobs_open_lane.kind, clock_timestamp() + interval '1 second')
-      from private.jobs_found_at as r
-    )
-  then
+  if jobs_open_lane.run_at <= clock_timestamp() and private.jobs_needs_notification(jobs_open_lane.kind) then
     perform pg_notify('kijko_jobs', jobs_open_lane.kind);
     perform setval('private.jobs_found_at', private.jobs_to_found_watermark(jobs_open_lane.kind, clock_timestamp()));
   end if;

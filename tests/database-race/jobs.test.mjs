@@ -307,6 +307,37 @@ test('workers are notified when a concurrency limit has room again, however it w
   }
 });
 
+test('a transaction leaves the notification to another that is committing one, but not for long', async () => {
+  const { org } = await newTenant();
+  const kind = newKind();
+  const heard = [];
+  const listener = await pool.connect();
+  listener.on('notification', ({ payload }) => heard.push(payload));
+  try {
+    await listener.query('listen kijko_jobs');
+    /** Whether a job that is queued so long after the latest notification notifies. */
+    const notifies = async (ago) => {
+      heard.length = 0;
+      await promptly(
+        `select setval('private.jobs_found_at', private.jobs_to_found_watermark($1, clock_timestamp() - $2::interval)), private.jobs_enqueue($3, $1)`,
+        [kind, ago, org],
+      );
+      await listener.query('select 1');
+      return heard.includes(kind);
+    };
+    await whileOpen(`select pg_advisory_xact_lock(hashtextextended('kijko-jobs-notify:' || $1, 20261121))`, [kind], async () => {
+      // Workers of the running stack may set the same watermark in between: one of five is enough.
+      const five = [];
+      for (let n = 0; n < 5; n += 1) five.push(await notifies('20 milliseconds'));
+      assert.ok(five.includes(false), 'while the other commits');
+      assert.ok(await notifies('1 second'), 'after a second');
+    });
+    assert.ok(await notifies('20 milliseconds'), 'when no other transaction is committing one');
+  } finally {
+    listener.release(true);
+  }
+});
+
 test('a small tenant beside a large one is served within its turn by eight claims of one job each', async () => {
   const [large, small] = [await newTenant(), await newTenant()];
   const kind = newKind();
