@@ -1,4 +1,4 @@
-//! The sidecar: read the settings, run the service, say why it ended.
+//! The sidecar: read the settings, run the service, report why it ended.
 
 use std::process::ExitCode;
 

@@ -175,7 +175,7 @@ const rust = () => files('sidecar/src/*.rs', 'services/*/src/*.rs').map((file) =
 
 test('sidecar: its routes, and that Caddy passes on the public ones', () => {
   const routed = rust()
-    .filter(({ file }) => !/tests?\.rs$|relay\.rs$/.test(file))
+    .filter(({ file }) => !/tests?\.rs$/.test(file))
     .flatMap(({ text }) => [...text.matchAll(/\.route\(\s*"(\/[^"]*)"/g)].map(([, path]) => path));
   const endpoints = cells('docs/operations/sidecar.md', 'Endpoints').flatMap(([audience, path]) =>
     namesOf(path).map((name) => ({ audience, path: name.replace(/^[A-Z]+ /, '') })),

@@ -321,7 +321,7 @@ fn worker_name() -> String {
     format!("{host}:{}:{}", std::process::id(), Uuid::new_v4().simple())
 }
 
-/// What the first line of the log says.
+/// The first line of the log.
 struct Start {
     service: Service,
     address: String,

@@ -1,4 +1,4 @@
-//! Everything that the environment says.
+//! All settings of a service, from its environment.
 
 use crate::{
     config::{ConfigError, Reader},

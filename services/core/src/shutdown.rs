@@ -1,4 +1,4 @@
-//! Stopping on SIGTERM and SIGINT: first kindly, at the second signal at once.
+//! Stopping on SIGTERM and SIGINT: the first signal lets running work finish, the second ends the process at once.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;

@@ -201,7 +201,7 @@ impl VendorClient {
 }
 
 /// Accepts a complete answer, or the usable part of one that was cut. A tool call, a paused turn or an unsupported language
-/// is not what a skill asked for.
+/// is no answer to a prompt.
 fn is_answer(finish_reason: &str, text: &str) -> Result<(), LlmError> {
     let empty = text.trim().is_empty();
     match (finish_reason, empty) {

@@ -16,7 +16,7 @@ const GEMINI_BASE_URL: &str = "https://generativelanguage.googleapis.com";
 /// The model vendors' settings.
 #[derive(Debug, Clone)]
 pub struct LlmConfig {
-    /// Whether `echo/…` models answer. For development: they cost nothing and say nothing new.
+    /// Whether `echo/…` models answer. For development: they cost nothing and repeat the prompt.
     pub echo: bool,
     /// `max_tokens` of a skill that sets none.
     pub default_max_tokens: u64,

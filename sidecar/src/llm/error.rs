@@ -1,4 +1,4 @@
-//! How asking a model can fail, and which failures another attempt may cure.
+//! How a call of a model can fail, and which failures another attempt may not repeat.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ pub enum LlmFault {
     Auth,
     /// Too many requests at the moment.
     RateLimited,
-    /// The account with the vendor is used up.
+    /// The account with the vendor is exhausted.
     QuotaExhausted,
     /// The vendor has too much to do for everybody.
     Overloaded,
     /// The vendor is down, or cannot be reached.
     Unavailable,
-    /// The vendor did not answer in time, or fell silent.
+    /// The vendor did not answer in time, or was silent for too long within its answer.
     TimedOut,
     /// The answer broke off.
     Truncated,
-    /// The answer is not what the protocol says.
+    /// The answer does not follow the vendor's protocol.
     Malformed,
     /// The answer is larger than we accept.
     TooLarge,
@@ -96,14 +96,14 @@ impl LlmFault {
         )
     }
 
-    /// Whether the operator should look at the vendor; the rest is between the skill and its model.
+    /// Whether the operator should look at the vendor. Other faults concern the skill and its model.
     pub fn is_vendors(self) -> bool {
         self != Self::Empty && self.retryable() || matches!(self, Self::Auth | Self::QuotaExhausted)
     }
 }
 
 impl LlmError {
-    /// A failure without a wish for when to come back.
+    /// A failure without `retry_after`.
     pub fn new(fault: LlmFault, message: impl Into<String>) -> Self {
         Self {
             fault,

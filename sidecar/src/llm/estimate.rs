@@ -70,7 +70,7 @@ struct Run {
 impl Run {
     fn tokens(self) -> usize {
         match self.kind {
-            // One blank belongs to the word after it, more are a token or a few.
+            // A single blank belongs to the word after it; several are tokens of their own.
             Kind::Blank => self.length.saturating_sub(1).div_ceil(LETTERS),
             Kind::Letter => self.length.div_ceil(LETTERS),
             Kind::Digit => self.length.div_ceil(DIGITS),

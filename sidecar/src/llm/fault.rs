@@ -23,7 +23,7 @@ const MAX_QUOTE: usize = 500;
 /// A longer wait is cut: the queue asks again anyway.
 const MAX_WAIT: Duration = Duration::from_secs(3_600);
 
-/// Makes errors of a vendor's answers. Those repeat what the vendor likes, so none of them is shown or logged as it is.
+/// Makes our errors from a vendor's. A vendor's message may repeat anything, so none is shown or logged as it is.
 #[derive(Debug)]
 pub(super) struct Faults<'a> {
     pub vendor: Vendor,
@@ -83,8 +83,8 @@ impl Faults<'_> {
         let message = match fault {
             // The operator's account, not the tenant's: OpenAI quotes part of the key in these.
             LlmFault::Auth => "the vendor does not accept the key it was given".to_owned(),
-            LlmFault::QuotaExhausted => "the account with the vendor is used up".to_owned(),
-            LlmFault::RateLimited => "the vendor takes no more requests at the moment".to_owned(),
+            LlmFault::QuotaExhausted => "the account with the vendor is exhausted".to_owned(),
+            LlmFault::RateLimited => "the vendor accepts no more requests at the moment".to_owned(),
             LlmFault::Overloaded => "the vendor is overloaded".to_owned(),
             LlmFault::Unavailable => format!("the vendor is not available{http}"),
             LlmFault::TimedOut => "the vendor ran out of time".to_owned(),
@@ -134,7 +134,7 @@ pub(super) fn truncated() -> LlmError {
 pub(super) fn malformed() -> LlmError {
     LlmError::new(
         LlmFault::Malformed,
-        "the vendor's answer is not what its protocol says",
+        "the vendor's answer does not follow its protocol",
     )
 }
 
@@ -188,7 +188,7 @@ impl VendorError {
         self.names.iter().any(|known| known == name)
     }
 
-    fn says(&self, text: &str) -> bool {
+    fn mentions(&self, text: &str) -> bool {
         self.message.contains(text)
     }
 
@@ -215,17 +215,17 @@ impl VendorError {
     }
 
     fn fault(&self, status: Option<u16>) -> LlmFault {
-        // Names first: they say more than the status.
+        // Names first: they are more precise than the status.
         if self.is("insufficient_quota")
             || self.is("billing_error")
-            || self.says("credit balance is too low")
+            || self.mentions("credit balance is too low")
         {
             return LlmFault::QuotaExhausted;
         }
         if self.is("context_length_exceeded")
-            || self.says("prompt is too long")
-            || self.says("maximum context length")
-            || (self.says("input token count") && self.says("exceeds"))
+            || self.mentions("prompt is too long")
+            || self.mentions("maximum context length")
+            || (self.mentions("input token count") && self.mentions("exceeds"))
         {
             return LlmFault::ContextTooLong;
         }
@@ -239,7 +239,7 @@ impl VendorError {
             Some(408) => LlmFault::TimedOut,
             Some(429) => LlmFault::RateLimited,
             Some(529) => LlmFault::Overloaded,
-            // Without one it is an error in the middle of a stream that says nothing of its kind.
+            // Without a status it is an error in the middle of a stream, of an unknown kind.
             None | Some(409 | 425 | 500..=599) => LlmFault::Unavailable,
             _ => LlmFault::Rejected,
         }

@@ -214,7 +214,7 @@ fn openai(event: &Value, seen: &mut Seen, usage: &mut Usage) {
     }
 }
 
-/// Some services that speak OpenAI's protocol count thinking beside the completion, and only their total tells.
+/// Some services that speak OpenAI's protocol count thinking beside the completion; only their total includes it.
 fn completion(count: &impl Fn(&str) -> u64, reasoning: u64) -> u64 {
     let completion = count("/completion_tokens");
     let by_total = count("/total_tokens").saturating_sub(count("/prompt_tokens"));

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use regex::{Regex, RegexBuilder};
 
-/// What stands in place of it.
+/// Its replacement.
 const HIDDEN: &str = "***";
 
 /// Each pattern matches everything that may belong to the secret; an extra word is no loss. Vendors and proxies change the
@@ -37,7 +37,7 @@ static SECRETS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
         r"()\b[a-z0-9._%+-]+@[a-z0-9-]+(?:\.[a-z0-9-]+)+\b",
         // identities without a name
         r"()\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b",
-        // whatever else is long and random enough to be a key: here the mixture of cases is what tells it from a word
+        // any other word that is long and random enough to be a key: the mixture of cases distinguishes it from other words
         r"(?-i)()\b[A-Za-z0-9_-]*(?:[0-9][A-Za-z_-]*[A-Z]|[A-Z][a-z0-9_-]*[0-9])[A-Za-z0-9_-]{28,}",
     ]
     .iter()

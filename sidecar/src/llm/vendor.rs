@@ -1,4 +1,4 @@
-//! The vendors, and what tells them apart before a call.
+//! The vendors: their names, addresses and well-known models.
 
 use kijko_core::outbound::Url;
 

@@ -1,4 +1,4 @@
-//! The sandbox child: one JSON line in, one JSON line out, until its input ends, which it does when the sidecar dies.
+//! The sandbox child: it answers each JSON line with one, until its input ends. When the sidecar dies, the input ends.
 
 use std::{
     io::{self, BufRead, Write},

@@ -1,5 +1,5 @@
-//! Prompts are plain text and JSON, never HTML: filters that would escape do not, and lists and objects are written as
-//! JSON with the digits that they came with.
+//! Filters for prompts, which are plain text and JSON and never HTML. Filters that would escape do nothing; lists and objects are
+//! written as JSON with their original digits.
 
 use std::sync::Arc;
 
@@ -71,7 +71,7 @@ fn plain(value: &Value, written: &Written) -> Result<Option<String>, Error> {
     }
 }
 
-/// The items with their texts in place of what the engine would write in another way.
+/// The items with their texts in place of values that the engine would format differently.
 fn texts(items: Value, written: &Written) -> Result<Value, Error> {
     if !matches!(items.kind(), ValueKind::Seq | ValueKind::Iterable) {
         return Ok(items);
@@ -115,7 +115,7 @@ fn tojson(
     }
 }
 
-/// The engine's own shows values as its programmers write them.
+/// The engine's own filter formats values for programmers.
 fn pretty(value: Value, written: &Written) -> Result<Value, Error> {
     match value.kind() {
         ValueKind::Map | ValueKind::Seq | ValueKind::Iterable => {

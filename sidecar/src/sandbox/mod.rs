@@ -1,9 +1,9 @@
-//! Rendering prompts and checking inputs, both written by tenants, where they cannot hurt anyone.
+//! Rendering templates and checking inputs. Tenants write both, so they are isolated.
 //!
 //! A template of one line can double a string forty times, and a schema of one line can refer to itself without end.
-//! Neither the template engine's fuel nor any timeout inside this process stops that: it ends in the kernel killing
-//! the whole worker. So both run in a child process that has no environment, little memory and a few seconds; a child
-//! that misbehaves is killed and replaced, and only that job fails.
+//! Neither the template engine's fuel nor a timeout inside this process stops that: the kernel would kill the whole worker.
+//! So both run in a child process that has no environment, little memory and a few seconds. A child that exceeds them is killed
+//! and replaced, and only that job fails.
 
 mod child;
 mod filters;

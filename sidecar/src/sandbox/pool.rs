@@ -1,4 +1,4 @@
-//! Sandbox children, kept for the next job: a fresh one costs milliseconds, a warm one microseconds.
+//! Sandbox children. They are kept for the next job: starting one takes milliseconds, asking a running one microseconds.
 
 use std::{
     path::PathBuf,
@@ -17,7 +17,7 @@ use super::prompt::{ARGUMENT, PromptError, PromptRequest};
 /// Wall time for one prompt. Ordinary ones take well under a millisecond; the rest is for a busy machine.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// A child is replaced after so many prompts, so that what a tenant's template leaves in its heap does not add up.
+/// A child is replaced after so many prompts, so that memory that a tenant's template leaves behind does not add up.
 const USES: u32 = 1_000;
 
 /// The pool. There are never more children than jobs that run at once.
@@ -55,13 +55,13 @@ impl Sandbox {
         }
     }
 
-    /// Makes a prompt. If the caller goes away meanwhile, the child is killed.
+    /// Makes a prompt. If the caller drops the future, the child is killed.
     pub async fn make_prompt(&self, request: &PromptRequest) -> Result<String, PromptError> {
         let mut line = serde_json::to_string(request)
             .map_err(|error| PromptError::Sandbox(error.to_string()))?;
         line.push('\n');
         if let Some(mut warm) = self.take() {
-            // A child may have died while it was idle, which is nobody's template: only a fresh one is believed.
+            // A child may have died while it was idle, without any template's fault. Only a fresh child's failure counts.
             if let Ok(Ok(answer)) = tokio::time::timeout(TIME_LIMIT, warm.ask(&line)).await {
                 return self.accept(warm, &answer);
             }
@@ -127,7 +127,7 @@ impl Sandbox {
 }
 
 impl Warm {
-    /// One line there, one line back. That the child ended is no error of ours to describe: see `gave_up`.
+    /// Sends one line and reads one. `gave_up` finds out why a child ended instead.
     async fn ask(&mut self, line: &str) -> Result<String, ()> {
         let mut answer = String::new();
         self.requests
@@ -141,8 +141,8 @@ impl Warm {
     }
 }
 
-/// A child that was ended by a signal ran out of memory or stack, by what it was given. One that ended by itself could
-/// not set its limits: our trouble.
+/// A child that a signal ended ran out of memory or stack because of its input. A child that ended by itself could not set its
+/// limits, which is our fault.
 async fn gave_up(warm: &mut Warm) -> PromptError {
     use std::os::unix::process::ExitStatusExt;
     match tokio::time::timeout(TIME_LIMIT, warm.child.wait()).await {

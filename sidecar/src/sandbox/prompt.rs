@@ -1,4 +1,4 @@
-//! What goes into the sandbox and what comes out.
+//! The request and the answer of the sandbox.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 /// The argument that makes this program a sandbox child instead of a sidecar.
 pub const ARGUMENT: &str = "sandbox";
 
-/// What a tenant's skill and one input need to become a prompt.
+/// A tenant's template and schema, and one input.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PromptRequest {
     /// The template.
@@ -45,7 +45,7 @@ impl PromptError {
         }
     }
 
-    /// Only our own trouble may pass by itself.
+    /// Only our own faults may pass by themselves.
     pub fn retryable(&self) -> bool {
         matches!(self, Self::Sandbox(_))
     }

@@ -1,6 +1,6 @@
-//! JSON values as templates see them. The template engine computes with 128-bit integers and binary fractions, which
-//! write themselves in their own way: 1.10 as 1.1. So the digits of the input are kept beside them, and a number that no
-//! binary fraction holds is a value of its own.
+//! JSON values as templates see them. The template engine computes with 128-bit integers and floating-point numbers, and formats
+//! them itself: 1.10 becomes 1.1. So the digits of the input are kept beside its numbers. A number that no floating-point number
+//! represents exactly has a type of its own.
 
 use std::{
     cmp::Ordering,
@@ -103,7 +103,7 @@ impl Written {
     }
 }
 
-/// A number that no fraction of the engine holds, as it was written.
+/// A number that no floating-point number represents exactly, as it was written.
 #[derive(Debug)]
 pub(super) struct Digits(String);
 
@@ -133,12 +133,12 @@ impl Object for Digits {
     }
 }
 
-/// Whether it is a number, however it is kept.
+/// Whether it is a number of either type.
 pub(super) fn is_number(value: &Value) -> bool {
     value.kind() == ValueKind::Number || value.downcast_object_ref::<Digits>().is_some()
 }
 
-/// The value with the nearest number in place of exact digits, for what computes.
+/// The value with the nearest number in place of exact digits, for filters that calculate.
 pub(super) fn computable(value: &Value) -> Value {
     value
         .downcast_object_ref::<Digits>()
@@ -178,7 +178,7 @@ pub(super) fn to_json(value: &Value, written: &Written) -> Result<Json, Error> {
     })
 }
 
-/// Null for what is no number in JSON, such as infinity.
+/// Null for values that are no number in JSON, such as infinity.
 fn number_json(digits: &str) -> Json {
     digits.parse::<Number>().map_or(Json::Null, Json::Number)
 }

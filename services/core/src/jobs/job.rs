@@ -74,7 +74,7 @@ impl Failure {
 pub enum HandlerError {
     /// The job failed.
     Failed(Failure),
-    /// The database says that there is nothing (more) to do: the job was cancelled, or its lease went to another worker.
+    /// There is nothing (more) to do: the job was cancelled, or its lease went to another worker.
     Superseded,
     /// The database could not be asked.
     Database(DbError),

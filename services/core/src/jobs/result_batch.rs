@@ -84,7 +84,7 @@ async fn send(db: &Db, worker: &str, batch: Vec<Ready>) {
     match record(db, worker, &batch).await {
         Ok(ended) => {
             for one in batch {
-                // A receiver that is gone has given up its lease; what is recorded is recorded.
+                // A receiver that was dropped has lost its lease; its result is recorded all the same.
                 let _ = one.answer.send(outcome(&ended, one.id));
             }
         }

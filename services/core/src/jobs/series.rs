@@ -35,7 +35,7 @@ pub enum Outcome {
     Released,
     /// The lease was lost; nothing was recorded here.
     LeaseLost,
-    /// The database had nothing (more) to do: cancelled, superseded, or a result it did not take as a success.
+    /// There was nothing (more) to do: it was cancelled or taken over, or its result was not taken as a success.
     Superseded,
 }
 

@@ -130,7 +130,7 @@ fn spread(text: &str) -> Option<Value> {
     let fields = line.remove(canonical::FIELD)?;
     let fields: Map<String, Value> = serde_json::from_str(fields.as_str()?).ok()?;
     for (name, value) in fields {
-        // What the line itself says (its time, its level) cannot be replaced.
+        // The line's own fields (its time, its level) cannot be replaced.
         line.entry(name).or_insert(value);
     }
     Some(Value::Object(line))

@@ -265,7 +265,7 @@ impl Handler for ExecutionHandler {
     }
 }
 
-/// The job's canonical line says which model answered and what it used.
+/// The job's canonical line has the model that answered and its usage.
 fn add_usage(usage: &Value) {
     for (field, name) in [
         ("model", "model"),

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::llm::{Completion, is_json_format};
 
-/// What `private.executions_finish` takes. The model is named with its provider, as in `llm_models`.
+/// The argument of `private.executions_finish`. The model is named with its provider, as in `llm_models`.
 pub(super) fn outcome(
     provider: &str,
     call_id: Uuid,
@@ -27,8 +27,8 @@ pub(super) fn outcome(
     Ok(outcome)
 }
 
-/// A skill that asked for JSON gets JSON or an error, never text that looks like it. An answer cut at the token limit
-/// would be cut again; any other may come out right at the next attempt.
+/// A skill that asked for JSON gets JSON or an error, never text that looks like JSON. An answer cut at the token limit would be
+/// cut again; any other may be correct at the next attempt.
 fn parse_json(completion: &Completion) -> Result<Value, Failure> {
     if let Ok(value) = serde_json::from_str(unfenced(&without_nul(&completion.text)))
         && fits_jsonb(&value)

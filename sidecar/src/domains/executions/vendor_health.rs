@@ -8,13 +8,13 @@ use std::{
 
 use tokio::time::Instant;
 
-/// What counts as recent.
+/// Calls within this time count as recent.
 const WINDOW: Duration = Duration::from_secs(300);
 
 /// At most so many calls of a vendor are kept.
 const MAX_CALLS: usize = 10_000;
 
-/// Fewer calls say nothing about the vendor.
+/// Fewer calls are no evidence about the vendor.
 const MIN_CALLS: usize = 5;
 
 /// One vendor's last five minutes.
@@ -86,7 +86,7 @@ mod tests {
         for _ in 0..4 {
             vendors.ended("a", true);
         }
-        assert!(!vendors.health("a").is_poor(), "four say nothing yet");
+        assert!(!vendors.health("a").is_poor(), "four are no evidence yet");
         for _ in 0..4 {
             vendors.ended("a", false);
         }

@@ -17,7 +17,7 @@ impl StripeConfig {
             .map(str::trim)
             .filter(|secret| !secret.is_empty())
             .collect();
-        // The API key in its place would refuse every delivery without saying why.
+        // With the API key in its place every delivery would be refused, without an explanation.
         if secrets
             .iter()
             .any(|secret| secret.strip_prefix("whsec_").is_none_or(str::is_empty))

@@ -32,7 +32,7 @@ struct StateLabels {
 
 type NoLabels = [(&'static str, &'static str); 0];
 
-/// Counters of deliveries and gauges of what waits.
+/// Counters of deliveries and gauges of the backlog.
 pub(super) struct StripeSeries {
     db: Db,
     events: Family<EventLabels, Counter>,

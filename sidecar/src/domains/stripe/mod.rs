@@ -1,7 +1,7 @@
 //! Stripe: events come in by webhook, are verified here, and are stored and applied by the database.
 //!
-//! This side knows signatures and nothing of billing: which event is the latest, whose it is and which plan follows is
-//! decided by `private.stripe_ingest_event` in the transaction that stores the event.
+//! This domain knows signatures and nothing about billing. `private.stripe_ingest_event` decides which event is the latest, which
+//! organization it belongs to and which plan follows, in the transaction that stores the event.
 
 mod config;
 mod metrics;

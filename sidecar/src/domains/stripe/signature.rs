@@ -1,7 +1,7 @@
 //! The header `Stripe-Signature`: `t=<seconds>,v1=<hex>[,v1=<hex>…]`, an HMAC-SHA256 of `<t>.<body>`.
 //!
-//! Written out on aws-lc-rs, which TLS brings already: it verifies in constant time, and the crates that verify
-//! Stripe's signatures come with a whole client and its types.
+//! It uses aws-lc-rs, which TLS brings already and which verifies in constant time. The crates that verify Stripe's signatures
+//! come with a whole client and its types.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,10 +11,10 @@ use kijko_core::secret::Secret;
 /// How far the sender's clock and ours may be apart, either way. Stripe's own libraries take five minutes.
 pub const TOLERANCE: Duration = Duration::from_secs(300);
 
-/// Stripe sends one signature for each active secret of an endpoint; nobody needs more.
+/// Stripe sends one signature for each active secret of an endpoint, so more are never needed.
 const MAX_SIGNATURES: usize = 16;
 
-/// Why a delivery is not believed.
+/// Why a delivery is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// No header.
@@ -76,7 +76,7 @@ struct Header<'a> {
     signatures: Vec<[u8; 32]>,
 }
 
-/// Other schemes (`v0` in test mode) are passed over, so that nobody can downgrade to them.
+/// Other schemes (`v0` in test mode) are ignored, so that a downgrade to them is impossible.
 fn parse(header: &str) -> Option<Header<'_>> {
     let (mut timestamp, mut signatures) = (None, Vec::new());
     for part in header.split(',') {

@@ -1,4 +1,4 @@
-//! What an event must be to be stored, and the only SQL of this domain.
+//! The shape that an event must have to be stored, and the only SQL of this domain.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ const BACKLOG: &str = "select failed, given_up, oldest_failed_seconds, unlinked,
 const INGEST: &str =
     "select status, duplicate, error_code from private.stripe_ingest_event($1::text::jsonb)";
 
-/// A verified delivery that is an event; everything else in it is the database's business.
+/// A verified delivery that is an event. The database reads the rest of it.
 #[derive(Debug, Deserialize)]
 pub(super) struct Event {
     pub id: String,
@@ -30,10 +30,10 @@ enum Created {
     Text(#[allow(dead_code, reason = "its shape is what counts")] String),
 }
 
-/// `object` of an event that names what it is about instead of showing it.
+/// `object` of an event that names its object instead of including it.
 const THIN: &str = "v2.core.event";
 
-/// What the database did with it.
+/// The result of storing an event.
 #[derive(Debug)]
 pub(super) struct Ingested {
     /// `applied`, `failed` (kept and tried again) or `ignored`.
@@ -44,7 +44,7 @@ pub(super) struct Ingested {
     pub error_code: Option<String>,
 }
 
-/// What waits for an operator.
+/// Events and subscriptions that wait for an operator.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Backlog {
     /// Events that could not be applied.
@@ -85,7 +85,7 @@ pub(super) async fn ingest(db: &Db, body: &str) -> Result<Ingested, DbError> {
     .await
 }
 
-/// What waits for an operator.
+/// Events and subscriptions that wait for an operator.
 pub(super) async fn backlog(db: &Db) -> Result<Backlog, DbError> {
     db.one(BACKLOG, &[], |row| {
         Ok(Backlog {
@@ -99,8 +99,8 @@ pub(super) async fn backlog(db: &Db) -> Result<Backlog, DbError> {
     .await
 }
 
-/// Postgres stores no NUL character and no half of a surrogate pair (an emoji that was cut in two), and a customer's name
-/// must not be a reason to lose an event: U+FFFD instead. Everything else stays as it was written.
+/// Postgres stores no NUL character and no half of a surrogate pair (an emoji that was cut in two). U+FFFD replaces both, so that
+/// a customer's name cannot lose an event. Everything else stays as it was written.
 fn storable(body: &str) -> Cow<'_, str> {
     if !body.contains("\\u") {
         return Cow::Borrowed(body);

@@ -238,6 +238,9 @@ async fn a_dropped_call_hangs_up_at_once() {
         })
         .await;
         call.abort();
-        eventually("the vendor is told", || *fake.hung_up.lock().unwrap() == 1).await;
+        eventually("the connection to the vendor is closed", || {
+            *fake.hung_up.lock().unwrap() == 1
+        })
+        .await;
     }
 }

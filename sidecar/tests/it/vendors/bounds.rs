@@ -68,7 +68,7 @@ async fn a_body_without_an_end_is_refused_whatever_it_forms() {
 
 #[tokio::test]
 async fn a_compressed_answer_is_not_unpacked() {
-    // A gzip file of a thousand times its length in zeros, sent although nobody asked for one.
+    // A gzip file of a thousand times its length in zeros, sent without having been asked for.
     let mut packed = GzEncoder::new(Vec::new(), Compression::best());
     packed.write_all(&vec![0; 4 << 20]).unwrap();
     let packed = packed.finish().unwrap();

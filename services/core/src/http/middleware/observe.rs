@@ -36,7 +36,7 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 pub(in crate::http) struct Observer {
     config: HttpConfig,
     series: Arc<HttpSeries>,
-    /// Everything on this router is asked for every few seconds.
+    /// Monitors ask for everything on this router every few seconds.
     probes_only: bool,
     /// Lines of refused requests by route.
     throttles: Mutex<HashMap<String, LogThrottle>>,
