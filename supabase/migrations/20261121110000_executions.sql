@@ -125,13 +125,22 @@ create trigger executions_final before update of status on public.executions
   execute function private.executions_refuse_status_change();
 
 create function private.executions_sync_status() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
+declare
+  current_kind text;
 begin
   if new.status = 'queued' then
     update public.executions as e
     set status = 'queued', error_code = new.error_code, error = new.error
     where e.org_id = new.org_id and e.job_id = new.id and e.status = 'running';
+    -- The skill may have got another vendor's model while the job was running.
+    select private.executions_current_kind(e.skill_id) into current_kind
+    from public.executions as e
+    where e.org_id = new.org_id and e.job_id = new.id and e.skill_id is not null;
+    if current_kind <> new.kind then
+      update public.jobs as j set kind = current_kind where j.id = new.id;
+    end if;
   elsif new.status in ('dead', 'cancelled') then
     update public.executions as e
     set status = case new.status when 'dead' then 'failed' else 'cancelled' end,
@@ -146,7 +155,7 @@ begin
   return null;
 end
 $$;
-comment on function private.executions_sync_status() is 'Trigger: an execution takes the status of its job, also when an expired lease ends the job. Runs as postgres inside the job functions.';
+comment on function private.executions_sync_status() is 'Trigger: an execution takes the status of its job, also when an expired lease ends the job. A job that is queued again moves to the vendor of its skill''s model. Runs as postgres inside the job functions.';
 create trigger jobs_execution after update of status on public.jobs
   for each row when (new.status <> 'running' and old.status <> new.status and starts_with(new.kind, 'execution'))
   execute function private.executions_sync_status();

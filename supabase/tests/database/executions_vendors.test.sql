@@ -1,7 +1,7 @@
 -- Executions are jobs of the kind of their vendor, also when the model of their skill changes while they wait.
 begin;
 \ir 000_helpers.sql
-select plan(19);
+select plan(22);
 
 select is(private.executions_job_kind(m), k, m || ' is asked through ' || k)
 from (values
@@ -39,19 +39,31 @@ select is((select kind from public.jobs where id = :'others_job'), 'execution.ec
 select is((select kind from public.jobs where id = :'bobs_job'), 'execution.echo', 'another organization''s job stays');
 select tests.act_as_sidecar();
 select is((select count(*) from private.jobs_claim('v', '1 minute', 9, array['execution.openai']) where id = :'first'), 1::bigint, 'the new vendor''s worker claims it');
-select is((private.executions_start('v', :'first')) ->> 'model', 'gpt-4o', 'and runs the new model');
+select is((private.executions_start('v', :'first')) ->> 'model', 'gpt-4o', 'it runs the new model');
 
 -- ---- claimed before the model changed
 select is(private.executions_start('w', :'running'), null, 'a job that the former vendor''s worker holds does not start there');
 select tests.act_as_superuser();
 select results_eq(
   format('select kind, status, attempt - uncounted_attempts from public.jobs where id = %L', :'running'), $$values ('execution.openai', 'queued', 0)$$,
-  'but goes to the new vendor without using an attempt'
+  'it moves to the new vendor without using an attempt'
 );
-select is((select event from public.job_event_log where job_id = :'running'), 'redirected', 'and its events say so');
+select is((select event from public.job_event_log where job_id = :'running'), 'redirected', 'its events have the move');
 select tests.act_as_sidecar();
-select is((select count(*) from private.jobs_claim('v', '1 minute', 9, array['execution.openai']) where id = :'running'), 1::bigint, 'where it is claimed');
-select is((private.executions_start('v', :'running')) ->> 'model', 'gpt-4o', 'and started');
+select is((select count(*) from private.jobs_claim('v', '1 minute', 9, array['execution.openai']) where id = :'running'), 1::bigint, 'the new vendor''s worker claims it');
+select is((private.executions_start('v', :'running')) ->> 'model', 'gpt-4o', 'and starts it');
+
+-- ---- running while the model changes
+select tests.act_as('ada');
+update public.skills set model = 'claude-sonnet' where id = :'skill';
+select tests.act_as_sidecar();
+select is(private.executions_fail('v', :'running', 'x', 'y', true), 'queued', 'a job fails that was running while the model changed');
+select is(private.executions_fail('v', :'first', 'x', 'y', true, outage => true), 'queued', 'another one because of an outage');
+select tests.act_as_superuser();
+select is(
+  (select count(*) from public.jobs where id in (:'running', :'first') and kind = 'execution.anthropic' and status = 'queued'), 2::bigint,
+  'both move to the new vendor'
+);
 
 select * from finish();
 rollback;

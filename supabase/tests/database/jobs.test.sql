@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(104);
+select plan(105);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
@@ -302,6 +302,11 @@ select is_empty($$select 1 from private.job_lanes where kind = 'turns'$$, 'idle 
 select results_eq(
   $$select kind, queued, running, dead from private.jobs_stats() where kind in ('mail', 'once') order by kind$$,
   $$values ('mail', 0::bigint, 0::bigint, 1::bigint), ('once', 2, 0, 0)$$, 'jobs_stats returns the depth of each kind'
+);
+select private.jobs_enqueue(tests.org('ada'), 'unclaimed', run_at => now() - interval '10 minutes'), private.jobs_enqueue(tests.org('ada'), 'fresh');
+select results_eq(
+  $$select kind from private.jobs_stats() where running = 0 and oldest_queued_seconds > 300 and kind in ('unclaimed', 'fresh')$$,
+  array['unclaimed'], 'jobs_stats finds a kind that no worker claims'
 );
 select private.jobs_new_id(now() - interval '32 days', 0) as long_ago \gset
 insert into public.jobs (id, org_id, kind, status, finished_at)
