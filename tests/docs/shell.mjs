@@ -48,7 +48,8 @@ export function readShell({ file, line, code }, { functions }) {
     for (const word of known ? (rest.match(/[a-z]+/g) ?? []) : []) if (!known.has(word)) fault(`./kijko ${command} knows no ${word}`);
   }
   for (const [path] of code.matchAll(/(?<![\w/.$-])(?:deploy|scripts|sql|kijko_ext|tests|supabase)\/[\w./-]+/g)) {
-    if (!existsSync(join(root, path))) fault(`there is no ${path}`);
+    // Scripts of a release are made by the commands that name them.
+    if (!existsSync(join(root, path)) && !/kijko--\d/.test(path)) fault(`there is no ${path}`);
   }
   for (const [, path] of code.matchAll(/\$\{?(?:API|API_URL)\}?(\/[\w./-]+)/g)) {
     if (!isRoute(path)) fault(`nothing serves ${path}`);
