@@ -15,9 +15,9 @@ mod errors;
 mod guc;
 mod headers;
 mod jwt;
-mod limits;
 mod network;
 mod pg;
+mod quota;
 mod rate_limit;
 mod request;
 mod request_counter;
@@ -60,51 +60,70 @@ extension_sql_file!(
     ]
 );
 extension_sql_file!(
-    "limits/tables.sql",
-    name = "limits_tables",
-    requires = ["errors", "verdict", clock::now]
-);
-extension_sql_file!(
-    "limits/functions.sql",
-    name = "limits_functions",
+    "quota/policy/limits.sql",
+    name = "quota_limits",
     requires = [
-        "limits_tables",
-        limits::periods::period_at,
-        limits::periods::period_end,
-        limits::periods::is_time_zone,
-        limits::periods::local_day,
-        limits::periods::calendar_is_changing
+        "errors",
+        "verdict",
+        clock::now,
+        quota::policy::period_sql::period_end
     ]
 );
 extension_sql_file!(
-    "limits/holds.sql",
-    name = "limits_holds",
-    requires = ["limits_functions"]
+    "quota/ledger/ledger.sql",
+    name = "quota_ledger",
+    requires = ["quota_limits"]
 );
 extension_sql_file!(
-    "limits/rollup.sql",
-    name = "limits_rollup",
-    requires = ["limits_holds"]
+    "quota/policy/calendars.sql",
+    name = "quota_calendars",
+    requires = [
+        "quota_ledger",
+        quota::policy::period_sql::period_at,
+        quota::policy::period_sql::is_time_zone,
+        quota::policy::period_sql::local_day,
+        quota::policy::period_sql::calendar_is_changing
+    ]
 );
 extension_sql_file!(
-    "limits/reading.sql",
-    name = "limits_reading",
-    requires = ["limits_functions"]
+    "quota/api/consume.sql",
+    name = "quota_consume",
+    requires = ["quota_calendars"]
 );
 extension_sql_file!(
-    "limits/report.sql",
-    name = "limits_report",
-    requires = ["limits_reading"]
+    "quota/api/record.sql",
+    name = "quota_record",
+    requires = ["quota_consume"]
 );
 extension_sql_file!(
-    "limits/explain.sql",
-    name = "limits_explain",
-    requires = ["limits_reading"]
+    "quota/hold/holds.sql",
+    name = "quota_holds",
+    requires = ["quota_record"]
 );
 extension_sql_file!(
-    "limits/ingest.sql",
-    name = "limits_ingest",
-    requires = ["limits_functions", limits::ingest::event_time]
+    "quota/ledger/rollup.sql",
+    name = "quota_rollup",
+    requires = ["quota_holds"]
+);
+extension_sql_file!(
+    "quota/api/usage.sql",
+    name = "quota_usage",
+    requires = ["quota_record"]
+);
+extension_sql_file!(
+    "quota/api/report.sql",
+    name = "quota_report",
+    requires = ["quota_usage"]
+);
+extension_sql_file!(
+    "quota/api/explain.sql",
+    name = "quota_explain",
+    requires = ["quota_usage"]
+);
+extension_sql_file!(
+    "quota/api/ingest.sql",
+    name = "quota_ingest",
+    requires = ["quota_record", quota::api::event_time::event_time]
 );
 extension_sql_file!(
     "rate_limit.sql",
@@ -120,7 +139,7 @@ extension_sql_file!(
     "request.sql",
     name = "request",
     requires = [
-        "limits_tables",
+        "quota_limits",
         "rate_limit",
         claims::claim,
         client::client_address,
@@ -130,9 +149,9 @@ extension_sql_file!(
     ]
 );
 extension_sql_file!(
-    "limits/forget.sql",
-    name = "limits_forget",
-    requires = ["limits_holds", "limits_ingest", "request"]
+    "quota/api/forget_subject.sql",
+    name = "quota_forget_subject",
+    requires = ["quota_holds", "quota_ingest", "request"]
 );
 extension_sql_file!(
     "jwt.sql",
@@ -155,7 +174,7 @@ pub extern "C-unwind" fn _PG_init() {
     pg::malloc_tuning::init();
     shmem::init(&[
         rate_limit::limiter::SHMEM_REGION,
-        limits::table::SHMEM_REGION,
+        quota::counter::slot_table::SHMEM_REGION,
         request_counter::pending::SHMEM_REGION,
         request::counters::SHMEM_REGION,
         request::in_flight::SHMEM_REGION,

@@ -3,7 +3,7 @@
 use pgrx::prelude::*;
 
 use crate::rate_limit::limiter;
-use crate::{limits, request, request_counter, session};
+use crate::{quota, request, request_counter, session};
 
 /// Figures of the tables in shared memory, since the server started.
 #[pg_extern(volatile, parallel_unsafe)]
@@ -11,7 +11,7 @@ fn stats() -> TableIterator<'static, (name!(metric, String), name!(value, i64))>
     TableIterator::new(
         limiter::stats()
             .into_iter()
-            .chain(limits::table::stats())
+            .chain(quota::counter::slot_table::stats())
             .chain(request_counter::pending::stats())
             .chain(request::counters::figures())
             .chain(session::revocation_cache::stats())

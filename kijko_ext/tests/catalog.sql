@@ -13,7 +13,7 @@ select 'index', pg_get_indexdef(indexrelid) from pg_index join pg_class as c on 
 where relnamespace = 'kijko'::regnamespace order by 2;
 select 'constraint', coalesce(conrelid::regclass::text, contypid::regtype::text), conname, pg_get_constraintdef(oid), obj_description(oid, 'pg_constraint')
 from pg_constraint where connamespace = 'kijko'::regnamespace order by 2, 3;
-select 'trigger', pg_get_triggerdef(t.oid) from pg_trigger as t join pg_class as c on c.oid = tgrelid
+select 'trigger', pg_get_triggerdef(t.oid), tgenabled from pg_trigger as t join pg_class as c on c.oid = tgrelid
 where relnamespace = 'kijko'::regnamespace and not tgisinternal order by 2;
 select 'type', typname, typtype, format_type(typbasetype, typtypmod), typnotnull, typdefault, typacl, obj_description(oid, 'pg_type')
 from pg_type where typnamespace = 'kijko'::regnamespace order by 2;

@@ -3,7 +3,7 @@
 #   regress    every function's answer and error, and the rights (tests/pg_regress)
 #   isolation  races between sessions (tests/isolation)
 #   crash      what a crash and a restart do, and that a late load is refused
-#   upgrade    the new library under the previous release's SQL, the upgrade, and that it equals a fresh installation
+#   upgrade    this library under a predecessor's SQL, the upgrade, and that it equals a fresh installation; dump and restore
 #   model      every interleaving of the quota counters' steps, by loom (kijko_ext/model)
 #   cron       agreement with npm cron-parser over generated expressions (tests/cron_agreement.mjs)
 #   pg         cargo pgrx test: #[test] and #[pg_test]
@@ -66,6 +66,8 @@ install_tested_extension() {
   local stamp=$PREFIX/.installed wanted
   wanted=$(cd "$ROOT" && find kijko_ext Cargo.toml Cargo.lock -type f -not -path 'kijko_ext/tests/*' -print0 | sort -z | xargs -0 sha256sum | sha256sum)
   if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then return 0; fi
+  # Files of another version would stay, and be part of what can be installed.
+  rm -f "$EXTENSION_DIR"/kijko*
   (cd "$ROOT" && cargo pgrx install --release --package kijko_ext --pg-config "$BIN/pg_config" > "$HOME_DIR/install.log" 2>&1) ||
     { cat "$HOME_DIR/install.log" && return 1; }
   printf '%s\n' "$wanted" > "$stamp"
@@ -215,34 +217,88 @@ wait_until_ready() {
   echo 'the server did not come back' && return 1
 }
 
-# Each release's SQL is frozen as kijko_ext/sql/kijko--VERSION.sql. The newest of them is the previous release, also while
-# the version is still the same: then the SQL must not have changed.
+# Upgrades a predecessor to the installed version and compares it with a fresh installation. There is always a synthetic
+# predecessor, 0.0.1, which differs from the present in every way that a release may (tests/upgrade). After the first release
+# the newest frozen install script, kijko_ext/sql/kijko--VERSION.sql, is another.
 layer_upgrade() {
-  local current previous fresh=$HOME_DIR/fresh.catalog upgraded=$HOME_DIR/upgraded.catalog frozen
+  local current fresh=$HOME_DIR/fresh.catalog frozen released
   current=$(sed -n "s/^default_version = '\(.*\)'/\1/p" "$EXTENSION_DIR/kijko.control")
-  frozen=$(find "$ROOT/kijko_ext/sql" -regextype posix-extended -regex '.*/kijko--[0-9.]+\.sql' | sort -V | tail -n 1)
-  previous=$(basename "$frozen" .sql) && previous=${previous#kijko--}
-  run_psql -d postgres -c 'create database fresh' -c 'create database previous'
+  run_psql -d postgres -c 'create database fresh'
   run_psql -d fresh -c 'create extension kijko'
   run_psql -d fresh -At -f "$TESTS/catalog.sql" > "$fresh"
   rm -f "$PREFIX/.installed"
-  cp --remove-destination "$frozen" "$EXTENSION_DIR/"
-  run_psql -d previous -c "create extension kijko version '$previous'"
-  echo "-- this library under the SQL of $previous"
-  # The tests that hold for both; a test of something new is not on this list.
-  run_regress "$TESTS/pg_regress/previous_schedule" no previous
-  if [ "$previous" != "$current" ]; then
-    run_psql -d previous -c "alter extension kijko update to '$current'"
-  fi
-  # Before the tests: one of them installs the extension anew.
-  run_psql -d previous -At -f "$TESTS/catalog.sql" > "$upgraded"
-  diff "$fresh" "$upgraded"
-  echo "-- $previous brought to $current equals a fresh $current"
-  if [ "$previous" != "$current" ]; then
-    echo "-- after the upgrade to $current"
-    run_regress "$TESTS/pg_regress/schedule" no previous
+  make_predecessor "$EXTENSION_DIR/kijko--$current.sql" "$current"
+  check_upgrade 0.0.1 "$current" "$fresh"
+  frozen=$(find "$ROOT/kijko_ext/sql" -regextype posix-extended -regex '.*/kijko--[0-9.]+\.sql' | sort -V | tail -n 1)
+  if [ -n "$frozen" ]; then
+    released=$(basename "$frozen" .sql)
+    cp --remove-destination "$frozen" "$EXTENSION_DIR/"
+    check_upgrade "${released#kijko--}" "$current" "$fresh"
   fi
   dump_and_restore "$fresh"
+}
+
+# make_predecessor INSTALL_SCRIPT VERSION: the synthetic predecessor, and the upgrade script from it
+make_predecessor() {
+  local predecessor=$EXTENSION_DIR/kijko--0.0.1.sql assemble=$ROOT/kijko_ext/sql/assemble_upgrade.mjs
+  node "$TESTS/upgrade/predecessor.mjs" "$1" > "$predecessor"
+  # Without the part by hand it must refuse.
+  if node "$assemble" "$predecessor" "$1" > /dev/null 2> "$HOME_DIR/assemble.err"; then
+    echo 'an upgrade script without what changes in tables was assembled' && return 1
+  fi
+  grep -q 'kijko.error_codes, table kijko.ledger_partitions' "$HOME_DIR/assemble.err" || { cat "$HOME_DIR/assemble.err" && return 1; }
+  node "$assemble" "$predecessor" "$1" "$TESTS/upgrade/tables.sql" > "$EXTENSION_DIR/kijko--0.0.1--$2.sql"
+}
+
+# check_upgrade FROM TO FRESH_CATALOG
+check_upgrade() {
+  local from=$1 to=$2 database=from_${1//./_} upgraded=$HOME_DIR/upgraded.catalog name
+  # One stays at FROM, one is compared while nothing else has made tables in it, one was used.
+  for name in "$database" "${database}_kept" "${database}_used"; do
+    run_psql -d postgres -c "create database $name"
+    run_psql -d "$name" -c "create extension kijko version '$from'"
+  done
+  echo "-- this library under the SQL of $from"
+  run_regress "$TESTS/pg_regress/predecessor_schedule" no "${database}_kept"
+  use_before_upgrade "${database}_used"
+  if [ "$from" = "$to" ]; then return 0; fi
+  # The predecessor must differ, or the comparison shows nothing.
+  run_psql -d "$database" -At -f "$TESTS/catalog.sql" > "$upgraded"
+  if diff -q "$3" "$upgraded" > /dev/null; then echo "$from equals $to" && return 1; fi
+  run_psql -d "$database" -c "alter extension kijko update to '$to'"
+  run_psql -d "${database}_used" -c "alter extension kijko update to '$to'"
+  run_psql -d "$database" -At -f "$TESTS/catalog.sql" > "$upgraded"
+  diff "$3" "$upgraded"
+  echo "-- $from upgraded to $to equals a fresh $to"
+  expect_use_after_upgrade "${database}_used"
+  run_regress "$TESTS/pg_regress/schedule" no "$database"
+}
+
+SUBJECT=11111111-1111-4111-8111-111111111111
+
+# Usage of every kind: an idempotent use, a gauge, an open hold, a past use, a revoked session, and a rolled-up part.
+use_before_upgrade() {
+  run_psql -d "$1" > /dev/null << SQL
+select kijko.set_limit('$SUBJECT', 'x', 'month', 20), kijko.set_limit('$SUBJECT', 'things', 'lifetime', 5), kijko.set_tier('$SUBJECT', 'PRO');
+select kijko.record_usage('$SUBJECT', 'x', 3, now());
+select kijko.make_ledger_partitions('10 seconds', '1 second');
+select kijko.consume('$SUBJECT', 'x', 2, 'key'), kijko.adjust_gauge('$SUBJECT', 'things', 4);
+select kijko.reserve('$SUBJECT', 'x', 5, '1 day', 'hold');
+select pg_sleep(1.2);
+select kijko.rollup_usage(100000);
+select kijko.revoke_session('22222222-2222-4222-8222-222222222222');
+SQL
+}
+
+expect_use_after_upgrade() {
+  expect 'things 4 5,x 10 20' "select string_agg(concat_ws(' ', meter, used, \"limit\"), ',' order by meter) from kijko.usage('$SUBJECT')" "$1"
+  expect 't 5 20' "select concat_ws(' ', allowed, used, \"limit\") from kijko.try_consume('$SUBJECT', 'x', 2, 'key')" "$1"
+  expect t "select kijko.reserve('$SUBJECT', 'x', 5, '1 day', 'hold') = (select id from kijko.holds where state = 'open')" "$1"
+  expect t "select kijko.settle(id, 1) from kijko.holds where state = 'open'" "$1"
+  expect 't 7' "select concat_ws(' ', allowed, used) from kijko.try_consume('$SUBJECT', 'x')" "$1"
+  expect f "select allowed from kijko.try_consume('$SUBJECT', 'x', 14)" "$1"
+  expect 'PRO 1' "select concat_ws(' ', (select tier from kijko.tiers), (select count(*) from kijko.revoked_sessions))" "$1"
+  echo '-- usage before the upgrade counts after it'
 }
 
 # What customers used is part of a dump, and counting goes on from there.

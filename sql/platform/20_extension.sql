@@ -17,7 +17,7 @@ grant usage on schema kijko to postgres, anon, authenticated, service_role, auth
 grant execute on function
     kijko.set_limit(uuid, text, text, bigint, text),
     kijko.set_limits(uuid[], text[], text[], bigint[], text[]),
-    kijko.standing(uuid, text),
+    kijko.quota_status(uuid, text),
     kijko.try_consume(uuid, text, bigint, text),
     kijko.consume(uuid, text, bigint, text),
     kijko.try_consume_many(uuid[], text, bigint, text, jsonb),
@@ -64,7 +64,7 @@ grant execute on function
     kijko.crossings(uuid, timestamptz),
     kijko.explain_limit(uuid, text),
     kijko.ingest_usage(uuid, jsonb, jsonb),
-    kijko.forget_usage(uuid)
+    kijko.reload_counters(uuid)
 to postgres, service_role;
 
 -- PostgREST asks for its public keys before it has switched roles.

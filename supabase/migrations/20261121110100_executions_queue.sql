@@ -16,7 +16,7 @@ begin
   select v.* into exhausted
   from public.subscriptions as s
   join public.plan_limits as l on l.plan = s.plan and l.meter in ('llm_tokens', 'llm_cost_microusd') and l.over <> 'bill'
-  cross join lateral kijko.standing(s.org_id, l.meter) as v
+  cross join lateral kijko.quota_status(s.org_id, l.meter) as v
   where s.org_id = executions_exhausted_meter.org_id and not v.allowed
   order by v.reset_at desc, v.meter
   limit 1;

@@ -44,7 +44,7 @@ create function private.usage_guard_meter_names() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  max_names constant bigint := (kijko.standing(new.org_id, 'usage_meters'))."limit";
+  max_names constant bigint := (kijko.quota_status(new.org_id, 'usage_meters'))."limit";
   names bigint;
 begin
   -- One change at a time: concurrent changes would not see each other's names.

@@ -126,7 +126,7 @@ describe('quotas and the cluster', () => {
       await reader.query('select kijko.usage($1)', [subject]);
       // Requests are admitted by what the primary has written meanwhile, and nothing older is left after promotion.
       const admit = () => reader.query('select kijko.admit_request($1)', [subject]);
-      const standing = async () => Number((await reader.query("select used from kijko.standing($1, 'x')", [subject])).rows[0].used);
+      const standing = async () => Number((await reader.query("select used from kijko.quota_status($1, 'x')", [subject])).rows[0].used);
       await admit();
       assert.equal(await standing(), 7);
       await take(client, 2, subject);

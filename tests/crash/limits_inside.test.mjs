@@ -105,7 +105,7 @@ describe('the counters from inside', () => {
     await second.query('begin');
     assert.deepEqual(await take(first, subject(8)), { allowed: true, used: 1 });
     assert.deepEqual(await take(second, subject(9)), { allowed: true, used: 1 });
-    await cluster.sql('select kijko.forget_usage()');
+    await cluster.sql('select kijko.reload_counters()');
     const both = await Promise.all([take(first, subject(9)), take(second, subject(8))]);
     assert.deepEqual(both, [
       { allowed: true, used: 2 },
@@ -189,7 +189,7 @@ describe('the counters from inside', () => {
     await cluster.sql('create database partitions');
     const client = await cluster.connect({ database: 'partitions' });
     const reloaded = async () => {
-      await client.query('select kijko.forget_usage()');
+      await client.query('select kijko.reload_counters()');
       return (await take(client, subject(7))).used;
     };
     await client.query('create extension kijko');

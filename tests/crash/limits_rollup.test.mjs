@@ -162,7 +162,7 @@ test('sums stay exact when a rollup is killed at any point, also with late commi
     ]);
     const used = () => cluster.sql('select meter, used::int from kijko.usage($1) order by meter', [subject]);
     assert.deepEqual(await used(), sums);
-    await cluster.sql('select kijko.forget_usage($1)', [subject]);
+    await cluster.sql('select kijko.reload_counters($1)', [subject]);
     for (const { meter, used: before } of sums) {
       const [verdict] = await cluster.sql('select used::int from kijko.consume($1, $2)', [subject, meter]);
       assert.equal(verdict.used, before + 1);

@@ -20,8 +20,4 @@ export const UNFINISHED = [];
 
 // Groups of modules that name each other in circles, until they are parted.
 export const CIRCLES = {
-  'kijko_ext/src': [
-    ['crate::limits::append', 'crate::limits::ledger', 'crate::limits::tail'],
-    ['crate::limits::charge', 'crate::limits::consume', 'crate::limits::hold'],
-  ],
 };

@@ -2,7 +2,7 @@
 //! atomic word and the lock around it are loom's. The ledger is a plain sum behind a mutex, as good as a snapshot.
 
 #[cfg(test)]
-#[path = "../../src/limits/slot.rs"]
+#[path = "../../src/quota/counter/slot.rs"]
 #[allow(dead_code)] // statistics and expiry are not modelled
 mod slot;
 

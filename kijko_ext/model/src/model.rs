@@ -39,7 +39,7 @@ impl World {
         &self.committed[usize::from(key == OTHER)]
     }
 
-    /// What table.rs and transaction.rs do: pin, or claim and load.
+    /// As slot_table.rs and counter_pins.rs: pin, or claim and load.
     fn acquire(&self, key: [u64; 2]) -> bool {
         {
             let _shared = self.lock.read().unwrap();
@@ -63,13 +63,13 @@ impl World {
         let used = *self.ledger(key).lock().unwrap();
         self.slot.publish(Loaded {
             used,
-            crossed: 0,
+            thresholds: 0,
             next_expiry: i64::MAX,
         });
         true
     }
 
-    /// One transaction: takes `amount`, writes its row, and commits or aborts. None when it would have had to wait.
+    /// One transaction: reserves `amount`, writes its row, and commits or aborts. None when it would have to wait.
     fn transaction(&self, key: [u64; 2], amount: i64, limit: i64, commits: bool) -> Option<bool> {
         if !self.acquire(key) {
             return None;
@@ -80,13 +80,13 @@ impl World {
             *ledger += amount;
             assert!(*ledger <= limit, "overshoot: {} of {limit}", *ledger);
         } else if allowed {
-            self.slot.give_back(amount);
+            self.slot.release(amount);
         }
         self.slot.unpin(); // after the row is visible
         Some(allowed)
     }
 
-    /// When nobody runs, the counter is the ledger.
+    /// Without running transactions the counter equals the ledger.
     fn check_at_rest(&self, key: [u64; 2]) {
         assert!(!self.slot.is_pinned());
         if self.slot.is(key) && !self.slot.is_empty() {
@@ -131,7 +131,7 @@ fn two_uses_of_the_last_unit() {
 }
 
 #[test]
-fn an_abort_gives_back_and_no_more() {
+fn an_abort_releases_its_reservation_and_no_more() {
     check(|| {
         let world = World::new(1);
         run(
@@ -168,13 +168,13 @@ fn a_stale_counter_is_loaded_again_after_its_last_pin() {
         run(
             &world,
             vec![|world| _ = world.transaction(KEY, 1, 3, true), |world| {
-                // A row that came by other means, and then kijko.forget_usage.
+                // A row that came by other means, and then kijko.reload_counters.
                 *world.ledger(KEY).lock().unwrap() += 1;
                 let _shared = world.lock.read().unwrap();
                 world.slot.mark_stale();
             }],
         );
-        // Whoever comes next sees both rows.
+        // The next transaction sees both rows.
         while world.transaction(KEY, 1, 3, true).is_none() {}
         assert_eq!(
             *world.ledger(KEY).lock().unwrap(),
@@ -208,7 +208,7 @@ fn a_failed_load_leaves_an_empty_slot() {
 }
 
 #[test]
-fn a_credit_counts_from_the_commit_on() {
+fn a_pending_release_counts_from_the_commit_on() {
     check(|| {
         // A hold of 1 is all of the limit; settling it at 0 makes room for one other use, and only when it is done.
         let world = World::new(1);
@@ -218,7 +218,7 @@ fn a_credit_counts_from_the_commit_on() {
                 |world| {
                     if world.acquire(KEY) {
                         *world.ledger(KEY).lock().unwrap() -= 1; // commits
-                        world.slot.give_back(1);
+                        world.slot.release(1);
                         world.slot.unpin();
                     }
                 },
@@ -237,22 +237,22 @@ fn a_threshold_is_recorded_by_one() {
             &world,
             vec![
                 |world| {
-                    let mine = world.slot.begin_crossing(1);
+                    let mine = world.slot.claim_thresholds(1);
                     if mine != 0 {
                         *world.ledger(OTHER).lock().unwrap() += 1;
                     }
-                    world.slot.end_crossing(mine, true);
+                    world.slot.finish_thresholds(mine, true);
                 },
                 |world| {
-                    let mine = world.slot.begin_crossing(1);
-                    world.slot.end_crossing(mine, false); // rolled back
+                    let mine = world.slot.claim_thresholds(1);
+                    world.slot.finish_thresholds(mine, false); // rolled back
                 },
                 |world| {
-                    let mine = world.slot.begin_crossing(1);
+                    let mine = world.slot.claim_thresholds(1);
                     if mine != 0 {
                         *world.ledger(OTHER).lock().unwrap() += 1;
                     }
-                    world.slot.end_crossing(mine, true);
+                    world.slot.finish_thresholds(mine, true);
                 },
             ],
         );

@@ -12,7 +12,7 @@ use super::{
     token,
 };
 use crate::guc::{self, FailureMode};
-use crate::limits::counted;
+use crate::quota::api::metered_usage;
 use crate::pg::setting;
 use crate::pg::sql_function::{Answer, Arguments, Refusal, sql_function};
 use crate::pg::subtransaction::in_subtransaction;
@@ -175,28 +175,28 @@ fn rate<'a>(policy: &'a RateLimitPolicy, decision: &RateDecision) -> LimitState<
 /// The state of the organization's quota of requests. `pending` requests, this one included, are not in the ledger yet.
 fn quota(organization: &[u8; 16], pending: u64) -> Result<Option<LimitState<'static>>, String> {
     // Usually cached. Reading may fail, so it happens in a subtransaction.
-    let standing = match counted::known_standing(organization, request_counter::METER) {
-        Some(standing) => standing,
-        None => in_subtransaction(|| counted::standing(organization, request_counter::METER))?
+    let status = match metered_usage::cached_quota_status(organization, request_counter::METER) {
+        Some(status) => status,
+        None => in_subtransaction(|| metered_usage::quota_status(organization, request_counter::METER))?
             .map_err(|_| "its counter could not be had".to_owned())?,
     };
-    Ok(standing.map(|standing| {
-        let used = standing.used.saturating_add_unsigned(pending);
-        let period = &standing.period;
+    Ok(status.map(|status| {
+        let used = status.used.saturating_add_unsigned(pending);
+        let period = &status.period;
         // A lifetime has no start, and no end unless another period follows.
         let seconds = |from| {
             (from != i64::MIN && period.end != i64::MAX)
                 .then(|| clock::seconds_between(from, period.end))
         };
         let reset = seconds(clock::now_micros());
-        let allowed = used <= standing.limit;
+        let allowed = used <= status.limit;
         LimitState {
             name: request_counter::METER,
-            quota: standing.limit.max(0) as u64,
-            remaining: standing.limit.saturating_sub(used).max(0) as u64,
+            quota: status.limit.max(0) as u64,
+            remaining: status.limit.saturating_sub(used).max(0) as u64,
             window: seconds(period.start),
             reset,
-            retry_after: reset.filter(|_| !allowed && standing.limit > 0),
+            retry_after: reset.filter(|_| !allowed && status.limit > 0),
             allowed,
         }
     }))

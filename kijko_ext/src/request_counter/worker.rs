@@ -14,7 +14,7 @@ use pgrx::prelude::*;
 use super::METER;
 use super::pending::{self, PendingCount};
 use crate::guc;
-use crate::limits::counted;
+use crate::quota::api::metered_usage;
 
 /// How long to wait after a failure.
 const PAUSE: Duration = Duration::from_millis(1_000);
@@ -92,7 +92,7 @@ fn flush() -> bool {
     }
     let taken = RefCell::new(Vec::with_capacity(counts.len()));
     let error = PgTryBuilder::new(AssertUnwindSafe(|| {
-        transaction(|| book(&counts, &taken));
+        transaction(|| record(&counts, &taken));
         None
     }))
     .catch_others(Some)
@@ -130,16 +130,16 @@ fn transaction(body: impl FnOnce()) {
     }
 }
 
-fn book(counts: &[PendingCount], taken: &RefCell<Vec<PendingCount>>) {
+fn record(counts: &[PendingCount], taken: &RefCell<Vec<PendingCount>>) {
     for count in counts {
         let take = || {
             pending::mark_recorded(count);
             taken.borrow_mut().push(*count);
         };
         // An extension that was dropped has no ledger: what was counted for it is worth nothing.
-        if !counted::installed() {
+        if !metered_usage::is_installed() {
             pending::mark_recorded(count);
-        } else if counted::book(&count.subject, METER, count.amount as i64, take).is_err() {
+        } else if metered_usage::record(&count.subject, METER, count.amount as i64, take).is_err() {
             pending::mark_dirty(); // no room for its counter among those of running transactions
         }
     }

@@ -100,7 +100,7 @@ async function grow(client, from, until) {
 async function timeReload(client, whose = subject(100)) {
   const times = [];
   for (let n = 0; n < 100; n++) {
-    await client.query('select kijko.forget_usage($1)', [whose]);
+    await client.query('select kijko.reload_counters($1)', [whose]);
     times.push(await timeUse(client, whose));
   }
   return median(times);

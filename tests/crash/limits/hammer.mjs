@@ -130,7 +130,7 @@ export class Hammer {
           if (!['55P03', '40P01'].includes(error.code)) throw error; // a lock not got in time: next time
         });
       }
-      if (chance(0.2)) await client.query('select kijko.forget_usage($1)', [SUBJECT]);
+      if (chance(0.2)) await client.query('select kijko.reload_counters($1)', [SUBJECT]);
     });
   }
 

@@ -23,9 +23,9 @@ select kijko.correct_usage(e(60), 'x', -9223372036854775807, 'all there is');
 savepoint more;
 select kijko.correct_usage(e(60), 'x', -10, 'and more');
 rollback to more;
-select used from kijko.standing(e(60), 'x');
+select used from kijko.quota_status(e(60), 'x');
 commit;
-select used from kijko.standing(e(60), 'x');
+select used from kijko.quota_status(e(60), 'x');
 -- From far below zero a transaction can take more than one number can give back. It does not.
 begin;
 select used from kijko.consume(e(1), 'x', 9223372036854775807);
@@ -237,7 +237,7 @@ set local enable_seqscan = off;
 select count(*) from kijko.ledger_default where id = (select g.id from kijko.ledger as g where g.subject = e(17));
 rollback;
 select used from kijko.consume(e(17), 'x');
-select kijko.forget_usage();
+select kijko.reload_counters();
 drop function e;
 -- In any other database: alone, with counters of its own, but not in another schema.
 select current_database() as here \gset

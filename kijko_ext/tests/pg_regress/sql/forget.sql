@@ -37,7 +37,7 @@ select meter, sum(amount) from kijko.ledger where subject = :'org' group by mete
 begin;
 select kijko.forget_subject(:'other');
 rollback;
-select used, "limit" from kijko.standing(:'other', 'calls');
+select used, "limit" from kijko.quota_status(:'other', 'calls');
 select kijko.forget_subject(null);
 create role stranger;
 set role stranger;

@@ -68,10 +68,10 @@ select kijko.reserve(h(3), 'tokens', 5, '1 hour', 'other') as again \gset
 select :'again' <> :'hold' as another, kijko.reserve(h(3), 'tokens', 5, '1 hour', 'other') = :'again' as same;
 select id = :'again' as again, state, amount, idempotency_key from kijko.holds where id in (:'hold', :'again') order by state;
 select kijko.set_limit(h(10), 'tokens', 'lifetime', 10);
-select kijko.reserve(h(10), 'tokens', 6, '1 microsecond', 'late') as hold \gset
+select kijko.reserve(h(10), 'tokens', 6, '1 microsecond', 'backfill') as hold \gset
 select pg_sleep(0.01) is not null as slept;
 select allowed, used from kijko.try_consume(h(10), 'tokens', 5);
-select kijko.reserve(h(10), 'tokens', 6, '1 hour', 'late');
+select kijko.reserve(h(10), 'tokens', 6, '1 hour', 'backfill');
 select state, idempotency_key from kijko.holds where id = :'hold';
 -- One whose time is over, and that nobody has ended, goes on: it still counts.
 select kijko.reserve(h(10), 'tokens', 5, '1 microsecond', 'due') as hold \gset
@@ -95,11 +95,11 @@ rollback;
 -- Taking a hold up again that is rolled back leaves no trace, though the counter was loaded meanwhile: it is swept when in the way.
 select kijko.set_limit(h(12), 'tokens', 'lifetime', 10);
 select kijko.reserve(h(12), 'tokens', 6, '1 microsecond', 'again') as hold \gset
-select kijko.forget_usage(h(12));
+select kijko.reload_counters(h(12));
 begin;
 savepoint before;
 select kijko.reserve(h(12), 'tokens', 6, '1 hour', 'again') = :'hold' as same;
-select used from kijko.standing(h(12), 'tokens');
+select used from kijko.quota_status(h(12), 'tokens');
 rollback to before;
 commit;
 select allowed, used from kijko.try_consume(h(12), 'tokens', 5);

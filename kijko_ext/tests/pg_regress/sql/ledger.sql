@@ -28,7 +28,7 @@ select attributes, amount from kijko.usage_daily where subject = l(3);
 select used from kijko.usage(l(1));
 select used from kijko.consume(l(1), 'x', 1);
 -- From the tables again: the sum is the same.
-select kijko.forget_usage(l(1));
+select kijko.reload_counters(l(1));
 select used from kijko.consume(l(1), 'x', 1);
 select allowed, used from kijko.try_consume(l(1), 'x', 4);
 select sum(amount) as amount, sum(entries) as entries from kijko.usage_by_day(l(1), 'x', '2000-01-01', '3000-01-01');
@@ -46,7 +46,7 @@ select kijko.detach_ledger_partitions('0') > 0 as detached;
 select nspowner = 10 as superusers from pg_namespace where nspname = 'kijko_archive';
 drop role squatter;
 select used from kijko.usage(l(1));
-select kijko.forget_usage(l(1));
+select kijko.reload_counters(l(1));
 select allowed, used from kijko.try_consume(l(1), 'x', 4);
 begin isolation level repeatable read;
 select kijko.rollup_usage();
@@ -72,6 +72,6 @@ rollback;
 select kijko.set_calendar(l(2), 'Mars/Olympus');
 select kijko.set_calendar(null, 'UTC');
 -- Leaves the schemas as they were.
-select kijko.forget_usage();
+select kijko.reload_counters();
 set client_min_messages = warning;
 drop schema kijko_archive cascade;

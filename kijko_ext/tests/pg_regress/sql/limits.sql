@@ -140,18 +140,18 @@ rollback;
 begin;
 select travel('2026-02-10 12:00Z');
 select kijko.set_limit(s(5), 'calls', 'month', 3), kijko.set_limit(s(5), 'flagged', 'month', 2, 'flag'), kijko.set_limit(s(5), 'things', 'lifetime', 1);
-select * from kijko.standing(s(5), 'calls');
+select * from kijko.quota_status(s(5), 'calls');
 select used from kijko.try_consume(s(5), 'calls', 2);
 select kijko.consume(s(5), 'flagged', 5), kijko.adjust_gauge(s(5), 'things', 1), kijko.reserve(s(5), 'calls', 1) is not null as reserved;
 set transaction_read_only = on;
-select * from kijko.standing(s(5), 'calls');
-select * from kijko.standing(s(5), 'flagged');
-select * from kijko.standing(s(5), 'things');
-select * from kijko.standing(s(5), 'free');
+select * from kijko.quota_status(s(5), 'calls');
+select * from kijko.quota_status(s(5), 'flagged');
+select * from kijko.quota_status(s(5), 'things');
+select * from kijko.quota_status(s(5), 'free');
 savepoint here;
-select kijko.standing(null, 'calls');
+select kijko.quota_status(null, 'calls');
 rollback to here;
-select kijko.standing(s(5), null);
+select kijko.quota_status(s(5), null);
 rollback;
 -- Idempotency: the same call charges once; with another amount it is a conflict; another meter is another charge.
 begin;
@@ -177,7 +177,7 @@ select meter, amount, occurred_at, idempotency_key from kijko.ledger where subje
 -- Keys are forgotten after 35 days.
 update kijko.idempotency_keys set created_at = now() - interval '35 days 1 second' where key = 'run 2';
 select allowed from kijko.try_consume(s(6), 'tokens', 1, 'run 4');
-select done from kijko.maintain_usage() where task = 'forget_idempotency_keys';
+select done from kijko.maintain_usage() where task = 'purge_idempotency_keys';
 select key from kijko.idempotency_keys where subject = s(6) and meter = 'tokens' order by key;
 rollback;
 -- A rollback gives everything back.
@@ -255,5 +255,5 @@ select kijko.try_consume(s(1), 'x');
 rollback;
 delete from kijko.limits;
 delete from kijko.ledger;
-select kijko.forget_usage();
+select kijko.reload_counters();
 drop function travel, s;

@@ -93,7 +93,7 @@ begin;
 select allowed from kijko.try_consume(q(1), 'x');
 prepare transaction 'one';
 begin;
-select kijko.forget_usage();
+select kijko.reload_counters();
 prepare transaction 'two';
 select * from kijko.try_consume(null, 'x');
 select * from kijko.try_consume(q(1), 'X');
@@ -107,16 +107,16 @@ select used from kijko.consume(q(9), 'x', 10);
 delete from kijko.ledger where subject = q(9);
 select allowed, used from kijko.try_consume(q(9), 'x');
 begin;
-select kijko.forget_usage(q(9));
+select kijko.reload_counters(q(9));
 rollback;
 select allowed, used from kijko.try_consume(q(9), 'x');
-select kijko.forget_usage(q(9));
+select kijko.reload_counters(q(9));
 select allowed, used from kijko.try_consume(q(9), 'x');
 -- So do limits and calendars that came with triggers disabled, as from a restore of single tables.
 set session_replication_role = replica;
 update kijko.limits set amount = 12 where subject = q(9);
 reset session_replication_role;
-select kijko.forget_usage(q(9));
+select kijko.reload_counters(q(9));
 select allowed, used, "limit" from kijko.try_consume(q(9), 'x', 11);
 -- Who may use a quota needs no rights on what is behind it, also to be refused.
 create role consumer;

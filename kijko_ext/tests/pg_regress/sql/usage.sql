@@ -105,7 +105,7 @@ select kijko.ingest_usage(u(1), '[]', '{}');
 rollback;
 -- Old events are forgotten, those of the last 36 days not.
 insert into kijko.ingested_events select u(6), kijko.event_key('s', n::text), 'x', 1, now(), now() - n * interval '1 day' from unnest(array[1, 35, 37, 40]) as n;
-select done from kijko.maintain_usage() where task = 'forget_ingested_events';
+select done from kijko.maintain_usage() where task = 'purge_ingested_events';
 select n from unnest(array[1, 35, 37, 40]) as n where exists (select from kijko.ingested_events where subject = u(6) and event = kijko.event_key('s', n::text));
 drop function event, u;
 set client_min_messages = warning;

@@ -1,0 +1,103 @@
+//! `kijko.reserve`: reserves an amount as a hold.
+
+use pgrx::pg_sys;
+
+use super::arguments;
+use crate::clock;
+use crate::pg::datum;
+use crate::pg::sql_function::{Answer, Arguments, Refusal, sql_function};
+use crate::quota::hold::store::{self, NewHold};
+use crate::quota::ledger::entry;
+use crate::quota::lock::Class;
+use crate::quota::meter_key::MeterKey;
+use crate::quota::policy::limit_cache;
+use crate::quota::policy::period::PeriodKind;
+use crate::quota::{engine, idempotency};
+
+sql_function!(kijko_reserve, pg_finfo_kijko_reserve, reserve);
+
+/// `kijko.reserve_until(subject, meter, amount, expires_at, key)`: the id of the hold.
+fn reserve(arguments: Arguments) -> Answer {
+    let (subject, meter) = arguments::subject_and_meter(arguments)?;
+    let key = MeterKey {
+        subject: &subject,
+        meter,
+    };
+    let amount = arguments::amount(arguments, 2)?;
+    let now = clock::now_micros();
+    let expires_at = arguments
+        .integer(3)
+        .filter(|expires_at| *expires_at > now)
+        .ok_or_else(|| Refusal::invalid("a hold must expire in the future"))?;
+    let idempotency_key = arguments.text(4);
+    if let Some(idempotency_key) = idempotency_key {
+        idempotency::lock(Class::Hold, key, idempotency_key)?;
+    }
+    let policy = limit_cache::of(&subject, meter, now, PeriodKind::Month);
+    // Before any hold changes: a load afterwards would see changes that may be rolled back.
+    let counter = engine::pin(&policy.key, key, policy.period)?;
+    if let Some(idempotency_key) = idempotency_key
+        && let Some(id) = existing(
+            key,
+            idempotency_key,
+            amount,
+            now,
+            expires_at,
+            policy.period.start,
+        )?
+    {
+        return Ok(id);
+    }
+    let decision = engine::decide(counter, &policy, key, amount, now);
+    if !decision.allowed {
+        let verdict = engine::verdict(&policy, meter, amount, &decision, now);
+        return Err(Refusal::by(
+            "kijko.refuse_hold(pg_catalog.text,pg_catalog.int8,pg_catalog.int8,pg_catalog.timestamptz,pg_catalog.int4,pg_catalog.int8)",
+            vec![
+                Some(datum::text_datum(meter)),
+                verdict.used.map(pg_sys::Datum::from),
+                verdict.limit.map(pg_sys::Datum::from),
+                verdict.reset_at.map(pg_sys::Datum::from),
+                verdict.retry_after.map(pg_sys::Datum::from),
+                Some(pg_sys::Datum::from(amount)),
+            ],
+        ));
+    }
+    let id = entry::new_id(now);
+    store::insert(&NewHold {
+        id: &id,
+        key,
+        period_start: policy.period.start,
+        amount,
+        overage: decision.overage,
+        idempotency_key,
+        created_at: now,
+        expires_at,
+    });
+    counter.slot().expect_expiry(expires_at);
+    Ok(datum::copied_uuid(&id))
+}
+
+/// The hold that an earlier call made under the key, if it is settled or open. An expired or released hold reserves
+/// nothing, so the caller, who retries, needs a new one.
+fn existing(
+    key: MeterKey,
+    idempotency_key: &str,
+    amount: i64,
+    now: i64,
+    expires_at: i64,
+    period_start: i64,
+) -> Result<Option<pg_sys::Datum>, Refusal> {
+    let Some(found) = store::find(key, idempotency_key, now) else {
+        return Ok(None);
+    };
+    if found.amount != amount {
+        let details = format!(
+            "this key holds {} {}, not {amount}",
+            found.amount, key.meter
+        );
+        return Err(Refusal::new("idempotency_conflict", &details, None));
+    }
+    let is_free = !found.is_current && store::extend(found.id, expires_at, period_start);
+    Ok((!is_free).then_some(found.id))
+}

@@ -1,0 +1,5 @@
+//! Counters in shared memory: a cache of the ledger that loads itself.
+
+pub mod counter_pins;
+pub mod slot;
+pub mod slot_table;

@@ -1,0 +1,154 @@
+create table kijko.holds (
+    id uuid primary key,
+    subject uuid not null,
+    meter text collate "C" not null,
+    period_start timestamptz not null,
+    amount bigint not null check (amount >= 0),
+    state text collate "C" not null check (state in ('open', 'settled', 'released', 'expired')),
+    idempotency_key text collate "C",
+    created_at timestamptz not null,
+    expires_at timestamptz not null,
+    ended_at timestamptz,
+    settled_amount bigint,
+    overage bigint not null default 0,
+    check ((state = 'open') = (ended_at is null))
+);
+comment on table kijko.holds is 'Budgets reserved for work whose cost is known only afterwards. An open hold counts as used. Ended holds are kept for 35 days, so that a second settlement is detected.';
+comment on column kijko.holds.id is 'Result of kijko.reserve.';
+comment on column kijko.holds.subject is 'Subject.';
+comment on column kijko.holds.meter is 'Meter.';
+comment on column kijko.holds.period_start is 'Start of the period it counts in, also when it is settled later.';
+comment on column kijko.holds.amount is 'Units reserved.';
+comment on column kijko.holds.state is 'open, settled, released or expired.';
+comment on column kijko.holds.idempotency_key is 'Key of kijko.reserve: the same call again returns the same hold. An expired or released hold gives the key up to the next such call.';
+comment on column kijko.holds.created_at is 'Time, by kijko.now().';
+comment on column kijko.holds.expires_at is 'When it stops counting, unless it has ended before.';
+comment on column kijko.holds.ended_at is 'When it was settled, released or marked expired.';
+comment on column kijko.holds.settled_amount is 'Actual cost of the work.';
+comment on column kijko.holds.overage is 'The part of the amount above a limit that flags or bills. Recorded when it is settled.';
+create unique index holds_by_key on kijko.holds (subject, meter, idempotency_key) where idempotency_key is not null;
+comment on index kijko.holds_by_key is 'Finds the hold of a repeated call.';
+create index holds_open on kijko.holds (subject, meter, period_start, expires_at) where state = 'open';
+comment on index kijko.holds_open is 'Sums the open holds of a counter, and finds its expired ones.';
+create index holds_expiring on kijko.holds (expires_at) where state = 'open';
+comment on index kijko.holds_expiring is 'Finds expired holds of all subjects.';
+create index holds_ended on kijko.holds (ended_at) where state <> 'open';
+comment on index kijko.holds_ended is 'Finds ended holds that are old enough to be deleted.';
+
+select pg_catalog.pg_extension_config_dump('kijko.holds', '');
+
+create function kijko.reserve_until(subject uuid, meter text, amount bigint, expires_at timestamptz, idempotency_key text)
+    returns uuid
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_reserve';
+comment on function kijko.reserve_until(uuid, text, bigint, timestamptz, text) is 'Internal: kijko.reserve until a time.';
+
+create function kijko.refuse_hold(meter text, used bigint, "limit" bigint, reset_at timestamptz, retry_after integer, amount bigint)
+    returns void
+    language plpgsql volatile parallel unsafe security definer -- called on behalf of callers who may only consume
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform kijko.refuse_use(
+        row(false, 'quota_exceeded', meter, used, "limit", greatest("limit" - used, 0), reset_at, retry_after)::kijko.verdict,
+        amount
+    );
+end
+$$;
+comment on function kijko.refuse_hold(text, bigint, bigint, timestamptz, integer, bigint) is 'Fails with quota_exceeded for a hold.';
+
+create function kijko.reserve(
+    subject uuid, meter text, amount bigint, ttl interval default interval '10 minutes', idempotency_key text default null
+)
+    returns uuid
+    language sql volatile parallel unsafe security definer -- callers have no rights on the internal function
+    set search_path = pg_catalog, pg_temp
+as $$
+    select kijko.reserve_until(subject, meter, amount, kijko.now() + ttl, idempotency_key)
+$$;
+comment on function kijko.reserve(uuid, text, bigint, interval, text) is 'Reserves an amount of a subject''s meter until it is settled, released or older than ttl. It counts as used meanwhile. Fails with quota_exceeded. The same key again returns the same hold, or a new one if that expired or was released. It may commit asynchronously (synchronous_commit = off): a crash may then lose the hold, and kijko.settle with subject and meter records the cost all the same.';
+
+create function kijko.settle(hold uuid, actual bigint, subject uuid default null, meter text default null) returns boolean
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    h kijko.holds;
+    present constant timestamptz := kijko.now();
+begin
+    if hold is null or actual is null or actual < 0 then
+        perform kijko.fail('invalid_input', 'a settlement needs a hold and an amount of at least 0');
+    end if;
+    select o.* into h from kijko.holds as o where o.id = hold for update;
+    if not found then
+        if settle.subject is null or settle.meter is null then
+            perform kijko.fail('not_found', 'no such hold', 'Pass its subject and meter to record the amount without it.');
+        end if;
+        -- Lost in a crash, or deleted. Stored now, so that a second settlement is detected.
+        insert into kijko.holds (id, subject, meter, period_start, amount, state, created_at, expires_at, ended_at)
+        select hold, settle.subject, settle.meter, p.starts_at, 0, 'expired', present, present, present
+        from kijko.period_at(settle.subject, settle.meter, present) as p
+        on conflict on constraint holds_pkey do nothing;
+        select o.* into h from kijko.holds as o where o.id = hold for update;
+    end if;
+    -- A caller that names the subject and the meter must not settle another subject's hold.
+    if settle.subject <> h.subject or settle.meter <> h.meter then
+        perform kijko.fail('not_found', 'no such hold of this subject and meter');
+    end if;
+    if h.state = 'settled' then
+        return false;
+    end if;
+    -- Record before the row changes: if the counter must be loaded, the load must find the open hold that is then released.
+    perform kijko.record_entry(
+        h.subject, h.meter, actual, h.period_start, case when h.state = 'open' then h.amount else 0 end,
+        case when h.state = 'open' then h.overage else 0 end, case when h.state = 'open' then 'settle' else 'backfill' end,
+        present, null, null, null, null
+    );
+    update kijko.holds as o set state = 'settled', ended_at = present, settled_amount = actual where o.id = hold;
+    return true;
+end
+$$;
+comment on function kijko.settle(uuid, bigint, uuid, text) is 'Ends a hold and records the actual cost, more or less than was reserved, in the period of the hold. True when it was recorded. A second settlement does nothing and returns false. The cost of a hold that expired or was released is recorded all the same, and so is that of an unknown hold whose subject and meter are given.';
+
+create function kijko.release(hold uuid) returns boolean
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    h kijko.holds;
+begin
+    select o.* into h from kijko.holds as o where o.id = hold and o.state = 'open' for update;
+    if not found then
+        return false;
+    end if;
+    -- Before the row changes, as in kijko.settle.
+    perform kijko.record_entry(h.subject, h.meter, 0, h.period_start, h.amount, h.overage, 'settle', null, null, null, null, null);
+    update kijko.holds as o set state = 'released', ended_at = kijko.now() where o.id = hold;
+    return true;
+end
+$$;
+comment on function kijko.release(uuid) is 'Ends a hold for work that was not done. False when it is not open.';
+
+create function kijko.expire_holds(at_most integer default 10000) returns bigint
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    h kijko.holds;
+    expired bigint := 0;
+begin
+    for h in
+        select o.* from kijko.holds as o
+        where o.state = 'open' and o.expires_at <= kijko.now()
+        order by o.expires_at
+        limit at_most
+        for update skip locked
+    loop
+        -- Before the row changes, as in kijko.settle.
+        perform kijko.record_entry(h.subject, h.meter, 0, h.period_start, h.amount, h.overage, 'settle', null, null, null, null, null);
+        update kijko.holds as o set state = 'expired', ended_at = kijko.now() where o.id = h.id;
+        expired := expired + 1;
+    end loop;
+    return expired;
+end
+$$;
+comment on function kijko.expire_holds(integer) is 'Ends expired holds. A use that would be refused ends those of its own subject and meter itself.';

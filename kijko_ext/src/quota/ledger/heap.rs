@@ -1,0 +1,24 @@
+//! Inserts rows without the executor, as COPY does.
+
+use pgrx::prelude::*;
+
+/// Inserts a row and its index entries into an open table.
+///
+/// # Safety
+/// The columns match the table's types, and its indexes are plain ones.
+pub unsafe fn insert<const N: usize>(
+    table: pg_sys::Relation,
+    columns: &[Option<pg_sys::Datum>; N],
+) {
+    let mut values = columns.map(|column| column.unwrap_or(pg_sys::Datum::null()));
+    let mut nulls = columns.map(|column| column.is_none());
+    unsafe {
+        if (*(*table).rd_att).natts as usize != N {
+            error!("a table of kijko does not have the columns that this library was built for");
+        }
+        let tuple =
+            pg_sys::heap_form_tuple((*table).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
+        pg_sys::CatalogTupleInsert(table, tuple);
+        pg_sys::heap_freetuple(tuple);
+    }
+}

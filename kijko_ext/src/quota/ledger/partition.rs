@@ -1,0 +1,91 @@
+//! The partition of the ledger for rows recorded now.
+
+use std::cell::Cell;
+
+use pgrx::prelude::*;
+
+use crate::clock;
+use crate::pg::query::Statement;
+use crate::quota::policy::limit_cache::EPOCH;
+
+const LOCK: pg_sys::LOCKMODE = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
+
+/// A partition, and when rows go there.
+#[derive(Clone, Copy)]
+struct Route {
+    epoch: u64,
+    partition: pg_sys::Oid,
+    /// By the real clock.
+    from: i64,
+    until: i64,
+    /// Rows recorded before this are rolled up already. A clock that was set back must not add to them.
+    rolled_until: i64,
+}
+
+thread_local! {
+    static ROUTE: Cell<Option<Route>> = const { Cell::new(None) };
+    static FIND_ROUTE: Statement = const { Statement::new(
+        "select coalesce(p.partition, 'kijko.ledger_default')::pg_catalog.regclass::pg_catalog.oid, p.starts_at, \
+                coalesce(p.ends_at, (select pg_catalog.min(n.starts_at) from kijko.ledger_partitions as n \
+                                     where n.starts_at operator(pg_catalog.>) $1)), \
+                r.rolled_until \
+         from kijko.rollup_state as r \
+         left join kijko.ledger_partitions as p \
+             on p.starts_at operator(pg_catalog.<=) $1 and p.ends_at operator(pg_catalog.>) $1",
+        &[pg_sys::TIMESTAMPTZOID],
+    ) };
+}
+
+/// Opens and locks the partition for a row recorded now, and returns the row's recorded_at. A rollup waits for this lock.
+///
+/// # Safety
+/// In a transaction. The caller closes the relation and keeps the lock.
+pub unsafe fn open() -> (pg_sys::Relation, i64) {
+    loop {
+        let now = clock::real_micros();
+        let route = match ROUTE.get() {
+            Some(route)
+                if route.epoch == EPOCH.current() && (route.from..route.until).contains(&now) =>
+            {
+                route
+            }
+            _ => find_route(now),
+        };
+        ROUTE.set(Some(route));
+        let partition = unsafe { pg_sys::try_table_open(route.partition, LOCK) };
+        // Taking the lock processed pending invalidations. If the partition was rolled up, detached or dropped during the
+        // wait, the epoch has changed, and the row belongs elsewhere.
+        if route.epoch == EPOCH.current() && !partition.is_null() {
+            return (partition, now.max(route.rolled_until));
+        }
+        if !partition.is_null() {
+            unsafe { pg_sys::table_close(partition, LOCK) };
+        }
+    }
+}
+
+/// Reads the route from the tables: the partition of now, or the default one until the next partition begins.
+fn find_route(now: i64) -> Route {
+    let epoch = EPOCH.current();
+    let find = |at: i64| {
+        FIND_ROUTE.with(|statement| {
+            statement.read(&[Some(pg_sys::Datum::from(at))], |rows| Route {
+                epoch,
+                partition: pg_sys::Oid::from(rows[0].integer(1).unwrap_or(0) as u32),
+                from: rows[0].integer(2).unwrap_or(now),
+                until: rows[0].integer(3).unwrap_or(i64::MAX),
+                rolled_until: rows[0].integer(4).unwrap_or(i64::MIN),
+            })
+        })
+    };
+    let route = find(now);
+    if route.rolled_until <= now {
+        return route;
+    }
+    // The clock was set back. The row goes to the first partition that is not rolled up, until the clock has caught up.
+    Route {
+        from: i64::MIN,
+        until: route.rolled_until,
+        ..find(route.rolled_until)
+    }
+}

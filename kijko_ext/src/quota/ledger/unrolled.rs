@@ -1,0 +1,116 @@
+//! The rows of a counter that are not rolled up yet, in one partition of the ledger.
+//!
+//! Read without the planner: a plan over the whole ledger would open and lock every attached partition, more than a
+//! hundred, and every backend would make its own plan.
+
+use std::ptr;
+
+use pgrx::prelude::*;
+
+use super::columns::{AMOUNT, COLUMNS, COUNTER_KEY, RECORDED_AT};
+
+const LOCK: pg_sys::LOCKMODE = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+
+/// The sum of a counter's rows that the active snapshot sees and that were recorded at `since` or later. A rollup of the
+/// partition, or a move of its rows, does not change what the snapshot sees.
+pub fn sum(partition: pg_sys::Oid, key: &[Option<pg_sys::Datum>; 3], since: i64) -> i64 {
+    // SAFETY: relation and scan are closed; an error in between ends the (sub)transaction, which releases them. The keys
+    // have the columns' types and collation ("C", as ScanKeyInit assumes).
+    unsafe {
+        let table = pg_sys::try_table_open(partition, LOCK);
+        if table.is_null() {
+            return 0; // dropped by hand
+        }
+        let mut keys = scan_keys(key);
+        let index = index(table);
+        let scan = pg_sys::systable_beginscan(
+            table,
+            index,
+            index != pg_sys::InvalidOid, // without one, row by row
+            pg_sys::GetActiveSnapshot(),
+            COUNTER_KEY.len() as i32,
+            keys.as_mut_ptr(),
+        );
+        let mut sum = 0_i64;
+        while let Some(row) = ptr::NonNull::new(pg_sys::systable_getnext(scan)) {
+            pgrx::check_for_interrupts!();
+            let (amount, recorded_at) = read(table, row.as_ptr());
+            if recorded_at >= since {
+                sum = sum.saturating_add(amount);
+            }
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(table, LOCK);
+        sum
+    }
+}
+
+unsafe fn scan_keys(key: &[Option<pg_sys::Datum>; 3]) -> [pg_sys::ScanKeyData; 3] {
+    const EQUAL: [u32; 3] = [
+        pg_sys::F_UUID_EQ,
+        pg_sys::F_TEXTEQ,
+        pg_sys::F_TIMESTAMPTZ_EQ,
+    ];
+    let mut keys = [pg_sys::ScanKeyData::default(); 3];
+    for (at, entry) in keys.iter_mut().enumerate() {
+        let value = key[at].unwrap_or(pg_sys::Datum::null());
+        let equal = pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber;
+        // SAFETY: the functions compare the columns' types.
+        unsafe {
+            pg_sys::ScanKeyInit(
+                entry,
+                COUNTER_KEY[at],
+                equal,
+                pg_sys::Oid::from(EQUAL[at]),
+                value,
+            );
+        }
+    }
+    keys
+}
+
+/// The partition's index on the counter's key.
+unsafe fn index(table: pg_sys::Relation) -> pg_sys::Oid {
+    unsafe {
+        let list = pg_sys::RelationGetIndexList(table);
+        let found = pgrx::PgList::<pg_sys::Oid>::from_pg(list)
+            .iter_oid()
+            .find(|index| is_by_counter(*index));
+        found.unwrap_or(pg_sys::InvalidOid)
+    }
+}
+
+/// Whether an index is on the counter's key.
+pub unsafe fn is_by_counter(index: pg_sys::Oid) -> bool {
+    unsafe {
+        let index = pg_sys::index_open(index, LOCK);
+        let form = (*index).rd_index;
+        let columns = (*form).indkey.values.as_slice((*form).indnatts as usize);
+        let found = (*form).indisvalid
+            && (*index).rd_indpred.is_null()
+            && (*(*index).rd_rel).relam == pg_sys::BTREE_AM_OID
+            && columns == COUNTER_KEY;
+        pg_sys::index_close(index, LOCK);
+        found
+    }
+}
+
+unsafe fn read(table: pg_sys::Relation, row: pg_sys::HeapTuple) -> (i64, i64) {
+    let mut values = [pg_sys::Datum::null(); COLUMNS];
+    let mut nulls = [false; COLUMNS];
+    unsafe {
+        if (*(*table).rd_att).natts as usize != COLUMNS {
+            error!("the ledger does not have the columns that this library was built for");
+        }
+        pg_sys::heap_deform_tuple(
+            row,
+            (*table).rd_att,
+            values.as_mut_ptr(),
+            nulls.as_mut_ptr(),
+        );
+    }
+    (
+        values[AMOUNT].value() as i64,
+        values[RECORDED_AT].value() as i64,
+    )
+}

@@ -1,0 +1,247 @@
+//! The limit of a subject's meter and its current period. Each backend caches them until limits or calendars change, so
+//! that a call reads no table.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use pgrx::pg_sys;
+
+use super::period::{Calendar, Calendars, Period, PeriodKind};
+use crate::pg::datum;
+use crate::pg::invalidation::RelcacheEpoch;
+use crate::pg::query::{self, Statement};
+use crate::quota::counter::slot_table::CounterKey;
+
+/// The epoch of what this backend has cached of limits, calendars and partitions. It is raised by triggers, and by the DDL
+/// that makes, rolls up and detaches partitions.
+pub static EPOCH: RelcacheEpoch = RelcacheEpoch::new();
+
+/// Number of cached subjects. When it is reached, the cache is emptied.
+const CAPACITY: usize = 4_096;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OveragePolicy {
+    Refuse,
+    Flag,
+    Bill,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct QuotaPolicy {
+    pub kind: PeriodKind,
+    /// Units in a period. None is unlimited.
+    pub limit: Option<i64>,
+    pub over: OveragePolicy,
+    pub period: Period,
+    pub key: CounterKey,
+}
+
+impl QuotaPolicy {
+    /// The limit above which uses are flagged or billed.
+    fn overage_limit(&self) -> Option<i64> {
+        self.limit
+            .filter(|_| !matches!(self.over, OveragePolicy::Refuse))
+    }
+
+    /// The change of the overage when `change` units bring the use to `used`: positive for a rise, negative for a fall.
+    /// `unrecorded_overage` is the part of an ended hold that lay above the limit and was never recorded.
+    pub fn overage(&self, used: i64, change: i64, unrecorded_overage: i64) -> i64 {
+        self.overage_limit().map_or(0, |limit| {
+            rise_above(limit, used, change).saturating_add(unrecorded_overage)
+        })
+    }
+}
+
+fn rise_above(limit: i64, used: i64, change: i64) -> i64 {
+    let above = |used: i64| used.saturating_sub(limit).max(0);
+    above(used).saturating_sub(above(used.saturating_sub(change)))
+}
+
+/// A row of kijko.limits with the subject's calendar.
+struct Rule {
+    limit: Option<i64>,
+    over: OveragePolicy,
+    /// None when the meter has no limit.
+    kind: Option<PeriodKind>,
+    /// Since when the meter has periods of this kind.
+    since: i64,
+    next: Option<(PeriodKind, i64)>,
+    calendars: Calendars,
+    ledger: pg_sys::Oid,
+    /// The last result.
+    last: Option<QuotaPolicy>,
+}
+
+type Rules = HashMap<[u8; 16], Vec<(Box<str>, Rule)>>;
+
+thread_local! {
+    static RULES: RefCell<(u64, Rules)> = RefCell::new((0, HashMap::new()));
+    static RULE: Statement = const { Statement::new(
+        "select l.period, l.amount, l.\"over\", l.next_period, l.next_period_from, \
+                c.time_zone, c.billing_anchor, c.former_time_zone, c.former_billing_anchor, c.changed_at, l.period_from \
+         from (select) as one \
+         left join kijko.limits as l on l.subject operator(pg_catalog.=) $1 and l.meter operator(pg_catalog.=) $2 \
+         left join kijko.calendars as c on c.subject operator(pg_catalog.=) $1",
+        &[pg_sys::UUIDOID, pg_sys::TEXTOID],
+    ) };
+}
+
+/// The policy of a subject's meter at `now` (Postgres microseconds). A meter without a limit is unlimited, and its
+/// period is `otherwise`.
+pub fn of(subject: &[u8; 16], meter: &str, now: i64, otherwise: PeriodKind) -> QuotaPolicy {
+    if let Some(policy) = cached(subject, meter, now, otherwise) {
+        return policy;
+    }
+    // Before reading: a change during the read must make the cached rule stale.
+    let ledger = query::table(c"ledger");
+    let epoch = EPOCH.watch(&[
+        query::table(c"limit_changes"),
+        ledger,
+        query::table(c"ledger_partitions"),
+    ]);
+    let mut rule = read(subject, meter, ledger);
+    let policy = rule.at(subject, meter, now, otherwise);
+    RULES.with_borrow_mut(|(known, rules)| {
+        if *known != epoch || rules.len() >= CAPACITY {
+            rules.clear();
+            *known = epoch;
+        }
+        let meters = rules.entry(*subject).or_default();
+        meters.retain(|(name, _)| **name != *meter);
+        meters.push((meter.into(), rule));
+    });
+    policy
+}
+
+/// The policy, if it is cached. Reads nothing, so it cannot fail.
+pub fn cached(
+    subject: &[u8; 16],
+    meter: &str,
+    now: i64,
+    otherwise: PeriodKind,
+) -> Option<QuotaPolicy> {
+    let current = EPOCH.refresh();
+    RULES.with_borrow_mut(|(epoch, rules)| {
+        if *epoch != current {
+            return None;
+        }
+        let (_, rule) = rules
+            .get_mut(subject)?
+            .iter_mut()
+            .find(|(name, _)| **name == *meter)?;
+        Some(rule.at(subject, meter, now, otherwise))
+    })
+}
+
+fn read(subject: &[u8; 16], meter: &str, ledger: pg_sys::Oid) -> Rule {
+    let values = [
+        Some(datum::uuid_datum(subject)),
+        Some(datum::text_datum(meter)),
+    ];
+    RULE.with(|statement| {
+        statement.read(&values, |rows| {
+            let row = &rows[0];
+            let kind = |column| row.text(column).as_deref().and_then(PeriodKind::parse);
+            // Only zones that the library knows can be stored. Otherwise UTC, rather than no limit.
+            let calendar = |zone: Option<String>, anchor| {
+                zone.and_then(|zone| Calendar::new(&zone, anchor))
+                    .unwrap_or(Calendar::utc(anchor))
+            };
+            Rule {
+                limit: row.integer(2),
+                over: match row.text(3).as_deref() {
+                    Some("flag") => OveragePolicy::Flag,
+                    Some("bill") => OveragePolicy::Bill,
+                    _ => OveragePolicy::Refuse,
+                },
+                kind: kind(1),
+                since: row.integer(11).unwrap_or(i64::MIN),
+                next: kind(4).zip(row.integer(5)),
+                calendars: Calendars {
+                    present: calendar(row.text(6), row.integer(7)),
+                    former: row
+                        .integer(10)
+                        .map(|at| (calendar(row.text(8), row.integer(9)), at)),
+                },
+                ledger,
+                last: None,
+            }
+        })
+    })
+}
+
+impl Rule {
+    fn at(
+        &mut self,
+        subject: &[u8; 16],
+        meter: &str,
+        now: i64,
+        otherwise: PeriodKind,
+    ) -> QuotaPolicy {
+        if let Some(last) = self.last
+            && (last.period.start..last.period.end).contains(&now)
+            && (self.kind.is_some() || last.kind == otherwise)
+        {
+            return last;
+        }
+        let kind = self.kind.unwrap_or(otherwise);
+        let (kind, from, until) = match self.next {
+            Some((next, from)) if now >= from => (next, from, i64::MAX),
+            // A past use from before a change of kind. The former kind is not stored.
+            _ if now < self.since => (kind, i64::MIN, self.since),
+            Some((_, from)) => (kind, self.since, from),
+            None => (kind, self.since, i64::MAX),
+        };
+        let period = self.calendars.period(kind, now);
+        let period = Period {
+            start: period.start.max(from),
+            end: period.end.min(until),
+        };
+        let policy = QuotaPolicy {
+            kind,
+            limit: self.limit,
+            over: self.over,
+            period,
+            key: CounterKey::new(self.ledger, subject, meter, period.start),
+        };
+        self.last = Some(policy);
+        policy
+    }
+}
+
+/// The period of a kind by a subject's calendar alone.
+pub fn calendar_period(subject: &[u8; 16], kind: PeriodKind, now: i64) -> Period {
+    calendars(subject).period(kind, now)
+}
+
+/// Whether a current period is affected by the last change of the calendar.
+pub fn calendar_is_changing(subject: &[u8; 16], now: i64) -> bool {
+    calendars(subject).is_changing(now)
+}
+
+fn calendars(subject: &[u8; 16]) -> Calendars {
+    // No meter has an empty name, so this reads no limit.
+    read(subject, "", query::table(c"ledger")).calendars
+}
+
+#[cfg(test)]
+mod unit {
+    use super::rise_above;
+
+    #[test]
+    fn overage_follows_the_use() {
+        for (used, change, above) in [
+            (9, 9, 0),
+            (10, 1, 0),
+            (12, 3, 2),
+            (14, 2, 2),
+            (12, -2, -2),
+            (8, -6, -4),
+            (5, -3, 0),
+            (i64::MAX, i64::MAX, i64::MAX - 10),
+            (i64::MIN, i64::MIN, 0),
+        ] {
+            assert_eq!(rise_above(10, used, change), above, "{change} to {used}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+-- Meters are compared by bytes ("C"), which is faster and the same in every locale.
+create table kijko.limits (
+    subject uuid not null,
+    -- The length apart: a bounded repeat such as {0,62} makes matching more than ten times slower.
+    meter text collate "C" not null check (pg_catalog.octet_length(meter) <= 63 and meter ~ '^[a-z][a-z0-9_.]*$'),
+    period text not null check (period in ('day', 'month', 'billing', 'lifetime')),
+    amount bigint check (amount >= 0),
+    "over" text not null check ("over" in ('refuse', 'flag', 'bill')),
+    next_period text check (next_period in ('day', 'month', 'billing', 'lifetime')),
+    next_period_from timestamptz,
+    period_from timestamptz,
+    primary key (subject, meter),
+    check ((next_period is null) = (next_period_from is null))
+);
+comment on table kijko.limits is 'The limit of each subject and meter. Without a row a meter is unlimited and monthly, and a gauge is unlimited.';
+comment on column kijko.limits.subject is 'Subject of the limit, any uuid: an organization, a project, a key.';
+comment on column kijko.limits.meter is 'Meter.';
+comment on column kijko.limits.period is 'day, month or billing (a billing month) in the subject''s calendar, or lifetime, which never ends.';
+comment on column kijko.limits.amount is 'Units in a period. Null is unlimited.';
+comment on column kijko.limits."over" is 'What happens above the limit: refuse rejects the use; flag and bill allow it and mark the verdict and the ledger entry.';
+comment on column kijko.limits.next_period is 'The new period after a change, until the current one has ended.';
+comment on column kijko.limits.next_period_from is 'When the new period takes effect.';
+comment on column kijko.limits.period_from is 'When the kind of period last changed. The period that was current then started at that time. Null when it never changed.';
+
+select pg_catalog.pg_extension_config_dump('kijko.limits', '');
+
+-- Backends cache limits and calendars. These change too often for their own relations to be invalidated: every plan that reads
+-- them would be made again. So a change invalidates this table.
+create table kijko.limit_changes ();
+comment on table kijko.limit_changes is 'Always empty. A change of limits or calendars invalidates it, which Postgres reports to every backend before the commit returns.';
+create function kijko.limits_changed() returns trigger
+    language c as 'MODULE_PATHNAME', 'kijko_limits_changed';
+comment on function kijko.limits_changed() is 'Trigger, for each statement, on tables that backends cache: invalidates the caches at commit. An argument names another table in schema kijko to invalidate instead of the trigger''s own.';
+create trigger limits_changed after insert or update or delete or truncate on kijko.limits
+    for each statement execute function kijko.limits_changed('limit_changes');
+
+create function kijko.set_limits(subjects uuid[], meters text[], periods text[], amounts bigint[], overs text[])
+    returns void
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    present constant timestamptz := kijko.now();
+    problem text;
+    changed bigint[];
+begin
+    if pg_catalog.num_nulls(subjects, meters, periods, amounts, overs) > 0
+        or cardinality(subjects) <> any (array[cardinality(meters), cardinality(periods), cardinality(amounts), cardinality(overs)])
+    then
+        perform kijko.fail('invalid_input', 'limits need a subject, a meter, a period, an amount and an over each');
+    end if;
+    select
+        coalesce(pg_catalog.min(case
+            when a.subject is null or a.meter is null or pg_catalog.octet_length(a.meter) > 63 or a.meter !~ '^[a-z][a-z0-9_.]*$'
+                then 'a limit needs a subject, and a meter in lower case'
+            when a.period is null or a.period not in ('day', 'month', 'billing', 'lifetime')
+                then 'the period must be day, month, billing or lifetime'
+            when a.amount < 0 then 'the amount must not be negative; null is unlimited'
+            when a."over" is null or a."over" not in ('refuse', 'flag', 'bill') then 'over must be refuse, flag or bill'
+        end), case when count(*) > count(distinct (a.subject, a.meter)) then 'the same limit twice' end),
+        pg_catalog.array_agg(a.n) filter (
+            where (l.amount, l."over", l.period, l.next_period)
+                is distinct from (a.amount, a."over", r.period, nullif(a.period, r.period))
+        )
+    into problem, changed
+    from unnest(subjects, meters, periods, amounts, overs) with ordinality as a (subject, meter, period, amount, "over", n)
+    -- One probe of the index for each limit: a plan that reads the whole table would be kept while the table grows.
+    left join lateral (
+        select o.period, o.amount, o."over", o.next_period, o.next_period_from from kijko.limits as o
+        where o.subject = a.subject and o.meter = a.meter
+        offset 0
+    ) as l on true
+    cross join lateral (select case when present >= l.next_period_from then l.next_period else l.period end) as r (period);
+    if problem is not null then
+        perform kijko.fail('invalid_input', problem);
+    end if;
+    -- No statement without a change: even one that writes no row makes every backend read the limits again.
+    if changed is null then
+        return;
+    end if;
+    -- Ordered, so that two calls with the same limits cannot deadlock. The amount applies at once and never resets the use.
+    -- A new period takes effect when the current one ends. A lifetime has no end: the next start of the new period applies.
+    insert into kijko.limits as l (subject, meter, period, amount, "over")
+    select a.subject, a.meter, a.period, a.amount, a."over"
+    from unnest(subjects, meters, periods, amounts, overs) with ordinality as a (subject, meter, period, amount, "over", n)
+    where a.n = any (changed)
+    order by a.subject, a.meter
+    on conflict on constraint limits_pkey do update set
+        amount = excluded.amount,
+        "over" = excluded."over",
+        (period, period_from, next_period, next_period_from) = (
+            select r.period, r.since, nullif(excluded.period, r.period), case when excluded.period <> r.period then
+                coalesce(kijko.period_end(l.subject, r.period, present), kijko.period_end(l.subject, excluded.period, present))
+            end
+            from (
+                select case when present >= l.next_period_from then l.next_period else l.period end,
+                    case when present >= l.next_period_from then l.next_period_from else l.period_from end
+            ) as r (period, since)
+        );
+end
+$$;
+comment on function kijko.set_limits(uuid[], text[], text[], bigint[], text[]) is 'Sets several limits at once, as kijko.set_limit: elements of the arrays at the same position belong together. Writes only limits that change, in one statement.';
+
+create function kijko.set_limit(subject uuid, meter text, period text, amount bigint, "over" text default 'refuse')
+    returns void
+    language plpgsql volatile parallel unsafe security definer -- callers need no right to set several
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform kijko.set_limits(array[subject], array[meter], array[period], array[amount], array["over"]);
+end
+$$;
+comment on function kijko.set_limit(uuid, text, text, bigint, text) is 'Sets the limit of a subject''s meter: amount (null is unlimited) in each period (day, month, billing, lifetime), and what happens above it (refuse, flag, bill). It applies from the next call on and never resets usage. A new kind of period takes effect when the current period ends.';
