@@ -1,11 +1,11 @@
--- What an outsider would try: the ends of numbers and of time, keys of every length, other people's holds, odd places to
--- call from. Nothing of it is allowed by mistake, and nothing of it stops the use of others from being summed up.
+-- Attempts of an attacker: the limits of numbers and of time, keys of every length, holds of other subjects, unusual places
+-- to call from. Nothing is allowed by mistake, and nothing blocks the rollup of other subjects.
 \set SHOW_CONTEXT never
 \pset null '<null>'
 set timezone to 'UTC';
 set datestyle to iso;
 create function e(n integer) returns uuid language sql immutable as $$ select ('bbbbbbbb-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid $$;
--- More than can be counted is refused, by whatever way it comes.
+-- Amounts that would overflow a counter are refused in every function.
 select used from kijko.consume(e(1), 'x', 9223372036854775807);
 select used from kijko.consume(e(1), 'x', 1);
 select kijko.record_usage(e(1), 'x', 1, now());
@@ -16,7 +16,7 @@ select kijko.correct_usage(e(1), 'x', -9223372036854775808, 'less than nothing')
 select kijko.correct_usage(e(1), 'x', -9223372036854775807, 'all of it');
 select kijko.correct_usage(e(1), 'x', -9223372036854775807, 'and again');
 select kijko.correct_usage(e(1), 'x', -2, 'and a little');
--- What a transaction gives back in parts stays a number, too.
+-- So are several decreases in one transaction.
 begin;
 select used from kijko.consume(e(60), 'x', 10);
 select kijko.correct_usage(e(60), 'x', -9223372036854775807, 'all there is');
@@ -26,7 +26,7 @@ rollback to more;
 select used from kijko.quota_status(e(60), 'x');
 commit;
 select used from kijko.quota_status(e(60), 'x');
--- From far below zero a transaction can take more than one number can give back. It does not.
+-- From far below zero a transaction could reserve more than a bigint. It cannot.
 begin;
 select used from kijko.consume(e(1), 'x', 9223372036854775807);
 savepoint a;
@@ -47,7 +47,7 @@ select used from kijko.set_gauge(e(2), 'g', 0);
 select used from kijko.adjust_gauge(e(2), 'g', -9223372036854775808);
 select used from kijko.adjust_gauge(e(2), 'g', -9223372036854775808);
 select used from kijko.set_gauge(e(2), 'g', 1);
--- The same amounts by the same attributes come to more than a bigint; they are summed up all the same.
+-- A sum by attributes overflows a bigint. The rollup limits it and does not fail.
 select used from kijko.consume(e(3), 'y', 9223372036854775807);
 select kijko.correct_usage(e(3), 'y', -9223372036854775807, 'back');
 select used from kijko.consume(e(3), 'y', 9223372036854775806);
@@ -62,7 +62,7 @@ select kijko.rollup_partition('kijko.ledger');
 select * from sums(e(3));
 rollback;
 drop function sums;
--- Limits of nothing, and limits lowered under use.
+-- Limits of 0, and limits lowered below the use.
 select kijko.set_limit(e(4), 'x', 'lifetime', 0);
 select allowed, used, remaining, retry_after from kijko.try_consume(e(4), 'x');
 select kijko.reserve(e(4), 'x', 1);
@@ -73,7 +73,7 @@ select kijko.set_limit(e(4), 'x', 'lifetime', 1);
 select allowed, used, remaining from kijko.try_consume(e(4), 'x');
 rollback;
 select allowed, used from kijko.try_consume(e(4), 'x', 5);
--- The ends of time.
+-- The limits of time.
 select kijko.record_usage(e(5), 'x', 1, 'infinity');
 select kijko.record_usage(e(5), 'x', 1, '-infinity');
 select kijko.record_usage(e(5), 'x', 1, now() + interval '1 day');
@@ -84,7 +84,7 @@ select kijko.record_usage(e(5), 'x', 1, '0001-01-01 00:00Z BC');
 select period_start from kijko.ledger where subject = e(5);
 select kijko.reserve(e(5), 'x', 1, '0');
 select kijko.reserve(e(5), 'x', 1, '300000 years');
--- Days and months that end while clocks are changed: 23 and 25 hours, midnight that does not exist (Beirut), and none lost or told twice.
+-- Days and months with clock changes: 23 and 25 hours, a midnight that does not exist (Beirut). No use is lost or counted twice.
 select kijko.set_calendar(e(6), 'Asia/Beirut'), kijko.set_calendar(e(7), 'America/New_York');
 select kijko.set_limit(e(6), 'x', 'day', 1), kijko.set_limit(e(7), 'x', 'day', 1);
 select s.n, d.at, p.starts_at, p.ends_at, p.ends_at - p.starts_at as long
@@ -95,7 +95,7 @@ select count(*) as gaps from generate_series(timestamptz '2026-01-01', '2026-12-
 cross join lateral kijko.period_at(e(6), 'x', h.at) as p
 cross join lateral kijko.period_at(e(6), 'x', p.ends_at) as n
 where not (p.starts_at <= h.at and h.at < p.ends_at) or n.starts_at <> p.ends_at;
--- Idempotency keys of every length, and the same of another subject.
+-- Idempotency keys of every length, and the same key of another subject.
 select left(k.key, 3) as key, length(k.key), (select allowed from kijko.try_consume(e(8), 'x', 1, k.key)) from (values ('k'), (repeat('ü', 255)), (E'a\nb'' "')) as k(key);
 select kijko.try_consume(e(8), 'x', 1, repeat('k', 10000));
 select kijko.reserve(e(8), 'x', 1, '1 hour', repeat('k', 10000));
@@ -118,7 +118,7 @@ select count(*) filter (where kijko.settle(id, 1)) as settled from (select id fr
 select count(*) filter (where kijko.release(id)) as released from held;
 select used, remaining from kijko.usage(e(10));
 drop table held;
--- In triggers of triggers: as much as the statement, and nothing of a statement that fails.
+-- In nested triggers: every use of the statement counts, and none of a statement that fails.
 select kijko.set_limit(e(12), 'x', 'month', 5);
 create table outer_rows (n integer);
 create table inner_rows (n integer check (n < 100));
@@ -133,7 +133,7 @@ select used from kijko.usage(e(12));
 select (select count(*) from outer_rows) as outer_rows, (select count(*) from inner_rows) as inner_rows;
 drop table outer_rows, inner_rows;
 drop function charge(), cascade();
--- In a cursor: as much as was fetched; in a savepoint that is rolled back, nothing.
+-- In a cursor: as many as were fetched; in a savepoint that is rolled back, none.
 select kijko.set_limit(e(13), 'x', 'month', 5);
 begin;
 declare c cursor for select (kijko.consume(e(13), 'x')).used from generate_series(1, 9);
@@ -155,7 +155,7 @@ select kijko.consume(e(13), 'x');
 rollback to a;
 select used from kijko.consume(e(13), 'x');
 commit;
--- In a cursor that outlives its transaction: all of it, when that commits.
+-- In a cursor that outlives its transaction: all, when that commits.
 begin;
 declare h no scroll cursor with hold for select (kijko.consume(e(14), 'x')).used from generate_series(1, 3);
 fetch 1 from h;
@@ -168,7 +168,7 @@ prepare p(uuid) as select used from kijko.consume($1, 'x');
 execute p(e(15));
 execute p(e(15));
 deallocate p;
--- A period that changes while it is used: nothing comes back in the middle of it.
+-- A period that changes during its use: no use is lost in the middle of it.
 begin;
 select set_config('kijko.clock_offset', extract(epoch from timestamptz '2026-11-15 12:00Z' - now())::text || ' s', true) is not null as travelled;
 select kijko.set_limit(e(16), 'x', 'month', 3), kijko.set_calendar(e(16), 'UTC', '2026-01-10 00:00Z');
@@ -181,7 +181,7 @@ select kijko.set_limit(e(16), 'x', 'day', 3);
 select kijko.set_calendar(e(16), 'Pacific/Kiritimati', '2026-01-20 00:00Z');
 select allowed, reset_at from kijko.try_consume(e(16), 'x');
 rollback;
--- A calendar that has made a month shorter is not changed again in it: the month would begin anew, and with it the use.
+-- A calendar that made the current month shorter cannot change again in it: the month would start again at 0.
 begin;
 select set_config('kijko.clock_offset', extract(epoch from timestamptz '2026-05-10 12:00Z' - now())::text || ' s', true) is not null as travelled;
 select kijko.set_calendar(e(19), 'America/New_York'), kijko.set_limit(e(19), 'x', 'month', 3);
@@ -196,8 +196,8 @@ select allowed, used from kijko.try_consume(e(19), 'x');
 select set_config('kijko.clock_offset', extract(epoch from timestamptz '2026-07-01 12:00Z' - now())::text || ' s', true) is not null as travelled;
 select kijko.set_calendar(e(19), 'Europe/Amsterdam', '2026-01-10 00:00Z');
 rollback;
--- Zones that the server does not know, or takes for an abbreviation without a summer, are no matter: one of them must not
--- keep everybody's use from being summed up.
+-- Zones that the server does not know, or reads as an abbreviation without summer time, work: none of them may block the
+-- rollup of other subjects.
 begin;
 select set_config('kijko.clock_offset', extract(epoch from timestamptz '2026-07-01 22:30Z' - now())::text || ' s', true) is not null as travelled;
 select kijko.set_calendar(e(20), 'CET'), kijko.set_calendar(e(21), 'Etc/Unknown');
@@ -210,7 +210,7 @@ select kijko.rollup_partition('kijko.ledger');
 select day, amount from kijko.usage_daily where subject in (e(20), e(21)) order by day;
 rollback;
 select kijko.local_day('infinity', 'UTC'), kijko.local_day('-infinity', 'UTC'), kijko.local_day('4714-11-24 00:00:00+00 BC', 'America/New_York'), kijko.local_day('2026-03-29 01:30+00', 'Europe/Amsterdam');
--- A hold that outlives its period counts, and is booked, in that period; nothing of it is left for the next.
+-- A hold that outlives its period counts and is recorded in that period, and not in the next.
 begin;
 create function travel(destination timestamptz) returns text language sql as $$
     select set_config('kijko.clock_offset', extract(epoch from destination - now())::text, true) is not null
@@ -229,7 +229,7 @@ savepoint a;
 select kijko.settle(gen_random_uuid(), 9223372036854775807, e(18), 'x');
 rollback to a;
 rollback;
--- A partition that somebody has given another index: both hold every row.
+-- A partition with an additional index: both indexes contain every row.
 begin;
 create index on kijko.ledger_default (id);
 select used from kijko.consume(e(17), 'x');
@@ -239,7 +239,7 @@ rollback;
 select used from kijko.consume(e(17), 'x');
 select kijko.reload_counters();
 drop function e;
--- In any other database: alone, with counters of its own, but not in another schema.
+-- In another database the extension works alone, with its own counters, but not in another schema.
 select current_database() as here \gset
 create database elsewhere;
 \c elsewhere

@@ -28,7 +28,7 @@ set local request.method = 'GET';
 select kijko.is_request();
 select sqlstate_of($$select kijko.fail('not_found')$$);
 select sqlstate_of($$select kijko.fail('quota_exceeded', 'used 1 of 1', 'wait')$$);
--- Headers set so far go along. One set again replaces its former value, whatever its case; cookies repeat.
+-- An error includes headers set before. Setting a header again replaces it, in any case; cookies repeat.
 select kijko.add_header('X-One', '1');
 select kijko.add_header('X-Two', '2');
 select kijko.add_header('x-one', '3');
@@ -36,15 +36,15 @@ select kijko.add_header('Set-Cookie', 'a=1');
 select kijko.add_header('Set-Cookie', 'b=2');
 select kijko.response_headers();
 select sqlstate_of($$select kijko.fail('rate_limited')$$);
--- No smuggling.
+-- A header cannot inject another one.
 select sqlstate_of($$select kijko.add_header('X', E'1\r\nSet-Cookie: x')$$);
 select sqlstate_of($$select kijko.add_header('X: y', '1')$$);
 select sqlstate_of($$select kijko.add_header('', '1')$$);
 select sqlstate_of($$select kijko.add_header(null, '1')$$);
--- Null takes a header away.
+-- Null removes a header.
 select kijko.add_header('x-two', null);
 select kijko.response_headers();
--- Our own faults are for the log; the client gets the request's id.
+-- Internal errors go to the log. The client gets the request's id.
 select sqlstate_of($$select kijko.fail('internal', 'the cause')$$);
 set local request.headers = '{"x-request-id": "42"}';
 select kijko.request_header('X-Request-ID');
@@ -57,7 +57,7 @@ select kijko.response_headers();
 set local response.headers = '{}';
 select kijko.response_headers();
 rollback;
--- A login that is not trusted only plays PostgREST.
+-- A login that is not trusted cannot act as PostgREST.
 create role stranger;
 begin;
 set local request.method = 'GET';
@@ -66,7 +66,7 @@ select kijko.is_request();
 select kijko.fail('not_found');
 rollback;
 select kijko.request_header('x');
--- An empty setting is what a custom one is after its transaction.
+-- A custom setting is empty after its transaction.
 set request.method = '';
 select kijko.is_request();
 reset request.method;

@@ -1,4 +1,4 @@
--- What a subject leaves behind when it is forgotten: accounting, and nothing else.
+-- forget_subject leaves accounting and nothing else.
 \set VERBOSITY terse
 \set org 'ffffffff-0000-4000-8000-00000000000a'
 \set other 'ffffffff-0000-4000-8000-00000000000b'
@@ -28,12 +28,12 @@ select use(:'org'), use(:'other');
 select * from rows_of(:'org');
 select kijko.forget_subject(:'org');
 select * from rows_of(:'org');
--- Nobody else's.
+-- Other subjects keep theirs.
 select bool_and(a.rows = b.rows) filter (where a.relation <> 'ledger') as the_same
 from rows_of(:'other') as a join (values ('limits', 1), ('tiers', 1), ('holds', 1), ('idempotency_keys', 1), ('calendars', 1)) as b(relation, rows) using (relation);
--- What it used stays in the ledger.
+-- Its usage stays in the ledger.
 select meter, sum(amount) from kijko.ledger where subject = :'org' group by meter order by meter;
--- In a transaction that is rolled back nothing is forgotten.
+-- A rollback deletes nothing.
 begin;
 select kijko.forget_subject(:'other');
 rollback;

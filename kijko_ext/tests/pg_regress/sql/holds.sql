@@ -4,22 +4,22 @@ set timezone to 'UTC';
 set datestyle to iso;
 create function h(n integer) returns uuid language sql immutable as $$ select ('dddddddd-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid $$;
 select kijko.set_limit(h(1), 'tokens', 'lifetime', 100);
--- What is held counts as used, and is refused like a use.
+-- A hold counts as used, and is refused like a use.
 select kijko.reserve(h(1), 'tokens', 60) as hold \gset
 select used, remaining from kijko.usage(h(1));
 select allowed, used from kijko.try_consume(h(1), 'tokens', 41);
 select kijko.reserve(h(1), 'tokens', 41);
--- Settled for less: the rest is free. Twice: no-op.
+-- Settled for less: the rest is released. A second settlement does nothing.
 select kijko.settle(:'hold', 45);
 select kijko.settle(:'hold', 45);
 select used from kijko.usage(h(1));
 select amount, kind from kijko.ledger where subject = h(1) order by recorded_at, id;
--- For more than was held, and more than there is: it has happened.
+-- Settled for more than was reserved, and more than is left: it has happened, so it is recorded.
 select kijko.reserve(h(1), 'tokens', 55) as hold \gset
 select kijko.settle(:'hold', 60);
 select used, remaining from kijko.usage(h(1));
 select kijko.correct_usage(h(1), 'tokens', -60, 'test');
--- Released; settled after all.
+-- Released, and settled afterwards.
 select kijko.reserve(h(1), 'tokens', 55) as hold \gset
 select kijko.release(:'hold');
 select kijko.release(:'hold');
@@ -27,7 +27,7 @@ select used from kijko.usage(h(1));
 select kijko.settle(:'hold', 5);
 select used from kijko.usage(h(1));
 select state, amount, settled_amount from kijko.holds where id = :'hold';
--- In one transaction: what a settled hold gives back is its own at once, and others' when it commits.
+-- In one transaction: the rest of a settled hold is available to it at once, and to others when it commits.
 select kijko.reserve(h(1), 'tokens', 50) as hold \gset
 begin;
 select kijko.settle(:'hold', 10);
@@ -36,7 +36,7 @@ select allowed, used from kijko.try_consume(h(1), 'tokens', 1);
 rollback;
 select used from kijko.usage(h(1));
 select kijko.release(:'hold');
--- Expired: free as soon as somebody wants it. Settled late: booked.
+-- Expired: ended by the next use that needs its amount. Settled afterwards: recorded.
 select kijko.reserve(h(1), 'tokens', 50, '1 microsecond') as hold \gset
 select pg_sleep(0.01) is not null as slept;
 select used from kijko.usage(h(1));
@@ -47,19 +47,19 @@ select used from kijko.usage(h(1));
 select kijko.reserve(h(2), 'tokens', 1, '1 microsecond') is not null as held;
 select pg_sleep(0.01) is not null as slept;
 select kijko.expire_holds();
--- What an expired hold held is free, too, when the use that ended it is refused for another subject.
+-- The amount of an expired hold is released even if the use that ended it is refused for another subject.
 select kijko.set_limit(h(8), 'tokens', 'lifetime', 10), kijko.set_limit(h(9), 'tokens', 'lifetime', 0);
 select kijko.reserve(h(8), 'tokens', 6, '1 microsecond') as hold \gset
 select pg_sleep(0.01) is not null as slept;
 select allowed, used from kijko.try_consume_many(array[h(8), h(9)], 'tokens', 5);
 select state from kijko.holds where id = :'hold';
 select allowed, used from kijko.try_consume(h(8), 'tokens', 10);
--- The same call again answers the same hold.
+-- The same call again returns the same hold.
 select kijko.reserve(h(3), 'tokens', 5, '1 hour', 'run') as hold \gset
 select kijko.reserve(h(3), 'tokens', 5, '1 hour', 'run') = :'hold' as same;
 select kijko.reserve(h(3), 'tokens', 6, '1 hour', 'run');
--- One that was settled, too, for its work was done; one that was released or has expired holds nothing, and is made anew
--- if there is room.
+-- Also a settled one: its work was done. A released or expired hold reserves nothing, so a new one is made if the limit
+-- allows it.
 select kijko.settle(:'hold', 4), kijko.reserve(h(3), 'tokens', 5, '1 hour', 'run') = :'hold' as same;
 select kijko.reserve(h(3), 'tokens', 5, '1 hour', 'other') as hold \gset
 select kijko.release(:'hold');
@@ -73,12 +73,12 @@ select pg_sleep(0.01) is not null as slept;
 select allowed, used from kijko.try_consume(h(10), 'tokens', 5);
 select kijko.reserve(h(10), 'tokens', 6, '1 hour', 'backfill');
 select state, idempotency_key from kijko.holds where id = :'hold';
--- One whose time is over, and that nobody has ended, goes on: it still counts.
+-- An expired hold that no transaction has ended continues, because it still counts.
 select kijko.reserve(h(10), 'tokens', 5, '1 microsecond', 'due') as hold \gset
 select pg_sleep(0.01) is not null as slept;
 select kijko.reserve(h(10), 'tokens', 5, '1 hour', 'due') = :'hold' as same;
 select allowed, used from kijko.try_consume(h(10), 'tokens', 1);
--- Not so one of a former period, where another limit held: it ends there, and another one is asked for here.
+-- A hold of a former period does not: it ends there, and a new one is made in the current period.
 begin;
 select kijko.set_limit(h(11), 'tokens', 'day', 10);
 select kijko.reserve(h(11), 'tokens', 5, '1 hour', 'day') as hold \gset
@@ -92,7 +92,7 @@ select kijko.reserve(h(11), 'tokens', 5, '1 hour', 'day') <> :'hold' as another;
 select state, idempotency_key is not null as has_key, period_start = (select min(period_start) from kijko.holds where subject = h(11)) as former
 from kijko.holds where subject = h(11) order by period_start;
 rollback;
--- Taking a hold up again that is rolled back leaves no trace, though the counter was loaded meanwhile: it is swept when in the way.
+-- An extension of a hold that is rolled back has no effect, though the counter was loaded meanwhile: the next use ends it.
 select kijko.set_limit(h(12), 'tokens', 'lifetime', 10);
 select kijko.reserve(h(12), 'tokens', 6, '1 microsecond', 'again') as hold \gset
 select kijko.reload_counters(h(12));
@@ -103,7 +103,7 @@ select used from kijko.quota_status(h(12), 'tokens');
 rollback to before;
 commit;
 select allowed, used from kijko.try_consume(h(12), 'tokens', 5);
--- Lost in a crash: booked with its subject and meter, once.
+-- Lost in a crash: recorded with its subject and meter, once.
 select kijko.settle('dddddddd-0000-4000-8000-999999999999', 5);
 select kijko.settle('dddddddd-0000-4000-8000-999999999999', 5, h(4), 'tokens');
 select kijko.settle('dddddddd-0000-4000-8000-999999999999', 5, h(4), 'tokens');
@@ -113,7 +113,7 @@ select kijko.reserve(h(3), 'tokens', 1, '-1 second');
 select kijko.reserve(h(3), 'tokens', 1, null);
 select kijko.settle(null, 1);
 select kijko.settle(:'hold', -1);
--- Gauges: falls count from the commit on, for the same transaction at once.
+-- Gauges: decreases count from the commit on, for the same transaction at once.
 select kijko.set_limit(h(5), 'members', 'lifetime', 3);
 select allowed, used from kijko.adjust_gauge(h(5), 'members', 3);
 select allowed, used from kijko.adjust_gauge(h(5), 'members', 1);

@@ -1,4 +1,4 @@
--- Partitions, rollup and what is read from them. The clock is the real one, so only sums are shown.
+-- Partitions, rollup and reports. They use the real clock, so only sums are shown.
 \set SHOW_CONTEXT never
 \pset null '<null>'
 set timezone to 'UTC';
@@ -27,19 +27,19 @@ select sum(amount) as amount, sum(entries) as entries from kijko.usage_hourly wh
 select attributes, amount from kijko.usage_daily where subject = l(3);
 select used from kijko.usage(l(1));
 select used from kijko.consume(l(1), 'x', 1);
--- From the tables again: the sum is the same.
+-- Loaded from the tables again, the sum is the same.
 select kijko.reload_counters(l(1));
 select used from kijko.consume(l(1), 'x', 1);
 select allowed, used from kijko.try_consume(l(1), 'x', 4);
 select sum(amount) as amount, sum(entries) as entries from kijko.usage_by_day(l(1), 'x', '2000-01-01', '3000-01-01');
--- The reports see what is rolled up and what is not.
+-- Reports include rolled-up and other rows.
 select sum(used) as used, sum(entries) as entries from kijko.usage_by(l(1), 'day');
 select value, used from kijko.usage_by(l(1), 'member');
 select kijko.used_since(l(1), 'x', date_trunc('hour', now(), 'UTC') - interval '1 hour') as used;
 select e #> '{rows,rolled_up}' as rolled_up, e #> '{rows,since_then}' as since_then, e -> 'used' as used from kijko.explain_limit(l(1), 'x') as e;
--- What is rolled up is written to no more.
+-- Rolled-up partitions get no more rows.
 select count(*) from kijko.ledger_partitions as p, kijko.rollup_state as r where (p.rolled_at is not null) <> (p.ends_at <= r.rolled_until);
--- Detached ones belong to the superuser, whoever has made their schema.
+-- Detached partitions belong to the superuser, also when another role made their schema.
 create role squatter;
 create schema kijko_archive authorization squatter;
 select kijko.detach_ledger_partitions('0') > 0 as detached;
@@ -53,7 +53,7 @@ select kijko.rollup_usage();
 rollback;
 select kijko.make_ledger_partitions('1 hour', '0');
 select task from kijko.maintain_usage();
--- Calendars: a new subject's counts at once, a used one's from its next period on.
+-- Calendars: that of a new subject applies at once, that of a used one from the next period on.
 select kijko.set_calendar(l(2), 'America/New_York', '2026-01-31 12:00Z');
 select starts_at, ends_at from kijko.period_at(l(2), 'x', '2026-03-05 00:00Z');
 select kijko.set_limit(l(2), 'x', 'billing', 5);
@@ -71,7 +71,7 @@ select kijko.set_calendar(l(2), 'Europe/Amsterdam');
 rollback;
 select kijko.set_calendar(l(2), 'Mars/Olympus');
 select kijko.set_calendar(null, 'UTC');
--- Leaves the schemas as they were.
+-- Restores the schemas.
 select kijko.reload_counters();
 set client_min_messages = warning;
 drop schema kijko_archive cascade;

@@ -2,26 +2,26 @@
 \pset null '<null>'
 set timezone to 'UTC';
 set datestyle to iso;
--- kijko.now() stands still at a given time until the end of the transaction.
+-- kijko.now() stays at a given time until the end of the transaction.
 create function travel(destination timestamptz) returns void language sql as $$
     select set_config('kijko.clock_offset', extract(epoch from destination - now())::text, true)
 $$;
 create function s(n integer) returns uuid language sql immutable as $$ select (repeat(n::text, 8) || '-0000-4000-8000-000000000000')::uuid $$;
 begin;
 select travel('2026-02-10 12:00Z');
--- Without a limit: counted, by the month, unlimited.
+-- Without a limit a use is counted by the month and never refused.
 select * from kijko.try_consume(s(1), 'calls', 5);
 select * from kijko.consume(s(1), 'calls');
 select * from kijko.usage(s(1));
 select * from kijko.usage(s(9));
--- Exactly up to the limit. What does not fit is not taken.
+-- Exactly up to the limit. A use that does not fit takes nothing.
 select kijko.set_limit(s(1), 'calls', 'month', 10);
 select * from kijko.try_consume(s(1), 'calls', 5);
 select * from kijko.try_consume(s(1), 'calls', 4);
 select * from kijko.try_consume(s(1), 'calls');
 select * from kijko.try_consume(s(1), 'calls', 11);
 select * from kijko.usage(s(1));
--- A raised limit counts at once and resets nothing; so does a lowered one.
+-- A raised or lowered limit applies at once and resets nothing.
 select kijko.set_limit(s(1), 'calls', 'month', 12);
 select * from kijko.try_consume(s(1), 'calls', 2);
 select kijko.set_limit(s(1), 'calls', 'month', 3);
@@ -30,7 +30,7 @@ select * from kijko.try_consume(s(1), 'calls');
 select kijko.set_limit(s(1), 'calls', 'month', null);
 select * from kijko.try_consume(s(1), 'calls', 100);
 commit;
--- The next month starts afresh; the month before is as it was.
+-- The next month starts at 0. The former month keeps its use.
 begin;
 select kijko.set_limit(s(1), 'calls', 'month', 10);
 select travel('2026-02-28 23:59:59.999999Z');
@@ -70,10 +70,10 @@ select * from kijko.usage(s(3));
 select used, reset_at from kijko.try_consume(s(3), 'x', 8);
 select travel('2026-03-02 12:00Z');
 select used, "limit" from kijko.try_consume(s(3), 'x');
--- Back before it takes effect: nothing has changed.
+-- A change that is reverted before it takes effect changes nothing.
 select kijko.set_limit(s(3), 'x', 'month', 8), kijko.set_limit(s(3), 'x', 'day', 8);
 select period, next_period, next_period_from from kijko.limits where subject = s(3);
--- A lifetime has no end: the new period begins at its own next beginning.
+-- A lifetime has no end: the new period takes effect at its next start.
 select kijko.set_limit(s(4), 'x', 'lifetime', 8);
 select used from kijko.try_consume(s(4), 'x', 3);
 select kijko.set_limit(s(4), 'x', 'month', 8);
@@ -82,7 +82,7 @@ select * from kijko.usage(s(4));
 select travel('2026-04-01 00:00Z');
 select * from kijko.usage(s(4));
 rollback;
--- Several limits at once: the elements of the arrays belong together, and only what is not so yet is written.
+-- Several limits at once. Only limits that change are written.
 begin;
 select travel('2026-02-10 12:00Z');
 create function written() returns trigger language plpgsql as $$
@@ -101,7 +101,7 @@ select kijko.set_limits('{}', '{}', '{}', '{}', '{}');
 select used from kijko.try_consume(s(7), 'runs', 4);
 select kijko.set_limits(array[s(7), s(7), s(7)], array['runs', 'new', 'ever'], array['month', 'month', 'lifetime'], array[null, 0, null], array['refuse', 'refuse', 'flag']);
 select meter, period, used, "limit" from kijko.usage(s(7));
--- Another period waits there, too, and what waits is written once; when it has taken effect, it is the period.
+-- A new period waits there, too, and is written once. When it has taken effect it is the period.
 select kijko.set_limits(array[s(7), s(8)], array['runs', 'runs'], array['day', 'day'], array[5, 3], array['refuse', 'bill']);
 select kijko.set_limits(array[s(7), s(8)], array['runs', 'runs'], array['day', 'day'], array[5, 3], array['refuse', 'bill']);
 select period, next_period, next_period_from from kijko.limits where subject = s(7) and meter = 'runs';
@@ -109,7 +109,7 @@ select travel('2026-03-01 12:00Z');
 select kijko.set_limits(array[s(7)], array['runs'], array['day'], array[5], array['refuse']);
 select period, next_period, next_period_from from kijko.limits where subject = s(7) and meter = 'runs';
 rollback;
--- A period of another kind begins when the change takes effect, and no later change of the limit lets it begin again.
+-- A period of a new kind starts when the change takes effect. No later change of the limit starts it again.
 begin;
 select travel('2026-02-10 12:00Z');
 select kijko.set_limit(s(3), 'y', 'day', 8);
@@ -128,7 +128,7 @@ select * from kijko.usage(s(3));
 select travel('2027-03-01 00:00Z');
 select allowed, used from kijko.try_consume(s(3), 'y', 2);
 rollback;
--- Over the limit: refuse, or allow and say so.
+-- Above the limit: refuse, or allow and mark the verdict.
 begin;
 select travel('2026-02-10 12:00Z');
 select kijko.set_limit(s(5), 'flagged', 'month', 1, 'flag'), kijko.set_limit(s(5), 'billed', 'month', 0, 'bill'), kijko.set_limit(s(5), 'none', 'month', 0);
@@ -136,7 +136,7 @@ select * from kijko.try_consume(s(5), 'flagged', 3);
 select * from kijko.consume(s(5), 'billed');
 select * from kijko.try_consume(s(5), 'none');
 rollback;
--- How a meter stands, as the next use would find it, also while nothing may be written; nothing is used.
+-- The status of a meter is that of the next use, also in READ ONLY transactions. Reading it uses nothing.
 begin;
 select travel('2026-02-10 12:00Z');
 select kijko.set_limit(s(5), 'calls', 'month', 3), kijko.set_limit(s(5), 'flagged', 'month', 2, 'flag'), kijko.set_limit(s(5), 'things', 'lifetime', 1);
@@ -153,7 +153,7 @@ select kijko.quota_status(null, 'calls');
 rollback to here;
 select kijko.quota_status(s(5), null);
 rollback;
--- Idempotency: the same call charges once; with another amount it is a conflict; another meter is another charge.
+-- Idempotency: the same call charges once, another amount is a conflict, another meter is another charge.
 begin;
 select travel('2026-02-10 12:00Z');
 select kijko.set_limit(s(6), 'tokens', 'month', 10);
@@ -168,19 +168,19 @@ rollback to here;
 select allowed, used from kijko.try_consume(s(6), 'tokens', 5, 'run 2');
 select kijko.set_limit(s(6), 'tokens', 'month', 20);
 select allowed, used from kijko.try_consume(s(6), 'tokens', 6, 'run 2');
--- So does one that was rolled back.
+-- So does a call that was rolled back.
 savepoint here;
 select allowed, used from kijko.try_consume(s(6), 'tokens', 1, 'run 3');
 rollback to here;
 select allowed, used from kijko.try_consume(s(6), 'tokens', 2, 'run 3');
 select meter, amount, occurred_at, idempotency_key from kijko.ledger where subject = s(6) order by recorded_at, id;
--- Keys are forgotten after 35 days.
+-- Keys are deleted after 35 days.
 update kijko.idempotency_keys set created_at = now() - interval '35 days 1 second' where key = 'run 2';
 select allowed from kijko.try_consume(s(6), 'tokens', 1, 'run 4');
 select done from kijko.maintain_usage() where task = 'purge_idempotency_keys';
 select key from kijko.idempotency_keys where subject = s(6) and meter = 'tokens' order by key;
 rollback;
--- A rollback gives everything back.
+-- A rollback undoes every use.
 begin;
 select used from kijko.try_consume(s(8), 'x', 3);
 savepoint here;
@@ -189,7 +189,7 @@ rollback to here;
 select used from kijko.try_consume(s(8), 'x', 1);
 rollback;
 select * from kijko.usage(s(8));
--- consume refuses with an error. Inside PostgREST it carries the headers, and sets them when it allows, too.
+-- consume refuses with an error. Inside PostgREST it sets the headers, also when it allows.
 begin;
 select travel('2026-02-10 12:00Z');
 set local request.method = 'POST';
@@ -208,7 +208,7 @@ select kijko.consume(s(8), 'calls', 2);
 rollback to here;
 select kijko.consume(s(8), 'ever', 2);
 rollback;
--- Nonsense is refused, never allowed.
+-- Invalid arguments are refused.
 \set VERBOSITY terse
 select kijko.try_consume(null, 'x');
 select kijko.try_consume(s(1), null);
@@ -241,7 +241,7 @@ select kijko.set_limits(array[s(1), s(1)], '{x,y}', '{month,month}', '{1,1}', '{
 select kijko.set_limits(array[s(1), s(1)], '{x,x}', '{month,month}', '{1,2}', '{refuse,refuse}');
 select count(*) from kijko.limits where subject = s(1) and meter in ('x', 'y');
 select * from kijko.usage(null);
--- Close to the end of numbers.
+-- Near the limits of bigint.
 begin;
 select used from kijko.try_consume(s(9), 'x', 9223372036854775807);
 savepoint here;

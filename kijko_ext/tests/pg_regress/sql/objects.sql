@@ -1,8 +1,7 @@
--- What the extension consists of, who may do what with it, and that everything is explained. A change here is a change
--- of the interface or of the rights.
+-- The objects of the extension, their rights and their comments. A change here is a change of the interface or of rights.
 \pset format unaligned
 \pset fieldsep ' | '
--- The last column says what everybody may execute.
+-- The last column says whether public may execute the function.
 select p.oid::regprocedure as function, pg_get_function_result(p.oid) as result,
     case provolatile when 'i' then 'immutable' when 's' then 'stable' else 'volatile' end as volatility,
     case proparallel when 's' then 'parallel safe' when 'r' then 'restricted' else 'unsafe' end as parallel,
@@ -12,7 +11,7 @@ select p.oid::regprocedure as function, pg_get_function_result(p.oid) as result,
 from pg_proc as p
 where pronamespace = 'kijko'::regnamespace
 order by p.oid::regprocedure::text collate "C";
--- Relations and what everybody may do with them.
+-- Relations and the rights of public.
 select c.relname, c.relkind, coalesce((
     select string_agg(privilege_type, ', ' order by privilege_type)
     from aclexplode(c.relacl) where grantee = 0), '') as public
@@ -24,9 +23,9 @@ where typnamespace = 'kijko'::regnamespace and typtype <> 'c' and typelem = 0 or
 order by typname;
 select a.grantee = 0 as to_public, privilege_type from pg_namespace, aclexplode(nspacl) as a
 where nspname = 'kijko' and grantee = 0;
--- The contents of these are dumped.
+-- Tables whose rows are dumped.
 select c.oid::regclass from pg_extension, unnest(extconfig) as c(oid) where extname = 'kijko' order by c.oid::regclass::text collate "C";
--- Everything is owned by the superuser and explained.
+-- Every object belongs to the superuser and has a comment.
 select p.oid::regprocedure::text as without_comment_or_wrong_owner from pg_proc as p
 where pronamespace = 'kijko'::regnamespace and (obj_description(p.oid, 'pg_proc') is null or proowner <> 10)
 union all
@@ -46,8 +45,8 @@ select conname as slow_expression from pg_constraint
 where connamespace = 'kijko'::regnamespace and contype = 'c' and pg_get_constraintdef(oid) ~ '\{\d*,\d\d+\}'
 union all
 select p.oid::regprocedure::text from pg_proc as p where pronamespace = 'kijko'::regnamespace and prosrc ~ '\{\d*,\d\d+\}';
--- Functions whose names are looked up when they run have a closed path, with what is temporary at its end: an empty path
--- has it first, and then a caller's domain "text" would be checked by the caller's function as the superuser.
+-- Functions that resolve names when they run have a fixed search path with pg_temp at its end. An empty path has pg_temp
+-- first, so a caller's domain "text" would run the caller's check as the superuser.
 select p.oid::regprocedure as open_path from pg_proc as p join pg_language as l on l.oid = prolang
 where pronamespace = 'kijko'::regnamespace and (prosecdef or lanname in ('sql', 'plpgsql')) and prosqlbody is null
     and not coalesce(proconfig, '{}') @> array['search_path=pg_catalog, pg_temp'];

@@ -1,5 +1,5 @@
--- What lies above a limit that flags or bills is in the ledger, however the use came there: told late, corrected, settled,
--- or by a gauge. Its sum is what lies above the limit, as long as the limit stays the same.
+-- The overage of a limit that flags or bills is in the ledger for every kind of entry: backfill, correction, settlement,
+-- gauge. While the limit stays the same, its sum is the part of the use above the limit.
 \set SHOW_CONTEXT never
 \pset null '<null>'
 set timezone to 'UTC';
@@ -10,13 +10,13 @@ create function above(subject uuid) returns table (used numeric, overage numeric
     from kijko.ledger as g where g.subject = above.subject
 $$;
 select kijko.set_limit(o(n), 'x', 'month', 10, 'bill') from generate_series(1, 7) as n;
--- Told late, the last of them only in part above; of another month in that month's.
+-- Past uses. The last one is only partly above; one of another month counts in that month.
 select kijko.record_usage(o(1), 'x', 8, kijko.now());
 select kijko.record_usage(o(1), 'x', 5, kijko.now());
 select code, used from kijko.consume(o(1), 'x', 2);
 select kijko.record_usage(o(1), 'x', 12, '2026-01-31 23:59Z');
 select * from above(o(1));
--- Corrected: what is given back is no longer above.
+-- Corrected: the overage decreases with the use.
 select used from kijko.consume(o(2), 'x', 14);
 select kijko.correct_usage(o(2), 'x', -3, 'counted twice');
 select kijko.correct_usage(o(2), 'x', -3, 'counted twice');
@@ -28,7 +28,7 @@ select kijko.settle(:'hold', 13);
 select kijko.reserve(o(3), 'x', 5) as hold \gset
 select kijko.settle(:'hold', 1);
 select * from above(o(3));
--- While a hold is open, other uses lie above it; when it ends they may not any more.
+-- An open hold can put other uses above the limit. When it ends, their overage decreases.
 select kijko.reserve(o(4), 'x', 8) as hold \gset
 select code, used from kijko.consume(o(4), 'x', 5);
 select kijko.reserve(o(4), 'x', 4) as other \gset
@@ -36,31 +36,31 @@ select kijko.settle(:'hold', 2);
 select * from above(o(4));
 select kijko.release(:'other');
 select * from above(o(4));
--- Expired, and settled all the same.
+-- Expired, and settled afterwards.
 select kijko.reserve(o(5), 'x', 12, '1 microsecond') as hold \gset
 select overage from kijko.holds where id = :'hold';
 select pg_sleep(0.01) is not null as slept;
 select kijko.expire_holds() > 0 as expired;
 select kijko.settle(:'hold', 11);
 select * from above(o(5));
--- Told by other services.
+-- Events of other services.
 begin;
 select status from kijko.ingest_usage(o(6), '[{"specversion": "1.0", "source": "/s", "id": "1", "type": "t", "data": {"n": 13}}]', '{"t": {"meter": "x", "field": "n"}}');
 select meter, used, overage from kijko.usage_by(o(6), 'day');
 rollback;
--- Gauges: what exists above the limit.
+-- Gauges above the limit.
 select kijko.set_limit(o(7), 'bytes', 'lifetime', 10, 'bill');
 select used, code from kijko.adjust_gauge(o(7), 'bytes', 15);
 select used, code from kijko.adjust_gauge(o(7), 'bytes', -3);
 select used, code from kijko.set_gauge(o(7), 'bytes', 4);
 select * from above(o(7));
--- A limit that refuses has no such part, also when what was told late lies above it.
+-- A limit that refuses has no overage, also when a past use lies above it.
 select kijko.set_limit(o(8), 'x', 'month', 10);
 select kijko.record_usage(o(8), 'x', 12, kijko.now());
 select * from above(o(8));
--- Thresholds are crossed by what is told late like by any other use.
+-- A past use reaches thresholds like any other use.
 select threshold, used from kijko.threshold_crossings where subject = o(1) order by 1, 2;
--- By the key of a request: what a transaction sets for all of its uses is joined to what a use says itself.
+-- The attributes of the transaction, such as the key of a request, are merged into those of a use.
 begin;
 set local kijko.usage_attributes = '{"key": "k1", "member": "nobody"}';
 select used from kijko.consume_many(array[o(9)], 'x', 3, null, '{"member": "ada"}');
@@ -77,7 +77,7 @@ commit;
 select value, used, entries from kijko.usage_by(o(9), 'key');
 select value, used from kijko.usage_by(o(9), 'member');
 select kijko.record_usage(o(9), 'x', 1, now(), null, '[]');
--- Also what is told late, and by other services.
+-- Also for past uses and events of other services.
 begin;
 set local kijko.usage_attributes = '{"key": "k3"}';
 select kijko.record_usage(o(10), 'x', 1, now(), null, '{"member": "ada"}');

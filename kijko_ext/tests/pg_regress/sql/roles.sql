@@ -1,4 +1,4 @@
--- The stranger first: a role with no grants can read what is harmless and nothing else.
+-- First a role without grants: it can call the harmless readers and nothing else.
 \set VERBOSITY terse
 \set SHOW_CONTEXT never
 create role stranger;
@@ -32,7 +32,7 @@ create function kijko.mine() returns void language sql as '';
 create table kijko.mine ();
 reset role;
 drop role stranger;
--- A role that was granted the functions needs nothing on the tables, and gets nothing.
+-- A role with the functions needs no rights on the tables, and gets none.
 create role domain_owner;
 grant execute on function kijko.set_limit(uuid, text, text, bigint, text), kijko.consume(uuid, text, bigint, text), kijko.usage(uuid), kijko.revoke_session(uuid, timestamptz),
     kijko.usage_by(uuid, text, text, date, date), kijko.explain_limit(uuid, text), kijko.ingest_usage(uuid, jsonb, jsonb),
@@ -48,7 +48,7 @@ select kijko.try_consume('11111111-1111-4111-8111-111111111111', 'x');
 rollback to here;
 update kijko.usage_totals set amount = 0;
 rollback;
--- Nor does it get the superuser's rights by types of its own that are called like those of Postgres.
+-- Nor does it get the superuser's rights by types of its own with names of Postgres' types.
 set role domain_owner;
 create function pg_temp.seen(value pg_catalog.text) returns boolean language plpgsql as $$ begin raise notice 'as %', current_user; return true; end $$;
 create domain pg_temp.text as pg_catalog.text check (pg_temp.seen(value));

@@ -1,5 +1,5 @@
--- Whoever may create objects in the database may install it; what it brings still belongs to the superuser, and so does
--- its schema: the functions that run as superuser call by names in it.
+-- A role that may create objects in the database may install it. Its objects and its schema belong to the superuser all the
+-- same, because functions that run as the superuser call functions in the schema by name.
 \set VERBOSITY terse
 select current_database() as database \gset
 set client_min_messages to warning;
@@ -15,17 +15,17 @@ select nspowner = 10 as superusers from pg_namespace where nspname = 'kijko';
 create function kijko.fail(text, text) returns void language sql as '';
 select kijko.try_consume(gen_random_uuid(), 'x');
 drop extension kijko;
--- The schema stays, as with every extension, and is closed to its former owner.
+-- The schema remains, as with every extension, and its former owner has no rights on it.
 create function kijko.fail(text, text) returns void language sql as '';
 reset role;
--- A schema with something in it is refused.
+-- A schema that is not empty is refused.
 create function kijko.fail(text, text) returns void language sql as '';
 create extension kijko;
 drop schema kijko cascade;
 revoke create on database :"database" from installer;
 drop role installer;
 create extension kijko;
--- Whose word about addresses is believed says the configuration file alone, in networks.
+-- Only the configuration file lists trusted proxies, as networks.
 \set VERBOSITY default
 set kijko.trusted_proxies = '0.0.0.0/0';
 alter system set kijko.trusted_proxies = '10.0.0.0/8, 10.0.0.0/33';

@@ -1,4 +1,4 @@
--- Reports, explanations, and events from other services. Time stands still, so that periods and rates are known.
+-- Reports, explanations, and events of other services. kijko.now() does not advance, so that periods and rates are known.
 \set SHOW_CONTEXT never
 \pset null '<null>'
 set timezone to 'UTC';
@@ -8,13 +8,13 @@ create function event(id text, fields jsonb default '{}') returns jsonb language
     select jsonb_build_object('specversion', '1.0', 'source', '/build', 'id', id, 'type', 'build.done', 'time', kijko.now(), 'data', '{"minutes": 5}'::jsonb) || fields
 $$;
 begin;
--- To noon of the 16th of a month of 30 days: half of it and half a day.
+-- Noon of the 16th of a month of 30 days: half of the month and half a day.
 select set_config('kijko.clock_offset', extract(epoch from timestamptz '2027-04-16 12:00Z' - now())::text || ' s', true) is not null as travelled;
 select to_char(kijko.now(), 'YYYY-MM-DD HH24:MI') as present;
 select kijko.set_limit(u(1), 'calls', 'month', 100);
 select kijko.set_limit(u(1), 'seats', 'lifetime', 5);
 select kijko.set_limit(u(1), 'tokens', 'month', 10, 'flag');
--- Of a day, of this week, of now; with attributes and without.
+-- Uses of a former day, of this week and of now, with and without attributes.
 select kijko.record_usage(u(1), 'calls', 10, '2027-04-02 23:30Z', null, '{"member": "ada", "skill": "sum"}');
 select kijko.record_usage(u(1), 'calls', 14, '2027-04-15 12:00Z', null, '{"member": "bob"}');
 select used from kijko.consume_many(array[u(1)], 'calls', 7, null, '{"member": "ada"}');
@@ -27,14 +27,14 @@ select * from kijko.usage_by(u(1), 'day', 'calls', until => '2027-04-02');
 select * from kijko.usage_by(u(1), 'day', 'unknown');
 select * from kijko.usage_by(u(2), 'day');
 select * from kijko.usage_forecast(u(1));
--- A lifetime that is about to end has an end, but no rate.
+-- A lifetime that will end has an end, but no rate.
 select kijko.set_limit(u(8), 'calls', 'lifetime', 5);
 select kijko.set_limit(u(8), 'calls', 'month', 5);
 select reset_at from kijko.usage(u(8));
 select * from kijko.usage_forecast(u(8));
 select meter, period_start, threshold, used, "limit" from kijko.crossings(u(1));
 select count(*) from kijko.crossings(u(1), kijko.now() + interval '1 second');
--- A calendar of its own: the same use is of another day.
+-- With another calendar the same use counts on another day.
 select kijko.set_calendar(u(3), 'Asia/Kolkata');
 select kijko.record_usage(u(3), 'calls', 1, '2027-04-02 23:30Z');
 select value, used from kijko.usage_by(u(3), 'day');
@@ -59,7 +59,7 @@ select value as answer from brief(u(1), 'seats') where key in ('answer', 'refuse
 select e ->> 'answer' as nothing_known, e ->> 'remaining' as remaining from kijko.explain_limit(u(9), 'calls') as e;
 select kijko.set_limit(u(9), 'calls', 'month', null);
 select kijko.explain_limit(u(9), 'calls') ->> 'remaining' as remaining;
--- Events: nothing is told, or not understood.
+-- Events: missing or malformed arguments.
 \set rules '{"build.done": {"meter": "own.minutes", "field": "minutes"}, "seen": {"meter": "own.views"}}'
 select * from kijko.ingest_usage(u(4), '[]', :'rules');
 select number, status, code, reason from kijko.ingest_usage(u(4), jsonb_build_array(
@@ -70,7 +70,7 @@ select number, status, code, reason from kijko.ingest_usage(u(4), jsonb_build_ar
     event('a', '{"data": []}'), event('a', jsonb_build_object('subject', repeat('x', 1001)))
 ), :'rules');
 select count(*) as booked from kijko.ledger where subject = u(4);
--- Some of each: a bad one does not fail the others; twice in a batch is once.
+-- A mixed batch: a bad event does not fail the others, and an event that occurs twice counts once.
 select number, id, status, code from kijko.ingest_usage(u(4), jsonb_build_array(
     event('a', '{"subject": "acme"}'), event('b', '{"time": "2027-03-31T23:59:59Z"}'), event('c', '{"type": "nothing"}'), event('a'), event('d', '{"data": {"minutes": 7, "skill": "lint"}}'),
     event('e', '{"type": "seen"}'), event('a', '{"source": "/deploy"}'), event('f') - 'time'
@@ -81,9 +81,9 @@ select meter, used from kijko.usage(u(4));
 select t.source, t.id, e.meter, e.amount from (values ('/build', 'a'), ('/deploy', 'a'), ('/build', 'b'), ('/build', 'c'), ('/build', 'd')) as t(source, id)
 left join kijko.ingested_events as e on e.subject = u(4) and e.event = kijko.event_key(t.source, t.id) order by t.id, t.source;
 select count(distinct kijko.event_key(s, i)) from (values ('a', 'bc'), ('ab', 'c'), ('', 'abc'), ('1:a', 'bc'), (null, null)) as t(s, i);
--- Of another subject it is another event.
+-- The same event of another subject is another event.
 select status from kijko.ingest_usage(u(5), jsonb_build_array(event('a')), :'rules');
--- What has happened counts beyond the limit, too.
+-- An event counts above the limit, too.
 select kijko.set_limit(u(5), 'own.minutes', 'month', 6);
 select status from kijko.ingest_usage(u(5), jsonb_build_array(event('b')), :'rules');
 select used, remaining from kijko.usage(u(5));
@@ -103,7 +103,7 @@ begin read only;
 select count(*) from kijko.usage_by(u(1), 'day');
 select kijko.ingest_usage(u(1), '[]', '{}');
 rollback;
--- Old events are forgotten, those of the last 36 days not.
+-- Events are deleted after 36 days.
 insert into kijko.ingested_events select u(6), kijko.event_key('s', n::text), 'x', 1, now(), now() - n * interval '1 day' from unnest(array[1, 35, 37, 40]) as n;
 select done from kijko.maintain_usage() where task = 'purge_ingested_events';
 select n from unnest(array[1, 35, 37, 40]) as n where exists (select from kijko.ingested_events where subject = u(6) and event = kijko.event_key('s', n::text));
