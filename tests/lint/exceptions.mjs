@@ -19,5 +19,4 @@ export const NO_DOMAIN = {
 export const UNFINISHED = [];
 
 // Groups of modules that name each other in circles, until they are parted.
-export const CIRCLES = {
-};
+export const CIRCLES = {};

@@ -12,10 +12,10 @@ use super::{
     token,
 };
 use crate::guc::{self, FailureMode};
-use crate::quota::api::metered_usage;
 use crate::pg::setting;
 use crate::pg::sql_function::{Answer, Arguments, Refusal, sql_function};
 use crate::pg::subtransaction::in_subtransaction;
+use crate::quota::api::metered_usage;
 use crate::rate_limit::{gcra::RateDecision, limiter};
 use crate::{client, clock, headers, request_counter};
 
@@ -177,8 +177,10 @@ fn quota(organization: &[u8; 16], pending: u64) -> Result<Option<LimitState<'sta
     // Usually cached. Reading may fail, so it happens in a subtransaction.
     let status = match metered_usage::cached_quota_status(organization, request_counter::METER) {
         Some(status) => status,
-        None => in_subtransaction(|| metered_usage::quota_status(organization, request_counter::METER))?
-            .map_err(|_| "its counter could not be had".to_owned())?,
+        None => {
+            in_subtransaction(|| metered_usage::quota_status(organization, request_counter::METER))?
+                .map_err(|_| "its counter could not be had".to_owned())?
+        }
     };
     Ok(status.map(|status| {
         let used = status.used.saturating_add_unsigned(pending);
