@@ -225,7 +225,7 @@ begin
     order by o.id, g.meter
   loop
     -- Counters in memory may be wrong, too. They are read again after the commit.
-    perform kijko.forget_usage(org_id);
+    perform kijko.reload_counters(org_id);
     perform kijko.correct_usage(org_id, meter, became - was, 'recounted');
     return next;
   end loop;

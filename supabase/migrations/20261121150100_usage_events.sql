@@ -28,7 +28,7 @@ create function private.usage_ingest(events jsonb, org uuid) returns jsonb
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  quota kijko.verdict := kijko.standing(org, 'events');
+  quota kijko.verdict := kijko.quota_status(org, 'events');
   sent jsonb := usage_ingest.events;
   over jsonb := '[]'::jsonb;
   answer jsonb;
