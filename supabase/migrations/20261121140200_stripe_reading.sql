@@ -63,31 +63,29 @@ comment on function private.stripe_sort_key(jsonb) is 'Values of an object that 
 create function private.stripe_deep_merge(object jsonb, before jsonb) returns jsonb
 language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
-declare
-  field record;
 begin
-  for field in select key, value from jsonb_each(before) loop
-    object := object || jsonb_build_object(field.key, case
-      when jsonb_typeof(field.value) = 'object' and jsonb_typeof(object -> field.key) = 'object'
-      then private.stripe_deep_merge(object -> field.key, field.value)
-      when jsonb_typeof(field.value) = 'array' and jsonb_typeof(object -> field.key) = 'array'
+  return object || (
+    select coalesce(jsonb_object_agg(b.key, case
+      when jsonb_typeof(b.value) = 'object' and jsonb_typeof(object -> b.key) = 'object'
+      then private.stripe_deep_merge(object -> b.key, b.value)
+      when jsonb_typeof(b.value) = 'array' and jsonb_typeof(object -> b.key) = 'array'
       then (
         -- A list is complete. Each element is a whole object, or the changed fields of the element with the same id.
         select coalesce(jsonb_agg(case
           when e.value ? 'object' or mine.value is null then e.value
           else private.stripe_deep_merge(mine.value, e.value)
         end order by e.n), '[]')
-        from jsonb_array_elements(field.value) with ordinality as e (value, n)
+        from jsonb_array_elements(b.value) with ordinality as e (value, n)
         left join lateral (
-          select m.value from jsonb_array_elements(object -> field.key) as m (value)
+          select m.value from jsonb_array_elements(object -> b.key) as m (value)
           where m.value ->> 'id' = e.value ->> 'id'
           limit 1
         ) as mine on true
       )
-      else field.value
-    end);
-  end loop;
-  return object;
+      else b.value
+    end), '{}')
+    from jsonb_each(before) as b
+  );
 end
 $$;
 comment on function private.stripe_deep_merge(jsonb, jsonb) is 'Merges previous_attributes into the object of the same event, which gives the state before that event.';

@@ -131,17 +131,19 @@ declare
   o jsonb := latest.payload #> '{data,object}';
   subscription text := coalesce(private.stripe_id(o #> '{parent,subscription_details,subscription}'), private.stripe_id(o -> 'subscription'));
   -- Once a subscription is paid for, no other invoice changes the plan. Its status does.
-  settled boolean := private.stripe_paid_for(subscription, latest.livemode);
-  org uuid;
+  paid_for boolean := private.stripe_paid_for(subscription, latest.livemode);
+  was_settled boolean := not paid_for and private.stripe_nothing_owed(subscription, latest.livemode);
 begin
   perform private.stripe_upsert_invoice(latest);
-  if subscription is null or settled then
+  -- The plan depends on an invoice only through these two. Null: no subscription.
+  if paid_for or not (
+    was_settled or private.stripe_paid_for(subscription, latest.livemode) or private.stripe_nothing_owed(subscription, latest.livemode)
+  ) then
     return;
   end if;
-  select s.org_id into org from public.stripe_subscriptions as s where s.id = subscription and s.livemode = latest.livemode;
-  if org is not null then
-    perform private.stripe_refresh_plan(org);
-  end if;
+  perform private.stripe_refresh_plan(s.org_id)
+  from public.stripe_subscriptions as s
+  where s.id = subscription and s.livemode = latest.livemode and s.org_id is not null;
 end
 $$;
 comment on function private.stripe_apply_invoice(private.stripe_events) is 'Writes an invoice, then derives the plan if it can depend on that invoice.';
