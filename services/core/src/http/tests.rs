@@ -1,10 +1,6 @@
 //! Both routers in process, with a database that is away.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -14,18 +10,13 @@ use axum::{
 };
 use serde_json::{Value, json};
 use tower::ServiceExt;
-use tracing_subscriber::layer::SubscriberExt;
 
 use super::*;
 use crate::{
     db,
     error::Error,
     service::Service,
-    telemetry::{
-        canonical,
-        logs::{self, LogConfig},
-        metrics::Metrics,
-    },
+    telemetry::{canonical, capture::Capture, metrics::Metrics},
 };
 
 fn server() -> Server {
@@ -225,53 +216,21 @@ async fn large_bodies_are_refused_whether_declared_or_not() {
     assert_eq!(call(app(), post(2_000).unwrap()).await.2, "2000");
 }
 
-/// The log of this thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    fn start(&self, levels: &str) -> tracing::subscriber::DefaultGuard {
-        let config = LogConfig {
-            levels: levels.parse().unwrap(),
-            json: true,
-        };
-        let log = self.clone();
-        let layer = logs::layer(&config, move || log.clone());
-        tracing::subscriber::set_default(tracing_subscriber::registry().with(layer))
-    }
-
-    /// The canonical lines of requests.
-    fn lines(&self) -> Vec<Value> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines()
-            .map(|line| serde_json::from_str::<Value>(line).unwrap())
-            .filter(|line| line["target"] == "kijko::request")
-            .collect()
-    }
+/// The canonical lines of requests.
+fn lines(log: &Capture) -> Vec<Value> {
+    log.lines("kijko::request")
 }
 
 #[tokio::test]
 async fn each_request_has_one_line_with_what_its_handler_added() {
-    let log = Log::default();
-    let _logged = log.start("info");
+    let log = Capture::start();
     let request = Request::post("/things/unlisted?token=hidden")
         .header("x-request-id", "trace-1")
         .header("content-length", "5")
         .body(Body::from("12345"))
         .unwrap();
     call(app(), request).await;
-    let lines = log.lines();
+    let lines = lines(&log);
     assert_eq!(lines.len(), 1, "{lines:?}");
     let line = &lines[0];
     for (name, value) in [
@@ -294,10 +253,9 @@ async fn each_request_has_one_line_with_what_its_handler_added() {
 
 #[tokio::test]
 async fn the_line_of_a_fault_has_its_code_and_its_cause() {
-    let log = Log::default();
-    let _logged = log.start("info");
+    let log = Capture::start();
     let (_, headers, _) = fetch(app(), "/fault").await;
-    let lines = log.lines();
+    let lines = lines(&log);
     let line = &lines[0];
     assert_eq!(
         (&line["level"], &line["status"]),
@@ -313,8 +271,7 @@ async fn the_line_of_a_fault_has_its_code_and_its_cause() {
 
 #[tokio::test]
 async fn a_flood_of_refused_requests_is_no_flood_of_the_log() {
-    let log = Log::default();
-    let _logged = log.start("info");
+    let log = Capture::start();
     let app = app();
     let start = std::time::Instant::now();
     for _ in 0..50 {
@@ -322,29 +279,27 @@ async fn a_flood_of_refused_requests_is_no_flood_of_the_log() {
         fetch(app.clone(), "/nowhere").await;
     }
     let most = 2 * (2 + start.elapsed().as_secs() as usize);
-    let lines = log.lines();
+    let lines = lines(&log);
     assert!((2..=most).contains(&lines.len()), "{} lines", lines.len());
     assert!(lines.iter().all(|line| line["suppressed"].is_u64()));
 }
 
 #[tokio::test]
 async fn probes_have_debug_lines() {
-    let log = Log::default();
-    let _logged = log.start("info");
+    let log = Capture::start();
     fetch(app(), "/health").await;
     fetch(pages(&server()), "/health").await;
-    assert_eq!(log.lines(), Vec::<Value>::new());
+    assert_eq!(lines(&log), Vec::<Value>::new());
 }
 
 #[tokio::test]
 async fn a_request_whose_client_hangs_up_has_a_line_too() {
-    let log = Log::default();
-    let _logged = log.start("info");
+    let log = Capture::start();
     let request = Request::get("/slow").body(Body::empty()).unwrap();
     let answer = app().oneshot(request);
     let hung_up = tokio::time::timeout(Duration::from_millis(50), answer).await;
     assert!(hung_up.is_err());
-    let lines = log.lines();
+    let lines = lines(&log);
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert_eq!(lines[0]["status"], 499);
     assert_eq!(lines[0]["error_code"], "client_closed_request");

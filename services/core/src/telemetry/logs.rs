@@ -160,6 +160,8 @@ mod tests {
     }
 
     fn logged(json: bool, work: impl FnOnce()) -> String {
+        // With two subscribers in the process no event is switched off for either (see `capture`).
+        crate::telemetry::capture::install();
         let buffer = Buffer::default();
         let writer = buffer.clone();
         let config = LogConfig {

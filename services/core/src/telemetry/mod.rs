@@ -1,6 +1,7 @@
 //! What operators see: logs, the canonical line of a request or job, metrics, readiness.
 
 pub mod canonical;
+pub mod capture;
 pub mod logs;
 pub mod metrics;
 pub mod readiness;

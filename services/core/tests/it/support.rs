@@ -3,8 +3,7 @@
 #![allow(dead_code, reason = "each of the two uses a part")]
 
 use std::{
-    io,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,11 +12,10 @@ use kijko_core::{
     db::{Db, Wakeups},
     jobs::Queue,
     service::Listeners,
-    telemetry::logs::{self, LogConfig},
+    telemetry::capture::Capture,
 };
 use serde_json::Value;
 use tokio_postgres::{Client, NoTls, types::ToSql};
-use tracing_subscriber::layer::SubscriberExt;
 use uuid::Uuid;
 
 /// A service without domains.
@@ -183,49 +181,10 @@ pub fn no_wakeups() -> Arc<Wakeups> {
     Arc::default()
 }
 
-/// The log of this thread, and of the tasks that run on it.
-#[derive(Clone, Default)]
-pub struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    /// Collects lines until the guard is dropped.
-    pub fn start(&self) -> tracing::subscriber::DefaultGuard {
-        let config = LogConfig {
-            levels: "info".parse().unwrap(),
-            json: true,
-        };
-        let log = self.clone();
-        let layer = logs::layer(&config, move || log.clone());
-        tracing::subscriber::set_default(tracing_subscriber::registry().with(layer))
-    }
-
-    /// Everything.
-    pub fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-
-    /// The canonical line of a job.
-    pub fn line_of(&self, job: Uuid) -> Value {
-        let text = self.text();
-        let lines: Vec<Value> = text
-            .lines()
-            .map(|line| serde_json::from_str(line).expect("a line is JSON"))
-            .filter(|line: &Value| {
-                line["target"] == "kijko::job" && line["job_id"] == job.to_string()
-            })
-            .collect();
-        assert_eq!(lines.len(), 1, "one line for the job: {text}");
-        lines[0].clone()
-    }
+/// The canonical line of a job.
+pub fn line_of(log: &Capture, job: Uuid) -> Value {
+    let mut lines = log.lines("kijko::job");
+    lines.retain(|line| line["job_id"] == job.to_string());
+    assert_eq!(lines.len(), 1, "one line for the job: {}", log.text());
+    lines.remove(0)
 }

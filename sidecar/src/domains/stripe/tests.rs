@@ -1,10 +1,6 @@
 //! The webhook in process, with a database that is away.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-    time::SystemTime,
-};
+use std::time::SystemTime;
 
 use aws_lc_rs::hmac;
 use axum::{
@@ -14,14 +10,10 @@ use axum::{
 };
 use kijko_core::{
     secret::Secret,
-    telemetry::{
-        logs::{self, LogConfig},
-        metrics::Metrics,
-    },
+    telemetry::{capture::Capture, metrics::Metrics},
 };
 use serde_json::Value;
 use tower::ServiceExt;
-use tracing_subscriber::layer::SubscriberExt;
 
 use super::*;
 use crate::app::{SERVICE, test};
@@ -109,50 +101,15 @@ async fn a_signed_delivery_without_a_database_is_to_be_sent_again() {
     }
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    fn start(&self) -> tracing::subscriber::DefaultGuard {
-        let config = LogConfig {
-            levels: "info".parse().unwrap(),
-            json: true,
-        };
-        let log = self.clone();
-        let layer = logs::layer(&config, move || log.clone());
-        tracing::subscriber::set_default(tracing_subscriber::registry().with(layer))
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
 #[tokio::test]
 async fn the_line_of_a_delivery_names_the_event_and_no_secret() {
-    let log = Log::default();
-    let _logged = log.start();
+    let log = Capture::start();
     let (app, _) = stripe(&[SECRET]);
     let sent = r#"{"id":"evt_1","type":"invoice.paid","created":1,"data":{"object":{"email":"ada@example.test"}}}"#;
     let header = signed(sent);
     call(&app, delivery(sent, Some(&header))).await;
-    let text = log.text();
-    let line = text
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap())
-        .find(|line| line["target"] == "kijko::request")
-        .expect("a line");
+    let lines = log.lines("kijko::request");
+    let (line, text) = (&lines[0], log.text());
     assert_eq!(line["stripe_event_id"], "evt_1");
     assert_eq!(line["stripe_event_type"], "invoice.paid");
     assert_eq!(line["route"], "/webhooks/stripe");
@@ -168,8 +125,7 @@ async fn the_line_of_a_delivery_names_the_event_and_no_secret() {
 
 #[tokio::test]
 async fn a_flood_of_unsigned_deliveries_is_counted_and_is_no_flood_of_the_log() {
-    let log = Log::default();
-    let _logged = log.start();
+    let log = Capture::start();
     let (app, metrics) = stripe(&[SECRET]);
     for _ in 0..50 {
         let (status, ..) = call(&app, delivery("{}", None)).await;

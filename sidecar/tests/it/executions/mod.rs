@@ -34,7 +34,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::support::{Log, Tenant, db, queue};
+use crate::support::{Tenant, db, queue};
 
 /// A vendor with one answer to everything.
 struct Fixed(Result<Completion, LlmError>);

@@ -1,6 +1,9 @@
 //! What an execution ends with.
 
+use kijko_core::telemetry::capture::Capture;
+
 use super::*;
+use crate::support::line_of;
 
 #[tokio::test]
 async fn an_execution_ends_with_output_tokens_cost_and_usage() {
@@ -135,14 +138,13 @@ async fn a_cancelled_execution_does_not_succeed() {
 
 #[tokio::test]
 async fn the_line_of_an_execution_names_model_and_tokens_and_no_content() {
-    let log = Log::default();
-    let _logged = log.start();
+    let log = Capture::start();
     let bench = Bench::new().await;
     let (job, execution) = bench
         .execution(skill(), json!({"topic": "the secret topic"}))
         .await;
     bench.run(&job, None).await;
-    let line = log.line_of(job.id);
+    let line = line_of(&log, job.id);
     for (name, value) in [
         ("kind", json!("execution")),
         ("execution_id", json!(execution)),
@@ -161,7 +163,7 @@ async fn the_line_of_an_execution_names_model_and_tokens_and_no_content() {
     let (job, _) = bench.execution(skill, json!({})).await;
     let refused = LlmError::new(LlmFault::Refused, "the model declined");
     bench.run(&job, Some(Fixed(Err(refused)))).await;
-    let line = log.line_of(job.id);
+    let line = line_of(&log, job.id);
     assert_eq!(
         (&line["outcome"], &line["error_code"], &line["input_tokens"]),
         (&json!("dead"), &json!("model_refused"), &json!(1_000))

@@ -9,11 +9,11 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use kijko_core::telemetry::canonical;
+use kijko_core::telemetry::{canonical, capture::Capture};
 use serde_json::json;
 
 use super::*;
-use crate::support::{Log, Tenant, settings, unique_kind};
+use crate::support::{Tenant, line_of, settings, unique_kind};
 
 fn failure(retryable: bool, retry_after: Option<Duration>) -> HandlerError {
     HandlerError::Failed(Failure {
@@ -179,8 +179,7 @@ async fn several_workers_run_each_job_once() {
 
 #[tokio::test]
 async fn each_job_has_one_line_with_what_its_handler_added() {
-    let log = Log::default();
-    let _logged = log.start();
+    let log = Capture::start();
     let (tenant, kind) = (Tenant::new().await, unique_kind("line"));
     let (good, bad) = (
         tenant.enqueue(&kind, json!({"secret": "hidden"})).await,
@@ -197,7 +196,7 @@ async fn each_job_has_one_line_with_what_its_handler_added() {
     tenant.job_becomes(good, "status", "succeeded").await;
     tenant.job_becomes(bad, "status", "dead").await;
     working.stop().await;
-    let line = log.line_of(good);
+    let line = line_of(&log, good);
     for (name, value) in [
         ("message", json!("job")),
         ("kind", json!(kind)),
@@ -210,7 +209,7 @@ async fn each_job_has_one_line_with_what_its_handler_added() {
     }
     assert!(line["duration_ms"].is_u64() && line["waited_ms"].is_u64());
     assert!(line.get("error_code").is_none());
-    let line = log.line_of(bad);
+    let line = line_of(&log, bad);
     assert_eq!(
         (&line["outcome"], &line["error_code"], &line["retryable"]),
         (&json!("dead"), &json!("wrong"), &json!(false))

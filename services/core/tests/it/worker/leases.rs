@@ -15,11 +15,11 @@ async fn heartbeats_keep_a_job_that_takes_longer_than_its_lease() {
     let (tenant, kind) = (Tenant::new().await, unique_kind("long"));
     let job = tenant.enqueue(&kind, json!({})).await;
     let work = handler(&kind, |_| async {
-        tokio::time::sleep(Duration::from_millis(3_500)).await;
+        tokio::time::sleep(Duration::from_secs(7)).await;
         Ok(json!({}))
     });
     let short = Options {
-        lease: Duration::from_secs(1),
+        lease: Duration::from_secs(3),
         ..options()
     };
     let working = Working::start(&settings(&[]), work, short);
