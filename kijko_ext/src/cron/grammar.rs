@@ -66,7 +66,7 @@ const MONTHS: [&str; 12] = [
 ];
 const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 /// The most days that a month ever has, from January on.
-const LONGEST: [u32; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+const MAX_DAYS: [u32; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
 /// A valid expression, written out in numbers.
 #[derive(Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ pub fn parse(text: &str) -> Result<Expression, GrammarError> {
     if any_weekday {
         let first = day.values.trailing_zeros();
         let fires =
-            (1..=12).any(|m| month.values & (1 << m) != 0 && first <= LONGEST[m as usize - 1]);
+            (1..=12).any(|m| month.values & (1 << m) != 0 && first <= MAX_DAYS[m as usize - 1]);
         if !fires {
             return Err(GrammarError::NeverFires(first));
         }

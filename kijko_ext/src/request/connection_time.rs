@@ -103,9 +103,9 @@ fn occupy(subjects: &Subjects, budget: &TimeBudget) -> Result<(), Refused> {
         in_flight::occupy(keys);
         return Ok(());
     }
-    let most = setting::concurrency();
+    let concurrency = setting::concurrency();
     let guard = in_flight::lock();
-    let is_full = |(subject, _): &&(Subject, u64)| in_flight::count(subject.key) >= most;
+    let is_full = |(subject, _): &&(Subject, u64)| in_flight::count(subject.key) >= concurrency;
     let refusing = debts.iter().flatten().find(is_full);
     if refusing.is_none() {
         in_flight::occupy(keys);
@@ -113,11 +113,11 @@ fn occupy(subjects: &Subjects, budget: &TimeBudget) -> Result<(), Refused> {
     drop(guard);
     refusing.map_or(Ok(()), |(subject, debt)| {
         counters::add(|stats| &stats.connection_time_refused);
-        Err(refused(subject.kind, *debt, budget, most))
+        Err(refused(subject.kind, *debt, budget, concurrency))
     })
 }
 
-fn refused(kind: &str, debt: u64, budget: &TimeBudget, most: usize) -> Refused {
+fn refused(kind: &str, debt: u64, budget: &TimeBudget, concurrency: usize) -> Refused {
     let burst = budget.burst().as_secs_f64();
     let limit = LimitState {
         name: NAME,
@@ -130,7 +130,7 @@ fn refused(kind: &str, debt: u64, budget: &TimeBudget, most: usize) -> Refused {
     };
     let details = format!(
         "connection time of the {kind}: more than {burst} s at once or {} s in a second; until that is paid back, at most \
-         {most} of its requests run at once",
+         {concurrency} of its requests run at once",
         budget.rate()
     );
     Refused { limit, details }

@@ -11,7 +11,7 @@ use crate::pg::sql_function::{self, Refusal};
 use crate::{guc, trust};
 
 /// Rows of all nodes together between two checks. A check costs about as much as a row.
-const EVERY: u32 = 16;
+const ROWS_PER_CHECK: u32 = 16;
 
 static mut PREVIOUS: pg_sys::ExecutorStart_hook_type = None;
 static mut ROWS: u32 = 0;
@@ -70,7 +70,7 @@ unsafe extern "C-unwind" fn next(node: *mut pg_sys::PlanState) -> *mut pg_sys::T
     // SAFETY: called by the executor for a node that `watch` has seen.
     unsafe {
         ROWS = ROWS.wrapping_add(1);
-        if ROWS.is_multiple_of(EVERY) {
+        if ROWS.is_multiple_of(ROWS_PER_CHECK) {
             unguarded::check_stack_depth();
             let held =
                 unguarded::MemoryContextMemAllocated((*(*node).state).es_query_cxt, true) as u64;

@@ -17,9 +17,9 @@ use crate::guc;
 use crate::quota::api::metered_usage;
 
 /// How long to wait after a failure.
-const PAUSE: Duration = Duration::from_millis(1_000);
-const LAST_LOOKS: u32 = 100;
-const LAST_PAUSE: Duration = Duration::from_millis(20);
+const FAILURE_PAUSE: Duration = Duration::from_millis(1_000);
+const MAX_FINAL_FLUSHES: u32 = 100;
+const FINAL_FLUSH_PAUSE: Duration = Duration::from_millis(20);
 
 pub fn register() {
     BackgroundWorkerBuilder::new("kijko request counter")
@@ -49,14 +49,16 @@ pub extern "C-unwind" fn kijko_request_counter_worker(_argument: pg_sys::Datum) 
         pause = if flush() {
             guc::request_counter_flush_interval()
         } else {
-            PAUSE
+            FAILURE_PAUSE
         };
     }
     // Other backends stop at the same time. Their last counts are moved as well.
-    for _ in 0..LAST_LOOKS {
+    for _ in 0..MAX_FINAL_FLUSHES {
         flush();
         // SAFETY: reads shared memory.
-        if unsafe { pg_sys::CountDBConnections(pg_sys::MyDatabaseId) } == 0 || !wait(LAST_PAUSE) {
+        if unsafe { pg_sys::CountDBConnections(pg_sys::MyDatabaseId) } == 0
+            || !wait(FINAL_FLUSH_PAUSE)
+        {
             break;
         }
     }

@@ -117,32 +117,32 @@ drop role stranger;
 -- Requests that another server takes: by the address that its proxy saw, and by route.
 select kijko.admit_external('10.0.0.1', 'POST', '/webhooks/stripe');
 select kijko.set_rate_limit_policy('failed', 'address', 1, '1 hour', 'external', route => '/webhooks/*');
-create function outside(forwarded_for text, path text default '/webhooks/stripe') returns table (code text, details text, headers text)
+create function external(forwarded_for text, path text default '/webhooks/stripe') returns table (code text, details text, headers text)
 language sql as $$
     select a ->> 'code', a ->> 'details', regexp_replace(regexp_replace(
         a ->> 'headers', '("X-RateLimit-Reset": |"Retry-After": )"\d+"', '\1"..."', 'g'), ';t=\d+', ';t=...', 'g')
     from kijko.admit_external(forwarded_for, 'POST', path) as a
 $$;
-select * from outside('6.6.6.6, 10.0.0.1');
-select * from outside('7.7.7.7, 10.0.0.1');
-select * from outside('10.0.0.2');
-select * from outside('10.0.0.1', '/health');
+select * from external('6.6.6.6, 10.0.0.1');
+select * from external('7.7.7.7, 10.0.0.1');
+select * from external('10.0.0.2');
+select * from external('10.0.0.1', '/health');
 -- By network: an IPv6 customer has a /64, and an IPv4 address that IPv6 maps is itself.
-select code from outside('2001:db8::1');
-select code from outside('2001:db8::ffff:2');
-select code from outside('2001:db8:0:1::1');
-select code from outside('::ffff:10.0.0.2');
+select code from external('2001:db8::1');
+select code from external('2001:db8::ffff:2');
+select code from external('2001:db8:0:1::1');
+select code from external('::ffff:10.0.0.2');
 -- Behind a trusted proxy it is the address that this one saw.
-select code from outside('10.0.0.3, 10.9.1.1');
-select code from outside('6.6.6.6, 10.0.0.3, fd09::1, 10.9.1.1');
-select code from outside(null);
-select code from outside('');
+select code from external('10.0.0.3, 10.9.1.1');
+select code from external('6.6.6.6, 10.0.0.3, fd09::1, 10.9.1.1');
+select code from external(null);
+select code from external('');
 alter table kijko.rate_limit_policies rename to away;
 \c
 set kijko.on_rate_limit_failure = 'closed';
-select * from outside('10.0.0.1');
+select * from external('10.0.0.1');
 set kijko.on_rate_limit_failure = 'open';
-select * from outside('10.0.0.1');
+select * from external('10.0.0.1');
 alter table kijko.away rename to rate_limit_policies;
 
 -- Uses stand beside the limits of the request.
