@@ -161,6 +161,6 @@ select (kijko.consume(:'org', 'executions')).remaining;
 select told();
 rollback;
 select told();
-drop function outside, told;
+drop function external, told;
 drop table memberships;
 drop extension kijko;
