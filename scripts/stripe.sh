@@ -58,7 +58,7 @@ where org_id is null and status in ('active', 'trialing', 'past_due') order by c
 \endif
 \if :unplanned
 \echo 'Running subscriptions whose price names no plan: give the price a lookup key such as pro_monthly'
-select s.id, s.org_id, s.status, s.items from private.stripe_entitlements as st join public.stripe_subscriptions as s using (id)
+select s.id, s.org_id, s.status, s.items from private.stripe_entitlements as st join public.stripe_subscriptions as s using (id, livemode)
 where st.org_id is not null and st.plan is null and st.status in ('active', 'trialing', 'past_due') order by s.created_at limit 50;
 \endif
 \if :waiting
