@@ -1,5 +1,5 @@
--- What one request may ask for: no plans, a bounded number of embedded resources, no casts that look into the catalogs, a
--- statement's time by tier, and a query's memory. PostgREST's statements have this form.
+-- Bounds of one request: no plans, a bounded number of embedded resources, no casts that read the catalogs, a statement
+-- timeout by tier, and a memory limit. The statements have the form of PostgREST's.
 \c postgres
 \set VERBOSITY terse
 create extension kijko;
@@ -9,7 +9,7 @@ create function names(t) returns regtype[] language sql as 'select array[''int4'
 create function inside(name text) returns text language plpgsql as 'begin return name::regrole; end';
 create domain nickname as text check (value <> '');
 
--- Outside of a request everything goes.
+-- Outside a request nothing is refused.
 explain (costs off) select 1;
 select name::regrole from t limit 1;
 
@@ -17,7 +17,7 @@ set request.method = 'GET';
 explain select * from t;
 explain (analyze, format json) select * from t where id = 1;
 
--- Casts, in every spelling that PostgREST's grammar has; what has no name of a type is Postgres' own affair.
+-- Casts in every spelling of PostgREST's grammar. Postgres itself refuses what is no type name.
 select cast(name as regrole) from t limit 1;
 select cast(name as REGROLE) from t limit 1;
 select cast(name as _regrole) from t limit 1;
@@ -44,31 +44,31 @@ insert into t (id) select 1 from t where false returning cast(name as regrole);
 with a as (select cast(name as regrole) from t) select * from a;
 select (select cast(name as regrole) from t limit 1);
 select * from (select 1) as x, lateral (select cast(name as regrole) from t limit 1) as y;
--- A function by the name of a column, and an operand of its type.
+-- A function called by column notation, and an operand of such a type.
 select t.names from t limit 1;
 prepare operand as select 1 from t where t.names[1] = $1;
--- System columns tell of the whole table, and of the cluster.
+-- System columns, which reveal the size of the table and the activity of the cluster.
 select id, ctid from t limit 1;
 select 1 from t where xmin is not null;
 select 1 from t as pgrst_t order by pgrst_t.tableoid;
 select x.c from (select 1) as one, lateral (select t.cmax as c from t limit 1) as x;
 insert into t (id) select 1 from t where false returning xmax;
 select t.* from t where false;
--- What PostgREST reads from the catalogs to describe its API.
+-- PostgREST's own queries of the catalogs, which describe the API, pass.
 set request.path = '/t';
 select 'int4'::regtype, tableoid = 'pg_class'::regclass from pg_class limit 1;
 set request.path = '/';
 select 'int4'::regtype, tableoid = 'pg_class'::regclass from pg_class limit 1;
 explain select 1;
 reset request.path;
--- Everything else may be cast to, and a function's own casts are its own.
+-- Casts to other types pass, and so do casts inside functions.
 select cast(id as text), cast(id as double precision), cast(data ->> 'oid' as int), cast(name as _text) is null,
     cast(name as varchar), cast(now() as timestamp with time zone) is null, cast(name as nickname), inside(name),
     to_tsvector('english', name) @@ to_tsquery('english', 'postgres') as found
 from t where false;
 select inside(name) from t limit 1;
 
--- Embedded resources: three levels, twelve in all. What unpacks a body or calls a function is none.
+-- Embedded resources: at most three levels and twelve in all. Subqueries that unpack a body or call a function do not count.
 create function embeds(levels integer, width integer default 1) returns text language plpgsql as $$
 declare
     inner_query text := 'select 1';
@@ -109,7 +109,7 @@ select much() > 0 as answered;
 set request.method = 'GET';
 reset kijko.request_memory;
 
--- A statement's time, by tier.
+-- The statement timeout, by tier.
 select kijko.set_statement_timeout(null, '1 s');
 select kijko.set_statement_timeout('FREE', '0 s');
 select kijko.set_statement_timeout('FREE', '2 h');
@@ -129,7 +129,7 @@ select kijko.set_statement_timeout('anonymous', '1 s');
 select time_of(:'org') as any, time_of(null, :'org') as user, time_of(null) as anonymous;
 select kijko.set_tier(:'org', 'PRO');
 select time_of(:'org') as pro;
--- It holds for the next statement of the transaction, and for no other transaction.
+-- It applies to the next statement of the transaction, and to no other transaction.
 select kijko.set_statement_timeout('PRO', '20 ms');
 begin;
 select kijko.admit_request(:'org');
@@ -138,7 +138,7 @@ rollback;
 show statement_timeout;
 select kijko.set_statement_timeout('PRO', null);
 select time_of(:'org') as any;
--- Without its table the role's time holds.
+-- Without its table the role's timeout applies.
 alter table kijko.statement_timeouts rename to away;
 \c
 set request.method = 'GET';

@@ -7,32 +7,32 @@ begin
     return kijko.actor();
 end
 $$;
--- No claims, and claims that are none.
+-- No claims, and malformed claims.
 select * from caller_of(null);
 select * from caller_of('');
 select * from caller_of('not json');
 select * from caller_of('{}');
--- A user, with a session and without.
+-- A user, with and without a session.
 select * from caller_of('{"sub": "11111111-1111-4111-8111-111111111111", "role": "authenticated", "session_id": "22222222-2222-4222-8222-222222222222"}');
 select * from caller_of('{"sub": "11111111-1111-4111-8111-111111111111", "role": "authenticated"}');
 select * from caller_of('{"role": "authenticated"}');
 select * from caller_of('{"sub": "someone", "role": "authenticated"}');
--- The keys of the installation name no user.
+-- The service key and the anon key name no user.
 select * from caller_of('{"sub": "11111111-1111-4111-8111-111111111111", "role": "service_role"}');
 select * from caller_of('{"sub": "11111111-1111-4111-8111-111111111111", "role": "anon"}');
--- Any other role is nobody.
+-- Claims of any other role name no caller.
 select * from caller_of('{"sub": "11111111-1111-4111-8111-111111111111", "role": "postgres"}');
 select * from caller_of('{"sub": "11111111-1111-4111-8111-111111111111"}');
--- A session that is none of ours, or was revoked, takes the token everything that it stood for.
+-- A token with a malformed or revoked session names no caller.
 select * from caller_of('{"sub": "11111111-1111-4111-8111-111111111111", "role": "authenticated", "session_id": "mine"}');
 select kijko.revoke_session('22222222-2222-4222-8222-222222222222');
 select role, (caller_of(format('{"sub": "11111111-1111-4111-8111-111111111111", "role": %s, "session_id": "22222222-2222-4222-8222-222222222222"}', to_json(role)))).*
 from unnest(array['authenticated', 'service_role', 'anon']) as role;
 select kijko.restore_session('22222222-2222-4222-8222-222222222222');
--- It agrees with the functions for one column.
+-- It agrees with the functions that return one column.
 select set_config('request.jwt.claims', '{"sub": "11111111-1111-4111-8111-111111111111", "role": "authenticated"}', false) is not null as set;
 select (kijko.actor()).user_id = kijko.user_id() as same, pg_typeof(kijko.actor());
--- Everybody may ask, also in parallel workers.
+-- Every role may call it, also in parallel workers.
 create role web login;
 create table many as select n from generate_series(1, 50000) as n;
 analyze many;
@@ -45,7 +45,7 @@ set local min_parallel_table_scan_size = 0;
 explain (costs off) select count(*) from many where (kijko.actor()).kind = 'user';
 select count(*) from many where (kijko.actor()).kind = 'user';
 rollback;
--- A login that is not trusted is nobody.
+-- Claims of a login that is not trusted are ignored.
 set session authorization web;
 select * from kijko.actor();
 reset session authorization;

@@ -9,7 +9,7 @@ $$;
 select * from ask('{"sub": "11111111-1111-4111-8111-111111111111", "role": "authenticated", "session_id": "22222222-2222-4222-8222-222222222222"}');
 select * from ask('{"sub": "11111111-1111-4111-8111-111111111111", "role": "authenticated"}');
 select * from ask('{"sub": "11111111-1111-4111-8111-111111111111", "role": "authenticated", "session_id": null}');
--- Everything else names nobody, and is no error.
+-- Any other token names no user, and is no error.
 select * from ask('');
 select * from ask(null);
 select * from ask('null');
@@ -29,15 +29,15 @@ select * from ask('{"sub": "11111111-1111-4111-8111-111111111111", "role": "anon
 select * from ask('{"sub": "11111111-1111-4111-8111-111111111111", "role": "service_role"}');
 select * from ask('{"sub": "11111111-1111-4111-8111-111111111111", "role": "AUTHENTICATED"}');
 select * from ask('{"sub": "11111111-1111-4111-8111-111111111111", "role": ["authenticated"]}');
--- A session that is not one is not ours.
+-- A session_id that is no uuid makes the token invalid.
 select * from ask('{"sub": "11111111-1111-4111-8111-111111111111", "role": "authenticated", "session_id": "mine"}');
 select * from ask('{"sub": "11111111-1111-4111-8111-111111111111", "role": "authenticated", "session_id": 7}');
--- What jsonb cannot hold is no claims.
+-- A text that jsonb cannot hold has no claims.
 select * from ask('{"sub": "\u0000", "role": "authenticated"}');
 select * from ask('{"sub": "11111111-1111-4111-8111-111111111111", "role": "authenticated", "a": 1e999}');
 select * from ask('{"sub": "11111111-1111-4111-8111-111111111111", "role": "authenticated", "a": "\ud800"}');
 select claims_are is null as too_deep from ask('{"a": ' || repeat('[', 100000) || repeat(']', 100000) || '}');
--- Of two values the last counts, as in jsonb.
+-- Of repeated keys the last value counts, as in jsonb.
 select * from ask('{"sub": "11111111-1111-4111-8111-111111111111", "role": "authenticated", "role": "anon"}');
 -- They end with their transaction.
 begin;
@@ -45,19 +45,19 @@ set local request.jwt.claims = '{"sub": "11111111-1111-4111-8111-111111111111", 
 select kijko.user_id();
 commit;
 select kijko.claims(), kijko.user_id();
--- A revoked session names nobody; others are as before. The claims stay readable: they are what the token says.
+-- A token of a revoked session names no user; other sessions are not affected. The claims remain readable.
 select kijko.revoke_session('22222222-2222-4222-8222-222222222222');
 select * from ask('{"sub": "11111111-1111-4111-8111-111111111111", "role": "authenticated", "session_id": "22222222-2222-4222-8222-222222222222"}');
 select * from ask('{"sub": "11111111-1111-4111-8111-111111111111", "role": "authenticated", "session_id": "33333333-3333-4333-8333-333333333333"}');
--- Revoking again only lengthens it.
+-- A second revocation can only extend the first.
 select kijko.revoke_session('22222222-2222-4222-8222-222222222222', now() + interval '1 hour');
 select expires_at > now() + interval '23 hours' as kept from kijko.revoked_sessions;
--- A revocation that is rolled back was none.
+-- A revocation that is rolled back has no effect.
 begin;
 select kijko.revoke_session('33333333-3333-4333-8333-333333333333');
 rollback;
 select session_id from ask('{"role": "authenticated", "session_id": "33333333-3333-4333-8333-333333333333"}');
--- Rows that are no longer needed are swept.
+-- Expired rows are deleted.
 insert into kijko.revoked_sessions (session_id, expires_at) select gen_random_uuid(), now() - interval '1 second' from generate_series(1, 150);
 select kijko.revoke_session('44444444-4444-4444-8444-444444444444');
 select count(*) from kijko.revoked_sessions;
@@ -66,7 +66,7 @@ select count(*) from kijko.revoked_sessions;
 \set VERBOSITY terse
 select kijko.revoke_session(null);
 select kijko.revoke_session('44444444-4444-4444-8444-444444444444', null);
--- The look-up needs no rights on the table, and the caller has none.
+-- The lookup needs no rights on the table, and the caller has none.
 create role web login;
 begin;
 set local role web;
@@ -86,7 +86,7 @@ set local min_parallel_table_scan_size = 0;
 explain (costs off) select count(*) from many where kijko.user_id() is not null;
 select count(*) from many where kijko.user_id() = '11111111-1111-4111-8111-111111111111';
 rollback;
--- A login that is not trusted is nobody.
+-- Claims of a login that is not trusted are ignored.
 set session authorization web;
 select * from ask('{"sub": "11111111-1111-4111-8111-111111111111", "role": "authenticated"}');
 set kijko.trusted_session_users = 'web';

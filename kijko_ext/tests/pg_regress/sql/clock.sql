@@ -19,6 +19,6 @@ set kijko.clock_offset = '1 day';
 select kijko.now() = now() as unmoved;
 reset role;
 drop role traveller;
--- A typo in a setting's name is told.
+-- A misspelt setting is reported.
 set kijko.clock = '1 day';
 drop function offset_of;

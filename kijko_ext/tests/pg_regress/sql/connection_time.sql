@@ -1,5 +1,5 @@
--- Connection time: what a request occupies while it runs, and what is debited when it ends. Refusals take several sessions
--- (isolation/specs/connection_time.spec).
+-- Connection time: the place that a running request occupies, and the time that is debited at its end. Refusals need several
+-- sessions (isolation/specs/connection_time.spec).
 \c postgres
 \set VERBOSITY terse
 create extension kijko;
@@ -7,7 +7,7 @@ create extension kijko;
 \set who '00000000-0000-4000-8000-0000000000c2'
 create function in_flight() returns bigint language sql as $$ select value from kijko.stats() where metric = 'request.in_flight' $$;
 
--- A request is in flight until its transaction ends, whatever becomes of it; a savepoint ends nothing.
+-- A request is in flight until its transaction commits or rolls back. A savepoint does not end it.
 begin;
 select kijko.admit_request(:'org', :'who');
 select in_flight();
@@ -29,7 +29,7 @@ prepare transaction 'in flight';
 select in_flight();
 commit prepared 'in flight';
 
--- A request that ends with its connection leaves nothing behind.
+-- A request whose connection ends leaves no place occupied.
 begin;
 select kijko.admit_request(:'org');
 \c
@@ -43,7 +43,7 @@ end
 $$;
 select in_flight();
 
--- Without a rate nothing is limited, and nothing in flight.
+-- Without a rate there is no limit, and no request occupies a place.
 set kijko.connection_time_rate = 0;
 begin;
 select kijko.admit_request(:'org', :'who');
@@ -51,7 +51,7 @@ select in_flight();
 commit;
 reset kijko.connection_time_rate;
 
--- Who may set it.
+-- Only a superuser may set it.
 create role stranger;
 set role stranger;
 set kijko.connection_time_rate = 1000;

@@ -24,7 +24,7 @@ select kijko.cron_next('30 2 * * *', 'Europe/Amsterdam', '2026-10-25 00:30Z');
 -- Every hour means elapsed time.
 select * from kijko.cron_upcoming('30 * * * *', 'Europe/Amsterdam', '2026-03-28 23:45Z', 2);
 select * from kijko.cron_upcoming('30 * * * *', 'Europe/Amsterdam', '2026-10-24 23:45Z', 3);
--- Nothing to come, nothing to say.
+-- No further time, and null arguments.
 select kijko.cron_next('@daily', 'UTC', 'infinity'), kijko.cron_next('@daily', 'UTC', '-infinity');
 select kijko.cron_next(null, 'UTC', now()), kijko.cron_next('@daily', null, now()), kijko.cron_next('@daily', 'UTC', null);
 -- Refusals name the field and the reason.

@@ -1,6 +1,6 @@
 \set SHOW_CONTEXT never
 \pset null '<null>'
--- What is signed is verified; nothing is added to the claims.
+-- A signed token is verified; no claims are added.
 select kijko.verify_jwt(kijko.sign_jwt('{"sub": "x", "aud": "authenticated", "exp": 4102444800, "deep": {"a": [1, 2.5, null]}}'));
 create function part(token text, n integer) returns jsonb language sql as $$
     select convert_from(decode(rpad(translate(split_part(token, '.', n), '-_', '+/'), (length(split_part(token, '.', n)) + 3) / 4 * 4, '='), 'base64'), 'UTF8')::jsonb
@@ -9,7 +9,7 @@ select part(token, 1) - 'kid' as header, part(token, 1) -> 'kid' = kijko.jwks() 
 from kijko.sign_jwt('{"exp": 4102444800}') as token;
 -- The key set holds public parts only.
 select jsonb_array_length(j -> 'keys') as keys, array(select jsonb_object_keys(j #> '{keys,0}') order by 1) as fields from kijko.jwks() as j;
--- Expired, not yet valid, without an end, changed, unsigned, not ours: nothing.
+-- Null for a token that is expired, not yet valid, without exp, changed, unsigned, or signed by another key.
 create function valid(claims jsonb) returns boolean language sql as $$ select kijko.verify_jwt(kijko.sign_jwt(claims)) is not null $$;
 select valid(jsonb_build_object('exp', extract(epoch from clock_timestamp())::bigint + 5)) as valid,
     valid(jsonb_build_object('exp', floor(extract(epoch from clock_timestamp()))::bigint - 1)) as expired,
@@ -36,7 +36,7 @@ select kijko.pre_config();
 select current_setting('pgrst.jwt_secret')::jsonb = kijko.jwks() as handed_over;
 commit;
 select current_setting('pgrst.jwt_secret', true);
--- The key file: only superusers see where it is, and only the configuration file names it.
+-- The key file: only superusers see its path, and only the configuration file sets it.
 create role reader;
 set role reader;
 show kijko.jwt_key_file;

@@ -1,4 +1,4 @@
--- Requests whose member is known, requests that another server takes, and what a client is told of uses.
+-- Requests with a cached membership, requests to another server, and the headers of a quota use.
 \c postgres
 \set VERBOSITY terse
 \pset null '<null>'
@@ -13,7 +13,7 @@ set request.path = '/projects';
 set request.headers = '{}';
 set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "aud": "authenticated", "iss": "here", "exp": 4102444800}';
 
--- Known is what was told, by member and by the organization asked for.
+-- An entry is cached by member and requested organization.
 select kijko.admit_known_request();
 select kijko.membership_epoch() as epoch \gset
 select kijko.remember_membership(:epoch, :'who', null, :'org');
@@ -36,7 +36,7 @@ select kijko.admit_known_request();
 set request.jwt.claims = '{"role": "anon"}';
 select kijko.admit_known_request();
 select kijko.requested_org_id(), kijko.platform_org_id();
--- A session that was revoked names nobody, known or not.
+-- A token of a revoked session names no user, cached or not.
 set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "aud": "authenticated", "iss": "here", "exp": 4102444800, "session_id": "00000000-0000-4000-8000-00000000000e"}';
 select kijko.admit_known_request();
 select kijko.revoke_session('00000000-0000-4000-8000-00000000000e');
@@ -44,7 +44,7 @@ select kijko.admit_known_request();
 set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "aud": "authenticated", "iss": "here", "exp": 4102444800}';
 select kijko.admit_known_request();
 
--- A token that is no access token admits nobody, known or not: without an end, an audience or an issuer, or issued later.
+-- A token that is no access token is refused, cached or not: without exp, aud or iss, or with iat in the future.
 \set fault 'select kijko.token_fault() as fault, kijko.admit_known_request() as admitted;'
 set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "aud": "authenticated", "iss": "here"}';
 :fault
@@ -56,17 +56,17 @@ set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role"
 :fault
 set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "aud": "authenticated", "iss": "here", "exp": 4102444800, "iat": 4102444700}';
 :fault
--- Of no user nothing but their absence is told; a key is an access token without a subject.
+-- Without a user nothing is cached. A key is an access token without sub.
 set request.jwt.claims = '{"role": "authenticated", "aud": "authenticated", "iss": "here", "exp": 4102444800}';
 :fault
 set request.jwt.claims = '{"role": "service_role", "iss": "here", "exp": 4102444800}';
 :fault
 set request.jwt.claims = '{"role": "service_role"}';
 :fault
--- No token at all: PostgREST sets the role alone.
+-- Without a token PostgREST sets only the role.
 set request.jwt.claims = '{"role": "anon"}';
 :fault
--- A token without a role: PostgREST adds it, and the header tells.
+-- PostgREST adds a role to a token without one, so the header is checked.
 set request.jwt.claims = '{"role": "anon", "iss": "here", "exp": 4102444800}';
 :fault
 select set_config('request.headers', json_build_object('authorization', 'Bearer ' || kijko.sign_jwt('{"iss": "here", "exp": 4102444800}'))::text, false) is not null as sent;
@@ -76,12 +76,12 @@ select set_config('request.headers', json_build_object('authorization', 'Bearer 
 set request.headers = '{}';
 set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "aud": "authenticated", "iss": "here", "exp": 4102444800}';
 
--- A change forgets everything; what was read before it is not taken.
+-- A change invalidates all entries, and an entry that was read before the change is not cached.
 insert into memberships default values;
 select kijko.admit_known_request();
 select kijko.remember_membership(:epoch, :'who', null, :'org');
 select kijko.admit_known_request();
--- Before the commit for oneself, and once more when it is rolled back: what was told meanwhile was never true.
+-- In its own transaction a change applies before the commit. A rollback invalidates the entries that were cached meanwhile.
 select kijko.membership_epoch() as epoch \gset
 select kijko.remember_membership(:epoch, :'who', null, :'org');
 begin;
@@ -94,17 +94,17 @@ select kijko.admit_known_request();
 rollback to one;
 select kijko.admit_known_request();
 commit;
--- An old snapshot is no reason to believe anything.
+-- A transaction with an older snapshot caches nothing.
 begin isolation level repeatable read;
 select kijko.membership_epoch() as epoch \gset
 select kijko.remember_membership(:epoch, :'who', null, :'org');
 select kijko.admit_known_request();
 commit;
--- Nothing is known of nobody.
+-- Null arguments are not cached.
 select kijko.remember_membership(:epoch, null, null, :'org');
 select kijko.remember_membership(:epoch, :'who', null, null);
 select kijko.admit_known_request();
--- Only the domain tells.
+-- Only the owner of the domain may fill the cache.
 create role stranger;
 set role stranger;
 select kijko.remember_membership(1, null, null, null);
@@ -114,7 +114,7 @@ select from kijko.membership_changes;
 reset role;
 drop role stranger;
 
--- Requests that another server takes: by the address that its proxy saw, and by route.
+-- Requests to another server: by the address that its proxy saw, and by route.
 select kijko.admit_external('10.0.0.1', 'POST', '/webhooks/stripe');
 select kijko.set_rate_limit_policy('failed', 'address', 1, '1 hour', 'external', route => '/webhooks/*');
 create function external(forwarded_for text, path text default '/webhooks/stripe') returns table (code text, details text, headers text)
@@ -127,12 +127,12 @@ select * from external('6.6.6.6, 10.0.0.1');
 select * from external('7.7.7.7, 10.0.0.1');
 select * from external('10.0.0.2');
 select * from external('10.0.0.1', '/health');
--- By network: an IPv6 customer has a /64, and an IPv4 address that IPv6 maps is itself.
+-- By network: the /64 of an IPv6 address. An IPv4-mapped address counts as IPv4.
 select code from external('2001:db8::1');
 select code from external('2001:db8::ffff:2');
 select code from external('2001:db8:0:1::1');
 select code from external('::ffff:10.0.0.2');
--- Behind a trusted proxy it is the address that this one saw.
+-- Behind a trusted proxy it is the address that the proxy saw.
 select code from external('10.0.0.3, 10.9.1.1');
 select code from external('6.6.6.6, 10.0.0.3, fd09::1, 10.9.1.1');
 select code from external(null);
@@ -145,22 +145,22 @@ set kijko.on_rate_limit_failure = 'open';
 select * from external('10.0.0.1');
 alter table kijko.away rename to rate_limit_policies;
 
--- Uses stand beside the limits of the request.
+-- Headers list quota uses beside the limits of the request.
 set request.method = 'POST';
 select kijko.set_rate_limit_policy('requests', 'organization', 100, '1 hour');
 select kijko.set_limit(:'org', 'executions', 'lifetime', 2), kijko.set_limit(:'org', 'llm_tokens', 'month', 10);
-create function told() returns text language sql as $$
+create function sent() returns text language sql as $$
     select regexp_replace(regexp_replace(kijko.response_headers()::text, '("X-RateLimit-Reset": )"\d+"', '\1"..."', 'g'), ';t=\d+', ';t=...', 'g')
 $$;
 begin;
 select kijko.admit_request(:'org');
 select (kijko.consume(:'org', 'executions')).remaining;
-select told();
+select sent();
 select (kijko.consume(:'org', 'llm_tokens', 4)).remaining;
 select (kijko.consume(:'org', 'executions')).remaining;
-select told();
+select sent();
 rollback;
-select told();
-drop function external, told;
+select sent();
+drop function external, sent;
 drop table memberships;
 drop extension kijko;

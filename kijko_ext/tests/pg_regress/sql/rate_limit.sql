@@ -10,7 +10,7 @@ select allowed, code, meter, used, "limit", remaining, retry_after between 1190 
 -- A burst and a cost of their own.
 select allowed, used, "limit", remaining from kijko.rate_limit('b', 3600, '1 hour', 10, 7);
 select allowed, used, "limit", remaining, retry_after between 3 and 4 as retry from kijko.rate_limit('b', 3600, '1 hour', 10, 7);
--- Time gives back, by the real clock: kijko.clock_offset does not help.
+-- A key recovers by the real clock. kijko.clock_offset has no effect.
 set kijko.clock_offset = '1 day';
 select allowed from kijko.rate_limit('a', 3, '1 hour');
 reset kijko.clock_offset;
@@ -23,7 +23,7 @@ begin read only;
 select allowed from kijko.rate_limit('d', 1, '1 hour');
 select allowed from kijko.rate_limit('d', 1, '1 hour');
 rollback;
--- As a set of rows and in plpgsql, which keep the function's state differently.
+-- As a set of rows and in plpgsql, which cache the function's state differently.
 select count(*) filter (where (v).allowed) from (select kijko.rate_limit('e', 5, '1 hour') as v from generate_series(1, 20) offset 0) as calls;
 do $$
 declare
@@ -37,11 +37,11 @@ begin
     raise notice '% allowed', n;
 end
 $$;
--- Keys of any length; the empty one is one.
+-- Keys of any length, also an empty key.
 select allowed from kijko.rate_limit('', 1, '1 day');
 select allowed from kijko.rate_limit(repeat('long', 100000), 1, '1 day');
 select allowed from kijko.rate_limit(repeat('long', 100000), 1, '1 day');
--- Nonsense is an error, never allowed.
+-- Invalid arguments are an error, never allowed.
 select kijko.rate_limit(null, 1, '1 hour');
 select kijko.rate_limit('x', null, '1 hour');
 select kijko.rate_limit('x', 0, '1 hour');
@@ -56,7 +56,7 @@ select kijko.rate_limit('x', 1, '1 hour', 5, null);
 select kijko.rate_limit('x', 1, '1 hour', 5, 6);
 select kijko.rate_limit('x', 2147483647, '1 second');
 select kijko.rate_limit('x', 1, '100000 days', 2147483647);
--- Counted; a full table forgets keys and counts that.
+-- Figures. A full table evicts keys and counts the evictions.
 select metric, value > 0 as counted from kijko.stats() where metric like 'rate_limit.%' and metric not like '%cycled' and metric not like '%evicted';
 create temporary table before as select * from kijko.stats() where metric like 'rate_limit.%';
 select count(*) from (select kijko.rate_limit('key ' || n, 1, '1 hour') from generate_series(1, 4000) as n offset 0) as calls;

@@ -1,5 +1,5 @@
 -- Admission of requests: policies, quota, metering, headers, and what happens when the limiter itself fails.
--- Metering looks after one database, kijko.database.
+-- The worker meters one database, kijko.database.
 \c postgres
 \set VERBOSITY terse
 \pset null '<null>'
@@ -13,11 +13,11 @@ select allowed, meter, used, remaining from kijko.rate_limits(array['r1', 'r2'],
 select allowed, meter, used, remaining from kijko.rate_limits(array['r1', 'r2'], array[2, 3], array[interval '1 hour', '1 hour'], null, array[1, 2]);
 select allowed, code, meter, used, remaining, retry_after between 1700 and 1800 as waits
 from kijko.rate_limits(array['r1', 'r2'], array[2, 3], array[interval '1 hour', '1 hour']);
--- The one that refused cost the other nothing.
+-- A refusal by one limit costs the other limit nothing.
 select allowed, remaining from kijko.rate_limit('r3', 5, '1 hour');
 select allowed, meter from kijko.rate_limits(array['r3', 'r1'], array[5, 2], array[interval '1 hour', '1 hour']);
 select allowed, remaining from kijko.rate_limit('r3', 5, '1 hour');
--- A key that comes twice pays twice.
+-- A repeated key is charged twice.
 select allowed, remaining from kijko.rate_limits(array['r4', 'r4'], array[2, 2], array[interval '1 hour', '1 hour'], array[3, null], array[null, 1]);
 select allowed from kijko.rate_limits(array['r4', 'r4'], array[2, 2], array[interval '1 hour', '1 hour']);
 select kijko.rate_limits(array[]::text[], array[]::integer[], array[]::interval[]);
@@ -26,7 +26,7 @@ select kijko.rate_limits(array['a', null], array[1, 1], array[interval '1 s', '1
 select kijko.rate_limits(array['a'], array[0], array[interval '1 s']);
 select kijko.rate_limits(array_fill('a'::text, array[17]), array_fill(1, array[17]), array_fill(interval '1 s', array[17]));
 
--- Policies that make no sense.
+-- Invalid policies.
 select kijko.set_rate_limit_policy('No', 'user', 1, '1 s');
 select kijko.set_rate_limit_policy('api_requests', 'user', 1, '1 s');
 select kijko.set_rate_limit_policy('a', 'nobody', 1, '1 s');
@@ -38,7 +38,7 @@ select kijko.set_rate_limit_policy('a', 'user', 1, '366 days', burst => 10000000
 select kijko.set_tier(null, 'a');
 select kijko.set_tier(:'org', '');
 
--- What PostgREST would answer.
+-- The headers of the response.
 create function answer(organization uuid, member uuid default null, api_key uuid default null) returns text language plpgsql as $$
 declare
     body text; envelope text;
@@ -58,7 +58,7 @@ $$;
 set request.method = 'GET';
 set request.path = '/projects';
 set request.headers = '{"x-forwarded-for": "6.6.6.6, 10.0.0.1"}';
--- Nothing limits anybody yet.
+-- Without policies nothing is limited.
 select answer(:'org');
 select kijko.set_rate_limit_policy('requests', 'organization', 2, '1 hour');
 select kijko.set_rate_limit_policy('requests', 'organization', 3, '1 hour', 'PRO');
@@ -96,7 +96,7 @@ select kijko.client_address(), kijko.client_network();
 select answer(null) like '%rate_limited%' as refused;
 set request.headers = '';
 select kijko.client_address(), kijko.client_network();
--- A user has one allowance, of their own tier, in whichever organization they ask.
+-- A user has one allowance, of their own tier, in all organizations.
 select kijko.set_rate_limit_policy('requests', 'organization', 100, '1 hour'), kijko.set_rate_limit_policy('requests', 'organization', 100, '1 hour', 'PRO');
 select kijko.set_rate_limit_policy('user_requests', 'user', 2, '1 hour'), kijko.set_rate_limit_policy('user_requests', 'user', 4, '1 hour', 'PRO');
 \set one 'cccccccc-0000-4000-8000-000000000001'
@@ -104,12 +104,12 @@ select kijko.set_rate_limit_policy('user_requests', 'user', 2, '1 hour'), kijko.
 select kijko.set_tier(kijko.subject('user', :'two'), 'PRO');
 select count(*) from generate_series(1, 20) as n where answer(md5('org ' || n)::uuid, :'one') not like '%rate_limited%';
 select count(*) from generate_series(1, 20) as n where answer(md5('org ' || n)::uuid, :'two') not like '%rate_limited%';
--- Without a tier of their own it is that of the request; from the next request on it is another.
+-- A user without a tier has that of the request. A change applies from the next request on.
 select kijko.set_tier(md5('org 1')::uuid, 'PRO');
 select answer(md5('org 1')::uuid, :'one') like '%rate_limited%' as refused;
 select kijko.set_tier(kijko.subject('user', :'one'), 'FREE');
 select answer(md5('org 1')::uuid, :'one') like '%rate_limited%' as refused;
--- The id of an organization is no user, and that of a user no other thing.
+-- An id of an organization does not match a user, or the other way round.
 select kijko.subject('user', :'one'), kijko.subject('project', :'one'), kijko.subject('organization', :'one');
 select kijko.subject('User', :'one');
 select kijko.subject('user', null);
@@ -129,7 +129,7 @@ select answer(:'org', null, :'who');
 select answer(:'org') from generate_series(1, 2);
 select kijko.set_rate_limit_policy('calls', 'organization', 10, '1 hour', enabled => false);
 select answer(:'org');
--- In shadow mode it only counts.
+-- In shadow mode a policy only counts.
 select kijko.set_rate_limit_policy('calls', 'organization', 1, '1 day', shadow => true);
 create function figure(metric text) returns bigint language sql as 'select value from kijko.stats() as s where s.metric = figure.metric';
 select figure('request.shadow_refused') as before \gset
@@ -137,7 +137,7 @@ select answer(:'org') from generate_series(1, 3);
 select figure('request.shadow_refused') - :before as would_have_been_refused;
 select kijko.drop_rate_limit_policy(name, tier) from kijko.rate_limit_policies order by name, tier;
 
--- Requests are counted, whatever becomes of them, and moved to the ledger by the worker.
+-- Requests are counted whether they succeed or fail, and the worker moves the counts to the ledger.
 create function wait_for_flush() returns void language plpgsql as $$
 begin
     for i in 1..500 loop
@@ -162,7 +162,7 @@ select wait_for_flush();
 select sum(amount) - :so_far as counted from kijko.ledger where subject = :'org';
 select meter, period, used - :so_far as used from kijko.usage(:'org');
 
--- The quota counts what is not in the ledger yet, too, and a refused request is one.
+-- The quota includes counts that are not in the ledger yet, and refused requests.
 select kijko.set_limit(:'other', 'api_requests', 'month', 4);
 select wait_for_flush();
 select answer(:'other') from generate_series(1, 2);
@@ -174,10 +174,10 @@ select threshold from kijko.threshold_crossings where subject = :'other' order b
 select answer(:'other') like '%quota_exceeded%' as refused;
 select kijko.set_limit(:'other', 'api_requests', 'month', 1000, 'flag');
 select answer(:'other');
--- One for a lifetime has no end to tell, and nothing to wait for.
+-- A quota for a lifetime has no reset and no Retry-After.
 select kijko.set_limit('cccccccc-0000-4000-8000-00000000000f', 'api_requests', 'lifetime', 1);
 select answer('cccccccc-0000-4000-8000-00000000000f') from generate_series(1, 2);
--- It has, when another period follows.
+-- It has both when another period follows.
 select kijko.set_limit('cccccccc-0000-4000-8000-00000000000f', 'api_requests', 'month', 9);
 select answer('cccccccc-0000-4000-8000-00000000000f');
 
@@ -200,7 +200,7 @@ set kijko.on_quota_failure = 'open';
 select answer(:'org');
 alter table kijko.away rename to limits;
 select answer(:'org');
--- Clients do not choose.
+-- A role without grants may change none of this.
 create role stranger;
 set role stranger;
 set kijko.on_quota_failure = 'open';
@@ -209,7 +209,7 @@ select kijko.set_tier(null, null);
 select from kijko.rate_limit_policies;
 reset role;
 drop role stranger;
--- The worker does nothing while there is no extension, and goes on when there is.
+-- The worker does nothing while the extension is dropped, and continues when it is created again.
 select wait_for_flush();
 drop function answer, figure, wait_for_flush;
 drop extension kijko;

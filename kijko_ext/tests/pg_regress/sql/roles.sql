@@ -1,4 +1,4 @@
--- First a role without grants: it can call the harmless readers and nothing else.
+-- A role without grants can call only the functions that read its own identity and pure functions.
 \set VERBOSITY terse
 \set SHOW_CONTEXT never
 create role stranger;
