@@ -66,7 +66,7 @@ export function postgresTests(vendor) {
       });
       await vendor.call(4);
       const usedBefore = await tenant.used();
-      const { llm_tokens: tokensBefore, llm_cost_microusd: costBefore } = await tenant.booked();
+      const { llm_tokens: tokensBefore, llm_cost_microusd: costBefore } = await tenant.recorded();
       assert.ok(tokensBefore > 0 && costBefore > 0);
       assert.equal(usedBefore.executions, JOBS);
       const pid = postmasterPid();
@@ -83,8 +83,8 @@ export function postgresTests(vendor) {
         assert.deepEqual(now.job, job);
       }
       assert.equal((await tenant.used()).executions, usedBefore.executions);
-      // Calls that begin meanwhile hold tokens; nothing of them is booked.
-      const { llm_tokens, llm_cost_microusd } = await tenant.booked();
+      // Calls that begin meanwhile hold tokens; nothing of them is recorded.
+      const { llm_tokens, llm_cost_microusd } = await tenant.recorded();
       assert.deepEqual({ llm_tokens, llm_cost_microusd }, { llm_tokens: tokensBefore, llm_cost_microusd: costBefore });
 
       vendor.answerAll();

@@ -44,12 +44,12 @@ class Load {
   }
 }
 
-const booked = async (cluster) =>
+const recorded = async (cluster) =>
   Number((await cluster.sql(`select coalesce(sum(amount), 0) as n from kijko.ledger where meter = 'api_requests'`))[0].n);
 
 async function settled(cluster) {
   for (let last = -1; ; ) {
-    const now = await booked(cluster);
+    const now = await recorded(cluster);
     if (now === last) return now;
     last = now;
     await sleep(500);
@@ -77,7 +77,7 @@ describe('metered requests', () => {
     const cluster = await start(5_000); // so that most are not in the ledger yet
     try {
       for (let round = 0; round < 3; round += 1) {
-        const before = await booked(cluster);
+        const before = await recorded(cluster);
         const load = new Load(cluster);
         await sleep(1_000);
         const restarted = cluster.restart();
@@ -103,7 +103,7 @@ describe('metered requests', () => {
       const cluster = await start(interval);
       try {
         for (let round = 0; round < 3; round += 1) {
-          const before = await booked(cluster);
+          const before = await recorded(cluster);
           const load = new Load(cluster);
           await sleep(1_700);
           const until = performance.now();

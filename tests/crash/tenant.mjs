@@ -54,7 +54,7 @@ export class Tenant {
   }
 
   /** What the ledger has of each meter, without open holds. */
-  booked = async () =>
+  recorded = async () =>
     Object.fromEntries(
       (await queryPatiently(`select meter, sum(used)::int as used from kijko.usage_by($1, 'day') group by meter`, [this.orgId])).map(
         (r) => [r.meter, r.used],

@@ -42,7 +42,7 @@ test('when a job finishes as its lease expires, either the result or the requeue
     won[done ? 'worker' : 'expiry'] += 1;
   }
   assert.ok(won.worker > 0 && won.expiry > 0, `both win at times: ${JSON.stringify(won)}`);
-  assert.equal(await used(org, 'llm_tokens'), won.worker, 'booked exactly for those that finished');
+  assert.equal(await used(org, 'llm_tokens'), won.worker, 'recorded exactly for those that finished');
 });
 
 test('twelve sessions that use one idempotency key get one execution, charged once', async () => {

@@ -5,7 +5,7 @@ import { call, newPerson, slowDown, usageOf } from './domain.mjs';
 import { adminSql, http, sql } from './support.mjs';
 
 const get = (person, headers = {}) => http('GET', '/rest/v1/projects?select=id', { token: person.token, headers });
-const booked = async (person) => {
+const recorded = async (person) => {
   const [{ n }] = await sql(`select coalesce(max(u.used), 0)::integer as n from kijko.usage($1) as u where u.meter = 'api_requests'`, [
     person.orgId,
   ]);
@@ -14,7 +14,7 @@ const booked = async (person) => {
 // Twice the same: what was counted is in the ledger.
 async function settled(person) {
   for (let last = -1; ; ) {
-    const now = await booked(person);
+    const now = await recorded(person);
     if (now === last) return now;
     last = now;
     await new Promise((resolve) => setTimeout(resolve, 400));

@@ -148,7 +148,7 @@ describe('reports', () => {
       Object.fromEntries(
         (await ok(person.client.rpc('usage_by', { dimension, only_meter: 'executions' }))).map((row) => [row.value, row.used]),
       );
-    // Reserved while they wait, and booked when they run.
+    // Reserved while they wait, and recorded when they run.
     await until('three that have run', async () => (await by('day'))[new Date().toISOString().slice(0, 10)] === 3);
     assert.deepEqual(await by('skill'), { [inProject.id]: 2, [alone.id]: 1 });
     assert.deepEqual(await by('project'), { [project.id]: 2, null: 1 });
@@ -180,7 +180,7 @@ describe('reports', () => {
     const person = await newPerson();
     const skill = await newSkill(person);
     await ok(execute(person, skill.id, { n: 1 }));
-    // Reserved while it waits, and booked when it runs.
+    // Reserved while it waits, and recorded when it runs.
     await until(
       'a row of the ledger',
       async () => (await ok(admin().rpc('explain_limit', { org_id: person.orgId, meter: 'executions' }))).rows.latest !== null,

@@ -220,7 +220,7 @@ select is(private.executions_start('w', :'job6'), null, 'it does not start');
 select tests.act_as('mem');
 select is((select status || ' ' || error_code from public.executions where id = :'e6'), 'failed not_found', 'the execution fails with the reason');
 
--- ---- unpriced models and outputs too large: booked all the same
+-- ---- unpriced models and outputs too large: recorded all the same
 select tests.act_as_superuser();
 create function tests.ran(skill uuid, outcome jsonb) returns uuid language plpgsql as $$
 declare

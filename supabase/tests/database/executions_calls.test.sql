@@ -1,4 +1,4 @@
--- What a call of a model may come to is held before it, and what it came to is booked after it, once.
+-- The maximum of a model call is reserved before it, and its use is recorded after it, once.
 begin;
 \ir 000_helpers.sql
 select tests.begin_round('execution', 'execution.echo', 'execution.openai');
@@ -131,7 +131,7 @@ select is(tests.held('llm_tokens') + tests.held('executions'), 0::bigint, 'an en
 select tests.act_as_superuser();
 select kijko.set_limit(tests.org('ada'), 'llm_tokens', 'month', null);
 
--- ---- the truth is booked, also above the limit
+-- ---- the actual use is recorded, also above the limit
 select (e).id as e5, (e).job_id as job5 from (select tests.started(:'skill') as e) as s \gset
 select tests.act_as_superuser();
 select kijko.set_limit(tests.org('ada'), 'llm_tokens', 'month', tests.used(tests.org('ada'), 'llm_tokens') + 100);

@@ -121,7 +121,7 @@ select is(
   '0', 'malformed entries are skipped'
 );
 
--- ---- booking: what a failed call used
+-- ---- recording: the use of a failed call
 select tests.act_as('ada');
 insert into public.skills (name, prompt_template, model) values ('Booked', 'y', 'acme/one') returning id as skill \gset
 select (e).id as e1, (e).job_id as job1 from (select public.execute_skill(:'skill') as e) as s \gset

@@ -79,7 +79,7 @@ export class Holders {
         await client.query('rollback');
         break;
       default: {
-        // Twice; it counts once. Only while it is open, so that nothing is booked beyond what is held.
+        // Twice; it counts once. Only while it is open, so that nothing is recorded beyond what is held.
         await client.query('select public.settle_in_time($1, $2)', [hold, actual]);
         await client.query('select public.settle_in_time($1, $2)', [hold, actual]);
         this.done.settled += 1;

@@ -69,7 +69,7 @@ select number, status, code, reason from kijko.ingest_usage(u(4), jsonb_build_ar
     event('a', '{"data": {"minutes": 0}}'), event('a', '{"data": {"minutes": -3}}'), event('a', '{"data": {"minutes": 1.5}}'), event('a', '{"data": {"minutes": 1e400}}'),
     event('a', '{"data": []}'), event('a', jsonb_build_object('subject', repeat('x', 1001)))
 ), :'rules');
-select count(*) as booked from kijko.ledger where subject = u(4);
+select count(*) as stored from kijko.ledger where subject = u(4);
 -- A mixed batch: a bad event does not fail the others, and an event that occurs twice counts once.
 select number, id, status, code from kijko.ingest_usage(u(4), jsonb_build_array(
     event('a', '{"subject": "acme"}'), event('b', '{"time": "2027-03-31T23:59:59Z"}'), event('c', '{"type": "nothing"}'), event('a'), event('d', '{"data": {"minutes": 7, "skill": "lint"}}'),
