@@ -47,14 +47,14 @@ grant execute on function
     kijko.set_tier(uuid, text),
     kijko.forget_subject(uuid)
 to postgres, service_role;
--- Whose member somebody is, only the domain may say; requests that the sidecar takes, it asks about by a function of the domain.
+-- Only the domain may fill the cache of memberships. The sidecar admits its requests through a function of the domain.
 grant execute on function
     kijko.membership_epoch(),
     kijko.remember_membership(bigint, uuid, uuid, uuid),
     kijko.membership_changed(),
     kijko.admit_external(text, text, text)
 to postgres;
--- Meters that the domain enforces by itself are told of as all others are.
+-- Headers of limits that the domain itself enforces.
 grant execute on function kijko.limit_headers(kijko.verdict) to postgres;
 
 -- Reports and explanations, events from other services, and the repair of gauges.
@@ -80,7 +80,7 @@ alter role kijko_sidecar set idle_in_transaction_session_timeout = '30s';
 select format('grant connect on database %I to kijko_sidecar', current_database())
 \gexec
 -- Functions of the domain run as postgres with an empty search path, where a caller's temporary types come before those of
--- Postgres, and a domain of that name has its check run as postgres. Whoever may only call functions makes no such types.
+-- Postgres: the check of a domain type of such a name would run as postgres. So only postgres may create temporary objects.
 select format('revoke temporary on database %I from public', current_database())
 \gexec
 select format('grant temporary on database %I to postgres', current_database())

@@ -7,7 +7,7 @@
 set client_min_messages = warning;
 
 create schema if not exists auth authorization supabase_auth_admin;
-comment on schema auth is 'Who can sign in: GoTrue''s tables and the functions that policies ask who is asking.';
+comment on schema auth is 'Who can sign in: GoTrue''s tables, and functions that identify the caller for policies.';
 
 -- Owned by a role that is no superuser: a trigger that the domain puts on auth.users runs with this role's rights at most.
 set role supabase_auth_admin;
@@ -210,7 +210,7 @@ comment on column auth.mfa_amr_claims.updated_at is 'When the method was last us
 comment on column auth.mfa_amr_claims.authentication_method is 'password, otp, oauth, …';
 comment on column auth.mfa_amr_claims.id is 'The row''s own id.';
 
--- No policies: the owner and BYPASSRLS roles pass, and whoever is granted a table by mistake sees nothing.
+-- No policies: the owner and BYPASSRLS roles pass, and a role that is granted a table by mistake sees nothing.
 alter table auth.users enable row level security;
 alter table auth.identities enable row level security;
 alter table auth.sessions enable row level security;

@@ -49,7 +49,7 @@ $$;
 comment on function auth_api.hash_password(text) is 'A bcrypt hash of GoTrue''s cost. Some 60 ms of one core.';
 
 -- No password, an unknown user (hash null) and a hash that is no bcrypt (GoTrue takes argon2 and scrypt on import) cost the same time as a
--- wrong password: the answer's delay tells nobody which addresses exist. pgcrypto knows bcrypt by $2a$ alone and would take $2b$ and $2y$,
+-- wrong password: the delay of the answer does not reveal which addresses exist. pgcrypto knows bcrypt by $2a$ alone and would take $2b$ and $2y$,
 -- which are the same for it, for old DES hashes.
 create or replace function auth_api.password_matches(password text, hash text) returns boolean
 language plpgsql volatile set search_path = '' as $$
@@ -160,7 +160,7 @@ language sql volatile set search_path = '' as $$
 $$;
 comment on function auth_api.set_email_identity(auth.users) is 'Makes the user''s email identity, or brings it in line with the user''s address.';
 
--- GoTrue's merge: a null takes the key away.
+-- GoTrue's merge: a null removes the key.
 create or replace function auth_api.merge(old jsonb, changes jsonb) returns jsonb
 language sql immutable set search_path = '' as $$
     select (coalesce(old, '{}') || coalesce(nullif(changes, 'null'), '{}'))
@@ -168,7 +168,7 @@ language sql immutable set search_path = '' as $$
 $$;
 comment on function auth_api.merge(jsonb, jsonb) is 'Metadata with changes applied; a key set to null is removed.';
 
--- The address is taken by whoever holds the unique index, so a race ends here as well and not as an internal error.
+-- The unique index decides, so a race for one address ends here as well and not as an internal error.
 create or replace function auth_api.change_email(u auth.users, new_email text, confirmed boolean) returns auth.users
 language plpgsql volatile set search_path = '' as $$
 declare
@@ -193,7 +193,7 @@ end
 $$;
 comment on function auth_api.change_email(auth.users, text, boolean) is 'Gives the user another address at once (there is no mail to confirm it by); one that is taken is refused.';
 
--- Whoever knew the old password may hold a session: all end but the one that asked. Sessions come before the user, everywhere: a refresh
+-- An attacker who knew the old password may hold a session, so all end but that of the request. Sessions come before the user, everywhere: a refresh
 -- locks in that order, and the other way round would deadlock with it.
 create or replace function auth_api.change_password(u auth.users, password text, keep_session uuid) returns auth.users
 language plpgsql volatile set search_path = '' as $$

@@ -146,7 +146,7 @@ begin
     end if;
     issued := auth_api.exchange(token, session);
     if issued is null then
-        -- Somebody holds a token that its owner has used: nobody can tell which of the two is the owner.
+        -- A used token is presented again, by its owner or by a thief. The server cannot distinguish them.
         delete from auth.sessions where id = session.id;
         return auth_api.refusal(400, 'refresh_token_already_used', 'Invalid Refresh Token: Already Used');
     end if;

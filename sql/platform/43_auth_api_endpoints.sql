@@ -55,7 +55,7 @@ begin
     select * into u from auth.users where users.email = address and users.is_sso_user = false;
     if not auth_api.password_matches(body ->> 'password', u.encrypted_password) then
         return auth_api.refusal(400, 'invalid_credentials', 'Invalid login credentials');
-    -- Only whoever knows the password learns of these two.
+    -- Only a caller who knows the password learns of these two.
     elsif auth_api.is_banned(u) then
         return auth_api.refusal(400, 'user_banned', 'User is banned');
     elsif u.email_confirmed_at is null then

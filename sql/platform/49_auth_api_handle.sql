@@ -46,7 +46,7 @@ comment on function auth_api.dispatch(text, text, jsonb, text) is 'Calls the end
 
 -- Only X-Kijko-* headers count, which Caddy takes from clients and sets itself; PostgREST binds to 127.0.0.1 behind it.
 -- One subtransaction holds the endpoint's work, so that a refusal by auth_api.reject undoes it and still is an ordinary answer. Anything
--- unforeseen is logged with an id and told to the client by that id alone.
+-- unforeseen is logged with an id, and the client gets that id alone.
 create or replace function auth_api.handle(text) returns json
 language plpgsql volatile security definer set search_path = '' as $$
 declare

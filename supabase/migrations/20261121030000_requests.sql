@@ -86,7 +86,7 @@ begin
   return kijko.admit_external(forwarded_for, method, path);
 end
 $$;
-comment on function private.requests_admit_external(text, text, text) is 'Applies the rate limit policies of the tier outside to a request to the sidecar. Returns {code, details, headers}; code is null when the request may continue. Definer: the sidecar may use no other limits.';
+comment on function private.requests_admit_external(text, text, text) is 'Applies the rate limit policies of the tier external to a request to the sidecar. Returns {code, details, headers}; code is null when the request may continue. Definer: the sidecar may use no other limits.';
 grant execute on function private.requests_admit_external(text, text, text) to kijko_sidecar;
 
 select kijko.set_rate_limit_policy('failed_requests', 'address', 60, interval '1 minute', 'external');

@@ -43,7 +43,7 @@ comment on column public.invitations.updated_at is 'Last change; set by trigger.
 
 -- invite_member() keeps at most 100 open and 100 ended ones.
 select private.make_tenant_table('public.invitations', resource => 'members', writable => '{}', max_rows => 200, catalogue => '{
-  "email": {"subject": "person", "purpose": "tells managers of members whom they invited", "export": "organization", "erasure": "organization"},
+  "email": {"subject": "person", "purpose": "shows managers of members whom they invited", "export": "organization", "erasure": "organization"},
   "role": "role that the invitee gets",
   "status, expires_at": "whether it can be accepted",
   "accepted_by": {"subject": "person", "purpose": "lets the same user repeat the call", "export": "organization"}

@@ -8,8 +8,8 @@
 -- The engine runs on the real clock (leases, back-off, run_at, retention), never on
 -- kijko.now(): a journey through product time must not expire the leases of workers.
 --
--- Locks are taken in one order: an organization, project or skill, then a job, then the row of another domain that follows the
--- job (jobs_lock_dependents). Whoever deletes an organization has locked it first. So a function that has locked a job must
+-- Locks are taken in one order: an organization, project or skill, then a job, then the rows of other domains that
+-- depend on it (jobs_lock_dependents). A deletion locks the organization first. So a function that has locked a job must
 -- lock none of the former, also not by a foreign key.
 -- ============================================================================
 
@@ -153,7 +153,7 @@ comment on column public.job_event_log.data is 'Details.';
 comment on column public.job_event_log.created_by is 'User who caused it; null for workers and the system. No foreign key: history outlives the user.';
 comment on column public.job_event_log.created_at is 'When, by the real clock.';
 select private.describe_data('public.job_event_log', '{
-  "job_id, seq, event, attempt, data": "tells members what happened to a job",
+  "job_id, seq, event, attempt, data": "shows members what happened to a job",
   "worker": {"subject": "platform", "purpose": "which worker reported it", "export": "none", "erasure": "organization"}
 }');
 
@@ -201,7 +201,7 @@ begin
   return old;
 end
 $$;
-comment on function private.jobs_delete_with_organization() is 'Trigger: deletes an organization''s jobs with it, before the rows of other domains that follow them, since every other function locks these after the job. Definer: who may delete an organization holds no right on jobs.';
+comment on function private.jobs_delete_with_organization() is 'Trigger: deletes an organization''s jobs with it, before the rows of other domains that depend on them, since every other function locks these after the job. Definer: a user who may delete an organization holds no right on jobs.';
 create trigger organizations_jobs before delete on public.organizations
   for each row execute function private.jobs_delete_with_organization();
 

@@ -12,7 +12,7 @@
 -- No queued job is due before this time. Claims start here and so skip the index entries of ended jobs that a held
 -- snapshot keeps.
 create sequence private.jobs_due_watermark minvalue 0 start 0;
--- Every lease that ended before this time was taken back, if its transaction had committed.
+-- Every job whose lease ended before this time was taken back, if the claim had committed.
 create sequence private.jobs_lease_watermark minvalue 0 start 0;
 -- When a claim next runs maintenance, and when maintenance next reads all queued jobs and leases, whatever the
 -- watermarks say.
@@ -113,5 +113,5 @@ begin
   perform pg_notify('kijko_jobs', '');
 end
 $$;
-comment on function private.jobs_set_limit(uuid, text, integer) is 'Limits how many jobs of an organization (key null) or of one concurrency key run at once; null takes the limit away. Running jobs are left alone. Definer: nobody writes limits otherwise.';
+comment on function private.jobs_set_limit(uuid, text, integer) is 'Limits how many jobs of an organization (key null) or of one concurrency key run at once; null removes the limit. Running jobs continue. Definer: no role may write limits.';
 grant execute on function private.jobs_set_limit(uuid, text, integer) to service_role;

@@ -1,5 +1,5 @@
 -- ============================================================================
--- Jobs: into the queue.
+-- Jobs: how they are queued.
 -- ============================================================================
 
 -- ----------------------------------------------------------------------------
@@ -118,8 +118,8 @@ begin
     select g.n, private.jobs_new_id(started, g.n) as id,
       g.org_id, g.kind, coalesce(g.payload, '{}') as payload, coalesce(g.priority, 0::smallint) as priority,
       coalesce(g.run_at, clock_timestamp()) as run_at, coalesce(g.max_attempts, 5) as max_attempts,
-      coalesce(g.timeout_seconds, 300) as timeout_seconds, g.unique_key, g.concurrency_key, asker.id as created_by
-    from (select kijko.user_id() as id) as asker
+      coalesce(g.timeout_seconds, 300) as timeout_seconds, g.unique_key, g.concurrency_key, caller.id as created_by
+    from (select kijko.user_id() as id) as caller
     cross join rows from (
       jsonb_to_recordset(jobs) as (
         org_id uuid, kind text, payload jsonb, priority smallint, run_at timestamptz, max_attempts integer,

@@ -55,7 +55,7 @@ comment on column private.job_kind_pauses.created_at is 'When the first of these
 comment on column private.job_kind_pauses.failed_at is 'When the last failure was recorded.';
 select private.describe_data('private.job_kind_pauses', '{
   "kind, shared, failures, until, tried_at, error_code, failed_at": "pauses jobs of a kind whose vendor fails",
-  "org": {"subject": "organization", "purpose": "tells failures of one organization from those of several", "export": "none"}
+  "org": {"subject": "organization", "purpose": "distinguishes failures of one organization from those of several", "export": "none"}
 }', 'platform');
 alter table private.job_kind_pauses enable row level security;
 

@@ -124,7 +124,7 @@ $$;
 comment on function private.jobs_requeue(public.jobs, text, text) is 'Puts a locked job that was not at fault back into the queue, due at once, as the given kind; the attempt does not count.';
 
 -- ----------------------------------------------------------------------------
--- Rows of other domains that follow a job. The queue knows no domain: a domain whose rows must be locked with a job
+-- Rows of other domains that depend on a job. The queue knows no domain: a domain whose rows must be locked with a job
 -- inserts its function here, in its own migration.
 -- ----------------------------------------------------------------------------
 
@@ -132,10 +132,10 @@ create table private.job_dependents (
   family text primary key check (char_length(family) <= 63 and family ~ '^[a-z][a-z0-9_]*$'),
   lock_function text not null check (char_length(lock_function) <= 63 and lock_function ~ '^[a-z][a-z0-9_]*$')
 );
-comment on table private.job_dependents is 'Domains whose rows follow jobs. Written by migrations only.';
+comment on table private.job_dependents is 'Domains with rows that depend on jobs. Written by migrations only.';
 comment on column private.job_dependents.family is 'Family of kinds: the part of a kind before the first dot.';
-comment on column private.job_dependents.lock_function is 'Function of schema private that takes a locked job and locks the rows that follow it, without waiting. It returns false when another transaction holds one of them.';
-select private.describe_data('private.job_dependents', '{"family, lock_function": "names the domains whose rows follow jobs"}', 'platform');
+comment on column private.job_dependents.lock_function is 'Function of schema private that takes a locked job and locks the rows that depend on it, without waiting. It returns false when another transaction holds one of them.';
+select private.describe_data('private.job_dependents', '{"family, lock_function": "names the domains with rows that depend on jobs"}', 'platform');
 alter table private.job_dependents enable row level security;
 
 create function private.jobs_lock_dependents(job public.jobs) returns boolean
@@ -152,4 +152,4 @@ begin
   return locked;
 end
 $$;
-comment on function private.jobs_lock_dependents(public.jobs) is 'Locks the rows that follow a locked job, without waiting; false when another transaction holds one. Callers that must not wait call it before they change the job.';
+comment on function private.jobs_lock_dependents(public.jobs) is 'Locks the rows that depend on a locked job, without waiting; false when another transaction holds one. Callers that must not wait call it before they change the job.';

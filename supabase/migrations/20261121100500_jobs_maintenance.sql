@@ -12,7 +12,7 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   job public.jobs;
-  reaped integer := 0;
+  handled integer := 0;
 begin
   for job in
     select j.* from public.jobs as j
@@ -29,10 +29,10 @@ begin
     else
       perform private.jobs_retry(job, 'lease_expired', 'lease_expired', format('worker %s did not report back', job.locked_by), null);
     end if;
-    reaped := reaped + 1;
-    exit when reaped = 1000;
+    handled := handled + 1;
+    exit when handled = 1000;
   end loop;
-  return reaped;
+  return handled;
 end
 $$;
 comment on function private.jobs_requeue_expired_since(timestamptz) is 'Takes back up to 1,000 jobs whose lease ended at or after since: queued again, dead after the last attempt, or cancelled if requested. Skips jobs that another transaction has locked, and jobs whose dependent rows are locked.';

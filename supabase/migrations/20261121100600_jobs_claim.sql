@@ -356,7 +356,7 @@ begin
     where j.ctid = p.place
     returning j.id, j.org_id, j.kind, j.payload, j.attempt, j.max_attempts, j.timeout_seconds, j.run_at, p.n, j.started_at < due as again
   ),
-  noted as (
+  logged as (
     -- The first claim is in the job's row.
     insert into public.job_event_log (org_id, job_id, event, attempt, worker, created_by)
     select c.org_id, c.id, 'claimed', c.attempt, jobs_claim.worker, null

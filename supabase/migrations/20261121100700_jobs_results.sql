@@ -97,7 +97,7 @@ begin
     where j.ctid = h.place
     returning j.id, j.org_id, j.kind, j.concurrency_key, j.status, j.attempt, j.error_code
   ),
-  noted as (
+  logged as (
     insert into public.job_event_log (org_id, job_id, event, attempt, worker, data)
     select e.org_id, e.id, e.status, e.attempt, jobs_complete_together.worker, jsonb_build_object('code', e.error_code)
     from ended as e where e.status = 'cancelled'
@@ -170,7 +170,7 @@ begin
   end if;
 end
 $$;
-comment on function private.jobs_complete(text, jsonb) is 'Ends held jobs, given as an array of {id, attempt, result}, all at once. Returns those it ended: succeeded, or cancelled if that was asked. One that is still running is held by another transaction: call again for it. A refused one has the SQLSTATE and the message of the refusal and takes no other along. A job that is not returned was lost. Definer: the sidecar holds no table rights.';
+comment on function private.jobs_complete(text, jsonb) is 'Ends held jobs, given as an array of {id, attempt, result}, all at once. Returns those it ended: succeeded, or cancelled if that was asked. One that is still running is held by another transaction: call again for it. A refused one has the SQLSTATE and the message of the refusal, and does not affect the others. A job that is not returned was lost. Definer: the sidecar holds no table rights.';
 grant execute on function private.jobs_complete(text, jsonb) to kijko_sidecar;
 
 create function private.jobs_is_postponed(job public.jobs, outage boolean) returns boolean

@@ -51,7 +51,7 @@ begin
   return purged;
 end
 $$;
-comment on function private.jobs_purge(interval, integer) is 'Deletes finished jobs that ended longer ago than older_than, with their events: the first queued first, at most max_jobs in one transaction. Rows of other domains that followed them stay. Definer: nobody may delete jobs.';
+comment on function private.jobs_purge(interval, integer) is 'Deletes finished jobs that ended longer ago than older_than, with their events: the first queued first, at most max_jobs in one transaction. Rows of other domains that depended on them stay. Definer: no role may delete jobs.';
 grant execute on function private.jobs_purge(interval, integer) to service_role;
 
 -- ----------------------------------------------------------------------------

@@ -1,9 +1,8 @@
 -- ============================================================================
 -- Executions: one run of a skill, from its reservation to its output.
 --
--- An execution is reserved and queued in one transaction. A job carries it to a
--- worker. A trigger copies the job's status to the execution, and only
--- executions_finish makes it succeed. A final status never changes again.
+-- An execution is reserved and queued as a job in one transaction. A trigger copies
+-- the job's status to the execution, and only executions_finish makes it succeed. A final status never changes again.
 --
 -- Before the worker calls the model, executions_reserve_call() holds the maximum of tokens
 -- and cost of the call and settles the execution itself. The end of the attempt settles
@@ -71,7 +70,7 @@ comment on column public.executions.org_id is 'Organization that owns and pays f
 comment on column public.executions.project_id is 'Project of the skill at the time, if any.';
 comment on column public.executions.skill_id is 'Skill that was run; null once it is deleted.';
 comment on column public.executions.habit_id is 'Habit that caused it, if any.';
-comment on column public.executions.job_id is 'Job that carries it; null for a skipped one and after the job was purged.';
+comment on column public.executions.job_id is 'Job that runs it; null for a skipped one and after the job was purged.';
 comment on column public.executions.retry_of is 'Execution that this one repeats.';
 comment on column public.executions.trigger is 'Cause: manual, habit, reflex or api.';
 comment on column public.executions.status is 'queued, running, then succeeded, failed, cancelled or skipped; changed by functions only.';
@@ -173,7 +172,7 @@ begin
   );
 end
 $$;
-comment on function private.executions_lock_of_job(public.jobs) is 'Locks the execution that follows a locked job, without waiting; false when another transaction holds it. Called by jobs_lock_dependents().';
+comment on function private.executions_lock_of_job(public.jobs) is 'Locks the execution of a locked job, without waiting; false when another transaction holds it. Called by jobs_lock_dependents().';
 insert into private.job_dependents (family, lock_function) values ('execution', 'executions_lock_of_job');
 
 create function private.executions_clear_job_ids() returns trigger
@@ -185,7 +184,7 @@ begin
 end
 $$;
 comment on function private.executions_clear_job_ids() is 'Trigger: executions outlive their jobs.';
-create trigger jobs_forgotten after delete on public.jobs
+create trigger jobs_executions_clear after delete on public.jobs
   referencing old table as gone for each statement execute function private.executions_clear_job_ids();
 
 -- PostgREST cannot embed the two relationships of a table with itself by name. It embeds these two functions instead:

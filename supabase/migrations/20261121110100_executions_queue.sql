@@ -93,7 +93,7 @@ begin
   return (select private.executions_job_kind(s.model) from public.skills as s where s.id = skill_id);
 end
 $$;
-comment on function private.executions_current_kind(uuid) is 'The kind of a job that runs this skill. While the skill''s vendor is being changed: "execution", which any worker claims and executions_start() sends on.';
+comment on function private.executions_current_kind(uuid) is 'The kind of a job that runs this skill. While the skill''s vendor is being changed: "execution", which any worker claims and executions_start() redirects.';
 
 create function private.executions_move_jobs() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -113,13 +113,13 @@ begin
     from public.jobs as q
     join public.executions as e on e.id = private.as_uuid(q.payload ->> 'execution_id')
     where q.status = 'queued' and q.org_id = new.org_id and q.kind = former and e.org_id = new.org_id and e.skill_id = new.id
-    -- What a claim holds is sent on by executions_start().
+    -- A job that a claim holds is redirected by executions_start().
     for update of q skip locked
   ));
   return null;
 end
 $$;
-comment on function private.executions_move_jobs() is 'Trigger: queued jobs of a skill move to the vendor of its new model. Otherwise they would wait for the former vendor, which may have no worker. Definer: who changes a skill holds no right on jobs.';
+comment on function private.executions_move_jobs() is 'Trigger: queued jobs of a skill move to the vendor of its new model. Otherwise they would wait for the former vendor, which may have no worker. Definer: a user who changes a skill holds no right on jobs.';
 create trigger skills_move_jobs after update of model on public.skills
   for each row when (old.model <> new.model) execute function private.executions_move_jobs();
 
@@ -157,7 +157,7 @@ begin
   return execution;
 end
 $$;
-comment on function private.executions_queue(public.skills, jsonb, text, uuid, timestamptz, text, uuid, uuid) is 'Inserts an execution and the job that carries it. The caller has reserved the execution and passes the hold.';
+comment on function private.executions_queue(public.skills, jsonb, text, uuid, timestamptz, text, uuid, uuid) is 'Inserts an execution and the job that runs it. The caller has reserved the execution and passes the hold.';
 
 create function private.executions_require_skill(skill_id uuid) returns public.skills
 language plpgsql set search_path = ''

@@ -1,10 +1,6 @@
 -- ============================================================================
--- Executions: calls of models.
+-- Executions: calls of models, each reserved before and settled after it.
 -- ============================================================================
-
--- ----------------------------------------------------------------------------
--- Calls of models: reserved before, settled after
--- ----------------------------------------------------------------------------
 
 -- No foreign key to organizations: it would lock the organization after the job, and its deletion locks the job after the
 -- organization. A call goes with its execution.

@@ -2,10 +2,6 @@
 -- Executions: the end of an attempt.
 -- ============================================================================
 
--- ----------------------------------------------------------------------------
--- The end of an attempt
--- ----------------------------------------------------------------------------
-
 create function private.executions_finish(worker text, job_id uuid, outcome jsonb, attempt integer default null) returns boolean
 language plpgsql security definer set search_path = ''
 as $$
@@ -73,7 +69,7 @@ begin
   if job.id is null then
     return null;
   end if;
-  -- A refusal, a broken answer and a cancelled call cost their use. Without a call the execution follows its job.
+  -- A refusal, a broken answer and a cancelled call cost their use. Without a call a trigger copies the job's status.
   if jsonb_typeof(usage) = 'object' then
     execution := private.executions_lock_running(job);
     if execution.id is not null then

@@ -58,7 +58,7 @@ select private.make_tenant_table(
     "skill_id, input": "what the habit runs",
     "name": "what members find the habit by",
     "cron, timezone, enabled": "when it runs",
-    "next_run_at, last_run_at, last_error": "schedules the habit and tells members how it went"
+    "next_run_at, last_run_at, last_error": "schedules the habit and shows members how it went"
   }'
 );
 

@@ -65,7 +65,7 @@ comment on function private.habits_skip_slot(public.habits, timestamptz, text, t
 create function private.habits_is_waiting(habit_id uuid) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  -- Slots are queued one after the other, so the last one tells.
+  -- Slots are queued one after the other, so the last one decides.
   select coalesce((
     select e.status = 'queued' from public.executions as e
     where e.habit_id = habits_is_waiting.habit_id and e.scheduled_for is not null and e.skip_count = 0
@@ -142,7 +142,7 @@ begin
   begin
     next_slot := kijko.cron_next(habit.cron, habit.timezone, until);
   exception when others then
-    -- Without a next slot the habit rests until somebody edits it.
+    -- Without a next slot the habit does not run until a user changes it.
     next_slot := null;
   end;
   update public.habits as h
@@ -168,7 +168,7 @@ begin
     where h.enabled and h.next_run_at <= until
     order by h.next_run_at, h.id
     limit greatest(max_slots, 0)
-    -- A habit that somebody is changing is due again in the next tick. Not "for update", which would skip a habit whose
+    -- A habit that a user is changing is due again in the next tick. Not "for update", which would skip a habit whose
     -- execution is being written: its foreign key locks the habit.
     for no key update skip locked
   loop

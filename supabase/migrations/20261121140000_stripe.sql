@@ -7,7 +7,7 @@
 -- belongs to and which plan follows are functions of the rows. To apply an event
 -- again changes nothing.
 --
--- An event takes this way:
+-- An event is processed in these steps:
 --   1. stripe.sql          the sidecar has verified it; it is stored once
 --   2. stripe_latest.sql   which stored event of the object is the latest
 --   3. stripe_rows.sql     that event becomes the row of the object (stripe_mirror.sql)

@@ -97,7 +97,7 @@ declare
   overdue timestamptz;
 begin
   if o ->> 'status' = 'past_due' then
-    -- Stripe does not say since when. It is the first event of the present run of past_due.
+    -- Stripe does not say since when. It is the first event of the current run of past_due.
     select min(e.created) into overdue
     from private.stripe_events as e
     where e.object_id = event.object_id
@@ -105,9 +105,9 @@ begin
       and e.status = 'applied'
       and e.payload #>> '{data,object,status}' = 'past_due'
       and e.created >= coalesce((
-        select max(well.created) from private.stripe_events as well
-        where well.object_id = event.object_id and well.livemode = event.livemode
-          and well.status = 'applied' and well.payload #>> '{data,object,status}' <> 'past_due'
+        select max(other.created) from private.stripe_events as other
+        where other.object_id = event.object_id and other.livemode = event.livemode
+          and other.status = 'applied' and other.payload #>> '{data,object,status}' <> 'past_due'
       ), '-infinity');
     overdue := coalesce(overdue, event.created);
   end if;

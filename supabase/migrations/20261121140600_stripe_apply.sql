@@ -22,7 +22,7 @@ begin
   end;
 end
 $$;
-comment on function private.stripe_is_linked(private.stripe_events, text) is 'Whether the row of an event''s object exists and already names the same customer and organization. Whose it is then stays the same.';
+comment on function private.stripe_is_linked(private.stripe_events, text) is 'Whether the row of an event''s object exists and already names the same customer and organization. Its organization then stays the same.';
 
 create function private.stripe_apply_event(event private.stripe_events) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -94,7 +94,7 @@ begin
   end loop;
 end
 $$;
-comment on function private.stripe_apply_owner(private.stripe_events, text) is 'Writes an object that may change whose the customer''s objects are: a session, or a new or changed name of an organization. Then links all of them, and derives the plan of each organization that had or has one of the subscriptions.';
+comment on function private.stripe_apply_owner(private.stripe_events, text) is 'Writes an object that may change the organization of a customer: a session, or an object with another metadata.org_id. Then links all objects of the customer, and derives the plan of each organization that had or has one of the subscriptions.';
 
 create function private.stripe_apply_subscription(latest private.stripe_events) returns void
 language plpgsql set search_path = pg_catalog, pg_temp

@@ -28,7 +28,7 @@ create view pg_temp.offences as
   where regexp_replace(p.body, 'SELECT [a-z_.]+\([^()]*\)', '', 'g') ~ '\m(org_ids|org_ids_with|tenancy_org_ids_as|tenancy_colleague_ids|org_id|user_id|uid|can|has_role|claims)\('
   union all
   -- To read is a permission as well: a role, and later a key, that lacks "resource:read" sees no row.
-  select 'select policy of a tenant table that asks no permission', p.name || ' ' || p.polname
+  select 'select policy of a tenant table that checks no permission', p.name || ' ' || p.polname
   from pg_temp.policies as p
   where p.polcmd = 'r' and pg_temp.is_tenant_table(p.relid)
     and (p.body !~ '\m(org_id|id) = ANY \(ARRAY\( SELECT private\.org_ids_with\(''[a-z_]+:read''::text\)' or p.body ~ '\morg_ids\(\)|\mtenancy_org_ids_as\(')
@@ -43,7 +43,7 @@ create view pg_temp.offences as
   where not exists (select 1 from private.role_permissions as r where r.permission = m.permission[1])
   union all
   -- Whom one belongs to, not what one may read there, is what these are about.
-  select 'function that reads by membership and asks no permission', f.name
+  select 'function that reads by membership and checks no permission', f.name
   from pg_temp.functions as f
   where (f.prosrc ~ '\morg_ids\(\)' and f.proname not in ('set_active_organization', 'explain_limit'))
     or (f.prosrc ~ '\mtenancy_require_org\(\)' and f.prosrc !~ '\m(can|tenancy_may_grant_role)\(')
@@ -127,9 +127,9 @@ select is_empty(
       ('policy with "in (select", which cannot use the index'),
       ('policy that calls a function for every row'),
       ('policy column leads no index'),
-      ('select policy of a tenant table that asks no permission'),
+      ('select policy of a tenant table that checks no permission'),
       ('permission that no role holds'),
-      ('function that reads by membership and asks no permission'),
+      ('function that reads by membership and checks no permission'),
       ('anon or everybody has a right on the table'),
       ('users have a right on a private table'),
       ('users have a right beyond reading and writing rows'),

@@ -39,7 +39,7 @@ select results_eq(
   $$values (tests.org('ada'), $$ || quote_literal(:'skill') || $$::uuid, 'manual', 'queued', '{"text": "a"}'::jsonb, 'echo/echo', tests.id('mem'))$$,
   'a member executes a skill'
 );
-select is((select kind || ' ' || status || ' ' || (payload ->> 'execution_id') from public.jobs where id = :'job1'), 'execution.echo queued ' || :'e1', 'a job of the vendor''s kind carries it');
+select is((select kind || ' ' || status || ' ' || (payload ->> 'execution_id') from public.jobs where id = :'job1'), 'execution.echo queued ' || :'e1', 'a job of the vendor''s kind runs it');
 select is(tests.used(tests.org('ada'), 'executions'), 1::bigint, 'it is charged to the skill''s organization');
 select is(tests.used(tests.org('mem'), 'executions'), 0::bigint, 'the caller''s own organization is not charged');
 select tests.act_as('vic');

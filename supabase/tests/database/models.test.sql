@@ -78,12 +78,12 @@ select tests.refuses($$select private.models_import_prices('[]')$$, 'invalid_inp
 delete from public.llm_models where id like 'openai/%' or id like 'anthropic/%' or id like 'gemini/%';
 insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok, source) values
   ('openai/gpt-4o', 1, 1, 'seed'), ('gemini/gemini-2.5-pro', 1, 1, 'operator');
-select private.models_import_prices(:'fixture'::jsonb) as told \gset
-select is(:'told'::jsonb - 'skipped', '{"added": 2, "changed": 1, "unchanged": 0}', 'the import returns counts');
+select private.models_import_prices(:'fixture'::jsonb) as imported \gset
+select is(:'imported'::jsonb - 'skipped', '{"added": 2, "changed": 1, "unchanged": 0}', 'the import returns counts');
 select results_eq(
-  format($$select model, reason from jsonb_to_recordset(%L::jsonb -> 'skipped') as s (model text, reason text) order by model collate "C"$$, :'told'),
+  format($$select model, reason from jsonb_to_recordset(%L::jsonb -> 'skipped') as s (model text, reason text) order by model collate "C"$$, :'imported'),
   $$values
-    ('bedrock/us-east-1/anthropic.claude-v2:1', 'provider bedrock is not asked here'),
+    ('bedrock/us-east-1/anthropic.claude-v2:1', 'provider bedrock is not imported'),
     ('gemini/gemini-2.5-pro', 'its price was set by hand'),
     ('gpt with blanks', 'not a name that a skill can have'),
     ('gpt-audio-by-the-second', 'no price for a token'),
