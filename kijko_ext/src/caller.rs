@@ -50,7 +50,7 @@ impl Caller {
     }
 }
 
-/// The claim `session_id`. A token may name no session (an outside issuer's), but one that names something else is not ours.
+/// The claim `session_id`. A token may name no session (an external issuer's), but one that names something else is not ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Session {
     None,

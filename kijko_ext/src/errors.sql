@@ -47,7 +47,7 @@ comment on function kijko.request_header(text) is 'A header of the request; null
 
 create function kijko.add_header(name text, value text) returns void
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_add_header';
-comment on function kijko.add_header(text, text) is 'Adds a header to the response. The only setter of response.headers: a header set again replaces its former value (Set-Cookie repeats), null takes it away, and kijko.fail sends what is set along (of several cookies the last: a refusal has room for one header of a name).';
+comment on function kijko.add_header(text, text) is 'Adds a header to the response. The only setter of response.headers: a header set again replaces its former value (Set-Cookie repeats), null removes it, and kijko.fail sends what is set along (of several cookies the last: a refusal has room for one header of a name).';
 
 create function kijko.fail(code text, details text default null, hint text default null) returns void
     language plpgsql volatile parallel unsafe

@@ -7,7 +7,7 @@
 //!
 //! The ledger is the truth. A counter that is not in shared memory is loaded from it. `hold` reserves budgets across
 //! transactions. `engine` makes the decision of a use from these; `api` are the functions for SQL and for other modules.
-//! Modules use only those above them in this list: counter, policy, ledger, hold, engine, api.
+//! Each module uses only those before it in this order: counter, policy, ledger, hold, engine, api.
 
 pub mod api;
 pub mod counter;

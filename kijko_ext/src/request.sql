@@ -21,7 +21,7 @@ create table kijko.rate_limit_policies (
     -- What a burst is worth in time has to fit the limiter's clock: 285 years.
     check (extract(epoch from per) * coalesce(burst, rate) / rate < 9000000000)
 );
-comment on table kijko.rate_limit_policies is 'How often requests may be made: what kijko.admit_request() asks of them. Of each name a request has the policy of its tier, or else that for every tier; policies of different names apply together, all or nothing (at most 16). Changes apply from the next request on.';
+comment on table kijko.rate_limit_policies is 'How often requests may be made, as kijko.admit_request() checks it. For each name the policy of the request''s tier applies, or else the one for every tier; policies of different names apply together, all or nothing (at most 16). Changes apply from the next request on.';
 comment on column kijko.rate_limit_policies.name is 'The name in the header RateLimit-Policy.';
 comment on column kijko.rate_limit_policies.tier is 'The organization''s tier (kijko.set_tier), anonymous or user for requests without an organization, or * for every tier that has no policy of this name. For the scope user the user''s own tier, if there is one.';
 comment on column kijko.rate_limit_policies.scope is 'What is limited: each address (of IPv6: each /64), user, organization or API key. A request that has none is not limited by it.';
@@ -30,7 +30,7 @@ comment on column kijko.rate_limit_policies.route is 'Requests whose path is lik
 comment on column kijko.rate_limit_policies.rate is 'How many requests are allowed in the time per.';
 comment on column kijko.rate_limit_policies.per is 'The time in which rate requests are allowed.';
 comment on column kijko.rate_limit_policies.burst is 'How many requests are allowed at once; null for the rate.';
-comment on column kijko.rate_limit_policies.cost is 'What a request costs of it.';
+comment on column kijko.rate_limit_policies.cost is 'Units that one request uses.';
 comment on column kijko.rate_limit_policies.shadow is 'In shadow mode the policy counts and logs what it would refuse, and refuses nothing.';
 comment on column kijko.rate_limit_policies.enabled is 'Whether the policy applies.';
 
@@ -49,7 +49,7 @@ create trigger limits_changed after insert or update or delete or truncate on ki
     for each statement execute function kijko.limits_changed();
 -- A tier changes with each change of a plan: invalidating kijko.tiers itself would have every plan that reads it made again.
 create table kijko.tier_changes ();
-comment on table kijko.tier_changes is 'Always empty. A change of tiers invalidates it, which Postgres tells every backend before the commit returns.';
+comment on table kijko.tier_changes is 'Always empty. A change of tiers invalidates it, which Postgres reports to every backend before the commit returns.';
 create trigger limits_changed after insert or update or delete or truncate on kijko.tiers
     for each statement execute function kijko.limits_changed('tier_changes');
 
@@ -89,7 +89,7 @@ begin
     return found;
 end
 $$;
-comment on function kijko.drop_rate_limit_policy(text, text) is 'Takes a rate limit policy away; false when there was none.';
+comment on function kijko.drop_rate_limit_policy(text, text) is 'Deletes a rate limit policy; false when there was none.';
 
 create function kijko.set_tier(subject uuid, tier text) returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the table
@@ -111,7 +111,7 @@ begin
     on conflict on constraint tiers_pkey do update set tier = excluded.tier where t.tier <> excluded.tier;
 end
 $$;
-comment on function kijko.set_tier(uuid, text) is 'Sets the tier of an organization, or of a user (kijko.subject), by which its rate limit policies are chosen, from its next request on; null takes it away.';
+comment on function kijko.set_tier(uuid, text) is 'Sets the tier of an organization, or of a user (kijko.subject), by which its rate limit policies are chosen, from its next request on; null removes it.';
 
 create table kijko.statement_timeouts (
     tier text collate "C" primary key check (pg_catalog.length(tier) between 1 and 63),
@@ -143,7 +143,7 @@ begin
     on conflict on constraint statement_timeouts_pkey do update set milliseconds = excluded.milliseconds;
 end
 $$;
-comment on function kijko.set_statement_timeout(text, interval) is 'Sets how long a statement of a request of a tier may take, from the next request on; null takes it away, and then the role''s own timeout holds.';
+comment on function kijko.set_statement_timeout(text, interval) is 'Sets how long a statement of a request of a tier may take, from the next request on; null removes it, and then the role''s own timeout applies.';
 
 create function kijko.check_request() returns void
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_check_request';
@@ -151,7 +151,7 @@ comment on function kijko.check_request() is 'The header checks of kijko.admit_r
 
 create function kijko.admit_request(organization uuid, member uuid default null, api_key uuid default null) returns boolean
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_request';
-comment on function kijko.admit_request(uuid, uuid, uuid) is 'Admits a request of an organization, of a user without one, or of an address (kijko.client_network), before anything of it runs: counts it as api_requests of the organization, asks the rate limit policies and the limit of api_requests, and adds RateLimit, RateLimit-Policy and X-RateLimit-* to the answer. True, or fails with rate_limited or quota_exceeded, and Retry-After. Works in READ ONLY transactions.';
+comment on function kijko.admit_request(uuid, uuid, uuid) is 'Admits a request of an organization, of a user without one, or of an address (kijko.client_network), before anything of it runs: counts it as api_requests of the organization, applies the rate limit policies and the limit of api_requests, and adds RateLimit, RateLimit-Policy and X-RateLimit-* to the response. True, or fails with rate_limited or quota_exceeded, and Retry-After. Works in READ ONLY transactions.';
 
 create function kijko.admit_known_request() returns boolean
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_known_request';

@@ -23,7 +23,7 @@ use super::grammar::{self, GrammarError};
 pub enum ScheduleError {
     #[error(transparent)]
     Grammar(#[from] GrammarError),
-    /// Cannot happen for what the grammar lets through; kept apart from it so that a test would tell.
+    /// Cannot happen for what the grammar lets through; kept apart from it so that a test would notice.
     #[error("{0}")]
     Engine(String),
     #[error("there is no time zone {0:?}; use an IANA name such as Europe/Amsterdam")]

@@ -12,7 +12,7 @@ pub fn define() {
     GucRegistry::define_float_guc(
         c"kijko.connection_time_rate",
         c"Seconds of connections that the requests of one subject may take in a second.",
-        c"About a third of PostgREST's db-pool, so that one tenant cannot take all of it. 0 takes the limit away.",
+        c"About a third of PostgREST's db-pool, so that one tenant cannot take all of it. 0 removes the limit.",
         &RATE,
         0.0,
         1_000.0,

@@ -77,7 +77,7 @@ pub fn record(meter_key: MeterKey, key: &str, amount: i64, verdict: Recorded) {
         verdict.limit.map(pg_sys::Datum::from),
         verdict.reset_at.map(pg_sys::Datum::from),
     ];
-    // SAFETY: the columns of idempotency.sql.
+    // SAFETY: the columns of kijko.idempotency_keys (api/consume.sql).
     unsafe {
         let table = pg_sys::table_open(query::table(c"idempotency_keys"), LOCK);
         heap::insert(table, &columns);

@@ -28,7 +28,7 @@ thread_local! {
     ) };
 }
 
-/// Sets the timeout of the tier that the request was admitted by. A tier without one leaves the role's.
+/// Sets the timeout of the tier that the request was admitted by. A tier without one keeps the role's timeout.
 pub fn apply(tier: &str) {
     let Some(milliseconds) = of(tier) else {
         return;

@@ -103,7 +103,7 @@ fn load(index: usize, relation: pg_sys::Oid) -> bool {
     state.is_ready()
 }
 
-/// Whether the table has its triggers: before 0.2.0 it had none.
+/// Whether the table has its triggers. Without them shared memory would miss changes.
 fn has_triggers(relation: pg_sys::Oid) -> bool {
     // SAFETY: opened with a lock and closed again.
     unsafe {
@@ -182,7 +182,7 @@ fn session_changed(arguments: Arguments) -> Answer {
 }
 
 unsafe fn row(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) -> ([u8; 16], i64) {
-    // SAFETY: both columns are not null and of these types since the first version.
+    // SAFETY: both columns are not null and of these types.
     unsafe {
         let mut null = false;
         let mut column = |number| pg_sys::SPI_getbinval(tuple, descriptor, number, &mut null);
