@@ -1,6 +1,6 @@
-//! Kijko's sidecar does only what a database must not do: it waits on other people's HTTP.
+//! Kijko's sidecar calls other servers over HTTP, which a database connection must not wait for.
 //!
-//! It runs queued jobs and takes webhooks. It keeps no state of its own and decides nothing about authorization: every read and
+//! It runs queued jobs and receives webhooks. It keeps no state of its own and decides nothing about authorization: every read and
 //! write is a call of a function in schema `private` that the role `kijko_sidecar` may execute.
 //!
 //! - [`app`]: the one list of domains; [`service`]: the name of the service.

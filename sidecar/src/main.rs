@@ -41,7 +41,7 @@ fn serve() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "the service ends");
+            tracing::error!(%error, "the service failed");
             ExitCode::FAILURE
         }
     }

@@ -39,7 +39,7 @@ pub enum Error {
         /// `Retry-After`, `RateLimit` and the others, as the database wrote them.
         headers: Vec<(String, String)>,
     },
-    /// Something that this route needs is away; trying again later helps.
+    /// Something that this route needs is unavailable; a later retry may succeed.
     #[error("not available at the moment")]
     Unavailable {
         /// For the log only.
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_that_is_away_is_unavailable_and_a_refusal_is_internal() {
+    fn an_unreachable_database_is_unavailable_and_a_refusal_is_internal() {
         assert_eq!(
             Error::from(DbError::TimedOut(std::time::Duration::from_secs(1))).code(),
             "unavailable"

@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_is_away_is_not_named() {
+    async fn an_unreachable_address_is_not_named() {
         let error = ask("http://127.0.0.1:1/secret?key=hidden")
             .await
             .unwrap_err();

@@ -297,8 +297,8 @@ async fn supervise(
     result
 }
 
-/// Checked before anything runs, so that a wrong URL ends in one clear line. A database that is away is no reason to
-/// end: it is asked again when it is back.
+/// Checked before anything runs, so that a wrong URL ends in one clear line. An unreachable database does not end the start:
+/// the listener checks it later.
 async fn refuse_pooler(config: &DatabaseConfig) -> Result<bool, StartError> {
     match check_session(config).await {
         Ok(SessionCheck::Session) => Ok(true),

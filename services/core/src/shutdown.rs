@@ -17,7 +17,7 @@ pub fn on_signals(stop: CancellationToken) -> std::io::Result<()> {
         let name = first_of(&mut terminate, &mut interrupt).await;
         tracing::warn!(
             signal = name,
-            "a second signal: ending now, leases end by themselves"
+            "a second signal: ending now; the leases will expire"
         );
         std::process::exit(130);
     });

@@ -1,6 +1,7 @@
 //! The domains of this service. Each is a folder with what it has of:
 //!
-//! - `mod.rs`: its settings, and what it brings ([`kijko_core::Domain`]).
+//! - `mod.rs`: what it brings ([`kijko_core::Domain`]).
+//! - `config.rs`: its settings.
 //! - `routes.rs`: its public routes.
 //! - `handlers.rs`: its kinds of jobs.
 //! - `store.rs`: the database functions that it calls; the only SQL.

@@ -1,4 +1,4 @@
-//! OpenAI (and whatever speaks its chat completions), Anthropic and Gemini over HTTP.
+//! OpenAI (and any service with its chat completions API), Anthropic and Gemini over HTTP.
 //!
 //! Each is sent one message of a user and streams its answer as events. The guarded client bounds time and bytes and follows no
 //! redirect, which could carry key and prompt elsewhere. A client crate for these vendors collects an answer until it forms an

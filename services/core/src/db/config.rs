@@ -100,7 +100,7 @@ fn tls_mode(mode: Option<&str>, root: Option<PathBuf>) -> Result<(SslMode, Tls),
     }
 }
 
-/// A server that vanished without a goodbye must be noticed in seconds, not after the kernel's two hours.
+/// A server that disappeared without closing its connection must be noticed in seconds, not after the kernel's two hours.
 fn with_defaults(
     mut postgres: tokio_postgres::Config,
     timeout: Duration,

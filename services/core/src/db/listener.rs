@@ -22,7 +22,7 @@ use super::{
 };
 use crate::backoff::Backoff;
 
-/// A silent connection is asked for an answer this often: a dead peer must not pass for a quiet one.
+/// A silent connection is asked for an answer this often: a dead peer looks the same as a quiet one.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// What notifications lead to.

@@ -18,9 +18,9 @@ pub use retry::retry_transient;
 pub use session::{SessionCheck, check_session};
 pub use status::{DatabaseCheck, DatabaseSeries};
 
-/// A pool whose database is away: port 1 of this machine refuses connections at once.
+/// A pool of an unreachable database: port 1 of this machine refuses connections at once.
 #[cfg(test)]
-pub(crate) fn away() -> Db {
+pub(crate) fn unreachable() -> Db {
     let lookup = |name: &str| {
         (name == "DATABASE_URL")
             .then(|| "postgres://nobody:secret@127.0.0.1:1/none?sslmode=disable".to_owned())

@@ -1,4 +1,4 @@
-//! Trying again when the database is away or busy.
+//! Retries while the database is unreachable or busy.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ where
                     return Err(error);
                 }
                 let delay = backoff.next_delay();
-                tracing::warn!(%error, retry_in_ms = delay.as_millis() as u64, "the database did not take a call yet");
+                tracing::warn!(%error, retry_in_ms = delay.as_millis() as u64, "a call of the database failed; retrying");
                 tokio::time::sleep(delay).await;
             }
             done => return done,

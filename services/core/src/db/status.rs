@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn connections_in_use_are_the_open_ones_that_are_not_idle() {
-        let series = DatabaseSeries::new(crate::db::away(), Arc::default());
+        let series = DatabaseSeries::new(crate::db::unreachable(), Arc::default());
         series.set_pool(PoolUse {
             open: 3,
             idle: 1,

@@ -1,4 +1,4 @@
-//! Both routers in process, with a database that is away.
+//! Both routers in process, with an unreachable database.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,7 +30,7 @@ fn server() -> Server {
             max_body_bytes: 2_000,
         },
         series: Arc::default(),
-        db: db::away(),
+        db: db::unreachable(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whether jobs can be done here.
+//! Readiness of the queue, the listener and the worker.
 
 use std::sync::Arc;
 

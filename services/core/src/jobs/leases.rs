@@ -22,7 +22,7 @@ pub enum Stop {
     LeaseLost,
     /// Someone cancelled it.
     Cancelled,
-    /// This process ends; another worker shall take it.
+    /// This process stops; another worker runs the job again.
     Shutdown,
 }
 
@@ -47,7 +47,7 @@ impl Lease {
     }
 
     /// Until when the job is ours. Measured from before the database was asked, so it is never later than the
-    /// database's own idea.
+    /// end of the lease in the database.
     pub fn until(&self) -> Instant {
         *self.until.borrow()
     }
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_heartbeat_tells_of_lost_and_cancelled_jobs() {
+    async fn a_heartbeat_reports_lost_and_cancelled_jobs() {
         let leases = Leases::default();
         let until = Instant::now() + LEASE;
         let [lost, cancelled] = [1, 2].map(|n| leases.enter(Uuid::from_u128(n), until).0);

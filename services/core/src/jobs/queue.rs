@@ -115,7 +115,7 @@ impl Queue {
             .await
     }
 
-    /// Ends a job well, together with others that are ready; false when the lease was lost or the job was cancelled.
+    /// Ends a job as succeeded, together with others that are ready; false when the lease was lost or the job was cancelled.
     pub async fn complete(&self, job: &Job, result: &Value) -> Result<bool, DbError> {
         self.results
             .complete(&self.db, &self.worker, job, result)

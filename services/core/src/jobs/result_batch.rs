@@ -1,5 +1,5 @@
 //! Recording results together: results that become ready while a call is under way are sent with the next one. A single result
-//! is sent at once; nothing waits for company.
+//! is sent at once.
 
 use std::{
     collections::HashMap,

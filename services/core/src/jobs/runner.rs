@@ -121,7 +121,7 @@ async fn record_success(
         Ok(false) => Outcome::Superseded,
         Err(Unrecorded::LeaseLost) => Outcome::LeaseLost,
         Err(Unrecorded::Refused(error)) => {
-            tracing::error!(%error, "the database does not take the result");
+            tracing::error!(%error, "the database refused the result");
             record_failure(queue, handler, job, lease, &Failure::internal()).await
         }
     }
@@ -140,7 +140,7 @@ async fn record_failure(
         Ok(Some(status)) => Outcome::of_status(&status),
         Ok(None) | Err(Unrecorded::LeaseLost) => Outcome::LeaseLost,
         Err(Unrecorded::Refused(error)) => {
-            tracing::error!(%error, "the database does not take the failure; the lease will end by itself");
+            tracing::error!(%error, "the failure was not recorded; the lease will expire");
             Outcome::LeaseLost
         }
     }
@@ -151,7 +151,7 @@ async fn release(queue: &Queue, handler: &dyn AnyHandler, job: &Job, lease: &Lea
         Ok(true) => Outcome::Released,
         Ok(false) | Err(Unrecorded::LeaseLost) => Outcome::LeaseLost,
         Err(Unrecorded::Refused(error)) => {
-            tracing::error!(%error, "the database does not take the job back; the lease will end by itself");
+            tracing::error!(%error, "the job was not released; the lease will expire");
             Outcome::LeaseLost
         }
     }

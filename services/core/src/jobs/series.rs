@@ -230,7 +230,7 @@ mod tests {
     use crate::{db, telemetry::metrics::Metrics};
 
     fn series() -> Arc<JobSeries> {
-        Arc::new(JobSeries::new(db::away(), Arc::default(), 8))
+        Arc::new(JobSeries::new(db::unreachable(), Arc::default(), 8))
     }
 
     fn text(series: &Arc<JobSeries>) -> String {

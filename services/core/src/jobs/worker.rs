@@ -206,7 +206,7 @@ impl Worker {
         {
             tracing::warn!(
                 running = self.leases.count(),
-                "not all jobs could be handed back; their leases end by themselves"
+                "not all jobs could be handed back; their leases will expire"
             );
         }
     }

@@ -38,7 +38,7 @@ pub trait Series: Send + Sync {
     /// Adds them to the registry, once, with their help.
     fn register(&self, registry: &mut Registry);
 
-    /// Sets what only a scrape can know. It must end by itself when the database is away.
+    /// Sets what only a scrape can know. It must end by itself when the database is unreachable.
     fn refresh(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }
@@ -120,7 +120,7 @@ impl Metrics {
         &self.registry.names
     }
 
-    /// Everything as OpenMetrics text. All parts refresh at once, so that a database that is away is waited for once.
+    /// Everything as OpenMetrics text. All parts refresh at once, so that an unreachable database is waited for once.
     pub async fn scrape(&self) -> Result<String, fmt::Error> {
         join_all(self.series.iter().map(|series| series.refresh())).await;
         self.encode()

@@ -62,6 +62,6 @@ pub trait Check: Send + Sync {
     /// Its name in the answer.
     fn name(&self) -> &'static str;
 
-    /// Looks. When the database is down, a check need not ask it again.
+    /// Runs the check. When the database is down, it need not ask it again.
     fn look(&self, database_up: bool) -> BoxFuture<'_, Report>;
 }

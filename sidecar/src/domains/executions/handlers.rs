@@ -93,7 +93,7 @@ impl ExecutionHandler {
 
     async fn execute(&self, queue: &Queue, job: &Job) -> Result<Value, HandlerError> {
         self.forget_earlier_attempts(job);
-        // Starting again is harmless, so a database that is away for a moment costs no attempt.
+        // Starting again is harmless, so a short outage of the database costs no attempt.
         let execution = retry_transient(queue.retry_limit(), || self.store.start(queue, job))
             .await?
             .ok_or(HandlerError::Superseded)?;
@@ -192,7 +192,7 @@ impl ExecutionHandler {
         self.calls().remove(&attempt(job));
     }
 
-    /// They lost their leases, and the database has released what they reserved.
+    /// Earlier attempts have lost their leases, and the database has released their reservations.
     fn forget_earlier_attempts(&self, job: &Job) {
         self.calls()
             .retain(|&(id, attempt), _| id != job.id || attempt >= job.attempt);
@@ -267,13 +267,8 @@ impl Handler for ExecutionHandler {
 
 /// The job's canonical line has the model that answered and its usage.
 fn add_usage(usage: &Value) {
-    for (field, name) in [
-        ("model", "model"),
-        ("input_tokens", "input_tokens"),
-        ("output_tokens", "output_tokens"),
-        ("service_tier", "service_tier"),
-    ] {
-        match &usage[name] {
+    for field in ["model", "input_tokens", "output_tokens", "service_tier"] {
+        match &usage[field] {
             Value::Null => {}
             value => canonical::add(field, value.clone()),
         }

@@ -170,7 +170,7 @@ impl From<VendorHealth> for Recent {
     fn from(health: VendorHealth) -> Self {
         Self {
             name: health.name,
-            status: Status::degraded_unless(!health.is_poor()),
+            status: Status::degraded_unless(!health.is_unhealthy()),
             calls: health.calls,
             errors: health.errors,
             error_rate: (health.error_rate() * 1e3).round() / 1e3,

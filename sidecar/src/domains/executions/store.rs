@@ -70,7 +70,7 @@ impl Store {
             .db
             .scalar(sql, &[&queue.worker(), &job.id, &job.attempt])
             .await?;
-        read("start_execution", answer)
+        read("executions_start", answer)
     }
 
     /// Reserves the most that a call can use, before it; `None` when the job is no longer ours. Repeating it for the same
@@ -86,7 +86,7 @@ impl Store {
             .db
             .scalar(sql, &[&queue.worker(), &job.id, &job.attempt, call])
             .await?;
-        read("reserve_call", answer)
+        read("executions_reserve_call", answer)
     }
 
     /// Records the usage of a call whose job is about to be handed back; false when it was recorded before, or the job is not

@@ -38,8 +38,8 @@ impl VendorHealth {
         }
     }
 
-    /// Half of its calls fail, and it is no coincidence.
-    pub(super) fn is_poor(&self) -> bool {
+    /// At least half of its calls failed, of enough calls to be evidence.
+    pub(super) fn is_unhealthy(&self) -> bool {
         self.calls >= MIN_CALLS && self.errors * 2 >= self.calls
     }
 }
@@ -81,22 +81,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_vendor_is_poor_when_half_of_several_calls_fail() {
+    fn a_vendor_is_unhealthy_when_half_of_several_calls_fail() {
         let vendors = Vendors::default();
         for _ in 0..4 {
             vendors.ended("a", true);
         }
-        assert!(!vendors.health("a").is_poor(), "four are no evidence yet");
+        assert!(
+            !vendors.health("a").is_unhealthy(),
+            "four are no evidence yet"
+        );
         for _ in 0..4 {
             vendors.ended("a", false);
         }
         let health = vendors.health("a");
         assert_eq!(
-            (health.calls, health.errors, health.is_poor()),
+            (health.calls, health.errors, health.is_unhealthy()),
             (8, 4, true)
         );
         vendors.ended("a", false);
-        assert!(!vendors.health("a").is_poor());
+        assert!(!vendors.health("a").is_unhealthy());
         assert_eq!(vendors.health("b").error_rate(), 0.0);
     }
 }

@@ -97,7 +97,7 @@ impl Series for StripeSeries {
         );
         registry.register(
             "stripe_rejected",
-            "Deliveries that were not believed or not understood",
+            "Deliveries that were refused, by reason",
             self.rejected.clone(),
         );
         registry.register(

@@ -1,5 +1,5 @@
-//! `POST /webhooks/stripe`. 2xx means: stored, for good. 4xx is the sender's fault and does not get better; 5xx is ours,
-//! and Stripe sends the event again.
+//! `POST /webhooks/stripe`. 2xx: the event is stored. 4xx: the sender's fault, which sending again does not mend. 5xx: our
+//! fault, and Stripe sends the event again.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -98,7 +98,7 @@ impl Webhook {
                 event = event.id,
                 kind = event.kind,
                 code = ingested.error_code,
-                "a Stripe event could not be applied; it is kept and tried again (./kijko stripe)"
+                "a Stripe event could not be applied; it is kept and retried (./kijko stripe)"
             );
         }
         Ok(Received {

@@ -1,4 +1,4 @@
-//! The webhook in process, with a database that is away.
+//! The webhook in process, with an unreachable database.
 
 use std::time::SystemTime;
 

@@ -29,7 +29,7 @@ use crate::{
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
 
-/// The client hung up before it had an answer; nginx made the number customary.
+/// The client closed the connection before it had a response; the status is nginx's.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// What the middleware of one router shares.

@@ -1,4 +1,4 @@
-//! `GET /health`: the process is alive. It asks nothing else, so that a database that is away does not get the process killed.
+//! `GET /health`: the process is alive. It checks nothing else, so that an unreachable database does not get the process killed.
 
 use axum::{Json, Router, routing::get};
 use serde_json::json;

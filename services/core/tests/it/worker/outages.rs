@@ -1,4 +1,4 @@
-//! A database that is away, or refuses a result.
+//! A database that is unreachable, or refuses a result.
 
 use std::{
     sync::{
