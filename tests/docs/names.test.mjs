@@ -189,7 +189,7 @@ test('sidecar: its routes, and that Caddy passes on the public ones', () => {
 });
 
 test('sidecar: its kinds of jobs are in a guide', () => {
-  const kinds = rust().flatMap(({ text }) => [...text.matchAll(/const KIND: &'static str = "(\w+)"/g)].map(([, kind]) => kind));
+  const kinds = rust().flatMap(({ text }) => [...text.matchAll(/const KIND: &'static str = "([^"]+)"/g)].map(([, kind]) => kind));
   const guides = documentation().filter(({ file }) => file.startsWith('docs/guides/'));
   assert.ok(kinds.length >= 1);
   assert.deepEqual(
