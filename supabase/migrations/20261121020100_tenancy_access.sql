@@ -170,6 +170,27 @@ end
 $$;
 comment on function private.tenancy_require_org_with(text) is 'The organization of the request. Fails with not_a_member without one, and with permission_denied if the caller does not hold the permission there.';
 
+create function private.tenancy_may_grant_role(grantor uuid, org uuid, role text) returns boolean
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (
+    select 1
+    from public.memberships as m
+    join private.roles as mine on mine.role = m.role
+    join private.roles as granted on granted.role = tenancy_may_grant_role.role and granted.rank <= mine.rank
+    join private.role_permissions as manages on manages.role = m.role and manages.permission = 'members:write'
+    where m.user_id = grantor and m.org_id = org
+      and not exists (
+        select rp.permission from private.role_permissions as rp where rp.role = granted.role
+        except
+        select rp.permission from private.role_permissions as rp where rp.role = m.role
+      )
+  );
+end
+$$;
+comment on function private.tenancy_may_grant_role(uuid, uuid, text) is 'Whether the user holds members:write in the organization and every permission of the role; false for null or unknown arguments.';
+
 -- Not in create table: the function reads the table.
 alter table public.memberships alter column org_id set default public.org_id();
 

@@ -71,27 +71,6 @@ comment on type public.issued_invitation is 'Result of invite_member(): the invi
 -- Helpers, called by the definer functions below
 -- ----------------------------------------------------------------------------
 
-create function private.tenancy_may_grant_role(grantor uuid, org uuid, role text) returns boolean
-language plpgsql stable set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return exists (
-    select 1
-    from public.memberships as m
-    join private.roles as mine on mine.role = m.role
-    join private.roles as granted on granted.role = tenancy_may_grant_role.role and granted.rank <= mine.rank
-    join private.role_permissions as manages on manages.role = m.role and manages.permission = 'members:write'
-    where m.user_id = grantor and m.org_id = org
-      and not exists (
-        select rp.permission from private.role_permissions as rp where rp.role = granted.role
-        except
-        select rp.permission from private.role_permissions as rp where rp.role = m.role
-      )
-  );
-end
-$$;
-comment on function private.tenancy_may_grant_role(uuid, uuid, text) is 'Whether the user holds members:write in the organization and every permission of the role; false for null or unknown arguments.';
-
 create function private.invitations_token_hash(token text) returns bytea
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$ select sha256(convert_to(token, 'UTF8')) $$;
