@@ -2,7 +2,7 @@
 //
 // The migrations name the domains: the first ten digits of a time stamp are a block, a block is a domain, and the name of
 // the block's first file is the domain's name.
-import { LARGE_FILES, NO_DOMAIN, UNFINISHED } from './exceptions.mjs';
+import { LARGE_FILES, NO_DOMAIN, SHARED_FUNCTIONS, UNFINISHED } from './exceptions.mjs';
 import { exists, filesOf, isMain, namesIn, ROOT, read, report } from './tree.mjs';
 
 const MIGRATIONS = 'supabase/migrations';
@@ -29,16 +29,17 @@ const GENERATED = [
   /^CHANGELOG\.md$/,
 ];
 
-const NO_EXCEPTIONS = { largeFiles: [], noDomain: {}, unfinished: [] };
+const NO_EXCEPTIONS = { largeFiles: [], noDomain: {}, sharedFunctions: {}, unfinished: [] };
 
 /** Every finding about the tree at `root`, as sentences that name the place. */
-export function checkLayout(root, { largeFiles, noDomain, unfinished } = NO_EXCEPTIONS) {
+export function checkLayout(root, { largeFiles, noDomain, sharedFunctions, unfinished } = NO_EXCEPTIONS) {
   const { domains, findings } = readDomains(namesIn(root, MIGRATIONS));
   const places = [...missingPlaces(root, domains), ...sidecarFolders(root, domains)];
   return [
     ...findings,
     ...without(places, unfinished),
     ...foreignFiles(root, domains, noDomain),
+    ...foreignFunctions(root, domains, sharedFunctions),
     ...oversized(root, largeFiles),
     ...testAreas(root),
   ];
@@ -128,6 +129,27 @@ function foreignFiles(root, domains, noDomain) {
   });
 }
 
+/** A domain's functions of schema private begin with its name. Those of the foundation are named after what they do. */
+function foreignFunctions(root, domains, sharedFunctions) {
+  const functions = namesIn(root, MIGRATIONS).flatMap((name) => {
+    const subject = name.replace(/^\d+_(.*)\.sql$/, '$1');
+    const domain = domains.find((candidate) => belongsTo(subject, candidate));
+    return domain === undefined || WITHOUT_PLACES.has(domain)
+      ? []
+      : [...read(root, `${MIGRATIONS}/${name}`).matchAll(/^create (?:or replace )?(?:function|procedure) private\.(\w+)/gim)]
+          .map(([, called]) => ({ name, domain, called }))
+          .filter(({ called }) => !belongsTo(called, domain));
+  });
+  return [
+    ...functions
+      .filter(({ called }) => !(called in sharedFunctions))
+      .map(({ name, domain, called }) => `${MIGRATIONS}/${name} creates private.${called}: its name must begin with ${domain}_`),
+    ...Object.keys(sharedFunctions)
+      .filter((shared) => !functions.some(({ called }) => called === shared))
+      .map((shared) => `private.${shared} needs no exception any more: remove it from tests/lint/exceptions.mjs`),
+  ];
+}
+
 function oversized(root, largeFiles) {
   const allowed = new Map(largeFiles.map(({ path, lines }) => [path, lines]));
   const lines = new Map(
@@ -164,4 +186,7 @@ function without(findings, unfinished) {
   ];
 }
 
-if (isMain(import.meta)) report('layout', checkLayout(ROOT, { largeFiles: LARGE_FILES, noDomain: NO_DOMAIN, unfinished: UNFINISHED }));
+if (isMain(import.meta)) {
+  const exceptions = { largeFiles: LARGE_FILES, noDomain: NO_DOMAIN, sharedFunctions: SHARED_FUNCTIONS, unfinished: UNFINISHED };
+  report('layout', checkLayout(ROOT, exceptions));
+}

@@ -43,7 +43,8 @@ function tree(changes = {}) {
 }
 
 const lines = (n) => 'x\n'.repeat(n);
-const found = (changes, exceptions = {}) => checkLayout(tree(changes), { largeFiles: [], noDomain: {}, unfinished: [], ...exceptions });
+const found = (changes, exceptions = {}) =>
+  checkLayout(tree(changes), { largeFiles: [], noDomain: {}, sharedFunctions: {}, unfinished: [], ...exceptions });
 
 /** Each finding begins with what is wrong; `starts` are those beginnings, in any order. */
 function assertFound(findings, starts) {
@@ -90,6 +91,29 @@ describe('a file that belongs to no domain', () => {
     const noDomain = { 'tests/journeys': { clients: 'of every domain' } };
     assert.deepEqual(found({ 'tests/journeys/clients_node.test.mjs': '' }, { noDomain }), []);
     assertFound(found({}, { noDomain }), ['tests/journeys/clients* needs no exception']);
+  });
+});
+
+describe("a function of schema private without its domain's name", () => {
+  const path = 'supabase/migrations/20261121020100_notes_tags.sql';
+  const create = (name) => `create function private.${name}() returns void\n`;
+
+  test('is named', () => {
+    assert.deepEqual(found({ [path]: create('notes_merge') }), []);
+    for (const name of ['merge', 'notesmerge', 'api_keys_merge'])
+      assertFound(found({ [path]: create(name) }), [`${path} creates private.${name}`]);
+    assertFound(found({ [path]: 'create or replace procedure private.merge()\n' }), [`${path} creates private.merge`]);
+  });
+
+  test('is none in the foundation, nor in another schema', () => {
+    assert.deepEqual(found({ 'supabase/migrations/20261121010000_foundation.sql': create('merge') }), []);
+    assert.deepEqual(found({ [path]: 'create function public.merge() returns void\n' }), []);
+  });
+
+  test('on the list passes, and one that is not used any more is named', () => {
+    const sharedFunctions = { merge: 'every domain calls it' };
+    assert.deepEqual(found({ [path]: create('merge') }, { sharedFunctions }), []);
+    assertFound(found({}, { sharedFunctions }), ['private.merge needs no exception']);
   });
 });
 
