@@ -77,6 +77,20 @@ for (const file of pages.keys()) {
   }
 }
 
+// The list of domains says which hours are taken.
+const page = 'docs/architecture.md';
+const [, listed = ''] = read(page).match(/^The domains with the hours of their blocks:([\s\S]*?)\n\n/m) ?? [];
+const inList = [...listed.matchAll(/`(\w+)` (\d\d)/g)].map(([, domain, hour]) => `${domain} ${hour}`);
+const firstFiles = new Map();
+for (const file of files('supabase/migrations/*.sql').sort()) {
+  const [, block, hour, domain] = file.match(/(\d{8}(\d\d))\d{4}_(\w+)\.sql$/) ?? [];
+  if (block && !firstFiles.has(block)) firstFiles.set(block, `${domain} ${hour}`);
+}
+const blocks = [...firstFiles.values()];
+for (const domain of blocks.filter((name) => !inList.includes(name))) faults.push(`${page} does not list the domain ${domain}`);
+for (const domain of inList.filter((name) => !blocks.includes(name)))
+  faults.push(`${page} lists the domain ${domain}, which has no migrations`);
+
 // tests/lint/layout.mjs requires a guide for each domain; here each guide is on the list.
 const index = read('docs/guides/README.md');
 for (const file of files('docs/guides/*.md')) {
