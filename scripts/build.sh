@@ -32,16 +32,22 @@ source_hash() {
   (cd "$ROOT" && find "$@" -type f -not -path '*/target/*' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1)
 }
 
+extension_hash() { source_hash kijko_ext Cargo.toml Cargo.lock; }
+
+extension_is_current() {
+  [ -f "$BUILD_PREFIX/.extension" ] && [ "$(cat "$BUILD_PREFIX/.extension")" = "$(extension_hash)" ]
+}
+
 build_extension() {
+  local wanted
   pgrx_environment
   copy_postgres "$BUILD_PREFIX"
-  local stamp=$BUILD_PREFIX/.extension wanted
-  wanted=$(source_hash kijko_ext Cargo.toml Cargo.lock)
-  [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && return 0
+  extension_is_current && return 0
+  wanted=$(extension_hash)
   # An earlier version's files would stay behind, and count as part of what is applied to a cluster.
   rm -f "$BUILD_PREFIX"/share/postgresql/15/extension/kijko*
   (cd "$ROOT" && cargo pgrx install --release --package kijko_ext --pg-config "$BUILD_PREFIX/lib/postgresql/15/bin/pg_config")
-  printf '%s\n' "$wanted" > "$stamp"
+  printf '%s\n' "$wanted" > "$BUILD_PREFIX/.extension"
 }
 
 # Gives the instance its own copy, by unlink and create: a running server keeps the file it has mapped.

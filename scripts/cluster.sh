@@ -158,7 +158,7 @@ supabase_cli() {
   PGPASSWORD=$(owner_password) SUPABASE_TELEMETRY_DISABLED=1 DO_NOT_TRACK=1 NO_UPDATE_NOTIFIER=1 HOME=$KIJKO_HOME/cli "$ROOT/node_modules/.bin/supabase" --agent no "$@"
 }
 
-# `db push` compares versions only and would skip an edited file without a word, so the contents are compared here.
+# `db push` compares versions only and would skip an edited file silently, so the contents are compared here.
 refuse_migration_drift() {
   [ "$(owner_psql -At -c "select to_regclass('supabase_migrations.schema_migrations') is not null")" = t ] || return 0
   local file version applied edited=()

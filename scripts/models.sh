@@ -10,8 +10,7 @@ command_models() {
 
 # The file is too long for an argument; psql reads it by itself and sends it as one value. In one statement: all or nothing.
 import_llm_prices() {
-  KIJKO_PRICES_FILE=$1 PGPASSWORD=$KIJKO_POSTGRES_PASSWORD "$PG_BIN/psql" -X -q -At -v ON_ERROR_STOP=1 -v VERBOSITY=terse \
-    "host=127.0.0.1 port=$DB_PORT user=postgres dbname=postgres sslmode=disable" << 'SQL'
+  KIJKO_PRICES_FILE=$1 owner_psql -At -v VERBOSITY=terse << 'SQL'
 \set prices `cat "$KIJKO_PRICES_FILE"`
 select private.models_import_prices(:'prices'::jsonb) as result \gset
 select format('%s added, %s changed, %s unchanged, %s skipped',

@@ -30,10 +30,6 @@ build_all() {
   step "the sidecar" "the compiler's message above says what is wrong" build_sidecar
 }
 
-extension_is_current() {
-  [ -f "$BUILD_PREFIX/.extension" ] && [ "$(cat "$BUILD_PREFIX/.extension")" = "$(source_hash kijko_ext Cargo.toml Cargo.lock)" ]
-}
-
 bring_up_database() {
   local fresh=no
   # Before anything is stopped or replaced.

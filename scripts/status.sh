@@ -29,7 +29,7 @@ print_part() {
     result=1
   fi
   printf '%-10s %-9s %-6s %-10s %s\n' "$name" "$state" "$(service_port "$name")" "$health" "${version:--}"
-  if [ "$state" = crashed ]; then printf '           its last words are in %s\n' "$LOGS/$name.log"; fi
+  if [ "$state" = crashed ]; then printf '           its last lines are in %s\n' "$LOGS/$name.log"; fi
   return "$result"
 }
 
@@ -52,11 +52,13 @@ part_healthy() {
   fi
 }
 
+ENVIRONMENT_NAMES=(API_URL DB_URL ADMIN_DB_URL ANON_KEY SERVICE_ROLE_KEY SIDECAR_URL SIDECAR_OPERATORS_URL STRIPE_WEBHOOK_SECRET_LOCAL)
+
 print_environment() {
   require_running
   [ -f "$SECRETS/api_keys" ] || fail "there are no API keys yet: './kijko up' makes them"
   local name
-  for name in API_URL DB_URL ADMIN_DB_URL ANON_KEY SERVICE_ROLE_KEY SIDECAR_URL SIDECAR_OPERATORS_URL STRIPE_WEBHOOK_SECRET_LOCAL; do
+  for name in "${ENVIRONMENT_NAMES[@]}"; do
     printf '%s="%s"\n' "$name" "$(environment_value "$name")"
   done
 }
@@ -73,7 +75,7 @@ environment_value() {
 # For the programs that the script starts: demo, journeys, benchmarks.
 export_environment() {
   local name
-  for name in API_URL DB_URL ADMIN_DB_URL ANON_KEY SERVICE_ROLE_KEY SIDECAR_URL SIDECAR_OPERATORS_URL STRIPE_WEBHOOK_SECRET_LOCAL; do
+  for name in "${ENVIRONMENT_NAMES[@]}"; do
     export "$name=$(environment_value "$name")"
   done
   export KIJKO_HOME

@@ -31,10 +31,7 @@ command_stripe() {
   esac
 }
 
-stripe_psql() {
-  PGPASSWORD=$KIJKO_POSTGRES_PASSWORD "$PG_BIN/psql" -X -q -v ON_ERROR_STOP=1 -P footer=off -P null=- \
-    "host=127.0.0.1 port=$DB_PORT user=postgres dbname=postgres sslmode=disable application_name=kijko-script" "$@"
-}
+stripe_psql() { owner_psql -P footer=off -P null=- "$@"; }
 
 # Everything that needs a person, each list only when there is something in it.
 stripe_status() {

@@ -58,7 +58,7 @@ run_area() {
     tee -a "$TEST_LOGS/$area.log"
 }
 
-# ---- the test stack: an own instance on free ports with a new database, stopped again whatever happens
+# ---- the test stack: an own instance on free ports with a new database, stopped again also after a failure
 
 TEST_HOME=$ROOT/.kijko/test
 TEST_STACK=no
@@ -214,7 +214,7 @@ print_counts() {
   cat "$TEST_LOGS"/*.log | sum_counts
 }
 
-# A skipped, ignored or cancelled test is a failure of the run: nothing is left out without a word.
+# A skipped, ignored or cancelled test is a failure of the run: no test is left out silently.
 sum_counts() {
   awk '
     /^test result: / { for (i = 1; i <= NF; i++) { if ($i ~ /^passed/) passed += $(i-1); if ($i ~ /^failed/) failed += $(i-1); if ($i ~ /^ignored/) skipped += $(i-1) } }
