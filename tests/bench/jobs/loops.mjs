@@ -1,6 +1,6 @@
 // Loops that take and complete batches, as a worker process runs them.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { LOOPS, TRAIL } from './settings.mjs';
+import { LOOPS, MIN_POLL_MS } from './settings.mjs';
 
 // ---- drivers
 
@@ -43,7 +43,7 @@ export class Waker {
       const next = await step();
       if (next !== null) reason = performance.now();
       if (next === true || this.#woken || this.#stopped) continue;
-      const pause = next ?? (woken ? TRAIL : Math.min(Math.max(2 * TRAIL, (performance.now() - reason) / 4), pollMs));
+      const pause = next ?? (woken ? MIN_POLL_MS : Math.min(Math.max(2 * MIN_POLL_MS, (performance.now() - reason) / 4), pollMs));
       await new Promise((resolve) => {
         const timer = setTimeout(resolve, pause);
         this.#wake = () => {

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { drainLoops, Waker } from './loops.mjs';
-import { admin, connection, LOOPS, POOL, TAKE, TRAIL } from './settings.mjs';
+import { admin, connection, LOOPS, MIN_POLL_MS, POOL, TAKE } from './settings.mjs';
 
 // ---- the three, behind one face: fill, fillOne, drain(n), work(onJob) -> stop()
 
@@ -77,7 +77,7 @@ export class Kijko {
       for (const job of jobs) onJob(job.payload);
       done.push(...jobs);
       if (jobs.length) completer.wake();
-      return jobs.length === TAKE ? true : jobs.length > 0 ? TRAIL : null;
+      return jobs.length === TAKE ? true : jobs.length > 0 ? MIN_POLL_MS : null;
     }, 1_000);
     const completions = completer.run(async () => {
       const jobs = done.splice(0, TAKE);

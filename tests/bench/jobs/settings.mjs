@@ -24,7 +24,7 @@ export const TAKE = 500;
 export const POOL = 12;
 
 // As in the sidecar: how soon a worker looks again where there was work.
-export const TRAIL = 1;
+export const MIN_POLL_MS = 1;
 
 export const connection = { connectionString: DB_URL };
 export const admin = new pg.Pool({ connectionString: ADMIN_DB_URL, max: 2 });
