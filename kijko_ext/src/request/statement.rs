@@ -23,7 +23,7 @@ const MAX_LEVELS: u32 = 3;
 const MAX_EMBEDS: u32 = 12;
 
 /// The aliases of PostgREST's lateral subqueries that embed nothing: they unpack a body or call a function.
-const NO_EMBEDS: [&CStr; 4] = [
+const NON_EMBED_ALIASES: [&CStr; 4] = [
     c"pgrst_uniform_json",
     c"pgrst_json_defs",
     c"pgrst_body",
@@ -70,7 +70,7 @@ const CASTABLE: [pg_sys::Oid; 34] = [
 ];
 
 /// Types that no value of a request may have, cast or not: their input and output read the catalogs.
-const LOOK_UP: [pg_sys::Oid; 11] = [
+const CATALOG_TYPES: [pg_sys::Oid; 11] = [
     pg_sys::REGPROCOID,
     pg_sys::REGPROCEDUREOID,
     pg_sys::REGOPEROID,
@@ -238,7 +238,7 @@ unsafe fn is_embed(entry: *const pg_sys::RangeTblEntry) -> bool {
             return false;
         }
         let alias = (*entry).alias;
-        alias.is_null() || !NO_EMBEDS.contains(&CStr::from_ptr((*alias).aliasname))
+        alias.is_null() || !NON_EMBED_ALIASES.contains(&CStr::from_ptr((*alias).aliasname))
     }
 }
 
@@ -268,7 +268,7 @@ unsafe fn refuses(node: *mut pg_sys::Node) -> bool {
             _ => return false,
         };
         let of = element(pg_sys::exprType(node));
-        LOOK_UP.contains(&of)
+        CATALOG_TYPES.contains(&of)
             || (is_cast && !CASTABLE.contains(&of) && of.to_u32() < pg_sys::FirstNormalObjectId)
     }
 }

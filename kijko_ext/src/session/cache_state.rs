@@ -33,7 +33,7 @@ pub struct CacheState {
 pub struct Loading(u64);
 
 /// How long a full cache is not loaded again, in microseconds.
-const FULL_FOR: u64 = 60_000_000;
+const FULL_RELOAD_DELAY: u64 = 60_000_000;
 
 /// The index of a table's state, which is assigned at the first call. None when all are in use.
 pub fn find(states: &[CacheState; MAX_TABLES], id: u64) -> Option<usize> {
@@ -57,7 +57,7 @@ impl CacheState {
     /// Begins a load. None while another one is in progress, or when the sessions did not fit a short time ago.
     pub fn begin(&self, now: u64) -> Option<Loading> {
         let state = self.state.load(Ordering::Acquire);
-        let again = now.saturating_sub(self.full_at.load(Ordering::Acquire)) > FULL_FOR;
+        let again = now.saturating_sub(self.full_at.load(Ordering::Acquire)) > FULL_RELOAD_DELAY;
         if !(state & STATUS == EMPTY || state & STATUS == FULL && again) {
             return None;
         }

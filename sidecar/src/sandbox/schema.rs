@@ -6,10 +6,10 @@ use serde_json::Value;
 use super::prompt::PromptError;
 
 /// So many violations are named; the rest is counted.
-const NAMED: usize = 5;
+const MAX_NAMED: usize = 5;
 
 /// The longest description of one violation: it may quote the input.
-const LONGEST: usize = 300;
+const MAX_DESCRIPTION_CHARS: usize = 300;
 
 /// For patterns with look-around or back-references: some milliseconds at most. Other patterns never backtrack and run in
 /// linear time.
@@ -37,7 +37,7 @@ pub(super) fn check(schema: &Value, input: &Value) -> Result<(), PromptError> {
     let mut violations = validator.iter_errors(input);
     let named: Vec<String> = violations
         .by_ref()
-        .take(NAMED)
+        .take(MAX_NAMED)
         .map(|error| match error.instance_path().to_string() {
             path if path.is_empty() => short(&error.to_string()),
             path => format!("{path}: {}", short(&error.to_string())),
@@ -54,10 +54,13 @@ pub(super) fn check(schema: &Value, input: &Value) -> Result<(), PromptError> {
 }
 
 fn short(text: &str) -> String {
-    if text.chars().count() <= LONGEST {
+    if text.chars().count() <= MAX_DESCRIPTION_CHARS {
         text.to_owned()
     } else {
-        text.chars().take(LONGEST).chain("…".chars()).collect()
+        text.chars()
+            .take(MAX_DESCRIPTION_CHARS)
+            .chain("…".chars())
+            .collect()
     }
 }
 

@@ -10,7 +10,7 @@ use super::{filters, prompt::PromptError, value};
 const FUEL: u64 = 500_000;
 
 /// The longest prompt; above the context window of any model by far.
-pub(super) const LONGEST_PROMPT: usize = 4 << 20;
+pub(super) const MAX_PROMPT_BYTES: usize = 4 << 20;
 
 /// Both `{{ topic }}` and `{{ input.topic }}` work. The name `input` always means the whole.
 pub(super) fn render(template: &str, input: &serde_json::Value) -> Result<String, PromptError> {
@@ -30,7 +30,9 @@ pub(super) fn render(template: &str, input: &serde_json::Value) -> Result<String
         .render_captured_to(variables, &mut prompt)
         .map(drop);
     rendered.map_err(|error| match prompt.full {
-        true => PromptError::Template(format!("the prompt is longer than {LONGEST_PROMPT} bytes")),
+        true => PromptError::Template(format!(
+            "the prompt is longer than {MAX_PROMPT_BYTES} bytes"
+        )),
         false => explain(&error),
     })?;
     String::from_utf8(prompt.bytes)
@@ -60,7 +62,7 @@ struct Bounded {
 
 impl Write for Bounded {
     fn write(&mut self, part: &[u8]) -> io::Result<usize> {
-        if self.bytes.len() + part.len() > LONGEST_PROMPT {
+        if self.bytes.len() + part.len() > MAX_PROMPT_BYTES {
             self.full = true;
             return Err(io::ErrorKind::FileTooLarge.into());
         }

@@ -8,7 +8,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::error::with_causes;
 
 /// Timeout for sending the cancellation and for the server's confirmation.
-pub(super) const CANCELLING: Duration = Duration::from_secs(2);
+pub(super) const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection that runs a statement. Dropped before [`Call::ended`], it cancels the statement, and the connection never
 /// returns to the pool: a late cancellation must not hit another caller's statement.
@@ -82,7 +82,7 @@ impl Drop for Call {
 }
 
 async fn cancel(client: &ClientWrapper, tls: MakeRustlsConnect) {
-    let asked = tokio::time::timeout(CANCELLING, client.cancel_token().cancel_query(tls)).await;
+    let asked = tokio::time::timeout(CANCEL_TIMEOUT, client.cancel_token().cancel_query(tls)).await;
     match asked {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {

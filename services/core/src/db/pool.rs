@@ -14,7 +14,7 @@ use tokio_postgres::{Row, types::ToSql};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
-    cancel::{CANCELLING, Call},
+    cancel::{CANCEL_TIMEOUT, Call},
     config::DatabaseConfig,
     error::{DbError, with_causes},
     tls::connector,
@@ -108,7 +108,7 @@ impl Db {
             Err(_) => {
                 call.cancel().await;
                 // The statement may have finished at the last moment; then its answer counts.
-                match tokio::time::timeout(CANCELLING, &mut answer).await {
+                match tokio::time::timeout(CANCEL_TIMEOUT, &mut answer).await {
                     Ok(Ok(rows)) => Ok(rows),
                     _ => Err(DbError::TimedOut(self.timeout)),
                 }

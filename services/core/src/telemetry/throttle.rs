@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-const PAUSE: Duration = Duration::from_secs(1);
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One kind of line.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ impl LogThrottle {
     /// Whether a line is due: how many were suppressed since the last one. `None` means that this one is suppressed too.
     pub fn due(&self, now: Instant) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.last.is_some_and(|last| now < last + PAUSE) {
+        if state.last.is_some_and(|last| now < last + MIN_INTERVAL) {
             state.suppressed += 1;
             return None;
         }

@@ -39,7 +39,7 @@ impl JobKind for ExecutionJob {
 }
 
 /// The usage of a call is kept this long for its record; afterwards its lease has long gone to another worker.
-const UNSETTLED: Duration = Duration::from_secs(3_600);
+const OPEN_CALL_TTL: Duration = Duration::from_secs(3_600);
 
 /// Runs executions.
 pub struct ExecutionHandler {
@@ -171,7 +171,7 @@ impl ExecutionHandler {
     ) {
         let since = Instant::now();
         let mut calls = self.calls();
-        calls.retain(|_, call| since.duration_since(call.since) < UNSETTLED);
+        calls.retain(|_, call| since.duration_since(call.since) < OPEN_CALL_TTL);
         let call = OpenCall {
             id,
             since,
