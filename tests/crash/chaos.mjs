@@ -8,7 +8,7 @@ import { assertAllDoneOnce, queueJobs } from './postgres.mjs';
 import { Tenant } from './tenant.mjs';
 
 // KIJKO_CHAOS_SECONDS=8 while working on it.
-const AWAY_SECONDS = Number(process.env.KIJKO_CHAOS_SECONDS ?? 60);
+const OUTAGE_SECONDS = Number(process.env.KIJKO_CHAOS_SECONDS ?? 60);
 
 export function chaosTests(vendor) {
   describe('many jobs while what runs them dies', () => {
@@ -51,9 +51,9 @@ export function chaosTests(vendor) {
       await assertAllDoneOnce(tenant, ids, vendor);
     });
 
-    test(`when the database is away for ${AWAY_SECONDS} seconds, vendors' answers are recorded afterwards and no call is repeated`, async () => {
+    test(`when the database is unreachable for ${OUTAGE_SECONDS} seconds, vendors' answers are recorded afterwards and no call is repeated`, async () => {
       const tenant = await Tenant.make();
-      const [worker] = await startWorkers(vendor, 1, { leaseSeconds: AWAY_SECONDS * 2 + 60, concurrency: 6 });
+      const [worker] = await startWorkers(vendor, 1, { leaseSeconds: OUTAGE_SECONDS * 2 + 60, concurrency: 6 });
       const ids = await queueJobs(tenant, 12);
       await vendor.call(6);
       await killPostgres();
@@ -64,7 +64,7 @@ export function chaosTests(vendor) {
           () => false,
         ),
       );
-      await sleep(AWAY_SECONDS * 1_000);
+      await sleep(OUTAGE_SECONDS * 1_000);
       await kijkoDown();
       await kijkoUp(vendor);
 
@@ -80,7 +80,7 @@ export function chaosTests(vendor) {
       assert.equal(worker.child.exitCode, null, 'it is the same process');
     });
 
-    test('when the database is away for longer than a lease, the jobs run again and each ends once', async () => {
+    test('when the database is unreachable for longer than a lease, the jobs run again and each ends once', async () => {
       const tenant = await Tenant.make();
       const [worker] = await startWorkers(vendor, 1, { leaseSeconds: 3, concurrency: 4 });
       const ids = await queueJobs(tenant, 8);
