@@ -58,7 +58,7 @@ describe('misuse and failure have different exit codes', () => {
 });
 
 describe('models import', () => {
-  const prices = path.join(root, 'tests/models/litellm_prices.json');
+  const prices = path.join(root, 'tests/fixtures/litellm_prices.json');
   it('imports prices, reports what it skipped and why, and changes nothing the second time', async () => {
     const first = await kijko(['models', 'import', prices]);
     assert.equal(first.code, 0, first.stderr);

@@ -1,7 +1,7 @@
 begin;
 \ir 000_helpers.sql
 select plan(63);
-\set fixture `cat tests/models/litellm_prices.json`
+\set fixture `cat tests/fixtures/litellm_prices.json`
 
 create function tests.cost(usage jsonb, model text default 'acme/one') returns bigint language sql stable as $$
   select private.models_cost(model, null, usage)
