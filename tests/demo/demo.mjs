@@ -1,4 +1,4 @@
-// The main job, told with supabase-js on the running stack: sign up, schedule, run, meter, enforce.
+// The demo, by supabase-js on the running stack: sign up, schedule, run, meter, enforce.
 // Every step is a check: the first thing that is not as expected ends the demo with exit status 1.
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
@@ -29,7 +29,7 @@ import { elapsed, short, until } from './story.mjs';
 import { payByStripe } from './stripe.mjs';
 
 async function demo() {
-  story.title(`Kijko: the main job (model ${MODEL})`);
+  story.title(`Kijko: from sign-up to quota (model ${MODEL})`);
 
   const { ada, bob } = await story.step('Two users sign up', async (say) => {
     const [first, second] = [await signUp('Ada'), await signUp('Bob')];
