@@ -184,6 +184,12 @@ test('sidecar: its routes, and that Caddy passes on the public ones', () => {
   assert.deepEqual(
     routed.filter((route) => !endpoints.some(({ path }) => path === route)),
     [],
+    'each route is documented',
+  );
+  assert.deepEqual(
+    endpoints.filter(({ path }) => !path.endsWith('*') && !routed.includes(path)),
+    [],
+    'each documented path is a route',
   );
   for (const { audience, path } of endpoints) assert.equal(isRoute(path), audience !== 'operators', `deploy/Caddyfile and ${path}`);
 });
