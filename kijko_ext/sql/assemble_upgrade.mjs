@@ -72,7 +72,7 @@ const REPLACED = new Set(['function', 'view', 'trigger']);
 const BY_HAND = new Set(['table', 'type', 'domain', 'data', 'other']);
 
 /** The upgrade script from one install script to another; `tables` is what was written by hand. */
-export function assemble(oldScript, newScript, tables = '') {
+function assemble(oldScript, newScript, tables = '') {
   const old = new Map(statements(oldScript).map((statement) => [`${statement.kind} ${statement.key}`, statement]));
   const fresh = statements(newScript);
   const kept = new Set(fresh.map((statement) => `${statement.kind} ${statement.key}`));

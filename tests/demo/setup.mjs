@@ -33,7 +33,7 @@ export const clock = new Clock(env.ADMIN_DB_URL);
 export const admin = politeClient(env.API_URL, env.SERVICE_ROLE_KEY);
 export const habitsToStop = [];
 
-export const sayRateWait = ({ waits, waitedSeconds }) =>
+const sayRateWait = ({ waits, waitedSeconds }) =>
   story.progress(`rate limit reached, waiting as Retry-After says (${waits} times, ${waitedSeconds} s so far)`, { milestone: waits === 1 });
 
 // The answer's data; an error ends the step with the code and the text that a frontend would see.

@@ -21,7 +21,7 @@ const HEAD_HAS = ['@supabase/supabase-js', './database.types'];
 const NAMES = 'supabase, service, bob, API_URL, ANON_KEY, SERVICE_ROLE_KEY, orgId, userId, bobId, email, password, projectId, skillId, $';
 
 /** The program of a page's text. */
-export function programOf(text, blocks) {
+function programOf(text, blocks) {
   const lines = text.split('\n');
   const program = lines.map(() => '');
   const imports = new Set();

@@ -32,7 +32,7 @@ function sessionOf(connectionString) {
 const quote = (value) => `'${String(value).replaceAll("'", "''")}'`;
 
 /** Puts values in the place of :'name', as psql does; names an unknown one. */
-export function substitute(code, values) {
+function substitute(code, values) {
   const unknown = [];
   const text = code.replace(/:'(\w+)'/g, (all, name) => {
     if (values[name] === undefined) unknown.push(name);

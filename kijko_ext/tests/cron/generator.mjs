@@ -20,7 +20,7 @@ export const pick = (list) => list[below(list.length)];
 
 // ---- expressions
 
-export const NICKNAMES = ['@yearly', '@annually', '@monthly', '@weekly', '@daily', '@hourly'];
+const NICKNAMES = ['@yearly', '@annually', '@monthly', '@weekly', '@daily', '@hourly'];
 
 export function item(min, max, names) {
   const name = (n) =>

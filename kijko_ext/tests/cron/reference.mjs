@@ -62,7 +62,7 @@ export const YEARS = [Date.UTC(2011, 0, 1), Date.UTC(2031, 0, 1)];
 export const allChanges = new Map([...zones.keys()].map((zone) => [zone, changes(zone, ...YEARS)]));
 
 /** What a wall clock time (as if it were UTC) is: an instant, and whether it is skipped, and by how much. */
-export function locate(zone, wall) {
+function locate(zone, wall) {
   for (const { at, before, after } of allChanges.get(zone)) {
     if (after > before && wall >= at + before && wall < at + after) return { instant: at, gap: true, shifted: wall - before };
     // A repeated time is taken the first time.

@@ -27,7 +27,7 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the database answers.
 #[derive(Debug, Deserialize)]
-struct Verdict {
+struct Admission {
     code: Option<String>,
     details: Option<String>,
     headers: HashMap<String, String>,
@@ -45,7 +45,7 @@ pub(in crate::http) async fn limit(State(db): State<Db>, request: Request, next:
     }
     let asked = admit(&db, forwarded_for.as_deref(), &method, &path);
     match tokio::time::timeout(TIMEOUT, asked).await {
-        Ok(Ok(verdict)) => verdict.refusal().map_or(response, Error::into_response),
+        Ok(Ok(admission)) => admission.refusal().map_or(response, Error::into_response),
         Ok(Err(error)) => {
             tracing::debug!(%error, "not limited");
             response
@@ -66,12 +66,12 @@ async fn admit(
     forwarded_for: Option<&str>,
     method: &str,
     path: &str,
-) -> Result<Verdict, DbError> {
+) -> Result<Admission, DbError> {
     let text: String = db.scalar(ADMIT, &[&forwarded_for, &method, &path]).await?;
     serde_json::from_str(&text).map_err(|error| DbError::Unexpected(error.to_string()))
 }
 
-impl Verdict {
+impl Admission {
     fn refusal(self) -> Option<Error> {
         match self.code?.as_str() {
             "rate_limited" => Some(Error::RateLimited {
@@ -103,8 +103,8 @@ mod tests {
 
     #[test]
     fn only_a_code_refuses() {
-        let verdict = |text: &str| serde_json::from_str::<Verdict>(text).unwrap().refusal();
-        let code = |text: &str| verdict(text).map(|error| error.code());
+        let admission = |text: &str| serde_json::from_str::<Admission>(text).unwrap().refusal();
+        let code = |text: &str| admission(text).map(|error| error.code());
         assert_eq!(code(r#"{"code":null,"details":null,"headers":{}}"#), None);
         assert_eq!(
             code(r#"{"code":"rate_limited","details":"d","headers":{"RateLimit":"x"}}"#),
