@@ -126,9 +126,9 @@ describe('quotas and the cluster', () => {
       await reader.query('select kijko.usage($1)', [subject]);
       // Requests are admitted by what the primary has written meanwhile, and nothing older is left after promotion.
       const admit = () => reader.query('select kijko.admit_request($1)', [subject]);
-      const standing = async () => Number((await reader.query("select used from kijko.quota_status($1, 'x')", [subject])).rows[0].used);
+      const quotaUsed = async () => Number((await reader.query("select used from kijko.quota_status($1, 'x')", [subject])).rows[0].used);
       await admit();
-      assert.equal(await standing(), 7);
+      assert.equal(await quotaUsed(), 7);
       await take(client, 2, subject);
       await client.query("select kijko.record_usage($1, 'api_requests', 10, now())", [subject]);
       await until(
@@ -136,7 +136,7 @@ describe('quotas and the cluster', () => {
           (await reader.query("select from kijko.usage($1) where meter = 'api_requests' and used = 10", [subject])).rowCount === 1,
       );
       await assert.rejects(admit(), { code: 'KJ429' });
-      assert.equal(await standing(), 9);
+      assert.equal(await quotaUsed(), 9);
       await reader.query('select pg_promote()');
       const {
         rows: [requests],

@@ -24,8 +24,8 @@ describe('effects of events', () => {
     for (const event of steps) {
       const { status, body } = await send(event);
       assert.deepEqual([status, body.status], [200, 'applied'], event.type);
-      const { plan, status: standing } = await planOf(person.orgId);
-      if (seen.at(-1) !== `${plan} ${standing}`) seen.push(`${plan} ${standing}`);
+      const { plan, status: planStatus } = await planOf(person.orgId);
+      if (seen.at(-1) !== `${plan} ${planStatus}`) seen.push(`${plan} ${planStatus}`);
       const limit = { FREE: 50, PRO: 2000, TEAMS: 20000 }[plan];
       assert.equal((await usageOf(person)).executions.limit, limit, `${event.type}: limits move with the plan`);
     }

@@ -63,7 +63,7 @@ describe('the order of events does not matter', () => {
   }
   const summary = (end) => ({
     plan: end.plan.plan,
-    standing: end.plan.status,
+    status: end.plan.status,
     subscriptions: end.subscriptions?.map((s) => s.status),
     invoices: end.invoices?.map((i) => i.status).sort(),
     failed: end.failed,
@@ -123,7 +123,7 @@ describe('the order of events does not matter', () => {
         assert.equal(found.length, 1);
         assert.deepEqual(summary(JSON.parse(found[0])), {
           plan: 'FREE',
-          standing: 'canceled',
+          status: 'canceled',
           subscriptions: ['canceled'],
           invoices: undefined,
           failed: null,
