@@ -54,9 +54,9 @@ comment on function auth_api.hash_password(text) is 'A bcrypt hash of GoTrue''s 
 create or replace function auth_api.password_matches(password text, hash text) returns boolean
 language plpgsql volatile set search_path = '' as $$
 declare
-    nobodys constant text := '$2a$10$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234';
+    dummy_hash constant text := '$2a$10$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234';
     usable boolean := coalesce(hash ~ '^\$2[aby]\$(0[4-9]|1[0-5])\$[./A-Za-z0-9]{53}$', false);
-    known text := case when usable then '$2a$' || substr(hash, 5) else nobodys end;
+    known text := case when usable then '$2a$' || substr(hash, 5) else dummy_hash end;
     matches boolean := extensions.crypt(coalesce(password, ''), known) = known;
 begin
     return usable and matches and octet_length(password) between 1 and 72;
@@ -127,13 +127,13 @@ comment on function auth_api.user_json(auth.users) is 'A user as GoTrue shows th
 create or replace function auth_api.create_user(id uuid, email text, hash text, role text, app_metadata jsonb, user_metadata jsonb, confirmed boolean) returns auth.users
 language plpgsql volatile set search_path = '' as $$
 declare
-    nobody constant uuid := uuid '00000000-0000-0000-0000-000000000000';
+    nil_uuid constant uuid := uuid '00000000-0000-0000-0000-000000000000';
     moment constant timestamptz := kijko.now();
     u auth.users;
 begin
     insert into auth.users as users (instance_id, id, aud, role, email, encrypted_password, email_confirmed_at, confirmation_token, recovery_token,
         email_change_token_new, email_change, raw_app_meta_data, raw_user_meta_data, created_at, updated_at)
-    values (nobody, create_user.id, 'authenticated', create_user.role, create_user.email, hash, case when confirmed then moment end, '', '',
+    values (nil_uuid, create_user.id, 'authenticated', create_user.role, create_user.email, hash, case when confirmed then moment end, '', '',
         '', '', app_metadata, user_metadata, moment, moment)
     on conflict do nothing
     returning * into u;

@@ -55,7 +55,7 @@ comment on column public.skills.input_schema is 'JSON schema of the input. The d
 comment on column public.skills.model is 'provider/model; a well-known name such as gpt-4o, claude-sonnet-4-5 or gemini-2.5-pro may go without its provider.';
 comment on column public.skills.parameters is 'Passed to the model: temperature, max_tokens and the like.';
 comment on column public.skills.enabled is 'A disabled skill refuses new executions; queued ones still run.';
-comment on column public.skills.created_by is 'User who made it; null once that user is gone.';
+comment on column public.skills.created_by is 'User who made it; null after that user is deleted.';
 comment on column public.skills.created_by_key is 'API key that made it; null when a user did.';
 comment on column public.skills.created_at is 'When it was made.';
 comment on column public.skills.updated_at is 'Last change; set by trigger.';

@@ -111,7 +111,7 @@ begin
   end if;
   select s.* into skill from public.skills as s where s.org_id = execution.org_id and s.id = execution.skill_id;
   if skill.id is null then
-    perform kijko.fail('conflict', 'the skill is gone');
+    perform kijko.fail('conflict', 'the skill was deleted');
   end if;
   if not skill.enabled then
     perform kijko.fail('conflict', 'the skill is disabled');

@@ -46,7 +46,7 @@ comment on column public.habits.enabled is 'Whether it runs. An enabled habit st
 comment on column public.habits.next_run_at is 'Next slot; null while disabled, or when last_error says why there is none.';
 comment on column public.habits.last_run_at is 'Slot handled last, also when it was skipped.';
 comment on column public.habits.last_error is 'Why the last slot could not be handled; null when it was.';
-comment on column public.habits.created_by is 'User who made it; null once that user is gone.';
+comment on column public.habits.created_by is 'User who made it; null after that user is deleted.';
 comment on column public.habits.created_by_key is 'API key that made it; null when a user did.';
 comment on column public.habits.created_at is 'When it was made.';
 comment on column public.habits.updated_at is 'Last change; set by trigger.';

@@ -127,7 +127,7 @@ declare
   shown text := message;
   next_slot timestamptz;
 begin
-  -- Refusals with a code of ours are for the user. Any other text may show internals and goes to the log.
+  -- Refusals with a code of kijko.error_codes are for the user. Any other text may show internals and goes to the log.
   if not exists (select 1 from kijko.error_codes as c where c.code = reason and c.http_status < 500) then
     raise warning 'habit %: %', habit.id, message;
     reason := 'internal';

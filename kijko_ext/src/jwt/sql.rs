@@ -31,7 +31,7 @@ fn sign_jwt(claims: Option<JsonB>) -> String {
         .unwrap_or_else(|| error!("the token could not be signed"))
 }
 
-/// The claims of a token of ours that is valid at this second, or null.
+/// The claims of a token that one of our keys signed and that is valid now, or null.
 #[pg_extern(volatile, parallel_unsafe)]
 fn verify_jwt(token: Option<&str>) -> Option<JsonB> {
     Some(JsonB(Value::Object(keys()?.verify(token?)?)))

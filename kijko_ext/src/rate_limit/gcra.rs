@@ -73,7 +73,7 @@ pub fn decide(tat: u64, now: u64, policy: RateLimit, cost: u32) -> RateDecision 
     }
 }
 
-/// How a key stands without a call.
+/// The state of a key without a call.
 pub fn look(tat: u64, now: u64, policy: RateLimit) -> RateDecision {
     let ceiling = now.saturating_add(policy.capacity);
     let tat = tat.clamp(now, ceiling);

@@ -13,7 +13,7 @@ const DAY_NANOS: u64 = 86_400 * 1_000_000_000;
 /// One call of `key`: `rate` in `per`, at most `burst` at once (by default `rate`), costing `cost`.
 ///
 /// Nothing is written to the database, so it works in READ ONLY transactions and on standbys, and a rollback gives
-/// nothing back. The arguments come from the operator, not from a client, so nonsense is an error and not a verdict.
+/// nothing back. The arguments come from the operator, not from a client, so an invalid one is an error and not a verdict.
 #[pg_extern(volatile, parallel_unsafe, requires = ["verdict"])]
 fn rate_limit<'a>(
     key: Option<&'a str>,

@@ -13,7 +13,7 @@ pub enum LlmFault {
     RateLimited,
     /// The account with the vendor is exhausted.
     QuotaExhausted,
-    /// The vendor has too much to do for everybody.
+    /// The vendor is overloaded.
     Overloaded,
     /// The vendor is down, or cannot be reached.
     Unavailable,
@@ -27,7 +27,7 @@ pub enum LlmFault {
     TooLarge,
     /// The prompt is longer than the model takes.
     ContextTooLong,
-    /// The vendor does not take this request (a parameter, …).
+    /// The vendor does not accept this request (a parameter, …).
     Rejected,
     /// The model, or a filter before it, declines to answer.
     Refused,
@@ -74,7 +74,7 @@ impl LlmFault {
         }
     }
 
-    /// Whether asking again may help. What depends only on the request, the key or the configuration does not.
+    /// Whether a retry may help. What depends only on the request, the key or the configuration does not.
     pub fn retryable(self) -> bool {
         matches!(
             self,

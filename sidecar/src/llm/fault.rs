@@ -20,7 +20,7 @@ use super::{
 /// Characters of a vendor's message that an execution keeps.
 const MAX_QUOTE: usize = 500;
 
-/// A longer wait is cut: the queue asks again anyway.
+/// A longer wait is cut: the queue retries anyway.
 const MAX_WAIT: Duration = Duration::from_secs(3_600);
 
 /// Makes our errors from a vendor's. A vendor's message may repeat anything, so none is shown or logged as it is.
@@ -138,7 +138,7 @@ pub(super) fn malformed() -> LlmError {
     )
 }
 
-/// A vendor's account of an error.
+/// A vendor's description of an error.
 #[derive(Debug, Default)]
 struct VendorError {
     message: String,

@@ -20,7 +20,7 @@ use super::queue::Beat;
 pub enum Stop {
     /// The lease ended or went to another worker: nothing may be written any more.
     LeaseLost,
-    /// Someone cancelled it.
+    /// A user cancelled it.
     Cancelled,
     /// This process stops; another worker runs the job again.
     Shutdown,

@@ -23,13 +23,13 @@ const WAIT_SECONDS: [f64; 11] = [
 /// How a job ended here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Well.
+    /// It succeeded.
     Succeeded,
-    /// It failed and will be tried again.
+    /// It failed and will be retried.
     Retried,
     /// It failed for good.
     Dead,
-    /// Someone cancelled it.
+    /// A user cancelled it.
     Cancelled,
     /// It was handed back at shutdown.
     Released,

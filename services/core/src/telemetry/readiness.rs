@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// All is well.
+    /// No problem was found.
     Ok,
-    /// Work goes on, but somebody should look.
+    /// Work goes on, but an operator should look.
     Degraded,
     /// Nothing can be done here.
     Down,

@@ -1,7 +1,7 @@
 //! Requests that are refused are limited by the policies of the database (tier `external` of `kijko.rate_limit_policies`): an
 //! address that gets too many refusals gets 429 instead.
 //!
-//! Only refusals are limited, and after the fact. A limit that somebody else has used up must never lose a signed delivery of a
+//! Only refusals are limited, and after the fact. A limit that another sender has used up must never lose a signed delivery of a
 //! webhook, and only its signature identifies the sender: behind a proxy all senders may have one address. Reading and verifying a
 //! body costs less than asking the database. When the database cannot be asked, the refusal stands.
 

@@ -1,5 +1,5 @@
 //! `GET /ready`: can the service do its work? `down` (503) without a database or at shutdown; `degraded` (200) when work goes
-//! on but somebody should look; `ok`.
+//! on but an operator should look; `ok`.
 
 use std::sync::Arc;
 
