@@ -173,6 +173,18 @@ test('roles: those of the architecture exist', async () => {
 
 const rust = () => files('sidecar/src/*.rs', 'services/*/src/*.rs').map((file) => ({ file, text: read(file).split('#[cfg(test)]')[0] }));
 
+test('sidecar: the settings that it reads', () => {
+  const reads = rust().flatMap(({ text }) =>
+    [...text.matchAll(/\b\w+\.(?:text|parsed|number|seconds|millis|flag)\(\s*"([A-Z][A-Z0-9_]+)"/g)].map(([, name]) => name),
+  );
+  const documented = cells('docs/reference/settings.md', 'Sidecar').flatMap(([name]) => namesOf(name));
+  assert.ok(reads.length >= 15);
+  assert.deepEqual(
+    reads.filter((name) => !documented.includes(name)),
+    [],
+  );
+});
+
 test('sidecar: its routes, and that Caddy passes on the public ones', () => {
   const routed = rust()
     .filter(({ file }) => !/tests?\.rs$/.test(file))
