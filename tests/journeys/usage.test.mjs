@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { before, describe, test } from 'node:test';
 import { anonymous, call, execute, join, newHabit, newPerson, newSkill, newTeam, ok, refused, setPlan, until, usageOf } from './domain.mjs';
-import { admin, http, sql } from './support.mjs';
+import { admin, api, http, sql } from './support.mjs';
 
 const event = (fields = {}) => ({
   specversion: '1.0',
@@ -135,6 +135,31 @@ describe('gauges', () => {
     ]);
     await ok(person.client.from('organizations').delete().eq('id', org.id));
     assert.deepEqual(await gauges(), []);
+  });
+});
+
+describe('usage_summary', () => {
+  test("returns meter, period, used, limit, remaining and reset of the caller's organization only", async () => {
+    const [person, other] = await Promise.all([newPerson(), newPerson()]);
+    await sql(`select kijko.try_consume($1, 'llm_tokens', 1234)`, [other.orgId]);
+    const rows = await ok(person.client.rpc('usage_summary'));
+    assert.deepEqual(
+      rows.map((r) => r.meter),
+      (await ok(api().from('plan_limits').select('meter').eq('plan', 'FREE'))).map((l) => l.meter).sort(),
+    );
+    const tokens = rows.find((r) => r.meter === 'llm_tokens');
+    assert.deepEqual(
+      { ...tokens, reset_at: null },
+      { meter: 'llm_tokens', period: 'month', used: 0, limit: 100_000, remaining: 100_000, reset_at: null },
+    );
+    const reset = new Date(tokens.reset_at);
+    assert.ok(reset > Date.now() && reset - Date.now() <= 31 * 86400_000);
+    assert.equal((await usageOf(other)).llm_tokens.used, 1234);
+  });
+
+  test('every role reads it', async () => {
+    const team = await newTeam();
+    for (const person of [team.viewer, team.member, team.admin, team.owner]) assert.equal((await usageOf(person)).executions.limit, 20_000);
   });
 });
 
