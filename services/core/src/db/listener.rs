@@ -212,8 +212,8 @@ mod tests {
     fn another_workers_kind_is_no_reason_to_look() {
         let wakeups = Wakeups::default();
         assert!(wakeups.concerns("mail"));
-        wakeups.only_for(vec!["execution".to_owned()]);
-        assert!(wakeups.concerns("execution") && wakeups.concerns(""));
+        wakeups.only_for(vec!["report".to_owned()]);
+        assert!(wakeups.concerns("report") && wakeups.concerns(""));
         assert!(!wakeups.concerns("mail"));
     }
 }

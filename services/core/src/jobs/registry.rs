@@ -232,7 +232,7 @@ mod tests {
         let registry = registry();
         assert_eq!(registry.kinds(), ["mail", "mail.fast", "mail.slow"]);
         assert!(registry.find("mail.fast").is_some());
-        for unknown in ["", "mai", "mail.", "mail.other", "execution"] {
+        for unknown in ["", "mai", "mail.", "mail.other", "report"] {
             assert!(registry.find(unknown).is_none(), "{unknown}");
         }
     }

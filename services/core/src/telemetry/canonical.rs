@@ -1,7 +1,7 @@
 //! The canonical line: one structured event at the end of each request and each job, with everything that is worth a search.
 //!
 //! The server and the worker open it with [`scope`] and write it with [`write()`]. Whatever runs in between adds fields with
-//! [`add`], from any depth of calls, without a parameter for it. Fields are names of things (an event, an execution, a model) and
+//! [`add`], from any depth of calls, without a parameter for it. Fields are names of things (an event, a job, a model) and
 //! counts. They are never secrets, prompts, inputs or answers.
 
 use std::sync::{Arc, Mutex, PoisonError};
