@@ -218,7 +218,7 @@ mod tests {
     fn claims_of_an_untrusted_login_do_not_count() {
         let claims = format!(r#"{{"sub":"{SUB}","role":"authenticated"}}"#);
         assert_eq!(ask(&claims).0, Some(SUB.into()));
-        Spi::run("create role stranger; set session authorization stranger").unwrap();
+        Spi::run("create role app_user; set session authorization app_user").unwrap();
         assert_eq!(ask(&claims), (None, None));
         assert_eq!(
             Spi::get_one::<bool>("select kijko.claims() is null"),

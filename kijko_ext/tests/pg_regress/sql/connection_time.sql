@@ -52,13 +52,13 @@ commit;
 reset kijko.connection_time_rate;
 
 -- Only a superuser may set it.
-create role stranger;
-set role stranger;
+create role app_user;
+set role app_user;
 set kijko.connection_time_rate = 1000;
 set kijko.connection_time_burst = '1 h';
 set kijko.connection_time_concurrency = 1000;
 reset role;
-drop role stranger;
+drop role app_user;
 set kijko.connection_time_rate = -1;
 set kijko.connection_time_burst = 0;
 set kijko.connection_time_concurrency = 0;

@@ -105,14 +105,14 @@ select kijko.remember_membership(:epoch, null, null, :'org');
 select kijko.remember_membership(:epoch, :'who', null, null);
 select kijko.admit_known_request();
 -- Only the owner of the domain may fill the cache.
-create role stranger;
-set role stranger;
+create role app_user;
+set role app_user;
 select kijko.remember_membership(1, null, null, null);
 select kijko.membership_epoch();
 select kijko.admit_known_request();
 select from kijko.membership_changes;
 reset role;
-drop role stranger;
+drop role app_user;
 
 -- Requests to another server: by the address that its proxy saw, and by route.
 select kijko.admit_external('10.0.0.1', 'POST', '/webhooks/stripe');

@@ -201,14 +201,14 @@ select answer(:'org');
 alter table kijko.away rename to limits;
 select answer(:'org');
 -- A role without grants may change none of this.
-create role stranger;
-set role stranger;
+create role app_user;
+set role app_user;
 set kijko.on_quota_failure = 'open';
 select kijko.admit_request(null);
 select kijko.set_tier(null, null);
 select from kijko.rate_limit_policies;
 reset role;
-drop role stranger;
+drop role app_user;
 -- The worker does nothing while the extension is dropped, and continues when it is created again.
 select wait_for_flush();
 drop function answer, figure, wait_for_flush;

@@ -1,8 +1,8 @@
 -- A role without grants can call only the functions that read its own identity and pure functions.
 \set VERBOSITY terse
 \set SHOW_CONTEXT never
-create role stranger;
-set role stranger;
+create role app_user;
+set role app_user;
 select kijko.claims() is null, kijko.user_id() is null, kijko.session_id() is null, kijko.now() = now(), kijko.is_request();
 select count(*) > 0 as readable from kijko.error_codes;
 select kijko.cron_next('@daily', 'UTC', '2026-01-01 00:00Z') is not null;
@@ -31,7 +31,7 @@ delete from kijko.error_codes;
 create function kijko.mine() returns void language sql as '';
 create table kijko.mine ();
 reset role;
-drop role stranger;
+drop role app_user;
 -- A role with the functions needs no rights on the tables, and gets none.
 create role domain_owner;
 grant execute on function kijko.set_limit(uuid, text, text, bigint, text), kijko.consume(uuid, text, bigint, text), kijko.usage(uuid), kijko.revoke_session(uuid, timestamptz),
