@@ -219,20 +219,35 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   short_name constant text := (select c.relname from pg_class as c where c.oid = tenant_table);
+  columns constant text[] := array(select a.attname from pg_attribute as a where a.attrelid = tenant_table and a.attnum > 0 and not a.attisdropped);
   allowed text := format('org_id = any (array(select private.org_ids_with(%L)))', read_permission);
+  -- A row that points at a private project, or at a skill of one, is hidden with it. What a statement reads is compared with
+  -- the hidden ids, which are few. What it writes must be visible: the answer is the same if the id does not exist.
+  unhidden text := '';
+  visible text := '';
 begin
+  if 'project_id' = any (columns) then
+    unhidden := ' and (project_id is null or project_id <> all (array(select private.projects_hidden_ids())))';
+    visible := ' and (project_id is null or private.projects_is_visible(project_id))';
+  end if;
+  if 'skill_id' = any (columns) then
+    unhidden := unhidden || ' and (skill_id is null or skill_id <> all (array(select private.skills_hidden_ids())))';
+    visible := visible || ' and (skill_id is null or private.skills_is_visible(skill_id))';
+  end if;
   execute format('alter table %s enable row level security', tenant_table);
-  execute format('create policy %I on %s for select to authenticated using (%s)', short_name || '_select', tenant_table, allowed);
+  execute format('create policy %I on %s for select to authenticated using (%s%s)', short_name || '_select', tenant_table, allowed, unhidden);
   if write_permission is null then
     return;
   end if;
   allowed := format('org_id = any (array(select private.org_ids_with(%L)))', write_permission);
-  execute format('create policy %I on %s for insert to authenticated with check (%s)', short_name || '_insert', tenant_table, allowed);
-  execute format('create policy %I on %s for update to authenticated using (%s) with check (%3$s)', short_name || '_update', tenant_table, allowed);
-  execute format('create policy %I on %s for delete to authenticated using (%s)', short_name || '_delete', tenant_table, allowed);
+  execute format('create policy %I on %s for insert to authenticated with check (%s%s)', short_name || '_insert', tenant_table, allowed, visible);
+  execute format(
+    'create policy %I on %s for update to authenticated using (%s%s) with check (%3$s%5$s)', short_name || '_update', tenant_table, allowed, unhidden, visible
+  );
+  execute format('create policy %I on %s for delete to authenticated using (%s%s)', short_name || '_delete', tenant_table, allowed, unhidden);
 end
 $$;
-comment on function private.add_tenant_policies(regclass, text, text) is 'Row level security by permission: one policy for each operation. Without a write permission users only read.';
+comment on function private.add_tenant_policies(regclass, text, text) is 'Row level security by permission: one policy for each operation. Without a write permission users only read. Rows with a project_id or skill_id are hidden with their project.';
 
 create function private.grant_tenant_rights(tenant_table regclass, writable text[]) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -354,4 +369,4 @@ begin
   perform private.describe_data(tenant_table, catalogue);
 end
 $$;
-comment on function private.make_tenant_table(regclass, text, jsonb, integer, text, text[], text) is 'Gives a new table the standard shape of a tenant table, once: policies by the permissions <resource>:read and <resource>:write (or write_permission), grants, triggers for updated_at, identity and the number of rows (a plan''s gauge, or max_rows for each organization), indexes, and its lines of the data catalogue. writable: the columns that users write, by default all that the database does not keep; an empty array for a table that users only read. Fails and says what the table lacks.';
+comment on function private.make_tenant_table(regclass, text, jsonb, integer, text, text[], text) is 'Gives a new table the standard shape of a tenant table, once: policies by the permissions <resource>:read and <resource>:write (or write_permission) and by the project''s visibility, grants, triggers for updated_at, identity and the number of rows (a plan''s gauge, or max_rows for each organization), indexes, and its lines of the data catalogue. writable: the columns that users write, by default all that the database does not keep; an empty array for a table that users only read. Fails and says what the table lacks.';

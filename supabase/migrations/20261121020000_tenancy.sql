@@ -56,7 +56,7 @@ from (
     ('member', 'reflexes:write'), ('member', 'files:write'), ('member', 'content:write'),
     ('member', 'skills:execute'), ('member', 'api_keys:write_own'),
     ('admin', 'members:write'), ('admin', 'organization:write'), ('admin', 'api_keys:read'),
-    ('admin', 'api_keys:write'), ('admin', 'billing:read'), ('admin', 'audit:read'),
+    ('admin', 'api_keys:write'), ('admin', 'billing:read'), ('admin', 'audit:read'), ('admin', 'projects:manage'),
     ('owner', 'repositories:write'), ('owner', 'billing:write'), ('owner', 'organization:delete')
 ) as line (lowest, permission)
 join private.roles as low on low.role = line.lowest

@@ -1,5 +1,9 @@
 -- ============================================================================
 -- Projects group a tenant's skills and executions.
+--
+-- A private project is seen by its members and by who holds projects:manage. Its rows in other tables are hidden with it:
+--   private.projects_hidden_ids()     the projects that the caller does not see, for policies
+--   private.projects_is_visible(id)   whether the caller sees one, for what a statement writes and for definer functions
 -- ============================================================================
 
 -- ----------------------------------------------------------------------------
@@ -11,6 +15,7 @@ create table public.projects (
   org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
   name text not null check (char_length(name) <= 100 and private.is_name(name)),
   description text check (char_length(description) <= 10000),
+  visibility text not null default 'organization' check (visibility in ('organization', 'private')),
   -- The default means "not given": a trigger fills it. Without a default the generated types would require a slug.
   slug text not null default '' check (char_length(slug) <= 63 and slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
@@ -22,23 +27,123 @@ create table public.projects (
   unique (org_id, id)
 );
 
-comment on table public.projects is 'Projects of an organization. Users write name, description and slug; the database sets the rest.';
+comment on table public.projects is 'Projects of an organization. Users write name, description, slug and visibility; the database sets the rest.';
 comment on column public.projects.id is 'Identity of the project.';
 comment on column public.projects.org_id is 'Organization that owns it; never changes.';
 comment on column public.projects.name is 'Name that members see.';
 comment on column public.projects.description is 'Free text.';
 comment on column public.projects.slug is 'Part of a URL, unique in the organization. Derived from the name when not given.';
+comment on column public.projects.visibility is 'organization: all members see it. private: only its own members, and who holds projects:manage.';
 comment on column public.projects.created_by is 'User who created it; null after that user is deleted.';
 comment on column public.projects.created_by_key is 'API key that created it; null for a user.';
 comment on column public.projects.created_at is 'When it was created.';
 comment on column public.projects.updated_at is 'Last change; set by trigger.';
+-- Few projects are private, and every statement on a table with projects looks for them.
+create index projects_private_idx on public.projects (org_id) where visibility = 'private';
+
+-- ----------------------------------------------------------------------------
+-- project_members
+-- ----------------------------------------------------------------------------
+
+create table public.project_members (
+  id uuid primary key default gen_random_uuid(),
+  org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
+  project_id uuid not null,
+  -- The foreign key to profiles is for embedding profiles(display_name).
+  user_id uuid not null references public.profiles (id) on delete cascade,
+  created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
+  created_by_key uuid default kijko.api_key_id(),
+  created_at timestamptz not null default kijko.now(),
+  updated_at timestamptz not null default kijko.now(),
+  unique (org_id, project_id, user_id),
+  foreign key (org_id, project_id) references public.projects (org_id, id) on delete cascade,
+  -- Who leaves the organization leaves its projects.
+  foreign key (org_id, user_id) references public.memberships (org_id, user_id) on delete cascade
+);
+create index project_members_user_id_idx on public.project_members (user_id, org_id);
+
+comment on table public.project_members is 'Who sees a private project. Who sees the project and holds projects:write adds and removes members of the organization. Without effect while the project''s visibility is organization.';
+comment on column public.project_members.id is 'Identity of the row.';
+comment on column public.project_members.org_id is 'Organization of the project; never changes.';
+comment on column public.project_members.project_id is 'The project.';
+comment on column public.project_members.user_id is 'Member of the organization who sees the project.';
+comment on column public.project_members.created_by is 'User who added the member; null after that user is deleted.';
+comment on column public.project_members.created_by_key is 'API key that added the member; null for a user.';
+comment on column public.project_members.created_at is 'When the member was added.';
+comment on column public.project_members.updated_at is 'Last change; set by trigger.';
+
+-- ----------------------------------------------------------------------------
+-- Who sees which project. In plpgsql for their cached plans.
+-- ----------------------------------------------------------------------------
+
+create function private.projects_hidden_ids() returns setof uuid
+language plpgsql stable parallel safe security definer rows 1 set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+  select p.id
+  from public.memberships as mine
+  join public.projects as p on p.org_id = mine.org_id and p.visibility = 'private'
+  where mine.user_id = (select kijko.user_id())
+    and not exists (select 1 from private.role_permissions as r where r.role = mine.role and r.permission = 'projects:manage')
+    and not exists (select 1 from public.project_members as m where m.org_id = p.org_id and m.project_id = p.id and m.user_id = mine.user_id);
+end
+$$;
+comment on function private.projects_hidden_ids() is 'Private projects of the caller''s organizations that the caller does not see; usually none. Policies use it beside a permission, which keeps other organizations'' rows out. Definer: policies of projects use it, and role_permissions is private.';
+grant execute on function private.projects_hidden_ids() to authenticated, service_role;
+
+-- Volatile, so that it sees what the same statement has written: "with made as (insert into projects …) insert into skills …".
+create function private.projects_is_visible(project_id uuid) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (
+    select 1
+    from public.projects as p
+    join public.memberships as mine on mine.org_id = p.org_id and mine.user_id = (select kijko.user_id())
+    where p.id = projects_is_visible.project_id and p.id <> all (array(select private.projects_hidden_ids()))
+  );
+end
+$$;
+comment on function private.projects_is_visible(uuid) is 'Whether a project exists, in an organization of the caller, and is not hidden from the caller; false for null. Definer: reads projects for policies and definer functions.';
+grant execute on function private.projects_is_visible(uuid) to authenticated, service_role;
 
 select private.make_tenant_table('public.projects', resource => 'projects', gauge => 'projects', catalogue => '{
-  "name, description, slug": "what members call and find the project by"
+  "name, description, slug": "what members call and find the project by",
+  "visibility": "says who sees the project"
 }');
+alter policy projects_select on public.projects
+  using (org_id = any (array(select private.org_ids_with('projects:read'))) and id <> all (array(select private.projects_hidden_ids())));
+alter policy projects_update on public.projects
+  using (org_id = any (array(select private.org_ids_with('projects:write'))) and id <> all (array(select private.projects_hidden_ids())));
+alter policy projects_delete on public.projects
+  using (org_id = any (array(select private.org_ids_with('projects:write'))) and id <> all (array(select private.projects_hidden_ids())));
+
+select private.make_tenant_table(
+  'public.project_members', resource => 'projects', max_rows => 100000, catalogue => '{
+    "project_id": "project that the member sees",
+    "user_id": {"subject": "person", "purpose": "who the member is", "export": "organization", "erasure": "person"}
+  }'
+);
+
+create function private.projects_add_maker() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into public.project_members (org_id, project_id, user_id)
+  select m.org_id, new.id, m.user_id from public.memberships as m where m.org_id = new.org_id and m.user_id = kijko.user_id()
+  on conflict do nothing;
+  return null;
+end
+$$;
+comment on function private.projects_add_maker() is 'Trigger: who makes a project private becomes its member, so that nobody loses sight of their own project. Definer: the project is hidden from them until the row is there.';
+create trigger projects_private_insert after insert on public.projects
+  for each row when (new.visibility = 'private') execute function private.projects_add_maker();
+create trigger projects_private_update after update of visibility on public.projects
+  for each row when (new.visibility = 'private' and old.visibility <> 'private') execute function private.projects_add_maker();
 
 create function private.projects_fill_slug() returns trigger
-language plpgsql set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   if coalesce(new.slug, '') = '' then
@@ -51,6 +156,6 @@ begin
   return new;
 end
 $$;
-comment on function private.projects_fill_slug() is 'Trigger: derives the slug from the name when none is given, with a random suffix if it is taken.';
+comment on function private.projects_fill_slug() is 'Trigger: derives the slug from the name when none is given, with a random suffix if it is taken. Definer: a project that the caller does not see may have it.';
 create trigger projects_slug before insert on public.projects
   for each row execute function private.projects_fill_slug();

@@ -60,6 +60,35 @@ comment on column public.skills.created_by_key is 'API key that made it; null wh
 comment on column public.skills.created_at is 'When it was made.';
 comment on column public.skills.updated_at is 'Last change; set by trigger.';
 
+create function private.skills_hidden_ids() returns setof uuid
+language plpgsql stable parallel safe security definer rows 1 set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+  select s.id
+  from public.projects as p
+  join public.skills as s on s.org_id = p.org_id and s.project_id = p.id
+  where p.id = any (array(select private.projects_hidden_ids()));
+end
+$$;
+comment on function private.skills_hidden_ids() is 'Skills of the projects that the caller does not see; usually none. For policies of tables that point at skills. Definer: policies of skills hide these rows.';
+grant execute on function private.skills_hidden_ids() to authenticated, service_role;
+
+create function private.skills_is_visible(skill_id uuid) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (
+    select 1
+    from public.skills as s
+    join public.memberships as mine on mine.org_id = s.org_id and mine.user_id = (select kijko.user_id())
+    where s.id = skills_is_visible.skill_id and (s.project_id is null or private.projects_is_visible(s.project_id))
+  );
+end
+$$;
+comment on function private.skills_is_visible(uuid) is 'Whether a skill exists, in an organization of the caller, and no project hides it from the caller; false for null. Volatile as projects_is_visible(). Definer: reads skills for policies and definer functions.';
+grant execute on function private.skills_is_visible(uuid) to authenticated, service_role;
+
 select private.make_tenant_table('public.skills', resource => 'skills', gauge => 'skills', catalogue => '{
   "project_id": "project that the skill belongs to",
   "name, description": "what members find the skill by",

@@ -45,6 +45,7 @@ create table public.jobs (
   timeout_seconds integer not null default 300,
   priority smallint not null default 0,
   cancel_requested boolean not null default false,
+  managers_only boolean not null default false,
   status text not null default 'queued',
   -- The form of a kind is checked when its lane is opened.
   kind text not null check (octet_length(kind) <= 63),
@@ -59,6 +60,7 @@ create table public.jobs (
   error_code varchar(100),
   error varchar(10000),
   created_by uuid default kijko.user_id(),
+  project_id uuid,
   started_at timestamptz,
   finished_at timestamptz,
   check (attempt >= 0 and max_attempts between 1 and 100 and timeout_seconds between 1 and 86400),
@@ -98,6 +100,8 @@ comment on column public.jobs.concurrency_key is 'Group of jobs within the organ
 comment on column public.jobs.locked_by is 'Worker that holds the lease.';
 comment on column public.jobs.locked_until is 'End of the lease.';
 comment on column public.jobs.cancel_requested is 'The worker is asked to stop, by NOTIFY and in the answer to its heartbeat.';
+comment on column public.jobs.managers_only is 'Whether its project was private and is deleted: only who holds projects:manage sees the job.';
+comment on column public.jobs.project_id is 'Project that the work is for, if any; hides the job as it hides its own rows. No foreign key: the table is hot.';
 comment on column public.jobs.first_worker is 'Worker of the first attempt.';
 comment on column public.jobs.last_worker is 'Worker that made it succeed.';
 comment on column public.jobs.result is 'What the worker returned.';
@@ -109,6 +113,7 @@ comment on column public.jobs.updated_at is 'Last change.';
 comment on column public.jobs.started_at is 'Start of the first attempt.';
 comment on column public.jobs.finished_at is 'When it reached its final status.';
 select private.describe_data('public.jobs', '{
+  "project_id, managers_only": "says who sees the job",
   "kind, payload, priority, unique_key, concurrency_key, run_at, max_attempts, timeout_seconds": "what to do, when and how",
   "status, attempt, uncounted_attempts, cancel_requested, result, error_code, error, started_at, finished_at": "how it went",
   "locked_by, locked_until, first_worker, last_worker": {"subject": "platform", "purpose": "which worker runs it", "export": "none", "erasure": "organization"}
@@ -117,7 +122,11 @@ select private.describe_data('public.jobs', '{
 alter table public.jobs enable row level security;
 grant select on public.jobs to authenticated, service_role;
 create policy jobs_select on public.jobs for select to authenticated
-  using (org_id = any (array(select private.org_ids_with('jobs:read'))));
+  using (
+    org_id = any (array(select private.org_ids_with('jobs:read')))
+    and (project_id is null or project_id <> all (array(select private.projects_hidden_ids())))
+    and (not managers_only or org_id = any (array(select private.org_ids_with('projects:manage'))))
+  );
 
 -- ----------------------------------------------------------------------------
 -- job_events: what happened to each job. The view reads the events queued, claimed and
@@ -159,8 +168,12 @@ select private.describe_data('public.job_event_log', '{
 
 alter table public.job_event_log enable row level security;
 grant select on public.job_event_log to authenticated, service_role;
+-- The policy of jobs decides which of them the caller sees.
 create policy job_event_log_select on public.job_event_log for select to authenticated
-  using (org_id = any (array(select private.org_ids_with('jobs:read'))));
+  using (
+    org_id = any (array(select private.org_ids_with('jobs:read')))
+    and exists (select 1 from public.jobs as j where j.org_id = job_event_log.org_id and j.id = job_event_log.job_id)
+  );
 
 create function private.jobs_refuse_event_change() returns trigger
 language plpgsql set search_path = ''

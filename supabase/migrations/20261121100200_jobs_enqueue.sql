@@ -118,31 +118,32 @@ begin
     select g.n, private.jobs_new_id(started, g.n) as id,
       g.org_id, g.kind, coalesce(g.payload, '{}') as payload, coalesce(g.priority, 0::smallint) as priority,
       coalesce(g.run_at, clock_timestamp()) as run_at, coalesce(g.max_attempts, 5) as max_attempts,
-      coalesce(g.timeout_seconds, 300) as timeout_seconds, g.unique_key, g.concurrency_key, caller.id as created_by
+      coalesce(g.timeout_seconds, 300) as timeout_seconds, g.unique_key, g.concurrency_key, g.project_id, caller.id as created_by
     from (select kijko.user_id() as id) as caller
     cross join rows from (
       jsonb_to_recordset(jobs) as (
         org_id uuid, kind text, payload jsonb, priority smallint, run_at timestamptz, max_attempts integer,
-        timeout_seconds integer, unique_key text, concurrency_key text
+        timeout_seconds integer, unique_key text, concurrency_key text, project_id uuid
       )
     ) with ordinality as g (
-      org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key, n
+      org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key, project_id, n
     )
   ),
   -- "on conflict" writes each row twice to the write-ahead log, so it is used only for jobs with a key.
   plain as (
     insert into public.jobs (
-      id, org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, concurrency_key, created_by
+      id, org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, concurrency_key, created_by, project_id
     )
-    select g.id, g.org_id, g.kind, g.payload, g.priority, g.run_at, g.max_attempts, g.timeout_seconds, g.concurrency_key, g.created_by
+    select g.id, g.org_id, g.kind, g.payload, g.priority, g.run_at, g.max_attempts, g.timeout_seconds, g.concurrency_key, g.created_by,
+      g.project_id
     from given as g where g.unique_key is null
   ),
   keyed as (
     insert into public.jobs as j (
-      id, org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key, created_by
+      id, org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key, created_by, project_id
     )
     select g.id, g.org_id, g.kind, g.payload, g.priority, g.run_at, g.max_attempts, g.timeout_seconds, g.unique_key,
-      g.concurrency_key, g.created_by
+      g.concurrency_key, g.created_by, g.project_id
     from given as g where g.unique_key is not null
     on conflict (org_id, kind, unique_key) where unique_key is not null and status in ('queued', 'running') do nothing
     returning j.id
@@ -150,7 +151,7 @@ begin
   select g.n, case when g.unique_key is null or g.id in (select k.id from keyed as k) then g.id end from given as g;
 end
 $$;
-comment on function private.jobs_enqueue_many(jsonb) is 'Queues an array of jobs in one statement: objects with org_id, kind and, where wanted, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key. Answers with the id for each, null when a live job has the same unique_key. Called by definer functions only.';
+comment on function private.jobs_enqueue_many(jsonb) is 'Queues an array of jobs in one statement: objects with org_id, kind and, where wanted, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key, project_id. Answers with the id for each, null when a live job has the same unique_key. Called by definer functions only.';
 
 create function private.jobs_enqueue(
   org_id uuid,
@@ -161,7 +162,8 @@ create function private.jobs_enqueue(
   max_attempts integer default 5,
   timeout_seconds integer default 300,
   unique_key text default null,
-  concurrency_key text default null
+  concurrency_key text default null,
+  project_id uuid default null
 ) returns uuid
 language plpgsql set search_path = ''
 as $$
@@ -171,16 +173,16 @@ declare
 begin
   -- An insert of its own is faster than jobs_enqueue_many() with one job, which parses JSON and runs two inserts.
   insert into public.jobs as j (
-    id, org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key
+    id, org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key, project_id
   )
   values (
     private.jobs_new_id(clock_timestamp(), 0), jobs_enqueue.org_id, jobs_enqueue.kind, jobs_enqueue.payload, jobs_enqueue.priority,
     jobs_enqueue.run_at, jobs_enqueue.max_attempts, jobs_enqueue.timeout_seconds, jobs_enqueue.unique_key,
-    jobs_enqueue.concurrency_key
+    jobs_enqueue.concurrency_key, jobs_enqueue.project_id
   )
   on conflict (org_id, kind, unique_key) where unique_key is not null and status in ('queued', 'running') do nothing
   returning j.id into new_id;
   return new_id;
 end
 $$;
-comment on function private.jobs_enqueue(uuid, text, jsonb, smallint, timestamptz, integer, integer, text, text) is 'Queues one job; its id, or null when a live job has the same unique_key. Called by definer functions only.';
+comment on function private.jobs_enqueue(uuid, text, jsonb, smallint, timestamptz, integer, integer, text, text, uuid) is 'Queues one job, which a private project hides; its id, or null when a live job has the same unique_key. Called by definer functions only.';

@@ -42,6 +42,7 @@ create table public.executions (
   usage_attributes jsonb not null default '{}' check (jsonb_typeof(usage_attributes) = 'object'),
   scheduled_for timestamptz,
   skip_count integer not null default 0 check (skip_count >= 0),
+  managers_only boolean not null default false,
   created_by uuid default kijko.user_id(),
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now(),
@@ -89,6 +90,7 @@ comment on column public.executions.error is 'Last failure in words.';
 comment on column public.executions.idempotency_key is 'Chosen by the caller; the same key in the same organization is the same execution.';
 comment on column public.executions.scheduled_for is 'Slot of the habit''s schedule; null when not scheduled. For skipped slots, the latest one.';
 comment on column public.executions.skip_count is 'Number of consecutive skipped slots of the habit, all for the same reason, that this row stands for; 0 for an execution that was queued.';
+comment on column public.executions.managers_only is 'Whether its project was private and is deleted: only who holds projects:manage sees the execution.';
 comment on column public.executions.created_by is 'User who requested it; null when the schedule did. No foreign key: the record outlives the user.';
 comment on column public.executions.created_at is 'When it was reserved and queued.';
 comment on column public.executions.updated_at is 'Last change; set by trigger.';
@@ -99,13 +101,39 @@ select private.describe_data('public.executions', '{
   "status, error_code, error, scheduled_for, skip_count, started_at, finished_at": "how it went",
   "input, output, model": "what was asked and answered",
   "input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_microusd, hold_id, usage_attributes": "what it used",
+  "managers_only": "says who sees the execution",
   "idempotency_key": "recognizes a repeated call"
 }');
 
 alter table public.executions enable row level security;
 grant select on public.executions to authenticated, service_role;
 create policy executions_select on public.executions for select to authenticated
-  using (org_id = any (array(select private.org_ids_with('executions:read'))));
+  using (
+    org_id = any (array(select private.org_ids_with('executions:read')))
+    and (project_id is null or project_id <> all (array(select private.projects_hidden_ids())))
+    and (not managers_only or org_id = any (array(select private.org_ids_with('projects:manage'))))
+  );
+
+create function private.executions_keep_private() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- With their organization all of them are deleted.
+  if not exists (select 1 from public.organizations as o where o.id = old.org_id) then
+    return old;
+  end if;
+  -- The job first, as everywhere.
+  update public.jobs as j set managers_only = true
+  where j.org_id = old.org_id and j.id = any (array(
+    select e.job_id from public.executions as e where e.org_id = old.org_id and e.project_id = old.id and e.job_id is not null
+  ));
+  update public.executions as e set managers_only = true where e.org_id = old.org_id and e.project_id = old.id;
+  return old;
+end
+$$;
+comment on function private.executions_keep_private() is 'Trigger: what a private project hid stays hidden when it is deleted, also what its open executions will write. Definer: users only read executions and jobs.';
+create trigger projects_keep_private before delete on public.projects
+  for each row when (old.visibility = 'private') execute function private.executions_keep_private();
 
 create trigger executions_touch before update on public.executions
   for each row execute function private.touch_updated_at();

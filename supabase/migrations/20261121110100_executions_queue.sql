@@ -142,7 +142,8 @@ declare
   job_id uuid;
 begin
   job_id := private.jobs_enqueue(
-    skill.org_id, private.executions_current_kind(skill.id), jsonb_build_object('execution_id', execution_id)
+    skill.org_id, private.executions_current_kind(skill.id), jsonb_build_object('execution_id', execution_id),
+    project_id => skill.project_id
   );
   insert into public.executions (
     id, org_id, project_id, skill_id, habit_id, job_id, retry_of, trigger, input, model, idempotency_key, scheduled_for,
@@ -169,7 +170,8 @@ begin
     perform kijko.fail('not_identified');
   end if;
   select s.* into skill from public.skills as s
-  where s.id = skill_id and s.org_id = any (array(select private.org_ids_with('skills:read')));
+  where s.id = skill_id and s.org_id = any (array(select private.org_ids_with('skills:read')))
+    and (s.project_id is null or private.projects_is_visible(s.project_id));
   -- The same answer if the skill does not exist and if the caller may not read it.
   if skill.id is null then
     perform kijko.fail('not_found', 'no such skill');

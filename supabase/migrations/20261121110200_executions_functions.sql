@@ -6,6 +6,16 @@
 -- RPC. All are definer: users only read executions and jobs.
 -- ----------------------------------------------------------------------------
 
+create function private.executions_is_visible(execution public.executions) returns boolean
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (execution.project_id is null or private.projects_is_visible(execution.project_id))
+    and (not execution.managers_only or public.can(execution.org_id, 'projects:manage'));
+end
+$$;
+comment on function private.executions_is_visible(public.executions) is 'Whether no private project hides the execution from the caller, as the policy of executions says.';
+
 create function public.execute_skill(skill_id uuid, input jsonb default '{}', idempotency_key text default null)
 returns public.executions
 language plpgsql security definer set search_path = ''
@@ -30,7 +40,8 @@ begin
     select e.* into known from public.executions as e
     where e.org_id = skill.org_id and e.idempotency_key = execute_skill.idempotency_key;
     if known.id is not null then
-      if known.skill_id is distinct from skill.id or known.input <> execute_skill.input then
+      -- A skill may have left a private project, which still hides this execution.
+      if known.skill_id is distinct from skill.id or known.input <> execute_skill.input or not private.executions_is_visible(known) then
         perform kijko.fail('idempotency_conflict', 'this key was used with other arguments');
       end if;
       -- skills:execute does not include executions:read.
@@ -64,7 +75,7 @@ begin
   end if;
   select e.* into execution from public.executions as e
   where e.id = execution_id and e.org_id = any (array(select private.org_ids_with('executions:read')));
-  if execution.id is null then
+  if execution.id is null or not private.executions_is_visible(execution) then
     perform kijko.fail('not_found', 'no such execution');
   end if;
   if not public.can(execution.org_id, 'skills:execute') then
@@ -110,7 +121,8 @@ begin
     perform kijko.fail('conflict', 'a slot that was not run has nothing to repeat', 'Run the habit: run_habit().');
   end if;
   select s.* into skill from public.skills as s where s.org_id = execution.org_id and s.id = execution.skill_id;
-  if skill.id is null then
+  -- The same answer if the skill is in a private project by now.
+  if skill.id is null or not private.skills_is_visible(skill.id) then
     perform kijko.fail('conflict', 'the skill was deleted');
   end if;
   if not skill.enabled then

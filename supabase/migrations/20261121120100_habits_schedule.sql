@@ -43,6 +43,7 @@ as $$
 #variable_conflict use_column
 declare
   ran timestamptz;
+  project constant uuid := (select s.project_id from public.skills as s where s.org_id = habit.org_id and s.id = habit.skill_id);
 begin
   -- One row for each reason until a slot runs again, without the input, so that a habit that cannot run does not fill the table.
   select e.scheduled_for into ran from public.executions as e
@@ -50,12 +51,16 @@ begin
   order by e.scheduled_for desc
   limit 1;
   update public.executions as e
-  set skip_count = e.skip_count + 1, scheduled_for = slot, error = message, finished_at = kijko.now()
+  set skip_count = e.skip_count + 1, project_id = project, scheduled_for = slot, error = message, finished_at = kijko.now()
   where e.habit_id = habit.id and e.skip_count > 0 and e.status = habits_skip_slot.status and e.error_code = code
     and e.scheduled_for < slot and e.scheduled_for > coalesce(ran, '-infinity');
   if not found then
-    insert into public.executions (org_id, skill_id, habit_id, trigger, status, error_code, error, scheduled_for, skip_count, finished_at)
-    values (habit.org_id, habit.skill_id, habit.id, 'habit', habits_skip_slot.status, code, message, slot, 1, kijko.now())
+    insert into public.executions (
+      org_id, project_id, skill_id, habit_id, trigger, status, error_code, error, scheduled_for, skip_count, finished_at
+    )
+    values (
+      habit.org_id, project, habit.skill_id, habit.id, 'habit', habits_skip_slot.status, code, message, slot, 1, kijko.now()
+    )
     on conflict (habit_id, scheduled_for) do nothing;
   end if;
 end

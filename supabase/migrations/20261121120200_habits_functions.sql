@@ -14,7 +14,8 @@ begin
     perform kijko.fail('not_identified');
   end if;
   select h.* into habit from public.habits as h
-  where h.id = run_habit.habit_id and h.org_id = any (array(select private.org_ids_with('habits:read')));
+  where h.id = run_habit.habit_id and h.org_id = any (array(select private.org_ids_with('habits:read')))
+    and private.skills_is_visible(h.skill_id);
   if habit.id is null then
     perform kijko.fail('not_found', 'no such habit');
   end if;

@@ -90,25 +90,50 @@ $$;
 comment on function public.usage_summary() is 'Usage and limit of each meter of the request''s organization. Needs usage:read. Nullable: limit, remaining, reset_at. Definer: only the domain may read the ledger.';
 grant execute on function public.usage_summary() to authenticated;
 
+create function private.usage_hidden_values(dimension text) returns text[]
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return case dimension
+    when 'project' then array(select h.id::text from private.projects_hidden_ids() as h (id))
+    when 'skill' then array(select h.id::text from private.skills_hidden_ids() as h (id))
+    when 'habit' then array(
+      select b.id::text
+      from private.skills_hidden_ids() as h (id)
+      join public.skills as s on s.id = h.id
+      join public.habits as b on b.org_id = s.org_id and b.skill_id = s.id
+    )
+    else '{}'
+  end;
+end
+$$;
+comment on function private.usage_hidden_values(text) is 'Values of a dimension that private projects hide from the caller; usually none. For definer functions.';
+
 create function public.usage_by(dimension text, only_meter text default null, since date default null, until date default null)
 returns table (meter text, value text, used bigint, overage bigint, entries bigint)
 language plpgsql stable security definer set search_path = ''
 as $$
 declare
   org uuid := private.tenancy_require_org_with('usage:read');
+  hidden constant text[] := private.usage_hidden_values(dimension);
 begin
   -- A misspelt dimension would return all use under a null value.
   if (dimension in ('day', 'member', 'project', 'skill', 'habit', 'key', 'subject')) is not true then
     perform kijko.fail('invalid_input', 'dimension: one of day, member, project, skill, habit, key, subject');
   end if;
   return query
-  select u.meter, u.value, u.used, u.overage, u.entries
+  select u.meter, v.value, least(greatest(sum(u.used), -9223372036854775808), 9223372036854775807)::bigint,
+    least(sum(u.overage), 9223372036854775807)::bigint, sum(u.entries)::bigint
   from kijko.usage_by(
     org, usage_by.dimension, usage_by.only_meter, usage_by.since, usage_by.until
-  ) as u;
+  ) with ordinality as u (meter, value, used, overage, entries, place)
+  -- The use of private projects stays in the sum.
+  cross join lateral (select case when u.value <> all (hidden) then u.value end) as v (value)
+  group by u.meter, v.value
+  order by min(u.place);
 end
 $$;
-comment on function public.usage_by(text, text, date, date) is 'Usage of the request''s organization by day, member, project, skill, habit, key or subject: since the beginning of each meter''s period, or between two days, both included. value is an id or a day, and null for usage without one. Needs usage:read. Nullable: value. Definer: only the domain may read the ledger.';
+comment on function public.usage_by(text, text, date, date) is 'Usage of the request''s organization by day, member, project, skill, habit, key or subject: since the beginning of each meter''s period, or between two days, both included. value is an id or a day, and null for usage without one and for that of private projects which the caller does not see. Needs usage:read. Nullable: value. Definer: only the domain may read the ledger.';
 grant execute on function public.usage_by(text, text, date, date) to authenticated;
 
 create function public.usage_forecast()
@@ -139,6 +164,33 @@ $$;
 comment on function public.usage_alerts(timestamptz) is 'When the request''s organization reached 50, 80 and 100 per cent of a limit, once for each period, the latest first. period_start is null for a lifetime limit. Needs usage:read. Nullable: period_start. Definer: only the domain may read the extension''s tables.';
 grant execute on function public.usage_alerts(timestamptz) to authenticated;
 
+create function private.usage_hide_attributes(explained jsonb) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  hidden constant jsonb := jsonb_build_object(
+    'project', private.usage_hidden_values('project'), 'skill', private.usage_hidden_values('skill'), 'habit', private.usage_hidden_values('habit')
+  );
+begin
+  if explained #> '{rows,latest}' is null or jsonb_typeof(explained #> '{rows,latest}') <> 'array' then
+    return explained;
+  end if;
+  return jsonb_set(explained, '{rows,latest}', (
+    select coalesce(
+      jsonb_agg(
+        case when exists (
+          select 1 from jsonb_each(hidden) as h (dimension, ids) where h.ids ? (l.entry -> 'attributes' ->> h.dimension)
+        ) then l.entry - 'attributes' else l.entry end
+        order by l.place
+      ),
+      '[]'
+    )
+    from jsonb_array_elements(explained #> '{rows,latest}') with ordinality as l (entry, place)
+  ));
+end
+$$;
+comment on function private.usage_hide_attributes(jsonb) is 'An answer of kijko.explain_limit() without the attributes of uses in private projects that the caller does not see.';
+
 create function public.explain_limit(org_id uuid, meter text) returns jsonb
 language plpgsql stable security definer set search_path = ''
 as $$
@@ -165,7 +217,7 @@ begin
     perform kijko.fail('not_found', 'no such organization');
   end if;
   select l.* into included from public.plan_limits as l where l.plan = s.plan and l.meter = explain_limit.meter;
-  explained := kijko.explain_limit(s.org_id, explain_limit.meter);
+  explained := private.usage_hide_attributes(kijko.explain_limit(s.org_id, explain_limit.meter));
   -- Executions are also refused while a meter of model usage is exhausted.
   if explain_limit.meter = 'executions' then
     blocked_by := (private.executions_exhausted_meter(s.org_id)).meter;

@@ -12,6 +12,7 @@ export const TENANT_TABLES = [
   'invitations',
   'subscriptions',
   'projects',
+  'project_members',
   'skills',
   'habits',
   'executions',

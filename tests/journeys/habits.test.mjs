@@ -53,7 +53,7 @@ describe('habits', () => {
       '42501',
     );
     // A habit on another organization's skill would run that organization's prompt.
-    await refused(client.from('habits').insert({ skill_id: skill.id, name: 'Across', cron: '* * * * *' }), 409, '23503');
+    await refused(client.from('habits').insert({ skill_id: skill.id, name: 'Across', cron: '* * * * *' }), 403, '42501');
     assert.deepEqual(await ok(team.owner.client.from('habits').select().eq('id', habit.id).single()), habit);
   });
 

@@ -68,15 +68,15 @@ describe('skills', () => {
     await refused(insert({ model: 'openai/../../etc/passwd\n' }), 400, '23514');
     await refused(insert({ input_schema: [] }), 400, '23514');
     await refused(insert({ parameters: 'x' }), 400, '23514');
-    await refused(insert({ project_id: randomUUID() }), 409, '23503');
+    await refused(insert({ project_id: randomUUID() }), 403, '42501');
     assert.equal(await count(), before);
   });
 
   test('cannot be put into a project of another organization, neither on insert nor on update', async () => {
     const other = await newPerson();
     const theirs = await ok(other.client.from('projects').insert({ name: 'Theirs' }).select().single());
-    await refused(team.owner.client.from('skills').insert({ name: 'Across', prompt_template: 'x', project_id: theirs.id }), 409, '23503');
-    await refused(team.owner.client.from('skills').update({ project_id: theirs.id }).eq('id', skill.id), 409, '23503');
+    await refused(team.owner.client.from('skills').insert({ name: 'Across', prompt_template: 'x', project_id: theirs.id }), 403, '42501');
+    await refused(team.owner.client.from('skills').update({ project_id: theirs.id }).eq('id', skill.id), 403, '42501');
     await refused(admin().from('skills').update({ project_id: theirs.id }).eq('id', skill.id), 409, '23503');
   });
 

@@ -25,13 +25,26 @@ create view pg_temp.offences as
   union all
   select 'policy that calls a function for every row', p.name || ' ' || p.polname
   from pg_temp.policies as p
-  where regexp_replace(p.body, 'SELECT [a-z_.]+\([^()]*\)', '', 'g') ~ '\m(org_ids|org_ids_with|tenancy_org_ids_as|tenancy_colleague_ids|org_id|user_id|uid|can|has_role|claims)\('
+  where regexp_replace(p.body, 'SELECT [a-z_.]+\([^()]*\)', '', 'g') ~ '\m(org_ids|org_ids_with|tenancy_org_ids_as|tenancy_colleague_ids|projects_hidden_ids|skills_hidden_ids|org_id|user_id|uid|can|has_role|claims)\('
   union all
   -- To read is a permission as well: a role, and later a key, that lacks "resource:read" sees no row.
   select 'select policy of a tenant table that checks no permission', p.name || ' ' || p.polname
   from pg_temp.policies as p
   where p.polcmd = 'r' and pg_temp.is_tenant_table(p.relid)
     and (p.body !~ '\m(org_id|id) = ANY \(ARRAY\( SELECT private\.org_ids_with\(''[a-z_]+:read''::text\)' or p.body ~ '\morg_ids\(\)|\mtenancy_org_ids_as\(')
+  union all
+  -- What a private project hides: rows that point at it, or at a skill of one. For what is read the hidden ids, for what is
+  -- written a look-up, whose answer is the same for an id that does not exist.
+  select 'policy that shows rows of private projects', p.name || ' ' || p.polname
+  from pg_temp.policies as p
+  join pg_attribute as a on a.attrelid = p.relid and not a.attisdropped
+  join (values ('project_id', 'projects'), ('skill_id', 'skills')) as h (pointer, domain) on h.pointer = a.attname
+  join pg_policy as y on y.polrelid = p.relid and y.polname = p.polname
+  where not (a.attname = 'skill_id' and exists (select 1 from pg_attribute as o where o.attrelid = p.relid and o.attname = 'project_id'))
+    and (
+      (y.polqual is not null and strpos(pg_get_expr(y.polqual, y.polrelid), h.pointer || ' <> ALL (ARRAY( SELECT private.' || h.domain || '_hidden_ids()') = 0)
+      or (y.polwithcheck is not null and strpos(pg_get_expr(y.polwithcheck, y.polrelid), 'private.' || h.domain || '_is_visible(' || h.pointer || ')') = 0)
+    )
   union all
   select 'permission that no role holds', a.name || ' ' || m.permission[1]
   from (
@@ -128,6 +141,7 @@ select is_empty(
       ('policy that calls a function for every row'),
       ('policy column leads no index'),
       ('select policy of a tenant table that checks no permission'),
+      ('policy that shows rows of private projects'),
       ('permission that no role holds'),
       ('function that reads by membership and checks no permission'),
       ('anon or everybody has a right on the table'),

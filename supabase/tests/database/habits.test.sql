@@ -20,7 +20,7 @@ select throws_ok($$select public.preview_cron('* * * * *')$$, '42501', null, 'an
 select tests.act_as('bob');
 select is_empty('select 1 from public.habits', 'a non-member sees nothing');
 select throws_ok(format($$insert into public.habits (org_id, skill_id, name, cron) values (tests.org('ada'), %L, 'x', '* * * * *')$$, :'skill'), '42501', null, 'a non-member adds nothing');
-select throws_ok(format($$insert into public.habits (skill_id, name, cron) values (%L, 'x', '* * * * *')$$, :'skill'), '23503', null, 'a non-member does not use another organization''s skill in an own habit');
+select throws_ok(format($$insert into public.habits (skill_id, name, cron) values (%L, 'x', '* * * * *')$$, :'skill'), '42501', null, 'a non-member does not use another organization''s skill in an own habit');
 select is(tests.changed($$update public.habits set enabled = false$$), 0::bigint, 'a non-member changes nothing');
 select is(tests.changed('delete from public.habits'), 0::bigint, 'a non-member deletes nothing');
 select tests.refuses(format('select public.run_habit(%L)', :'habit'), 'not_found', 'another organization''s habit is not found');

@@ -26,7 +26,7 @@ select is(tests.changed($$update public.skills set name = 'x'$$), 0::bigint, 'a 
 select is(tests.changed('delete from public.skills'), 0::bigint, 'a non-member deletes nothing');
 select throws_ok(
   $$insert into public.skills (project_id, name, prompt_template) values (tests.project('Apollo'), 'x', 'y')$$,
-  '23503', null, 'a skill cannot be put into another organization''s project'
+  '42501', null, 'a skill cannot be put into another organization''s project'
 );
 select throws_ok($$update public.llm_models set input_microusd_per_mtok = 0$$, '42501', null, 'users do not set prices');
 select throws_ok($$insert into public.llm_models values ('x/y')$$, '42501', null, 'users do not add prices');
@@ -43,7 +43,7 @@ select tests.act_as('mem', tests.org('ada'));
 select lives_ok($$insert into public.skills (project_id, name, prompt_template) values (tests.project('Apollo'), 'In project', 'y')$$, 'a member adds, also into a project');
 select is(tests.changed($$update public.skills set enabled = false where name = 'Summarize'$$), 1::bigint, 'a member changes');
 select tests.refuses($$update public.skills set org_id = tests.org('mem')$$, 'permission_denied', 'a skill does not move to another organization');
-select throws_ok($$update public.skills set project_id = tests.project('Bobs')$$, '23503', null, 'a skill does not move into another organization''s project');
+select throws_ok($$update public.skills set project_id = tests.project('Bobs')$$, '42501', null, 'a skill does not move into another organization''s project');
 select is((select model || ' ' || input_schema || ' ' || parameters from public.skills where name = 'In project'), 'echo/echo {"type": "object"} {}', 'the default model needs no vendor');
 
 -- ---- what a row may be

@@ -72,7 +72,7 @@ $$, 'service_role can insert memberships');
 select tests.act_as_superuser();
 create function tests.powers() returns text language sql stable as $$
   select string_agg(p, ' ' order by p)
-  from unnest(array['projects:read', 'projects:write', 'skills:execute', 'members:write', 'billing:read', 'audit:read', 'api_keys:read', 'billing:write', 'organization:delete']) as p
+  from unnest(array['projects:read', 'projects:write', 'projects:manage', 'skills:execute', 'members:write', 'billing:read', 'audit:read', 'api_keys:read', 'billing:write', 'organization:delete']) as p
   where public.can(tests.lab(), p)
 $$;
 select tests.act_as('vic');
@@ -95,7 +95,7 @@ select is(tests.powers(), 'projects:read projects:write skills:execute', 'the pe
 select is(tests.changed($$update public.memberships set role = 'admin' where org_id = tests.lab()$$), 0::bigint, 'a member changes no roles');
 select is(tests.changed($$update public.organizations set name = 'x' where id = tests.lab()$$), 0::bigint, 'a member does not rename the organization');
 select tests.act_as('adm');
-select is(tests.powers(), 'api_keys:read audit:read billing:read members:write projects:read projects:write skills:execute', 'the permissions of an admin');
+select is(tests.powers(), 'api_keys:read audit:read billing:read members:write projects:manage projects:read projects:write skills:execute', 'the permissions of an admin');
 select throws_ok($$update public.memberships set role = 'owner' where org_id = tests.lab() and user_id = tests.id('adm')$$, '42501', null, 'an admin cannot raise their own role');
 select throws_ok($$update public.memberships set role = 'owner' where org_id = tests.lab() and user_id = tests.id('mem')$$, '42501', null, 'an admin cannot make a member an owner');
 select throws_ok($$insert into public.memberships (org_id, user_id, role) values (tests.lab(), tests.id('eve'), 'owner')$$, '42501', null, 'an admin cannot insert an owner');
