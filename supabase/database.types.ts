@@ -20,6 +20,7 @@ export type Database = {
           input: NonNullable<Json>;
           input_tokens: number;
           job_id: string | null;
+          managers_only: boolean;
           model: string | null;
           org_id: string;
           output: Json | null;
@@ -50,6 +51,7 @@ export type Database = {
             input: NonNullable<Json>;
             input_tokens: number;
             job_id: string | null;
+            managers_only: boolean;
             model: string | null;
             org_id: string;
             output: Json | null;
@@ -81,6 +83,7 @@ export type Database = {
             input: NonNullable<Json>;
             input_tokens: number;
             job_id: string | null;
+            managers_only: boolean;
             model: string | null;
             org_id: string;
             output: Json | null;
@@ -114,6 +117,7 @@ export type Database = {
           input?: NonNullable<Json>;
           input_tokens?: number;
           job_id?: string | null;
+          managers_only?: boolean;
           model?: string | null;
           org_id?: string;
           output?: Json | null;
@@ -145,6 +149,7 @@ export type Database = {
           input?: NonNullable<Json>;
           input_tokens?: number;
           job_id?: string | null;
+          managers_only?: boolean;
           model?: string | null;
           org_id?: string;
           output?: Json | null;
@@ -202,6 +207,7 @@ export type Database = {
         Row: {
           created_at: string;
           created_by: string | null;
+          created_by_key: string | null;
           cron: string;
           enabled: boolean;
           id: string;
@@ -219,6 +225,7 @@ export type Database = {
         Insert: {
           created_at?: string;
           created_by?: string | null;
+          created_by_key?: string | null;
           cron: string;
           enabled?: boolean;
           id?: string;
@@ -235,6 +242,7 @@ export type Database = {
         Update: {
           created_at?: string;
           created_by?: string | null;
+          created_by_key?: string | null;
           cron?: string;
           enabled?: boolean;
           id?: string;
@@ -270,6 +278,7 @@ export type Database = {
           accepted_by: string | null;
           created_at: string;
           created_by: string | null;
+          created_by_key: string | null;
           email: string;
           expires_at: string;
           id: string;
@@ -283,6 +292,7 @@ export type Database = {
           accepted_by?: string | null;
           created_at?: string;
           created_by?: string | null;
+          created_by_key?: string | null;
           email: string;
           expires_at?: string;
           id?: string;
@@ -295,6 +305,7 @@ export type Database = {
           accepted_by?: string | null;
           created_at?: string;
           created_by?: string | null;
+          created_by_key?: string | null;
           email?: string;
           expires_at?: string;
           id?: string;
@@ -313,7 +324,7 @@ export type Database = {
           },
         ];
       };
-      job_notes: {
+      job_event_log: {
         Row: {
           attempt: number;
           created_at: string;
@@ -369,10 +380,12 @@ export type Database = {
           last_worker: string | null;
           locked_by: string | null;
           locked_until: string | null;
+          managers_only: boolean;
           max_attempts: number;
           org_id: string;
           payload: NonNullable<Json>;
           priority: number;
+          project_id: string | null;
           result: Json | null;
           run_at: string;
           started_at: string | null;
@@ -398,10 +411,12 @@ export type Database = {
           last_worker?: string | null;
           locked_by?: string | null;
           locked_until?: string | null;
+          managers_only?: boolean;
           max_attempts?: number;
           org_id: string;
           payload?: NonNullable<Json>;
           priority?: number;
+          project_id?: string | null;
           result?: Json | null;
           run_at?: string;
           started_at?: string | null;
@@ -426,10 +441,12 @@ export type Database = {
           last_worker?: string | null;
           locked_by?: string | null;
           locked_until?: string | null;
+          managers_only?: boolean;
           max_attempts?: number;
           org_id?: string;
           payload?: NonNullable<Json>;
           priority?: number;
+          project_id?: string | null;
           result?: Json | null;
           run_at?: string;
           started_at?: string | null;
@@ -693,37 +710,106 @@ export type Database = {
         };
         Relationships: [];
       };
+      project_members: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          org_id: string;
+          project_id: string;
+          updated_at: string;
+          user_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          org_id?: string;
+          project_id: string;
+          updated_at?: string;
+          user_id: string;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          org_id?: string;
+          project_id?: string;
+          updated_at?: string;
+          user_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'project_members_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'project_members_org_id_project_id_fkey';
+            columns: ['org_id', 'project_id'];
+            isOneToOne: false;
+            referencedRelation: 'projects';
+            referencedColumns: ['org_id', 'id'];
+          },
+          {
+            foreignKeyName: 'project_members_org_id_user_id_fkey';
+            columns: ['org_id', 'user_id'];
+            isOneToOne: false;
+            referencedRelation: 'memberships';
+            referencedColumns: ['org_id', 'user_id'];
+          },
+          {
+            foreignKeyName: 'project_members_user_id_fkey';
+            columns: ['user_id'];
+            isOneToOne: false;
+            referencedRelation: 'profiles';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
       projects: {
         Row: {
           created_at: string;
           created_by: string | null;
+          created_by_key: string | null;
           description: string | null;
           id: string;
           name: string;
           org_id: string;
           slug: string;
           updated_at: string;
+          visibility: 'organization' | 'private';
         };
         ComputedFields: never;
         Insert: {
           created_at?: string;
           created_by?: string | null;
+          created_by_key?: string | null;
           description?: string | null;
           id?: string;
           name: string;
           org_id?: string;
           slug?: string;
           updated_at?: string;
+          visibility?: 'organization' | 'private';
         };
         Update: {
           created_at?: string;
           created_by?: string | null;
+          created_by_key?: string | null;
           description?: string | null;
           id?: string;
           name?: string;
           org_id?: string;
           slug?: string;
           updated_at?: string;
+          visibility?: 'organization' | 'private';
         };
         Relationships: [
           {
@@ -739,6 +825,7 @@ export type Database = {
         Row: {
           created_at: string;
           created_by: string | null;
+          created_by_key: string | null;
           description: string | null;
           enabled: boolean;
           id: string;
@@ -756,6 +843,7 @@ export type Database = {
         Insert: {
           created_at?: string;
           created_by?: string | null;
+          created_by_key?: string | null;
           description?: string | null;
           enabled?: boolean;
           id?: string;
@@ -771,6 +859,7 @@ export type Database = {
         Update: {
           created_at?: string;
           created_by?: string | null;
+          created_by_key?: string | null;
           description?: string | null;
           enabled?: boolean;
           id?: string;
@@ -1197,6 +1286,7 @@ export type Database = {
           amount_field: string | null;
           created_at: string;
           created_by: string | null;
+          created_by_key: string | null;
           event_type: string;
           id: string;
           meter: string;
@@ -1208,6 +1298,7 @@ export type Database = {
           amount_field?: string | null;
           created_at?: string;
           created_by?: string | null;
+          created_by_key?: string | null;
           event_type: string;
           id?: string;
           meter: string;
@@ -1218,6 +1309,7 @@ export type Database = {
           amount_field?: string | null;
           created_at?: string;
           created_by?: string | null;
+          created_by_key?: string | null;
           event_type?: string;
           id?: string;
           meter?: string;
@@ -1322,6 +1414,7 @@ export type Database = {
           input: NonNullable<Json>;
           input_tokens: number;
           job_id: string | null;
+          managers_only: boolean;
           model: string | null;
           org_id: string;
           output: Json | null;
@@ -1381,6 +1474,7 @@ export type Database = {
           input: NonNullable<Json>;
           input_tokens: number;
           job_id: string | null;
+          managers_only: boolean;
           model: string | null;
           org_id: string;
           output: Json | null;
@@ -1444,6 +1538,7 @@ export type Database = {
           input: NonNullable<Json>;
           input_tokens: number;
           job_id: string | null;
+          managers_only: boolean;
           model: string | null;
           org_id: string;
           output: Json | null;
@@ -1486,6 +1581,7 @@ export type Database = {
           input: NonNullable<Json>;
           input_tokens: number;
           job_id: string | null;
+          managers_only: boolean;
           model: string | null;
           org_id: string;
           output: Json | null;
@@ -1526,6 +1622,7 @@ export type Database = {
           input: NonNullable<Json>;
           input_tokens: number;
           job_id: string | null;
+          managers_only: boolean;
           model: string | null;
           org_id: string;
           output: Json | null;
@@ -1554,6 +1651,7 @@ export type Database = {
           accepted_by: string | null;
           created_at: string;
           created_by: string | null;
+          created_by_key: string | null;
           email: string;
           expires_at: string;
           id: string;
@@ -1587,6 +1685,7 @@ export type Database = {
           input: NonNullable<Json>;
           input_tokens: number;
           job_id: string | null;
+          managers_only: boolean;
           model: string | null;
           org_id: string;
           output: Json | null;
