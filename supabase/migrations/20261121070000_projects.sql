@@ -126,6 +126,21 @@ select private.make_tenant_table(
   }'
 );
 
+create function private.projects_await_removal() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Otherwise the unique key would wait for it, after the policy has looked, and the removed member would be back.
+  perform 1 from public.project_members as m
+  where m.org_id = new.org_id and m.project_id = new.project_id and m.user_id = new.user_id
+  for key share;
+  return new;
+end
+$$;
+comment on function private.projects_await_removal() is 'Trigger: a user who adds themselves waits until no other transaction is removing them. The policy, which looks after this trigger, then sees the removal. Definer: the row may be hidden from them.';
+create trigger project_members_await_removal before insert or update of project_id, user_id on public.project_members
+  for each row when (new.user_id = (kijko.user_id())) execute function private.projects_await_removal();
+
 create function private.projects_add_maker() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -49,6 +49,42 @@ test('a member who is removed while they execute is refused from the next statem
   assert.equal(await count(made.one, 'executions', execution.id), 0);
 });
 
+// The unique key makes a second row of the same member wait for the removal, which is after the policy has looked.
+for (const [how, sql, values] of [
+  [
+    'add',
+    'insert into public.project_members (org_id, project_id, user_id) values ($1, $2, $3) returning id',
+    (made) => [made.org, made.project, made.one],
+  ],
+  [
+    'merge',
+    `insert into public.project_members (org_id, project_id, user_id) values ($1, $2, $3)
+     on conflict (org_id, project_id, user_id) do update set user_id = excluded.user_id returning id`,
+    (made) => [made.org, made.project, made.one],
+  ],
+  [
+    'put',
+    'update public.project_members set user_id = $2 where project_id = $1 and user_id <> $2 returning id',
+    (made) => [made.project, made.one],
+  ],
+]) {
+  test(`a member who is removed does not come back by a statement that began before: ${how}`, async () => {
+    const made = await secretProject();
+    const [removes, returns] = [await begin(made.owner), await begin(made.one)];
+    const removed = await removes.run('delete from public.project_members where project_id = $1 and user_id = $2 returning id', [
+      made.project,
+      made.one,
+    ]);
+    assert.ok(removed.id);
+    const answer = returns.run(sql, values(made));
+    await waiting(returns);
+    await removes.commit();
+    assert.deepEqual(await answer, { refused: '42501' });
+    await returns.commit();
+    assert.equal(await count(made.one, 'projects', made.project), 0);
+  });
+}
+
 test('an execution that is queued while its private project is deleted stays hidden', async () => {
   const made = await secretProject();
   const [executes, deletes] = [await begin(made.one), await begin(made.two)];
