@@ -150,7 +150,8 @@ cross join lateral (
 
 create table public.subscriptions (
   id uuid primary key default gen_random_uuid(),
-  org_id uuid not null default public.org_id() unique references public.organizations (id) on delete cascade,
+  org_id uuid not null default public.org_id() unique references public.organizations (id) on delete cascade
+    check (org_id <> kijko.platform_org_id()),
   plan text not null default 'FREE' references public.plans (code),
   -- Without a foreign key: plan has one, and a second would make the embedding of plans ambiguous.
   plan_override text check (plan_override = plan),

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(87);
+select plan(88);
 
 select tests.sign_up('ada', '{"display_name": "Ada L."}'), tests.sign_up('bob'), tests.sign_up('eve');
 
@@ -165,6 +165,7 @@ select tests.refuses('update public.organizations set id = gen_random_uuid() whe
 select tests.act_as_superuser();
 select tests.refuses('delete from public.organizations where id = kijko.platform_org_id()', 'permission_denied', 'the owner of the table cannot delete it');
 select is_empty('select 1 from public.subscriptions where org_id = kijko.platform_org_id()', 'it has no subscription');
+select throws_ok($$insert into public.subscriptions (org_id, plan) values (kijko.platform_org_id(), 'PRO')$$, '23514', null, 'nor can it get one');
 select is_empty('select 1 from kijko.usage(kijko.platform_org_id()) where "limit" is not null', 'no plan limits it');
 
 select * from finish();
