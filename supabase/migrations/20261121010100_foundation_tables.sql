@@ -306,6 +306,8 @@ begin
       'create trigger %I after truncate on %s for each statement execute function private.reset_tenant_row_counts()',
       short_name || '_rows_truncate', tenant_table
     );
+    -- Those of a dropped table of the same name.
+    delete from private.tenant_row_counts as t where t.table_name = tenant_table::text;
     execute format(
       'insert into private.tenant_row_counts (table_name, organization, row_count) select %L, t.org_id, count(*) from %s as t group by t.org_id',
       tenant_table::text, tenant_table
@@ -358,6 +360,15 @@ begin
     select 'users fill it: needs a gauge or max_rows, and not both' where may_write is not null and num_nonnulls(gauge, max_rows) <> 1
     union all
     select 'max_rows: 1 or more' where max_rows < 1
+    union all
+    -- Policies, triggers and indexes are named after the table, and Postgres cuts names to 63 bytes.
+    select 'name: 48 bytes at most' from pg_class as c where c.oid = tenant_table and octet_length(c.relname::text) > 48
+    union all
+    select format('%s: the database keeps it, users cannot write it', w.name)
+    from unnest(written) as w (name) where w.name in ('created_by', 'created_by_key', 'created_at', 'updated_at')
+    union all
+    select format('%s: a secret, and users read this table', l.column_name)
+    from private.catalogue_lines(catalogue, 'organization') as l where l.subject = 'secret'
   ) as f (fault);
   if faults is not null then
     perform kijko.fail('invalid_input', format('%s: %s', tenant_table, faults));

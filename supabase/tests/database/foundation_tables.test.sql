@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(48);
+select plan(53);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('mem');
 select tests.join_org('vic', tests.org('ada'), 'viewer'), tests.join_org('mem', tests.org('ada'), 'member');
@@ -49,6 +49,20 @@ select matches(tests.faults($$select private.make_tenant_table('public.topics', 
 select matches(tests.faults($$select private.make_tenant_table('public.topics', 'content', '{}')$$), 'needs a gauge or max_rows', 'nothing bounds the rows');
 select matches(tests.faults($$select private.make_tenant_table('public.topics', 'content', '{}', 5, 'topics')$$), 'needs a gauge or max_rows, and not both', 'two bounds');
 select matches(tests.faults($$select private.make_tenant_table('public.topics', 'content', '{}', 0)$$), 'max_rows: 1 or more', 'a limit of nothing');
+select matches(
+  tests.faults($$select private.make_tenant_table('public.topics', 'content', '{"project_id, score": "x", "name": {"purpose": "x", "subject": "secret"}}', 5)$$),
+  'name: a secret', 'a secret that users would read'
+);
+select matches(
+  tests.faults($$select private.make_tenant_table('public.topics', 'content', '{"project_id, name, score": "x"}', 5, writable => array['name', 'created_by', 'created_at'])$$),
+  'created_by: the database keeps it.*created_at: the database keeps it', 'users would write in another''s name'
+);
+alter table public.topics rename to a_name_so_long_that_those_of_its_triggers_are_cut;
+select matches(
+  tests.faults($$select private.make_tenant_table('public.a_name_so_long_that_those_of_its_triggers_are_cut', 'content', '{"project_id, name, score": "x"}', 5)$$),
+  'name: 48 bytes at most', 'names that would be cut'
+);
+alter table public.a_name_so_long_that_those_of_its_triggers_are_cut rename to topics;
 select is(
   tests.faults($$select private.make_tenant_table('public.topics', 'content', '{"name": "x", "nane": "x"}', 5)$$),
   'catalogue of public.topics: nane: no such column, project_id: not described, score: not described', 'a catalogue that does not fit the columns'
@@ -123,6 +137,18 @@ delete from public.organizations where id = tests.org('bob');
 select is((select count(*) from private.tenant_row_counts where table_name = 'public.topics'), 1::bigint, 'a deleted organization leaves no count');
 truncate public.topics;
 select is((select count(*) from private.tenant_row_counts where table_name = 'public.topics'), 0::bigint, 'nor does an emptied table');
+create table public.notes (
+  like public.topics including defaults, primary key (id), foreign key (org_id) references public.organizations (id) on delete cascade
+);
+alter table public.notes drop column project_id;
+insert into public.notes (org_id, name) values (tests.org('ada'), 'one'), (tests.org('ada'), 'two');
+create table public.former (
+  like public.notes including defaults, primary key (id), foreign key (org_id) references public.organizations (id) on delete cascade
+);
+insert into private.tenant_row_counts values ('public.former', tests.org('ada'), 3);
+select private.make_tenant_table('public.' || t, 'content', '{"name, score": "x"}', 3) from unnest(array['notes', 'former']) as t;
+select is((select row_count from private.tenant_row_counts where table_name = 'public.notes'), 2::bigint, 'rows that were there before are counted');
+select is((select count(*) from private.tenant_row_counts where table_name = 'public.former'), 0::bigint, 'rows of a dropped table of the same name are not');
 
 -- ---- why clients send org_id=eq.… with a list: only then does the index give the order
 insert into public.topics (org_id, name, created_at)
