@@ -49,8 +49,7 @@ create table public.project_members (
   id uuid primary key default gen_random_uuid(),
   org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
   project_id uuid not null,
-  -- The foreign key to profiles is for embedding profiles(display_name).
-  user_id uuid not null references public.profiles (id) on delete cascade,
+  user_id uuid not null,
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_by_key uuid default kijko.api_key_id(),
   created_at timestamptz not null default kijko.now(),
@@ -58,7 +57,9 @@ create table public.project_members (
   unique (org_id, project_id, user_id),
   foreign key (org_id, project_id) references public.projects (org_id, id) on delete cascade,
   -- Who leaves the organization leaves its projects.
-  foreign key (org_id, user_id) references public.memberships (org_id, user_id) on delete cascade
+  foreign key (org_id, user_id) references public.memberships (org_id, user_id) on delete cascade,
+  -- For embedding profiles(display_name). Checked last, so that the error does not show whether a user exists elsewhere.
+  foreign key (user_id) references public.profiles (id) on delete cascade
 );
 create index project_members_user_id_idx on public.project_members (user_id, org_id);
 

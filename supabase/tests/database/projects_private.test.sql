@@ -1,7 +1,7 @@
 -- Private projects: who sees them, and that nothing of theirs shows anywhere else.
 begin;
 \ir 000_helpers.sql
-select plan(140);
+select plan(141);
 
 select tests.sign_up(u) from unnest(array['ada', 'bob', 'adm', 'mem', 'pat', 'vic', 'vip']) as u;
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -33,6 +33,18 @@ insert into tests.ids select 'execution ' || s.name, e.id from public.executions
 insert into public.job_event_log (org_id, job_id, event, attempt) select e.org_id, e.job_id, 'progress', 0 from public.executions as e where e.org_id = tests.org('ada');
 -- A slot that does not run is hidden with its habit, too.
 select private.habits_skip_slot(h, kijko.now(), 'skipped', 'conflict', 'x') from public.habits as h where h.name = 'hidden' and h.org_id = tests.org('ada');
+
+create function tests.violated(statement text) returns text language plpgsql as $$
+declare
+  violated_constraint text;
+begin
+  execute statement;
+  return null;
+exception when foreign_key_violation then
+  get stacked diagnostics violated_constraint = constraint_name;
+  return violated_constraint;
+end
+$$;
 
 -- What the caller sees of each table: rows of Secret, and others.
 create function tests.sees(relation text) returns text language plpgsql as $$
@@ -174,6 +186,10 @@ select tests.act_as('pat', tests.org('ada'));
 select lives_ok($$select public.execute_skill(tests.of('skill hidden'), '{"secret": 1}', 'key hidden')$$, 'a member repeats the call with its key');
 select lives_ok($$select public.run_habit(tests.of('habit hidden'))$$, 'a member runs the habit');
 select throws_ok($$insert into public.project_members (project_id, user_id) values (tests.of('Secret'), tests.id('bob'))$$, '23503', null, 'who is no member of the organization cannot be added');
+select results_eq(
+  $$select tests.violated(format('insert into public.project_members (project_id, user_id) values (%L, %L)', tests.of('Secret'), u.id)) from unnest(array[tests.id('bob'), gen_random_uuid()]) as u (id)$$,
+  array['project_members_org_id_user_id_fkey', 'project_members_org_id_user_id_fkey'], 'with the same error if there is no such user'
+);
 select throws_ok($$insert into public.project_members (project_id, user_id) values (tests.of('Secret'), tests.id('vip'))$$, '23505', null, 'nobody is added twice');
 select throws_ok($$insert into public.project_members (project_id, user_id, created_by) values (tests.of('Secret'), tests.id('mem'), tests.id('ada'))$$, '42501', null, 'nor in another''s name');
 select lives_ok($$insert into public.project_members (project_id, user_id) values (tests.of('Secret'), tests.id('mem'))$$, 'a member of the organization can');
