@@ -85,6 +85,27 @@ for (const [how, sql, values] of [
   });
 }
 
+for (const statement of [
+  `update public.projects set description = 'x' where id = $1 returning name`,
+  'delete from public.projects where id = $1 returning name',
+]) {
+  test(`a statement that waits while a project becomes private does not reach it: ${statement.slice(0, 6)}`, async () => {
+    const made = await secretProject();
+    await pool.query('delete from public.project_members where project_id = $1 and user_id = $2', [made.project, made.two]);
+    await pool.query(`update public.projects set visibility = 'organization' where id = $1`, [made.project]);
+    const [hides, waits] = [await begin(made.one), await begin(made.two)];
+    assert.ok(
+      (await hides.run(`update public.projects set visibility = 'private', name = 'New' where id = $1 returning id`, [made.project])).id,
+    );
+    const answer = waits.run(statement, [made.project]);
+    await waiting(waits);
+    await hides.commit();
+    assert.deepEqual(await answer, {});
+    await waits.commit();
+    assert.equal((await one('select description from public.projects where id = $1', [made.project])).description, null);
+  });
+}
+
 test('an execution that is queued while its private project is deleted stays hidden', async () => {
   const made = await secretProject();
   const [executes, deletes] = [await begin(made.one), await begin(made.two)];
