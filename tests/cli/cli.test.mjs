@@ -160,6 +160,7 @@ describe('up on a running stack', () => {
         'Cargo.lock',
         'package.json',
         'package-lock.json',
+        'services',
         'sidecar',
       ]) {
         fs.cpSync(path.join(root, entry), path.join(copy, entry), { recursive: true, preserveTimestamps: true });

@@ -14,16 +14,28 @@ const WRITABLE = {
     change: { name: 'Second', cron: '@weekly' },
     keys: ['org_id,id'],
   },
+  // Nothing of a member can change but who it is.
+  project_members: {
+    row: ({ project, user }) => ({ project_id: project.id, user_id: user.id }),
+    change: {},
+    keys: ['org_id,project_id,user_id'],
+  },
   usage_meters: { row: () => ({ event_type: 'built', meter: 'own.built' }), change: { meter: 'own.made' }, keys: ['org_id,event_type'] },
 };
 
 describe('upsert', () => {
   let person;
   let other;
-  let skill;
+  let own;
+  let foreign;
+  const parents = async (of) => ({
+    user: of.user,
+    skill: await newSkill(of),
+    project: await ok(of.client.from('projects').insert({ name: 'Parent' }).select().single()),
+  });
   before(async () => {
     [person, other] = await Promise.all([newPerson(), newPerson()]);
-    skill = await newSkill(person);
+    [own, foreign] = await Promise.all([parents(person), parents(other)]);
   });
 
   test('the cases below cover every table into which users can insert', async () => {
@@ -42,7 +54,7 @@ describe('upsert', () => {
       const made = await ok(
         person.client
           .from(table)
-          .upsert({ id, ...row({ skill }) })
+          .upsert({ id, ...row(own) })
           .select()
           .single(),
       );
@@ -51,7 +63,7 @@ describe('upsert', () => {
       const changed = await ok(
         person.client
           .from(table)
-          .upsert({ ...row({ skill }), id, ...change })
+          .upsert({ ...row(own), id, ...change })
           .select()
           .single(),
       );
@@ -65,7 +77,7 @@ describe('upsert', () => {
         const again = await ok(
           person.client
             .from(table)
-            .upsert({ ...row({ skill }), ...key, ...change }, { onConflict })
+            .upsert({ ...row(own), ...key, ...change }, { onConflict })
             .select()
             .single(),
         );
@@ -78,23 +90,22 @@ describe('upsert', () => {
               await ok(
                 person.client
                   .from(table)
-                  .upsert({ ...row({ skill }), ...rest, ...change }, { onConflict })
+                  .upsert({ ...row(own), ...rest, ...change }, { onConflict })
                   .select()
                   .single(),
               )
             ).id,
             id,
           );
-        await ok(person.client.from(table).upsert({ ...row({ skill }), ...key }, { onConflict, ignoreDuplicates: true }));
+        await ok(person.client.from(table).upsert({ ...row(own), ...key }, { onConflict, ignoreDuplicates: true }));
       }
       assert.equal((await ok(person.client.from(table).select('id').eq('org_id', person.orgId).eq('id', id))).length, 1);
       await ok(person.client.from(table).delete().eq('id', id));
     });
 
     test(`${table}: neither changes nor moves a row of another organization`, async () => {
-      const made = await ok(person.client.from(table).insert(row({ skill })).select().single());
-      const theirs = table === 'habits' ? await newSkill(other) : skill;
-      const stolen = { ...row({ skill: theirs }), ...change, id: made.id };
+      const made = await ok(person.client.from(table).insert(row(own)).select().single());
+      const stolen = { ...row(foreign), ...change, id: made.id };
       await refused(other.client.from(table).upsert(stolen), 403, '42501');
       await refused(other.client.from(table).upsert({ ...stolen, org_id: person.orgId }), 403, '42501');
       await refused(person.client.from(table).update({ id: randomUUID() }).eq('id', made.id), 403, 'permission_denied');
