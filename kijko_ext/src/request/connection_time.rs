@@ -1,13 +1,14 @@
 //! The budget of connection time. PostgREST has a few connections for all tenants, and a request holds one of them until its
 //! transaction ends. Without a bound on that time, the slow requests of one caller keep everybody else waiting.
 //!
-//! 1. An admitted request occupies a place in shared memory (in_flight.rs) with its subjects: the organization and the user,
-//!    or the network of a caller without either.
-//! 2. When its transaction ends, however it ends, the time since the admission is debited from the budget of each subject.
+//! 1. An admitted request occupies a place in shared memory (in_flight.rs) with its subject: the user; the organization of a
+//!    caller that is no user; the network of a caller without either.
+//! 2. When its transaction ends, however it ends, the time since the admission is debited from the subject's budget.
 //! 3. While a subject is in debt, only a few of its requests may be in flight. A further one is refused.
 //!
+//! An organization has no budget beside those of its users: one of them could use it up for all the others.
 //! Fast requests spend next to nothing, so any number of them may run at once. The budgets are kept in the rate limiter's
-//! table; a request that is not in debt takes two locks there, shared, and two at its end.
+//! table; a request that is not in debt takes one lock there, shared, and one at its end.
 
 use pgrx::prelude::*;
 
@@ -30,11 +31,9 @@ struct Subject {
     key: Key,
 }
 
-type Subjects = [Option<Subject>; in_flight::MAX_SUBJECTS];
-
 /// The request of this transaction.
 struct Running {
-    subjects: Subjects,
+    subject: Subject,
     budget: TimeBudget,
     admitted_at: u64,
 }
@@ -63,29 +62,27 @@ pub fn admit(request: &RequestInfo) -> Result<(), Refused> {
         return Ok(());
     }
     in_flight::clear_at_exit();
-    let subjects = subjects(request);
-    occupy(&subjects, &budget)?;
+    let subject = subject_of(request);
+    occupy(&subject, &budget)?;
     state.running = Some(Running {
-        subjects,
+        subject,
         budget,
         admitted_at: limiter::monotonic_nanos(),
     });
     Ok(())
 }
 
-/// The organization and the user of a request, or the network of one without either.
-fn subjects(request: &RequestInfo) -> Subjects {
-    let organization = request.organization.map(|id| subject("organization", &id));
-    let user = request.user.map(|id| subject("user", &id));
-    if organization.is_some() || user.is_some() {
-        return [organization, user];
+fn subject_of(request: &RequestInfo) -> Subject {
+    if let Some(user) = &request.user {
+        return subject("user", user);
     }
-    let network = request.network.or_else(client::network);
-    let network = match &network {
+    if let Some(organization) = &request.organization {
+        return subject("organization", organization);
+    }
+    match request.network.or_else(client::network) {
         Some(network) => subject("network", &network.bytes()),
         None => subject("network", b"unknown"),
-    };
-    [Some(network), None]
+    }
 }
 
 fn subject(kind: &'static str, id: &[u8]) -> Subject {
@@ -94,27 +91,24 @@ fn subject(kind: &'static str, id: &[u8]) -> Subject {
     Subject { kind, key }
 }
 
-/// Occupies this backend's place, unless a subject is in debt and has as many requests in flight as it may have then.
-fn occupy(subjects: &Subjects, budget: &TimeBudget) -> Result<(), Refused> {
-    let keys = subjects.map(|subject| subject.map(|subject| subject.key));
-    let in_debt = |subject: &Subject| Some((*subject, limiter::debt(subject.key, budget)?));
-    let debts = subjects.map(|subject| in_debt(&subject?));
-    if debts.iter().all(Option::is_none) {
-        in_flight::occupy(keys);
+/// Occupies this backend's place, unless the subject is in debt and has as many requests in flight as it may have then.
+fn occupy(subject: &Subject, budget: &TimeBudget) -> Result<(), Refused> {
+    let Some(debt) = limiter::debt(subject.key, budget) else {
+        in_flight::occupy(subject.key);
         return Ok(());
-    }
+    };
     let concurrency = setting::concurrency();
     let guard = in_flight::lock();
-    let is_full = |(subject, _): &&(Subject, u64)| in_flight::count(subject.key) >= concurrency;
-    let refusing = debts.iter().flatten().find(is_full);
-    if refusing.is_none() {
-        in_flight::occupy(keys);
+    let is_full = in_flight::count(subject.key) >= concurrency;
+    if !is_full {
+        in_flight::occupy(subject.key);
     }
     drop(guard);
-    refusing.map_or(Ok(()), |(subject, debt)| {
+    if is_full {
         counters::add(|stats| &stats.connection_time_refused);
-        Err(refused(subject.kind, *debt, budget, concurrency))
-    })
+        return Err(refused(subject.kind, debt, budget, concurrency));
+    }
+    Ok(())
 }
 
 fn refused(kind: &str, debt: u64, budget: &TimeBudget, concurrency: usize) -> Refused {
@@ -143,9 +137,7 @@ impl State {
         };
         in_flight::clear();
         let spent = limiter::monotonic_nanos().saturating_sub(running.admitted_at);
-        for subject in running.subjects.iter().flatten() {
-            limiter::debit(subject.key, &running.budget, spent);
-        }
+        limiter::debit(running.subject.key, &running.budget, spent);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which requests are in flight: a place in shared memory for each backend, which holds the subjects of its request. A
+//! Which requests are in flight: a place in shared memory for each backend, which holds the subject of its request. A
 //! backend writes only its own place. The place is cleared when its transaction ends, and when the backend exits; a backend
 //! that is killed takes the shared memory of all along.
 
@@ -22,13 +22,10 @@ pub const SHMEM_REGION: Region = Region {
     },
 };
 
-/// An organization, and a user or a network: a request has no more subjects.
-pub const MAX_SUBJECTS: usize = 2;
-
 /// A cache line, so that backends do not slow each other down. Zero is no subject.
 #[repr(C, align(64))]
 struct Place {
-    subjects: [AtomicU64; MAX_SUBJECTS],
+    subject: AtomicU64,
 }
 
 /// Set in the postmaster and inherited by every process that it forks.
@@ -74,30 +71,29 @@ pub fn clear_at_exit() {
     }
 }
 
-pub fn occupy(subjects: [Option<Key>; MAX_SUBJECTS]) {
-    let Some(place) = own() else { return };
-    for (word, subject) in place.subjects.iter().zip(subjects) {
-        word.store(subject.map_or(0, Key::word), Ordering::Release);
-    }
+pub fn occupy(subject: Key) {
+    store(subject.word());
 }
 
 pub fn clear() {
-    occupy([None; MAX_SUBJECTS]);
+    store(0);
+}
+
+fn store(word: u64) {
+    if let Some(place) = own() {
+        place.subject.store(word, Ordering::Release);
+    }
 }
 
 /// Requests of a subject that are in flight.
 pub fn count(subject: Key) -> usize {
-    let is_its = |place: &&Place| {
-        let mut words = place.subjects.iter();
-        words.any(|word| word.load(Ordering::Acquire) == subject.word())
-    };
+    let is_its = |place: &&Place| place.subject.load(Ordering::Acquire) == subject.word();
     all().iter().filter(is_its).count()
 }
 
 /// Requests in flight that occupy a place.
 pub fn total() -> usize {
-    let has_subject = |word: &AtomicU64| word.load(Ordering::Relaxed) != 0;
-    let is_occupied = |place: &&Place| place.subjects.iter().any(has_subject);
+    let is_occupied = |place: &&Place| place.subject.load(Ordering::Relaxed) != 0;
     all().iter().filter(is_occupied).count()
 }
 
