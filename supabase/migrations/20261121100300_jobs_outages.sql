@@ -4,7 +4,8 @@
 -- A worker that cannot reach the service of a job's kind fails the job with outage => true. This is recorded twice:
 -- 1. For the organization and the kind. From the third consecutive failure on, claims skip the organization's jobs of
 --    that kind until the pause ends. Then they run one at a time until one succeeds.
--- 2. For the kind. Claims skip it only when at least two organizations are among the failures since the last success.
+-- 2. For the kind. Claims skip it, for at most two minutes, only when at least two organizations without a common member are
+--    among the failures since the last success. The vendor's Retry-After pauses only the organization that got it.
 --    After the pause one job every five seconds tests the service, first of an organization that has not failed.
 -- So a tenant whose model always fails delays no other tenant, and workers do not call a vendor that is down.
 -- ============================================================================
@@ -102,7 +103,7 @@ end
 $$;
 comment on function private.jobs_pause_org(text, uuid, text, interval) is 'Counts a failure against the organization and kind; the third in a row and each later one pauses them. A failure during a pause does not count: its call began before.';
 
-create function private.jobs_pause_kind(kind text, org uuid, code text, retry_after interval) returns void
+create function private.jobs_pause_kind(kind text, org uuid, code text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -115,14 +116,21 @@ begin
   select p.* into pause from private.job_kind_pauses as p where p.kind = jobs_pause_kind.kind for update skip locked;
   if found and pause.until <= clock_timestamp() then
     stale := pause.failed_at < clock_timestamp() - interval '1 hour';
-    several := not stale and (pause.shared or pause.org <> jobs_pause_kind.org);
-    -- Failures of one organization alone prove nothing about the vendor, however many they are.
+    -- Failures of one organization, or of two with a common member, prove nothing about the vendor, however many they are.
+    several := not stale and (pause.shared or (
+      pause.org <> jobs_pause_kind.org
+      and not exists (
+        select 1 from public.memberships as a
+        join public.memberships as b on b.user_id = a.user_id and b.org_id = jobs_pause_kind.org
+        where a.org_id = pause.org
+      )
+    ));
     n := case when stale then 1 when several then pause.failures + 1 else 2 end;
     update private.job_kind_pauses as p
     set org = case when stale then jobs_pause_kind.org else p.org end,
       shared = several,
       failures = n,
-      until = case when n >= 3 then private.jobs_pause_end(n, retry_after) else p.until end,
+      until = case when n >= 3 then private.jobs_pause_end(n, null) else p.until end,
       error_code = code,
       failed_at = clock_timestamp()
     where p.kind = pause.kind;
@@ -135,13 +143,13 @@ begin
   end if;
 end
 $$;
-comment on function private.jobs_pause_kind(text, uuid, text, interval) is 'Counts a failure against the kind; the third in a row and each later one pauses it, if they are of at least two organizations.';
+comment on function private.jobs_pause_kind(text, uuid, text) is 'Counts a failure against the kind; the third in a row and each later one pauses it for at most two minutes, if they are of at least two organizations without a common member. A Retry-After does not count here: it answered one tenant.';
 
 create function private.jobs_record_outage(kind text, org uuid, code text, retry_after interval) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
   select private.jobs_pause_org(kind, org, substring(code for 100), retry_after);
-  select private.jobs_pause_kind(kind, org, substring(code for 100), retry_after);
+  select private.jobs_pause_kind(kind, org, substring(code for 100));
 $$;
 comment on function private.jobs_record_outage(text, uuid, text, interval) is 'Records that the vendor of a kind failed a job of this organization.';
 
