@@ -11,15 +11,19 @@ const handlers = (value, name) =>
     ? []
     : [...(value.handler === name ? [value] : []), ...Object.values(value).flatMap((inner) => handlers(inner, name))];
 
-// PostgREST closes an idle connection after 30 to 60 seconds. A POST that meets the closing connection is answered by 502.
-it('gives up an idle connection before the upstream closes it', () => {
+// PostgREST closes an idle connection after 30 to 60 seconds, and one whose request it answered without reading its body. A POST
+// that meets the closing connection is answered by 502.
+it('shares connections for short bodies only, and gives up idle ones before the upstream closes them', () => {
   const config = JSON.parse(
     execFileSync('caddy', ['adapt', '--config', file, '--adapter', 'caddyfile'], { stdio: ['ignore', 'pipe', 'ignore'] }),
   );
-  const proxies = handlers(config, 'reverse_proxy');
-  assert.ok(proxies.length >= 3, `${proxies.length} upstreams`);
-  for (const proxy of proxies) {
-    const nanoseconds = proxy.transport?.keep_alive?.idle_timeout;
-    assert.ok(nanoseconds > 0 && nanoseconds < 30e9, `${JSON.stringify(proxy.upstreams)}: ${nanoseconds}`);
+  const connections = new Map();
+  for (const proxy of handlers(config, 'reverse_proxy')) {
+    const { enabled, idle_timeout: nanoseconds } = proxy.transport?.keep_alive ?? {};
+    const kind = enabled === false ? 'own' : nanoseconds > 0 && nanoseconds < 30e9 ? 'shared' : 'unsafe';
+    const [{ dial }] = proxy.upstreams;
+    connections.set(dial, [...(connections.get(dial) ?? []), kind].sort());
   }
+  assert.ok(connections.size >= 3, `${connections.size} upstreams`);
+  for (const [dial, kinds] of connections) assert.deepEqual(kinds, ['own', 'shared'], dial);
 });

@@ -133,24 +133,25 @@ describe('upsert', () => {
   });
 
   test('of existing rows does not count against the plan; with one row too many it changes nothing', async () => {
+    const full = await newPerson();
     const rows = await ok(
-      person.client
+      full.client
         .from('projects')
         .insert([{ name: 'a' }, { name: 'b' }, { name: 'c' }])
         .select('id, name'),
     );
     const renamed = rows.map(({ id, name }) => ({ id, name: `${name}!` }));
-    await ok(person.client.from('projects').upsert(renamed));
-    assert.equal((await usageOf(person)).projects.used, 3);
-    await refused(person.client.from('projects').upsert([...rows, { id: randomUUID(), name: 'd' }]), 429, 'quota_exceeded');
-    const names = await ok(person.client.from('projects').select('name').eq('org_id', person.orgId).order('name'));
+    await ok(full.client.from('projects').upsert(renamed));
+    assert.equal((await usageOf(full)).projects.used, 3);
+    await refused(full.client.from('projects').upsert([...rows, { id: randomUUID(), name: 'd' }]), 429, 'quota_exceeded');
+    const names = await ok(full.client.from('projects').select('name').eq('org_id', full.orgId).order('name'));
     assert.deepEqual(
       names.map(({ name }) => name),
       ['a!', 'b!', 'c!'],
     );
-    await ok(person.client.from('projects').delete().eq('id', rows[0].id));
-    await ok(person.client.from('projects').upsert([renamed[1], { id: randomUUID(), name: 'd' }]));
-    assert.equal((await usageOf(person)).projects.used, 3);
+    await ok(full.client.from('projects').delete().eq('id', rows[0].id));
+    await ok(full.client.from('projects').upsert([renamed[1], { id: randomUUID(), name: 'd' }]));
+    assert.equal((await usageOf(full)).projects.used, 3);
   });
 });
 
