@@ -281,16 +281,16 @@ test('two users who join one personal organization at once do not deadlock', asy
 test('deleting an organization while its plan changes waits and does not deadlock', async () => {
   const host = await newUser();
   const [holder, deleting, changing] = [await begin(), await begin(), await begin()];
-  // Both lock the member's profile, which a third transaction holds until both are on their way. The cascade deletes the
-  // subscription before the triggers of the memberships fire, so the deletion already holds what the change waits for.
+  // The deletion holds the subscription that the change waits for. At its commit it waits for the member's profile, whose tier
+  // it sets and which a third transaction holds.
   await holder.run('select 1 from public.profiles where id = $1 for update', [host.user]);
-  const deleted = deleting.run('delete from public.organizations where id = $1 returning id', [host.org]);
-  await waiting(deleting);
+  assert.deepEqual(await deleting.run('delete from public.organizations where id = $1 returning id', [host.org]), { id: host.org });
   const changed = changing.run(`update public.subscriptions set plan = 'PRO' where org_id = $1 returning plan`, [host.org]);
   await waiting(changing);
+  const committed = deleting.commit();
+  await waiting(deleting);
   await holder.commit();
-  assert.deepEqual(await deleted, { id: host.org });
-  await deleting.commit();
+  await committed;
   assert.deepEqual(await changed, {}, 'the subscription is gone');
   await changing.commit();
 });
