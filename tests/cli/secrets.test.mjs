@@ -81,7 +81,11 @@ describe('notify pgrst', () => {
 
   it("by any login does nothing: the channel's name is secret, and ./kijko reload asks PostgREST instead", async () => {
     const name = `made_at_${process.pid}`;
-    await asPostgres((client) => client.query(`create function public.${name}() returns integer language sql as 'select 1'`));
+    await asPostgres((client) =>
+      client.query(`
+        create function public.${name}() returns integer language sql as 'select 1';
+        grant execute on function public.${name}() to service_role`),
+    );
     try {
       const channels = `select query from pg_stat_activity where query ~* '^\\s*listen' and usename <> 'kijko_sidecar'`;
       const { rows } = await asSuperuser((client) => client.query(channels));
