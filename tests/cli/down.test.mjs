@@ -8,7 +8,7 @@ import { it } from 'node:test';
 
 const services = path.resolve(import.meta.dirname, '../../scripts/services.sh');
 
-/** Starts a process as this service, which takes so long to stop, and stops it; what it said at its end. */
+/** Starts a process in the service's place that takes `seconds` to stop, and stops it: whether it ended in good order. */
 function stop(name, seconds, environment) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'kijko-down-'));
   try {

@@ -1,6 +1,5 @@
-// The owner of the domain as an attacker: whatever `postgres` does, it stays what it is. It cannot become superuser, run
-// programs, read files or the signing key, and nothing that the superuser runs can be made to run its code. Passwords stand
-// in no process that has no use for them.
+// The role `postgres`, the domain's owner, as an attacker: it cannot become superuser, run programs, read files or the signing
+// key, or make the superuser run its code.
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { describe, it } from 'node:test';

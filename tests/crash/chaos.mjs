@@ -1,5 +1,5 @@
-// Many jobs, and then what runs them dies: one worker, all workers, the database for a while. What counts in the end is
-// what was done: each execution has one result, one answer of the vendor, and was paid for once.
+// Kills one worker, all workers, or the database while many jobs run. In the end each execution has one result, from one
+// answer of the vendor, and was charged once.
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -43,7 +43,7 @@ export const atMost = (promise, timeoutMs, what) => {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 };
 
-// True also of a process that has ended but whose parent has not looked yet: to everybody else it is still there.
+// Also true of a zombie, a process that has ended and that its parent has not waited for yet.
 const processExists = (pid) => {
   try {
     process.kill(pid, 0);
@@ -154,7 +154,7 @@ class VendorCall {
     this.#response = response;
   }
 
-  // Reports what the prompt came to, and falls silent.
+  // Sends the prompt's token count, and then nothing more.
   begin(inputTokens) {
     const event = {
       id: `call-${this.number}`,
@@ -258,7 +258,7 @@ export class Sidecar {
     assert.equal(signal, 'SIGKILL');
   }
 
-  // A stopped process that ignores the world must be seen to be stopped, or the test races it.
+  // Waits until the process is in state T: SIGSTOP may take effect after kill() has returned.
   async freeze() {
     this.signal('SIGSTOP');
     await until(`${this.name} to be stopped`, () => /^State:\s+T/m.test(readFileSync(`/proc/${this.child.pid}/status`, 'utf8')));
@@ -304,7 +304,7 @@ export async function stopStackSidecar() {
   await until("the stack's sidecar to end", () => !processExists(pid), { timeoutMs: 30_000 });
 }
 
-// With a vendor its sidecar works for the tests' skills like their own ones.
+// With a vendor, the stack's sidecar calls it, as the tests' own sidecars do.
 export const kijkoUp = (vendor) => kijko('up', { OPENAI_BASE_URL: vendor?.baseUrl ?? '' });
 export const kijkoDown = () => kijko('down');
 
@@ -341,7 +341,7 @@ async function kijko(command, variables = {}, timeoutMs = 180_000) {
 
 export const postmasterPid = () => Number(readFileSync(path.join(HOME, 'data/postmaster.pid'), 'utf8').split('\n')[0]);
 
-// The whole server at once, as when the machine loses power but its disk: no process gets to tidy up.
+// Kills the postmaster: no process of the server can shut down in good order.
 export async function killPostgres() {
   const pid = postmasterPid();
   process.kill(pid, 'SIGKILL');

@@ -61,7 +61,7 @@ describe('200 holders of one budget', () => {
     await holders.run(SECONDS * 1_000);
     await raise;
     await sleep(500);
-    // What was left open has expired; the calls that want it take it back.
+    // Holds that were left open have expired; this releases them.
     await cluster.sql('select kijko.expire_holds()');
     const end = await drain(cluster, BUDGET);
     t.diagnostic(JSON.stringify({ ...holders.done, ...end }));

@@ -155,7 +155,7 @@ test('sums stay exact when a rollup is killed at any point, also with late commi
     assert.deepEqual(wrong, [], table);
   }
 
-  // And so are the counters, whether they were there all the time or are read anew.
+  // The counters agree with the ledger, too, before and after they are reloaded.
   for (const subject of SUBJECTS) {
     const sums = await cluster.sql('select meter, sum(amount)::int as used from kijko.ledger where subject = $1 group by 1 order by 1', [
       subject,

@@ -1,5 +1,5 @@
-// Postgres dies while Stripe delivers. A sender does as Stripe does: what was not answered 2xx is sent again until it is. What
-// was answered 2xx is there, each event was applied once, and the rows are those of a life that nothing disturbed.
+// Kills Postgres while Stripe delivers. As Stripe does, the sender repeats each event until the answer is 2xx. In the end every
+// accepted event is stored and was applied once, and the rows equal those of a run without a crash.
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { afterEach, describe, test } from 'node:test';
@@ -35,7 +35,7 @@ class Life {
     return life;
   }
 
-  // Everything that followed from the events, without what is this life's own name.
+  // The rows that the events led to. The tag and the organization's id are replaced, so that lives can be compared.
   async rows() {
     const found = {};
     for (const table of TABLES) {

@@ -83,7 +83,7 @@ export const ended = (executionId, timeoutMs = 45_000) =>
     { timeoutMs, everyMs: 100 },
   );
 
-// The promise of the queue: whatever died on the way, the result is there once and paid for once, with this answer's figures.
+// What the queue guarantees after any crash: one result and one charge, with the tokens and the cost of this answer.
 export async function assertDoneOnce(tenant, state, call) {
   const { execution, job, events } = state;
   assert.equal(execution.status, 'succeeded', `${execution.error_code}: ${execution.error}`);

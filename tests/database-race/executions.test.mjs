@@ -56,7 +56,7 @@ test('twelve sessions that use one idempotency key get one execution, charged on
   assert.equal(await used(org, 'executions'), 1);
 });
 
-// Without turns the later call would run into the unique key and fail, or charge before it finds out.
+// If the second call did not wait, it would fail on the unique key, or charge before it finds the first execution.
 for (const end of ['commit', 'rollback']) {
   test(`a call waits while another one with its idempotency key is open, up to that one's ${end}`, async () => {
     const { user, org, skill } = await newTenant();

@@ -61,8 +61,8 @@ test('deleting an organization while its jobs start, end, fail and are requeued 
   assert.deepEqual([...seen], ['done'], 'each call has an answer');
 });
 
-// The same, step by step: chance finds a crossing only at times. The session that ends a job has locked it, the deletion has come so far
-// as to wait for it, and then the job is ended: that must need nothing which the deletion holds.
+// The same in a fixed order, since the test above meets it by chance only: a session locks a job, the deletion waits for that
+// lock, and then the session ends the job. This must need no lock that the deletion holds.
 const usage = '{"input_tokens": 1, "output_tokens": 1}';
 
 const ends = {

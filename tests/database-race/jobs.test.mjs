@@ -1,4 +1,4 @@
-// The queue beside sessions that hold its rows: what must wait waits, and what must not does not.
+// The queue while other sessions lock its rows: which calls wait for them, and which must not.
 //   ADMIN_DB_URL=… node --test tests/database-race/*.test.mjs
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';

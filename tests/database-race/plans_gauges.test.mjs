@@ -48,7 +48,7 @@ test('twelve sessions that create, delete and roll back projects never exceed th
   assert.ok(made > 0 && refused > 0, `${made} made, ${refused} refused`);
   const { there } = await one('select count(*)::int as there from public.projects where org_id = $1', [org]);
   assert.equal(await used(org, 'projects'), there);
-  // What is left of the limit can be had, and not one more: the counter in memory says the same as the tables.
+  // Exactly the rest of the limit can be used: the counter in memory agrees with the table.
   await pool.query(`insert into public.projects (org_id, name) select $1, gen_random_uuid()::text from generate_series(1, $2::int)`, [
     org,
     LIMIT - there,

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { atOnce, newTenant, one, pool, untilWaitingFor } from './support.mjs';
 
-// Each change reads what the other has not committed yet, so without turns the later one would write what is no longer so.
+// Neither change sees the other before its commit. If the second did not wait, it would write a tier that is out of date.
 for (const order of ['upgrade first', 'membership first']) {
   test(`a user's tier is their best plan after two of their organizations change at once: ${order}`, async () => {
     const { user, org } = await newTenant();

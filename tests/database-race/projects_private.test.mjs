@@ -49,7 +49,7 @@ test('a member who is removed while they execute is refused from the next statem
   assert.equal(await count(made.one, 'executions', execution.id), 0);
 });
 
-// The unique key makes a second row of the same member wait for the removal, which is after the policy has looked.
+// The unique key makes the statement wait for the removal, after its policy was checked.
 for (const [how, sql, values] of [
   [
     'add',

@@ -1,4 +1,4 @@
-// What Stripe's events do to each other when they come at once: who waits for whom, and who must not.
+// Stripe's events in concurrent sessions: which of them wait for each other, and which must not.
 //   ADMIN_DB_URL=… node --test tests/database-race/stripe.test.mjs
 import assert from 'node:assert/strict';
 import { randomBytes, randomUUID } from 'node:crypto';

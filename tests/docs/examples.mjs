@@ -50,7 +50,7 @@ export async function faultsOf(pages, stack) {
     try {
       faults.push(...compiled.faults);
       const broken = new Set(compiled.faults.map((fault) => fault.replace(/:\d+:.*/s, '')));
-      // Pages have people of their own. Programs of several pages at once could not tell whose request was refused.
+      // Each page has users of its own. Pages run one after another: fetch is replaced, so refusals of two could not be told apart.
       for (const program of compiled.modules.filter(({ file }) => !broken.has(file)))
         faults.push(...(await programs.run(program, (await stack.person()).given, stack.known)));
     } finally {

@@ -6,7 +6,7 @@ import pg from 'pg';
 const ROLES = {
   postgres: { url: 'DB_URL' },
   superuser: { url: 'ADMIN_DB_URL' },
-  // As PostgREST makes a request of the signed-in owner: only a superuser's session can play another login.
+  // Sets what PostgREST sets for a request of the signed-in owner. Only a superuser may set session_authorization.
   owner: {
     url: 'ADMIN_DB_URL',
     enter: `select set_config('request.jwt.claims', $1, true), set_config('request.headers', '{}', true),

@@ -1,4 +1,4 @@
-// The running stack as the documentation's examples see it: people for them to be, and the names that exist.
+// The running stack as the documentation's examples use it: new users, and the names of functions, tables, settings and metrics.
 import { ok } from '../journeys/domain.mjs';
 import { admin, adminSql, env, newUser, sql } from '../journeys/support.mjs';
 import { read } from './markdown.mjs';

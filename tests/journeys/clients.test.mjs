@@ -14,7 +14,7 @@ const WRITABLE = {
     change: { name: 'Second', cron: '@weekly' },
     keys: ['org_id,id'],
   },
-  // Nothing of a member can change but who it is.
+  // A project's member has no column to change besides its key.
   project_members: {
     row: ({ project, user }) => ({ project_id: project.id, user_id: user.id }),
     change: {},

@@ -42,14 +42,14 @@ export async function refused(request, status, code) {
   return error;
 }
 
-/** Nothing seen, nothing changed: row level security hides rows, grants refuse statements; both are a no. */
+/** The request affects no row: row level security hides the rows, or a missing grant refuses the statement with 42501. */
 export async function unaffected(request) {
   const { data, error } = await request;
   if (error) assert.equal(error.code, '42501', JSON.stringify(error));
   else assert.deepEqual(data, []);
 }
 
-/** Asks until it gets something; the end of the wait names what was waited for. */
+/** Calls `probe` until it returns a truthy value; after the timeout it fails and names what it waited for. */
 export async function until(what, probe, { timeoutMs = 30_000, everyMs = 100 } = {}) {
   const started = performance.now();
   for (;;) {
@@ -85,7 +85,7 @@ export async function join(person, orgId, role, manager) {
   return ok(person.client.rpc('accept_invitation', { token }));
 }
 
-/** An organization with one person of each role, each working in it, and a person who is no member of it. */
+/** An organization with one user of each role, for whom it is active, and a non-member. */
 export async function newTeam() {
   const [owner, adminUser, member, viewer, nonMember] = await Promise.all(Array.from({ length: 5 }, () => newPerson()));
   const organization = await ok(owner.client.rpc('create_organization', { name: `Team ${randomUUID().slice(0, 8)}` }));
@@ -145,7 +145,7 @@ export async function usageOf(person) {
   return Object.fromEntries(rows.map((row) => [row.meter, row]));
 }
 
-/** A request without signing in. All of them come from one address, which has the FREE rate, so it is kept as a good client would. */
+/** A request without signing in. All of them share one address at the FREE rate, so a limited one waits for Retry-After. */
 export async function anonymous(method, path, options = {}) {
   for (let tries = 0; ; tries += 1) {
     const answer = await http(method, path, { token: env.ANON_KEY, ...options });

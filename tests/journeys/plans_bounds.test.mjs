@@ -1,4 +1,4 @@
-// Whatever can be made without end has a bound, and docs/reference/bounds.md says which: the list there against the database.
+// Every table and every function that writes has a bound. Compares the list in docs/reference/bounds.md with the database.
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
@@ -50,7 +50,7 @@ test('each function by which a request writes has one, too', async () => {
   );
 });
 
-test('the gauges and meters that it names are there, for each plan', async () => {
+test('the gauges and meters on the page exist, and each plan limits them', async () => {
   const gauges = new Map(
     (
       await sql(`

@@ -1,4 +1,4 @@
-// Private projects, as clients meet them: one person's secret, and what each colleague sees of it.
+// Private projects through the API: who in the organization sees one, and who may read and write in it.
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { before, describe, test } from 'node:test';
@@ -39,14 +39,14 @@ describe('a private project', () => {
 
   test('an unauthenticated caller sees no members', () => assertAnonymousSeesNothing(['project_members']));
 
-  test('who is no member of the organization sees and adds nothing', async () => {
+  test('a non-member of the organization sees and adds nothing', async () => {
     const { client, user } = team.nonMember;
     assert.deepEqual(await ok(client.from('project_members').select('*').eq('project_id', secret.id)), []);
     await refused(client.from('project_members').insert({ org_id: team.orgId, project_id: secret.id, user_id: user.id }), 403, '42501');
     await unaffected(client.from('project_members').delete().eq('project_id', secret.id).select());
   });
 
-  test('for members and viewers of the organization it does not exist', async () => {
+  test('members and viewers of the organization neither see nor change it', async () => {
     for (const person of [team.member, team.viewer]) {
       const { client } = person;
       assert.deepEqual(await ok(client.from('projects').select(EVERYTHING).eq('id', secret.id)), []);
@@ -89,7 +89,7 @@ describe('a private project', () => {
     assert.equal(repeated.code, 'not_found');
   });
 
-  test('so do writes that name it', async () => {
+  test('writes that name it are refused as for an id that does not exist', async () => {
     const { client } = team.member;
     for (const id of [secret.id, randomUUID()]) {
       const error = await refused(client.from('skills').insert({ name: 'Spy', prompt_template: 'x', project_id: id }), 403, '42501');
@@ -101,7 +101,7 @@ describe('a private project', () => {
     }
   });
 
-  test('its use counts without being named', async () => {
+  test('its usage counts for the organization, and its ids are hidden in reports', async () => {
     for (const [dimension, id] of [
       ['project', secret.id],
       ['skill', skill.id],
@@ -143,7 +143,7 @@ describe('a private project', () => {
     await refused(execute(team.viewer, skill.id), 404, 'not_found');
   });
 
-  test('a project that is made private is seen by who made it so', async () => {
+  test('a member who makes a project private becomes its only member', async () => {
     const { client, user } = team.member;
     const made = await ok(team.owner.client.from('projects').insert({ name: 'Was open' }).select().single());
     const [changed] = await ok(
@@ -155,7 +155,7 @@ describe('a private project', () => {
     await refused(client.from('projects').update({ visibility: 'hidden' }).eq('id', made.id), 400, '23514');
   });
 
-  test('a slug that it has is taken, and one derived from a name goes round it', async () => {
+  test('its slug is taken: the same slug is refused, and one derived from a name gets a suffix', async () => {
     const { client } = team.member;
     const error = await refused(client.from('projects').insert({ name: 'Mine', slug: 'secret' }), 409, '23505');
     assert.ok(!JSON.stringify(error).includes(secret.id));

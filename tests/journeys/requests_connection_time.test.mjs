@@ -1,4 +1,4 @@
-// One caller does not take everybody's connections: the time for which requests hold them has a budget.
+// One caller cannot take all database connections: the time for which its requests hold them has a budget.
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
@@ -32,7 +32,7 @@ describe('connection time', () => {
     assert.deepEqual([...new Set(answers.map((answer) => answer.status))], [200]);
   });
 
-  test('who keeps 30 slow requests going is refused all but two at once, and a neighbour is served meanwhile', async () => {
+  test('of 30 slow requests of one caller at most two run, the others get 429, and another caller is served', async () => {
     const [person, neighbour] = [await newPerson(), await newPerson()];
     assert.equal((await fast(neighbour)).status, 200);
     const refusals = [];

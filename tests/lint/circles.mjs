@@ -1,4 +1,4 @@
-// Modules of a Rust crate that name each other in a circle: none can be read, tested or moved without the others.
+// Finds modules of a Rust crate that depend on each other in a cycle: none of them can be read, tested or moved alone.
 // JavaScript's circles are found by Biome (noImportCycles).
 import { CIRCLES } from './exceptions.mjs';
 import { dependencies, modulesOf } from './rust.mjs';
@@ -6,7 +6,7 @@ import { exists, isMain, ROOT, report } from './tree.mjs';
 
 const CRATES = ['kijko_ext/src', 'sidecar/src', 'services/core/src'];
 
-/** Each circle of the crates at `root` that is not on the list, printed as a way round it. */
+/** Each dependency cycle in the crates at `root` that is not on the list, printed as a path from a module back to itself. */
 export function checkCircles(root, allowed = {}) {
   return CRATES.filter((folder) => exists(root, folder)).flatMap((folder) => {
     const edges = dependencies(modulesOf(root, folder));

@@ -1,4 +1,4 @@
-// Whether every domain is in every place where a reader looks for it, and no file has outgrown its subject.
+// Checks that every domain has a file in each place that is named after domains, and that no file has more than 400 lines.
 //
 // The migrations name the domains: the first ten digits of a time stamp are a block, a block is a domain, and the name of
 // the block's first file is the domain's name.
@@ -16,7 +16,7 @@ const PLACES = [
 ];
 const GUIDES = 'docs/guides';
 
-// Nobody uses the foundation by itself: the other domains' tests and guides cover it.
+// The foundation needs no tests and no guide of its own: those of the other domains cover it.
 const WITHOUT_PLACES = new Set(['foundation']);
 
 const SOURCE = /\.(rs|sql|mjs|ts|sh|md|css|html)$/;

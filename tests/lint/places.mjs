@@ -1,5 +1,5 @@
-// Nothing in the project names the machine that it was written on, or the registry that packages came from: both are
-// somebody else's elsewhere, and a mirror's address may be private. Lock files say where they were resolved.
+// No file names a path of one machine or a package registry: other machines have other paths and mirrors, and a mirror's
+// address may be private. Only lock files may name registries.
 import { homedir } from 'node:os';
 import { filesOf, isMain, ROOT, read, report } from './tree.mjs';
 
@@ -11,7 +11,7 @@ const HOMES = /(?<![\w.$}-])\/(?:home|root|Users)\/[\w.-]+/;
 const REGISTRIES =
   /\b(?:crates\.(?:io|dev)|npmjs\.(?:org|com)|pypi\.org|pythonhosted\.org|yarnpkg\.com|proxy\.golang\.org|deb\.debian\.org)\b/;
 
-/** Every line below `root` that names a registry, somebody's home, or one of `places`: this checkout and this user's home. */
+/** Every line below `root` that names a registry, a home folder, or one of `places`: this checkout and this user's home. */
 export function checkPlaces(root, places) {
   return filesOf(root)
     .filter((path) => TEXT.test(path) && !LOCKS.includes(path))

@@ -113,7 +113,7 @@ export function modulesOf(root, folder) {
       words: new Set(rest.match(/\w+/g)),
     });
   }
-  // A file that only tests compile is declared by nobody else.
+  // Leaves out files that only tests declare as modules.
   return declared(modules, root);
 }
 
@@ -140,7 +140,7 @@ export function dependencies(modules) {
       const target = resolve(modules, from, path);
       if (!target) continue;
       if (target.whole) aliases.set(name, target.module);
-      // A re-export alone is a sign at the door; using what it names is a dependency.
+      // A re-export alone is no dependency; a use of the re-exported name in the same module is one.
       else if (!exported || module.words.has(name)) targets.add(target.module);
     }
     for (const path of module.paths) {

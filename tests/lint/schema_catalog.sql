@@ -1,4 +1,4 @@
--- Shared by the lints of the schemas public and private: what there is, and what its lints may pass.
+-- Views of the catalog that the lints of the schemas public and private share, and the exceptions that they allow.
 -- Each lint fails with the names of the offenders. At its end it makes an offender for each rule and expects to find it.
 --   pg_prove -h … -U <superuser> -d postgres tests/lint/*.test.sql
 \set ON_ERROR_STOP on
@@ -55,7 +55,7 @@ create function pg_temp.is_tenant_table(relid oid) returns boolean language sql 
     or exists (select 1 from pg_attribute as a where a.attrelid = relid and a.attname = 'org_id' and not a.attisdropped)
 $$;
 
--- An empty path was the form before; it finds temporary types first; the last test sees to it that nobody can make any.
+-- An empty path, the older form, finds temporary types first. schema_functions.test.sql checks that no role can make any.
 create function pg_temp.has_fixed_path(config text[]) returns boolean language sql immutable as $$
   select coalesce(config && array['search_path=""', 'search_path=pg_catalog, pg_temp'], false)
 $$;

@@ -132,7 +132,7 @@ select is_empty(
   $$select r.rolname from pg_roles as r
     where r.rolname in ('anon', 'authenticated', 'service_role', 'authenticator', 'kijko_sidecar')
       and has_database_privilege(r.oid, current_database(), 'temporary')$$,
-  'who may only call functions makes no temporary types'
+  'the roles of requests and of the sidecar cannot make temporary types'
 );
 
 -- ---- every rule finds its offender

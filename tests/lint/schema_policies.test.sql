@@ -7,7 +7,7 @@ create view pg_temp.offences as
   from pg_temp.granted as g
   where not exists (select 1 from pg_temp.policies as p where p.relid = g.oid and p.polcmd = g.cmd)
   union all
-  select 'policy for an operation that nobody was granted', p.name || ' ' || p.polname
+  select 'policy for an operation that users were not granted', p.name || ' ' || p.polname
   from pg_temp.policies as p
   where not exists (select 1 from pg_temp.granted as g where g.oid = p.relid and g.cmd = p.polcmd)
   union all
@@ -33,8 +33,8 @@ create view pg_temp.offences as
   where p.polcmd = 'r' and pg_temp.is_tenant_table(p.relid)
     and (p.body !~ '\m(org_id|id) = ANY \(ARRAY\( SELECT private\.org_ids_with\(''[a-z_]+:read''::text\)' or p.body ~ '\morg_ids\(\)|\mtenancy_org_ids_as\(')
   union all
-  -- What a private project hides: rows that point at it, or at a skill of one. For what is read the hidden ids, for what is
-  -- written a look-up, whose answer is the same for an id that does not exist.
+  -- A private project hides the rows that point at it or at one of its skills. Policies exclude the hidden ids on reading,
+  -- and look the id up on writing: the answer is the same for an id that does not exist.
   select 'policy that shows rows of private projects', p.name || ' ' || p.polname
   from pg_temp.policies as p
   join pg_attribute as a on a.attrelid = p.relid and not a.attisdropped
@@ -55,7 +55,7 @@ create view pg_temp.offences as
   cross join lateral regexp_matches(a.body, '(?:org_ids_with|tenancy_require_org_with|\mcan)\([^()'']*''([^'']*)''', 'g') as m (permission)
   where not exists (select 1 from private.role_permissions as r where r.permission = m.permission[1])
   union all
-  -- Whom one belongs to, not what one may read there, is what these are about.
+  -- The exceptions are about membership itself, not about what a member may read.
   select 'function that reads by membership and checks no permission', f.name
   from pg_temp.functions as f
   where (f.prosrc ~ '\morg_ids\(\)' and f.proname not in ('set_active_organization', 'explain_limit'))
@@ -133,7 +133,7 @@ select is_empty('select rule, object from pg_temp.offences order by 1, 2', 'no o
 select is_empty(
   $$select rule from (values
       ('granted to authenticated, but no policy'),
-      ('policy for an operation that nobody was granted'),
+      ('policy for an operation that users were not granted'),
       ('more than one policy for an operation'),
       ('policy for all operations at once'),
       ('policy not to authenticated alone'),

@@ -100,12 +100,12 @@ create view pg_temp.offences as
     -- An id names one row of all tenants.
     and (select array_agg(k.attname::text) from pg_attribute as k where k.attrelid = t.oid and k.attnum = any (i.indkey)) <> array['id']
   union all
-  -- bounds: docs/reference/bounds.md says what bounds each table, and a journey that none is missing there
+  -- bounds: docs/reference/bounds.md lists what bounds each table, and a journey checks that the list is complete
   select 'table that users fill without a gauge or a limit of rows', t.name || ' ' || o.operation
   from pg_temp.tables as t
   cross join (values (4, 'insert'), (8, 'delete')) as o (bit, operation)
   where has_any_column_privilege('authenticated', t.oid, 'insert')
-    -- One for each user: what they may insert is the one that they have.
+    -- A user can have one row only, their own.
     and t.name <> 'public.profiles'
     and not exists (
       select 1 from pg_trigger as g

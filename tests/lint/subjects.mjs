@@ -62,7 +62,7 @@ export function fault(subject) {
   return null;
 }
 
-/** The subject of a message that is being written: comments are left out, and what a merge or a later rebase brings passes. */
+/** Why the subject of a commit message is refused, or null. Comments are skipped; merge, fixup and squash subjects pass. */
 export function faultOfMessage(message) {
   const subject = message.split('\n').find((line) => line.trim() && !line.startsWith('#')) ?? '';
   return /^(?:fixup|squash|amend)! |^Merge /.test(subject) ? null : fault(subject);
@@ -70,7 +70,7 @@ export function faultOfMessage(message) {
 
 const git = (root, ...args) => execFileSync('git', ['-C', root, ...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
 
-/** `[commit, subject]` of what comes after `base`; of a shallow clone that ends before it, what is there. Merges name nothing. */
+/** `[commit, subject]` of each commit after `base`, without merges. A shallow clone without `base` gives all it has. */
 export function commitsAfter(root, base) {
   const range = isAncestor(root, base) ? [`${base}..HEAD`] : ['HEAD'];
   if (range[0] === 'HEAD' && git(root, 'rev-parse', '--is-shallow-repository') !== 'true')

@@ -71,7 +71,7 @@ describe('the commits', () => {
     assert.deepEqual(subjects(shallow), ['four']);
   });
 
-  test('cannot be told from older ones when the base is unknown', () => {
+  test('are not listed when the base is unknown: that is an error', () => {
     assert.throws(() => commitsAfter(whole, '0'.repeat(40)), /not in the history/);
   });
 });

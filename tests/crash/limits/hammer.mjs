@@ -101,7 +101,7 @@ export class Hammer {
     if (savepoint) await client.query(chance(0.5) ? 'rollback to a' : 'release a');
   }
 
-  // The limit and the sum by one snapshot: a use under a higher limit saw that limit committed.
+  // Reads the limit and the sum in one snapshot: a use under a raised limit commits after the raise.
   async watch() {
     await this.often(150, async (client) => {
       const {
