@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { parse as parseToml } from 'smol-toml';
 import { parseAllDocuments } from 'yaml';
+import { tableRows } from './markdown.mjs';
 
 const MERMAID = /^(flowchart|graph|sequenceDiagram|stateDiagram-v2|erDiagram) ?/;
 
@@ -22,12 +23,29 @@ const check = {
       if (!settings.has(name)) throw new Error(`there is no setting ${name ?? line}`);
     }
   },
-  promql: (code, { metrics }) => {
-    for (const [name] of code.matchAll(/kijko_\w+/g)) if (!metrics.has(name)) throw new Error(`there is no metric ${name}`);
+  // Names of our metrics, and of their labels: in selectors those of the metric, in by (…) and the like those of any in the block.
+  promql: (code, { labelsOf }) => {
+    const known = new Set();
+    for (const [, name, matchers = ''] of code.matchAll(/(kijko_\w+)(?:\s*\{([^}]*)\})?/g)) {
+      if (!labelsOf.has(name)) throw new Error(`there is no metric ${name}`);
+      for (const label of labelsOf.get(name)) known.add(label);
+      for (const [, label] of matchers.matchAll(/(\w+)\s*(?:=~|!~|!=|=)\s*"/g))
+        if (!labelsOf.get(name).includes(label)) throw new Error(`${name} has no label ${label}`);
+    }
+    for (const [, labels] of code.matchAll(/\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)/g))
+      for (const [label] of labels.matchAll(/\w+/g))
+        if (!known.has(label)) throw new Error(`no metric of the block has the label ${label}`);
   },
   // Drawings and what a program prints: nothing to check.
   text: () => {},
 };
+
+/** The labels of each metric of the sidecar, as the documentation lists them. */
+export function labelsOfMetrics() {
+  const quoted = (cell) => [...cell.matchAll(/`(\w+)`/g)].map(([, name]) => name);
+  const rows = tableRows('docs/operations/sidecar.md', 'Metrics');
+  return new Map(rows.flatMap(([metrics, labels]) => quoted(metrics).map((metric) => [metric, quoted(labels)])));
+}
 
 export const isData = ({ lang }) => Object.hasOwn(check, lang);
 

@@ -27,6 +27,7 @@ const RIGHT = {
   'shell that is not run': block('sh norun="needs a server"', './kijko test lint', 'deploy/docker/make-secrets.sh'),
   JSON: block('json', '{"a": 1}'),
   configuration: block('conf', "shared_preload_libraries = 'kijko'"),
+  'a query': block('promql', 'max by (kind) (kijko_queue_oldest_seconds) > 300 and on (kind) kijko_queue_jobs{state="running"} == 0'),
   diagram: block('mermaid', 'flowchart LR'),
 };
 
@@ -59,6 +60,8 @@ const WRONG = {
   'YAML that does not parse': block('yaml', 'a: [1', 'b'),
   'TOML that does not parse': block('toml', 'a = '),
   'a setting that is not there': block('conf', 'kijko.no_such_setting = 1'),
+  'a label that its metric has not': block('promql', 'kijko_queue_jobs{status="running"} > 1'),
+  'a label to group by that no metric has': block('promql', 'sum by (state) (kijko_queue_oldest_seconds)'),
   'a metric that is not there': block('promql', 'kijko_no_such_metric > 1'),
   'a diagram that is none': block('mermaid', 'picture'),
   'a language that nobody checks': block('cobol', 'STOP RUN'),

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { adminSql, sql } from '../journeys/support.mjs';
+import { labelsOfMetrics } from './data.mjs';
 import { documentation } from './examples.mjs';
 import { files, read, spansOf, tableRows } from './markdown.mjs';
 import { benchmarks, commands, isRoute } from './shell.mjs';
@@ -204,6 +205,19 @@ test('sidecar: its routes, and that Caddy passes on the public ones', () => {
     'each documented path is a route',
   );
   for (const { audience, path } of endpoints) assert.equal(isRoute(path), audience !== 'operators', `deploy/Caddyfile and ${path}`);
+});
+
+test('sidecar: the labels of its metrics', async () => {
+  const labelsOf = labelsOfMetrics();
+  const response = await fetch(`${process.env.SIDECAR_OPERATORS_URL}/metrics`);
+  const samples = [...(await response.text()).matchAll(/^(kijko_\w+)(?:\{(.*)\})? \S+$/gm)];
+  const faults = samples.flatMap(([sample, name, labels = '']) => {
+    const metric = labelsOf.has(name) ? name : name.replace(/_(?:bucket|sum|count)$/, '');
+    const found = [...labels.matchAll(/(\w+)="/g)].map(([, label]) => label).filter((label) => label !== 'le');
+    return `${sorted(found)}` === `${sorted(labelsOf.get(metric) ?? ['not documented'])}` ? [] : [sample];
+  });
+  assert.ok(samples.length >= 10, `${response.status}, ${samples.length} samples`);
+  assert.deepEqual(faults, []);
 });
 
 test('sidecar: its kinds of jobs are in a guide', () => {

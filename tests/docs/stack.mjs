@@ -1,7 +1,7 @@
 // The running stack as the documentation's examples use it: new users, and the names of functions, tables, settings and metrics.
 import { ok } from '../journeys/domain.mjs';
 import { admin, adminSql, env, newUser, sql } from '../journeys/support.mjs';
-import { read } from './markdown.mjs';
+import { labelsOfMetrics } from './data.mjs';
 
 // supabase-js wants the class before Node.js 22, and opens no socket until a channel is joined.
 globalThis.WebSocket ??= class {
@@ -60,12 +60,11 @@ async function knownNames() {
     select c.relname as name from pg_class as c join pg_attribute as a on a.attrelid = c.oid and a.attname = 'org_id' and not a.attisdropped
     where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'v')`);
   const settings = await adminSql('select name from pg_settings');
-  const metrics = read('docs/operations/sidecar.md').matchAll(/`(kijko_\w+)`/g);
   return {
     functions: names(functions),
     settings: names(settings),
     tenantTables: names(tenantTables),
-    metrics: new Set([...metrics].map(([, name]) => name)),
+    labelsOf: labelsOfMetrics(),
   };
 }
 
