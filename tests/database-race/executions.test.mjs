@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
-import { atOnce, newTenant, one, pool, queryAs, untilWaiting, untilWaitingFor, used, whileOpen } from './support.mjs';
+import { atOnce, becomeUser, newTenant, one, pool, queryAs, untilWaiting, untilWaitingFor, used, whileOpen } from './support.mjs';
 
 test('when a job finishes as its lease expires, either the result or the requeue counts, never both', async () => {
   const { org, skill } = await newTenant();
@@ -64,9 +64,7 @@ for (const end of ['commit', 'rollback']) {
     const first = await pool.connect();
     try {
       await first.query('begin');
-      await first.query('set local session authorization authenticator');
-      await first.query('set local role authenticated');
-      await first.query(`select set_config('request.jwt.claims', $1, true)`, [JSON.stringify({ role: 'authenticated', sub: user })]);
+      await becomeUser(first, user);
       const {
         rows: [{ id }],
       } = await first.query(execute, [skill]);

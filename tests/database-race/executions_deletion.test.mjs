@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
-import { newTenant, one, pool } from './support.mjs';
+import { newTenant, one, pool, untilWaiting } from './support.mjs';
 
 test('deleting an organization while its jobs start, end, fail and are requeued causes no deadlock', async () => {
   const seen = new Set();
@@ -103,11 +103,7 @@ for (const [what, [sql, status = 'running', lease = '1 minute']] of Object.entri
       await ender.query('begin');
       await ender.query('select from public.jobs where id = $1 for update', [id]);
       const deleted = deleter.query('delete from public.organizations where id = $1', [org]);
-      const pids = [ender.processID, deleter.processID];
-      while (!(await one('select $1 = any (pg_blocking_pids($2)) as waits', pids)).waits)
-        await new Promise((resolve) => {
-          setTimeout(resolve, 5);
-        });
+      await untilWaiting(deleter, ender);
       const ended = ender.query(sql, [worker, id]).then(({ rows }) => ender.query('commit').then(() => rows[0].answer));
       const [{ rowCount }, answer] = await Promise.all([deleted, ended]);
       assert.equal(rowCount, 1);

@@ -1,7 +1,7 @@
 // Gauges while many sessions write the rows that they count, and while they are recounted.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { atOnce, newTenant, one, pool, used } from './support.mjs';
+import { atOnce, newTenant, one, pool, untilWaiting, used } from './support.mjs';
 
 test('twelve sessions that create, delete and roll back projects never exceed the limit, and the gauge equals the rows', async () => {
   const { org } = await newTenant();
@@ -56,21 +56,6 @@ test('twelve sessions that create, delete and roll back projects never exceed th
   await assert.rejects(pool.query(`insert into public.projects (org_id, name) values ($1, 'more')`, [org]), { code: 'KJ429' });
 });
 
-// Resolves once one session waits for the other; a statement that ends before that has not waited.
-async function waitsFor(waiter, holder, statement) {
-  let ended = false;
-  const end = () => {
-    ended = true;
-  };
-  statement.then(end, end);
-  while (!(await one('select $1 = any (pg_blocking_pids($2)) as waits', [holder.processID, waiter.processID])).waits) {
-    assert.ok(!ended, 'it ended without having waited');
-    await new Promise((resolve) => {
-      setTimeout(resolve, 5);
-    });
-  }
-}
-
 const RECOUNT = 'select meter, was::int, became::int from private.usage_recount_gauges($1)';
 
 const GAUGES = {
@@ -97,7 +82,7 @@ for (const [meter, { table = meter, row }] of Object.entries(GAUGES)) {
         columns.map(([, value]) => value),
       );
       const recounted = repair.query(RECOUNT, [org]);
-      await waitsFor(repair, writer, recounted);
+      await untilWaiting(repair, writer);
       await writer.query('commit');
       assert.deepEqual((await recounted).rows, [], 'it saw the commit that it waited for');
       assert.equal(await used(org, meter), before + 1);

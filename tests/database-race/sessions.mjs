@@ -8,12 +8,20 @@ if (!process.env.ADMIN_DB_URL) throw new Error('ADMIN_DB_URL is not set; ./kijko
 export const pool = new pg.Pool({ connectionString: process.env.ADMIN_DB_URL, max: 24 });
 const users = [];
 const open = new Set();
+const cleanups = [];
 after(async () => {
   // Those that a failed test has left: their transactions would hold up all that follows.
   for (const session of open) session.release(true);
-  await pool.query('delete from auth.users where id = any($1)', [users]);
-  await pool.end();
+  try {
+    for (const cleanup of cleanups) await cleanup();
+    await pool.query('delete from auth.users where id = any($1)', [users]);
+  } finally {
+    await pool.end();
+  }
 });
+
+/** Runs at the end of the file, before the connections close. */
+export const atEnd = (cleanup) => cleanups.push(cleanup);
 
 export const rows = async (sql, values) => (await pool.query(sql, values)).rows;
 export const one = async (sql, values) => (await rows(sql, values))[0];
@@ -29,6 +37,13 @@ export async function newUser() {
   return { user, org: (await one('select id from public.organizations where personal_for = $1', [user])).id };
 }
 
+/** From here on the session's transaction is one that PostgREST would run for the user. */
+export async function becomeUser(session, user) {
+  await session.query('set local session authorization authenticator');
+  await session.query('set local role authenticated');
+  await session.query(`select set_config('request.jwt.claims', $1, true)`, [JSON.stringify({ role: 'authenticated', sub: user })]);
+}
+
 /** A transaction of a user, or of the superuser when there is none; it ends by `commit`. */
 export async function begin(user) {
   const session = await pool.connect();
@@ -37,11 +52,7 @@ export async function begin(user) {
     rows: [{ pid }],
   } = await session.query('select pg_backend_pid() as pid');
   await session.query('begin');
-  if (user) {
-    await session.query('set local session authorization authenticator');
-    await session.query('set local role authenticated');
-    await session.query(`select set_config('request.jwt.claims', $1, true)`, [JSON.stringify({ role: 'authenticated', sub: user })]);
-  }
+  if (user) await becomeUser(session, user);
   return {
     pid,
     /** The first row, or the SQLSTATE of the refusal. */

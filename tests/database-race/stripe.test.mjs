@@ -2,14 +2,12 @@
 //   ADMIN_DB_URL=… node --test tests/database-race/stripe.test.mjs
 import assert from 'node:assert/strict';
 import { randomBytes, randomUUID } from 'node:crypto';
-import { after, test } from 'node:test';
-import pg from 'pg';
+import { test } from 'node:test';
+import { atEnd, one, pool, untilWaiting } from './support.mjs';
 
-if (!process.env.ADMIN_DB_URL) throw new Error('ADMIN_DB_URL is not set; ./kijko status -o env prints it');
-const pool = new pg.Pool({ connectionString: process.env.ADMIN_DB_URL, max: 8 });
 const MARK = `R${randomBytes(4).toString('hex')}`;
 const orgs = [];
-after(async () => {
+atEnd(async () => {
   await pool.query('delete from public.organizations where id = any($1)', [orgs]);
   for (const table of [
     'private.stripe_events',
@@ -23,7 +21,6 @@ after(async () => {
   }
   await pool.query('delete from private.stripe_price_changes where price_id like $1', [`%${MARK}%`]);
   await pool.query('delete from private.stripe_plan_refreshes where org_id = any($1)', [orgs]);
-  await pool.end();
 });
 
 let number = 0;
@@ -83,7 +80,6 @@ const ingest = async (on, one) => {
   const { rows } = await on.query('select status, error_code from private.stripe_ingest_event($1)', [JSON.stringify(one)]);
   assert.deepEqual(rows, [{ status: 'applied', error_code: null }], one.type);
 };
-const one = async (sql, values) => (await pool.query(sql, values)).rows[0];
 const planOf = async (org) => (await one('select plan from public.subscriptions where org_id = $1', [org])).plan;
 
 async function newOrg() {
@@ -101,18 +97,6 @@ async function subscribed(priceId, key) {
   return { org, customer, sub };
 }
 
-/** The session waits for a lock that the other holds. */
-async function waiting(waiter, holder) {
-  for (let tries = 0; tries < 200; tries += 1) {
-    const {
-      rows: [{ blocked }],
-    } = await pool.query('select $2 = any (pg_blocking_pids($1)) as blocked', [waiter.processID, holder.processID]);
-    if (blocked) return;
-    await new Promise((resolve) => setTimeout(resolve, 25));
-  }
-  throw new Error('no session waits');
-}
-
 /** The first event stays uncommitted until the second waits for it. */
 async function racing(first, second) {
   const [a, b] = [await pool.connect(), await pool.connect()];
@@ -120,12 +104,12 @@ async function racing(first, second) {
     await a.query('begin');
     await ingest(a, first);
     const done = ingest(b, second);
-    await waiting(b, a);
+    await untilWaiting(b, a);
     await a.query('commit');
     await done;
   } finally {
-    a.release();
-    b.release();
+    a.release(true);
+    b.release(true);
   }
 }
 
@@ -171,8 +155,8 @@ test('an object in live mode does not wait for the same object in test mode', as
     await a.query('commit');
     await b.query('reset lock_timeout');
   } finally {
-    a.release();
-    b.release();
+    a.release(true);
+    b.release(true);
   }
   const { rows } = await pool.query('select lookup_key, livemode from public.stripe_prices where id = $1 order by livemode', [priceId]);
   assert.deepEqual(rows, [

@@ -1,9 +1,9 @@
 // What the races of the queue share: a transaction that stays open meanwhile, and statements that must not wait for it.
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { newUser, one, pool } from './sessions.mjs';
+import { becomeUser, newUser, one, pool } from './sessions.mjs';
 
-export { one, pool };
+export { atEnd, becomeUser, one, pool } from './sessions.mjs';
 
 /** A user with a personal organization and a skill in it. */
 export async function newTenant() {
@@ -52,9 +52,7 @@ export async function queryAs(user, sql, values) {
   const session = await pool.connect();
   try {
     await session.query('begin');
-    await session.query('set local session authorization authenticator');
-    await session.query('set local role authenticated');
-    await session.query(`select set_config('request.jwt.claims', $1, true)`, [JSON.stringify({ role: 'authenticated', sub: user })]);
+    await becomeUser(session, user);
     const { rows } = await session.query(sql, values);
     await session.query('commit');
     return { rows };
