@@ -6,6 +6,8 @@ import { fileURLToPath } from 'node:url';
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
 const SKIPPED = new Set(['.git', '.kijko', '.temp', 'node_modules', 'target']);
+// The settings of this checkout, which git ignores: they may name its paths.
+const SETTINGS = '.env';
 
 /** Every file below `folder` of the tree at `root`, as paths relative to `root`, sorted. */
 export function filesOf(root, folder = '') {
@@ -16,7 +18,7 @@ export function filesOf(root, folder = '') {
     .flatMap((entry) => {
       const path = folder ? `${folder}/${entry.name}` : entry.name;
       if (entry.isDirectory()) return filesOf(root, path);
-      return entry.isFile() ? [path] : [];
+      return entry.isFile() && path !== SETTINGS ? [path] : [];
     })
     .sort();
 }
