@@ -106,7 +106,7 @@ free_port_range() {
 # The quick ones first: what takes seconds should not wait for the compiler.
 test_lint() {
   node tests/lint/layout.mjs
-  node tests/lint/circles.mjs
+  node tests/lint/cycles.mjs
   node tests/lint/subjects.mjs
   node tests/lint/places.mjs
   node --test --test-reporter=tap tests/lint/*.test.mjs

@@ -20,8 +20,5 @@ export const SHARED_FUNCTIONS = {
   org_ids_with: 'the policies of every domain call it',
 };
 
-// Places that are missing and on their way.
-export const UNFINISHED = [];
-
-// Groups of modules that name each other in circles, until they are parted.
-export const CIRCLES = {};
+// By crate: groups of modules that may depend on each other in a cycle, until they are separated.
+export const CYCLES = {};

@@ -2,7 +2,7 @@
 //
 // The migrations name the domains: the first ten digits of a time stamp are a block, a block is a domain, and the name of
 // the block's first file is the domain's name.
-import { LARGE_FILES, NO_DOMAIN, SHARED_FUNCTIONS, UNFINISHED } from './exceptions.mjs';
+import { LARGE_FILES, NO_DOMAIN, SHARED_FUNCTIONS } from './exceptions.mjs';
 import { exists, filesOf, isMain, namesIn, ROOT, read, report } from './tree.mjs';
 
 const MIGRATIONS = 'supabase/migrations';
@@ -29,15 +29,13 @@ const GENERATED = [
   /^CHANGELOG\.md$/,
 ];
 
-const NO_EXCEPTIONS = { largeFiles: [], noDomain: {}, sharedFunctions: {}, unfinished: [] };
-
-/** Every finding about the tree at `root`, as sentences that name the place. */
-export function checkLayout(root, { largeFiles, noDomain, sharedFunctions, unfinished } = NO_EXCEPTIONS) {
+/** Every finding about the tree at `root` that the exceptions do not allow, as sentences that name the place. */
+export function checkLayout(root, { largeFiles, noDomain, sharedFunctions }) {
   const { domains, findings } = readDomains(namesIn(root, MIGRATIONS));
-  const places = [...missingPlaces(root, domains), ...sidecarFolders(root, domains)];
   return [
     ...findings,
-    ...without(places, unfinished),
+    ...missingPlaces(root, domains),
+    ...sidecarFolders(root, domains),
     ...foreignFiles(root, domains, noDomain),
     ...foreignFunctions(root, domains, sharedFunctions),
     ...oversized(root, largeFiles),
@@ -45,7 +43,7 @@ export function checkLayout(root, { largeFiles, noDomain, sharedFunctions, unfin
   ];
 }
 
-/** The domains in the order of their blocks, and what is wrong with the migrations' names. */
+/** The domains in the order of their blocks, the blocks as a map to domains, and what is wrong with the migrations' names. */
 export function readDomains(names) {
   const findings = [];
   const domainOfBlock = new Map();
@@ -67,7 +65,7 @@ export function readDomains(names) {
       findings.push(`${MIGRATIONS}/${name} is in the block of ${domain}: call it ${stamp}_${domain}_<subject>.sql or give it a block`);
     }
   }
-  return { domains: [...domainOfBlock.values()], findings };
+  return { domains: [...domainOfBlock.values()], domainOfBlock, findings };
 }
 
 function isTime(stamp) {
@@ -176,17 +174,7 @@ function testAreas(root) {
   return here === there ? [] : [`.github/workflows/ci.yml runs the areas "${there}", scripts/tests.sh has "${here}"`];
 }
 
-/** The findings without those that the list of unfinished places allows, and the lines of that list that are finished. */
-function without(findings, unfinished) {
-  return [
-    ...findings.filter((finding) => !unfinished.some((path) => finding.startsWith(`${path} `))),
-    ...unfinished
-      .filter((path) => !findings.some((finding) => finding.startsWith(`${path} `)))
-      .map((path) => `${path} is finished: remove it from tests/lint/exceptions.mjs`),
-  ];
-}
-
 if (isMain(import.meta)) {
-  const exceptions = { largeFiles: LARGE_FILES, noDomain: NO_DOMAIN, sharedFunctions: SHARED_FUNCTIONS, unfinished: UNFINISHED };
+  const exceptions = { largeFiles: LARGE_FILES, noDomain: NO_DOMAIN, sharedFunctions: SHARED_FUNCTIONS };
   report('layout', checkLayout(ROOT, exceptions));
 }

@@ -44,7 +44,7 @@ function tree(changes = {}) {
 
 const lines = (n) => 'x\n'.repeat(n);
 const found = (changes, exceptions = {}) =>
-  checkLayout(tree(changes), { largeFiles: [], noDomain: {}, sharedFunctions: {}, unfinished: [], ...exceptions });
+  checkLayout(tree(changes), { largeFiles: [], noDomain: {}, sharedFunctions: {}, ...exceptions });
 
 /** Each finding begins with what is wrong; `starts` are those beginnings, in any order. */
 function assertFound(findings, starts) {
@@ -69,12 +69,6 @@ describe('a domain without one of its places', () => {
       'tests/journeys/flags.test.mjs is missing',
       'docs/guides/flags.md is missing',
     ]);
-  });
-
-  test('a place that the list allows to be missing is left out, until it exists', () => {
-    const path = 'docs/guides/notes.md';
-    assert.deepEqual(found({ [path]: null }, { unfinished: [path] }), []);
-    assertFound(found({}, { unfinished: [path] }), [`${path} is finished`]);
   });
 });
 

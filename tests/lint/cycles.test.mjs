@@ -1,10 +1,10 @@
-// Circles between Rust modules are found however the modules name each other, and only where there is one.
+// Cycles between Rust modules are found however the modules name each other, and only where there is one.
 import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, describe, test } from 'node:test';
-import { checkCircles, circles } from './circles.mjs';
+import { checkCycles, cycles } from './cycles.mjs';
 import { useLeaves, withoutTests, withoutTexts } from './rust.mjs';
 
 const trees = [];
@@ -14,7 +14,7 @@ after(() => {
 
 /** The findings about a crate with these files; lib.rs declares a and b, and neither names the other. */
 function found(files, allowed) {
-  const root = mkdtempSync(join(tmpdir(), 'kijko-circles-'));
+  const root = mkdtempSync(join(tmpdir(), 'kijko-cycles-'));
   trees.push(root);
   const all = { 'lib.rs': 'mod a;\nmod b;\n', 'a.rs': 'pub struct A;\npub const ONE: u8 = 1;', 'b.rs': 'pub struct B;', ...files };
   for (const [path, content] of Object.entries(all)) {
@@ -22,15 +22,15 @@ function found(files, allowed) {
     mkdirSync(dirname(place), { recursive: true });
     writeFileSync(place, content);
   }
-  return checkCircles(root, allowed);
+  return checkCycles(root, allowed);
 }
 
 const A_NAMES_B = { 'a.rs': 'use crate::b::B;\npub struct A(B);\npub const ONE: u8 = 1;' };
 const BETWEEN_A_AND_B = ['sidecar/src: crate::a -> crate::b -> crate::a'];
 
-test('modules that name each other one way have no circle', () => assert.deepEqual(found(A_NAMES_B), []));
+test('modules that name each other one way have no cycle', () => assert.deepEqual(found(A_NAMES_B), []));
 
-describe('a circle is found when the way back is', () => {
+describe('a cycle is found when the dependency back is', () => {
   for (const [how, source] of [
     ['a use', 'use crate::a::A;'],
     ['a use among others', 'use std::{fmt, io};\nuse crate::{a::{A, ONE as O}};'],
@@ -49,17 +49,17 @@ describe('a circle is found when the way back is', () => {
     test(how, () => assert.deepEqual(found({ ...A_NAMES_B, 'b.rs': `${source}\npub struct B;` }), BETWEEN_A_AND_B));
   }
 
-  test('a way through a re-export of the parent', () => {
+  test('a dependency through a re-export of the parent', () => {
     const lib = 'mod a;\nmod b;\npub use a::A;';
     assert.deepEqual(found({ ...A_NAMES_B, 'lib.rs': lib, 'b.rs': 'use crate::A;\npub struct B;' }), BETWEEN_A_AND_B);
   });
 
-  test('a way from a child to its parent', () => {
+  test('a dependency of a child on its parent', () => {
     const files = { 'a.rs': 'mod c;\nuse c::C;\npub struct A;', 'a/c.rs': 'use super::A;\npub struct C(A);' };
     assert.deepEqual(found(files), ['sidecar/src: crate::a -> crate::a::c -> crate::a']);
   });
 
-  test('a way through a third module, which is printed', () => {
+  test('a dependency through a third module, which is printed', () => {
     const files = {
       'lib.rs': 'mod a;\nmod b;\nmod c;',
       'a.rs': 'use crate::b::B;',
@@ -70,7 +70,7 @@ describe('a circle is found when the way back is', () => {
   });
 });
 
-describe('there is no circle when the way back is', () => {
+describe('there is no cycle when the dependency back is', () => {
   for (const [what, source] of [
     ['a comment', '// use crate::a::A;\n/* crate::a::ONE /* nested */ crate::a::ONE */'],
     ['a string', 'const S: &str = "crate::a::ONE"; const R: &str = r#"a " crate::a::ONE"#;'],
@@ -93,16 +93,16 @@ describe('there is no circle when the way back is', () => {
   });
 });
 
-test('a circle on the list passes, a larger one does not, and a line of the list without its circle is named', () => {
-  const circle = { ...A_NAMES_B, 'b.rs': 'use crate::a::A;\npub struct B;' };
-  assert.deepEqual(found(circle, { 'sidecar/src': [['crate::a', 'crate::b']] }), []);
-  assert.equal(found(circle, { 'sidecar/src': [['crate::a', 'crate::c']] }).length, 2);
-  assert.match(found(A_NAMES_B, { 'sidecar/src': [['crate::a', 'crate::b']] }).join(), /no circle any more/);
+test('a cycle on the list passes, a larger one does not, and a line of the list without its cycle is named', () => {
+  const cycle = { ...A_NAMES_B, 'b.rs': 'use crate::a::A;\npub struct B;' };
+  assert.deepEqual(found(cycle, { 'sidecar/src': [['crate::a', 'crate::b']] }), []);
+  assert.equal(found(cycle, { 'sidecar/src': [['crate::a', 'crate::c']] }).length, 2);
+  assert.match(found(A_NAMES_B, { 'sidecar/src': [['crate::a', 'crate::b']] }).join(), /no cycle any more/);
 });
 
-test('circles that share a module are one group, others are apart', () => {
+test('cycles that share a module are one group, others are apart', () => {
   const edges = new Map(Object.entries({ a: ['b'], b: ['a', 'c'], c: ['b'], d: ['e'], e: ['d', 'a'], f: ['a'] }));
-  assert.deepEqual(circles(edges), [
+  assert.deepEqual(cycles(edges), [
     ['a', 'b', 'c'],
     ['d', 'e'],
   ]);
