@@ -9,7 +9,8 @@ import { exists, isMain, ROOT, report } from './tree.mjs';
 const BASE = 'c9cbbc4c1ac275917981f97031a309b22c25ad74';
 const MAX_LENGTH = 72;
 
-const NO_VERBS = [
+// Words that often begin a subject and are no verbs.
+const NOT_VERBS = [
   'a',
   'an',
   'the',
@@ -30,7 +31,8 @@ const NO_VERBS = [
   'that',
   'these',
 ];
-const VERBS = [
+// Imperatives that end as a past tense, a participle or a third person does. Of these some are nouns more often: they pass, too.
+const LOOK_INFLECTED = [
   'embed',
   'exceed',
   'feed',
@@ -57,8 +59,9 @@ export function fault(subject) {
   if (/\.$/.test(subject)) return 'ends with a full stop';
   if (!/^[a-z]/.test(first)) return `goes on with "${first}", which does not begin in lower case`;
   const word = first.replace(/[^a-z-].*$/, '');
-  if (NO_VERBS.includes(word)) return `goes on with "${first}", not with a verb`;
-  if (!VERBS.includes(word) && /(?:ed|ing|[^su]s)$/.test(word)) return `goes on with "${first}", not with an imperative such as "add"`;
+  if (NOT_VERBS.includes(word)) return `goes on with "${first}", not with a verb`;
+  if (!LOOK_INFLECTED.includes(word) && /(?:ed|ing|[^su]s)$/.test(word))
+    return `goes on with "${first}", not with an imperative such as "add"`;
   return null;
 }
 
