@@ -112,16 +112,16 @@ test_lint() {
   node --test --test-reporter=tap tests/lint/*.test.mjs
   cargo fmt --all --check
   check_dependencies
-  pgrx_environment
-  copy_postgres "$BUILD_PREFIX"
-  # These features are what cargo pgrx passes, so that builds are shared.
-  cargo clippy --release --package kijko_ext --no-default-features --features pg15 --all-targets -- -D warnings
-  cargo clippy --release --workspace --exclude kijko_ext --all-targets -- -D warnings
   node_modules/.bin/biome ci --colors=off
   node_modules/.bin/squawk --config .squawk.toml supabase/migrations/*.sql
   caddy validate --config deploy/Caddyfile --adapter caddyfile 2> /dev/null
   node tests/docs/lint.mjs
   shellcheck kijko scripts/*.sh .ci/run .githooks/* kijko_ext/tests/*.sh deploy/docker/*.sh
+  pgrx_environment
+  copy_postgres "$BUILD_PREFIX"
+  # These features are what cargo pgrx passes, so that builds are shared.
+  cargo clippy --release --package kijko_ext --no-default-features --features pg15 --all-targets -- -D warnings
+  cargo clippy --release --workspace --exclude kijko_ext --all-targets -- -D warnings
 }
 
 # Licences, versions and sources of all crates. Advisories need GitHub: the workflow there checks them.
