@@ -6,23 +6,7 @@ import net from 'node:net';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import pg from 'pg';
-
-const root = path.resolve(import.meta.dirname, '../..');
-const home = process.env.TEST_HOME;
-const port = process.env.TEST_PORT;
-assert.ok(home && port, 'TEST_HOME and TEST_PORT name the running test stack: use ./kijko test cli');
-
-function kijko(args, environment = {}) {
-  const env = { ...process.env, KIJKO_HOME: home, KIJKO_API_PORT: port, KIJKO_YES: '1', ...environment };
-  for (const [name, value] of Object.entries(env)) if (value === undefined) delete env[name];
-  return new Promise((resolve) => {
-    execFile(path.join(root, 'kijko'), args, { env, timeout: 120_000 }, (error, stdout, stderr) =>
-      resolve({ code: error ? error.code : 0, stdout, stderr }),
-    );
-  });
-}
-
-const pidOf = (name) => Number(fs.readFileSync(path.join(home, 'run', `${name}.pid`), 'utf8').split(' ')[0]);
+import { home, kijko, pidOf, port, root } from './stack.mjs';
 
 describe('misuse and failure have different exit codes', () => {
   for (const args of [

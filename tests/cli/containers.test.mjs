@@ -3,10 +3,10 @@
 import assert from 'node:assert/strict';
 import { execFile, execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
-import net from 'node:net';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
+import { freePort } from '../ports.mjs';
 
 const root = path.resolve(import.meta.dirname, '../..');
 assert.ok(process.env.TEST_HOME, 'TEST_HOME names the running test stack: use ./kijko test cli');
@@ -60,18 +60,6 @@ async function stop(signal = 'SIGINT') {
   const ended = new Promise((resolve) => server.once('exit', resolve));
   server.kill(signal);
   await ended;
-}
-
-function freePort() {
-  return new Promise((resolve, reject) => {
-    const probe = net
-      .createServer()
-      .once('error', reject)
-      .listen(0, '127.0.0.1', () => {
-        const { port } = probe.address();
-        probe.close(() => resolve(port));
-      });
-  });
 }
 
 const query = async (sql) => {

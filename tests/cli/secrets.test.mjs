@@ -3,10 +3,9 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, it } from 'node:test';
-import { asPostgres, asSidecar, asSuperuser, home, kijko, passwords } from './stack.mjs';
+import { asPostgres, asSidecar, asSuperuser, home, kijko, passwords, pidOf } from './stack.mjs';
 
 describe('passwords', () => {
-  const pidOf = (name) => Number(fs.readFileSync(path.join(home, 'run', `${name}.pid`), 'utf8').split(' ')[0]);
   const children = (pid) =>
     fs
       .readdirSync('/proc')

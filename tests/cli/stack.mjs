@@ -19,6 +19,9 @@ export function kijko(args, environment = {}) {
   });
 }
 
+/** The process of a part of the stack. */
+export const pidOf = (name) => Number(fs.readFileSync(path.join(home, 'run', `${name}.pid`), 'utf8').split(' ')[0]);
+
 export async function session(url, body) {
   const client = new pg.Client({ connectionString: url });
   await client.connect();

@@ -4,10 +4,10 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import http from 'node:http';
-import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { freePort } from '../ports.mjs';
 
 const root = path.resolve(import.meta.dirname, '../..');
 
@@ -20,18 +20,6 @@ before(
     }),
 );
 after(() => upstream.close());
-
-async function freePort() {
-  const server = net.createServer();
-  await new Promise((resolve) => {
-    server.listen(0, '127.0.0.1', resolve);
-  });
-  const { port } = server.address();
-  await new Promise((resolve) => {
-    server.close(resolve);
-  });
-  return port;
-}
 
 /** What each part sees of a request that claims to come from 198.51.100.7. */
 async function seen(trustedProxies) {

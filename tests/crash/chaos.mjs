@@ -58,12 +58,7 @@ export function chaosTests(vendor) {
       await vendor.call(6);
       await killPostgres();
       vendor.answerAll();
-      await until('the sidecar to say that it is not ready', () =>
-        fetch(`${worker.operatorsUrl}/ready`).then(
-          (r) => !r.ok,
-          () => false,
-        ),
-      );
+      await until('the sidecar to say that it is not ready', async () => (await worker.isReady()) === false);
       await sleep(OUTAGE_SECONDS * 1_000);
       await kijkoDown();
       await kijkoUp(vendor);
@@ -71,12 +66,7 @@ export function chaosTests(vendor) {
       await assertAllDoneOnce(tenant, ids, vendor);
       assert.equal(vendor.calls.length, ids.length, 'one call for each job');
       assert.equal((await attemptsOf(tenant)).again, 0, 'no job ran twice');
-      await until('the sidecar to be ready again', () =>
-        fetch(`${worker.operatorsUrl}/ready`).then(
-          (r) => r.ok,
-          () => false,
-        ),
-      );
+      await until('the sidecar to be ready again', () => worker.isReady());
       assert.equal(worker.child.exitCode, null, 'it is the same process');
     });
 

@@ -8,7 +8,10 @@ import http from 'node:http';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
-import { freePort } from './ports.mjs';
+import { freePort } from '../ports.mjs';
+import { until } from '../until.mjs';
+
+export { until };
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -24,16 +27,6 @@ const ADMIN_DB_URL = required('ADMIN_DB_URL');
 export const STRIPE_SECRET = 'whsec_crash_test';
 
 // ---- waiting: always for something, always with an end
-
-export async function until(what, probe, { timeoutMs = 30_000, everyMs = 50 } = {}) {
-  const started = performance.now();
-  for (;;) {
-    const found = await probe();
-    if (found) return found;
-    if (performance.now() - started > timeoutMs) throw new Error(`waited ${timeoutMs} ms for ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, everyMs));
-  }
-}
 
 export const atMost = (promise, timeoutMs, what) => {
   let timer;
@@ -240,12 +233,17 @@ export class Sidecar {
     });
     await until(`${sidecar.name} to be ready (log: ${sidecar.log})`, () => {
       assert.equal(sidecar.child.exitCode, null, `${sidecar.name} ended at once (log: ${sidecar.log})`);
-      return fetch(`${sidecar.operatorsUrl}/ready`).then(
-        (r) => r.ok,
-        () => false,
-      );
+      return sidecar.isReady();
     });
     return sidecar;
+  }
+
+  /** What /ready answers, or null when it does not answer. */
+  isReady() {
+    return fetch(`${this.operatorsUrl}/ready`).then(
+      (response) => response.ok,
+      () => null,
+    );
   }
 
   signal(name) {

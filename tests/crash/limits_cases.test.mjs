@@ -3,18 +3,11 @@ import assert from 'node:assert/strict';
 import { appendFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { freePort } from '../ports.mjs';
+import { until } from '../until.mjs';
 import { Cluster } from './limits/cluster.mjs';
-import { freePort } from './ports.mjs';
 
 const SUBJECT = '00000000-0000-4000-8000-000000000001';
-
-async function until(isSo) {
-  for (let tries = 0; !(await isSo()); tries += 1) {
-    assert.ok(tries < 500, 'in ten seconds');
-    await sleep(20);
-  }
-}
 
 describe('quotas and the cluster', () => {
   let cluster;
@@ -132,8 +125,10 @@ describe('quotas and the cluster', () => {
       await take(client, 2, subject);
       await client.query("select kijko.record_usage($1, 'api_requests', 10, now())", [subject]);
       await until(
+        'the standby to have the requests',
         async () =>
           (await reader.query("select from kijko.usage($1) where meter = 'api_requests' and used = 10", [subject])).rowCount === 1,
+        { timeoutMs: 10_000 },
       );
       await assert.rejects(admit(), { code: 'KJ429' });
       assert.equal(await quotaUsed(), 9);

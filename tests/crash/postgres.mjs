@@ -40,12 +40,7 @@ export function postgresTests(vendor) {
       vendor.answerAll();
 
       await assertAllDoneOnce(tenant, ids, vendor);
-      await until('the sidecar to be ready again', () =>
-        fetch(`${sidecar.operatorsUrl}/ready`).then(
-          (r) => r.ok,
-          () => false,
-        ),
-      );
+      await until('the sidecar to be ready again', () => sidecar.isReady());
       assert.equal(sidecar.child.exitCode, null, 'it is the same process');
       await until('the API to answer again', async () => (await tenant.client.from('skills').select('id')).data?.length === 1, {
         timeoutMs: 60_000,

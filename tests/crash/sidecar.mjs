@@ -169,15 +169,7 @@ export function sidecarTests(vendor) {
 
 // While draining a sidecar takes no new work; /ready or the closed port tells that it has heard the signal.
 const stopsListening = (sidecar) =>
-  until(
-    `${sidecar.name} to have heard SIGTERM`,
-    () =>
-      fetch(`${sidecar.operatorsUrl}/ready`).then(
-        (r) => !r.ok,
-        () => true,
-      ),
-    { timeoutMs: 15_000 },
-  );
+  until(`${sidecar.name} to have heard SIGTERM`, async () => !(await sidecar.isReady()), { timeoutMs: 15_000 });
 
 // Lets the vendor answer, but holds the worker's write at the execution's row. Returns how to go on.
 async function holdExecution(id, call, sidecar) {

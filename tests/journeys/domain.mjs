@@ -2,7 +2,10 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
+import { until } from '../until.mjs';
 import { admin, env, http, newUser, sql } from './support.mjs';
+
+export { until };
 
 export const FINAL = ['succeeded', 'failed', 'cancelled', 'skipped'];
 export const TENANT_TABLES = [
@@ -47,17 +50,6 @@ export async function unaffected(request) {
   const { data, error } = await request;
   if (error) assert.equal(error.code, '42501', JSON.stringify(error));
   else assert.deepEqual(data, []);
-}
-
-/** Calls `probe` until it returns a truthy value; after the timeout it fails and names what it waited for. */
-export async function until(what, probe, { timeoutMs = 30_000, everyMs = 100 } = {}) {
-  const started = performance.now();
-  for (;;) {
-    const found = await probe();
-    if (found) return found;
-    assert.ok(performance.now() - started < timeoutMs, `waited ${timeoutMs} ms for ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, everyMs));
-  }
 }
 
 /** A new user in their personal organization. */

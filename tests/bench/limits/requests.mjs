@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { createClient } from '@supabase/supabase-js';
 import pg from 'pg';
-import { freePort } from '../../crash/ports.mjs';
+import { freePort } from '../../ports.mjs';
 import { median, ROUNDS, SECONDS } from './load.mjs';
 
 const { API_URL, ANON_KEY, ADMIN_DB_URL } = process.env;

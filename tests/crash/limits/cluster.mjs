@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import pg from 'pg';
-import { freePort } from '../ports.mjs';
+import { freePort } from '../../ports.mjs';
 
 const run = promisify(execFile);
 const ROOT = new URL('../../../', import.meta.url).pathname;
