@@ -71,8 +71,8 @@ describe('a private project', () => {
 
   test('functions answer as for an id that does not exist', async () => {
     const answer = async (name, body) => {
-      const { status, body: told } = await call(team.member, name, body);
-      return { status, ...told };
+      const response = await call(team.member, name, body);
+      return { status: response.status, ...response.body };
     };
     for (const [name, argument, id] of [
       ['execute_skill', 'skill_id', skill.id],

@@ -1,7 +1,7 @@
 // Requests that neither fetch nor supabase-js would send: repeated headers, raw bytes, PostgREST without the proxy.
 import nodeHttp from 'node:http';
 import net from 'node:net';
-import { env } from './support.mjs';
+import { adminSql, env } from './support.mjs';
 
 export const url = new URL(env.API_URL);
 
@@ -46,6 +46,10 @@ export function bytes(text) {
     socket.on('close', () => resolve(Number(answer.split(' ')[1])));
   });
 }
+
+/** The database connections of PostgREST, by their process ids. */
+export const backends = async () =>
+  (await adminSql(`select pid from pg_stat_activity where usename = 'authenticator' order by pid`)).map(({ pid }) => pid);
 
 export const json = { 'Content-Type': 'application/json' };
 export const as = (token, ...more) => [['Host', url.host], ['apikey', env.ANON_KEY], ['Authorization', `Bearer ${token}`], ...more];

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import { newPerson, ok, refused, setPlan } from './domain.mjs';
-import { direct, json } from './raw_http.mjs';
+import { backends, direct, json } from './raw_http.mjs';
 import { admin, adminSql, env, http, sql } from './support.mjs';
 
 describe('one request is bounded', () => {
@@ -79,8 +79,6 @@ describe('one request is bounded', () => {
       select $1, 'Skill ' || i, 'echo/echo', repeat('x', 90000) from generate_series(1, 60) as i`,
       [big.orgId],
     );
-    const backends = async () =>
-      (await adminSql(`select pid from pg_stat_activity where usename = 'authenticator' order by pid`)).map((row) => row.pid);
     await ok(big.client.from('skills').select('id').limit(1));
     const before = await backends();
     const error = await refused(big.client.from('skills').select('id,organizations(id,skills(*))'), 400, 'bad_request');

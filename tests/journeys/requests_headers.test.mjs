@@ -1,10 +1,9 @@
 // Headers that steer a request: preflights of a browser, and a transaction that the client wants rolled back.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { createClient } from '@supabase/supabase-js';
 import { newPerson, ok } from './domain.mjs';
 import { json } from './raw_http.mjs';
-import { env, http } from './support.mjs';
+import { api, http } from './support.mjs';
 
 describe('Prefer: tx=rollback', () => {
   test('is refused, and nothing is committed', async () => {
@@ -82,11 +81,7 @@ describe('preflights', () => {
 
   test('a supabase-js client with custom headers works', async () => {
     const person = await newPerson();
-    const own = createClient(env.API_URL, env.ANON_KEY, {
-      auth: { persistSession: false, autoRefreshToken: false },
-      global: { headers: { Authorization: `Bearer ${person.token}`, 'x-my-own': '1' } },
-      realtime: { transport: class {} },
-    });
+    const own = api({ Authorization: `Bearer ${person.token}`, 'x-my-own': '1' });
     await ok(own.from('projects').select('id'));
   });
 });
