@@ -2,6 +2,8 @@
 // Prints one line for each fault and exits 1 if there is any.
 import { existsSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
+import { readDomains } from '../lint/layout.mjs';
+import { namesIn } from '../lint/tree.mjs';
 import { files, parse, proseOf, read, root, spansOf, tableRows } from './markdown.mjs';
 
 const faults = [];
@@ -21,6 +23,8 @@ for (const [file, { links }] of pages) {
     checkTarget(`${file}:${line}`, file, decodeURI(path), anchor);
   }
 }
+
+if (pages.size < 30) faults.push(`only ${pages.size} pages were found`);
 
 // Comments and messages name pages as docs/….md, counted from the root.
 for (const file of files(':!*.lock', ':!package-lock.json', ':!CHANGELOG.md', ':!tests/lint/*.test.mjs')) {
@@ -79,14 +83,11 @@ for (const file of pages.keys()) {
 
 // The list of domains says which hours are taken.
 const page = 'docs/architecture.md';
-const [, listed = ''] = read(page).match(/^The domains with the hours of their blocks:([\s\S]*?)\n\n/m) ?? [];
-const inList = [...listed.matchAll(/`(\w+)` (\d\d)/g)].map(([, domain, hour]) => `${domain} ${hour}`);
-const firstFiles = new Map();
-for (const file of files('supabase/migrations/*.sql').sort()) {
-  const [, block, hour, domain] = file.match(/(\d{8}(\d\d))\d{4}_(\w+)\.sql$/) ?? [];
-  if (block && !firstFiles.has(block)) firstFiles.set(block, `${domain} ${hour}`);
-}
-const blocks = [...firstFiles.values()];
+const [, list = ''] = read(page).match(/^The domains with the hours of their blocks:([\s\S]*?)\n\n/m) ?? [];
+const inList = [...list.matchAll(/`(\w+)` (\d\d)/g)].map(([, domain, hour]) => `${domain} ${hour}`);
+const { domainOfBlock } = readDomains(namesIn(root, 'supabase/migrations'));
+const blocks = [...domainOfBlock].map(([block, domain]) => `${domain} ${block.slice(-2)}`);
+if (blocks.length < 10) faults.push(`only ${blocks.length} domains were found in the migrations`);
 for (const domain of blocks.filter((name) => !inList.includes(name))) faults.push(`${page} does not list the domain ${domain}`);
 for (const domain of inList.filter((name) => !blocks.includes(name)))
   faults.push(`${page} lists the domain ${domain}, which has no migrations`);

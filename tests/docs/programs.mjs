@@ -7,7 +7,8 @@ import { pathToFileURL } from 'node:url';
 import { root } from './markdown.mjs';
 
 const LANGUAGES = ['js', 'ts'];
-const here = join(root, 'tests/docs');
+// Inside of the checkout, so that the programs find its packages; the depth is that of HEAD's path to the types.
+const here = join(root, 'target/docs');
 
 export const isProgram = ({ lang }) => LANGUAGES.includes(lang);
 
@@ -46,7 +47,7 @@ function programOf(text, blocks) {
 /** Compiles the programs of pages under --strict. Faults name the page and its line; `modules` are the compiled ones. */
 export async function compile(pages) {
   const folder = join(here, `programs.${process.pid}.${compile.calls++}`);
-  await mkdir(folder);
+  await mkdir(folder, { recursive: true });
   const nameOf = (file) => `${file.replace(/\.md$/, '').replaceAll(/\W/g, '_')}.mts`;
   const { compilerOptions } = JSON.parse(await readFile(join(root, 'tests/types/tsconfig.json'), 'utf8'));
   Object.assign(compilerOptions, { noEmit: false, noEmitOnError: false, inlineSourceMap: true, allowImportingTsExtensions: false });
