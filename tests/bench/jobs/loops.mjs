@@ -2,8 +2,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LOOPS, MIN_POLL_MS } from './settings.mjs';
 
-// ---- drivers
-
 export async function drainLoops(n, take, complete) {
   let left = n;
   await Promise.all(

@@ -4,7 +4,13 @@ import pg from 'pg';
 import { drainLoops, Waker } from './loops.mjs';
 import { admin, connection, LOOPS, MIN_POLL_MS, POOL, TAKE } from './settings.mjs';
 
-// ---- the three, behind one face: fill, fillOne, drain(n), work(onJob) -> stop()
+const tablesOf = async (schema) =>
+  (
+    await admin.query(
+      `select format('%I.%I', s.schemaname, s.relname) as name from pg_stat_user_tables as s join pg_class as c on c.oid = s.relid and c.relkind = 'r' where s.schemaname = $1`,
+      [schema],
+    )
+  ).rows.map(({ name }) => name);
 
 export class Kijko {
   name = 'kijko';
@@ -105,12 +111,7 @@ export class PgBoss {
     this.boss.on('error', (error) => console.error(error));
     await this.boss.start();
     await this.boss.createQueue(this.queue, { notify });
-    this.tables = (
-      await admin.query(
-        `select format('%I.%I', s.schemaname, s.relname) as name from pg_stat_user_tables as s join pg_class as c on c.oid = s.relid and c.relkind = 'r' where s.schemaname = $1`,
-        [this.schema],
-      )
-    ).rows.map((r) => r.name);
+    this.tables = await tablesOf(this.schema);
   }
 
   async teardown() {
@@ -166,12 +167,7 @@ export class Graphile {
     this.options = { pgPool: this.pool, schema: this.schema, logger: this.logger };
     await this.lib.runMigrations(this.options);
     this.utils = await this.lib.makeWorkerUtils(this.options);
-    this.tables = (
-      await admin.query(
-        `select format('%I.%I', s.schemaname, s.relname) as name from pg_stat_user_tables as s join pg_class as c on c.oid = s.relid and c.relkind = 'r' where s.schemaname = $1`,
-        [this.schema],
-      )
-    ).rows.map((r) => r.name);
+    this.tables = await tablesOf(this.schema);
   }
 
   async teardown() {
