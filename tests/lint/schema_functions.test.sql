@@ -46,7 +46,7 @@ create function pg_temp.callable(role text) returns setof text language sql stab
 $$;
 select results_eq(
   $$select pg_temp.callable('anon')$$,
-  array['before_request()', 'private.as_uuid(text)', 'private.requests_admit()'],
+  array['before_request()', 'private.requests_admit()'],
   'what anon may call'
 );
 select results_eq(
@@ -68,7 +68,6 @@ select results_eq(
     'org_id()',
     'org_ids()',
     'preview_cron(text,text,integer)',
-    'private.as_uuid(text)',
     'private.has_visible_text(text)',
     'private.is_name(text)',
     'private.org_ids_with(text)',
@@ -78,7 +77,6 @@ select results_eq(
     'private.skills_hidden_ids()',
     'private.skills_is_token_limit(jsonb)',
     'private.skills_is_visible(uuid)',
-    'private.slugify(text)',
     'private.tenancy_colleague_ids()',
     'private.tenancy_org_ids_as(text)',
     'problems(skills)',
