@@ -168,13 +168,14 @@ create function private.usage_hide_attributes(explained jsonb) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
-  hidden constant jsonb := jsonb_build_object(
-    'project', private.usage_hidden_values('project'), 'skill', private.usage_hidden_values('skill'), 'habit', private.usage_hidden_values('habit')
-  );
+  hidden jsonb;
 begin
-  if explained #> '{rows,latest}' is null or jsonb_typeof(explained #> '{rows,latest}') <> 'array' then
+  if jsonb_typeof(explained #> '{rows,latest}') is distinct from 'array' then
     return explained;
   end if;
+  hidden := jsonb_build_object(
+    'project', private.usage_hidden_values('project'), 'skill', private.usage_hidden_values('skill'), 'habit', private.usage_hidden_values('habit')
+  );
   return jsonb_set(explained, '{rows,latest}', (
     select coalesce(
       jsonb_agg(
