@@ -177,7 +177,7 @@ begin
     perform kijko.fail('not_found', 'no such skill');
   end if;
   if not public.can(skill.org_id, 'skills:execute') then
-    perform kijko.fail('permission_denied', 'needs skills:execute');
+    perform kijko.fail('permission_denied', 'requires the permission skills:execute');
   end if;
   return skill;
 end

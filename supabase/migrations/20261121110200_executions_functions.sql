@@ -79,7 +79,7 @@ begin
     perform kijko.fail('not_found', 'no such execution');
   end if;
   if not public.can(execution.org_id, 'skills:execute') then
-    perform kijko.fail('permission_denied', 'needs skills:execute');
+    perform kijko.fail('permission_denied', 'requires the permission skills:execute');
   end if;
   return execution;
 end

@@ -205,11 +205,11 @@ declare
 begin
   -- The setting is the role of the request. Neither a definer function nor a user can change it.
   if current_setting('role') <> 'service_role' then
-    if not exists (select 1 from public.org_ids() as mine (id) where mine.id = explain_limit.org_id) then
-      perform kijko.fail('not_a_member', 'org_id names no organization of yours');
+    if not public.has_role(explain_limit.org_id, 'viewer') then
+      perform kijko.fail('not_a_member', 'org_id: not an organization of the caller');
     end if;
     if not public.can(explain_limit.org_id, 'usage:read') then
-      perform kijko.fail('permission_denied', 'needs usage:read');
+      perform kijko.fail('permission_denied', 'requires the permission usage:read');
     end if;
     sees_plan := public.can(explain_limit.org_id, 'billing:read');
   end if;
