@@ -14,7 +14,7 @@
 -- ============================================================================
 
 create function private.plans_push_user_tiers(users uuid[]) returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp
 -- As private.plans_push_limits.
 set plan_cache_mode = force_generic_plan
 as $$
@@ -30,10 +30,10 @@ begin
     order by p.rank desc
     limit 1
   ))
-  from (select distinct unnest(users)) as u (id);
+  from unnest(users) as u (id);
 end
 $$;
-comment on function private.plans_push_user_tiers(uuid[]) is 'Sets the tiers of users by the plans of their organizations. Definer: only the domain may set tiers.';
+comment on function private.plans_push_user_tiers(uuid[]) is 'Sets the tiers of users, each given once, by the plans of their organizations. Called by definer functions only.';
 
 -- Unlogged: no row is left when its transaction commits.
 create unlogged table private.plans_tier_changes (
@@ -50,7 +50,7 @@ select private.describe_data('private.plans_tier_changes', '{
 }', 'platform');
 
 create function private.plans_queue_user_tiers(users uuid[]) returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   if users <> '{}' then
@@ -58,7 +58,7 @@ begin
   end if;
 end
 $$;
-comment on function private.plans_queue_user_tiers(uuid[]) is 'Has the tiers of users set at the end of the transaction. Definer: the table is private.';
+comment on function private.plans_queue_user_tiers(uuid[]) is 'Has the tiers of users set at the end of the transaction. Called by definer functions only.';
 
 create function private.plans_apply_tier_changes() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
