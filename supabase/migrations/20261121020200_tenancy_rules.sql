@@ -31,7 +31,7 @@ as $$
 begin
   -- Slugs are unique over all tenants. A slug from the name alone would reveal whether another tenant has that name.
   if coalesce(new.slug, '') = '' then
-    new.slug := private.slugify(new.name) || '-' || substr(replace(gen_random_uuid()::text, '-', ''), 1, 8);
+    new.slug := private.slugify(new.name) || '-' || left(gen_random_uuid()::text, 8);
   end if;
   return new;
 end

@@ -66,5 +66,5 @@ end
 $$;
 comment on function private.plans_limit_organizations() is 'Trigger: a user creates at most as many organizations as the best plan among those that they own allows. Definer: it counts rows that the user may not read.';
 create trigger organizations_limit before insert on public.organizations
-  for each row when (new.personal_for is null and new.created_by = (kijko.user_id()))
+  for each row when (new.personal_for is null and new.created_by = kijko.user_id())
   execute function private.plans_limit_organizations();

@@ -142,7 +142,7 @@ end
 $$;
 comment on function private.projects_await_removal() is 'Trigger: a user who adds themselves waits until no other transaction is removing them. The policy, which looks after this trigger, then sees the removal. Definer: the row may be hidden from them.';
 create trigger project_members_await_removal before insert or update of project_id, user_id on public.project_members
-  for each row when (new.user_id = (kijko.user_id())) execute function private.projects_await_removal();
+  for each row when (new.user_id = kijko.user_id()) execute function private.projects_await_removal();
 
 create function private.projects_add_maker() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -168,7 +168,7 @@ begin
     new.slug := private.slugify(new.name);
     -- Of two concurrent inserts with one slug, the unique key refuses the second.
     if exists (select 1 from public.projects as p where p.org_id = new.org_id and p.slug = new.slug) then
-      new.slug := new.slug || '-' || substr(replace(gen_random_uuid()::text, '-', ''), 1, 8);
+      new.slug := new.slug || '-' || left(gen_random_uuid()::text, 8);
     end if;
   end if;
   return new;
