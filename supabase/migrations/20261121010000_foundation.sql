@@ -48,6 +48,16 @@ end
 $$;
 comment on function private.refuse_identity_change() is 'Trigger: refuses to move a row to another organization or author, also for service_role. The trigger''s WHEN allows created_by to become null when a user is deleted.';
 
+create function private.refuse_change() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform kijko.fail('permission_denied', tg_argv[0]);
+  return null;
+end
+$$;
+comment on function private.refuse_change() is 'Trigger: refuses the statement for every role. The argument is the message.';
+
 -- ----------------------------------------------------------------------------
 -- Text that clients send
 -- ----------------------------------------------------------------------------

@@ -12,18 +12,9 @@ create trigger organizations_identity before update of id, created_by, personal_
     or (new.personal_for is not null and old.personal_for is distinct from new.personal_for)
   ) execute function private.refuse_identity_change();
 
-create function private.tenancy_keep_platform() returns trigger
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-begin
-  perform kijko.fail('permission_denied', 'the organization of the platform cannot be deleted');
-  return null;
-end
-$$;
-comment on function private.tenancy_keep_platform() is 'Trigger: refuses to delete the organization of the platform.';
 create trigger organizations_keep_platform before delete on public.organizations
   for each row when (old.id = kijko.platform_org_id())
-  execute function private.tenancy_keep_platform();
+  execute function private.refuse_change('the organization of the platform cannot be deleted');
 
 create function private.tenancy_fill_slug() returns trigger
 language plpgsql set search_path = ''

@@ -175,17 +175,9 @@ create policy job_event_log_select on public.job_event_log for select to authent
     and exists (select 1 from public.jobs as j where j.org_id = job_event_log.org_id and j.id = job_event_log.job_id)
   );
 
-create function private.jobs_refuse_event_change() returns trigger
-language plpgsql set search_path = ''
-as $$
-begin
-  perform kijko.fail('permission_denied', 'job_events is append-only');
-  return null;
-end
-$$;
-comment on function private.jobs_refuse_event_change() is 'Trigger: events are never changed, by any role.';
+-- Events never change, whatever the role.
 create trigger job_event_log_append_only before update on public.job_event_log
-  for each row execute function private.jobs_refuse_event_change();
+  for each row execute function private.refuse_change('job_events is append-only');
 
 create view public.job_events with (security_invoker = true) as
   select j.org_id, j.id as job_id, 0::bigint as seq, 'queued' as event, 0 as attempt, null::text as worker, '{}'::jsonb as data,
@@ -204,7 +196,7 @@ create view public.job_events with (security_invoker = true) as
 comment on view public.job_events is 'Events of each job, in the order of seq: queued, claimed, retry, postponed, released, redirected, lease_expired, cancel_requested, succeeded, dead, cancelled, and what the worker reports. Readable by its organization. Never null: org_id, job_id, seq, event, attempt, data, created_at, id.';
 grant select on public.job_events to authenticated, service_role;
 create trigger job_events_append_only instead of insert or update or delete on public.job_events
-  for each row execute function private.jobs_refuse_event_change();
+  for each row execute function private.refuse_change('job_events is append-only');
 
 create function private.jobs_delete_with_organization() returns trigger
 language plpgsql security definer set search_path = ''
