@@ -220,7 +220,8 @@ as $$
 declare
   short_name constant text := (select c.relname from pg_class as c where c.oid = tenant_table);
   columns constant text[] := array(select a.attname from pg_attribute as a where a.attrelid = tenant_table and a.attnum > 0 and not a.attisdropped);
-  allowed text := format('org_id = any (array(select private.org_ids_with(%L)))', read_permission);
+  may_read constant text := format('org_id = any (array(select private.org_ids_with(%L)))', read_permission);
+  may_write constant text := format('org_id = any (array(select private.org_ids_with(%L)))', write_permission);
   -- A row that points at a private project, or at a skill of one, is hidden with it. What a statement reads is compared with
   -- the hidden ids, which are few. What it writes must be visible: the answer is the same if the id does not exist.
   unhidden text := '';
@@ -235,16 +236,16 @@ begin
     visible := visible || ' and (skill_id is null or private.skills_is_visible(skill_id))';
   end if;
   execute format('alter table %s enable row level security', tenant_table);
-  execute format('create policy %I on %s for select to authenticated using (%s%s)', short_name || '_select', tenant_table, allowed, unhidden);
+  execute format('create policy %1$I on %2$s for select to authenticated using (%3$s%4$s)', short_name || '_select', tenant_table, may_read, unhidden);
   if write_permission is null then
     return;
   end if;
-  allowed := format('org_id = any (array(select private.org_ids_with(%L)))', write_permission);
-  execute format('create policy %I on %s for insert to authenticated with check (%s%s)', short_name || '_insert', tenant_table, allowed, visible);
+  execute format('create policy %1$I on %2$s for insert to authenticated with check (%3$s%4$s)', short_name || '_insert', tenant_table, may_write, visible);
   execute format(
-    'create policy %I on %s for update to authenticated using (%s%s) with check (%3$s%5$s)', short_name || '_update', tenant_table, allowed, unhidden, visible
+    'create policy %1$I on %2$s for update to authenticated using (%3$s%4$s) with check (%3$s%5$s)',
+    short_name || '_update', tenant_table, may_write, unhidden, visible
   );
-  execute format('create policy %I on %s for delete to authenticated using (%s%s)', short_name || '_delete', tenant_table, allowed, unhidden);
+  execute format('create policy %1$I on %2$s for delete to authenticated using (%3$s%4$s)', short_name || '_delete', tenant_table, may_write, unhidden);
 end
 $$;
 comment on function private.add_tenant_policies(regclass, text, text) is 'Row level security by permission: one policy for each operation. Without a write permission users only read. Rows with a project_id or skill_id are hidden with their project.';
