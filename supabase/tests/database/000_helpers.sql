@@ -57,6 +57,9 @@ create function tests.org(who text) returns uuid language sql stable security de
   where f.user_id = tests.id(who)
 $$;
 
+-- The organization that a test calls "The Lab".
+create function tests.lab() returns uuid language sql stable security definer as $$ select id from public.organizations where name = 'The Lab' $$;
+
 create function tests.join_org(name text, org uuid, role text) returns void language sql security definer as $$
   insert into public.memberships (org_id, user_id, role) values (org, tests.id(name), join_org.role)
 $$;
@@ -148,6 +151,19 @@ begin
   execute statement;
   get diagnostics n = row_count;
   return n;
+end
+$$;
+
+-- The plan of a statement, as the caller's rights and policies make it.
+create function tests.explain(statement text) returns text language plpgsql as $$
+declare
+  line text;
+  lines text := '';
+begin
+  for line in execute 'explain (costs off) ' || statement loop
+    lines := lines || line || e'\n';
+  end loop;
+  return lines;
 end
 $$;
 

@@ -54,7 +54,6 @@ select tests.act_as('ada');
 select is((public.create_organization('  The Lab ')).name, 'The Lab', 'create_organization() returns the row');
 select tests.refuses($$select public.create_organization(' ')$$, 'invalid_input', 'a blank name is refused');
 select tests.act_as_superuser();
-create function tests.lab() returns uuid language sql stable security definer as $$ select id from public.organizations where name = 'The Lab' $$;
 select is((select plan from public.subscriptions where org_id = tests.lab()), 'FREE', 'a new organization is on FREE');
 -- Four people are more than FREE has room for.
 update public.subscriptions set plan = 'PRO' where org_id = tests.lab();
@@ -133,7 +132,6 @@ select tests.act_as('adm', tests.lab());
 select is(public.org_id(), tests.lab(), 'header x-org-id chooses the organization');
 select tests.act_as('bob', tests.lab());
 select is(public.org_id(), null, 'a header with the organization of others chooses none');
-
 
 -- ---- functions about the caller as a person
 select tests.act_as_superuser();

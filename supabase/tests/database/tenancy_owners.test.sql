@@ -3,7 +3,6 @@ begin;
 select plan(28);
 
 select tests.sign_up('ada'), tests.sign_up('eve'), tests.sign_up('mem'), tests.sign_up('adm');
-create function tests.lab() returns uuid language sql stable security definer as $$ select id from public.organizations where name = 'The Lab' $$;
 select tests.act_as('ada');
 select (public.create_organization('The Lab')).name \gset
 select tests.act_as_superuser();

@@ -54,7 +54,6 @@ select is(tests.personal('anonymous'), 1::bigint, 'confirming again creates no s
 
 -- ---- deletion of users and organizations
 select tests.sign_up('adm'), tests.sign_up('vic');
-create function tests.lab() returns uuid language sql stable security definer as $$ select id from public.organizations where name = 'The Lab' $$;
 select tests.act_as('ada');
 select (public.create_organization('The Lab')).name \gset
 select tests.act_as_superuser();
