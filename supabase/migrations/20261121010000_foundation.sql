@@ -3,8 +3,8 @@
 -- ============================================================================
 
 -- ----------------------------------------------------------------------------
--- Schema private: helpers, worker functions and tables of one source. PostgREST never serves it. Roles need USAGE because
--- before_request, an invoker function, calls into it by name. Each function is granted by itself.
+-- Schema private holds helpers, the functions of workers, and tables that clients never read. PostgREST does not serve it.
+-- Roles need USAGE because before_request, an invoker function, calls into it by name. Each function has its own grants.
 -- ----------------------------------------------------------------------------
 
 create schema if not exists private;
@@ -42,7 +42,7 @@ create function private.refuse_identity_change() returns trigger
 language plpgsql set search_path = ''
 as $$
 begin
-  perform kijko.fail('permission_denied', format('%s: id, org_id, created_by and created_by_key cannot be changed', tg_table_name));
+  perform kijko.fail('permission_denied', format('%s: the identity, owner and author of a row cannot be changed', tg_table_name));
   return null;
 end
 $$;

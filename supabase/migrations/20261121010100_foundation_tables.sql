@@ -19,7 +19,7 @@ create table private.data_catalogue (
   erasure text not null check (erasure in ('organization', 'person', 'retention', 'none')),
   primary key (table_name, column_name)
 );
-comment on table private.data_catalogue is 'What the columns of public and private hold: whose data it is, why it is kept, how it is exported and erased. The schema lint fails for a column without a line.';
+comment on table private.data_catalogue is 'Describes each column of public and private: whose data it holds, why the product keeps it, and how it is to be exported and erased. No export and no erasure uses it yet. The schema lint fails for a column without a line.';
 comment on column private.data_catalogue.table_name is 'Schema and table.';
 comment on column private.data_catalogue.column_name is 'Column.';
 comment on column private.data_catalogue.subject is 'Whose data: an organization''s, a person''s, the platform''s, or a secret that nobody may read back.';
@@ -120,7 +120,7 @@ comment on column private.tenant_row_counts.row_count is 'Its rows.';
 alter table private.tenant_row_counts enable row level security;
 
 select private.describe_data('private.data_catalogue', '{
-  "table_name, column_name": "names what a line describes", "subject, purpose, export, erasure": "drives exports and erasures"
+  "table_name, column_name": "names what a line describes", "subject, purpose, export, erasure": "records how data is to be exported and erased"
 }', 'platform');
 select private.describe_data('private.tenant_row_counts', '{
   "table_name, organization, row_count": {"purpose": "enforces limits of rows", "export": "none"}
@@ -307,7 +307,7 @@ begin
       'create trigger %I after truncate on %s for each statement execute function private.reset_tenant_row_counts()',
       short_name || '_rows_truncate', tenant_table
     );
-    -- Those of a dropped table of the same name.
+    -- A dropped table of the same name leaves its counts behind.
     delete from private.tenant_row_counts as t where t.table_name = tenant_table::text;
     execute format(
       'insert into private.tenant_row_counts (table_name, organization, row_count) select %L, t.org_id, count(*) from %s as t group by t.org_id',

@@ -29,7 +29,7 @@ comment on column public.plans.code is 'Stable name, used by subscriptions and b
 comment on column public.plans.name is 'Name that customers see.';
 comment on column public.plans.rank is 'Order of the plans. A higher rank offers more.';
 comment on column public.plans.rate_per_minute is 'Requests per minute of an organization.';
-comment on column public.plans.max_organizations is 'How many organizations a user may create if this is the best plan among those they own. Null is unlimited.';
+comment on column public.plans.max_organizations is 'How many organizations a user may create. The highest number among FREE and the plans of the organizations that they own counts. Null is unlimited.';
 comment on column public.plans.statement_seconds is 'Statement timeout of a request. A longer statement is cancelled (57014).';
 comment on column public.plans.created_at is 'When the plan was created.';
 comment on column public.plans.updated_at is 'Last change; set by trigger.';

@@ -1,10 +1,11 @@
 -- ============================================================================
 -- Plans: how many organizations a user may create.
 --
--- The best plan among the organizations that a user owns decides. An organization
--- counts for its creator until it is deleted, even if others own it by then. The
--- personal organization does not count. Each organization has monthly quotas of its
--- own, so the number created in a month is limited, too.
+-- The limit is the highest max_organizations among FREE and the plans of the
+-- organizations that the user owns. An organization counts for its creator until it is
+-- deleted, even if others own it by then. The personal organization does not count. Each
+-- organization has monthly quotas of its own, so the number created in a month is
+-- limited, too.
 -- ============================================================================
 
 create table private.plans_organizations_created (
@@ -40,7 +41,7 @@ begin
   );
 end
 $$;
-comment on function private.plans_max_organizations(uuid) is 'How many organizations a user may create: the number of the best plan among those that they own. Null is unlimited.';
+comment on function private.plans_max_organizations(uuid) is 'How many organizations a user may create: the highest max_organizations among FREE and the plans of the organizations that they own. Null is unlimited.';
 
 create function private.plans_limit_organizations() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -64,7 +65,7 @@ begin
   return new;
 end
 $$;
-comment on function private.plans_limit_organizations() is 'Trigger: a user creates at most as many organizations as the best plan among those that they own allows. Definer: it counts rows that the user may not read.';
+comment on function private.plans_limit_organizations() is 'Trigger: a user creates at most private.plans_max_organizations() organizations, and at most twice as many in a month. Definer: it counts rows that the user may not read.';
 create trigger organizations_limit before insert on public.organizations
   for each row when (new.personal_for is null and new.created_by = kijko.user_id())
   execute function private.plans_limit_organizations();

@@ -1,7 +1,7 @@
 -- ============================================================================
 -- Projects group a tenant's skills and executions.
 --
--- A private project is seen by its members and by who holds projects:manage. Its rows in other tables are hidden with it:
+-- Only its members and holders of projects:manage see a private project. It hides its rows in other tables, too:
 --   private.projects_hidden_ids()     the projects that the caller does not see, for policies
 --   private.projects_is_visible(id)   whether the caller sees one, for what a statement writes and for definer functions
 -- ============================================================================
@@ -33,7 +33,7 @@ comment on column public.projects.org_id is 'Organization that owns it; never ch
 comment on column public.projects.name is 'Name that members see.';
 comment on column public.projects.description is 'Free text.';
 comment on column public.projects.slug is 'Part of a URL, unique in the organization. Derived from the name when not given.';
-comment on column public.projects.visibility is 'organization: all members see it. private: only its own members, and who holds projects:manage.';
+comment on column public.projects.visibility is 'organization: all members of the organization see it. private: only its own members and holders of projects:manage see it.';
 comment on column public.projects.created_by is 'User who created it; null after that user is deleted.';
 comment on column public.projects.created_by_key is 'API key that created it; null for a user.';
 comment on column public.projects.created_at is 'When it was created.';
@@ -63,7 +63,7 @@ create table public.project_members (
 );
 create index project_members_user_id_idx on public.project_members (user_id, org_id);
 
-comment on table public.project_members is 'Who sees a private project. Who sees the project and holds projects:write adds and removes members of the organization. Without effect while the project''s visibility is organization.';
+comment on table public.project_members is 'Members of projects: they see the project while it is private. A user who sees the project and holds projects:write adds and removes them. While its visibility is organization, the rows have no effect.';
 comment on column public.project_members.id is 'Identity of the row.';
 comment on column public.project_members.org_id is 'Organization of the project; never changes.';
 comment on column public.project_members.project_id is 'The project.';
@@ -133,7 +133,7 @@ create function private.projects_await_removal() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Otherwise the unique key would wait for it, after the policy has looked, and the removed member would be back.
+  -- Without this wait, the insert would wait at the unique key, after the policy has looked, and bring the removed member back.
   perform 1 from public.project_members as m
   where m.org_id = new.org_id and m.project_id = new.project_id and m.user_id = new.user_id
   for key share;
@@ -154,7 +154,7 @@ begin
   return null;
 end
 $$;
-comment on function private.projects_add_maker() is 'Trigger: who makes a project private becomes its member, so that nobody loses sight of their own project. Definer: the project is hidden from them until the row is there.';
+comment on function private.projects_add_maker() is 'Trigger: a user who makes a project private becomes its member, and so still sees it. Definer: the project is hidden from them until the row exists.';
 create trigger projects_private_insert after insert on public.projects
   for each row when (new.visibility = 'private') execute function private.projects_add_maker();
 create trigger projects_private_update after update of visibility on public.projects

@@ -39,7 +39,7 @@ comment on column public.llm_models.output_microusd_per_mtok is 'Price of a mill
 comment on column public.llm_models.cache_read_microusd_per_mtok is 'The same for input tokens read from the vendor''s cache; null costs as input.';
 comment on column public.llm_models.cache_write_microusd_per_mtok is 'The same for input tokens written to the vendor''s cache; null costs as input.';
 comment on column public.llm_models.cache_write_1h_microusd_per_mtok is 'The same for tokens that the cache keeps an hour; null costs as any other write.';
-comment on column public.llm_models.batch_input_microusd_per_mtok is 'Price of input in a batch call; what it is of the plain price applies to cached tokens and beyond the step as well. Null: no discount.';
+comment on column public.llm_models.batch_input_microusd_per_mtok is 'Price of input in a batch call. Cached tokens and tokens beyond the step get the same discount in proportion. Null: no discount.';
 comment on column public.llm_models.batch_output_microusd_per_mtok is 'Price of output in a batch call. Null: no discount.';
 comment on column public.llm_models.long_context_tokens is 'A call with more input tokens than this costs the long prices throughout; null when there is no such step.';
 comment on column public.llm_models.long_input_microusd_per_mtok is 'Price of input beyond the step; null costs as before it.';
@@ -251,7 +251,7 @@ begin
   return jsonb_build_object('added', added, 'changed', changed, 'unchanged', unchanged, 'skipped', skipped);
 end
 $$;
-comment on function private.models_import_prices(jsonb, text[]) is 'Takes prices from LiteLLM''s price file: counts, and what was skipped with its reason. A price set by hand stays; a model that is no longer in the file stays too, since executions of it may still come in.';
+comment on function private.models_import_prices(jsonb, text[]) is 'Imports prices from LiteLLM''s price file. Returns how many it added, changed and left unchanged, and what it skipped, with the reason. It keeps prices that were set by hand. It also keeps models that the file no longer has, because executions of them may still end.';
 
 create function private.models_provider(model text) returns text
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp

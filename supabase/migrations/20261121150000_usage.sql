@@ -1,7 +1,7 @@
 -- ============================================================================
 -- Usage: reports of what an organization has used, and meters of its own services.
 --
--- Reports are read from the extension's ledger and its sums. Here is decided who may
+-- The reports read the extension's ledger and its sums. These functions check who may
 -- read them.
 -- ============================================================================
 
@@ -59,7 +59,7 @@ begin
   if names > max_names then
     perform kijko.fail(
       'quota_exceeded', format('%s of %s meters of your own are defined or in use this month', names, max_names),
-      'use the name of a meter that has counted before, wait for the next month, or choose a higher plan'
+      'Use the name of a meter that has counted before, wait for the next month, or choose a higher plan.'
     );
   end if;
   return null;
