@@ -210,6 +210,19 @@ comment on function private.jobs_delete_with_organization() is 'Trigger: deletes
 create trigger organizations_jobs before delete on public.organizations
   for each row execute function private.jobs_delete_with_organization();
 
+create function private.jobs_keep_private() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update public.jobs as j set managers_only = true where j.org_id = old.org_id and j.project_id = old.id;
+  return old;
+end
+$$;
+comment on function private.jobs_keep_private() is 'Trigger: jobs that a private project hid stay hidden when it is deleted, also from those who were its members. Definer: users only read jobs.';
+-- By its name it fires before the triggers of domains whose rows depend on jobs: every other function locks these after the job.
+create trigger projects_jobs before delete on public.projects
+  for each row when (old.visibility = 'private') execute function private.jobs_keep_private();
+
 create function private.jobs_delete_events() returns trigger
 language plpgsql set search_path = ''
 as $$

@@ -122,16 +122,12 @@ begin
   if not exists (select 1 from public.organizations as o where o.id = old.org_id) then
     return old;
   end if;
-  -- The job first, as everywhere.
-  update public.jobs as j set managers_only = true
-  where j.org_id = old.org_id and j.id = any (array(
-    select e.job_id from public.executions as e where e.org_id = old.org_id and e.project_id = old.id and e.job_id is not null
-  ));
   update public.executions as e set managers_only = true where e.org_id = old.org_id and e.project_id = old.id;
   return old;
 end
 $$;
-comment on function private.executions_keep_private() is 'Trigger: what a private project hid stays hidden when it is deleted, also what its open executions will write. Definer: users only read executions and jobs.';
+comment on function private.executions_keep_private() is 'Trigger: executions that a private project hid stay hidden when it is deleted, also what its open ones will write. Definer: users only read executions.';
+-- Its name sorts after projects_jobs, which locks and hides the jobs first.
 create trigger projects_keep_private before delete on public.projects
   for each row when (old.visibility = 'private') execute function private.executions_keep_private();
 

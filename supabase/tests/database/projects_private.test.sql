@@ -1,7 +1,7 @@
 -- Private projects: who sees them, and that nothing of theirs shows anywhere else.
 begin;
 \ir 000_helpers.sql
-select plan(141);
+select plan(143);
 
 select tests.sign_up(u) from unnest(array['ada', 'bob', 'adm', 'mem', 'pat', 'vic', 'vip']) as u;
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -249,11 +249,17 @@ $$;
 select tests.act_as('pat', tests.org('ada'));
 -- In the transaction that made the executions, the cascade cannot clear the habit and the project of one at once.
 delete from public.habits where id = any (array[tests.of('habit hidden'), tests.of('habit loose')]);
+select tests.act_as_superuser();
+-- A job of another domain: it has no execution.
+select private.jobs_enqueue(tests.org('ada'), 'report', project_id => tests.of('Secret')) as report \gset
+select tests.act_as('pat', tests.org('ada'));
 delete from public.projects where id = tests.of('Secret');
 select is(tests.secrets(), '0 0 0', 'a member sees no execution of a deleted private project');
+select is_empty(format('select 1 from public.jobs where id = %L', :'report'), 'nor a job without an execution');
 select tests.refuses($$select public.cancel_execution(tests.of('execution hidden'))$$, 'not_found', 'nor by a function');
 select tests.act_as('adm', tests.org('ada'));
 select doesnt_match(tests.secrets(), '\m0\M', 'an admin does');
+select isnt_empty(format('select 1 from public.jobs where id = %L', :'report'), 'an admin sees that job');
 select lives_ok($$select public.cancel_execution(tests.of('execution hidden'))$$, 'also by a function');
 select tests.act_as_superuser();
 
