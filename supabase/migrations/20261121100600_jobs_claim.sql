@@ -102,15 +102,14 @@ as $$
 $$;
 comment on function private.jobs_record_turns(text[], tid[]) is 'Stores the turn that a claim for these kinds serves last at each priority; the next claim starts after it.';
 
-create function private.jobs_rank(near tid[], kinds text[], of_kinds text[], head timestamptz, due timestamptz, wanted integer) returns tid[]
+create function private.jobs_rank(
+  near tid[], kinds text[], of_kinds text[], head timestamptz, due timestamptz, wanted integer, paused boolean, probing boolean
+) returns tid[]
 language plpgsql set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 declare
   backlog constant boolean := cardinality(near) >= wanted;
-  paused constant boolean := exists (select 1 from private.job_org_pauses as p where p.kind = any (of_kinds) and p.failures >= 3);
-  -- A claim that tests a kind after its pause takes any organization's job, best of one that has not failed.
-  probing constant boolean := exists (select 1 from private.job_kind_pauses as p where p.kind = any (of_kinds) and p.failures >= 3);
   limited constant boolean := backlog and (
     paused
     or exists (select 1 from private.job_limits)
@@ -188,7 +187,7 @@ begin
           and l.max_running <= (select coalesce(sum(n.jobs), 0) from running as n where n.org_id = w.org)
       ) and not exists (
         select 1 from private.job_org_pauses as p
-        where paused and not probing and p.kind = r.kind and p.org = w.org and p.failures >= 3
+        where paused and p.kind = r.kind and p.org = w.org and p.failures >= 3
           and (p.until > due or exists (select 1 from running as n where n.org_id = w.org and n.kind = r.kind))
       )
       limit 64
@@ -257,7 +256,7 @@ begin
   return places;
 end
 $$;
-comment on function private.jobs_rank(tid[], text[], text[], timestamptz, timestamptz, integer) is 'The places of locked jobs, and if they are as many as wanted also of the first of other lanes, which it locks: higher priority first, organizations in turn, longest due first.';
+comment on function private.jobs_rank(tid[], text[], text[], timestamptz, timestamptz, integer, boolean, boolean) is 'The places of locked jobs, and if they are as many as wanted also of the first of other lanes, which it locks: higher priority first, organizations in turn, longest due first. paused: other lanes of paused organizations are skipped. probing: organizations that have not failed come first.';
 
 create function private.jobs_claim(worker text, lease interval, max_jobs integer, kinds text[] default null)
 returns table (
@@ -277,6 +276,7 @@ declare
   limited boolean;
   backlog boolean;
   paused boolean;
+  probing boolean := false;
   found text;
 begin
   if worker is null or worker !~ '\S' or char_length(worker) > 200 then
@@ -294,8 +294,9 @@ begin
   paused := exists (select 1 from private.job_org_pauses as p where p.kind = any (of_kinds) and p.failures >= 3);
   if exists (select 1 from private.job_kind_pauses as p where p.kind = any (of_kinds) and p.failures >= 3) then
     of_kinds := private.jobs_open_kinds(of_kinds, due);
-    -- A test of a kind after its pause.
-    if exists (select 1 from private.job_kind_pauses as p where p.kind = any (of_kinds) and p.failures >= 3) then
+    -- A claim that tests a kind after its pause takes one job, of any organization.
+    probing := exists (select 1 from private.job_kind_pauses as p where p.kind = any (of_kinds) and p.failures >= 3);
+    if probing then
       wanted := 1;
       paused := false;
     end if;
@@ -329,7 +330,7 @@ begin
 
   backlog := cardinality(places) >= wanted and exists (select 1 from private.job_lanes as l where l.kind = any (of_kinds) offset 1);
   if limited or paused or backlog then
-    places := private.jobs_rank(places, kinds, of_kinds, head, due, wanted);
+    places := private.jobs_rank(places, kinds, of_kinds, head, due, wanted, paused, probing);
     if paused then
       places := private.jobs_within_pauses(places);
     end if;
