@@ -32,11 +32,16 @@ create sequence private.jobs_turn_5 minvalue 0 start 0;
 create sequence private.jobs_turn_6 minvalue 0 start 0;
 create sequence private.jobs_turn_7 minvalue 0 start 0;
 
--- (No search_path of their own: with one these two could not be inlined.)
+-- (No search_path of their own: with one these three could not be inlined.)
 create function private.jobs_to_watermark(moment timestamptz) returns bigint
 language sql stable
 return greatest((extract(epoch from moment) * 1000000)::bigint, 0);
 comment on function private.jobs_to_watermark(timestamptz) is 'A time as a watermark stores it: microseconds since 1970.';
+
+create function private.jobs_from_watermark(watermark bigint) returns timestamptz
+language sql immutable
+return to_timestamp(watermark / 1000000.0);
+comment on function private.jobs_from_watermark(bigint) is 'The time that a watermark stores: the inverse of private.jobs_to_watermark().';
 
 create function private.jobs_to_found_watermark(kind text, moment timestamptz) returns bigint
 language sql stable

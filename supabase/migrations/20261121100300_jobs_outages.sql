@@ -254,7 +254,7 @@ as $$
     or (c.until <= clock_timestamp() and c.rank = 1 and not exists (
       select 1 from public.jobs as r
       where r.status = 'running' and r.attempt >= 0
-        and r.locked_until >= (select to_timestamp(w.last_value / 1000000.0) from private.jobs_lease_watermark as w)
+        and r.locked_until >= (select private.jobs_from_watermark(w.last_value) from private.jobs_lease_watermark as w)
         and r.org_id = c.org_id and r.kind = c.kind
     ))
 $$;

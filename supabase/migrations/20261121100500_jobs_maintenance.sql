@@ -64,7 +64,7 @@ begin
   perform setval('private.jobs_maintenance_at', private.jobs_to_watermark(started + slack));
 
   select r.last_value <= private.jobs_to_watermark(started) into full_scan from private.jobs_full_scan_at as r;
-  select case when full_scan then '-infinity' else to_timestamp(r.last_value / 1000000.0) end into since
+  select case when full_scan then '-infinity' else private.jobs_from_watermark(r.last_value) end into since
   from private.jobs_lease_watermark as r;
   perform private.jobs_requeue_expired_since(since);
   -- The watermark stays behind skipped jobs.
@@ -77,7 +77,7 @@ begin
   ) as first;
   perform setval('private.jobs_lease_watermark', private.jobs_to_watermark(least(oldest, started - slack)));
 
-  select case when full_scan then '-infinity' else to_timestamp(r.last_value / 1000000.0) end into since
+  select case when full_scan then '-infinity' else private.jobs_from_watermark(r.last_value) end into since
   from private.jobs_due_watermark as r;
   select min(first.run_at) into oldest
   from (select distinct l.kind from private.job_lanes as l) as k

@@ -26,7 +26,7 @@ begin
     select j.org_id, j.concurrency_key
     from public.jobs as j
     where j.status = 'running' and j.attempt >= 0
-      and j.locked_until >= (select to_timestamp(r.last_value / 1000000.0) from private.jobs_lease_watermark as r)
+      and j.locked_until >= (select private.jobs_from_watermark(r.last_value) from private.jobs_lease_watermark as r)
       and j.org_id = any (counted)
   ),
   candidates as (
@@ -149,7 +149,7 @@ begin
     select j.org_id, j.kind, coalesce(j.concurrency_key, '') as concurrency_key, count(*) as jobs
     from public.jobs as j
     where limited and j.status = 'running' and j.attempt >= 0
-      and j.locked_until >= (select to_timestamp(r.last_value / 1000000.0) from private.jobs_lease_watermark as r)
+      and j.locked_until >= (select private.jobs_from_watermark(r.last_value) from private.jobs_lease_watermark as r)
     group by j.org_id, j.kind, coalesce(j.concurrency_key, '')
   ),
   orgs as materialized (
@@ -303,7 +303,7 @@ begin
   end if;
 
   loop
-    select to_timestamp(r.last_value / 1000000.0) into head from private.jobs_due_watermark as r;
+    select private.jobs_from_watermark(r.last_value) into head from private.jobs_due_watermark as r;
     select array_agg(n.place order by n.priority desc, n.run_at),
       bool_or(n.concurrency_key is not null)
         or exists (select 1 from private.job_limits as l where l.org_id = any (array_agg(n.org_id)) and l.concurrency_key = ''),
