@@ -10,6 +10,12 @@ language sql immutable parallel safe
 return case jsonb_typeof(reference) when 'string' then reference #>> '{}' when 'object' then reference ->> 'id' end;
 comment on function private.stripe_id(jsonb) is 'Id of a reference, which is the id itself or the expanded object.';
 
+create function private.stripe_invoice_subscription(invoice jsonb) returns text
+language sql immutable parallel safe
+-- Under "parent" since API version 2025-03-31.
+return coalesce(private.stripe_id(invoice #> '{parent,subscription_details,subscription}'), private.stripe_id(invoice -> 'subscription'));
+comment on function private.stripe_invoice_subscription(jsonb) is 'Id of the subscription that an invoice bills; null for any other invoice.';
+
 create function private.stripe_time(seconds jsonb) returns timestamptz
 language sql immutable parallel safe
 return to_timestamp((seconds #>> '{}')::double precision);

@@ -155,8 +155,7 @@ as $$
 declare
   o jsonb := event.payload #> '{data,object}';
   customer text := private.stripe_id(o -> 'customer');
-  -- Under "parent" since API version 2025-03-31.
-  subscription text := coalesce(private.stripe_id(o #> '{parent,subscription_details,subscription}'), private.stripe_id(o -> 'subscription'));
+  subscription text := private.stripe_invoice_subscription(o);
 begin
   insert into public.stripe_invoices (
     id, org_id, customer_id, subscription_id, number, status, currency, total, amount_due, amount_paid, paid_out_of_band,

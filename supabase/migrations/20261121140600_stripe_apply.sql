@@ -128,16 +128,15 @@ create function private.stripe_apply_invoice(latest private.stripe_events) retur
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  o jsonb := latest.payload #> '{data,object}';
-  subscription text := coalesce(private.stripe_id(o #> '{parent,subscription_details,subscription}'), private.stripe_id(o -> 'subscription'));
+  subscription text := private.stripe_invoice_subscription(latest.payload #> '{data,object}');
   -- Once a subscription is paid for, no other invoice changes the plan. Its status does.
   paid_for boolean := private.stripe_paid_for(subscription, latest.livemode);
-  was_settled boolean := not paid_for and private.stripe_nothing_owed(subscription, latest.livemode);
+  owed_nothing boolean := not paid_for and private.stripe_nothing_owed(subscription, latest.livemode);
 begin
   perform private.stripe_upsert_invoice(latest);
-  -- The plan depends on an invoice only through these two. Null: no subscription.
+  -- The plan depends on an invoice only through these two. Both are false if the invoice has no subscription.
   if paid_for or not (
-    was_settled or private.stripe_paid_for(subscription, latest.livemode) or private.stripe_nothing_owed(subscription, latest.livemode)
+    owed_nothing or private.stripe_paid_for(subscription, latest.livemode) or private.stripe_nothing_owed(subscription, latest.livemode)
   ) then
     return;
   end if;
