@@ -37,8 +37,8 @@ declare
   end;
 begin
   -- One event at a time for each object and each customer, locked in this order. The seed separates the modes. Null locks nothing.
-  perform pg_advisory_xact_lock(hashtextextended('kijko.stripe.object:' || event.object_id, event.livemode::integer)),
-    pg_advisory_xact_lock(hashtextextended('kijko.stripe.customer:' || customer, event.livemode::integer));
+  perform pg_advisory_xact_lock(hashtextextended('kijko.stripe.object:' || event.object_id, event.livemode::integer));
+  perform pg_advisory_xact_lock(hashtextextended('kijko.stripe.customer:' || customer, event.livemode::integer));
 
   latest_id := private.stripe_latest_event(event.object_id, event.livemode);
   if latest_id is distinct from event.id then
@@ -53,7 +53,8 @@ begin
     when event.object_type = 'invoice' then perform private.stripe_apply_invoice(latest);
     when not private.stripe_is_linked(latest, customer) then perform private.stripe_apply_owner(latest, customer);
     when event.object_type = 'customer' then perform private.stripe_upsert_customer(latest);
-    else perform private.stripe_apply_subscription(latest);
+    -- A session is never linked, so no other type gets here.
+    when event.object_type = 'subscription' then perform private.stripe_apply_subscription(latest);
   end case;
 end
 $$;
