@@ -39,8 +39,8 @@ stripe_status() {
 \echo 'Events'
 select status, count(*), max(received_at)::timestamptz(0) as latest from private.stripe_events group by status order by status;
 select exists (select from private.stripe_events where status = 'failed') as failed,
-  exists (select from private.stripe_entitlements where org_id is null and status in ('active', 'trialing', 'past_due')) as unlinked,
-  exists (select from private.stripe_entitlements where org_id is not null and plan is null and status in ('active', 'trialing', 'past_due')) as unplanned,
+  exists (select from private.stripe_entitlements where org_id is null and running) as unlinked,
+  exists (select from private.stripe_entitlements where org_id is not null and plan is null and running) as unplanned,
   exists (select from private.stripe_plan_refreshes) as waiting
 \gset
 \if :failed
@@ -51,12 +51,12 @@ from private.stripe_events where status = 'failed' order by created, id limit 50
 \if :unlinked
 \echo 'Running subscriptions of no known organization: no checkout session or metadata names one'
 select id, customer_id, status, created_at::timestamptz(0) from private.stripe_entitlements
-where org_id is null and status in ('active', 'trialing', 'past_due') order by created_at limit 50;
+where org_id is null and running order by created_at limit 50;
 \endif
 \if :unplanned
 \echo 'Running subscriptions whose price names no plan: give the price a lookup key such as pro_monthly'
 select s.id, s.org_id, s.status, s.items from private.stripe_entitlements as st join public.stripe_subscriptions as s using (id, livemode)
-where st.org_id is not null and st.plan is null and st.status in ('active', 'trialing', 'past_due') order by s.created_at limit 50;
+where st.org_id is not null and st.plan is null and st.running order by s.created_at limit 50;
 \endif
 \if :waiting
 \echo 'Organizations whose plan is still to follow a price that changed'

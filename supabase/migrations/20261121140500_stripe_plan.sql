@@ -142,7 +142,7 @@ comment on function private.stripe_nothing_owed(text, boolean) is 'Whether a lat
 
 create view private.stripe_entitlements with (security_invoker = true) as
 select
-  s.id, s.org_id, s.customer_id, s.status,
+  s.id, s.org_id, s.customer_id, s.status, s.status in ('active', 'trialing', 'past_due') as running,
   coalesce(to_timestamp(plan.current_period_start), s.current_period_start) as current_period_start,
   coalesce(to_timestamp(plan.current_period_end), s.current_period_end) as current_period_end,
   s.ended_at, s.created_at, s.livemode,
@@ -172,7 +172,7 @@ cross join lateral (
   -- Kept apart, or the planner would copy the expression to each place that uses it.
   offset 0
 ) as paid;
-comment on view private.stripe_entitlements is 'Each Stripe subscription with its plan and period, whether it has been paid for (or needs no payment first), and whether it grants that plan now (live).';
+comment on view private.stripe_entitlements is 'Each Stripe subscription with its plan and period, whether it is running (Stripe still bills it), whether it has been paid for (or needs no payment first), and whether it grants that plan now (live).';
 
 create function private.stripe_refresh_plan(org uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp

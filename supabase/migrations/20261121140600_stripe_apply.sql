@@ -335,8 +335,8 @@ begin atomic
     (select count(*) from private.stripe_events as e where e.status = 'failed'),
     (select count(*) from private.stripe_events as e where e.status = 'failed' and e.next_attempt_at is null),
     (select coalesce(extract(epoch from now() - min(e.received_at)), 0)::double precision from private.stripe_events as e where e.status = 'failed'),
-    (select count(*) from public.stripe_subscriptions as s where s.org_id is null and s.status in ('active', 'trialing', 'past_due')),
-    (select count(*) from private.stripe_entitlements as st where st.org_id is not null and st.plan is null and st.status in ('active', 'trialing', 'past_due'));
+    (select count(*) from private.stripe_entitlements as st where st.org_id is null and st.running),
+    (select count(*) from private.stripe_entitlements as st where st.org_id is not null and st.plan is null and st.running);
 end;
 comment on function private.stripe_backlog() is 'What an operator must look at: failed events (and those given up), running subscriptions of no known organization, and running subscriptions whose price names no plan. Definer: the sidecar has no rights on the tables.';
 grant execute on function private.stripe_backlog() to kijko_sidecar;

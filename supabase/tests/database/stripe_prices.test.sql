@@ -2,7 +2,7 @@
 begin;
 \ir 000_helpers.sql
 \ir stripe_helpers.sql
-select plan(14);
+select plan(15);
 
 select tests.sign_up('ada'), tests.sign_up('bob');
 select tests.send(e) from unnest(array[
@@ -29,6 +29,7 @@ select tests.send(e) from generate_series(1, 30) as n, unnest(array[
   tests.event('checkout.session.completed', 1, tests.session('cs_many' || n, 'cus_many' || n, 'sub_many' || n, tests.org('many' || n)::text)),
   tests.event('customer.subscription.created', 1, tests.subscription('sub_many' || n, 'cus_many' || n, 'active', 'many_monthly'))
 ]) as e;
+select is((select unplanned from private.stripe_backlog()), 30::bigint, 'the backlog counts running subscriptions whose price names no plan');
 create function tests.teams() returns bigint language sql stable security definer as $$
   select count(*) from generate_series(1, 30) as n where tests.plan('many' || n) = 'TEAMS active'
 $$;
