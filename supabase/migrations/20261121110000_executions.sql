@@ -180,7 +180,7 @@ end
 $$;
 comment on function private.executions_sync_status() is 'Trigger: an execution takes the status of its job, also when an expired lease ends the job. A job that is queued again moves to the vendor of its skill''s model. Runs as postgres inside the job functions.';
 create trigger jobs_execution after update of status on public.jobs
-  for each row when (new.status <> 'running' and old.status <> new.status and starts_with(new.kind, 'execution'))
+  for each row when (new.status <> 'running' and old.status <> new.status and split_part(new.kind, '.', 1) = 'execution')
   execute function private.executions_sync_status();
 
 create function private.executions_lock_of_job(job public.jobs) returns boolean

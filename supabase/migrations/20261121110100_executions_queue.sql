@@ -111,8 +111,8 @@ begin
   where j.id = any (array(
     select q.id
     from public.jobs as q
-    join public.executions as e on e.id = private.as_uuid(q.payload ->> 'execution_id')
-    where q.status = 'queued' and q.org_id = new.org_id and q.kind = former and e.org_id = new.org_id and e.skill_id = new.id
+    join public.executions as e on e.org_id = q.org_id and e.job_id = q.id
+    where q.status = 'queued' and q.org_id = new.org_id and q.kind = former and e.skill_id = new.id
     -- A job that a claim holds is redirected by executions_start().
     for update of q skip locked
   ));
