@@ -141,14 +141,19 @@ $$;
 comment on function private.executions_reserve_call(text, uuid, integer, jsonb) is 'Before a model is called: reserves the most tokens and cost that the call can use, and settles the execution. Call: id, input_tokens, output_tokens at most, service_tier. Answers {call_id}; {refused, message} when it does not fit (quota_exceeded) or has no price (model_not_priced); null when the lease was lost or it was cancelled. Definer: the sidecar holds no table rights.';
 grant execute on function private.executions_reserve_call(text, uuid, integer, jsonb) to kijko_sidecar;
 
-create function private.executions_settle_call(execution public.executions, usage jsonb) returns bigint
+create function private.executions_call_cost(execution public.executions, usage jsonb) returns bigint
+language sql stable
+return private.models_cost(execution.model, nullif(usage ->> 'model', ''), usage);
+comment on function private.executions_call_cost(public.executions, jsonb) is 'What a call of an execution''s model costs, by what the vendor reports; null when no price is known.';
+
+create function private.executions_settle_call(execution public.executions, usage jsonb, call_cost bigint) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
   call_id constant uuid := (usage ->> 'call_id')::uuid;
   tokens constant bigint := private.models_parse_count(usage -> 'input_tokens') + private.models_parse_count(usage -> 'output_tokens');
-  cost constant bigint := coalesce(private.models_cost(execution.model, nullif(usage ->> 'model', ''), usage), 0);
+  cost constant bigint := coalesce(call_cost, 0);
   call private.execution_calls;
 begin
   if call_id is not null then
@@ -173,7 +178,7 @@ begin
   return cost;
 end
 $$;
-comment on function private.executions_settle_call(public.executions, jsonb) is 'Settles the holds of a call with what it used, even above the limits, and returns its cost; null when the call (usage''s call_id) was settled before.';
+comment on function private.executions_settle_call(public.executions, jsonb, bigint) is 'Settles the holds of a call with what it used, even above the limits, and returns its cost: call_cost, the answer of executions_call_cost(), or 0 when no price is known. Null when the call (usage''s call_id) was settled before.';
 
 create function private.executions_add_usage(execution public.executions, usage jsonb, cost bigint) returns public.executions
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -214,9 +219,10 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  used public.executions := private.executions_add_usage(execution, usage, private.executions_settle_call(execution, usage));
+  call_cost constant bigint := private.executions_call_cost(execution, usage);
+  used public.executions := private.executions_add_usage(execution, usage, private.executions_settle_call(execution, usage, call_cost));
 begin
-  if private.models_cost(execution.model, nullif(usage ->> 'model', ''), usage) is null then
+  if call_cost is null then
     -- The price was deleted while the call ran.
     perform private.jobs_add_event(job.locked_by, job.id, 'unpriced_model', jsonb_build_object('model', used.model));
   end if;
@@ -255,7 +261,7 @@ begin
   if execution.id is null then
     return false;
   end if;
-  cost := private.executions_settle_call(execution, usage);
+  cost := private.executions_settle_call(execution, usage, private.executions_call_cost(execution, usage));
   used := private.executions_add_usage(execution, usage, cost);
   update public.executions as e
   set hold_id = used.hold_id, input_tokens = used.input_tokens, output_tokens = used.output_tokens,
