@@ -73,7 +73,7 @@ create table public.jobs (
 with (fillfactor = 30, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500);
 
 -- The indexes are partial: they hold live jobs only, however many ended ones are kept. The first two hold a kind's jobs and a
--- lane's jobs in the order they are due (the comment above jobs_claim says why it needs both). "attempt >= 0" is always true:
+-- lane's jobs in the order they are due (the head of jobs_claim.sql says why a claim needs both). "attempt >= 0" is always true:
 -- only a query with the same condition can use the index, so the planner cannot choose it by wrong statistics.
 create index jobs_due_idx on public.jobs (kind, run_at) where status = 'queued' and attempt >= 0;
 create index jobs_lane_idx on public.jobs (org_id, priority, kind, (coalesce(concurrency_key, '')), run_at) where status = 'queued';

@@ -185,4 +185,4 @@ begin
   return new_id;
 end
 $$;
-comment on function private.jobs_enqueue(uuid, text, jsonb, smallint, timestamptz, integer, integer, text, text, uuid) is 'Queues one job, which a private project hides; its id, or null when a live job has the same unique_key. Called by definer functions only.';
+comment on function private.jobs_enqueue(uuid, text, jsonb, smallint, timestamptz, integer, integer, text, text, uuid) is 'Queues one job and returns its id, or null when a live job has the same unique_key. A private project hides the jobs that name it. Called by definer functions only.';

@@ -1,5 +1,19 @@
 -- ============================================================================
 -- Jobs: claims.
+--
+-- How a claim stays fair and cheap, whatever is queued:
+-- 1. It takes the jobs longest due that no other claim holds, as many as it may lease. If there are fewer, it has seen all of
+--    them, and only limits decide which it leases.
+-- 2. Otherwise there is a backlog, which may be one tenant's. Then the claim also reads the first jobs of up to 64
+--    organizations of each kind and priority. It starts after the organization served last and skips those whose limits are
+--    reached. It ranks all these jobs: higher priority first, then the organizations take turns. So it finds a tenant's one
+--    job behind another's million without reading that million, and serves it within one round even if each claim takes one.
+-- Both steps read index ranges that begin at the watermark. Candidates are locked first and found again by their place, since
+-- a locked row does not move. The settings keep plans independent of statistics, which are never right for a queue. Where
+-- the settings are not enough, a look-up is a lateral subquery, which allows one plan only.
+-- Turns are stored in sequences, because rows would leave a dead version for each claim. Sets of kinds that share a sequence
+-- overwrite each other's turn and then start with a random organization. If they started with the first, they would serve
+-- no other.
 -- ============================================================================
 
 create function private.jobs_within_limits(places tid[]) returns tid[]
@@ -54,19 +68,6 @@ end
 $$;
 comment on function private.jobs_within_limits(tid[]) is 'Of the queued jobs at these places, whose rows are locked, those that may run without exceeding a limit, in the same order.';
 
--- How a claim stays fair and cheap, whatever is queued:
--- 1. It takes the jobs longest due that no other claim holds, as many as it may lease. If there are fewer, it has seen all of
---    them, and only limits decide which it leases.
--- 2. Otherwise there is a backlog, which may be one tenant's. Then the claim also reads the first jobs of up to 64
---    organizations of each kind and priority. It starts after the organization served last and skips those whose limits are
---    reached. It ranks all these jobs: higher priority first, then the organizations take turns. So it finds a tenant's one
---    job behind another's million without reading that million, and serves it within one round even if each claim takes one.
--- Both steps read index ranges that begin at the watermark. Candidates are locked first and found again by their place, since
--- a locked row does not move. The settings keep plans independent of statistics, which are never right for a queue. Where
--- the settings are not enough, a look-up is a lateral subquery, which allows one plan only.
--- Turns are stored in sequences, because rows would leave a dead version for each claim. Sets of kinds that share a sequence
--- overwrite each other's turn and then start with a random organization. If they started with the first, they would serve
--- no other.
 create function private.jobs_turn_sequence(kinds text[], priority smallint) returns regclass
 language sql immutable
 return (array[

@@ -74,9 +74,10 @@ as $$
 $$;
 comment on function private.executions_job_kind(text) is 'The kind of job that runs a model: one for each vendor, so that workers claim only jobs that they have keys for, and an outage of one vendor does not delay the others. The kind of an unknown vendor is "execution", which every worker claims and fails with model_not_available.';
 
--- The model of a skill may change to another vendor's while its executions are queued. Then the trigger below moves their
--- jobs. Jobs of transactions that are still open are not visible to it: the change waits for these transactions, and one
--- that begins during the change does not wait but leaves the choice to a worker, after the change.
+-- The model of a skill may change to another vendor's while its executions are queued. Then executions_move_jobs() moves
+-- their jobs. It does not see jobs of transactions that are still open, so the change waits for the transactions that hold
+-- this lock. A transaction that cannot get the lock, because a change holds it, does not wait. It queues the kind "execution",
+-- and the worker that claims the job redirects it after the change.
 create function private.executions_model_lock(skill_id uuid) returns bigint
 language sql immutable
 return hashtextextended('kijko-skill-model:' || skill_id, 20261121);

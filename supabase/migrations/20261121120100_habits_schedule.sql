@@ -78,7 +78,7 @@ as $$
     limit 1
   ), false)
 $$;
-comment on function private.habits_is_waiting(uuid) is 'Whether the execution of the last slot that was queued waits for a worker, or for its vendor. Further slots are skipped meanwhile: otherwise a vendor without a worker uses up the month''s executions.';
+comment on function private.habits_is_waiting(uuid) is 'Whether the execution of the last queued slot still waits for a worker or for its vendor. The tick skips further slots meanwhile, because a vendor without a worker would otherwise use up the month''s executions.';
 
 create function private.habits_run_slot(habit public.habits, until timestamptz) returns void
 language plpgsql set search_path = pg_catalog, pg_temp

@@ -14,6 +14,7 @@
 --   4. stripe_plan.sql     rows are linked to an organization; its plan is derived
 --   5. stripe_apply.sql    the functions that do 1 to 4, and retries
 --   6. stripe_prices.sql   a price with a new lookup key changes many plans
+-- All of them read events with the functions of stripe_reading.sql.
 --
 -- The latest event of an object, by these rules in this order:
 --   1. rank: how far the life of the object has gone. Rank only grows: a subscription

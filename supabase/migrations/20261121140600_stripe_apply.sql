@@ -95,7 +95,7 @@ begin
   end loop;
 end
 $$;
-comment on function private.stripe_apply_owner(private.stripe_events, text) is 'Writes an object that may change the organization of a customer: a session, or an object with another metadata.org_id. Then links all objects of the customer, and derives the plan of each organization that had or has one of the subscriptions.';
+comment on function private.stripe_apply_owner(private.stripe_events, text) is 'Writes an object that may change the organization of a customer: a session, or an object that is new or names another customer or organization than its row. Then links all objects of the customer, and derives the plan of each organization that owned or owns one of its subscriptions.';
 
 create function private.stripe_apply_subscription(latest private.stripe_events) returns void
 language plpgsql set search_path = pg_catalog, pg_temp

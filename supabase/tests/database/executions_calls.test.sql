@@ -154,7 +154,7 @@ select is(private.executions_record_call('first', :'job6', 1, tests.use(6, 9000,
 select is(private.executions_record_call('first', :'job6', 1, tests.use(6, 9000, 0)), false, 'its use is recorded once');
 select is(private.jobs_release('first', array[:'job6'::uuid]), 1, 'the job is handed back');
 select is((select status || ' ' || input_tokens from tests.execution(:'e6')), 'queued 9000', 'the queued execution shows its use');
-select is(tests.used(tests.org('ada'), 'llm_tokens'), :'before'::bigint + 9000, 'it is handed back once');
+select is(tests.used(tests.org('ada'), 'llm_tokens'), :'before'::bigint + 9000, 'the meter counts its use once');
 select tests.act_as_superuser();
 update public.jobs set run_at = now() - interval '1 year' where id = :'job6';
 select tests.act_as_sidecar();

@@ -219,7 +219,7 @@ select results_eq(
 select tests.act_as_superuser();
 select is((select result from public.jobs where kind = 'batch' and status = 'succeeded'), '{"done": 1}', 'the results are stored');
 
--- Whatever the plan was made for (here: three jobs), each is looked up: it once read all that were running for each.
+-- The plan was made for three jobs. It must still look up each job of a large batch, and not read all running ones for each.
 select tests.act_as_superuser();
 select count(*) from private.jobs_enqueue_many((
   select jsonb_agg(jsonb_build_object('org_id', tests.org('ada'), 'kind', 'many')) from generate_series(1, 300)

@@ -15,7 +15,7 @@ select is(
   (select count(*) from regexp_matches(tests.served('turn', 6), '[bc]', 'g')), 4::bigint, 'three in turn: in six claims each is served twice'
 );
 select is(tests.served('turn', 3), 'aaa', 'a tenant that is alone gets every turn');
--- As many lanes as a tenant likes are one place in the round.
+-- A tenant has one place in the round, however many lanes it opens.
 select count(*) from private.jobs_enqueue_many((
   select jsonb_agg(jsonb_build_object('org_id', tests.org('ada'), 'kind', 'keys', 'concurrency_key', 'key ' || n)) from generate_series(1, 200) as n
 ));

@@ -109,7 +109,7 @@ select ok(
 select tests.end_pauses('vendor');
 select is(tests.outage('cyd', 'vendor', '20 minutes'), 'queued', 'the vendor says when it will be back');
 select ok(
-  until < clock_timestamp() + interval '2 minutes', 'which one tenant was told, so it does not pause the kind for longer'
+  until < clock_timestamp() + interval '2 minutes', 'a Retry-After, which one tenant got, does not lengthen the pause of the kind'
 ) from private.job_kind_pauses where kind = 'vendor';
 -- Only tenants that have failed have jobs left, and their own pauses are not over.
 update public.jobs set status = 'cancelled', finished_at = clock_timestamp() where kind = 'vendor' and org_id = tests.org('cyd');
