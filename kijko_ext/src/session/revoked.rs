@@ -69,17 +69,14 @@ fn ready(relation: pg_sys::Oid) -> Option<usize> {
     let index = state_index(relation)?;
     // SAFETY: plain look-ups. On a standby, rows are replicated without triggers.
     let usable = || unsafe { !pg_sys::RecoveryInProgress() && !pg_sys::IsInParallelMode() };
-    if revocation_cache::states()[index].is_ready() || usable() && load(index, relation) {
+    if revocation_cache::states()[index].is_ready() || usable() && load(index) {
         return Some(index);
     }
     None
 }
 
-fn load(index: usize, relation: pg_sys::Oid) -> bool {
+fn load(index: usize) -> bool {
     let now = clock::real_micros();
-    if !has_triggers(relation) {
-        return false;
-    }
     let state = &revocation_cache::states()[index];
     let Some(loading) = state.begin(now as u64) else {
         return false;
@@ -101,18 +98,6 @@ fn load(index: usize, relation: pg_sys::Oid) -> bool {
         state.overflow(now as u64);
     }
     state.is_ready()
-}
-
-/// Whether the table has its triggers. Without them shared memory would miss changes.
-fn has_triggers(relation: pg_sys::Oid) -> bool {
-    // SAFETY: opened with a lock and closed again.
-    unsafe {
-        let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
-        let table = pg_sys::table_open(relation, lock);
-        let has_triggers = (*(*table).rd_rel).relhastriggers;
-        pg_sys::table_close(table, lock);
-        has_triggers
-    }
 }
 
 /// Until when the session is revoked, looked up by the primary key. This is an index scan and no query, so it needs neither
