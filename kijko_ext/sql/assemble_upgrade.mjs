@@ -78,7 +78,10 @@ function assemble(oldScript, newScript, tables = '') {
   const kept = new Set(fresh.map((statement) => `${statement.kind} ${statement.key}`));
   const missing = [];
   const byHand = (statement) => {
-    if (!tables.toLowerCase().includes(statement.key.replace(/^\w+ /, ''))) missing.push(statement.key);
+    const name = statement.key.replace(/^\w+ /, '').toLowerCase();
+    // As a whole name: `kijko.limits_changed` does not mention `kijko.limits`.
+    const mention = new RegExp(`${name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}(?![\\w.])`);
+    if (!mention.test(tables.toLowerCase())) missing.push(statement.key);
   };
 
   const dropped = [...old].filter(([key]) => !kept.has(key)).map(([, statement]) => statement);
@@ -91,6 +94,8 @@ function assemble(oldScript, newScript, tables = '') {
   const recreated = new Set();
   const changes = fresh.flatMap((statement) => {
     const former = old.get(`${statement.kind} ${statement.key}`);
+    // What a block does is not known. One that is the same has been run.
+    if (statement.kind === 'do' && !former) byHand(statement);
     if (['grant', 'enable', 'do'].includes(statement.kind)) return [];
     if (former?.text === statement.text && !recreated.has(statement.key)) return [];
     if (REPLACED.has(statement.kind)) return [statement.text.replace(/^create\s+(or replace\s+)?/i, 'create or replace ')];
