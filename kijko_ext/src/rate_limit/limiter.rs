@@ -135,18 +135,18 @@ unsafe fn decide_locked(calls: &[Call], decisions: &mut [RateDecision; MAX_CALLS
         let same = |other: &usize| calls[*other].key == call.key;
         let tat = match (0..at).rev().find(same) {
             Some(former) => decisions[former].tat,
-            None => slots::find(set(call), call.key.0).map_or(0, |slot| slot.tat),
+            None => slots::state(set(call), call.key.0),
         };
         decisions[at] = gcra::decide(tat, now, call.policy, call.cost);
         allowed &= decisions[at].allowed;
     }
     for (call, decision) in calls.iter().zip(decisions) {
         if allowed {
-            let (slot, place) = slots::claim(set(call), call.key.0, now);
+            let (slot, origin) = slots::claim(set(call), call.key.0, now);
             slot.tat = decision.tat;
             slot.used_at = now;
             increment(&call.key.counters().allowed);
-            count_origin(call.key, place);
+            count_origin(call.key, origin);
             continue;
         }
         let slot = slots::find(set(call), call.key.0);
@@ -162,9 +162,9 @@ unsafe fn decide_locked(calls: &[Call], decisions: &mut [RateDecision; MAX_CALLS
 }
 
 /// Under the partition's exclusive lock.
-fn count_origin(key: Key, place: SlotOrigin) {
+fn count_origin(key: Key, origin: SlotOrigin) {
     let counters = key.counters();
-    match place {
+    match origin {
         SlotOrigin::Found => {}
         SlotOrigin::Fresh => increment(&counters.used),
         SlotOrigin::Recycled => increment(&counters.recycled),
@@ -177,18 +177,18 @@ fn increment(counter: &AtomicU64) {
     counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }
 
-/// Debits time that was spent. Never refused.
-pub fn debit(key: Key, budget: &TimeBudget, spent: u64) {
+/// Debits the time since `since`, in nanoseconds of this clock. Never refused.
+pub fn debit(key: Key, budget: &TimeBudget, since: u64) {
     let _guard = lock(key.partition(), pg_sys::LWLockMode::LW_EXCLUSIVE);
     let now = monotonic_nanos();
     // SAFETY: its partition is locked.
-    let (slot, place) = slots::claim(unsafe { &mut *key.slots() }, key.0, now);
-    slot.tat = budget.debit(slot.tat, now, spent);
+    let (slot, origin) = slots::claim(unsafe { &mut *key.slots() }, key.0, now);
+    slot.tat = budget.debit(slot.tat, now, now.saturating_sub(since));
     slot.used_at = now;
-    count_origin(key, place);
+    count_origin(key, origin);
 }
 
-/// How long a key will be in debt or paying back: None when it is not in debt, else until its bucket is full.
+/// If the key is in debt: in how many nanoseconds its bucket is full again.
 pub fn debt(key: Key, budget: &TimeBudget) -> Option<u64> {
     let guard = lock(key.partition(), pg_sys::LWLockMode::LW_SHARED);
     // SAFETY: its partition is locked, and only read.

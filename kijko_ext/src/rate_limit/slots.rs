@@ -41,7 +41,7 @@ pub fn find(set: &mut Set, key: [u64; 2]) -> Option<&mut Slot> {
 /// The slot of `key`, if need be taken from another key. Its `tat` is 0 unless it was found.
 pub fn claim(set: &mut Set, key: [u64; 2], now: u64) -> (&mut Slot, SlotOrigin) {
     let mut victim = 0;
-    let mut place = SlotOrigin::Evicted;
+    let mut origin = SlotOrigin::Evicted;
     for (way, slot) in set.iter().enumerate() {
         if slot.key == key {
             return (&mut set[way], SlotOrigin::Found);
@@ -53,16 +53,16 @@ pub fn claim(set: &mut Set, key: [u64; 2], now: u64) -> (&mut Slot, SlotOrigin) 
         } else {
             SlotOrigin::Evicted
         };
-        let better = match (rank, place) {
+        let better = match (rank, origin) {
             (SlotOrigin::Fresh, SlotOrigin::Fresh) => false,
             (SlotOrigin::Fresh, _) => true,
             (SlotOrigin::Recycled, SlotOrigin::Evicted) => true,
             (SlotOrigin::Recycled, _) => false,
-            _ => place == SlotOrigin::Evicted && slot.used_at < set[victim].used_at,
+            _ => origin == SlotOrigin::Evicted && slot.used_at < set[victim].used_at,
         };
         if better {
             victim = way;
-            place = rank;
+            origin = rank;
         }
     }
     set[victim] = Slot {
@@ -70,7 +70,7 @@ pub fn claim(set: &mut Set, key: [u64; 2], now: u64) -> (&mut Slot, SlotOrigin) 
         tat: 0,
         used_at: now,
     };
-    (&mut set[victim], place)
+    (&mut set[victim], origin)
 }
 
 #[cfg(test)]
@@ -79,9 +79,9 @@ mod unit {
 
     fn fill(set: &mut Set, now: u64) {
         for way in 0..WAYS as u64 {
-            let (slot, place) = claim(set, [1, way], now + way);
+            let (slot, origin) = claim(set, [1, way], now + way);
             slot.tat = 1_000;
-            assert_eq!(place, SlotOrigin::Fresh);
+            assert_eq!(origin, SlotOrigin::Fresh);
         }
     }
 
@@ -89,8 +89,8 @@ mod unit {
     fn a_key_keeps_its_slot() {
         let mut set = Set::default();
         fill(&mut set, 1);
-        let (slot, place) = claim(&mut set, [1, 3], 50);
-        assert_eq!((place, slot.tat), (SlotOrigin::Found, 1_000));
+        let (slot, origin) = claim(&mut set, [1, 3], 50);
+        assert_eq!((origin, slot.tat), (SlotOrigin::Found, 1_000));
         assert_eq!(find(&mut set, [1, 3]).map(|slot| slot.tat), Some(1_000));
         assert_eq!(find(&mut set, [3, 1]), None);
     }
@@ -100,8 +100,8 @@ mod unit {
         let mut set = Set::default();
         fill(&mut set, 1);
         set[5].tat = 20;
-        let (slot, place) = claim(&mut set, [2, 2], 20);
-        assert_eq!((place, slot.tat), (SlotOrigin::Recycled, 0));
+        let (slot, origin) = claim(&mut set, [2, 2], 20);
+        assert_eq!((origin, slot.tat), (SlotOrigin::Recycled, 0));
         assert_eq!(set[5].key, [2, 2]);
     }
 

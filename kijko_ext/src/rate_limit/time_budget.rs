@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-/// A subject is out of debt this long after its last request at the latest. One flood must not lock a customer out for
-/// hours.
+/// The longest debt: a subject is out of debt this long after its last request. One flood must not lock a customer out
+/// for hours.
 const MAX_DEBT: u64 = 60_000_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq)]

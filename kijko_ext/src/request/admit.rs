@@ -95,16 +95,14 @@ fn admit(
             }
         }
     }
-    let mut refused = None;
-    if limits.iter().all(|limit| limit.allowed)
-        && let Err(failure) = connection_time::admit(&request)
-    {
-        limits.push(failure.limit);
-        refused = Some(failure.details);
-    }
+    let refused = match limits.iter().all(|limit| limit.allowed) {
+        true => connection_time::admit(&request).err(),
+        false => None,
+    };
+    limits.extend(refused.as_ref().map(|refused| refused.limit));
     write_headers(&limits);
-    if let Some(details) = refused {
-        return Err(Refusal::new("rate_limited", &details, None));
+    if let Some(refused) = refused {
+        return Err(Refusal::new("rate_limited", &refused.details, None));
     }
     match response_headers::tightest(&limits) {
         Some(limit) if !limit.allowed => return Err(refusal(limit)),

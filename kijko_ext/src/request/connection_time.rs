@@ -136,8 +136,7 @@ impl State {
             return;
         };
         in_flight::clear();
-        let spent = limiter::monotonic_nanos().saturating_sub(running.admitted_at);
-        limiter::debit(running.subject.key, &running.budget, spent);
+        limiter::debit(running.subject.key, &running.budget, running.admitted_at);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which requests are in flight: a place in shared memory for each backend, which holds the subject of its request. A
-//! backend writes only its own place. The place is cleared when its transaction ends, and when the backend exits; a backend
-//! that is killed takes the shared memory of all along.
+//! backend writes only its own place. The place is cleared when its transaction ends, and when the backend exits. When a
+//! backend is killed, Postgres resets all shared memory.
 
 use std::cell::Cell;
 use std::ptr;
