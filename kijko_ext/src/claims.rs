@@ -34,7 +34,8 @@ pub fn claim(name: &str) -> Option<String> {
 }
 
 /// Runs `body` on the claims of this transaction, if it has any and its session is trusted. A request needs them many times,
-/// so the parsed claims are cached until the text changes. `body` must not call Postgres.
+/// so the parsed claims are cached until the text changes. `body` must not ask for
+/// the claims again: they are borrowed meanwhile.
 pub fn with<T>(body: impl FnOnce(&Map<String, Value>) -> Option<T>) -> Option<T> {
     PARSED.with_borrow_mut(|(known, claims)| {
         setting::with(c"request.jwt.claims", |text| {

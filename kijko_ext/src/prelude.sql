@@ -1,6 +1,6 @@
--- A function of this extension that runs as its owner, a superuser, calls others by their qualified names. Whoever may
--- create objects in the schema could add an overload that fits better and have it run as superuser. So the schema must be
--- empty, belongs to the superuser (a trusted extension's schema would belong to whoever installs it), and stays closed.
+-- A function of this extension that runs as its owner, a superuser, calls others by their qualified names. A role that
+-- may create objects in the schema could add an overload that fits better and have it run as superuser. So the schema must
+-- be empty, belongs to the superuser (a trusted extension's schema would belong to the role that installs it), and stays closed.
 do $$
 begin
     if exists (select from pg_catalog.pg_proc where pronamespace = 'kijko'::pg_catalog.regnamespace)

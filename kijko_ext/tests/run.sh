@@ -44,7 +44,7 @@ main() {
         ;;
       model) layer_model ;;
       pg) layer_pg ;;
-      *) sed -n '2,12p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
+      *) sed -n '2,11p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
     esac
     printf '== extension: %s passed in %s s\n' "$layer" "$((SECONDS - started))"
   done
