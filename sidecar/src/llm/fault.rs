@@ -100,7 +100,7 @@ impl Faults<'_> {
             vendor = self.vendor.name(),
             status,
             code = fault.code(),
-            message = if fault == LlmFault::Auth {
+            reason = if fault == LlmFault::Auth {
                 ""
             } else {
                 quoted.as_str()

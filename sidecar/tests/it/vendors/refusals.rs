@@ -1,5 +1,6 @@
 //! Refusals, which are final.
 
+use kijko_core::telemetry::capture::Capture;
 use kijko_sidecar::llm::{Usage, Vendor};
 use serde_json::json;
 
@@ -54,6 +55,19 @@ async fn a_refusal_is_final_and_its_tokens_are_known() {
         .code(),
         "model_refused"
     );
+}
+
+#[tokio::test]
+async fn the_line_of_a_refusal_has_the_vendors_reason_beside_its_message() {
+    let log = Capture::start();
+    let body = r#"{"error":{"message":"no such parameter","type":"invalid_request_error"}}"#;
+    failure(Vendor::OpenAi, http("400 Bad Request", "", body)).await;
+    let lines = log.lines("kijko_sidecar::llm::fault");
+    assert_eq!(
+        (&lines[0]["reason"], &lines[0]["message"]),
+        (&json!("no such parameter"), &json!("the vendor refused"))
+    );
+    assert_eq!(log.text().matches(r#""message":"#).count(), lines.len());
 }
 
 #[tokio::test]
