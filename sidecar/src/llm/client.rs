@@ -5,7 +5,7 @@
 //! event, without a bound; reading the events here takes less code than bounding it from outside.
 
 use futures_util::future::BoxFuture;
-use kijko_core::outbound::{Answer, Client, Limits, OutboundError, RequestBuilder};
+use kijko_core::outbound::{Answer, Client, OutboundError, RequestBuilder};
 use tokio::time::Instant;
 
 use super::{
@@ -55,13 +55,7 @@ impl From<OutboundError> for ReadError {
 impl VendorClient {
     /// Sets up the client.
     pub fn new(vendor: Vendor, config: &VendorConfig) -> Result<Self, LlmError> {
-        let limits = Limits {
-            connect_timeout: config.connect_timeout,
-            total_timeout: config.timeout,
-            idle_timeout: config.idle_timeout,
-            max_bytes: config.max_response_bytes,
-        };
-        let client = Client::new(SERVICE, limits)
+        let client = Client::new(SERVICE, config.limits)
             .map_err(|error| LlmError::new(LlmFault::Unavailable, error.to_string()))?;
         Ok(Self {
             vendor,

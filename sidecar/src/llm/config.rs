@@ -1,10 +1,8 @@
 //! The settings of model vendors.
 
-use std::time::Duration;
-
 use kijko_core::{
     config::Reader,
-    outbound::{Url, header},
+    outbound::{Limits, Url, header},
     secret::Secret,
 };
 
@@ -35,14 +33,8 @@ pub struct VendorConfig {
     pub base_url: Url,
     /// The key, if the vendor wants one.
     pub api_key: Option<Secret>,
-    /// How long connecting may take.
-    pub connect_timeout: Duration,
-    /// How long a whole call may take; a job's own timeout may be shorter.
-    pub timeout: Duration,
-    /// How long the vendor may be silent in the middle of an answer.
-    pub idle_timeout: Duration,
-    /// Larger replies are refused.
-    pub max_response_bytes: usize,
+    /// The limits of each call; a job's own timeout may be shorter.
+    pub limits: Limits,
 }
 
 impl LlmConfig {
@@ -50,48 +42,29 @@ impl LlmConfig {
     pub fn read(env: &mut Reader<'_>) -> Self {
         let echo = env.flag("KIJKO_LLM_ECHO");
         let default_max_tokens = env.number("KIJKO_LLM_DEFAULT_MAX_TOKENS", 8_192, 1..=10_000_000);
-        let limits = VendorLimits::read(env);
+        let limits = read_limits(env);
         Self {
             echo,
             default_max_tokens,
-            openai: VendorConfig::read(env, "OPENAI", OPENAI_BASE_URL, &limits),
-            anthropic: VendorConfig::read(env, "ANTHROPIC", ANTHROPIC_BASE_URL, &limits),
-            gemini: VendorConfig::read(env, "GEMINI", GEMINI_BASE_URL, &limits),
+            openai: VendorConfig::read(env, "OPENAI", OPENAI_BASE_URL, limits),
+            anthropic: VendorConfig::read(env, "ANTHROPIC", ANTHROPIC_BASE_URL, limits),
+            gemini: VendorConfig::read(env, "GEMINI", GEMINI_BASE_URL, limits),
         }
     }
 }
 
 /// What is the same for all vendors.
-struct VendorLimits {
-    connect_timeout: Duration,
-    timeout: Duration,
-    idle_timeout: Duration,
-    max_response_bytes: usize,
-}
-
-impl VendorLimits {
-    fn read(env: &mut Reader<'_>) -> Self {
-        let connect_timeout = env.seconds("KIJKO_LLM_CONNECT_TIMEOUT_SECONDS", 10, 1..=120);
-        let timeout = env.seconds("KIJKO_LLM_TIMEOUT_SECONDS", 120, 1..=3_600);
-        let idle_timeout = env.seconds("KIJKO_LLM_IDLE_TIMEOUT_SECONDS", 60, 1..=3_600);
-        let max_response_bytes =
-            env.number("KIJKO_LLM_MAX_RESPONSE_BYTES", 16 << 20, 1_024..=256 << 20) as usize;
-        Self {
-            connect_timeout,
-            timeout,
-            idle_timeout,
-            max_response_bytes,
-        }
+fn read_limits(env: &mut Reader<'_>) -> Limits {
+    Limits {
+        connect_timeout: env.seconds("KIJKO_LLM_CONNECT_TIMEOUT_SECONDS", 10, 1..=120),
+        total_timeout: env.seconds("KIJKO_LLM_TIMEOUT_SECONDS", 120, 1..=3_600),
+        idle_timeout: env.seconds("KIJKO_LLM_IDLE_TIMEOUT_SECONDS", 60, 1..=3_600),
+        max_bytes: env.number("KIJKO_LLM_MAX_RESPONSE_BYTES", 16 << 20, 1_024..=256 << 20) as usize,
     }
 }
 
 impl VendorConfig {
-    fn read(
-        env: &mut Reader<'_>,
-        vendor: &str,
-        default_url: &str,
-        limits: &VendorLimits,
-    ) -> Option<Self> {
+    fn read(env: &mut Reader<'_>, vendor: &str, default_url: &str, limits: Limits) -> Option<Self> {
         let (key_name, url_name) = (format!("{vendor}_API_KEY"), format!("{vendor}_BASE_URL"));
         let api_key = env.text(&key_name).map(Secret::new);
         let base_url = env.text(&url_name);
@@ -108,10 +81,7 @@ impl VendorConfig {
         Some(Self {
             base_url,
             api_key,
-            connect_timeout: limits.connect_timeout,
-            timeout: limits.timeout,
-            idle_timeout: limits.idle_timeout,
-            max_response_bytes: limits.max_response_bytes,
+            limits,
         })
     }
 }

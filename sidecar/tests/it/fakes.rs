@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use kijko_core::secret::Secret;
+use kijko_core::{outbound::Limits, secret::Secret};
 use kijko_sidecar::llm::{
     Completion, CompletionRequest, LlmError, Progress, Provider, Vendor, VendorClient,
     VendorConfig, max_tokens,
@@ -87,10 +87,12 @@ pub fn client(vendor: Vendor, base_url: &str) -> VendorClient {
     let config = VendorConfig {
         base_url: base_url.parse().unwrap(),
         api_key: Some(Secret::new(KEY)),
-        connect_timeout: Duration::from_secs(2),
-        timeout: Duration::from_secs(4),
-        idle_timeout: Duration::from_millis(500),
-        max_response_bytes: 10_000,
+        limits: Limits {
+            connect_timeout: Duration::from_secs(2),
+            total_timeout: Duration::from_secs(4),
+            idle_timeout: Duration::from_millis(500),
+            max_bytes: 10_000,
+        },
     };
     VendorClient::new(vendor, &config).unwrap()
 }
