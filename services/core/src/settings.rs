@@ -44,7 +44,7 @@ impl Settings {
         let worker = WorkerConfig::read(&mut env);
         let domains = domains.iter().map(|read| read(&mut env)).collect();
         let log = LogConfig::read(&mut env);
-        let settings = database.zip(log).map(|(database, log)| Self {
+        let settings = database.map(|database| Self {
             service,
             database,
             http,

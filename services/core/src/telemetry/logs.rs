@@ -32,14 +32,9 @@ pub struct LogConfig {
 }
 
 impl LogConfig {
-    pub(crate) fn read(env: &mut Reader<'_>) -> Option<Self> {
-        let levels = env.text("KIJKO_LOG").unwrap_or_else(|| "info".to_owned());
-        let levels = levels.parse().map_err(|_| {
-            env.problem(
-                "KIJKO_LOG",
-                "must be levels such as info or info,kijko_core=debug",
-            );
-        });
+    pub(crate) fn read(env: &mut Reader<'_>) -> Self {
+        let shape = "levels such as info or info,kijko_core=debug";
+        let levels = env.parsed("KIJKO_LOG", "info", shape);
         let format = env.text("KIJKO_LOG_FORMAT");
         let json = match format.as_deref() {
             None | Some("json") => true,
@@ -49,7 +44,7 @@ impl LogConfig {
                 true
             }
         };
-        levels.ok().map(|levels| Self { levels, json })
+        Self { levels, json }
     }
 }
 
