@@ -44,7 +44,6 @@ pub(crate) mod test {
     pub(crate) fn context() -> Context {
         let settings = settings(&[]);
         Context {
-            service: SERVICE,
             db: Db::new(&settings.database).expect("a pool"),
             max_body_bytes: settings.http.max_body_bytes,
         }

@@ -8,15 +8,12 @@ use crate::{
     config::Reader,
     db::Db,
     jobs,
-    service::Service,
     telemetry::{metrics::Series, readiness::Check},
 };
 
 /// What a domain brings. A new one brings nothing; fields are added as needed.
 #[derive(Default)]
 pub struct Domain {
-    /// Its name, as in the migrations, the tests and the guides.
-    pub name: &'static str,
     /// Public routes.
     pub routes: Router,
     /// Kinds of jobs.
@@ -30,8 +27,6 @@ pub struct Domain {
 /// What a domain is made with.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// The service that it runs in.
-    pub service: Service,
     /// The database.
     pub db: Db,
     /// Larger request bodies are refused.
@@ -46,13 +41,3 @@ pub type Setup = Box<dyn FnOnce(&Context) -> Result<Domain, SetupError> + Send>;
 
 /// Reads a domain's settings. A service lists these functions, one for each domain.
 pub type FromEnv = fn(&mut Reader<'_>) -> Setup;
-
-impl Domain {
-    /// A domain of this name.
-    pub fn named(name: &'static str) -> Self {
-        Self {
-            name,
-            ..Self::default()
-        }
-    }
-}

@@ -95,7 +95,6 @@ pub fn assemble(settings: Settings, stop: &CancellationToken) -> Result<Assembly
     } = settings;
     let db = Db::new(&database)?;
     let context = Context {
-        service,
         db: db.clone(),
         max_body_bytes: http.max_body_bytes,
     };

@@ -44,7 +44,7 @@ fn domain(config: &LlmConfig, context: &Context) -> Result<Domain, SetupError> {
     let mut domain = Domain {
         series: vec![series],
         checks: vec![Arc::new(check)],
-        ..Domain::named("executions")
+        ..Domain::default()
     };
     Arc::new(handler).register(&mut domain.jobs);
     Ok(domain)

@@ -39,7 +39,7 @@ fn domain(config: StripeConfig, context: &Context) -> Domain {
         routes: routes(webhook),
         series: vec![series],
         checks: vec![Arc::new(check)],
-        ..Domain::named("stripe")
+        ..Domain::default()
     }
 }
 
