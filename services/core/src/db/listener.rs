@@ -2,7 +2,6 @@
 //! one, so its content is never trusted, and a lost one costs a poll interval, never a job.
 
 use std::{
-    future::poll_fn,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -18,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     config::DatabaseConfig,
     error::DbError,
-    session::{SessionCheck, check_session, connect},
+    session::{SessionCheck, check_session, connect, within},
 };
 use crate::backoff::Backoff;
 
@@ -191,7 +190,7 @@ async fn drive(
         loop {
             tokio::select! {
                 done = &mut request => return done.map_err(DbError::from),
-                message = poll_fn(|context| messages.poll_next_unpin(context)) => match message {
+                message = messages.next() => match message {
                     Some(Ok(message)) => note(wakeups, &message),
                     Some(Err(error)) => return Err(error.into()),
                     None => return Err(DbError::Unreachable("the connection was closed".to_owned())),
@@ -199,9 +198,7 @@ async fn drive(
             }
         }
     };
-    tokio::time::timeout(limit, work)
-        .await
-        .unwrap_or(Err(DbError::TimedOut(limit)))
+    within(limit, work).await
 }
 
 #[cfg(test)]

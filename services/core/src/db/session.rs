@@ -58,7 +58,8 @@ pub(super) async fn connect(
     .await
 }
 
-async fn within<T>(
+/// The work's result, unless it takes longer.
+pub(super) async fn within<T>(
     limit: Duration,
     work: impl Future<Output = Result<T, DbError>>,
 ) -> Result<T, DbError> {
