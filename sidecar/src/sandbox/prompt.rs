@@ -44,9 +44,4 @@ impl PromptError {
             Self::Sandbox(_) => "internal",
         }
     }
-
-    /// Only our own faults may pass by themselves.
-    pub fn retryable(&self) -> bool {
-        matches!(self, Self::Sandbox(_))
-    }
 }
