@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     metrics::CallSeries,
-    output::{outcome, wants_json},
+    output::{outcome, settlement, wants_json},
     store::{Execution, Reservation, Store},
 };
 use crate::{
@@ -183,7 +183,7 @@ impl ExecutionHandler {
         calls.insert(attempt(job), call);
     }
 
-    /// What the attempt's call used, as `private.executions_settle_call` takes it; `None` when none was reserved.
+    /// What the attempt's call used; `None` when none was reserved.
     fn usage(&self, job: &Job) -> Option<Value> {
         self.calls().get(&attempt(job)).map(OpenCall::usage)
     }
@@ -287,10 +287,8 @@ impl OpenCall {
             _ => state.usage,
         };
         let model = state.model.as_ref().unwrap_or(&self.model);
-        let mut json = usage.to_json(&format!("{}/{model}", self.provider));
-        json["call_id"] = json!(self.id);
-        json["service_tier"] = json!(state.service_tier);
-        json
+        let model = format!("{}/{model}", self.provider);
+        settlement(self.id, usage, &model, state.service_tier)
     }
 }
 

@@ -4,7 +4,7 @@ use kijko_core::jobs::{Failure, queue::without_nul};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::llm::{Completion, is_json_format};
+use crate::llm::{Completion, Usage, is_json_format};
 
 /// The argument of `private.executions_finish`. The model is named with its provider, as in `llm_models`.
 pub(super) fn outcome(
@@ -19,12 +19,23 @@ pub(super) fn outcome(
         output["json"] = parse_json(&completion)?;
     }
     let model = format!("{provider}/{}", completion.model);
-    let mut outcome = completion.usage.to_json(&model);
+    let mut outcome = settlement(call_id, completion.usage, &model, service_tier);
     outcome["output"] = output;
     outcome["finish_reason"] = json!(completion.finish_reason);
-    outcome["call_id"] = json!(call_id);
-    outcome["service_tier"] = json!(service_tier);
     Ok(outcome)
+}
+
+/// What a call used, as `private.executions_settle_call` takes it.
+pub(super) fn settlement(
+    call_id: Uuid,
+    usage: Usage,
+    model: &str,
+    service_tier: Option<String>,
+) -> Value {
+    let mut settlement = usage.to_json(model);
+    settlement["call_id"] = json!(call_id);
+    settlement["service_tier"] = json!(service_tier);
+    settlement
 }
 
 /// A skill that asked for JSON gets JSON or an error, never text that looks like JSON. An answer cut at the token limit would be
@@ -96,7 +107,7 @@ mod tests {
         Completion {
             text: text.into(),
             model: "m-1".into(),
-            usage: crate::llm::Usage::new(3, 4),
+            usage: Usage::new(3, 4),
             finish_reason: Some(finish_reason.into()),
         }
     }
