@@ -177,7 +177,7 @@ impl VendorClient {
         })
     }
 
-    /// Some servers report no usage. Free of charge would be wrong; about four bytes a token is the usual rule of thumb.
+    /// Some servers report no usage. Free of charge would be wrong, so it is estimated as for a reservation.
     fn estimate(&self, prompt: &str, text: &str) -> Usage {
         tracing::warn!(
             vendor = self.vendor.name(),

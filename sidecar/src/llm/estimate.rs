@@ -1,10 +1,10 @@
 //! Estimates the tokens of a text before a vendor counts them. The reservation of a call depends on it, so it errs on the
 //! high side; the vendor's count is charged.
 
-/// Letters of a word that make a token, at least; most words of up to twice as many are one token.
+/// So many letters of a word are counted as a token, although most words of up to twice as many are one.
 const LETTERS: usize = 4;
 
-/// Digits that make a token, at most.
+/// So many digits are counted as a token.
 const DIGITS: usize = 3;
 
 /// For roles, separators and the like, which every request has.
@@ -37,7 +37,12 @@ pub(super) fn tokens(text: &str) -> u64 {
         run.length += 1;
     }
     let counted = tokens + run.tokens();
-    counted.max(text.len().div_ceil(4)) as u64
+    tokens_of_bytes(text.len()).max(counted as u64)
+}
+
+/// Tokens of a text of which only the length is known, and the least that is estimated for any other.
+pub fn tokens_of_bytes(bytes: usize) -> u64 {
+    bytes.div_ceil(4) as u64
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

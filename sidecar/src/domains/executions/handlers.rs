@@ -21,7 +21,9 @@ use super::{
     store::{Execution, Reservation, Store},
 };
 use crate::{
-    llm::{CompletionRequest, LlmError, Models, Progress, Provider, Usage, max_tokens},
+    llm::{
+        CompletionRequest, LlmError, Models, Progress, Provider, Usage, max_tokens, tokens_of_bytes,
+    },
     sandbox::{PromptError, PromptRequest, Sandbox},
 };
 
@@ -282,7 +284,7 @@ impl OpenCall {
         let state = self.progress.state();
         let usage = match state.answer_bytes {
             received if state.usage.is_empty() && received > 0 => {
-                Usage::new(self.max_usage.input, received.div_ceil(4) as u64)
+                Usage::new(self.max_usage.input, tokens_of_bytes(received))
             }
             _ => state.usage,
         };
