@@ -245,9 +245,8 @@ mod tests {
 
     #[test]
     fn a_payload_of_another_type_is_a_permanent_failure() {
-        let error = Mail::deserialize(&serde_json::json!({"to": "x".repeat(5)}))
+        let error = Mail::deserialize(&serde_json::json!({"to": 7}))
             .err()
-            .or(Mail::deserialize(&serde_json::json!({"to": 7})).err())
             .unwrap();
         let failure = invalid_payload(&error);
         assert_eq!(
