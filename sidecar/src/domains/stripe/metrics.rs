@@ -1,12 +1,10 @@
 //! What operators see of Stripe's events.
 
-use std::sync::atomic::AtomicU64;
-
 use futures_util::future::BoxFuture;
 use kijko_core::{
     db::Db,
     telemetry::{
-        metrics::{Counter, EncodeLabelSet, Registry, Series, Unit},
+        metrics::{Counter, EncodeLabelSet, Gauges, Registry, Series, Unit},
         readiness::{Check, Report, Status},
     },
 };
@@ -39,7 +37,7 @@ pub(super) struct StripeSeries {
     rejected: Family<ReasonLabels, Counter>,
     backlog: Family<StateLabels, Gauge>,
     // A family without labels, since a lone gauge cannot be left out of a scrape.
-    oldest_failed: Family<NoLabels, Gauge<f64, AtomicU64>>,
+    oldest_failed: Gauges<NoLabels>,
 }
 
 impl StripeSeries {
