@@ -67,8 +67,8 @@ pub(in crate::http) async fn observe(
     let span = tracing::info_span!(
         "request", request_id = line.id, method = %request.method(), route = line.route
     );
-    let config = &line.observer.config;
-    let response = canonical::scope(line.fields.clone(), answer(config, request, next))
+    let answer = answer(&line.observer.config, line.request_bytes, request, next);
+    let response = canonical::scope(line.fields.clone(), answer)
         .instrument(span)
         .await;
     line.end(response)
@@ -202,10 +202,16 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-async fn answer(config: &HttpConfig, request: Request, next: Next) -> Response {
+/// A request that declares too many bytes does not reach its handler.
+async fn answer(
+    config: &HttpConfig,
+    declared: Option<u64>,
+    request: Request,
+    next: Next,
+) -> Response {
     let limit = config.request_timeout;
     let most = config.max_body_bytes;
-    if declared_length(request.headers()).is_some_and(|length| length > most as u64) {
+    if declared.is_some_and(|length| length > most as u64) {
         // Nothing of it is kept; what matters is that the sender has sent it, and reads the answer.
         let _ = tokio::time::timeout(limit, body::read(request.into_body(), 0)).await;
         return Error::TooLarge(most).into_response();
