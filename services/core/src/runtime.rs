@@ -138,7 +138,7 @@ pub fn assemble(settings: Settings, stop: &CancellationToken) -> Result<Assembly
 
     let metrics = Arc::new(Metrics::new(service, series));
     let kinds = parts.jobs.kinds();
-    let queue = Queue::new(db, worker_name(), worker.lease).with_retry_limit(worker.retry_limit);
+    let queue = Queue::new(db, worker_name(), worker.lease, worker.retry_limit);
     Ok(Assembly {
         public: public(&server, parts.routes),
         operators: operators(&server, metrics.clone(), checks),

@@ -22,9 +22,6 @@ pub struct Queue {
     results: Arc<ResultBatch>,
 }
 
-/// How long a transient error is retried by default.
-const RETRY_LIMIT: Duration = Duration::from_secs(60);
-
 /// The state of a held job, from a heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Beat {
@@ -50,22 +47,14 @@ pub struct QueueStats {
 }
 
 impl Queue {
-    /// The queue as seen by the worker of this name, which takes leases of this length.
-    pub fn new(db: Db, worker: String, lease: Duration) -> Self {
+    /// The queue as seen by the worker of this name, which takes leases of this length and retries transient errors for so long.
+    pub fn new(db: Db, worker: String, lease: Duration, retry_limit: Duration) -> Self {
         Self {
             db,
             worker,
             lease,
-            retry_limit: RETRY_LIMIT,
-            results: Arc::default(),
-        }
-    }
-
-    /// The same with another retry limit for transient errors.
-    pub fn with_retry_limit(self, retry_limit: Duration) -> Self {
-        Self {
             retry_limit,
-            ..self
+            results: Arc::default(),
         }
     }
 

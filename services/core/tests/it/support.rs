@@ -59,7 +59,8 @@ pub fn db() -> Db {
 
 /// A queue as seen by a worker of its own.
 pub fn queue(db: &Db, lease: Duration) -> Queue {
-    Queue::new(db.clone(), unique("worker"), lease)
+    let retry_limit = Duration::from_secs(60);
+    Queue::new(db.clone(), unique("worker"), lease, retry_limit)
 }
 
 /// A kind of job that no other test has, under the prefix `test.`.

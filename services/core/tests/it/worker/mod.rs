@@ -83,8 +83,12 @@ impl Working {
             shutdown_grace: options.grace,
             queue_age_warning: Duration::from_secs(60),
         };
-        let queue = Queue::new(db.clone(), unique("worker"), config.lease)
-            .with_retry_limit(config.retry_limit);
+        let queue = Queue::new(
+            db.clone(),
+            unique("worker"),
+            config.lease,
+            config.retry_limit,
+        );
         let wakeups = match options.listen {
             true => listen(settings),
             false => no_wakeups(),
