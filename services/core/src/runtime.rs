@@ -122,7 +122,7 @@ pub fn assemble(settings: Settings, stop: &CancellationToken) -> Result<Assembly
     let mut checks: Vec<Arc<dyn Check>> = vec![
         Arc::new(QueueCheck {
             db: db.clone(),
-            config: worker.clone(),
+            age_warning: worker.queue_age_warning,
         }),
         Arc::new(ListenerCheck {
             wakeups: wakeups.clone(),

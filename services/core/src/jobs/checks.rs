@@ -1,13 +1,12 @@
 //! Readiness of the queue, the listener and the worker.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    config::WorkerConfig,
     leases::Leases,
     queue::{self, QueueStats},
 };
@@ -22,7 +21,7 @@ pub struct QueueCheck {
     /// Where the queue is.
     pub db: Db,
     /// What is too long.
-    pub config: WorkerConfig,
+    pub age_warning: Duration,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -57,7 +56,7 @@ impl Check for QueueCheck {
             match queue::stats(&self.db).await {
                 Ok(stats) => {
                     let depth = Depth::of(&stats);
-                    let limit = self.config.queue_age_warning.as_secs_f64();
+                    let limit = self.age_warning.as_secs_f64();
                     let status = Status::degraded_unless(depth.oldest_queued_seconds <= limit);
                     Report::new(status).with_all(&depth)
                 }
