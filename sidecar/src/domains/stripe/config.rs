@@ -4,7 +4,7 @@ use kijko_core::{config::Reader, secret::Secret};
 
 /// Stripe's settings.
 #[derive(Debug, Clone, Default)]
-pub struct StripeConfig {
+pub(super) struct StripeConfig {
     /// Any of these may have signed a delivery: the old and the new one while a secret is rolled. None: no webhooks.
     pub webhook_secrets: Vec<Secret>,
 }

@@ -11,11 +11,10 @@ mod store;
 
 use std::sync::Arc;
 
-pub use config::StripeConfig;
+use config::StripeConfig;
 use kijko_core::{Context, Domain, Setup, config::Reader};
 use metrics::{StripeCheck, StripeSeries};
 use routes::{Webhook, routes};
-pub use store::Backlog;
 
 /// Reads `STRIPE_WEBHOOK_SECRET`.
 pub fn from_env(env: &mut Reader<'_>) -> Setup {

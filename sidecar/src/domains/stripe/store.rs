@@ -46,7 +46,7 @@ pub(super) struct Ingested {
 
 /// Events and subscriptions that wait for an operator.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Backlog {
+pub(super) struct Backlog {
     /// Events that could not be applied.
     pub failed: i64,
     /// Of these, those that are not tried again by themselves.
