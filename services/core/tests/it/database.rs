@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Tenant, db, eventually, settings, unique};
+use crate::support::{Tenant, db, eventually, redirect, settings, unique};
 
 #[tokio::test]
 async fn a_direct_connection_is_a_session() {
@@ -120,21 +120,8 @@ async fn the_server_ends_the_statement_of_a_vanished_client() {
 #[tokio::test]
 async fn the_listener_recovers_from_a_server_that_accepts_and_stays_silent() {
     let mut settings = settings(&[("KIJKO_DB_TIMEOUT_SECONDS", "1")]);
-    let postgres = settings.database.postgres.clone();
-    let far = match &postgres.get_hosts()[0] {
-        tokio_postgres::config::Host::Tcp(host) => (host.clone(), postgres.get_ports()[0]),
-        host => panic!("the test database is reached by TCP, not {host:?}"),
-    };
     let near = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut through = tokio_postgres::Config::new();
-    through
-        .host("127.0.0.1")
-        .port(near.local_addr().unwrap().port())
-        .user(postgres.get_user().unwrap())
-        .password(postgres.get_password().unwrap())
-        .dbname(postgres.get_dbname().unwrap())
-        .ssl_mode(tokio_postgres::config::SslMode::Disable);
-    settings.database.postgres = through;
+    let far = redirect(&mut settings, near.local_addr().unwrap().port());
     let speaks = Arc::new(AtomicBool::new(false));
     let accepted = Arc::new(AtomicUsize::new(0));
     tokio::spawn({

@@ -15,7 +15,11 @@ use kijko_core::{
     telemetry::capture::Capture,
 };
 use serde_json::Value;
-use tokio_postgres::{Client, NoTls, types::ToSql};
+use tokio_postgres::{
+    Client, NoTls,
+    config::{Host, SslMode},
+    types::ToSql,
+};
 use uuid::Uuid;
 
 /// A service without domains.
@@ -50,6 +54,26 @@ pub fn environment(more: &[(&str, &str)]) -> impl Fn(&str) -> Option<String> {
             .find(|(key, _)| *key == name)
             .map(|(_, value)| (*value).to_owned()),
     }
+}
+
+/// Sends the connections of these settings to a port of this machine. Returns where they went before.
+pub fn redirect(settings: &mut Settings, port: u16) -> (String, u16) {
+    let postgres = &settings.database.postgres;
+    let host = match &postgres.get_hosts()[0] {
+        Host::Tcp(host) => host.clone(),
+        host => panic!("the test database is reached by TCP, not {host:?}"),
+    };
+    let before = (host, postgres.get_ports().first().copied().unwrap_or(5432));
+    let mut through = tokio_postgres::Config::new();
+    through
+        .host("127.0.0.1")
+        .port(port)
+        .user(postgres.get_user().unwrap())
+        .password(postgres.get_password().unwrap())
+        .dbname(postgres.get_dbname().unwrap())
+        .ssl_mode(SslMode::Disable);
+    settings.database.postgres = through;
+    before
 }
 
 /// The pool, as the sidecar has it.

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::support::{Tenant, eventually, settings, unique_kind};
+use crate::support::{Tenant, eventually, redirect, settings, unique_kind};
 
 #[tokio::test]
 async fn a_lease_that_ended_while_the_database_was_away_stops_the_job() {
@@ -182,36 +182,18 @@ impl Wire {
 }
 
 async fn cuttable(mut settings: Settings) -> (Settings, Wire) {
-    let postgres = &settings.database.postgres;
-    let (host, port) = match (&postgres.get_hosts()[0], postgres.get_ports()) {
-        (tokio_postgres::config::Host::Tcp(host), ports) => {
-            (host.clone(), ports.first().copied().unwrap_or(5432))
-        }
-        (host, _) => panic!("the test database is reached by TCP, not {host:?}"),
-    };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut through = tokio_postgres::Config::new();
-    through
-        .host("127.0.0.1")
-        .port(listener.local_addr().unwrap().port());
-    through
-        .user(postgres.get_user().unwrap())
-        .password(postgres.get_password().unwrap());
-    through
-        .dbname(postgres.get_dbname().unwrap())
-        .ssl_mode(tokio_postgres::config::SslMode::Disable);
-    settings.database.postgres = through;
-
+    let far = redirect(&mut settings, listener.local_addr().unwrap().port());
     let up = Arc::new(tokio::sync::watch::Sender::new(true));
     let state = up.clone();
     tokio::spawn(async move {
         while let Ok((mut near, _)) = listener.accept().await {
-            let (mut state, host) = (state.subscribe(), host.clone());
+            let (mut state, far) = (state.subscribe(), far.clone());
             tokio::spawn(async move {
                 if !*state.borrow_and_update() {
                     return;
                 }
-                let mut far = TcpStream::connect((host, port)).await.unwrap();
+                let mut far = TcpStream::connect(far).await.unwrap();
                 tokio::select! {
                     _ = copy_bidirectional(&mut near, &mut far) => {}
                     _ = state.wait_for(|up| !up) => {}
