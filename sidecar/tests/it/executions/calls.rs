@@ -5,12 +5,7 @@ use super::*;
 #[tokio::test]
 async fn a_failed_attempt_is_charged_beside_the_one_that_succeeds() {
     let bench = Bench::new().await;
-    let skill = Skill {
-        template: "x",
-        model: "fixed/one",
-        ..skill()
-    };
-    let (mut job, execution) = bench.execution(skill, json!({})).await;
+    let (mut job, execution) = bench.execution(fixed_skill(), json!({})).await;
     let broken = LlmError::new(LlmFault::Truncated, "the answer broke off");
     bench.run(&job, Some(Fixed(Err(broken)))).await;
     assert_eq!(bench.read(execution).await["status"], "queued");
@@ -42,15 +37,10 @@ async fn a_call_that_is_cancelled_or_times_out_is_charged_as_far_as_it_came() {
         (false, "queued", "timeout"),
     ] {
         let bench = Bench::new().await;
-        let skill = Skill {
-            template: "x",
-            model: "fixed/one",
-            ..skill()
-        };
-        let (mut job, execution) = bench.execution(skill, json!({})).await;
+        let (mut job, execution) = bench.execution(fixed_skill(), json!({})).await;
         job.timeout = Duration::from_secs(if cancelled { 30 } else { 2 });
         let (began, mut begins) = tokio::sync::mpsc::channel(1);
-        let (lease, _) = Leases::default().enter(job.id, Instant::now() + Duration::from_secs(60));
+        let lease = lease(&job);
         let cancelling = async {
             begins.recv().await.unwrap();
             if cancelled {
@@ -79,14 +69,9 @@ async fn a_call_that_is_cancelled_or_times_out_is_charged_as_far_as_it_came() {
 /// What becomes of a call in the middle of its answer when it has to stop.
 async fn stopped(counts: bool, reason: Stop) -> (Bench, Value) {
     let bench = Bench::new().await;
-    let skill = Skill {
-        template: "x",
-        model: "fixed/one",
-        ..skill()
-    };
-    let (job, execution) = bench.execution(skill, json!({})).await;
+    let (job, execution) = bench.execution(fixed_skill(), json!({})).await;
     let (began, mut begins) = tokio::sync::mpsc::channel(1);
-    let (lease, _) = Leases::default().enter(job.id, Instant::now() + Duration::from_secs(60));
+    let lease = lease(&job);
     let stopping = async {
         begins.recv().await.unwrap();
         lease.stop(reason);

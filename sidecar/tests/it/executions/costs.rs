@@ -77,7 +77,7 @@ async fn no_model_is_called_without_a_price() {
         };
         let (job, execution) = bench.execution(skill, json!({})).await;
         let calls = Arc::new(AtomicUsize::new(0));
-        let (lease, _) = Leases::default().enter(job.id, Instant::now() + Duration::from_secs(60));
+        let lease = lease(&job);
         let mut models = Models::default();
         for name in ["unpriced", "openai", "fixed"] {
             models.add(Arc::new(Counting(name, calls.clone())));
@@ -97,11 +97,6 @@ async fn no_model_is_called_without_a_price() {
 #[tokio::test]
 async fn cache_writes_kept_for_an_hour_are_billed_at_their_price() {
     let bench = Bench::new().await;
-    let skill = Skill {
-        template: "x",
-        model: "fixed/one",
-        ..skill()
-    };
     let completion = Completion {
         usage: Usage {
             cache_write: 600,
@@ -111,7 +106,7 @@ async fn cache_writes_kept_for_an_hour_are_billed_at_their_price() {
         ..answer("done").unwrap()
     };
     let execution = bench
-        .execute(skill, json!({}), Some(Fixed(Ok(completion))))
+        .execute(fixed_skill(), json!({}), Some(Fixed(Ok(completion))))
         .await;
     // 800 * 1 + 200 * 4 + 100 * 2
     assert_eq!(execution["cost_microusd"], json!(1_800), "{execution}");

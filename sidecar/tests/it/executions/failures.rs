@@ -67,16 +67,7 @@ async fn a_busy_vendor_delays_the_execution_as_it_asks() {
         retry_after: Some(Duration::from_secs(100)),
         ..LlmError::new(LlmFault::RateLimited, "too many")
     };
-    let (job, execution) = bench
-        .execution(
-            Skill {
-                template: "x",
-                model: "fixed/one",
-                ..skill()
-            },
-            json!({}),
-        )
-        .await;
+    let (job, execution) = bench.execution(fixed_skill(), json!({})).await;
     bench.run(&job, Some(Fixed(Err(busy)))).await;
     let execution = bench.read(execution).await;
     assert_eq!(
@@ -147,12 +138,7 @@ impl Provider for Named {
 #[tokio::test]
 async fn a_refusal_is_final_and_books_its_tokens_once() {
     let bench = Bench::new().await;
-    let skill = Skill {
-        template: "x",
-        model: "fixed/one",
-        ..skill()
-    };
-    let (job, execution) = bench.execution(skill, json!({})).await;
+    let (job, execution) = bench.execution(fixed_skill(), json!({})).await;
     let refused = LlmError::new(LlmFault::Refused, "the model declined");
     for _ in 0..2 {
         bench.run(&job, Some(Fixed(Err(refused.clone())))).await;

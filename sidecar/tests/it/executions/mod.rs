@@ -126,6 +126,21 @@ fn skill() -> Skill {
     }
 }
 
+/// A skill that asks the test's own vendor.
+fn fixed_skill() -> Skill {
+    Skill {
+        template: "x",
+        model: "fixed/one",
+        ..skill()
+    }
+}
+
+/// A lease that outlasts the test.
+fn lease(job: &Job) -> Arc<Lease> {
+    let until = Instant::now() + Duration::from_secs(60);
+    Leases::default().enter(job.id, until).0
+}
+
 fn handler(db: Db, models: Models) -> ExecutionHandler {
     let sandbox = Sandbox::new(PathBuf::from(env!("CARGO_BIN_EXE_kijko-sidecar")));
     ExecutionHandler::new(
@@ -208,7 +223,7 @@ impl Bench {
 
     /// Runs the job as the worker would.
     async fn run(&self, job: &Job, vendor: Option<Fixed>) {
-        let (lease, _) = Leases::default().enter(job.id, Instant::now() + Duration::from_secs(60));
+        let lease = lease(job);
         let vendor = vendor.map(|vendor| Arc::new(vendor) as Arc<dyn Provider>);
         self.run_leased(job, vendor, &lease).await;
     }

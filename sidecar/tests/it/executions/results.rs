@@ -69,13 +69,8 @@ async fn json_output_is_parsed() {
 #[tokio::test]
 async fn text_that_postgres_cannot_store_is_recorded_with_a_replacement() {
     let bench = Bench::new().await;
-    let skill = Skill {
-        template: "x",
-        model: "fixed/one",
-        ..skill()
-    };
     let execution = bench
-        .execute(skill, json!({}), Some(Fixed(answer("a\0b"))))
+        .execute(fixed_skill(), json!({}), Some(Fixed(answer("a\0b"))))
         .await;
     assert_eq!(execution["output"]["text"], "a\u{fffd}b", "{execution}");
     assert_eq!(bench.used("llm_tokens").await, 1_500);
@@ -84,13 +79,12 @@ async fn text_that_postgres_cannot_store_is_recorded_with_a_replacement() {
 #[tokio::test]
 async fn an_output_that_is_too_large_is_an_error_and_is_still_charged() {
     let bench = Bench::new().await;
-    let skill = Skill {
-        template: "x",
-        model: "fixed/one",
-        ..skill()
-    };
     let execution = bench
-        .execute(skill, json!({}), Some(Fixed(answer(&"x".repeat(2 << 20)))))
+        .execute(
+            fixed_skill(),
+            json!({}),
+            Some(Fixed(answer(&"x".repeat(2 << 20)))),
+        )
         .await;
     assert_eq!(
         (&execution["status"], &execution["error_code"]),
@@ -155,12 +149,7 @@ async fn the_line_of_an_execution_names_model_and_tokens_and_no_content() {
     ] {
         assert_eq!(line[name], value, "{name} of {line}");
     }
-    let skill = Skill {
-        template: "x",
-        model: "fixed/one",
-        ..skill()
-    };
-    let (job, _) = bench.execution(skill, json!({})).await;
+    let (job, _) = bench.execution(fixed_skill(), json!({})).await;
     let refused = LlmError::new(LlmFault::Refused, "the model declined");
     bench.run(&job, Some(Fixed(Err(refused)))).await;
     let line = line_of(&log, job.id);
