@@ -119,7 +119,7 @@ fn is_current(seconds: u64, now: SystemTime) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     const BODY: &[u8] = br#"{"id":"evt_1"}"#;
@@ -142,9 +142,14 @@ mod tests {
             .collect()
     }
 
-    fn header(secret: &str, timestamp: u64) -> String {
+    /// The header of a delivery that is signed at this time.
+    pub(in super::super) fn sign(secret: &str, timestamp: u64, body: &[u8]) -> String {
         let timestamp = timestamp.to_string();
-        format!("t={timestamp},v1={}", v1(secret, &timestamp, BODY))
+        format!("t={timestamp},v1={}", v1(secret, &timestamp, body))
+    }
+
+    fn header(secret: &str, timestamp: u64) -> String {
+        sign(secret, timestamp, BODY)
     }
 
     fn check(header: &str, names: &[&str], now: u64) -> Result<(), Rejection> {

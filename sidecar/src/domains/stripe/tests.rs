@@ -2,7 +2,6 @@
 
 use std::time::SystemTime;
 
-use aws_lc_rs::hmac;
 use axum::{
     Router,
     body::{Body, to_bytes},
@@ -30,15 +29,7 @@ fn delivery(body: &str, header: Option<&str>) -> Request<Body> {
 
 fn signed(body: &str) -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let now = now.unwrap().as_secs();
-    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
-    let tag = hmac::sign(&key, format!("{now}.{body}").as_bytes());
-    let hex: String = tag
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("t={now},v1={hex}")
+    signature::tests::sign(SECRET, now.unwrap().as_secs(), body.as_bytes())
 }
 
 /// The routes as the service has them, and the text of `/metrics` so far.
