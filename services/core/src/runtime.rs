@@ -17,7 +17,7 @@ use crate::{
         Queue, Registry, Worker,
         checks::{ListenerCheck, QueueCheck, WorkerCheck},
         leases::Leases,
-        series::JobSeries,
+        metrics::JobSeries,
     },
     service::Service,
     settings::Settings,

@@ -4,19 +4,19 @@ mod cancel;
 mod config;
 mod error;
 mod listener;
+mod metrics;
 mod pool;
 mod retry;
 mod session;
-mod status;
 mod tls;
 
 pub use config::{DatabaseConfig, Tls};
 pub use error::{DbError, with_causes};
 pub use listener::{Listener, Wakeups};
+pub use metrics::{DatabaseCheck, DatabaseSeries};
 pub use pool::{Db, PoolUse};
 pub use retry::retry_transient;
 pub use session::{SessionCheck, check_session};
-pub use status::{DatabaseCheck, DatabaseSeries};
 
 /// A pool of an unreachable database: port 1 of this machine refuses connections at once.
 #[cfg(test)]

@@ -6,14 +6,14 @@
 
 pub mod config;
 pub mod extract;
+pub mod metrics;
 mod middleware;
 pub mod routers;
 pub mod routes;
-pub mod series;
 
 pub use config::HttpConfig;
+pub use metrics::HttpSeries;
 pub use routers::{Server, operators, public};
-pub use series::HttpSeries;
 
 #[cfg(test)]
 mod tests;

@@ -13,12 +13,12 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
     config::HttpConfig,
+    metrics::HttpSeries,
     middleware::{
         observe::{Observer, observe},
         refusals,
     },
     routes::{health, metrics, ready},
-    series::HttpSeries,
 };
 use crate::{
     db::Db,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{leases::Leases, queue::Queue, series::JobSeries};
+use super::{leases::Leases, metrics::JobSeries, queue::Queue};
 use crate::{
     backoff::Backoff,
     db::{DbError, Wakeups},

@@ -9,7 +9,7 @@
 //! - [`leases`]: the jobs that run here and how they are stopped; [`heartbeat`] extends their leases.
 //! - [`runner`]: one job from start to record.
 //! - [`worker`]: the loop that claims, and the end of it all at shutdown.
-//! - [`series`] and [`checks`]: what operators see.
+//! - [`metrics`] and [`checks`]: what operators see.
 //!
 //! The engine knows no kind of job: domains register theirs.
 
@@ -18,11 +18,11 @@ pub mod config;
 pub mod heartbeat;
 pub mod job;
 pub mod leases;
+pub mod metrics;
 pub mod queue;
 pub mod registry;
 mod result_batch;
 pub mod runner;
-pub mod series;
 pub mod worker;
 
 pub use config::WorkerConfig;

@@ -10,9 +10,9 @@ use tracing::{Instrument, Level};
 use super::{
     job::{Failure, HandlerError, Job},
     leases::{Lease, Stop},
+    metrics::{JobSeries, Outcome},
     queue::Queue,
     registry::AnyHandler,
-    series::{JobSeries, Outcome},
 };
 use crate::{
     db::{DbError, retry_transient},

@@ -10,10 +10,10 @@ use super::{
     heartbeat,
     job::Job,
     leases::{Leases, Stop},
+    metrics::JobSeries,
     queue::Queue,
     registry::Registry,
     runner,
-    series::JobSeries,
 };
 use crate::{
     backoff::{Backoff, shorten},

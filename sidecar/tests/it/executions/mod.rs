@@ -21,8 +21,8 @@ use kijko_core::{
     jobs::{
         Job, JobKind, Queue,
         leases::{Lease, Leases, Stop},
+        metrics::JobSeries,
         runner,
-        series::JobSeries,
     },
 };
 use kijko_sidecar::{

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::{
     error::Error,
-    http::{config::HttpConfig, extract::body, series::HttpSeries},
+    http::{config::HttpConfig, extract::body, metrics::HttpSeries},
     telemetry::{
         canonical::{self, Subject},
         throttle::LogThrottle,

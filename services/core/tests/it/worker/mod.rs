@@ -19,7 +19,7 @@ use kijko_core::{
     db::{Db, Listener, Wakeups},
     jobs::{
         Failure, Handler, HandlerError, Job, JobKind, Queue, Registry, Worker, WorkerConfig,
-        leases::Leases, series::JobSeries,
+        leases::Leases, metrics::JobSeries,
     },
 };
 use serde::Deserialize;
