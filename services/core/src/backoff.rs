@@ -1,4 +1,4 @@
-//! Waiting longer after each failure, with jitter, so that many sidecars do not return to a database all at once.
+//! Waiting longer after each failure, with jitter, so that many processes do not return to a server all at once.
 
 use std::time::Duration;
 

@@ -3,14 +3,15 @@
 //! A service reads its [`Settings`] from the environment, lists its [`Domain`]s and calls [`run`]. The modules, from the ones
 //! that need nothing to the ones that need the others:
 //!
-//! - [`config`]: the environment, all problems at once; [`secret`], [`backoff`], [`shutdown`].
+//! - [`service`]: which program it is; [`config`]: the environment, all problems at once; [`secret`], [`backoff`], [`shutdown`].
 //! - [`telemetry`]: logs, the canonical line of a request or job, metrics, readiness.
 //! - [`db`]: the pool, the listener, cancellation, TLS. Every statement is one call of one function.
 //! - [`error`]: the errors that an HTTP client gets.
 //! - [`outbound`]: a guarded HTTP client for addresses that are not ours.
 //! - [`jobs`]: the worker, its leases, and the registry of kinds of jobs.
 //! - [`http`]: two routers by audience, public and operators.
-//! - [`domain`]: the shape of a domain; [`settings`]: the environment of all parts; [`runtime`]: putting the parts together and taking them down in order.
+//! - [`domain`]: the shape of a domain; [`settings`]: the environment of all parts; [`runtime`]: putting the parts together and
+//!   taking them down in order.
 #![warn(missing_docs)]
 
 pub mod backoff;

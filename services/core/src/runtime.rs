@@ -320,7 +320,7 @@ fn worker_name() -> String {
     format!("{host}:{}:{}", std::process::id(), Uuid::new_v4().simple())
 }
 
-/// The first line of the log.
+/// What the log says once every part is made.
 struct Start {
     service: Service,
     address: String,

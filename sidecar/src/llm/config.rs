@@ -18,7 +18,7 @@ pub struct LlmConfig {
     pub echo: bool,
     /// `max_tokens` of a skill that sets none.
     pub default_max_tokens: u64,
-    /// Any service that speaks OpenAI's chat completions; each is `None` when neither its key nor its base URL is set.
+    /// Any service that speaks OpenAI's chat completions. A vendor is `None` when neither its key nor its base URL is set.
     pub openai: Option<VendorConfig>,
     /// Claude.
     pub anthropic: Option<VendorConfig>,
@@ -38,7 +38,7 @@ pub struct VendorConfig {
 }
 
 impl LlmConfig {
-    /// Reads them. A key that no header may carry, or a URL that is none, is a problem.
+    /// Reads the variables. A key that no header can carry is a problem, and so is a URL that cannot be parsed.
     pub fn read(env: &mut Reader<'_>) -> Self {
         let echo = env.flag("KIJKO_LLM_ECHO");
         let default_max_tokens = env.number("KIJKO_LLM_DEFAULT_MAX_TOKENS", 8_192, 1..=10_000_000);

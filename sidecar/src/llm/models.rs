@@ -46,9 +46,9 @@ impl Models {
         self.providers.iter().map(|(name, _)| *name).collect()
     }
 
-    /// The provider of a model such as `openai/gpt-4o`, and the vendor's own name of the model. A name without a
-    /// prefix belongs to the vendor that is known for it, or else to the OpenAI-compatible one. Only the first part counts: `openai/meta/llama` asks the
-    /// OpenAI-compatible vendor (a router, say) for `meta/llama`.
+    /// The provider of a model such as `openai/gpt-4o`, and the vendor's own name of the model. A name without a prefix belongs
+    /// to the vendor that is known for it, or else to the OpenAI-compatible one. Only the first part counts: `openai/meta/llama`
+    /// asks the OpenAI-compatible vendor (a router, say) for `meta/llama`.
     pub fn pick(&self, model: &str) -> Result<(Arc<dyn Provider>, String), LlmError> {
         let (prefix, name) = model.split_once('/').unwrap_or_else(|| {
             let vendor = Vendor::of_well_known(model).unwrap_or(Vendor::OpenAi);

@@ -147,7 +147,7 @@ impl Db {
         }
     }
 
-    /// The same of one column.
+    /// Runs one statement that returns exactly one row, and reads its first column.
     pub async fn scalar<T>(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<T, DbError>
     where
         T: for<'a> tokio_postgres::types::FromSql<'a>,

@@ -115,7 +115,7 @@ impl Lease {
     }
 }
 
-/// All of them.
+/// The leases of all jobs that run here.
 #[derive(Debug, Default)]
 pub struct Leases {
     leases: Mutex<HashMap<Uuid, Arc<Lease>>>,

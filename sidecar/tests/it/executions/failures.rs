@@ -136,7 +136,7 @@ impl Provider for Named {
 }
 
 #[tokio::test]
-async fn a_refusal_is_final_and_books_its_tokens_once() {
+async fn a_refusal_is_final_and_records_its_tokens_once() {
     let bench = Bench::new().await;
     let (job, execution) = bench.execution(fixed_skill(), json!({})).await;
     let refused = LlmError::new(LlmFault::Refused, "the model declined");
