@@ -236,16 +236,16 @@ begin
     visible := visible || ' and (skill_id is null or private.skills_is_visible(skill_id))';
   end if;
   execute format('alter table %s enable row level security', tenant_table);
-  execute format('create policy %1$I on %2$s for select to authenticated using (%3$s%4$s)', short_name || '_select', tenant_table, may_read, unhidden);
+  execute format('create policy %I on %s for select to authenticated using (%s%s)', short_name || '_select', tenant_table, may_read, unhidden);
   if write_permission is null then
     return;
   end if;
-  execute format('create policy %1$I on %2$s for insert to authenticated with check (%3$s%4$s)', short_name || '_insert', tenant_table, may_write, visible);
+  execute format('create policy %I on %s for insert to authenticated with check (%s%s)', short_name || '_insert', tenant_table, may_write, visible);
   execute format(
-    'create policy %1$I on %2$s for update to authenticated using (%3$s%4$s) with check (%3$s%5$s)',
-    short_name || '_update', tenant_table, may_write, unhidden, visible
+    'create policy %I on %s for update to authenticated using (%s%s) with check (%s%s)',
+    short_name || '_update', tenant_table, may_write, unhidden, may_write, visible
   );
-  execute format('create policy %1$I on %2$s for delete to authenticated using (%3$s%4$s)', short_name || '_delete', tenant_table, may_write, unhidden);
+  execute format('create policy %I on %s for delete to authenticated using (%s%s)', short_name || '_delete', tenant_table, may_write, unhidden);
 end
 $$;
 comment on function private.add_tenant_policies(regclass, text, text) is 'Row level security by permission: one policy for each operation. Without a write permission users only read. Rows with a project_id or skill_id are hidden with their project.';
