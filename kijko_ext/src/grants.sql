@@ -22,7 +22,7 @@ grant execute on function
     kijko.response_headers(),
     kijko.add_header(text, text),
     kijko.fail(text, text, text),
-    kijko.admit_known_request(),
+    kijko.admit_cached_member(),
     kijko.check_request(),
     kijko.cron_problem(text, text),
     kijko.cron_check(text, text),

@@ -149,8 +149,8 @@ extension_sql_file!(
     ]
 );
 extension_sql_file!(
-    "quota/api/forget_subject.sql",
-    name = "quota_forget_subject",
+    "quota/api/delete_subject.sql",
+    name = "quota_delete_subject",
     requires = ["quota_holds", "quota_ingest", "request"]
 );
 extension_sql_file!(

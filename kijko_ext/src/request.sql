@@ -153,9 +153,9 @@ create function kijko.admit_request(organization uuid, member uuid default null,
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_request';
 comment on function kijko.admit_request(uuid, uuid, uuid) is 'Admits a request of an organization, of a user without one, or of an address (kijko.client_network), before anything of it runs: counts it as api_requests of the organization, applies the rate limit policies and the limit of api_requests, and adds RateLimit, RateLimit-Policy and X-RateLimit-* to the response. True, or fails with rate_limited or quota_exceeded, and Retry-After. Works in READ ONLY transactions.';
 
-create function kijko.admit_known_request() returns boolean
-    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_known_request';
-comment on function kijko.admit_known_request() is 'kijko.admit_request() for the user and the organization of this request, if the membership is cached (kijko.remember_membership). False when it is not: the domain then reads memberships.';
+create function kijko.admit_cached_member() returns boolean
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_cached_member';
+comment on function kijko.admit_cached_member() is 'kijko.admit_request() for the user and the organization of this request, if the membership is cached (kijko.cache_membership). False when it is not: the domain then reads memberships.';
 
 create function kijko.admit_external(forwarded_for text, method text, path text) returns jsonb
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_external';
@@ -171,12 +171,12 @@ comment on function kijko.requested_org_id() is 'The organization that the reque
 
 create function kijko.membership_epoch() returns bigint
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_membership_epoch';
-comment on function kijko.membership_epoch() is 'The epoch of this connection''s membership cache, which grows when a membership changes. Call it before memberships are read, and pass it to kijko.remember_membership().';
+comment on function kijko.membership_epoch() is 'The epoch of this connection''s membership cache, which grows when a membership changes. Call it before memberships are read, and pass it to kijko.cache_membership().';
 
-create function kijko.remember_membership(epoch bigint, member uuid, wanted uuid, organization uuid) returns void
-    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_remember_membership';
-comment on function kijko.remember_membership(bigint, uuid, uuid, uuid) is 'Caches in this connection the organization of a member''s requests that name wanted (null: that name none), as read after kijko.membership_epoch() returned epoch. Does nothing in REPEATABLE READ and SERIALIZABLE transactions.';
+create function kijko.cache_membership(epoch bigint, member uuid, wanted uuid, organization uuid) returns void
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_cache_membership';
+comment on function kijko.cache_membership(bigint, uuid, uuid, uuid) is 'Caches in this connection the organization of a member''s requests that name wanted (null: that name none), as read after kijko.membership_epoch() returned epoch. Does nothing in REPEATABLE READ and SERIALIZABLE transactions.';
 
 create function kijko.membership_changed() returns trigger
     language c as 'MODULE_PATHNAME', 'kijko_membership_changed';
-comment on function kijko.membership_changed() is 'Statement trigger on the tables of memberships: when the transaction commits, every connection ignores what kijko.remember_membership() has cached.';
+comment on function kijko.membership_changed() is 'Statement trigger on the tables of memberships: when the transaction commits, every connection ignores what kijko.cache_membership() has cached.';

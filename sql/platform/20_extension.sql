@@ -45,12 +45,12 @@ grant execute on function
     kijko.drop_rate_limit_policy(text, text),
     kijko.set_statement_timeout(text, interval),
     kijko.set_tier(uuid, text),
-    kijko.forget_subject(uuid)
+    kijko.delete_subject(uuid)
 to postgres, service_role;
 -- Only the domain may fill the cache of memberships. The sidecar admits its requests through a function of the domain.
 grant execute on function
     kijko.membership_epoch(),
-    kijko.remember_membership(bigint, uuid, uuid, uuid),
+    kijko.cache_membership(bigint, uuid, uuid, uuid),
     kijko.membership_changed(),
     kijko.admit_external(text, text, text)
 to postgres;
@@ -61,7 +61,7 @@ grant execute on function kijko.limit_headers(kijko.verdict) to postgres;
 grant execute on function
     kijko.usage_by(uuid, text, text, date, date),
     kijko.usage_forecast(uuid),
-    kijko.crossings(uuid, timestamptz),
+    kijko.list_threshold_crossings(uuid, timestamptz),
     kijko.explain_limit(uuid, text),
     kijko.ingest_usage(uuid, jsonb, jsonb),
     kijko.reload_counters(uuid)

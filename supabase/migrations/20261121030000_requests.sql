@@ -34,7 +34,7 @@ begin
     epoch := kijko.membership_epoch(); -- before the look-up, so that a later change makes its result outdated
     org := public.org_id();
     if org is not null then
-      perform kijko.remember_membership(epoch, caller.user_id, requested, org);
+      perform kijko.cache_membership(epoch, caller.user_id, requested, org);
     end if;
   end if;
 
@@ -65,7 +65,7 @@ language sql
 begin atomic
   select case
     when current_user = 'service_role' and kijko.token_fault() is null then kijko.check_request()
-    when kijko.admit_known_request() then null
+    when kijko.admit_cached_member() then null
     else private.requests_admit()
   end;
 end;

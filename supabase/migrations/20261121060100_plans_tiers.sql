@@ -132,17 +132,17 @@ create trigger plans_user_tiers after update of rank on public.plans
 -- A deleted subject leaves no limits behind. Its use stays in the ledger, which is accounting and has no foreign keys.
 -- ----------------------------------------------------------------------------
 
-create function private.plans_forget_subject() returns trigger
+create function private.plans_delete_subject() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform kijko.forget_subject(kijko.subject(tg_argv[0], old.id));
+  perform kijko.delete_subject(kijko.subject(tg_argv[0], old.id));
   return null;
 end
 $$;
-comment on function private.plans_forget_subject() is 'Trigger: deletes the limits, the tier and the other state of a deleted subject in the extension; the argument is its kind. Definer: only the domain may change limits.';
+comment on function private.plans_delete_subject() is 'Trigger: deletes the limits, the tier and the other state of a deleted subject in the extension; the argument is its kind. Definer: only the domain may change limits.';
 -- After the cascades, which still change gauges: triggers fire by name, and those of constraints sort first.
 create trigger organizations_forget after delete on public.organizations
-  for each row execute function private.plans_forget_subject('organization');
+  for each row execute function private.plans_delete_subject('organization');
 create trigger profiles_forget after delete on public.profiles
-  for each row execute function private.plans_forget_subject('user');
+  for each row execute function private.plans_delete_subject('user');

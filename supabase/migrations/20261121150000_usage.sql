@@ -158,7 +158,7 @@ as $$
 begin
   return query
   select c.meter, c.period_start, c.threshold, c.used, c."limit", c.crossed_at
-  from kijko.crossings(private.tenancy_require_org_with('usage:read'), usage_alerts.since) as c;
+  from kijko.list_threshold_crossings(private.tenancy_require_org_with('usage:read'), usage_alerts.since) as c;
 end
 $$;
 comment on function public.usage_alerts(timestamptz) is 'When the request''s organization reached 50, 80 and 100 per cent of a limit, once for each period, the latest first. period_start is null for a lifetime limit. Needs usage:read. Nullable: period_start. Definer: only the domain may read the extension''s tables.';
@@ -230,11 +230,11 @@ begin
   return explained || jsonb_build_object(
     'plan', s.plan,
     'plan_includes', case when included.plan is not null then
-      jsonb_build_object('amount', included.amount, 'period', included.period, 'over', included.over)
+      jsonb_build_object('amount', included.amount, 'period', included.period, 'overage', included.overage)
     end,
     -- Whether an operator has set a limit other than the plan's.
     'overridden', coalesce(
-      (explained #>> '{limit,amount}', explained #>> '{limit,over}') is distinct from (included.amount::text, included.over)
+      (explained #>> '{limit,amount}', explained #>> '{limit,overage}') is distinct from (included.amount::text, included.overage)
         and jsonb_typeof(explained -> 'limit') = 'object',
       false
     )

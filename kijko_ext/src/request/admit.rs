@@ -1,4 +1,4 @@
-//! `kijko.admit_request(organization, user, api_key)` admits or refuses a request. `kijko.admit_known_request()` does the same
+//! `kijko.admit_request(organization, user, api_key)` admits or refuses a request. `kijko.admit_cached_member()` does the same
 //! for a caller whose membership is cached.
 
 use std::rc::Rc;
@@ -25,9 +25,9 @@ sql_function!(
     admit_request
 );
 sql_function!(
-    kijko_admit_known_request,
-    pg_finfo_kijko_admit_known_request,
-    admit_known_request
+    kijko_admit_cached_member,
+    pg_finfo_kijko_admit_cached_member,
+    admit_cached_member
 );
 
 const NANOS: u64 = 1_000_000_000;
@@ -41,7 +41,7 @@ fn admit_request(arguments: Arguments) -> Answer {
 
 /// Admits the request of a caller whose membership this backend has cached. Returns false for any other caller, and for a
 /// token that is not an access token: the domain then looks.
-fn admit_known_request(_: Arguments) -> Answer {
+fn admit_cached_member(_: Arguments) -> Answer {
     let known = match token::fault() {
         None => membership_cache::current_member(),
         Some(_) => None,

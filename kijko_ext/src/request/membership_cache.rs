@@ -27,9 +27,9 @@ sql_function!(
     membership_epoch
 );
 sql_function!(
-    kijko_remember_membership,
-    pg_finfo_kijko_remember_membership,
-    remember_membership
+    kijko_cache_membership,
+    pg_finfo_kijko_cache_membership,
+    cache_membership
 );
 sql_function!(
     kijko_membership_changed,
@@ -96,7 +96,7 @@ fn membership_epoch(_: Arguments) -> Answer {
 }
 
 /// Arguments: epoch, member, the organization that the request named (null: none), the one found.
-fn remember_membership(arguments: Arguments) -> Answer {
+fn cache_membership(arguments: Arguments) -> Answer {
     let nothing = pg_sys::Datum::null(); // void is not null
     let (Some(epoch), Some(member), Some(organization)) =
         (arguments.integer(0), arguments.uuid(1), arguments.uuid(3))

@@ -159,7 +159,7 @@ select throws_ok(
 select tests.act_as('ada');
 select throws_ok($$select kijko.set_tier(kijko.subject('user', tests.id('ada')), 'ENTERPRISE')$$, '42501', null, 'users cannot set their own tier');
 select throws_ok($$select private.plans_push_user_tiers('{}')$$, '42501', null, 'nor has it set');
-select throws_ok($$select kijko.forget_subject(tests.org('bob'))$$, '42501', null, 'or forget a subject');
+select throws_ok($$select kijko.delete_subject(tests.org('bob'))$$, '42501', null, 'or forget a subject');
 
 select * from finish();
 rollback;

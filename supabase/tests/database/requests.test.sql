@@ -42,7 +42,7 @@ select tests.act_as_superuser();
 create function tests.organizations() returns text[] language plpgsql as $$
 begin
   return array[
-    kijko.requested_org_id()::text, public.org_id()::text, tests.answer('select public.before_request()') ->> 'code', kijko.admit_known_request()::text
+    kijko.requested_org_id()::text, public.org_id()::text, tests.answer('select public.before_request()') ->> 'code', kijko.admit_cached_member()::text
   ];
 end
 $$;
@@ -54,7 +54,7 @@ select tests.act_as('ada', tests.org('bob'));
 select is(tests.organizations(), array[tests.org('bob')::text, null, 'not_a_member', 'false'], 'a header with the organization of others counts nowhere');
 select set_config('request.headers', '{"x-org-id": "nonsense"}', true);
 select tests.refuses('select public.org_id()', 'bad_request', 'a malformed header is refused, not ignored');
-select is(kijko.admit_known_request(), false, 'also by the extension');
+select is(kijko.admit_cached_member(), false, 'also by the extension');
 select tests.act('authenticated', tests.token('authenticated') || jsonb_build_object('aud', 'authenticated', 'sub', tests.id('ada'), 'org_id', tests.org('ada')), null);
 select is(tests.organizations(), array[tests.org('ada')::text, tests.org('ada')::text, null, 'true'], 'without a header the claim counts');
 select set_config('request.headers', json_build_object('x-org-id', tests.org('bob'))::text, true);
@@ -65,22 +65,22 @@ select tests.act_as_superuser();
 insert into public.memberships (org_id, user_id, role) values (tests.org('bob'), tests.id('ada'), 'member');
 select tests.act_as('ada', tests.org('bob'));
 select is(tests.answer('select public.before_request()') -> 'status', null, 'a new member passes');
-select is(kijko.admit_known_request(), true, 'the extension knows a member after the first request');
+select is(kijko.admit_cached_member(), true, 'the extension knows a member after the first request');
 select tests.act_as_superuser();
 delete from public.memberships where org_id = tests.org('bob') and user_id = tests.id('ada');
 select tests.act_as('ada', tests.org('bob'));
-select is(kijko.admit_known_request(), false, 'the extension does not know a removed member');
+select is(kijko.admit_cached_member(), false, 'the extension does not know a removed member');
 select is(tests.answer('select public.before_request()') ->> 'code', 'not_a_member', 'a request of a removed member is refused');
 select tests.act_as('ada');
 select is(tests.answer('select public.before_request()') -> 'status', null, 'a request without x-org-id works in the active organization');
 select tests.act_as_superuser();
 delete from private.active_organizations where user_id = tests.id('ada');
 select tests.act_as('ada');
-select is(kijko.admit_known_request(), false, 'without an active organization the extension knows none');
+select is(kijko.admit_cached_member(), false, 'without an active organization the extension knows none');
 select tests.act_as_superuser();
 insert into private.active_organizations (user_id, active_org_id) values (tests.id('ada'), tests.org('ada'));
 select tests.act_as_service();
-select is(kijko.admit_known_request(), false, 'the extension knows no organization for service_role');
+select is(kijko.admit_cached_member(), false, 'the extension knows no organization for service_role');
 
 -- ---- the rate limit: headers, then the refusal
 select tests.act_as_superuser();

@@ -83,7 +83,7 @@ end
 $$;
 comment on function kijko.usage_forecast(uuid) is 'The use of each meter at the end of its period, by two linear estimates: at_period_rate continues the rate of this period (the first hour counts as a whole hour), at_week_rate continues the rate of the last 7 days (168 hours and the current hour) for the remaining time.';
 
-create function kijko.crossings(subject uuid, since timestamptz default null)
+create function kijko.list_threshold_crossings(subject uuid, since timestamptz default null)
     returns table (
         meter text, period_start timestamptz, threshold smallint, used bigint, "limit" bigint, crossed_at timestamptz
     )
@@ -92,7 +92,7 @@ create function kijko.crossings(subject uuid, since timestamptz default null)
 as $$
     select c.meter, nullif(c.period_start, '-infinity'), c.threshold, c.used, c."limit", c.crossed_at
     from kijko.threshold_crossings as c
-    where c.subject = crossings.subject and c.crossed_at >= coalesce(crossings.since, '-infinity')
+    where c.subject = list_threshold_crossings.subject and c.crossed_at >= coalesce(list_threshold_crossings.since, '-infinity')
     order by c.crossed_at desc, c.meter, c.threshold desc
 $$;
-comment on function kijko.crossings(uuid, timestamptz) is 'When a subject reached 50, 80 and 100 per cent of its limits, latest first. period_start is null for a lifetime.';
+comment on function kijko.list_threshold_crossings(uuid, timestamptz) is 'When a subject reached 50, 80 and 100 per cent of its limits, latest first. period_start is null for a lifetime.';

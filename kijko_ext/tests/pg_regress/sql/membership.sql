@@ -14,38 +14,38 @@ set request.headers = '{}';
 set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "aud": "authenticated", "iss": "here", "exp": 4102444800}';
 
 -- An entry is cached by member and requested organization.
-select kijko.admit_known_request();
+select kijko.admit_cached_member();
 select kijko.membership_epoch() as epoch \gset
-select kijko.remember_membership(:epoch, :'who', null, :'org');
-select kijko.admit_known_request();
+select kijko.cache_membership(:epoch, :'who', null, :'org');
+select kijko.admit_cached_member();
 set request.headers = '{"x-org-id": "00000000-0000-4000-8000-00000000000a"}';
-select kijko.admit_known_request();
-select kijko.remember_membership(:epoch, :'who', :'org', :'org');
-select kijko.admit_known_request();
+select kijko.admit_cached_member();
+select kijko.cache_membership(:epoch, :'who', :'org', :'org');
+select kijko.admit_cached_member();
 set request.headers = '{"x-org-id": "nonsense"}';
-select kijko.admit_known_request();
+select kijko.admit_cached_member();
 select kijko.requested_org_id();
 set request.headers = '{"x-org-id": "00000000-0000-4000-8000-00000000000B"}';
 select kijko.requested_org_id();
 set request.headers = '{}';
 set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "aud": "authenticated", "iss": "here", "exp": 4102444800, "org_id": "00000000-0000-4000-8000-00000000000a"}';
 select kijko.requested_org_id();
-select kijko.admit_known_request();
+select kijko.admit_cached_member();
 set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000d", "role": "authenticated", "aud": "authenticated", "iss": "here", "exp": 4102444800}';
-select kijko.admit_known_request();
+select kijko.admit_cached_member();
 set request.jwt.claims = '{"role": "anon"}';
-select kijko.admit_known_request();
+select kijko.admit_cached_member();
 select kijko.requested_org_id(), kijko.platform_org_id();
 -- A token of a revoked session names no user, cached or not.
 set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "aud": "authenticated", "iss": "here", "exp": 4102444800, "session_id": "00000000-0000-4000-8000-00000000000e"}';
-select kijko.admit_known_request();
+select kijko.admit_cached_member();
 select kijko.revoke_session('00000000-0000-4000-8000-00000000000e');
-select kijko.admit_known_request();
+select kijko.admit_cached_member();
 set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "aud": "authenticated", "iss": "here", "exp": 4102444800}';
-select kijko.admit_known_request();
+select kijko.admit_cached_member();
 
 -- A token that is no access token is refused, cached or not: without exp, aud or iss, or with iat in the future.
-\set fault 'select kijko.token_fault() as fault, kijko.admit_known_request() as admitted;'
+\set fault 'select kijko.token_fault() as fault, kijko.admit_cached_member() as admitted;'
 set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "aud": "authenticated", "iss": "here"}';
 :fault
 set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role": "authenticated", "iss": "here", "exp": 4102444800}';
@@ -78,38 +78,38 @@ set request.jwt.claims = '{"sub": "00000000-0000-4000-8000-00000000000c", "role"
 
 -- A change invalidates all entries, and an entry that was read before the change is not cached.
 insert into memberships default values;
-select kijko.admit_known_request();
-select kijko.remember_membership(:epoch, :'who', null, :'org');
-select kijko.admit_known_request();
+select kijko.admit_cached_member();
+select kijko.cache_membership(:epoch, :'who', null, :'org');
+select kijko.admit_cached_member();
 -- In its own transaction a change applies before the commit. A rollback invalidates the entries that were cached meanwhile.
 select kijko.membership_epoch() as epoch \gset
-select kijko.remember_membership(:epoch, :'who', null, :'org');
+select kijko.cache_membership(:epoch, :'who', null, :'org');
 begin;
 savepoint one;
 truncate memberships;
-select kijko.admit_known_request();
+select kijko.admit_cached_member();
 select kijko.membership_epoch() as epoch \gset
-select kijko.remember_membership(:epoch, :'who', null, :'org');
-select kijko.admit_known_request();
+select kijko.cache_membership(:epoch, :'who', null, :'org');
+select kijko.admit_cached_member();
 rollback to one;
-select kijko.admit_known_request();
+select kijko.admit_cached_member();
 commit;
 -- A transaction with an older snapshot caches nothing.
 begin isolation level repeatable read;
 select kijko.membership_epoch() as epoch \gset
-select kijko.remember_membership(:epoch, :'who', null, :'org');
-select kijko.admit_known_request();
+select kijko.cache_membership(:epoch, :'who', null, :'org');
+select kijko.admit_cached_member();
 commit;
 -- Null arguments are not cached.
-select kijko.remember_membership(:epoch, null, null, :'org');
-select kijko.remember_membership(:epoch, :'who', null, null);
-select kijko.admit_known_request();
+select kijko.cache_membership(:epoch, null, null, :'org');
+select kijko.cache_membership(:epoch, :'who', null, null);
+select kijko.admit_cached_member();
 -- Only the owner of the domain may fill the cache.
 create role app_user;
 set role app_user;
-select kijko.remember_membership(1, null, null, null);
+select kijko.cache_membership(1, null, null, null);
 select kijko.membership_epoch();
-select kijko.admit_known_request();
+select kijko.admit_cached_member();
 select from kijko.membership_changes;
 reset role;
 drop role app_user;

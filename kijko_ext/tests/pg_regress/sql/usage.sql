@@ -32,8 +32,8 @@ select kijko.set_limit(u(8), 'calls', 'lifetime', 5);
 select kijko.set_limit(u(8), 'calls', 'month', 5);
 select reset_at from kijko.usage(u(8));
 select * from kijko.usage_forecast(u(8));
-select meter, period_start, threshold, used, "limit" from kijko.crossings(u(1));
-select count(*) from kijko.crossings(u(1), kijko.now() + interval '1 second');
+select meter, period_start, threshold, used, "limit" from kijko.list_threshold_crossings(u(1));
+select count(*) from kijko.list_threshold_crossings(u(1), kijko.now() + interval '1 second');
 -- With another calendar the same use counts on another day.
 select kijko.set_calendar(u(3), 'Asia/Kolkata');
 select kijko.record_usage(u(3), 'calls', 1, '2027-04-02 23:30Z');
@@ -41,7 +41,7 @@ select value, used from kijko.usage_by(u(3), 'day');
 -- Explanations.
 create function brief(subject uuid, meter text) returns table (key text, value jsonb) language sql as $$
     select e.key, case when e.key = 'rows' then jsonb_set(e.value, '{latest}', to_jsonb(jsonb_array_length(nullif(e.value -> 'latest', 'null')))) else e.value end
-    from jsonb_each(jsonb_strip_nulls(kijko.explain_limit(subject, meter)) #- '{crossings,0,crossed_at}' #- '{crossings,1,crossed_at}' #- '{crossings,2,crossed_at}') as e order by 1
+    from jsonb_each(jsonb_strip_nulls(kijko.explain_limit(subject, meter)) #- '{threshold_crossings,0,crossed_at}' #- '{threshold_crossings,1,crossed_at}' #- '{threshold_crossings,2,crossed_at}') as e order by 1
 $$;
 select kijko.correct_usage(u(1), 'calls', -1, 'counted twice', actor => 'support');
 select kijko.reserve(u(1), 'calls', 20) is not null as held;

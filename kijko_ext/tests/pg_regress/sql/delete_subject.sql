@@ -1,4 +1,4 @@
--- forget_subject leaves accounting and nothing else.
+-- delete_subject leaves accounting and nothing else.
 \set VERBOSITY terse
 \set org 'ffffffff-0000-4000-8000-00000000000a'
 \set other 'ffffffff-0000-4000-8000-00000000000b'
@@ -26,7 +26,7 @@ end
 $$;
 select use(:'org'), use(:'other');
 select * from rows_of(:'org');
-select kijko.forget_subject(:'org');
+select kijko.delete_subject(:'org');
 select * from rows_of(:'org');
 -- Other subjects keep theirs.
 select bool_and(a.rows = b.rows) filter (where a.relation <> 'ledger') as the_same
@@ -35,14 +35,14 @@ from rows_of(:'other') as a join (values ('limits', 1), ('tiers', 1), ('holds', 
 select meter, sum(amount) from kijko.ledger where subject = :'org' group by meter order by meter;
 -- A rollback deletes nothing.
 begin;
-select kijko.forget_subject(:'other');
+select kijko.delete_subject(:'other');
 rollback;
 select used, "limit" from kijko.quota_status(:'other', 'calls');
-select kijko.forget_subject(null);
+select kijko.delete_subject(null);
 create role app_user;
 set role app_user;
-select kijko.forget_subject(:'other');
+select kijko.delete_subject(:'other');
 reset role;
 drop role app_user;
-select kijko.forget_subject(:'other'), kijko.forget_subject(:'org');
+select kijko.delete_subject(:'other'), kijko.delete_subject(:'org');
 drop function rows_of, use;
