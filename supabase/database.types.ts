@@ -618,7 +618,7 @@ export type Database = {
         Row: {
           amount: number | null;
           meter: string;
-          overage: 'refuse' | 'flag' | 'bill';
+          overage_policy: 'refuse' | 'flag' | 'bill';
           period: 'month' | 'day' | 'lifetime';
           plan: string;
         };
@@ -626,14 +626,14 @@ export type Database = {
         Insert: {
           amount?: number | null;
           meter: string;
-          overage?: 'refuse' | 'flag' | 'bill';
+          overage_policy?: 'refuse' | 'flag' | 'bill';
           period: 'month' | 'day' | 'lifetime';
           plan: string;
         };
         Update: {
           amount?: number | null;
           meter?: string;
-          overage?: 'refuse' | 'flag' | 'bill';
+          overage_policy?: 'refuse' | 'flag' | 'bill';
           period?: 'month' | 'day' | 'lifetime';
           plan?: string;
         };

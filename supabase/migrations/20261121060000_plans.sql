@@ -99,7 +99,7 @@ create table public.plan_limits (
   meter text not null check (octet_length(meter) <= 63 and meter ~ '^[a-z][a-z0-9_]*$'),
   period text not null check (period in ('month', 'day', 'lifetime')),
   amount bigint check (amount >= 0),
-  overage text not null default 'refuse' check (overage in ('refuse', 'flag', 'bill')),
+  overage_policy text not null default 'refuse' check (overage_policy in ('refuse', 'flag', 'bill')),
   primary key (plan, meter)
 );
 comment on table public.plan_limits is 'Limits of each plan by meter. They are public. A change applies to every organization on the plan at once.';
@@ -107,9 +107,9 @@ comment on column public.plan_limits.plan is 'Plan.';
 comment on column public.plan_limits.meter is 'What is counted: the name that kijko.consume takes.';
 comment on column public.plan_limits.period is 'After which time the count starts again.';
 comment on column public.plan_limits.amount is 'Included amount. Null is unlimited.';
-comment on column public.plan_limits.overage is 'Policy beyond the limit: refuse, flag (record and report) or bill. Model use is reserved before each call, so refuse stops a call that does not fit; actual use is always recorded. With flag, a call may exceed the limit.';
+comment on column public.plan_limits.overage_policy is 'Policy beyond the limit: refuse, flag (record and report) or bill. Model use is reserved before each call, so refuse stops a call that does not fit; actual use is always recorded. With flag, a call may exceed the limit.';
 select private.describe_data('public.plan_limits', '{
-  "plan, meter, period, amount, overage": "what a plan includes"
+  "plan, meter, period, amount, overage_policy": "what a plan includes"
 }', 'platform');
 
 alter table public.plan_limits enable row level security;
@@ -221,12 +221,12 @@ set plan_cache_mode = force_generic_plan
 as $$
 begin
   perform kijko.set_tier(new.org_id, new.plan);
-  perform kijko.set_limits(array_agg(new.org_id), array_agg(l.meter), array_agg(l.period), array_agg(l.amount), array_agg(l.overage))
+  perform kijko.set_limits(array_agg(new.org_id), array_agg(l.meter), array_agg(l.period), array_agg(l.amount), array_agg(l.overage_policy))
   from (
-    select p.meter, p.period, p.amount, p.overage from public.plan_limits as p where p.plan = new.plan
+    select p.meter, p.period, p.amount, p.overage_policy from public.plan_limits as p where p.plan = new.plan
     union all
     -- A meter that only the former plan limits becomes unlimited. On insert there is no former plan.
-    select p.meter, p.period, null, p.overage
+    select p.meter, p.period, null, p.overage_policy
     from public.plan_limits as p
     where p.plan = old.plan and not exists (select 1 from public.plan_limits as n where n.plan = new.plan and n.meter = p.meter)
   ) as l
@@ -251,7 +251,7 @@ begin
     l := old;
     l.amount := null;
   end if;
-  perform kijko.set_limits(array_agg(s.org_id), array_agg(l.meter), array_agg(l.period), array_agg(l.amount), array_agg(l.overage))
+  perform kijko.set_limits(array_agg(s.org_id), array_agg(l.meter), array_agg(l.period), array_agg(l.amount), array_agg(l.overage_policy))
   from public.subscriptions as s
   where s.plan = l.plan
   having count(*) > 0;

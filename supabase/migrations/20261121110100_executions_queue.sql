@@ -15,7 +15,7 @@ begin
   -- From the counters, which cost the same however many executions there were. Summing up the ledger does not.
   select v.* into exhausted
   from public.subscriptions as s
-  join public.plan_limits as l on l.plan = s.plan and l.meter in ('llm_tokens', 'llm_cost_microusd') and l.overage <> 'bill'
+  join public.plan_limits as l on l.plan = s.plan and l.meter in ('llm_tokens', 'llm_cost_microusd') and l.overage_policy <> 'bill'
   cross join lateral kijko.quota_status(s.org_id, l.meter) as v
   where s.org_id = executions_exhausted_meter.org_id and not v.allowed
   order by v.reset_at desc, v.meter

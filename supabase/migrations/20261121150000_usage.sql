@@ -230,11 +230,11 @@ begin
   return explained || jsonb_build_object(
     'plan', s.plan,
     'plan_includes', case when included.plan is not null then
-      jsonb_build_object('amount', included.amount, 'period', included.period, 'overage', included.overage)
+      jsonb_build_object('amount', included.amount, 'period', included.period, 'overage_policy', included.overage_policy)
     end,
     -- Whether an operator has set a limit other than the plan's.
     'overridden', coalesce(
-      (explained #>> '{limit,amount}', explained #>> '{limit,overage}') is distinct from (included.amount::text, included.overage)
+      (explained #>> '{limit,amount}', explained #>> '{limit,overage_policy}') is distinct from (included.amount::text, included.overage_policy)
         and jsonb_typeof(explained -> 'limit') = 'object',
       false
     )

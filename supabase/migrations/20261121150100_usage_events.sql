@@ -35,7 +35,7 @@ declare
 begin
   -- Events after the last one that fits are not processed. A refused batch stores nothing.
   if jsonb_typeof(sent) = 'array' and jsonb_array_length(sent) between quota.remaining + 1 and 10000
-    and kijko.explain_limit(org, 'events') #>> '{limit,overage}' = 'refuse'
+    and kijko.explain_limit(org, 'events') #>> '{limit,overage_policy}' = 'refuse'
   then
     if quota.remaining = 0 then
       perform kijko.consume(org, 'events', 1); -- fails and sets the headers of the meter

@@ -117,7 +117,7 @@ create view pg_temp.offences as
   from pg_temp.gauges as g
   cross join public.plans as p
   where not exists (
-    select 1 from public.plan_limits as l where l.plan = p.code and l.meter = g.meter and l.period = 'lifetime' and l.overage = 'refuse'
+    select 1 from public.plan_limits as l where l.plan = p.code and l.meter = g.meter and l.period = 'lifetime' and l.overage_policy = 'refuse'
   )
   union all
   select 'gauge that usage_recount_gauges() leaves out', t.name || ' ' || g.meter

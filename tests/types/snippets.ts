@@ -28,7 +28,7 @@ export async function tables() {
 
   const { data: jobs } = await kijko.from('jobs').select('status');
   is<'queued' | 'running' | 'succeeded' | 'dead' | 'cancelled' | undefined>()(jobs?.[0]?.status)(true);
-  const { data: limits } = await kijko.from('plan_limits').select('period, overage, amount');
+  const { data: limits } = await kijko.from('plan_limits').select('period, overage_policy, amount');
   is<'month' | 'day' | 'lifetime' | undefined>()(limits?.[0]?.period)(true);
   is<number | null | undefined>()(limits?.[0]?.amount)(true);
 

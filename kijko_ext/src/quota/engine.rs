@@ -90,7 +90,7 @@ pub fn decide(
 }
 
 fn reserve(counter: Counter, policy: &QuotaPolicy, amount: i64) -> QuotaDecision {
-    let ceiling = match (policy.limit, policy.overage) {
+    let ceiling = match (policy.limit, policy.overage_policy) {
         (Some(limit), OveragePolicy::Refuse) => limit,
         _ => i64::MAX,
     };

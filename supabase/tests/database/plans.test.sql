@@ -61,8 +61,8 @@ select results_eq(
   'gauges'
 );
 select is(
-  (select jsonb_object_agg(l.period || ' ' || l.overage, l.meters) from (
-    select l.period, l.overage, count(distinct l.meter) as meters from public.plan_limits as l group by l.period, l.overage
+  (select jsonb_object_agg(l.period || ' ' || l.overage_policy, l.meters) from (
+    select l.period, l.overage_policy, count(distinct l.meter) as meters from public.plan_limits as l group by l.period, l.overage_policy
   ) as l),
   '{"month refuse": 6, "lifetime refuse": 10}', 'and these are all'
 );

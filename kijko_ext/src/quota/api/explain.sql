@@ -60,9 +60,9 @@ begin
     remaining := case when l.amount is not null then greatest(kijko.clamp(l.amount::numeric - used), 0) end; -- both skip nulls
     answer := case
         when l.amount is null then pg_catalog.format('Used %s; there is no limit, so nothing is refused.', used)
-        when l.overage <> 'refuse' then pg_catalog.format(
+        when l.overage_policy <> 'refuse' then pg_catalog.format(
             'Used %s of %s; more is recorded and %s, never refused.', used, l.amount,
-            case l.overage when 'bill' then 'billed' else 'flagged' end
+            case l.overage_policy when 'bill' then 'billed' else 'flagged' end
         )
         when used < l.amount then pg_catalog.format('Used %s of %s; up to %s more are allowed.', used, l.amount, remaining)
         when p.period = 'lifetime' then pg_catalog.format(
@@ -78,9 +78,9 @@ begin
         'answer', answer,
         'used', used,
         'remaining', remaining,
-        'refuses', coalesce(l.overage = 'refuse' and used >= l.amount, false),
+        'refuses', coalesce(l.overage_policy = 'refuse' and used >= l.amount, false),
         'limit', case when l.subject is not null then pg_catalog.jsonb_build_object(
-            'amount', l.amount, 'period', l.period, 'overage', l.overage, 'next_period', l.next_period,
+            'amount', l.amount, 'period', l.period, 'overage_policy', l.overage_policy, 'next_period', l.next_period,
             'next_period_from', l.next_period_from
         ) end,
         'period', pg_catalog.jsonb_build_object(

@@ -49,7 +49,7 @@ pub fn cached_quota_status(subject: &[u8; 16], meter: &str) -> Option<Option<Quo
 fn refusing_limit(policy: &QuotaPolicy) -> Option<i64> {
     policy
         .limit
-        .filter(|_| matches!(policy.overage, OveragePolicy::Refuse))
+        .filter(|_| matches!(policy.overage_policy, OveragePolicy::Refuse))
 }
 
 /// Records an amount. `counted` is called when the counter has it, before the entry is written.

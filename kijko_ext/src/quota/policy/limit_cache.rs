@@ -31,7 +31,7 @@ pub struct QuotaPolicy {
     pub kind: PeriodKind,
     /// Units in a period. None is unlimited.
     pub limit: Option<i64>,
-    pub overage: OveragePolicy,
+    pub overage_policy: OveragePolicy,
     pub period: Period,
     pub key: CounterKey,
 }
@@ -40,7 +40,7 @@ impl QuotaPolicy {
     /// The limit above which uses are flagged or billed.
     fn overage_limit(&self) -> Option<i64> {
         self.limit
-            .filter(|_| !matches!(self.overage, OveragePolicy::Refuse))
+            .filter(|_| !matches!(self.overage_policy, OveragePolicy::Refuse))
     }
 
     /// The change of the overage when `change` units bring the use to `used`: positive for a rise, negative for a fall.
@@ -60,7 +60,7 @@ fn rise_above(limit: i64, used: i64, change: i64) -> i64 {
 /// A row of kijko.limits with the subject's calendar.
 struct Rule {
     limit: Option<i64>,
-    overage: OveragePolicy,
+    overage_policy: OveragePolicy,
     /// None when the meter has no limit.
     kind: Option<PeriodKind>,
     /// Since when the meter has periods of this kind.
@@ -77,7 +77,7 @@ type Rules = HashMap<[u8; 16], Vec<(Box<str>, Rule)>>;
 thread_local! {
     static RULES: RefCell<(u64, Rules)> = RefCell::new((0, HashMap::new()));
     static RULE: Statement = const { Statement::new(
-        "select l.period, l.amount, l.overage, l.next_period, l.next_period_from, \
+        "select l.period, l.amount, l.overage_policy, l.next_period, l.next_period_from, \
                 c.time_zone, c.billing_anchor, c.former_time_zone, c.former_billing_anchor, c.changed_at, l.period_from \
          from (select) as one \
          left join kijko.limits as l on l.subject operator(pg_catalog.=) $1 and l.meter operator(pg_catalog.=) $2 \
@@ -149,7 +149,7 @@ fn read(subject: &[u8; 16], meter: &str, ledger: pg_sys::Oid) -> Rule {
             };
             Rule {
                 limit: row.integer(2),
-                overage: match row.text(3).as_deref() {
+                overage_policy: match row.text(3).as_deref() {
                     Some("flag") => OveragePolicy::Flag,
                     Some("bill") => OveragePolicy::Bill,
                     _ => OveragePolicy::Refuse,
@@ -200,7 +200,7 @@ impl Rule {
         let policy = QuotaPolicy {
             kind,
             limit: self.limit,
-            overage: self.overage,
+            overage_policy: self.overage_policy,
             period,
             key: CounterKey::new(self.ledger, subject, meter, period.start),
         };

@@ -94,7 +94,7 @@ $$;
 create trigger written after insert or update or delete on kijko.limits for each row execute function written();
 create trigger written_statement after insert or update or delete on kijko.limits for each statement execute function written();
 select kijko.set_limits(array[s(7), s(8), s(7)], array['runs', 'runs', 'ever'], array['month', 'day', 'lifetime'], array[10, 3, null], array['refuse', 'bill', 'flag']);
-select subject, meter, period, amount, overage from kijko.limits where subject in (s(7), s(8)) order by 1, 2;
+select subject, meter, period, amount, overage_policy from kijko.limits where subject in (s(7), s(8)) order by 1, 2;
 select kijko.set_limits(array[s(7), s(8), s(7)], array['runs', 'runs', 'ever'], array['month', 'day', 'lifetime'], array[10, 3, null], array['refuse', 'bill', 'flag']);
 select kijko.set_limit(s(8), 'runs', 'day', 3, 'bill');
 select kijko.set_limits('{}', '{}', '{}', '{}', '{}');
@@ -234,7 +234,7 @@ select kijko.set_limits(array[s(1), null], '{x,y}', '{month,month}', '{1,1}', '{
 select kijko.set_limits(array[s(1), s(1)], '{x,Y}', '{month,month}', '{1,1}', '{refuse,refuse}');
 select kijko.set_limit(s(1), rpad('x', 64, 'y'), 'month', 1);
 select kijko.set_limit(s(1), rpad('x', 63, 'y'), 'month', 1), (kijko.try_consume(s(1), rpad('x', 63, 'y'))).used;
-insert into kijko.limits (subject, meter, period, overage) values (s(1), rpad('x', 64, 'y'), 'month', 'refuse');
+insert into kijko.limits (subject, meter, period, overage_policy) values (s(1), rpad('x', 64, 'y'), 'month', 'refuse');
 select kijko.set_limits(array[s(1), s(1)], '{x,y}', '{month,NULL}', '{1,1}', '{refuse,refuse}');
 select kijko.set_limits(array[s(1), s(1)], '{x,y}', '{month,month}', '{1,-1}', '{refuse,refuse}');
 select kijko.set_limits(array[s(1), s(1)], '{x,y}', '{month,month}', '{1,1}', '{refuse,ignore}');
