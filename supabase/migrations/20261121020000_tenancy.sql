@@ -5,6 +5,7 @@
 --   public.org_ids()            the organizations of the caller
 --   private.org_ids_with(perm)  those in which the caller holds a permission
 --   public.org_id()             the organization of the request, to which new rows belong
+-- A member holds the permissions of a built-in role, or those of a custom role of the organization.
 -- Policies call org_ids_with() as "org_id = any (array(select ...))": one look-up for each statement, then an index scan.
 -- "org_id in (select ...)" cannot use the index.
 -- ============================================================================
@@ -29,36 +30,89 @@ select private.describe_data('private.roles', '{
 insert into private.roles (role, rank) values
   ('viewer', 10), ('member', 20), ('admin', 30), ('owner', 40);
 
+create table private.permissions (
+  permission text primary key check (octet_length(permission) <= 80 and permission ~ '^[a-z_]+:[a-z_]+$'),
+  description text not null check (char_length(description) between 1 and 200),
+  -- What manages access, money or evidence, and secrets, is granted by name only.
+  wildcard text generated always as (
+    case
+      when split_part(permission, ':', 1) in (
+        'api_keys', 'audit', 'billing', 'members', 'organization', 'privacy', 'roles', 'secrets'
+      ) then null
+      when split_part(permission, ':', 2) in ('read', 'write') then '*:' || split_part(permission, ':', 2)
+    end
+  ) stored
+);
+alter table private.permissions enable row level security;
+
+comment on table private.permissions is 'The catalogue of permissions. Roles and keys can hold no other ones. Users read it by permissions().';
+comment on column private.permissions.permission is 'resource:action, as can() and org_ids_with() take it.';
+comment on column private.permissions.description is 'What the holder may do, for whoever edits roles.';
+comment on column private.permissions.wildcard is '*:read or *:write: the entry of a custom role or key that grants it, too. Null for permissions that are granted by name only.';
+select private.describe_data('private.permissions', '{
+  "permission, description, wildcard": "which permissions there are"
+}', 'platform');
+
 create table private.role_permissions (
   role text not null references private.roles (role),
-  permission text not null check (permission ~ '^[a-z_]+:[a-z_]+$'),
+  permission text not null references private.permissions (permission),
   primary key (role, permission)
 );
 alter table private.role_permissions enable row level security;
+create index role_permissions_permission_idx on private.role_permissions (permission);
 
-comment on table private.role_permissions is 'The permissions of each role, in full: a role does not hold a permission that is not listed.';
+comment on table private.role_permissions is 'The permissions of each built-in role, in full: a role does not hold a permission that is not listed.';
 comment on column private.role_permissions.role is 'Role that holds the permission.';
-comment on column private.role_permissions.permission is 'resource:action, as can() and org_ids_with() take it.';
+comment on column private.role_permissions.permission is 'Permission of the catalogue.';
 select private.describe_data('private.role_permissions', '{
   "role, permission": "what each role may do"
 }', 'platform');
 
--- Each line names the lowest role that holds a permission. The join gives it to all higher ones.
+-- Each line names the lowest role that holds a permission. That role and all higher ones get it.
+with line (lowest, permission, description) as (
+  values
+    ('viewer', 'organization:read', 'See the organization, its name and its URL'),
+    ('viewer', 'members:read', 'See members, their addresses, and invitations'),
+    ('viewer', 'roles:read', 'See custom roles and what they may do'),
+    ('viewer', 'projects:read', 'See projects, except private ones of others'),
+    ('viewer', 'skills:read', 'See skills and their prompts'),
+    ('viewer', 'habits:read', 'See schedules'),
+    ('viewer', 'reflexes:read', 'See webhooks that run skills'),
+    ('viewer', 'executions:read', 'See executions, their input and output'),
+    ('viewer', 'jobs:read', 'See jobs and their events'),
+    ('viewer', 'files:read', 'Download files'),
+    ('viewer', 'content:read', 'See content'),
+    ('viewer', 'repositories:read', 'See repositories and search their code'),
+    ('viewer', 'usage:read', 'See usage and its limits'),
+    ('member', 'projects:write', 'Create, change and delete projects'),
+    ('member', 'skills:write', 'Create, change and delete skills'),
+    ('member', 'habits:write', 'Create, change and delete schedules'),
+    ('member', 'reflexes:write', 'Create, change and delete webhooks that run skills'),
+    ('member', 'files:write', 'Upload, change and delete files'),
+    ('member', 'content:write', 'Create, change and delete content'),
+    ('member', 'skills:execute', 'Run skills, and cancel and repeat executions'),
+    ('member', 'api_keys:write_own', 'Create and revoke own API keys'),
+    ('member', 'events:ingest', 'Send product events, also from a browser'),
+    ('member', 'flags:evaluate', 'Evaluate feature flags, also from a browser'),
+    ('admin', 'organization:write', 'Rename the organization and define its usage meters'),
+    ('admin', 'members:write', 'Invite members, change their roles and remove them'),
+    ('admin', 'roles:write', 'Create, change and delete custom roles'),
+    ('admin', 'projects:manage', 'See and change private projects of others'),
+    ('admin', 'api_keys:read', 'See all API keys of the organization'),
+    ('admin', 'api_keys:write', 'Create, change and revoke all API keys of the organization'),
+    ('admin', 'secrets:read', 'See the names of stored secrets, never their values'),
+    ('admin', 'secrets:write', 'Store, replace and delete secrets'),
+    ('admin', 'billing:read', 'See the plan, its price and invoices'),
+    ('admin', 'audit:read', 'See who did what, and why access was given'),
+    ('owner', 'repositories:write', 'Connect and remove repositories'),
+    ('owner', 'billing:write', 'Change the plan and how it is paid'),
+    ('owner', 'organization:delete', 'Delete the organization and everything in it')
+), known as (
+  insert into private.permissions (permission, description) select line.permission, line.description from line
+)
 insert into private.role_permissions (role, permission)
 select holder.role, line.permission
-from (
-  values
-    ('viewer', 'organization:read'), ('viewer', 'members:read'), ('viewer', 'projects:read'),
-    ('viewer', 'skills:read'), ('viewer', 'habits:read'), ('viewer', 'reflexes:read'),
-    ('viewer', 'executions:read'), ('viewer', 'jobs:read'), ('viewer', 'files:read'),
-    ('viewer', 'content:read'), ('viewer', 'repositories:read'), ('viewer', 'usage:read'),
-    ('member', 'projects:write'), ('member', 'skills:write'), ('member', 'habits:write'),
-    ('member', 'reflexes:write'), ('member', 'files:write'), ('member', 'content:write'),
-    ('member', 'skills:execute'), ('member', 'api_keys:write_own'),
-    ('admin', 'members:write'), ('admin', 'organization:write'), ('admin', 'api_keys:read'),
-    ('admin', 'api_keys:write'), ('admin', 'billing:read'), ('admin', 'audit:read'), ('admin', 'projects:manage'),
-    ('owner', 'repositories:write'), ('owner', 'billing:write'), ('owner', 'organization:delete')
-) as line (lowest, permission)
+from line
 join private.roles as low on low.role = line.lowest
 join private.roles as holder on holder.rank >= low.rank;
 
@@ -133,6 +187,40 @@ on public.profiles to authenticated;
 grant select, insert, update, delete on public.profiles to service_role;
 
 -- ----------------------------------------------------------------------------
+-- custom_roles
+-- ----------------------------------------------------------------------------
+
+create table public.custom_roles (
+  id uuid primary key default gen_random_uuid(),
+  org_id uuid not null references public.organizations (id) on delete cascade,
+  -- The name of a built-in role would deceive whoever assigns it.
+  name text not null check (char_length(name) <= 100 and private.is_name(name) and lower(btrim(name)) not in ('viewer', 'member', 'admin', 'owner')),
+  description text check (char_length(description) <= 1000),
+  -- Never owner: only the built-in role owns an organization, so that an owner always holds every permission.
+  base_role text not null default 'viewer' check (base_role in ('viewer', 'member', 'admin')),
+  permissions text[] not null default '{}' check (cardinality(permissions) <= 200),
+  created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
+  created_by_key uuid default kijko.api_key_id(),
+  created_at timestamptz not null default kijko.now(),
+  updated_at timestamptz not null default kijko.now(),
+  unique (org_id, name),
+  -- Target of the foreign keys of members and invitations, which keep their role equal to base_role.
+  unique (org_id, id, base_role)
+);
+
+comment on table public.custom_roles is 'Roles that an organization defines. A member with one holds its permissions and no others. Nobody creates, changes, deletes or assigns a role with a permission that they lack.';
+comment on column public.custom_roles.id is 'Identity of the role; memberships.custom_role_id points at it.';
+comment on column public.custom_roles.org_id is 'Organization that defines it; never changes.';
+comment on column public.custom_roles.name is 'Name that members see, unique in the organization.';
+comment on column public.custom_roles.description is 'What the role is for.';
+comment on column public.custom_roles.base_role is 'Built-in role that has_role() answers for its members, and up to which they manage other members. It grants no permission.';
+comment on column public.custom_roles.permissions is 'What its members may do: permissions of the catalogue, *:read and *:write; sorted, without repetitions.';
+comment on column public.custom_roles.created_by is 'User who created it; null after that user is deleted.';
+comment on column public.custom_roles.created_by_key is 'API key that created it; null for a user.';
+comment on column public.custom_roles.created_at is 'When it was created.';
+comment on column public.custom_roles.updated_at is 'Last change; set by trigger.';
+
+-- ----------------------------------------------------------------------------
 -- memberships
 -- ----------------------------------------------------------------------------
 
@@ -142,31 +230,36 @@ create table public.memberships (
   -- The only foreign key to profiles, so that embedding profiles(display_name) is unambiguous.
   user_id uuid not null references public.profiles (id) on delete cascade,
   role text not null default 'member' check (role in ('viewer', 'member', 'admin', 'owner')),
+  custom_role_id uuid,
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now(),
-  unique (org_id, user_id)
+  unique (org_id, user_id),
+  -- A custom role of the same organization. Its base role is the member's role, also after it changes.
+  foreign key (org_id, custom_role_id, role) references public.custom_roles (org_id, id, base_role) on update cascade on delete restrict
 );
 -- org_ids(), which nearly every statement calls, reads this index alone.
-create index memberships_user_id_idx on public.memberships (user_id, org_id) include (role);
+create index memberships_user_id_idx on public.memberships (user_id, org_id) include (role, custom_role_id);
+create index memberships_custom_role_id_idx on public.memberships (org_id, custom_role_id, role) where custom_role_id is not null;
 create index memberships_created_by_idx on public.memberships (created_by);
 
 comment on table public.memberships is 'Members of organizations and their roles, on which every policy is based. Users cannot insert rows: they accept invitations.';
 comment on column public.memberships.id is 'Identity of the row.';
 comment on column public.memberships.org_id is 'Organization.';
 comment on column public.memberships.user_id is 'Member.';
-comment on column public.memberships.role is 'viewer < member < admin < owner. private.role_permissions has the permissions of each.';
+comment on column public.memberships.role is 'viewer < member < admin < owner. private.role_permissions has the permissions of each. With a custom role it is that role''s base_role and grants no permission.';
+comment on column public.memberships.custom_role_id is 'Custom role that says what the member may do. Null: the built-in role does.';
 comment on column public.memberships.created_by is 'User who invited the member or created the organization. Null for members added by service_role, and after that user is deleted.';
 comment on column public.memberships.created_at is 'When the member was added.';
 comment on column public.memberships.updated_at is 'Last change; set by trigger.';
 select private.describe_data('public.memberships', '{
   "user_id": {"subject": "person", "purpose": "who the member is", "export": "organization", "erasure": "person"},
-  "role": "what the member may do"
+  "role, custom_role_id": "what the member may do"
 }');
 
 alter table public.memberships enable row level security;
 -- No insert: membership needs the user's consent.
-grant select, delete, update (role) on public.memberships to authenticated;
+grant select, delete, update (role, custom_role_id) on public.memberships to authenticated;
 grant select, insert, update, delete on public.memberships to service_role;
 
 -- ----------------------------------------------------------------------------

@@ -23,18 +23,40 @@ $$;
 comment on function public.org_ids() is 'Organizations of the caller; none for an unauthenticated caller. Definer: policies of memberships use it.';
 grant execute on function public.org_ids() to authenticated, service_role;
 
+create function private.tenancy_granted_by(permission text) returns text[]
+language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return coalesce(
+    (select array_remove(array[p.permission, p.wildcard], null) from private.permissions as p where p.permission = tenancy_granted_by.permission), '{}'
+  );
+end
+$$;
+comment on function private.tenancy_granted_by(text) is 'The entries of the list of a custom role or API key that grant the permission: {content:read,*:read}. Empty for an unknown permission. Called by definer functions only.';
+
+-- API keys enter here: a key is no membership, so their organizations are a second query, chosen by kijko.actor().
 create function private.org_ids_with(permission text) returns setof uuid
-language plpgsql stable parallel safe security definer rows 5 set search_path = ''
+language plpgsql stable parallel safe security definer rows 5 set search_path = pg_catalog, pg_temp
 as $$
 begin
   return query
   select m.org_id
   from public.memberships as m
-  join private.role_permissions as rp on rp.role = m.role and rp.permission = org_ids_with.permission
-  where m.user_id = (select kijko.user_id());
+  where m.user_id = (select kijko.user_id())
+    and case
+      when m.custom_role_id is null then exists (
+        select 1 from private.role_permissions as rp where rp.role = m.role and rp.permission = org_ids_with.permission
+      )
+      else exists (
+        select 1
+        from public.custom_roles as r
+        -- Read once in a statement, and only if the caller has a custom role.
+        where r.id = m.custom_role_id and r.permissions && (select private.tenancy_granted_by(org_ids_with.permission))
+      )
+    end;
 end
 $$;
-comment on function private.org_ids_with(text) is 'Organizations in which the caller holds the permission. Definer: policies use it, and role_permissions is private.';
+comment on function private.org_ids_with(text) is 'Organizations in which the caller holds the permission, by a built-in or a custom role. Definer: policies use it, and role_permissions is private.';
 grant execute on function private.org_ids_with(text) to authenticated, service_role;
 
 create function private.tenancy_org_ids_as(role text) returns setof uuid
@@ -170,29 +192,103 @@ end
 $$;
 comment on function private.tenancy_require_org_with(text) is 'The organization of the request. Fails with not_a_member without one, and with permission_denied if the caller does not hold the permission there.';
 
-create function private.tenancy_may_grant_role(grantor uuid, org uuid, role text) returns boolean
-language plpgsql stable set search_path = pg_catalog, pg_temp
+-- ----------------------------------------------------------------------------
+-- What grants compare with: nobody gives a role with a permission that they lack
+-- ----------------------------------------------------------------------------
+
+create function private.tenancy_list_permissions(entries text[]) returns setof text
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
-begin
-  return exists (
-    select 1
+  select p.permission from private.permissions as p where p.permission = any (entries) or p.wildcard = any (entries)
+$$;
+comment on function private.tenancy_list_permissions(text[]) is 'Every permission that the list of a custom role or API key grants, wildcards expanded.';
+
+create function private.tenancy_role_permissions(role text, custom_role_id uuid) returns setof text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select rp.permission
+  from private.role_permissions as rp
+  where rp.role = tenancy_role_permissions.role and tenancy_role_permissions.custom_role_id is null
+  union all
+  select p.permission
+  from public.custom_roles as r
+  cross join lateral private.tenancy_list_permissions(r.permissions) as p (permission)
+  where r.id = tenancy_role_permissions.custom_role_id
+$$;
+comment on function private.tenancy_role_permissions(text, uuid) is 'Every permission of a custom role, wildcards expanded; of the built-in role if there is none. Nothing for unknown roles.';
+
+create function private.tenancy_member_permissions(member uuid, org uuid) returns text[]
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select array(
+    select p.permission
     from public.memberships as m
-    join private.roles as mine on mine.role = m.role
-    join private.roles as granted on granted.role = tenancy_may_grant_role.role and granted.rank <= mine.rank
-    join private.role_permissions as manages on manages.role = m.role and manages.permission = 'members:write'
-    where m.user_id = grantor and m.org_id = org
-      and not exists (
-        select rp.permission from private.role_permissions as rp where rp.role = granted.role
-        except
-        select rp.permission from private.role_permissions as rp where rp.role = m.role
-      )
-  );
+    cross join lateral private.tenancy_role_permissions(m.role, m.custom_role_id) as p (permission)
+    where m.user_id = member and m.org_id = org
+  )
+$$;
+comment on function private.tenancy_member_permissions(uuid, uuid) is 'Every permission that a user holds in the organization; empty for a non-member.';
+
+-- API keys enter here, too.
+create function private.tenancy_caller_permissions(org uuid) returns text[]
+language sql stable set search_path = pg_catalog, pg_temp
+as $$ select private.tenancy_member_permissions(kijko.user_id(), org) $$;
+comment on function private.tenancy_caller_permissions(uuid) is 'Every permission that the caller of this request holds in the organization, wildcards expanded; empty for a non-member. Called by definer functions only.';
+
+create function private.tenancy_missing_permissions(held text[], wanted text[]) returns text[]
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$ select array(select w.permission from unnest(wanted) as w (permission) except select h.permission from unnest(held) as h (permission) order by 1) $$;
+comment on function private.tenancy_missing_permissions(text[], text[]) is 'The wanted permissions that are not held, sorted.';
+
+create function private.tenancy_check_grant(org uuid, role text, permissions text[]) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  missing text[];
+begin
+  -- Not a request, or one of the back office.
+  if (kijko.actor()).kind in ('none', 'service') then
+    return;
+  end if;
+  missing := private.tenancy_missing_permissions(private.tenancy_caller_permissions(org), permissions);
+  if cardinality(missing) > 0 then
+    perform kijko.fail('permission_denied', format('you lack permissions of the role: %s', array_to_string(missing, ', ')));
+  elsif not public.has_role(org, tenancy_check_grant.role) and exists (select 1 from private.roles as r where r.role = tenancy_check_grant.role) then
+    perform kijko.fail('permission_denied', format('the role %s is above your own', tenancy_check_grant.role));
+  end if;
 end
 $$;
-comment on function private.tenancy_may_grant_role(uuid, uuid, text) is 'Whether the user holds members:write in the organization and every permission of the role; false for null or unknown arguments.';
+comment on function private.tenancy_check_grant(uuid, text, text[]) is 'Fails with permission_denied unless the caller holds these permissions in the organization and has at least the role. Volatile: it sees the caller''s role as it is now, also when the statement waited.';
 
--- Not in create table: the function reads the table.
+create function private.tenancy_may_grant_role(grantor uuid, org uuid, role text, custom_role_id uuid default null) returns boolean
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  held constant text[] := private.tenancy_member_permissions(grantor, org);
+begin
+  return 'members:write' = any (held)
+    and exists (
+      select 1
+      from public.memberships as m
+      join private.roles as mine on mine.role = m.role
+      join private.roles as granted on granted.role = tenancy_may_grant_role.role and granted.rank <= mine.rank
+      where m.user_id = grantor and m.org_id = org
+    )
+    and (
+      tenancy_may_grant_role.custom_role_id is null
+      or exists (
+        select 1 from public.custom_roles as r
+        where r.id = tenancy_may_grant_role.custom_role_id and r.org_id = org and r.base_role = tenancy_may_grant_role.role
+      )
+    )
+    and array(select private.tenancy_role_permissions(tenancy_may_grant_role.role, tenancy_may_grant_role.custom_role_id)) <@ held;
+end
+$$;
+comment on function private.tenancy_may_grant_role(uuid, uuid, text, uuid) is 'Whether the user holds members:write in the organization and every permission of the role, and the role (of a custom one the base role) is not above their own; false for null or unknown arguments.';
+
+-- Not in create table: the function reads memberships.
 alter table public.memberships alter column org_id set default public.org_id();
+alter table public.custom_roles alter column org_id set default public.org_id();
 
 -- ----------------------------------------------------------------------------
 -- Policies
@@ -208,11 +304,17 @@ create policy organizations_delete on public.organizations for delete to authent
 
 create policy memberships_select on public.memberships for select to authenticated
   using (org_id = any (array(select private.org_ids_with('members:read'))));
--- Only an owner can make a member an owner, and change or remove an owner.
+-- Who manages members changes and removes those up to their own role: only owners touch owners. What a role may hold that
+-- somebody gives is checked by the trigger memberships_guard.
 create policy memberships_update on public.memberships for update to authenticated
   using (
     org_id = any (array(select private.org_ids_with('members:write')))
-    and (role <> 'owner' or org_id = any (array(select private.tenancy_org_ids_as('owner'))))
+    and case role
+      when 'owner' then org_id = any (array(select private.tenancy_org_ids_as('owner')))
+      when 'admin' then org_id = any (array(select private.tenancy_org_ids_as('admin')))
+      when 'member' then org_id = any (array(select private.tenancy_org_ids_as('member')))
+      else true
+    end
   )
   with check (
     org_id = any (array(select private.org_ids_with('members:write')))
@@ -224,7 +326,12 @@ create policy memberships_delete on public.memberships for delete to authenticat
     user_id = (select kijko.user_id())
     or (
       org_id = any (array(select private.org_ids_with('members:write')))
-      and (role <> 'owner' or org_id = any (array(select private.tenancy_org_ids_as('owner'))))
+      and case role
+        when 'owner' then org_id = any (array(select private.tenancy_org_ids_as('owner')))
+        when 'admin' then org_id = any (array(select private.tenancy_org_ids_as('admin')))
+        when 'member' then org_id = any (array(select private.tenancy_org_ids_as('member')))
+        else true
+      end
     )
   );
 

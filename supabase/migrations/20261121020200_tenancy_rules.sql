@@ -41,16 +41,59 @@ create trigger memberships_identity before update of id, org_id, user_id, create
     or (new.created_by is not null and old.created_by is distinct from new.created_by)
   ) execute function private.refuse_identity_change();
 
-create function private.tenancy_guard_memberships() returns trigger
-language plpgsql security definer set search_path = ''
+-- Which of role and custom_role_id a statement names decides, and triggers of one event run in the order of their names:
+--   1. A statement that names a custom role does not name a built-in one. Null in role stands for "the base role".
+--   2. A statement that names only a role gives the built-in one, and ends the custom role.
+--   3. The base role fills role.
+create function private.tenancy_choose_custom_role() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if tg_op = 'UPDATE'
-    and old.user_id = kijko.user_id()
-    and (select r.rank from private.roles as r where r.role = new.role)
-      > (select r.rank from private.roles as r where r.role = old.role)
-  then
-    perform kijko.fail('permission_denied', 'you cannot raise your own role');
+  new.role := null;
+  return new;
+end
+$$;
+comment on function private.tenancy_choose_custom_role() is 'Trigger: the statement gives a custom role, whose base role replaces the role.';
+create trigger memberships_assign_1 before insert or update of custom_role_id on public.memberships
+  for each row when (new.custom_role_id is not null) execute function private.tenancy_choose_custom_role();
+
+create function private.tenancy_choose_built_in_role() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  new.custom_role_id := null;
+  return new;
+end
+$$;
+comment on function private.tenancy_choose_built_in_role() is 'Trigger: the statement gives a built-in role, which ends the custom role.';
+create trigger memberships_assign_2 before update of role on public.memberships
+  for each row when (new.role is not null and new.custom_role_id is not null) execute function private.tenancy_choose_built_in_role();
+
+create function private.tenancy_fill_base_role() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Waits for a change of the role, so that the checks that follow see its latest permissions.
+  select r.base_role into new.role
+  from public.custom_roles as r
+  where r.org_id = new.org_id and r.id = new.custom_role_id
+  for share;
+  if not found then
+    perform kijko.fail('invalid_input', 'custom_role_id: no custom role of this organization');
+  end if;
+  return new;
+end
+$$;
+comment on function private.tenancy_fill_base_role() is 'Trigger: the role of a row with a custom role is that role''s base role. Definer: the caller may not see roles.';
+create trigger memberships_assign_3 before insert or update of role, custom_role_id on public.memberships
+  for each row when (new.role is null and new.custom_role_id is not null) execute function private.tenancy_fill_base_role();
+
+create function private.tenancy_guard_memberships() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if tg_op = 'UPDATE' and row(new.role, new.custom_role_id) is distinct from row(old.role, old.custom_role_id) then
+    perform private.tenancy_check_grant(new.org_id, new.role, array(select private.tenancy_role_permissions(new.role, new.custom_role_id)));
   end if;
 
   if old.role = 'owner' and (tg_op = 'DELETE' or new.role <> 'owner') then
@@ -71,8 +114,8 @@ begin
   return new;
 end
 $$;
-comment on function private.tenancy_guard_memberships() is 'Trigger: keeps the last owner, and refuses users who raise their own role. Definer: it counts and locks rows that the caller may not see or change.';
-create trigger memberships_guard before update of role or delete on public.memberships
+comment on function private.tenancy_guard_memberships() is 'Trigger: keeps the last owner, and refuses users who give a role with a permission that they lack, to themselves too. Definer: it counts and locks rows that the caller may not see or change.';
+create trigger memberships_guard before update of role, custom_role_id or delete on public.memberships
   for each row execute function private.tenancy_guard_memberships();
 
 -- A BEFORE trigger: the insert's foreign key takes a share lock on the organization. Two concurrent joins that both upgrade

@@ -83,14 +83,17 @@ as $$
 begin
   return query
   select p.id
-  from public.memberships as mine
-  join public.projects as p on p.org_id = mine.org_id and p.visibility = 'private'
-  where mine.user_id = (select kijko.user_id())
-    and not exists (select 1 from private.role_permissions as r where r.role = mine.role and r.permission = 'projects:manage')
-    and not exists (select 1 from public.project_members as m where m.org_id = p.org_id and m.project_id = p.id and m.user_id = mine.user_id);
+  from public.projects as p
+  where p.visibility = 'private'
+    and p.org_id = any (array(select public.org_ids()))
+    and p.org_id <> all (array(select private.org_ids_with('projects:manage')))
+    and not exists (
+      select 1 from public.project_members as m
+      where m.org_id = p.org_id and m.project_id = p.id and m.user_id = (select kijko.user_id())
+    );
 end
 $$;
-comment on function private.projects_hidden_ids() is 'Private projects of the caller''s organizations that the caller does not see; usually none. Policies use it beside a permission, which keeps other organizations'' rows out. Definer: policies of projects use it, and role_permissions is private.';
+comment on function private.projects_hidden_ids() is 'Private projects of the caller''s organizations that the caller does not see; usually none. Policies use it beside a permission, which keeps other organizations'' rows out. Definer: policies of projects use it.';
 grant execute on function private.projects_hidden_ids() to authenticated, service_role;
 
 -- Volatile, so that it sees what the same statement has written: "with made as (insert into projects …) insert into skills …".
@@ -101,8 +104,9 @@ begin
   return exists (
     select 1
     from public.projects as p
-    join public.memberships as mine on mine.org_id = p.org_id and mine.user_id = (select kijko.user_id())
-    where p.id = projects_is_visible.project_id and p.id <> all (array(select private.projects_hidden_ids()))
+    where p.id = projects_is_visible.project_id
+      and p.org_id = any (array(select public.org_ids()))
+      and p.id <> all (array(select private.projects_hidden_ids()))
   );
 end
 $$;

@@ -81,8 +81,9 @@ begin
   return exists (
     select 1
     from public.skills as s
-    join public.memberships as mine on mine.org_id = s.org_id and mine.user_id = (select kijko.user_id())
-    where s.id = skills_is_visible.skill_id and (s.project_id is null or private.projects_is_visible(s.project_id))
+    where s.id = skills_is_visible.skill_id
+      and s.org_id = any (array(select public.org_ids()))
+      and (s.project_id is null or private.projects_is_visible(s.project_id))
   );
 end
 $$;

@@ -12,6 +12,7 @@ export const TENANT_TABLES = [
   'organizations',
   'profiles',
   'memberships',
+  'custom_roles',
   'invitations',
   'subscriptions',
   'projects',

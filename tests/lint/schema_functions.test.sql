@@ -67,6 +67,7 @@ select results_eq(
     'leave_organization(uuid)',
     'org_id()',
     'org_ids()',
+    'permissions()',
     'preview_cron(text,text,integer)',
     'private.has_visible_text(text)',
     'private.is_name(text)',

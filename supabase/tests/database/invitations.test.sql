@@ -90,6 +90,7 @@ where o.role = 'owner' and not exists (select 1 from private.role_permissions as
 select tests.act_as('adm', tests.org('ada'));
 select tests.refuses($$select public.invite_member('x@example.test', 'owner')$$, 'permission_denied', 'an admin with every permission of an owner cannot invite an owner');
 select tests.act_as_superuser();
+insert into private.permissions (permission, description) values ('tea:make', 'Make tea');
 insert into private.role_permissions (role, permission) values ('member', 'tea:make');
 select tests.act_as('adm', tests.org('ada'));
 select tests.refuses($$select public.invite_member('x@example.test', 'member')$$, 'permission_denied', 'an inviter cannot grant a permission that they lack');

@@ -1,7 +1,7 @@
 -- Reading needs a permission: without "resource:read" a member sees none of it, in tables and through functions.
 begin;
 \ir 000_helpers.sql
-select plan(38);
+select plan(40);
 
 select tests.sign_up('ada'), tests.sign_up('mem');
 select tests.join_org('mem', tests.org('ada'), 'member');
@@ -12,6 +12,7 @@ select tests.act_as('ada');
 insert into public.projects (name) values ('one');
 insert into public.project_members (project_id, user_id) select p.id, tests.id('mem') from public.projects as p;
 insert into public.habits (skill_id, name, cron) values (:'skill', 'daily', '@daily') returning id as habit \gset
+insert into public.custom_roles (name) values ('Editor');
 select public.invite_member('eve@example.test');
 insert into public.usage_meters (event_type, meter) values ('build.done', 'own.builds');
 select id as execution from public.execute_skill(:'skill', '{}', 'once') \gset
@@ -40,7 +41,7 @@ $$;
 
 -- ---- tables: what is there is seen with the permission and not without, by the same member
 create view tests.read_permissions (relation, permission) as values
-  ('organizations', 'organization:read'), ('memberships', 'members:read'), ('invitations', 'members:read'), ('projects', 'projects:read'), ('project_members', 'projects:read'), ('skills', 'skills:read'),
+  ('organizations', 'organization:read'), ('memberships', 'members:read'), ('custom_roles', 'roles:read'), ('invitations', 'members:read'), ('projects', 'projects:read'), ('project_members', 'projects:read'), ('skills', 'skills:read'),
   ('habits', 'habits:read'), ('executions', 'executions:read'), ('jobs', 'jobs:read'), ('job_event_log', 'jobs:read'), ('job_events', 'jobs:read'),
   ('usage_meters', 'usage:read');
 grant select on tests.read_permissions to public;
