@@ -88,6 +88,41 @@ comment on function private.tenancy_fill_base_role() is 'Trigger: the role of a 
 create trigger memberships_assign_3 before insert or update of role, custom_role_id on public.memberships
   for each row when (new.role is null and new.custom_role_id is not null) execute function private.tenancy_fill_base_role();
 
+create function private.tenancy_can_sign_in(member uuid) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select exists (
+    select 1 from auth.users as u
+    where u.id = member and u.deleted_at is null and (u.banned_until is null or u.banned_until <= kijko.now())
+  )
+$$;
+comment on function private.tenancy_can_sign_in(uuid) is 'Whether the user exists, and is neither softly deleted nor banned now. When one statement deletes several users, the memberships of those that are gone exist until its end.';
+
+create function private.tenancy_keep_owner(org uuid, leaving uuid) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  others boolean;
+  others_sign_in boolean;
+begin
+  -- The lock serializes owners who leave, are demoted or banned at once; otherwise each would see the other as the remaining one.
+  perform 1 from public.organizations as o where o.id = org for no key update;
+  if not found then
+    return; -- the organization is being deleted with its members
+  end if;
+  select count(*) > 0, coalesce(bool_or(private.tenancy_can_sign_in(m.user_id)), false) into others, others_sign_in
+  from public.memberships as m
+  where m.org_id = org and m.role = 'owner' and m.user_id <> leaving;
+  -- An owner who cannot sign in may go when others remain: that leaves no fewer owners who can.
+  if not others_sign_in and (not others or private.tenancy_can_sign_in(leaving)) then
+    perform kijko.fail(
+      'conflict', 'an organization needs at least one owner who can sign in', 'Make another member an owner first, or delete the organization.'
+    );
+  end if;
+end
+$$;
+comment on function private.tenancy_keep_owner(uuid, uuid) is 'Fails with conflict if the organization would lose the last owner who can sign in, or its last owner.';
+
 create function private.tenancy_guard_memberships() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -97,15 +132,7 @@ begin
   end if;
 
   if old.role = 'owner' and (tg_op = 'DELETE' or new.role <> 'owner') then
-    -- The lock serializes owners who leave at once; otherwise each would see the other as the remaining one.
-    perform 1 from public.organizations as o where o.id = old.org_id for no key update;
-    -- Not found: the organization is being deleted with its members.
-    if found and not exists (
-      select 1 from public.memberships as m
-      where m.org_id = old.org_id and m.role = 'owner' and m.id <> old.id
-    ) then
-      perform kijko.fail('conflict', 'an organization needs at least one owner', 'Make another member an owner first, or delete the organization.');
-    end if;
+    perform private.tenancy_keep_owner(old.org_id, old.user_id);
   end if;
 
   if tg_op = 'DELETE' then

@@ -103,13 +103,46 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$ select exists (select 1 from auth.users as u where u.id = m.user_id and u.deleted_at is null) $$;
 comment on function private.tenancy_is_active_member(public.memberships) is 'Whether the member''s user exists and is not softly deleted. When one statement deletes several users, their memberships still exist until its end.';
 
+create function private.tenancy_promote_successor(org uuid, departing uuid) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  successor record;
+begin
+  loop
+    select m.id, m.role, private.tenancy_can_sign_in(m.user_id) as can_sign_in into successor
+    from public.memberships as m
+    join private.roles as r on r.role = m.role
+    where m.org_id = org and m.user_id <> departing and private.tenancy_is_active_member(m)
+    order by private.tenancy_can_sign_in(m.user_id) desc, r.rank desc, m.created_at, m.id
+    limit 1;
+    if successor.id is null then
+      delete from public.organizations as o where o.id = org;
+      return;
+    elsif successor.role = 'owner' then
+      return;
+    elsif not successor.can_sign_in
+      and exists (select 1 from public.memberships as m where m.org_id = org and m.role = 'owner' and m.user_id <> departing and private.tenancy_is_active_member(m))
+    then
+      return; -- an owner remains, who can sign in as little as everybody else
+    end if;
+    update public.memberships as m set role = 'owner' where m.id = successor.id;
+    if found then
+      return;
+    end if; -- else the successor has just left: try the next one
+  end loop;
+end
+$$;
+comment on function private.tenancy_promote_successor(uuid, uuid) is 'Sees that an organization has an owner besides one who departs: of the members who can sign in, else of all, the one with the highest role, and of these the oldest. Deletes an organization without other members. Called by definer functions only.';
+
 create function private.tenancy_transfer_organizations(departing uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   org uuid;
-  successor uuid;
 begin
+  -- An owner who leaves or is demoted at this moment has locked the membership and waits for the organization.
+  perform 1 from public.memberships as m where m.user_id = departing and m.role = 'owner' order by m.org_id for no key update;
   -- Lock order: users, then organizations by id. The locks serialize concurrent deletions of owners, and joins.
   perform 1
   from public.organizations as o
@@ -123,33 +156,13 @@ begin
     and not exists (select 1 from public.memberships as m where m.org_id = o.id and m.user_id <> departing and private.tenancy_is_active_member(m));
 
   for org in
-    select m.org_id
-    from public.memberships as m
-    where m.user_id = departing and m.role = 'owner'
-      and not exists (
-        select 1 from public.memberships as other
-        where other.org_id = m.org_id and other.role = 'owner' and other.user_id <> departing and private.tenancy_is_active_member(other)
-      )
-    order by m.org_id
+    select m.org_id from public.memberships as m where m.user_id = departing and m.role = 'owner' order by m.org_id
   loop
-    loop
-      select m.id into successor
-      from public.memberships as m
-      join private.roles as r on r.role = m.role
-      where m.org_id = org and m.user_id <> departing and private.tenancy_is_active_member(m)
-      order by r.rank desc, m.created_at, m.id
-      limit 1;
-      if successor is null then
-        delete from public.organizations as o where o.id = org;
-        exit;
-      end if;
-      update public.memberships as m set role = 'owner' where m.id = successor;
-      exit when found; -- else the successor has just left: try the next one
-    end loop;
+    perform private.tenancy_promote_successor(org, departing);
   end loop;
 end
 $$;
-comment on function private.tenancy_transfer_organizations(uuid) is 'Transfers or deletes the organizations of a user who is being deleted. Deletes the personal one if it has no other member. Where the user is the last owner, the member with the highest role, and of these the oldest, becomes owner; an organization without other members is deleted. Called by definer functions only.';
+comment on function private.tenancy_transfer_organizations(uuid) is 'Transfers or deletes the organizations of a user who is being deleted. Deletes the personal one if it has no other member. Where no other owner can sign in, another member becomes owner; an organization without other members is deleted. Called by definer functions only.';
 
 create function private.tenancy_on_user_deleted() returns trigger
 language plpgsql security definer set search_path = ''
@@ -196,12 +209,19 @@ declare
 begin
   perform kijko.restore_session(s.id) from auth.sessions as s where s.user_id = new.id;
   if ends is not null then
+    -- Another owner who leaves at this moment finds that this one cannot sign in, or has left before. A ban itself is the
+    -- operator's decision and changes no ownership, also of the last owner.
+    perform 1
+    from public.organizations as o
+    where o.id = any (array(select m.org_id from public.memberships as m where m.user_id = new.id and m.role = 'owner'))
+    order by o.id
+    for no key update;
     perform kijko.revoke_session(s.id, ends) from auth.sessions as s where s.user_id = new.id;
   end if;
   return null;
 end
 $$;
-comment on function private.tenancy_on_user_banned() is 'Trigger: a ban revokes the access tokens of the user''s sessions at once and until the ban ends; lifting the ban makes them valid again at once. Definer: only the domain and the login role may revoke.';
+comment on function private.tenancy_on_user_banned() is 'Trigger: a ban revokes the access tokens of the user''s sessions at once and until the ban ends; lifting the ban makes them valid again at once. A banned owner stays an owner. Definer: only the domain and the login role may revoke.';
 create trigger kijko_user_banned after update on auth.users
   for each row when (old.banned_until is distinct from new.banned_until)
   execute function private.tenancy_on_user_banned();

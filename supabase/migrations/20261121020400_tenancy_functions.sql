@@ -73,13 +73,25 @@ begin
   if not public.has_role(transfer_ownership.org_id, 'viewer') then
     perform kijko.fail('not_a_member', 'org_id: not an organization of the caller');
   end if;
-  -- The lock serializes transfers; the caller's role is checked after it.
-  perform 1 from public.organizations as o where o.id = transfer_ownership.org_id for no key update;
+  if public.has_role(transfer_ownership.org_id, 'owner') then
+    -- Memberships before the organization, as a statement that changes or deletes one locks them.
+    perform 1 from public.memberships as m
+    where m.org_id = transfer_ownership.org_id and m.user_id in (me, transfer_ownership.user_id)
+    order by m.id
+    for update;
+    -- This lock serializes transfers; the caller's role is checked after it.
+    perform 1 from public.organizations as o where o.id = transfer_ownership.org_id for no key update;
+  end if;
   if not public.has_role(transfer_ownership.org_id, 'owner') then
     perform kijko.fail('permission_denied', 'only an owner can transfer ownership');
   end if;
   if transfer_ownership.user_id = me then
     perform kijko.fail('conflict', 'you are an owner already');
+  end if;
+  if private.tenancy_can_sign_in(transfer_ownership.user_id) is not true
+    and exists (select 1 from public.memberships as m where m.org_id = transfer_ownership.org_id and m.user_id = transfer_ownership.user_id)
+  then
+    perform kijko.fail('conflict', 'that member cannot sign in', 'They are banned.');
   end if;
   update public.memberships as m set role = 'owner'
   where m.org_id = transfer_ownership.org_id and m.user_id = transfer_ownership.user_id
