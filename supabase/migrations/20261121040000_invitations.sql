@@ -1,8 +1,9 @@
 -- ============================================================================
 -- Invitations: users become members by accepting one.
 --
--- A user who may invite creates an invitation and passes its token on. Any signed-in user who presents the token may accept.
--- The address is a label in the list of invitations. It is not compared with an account and proves nothing.
+-- A user who may invite creates an invitation and passes its token on. A signed-in user who presents the token may accept.
+-- Where the operator says that login confirms addresses, the user's confirmed address must be that of the invitation.
+-- Otherwise the address is a label in the list of invitations: it is not compared with an account and proves nothing.
 -- Lock order: users, then the organization, then the invitation.
 -- ============================================================================
 
@@ -15,28 +16,38 @@ create table public.invitations (
   org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
   email text not null check (char_length(email) <= 320 and email ~ '^[^[:space:][:cntrl:]@]+@[^[:space:][:cntrl:]@]+$' and email = lower(email)),
   role text not null check (role in ('viewer', 'member', 'admin', 'owner')),
+  custom_role_id uuid,
   status text not null default 'pending' check (status in ('pending', 'accepted', 'declined', 'revoked')),
+  sent_at timestamptz not null default kijko.now(),
+  sent_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   expires_at timestamptz not null default kijko.now() + interval '7 days',
   accepted_by uuid references auth.users (id) on delete set null,
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_by_key uuid default kijko.api_key_id(),
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now(),
-  check (status = 'accepted' or accepted_by is null)
+  check (status = 'accepted' or accepted_by is null),
+  -- As in memberships. A deleted role ends its open invitations first; ended ones keep the base role.
+  foreign key (org_id, custom_role_id, role) references public.custom_roles (org_id, id, base_role) on update cascade on delete set null (custom_role_id)
 );
 -- One pending invitation for each address; a new one replaces it.
 create unique index invitations_pending_key on public.invitations (org_id, email) where status = 'pending';
 create index invitations_accepted_by_idx on public.invitations (accepted_by);
+create index invitations_sent_by_idx on public.invitations (sent_by);
+create index invitations_custom_role_id_idx on public.invitations (org_id, custom_role_id, role) where custom_role_id is not null;
 
-comment on table public.invitations is 'Invitations to an organization. Written by invite_member(), accept_invitation(), decline_invitation() and revoke_invitation(); open while pending and not expired.';
-comment on column public.invitations.id is 'Identity of the row; revoke_invitation() takes it.';
+comment on table public.invitations is 'Invitations to an organization. Written by invite_member(), resend_invitation(), accept_invitation(), decline_invitation() and revoke_invitation(); open while pending and not expired.';
+comment on column public.invitations.id is 'Identity of the row; resend_invitation() and revoke_invitation() take it.';
 comment on column public.invitations.org_id is 'Organization that the invitee joins.';
-comment on column public.invitations.email is 'Address of the invitee, in lower case. A label: any user who holds the token may accept.';
-comment on column public.invitations.role is 'Role that the new member will have.';
+comment on column public.invitations.email is 'Address of the invitee, in lower case. Where login confirms addresses, only a user with this confirmed address may accept. Otherwise a label.';
+comment on column public.invitations.role is 'Role that the new member will have; the base role of a custom one.';
+comment on column public.invitations.custom_role_id is 'Custom role that the new member will have; null for a built-in one.';
 comment on column public.invitations.status is 'pending, accepted, declined or revoked. A pending one whose expires_at has passed has expired.';
+comment on column public.invitations.sent_at is 'When its token was issued: by invite_member(), or last by resend_invitation().';
+comment on column public.invitations.sent_by is 'User to whom the token was issued. Must still be allowed to grant the role when the invitation is accepted. Null after that user is deleted.';
 comment on column public.invitations.expires_at is 'It cannot be accepted from then on.';
 comment on column public.invitations.accepted_by is 'User who accepted it; null after that user is deleted.';
-comment on column public.invitations.created_by is 'Inviter. Must still be allowed to grant the role when the invitation is accepted. Null after that user is deleted.';
+comment on column public.invitations.created_by is 'User who first invited the address; null after that user is deleted.';
 comment on column public.invitations.created_by_key is 'API key that created it; null for a user.';
 comment on column public.invitations.created_at is 'When it was created.';
 comment on column public.invitations.updated_at is 'Last change; set by trigger.';
@@ -44,8 +55,10 @@ comment on column public.invitations.updated_at is 'Last change; set by trigger.
 -- invite_member() keeps at most 100 open and 100 ended ones.
 select private.make_tenant_table('public.invitations', resource => 'members', writable => '{}', max_rows => 200, catalogue => '{
   "email": {"subject": "person", "purpose": "shows managers of members whom they invited", "export": "organization", "erasure": "organization"},
-  "role": "role that the invitee gets",
+  "role, custom_role_id": "role that the invitee gets",
   "status, expires_at": "whether it can be accepted",
+  "sent_at": "age of the token",
+  "sent_by": {"subject": "person", "purpose": "whose rights the invitation rests on", "export": "organization"},
   "accepted_by": {"subject": "person", "purpose": "lets the same user repeat the call", "export": "organization"}
 }');
 
@@ -64,8 +77,22 @@ select private.describe_data('private.invitation_tokens', '{
 
 alter table private.invitation_tokens enable row level security;
 
-create type public.issued_invitation as (id uuid, org_id uuid, email text, role text, expires_at timestamptz, token text);
-comment on type public.issued_invitation is 'Result of invite_member(): the invitation with its token. No other function returns the token.';
+create table private.invitation_settings (
+  id boolean primary key default true check (id),
+  bind_to_address boolean not null default false
+);
+insert into private.invitation_settings default values;
+comment on table private.invitation_settings is 'One row: what the operator says about invitations.';
+comment on column private.invitation_settings.id is 'Always true: there is one row.';
+comment on column private.invitation_settings.bind_to_address is 'True: only a user whose confirmed address is that of the invitation may accept. Only for a login that confirms addresses by mail: where sign-up confirms any address at once, as on a plain Postgres, it would prove nothing.';
+select private.describe_data('private.invitation_settings', '{
+  "id, bind_to_address": "whether invitations are bound to addresses"
+}', 'platform');
+
+alter table private.invitation_settings enable row level security;
+
+create type public.issued_invitation as (id uuid, org_id uuid, email text, role text, custom_role_id uuid, expires_at timestamptz, token text);
+comment on type public.issued_invitation is 'Result of invite_member() and resend_invitation(): the invitation with its token. No other function returns the token.';
 
 -- ----------------------------------------------------------------------------
 -- Helpers, called by the definer functions below
@@ -101,7 +128,7 @@ declare
   invitation_id uuid;
   inviter uuid;
 begin
-  select i.id, i.created_by into invitation_id, inviter
+  select i.id, i.sent_by into invitation_id, inviter
   from private.invitation_tokens as t
   join public.invitations as i on i.id = t.invitation_id
   where t.token_hash = private.invitations_token_hash(token);
@@ -120,49 +147,55 @@ language sql stable parallel safe set search_path = pg_catalog, pg_temp
 as $$ select coalesce(invitation.status = 'pending' and invitation.expires_at > kijko.now(), false) $$;
 comment on function private.invitations_is_open(public.invitations) is 'Whether the invitation can still be accepted or declined; false for null.';
 
--- ----------------------------------------------------------------------------
--- RPC
--- ----------------------------------------------------------------------------
+create function private.invitations_is_addressed_to(invitation public.invitations, invitee uuid) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select not (select s.bind_to_address from private.invitation_settings as s)
+    or exists (
+      select 1 from auth.users as u
+      where u.id = invitee and u.email_confirmed_at is not null and not u.is_anonymous and lower(u.email) = invitation.email
+    )
+$$;
+comment on function private.invitations_is_addressed_to(public.invitations, uuid) is 'Whether the user may accept the invitation as far as its address goes: always, unless the operator binds invitations to confirmed addresses.';
 
-create function public.invite_member(email text, role text default 'member') returns public.issued_invitation
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+create function private.invitations_limit_rate(subject text, who text, max_per_hour integer) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  verdict constant kijko.verdict := kijko.rate_limit('invite:' || subject, max_per_hour, interval '1 hour', max_per_hour);
+begin
+  if verdict.allowed is not true then
+    perform kijko.add_header('Retry-After', greatest(verdict.retry_after, 1)::text);
+    perform kijko.fail('rate_limited', format('%s sends at most %s invitations an hour', who, max_per_hour));
+  end if;
+end
+$$;
+comment on function private.invitations_limit_rate(text, text, integer) is 'Counts an invitation that is created or sent again, and fails with rate_limited above the limit.';
+
+create function private.invitations_issue_token(invitation public.invitations) returns public.issued_invitation
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- Two random uuids are 244 bits of the server's strong source.
+  token constant text := 'kji_' || replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '');
+begin
+  insert into private.invitation_tokens as t (invitation_id, token_hash)
+  values (invitation.id, private.invitations_token_hash(token))
+  on conflict (invitation_id) do update set token_hash = excluded.token_hash;
+  return (
+    invitation.id, invitation.org_id, invitation.email, invitation.role, invitation.custom_role_id, invitation.expires_at, token
+  )::public.issued_invitation;
+end
+$$;
+comment on function private.invitations_issue_token(public.invitations) is 'Gives an invitation a new token, for the caller to pass on. An earlier one stops working.';
+
+create function private.invitations_make_room(org uuid) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   max_open constant integer := 100;
   max_ended constant integer := 100;
-  max_per_hour constant integer := 100;
-  me constant uuid := private.tenancy_require_user();
-  address constant text := lower(btrim(invite_member.email));
-  org uuid;
-  verdict kijko.verdict;
-  invitation public.invitations;
-  -- Two random uuids are 244 bits of the server's strong source.
-  token constant text := 'kji_' || replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '');
 begin
-  -- Lock order: users, then organizations. The new row's foreign key would lock the user last.
-  perform 1 from auth.users as u where u.id = me for key share;
-  org := private.tenancy_require_org();
-  if address is null or char_length(address) > 320 or address !~ '^[^[:space:][:cntrl:]@]+@[^[:space:][:cntrl:]@]+$' then
-    perform kijko.fail('invalid_input', 'email: an address, at most 320 characters');
-  end if;
-  if not exists (select 1 from private.roles as r where r.role = invite_member.role) then
-    perform kijko.fail('invalid_input', 'role: viewer, member, admin or owner');
-  end if;
-  verdict := kijko.rate_limit('invite:' || me, max_per_hour, interval '1 hour', max_per_hour);
-  if verdict.allowed is not true then
-    perform kijko.add_header('Retry-After', greatest(verdict.retry_after, 1)::text);
-    perform kijko.fail('rate_limited', format('a user creates at most %s invitations an hour', max_per_hour));
-  end if;
-
-  perform 1 from public.organizations as o where o.id = org for no key update;
-  if not private.tenancy_may_grant_role(me, org, invite_member.role) then
-    perform kijko.fail('permission_denied', 'you may not invite with this role');
-  end if;
-  select i.* into invitation from public.invitations as i where i.org_id = org and i.email = address and i.status = 'pending';
-  if private.invitations_is_open(invitation) and not private.tenancy_may_grant_role(me, org, invitation.role) then
-    perform kijko.fail('permission_denied', 'the open invitation of this address has a role that you may not grant');
-  end if;
-  delete from public.invitations as i where i.id = invitation.id;
   if (select count(*) from public.invitations as i where i.org_id = org and private.invitations_is_open(i)) >= max_open then
     perform kijko.fail('quota_exceeded', format('%s invitations are open', max_open), 'Revoke one, or wait until it is answered.');
   end if;
@@ -171,74 +204,12 @@ begin
   where i.id = any (array(
     select e.id from public.invitations as e where e.org_id = org and not private.invitations_is_open(e) order by e.updated_at desc, e.id offset max_ended
   ));
-
-  insert into public.invitations (org_id, email, role, created_by) values (org, address, invite_member.role, me)
-  returning * into invitation;
-  insert into private.invitation_tokens (invitation_id, token_hash) values (invitation.id, private.invitations_token_hash(token));
-  return (invitation.id, invitation.org_id, invitation.email, invitation.role, invitation.expires_at, token)::public.issued_invitation;
 end
 $$;
-comment on function public.invite_member(text, text) is 'Creates an invitation to the organization of the request and returns its token, once, for the caller to pass on. Replaces an earlier pending invitation of the same address. Definer: users may not write invitations.';
-grant execute on function public.invite_member(text, text) to authenticated;
+comment on function private.invitations_make_room(uuid) is 'Fails with quota_exceeded if the organization has too many open invitations, and deletes the oldest of too many ended ones. The caller has locked the organization.';
 
-create function public.accept_invitation(token text) returns public.memberships
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-  me constant uuid := private.tenancy_require_user();
-  invitation constant public.invitations := private.invitations_lock_by_token(token);
-  membership public.memberships;
-begin
-  select m.* into membership from public.memberships as m where m.org_id = invitation.org_id and m.user_id = me;
-  if membership.id is not null and invitation.status = 'accepted' and invitation.accepted_by = me then
-    return membership; -- a repeated call
-  end if;
-  if not private.invitations_is_open(invitation) then
-    perform kijko.fail('not_found', 'no open invitation has this token', 'Ask for a new one.');
-  end if;
-  if not private.tenancy_may_grant_role(invitation.created_by, invitation.org_id, invitation.role)
-    or exists (select 1 from auth.users as u where u.id = invitation.created_by and u.banned_until > kijko.now())
-  then
-    perform kijko.fail('permission_denied', 'the inviter may no longer grant this role', 'Ask for a new invitation.');
-  end if;
-  if membership.id is not null then
-    perform kijko.fail('conflict', 'you are a member already; the invitation stays open');
-  end if;
-  begin
-    insert into public.memberships (org_id, user_id, role, created_by)
-    values (invitation.org_id, me, invitation.role, invitation.created_by)
-    returning * into membership;
-  exception when sqlstate 'PGRST' or sqlstate 'KJ429' then
-    if sqlstate = 'PGRST' and sqlerrm::jsonb ->> 'code' <> 'quota_exceeded' then
-      raise;
-    end if;
-    -- The gauge's own refusal names the number of members, which a non-member must not learn.
-    perform kijko.fail('quota_exceeded', 'the organization has no free seat', 'Ask who invited you to make room.');
-  end;
-  update public.invitations as i set status = 'accepted', accepted_by = me where i.id = invitation.id;
-  return membership;
-end
-$$;
-comment on function public.accept_invitation(text) is 'Makes the caller a member by the token of an open invitation. Its inviter must still be allowed to grant its role. A repeated call returns the same membership. Definer: users may not insert memberships.';
-grant execute on function public.accept_invitation(text) to authenticated;
-
-create function public.decline_invitation(token text) returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-  invitation constant public.invitations := private.invitations_lock_by_token(token);
-begin
-  if not private.invitations_is_open(invitation) then
-    perform kijko.fail('not_found', 'no open invitation has this token');
-  end if;
-  update public.invitations as i set status = 'declined' where i.id = invitation.id;
-end
-$$;
-comment on function public.decline_invitation(text) is 'Ends an open invitation by its token. Definer: users may not write invitations.';
-grant execute on function public.decline_invitation(text) to authenticated;
-
-create function public.revoke_invitation(id uuid) returns public.invitations
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+create function private.invitations_lock_managed(invitation_id uuid) returns public.invitations
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   me constant uuid := private.tenancy_require_user();
@@ -247,23 +218,45 @@ begin
   -- Before the lock, so that a non-member who knows an id cannot lock the organization.
   if not exists (
     select 1 from public.invitations as i
-    where i.id = revoke_invitation.id and i.org_id = any (array(select private.org_ids_with('members:read')))
+    where i.id = invitation_id and i.org_id = any (array(select private.org_ids_with('members:read')))
   ) then
     perform kijko.fail('not_found');
   end if;
-  invitation := private.invitations_lock(revoke_invitation.id);
+  invitation := private.invitations_lock(invitation_id);
   if invitation.id is null then
     perform kijko.fail('not_found');
   end if;
-  if not private.tenancy_may_grant_role(me, invitation.org_id, invitation.role) then
-    perform kijko.fail('permission_denied', 'you may not revoke invitations with this role');
+  if not private.tenancy_may_grant_role(me, invitation.org_id, invitation.role, invitation.custom_role_id) then
+    perform kijko.fail('permission_denied', 'you may not grant the role of this invitation');
   end if;
   if invitation.status <> 'pending' then
     perform kijko.fail('conflict', format('the invitation is %s already', invitation.status));
   end if;
-  update public.invitations as i set status = 'revoked' where i.id = invitation.id returning i.* into invitation;
   return invitation;
 end
 $$;
-comment on function public.revoke_invitation(uuid) is 'Revokes a pending invitation. Its token stops working. Definer: users may not write invitations.';
-grant execute on function public.revoke_invitation(uuid) to authenticated;
+comment on function private.invitations_lock_managed(uuid) is 'Locks the organization of a pending invitation that the caller may manage, and returns the invitation. Fails with not_found, permission_denied or conflict.';
+
+-- The row of the role is locked: who invites with it has finished, or waits for the organization and will not find it.
+create function private.invitations_end_with_role() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  open_ones bigint;
+begin
+  select count(*) into open_ones
+  from public.invitations as i
+  where i.org_id = old.org_id and i.custom_role_id = old.id and private.invitations_is_open(i)
+    and exists (select 1 from public.organizations as o where o.id = old.org_id);
+  if open_ones > 0 then
+    perform kijko.fail('conflict', format('%s open invitations name the role', open_ones), 'Revoke them first.');
+  end if;
+  -- Expired ones could be sent again.
+  update public.invitations as i set status = 'revoked'
+  where i.org_id = old.org_id and i.custom_role_id = old.id and i.status = 'pending';
+  return old;
+end
+$$;
+comment on function private.invitations_end_with_role() is 'Trigger: refuses the deletion of a role that open invitations name, and revokes its expired ones. Definer: the caller may not see or write invitations.';
+create trigger custom_roles_invitations before delete on public.custom_roles
+  for each row execute function private.invitations_end_with_role();
