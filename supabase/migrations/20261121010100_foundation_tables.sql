@@ -276,7 +276,7 @@ as $$
 declare
   short_name constant text := (select c.relname from pg_class as c where c.oid = tenant_table);
   counter constant text := case
-    when gauge is not null then format('private.plans_sync_gauge(%L)', gauge)
+    when gauge is not null then format('private.sync_gauge(%L)', gauge)
     when max_rows is not null then format('private.limit_tenant_rows(%L)', max_rows)
   end;
   suffix constant text := case when gauge is not null then 'gauge' else 'rows' end;

@@ -275,24 +275,10 @@ create trigger organizations_subscription after insert on public.organizations
   for each row execute function private.plans_start_subscription();
 
 -- ----------------------------------------------------------------------------
--- Gauges: how many rows of a kind an organization has. The tables are authoritative. A trigger adjusts the extension's
--- gauge in the same transaction, once for each statement and organization.
+-- The gauge of members. Later tables get theirs from private.make_tenant_table().
 -- ----------------------------------------------------------------------------
 
-create function private.plans_sync_gauge() returns trigger
-language plpgsql security definer set search_path = ''
-as $$
-declare
-  -- The transition table has the same name in both triggers: the inserted rows, or the deleted ones.
-  sign integer := case tg_op when 'INSERT' then 1 else -1 end;
-begin
-  perform kijko.adjust_gauge(c.org_id, tg_argv[0], sign * c.rows)
-  from (select r.org_id, count(*) as rows from changed as r group by r.org_id) as c;
-  return null;
-end
-$$;
-comment on function private.plans_sync_gauge() is 'Trigger: adjusts the gauge that its argument names by the inserted or deleted rows. Rows beyond the limit fail with quota_exceeded. Definer: only the domain may adjust gauges.';
 create trigger memberships_gauge_insert after insert on public.memberships
-  referencing new table as changed for each statement execute function private.plans_sync_gauge('members');
+  referencing new table as changed for each statement execute function private.sync_gauge('members');
 create trigger memberships_gauge_delete after delete on public.memberships
-  referencing old table as changed for each statement execute function private.plans_sync_gauge('members');
+  referencing old table as changed for each statement execute function private.sync_gauge('members');

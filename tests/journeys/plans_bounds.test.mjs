@@ -55,7 +55,7 @@ test('the gauges and meters on the page exist, and each plan limits them', async
     (
       await sql(`
     select distinct t.tgrelid::regclass::text as name, convert_from(trim(trailing '\\x00'::bytea from t.tgargs), 'UTF8') as meter
-    from pg_trigger as t where t.tgfoid = 'private.plans_sync_gauge()'::regprocedure`)
+    from pg_trigger as t where t.tgfoid = 'private.sync_gauge()'::regprocedure`)
     ).map(({ name, meter }) => [name.includes('.') ? name : `public.${name}`, meter]),
   );
   const named = new Map(

@@ -31,7 +31,7 @@ create view pg_temp.granted as
 create view pg_temp.gauges as
   select g.*, convert_from(trim(trailing '\x00'::bytea from g.tgargs), 'UTF8') as meter
   from pg_trigger as g
-  where g.tgfoid = 'private.plans_sync_gauge()'::regprocedure and g.tgenabled = 'O';
+  where g.tgfoid = 'private.sync_gauge()'::regprocedure and g.tgenabled = 'O';
 
 create view pg_temp.functions as
   select p.*, n.nspname, p.oid::regprocedure::text as name

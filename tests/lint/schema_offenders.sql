@@ -11,7 +11,7 @@ create policy one on public.child for select using (org_id in (select public.org
 create policy two on public.child for select to authenticated using (public.can(org_id, 'x:y'));
 create policy three on public.child to authenticated using (job_id = (select kijko.user_id()));
 create trigger offender_gauge after insert on public.offender
-  referencing new table as changed for each statement execute function private.plans_sync_gauge('offenders');
+  referencing new table as changed for each statement execute function private.sync_gauge('offenders');
 create table private.offender (id int, word text check (word ~ '^[a-z]{1,40}$'));
 create unique index offending_key on public.offender (other);
 insert into private.data_catalogue values ('public.offender', 'missing', 'platform', 'none', 'none', 'none');

@@ -110,7 +110,7 @@ create view pg_temp.offences as
     and not exists (
       select 1 from pg_trigger as g
       where g.tgrelid = t.oid and g.tgtype & o.bit <> 0 and g.tgtype & 1 = 0 and coalesce(g.tgnewtable, g.tgoldtable) is not null
-        and g.tgfoid in ('private.plans_sync_gauge()'::regprocedure, 'private.limit_tenant_rows()'::regprocedure) and g.tgenabled = 'O'
+        and g.tgfoid in ('private.sync_gauge()'::regprocedure, 'private.limit_tenant_rows()'::regprocedure) and g.tgenabled = 'O'
     )
   union all
   select 'gauge that a plan does not limit', g.meter || ' ' || p.code
