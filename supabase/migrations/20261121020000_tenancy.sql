@@ -53,69 +53,6 @@ select private.describe_data('private.permissions', '{
   "permission, description, wildcard": "which permissions there are"
 }', 'platform');
 
-create table private.role_permissions (
-  role text not null references private.roles (role),
-  permission text not null references private.permissions (permission),
-  primary key (role, permission)
-);
-alter table private.role_permissions enable row level security;
-create index role_permissions_permission_idx on private.role_permissions (permission);
-
-comment on table private.role_permissions is 'The permissions of each built-in role, in full: a role does not hold a permission that is not listed.';
-comment on column private.role_permissions.role is 'Role that holds the permission.';
-comment on column private.role_permissions.permission is 'Permission of the catalogue.';
-select private.describe_data('private.role_permissions', '{
-  "role, permission": "what each role may do"
-}', 'platform');
-
--- Each line names the lowest role that holds a permission. That role and all higher ones get it.
-with line (lowest, permission, description) as (
-  values
-    ('viewer', 'organization:read', 'See the organization, its name and its URL'),
-    ('viewer', 'members:read', 'See members, their addresses, and invitations'),
-    ('viewer', 'roles:read', 'See custom roles and what they may do'),
-    ('viewer', 'projects:read', 'See projects, except private ones of others'),
-    ('viewer', 'skills:read', 'See skills and their prompts'),
-    ('viewer', 'habits:read', 'See schedules'),
-    ('viewer', 'reflexes:read', 'See webhooks that run skills'),
-    ('viewer', 'executions:read', 'See executions, their input and output'),
-    ('viewer', 'jobs:read', 'See jobs and their events'),
-    ('viewer', 'files:read', 'Download files'),
-    ('viewer', 'content:read', 'See content'),
-    ('viewer', 'repositories:read', 'See repositories and search their code'),
-    ('viewer', 'usage:read', 'See usage and its limits'),
-    ('member', 'projects:write', 'Create, change and delete projects'),
-    ('member', 'skills:write', 'Create, change and delete skills'),
-    ('member', 'habits:write', 'Create, change and delete schedules'),
-    ('member', 'reflexes:write', 'Create, change and delete webhooks that run skills'),
-    ('member', 'files:write', 'Upload, change and delete files'),
-    ('member', 'content:write', 'Create, change and delete content'),
-    ('member', 'skills:execute', 'Run skills, and cancel and repeat executions'),
-    ('member', 'api_keys:write_own', 'Create and revoke own API keys'),
-    ('member', 'events:ingest', 'Send product events, also from a browser'),
-    ('member', 'flags:evaluate', 'Evaluate feature flags, also from a browser'),
-    ('admin', 'organization:write', 'Rename the organization and define its usage meters'),
-    ('admin', 'members:write', 'Invite members, change their roles and remove them'),
-    ('admin', 'roles:write', 'Create, change and delete custom roles'),
-    ('admin', 'projects:manage', 'See and change private projects of others'),
-    ('admin', 'api_keys:read', 'See all API keys of the organization'),
-    ('admin', 'api_keys:write', 'Create, change and revoke all API keys of the organization'),
-    ('admin', 'secrets:read', 'See the names of stored secrets, never their values'),
-    ('admin', 'secrets:write', 'Store, replace and delete secrets'),
-    ('admin', 'billing:read', 'See the plan, its price and invoices'),
-    ('admin', 'audit:read', 'See who did what, and why access was given'),
-    ('owner', 'repositories:write', 'Connect and remove repositories'),
-    ('owner', 'billing:write', 'Change the plan and how it is paid'),
-    ('owner', 'organization:delete', 'Delete the organization and everything in it')
-), known as (
-  insert into private.permissions (permission, description) select line.permission, line.description from line
-)
-insert into private.role_permissions (role, permission)
-select holder.role, line.permission
-from line
-join private.roles as low on low.role = line.lowest
-join private.roles as holder on holder.rank >= low.rank;
-
 -- ----------------------------------------------------------------------------
 -- organizations
 -- ----------------------------------------------------------------------------
@@ -219,6 +156,83 @@ comment on column public.custom_roles.created_by is 'User who created it; null a
 comment on column public.custom_roles.created_by_key is 'API key that created it; null for a user.';
 comment on column public.custom_roles.created_at is 'When it was created.';
 comment on column public.custom_roles.updated_at is 'Last change; set by trigger.';
+
+-- ----------------------------------------------------------------------------
+-- What roles hold
+-- ----------------------------------------------------------------------------
+
+-- Wildcards are expanded, so that org_ids_with() looks one row up for a built-in and for a custom role alike. Reading the
+-- lists of custom roles in its query took 21 us instead of 13, also for members without one.
+create table private.role_permissions (
+  role text references private.roles (role),
+  custom_role_id uuid references public.custom_roles (id) on delete cascade,
+  permission text not null references private.permissions (permission),
+  holder text not null generated always as (coalesce(custom_role_id::text, role)) stored,
+  primary key (holder, permission),
+  check (num_nonnulls(role, custom_role_id) = 1)
+);
+alter table private.role_permissions enable row level security;
+create index role_permissions_role_idx on private.role_permissions (role) where role is not null;
+create index role_permissions_custom_role_id_idx on private.role_permissions (custom_role_id) where custom_role_id is not null;
+create index role_permissions_permission_idx on private.role_permissions (permission);
+
+comment on table private.role_permissions is 'The permissions of each role, in full: a role does not hold a permission that is not listed. Triggers keep those of custom roles.';
+comment on column private.role_permissions.role is 'Built-in role that holds the permission; null for a custom one.';
+comment on column private.role_permissions.custom_role_id is 'Custom role that holds the permission; null for a built-in one.';
+comment on column private.role_permissions.permission is 'Permission of the catalogue.';
+comment on column private.role_permissions.holder is 'Name of the built-in role, or id of the custom one.';
+select private.describe_data('private.role_permissions', '{
+  "role, permission": "what each role may do",
+  "custom_role_id, holder": {"subject": "organization", "purpose": "what each custom role may do", "export": "none"}
+}', 'platform');
+
+-- Each line names the lowest role that holds a permission. That role and all higher ones get it.
+with line (lowest, permission, description) as (
+  values
+    ('viewer', 'organization:read', 'See the organization, its name and its URL'),
+    ('viewer', 'members:read', 'See members, their addresses, and invitations'),
+    ('viewer', 'roles:read', 'See custom roles and what they may do'),
+    ('viewer', 'projects:read', 'See projects, except private ones of others'),
+    ('viewer', 'skills:read', 'See skills and their prompts'),
+    ('viewer', 'habits:read', 'See schedules'),
+    ('viewer', 'reflexes:read', 'See webhooks that run skills'),
+    ('viewer', 'executions:read', 'See executions, their input and output'),
+    ('viewer', 'jobs:read', 'See jobs and their events'),
+    ('viewer', 'files:read', 'Download files'),
+    ('viewer', 'content:read', 'See content'),
+    ('viewer', 'repositories:read', 'See repositories and search their code'),
+    ('viewer', 'usage:read', 'See usage and its limits'),
+    ('member', 'projects:write', 'Create, change and delete projects'),
+    ('member', 'skills:write', 'Create, change and delete skills'),
+    ('member', 'habits:write', 'Create, change and delete schedules'),
+    ('member', 'reflexes:write', 'Create, change and delete webhooks that run skills'),
+    ('member', 'files:write', 'Upload, change and delete files'),
+    ('member', 'content:write', 'Create, change and delete content'),
+    ('member', 'skills:execute', 'Run skills, and cancel and repeat executions'),
+    ('member', 'api_keys:write_own', 'Create and revoke own API keys'),
+    ('member', 'events:ingest', 'Send product events, also from a browser'),
+    ('member', 'flags:evaluate', 'Evaluate feature flags, also from a browser'),
+    ('admin', 'organization:write', 'Rename the organization and define its usage meters'),
+    ('admin', 'members:write', 'Invite members, change their roles and remove them'),
+    ('admin', 'roles:write', 'Create, change and delete custom roles'),
+    ('admin', 'projects:manage', 'See and change private projects of others'),
+    ('admin', 'api_keys:read', 'See all API keys of the organization'),
+    ('admin', 'api_keys:write', 'Create, change and revoke all API keys of the organization'),
+    ('admin', 'secrets:read', 'See the names of stored secrets, never their values'),
+    ('admin', 'secrets:write', 'Store, replace and delete secrets'),
+    ('admin', 'billing:read', 'See the plan, its price and invoices'),
+    ('admin', 'audit:read', 'See who did what, and why access was given'),
+    ('owner', 'repositories:write', 'Connect and remove repositories'),
+    ('owner', 'billing:write', 'Change the plan and how it is paid'),
+    ('owner', 'organization:delete', 'Delete the organization and everything in it')
+), known as (
+  insert into private.permissions (permission, description) select line.permission, line.description from line
+)
+insert into private.role_permissions (role, permission)
+select holder.role, line.permission
+from line
+join private.roles as low on low.role = line.lowest
+join private.roles as holder on holder.rank >= low.rank;
 
 -- ----------------------------------------------------------------------------
 -- memberships

@@ -42,18 +42,8 @@ begin
   return query
   select m.org_id
   from public.memberships as m
-  where m.user_id = (select kijko.user_id())
-    and case
-      when m.custom_role_id is null then exists (
-        select 1 from private.role_permissions as rp where rp.role = m.role and rp.permission = org_ids_with.permission
-      )
-      else exists (
-        select 1
-        from public.custom_roles as r
-        -- Read once in a statement, and only if the caller has a custom role.
-        where r.id = m.custom_role_id and r.permissions && (select private.tenancy_granted_by(org_ids_with.permission))
-      )
-    end;
+  join private.role_permissions as rp on rp.holder = coalesce(m.custom_role_id::text, m.role) and rp.permission = org_ids_with.permission
+  where m.user_id = (select kijko.user_id());
 end
 $$;
 comment on function private.org_ids_with(text) is 'Organizations in which the caller holds the permission, by a built-in or a custom role. Definer: policies use it, and role_permissions is private.';
@@ -208,12 +198,7 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select rp.permission
   from private.role_permissions as rp
-  where rp.role = tenancy_role_permissions.role and tenancy_role_permissions.custom_role_id is null
-  union all
-  select p.permission
-  from public.custom_roles as r
-  cross join lateral private.tenancy_list_permissions(r.permissions) as p (permission)
-  where r.id = tenancy_role_permissions.custom_role_id
+  where rp.holder = coalesce(tenancy_role_permissions.custom_role_id::text, tenancy_role_permissions.role)
 $$;
 comment on function private.tenancy_role_permissions(text, uuid) is 'Every permission of a custom role, wildcards expanded; of the built-in role if there is none. Nothing for unknown roles.';
 

@@ -64,6 +64,36 @@ comment on function private.tenancy_guard_custom_roles() is 'Trigger: refuses us
 create trigger custom_roles_guard before insert or delete or update of name, description, base_role, permissions on public.custom_roles
   for each row execute function private.tenancy_guard_custom_roles();
 
+create function private.tenancy_expand_custom_role() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from private.role_permissions as rp
+  where rp.custom_role_id = new.id and rp.permission not in (select private.tenancy_list_permissions(new.permissions));
+  insert into private.role_permissions (custom_role_id, permission)
+  select new.id, p.permission from private.tenancy_list_permissions(new.permissions) as p (permission)
+  on conflict do nothing;
+  return null;
+end
+$$;
+comment on function private.tenancy_expand_custom_role() is 'Trigger: writes the permissions of a custom role in full. Definer: the table is private.';
+create trigger custom_roles_expand after insert or update of permissions on public.custom_roles
+  for each row execute function private.tenancy_expand_custom_role();
+
+create function private.tenancy_expand_wildcard() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into private.role_permissions (custom_role_id, permission)
+  select r.id, new.permission from public.custom_roles as r where new.wildcard = any (r.permissions)
+  on conflict do nothing;
+  return null;
+end
+$$;
+comment on function private.tenancy_expand_wildcard() is 'Trigger: a new permission counts for the custom roles that hold its wildcard. Definer: custom roles are tenants'' rows.';
+create trigger permissions_expand after insert on private.permissions
+  for each row when (new.wildcard is not null) execute function private.tenancy_expand_wildcard();
+
 -- ----------------------------------------------------------------------------
 -- RPC
 -- ----------------------------------------------------------------------------

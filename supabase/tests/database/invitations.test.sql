@@ -97,7 +97,7 @@ select tests.refuses($$select public.invite_member('x@example.test', 'member')$$
 select lives_ok($$select public.invite_member('x@example.test', 'viewer')$$, 'an inviter can grant a role whose permissions they hold');
 select tests.act_as_superuser();
 delete from private.role_permissions;
-insert into private.role_permissions table tests.held;
+insert into private.role_permissions (role, permission) select h.role, h.permission from tests.held as h;
 
 -- ---- invalid input
 select tests.act_as('ada');

@@ -2,7 +2,7 @@
 begin;
 \ir 000_helpers.sql
 
-select plan(143);
+select plan(146);
 
 select tests.sign_up('ada'), tests.sign_up('adm'), tests.sign_up('mem'), tests.sign_up('vic'), tests.sign_up('cus'), tests.sign_up('eve');
 select tests.act_as('ada');
@@ -138,6 +138,18 @@ select is(public.has_role(tests.lab(), 'admin'), true, 'and has_role() answers b
 select is(public.can(tests.lab(), 'members:write'), false, 'a base role grants nothing');
 select is(tests.changed($$update public.memberships set role = 'viewer' where org_id = tests.lab()$$), 0::bigint, 'so a member of base admin manages nobody');
 
+-- A permission that is new in the catalogue.
+select tests.act_as_superuser();
+update public.custom_roles set permissions = '{*:read}' where name = 'Reader';
+insert into private.permissions (permission, description) values ('tea:read', 'See tea'), ('tea:make', 'Make tea');
+select tests.act_as('cus', tests.lab());
+select is(public.can(tests.lab(), 'tea:read') and not public.can(tests.lab(), 'tea:make'), true, 'a wildcard covers permissions that come later');
+select tests.act_as_superuser();
+select bag_eq(
+  $$select rp.permission from private.role_permissions as rp join public.custom_roles as r on r.id = rp.custom_role_id where r.name = 'Reader'$$,
+  $$select permission from private.permissions where wildcard = '*:read'$$, 'and nothing else, also after changes'
+);
+
 -- A private project.
 select tests.act_as_superuser();
 update public.custom_roles set permissions = '{projects:read}' where name = 'Reader';
@@ -240,6 +252,7 @@ select tests.act_as('ada', tests.lab());
 select is(tests.changed('delete from public.organizations where id = tests.lab()'), 1::bigint, 'an organization is deleted with the roles that its members have');
 select tests.act_as_superuser();
 select is_empty($$select 1 from public.custom_roles where name in ('Manager', 'Trap', 'Finance')$$, 'no role is left');
+select is_empty($$select 1 from private.role_permissions as rp where rp.custom_role_id is not null and rp.custom_role_id not in (select id from public.custom_roles)$$, 'and none of its permissions');
 
 select * from finish();
 rollback;
