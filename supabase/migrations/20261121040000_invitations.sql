@@ -1,7 +1,8 @@
 -- ============================================================================
 -- Invitations: users become members by accepting one.
 --
--- A user who may invite creates an invitation and passes its token on. A signed-in user who presents the token may accept.
+-- A user who may invite creates an invitation. Its token goes to the address by mail, and the user may pass it on, too. A
+-- signed-in user who presents the token may accept.
 -- Where the operator says that login confirms addresses, the user's confirmed address must be that of the invitation.
 -- Otherwise the address is a label in the list of invitations: it is not compared with an account and proves nothing.
 -- Lock order: users, then the organization, then the invitation.
@@ -182,12 +183,13 @@ begin
   insert into private.invitation_tokens as t (invitation_id, token_hash)
   values (invitation.id, private.invitations_token_hash(token))
   on conflict (invitation_id) do update set token_hash = excluded.token_hash;
+  perform private.mail_send_invitation(invitation, token);
   return (
     invitation.id, invitation.org_id, invitation.email, invitation.role, invitation.custom_role_id, invitation.expires_at, token
   )::public.issued_invitation;
 end
 $$;
-comment on function private.invitations_issue_token(public.invitations) is 'Gives an invitation a new token, for the caller to pass on. An earlier one stops working.';
+comment on function private.invitations_issue_token(public.invitations) is 'Gives an invitation a new token, sends it by mail and returns it. An earlier one stops working.';
 
 create function private.invitations_make_room(org uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp

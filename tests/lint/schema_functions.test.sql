@@ -112,6 +112,10 @@ select results_eq(
     'private.jobs_release(text,uuid[])',
     'private.jobs_requeue_expired()',
     'private.jobs_stats()',
+    'private.mail_backlog()',
+    'private.mail_hand_over(text,uuid,integer)',
+    'private.mail_report(text,uuid,integer,integer,boolean)',
+    'private.mail_start(text,uuid,integer)',
     'private.requests_admit_external(text,text,text)',
     'private.stripe_backlog()',
     'private.stripe_ingest_event(jsonb)'

@@ -1,0 +1,253 @@
+-- ============================================================================
+-- Mail: limits, text, and mail_send().
+-- ============================================================================
+
+-- ----------------------------------------------------------------------------
+-- Limits
+-- ----------------------------------------------------------------------------
+
+create function private.mail_is_address(value text) returns boolean
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(
+    char_length(value) <= 320 and value ~ '^[^[:space:][:cntrl:]@<>(),;:\\"]+@[^[:space:][:cntrl:]@<>(),;:\\"]+$' and value !~ '^[-.]|\.@|@[-.]|[-.]$|\.\.',
+    false
+  )
+$$;
+comment on function private.mail_is_address(text) is 'Whether a text can be the address of a mailbox: one local part and one domain, without characters that end or separate addresses. False for null.';
+
+create function private.mail_mailbox(address text) returns text
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select case when p.domain in ('gmail.com', 'googlemail.com') then replace(p.name, '.', '') else p.name end || '@' || p.domain
+  from (
+    select split_part(split_part(lower(address), '@', 1), '+', 1) as name, split_part(lower(address), '@', 2) as domain
+  ) as p
+$$;
+comment on function private.mail_mailbox(text) is 'The mailbox behind an address, for limits: without case and without +detail, and without dots where Gmail ignores them.';
+
+create function private.mail_limits(recipient text, org uuid) returns table (key text, rate integer, period interval)
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select l.key, l.rate, l.period
+  from private.mail_settings as s
+  cross join lateral (
+    values
+      ('mail:mailbox:hour:' || private.mail_mailbox(mail_limits.recipient), s.mailbox_per_hour, interval '1 hour'),
+      ('mail:mailbox:day:' || private.mail_mailbox(mail_limits.recipient), s.mailbox_per_day, interval '1 day'),
+      ('mail:organization:' || mail_limits.org, s.organization_per_hour, interval '1 hour'),
+      (case when mail_limits.org is not null then 'mail:organizations' end, s.organizations_per_hour, interval '1 hour'),
+      ('mail:all', s.total_per_hour, interval '1 hour')
+  ) as l (key, rate, period)
+  where l.key is not null
+$$;
+comment on function private.mail_limits(text, uuid) is 'Limits that a mail to this address counts against. org: the organization that sends it, null for the platform.';
+
+-- A call of several limits pays all of them or none. One key twice, with room for one, is always refused: so nothing is paid, and
+-- the answer is the limit that refuses for longest, or that key with a second at most when no other limit refuses.
+create function private.mail_limited(recipient text, org uuid default null) returns integer
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  select case when v.meter <> 'mail:look' then greatest(v.retry_after, 1) end
+  from (
+    select array_agg(l.key) as keys, array_agg(l.rate) as rates, array_agg(l.period) as periods
+    from private.mail_limits(mail_limited.recipient, nullif(mail_limited.org, kijko.platform_org_id())) as l
+  ) as l
+  cross join lateral kijko.rate_limits(
+    array['mail:look', 'mail:look'] || l.keys, array[1, 1] || l.rates,
+    array[interval '1 millisecond', interval '1 millisecond'] || l.periods
+  ) as v
+$$;
+comment on function private.mail_limited(text, uuid) is 'Whether mail_send() would refuse a mail to this address now: seconds until it would not; null when it would be sent. Counts nothing. Definer: login asks it. Nullable: result.';
+
+create function private.mail_refuse(retry_after integer) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform kijko.add_header('Retry-After', greatest(retry_after, 1)::text);
+  perform kijko.fail('rate_limited', 'mails: too many to this address, or in all', format('Try again in %s seconds.', greatest(retry_after, 1)));
+end
+$$;
+comment on function private.mail_refuse(integer) is 'Refuses a mail with rate_limited and Retry-After.';
+
+create function private.mail_take(recipient text, org uuid, families text[]) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  verdict kijko.verdict;
+begin
+  select v.* into verdict
+  from (
+    select array_agg(l.key) as keys, array_agg(l.rate) as rates, array_agg(l.period) as periods
+    from private.mail_limits(mail_take.recipient, mail_take.org) as l
+    where split_part(l.key, ':', 2) = any (mail_take.families)
+  ) as l
+  cross join lateral kijko.rate_limits(l.keys, l.rates, l.periods) as v;
+  if verdict.allowed is not true then
+    perform private.mail_refuse(verdict.retry_after);
+  end if;
+end
+$$;
+comment on function private.mail_take(text, uuid, text[]) is 'Counts one mail against the limits of these families, or refuses it with rate_limited.';
+
+create function private.mail_charge(recipient text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  wait constant integer := private.mail_limited(recipient);
+begin
+  if wait is not null then
+    perform private.mail_refuse(wait);
+  end if;
+  -- Not the limit of all mails: addresses that get none must not use it up.
+  perform private.mail_take(recipient, null, array['mailbox']);
+end
+$$;
+comment on function private.mail_charge(text) is 'Counts a mail to an address that gets none, and refuses as mail_send() would. So the answers of login do not tell whether an address has an account. Definer: login calls it.';
+
+-- ----------------------------------------------------------------------------
+-- Text
+-- ----------------------------------------------------------------------------
+
+create function private.mail_fill(template text, data jsonb, html boolean) returns text
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(string_agg(
+    case
+      when p.piece[1] !~ '^\{[a-z_]+\}$' then p.piece[1]
+      when not html then v.value
+      else replace(replace(replace(replace(replace(v.value, '&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;'), '''', '&#39;')
+    end, '' order by p.n
+  ), '')
+  from regexp_matches(template, '\{[a-z_]+\}|[^{]+|\{', 'g') with ordinality as p (piece, n)
+  cross join lateral (
+    -- One line, and no characters that turn or hide text.
+    select regexp_replace(
+      coalesce(data ->> btrim(p.piece[1], '{}'), ''), '[\u0001-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+', ' ', 'g'
+    )
+  ) as v (value)
+$$;
+comment on function private.mail_fill(text, jsonb, boolean) is 'A template with its variables filled in, in one pass: a value is never read as a template. Values become one line, and are escaped for HTML.';
+
+create function private.mail_html_page(content text, locale text) returns text
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select case when content ~* '^\s*<!doctype' then content else concat(
+    '<!doctype html>', e'\n', '<html lang="', locale, '"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"></head>', e'\n',
+    '<body style="margin:0;padding:24px;background:#f4f4f5;color:#18181b;font:16px/1.5 system-ui,-apple-system,sans-serif">', e'\n',
+    '<div style="max-width:480px;margin:0 auto;padding:24px;background:#fff;border-radius:8px">', e'\n', content, e'\n</div></body></html>\n'
+  ) end
+$$;
+comment on function private.mail_html_page(text, text) is 'The HTML document around the content of a template; a template that is a whole document stays as it is.';
+
+create function private.mail_render(id uuid) returns table (recipient text, subject text, text text, html text, link text)
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select m.recipient, left(private.mail_fill(t.subject, v.data, false), 200), private.mail_fill(t.text, v.data, false),
+    private.mail_html_page(private.mail_fill(t.html, v.data, true), t.locale), m.data ->> 'link'
+  from private.mail_messages as m
+  cross join lateral (select jsonb_build_object('email', m.recipient) || m.data) as v (data)
+  join private.mail_templates as t on t.name = m.template and t.locale = m.locale
+  where m.id = mail_render.id and m.data is not null
+$$;
+comment on function private.mail_render(uuid) is 'Subject and bodies of a mail, by today''s template; no row once its data is gone. The variable email is the recipient unless the sender gave it.';
+
+-- ----------------------------------------------------------------------------
+-- Sending
+-- ----------------------------------------------------------------------------
+
+create function private.mail_check_data(template text, data jsonb) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  kind private.mail_kinds;
+  missing text;
+begin
+  select k.* into kind from private.mail_kinds as k where k.name = mail_check_data.template;
+  if kind.name is null then
+    perform kijko.fail('invalid_input', 'template: no such mail');
+  end if;
+  if jsonb_typeof(data) is distinct from 'object' or pg_column_size(data) > 32768 then
+    perform kijko.fail('invalid_input', 'data: an object, at most 32 KiB');
+  end if;
+  select string_agg(r.name, ', ') into missing
+  from unnest(kind.required) as r (name) where coalesce(mail_check_data.data ->> r.name, '') = '';
+  if missing is not null then
+    perform kijko.fail('invalid_input', format('data: mail %s needs %s', kind.name, missing));
+  end if;
+  if data ->> 'link' !~ '^https?://[^[:space:][:cntrl:]"<>]+$' then
+    perform kijko.fail('invalid_input', 'data: link is not an http or https address');
+  end if;
+end
+$$;
+comment on function private.mail_check_data(text, jsonb) is 'Refuses variables that do not fit the mail.';
+
+create function private.mail_queue(message private.mail_messages) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  job uuid;
+begin
+  job := private.jobs_enqueue(
+    message.org_id, 'mail', payload => jsonb_build_object('mail_id', message.id),
+    -- Somebody waits for a mail of login; an invitation has time.
+    priority => case when message.org_id = kijko.platform_org_id() then 10 else 0 end::smallint,
+    -- About half an hour with the queue's back-off: greylisting asks for some minutes.
+    max_attempts => 12, timeout_seconds => 300
+  );
+  update private.mail_messages as m set job_id = job where m.id = message.id;
+end
+$$;
+comment on function private.mail_queue(private.mail_messages) is 'Queues the job of a mail. Its payload names the mail and has nothing of it.';
+
+create function private.mail_send(
+  recipient text, template text, locale text, data jsonb, dedupe_key text default null, org uuid default null
+) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  sender constant uuid := coalesce(org, kijko.platform_org_id());
+  address constant text := btrim(recipient);
+  settings private.mail_settings;
+  message private.mail_messages;
+begin
+  if not private.mail_is_address(address) then
+    perform kijko.fail('invalid_input', 'recipient: an address, at most 320 characters');
+  end if;
+  if char_length(dedupe_key) not between 1 and 255 then
+    perform kijko.fail('invalid_input', 'dedupe_key: 1 to 255 characters');
+  end if;
+  perform private.mail_check_data(template, data);
+  select m.* into message from private.mail_messages as m where m.org_id = sender and m.dedupe_key = mail_send.dedupe_key;
+  if message.id is not null then
+    return message.id;
+  end if;
+  perform private.mail_take(address, nullif(sender, kijko.platform_org_id()), array['mailbox', 'organization', 'organizations', 'all']);
+  select s.* into settings from private.mail_settings as s;
+  insert into private.mail_messages as m (org_id, recipient, template, locale, data, dedupe_key, status, expires_at, finished_at)
+  values (
+    sender, address, mail_send.template,
+    coalesce((select t.locale from private.mail_templates as t where t.name = mail_send.template and t.locale = lower(left(mail_send.locale, 2))), settings.default_locale),
+    mail_send.data, mail_send.dedupe_key, case settings.delivery when 'smtp' then 'queued' else 'kept' end,
+    clock_timestamp() + settings.max_age, case settings.delivery when 'smtp' then null else clock_timestamp() end
+  )
+  on conflict (org_id, dedupe_key) where m.dedupe_key is not null do nothing
+  returning m.* into message;
+  if message.id is null then
+    -- Another transaction has committed one with this key since.
+    return (select m.id from private.mail_messages as m where m.org_id = sender and m.dedupe_key = mail_send.dedupe_key);
+  end if;
+  if message.status = 'queued' then
+    perform private.mail_queue(message);
+  end if;
+  return message.id;
+end
+$$;
+comment on function private.mail_send(text, text, text, jsonb, text, uuid) is 'Sends a mail once the caller''s transaction commits, or keeps it where mails are not delivered. template: a name of private.mail_kinds, which says what data needs. locale: a language tag; one without a template becomes the default. org: the organization that sends it, null for the platform. Returns the mail, or with a dedupe_key that was used the first one. Refuses with rate_limited and Retry-After (private.mail_limited() tells it before). Definer: login calls it and has no right on the tables.';
+
+-- Login is another role''s: it calls these from its own functions.
+grant usage on schema private to supabase_auth_admin;
+grant execute on function private.mail_send(text, text, text, jsonb, text, uuid) to supabase_auth_admin;
+grant execute on function private.mail_limited(text, uuid) to supabase_auth_admin;
+grant execute on function private.mail_charge(text) to supabase_auth_admin;

@@ -1,0 +1,39 @@
+-- ============================================================================
+-- Mail: invitations. Their functions call this, late bound: invitations are an earlier domain.
+-- ============================================================================
+
+create function private.mail_plain_name(name text) returns text
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  -- Mail programs make links of addresses. "evil.test/now" and "https://evil.test" become text that none of them recognizes.
+  select left(regexp_replace(replace(name, '://', ' '), '([^[:space:]])([.@/])(?=[^[:space:]])', '\1\2 ', 'g'), 120)
+$$;
+comment on function private.mail_plain_name(text) is 'A name that a user chose, for a mail to somebody else: no mail program makes a link of any part of it.';
+
+create function private.mail_send_invitation(invitation public.invitations, token text) returns uuid
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  settings private.mail_settings;
+  inviter record;
+begin
+  select s.* into settings from private.mail_settings as s;
+  select p.display_name, u.email, u.raw_user_meta_data ->> 'locale' as locale into inviter
+  from auth.users as u
+  left join public.profiles as p on p.id = u.id
+  where u.id = invitation.sent_by;
+  return private.mail_send(
+    invitation.email, 'invitation', inviter.locale,
+    jsonb_build_object(
+      'link', settings.site_url || settings.invitation_path || '?token=' || token,
+      'organization', (select private.mail_plain_name(o.name) from public.organizations as o where o.id = invitation.org_id),
+      -- The address too: a name alone could be anybody's.
+      'inviter', coalesce(nullif(concat_ws(' ', private.mail_plain_name(inviter.display_name), '(' || inviter.email || ')'), ''), '-'),
+      'role', invitation.role,
+      'email', invitation.email
+    ),
+    org => invitation.org_id
+  );
+end
+$$;
+comment on function private.mail_send_invitation(public.invitations, text) is 'Sends the token of an invitation to its address, in the language of the inviter (locale of their user metadata). Refuses as mail_send() does. Called by the definer functions of invitations.';
