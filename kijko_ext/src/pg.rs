@@ -6,6 +6,7 @@ pub mod datum;
 pub mod invalidation;
 pub mod lwlock;
 pub mod malloc_tuning;
+pub mod primary_key;
 pub mod query;
 pub mod setting;
 pub mod sql_function;

@@ -7,6 +7,8 @@ use pgrx::prelude::*;
 use super::cache_state::{self, Loading};
 use super::revocation_cache;
 use crate::clock;
+use crate::pg::datum::uuid_datum;
+use crate::pg::primary_key::{self, Tuple};
 use crate::pg::query::{self, Statement};
 use crate::pg::sql_function::{Answer, Arguments, sql_function};
 use crate::pg::trigger;
@@ -100,30 +102,13 @@ fn load(index: usize) -> bool {
     state.is_ready()
 }
 
-/// Until when the session is revoked, looked up by the primary key. This is an index scan and no query, so it needs neither
-/// rights on the table nor a change of user, works in parallel workers, and costs a microsecond.
+/// Until when the session is revoked, by the table.
 fn in_table(relation: pg_sys::Oid, session: &[u8; 16]) -> Option<i64> {
-    // SAFETY: the relation is opened with a lock and closed again; the key outlives the scan. An error in between
-    // aborts the transaction, which releases both.
+    let read = |row: &Tuple| row.integer(EXPIRES_AT);
+    // SAFETY: the primary key is of type uuid; every statement has an active snapshot.
     unsafe {
-        let mut id = *session;
-        let relation = pg_sys::table_open(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
-        let mut key = pg_sys::ScanKeyData::default();
-        pg_sys::ScanKeyInit(
-            &mut key,
-            1,
-            pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
-            pg_sys::Oid::from(pg_sys::F_UUID_EQ),
-            pg_sys::Datum::from(id.as_mut_ptr()),
-        );
-        let index = pg_sys::RelationGetPrimaryKeyIndex(relation);
-        let snapshot = pg_sys::GetActiveSnapshot();
-        let scan = pg_sys::systable_beginscan(relation, index, true, snapshot, 1, &mut key);
-        let tuple = pg_sys::systable_getnext(scan);
-        let until = (!tuple.is_null()).then(|| row(tuple, (*relation).rd_att).1);
-        pg_sys::systable_endscan(scan);
-        pg_sys::table_close(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
-        until
+        let (key, snapshot) = (uuid_datum(session), pg_sys::GetActiveSnapshot());
+        primary_key::find(relation, key, pg_sys::F_UUID_EQ, snapshot, read).flatten()
     }
 }
 
@@ -167,13 +152,12 @@ fn session_changed(arguments: Arguments) -> Answer {
 }
 
 unsafe fn row(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) -> ([u8; 16], i64) {
-    // SAFETY: both columns are not null and of these types.
-    unsafe {
-        let mut null = false;
-        let mut column = |number| pg_sys::SPI_getbinval(tuple, descriptor, number, &mut null);
-        let session = column(SESSION_ID).cast_mut_ptr::<[u8; 16]>().read();
-        (session, column(EXPIRES_AT).value() as i64)
-    }
+    let row = unsafe { Tuple::new(tuple, descriptor) };
+    // Neither is null.
+    (
+        row.uuid(SESSION_ID).unwrap_or_default(),
+        row.integer(EXPIRES_AT).unwrap_or(i64::MAX),
+    )
 }
 
 impl State {
