@@ -1,12 +1,15 @@
 //! The caller of a request: `kijko.actor()`, `kijko.user_id()` and `kijko.session_id()`.
 //!
-//! The token's claims say who it is. They count only in a trusted session (trust.rs), and not after their session was
-//! revoked (session.rs). Every function of the extension that asks for the caller uses `caller()`.
+//! An API key that was identified is the caller (api_key/calling.rs). Otherwise the token's claims say who it is. They count only
+//! in a trusted session (trust.rs), and not after their session was revoked (session.rs). Every function of the extension that
+//! asks for the caller uses `caller()`.
 
 use pgrx::Uuid;
 use pgrx::prelude::*;
 use serde_json::{Map, Value};
 
+use crate::api_key::calling;
+use crate::api_key::record::{ApiKey, Kind};
 use crate::claims::{self, uuid_claim};
 use crate::pg::composite;
 use crate::pg::datum::{copied_uuid, text_datum};
@@ -20,11 +23,16 @@ const USER_ROLE: &str = "authenticated";
 const SERVICE_ROLE: &str = "service_role";
 const ANONYMOUS_ROLE: &str = "anon";
 
-/// Without the kinds of API keys, which no claim stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
     User([u8; 16]),
-    /// The service key.
+    Key {
+        kind: Kind,
+        id: [u8; 16],
+        organization: [u8; 16],
+        owner: Option<[u8; 16]>,
+    },
+    /// The service key of the installation.
     Service,
     /// A request without a token, or with the anon key.
     Anonymous,
@@ -36,15 +44,27 @@ impl Caller {
     fn kind(self) -> &'static str {
         match self {
             Self::User(_) => "user",
+            Self::Key { kind, .. } => kind.caller(),
             Self::Service => "service",
             Self::Anonymous => "anonymous",
             Self::None => "none",
         }
     }
 
-    pub fn user(self) -> Option<[u8; 16]> {
+    fn of_key(key: &ApiKey) -> Self {
+        Self::Key {
+            kind: key.kind,
+            id: key.id,
+            organization: key.organization,
+            owner: key.owner,
+        }
+    }
+
+    /// The user, or the owner of a personal key.
+    fn user(self) -> Option<[u8; 16]> {
         match self {
             Self::User(id) => Some(id),
+            Self::Key { owner, .. } => owner,
             Self::Service | Self::Anonymous | Self::None => None,
         }
     }
@@ -77,6 +97,9 @@ impl Session {
 
 /// The caller of this request.
 pub fn caller() -> Caller {
+    if let Some(key) = calling::current() {
+        return Caller::of_key(&key);
+    }
     let claimed = claims::with(|claims| Some((claimed(claims), Session::of(claims))));
     match claimed {
         None | Some((Caller::None, _)) => Caller::None,
@@ -98,18 +121,24 @@ fn claimed(claims: &Map<String, Value>) -> Caller {
 /// Kind, user, API key and the key's organization.
 fn actor(arguments: Arguments) -> Answer {
     let caller = caller();
-    let user = caller.user();
+    let (key, organization) = match caller {
+        Caller::Key {
+            id, organization, ..
+        } => (Some(id), Some(organization)),
+        _ => (None, None),
+    };
+    let uuid = |id: Option<[u8; 16]>| id.map(|id| copied_uuid(&id));
     let columns = [
         Some(text_datum(caller.kind())),
-        user.map(|id| copied_uuid(&id)),
-        None,
-        None,
+        uuid(caller.user()),
+        uuid(key),
+        uuid(organization),
     ];
     // SAFETY: declared as kijko.caller, whose columns have these types.
     Ok(unsafe { composite::form(arguments.0, columns) })
 }
 
-/// The user who makes this request. Null for any other caller.
+/// The user who makes this request, or the owner of the personal key that does. Null for any other caller.
 #[pg_extern(stable, parallel_safe)]
 fn user_id() -> Option<Uuid> {
     caller().user().map(Uuid::from_bytes)
@@ -118,6 +147,9 @@ fn user_id() -> Option<Uuid> {
 /// The session of the token. Null when there is none, or it was revoked.
 #[pg_extern(stable, parallel_safe)]
 fn session_id() -> Option<Uuid> {
+    if calling::current().is_some() {
+        return None;
+    }
     match claims::with(|claims| Some(Session::of(claims)))? {
         Session::Named(id) if !session::is_revoked(&id) => Some(Uuid::from_bytes(id)),
         _ => None,

@@ -13,8 +13,3 @@ comment on column kijko.caller.org_id is 'The organization of the API key. Null 
 create function kijko.actor() returns kijko.caller
     language c stable parallel safe as 'MODULE_PATHNAME', 'kijko_actor';
 comment on function kijko.actor() is 'The caller of this request. Functions that decide by the caller use it instead of kijko.user_id(), which is null for a service key. After its session was revoked, and in a login that is not trusted (kijko.trusted_session_users), a token names no caller: kind none. Write (select kijko.actor()) in a policy, so that it runs once.';
-
-create function kijko.api_key_id() returns uuid
-    language sql stable parallel safe
-return (kijko.actor()).api_key_id;
-comment on function kijko.api_key_id() is 'The API key of this request; null without one.';

@@ -8,6 +8,8 @@ grant execute on function
     kijko.claim(text),
     kijko.actor(),
     kijko.api_key_id(),
+    kijko.api_key_permissions(),
+    kijko.authenticate_api_key(),
     kijko.user_id(),
     kijko.session_id(),
     kijko.now(),

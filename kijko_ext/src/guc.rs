@@ -12,6 +12,7 @@ use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 use crate::errors;
 use crate::network::ProxyList;
 
+pub mod api_keys;
 mod clock_offset;
 pub mod connection_time;
 
@@ -114,6 +115,7 @@ pub fn init() {
     );
     define_requests();
     connection_time::define();
+    api_keys::define();
     GucRegistry::define_string_guc(
         c"kijko.usage_attributes",
         c"A JSON object that uses of quotas are recorded with.",

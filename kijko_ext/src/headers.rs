@@ -39,6 +39,19 @@ pub fn of_request<T>(name: &str, body: impl FnOnce(&str) -> T) -> Option<T> {
     })?
 }
 
+/// Takes a header, named in lower case, from the request for the rest of the transaction.
+pub fn remove_of_request(name: &str) {
+    let text = REQUEST.with_borrow_mut(|request| {
+        request.headers.remove(name)?;
+        let text = serde_json::to_string(&request.headers).ok()?;
+        text.as_bytes().clone_into(&mut request.text);
+        Some(text)
+    });
+    if let Some(text) = text {
+        setting::set_local(c"request.headers", &text);
+    }
+}
+
 /// Whether a header holds the replacement character, which the proxy writes for bytes that are not UTF-8.
 pub fn are_malformed() -> bool {
     with_request(|request| request.malformed).unwrap_or(false)

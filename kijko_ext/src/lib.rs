@@ -6,6 +6,7 @@
 
 use pgrx::prelude::*;
 
+mod api_key;
 mod caller;
 mod claims;
 mod client;
@@ -49,6 +50,21 @@ extension_sql_file!(
     ]
 );
 extension_sql_file!("caller.sql", name = "caller", requires = ["errors"]);
+extension_sql_file!(
+    "api_key.sql",
+    name = "api_key",
+    requires = [
+        "quota_limits",
+        "quota_delete_subject",
+        api_key::sql::api_key_id,
+        api_key::sql::api_key_permissions,
+        api_key::sql::assume_api_key,
+        api_key::sql::generate_api_key,
+        api_key::sql::issued_api_key,
+        api_key::sql::issued_api_key_hash,
+        api_key::sql::api_key_last_used_at
+    ]
+);
 extension_sql_file!(
     "cron.sql",
     name = "cron",
@@ -179,10 +195,12 @@ pub extern "C-unwind" fn _PG_init() {
         request::counters::SHMEM_REGION,
         request::in_flight::SHMEM_REGION,
         session::revocation_cache::SHMEM_REGION,
+        api_key::last_use::SHMEM_REGION,
     ]);
     request_counter::worker::register();
     request::statement::init();
     request::memory_limit::init();
+    request::read_only_key::init();
 }
 
 /// Needed by `cargo pgrx test`, at the root of the crate.

@@ -4,6 +4,7 @@
 //!
 //! - policy.rs (pure) decides which policies apply, policy_cache.rs caches policies and tiers in each backend, and
 //!   membership_cache.rs the organization of each member.
+//! - authenticate.rs identifies the API key of a request, read_only_key.rs keeps a key that only reads from writing.
 //! - token.rs checks that the token is an access token, header_check.rs and preferences.rs (pure) check the headers.
 //! - response_headers.rs (pure) builds the headers of the response; limit_headers.rs adds those of a use of a quota.
 //! - connection_time.rs bounds how long a caller's requests hold connections, with the table of in_flight.rs.
@@ -14,6 +15,7 @@
 //! counters.rs has the figures.
 
 mod admit;
+mod authenticate;
 mod connection_time;
 pub mod counters;
 mod external;
@@ -25,6 +27,7 @@ pub mod memory_limit;
 mod policy;
 mod policy_cache;
 mod preferences;
+pub mod read_only_key;
 mod response_headers;
 pub mod statement;
 mod statement_timeout;

@@ -38,7 +38,7 @@ pub fn count(subject: &[u8; 16]) -> Option<u64> {
 }
 
 /// One worker serves one database.
-fn is_metered() -> bool {
+pub fn is_metered() -> bool {
     METERED.get().unwrap_or_else(|| {
         // SAFETY: a copy of the name, or null in the middle of a DROP DATABASE.
         let name = unsafe {

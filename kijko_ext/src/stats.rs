@@ -2,6 +2,7 @@
 
 use pgrx::prelude::*;
 
+use crate::api_key::last_use;
 use crate::rate_limit::limiter;
 use crate::{quota, request, request_counter, session};
 
@@ -14,6 +15,7 @@ fn stats() -> TableIterator<'static, (name!(metric, String), name!(value, i64))>
             .chain(quota::counter::slot_table::stats())
             .chain(request_counter::pending::stats())
             .chain(request::counters::figures())
+            .chain(last_use::stats())
             .chain(session::revocation_cache::stats())
             .map(|(metric, value)| (metric.to_owned(), value as i64)),
     )

@@ -10,6 +10,7 @@ use crate::errors;
 /// The kind whose subjects are the ids themselves: version 4, never 8.
 const ORGANIZATION: &str = "organization";
 pub const USER: &str = "user";
+pub const API_KEY: &str = "api_key";
 
 #[pg_extern(immutable, parallel_safe)]
 fn subject(kind: Option<&str>, id: Option<Uuid>) -> Uuid {

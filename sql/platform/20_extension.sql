@@ -54,6 +54,16 @@ grant execute on function
     kijko.membership_changed(),
     kijko.admit_external(text, text, text)
 to postgres;
+-- API keys: the domain's functions and triggers make and change them.
+grant execute on function
+    kijko.put_api_key(uuid, uuid, text, uuid, text[], bigint, bigint, bigint, timestamptz, timestamptz, timestamptz, text[]),
+    kijko.generate_api_key(uuid),
+    kijko.issued_api_key(uuid),
+    kijko.store_api_key_secret(uuid, interval),
+    kijko.delete_api_key(uuid),
+    kijko.api_key_last_used_at(uuid),
+    kijko.assume_api_key(uuid)
+to postgres;
 -- Headers of limits that the domain itself enforces.
 grant execute on function kijko.limit_headers(kijko.verdict) to postgres;
 

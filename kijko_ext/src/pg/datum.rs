@@ -68,3 +68,12 @@ pub fn is_object(json: pg_sys::Datum) -> bool {
         header & OBJECT != 0
     }
 }
+
+/// A bytea copied into the current memory context.
+pub fn bytea_datum(bytes: &[u8]) -> pg_sys::Datum {
+    // SAFETY: the same header and layout as a text; the bytes need not be one.
+    unsafe {
+        let copy = pg_sys::cstring_to_text_with_len(bytes.as_ptr().cast(), bytes.len() as i32);
+        pg_sys::Datum::from(copy)
+    }
+}

@@ -1,5 +1,5 @@
 //! `kijko.admit_request(organization, user, api_key)` admits or refuses a request. `kijko.admit_cached_member()` does the same
-//! for a caller whose membership is cached.
+//! for a caller whose membership is cached, and for an API key, which has no other organization than its own.
 
 use std::rc::Rc;
 
@@ -11,13 +11,15 @@ use super::{
     connection_time, counters, header_check, membership_cache, policy_cache, statement_timeout,
     token,
 };
+use crate::api_key::record::{ApiKey, Kind};
+use crate::api_key::{calling, lookup};
 use crate::guc::{self, FailureMode};
 use crate::pg::setting;
 use crate::pg::sql_function::{Answer, Arguments, Refusal, sql_function};
 use crate::pg::subtransaction::in_subtransaction;
 use crate::quota::api::metered_usage;
 use crate::rate_limit::{gcra::RateDecision, limiter};
-use crate::{client, clock, headers, request_counter};
+use crate::{client, clock, headers, request_counter, subject};
 
 sql_function!(
     kijko_admit_request,
@@ -31,17 +33,44 @@ sql_function!(
 );
 
 const NANOS: u64 = 1_000_000_000;
+/// The quota of requests that an API key has of its own, beside the organization's.
+const API_KEY_QUOTA: &str = "api_key_quota";
+
+/// Whose request it is.
+#[derive(Default)]
+struct Caller {
+    organization: Option<[u8; 16]>,
+    user: Option<[u8; 16]>,
+    api_key: Option<[u8; 16]>,
+    /// What is stored about the key. None for one that is unknown.
+    record: Option<Rc<ApiKey>>,
+}
 
 /// Arguments: organization, user, API key.
 fn admit_request(arguments: Arguments) -> Answer {
     let [organization, user, api_key] = [0, 1, 2].map(|at| arguments.uuid(at));
-    admit(organization, user, api_key)?;
+    admit(&Caller {
+        organization,
+        user,
+        api_key,
+        record: api_key.and_then(|id| record_of(&id)),
+    })?;
     Ok(pg_sys::Datum::from(true))
 }
 
-/// Admits the request of a caller whose membership this backend has cached. Returns false for any other caller, and for a
-/// token that is not an access token: the domain then looks.
+fn record_of(key: &[u8; 16]) -> Option<Rc<ApiKey>> {
+    calling::current()
+        .filter(|calling| calling.id == *key)
+        .or_else(|| lookup::by_id(key).map(|stored| Rc::new(stored.key)))
+}
+
+/// Admits the request of an API key, or of a caller whose membership this backend has cached. Returns false for any other
+/// caller, and for a token that is not an access token: the domain then looks.
 fn admit_cached_member(_: Arguments) -> Answer {
+    if let Some(key) = calling::current() {
+        admit_api_key(key)?;
+        return Ok(pg_sys::Datum::from(true));
+    }
     let known = match token::fault() {
         None => membership_cache::current_member(),
         Some(_) => None,
@@ -49,29 +78,47 @@ fn admit_cached_member(_: Arguments) -> Answer {
     let Some((user, organization)) = known else {
         return Ok(pg_sys::Datum::from(false));
     };
-    admit(Some(organization), Some(user), None)?;
+    admit(&Caller {
+        organization: Some(organization),
+        user: Some(user),
+        ..Caller::default()
+    })?;
     Ok(pg_sys::Datum::from(true))
 }
 
-fn admit(
-    organization: Option<[u8; 16]>,
-    user: Option<[u8; 16]>,
-    api_key: Option<[u8; 16]>,
-) -> Result<(), Refusal> {
+fn admit_api_key(key: Rc<ApiKey>) -> Result<(), Refusal> {
+    let requested = membership_cache::requested_by_header()?;
+    admit(&Caller {
+        organization: Some(key.organization),
+        user: key.owner,
+        api_key: Some(key.id),
+        record: Some(key.clone()),
+    })?;
+    // After the limits, so that probing for other organizations is limited, too.
+    match requested.is_none_or(|organization| organization == key.organization) {
+        true => Ok(()),
+        false => {
+            let details = "x-org-id: not the organization of the API key";
+            Err(Refusal::new("not_a_member", details, None))
+        }
+    }
+}
+
+fn admit(caller: &Caller) -> Result<(), Refusal> {
     let setting = |name| setting::get(name).unwrap_or_default();
     let (method, path) = (setting(c"request.method"), setting(c"request.path"));
+    let record = caller.record.as_deref();
     let mut request = RequestInfo {
         network: None,
-        organization,
-        user,
-        api_key,
+        organization: caller.organization,
+        user: caller.user,
+        api_key: caller.api_key,
+        is_publishable: record.is_some_and(|key| key.kind == Kind::Publishable),
         method: &method,
         path: &path,
     };
     // Counted first, because a request that is refused is a request, too.
-    let pending = request
-        .organization
-        .map(|subject| request_counter::count(&subject));
+    let quotas = counted_quotas(caller);
     header_check::check()?;
 
     let (tier, policies) = match policies(&request) {
@@ -84,14 +131,15 @@ fn admit(
     if policies.iter().any(|policy| policy.scope == Scope::Address) {
         request.network = client::network();
     }
-    let mut limits = rates(&policies, &request);
-    if limits.iter().all(|limit| limit.allowed)
-        && let (Some(organization), Some(pending)) = (&request.organization, pending)
-    {
-        match quota(organization, pending.unwrap_or(1)) {
-            Ok(quota) => limits.extend(quota),
-            Err(failure) => {
-                apply_failure_mode(guc::on_quota_failure(), "the quota of requests", &failure)?
+    let own = record.and_then(|key| RateLimitPolicy::of_api_key(key.rate_limit?));
+    let mut limits = rates(own.iter().chain(policies.iter()), &request);
+    if limits.iter().all(|limit| limit.allowed) {
+        for (name, subject, pending) in quotas {
+            match quota(name, &subject, pending) {
+                Ok(quota) => limits.extend(quota),
+                Err(failure) => {
+                    apply_failure_mode(guc::on_quota_failure(), "the quota of requests", &failure)?
+                }
             }
         }
     }
@@ -114,6 +162,20 @@ fn admit(
     Ok(())
 }
 
+/// Counts the request for each subject that has a quota of requests: the organization, and the API key. Returns the limits'
+/// names, the subjects, and how many of their requests are not in the ledger yet.
+fn counted_quotas(caller: &Caller) -> impl Iterator<Item = (&'static str, [u8; 16], u64)> {
+    let organization = caller.organization.map(|id| (request_counter::METER, id));
+    let api_key = caller.record.as_ref().map(|key| {
+        let subject = subject::of(subject::API_KEY, &key.id);
+        (API_KEY_QUOTA, subject)
+    });
+    [organization, api_key]
+        .map(|quota| quota.map(|(name, id)| (name, id, request_counter::count(&id).unwrap_or(1))))
+        .into_iter()
+        .flatten()
+}
+
 fn policies(request: &RequestInfo) -> Result<policy_cache::RequestPolicies, String> {
     let (organization, user) = (request.organization.as_ref(), request.user.as_ref());
     policy_cache::of_request(organization, user).map_or_else(
@@ -128,11 +190,14 @@ pub fn policies_of(tier: &str) -> Result<Rc<[RateLimitPolicy]>, String> {
 }
 
 /// Takes from all limits that apply, or from none of them. Each limit in shadow mode counts by itself.
-pub fn rates<'a>(policies: &'a [RateLimitPolicy], request: &RequestInfo) -> Vec<LimitState<'a>> {
+pub fn rates<'a>(
+    policies: impl Iterator<Item = &'a RateLimitPolicy> + Clone,
+    request: &RequestInfo,
+) -> Vec<LimitState<'a>> {
     let applying = |shadow: bool| {
         let key = move |policy: &'a RateLimitPolicy| Some((policy, policy.key_of(request)?));
         policies
-            .iter()
+            .clone()
             .filter(move |policy| policy.shadow == shadow)
             .filter_map(key)
     };
@@ -170,15 +235,17 @@ fn rate<'a>(policy: &'a RateLimitPolicy, decision: &RateDecision) -> LimitState<
     }
 }
 
-/// The state of the organization's quota of requests. `pending` requests, this one included, are not in the ledger yet.
-fn quota(organization: &[u8; 16], pending: u64) -> Result<Option<LimitState<'static>>, String> {
+/// The state of a subject's quota of requests. `pending` requests, this one included, are not in the ledger yet.
+fn quota(
+    name: &'static str,
+    subject: &[u8; 16],
+    pending: u64,
+) -> Result<Option<LimitState<'static>>, String> {
     // Usually cached. Reading may fail, so it happens in a subtransaction.
-    let status = match metered_usage::cached_quota_status(organization, request_counter::METER) {
+    let status = match metered_usage::cached_quota_status(subject, request_counter::METER) {
         Some(status) => status,
-        None => {
-            in_subtransaction(|| metered_usage::quota_status(organization, request_counter::METER))?
-                .map_err(|_| "its counter could not be had".to_owned())?
-        }
+        None => in_subtransaction(|| metered_usage::quota_status(subject, request_counter::METER))?
+            .map_err(|_| "its counter could not be had".to_owned())?,
     };
     Ok(status.map(|status| {
         let used = status.used.saturating_add_unsigned(pending);
@@ -191,7 +258,7 @@ fn quota(organization: &[u8; 16], pending: u64) -> Result<Option<LimitState<'sta
         let reset = seconds(clock::now_micros());
         let allowed = used <= status.limit;
         LimitState {
-            name: request_counter::METER,
+            name,
             quota: status.limit.max(0) as u64,
             remaining: status.limit.saturating_sub(used).max(0) as u64,
             window: seconds(period.start),
@@ -202,7 +269,7 @@ fn quota(organization: &[u8; 16], pending: u64) -> Result<Option<LimitState<'sta
     }))
 }
 
-fn write_headers(limits: &[LimitState]) {
+pub fn write_headers(limits: &[LimitState]) {
     let headers = response_headers::of_limits(limits, clock::unix_seconds(clock::real_micros()));
     let headers: Vec<_> = headers
         .iter()
@@ -213,8 +280,8 @@ fn write_headers(limits: &[LimitState]) {
     }
 }
 
-fn refusal(limit: &LimitState) -> Refusal {
-    if limit.name == request_counter::METER {
+pub fn refusal(limit: &LimitState) -> Refusal {
+    if [request_counter::METER, API_KEY_QUOTA].contains(&limit.name) {
         let (period, hint) = match limit.reset {
             Some(_) => (
                 " of this period",

@@ -2,7 +2,8 @@
 //! transaction ends. Without a bound on that time, the slow requests of one caller keep everybody else waiting.
 //!
 //! 1. An admitted request occupies a place in shared memory (in_flight.rs) with its subject: the user; the organization of a
-//!    caller that is no user; the network of a caller without either.
+//!    caller that is no user; the network of a caller without either. A publishable key is a subject of its own, so that its
+//!    visitors do not use up what the organization's other keys have.
 //! 2. When its transaction ends, however it ends, the time since the admission is debited from the subject's budget.
 //! 3. While a subject is in debt, only a few of its requests may be in flight. A further one is refused.
 //!
@@ -73,6 +74,9 @@ pub fn admit(request: &RequestInfo) -> Result<(), Refused> {
 }
 
 fn subject_of(request: &RequestInfo) -> Subject {
+    if let Some(key) = request.api_key.as_ref().filter(|_| request.is_publishable) {
+        return subject("api_key", key);
+    }
     if let Some(user) = &request.user {
         return subject("user", user);
     }

@@ -23,11 +23,12 @@ fn admit_external(arguments: Arguments) -> Answer {
         user: None,
         organization: None,
         api_key: None,
+        is_publishable: false,
         method: arguments.text(1).unwrap_or_default(),
         path: arguments.text(2).unwrap_or_default(),
     };
     let answer = match admit::policies_of(policy::EXTERNAL) {
-        Ok(policies) => answer(&admit::rates(&policies, &request)),
+        Ok(policies) => answer(&admit::rates(policies.iter(), &request)),
         Err(failure) => {
             let then = guc::on_rate_limit_failure();
             let passes = admit::fail_open(then, "the rate limits", &failure);

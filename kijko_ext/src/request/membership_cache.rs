@@ -10,11 +10,12 @@ use std::collections::HashMap;
 
 use pgrx::prelude::*;
 
+use crate::caller::{self, Caller};
 use crate::pg::datum::copied_uuid;
 use crate::pg::invalidation::RelcacheEpoch;
 use crate::pg::sql_function::{Answer, Arguments, Refusal, sql_function};
 use crate::pg::{query, trigger};
-use crate::{caller, claims, headers};
+use crate::{claims, headers};
 
 sql_function!(
     kijko_requested_org_id,
@@ -60,7 +61,9 @@ thread_local! {
 /// The user who makes this request, and its organization. None without a user, without a cached membership, and when the
 /// request names an organization of which the user is not a member.
 pub fn current_member() -> Option<(Uuid, Uuid)> {
-    let user = caller::caller().user()?;
+    let Caller::User(user) = caller::caller() else {
+        return None; // a key acts for its organization alone
+    };
     let wanted = requested().ok()?;
     let now = EPOCH.refresh();
     CACHE.with_borrow(|known| {
@@ -72,13 +75,16 @@ pub fn current_member() -> Option<(Uuid, Uuid)> {
 /// The organization that the request names: by its header, else by a claim of its token. An error when the header is not a
 /// uuid. Both the domain's public.org_id() and this cache use it, so they agree about a request.
 fn requested() -> Result<Option<Uuid>, Refusal> {
+    Ok(requested_by_header()?
+        .or_else(|| claims::with(|claims| claims::parse_uuid(claims.get(CLAIM)?.as_str()?))))
+}
+
+pub fn requested_by_header() -> Result<Option<Uuid>, Refusal> {
     match headers::of_request(HEADER, str::to_owned) {
         Some(named) if !named.is_empty() => claims::parse_uuid(&named)
             .map(Some)
             .ok_or_else(|| Refusal::new("bad_request", "header x-org-id: not a uuid", None)),
-        _ => Ok(claims::with(|claims| {
-            claims::parse_uuid(claims.get(CLAIM)?.as_str()?)
-        })),
+        _ => Ok(None),
     }
 }
 

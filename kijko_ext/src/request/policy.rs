@@ -9,6 +9,8 @@ pub const ANY_TIER: &str = "*";
 pub const ANONYMOUS: &str = "anonymous";
 pub const USER: &str = "user";
 pub const EXTERNAL: &str = "external";
+/// The name of the limit that an API key has of its own.
+const API_KEY_REQUESTS: &str = "api_key_requests";
 
 /// What a limit is counted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,11 +58,29 @@ pub struct RequestInfo<'a> {
     pub user: Option<[u8; 16]>,
     pub organization: Option<[u8; 16]>,
     pub api_key: Option<[u8; 16]>,
+    /// Whether that key stands in browsers, where anybody can use it.
+    pub is_publishable: bool,
     pub method: &'a str,
     pub path: &'a str,
 }
 
 impl RateLimitPolicy {
+    /// The limit that a key has of its own: requests a minute. None for a rate that no key can have.
+    pub fn of_api_key(rate: u32) -> Option<Self> {
+        Some(Self {
+            name: API_KEY_REQUESTS.into(),
+            tier: ANY_TIER.into(),
+            scope: Scope::ApiKey,
+            method: None,
+            route: None,
+            limit: gcra::RateLimit::new(rate, 60_000_000_000, rate).ok()?,
+            cost: 1,
+            window: 60,
+            shadow: false,
+            key: format!("\0{API_KEY_REQUESTS}\0{rate}\0").into_bytes(),
+        })
+    }
+
     /// The key that this request is counted under. None when the policy does not apply to it.
     pub fn key_of(&self, request: &RequestInfo) -> Option<Vec<u8>> {
         let method = self.method.as_deref();
@@ -161,6 +181,7 @@ mod unit {
         user: None,
         organization: None,
         api_key: None,
+        is_publishable: false,
         method: "GET",
         path: "/projects",
     };

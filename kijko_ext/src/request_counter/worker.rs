@@ -1,9 +1,10 @@
-//! The background worker that moves counts to the ledger, in one transaction a round, and in none while nothing was counted. It
-//! serves one database, kijko.database. On a standby it starts at promotion.
+//! The background worker that moves counts to the ledger, in one transaction a round, and in none while nothing was counted. In
+//! transactions of their own it writes the last uses of API keys. It serves one database, kijko.database. On a standby it starts
+//! at promotion.
 
 use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgrx::bgworkers::{
     BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags,
@@ -13,6 +14,7 @@ use pgrx::prelude::*;
 
 use super::METER;
 use super::pending::{self, PendingCount};
+use crate::api_key::{last_use, last_use_writer};
 use crate::guc;
 use crate::quota::api::metered_usage;
 
@@ -20,6 +22,10 @@ use crate::quota::api::metered_usage;
 const FAILURE_PAUSE: Duration = Duration::from_millis(1_000);
 const MAX_FINAL_FLUSHES: u32 = 100;
 const FINAL_FLUSH_PAUSE: Duration = Duration::from_millis(20);
+/// How often last uses are looked for.
+const LAST_USE_ROUND: Duration = Duration::from_secs(1);
+/// After a failure, which may have taken the whole lock timeout.
+const LAST_USE_FAILURE_PAUSE: Duration = Duration::from_secs(10);
 
 pub fn register() {
     BackgroundWorkerBuilder::new("kijko request counter")
@@ -37,6 +43,7 @@ pub extern "C-unwind" fn kijko_request_counter_worker(_argument: pg_sys::Datum) 
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
     BackgroundWorker::connect_worker_to_spi(Some(&guc::database()), None);
     let mut pause = guc::request_counter_flush_interval();
+    let mut next_round = Instant::now();
     loop {
         let alone = !wait(pause);
         if BackgroundWorker::sighup_received() {
@@ -51,6 +58,15 @@ pub extern "C-unwind" fn kijko_request_counter_worker(_argument: pg_sys::Datum) 
         } else {
             FAILURE_PAUSE
         };
+        if Instant::now() >= next_round {
+            let written = write_last_uses(false);
+            let until_next = if written {
+                LAST_USE_ROUND
+            } else {
+                LAST_USE_FAILURE_PAUSE
+            };
+            next_round = Instant::now() + until_next;
+        }
     }
     // Other backends stop at the same time. Their last counts are moved as well.
     for _ in 0..MAX_FINAL_FLUSHES {
@@ -63,6 +79,7 @@ pub extern "C-unwind" fn kijko_request_counter_worker(_argument: pg_sys::Datum) 
         }
     }
     flush();
+    write_last_uses(true);
     // Not zero: a worker that was terminated is started again, unless the server stops.
     unsafe { pg_sys::proc_exit(1) };
 }
@@ -93,19 +110,9 @@ fn flush() -> bool {
         return true;
     }
     let taken = RefCell::new(Vec::with_capacity(counts.len()));
-    let error = PgTryBuilder::new(AssertUnwindSafe(|| {
-        transaction(|| record(&counts, &taken));
-        None
-    }))
-    .catch_others(Some)
-    .execute();
-    let Some(error) = error else {
-        // SAFETY: outside a transaction.
-        unsafe { pg_sys::pgstat_report_stat(false) };
+    let Err(error) = attempt(|| record(&counts, &taken)) else {
         return true;
     };
-    // SAFETY: ends whatever state the error left.
-    unsafe { pg_sys::AbortCurrentTransaction() };
     let lost = taken
         .borrow()
         .iter()
@@ -113,22 +120,54 @@ fn flush() -> bool {
         .count();
     pending::mark_dirty();
     pending::count_failure();
-    log!(
-        "kijko request counter: {} ({lost} counts lost)",
-        message(&error)
-    );
+    log!("kijko request counter: {} ({lost} counts lost)", error);
     false
 }
 
-fn transaction(body: impl FnOnce()) {
+/// False when that failed. The uses then wait for a later round.
+fn write_last_uses(all: bool) -> bool {
+    let due = last_use_writer::due(all);
+    if due.is_empty() {
+        return true;
+    }
+    match attempt(|| last_use_writer::write(&due)) {
+        Ok(done) => {
+            last_use_writer::mark_written(&done, &due);
+            true
+        }
+        Err(error) => {
+            last_use::mark_dirty();
+            log!("kijko last uses of API keys: {error}");
+            false
+        }
+    }
+}
+
+/// Runs `body` in a transaction. An error is its message.
+fn attempt<T>(body: impl FnOnce() -> T) -> Result<T, String> {
+    let answer = PgTryBuilder::new(AssertUnwindSafe(|| Ok(transaction(body))))
+        .catch_others(|error| Err(Box::new(error)))
+        .execute();
+    // SAFETY: ends whatever state an error left; otherwise outside a transaction.
+    unsafe {
+        match &answer {
+            Ok(_) => _ = pg_sys::pgstat_report_stat(false),
+            Err(_) => pg_sys::AbortCurrentTransaction(),
+        }
+    }
+    answer.map_err(|error| message(&error))
+}
+
+fn transaction<T>(body: impl FnOnce() -> T) -> T {
     // SAFETY: the worker's own transaction, with the snapshot that queries need.
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();
         pg_sys::StartTransactionCommand();
         pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-        body();
+        let answer = body();
         pg_sys::PopActiveSnapshot();
         pg_sys::CommitTransactionCommand();
+        answer
     }
 }
 

@@ -1,0 +1,36 @@
+//! The API key that makes this request. It is a setting of the transaction, which has what such a state needs: the end of the
+//! transaction and a rollback to a savepoint undo it, and parallel workers have it as well. Only this module can set it
+//! (guc/api_keys.rs).
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use pgrx::error;
+
+use super::record::ApiKey;
+use crate::guc::api_keys as setting;
+
+thread_local! {
+    static PARSED: RefCell<(Vec<u8>, Option<Rc<ApiKey>>)> = RefCell::default();
+}
+
+/// The calling key. None for any other caller, which costs a look at a variable.
+pub fn current() -> Option<Rc<ApiKey>> {
+    let text = setting::calling_key()?;
+    PARSED.with_borrow_mut(|(known, key)| {
+        if known != text {
+            *key = ApiKey::from_text(text).map(Rc::new);
+            text.clone_into(known);
+        }
+        // Never to be taken for a caller without a key.
+        Some(
+            key.clone()
+                .unwrap_or_else(|| error!("kijko.calling_api_key is malformed")),
+        )
+    })
+}
+
+/// Makes a key the caller until the transaction ends.
+pub fn set(key: &ApiKey) {
+    setting::set_calling_key(&key.to_text());
+}

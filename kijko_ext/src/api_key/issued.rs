@@ -1,0 +1,91 @@
+//! The secrets that this transaction has generated. They are never written anywhere: who makes a key gets its secret from the
+//! same transaction, and the table gets its hash.
+
+use pgrx::prelude::*;
+
+use super::format::{self, Hash};
+use super::record::Uuid;
+use crate::pg::xact::{PerTransaction, XactCallbacks};
+
+/// Keys that one transaction can make. A later one takes the place of the first.
+const CAPACITY: usize = 10_000;
+
+struct Issued {
+    id: Uuid,
+    secret: String,
+    subtransaction: pg_sys::SubTransactionId,
+}
+
+struct State {
+    issued: Vec<Issued>,
+}
+
+static STATE: PerTransaction<State> = PerTransaction::new(State { issued: Vec::new() });
+
+/// Generates a secret for a key and returns its visible prefix.
+pub fn generate(id: Uuid) -> String {
+    let secret = format::generate(random);
+    let prefix = format::visible_prefix(&secret).to_owned();
+    // SAFETY: reads what the transaction has set.
+    let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
+    let issued = &mut STATE.registered().issued;
+    if issued.len() >= CAPACITY {
+        issued.remove(0);
+    }
+    issued.push(Issued {
+        id,
+        secret,
+        subtransaction,
+    });
+    prefix
+}
+
+pub fn secret(id: &Uuid) -> Option<String> {
+    latest(id).map(|issued| issued.secret.clone())
+}
+
+pub fn hash(id: &Uuid) -> Option<Hash> {
+    latest(id).map(|issued| format::hash(&issued.secret))
+}
+
+fn latest(id: &Uuid) -> Option<&'static Issued> {
+    STATE
+        .get()
+        .issued
+        .iter()
+        .rev()
+        .find(|issued| issued.id == *id)
+}
+
+fn random(bytes: &mut [u8]) {
+    // SAFETY: writes as many bytes as there are.
+    if !unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) } {
+        error!("no random bytes for an API key");
+    }
+}
+
+impl XactCallbacks for State {
+    fn commit(&mut self) {
+        self.issued = Vec::new();
+    }
+
+    fn abort(&mut self, first: pg_sys::SubTransactionId) {
+        self.issued.retain(|issued| issued.subtransaction < first);
+    }
+
+    fn merge_into_parent(
+        &mut self,
+        child: pg_sys::SubTransactionId,
+        parent: pg_sys::SubTransactionId,
+    ) {
+        for issued in self.issued.iter_mut() {
+            if issued.subtransaction == child {
+                issued.subtransaction = parent;
+            }
+        }
+    }
+
+    fn prepare_error(&self) -> Option<&'static str> {
+        None
+    }
+}
