@@ -33,11 +33,23 @@ load_ports() {
   LOGIN_ADMIN_PORT=$((API_PORT + 14))
   SIDECAR_OPERATORS_PORT=$((API_PORT + 15))
   PUBLIC_URL=${KIJKO_PUBLIC_URL:-http://127.0.0.1:$API_PORT}
+  load_login_settings
   # Read by the database and by Caddy, which separates by blanks alone.
   TRUSTED_PROXIES=${KIJKO_TRUSTED_PROXIES:-}
   [[ $TRUSTED_PROXIES =~ ^[0-9a-fA-F.:/,\ ]*$ ]] ||
     misuse "KIJKO_TRUSTED_PROXIES must be addresses or CIDRs separated by blanks, not '$TRUSTED_PROXIES'"
   TRUSTED_PROXIES=${TRUSTED_PROXIES//,/ }
+}
+
+# What login takes from the environment. Empty: what the database has stays, and the site is the public URL.
+load_login_settings() {
+  SITE_URL=${KIJKO_SITE_URL:-$PUBLIC_URL}
+  REDIRECT_URLS=${KIJKO_REDIRECT_URLS:-}
+  MAIL_CONFIRM=${KIJKO_MAIL_CONFIRM:-}
+  case $MAIL_CONFIRM in
+    '' | optional | required) ;;
+    *) misuse "KIJKO_MAIL_CONFIRM must be optional or required, not '$MAIL_CONFIRM'" ;;
+  esac
 }
 
 check_port() {

@@ -48,7 +48,7 @@ bring_up_database() {
   if [ ! -f "$KIJKO_HOME/applied" ]; then
     step "roles, extension, login (sql/platform)" "fix the file named last in the log, then './kijko reset'" apply_platform
   fi
-  name_issuer
+  set_login_settings
   make_api_keys
   refuse_migration_drift
   if [ "$fresh" = yes ] || migrations_pending; then
@@ -129,10 +129,16 @@ refuse_busy_ports() {
   done
 }
 
-# Tokens name the public URL as their issuer, so a changed URL is written down at each start. Not by the superuser: the table
+# Tokens and links name the public URL, so a changed environment is written down at each start. Not by the superuser: the table
 # belongs to another role, whose triggers would run as the superuser.
-name_issuer() {
-  owner_psql -v issuer="$PUBLIC_URL/auth/v1" <<< "update auth_api.settings set issuer = :'issuer' where issuer is distinct from :'issuer';"
+set_login_settings() {
+  owner_psql -v issuer="$PUBLIC_URL/auth/v1" -v site="$SITE_URL" -v redirects="$REDIRECT_URLS" -v confirm="$MAIL_CONFIRM" << 'SQL'
+update auth_api.settings
+set issuer = :'issuer',
+    site_url = :'site',
+    redirect_urls = case when :'redirects' = '' then redirect_urls else regexp_split_to_array(btrim(:'redirects'), '\s+') end,
+    mailer_autoconfirm = case :'confirm' when 'required' then false when 'optional' then true else mailer_autoconfirm end;
+SQL
 }
 
 # The anon and service keys are tokens signed by the database; they are public names for roles, made once.

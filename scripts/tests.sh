@@ -174,7 +174,12 @@ test_role_url() {
 
 test_journeys() {
   # Several files at a time: they wait for the server more than they compute, and each has tenants of its own.
-  node --test --test-concurrency=3 --test-reporter=tap tests/journeys/*.test.mjs tests/docs/*.test.mjs
+  local files=(tests/journeys/*.test.mjs tests/docs/*.test.mjs) shared=() file broken=no
+  for file in "${files[@]}"; do [[ $file == */auth_settings_* ]] || shared+=("$file"); done
+  node --test --test-concurrency=3 --test-reporter=tap "${shared[@]}" || broken=yes
+  # These change the settings of login, which hold for all.
+  node --test --test-concurrency=1 --test-reporter=tap tests/journeys/auth_settings_*.test.mjs || broken=yes
+  [ "$broken" = no ]
 }
 
 # Throwaway clusters run the instance's copy of Postgres: its user can enter that folder, and perhaps not the checkout.

@@ -17,10 +17,13 @@ prepare_database() {
     say "roles, extension, login (sql/platform)"
     apply_platform
   fi
-  name_issuer
+  set_login_settings
   make_api_keys
-  printf '%s\n' "$PUBLIC_URL" > "$KIJKO_HOME/public_url"
+  login_settings > "$KIJKO_HOME/login_settings"
 }
+
+# What the database was last told of the environment.
+login_settings() { printf '%s\n' "$PUBLIC_URL" "$SITE_URL" "$REDIRECT_URLS" "$MAIL_CONFIRM"; }
 
 main() {
   make_folders
@@ -34,7 +37,7 @@ main() {
   allow_network
   refuse_platform_drift
   configure_cluster
-  if [ ! -f "$KIJKO_HOME/applied" ] || [ "$(cat "$KIJKO_HOME/public_url" 2> /dev/null)" != "$PUBLIC_URL" ]; then
+  if [ ! -f "$KIJKO_HOME/applied" ] || [ "$(cat "$KIJKO_HOME/login_settings" 2> /dev/null)" != "$(login_settings)" ]; then
     start_postgres
     prepare_database
     stop_postgres

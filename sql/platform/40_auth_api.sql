@@ -1,5 +1,5 @@
 -- The login API on a plain Postgres: its settings, and how a function here reads a request and answers it.
--- Caddy turns every /auth/v1/* into POST /rpc/handle on a PostgREST of its own; auth_api.handle (49_auth_api_handle.sql) dispatches to one
+-- Caddy turns every /auth/v1/* into POST /rpc/handle on a PostgREST of its own; auth_api.handle (69_auth_api_handle.sql) dispatches to one
 -- function for each of GoTrue's endpoints. Run once by the superuser; safe to run again. Not applied on Supabase.
 \set ON_ERROR_STOP on
 
@@ -10,6 +10,11 @@ comment on schema auth_api is 'GoTrue''s HTTP API as functions; served only by t
 
 set role supabase_auth_admin;
 
+-- PostgREST's name for an answer of any kind: the function that returns it sets Content-Type.
+select 'create domain auth_api."*/*" as text' where to_regtype('auth_api."*/*"') is null
+\gexec
+comment on domain auth_api."*/*" is 'The body of an answer, as it goes out.';
+
 -- Settings -----------------------------------------------------------------------------------------------------------------------
 
 create table if not exists auth_api.settings (
@@ -19,6 +24,16 @@ create table if not exists auth_api.settings (
     reuse_interval interval not null default '10 seconds' check (reuse_interval between '0 seconds' and '1 minute'),
     password_min_length integer not null default 6 check (password_min_length between 6 and 72),
     disable_signup boolean not null default false,
+    mailer_autoconfirm boolean not null default true,
+    site_url text not null default 'http://127.0.0.1:54321',
+    redirect_urls text[] not null default '{}',
+    confirm_page boolean not null default false,
+    secure_email_change boolean not null default true,
+    require_reauthentication boolean not null default false,
+    anonymous_users boolean not null default false,
+    anonymous_per_hour integer not null default 300 check (anonymous_per_hour > 0),
+    one_time_token_seconds integer not null default 3600 check (one_time_token_seconds between 60 and 86400),
+    mails_per_hour integer not null default 10 check (mails_per_hour > 0),
     -- GoTrue allows a megabyte; but user_metadata travels in the header of every later request, and no server takes such a header.
     max_body_bytes integer not null default 32768 check (max_body_bytes > 0),
     -- Generous on purpose: a test suite signs up hundreds of users from one address. Two pool connections at some 60 ms a hash are
@@ -26,7 +41,10 @@ create table if not exists auth_api.settings (
     -- one account's password gets, and more than a person needs.
     hashes_per_minute integer not null default 1200 check (hashes_per_minute > 0),
     attempts_per_5_minutes integer not null default 30 check (attempts_per_5_minutes > 0),
-    refreshes_per_minute integer not null default 1800 check (refreshes_per_minute > 0)
+    refreshes_per_minute integer not null default 1800 check (refreshes_per_minute > 0),
+    sends_per_minute integer not null default 300 check (sends_per_minute > 0),
+    verifications_per_minute integer not null default 600 check (verifications_per_minute > 0),
+    codes_per_hour integer not null default 20 check (codes_per_hour > 0)
 );
 alter table auth_api.settings enable row level security;
 comment on table auth_api.settings is 'One row: what GoTrue takes from its environment. Changes hold from the next request on.';
@@ -36,10 +54,23 @@ comment on column auth_api.settings.access_token_seconds is 'How long an access 
 comment on column auth_api.settings.reuse_interval is 'How long a used refresh token still returns the session''s active one, for clients that refresh in parallel.';
 comment on column auth_api.settings.password_min_length is 'Shorter passwords are refused with weak_password. In bytes, as in GoTrue.';
 comment on column auth_api.settings.disable_signup is 'True refuses POST /signup; the admin API can still make users.';
+comment on column auth_api.settings.mailer_autoconfirm is 'True takes every address for confirmed; false gives no session before the address is confirmed by mail.';
+comment on column auth_api.settings.site_url is 'Where a link leads when the request names no target, or one that is not allowed.';
+comment on column auth_api.settings.redirect_urls is 'Globs of the other targets that a request may name; separators are "." and "/".';
+comment on column auth_api.settings.confirm_page is 'True answers a link with a page of one button, so that programs that open links in mails use up none.';
+comment on column auth_api.settings.secure_email_change is 'True asks both addresses to confirm a change, false the new one alone.';
+comment on column auth_api.settings.require_reauthentication is 'True asks for a code by mail before a password is changed in a session of more than a day.';
+comment on column auth_api.settings.anonymous_users is 'True allows sign-in without an address.';
+comment on column auth_api.settings.anonymous_per_hour is 'Anonymous sign-ins, for each client address.';
+comment on column auth_api.settings.one_time_token_seconds is 'How long a link and a code of a mail are valid.';
+comment on column auth_api.settings.mails_per_hour is 'Mails that requests can cause, for each address, whether it has an account or not.';
 comment on column auth_api.settings.max_body_bytes is 'Larger request bodies are refused.';
 comment on column auth_api.settings.hashes_per_minute is 'Requests that hash a password, for each client address.';
 comment on column auth_api.settings.attempts_per_5_minutes is 'Password logins for each pair of client network and account: the account stays open to its owner elsewhere.';
 comment on column auth_api.settings.refreshes_per_minute is 'Token refreshes, for each client address.';
+comment on column auth_api.settings.sends_per_minute is 'Requests that cause mail, for each client address.';
+comment on column auth_api.settings.verifications_per_minute is 'Links, codes and PKCE exchanges, for each client address.';
+comment on column auth_api.settings.codes_per_hour is 'Codes that can be tried, for each address: a new mail brings five new tries, this bounds their sum.';
 insert into auth_api.settings default values on conflict do nothing;
 grant select, update on auth_api.settings to postgres;
 grant usage on schema auth_api to postgres;
@@ -162,11 +193,12 @@ begin
     select * into s from auth_api.settings;
     perform auth_api.charge(
         format('auth:%s:%s', kind, kijko.client_network()),
-        case kind when 'hash' then s.hashes_per_minute else s.refreshes_per_minute end,
+        case kind when 'hash' then s.hashes_per_minute when 'refresh' then s.refreshes_per_minute when 'send' then s.sends_per_minute
+            when 'verify' then s.verifications_per_minute end,
         '1 minute');
 end
 $$;
-comment on function auth_api.charge_address(text) is 'Counts one request of a kind (hash, refresh) against the network of its client.';
+comment on function auth_api.charge_address(text) is 'Counts one request of a kind (hash, refresh, send, verify) against the network of its client.';
 
 create or replace function auth_api.rfc3339(value timestamptz) returns text
 language sql stable set search_path = '' as $$

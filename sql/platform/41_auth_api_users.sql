@@ -191,23 +191,36 @@ exception when unique_violation then
     return null; -- not reached: reject never returns
 end
 $$;
-comment on function auth_api.change_email(auth.users, text, boolean) is 'Gives the user another address at once (there is no mail to confirm it by); one that is taken is refused.';
+comment on function auth_api.change_email(auth.users, text, boolean) is 'Gives the user another address at once; one that is taken is refused.';
 
--- An attacker who knew the old password may hold a session, so all end but that of the request. Sessions come before the user, everywhere: a refresh
--- locks in that order, and the other way round would deadlock with it.
-create or replace function auth_api.change_password(u auth.users, password text, keep_session uuid) returns auth.users
-language plpgsql volatile set search_path = '' as $$
+-- A mail that went out before says who the user was then: to an address that is no longer theirs, or for a password that somebody knows.
+create or replace function auth_api.void_tokens(u auth.users) returns auth.users
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 begin
-    delete from auth.sessions where user_id = u.id and id is distinct from keep_session;
+    delete from auth.one_time_tokens t where t.user_id = u.id;
+    delete from auth.flow_state f where f.user_id = u.id;
     update auth.users
-    set encrypted_password = auth_api.hash_password(password),
-        confirmation_token = '', confirmation_sent_at = null, recovery_token = '', recovery_sent_at = null,
-        email_change_token_current = '', email_change_token_new = '', email_change_sent_at = null,
+    set confirmation_token = '', confirmation_sent_at = null, recovery_token = '', recovery_sent_at = null,
+        email_change = '', email_change_token_current = '', email_change_token_new = '', email_change_sent_at = null, email_change_confirm_status = 0,
         phone_change_token = '', phone_change_sent_at = null, reauthentication_token = '', reauthentication_sent_at = null,
         updated_at = kijko.now()
     where id = u.id
     returning * into u;
     return u;
+end
+$$;
+comment on function auth_api.void_tokens(auth.users) is 'Makes every link and code that was mailed to the user useless.';
+
+-- An attacker who knew the old password may hold a session, so all end but that of the request. Sessions come before the user, everywhere: a refresh
+-- locks in that order, and the other way round would deadlock with it.
+create or replace function auth_api.change_password(u auth.users, password text, keep_session uuid) returns auth.users
+language plpgsql volatile set search_path = '' as $$
+declare
+    hash text := auth_api.hash_password(password);
+begin
+    delete from auth.sessions where user_id = u.id and id is distinct from keep_session;
+    update auth.users set encrypted_password = hash where id = u.id;
+    return auth_api.void_tokens(u);
 end
 $$;
 comment on function auth_api.change_password(auth.users, text, uuid) is 'Sets a password, makes pending links useless and ends every session but one.';

@@ -4,12 +4,15 @@
 set client_min_messages = warning;
 set role supabase_auth_admin;
 
--- Addresses are confirmed at once (GoTrue's mailer autoconfirm, the Supabase CLI's local default): sign-up returns a session.
-create or replace function auth_api.signup(request_body text) returns json
-language plpgsql volatile set search_path = '' as $$
+-- Where addresses count as confirmed at once (GoTrue's mailer autoconfirm, the Supabase CLI's local default), sign-up returns a session.
+create or replace function auth_api.signup(query jsonb, request_body text) returns json
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
-    body jsonb := auth_api.parse_body(request_body, '{"email": "string", "phone": "string", "password": "string", "data": "object"}');
+    body jsonb := auth_api.parse_body(request_body, '{"email": "string", "phone": "string", "password": "string", "data": "object",
+        "code_challenge": "string", "code_challenge_method": "string"}');
     password text := coalesce(body ->> 'password', '');
+    confirms boolean := (select s.mailer_autoconfirm from auth_api.settings s);
+    metadata jsonb := coalesce(nullif(body -> 'data', 'null'), '{}') || jsonb_build_object('email_verified', confirms);
     email text;
     u auth.users;
 begin
@@ -18,23 +21,27 @@ begin
     elsif coalesce(body ->> 'phone', '') <> '' then
         perform auth_api.reject(400, 'phone_provider_disabled', 'Phone signups are disabled');
     elsif coalesce(body ->> 'email', '') = '' then
-        perform auth_api.reject(422, 'anonymous_provider_disabled', 'Anonymous sign-ins are disabled');
+        return auth_api.signup_anonymous(body);
     elsif password = '' then
         perform auth_api.reject(400, 'validation_failed', 'Signup requires a valid password');
     end if;
     perform auth_api.check_password(password);
     email := auth_api.valid_email(body ->> 'email');
+    perform auth_api.check_challenge(body);
     perform auth_api.charge_address('hash');
+    if not confirms then
+        perform auth_api.charge_mail(email);
+        return auth_api.signup_unconfirmed(email, auth_api.hash_password(password), metadata, body, auth_api.redirect_target(query));
+    end if;
     u := auth_api.create_user(gen_random_uuid(), email, auth_api.hash_password(password), 'authenticated',
-        '{"provider": "email", "providers": ["email"]}',
-        coalesce(nullif(body -> 'data', 'null'), '{}') || '{"email_verified": true}', confirmed => true);
+        '{"provider": "email", "providers": ["email"]}', metadata, confirmed => true);
     if u.id is null then
         perform auth_api.reject(422, 'user_already_exists', 'User already registered');
     end if;
     return auth_api.open_session(u, 'password');
 end
 $$;
-comment on function auth_api.signup(text) is 'POST /signup: makes a user with address and password and signs them in.';
+comment on function auth_api.signup(jsonb, text) is 'POST /signup: makes a user with address and password, and signs them in unless the address has to be confirmed first.';
 
 -- Refusals are returned and not raised: the attempt has been counted and stays counted.
 create or replace function auth_api.password_grant(request_body text) returns json
@@ -86,6 +93,7 @@ begin
     case query ->> 'grant_type'
         when 'password' then return auth_api.password_grant(request_body);
         when 'refresh_token' then return auth_api.refresh_grant(request_body);
+        when 'pkce' then return auth_api.pkce_grant(request_body);
         else return auth_api.refusal(400, 'invalid_credentials', 'unsupported_grant_type');
     end case;
 end
@@ -97,51 +105,6 @@ language sql volatile set search_path = '' as $$
     select auth_api.user_json(u) from auth_api.caller()
 $$;
 comment on function auth_api.get_user() is 'GET /user: the signed-in user.';
-
-create or replace function auth_api.put_user(request_body text) returns json
-language plpgsql volatile set search_path = '' as $$
-declare
-    caller record;
-    u auth.users;
-    body jsonb;
-    password text;
-    email text;
-begin
-    select * into caller from auth_api.caller();
-    u := caller.u;
-    body := auth_api.parse_body(request_body, '{"email": "string", "phone": "string", "password": "string", "data": "object", "app_metadata": "object"}');
-    password := body ->> 'password';
-    if jsonb_typeof(body -> 'app_metadata') = 'object' then
-        perform auth_api.reject(403, 'not_admin', 'Updating app_metadata requires admin privileges');
-    elsif coalesce(body ->> 'phone', '') <> '' then
-        perform auth_api.reject(400, 'phone_provider_disabled', 'Phone logins are disabled');
-    end if;
-    if coalesce(body ->> 'email', '') <> '' then
-        email := auth_api.valid_email(body ->> 'email');
-    end if;
-    if password is not null then
-        perform auth_api.check_password(password);
-        perform auth_api.charge_address('hash');
-        if auth_api.password_matches(password, u.encrypted_password) then
-            perform auth_api.reject(422, 'same_password', 'New password should be different from the old password.');
-        end if;
-        u := auth_api.change_password(u, password, keep_session => (caller.session).id);
-    end if;
-    if email <> u.email or (email is not null and u.email is null) then
-        u := auth_api.change_email(u, email, confirmed => true);
-    end if;
-    update auth.users
-    set raw_user_meta_data = auth_api.merge(raw_user_meta_data, body -> 'data'), updated_at = kijko.now()
-    where id = u.id
-    returning * into u;
-    -- Several small changes add up: beyond this the user's own token would be refused everywhere, and with it the change back.
-    if octet_length(u.raw_user_meta_data::text) > (select s.max_body_bytes from auth_api.settings s) then
-        perform auth_api.reject(422, 'validation_failed', 'user_metadata is larger than an access token can carry');
-    end if;
-    return auth_api.user_json(u);
-end
-$$;
-comment on function auth_api.put_user(text) is 'PUT /user: the signed-in user changes their password, address or user_metadata.';
 
 -- The trigger of the domain on auth.sessions makes the access tokens of a deleted session useless as well.
 create or replace function auth_api.logout(query jsonb) returns json
@@ -167,12 +130,12 @@ create or replace function auth_api.get_settings() returns json
 language sql volatile set search_path = '' as $$
     select json_build_object(
         'external', (
-            select json_object_agg(provider, provider = 'email')
+            select json_object_agg(provider, provider = 'email' or (provider = 'anonymous_users' and s.anonymous_users))
             from unnest(array['anonymous_users', 'apple', 'azure', 'bitbucket', 'discord', 'facebook', 'snapchat', 'figma', 'fly', 'github',
                 'gitlab', 'google', 'keycloak', 'kakao', 'linkedin', 'linkedin_oidc', 'notion', 'spotify', 'slack', 'slack_oidc', 'workos',
                 'twitch', 'twitter', 'email', 'phone', 'zoom']) as provider),
         'disable_signup', s.disable_signup,
-        'mailer_autoconfirm', true,
+        'mailer_autoconfirm', s.mailer_autoconfirm,
         'phone_autoconfirm', false,
         'sms_provider', '',
         'saml_enabled', false,

@@ -202,6 +202,7 @@ create or replace function auth_api.soft_delete(u auth.users) returns void
 language plpgsql volatile set search_path = '' as $$
 begin
     delete from auth.sessions where user_id = u.id;
+    u := auth_api.void_tokens(u);
     update auth.users
     set email = encode(sha256(convert_to(u.id || coalesce(u.email, ''), 'UTF8')), 'hex'),
         phone = null, email_change = '', phone_change = '', encrypted_password = null,

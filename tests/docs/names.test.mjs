@@ -1,6 +1,7 @@
 // What the documentation names exists, and its tables say what the database says.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { createClient } from '@supabase/supabase-js';
 import { adminSql, sql } from '../journeys/support.mjs';
 import { labelsOfMetrics } from './data.mjs';
 import { documentation } from './examples.mjs';
@@ -50,7 +51,7 @@ test('errors: the codes of the API and their HTTP status', async () => {
 
 test('errors: the codes of login and their HTTP status', () => {
   const used = new Set(
-    files('sql/platform/4*.sql').flatMap((file) =>
+    files('sql/platform/*_auth_api*.sql').flatMap((file) =>
       [...read(file).matchAll(/\b([45]\d\d), '([a-z_]+)'/g)].map(([, status, code]) => `${code} ${status}`),
     ),
   );
@@ -240,13 +241,42 @@ test('requests: the rate limit policies that the migrations make', async () => {
 });
 
 test('login: its endpoints', () => {
-  const served = [...read('sql/platform/49_auth_api_handle.sql').matchAll(/when '[A-Z]+ (\/[^']+)' then/g)].map(([, path]) => path);
-  const guide = cells('docs/guides/login.md', 'Sign up, sign in, sign out').map(([, request]) =>
-    request.replaceAll('[/{id}]', '` `/admin/users/{id}'),
-  );
-  assert.ok(served.length >= 12);
+  const served = [...read('sql/platform/69_auth_api_handle.sql').matchAll(/when '[A-Z]+ (\/[^']+)' then/g)].map(([, path]) => path);
+  const guide = cells('docs/guides/login.md', 'Methods').map(([, request]) => request.replaceAll('[/{id}]', '` `/admin/users/{id}'));
+  assert.ok(served.length >= 20);
   assert.deepEqual(
     served.filter((path) => !guide.some((request) => new RegExp(`[ \`]${path.replace(/[.{}]/g, '\\$&')}[\`?]`).test(request))),
+    [],
+  );
+});
+
+test('login: every method of supabase-js is on the page, with what it does or why it does not work', () => {
+  const { auth } = createClient('http://127.0.0.1', 'key', { realtime: { transport: class {} }, auth: { persistSession: false } });
+  const methodsOf = (object, prefix = '') => {
+    const names = new Set();
+    for (let level = object; level !== Object.prototype; level = Object.getPrototypeOf(level)) {
+      for (const name of Object.getOwnPropertyNames(level)) if (typeof object[name] === 'function') names.add(name);
+    }
+    // Written in TypeScript as private or protected, or not a method of the API.
+    const inner = ['constructor', 'logger', 'fetch', 'isThrowOnErrorEnabled', 'fetchJwk', 'linkIdentityOAuth', 'linkIdentityIdToken'];
+    return [...names]
+      .filter((name) => !name.startsWith('_') && !/Ethereum|Solana/.test(name) && !inner.includes(name))
+      .map((name) => prefix + name);
+  };
+  const { mfa, oauth, passkey, admin } = auth;
+  const methods = [
+    ...methodsOf(auth),
+    ...Object.entries({ mfa, oauth, passkey, admin }).flatMap(([name, part]) => methodsOf(part, `${name}.`)),
+    ...['mfa', 'oauth', 'passkey', 'customProviders'].flatMap((name) => methodsOf(admin[name], `admin.${name}.`)),
+  ];
+  assert.ok(methods.length > 60);
+  const documented = new Set(
+    read('docs/guides/login.md')
+      .split('\n')
+      .flatMap((line) => (line.startsWith('| `') ? namesOf(line.split('|')[1]) : [])),
+  );
+  assert.deepEqual(
+    methods.filter((name) => !documented.has(name)),
     [],
   );
 });

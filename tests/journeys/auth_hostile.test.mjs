@@ -13,6 +13,11 @@ describe('bodies', () => {
     ['POST', '/auth/v1/signup'],
     ['POST', '/auth/v1/token?grant_type=password'],
     ['POST', '/auth/v1/token?grant_type=refresh_token'],
+    ['POST', '/auth/v1/token?grant_type=pkce'],
+    ['POST', '/auth/v1/recover'],
+    ['POST', '/auth/v1/resend'],
+    ['POST', '/auth/v1/otp'],
+    ['POST', '/auth/v1/verify'],
   ];
   const garbage = {
     'not JSON': 'email=a@b.c&password=secret1',
@@ -22,8 +27,8 @@ describe('bodies', () => {
     nothing: '',
     'cut off': '{"email":"a@b.c"',
     'two objects': '{}{}',
-    'a number for an address': '{"email":1,"password":"secret1","refresh_token":1}',
-    'an object for a password': '{"email":"a@b.c","password":{"$ne":null},"refresh_token":{}}',
+    'a number for an address': '{"email":1,"password":"secret1","refresh_token":1,"auth_code":1,"type":"signup"}',
+    'an object for a password': '{"email":{"$ne":null},"password":{"$ne":null},"refresh_token":{},"auth_code":{},"type":"signup"}',
     'an escaped NUL': '{"email":"a\\u0000@b.c","password":"secret1","refresh_token":"\\u0000"}',
     'half a surrogate pair': '{"email":"\\ud800@b.c","password":"secret1","refresh_token":"\\ud800"}',
     'nested 30,000 deep': `{"data":${'['.repeat(30_000)}`,
@@ -277,8 +282,9 @@ describe('requests', () => {
       ['DELETE', '/auth/v1/user'],
       ['GET', '/auth/v1/signup'],
       ['PATCH', '/auth/v1/token'],
-      ['POST', '/auth/v1/recover'],
-      ['POST', '/auth/v1/otp'],
+      ['GET', '/auth/v1/recover'],
+      ['POST', '/auth/v1/reauthenticate'],
+      ['PUT', '/auth/v1/verify?token=0&type=signup'],
       ['GET', '/auth/v1/authorize?provider=google'],
     ]) {
       const answer = await http(method, path);

@@ -1,6 +1,9 @@
 // What the tests of login share.
 import assert from 'node:assert/strict';
-import { http } from './support.mjs';
+import { after, before } from 'node:test';
+import { createClient } from '@supabase/supabase-js';
+import pg from 'pg';
+import { env, http, sql } from './support.mjs';
 
 export const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 export const claimsOf = (token) => JSON.parse(Buffer.from(token.split('.')[1], 'base64url'));
@@ -14,3 +17,71 @@ export async function refused(promise, code, status) {
   if (status) assert.equal(error.status, status);
   return error;
 }
+
+/** The newest mail of this kind to an address: {template, locale, data}. Mails are kept where no server is set up. */
+export async function mailTo(email, template) {
+  const [mail] = await sql(
+    `select template, locale, data from private.mail_messages where recipient = $1 and template = $2 order by created_at desc limit 1`,
+    [email, template],
+  );
+  assert.ok(mail, `no mail ${template} to ${email}`);
+  return mail;
+}
+
+export const mailsTo = (email) => sql('select template, data from private.mail_messages where recipient = $1 order by created_at', [email]);
+
+/** Opens a link as a browser would and says where it leads: {target, query, fragment}. */
+export async function openLink(link, { method = 'GET' } = {}) {
+  const response = await fetch(link, { method, redirect: 'manual' });
+  assert.equal(response.status, 303, await response.text());
+  const url = new URL(response.headers.get('location'));
+  const fragment = Object.fromEntries(new URLSearchParams(url.hash.slice(1)));
+  const query = Object.fromEntries(url.searchParams);
+  return { target: url.href.split(/[?#]/)[0], query, fragment, headers: response.headers };
+}
+
+/** A client as in a browser, with PKCE and a storage of its own. */
+export function pkceClient() {
+  const kept = new Map();
+  return createClient(env.API_URL, env.ANON_KEY, {
+    auth: {
+      flowType: 'pkce',
+      autoRefreshToken: false,
+      detectSessionInUrl: false,
+      persistSession: true,
+      storage: {
+        getItem: (name) => kept.get(name) ?? null,
+        setItem: (name, value) => void kept.set(name, value),
+        removeItem: (name) => void kept.delete(name),
+      },
+    },
+    realtime: { transport: class {} },
+  });
+}
+
+/** Sets columns of the settings of login until the file's tests are over. Only files named auth_settings_* may: they run alone. */
+export function withSettings(settings) {
+  const names = Object.keys(settings);
+  const update = `update auth_api.settings set ${names.map((name, n) => `${name} = $${n + 1}`).join(', ')}`;
+  // A connection of its own: the shared pool is closed by then.
+  const client = new pg.Client({ connectionString: env.DB_URL });
+  let former;
+  const set = (values) =>
+    client.query(
+      update,
+      names.map((name) => values[name]),
+    );
+  before(async () => {
+    await client.connect();
+    [former] = (await client.query(`select ${names.join(', ')} from auth_api.settings`)).rows;
+    await set(settings);
+  });
+  after(async () => {
+    await set(former);
+    await client.end();
+  });
+}
+
+/** Makes everything mailed to an address two hours older. */
+export const expireTokens = (email) =>
+  sql(`update auth.one_time_tokens set created_at = created_at - interval '2 hours' where relates_to = $1`, [email]);

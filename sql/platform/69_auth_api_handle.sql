@@ -11,6 +11,8 @@ begin
     case route
         when 'GET /admin/users' then return auth_api.admin_list(query);
         when 'POST /admin/users' then return auth_api.admin_create(body);
+        when 'POST /admin/generate_link' then return auth_api.generate_link(query, body);
+        when 'POST /invite' then return auth_api.invite(query, body);
         when 'GET /admin/users/{id}' then return auth_api.user_json(auth_api.admin_find(user_id));
         when 'PUT /admin/users/{id}' then return auth_api.admin_update(user_id, body);
         when 'DELETE /admin/users/{id}' then return auth_api.admin_delete(user_id, body);
@@ -26,14 +28,21 @@ declare
     user_id text := substring(path from '^/admin/users/([^/]+)$');
     route text := method || ' ' || case when user_id is null then path else '/admin/users/{id}' end;
 begin
-    if path ~ '^/admin(/|$)' then
+    if path ~ '^/admin(/|$)' or path = '/invite' then
         return auth_api.dispatch_admin(route, user_id, query, body);
     end if;
     case route
-        when 'POST /signup' then return auth_api.signup(body);
+        when 'POST /signup' then return auth_api.signup(query, body);
         when 'POST /token' then return auth_api.token(query, body);
         when 'GET /user' then return auth_api.get_user();
-        when 'PUT /user' then return auth_api.put_user(body);
+        when 'PUT /user' then return auth_api.put_user(query, body);
+        when 'GET /reauthenticate' then return auth_api.reauthenticate();
+        when 'POST /recover' then return auth_api.recover(query, body);
+        when 'POST /resend' then return auth_api.resend(query, body);
+        when 'POST /otp' then return auth_api.otp(query, body);
+        when 'POST /magiclink' then return auth_api.otp(query, body);
+        when 'GET /verify' then return auth_api.verify_link(query);
+        when 'POST /verify' then return auth_api.verify(query, body);
         when 'POST /logout' then return auth_api.logout(query);
         when 'GET /settings' then return auth_api.get_settings();
         when 'GET /health' then return auth_api.health();
@@ -47,39 +56,48 @@ comment on function auth_api.dispatch(text, text, jsonb, text) is 'Calls the end
 -- Only X-Kijko-* headers count, which Caddy takes from clients and sets itself; PostgREST binds to 127.0.0.1 behind it.
 -- One subtransaction holds the endpoint's work, so that a refusal by auth_api.reject undoes it and still is an ordinary answer. Anything
 -- unforeseen is logged with an id, and the client gets that id alone.
-create or replace function auth_api.handle(text) returns json
-language plpgsql volatile security definer set search_path = '' as $$
+create or replace function auth_api.answer(method text, uri text, body text) returns json
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
-    uri text := coalesce(auth_api.header('x-kijko-uri'), '/');
     detail jsonb;
     message text;
     context text;
     error_id uuid;
 begin
+    return auth_api.dispatch(method, '/' || btrim(split_part(uri, '?', 1), '/'), auth_api.query_parameters(uri), body);
+exception
+    when sqlstate 'KJA01' then
+        get stacked diagnostics message = message_text, detail = pg_exception_detail;
+        return auth_api.refusal((detail ->> 'status')::integer, detail ->> 'code', message, detail -> 'more', detail -> 'headers');
+    when character_not_in_repertoire or untranslatable_character then -- percent encoding of what is no UTF-8
+        return auth_api.refusal(400, 'validation_failed', 'The request is not UTF-8');
+    when others then
+        get stacked diagnostics message = message_text, context = pg_exception_context;
+        error_id := gen_random_uuid();
+        raise warning 'auth_api: error % at % %: % (%)', error_id, method, split_part(uri, '?', 1), message, sqlstate using detail = context;
+        return auth_api.refusal(500, 'unexpected_failure', 'Unexpected failure, please check server logs for more information',
+            more => jsonb_build_object('error_id', error_id));
+end
+$$;
+comment on function auth_api.answer(text, text, text) is 'Calls the endpoint of a request and turns its refusals into answers.';
+
+-- A program that looks at the links of a mail asks with HEAD, or with GET: neither uses a link up when the button is on.
+create or replace function auth_api.handle(text) returns auth_api."*/*"
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    method text := coalesce(auth_api.header('x-kijko-method'), '');
+    uri text := coalesce(auth_api.header('x-kijko-uri'), '/');
+    path text := '/' || btrim(split_part(uri, '?', 1), '/');
+begin
     perform kijko.add_header('Cache-Control', 'no-store');
+    perform kijko.add_header('Content-Type', 'application/json; charset=utf-8');
     if auth_api.knows_error_codes() then
         perform kijko.add_header('X-Supabase-Api-Version', '2024-01-01');
     end if;
-    begin
-        return auth_api.dispatch(
-            auth_api.header('x-kijko-method'),
-            '/' || btrim(split_part(uri, '?', 1), '/'),
-            auth_api.query_parameters(uri),
-            $1);
-    exception
-        when sqlstate 'KJA01' then
-            get stacked diagnostics message = message_text, detail = pg_exception_detail;
-            return auth_api.refusal((detail ->> 'status')::integer, detail ->> 'code', message, detail -> 'more', detail -> 'headers');
-        when character_not_in_repertoire or untranslatable_character then -- percent encoding of what is no UTF-8
-            return auth_api.refusal(400, 'validation_failed', 'The request is not UTF-8');
-        when others then
-            get stacked diagnostics message = message_text, context = pg_exception_context;
-            error_id := gen_random_uuid();
-            raise warning 'auth_api: error % at % %: % (%)', error_id, auth_api.header('x-kijko-method'), split_part(uri, '?', 1), message, sqlstate
-                using detail = context;
-            return auth_api.refusal(500, 'unexpected_failure', 'Unexpected failure, please check server logs for more information',
-                more => jsonb_build_object('error_id', error_id));
-    end;
+    if path = '/verify' and (method = 'HEAD' or (method = 'GET' and (select s.confirm_page from auth_api.settings s))) then
+        return auth_api.confirm_page();
+    end if;
+    return auth_api.answer(method, uri, $1)::text;
 end
 $$;
 comment on function auth_api.handle(text) is 'Answers one request of the login API: method, URI and Authorization from X-Kijko-* headers, the body as it came. Definer, because its caller may touch nothing itself.';

@@ -1,0 +1,198 @@
+-- The login API on a plain Postgres: what goes out by mail. The domain's private.mail_send queues a mail in the transaction of the request.
+-- What a caller can see or time never depends on whether an address has an account: limits count every address, and for an unknown one
+-- the work of a mail is done and undone.
+\set ON_ERROR_STOP on
+
+set client_min_messages = warning;
+set role supabase_auth_admin;
+
+create or replace function auth_api.charge_mail(address text) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    rate constant integer := (select s.mails_per_hour from auth_api.settings s);
+    verdict kijko.verdict;
+begin
+    perform auth_api.charge_address('send');
+    select * into verdict from kijko.rate_limit('auth:mail:' || md5(address), rate, '1 hour', rate);
+    if verdict.allowed is not true then
+        perform auth_api.refuse_mail(verdict.retry_after);
+    end if;
+end
+$$;
+comment on function auth_api.charge_mail(text) is 'Counts a request that causes a mail against the client''s network and the address, and refuses with 429 when there were too many.';
+
+create or replace function auth_api.mail_locale(u auth.users) returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select coalesce(
+        lower(substring(u.raw_user_meta_data ->> 'locale' from '^[A-Za-z]{2}')),
+        lower(substring(auth_api.header('accept-language') from '^[A-Za-z]{2}')),
+        'en')
+$$;
+comment on function auth_api.mail_locale(auth.users) is 'The language of a user''s mails: user_metadata.locale, else the client''s first language.';
+
+create or replace function auth_api.link(token text, action text, redirect_to text) returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select s.issuer || '/verify?token=' || token || '&type=' || action || '&redirect_to=' || auth_api.url_encode(redirect_to) from auth_api.settings s
+$$;
+comment on function auth_api.link(text, text, text) is 'The link of a mail: the public URL, never the Host header of a request.';
+
+create or replace function auth_api.refuse_mail(retry_after integer) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+begin
+    perform auth_api.reject(429, 'over_email_send_rate_limit',
+        format('For security purposes, you can only request this after %s seconds.', greatest(retry_after, 1)),
+        headers => jsonb_build_object('Retry-After', greatest(retry_after, 1)::text));
+end
+$$;
+comment on function auth_api.refuse_mail(integer) is 'Refuses a request that would cause one mail too many.';
+
+-- The domain may not be installed. Its refusals by rate are errors of the domain: outside a request of the API their message begins with a code.
+-- template null: nothing is sent, and the mail counts all the same.
+create or replace function auth_api.queue_mail(template text, recipient text, locale text, data jsonb) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    message text;
+begin
+    if template is null then
+        perform private.mail_charge(recipient);
+    else
+        perform private.mail_send(recipient, template, locale, data);
+    end if;
+exception
+    when undefined_function or invalid_schema_name or insufficient_privilege then
+        get stacked diagnostics message = message_text;
+        raise warning 'auth_api: no mail can be queued: %', message;
+        perform auth_api.reject(503, 'mail_unavailable', 'Mail is not set up on this server');
+    when others then
+        get stacked diagnostics message = message_text;
+        if message like 'rate\_limited:%' then
+            perform auth_api.refuse_mail(private.mail_limited(recipient));
+        end if;
+        raise;
+end
+$$;
+comment on function auth_api.queue_mail(text, text, text, jsonb) is 'Queues a mail with the transaction of the request.';
+
+create or replace function auth_api.mail_data(u auth.users, token text, code text, action text, redirect_to text) returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select jsonb_build_object(
+        'token', code,
+        'token_hash', token,
+        'site_url', s.site_url,
+        'redirect_to', redirect_to,
+        'email', u.email,
+        'new_email', u.email_change,
+        'link', auth_api.link(token, action, redirect_to))
+    from auth_api.settings s
+$$;
+comment on function auth_api.mail_data(auth.users, text, text, text, text) is 'The variables of a mail''s template.';
+
+-- The caller has locked the user.
+create or replace function auth_api.mail_token(u auth.users, template text, action text, type auth.one_time_token_type, recipient text, redirect_to text,
+    flow uuid default null, keeps_password boolean default false) returns auth.users
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    issued record;
+begin
+    select * into issued from auth_api.issue_token(u, type, recipient, flow, keeps_password);
+    perform auth_api.queue_mail(template, recipient, auth_api.mail_locale(u), auth_api.mail_data(u, issued.token, issued.code, action, redirect_to));
+    select * into u from auth.users where id = u.id;
+    return u;
+end
+$$;
+comment on function auth_api.mail_token(auth.users, text, text, auth.one_time_token_type, text, text, uuid, boolean) is 'Makes a token and mails its link and its code.';
+
+-- The token has no user, so its foreign key undoes all of it, as late as possible.
+create or replace function auth_api.pretend_mail(action text, address text, redirect_to text) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    u auth.users;
+begin
+    u.id := gen_random_uuid();
+    u.email := address;
+    perform auth_api.queue_mail(null, address, auth_api.mail_locale(u),
+        auth_api.mail_data(u, encode(extensions.gen_random_bytes(28), 'hex'), auth_api.random_code(), action, redirect_to));
+    perform auth_api.lock_user(u.id);
+    perform auth_api.issue_token(u, 'recovery_token', address);
+exception when foreign_key_violation then
+    null;
+end
+$$;
+comment on function auth_api.pretend_mail(text, text, text) is 'Takes the time of a mail and sends none.';
+
+create or replace function auth_api.find_by_email(address text) returns auth.users
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+declare
+    u auth.users;
+begin
+    select * into u from auth.users where email = address and is_sso_user = false and deleted_at is null;
+    return u;
+end
+$$;
+comment on function auth_api.find_by_email(text) is 'The user with this address, or null.';
+
+create or replace function auth_api.recover(query jsonb, request_body text) returns json
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    body jsonb := auth_api.parse_body(request_body, '{"email": "string", "code_challenge": "string", "code_challenge_method": "string"}');
+    address text := auth_api.valid_email(body ->> 'email');
+    target text := auth_api.redirect_target(query);
+    u auth.users;
+begin
+    perform auth_api.check_challenge(body);
+    perform auth_api.charge_mail(address);
+    u := auth_api.lock_user((auth_api.find_by_email(address)).id);
+    if u.id is null then
+        perform auth_api.pretend_mail('recovery', address, target);
+    else
+        perform auth_api.mail_token(u, 'recovery', 'recovery', 'recovery_token', address, target, auth_api.begin_flow(u, body, 'recovery'));
+    end if;
+    return '{}';
+end
+$$;
+comment on function auth_api.recover(jsonb, text) is 'POST /recover: mails a link and a code that sign in, for who forgot the password.';
+
+-- What the mail confirms is the latest sign-up of the address, and whether that set the password.
+create or replace function auth_api.resend_confirmation(u auth.users, target text) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    former auth_api.one_time_codes;
+begin
+    select c.* into former
+    from auth.one_time_tokens t join auth_api.one_time_codes c on c.token_id = t.id
+    where t.user_id = u.id and t.token_type = 'confirmation_token';
+    perform auth_api.mail_token(u, 'confirmation', 'signup', 'confirmation_token', u.email, target, former.flow_state_id, coalesce(former.keeps_password, true));
+end
+$$;
+comment on function auth_api.resend_confirmation(auth.users, text) is 'Mails the confirmation of a sign-up once more; the former link is void.';
+
+create or replace function auth_api.resend(query jsonb, request_body text) returns json
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    body jsonb := auth_api.parse_body(request_body, '{"type": "string", "email": "string", "phone": "string"}');
+    type text := coalesce(body ->> 'type', '');
+    target text := auth_api.redirect_target(query);
+    address text;
+    u auth.users;
+begin
+    if type in ('sms', 'phone_change') or coalesce(body ->> 'phone', '') <> '' then
+        perform auth_api.reject(400, 'phone_provider_disabled', 'Phone logins are disabled');
+    elsif type not in ('signup', 'email_change') then
+        perform auth_api.reject(400, 'validation_failed', 'Missing one of these types: signup, email_change, sms, phone_change');
+    end if;
+    address := auth_api.valid_email(body ->> 'email');
+    perform auth_api.charge_mail(address);
+    u := auth_api.lock_user((auth_api.find_by_email(address)).id);
+    if type = 'signup' and u.id is not null and u.email_confirmed_at is null then
+        perform auth_api.resend_confirmation(u, target);
+    elsif type = 'email_change' and coalesce(u.email_change, '') <> '' then
+        perform auth_api.resend_email_change(u, target);
+    else
+        perform auth_api.pretend_mail(type, address, target);
+    end if;
+    return '{}';
+end
+$$;
+comment on function auth_api.resend(jsonb, text) is 'POST /resend: mails a confirmation once more.';
+
+reset role;
