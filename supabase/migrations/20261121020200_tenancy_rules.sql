@@ -110,6 +110,10 @@ begin
   if not found then
     return; -- the organization is being deleted with its members
   end if;
+  -- The policy asked before the wait, in which the caller may have ceased to be an owner.
+  if (kijko.actor()).kind not in ('none', 'service') and leaving is distinct from kijko.user_id() and not public.has_role(org, 'owner') then
+    perform kijko.fail('permission_denied', 'only an owner changes or removes an owner');
+  end if;
   select count(*) > 0, coalesce(bool_or(private.tenancy_can_sign_in(m.user_id)), false) into others, others_sign_in
   from public.memberships as m
   where m.org_id = org and m.role = 'owner' and m.user_id <> leaving;
@@ -121,7 +125,7 @@ begin
   end if;
 end
 $$;
-comment on function private.tenancy_keep_owner(uuid, uuid) is 'Fails with conflict if the organization would lose the last owner who can sign in, or its last owner.';
+comment on function private.tenancy_keep_owner(uuid, uuid) is 'Fails with conflict if the organization would lose the last owner who can sign in, or its last owner; with permission_denied if the caller is no owner and another one leaves.';
 
 create function private.tenancy_guard_memberships() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp

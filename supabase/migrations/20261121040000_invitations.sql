@@ -126,19 +126,25 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   me constant uuid := private.tenancy_require_user();
+  hash constant bytea := private.invitations_token_hash(token);
   invitation_id uuid;
   inviter uuid;
+  invitation public.invitations;
 begin
   select i.id, i.sent_by into invitation_id, inviter
   from private.invitation_tokens as t
   join public.invitations as i on i.id = t.invitation_id
-  where t.token_hash = private.invitations_token_hash(token);
+  where t.token_hash = hash;
   -- Users before organizations: a deletion of either locks in this order.
   perform 1 from auth.users as u where u.id in (me, inviter) order by u.id for share;
   if not exists (select 1 from auth.users as u where u.id = me and u.deleted_at is null) then
     perform kijko.fail('not_identified');
   end if;
-  return private.invitations_lock(invitation_id);
+  invitation := private.invitations_lock(invitation_id);
+  if not exists (select 1 from private.invitation_tokens as t where t.token_hash = hash and t.invitation_id = invitation.id) then
+    return null; -- sent again meanwhile: the invitation has another token
+  end if;
+  return invitation;
 end
 $$;
 comment on function private.invitations_lock_by_token(text) is 'Locks the caller, the inviter and the organization. Returns the invitation of a token, or null.';

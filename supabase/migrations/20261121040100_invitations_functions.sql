@@ -104,6 +104,8 @@ begin
   if not private.invitations_is_addressed_to(invitation, me) then
     perform kijko.fail('permission_denied', 'the invitation names another address', 'Sign in with the invited address, and confirm it.');
   end if;
+  -- Waits for a change of the role, so that the check sees its latest permissions.
+  perform 1 from public.custom_roles as r where r.org_id = invitation.org_id and r.id = invitation.custom_role_id for share;
   if not private.tenancy_may_grant_role(invitation.sent_by, invitation.org_id, invitation.role, invitation.custom_role_id)
     or not private.tenancy_can_sign_in(invitation.sent_by)
   then

@@ -1,7 +1,7 @@
 // What each role may do, and that an organization never loses its last owner.
 import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
-import { join, newPerson, newTeam, ok, refused, unaffected } from './domain.mjs';
+import { join, newPerson, newTeam, ok, refused, setPlan, unaffected } from './domain.mjs';
 import { admin, sql } from './support.mjs';
 
 describe('roles', () => {
@@ -161,6 +161,30 @@ describe('the last owner', () => {
     assert.equal(answers.filter((a) => a.error?.code === 'conflict').length, 1);
     const [{ count }] = await sql(`select count(*)::int from public.memberships where org_id = $1 and role = 'owner'`, [id]);
     assert.equal(count, 1);
+  });
+});
+
+describe('an owner who cannot sign in', () => {
+  test('does not count: the other owner can neither leave nor hand over to them', async () => {
+    const [first, second, member] = await Promise.all([newPerson(), newPerson(), newPerson()]);
+    const { id } = await ok(first.client.rpc('create_organization', { name: 'Banned' }));
+    await setPlan(id, 'TEAMS');
+    await join(second, id, 'owner', first);
+    await join(member, id, 'viewer', first);
+    const ban = (person, ban_duration) => ok(admin().auth.admin.updateUserById(person.user.id, { ban_duration }));
+    await ban(second, '24h');
+    await refused(first.client.rpc('leave_organization', { org_id: id }), 409, 'conflict');
+    await refused(first.client.from('memberships').delete().eq('org_id', id).eq('user_id', first.user.id), 409, 'conflict');
+    await refused(first.client.rpc('transfer_ownership', { org_id: id, user_id: second.user.id }), 409, 'conflict');
+    await ban(member, '24h');
+    await refused(first.client.rpc('transfer_ownership', { org_id: id, user_id: member.user.id }), 409, 'conflict');
+    await ban(second, 'none');
+    await ok(first.client.rpc('leave_organization', { org_id: id }));
+    const owners = await sql(`select user_id from public.memberships where org_id = $1 and role = 'owner'`, [id]);
+    assert.deepEqual(owners, [{ user_id: second.user.id }]);
+    // A ban is the operator's decision, also of the last owner.
+    await ban(second, '24h');
+    assert.deepEqual(await sql(`select user_id from public.memberships where org_id = $1 and role = 'owner'`, [id]), owners);
   });
 });
 
