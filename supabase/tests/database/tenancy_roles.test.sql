@@ -146,7 +146,7 @@ select tests.act_as('cus', tests.lab());
 select is(public.can(tests.lab(), 'tea:read') and not public.can(tests.lab(), 'tea:make'), true, 'a wildcard covers permissions that come later');
 select tests.act_as_superuser();
 select bag_eq(
-  $$select rp.permission from private.role_permissions as rp join public.custom_roles as r on r.id = rp.custom_role_id where r.name = 'Reader'$$,
+  $$select rp.permission from private.role_permissions as rp join public.custom_roles as r on r.id = rp.custom_role_id where r.name = 'Reader' and r.org_id = tests.lab()$$,
   $$select permission from private.permissions where wildcard = '*:read'$$, 'and nothing else, also after changes'
 );
 
@@ -252,7 +252,7 @@ select is((select r.created_by from public.custom_roles as r where r.id = :'trap
 select tests.act_as('ada', tests.lab());
 select is(tests.changed('delete from public.organizations where id = tests.lab()'), 1::bigint, 'an organization is deleted with the roles that its members have');
 select tests.act_as_superuser();
-select is_empty($$select 1 from public.custom_roles where name in ('Manager', 'Trap', 'Finance')$$, 'no role is left');
+select is_empty($$select 1 from public.custom_roles where id in ($$ || quote_literal(:'manager') || ', ' || quote_literal(:'trap') || ', ' || quote_literal(:'finance') || ')', 'no role is left');
 select is_empty($$select 1 from private.role_permissions as rp where rp.custom_role_id is not null and rp.custom_role_id not in (select id from public.custom_roles)$$, 'and none of its permissions');
 
 select * from finish();
