@@ -159,7 +159,7 @@ expect_nothing_yet() {
 }
 
 layer_crash() {
-  local claims revoked in_flight="select value from kijko.stats() where metric = 'request.in_flight'"
+  local claims revoked used written in_flight="select value from kijko.stats() where metric = 'request.in_flight'"
   revoked="select kijko.session_id() is null from (select set_config('request.jwt.claims',
     '{\"session_id\": \"22222222-2222-4222-8222-222222222222\"}', false) offset 0) as s"
   run_psql -d postgres -c 'create extension kijko'
@@ -168,6 +168,25 @@ layer_crash() {
   expect f "select allowed from kijko.rate_limit('x', 1, '1 hour')"
   run_psql -d postgres -c "select kijko.revoke_session('22222222-2222-4222-8222-222222222222')" > /dev/null
   expect t "$revoked"
+  # An API key whose use is written, and then another use.
+  run_psql -d postgres > /dev/null << SQL
+create table secret (text text);
+create function use_key() returns timestamptz language plpgsql as \$\$
+begin
+  perform set_config('request.method', 'GET', true), set_config('request.jwt.claims', '{"role": "anon"}', true),
+    set_config('request.headers', jsonb_build_object('x-api-key', (select text from secret))::text, true);
+  perform kijko.authenticate_api_key();
+  return kijko.now();
+end \$\$;
+select kijko.put_api_key('$SUBJECT', '$SUBJECT', 'service', null, '{}', null, null, null, null, null, null, null);
+begin;
+select kijko.generate_api_key('$SUBJECT'), kijko.store_api_key_secret('$SUBJECT');
+insert into secret values (kijko.issued_api_key('$SUBJECT'));
+commit;
+SQL
+  written=$(run_psql -d postgres -At -c 'select use_key()')
+  wait_for "$written" 'select last_used_at from kijko.api_key_uses'
+  run_psql -d postgres -c 'select use_key()' > /dev/null
   # A request in flight, whose backend will die with all others.
   run_psql -d postgres -c 'begin' -c "select kijko.admit_request('11111111-1111-4111-8111-111111111111')" -c 'select pg_sleep(60)' \
     > /dev/null 2>&1 &
@@ -180,7 +199,14 @@ layer_crash() {
   expect f "select allowed from kijko.try_consume('11111111-1111-4111-8111-111111111111', 'x')" # not forgotten
   expect t "$revoked" # loaded again
   expect 0 "$in_flight"
+  # Uses of the last minute are lost. A later one is written at once, and when the server stops.
+  expect "$written" "select kijko.api_key_last_used_at('$SUBJECT')"
+  written=$(run_psql -d postgres -At -c 'select use_key()')
+  wait_for "$written" 'select last_used_at from kijko.api_key_uses'
+  used=$(run_psql -d postgres -At -c 'select use_key()')
+  expect "$written" 'select last_used_at from kijko.api_key_uses'
   server -m fast restart
+  expect "$used" 'select last_used_at from kijko.api_key_uses'
   expect t "$revoked"
   expect t "select allowed from kijko.rate_limit('x', 1, '1 hour')"
   # Removed from shared_preload_libraries: its functions refuse to load, and say what to do.

@@ -79,6 +79,11 @@ to postgres, service_role;
 
 -- PostgREST asks for its public keys before it has switched roles.
 grant execute on function kijko.pre_config() to authenticator;
+-- PostgREST passes tokens and API keys as parameters of its statements. They must not get into the log, whatever is logged:
+-- log_statement and log_min_duration_statement write parameters, auto_explain writes them as constants of a verbose plan.
+alter role authenticator set log_parameter_max_length = 0;
+alter role authenticator set log_parameter_max_length_on_error = 0;
+alter role authenticator set auto_explain.log_verbose = off;
 
 -- The sidecar: EXECUTE on the worker functions (granted where they are made) and nothing else. It belongs to no other role.
 select 'create role kijko_sidecar login noinherit nocreatedb nocreaterole nobypassrls'

@@ -59,17 +59,23 @@ create trigger active_organizations_changed after insert or update or delete or 
   for each statement execute function kijko.membership_changed();
 alter table private.active_organizations enable always trigger active_organizations_changed;
 
--- One expression, which Postgres inlines: there is no function call.
+-- One expression, which Postgres inlines: there is no function call. A request with an API key comes as anon. The extension
+-- knows the key's organization, so it needs no membership; only an invoker function may switch the role.
 create function public.before_request() returns void
 language sql
 begin atomic
   select case
+    when kijko.authenticate_api_key() then
+      case
+        when set_config('role', 'authenticated', true) is not null and kijko.admit_cached_member() then null
+        else private.requests_admit()
+      end
     when current_user = 'service_role' and kijko.token_fault() is null then kijko.check_request()
     when kijko.admit_cached_member() then null
     else private.requests_admit()
   end;
 end;
-comment on function public.before_request() is 'Runs before every request: checks its headers, identifies the caller and the organization, applies rate limits and the quota of requests, and sets the statement timeout.';
+comment on function public.before_request() is 'Runs before every request: checks its headers, identifies the caller (a user or an API key) and the organization, applies rate limits and the quota of requests, and sets the statement timeout.';
 grant execute on function public.before_request() to anon, authenticated, service_role;
 
 -- ----------------------------------------------------------------------------

@@ -75,7 +75,7 @@ pub fn admit(request: &RequestInfo) -> Result<(), Refused> {
 
 fn subject_of(request: &RequestInfo) -> Subject {
     if let Some(key) = request.api_key.as_ref().filter(|_| request.is_publishable) {
-        return subject("api_key", key);
+        return subject("API key", key);
     }
     if let Some(user) = &request.user {
         return subject("user", user);
