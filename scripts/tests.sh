@@ -116,6 +116,7 @@ test_lint() {
   node_modules/.bin/squawk --config .squawk.toml supabase/migrations/*.sql
   caddy validate --config deploy/Caddyfile --adapter caddyfile 2> /dev/null
   node tests/docs/lint.mjs
+  node scripts/access-reference.mjs --check docs/reference/access.md
   shellcheck kijko scripts/*.sh .ci/run .githooks/* kijko_ext/tests/*.sh deploy/docker/*.sh
   pgrx_environment
   copy_postgres "$BUILD_PREFIX"
@@ -173,6 +174,8 @@ test_role_url() {
 }
 
 test_journeys() {
+  # By itself: it lifts the rate of unauthenticated requests, which journeys test.
+  node --test --test-concurrency=1 --test-reporter=tap tests/access/*.test.mjs
   # Several files at a time: they wait for the server more than they compute, and each has tenants of its own.
   local files=(tests/journeys/*.test.mjs tests/docs/*.test.mjs) shared=() file broken=no
   for file in "${files[@]}"; do [[ $file == */auth_settings_* ]] || shared+=("$file"); done

@@ -1,0 +1,154 @@
+// What each case sends. Bodies are valid, so that a refusal is about access; matrix.test.mjs checks that somebody succeeds.
+// A relation that is not here takes no writes from any caller, and gets a body of its own values.
+import { randomUUID } from 'node:crypto';
+
+const slug = () => `m-${randomUUID()}`;
+
+/**
+ * By relation: `insert` (the body of a new row), `update` (what to change), `target` (which of the organization's rows), and
+ * `more`: further operations as {method, body, row}, where `row` says which row is addressed.
+ * `t` is the tenant whose rows the body names: the world, or its other organization.
+ */
+export const RELATIONS = {
+  organizations: {
+    insert: () => ({ name: 'New', slug: slug() }),
+    update: () => ({ name: 'Changed' }),
+  },
+  profiles: {
+    // Sign-up makes one; this user has lost it.
+    insert: (_, { world }) => ({ id: world.people.bare.id, display_name: 'New' }),
+    update: () => ({ display_name: 'Changed' }),
+    target: (row, { world }) => row.id === world.people.colleague.id,
+    more: {
+      'update:self': { method: 'PATCH', body: () => ({ display_name: 'Changed' }), row: (row, { user }) => row.id === user },
+      'upsert:self': { method: 'UPSERT', body: () => ({ display_name: 'Changed' }), row: (row, { user }) => row.id === user },
+    },
+  },
+  memberships: {
+    insert: (t, { world }) => ({ org_id: t.org, user_id: world.people.removed.id, role: 'viewer' }),
+    update: () => ({ role: 'viewer' }),
+    target: (row, { world }) => row.user_id === world.people.colleague.id,
+    more: {
+      'update:owner': {
+        method: 'PATCH',
+        body: () => ({ role: 'member' }),
+        row: (row, { world }) => row.user_id === world.people.revoked.id,
+      },
+      'update:promote': {
+        method: 'PATCH',
+        body: () => ({ role: 'owner' }),
+        row: (row, { world }) => row.user_id === world.people.colleague.id,
+      },
+      'update:self': { method: 'PATCH', body: () => ({ role: 'owner' }), row: (row, { user }) => row.user_id === user },
+      'delete:owner': { method: 'DELETE', row: (row, { world }) => row.user_id === world.people.revoked.id },
+      'delete:self': { method: 'DELETE', row: (row, { user }) => row.user_id === user },
+    },
+  },
+  subscriptions: {
+    // Every organization gets one; this one has lost it.
+    insert: (_, { world }) => ({ org_id: world.bare, plan: 'FREE' }),
+    update: () => ({ status: 'past_due' }),
+  },
+  // Every organization shares the catalogues, so the cases use rows that the fixture has added to them.
+  plans: {
+    insert: () => ({ code: 'MATRIX_NEW', name: 'Matrix', rank: 998, rate_per_minute: 60 }),
+    update: () => ({ name: 'Changed' }),
+    target: (row) => row.code === 'MATRIX',
+  },
+  plan_limits: {
+    insert: () => ({ plan: 'MATRIX', meter: 'matrix_new', period: 'month', amount: 1 }),
+    update: () => ({ amount: 2 }),
+    target: (row) => row.plan === 'MATRIX' && row.meter === 'matrix',
+  },
+  llm_models: {
+    insert: () => ({ id: 'matrix/new', input_microusd_per_mtok: 1, output_microusd_per_mtok: 1 }),
+    update: () => ({ input_microusd_per_mtok: 2 }),
+    target: (row) => row.id === 'matrix/model',
+  },
+  projects: {
+    insert: (t) => ({ org_id: t.org, name: 'New' }),
+    update: () => ({ name: 'Changed' }),
+  },
+  project_members: {
+    insert: (t, { world }) => ({
+      org_id: t.org,
+      project_id: t.project,
+      user_id: t.org === world.org ? world.people.viewer.id : world.people.nonmember.id,
+    }),
+    update: (t, { world }) => ({ user_id: t.org === world.org ? world.people.viewer.id : world.people.nonmember.id }),
+  },
+  skills: {
+    insert: (t) => ({ org_id: t.org, project_id: t.project, name: 'New', prompt_template: 'Say {{ n }}' }),
+    update: () => ({ name: 'Changed' }),
+  },
+  habits: {
+    insert: (t) => ({ org_id: t.org, skill_id: t.skill, name: 'New', cron: '0 0 1 1 *' }),
+    update: () => ({ name: 'Changed' }),
+  },
+  invitations: {
+    insert: (t) => ({ org_id: t.org, email: 'new@example.com', role: 'viewer' }),
+    update: () => ({ role: 'viewer' }),
+  },
+  usage_meters: {
+    insert: (t) => ({ org_id: t.org, event_type: 'test.done', meter: 'own.builds' }),
+    update: () => ({ event_type: 'test.changed' }),
+  },
+};
+
+/** How a row is made to point at a private project, or at another tenant's rows: by the columns that it has. */
+export const reference = (columns, { project, skill }) => ({
+  ...(columns.includes('project_id') && { project_id: project }),
+  ...(columns.includes('skill_id') && { skill_id: skill }),
+});
+
+const event = () => ({ specversion: '1.0', source: 'matrix', id: randomUUID(), type: 'build.done', time: new Date().toISOString() });
+
+/** By function: the arguments of each case. `call` is the plain one; a suffix says what is particular. */
+export const FUNCTIONS = {
+  'accept_invitation(token)': { call: (w) => ({ token: w.token }) },
+  'before_request()': { call: () => ({}) },
+  'can(org,permission)': {
+    call: (w) => ({ org: w.org, permission: 'projects:read' }),
+    'call:write': (w) => ({ org: w.org, permission: 'projects:write' }),
+    'call:manage': (w) => ({ org: w.org, permission: 'projects:manage' }),
+  },
+  'cancel_execution(id)': { call: (w) => ({ id: w.execution }), 'call:private': (w) => ({ id: w.secretExecution }) },
+  'create_organization(name)': { call: () => ({ name: 'New' }) },
+  'decline_invitation(token)': { call: (w) => ({ token: w.token }) },
+  'execute_skill(skill_id,input,idempotency_key)': {
+    call: (w) => ({ skill_id: w.skill, input: { n: '1' } }),
+    'call:private': (w) => ({ skill_id: w.secretSkill, input: { n: '1' } }),
+  },
+  'explain_limit(org_id,meter)': { call: (w) => ({ org_id: w.org, meter: 'projects' }) },
+  'has_role(org,role)': {
+    call: (w) => ({ org: w.org, role: 'viewer' }),
+    'call:admin': (w) => ({ org: w.org, role: 'admin' }),
+  },
+  'ingest_usage(events)': { call: () => ({ events: [event()] }) },
+  'ingest_usage(events,org_id)': { call: (w) => ({ events: [event()], org_id: w.org }) },
+  'invite_member(email,role)': {
+    call: () => ({ email: 'new@example.com', role: 'viewer' }),
+    'call:owner': () => ({ email: 'new@example.com', role: 'owner' }),
+  },
+  'leave_organization(org_id)': { call: (w) => ({ org_id: w.org }) },
+  'org_id()': { call: () => ({}) },
+  'org_ids()': { call: () => ({}) },
+  'preview_cron(expression,timezone,n)': { call: () => ({ expression: '@daily', timezone: 'UTC', n: 1 }) },
+  'retry_execution(id)': { call: (w) => ({ id: w.failed }), 'call:private': (w) => ({ id: w.secretFailed }) },
+  'revoke_invitation(id)': { call: (w) => ({ id: w.invitation }) },
+  'run_habit(habit_id)': { call: (w) => ({ habit_id: w.habit }), 'call:private': (w) => ({ habit_id: w.secretHabit }) },
+  'set_active_organization(org_id)': { call: (w) => ({ org_id: w.org }) },
+  'transfer_ownership(org_id,user_id)': { call: (w) => ({ org_id: w.org, user_id: w.people.colleague.id }) },
+  'usage_alerts(since)': { call: () => ({}) },
+  'usage_by(dimension,only_meter,since,until)': { call: () => ({ dimension: 'day' }) },
+  'usage_forecast()': { call: () => ({}) },
+  'usage_summary()': { call: () => ({}) },
+};
+
+/** Computed columns: the row that the case reads, and what proves that the column was computed. */
+export const COMPUTED = {
+  'active_org_id(profile)': { row: (row, { user }) => row.id === user },
+  'problems(skill)': {},
+  'retried_execution(execution)': { row: (row, { world }) => row.id === world.retry, embed: true },
+  'retries(execution)': { row: (row, { world }) => row.id === world.failed, embed: true },
+};

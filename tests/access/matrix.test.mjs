@@ -1,0 +1,163 @@
+// The access matrix: every operation on every relation and every function that PostgREST exposes, as every caller, compared with
+// matrix.txt. The database's catalog says what there is, so a new table or function without a line fails, and so does a line
+// without its object. KIJKO_ACCESS_WRITE=1 writes what was observed into matrix.txt and rights.txt instead of comparing.
+import assert from 'node:assert/strict';
+import { readFile, writeFile } from 'node:fs/promises';
+import { after, before, test } from 'node:test';
+import { CALLERS } from './callers.mjs';
+import { COMPUTED, FUNCTIONS } from './cases.mjs';
+import { disconnect } from './db.mjs';
+import { caseName, readExpected, writeExpected } from './expected.mjs';
+import { columnRights, functions, relations, tableRights } from './objects.mjs';
+import { isAllowed, isHarmless } from './outcomes.mjs';
+import { forgetPeople, liftAddressRate, makePeople, restoreAddressRate } from './people.mjs';
+import { call, callForged, operate, operationsOf, readComputed } from './run.mjs';
+import { fingerprint, makeWorld, removeWorld } from './world.mjs';
+
+const WRITE = process.env.KIJKO_ACCESS_WRITE === '1';
+const RIGHTS = new URL('rights.txt', import.meta.url);
+const callers = Object.keys(CALLERS);
+const expected = WRITE ? { callers, cases: new Map() } : await readExpected();
+const found = { relations: await relations(), functions: await functions() };
+const tables = found.relations.filter(({ view }) => !view);
+const observed = [];
+let people;
+let world;
+let stale = true;
+
+before(async () => {
+  people = await makePeople();
+  await liftAddressRate();
+});
+after(async () => {
+  if (WRITE) await writeExpected(callers, observed);
+  await restoreAddressRate();
+  if (world) await removeWorld(world);
+  await forgetPeople(people);
+  await disconnect();
+});
+
+/** A world that no case has changed. */
+async function fresh() {
+  if (stale) world = await makeWorld(people, world);
+  stale = false;
+  return world;
+}
+
+/** All cases of one object and operation: `run(world, caller)` gives a word. */
+async function line(object, operation, run) {
+  const wanted = expected.cases.get(caseName(object, operation))?.words;
+  const words = new Map();
+  // Those that change nothing first, on one world, which then must be as it was.
+  const order = [...callers].sort((a, b) => isAllowed(wanted?.get(a)) - isAllowed(wanted?.get(b)));
+  const hash = await fingerprint(tables, await fresh());
+  let untouched = true;
+  for (const caller of order) {
+    if (untouched && wanted && isAllowed(wanted.get(caller))) await assertSame(object, operation, hash);
+    untouched &&= !isAllowed(wanted?.get(caller));
+    const word = await run(await fresh(), caller);
+    words.set(caller, word);
+    if (!isHarmless(word) && word !== '-') {
+      stale = operation !== 'select' && operation !== 'read';
+      untouched &&= !stale;
+    }
+  }
+  if (untouched) await assertSame(object, operation, hash);
+  observed.push({ object, operation, words });
+  return words;
+}
+
+async function assertSame(object, operation, hash) {
+  assert.deepEqual(await fingerprint(tables, await fresh()), hash, `${object} ${operation}: a refused request changed rows`);
+}
+
+/** Compares the lines of one object with the expected ones. */
+function compare(lines) {
+  if (WRITE) return;
+  const faults = lines.flatMap(([object, operation, words]) => {
+    const wanted = expected.cases.get(caseName(object, operation));
+    if (!wanted) return [`${object} ${operation}: has no line in tests/access/matrix.txt`];
+    return callers
+      .filter((caller) => wanted.words.get(caller) !== words.get(caller))
+      .map((caller) => `${object} ${operation} as ${caller}: expected ${wanted.words.get(caller)}, was ${words.get(caller)}`);
+  });
+  assert.deepEqual(faults, []);
+}
+
+test('the table has the callers of tests/access/callers.mjs', () => {
+  assert.deepEqual(expected.callers, callers);
+});
+
+test('every line of the table is about something that exists', () => {
+  const exists = new Set([
+    ...found.relations.flatMap((relation) => operationsOf(relation).map((operation) => caseName(relation.name, operation))),
+    ...found.functions.flatMap((fn) => operationsOfFunction(fn).map((operation) => caseName(fn.signature, operation))),
+  ]);
+  assert.deepEqual(
+    [...expected.cases.keys()].filter((name) => !exists.has(name)),
+    [],
+  );
+});
+
+test('the cases are about relations and functions that exist', () => {
+  const signatures = new Set(found.functions.map(({ signature }) => signature));
+  assert.deepEqual(
+    [...Object.keys(FUNCTIONS), ...Object.keys(COMPUTED)].filter((signature) => !signatures.has(signature)),
+    [],
+  );
+});
+
+// Otherwise a refusal could be about the input. Rows never move and never change their author, and no project is anybody's abroad.
+test('whoever is let through, somebody among them succeeds', () => {
+  const byNature = ['move', 'author', 'insert:foreign'];
+  const withoutRight = ['anon', 'grant', '401', 'badkey', '-'];
+  const useless = [...expected.cases.values()].filter(({ operation, words }) => {
+    const all = [...words.values()];
+    return !byNature.includes(operation) && !all.every((word) => withoutRight.includes(word)) && !all.some(isAllowed);
+  });
+  assert.deepEqual(
+    useless.map(({ object, operation }) => caseName(object, operation)),
+    [],
+  );
+});
+
+// The whole of what roles may do with columns. The policies decide about rows; the matrix about both.
+test('the rights on tables and columns are those of rights.txt', async () => {
+  const lines = [...(await tableRights()), '', ...(await columnRights())];
+  const text = `${lines.join('\n')}\n`;
+  if (WRITE) await writeFile(RIGHTS, text);
+  else assert.deepEqual(lines, (await readFile(RIGHTS, 'utf8')).trimEnd().split('\n'));
+});
+
+for (const relation of found.relations) {
+  test(relation.name, async () => {
+    const lines = [];
+    for (const operation of operationsOf(relation)) {
+      lines.push([relation.name, operation, await line(relation.name, operation, (w, caller) => operate(w, caller, relation, operation))]);
+    }
+    compare(lines);
+  });
+}
+
+function operationsOfFunction(fn) {
+  return fn.computed_of ? ['read', 'call'] : Object.keys(FUNCTIONS[fn.signature] ?? { call: null });
+}
+
+for (const fn of found.functions) {
+  test(fn.signature, async () => {
+    const lines = [];
+    if (fn.computed_of) {
+      const relation = found.relations.find(({ name }) => name === fn.computed_of);
+      const options = COMPUTED[fn.signature];
+      assert.ok(options, `${fn.signature} has no case in tests/access/cases.mjs`);
+      lines.push([fn.signature, 'read', await line(fn.signature, 'read', (w, caller) => readComputed(w, caller, fn, relation, options))]);
+      lines.push([fn.signature, 'call', await line(fn.signature, 'call', (w, caller) => callForged(w, caller, fn, relation, options))]);
+    } else {
+      assert.ok(FUNCTIONS[fn.signature], `${fn.signature} has no case in tests/access/cases.mjs`);
+      for (const [operation, body] of Object.entries(FUNCTIONS[fn.signature])) {
+        lines.push([fn.signature, operation, await line(fn.signature, operation, (w, caller) => call(w, caller, fn, body(w)))]);
+      }
+    }
+    compare(lines);
+  });
+}
