@@ -8,6 +8,10 @@ export const CALLERS = {
   member: { person: 'member', about: 'a member with the role member; a member of no private project' },
   admin: { person: 'admin', about: 'a member with the role admin' },
   owner: { person: 'owner', about: 'a member with the role owner' },
+  custom: {
+    person: 'custom',
+    about: 'a member with a custom role: base role viewer; `projects:read`, `projects:write`, `skills:read`, `members:read`',
+  },
   revoked: { person: 'revoked', about: "an owner's token whose session was revoked" },
   removed: { person: 'removed', about: 'a former owner, who was removed' },
   banned: { person: 'banned', about: 'an owner who is banned' },

@@ -39,9 +39,33 @@ export const RELATIONS = {
         body: () => ({ role: 'owner' }),
         row: (row, { world }) => row.user_id === world.people.colleague.id,
       },
+      'update:custom': {
+        method: 'PATCH',
+        body: (t) => ({ role: 'viewer', custom_role_id: t.freeRole }),
+        row: (row, { world }) => row.user_id === world.people.colleague.id,
+      },
       'update:self': { method: 'PATCH', body: () => ({ role: 'owner' }), row: (row, { user }) => row.user_id === user },
       'delete:owner': { method: 'DELETE', row: (row, { world }) => row.user_id === world.people.revoked.id },
       'delete:self': { method: 'DELETE', row: (row, { user }) => row.user_id === user },
+    },
+  },
+  custom_roles: {
+    insert: (t) => ({ org_id: t.org, name: 'New', base_role: 'viewer', permissions: ['projects:read'] }),
+    update: () => ({ description: 'Changed' }),
+    target: (row, { world }) => row.id === world.freeRole,
+    more: {
+      // A permission that only owners hold: whoever lacks it cannot give it to a role.
+      'insert:above': {
+        method: 'POST',
+        body: (t) => ({ org_id: t.org, name: 'Above', base_role: 'viewer', permissions: ['organization:delete'] }),
+        row: () => true,
+      },
+      'update:above': {
+        method: 'PATCH',
+        body: () => ({ permissions: ['organization:delete'] }),
+        row: (row, { world }) => row.id === world.freeRole,
+      },
+      'update:held': { method: 'PATCH', body: () => ({ permissions: ['projects:read'] }), row: (row, { world }) => row.id === world.role },
     },
   },
   subscriptions: {
@@ -126,11 +150,14 @@ export const FUNCTIONS = {
   },
   'ingest_usage(events)': { call: () => ({ events: [event()] }) },
   'ingest_usage(events,org_id)': { call: (w) => ({ events: [event()], org_id: w.org }) },
-  'invite_member(email,role)': {
+  'invite_member(email,role,custom_role_id)': {
     call: () => ({ email: 'new@example.com', role: 'viewer' }),
     'call:owner': () => ({ email: 'new@example.com', role: 'owner' }),
+    'call:custom': (w) => ({ email: 'new@example.com', role: 'viewer', custom_role_id: w.freeRole }),
   },
   'leave_organization(org_id)': { call: (w) => ({ org_id: w.org }) },
+  'permissions()': { call: () => ({}) },
+  'resend_invitation(id)': { call: (w) => ({ id: w.invitation }) },
   'org_id()': { call: () => ({}) },
   'org_ids()': { call: () => ({}) },
   'preview_cron(expression,timezone,n)': { call: () => ({ expression: '@daily', timezone: 'UTC', n: 1 }) },

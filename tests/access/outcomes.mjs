@@ -30,6 +30,7 @@ export const REFUSED = {
   stranger: { code: 'not_a_member', status: 403, about: 'the caller is no member of the organization' },
   missing: { code: 'not_found', status: 404, about: 'there is no such row for this caller' },
   conflict: { code: 'conflict', status: 409, about: 'the caller may do this, but the state of the row forbids it' },
+  invalid: { code: 'invalid_input', status: 422, about: 'an argument names something that this caller cannot name' },
   readonly: { code: '25006', status: 405, about: 'the key only reads: its transactions are read only' },
   badref: { code: '23503', status: 409, about: 'the row would point at a row of another organization' },
 };

@@ -4,7 +4,20 @@ import { env, http } from '../journeys/support.mjs';
 import { CALLERS } from './callers.mjs';
 import { adminQuery, query } from './db.mjs';
 
-const PEOPLE = ['owner', 'admin', 'member', 'viewer', 'colleague', 'removed', 'revoked', 'banned', 'nonmember', 'neighbour', 'bare'];
+const PEOPLE = [
+  'owner',
+  'admin',
+  'member',
+  'viewer',
+  'custom',
+  'colleague',
+  'removed',
+  'revoked',
+  'banned',
+  'nonmember',
+  'neighbour',
+  'bare',
+];
 
 /** Users with real sessions and tokens. They get no personal organization: each world makes theirs. */
 export async function makePeople() {

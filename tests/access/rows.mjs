@@ -8,10 +8,15 @@ export async function fill(query, { people, org, owner: ownerName, colleague: co
   const ids = Object.fromEntries(
     [
       ...['project', 'secretProject', 'skill', 'secretSkill', 'habit', 'secretHabit', 'execution', 'secretExecution', 'failed'],
-      ...['retry', 'invitation', 'meter'],
+      ...['retry', 'invitation', 'meter', 'role', 'freeRole'],
     ].map((name) => [name, randomUUID()]),
   );
   const hidden = new Set([ids.secretProject, ids.secretSkill, ids.secretHabit]);
+  await query(
+    `insert into public.custom_roles (id, org_id, name, base_role, permissions, created_by)
+     values ($1, $3, 'Held', 'viewer', '{projects:read,projects:write,skills:read,members:read}', $4), ($2, $3, 'Free', 'viewer', '{projects:read}', $4)`,
+    [ids.role, ids.freeRole, org, owner],
+  );
   await projects(query, { org, owner, colleague, ids });
   await skills(query, { org, owner, ids });
   for (const [name, skill] of [

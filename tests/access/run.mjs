@@ -106,8 +106,8 @@ export async function operate(world, caller, relation, operation) {
     'delete:private': () => write(world, caller, 'DELETE', at),
   }[operation];
   if (send) return send();
-  if (more.method === 'UPSERT') return write(world, caller, 'POST', relation.name, { ...more.body(), ...key() }, UPSERT);
-  return write(world, caller, more.method, at, more.body?.());
+  if (more.method === 'UPSERT') return write(world, caller, 'POST', relation.name, { ...more.body(world), ...key() }, UPSERT);
+  return write(world, caller, more.method, more.method === 'POST' ? relation.name : at, more.body?.(world));
 }
 
 const UPSERT = ',resolution=merge-duplicates';

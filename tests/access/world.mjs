@@ -9,6 +9,7 @@ const MEMBERS = {
   admin: 'admin',
   member: 'member',
   viewer: 'viewer',
+  custom: 'viewer',
   colleague: 'member',
   revoked: 'owner',
   banned: 'owner',
@@ -32,6 +33,11 @@ export async function makeWorld(people, former) {
     await query('delete from public.memberships where org_id = $1 and user_id = $2', [world.org, people.removed.id]);
     Object.assign(world, await fill(query, { people, org: world.org, owner: 'owner', colleague: 'colleague' }));
     Object.assign(world.other, await fill(query, { people, org: world.other.org, owner: 'nonmember', colleague: 'neighbour' }));
+    await query('update public.memberships set custom_role_id = $3 where org_id = $1 and user_id = $2', [
+      world.org,
+      people.custom.id,
+      world.role,
+    ]);
     await catalogues(world);
     await query('commit');
     return world;
