@@ -10,6 +10,7 @@
 -- They are plpgsql because nearly every statement calls one. Postgres plans the query of a language sql function in each
 -- statement, and keeps the plan of a plpgsql function: 39 us of a GET of one row became 11. The "set" clause costs 2 of these.
 -- Without it the plan would be discarded whenever the search_path differs from that of the call before.
+-- An API key is no membership: where one calls, functions of the domain api_keys answer, within the key's permissions.
 -- "(select kijko.user_id())" is evaluated once. Bare, each row of a scan evaluates it (200 rows: 0.77 ms instead of 0.05).
 -- ----------------------------------------------------------------------------
 
@@ -17,10 +18,14 @@ create function public.org_ids() returns setof uuid
 language plpgsql stable parallel safe security definer rows 5 set search_path = ''
 as $$
 begin
+  if kijko.api_key_id() is not null then
+    return query select (kijko.actor()).org_id;
+    return;
+  end if;
   return query select m.org_id from public.memberships as m where m.user_id = (select kijko.user_id());
 end
 $$;
-comment on function public.org_ids() is 'Organizations of the caller; none for an unauthenticated caller. Definer: policies of memberships use it.';
+comment on function public.org_ids() is 'Organizations of the caller: of an API key its own; none for an unauthenticated caller. Definer: policies of memberships use it.';
 grant execute on function public.org_ids() to authenticated, service_role;
 
 create function private.tenancy_granted_by(permission text) returns text[]
@@ -34,11 +39,14 @@ end
 $$;
 comment on function private.tenancy_granted_by(text) is 'The entries of the list of a custom role or API key that grant the permission: {content:read,*:read}. Empty for an unknown permission. Called by definer functions only.';
 
--- API keys enter here: a key is no membership, so their organizations are a second query, chosen by kijko.actor().
 create function private.org_ids_with(permission text) returns setof uuid
 language plpgsql stable parallel safe security definer rows 5 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if kijko.api_key_id() is not null then
+    return query select k.org_id from private.api_keys_org_with(permission) as k (org_id);
+    return;
+  end if;
   return query
   select m.org_id
   from public.memberships as m
@@ -46,13 +54,17 @@ begin
   where m.user_id = (select kijko.user_id());
 end
 $$;
-comment on function private.org_ids_with(text) is 'Organizations in which the caller holds the permission, by a built-in or a custom role. Definer: policies use it, and role_permissions is private.';
+comment on function private.org_ids_with(text) is 'Organizations in which the caller holds the permission, by a built-in or a custom role, or as an API key. Definer: policies use it, and role_permissions is private.';
 grant execute on function private.org_ids_with(text) to authenticated, service_role;
 
 create function private.tenancy_org_ids_as(role text) returns setof uuid
 language plpgsql stable parallel safe security definer rows 5 set search_path = ''
 as $$
 begin
+  if kijko.api_key_id() is not null then
+    return query select k.org_id from private.api_keys_org_as(role) as k (org_id);
+    return;
+  end if;
   return query
   select m.org_id
   from public.memberships as m
@@ -61,22 +73,34 @@ begin
   where m.user_id = (select kijko.user_id()) and mine.rank >= wanted.rank;
 end
 $$;
-comment on function private.tenancy_org_ids_as(text) is 'Organizations in which the caller has at least the role. Definer: policies of memberships use it.';
+comment on function private.tenancy_org_ids_as(text) is 'Organizations in which the caller has at least the role. An API key has it if it holds every permission of the role. Definer: policies of memberships use it.';
 grant execute on function private.tenancy_org_ids_as(text) to authenticated, service_role;
+
+create function private.tenancy_person_id() returns uuid
+language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+declare
+  caller constant kijko.caller := kijko.actor();
+begin
+  return case when caller.kind = 'user' then caller.user_id end;
+end
+$$;
+comment on function private.tenancy_person_id() is 'The user who calls as a person; null for API keys, also for a personal one, whose owner kijko.user_id() returns. For what belongs to the person: profile, own membership, active organization. Nullable: result.';
+grant execute on function private.tenancy_person_id() to authenticated, service_role;
 
 create function private.tenancy_colleague_ids() returns setof uuid
 language plpgsql stable parallel safe security definer rows 20 set search_path = ''
 as $$
 begin
   return query
-  select kijko.user_id()
+  select private.tenancy_person_id()
   union
   select theirs.user_id
   from public.memberships as theirs
   where theirs.org_id = any (array(select private.org_ids_with('members:read')));
 end
 $$;
-comment on function private.tenancy_colleague_ids() is 'The caller, and the members of all organizations in which the caller holds members:read. Definer: the policy of profiles uses it.';
+comment on function private.tenancy_colleague_ids() is 'The caller as a person, and the members of all organizations in which the caller holds members:read. Definer: the policy of profiles uses it.';
 grant execute on function private.tenancy_colleague_ids() to authenticated, service_role;
 
 create function public.has_role(org uuid, role text) returns boolean
@@ -112,6 +136,9 @@ declare
   caller constant uuid := kijko.user_id();
   requested constant uuid := kijko.requested_org_id();
 begin
+  if kijko.api_key_id() is not null then
+    return (select k.org_id from kijko.actor() as k where requested is null or requested = k.org_id);
+  end if;
   return (
     select m.org_id
     from public.memberships as m
@@ -120,7 +147,7 @@ begin
   );
 end
 $$;
-comment on function public.org_id() is 'The organization in which the request works: header x-org-id, else claim org_id, else the active one. Null unless the caller is a member. Nullable: result. Definer: reads memberships for column defaults.';
+comment on function public.org_id() is 'The organization in which the request works: of an API key its own; else header x-org-id, else claim org_id, else the active one. Null unless the caller is a member, and for a key whose request names another organization. Nullable: result. Definer: reads memberships for column defaults.';
 grant execute on function public.org_id() to authenticated, service_role;
 
 -- PostgREST serves it as a computed column of profiles: select=id,active_org_id.
@@ -131,7 +158,7 @@ begin
   return (
     select a.active_org_id
     from private.active_organizations as a
-    where a.user_id = profile.id and profile.id = (select kijko.user_id())
+    where a.user_id = profile.id and profile.id = (select private.tenancy_person_id())
   );
 end
 $$;
@@ -153,6 +180,17 @@ begin
 end
 $$;
 comment on function private.tenancy_require_user() is 'The user who calls. Fails with not_identified without one, and with permission_denied for an API key. For functions about the caller as a person.';
+
+create function private.tenancy_require_caller() returns void
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if (kijko.actor()).kind in ('anonymous', 'none') then
+    perform kijko.fail('not_identified');
+  end if;
+end
+$$;
+comment on function private.tenancy_require_caller() is 'Fails with not_identified without a user or API key. For functions that check permissions themselves.';
 
 create function private.tenancy_require_org() returns uuid
 language plpgsql stable set search_path = ''
@@ -214,10 +252,16 @@ as $$
 $$;
 comment on function private.tenancy_member_permissions(uuid, uuid) is 'Every permission that a user holds in the organization; empty for a non-member.';
 
--- API keys enter here, too.
 create function private.tenancy_caller_permissions(org uuid) returns text[]
-language sql stable set search_path = pg_catalog, pg_temp
-as $$ select private.tenancy_member_permissions(kijko.user_id(), org) $$;
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if kijko.api_key_id() is not null then
+    return private.api_keys_held(org);
+  end if;
+  return private.tenancy_member_permissions(kijko.user_id(), org);
+end
+$$;
 comment on function private.tenancy_caller_permissions(uuid) is 'Every permission that the caller of this request holds in the organization, wildcards expanded; empty for a non-member. Called by definer functions only.';
 
 create function private.tenancy_missing_permissions(held text[], wanted text[]) returns text[]
@@ -308,7 +352,7 @@ create policy memberships_update on public.memberships for update to authenticat
 -- Each member may leave. A trigger keeps the last owner.
 create policy memberships_delete on public.memberships for delete to authenticated
   using (
-    user_id = (select kijko.user_id())
+    user_id = (select private.tenancy_person_id())
     or (
       org_id = any (array(select private.org_ids_with('members:write')))
       and case role
@@ -323,7 +367,7 @@ create policy memberships_delete on public.memberships for delete to authenticat
 create policy profiles_select on public.profiles for select to authenticated
   using (id = any (array(select private.tenancy_colleague_ids())));
 create policy profiles_insert on public.profiles for insert to authenticated
-  with check (id = (select kijko.user_id()));
+  with check (id = (select private.tenancy_person_id()));
 create policy profiles_update on public.profiles for update to authenticated
-  using (id = (select kijko.user_id()))
-  with check (id = (select kijko.user_id()));
+  using (id = (select private.tenancy_person_id()))
+  with check (id = (select private.tenancy_person_id()));

@@ -152,13 +152,17 @@ create function private.projects_add_maker() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
+  -- Nobody would see the project, not even the key.
+  if (kijko.actor()).kind = 'service_key' and not public.can(new.org_id, 'projects:manage') then
+    perform kijko.fail('permission_denied', 'a service key needs the permission projects:manage to make a project private');
+  end if;
   insert into public.project_members (org_id, project_id, user_id)
   select m.org_id, new.id, m.user_id from public.memberships as m where m.org_id = new.org_id and m.user_id = kijko.user_id()
   on conflict do nothing;
   return null;
 end
 $$;
-comment on function private.projects_add_maker() is 'Trigger: a user who makes a project private becomes its member, and so still sees it. Definer: the project is hidden from them until the row exists.';
+comment on function private.projects_add_maker() is 'Trigger: a user who makes a project private, also by a personal key, becomes its member, and so still sees it. A service key needs projects:manage. Definer: the project is hidden from them until the row exists.';
 create trigger projects_private_insert after insert on public.projects
   for each row when (new.visibility = 'private') execute function private.projects_add_maker();
 create trigger projects_private_update after update of visibility on public.projects

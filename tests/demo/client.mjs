@@ -12,7 +12,7 @@ class NoRealtime {
 }
 
 // Returns the client with what the demo looks at: the last answer's status and headers, and how long the rate limit made it wait.
-export function politeClient(url, key, { onWait = () => {}, headers = {} } = {}) {
+export function politeClient(url, key, { onWait = () => {}, headers = {}, patient = true } = {}) {
   const seen = { status: 0, headers: new Headers(), waits: 0, waitedSeconds: 0 };
 
   async function politeFetch(input, init) {
@@ -20,7 +20,7 @@ export function politeClient(url, key, { onWait = () => {}, headers = {} } = {})
       const response = await fetch(input, { ...init, signal: init?.signal ?? AbortSignal.timeout(30_000) });
       seen.status = response.status;
       seen.headers = response.headers;
-      if (response.status !== 429 || tries === MAX_RATE_WAITS) return response;
+      if (response.status !== 429 || !patient || tries === MAX_RATE_WAITS) return response;
       const body = await response
         .clone()
         .json()

@@ -2,6 +2,7 @@
 // Every step is a check: the first thing that is not as expected ends the demo with exit status 1.
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
+import { programCallsWithItsKey } from './api_key.mjs';
 import { nonMemberSeesNothing } from './isolation.mjs';
 import {
   admin,
@@ -223,6 +224,10 @@ async function demo() {
     assert.equal(executions.limit, PRO_EXECUTIONS);
     assert.equal(executions.used, FREE_EXECUTIONS + 1, 'a change of plan keeps what was used');
     say(`execution ${ended.id} ${ended.status}; ${executions.used} of ${executions.limit} used`);
+  });
+
+  await story.step('Ada gives a program an API key with a limit of its own', async (say) => {
+    await programCallsWithItsKey(say, { ada, skill });
   });
 
   await story.step('Bob, a non-member, and unauthenticated callers see none of it', async (say) => {

@@ -13,6 +13,7 @@ export const TENANT_TABLES = [
   'profiles',
   'memberships',
   'custom_roles',
+  'api_keys',
   'invitations',
   'subscriptions',
   'projects',

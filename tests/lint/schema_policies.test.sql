@@ -25,7 +25,7 @@ create view pg_temp.offences as
   union all
   select 'policy that calls a function for every row', p.name || ' ' || p.polname
   from pg_temp.policies as p
-  where regexp_replace(p.body, 'SELECT [a-z_.]+\([^()]*\)', '', 'g') ~ '\m(org_ids|org_ids_with|tenancy_org_ids_as|tenancy_colleague_ids|projects_hidden_ids|skills_hidden_ids|org_id|user_id|uid|can|has_role|claims)\('
+  where regexp_replace(p.body, 'SELECT [a-z_.]+\([^()]*\)', '', 'g') ~ '\m(org_ids|org_ids_with|tenancy_org_ids_as|tenancy_colleague_ids|projects_hidden_ids|skills_hidden_ids|org_id|user_id|tenancy_person_id|uid|can|has_role|claims)\('
   union all
   -- To read is a permission as well: a role, and later a key, that lacks "resource:read" sees no row.
   select 'select policy of a tenant table that checks no permission', p.name || ' ' || p.polname

@@ -3,6 +3,8 @@
 --   select tests.sign_up('ada');                 a user with profile and personal organization
 --   select tests.act_as('ada');                  from here on: a request of hers, as PostgREST would make it
 --   select tests.act_as('ada', tests.org('bob')) ... naming an organization by header x-org-id
+--   select tests.act_as_key(id)                  from here on: a request by that API key, unless it only reads
+--   select tests.by_key(id, 'select …')          one query by that API key, and nothing of it stays
 --   select tests.act_as_anon(); tests.act_as_service(); tests.act_as_superuser();
 --   select tests.refuses($$...$$, 'not_found', 'why')    the statement fails with that code of kijko.error_codes
 --
@@ -64,8 +66,14 @@ create function tests.join_org(name text, org uuid, role text) returns void lang
   insert into public.memberships (org_id, user_id, role) values (org, tests.id(name), join_org.role)
 $$;
 
+-- The caller of the former role-play. The superuser may clear the setting and nobody may set it.
+create function tests.forget_key() returns void language sql security definer as $$
+  select set_config('kijko.calling_api_key', '', true)
+$$;
+
 create function tests.act(role text, claims jsonb, org uuid) returns void language plpgsql as $$
 begin
+  perform tests.forget_key();
   perform set_config('session_authorization', 'authenticator', true);
   perform set_config('role', act.role, true);
   perform set_config('request.jwt.claims', claims::text, true);
@@ -88,6 +96,33 @@ create function tests.act_as_anon() returns void language sql as $$
   select tests.act('anon', jsonb_build_object('role', 'anon'), null)
 $$;
 
+-- A key needs no secret here. False for a key that is refused at present.
+create function tests.assume_key(id uuid) returns boolean language sql security definer as $$ select kijko.assume_api_key(id) $$;
+create function tests.act_as_key(id uuid, org uuid default null) returns boolean language plpgsql as $$
+begin
+  perform tests.act('authenticated', '{"role": "anon"}', org);
+  return tests.assume_key(id);
+end
+$$;
+
+-- A key that only reads makes the transaction READ ONLY, and only a rollback ends that. So this returns the first value of the
+-- query as text, the SQLSTATE of its failure, or "refused" for a key that is no caller.
+create function tests.by_key(id uuid, query text, org uuid default null) returns text language plpgsql as $$
+declare
+  answer text;
+begin
+  if not tests.act_as_key(by_key.id, by_key.org) then
+    answer := 'refused';
+  else
+    execute query into answer;
+  end if;
+  raise exception using errcode = 'TEST0', message = coalesce(answer, '-');
+exception
+  when sqlstate 'TEST0' then return sqlerrm;
+  when others then return sqlstate;
+end
+$$;
+
 create function tests.act_as_service() returns void language sql as $$
   select tests.act('service_role', tests.token('service_role'), null)
 $$;
@@ -95,6 +130,7 @@ $$;
 -- The sidecar has a login of its own and no claims.
 create function tests.act_as_sidecar() returns void language plpgsql as $$
 begin
+  perform tests.forget_key();
   perform set_config('session_authorization', 'kijko_sidecar', true);
   perform set_config('request.jwt.claims', '', true);
   perform set_config('request.headers', '', true);
@@ -105,6 +141,7 @@ select current_user as superuser \gset
 select set_config('tests.superuser', :'superuser', true) as superuser \gset
 create function tests.act_as_superuser() returns void language plpgsql as $$
 begin
+  perform tests.forget_key();
   perform set_config('session_authorization', current_setting('tests.superuser'), true);
   perform set_config('request.jwt.claims', '', true);
   perform set_config('request.headers', '', true);
@@ -225,5 +262,15 @@ begin
     join auth.users as u on u.id = o.created_by;
   end loop;
   return names;
+end
+$$;
+
+-- An API key of an organization, made by the caller of this function, who gets its id.
+create function tests.make_key(org uuid, permissions jsonb, kind text default 'service', name text default 'key') returns uuid language plpgsql as $$
+declare
+  made uuid;
+begin
+  insert into public.api_keys (org_id, name, permissions, kind) values (org, make_key.name, make_key.permissions, make_key.kind) returning id into made;
+  return made;
 end
 $$;
