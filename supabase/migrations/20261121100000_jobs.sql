@@ -60,6 +60,7 @@ create table public.jobs (
   error_code varchar(100),
   error varchar(10000),
   created_by uuid default kijko.user_id(),
+  created_by_key uuid default kijko.api_key_id(),
   project_id uuid,
   started_at timestamptz,
   finished_at timestamptz,
@@ -108,6 +109,7 @@ comment on column public.jobs.result is 'What the worker returned.';
 comment on column public.jobs.error_code is 'Short name of the last failure.';
 comment on column public.jobs.error is 'Last failure in words.';
 comment on column public.jobs.created_by is 'User on whose behalf it was queued; null for the system. No foreign key: history outlives the user, and the table is hot.';
+comment on column public.jobs.created_by_key is 'API key by which it was queued; null for a user and for the system.';
 comment on column public.jobs.created_at is 'When it was queued.';
 comment on column public.jobs.updated_at is 'Last change.';
 comment on column public.jobs.started_at is 'Start of the first attempt.';
@@ -146,6 +148,7 @@ create table public.job_event_log (
   worker text check (char_length(worker) <= 200),
   data jsonb not null default '{}' check (jsonb_typeof(data) = 'object' and octet_length(data::text) <= 65536),
   created_by uuid default kijko.user_id(),
+  created_by_key uuid default kijko.api_key_id(),
   created_at timestamptz not null default clock_timestamp(),
   primary key (org_id, job_id, seq)
 );
@@ -160,6 +163,7 @@ comment on column public.job_event_log.attempt is 'Attempt during which it happe
 comment on column public.job_event_log.worker is 'Worker that holds the job, if any.';
 comment on column public.job_event_log.data is 'Details.';
 comment on column public.job_event_log.created_by is 'User who caused it; null for workers and the system. No foreign key: history outlives the user.';
+comment on column public.job_event_log.created_by_key is 'API key that caused it; null for a user, for workers and for the system.';
 comment on column public.job_event_log.created_at is 'When, by the real clock.';
 select private.describe_data('public.job_event_log', '{
   "job_id, seq, event, attempt, data": "shows members what happened to a job",
@@ -181,17 +185,17 @@ create trigger job_event_log_append_only before update on public.job_event_log
 
 create view public.job_events with (security_invoker = true) as
   select j.org_id, j.id as job_id, 0::bigint as seq, 'queued' as event, 0 as attempt, null::text as worker, '{}'::jsonb as data,
-    j.created_by, j.created_at, md5(j.id || ' queued')::uuid as id
+    j.created_by, j.created_by_key, j.created_at, md5(j.id || ' queued')::uuid as id
   from public.jobs as j
   union all
-  select j.org_id, j.id, 1, 'claimed', 1, j.first_worker, '{}', null, j.started_at, md5(j.id || ' claimed')::uuid
+  select j.org_id, j.id, 1, 'claimed', 1, j.first_worker, '{}', null, null, j.started_at, md5(j.id || ' claimed')::uuid
   from public.jobs as j where j.first_worker is not null
   union all
-  select n.org_id, n.job_id, n.seq, n.event, n.attempt, n.worker, n.data, n.created_by, n.created_at, n.id
+  select n.org_id, n.job_id, n.seq, n.event, n.attempt, n.worker, n.data, n.created_by, n.created_by_key, n.created_at, n.id
   from public.job_event_log as n
   union all
   -- The largest number that JavaScript counts exactly.
-  select j.org_id, j.id, 9007199254740991, 'succeeded', j.attempt, j.last_worker, '{}', null, j.finished_at, md5(j.id || ' succeeded')::uuid
+  select j.org_id, j.id, 9007199254740991, 'succeeded', j.attempt, j.last_worker, '{}', null, null, j.finished_at, md5(j.id || ' succeeded')::uuid
   from public.jobs as j where j.status = 'succeeded';
 comment on view public.job_events is 'Events of each job, in the order of seq: queued, claimed, retry, postponed, released, redirected, lease_expired, cancel_requested, succeeded, dead, cancelled, and what the worker reports. Readable by its organization. Never null: org_id, job_id, seq, event, attempt, data, created_at, id.';
 grant select on public.job_events to authenticated, service_role;

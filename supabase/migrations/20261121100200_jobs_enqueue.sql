@@ -118,8 +118,9 @@ begin
     select g.n, private.jobs_new_id(started, g.n) as id,
       g.org_id, g.kind, coalesce(g.payload, '{}') as payload, coalesce(g.priority, 0::smallint) as priority,
       coalesce(g.run_at, clock_timestamp()) as run_at, coalesce(g.max_attempts, 5) as max_attempts,
-      coalesce(g.timeout_seconds, 300) as timeout_seconds, g.unique_key, g.concurrency_key, g.project_id, caller.id as created_by
-    from (select kijko.user_id() as id) as caller
+      coalesce(g.timeout_seconds, 300) as timeout_seconds, g.unique_key, g.concurrency_key, g.project_id,
+      caller.user_id as created_by, caller.api_key_id as created_by_key
+    from kijko.actor() as caller
     cross join rows from (
       jsonb_to_recordset(jobs) as (
         org_id uuid, kind text, payload jsonb, priority smallint, run_at timestamptz, max_attempts integer,
@@ -132,18 +133,19 @@ begin
   -- "on conflict" writes each row twice to the write-ahead log, so it is used only for jobs with a key.
   plain as (
     insert into public.jobs (
-      id, org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, concurrency_key, created_by, project_id
+      id, org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, concurrency_key, created_by, created_by_key, project_id
     )
     select g.id, g.org_id, g.kind, g.payload, g.priority, g.run_at, g.max_attempts, g.timeout_seconds, g.concurrency_key, g.created_by,
-      g.project_id
+      g.created_by_key, g.project_id
     from given as g where g.unique_key is null
   ),
   keyed as (
     insert into public.jobs as j (
-      id, org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key, created_by, project_id
+      id, org_id, kind, payload, priority, run_at, max_attempts, timeout_seconds, unique_key, concurrency_key, created_by, created_by_key,
+      project_id
     )
     select g.id, g.org_id, g.kind, g.payload, g.priority, g.run_at, g.max_attempts, g.timeout_seconds, g.unique_key,
-      g.concurrency_key, g.created_by, g.project_id
+      g.concurrency_key, g.created_by, g.created_by_key, g.project_id
     from given as g where g.unique_key is not null
     on conflict (org_id, kind, unique_key) where unique_key is not null and status in ('queued', 'running') do nothing
     returning j.id

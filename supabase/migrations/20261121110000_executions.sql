@@ -44,6 +44,7 @@ create table public.executions (
   skip_count integer not null default 0 check (skip_count >= 0),
   managers_only boolean not null default false,
   created_by uuid default kijko.user_id(),
+  created_by_key uuid default kijko.api_key_id(),
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now(),
   started_at timestamptz,
@@ -73,7 +74,7 @@ comment on column public.executions.skill_id is 'Skill that was run; null once i
 comment on column public.executions.habit_id is 'Habit that caused it, if any.';
 comment on column public.executions.job_id is 'Job that runs it; null for a skipped one and after the job was purged.';
 comment on column public.executions.retry_of is 'Execution that this one repeats.';
-comment on column public.executions.trigger is 'Cause: manual, habit, reflex or api.';
+comment on column public.executions.trigger is 'Cause: manual (a user), api (an API key), habit or reflex.';
 comment on column public.executions.status is 'queued, running, then succeeded, failed, cancelled or skipped; changed by functions only.';
 comment on column public.executions.input is 'Input, an object; empty for skipped slots.';
 comment on column public.executions.output is 'Answer of the model.';
@@ -83,7 +84,7 @@ comment on column public.executions.output_tokens is 'Tokens received from the m
 comment on column public.executions.cache_read_tokens is 'How many of the input tokens the vendor read from its cache.';
 comment on column public.executions.cache_write_tokens is 'How many of the input tokens the vendor wrote to its cache.';
 comment on column public.executions.hold_id is 'Hold of one unit of the meter executions; null once a model was called or the execution has ended.';
-comment on column public.executions.usage_attributes is 'Attributes of its use in the ledger: member, project, skill, habit, and those that the request had set.';
+comment on column public.executions.usage_attributes is 'Attributes of its use in the ledger: member, key, project, skill, habit, and those that the request had set.';
 comment on column public.executions.cost_microusd is 'Cost in millionths of a US dollar, rounded up for each call, by llm_models when the call ended.';
 comment on column public.executions.error_code is 'Short name of the last failure, or why it was skipped.';
 comment on column public.executions.error is 'Last failure in words.';
@@ -92,6 +93,7 @@ comment on column public.executions.scheduled_for is 'Slot of the habit''s sched
 comment on column public.executions.skip_count is 'Number of consecutive skipped slots of the habit, all for the same reason, that this row stands for; 0 for an execution that was queued.';
 comment on column public.executions.managers_only is 'Whether its project was private and is deleted: only who holds projects:manage sees the execution.';
 comment on column public.executions.created_by is 'User who requested it; null when the schedule did. No foreign key: the record outlives the user.';
+comment on column public.executions.created_by_key is 'API key by which it was requested; null otherwise.';
 comment on column public.executions.created_at is 'When it was reserved and queued.';
 comment on column public.executions.updated_at is 'Last change; set by trigger.';
 comment on column public.executions.started_at is 'When a worker first took it up.';

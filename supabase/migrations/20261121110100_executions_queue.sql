@@ -25,12 +25,12 @@ end
 $$;
 comment on function private.executions_exhausted_meter(uuid) is 'A meter of model use that is used up, or null. executions_reserve_call() refuses a call that does not fit. This check refuses earlier, when no call would fit.';
 
-create function private.executions_usage_attributes(member uuid, project_id uuid, skill_id uuid, habit_id uuid) returns jsonb
+create function private.executions_usage_attributes(member uuid, key uuid, project_id uuid, skill_id uuid, habit_id uuid) returns jsonb
 language sql immutable set search_path = ''
 return pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
-  'member', member, 'project', project_id, 'skill', skill_id, 'habit', habit_id
+  'member', member, 'key', key, 'project', project_id, 'skill', skill_id, 'habit', habit_id
 ));
-comment on function private.executions_usage_attributes(uuid, uuid, uuid, uuid) is 'Attributes of a use, as the ledger records them and usage_by() groups by them.';
+comment on function private.executions_usage_attributes(uuid, uuid, uuid, uuid, uuid) is 'Attributes of a use, as the ledger records them and usage_by() groups by them.';
 
 create function private.executions_reserve(org_id uuid) returns uuid
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -151,10 +151,12 @@ begin
     hold_id, usage_attributes
   ) values (
     execution_id, skill.org_id, skill.project_id, skill.id, executions_queue.habit_id, job_id,
-    executions_queue.retry_of, executions_queue.trigger, executions_queue.input, skill.model,
+    executions_queue.retry_of,
+    case when executions_queue.trigger = 'manual' and kijko.api_key_id() is not null then 'api' else executions_queue.trigger end,
+    executions_queue.input, skill.model,
     executions_queue.idempotency_key, executions_queue.scheduled_for, executions_queue.hold_id,
     coalesce(nullif(current_setting('kijko.usage_attributes', true), '')::jsonb, '{}')
-      || private.executions_usage_attributes(kijko.user_id(), skill.project_id, skill.id, executions_queue.habit_id)
+      || private.executions_usage_attributes(kijko.user_id(), kijko.api_key_id(), skill.project_id, skill.id, executions_queue.habit_id)
   ) returning * into execution;
   return execution;
 end
@@ -167,9 +169,7 @@ as $$
 declare
   skill public.skills;
 begin
-  if kijko.user_id() is null then
-    perform kijko.fail('not_identified');
-  end if;
+  perform private.tenancy_require_caller();
   select s.* into skill from public.skills as s
   where s.id = skill_id and s.org_id = any (array(select private.org_ids_with('skills:read')))
     and (s.project_id is null or private.projects_is_visible(s.project_id));

@@ -70,9 +70,7 @@ as $$
 declare
   execution public.executions;
 begin
-  if kijko.user_id() is null then
-    perform kijko.fail('not_identified');
-  end if;
+  perform private.tenancy_require_caller();
   select e.* into execution from public.executions as e
   where e.id = execution_id and e.org_id = any (array(select private.org_ids_with('executions:read')));
   if execution.id is null or not private.executions_is_visible(execution) then

@@ -10,9 +10,7 @@ declare
   habit public.habits;
   skill public.skills;
 begin
-  if kijko.user_id() is null then
-    perform kijko.fail('not_identified');
-  end if;
+  perform private.tenancy_require_caller();
   select h.* into habit from public.habits as h
   where h.id = run_habit.habit_id and h.org_id = any (array(select private.org_ids_with('habits:read')))
     and private.skills_is_visible(h.skill_id);
