@@ -109,6 +109,44 @@ end
 $$;
 comment on function private.usage_hidden_values(text) is 'Values of a dimension that private projects hide from the caller; usually none. For definer functions.';
 
+create function private.usage_shown_keys(org uuid) returns text[]
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Deleted keys as well.
+  if public.can(org, 'api_keys:read') then
+    return null;
+  end if;
+  return array(select k.id::text from private.api_keys_visible_ids() as k (id));
+end
+$$;
+comment on function private.usage_shown_keys(uuid) is 'The API keys whose usage the caller sees, those that the caller may list; null for all keys. For definer functions.';
+
+-- The requests of a key are counted for the organization without attributes, and once more for the key.
+create function private.usage_requests_by_key(org uuid, since date, until date) returns table (key text, used bigint)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  starts constant timestamptz := (
+    select p.starts_at
+    from kijko.usage(org) as m
+    cross join lateral kijko.period_at(org, m.meter, kijko.now(), m.period) as p
+    where m.meter = 'api_requests'
+  );
+begin
+  return query
+  select k.id::text, sum(d.used)::bigint
+  from public.api_keys as k
+  cross join lateral kijko.usage_by(
+    kijko.subject('api_key', k.id), 'day', 'api_requests', coalesce(usage_requests_by_key.since, (starts at time zone 'UTC')::date), usage_requests_by_key.until
+  ) as d
+  where k.org_id = org
+  group by k.id
+  having sum(d.used) > 0;
+end
+$$;
+comment on function private.usage_requests_by_key(uuid, date, date) is 'The requests of each API key of an organization, since the beginning of the period of its api_requests or between two days. For definer functions.';
+
 create function public.usage_by(dimension text, only_meter text default null, since date default null, until date default null)
 returns table (meter text, value text, used bigint, overage bigint, entries bigint)
 language plpgsql stable security definer set search_path = ''
@@ -116,6 +154,7 @@ as $$
 declare
   org uuid := private.tenancy_require_org_with('usage:read');
   hidden constant text[] := private.usage_hidden_values(dimension);
+  shown constant text[] := case when dimension = 'key' then private.usage_shown_keys(org) end;
 begin
   -- A misspelt dimension would return all use under a null value.
   if (dimension in ('day', 'member', 'project', 'skill', 'habit', 'key', 'subject')) is not true then
@@ -124,16 +163,26 @@ begin
   return query
   select u.meter, v.value, least(greatest(sum(u.used), -9223372036854775808), 9223372036854775807)::bigint,
     least(sum(u.overage), 9223372036854775807)::bigint, sum(u.entries)::bigint
-  from kijko.usage_by(
-    org, usage_by.dimension, usage_by.only_meter, usage_by.since, usage_by.until
-  ) with ordinality as u (meter, value, used, overage, entries, place)
-  -- The use of private projects stays in the sum.
-  cross join lateral (select case when u.value <> all (hidden) then u.value end) as v (value)
+  from (
+    select c.meter, c.value, c.used, c.overage, c.entries, c.place
+    from kijko.usage_by(org, usage_by.dimension, usage_by.only_meter, usage_by.since, usage_by.until)
+      with ordinality as c (meter, value, used, overage, entries, place)
+    union all
+    -- Their sum is taken from the use without a key.
+    select 'api_requests', d.value, d.used, 0, d.entries, d.place
+    from private.usage_requests_by_key(org, usage_by.since, usage_by.until) as k
+    cross join lateral (values (k.key, k.used, 1, 1), (null, -k.used, 0, 2)) as d (value, used, entries, place)
+    where usage_by.dimension = 'key' and coalesce(usage_by.only_meter, 'api_requests') = 'api_requests'
+  ) as u
+  -- The use of private projects, and of keys that the caller may not list, stays in the sum.
+  cross join lateral (
+    select case when u.value <> all (hidden) and (shown is null or u.value = any (shown)) then u.value end
+  ) as v (value)
   group by u.meter, v.value
   order by min(u.place);
 end
 $$;
-comment on function public.usage_by(text, text, date, date) is 'Usage of the request''s organization by day, member, project, skill, habit, key or subject: since the beginning of each meter''s period, or between two days, both included. value is an id or a day, and null for usage without one and for that of private projects which the caller does not see. Needs usage:read. Nullable: value. Definer: only the domain may read the ledger.';
+comment on function public.usage_by(text, text, date, date) is 'Usage of the request''s organization by day, member, project, skill, habit, key or subject: since the beginning of each meter''s period, or between two days, both included. value is an id or a day, and null for usage without one, for that of private projects which the caller does not see, and for that of API keys which the caller may not list. Needs usage:read. Nullable: value. Definer: only the domain may read the ledger.';
 grant execute on function public.usage_by(text, text, date, date) to authenticated;
 
 create function public.usage_forecast()
@@ -164,11 +213,13 @@ $$;
 comment on function public.usage_alerts(timestamptz) is 'When the request''s organization reached 50, 80 and 100 per cent of a limit, once for each period, the latest first. period_start is null for a lifetime limit. Needs usage:read. Nullable: period_start. Definer: only the domain may read the extension''s tables.';
 grant execute on function public.usage_alerts(timestamptz) to authenticated;
 
-create function private.usage_hide_attributes(explained jsonb) returns jsonb
+create function private.usage_hide_attributes(explained jsonb, org uuid) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   hidden jsonb;
+  -- Not a user: service_role sees all.
+  shown constant text[] := case when current_setting('role') <> 'service_role' then private.usage_shown_keys(org) end;
 begin
   if jsonb_typeof(explained #> '{rows,latest}') is distinct from 'array' then
     return explained;
@@ -181,7 +232,9 @@ begin
       jsonb_agg(
         case when exists (
           select 1 from jsonb_each(hidden) as h (dimension, ids) where h.ids ? (l.entry -> 'attributes' ->> h.dimension)
-        ) then l.entry - 'attributes' else l.entry end
+        ) then l.entry - 'attributes'
+        when shown is not null and (l.entry -> 'attributes' ->> 'key') <> all (shown) then l.entry #- '{attributes,key}'
+        else l.entry end
         order by l.place
       ),
       '[]'
@@ -190,7 +243,7 @@ begin
   ));
 end
 $$;
-comment on function private.usage_hide_attributes(jsonb) is 'An answer of kijko.explain_limit() without the attributes of uses in private projects that the caller does not see.';
+comment on function private.usage_hide_attributes(jsonb, uuid) is 'An answer of kijko.explain_limit() for an organization without the attributes of uses in private projects that the caller does not see, and without API keys that the caller may not list.';
 
 create function public.explain_limit(org_id uuid, meter text) returns jsonb
 language plpgsql stable security definer set search_path = ''
@@ -205,7 +258,7 @@ declare
 begin
   -- The setting is the role of the request. Neither a definer function nor a user can change it.
   if current_setting('role') <> 'service_role' then
-    if not public.has_role(explain_limit.org_id, 'viewer') then
+    if explain_limit.org_id is null or explain_limit.org_id <> all (array(select public.org_ids())) then
       perform kijko.fail('not_a_member', 'org_id: not an organization of the caller');
     end if;
     if not public.can(explain_limit.org_id, 'usage:read') then
@@ -218,7 +271,7 @@ begin
     perform kijko.fail('not_found', 'no such organization');
   end if;
   select l.* into included from public.plan_limits as l where l.plan = s.plan and l.meter = explain_limit.meter;
-  explained := private.usage_hide_attributes(kijko.explain_limit(s.org_id, explain_limit.meter));
+  explained := private.usage_hide_attributes(kijko.explain_limit(s.org_id, explain_limit.meter), s.org_id);
   -- Executions are also refused while a meter of model usage is exhausted.
   if explain_limit.meter = 'executions' then
     blocked_by := (private.executions_exhausted_meter(s.org_id)).meter;
@@ -259,7 +312,7 @@ begin
   if current_setting('transaction_isolation') <> 'read committed' then
     perform kijko.fail('bad_request', 'usage_recount_gauges() needs read committed');
   end if;
-  lock table public.memberships, public.projects, public.habits, public.skills, public.usage_meters in share row exclusive mode;
+  lock table public.memberships, public.projects, public.habits, public.skills, public.usage_meters, public.api_keys in share row exclusive mode;
   for org_id, meter, was, became in
     select o.id, g.meter, coalesce(u.used, 0), g.rows
     from public.organizations as o
@@ -269,7 +322,8 @@ begin
         ('projects', (select count(*) from public.projects as p where p.org_id = o.id)),
         ('habits', (select count(*) from public.habits as h where h.org_id = o.id)),
         ('skills', (select count(*) from public.skills as k where k.org_id = o.id)),
-        ('usage_meters', (select count(*) from public.usage_meters as m where m.org_id = o.id))
+        ('usage_meters', (select count(*) from public.usage_meters as m where m.org_id = o.id)),
+        ('api_keys', (select count(*) from public.api_keys as a where a.org_id = o.id))
     ) as g (meter, rows)
     left join lateral (
       select k.meter, k.used from kijko.usage(o.id) as k

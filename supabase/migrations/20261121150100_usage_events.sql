@@ -70,6 +70,12 @@ begin
 
   -- Fails if a concurrent batch has used up the quota. Then nothing of this batch is stored.
   if (answer -> 'accepted')::bigint > 0 then
+    if kijko.api_key_id() is not null then
+      perform set_config(
+        'kijko.usage_attributes',
+        (coalesce(nullif(current_setting('kijko.usage_attributes', true), '')::jsonb, '{}') || jsonb_build_object('key', kijko.api_key_id()))::text, true
+      );
+    end if;
     perform kijko.consume(org, 'events', (answer -> 'accepted')::bigint);
   end if;
   return answer;
