@@ -46,6 +46,8 @@ load_login_settings() {
   SITE_URL=${KIJKO_SITE_URL:-$PUBLIC_URL}
   REDIRECT_URLS=${KIJKO_REDIRECT_URLS:-}
   MAIL_CONFIRM=${KIJKO_MAIL_CONFIRM:-}
+  BCRYPT_COST=${KIJKO_BCRYPT_COST:-}
+  [[ $BCRYPT_COST =~ ^([4-9]|1[0-5])?$ ]] || misuse "KIJKO_BCRYPT_COST must be a number from 4 to 15, not '$BCRYPT_COST'"
   case $MAIL_CONFIRM in
     '' | optional | required) ;;
     *) misuse "KIJKO_MAIL_CONFIRM must be optional or required, not '$MAIL_CONFIRM'" ;;

@@ -111,9 +111,10 @@ start_rest() {
   start_service rest "$KIJKO_HOME/bin/postgrest" "$SECRETS/rest.conf"
 }
 
-# A pool of its own and of 2: password hashing must not starve the API.
+# A pool of its own: password hashing must not starve the API. At most six of its connections hash or wait for that
+# (auth_api.enter_hashing), so that refreshes always find one.
 start_login() {
-  postgrest_config "$SECRETS/login.conf" kijko_login "$KIJKO_LOGIN_PASSWORD" auth_api kijko_login_anon 2 "$LOGIN_PORT" "$LOGIN_ADMIN_PORT" ''
+  postgrest_config "$SECRETS/login.conf" kijko_login "$KIJKO_LOGIN_PASSWORD" auth_api kijko_login_anon 10 "$LOGIN_PORT" "$LOGIN_ADMIN_PORT" ''
   install_binary postgrest "$(postgrest_binary)"
   start_service login "$KIJKO_HOME/bin/postgrest" "$SECRETS/login.conf"
 }

@@ -132,12 +132,13 @@ refuse_busy_ports() {
 # Tokens and links name the public URL, so a changed environment is written down at each start. Not by the superuser: the table
 # belongs to another role, whose triggers would run as the superuser.
 set_login_settings() {
-  owner_psql -v issuer="$PUBLIC_URL/auth/v1" -v site="$SITE_URL" -v redirects="$REDIRECT_URLS" -v confirm="$MAIL_CONFIRM" << 'SQL'
+  owner_psql -v issuer="$PUBLIC_URL/auth/v1" -v site="$SITE_URL" -v redirects="$REDIRECT_URLS" -v confirm="$MAIL_CONFIRM" -v cost="$BCRYPT_COST" << 'SQL'
 update auth_api.settings
 set issuer = :'issuer',
     site_url = :'site',
     redirect_urls = case when :'redirects' = '' then redirect_urls else regexp_split_to_array(btrim(:'redirects'), '\s+') end,
-    mailer_autoconfirm = case :'confirm' when 'required' then false when 'optional' then true else mailer_autoconfirm end;
+    mailer_autoconfirm = case :'confirm' when 'required' then false when 'optional' then true else mailer_autoconfirm end,
+    bcrypt_cost = coalesce(nullif(:'cost', '')::integer, bcrypt_cost);
 SQL
 }
 

@@ -65,7 +65,7 @@ TEST_STACK=no
 
 test_kijko() {
   env -u KIJKO_DB_PORT KIJKO_HOME="$TEST_HOME" KIJKO_API_PORT="$TEST_PORT" KIJKO_LLM_ECHO=1 OPENAI_API_KEY='' ANTHROPIC_API_KEY='' GEMINI_API_KEY='' \
-    STRIPE_WEBHOOK_SECRET=whsec_test_first,whsec_test_second KIJKO_YES=1 "$ROOT/kijko" "$@"
+    STRIPE_WEBHOOK_SECRET=whsec_test_first,whsec_test_second KIJKO_BCRYPT_COST=4 KIJKO_YES=1 "$ROOT/kijko" "$@"
 }
 
 start_test_stack() {
@@ -75,6 +75,8 @@ start_test_stack() {
   TEST_STACK=yes
   rm -rf "$TEST_HOME/data" "$TEST_HOME/applied" "$TEST_HOME/secrets" "$TEST_HOME/run"
   test_kijko up || fail "the test stack did not come up"
+  # All tests share one client address.
+  test_kijko psql -q -c 'update auth_api.settings set hashes_per_minute = 100000'
   eval "$(test_kijko status -o env | sed 's/^/export /')"
   export KIJKO_TEST_DATABASE_URL=$DB_URL KIJKO_TEST_ADMIN_DATABASE_URL=$ADMIN_DB_URL
   export TEST_HOME TEST_PORT

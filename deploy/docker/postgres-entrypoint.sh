@@ -23,7 +23,7 @@ prepare_database() {
 }
 
 # What the database was last told of the environment.
-login_settings() { printf '%s\n' "$PUBLIC_URL" "$SITE_URL" "$REDIRECT_URLS" "$MAIL_CONFIRM"; }
+login_settings() { printf '%s\n' "$PUBLIC_URL" "$SITE_URL" "$REDIRECT_URLS" "$MAIL_CONFIRM" "$BCRYPT_COST"; }
 
 main() {
   make_folders

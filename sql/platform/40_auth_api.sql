@@ -23,6 +23,11 @@ create table if not exists auth_api.settings (
     access_token_seconds integer not null default 3600 check (access_token_seconds between 60 and 86400),
     reuse_interval interval not null default '10 seconds' check (reuse_interval between '0 seconds' and '1 minute'),
     password_min_length integer not null default 6 check (password_min_length between 6 and 72),
+    password_required_characters text[] not null default '{}',
+    refuse_common_passwords boolean not null default true,
+    bcrypt_cost integer not null default 12 check (bcrypt_cost between 4 and 15),
+    lockout_attempts integer not null default 5 check (lockout_attempts >= 0),
+    lockout_seconds integer not null default 1800 check (lockout_seconds between 1 and 86400),
     disable_signup boolean not null default false,
     mailer_autoconfirm boolean not null default true,
     site_url text not null default 'http://127.0.0.1:54321',
@@ -36,10 +41,9 @@ create table if not exists auth_api.settings (
     mails_per_hour integer not null default 10 check (mails_per_hour > 0),
     -- GoTrue allows a megabyte; but user_metadata travels in the header of every later request, and no server takes such a header.
     max_body_bytes integer not null default 32768 check (max_body_bytes > 0),
-    -- Generous on purpose: a test suite signs up hundreds of users from one address. Two pool connections at some 60 ms a hash are
-    -- 2,000 a minute at most, so the first figure keeps one address from holding both all the time; the second is what a guesser of
-    -- one account's password gets, and more than a person needs.
-    hashes_per_minute integer not null default 1200 check (hashes_per_minute > 0),
+    -- Two hashes at once of a quarter of a second are some 480 a minute: the first figure keeps one address from taking all of them. The
+    -- second is for one account from one address, and more than a person needs.
+    hashes_per_minute integer not null default 240 check (hashes_per_minute > 0),
     attempts_per_5_minutes integer not null default 30 check (attempts_per_5_minutes > 0),
     refreshes_per_minute integer not null default 1800 check (refreshes_per_minute > 0),
     sends_per_minute integer not null default 300 check (sends_per_minute > 0),
@@ -53,6 +57,11 @@ comment on column auth_api.settings.issuer is 'The iss claim of access tokens: t
 comment on column auth_api.settings.access_token_seconds is 'How long an access token is valid.';
 comment on column auth_api.settings.reuse_interval is 'How long a used refresh token still returns the session''s active one, for clients that refresh in parallel.';
 comment on column auth_api.settings.password_min_length is 'Shorter passwords are refused with weak_password. In bytes, as in GoTrue.';
+comment on column auth_api.settings.password_required_characters is 'A new password has at least one character of each of these.';
+comment on column auth_api.settings.refuse_common_passwords is 'True refuses new passwords that a guesser would try early (auth_api.common_passwords).';
+comment on column auth_api.settings.bcrypt_cost is 'The cost of new password hashes: each step takes twice the time. Lower ones are replaced at the next sign-in.';
+comment on column auth_api.settings.lockout_attempts is 'Wrong passwords in a row that lock an account; 0: none do.';
+comment on column auth_api.settings.lockout_seconds is 'How long an account is locked, and how long wrong passwords are remembered.';
 comment on column auth_api.settings.disable_signup is 'True refuses POST /signup; the admin API can still make users.';
 comment on column auth_api.settings.mailer_autoconfirm is 'True takes every address for confirmed; false gives no session before the address is confirmed by mail.';
 comment on column auth_api.settings.site_url is 'Where a link leads when the request names no target, or one that is not allowed.';

@@ -1,4 +1,4 @@
--- The login API on a plain Postgres: users, their addresses and their passwords.
+-- The login API on a plain Postgres: users and their addresses.
 \set ON_ERROR_STOP on
 
 set client_min_messages = warning;
@@ -23,46 +23,6 @@ begin
 end
 $$;
 comment on function auth_api.valid_email(text) is 'The address trimmed and in lower case; one that is malformed is refused.';
-
--- Passwords ----------------------------------------------------------------------------------------------------------------------
-
--- bcrypt reads 72 bytes and ignores the rest, so a longer password would be weaker than it looks: refused, as in GoTrue.
-create or replace function auth_api.check_password(password text) returns void
-language plpgsql volatile set search_path = '' as $$
-declare
-    min_length integer := (select s.password_min_length from auth_api.settings s);
-begin
-    if octet_length(password) > 72 then
-        perform auth_api.reject(400, 'validation_failed', 'Password cannot be longer than 72 characters');
-    elsif octet_length(password) < min_length then
-        perform auth_api.reject(422, 'weak_password', format('Password should be at least %s characters.', min_length),
-            more => '{"weak_password": {"reasons": ["length"]}}');
-    end if;
-end
-$$;
-comment on function auth_api.check_password(text) is 'Refuses a new password that is too short or too long.';
-
-create or replace function auth_api.hash_password(password text) returns text
-language sql volatile set search_path = '' as $$
-    select extensions.crypt(password, extensions.gen_salt('bf', 10))
-$$;
-comment on function auth_api.hash_password(text) is 'A bcrypt hash of GoTrue''s cost. Some 60 ms of one core.';
-
--- No password, an unknown user (hash null) and a hash that is no bcrypt (GoTrue takes argon2 and scrypt on import) cost the same time as a
--- wrong password: the delay of the answer does not reveal which addresses exist. pgcrypto knows bcrypt by $2a$ alone and would take $2b$ and $2y$,
--- which are the same for it, for old DES hashes.
-create or replace function auth_api.password_matches(password text, hash text) returns boolean
-language plpgsql volatile set search_path = '' as $$
-declare
-    dummy_hash constant text := '$2a$10$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234';
-    usable boolean := coalesce(hash ~ '^\$2[aby]\$(0[4-9]|1[0-5])\$[./A-Za-z0-9]{53}$', false);
-    known text := case when usable then '$2a$' || substr(hash, 5) else dummy_hash end;
-    matches boolean := extensions.crypt(coalesce(password, ''), known) = known;
-begin
-    return usable and matches and octet_length(password) between 1 and 72;
-end
-$$;
-comment on function auth_api.password_matches(text, text) is 'Whether the password belongs to the hash; takes as long when there is no usable hash.';
 
 -- Users --------------------------------------------------------------------------------------------------------------------------
 
@@ -220,6 +180,7 @@ declare
 begin
     delete from auth.sessions where user_id = u.id and id is distinct from keep_session;
     update auth.users set encrypted_password = hash where id = u.id;
+    perform auth_api.forgive(u.email);
     return auth_api.void_tokens(u);
 end
 $$;

@@ -79,6 +79,7 @@ begin
     returning * into session;
     insert into auth.mfa_amr_claims (id, session_id, created_at, updated_at, authentication_method)
     values (gen_random_uuid(), session.id, moment, moment, method);
+    perform auth_api.remember_device(u);
     update auth.users set last_sign_in_at = moment, updated_at = moment where id = u.id returning * into u;
     -- A concurrent ban or deletion did not see this session.
     if u.id is null or u.deleted_at is not null then

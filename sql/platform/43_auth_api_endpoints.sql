@@ -25,8 +25,8 @@ begin
     elsif password = '' then
         perform auth_api.reject(400, 'validation_failed', 'Signup requires a valid password');
     end if;
-    perform auth_api.check_password(password);
     email := auth_api.valid_email(body ->> 'email');
+    perform auth_api.check_password(password, email);
     perform auth_api.check_challenge(body);
     perform auth_api.charge_address('hash');
     if not confirms then
@@ -42,36 +42,6 @@ begin
 end
 $$;
 comment on function auth_api.signup(jsonb, text) is 'POST /signup: makes a user with address and password, and signs them in unless the address has to be confirmed first.';
-
--- Refusals are returned and not raised: the attempt has been counted and stays counted.
-create or replace function auth_api.password_grant(request_body text) returns json
-language plpgsql volatile set search_path = '' as $$
-declare
-    body jsonb := auth_api.parse_body(request_body, '{"email": "string", "phone": "string", "password": "string"}');
-    address text := lower(btrim(body ->> 'email') collate "C");
-    u auth.users;
-begin
-    if coalesce(body ->> 'phone', '') <> '' then
-        perform auth_api.reject(422, 'phone_provider_disabled', 'Phone logins are disabled');
-    elsif coalesce(address, '') = '' then
-        perform auth_api.reject(400, 'validation_failed', 'missing email or phone');
-    end if;
-    perform auth_api.charge_address('hash');
-    perform auth_api.charge(format('auth:login:%s:%s', kijko.client_network(), md5(address)),
-        (select s.attempts_per_5_minutes from auth_api.settings s), '5 minutes');
-    select * into u from auth.users where users.email = address and users.is_sso_user = false;
-    if not auth_api.password_matches(body ->> 'password', u.encrypted_password) then
-        return auth_api.refusal(400, 'invalid_credentials', 'Invalid login credentials');
-    -- Only a caller who knows the password learns of these two.
-    elsif auth_api.is_banned(u) then
-        return auth_api.refusal(400, 'user_banned', 'User is banned');
-    elsif u.email_confirmed_at is null then
-        return auth_api.refusal(400, 'email_not_confirmed', 'Email not confirmed');
-    end if;
-    return auth_api.open_session(u, 'password');
-end
-$$;
-comment on function auth_api.password_grant(text) is 'POST /token?grant_type=password: signs in with address and password.';
 
 create or replace function auth_api.refresh_grant(request_body text) returns json
 language plpgsql volatile set search_path = '' as $$

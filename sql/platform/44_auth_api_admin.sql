@@ -178,7 +178,7 @@ declare
     confirm boolean := coalesce((body ->> 'email_confirm')::boolean, false);
 begin
     if body ->> 'password' is not null then
-        perform auth_api.check_password(body ->> 'password');
+        perform auth_api.check_password(body ->> 'password', u.email);
         u := auth_api.change_password(u, body ->> 'password', keep_session => null);
     end if;
     if coalesce(body ->> 'email', '') <> '' then

@@ -136,6 +136,20 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function auth_api.token_of_link(text, auth.one_time_token_type[]) is 'The valid token that a link carries, or null.';
 
+-- Takes the time of a code that is counted: who has asked for a mail must not be told by the next answer whether it was sent.
+create or replace function auth_api.pretend_code(address text, guess text) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    id uuid := gen_random_uuid();
+begin
+    perform auth_api.lock_user(id);
+    insert into auth_api.one_time_codes (token_id, code_hash, failures) values (id, auth_api.code_hash(id, address, guess), 1);
+exception when foreign_key_violation then
+    null;
+end
+$$;
+comment on function auth_api.pretend_code(text, text) is 'The work of a wrong code for an address to which nothing was mailed.';
+
 -- One address can have several tokens: a sign-up and a recovery, or a change of address that two users began. A wrong code counts against
 -- each, and what is written here has to stay: the caller refuses by an answer and not by raising. Only the code is burnt: if its link were,
 -- too, anybody could keep a person from recovering their account.
@@ -145,6 +159,7 @@ declare
     max_failures constant smallint := 5;
     candidate auth.one_time_tokens;
     code auth_api.one_time_codes;
+    counted boolean := false;
 begin
     for candidate in
         select t.* from auth.one_time_tokens t where t.relates_to = address and t.token_type = any (types) order by t.user_id, t.token_type
@@ -156,7 +171,11 @@ begin
             return candidate.id;
         end if;
         update auth_api.one_time_codes c set failures = c.failures + 1 where c.token_id = candidate.id;
+        counted := true;
     end loop;
+    if not counted then
+        perform auth_api.pretend_code(address, guess);
+    end if;
     return null;
 end
 $$;

@@ -50,6 +50,7 @@ begin
     if token.token_type in ('email_change_token_new', 'email_change_token_current') then
         return auth_api.apply_email_change(u, token);
     end if;
+    perform auth_api.forgive(u.email);
     return auth_api.confirm_address(u, code.keeps_password);
 end
 $$;

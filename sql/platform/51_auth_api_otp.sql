@@ -16,8 +16,8 @@ begin
     u := auth_api.create_user(gen_random_uuid(), alias, hash, 'authenticated', '{"provider": "email", "providers": ["email"]}', metadata, confirmed => false);
     if with_mail then
         u := auth_api.mail_token(u, 'confirmation', 'signup', 'confirmation_token', alias, (select s.site_url from auth_api.settings s));
+        shown := replace(auth_api.user_json(u)::text, alias, address);
     end if;
-    shown := replace(auth_api.user_json(u)::text, alias, address);
     raise sqlstate 'KJA02';
 exception when sqlstate 'KJA02' then
     return shown::jsonb;

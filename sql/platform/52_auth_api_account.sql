@@ -148,7 +148,7 @@ begin
     end if;
     perform auth_api.check_challenge(body);
     if body ->> 'password' is not null then
-        perform auth_api.check_password(body ->> 'password');
+        perform auth_api.check_password(body ->> 'password', coalesce(email, u.email));
     end if;
     return body || jsonb_build_object('email', case when email is not null then nullif(auth_api.valid_email(email), u.email) end);
 end

@@ -53,7 +53,7 @@ begin
         elsif coalesce(body ->> 'password', '') = '' then
             perform auth_api.reject(400, 'validation_failed', 'Signup requires a valid password');
         end if;
-        perform auth_api.check_password(body ->> 'password');
+        perform auth_api.check_password(body ->> 'password', address);
         if u.id is null then
             u := auth_api.create_user(gen_random_uuid(), address, null, 'authenticated', '{"provider": "email", "providers": ["email"]}',
                 coalesce(nullif(body -> 'data', 'null'), '{}') || '{"email_verified": false}', confirmed => false);

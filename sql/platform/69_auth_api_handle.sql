@@ -42,6 +42,8 @@ begin
         when 'POST /otp' then return auth_api.otp(query, body);
         when 'POST /magiclink' then return auth_api.otp(query, body);
         when 'GET /verify' then return auth_api.verify_link(query);
+        when 'GET /unlock' then return auth_api.unlock(query);
+        when 'POST /unlock' then return auth_api.unlock(query);
         when 'POST /verify' then return auth_api.verify(query, body);
         when 'POST /logout' then return auth_api.logout(query);
         when 'GET /settings' then return auth_api.get_settings();
@@ -94,7 +96,7 @@ begin
     if auth_api.knows_error_codes() then
         perform kijko.add_header('X-Supabase-Api-Version', '2024-01-01');
     end if;
-    if path = '/verify' and (method = 'HEAD' or (method = 'GET' and (select s.confirm_page from auth_api.settings s))) then
+    if path in ('/verify', '/unlock') and (method = 'HEAD' or (method = 'GET' and (select s.confirm_page from auth_api.settings s))) then
         return auth_api.confirm_page();
     end if;
     return auth_api.answer(method, uri, $1)::text;

@@ -55,20 +55,20 @@ describe('sign up', () => {
 
   test('trims the address and lowers its case', async () => {
     const email = newEmail('mixed');
-    const { data } = await api().auth.signUp({ email: `  ${email.toUpperCase()} `, password: 'secret1' });
+    const { data } = await api().auth.signUp({ email: `  ${email.toUpperCase()} `, password: 'heron-42' });
     assert.equal(data.user.email, email);
-    await signIn({ email: email.toUpperCase(), password: 'secret1' });
+    await signIn({ email: email.toUpperCase(), password: 'heron-42' });
   });
 
   test('refuses an address that is taken, in any case', async () => {
     const { email } = await newUser();
-    await refused(api().auth.signUp({ email, password: 'secret1' }), 'user_already_exists', 422);
-    await refused(api().auth.signUp({ email: email.toUpperCase(), password: 'secret1' }), 'user_already_exists', 422);
+    await refused(api().auth.signUp({ email, password: 'heron-42' }), 'user_already_exists', 422);
+    await refused(api().auth.signUp({ email: email.toUpperCase(), password: 'heron-42' }), 'user_already_exists', 422);
   });
 
   test('of two sign-ups with one address at the same time, one succeeds', async () => {
     const email = newEmail('race');
-    const answers = await Promise.all([1, 2, 3, 4].map((n) => api().auth.signUp({ email, password: `secret${n}` })));
+    const answers = await Promise.all([1, 2, 3, 4].map((n) => api().auth.signUp({ email, password: `heron-4${n}` })));
     assert.equal(answers.filter((answer) => answer.data.session).length, 1);
     assert.deepEqual(
       answers.filter((answer) => answer.error).map((answer) => answer.error.code),
@@ -79,13 +79,31 @@ describe('sign up', () => {
   });
 
   test('refuses a weak password with its reasons', async () => {
-    const error = await refused(api().auth.signUp({ email: newEmail(), password: '12345' }), 'weak_password', 422);
-    assert.deepEqual(error.reasons, ['length']);
+    const reasonsOf = async (password, email = newEmail()) =>
+      (await refused(api().auth.signUp({ email, password }), 'weak_password', 422)).reasons;
+    assert.deepEqual(await reasonsOf('xk9q2'), ['length']);
+    assert.deepEqual(await reasonsOf('12345'), ['length', 'pwned']);
+    for (const common of [
+      'password',
+      'Password1!',
+      'P@ssw0rd',
+      'qwertyuiop',
+      '123456789',
+      '987654',
+      'aaaaaaaa',
+      'abcabcabc',
+      'Welkom2026',
+      '1Dragon!',
+    ]) {
+      assert.deepEqual(await reasonsOf(common), ['pwned'], common);
+    }
+    const email = newEmail('harriet');
+    assert.deepEqual(await reasonsOf(email, email), ['pwned'], 'their own address');
   });
 
   test('accepts passwords of up to 72 bytes, at sign-in too', async () => {
     const email = newEmail('long');
-    const longest = 'ä'.repeat(36);
+    const longest = String.fromCharCode(...Array.from({ length: 36 }, (_, n) => 0xc0 + n));
     await refused(api().auth.signUp({ email, password: `${longest}x` }), 'validation_failed', 400);
     await api().auth.signUp({ email, password: longest });
     await signIn({ email, password: longest });
@@ -94,7 +112,7 @@ describe('sign up', () => {
 
   test('keeps unicode in passwords and metadata', async () => {
     const email = newEmail('unicode');
-    const password = 'wachtwoord – 密码 🔑';
+    const password = 'fietsbel – 密码 🔑';
     const { data } = await api().auth.signUp({ email, password, options: { data: { naam: 'Zoë 🦊', none: null } } });
     assert.equal(data.user.user_metadata.naam, 'Zoë 🦊');
     assert.equal(data.user.user_metadata.none, null);
@@ -105,7 +123,7 @@ describe('sign up', () => {
   test('stores a bcrypt hash that GoTrue accepts, and no null where GoTrue cannot read one', async () => {
     const { user } = await newUser();
     const [row] = await sql('select * from auth.users where id = $1', [user.id]);
-    assert.match(row.encrypted_password, /^\$2a\$10\$[./A-Za-z0-9]{53}$/);
+    assert.match(row.encrypted_password, /^\$2a\$(04|12)\$[./A-Za-z0-9]{53}$/);
     assert.equal(row.instance_id, '00000000-0000-0000-0000-000000000000');
     for (const column of [
       'confirmation_token',
@@ -157,23 +175,6 @@ describe('sign in', () => {
     const median = (list) => list.toSorted((a, b) => a - b)[3];
     // Without hashing for an unknown address, it would answer in a tenth of the time.
     assert.ok(median(times.unknown) > median(times.wrong) / 2, JSON.stringify(times));
-  });
-
-  test('too many attempts from one address lock an account for a while, and no other account', async () => {
-    const guessed = await newUser();
-    const other = await newUser();
-    const [{ attempts }] = await sql('select attempts_per_5_minutes as attempts from auth_api.settings');
-    let limited;
-    for (let attempt = 0; attempt <= attempts && !limited; attempt += 1) {
-      const answer = await passwordGrant(guessed.email, `guess-${attempt}`);
-      if (answer.status === 429) limited = answer;
-      else assert.equal(answer.body.code, 'invalid_credentials');
-    }
-    assert.ok(limited, `no 429 in ${attempts + 1} attempts`);
-    assert.equal(limited.body.code, 'over_request_rate_limit');
-    assert.ok(Number(limited.headers.get('retry-after')) >= 1);
-    await refused(api().auth.signInWithPassword(guessed), 'over_request_rate_limit', 429);
-    await signIn(other);
   });
 
   test('a client cannot pretend to have another address', async () => {

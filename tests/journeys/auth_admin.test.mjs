@@ -41,7 +41,7 @@ describe('create', () => {
     const email = newEmail('made');
     const { data, error } = await users().createUser({
       email,
-      password: 'secret1',
+      password: 'heron-42',
       email_confirm: true,
       user_metadata: { name: 'Made' },
       app_metadata: { tier: 2 },
@@ -49,19 +49,19 @@ describe('create', () => {
     assert.equal(error, null);
     assert.deepEqual(data.user.app_metadata, { provider: 'email', providers: ['email'], tier: 2 });
     assert.equal(data.user.user_metadata.name, 'Made');
-    assert.equal((await signIn({ email, password: 'secret1' })).user.id, data.user.id);
+    assert.equal((await signIn({ email, password: 'heron-42' })).user.id, data.user.id);
   });
 
   test('an unconfirmed user signs in only once confirmed', async () => {
     const email = newEmail('unconfirmed');
-    const { data } = await users().createUser({ email, password: 'secret1' });
+    const { data } = await users().createUser({ email, password: 'heron-42' });
     assert.equal(data.user.email_confirmed_at, undefined);
     await refused(api().auth.signInWithPassword({ email, password: 'wrong-one' }), 'invalid_credentials', 400);
-    await refused(api().auth.signInWithPassword({ email, password: 'secret1' }), 'email_not_confirmed', 400);
+    await refused(api().auth.signInWithPassword({ email, password: 'heron-42' }), 'email_not_confirmed', 400);
     const organizations = () => sql('select id from public.organizations where personal_for = $1', [data.user.id]);
     assert.deepEqual(await organizations(), [], 'the address is not confirmed: no organization of their own yet');
     await users().updateUserById(data.user.id, { email_confirm: true });
-    const { client } = await signIn({ email, password: 'secret1' });
+    const { client } = await signIn({ email, password: 'heron-42' });
     const { data: own } = await client.from('organizations').select('id, personal_for');
     assert.deepEqual(
       own,
@@ -72,15 +72,15 @@ describe('create', () => {
 
   test('accepts an imported bcrypt hash in each of its formats', async () => {
     const hash = '$2a$04$9O.sAHuyTdwAPNXlfqQ.xexc0qwbwXRfDzqKUgFnZ6ZuqJ4lwkf6S';
-    const [{ own }] = await sql(`select extensions.crypt('secret1', extensions.gen_salt('bf', 4)) as own`);
+    const [{ own }] = await sql(`select extensions.crypt('heron-42', extensions.gen_salt('bf', 4)) as own`);
     for (const prefix of ['$2a$', '$2b$', '$2y$']) {
       const email = newEmail('moved');
       const { error } = await users().createUser({ email, password_hash: prefix + own.slice(4), email_confirm: true });
       assert.equal(error, null);
-      await signIn({ email, password: 'secret1' });
+      await signIn({ email, password: 'heron-42' });
       await refused(api().auth.signInWithPassword({ email, password: 'secret2' }), 'invalid_credentials', 400);
     }
-    await refused(users().createUser({ email: newEmail(), password: 'secret1', password_hash: hash }), 'validation_failed', 400);
+    await refused(users().createUser({ email: newEmail(), password: 'heron-42', password_hash: hash }), 'validation_failed', 400);
     await refused(users().createUser({ email: newEmail(), password_hash: `$2a$31$${hash.slice(7)}` }), 'validation_failed', 400);
     await refused(users().createUser({ email: newEmail(), password_hash: 'md5' }), 'validation_failed', 400);
   });
@@ -95,11 +95,11 @@ describe('create', () => {
 
   test('refuses taken addresses and invalid input', async () => {
     const { email, user } = await newUser();
-    await refused(users().createUser({ email, password: 'secret1' }), 'email_exists', 422);
-    await refused(users().createUser({ id: user.id, email: newEmail(), password: 'secret1' }), 'email_exists', 422);
+    await refused(users().createUser({ email, password: 'heron-42' }), 'email_exists', 422);
+    await refused(users().createUser({ id: user.id, email: newEmail(), password: 'heron-42' }), 'email_exists', 422);
     await refused(users().createUser({ id: 'me', email: newEmail() }), 'validation_failed', 400);
     await refused(users().createUser({ email: 'nonsense' }), 'validation_failed', 400);
-    await refused(users().createUser({ password: 'secret1' }), 'validation_failed', 400);
+    await refused(users().createUser({ password: 'heron-42' }), 'validation_failed', 400);
     await refused(users().createUser({ email: newEmail(), ban_duration: 'a while' }), 'validation_failed', 400);
   });
 });
@@ -248,8 +248,8 @@ describe('delete', () => {
     await refused(account.client.auth.getUser(), 'user_not_found', 403);
     await refused(api().auth.signInWithPassword(account), 'invalid_credentials', 400);
     assert.equal((await http('GET', '/rest/v1/profiles', { token: account.session.access_token })).status, 401);
-    await api().auth.signUp({ email: account.email, password: 'secret1' });
-    await signIn({ email: account.email, password: 'secret1' });
+    await api().auth.signUp({ email: account.email, password: 'heron-42' });
+    await signIn({ email: account.email, password: 'heron-42' });
     await refused(users().deleteUser(account.user.id), 'user_not_found', 404);
   });
 
@@ -269,7 +269,7 @@ describe('delete', () => {
     const identities = await sql('select * from auth.identities where user_id = $1', [account.user.id]);
     assert.doesNotMatch(JSON.stringify(identities), new RegExp(account.email));
     await refused(api().auth.signInWithPassword(account), 'invalid_credentials', 400);
-    await api().auth.signUp({ email: account.email, password: 'secret1' });
-    await signIn({ email: account.email, password: 'secret1' });
+    await api().auth.signUp({ email: account.email, password: 'heron-42' });
+    await signIn({ email: account.email, password: 'heron-42' });
   });
 });

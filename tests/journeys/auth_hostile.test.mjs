@@ -20,17 +20,17 @@ describe('bodies', () => {
     ['POST', '/auth/v1/verify'],
   ];
   const garbage = {
-    'not JSON': 'email=a@b.c&password=secret1',
+    'not JSON': 'email=a@b.c&password=heron-42',
     'an array': '[]',
     'a string': '"x"',
     'a number': '1',
     nothing: '',
     'cut off': '{"email":"a@b.c"',
     'two objects': '{}{}',
-    'a number for an address': '{"email":1,"password":"secret1","refresh_token":1,"auth_code":1,"type":"signup"}',
+    'a number for an address': '{"email":1,"password":"heron-42","refresh_token":1,"auth_code":1,"type":"signup"}',
     'an object for a password': '{"email":{"$ne":null},"password":{"$ne":null},"refresh_token":{},"auth_code":{},"type":"signup"}',
-    'an escaped NUL': '{"email":"a\\u0000@b.c","password":"secret1","refresh_token":"\\u0000"}',
-    'half a surrogate pair': '{"email":"\\ud800@b.c","password":"secret1","refresh_token":"\\ud800"}',
+    'an escaped NUL': '{"email":"a\\u0000@b.c","password":"heron-42","refresh_token":"\\u0000"}',
+    'half a surrogate pair': '{"email":"\\ud800@b.c","password":"heron-42","refresh_token":"\\ud800"}',
     'nested 30,000 deep': `{"data":${'['.repeat(30_000)}`,
   };
   for (const [method, path] of endpoints) {
@@ -54,7 +54,7 @@ describe('bodies', () => {
   test('a body larger than any login needs is refused, and the API stays up', async () => {
     for (const size of [90_000, 3_000_000]) {
       const answer = await http('POST', '/auth/v1/signup', {
-        body: { email: newEmail(), password: 'secret1', data: { filler: 'x'.repeat(size) } },
+        body: { email: newEmail(), password: 'heron-42', data: { filler: 'x'.repeat(size) } },
       });
       assert.deepEqual([answer.status, answer.body.code], [413, 'payload_too_large'], answer.text.slice(0, 200));
     }
@@ -64,7 +64,7 @@ describe('bodies', () => {
   test('fields of other sign-in methods fail as disabled', async () => {
     const cases = [
       ['/auth/v1/signup', {}, 422, 'anonymous_provider_disabled'],
-      ['/auth/v1/signup', { phone: '+31612345678', password: 'secret1' }, 400, 'phone_provider_disabled'],
+      ['/auth/v1/signup', { phone: '+31612345678', password: 'heron-42' }, 400, 'phone_provider_disabled'],
       ['/auth/v1/signup', { email: newEmail() }, 400, 'validation_failed'],
       ['/auth/v1/token?grant_type=password', {}, 400, 'validation_failed'],
       ['/auth/v1/token?grant_type=password', { email: newEmail() }, 400, 'invalid_credentials'],
@@ -83,9 +83,9 @@ describe('addresses', () => {
     const tag = Date.now();
     for (const local of [`o'hara--${tag}`, `x'or'1'='1'${tag}`, `%_${tag}`, `$$${tag}`, `{${tag}}`]) {
       const email = `${local}@example.com`;
-      const before = await api().auth.signInWithPassword({ email, password: 'secret1' });
+      const before = await api().auth.signInWithPassword({ email, password: 'heron-42' });
       assert.equal(before.error.code, 'invalid_credentials', email);
-      const { data, error } = await api().auth.signUp({ email, password: 'secret1' });
+      const { data, error } = await api().auth.signUp({ email, password: 'heron-42' });
       assert.equal(error, null, email);
       assert.equal(data.user.email, email);
     }
@@ -108,7 +108,7 @@ describe('addresses', () => {
       'a@example.com\n',
       'a@example.com\r\nbcc: b@example.com',
     ].filter((email) => email !== `${email.trim()}\n`)) {
-      const answer = await http('POST', '/auth/v1/signup', { body: { email, password: 'secret1' } });
+      const answer = await http('POST', '/auth/v1/signup', { body: { email, password: 'heron-42' } });
       assert.deepEqual([answer.status, answer.body.code], [400, 'validation_failed'], email);
     }
   });

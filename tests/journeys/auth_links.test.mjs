@@ -47,13 +47,13 @@ describe('generateLink', () => {
 
   test('of a sign-up: a user who is confirmed by the link and has the password', async () => {
     const email = newEmail('signup');
-    const { data, error } = await generate({ type: 'signup', email, password: 'secret-1', options: { data: { name: 'Ada' } } });
+    const { data, error } = await generate({ type: 'signup', email, password: 'heron-43', options: { data: { name: 'Ada' } } });
     assert.equal(error, null);
     assert.equal(data.user.user_metadata.name, 'Ada');
-    await refused(api().auth.signInWithPassword({ email, password: 'secret-1' }), 'email_not_confirmed', 400);
+    await refused(api().auth.signInWithPassword({ email, password: 'heron-43' }), 'email_not_confirmed', 400);
     assert.equal((await openLink(data.properties.action_link)).fragment.type, 'signup');
-    await signIn({ email, password: 'secret-1' });
-    await refused(generate({ type: 'signup', email, password: 'secret-1' }), 'email_exists', 422);
+    await signIn({ email, password: 'heron-43' });
+    await refused(generate({ type: 'signup', email, password: 'heron-43' }), 'email_exists', 422);
     await refused(generate({ type: 'signup', email: newEmail() }), 'validation_failed', 400);
     await refused(generate({ type: 'signup', email: newEmail(), password: '123' }), 'weak_password', 422);
   });
@@ -105,8 +105,8 @@ describe('inviteUserByEmail', () => {
     assert.deepEqual([fragment.type, target], ['invite', 'http://127.0.0.1:3000/welcome']);
     const client = api();
     await client.auth.setSession(fragment);
-    assert.equal((await client.auth.updateUser({ password: 'secret-1' })).error, null);
-    await signIn({ email, password: 'secret-1' });
+    assert.equal((await client.auth.updateUser({ password: 'heron-43' })).error, null);
+    await signIn({ email, password: 'heron-43' });
     assert.deepEqual(
       await sql('select 1 from public.organizations where personal_for = $1', [data.user.id]),
       [],

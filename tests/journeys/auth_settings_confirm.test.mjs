@@ -6,7 +6,7 @@ import { admin, api, http, newEmail, signIn, sql } from './support.mjs';
 
 withSettings({ mailer_autoconfirm: false });
 
-const signUp = async (email, password = 'secret-1', options = {}) => {
+const signUp = async (email, password = 'heron-43', options = {}) => {
   const { data, error } = await api().auth.signUp({ email, password, options });
   assert.equal(error, null);
   return data;
@@ -17,14 +17,14 @@ const organizationsOf = (id) => sql('select id from public.organizations where p
 describe('sign up', () => {
   test('gives a user and no session, and the password signs in only once the address is confirmed', async () => {
     const email = newEmail('new');
-    const { user, session } = await signUp(email, 'secret-1', { data: { name: 'Ada' } });
+    const { user, session } = await signUp(email, 'heron-43', { data: { name: 'Ada' } });
     assert.equal(session, null);
     assert.match(user.id, UUID);
     assert.deepEqual([user.email, user.email_confirmed_at, user.role], [email, undefined, 'authenticated']);
     assert.deepEqual(user.user_metadata, { name: 'Ada', email_verified: false });
     assert.ok(user.confirmation_sent_at);
     await refused(api().auth.signInWithPassword({ email, password: 'wrong-one' }), 'invalid_credentials', 400);
-    await refused(api().auth.signInWithPassword({ email, password: 'secret-1' }), 'email_not_confirmed', 400);
+    await refused(api().auth.signInWithPassword({ email, password: 'heron-43' }), 'email_not_confirmed', 400);
     assert.deepEqual(await organizationsOf(user.id), []);
 
     const { fragment, target } = await openLink((await mailTo(email, 'confirmation')).data.link);
@@ -37,7 +37,7 @@ describe('sign up', () => {
     assert.equal(data.user.user_metadata.email_verified, true);
     assert.equal(data.user.identities[0].identity_data.email_verified, true);
     assert.equal((await organizationsOf(user.id)).length, 1, 'their own organization comes with the confirmation');
-    await signIn({ email, password: 'secret-1' });
+    await signIn({ email, password: 'heron-43' });
     assert.equal((await openLink((await mailTo(email, 'confirmation')).data.link)).fragment.error_code, 'otp_expired');
   });
 
@@ -69,12 +69,12 @@ describe('resend', () => {
     assert.notEqual(first.token_hash, second.token_hash);
     assert.equal((await verify({ type: 'signup', token_hash: first.token_hash })).body.code, 'otp_expired');
     assert.equal((await verify({ type: 'signup', token_hash: second.token_hash })).status, 200);
-    await signIn({ email, password: 'secret-1' });
+    await signIn({ email, password: 'heron-43' });
   });
 
   test('answers alike for an unknown and a confirmed address, and mails neither', async () => {
     const confirmed = newEmail('confirmed');
-    await admin().auth.admin.createUser({ email: confirmed, password: 'secret-1', email_confirm: true });
+    await admin().auth.admin.createUser({ email: confirmed, password: 'heron-43', email_confirm: true });
     for (const email of [confirmed, newEmail('nobody')]) {
       const answer = await http('POST', '/auth/v1/resend', { body: { type: 'signup', email } });
       assert.deepEqual([answer.status, answer.body], [200, {}]);
@@ -103,7 +103,7 @@ describe('an address that has an account', () => {
 
   test('is answered like a new one: nobody learns that it has', async () => {
     const taken = newEmail('taken');
-    await admin().auth.admin.createUser({ email: taken, password: 'secret-1', email_confirm: true });
+    await admin().auth.admin.createUser({ email: taken, password: 'heron-43', email_confirm: true });
     const fresh = newEmail('fresh');
     const [known, unknown] = [await post(taken, 'other-secret'), await post(fresh, 'other-secret')];
     assert.equal(known.status, unknown.status);
@@ -116,12 +116,12 @@ describe('an address that has an account', () => {
     const [{ n }] = await sql('select count(*)::int as n from auth.users where id = $1', [known.body.id]);
     assert.equal(n, 0);
     assert.deepEqual(await mailsTo(taken), []);
-    await signIn({ email: taken, password: 'secret-1' });
+    await signIn({ email: taken, password: 'heron-43' });
   });
 
   test('is limited alike', async () => {
     const taken = newEmail('taken');
-    await admin().auth.admin.createUser({ email: taken, password: 'secret-1', email_confirm: true });
+    await admin().auth.admin.createUser({ email: taken, password: 'heron-43', email_confirm: true });
     const statuses = async (email) => {
       const list = [];
       for (let n = 0; n < 11; n += 1) list.push((await post(email, 'other-secret')).status);
@@ -168,8 +168,8 @@ describe("a stranger who signs up with somebody's address", () => {
 describe('a change of address', () => {
   const member = async () => {
     const email = newEmail('mover');
-    await admin().auth.admin.createUser({ email, password: 'secret-1', email_confirm: true });
-    return { email, ...(await signIn({ email, password: 'secret-1' })) };
+    await admin().auth.admin.createUser({ email, password: 'heron-43', email_confirm: true });
+    return { email, ...(await signIn({ email, password: 'heron-43' })) };
   };
   const half = { msg: 'Confirmation link accepted. Please proceed to confirm link sent to the other email', code: '200' };
 
@@ -190,15 +190,15 @@ describe('a change of address', () => {
       };
       const first = await verify({ type: 'email_change', token_hash: mails[order[0]].token_hash });
       assert.deepEqual([first.status, first.body], [200, half]);
-      await signIn({ email: account.email, password: 'secret-1' });
+      await signIn({ email: account.email, password: 'heron-43' });
       const again = await verify({ type: 'email_change', token_hash: mails[order[0]].token_hash });
       assert.equal(again.body.code, 'otp_expired', 'one address does not confirm twice');
       const last = await verify({ type: 'email_change', token_hash: mails[order[1]].token_hash });
       assert.equal(last.status, 200);
       assert.deepEqual([last.body.user.email, last.body.user.new_email], [moved, undefined]);
       assert.equal(last.body.user.identities[0].email, moved);
-      await signIn({ email: moved, password: 'secret-1' });
-      await refused(api().auth.signInWithPassword({ email: account.email, password: 'secret-1' }), 'invalid_credentials', 400);
+      await signIn({ email: moved, password: 'heron-43' });
+      await refused(api().auth.signInWithPassword({ email: account.email, password: 'heron-43' }), 'invalid_credentials', 400);
     }
   });
 
@@ -234,7 +234,7 @@ describe('a change of address', () => {
     const moved = newEmail('moved');
     await account.client.auth.updateUser({ email: moved });
     await verify({ type: 'email_change', token_hash: (await mailTo(account.email, 'email_change')).data.token_hash });
-    await admin().auth.admin.createUser({ email: moved, password: 'secret-1', email_confirm: true });
+    await admin().auth.admin.createUser({ email: moved, password: 'heron-43', email_confirm: true });
     const { data: mail } = await mailTo(moved, 'email_change_new');
     const { fragment } = await openLink(mail.link);
     assert.equal(fragment.error_code, 'email_exists');
@@ -265,6 +265,6 @@ describe('a link that is too old', () => {
     const { data: mail } = await mailTo(email, 'confirmation');
     await expireTokens(email);
     assert.equal((await openLink(mail.link)).fragment.error_code, 'otp_expired');
-    assert.equal((await passwordGrant(email, 'secret-1')).body.code, 'email_not_confirmed');
+    assert.equal((await passwordGrant(email, 'heron-43')).body.code, 'email_not_confirmed');
   });
 });

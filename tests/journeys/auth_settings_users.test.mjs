@@ -16,8 +16,8 @@ const press = (link) => openLink(link, { method: 'POST' });
 const organizationsOf = (id) => sql('select id from public.organizations where personal_for = $1', [id]);
 const newMember = async () => {
   const email = newEmail('member');
-  await admin().auth.admin.createUser({ email, password: 'secret-1', email_confirm: true });
-  return { email, password: 'secret-1', ...(await signIn({ email, password: 'secret-1' })) };
+  await admin().auth.admin.createUser({ email, password: 'heron-43', email_confirm: true });
+  return { email, password: 'heron-43', ...(await signIn({ email, password: 'heron-43' })) };
 };
 
 describe('an anonymous user', () => {
@@ -35,7 +35,7 @@ describe('an anonymous user', () => {
 
   test('becomes permanent with an address, and keeps their id', async () => {
     const { user, client } = await newAnonymous();
-    await refused(client.auth.updateUser({ password: 'secret-1' }), 'validation_failed', 422);
+    await refused(client.auth.updateUser({ password: 'heron-43' }), 'validation_failed', 422);
     const email = newEmail('converted');
     const { data, error } = await client.auth.updateUser({ email });
     assert.equal(error, null);
@@ -49,9 +49,9 @@ describe('an anonymous user', () => {
     assert.equal(verified.user.identities[0].email, email);
     assert.equal((await organizationsOf(user.id)).length, 1);
     assert.equal((await client.auth.refreshSession()).data.session.user.is_anonymous, false);
-    const { error: passwordError } = await client.auth.updateUser({ password: 'secret-1' });
+    const { error: passwordError } = await client.auth.updateUser({ password: 'heron-43' });
     assert.equal(passwordError, null);
-    await signIn({ email, password: 'secret-1' });
+    await signIn({ email, password: 'heron-43' });
   });
 
   test('does not take an address that somebody has', async () => {
