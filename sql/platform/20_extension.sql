@@ -79,11 +79,6 @@ to postgres, service_role;
 
 -- PostgREST asks for its public keys before it has switched roles.
 grant execute on function kijko.pre_config() to authenticator;
--- PostgREST passes tokens and API keys as parameters of its statements. They must not get into the log, whatever is logged:
--- log_statement and log_min_duration_statement write parameters, auto_explain writes them as constants of a verbose plan.
-alter role authenticator set log_parameter_max_length = 0;
-alter role authenticator set log_parameter_max_length_on_error = 0;
-alter role authenticator set auto_explain.log_verbose = off;
 
 -- The sidecar: EXECUTE on the worker functions (granted where they are made) and nothing else. It belongs to no other role.
 select 'create role kijko_sidecar login noinherit nocreatedb nocreaterole nobypassrls'
@@ -99,4 +94,12 @@ select format('grant connect on database %I to kijko_sidecar', current_database(
 select format('revoke temporary on database %I from public', current_database())
 \gexec
 select format('grant temporary on database %I to postgres', current_database())
+\gexec
+-- Tokens, API keys, passwords and tenants' texts are parameters of these logins' statements. They must not get into the log,
+-- whatever is logged: log_statement and log_min_duration_statement write parameters, and auto_explain writes them as constants
+-- of a verbose plan. The login PostgREST has the same (25_login_roles.sql).
+select format('alter role %I set %s', rolname, setting)
+from pg_catalog.pg_roles,
+    unnest(array['log_parameter_max_length = 0', 'log_parameter_max_length_on_error = 0', 'auto_explain.log_verbose = off']) as setting
+where rolname in ('authenticator', 'kijko_sidecar')
 \gexec

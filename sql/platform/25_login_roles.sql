@@ -14,6 +14,10 @@ where not exists (select from pg_catalog.pg_roles where rolname = wanted.name)
 
 alter role kijko_login password :'login_password';
 alter role kijko_login set statement_timeout = '10s';
+-- Passwords are parameters of its statements, and must not get into the log, as in 20_extension.sql.
+alter role kijko_login set log_parameter_max_length = 0;
+alter role kijko_login set log_parameter_max_length_on_error = 0;
+alter role kijko_login set auto_explain.log_verbose = off;
 -- The login PostgREST can become this role and no other: no token, however made, reaches service_role through it.
 grant kijko_login_anon to kijko_login;
 select format('grant connect on database %I to kijko_login', current_database())
