@@ -16,6 +16,7 @@ mod errors;
 mod guc;
 mod headers;
 mod jwt;
+mod key_file;
 mod network;
 mod pg;
 mod quota;

@@ -5,10 +5,26 @@ use std::fmt;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, ThumbprintHash};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde_json::{Map, Value, json};
+use thiserror::Error;
 
 use super::access;
-use super::key_file::{self, KeyFileError};
 use crate::claims;
+use crate::key_file::{self, FileError};
+
+/// Why `kijko.jwt_key_file` cannot be used. It never contains any of its content.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum KeyFileError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("it is not PEM")]
+    NotPem,
+    #[error("it holds no key")]
+    Empty,
+    #[error(
+        "block {0} is not a PKCS#8 private key (BEGIN PRIVATE KEY): RSA of 2048 bits or more, EC of the curve P-256, or Ed25519"
+    )]
+    NotAKey(usize),
+}
 
 /// The first key signs, all of them verify. Each has the one algorithm of its kind: RS256, ES256 or EdDSA.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use pgrx::prelude::*;
 use serde_json::{Value, json};
 
 use super::access;
-use super::key_file::{KeyFileError, Stamp};
 use super::keys::Keys;
+use crate::key_file::Cache;
 use crate::pg::setting;
 use crate::{clock, errors, guc};
 
@@ -63,23 +63,11 @@ fn pre_config() {
 /// The keys of the configured file, read again when the file has changed. None when none is configured.
 fn keys() -> Option<Rc<Keys>> {
     thread_local! {
-        static CACHE: RefCell<Option<(Stamp, Rc<Keys>)>> = const { RefCell::new(None) };
+        static CACHE: RefCell<Cache<Keys>> = const { RefCell::new(Cache::new()) };
     }
     let path = guc::jwt_key_file()?;
-    let read = || {
-        // Taken before reading: a change in between is noticed the next time.
-        let stamp = Stamp::of(&path)?;
-        CACHE.with_borrow_mut(|cache| match cache {
-            Some((of, keys)) if *of == stamp => Ok(Rc::clone(keys)),
-            _ => {
-                *cache = None;
-                let keys = Rc::new(Keys::read(&path)?);
-                *cache = Some((stamp, Rc::clone(&keys)));
-                Ok(keys)
-            }
-        })
-    };
-    Some(read().unwrap_or_else(|error: KeyFileError| {
+    let keys = CACHE.with_borrow_mut(|cache| cache.get(&path, Keys::read));
+    Some(keys.unwrap_or_else(|error| {
         errors::raise(
             PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
             "the file of kijko.jwt_key_file cannot be used",
