@@ -26,6 +26,7 @@ insert into kijko.error_codes (code, http_status, sqlstate, meaning) values
     ('quota_exceeded', 429, 'KJ429', 'The limit is reached.'),
     ('rate_limited', 429, 'KJ430', 'Too many requests; try again later.'),
     ('internal', 500, 'XX000', 'Something went wrong on our side.'),
+    ('cannot_unseal', 500, 'KJ500', 'A sealed value cannot be opened.'),
     ('unavailable', 503, 'KJ503', 'This is not available right now; try again later.');
 grant select on kijko.error_codes to public;
 

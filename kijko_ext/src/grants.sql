@@ -26,6 +26,7 @@ grant execute on function
     kijko.fail(text, text, text),
     kijko.admit_cached_member(),
     kijko.check_request(),
+    kijko.seal_key_id(text),
     kijko.cron_problem(text, text),
     kijko.cron_check(text, text),
     kijko.cron_next_unchecked(text, text, timestamptz),

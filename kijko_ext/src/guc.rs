@@ -23,6 +23,7 @@ static CLOCK_OFFSET: GucSetting<Option<CString>> = GucSetting::<Option<CString>>
 /// The same in microseconds, parsed when it is set: every use of a quota reads it.
 static CLOCK_OFFSET_MICROS: AtomicI64 = AtomicI64::new(0);
 static JWT_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static SEAL_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static RATE_LIMIT_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(65_536);
 static QUOTA_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(65_536);
 static DATABASE: GucSetting<Option<CString>> =
@@ -90,6 +91,14 @@ pub fn init() {
         c"PEM file with the private keys (PKCS#8: RSA, EC P-256 or Ed25519) that sign tokens.",
         c"The first key signs, all of them verify. The server process reads it; it must not be readable by others.",
         &JWT_KEY_FILE,
+        GucContext::Sighup, // a session that chose the file could choose the key
+        GucFlags::SUPERUSER_ONLY,
+    );
+    GucRegistry::define_string_guc(
+        c"kijko.seal_key_file",
+        c"File with the keys that seal secrets.",
+        c"One key in each line. The first seals, all of them unseal. The server process reads it; it must not be readable by others.",
+        &SEAL_KEY_FILE,
         GucContext::Sighup, // a session that chose the file could choose the key
         GucFlags::SUPERUSER_ONLY,
     );
@@ -252,10 +261,19 @@ pub fn clock_offset_micros() -> i64 {
 }
 
 pub fn jwt_key_file() -> Option<String> {
-    JWT_KEY_FILE
+    text(&JWT_KEY_FILE)
+}
+
+pub fn seal_key_file() -> Option<String> {
+    text(&SEAL_KEY_FILE)
+}
+
+/// None for a setting that is blank.
+fn text(setting: &GucSetting<Option<CString>>) -> Option<String> {
+    setting
         .get()
-        .map(|path| path.to_string_lossy().into_owned())
-        .filter(|path| !path.trim().is_empty())
+        .map(|text| text.to_string_lossy().into_owned())
+        .filter(|text| !text.trim().is_empty())
 }
 
 pub fn rate_limit_slots() -> usize {
@@ -267,10 +285,7 @@ pub fn quota_slots() -> usize {
 }
 
 pub fn database() -> String {
-    DATABASE
-        .get()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default()
+    text(&DATABASE).unwrap_or_default()
 }
 
 pub fn session_slots() -> usize {
@@ -295,10 +310,7 @@ pub fn on_quota_failure() -> FailureMode {
 
 /// JSON, unchecked.
 pub fn usage_attributes() -> Option<String> {
-    USAGE_ATTRIBUTES
-        .get()
-        .map(|text| text.to_string_lossy().into_owned())
-        .filter(|text| !text.is_empty())
+    text(&USAGE_ATTRIBUTES)
 }
 
 #[pg_guard]

@@ -1,4 +1,4 @@
-//! Kijko's Postgres extension: the caller of a request, limits, cron and signed tokens.
+//! Kijko's Postgres extension: the caller of a request, limits, cron, signed tokens and sealed secrets.
 //!
 //! One module per concern. Each keeps its arithmetic free of Postgres (plain `#[test]`), its SQL functions thin
 //! (`#[pg_extern]`, `#[pg_test]`), and its tables, plpgsql and comments in an SQL file beside it. Their order is declared here.
@@ -23,6 +23,7 @@ mod quota;
 mod rate_limit;
 mod request;
 mod request_counter;
+mod seal;
 mod session;
 mod shmem;
 mod stats;
@@ -180,6 +181,11 @@ extension_sql_file!(
         jwt::sql::jwks,
         jwt::sql::pre_config
     ]
+);
+extension_sql_file!(
+    "seal.sql",
+    name = "seal",
+    requires = ["errors", seal::sql::seal_key_id]
 );
 // Last, so that no function can be added without passing through it.
 extension_sql_file!("grants.sql", name = "grants", finalize);

@@ -18,4 +18,4 @@ end
 $$;
 revoke all on schema kijko from public;
 grant usage on schema kijko to public;
-comment on schema kijko is 'Kijko''s extension: the caller of a request, limits, cron and signed tokens. Nothing else may live here.';
+comment on schema kijko is 'Kijko''s extension: the caller of a request, limits, cron, signed tokens and sealed secrets. Nothing else may live here.';

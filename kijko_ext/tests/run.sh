@@ -94,7 +94,9 @@ start_server() {
     openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256
     openssl genpkey -algorithm ED25519
   )
-  as_postgres chmod 600 "$DATA/key.pem"
+  # The id is what the server computes of the key, whose bytes are 0 to 31.
+  as_postgres tee "$DATA/seal.keys" > /dev/null <<< '41428f809d93edc8 AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8='
+  as_postgres chmod 600 "$DATA/key.pem" "$DATA/seal.keys"
   as_postgres tee "$DATA/postgresql.auto.conf" > /dev/null << CONF
 listen_addresses = ''
 unix_socket_directories = '$RUN'
@@ -104,6 +106,7 @@ max_prepared_transactions = 4
 shared_preload_libraries = 'kijko'
 kijko.trusted_session_users = 'authenticator, postgres'
 kijko.jwt_key_file = '$DATA/key.pem'
+kijko.seal_key_file = '$DATA/seal.keys'
 kijko.rate_limit_slots = 1024
 kijko.session_slots = 1024
 kijko.trusted_proxies = '10.9.0.0/16, fd09::/16'

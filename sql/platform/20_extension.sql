@@ -77,6 +77,15 @@ grant execute on function
     kijko.reload_counters(uuid)
 to postgres, service_role;
 
+-- Sealed text: only functions that postgres owns seal and unseal, each in the context of its own rows.
+grant execute on function
+    kijko.seal(text, text),
+    kijko.unseal(text, text),
+    kijko.reseal(text, text),
+    kijko.can_unseal(text, text),
+    kijko.seal_key_ids()
+to postgres;
+
 -- PostgREST asks for its public keys before it has switched roles.
 grant execute on function kijko.pre_config() to authenticator;
 
