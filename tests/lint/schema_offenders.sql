@@ -14,7 +14,9 @@ create trigger offender_gauge after insert on public.offender
   referencing new table as changed for each statement execute function private.sync_gauge('offenders');
 create table private.offender (id int, word text check (word ~ '^[a-z]{1,40}$'));
 create unique index offending_key on public.offender (other);
-insert into private.data_catalogue values ('public.offender', 'missing', 'platform', 'none', 'none', 'none');
+insert into private.data_catalogue values ('public.offender', 'missing', 'platform', 'none', 'none', 'none'), ('public.offender', 'words', 'secret', 'none', 'none', 'none');
+create table private.sealed_offender (sealed kijko.sealed);
+insert into private.sealed_columns values ('private.offender', 'word', 'word');
 grant select on private.offender to authenticated;
 create view public.offending_view as select 1;
 create function public.offender() returns void security definer language plpgsql as $$

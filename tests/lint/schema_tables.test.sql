@@ -84,6 +84,30 @@ create view pg_temp.offences as
     where t.name = d.table_name
   )
   union all
+  -- A secret is sealed, or only its hash is kept.
+  select 'secret that is neither sealed nor a hash', d.table_name || '.' || d.column_name
+  from private.data_catalogue as d
+  join pg_temp.tables as t on t.name = d.table_name
+  join pg_attribute as a on a.attrelid = t.oid and a.attname = d.column_name and not a.attisdropped
+  where d.subject = 'secret'
+    -- Links and codes of mails that wait or are kept: they end within a day.
+    and (d.table_name, d.column_name) <> ('private.mail_messages', 'data')
+    and a.atttypid <> 'kijko.sealed'::regtype and not (a.atttypid = 'bytea'::regtype and a.attname ~ '_hash$')
+  union all
+  -- A change of the key must reach every sealed value.
+  select 'sealed column that is not registered', t.name || '.' || a.attname
+  from pg_temp.tables as t
+  join pg_attribute as a on a.attrelid = t.oid and a.atttypid = 'kijko.sealed'::regtype and not a.attisdropped
+  where not exists (select 1 from private.sealed_columns as s where s.table_name = t.name and s.column_name = a.attname)
+  union all
+  select 'registered sealed column that is not there', s.table_name || '.' || s.column_name
+  from private.sealed_columns as s
+  where not exists (
+    select 1 from pg_temp.tables as t
+    join pg_attribute as a on a.attrelid = t.oid and a.atttypid = 'kijko.sealed'::regtype and not a.attisdropped
+    where t.name = s.table_name and a.attname = s.column_name
+  )
+  union all
   select 'tenant table that users fill and that lacks created_by_key or the index for lists', t.name
   from pg_temp.tables as t
   where has_any_column_privilege('authenticated', t.oid, 'insert') and pg_temp.is_tenant_table(t.oid)
@@ -145,6 +169,9 @@ select is_empty(
       ('foreign key between tenant tables without org_id'),
       ('column without a line in the data catalogue'),
       ('line of the data catalogue without its column'),
+      ('secret that is neither sealed nor a hash'),
+      ('sealed column that is not registered'),
+      ('registered sealed column that is not there'),
       ('tenant table that users fill and that lacks created_by_key or the index for lists'),
       ('unique key of a tenant table without org_id'),
       ('updated_at is kept by no trigger'),
