@@ -5,7 +5,7 @@ PLATFORM_FILES=("$ROOT"/sql/platform/*.sql)
 
 random_password() { openssl rand -hex 24; }
 
-# Passwords and the signing key are made once and are readable by the stack's user alone.
+# Passwords and keys are made once and are readable by the stack's user alone.
 make_secrets() {
   local file=$SECRETS/passwords
   if [ ! -f "$file" ]; then
@@ -26,6 +26,7 @@ make_secrets() {
       mv "$SECRETS/jwt.pem.new" "$SECRETS/jwt.pem"
     )
   fi
+  make_seal_keys
   give_to_os_user "$SECRETS"
 }
 
@@ -100,6 +101,7 @@ log_min_error_statement = panic
 kijko.trusted_session_users = 'authenticator'
 kijko.trusted_proxies = '$TRUSTED_PROXIES'
 kijko.jwt_key_file = '$SECRETS/jwt.pem'
+kijko.seal_key_file = '$SEAL_KEY_FILE'
 CONF
   give_to_os_user "$conf.new"
   mv "$conf.new" "$conf"

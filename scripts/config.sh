@@ -84,6 +84,8 @@ init_home() {
   RUN=$KIJKO_HOME/run
   DATA=$KIJKO_HOME/data
   SECRETS=$KIJKO_HOME/secrets
+  # Not in the folder of the data, so that a copy of the data alone reveals no secret.
+  SEAL_KEY_FILE=${KIJKO_SEAL_KEY_FILE:-$SECRETS/seal.keys}
   PG_PREFIX=$KIJKO_HOME/pgsql
   PG_BIN=$PG_PREFIX/lib/postgresql/15/bin
   init_os_user_prefix

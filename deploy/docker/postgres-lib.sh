@@ -2,7 +2,7 @@
 # shellcheck shell=bash disable=SC2034
 
 ROOT=${KIJKO_ROOT:-/opt/kijko}
-for part in ui config cluster stack; do
+for part in ui config seal_keys cluster stack secrets; do
   # shellcheck source=/dev/null
   . "$ROOT/scripts/$part.sh"
 done
