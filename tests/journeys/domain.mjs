@@ -24,6 +24,7 @@ export const TENANT_TABLES = [
   'jobs',
   'job_events',
   'usage_meters',
+  'secrets',
 ];
 
 /** The answer's data; any error is a failure. */

@@ -1,0 +1,106 @@
+// What the postgres image runs, outside of a container, in a folder of its own: entrypoint, health check, psql, keys, migrations.
+import assert from 'node:assert/strict';
+import { execFile, execFileSync, spawn } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { freePort } from '../ports.mjs';
+
+export const root = path.resolve(import.meta.dirname, '../..');
+assert.ok(process.env.TEST_HOME, 'TEST_HOME names the running test stack: use ./kijko test cli');
+const IN_TREE = ['scripts', 'sql/platform', 'deploy/docker'];
+
+// As the images do: never as root.
+function asServerUser(command, args) {
+  if (process.getuid() !== 0) return [command, args];
+  return ['setpriv', ['--reuid=postgres', '--regid=postgres', '--init-groups', '--', command, ...args]];
+}
+
+export class Image {
+  /** `folder` is beside the test stack, where the user that runs Postgres can enter; the stack's own Postgres has the extension. */
+  constructor(folder) {
+    this.folder = folder;
+    // The image's tree: the server's user may not be able to enter the checkout.
+    this.tree = path.join(folder, 'tree');
+  }
+
+  prepare = async () => {
+    const { folder, tree } = this;
+    fs.rmSync(folder, { recursive: true, force: true });
+    fs.mkdirSync(path.join(folder, 'home'), { recursive: true });
+    fs.mkdirSync(path.join(folder, 'migrate'));
+    const filter = (file) => file !== path.join(root, 'deploy/docker/secrets');
+    for (const name of IN_TREE) fs.cpSync(path.join(root, name), path.join(tree, name), { recursive: true, filter });
+    execFileSync(path.join(root, 'deploy/docker/make-secrets.sh'), [path.join(folder, 'secrets')], { stdio: 'ignore' });
+    // The image has a volume for it.
+    fs.mkdirSync(path.join(folder, 'seal'));
+    if (process.getuid() === 0) execFileSync('chown', ['-R', 'postgres:', folder]);
+    this.environment = {
+      PATH: process.env.PATH,
+      HOME: folder,
+      KIJKO_ROOT: tree,
+      KIJKO_HOME: path.join(folder, 'home'),
+      KIJKO_DB_PORT: String(await freePort()),
+      KIJKO_DB_HOST: '127.0.0.1',
+      KIJKO_PG_PREFIX: path.join(process.env.TEST_HOME, 'pgsql'),
+      KIJKO_SECRET_FILES: path.join(folder, 'secrets'),
+      KIJKO_SEAL_KEY_FILE: path.join(folder, 'seal/seal.keys'),
+    };
+  };
+
+  remove = async () => {
+    await this.stop();
+    fs.rmSync(this.folder, { recursive: true, force: true });
+  };
+
+  execute = ([command, args], extra = {}) =>
+    new Promise((resolve) => {
+      const env = { ...this.environment, ...extra };
+      execFile(command, args, { env, timeout: 120_000 }, (error, stdout, stderr) =>
+        resolve({ code: error ? error.code : 0, stdout, stderr }),
+      );
+    });
+
+  #script = (name) => path.join(this.tree, 'deploy/docker', name);
+
+  run = (script, args = [], extra = {}) => this.execute(asServerUser('bash', [this.#script(script), ...args]), extra);
+
+  /** A program of the server's Postgres, as its user. */
+  program = (name, args) => this.execute(asServerUser(path.join(this.environment.KIJKO_PG_PREFIX, 'lib/postgresql/15/bin', name), args));
+
+  /** Its image has the checkout's node_modules and no server, so it may be any user. */
+  migrate = () =>
+    this.execute(['bash', [path.join(root, 'deploy/docker/migrate-entrypoint.sh')]], {
+      KIJKO_ROOT: root,
+      KIJKO_HOME: path.join(this.folder, 'migrate'),
+    });
+
+  start = async (extra = {}) => {
+    const [command, args] = asServerUser('bash', [this.#script('postgres-entrypoint.sh')]);
+    const log = [];
+    this.server = spawn(command, args, { env: { ...this.environment, ...extra }, stdio: ['ignore', 'pipe', 'pipe'] });
+    for (const stream of [this.server.stdout, this.server.stderr]) stream.on('data', (data) => log.push(String(data)));
+    const ended = new Promise((resolve) => this.server.once('exit', (code) => resolve(code ?? -1)));
+    for (let tries = 0; tries < 600; tries++) {
+      if ((await this.run('postgres-healthy.sh')).code === 0) return;
+      const code = await Promise.race([ended, pause(100)]);
+      assert.equal(code, undefined, `the server ended with ${code}:\n${log.join('')}`);
+    }
+    assert.fail(`the server did not become healthy:\n${log.join('')}`);
+  };
+
+  /** By the images' stop signal. The process is Postgres itself, since the entrypoint becomes it. */
+  stop = async (signal = 'SIGINT') => {
+    const { server } = this;
+    if (!server || server.exitCode !== null || server.signalCode !== null) return;
+    const ended = new Promise((resolve) => server.once('exit', resolve));
+    server.kill(signal);
+    await ended;
+  };
+
+  query = async (sql) => {
+    const { code, stdout, stderr } = await this.run('postgres-psql.sh', ['--admin', '-X', '-At', '-c', sql]);
+    assert.equal(code, 0, stderr);
+    return stdout.trim();
+  };
+}
