@@ -107,6 +107,8 @@ as $$
 #variable_conflict use_column
 declare
   key public.api_keys := private.api_keys_lock(rotate_api_key.id);
+  maker constant uuid := private.api_keys_maker();
+  held text[];
 begin
   if (rotate_api_key.overlap between interval '0' and interval '30 days') is not true then
     perform kijko.fail('invalid_input', 'overlap: 0 to 30 days');
@@ -117,11 +119,22 @@ begin
   if key.kind = 'personal' and not private.api_keys_is_owned(key) then
     perform kijko.fail('permission_denied', 'only its owner rotates a personal key', 'Revoke it instead.');
   end if;
-  -- Who rotates a key can use it. So it holds no more than the caller does, now and, by user_id, later.
-  if not private.api_keys_permissions_of(key) <@ private.tenancy_caller_permissions(key.org_id) then
+  -- Who rotates a key can use it. So it holds no more than the caller does, now and later.
+  held := private.api_keys_permissions_of(key);
+  if not held <@ private.tenancy_caller_permissions(key.org_id) then
     perform kijko.fail('permission_denied', 'the key holds permissions that you do not hold', 'Revoke it instead.');
   end if;
-  update public.api_keys as k set prefix = kijko.generate_api_key(k.id), user_id = private.api_keys_maker() where k.id = rotate_api_key.id
+  -- From now on the caller bounds it. It must not grow by that, because the former key works during the overlap. So what another
+  -- member has bounded becomes a list of what the key holds now. A calling key bounds by its list, where wildcards may stay.
+  if key.user_id is distinct from maker then
+    key.permissions := private.api_keys_bounded(key.permissions, held);
+  elsif kijko.api_key_id() is not null then
+    key.permissions := private.api_keys_bounded(
+      key.permissions, held || array(select e.entry from unnest(kijko.api_key_permissions()) as e (entry) where e.entry like '*:%')
+    );
+  end if;
+  update public.api_keys as k set prefix = kijko.generate_api_key(k.id), user_id = maker, permissions = key.permissions
+  where k.id = rotate_api_key.id
   returning k.* into key;
   perform kijko.store_api_key_secret(rotate_api_key.id, rotate_api_key.overlap);
   return private.api_keys_issued(key);

@@ -1,7 +1,7 @@
 -- API keys as callers: which organization and permissions they have, what they make, and what belongs to persons only.
 begin;
 \ir 000_helpers.sql
-select no_plan();
+select plan(89);
 
 select tests.sign_up(u) from unnest(array['ada', 'bob', 'mem', 'vic']) as u;
 update public.subscriptions set plan = 'TEAMS' where org_id in (tests.org('ada'), tests.org('bob'));
@@ -10,7 +10,7 @@ create table tests.keys (name text primary key, id uuid not null default gen_ran
 create function tests.key(name text) returns uuid language sql stable security definer as $$ select k.id from tests.keys as k where k.name = key.name $$;
 create function tests.asked(name text, query text, org uuid default null) returns text language sql as $$ select tests.by_key(tests.key(asked.name), query, asked.org) $$;
 create function tests.act_by(name text, org uuid default null) returns boolean language sql as $$ select tests.act_as_key(tests.key(act_by.name), org) $$;
-insert into tests.keys (name) select n from unnest(array['reader', 'writer', 'all', 'mine', 'mem', 'manager', 'browser', 'office', 'keys']) as n;
+insert into tests.keys (name) select n from unnest(array['reader', 'writer', 'all', 'mine', 'mem', 'manager', 'browser', 'office', 'keys', 'wild', 'of vic']) as n;
 grant select on tests.keys to public;
 -- What the caller is told about itself.
 create function tests.self() returns text language sql as $$
@@ -29,6 +29,7 @@ create function tests.by_key() returns text language sql as $$
 $$;
 select tests.skill(tests.org('ada'), 'of ada') as skill, tests.skill(tests.org('bob'), 'of bob') as other_skill \gset
 
+insert into public.custom_roles (id, org_id, name, permissions) values ('00000000-0000-4000-8000-00000000c002', tests.org('ada'), 'Keeper', '{skills:read,api_keys:write,api_keys:read}');
 select tests.act_as('ada', tests.org('ada'));
 insert into public.api_keys (id, name, kind, permissions, origins) values
   (tests.key('reader'), 'reader', 'service', '["*:read"]', '{}'),
@@ -173,6 +174,21 @@ select tests.refuses($$select public.create_api_key('x', '["*:read"]')$$, 'permi
 select tests.refuses($$select public.create_api_key('x', '["skills:read"]', 'personal')$$, 'permission_denied', 'and no personal keys');
 select tests.refuses(format('select public.rotate_api_key(%L)', tests.key('all')), 'permission_denied', 'it does not get a key that may do more');
 select tests.refuses(format('select public.rotate_api_key(%L)', tests.key('mem')), 'permission_denied', 'nor a personal one');
+select tests.act_as_superuser();
+update public.api_keys set user_id = null where id = tests.key('keys');
+insert into public.api_keys (id, org_id, name, permissions) values (tests.key('wild'), tests.org('ada'), 'wild', '["*:read", "skills:write"]');
+select tests.act_by('keys');
+select tests.refuses(format('select public.rotate_api_key(%L)', tests.key('wild')), 'permission_denied', 'nor one with a wildcard that holds more');
+select tests.act_as_superuser();
+update public.memberships set role = null, custom_role_id = '00000000-0000-4000-8000-00000000c002' where user_id = tests.id('vic') and org_id = tests.org('ada');
+select tests.act_as('vic', tests.org('ada'));
+insert into public.api_keys (id, name, permissions) values (tests.key('of vic'), 'of vic', '["*:read", "api_keys:write"]');
+select tests.act_by('keys');
+select is((public.rotate_api_key(tests.key('of vic'))).permissions, '["api_keys:write", "skills:read"]', 'a wildcard becomes what the key held, when a key without it rotates it');
+select is((select k.user_id from public.api_keys as k where k.name = 'of vic'), null, 'which bounds it from then on');
+select tests.act_as_superuser();
+update public.memberships set role = 'viewer' where user_id = tests.id('vic') and org_id = tests.org('ada');
+select tests.act_by('keys');
 select is((public.revoke_api_key(tests.key('mem'))).id, tests.key('mem'), 'it revokes any key of the organization');
 select ok(not tests.act_by('mem'), 'which is no caller any more');
 select tests.act_by('writer');

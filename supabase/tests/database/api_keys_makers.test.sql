@@ -1,7 +1,7 @@
 -- API keys after their makers were demoted, given another role, removed, banned or deleted.
 begin;
 \ir 000_helpers.sql
-select no_plan();
+select plan(43);
 
 select tests.sign_up(u) from unnest(array['ada', 'eve', 'adm', 'mem', 'boss', 'gone']) as u;
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -11,7 +11,7 @@ create table tests.keys (name text primary key, id uuid not null default gen_ran
 grant select on tests.keys to public;
 create function tests.key(name text) returns uuid language sql stable security definer as $$ select k.id from tests.keys as k where k.name = key.name $$;
 create function tests.stored(name text) returns public.api_keys language sql stable security definer as $$ select k.* from public.api_keys as k where k.id = tests.key(stored.name) $$;
-insert into tests.keys (name) select n from unnest(array['adm service', 'adm wild', 'adm personal', 'adm parent', 'child', 'mem personal', 'boss wild', 'gone service', 'nothing']) as n;
+insert into tests.keys (name) select n from unnest(array['adm service', 'adm wild', 'adm personal', 'adm parent', 'child', 'mem personal', 'boss wild', 'gone service', 'nothing', 'rotated']) as n;
 -- What a key may do now; "refused" if it is no caller.
 create function tests.may(name text, variadic permissions text[]) returns text language sql as $$
   select tests.by_key(tests.key(may.name), format(
@@ -30,6 +30,7 @@ insert into public.api_keys (id, name, kind, permissions) values
   (tests.key('adm wild'), 'adm wild', 'service', '["*:read", "*:write", "members:read"]'),
   (tests.key('adm personal'), 'adm personal', 'personal', '["*:read", "*:write", "members:write"]'),
   (tests.key('adm parent'), 'adm parent', 'service', '["api_keys:write", "skills:read", "skills:write"]'),
+  (tests.key('rotated'), 'rotated', 'service', '["*:write"]'),
   (tests.key('nothing'), 'nothing', 'service', '["members:write"]');
 select tests.act_as('mem', tests.org('ada'));
 insert into public.api_keys (id, name, kind, permissions) values (tests.key('mem personal'), 'mem personal', 'personal', '["*:read"]');
@@ -57,6 +58,15 @@ select tests.act_as_superuser();
 select tests.set_role('adm', 'owner');
 select is(tests.may('adm wild', 'skills:write', 'repositories:write'), 'skills:write repositories:write', 'the maker is an owner: a wildcard grows with them');
 select is(tests.may('adm service', 'skills:write', 'billing:write'), 'skills:write', 'a list does not');
+
+-- ---- rotation by another member
+select tests.set_role('adm', 'admin');
+select tests.act_as('ada', tests.org('ada'));
+select public.rotate_api_key(tests.key('rotated'), '1 hour');
+select is(tests.may('rotated', 'skills:write', 'repositories:write'), 'skills:write', 'who rotates the key of another does not widen it');
+select is((tests.stored('rotated')).user_id, tests.id('ada'), 'and bounds it from then on');
+select is((tests.stored('rotated')).permissions ? '*:write', false, 'its wildcard is what it held');
+select tests.act_as_superuser();
 
 -- ---- custom roles
 insert into public.custom_roles (id, org_id, name, base_role, permissions)
