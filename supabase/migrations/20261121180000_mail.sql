@@ -132,6 +132,7 @@ create unique index mail_messages_dedupe_key on private.mail_messages (org_id, d
 create index mail_messages_org_id_idx on private.mail_messages (org_id, created_at);
 create index mail_messages_created_at_idx on private.mail_messages (created_at);
 create index mail_messages_queued_idx on private.mail_messages (created_at) where status = 'queued';
+create index mail_messages_failed_idx on private.mail_messages (finished_at) where status = 'failed';
 create index mail_messages_kept_idx on private.mail_messages (finished_at) where status = 'kept' and data is not null;
 
 comment on table private.mail_messages is 'Mails, queued, sent, given up or kept. No role but the owner reads them: data holds links and codes that sign their holder in.';

@@ -140,15 +140,20 @@ as $$
 $$;
 comment on function private.mail_html_page(text, text) is 'The HTML document around the content of a template; a template that is a whole document stays as it is.';
 
+create function private.mail_data(message private.mail_messages) returns jsonb
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$ select message.data $$;
+comment on function private.mail_data(private.mail_messages) is 'Variables of a mail, links and codes among them. Null once they are gone.';
+
 create function private.mail_render(id uuid) returns table (recipient text, subject text, text text, html text, link text)
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select m.recipient, left(private.mail_fill(t.subject, v.data, false), 200), private.mail_fill(t.text, v.data, false),
-    private.mail_html_page(private.mail_fill(t.html, v.data, true), t.locale), m.data ->> 'link'
+    private.mail_html_page(private.mail_fill(t.html, v.data, true), t.locale), v.data ->> 'link'
   from private.mail_messages as m
-  cross join lateral (select jsonb_build_object('email', m.recipient) || m.data) as v (data)
+  cross join lateral (select jsonb_build_object('email', m.recipient) || private.mail_data(m)) as v (data)
   join private.mail_templates as t on t.name = m.template and t.locale = m.locale
-  where m.id = mail_render.id and m.data is not null
+  where m.id = mail_render.id and v.data is not null
 $$;
 comment on function private.mail_render(uuid) is 'Subject and bodies of a mail, by today''s template; no row once its data is gone. The variable email is the recipient unless the sender gave it.';
 

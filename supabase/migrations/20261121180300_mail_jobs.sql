@@ -116,11 +116,7 @@ as $$
   select
     s.delivery, q.queued, coalesce(greatest(extract(epoch from clock_timestamp() - q.oldest), 0), 0)::double precision,
     (select count(*) from private.mail_messages as m where m.status = 'kept' and m.data is not null),
-    (
-      select count(*) from private.mail_messages as m
-      where m.status = 'failed' and m.finished_at > clock_timestamp() - interval '1 hour'
-        and m.created_at > clock_timestamp() - interval '1 hour' - s.max_age
-    )
+    (select count(*) from private.mail_messages as m where m.status = 'failed' and m.finished_at > clock_timestamp() - interval '1 hour')
   from private.mail_settings as s
   cross join (
     select count(*) as queued, min(m.created_at) as oldest from private.mail_messages as m where m.status = 'queued'

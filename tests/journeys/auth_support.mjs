@@ -21,14 +21,18 @@ export async function refused(promise, code, status) {
 /** The newest mail of this kind to an address: {template, locale, data}. Mails are kept where no server is set up. */
 export async function mailTo(email, template) {
   const [mail] = await sql(
-    `select template, locale, data from private.mail_messages where recipient = $1 and template = $2 order by created_at desc limit 1`,
+    `select m.template, m.locale, private.mail_data(m) as data from private.mail_messages as m
+     where m.recipient = $1 and m.template = $2 order by m.created_at desc limit 1`,
     [email, template],
   );
   assert.ok(mail, `no mail ${template} to ${email}`);
   return mail;
 }
 
-export const mailsTo = (email) => sql('select template, data from private.mail_messages where recipient = $1 order by created_at', [email]);
+export const mailsTo = (email) =>
+  sql('select m.template, private.mail_data(m) as data from private.mail_messages as m where m.recipient = $1 order by m.created_at', [
+    email,
+  ]);
 
 /** Opens a link as a browser would and says where it leads: {target, query, fragment}. */
 export async function openLink(link, { method = 'GET' } = {}) {
