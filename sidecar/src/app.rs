@@ -6,7 +6,11 @@ use crate::domains;
 pub use crate::service::SERVICE;
 
 /// The domains. A new one is a folder under `domains/` and a line here.
-pub const DOMAINS: [FromEnv; 2] = [domains::executions::from_env, domains::stripe::from_env];
+pub const DOMAINS: [FromEnv; 3] = [
+    domains::executions::from_env,
+    domains::mail::from_env,
+    domains::stripe::from_env,
+];
 
 /// Reads the process environment.
 pub fn settings() -> Result<Settings, ConfigError> {
@@ -120,6 +124,7 @@ mod tests {
             ("database", "down"),
             ("listener", "degraded"),
             ("llm", "ok"),
+            ("mail", "degraded"),
             ("queue", "degraded"),
             ("stripe", "degraded"),
             ("worker", "ok"),
@@ -177,6 +182,7 @@ mod tests {
             ("KIJKO_LEASE_SECONDS", "1"),
             ("KIJKO_LLM_ECHO", "perhaps"),
             ("OPENAI_BASE_URL", "https://user:pw@llm.example"),
+            ("SMTP_URL", "smtp://user:pw@mail.example/hidden"),
             ("STRIPE_WEBHOOK_SECRET", "sk_live_hidden"),
             ("KIJKO_LOG", "kijko_sidecar=loudly"),
         ];

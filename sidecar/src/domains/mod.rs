@@ -10,4 +10,5 @@
 //! [`crate::app::DOMAINS`] lists them.
 
 pub mod executions;
+pub mod mail;
 pub mod stripe;
