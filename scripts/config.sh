@@ -43,7 +43,9 @@ load_ports() {
 
 # What login takes from the environment. Empty: what the database has stays, and the site is the public URL.
 load_login_settings() {
+  local url='^https?://[^[:space:]"<>?#]+$'
   SITE_URL=${KIJKO_SITE_URL:-$PUBLIC_URL}
+  [[ $SITE_URL =~ $url ]] || misuse "KIJKO_SITE_URL must be an http or https address, not '$SITE_URL'"
   REDIRECT_URLS=${KIJKO_REDIRECT_URLS:-}
   MAIL_CONFIRM=${KIJKO_MAIL_CONFIRM:-}
   BCRYPT_COST=${KIJKO_BCRYPT_COST:-}

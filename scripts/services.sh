@@ -120,6 +120,7 @@ start_login() {
 }
 
 start_sidecar() {
+  set_mail_delivery "$([ -n "${SMTP_URL:-}" ] && echo smtp || echo keep)"
   install_binary kijko-sidecar "$SIDECAR_BINARY"
   DATABASE_URL="$SIDECAR_DB_URL?sslmode=disable" \
     KIJKO_SIDECAR_BIND=127.0.0.1:$SIDECAR_PORT \

@@ -65,7 +65,7 @@ TEST_STACK=no
 
 test_kijko() {
   env -u KIJKO_DB_PORT KIJKO_HOME="$TEST_HOME" KIJKO_API_PORT="$TEST_PORT" KIJKO_LLM_ECHO=1 OPENAI_API_KEY='' ANTHROPIC_API_KEY='' GEMINI_API_KEY='' \
-    STRIPE_WEBHOOK_SECRET=whsec_test_first,whsec_test_second KIJKO_BCRYPT_COST=4 KIJKO_YES=1 "$ROOT/kijko" "$@"
+    STRIPE_WEBHOOK_SECRET=whsec_test_first,whsec_test_second SMTP_URL='' KIJKO_BCRYPT_COST=4 KIJKO_YES=1 "$ROOT/kijko" "$@"
 }
 
 start_test_stack() {

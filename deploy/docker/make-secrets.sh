@@ -41,6 +41,8 @@ main() {
     [ -e "$FOLDER/${vendor}_api_key" ] || : > "$FOLDER/${vendor}_api_key"
   done
   [ -e "$FOLDER/stripe_webhook_secret" ] || : > "$FOLDER/stripe_webhook_secret"
+  # Empty: mails are kept.
+  [ -e "$FOLDER/smtp_url" ] || : > "$FOLDER/smtp_url"
   if [ ! -e "$FOLDER/jwt.pem" ]; then make_signing_key "$FOLDER/jwt.pem"; fi
   chmod 0644 "$FOLDER"/*
   say "the secrets are in $FOLDER: back them up, and commit them nowhere"

@@ -19,4 +19,5 @@ from_file OPENAI_API_KEY
 from_file ANTHROPIC_API_KEY
 from_file GEMINI_API_KEY
 from_file STRIPE_WEBHOOK_SECRET
+from_file SMTP_URL
 exec kijko-sidecar "$@"

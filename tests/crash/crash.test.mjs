@@ -2,6 +2,7 @@
 import { after, before } from 'node:test';
 import { chaosTests } from './chaos.mjs';
 import { kijkoUp, killSidecars, stopStackSidecar, Vendor } from './harness.mjs';
+import { mailTests } from './mail.mjs';
 import { postgresTests } from './postgres.mjs';
 import { sidecarTests } from './sidecar.mjs';
 import { stripeTests } from './stripe.mjs';
@@ -27,4 +28,5 @@ after(async () => {
 sidecarTests(vendor);
 postgresTests(vendor);
 stripeTests(vendor);
+mailTests();
 chaosTests(vendor);

@@ -192,7 +192,7 @@ class VendorCall {
 const started = new Set();
 
 export class Sidecar {
-  static async start(vendor, { leaseSeconds = 3, shutdownSeconds = 5, concurrency = 4 } = {}) {
+  static async start(vendor, { leaseSeconds = 3, shutdownSeconds = 5, concurrency = 4, variables = {} } = {}) {
     const sidecar = new Sidecar();
     const port = await freePort();
     const operatorsPort = await freePort();
@@ -214,13 +214,13 @@ export class Sidecar {
         KIJKO_SIDECAR_BIND: `127.0.0.1:${port}`,
         KIJKO_SIDECAR_OPERATORS_BIND: `127.0.0.1:${operatorsPort}`,
         KIJKO_LLM_ECHO: '1',
-        OPENAI_BASE_URL: vendor.baseUrl,
-        OPENAI_API_KEY: 'not-a-real-key',
+        ...(vendor && { OPENAI_BASE_URL: vendor.baseUrl, OPENAI_API_KEY: 'not-a-real-key' }),
         KIJKO_WORKER_CONCURRENCY: String(concurrency),
         KIJKO_LEASE_SECONDS: String(leaseSeconds),
         KIJKO_POLL_SECONDS: '1',
         KIJKO_SHUTDOWN_SECONDS: String(shutdownSeconds),
         STRIPE_WEBHOOK_SECRET: STRIPE_SECRET,
+        ...variables,
       },
     });
     closeSync(log);
