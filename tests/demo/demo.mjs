@@ -28,18 +28,20 @@ import {
 } from './setup.mjs';
 import { elapsed, short, until } from './story.mjs';
 import { payByStripe } from './stripe.mjs';
+import { inviteColleague } from './team.mjs';
 
 async function demo() {
   story.title(`Kijko: from sign-up to quota (model ${MODEL})`);
 
-  const { ada, bob } = await story.step('Two users sign up', async (say) => {
-    const [first, second] = [await signUp('Ada'), await signUp('Bob')];
-    for (const who of [first, second]) say(`${who.email} has the organization "${who.organization.name}" (${who.organization.slug})`);
+  const { ada, bob, cleo } = await story.step('Three users sign up', async (say) => {
+    const [first, second, third] = [await signUp('Ada'), await signUp('Bob'), await signUp('Cleo')];
+    for (const who of [first, second, third])
+      say(`${who.email} has the organization "${who.organization.name}" (${who.organization.slug})`);
     assert.notEqual(first.organization.id, second.organization.id);
     const plans = await ok(first.client.from('subscriptions').select('plan, status'));
     assert.deepEqual(plans, [{ plan: 'FREE', status: 'active' }]);
     say('each on the plan FREE');
-    return { ada: first, bob: second };
+    return { ada: first, bob: second, cleo: third };
   });
 
   const { project, skill, filler } = await story.step('Ada creates a project and a skill', async (say) => {
@@ -68,6 +70,10 @@ async function demo() {
     );
     say(`project ${made.slug}, skill "${main.name}" on ${main.model}`);
     return { project: made, skill: main, filler: cheap };
+  });
+
+  await story.step('Ada invites Cleo, with a role of her own making', async (say) => {
+    await inviteColleague(say, { ada, bob, cleo, skill });
   });
 
   await story.step('A bad schedule is refused', async (say) => {

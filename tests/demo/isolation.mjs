@@ -11,6 +11,8 @@ export async function nonMemberSeesNothing(say, { ada, bob, project, skill, habi
     'organizations',
     'profiles',
     'memberships',
+    'custom_roles',
+    'invitations',
     'subscriptions',
     'projects',
     'skills',
