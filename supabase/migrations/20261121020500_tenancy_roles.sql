@@ -45,7 +45,7 @@ begin
     if exists (select 1 from public.memberships as m where m.org_id = old.org_id and m.custom_role_id = old.id) then
       perform kijko.fail(
         'conflict',
-        format('%s members have the role', (select count(*) from public.memberships as m where m.org_id = old.org_id and m.custom_role_id = old.id)),
+        format('members who have the role: %s', (select count(*) from public.memberships as m where m.org_id = old.org_id and m.custom_role_id = old.id)),
         'Give them another role first.'
       );
     end if;

@@ -257,7 +257,7 @@ begin
   where i.org_id = old.org_id and i.custom_role_id = old.id and private.invitations_is_open(i)
     and exists (select 1 from public.organizations as o where o.id = old.org_id);
   if open_ones > 0 then
-    perform kijko.fail('conflict', format('%s open invitations name the role', open_ones), 'Revoke them first.');
+    perform kijko.fail('conflict', format('open invitations that name the role: %s', open_ones), 'Revoke them first.');
   end if;
   -- Expired ones could be sent again.
   update public.invitations as i set status = 'revoked'

@@ -91,8 +91,7 @@ describe('custom roles', () => {
   test('a role that members have cannot be deleted; the role of an update that names only the role ends it', async () => {
     const role = await ok(define(team.owner, team.orgId, { name: 'In use', permissions: ['skills:read'] }));
     await ok(assign(team.owner, team.orgId, auditor, { custom_role_id: role.id }));
-    const error = await refused(team.owner.client.from('custom_roles').delete().eq('id', role.id), 409, 'conflict');
-    assert.match(error.details, /1 member/);
+    await refused(team.owner.client.from('custom_roles').delete().eq('id', role.id), 409, 'conflict');
     assert.deepEqual(await ok(assign(team.owner, team.orgId, auditor, { role: 'viewer' })), [{ role: 'viewer', custom_role_id: null }]);
     assert.equal((await ok(team.owner.client.from('custom_roles').delete().eq('id', role.id).select())).length, 1);
     const listed = await ok(

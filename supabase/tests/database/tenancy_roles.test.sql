@@ -234,7 +234,7 @@ select tests.refuses($$delete from public.custom_roles where id = $$ || quote_li
 -- ---- a role in use stays
 select tests.act_as('ada', tests.lab());
 select tests.refuses($$delete from public.custom_roles where name = 'Manager'$$, 'conflict', 'a role that members have cannot be deleted');
-select is(tests.refusal($$delete from public.custom_roles where name = 'Manager'$$) ->> 'details', '2 members have the role', 'and the refusal says how many');
+select matches(tests.refusal($$delete from public.custom_roles where name = 'Manager'$$) ->> 'details', '\m2\M', 'and the refusal says how many');
 select lives_ok($$delete from public.custom_roles where name = 'Mine'$$, 'one that nobody has can be deleted');
 select tests.act_as_service();
 select tests.refuses($$delete from public.custom_roles where name = 'Manager'$$, 'conflict', 'also for service_role');
