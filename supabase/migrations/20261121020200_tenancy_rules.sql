@@ -111,7 +111,7 @@ begin
     return; -- the organization is being deleted with its members
   end if;
   -- The policy asked before the wait, in which the caller may have ceased to be an owner.
-  if (kijko.actor()).kind not in ('none', 'service') and leaving is distinct from kijko.user_id() and not public.has_role(org, 'owner') then
+  if (kijko.actor()).kind not in ('none', 'service') and leaving is distinct from private.tenancy_person_id() and not public.has_role(org, 'owner') then
     perform kijko.fail('permission_denied', 'only an owner changes or removes an owner');
   end if;
   select count(*) > 0, coalesce(bool_or(private.tenancy_can_sign_in(m.user_id)), false) into others, others_sign_in
