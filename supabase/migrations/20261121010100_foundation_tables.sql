@@ -228,11 +228,11 @@ declare
   visible text := '';
 begin
   if 'project_id' = any (columns) then
-    unhidden := ' and (project_id is null or project_id <> all (array(select private.projects_hidden_ids())))';
+    unhidden := ' and (project_id = any (array(select private.projects_hidden_ids()))) is not true';
     visible := ' and (project_id is null or private.projects_is_visible(project_id))';
   end if;
   if 'skill_id' = any (columns) then
-    unhidden := unhidden || ' and (skill_id is null or skill_id <> all (array(select private.skills_hidden_ids())))';
+    unhidden := unhidden || ' and (skill_id = any (array(select private.skills_hidden_ids()))) is not true';
     visible := visible || ' and (skill_id is null or private.skills_is_visible(skill_id))';
   end if;
   execute format('alter table %s enable row level security', tenant_table);

@@ -126,7 +126,7 @@ grant select on public.jobs to authenticated, service_role;
 create policy jobs_select on public.jobs for select to authenticated
   using (
     org_id = any (array(select private.org_ids_with('jobs:read')))
-    and (project_id is null or project_id <> all (array(select private.projects_hidden_ids())))
+    and (project_id = any (array(select private.projects_hidden_ids()))) is not true
     and (not managers_only or org_id = any (array(select private.org_ids_with('projects:manage'))))
   );
 

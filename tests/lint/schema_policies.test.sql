@@ -42,7 +42,7 @@ create view pg_temp.offences as
   join pg_policy as y on y.polrelid = p.relid and y.polname = p.polname
   where not (a.attname = 'skill_id' and exists (select 1 from pg_attribute as o where o.attrelid = p.relid and o.attname = 'project_id'))
     and (
-      (y.polqual is not null and strpos(pg_get_expr(y.polqual, y.polrelid), h.pointer || ' <> ALL (ARRAY( SELECT private.' || h.domain || '_hidden_ids()') = 0)
+      (y.polqual is not null and strpos(pg_get_expr(y.polqual, y.polrelid), '((' || h.pointer || ' = ANY (ARRAY( SELECT private.' || h.domain || '_hidden_ids() AS ' || h.domain || '_hidden_ids))) IS NOT TRUE)') = 0)
       or (y.polwithcheck is not null and strpos(pg_get_expr(y.polwithcheck, y.polrelid), 'private.' || h.domain || '_is_visible(' || h.pointer || ')') = 0)
     )
   union all
@@ -63,7 +63,7 @@ create view pg_temp.offences as
   union all
   select 'policy column leads no index', p.name || '.' || m.col[1]
   from pg_temp.policies as p
-  cross join lateral regexp_matches(p.body, '\(?(\w+) = (?:ANY \(ARRAY\(|\( SELECT)', 'g') as m (col)
+  cross join lateral regexp_matches(p.body, '\(?(\w+) = (?:ANY \(ARRAY\( SELECT (?!\w+\.\w+_hidden_ids)|\( SELECT)', 'g') as m (col)
   join pg_attribute as a on a.attrelid = p.relid and a.attname = m.col[1]
   where not pg_temp.leading_index(p.relid, array[a.attnum])
   union all
