@@ -3,8 +3,8 @@
 --
 -- A user who may invite creates an invitation. Its token goes to the address by mail, and the user may pass it on, too. A
 -- signed-in user who presents the token may accept.
--- Where the operator says that login confirms addresses, the user's confirmed address must be that of the invitation.
--- Otherwise the address is a label in the list of invitations: it is not compared with an account and proves nothing.
+-- Where login confirms addresses, the user's confirmed address must be that of the invitation. Otherwise the address is a label
+-- in the list of invitations: it is not compared with an account and proves nothing.
 -- Lock order: users, then the organization, then the invitation.
 -- ============================================================================
 
@@ -80,12 +80,12 @@ alter table private.invitation_tokens enable row level security;
 
 create table private.invitation_settings (
   id boolean primary key default true check (id),
-  bind_to_address boolean not null default false
+  bind_to_address boolean
 );
 insert into private.invitation_settings default values;
 comment on table private.invitation_settings is 'One row: what the operator says about invitations.';
 comment on column private.invitation_settings.id is 'Always true: there is one row.';
-comment on column private.invitation_settings.bind_to_address is 'True: only a user whose confirmed address is that of the invitation may accept. Only for a login that confirms addresses by mail: where sign-up confirms any address at once, as on a plain Postgres, it would prove nothing.';
+comment on column private.invitation_settings.bind_to_address is 'True: only a user whose confirmed address is that of the invitation may accept. False: any user with the token. Null, the default, is true where the login of a plain Postgres confirms addresses by mail (auth_api.settings.mailer_autoconfirm is false). Only for a login that does so: sign-up that confirms any address at once proves nothing.';
 select private.describe_data('private.invitation_settings', '{
   "id, bind_to_address": "whether invitations are bound to addresses"
 }', 'platform');
@@ -154,16 +154,33 @@ language sql stable parallel safe set search_path = pg_catalog, pg_temp
 as $$ select coalesce(invitation.status = 'pending' and invitation.expires_at > kijko.now(), false) $$;
 comment on function private.invitations_is_open(public.invitations) is 'Whether the invitation can still be accepted or declined; false for null.';
 
-create function private.invitations_is_addressed_to(invitation public.invitations, invitee uuid) returns boolean
-language sql stable set search_path = pg_catalog, pg_temp
+create function private.invitations_are_bound() returns boolean
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-  select not (select s.bind_to_address from private.invitation_settings as s)
-    or exists (
-      select 1 from auth.users as u
-      where u.id = invitee and u.email_confirmed_at is not null and not u.is_anonymous and lower(u.email) = invitation.email
-    )
+declare
+  said constant boolean := (select s.bind_to_address from private.invitation_settings as s);
+begin
+  if said is not null then
+    return said;
+  elsif to_regclass('auth_api.settings') is null then
+    return false; -- Supabase: the database does not know what GoTrue confirms
+  end if;
+  return (select not s.mailer_autoconfirm from auth_api.settings as s);
+end
 $$;
-comment on function private.invitations_is_addressed_to(public.invitations, uuid) is 'Whether the user may accept the invitation as far as its address goes: always, unless the operator binds invitations to confirmed addresses.';
+comment on function private.invitations_are_bound() is 'Whether invitations are bound to confirmed addresses: by private.invitation_settings, else by the settings of login.';
+
+create function private.invitations_is_addressed_to(invitation public.invitations, invitee uuid) returns boolean
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return not private.invitations_are_bound() or exists (
+    select 1 from auth.users as u
+    where u.id = invitee and u.email_confirmed_at is not null and not u.is_anonymous and lower(u.email) = invitation.email
+  );
+end
+$$;
+comment on function private.invitations_is_addressed_to(public.invitations, uuid) is 'Whether the user may accept the invitation as far as its address goes.';
 
 create function private.invitations_limit_rate(subject text, who text, max_per_hour integer) returns void
 language plpgsql set search_path = pg_catalog, pg_temp

@@ -1,7 +1,7 @@
 -- Sending an invitation again, invitations with a custom role, and those bound to an address.
 begin;
 \ir 000_helpers.sql
-select plan(54);
+select plan(58);
 
 -- How many invitations are sent an hour is not rolled back: each run has users and organizations of its own.
 select set_config('tests.run', gen_random_uuid()::text, true);
@@ -130,10 +130,11 @@ select is(row((tests.invitation(:'id')).status, (tests.invitation(:'id')).role, 
 select tests.act_as_superuser();
 select tests.travel('0');
 
--- ---- bound to an address, where the operator says that login confirms addresses
+-- ---- bound to an address, where login confirms addresses
 select (i).token as token from tests.invite('ada', 'Vera@Example.test', 'viewer') as i \gset
 select tests.act_as_superuser();
-update private.invitation_settings set bind_to_address = true;
+update private.invitation_settings set bind_to_address = null;
+update auth_api.settings set mailer_autoconfirm = false;
 select tests.sign_up(who) from unnest(array['vera', 'thief']) as who;
 select tests.act_as('thief');
 select tests.refuses(format('select public.accept_invitation(%L)', :'token'), 'permission_denied', 'a user with another address cannot accept');
@@ -152,8 +153,25 @@ select tests.act_as('vera');
 select lives_ok(format('select public.accept_invitation(%L)', :'token'), 'the user with the confirmed address can');
 select tests.act_as('thief');
 select tests.refuses(format('select public.accept_invitation(%L)', :'token'), 'not_found', 'and then the token is used');
+select (i).token as token from tests.invite('ada', 'nobody@example.test', 'viewer') as i \gset
+select tests.act_as('thief');
+select tests.refuses(format('select public.accept_invitation(%L)', :'token'), 'permission_denied', 'the settings of login decide');
 select tests.act_as_superuser();
 update private.invitation_settings set bind_to_address = false;
+select tests.act_as('thief');
+select lives_ok(format('select public.accept_invitation(%L)', :'token'), 'unless the operator says that invitations are not bound');
+select tests.act_as_superuser();
+update auth_api.settings set mailer_autoconfirm = true;
+update private.invitation_settings set bind_to_address = true;
+select tests.sign_up('other');
+select (i).token as token from tests.invite('ada', 'nobody@example.test', 'viewer') as i \gset
+select tests.act_as('other');
+select tests.refuses(format('select public.accept_invitation(%L)', :'token'), 'permission_denied', 'or that they are');
+select tests.act_as_superuser();
+update private.invitation_settings set bind_to_address = null;
+select tests.act_as('other');
+select lives_ok(format('select public.accept_invitation(%L)', :'token'), 'where login takes every address for confirmed, any user with the token may accept');
+select tests.act_as_superuser();
 
 -- ---- limits
 create function tests.send(id uuid, times integer) returns text language plpgsql as $$
