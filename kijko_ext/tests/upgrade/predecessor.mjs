@@ -48,7 +48,11 @@ edit(detach, 'set detached_at = pg_catalog.clock_timestamp(), partition', 'set p
 edit(detach, 'q.detached_at is null', "q.partition like 'kijko.%'");
 
 // Other bodies, volatility, strictness, cost and comments; another condition of an index and another view.
-edit(is('function kijko.list_threshold_crossings(uuid, timestamptz)'), 'language sql stable parallel safe', 'language sql volatile parallel unsafe');
+edit(
+  is('function kijko.list_threshold_crossings(uuid, timestamptz)'),
+  'language sql stable parallel safe',
+  'language sql volatile parallel unsafe',
+);
 edit(is('function kijko.clamp(numeric)'), 'language sql immutable', 'language sql strict immutable cost 7');
 edit(is('function kijko.set_tier(uuid, text)'), 'a tier needs a subject', 'needs a subject');
 edit(is('index kijko.holds_ended'), "where state <> 'open'", 'where ended_at is not null');
