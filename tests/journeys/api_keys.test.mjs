@@ -310,8 +310,7 @@ describe('the makers of keys', () => {
     await ok(mine(membership().update({ role: 'viewer' })));
     for (const key of [service, personal]) {
       assert.deepEqual([await may(key, 'skills:write'), await may(key, 'skills:read')], [false, true]);
-      // PostgREST sees no token, so a refusal of Postgres' own is 401.
-      await refused(keyClient(key.secret).from('skills').insert({ name: 'x', prompt_template: 'x' }), 401, '42501');
+      await refused(keyClient(key.secret).from('skills').insert({ name: 'x', prompt_template: 'x' }), 403, '42501');
     }
     await ok(mine(membership().update({ role: 'member' })));
     for (const key of [service, personal]) assert.equal(await may(key, 'skills:write'), true);
