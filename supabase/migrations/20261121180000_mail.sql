@@ -3,7 +3,8 @@
 --
 -- mail_send() writes a message in the transaction of its caller. Where mails are delivered it also queues a job of kind mail,
 -- which names the message; the sidecar sends it by SMTP. Elsewhere the message is kept, and ./kijko mail shows it.
--- Tokens are in private.mail_messages.data only: no job, event or log has them, and they go when the message is sent or given up.
+-- Links and codes are in private.mail_messages.sealed_data only: no job, event or log has them, and they go when the message
+-- is sent or given up.
 --
 -- Times are of the real clock, as in the queue: a journey through product time must not expire a mail.
 -- Lock order: the job, then its message.
@@ -114,7 +115,7 @@ create table private.mail_messages (
   recipient text not null check (char_length(recipient) <= 320),
   template text not null check (char_length(template) <= 63),
   locale text not null check (locale in ('en', 'nl')),
-  data jsonb check (jsonb_typeof(data) = 'object' and pg_column_size(data) <= 32768),
+  sealed_data kijko.sealed check (char_length(sealed_data) <= 65536),
   dedupe_key text check (char_length(dedupe_key) between 1 and 255),
   status text not null check (status in ('queued', 'sent', 'failed', 'kept')),
   job_id uuid,
@@ -133,15 +134,15 @@ create index mail_messages_org_id_idx on private.mail_messages (org_id, created_
 create index mail_messages_created_at_idx on private.mail_messages (created_at);
 create index mail_messages_queued_idx on private.mail_messages (created_at) where status = 'queued';
 create index mail_messages_failed_idx on private.mail_messages (finished_at) where status = 'failed';
-create index mail_messages_kept_idx on private.mail_messages (finished_at) where status = 'kept' and data is not null;
+create index mail_messages_kept_idx on private.mail_messages (finished_at) where status = 'kept' and sealed_data is not null;
 
-comment on table private.mail_messages is 'Mails, queued, sent, given up or kept. No role but the owner reads them: data holds links and codes that sign their holder in.';
+comment on table private.mail_messages is 'Mails, queued, sent, given up or kept. No role but the owner reads them: they hold links and codes that sign their holder in.';
 comment on column private.mail_messages.id is 'Identity of the mail; the part of its Message-ID before the @.';
 comment on column private.mail_messages.org_id is 'Organization that sends it; the platform''s for mails of login.';
 comment on column private.mail_messages.recipient is 'Address that it goes to.';
 comment on column private.mail_messages.template is 'Which mail: a name of private.mail_kinds.';
 comment on column private.mail_messages.locale is 'Its language.';
-comment on column private.mail_messages.data is 'Variables of the template, links and codes among them: secret. Null once the mail is sent or given up, or was kept for kept_data_for.';
+comment on column private.mail_messages.sealed_data is 'Variables of the template, links and codes among them, sealed. Null once the mail is sent or given up, or was kept for kept_data_for.';
 comment on column private.mail_messages.dedupe_key is 'A second mail_send() of the organization with this key sends nothing.';
 comment on column private.mail_messages.status is 'queued, sent (the mail server took it), failed (given up), or kept (made while mails are not delivered).';
 comment on column private.mail_messages.job_id is 'Its job; null for a kept one.';
@@ -155,8 +156,14 @@ comment on column private.mail_messages.expires_at is 'Not sent after that.';
 comment on column private.mail_messages.finished_at is 'When it was sent, given up or kept.';
 select private.describe_data('private.mail_messages', '{
   "recipient": {"subject": "person", "purpose": "whom the mail goes to", "export": "none", "erasure": "retention"},
-  "data": {"subject": "secret", "purpose": "links and codes of the mail", "export": "none", "erasure": "retention"},
+  "sealed_data": {"subject": "secret", "purpose": "links and codes of the mail", "export": "none", "erasure": "retention"},
   "template, locale, dedupe_key": {"purpose": "what the mail says", "export": "none", "erasure": "retention"},
   "status, job_id, attempts, unanswered, smtp_code, error_code, expires_at, finished_at": {"purpose": "how sending went", "export": "none", "erasure": "retention"}
 }');
 alter table private.mail_messages enable row level security;
+
+create function private.mail_context(message private.mail_messages) returns text
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+return 'mail_messages/' || message.org_id::text || '/' || message.id::text;
+comment on function private.mail_context(private.mail_messages) is 'The context in which a mail''s variables are sealed. Those that are copied to another mail cannot be unsealed.';
+select private.seal_column('private.mail_messages', 'sealed_data', 'private.mail_context(private.mail_messages)');

@@ -141,9 +141,9 @@ $$;
 comment on function private.mail_html_page(text, text) is 'The HTML document around the content of a template; a template that is a whole document stays as it is.';
 
 create function private.mail_data(message private.mail_messages) returns jsonb
-language sql immutable set search_path = pg_catalog, pg_temp
-as $$ select message.data $$;
-comment on function private.mail_data(private.mail_messages) is 'Variables of a mail, links and codes among them. Null once they are gone.';
+language sql stable set search_path = pg_catalog, pg_temp
+as $$ select kijko.unseal(message.sealed_data, private.mail_context(message))::jsonb where message.sealed_data is not null $$;
+comment on function private.mail_data(private.mail_messages) is 'Variables of a mail, links and codes among them. Null once they are gone. Fails with cannot_unseal without their key.';
 
 create function private.mail_render(id uuid) returns table (recipient text, subject text, text text, html text, link text)
 language sql stable set search_path = pg_catalog, pg_temp
@@ -172,7 +172,7 @@ begin
   if kind.name is null then
     perform kijko.fail('invalid_input', 'template: no such mail');
   end if;
-  if jsonb_typeof(data) is distinct from 'object' or pg_column_size(data) > 32768 then
+  if jsonb_typeof(data) is distinct from 'object' or octet_length(data::text) > 32768 then
     perform kijko.fail('invalid_input', 'data: an object, at most 32 KiB');
   end if;
   select string_agg(r.name, ', ') into missing
@@ -216,6 +216,7 @@ declare
   address constant text := btrim(recipient);
   settings private.mail_settings;
   message private.mail_messages;
+  made private.mail_messages;
 begin
   if not private.mail_is_address(address) then
     perform kijko.fail('invalid_input', 'recipient: an address, at most 320 characters');
@@ -230,11 +231,13 @@ begin
   end if;
   perform private.mail_take(address, nullif(sender, kijko.platform_org_id()), array['mailbox', 'organization', 'organizations', 'all']);
   select s.* into settings from private.mail_settings as s;
-  insert into private.mail_messages as m (org_id, recipient, template, locale, data, dedupe_key, status, expires_at, finished_at)
+  made.id := gen_random_uuid();
+  made.org_id := sender;
+  insert into private.mail_messages as m (id, org_id, recipient, template, locale, sealed_data, dedupe_key, status, expires_at, finished_at)
   values (
-    sender, address, mail_send.template,
+    made.id, made.org_id, address, mail_send.template,
     coalesce((select t.locale from private.mail_templates as t where t.name = mail_send.template and t.locale = lower(left(mail_send.locale, 2))), settings.default_locale),
-    mail_send.data, mail_send.dedupe_key, case settings.delivery when 'smtp' then 'queued' else 'kept' end,
+    kijko.seal(mail_send.data::text, private.mail_context(made)), mail_send.dedupe_key, case settings.delivery when 'smtp' then 'queued' else 'kept' end,
     clock_timestamp() + settings.max_age, case settings.delivery when 'smtp' then null else clock_timestamp() end
   )
   on conflict (org_id, dedupe_key) where m.dedupe_key is not null do nothing

@@ -31,7 +31,7 @@ begin
     smtp_code = coalesce((new.result ->> 'smtp_code')::integer, m.smtp_code),
     error_code = case when not sent then new.error_code end,
     finished_at = clock_timestamp(),
-    data = null
+    sealed_data = null
   where m.id = private.as_uuid(new.payload ->> 'mail_id') and m.status = 'queued';
   return null;
 end
@@ -115,7 +115,7 @@ language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select
     s.delivery, q.queued, coalesce(greatest(extract(epoch from clock_timestamp() - q.oldest), 0), 0)::double precision,
-    (select count(*) from private.mail_messages as m where m.status = 'kept' and m.data is not null),
+    (select count(*) from private.mail_messages as m where m.status = 'kept' and m.sealed_data is not null),
     (select count(*) from private.mail_messages as m where m.status = 'failed' and m.finished_at > clock_timestamp() - interval '1 hour')
   from private.mail_settings as s
   cross join (
@@ -162,7 +162,7 @@ begin
   update private.mail_messages as m
   set status = 'queued', finished_at = null, expires_at = clock_timestamp() + s.max_age
   from private.mail_settings as s
-  where m.id = mail_send_kept.id and m.status = 'kept' and m.data is not null and s.delivery = 'smtp'
+  where m.id = mail_send_kept.id and m.status = 'kept' and m.sealed_data is not null and s.delivery = 'smtp'
   returning m.* into message;
   if message.id is null then
     return (select m.status from private.mail_messages as m where m.id = mail_send_kept.id);
@@ -181,10 +181,10 @@ declare
   purged bigint;
 begin
   select s.* into settings from private.mail_settings as s;
-  update private.mail_messages as m set data = null
+  update private.mail_messages as m set sealed_data = null
   where m.id = any (array(
     select k.id from private.mail_messages as k
-    where k.status = 'kept' and k.data is not null and k.finished_at < clock_timestamp() - settings.kept_data_for
+    where k.status = 'kept' and k.sealed_data is not null and k.finished_at < clock_timestamp() - settings.kept_data_for
     order by k.finished_at limit max_rows for update skip locked
   ));
   delete from private.mail_messages as m

@@ -42,7 +42,7 @@ export async function queueMail(recipient, org) {
 export const mailState = async (id) =>
   (
     await sql(
-      `select m.status, m.attempts, m.unanswered, m.smtp_code, m.error_code, m.data is null as cleared,
+      `select m.status, m.attempts, m.unanswered, m.smtp_code, m.error_code, m.sealed_data is null as cleared,
          j.status as job_status, j.error_code as job_error_code, j.error as job_error, j.id as job_id
        from private.mail_messages as m left join public.jobs as j on j.id = m.job_id where m.id = $1`,
       [id],

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(105);
+select plan(108);
 
 -- What was counted against a limit is not rolled back: each run has addresses and organizations of its own.
 select set_config('tests.run', replace(gen_random_uuid()::text, '-', ''), true);
@@ -114,6 +114,14 @@ select is((tests.mail(private.mail_send(tests.address('none'), 'unlock', null, '
 select tests.deliver('smtp');
 select is((tests.mail(:'kept')).status, 'kept', 'turning delivery on sends nothing that was kept');
 
+-- ---- links and codes are sealed
+select ok(not (tests.mail(:'kept')).sealed_data like '%secret-link%', 'no link can be read in the table');
+select is(private.mail_data(tests.mail(:'kept')) ->> 'token', '123456', 'with the key it can');
+select throws_ok(
+  format($$select private.mail_data(jsonb_populate_record(tests.mail(%L), jsonb_build_object('id', gen_random_uuid())))$$, :'kept'),
+  (select c.sqlstate::char(5) from kijko.error_codes as c where c.code = 'cannot_unseal'), null, 'not as another mail''s'
+);
+
 -- ---- text is safe
 select tests.send(tests.address('safe'), 'invitation', jsonb_build_object(
   'organization', e'<b>{link}</b>\r\nBcc: eve@example.test', 'inviter', e'"Ada" & \u202e\'co\''
@@ -150,7 +158,7 @@ select tests.act_as_sidecar();
 select c.status as completed from private.jobs_complete('w', jsonb_build_array(jsonb_build_object('id', :'job', 'result', '{"smtp_code": 250}'::jsonb))) as c \gset
 select is(:'completed'::text, 'succeeded', 'the server took it');
 select results_eq(
-  format('select m.status, m.smtp_code, m.data is null, m.finished_at is not null from (select (tests.mail(%L)).*) as m', :'sent'),
+  format('select m.status, m.smtp_code, m.sealed_data is null, m.finished_at is not null from (select (tests.mail(%L)).*) as m', :'sent'),
   $$values ('sent', 250, true, true)$$, 'a sent mail has its answer and no links'
 );
 select tests.act_as_superuser();
@@ -162,7 +170,7 @@ select tests.claim_mail(:'dead') as job \gset
 select tests.act_as_sidecar();
 select is(private.jobs_fail('w', :'job', 'smtp_refused', 'the mail server answered 550 to rcpt_to', false), 'dead', 'a 5xx ends it');
 select results_eq(
-  format('select m.status, m.error_code, m.data is null from (select (tests.mail(%L)).*) as m', :'dead'),
+  format('select m.status, m.error_code, m.sealed_data is null from (select (tests.mail(%L)).*) as m', :'dead'),
   $$values ('failed', 'smtp_refused', true)$$, 'a mail that was given up has no links either'
 );
 select tests.act_as_superuser();
@@ -261,7 +269,7 @@ select is_empty($$select 1 from public.jobs as j where j.payload::text ~ 'kji_' 
 update private.mail_messages set finished_at = clock_timestamp() - interval '25 hours' where id = :'mail';
 update private.mail_messages set created_at = clock_timestamp() - interval '31 days' where id in (:'kept', :'twice');
 select private.mail_purge();
-select is((tests.mail(:'mail')).data, null, 'a kept mail loses its links after a day');
+select is((tests.mail(:'mail')).sealed_data::text, null, 'a kept mail loses its links after a day');
 select is_empty(format('select 1 from private.mail_render(%L)', :'mail'), 'and cannot be read any more');
 select is((tests.mail(:'kept')).id, null, 'messages are deleted after retention');
 select is((tests.mail(:'twice')).status, 'queued', 'but not while they wait');
