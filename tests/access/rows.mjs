@@ -90,11 +90,10 @@ const endJob = (query, job) =>
 
 async function invitation(query, { org, owner, ids }) {
   const token = `kji_${randomUUID()}`;
-  await query(`insert into public.invitations (id, org_id, email, role, created_by) values ($1, $2, 'invitee@example.com', 'member', $3)`, [
-    ids.invitation,
-    org,
-    owner,
-  ]);
+  await query(
+    `insert into public.invitations (id, org_id, email, role, created_by, sent_by) values ($1, $2, 'invitee@example.com', 'member', $3, $3)`,
+    [ids.invitation, org, owner],
+  );
   await query('insert into private.invitation_tokens (invitation_id, token_hash) values ($1, private.invitations_token_hash($2))', [
     ids.invitation,
     token,
