@@ -1,7 +1,7 @@
 -- API keys: who makes, sees, changes and revokes which, and what is refused when it is stored.
 begin;
 \ir 000_helpers.sql
-select plan(194);
+select plan(195);
 
 select tests.sign_up(u) from unnest(array['ada', 'bob', 'adm', 'mem', 'pat', 'vic']) as u;
 update public.subscriptions set plan = 'TEAMS' where org_id in (tests.org('ada'), tests.org('bob'));
@@ -44,6 +44,8 @@ select throws_ok($$select public.revoke_api_key(gen_random_uuid())$$, '42501', n
 select tests.act_as('ada', tests.org('ada'));
 select (public.create_api_key('service', '["skills:read", "skills:execute"]')).secret as secret \gset
 select (tests.key('service')).id as service \gset
+select tests.act_as_superuser();
+insert into kijko.api_key_uses (api_key_id, last_used_at) values (:'service', kijko.now());
 
 select tests.act_as('bob', tests.org('ada'));
 select tests.refuses($$select public.create_api_key('x', '["skills:read"]')$$, 'not_a_member', 'a non-member cannot make a key');
@@ -64,6 +66,7 @@ select is(public.last_used_at(jsonb_populate_record(null::public.api_keys, jsonb
 
 -- ---- what the maker gets
 select tests.act_as('ada', tests.org('ada'));
+select is((select k.last_used_at from public.api_keys as k), kijko.now(), 'who lists keys sees their last use');
 select matches(:'secret'::text, '^kjk_live_[0-9A-Za-z]{38}$', 'a key has the documented form');
 select ok(starts_with(:'secret', (tests.key('service')).prefix) and char_length((tests.key('service')).prefix) = 15, 'its prefix is the beginning');
 select ok(tests.opens(:'service', :'secret'), 'its hash is stored');

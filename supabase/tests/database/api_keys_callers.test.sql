@@ -1,7 +1,7 @@
 -- API keys as callers: which organization and permissions they have, what they make, and what belongs to persons only.
 begin;
 \ir 000_helpers.sql
-select plan(89);
+select plan(92);
 
 select tests.sign_up(u) from unnest(array['ada', 'bob', 'mem', 'vic']) as u;
 update public.subscriptions set plan = 'TEAMS' where org_id in (tests.org('ada'), tests.org('bob'));
@@ -182,10 +182,15 @@ select tests.refuses(format('select public.rotate_api_key(%L)', tests.key('wild'
 select tests.act_as_superuser();
 update public.memberships set role = null, custom_role_id = '00000000-0000-4000-8000-00000000c002' where user_id = tests.id('vic') and org_id = tests.org('ada');
 select tests.act_as('vic', tests.org('ada'));
+select tests.refuses($$select public.create_api_key('x', '["*:write"]')$$, 'permission_denied', 'who holds nothing of a wildcard does not give it');
 insert into public.api_keys (id, name, permissions) values (tests.key('of vic'), 'of vic', '["*:read", "api_keys:write"]');
 select tests.act_by('keys');
 select is((public.rotate_api_key(tests.key('of vic'))).permissions, '["api_keys:write", "skills:read"]', 'a wildcard becomes what the key held, when a key without it rotates it');
 select is((select k.user_id from public.api_keys as k where k.name = 'of vic'), null, 'which bounds it from then on');
+select tests.act_as_superuser();
+update public.custom_roles set permissions = '{api_keys:read}' where id = '00000000-0000-4000-8000-00000000c002';
+select tests.act_as('vic', tests.org('ada'));
+select tests.refuses(format('select public.%s(%L)', f, tests.key('all')), 'permission_denied', f || ' needs api_keys:write') from unnest(array['revoke_api_key', 'rotate_api_key']) as f;
 select tests.act_as_superuser();
 update public.memberships set role = 'viewer' where user_id = tests.id('vic') and org_id = tests.org('ada');
 select tests.act_by('keys');
