@@ -93,10 +93,10 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select exists (
     select 1 from auth.users as u
-    where u.id = member and u.deleted_at is null and (u.banned_until is null or u.banned_until <= kijko.now())
+    where u.id = member and u.deleted_at is null and not u.is_anonymous and (u.banned_until is null or u.banned_until <= kijko.now())
   )
 $$;
-comment on function private.tenancy_can_sign_in(uuid) is 'Whether the user exists, and is neither softly deleted nor banned now. When one statement deletes several users, the memberships of those that are gone exist until its end.';
+comment on function private.tenancy_can_sign_in(uuid) is 'Whether the user exists, and is neither softly deleted, banned now nor anonymous: whoever signed in anonymously cannot do so again. When one statement deletes several users, the memberships of those that are gone exist until its end.';
 
 create function private.tenancy_keep_owner(org uuid, leaving uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp

@@ -91,7 +91,7 @@ begin
   if private.tenancy_can_sign_in(transfer_ownership.user_id) is not true
     and exists (select 1 from public.memberships as m where m.org_id = transfer_ownership.org_id and m.user_id = transfer_ownership.user_id)
   then
-    perform kijko.fail('conflict', 'that member cannot sign in', 'They are banned.');
+    perform kijko.fail('conflict', 'that member cannot sign in: banned, or anonymous');
   end if;
   update public.memberships as m set role = 'owner'
   where m.org_id = transfer_ownership.org_id and m.user_id = transfer_ownership.user_id

@@ -107,7 +107,7 @@ begin
   -- Waits for a change of the role, so that the check sees its latest permissions.
   perform 1 from public.custom_roles as r where r.org_id = invitation.org_id and r.id = invitation.custom_role_id for share;
   if not private.tenancy_may_grant_role(invitation.sent_by, invitation.org_id, invitation.role, invitation.custom_role_id)
-    or not private.tenancy_can_sign_in(invitation.sent_by)
+    or exists (select 1 from auth.users as u where u.id = invitation.sent_by and u.banned_until > kijko.now())
   then
     perform kijko.fail('permission_denied', 'the inviter may no longer grant this role', 'Ask for a new invitation.');
   end if;

@@ -1,7 +1,7 @@
 -- An organization keeps an owner who can sign in. Banned and deleted owners do not count.
 begin;
 \ir 000_helpers.sql
-select plan(32);
+select plan(35);
 
 select tests.sign_up(who) from unnest(array['ada', 'bob', 'adm', 'mem', 'vic']) as who;
 
@@ -58,6 +58,18 @@ select lives_ok($$select public.transfer_ownership(tests.lab(), tests.id('adm'))
 select is(tests.owners(), 'adm bob mem', 'the former owner is none any more');
 select tests.act_as_superuser();
 select tests.ban('mem', null);
+
+-- ---- an anonymous user
+select tests.new_lab();
+update auth.users set is_anonymous = true where id = any (array[tests.id('bob'), tests.id('mem')]);
+select tests.act_as('ada', tests.lab());
+select tests.refuses('select public.leave_organization(tests.lab())', 'conflict', 'an owner cannot leave an anonymous one behind');
+select tests.refuses($$select public.transfer_ownership(tests.lab(), tests.id('mem'))$$, 'conflict', 'nor hand over to an anonymous member');
+select tests.act_as_superuser();
+update auth.users set is_anonymous = false where id = any (array[tests.id('bob'), tests.id('mem')]);
+select tests.act_as('ada', tests.lab());
+select lives_ok('select public.leave_organization(tests.lab())', 'once the other owner is permanent, an owner can leave');
+select tests.act_as_superuser();
 
 -- ---- a ban is the operator's decision: it changes no ownership, also of the last owner
 select tests.new_lab();
