@@ -14,7 +14,7 @@ create table private.sealed_columns (
 );
 comment on table private.sealed_columns is 'The columns of sealed text, written by private.seal_column(). The schema lint fails for a column of type kijko.sealed that is not here.';
 comment on column private.sealed_columns.table_name is 'Schema and table.';
-comment on column private.sealed_columns.column_name is 'Column of type kijko.sealed.';
+comment on column private.sealed_columns.column_name is 'Column of type kijko.sealed; of type text in a table of another role.';
 comment on column private.sealed_columns.context is 'Function of the row, with its argument''s type: the context in which the value is sealed.';
 
 alter table private.sealed_columns enable row level security;
@@ -27,10 +27,12 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   short_name constant text := (select c.relname from pg_class as c where c.oid = sealed_table);
+  is_own constant boolean := (select pg_has_role(c.relowner, 'usage') from pg_class as c where c.oid = sealed_table);
 begin
   if not exists (
     select 1 from pg_attribute as a
-    where a.attrelid = sealed_table and a.attname = seal_column.column_name and not a.attisdropped and a.atttypid = 'kijko.sealed'::regtype
+    where a.attrelid = sealed_table and a.attname = seal_column.column_name and not a.attisdropped
+      and (a.atttypid = 'kijko.sealed'::regtype or (not is_own and a.atttypid = 'text'::regtype))
   ) then
     perform kijko.fail('invalid_input', format('%s.%s: needs the type kijko.sealed', sealed_table, seal_column.column_name));
   end if;
@@ -41,16 +43,22 @@ begin
   ) then
     perform kijko.fail('invalid_input', format('%s: needs a row of %s as its one argument, and returns text', seal_column.context, sealed_table));
   end if;
-  -- Counts the rows of a key, and finds those that are left.
-  execute format(
-    'create index %I on %s (kijko.seal_key_id(%I))',
-    format('%s_%s_key_idx', short_name, seal_column.column_name), sealed_table, seal_column.column_name
-  );
+  if is_own then
+    -- Counts the rows of a key, and finds those that are left.
+    execute format(
+      'create index %I on %s (kijko.seal_key_id(%I))',
+      format('%s_%s_key_idx', short_name, seal_column.column_name), sealed_table, seal_column.column_name
+    );
+  elsif not has_column_privilege(sealed_table, seal_column.column_name, 'select')
+    or not has_column_privilege(sealed_table, seal_column.column_name, 'update')
+  then
+    perform kijko.fail('invalid_input', format('%s.%s: a change of the key needs to read and update it', sealed_table, seal_column.column_name));
+  end if;
   insert into private.sealed_columns (table_name, column_name, context)
   values (sealed_table::text, seal_column.column_name, seal_column.context::text);
 end
 $$;
-comment on function private.seal_column(regclass, text, regprocedure) is 'Registers a column of type kijko.sealed and indexes it by key. context is the function that gives the context of a row, as kijko.seal() took it. It must name the table and whatever makes the row somebody''s, so that a value that is copied elsewhere cannot be unsealed.';
+comment on function private.seal_column(regclass, text, regprocedure) is 'Registers a column of type kijko.sealed and indexes it by key. A column of another role''s table, such as login''s, is of type text and gets no index. context is the function that gives the context of a row, as kijko.seal() took it. It must name the table and whatever makes the row somebody''s, so that a value that is copied elsewhere cannot be unsealed.';
 
 create type private.sealed_count as (table_name text, column_name text, key_id text, row_count bigint);
 comment on type private.sealed_count is 'How many values of a column of sealed text a key has sealed.';
@@ -67,7 +75,7 @@ begin
   loop
     return query execute format(
       'select $1, $2, kijko.seal_key_id(r.sealed), count(*) from (select t.%I as sealed from %s as t) as r
-       where r.sealed is not null group by 3 order by 3',
+       where kijko.seal_key_id(r.sealed) is not null group by 3 order by 3',
       sealed_column, sealed_table
     ) using sealed_table::text, sealed_column;
   end loop;
@@ -88,7 +96,7 @@ begin
   loop
     return query execute format(
       'select $1, $2, kijko.seal_key_id(r.sealed), count(*) from (select t.%I as sealed, %s(t) as context from %s as t) as r
-       where r.sealed is not null and not kijko.can_unseal(r.sealed, r.context) group by 3 order by 3',
+       where kijko.seal_key_id(r.sealed) is not null and not kijko.can_unseal(r.sealed, r.context) group by 3 order by 3',
       sealed_column, context, sealed_table
     ) using sealed_table::text, sealed_column;
   end loop;

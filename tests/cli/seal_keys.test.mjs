@@ -171,6 +171,34 @@ describe('the keys that seal secrets', () => {
     await done('prune');
   });
 
+  it('reseal reaches a table of another role, as login has, and leaves there what nobody sealed', async () => {
+    await asSuperuser((admin) =>
+      admin.query(`
+        create table auth.cli_seeds (id integer, secret text);
+        alter table auth.cli_seeds owner to supabase_auth_admin;
+        grant select, insert, update on auth.cli_seeds to postgres`),
+    );
+    await query(`
+      create function private.cli_seed_context(r auth.cli_seeds) returns text language sql immutable as $$ select 'seed/' || r.id $$;
+      select private.seal_column('auth.cli_seeds', 'secret', context => 'private.cli_seed_context(auth.cli_seeds)');
+      insert into auth.cli_seeds values (1, kijko.seal('seed 1', 'seed/1')), (2, 'plain'), (3, null)`);
+    await done('rotate');
+    const [current] = ids();
+    assert.match(await done('reseal'), new RegExp(`^${ROWS + 1} values were sealed anew, 0 are left`, 'm'));
+    await done('prune');
+    const seeds = await query(`
+      select id, case when kijko.seal_key_id(secret) is null then secret else kijko.unseal(secret, 'seed/1') end as secret,
+        kijko.seal_key_id(secret) as key
+      from auth.cli_seeds order by id`);
+    assert.deepEqual(seeds, [
+      { id: 1, secret: 'seed 1', key: current },
+      { id: 2, secret: 'plain', key: null },
+      { id: 3, secret: null, key: null },
+    ]);
+    await query(`delete from private.sealed_columns where table_name = 'auth.cli_seeds'; drop function private.cli_seed_context`);
+    await asSuperuser((admin) => admin.query('drop table auth.cli_seeds'));
+  });
+
   it('a key that is missing from the file is named, and its line brings the values back', async () => {
     const [former] = lines();
     await done('rotate');

@@ -37,7 +37,7 @@ create view pg_temp.offences as
   from pg_temp.functions as f
   where f.prosrc ~* '\mraise\s+(exception|sqlstate|''|using)';
 
-select plan(8);
+select plan(9);
 select is_empty('select rule, object from pg_temp.offences order by 1, 2', 'no offences');
 
 -- ---- who may call what: a new grant is a decision, made here as well
@@ -137,6 +137,13 @@ select is_empty(
 select is(
   (select count(*) from pg_temp.functions as f where f.prosrc ~ 'kijko\.fail\(\s*[^''\s]'), 0::bigint,
   'codes are literals, so that they can be looked up'
+);
+
+-- Whoever seals stores the text in a column that private.seal_column() knows, or a change of the key loses it.
+select is_empty(
+  $$select p.oid::regprocedure from pg_proc as p
+    where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['set_secret', 'mail_send', 'seal_seed'])$$,
+  'every function that seals is listed here, once its column is registered'
 );
 
 -- An empty search_path finds temporary types before those of Postgres.

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(85);
+select plan(89);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('adm'), tests.sign_up('mem'), tests.sign_up('vic');
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -136,6 +136,24 @@ insert into public.sealed_words values ('a', kijko.seal('x', 'words/a')), ('b', 
 select results_eq(
   $$select u.row_count, c.row_count from private.count_unsealable_rows() as u join private.count_sealed_rows() as c using (table_name, column_name)
     where table_name = 'public.sealed_words'$$, 'values (1::bigint, 2::bigint)', 'its values are counted, too'
+);
+
+-- A table of another role: a column of type text, in which plaintexts of that role are passed over.
+reset role;
+create table auth.sealed_seeds (id integer, secret text);
+alter table auth.sealed_seeds owner to supabase_auth_admin;
+set local role postgres;
+create function private.seeds_context(s auth.sealed_seeds) returns text language sql immutable as $q$ select 'seeds/' || s.id $q$;
+select tests.refuses($$select private.seal_column('auth.sealed_seeds', 'secret', 'private.seeds_context(auth.sealed_seeds)')$$, 'invalid_input', 'a column that postgres may not update is refused');
+reset role;
+grant select, insert, update on auth.sealed_seeds to postgres;
+set local role postgres;
+select tests.refuses($$select private.seal_column('auth.sealed_seeds', 'id', 'private.seeds_context(auth.sealed_seeds)')$$, 'invalid_input', 'a column that is no text is refused');
+select lives_ok($$select private.seal_column('auth.sealed_seeds', 'secret', 'private.seeds_context(auth.sealed_seeds)')$$, 'one that it may is registered');
+insert into auth.sealed_seeds values (1, kijko.seal('x', 'seeds/1')), (2, 'of that role'), (3, null), (4, kijko.seal('x', 'seeds/1'));
+select results_eq(
+  $$select u.row_count, c.row_count from private.count_unsealable_rows() as u join private.count_sealed_rows() as c using (table_name, column_name)
+    where table_name = 'auth.sealed_seeds'$$, 'values (1::bigint, 2::bigint)', 'what is not sealed is not counted'
 );
 reset role;
 
