@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { describe, test } from 'node:test';
+import { createKey, keyClient } from './api_keys_support.mjs';
 import { anonymous, assertAnonymousSeesNothing, call, newPerson, newTeam, ok, refused, time } from './domain.mjs';
 import { http, sql } from './support.mjs';
 
@@ -112,5 +113,22 @@ describe('secrets', () => {
         assert.ok(!error || error.code === 'not_found', JSON.stringify(error));
       }),
     );
+  });
+
+  test('a key sets secrets only with the permission by name; wildcards and read-only keys do not', async () => {
+    const owner = await newPerson('PRO');
+    for (const permissions of [['*:read', '*:write'], ['skills:write'], ['secrets:read']]) {
+      const { error } = await keyClient((await createKey(owner, { permissions })).secret).rpc('set_secret', { name: 'TOKEN', value: 'x' });
+      assert.equal(error?.code, 'permission_denied', permissions.join());
+    }
+    const key = await createKey(owner, { permissions: ['secrets:read', 'secrets:write'] });
+    const client = keyClient(key.secret);
+    const made = await ok(client.rpc('set_secret', { name: 'TOKEN', value: 'of the key' }));
+    assert.deepEqual([made.org_id, made.created_by, made.created_by_key], [owner.orgId, null, key.id]);
+    assert.equal(await stored(owner.orgId, 'TOKEN'), 'of the key');
+    assert.deepEqual(await ok(client.from('secrets').select('name')), [{ name: 'TOKEN' }]);
+    const { secret: blind } = await createKey(owner, { permissions: ['*:read'] });
+    assert.deepEqual(await ok(keyClient(blind).from('secrets').select('name')), []);
+    await ok(client.rpc('delete_secret', { name: 'TOKEN' }));
   });
 });
