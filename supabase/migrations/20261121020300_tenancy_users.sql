@@ -209,13 +209,13 @@ declare
 begin
   perform kijko.restore_session(s.id) from auth.sessions as s where s.user_id = new.id;
   if ends is not null then
-    -- Another owner who leaves at this moment finds that this one cannot sign in, or has left before. A ban itself is the
-    -- operator's decision and changes no ownership, also of the last owner.
+    -- Another owner who leaves from now on waits, and finds that this one cannot sign in. One who is leaving already counts as
+    -- gone: a ban waits for nobody. It is the operator's decision and changes no ownership, also of the last owner.
     perform 1
     from public.organizations as o
     where o.id = any (array(select m.org_id from public.memberships as m where m.user_id = new.id and m.role = 'owner'))
     order by o.id
-    for no key update;
+    for no key update skip locked;
     perform kijko.revoke_session(s.id, ends) from auth.sessions as s where s.user_id = new.id;
   end if;
   return null;
