@@ -146,6 +146,19 @@ describe('a mail', { concurrency: false }, () => {
     });
   }
 
+  test('reaches an address beyond ASCII, if the server takes such', async (t) => {
+    const email = newEmail('jürgen');
+    const [takes, refuses] = [await serve(t), await serve(t, { certificate, hideSMTPUTF8: true })];
+    const first = await mailSidecar(takes.port, trust);
+    const id = await queueMail(email, org);
+    assert.equal((await mailEnded(id)).status, 'sent');
+    assert.deepEqual(takes.accepted[0].to, [email]);
+    await first.terminate();
+    await mailSidecar(refuses.port, trust);
+    const state = await mailEnded(await queueMail(email, org));
+    assert.deepEqual([state.status, state.error_code, refuses.senders], ['failed', 'smtp_refused', 0]);
+  });
+
   test('is sent once more when the connection breaks after its text, and never a third time', async (t) => {
     const server = await serve(t);
     server.answers.text = () => 'drop';

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(108);
+select plan(109);
 
 -- What was counted against a limit is not rolled back: each run has addresses and organizations of its own.
 select set_config('tests.run', replace(gen_random_uuid()::text, '-', ''), true);
@@ -219,6 +219,8 @@ select is(tests.flood(tests.address('flood'), 9), 5, 'it gets no more than its l
 select ok(private.mail_limited(upper(tests.address('flood'))) between 1 and 3600, 'then the wait is told');
 select is(private.mail_limited(tests.address('other')), null, 'another mailbox has room');
 select tests.refuses($$select private.mail_charge(tests.address('flood'))$$, 'rate_limited', 'an address without an account is refused alike');
+select private.mail_charge(tests.address('ghost')) from generate_series(1, 5);
+select tests.refuses($$select private.mail_charge(tests.address('ghost'))$$, 'rate_limited', 'and counts alike');
 select tests.act_as('ada', tests.org('ada'));
 select tests.answer($$select public.invite_member(tests.address('flood'), 'viewer')$$) as refused \gset
 select tests.act_as_superuser();

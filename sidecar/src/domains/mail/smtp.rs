@@ -306,3 +306,75 @@ fn reason(error: SmtpError) -> Reason {
         _ => Reason::Broken(with_causes(&error)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(step: Step, reason: Reason) -> (Class, &'static str, bool) {
+        let unsent = Unsent { step, reason };
+        (unsent.class(), unsent.code(), unsent.is_answered())
+    }
+
+    #[test]
+    fn an_answer_is_the_servers_before_the_mail_and_the_mails_after_it() {
+        let answer = |step, code| at(step, Reason::Answer(code));
+        for step in [Step::Connect, Step::Encrypt, Step::Login] {
+            for code in [421, 454, 535, 554] {
+                assert_eq!(answer(step, code).0, Class::Unavailable, "{step:?} {code}");
+            }
+        }
+        for step in [Step::Sender, Step::Recipient, Step::Data] {
+            assert_eq!(
+                answer(step, 550),
+                (Class::Refused, "smtp_refused", false),
+                "{step:?}"
+            );
+            assert_eq!(
+                answer(step, 451),
+                (Class::Deferred, "smtp_deferred", false),
+                "{step:?}"
+            );
+        }
+        assert_eq!(
+            answer(Step::Text, 554),
+            (Class::Refused, "smtp_refused", true)
+        );
+        assert_eq!(
+            answer(Step::Text, 452),
+            (Class::Deferred, "smtp_deferred", true)
+        );
+    }
+
+    #[test]
+    fn a_server_that_wants_a_login_refuses_all_mails_and_not_this_one() {
+        for code in [530, 534, 535, 538] {
+            let found = at(Step::Sender, Reason::Answer(code));
+            assert_eq!(found, (Class::Unavailable, "smtp_auth", false), "{code}");
+        }
+    }
+
+    #[test]
+    fn without_an_answer_nobody_knows_whether_the_text_was_taken() {
+        for reason in [Reason::TimedOut, Reason::Broken("reset".to_owned())] {
+            let (class, _, answered) = at(Step::Text, reason);
+            assert_eq!((class, answered), (Class::Deferred, false));
+        }
+        assert_eq!(at(Step::Text, Reason::TimedOut).1, "smtp_timeout");
+        assert_eq!(at(Step::Text, Reason::Broken(String::new())).1, "smtp_lost");
+        assert_eq!(
+            at(Step::Connect, Reason::Broken(String::new())).1,
+            "smtp_unreachable"
+        );
+    }
+
+    #[test]
+    fn a_message_repeats_nothing_that_the_server_said() {
+        let reason = Reason::Broken("no mail for <ada@example.com>".to_owned());
+        let unsent = Unsent {
+            step: Step::Recipient,
+            reason,
+        };
+        assert!(!unsent.message().contains('@'));
+    }
+}
