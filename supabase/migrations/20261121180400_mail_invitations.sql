@@ -15,6 +15,7 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   settings private.mail_settings;
+  organization constant text := (select private.mail_plain_name(o.name) from public.organizations as o where o.id = invitation.org_id);
   inviter record;
 begin
   select s.* into settings from private.mail_settings as s;
@@ -26,9 +27,9 @@ begin
     invitation.email, 'invitation', inviter.locale,
     jsonb_build_object(
       'link', settings.site_url || settings.invitation_path || '?token=' || token,
-      'organization', (select private.mail_plain_name(o.name) from public.organizations as o where o.id = invitation.org_id),
-      -- The address too: a name alone could be anybody's.
-      'inviter', coalesce(nullif(concat_ws(' ', private.mail_plain_name(inviter.display_name), '(' || inviter.email || ')'), ''), '-'),
+      'organization', organization,
+      -- The address too: a name alone could be anybody's. Without a user a key of the organization has sent it.
+      'inviter', coalesce(nullif(concat_ws(' ', private.mail_plain_name(inviter.display_name), '(' || inviter.email || ')'), ''), organization),
       'role', invitation.role,
       'email', invitation.email
     ),

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(109);
+select plan(110);
 
 -- What was counted against a limit is not rolled back: each run has addresses and organizations of its own.
 select set_config('tests.run', replace(gen_random_uuid()::text, '-', ''), true);
@@ -264,6 +264,12 @@ select tests.act_as_superuser();
 select is(
   (select r.link from private.mail_messages as m cross join lateral private.mail_render(m.id) as r where m.recipient = tests.address('guest') and m.locale = 'nl'),
   'https://app.example.test/invitations?token=' || :'again', 'sent again it has the new token, and the language of the inviter'
+);
+update public.invitations set sent_by = null where id = :'id';
+select private.mail_send_invitation(i, 'token') as by_key from public.invitations as i where i.id = :'id' \gset
+select is(
+  (select split_part(r.text, ' invites you', 1) from private.mail_render(:'by_key') as r),
+  (select private.mail_plain_name(o.name) from public.organizations as o where o.id = tests.org('ada')), 'without a user the organization invites'
 );
 select is_empty($$select 1 from public.jobs as j where j.payload::text ~ 'kji_' or j.result::text ~ 'kji_'$$, 'no job has a token');
 
