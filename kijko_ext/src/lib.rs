@@ -19,6 +19,7 @@ mod jwt;
 mod key_file;
 mod network;
 mod pg;
+mod qr;
 mod quota;
 mod rate_limit;
 mod request;
@@ -52,6 +53,7 @@ extension_sql_file!(
     ]
 );
 extension_sql_file!("caller.sql", name = "caller", requires = ["errors"]);
+extension_sql_file!("qr.sql", name = "qr", requires = [qr::qr_svg]);
 extension_sql_file!(
     "api_key.sql",
     name = "api_key",

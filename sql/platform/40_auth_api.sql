@@ -48,7 +48,11 @@ create table if not exists auth_api.settings (
     refreshes_per_minute integer not null default 1800 check (refreshes_per_minute > 0),
     sends_per_minute integer not null default 300 check (sends_per_minute > 0),
     verifications_per_minute integer not null default 600 check (verifications_per_minute > 0),
-    codes_per_hour integer not null default 20 check (codes_per_hour > 0)
+    codes_per_hour integer not null default 20 check (codes_per_hour > 0),
+    hook_custom_access_token text,
+    hook_password_verification_attempt text,
+    hook_mfa_verification_attempt text,
+    hook_send_email text
 );
 alter table auth_api.settings enable row level security;
 comment on table auth_api.settings is 'One row: what GoTrue takes from its environment. Changes hold from the next request on.';
@@ -80,6 +84,10 @@ comment on column auth_api.settings.refreshes_per_minute is 'Token refreshes, fo
 comment on column auth_api.settings.sends_per_minute is 'Requests that cause mail, for each client address.';
 comment on column auth_api.settings.verifications_per_minute is 'Links, codes and PKCE exchanges, for each client address.';
 comment on column auth_api.settings.codes_per_hour is 'Codes that can be tried, for each address: a new mail brings five new tries, this bounds their sum.';
+comment on column auth_api.settings.hook_custom_access_token is 'The function that may change the claims of access tokens.';
+comment on column auth_api.settings.hook_password_verification_attempt is 'The function that hears of each password that was looked at, and may reject it.';
+comment on column auth_api.settings.hook_mfa_verification_attempt is 'The function that hears of each code of a second factor, and may reject it.';
+comment on column auth_api.settings.hook_send_email is 'The function that sends mails of login instead of the queue.';
 insert into auth_api.settings default values on conflict do nothing;
 grant select, update on auth_api.settings to postgres;
 grant usage on schema auth_api to postgres;

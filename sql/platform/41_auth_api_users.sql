@@ -49,6 +49,21 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function auth_api.identities_json(uuid) is 'A user''s identities as GoTrue shows them.';
 
+create or replace function auth_api.factors_json(user_id uuid) returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+        'id', f.id,
+        'created_at', auth_api.rfc3339(f.created_at),
+        'updated_at', auth_api.rfc3339(f.updated_at),
+        'status', f.status,
+        'friendly_name', f.friendly_name,
+        'factor_type', f.factor_type,
+        'last_challenged_at', auth_api.rfc3339(f.last_challenged_at))) order by f.created_at, f.id)
+    from auth.mfa_factors f
+    where f.user_id = factors_json.user_id
+$$;
+comment on function auth_api.factors_json(uuid) is 'A user''s factors as GoTrue shows them; null when there are none.';
+
 -- Metadata is added after the nulls are dropped: a null that a user stored is the user's.
 create or replace function auth_api.user_json(u auth.users) returns jsonb
 language sql stable set search_path = '' as $$
@@ -79,6 +94,8 @@ language sql stable set search_path = '' as $$
             'app_metadata', coalesce(u.raw_app_meta_data, '{}'),
             'user_metadata', coalesce(u.raw_user_meta_data, '{}'),
             'identities', auth_api.identities_json(u.id))
+        || case when f.factors is null then '{}' else jsonb_build_object('factors', f.factors) end
+    from (select auth_api.factors_json(u.id) as factors) as f
 $$;
 comment on function auth_api.user_json(auth.users) is 'A user as GoTrue shows them: no hash and no token.';
 

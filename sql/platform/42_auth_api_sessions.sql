@@ -17,8 +17,15 @@ comment on function auth_api.new_refresh_token() is '12 random characters of a-z
 -- iat and exp are by the real clock and not by kijko.now(): PostgREST checks exp against the real one, so a token made while the product's
 -- clock is set forward would otherwise stay valid for as long as that, and one made in the past would be refused.
 create or replace function auth_api.access_token(u auth.users, session auth.sessions, expires_at bigint) returns text
-language sql stable set search_path = '' as $$
-    select kijko.sign_jwt(jsonb_build_object(
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    methods jsonb := (
+        select coalesce(jsonb_agg(jsonb_build_object(
+            'method', a.authentication_method,
+            'timestamp', floor(extract(epoch from a.updated_at))::bigint) order by a.updated_at desc, a.created_at desc), '[]')
+        from auth.mfa_amr_claims a
+        where a.session_id = session.id);
+    claims jsonb := jsonb_build_object(
         'iss', (select s.issuer from auth_api.settings s),
         'sub', u.id,
         'aud', u.aud,
@@ -30,14 +37,12 @@ language sql stable set search_path = '' as $$
         'user_metadata', coalesce(u.raw_user_meta_data, '{}'),
         'role', u.role,
         'aal', session.aal,
-        'amr', (
-            select coalesce(jsonb_agg(jsonb_build_object(
-                'method', a.authentication_method,
-                'timestamp', floor(extract(epoch from a.updated_at))::bigint) order by a.updated_at desc), '[]')
-            from auth.mfa_amr_claims a
-            where a.session_id = session.id),
+        'amr', methods,
         'session_id', session.id,
-        'is_anonymous', u.is_anonymous))
+        'is_anonymous', u.is_anonymous);
+begin
+    return kijko.sign_jwt(auth_api.custom_claims(claims, u.id, methods #>> '{0,method}'));
+end
 $$;
 comment on function auth_api.access_token(auth.users, auth.sessions, bigint) is 'A signed access token with GoTrue''s claims.';
 

@@ -31,7 +31,7 @@ declare
 begin
     loop
         random := extensions.gen_random_bytes(4);
-        drawn := get_byte(random, 0)::bigint << 24 | get_byte(random, 1) << 16 | get_byte(random, 2) << 8 | get_byte(random, 3);
+        drawn := (get_byte(random, 0)::bigint << 24) | (get_byte(random, 1) << 16) | (get_byte(random, 2) << 8) | get_byte(random, 3);
         -- 2^32 is no multiple of a million: what is above the last multiple would favour small codes.
         exit when drawn < 4294000000;
     end loop;

@@ -53,7 +53,9 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
     message text;
 begin
-    if template is null then
+    if auth_api.email_hook(template, recipient, data) then
+        return;
+    elsif template is null then
         perform private.mail_charge(recipient);
     else
         perform private.mail_send(recipient, template, locale, data);
@@ -76,6 +78,7 @@ comment on function auth_api.queue_mail(text, text, text, jsonb) is 'Queues a ma
 create or replace function auth_api.mail_data(u auth.users, token text, code text, action text, redirect_to text) returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp as $$
     select jsonb_build_object(
+        'user_id', u.id,
         'token', code,
         'token_hash', token,
         'site_url', s.site_url,

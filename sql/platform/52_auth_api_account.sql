@@ -165,6 +165,9 @@ declare
 begin
     select * into caller from auth_api.caller();
     body := auth_api.put_user_body(request_body, caller.u);
+    if (body ->> 'password' is not null or body ->> 'email' is not null) and (caller.session).aal is distinct from 'aal2' and auth_api.has_factor((caller.u).id) then
+        perform auth_api.reject(401, 'insufficient_aal', 'AAL2 session is required to update email or password when MFA is enabled.');
+    end if;
     if body ->> 'password' is not null then
         perform auth_api.charge_address('hash');
         if auth_api.password_matches(body ->> 'password', (caller.u).encrypted_password) then

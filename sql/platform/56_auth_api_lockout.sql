@@ -100,7 +100,7 @@ begin
         perform auth_api.pretend_mail('unlock', address, (select s.site_url from auth_api.settings s));
     else
         perform auth_api.queue_mail('unlock', address, auth_api.mail_locale(u), jsonb_build_object(
-            'email', address, 'token_hash', token, 'site_url', s.site_url, 'link', s.issuer || '/unlock?token=' || token))
+            'user_id', u.id, 'email', address, 'token_hash', token, 'site_url', s.site_url, 'link', s.issuer || '/unlock?token=' || token))
         from auth_api.settings s;
     end if;
 exception when sqlstate 'KJA01' then
@@ -182,6 +182,8 @@ declare
     u auth.users;
     counter text;
     locked json;
+    refusal json;
+    valid boolean;
 begin
     if coalesce(body ->> 'phone', '') <> '' then
         perform auth_api.reject(422, 'phone_provider_disabled', 'Phone logins are disabled');
@@ -200,9 +202,14 @@ begin
     end if;
     if locked is not null then
         return locked;
-    elsif not auth_api.password_matches(body ->> 'password', u.encrypted_password) then
+    end if;
+    valid := auth_api.password_matches(body ->> 'password', u.encrypted_password);
+    refusal := auth_api.password_hook(u, valid);
+    if not valid then
         perform auth_api.count_failure(counter, u, address);
-        return auth_api.refusal(400, 'invalid_credentials', 'Invalid login credentials');
+        return coalesce(refusal, auth_api.refusal(400, 'invalid_credentials', 'Invalid login credentials'));
+    elsif refusal is not null then
+        return refusal;
     end if;
     delete from auth_api.password_failures f where f.bucket = counter;
     -- Only a caller who knows the password learns of these two.

@@ -4,8 +4,22 @@
 set client_min_messages = warning;
 set role supabase_auth_admin;
 
-create or replace function auth_api.dispatch_admin(route text, user_id text, query jsonb, body text) returns json
-language plpgsql volatile set search_path = '' as $$
+-- A path's ids as {id}, and the ids themselves.
+create or replace function auth_api.route(method text, path text, out route text, out ids text[])
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select method || ' ' || coalesce(
+            case when m.parts[2] is not null then '/admin/users/{id}/factors' || case when m.parts[3] <> '' then '/{id}' else '' end end,
+            case when m.parts[1] is not null then '/admin/users/{id}' end,
+            case when f.parts is not null then '/factors/{id}' || f.parts[2] end,
+            path),
+        array_remove(array[coalesce(m.parts[1], f.parts[1]), nullif(m.parts[3], '')], null)
+    from (select regexp_match(path, '^/admin/users/([^/]+)(?:(/factors)(?:/([^/]+))?)?$')) as m (parts),
+        (select regexp_match(path, '^/factors/(?!recovery-codes)([^/]+)(|/challenge|/verify)$')) as f (parts)
+$$;
+comment on function auth_api.route(text, text) is 'The route of a request, and the ids in its path.';
+
+create or replace function auth_api.dispatch_admin(route text, ids text[], query jsonb, body text) returns json
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 begin
     perform auth_api.require_admin();
     case route
@@ -13,43 +27,66 @@ begin
         when 'POST /admin/users' then return auth_api.admin_create(body);
         when 'POST /admin/generate_link' then return auth_api.generate_link(query, body);
         when 'POST /invite' then return auth_api.invite(query, body);
-        when 'GET /admin/users/{id}' then return auth_api.user_json(auth_api.admin_find(user_id));
-        when 'PUT /admin/users/{id}' then return auth_api.admin_update(user_id, body);
-        when 'DELETE /admin/users/{id}' then return auth_api.admin_delete(user_id, body);
+        when 'GET /admin/users/{id}' then return auth_api.user_json(auth_api.admin_find(ids[1]));
+        when 'PUT /admin/users/{id}' then return auth_api.admin_update(ids[1], body);
+        when 'DELETE /admin/users/{id}' then return auth_api.admin_delete(ids[1], body);
+        when 'GET /admin/users/{id}/factors' then return auth_api.admin_factors(ids[1]);
+        when 'DELETE /admin/users/{id}/factors/{id}' then return auth_api.admin_delete_factor(ids[1], ids[2]);
         else return auth_api.refusal(404, 'not_found', format('there is nothing at %s', route));
     end case;
 end
 $$;
-comment on function auth_api.dispatch_admin(text, text, jsonb, text) is 'Calls the admin endpoint of a route.';
+comment on function auth_api.dispatch_admin(text, text[], jsonb, text) is 'Calls the admin endpoint of a route.';
+
+create or replace function auth_api.dispatch_factors(route text, ids text[], body text) returns json
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+begin
+    case route
+        when 'POST /factors' then return auth_api.enroll(body);
+        when 'POST /factors/{id}/challenge' then return auth_api.challenge(ids[1]);
+        when 'POST /factors/{id}/verify' then return auth_api.verify_factor(ids[1], body);
+        when 'DELETE /factors/{id}' then return auth_api.unenroll(ids[1]);
+        when 'GET /factors/recovery-codes' then return auth_api.get_recovery_codes();
+        when 'POST /factors/recovery-codes' then return auth_api.create_recovery_codes(body);
+        when 'DELETE /factors/recovery-codes' then return auth_api.delete_recovery_codes();
+        when 'POST /factors/recovery-codes/verify' then return auth_api.verify_recovery_code(body);
+        when 'POST /factors/recovery-codes/regenerate' then return auth_api.regenerate_recovery_codes();
+        else return auth_api.refusal(404, 'not_found', format('there is nothing at %s', route));
+    end case;
+end
+$$;
+comment on function auth_api.dispatch_factors(text, text[], text) is 'Calls the endpoint of second factors of a route.';
 
 create or replace function auth_api.dispatch(method text, path text, query jsonb, body text) returns json
-language plpgsql volatile set search_path = '' as $$
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
-    user_id text := substring(path from '^/admin/users/([^/]+)$');
-    route text := method || ' ' || case when user_id is null then path else '/admin/users/{id}' end;
+    request record;
 begin
+    select * into request from auth_api.route(method, path);
     if path ~ '^/admin(/|$)' or path = '/invite' then
-        return auth_api.dispatch_admin(route, user_id, query, body);
+        return auth_api.dispatch_admin(request.route, request.ids, query, body);
+    elsif path ~ '^/factors(/|$)' then
+        return auth_api.dispatch_factors(request.route, request.ids, body);
     end if;
-    case route
+    case request.route
         when 'POST /signup' then return auth_api.signup(query, body);
         when 'POST /token' then return auth_api.token(query, body);
         when 'GET /user' then return auth_api.get_user();
         when 'PUT /user' then return auth_api.put_user(query, body);
+        when 'POST /logout' then return auth_api.logout(query);
         when 'GET /reauthenticate' then return auth_api.reauthenticate();
         when 'POST /recover' then return auth_api.recover(query, body);
         when 'POST /resend' then return auth_api.resend(query, body);
         when 'POST /otp' then return auth_api.otp(query, body);
         when 'POST /magiclink' then return auth_api.otp(query, body);
         when 'GET /verify' then return auth_api.verify_link(query);
+        when 'POST /verify' then return auth_api.verify(query, body);
         when 'GET /unlock' then return auth_api.unlock(query);
         when 'POST /unlock' then return auth_api.unlock(query);
-        when 'POST /verify' then return auth_api.verify(query, body);
-        when 'POST /logout' then return auth_api.logout(query);
         when 'GET /settings' then return auth_api.get_settings();
         when 'GET /health' then return auth_api.health();
         when 'GET /.well-known/jwks.json' then return auth_api.get_jwks();
-        else return auth_api.refusal(404, 'not_found', format('there is nothing at %s', route));
+        else return auth_api.refusal(404, 'not_found', format('there is nothing at %s %s', method, path));
     end case;
 end
 $$;

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { claimsOf, expireTokens, mailsTo, mailTo, openLink, passwordGrant, refused } from './auth_support.mjs';
-import { api, env, http, newEmail, newUser, signIn, sql } from './support.mjs';
+import { adminSql, api, env, http, newEmail, newUser, signIn, sql } from './support.mjs';
 
 const recover = async (email, options) => {
   const { data, error } = await api().auth.resetPasswordForEmail(email, options);
@@ -128,6 +128,17 @@ describe('a link and its code', () => {
     }
     assert.equal(limited?.body.code, 'over_request_rate_limit');
     assert.ok(Number(limited.headers.get('retry-after')) >= 1);
+  });
+
+  test('codes are all equally likely', async () => {
+    const rows = await adminSql(
+      `select place, digit, count(*)::int as n
+       from (select auth_api.random_code() as code from generate_series(1, 20000)) as drawn, generate_series(1, 6) as place, substr(code, place, 1) as digit
+       group by place, digit`,
+    );
+    assert.equal(rows.length, 60);
+    // 2,000 of each, with a standard deviation of 42.
+    for (const { place, digit, n } of rows) assert.ok(Math.abs(n - 2000) < 300, `${digit} at ${place}: ${n}`);
   });
 
   test('are stored as hashes only', async () => {
