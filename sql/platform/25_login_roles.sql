@@ -32,8 +32,6 @@ grant execute on function
     kijko.jwks(),
     kijko.rate_limit(text, integer, interval, integer, integer)
 to supabase_auth_admin;
-select format('grant execute on function %s to supabase_auth_admin', wanted.name)
-from (values ('kijko.seal(text, text)'), ('kijko.unseal(text, text)'), ('kijko.qr_svg(text)')) as wanted (name)
-where to_regprocedure(wanted.name) is not null
-\gexec
+-- Seeds of authenticator apps are sealed in the context of their rows.
+grant execute on function kijko.seal(text, text), kijko.unseal(text, text), kijko.qr_svg(text) to supabase_auth_admin;
 grant execute on function kijko.pre_config() to kijko_login;

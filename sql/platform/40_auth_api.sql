@@ -20,7 +20,10 @@ comment on domain auth_api."*/*" is 'The body of an answer, as it goes out.';
 create table if not exists auth_api.settings (
     id boolean primary key default true check (id),
     issuer text not null default 'http://127.0.0.1:54321/auth/v1',
-    access_token_seconds integer not null default 3600 check (access_token_seconds between 60 and 86400),
+    access_token_seconds integer not null default 3600 check (access_token_seconds between 900 and 86400),
+    inactivity_seconds integer not null default 604800 check (inactivity_seconds between 3600 and 31536000),
+    timebox_seconds integer check (timebox_seconds >= 3600),
+    single_session_per_device boolean not null default false,
     reuse_interval interval not null default '10 seconds' check (reuse_interval between '0 seconds' and '1 minute'),
     password_min_length integer not null default 6 check (password_min_length between 6 and 72),
     password_required_characters text[] not null default '{}',
@@ -59,6 +62,9 @@ comment on table auth_api.settings is 'One row: what GoTrue takes from its envir
 comment on column auth_api.settings.id is 'Always true: there is one row.';
 comment on column auth_api.settings.issuer is 'The iss claim of access tokens: the public URL with /auth/v1.';
 comment on column auth_api.settings.access_token_seconds is 'How long an access token is valid.';
+comment on column auth_api.settings.inactivity_seconds is 'A session that was not refreshed for so long has ended.';
+comment on column auth_api.settings.timebox_seconds is 'A session ends so long after the sign-in, however much it is used; null: it does not.';
+comment on column auth_api.settings.single_session_per_device is 'True lets a sign-in end the user''s former session of the same program and address.';
 comment on column auth_api.settings.reuse_interval is 'How long a used refresh token still returns the session''s active one, for clients that refresh in parallel.';
 comment on column auth_api.settings.password_min_length is 'Shorter passwords are refused with weak_password. In bytes, as in GoTrue.';
 comment on column auth_api.settings.password_required_characters is 'A new password has at least one character of each of these.';

@@ -82,6 +82,9 @@ begin
     insert into auth.sessions (id, user_id, created_at, updated_at, aal, user_agent, ip)
     values (gen_random_uuid(), u.id, moment, moment, 'aal1', auth_api.header('user-agent'), kijko.client_address())
     returning * into session;
+    delete from auth.sessions s
+    where (select settings.single_session_per_device from auth_api.settings)
+        and s.user_id = u.id and s.id <> session.id and s.user_agent is not distinct from session.user_agent and s.ip is not distinct from session.ip;
     insert into auth.mfa_amr_claims (id, session_id, created_at, updated_at, authentication_method)
     values (gen_random_uuid(), session.id, moment, moment, method);
     perform auth_api.remember_device(u);
@@ -126,6 +129,15 @@ end
 $$;
 comment on function auth_api.exchange(auth.refresh_tokens, auth.sessions) is 'The refresh token to hand out for this one, or null when this one was used before and must not be again.';
 
+create or replace function auth_api.has_ended(session auth.sessions) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select coalesce(session.not_after < kijko.now(), false)
+        or coalesce(session.refreshed_at at time zone 'UTC', session.created_at) + make_interval(secs => s.inactivity_seconds) < kijko.now()
+        or coalesce(session.created_at + make_interval(secs => s.timebox_seconds) < kijko.now(), false)
+    from auth_api.settings s
+$$;
+comment on function auth_api.has_ended(auth.sessions) is 'Whether a session has ended by time.';
+
 -- Two refreshes at one moment: the session's row lock puts them in a line, and the token is read after the lock, by a new snapshot, so the
 -- later one sees that it was used.
 create or replace function auth_api.refresh_session(presented text) returns json
@@ -147,7 +159,7 @@ begin
     select * into u from auth.users where id = session.user_id;
     if auth_api.is_banned(u) then
         return auth_api.refusal(400, 'user_banned', 'Invalid Refresh Token: User Banned');
-    elsif session.not_after < kijko.now() then
+    elsif auth_api.has_ended(session) then
         return auth_api.refusal(400, 'session_expired', 'Invalid Refresh Token: Session Expired');
     end if;
     issued := auth_api.exchange(token, session);

@@ -43,24 +43,27 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function auth_api.totp_step(text, text, bigint) is 'The step that a code belongs to, if it is right now and newer than the last one used; else null.';
 
--- A seed makes codes for ever, so it is sealed with a key that no SQL can read. Without the seal there is no second factor.
-create or replace function auth_api.seal_seed(seed text, factor uuid) returns text
-language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
-begin
-    return kijko.seal(seed, 'auth.mfa_factors:' || factor);
-exception when undefined_function then
-    perform auth_api.reject(422, 'mfa_totp_enroll_not_enabled', 'MFA enroll is disabled for TOTP');
-    return null; -- not reached: reject never returns
-end
+-- A seed makes codes for ever, so it is sealed with a key that no SQL can read, in the context of its factor. The domain registers the column
+-- for the change of keys (private.secrets_factor_context has the same context).
+create or replace function auth_api.totp_context(factor_id uuid) returns text
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select 'auth.mfa_factors:' || factor_id
 $$;
-comment on function auth_api.seal_seed(text, uuid) is 'A factor''s seed as it is stored.';
+comment on function auth_api.totp_context(uuid) is 'The context in which a factor''s seed is sealed: copied to another factor it cannot be opened.';
 
-create or replace function auth_api.unseal_seed(sealed text, factor uuid) returns text
-language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
-begin
-    return kijko.unseal(sealed, 'auth.mfa_factors:' || factor);
-end
+create or replace function auth_api.seal_seed(seed text, factor_id uuid) returns text
+language sql volatile set search_path = pg_catalog, pg_temp as $$
+    select kijko.seal(seed, auth_api.totp_context(factor_id))
 $$;
-comment on function auth_api.unseal_seed(text, uuid) is 'A factor''s seed.';
+comment on function auth_api.seal_seed(text, uuid) is 'A factor''s seed as it is stored in auth.mfa_factors.';
+
+create table if not exists auth_api.totp_steps (
+    factor_id uuid primary key references auth.mfa_factors on delete cascade,
+    step bigint not null
+);
+alter table auth_api.totp_steps enable row level security;
+comment on table auth_api.totp_steps is 'The last code of each authenticator app that was used.';
+comment on column auth_api.totp_steps.factor_id is 'The factor.';
+comment on column auth_api.totp_steps.step is 'The code''s step of thirty seconds since 1970: it and earlier ones are right no more.';
 
 reset role;

@@ -4,15 +4,6 @@
 set client_min_messages = warning;
 set role supabase_auth_admin;
 
-create table if not exists auth_api.totp_steps (
-    factor_id uuid primary key references auth.mfa_factors on delete cascade,
-    step bigint not null
-);
-alter table auth_api.totp_steps enable row level security;
-comment on table auth_api.totp_steps is 'The last code of each authenticator app that was used.';
-comment on column auth_api.totp_steps.factor_id is 'The factor.';
-comment on column auth_api.totp_steps.step is 'The code''s step of thirty seconds since 1970: it and earlier ones are right no more.';
-
 create or replace function auth_api.has_factor(user_id uuid) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp as $$
     select exists (select 1 from auth.mfa_factors f where f.user_id = has_factor.user_id and f.status = 'verified' and f.factor_type <> 'recovery_code')
@@ -179,14 +170,15 @@ begin
     body := auth_api.parse_body(request_body, '{"challenge_id": "string", "code": "string"}');
     perform auth_api.charge('auth:factor:' || factor.id, 10, '15 minutes');
     challenge := auth_api.open_challenge(factor, body ->> 'challenge_id');
-    found_step := auth_api.totp_step(auth_api.unseal_seed(factor.secret, factor.id), body ->> 'code', (select t.step from auth_api.totp_steps t where t.factor_id = factor.id));
+    found_step := auth_api.totp_step(kijko.unseal(factor.secret, auth_api.totp_context(factor.id)), body ->> 'code',
+        (select t.step from auth_api.totp_steps t where t.factor_id = factor.id));
     refusal := auth_api.mfa_hook(u, factor, found_step is not null);
     if refusal is not null then
         return refusal;
     elsif found_step is null then
         return auth_api.refusal(422, 'mfa_verification_failed', 'Invalid TOTP code entered');
     end if;
-    insert into auth_api.totp_steps as t (factor_id, step) values (factor.id, found_step)
+    insert into auth_api.totp_steps (factor_id, step) values (factor.id, found_step)
     on conflict on constraint totp_steps_pkey do update set step = excluded.step;
     update auth.mfa_challenges c set verified_at = kijko.now() where c.id = challenge.id;
     update auth.mfa_factors f set status = 'verified', updated_at = kijko.now() where f.id = factor.id;

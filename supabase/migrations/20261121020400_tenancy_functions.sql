@@ -6,6 +6,21 @@
 -- RPC
 -- ----------------------------------------------------------------------------
 
+-- An organization has a plan, and with it uses of models: who signs up without an address can do that without end.
+create function private.tenancy_require_address(person uuid) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not exists (
+    select 1 from auth.users as u
+    where u.id = person and not u.is_anonymous and coalesce(u.email_confirmed_at, u.phone_confirmed_at) is not null
+  ) then
+    perform kijko.fail('permission_denied', 'the caller has no confirmed address', 'Confirm an address first.');
+  end if;
+end
+$$;
+comment on function private.tenancy_require_address(uuid) is 'Refuses anonymous and unconfirmed users with permission_denied. Definer: users cannot read auth.users.';
+
 create function public.create_organization(name text) returns public.organizations
 language plpgsql security definer set search_path = ''
 as $$
@@ -17,6 +32,7 @@ begin
   end if;
   -- Lock order: users, then organizations. The new row's foreign key would lock the user last.
   perform 1 from auth.users as u where u.id = me for key share;
+  perform private.tenancy_require_address(me);
   return private.tenancy_create_organization(me, btrim(create_organization.name), false);
 end
 $$;

@@ -74,6 +74,17 @@ describe('refresh', () => {
     assert.equal(empty.body.code, 'validation_failed');
   });
 
+  test('refuses when the session was not refreshed for a week', async () => {
+    const { client, session } = await newUser();
+    const id = claimsOf(session.access_token).session_id;
+    await sql(`update auth.sessions set created_at = created_at - interval '6 days 23 hours' where id = $1`, [id]);
+    assert.equal((await client.auth.refreshSession()).error, null);
+    await sql(`update auth.sessions set refreshed_at = refreshed_at - interval '6 days 23 hours' where id = $1`, [id]);
+    assert.equal((await client.auth.refreshSession()).error, null, 'each refresh begins the week anew');
+    await sql(`update auth.sessions set refreshed_at = refreshed_at - interval '7 days 1 second' where id = $1`, [id]);
+    await refused(client.auth.refreshSession(), 'session_expired', 400);
+  });
+
   test('refuses when the session has ended by time', async () => {
     const { client, session } = await newUser();
     await sql(`update auth.sessions set not_after = now() - interval '1 second' where id = $1`, [

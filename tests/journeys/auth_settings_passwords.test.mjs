@@ -1,10 +1,16 @@
-// The cost of passwords and how many are hashed at once. Changes the settings of login for all, so it runs alone.
+// The cost of passwords, how many are hashed at once, and how long sessions last. Changes the settings of login for all, so it runs alone.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { passwordGrant, refresh, refused, withSettings } from './auth_support.mjs';
-import { admin, adminSql, api, newEmail, newUser, sql } from './support.mjs';
+import { admin, adminSql, api, http, newEmail, newUser, signIn, sql } from './support.mjs';
 
-withSettings({ bcrypt_cost: 12, password_required_characters: ['abcdefghijklmnopqrstuvwxyz', '0123456789'], lockout_attempts: 0 });
+withSettings({
+  bcrypt_cost: 12,
+  password_required_characters: ['abcdefghijklmnopqrstuvwxyz', '0123456789'],
+  lockout_attempts: 0,
+  timebox_seconds: 7200,
+  single_session_per_device: true,
+});
 
 const hashOf = async (email) => (await sql('select encrypted_password as hash from auth.users where email = $1', [email]))[0].hash;
 const imported = async (cost, password) => {
@@ -72,5 +78,26 @@ describe('the characters that a password needs', () => {
     const { data } = await api().auth.signInWithPassword({ email, password: 'only-letters-here' });
     assert.ok(data.session);
     assert.deepEqual(data.weakPassword.reasons, ['characters']);
+  });
+});
+
+describe('sessions', () => {
+  test('end two hours after the sign-in, however much they are used', async () => {
+    const { client, user } = await newUser();
+    assert.equal((await client.auth.refreshSession()).error, null);
+    await sql(`update auth.sessions set created_at = created_at - interval '2 hours 1 second' where user_id = $1`, [user.id]);
+    await refused(client.auth.refreshSession(), 'session_expired', 400);
+  });
+
+  test('of one device are one', async () => {
+    const first = await newUser();
+    const elsewhere = await http('POST', '/auth/v1/token?grant_type=password', {
+      body: { email: first.email, password: first.password },
+      headers: { 'User-Agent': 'phone' },
+    });
+    const second = await signIn(first);
+    assert.equal((await first.client.auth.getUser()).error.name, 'AuthSessionMissingError');
+    assert.equal((await second.client.auth.getUser()).error, null);
+    assert.equal((await http('GET', '/auth/v1/user', { token: elsewhere.body.access_token })).status, 200);
   });
 });

@@ -29,6 +29,8 @@ describe('an anonymous user', () => {
     assert.deepEqual([claims.is_anonymous, claims.role, claims.amr[0].method], [true, 'authenticated', 'anonymous']);
     assert.deepEqual(await organizationsOf(user.id), []);
     assert.deepEqual((await client.from('organizations').select('id')).data, []);
+    const organization = await client.rpc('create_organization', { name: 'Mine' });
+    assert.equal(organization.error.code, 'permission_denied', 'with an organization would come a plan');
     assert.equal((await client.auth.refreshSession()).error, null);
     assert.equal((await http('GET', '/auth/v1/settings')).body.external.anonymous_users, true);
   });
