@@ -23,7 +23,8 @@ const MAX_QUOTE: usize = 500;
 /// A longer wait is cut: the queue retries anyway.
 const MAX_WAIT: Duration = Duration::from_secs(3_600);
 
-/// Makes our errors from a vendor's. A vendor's message may repeat anything, so none is shown or logged as it is.
+/// Makes our errors from a vendor's. A vendor's message may repeat anything. The tenant's execution keeps it without data of
+/// the operator's account. The log gets its length only, because it may repeat the tenant's prompt.
 #[derive(Debug)]
 pub(super) struct Faults<'a> {
     pub vendor: Vendor,
@@ -100,11 +101,7 @@ impl Faults<'_> {
             vendor = self.vendor.name(),
             status,
             code = fault.code(),
-            reason = if fault == LlmFault::Auth {
-                ""
-            } else {
-                quoted.as_str()
-            },
+            message_bytes = error.message.len(),
             "the vendor refused"
         );
         LlmError {

@@ -58,16 +58,49 @@ async fn a_refusal_is_final_and_its_tokens_are_known() {
 }
 
 #[tokio::test]
-async fn the_line_of_a_refusal_has_the_vendors_reason_beside_its_message() {
+async fn the_line_of_a_refusal_says_how_long_the_vendors_message_is() {
     let log = Capture::start();
     let body = r#"{"error":{"message":"no such parameter","type":"invalid_request_error"}}"#;
     failure(Vendor::OpenAi, http("400 Bad Request", "", body)).await;
     let lines = log.lines("kijko_sidecar::llm::fault");
     assert_eq!(
-        (&lines[0]["reason"], &lines[0]["message"]),
-        (&json!("no such parameter"), &json!("the vendor refused"))
+        ["vendor", "status", "code", "message_bytes", "message"].map(|field| &lines[0][field]),
+        [
+            &json!("openai"),
+            &json!(400),
+            &json!("vendor_rejected"),
+            &json!(17),
+            &json!("the vendor refused")
+        ]
     );
-    assert_eq!(log.text().matches(r#""message":"#).count(), lines.len());
+}
+
+#[tokio::test]
+async fn a_refusal_that_repeats_the_prompt_does_not_log_it() {
+    let words = "invalid content: my confidential prompt";
+    for vendor in ALL {
+        for status in [
+            "400 Bad Request",
+            "404 Not Found",
+            "429 Too Many Requests",
+            "503 Unavailable",
+            "200",
+        ] {
+            let log = Capture::start();
+            let body = json!({"type": "error", "error": {"message": words, "type": words, "code": words, "status": words}}).to_string();
+            let answer = match status {
+                "200" => format!("{STREAM}{}event: error\ndata: {body}\n\n", begins(vendor)),
+                status => http(status, "", &body),
+            };
+            failure(vendor, answer).await;
+            let text = log.text();
+            assert!(!text.is_empty(), "{vendor:?} {status}");
+            assert!(
+                !text.contains("confidential"),
+                "{vendor:?} {status}: {text}"
+            );
+        }
+    }
 }
 
 #[tokio::test]
