@@ -166,7 +166,9 @@ declare
     p kijko.ledger_partitions;
     detached integer := 0;
 begin
-    create schema if not exists kijko_archive;
+    if pg_catalog.to_regnamespace('kijko_archive') is null then -- a notice each minute would fill the log
+        create schema if not exists kijko_archive;
+    end if;
     -- An owner of the schema could drop the tables in it.
     if exists (
         select from pg_catalog.pg_namespace as n
