@@ -104,6 +104,24 @@ pub fn of_response(name: &str) -> Option<String> {
     value.as_str().map(str::to_owned)
 }
 
+/// All headers that the response has so far; of those that repeat the last.
+pub fn all_of_response() -> Map<String, Value> {
+    let text = setting::get(c"response.headers");
+    let headers = text.as_deref().map(parsed).unwrap_or_default();
+    headers
+        .into_iter()
+        .filter_map(into_object)
+        .flatten()
+        .collect()
+}
+
+fn into_object(header: Value) -> Option<Map<String, Value>> {
+    match header {
+        Value::Object(header) => Some(header),
+        _ => None,
+    }
+}
+
 /// Adds headers to those that the response has so far: an array of objects of one key each. A header that is set again
 /// replaces its former value, except Set-Cookie, which repeats.
 fn with(text: Option<&str>, headers: &[(&str, Option<&str>)]) -> String {

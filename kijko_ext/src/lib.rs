@@ -210,6 +210,7 @@ pub extern "C-unwind" fn _PG_init() {
     request::statement::init();
     request::memory_limit::init();
     request::read_only_key::init();
+    request::brief::init();
 }
 
 /// Needed by `cargo pgrx test`, at the root of the crate.

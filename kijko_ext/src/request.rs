@@ -7,7 +7,8 @@
 //! - authenticate.rs identifies the API key of a request, read_only_key.rs keeps a key that only reads from writing.
 //! - token.rs checks that the token is an access token, header_check.rs and preferences.rs (pure) check the headers.
 //! - response_headers.rs (pure) builds the headers of the response; limit_headers.rs adds those of a use of a quota.
-//! - connection_time.rs bounds how long a caller's requests hold connections, with the table of in_flight.rs.
+//! - connection_time.rs bounds the connections that a caller and a tenant hold, with the table of in_flight.rs and the shares
+//!   of connection_pool.rs (pure). brief.rs refuses a request that takes too long for what is left.
 //! - statement_timeout.rs sets the tier's statement timeout.
 //! - admit.rs is `kijko.admit_request`; external.rs is `kijko.admit_external`, for requests that another server takes.
 //!
@@ -16,6 +17,8 @@
 
 mod admit;
 mod authenticate;
+pub mod brief;
+mod connection_pool;
 mod connection_time;
 pub mod counters;
 mod external;

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
-import { newPerson, until } from './domain.mjs';
+import { newPerson, ok, until } from './domain.mjs';
 import { adminSql, http, sql } from './support.mjs';
 
 describe('connection time', () => {
@@ -15,7 +15,8 @@ describe('connection time', () => {
   );
   after(() => sql(`drop function public.${name}(public.plans)`));
 
-  const slow = (person) => http('GET', `/rest/v1/plans?select=${name}&limit=1`, { token: person.token });
+  const slow = (person, orgId) =>
+    http('GET', `/rest/v1/plans?select=${name}&limit=1`, { token: person.token, headers: { 'x-org-id': orgId } });
   const fast = (person) => http('GET', '/rest/v1/projects?select=id', { token: person.token });
   // Of all connections of PostgREST.
   const running = async () => {
@@ -33,16 +34,19 @@ describe('connection time', () => {
   });
 
   test('of 30 slow requests of one caller at most two run, the others get 429, and another caller is served', async () => {
-    const [person, neighbour] = [await newPerson(), await newPerson()];
+    const [person, neighbour] = [await newPerson('PRO'), await newPerson()];
     assert.equal((await fast(neighbour)).status, 200);
+    // Each organization has a share of the connections. Their members have one budget for all of them.
+    const orgIds = [person.orgId];
+    for (const name of ['One', 'Two', 'Three']) orgIds.push((await ok(person.client.rpc('create_organization', { name }))).id);
     const refusals = [];
     let goOn = true;
-    const loop = async () => {
+    const loop = async (_, n) => {
       while (goOn) {
-        const answer = await slow(person);
+        const answer = await slow(person, orgIds[n % orgIds.length]);
         assert.ok([200, 429].includes(answer.status), answer.text);
         if (answer.status === 429) {
-          refusals.push(answer);
+          if (/connection time/.test(answer.body.details)) refusals.push(answer); // the others are of its share of connections
           await new Promise((resolve) => setTimeout(resolve, Number(answer.headers.get('retry-after')) * 1_000));
         }
       }

@@ -1,5 +1,6 @@
-//! Settings of the budget of connection time (request/connection_time.rs). Clients must not choose them.
+//! Settings of the bounds on connections (request/connection_time.rs). Clients must not choose them.
 
+use std::ffi::CString;
 use std::time::Duration;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
@@ -7,6 +8,10 @@ use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 static RATE: GucSetting<f64> = GucSetting::<f64>::new(3.0);
 static BURST: GucSetting<i32> = GucSetting::<i32>::new(15_000);
 static CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(2);
+static POOL_SIZE: GucSetting<i32> = GucSetting::<i32>::new(10);
+static BRIEF_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(500);
+static FREE_TIERS: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"FREE, anonymous, user"));
 
 pub fn define() {
     GucRegistry::define_float_guc(
@@ -39,6 +44,34 @@ pub fn define() {
         GucContext::Suset,
         GucFlags::empty(),
     );
+    GucRegistry::define_int_guc(
+        c"kijko.connection_pool_size",
+        c"Connections that PostgREST holds for requests: its db-pool.",
+        c"A tenant holds no more of them than it leaves free. Its further requests are brief (kijko.connection_brief_timeout). 0 removes the limit.",
+        &POOL_SIZE,
+        0,
+        10_000,
+        GucContext::Suset,
+        GucFlags::empty(),
+    );
+    GucRegistry::define_int_guc(
+        c"kijko.connection_brief_timeout",
+        c"How long a request may take whose tenant holds as many connections as it may.",
+        c"Then it is refused with rate_limited, unless the tenant may hold another connection by then.",
+        &BRIEF_TIMEOUT,
+        1,
+        3_600_000,
+        GucContext::Suset,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_string_guc(
+        c"kijko.free_tiers",
+        c"Tiers whose tenants cost nothing to make.",
+        c"Separated by commas. Together they leave a fifth of kijko.connection_pool_size to the others.",
+        &FREE_TIERS,
+        GucContext::Suset,
+        GucFlags::empty(),
+    );
 }
 
 /// Seconds in a second; 0 for no limit.
@@ -52,4 +85,19 @@ pub fn burst() -> Duration {
 
 pub fn concurrency() -> usize {
     CONCURRENCY.get().unsigned_abs() as usize
+}
+
+/// 0 for no limit.
+pub fn pool_size() -> usize {
+    POOL_SIZE.get().unsigned_abs() as usize
+}
+
+pub fn brief_timeout() -> Duration {
+    Duration::from_millis(BRIEF_TIMEOUT.get().unsigned_abs().into())
+}
+
+pub fn is_free_tier(tier: &str) -> bool {
+    let tiers = FREE_TIERS.get();
+    let tiers = tiers.as_deref().map(|tiers| tiers.to_string_lossy());
+    tiers.is_some_and(|tiers| tiers.split(',').any(|free| free.trim() == tier))
 }

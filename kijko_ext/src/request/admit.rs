@@ -144,7 +144,7 @@ fn admit(caller: &Caller) -> Result<(), Refusal> {
         }
     }
     let refused = match limits.iter().all(|limit| limit.allowed) {
-        true => connection_time::admit(&request).err(),
+        true => connection_time::admit(&request, tier.as_deref()).err(),
         false => None,
     };
     limits.extend(refused.as_ref().map(|refused| refused.limit));

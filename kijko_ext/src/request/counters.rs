@@ -25,6 +25,8 @@ pub struct Stats {
     pub refused: AtomicU64,
     /// Requests of a subject in debt with its connection time.
     pub connection_time_refused: AtomicU64,
+    /// Requests of a tenant that holds as many connections as it may.
+    pub connection_pool_refused: AtomicU64,
     /// Unix seconds when the log was last written to.
     logged_at: AtomicU64,
 }
@@ -42,19 +44,22 @@ pub fn add(counter: fn(&Stats) -> &AtomicU64) {
 
 /// True once a second for all backends together, so that a flood of requests does not flood the log.
 pub fn may_log() -> bool {
+    once_a_second(|stats| &stats.logged_at)
+}
+
+fn once_a_second(at: fn(&Stats) -> &AtomicU64) -> bool {
     // SAFETY: as above.
-    let stats = unsafe { &*STATS };
+    let at = at(unsafe { &*STATS });
     let now = clock::unix_seconds(clock::real_micros());
-    let last = stats.logged_at.load(Ordering::Relaxed);
+    let last = at.load(Ordering::Relaxed);
     last != now
-        && stats
-            .logged_at
+        && at
             .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok()
 }
 
 /// Figures for `kijko.stats()`, since the server started.
-pub fn figures() -> [(&'static str, u64); 5] {
+pub fn figures() -> [(&'static str, u64); 6] {
     // SAFETY: as above.
     let stats = unsafe { &*STATS };
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -66,6 +71,10 @@ pub fn figures() -> [(&'static str, u64); 5] {
         (
             "request.connection_time_refused",
             load(&stats.connection_time_refused),
+        ),
+        (
+            "request.connection_pool_refused",
+            load(&stats.connection_pool_refused),
         ),
     ]
 }

@@ -1,13 +1,14 @@
-//! Which requests are in flight: a place in shared memory for each backend, which holds the subject of its request. A
-//! backend writes only its own place. The place is cleared when its transaction ends, and when the backend exits. When a
-//! backend is killed, Postgres resets all shared memory.
+//! Which requests are in flight: a place in shared memory for each backend, which says whose request it runs. A backend
+//! writes only its own place. The place is cleared when its transaction ends, and when the backend exits. When a backend is
+//! killed, Postgres resets all shared memory.
 
 use std::cell::Cell;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 use pgrx::prelude::*;
 
+use super::connection_pool::{ConnectionPool, Held};
 use crate::pg::lwlock::LwLockGuard;
 use crate::rate_limit::limiter::Key;
 use crate::shmem::Region;
@@ -22,10 +23,12 @@ pub const SHMEM_REGION: Region = Region {
     },
 };
 
-/// A cache line, so that backends do not slow each other down. Zero is no subject.
+/// A cache line, so that backends do not slow each other down. Zero is nobody.
 #[repr(C, align(64))]
 struct Place {
-    subject: AtomicU64,
+    caller: AtomicU64,
+    tenant: AtomicU64,
+    is_free: AtomicBool,
 }
 
 /// Set in the postmaster and inherited by every process that it forks.
@@ -71,29 +74,59 @@ pub fn clear_at_exit() {
     }
 }
 
-pub fn occupy(subject: Key) {
-    store(subject.word());
-}
-
-pub fn clear() {
-    store(0);
-}
-
-fn store(word: u64) {
+pub fn occupy(caller: Key) {
     if let Some(place) = own() {
-        place.subject.store(word, Ordering::Release);
+        place.caller.store(caller.word(), Ordering::Release);
     }
 }
 
-/// Requests of a subject that are in flight.
-pub fn count(subject: Key) -> usize {
-    let is_its = |place: &&Place| place.subject.load(Ordering::Acquire) == subject.word();
+/// Holds a connection for the tenant if the pool has room; otherwise returns what is held. Stores before it counts, so of two
+/// at once, also without the lock, at least one sees the other. Safe in a signal handler.
+pub fn hold(pool: ConnectionPool, tenant: Key, is_free: bool) -> Result<(), Held> {
+    let Some(place) = own() else {
+        return Ok(());
+    };
+    place.is_free.store(is_free, Ordering::Relaxed);
+    place.tenant.store(tenant.word(), Ordering::SeqCst);
+    let held = held_by_others(place, tenant);
+    match pool.has_room(held, is_free) {
+        true => Ok(()),
+        false => {
+            place.tenant.store(0, Ordering::SeqCst);
+            Err(held)
+        }
+    }
+}
+
+fn held_by_others(own: &Place, tenant: Key) -> Held {
+    let mut held = Held::default();
+    for place in all() {
+        let by = place.tenant.load(Ordering::SeqCst);
+        if by != 0 && !ptr::eq(place, own) {
+            held.total += 1;
+            held.free_tiers += usize::from(place.is_free.load(Ordering::Relaxed));
+            held.tenant += usize::from(by == tenant.word());
+        }
+    }
+    held
+}
+
+pub fn clear() {
+    if let Some(place) = own() {
+        place.caller.store(0, Ordering::Release);
+        place.tenant.store(0, Ordering::Release);
+    }
+}
+
+/// Requests of a caller that are in flight.
+pub fn count_caller(caller: Key) -> usize {
+    let is_its = |place: &&Place| place.caller.load(Ordering::Acquire) == caller.word();
     all().iter().filter(is_its).count()
 }
 
 /// Requests in flight that occupy a place.
 pub fn total() -> usize {
-    let is_occupied = |place: &&Place| place.subject.load(Ordering::Relaxed) != 0;
+    let is_occupied = |place: &&Place| place.caller.load(Ordering::Relaxed) != 0;
     all().iter().filter(is_occupied).count()
 }
 

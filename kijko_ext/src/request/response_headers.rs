@@ -18,6 +18,12 @@ pub struct LimitState<'a> {
     pub allowed: bool,
 }
 
+/// A request that a limit refuses: the limit as the headers show it, and the error's details.
+pub struct Refused {
+    pub limit: LimitState<'static>,
+    pub details: String,
+}
+
 impl LimitState<'_> {
     /// The details of a refusal by this rate limit.
     pub fn exceeded(&self) -> String {

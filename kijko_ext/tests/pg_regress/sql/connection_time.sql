@@ -43,13 +43,19 @@ end
 $$;
 select in_flight();
 
--- Without a rate there is no limit, and no request occupies a place.
+-- Without a rate and a pool there is no limit, and no request occupies a place.
 set kijko.connection_time_rate = 0;
+set kijko.connection_pool_size = 0;
 begin;
 select kijko.admit_request(:'org', :'who');
 select in_flight();
 commit;
 reset kijko.connection_time_rate;
+begin;
+select kijko.admit_request(:'org', :'who');
+select in_flight();
+commit;
+reset kijko.connection_pool_size;
 
 -- Only a superuser may set it.
 create role app_user;
@@ -57,10 +63,15 @@ set role app_user;
 set kijko.connection_time_rate = 1000;
 set kijko.connection_time_burst = '1 h';
 set kijko.connection_time_concurrency = 1000;
+set kijko.connection_pool_size = 0;
+set kijko.connection_brief_timeout = '1 h';
+set kijko.free_tiers = '';
 reset role;
 drop role app_user;
 set kijko.connection_time_rate = -1;
 set kijko.connection_time_burst = 0;
 set kijko.connection_time_concurrency = 0;
+set kijko.connection_pool_size = -1;
+set kijko.connection_brief_timeout = 0;
 drop function in_flight();
 drop extension kijko;
