@@ -102,6 +102,7 @@ kijko.trusted_session_users = 'authenticator'
 kijko.trusted_proxies = '$TRUSTED_PROXIES'
 kijko.jwt_key_file = '$SECRETS/jwt.pem'
 kijko.seal_key_file = '$SEAL_KEY_FILE'
+kijko.connection_pool_size = $REST_POOL
 CONF
   give_to_os_user "$conf.new"
   mv "$conf.new" "$conf"

@@ -39,6 +39,10 @@ load_ports() {
   [[ $TRUSTED_PROXIES =~ ^[0-9a-fA-F.:/,\ ]*$ ]] ||
     misuse "KIJKO_TRUSTED_PROXIES must be addresses or CIDRs separated by blanks, not '$TRUSTED_PROXIES'"
   TRUSTED_PROXIES=${TRUSTED_PROXIES//,/ }
+  # PostgREST's connections for the API: its pool, and what the database shares out among tenants.
+  REST_POOL=10
+  LOG_MEGABYTES=${KIJKO_LOG_MEGABYTES:-10}
+  [[ $LOG_MEGABYTES =~ ^[1-9][0-9]{0,5}$ ]] || misuse "KIJKO_LOG_MEGABYTES must be a number from 1 to 999999, not '$LOG_MEGABYTES'"
 }
 
 # What login takes from the environment. Empty: what the database has stays, and the site is the public URL.

@@ -75,6 +75,7 @@ postgrest_binary() {
 # listening session it would notice a restart of Postgres only by requests that fail.
 reload_channel() { printf 'pgrst_%s' "$(printf 'channel %s' "$1" | sha256sum | cut -c1-32)"; }
 
+# It logs requests that it answers with a 5xx, and no others: anybody can cause a 4xx, and its address holds the filters.
 # postgrest_config FILE ROLE PASSWORD SCHEMA ANON_ROLE POOL PORT ADMIN_PORT PRE_REQUEST: the file holds a password, hence 0600.
 postgrest_config() {
   local file=$1
@@ -97,7 +98,7 @@ server-host = "127.0.0.1"
 server-port = $7
 admin-server-port = $8
 openapi-mode = "follow-privileges"
-log-level = "warn"
+log-level = "error"
 CONF
     mv "$file.new" "$file"
   )
@@ -105,7 +106,7 @@ CONF
 }
 
 start_rest() {
-  postgrest_config "$SECRETS/rest.conf" authenticator "$KIJKO_AUTHENTICATOR_PASSWORD" public anon 10 "$REST_PORT" "$REST_ADMIN_PORT" \
+  postgrest_config "$SECRETS/rest.conf" authenticator "$KIJKO_AUTHENTICATOR_PASSWORD" public anon "$REST_POOL" "$REST_PORT" "$REST_ADMIN_PORT" \
     'db-pre-request = "public.before_request"'
   install_binary postgrest "$(postgrest_binary)"
   start_service rest "$KIJKO_HOME/bin/postgrest" "$SECRETS/rest.conf"
@@ -139,6 +140,12 @@ start_caddy() {
     KIJKO_SIDECAR_UPSTREAM="127.0.0.1:$SIDECAR_PORT" \
     KIJKO_TRUSTED_PROXIES="$TRUSTED_PROXIES" \
     caddy run --config "$KIJKO_HOME/Caddyfile" --adapter caddyfile
+}
+
+# Bounds the logs. No service: it has no port, and nothing waits for it.
+start_rotation() {
+  install_binary rotate-logs "$ROOT/scripts/rotate-logs.sh"
+  start_service rotation bash "$KIJKO_HOME/bin/rotate-logs" "$LOGS" "$((LOG_MEGABYTES * 1000000))"
 }
 
 health_url() {

@@ -83,6 +83,10 @@ bring_up_services() {
     stop_service caddy
     cp "$ROOT/deploy/Caddyfile" "$KIJKO_HOME/Caddyfile"
   fi
+  if ! service_pid rotation > /dev/null; then
+    STARTED_SERVICES+=(rotation)
+    start_rotation
+  fi
   if [ -f "$KIJKO_HOME/bin/kijko-sidecar" ] && ! cmp -s "$SIDECAR_BINARY" "$KIJKO_HOME/bin/kijko-sidecar"; then stop_service sidecar; fi
   for name in "${SERVICES[@]}"; do
     service_pid "$name" > /dev/null && continue
@@ -92,6 +96,8 @@ bring_up_services() {
   for name in "${SERVICES[@]}"; do
     answers "$name" || step "$name on port $(service_port "$name")" "see $LOGS/$name.log" await_service "$name"
   done
+  # Opened by the user of ./kijko, and emptied by the rotation.
+  give_to_os_user "$LOGS"/*.log
 }
 
 STARTED_POSTGRES=no
@@ -113,7 +119,7 @@ interrupted() {
 
 stop_services() {
   local name
-  for name in caddy sidecar login rest; do stop_service "$name"; done
+  for name in caddy sidecar login rest rotation; do stop_service "$name"; done
 }
 
 refuse_unreachable_home() {

@@ -16,7 +16,16 @@ print_status() {
   for name in postgres "${SERVICES[@]}"; do
     print_part "$name" || all_well=1
   done
+  print_rotation || all_well=1
   return "$all_well"
+}
+
+# Without it the logs grow without a bound.
+print_rotation() {
+  local state
+  state=$(part_state rotation)
+  printf '%-10s %-9s %-6s %-10s %s\n' rotation "$state" - - -
+  [ "$state" = running ]
 }
 
 print_part() {

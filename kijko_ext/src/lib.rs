@@ -211,6 +211,7 @@ pub extern "C-unwind" fn _PG_init() {
     request::memory_limit::init();
     request::read_only_key::init();
     request::brief::init();
+    request::error_log::init();
 }
 
 /// Needed by `cargo pgrx test`, at the root of the crate.

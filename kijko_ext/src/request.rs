@@ -12,8 +12,8 @@
 //! - statement_timeout.rs sets the tier's statement timeout.
 //! - admit.rs is `kijko.admit_request`; external.rs is `kijko.admit_external`, for requests that another server takes.
 //!
-//! statement.rs checks the statement after Postgres has analysed it, memory_limit.rs its memory while it runs, and
-//! counters.rs has the figures.
+//! statement.rs checks the statement after Postgres has analysed it, memory_limit.rs its memory while it runs, error_log.rs
+//! keeps errors of clients from filling the log, and counters.rs has the figures.
 
 mod admit;
 mod authenticate;
@@ -21,6 +21,7 @@ pub mod brief;
 mod connection_pool;
 mod connection_time;
 pub mod counters;
+pub mod error_log;
 mod external;
 mod header_check;
 pub mod in_flight;

@@ -1,11 +1,17 @@
 //! Whether this session belongs to a login whose claims count, and whether it answers a request.
 
+use std::cell::Cell;
 use std::ffi::CStr;
 
 use pgrx::prelude::*;
 
 use crate::guc;
 use crate::pg::setting;
+
+thread_local! {
+    /// The last answer of is_trusted_session().
+    static WAS_TRUSTED: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Whether the session's login is listed in `kijko.trusted_session_users`. Any session can set the claims, so claims count
 /// only there.
@@ -18,6 +24,7 @@ pub fn is_trusted_session() -> bool {
         }
         let trusted = guc::is_trusted_session_user(&CStr::from_ptr(name).to_string_lossy());
         pg_sys::pfree(name.cast());
+        WAS_TRUSTED.set(trusted);
         trusted
     }
 }
@@ -25,5 +32,14 @@ pub fn is_trusted_session() -> bool {
 /// True inside PostgREST: a trusted login, and a request's method.
 #[pg_extern(stable, parallel_safe)]
 pub fn is_request() -> bool {
-    setting::with(c"request.method", |_| ()).is_some() && is_trusted_session()
+    has_method() && is_trusted_session()
+}
+
+/// The same without reading a catalog, for while Postgres handles an error: by the last answer in this session.
+pub fn is_known_request() -> bool {
+    WAS_TRUSTED.get() && has_method()
+}
+
+fn has_method() -> bool {
+    setting::with(c"request.method", |_| ()).is_some()
 }

@@ -27,8 +27,11 @@ pub struct Stats {
     pub connection_time_refused: AtomicU64,
     /// Requests of a tenant that holds as many connections as it may.
     pub connection_pool_refused: AtomicU64,
-    /// Unix seconds when the log was last written to.
+    /// Errors of clients that were not logged.
+    pub unlogged_errors: AtomicU64,
+    /// Unix seconds when the log was last written to, and an error of a client.
     logged_at: AtomicU64,
+    error_logged_at: AtomicU64,
 }
 
 static mut STATS: *mut Stats = ptr::null_mut();
@@ -47,6 +50,11 @@ pub fn may_log() -> bool {
     once_a_second(|stats| &stats.logged_at)
 }
 
+/// The same for errors of clients.
+pub fn may_log_error() -> bool {
+    once_a_second(|stats| &stats.error_logged_at)
+}
+
 fn once_a_second(at: fn(&Stats) -> &AtomicU64) -> bool {
     // SAFETY: as above.
     let at = at(unsafe { &*STATS });
@@ -59,7 +67,7 @@ fn once_a_second(at: fn(&Stats) -> &AtomicU64) -> bool {
 }
 
 /// Figures for `kijko.stats()`, since the server started.
-pub fn figures() -> [(&'static str, u64); 6] {
+pub fn figures() -> [(&'static str, u64); 7] {
     // SAFETY: as above.
     let stats = unsafe { &*STATS };
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -76,5 +84,6 @@ pub fn figures() -> [(&'static str, u64); 6] {
             "request.connection_pool_refused",
             load(&stats.connection_pool_refused),
         ),
+        ("request.unlogged_errors", load(&stats.unlogged_errors)),
     ]
 }
