@@ -1,6 +1,6 @@
 // Hostile requests to the login API: garbage, forged tokens, other people's headers. Every answer is a 4xx in GoTrue's shape.
 import assert from 'node:assert/strict';
-import { createHmac, createSign, generateKeyPairSync } from 'node:crypto';
+import { createHmac, createSign, generateKeyPairSync, randomUUID } from 'node:crypto';
 import { describe, test } from 'node:test';
 import { adminSql, api, env, http, newEmail, newUser, sql } from './support.mjs';
 
@@ -91,6 +91,15 @@ describe('addresses', () => {
     }
   });
 
+  test('of unusual but valid form are accepted', async () => {
+    const tag = randomUUID();
+    for (const email of [`${tag}@${'x'.repeat(63)}.${'y'.repeat(63)}.com`, `${tag}@localhost`, `${tag}@1.a-b--c.d`]) {
+      const { data, error } = await api().auth.signUp({ email, password: `pw-${tag}` });
+      assert.equal(error, null, email);
+      assert.equal(data.user.email, email);
+    }
+  });
+
   test('that are invalid are refused', async () => {
     for (const email of [
       "a'; drop table auth.users; --",
@@ -103,7 +112,11 @@ describe('addresses', () => {
       'a@-example.com',
       'jörg@example.com',
       'а@example.com',
+      'a@example-.com',
+      'a@example..com',
+      'a@example.com.',
       `a@${'x'.repeat(64)}.com`,
+      `a@example.com.${'x'.repeat(64)}`,
       `${'a'.repeat(250)}@example.com`,
       'a@example.com\n',
       'a@example.com\r\nbcc: b@example.com',
