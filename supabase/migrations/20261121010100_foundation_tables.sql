@@ -104,6 +104,7 @@ comment on function private.describe_data(regclass, jsonb, text) is 'Writes a ta
 -- becomes 0, and the row is deleted.
 -- Each statement writes the count once. 4,000 statements in one transaction took 2.3 s instead of 0.1 s, because each reads
 -- past the versions of those before: insert many rows by one statement.
+-- The organization's row is locked before its counts, so transactions that fill several of its tables do not deadlock.
 -- ----------------------------------------------------------------------------
 
 create table private.tenant_row_counts (
@@ -137,6 +138,8 @@ declare
 begin
   -- In one order, so that two statements about several organizations do not deadlock.
   for changes in select c.org_id, count(*) as rows from changed as c group by c.org_id order by c.org_id loop
+    -- Does not conflict with foreign keys to the organization.
+    perform 1 from public.organizations as o where o.id = changes.org_id for no key update;
     if tg_op = 'INSERT' then
       insert into private.tenant_row_counts as t (table_name, organization, row_count)
       values (counted, changes.org_id, changes.rows)
@@ -224,8 +227,11 @@ declare
   may_write constant text := format('org_id = any (array(select private.org_ids_with(%L)))', write_permission);
   -- A row that points at a private project, or at a skill of one, is hidden with it. What a statement reads is compared with
   -- the hidden ids, which are few. What it writes must be visible: the answer is the same if the id does not exist.
+  -- A row that points at an execution, a habit or a job is hidden unless the policy of that table shows the other row.
   unhidden text := '';
   visible text := '';
+  shown text;
+  pointer record;
 begin
   if 'project_id' = any (columns) then
     unhidden := ' and (project_id = any (array(select private.projects_hidden_ids()))) is not true';
@@ -235,6 +241,16 @@ begin
     unhidden := unhidden || ' and (skill_id = any (array(select private.skills_hidden_ids()))) is not true';
     visible := visible || ' and (skill_id is null or private.skills_is_visible(skill_id))';
   end if;
+  for pointer in
+    select * from (values ('execution_id', 'executions'), ('habit_id', 'habits'), ('job_id', 'jobs')) as p (name, target) where p.name = any (columns)
+  loop
+    shown := format(
+      ' and (%1$I is null or exists (select 1 from public.%2$I as pointed where pointed.org_id = %3$I.org_id and pointed.id = %3$I.%1$I))',
+      pointer.name, pointer.target, short_name
+    );
+    unhidden := unhidden || shown;
+    visible := visible || shown;
+  end loop;
   execute format('alter table %s enable row level security', tenant_table);
   execute format('create policy %I on %s for select to authenticated using (%s%s)', short_name || '_select', tenant_table, may_read, unhidden);
   if write_permission is null then
@@ -248,7 +264,7 @@ begin
   execute format('create policy %I on %s for delete to authenticated using (%s%s)', short_name || '_delete', tenant_table, may_write, unhidden);
 end
 $$;
-comment on function private.add_tenant_policies(regclass, text, text) is 'Row level security by permission: one policy for each operation. Without a write permission users only read. Rows with a project_id or skill_id are hidden with their project.';
+comment on function private.add_tenant_policies(regclass, text, text) is 'Row level security by permission: one policy for each operation. Without a write permission users only read. Rows with a project_id or skill_id are hidden with their project, rows with an execution_id, habit_id or job_id with the row that they point at; when that is gone, such a column must be null.';
 
 create function private.grant_tenant_rights(tenant_table regclass, writable text[]) returns void
 language plpgsql set search_path = pg_catalog, pg_temp

@@ -62,11 +62,13 @@ select private.make_tenant_table(
   }'
 );
 
--- The column is older than this table, so its foreign key is here.
+-- The column is older than this table, so its foreign key is here. It is checked at the end of the transaction: when a
+-- transaction deletes a project and has made executions of its habits, they lose their project first, and the habit is gone
+-- before they lose it.
 alter table public.executions
   -- squawk-ignore adding-foreign-key-constraint, constraint-missing-not-valid
   add constraint executions_habit_id_fkey foreign key (org_id, habit_id)
-  references public.habits (org_id, id) on delete set null (habit_id);
+  references public.habits (org_id, id) on delete set null (habit_id) deferrable initially deferred;
 
 create function private.habits_schedule() returns trigger
 language plpgsql set search_path = ''

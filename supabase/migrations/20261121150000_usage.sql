@@ -90,37 +90,40 @@ $$;
 comment on function public.usage_summary() is 'Usage and limit of each meter of the request''s organization. Needs usage:read. Nullable: limit, remaining, reset_at. Definer: only the domain may read the ledger.';
 grant execute on function public.usage_summary() to authenticated;
 
-create function private.usage_hidden_values(dimension text) returns text[]
+-- By what is visible and not by what is hidden: of a deleted project nobody knows any more whether it was private.
+create function private.usage_visible_ids(org uuid, dimension text) returns text[]
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if dimension not in ('project', 'skill', 'habit', 'key') or current_setting('role') = 'service_role'
+    or (dimension <> 'key' and public.can(org, 'projects:manage'))
+    or (dimension = 'key' and public.can(org, 'api_keys:read'))
+  then
+    return null;
+  end if;
   return case dimension
-    when 'project' then array(select h.id::text from private.projects_hidden_ids() as h (id))
-    when 'skill' then array(select h.id::text from private.skills_hidden_ids() as h (id))
-    when 'habit' then array(
-      select b.id::text
-      from private.skills_hidden_ids() as h (id)
-      join public.skills as s on s.id = h.id
-      join public.habits as b on b.org_id = s.org_id and b.skill_id = s.id
+    when 'project' then array(
+      select p.id::text from public.projects as p
+      where p.org_id = org and p.id <> all (array(select private.projects_hidden_ids()))
     )
-    else '{}'
+    when 'skill' then array(
+      select s.id::text from public.skills as s
+      where s.org_id = org and s.id <> all (array(select private.skills_hidden_ids()))
+    )
+    when 'habit' then array(
+      select h.id::text from public.habits as h
+      where h.org_id = org and h.skill_id <> all (array(select private.skills_hidden_ids()))
+    )
+    else array(select k.id::text from private.api_keys_visible_ids() as k (id))
   end;
 end
 $$;
-comment on function private.usage_hidden_values(text) is 'Values of a dimension that private projects hide from the caller; usually none. For definer functions.';
+comment on function private.usage_visible_ids(uuid, text) is 'The ids of a dimension of usage that the caller sees: those of visible projects, of the skills and habits in them, and of the API keys that the caller may list. Null when every value is visible: for other dimensions, and for who manages projects or reads all keys. For definer functions. Nullable: result.';
 
-create function private.usage_shown_keys(org uuid) returns text[]
-language plpgsql stable set search_path = pg_catalog, pg_temp
-as $$
-begin
-  -- Deleted keys as well.
-  if public.can(org, 'api_keys:read') then
-    return null;
-  end if;
-  return array(select k.id::text from private.api_keys_visible_ids() as k (id));
-end
-$$;
-comment on function private.usage_shown_keys(uuid) is 'The API keys whose usage the caller sees, those that the caller may list; null for all keys. For definer functions.';
+create function private.usage_is_visible(value text, visible text[]) returns boolean
+language sql immutable
+return visible is null or value is null or value = any (visible) or length(value) <> 36 or value !~ '^[0-9a-f-]+$';
+comment on function private.usage_is_visible(text, text[]) is 'Whether a value of usage is shown, given the ids that are visible. What is no id comes from the organization''s own events and is shown.';
 
 -- The requests of a key are counted for the organization without attributes, and once more for the key.
 create function private.usage_requests_by_key(org uuid, since date, until date) returns table (key text, used bigint)
@@ -153,8 +156,7 @@ language plpgsql stable security definer set search_path = ''
 as $$
 declare
   org uuid := private.tenancy_require_org_with('usage:read');
-  hidden constant text[] := private.usage_hidden_values(dimension);
-  shown constant text[] := case when dimension = 'key' then private.usage_shown_keys(org) end;
+  visible constant text[] := private.usage_visible_ids(org, dimension);
 begin
   -- A misspelt dimension would return all use under a null value.
   if (dimension in ('day', 'member', 'project', 'skill', 'habit', 'key', 'subject')) is not true then
@@ -174,15 +176,13 @@ begin
     cross join lateral (values (k.key, k.used, 1, 1), (null, -k.used, 0, 2)) as d (value, used, entries, place)
     where usage_by.dimension = 'key' and coalesce(usage_by.only_meter, 'api_requests') = 'api_requests'
   ) as u
-  -- The use of private projects, and of keys that the caller may not list, stays in the sum.
-  cross join lateral (
-    select case when u.value <> all (hidden) and (shown is null or u.value = any (shown)) then u.value end
-  ) as v (value)
+  -- The use of what is hidden stays in the sum.
+  cross join lateral (select case when private.usage_is_visible(u.value, visible) then u.value end) as v (value)
   group by u.meter, v.value
   order by min(u.place);
 end
 $$;
-comment on function public.usage_by(text, text, date, date) is 'Usage of the request''s organization by day, member, project, skill, habit, key or subject: since the beginning of each meter''s period, or between two days, both included. value is an id or a day, and null for usage without one, for that of private projects which the caller does not see, and for that of API keys which the caller may not list. Needs usage:read. Nullable: value. Definer: only the domain may read the ledger.';
+comment on function public.usage_by(text, text, date, date) is 'Usage of the request''s organization by day, member, project, skill, habit, key or subject: since the beginning of each meter''s period, or between two days, both included. value is an id or a day, and null for usage without one, for that of projects, skills and habits which the caller does not see, and for that of API keys which the caller may not list. Who manages projects sees deleted ones, too. Needs usage:read. Nullable: value. Definer: only the domain may read the ledger.';
 grant execute on function public.usage_by(text, text, date, date) to authenticated;
 
 create function public.usage_forecast()
@@ -213,37 +213,41 @@ $$;
 comment on function public.usage_alerts(timestamptz) is 'When the request''s organization reached 50, 80 and 100 per cent of a limit, once for each period, the latest first. period_start is null for a lifetime limit. Needs usage:read. Nullable: period_start. Definer: only the domain may read the extension''s tables.';
 grant execute on function public.usage_alerts(timestamptz) to authenticated;
 
-create function private.usage_hide_attributes(explained jsonb, org uuid) returns jsonb
+create function private.usage_hide_attributes(org uuid, explained jsonb) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
-  hidden jsonb;
-  -- Not a user: service_role sees all.
-  shown constant text[] := case when current_setting('role') <> 'service_role' then private.usage_shown_keys(org) end;
+  projects constant text[] := private.usage_visible_ids(org, 'project');
+  skills constant text[] := private.usage_visible_ids(org, 'skill');
+  habits constant text[] := private.usage_visible_ids(org, 'habit');
+  keys constant text[] := private.usage_visible_ids(org, 'key');
 begin
   if jsonb_typeof(explained #> '{rows,latest}') is distinct from 'array' then
     return explained;
   end if;
-  hidden := jsonb_build_object(
-    'project', private.usage_hidden_values('project'), 'skill', private.usage_hidden_values('skill'), 'habit', private.usage_hidden_values('habit')
-  );
   return jsonb_set(explained, '{rows,latest}', (
     select coalesce(
       jsonb_agg(
-        case when exists (
-          select 1 from jsonb_each(hidden) as h (dimension, ids) where h.ids ? (l.entry -> 'attributes' ->> h.dimension)
-        ) then l.entry - 'attributes'
-        when shown is not null and (l.entry -> 'attributes' ->> 'key') <> all (shown) then l.entry #- '{attributes,key}'
-        else l.entry end
+        case
+          when not private.usage_is_visible(l.attributes ->> 'project', projects)
+            or not private.usage_is_visible(l.attributes ->> 'skill', skills)
+            or not private.usage_is_visible(l.attributes ->> 'habit', habits)
+          then l.entry - 'attributes'
+          when not private.usage_is_visible(l.attributes ->> 'key', keys) then l.entry #- '{attributes,key}'
+          else l.entry
+        end
         order by l.place
       ),
       '[]'
     )
-    from jsonb_array_elements(explained #> '{rows,latest}') with ordinality as l (entry, place)
+    from (
+      select e.entry, e.entry -> 'attributes' as attributes, e.place
+      from jsonb_array_elements(explained #> '{rows,latest}') with ordinality as e (entry, place)
+    ) as l
   ));
 end
 $$;
-comment on function private.usage_hide_attributes(jsonb, uuid) is 'An answer of kijko.explain_limit() for an organization without the attributes of uses in private projects that the caller does not see, and without API keys that the caller may not list.';
+comment on function private.usage_hide_attributes(uuid, jsonb) is 'An answer of kijko.explain_limit() without the attributes of uses in projects, skills and habits that the caller does not see, and without API keys that the caller may not list.';
 
 create function public.explain_limit(org_id uuid, meter text) returns jsonb
 language plpgsql stable security definer set search_path = ''
@@ -271,7 +275,7 @@ begin
     perform kijko.fail('not_found', 'no such organization');
   end if;
   select l.* into included from public.plan_limits as l where l.plan = s.plan and l.meter = explain_limit.meter;
-  explained := private.usage_hide_attributes(kijko.explain_limit(s.org_id, explain_limit.meter), s.org_id);
+  explained := private.usage_hide_attributes(s.org_id, kijko.explain_limit(s.org_id, explain_limit.meter));
   -- Executions are also refused while a meter of model usage is exhausted.
   if explain_limit.meter = 'executions' then
     blocked_by := (private.executions_exhausted_meter(s.org_id)).meter;

@@ -1,6 +1,8 @@
 -- Objects that break every rule of the schema lints.
 create table public.offender (id int, org_id uuid, other uuid, words text, created_at timestamptz, updated_at timestamptz);
 create table public.child (org_id uuid, job_id uuid references public.jobs (id), project_id uuid);
+create table public.grandchild (org_id uuid, execution_id uuid);
+create policy one on public.grandchild for select to authenticated using (org_id = any (array(select private.org_ids_with('content:read'))));
 grant all on public.offender to anon, authenticated;
 revoke all on public.child from authenticated;
 grant insert (job_id) on public.child to authenticated;

@@ -46,6 +46,17 @@ create view pg_temp.offences as
       or (y.polwithcheck is not null and strpos(pg_get_expr(y.polwithcheck, y.polrelid), 'private.' || h.domain || '_is_visible(' || h.pointer || ')') = 0)
     )
   union all
+  -- A row that points at another table's row is hidden with it: by that table's policy, or by a project_id of its own.
+  select 'policy that shows rows of hidden executions, habits or jobs', p.name || ' ' || p.polname
+  from pg_temp.policies as p
+  join pg_attribute as a on a.attrelid = p.relid and not a.attisdropped
+  join (values ('execution_id', 'executions'), ('habit_id', 'habits'), ('job_id', 'jobs')) as h (pointer, target) on h.pointer = a.attname
+  join pg_policy as y on y.polrelid = p.relid and y.polname = p.polname
+  cross join lateral (values (y.polqual), (y.polwithcheck)) as e (expression)
+  where not exists (select 1 from pg_attribute as o where o.attrelid = p.relid and o.attname = 'project_id')
+    and e.expression is not null
+    and pg_get_expr(e.expression, y.polrelid) !~ format('EXISTS \( SELECT 1\s+FROM (public\.)?%s \w+\s+WHERE \(\(\w+\.org_id = \w+\.org_id\) AND \(\w+\.id = \w+\.%s\)\)', h.target, h.pointer)
+  union all
   select 'permission that no role holds', a.name || ' ' || m.permission[1]
   from (
     select p.name || ' ' || p.polname as name, p.body from pg_temp.policies as p
@@ -142,6 +153,7 @@ select is_empty(
       ('policy column leads no index'),
       ('select policy of a tenant table that checks no permission'),
       ('policy that shows rows of private projects'),
+      ('policy that shows rows of hidden executions, habits or jobs'),
       ('permission that no role holds'),
       ('function that reads by membership and checks no permission'),
       ('anon or everybody has a right on the table'),

@@ -1,7 +1,7 @@
 -- Private projects: who sees them, and that nothing of theirs shows anywhere else.
 begin;
 \ir 000_helpers.sql
-select plan(143);
+select plan(171);
 
 select tests.sign_up(u) from unnest(array['ada', 'bob', 'adm', 'mem', 'pat', 'vic', 'vip']) as u;
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -93,7 +93,7 @@ begin
   perform tests.act_as(who, tests.org('ada'));
   return next is(
     tests.seen(),
-    'projects {Open}, project_members -, skills {loose,open}, habits {loose,open}, executions {"loose queued","open queued"}, jobs 2, job_event_log 2, job_events 4',
+    'projects {Open}, project_members -, skills {loose,open}, habits {loose,open}, executions {"loose queued","open queued"}, jobs 2, job_event_log 2, job_events 5',
     who || ' sees nothing of it'
   );
   return next is((select count(*) from public.executions as e, lateral public.retries(e) as r where e.id = tests.of('execution hidden')), 0::bigint, who || ': nor by a computed column');
@@ -141,14 +141,53 @@ end
 $$;
 -- Its use is recorded, so that it would show.
 select tests.act_as_superuser();
-select tests.called((select e.job_id from public.executions as e where e.id = tests.of('execution hidden')));
+select tests.called(e.job_id) from public.executions as e where e.id = any (array[tests.of('execution hidden'), tests.of('execution open')]);
 select tests.act_as_superuser();
-update public.executions set status = 'queued' where id = tests.of('execution hidden') and status = 'running';
+update public.executions set status = 'queued' where id = any (array[tests.of('execution hidden'), tests.of('execution open')]) and status = 'running';
 select tests.act_as('pat', tests.org('ada'));
 select isnt_empty($$select 1 from public.usage_by('project', 'executions') where value = tests.of('Secret')::text$$, 'a member of the project sees its usage');
 select matches(public.explain_limit(tests.org('ada'), 'executions')::text, tests.of('Secret')::text, 'also in explain_limit()');
 select tests.expect_hidden('vic', false);
 select tests.expect_hidden('mem', true);
+
+-- ---- a table of one's own that points at executions, habits and jobs
+select tests.act_as_superuser();
+create table public.notes (
+  id uuid primary key default gen_random_uuid(),
+  org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
+  execution_id uuid, habit_id uuid, job_id uuid,
+  created_by uuid default kijko.user_id(),
+  created_by_key uuid default kijko.api_key_id(),
+  created_at timestamptz not null default kijko.now(),
+  updated_at timestamptz not null default kijko.now()
+);
+select private.make_tenant_table('public.notes', resource => 'content', max_rows => 100, catalogue => '{"execution_id, habit_id, job_id": "what it is about"}');
+create table tests.pointers as
+select i.name, p.pointer, case p.pointer when 'job_id' then e.job_id else i.id end as id
+from (values ('execution_id', 'execution %'), ('job_id', 'execution %'), ('habit_id', 'habit %')) as p (pointer, names)
+join tests.ids as i on i.name like p.names
+left join public.executions as e on e.id = i.id;
+grant select on tests.pointers to public;
+create function tests.note(p tests.pointers, id uuid) returns text language sql as $$
+  select format('insert into public.notes (%I) values (%L)', p.pointer, note.id)
+$$;
+create function tests.notes() returns bigint language sql as $$ select count(*) from public.notes $$;
+select tests.act_as('pat', tests.org('ada'));
+select lives_ok(tests.note(p, p.id), 'who sees the row notes it: ' || p.pointer || ' ' || p.name) from tests.pointers as p order by p.pointer, p.name;
+select lives_ok('insert into public.notes default values', 'a note may be about nothing');
+select is(tests.notes(), 10::bigint, 'and sees the notes');
+select tests.act_as('mem', tests.org('ada'));
+select is(tests.notes(), 7::bigint, 'others see those about what they see');
+select is_empty(
+  $$select 1 from public.notes as n join tests.pointers as p on p.id in (n.execution_id, n.habit_id, n.job_id) where p.name like '% hidden'$$, 'and none about what is hidden'
+);
+select throws_ok(tests.note(p, w.id), '42501', null, 'nor note it: ' || p.pointer || ' ' || w.what)
+from tests.pointers as p, lateral (values ('hidden', p.id), ('missing', gen_random_uuid())) as w (what, id) where p.name like '% hidden' order by p.pointer, w.what;
+select is(tests.changed('delete from public.notes'), 7::bigint, 'nor delete such notes');
+select tests.act_as_superuser();
+drop table public.notes;
+delete from private.data_catalogue where table_name in ('notes', 'public.notes');
+select tests.act_as('mem', tests.org('ada'));
 
 -- ---- slugs: the organization's members share them, whoever sees the project
 select lives_ok($$insert into public.projects (name) values ('Secret')$$, 'a derived slug takes the next free one');
@@ -246,14 +285,28 @@ create function tests.secrets() returns text language sql as $$
     || (select count(*) from public.job_event_log as v where v.job_id = any (array(select e.job_id from public.executions as e where e.managers_only)))
   from public.executions where managers_only
 $$;
-select tests.act_as('pat', tests.org('ada'));
--- In the transaction that made the executions, the cascade cannot clear the habit and the project of one at once.
-delete from public.habits where id = any (array[tests.of('habit hidden'), tests.of('habit loose')]);
 select tests.act_as_superuser();
 -- A job of another domain: it has no execution.
 select private.jobs_enqueue(tests.org('ada'), 'report', project_id => tests.of('Secret')) as report \gset
+-- In the transaction that made the executions: they lose project, skill and habit by one statement.
+set constraints public.executions_habit_id_fkey deferred;
 select tests.act_as('pat', tests.org('ada'));
-delete from public.projects where id = tests.of('Secret');
+select lives_ok($$delete from public.projects where id = tests.of('Secret')$$, 'a project goes with its habits');
+set constraints public.executions_habit_id_fkey immediate;
+select is_empty($$select 1 from public.habits where id = tests.of('habit hidden')$$, 'which are gone');
+select is_empty(
+  $$select 1 from unnest(array['project', 'skill', 'habit']) as d, public.usage_by(d, 'executions') as u
+    join tests.ids as i on i.id::text = u.value where i.name in ('Secret', 'skill hidden', 'habit hidden')$$, 'a member sees no ids of them in usage'
+);
+select isnt_empty($$select 1 from public.usage_by('skill', 'executions') where value = tests.of('skill open')::text$$, 'but those of what is visible');
+select is(
+  (select sum(u.used) from public.usage_by('project', 'executions') as u), (select sum(u.used) from public.usage_by('day', 'executions') as u), 'their use stays in the sum'
+);
+select doesnt_match(public.explain_limit(tests.org('ada'), 'executions')::text, tests.of('Secret')::text, 'explain_limit() shows none to a member');
+select tests.act_as('adm', tests.org('ada'));
+select isnt_empty($$select 1 from public.usage_by('project', 'executions') where value = tests.of('Secret')::text$$, 'an admin sees the id of the deleted project in usage');
+select matches(public.explain_limit(tests.org('ada'), 'executions')::text, tests.of('Secret')::text, 'also in explain_limit()');
+select tests.act_as('pat', tests.org('ada'));
 select is(tests.secrets(), '0 0 0', 'a member sees no execution of a deleted private project');
 select is_empty(format('select 1 from public.jobs where id = %L', :'report'), 'nor a job without an execution');
 select tests.refuses($$select public.cancel_execution(tests.of('execution hidden'))$$, 'not_found', 'nor by a function');
