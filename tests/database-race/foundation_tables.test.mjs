@@ -50,6 +50,27 @@ test('a row that is rolled back leaves its place to the session that waited', as
   assert.deepEqual(await counts(org), { rows: LIMIT, counted: LIMIT });
 });
 
+test('two sessions that fill two tables in different orders wait for each other and do not deadlock', async () => {
+  const { user, org } = await newUser();
+  await pool.query(`insert into public.projects (org_id, name) values ($1, 'One')`, [org]);
+  const JOIN = `insert into public.project_members (org_id, project_id, user_id)
+    select $1, p.id, $2 from public.projects as p where p.org_id = $1 and p.name = $3`;
+  // The counts of both tables exist already, and when they do not.
+  for (const first of ['none', 'One']) {
+    if (first === 'One') await pool.query('delete from public.project_members where org_id = $1', [org]);
+    const [a, b] = [await begin(), await begin()];
+    assert.ok((await a.run(INVITE, [org, 1])).id);
+    const joined = b.run(JOIN, [org, user, 'One']);
+    await waiting(b);
+    assert.ok((await a.run(INVITE, [org, 1])).id);
+    assert.deepEqual(await a.run(JOIN, [org, user, 'none']), {});
+    await a.commit();
+    assert.deepEqual(await joined, {});
+    assert.ok((await b.run(INVITE, [org, 1])).id);
+    await b.commit();
+  }
+});
+
 test('twelve sessions that insert, delete and roll back: never more than the limit, and the count is what is there', async () => {
   const { org } = await newUser();
   let refused = 0;
