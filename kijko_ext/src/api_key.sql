@@ -158,7 +158,7 @@ comment on function kijko.authenticate_api_key() is 'Identifies the API key in t
 
 comment on function kijko.api_key_id() is 'The API key of this request; null without one.';
 comment on function kijko.api_key_permissions() is 'The permissions of the API key of this request, wildcards as they are; null without one.';
-comment on function kijko.assume_api_key(uuid) is 'Makes an API key the caller for the rest of the transaction, without its secret. False, and no change, for a key that does not exist, was revoked, has expired or is suspended. A rollback to a savepoint undoes it.';
+comment on function kijko.assume_api_key(uuid) is 'Makes an API key the caller for the rest of the transaction, without its secret. False, and no change, for a key that does not exist, was revoked, has expired or is suspended. Null: no key is the caller any more, and the claims say who is. A rollback to a savepoint undoes it.';
 comment on function kijko.generate_api_key(uuid) is 'Generates a secret for an API key and returns its visible prefix. The transaction keeps the secret for kijko.issued_api_key() and kijko.store_api_key_secret().';
 comment on function kijko.issued_api_key(uuid) is 'The secret that this transaction generated for an API key; null in any other transaction.';
 comment on function kijko.issued_api_key_hash(uuid) is 'SHA-256 of the secret that this transaction generated for an API key.';

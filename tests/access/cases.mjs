@@ -1,6 +1,7 @@
 // What each case sends. Bodies are valid, so that a refusal is about access; matrix.test.mjs checks that somebody succeeds.
 // A relation that is not here takes no writes from any caller, and gets a body of its own values.
 import { randomUUID } from 'node:crypto';
+import { request } from './people.mjs';
 
 const slug = () => `m-${randomUUID()}`;
 
@@ -47,6 +48,35 @@ export const RELATIONS = {
       'update:self': { method: 'PATCH', body: () => ({ role: 'owner' }), row: (row, { user }) => row.user_id === user },
       'delete:owner': { method: 'DELETE', row: (row, { world }) => row.user_id === world.people.revoked.id },
       'delete:self': { method: 'DELETE', row: (row, { user }) => row.user_id === user },
+    },
+  },
+  api_keys: {
+    insert: (t) => ({ org_id: t.org, name: 'New', permissions: ['projects:read'] }),
+    update: () => ({ name: 'Changed' }),
+    target: (row, { world }) => row.id === world.keys.spare.id,
+    more: {
+      'insert:personal': {
+        method: 'POST',
+        body: (t) => ({ org_id: t.org, name: 'New', kind: 'personal', permissions: ['projects:read'] }),
+        row: () => true,
+      },
+      // No role but owner holds it: nobody else's key can.
+      'insert:above': {
+        method: 'POST',
+        body: (t) => ({ org_id: t.org, name: 'New', permissions: ['organization:delete'] }),
+        row: () => true,
+      },
+      'update:widen': {
+        method: 'PATCH',
+        body: () => ({ permissions: ['projects:write'] }),
+        row: (row, { world }) => row.id === world.keys.spare.id,
+      },
+      'update:personal': {
+        method: 'PATCH',
+        body: () => ({ name: 'Changed' }),
+        row: (row, { world }) => row.id === world.keys.perskey.id,
+      },
+      'delete:personal': { method: 'DELETE', row: (row, { world }) => row.id === world.keys.perskey.id },
     },
   },
   custom_roles: {
@@ -109,6 +139,11 @@ export const RELATIONS = {
     insert: (t) => ({ org_id: t.org, skill_id: t.skill, name: 'New', cron: '0 0 1 1 *' }),
     update: () => ({ name: 'Changed' }),
   },
+  secrets: {
+    // Written by functions; the name of one that is there.
+    insert: (t) => ({ org_id: t.org, name: 'NEW' }),
+    update: () => ({ name: 'CHANGED' }),
+  },
   invitations: {
     insert: (t) => ({ org_id: t.org, email: 'new@example.com', role: 'viewer' }),
     update: () => ({ role: 'viewer' }),
@@ -137,11 +172,26 @@ export const FUNCTIONS = {
     'call:manage': (w) => ({ org: w.org, permission: 'projects:manage' }),
   },
   'cancel_execution(id)': { call: (w) => ({ id: w.execution }), 'call:private': (w) => ({ id: w.secretExecution }) },
+  'create_api_key(name,permissions,kind,rate_limit,monthly_quota,expires_at,daily_quota,origins)': {
+    call: () => ({ name: 'New', permissions: ['projects:read'] }),
+    'call:personal': () => ({ name: 'New', permissions: ['projects:read'], kind: 'personal' }),
+    'call:above': () => ({ name: 'New', permissions: ['organization:delete'] }),
+  },
+  'rotate_api_key(id,overlap)': {
+    call: (w) => ({ id: w.keys.spare.id, overlap: '1 hour' }),
+    'call:personal': (w) => ({ id: w.keys.perskey.id, overlap: '1 hour' }),
+  },
+  'revoke_api_key(id)': { call: (w) => ({ id: w.keys.spare.id }), 'call:personal': (w) => ({ id: w.keys.perskey.id }) },
   'create_organization(name)': { call: () => ({ name: 'New' }) },
   'decline_invitation(token)': { call: (w) => ({ token: w.token }) },
   'execute_skill(skill_id,input,idempotency_key)': {
     call: (w) => ({ skill_id: w.skill, input: { n: '1' } }),
     'call:private': (w) => ({ skill_id: w.secretSkill, input: { n: '1' } }),
+  },
+  'explain_access(subject,table_name,operation,row_id)': {
+    call: (w) => ({ subject: w.people.colleague.id, table_name: 'projects', operation: 'update', row_id: w.project }),
+    'call:key': (w) => ({ subject: w.keys.spare.id, table_name: 'projects', operation: 'select' }),
+    'call:private': (w) => ({ subject: w.people.colleague.id, table_name: 'projects', operation: 'select', row_id: w.secretProject }),
   },
   'explain_limit(org_id,meter)': { call: (w) => ({ org_id: w.org, meter: 'projects' }) },
   'has_role(org,role)': {
@@ -158,6 +208,8 @@ export const FUNCTIONS = {
   'leave_organization(org_id)': { call: (w) => ({ org_id: w.org }) },
   'permissions()': { call: () => ({}) },
   'resend_invitation(id)': { call: (w) => ({ id: w.invitation }) },
+  'set_secret(name,value)': { call: () => ({ name: 'NEW', value: 'value' }), 'call:replace': () => ({ name: 'MATRIX', value: 'other' }) },
+  'delete_secret(name)': { call: () => ({ name: 'MATRIX' }) },
   'org_id()': { call: () => ({}) },
   'org_ids()': { call: () => ({}) },
   'preview_cron(expression,timezone,n)': { call: () => ({ expression: '@daily', timezone: 'UTC', n: 1 }) },
@@ -174,6 +226,12 @@ export const FUNCTIONS = {
 
 /** Computed columns: the row that the case reads, and what proves that the column was computed. */
 export const COMPUTED = {
+  // The key itself: in the transaction that made it, and never again.
+  'secret(key)': {},
+  'last_used_at(key)': {
+    row: (row, { world }) => row.id === world.keys.readkey.id,
+    before: (world) => request(world, 'readkey', 'GET', 'plans?limit=1'),
+  },
   'active_org_id(profile)': { row: (row, { user }) => row.id === user },
   'problems(skill)': {},
   'retried_execution(execution)': { row: (row, { world }) => row.id === world.retry, embed: true },

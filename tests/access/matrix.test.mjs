@@ -9,7 +9,7 @@ import { COMPUTED, FUNCTIONS } from './cases.mjs';
 import { disconnect } from './db.mjs';
 import { caseName, readExpected, writeExpected } from './expected.mjs';
 import { columnRights, functions, relations, tableRights } from './objects.mjs';
-import { isAllowed, isHarmless } from './outcomes.mjs';
+import { isAllowed, isHarmless, NO_CASE } from './outcomes.mjs';
 import { forgetPeople, liftAddressRate, makePeople, restoreAddressRate } from './people.mjs';
 import { call, callForged, operate, operationsOf, readComputed } from './run.mjs';
 import { fingerprint, makeWorld, removeWorld } from './world.mjs';
@@ -17,12 +17,13 @@ import { fingerprint, makeWorld, removeWorld } from './world.mjs';
 const WRITE = process.env.KIJKO_ACCESS_WRITE === '1';
 const RIGHTS = new URL('rights.txt', import.meta.url);
 const callers = Object.keys(CALLERS);
-const expected = WRITE ? { callers, cases: new Map() } : await readExpected();
+const expected = await readExpected();
 const found = { relations: await relations(), functions: await functions() };
 const tables = found.relations.filter(({ view }) => !view);
 const observed = [];
 let people;
 let world;
+let hash;
 let stale = true;
 
 before(async () => {
@@ -37,38 +38,43 @@ after(async () => {
   await disconnect();
 });
 
-/** A world that no case has changed. */
+/** A world that no case has changed, with the hash of its rows. */
 async function fresh() {
-  if (stale) world = await makeWorld(people, world);
+  if (stale) {
+    world = await makeWorld(people, world);
+    hash = undefined;
+  }
   stale = false;
   return world;
 }
 
-/** All cases of one object and operation: `run(world, caller)` gives a word. */
-async function line(object, operation, run, changes = operation !== 'select' && operation !== 'read') {
-  const wanted = expected.cases.get(caseName(object, operation))?.words;
-  const words = new Map();
-  // Those that change nothing first, on one world, which then must be as it was.
-  const order = [...callers].sort((a, b) => isAllowed(wanted?.get(a)) - isAllowed(wanted?.get(b)));
-  const hash = await fingerprint(tables, await fresh());
-  let untouched = true;
-  for (const caller of order) {
-    if (untouched && wanted && isAllowed(wanted.get(caller))) await assertSame(object, operation, hash);
-    untouched &&= !isAllowed(wanted?.get(caller));
-    const word = await run(await fresh(), caller);
-    words.set(caller, word);
-    if (!isHarmless(word) && word !== '-') {
-      stale = changes;
-      untouched &&= !stale;
-    }
-  }
-  if (untouched) await assertSame(object, operation, hash);
-  observed.push({ object, operation, words });
-  return words;
+async function assertSame(what) {
+  const now = await fingerprint(tables, world);
+  hash ??= now;
+  assert.deepEqual(now, hash, what);
 }
 
-async function assertSame(object, operation, hash) {
-  assert.deepEqual(await fingerprint(tables, await fresh()), hash, `${object} ${operation}: a refused request changed rows`);
+/** All cases of one object and operation: `run(world, caller)` gives a word. `changes`: whether a case that succeeds has changed rows. */
+async function line(object, operation, run, changes = operation !== 'select' && operation !== 'read') {
+  const wanted = expected.cases.get(caseName(object, operation))?.words ?? new Map();
+  const words = new Map();
+  const one = async (caller) => {
+    const word = await run(world, caller);
+    words.set(caller, word);
+    if (changes && !isHarmless(word) && word !== NO_CASE) stale = true;
+  };
+  // Those that change nothing first and at once, on one world, which then must be as it was.
+  const together = callers.filter((caller) => !changes || (wanted.has(caller) && !isAllowed(wanted.get(caller))));
+  await fresh();
+  if (changes) await assertSame(`${object} ${operation}: the case before has changed rows`);
+  await Promise.all(together.map(one));
+  if (changes && !stale) await assertSame(`${object} ${operation}: a refused request has changed rows`);
+  for (const caller of callers.filter((each) => !together.includes(each))) {
+    await fresh();
+    await one(caller);
+  }
+  observed.push({ object, operation, words });
+  return words;
 }
 
 /** Compares the lines of one object with the expected ones. */
@@ -85,7 +91,7 @@ function compare(lines) {
 }
 
 test('the table has the callers of tests/access/callers.mjs', () => {
-  assert.deepEqual(expected.callers, callers);
+  if (!WRITE) assert.deepEqual(expected.callers, callers);
 });
 
 test('every line of the table is about something that exists', () => {
@@ -93,10 +99,8 @@ test('every line of the table is about something that exists', () => {
     ...found.relations.flatMap((relation) => operationsOf(relation).map((operation) => caseName(relation.name, operation))),
     ...found.functions.flatMap((fn) => operationsOfFunction(fn).map((operation) => caseName(fn.signature, operation))),
   ]);
-  assert.deepEqual(
-    [...expected.cases.keys()].filter((name) => !exists.has(name)),
-    [],
-  );
+  const gone = [...expected.cases.keys()].filter((name) => !exists.has(name));
+  if (!WRITE) assert.deepEqual(gone, []);
 });
 
 test('the cases are about relations and functions that exist', () => {
@@ -109,10 +113,12 @@ test('the cases are about relations and functions that exist', () => {
 
 // Otherwise a refusal could be about the input. Rows never move and never change their author, and no project is anybody's abroad.
 test('whoever is let through, somebody among them succeeds', () => {
-  const byNature = ['move', 'author', 'insert:foreign'];
-  const withoutRight = ['anon', 'grant', '401', 'badkey', '-'];
-  const useless = [...expected.cases.values()].filter(({ operation, words }) => {
-    const all = [...words.values()];
+  const byNature = ['move', 'author', 'insert:foreign', 'update:widen'];
+  const withoutRight = ['signin', 'grant', '401', NO_CASE];
+  const useless = [...expected.cases.values()].filter(({ object, operation, words }) => {
+    if (object === 'secret(key)') return false; // only in the transaction that made the key
+    // The key that only reads is refused before its rights are asked.
+    const all = [...words].filter(([caller]) => caller !== 'readkey').map(([, word]) => word);
     return !byNature.includes(operation) && !all.every((word) => withoutRight.includes(word)) && !all.some(isAllowed);
   });
   assert.deepEqual(

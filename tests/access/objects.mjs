@@ -4,16 +4,20 @@ import { query } from './db.mjs';
 /** The roles that a request can have. */
 export const ROLES = ['anon', 'authenticated', 'service_role'];
 
-/** Tables and views, with their columns, their key, and which columns say whose a row is. */
+/** Tables and views, with their columns, their key, and whether any role of the API writes them. */
 export async function relations() {
-  const rows = await query(`
-    select c.relname as name, c.relkind in ('v', 'm') as view,
+  const rows = await query(
+    `select c.relname as name, c.relkind in ('v', 'm') as view,
       array(
         select a.attname::text from pg_attribute as a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attnum
       ) as columns,
       array(
         select a.attname::text from pg_attribute as a where a.attrelid = c.oid and (a.attidentity = 'a' or a.attgenerated <> '')
       ) as generated,
+      exists (
+        select 1 from unnest($1::text[]) as r (role)
+        where has_any_column_privilege(r.role, c.oid, 'insert') or has_any_column_privilege(r.role, c.oid, 'update')
+      ) as written,
       array(
         select a.attname::text
         from pg_index as i
@@ -23,7 +27,9 @@ export async function relations() {
       ) as key
     from pg_class as c
     where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f') and not c.relispartition
-    order by c.relname collate "C"`);
+    order by c.relname collate "C"`,
+    [ROLES],
+  );
   return rows.map((row) => ({ ...row, key: row.key.length > 0 ? row.key : ['id'] }));
 }
 

@@ -18,20 +18,22 @@ export const EMPTY = {
 
 /** Refusals. The key is the word, `code` the field code of the answer, `status` its HTTP status. */
 export const REFUSED = {
-  anon: { code: '42501', status: 401, about: 'not signed in, and the role anon lacks the right' },
+  signin: { code: '42501', status: 401, about: 'as `grant`, for a caller who is not signed in' },
   grant: {
     code: '42501',
     status: 403,
     about: 'the role lacks the right on the table, column or function, or a policy refuses the new row',
   },
   401: { code: 'not_identified', status: 401, about: 'the token names no user: its session has ended, or the user is banned' },
-  badkey: { code: 'invalid_api_key', status: 401, about: 'the API key is unknown, revoked, expired, suspended or used elsewhere' },
-  denied: { code: 'permission_denied', status: 403, about: 'a function or trigger refuses the caller' },
+  denied: {
+    code: 'permission_denied',
+    status: 403,
+    about: 'a function or trigger refuses the caller, or a key that only reads would write',
+  },
   stranger: { code: 'not_a_member', status: 403, about: 'the caller is no member of the organization' },
   missing: { code: 'not_found', status: 404, about: 'there is no such row for this caller' },
   conflict: { code: 'conflict', status: 409, about: 'the caller may do this, but the state of the row forbids it' },
   invalid: { code: 'invalid_input', status: 422, about: 'an argument names something that this caller cannot name' },
-  readonly: { code: '25006', status: 405, about: 'the key only reads: its transactions are read only' },
   badref: { code: '23503', status: 409, about: 'the row would point at a row of another organization' },
 };
 

@@ -56,7 +56,9 @@ function seen(world, caller, relation, there, rows) {
 export function operationsOf(relation) {
   const has = (column) => relation.columns.includes(column);
   const entry = RELATIONS[relation.name];
-  const names = ['select', 'insert', 'upsert', 'update', 'delete'];
+  const names = ['select', 'insert', 'update', 'delete'];
+  if (!relation.written) return names;
+  names.push('upsert');
   if (has('org_id')) names.push('move');
   if (has('created_by')) names.push('author');
   if (entry && (has('project_id') || has('skill_id'))) names.push('insert:private', 'insert:foreign');
@@ -131,7 +133,8 @@ export async function call(world, caller, fn, body) {
 }
 
 /** Reads a computed column of one row that is there. */
-export async function readComputed(world, caller, fn, relation, { row: wanted = () => true, embed = false }) {
+export async function readComputed(world, caller, fn, relation, { row: wanted = () => true, embed = false, before }) {
+  await before?.(world);
   const context = { world, user: userOf(world, caller) };
   const row = (await truth(relation, world)).find((candidate) => !isPrivate(candidate, world) && wanted(candidate, context));
   if (!row) return '-';
@@ -148,7 +151,8 @@ export async function readComputed(world, caller, fn, relation, { row: wanted = 
 }
 
 /** Calls a computed column as a function, with a row that the caller made up from what is there. */
-export async function callForged(world, caller, fn, relation, { row: wanted = () => true }) {
+export async function callForged(world, caller, fn, relation, { row: wanted = () => true, before }) {
+  await before?.(world);
   const context = { world, user: userOf(world, caller) };
   const there = await truth(relation, world);
   const row = there.find((candidate) => !isPrivate(candidate, world) && wanted(candidate, context)) ?? there[0];

@@ -1,8 +1,9 @@
 // The fixture of every case: two organizations with a row in each table, and callers in all their relations to the first one.
 // A case that changed something is followed by a new world, so no case depends on another.
 import { randomUUID } from 'node:crypto';
-import { query } from './db.mjs';
-import { fill } from './rows.mjs';
+import { query, sql, transaction } from './db.mjs';
+import { keys, receiveKeys } from './keys.mjs';
+import { fill, forget, newIds, queued, receive } from './rows.mjs';
 
 const MEMBERS = {
   owner: 'owner',
@@ -17,72 +18,81 @@ const MEMBERS = {
 
 /** A new world of these people. The former one is deleted. */
 export async function makeWorld(people, former) {
-  await query('begin');
-  try {
-    if (former) await removeWorld(former);
-    const world = { people, keys: {}, org: randomUUID(), other: { org: randomUUID() }, bare: randomUUID() };
-    const ids = Object.values(people).map(({ id }) => id);
-    // A case may have deleted or changed a profile.
-    await query('insert into public.profiles (id, display_name) select u, $2 from unnest($1::uuid[]) as u on conflict (id) do nothing', [
-      ids,
-      'Person',
-    ]);
-    await query(`update public.profiles set display_name = 'Person', avatar_url = null where id = any ($1)`, [ids]);
-    await organization(world, { ...MEMBERS, removed: 'owner' });
-    await organization({ ...world, ...world.other }, { nonmember: 'owner', neighbour: 'member' });
-    await query('delete from public.memberships where org_id = $1 and user_id = $2', [world.org, people.removed.id]);
-    Object.assign(world, await fill(query, { people, org: world.org, owner: 'owner', colleague: 'colleague' }));
-    Object.assign(world.other, await fill(query, { people, org: world.other.org, owner: 'nonmember', colleague: 'neighbour' }));
-    await query('update public.memberships set custom_role_id = $3 where org_id = $1 and user_id = $2', [
-      world.org,
-      people.custom.id,
-      world.role,
-    ]);
-    await catalogues(world);
-    await query('commit');
-    return world;
-  } catch (error) {
-    await query('rollback');
-    throw error;
-  }
+  const world = {
+    people,
+    truths: new Map(),
+    org: randomUUID(),
+    bare: randomUUID(),
+    other: { org: randomUUID(), ...newIds() },
+    ...newIds(),
+  };
+  const { owner, colleague, nonmember, neighbour, removed, custom } = people;
+  const answers = await transaction([
+    sql`set local role postgres`,
+    former ? forgetWorld(former) : [],
+    profiles(people),
+    organization(people, world.org, { ...MEMBERS, removed: 'owner' }),
+    organization(people, world.other.org, { nonmember: 'owner', neighbour: 'member' }),
+    sql`delete from public.memberships where org_id = ${world.org} and user_id = ${removed.id}`,
+    fill(world, { owner: owner.id, colleague: colleague.id, invitee: nonmember.email }),
+    fill(world.other, { owner: nonmember.id, colleague: neighbour.id, invitee: owner.email }),
+    sql`update public.memberships set custom_role_id = ${world.role} where org_id = ${world.org} and user_id = ${custom.id}`,
+    nobodys(world),
+    queued,
+    keys(world),
+  ]);
+  const rows = answers.flat();
+  for (const tenant of [world, world.other]) receive(tenant, rows);
+  world.keys = receiveKeys(rows);
+  return world;
 }
+
+/** A case may have deleted or changed one. */
+const profiles = (people) => {
+  const ids = Object.values(people).map(({ id }) => id);
+  return [
+    sql`insert into public.profiles (id, display_name) select u, 'Person' from unnest(${ids}::uuid[]) as u on conflict (id) do nothing`,
+    sql`update public.profiles set display_name = 'Person', avatar_url = null where id = any (${ids})`,
+  ];
+};
+
+const organization = (people, org, members) => {
+  const names = Object.keys(members);
+  const owner = people[names[0]].id;
+  return [
+    sql`insert into public.organizations (id, name, created_by) values (${org}, 'Matrix', ${owner})`,
+    // A plan without limits: the number of members, rows and requests is not the subject here.
+    sql`update public.subscriptions set plan = 'ENTERPRISE' where org_id = ${org}`,
+    sql`insert into public.memberships (org_id, user_id, role, created_by)
+      select ${org}, m.user_id, m.role, ${owner} from unnest(${names.map((name) => people[name].id)}::uuid[], ${Object.values(members)}::text[]) as m (user_id, role)`,
+  ];
+};
 
 /** What is nobody's: rows of the catalogues, an organization without a subscription, a user without a profile. */
-async function catalogues({ people, bare }) {
-  await query(`insert into public.plans (code, name, rank, rate_per_minute) values ('MATRIX', 'Matrix', 999, 60)`);
-  await query(`insert into public.plan_limits (plan, meter, period, amount) values ('MATRIX', 'matrix', 'month', 1)`);
-  await query(`insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok) values ('matrix/model', 1, 1)`);
-  await query(`insert into public.organizations (id, name) values ($1, 'Bare')`, [bare]);
-  await query('delete from public.subscriptions where org_id = $1', [bare]);
-  await query('delete from public.profiles where id = $1', [people.bare.id]);
-}
+const nobodys = ({ people, bare }) => [
+  forgetCatalogueRows, // of a run that was interrupted
+  sql`insert into public.plans (code, name, rank, rate_per_minute) values ('MATRIX', 'Matrix', 999, 60)`,
+  sql`insert into public.plan_limits (plan, meter, period, amount) values ('MATRIX', 'matrix', 'month', 1)`,
+  sql`insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok) values ('matrix/model', 1, 1)`,
+  sql`insert into public.organizations (id, name) values (${bare}, 'Bare')`,
+  sql`delete from public.subscriptions where org_id = ${bare}`,
+  sql`delete from public.profiles where id = ${people.bare.id}`,
+];
 
-async function organization({ people, org }, members) {
-  const [owner] = Object.keys(members);
-  await query(`insert into public.organizations (id, name, created_by) values ($1, 'Matrix', $2)`, [org, people[owner].id]);
-  // A plan without limits: the number of members, rows and requests is not the subject here.
-  await query(`update public.subscriptions set plan = 'ENTERPRISE' where org_id = $1`, [org]);
-  await query(
-    `insert into public.memberships (org_id, user_id, role, created_by)
-     select $1, m.user_id, m.role, $2 from unnest($3::uuid[], $4::text[]) as m (user_id, role)`,
-    [org, people[owner].id, Object.keys(members).map((name) => people[name].id), Object.values(members)],
-  );
-}
+const forgetCatalogueRows = [
+  sql`delete from public.plans where code like 'MATRIX%'`,
+  sql`delete from public.llm_models where id like 'matrix/%'`,
+];
 
-/** Deletes the world's organizations, and those that a case has created. */
-export async function removeWorld(world) {
-  const people = Object.values(world.people).map(({ id }) => id);
-  await query('delete from public.organizations where id = any ($1) or created_by = any ($2)', [
-    [world.org, world.other.org, world.bare],
-    people,
-  ]);
-  await query('delete from public.stripe_prices where id = any ($1)', [[world.stripe_prices, world.other.stripe_prices]]);
-  for (const table of ['stripe_customers', 'stripe_checkouts', 'stripe_subscriptions', 'stripe_invoices']) {
-    await query(`delete from public.${table} where id = any ($1)`, [[world[table], world.other[table]]]);
-  }
-  await query(`delete from public.plans where code like 'MATRIX%'`);
-  await query(`delete from public.llm_models where id like 'matrix/%'`);
-}
+/** The world's organizations, and those that a case has created. */
+const forgetWorld = (world) => [
+  sql`delete from public.organizations
+    where id = any (${[world.org, world.other.org, world.bare]}) or created_by = any (${Object.values(world.people).map(({ id }) => id)})`,
+  forget([world, world.other]),
+  forgetCatalogueRows,
+];
+
+export const removeWorld = (world) => transaction([sql`set local role postgres`, forgetWorld(world)]);
 
 /** Which rows of a relation belong to the first organization, as a PostgREST filter; of a catalogue, every row. */
 export function scopeOf(relation, world) {
@@ -93,8 +103,14 @@ export function scopeOf(relation, world) {
   return '';
 }
 
-/** The same rows as the owner of the domain sees them: what is there to be seen. */
-export async function truth(relation, world, org = world.org) {
+/** The same rows as they are in the table: what is there to be seen. Read once, since no case of a world follows one that changed it. */
+export function truth(relation, world, org = world.org) {
+  const name = `${relation.name} ${org}`;
+  if (!world.truths.has(name)) world.truths.set(name, read(relation, world, org));
+  return world.truths.get(name);
+}
+
+async function read(relation, world, org) {
   const name = `public.${relation.name}`;
   const members = Object.keys(MEMBERS).map((person) => world.people[person].id);
   const [where, values] =

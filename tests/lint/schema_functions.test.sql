@@ -64,6 +64,7 @@ select results_eq(
     'delete_secret(text)',
     'end_session(uuid)',
     'execute_skill(uuid,jsonb,text)',
+    'explain_access(uuid,text,text,uuid)',
     'explain_limit(uuid,text)',
     'has_role(uuid,text)',
     'ingest_usage(jsonb)',

@@ -34,3 +34,8 @@ pub fn current() -> Option<Rc<ApiKey>> {
 pub fn set(key: &ApiKey) {
     setting::set_calling_key(&key.to_text());
 }
+
+/// Makes the caller one without a key until the transaction ends.
+pub fn clear() {
+    setting::set_calling_key("");
+}

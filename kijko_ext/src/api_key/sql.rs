@@ -18,9 +18,13 @@ pub fn api_key_permissions() -> Option<Vec<String>> {
     calling::current().map(|key| key.permissions.clone())
 }
 
-/// False for a key that does not exist or does not count at present.
+/// False for a key that does not exist or does not count at present. Null is no key: the claims then say who calls.
 #[pg_extern(volatile, parallel_unsafe)]
-pub fn assume_api_key(id: Uuid) -> bool {
+pub fn assume_api_key(id: Option<Uuid>) -> bool {
+    let Some(id) = id else {
+        calling::clear();
+        return true;
+    };
     let Some(stored) = lookup::by_id(id.as_bytes()) else {
         return false;
     };
