@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { TLSSocket } from 'node:tls';
 import { SMTPServer } from 'smtp-server';
 import { until } from './until.mjs';
 
@@ -124,6 +125,38 @@ export async function silentServer() {
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
   return {
     port: server.address().port,
+    stop() {
+      for (const socket of sockets) socket.destroy();
+      return new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+/** Somebody between sidecar and server, who adds answers to the one to STARTTLS, before the connection is encrypted. */
+export async function injectingServer(certificate) {
+  const encrypted = [];
+  const sockets = new Set();
+  const server = createServer((socket) => {
+    socket.on('error', () => {});
+    sockets.add(socket);
+    socket.write('220 mail ESMTP\r\n');
+    const onPlain = (chunk) => {
+      const line = chunk.toString();
+      if (/^EHLO/.test(line)) socket.write('250-mail\r\n250 STARTTLS\r\n');
+      if (!/^STARTTLS/.test(line)) return;
+      socket.off('data', onPlain);
+      const answers = ['220 go ahead', '250 AUTH PLAIN', '235 welcome', '250 sender', '250 recipient', '354 text', '250 accepted'];
+      socket.write(answers.map((answer) => `${answer}\r\n`).join(''));
+      const tls = new TLSSocket(socket, { isServer: true, key: certificate.key, cert: certificate.cert });
+      tls.on('error', () => {});
+      tls.on('data', (data) => encrypted.push(data.toString()));
+    };
+    socket.on('data', onPlain);
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    port: server.address().port,
+    encrypted,
     stop() {
       for (const socket of sockets) socket.destroy();
       return new Promise((resolve) => server.close(resolve));

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { killSidecars } from '../crash/harness.mjs';
-import { Certificate, header, LOGIN, MailServer, silentServer } from '../smtp.mjs';
+import { Certificate, header, injectingServer, LOGIN, MailServer, silentServer } from '../smtp.mjs';
 import { until } from '../until.mjs';
 import { newPerson } from './domain.mjs';
 import { cancelMails, forgetOutages, mailEnded, mailSidecar, mailState, mailWaits, queueMail, TOKEN } from './mail_support.mjs';
@@ -93,6 +93,15 @@ describe('a mail', { concurrency: false }, () => {
     await forgetOutages();
     assert.equal((await mailEnded(id)).status, 'sent');
     assert.deepEqual(server.logins, [{ user: LOGIN.user, secure: false }]);
+  });
+
+  test('believes no answer that came before the connection was encrypted', async (t) => {
+    const server = await injectingServer(certificate);
+    t.after(() => server.stop());
+    await mailSidecar(server.port, trust);
+    const state = await mailWaits(await queueMail(newEmail(), org));
+    assert.deepEqual([state.status, state.job_error_code], ['queued', 'smtp_unreachable']);
+    assert.deepEqual(server.encrypted, []);
   });
 
   test("waits when the server's certificate is not trusted", async (t) => {

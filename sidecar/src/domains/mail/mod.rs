@@ -9,6 +9,7 @@ mod message;
 mod metrics;
 mod smtp;
 mod store;
+mod stream;
 
 use std::sync::Arc;
 

@@ -20,7 +20,10 @@ use lettre::{
     },
 };
 
-use super::config::{Encryption, SmtpConfig};
+use super::{
+    config::{Encryption, SmtpConfig},
+    stream::StartTlsStream,
+};
 
 /// A step of the conversation, as logs and messages name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,21 +232,40 @@ impl Smtp {
         Ok(code)
     }
 
+    /// Connects and reads what the server offers.
+    async fn greet(&self) -> Result<AsyncSmtpConnection, Reason> {
+        let config = &self.config;
+        let limit = config.connect_timeout;
+        if matches!(
+            config.encryption,
+            Encryption::Required | Encryption::Optional
+        ) {
+            let connecting = StartTlsStream::connect(&config.host, config.port);
+            let stream = match tokio::time::timeout(limit, connecting).await {
+                Ok(connected) => connected.map_err(|error| Reason::Broken(with_causes(&error)))?,
+                Err(_) => return Err(Reason::TimedOut),
+            };
+            let greeted =
+                AsyncSmtpConnection::connect_with_transport(Box::new(stream), &self.hello);
+            return greeted.await.map_err(reason);
+        }
+        let server = (config.host.as_str(), config.port);
+        AsyncSmtpConnection::connect_tokio1(
+            server,
+            Some(limit),
+            &self.hello,
+            self.tls.clone(),
+            None,
+        )
+        .await
+        .map_err(reason)
+    }
+
     async fn connect(&self, step: &mut Step) -> Result<AsyncSmtpConnection, Reason> {
         let config = &self.config;
-        let wrapped = self
-            .tls
-            .clone()
-            .filter(|_| config.encryption == Encryption::Wrapped);
-        let connecting = AsyncSmtpConnection::connect_tokio1(
-            (config.host.as_str(), config.port),
-            Some(config.connect_timeout),
-            &self.hello,
-            wrapped,
-            None,
-        );
-        let mut server = match tokio::time::timeout(2 * config.connect_timeout, connecting).await {
-            Ok(connected) => connected.map_err(reason)?,
+        let mut server = match tokio::time::timeout(2 * config.connect_timeout, self.greet()).await
+        {
+            Ok(greeted) => greeted?,
             Err(_) => return Err(Reason::TimedOut),
         };
         *step = Step::Encrypt;
