@@ -110,7 +110,7 @@ declare
   successor record;
 begin
   loop
-    select m.id, m.role, private.tenancy_can_sign_in(m.user_id) as can_sign_in into successor
+    select m.id, m.role into successor
     from public.memberships as m
     join private.roles as r on r.role = m.role
     where m.org_id = org and m.user_id <> departing and private.tenancy_is_active_member(m)
@@ -120,11 +120,7 @@ begin
       delete from public.organizations as o where o.id = org;
       return;
     elsif successor.role = 'owner' then
-      return;
-    elsif not successor.can_sign_in
-      and exists (select 1 from public.memberships as m where m.org_id = org and m.role = 'owner' and m.user_id <> departing and private.tenancy_is_active_member(m))
-    then
-      return; -- an owner remains, who can sign in as little as everybody else
+      return; -- where nobody can sign in, an owner comes first by rank
     end if;
     update public.memberships as m set role = 'owner' where m.id = successor.id;
     if found then
