@@ -2,7 +2,7 @@
 begin;
 \ir 000_helpers.sql
 
-select plan(147);
+select plan(154);
 
 select tests.sign_up('ada'), tests.sign_up('adm'), tests.sign_up('mem'), tests.sign_up('vic'), tests.sign_up('cus'), tests.sign_up('eve');
 select tests.act_as('ada');
@@ -86,6 +86,15 @@ select is(private.tenancy_granted_by(p), '{}'::text[], format('%s: nothing grant
 select bag_eq($$select p from private.tenancy_role_permissions('viewer', null) as p$$, $$select permission from private.role_permissions where role = 'viewer'$$, 'the permissions of a built-in role');
 select is_empty($$select private.tenancy_role_permissions('emperor', null)$$, 'an unknown role holds nothing');
 select is_empty($$select private.tenancy_role_permissions('owner', gen_random_uuid())$$, 'an unknown custom role holds nothing');
+
+insert into public.custom_roles (org_id, name) values (tests.org('eve'), 'Theirs') returning id as theirs \gset
+select is(private.tenancy_may_grant_role(tests.id('ada'), tests.lab(), c.role, c.custom_role), c.may, 'may_grant_role: ' || c.what)
+from (values
+  ('viewer', :'secret'::uuid, true, 'a custom role and its base role'), ('member', :'secret', false, 'another base role'),
+  ('viewer', :'theirs', false, 'a role of another organization'), ('viewer', gen_random_uuid(), false, 'an unknown custom role'),
+  ('emperor', null, false, 'an unknown role'), (null, null, false, 'no role')
+) as c (role, custom_role, may, what);
+select is(private.tenancy_may_grant_role(tests.id('eve'), tests.lab(), 'viewer'), false, 'may_grant_role: a non-member');
 
 -- ---- nobody defines a role with a permission that they lack
 select tests.act_as('adm', tests.lab());
