@@ -67,8 +67,17 @@ describe('the containers', () => {
   it('a start after a crash keeps the data; a new public URL becomes the issuer', async () => {
     await stop('SIGKILL');
     assert.notEqual((await run('postgres-healthy.sh')).code, 0);
-    await start({ KIJKO_PUBLIC_URL: 'https://api.example.com' });
+    await start({
+      KIJKO_PUBLIC_URL: 'https://api.example.com',
+      KIJKO_SITE_URL: 'https://app.example.com',
+      KIJKO_REDIRECT_URLS: 'https://*.example.com/** myapp://**',
+      KIJKO_MAIL_CONFIRM: 'required',
+    });
     assert.equal(await query('select issuer from auth_api.settings'), 'https://api.example.com/auth/v1');
+    assert.equal(
+      await query(`select concat_ws(' ', site_url, array_to_string(redirect_urls, ' '), mailer_autoconfirm) from auth_api.settings`),
+      'https://app.example.com https://*.example.com/** myapp://** f',
+    );
     assert.equal(await query('select count(*) > 0 from public.plans'), 't');
   });
 });
