@@ -181,8 +181,10 @@ begin
         perform auth_api.check_password(body ->> 'password', u.email);
         u := auth_api.change_password(u, body ->> 'password', keep_session => null);
     end if;
-    if coalesce(body ->> 'email', '') <> '' then
-        u := auth_api.change_email(u, auth_api.valid_email(body ->> 'email'), confirm);
+    if coalesce(body ->> 'email', '') <> '' and confirm then
+        u := auth_api.set_email(u, auth_api.valid_email(body ->> 'email'));
+    elsif coalesce(body ->> 'email', '') <> '' then
+        u := auth_api.change_email(u, auth_api.valid_email(body ->> 'email'), confirmed => false);
     elsif confirm then
         u := auth_api.change_email(u, u.email, confirm);
     end if;

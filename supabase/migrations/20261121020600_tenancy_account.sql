@@ -2,12 +2,9 @@
 -- Tenancy: what a person does with their own account: see and end sessions, delete the account.
 -- ============================================================================
 
-create type public.user_session as (
+create function public.list_sessions() returns table (
   id uuid, created_at timestamptz, last_seen_at timestamptz, user_agent text, ip_address text, aal text, is_current boolean
-);
-comment on type public.user_session is 'Result of list_sessions(): one sign-in of the caller.';
-
-create function public.list_sessions() returns setof public.user_session
+)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare

@@ -56,6 +56,16 @@ describe('an anonymous user', () => {
     await signIn({ email, password: 'heron-43' });
   });
 
+  test('becomes permanent when the service key confirms an address', async () => {
+    const { user } = await newAnonymous();
+    const email = newEmail('converted');
+    const { data, error } = await admin().auth.admin.updateUserById(user.id, { email, email_confirm: true, password: 'heron-43' });
+    assert.equal(error, null);
+    assert.deepEqual([data.user.id, data.user.is_anonymous, data.user.app_metadata.provider], [user.id, false, 'email']);
+    assert.equal((await signIn({ email, password: 'heron-43' })).user.id, user.id);
+    assert.equal((await organizationsOf(user.id)).length, 1);
+  });
+
   test('does not take an address that somebody has', async () => {
     const { email } = await newMember();
     const { client } = await newAnonymous();
