@@ -110,17 +110,14 @@ end
 $$;
 comment on function private.api_keys_is_owned(public.api_keys) is 'Whether the key is a personal one of the caller, who may manage it; false for null.';
 
-create function private.api_keys_visible_ids() returns setof uuid
-language plpgsql stable parallel safe security definer set search_path = pg_catalog, pg_temp
+create function private.api_keys_is_visible(id uuid) returns boolean
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return query
-  select k.id from public.api_keys as k where k.org_id = any (array(select private.org_ids_with('api_keys:read')))
-  union
-  select k.id
-  from public.api_keys as k
-  where k.kind = 'personal' and k.user_id = (select kijko.user_id())
-    and k.org_id = any (array(select private.org_ids_with('api_keys:write_own')));
+  return exists (
+    select 1 from public.api_keys as k
+    where k.id = api_keys_is_visible.id and (public.can(k.org_id, 'api_keys:read') or private.api_keys_is_owned(k))
+  );
 end
 $$;
-comment on function private.api_keys_visible_ids() is 'The keys that the caller may list, as the policy of api_keys says. Definer: for the reports of usage.';
+comment on function private.api_keys_is_visible(uuid) is 'Whether a key exists and the caller may list it, as the policy of api_keys says; false for null. Called by definer functions only.';

@@ -24,7 +24,7 @@ language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- The argument need not be a row that the caller has read: a request can spell any.
-  if current_setting('role') = 'service_role' or key.id = any (array(select private.api_keys_visible_ids())) then
+  if current_setting('role') = 'service_role' or private.api_keys_is_visible(key.id) then
     return kijko.api_key_last_used_at(key.id);
   end if;
   return null;
@@ -87,7 +87,7 @@ declare
   key public.api_keys;
 begin
   -- Before the lock, so that a non-member who knows an id cannot lock the row.
-  if api_keys_lock.id = any (array(select private.api_keys_visible_ids())) then
+  if private.api_keys_is_visible(api_keys_lock.id) then
     select k.* into key from public.api_keys as k where k.id = api_keys_lock.id for no key update;
   end if;
   if key.id is null then

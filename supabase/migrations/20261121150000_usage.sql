@@ -114,7 +114,7 @@ begin
       select h.id::text from public.habits as h
       where h.org_id = org and h.skill_id <> all (array(select private.skills_hidden_ids()))
     )
-    else array(select k.id::text from private.api_keys_visible_ids() as k (id))
+    else array(select k.id::text from public.api_keys as k where k.org_id = org and private.api_keys_is_owned(k))
   end;
 end
 $$;
@@ -138,14 +138,16 @@ declare
   );
 begin
   return query
-  select k.id::text, sum(d.used)::bigint
+  select k.id::text, sum(d.amount)::bigint
   from public.api_keys as k
-  cross join lateral kijko.usage_by(
-    kijko.subject('api_key', k.id), 'day', 'api_requests', coalesce(usage_requests_by_key.since, (starts at time zone 'UTC')::date), usage_requests_by_key.until
+  -- kijko.usage_by() reads every meter of a subject, which took 20 s for 500 keys.
+  cross join lateral kijko.usage_by_day(
+    kijko.subject('api_key', k.id), 'api_requests', coalesce(usage_requests_by_key.since, (starts at time zone 'UTC')::date),
+    coalesce(usage_requests_by_key.until, 'infinity')
   ) as d
   where k.org_id = org
   group by k.id
-  having sum(d.used) > 0;
+  having sum(d.amount) > 0;
 end
 $$;
 comment on function private.usage_requests_by_key(uuid, date, date) is 'The requests of each API key of an organization, since the beginning of the period of its api_requests or between two days. For definer functions.';
