@@ -1,7 +1,7 @@
 -- The tables of GoTrue that a password login needs, for a plain Postgres. Run once by the superuser; safe to run again.
 -- Not applied on Supabase, where GoTrue makes them itself. Names, types, defaults and generated columns are GoTrue's to the letter, so
 -- that a data-only dump of auth.users and auth.identities restores there (docs/internals/login.md); tests/journeys/auth_schema.test.mjs pins them down.
--- Tables of GoTrue for other ways to sign in (MFA, SSO, OAuth, one-time tokens) are left out: nothing here would fill them.
+-- One-time tokens and second factors are in the next files. GoTrue's tables for SSO and OAuth are left out: nothing here would fill them.
 \set ON_ERROR_STOP on
 
 set client_min_messages = warning;
@@ -71,10 +71,10 @@ comment on column auth.users.id is 'The subject (sub) of access tokens and what 
 comment on column auth.users.aud is 'The audience (aud) of access tokens: authenticated.';
 comment on column auth.users.role is 'The database role of access tokens: authenticated, unless the admin API says otherwise.';
 comment on column auth.users.email is 'Lower case; unique among users that do not come from SSO.';
-comment on column auth.users.encrypted_password is 'A bcrypt hash ($2a$, cost 10). Null or empty: no password login.';
+comment on column auth.users.encrypted_password is 'A bcrypt hash ($2a$). Null or empty: no password login.';
 comment on column auth.users.email_confirmed_at is 'When the address was confirmed; null refuses password login with email_not_confirmed.';
 comment on column auth.users.invited_at is 'When the user was invited by mail.';
-comment on column auth.users.confirmation_token is 'Hash of a pending confirmation link. Empty, never null: GoTrue cannot read null here.';
+comment on column auth.users.confirmation_token is 'Hash of a pending confirmation link. Empty, never null: GoTrue cannot read null here. auth.one_time_tokens decides.';
 comment on column auth.users.confirmation_sent_at is 'When the confirmation mail went out.';
 comment on column auth.users.recovery_token is 'Hash of a pending password recovery link; empty, never null.';
 comment on column auth.users.recovery_sent_at is 'When the recovery mail went out.';
@@ -100,7 +100,7 @@ comment on column auth.users.reauthentication_token is 'Hash of a pending reauth
 comment on column auth.users.reauthentication_sent_at is 'When the reauthentication code went out.';
 comment on column auth.users.is_sso_user is 'From SSO: such a user may share an address with another.';
 comment on column auth.users.deleted_at is 'Soft deletion: address and metadata are hashed or emptied, the id stays.';
-comment on column auth.users.is_anonymous is 'Signed in without an address. Unused here: anonymous sign-in is off.';
+comment on column auth.users.is_anonymous is 'Signed in without an address, and has none yet.';
 
 create table if not exists auth.identities (
     provider_id text not null,
@@ -154,7 +154,7 @@ comment on column auth.sessions.id is 'The session_id of access tokens.';
 comment on column auth.sessions.user_id is 'Whose session it is.';
 comment on column auth.sessions.created_at is 'When the user signed in.';
 comment on column auth.sessions.updated_at is 'When the row last changed.';
-comment on column auth.sessions.factor_id is 'The second factor used. Unused here.';
+comment on column auth.sessions.factor_id is 'The second factor that lifted the session to aal2.';
 comment on column auth.sessions.aal is 'The assurance level reached.';
 comment on column auth.sessions.not_after is 'The session cannot be refreshed after this; null: no end.';
 comment on column auth.sessions.refreshed_at is 'When it was last refreshed, in UTC (GoTrue''s column has no zone).';
