@@ -10,28 +10,29 @@ language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$ select array(select e.entry from jsonb_array_elements_text(permissions) with ordinality as e (entry, place) order by e.place) $$;
 comment on function private.api_keys_entries(jsonb) is 'The permissions of a key as an array, in their order.';
 
+-- A SQL function without settings, which Postgres inlines into the query of private.org_ids_with().
 create function private.api_keys_org_with(permission text) returns setof uuid
-language plpgsql stable parallel safe security definer rows 1 set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return query
+language sql stable parallel safe rows 1
+begin atomic
+  -- An unknown permission is in no list. The entries that grant it are those of private.tenancy_granted_by(), which as a call takes
+  -- longer than the rest. The condition on memberships is that of private.org_ids_with(). Lateral with a limit: an EXISTS beside
+  -- OR, or a join, would be planned as a hash of all memberships while they are few.
   select k.org_id
   from public.api_keys as k
-  -- An unknown permission is in no list. The entries that grant it are those of private.tenancy_granted_by(), which as a call
-  -- takes longer than the rest.
-  join private.permissions as p on p.permission = api_keys_org_with.permission
+  left join lateral (
+    select true as holds
+    from public.memberships as m
+    join private.role_permissions as rp on rp.holder = coalesce(m.custom_role_id::text, m.role) and rp.permission = api_keys_org_with.permission
+    where m.user_id = k.user_id and m.org_id = k.org_id
+    limit 1
+  ) as maker on true
   where k.id = (select kijko.api_key_id())
-    and (select kijko.api_key_permissions()) && array[p.permission, p.wildcard]
-    -- As in private.org_ids_with().
-    and (k.user_id is null or exists (
-      select 1
-      from public.memberships as m
-      join private.role_permissions as rp on rp.holder = coalesce(m.custom_role_id::text, m.role) and rp.permission = p.permission
-      where m.user_id = k.user_id and m.org_id = k.org_id
-    ));
-end
-$$;
-comment on function private.api_keys_org_with(text) is 'The organization of the calling key if the key and the member in its user_id hold the permission; else no row. Definer: reads keys and memberships for private.org_ids_with().';
+    and (select kijko.api_key_permissions()) && (
+      select array[p.permission, p.wildcard] from private.permissions as p where p.permission = api_keys_org_with.permission
+    )
+    and (k.user_id is null or maker.holds);
+end;
+comment on function private.api_keys_org_with(text) is 'The organization of the calling key if the key and the member in its user_id hold the permission; else no row. Called by private.org_ids_with(), a definer function.';
 
 create function private.api_keys_permissions_of(key public.api_keys) returns text[]
 language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
