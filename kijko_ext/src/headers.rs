@@ -42,14 +42,37 @@ pub fn of_request<T>(name: &str, body: impl FnOnce(&str) -> T) -> Option<T> {
 /// Takes a header, named in lower case, from the request for the rest of the transaction.
 pub fn remove_of_request(name: &str) {
     let text = REQUEST.with_borrow_mut(|request| {
-        request.headers.remove(name)?;
-        let text = serde_json::to_string(&request.headers).ok()?;
+        let value = request.headers.remove(name)?;
+        let text = std::str::from_utf8(&request.text)
+            .ok()
+            .and_then(|text| without_member(text, name, value.as_str()?))
+            .or_else(|| serde_json::to_string(&request.headers).ok())?;
         text.as_bytes().clone_into(&mut request.text);
         Some(text)
     });
     if let Some(text) = text {
         setting::set_local(c"request.headers", &text);
     }
+}
+
+/// An object's text without one of its members. None when the text is not as PostgREST writes it, or the value has characters
+/// that JSON may escape.
+fn without_member(text: &str, name: &str, value: &str) -> Option<String> {
+    let is_plain = |text: &str| {
+        text.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    if !is_plain(name) || !is_plain(value) {
+        return None;
+    }
+    // Inside a value its quotes would be escaped.
+    let member = format!("\"{name}\":\"{value}\"");
+    let (before, after) = text.split_once(&member)?;
+    let rest = match before.strip_suffix(',') {
+        Some(before) => [before, after].concat(),
+        None => [before, after.strip_prefix(',').unwrap_or(after)].concat(),
+    };
+    (!rest.contains(&member)).then_some(rest)
 }
 
 /// Whether a header holds the replacement character, which the proxy writes for bytes that are not UTF-8.
@@ -215,6 +238,30 @@ mod unit {
         for text in ["", "not json", "{}", "null"] {
             assert_eq!(with(Some(text), &[("X", Some("1"))]), r#"[{"X":"1"}]"#);
         }
+    }
+
+    #[test]
+    fn a_member_is_cut_out_of_an_objects_text() {
+        let cut = |text| without_member(text, "x-api-key", "kjk_1");
+        for (text, rest) in [
+            (r#"{"x-api-key":"kjk_1"}"#, "{}"),
+            (r#"{"x-api-key":"kjk_1","b":"2"}"#, r#"{"b":"2"}"#),
+            (r#"{"a":"1","x-api-key":"kjk_1"}"#, r#"{"a":"1"}"#),
+            (
+                r#"{"a":"1","x-api-key":"kjk_1","b":"\"x-api-key\":\"kjk_1\""}"#,
+                r#"{"a":"1","b":"\"x-api-key\":\"kjk_1\""}"#,
+            ),
+        ] {
+            assert_eq!(cut(text).as_deref(), Some(rest), "{text}");
+        }
+        for text in [
+            r#"{"x-api-key": "kjk_1"}"#,
+            r#"{"x-api-key":"kjk_2"}"#,
+            r#"{"x-api-key":"kjk_1","x-api-key":"kjk_1"}"#,
+        ] {
+            assert_eq!(cut(text), None, "{text}");
+        }
+        assert_eq!(without_member(r#"{"a":"\"1"}"#, "a", "\"1"), None);
     }
 
     #[test]

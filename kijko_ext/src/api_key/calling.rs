@@ -30,9 +30,10 @@ pub fn current() -> Option<Rc<ApiKey>> {
     })
 }
 
-/// Makes a key the caller until the transaction ends.
-pub fn set(key: &ApiKey) {
-    setting::set_calling_key(&key.to_text());
+/// Makes a key the caller until the transaction ends. `text` is the key's.
+pub fn set(key: &Rc<ApiKey>, text: &str) {
+    setting::set_calling_key(text);
+    PARSED.set((text.as_bytes().to_vec(), Some(key.clone())));
 }
 
 /// Makes the caller one without a key until the transaction ends.

@@ -1,11 +1,19 @@
-//! Finds a key by the hash of its secret, or by its id. Both are index scans by the newest snapshot, so whatever was committed
-//! before a request started counts in it.
+//! Finds a key by the hash of its secret, or by its id. Both are index scans by the newest snapshot.
+//!
+//! Each backend caches the keys that it has found by their hashes, until any key changes. No entry outlives a change: the epoch
+//! is taken before the snapshot that is read with, so a change that the snapshot does not see raises the epoch before its commit
+//! returns (pg/invalidation.rs). Unknown keys are not cached.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
 
 use pgrx::pg_sys;
 
 use super::format::Hash;
 use super::record::{ApiKey, Kind, Stored, Uuid};
 use crate::pg::datum::{bytea_datum, uuid_datum};
+use crate::pg::invalidation::RelcacheEpoch;
 use crate::pg::primary_key::{self, Tuple};
 use crate::pg::query;
 
@@ -29,8 +37,49 @@ mod column {
     pub const ORIGINS: i32 = 12;
 }
 
-/// The key of a secret, and until when the secret is valid.
-pub fn by_hash(hash: &Hash) -> Option<(Stored, Option<i64>)> {
+/// Maximum number of entries. When it is reached, the cache is emptied.
+const CAPACITY: usize = 4_096;
+
+/// What a secret belongs to.
+pub struct Found {
+    pub stored: Stored,
+    /// Until when the secret is valid; None for the present one.
+    pub valid_until: Option<i64>,
+    /// The key as calling.rs keeps it.
+    pub text: String,
+}
+
+type Cache = (u64, HashMap<Hash, Rc<Found>>);
+
+static EPOCH: RelcacheEpoch = RelcacheEpoch::new();
+
+thread_local! {
+    static CACHE: RefCell<Cache> = RefCell::default();
+}
+
+pub fn by_hash(hash: &Hash) -> Option<Rc<Found>> {
+    let now = EPOCH.refresh();
+    let cached = CACHE.with_borrow(|(epoch, keys)| {
+        let key = keys.get(hash)?;
+        (*epoch == now).then(|| key.clone())
+    });
+    if cached.is_some() {
+        return cached;
+    }
+    // Not there under an older SQL of the extension.
+    let epoch = EPOCH.watch(&[query::find_table(c"api_key_changes")?]);
+    let found = Rc::new(read(hash)?);
+    CACHE.with_borrow_mut(|(known, keys)| {
+        if *known != epoch || keys.len() >= CAPACITY {
+            keys.clear();
+            *known = epoch;
+        }
+        keys.insert(*hash, found.clone());
+    });
+    Some(found)
+}
+
+fn read(hash: &Hash) -> Option<Found> {
     let secrets = query::find_table(c"api_key_secrets")?;
     with_latest_snapshot(|snapshot| {
         let read = |row: &Tuple| {
@@ -42,7 +91,13 @@ pub fn by_hash(hash: &Hash) -> Option<(Stored, Option<i64>)> {
             let equals = pg_sys::F_BYTEAEQ;
             primary_key::find(secrets, bytea_datum(hash), equals, snapshot, read).flatten()?
         };
-        Some((in_snapshot(&id, snapshot)?, valid_until))
+        let stored = in_snapshot(&id, snapshot)?;
+        let text = stored.key.to_text();
+        Some(Found {
+            stored,
+            valid_until,
+            text,
+        })
     })
 }
 
@@ -61,14 +116,14 @@ fn in_snapshot(id: &Uuid, snapshot: pg_sys::Snapshot) -> Option<Stored> {
 fn stored(row: &Tuple) -> Option<Stored> {
     let rate_limit = row.integer(column::RATE_LIMIT);
     Some(Stored {
-        key: ApiKey {
+        key: Rc::new(ApiKey {
             id: row.uuid(column::ID)?,
             organization: row.uuid(column::ORG_ID)?,
             kind: Kind::parse(&row.text(column::KIND)?)?,
             owner: row.uuid(column::USER_ID),
             permissions: row.texts(column::PERMISSIONS)?,
             rate_limit: rate_limit.and_then(|rate| u32::try_from(rate).ok()),
-        },
+        }),
         expires_at: row.integer(column::EXPIRES_AT),
         revoked_at: row.integer(column::REVOKED_AT),
         suspended_until: row.integer(column::SUSPENDED_UNTIL),

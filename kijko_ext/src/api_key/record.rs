@@ -1,5 +1,7 @@
 //! What is stored about an API key, and whether it counts. Pure.
 
+use std::rc::Rc;
+
 use serde_json::{Value, json};
 
 use crate::claims::parse_uuid;
@@ -106,7 +108,7 @@ impl ApiKey {
 
 /// A row of kijko.api_keys. Times are Postgres microseconds.
 pub struct Stored {
-    pub key: ApiKey,
+    pub key: Rc<ApiKey>,
     pub expires_at: Option<i64>,
     pub revoked_at: Option<i64>,
     pub suspended_until: Option<i64>,
@@ -154,7 +156,7 @@ mod unit {
 
     fn stored(kind: Kind) -> Stored {
         Stored {
-            key: key(kind, &[]),
+            key: Rc::new(key(kind, &[])),
             expires_at: None,
             revoked_at: None,
             suspended_until: None,

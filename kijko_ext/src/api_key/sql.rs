@@ -31,7 +31,7 @@ pub fn assume_api_key(id: Option<Uuid>) -> bool {
     if stored.problem(clock::now_micros()).is_some() {
         return false;
     }
-    calling::set(&stored.key);
+    calling::set(&stored.key, &stored.key.to_text());
     true
 }
 

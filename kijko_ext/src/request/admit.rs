@@ -61,7 +61,7 @@ fn admit_request(arguments: Arguments) -> Answer {
 fn record_of(key: &[u8; 16]) -> Option<Rc<ApiKey>> {
     calling::current()
         .filter(|calling| calling.id == *key)
-        .or_else(|| lookup::by_id(key).map(|stored| Rc::new(stored.key)))
+        .or_else(|| lookup::by_id(key).map(|stored| stored.key))
 }
 
 /// Admits the request of an API key, or of a caller whose membership this backend has cached. Returns false for any other

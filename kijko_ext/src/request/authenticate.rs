@@ -13,8 +13,9 @@ use serde_json::Value;
 use super::policy::{self, RequestInfo};
 use super::{admit, response_headers, token};
 use crate::api_key::format::{self, Malformed};
-use crate::api_key::record::{ApiKey, Stored};
-use crate::api_key::{calling, last_use, lookup};
+use crate::api_key::lookup::{self, Found};
+use crate::api_key::record::Stored;
+use crate::api_key::{calling, last_use};
 use crate::pg::setting;
 use crate::pg::sql_function::{Answer, Arguments, Refusal, sql_function};
 use crate::{claims, client, clock, guc, headers, request_counter, trust};
@@ -48,9 +49,10 @@ fn authenticate_api_key(_: Arguments) -> Answer {
     if !trust::is_request() {
         return answer(false);
     }
-    let key = identify(&secret).map_err(refusal)?;
+    let found = identify(&secret).map_err(refusal)?;
+    let key = &found.stored.key;
     headers::remove_of_request(HEADER);
-    calling::set(&key);
+    calling::set(key, &found.text);
     if key.only_reads() {
         setting::set_local(c"transaction_read_only", "on");
     }
@@ -60,7 +62,7 @@ fn authenticate_api_key(_: Arguments) -> Answer {
     answer(true)
 }
 
-fn identify(secret: &str) -> Result<ApiKey, Problem> {
+fn identify(secret: &str) -> Result<Rc<Found>, Problem> {
     refuse_other_identities(secret)?;
     format::check(secret).map_err(|malformed| {
         not_identified(match malformed {
@@ -69,19 +71,19 @@ fn identify(secret: &str) -> Result<ApiKey, Problem> {
         })
     })?;
     let now = clock::now_micros();
-    let Some((stored, valid_until)) = lookup::by_hash(&format::hash(secret)) else {
+    let Some(found) = lookup::by_hash(&format::hash(secret)) else {
         return Err(not_identified("there is no such API key"));
     };
-    if valid_until.is_some_and(|until| until <= now) {
+    if found.valid_until.is_some_and(|until| until <= now) {
         return Err(not_identified(
             "this secret of the API key was replaced by a newer one",
         ));
     }
-    if let Some(problem) = stored.problem(now) {
+    if let Some(problem) = found.stored.problem(now) {
         return Err(not_identified(problem));
     }
-    check_origin(&stored)?;
-    Ok(stored.key)
+    check_origin(&found.stored)?;
+    Ok(found)
 }
 
 /// A request has one identity. The anon key's token beside an API key says nothing of who calls.
