@@ -85,6 +85,8 @@ declare
   paused boolean;
   probing boolean := false;
   found text;
+  -- Whether the claim is all that its transaction writes.
+  alone constant boolean := pg_current_xact_id_if_assigned() is null;
 begin
   if worker is null or worker !~ '\S' or char_length(worker) > 200 then
     perform kijko.fail('bad_request', 'worker: 1 to 200 characters');
@@ -132,6 +134,11 @@ begin
     exit when not private.jobs_maybe_run_maintenance(due, coalesce(cardinality(places), 0)) or places is not null;
   end loop;
   if places is null then
+    -- Only maintenance wrote, and it may be lost in a crash: the next one does it again. A worker that polls need not wait for
+    -- a flush each time, nor delay the flushes of those who queue jobs.
+    if alone then
+      perform set_config('synchronous_commit', 'off', true);
+    end if;
     return;
   end if;
 

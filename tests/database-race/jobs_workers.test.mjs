@@ -110,3 +110,33 @@ test('a claim that finds nothing does not wait for a session that runs maintenan
     worker.release(true);
   }
 });
+
+test('a claim that finds nothing does not wait for a flush to disk; one that finds a job does, and so does what a caller has written', async () => {
+  const { org } = await newTenant();
+  const kind = `race_${randomUUID().slice(0, 8)}`;
+  const session = await pool.connect();
+  const commits = async () => (await session.query('show synchronous_commit')).rows[0].synchronous_commit;
+  const claim = async () =>
+    (await session.query(`select id from private.jobs_claim('worker', '1 minute', 1, array[$1])`, [kind])).rows.length;
+  const transaction = async (work) => {
+    await session.query('begin');
+    try {
+      return await work();
+    } finally {
+      await session.query('rollback');
+    }
+  };
+  try {
+    assert.deepEqual(await transaction(async () => [await claim(), await commits()]), [0, 'off']);
+    assert.equal(await commits(), 'on');
+    const written = await transaction(async () => {
+      await session.query('select pg_current_xact_id()');
+      return [await claim(), await commits()];
+    });
+    assert.deepEqual(written, [0, 'on']);
+    await pool.query('select private.jobs_enqueue($1, $2)', [org, kind]);
+    assert.deepEqual(await transaction(async () => [await claim(), await commits()]), [1, 'on']);
+  } finally {
+    session.release();
+  }
+});
