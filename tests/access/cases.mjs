@@ -1,6 +1,7 @@
 // What each case sends. Bodies are valid, so that a refusal is about access; matrix.test.mjs checks that somebody succeeds.
 // A relation that is not here takes no writes from any caller, and gets a body of its own values.
 import { randomUUID } from 'node:crypto';
+import { CALLERS } from './callers.mjs';
 import { request } from './people.mjs';
 
 const slug = () => `m-${randomUUID()}`;
@@ -162,6 +163,9 @@ export const reference = (columns, { project, skill }) => ({
 
 const event = () => ({ specversion: '1.0', source: 'matrix', id: randomUUID(), type: 'build.done', time: new Date().toISOString() });
 
+/** Functions after which the caller is no more, and all people are made anew. */
+export const ENDS_PEOPLE = ['delete_account()', 'end_session(session_id)'];
+
 /** By function: the arguments of each case. `call` is the plain one; a suffix says what is particular. */
 export const FUNCTIONS = {
   'accept_invitation(token)': { call: (w) => ({ token: w.token }) },
@@ -210,6 +214,12 @@ export const FUNCTIONS = {
   'resend_invitation(id)': { call: (w) => ({ id: w.invitation }) },
   'set_secret(name,value)': { call: () => ({ name: 'NEW', value: 'value' }), 'call:replace': () => ({ name: 'MATRIX', value: 'other' }) },
   'delete_secret(name)': { call: () => ({ name: 'MATRIX' }) },
+  'list_sessions()': { call: () => ({}) },
+  'end_session(session_id)': {
+    call: (w, caller) => ({ session_id: (w.people[CALLERS[caller]?.person] ?? w.people.colleague).spare }),
+    'call:other': (w) => ({ session_id: w.people.colleague.spare }),
+  },
+  'delete_account()': { call: () => ({}) },
   'org_id()': { call: () => ({}) },
   'org_ids()': { call: () => ({}) },
   'preview_cron(expression,timezone,n)': { call: () => ({ expression: '@daily', timezone: 'UTC', n: 1 }) },
