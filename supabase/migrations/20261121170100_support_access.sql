@@ -120,7 +120,7 @@ create function private.support_subject(subject uuid, org uuid, back_office bool
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
-  about constant jsonb := coalesce(private.support_user(subject, org), private.support_key(subject));
+  about jsonb := coalesce(private.support_user(subject, org), private.support_key(subject));
 begin
   -- The same answer if the subject does not exist and if it is somebody else's.
   if about is null or not back_office and (case about ->> 'kind'
@@ -129,10 +129,17 @@ begin
   end) then
     perform kijko.fail('not_found', 'subject: no member and no API key of the organization');
   end if;
+  -- The rest of what the caller may not see of it.
+  if not back_office and not public.can(org, 'members:read') then
+    about := about || '{"role": null, "custom_role": null, "bounded_by": null}';
+  end if;
+  if not back_office and not public.can(org, 'roles:read') then
+    about := about || case about ->> 'kind' when 'user' then '{"custom_role": null, "entries": null}'::jsonb else '{"custom_role": null}' end;
+  end if;
   return about;
 end
 $$;
-comment on function private.support_subject(uuid, uuid, boolean) is 'The user or API key that is asked about. Fails with not_found unless it is a member or key of the organization and the caller may see members or keys; for the back office, unless it exists.';
+comment on function private.support_subject(uuid, uuid, boolean) is 'The user or API key that is asked about. Fails with not_found unless it is a member or key of the organization and the caller may see members or keys; for the back office, unless it exists. Without members:read and roles:read it leaves out roles.';
 
 create function public.explain_access(subject uuid, table_name text, operation text, row_id uuid default null) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -153,7 +160,14 @@ begin
   if explain_access.row_id is not null then
     select r.is_there, r.org_id into place from private.support_row_org(relation, explain_access.row_id) as r;
     -- Who does not see the row does not learn that it exists.
-    if not place.is_there or not back_office and (place.org_id <> org or not private.support_is_visible(relation, explain_access.row_id)) then
+    if not place.is_there or not back_office and (
+      -- What a member sees elsewhere is not the organization's: of the rows of no organization only its members' profiles count.
+      place.org_id is distinct from org
+      and not (relation = 'public.profiles'::regclass and exists (
+        select 1 from public.memberships as m where m.org_id = org and m.user_id = explain_access.row_id
+      ))
+      or not private.support_is_visible(relation, explain_access.row_id)
+    ) then
       perform kijko.fail('not_found', 'row_id: no such row');
     end if;
     org := coalesce(place.org_id, org);

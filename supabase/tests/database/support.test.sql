@@ -156,6 +156,21 @@ select tests.refuses($$select public.explain_access(tests.id('bob'), 'projects',
 select tests.refuses(format($$select public.explain_access(%L, 'projects', 'select')$$, :'foreign_key'), 'not_found', 'a key of another organization');
 select tests.refuses(format($$select public.explain_access(tests.id('mem'), 'projects', 'select', %L)$$, :'foreign_project'), 'not_found', 'a row of another organization');
 select tests.refuses($$select public.explain_access(null, 'projects', 'select')$$, 'not_found', 'null is nobody');
+select is(
+  public.explain_access(tests.id('cus'), 'skills', 'select') -> 'subject' ->> 'custom_role', null, 'without roles:read no custom role is named'
+);
+select is(public.explain_access(tests.id('cus'), 'skills', 'select') -> 'subject' -> 'entries', 'null', 'or what it grants');
+select is(tests.why(tests.id('cus'), 'skills', 'select'), 'true', 'only whether it does');
+
+-- The auditor meets bob in another organization, where they may ask nothing. Whom members of this one meet there is not told.
+select tests.act_as_superuser();
+select tests.join_org('aud', tests.org('bob'), 'viewer'), tests.join_org('cus', tests.org('bob'), 'viewer');
+select tests.act_as('aud', tests.org('ada'));
+select is((select count(*) from public.profiles as p where p.id = tests.id('bob')), 1::bigint, 'the auditor sees the profile of bob');
+select tests.refuses($$select public.explain_access(tests.id('cus'), 'profiles', 'select', tests.id('bob'))$$, 'not_found', 'but is not told who else does');
+select is(tests.why(tests.id('mem'), 'profiles', 'select', tests.id('vic')), 'true', 'of members they are');
+select tests.act_as_superuser();
+delete from public.memberships as m where m.org_id = tests.org('bob') and m.user_id in (tests.id('aud'), tests.id('cus'));
 
 -- ---- the caller is the same afterwards
 select tests.act_as_superuser();
