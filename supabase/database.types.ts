@@ -3,6 +3,132 @@ export type Json = string | number | boolean | null | { [key: string]: Json | un
 export type Database = {
   public: {
     Tables: {
+      api_keys: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          daily_quota: number | null;
+          expires_at: string | null;
+          id: string;
+          kind: 'service' | 'personal' | 'publishable';
+          monthly_quota: number | null;
+          name: string;
+          org_id: string;
+          origins: string[];
+          permissions: NonNullable<Json>;
+          prefix: string;
+          rate_limit: number;
+          revoked_at: string | null;
+          updated_at: string;
+          user_id: string | null;
+          last_used_at: string | null;
+          secret: string | null;
+        };
+        ComputedFields: 'last_used_at' | 'secret';
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          daily_quota?: number | null;
+          expires_at?: string | null;
+          id?: string;
+          kind?: 'service' | 'personal' | 'publishable';
+          monthly_quota?: number | null;
+          name: string;
+          org_id?: string;
+          origins?: string[];
+          permissions: NonNullable<Json>;
+          prefix?: string;
+          rate_limit?: number;
+          revoked_at?: string | null;
+          updated_at?: string;
+          user_id?: string | null;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          daily_quota?: number | null;
+          expires_at?: string | null;
+          id?: string;
+          kind?: 'service' | 'personal' | 'publishable';
+          monthly_quota?: number | null;
+          name?: string;
+          org_id?: string;
+          origins?: string[];
+          permissions?: NonNullable<Json>;
+          prefix?: string;
+          rate_limit?: number;
+          revoked_at?: string | null;
+          updated_at?: string;
+          user_id?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'api_keys_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'api_keys_org_id_user_id_fkey';
+            columns: ['org_id', 'user_id'];
+            isOneToOne: false;
+            referencedRelation: 'memberships';
+            referencedColumns: ['org_id', 'user_id'];
+          },
+        ];
+      };
+      custom_roles: {
+        Row: {
+          base_role: 'viewer' | 'member' | 'admin';
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          description: string | null;
+          id: string;
+          name: string;
+          org_id: string;
+          permissions: string[];
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          base_role?: 'viewer' | 'member' | 'admin';
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          description?: string | null;
+          id?: string;
+          name: string;
+          org_id?: string;
+          permissions?: string[];
+          updated_at?: string;
+        };
+        Update: {
+          base_role?: 'viewer' | 'member' | 'admin';
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          description?: string | null;
+          id?: string;
+          name?: string;
+          org_id?: string;
+          permissions?: string[];
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'custom_roles_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
       executions: {
         Row: {
           cache_read_tokens: number;
@@ -10,6 +136,7 @@ export type Database = {
           cost_microusd: number;
           created_at: string;
           created_by: string | null;
+          created_by_key: string | null;
           error: string | null;
           error_code: string | null;
           finished_at: string | null;
@@ -41,6 +168,7 @@ export type Database = {
             cost_microusd: number;
             created_at: string;
             created_by: string | null;
+            created_by_key: string | null;
             error: string | null;
             error_code: string | null;
             finished_at: string | null;
@@ -73,6 +201,7 @@ export type Database = {
             cost_microusd: number;
             created_at: string;
             created_by: string | null;
+            created_by_key: string | null;
             error: string | null;
             error_code: string | null;
             finished_at: string | null;
@@ -107,6 +236,7 @@ export type Database = {
           cost_microusd?: number;
           created_at?: string;
           created_by?: string | null;
+          created_by_key?: string | null;
           error?: string | null;
           error_code?: string | null;
           finished_at?: string | null;
@@ -139,6 +269,7 @@ export type Database = {
           cost_microusd?: number;
           created_at?: string;
           created_by?: string | null;
+          created_by_key?: string | null;
           error?: string | null;
           error_code?: string | null;
           finished_at?: string | null;
@@ -279,11 +410,14 @@ export type Database = {
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
+          custom_role_id: string | null;
           email: string;
           expires_at: string;
           id: string;
           org_id: string;
           role: 'viewer' | 'member' | 'admin' | 'owner';
+          sent_at: string;
+          sent_by: string | null;
           status: 'pending' | 'accepted' | 'declined' | 'revoked';
           updated_at: string;
         };
@@ -293,11 +427,14 @@ export type Database = {
           created_at?: string;
           created_by?: string | null;
           created_by_key?: string | null;
+          custom_role_id?: string | null;
           email: string;
           expires_at?: string;
           id?: string;
           org_id?: string;
           role: 'viewer' | 'member' | 'admin' | 'owner';
+          sent_at?: string;
+          sent_by?: string | null;
           status?: 'pending' | 'accepted' | 'declined' | 'revoked';
           updated_at?: string;
         };
@@ -306,15 +443,25 @@ export type Database = {
           created_at?: string;
           created_by?: string | null;
           created_by_key?: string | null;
+          custom_role_id?: string | null;
           email?: string;
           expires_at?: string;
           id?: string;
           org_id?: string;
           role?: 'viewer' | 'member' | 'admin' | 'owner';
+          sent_at?: string;
+          sent_by?: string | null;
           status?: 'pending' | 'accepted' | 'declined' | 'revoked';
           updated_at?: string;
         };
         Relationships: [
+          {
+            foreignKeyName: 'invitations_org_id_custom_role_id_role_fkey';
+            columns: ['org_id', 'custom_role_id', 'role'];
+            isOneToOne: false;
+            referencedRelation: 'custom_roles';
+            referencedColumns: ['org_id', 'id', 'base_role'];
+          },
           {
             foreignKeyName: 'invitations_org_id_fkey';
             columns: ['org_id'];
@@ -329,6 +476,7 @@ export type Database = {
           attempt: number;
           created_at: string;
           created_by: string | null;
+          created_by_key: string | null;
           data: NonNullable<Json>;
           event: string;
           id: string;
@@ -342,6 +490,7 @@ export type Database = {
           attempt: number;
           created_at?: string;
           created_by?: string | null;
+          created_by_key?: string | null;
           data?: NonNullable<Json>;
           event: string;
           id?: string;
@@ -354,6 +503,7 @@ export type Database = {
           attempt?: number;
           created_at?: string;
           created_by?: string | null;
+          created_by_key?: string | null;
           data?: NonNullable<Json>;
           event?: string;
           id?: string;
@@ -371,6 +521,7 @@ export type Database = {
           concurrency_key: string | null;
           created_at: string;
           created_by: string | null;
+          created_by_key: string | null;
           error: string | null;
           error_code: string | null;
           finished_at: string | null;
@@ -402,6 +553,7 @@ export type Database = {
           concurrency_key?: string | null;
           created_at?: string;
           created_by?: string | null;
+          created_by_key?: string | null;
           error?: string | null;
           error_code?: string | null;
           finished_at?: string | null;
@@ -432,6 +584,7 @@ export type Database = {
           concurrency_key?: string | null;
           created_at?: string;
           created_by?: string | null;
+          created_by_key?: string | null;
           error?: string | null;
           error_code?: string | null;
           finished_at?: string | null;
@@ -541,6 +694,7 @@ export type Database = {
         Row: {
           created_at: string;
           created_by: string | null;
+          custom_role_id: string | null;
           id: string;
           org_id: string;
           role: 'viewer' | 'member' | 'admin' | 'owner';
@@ -551,6 +705,7 @@ export type Database = {
         Insert: {
           created_at?: string;
           created_by?: string | null;
+          custom_role_id?: string | null;
           id?: string;
           org_id?: string;
           role?: 'viewer' | 'member' | 'admin' | 'owner';
@@ -560,6 +715,7 @@ export type Database = {
         Update: {
           created_at?: string;
           created_by?: string | null;
+          custom_role_id?: string | null;
           id?: string;
           org_id?: string;
           role?: 'viewer' | 'member' | 'admin' | 'owner';
@@ -567,6 +723,13 @@ export type Database = {
           user_id?: string;
         };
         Relationships: [
+          {
+            foreignKeyName: 'memberships_org_id_custom_role_id_role_fkey';
+            columns: ['org_id', 'custom_role_id', 'role'];
+            isOneToOne: false;
+            referencedRelation: 'custom_roles';
+            referencedColumns: ['org_id', 'id', 'base_role'];
+          },
           {
             foreignKeyName: 'memberships_org_id_fkey';
             columns: ['org_id'];
@@ -814,6 +977,45 @@ export type Database = {
         Relationships: [
           {
             foreignKeyName: 'projects_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
+      secrets: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          name: string;
+          org_id: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          name: string;
+          org_id?: string;
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          name?: string;
+          org_id?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'secrets_org_id_fkey';
             columns: ['org_id'];
             isOneToOne: false;
             referencedRelation: 'organizations';
@@ -1333,6 +1535,7 @@ export type Database = {
           attempt: number;
           created_at: string;
           created_by: string | null;
+          created_by_key: string | null;
           data: NonNullable<Json>;
           event: string;
           id: string;
@@ -1346,6 +1549,7 @@ export type Database = {
           attempt?: number | null;
           created_at?: string | null;
           created_by?: string | null;
+          created_by_key?: string | null;
           data?: Json | null;
           event?: string | null;
           id?: string | null;
@@ -1358,6 +1562,7 @@ export type Database = {
           attempt?: number | null;
           created_at?: string | null;
           created_by?: string | null;
+          created_by_key?: string | null;
           data?: Json | null;
           event?: string | null;
           id?: string | null;
@@ -1375,6 +1580,7 @@ export type Database = {
         Returns: {
           created_at: string;
           created_by: string | null;
+          custom_role_id: string | null;
           id: string;
           org_id: string;
           role: 'viewer' | 'member' | 'admin' | 'owner';
@@ -1404,6 +1610,7 @@ export type Database = {
           cost_microusd: number;
           created_at: string;
           created_by: string | null;
+          created_by_key: string | null;
           error: string | null;
           error_code: string | null;
           finished_at: string | null;
@@ -1433,6 +1640,25 @@ export type Database = {
         SetofOptions: {
           from: '*';
           to: 'executions';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      create_api_key: {
+        Args: {
+          daily_quota?: number | null;
+          expires_at?: string | null;
+          kind?: string;
+          monthly_quota?: number;
+          name: string;
+          origins?: string[];
+          permissions: Json;
+          rate_limit?: number;
+        };
+        Returns: Database['public']['CompositeTypes']['issued_api_key'];
+        SetofOptions: {
+          from: '*';
+          to: 'issued_api_key';
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -1456,6 +1682,9 @@ export type Database = {
         };
       };
       decline_invitation: { Args: { token: string }; Returns: undefined };
+      delete_account: { Args: Record<PropertyKey, never>; Returns: undefined };
+      delete_secret: { Args: { name: string }; Returns: undefined };
+      end_session: { Args: { session_id: string }; Returns: undefined };
       execute_skill: {
         Args: { idempotency_key?: string | null; input?: Json; skill_id: string };
         Returns: {
@@ -1464,6 +1693,7 @@ export type Database = {
           cost_microusd: number;
           created_at: string;
           created_by: string | null;
+          created_by_key: string | null;
           error: string | null;
           error_code: string | null;
           finished_at: string | null;
@@ -1497,11 +1727,12 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      explain_access: { Args: { operation: string; row_id?: string | null; subject: string; table_name: string }; Returns: Json };
       explain_limit: { Args: { meter: string; org_id: string }; Returns: Json };
       has_role: { Args: { org: string; role: string }; Returns: boolean };
       ingest_usage: { Args: { events: Json }; Returns: Json } | { Args: { events: Json; org_id: string }; Returns: Json };
       invite_member: {
-        Args: { email: string; role?: string };
+        Args: { custom_role_id?: string | null; email: string; role?: string };
         Returns: Database['public']['CompositeTypes']['issued_invitation'];
         SetofOptions: {
           from: '*';
@@ -1510,13 +1741,47 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      last_used_at: {
+        Args: { key: Omit<Database['public']['Tables']['api_keys']['Row'], Database['public']['Tables']['api_keys']['ComputedFields']> };
+        Returns: string | null;
+      };
       leave_organization: { Args: { org_id: string }; Returns: undefined };
+      list_sessions: {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          aal: string | null;
+          created_at: string;
+          id: string;
+          ip_address: string | null;
+          is_current: boolean | null;
+          last_seen_at: string;
+          user_agent: string | null;
+        }[];
+      };
       org_id: { Args: Record<PropertyKey, never>; Returns: string | null };
       org_ids: { Args: Record<PropertyKey, never>; Returns: string[] };
+      permissions: {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          description: string;
+          permission: string;
+          wildcard: string | null;
+        }[];
+      };
       preview_cron: { Args: { expression: string; n?: number; timezone?: string }; Returns: string[] };
       problems: {
         Args: { skill: Omit<Database['public']['Tables']['skills']['Row'], Database['public']['Tables']['skills']['ComputedFields']> };
         Returns: Json;
+      };
+      resend_invitation: {
+        Args: { id: string };
+        Returns: Database['public']['CompositeTypes']['issued_invitation'];
+        SetofOptions: {
+          from: '*';
+          to: 'issued_invitation';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
       };
       retried_execution: {
         Args: {
@@ -1528,6 +1793,7 @@ export type Database = {
           cost_microusd: number;
           created_at: string;
           created_by: string | null;
+          created_by_key: string | null;
           error: string | null;
           error_code: string | null;
           finished_at: string | null;
@@ -1571,6 +1837,7 @@ export type Database = {
           cost_microusd: number;
           created_at: string;
           created_by: string | null;
+          created_by_key: string | null;
           error: string | null;
           error_code: string | null;
           finished_at: string | null;
@@ -1612,6 +1879,7 @@ export type Database = {
           cost_microusd: number;
           created_at: string;
           created_by: string | null;
+          created_by_key: string | null;
           error: string | null;
           error_code: string | null;
           finished_at: string | null;
@@ -1645,6 +1913,34 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      revoke_api_key: {
+        Args: { id: string };
+        Returns: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          daily_quota: number | null;
+          expires_at: string | null;
+          id: string;
+          kind: 'service' | 'personal' | 'publishable';
+          monthly_quota: number | null;
+          name: string;
+          org_id: string;
+          origins: string[];
+          permissions: NonNullable<Json>;
+          prefix: string;
+          rate_limit: number;
+          revoked_at: string | null;
+          updated_at: string;
+          user_id: string | null;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'api_keys';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       revoke_invitation: {
         Args: { id: string };
         Returns: {
@@ -1652,17 +1948,30 @@ export type Database = {
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
+          custom_role_id: string | null;
           email: string;
           expires_at: string;
           id: string;
           org_id: string;
           role: 'viewer' | 'member' | 'admin' | 'owner';
+          sent_at: string;
+          sent_by: string | null;
           status: 'pending' | 'accepted' | 'declined' | 'revoked';
           updated_at: string;
         };
         SetofOptions: {
           from: '*';
           to: 'invitations';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      rotate_api_key: {
+        Args: { id: string; overlap?: string };
+        Returns: Database['public']['CompositeTypes']['issued_api_key'];
+        SetofOptions: {
+          from: '*';
+          to: 'issued_api_key';
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -1675,6 +1984,7 @@ export type Database = {
           cost_microusd: number;
           created_at: string;
           created_by: string | null;
+          created_by_key: string | null;
           error: string | null;
           error_code: string | null;
           finished_at: string | null;
@@ -1708,6 +2018,10 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      secret: {
+        Args: { key: Omit<Database['public']['Tables']['api_keys']['Row'], Database['public']['Tables']['api_keys']['ComputedFields']> };
+        Returns: string | null;
+      };
       set_active_organization: {
         Args: { org_id: string };
         Returns: Database['public']['CompositeTypes']['active_organization'];
@@ -1718,11 +2032,30 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      set_secret: {
+        Args: { name: string; value: string };
+        Returns: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          name: string;
+          org_id: string;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'secrets';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       transfer_ownership: {
         Args: { org_id: string; user_id: string };
         Returns: {
           created_at: string;
           created_by: string | null;
+          custom_role_id: string | null;
           id: string;
           org_id: string;
           role: 'viewer' | 'member' | 'admin' | 'owner';
@@ -1789,11 +2122,27 @@ export type Database = {
         user_id: string | null;
         active_org_id: string | null;
       };
+      issued_api_key: {
+        id: string | null;
+        org_id: string | null;
+        name: string | null;
+        kind: string | null;
+        permissions: Json | null;
+        prefix: string | null;
+        rate_limit: number | null;
+        monthly_quota: number | null;
+        daily_quota: number | null;
+        origins: string[] | null;
+        expires_at: string | null;
+        created_at: string | null;
+        secret: string | null;
+      };
       issued_invitation: {
         id: string | null;
         org_id: string | null;
         email: string | null;
         role: string | null;
+        custom_role_id: string | null;
         expires_at: string | null;
         token: string | null;
       };
