@@ -14,8 +14,9 @@ use uuid::Uuid;
 use super::{
     message::compose,
     metrics::MailSeries,
-    smtp::{Class, Reason, Smtp, Unsent},
+    smtp::Smtp,
     store::{Mail, Start, Store},
+    unsent::{Class, Reason, Unsent},
 };
 
 /// The payload of such a job: it names the mail and has nothing of it.

@@ -10,6 +10,7 @@ mod metrics;
 mod smtp;
 mod store;
 mod stream;
+mod unsent;
 
 use std::sync::Arc;
 
