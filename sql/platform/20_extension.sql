@@ -77,7 +77,7 @@ grant execute on function
     kijko.reload_counters(uuid)
 to postgres, service_role;
 
--- Sealed text: only functions that postgres owns seal and unseal, each in the context of its own rows.
+-- Sealed text: functions of postgres seal and unseal, each in the context of its own rows. Login gets its grant in 25_login_roles.sql.
 grant execute on function
     kijko.seal(text, text),
     kijko.unseal(text, text),

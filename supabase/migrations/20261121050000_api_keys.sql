@@ -3,15 +3,15 @@
 --
 --   service      acts for its organization within its permissions
 --   personal     acts for its owner, within its permissions and the owner's
---   publishable  may stand in a browser: events:ingest and flags:evaluate only, from the listed origins, with a daily quota
+--   publishable  may be public: events:ingest and flags:evaluate only, from the listed origins, with a daily quota
 --
 -- The extension keeps the hashes of the keys and what authenticates a request (kijko.api_keys). This table is what members see
 -- and write. A trigger copies each change to the extension in the same transaction.
 --
 -- A key never holds more than its maker:
 --   1. On creation the maker must hold each permission that the key names.
---   2. On each use, private.api_keys_org_with() asks for the permission of the key and of the member in user_id, who made the
---      key or the key that made it. So a demotion counts from the next statement on.
+--   2. On each use, private.api_keys_org_with() asks for the permission of the key and of the member in user_id: its maker,
+--      or the member who bounds the key that made it. So a demotion takes effect with the next statement.
 --   3. When that membership ends, a personal key is deleted, and any other key keeps what the member held last.
 -- ============================================================================
 
@@ -50,7 +50,7 @@ comment on column public.api_keys.name is 'Name that members see.';
 comment on column public.api_keys.kind is 'service: acts for the organization. personal: acts for its owner, the member in user_id. publishable: may be public; counts events or evaluates flags from its origins only. Never changes.';
 comment on column public.api_keys.permissions is 'Permissions, and the wildcards *:read and *:write, as an array. A wildcard means those of its permissions that the maker holds. {"read": true, "write": false} is accepted and stored as ["*:read"]. Can only be narrowed.';
 comment on column public.api_keys.prefix is 'Beginning of the key, by which a person recognizes it.';
-comment on column public.api_keys.user_id is 'Member whose permissions bound the key: the owner of a personal key; otherwise who made or last rotated it, or the key that did. Null for a key of the back office and after that membership ended.';
+comment on column public.api_keys.user_id is 'Member whose permissions bound the key: the owner of a personal key; otherwise the member who made or last rotated it, or who bounds the key that did so. Null for a key of the back office, and after that membership has ended.';
 comment on column public.api_keys.rate_limit is 'Requests per minute, in addition to the rate of the organization.';
 comment on column public.api_keys.monthly_quota is 'Requests per month, in addition to the quota of the organization. Null for a publishable key.';
 comment on column public.api_keys.daily_quota is 'Requests per day of a publishable key. Null for other kinds.';

@@ -2,7 +2,7 @@
 -- API keys: what a request by key may see and do.
 --
 -- The membership helpers of tenancy ask these functions when kijko.api_key_id() is not null. All of them are definer, or called
--- by definer functions only, because a key need not see the row of itself.
+-- by definer functions only, because a key need not see its own row.
 -- ============================================================================
 
 create function private.api_keys_entries(permissions jsonb) returns text[]
@@ -14,8 +14,8 @@ comment on function private.api_keys_entries(jsonb) is 'The permissions of a key
 create function private.api_keys_org_with(permission text) returns setof uuid
 language sql stable parallel safe rows 1
 begin atomic
-  -- An unknown permission is in no list. The entries that grant it are those of private.tenancy_granted_by(), which as a call takes
-  -- longer than the rest. The condition on memberships is that of private.org_ids_with(). Lateral with a limit: an EXISTS beside
+  -- An unknown permission gives no row. The entries are those of private.tenancy_granted_by(); a call of it would take
+  -- longer than the rest of this query. The condition on memberships is that of private.org_ids_with(). Lateral with a limit: an EXISTS beside
   -- OR, or a join, would be planned as a hash of all memberships while they are few.
   select k.org_id
   from public.api_keys as k

@@ -4,7 +4,7 @@
 --   1. Before a row is written, api_keys_prepare() fills what the database keeps and refuses bad input.
 --   2. Afterwards, once row level security has admitted the row, api_keys_issue() and api_keys_apply_change() check what the maker
 --      may grant and write the extension's copy.
--- Lock order: users, then organizations and memberships, then keys by age. A key is younger than the key that made it.
+-- Lock order: users, then organizations and memberships, then keys, oldest first: a key is younger than its maker.
 -- ============================================================================
 
 -- ----------------------------------------------------------------------------
@@ -53,7 +53,7 @@ as $$
 $$;
 comment on function private.api_keys_origin_fault(text[]) is 'What is wrong with the first origin that no browser would send; null if nothing is.';
 
--- Order: what is cheap to check first, so that a reader of the refusal corrects one thing at a time.
+-- The cheapest checks come first. Only the first fault is reported.
 create function private.api_keys_fault(key public.api_keys) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -156,7 +156,7 @@ comment on function private.api_keys_prepare() is 'Trigger: normalises the permi
 create trigger api_keys_prepare before insert or update on public.api_keys
   for each row execute function private.api_keys_prepare();
 
-create function private.api_keys_keep() returns trigger
+create function private.api_keys_refuse_change() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -180,14 +180,14 @@ begin
   return new;
 end
 $$;
-comment on function private.api_keys_keep() is 'Trigger: kind and revocation of a key never change, prefix and user_id change with the key only, and permissions can only be narrowed. Definer: permissions are private.';
+comment on function private.api_keys_refuse_change() is 'Trigger: kind and revocation of a key never change, prefix and user_id change with the key only, and permissions can only be narrowed. Definer: permissions are private.';
 -- Its name sorts after api_keys_prepare, whose normal form of the permissions it compares.
-create trigger api_keys_unchanged before update of kind, user_id, revoked_at, prefix, permissions on public.api_keys
+create trigger api_keys_refuse_change before update of kind, user_id, revoked_at, prefix, permissions on public.api_keys
   for each row when (
     old.kind is distinct from new.kind or old.user_id is distinct from new.user_id or old.revoked_at is distinct from new.revoked_at
     or old.prefix is distinct from new.prefix or old.permissions is distinct from new.permissions
   )
-  execute function private.api_keys_keep();
+  execute function private.api_keys_refuse_change();
 
 -- ----------------------------------------------------------------------------
 -- The copy in the extension

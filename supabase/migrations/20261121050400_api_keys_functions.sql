@@ -124,8 +124,8 @@ begin
   if not held <@ private.tenancy_caller_permissions(key.org_id) then
     perform kijko.fail('permission_denied', 'the key holds permissions that you do not hold', 'Revoke it instead.');
   end if;
-  -- From now on the caller bounds it. It must not grow by that, because the former key works during the overlap. So what another
-  -- member has bounded becomes a list of what the key holds now. A calling key bounds by its list, where wildcards may stay.
+  -- From now on the caller bounds the key. The former key works during the overlap, so the key must not gain permissions: if
+  -- another member bounded it, wildcards are replaced by what it holds now. If a key calls, wildcards that it has itself may stay.
   if key.user_id is distinct from maker then
     key.permissions := private.api_keys_bounded(key.permissions, held);
   elsif kijko.api_key_id() is not null then

@@ -283,7 +283,7 @@ begin
   end if;
   -- In a session whose claims do not count, the policies would be asked by somebody else.
   if (case when subject ->> 'kind' = 'user' then (kijko.actor()).kind = 'user' and kijko.user_id() = id else kijko.api_key_id() = id end) is not true then
-    perform kijko.fail('bad_request', 'explain_access() answers requests of users and of the service key only');
+    perform kijko.fail('bad_request', 'explain_access() works only in requests through PostgREST');
   end if;
 end
 $$;

@@ -33,7 +33,7 @@ insert into private.mail_settings default values;
 
 comment on table private.mail_settings is 'One row: how mails are made and limited. Changes hold from the next mail on.';
 comment on column private.mail_settings.id is 'Always true: there is one row.';
-comment on column private.mail_settings.delivery is 'smtp: the sidecar sends mails. keep: they are kept unsent, and ./kijko mail shows them. Set by ./kijko up and docker compose from SMTP_URL, by private.mail_set_delivery().';
+comment on column private.mail_settings.delivery is 'smtp: the sidecar sends mails. keep: they are kept unsent, and ./kijko mail shows them. Set by private.mail_set_delivery(), which ./kijko up calls by SMTP_URL, and docker compose by KIJKO_MAIL_FROM.';
 comment on column private.mail_settings.site_url is 'Address of the frontend, without a final slash: links of invitations begin with it.';
 comment on column private.mail_settings.invitation_path is 'Path of the frontend''s page that accepts an invitation; the link appends ?token=….';
 comment on column private.mail_settings.default_locale is 'Language of a mail whose locale has no template.';
@@ -60,7 +60,7 @@ create table private.mail_kinds (
   required text[] not null,
   optional text[] not null default '{}'
 );
-comment on table private.mail_kinds is 'The mails that there are, with the variables that their senders give. Written by migrations.';
+comment on table private.mail_kinds is 'Every mail, with the variables that its sender must or may give. Written by migrations.';
 comment on column private.mail_kinds.name is 'Name of the mail, as mail_send() takes it.';
 comment on column private.mail_kinds.required is 'Variables without which mail_send() refuses.';
 comment on column private.mail_kinds.optional is 'Further variables that a template may use; one that the sender leaves out is empty.';

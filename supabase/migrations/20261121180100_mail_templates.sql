@@ -1,5 +1,5 @@
 -- ============================================================================
--- Mail: the mails that there are, in English and Dutch.
+-- Mail: all mails with their templates, in English and Dutch.
 -- ============================================================================
 
 insert into private.mail_kinds (name, required, optional) values

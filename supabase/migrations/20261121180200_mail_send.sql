@@ -43,22 +43,22 @@ as $$
 $$;
 comment on function private.mail_limits(text, uuid) is 'Limits that a mail to this address counts against. org: the organization that sends it, null for the platform.';
 
--- A call of several limits pays all of them or none. One key twice, with room for one, is always refused: so nothing is paid, and
--- the answer is the limit that refuses for longest, or that key with a second at most when no other limit refuses.
+-- kijko.rate_limits() consumes from all limits or from none. The probe is listed twice with room for one, so the call is always
+-- refused and consumes nothing. Its verdict is the limit with the longest wait; if that is the probe, no real limit refuses.
 create function private.mail_limited(recipient text, org uuid default null) returns integer
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
-  select case when v.meter <> 'mail:look' then greatest(v.retry_after, 1) end
+  select case when v.meter <> 'mail:probe' then greatest(v.retry_after, 1) end
   from (
     select array_agg(l.key) as keys, array_agg(l.rate) as rates, array_agg(l.period) as periods
     from private.mail_limits(mail_limited.recipient, nullif(mail_limited.org, kijko.platform_org_id())) as l
   ) as l
   cross join lateral kijko.rate_limits(
-    array['mail:look', 'mail:look'] || l.keys, array[1, 1] || l.rates,
+    array['mail:probe', 'mail:probe'] || l.keys, array[1, 1] || l.rates,
     array[interval '1 millisecond', interval '1 millisecond'] || l.periods
   ) as v
 $$;
-comment on function private.mail_limited(text, uuid) is 'Whether mail_send() would refuse a mail to this address now: seconds until it would not; null when it would be sent. Counts nothing. Definer: login asks it. Nullable: result.';
+comment on function private.mail_limited(text, uuid) is 'Seconds until mail_send() would accept a mail to this address; null if it would accept one now. Counts nothing. Definer: login calls it. Nullable: result.';
 
 create function private.mail_refuse(retry_after integer) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -70,7 +70,7 @@ end
 $$;
 comment on function private.mail_refuse(integer) is 'Refuses a mail with rate_limited and Retry-After.';
 
-create function private.mail_take(recipient text, org uuid, families text[]) returns void
+create function private.mail_count(recipient text, org uuid, families text[]) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -79,8 +79,8 @@ begin
   select v.* into verdict
   from (
     select array_agg(l.key) as keys, array_agg(l.rate) as rates, array_agg(l.period) as periods
-    from private.mail_limits(mail_take.recipient, mail_take.org) as l
-    where split_part(l.key, ':', 2) = any (mail_take.families)
+    from private.mail_limits(mail_count.recipient, mail_count.org) as l
+    where split_part(l.key, ':', 2) = any (mail_count.families)
   ) as l
   cross join lateral kijko.rate_limits(l.keys, l.rates, l.periods) as v;
   if verdict.allowed is not true then
@@ -88,7 +88,7 @@ begin
   end if;
 end
 $$;
-comment on function private.mail_take(text, uuid, text[]) is 'Counts one mail against the limits of these families, or refuses it with rate_limited.';
+comment on function private.mail_count(text, uuid, text[]) is 'Counts one mail against the limits of these families, or refuses it with rate_limited.';
 
 create function private.mail_charge(recipient text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -100,10 +100,10 @@ begin
     perform private.mail_refuse(wait);
   end if;
   -- Not the limit of all mails: addresses that get none must not use it up.
-  perform private.mail_take(recipient, null, array['mailbox']);
+  perform private.mail_count(recipient, null, array['mailbox']);
 end
 $$;
-comment on function private.mail_charge(text) is 'Counts a mail to an address that gets none, and refuses as mail_send() would. So the answers of login do not tell whether an address has an account. Definer: login calls it.';
+comment on function private.mail_charge(text) is 'Counts a mail to an address that gets none, and refuses as mail_send() would. So the answers of login do not reveal whether an address has an account. Definer: login calls it.';
 
 -- ----------------------------------------------------------------------------
 -- Text
@@ -203,7 +203,7 @@ begin
   update private.mail_messages as m set job_id = job where m.id = message.id;
 end
 $$;
-comment on function private.mail_queue(private.mail_messages) is 'Queues the job of a mail. Its payload names the mail and has nothing of it.';
+comment on function private.mail_queue(private.mail_messages) is 'Queues the job of a mail. Its payload is the mail''s id alone.';
 
 create function private.mail_send(
   recipient text, template text, locale text, data jsonb, dedupe_key text default null, org uuid default null
@@ -229,7 +229,7 @@ begin
   if message.id is not null then
     return message.id;
   end if;
-  perform private.mail_take(address, nullif(sender, kijko.platform_org_id()), array['mailbox', 'organization', 'organizations', 'all']);
+  perform private.mail_count(address, nullif(sender, kijko.platform_org_id()), array['mailbox', 'organization', 'organizations', 'all']);
   select s.* into settings from private.mail_settings as s;
   made.id := gen_random_uuid();
   made.org_id := sender;
@@ -252,7 +252,7 @@ begin
   return message.id;
 end
 $$;
-comment on function private.mail_send(text, text, text, jsonb, text, uuid) is 'Sends a mail once the caller''s transaction commits, or keeps it where mails are not delivered. template: a name of private.mail_kinds, which says what data needs. locale: a language tag; one without a template becomes the default. org: the organization that sends it, null for the platform. Returns the mail, or with a dedupe_key that was used the first one. Refuses with rate_limited and Retry-After (private.mail_limited() tells it before). Definer: login calls it and has no right on the tables.';
+comment on function private.mail_send(text, text, text, jsonb, text, uuid) is 'Sends a mail once the caller''s transaction commits, or keeps it where mails are not delivered. template: a name of private.mail_kinds, which says what data needs. locale: a language tag; one without a template becomes the default. org: the organization that sends it, null for the platform. Returns the mail, or with a dedupe_key that was used the first one. Refuses with rate_limited and Retry-After (private.mail_limited() says so beforehand). Definer: login calls it and has no right on the tables.';
 
 -- Login is another role''s: it calls these from its own functions.
 grant usage on schema private to supabase_auth_admin;

@@ -28,7 +28,7 @@ begin
     jsonb_build_object(
       'link', settings.site_url || settings.invitation_path || '?token=' || token,
       'organization', organization,
-      -- The address too: a name alone could be anybody's. Without a user a key of the organization has sent it.
+      -- The address too: a name alone could be anybody's. Without a name and an address it names the organization.
       'inviter', coalesce(nullif(concat_ws(' ', private.mail_plain_name(inviter.display_name), '(' || inviter.email || ')'), ''), organization),
       'role', invitation.role,
       'email', invitation.email

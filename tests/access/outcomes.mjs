@@ -30,7 +30,7 @@ export const REFUSED = {
     status: 403,
     about: 'a function or trigger refuses the caller, or a key that only reads would write',
   },
-  stranger: { code: 'not_a_member', status: 403, about: 'the caller is no member of the organization' },
+  not_member: { code: 'not_a_member', status: 403, about: 'the caller is not a member of the organization' },
   missing: { code: 'not_found', status: 404, about: 'there is no such row for this caller' },
   conflict: { code: 'conflict', status: 409, about: 'the caller may do this, but the state of the row forbids it' },
   invalid: { code: 'invalid_input', status: 422, about: 'an argument names something that this caller cannot name' },

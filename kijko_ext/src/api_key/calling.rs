@@ -22,7 +22,7 @@ pub fn current() -> Option<Rc<ApiKey>> {
             *key = ApiKey::from_text(text).map(Rc::new);
             text.clone_into(known);
         }
-        // Never to be taken for a caller without a key.
+        // A malformed value must not pass as "no key".
         Some(
             key.clone()
                 .unwrap_or_else(|| error!("kijko.calling_api_key is malformed")),

@@ -160,7 +160,7 @@ pub fn unwritten(before: i64) -> (Vec<Unwritten>, bool) {
     let mut due = Vec::new();
     let mut others = false;
     for set in 0..TABLE.sets() {
-        // Keeps the slots' keys.
+        // So that no slot changes its key meanwhile.
         let _shared = TABLE.lock(set, pg_sys::LWLockMode::LW_SHARED);
         for at in set * WAYS..(set + 1) * WAYS {
             let slot = slot(at);

@@ -1,4 +1,4 @@
-//! Finds a key by the hash of its secret, or by its id. Both are index scans by the newest snapshot.
+//! Finds a key by the hash of its secret, or by its id. Both read by the newest snapshot; what a hash finds is cached.
 //!
 //! Each backend caches the keys that it has found by their hashes, until any key changes. No entry outlives a change: the epoch
 //! is taken before the snapshot that is read with, so a change that the snapshot does not see raises the epoch before its commit

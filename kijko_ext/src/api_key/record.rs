@@ -14,7 +14,7 @@ pub enum Kind {
     Service,
     /// Acts for its owner.
     Personal,
-    /// Stands in browsers.
+    /// Used in browsers.
     Publishable,
 }
 
