@@ -5,7 +5,7 @@ comment on function kijko.token_fault() is 'Whether the token of this request, w
 comment on function kijko.claim(text) is 'One claim of kijko.claims() as text; null when there is none.';
 
 create table kijko.rate_limit_policies (
-    name text collate "C" not null check (pg_catalog.octet_length(name) <= 63 and name ~ '^[a-z][a-z0-9_-]*$' and name <> 'api_requests'),
+    name text collate "C" not null check (pg_catalog.octet_length(name) <= 63 and name ~ '^[a-z][a-z0-9_-]*$' and name not in ('api_requests', 'api_key_requests', 'api_key_quota', 'connection_time')),
     tier text collate "C" not null default '*' check (pg_catalog.length(tier) between 1 and 63),
     scope text not null check (scope in ('address', 'user', 'organization', 'api_key')),
     method text check (method ~ '^[A-Z]+$'),

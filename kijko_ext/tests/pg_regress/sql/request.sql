@@ -29,6 +29,7 @@ select kijko.rate_limits(array_fill('a'::text, array[17]), array_fill(1, array[1
 -- Invalid policies.
 select kijko.set_rate_limit_policy('No', 'user', 1, '1 s');
 select kijko.set_rate_limit_policy('api_requests', 'user', 1, '1 s');
+select kijko.set_rate_limit_policy('api_key_requests', 'api_key', 1, '1 s');
 select kijko.set_rate_limit_policy('a', 'nobody', 1, '1 s');
 select kijko.set_rate_limit_policy('a', 'user', 0, '1 s');
 select kijko.set_rate_limit_policy('a', 'user', 1, '0 s');
