@@ -179,11 +179,16 @@ test_journeys() {
   # By itself: it lifts the rate of unauthenticated requests, which journeys test.
   node --test --test-concurrency=1 --test-reporter=tap tests/access/*.test.mjs
   # Several files at a time: they wait for the server more than they compute, and each has tenants of its own.
-  local files=(tests/journeys/*.test.mjs tests/docs/*.test.mjs) shared=() file broken=no
-  for file in "${files[@]}"; do [[ $file == */auth_settings_* ]] || shared+=("$file"); done
+  local files=(tests/journeys/*.test.mjs tests/docs/*.test.mjs) shared=() alone=() file broken=no
+  for file in "${files[@]}"; do
+    case $file in
+      */auth_settings_* | */requests_connection_*) alone+=("$file") ;;
+      *) shared+=("$file") ;;
+    esac
+  done
   node --test --test-concurrency=3 --test-reporter=tap "${shared[@]}" || broken=yes
-  # These change the settings of login, which hold for all.
-  node --test --test-concurrency=1 --test-reporter=tap tests/journeys/auth_settings_*.test.mjs || broken=yes
+  # These change the settings of login, or take all connections. Both concern everybody.
+  node --test --test-concurrency=1 --test-reporter=tap "${alone[@]}" || broken=yes
   [ "$broken" = no ]
 }
 
