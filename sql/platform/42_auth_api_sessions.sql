@@ -237,8 +237,12 @@ begin
     elsif auth_api.is_banned(u) then
         perform auth_api.reject(403, 'user_banned', 'User is banned');
     end if;
+    -- A token from before the second factor must not gain what its session has by now: it may be a stolen one.
+    if coalesce(claims ->> 'aal', 'aal1') = 'aal1' then
+        session.aal := 'aal1';
+    end if;
 end
 $$;
-comment on function auth_api.caller() is 'The signed-in user who is calling and their session; everybody else is refused.';
+comment on function auth_api.caller() is 'The signed-in user who is calling and their session, with the lower aal of token and session; everybody else is refused.';
 
 reset role;

@@ -46,7 +46,10 @@ begin
   select s.* into session from auth.sessions as s where s.id = kijko.session_id() and s.user_id = person;
   if session.id is null or session.created_at < kijko.now() - interval '1 hour' then
     perform kijko.fail('permission_denied', 'the sign-in is older than an hour', 'Sign in again and repeat the request.');
-  elsif session.aal = 'aal1' and exists (select 1 from auth.mfa_factors as f where f.user_id = person and f.status = 'verified') then
+  -- Also the token: one from before the second factor does not gain what its session has by now.
+  elsif (session.aal = 'aal1' or kijko.claim('aal') is distinct from 'aal2')
+    and exists (select 1 from auth.mfa_factors as f where f.user_id = person and f.status = 'verified')
+  then
     perform kijko.fail('permission_denied', 'the second factor is missing', 'Verify the second factor and repeat the request.');
   end if;
 end

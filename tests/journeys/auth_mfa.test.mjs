@@ -66,6 +66,16 @@ describe('an authenticator app', () => {
     assert.deepEqual([claims.aal, claims.amr.map(({ method }) => method).sort()], ['aal2', ['password', 'totp']]);
     assert.equal(claims.session_id, claimsOf(old.access_token).session_id);
     assert.equal((await refresh(old.refresh_token)).status, 400, 'the refresh token of aal1 is dead');
+    // The access token lives for a while, and may be a stolen one.
+    for (const [method, path, body] of [
+      ['POST', '/factors/recovery-codes'],
+      ['PUT', '/user', { password: 'a-new-secret' }],
+      ['POST', '/factors', { factor_type: 'totp', friendly_name: 'mine' }],
+      ['DELETE', `/factors/${factor.id}`],
+    ]) {
+      const answered = await http(method, `/auth/v1${path}`, { token: old.access_token, body });
+      assert.equal(answered.body?.code, 'insufficient_aal', `${method} ${path}: ${answered.text}`);
+    }
     assert.equal((await elsewhere.client.auth.getUser()).error.name, 'AuthSessionMissingError', 'sessions without the factor end');
     const refreshed = await client.auth.refreshSession();
     assert.equal(claimsOf(refreshed.data.session.access_token).aal, 'aal2', 'a refresh keeps the level');
