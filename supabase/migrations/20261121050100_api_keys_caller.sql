@@ -69,18 +69,26 @@ begin
   select k.org_id
   from public.api_keys as k
   where k.id = (select kijko.api_key_id())
-    and exists (select 1 from private.roles as r where r.role = api_keys_org_as.role)
+    -- Permissions are not enough: the base role of a custom role bounds whom its members, and so their keys, manage.
+    and exists (
+      select 1
+      from private.roles as wanted
+      join private.roles as own on own.rank >= wanted.rank
+      where wanted.role = api_keys_org_as.role
+        and own.role = coalesce((select m.role from public.memberships as m where m.user_id = k.user_id and m.org_id = k.org_id), 'viewer')
+    )
     and private.api_keys_held(k.org_id) @> array(select private.tenancy_role_permissions(api_keys_org_as.role, null));
 end
 $$;
-comment on function private.api_keys_org_as(text) is 'The organization of the calling key if the key holds every permission of the role; else no row. A policy that asks for a role means all that the role may do. Definer: reads keys for private.tenancy_org_ids_as().';
+comment on function private.api_keys_org_as(text) is 'The organization of the calling key if the key holds every permission of the role and the member in its user_id has at least that role; without such a member only for viewer. Else no row. A policy that asks for a role means all that the role may do. Definer: reads keys for private.tenancy_org_ids_as().';
 
 create function private.api_keys_ungrantable(org uuid, permissions text[]) returns text[]
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   held constant text[] := private.tenancy_caller_permissions(org);
-  own constant text[] := kijko.api_key_permissions();
+  -- As the row says now: the request may have waited for a change of its own key.
+  own constant text[] := (select private.api_keys_entries(k.permissions) from public.api_keys as k where k.id = kijko.api_key_id());
 begin
   return array(
     select e.entry

@@ -128,7 +128,20 @@ begin
     new.user_id := private.api_keys_maker();
     -- Serializes with a ban of the user, and takes this lock before those of the foreign keys.
     perform 1 from auth.users as u where u.id = new.user_id for share;
+    -- Serializes with a change of the key that makes it, which narrows what it has made.
+    perform 1 from public.api_keys as k where k.id = kijko.api_key_id() for share;
+    if exists (
+      select 1 from public.api_keys as k
+      where k.id = kijko.api_key_id() and k.expires_at is not null and (new.expires_at is null or new.expires_at > k.expires_at)
+    ) then
+      perform kijko.fail('permission_denied', 'expires_at: a key makes none that outlives it');
+    end if;
     new.revoked_at := null;
+  elsif new.id = kijko.api_key_id()
+    and (new.expires_at, new.rate_limit, new.monthly_quota, new.daily_quota)
+      is distinct from (old.expires_at, old.rate_limit, old.monthly_quota, old.daily_quota)
+  then
+    perform kijko.fail('permission_denied', 'a key cannot change its own limits');
   end if;
   if new.kind = 'publishable' then
     new.monthly_quota := null;

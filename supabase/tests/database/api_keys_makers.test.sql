@@ -1,7 +1,7 @@
 -- API keys after their makers were demoted, given another role, removed, banned or deleted.
 begin;
 \ir 000_helpers.sql
-select plan(43);
+select plan(49);
 
 select tests.sign_up(u) from unnest(array['ada', 'eve', 'adm', 'mem', 'boss', 'gone']) as u;
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -133,6 +133,44 @@ select is(tests.may('gone service', 'skills:read', 'members:read'), 'skills:read
 select is(((tests.stored('gone service')).created_by, (tests.stored('gone service')).user_id)::text, '(,)', 'without a name');
 update auth.users set deleted_at = now() where id = tests.id('mem');
 select is((tests.stored('mem personal')).id, null, 'a soft deletion ends personal keys');
+
+-- ---- a custom role with every permission and a low base role: its member's key manages nobody either
+select tests.sign_up('low'), tests.join_org('low', tests.org('ada'), 'viewer');
+insert into public.custom_roles (id, org_id, name, base_role, permissions)
+values (tests.id('low role'), tests.org('ada'), 'All', 'viewer', array(select p.permission from private.permissions as p));
+select tests.set_role('low', 'viewer', tests.id('low role'));
+select tests.act_as('low', tests.org('ada'));
+select (public.create_api_key('all', to_jsonb(array(select p.permission from public.permissions() as p)))).id as low \gset
+select tests.act_as_superuser();
+select is(
+  tests.by_key(:'low', $$select string_agg(r, ' ') from unnest(array['viewer', 'member', 'admin', 'owner']) as r where public.has_role(tests.org('ada'), r)$$),
+  'viewer', 'the key has its maker''s base role and no higher one'
+);
+select is(
+  tests.by_key(:'low', $$with c as (update public.memberships set role = 'owner' where user_id = tests.id('low') returning 1) select count(*)::text from c$$),
+  (select c.sqlstate from kijko.error_codes as c where c.code = 'permission_denied'), 'and raises nobody'
+);
+delete from public.memberships where user_id = tests.id('low') and org_id = tests.org('ada');
+select is(
+  tests.by_key(:'low', $$select public.has_role(tests.org('ada'), 'member')::text$$), 'false', 'nor once its maker has left'
+);
+
+-- ---- a key does not lengthen its own life
+select tests.act_as('ada', tests.org('ada'));
+select (public.create_api_key('short', '["api_keys:read", "api_keys:write"]', expires_at => kijko.now() + interval '1 minute')).id as short \gset
+select tests.act_as_superuser();
+select is(
+  tests.by_key(:'short', format('with c as (update public.api_keys set expires_at = null where id = %L returning 1) select count(*)::text from c', :'short')),
+  (select c.sqlstate from kijko.error_codes as c where c.code = 'permission_denied'), 'a key cannot change its expiry'
+);
+select is(
+  tests.by_key(:'short', $$select (public.create_api_key('heir', '["api_keys:read"]')).name$$),
+  (select c.sqlstate from kijko.error_codes as c where c.code = 'permission_denied'), 'nor make a key that outlives it'
+);
+select is(
+  tests.by_key(:'short', $$select (public.create_api_key('heir', '["api_keys:read"]', expires_at => kijko.now() + interval '30 seconds')).name$$),
+  'heir', 'it makes one that ends before'
+);
 
 -- ---- the owner of a personal organization
 select tests.act_as('eve');
