@@ -193,16 +193,26 @@ end
 $$;
 comment on function auth_api.reject(integer, text, text, jsonb, jsonb) is 'Ends the request with a refusal and undoes what it wrote. Not for refusals that must leave a trace: see auth_api.refusal.';
 
+create or replace function auth_api.reject_too_many(retry_after integer, code text default 'over_request_rate_limit', message text default 'Request rate limit reached') returns void
+language sql volatile set search_path = pg_catalog, pg_temp as $$
+    select auth_api.reject(429, code, message, headers => jsonb_build_object('Retry-After', greatest(retry_after, 1)::text))
+$$;
+comment on function auth_api.reject_too_many(integer, text, text) is 'Refuses one request too many with 429 and Retry-After.';
+
 -- Rate limits live in shared memory, so an attempt counts even when its transaction rolls back.
+create or replace function auth_api.count_request(key text, rate integer, per interval) returns integer
+language sql volatile set search_path = pg_catalog, pg_temp as $$
+    select case when allowed is not true then greatest(retry_after, 1) end from kijko.rate_limit(key, rate, per, rate)
+$$;
+comment on function auth_api.count_request(text, integer, interval) is 'Counts one request against a rate limit; null when it is allowed, else the seconds until the next one is.';
+
 create or replace function auth_api.charge(key text, rate integer, per interval) returns void
-language plpgsql volatile set search_path = '' as $$
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
-    verdict kijko.verdict;
+    retry_after constant integer := auth_api.count_request(key, rate, per);
 begin
-    select * into verdict from kijko.rate_limit(key, rate, per, rate);
-    if verdict.allowed is not true then
-        perform auth_api.reject(429, 'over_request_rate_limit', 'Request rate limit reached',
-            headers => jsonb_build_object('Retry-After', greatest(verdict.retry_after, 1)::text));
+    if retry_after is not null then
+        perform auth_api.reject_too_many(retry_after);
     end if;
 end
 $$;
@@ -217,11 +227,11 @@ begin
     perform auth_api.charge(
         format('auth:%s:%s', kind, kijko.client_network()),
         case kind when 'hash' then s.hashes_per_minute when 'refresh' then s.refreshes_per_minute when 'send' then s.sends_per_minute
-            when 'verify' then s.verifications_per_minute end,
-        '1 minute');
+            when 'verify' then s.verifications_per_minute when 'anonymous' then s.anonymous_per_hour end,
+        case kind when 'anonymous' then '1 hour' else '1 minute' end::interval);
 end
 $$;
-comment on function auth_api.charge_address(text) is 'Counts one request of a kind (hash, refresh, send, verify) against the network of its client.';
+comment on function auth_api.charge_address(text) is 'Counts one request of a kind (hash, refresh, send, verify, anonymous) against the network of its client.';
 
 create or replace function auth_api.rfc3339(value timestamptz) returns text
 language sql stable set search_path = '' as $$

@@ -10,12 +10,12 @@ create or replace function auth_api.charge_mail(address text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
     rate constant integer := (select s.mails_per_hour from auth_api.settings s);
-    verdict kijko.verdict;
+    retry_after integer;
 begin
     perform auth_api.charge_address('send');
-    select * into verdict from kijko.rate_limit('auth:mail:' || md5(address), rate, '1 hour', rate);
-    if verdict.allowed is not true then
-        perform auth_api.refuse_mail(verdict.retry_after);
+    retry_after := auth_api.count_request('auth:mail:' || md5(address), rate, '1 hour');
+    if retry_after is not null then
+        perform auth_api.refuse_mail(retry_after);
     end if;
 end
 $$;
@@ -37,12 +37,9 @@ $$;
 comment on function auth_api.link(text, text, text) is 'The link of a mail: the public URL, never the Host header of a request.';
 
 create or replace function auth_api.refuse_mail(retry_after integer) returns void
-language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
-begin
-    perform auth_api.reject(429, 'over_email_send_rate_limit',
-        format('For security purposes, you can only request this after %s seconds.', greatest(retry_after, 1)),
-        headers => jsonb_build_object('Retry-After', greatest(retry_after, 1)::text));
-end
+language sql volatile set search_path = pg_catalog, pg_temp as $$
+    select auth_api.reject_too_many(retry_after, 'over_email_send_rate_limit',
+        format('For security purposes, you can only request this after %s seconds.', greatest(retry_after, 1)))
 $$;
 comment on function auth_api.refuse_mail(integer) is 'Refuses a request that would cause one mail too many.';
 

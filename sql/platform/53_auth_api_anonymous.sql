@@ -8,14 +8,12 @@ set role supabase_auth_admin;
 create or replace function auth_api.signup_anonymous(body jsonb) returns json
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
-    s auth_api.settings;
     u auth.users;
 begin
-    select * into s from auth_api.settings;
-    if not s.anonymous_users then
+    if not (select s.anonymous_users from auth_api.settings s) then
         perform auth_api.reject(422, 'anonymous_provider_disabled', 'Anonymous sign-ins are disabled');
     end if;
-    perform auth_api.charge('auth:anonymous:' || kijko.client_network(), s.anonymous_per_hour, '1 hour');
+    perform auth_api.charge_address('anonymous');
     insert into auth.users as users (instance_id, id, aud, role, confirmation_token, recovery_token, email_change_token_new, email_change,
         raw_app_meta_data, raw_user_meta_data, created_at, updated_at, is_anonymous)
     values ('00000000-0000-0000-0000-000000000000', gen_random_uuid(), 'authenticated', 'authenticated', '', '', '', '',

@@ -23,7 +23,7 @@ begin
             return;
         end if;
     end loop;
-    perform auth_api.reject(429, 'over_request_rate_limit', 'Too many sign-ins at once', headers => '{"Retry-After": "1"}');
+    perform auth_api.reject_too_many(1, message => 'Too many sign-ins at once');
 end
 $$;
 comment on function auth_api.enter_hashing() is 'Takes a place among the requests that hash a password or wait for it; refuses when all are taken.';
@@ -41,7 +41,7 @@ begin
     end if;
     perform set_config('auth_api.hashing', 'running', true);
 exception when lock_not_available then
-    perform auth_api.reject(429, 'over_request_rate_limit', 'Too many sign-ins at once', headers => '{"Retry-After": "1"}');
+    perform auth_api.reject_too_many(1, message => 'Too many sign-ins at once');
 end
 $$;
 comment on function auth_api.take_hash_turn() is 'Waits until fewer than two passwords are being hashed.';

@@ -87,7 +87,7 @@ begin
     perform auth_api.enter_hashing();
     perform pg_advisory_xact_lock(hashtextextended('auth_api.sign_in ' || bucket, 0));
 exception when lock_not_available then
-    perform auth_api.reject(429, 'over_request_rate_limit', 'Too many sign-ins at once', headers => '{"Retry-After": "1"}');
+    perform auth_api.reject_too_many(1, message => 'Too many sign-ins at once');
 end
 $$;
 comment on function auth_api.enter_sign_in(text) is 'Waits for the other sign-ins of this account.';

@@ -136,7 +136,7 @@ declare
     u auth.users;
     factor auth.mfa_factors;
     body jsonb;
-    verdict kijko.verdict;
+    retry_after integer;
     refusal json;
     valid boolean;
 begin
@@ -144,10 +144,9 @@ begin
     u := auth_api.lock_user((caller.u).id);
     factor := auth_api.require_recovery_factor(u);
     body := auth_api.parse_body(request_body, '{"code": "string"}');
-    select * into verdict from kijko.rate_limit('auth:recovery:' || factor.id, 5, '30 minutes', 5);
-    if verdict.allowed is not true then
-        perform auth_api.reject(429, 'mfa_recovery_codes_locked', 'Too many recovery codes were tried',
-            headers => jsonb_build_object('Retry-After', greatest(verdict.retry_after, 1)::text));
+    retry_after := auth_api.count_request('auth:recovery:' || factor.id, 5, '30 minutes');
+    if retry_after is not null then
+        perform auth_api.reject_too_many(retry_after, 'mfa_recovery_codes_locked', 'Too many recovery codes were tried');
     end if;
     update auth_api.recovery_codes c set used_at = kijko.now()
     where c.factor_id = factor.id and c.code_hash = auth_api.recovery_code_hash(coalesce(body ->> 'code', '')) and c.used_at is null;
