@@ -6,14 +6,18 @@
 set client_min_messages = warning;
 set role supabase_auth_admin;
 
+-- Requests of a network count whatever their address: were it only those that mail a stranger, the refusal would say who has an account.
 create or replace function auth_api.charge_mail(address text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
-    rate constant integer := (select s.mails_per_hour from auth_api.settings s);
+    s auth_api.settings;
     retry_after integer;
 begin
     perform auth_api.charge_address('send');
-    retry_after := auth_api.count_request('auth:mail:' || md5(address), rate, '1 hour');
+    select * into s from auth_api.settings;
+    retry_after := coalesce(
+        auth_api.count_request(format('auth:sends:%s', kijko.client_network()), s.sends_per_hour, '1 hour'),
+        auth_api.count_request('auth:mail:' || md5(address), s.mails_per_hour, '1 hour'));
     if retry_after is not null then
         perform auth_api.refuse_mail(retry_after);
     end if;
