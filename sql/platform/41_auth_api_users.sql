@@ -128,6 +128,19 @@ end
 $$;
 comment on function auth_api.create_user(uuid, text, text, text, jsonb, jsonb, boolean) is 'Makes a user with an email identity, or returns null when the address or the id is taken.';
 
+create or replace function auth_api.sign_up_metadata(data jsonb, confirmed boolean) returns jsonb
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select coalesce(nullif(data, 'null'), '{}') || jsonb_build_object('email_verified', confirmed)
+$$;
+comment on function auth_api.sign_up_metadata(jsonb, boolean) is 'The user_metadata of a new user: the data of the request, and whether the address is confirmed.';
+
+create or replace function auth_api.create_email_user(email text, hash text, data jsonb, confirmed boolean default false) returns auth.users
+language sql volatile set search_path = pg_catalog, pg_temp as $$
+    select auth_api.create_user(gen_random_uuid(), email, hash, 'authenticated', '{"provider": "email", "providers": ["email"]}',
+        auth_api.sign_up_metadata(data, confirmed), confirmed)
+$$;
+comment on function auth_api.create_email_user(text, text, jsonb, boolean) is 'Makes the user of a sign-up by address or an invitation; hash is null without a password. Null when the address is taken.';
+
 create or replace function auth_api.set_email_identity(u auth.users) returns void
 language sql volatile set search_path = '' as $$
     insert into auth.identities as i (provider_id, user_id, identity_data, provider, last_sign_in_at, created_at, updated_at)

@@ -12,7 +12,6 @@ declare
         "code_challenge": "string", "code_challenge_method": "string"}');
     password text := coalesce(body ->> 'password', '');
     confirms boolean := (select s.mailer_autoconfirm from auth_api.settings s);
-    metadata jsonb := coalesce(nullif(body -> 'data', 'null'), '{}') || jsonb_build_object('email_verified', confirms);
     email text;
     u auth.users;
 begin
@@ -31,10 +30,9 @@ begin
     perform auth_api.charge_address('hash');
     if not confirms then
         perform auth_api.charge_mail(email);
-        return auth_api.signup_unconfirmed(email, auth_api.hash_password(password), metadata, body, auth_api.redirect_target(query));
+        return auth_api.signup_unconfirmed(email, auth_api.hash_password(password), body, auth_api.redirect_target(query));
     end if;
-    u := auth_api.create_user(gen_random_uuid(), email, auth_api.hash_password(password), 'authenticated',
-        '{"provider": "email", "providers": ["email"]}', metadata, confirmed => true);
+    u := auth_api.create_email_user(email, auth_api.hash_password(password), body -> 'data', confirmed => true);
     if u.id is null then
         perform auth_api.reject(422, 'user_already_exists', 'User already registered');
     end if;

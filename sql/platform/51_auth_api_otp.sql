@@ -6,14 +6,14 @@ set client_min_messages = warning;
 set role supabase_auth_admin;
 
 -- Everything that a new user causes, for an address that nobody has, and undone.
-create or replace function auth_api.pretend_user(address text, hash text, metadata jsonb, with_mail boolean) returns jsonb
+create or replace function auth_api.pretend_user(address text, hash text, data jsonb, with_mail boolean) returns jsonb
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
     alias constant text := encode(extensions.gen_random_bytes(16), 'hex') || '@invalid.example';
     u auth.users;
     shown text;
 begin
-    u := auth_api.create_user(gen_random_uuid(), alias, hash, 'authenticated', '{"provider": "email", "providers": ["email"]}', metadata, confirmed => false);
+    u := auth_api.create_email_user(alias, hash, data);
     if with_mail then
         u := auth_api.mail_token(u, 'confirmation', 'signup', 'confirmation_token', alias, (select s.site_url from auth_api.settings s));
         shown := replace(auth_api.user_json(u)::text, alias, address);
@@ -26,41 +26,43 @@ $$;
 comment on function auth_api.pretend_user(text, text, jsonb, boolean) is 'What sign-up answers for a new user with this address; there is none afterwards.';
 
 -- Of several sign-ups with one address before its confirmation, the last counts: with its password, and by its link alone.
-create or replace function auth_api.signup_unconfirmed(address text, hash text, metadata jsonb, body jsonb, target text) returns json
+create or replace function auth_api.signup_unconfirmed(address text, hash text, body jsonb, target text) returns json
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
     u auth.users;
 begin
-    u := auth_api.create_user(gen_random_uuid(), address, hash, 'authenticated', '{"provider": "email", "providers": ["email"]}', metadata, confirmed => false);
+    u := auth_api.create_email_user(address, hash, body -> 'data');
     if u.id is null then
         u := auth_api.lock_user((auth_api.find_by_email(address)).id);
         if u.id is null or u.email_confirmed_at is not null then
-            return auth_api.pretend_user(address, hash, metadata, with_mail => true);
+            return auth_api.pretend_user(address, hash, body -> 'data', with_mail => true);
         end if;
-        update auth.users set encrypted_password = hash, raw_user_meta_data = metadata where id = u.id returning * into u;
+        update auth.users
+        set encrypted_password = hash, raw_user_meta_data = auth_api.sign_up_metadata(body -> 'data', confirmed => false)
+        where id = u.id
+        returning * into u;
     end if;
     u := auth_api.mail_token(u, 'confirmation', 'signup', 'confirmation_token', address, target, auth_api.begin_flow(u, body, 'email/signup'), keeps_password => true);
     return auth_api.user_json(u);
 end
 $$;
-comment on function auth_api.signup_unconfirmed(text, text, jsonb, jsonb, text) is 'Sign-up where addresses have to be confirmed: mails a link and a code, and returns the user without a session.';
+comment on function auth_api.signup_unconfirmed(text, text, jsonb, text) is 'Sign-up where addresses have to be confirmed: mails a link and a code, and returns the user without a session.';
 
 -- A sign-in by mail makes the user when there is none. They count as confirmed by the click and not before, also where sign-up confirms at
 -- once: the mail is on its way anyway.
 create or replace function auth_api.otp_user(address text, body jsonb) returns auth.users
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
-    metadata jsonb := coalesce(nullif(body -> 'data', 'null'), '{}') || '{"email_verified": false}';
     u auth.users := auth_api.find_by_email(address);
     open_to_all boolean := coalesce((body ->> 'create_user')::boolean, true) and not (select s.disable_signup from auth_api.settings s);
 begin
     if u.id is null and open_to_all then
-        u := auth_api.create_user(gen_random_uuid(), address, null, 'authenticated', '{"provider": "email", "providers": ["email"]}', metadata, confirmed => false);
+        u := auth_api.create_email_user(address, null, body -> 'data');
         if u.id is null then -- somebody was faster
             u := auth_api.find_by_email(address);
         end if;
     elsif open_to_all then
-        perform auth_api.pretend_user(address, null, metadata, with_mail => false);
+        perform auth_api.pretend_user(address, null, body -> 'data', with_mail => false);
     end if;
     return auth_api.lock_user(u.id);
 end

@@ -5,7 +5,7 @@ set client_min_messages = warning;
 set role supabase_auth_admin;
 
 -- An unconfirmed user may be invited again; a confirmed one not.
-create or replace function auth_api.invited_user(address text, metadata jsonb) returns auth.users
+create or replace function auth_api.invited_user(address text, data jsonb) returns auth.users
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
     u auth.users := auth_api.lock_user((auth_api.find_by_email(address)).id);
@@ -13,8 +13,7 @@ begin
     if u.email_confirmed_at is not null then
         perform auth_api.reject(422, 'email_exists', 'A user with this email address has already been registered');
     elsif u.id is null then
-        u := auth_api.create_user(gen_random_uuid(), address, null, 'authenticated', '{"provider": "email", "providers": ["email"]}',
-            coalesce(nullif(metadata, 'null'), '{}') || '{"email_verified": false}', confirmed => false);
+        u := auth_api.create_email_user(address, null, data);
     end if;
     if u.id is null then
         perform auth_api.reject(422, 'email_exists', 'A user with this email address has already been registered');
@@ -45,8 +44,7 @@ begin
     u := auth_api.lock_user((auth_api.find_by_email(address)).id);
     if action = 'magiclink' and u.id is null then
         action := 'signup';
-        u := auth_api.create_user(gen_random_uuid(), address, null, 'authenticated', '{"provider": "email", "providers": ["email"]}',
-            coalesce(nullif(body -> 'data', 'null'), '{}') || '{"email_verified": false}', confirmed => false);
+        u := auth_api.create_email_user(address, null, body -> 'data');
     elsif action = 'signup' then
         if u.email_confirmed_at is not null then
             perform auth_api.reject(422, 'email_exists', 'A user with this email address has already been registered');
@@ -55,8 +53,7 @@ begin
         end if;
         perform auth_api.check_password(body ->> 'password', address);
         if u.id is null then
-            u := auth_api.create_user(gen_random_uuid(), address, null, 'authenticated', '{"provider": "email", "providers": ["email"]}',
-                coalesce(nullif(body -> 'data', 'null'), '{}') || '{"email_verified": false}', confirmed => false);
+            u := auth_api.create_email_user(address, null, body -> 'data');
         end if;
         update auth.users set encrypted_password = auth_api.hash_password(body ->> 'password') where id = u.id returning * into u;
     elsif action = 'invite' then
