@@ -145,11 +145,15 @@ comment on function auth_api.forgive(text) is 'Ends the lock of an address: its 
 
 create or replace function auth_api.unlock(query jsonb) returns json
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    site constant text := (select s.site_url from auth_api.settings s);
 begin
     perform auth_api.charge_address('verify');
     delete from auth_api.password_failures f where f.unlock_hash = auth_api.token_hash(coalesce(query ->> 'token', ''));
-    return auth_api.redirect((select s.site_url from auth_api.settings s), case when found then '{"message": "unlocked", "sb": ""}'
-        else '{"error": "access_denied", "error_code": "otp_expired", "error_description": "Email link is invalid or has expired", "sb": ""}' end::jsonb);
+    if not found then
+        return auth_api.redirect_error(site, 403, 'otp_expired', 'Email link is invalid or has expired', pkce => false);
+    end if;
+    return auth_api.redirect(site, '{"message": "unlocked", "sb": ""}');
 end
 $$;
 comment on function auth_api.unlock(jsonb) is 'GET and POST /unlock: the link of the mail about a lock.';
