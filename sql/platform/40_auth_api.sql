@@ -125,6 +125,12 @@ language sql immutable set search_path = '' as $$
 $$;
 comment on function auth_api.query_parameters(text) is 'The query of a URI as an object; of a repeated name the last value.';
 
+create or replace function auth_api.is_uuid(value text) returns boolean
+language sql immutable strict set search_path = pg_catalog, pg_temp as $$
+    select value ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+$$;
+comment on function auth_api.is_uuid(text) is 'Whether a text is a UUID in its usual form, of which Postgres accepts several; null of null.';
+
 -- A body is an object, or null for none of its fields, as Go's decoder has it. `types` names the fields an endpoint reads with their JSON
 -- types; an unknown field is ignored, a known one of another type refused: Go would not decode it.
 create or replace function auth_api.parse_body(body text, types jsonb) returns jsonb

@@ -220,11 +220,10 @@ create or replace function auth_api.caller(out u auth.users, out session auth.se
 language plpgsql volatile set search_path = '' as $$
 declare
     claims jsonb := auth_api.caller_claims();
-    uuid_form constant text := '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$';
 begin
-    if coalesce(claims ->> 'sub', '') !~* uuid_form then -- the anon and service keys have no sub
+    if not auth_api.is_uuid(coalesce(claims ->> 'sub', '')) then -- the anon and service keys have no sub
         perform auth_api.reject(403, 'bad_jwt', 'invalid claim: missing sub claim');
-    elsif coalesce(claims ->> 'session_id', '') !~* uuid_form then
+    elsif not auth_api.is_uuid(coalesce(claims ->> 'session_id', '')) then
         perform auth_api.reject(403, 'bad_jwt', 'invalid claim: session_id claim must be a UUID');
     end if;
     select * into u from auth.users where id = (claims ->> 'sub')::uuid;

@@ -1,4 +1,4 @@
--- The login API on a plain Postgres: the endpoints for the holder of the service key. auth_api.handle has checked that already.
+-- The login API on a plain Postgres: the endpoints for the holder of the service key. auth_api.dispatch_admin has checked that already.
 \set ON_ERROR_STOP on
 
 set client_min_messages = warning;
@@ -60,7 +60,7 @@ language plpgsql volatile set search_path = '' as $$
 declare
     u auth.users;
 begin
-    if id !~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then
+    if not auth_api.is_uuid(id) then
         perform auth_api.reject(404, 'validation_failed', 'user_id must be an UUID');
     end if;
     select * into u from auth.users where users.id = admin_find.id::uuid;
@@ -133,7 +133,7 @@ declare
 begin
     if password is not null and hash is not null then
         perform auth_api.reject(400, 'validation_failed', 'Only a password or a password hash should be provided');
-    elsif hash !~ '^\$2[aby]\$(0[4-9]|1[0-5])\$[./A-Za-z0-9]{53}$' then
+    elsif hash is not null and auth_api.hash_cost(hash) is null then
         perform auth_api.reject(400, 'validation_failed', 'The password hash must be bcrypt of cost 4 to 15');
     elsif octet_length(password) > 72 then
         perform auth_api.reject(400, 'validation_failed', 'bcrypt: password length exceeds 72 bytes');
@@ -153,7 +153,7 @@ declare
 begin
     if coalesce(body ->> 'email', '') = '' then
         perform auth_api.reject(400, 'validation_failed', 'Cannot create a user without either an email or phone');
-    elsif id !~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' or id ~ '^[0-]+$' then
+    elsif not auth_api.is_uuid(id) or id ~ '^[0-]+$' then
         perform auth_api.reject(400, 'validation_failed', 'ID must conform to the uuid v4 format');
     end if;
     email := auth_api.valid_email(body ->> 'email');

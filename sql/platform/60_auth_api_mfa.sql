@@ -30,7 +30,7 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
     factor auth.mfa_factors;
 begin
-    if factor_id !~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then
+    if not auth_api.is_uuid(factor_id) then
         perform auth_api.reject(404, 'validation_failed', 'factor_id must be an UUID');
     end if;
     select * into factor from auth.mfa_factors f where f.id = factor_id::uuid and f.user_id = u.id for update;
@@ -134,7 +134,7 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
     challenge auth.mfa_challenges;
 begin
-    if challenge_id ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then
+    if auth_api.is_uuid(challenge_id) then
         select * into challenge from auth.mfa_challenges c where c.id = challenge_id::uuid and c.factor_id = factor.id and c.verified_at is null for update;
     end if;
     if challenge.id is null then
