@@ -2,16 +2,11 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { describe, test } from 'node:test';
+import { refused } from './auth_support.mjs';
 import { until } from './domain.mjs';
 import { admin, api, env, http, newEmail, newUser, signIn, sql } from './support.mjs';
 
 const users = () => admin().auth.admin;
-
-async function refused(promise, code, status) {
-  const { error } = await promise;
-  assert.ok(error, `expected ${code}, but it succeeded`);
-  assert.deepEqual([error.code, error.status], [code, status]);
-}
 
 describe('authorization', () => {
   const id = randomUUID();
