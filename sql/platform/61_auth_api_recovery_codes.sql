@@ -138,6 +138,7 @@ declare
     body jsonb;
     retry_after integer;
     refusal json;
+    hash text;
     valid boolean;
 begin
     select * into caller from auth_api.mfa_caller();
@@ -148,15 +149,15 @@ begin
     if retry_after is not null then
         perform auth_api.reject_too_many(retry_after, 'mfa_recovery_codes_locked', 'Too many recovery codes were tried');
     end if;
-    update auth_api.recovery_codes c set used_at = kijko.now()
-    where c.factor_id = factor.id and c.code_hash = auth_api.recovery_code_hash(coalesce(body ->> 'code', '')) and c.used_at is null;
-    valid := found;
+    hash := auth_api.recovery_code_hash(coalesce(body ->> 'code', ''));
+    valid := exists (select from auth_api.recovery_codes c where c.factor_id = factor.id and c.code_hash = hash and c.used_at is null);
     refusal := auth_api.mfa_hook(u, factor, valid);
     if refusal is not null then
         return refusal;
     elsif not valid then
         return auth_api.refusal(422, 'mfa_verification_failed', 'Invalid recovery code entered');
     end if;
+    update auth_api.recovery_codes c set used_at = kijko.now() where c.factor_id = factor.id and c.code_hash = hash;
     return auth_api.raise_session(u, caller.session, factor, 'mfa/recovery_code');
 end
 $$;

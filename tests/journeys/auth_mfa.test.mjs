@@ -1,37 +1,10 @@
 // Second factors: an authenticator app, the session that it lifts to aal2, and recovery codes.
 import assert from 'node:assert/strict';
-import { createHmac } from 'node:crypto';
 import { describe, test } from 'node:test';
 import { createClient } from '@supabase/supabase-js';
-import { claimsOf, mailTo, openLink, refresh, refused } from './auth_support.mjs';
+import { answerFactor as answer, claimsOf, codeOf, enroll, mailTo, openLink, refresh, refused, withFactor } from './auth_support.mjs';
 import { admin, adminSql, api, env, http, newUser, signIn, sql } from './support.mjs';
 
-// What an app on a phone does, written from RFC 6238 and RFC 4648.
-function codeOf(secret, steps = 0) {
-  const bits = [...secret].map((character) => 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'.indexOf(character).toString(2).padStart(5, '0')).join('');
-  const key = Buffer.from(bits.match(/.{8}/g).map((byte) => Number.parseInt(byte, 2)));
-  const counter = Buffer.alloc(8);
-  counter.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 30_000) + steps));
-  const mac = createHmac('sha1', key).update(counter).digest();
-  const place = mac[19] & 15;
-  return String((mac.readUInt32BE(place) & 0x7fffffff) % 1_000_000).padStart(6, '0');
-}
-
-async function enroll({ client }, friendlyName = 'phone') {
-  const { data, error } = await client.auth.mfa.enroll({ factorType: 'totp', friendlyName, issuer: 'Kijko' });
-  assert.equal(error, null);
-  return { id: data.id, secret: data.totp.secret, totp: data.totp };
-}
-const answer = (client, factor, code) => client.auth.mfa.challengeAndVerify({ factorId: factor.id, code });
-
-/** A user with a verified factor, signed in with it; its first code is used. */
-async function withFactor() {
-  const account = await newUser();
-  const factor = await enroll(account);
-  const { data, error } = await answer(account.client, factor, codeOf(factor.secret, -1));
-  assert.equal(error, null);
-  return { ...account, factor, session: data };
-}
 // One code works once: each answer of a test takes a newer one.
 const next = (factor) => codeOf(factor.secret, 0);
 const last = (factor) => codeOf(factor.secret, 1);

@@ -1,14 +1,15 @@
 // Hooks: functions of the database that login calls. Changes the settings of login for all, so it runs alone.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { claimsOf, mailsTo, passwordGrant, refused, withSettings } from './auth_support.mjs';
-import { adminSql, api, newEmail, newUser, signIn, sql } from './support.mjs';
+import { answerFactor, claimsOf, codeOf, mailsTo, passwordGrant, refused, withFactor, withSettings } from './auth_support.mjs';
+import { adminSql, api, http, newEmail, newUser, signIn, sql } from './support.mjs';
 
 await adminSql(`
   create schema if not exists hook_test;
   grant usage on schema hook_test to supabase_auth_admin;
   create table if not exists hook_test.calls (n bigserial, hook text, payload jsonb);
-  grant all on hook_test.calls, hook_test.calls_n_seq to supabase_auth_admin;
+  create table if not exists hook_test.refused_factors (factor_type text primary key);
+  grant all on hook_test.calls, hook_test.calls_n_seq, hook_test.refused_factors to supabase_auth_admin;
   create or replace function hook_test.claims(event jsonb) returns jsonb language sql as $$
     select case
       when event #>> '{claims,user_metadata,wish}' is null then jsonb_set(event, '{claims,tier}', '"gold"')
@@ -25,6 +26,14 @@ await adminSql(`
     end if;
     return '{"decision": "continue"}';
   end $$;
+  create or replace function hook_test.factor(event jsonb) returns jsonb language plpgsql as $$
+  begin
+    insert into hook_test.calls (hook, payload) values ('factor', event);
+    if exists (select from hook_test.refused_factors f where f.factor_type = event ->> 'factor_type') then
+      return '{"decision": "reject", "message": "not now"}';
+    end if;
+    return '{"decision": "continue"}';
+  end $$;
   create or replace function hook_test.email(event json) returns json language plpgsql as $$
   begin
     insert into hook_test.calls (hook, payload) values ('email', event);
@@ -35,6 +44,7 @@ await adminSql(`
 withSettings({
   hook_custom_access_token: 'pg-functions://postgres/hook_test/claims',
   hook_password_verification_attempt: 'hook_test.password',
+  hook_mfa_verification_attempt: 'hook_test.factor',
   hook_send_email: 'pg-functions://postgres/hook_test/email',
 });
 const calls = (hook, user) =>
@@ -95,6 +105,37 @@ describe('password_verification_attempt', () => {
     const before = (await adminSql('select count(*)::int as n from hook_test.calls'))[0].n;
     await passwordGrant(newEmail('nobody'), 'wrong');
     assert.equal((await adminSql('select count(*)::int as n from hook_test.calls'))[0].n, before, 'not of unknown addresses');
+  });
+});
+
+describe('mfa_verification_attempt', () => {
+  test('hears of each code, and may reject also a right one, which can then be used later', async () => {
+    const account = await withFactor();
+    const made = await http('POST', '/auth/v1/factors/recovery-codes', { token: account.session.access_token });
+    const { session, client } = await signIn(account);
+    const recover = (code) => http('POST', '/auth/v1/factors/recovery-codes/verify', { token: session.access_token, body: { code } });
+    const answers = [
+      () => answerFactor(client, account.factor, codeOf(account.factor.secret)).then(({ error }) => [error?.status, error?.code]),
+      () => recover(made.body.codes[0]).then(({ status, body }) => [status, body.code]),
+    ];
+    await adminSql(`insert into hook_test.refused_factors values ('totp'), ('recovery_code')`);
+    for (const answer of answers) assert.deepEqual(await answer(), [403, 'mfa_verification_rejected']);
+    await adminSql('delete from hook_test.refused_factors');
+    assert.equal((await recover('aaaaaaaaaaaaaaaa')).body.code, 'mfa_verification_failed');
+    assert.deepEqual(await answers[1](), [200, undefined]);
+    assert.deepEqual(await answers[0](), [undefined, undefined]);
+    const heard = await calls('factor', account.user.id);
+    assert.deepEqual(
+      heard.map(({ payload: { factor_type, valid } }) => [factor_type, valid]),
+      [
+        ['totp', true],
+        ['totp', true],
+        ['recovery_code', true],
+        ['recovery_code', false],
+        ['recovery_code', true],
+        ['totp', true],
+      ],
+    );
   });
 });
 

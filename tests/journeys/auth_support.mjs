@@ -1,9 +1,10 @@
 // What the tests of login share.
 import assert from 'node:assert/strict';
+import { createHmac } from 'node:crypto';
 import { after, before } from 'node:test';
 import { createClient } from '@supabase/supabase-js';
 import pg from 'pg';
-import { env, http, sql } from './support.mjs';
+import { env, http, newUser, sql } from './support.mjs';
 
 export const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 export const claimsOf = (token) => JSON.parse(Buffer.from(token.split('.')[1], 'base64url'));
@@ -89,3 +90,30 @@ export function withSettings(settings) {
 /** Makes everything mailed to an address two hours older. */
 export const expireTokens = (email) =>
   sql(`update auth.one_time_tokens set created_at = created_at - interval '2 hours' where relates_to = $1`, [email]);
+
+// What an app on a phone does, written from RFC 6238 and RFC 4648.
+export function codeOf(secret, steps = 0) {
+  const bits = [...secret].map((character) => 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'.indexOf(character).toString(2).padStart(5, '0')).join('');
+  const key = Buffer.from(bits.match(/.{8}/g).map((byte) => Number.parseInt(byte, 2)));
+  const counter = Buffer.alloc(8);
+  counter.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 30_000) + steps));
+  const mac = createHmac('sha1', key).update(counter).digest();
+  const place = mac[19] & 15;
+  return String((mac.readUInt32BE(place) & 0x7fffffff) % 1_000_000).padStart(6, '0');
+}
+
+export async function enroll({ client }, friendlyName = 'phone') {
+  const { data, error } = await client.auth.mfa.enroll({ factorType: 'totp', friendlyName, issuer: 'Kijko' });
+  assert.equal(error, null);
+  return { id: data.id, secret: data.totp.secret, totp: data.totp };
+}
+export const answerFactor = (client, factor, code) => client.auth.mfa.challengeAndVerify({ factorId: factor.id, code });
+
+/** A user with a verified factor, signed in with it; its first code is used. */
+export async function withFactor() {
+  const account = await newUser();
+  const factor = await enroll(account);
+  const { data, error } = await answerFactor(account.client, factor, codeOf(factor.secret, -1));
+  assert.equal(error, null);
+  return { ...account, factor, session: data };
+}
