@@ -29,6 +29,30 @@ comment on function auth_api.valid_email(text) is 'The address trimmed and in lo
 
 -- Users --------------------------------------------------------------------------------------------------------------------------
 
+create or replace function auth_api.find_by_email(address text) returns auth.users
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+declare
+    u auth.users;
+begin
+    select * into u from auth.users where email = address and is_sso_user = false and deleted_at is null;
+    return u;
+end
+$$;
+comment on function auth_api.find_by_email(text) is 'The user with this address, or null.';
+
+-- Sessions come before the user, everywhere: a refresh locks in that order, and the other way round would deadlock with it.
+create or replace function auth_api.lock_user(user_id uuid) returns auth.users
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    u auth.users;
+begin
+    perform 1 from auth.sessions s where s.user_id = lock_user.user_id order by s.id for update;
+    select * into u from auth.users where id = lock_user.user_id for update;
+    return u;
+end
+$$;
+comment on function auth_api.lock_user(uuid) is 'The user as they are now, locked with their sessions until the transaction ends.';
+
 create or replace function auth_api.is_banned(u auth.users) returns boolean
 language sql stable set search_path = '' as $$
     select coalesce(u.banned_until > kijko.now(), false)
@@ -204,8 +228,7 @@ end
 $$;
 comment on function auth_api.void_tokens(auth.users) is 'Makes every link and code that was mailed to the user useless.';
 
--- An attacker who knew the old password may hold a session, so all end but that of the request. Sessions come before the user, everywhere: a refresh
--- locks in that order, and the other way round would deadlock with it.
+-- An attacker who knew the old password may hold a session, so all end but that of the request. Sessions come before the user here, too: see lock_user.
 create or replace function auth_api.change_password(u auth.users, password text, keep_session uuid) returns auth.users
 language plpgsql volatile set search_path = '' as $$
 declare

@@ -52,19 +52,6 @@ language sql immutable strict set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function auth_api.code_hash(uuid, text, text) is 'What is stored of a code.';
 
--- Sessions come before the user, everywhere: a refresh locks in that order, and the other way round would deadlock with it.
-create or replace function auth_api.lock_user(user_id uuid) returns auth.users
-language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
-declare
-    u auth.users;
-begin
-    perform 1 from auth.sessions s where s.user_id = lock_user.user_id order by s.id for update;
-    select * into u from auth.users where id = lock_user.user_id for update;
-    return u;
-end
-$$;
-comment on function auth_api.lock_user(uuid) is 'The user as they are now, locked with their sessions until the transaction ends.';
-
 -- GoTrue keeps the hash in auth.users as well, and when the mail went out.
 create or replace function auth_api.note_token(u auth.users, type auth.one_time_token_type, hash text) returns auth.users
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$

@@ -124,17 +124,6 @@ end
 $$;
 comment on function auth_api.pretend_mail(text, text, text) is 'Takes the time of a mail and sends none.';
 
-create or replace function auth_api.find_by_email(address text) returns auth.users
-language plpgsql stable set search_path = pg_catalog, pg_temp as $$
-declare
-    u auth.users;
-begin
-    select * into u from auth.users where email = address and is_sso_user = false and deleted_at is null;
-    return u;
-end
-$$;
-comment on function auth_api.find_by_email(text) is 'The user with this address, or null.';
-
 create or replace function auth_api.recover(query jsonb, request_body text) returns json
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
