@@ -51,9 +51,12 @@ test('errors: the codes of the API and their HTTP status', async () => {
 
 test('errors: the codes of login and their HTTP status', () => {
   const used = new Set(
-    files('sql/platform/*_auth_api*.sql').flatMap((file) =>
-      [...read(file).matchAll(/\b([45]\d\d), '([a-z_]+)'/g)].map(([, status, code]) => `${code} ${status}`),
-    ),
+    files('sql/platform/*_auth_api*.sql')
+      .map(read)
+      .flatMap((text) => [
+        ...[...text.matchAll(/\b([45]\d\d), '([a-z_]+)'/g)].map(([, status, code]) => `${code} ${status}`),
+        ...[...text.matchAll(/\breject_too_many\([^']*'([a-z_]+)'/g)].map(([, code]) => `${code} 429`),
+      ]),
   );
   const documented = cells('docs/reference/errors.md', 'Login').flatMap(([codes, statuses]) =>
     namesOf(codes).flatMap((code) => statuses.split(', ').map((status) => `${code} ${status}`)),
