@@ -21,10 +21,14 @@ create table public.executions (
   org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
   project_id uuid,
   skill_id uuid,
+  skill_version integer check (skill_version > 0),
   habit_id uuid,
+  reflex_id uuid,
+  reflex_delivery_id uuid,
+  depth integer not null default 0 check (depth >= 0),
   job_id uuid,
   retry_of uuid,
-  trigger text not null default 'manual' check (trigger in ('manual', 'habit', 'reflex', 'api')),
+  trigger text not null default 'manual' check (trigger in ('manual', 'api', 'habit', 'reflex', 'retry', 'test')),
   status text not null default 'queued'
     check (status in ('queued', 'running', 'succeeded', 'failed', 'cancelled', 'skipped')),
   input jsonb not null default '{}' check (jsonb_typeof(input) = 'object' and octet_length(input::text) <= 262144),
@@ -59,10 +63,18 @@ create table public.executions (
   foreign key (org_id, retry_of) references public.executions (org_id, id) on delete set null (retry_of),
   check ((status in ('succeeded', 'failed', 'cancelled', 'skipped')) = (finished_at is not null))
 );
-create index executions_org_id_idx on public.executions (org_id, created_at desc);
-create index executions_skill_id_idx on public.executions (org_id, skill_id, created_at desc) where skill_id is not null;
-create index executions_project_id_idx on public.executions (org_id, project_id, created_at desc) where project_id is not null;
-create index executions_habit_id_idx on public.executions (org_id, habit_id, created_at desc) where habit_id is not null;
+-- The list page, with each of its filters, is one range of an index in the order of the list, however many rows there are:
+-- created_at, then id, which makes the order total for keyset pagination. A status in an index makes each change of status
+-- write all indexes (no HOT update); a run takes two changes, and finding its few failures among millions needs it.
+create index executions_org_id_idx on public.executions (org_id, created_at desc, id desc);
+create index executions_status_idx on public.executions (org_id, status, created_at desc, id desc);
+create index executions_trigger_idx on public.executions (org_id, trigger, created_at desc, id desc);
+create index executions_skill_id_idx on public.executions (org_id, skill_id, created_at desc, id desc) where skill_id is not null;
+create index executions_project_id_idx on public.executions (org_id, project_id, created_at desc, id desc) where project_id is not null;
+create index executions_habit_id_idx on public.executions (org_id, habit_id, created_at desc, id desc) where habit_id is not null;
+create index executions_reflex_id_idx on public.executions (org_id, reflex_id, created_at desc, id desc) where reflex_id is not null;
+create index executions_created_by_idx on public.executions (org_id, created_by, created_at desc, id desc) where created_by is not null;
+create index executions_cost_idx on public.executions (org_id, cost_microusd desc, id desc);
 create index executions_job_id_idx on public.executions (org_id, job_id) where job_id is not null;
 create index executions_retry_of_idx on public.executions (org_id, retry_of) where retry_of is not null;
 
@@ -71,10 +83,14 @@ comment on column public.executions.id is 'Identity of the execution; its calls 
 comment on column public.executions.org_id is 'Organization that owns and pays for it.';
 comment on column public.executions.project_id is 'Project of the skill at the time, if any.';
 comment on column public.executions.skill_id is 'Skill that was run; null once it is deleted.';
+comment on column public.executions.skill_version is 'Version of the skill that it was queued with.';
 comment on column public.executions.habit_id is 'Habit that caused it, if any.';
+comment on column public.executions.reflex_id is 'Reflex that caused it, if any.';
+comment on column public.executions.reflex_delivery_id is 'Delivery to the reflex that caused it, if any.';
+comment on column public.executions.depth is 'How many executions in a chain of reflexes came before it: 0 unless the end of an execution caused it.';
 comment on column public.executions.job_id is 'Job that runs it; null for a skipped one and after the job was purged.';
 comment on column public.executions.retry_of is 'Execution that this one repeats.';
-comment on column public.executions.trigger is 'Cause: manual (a user), api (an API key), habit or reflex.';
+comment on column public.executions.trigger is 'Cause: manual (a user), api (an API key), habit, reflex, retry (retry_execution) or test (test_skill).';
 comment on column public.executions.status is 'queued, running, then succeeded, failed, cancelled or skipped; changed by functions only.';
 comment on column public.executions.input is 'Input, an object; empty for skipped slots.';
 comment on column public.executions.output is 'Answer of the model.';
@@ -99,7 +115,7 @@ comment on column public.executions.updated_at is 'Last change; set by trigger.'
 comment on column public.executions.started_at is 'When a worker first took it up.';
 comment on column public.executions.finished_at is 'When it reached its final status.';
 select private.describe_data('public.executions', '{
-  "project_id, skill_id, habit_id, job_id, retry_of, trigger": "where the execution came from",
+  "project_id, skill_id, skill_version, habit_id, reflex_id, reflex_delivery_id, depth, job_id, retry_of, trigger": "where the execution came from",
   "status, error_code, error, scheduled_for, skip_count, started_at, finished_at": "how it went",
   "input, output, model": "what was asked and answered",
   "input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_microusd, hold_id, usage_attributes": "what it used",

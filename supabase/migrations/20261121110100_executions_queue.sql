@@ -132,7 +132,10 @@ create function private.executions_queue(
   scheduled_for timestamptz default null,
   idempotency_key text default null,
   retry_of uuid default null,
-  hold_id uuid default null
+  hold_id uuid default null,
+  reflex_id uuid default null,
+  reflex_delivery_id uuid default null,
+  depth integer default 0
 ) returns public.executions
 language plpgsql set search_path = ''
 as $$
@@ -147,11 +150,11 @@ begin
     project_id => skill.project_id
   );
   insert into public.executions (
-    id, org_id, project_id, skill_id, habit_id, job_id, retry_of, trigger, input, model, idempotency_key, scheduled_for,
-    hold_id, usage_attributes
+    id, org_id, project_id, skill_id, habit_id, reflex_id, reflex_delivery_id, depth, job_id, retry_of, trigger, input, model,
+    idempotency_key, scheduled_for, hold_id, usage_attributes
   ) values (
-    execution_id, skill.org_id, skill.project_id, skill.id, executions_queue.habit_id, job_id,
-    executions_queue.retry_of,
+    execution_id, skill.org_id, skill.project_id, skill.id, executions_queue.habit_id, executions_queue.reflex_id,
+    executions_queue.reflex_delivery_id, executions_queue.depth, job_id, executions_queue.retry_of,
     case when executions_queue.trigger = 'manual' and kijko.api_key_id() is not null then 'api' else executions_queue.trigger end,
     executions_queue.input, skill.model,
     executions_queue.idempotency_key, executions_queue.scheduled_for, executions_queue.hold_id,
@@ -161,7 +164,7 @@ begin
   return execution;
 end
 $$;
-comment on function private.executions_queue(public.skills, jsonb, text, uuid, timestamptz, text, uuid, uuid) is 'Inserts an execution and the job that runs it. The caller has reserved the execution and passes the hold.';
+comment on function private.executions_queue(public.skills, jsonb, text, uuid, timestamptz, text, uuid, uuid, uuid, uuid, integer) is 'Inserts an execution and the job that runs it. The caller has reserved the execution and passes the hold.';
 
 create function private.executions_require_skill(skill_id uuid) returns public.skills
 language plpgsql set search_path = ''

@@ -127,8 +127,9 @@ begin
     perform kijko.fail('conflict', 'the skill is disabled');
   end if;
   return private.executions_queue(
-    skill, execution.input, 'manual', habit_id => execution.habit_id, retry_of => execution.id,
-    hold_id => private.executions_reserve(skill.org_id)
+    skill, execution.input, 'retry', habit_id => execution.habit_id, retry_of => execution.id,
+    hold_id => private.executions_reserve(skill.org_id), reflex_id => execution.reflex_id,
+    reflex_delivery_id => execution.reflex_delivery_id, depth => execution.depth
   );
 end
 $$;
