@@ -132,6 +132,10 @@ export const RELATIONS = {
     }),
     update: (t, { world }) => ({ user_id: t.org === world.org ? world.people.viewer.id : world.people.nonmember.id }),
   },
+  repositories: {
+    insert: (t) => ({ org_id: t.org, project_id: t.project, clone_url: 'https://github.com/matrix/new' }),
+    update: () => ({ default_branch: 'changed' }),
+  },
   skills: {
     insert: (t) => ({ org_id: t.org, project_id: t.project, name: 'New', prompt_template: 'Say {{ n }}' }),
     update: () => ({ name: 'Changed' }),
@@ -184,6 +188,10 @@ export const FUNCTIONS = {
   'rotate_api_key(id,overlap)': {
     call: (w) => ({ id: w.keys.spare.id, overlap: '1 hour' }),
     'call:personal': (w) => ({ id: w.keys.perskey.id, overlap: '1 hour' }),
+  },
+  'rotate_repository_secret(repository_id,overlap)': {
+    call: (w) => ({ repository_id: w.repository, overlap: '1 hour' }),
+    'call:private': (w) => ({ repository_id: w.secretRepository, overlap: '0' }),
   },
   'revoke_api_key(id)': { call: (w) => ({ id: w.keys.spare.id }), 'call:personal': (w) => ({ id: w.keys.perskey.id }) },
   'create_organization(name)': { call: () => ({ name: 'New' }) },

@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { identifier, sql } from './db.mjs';
 
-const NAMES = ['project', 'secretProject', 'skill', 'secretSkill', 'habit', 'secretHabit', 'invitation', 'meter', 'role', 'freeRole'];
+const NAMES = ['project', 'secretProject', 'skill', 'secretSkill', 'habit', 'secretHabit', 'repository', 'secretRepository', 'invitation', 'meter', 'role', 'freeRole'];
 const STRIPE = ['stripe_customers', 'stripe_checkouts', 'stripe_subscriptions', 'stripe_invoices', 'stripe_prices'];
 
 /** The ids of an organization's rows by what they are, and those of the private project's. */
@@ -13,7 +13,7 @@ export function newIds() {
     ...ids,
     ...Object.fromEntries(STRIPE.map((name) => [name, `${name}_${randomUUID()}`])),
     token: `kji_${randomUUID()}`,
-    hidden: new Set([ids.secretProject, ids.secretSkill, ids.secretHabit]),
+    hidden: new Set([ids.secretProject, ids.secretSkill, ids.secretHabit, ids.secretRepository]),
   };
 }
 
@@ -32,6 +32,9 @@ export const fill = (t, { owner, colleague, invitee }) => [
   sql`insert into public.habits (id, org_id, skill_id, name, cron, created_by)
     values (${t.habit}, ${t.org}, ${t.skill}, 'Shared', '0 0 1 1 *', ${owner}),
       (${t.secretHabit}, ${t.org}, ${t.secretSkill}, 'Secret', '0 0 1 1 *', ${owner})`,
+  sql`insert into public.repositories (id, org_id, project_id, clone_url, created_by)
+    values (${t.repository}, ${t.org}, ${t.project}, 'https://github.com/matrix/shared', ${owner}),
+      (${t.secretRepository}, ${t.org}, ${t.secretProject}, 'https://github.com/matrix/secret', ${owner})`,
   executions(t),
   sql`insert into public.invitations (id, org_id, email, role, created_by, sent_by)
     values (${t.invitation}, ${t.org}, ${invitee}, 'member', ${owner}, ${owner})`,

@@ -1,7 +1,7 @@
 -- Reading needs a permission: without "resource:read" a member sees none of it, in tables and through functions.
 begin;
 \ir 000_helpers.sql
-select plan(44);
+select plan(46);
 
 select tests.sign_up('ada'), tests.sign_up('mem');
 select tests.join_org('mem', tests.org('ada'), 'member');
@@ -11,6 +11,7 @@ select tests.skill(tests.org('ada')) as skill \gset
 select tests.act_as('ada');
 insert into public.projects (name) values ('one');
 insert into public.project_members (project_id, user_id) select p.id, tests.id('mem') from public.projects as p;
+insert into public.repositories (clone_url) values ('https://github.com/acme/app');
 insert into public.habits (skill_id, name, cron) values (:'skill', 'daily', '@daily') returning id as habit \gset
 insert into public.custom_roles (name) values ('Editor');
 select public.set_secret('token', 'value');
@@ -43,7 +44,7 @@ $$;
 
 -- ---- tables: what is there is seen with the permission and not without, by the same member
 create view tests.read_permissions (relation, permission) as values
-  ('organizations', 'organization:read'), ('memberships', 'members:read'), ('custom_roles', 'roles:read'), ('secrets', 'secrets:read'), ('invitations', 'members:read'), ('projects', 'projects:read'), ('project_members', 'projects:read'), ('skills', 'skills:read'),
+  ('organizations', 'organization:read'), ('memberships', 'members:read'), ('custom_roles', 'roles:read'), ('secrets', 'secrets:read'), ('invitations', 'members:read'), ('projects', 'projects:read'), ('project_members', 'projects:read'), ('skills', 'skills:read'), ('repositories', 'repositories:read'),
   ('habits', 'habits:read'), ('executions', 'executions:read'), ('jobs', 'jobs:read'), ('job_event_log', 'jobs:read'), ('job_events', 'jobs:read'),
   ('usage_meters', 'usage:read'), ('api_keys', 'api_keys:read');
 grant select on tests.read_permissions to public;
