@@ -23,6 +23,7 @@ insert into kijko.error_codes (code, http_status, sqlstate, meaning) values
     ('invalid_cron', 422, 'KJ421', 'This is not a usable cron expression.'),
     ('invalid_input', 422, '22000', 'The input does not have the required form.'),
     ('invalid_timezone', 422, 'KJ422', 'This is not the name of a time zone.'),
+    ('skill_not_runnable', 422, 'KJ423', 'The skill has problems that would stop it.'),
     ('quota_exceeded', 429, 'KJ429', 'The limit is reached.'),
     ('rate_limited', 429, 'KJ430', 'Too many requests; try again later.'),
     ('internal', 500, 'XX000', 'Something went wrong on our side.'),

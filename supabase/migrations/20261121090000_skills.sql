@@ -16,6 +16,20 @@ comment on function private.skills_is_token_limit(jsonb) is 'Whether a parameter
 -- A check is evaluated as the role that writes the row.
 grant execute on function private.skills_is_token_limit(jsonb) to authenticated, service_role;
 
+create function private.skills_is_tag_list(tags text[]) returns boolean
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(array_ndims(tags), 1) = 1 and cardinality(tags) <= 20
+    -- An unknown member makes it null, and a null check would pass.
+    and coalesce((
+      select bool_and(char_length(t.tag) between 1 and 50 and t.tag ~ '^[a-z0-9]([a-z0-9 ._:/-]*[a-z0-9])?$') from unnest(tags) as t (tag)
+    ), cardinality(tags) = 0)
+    and array_position(tags, null) is null
+    and cardinality(tags) = (select count(distinct t.tag) from unnest(tags) as t (tag))
+$$;
+comment on function private.skills_is_tag_list(text[]) is 'Whether these are at most 20 different tags of 1 to 50 small letters, digits, blanks and . _ : / -, each with a letter or digit at both ends.';
+grant execute on function private.skills_is_tag_list(text[]) to authenticated, service_role;
+
 create table public.skills (
   id uuid primary key default gen_random_uuid(),
   org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
@@ -34,7 +48,11 @@ create table public.skills (
     check (jsonb_typeof(parameters) = 'object' and octet_length(parameters::text) <= 16384)
     -- The cost of the answer is reserved before the call, so its length must be a number, or absent for the default.
     check (private.skills_is_token_limit(parameters -> 'max_tokens') and private.skills_is_token_limit(parameters -> 'max_completion_tokens')),
+  tags text[] not null default '{}' check (private.skills_is_tag_list(tags)),
   enabled boolean not null default true,
+  version integer not null default 1 check (version > 0),
+  problems jsonb not null default '[]' check (jsonb_typeof(problems) = 'array' and octet_length(problems::text) <= 65536),
+  checked_at timestamptz,
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_by_key uuid default kijko.api_key_id(),
   created_at timestamptz not null default kijko.now(),
@@ -54,6 +72,10 @@ comment on column public.skills.prompt_template is 'Template of the prompt; the 
 comment on column public.skills.input_schema is 'JSON schema of the input. The database checks that an input is an object; the worker checks the rest before it calls a model.';
 comment on column public.skills.model is 'provider/model; a well-known name such as gpt-4o, claude-sonnet-4-5 or gemini-2.5-pro may go without its provider.';
 comment on column public.skills.parameters is 'Passed to the model: temperature, max_tokens and the like.';
+comment on column public.skills.tags is 'At most 20 words by which members group and find skills.';
+comment on column public.skills.version is 'Number of the current version: 1, and one more with each save that changes prompt_template, input_schema, model or parameters.';
+comment on column public.skills.problems is 'Why the current version cannot run, as a list of {code, message}; empty when nothing is known. Set by the database: model problems at once, those of the template and the schema by the check of the version.';
+comment on column public.skills.checked_at is 'When the template and the schema of the current version were checked; null until then.';
 comment on column public.skills.enabled is 'A disabled skill refuses new executions; queued ones still run.';
 comment on column public.skills.created_by is 'User who made it; null after that user is deleted.';
 comment on column public.skills.created_by_key is 'API key that made it; null when a user did.';
@@ -90,19 +112,20 @@ $$;
 comment on function private.skills_is_visible(uuid) is 'Whether a skill exists, in an organization of the caller, and no project hides it from the caller; false for null. Volatile as projects_is_visible(). Definer: reads skills for policies and definer functions.';
 grant execute on function private.skills_is_visible(uuid) to authenticated, service_role;
 
-select private.make_tenant_table('public.skills', resource => 'skills', gauge => 'skills', catalogue => '{
-  "project_id": "project that the skill belongs to",
-  "name, description": "what members find the skill by",
-  "prompt_template, input_schema, model, parameters": "defines the task",
-  "enabled": "switches the skill off"
-}');
-
-create function public.problems(skill public.skills) returns jsonb
-language sql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-  select coalesce(jsonb_agg(jsonb_build_object('code', 'model_not_priced', 'message', u.reason)), '[]')
-  from (select private.models_unpriced_reason(skill.model, skill.parameters ->> 'service_tier') as reason) as u
-  where u.reason is not null
-$$;
-comment on function public.problems(public.skills) is 'Computed column of skills: what would end an execution before its model is called, as {code, message}; an empty list when nothing is known. Definer: only the domain may look prices up by any name.';
-grant execute on function public.problems(public.skills) to authenticated, service_role;
+select private.make_tenant_table(
+  'public.skills', resource => 'skills', gauge => 'skills',
+  writable => array['project_id', 'name', 'description', 'prompt_template', 'input_schema', 'model', 'parameters', 'tags', 'enabled'],
+  catalogue => '{
+    "project_id": "project that the skill belongs to",
+    "name, description, tags": "what members find the skill by",
+    "prompt_template, input_schema, model, parameters": "defines the task",
+    "version": "numbers the states of the task",
+    "problems, checked_at": "tells members why the skill cannot run",
+    "enabled": "switches the skill off"
+  }'
+);
+-- A check and a change of prices are no changes of the skill.
+drop trigger skills_touch on public.skills;
+create trigger skills_touch
+  before update of id, org_id, project_id, name, description, prompt_template, input_schema, model, parameters, tags, enabled on public.skills
+  for each row execute function private.touch_updated_at();

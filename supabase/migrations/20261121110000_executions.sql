@@ -83,7 +83,7 @@ comment on column public.executions.id is 'Identity of the execution; its calls 
 comment on column public.executions.org_id is 'Organization that owns and pays for it.';
 comment on column public.executions.project_id is 'Project of the skill at the time, if any.';
 comment on column public.executions.skill_id is 'Skill that was run; null once it is deleted.';
-comment on column public.executions.skill_version is 'Version of the skill that it was queued with.';
+comment on column public.executions.skill_version is 'Version of the skill that ran: that of its last attempt, and until it starts the one that it was queued with.';
 comment on column public.executions.habit_id is 'Habit that caused it, if any.';
 comment on column public.executions.reflex_id is 'Reflex that caused it, if any.';
 comment on column public.executions.reflex_delivery_id is 'Delivery to the reflex that caused it, if any.';

@@ -150,10 +150,10 @@ begin
     project_id => skill.project_id
   );
   insert into public.executions (
-    id, org_id, project_id, skill_id, habit_id, reflex_id, reflex_delivery_id, depth, job_id, retry_of, trigger, input, model,
+    id, org_id, project_id, skill_id, skill_version, habit_id, reflex_id, reflex_delivery_id, depth, job_id, retry_of, trigger, input, model,
     idempotency_key, scheduled_for, hold_id, usage_attributes
   ) values (
-    execution_id, skill.org_id, skill.project_id, skill.id, executions_queue.habit_id, executions_queue.reflex_id,
+    execution_id, skill.org_id, skill.project_id, skill.id, skill.version, executions_queue.habit_id, executions_queue.reflex_id,
     executions_queue.reflex_delivery_id, executions_queue.depth, job_id, executions_queue.retry_of,
     case when executions_queue.trigger = 'manual' and kijko.api_key_id() is not null then 'api' else executions_queue.trigger end,
     executions_queue.input, skill.model,

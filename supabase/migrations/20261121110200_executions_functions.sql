@@ -52,9 +52,7 @@ begin
       return known;
     end if;
   end if;
-  if not skill.enabled then
-    perform kijko.fail('conflict', 'the skill is disabled');
-  end if;
+  perform private.skills_require_runnable(skill);
   return private.executions_queue(
     skill, execute_skill.input, 'manual', idempotency_key => execute_skill.idempotency_key,
     hold_id => private.executions_reserve(skill.org_id)
@@ -123,9 +121,7 @@ begin
   if skill.id is null or not private.skills_is_visible(skill.id) then
     perform kijko.fail('conflict', 'the skill was deleted');
   end if;
-  if not skill.enabled then
-    perform kijko.fail('conflict', 'the skill is disabled');
-  end if;
+  perform private.skills_require_runnable(skill);
   return private.executions_queue(
     skill, execution.input, 'retry', habit_id => execution.habit_id, retry_of => execution.id,
     hold_id => private.executions_reserve(skill.org_id), reflex_id => execution.reflex_id,

@@ -41,12 +41,13 @@ begin
   end if;
 
   update public.executions as e
-  set status = 'running', started_at = coalesce(e.started_at, kijko.now()), model = skill.model
+  set status = 'running', started_at = coalesce(e.started_at, kijko.now()), model = skill.model, skill_version = skill.version
   where e.id = execution.id;
   return jsonb_build_object(
     'execution_id', execution.id,
     'org_id', execution.org_id,
     'skill_id', skill.id,
+    'skill_version', skill.version,
     'model', skill.model,
     'prompt_template', skill.prompt_template,
     'input', execution.input,

@@ -97,6 +97,10 @@ begin
     select s.* into skill from public.skills as s where s.org_id = habit.org_id and s.id = habit.skill_id;
     if not skill.enabled then
       perform private.habits_skip_slot(habit, slot, 'skipped', 'skill_disabled', 'the skill is disabled');
+    elsif private.skills_current_problems(skill) <> '[]' then
+      perform private.habits_skip_slot(
+        habit, slot, 'skipped', 'skill_not_runnable', private.skills_describe_problems(private.skills_current_problems(skill))
+      );
     elsif private.habits_is_waiting(habit.id) then
       perform private.habits_skip_slot(habit, slot, 'skipped', 'conflict', 'the execution of an earlier slot is still queued');
     else

@@ -18,9 +18,7 @@ begin
     perform kijko.fail('not_found', 'no such habit');
   end if;
   skill := private.executions_require_skill(habit.skill_id);
-  if not skill.enabled then
-    perform kijko.fail('conflict', 'the skill is disabled');
-  end if;
+  perform private.skills_require_runnable(skill);
   return private.executions_queue(
     skill, habit.input, 'manual', habit_id => habit.id, hold_id => private.executions_reserve(skill.org_id)
   );

@@ -251,7 +251,6 @@ export const COMPUTED = {
     before: (world) => request(world, 'readkey', 'GET', 'plans?limit=1'),
   },
   'active_org_id(profile)': { row: (row, { user }) => row.id === user },
-  'problems(skill)': {},
   'retried_execution(execution)': { row: (row, { world }) => row.id === world.retry, embed: true },
   'retries(execution)': { row: (row, { world }) => row.id === world.failed, embed: true },
 };

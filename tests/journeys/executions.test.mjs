@@ -317,10 +317,10 @@ describe('cancelling', () => {
 describe('retrying', () => {
   test('a failed execution becomes a new one with its own reservation and the current skill', async () => {
     const person = await newPerson();
-    const skill = await newSkill(person, { model: 'nosuch/model' });
+    const skill = await newSkill(person, { prompt_template: 'Say {{ missing }}' });
     const { id } = await ok(execute(person, skill.id, { n: 'again' }));
     assert.equal((await ended(person, id)).status, 'failed');
-    await ok(person.client.from('skills').update({ model: 'echo/echo' }).eq('id', skill.id));
+    await ok(person.client.from('skills').update({ prompt_template: 'Say {{ n }}' }).eq('id', skill.id));
     const retry = await ok(person.client.rpc('retry_execution', { id }));
     assert.deepEqual([retry.retry_of, retry.status, retry.input], [id, 'queued', { n: 'again' }]);
     assert.notEqual(retry.id, id);

@@ -47,9 +47,18 @@ describe('prices', () => {
 });
 
 describe('a call of a model', () => {
-  test('an unknown model ends the job as dead and the execution as failed, with the reason', async () => {
+  test('an unknown model is refused before anything is queued or charged', async () => {
     const person = await newPerson();
     const skill = await newSkill(person, { model: 'nosuch/model' });
+    const refusal = await refused(execute(person, skill.id, { n: 1 }), 422, 'skill_not_runnable');
+    assert.match(refusal.details, /model_not_priced/);
+    assert.deepEqual(await ok(person.client.from('executions').select('id')), []);
+    assert.equal((await usageOf(person)).executions.used, 0);
+  });
+
+  test('a run that fails before its call ends the job as dead and the execution as failed, with the reason', async () => {
+    const person = await newPerson();
+    const skill = await newSkill(person, { prompt_template: 'Say {{ missing }}' });
     const { id } = await ok(execute(person, skill.id, { n: 1 }));
     const execution = await ended(person, id);
     assert.equal(execution.status, 'failed');

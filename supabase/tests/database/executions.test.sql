@@ -70,7 +70,7 @@ select is(
   private.executions_start('w', :'job1') - 'org_id',
   jsonb_build_object(
     'execution_id', :'e1', 'skill_id', :'skill', 'model', 'echo/echo', 'prompt_template', 'Summarize: {{ text }}',
-    'input', '{"text": "a"}'::jsonb, 'input_schema', '{"type": "object"}'::jsonb, 'parameters', '{}'::jsonb, 'max_output_tokens', null, 'trigger', 'manual', 'attempt', 1
+    'input', '{"text": "a"}'::jsonb, 'input_schema', '{"type": "object"}'::jsonb, 'parameters', '{}'::jsonb, 'max_output_tokens', null, 'skill_version', 1, 'trigger', 'manual', 'attempt', 1
   ),
   'the holder gets what it needs to run it'
 );
@@ -226,9 +226,12 @@ create function tests.ran(skill uuid, outcome jsonb) returns uuid language plpgs
 declare
   execution public.executions;
 begin
+  -- A skill without a price is not queued; the price goes while the execution waits.
+  insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok) values ('none/x', 0, 0);
   perform tests.act_as('bob');
   execution := public.execute_skill(skill);
   perform tests.act_as_superuser();
+  delete from public.llm_models as m where m.id = 'none/x';
   update public.jobs as j set run_at = now() - interval '9 hours' where j.id = execution.job_id;
   perform tests.act_as_sidecar();
   perform private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo']);
@@ -248,6 +251,7 @@ select isnt_empty(
 select tests.ran(:'bobs', jsonb_build_object('output', repeat('x', 1100000), 'input_tokens', 3)) as e8 \gset
 select is((select status || ' ' || error_code || ' ' || input_tokens from public.executions where id = :'e8'), 'failed output_too_large 3', 'an output that is too large fails');
 select is(tests.used(tests.org('bob'), 'llm_tokens'), 10::bigint, 'its use is recorded');
+update public.skills set model = 'echo/echo' where id = :'bobs';
 
 -- ---- quotas
 select tests.act_as_superuser();

@@ -20,13 +20,16 @@ insert into public.skills (name, prompt_template, model) values ('One', 'x', 'ac
 select tests.act_as_superuser();
 
 -- An execution whose worker is about to call the model.
-create function tests.started(skill uuid, worker text default 'w') returns public.executions language plpgsql as $$
+-- A skill without a price is not queued, so its model is chosen afterwards.
+create function tests.started(skill uuid, worker text default 'w', model text default null, parameters jsonb default null) returns public.executions language plpgsql as $$
 declare
   execution public.executions;
 begin
   perform tests.act_as('ada');
   execution := public.execute_skill(skill);
   perform tests.act_as_superuser();
+  update public.skills as s set model = coalesce(started.model, s.model), parameters = coalesce(started.parameters, s.parameters)
+  where s.id = started.skill and (started.model is not null or started.parameters is not null);
   update public.jobs as j set run_at = now() - interval '1 year' where j.id = execution.job_id;
   perform tests.act_as_sidecar();
   perform private.jobs_claim(worker, '1 minute', 1, array['execution', 'execution.echo', 'execution.openai']);
@@ -199,8 +202,8 @@ declare
   call uuid := gen_random_uuid();
   answer text;
 begin
-  insert into public.skills (org_id, name, prompt_template, model, parameters) values (tests.org('ada'), 'x', 'x', refused.model, more) returning id into made;
-  execution := tests.started(made);
+  insert into public.skills (org_id, name, prompt_template) values (tests.org('ada'), 'x', 'x') returning id into made;
+  execution := tests.started(made, 'w', refused.model, more);
   answer := private.executions_reserve_call('w', execution.job_id, 1, tests.call(0, 10, 10, more || jsonb_build_object('id', call))) ->> 'refused';
   perform private.executions_fail('w', execution.job_id, 'x', 'y', false, null, 1, tests.use(0, 0, 0, jsonb_build_object('call_id', call)));
   perform tests.act_as_superuser();
@@ -216,7 +219,7 @@ select results_eq(
 );
 select tests.act_as('ada');
 select results_eq(
-  $$select model || coalesce(' ' || (parameters ->> 'service_tier'), '') from public.skills as s where public.problems(s) @> '[{"code": "model_not_priced"}]' order by 1$$,
+  $$select model || coalesce(' ' || (parameters ->> 'service_tier'), '') from public.skills where problems @> '[{"code": "model_not_priced"}]' order by 1$$,
   array['gpt-0-unknown', 'none/x', 'openai/plain priority', 'openai/plain scale'], 'skills.problems reports it before a run'
 );
 
