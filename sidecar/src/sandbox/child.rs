@@ -7,8 +7,12 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+use serde::Serialize;
+
 use super::{
+    mapping,
     prompt::{PromptError, PromptRequest},
+    request::Request,
     schema, template,
 };
 
@@ -39,18 +43,25 @@ fn limit(resource: Resource, value: u64) -> rustix::io::Result<()> {
 
 fn serve(requests: impl BufRead, mut answers: impl Write) -> io::Result<()> {
     for line in requests.lines() {
-        let answer = match serde_json::from_str::<PromptRequest>(&line?) {
-            Ok(request) => make_prompt(&request),
-            Err(error) => Err(PromptError::Sandbox(format!(
-                "the request is malformed: {error}"
-            ))),
-        };
-        let mut line = serde_json::to_string(&answer)?;
-        line.push('\n');
-        answers.write_all(line.as_bytes())?;
-        answers.flush()?;
+        match serde_json::from_str(&line?) {
+            Ok(Request::Prompt(request)) => answer(&mut answers, &make_prompt(&request))?,
+            Ok(Request::Map(request)) => {
+                answer(&mut answers, &Ok::<_, PromptError>(mapping::map(&request)))?;
+            }
+            Err(error) => {
+                let reason = format!("the request is malformed: {error}");
+                answer(&mut answers, &Err::<(), _>(PromptError::Sandbox(reason)))?;
+            }
+        }
     }
     Ok(())
+}
+
+fn answer(answers: &mut impl Write, answer: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_string(answer)?;
+    line.push('\n');
+    answers.write_all(line.as_bytes())?;
+    answers.flush()
 }
 
 /// Checks the input, then renders the template. Pure: the child is a loop around it.
@@ -65,8 +76,7 @@ mod tests {
 
     #[test]
     fn one_line_in_one_line_out() {
-        let requests =
-            "{\"template\":\"a\\n{{ x }}\",\"input\":{\"x\":1},\"schema\":{}}\nnot json\n";
+        let requests = "{\"prompt\":{\"template\":\"a\\n{{ x }}\",\"input\":{\"x\":1},\"schema\":{}}}\nnot json\n";
         let mut answers = Vec::new();
         serve(requests.as_bytes(), &mut answers).unwrap();
         let answers: Vec<Result<String, PromptError>> = String::from_utf8(answers)

@@ -7,12 +7,15 @@
 
 mod child;
 mod filters;
+mod mapping;
 mod pool;
 mod prompt;
+mod request;
 mod schema;
 mod template;
 mod value;
 
 pub use child::child_main;
+pub use mapping::{Mapped, MappingRequest};
 pub use pool::Sandbox;
 pub use prompt::{ARGUMENT, PromptError, PromptRequest};

@@ -7,12 +7,17 @@ use std::{
     time::Duration,
 };
 
+use serde::de::DeserializeOwned;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-use super::prompt::{ARGUMENT, PromptError, PromptRequest};
+use super::{
+    mapping::{Mapped, MappingRequest},
+    prompt::{ARGUMENT, PromptError, PromptRequest},
+    request::RequestRef,
+};
 
 /// Wall time for one prompt. Ordinary ones take well under a millisecond; the rest is for a busy machine.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
@@ -57,7 +62,16 @@ impl Sandbox {
 
     /// Makes a prompt. If the caller drops the future, the child is killed.
     pub async fn make_prompt(&self, request: &PromptRequest) -> Result<String, PromptError> {
-        let mut line = serde_json::to_string(request)
+        self.ask(RequestRef::Prompt(request)).await
+    }
+
+    /// Filters an event and maps it to an input. If the caller drops the future, the child is killed.
+    pub async fn map(&self, request: &MappingRequest) -> Result<Mapped, PromptError> {
+        self.ask(RequestRef::Map(request)).await
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, request: RequestRef<'_>) -> Result<T, PromptError> {
+        let mut line = serde_json::to_string(&request)
             .map_err(|error| PromptError::Sandbox(error.to_string()))?;
         line.push('\n');
         if let Some(mut warm) = self.take() {
@@ -78,9 +92,9 @@ impl Sandbox {
         }
     }
 
-    fn accept(&self, warm: Warm, answer: &str) -> Result<String, PromptError> {
+    fn accept<T: DeserializeOwned>(&self, warm: Warm, answer: &str) -> Result<T, PromptError> {
         self.put_back(warm);
-        serde_json::from_str(answer)
+        serde_json::from_str::<Result<T, PromptError>>(answer)
             .unwrap_or_else(|error| Err(PromptError::Sandbox(error.to_string())))
     }
 

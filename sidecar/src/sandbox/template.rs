@@ -2,9 +2,13 @@
 
 use std::io::{self, Write};
 
-use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
 
-use super::{filters, prompt::PromptError, value};
+use super::{
+    filters,
+    prompt::PromptError,
+    value::{self, Written},
+};
 
 /// Instructions that one rendering may take; a prompt of 100 KB with loops needs a few thousand.
 const FUEL: u64 = 500_000;
@@ -14,12 +18,26 @@ pub(super) const MAX_PROMPT_BYTES: usize = 4 << 20;
 
 /// Both `{{ topic }}` and `{{ input.topic }}` work. The name `input` always means the whole.
 pub(super) fn render(template: &str, input: &serde_json::Value) -> Result<String, PromptError> {
+    let (variables, written) = value::context(input);
+    let environment = environment(UndefinedBehavior::Strict, &written);
+    render_in(&environment, template, &variables)
+}
+
+/// What templates and expressions of tenants run in.
+pub(super) fn environment(undefined: UndefinedBehavior, written: &Written) -> Environment<'static> {
     let mut environment = Environment::new();
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_undefined_behavior(undefined);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_fuel(Some(FUEL));
-    let (variables, written) = value::context(input);
-    filters::add_to(&mut environment, written);
+    filters::add_to(&mut environment, written.clone());
+    environment
+}
+
+pub(super) fn render_in(
+    environment: &Environment<'_>,
+    template: &str,
+    variables: &Value,
+) -> Result<String, PromptError> {
     let template = environment
         .template_from_named_str("prompt", template)
         .map_err(|error| explain(&error))?;
@@ -39,7 +57,7 @@ pub(super) fn render(template: &str, input: &serde_json::Value) -> Result<String
         .map_err(|_| PromptError::Template("the prompt is not UTF-8".to_owned()))
 }
 
-fn explain(error: &minijinja::Error) -> PromptError {
+pub(super) fn explain(error: &minijinja::Error) -> PromptError {
     let place = error
         .line()
         .map(|line| format!("line {line}: "))

@@ -78,7 +78,7 @@ fn holds(fraction: f64, digits: &str) -> bool {
 }
 
 /// How the input's fractions were written. A fraction that the input writes in two ways gets the engine's format.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Written(HashMap<u64, Option<String>>);
 
 impl Written {
