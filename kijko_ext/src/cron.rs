@@ -41,6 +41,17 @@ fn cron_next_unchecked(
     schedule.next(timestamp(after)?).and_then(postgres_time)
 }
 
+/// The last time not after `until`, or null: it lies before the calendar, or there is a problem.
+#[pg_extern(stable, parallel_safe)]
+fn cron_latest_unchecked(
+    expr: &str,
+    tz: &str,
+    until: TimestampWithTimeZone,
+) -> Option<TimestampWithTimeZone> {
+    let schedule = Schedule::new(expr, tz).ok()?;
+    schedule.latest(timestamp(until)?).and_then(postgres_time)
+}
+
 /// The first `n` times strictly after `after`.
 #[pg_extern(stable, parallel_safe)]
 fn cron_upcoming_unchecked(

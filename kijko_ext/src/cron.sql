@@ -1,5 +1,6 @@
 comment on function kijko.cron_problem(text, text) is 'What is wrong with a cron expression or a time zone: one row with the error''s code and the reason, or none.';
 comment on function kijko.cron_next_unchecked(text, text, timestamptz) is 'kijko.cron_next without the refusal: null when the expression or the zone is bad.';
+comment on function kijko.cron_latest_unchecked(text, text, timestamptz) is 'kijko.cron_latest without the refusal: null when the expression or the zone is bad.';
 comment on function kijko.cron_upcoming_unchecked(text, text, timestamptz, integer) is 'kijko.cron_upcoming without the refusal: no rows when the expression or the zone is bad.';
 
 create function kijko.cron_check(expr text, tz text default 'UTC') returns boolean
@@ -39,6 +40,21 @@ begin
 end
 $$;
 comment on function kijko.cron_next(text, text, timestamptz) is 'The first time strictly after the given one at which the expression fires in the IANA time zone; null if that lies beyond the calendar. A wall-clock time that a clock change skips fires once, at the end of the gap; one that comes twice fires the first time; an expression whose hour is * follows elapsed time.';
+
+create function kijko.cron_latest(expr text, tz text, until timestamptz) returns timestamptz
+    language plpgsql stable strict parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    due constant timestamptz := kijko.cron_latest_unchecked(expr, tz, until);
+begin
+    if due is null then
+        perform kijko.cron_check(expr, tz);
+    end if;
+    return due;
+end
+$$;
+comment on function kijko.cron_latest(text, text, timestamptz) is 'The last time not after the given one at which the expression fires in the IANA time zone, by the rules of kijko.cron_next; null if that lies before the calendar. Found at once, however many times lie between.';
 
 create function kijko.cron_upcoming(expr text, tz text, after timestamptz, n integer) returns setof timestamptz
     language plpgsql stable strict parallel safe

@@ -31,6 +31,8 @@ grant execute on function
     kijko.cron_check(text, text),
     kijko.cron_next_unchecked(text, text, timestamptz),
     kijko.cron_next(text, text, timestamptz),
+    kijko.cron_latest_unchecked(text, text, timestamptz),
+    kijko.cron_latest(text, text, timestamptz),
     kijko.cron_upcoming_unchecked(text, text, timestamptz, integer),
     kijko.cron_upcoming(text, text, timestamptz, integer)
 to public;

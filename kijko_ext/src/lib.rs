@@ -76,6 +76,7 @@ extension_sql_file!(
         "errors",
         cron::cron_problem,
         cron::cron_next_unchecked,
+        cron::cron_latest_unchecked,
         cron::cron_upcoming_unchecked
     ]
 );

@@ -3,36 +3,10 @@
 -- ============================================================================
 
 create function private.habits_latest_slot(expr text, tz text, first_due timestamptz, until timestamptz) returns timestamptz
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-declare
-  back interval := interval '1 minute';
-  lo timestamptz;
-  hi timestamptz := until;
-  mid timestamptz;
 begin
-  -- Nearly always no slot was missed.
-  if kijko.cron_next(expr, tz, first_due) > until then
-    return first_due;
-  end if;
-  -- After downtime. Walking all missed slots of a long pause would take minutes. So this looks back in doubling steps for a
-  -- time with a slot after it, then halves the range. Invariant: no slot in (hi, until], one in (lo, hi].
-  lo := greatest(until - back, first_due);
-  while kijko.cron_next(expr, tz, lo) > until loop
-    hi := lo;
-    back := back * 2;
-    lo := greatest(until - back, first_due);
-  end loop;
-  while hi - lo > interval '1 second' loop
-    -- In seconds: adding days would follow the session's daylight saving.
-    mid := lo + make_interval(secs => extract(epoch from hi - lo)::double precision / 2);
-    if kijko.cron_next(expr, tz, mid) > until then
-      hi := mid;
-    else
-      lo := mid;
-    end if;
-  end loop;
-  return kijko.cron_next(expr, tz, lo);
+  return greatest(first_due, kijko.cron_latest(expr, tz, until));
 end
 $$;
 comment on function private.habits_latest_slot(text, text, timestamptz, timestamptz) is 'The last slot not after "until", given one that is due.';

@@ -24,6 +24,17 @@ select kijko.cron_next('30 2 * * *', 'Europe/Amsterdam', '2026-10-25 00:30Z');
 -- Every hour means elapsed time.
 select * from kijko.cron_upcoming('30 * * * *', 'Europe/Amsterdam', '2026-03-28 23:45Z', 2);
 select * from kijko.cron_upcoming('30 * * * *', 'Europe/Amsterdam', '2026-10-24 23:45Z', 3);
+-- The last one not after a time: its own moment counts, the second pass of a repeated hour fires nothing, a gap once.
+select kijko.cron_latest('30 9 * * mon-fri', 'Europe/Amsterdam', '2026-07-06 07:30:00Z');
+select kijko.cron_latest('30 9 * * mon-fri', 'Europe/Amsterdam', '2026-07-06 07:29:59.999999Z');
+select kijko.cron_latest('30 2 * * *', 'Europe/Amsterdam', '2026-10-25 01:29Z');
+select kijko.cron_latest('30 2 * * *', 'Europe/Amsterdam', '2026-10-25 00:29Z');
+select kijko.cron_latest('30 * * * *', 'Europe/Amsterdam', '2026-10-25 01:45Z');
+select kijko.cron_latest('30 2 * * *', 'Europe/Amsterdam', '2026-03-29 01:00Z');
+select kijko.cron_latest('* * * * *', 'UTC', '2126-01-01 00:00:30Z'), kijko.cron_latest('0 0 29 2 *', 'UTC', '2104-02-28 00:00Z');
+select kijko.cron_latest('@daily', 'UTC', 'infinity'), kijko.cron_latest('@daily', 'UTC', '-infinity'), kijko.cron_latest('@daily', null, now());
+select kijko.cron_latest('61 * * * *', 'UTC', now());
+select kijko.cron_latest('@daily', 'Mars/Olympus', now());
 -- No further time, and null arguments.
 select kijko.cron_next('@daily', 'UTC', 'infinity'), kijko.cron_next('@daily', 'UTC', '-infinity');
 select kijko.cron_next(null, 'UTC', now()), kijko.cron_next('@daily', null, now()), kijko.cron_next('@daily', 'UTC', null);
