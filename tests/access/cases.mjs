@@ -200,6 +200,7 @@ export const FUNCTIONS = {
     call: (w) => ({ skill_id: w.skill, input: { n: '1' } }),
     'call:private': (w) => ({ skill_id: w.secretSkill, input: { n: '1' } }),
   },
+  'execution_stats(by,period,timezone,since,until,skill_id,habit_id,reflex_id,project_id)': { call: () => ({}) },
   'explain_access(subject,table_name,operation,row_id)': {
     call: (w) => ({ subject: w.people.colleague.id, table_name: 'projects', operation: 'update', row_id: w.project }),
     'call:key': (w) => ({ subject: w.keys.spare.id, table_name: 'projects', operation: 'select' }),

@@ -64,6 +64,7 @@ select results_eq(
     'delete_secret(text)',
     'end_session(uuid)',
     'execute_skill(uuid,jsonb,text)',
+    'execution_stats(text,text,text,timestamp with time zone,timestamp with time zone,uuid,uuid,uuid,uuid)',
     'explain_access(uuid,text,text,uuid)',
     'explain_limit(uuid,text)',
     'has_role(uuid,text)',

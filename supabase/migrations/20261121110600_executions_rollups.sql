@@ -1,0 +1,280 @@
+-- ============================================================================
+-- Executions: counts of what has ended, for statistics.
+--
+-- 1. When an execution ends, a trigger inserts one row into execution_deltas, in the same transaction. Two ends never write
+--    the same row, so they never wait for each other.
+-- 2. Each minute executions_fold() deletes deltas and adds them to execution_rollups, in one transaction.
+-- 3. Readers sum up both, by one snapshot: an end is in exactly one of the two.
+--
+-- A rollup counts an interval of 15 minutes, 1 hour, 6 hours or 1 day that begins at a multiple of its width. All zones in use
+-- are whole quarters of an hour from UTC, so every local hour, day, week or month is a union of a few intervals:
+-- a day in Amsterdam is two to nine of them, a month about forty.
+-- No table here has a foreign key: a fold of many organizations would deadlock with the deletion of one. Triggers do that work.
+-- ============================================================================
+
+create table private.execution_deltas (
+  id bigint generated always as identity primary key,
+  org uuid not null,
+  project_id uuid,
+  managers_only boolean not null,
+  skill_id uuid,
+  habit_id uuid,
+  reflex_id uuid,
+  trigger text not null check (char_length(trigger) <= 20),
+  finished_at timestamptz not null,
+  succeeded bigint not null,
+  failed bigint not null,
+  cancelled bigint not null,
+  skipped bigint not null,
+  durations integer[],
+  cost_microusd bigint not null,
+  input_tokens bigint not null,
+  output_tokens bigint not null
+)
+-- A row lives for a minute.
+with (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
+create index execution_deltas_org_idx on private.execution_deltas (org);
+create index execution_deltas_project_idx on private.execution_deltas (project_id) where project_id is not null;
+
+comment on table private.execution_deltas is 'Ends of executions that executions_fold() has not added to execution_rollups yet. Only inserted and deleted, so ends never wait for each other.';
+comment on column private.execution_deltas.id is 'Order of insertion.';
+comment on column private.execution_deltas.org is 'Organization of the execution.';
+comment on column private.execution_deltas.project_id is 'Its project, if any.';
+comment on column private.execution_deltas.managers_only is 'Whether only who holds projects:manage sees it: its private project is deleted.';
+comment on column private.execution_deltas.skill_id is 'Its skill.';
+comment on column private.execution_deltas.habit_id is 'Its habit, if any.';
+comment on column private.execution_deltas.reflex_id is 'Its reflex, if any.';
+comment on column private.execution_deltas.trigger is 'Its cause.';
+comment on column private.execution_deltas.finished_at is 'When it ended.';
+comment on column private.execution_deltas.succeeded is '1 if it succeeded.';
+comment on column private.execution_deltas.failed is '1 if it failed; the number of a habit''s slots that failed before they were queued.';
+comment on column private.execution_deltas.cancelled is '1 if it was cancelled.';
+comment on column private.execution_deltas.skipped is 'Skipped slots.';
+comment on column private.execution_deltas.durations is 'Histogram of its duration, by executions_duration_bin(); null unless it ran and succeeded or failed.';
+comment on column private.execution_deltas.cost_microusd is 'Its cost.';
+comment on column private.execution_deltas.input_tokens is 'Its tokens sent.';
+comment on column private.execution_deltas.output_tokens is 'Its tokens received.';
+select private.describe_data('private.execution_deltas', '{
+  "org, project_id, managers_only, skill_id, habit_id, reflex_id, trigger, finished_at": "says whose end of an execution is counted, and when",
+  "succeeded, failed, cancelled, skipped, durations, cost_microusd, input_tokens, output_tokens": "statistics of executions"
+}');
+alter table private.execution_deltas enable row level security;
+
+create table private.execution_rollups (
+  org uuid not null,
+  width_minutes smallint not null check (width_minutes in (15, 60, 360, 1440)),
+  starts_at timestamptz not null,
+  project_id uuid,
+  managers_only boolean not null,
+  skill_id uuid,
+  habit_id uuid,
+  reflex_id uuid,
+  trigger text not null check (char_length(trigger) <= 20),
+  succeeded bigint not null,
+  failed bigint not null,
+  cancelled bigint not null,
+  skipped bigint not null,
+  durations integer[],
+  cost_microusd bigint not null,
+  input_tokens bigint not null,
+  output_tokens bigint not null,
+  last_run_at timestamptz,
+  unique nulls not distinct (org, width_minutes, starts_at, skill_id, habit_id, reflex_id, project_id, managers_only, trigger)
+)
+-- Room for new versions of a row on its page: the rows of the current interval change each minute.
+with (fillfactor = 80);
+create index execution_rollups_skill_idx on private.execution_rollups (org, skill_id, width_minutes, starts_at) where skill_id is not null;
+create index execution_rollups_habit_idx on private.execution_rollups (org, habit_id, width_minutes, starts_at) where habit_id is not null;
+create index execution_rollups_reflex_idx on private.execution_rollups (org, reflex_id, width_minutes, starts_at) where reflex_id is not null;
+create index execution_rollups_project_idx on private.execution_rollups (org, project_id, width_minutes, starts_at) where project_id is not null;
+-- For the retention of rollups.
+create index execution_rollups_starts_at_idx on private.execution_rollups (starts_at);
+
+comment on table private.execution_rollups is 'Sums of ended executions by interval, written by executions_fold(). They outlive the executions.';
+comment on column private.execution_rollups.org is 'Organization.';
+comment on column private.execution_rollups.width_minutes is 'Length of the interval. Each end is counted once for each width.';
+comment on column private.execution_rollups.starts_at is 'Begin of the interval, a multiple of its width.';
+comment on column private.execution_rollups.project_id is 'Project of the executions; null for those without one.';
+comment on column private.execution_rollups.managers_only is 'Whether only who holds projects:manage sees them: their private project is deleted.';
+comment on column private.execution_rollups.skill_id is 'Their skill; stays when the skill is deleted.';
+comment on column private.execution_rollups.habit_id is 'Their habit, if any.';
+comment on column private.execution_rollups.reflex_id is 'Their reflex, if any.';
+comment on column private.execution_rollups.trigger is 'Their cause.';
+comment on column private.execution_rollups.succeeded is 'How many succeeded.';
+comment on column private.execution_rollups.failed is 'How many failed.';
+comment on column private.execution_rollups.cancelled is 'How many were cancelled.';
+comment on column private.execution_rollups.skipped is 'How many slots of habits were skipped.';
+comment on column private.execution_rollups.durations is 'Histogram of durations: element n counts the bin n of executions_duration_bin(). Null when none ran.';
+comment on column private.execution_rollups.cost_microusd is 'Sum of their cost.';
+comment on column private.execution_rollups.input_tokens is 'Sum of their tokens sent.';
+comment on column private.execution_rollups.output_tokens is 'Sum of their tokens received.';
+comment on column private.execution_rollups.last_run_at is 'Latest end that was not skipped.';
+select private.describe_data('private.execution_rollups', '{
+  "org, width_minutes, starts_at, project_id, managers_only, skill_id, habit_id, reflex_id, trigger": "says which executions are counted",
+  "succeeded, failed, cancelled, skipped, durations, cost_microusd, input_tokens, output_tokens, last_run_at": "statistics of executions"
+}');
+alter table private.execution_rollups enable row level security;
+
+-- ----------------------------------------------------------------------------
+-- The histogram of durations: 32 bins, each half as wide again as the one before. Bin 1 ends at 15 ms, bin 31 at 48 minutes;
+-- bin 32 has no end. A percentile that is interpolated in its bin is off by less than 25 % of its value.
+-- ----------------------------------------------------------------------------
+
+create function private.executions_duration_bin(duration interval) returns integer
+language sql immutable parallel safe
+return case when duration is not null then
+  1 + greatest(0, least(31, floor(1 + ln(greatest(extract(epoch from duration)::double precision * 1000, 1) / 15) / ln(1.5::double precision))))::integer
+end;
+comment on function private.executions_duration_bin(interval) is 'The bin of a duration, 1 to 32; null for null. Bin n > 1 begins at 10 * 1.5^(n - 1) milliseconds.';
+
+create function private.executions_percentile(durations bigint[], fraction numeric) returns numeric
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select round(10 * power(1.5, b.bin - 1 + (b.rank - (b.upto - b.runs)) / b.runs))
+  from (
+    select d.bin::numeric, d.runs::numeric, sum(d.runs) over (order by d.bin) as upto, fraction * sum(d.runs) over () as rank
+    from unnest(durations) with ordinality as d (runs, bin)
+    where d.runs > 0
+  ) as b
+  where b.upto >= b.rank
+  order by b.bin
+  limit 1
+$$;
+comment on function private.executions_percentile(bigint[], numeric) is 'A percentile of a histogram in milliseconds, interpolated on the logarithmic scale in its bin; null for an empty histogram.';
+
+-- ----------------------------------------------------------------------------
+-- 1. Ends
+-- ----------------------------------------------------------------------------
+
+create function private.executions_count_end() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- A row of skipped slots counts each of them when it is added.
+  runs constant bigint := case when tg_op = 'UPDATE' and new.skip_count > 0 then new.skip_count - old.skip_count else greatest(new.skip_count, 1) end;
+  bin constant integer := case when new.status in ('succeeded', 'failed') then private.executions_duration_bin(new.finished_at - new.started_at) end;
+begin
+  insert into private.execution_deltas (
+    org, project_id, managers_only, skill_id, habit_id, reflex_id, trigger, finished_at, succeeded, failed, cancelled, skipped,
+    durations, cost_microusd, input_tokens, output_tokens
+  ) values (
+    new.org_id, new.project_id, new.managers_only, new.skill_id, new.habit_id, new.reflex_id, new.trigger, new.finished_at,
+    case new.status when 'succeeded' then runs else 0 end, case new.status when 'failed' then runs else 0 end,
+    case new.status when 'cancelled' then runs else 0 end, case new.status when 'skipped' then runs else 0 end,
+    case when bin is not null then array_fill(0, array[bin - 1]) || 1 || array_fill(0, array[32 - bin]) end,
+    new.cost_microusd, new.input_tokens, new.output_tokens
+  );
+  return null;
+end
+$$;
+comment on function private.executions_count_end() is 'Trigger: counts an end of an execution in its own transaction, so that neither is there without the other. A final status never changes, so each is counted once. Runs as postgres inside the functions that end executions.';
+create trigger executions_count_insert after insert on public.executions
+  for each row when (new.finished_at is not null) execute function private.executions_count_end();
+create trigger executions_count_end after update of status on public.executions
+  for each row when (old.finished_at is null and new.finished_at is not null) execute function private.executions_count_end();
+create trigger executions_count_skip after update of skip_count on public.executions
+  for each row when (new.skip_count > old.skip_count) execute function private.executions_count_end();
+
+-- ----------------------------------------------------------------------------
+-- 2. The fold
+-- ----------------------------------------------------------------------------
+
+create function private.executions_add_durations(a integer[], b integer[]) returns integer[]
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when a is null then b
+    when b is null then a
+    else array(select u.x + u.y from unnest(a, b) with ordinality as u (x, y, bin) order by u.bin)
+  end
+$$;
+comment on function private.executions_add_durations(integer[], integer[]) is 'The sum of two histograms; null is an empty one.';
+
+create function private.executions_fold(max_rows integer default 10000) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  folded integer;
+begin
+  if not pg_try_advisory_xact_lock(hashtextextended('kijko-executions-fold', 20261121)) then
+    return 0;
+  end if;
+  with taken as (
+    delete from private.execution_deltas as d
+    where d.id = any (array(select o.id from private.execution_deltas as o order by o.id limit max_rows for update skip locked))
+    returning d.*
+  ), added as (
+    insert into private.execution_rollups as r (
+      org, width_minutes, starts_at, project_id, managers_only, skill_id, habit_id, reflex_id, trigger,
+      succeeded, failed, cancelled, skipped, cost_microusd, input_tokens, output_tokens, last_run_at, durations
+    )
+    select
+      d.org, w.minutes, date_bin(make_interval(mins => w.minutes), d.finished_at, '2000-01-01 00:00+00'),
+      d.project_id, d.managers_only, d.skill_id, d.habit_id, d.reflex_id, d.trigger,
+      sum(d.succeeded), sum(d.failed), sum(d.cancelled), sum(d.skipped), sum(d.cost_microusd), sum(d.input_tokens), sum(d.output_tokens),
+      max(d.finished_at) filter (where d.skipped = 0),
+      case when count(d.durations) > 0 then array[
+      sum(d.durations[1]), sum(d.durations[2]), sum(d.durations[3]), sum(d.durations[4]), sum(d.durations[5]), sum(d.durations[6]), sum(d.durations[7]), sum(d.durations[8]),
+      sum(d.durations[9]), sum(d.durations[10]), sum(d.durations[11]), sum(d.durations[12]), sum(d.durations[13]), sum(d.durations[14]), sum(d.durations[15]), sum(d.durations[16]),
+      sum(d.durations[17]), sum(d.durations[18]), sum(d.durations[19]), sum(d.durations[20]), sum(d.durations[21]), sum(d.durations[22]), sum(d.durations[23]), sum(d.durations[24]),
+      sum(d.durations[25]), sum(d.durations[26]), sum(d.durations[27]), sum(d.durations[28]), sum(d.durations[29]), sum(d.durations[30]), sum(d.durations[31]), sum(d.durations[32])
+    ] end
+    from taken as d
+    cross join (values (15), (60), (360), (1440)) as w (minutes)
+    group by 1, 2, 3, 4, 5, 6, 7, 8, 9
+    on conflict (org, width_minutes, starts_at, skill_id, habit_id, reflex_id, project_id, managers_only, trigger) do update set
+      succeeded = r.succeeded + excluded.succeeded,
+      failed = r.failed + excluded.failed,
+      cancelled = r.cancelled + excluded.cancelled,
+      skipped = r.skipped + excluded.skipped,
+      cost_microusd = r.cost_microusd + excluded.cost_microusd,
+      input_tokens = r.input_tokens + excluded.input_tokens,
+      output_tokens = r.output_tokens + excluded.output_tokens,
+      last_run_at = greatest(r.last_run_at, excluded.last_run_at),
+      durations = private.executions_add_durations(r.durations, excluded.durations)
+  )
+  select count(*) into folded from taken;
+  return folded;
+end
+$$;
+comment on function private.executions_fold(integer) is 'Moves up to max_rows deltas into the rollups, the oldest first, and returns how many; 0 while another transaction does it. Definer: callable by the operator without table rights.';
+grant execute on function private.executions_fold(integer) to service_role;
+
+-- A procedure, so that each batch commits. It can then have no "set" clause and no definer rights, so every name is qualified.
+create procedure private.executions_fold_all()
+language plpgsql
+as $$
+declare
+  batch integer := 10000;
+  folded integer;
+  started timestamptz := clock_timestamp();
+begin
+  loop
+    folded := private.executions_fold(batch);
+    commit;
+    exit when folded < batch or clock_timestamp() > started + interval '50 seconds';
+  end loop;
+end
+$$;
+comment on procedure private.executions_fold_all() is 'Called by pg_cron each minute: executions_fold() in batches until no delta is left.';
+-- cron.schedule replaces the entry of the same name, so a replay is harmless.
+select cron.schedule('kijko-executions-fold', '* * * * *', 'call private.executions_fold_all()');
+
+-- ----------------------------------------------------------------------------
+-- What deletions do
+-- ----------------------------------------------------------------------------
+
+create function private.executions_forget_organization() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- In this order: the first statement waits for a fold that holds some of the deltas, the second sees what it added.
+  delete from private.execution_deltas as d where d.org = old.id;
+  delete from private.execution_rollups as r where r.org = old.id;
+  return null;
+end
+$$;
+comment on function private.executions_forget_organization() is 'Trigger: deletes the statistics of a deleted organization, after its executions. Definer: a user who may delete an organization holds no right on them.';
+-- Its name sorts after the triggers of foreign keys, so the executions are gone and no more of them end.
+create trigger organizations_execution_counts after delete on public.organizations
+  for each row execute function private.executions_forget_organization();
