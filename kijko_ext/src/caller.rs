@@ -12,7 +12,6 @@ use crate::api_key::calling;
 use crate::api_key::record::{ApiKey, Kind};
 use crate::claims::{self, uuid_claim};
 use crate::pg::composite;
-use crate::pg::datum::{copied_uuid, text_datum};
 use crate::pg::sql_function::{Answer, Arguments, sql_function};
 use crate::session;
 
@@ -127,15 +126,15 @@ fn actor(arguments: Arguments) -> Answer {
         } => (Some(id), Some(organization)),
         _ => (None, None),
     };
-    let uuid = |id: Option<[u8; 16]>| id.map(|id| copied_uuid(&id));
+    let user = caller.user();
     let columns = [
-        Some(text_datum(caller.kind())),
-        uuid(caller.user()),
-        uuid(key),
-        uuid(organization),
+        caller.kind().into(),
+        user.as_ref().into(),
+        key.as_ref().into(),
+        organization.as_ref().into(),
     ];
     // SAFETY: declared as kijko.caller, whose columns have these types.
-    Ok(unsafe { composite::form(arguments.0, columns) })
+    Ok(unsafe { composite::form(arguments.call(), &columns) })
 }
 
 /// The user who makes this request, or the owner of the personal key that does. Null for any other caller.

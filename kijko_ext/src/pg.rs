@@ -12,4 +12,5 @@ pub mod setting;
 pub mod sql_function;
 pub mod subtransaction;
 pub mod trigger;
+pub mod value;
 pub mod xact;

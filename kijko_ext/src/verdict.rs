@@ -1,5 +1,7 @@
 //! The result of every limit: SQL's composite type `kijko.verdict`.
 
+use std::borrow::Cow;
+
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::pgrx_sql_entity_graph::metadata::{
@@ -8,6 +10,7 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
 use pgrx::prelude::*;
 
 use crate::pg::composite;
+use crate::pg::value::Value;
 
 extension_sql!(
     r#"
@@ -39,7 +42,7 @@ comment on column kijko.verdict.retry_after is 'After how many seconds, rounded 
 pub struct Verdict<'a> {
     pub allowed: bool,
     pub code: Option<&'static str>,
-    pub meter: Option<&'a str>,
+    pub meter: Option<Cow<'a, str>>,
     pub used: Option<i64>,
     pub limit: Option<i64>,
     pub remaining: Option<i64>,
@@ -48,21 +51,33 @@ pub struct Verdict<'a> {
     pub retry_after: Option<i32>,
 }
 
+impl Verdict<'_> {
+    pub fn into_owned(self) -> Verdict<'static> {
+        Verdict {
+            meter: self.meter.map(|meter| meter.into_owned().into()),
+            ..Verdict {
+                meter: None,
+                ..self
+            }
+        }
+    }
+}
+
 unsafe impl BoxRet for Verdict<'_> {
     unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
-        let columns = [
-            self.allowed.into_datum(),
-            self.code.into_datum(),
-            self.meter.into_datum(),
-            self.used.into_datum(),
-            self.limit.into_datum(),
-            self.remaining.into_datum(),
-            self.reset_at.map(pg_sys::Datum::from),
-            self.retry_after.into_datum(),
+        let columns: [Value; 8] = [
+            self.allowed.into(),
+            self.code.into(),
+            self.meter.as_deref().into(),
+            self.used.into(),
+            self.limit.into(),
+            self.remaining.into(),
+            self.reset_at.into(),
+            self.retry_after.into(),
         ];
         // SAFETY: the function is declared to return kijko.verdict, whose columns have these types.
         unsafe {
-            let row = composite::form(fcinfo.as_mut_ptr(), columns);
+            let row = composite::form(fcinfo.as_mut_ptr(), &columns);
             fcinfo.return_raw_datum(row)
         }
     }

@@ -9,7 +9,6 @@ use pgrx::prelude::*;
 
 use super::record::Uuid;
 use crate::guc::api_keys as setting;
-use crate::pg::datum::uuid_datum;
 use crate::pg::query::Statement;
 use crate::shmem::Region;
 use crate::shmem::set_associative::{Table, WAYS};
@@ -146,9 +145,8 @@ pub fn noted(key: &Uuid) -> Option<i64> {
 
 /// The last use that the table has.
 pub fn written(key: &Uuid) -> Option<i64> {
-    let read = |statement: &Statement| {
-        statement.read(&[Some(uuid_datum(key))], |rows| rows.first()?.integer(1))
-    };
+    let read =
+        |statement: &Statement| statement.read(&[key.into()], |rows| rows.first()?.integer(1));
     WRITTEN.with(read)
 }
 

@@ -4,9 +4,9 @@ use pgrx::prelude::*;
 
 use super::last_use::{self, Unwritten};
 use crate::clock;
-use crate::pg::datum::uuid_datum;
 use crate::pg::query::{self, Statement};
 use crate::pg::setting;
+use crate::pg::value::Value;
 
 /// How long a key that was written is not written again, in microseconds.
 const INTERVAL: i64 = 60 * clock::SECOND;
@@ -49,9 +49,9 @@ pub fn write(due: &[Unwritten]) -> Vec<Unwritten> {
 }
 
 fn is_done(used: &Unwritten) -> bool {
-    let key = Some(uuid_datum(&used.key));
-    let used_at = Some(pg_sys::Datum::from(used.used_at));
-    let is_written = WRITE.with(|write| write.write(&[key, used_at], |rows| !rows.is_empty()));
+    let key = Value::from(&used.key);
+    let values = [key, used.used_at.into()];
+    let is_written = WRITE.with(|write| write.write(&values, |rows| !rows.is_empty()));
     is_written || EXISTS.with(|exists| exists.read(&[key], |rows| rows.is_empty()))
 }
 

@@ -12,10 +12,10 @@ use pgrx::pg_sys;
 
 use super::format::Hash;
 use super::record::{ApiKey, Kind, Stored, Uuid};
-use crate::pg::datum::{bytea_datum, uuid_datum};
 use crate::pg::invalidation::RelcacheEpoch;
 use crate::pg::primary_key::{self, Tuple};
 use crate::pg::query;
+use crate::pg::value::Value;
 
 /// Columns of kijko.api_key_secrets.
 mod secret {
@@ -88,8 +88,8 @@ fn read(hash: &Hash) -> Option<Found> {
         };
         // SAFETY: the primary key is of type bytea.
         let (id, valid_until) = unsafe {
-            let equals = pg_sys::F_BYTEAEQ;
-            primary_key::find(secrets, bytea_datum(hash), equals, snapshot, read).flatten()?
+            let key = [(Value::Bytes(hash), pg_sys::F_BYTEAEQ)];
+            primary_key::find(secrets, key, snapshot, read).flatten()?
         };
         let stored = in_snapshot(&id, snapshot)?;
         let text = stored.key.to_text();
@@ -108,9 +108,7 @@ pub fn by_id(id: &Uuid) -> Option<Stored> {
 fn in_snapshot(id: &Uuid, snapshot: pg_sys::Snapshot) -> Option<Stored> {
     let keys = query::find_table(c"api_keys")?;
     // SAFETY: the primary key is of type uuid.
-    unsafe {
-        primary_key::find(keys, uuid_datum(id), pg_sys::F_UUID_EQ, snapshot, stored).flatten()
-    }
+    unsafe { primary_key::find(keys, [(id.into(), pg_sys::F_UUID_EQ)], snapshot, stored).flatten() }
 }
 
 fn stored(row: &Tuple) -> Option<Stored> {

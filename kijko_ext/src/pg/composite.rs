@@ -2,6 +2,9 @@
 
 use pgrx::pg_sys;
 
+use super::datum;
+use super::value::Value;
+
 /// A row of a function's declared result type. Its descriptor comes from the backend's type cache: making a new one for each
 /// call cost more than the whole rate limiter. Only an allocation happens before it is used, so it needs no pin.
 ///
@@ -9,11 +12,10 @@ use pgrx::pg_sys;
 /// `call` is a running call of a function that is declared to return a composite type with columns of these types.
 pub unsafe fn form<const N: usize>(
     call: pg_sys::FunctionCallInfo,
-    columns: [Option<pg_sys::Datum>; N],
+    columns: &[Value; N],
 ) -> pg_sys::Datum {
-    let mut values = columns.map(|column| column.unwrap_or(pg_sys::Datum::null()));
-    let mut nulls = columns.map(|column| column.is_none());
     unsafe {
+        let (mut values, mut nulls) = datum::of_row(columns);
         let descriptor = descriptor((*call).flinfo);
         if descriptor.is_null() || (*descriptor).natts != N as i32 {
             pgrx::error!("the result is not of the type that this library was built for");

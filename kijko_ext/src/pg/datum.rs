@@ -1,25 +1,58 @@
-//! Values of Postgres made from Rust's.
+//! Datums made from Rust's values. All of them are copies in the current memory context, which in the body of an SQL function
+//! is its call's, except those of `of`.
 
 use std::ffi::CString;
 
 use pgrx::pg_sys;
 
+use super::value::{Held, Value};
+
+/// The datum of a value; None for null. A uuid is not copied.
+///
+/// # Safety
+/// The datum is used no longer than the value lives, and only while the current memory context does.
+pub unsafe fn of(value: Value) -> Option<pg_sys::Datum> {
+    match value {
+        Value::Null => None,
+        Value::Integer(integer) => Some(pg_sys::Datum::from(integer)),
+        Value::Uuid(uuid) => Some(pg_sys::Datum::from(uuid.as_ptr())),
+        Value::Text(text) => Some(text_datum(text)),
+        Value::Bytes(bytes) => Some(bytea_datum(bytes)),
+        Value::Held(held) => Some(pg_sys::Datum::from(held.datum())),
+    }
+}
+
+/// The datums of a row's columns, and which of them are null.
+///
+/// # Safety
+/// As for `of`.
+pub unsafe fn of_row<const N: usize>(columns: &[Value; N]) -> ([pg_sys::Datum; N], [bool; N]) {
+    // SAFETY: as the caller says.
+    let datums = columns.map(|column| unsafe { of(column) });
+    (
+        datums.map(|datum| datum.unwrap_or(pg_sys::Datum::null())),
+        datums.map(|datum| datum.is_none()),
+    )
+}
+
 pub fn text_datum(text: &str) -> pg_sys::Datum {
-    // SAFETY: copies into the current memory context.
+    varlena(text.as_bytes())
+}
+
+fn bytea_datum(bytes: &[u8]) -> pg_sys::Datum {
+    varlena(bytes)
+}
+
+/// A text and a bytea have the same header and layout.
+fn varlena(bytes: &[u8]) -> pg_sys::Datum {
+    // SAFETY: copies into the current memory context; the bytes need not be text.
     unsafe {
-        pg_sys::Datum::from(pg_sys::cstring_to_text_with_len(
-            text.as_ptr().cast(),
-            text.len() as i32,
-        ))
+        let copy = pg_sys::cstring_to_text_with_len(bytes.as_ptr().cast(), bytes.len() as i32);
+        pg_sys::Datum::from(copy)
     }
 }
 
 pub fn uuid_datum(uuid: &[u8; 16]) -> pg_sys::Datum {
-    pg_sys::Datum::from(uuid.as_ptr())
-}
-
-/// A uuid copied into the current memory context.
-pub fn copied_uuid(uuid: &[u8; 16]) -> pg_sys::Datum {
     // SAFETY: sixteen bytes in the current memory context.
     unsafe {
         let copy: *mut [u8; 16] = pg_sys::palloc(16).cast();
@@ -28,37 +61,48 @@ pub fn copied_uuid(uuid: &[u8; 16]) -> pg_sys::Datum {
     }
 }
 
-pub fn uuid_from_text(text: &str) -> pg_sys::Datum {
-    input(pg_sys::F_UUID_IN, text)
-}
-
 /// A jsonb value. An error when the text is not JSON.
-pub fn json_datum(text: &str) -> pg_sys::Datum {
-    input(pg_sys::F_JSONB_IN, text)
+///
+/// # Safety
+/// The lifetime ends before the current memory context.
+pub unsafe fn json<'a>(text: &str) -> Held<'a> {
+    // SAFETY: a copy in the current memory context.
+    unsafe { Held::new(input(pg_sys::F_JSONB_IN, text).value()) }
 }
 
 /// Calls the input function of a type.
 pub fn input(function: u32, text: &str) -> pg_sys::Datum {
     let text = CString::new(text).unwrap_or_default();
     let argument = pg_sys::Datum::from(text.as_ptr());
-    // SAFETY: input functions take a cstring.
+    // SAFETY: input functions take a cstring, and keep nothing of it.
     unsafe {
         pg_sys::OidFunctionCall1Coll(pg_sys::Oid::from(function), pg_sys::InvalidOid, argument)
     }
 }
 
 /// Merges two objects. The second's value wins for a name that both have.
-pub fn json_join(first: pg_sys::Datum, second: pg_sys::Datum) -> pg_sys::Datum {
+///
+/// # Safety
+/// Both are jsonb. The lifetime ends before the current memory context.
+pub unsafe fn json_join<'a>(first: Held<'a>, second: Held<'a>) -> Held<'a> {
     let function = pg_sys::Oid::from(pg_sys::F_JSONB_CONCAT);
-    // SAFETY: jsonb_concat takes two jsonb values.
-    unsafe { pg_sys::OidFunctionCall2Coll(function, pg_sys::InvalidOid, first, second) }
+    let [first, second] = [first, second].map(|json| pg_sys::Datum::from(json.datum()));
+    // SAFETY: jsonb_concat takes two jsonb values. Its result is a copy, or one of them.
+    unsafe {
+        let joined = pg_sys::OidFunctionCall2Coll(function, pg_sys::InvalidOid, first, second);
+        Held::new(joined.value())
+    }
 }
 
 /// Whether a jsonb value is an object.
-pub fn is_object(json: pg_sys::Datum) -> bool {
+///
+/// # Safety
+/// It is a jsonb.
+pub unsafe fn is_object(json: Held) -> bool {
     const OBJECT: u32 = 0x2000_0000; // JB_FOBJECT
-    // SAFETY: a jsonb datum; the first word of its content is the root container's header.
+    // SAFETY: the first word of its content is the root container's header.
     unsafe {
+        let json = pg_sys::Datum::from(json.datum());
         let json = pg_sys::pg_detoast_datum(json.cast_mut_ptr());
         let header = json
             .cast::<u8>()
@@ -66,14 +110,5 @@ pub fn is_object(json: pg_sys::Datum) -> bool {
             .cast::<u32>()
             .read_unaligned();
         header & OBJECT != 0
-    }
-}
-
-/// A bytea copied into the current memory context.
-pub fn bytea_datum(bytes: &[u8]) -> pg_sys::Datum {
-    // SAFETY: the same header and layout as a text; the bytes need not be one.
-    unsafe {
-        let copy = pg_sys::cstring_to_text_with_len(bytes.as_ptr().cast(), bytes.len() as i32);
-        pg_sys::Datum::from(copy)
     }
 }

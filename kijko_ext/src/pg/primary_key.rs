@@ -3,6 +3,9 @@
 
 use pgrx::prelude::*;
 
+use super::datum;
+use super::value::Value;
+
 /// A row, while its scan is open.
 pub struct Tuple {
     tuple: pg_sys::HeapTuple,
@@ -52,31 +55,40 @@ impl Tuple {
     }
 }
 
-/// Runs `read` on the row whose primary key, of one column, is `key` by the function `equals`.
+/// Runs `read` on the row whose primary key is `key`: a value for each of its columns, and the function that compares it.
 ///
 /// # Safety
-/// `key` is of the column's type, and outlives the call. `snapshot` is active.
-pub unsafe fn find<T>(
+/// The values are of the columns' types, and not null. Texts are compared in the collation "C". `snapshot` is active, or one
+/// that needs not be.
+pub unsafe fn find<const N: usize, T>(
     table: pg_sys::Oid,
-    key: pg_sys::Datum,
-    equals: u32,
+    key: [(Value, u32); N],
     snapshot: pg_sys::Snapshot,
     read: impl FnOnce(&Tuple) -> T,
 ) -> Option<T> {
     // SAFETY: the relation is opened with a lock and closed again. An error in between aborts the transaction, which releases
-    // both.
+    // both. The scan does not outlive the key.
     unsafe {
         let table = pg_sys::table_open(table, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
-        let mut scan_key = pg_sys::ScanKeyData::default();
-        pg_sys::ScanKeyInit(
-            &mut scan_key,
-            1,
-            pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
-            pg_sys::Oid::from(equals),
-            key,
-        );
+        let mut scan_keys = [pg_sys::ScanKeyData::default(); N];
+        for (at, (value, equals)) in key.into_iter().enumerate() {
+            pg_sys::ScanKeyInit(
+                &mut scan_keys[at],
+                at as i16 + 1,
+                pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
+                pg_sys::Oid::from(equals),
+                datum::of(value).unwrap_or(pg_sys::Datum::null()),
+            );
+        }
         let index = pg_sys::RelationGetPrimaryKeyIndex(table);
-        let scan = pg_sys::systable_beginscan(table, index, true, snapshot, 1, &mut scan_key);
+        let scan = pg_sys::systable_beginscan(
+            table,
+            index,
+            true,
+            snapshot,
+            N as i32,
+            scan_keys.as_mut_ptr(),
+        );
         let tuple = pg_sys::systable_getnext(scan);
         let found = (!tuple.is_null()).then(|| read(&Tuple::new(tuple, (*table).rd_att)));
         pg_sys::systable_endscan(scan);

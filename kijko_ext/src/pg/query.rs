@@ -6,6 +6,9 @@ use std::ffi::{CStr, CString};
 
 use pgrx::prelude::*;
 
+use super::datum;
+use super::value::Value;
+
 /// A statement with its plan.
 pub struct Statement {
     sql: &'static str,
@@ -29,29 +32,16 @@ impl Statement {
     }
 
     /// Reads with the newest snapshot instead of the transaction's own. It stays active while `f` runs.
-    pub fn read<R>(&self, values: &[Option<pg_sys::Datum>], f: impl FnOnce(&[Row]) -> R) -> R {
+    pub fn read<R>(&self, values: &[Value], f: impl FnOnce(&[Row]) -> R) -> R {
         self.run(values, true, f)
     }
 
     /// Writes with the transaction's snapshot, like any of its statements.
-    pub fn write<R>(&self, values: &[Option<pg_sys::Datum>], f: impl FnOnce(&[Row]) -> R) -> R {
+    pub fn write<R>(&self, values: &[Value], f: impl FnOnce(&[Row]) -> R) -> R {
         self.run(values, false, f)
     }
 
-    fn run<R>(
-        &self,
-        values: &[Option<pg_sys::Datum>],
-        read_only: bool,
-        f: impl FnOnce(&[Row]) -> R,
-    ) -> R {
-        let mut datums: Vec<_> = values
-            .iter()
-            .map(|value| value.unwrap_or(pg_sys::Datum::null()))
-            .collect();
-        let nulls: Vec<_> = values
-            .iter()
-            .map(|value| if value.is_some() { b' ' } else { b'n' } as i8)
-            .collect();
+    fn run<R>(&self, values: &[Value], read_only: bool, f: impl FnOnce(&[Row]) -> R) -> R {
         as_owner(|| {
             // SAFETY: values and types agree by construction of the callers. An error ends the (sub)transaction,
             // which ends SPI, pops the snapshot and frees everything.
@@ -60,12 +50,22 @@ impl Statement {
                     error!("SPI_connect failed");
                 }
                 let plan = self.plan();
+                // In SPI's own memory, until SPI_finish.
+                let datums: Vec<_> = values.iter().map(|value| datum::of(*value)).collect();
+                let mut values: Vec<_> = datums
+                    .iter()
+                    .map(|datum| datum.unwrap_or(pg_sys::Datum::null()))
+                    .collect();
+                let nulls: Vec<_> = datums
+                    .iter()
+                    .map(|datum| if datum.is_some() { b' ' } else { b'n' } as i8)
+                    .collect();
                 if read_only {
                     pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
                 }
                 let code = pg_sys::SPI_execute_plan(
                     plan,
-                    datums.as_mut_ptr(),
+                    values.as_mut_ptr(),
                     nulls.as_ptr(),
                     read_only,
                     0,

@@ -2,21 +2,38 @@
 //! functions are declared by hand. Their guarded part returns either a value or a prepared call of a plpgsql function that
 //! raises. The outermost frame owns nothing that an error would leak, and makes that call.
 
+use std::marker::PhantomData;
 use std::mem::size_of;
 
 use pgrx::prelude::*;
 
-use super::datum::{self, text_datum};
+use super::datum;
+use super::value::Held;
 
-/// The arguments of a call.
+/// The arguments of a call. What is made of them lives as long as the call.
 #[derive(Clone, Copy)]
-pub struct Arguments(pub pg_sys::FunctionCallInfo);
+pub struct Arguments<'call> {
+    call: pg_sys::FunctionCallInfo,
+    lifetime: PhantomData<&'call ()>,
+}
 
-impl Arguments {
-    pub fn datum(self, at: usize) -> Option<pg_sys::Datum> {
+impl<'call> Arguments<'call> {
+    /// The call itself.
+    pub fn call(self) -> pg_sys::FunctionCallInfo {
+        self.call
+    }
+
+    fn datum(self, at: usize) -> Option<pg_sys::Datum> {
         // SAFETY: SQL declares as many arguments as are read.
-        let argument = unsafe { &*(*self.0).args.as_ptr().add(at) };
+        let argument = unsafe { &*(*self.call).args.as_ptr().add(at) };
         (!argument.isnull).then_some(argument.value)
+    }
+
+    /// An argument as it is.
+    pub fn held(self, at: usize) -> Option<Held<'call>> {
+        // SAFETY: arguments live as long as the call.
+        self.datum(at)
+            .map(|datum| unsafe { Held::new(datum.value()) })
     }
 
     /// Also a timestamptz, in Postgres microseconds.
@@ -30,7 +47,7 @@ impl Arguments {
             .map(|datum| unsafe { datum.cast_mut_ptr::<[u8; 16]>().read() })
     }
 
-    pub fn text<'a>(self, at: usize) -> Option<&'a str> {
+    pub fn text(self, at: usize) -> Option<&'call str> {
         // SAFETY: declared as text; it lives as long as the call.
         self.datum(at)
             .and_then(|datum| unsafe { <&str>::from_datum(datum, false) })
@@ -50,7 +67,7 @@ impl Arguments {
 
     pub fn null(self) -> pg_sys::Datum {
         // SAFETY: the call is ours.
-        unsafe { (*self.0).isnull = true };
+        unsafe { (*self.call).isnull = true };
         pg_sys::Datum::null()
     }
 }
@@ -58,7 +75,68 @@ impl Arguments {
 /// The error that a call ends in: the SQL function that raises it, and its arguments.
 pub struct Refusal {
     function: &'static str,
-    arguments: Vec<Option<pg_sys::Datum>>,
+    arguments: Vec<Argument>,
+}
+
+/// An argument of a refusal. It owns what it says, because it outlives the frames that know it.
+pub enum Argument {
+    Null,
+    Integer(i64),
+    Text(String),
+    /// A composite value as Postgres lays it out.
+    Row(Vec<u8>),
+}
+
+impl Argument {
+    /// # Safety
+    /// The datum of a composite value that was formed in memory.
+    pub unsafe fn row(row: pg_sys::Datum) -> Self {
+        // SAFETY: a varlena with a header of four bytes.
+        unsafe {
+            let row: *mut pg_sys::varlena = row.cast_mut_ptr();
+            let size = pgrx::varlena::varsize_any(row);
+            Self::Row(std::slice::from_raw_parts(row.cast(), size).to_vec())
+        }
+    }
+
+    /// In the current memory context.
+    fn datum(&self) -> Option<pg_sys::Datum> {
+        match self {
+            Self::Null => None,
+            Self::Integer(integer) => Some(pg_sys::Datum::from(*integer)),
+            Self::Text(text) => Some(datum::text_datum(text)),
+            // SAFETY: as many bytes as are copied; palloc aligns.
+            Self::Row(row) => unsafe {
+                let copy: *mut u8 = pg_sys::palloc(row.len()).cast();
+                copy.copy_from_nonoverlapping(row.as_ptr(), row.len());
+                Some(pg_sys::Datum::from(copy))
+            },
+        }
+    }
+}
+
+impl From<i64> for Argument {
+    fn from(integer: i64) -> Self {
+        Self::Integer(integer)
+    }
+}
+
+impl From<i32> for Argument {
+    fn from(integer: i32) -> Self {
+        Self::Integer(integer.into())
+    }
+}
+
+impl From<&str> for Argument {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl<T: Into<Argument>> From<Option<T>> for Argument {
+    fn from(argument: Option<T>) -> Self {
+        argument.map_or(Self::Null, Into::into)
+    }
 }
 
 impl Refusal {
@@ -66,11 +144,7 @@ impl Refusal {
     pub fn new(code: &str, details: &str, hint: Option<&str>) -> Self {
         Self {
             function: "kijko.fail(pg_catalog.text,pg_catalog.text,pg_catalog.text)",
-            arguments: vec![
-                Some(text_datum(code)),
-                Some(text_datum(details)),
-                hint.map(text_datum),
-            ],
+            arguments: vec![code.into(), details.into(), hint.into()],
         }
     }
 
@@ -78,7 +152,7 @@ impl Refusal {
         Self::new("invalid_input", details, None)
     }
 
-    pub fn by(function: &'static str, arguments: Vec<Option<pg_sys::Datum>>) -> Self {
+    pub fn by(function: &'static str, arguments: Vec<Argument>) -> Self {
         Self {
             function,
             arguments,
@@ -98,8 +172,9 @@ impl Refusal {
             (*call).nargs = self.arguments.len() as i16;
             for (at, argument) in self.arguments.iter().enumerate() {
                 let place = (*call).args.as_mut_ptr().add(at);
-                (*place).value = argument.unwrap_or(pg_sys::Datum::null());
-                (*place).isnull = argument.is_none();
+                let datum = argument.datum();
+                (*place).value = datum.unwrap_or(pg_sys::Datum::null());
+                (*place).isnull = datum.is_none();
             }
             call
         }
@@ -122,8 +197,12 @@ pub enum Outcome {
 
 /// Runs a function's body. Errors of Postgres and panics leave it as errors of Postgres.
 pub unsafe fn guarded(body: fn(Arguments) -> Answer, call: pg_sys::FunctionCallInfo) -> Outcome {
+    let arguments = Arguments {
+        call,
+        lifetime: PhantomData,
+    };
     unsafe {
-        pg_sys::panic::pgrx_extern_c_guard(|| match body(Arguments(call)) {
+        pg_sys::panic::pgrx_extern_c_guard(|| match body(arguments) {
             Ok(value) => Outcome::Value(value),
             Err(refusal) => Outcome::Raise(refusal.prepare()),
         })

@@ -188,7 +188,7 @@ pub fn verdict<'a>(
     Verdict {
         allowed: decision.allowed,
         code: decision.is_over().then_some("quota_exceeded"),
-        meter: Some(meter),
+        meter: Some(meter.into()),
         used: Some(decision.used),
         limit: policy.limit,
         remaining: policy

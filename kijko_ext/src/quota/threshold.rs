@@ -7,7 +7,6 @@ use pgrx::pg_sys;
 use super::counter::counter_pins::Counter;
 use super::meter_key::MeterKey;
 use super::policy::limit_cache::QuotaPolicy;
-use crate::pg::datum;
 use crate::pg::query::Statement;
 
 /// Per cent, and the bit of each in the counter. ledger/load.rs loads the same bits.
@@ -45,15 +44,14 @@ pub fn record_threshold(
     };
     let mine = counter.claim_thresholds(reached(used, limit));
     for (percent, _) in THRESHOLDS.iter().filter(|(_, bit)| mine & bit != 0) {
-        let integer = |value: i64| Some(pg_sys::Datum::from(value));
         let values = [
-            Some(datum::uuid_datum(key.subject)),
-            Some(datum::text_datum(key.meter)),
-            integer(policy.period.start),
-            integer(*percent),
-            integer(used),
-            integer(limit),
-            integer(now),
+            key.subject.into(),
+            key.meter.into(),
+            policy.period.start.into(),
+            (*percent).into(),
+            used.into(),
+            limit.into(),
+            now.into(),
         ];
         RECORD.with(|statement| statement.write(&values, |_| ()));
     }

@@ -34,8 +34,7 @@ pub fn rate_limits<'a>(
     pers: Array<'a, Interval>,
     bursts: default!(Option<Array<'a, i32>>, "null"),
     costs: default!(Option<Array<'a, i32>>, "null"),
-) -> Verdict<'a> {
-    let keys: Vec<Option<&'a str>> = keys.iter().map(|key| key.as_deref().map(kept)).collect();
+) -> Verdict<'static> {
     let of = |array: &Option<Array<'a, i32>>, at| array.as_ref().and_then(|a| a.get(at)).flatten();
     let same =
         |array: &Option<Array<'a, i32>>| array.as_ref().is_none_or(|a| a.len() == keys.len());
@@ -48,7 +47,7 @@ pub fn rate_limits<'a>(
     let limits: Vec<_> = (0..keys.len())
         .map(|at| {
             RequestedLimit::new(
-                keys[at],
+                keys[at].as_deref(),
                 rates.get(at).flatten(),
                 pers.get(at).flatten(),
                 of(&bursts, at),
@@ -67,17 +66,7 @@ pub fn rate_limits<'a>(
         .max_by_key(|(_, decision)| decision.retry_after)
         .or_else(|| all().min_by_key(part))
         .unwrap_or_else(|| errors::bad_argument("a call has 1 to 16 limits"));
-    limit.verdict(decision)
-}
-
-/// A copy that lives as long as the call.
-fn kept<'a>(text: &str) -> &'a str {
-    // SAFETY: as many bytes as are copied, in the call's memory context, and UTF-8 as before.
-    unsafe {
-        let copy: *mut u8 = pg_sys::palloc(text.len()).cast();
-        copy.copy_from_nonoverlapping(text.as_ptr(), text.len());
-        std::str::from_utf8_unchecked(std::slice::from_raw_parts(copy, text.len()))
-    }
+    limit.verdict(decision).into_owned()
 }
 
 /// What one call asks for, checked.
@@ -128,7 +117,7 @@ impl<'a> RequestedLimit<'a> {
         Verdict {
             allowed: decision.allowed,
             code: (!decision.allowed).then_some("rate_limited"),
-            meter: Some(self.key),
+            meter: Some(self.key.into()),
             used: Some(i64::from(burst - decision.remaining)),
             limit: Some(i64::from(burst)),
             remaining: Some(i64::from(decision.remaining)),

@@ -22,12 +22,13 @@ const RETRY_AFTER: i16 = 8;
 
 fn limit_headers(arguments: Arguments) -> Answer {
     let nothing = pg_sys::Datum::null(); // void is not null
-    let Some(verdict) = arguments.datum(0) else {
+    let Some(verdict) = arguments.held(0) else {
         return Ok(nothing);
     };
     // SAFETY: declared as kijko.verdict.
-    let tuple: pg_sys::HeapTupleHeader =
-        unsafe { pg_sys::pg_detoast_datum(verdict.cast_mut_ptr()).cast() };
+    let tuple: pg_sys::HeapTupleHeader = unsafe {
+        pg_sys::pg_detoast_datum(pg_sys::Datum::from(verdict.datum()).cast_mut_ptr()).cast()
+    };
     let column = |number| {
         let mut null = false;
         // SAFETY: as above, so it has these columns.

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use pgrx::prelude::*;
 
 use crate::caller::{self, Caller};
-use crate::pg::datum::copied_uuid;
+use crate::pg::datum::uuid_datum;
 use crate::pg::invalidation::RelcacheEpoch;
 use crate::pg::sql_function::{Answer, Arguments, Refusal, sql_function};
 use crate::pg::{query, trigger};
@@ -91,7 +91,7 @@ pub fn requested_by_header() -> Result<Option<Uuid>, Refusal> {
 fn requested_org_id(arguments: Arguments) -> Answer {
     Ok(requested()?.map_or_else(
         || arguments.null(),
-        |organization| copied_uuid(&organization),
+        |organization| uuid_datum(&organization),
     ))
 }
 

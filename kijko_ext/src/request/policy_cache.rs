@@ -8,7 +8,6 @@ use std::rc::Rc;
 use pgrx::prelude::*;
 
 use super::policy::{self, RateLimitPolicy, Scope};
-use crate::pg::datum;
 use crate::pg::invalidation::RelcacheEpoch;
 use crate::pg::query::{self, Row, Statement};
 use crate::rate_limit::gcra;
@@ -112,7 +111,7 @@ pub fn read_request(organization: Option<&Uuid>, user: Option<&Uuid>) -> Request
 
 fn read_own(subject: &Uuid) -> Option<Tier> {
     TIER.with(|statement| {
-        statement.read(&[Some(datum::uuid_datum(subject))], |rows| {
+        statement.read(&[subject.into()], |rows| {
             rows.first().and_then(|row| row.text(1)).map(Tier::from)
         })
     })

@@ -78,13 +78,13 @@ fn seal_key_ids(_: Arguments) -> Answer {
         .ok_or_else(|| Refusal::new("internal", "the ids of the keys are not an array", None))
 }
 
-fn sealed<'a>(arguments: Arguments) -> Result<&'a str, Refusal> {
+fn sealed(arguments: Arguments<'_>) -> Result<&str, Refusal> {
     arguments
         .text(0)
         .ok_or_else(|| bad("the sealed text must not be null"))
 }
 
-fn context<'a>(arguments: Arguments) -> Result<&'a str, Refusal> {
+fn context(arguments: Arguments<'_>) -> Result<&str, Refusal> {
     match arguments.text(1) {
         Some(context) if (1..=MAX_CONTEXT).contains(&context.len()) => Ok(context),
         _ => Err(bad("the context must have 1 to 1024 bytes")),

@@ -7,7 +7,6 @@ use pgrx::prelude::*;
 use super::cache_state::{self, Loading};
 use super::revocation_cache;
 use crate::clock;
-use crate::pg::datum::uuid_datum;
 use crate::pg::primary_key::{self, Tuple};
 use crate::pg::query::{self, Statement};
 use crate::pg::sql_function::{Answer, Arguments, sql_function};
@@ -107,8 +106,14 @@ fn in_table(relation: pg_sys::Oid, session: &[u8; 16]) -> Option<i64> {
     let read = |row: &Tuple| row.integer(EXPIRES_AT);
     // SAFETY: the primary key is of type uuid; every statement has an active snapshot.
     unsafe {
-        let (key, snapshot) = (uuid_datum(session), pg_sys::GetActiveSnapshot());
-        primary_key::find(relation, key, pg_sys::F_UUID_EQ, snapshot, read).flatten()
+        let snapshot = pg_sys::GetActiveSnapshot();
+        primary_key::find(
+            relation,
+            [(session.into(), pg_sys::F_UUID_EQ)],
+            snapshot,
+            read,
+        )
+        .flatten()
     }
 }
 

@@ -5,6 +5,7 @@ use pgrx::pg_sys;
 
 use super::arguments;
 use crate::pg::sql_function::{self, Answer, Arguments, Refusal, sql_function};
+use crate::pg::value::Held;
 use crate::quota::counter::counter_pins::{Counter, Mark};
 use crate::quota::engine::{self, QuotaDecision};
 use crate::quota::idempotency::{self, Recorded};
@@ -35,7 +36,7 @@ struct Request<'a> {
     meter: &'a str,
     amount: i64,
     idempotency_key: Option<&'a str>,
-    attributes: Option<pg_sys::Datum>,
+    attributes: Option<Held<'a>>,
 }
 
 /// One subject's part of the use.
@@ -87,18 +88,18 @@ fn charge_or_refuse(arguments: Arguments, request: &Request) -> Answer {
     }
 }
 
-fn request_of_one<'a>(arguments: Arguments) -> Result<Request<'a>, Refusal> {
+fn request_of_one(arguments: Arguments<'_>) -> Result<Request<'_>, Refusal> {
     let (subject, meter) = arguments::subject_and_meter(arguments)?;
     Ok(Request {
         subjects: vec![subject],
         meter,
         amount: arguments::amount(arguments, 2)?,
         idempotency_key: arguments.text(3),
-        attributes: arguments::attributes(None)?,
+        attributes: arguments::attributes(arguments, None)?,
     })
 }
 
-fn request_of_many<'a>(arguments: Arguments) -> Result<Request<'a>, Refusal> {
+fn request_of_many(arguments: Arguments<'_>) -> Result<Request<'_>, Refusal> {
     engine::check_transaction();
     let subjects: Option<Vec<_>> = arguments.uuids(0).unwrap_or_default().into_iter().collect();
     let mut subjects = subjects
@@ -112,7 +113,7 @@ fn request_of_many<'a>(arguments: Arguments) -> Result<Request<'a>, Refusal> {
         meter: meter.ok_or_else(|| Refusal::invalid("a use needs a meter in lower case"))?,
         amount: arguments::amount(arguments, 2)?,
         idempotency_key: arguments.text(3),
-        attributes: arguments::attributes(arguments.datum(4))?,
+        attributes: arguments::attributes(arguments, arguments.held(4))?,
     })
 }
 
@@ -217,7 +218,7 @@ fn replay<'a>(meter: &'a str, recorded: &Recorded) -> Verdict<'a> {
     Verdict {
         allowed: true,
         code: recorded.is_over.then_some("quota_exceeded"),
-        meter: Some(meter),
+        meter: Some(meter.into()),
         used: recorded.used,
         limit: recorded.limit,
         remaining: recorded

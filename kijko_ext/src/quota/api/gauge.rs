@@ -77,7 +77,7 @@ fn change(arguments: Arguments, key: MeterKey, delta: impl FnOnce(i64) -> Option
     if delta != 0 {
         let entry = LedgerEntry {
             kind: "gauge",
-            attributes: arguments::attributes(None)?,
+            attributes: arguments::attributes(arguments, None)?,
             ..engine::new_entry(&policy, key, delta, decision.overage, now)
         };
         engine::record(counter, &policy, &decision, now, entry);

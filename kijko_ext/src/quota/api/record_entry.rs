@@ -42,7 +42,7 @@ fn record_entry(arguments: Arguments) -> Answer {
         .find(|kind| Some(**kind) == arguments.text(6))
         .copied()
         .unwrap_or("correction");
-    let attributes = arguments::attributes(arguments.datum(11))?;
+    let attributes = arguments::attributes(arguments, arguments.held(11))?;
     let now = clock::now_micros();
     let idempotency_key = arguments.text(8);
     if let Some(idempotency_key) = idempotency_key

@@ -1,7 +1,5 @@
 //! `kijko.reserve`: reserves an amount as a hold.
 
-use pgrx::pg_sys;
-
 use super::arguments;
 use crate::clock;
 use crate::pg::datum;
@@ -46,7 +44,7 @@ fn reserve(arguments: Arguments) -> Answer {
             policy.period.start,
         )?
     {
-        return Ok(id);
+        return Ok(datum::uuid_datum(&id));
     }
     let decision = engine::decide(counter, &policy, key, amount, now);
     if !decision.allowed {
@@ -54,12 +52,12 @@ fn reserve(arguments: Arguments) -> Answer {
         return Err(Refusal::by(
             "kijko.refuse_hold(pg_catalog.text,pg_catalog.int8,pg_catalog.int8,pg_catalog.timestamptz,pg_catalog.int4,pg_catalog.int8)",
             vec![
-                Some(datum::text_datum(meter)),
-                verdict.used.map(pg_sys::Datum::from),
-                verdict.limit.map(pg_sys::Datum::from),
-                verdict.reset_at.map(pg_sys::Datum::from),
-                verdict.retry_after.map(pg_sys::Datum::from),
-                Some(pg_sys::Datum::from(amount)),
+                meter.into(),
+                verdict.used.into(),
+                verdict.limit.into(),
+                verdict.reset_at.into(),
+                verdict.retry_after.into(),
+                amount.into(),
             ],
         ));
     }
@@ -75,7 +73,7 @@ fn reserve(arguments: Arguments) -> Answer {
         expires_at,
     });
     counter.slot().expect_expiry(expires_at);
-    Ok(datum::copied_uuid(&id))
+    Ok(datum::uuid_datum(&id))
 }
 
 /// The hold that an earlier call made under the key, if it is settled or open. An expired or released hold reserves
@@ -87,7 +85,7 @@ fn existing(
     now: i64,
     expires_at: i64,
     period_start: i64,
-) -> Result<Option<pg_sys::Datum>, Refusal> {
+) -> Result<Option<[u8; 16]>, Refusal> {
     let Some(found) = store::find(key, idempotency_key, now) else {
         return Ok(None);
     };
@@ -98,6 +96,6 @@ fn existing(
         );
         return Err(Refusal::new("idempotency_conflict", &details, None));
     }
-    let is_free = !found.is_current && store::extend(found.id, expires_at, period_start);
+    let is_free = !found.is_current && store::extend(&found.id, expires_at, period_start);
     Ok((!is_free).then_some(found.id))
 }

@@ -2,7 +2,6 @@
 
 use pgrx::prelude::*;
 
-use crate::pg::datum;
 use crate::pg::query::Statement;
 use crate::quota::meter_key::MeterKey;
 
@@ -26,10 +25,10 @@ thread_local! {
 /// would not find them any more, and their amounts would be released twice. Skips holds that another transaction is ending.
 pub fn expire(key: MeterKey, period_start: i64, now: i64) -> i64 {
     let values = [
-        Some(datum::uuid_datum(key.subject)),
-        Some(datum::text_datum(key.meter)),
-        Some(pg_sys::Datum::from(period_start)),
-        Some(pg_sys::Datum::from(now)),
+        key.subject.into(),
+        key.meter.into(),
+        period_start.into(),
+        now.into(),
     ];
     EXPIRE.with(|statement| statement.write(&values, |rows| rows[0].integer(1).unwrap_or(0)))
 }

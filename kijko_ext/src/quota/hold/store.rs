@@ -3,13 +3,12 @@
 use pgrx::prelude::*;
 
 use crate::errors;
-use crate::pg::datum;
 use crate::pg::query::Statement;
 use crate::quota::meter_key::MeterKey;
 
 thread_local! {
     static FIND: Statement = const { Statement::new(
-        "select o.id::pg_catalog.text, o.amount, \
+        "select o.id, o.amount, \
              case when o.state operator(pg_catalog.=) 'settled' \
                  or o.state operator(pg_catalog.=) 'open' and o.expires_at operator(pg_catalog.>) $4 then 1::pg_catalog.int8 end \
          from kijko.holds as o \
@@ -41,7 +40,7 @@ thread_local! {
 
 /// A hold found by its key.
 pub struct Found {
-    pub id: pg_sys::Datum,
+    pub id: [u8; 16],
     pub amount: i64,
     /// Settled, or open and not expired.
     pub is_current: bool,
@@ -62,33 +61,26 @@ pub struct NewHold<'a> {
 
 pub fn find(key: MeterKey, idempotency_key: &str, now: i64) -> Option<Found> {
     let values = [
-        Some(datum::uuid_datum(key.subject)),
-        Some(datum::text_datum(key.meter)),
-        Some(datum::text_datum(idempotency_key)),
-        Some(pg_sys::Datum::from(now)),
+        key.subject.into(),
+        key.meter.into(),
+        idempotency_key.into(),
+        now.into(),
     ];
-    let row = FIND.with(|statement| {
+    FIND.with(|statement| {
         statement.read(&values, |rows| {
-            rows.first().map(|row| {
-                let id = row.text(1).unwrap_or_default();
-                (id, row.integer(2).unwrap_or(0), row.integer(3).is_some())
+            let row = rows.first()?;
+            Some(Found {
+                id: row.uuid(1)?,
+                amount: row.integer(2).unwrap_or(0),
+                is_current: row.integer(3).is_some(),
             })
         })
-    });
-    row.map(|(id, amount, is_current)| Found {
-        id: datum::uuid_from_text(&id),
-        amount,
-        is_current,
     })
 }
 
 /// Extends an expired hold that no transaction has ended yet. True when its key is free instead.
-pub fn extend(id: pg_sys::Datum, expires_at: i64, period_start: i64) -> bool {
-    let values = [
-        Some(id),
-        Some(pg_sys::Datum::from(expires_at)),
-        Some(pg_sys::Datum::from(period_start)),
-    ];
+pub fn extend(id: &[u8; 16], expires_at: i64, period_start: i64) -> bool {
+    let values = [id.into(), expires_at.into(), period_start.into()];
     let free = EXTEND.with(|statement| {
         statement.write(&values, |rows| {
             rows.first().map(|row| row.integer(1).is_some())
@@ -106,15 +98,15 @@ pub fn extend(id: pg_sys::Datum, expires_at: i64, period_start: i64) -> bool {
 
 pub fn insert(hold: &NewHold) {
     let values = [
-        Some(datum::uuid_datum(hold.id)),
-        Some(datum::uuid_datum(hold.key.subject)),
-        Some(datum::text_datum(hold.key.meter)),
-        Some(pg_sys::Datum::from(hold.period_start)),
-        Some(pg_sys::Datum::from(hold.amount)),
-        hold.idempotency_key.map(datum::text_datum),
-        Some(pg_sys::Datum::from(hold.created_at)),
-        Some(pg_sys::Datum::from(hold.expires_at)),
-        Some(pg_sys::Datum::from(hold.overage)),
+        hold.id.into(),
+        hold.key.subject.into(),
+        hold.key.meter.into(),
+        hold.period_start.into(),
+        hold.amount.into(),
+        hold.idempotency_key.into(),
+        hold.created_at.into(),
+        hold.expires_at.into(),
+        hold.overage.into(),
     ];
     INSERT.with(|statement| statement.write(&values, |_| ()));
 }

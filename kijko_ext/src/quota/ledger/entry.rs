@@ -11,7 +11,7 @@ use pgrx::prelude::*;
 use super::columns::COLUMNS;
 use super::{insert, partition};
 use crate::clock;
-use crate::pg::datum;
+use crate::pg::value::{Held, Value};
 use crate::quota::meter_key::MeterKey;
 
 /// The columns of a row, without its id and the time of its recording.
@@ -28,7 +28,7 @@ pub struct LedgerEntry<'a> {
     pub actor: Option<&'a str>,
     pub reason: Option<&'a str>,
     /// A jsonb datum.
-    pub attributes: Option<pg_sys::Datum>,
+    pub attributes: Option<Held<'a>>,
 }
 
 thread_local! {
@@ -40,21 +40,21 @@ pub fn write(entry: &LedgerEntry) {
     // SAFETY: the partition is locked; the columns are the ledger's.
     unsafe {
         let (table, recorded_at) = partition::open();
-        let text = |text: Option<&str>| text.map(datum::text_datum);
-        let columns: [Option<pg_sys::Datum>; COLUMNS] = [
-            Some(datum::uuid_datum(&new_id(recorded_at))),
-            Some(datum::uuid_datum(entry.key.subject)),
-            text(Some(entry.key.meter)),
-            Some(pg_sys::Datum::from(entry.period_start)),
-            Some(pg_sys::Datum::from(entry.amount)),
-            Some(pg_sys::Datum::from(entry.overage)),
-            text(Some(entry.kind)),
-            Some(pg_sys::Datum::from(entry.occurred_at)),
-            Some(pg_sys::Datum::from(recorded_at)),
-            text(entry.idempotency_key),
-            text(entry.actor),
-            text(entry.reason),
-            entry.attributes,
+        let id = new_id(recorded_at);
+        let columns: [Value; COLUMNS] = [
+            (&id).into(),
+            entry.key.subject.into(),
+            entry.key.meter.into(),
+            entry.period_start.into(),
+            entry.amount.into(),
+            entry.overage.into(),
+            entry.kind.into(),
+            entry.occurred_at.into(),
+            recorded_at.into(),
+            entry.idempotency_key.into(),
+            entry.actor.into(),
+            entry.reason.into(),
+            entry.attributes.into(),
         ];
         insert::row(table, &columns);
         pg_sys::table_close(table, pg_sys::NoLock as pg_sys::LOCKMODE);

@@ -2,17 +2,16 @@
 
 use pgrx::prelude::*;
 
+use crate::pg::datum;
+use crate::pg::value::Value;
+
 /// Inserts a row and its index entries into an open table.
 ///
 /// # Safety
 /// The columns match the table's types, and its indexes are plain ones.
-pub unsafe fn insert<const N: usize>(
-    table: pg_sys::Relation,
-    columns: &[Option<pg_sys::Datum>; N],
-) {
-    let mut values = columns.map(|column| column.unwrap_or(pg_sys::Datum::null()));
-    let mut nulls = columns.map(|column| column.is_none());
+pub unsafe fn insert<const N: usize>(table: pg_sys::Relation, columns: &[Value; N]) {
     unsafe {
+        let (mut values, mut nulls) = datum::of_row(columns);
         if (*(*table).rd_att).natts as usize != N {
             error!("a table of kijko does not have the columns that this library was built for");
         }

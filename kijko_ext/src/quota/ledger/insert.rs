@@ -7,6 +7,8 @@ use pgrx::prelude::*;
 
 use super::columns::{COLUMNS, COUNTER_KEY};
 use super::{heap, unrolled};
+use crate::pg::datum;
+use crate::pg::value::Value;
 
 const LOCK: pg_sys::LOCKMODE = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
 const KEYS: usize = COUNTER_KEY.len();
@@ -51,7 +53,7 @@ mod unguarded {
 
 /// # Safety
 /// `table` is an open and locked partition of the ledger, and `columns` are of its types.
-pub unsafe fn row(table: pg_sys::Relation, columns: &[Option<pg_sys::Datum>; COLUMNS]) {
+pub unsafe fn row(table: pg_sys::Relation, columns: &[Value; COLUMNS]) {
     unsafe {
         match only_index(table) {
             Some(index) if (*(*table).rd_att).natts as usize == COLUMNS => {
@@ -83,13 +85,9 @@ unsafe fn only_index(table: pg_sys::Relation) -> Option<pg_sys::Oid> {
     }
 }
 
-unsafe fn add(
-    table: pg_sys::Relation,
-    index: pg_sys::Oid,
-    columns: &[Option<pg_sys::Datum>; COLUMNS],
-) {
-    let mut values = columns.map(|column| column.unwrap_or(pg_sys::Datum::null()));
-    let mut nulls = columns.map(|column| column.is_none());
+unsafe fn add(table: pg_sys::Relation, index: pg_sys::Oid, columns: &[Value; COLUMNS]) {
+    // SAFETY: the columns outlive this call.
+    let (mut values, mut nulls) = unsafe { datum::of_row(columns) };
     let mut keys = COUNTER_KEY.map(|column| values[column as usize - 1]);
     // SAFETY: nothing in the closure has a destructor. An error ends the (sub)transaction, which closes the index.
     unsafe {

@@ -3,7 +3,6 @@
 use pgrx::prelude::*;
 
 use super::unrolled;
-use crate::pg::datum;
 use crate::pg::query::Statement;
 use crate::quota::counter::slot::Loaded;
 use crate::quota::meter_key::MeterKey;
@@ -32,11 +31,7 @@ thread_local! {
 
 /// Everything committed for a counter: the rolled-up sum, the rows that are not rolled up yet, and open holds.
 pub fn load(key: MeterKey, period_start: i64) -> Loaded {
-    let values = [
-        Some(datum::uuid_datum(key.subject)),
-        Some(datum::text_datum(key.meter)),
-        Some(pg_sys::Datum::from(period_start)),
-    ];
+    let values = [key.subject.into(), key.meter.into(), period_start.into()];
     SUM.with(|statement| {
         statement.read(&values, |rows| {
             let sum = |column| rows[0].integer(column).unwrap_or(0);

@@ -69,7 +69,7 @@ fn find_route(now: i64) -> Route {
     let epoch = EPOCH.current();
     let find = |at: i64| {
         FIND_ROUTE.with(|statement| {
-            statement.read(&[Some(pg_sys::Datum::from(at))], |rows| Route {
+            statement.read(&[at.into()], |rows| Route {
                 epoch,
                 partition: pg_sys::Oid::from(rows[0].integer(1).unwrap_or(0) as u32),
                 from: rows[0].integer(2).unwrap_or(now),

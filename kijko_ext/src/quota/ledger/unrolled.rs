@@ -8,12 +8,14 @@ use std::ptr;
 use pgrx::prelude::*;
 
 use super::columns::{AMOUNT, COLUMNS, COUNTER_KEY, RECORDED_AT};
+use crate::pg::datum;
+use crate::pg::value::Value;
 
 const LOCK: pg_sys::LOCKMODE = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
 
 /// The sum of a counter's rows that the active snapshot sees and that were recorded at `since` or later. A rollup of the
 /// partition, or a move of its rows, does not change what the snapshot sees.
-pub fn sum(partition: pg_sys::Oid, key: &[Option<pg_sys::Datum>; 3], since: i64) -> i64 {
+pub fn sum(partition: pg_sys::Oid, key: &[Value; 3], since: i64) -> i64 {
     // SAFETY: relation and scan are closed; an error in between ends the (sub)transaction, which releases them. The keys
     // have the columns' types and collation ("C", as ScanKeyInit assumes).
     unsafe {
@@ -45,7 +47,7 @@ pub fn sum(partition: pg_sys::Oid, key: &[Option<pg_sys::Datum>; 3], since: i64)
     }
 }
 
-unsafe fn scan_keys(key: &[Option<pg_sys::Datum>; 3]) -> [pg_sys::ScanKeyData; 3] {
+unsafe fn scan_keys(key: &[Value; 3]) -> [pg_sys::ScanKeyData; 3] {
     const EQUAL: [u32; 3] = [
         pg_sys::F_UUID_EQ,
         pg_sys::F_TEXTEQ,
@@ -53,10 +55,10 @@ unsafe fn scan_keys(key: &[Option<pg_sys::Datum>; 3]) -> [pg_sys::ScanKeyData; 3
     ];
     let mut keys = [pg_sys::ScanKeyData::default(); 3];
     for (at, entry) in keys.iter_mut().enumerate() {
-        let value = key[at].unwrap_or(pg_sys::Datum::null());
         let equal = pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber;
-        // SAFETY: the functions compare the columns' types.
+        // SAFETY: the functions compare the columns' types. The scan does not outlive the key.
         unsafe {
+            let value = datum::of(key[at]).unwrap_or(pg_sys::Datum::null());
             pg_sys::ScanKeyInit(
                 entry,
                 COUNTER_KEY[at],

@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use pgrx::pg_sys;
 
 use super::period::{Calendar, Calendars, Period, PeriodKind};
-use crate::pg::datum;
 use crate::pg::invalidation::RelcacheEpoch;
 use crate::pg::query::{self, Statement};
 use crate::quota::counter::slot_table::CounterKey;
@@ -134,10 +133,7 @@ pub fn cached(
 }
 
 fn read(subject: &[u8; 16], meter: &str, ledger: pg_sys::Oid) -> Rule {
-    let values = [
-        Some(datum::uuid_datum(subject)),
-        Some(datum::text_datum(meter)),
-    ];
+    let values = [subject.into(), meter.into()];
     RULE.with(|statement| {
         statement.read(&values, |rows| {
             let row = &rows[0];
