@@ -91,7 +91,8 @@ mod column {
     pub const RESET_AT: i32 = 9;
 }
 
-/// The amount and the verdict stored under a key: one probe of the primary key, with the newest snapshot.
+/// The amount and the verdict stored under a key: one probe of the primary key. No snapshot of the transaction will do. It may
+/// be older than the first call's commit, and does not show what the running statement itself has stored.
 fn find(meter_key: MeterKey, key: &str) -> Option<(i64, Recorded)> {
     let key = [
         (meter_key.subject.into(), pg_sys::F_UUID_EQ),
@@ -107,9 +108,9 @@ fn find(meter_key: MeterKey, key: &str) -> Option<(i64, Recorded)> {
         };
         (row.integer(column::AMOUNT).unwrap_or(0), verdict)
     };
-    // SAFETY: the types of the primary key.
+    // SAFETY: the types of the primary key. The snapshot is a constant of Postgres.
     unsafe {
-        let committed_or_own = pg_sys::GetLatestSnapshot();
+        let committed_or_own = &raw mut pg_sys::SnapshotSelfData;
         primary_key::find(
             query::table(c"idempotency_keys"),
             key,

@@ -47,6 +47,28 @@ select used from kijko.set_gauge(e(2), 'g', 0);
 select used from kijko.adjust_gauge(e(2), 'g', -9223372036854775808);
 select used from kijko.adjust_gauge(e(2), 'g', -9223372036854775808);
 select used from kijko.set_gauge(e(2), 'g', 1);
+-- A key that one statement uses several times charges once, and each call gets the verdict of the first.
+select v.allowed, v.used from generate_series(1, 3) as n, kijko.try_consume(e(70), 'x', 2 + 0 * n, 'statement') as v;
+select v.allowed, v.used from generate_series(1, 3) as n, kijko.try_consume_many(array[e(70), e(71)], 'y', 2 + 0 * n, 'statement') as v;
+select count(distinct kijko.reserve(e(71), 'z', 3 + 0 * n, '1 hour', 'statement')) as holds from generate_series(1, 3) as n;
+select kijko.record_usage(e(71), 'w', 4 + 0 * n, now(), 'statement') as recorded from generate_series(1, 3) as n;
+-- Under another amount, it conflicts in the same statement.
+select v.used from generate_series(1, 2) as n, kijko.try_consume(e(70), 'v', n, 'statement') as v;
+-- What a rolled-back part of a statement charged is free again.
+create function fails_once(n bigint) returns bigint language plpgsql as $$
+declare
+    verdict kijko.verdict;
+begin
+    verdict := kijko.try_consume(e(70), 'u', 5, 'part');
+    if n = 1 then raise 'part'; end if;
+    return verdict.used;
+exception
+    when raise_exception then return null;
+end
+$$;
+select n, fails_once(n) as used from generate_series(1, 3) as n;
+drop function fails_once(bigint);
+select count(*) as rows, sum(amount) as amount from kijko.ledger where subject in (e(70), e(71)) group by subject, meter order by subject, meter;
 -- A sum by attributes overflows a bigint. The rollup limits it and does not fail.
 select used from kijko.consume(e(3), 'y', 9223372036854775807);
 select kijko.correct_usage(e(3), 'y', -9223372036854775807, 'back');
