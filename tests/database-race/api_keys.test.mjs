@@ -146,3 +146,70 @@ test('a locked key does not stop another', async () => {
     holding.release();
   }
 });
+
+/** From here on the session's transaction is one that PostgREST would run for the key. */
+async function becomeKey(session, secret) {
+  await session.query('set local session authorization authenticator');
+  await session.query('set local role anon');
+  await session.query(
+    `select set_config('request.jwt.claims', '{"role": "anon"}', true), set_config('request.method', 'POST', true),
+       set_config('request.path', '/rpc/create_api_key', true), set_config('request.headers', $1, true)`,
+    [JSON.stringify({ 'x-api-key': secret })],
+  );
+  await session.query('select public.before_request()');
+}
+
+/** A key that makes keys, and a transaction as it, which is rolled back at the end. */
+async function withMaker(run) {
+  const { user } = await newUser();
+  const { rows } = await queryAs(
+    user,
+    `select k.id, k.secret from public.create_api_key('maker', '["skills:read", "skills:write", "api_keys:read", "api_keys:write"]') as k`,
+  );
+  const [maker] = rows;
+  const session = await pool.connect();
+  try {
+    await session.query('begin');
+    await becomeKey(session, maker.secret);
+    await run({ user, maker, session });
+  } finally {
+    await session.query('rollback').catch(() => {});
+    session.release();
+  }
+}
+const MAKE = `select k.id from public.create_api_key('made', '["skills:read", "skills:write"]') as k`;
+const NARROW = `update public.api_keys set permissions = '["skills:read", "api_keys:read", "api_keys:write"]' where id = $1`;
+
+test('a key that is narrowed while it makes one narrows that one, too', () =>
+  withMaker(async ({ user, maker, session }) => {
+    const {
+      rows: [made],
+    } = await session.query(MAKE);
+    const narrowed = queryAs(user, NARROW, [maker.id]);
+    await untilWaitingFor(session.processID, 'transactionid');
+    await session.query('commit');
+    assert.ok((await narrowed).rows, JSON.stringify(await narrowed));
+    assert.deepEqual((await one('select permissions from public.api_keys where id = $1', [made.id])).permissions, ['skills:read']);
+    assert.deepEqual((await one('select permissions from kijko.api_keys where id = $1', [made.id])).permissions, ['skills:read']);
+  }));
+
+test('a key that makes one while it is narrowed gives no more than it keeps', () =>
+  withMaker(async ({ user, maker, session }) => {
+    const narrowing = await pool.connect();
+    try {
+      await narrowing.query('begin');
+      await becomeUser(narrowing, user);
+      await narrowing.query(NARROW, [maker.id]);
+      const making = session.query(MAKE).then(
+        () => 'made',
+        (error) => error.code,
+      );
+      await untilWaitingFor(narrowing.processID, 'transactionid');
+      await narrowing.query('commit');
+      assert.equal(await making, 'PGRST', 'it is refused');
+      assert.equal((await one(`select count(*)::int as n from public.api_keys where created_by_key = $1`, [maker.id])).n, 0);
+    } finally {
+      await narrowing.query('rollback');
+      narrowing.release();
+    }
+  }));
