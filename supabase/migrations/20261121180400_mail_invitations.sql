@@ -5,8 +5,11 @@
 create function private.mail_plain_name(name text) returns text
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
-  -- Mail programs make links of addresses. "evil.test/now" and "https://evil.test" become text that none of them recognizes.
-  select left(regexp_replace(replace(name, '://', ' '), '([^[:space:]])([.@/])(?=[^[:space:]])', '\1\2 ', 'g'), 120)
+  -- Mail programs make links of addresses. "evil.test/now" and "https://evil.test" become text that none of them recognizes. The
+  -- other characters are those that a browser reads as a dot, an @, a slash or a colon, too (UTS 46): ideographic, fullwidth, halfwidth, small.
+  select left(regexp_replace(
+    regexp_replace(name, '[:\ufe55\uff1a][/\uff0f]{2}', ' ', 'g'),
+    '([^[:space:]])([.@/\u2024\u3002\ufe52\uff0e\uff61\ufe6b\uff20\uff0f])(?=[^[:space:]])', '\1\2 ', 'g'), 120)
 $$;
 comment on function private.mail_plain_name(text) is 'A name that a user chose, for a mail to somebody else: no mail program makes a link of any part of it.';
 
