@@ -89,18 +89,23 @@ comment on function private.tenancy_person_id() is 'The user who calls as a pers
 grant execute on function private.tenancy_person_id() to authenticated, service_role;
 
 create function private.tenancy_colleague_ids() returns setof uuid
-language plpgsql stable parallel safe security definer rows 20 set search_path = ''
+language plpgsql stable parallel safe security definer rows 20 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  -- Set by explain_access() while an organization asks about a user: what the user sees elsewhere is not the organization's to know. It only
+  -- narrows, so nothing is gained by setting it.
+  examined constant uuid := nullif(current_setting('kijko_support.org_id', true), '')::uuid;
 begin
   return query
   select private.tenancy_person_id()
   union
   select theirs.user_id
   from public.memberships as theirs
-  where theirs.org_id = any (array(select private.org_ids_with('members:read')));
+  where theirs.org_id = any (array(select private.org_ids_with('members:read')))
+    and (examined is null or theirs.org_id = examined);
 end
 $$;
-comment on function private.tenancy_colleague_ids() is 'The caller as a person, and the members of all organizations in which the caller holds members:read. Definer: the policy of profiles uses it.';
+comment on function private.tenancy_colleague_ids() is 'The caller as a person, and the members of all organizations in which the caller holds members:read; of one while explain_access() asks for it. Definer: the policy of profiles uses it.';
 grant execute on function private.tenancy_colleague_ids() to authenticated, service_role;
 
 create function public.has_role(org uuid, role text) returns boolean

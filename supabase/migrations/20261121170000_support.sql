@@ -265,7 +265,7 @@ end
 $$;
 comment on function private.support_findings(regclass, text, uuid, jsonb, uuid) is 'What the policies say to the caller of this moment.';
 
-create function private.support_become(subject jsonb) returns void
+create function private.support_become(subject jsonb, org uuid) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -273,6 +273,8 @@ declare
 begin
   -- The header x-org-id is the caller's.
   perform set_config('request.headers', '{}', true);
+  -- An organization does not learn whom its members meet in others. The back office may.
+  perform set_config('kijko_support.org_id', case when current_setting('role') <> 'service_role' then org::text else '' end, true);
   if subject ->> 'kind' = 'user' then
     perform set_config('request.jwt.claims', jsonb_build_object('role', 'authenticated', 'sub', id)::text, true);
     -- The caller may be a key.
@@ -287,7 +289,7 @@ begin
   end if;
 end
 $$;
-comment on function private.support_become(jsonb) is 'Makes the subject the caller until the end of the subtransaction.';
+comment on function private.support_become(jsonb, uuid) is 'Makes the subject the caller until the end of the subtransaction; for an organization that asks, one who sees profiles by that organization only.';
 
 create function private.support_examine(relation regclass, operation text, row_id uuid, subject jsonb, org uuid) returns jsonb
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -296,7 +298,7 @@ declare
   findings jsonb;
 begin
   begin
-    perform private.support_become(subject);
+    perform private.support_become(subject, org);
     findings := private.support_findings(relation, operation, row_id, subject, org);
     -- Always fails: only the rollback ends the impersonation for certain.
     perform kijko.fail('internal', 'the examination is over');

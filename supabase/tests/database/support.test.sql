@@ -169,8 +169,18 @@ select tests.act_as('aud', tests.org('ada'));
 select is((select count(*) from public.profiles as p where p.id = tests.id('bob')), 1::bigint, 'the auditor sees the profile of bob');
 select tests.refuses($$select public.explain_access(tests.id('cus'), 'profiles', 'select', tests.id('bob'))$$, 'not_found', 'but is not told who else does');
 select is(tests.why(tests.id('mem'), 'profiles', 'select', tests.id('vic')), 'true', 'of members they are');
+-- Nor by the answer about two of its own members, of whom one does not see members here and both are in another organization.
+select tests.act_as('ada', tests.org('ada'));
+select is(tests.why(tests.id('cus'), 'profiles', 'select', tests.id('vic')), 'false: policy_refuses profiles_select', 'who sees no members does not see a profile');
 select tests.act_as_superuser();
-delete from public.memberships as m where m.org_id = tests.org('bob') and m.user_id in (tests.id('aud'), tests.id('cus'));
+select tests.join_org('vic', tests.org('bob'), 'viewer');
+select tests.act_as('ada', tests.org('ada'));
+select is(tests.why(tests.id('cus'), 'profiles', 'select', tests.id('vic')), 'false: policy_refuses profiles_select', 'and this organization hears the same when both are in another one');
+select is(tests.why(tests.id('cus'), 'profiles', 'select', tests.id('cus')), 'true', 'one''s own profile is seen');
+select tests.act_as_service();
+select is(tests.why(tests.id('cus'), 'profiles', 'select', tests.id('vic')), 'true', 'the back office hears that it is visible');
+select tests.act_as_superuser();
+delete from public.memberships as m where m.org_id = tests.org('bob') and m.user_id in (tests.id('aud'), tests.id('cus'), tests.id('vic'));
 
 -- ---- the caller is the same afterwards
 select tests.act_as_superuser();
