@@ -7,22 +7,30 @@ set role supabase_auth_admin;
 -- Hashing --------------------------------------------------------------------------------------------------------------------------
 
 -- A hash takes a core for a quarter of a second. Two at once; four more wait with a connection each, and the rest is refused at once, so that of
--- the pool's ten connections four always answer refreshes. The locks end with the transaction, and are taken once in it.
+-- the pool's ten connections four always answer refreshes. One network has at most four of the six places: it cannot keep all others out. The
+-- locks end with the transaction, and are taken once in it.
+create or replace function auth_api.take_place(class text, places integer) returns boolean
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+begin
+    for place in 1..places loop
+        if pg_try_advisory_xact_lock(hashtext(class), place) then
+            return true;
+        end if;
+    end loop;
+    return false;
+end
+$$;
+comment on function auth_api.take_place(text, integer) is 'Takes one of some numbered places until the end of the transaction; false when all are taken.';
+
 create or replace function auth_api.enter_hashing() returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
-declare
-    places constant integer := 6;
-    class constant integer := hashtext('auth_api.hash_places');
 begin
     if current_setting('auth_api.hashing', true) in ('waiting', 'running') then
         return;
+    elsif auth_api.take_place('auth_api.hash_places ' || coalesce(kijko.client_network()::text, ''), 4) and auth_api.take_place('auth_api.hash_places', 6) then
+        perform set_config('auth_api.hashing', 'waiting', true);
+        return;
     end if;
-    for place in 1..places loop
-        if pg_try_advisory_xact_lock(class, place) then
-            perform set_config('auth_api.hashing', 'waiting', true);
-            return;
-        end if;
-    end loop;
     perform auth_api.reject_too_many(1, message => 'Too many sign-ins at once');
 end
 $$;

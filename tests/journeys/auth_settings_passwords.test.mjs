@@ -1,8 +1,9 @@
 // The cost of passwords, how many are hashed at once, and how long sessions last. Changes the settings of login for all, so it runs alone.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import pg from 'pg';
 import { passwordGrant, refresh, refused, withSettings } from './auth_support.mjs';
-import { admin, adminSql, api, http, newEmail, newUser, signIn, sql } from './support.mjs';
+import { admin, adminSql, api, env, http, newEmail, newUser, signIn, sql } from './support.mjs';
 
 withSettings({
   bcrypt_cost: 12,
@@ -67,6 +68,30 @@ describe('many sign-ins at once', () => {
     assert.ok(refusals.length > 0);
     assert.ok(refusals.every(({ body, headers }) => body.code === 'over_request_rate_limit' && headers.get('retry-after') === '1'));
     assert.ok(answers.every(({ status }) => status === 400 || status === 429));
+  });
+
+  test('of one network leave places to others', async () => {
+    const sessions = [];
+    // Each is a transaction that stays open, as one whose password is being hashed.
+    const enter = async (address) => {
+      const client = new pg.Client({ connectionString: env.ADMIN_DB_URL });
+      sessions.push(client);
+      await client.connect();
+      await client.query('begin');
+      await client.query(`select set_config('request.headers', $1, true)`, [JSON.stringify({ 'x-forwarded-for': address })]);
+      return await client.query('select auth_api.enter_hashing()').then(
+        () => 'in',
+        ({ code }) => code,
+      );
+    };
+    try {
+      const answers = [];
+      for (let n = 0; n < 5; n += 1) answers.push(await enter(`2001:db8:aaaa::${n}`));
+      for (let n = 0; n < 3; n += 1) answers.push(await enter(`2001:db8:bbbb::${n}`));
+      assert.deepEqual(answers, ['in', 'in', 'in', 'in', 'KJA01', 'in', 'in', 'KJA01']);
+    } finally {
+      for (const session of sessions) await session.end();
+    }
   });
 });
 
