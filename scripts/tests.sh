@@ -76,7 +76,8 @@ start_test_stack() {
   rm -rf "$TEST_HOME/data" "$TEST_HOME/applied" "$TEST_HOME/secrets" "$TEST_HOME/run"
   test_kijko up || fail "the test stack did not come up"
   # All tests share one client address.
-  test_kijko psql -q -c 'update auth_api.settings set hashes_per_minute = 100000, sends_per_hour = 100000'
+  test_kijko psql -q -c 'update auth_api.settings set hashes_per_minute = 100000, sends_per_hour = 100000, stranger_sends_per_hour = 100000'
+  test_kijko psql -q -c 'update private.mail_settings set network_per_hour = 100000'
   eval "$(test_kijko status -o env | sed 's/^/export /')"
   export KIJKO_TEST_DATABASE_URL=$DB_URL KIJKO_TEST_ADMIN_DATABASE_URL=$ADMIN_DB_URL
   export TEST_HOME TEST_PORT

@@ -50,7 +50,8 @@ create table if not exists auth_api.settings (
     attempts_per_5_minutes integer not null default 30 check (attempts_per_5_minutes > 0),
     refreshes_per_minute integer not null default 1800 check (refreshes_per_minute > 0),
     sends_per_minute integer not null default 300 check (sends_per_minute > 0),
-    sends_per_hour integer not null default 500 check (sends_per_hour > 0),
+    sends_per_hour integer not null default 500 check (sends_per_hour between 1 and 500000000),
+    stranger_sends_per_hour integer not null default 2500 check (stranger_sends_per_hour > 0),
     verifications_per_minute integer not null default 600 check (verifications_per_minute > 0),
     codes_per_hour integer not null default 20 check (codes_per_hour > 0),
     hook_custom_access_token text,
@@ -89,7 +90,8 @@ comment on column auth_api.settings.hashes_per_minute is 'Requests that hash a p
 comment on column auth_api.settings.attempts_per_5_minutes is 'Password logins for each pair of client network and account: the account stays open to its owner elsewhere.';
 comment on column auth_api.settings.refreshes_per_minute is 'Token refreshes, for each client address.';
 comment on column auth_api.settings.sends_per_minute is 'Requests that cause mail, for each client address.';
-comment on column auth_api.settings.sends_per_hour is 'Requests that cause mail, for each client address: no network can use up the mails of all, or make users without end by POST /otp.';
+comment on column auth_api.settings.sends_per_hour is 'Requests that cause mail, for each client address: no network can use up the mails of all, or make users without end by POST /otp. An IPv6 /48 has four times as many.';
+comment on column auth_api.settings.stranger_sends_per_hour is 'Requests of all clients that may mail an address without an account; below what mails of login have in all, so that whoever signs up made-up addresses cannot stop recovery mails.';
 comment on column auth_api.settings.verifications_per_minute is 'Links, codes and PKCE exchanges, for each client address.';
 comment on column auth_api.settings.codes_per_hour is 'Codes that can be tried, for each address: a new mail brings five new tries, this bounds their sum.';
 comment on column auth_api.settings.hook_custom_access_token is 'The function that may change the claims of access tokens.';

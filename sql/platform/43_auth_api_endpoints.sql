@@ -29,7 +29,7 @@ begin
     perform auth_api.check_challenge(body);
     perform auth_api.charge_address('hash');
     if not confirms then
-        perform auth_api.charge_mail(email);
+        perform auth_api.charge_mail(email, to_strangers => true);
         return auth_api.signup_unconfirmed(email, auth_api.hash_password(password), body, auth_api.redirect_target(query));
     end if;
     u := auth_api.create_email_user(email, auth_api.hash_password(password), body -> 'data', confirmed => true);

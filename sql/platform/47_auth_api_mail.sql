@@ -6,10 +6,21 @@
 set client_min_messages = warning;
 set role supabase_auth_admin;
 
--- Requests of a network count whatever their address: were it only those that mail a stranger, the refusal would say who has an account.
-create or replace function auth_api.charge_mail(address text) returns void
+-- One site has 65,536 networks of IPv6: were each counted alone, it could use up what all have.
+create or replace function auth_api.client_site() returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select network(set_masklen(n.network, 48))::text
+    from (select kijko.client_network()::inet) as n (network)
+    where family(n.network) = 6
+$$;
+comment on function auth_api.client_site() is 'The IPv6 /48 of the client, which one site gets; null for IPv4.';
+
+-- Requests of a network count whatever their address: were it only those that mail a stranger, the refusal would say who has an account. What may
+-- go to strangers has a share of its own, by endpoint: whoever uses it up with made-up addresses stops sign-ups, and no recovery.
+create or replace function auth_api.charge_mail(address text, to_strangers boolean default false) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
+    site constant text := auth_api.client_site();
     s auth_api.settings;
     retry_after integer;
 begin
@@ -17,13 +28,15 @@ begin
     select * into s from auth_api.settings;
     retry_after := coalesce(
         auth_api.count_request(format('auth:sends:%s', kijko.client_network()), s.sends_per_hour, '1 hour'),
-        auth_api.count_request('auth:mail:' || md5(address), s.mails_per_hour, '1 hour'));
+        case when site is not null then auth_api.count_request('auth:sends:site:' || site, 4 * s.sends_per_hour, '1 hour') end,
+        auth_api.count_request('auth:mail:' || md5(address), s.mails_per_hour, '1 hour'),
+        case when to_strangers then auth_api.count_request('auth:sends:strangers', s.stranger_sends_per_hour, '1 hour') end);
     if retry_after is not null then
         perform auth_api.refuse_mail(retry_after);
     end if;
 end
 $$;
-comment on function auth_api.charge_mail(text) is 'Counts a request that causes a mail against the client''s network and the address, and refuses with 429 when there were too many.';
+comment on function auth_api.charge_mail(text, boolean) is 'Counts a request that causes a mail against the client''s network and the address, and what may go to an address without an account against the share of those, too. Refuses with 429 when there were too many.';
 
 create or replace function auth_api.mail_locale(u auth.users) returns text
 language sql stable set search_path = pg_catalog, pg_temp as $$
@@ -174,7 +187,7 @@ begin
         perform auth_api.reject(400, 'validation_failed', 'Missing one of these types: signup, email_change, sms, phone_change');
     end if;
     address := auth_api.valid_email(body ->> 'email');
-    perform auth_api.charge_mail(address);
+    perform auth_api.charge_mail(address, to_strangers => true);
     u := auth_api.lock_user((auth_api.find_by_email(address)).id);
     if type = 'signup' and u.id is not null and u.email_confirmed_at is null then
         perform auth_api.resend_confirmation(u, target);

@@ -48,13 +48,19 @@ end
 $$;
 comment on function auth_api.signup_unconfirmed(text, text, jsonb, text) is 'Sign-up where addresses have to be confirmed: mails a link and a code, and returns the user without a session.';
 
+create or replace function auth_api.otp_signs_up(body jsonb) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select coalesce((body ->> 'create_user')::boolean, true) and not s.disable_signup from auth_api.settings s
+$$;
+comment on function auth_api.otp_signs_up(jsonb) is 'Whether a sign-in by mail makes the user when there is none.';
+
 -- A sign-in by mail makes the user when there is none. They count as confirmed by the click and not before, also where sign-up confirms at
 -- once: the mail is on its way anyway.
 create or replace function auth_api.otp_user(address text, body jsonb) returns auth.users
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
     u auth.users := auth_api.find_by_email(address);
-    open_to_all boolean := coalesce((body ->> 'create_user')::boolean, true) and not (select s.disable_signup from auth_api.settings s);
+    open_to_all constant boolean := auth_api.otp_signs_up(body);
 begin
     if u.id is null and open_to_all then
         u := auth_api.create_email_user(address, null, body -> 'data');
@@ -85,7 +91,7 @@ begin
     end if;
     address := auth_api.valid_email(body ->> 'email');
     perform auth_api.check_challenge(body);
-    perform auth_api.charge_mail(address);
+    perform auth_api.charge_mail(address, to_strangers => auth_api.otp_signs_up(body));
     u := auth_api.otp_user(address, body);
     if u.id is null then
         perform auth_api.pretend_mail('magiclink', address, target);

@@ -183,7 +183,7 @@ begin
     if body ->> 'email' is not null and (select s.mailer_autoconfirm from auth_api.settings s) then
         u := auth_api.set_email(u, body ->> 'email');
     elsif body ->> 'email' is not null then
-        perform auth_api.charge_mail(body ->> 'email');
+        perform auth_api.charge_mail(body ->> 'email', to_strangers => true);
         u := auth_api.begin_email_change(u, body ->> 'email', body, auth_api.redirect_target(query));
     end if;
     return auth_api.user_json(auth_api.change_metadata(u, body -> 'data'));

@@ -22,12 +22,19 @@ create table private.mail_settings (
   default_locale text not null default 'en' check (default_locale in ('en', 'nl')),
   mailbox_per_hour integer not null default 20 check (mailbox_per_hour between 1 and 100000),
   mailbox_per_day integer not null default 50 check (mailbox_per_day between 1 and 100000),
+  organizations_mailbox_per_hour integer not null default 10 check (organizations_mailbox_per_hour between 1 and 100000),
+  organizations_mailbox_per_day integer not null default 25 check (organizations_mailbox_per_day between 1 and 100000),
   organization_per_hour integer not null default 200 check (organization_per_hour between 1 and 1000000),
+  network_per_hour integer not null default 300 check (network_per_hour between 1 and 1000000),
+  free_organizations_per_hour integer not null default 2000 check (free_organizations_per_hour between 1 and 10000000),
   organizations_per_hour integer not null default 5000 check (organizations_per_hour between 1 and 10000000),
   total_per_hour integer not null default 10000 check (total_per_hour between 1 and 10000000),
   max_age interval not null default '24 hours' check (max_age between '1 minute' and '7 days'),
   kept_data_for interval not null default '24 hours' check (kept_data_for between '0' and '30 days'),
-  retention interval not null default '30 days' check (retention between '1 hour' and '1 year')
+  retention interval not null default '30 days' check (retention between '1 hour' and '1 year'),
+  -- Each limit of many senders leaves a share to those that it does not count.
+  constraint mail_settings_free_share check (free_organizations_per_hour < organizations_per_hour),
+  constraint mail_settings_organizations_share check (organizations_per_hour < total_per_hour)
 );
 insert into private.mail_settings default values;
 
@@ -37,9 +44,13 @@ comment on column private.mail_settings.delivery is 'smtp: the sidecar sends mai
 comment on column private.mail_settings.site_url is 'Address of the frontend, without a final slash: links of invitations begin with it.';
 comment on column private.mail_settings.invitation_path is 'Path of the frontend''s page that accepts an invitation; the link appends ?token=….';
 comment on column private.mail_settings.default_locale is 'Language of a mail whose locale has no template.';
-comment on column private.mail_settings.mailbox_per_hour is 'Mails to one mailbox an hour, from all users and organizations together.';
-comment on column private.mail_settings.mailbox_per_day is 'Mails to one mailbox a day.';
+comment on column private.mail_settings.mailbox_per_hour is 'Mails of login to one mailbox an hour.';
+comment on column private.mail_settings.mailbox_per_day is 'Mails of login to one mailbox a day.';
+comment on column private.mail_settings.organizations_mailbox_per_hour is 'Mails to one mailbox an hour, of all organizations together. They never count against mailbox_per_hour, so that nobody can keep mails of login from a mailbox by inviting it.';
+comment on column private.mail_settings.organizations_mailbox_per_day is 'The same for a day.';
 comment on column private.mail_settings.organization_per_hour is 'Mails of one organization an hour.';
+comment on column private.mail_settings.network_per_hour is 'Mails of organizations an hour that requests of one network cause (an IPv4 address, an IPv6 /48): one sender with many organizations must not use up the mails of all.';
+comment on column private.mail_settings.free_organizations_per_hour is 'Mails of all organizations of the plan FREE an hour; below organizations_per_hour, so that they cannot stop those that pay.';
 comment on column private.mail_settings.organizations_per_hour is 'Mails of all organizations an hour; below total_per_hour, so that tenants cannot stop the mails of login.';
 comment on column private.mail_settings.total_per_hour is 'All mails an hour.';
 comment on column private.mail_settings.max_age is 'A mail that could not be sent for so long is given up: its link has expired.';
@@ -47,7 +58,8 @@ comment on column private.mail_settings.kept_data_for is 'How long kept mails ke
 comment on column private.mail_settings.retention is 'How long messages are listed; then they are deleted with their addresses.';
 select private.describe_data('private.mail_settings', '{
   "id, delivery, site_url, invitation_path, default_locale, max_age, kept_data_for, retention": "how mails are made",
-  "mailbox_per_hour, mailbox_per_day, organization_per_hour, organizations_per_hour, total_per_hour": "how many mails are sent"
+  "mailbox_per_hour, mailbox_per_day, organizations_mailbox_per_hour, organizations_mailbox_per_day": "how many mails a mailbox gets",
+  "organization_per_hour, network_per_hour, free_organizations_per_hour, organizations_per_hour, total_per_hour": "how many mails are sent"
 }', 'platform');
 alter table private.mail_settings enable row level security;
 

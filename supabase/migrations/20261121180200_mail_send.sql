@@ -26,20 +26,46 @@ as $$
 $$;
 comment on function private.mail_mailbox(text) is 'The mailbox behind an address, for limits: without case and without +detail, and without dots where Gmail ignores them.';
 
+create function private.mail_is_free(org uuid) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$ select coalesce((select s.plan = 'FREE' from public.subscriptions as s where s.org_id = org), true) $$;
+comment on function private.mail_is_free(uuid) is 'Whether the organization pays nothing, and so shares the mails of those that do not.';
+
+create function private.mail_network() returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select case when family(n.network) = 6 and masklen(n.network) > 48 then set_masklen(n.network::cidr, 48) else n.network end::text
+  from (select kijko.client_network()::inet) as n (network)
+$$;
+comment on function private.mail_network() is 'The network of the request, for limits of mails: an IPv4 address or an IPv6 /48, which one site gets. Null outside a request. Nullable: result.';
+
+-- A key begins with mail:<family>. Login and organizations have each their own share of a mailbox.
 create function private.mail_limits(recipient text, org uuid) returns table (key text, rate integer, period interval)
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select l.key, l.rate, l.period
   from private.mail_settings as s
+  cross join lateral (select private.mail_mailbox(mail_limits.recipient)) as m (mailbox)
   cross join lateral (
-    values
-      ('mail:mailbox:hour:' || private.mail_mailbox(mail_limits.recipient), s.mailbox_per_hour, interval '1 hour'),
-      ('mail:mailbox:day:' || private.mail_mailbox(mail_limits.recipient), s.mailbox_per_day, interval '1 day'),
-      ('mail:organization:' || mail_limits.org, s.organization_per_hour, interval '1 hour'),
-      (case when mail_limits.org is not null then 'mail:organizations' end, s.organizations_per_hour, interval '1 hour'),
-      ('mail:all', s.total_per_hour, interval '1 hour')
+    select 'mail:mailbox:login:' || v.key, v.rate, v.period
+    from (values ('hour:' || m.mailbox, s.mailbox_per_hour, interval '1 hour'), ('day:' || m.mailbox, s.mailbox_per_day, interval '1 day')) as v (key, rate, period)
+    where mail_limits.org is null
+    union all
+    select v.key, v.rate, v.period
+    from (
+      values
+        ('mail:mailbox:organizations:hour:' || m.mailbox, s.organizations_mailbox_per_hour, interval '1 hour'),
+        ('mail:mailbox:organizations:day:' || m.mailbox, s.organizations_mailbox_per_day, interval '1 day'),
+        ('mail:organization:' || mail_limits.org, s.organization_per_hour, interval '1 hour'),
+        ('mail:network:' || private.mail_network(), s.network_per_hour, interval '1 hour'),
+        ('mail:organizations:free', case when private.mail_is_free(mail_limits.org) then s.free_organizations_per_hour end, interval '1 hour'),
+        ('mail:organizations:all', s.organizations_per_hour, interval '1 hour')
+    ) as v (key, rate, period)
+    where mail_limits.org is not null
+    union all
+    select 'mail:all', s.total_per_hour, interval '1 hour'
   ) as l (key, rate, period)
-  where l.key is not null
+  where l.key is not null and l.rate is not null
 $$;
 comment on function private.mail_limits(text, uuid) is 'Limits that a mail to this address counts against. org: the organization that sends it, null for the platform.';
 
@@ -229,7 +255,7 @@ begin
   if message.id is not null then
     return message.id;
   end if;
-  perform private.mail_count(address, nullif(sender, kijko.platform_org_id()), array['mailbox', 'organization', 'organizations', 'all']);
+  perform private.mail_count(address, nullif(sender, kijko.platform_org_id()), array['mailbox', 'organization', 'network', 'organizations', 'all']);
   select s.* into settings from private.mail_settings as s;
   made.id := gen_random_uuid();
   made.org_id := sender;

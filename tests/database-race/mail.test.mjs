@@ -58,7 +58,7 @@ test('a mail that is rolled back frees its key', async () => {
 });
 
 test('sessions that write to one mailbox at once get exactly its limit', async () => {
-  const { mailbox_per_hour: limit } = await one('select mailbox_per_hour from private.mail_settings');
+  const { organizations_mailbox_per_hour: limit } = await one('select organizations_mailbox_per_hour from private.mail_settings');
   const [{ org }, to] = [await newUser(), address()];
   const answers = await atOnce(limit + 4, async () => {
     const session = await begin();

@@ -1,9 +1,18 @@
 // Forgotten passwords: the mail, its link and its code, and what becomes of both.
 import assert from 'node:assert/strict';
-import { randomBytes } from 'node:crypto';
 import { describe, test } from 'node:test';
-import pg from 'pg';
-import { claimsOf, expireTokens, mailsTo, mailTo, openLink, passwordGrant, refused } from './auth_support.mjs';
+import {
+  asProxy,
+  claimsOf,
+  expireTokens,
+  mailsTo,
+  mailTo,
+  newNetwork,
+  newSite,
+  openLink,
+  passwordGrant,
+  refused,
+} from './auth_support.mjs';
 import { adminSql, api, env, http, newEmail, newUser, signIn, sql } from './support.mjs';
 
 const recover = async (email, options) => {
@@ -12,31 +21,7 @@ const recover = async (email, options) => {
   assert.deepEqual(data, {});
 };
 const verify = (body) => http('POST', '/auth/v1/verify', { body });
-const newNetwork = () => `2001:db8:${randomBytes(2).toString('hex')}:${randomBytes(2).toString('hex')}::1`;
 
-/** Asks as Caddy would for clients of other networks, in one transaction that is rolled back: its settings hold for nobody else. */
-async function asProxy(settings) {
-  const client = new pg.Client({ connectionString: env.ADMIN_DB_URL });
-  await client.connect();
-  await client.query('begin');
-  for (const [name, value] of Object.entries(settings)) await client.query(`update auth_api.settings set ${name} = $1`, [value]);
-  const ask = async (address, path, body) => {
-    const headers = { 'x-forwarded-for': address, 'x-kijko-method': 'POST', 'x-kijko-uri': path, 'x-supabase-api-version': '2024-01-01' };
-    await client.query(`select set_config('request.headers', $1, true), set_config('response.headers', '', true)`, [
-      JSON.stringify(headers),
-    ]);
-    const { rows } = await client.query(
-      `with answer as materialized (select auth_api.handle($1) as body) select body::json, current_setting('response.headers') as headers from answer`,
-      [JSON.stringify(body)],
-    );
-    const retryAfter = JSON.parse(rows[0].headers).find((header) => 'Retry-After' in header)?.['Retry-After'];
-    return { body: rows[0].body, retryAfter: Number(retryAfter) };
-  };
-  const usersOf = async (emails) =>
-    (await client.query('select email from auth.users where email = any ($1) order by email', [emails])).rows.map(({ email }) => email);
-  const end = () => client.query('rollback').finally(() => client.end());
-  return { ask, usersOf, end };
-}
 const wrongCodeFor = (code) => String((Number(code) + 1) % 1_000_000).padStart(6, '0');
 
 describe('a forgotten password', () => {
@@ -233,6 +218,20 @@ describe('who has no account', () => {
       assert.deepEqual(codes, [undefined, undefined, ...Array(4).fill('over_email_send_rate_limit')]);
       assert.deepEqual((await ask(another, '/otp', { email: strangers[2] })).body, {});
       assert.deepEqual(await usersOf(strangers), [strangers[0], strangers[2]].toSorted(), 'a refused request makes no user');
+    } finally {
+      await end();
+    }
+  });
+
+  test('is limited by the site that asks: its many networks have four times as much, not 65,536 times', async () => {
+    const { email } = await newUser();
+    const { ask, end } = await asProxy({ sends_per_hour: 1 });
+    try {
+      const [site, another] = [newSite(), newSite()];
+      const codes = [];
+      for (let n = 0; n < 6; n += 1) codes.push((await ask(`${site}:${n}::1`, '/recover', { email })).body.code);
+      assert.deepEqual(codes, [...Array(4).fill(undefined), ...Array(2).fill('over_email_send_rate_limit')]);
+      assert.deepEqual((await ask(`${another}:1::1`, '/recover', { email })).body, {});
     } finally {
       await end();
     }

@@ -1,7 +1,18 @@
 // Sign-up where an address must be confirmed before there is a session. Changes the settings of login for all, so it runs alone.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { expireTokens, mailsTo, mailTo, openLink, passwordGrant, refused, UUID, withSettings } from './auth_support.mjs';
+import {
+  asProxy,
+  expireTokens,
+  mailsTo,
+  mailTo,
+  newNetwork,
+  openLink,
+  passwordGrant,
+  refused,
+  UUID,
+  withSettings,
+} from './auth_support.mjs';
 import { admin, api, http, newEmail, signIn, sql } from './support.mjs';
 
 withSettings({ mailer_autoconfirm: false });
@@ -266,5 +277,46 @@ describe('a link that is too old', () => {
     await expireTokens(email);
     assert.equal((await openLink(mail.link)).fragment.error_code, 'otp_expired');
     assert.equal((await passwordGrant(email, 'heron-43')).body.code, 'email_not_confirmed');
+  });
+});
+
+describe('made-up addresses', () => {
+  test('use up the share of strangers, and stop no recovery and no sign-in by mail', async () => {
+    const email = newEmail('known');
+    await admin().auth.admin.createUser({ email, email_confirm: true });
+    const { ask, usersOf, end } = await asProxy({ stranger_sends_per_hour: 1 });
+    try {
+      const codes = async (requests) => {
+        const found = [];
+        for (const [path, body] of requests) found.push((await ask(newNetwork(), path, body)).body.code);
+        return found;
+      };
+      const strangers = Array.from({ length: 5 }, () => newEmail('made-up'));
+      await codes([['/otp', { email: strangers[0] }]]);
+      assert.deepEqual(
+        await codes([
+          ['/otp', { email: strangers[1] }],
+          ['/otp', { email }], // alike, or the answer would say who has an account
+          ['/resend', { email: strangers[2], type: 'signup' }],
+          ['/resend', { email, type: 'signup' }],
+        ]),
+        Array(4).fill('over_email_send_rate_limit'),
+      );
+      assert.deepEqual(
+        await codes([
+          ['/recover', { email }],
+          ['/recover', { email: strangers[3] }],
+          ['/otp', { email, create_user: false }],
+          ['/otp', { email: strangers[4], create_user: false }],
+        ]),
+        Array(4).fill(undefined),
+      );
+      assert.deepEqual(
+        (await usersOf(strangers)).filter((made) => made !== strangers[0]),
+        [],
+      );
+    } finally {
+      await end();
+    }
   });
 });

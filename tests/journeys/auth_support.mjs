@@ -1,6 +1,6 @@
 // What the tests of login share.
 import assert from 'node:assert/strict';
-import { createHmac } from 'node:crypto';
+import { createHmac, randomBytes } from 'node:crypto';
 import { after, before } from 'node:test';
 import { createClient } from '@supabase/supabase-js';
 import pg from 'pg';
@@ -116,4 +116,32 @@ export async function withFactor() {
   const { data, error } = await answerFactor(account.client, factor, codeOf(factor.secret, -1));
   assert.equal(error, null);
   return { ...account, factor, session: data };
+}
+
+/** The beginning of an IPv6 /48, and an address of a network of its own. */
+export const newSite = () => `2001:db8:${randomBytes(2).toString('hex')}`;
+export const newNetwork = () => `${newSite()}:${randomBytes(2).toString('hex')}::1`;
+
+/** Asks as Caddy would for clients of other networks, in one transaction that is rolled back: its settings hold for nobody else. */
+export async function asProxy(settings) {
+  const client = new pg.Client({ connectionString: env.ADMIN_DB_URL });
+  await client.connect();
+  await client.query('begin');
+  for (const [name, value] of Object.entries(settings)) await client.query(`update auth_api.settings set ${name} = $1`, [value]);
+  const ask = async (address, path, body) => {
+    const headers = { 'x-forwarded-for': address, 'x-kijko-method': 'POST', 'x-kijko-uri': path, 'x-supabase-api-version': '2024-01-01' };
+    await client.query(`select set_config('request.headers', $1, true), set_config('response.headers', '', true)`, [
+      JSON.stringify(headers),
+    ]);
+    const { rows } = await client.query(
+      `with answer as materialized (select auth_api.handle($1) as body) select body::json, current_setting('response.headers') as headers from answer`,
+      [JSON.stringify(body)],
+    );
+    const retryAfter = JSON.parse(rows[0].headers).find((header) => 'Retry-After' in header)?.['Retry-After'];
+    return { body: rows[0].body, retryAfter: Number(retryAfter) };
+  };
+  const usersOf = async (emails) =>
+    (await client.query('select email from auth.users where email = any ($1) order by email', [emails])).rows.map(({ email }) => email);
+  const end = () => client.query('rollback').finally(() => client.end());
+  return { ask, usersOf, end };
 }

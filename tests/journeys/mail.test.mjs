@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { newPerson, ok } from './domain.mjs';
-import { newEmail, sql } from './support.mjs';
+import { api, newEmail, sql } from './support.mjs';
 
 /** The latest mail to this address, with its text. */
 async function mailTo(address) {
@@ -54,7 +54,7 @@ describe('an invitation by mail', () => {
 
 describe('one mailbox', () => {
   test('is not flooded by many organizations, however they spell it', async () => {
-    const [{ mailbox_per_hour: limit }] = await sql('select mailbox_per_hour from private.mail_settings');
+    const [{ organizations_mailbox_per_hour: limit }] = await sql('select organizations_mailbox_per_hour from private.mail_settings');
     const people = await Promise.all([newPerson(), newPerson(), newPerson()]);
     const email = newEmail('flooded');
     const spelled = (n) => (n % 2 ? email.replace('@', `+${n}@`) : email.toUpperCase());
@@ -71,5 +71,21 @@ describe('one mailbox', () => {
       `${email.split('@')[0]}%`,
     ]);
     assert.equal(sent, limit);
+  });
+
+  test('that organizations have filled still gets its mails of login', async () => {
+    const [{ organizations_mailbox_per_hour: limit }] = await sql('select organizations_mailbox_per_hour from private.mail_settings');
+    const victim = await newPerson();
+    const [one, two] = await Promise.all([newPerson(), newPerson()]);
+    let refused = 0;
+    for (let n = 0; n < limit + 2; n += 1) {
+      const { error } = await [one, two][n % 2].client.rpc('invite_member', { email: victim.email.replace('@', `+${n}@`) });
+      refused += error?.code === 'rate_limited';
+    }
+    assert.equal(refused, 2);
+    const { error } = await api().auth.resetPasswordForEmail(victim.email);
+    assert.equal(error, null);
+    const sent = await sql('select template from private.mail_messages where recipient = $1', [victim.email]);
+    assert.deepEqual(sent, [{ template: 'recovery' }]);
   });
 });

@@ -9,7 +9,7 @@ return pg_catalog.md5('user ' || name || pg_catalog.current_setting('tests.run')
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('eve'), tests.sign_up('cat');
 -- The same addresses are invited again and again.
-update private.mail_settings set mailbox_per_hour = 100000, mailbox_per_day = 100000, organization_per_hour = 1000000, organizations_per_hour = 10000000, total_per_hour = 10000000;
+update private.mail_settings set organizations_mailbox_per_hour = 100000, organizations_mailbox_per_day = 100000, organization_per_hour = 1000000, network_per_hour = 1000000, free_organizations_per_hour = 9999998, organizations_per_hour = 9999999, total_per_hour = 10000000;
 select tests.sign_up('adm'), tests.sign_up('mem'), tests.sign_up('vic');
 select tests.join_org('adm', tests.org('ada'), 'admin'), tests.join_org('vic', tests.org('ada'), 'viewer');
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');

@@ -9,7 +9,7 @@ create or replace function tests.id(name text) returns uuid language sql stable
 return pg_catalog.md5('user ' || name || pg_catalog.current_setting('tests.run'))::uuid;
 
 -- Mails have limits of their own, which are not the subject here.
-update private.mail_settings set mailbox_per_hour = 100000, mailbox_per_day = 100000, organization_per_hour = 1000000, organizations_per_hour = 10000000, total_per_hour = 10000000;
+update private.mail_settings set organizations_mailbox_per_hour = 100000, organizations_mailbox_per_day = 100000, organization_per_hour = 1000000, network_per_hour = 1000000, free_organizations_per_hour = 9999998, organizations_per_hour = 9999999, total_per_hour = 10000000;
 select tests.sign_up(who) from unnest(array['ada', 'adm', 'mem', 'vic', 'eve', 'bob', 'cat']) as who;
 update public.subscriptions set plan = 'ENTERPRISE' where org_id = tests.org('ada');
 select tests.join_org('adm', tests.org('ada'), 'admin'), tests.join_org('mem', tests.org('ada'), 'member'), tests.join_org('vic', tests.org('ada'), 'viewer');

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(110);
+select plan(121);
 
 -- What was counted against a limit is not rolled back: each run has addresses and organizations of its own.
 select set_config('tests.run', replace(gen_random_uuid()::text, '-', ''), true);
@@ -133,6 +133,10 @@ select ok(:'safe_html'::text ~ '&quot;Ada&quot; &amp;  &#39;co&#39;', 'quotes an
 select ok(:'safe_text'::text !~ '[\u202a-\u202e]', 'a value cannot turn the text around');
 select is(private.mail_fill('{a}{b}{ {A} {a', '{"a": "{b}", "b": 1}', false), '{b}1{ {A} {a', 'one pass, and what is no variable stays');
 select is(private.mail_plain_name('https://evil.test/x Acme B.V. a@b'), 'https evil. test/ x Acme B. V. a@ b', 'no mail program makes a link of a name');
+select is(
+  private.mail_plain_name(e'evil\u3002com evil\uff0ecom evil\uff61com evil\u2024com a\uff20b http\uff1a\uff0f\uff0fevil x\uff0fy'),
+  e'evil\u3002 com evil\uff0e com evil\uff61 com evil\u2024 com a\uff20 b http evil x\uff0f y', 'also by the other dots, slashes and signs that browsers read as these'
+);
 
 -- ---- a mail and its job
 select tests.send(tests.address('job')) as sent \gset
@@ -197,15 +201,15 @@ select is(private.mail_send_kept(:'sent'), 'sent', 'one that was sent is not sen
 select is(tests.send(tests.address('key'), dedupe_key => 'k'), tests.send(tests.address('key'), dedupe_key => 'k'), 'a second mail with the same key is the first');
 
 -- ---- limits: a mailbox, whoever sends and however it is spelled
-update private.mail_settings set mailbox_per_hour = 5, mailbox_per_day = 100, organization_per_hour = 3;
+update private.mail_settings set mailbox_per_hour = 3, mailbox_per_day = 100, organizations_mailbox_per_hour = 5, organizations_mailbox_per_day = 100, organization_per_hour = 3;
 select is(private.mail_mailbox('A.b+tag@Gmail.com') || ' ' || private.mail_mailbox('A.b+tag@Example.com'), 'ab@gmail.com a.b@example.com', 'spellings of one mailbox');
-create function tests.flood(address text, times integer) returns integer language plpgsql as $$
+create function tests.flood(address text, times integer, variadic senders text[] default '{}') returns integer language plpgsql as $$
 declare
   sent integer := 0;
 begin
   for n in 1..times loop
-    perform tests.send(replace(address, '@', '+' || n || '@'), org => case when n % 2 = 0 then tests.org(case when n % 4 = 0 then 'ada' else 'bob' end) end,
-      template => case when n % 2 = 0 then 'invitation' else 'unlock' end, more => '{"organization": "o", "inviter": "i"}');
+    perform tests.send(replace(address, '@', '+' || n || '@'), org => tests.org(senders[1 + n % nullif(cardinality(senders), 0)]),
+      template => case when senders = '{}' then 'unlock' else 'invitation' end, more => '{"organization": "o", "inviter": "i"}');
     sent := n;
   end loop;
   return sent;
@@ -215,11 +219,14 @@ end
 $$;
 select is(private.mail_limited(tests.address('flood')), null, 'at first a mailbox has room');
 select is(private.mail_limited(tests.address('flood')), null, 'asking counts nothing');
-select is(tests.flood(tests.address('flood'), 9), 5, 'it gets no more than its limit, whoever sends and however it is spelled');
+select is(tests.flood(tests.address('flood'), 9, 'ada', 'bob'), 5, 'organizations together send it no more than their limit, however it is spelled');
+select isnt(private.mail_limited(tests.address('flood'), tests.org('ada')), null, 'then another of them would be refused');
+select is(private.mail_limited(tests.address('flood')), null, 'and none of login: organizations use up nothing of its share');
+select is(tests.flood(tests.address('flood'), 9), 3, 'login has a limit of its own');
 select ok(private.mail_limited(upper(tests.address('flood'))) between 1 and 3600, 'then the wait is told');
 select is(private.mail_limited(tests.address('other')), null, 'another mailbox has room');
 select tests.refuses($$select private.mail_charge(tests.address('flood'))$$, 'rate_limited', 'an address without an account is refused alike');
-select private.mail_charge(tests.address('ghost')) from generate_series(1, 5);
+select private.mail_charge(tests.address('ghost')) from generate_series(1, 3);
 select tests.refuses($$select private.mail_charge(tests.address('ghost'))$$, 'rate_limited', 'and counts alike');
 select tests.act_as('ada', tests.org('ada'));
 select tests.answer($$select public.invite_member(tests.address('flood'), 'viewer')$$) as refused \gset
@@ -247,8 +254,38 @@ select is(tests.send_as('cat', 9), 3, 'an organization sends no more than its li
 select isnt(private.mail_limited(tests.address('guest9'), tests.org('cat')), null, 'of which it can be told before');
 select is(private.mail_limited(tests.address('guest9')), null, 'login and others go on');
 
+-- ---- limits: what many organizations share. FREE ones leave a share to those that pay, one network to all.
+create function tests.network_of(address text) returns text language plpgsql as $$
+begin
+  perform set_config('request.headers', json_build_object('x-forwarded-for', address)::text, true);
+  return private.mail_network();
+end
+$$;
+-- Not used up here: these counts are those of every test.
+select throws_ok('update private.mail_settings set free_organizations_per_hour = organizations_per_hour', '23514', null, 'organizations that pay have a share');
+select throws_ok('update private.mail_settings set organizations_per_hour = total_per_hour', '23514', null, 'and login has one');
+select is(
+  (select count(*) from private.mail_limits('a@example.test', tests.org('ada')) as l where l.key = 'mail:organizations:free'), 1::bigint,
+  'an organization that pays nothing counts against the share of those'
+);
+update public.subscriptions set plan = 'PRO' where org_id = tests.org('bob');
+select is(
+  (select string_agg(split_part(l.key, ':', 2), ' ' order by split_part(l.key, ':', 2)) from private.mail_limits('a@example.test', tests.org('bob')) as l),
+  'all mailbox mailbox organization organizations', 'one that pays does not'
+);
+select is(
+  (select string_agg(split_part(l.key, ':', 2), ' ' order by split_part(l.key, ':', 2)) from private.mail_limits('a@example.test', null) as l),
+  'all mailbox mailbox', 'and nothing of organizations counts for login'
+);
+select is(private.mail_network(), null, 'outside a request there is no network');
+select is(
+  (select array_agg(n.network order by n.place) from (values (1, '2001:db8:1:1::5'), (2, '2001:db8:1:2::5'), (3, '192.0.2.7')) as a (place, address)
+    cross join lateral (select tests.network_of(a.address), a.place) as n (network, place)),
+  array['2001:db8:1::/48', '2001:db8:1::/48', '192.0.2.7/32'], 'the networks of one site are one'
+);
+
 -- ---- invitations
-update private.mail_settings set site_url = 'https://app.example.test', mailbox_per_hour = 20, organization_per_hour = 200;
+update private.mail_settings set site_url = 'https://app.example.test', mailbox_per_hour = 20, organizations_mailbox_per_hour = 10, organization_per_hour = 200;
 select tests.deliver('keep');
 select tests.act_as('ada', tests.org('ada'));
 select i.* from public.invite_member(tests.address('guest'), 'viewer') as i \gset
