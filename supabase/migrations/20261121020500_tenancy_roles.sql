@@ -16,6 +16,10 @@ as $$
 declare
   unknown text;
 begin
+  -- Before the list is read: the check of the table sees it without repetitions.
+  if cardinality(new.permissions) > 200 then
+    perform kijko.fail('invalid_input', 'permissions: at most 200');
+  end if;
   select e.entry into unknown
   from unnest(new.permissions) as e (entry)
   where e.entry is null

@@ -36,25 +36,38 @@ $$;
 comment on function public.end_session(uuid) is 'Signs the caller out on one device: its tokens are refused from the next request on. Definer: users cannot write auth.sessions.';
 grant execute on function public.end_session(uuid) to authenticated;
 
+-- Both the session and the token must have the second factor: a token from before it does not gain what its session has by now, and
+-- one from before the factor was removed is not that of a new one.
+create function private.tenancy_require_second_factor(person uuid) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if exists (select 1 from auth.mfa_factors as f where f.user_id = person and f.status = 'verified')
+    and (kijko.claim('aal') is distinct from 'aal2' or not exists (
+      select 1 from auth.sessions as s where s.id = kijko.session_id() and s.user_id = person and s.aal > 'aal1'
+    ))
+  then
+    perform kijko.fail('insufficient_aal', 'the second factor is missing', 'Verify the second factor and repeat the request.');
+  end if;
+end
+$$;
+comment on function private.tenancy_require_second_factor(uuid) is 'Refuses with insufficient_aal a user who has a second factor and calls without it. Definer: users cannot read auth.';
+
 -- A stolen access token, or a browser left open, must not be enough: the sign-in has to be fresh, and of two factors if there are two.
 create function private.tenancy_require_fresh_sign_in(person uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
-declare
-  session auth.sessions;
 begin
-  select s.* into session from auth.sessions as s where s.id = kijko.session_id() and s.user_id = person;
-  if session.id is null or session.created_at < kijko.now() - interval '1 hour' then
+  if not exists (
+    select 1 from auth.sessions as s
+    where s.id = kijko.session_id() and s.user_id = person and s.created_at >= kijko.now() - interval '1 hour'
+  ) then
     perform kijko.fail('permission_denied', 'the sign-in is older than an hour', 'Sign in again and repeat the request.');
-  -- Also the token: one from before the second factor does not gain what its session has by now.
-  elsif (session.aal = 'aal1' or kijko.claim('aal') is distinct from 'aal2')
-    and exists (select 1 from auth.mfa_factors as f where f.user_id = person and f.status = 'verified')
-  then
-    perform kijko.fail('permission_denied', 'the second factor is missing', 'Verify the second factor and repeat the request.');
   end if;
+  perform private.tenancy_require_second_factor(person);
 end
 $$;
-comment on function private.tenancy_require_fresh_sign_in(uuid) is 'Refuses with permission_denied unless the caller signed in within the last hour, with the second factor if there is one. Definer: users cannot read auth.sessions.';
+comment on function private.tenancy_require_fresh_sign_in(uuid) is 'Refuses with permission_denied unless the caller signed in within the last hour, and with insufficient_aal without the second factor if there is one. Definer: users cannot read auth.sessions.';
 
 -- Lock order: sessions, then the user (a refresh locks in that order), then organizations, by the triggers of the deletion.
 create function public.delete_account() returns void

@@ -64,7 +64,6 @@ as $$
       (2, (key.kind in ('service', 'personal', 'publishable')) is not true, 'kind: service, personal or publishable'),
       (3, key.permissions is null, 'permissions: an array of permissions, or {"read": true, "write": false}'),
       (4, key.permissions = '[]', 'permissions: at least one'),
-      (5, jsonb_array_length(key.permissions) > 100, 'permissions: at most 100'),
       (6, (key.rate_limit between 1 and 60000) is not true, 'rate_limit: 1 to 60000 requests per minute'),
       (7, key.kind <> 'publishable' and (key.monthly_quota between 1 and 1000000000000) is not true, 'monthly_quota: 1 to 1000000000000 requests'),
       (8, key.kind <> 'publishable' and key.daily_quota is not null, 'daily_quota: for publishable keys only'),
@@ -117,14 +116,33 @@ end
 $$;
 comment on function private.api_keys_maker() is 'The member whose permissions bound a key that the caller makes: the user, or the member in user_id of the calling key. Null for the back office.';
 
+create function private.api_keys_require_second_factor() returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  caller constant kijko.caller := kijko.actor();
+begin
+  -- A key outlives the session that makes it, so a stolen session of one factor must not make one.
+  if caller.kind = 'user' then
+    perform private.tenancy_require_second_factor(caller.user_id);
+  end if;
+end
+$$;
+comment on function private.api_keys_require_second_factor() is 'Refuses with insufficient_aal a user who has a second factor and calls without it. Called by definer functions only.';
+
 create function private.api_keys_prepare() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   fault text;
 begin
+  -- Before the list is read.
+  if pg_column_size(new.permissions) > 32768 or (jsonb_typeof(new.permissions) = 'array' and jsonb_array_length(new.permissions) > 100) then
+    perform kijko.fail('invalid_input', 'permissions: at most 100');
+  end if;
   new.permissions := private.api_keys_normalize(new.permissions);
   if tg_op = 'INSERT' then
+    perform private.api_keys_require_second_factor();
     new.user_id := private.api_keys_maker();
     -- Serializes with a ban of the user, and takes this lock before those of the foreign keys.
     perform 1 from auth.users as u where u.id = new.user_id for share;

@@ -77,7 +77,7 @@ begin
   return private.api_keys_issued(key);
 end
 $$;
-comment on function public.create_api_key(text, jsonb, text, integer, bigint, timestamptz, bigint, text[]) is 'Makes an API key of the organization of the request and returns it once, in secret. Needs api_keys:write, or api_keys:write_own for a personal key of the caller, and each permission that the key names. Definer: only the domain may read the key that it has generated.';
+comment on function public.create_api_key(text, jsonb, text, integer, bigint, timestamptz, bigint, text[]) is 'Makes an API key of the organization of the request and returns it once, in secret. A user with a second factor needs a session that has it (insufficient_aal). Needs api_keys:write, or api_keys:write_own for a personal key of the caller, and each permission that the key names. Definer: only the domain may read the key that it has generated.';
 grant execute on function public.create_api_key(text, jsonb, text, integer, bigint, timestamptz, bigint, text[]) to authenticated;
 
 create function private.api_keys_lock(id uuid) returns public.api_keys
@@ -86,15 +86,19 @@ as $$
 declare
   key public.api_keys;
 begin
-  -- Before the lock, so that a non-member who knows an id cannot lock the row.
+  -- Both checks come before the lock: a non-member who knows an id cannot lock the row, and in the transaction of a read-only key
+  -- a lock would fail with an error of Postgres instead. What they read of the row never changes.
   if private.api_keys_is_visible(api_keys_lock.id) then
+    select k.* into key from public.api_keys as k where k.id = api_keys_lock.id;
+  end if;
+  if key.id is not null then
+    if not private.api_keys_is_owned(key) and not public.can(key.org_id, 'api_keys:write') then
+      perform kijko.fail('permission_denied', 'requires the permission api_keys:write');
+    end if;
     select k.* into key from public.api_keys as k where k.id = api_keys_lock.id for no key update;
   end if;
   if key.id is null then
     perform kijko.fail('not_found', 'no such API key');
-  end if;
-  if not private.api_keys_is_owned(key) and not public.can(key.org_id, 'api_keys:write') then
-    perform kijko.fail('permission_denied', 'requires the permission api_keys:write');
   end if;
   return key;
 end
@@ -110,6 +114,7 @@ declare
   maker constant uuid := private.api_keys_maker();
   held text[];
 begin
+  perform private.api_keys_require_second_factor();
   if (rotate_api_key.overlap between interval '0' and interval '30 days') is not true then
     perform kijko.fail('invalid_input', 'overlap: 0 to 30 days');
   end if;
@@ -140,7 +145,7 @@ begin
   return private.api_keys_issued(key);
 end
 $$;
-comment on function public.rotate_api_key(uuid, interval) is 'Replaces a key and returns the new one, once, in secret. The former key works for the overlap, at most 30 days. The id, the permissions, the limits and what was used stay. Definer: only the domain may generate keys.';
+comment on function public.rotate_api_key(uuid, interval) is 'Replaces a key and returns the new one, once, in secret. The former key works for the overlap, at most 30 days. The id, the permissions, the limits and what was used stay. A user with a second factor needs a session that has it (insufficient_aal). Definer: only the domain may generate keys.';
 grant execute on function public.rotate_api_key(uuid, interval) to authenticated;
 
 create function public.revoke_api_key(id uuid) returns public.api_keys

@@ -181,6 +181,19 @@ describe('a session of one factor', () => {
     assert.equal((await account.client.auth.updateUser({ password: 'a-new-secret' })).error, null);
   });
 
+  test('makes no API key, which would outlive it', async () => {
+    const account = await withFactor();
+    const { client } = await signIn(account);
+    const make = (by) => by.rpc('create_api_key', { name: 'Key', permissions: ['skills:read'] });
+    const { error, status } = await make(client);
+    assert.deepEqual([status, error.code], [403, 'insufficient_aal']);
+    const made = await make(account.client);
+    assert.equal(made.error, null);
+    assert.equal((await client.rpc('rotate_api_key', { id: made.data.id })).error.code, 'insufficient_aal');
+    assert.equal((await account.client.rpc('rotate_api_key', { id: made.data.id })).error, null);
+    assert.equal((await client.rpc('revoke_api_key', { id: made.data.id })).error, null);
+  });
+
   test('also when it comes from a recovery mail', async () => {
     const account = await withFactor();
     await api().auth.resetPasswordForEmail(account.email);

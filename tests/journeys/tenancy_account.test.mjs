@@ -67,10 +67,10 @@ describe('the deletion of an account', () => {
       `insert into auth.mfa_factors (id, user_id, factor_type, status, created_at, updated_at) values (gen_random_uuid(), $1, 'totp', 'verified', now(), now())`,
       [account.user.id],
     );
-    assert.deepEqual((await rpc(fresh.client, 'delete_account')).code, 'permission_denied');
+    assert.deepEqual((await rpc(fresh.client, 'delete_account')).code, 'insufficient_aal');
     await sql(`update auth.sessions set aal = 'aal2' where id = $1`, [sessionOf(fresh)]);
     // The token is from before the second factor, and may be a stolen one.
-    assert.deepEqual((await rpc(fresh.client, 'delete_account')).code, 'permission_denied');
+    assert.deepEqual((await rpc(fresh.client, 'delete_account')).code, 'insufficient_aal');
     await fresh.client.auth.refreshSession();
     assert.equal((await rpc(fresh.client, 'delete_account')).status, 204);
     assert.deepEqual(await sql('select id from auth.users where id = $1', [account.user.id]), []);
