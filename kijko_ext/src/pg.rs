@@ -3,6 +3,7 @@
 
 pub mod composite;
 pub mod datum;
+pub mod insert;
 pub mod invalidation;
 pub mod lwlock;
 pub mod malloc_tuning;

@@ -4,17 +4,38 @@
 use pgrx::prelude::*;
 
 use super::engine::{self, QuotaDecision};
-use super::ledger::heap;
 use super::lock::{self, Class};
 use super::meter_key::MeterKey;
 use super::policy::limit_cache::QuotaPolicy;
+use crate::pg::insert::PlainTable;
 use crate::pg::primary_key::{self, Tuple};
-use crate::pg::query;
+use crate::pg::query::{self, Statement};
 use crate::pg::sql_function::Refusal;
 use crate::pg::value::Value;
 
 const COLUMNS: usize = 9;
+const TYPES: [pg_sys::Oid; COLUMNS] = [
+    pg_sys::UUIDOID,
+    pg_sys::TEXTOID,
+    pg_sys::TEXTOID,
+    pg_sys::INT8OID,
+    pg_sys::TIMESTAMPTZOID,
+    pg_sys::TEXTOID,
+    pg_sys::INT8OID,
+    pg_sys::INT8OID,
+    pg_sys::TIMESTAMPTZOID,
+];
 const LOCK: pg_sys::LOCKMODE = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
+
+thread_local! {
+    // `lock` has checked the length of the key.
+    static PLAIN: PlainTable<COLUMNS> = const { PlainTable::new(TYPES, &[c"idempotency_keys_key_check"]) };
+    static INSERT: Statement = const { Statement::new(
+        "insert into kijko.idempotency_keys (subject, meter, key, amount, created_at, code, used, \"limit\", reset_at) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        &TYPES,
+    ) };
+}
 
 /// The verdict of the first call.
 #[derive(Clone, Copy, Debug)]
@@ -77,8 +98,11 @@ pub fn record(meter_key: MeterKey, key: &str, amount: i64, verdict: Recorded) {
     // SAFETY: the columns of kijko.idempotency_keys (api/consume.sql).
     unsafe {
         let table = pg_sys::table_open(query::table(c"idempotency_keys"), LOCK);
-        heap::insert(table, &columns);
+        let inserted = PLAIN.with(|plain| plain.insert(table, &columns));
         pg_sys::table_close(table, pg_sys::NoLock as pg_sys::LOCKMODE);
+        if !inserted {
+            INSERT.with(|statement| statement.write(&columns, |_| ()));
+        }
     }
 }
 

@@ -2,8 +2,6 @@
 
 pub mod columns;
 pub mod entry;
-pub mod heap;
-mod insert;
 pub mod load;
 mod partition;
 mod unrolled;

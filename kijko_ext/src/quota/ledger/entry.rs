@@ -1,16 +1,19 @@
 //! An entry of the ledger: one row for each use, written by the caller's transaction straight into the partition of the
 //! hour.
 //!
-//! A row is inserted as COPY inserts it: tuple, index entries, WAL, statistics and TOAST as always, but without a query,
-//! and so without permissions, triggers and row security. The ledger has none of these.
+//! While the ledger is as the extension made it, that needs no query (pg/insert.rs). If an operator has added a trigger, a
+//! constraint, a column or an unusual index, the entry is written by one.
 
 use std::cell::Cell;
 
 use pgrx::prelude::*;
 
-use super::columns::COLUMNS;
-use super::{insert, partition};
+use super::columns::{COLUMNS, TYPES};
+use super::partition::{self, Partition};
 use crate::clock;
+use crate::errors;
+use crate::pg::insert::PlainTable;
+use crate::pg::query::Statement;
 use crate::pg::value::{Held, Value};
 use crate::quota::meter_key::MeterKey;
 
@@ -33,13 +36,28 @@ pub struct LedgerEntry<'a> {
 
 thread_local! {
     static RANDOM: Cell<[u64; 2]> = const { Cell::new([0; 2]) };
+    static PLAIN: PlainTable<COLUMNS> = const { PlainTable::new(TYPES, &[]) };
+    // Returns whether the row is the one that was to be written: a trigger may have changed or dropped it.
+    static INSERT: Statement = const { Statement::new(
+        "insert into kijko.ledger (id, subject, meter, period_start, amount, overage, kind, occurred_at, recorded_at, \
+             idempotency_key, actor, reason, attributes) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
+         returning (subject operator(pg_catalog.=) $2 and meter operator(pg_catalog.=) $3 \
+             and period_start operator(pg_catalog.=) $4 and amount operator(pg_catalog.=) $5 \
+             and recorded_at operator(pg_catalog.=) $9)::pg_catalog.int4::pg_catalog.int8",
+        &TYPES,
+    ) };
 }
 
 /// Writes one row.
 pub fn write(entry: &LedgerEntry) {
-    // SAFETY: the partition is locked; the columns are the ledger's.
+    // SAFETY: the partition is open and locked, and the columns are the ledger's. It is closed again; an error closes it, too.
     unsafe {
-        let (table, recorded_at) = partition::open();
+        let Partition {
+            table,
+            recorded_at,
+            needs_query,
+        } = partition::open();
         let id = new_id(recorded_at);
         let columns: [Value; COLUMNS] = [
             (&id).into(),
@@ -56,8 +74,30 @@ pub fn write(entry: &LedgerEntry) {
             entry.reason.into(),
             entry.attributes.into(),
         ];
-        insert::row(table, &columns);
+        let inserted = !needs_query && PLAIN.with(|plain| plain.insert(table, &columns));
         pg_sys::table_close(table, pg_sys::NoLock as pg_sys::LOCKMODE);
+        if !inserted {
+            insert_by_query(&columns);
+        }
+    }
+}
+
+/// An entry that is not in the ledger, or another one, would make the counter forget or invent a use when it is loaded again.
+fn insert_by_query(columns: &[Value; COLUMNS]) {
+    let as_given = INSERT.with(|statement| {
+        statement.write(columns, |rows| {
+            rows.first().and_then(|row| row.integer(1)) == Some(1)
+        })
+    });
+    if !as_given {
+        errors::raise(
+            PgSqlErrorCode::ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
+            "a trigger of kijko.ledger dropped or changed an entry",
+            None,
+            Some(
+                "Triggers of the ledger must leave subject, meter, period_start, amount and recorded_at as they are.",
+            ),
+        );
     }
 }
 

@@ -20,6 +20,15 @@ struct Route {
     until: i64,
     /// Rows recorded before this are rolled up already. A clock that was set back must not add to them.
     rolled_until: i64,
+    /// The ledger as a whole has triggers or rules. Those of a partition are found in the partition.
+    needs_query: bool,
+}
+
+/// An open and locked partition, and the row that goes there.
+pub struct Partition {
+    pub table: pg_sys::Relation,
+    pub recorded_at: i64,
+    pub needs_query: bool,
 }
 
 thread_local! {
@@ -28,7 +37,9 @@ thread_local! {
         "select coalesce(p.partition, 'kijko.ledger_default')::pg_catalog.regclass::pg_catalog.oid, p.starts_at, \
                 coalesce(p.ends_at, (select pg_catalog.min(n.starts_at) from kijko.ledger_partitions as n \
                                      where n.starts_at operator(pg_catalog.>) $1)), \
-                r.rolled_until \
+                r.rolled_until, \
+                (select (c.relhastriggers or c.relhasrules)::pg_catalog.int4::pg_catalog.int8 from pg_catalog.pg_class as c \
+                 where c.oid operator(pg_catalog.=) 'kijko.ledger'::pg_catalog.regclass) \
          from kijko.rollup_state as r \
          left join kijko.ledger_partitions as p \
              on p.starts_at operator(pg_catalog.<=) $1 and p.ends_at operator(pg_catalog.>) $1",
@@ -36,11 +47,11 @@ thread_local! {
     ) };
 }
 
-/// Opens and locks the partition for a row recorded now, and returns the row's recorded_at. A rollup waits for this lock.
+/// Opens and locks the partition for a row recorded now. A rollup waits for this lock.
 ///
 /// # Safety
 /// In a transaction. The caller closes the relation and keeps the lock.
-pub unsafe fn open() -> (pg_sys::Relation, i64) {
+pub unsafe fn open() -> Partition {
     loop {
         let now = clock::real_micros();
         let route = match ROUTE.get() {
@@ -56,7 +67,11 @@ pub unsafe fn open() -> (pg_sys::Relation, i64) {
         // Taking the lock processed pending invalidations. If the partition was rolled up, detached or dropped during the
         // wait, the epoch has changed, and the row belongs elsewhere.
         if route.epoch == EPOCH.current() && !partition.is_null() {
-            return (partition, now.max(route.rolled_until));
+            return Partition {
+                table: partition,
+                recorded_at: now.max(route.rolled_until),
+                needs_query: route.needs_query,
+            };
         }
         if !partition.is_null() {
             unsafe { pg_sys::table_close(partition, LOCK) };
@@ -75,6 +90,7 @@ fn find_route(now: i64) -> Route {
                 from: rows[0].integer(2).unwrap_or(now),
                 until: rows[0].integer(3).unwrap_or(i64::MAX),
                 rolled_until: rows[0].integer(4).unwrap_or(i64::MIN),
+                needs_query: rows[0].integer(5) == Some(1),
             })
         })
     };

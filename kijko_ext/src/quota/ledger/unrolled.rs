@@ -7,9 +7,10 @@ use std::ptr;
 
 use pgrx::prelude::*;
 
-use super::columns::{AMOUNT, COLUMNS, COUNTER_KEY, RECORDED_AT};
-use crate::pg::datum;
+use super::columns::{AMOUNT, COUNTER_KEY, RECORDED_AT, TYPES};
+use crate::pg::primary_key::Tuple;
 use crate::pg::value::Value;
+use crate::pg::{datum, insert};
 
 const LOCK: pg_sys::LOCKMODE = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
 
@@ -23,6 +24,7 @@ pub fn sum(partition: pg_sys::Oid, key: &[Value; 3], since: i64) -> i64 {
         if table.is_null() {
             return 0; // dropped by hand
         }
+        check_types(table);
         let mut keys = scan_keys(key);
         let index = index(table);
         let scan = pg_sys::systable_beginscan(
@@ -36,9 +38,10 @@ pub fn sum(partition: pg_sys::Oid, key: &[Value; 3], since: i64) -> i64 {
         let mut sum = 0_i64;
         while let Some(row) = ptr::NonNull::new(pg_sys::systable_getnext(scan)) {
             pgrx::check_for_interrupts!();
-            let (amount, recorded_at) = read(table, row.as_ptr());
-            if recorded_at >= since {
-                sum = sum.saturating_add(amount);
+            let row = Tuple::new(row.as_ptr(), (*table).rd_att);
+            // Neither is null.
+            if row.integer(RECORDED_AT) >= Some(since) {
+                sum = sum.saturating_add(row.integer(AMOUNT).unwrap_or(0));
             }
         }
         pg_sys::systable_endscan(scan);
@@ -82,37 +85,40 @@ unsafe fn index(table: pg_sys::Relation) -> pg_sys::Oid {
     }
 }
 
-/// Whether an index is on the counter's key.
-pub unsafe fn is_by_counter(index: pg_sys::Oid) -> bool {
+/// Whether an index has every row, and finds it by the counter's key as `scan_keys` compares it.
+unsafe fn is_by_counter(index: pg_sys::Oid) -> bool {
+    // uuid_ops, text_ops and datetime_ops, whose numbers pg_opfamily.dat fixes.
+    const FAMILIES: [u32; 3] = [2968, 1994, 434];
     unsafe {
         let index = pg_sys::index_open(index, LOCK);
         let form = (*index).rd_index;
         let columns = (*form).indkey.values.as_slice((*form).indnatts as usize);
         let found = (*form).indisvalid
-            && (*index).rd_indpred.is_null()
+            && insert::is_without(index, pg_sys::Anum_pg_index_indpred)
             && (*(*index).rd_rel).relam == pg_sys::BTREE_AM_OID
-            && columns == COUNTER_KEY;
+            && columns == COUNTER_KEY
+            && *(*index).rd_indcollation.add(1) == pg_sys::C_COLLATION_OID
+            && (0..FAMILIES.len())
+                .all(|at| *(*index).rd_opfamily.add(at) == pg_sys::Oid::from(FAMILIES[at]));
         pg_sys::index_close(index, LOCK);
         found
     }
 }
 
-unsafe fn read(table: pg_sys::Relation, row: pg_sys::HeapTuple) -> (i64, i64) {
-    let mut values = [pg_sys::Datum::null(); COLUMNS];
-    let mut nulls = [false; COLUMNS];
-    unsafe {
-        if (*(*table).rd_att).natts as usize != COLUMNS {
-            error!("the ledger does not have the columns that this library was built for");
-        }
-        pg_sys::heap_deform_tuple(
-            row,
-            (*table).rd_att,
-            values.as_mut_ptr(),
-            nulls.as_mut_ptr(),
-        );
+/// An error when somebody has changed the types of the columns that a sum needs.
+unsafe fn check_types(table: pg_sys::Relation) {
+    // SAFETY: an open table has a descriptor.
+    let fit = unsafe {
+        let columns = (*(*table).rd_att)
+            .attrs
+            .as_slice((*(*table).rd_att).natts as usize);
+        let is = |at: i32| {
+            columns.get(at as usize - 1).map(|column| column.atttypid)
+                == Some(TYPES[at as usize - 1])
+        };
+        COUNTER_KEY.iter().all(|at| is((*at).into())) && is(AMOUNT) && is(RECORDED_AT)
+    };
+    if !fit {
+        error!("the ledger does not have the columns that this library was built for");
     }
-    (
-        values[AMOUNT].value() as i64,
-        values[RECORDED_AT].value() as i64,
-    )
 }
