@@ -3,7 +3,20 @@
 import { randomUUID } from 'node:crypto';
 import { identifier, sql } from './db.mjs';
 
-const NAMES = ['project', 'secretProject', 'skill', 'secretSkill', 'habit', 'secretHabit', 'repository', 'secretRepository', 'invitation', 'meter', 'role', 'freeRole'];
+const NAMES = [
+  'project',
+  'secretProject',
+  'skill',
+  'secretSkill',
+  'habit',
+  'secretHabit',
+  'repository',
+  'secretRepository',
+  'invitation',
+  'meter',
+  'role',
+  'freeRole',
+];
 const STRIPE = ['stripe_customers', 'stripe_checkouts', 'stripe_subscriptions', 'stripe_invoices', 'stripe_prices'];
 
 /** The ids of an organization's rows by what they are, and those of the private project's. */
