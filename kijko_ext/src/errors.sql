@@ -21,6 +21,7 @@ insert into kijko.error_codes (code, http_status, sqlstate, meaning) values
     ('not_found', 404, 'P0002', 'There is no such thing, or it is not yours to see.'),
     ('conflict', 409, 'KJ409', 'This conflicts with what is there already.'),
     ('idempotency_conflict', 409, 'KJ410', 'This idempotency key was used with other arguments.'),
+    ('project_archived', 409, 'KJ411', 'This project is archived.'),
     ('invalid_cron', 422, 'KJ421', 'This is not a usable cron expression.'),
     ('invalid_input', 422, '22000', 'The input does not have the required form.'),
     ('invalid_timezone', 422, 'KJ422', 'This is not the name of a time zone.'),

@@ -1,9 +1,13 @@
 -- ============================================================================
 -- Projects group a tenant's skills and executions.
 --
--- Only its members and holders of projects:manage see a private project. It hides its rows in other tables, too:
---   private.projects_hidden_ids()     the projects that the caller does not see, for policies
---   private.projects_is_visible(id)   whether the caller sees one, for what a statement writes and for definer functions
+-- Only its members and holders of projects:manage see a private project, and the role of a member says what they change in it:
+--   viewer   nothing        member   what is in it        admin   also the project itself and its members
+-- A role narrows what the caller's permissions in the organization allow; it never adds to them. Policies and functions ask:
+--   private.projects_hidden_ids(), projects_is_visible(id)        who sees a project and the rows that point at it
+--   private.projects_unwritable_ids(), projects_is_writable(id)   who changes these rows
+--   private.projects_is_managed(id)                               who changes the project and its members
+-- An archived project does not change and nothing in it runs: projects_archive.sql.
 -- ============================================================================
 
 -- ----------------------------------------------------------------------------
@@ -18,6 +22,8 @@ create table public.projects (
   visibility text not null default 'organization' check (visibility in ('organization', 'private')),
   -- The default means "not given": a trigger fills it. Without a default the generated types would require a slug.
   slug text not null default '' check (char_length(slug) <= 63 and slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
+  settings jsonb not null default '{}' check (jsonb_typeof(settings) = 'object' and octet_length(settings::text) <= 16384),
+  archived_at timestamptz,
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_by_key uuid default kijko.api_key_id(),
   created_at timestamptz not null default kijko.now(),
@@ -27,13 +33,15 @@ create table public.projects (
   unique (org_id, id)
 );
 
-comment on table public.projects is 'Projects of an organization. Users write name, description, slug and visibility; the database sets the rest.';
+comment on table public.projects is 'Projects of an organization. Users write name, description, slug, visibility and settings; the database sets the rest.';
 comment on column public.projects.id is 'Identity of the project.';
 comment on column public.projects.org_id is 'Organization that owns it; never changes.';
 comment on column public.projects.name is 'Name that members see.';
 comment on column public.projects.description is 'Free text.';
 comment on column public.projects.slug is 'Part of a URL, unique in the organization. Derived from the name when not given.';
 comment on column public.projects.visibility is 'organization: all members of the organization see it. private: only its own members and holders of projects:manage see it.';
+comment on column public.projects.settings is 'Settings of your frontend, an object of at most 16 KiB. The database does not read it.';
+comment on column public.projects.archived_at is 'When it was archived: nothing in it changes or runs until it is restored. Null for an active project. Set by archive_project() and restore_project().';
 comment on column public.projects.created_by is 'User who created it; null after that user is deleted.';
 comment on column public.projects.created_by_key is 'API key that created it; null for a user.';
 comment on column public.projects.created_at is 'When it was created.';
@@ -50,6 +58,7 @@ create table public.project_members (
   org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
   project_id uuid not null,
   user_id uuid not null,
+  role text not null default 'member' check (role in ('viewer', 'member', 'admin')),
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_by_key uuid default kijko.api_key_id(),
   created_at timestamptz not null default kijko.now(),
@@ -63,11 +72,12 @@ create table public.project_members (
 );
 create index project_members_user_id_idx on public.project_members (user_id, org_id);
 
-comment on table public.project_members is 'Members of projects: they see the project while it is private. A user who sees the project and holds projects:write adds and removes them. While its visibility is organization, the rows have no effect.';
+comment on table public.project_members is 'Members of projects: they see the project while it is private. Its admins and holders of projects:manage add, change and remove them; a member may leave. While its visibility is organization, the rows have no effect, and all holders of projects:write change them.';
 comment on column public.project_members.id is 'Identity of the row.';
 comment on column public.project_members.org_id is 'Organization of the project; never changes.';
 comment on column public.project_members.project_id is 'The project.';
 comment on column public.project_members.user_id is 'Member of the organization who sees the project.';
+comment on column public.project_members.role is 'What the member changes in the private project, as far as their permissions allow it: viewer nothing, member what is in it, admin also the project and its members.';
 comment on column public.project_members.created_by is 'User who added the member; null after that user is deleted.';
 comment on column public.project_members.created_by_key is 'API key that added the member; null for a user.';
 comment on column public.project_members.created_at is 'When the member was added.';
@@ -113,25 +123,152 @@ $$;
 comment on function private.projects_is_visible(uuid) is 'Whether a project exists, in an organization of the caller, and is not hidden from the caller; false for null. Definer: reads projects for policies and definer functions.';
 grant execute on function private.projects_is_visible(uuid) to authenticated, service_role;
 
-select private.make_tenant_table('public.projects', resource => 'projects', gauge => 'projects', catalogue => '{
-  "name, description, slug": "what members call and find the project by",
-  "visibility": "says who sees the project"
-}');
+create function private.projects_unwritable_ids() returns setof uuid
+language plpgsql stable parallel safe security definer rows 1 set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+  select p.id
+  from public.projects as p
+  where p.visibility = 'private'
+    and p.org_id = any (array(select public.org_ids()))
+    and p.org_id <> all (array(select private.org_ids_with('projects:manage')))
+    and not exists (
+      select 1 from public.project_members as m
+      where m.org_id = p.org_id and m.project_id = p.id and m.user_id = (select kijko.user_id()) and m.role in ('member', 'admin')
+    );
+end
+$$;
+comment on function private.projects_unwritable_ids() is 'Private projects of the caller''s organizations in which the caller changes nothing: hidden ones, and those that the caller only views. Policies use it beside a permission. Definer: policies of projects use projects_hidden_ids().';
+grant execute on function private.projects_unwritable_ids() to authenticated, service_role;
+
+create function private.projects_is_writable(project_id uuid) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return private.projects_is_visible(projects_is_writable.project_id)
+    and projects_is_writable.project_id <> all (array(select private.projects_unwritable_ids()));
+end
+$$;
+comment on function private.projects_is_writable(uuid) is 'Whether the caller sees a project and is not a mere viewer of it; false for null. Policies ask it beside a permission. Definer: as projects_is_visible().';
+grant execute on function private.projects_is_writable(uuid) to authenticated, service_role;
+
+create function private.projects_is_managed(project_id uuid) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (
+    select 1
+    from public.projects as p
+    where p.id = projects_is_managed.project_id
+      and p.org_id = any (array(select public.org_ids()))
+      and (
+        p.visibility = 'organization'
+        or p.org_id = any (array(select private.org_ids_with('projects:manage')))
+        or exists (
+          select 1 from public.project_members as m
+          where m.org_id = p.org_id and m.project_id = p.id and m.user_id = (select kijko.user_id()) and m.role = 'admin'
+        )
+      )
+  );
+end
+$$;
+comment on function private.projects_is_managed(uuid) is 'Whether the caller may change a project and its members, given projects:write: every member of the organization for a project that all see, its admins and holders of projects:manage for a private one. Definer: as projects_is_visible().';
+grant execute on function private.projects_is_managed(uuid) to authenticated, service_role;
+
+-- ----------------------------------------------------------------------------
+-- What triggers refuse, also to definer functions
+-- ----------------------------------------------------------------------------
+
+create function private.projects_require_open(project_id uuid) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  org constant uuid := (select p.org_id from public.projects as p where p.id = projects_require_open.project_id);
+  project public.projects;
+  is_client constant boolean := (kijko.actor()).kind not in ('none', 'service');
+begin
+  -- The order of locks: the organization before its rows.
+  perform 1 from public.organizations as o where o.id = org for key share;
+  -- Archiving waits for the transactions that write in the project, and they for it.
+  select p.* into project from public.projects as p where p.id = projects_require_open.project_id for share;
+  -- The policies refuse what the caller does not see, in the same way as an id that does not exist.
+  if project.id is null or (is_client and not private.projects_is_visible(project.id)) then
+    return;
+  end if;
+  if project.archived_at is not null then
+    perform kijko.fail('project_archived', 'the project is archived', 'Restore it: restore_project().');
+  end if;
+  -- Policies say so as well. Definer functions pass them.
+  if is_client and not private.projects_is_writable(project.id) then
+    perform kijko.fail('permission_denied', 'a viewer of the project changes nothing in it');
+  end if;
+end
+$$;
+comment on function private.projects_require_open(uuid) is 'Fails with project_archived if a project is archived, and with permission_denied if the caller only views it. Locks it against being archived until the transaction ends. Does nothing for null, for a project that does not exist, and for one that the caller does not see. Called by definer functions and triggers.';
+
+create function private.projects_guard_row() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if tg_op <> 'INSERT' and old.project_id is not null
+    -- Who leaves a project does not change it.
+    and not (tg_op = 'DELETE' and tg_table_name = 'project_members' and to_jsonb(old) ->> 'user_id' = kijko.user_id()::text)
+  then
+    perform private.projects_require_open(old.project_id);
+  end if;
+  if tg_op = 'DELETE' then
+    return old;
+  end if;
+  if new.project_id is not null and (tg_op = 'INSERT' or new.project_id is distinct from old.project_id) then
+    perform private.projects_require_open(new.project_id);
+  end if;
+  return new;
+end
+$$;
+comment on function private.projects_guard_row() is 'Trigger of tables with a project_id: refuses to write rows of an archived project, and of one that the caller only views. Definer: locks the project.';
+
+-- ----------------------------------------------------------------------------
+-- Rights, policies and triggers
+-- ----------------------------------------------------------------------------
+
+select private.make_tenant_table(
+  'public.projects', resource => 'projects', gauge => 'projects',
+  writable => array['name', 'description', 'visibility', 'slug', 'settings'],
+  catalogue => '{
+    "name, description, slug": "what members call and find the project by",
+    "visibility": "says who sees the project",
+    "settings": "settings of the frontend",
+    "archived_at": "says whether the project is archived"
+  }'
+);
 alter policy projects_select on public.projects
   using (org_id = any (array(select private.org_ids_with('projects:read'))) and id <> all (array(select private.projects_hidden_ids())));
--- A statement that waited for the row is checked again, and the project may be private by then. A list of hidden ids would be
--- that of the statement's begin.
+-- A statement that waited for the row is checked again, and the project may be private by then. A list of ids would be that of
+-- the statement's begin.
 alter policy projects_update on public.projects
-  using (org_id = any (array(select private.org_ids_with('projects:write'))) and private.projects_is_visible(id));
+  using (org_id = any (array(select private.org_ids_with('projects:write'))) and private.projects_is_managed(id));
 alter policy projects_delete on public.projects
-  using (org_id = any (array(select private.org_ids_with('projects:write'))) and private.projects_is_visible(id));
+  using (org_id = any (array(select private.org_ids_with('projects:write'))) and private.projects_is_managed(id));
 
 select private.make_tenant_table(
   'public.project_members', resource => 'projects', max_rows => 100000, catalogue => '{
     "project_id": "project that the member sees",
-    "user_id": {"subject": "person", "purpose": "who the member is", "export": "organization", "erasure": "person"}
+    "user_id": {"subject": "person", "purpose": "who the member is", "export": "organization", "erasure": "person"},
+    "role": "says what the member changes in the project"
   }'
 );
+alter policy project_members_insert on public.project_members
+  with check (org_id = any (array(select private.org_ids_with('projects:write'))) and private.projects_is_managed(project_id));
+alter policy project_members_update on public.project_members
+  using (org_id = any (array(select private.org_ids_with('projects:write'))) and private.projects_is_managed(project_id))
+  with check (org_id = any (array(select private.org_ids_with('projects:write'))) and private.projects_is_managed(project_id));
+-- Members leave, whatever their role.
+alter policy project_members_delete on public.project_members
+  using (
+    org_id = any (array(select private.org_ids_with('projects:write')))
+    and (private.projects_is_managed(project_id) or (user_id = (select kijko.user_id()) and private.projects_is_visible(project_id)))
+  );
 
 create function private.projects_await_removal() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -156,13 +293,13 @@ begin
   if (kijko.actor()).kind = 'service_key' and not public.can(new.org_id, 'projects:manage') then
     perform kijko.fail('permission_denied', 'a service key needs the permission projects:manage to make a project private');
   end if;
-  insert into public.project_members (org_id, project_id, user_id)
-  select m.org_id, new.id, m.user_id from public.memberships as m where m.org_id = new.org_id and m.user_id = kijko.user_id()
-  on conflict do nothing;
+  insert into public.project_members as p (org_id, project_id, user_id, role)
+  select m.org_id, new.id, m.user_id, 'admin' from public.memberships as m where m.org_id = new.org_id and m.user_id = kijko.user_id()
+  on conflict on constraint project_members_org_id_project_id_user_id_key do update set role = 'admin' where p.role <> 'admin';
   return null;
 end
 $$;
-comment on function private.projects_add_maker() is 'Trigger: a user who makes a project private, also by a personal key, becomes its member, and so still sees it. A service key needs projects:manage. Definer: the project is hidden from them until the row exists.';
+comment on function private.projects_add_maker() is 'Trigger: a user who makes a project private, also by a personal key, becomes an admin of it, and so still sees and changes it. A service key needs projects:manage. Definer: the project is hidden from them until the row exists.';
 create trigger projects_private_insert after insert on public.projects
   for each row when (new.visibility = 'private') execute function private.projects_add_maker();
 create trigger projects_private_update after update of visibility on public.projects

@@ -220,6 +220,7 @@ begin
   if (rotate_repository_secret.overlap between interval '0' and interval '30 days') is not true then
     perform kijko.fail('invalid_input', 'overlap: 0 to 30 days');
   end if;
+  perform private.projects_require_open(repository.project_id);
   delete from private.repository_secrets as s where s.repository_id = repository.id and s.expires_at is not null;
   if rotate_repository_secret.overlap = interval '0' then
     delete from private.repository_secrets as s where s.repository_id = repository.id;

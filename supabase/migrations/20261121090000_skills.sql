@@ -112,6 +112,49 @@ $$;
 comment on function private.skills_is_visible(uuid) is 'Whether a skill exists, in an organization of the caller, and no project hides it from the caller; false for null. Volatile as projects_is_visible(). Definer: reads skills for policies and definer functions.';
 grant execute on function private.skills_is_visible(uuid) to authenticated, service_role;
 
+create function private.skills_unwritable_ids() returns setof uuid
+language plpgsql stable parallel safe security definer rows 1 set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+  select s.id
+  from public.projects as p
+  join public.skills as s on s.org_id = p.org_id and s.project_id = p.id
+  where p.id = any (array(select private.projects_unwritable_ids()));
+end
+$$;
+comment on function private.skills_unwritable_ids() is 'Skills of the projects in which the caller changes nothing; usually none. For policies of tables that point at skills. Definer: as skills_hidden_ids().';
+grant execute on function private.skills_unwritable_ids() to authenticated, service_role;
+
+create function private.skills_is_writable(skill_id uuid) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return private.skills_is_visible(skills_is_writable.skill_id)
+    and skills_is_writable.skill_id <> all (array(select private.skills_unwritable_ids()));
+end
+$$;
+comment on function private.skills_is_writable(uuid) is 'Whether the caller sees a skill and is not a mere viewer of its project; false for null. Definer: as skills_is_visible().';
+grant execute on function private.skills_is_writable(uuid) to authenticated, service_role;
+
+create function private.skills_guard_row() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if tg_op <> 'INSERT' and old.skill_id is not null then
+    perform private.projects_require_open((select s.project_id from public.skills as s where s.id = old.skill_id));
+  end if;
+  if tg_op = 'DELETE' then
+    return old;
+  end if;
+  if new.skill_id is not null and (tg_op = 'INSERT' or new.skill_id is distinct from old.skill_id) then
+    perform private.projects_require_open((select s.project_id from public.skills as s where s.id = new.skill_id));
+  end if;
+  return new;
+end
+$$;
+comment on function private.skills_guard_row() is 'Trigger of tables with a skill_id: as projects_guard_row(), by the project of the skill. Definer: locks the project.';
+
 select private.make_tenant_table(
   'public.skills', resource => 'skills', gauge => 'skills',
   writable => array['project_id', 'name', 'description', 'prompt_template', 'input_schema', 'model', 'parameters', 'tags', 'enabled'],

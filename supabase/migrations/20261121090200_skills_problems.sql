@@ -40,6 +40,7 @@ as $$
 declare
   problems constant jsonb := private.skills_current_problems(skill);
 begin
+  perform private.projects_require_active(skill.project_id);
   if not skill.enabled then
     perform kijko.fail('conflict', 'the skill is disabled');
   end if;
@@ -50,7 +51,7 @@ begin
   end if;
 end
 $$;
-comment on function private.skills_require_runnable(public.skills) is 'Fails when the skill is disabled (conflict) or has problems (skill_not_runnable). A version that was not checked yet may run: the worker checks it before it calls a model, and such a failure costs nothing.';
+comment on function private.skills_require_runnable(public.skills) is 'Fails when the project of the skill is archived (project_archived) or the caller only views it (permission_denied), and when the skill is disabled (conflict) or has problems (skill_not_runnable). A version that was not checked yet may run: the worker checks it before it calls a model, and such a failure costs nothing.';
 
 create trigger skills_version before insert or update on public.skills
   for each row execute function private.skills_set_version();

@@ -62,29 +62,33 @@ declare
   slot timestamptz := private.habits_latest_slot(habit.cron, habit.timezone, habit.next_run_at, until);
   skill public.skills;
   hold uuid;
-  refusal text;
+  -- Why the habit cannot run; the members are to mend it.
+  reason text;
 begin
   -- The habit's row is locked, so this cannot change before the insert. The unique key would refuse a second row anyway.
   if not exists (
     select 1 from public.executions as e where e.habit_id = habit.id and e.scheduled_for = slot
   ) then
     select s.* into skill from public.skills as s where s.org_id = habit.org_id and s.id = habit.skill_id;
-    if not skill.enabled then
-      perform private.habits_skip_slot(habit, slot, 'skipped', 'skill_disabled', 'the skill is disabled');
+    if exists (select 1 from public.projects as p where p.id = skill.project_id and p.archived_at is not null) then
+      reason := 'the project of the skill is archived';
+      perform private.habits_skip_slot(habit, slot, 'skipped', 'project_archived', reason);
+    elsif not skill.enabled then
+      reason := 'the skill is disabled';
+      perform private.habits_skip_slot(habit, slot, 'skipped', 'skill_disabled', reason);
     elsif private.skills_current_problems(skill) <> '[]' then
-      perform private.habits_skip_slot(
-        habit, slot, 'skipped', 'skill_not_runnable', private.skills_describe_problems(private.skills_current_problems(skill))
-      );
+      reason := private.skills_describe_problems(private.skills_current_problems(skill));
+      perform private.habits_skip_slot(habit, slot, 'skipped', 'skill_not_runnable', reason);
     elsif private.habits_is_waiting(habit.id) then
       perform private.habits_skip_slot(habit, slot, 'skipped', 'conflict', 'the execution of an earlier slot is still queued');
     else
       begin
         hold := private.executions_reserve(habit.org_id);
       exception when sqlstate 'KJ429' then
-        get stacked diagnostics refusal = pg_exception_detail;
+        get stacked diagnostics reason = pg_exception_detail;
       end;
       if hold is null then
-        perform private.habits_skip_slot(habit, slot, 'skipped', 'quota_exceeded', refusal);
+        perform private.habits_skip_slot(habit, slot, 'skipped', 'quota_exceeded', reason);
       else
         perform private.executions_queue(
           skill, habit.input, 'habit', habit_id => habit.id, scheduled_for => slot, hold_id => hold
@@ -96,7 +100,7 @@ begin
   update public.habits as h
   set last_run_at = slot,
     next_run_at = kijko.cron_next(habit.cron, habit.timezone, slot),
-    last_error = null
+    last_error = left(reason, 10000)
   where h.id = habit.id;
 end
 $$;

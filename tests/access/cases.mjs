@@ -173,6 +173,8 @@ export const ENDS_PEOPLE = ['delete_account()', 'end_session(session_id)'];
 /** By function: the arguments of each case. `call` is the plain one; a suffix says what is particular. */
 export const FUNCTIONS = {
   'accept_invitation(token)': { call: (w) => ({ token: w.token }) },
+  'archive_project(project_id)': { call: (w) => ({ project_id: w.project }), 'call:private': (w) => ({ project_id: w.secretProject }) },
+  'restore_project(project_id)': { call: (w) => ({ project_id: w.project }), 'call:private': (w) => ({ project_id: w.secretProject }) },
   'before_request()': { call: () => ({}) },
   'can(org,permission)': {
     call: (w) => ({ org: w.org, permission: 'projects:read' }),

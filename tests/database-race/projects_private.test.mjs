@@ -16,7 +16,11 @@ async function secretProject() {
   }
   await pool.query(`insert into public.projects (id, org_id, name, visibility) values ($1, $2, 'Secret', 'private')`, [project, owner.org]);
   for (const { user } of [one_, two]) {
-    await pool.query('insert into public.project_members (org_id, project_id, user_id) values ($1, $2, $3)', [owner.org, project, user]);
+    await pool.query("insert into public.project_members (org_id, project_id, user_id, role) values ($1, $2, $3, 'admin')", [
+      owner.org,
+      project,
+      user,
+    ]);
   }
   await pool.query(`insert into public.skills (id, org_id, project_id, name, prompt_template) values ($1, $2, $3, 'Echo', 'x')`, [
     skill,

@@ -25,7 +25,7 @@ create view pg_temp.offences as
   union all
   select 'policy that calls a function for every row', p.name || ' ' || p.polname
   from pg_temp.policies as p
-  where regexp_replace(p.body, 'SELECT [a-z_.]+\([^()]*\)', '', 'g') ~ '\m(org_ids|org_ids_with|tenancy_org_ids_as|tenancy_colleague_ids|projects_hidden_ids|skills_hidden_ids|org_id|user_id|tenancy_person_id|uid|can|has_role|claims)\('
+  where regexp_replace(p.body, 'SELECT [a-z_.]+\([^()]*\)', '', 'g') ~ '\m(org_ids|org_ids_with|tenancy_org_ids_as|tenancy_colleague_ids|projects_hidden_ids|skills_hidden_ids|projects_unwritable_ids|skills_unwritable_ids|org_id|user_id|tenancy_person_id|uid|can|has_role|claims)\('
   union all
   -- To read is a permission as well: a role, and later a key, that lacks "resource:read" sees no row.
   select 'select policy of a tenant table that checks no permission', p.name || ' ' || p.polname
@@ -33,8 +33,9 @@ create view pg_temp.offences as
   where p.polcmd = 'r' and pg_temp.is_tenant_table(p.relid)
     and (p.body !~ '\m(org_id|id) = ANY \(ARRAY\( SELECT private\.org_ids_with\(''[a-z_]+:read''::text\)' or p.body ~ '\morg_ids\(\)|\mtenancy_org_ids_as\(')
   union all
-  -- A private project hides the rows that point at it or at one of its skills. Policies exclude the hidden ids on reading,
-  -- and look the id up on writing: the answer is the same for an id that does not exist.
+  -- A private project hides the rows that point at it or at one of its skills. Policies exclude the hidden ids on reading, the
+  -- unwritable ones on changing, and look the id up on writing: the answer is the same for an id that does not exist. Members
+  -- of a project have a policy of their own (projects_is_managed).
   select 'policy that shows rows of private projects', p.name || ' ' || p.polname
   from pg_temp.policies as p
   join pg_attribute as a on a.attrelid = p.relid and not a.attisdropped
@@ -42,8 +43,16 @@ create view pg_temp.offences as
   join pg_policy as y on y.polrelid = p.relid and y.polname = p.polname
   where not (a.attname = 'skill_id' and exists (select 1 from pg_attribute as o where o.attrelid = p.relid and o.attname = 'project_id'))
     and (
-      (y.polqual is not null and strpos(pg_get_expr(y.polqual, y.polrelid), '((' || h.pointer || ' = ANY (ARRAY( SELECT private.' || h.domain || '_hidden_ids() AS ' || h.domain || '_hidden_ids))) IS NOT TRUE)') = 0)
-      or (y.polwithcheck is not null and strpos(pg_get_expr(y.polwithcheck, y.polrelid), 'private.' || h.domain || '_is_visible(' || h.pointer || ')') = 0)
+      (
+        y.polqual is not null and pg_get_expr(y.polqual, y.polrelid) !~ 'private\.projects_is_managed\(project_id\)'
+        and strpos(pg_get_expr(y.polqual, y.polrelid), format(
+          '((%1$s = ANY (ARRAY( SELECT private.%2$s() AS %2$s))) IS NOT TRUE)', h.pointer, h.domain || case y.polcmd when 'r' then '_hidden_ids' else '_unwritable_ids' end
+        )) = 0
+      )
+      or (
+        y.polwithcheck is not null and pg_get_expr(y.polwithcheck, y.polrelid) !~ 'private\.projects_is_managed\(project_id\)'
+        and strpos(pg_get_expr(y.polwithcheck, y.polrelid), 'private.' || h.domain || '_is_writable(' || h.pointer || ')') = 0
+      )
     )
   union all
   -- A row that points at another table's row is hidden with it: by that table's policy, or by a project_id of its own.
@@ -69,12 +78,12 @@ create view pg_temp.offences as
   -- The exceptions are about membership itself, not about what a member may read, or are asked beside a permission.
   select 'function that reads by membership and checks no permission', f.name
   from pg_temp.functions as f
-  where (f.prosrc ~ '\morg_ids\(\)' and f.proname not in ('set_active_organization', 'explain_limit', 'projects_hidden_ids', 'projects_is_visible', 'skills_is_visible'))
+  where (f.prosrc ~ '\morg_ids\(\)' and f.proname not in ('set_active_organization', 'explain_limit', 'projects_hidden_ids', 'projects_unwritable_ids', 'projects_is_visible', 'projects_is_managed', 'skills_is_visible'))
     or (f.prosrc ~ '\mtenancy_require_org\(\)' and f.prosrc !~ '\m(can|tenancy_may_grant_role)\(')
   union all
   select 'policy column leads no index', p.name || '.' || m.col[1]
   from pg_temp.policies as p
-  cross join lateral regexp_matches(p.body, '\(?(\w+) = (?:ANY \(ARRAY\( SELECT (?!\w+\.\w+_hidden_ids)|\( SELECT)', 'g') as m (col)
+  cross join lateral regexp_matches(p.body, '\(?(\w+) = (?:ANY \(ARRAY\( SELECT (?!\w+\.\w+_(?:hidden|unwritable)_ids)|\( SELECT)', 'g') as m (col)
   join pg_attribute as a on a.attrelid = p.relid and a.attname = m.col[1]
   where not pg_temp.leading_index(p.relid, array[a.attnum])
   union all
