@@ -9,6 +9,7 @@ pub mod lwlock;
 pub mod malloc_tuning;
 pub mod primary_key;
 pub mod query;
+pub mod random;
 pub mod setting;
 pub mod sql_function;
 pub mod subtransaction;

@@ -62,13 +62,3 @@ unsafe extern "C-unwind" fn startup() {
         }
     }
 }
-
-/// Random, so that nobody can choose keys that fall into one set, or onto each other.
-pub fn seed() -> u64 {
-    let mut seed = 0_u64;
-    // SAFETY: writes eight bytes.
-    if !unsafe { pg_sys::pg_strong_random((&raw mut seed).cast(), size_of::<u64>()) } {
-        error!("no random seed for shared memory");
-    }
-    seed
-}

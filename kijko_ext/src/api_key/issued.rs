@@ -5,6 +5,7 @@ use pgrx::prelude::*;
 
 use super::format::{self, Hash};
 use super::record::Uuid;
+use crate::pg::random;
 use crate::pg::xact::{PerTransaction, XactCallbacks};
 
 /// Keys that one transaction can make. A later one takes the place of the first.
@@ -24,7 +25,7 @@ static STATE: PerTransaction<State> = PerTransaction::new(State { issued: Vec::n
 
 /// Generates a secret for a key and returns its visible prefix.
 pub fn generate(id: Uuid) -> String {
-    let secret = format::generate(random);
+    let secret = format::generate(random::fill);
     let prefix = format::visible_prefix(&secret).to_owned();
     // SAFETY: reads what the transaction has set.
     let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
@@ -55,13 +56,6 @@ fn latest(id: &Uuid) -> Option<&'static Issued> {
         .iter()
         .rev()
         .find(|issued| issued.id == *id)
-}
-
-fn random(bytes: &mut [u8]) {
-    // SAFETY: writes as many bytes as there are.
-    if !unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) } {
-        error!("no random bytes for an API key");
-    }
 }
 
 impl XactCallbacks for State {

@@ -2,7 +2,6 @@
 //! lock shared. The background worker writes each key's last use to kijko.api_key_uses, about once a minute
 //! (last_use_writer.rs). A crash loses the uses since then.
 
-use std::hash::Hasher;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use pgrx::prelude::*;
@@ -11,7 +10,9 @@ use super::record::Uuid;
 use crate::guc::api_keys as setting;
 use crate::pg::query::Statement;
 use crate::shmem::Region;
-use crate::shmem::set_associative::{Table, WAYS};
+use crate::shmem::set_associative::{
+    AtomicKey, Key, KeyedSlot, Table, WAYS, key_of_uuid, uuid_of_key,
+};
 
 const LOCKS: usize = 64;
 
@@ -35,7 +36,7 @@ struct Header {
 /// All zero is an empty slot.
 #[repr(C)]
 struct Slot {
-    key: [AtomicU64; 2],
+    key: AtomicKey,
     /// In product time, Postgres microseconds; 0 for none.
     used_at: AtomicI64,
     /// The use that the table has, as far as this slot knows; 0 for none.
@@ -59,17 +60,13 @@ thread_local! {
     ) };
 }
 
-fn slot(at: usize) -> &'static Slot {
-    // SAFETY: all of it is atomic.
-    unsafe { &*TABLE.slot(at) }
+impl KeyedSlot for Slot {
+    fn holds(&self, key: Key) -> bool {
+        self.key.is(key)
+    }
 }
 
 impl Slot {
-    fn is(&self, words: [u64; 2]) -> bool {
-        self.key[0].load(Ordering::Relaxed) == words[0]
-            && self.key[1].load(Ordering::Relaxed) == words[1]
-    }
-
     fn used_at(&self) -> i64 {
         self.used_at.load(Ordering::Acquire)
     }
@@ -79,67 +76,36 @@ impl Slot {
     }
 }
 
-fn words(key: &Uuid) -> [u64; 2] {
-    let value = u128::from_ne_bytes(*key);
-    [value as u64, (value >> 64) as u64]
-}
-
-fn set_of(words: [u64; 2]) -> usize {
-    TABLE.set_of(TABLE.half(0, |hasher| {
-        hasher.write_u64(words[0]);
-        hasher.write_u64(words[1]);
-    }))
-}
-
-fn slots(set: usize) -> impl Iterator<Item = &'static Slot> + Clone {
-    (set * WAYS..(set + 1) * WAYS).map(slot)
-}
-
 /// Notes a use.
 pub fn note(key: &Uuid, at: i64) {
-    let words = words(key);
-    let set = set_of(words);
-    let found = {
-        let _shared = TABLE.lock(set, pg_sys::LWLockMode::LW_SHARED);
-        let found = slots(set).find(|slot| slot.is(words));
-        found.inspect(|slot| slot.used_at.store(at, Ordering::Release))
-    };
-    if found.is_none() {
-        let _exclusive = TABLE.lock(set, pg_sys::LWLockMode::LW_EXCLUSIVE);
-        claim(set, words).used_at.store(at, Ordering::Release);
-    }
+    let key = key_of_uuid(key);
+    let set = TABLE.set_of_uuid(key);
+    let note = |slot: &Slot| slot.used_at.store(at, Ordering::Release);
+    TABLE.update(set, key, note, || claim(set, key));
     if !TABLE.header().dirty.load(Ordering::Relaxed) {
         TABLE.header().dirty.store(true, Ordering::Release);
     }
 }
 
-/// The slot of a key: its own, or one whose use is written, the least recent first. Under the exclusive lock.
-fn claim(set: usize, words: [u64; 2]) -> &'static Slot {
-    if let Some(own) = slots(set).find(|slot| slot.is(words)) {
-        return own;
-    }
-    let written = slots(set)
-        .filter(|slot| slot.is_written())
-        .min_by_key(|slot| slot.used_at());
-    let claimed = written.unwrap_or_else(|| {
+/// Gives a key the slot whose use is written, the least recent first. If none is, a use that the table does not have is lost.
+fn claim(set: usize, key: Key) -> Option<&'static Slot> {
+    let written = TABLE.ways(set).filter(|slot| slot.is_written());
+    let claimed = written.min_by_key(|slot| slot.used_at()).or_else(|| {
         TABLE.header().lost.fetch_add(1, Ordering::Relaxed);
-        slots(set)
-            .min_by_key(|slot| slot.used_at())
-            .unwrap_or_else(|| slot(set * WAYS))
-    });
-    claimed.key[0].store(words[0], Ordering::Relaxed);
-    claimed.key[1].store(words[1], Ordering::Relaxed);
+        TABLE.ways(set).min_by_key(|slot| slot.used_at())
+    })?;
+    claimed.key.store(key);
     claimed.written.store(0, Ordering::Relaxed);
     claimed.written_at.store(0, Ordering::Relaxed);
-    claimed
+    Some(claimed)
 }
 
 /// The last use that is noted here.
 pub fn noted(key: &Uuid) -> Option<i64> {
-    let words = words(key);
-    let set = set_of(words);
+    let key = key_of_uuid(key);
+    let set = TABLE.set_of_uuid(key);
     let _shared = TABLE.lock(set, pg_sys::LWLockMode::LW_SHARED);
-    let used_at = slots(set).find(|slot| slot.is(words))?.used_at();
+    let used_at = TABLE.find(set, key)?.used_at();
     (used_at != 0).then_some(used_at)
 }
 
@@ -161,7 +127,7 @@ pub fn unwritten(before: i64) -> (Vec<Unwritten>, bool) {
         // So that no slot changes its key meanwhile.
         let _shared = TABLE.lock(set, pg_sys::LWLockMode::LW_SHARED);
         for at in set * WAYS..(set + 1) * WAYS {
-            let slot = slot(at);
+            let slot = TABLE.get(at);
             if slot.is_written() {
                 continue;
             }
@@ -169,9 +135,8 @@ pub fn unwritten(before: i64) -> (Vec<Unwritten>, bool) {
                 others = true;
                 continue;
             }
-            let [a, b] = [0, 1].map(|half| u128::from(slot.key[half].load(Ordering::Relaxed)));
             due.push(Unwritten {
-                key: (a | b << 64).to_ne_bytes(),
+                key: uuid_of_key(slot.key.load()),
                 used_at: slot.used_at(),
                 slot: at,
             });
@@ -184,8 +149,8 @@ pub fn unwritten(before: i64) -> (Vec<Unwritten>, bool) {
 pub fn mark_written(written: &Unwritten, at: i64) {
     let set = written.slot / WAYS;
     let _exclusive = TABLE.lock(set, pg_sys::LWLockMode::LW_EXCLUSIVE);
-    let slot = slot(written.slot);
-    if slot.is(words(&written.key)) {
+    let slot = TABLE.get(written.slot);
+    if slot.holds(key_of_uuid(&written.key)) {
         slot.written.store(written.used_at, Ordering::Relaxed);
         slot.written_at.store(at, Ordering::Relaxed);
     }
@@ -199,7 +164,7 @@ pub fn mark_dirty() {
 
 /// Figures for `kijko.stats()`, since the server started.
 pub fn stats() -> [(&'static str, u64); 4] {
-    let used = (0..TABLE.slots()).filter(|&at| slot(at).used_at() != 0);
+    let used = TABLE.all().filter(|slot| slot.used_at() != 0);
     let header = TABLE.header();
     [
         ("api_key.slots", TABLE.slots() as u64),

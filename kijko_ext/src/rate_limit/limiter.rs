@@ -70,7 +70,7 @@ impl Key {
     }
 
     fn partition(self) -> usize {
-        self.set() % PARTITIONS
+        TABLE.partition(self.set())
     }
 
     /// # Safety

@@ -1,60 +1,113 @@
-//! A set-associative table in a region: a header, then slots in sets of eight. The hash of a key chooses its set, and the key
-//! may take any slot of it. Each lock guards a partition of the sets.
+//! The one kind of table that shared memory has: set-associative, in a region of its own. A header comes first, then slots in
+//! sets of eight. The hash of a key chooses its set, and the key may take any slot of it. Each lock guards a partition of the
+//! sets: it is held shared to find a slot, exclusive to give one to another key.
 
 use std::cell::Cell;
 use std::hash::{DefaultHasher, Hasher};
 use std::marker::PhantomData;
 use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use pgrx::pg_sys;
 
-use super::seed;
 use crate::pg::lwlock::LwLockGuard;
+use crate::pg::random;
 
 pub const WAYS: usize = 8;
 
+/// 128 bits that identify what a slot is for. Zero is an empty slot.
+pub type Key = [u64; 2];
+
+/// A slot of a table. All of it is atomic, so that it can be shared.
+pub trait KeyedSlot: 'static {
+    fn holds(&self, key: Key) -> bool;
+}
+
+/// The key of a slot. Changes under the exclusive lock only.
+#[repr(transparent)]
+pub struct AtomicKey([AtomicU64; 2]);
+
+impl AtomicKey {
+    pub fn is(&self, key: Key) -> bool {
+        self.load() == key
+    }
+
+    pub fn load(&self) -> Key {
+        [0, 1].map(|half: usize| self.0[half].load(Ordering::Relaxed))
+    }
+
+    pub fn store(&self, key: Key) {
+        for (word, half) in self.0.iter().zip(key) {
+            word.store(half, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A uuid as a key. `Table::set_of_uuid` hashes it, so that nobody can choose uuids that fall into one set.
+pub fn key_of_uuid(uuid: &[u8; 16]) -> Key {
+    let value = u128::from_ne_bytes(*uuid);
+    [value as u64, (value >> 64) as u64]
+}
+
+pub fn uuid_of_key([a, b]: Key) -> [u8; 16] {
+    (u128::from(a) | u128::from(b) << 64).to_ne_bytes()
+}
+
+/// What the table keeps before the header of its user.
+#[repr(C, align(64))]
+struct Prefix {
+    /// Zero until the first process that needs them has drawn them.
+    seeds: [AtomicU64; 2],
+}
+
 /// Static: set in the postmaster and inherited by every process that it forks.
 pub struct Table<H, S, const LOCKS: usize> {
-    header: Cell<*mut H>,
+    prefix: Cell<*mut Prefix>,
     locks: Cell<*mut pg_sys::LWLockPadded>,
     /// How many, a power of two.
     sets: Cell<usize>,
+    /// This process's copy of the seeds.
     seeds: Cell<[u64; 2]>,
-    slots: PhantomData<S>,
+    parts: PhantomData<(H, S)>,
 }
 
-// SAFETY: what changes after the start is in shared memory, and each of its users says how it is guarded.
+// SAFETY: what changes after the start is in shared memory, and each of its users says how it is guarded. The copy of the seeds
+// changes in a process's only thread.
 unsafe impl<H, S, const LOCKS: usize> Sync for Table<H, S, LOCKS> {}
 
 impl<H, S, const LOCKS: usize> Table<H, S, LOCKS> {
     pub const fn new() -> Self {
-        assert!(align_of::<H>() >= align_of::<S>());
+        assert!(align_of::<H>() >= align_of::<S>() && align_of::<Prefix>() >= align_of::<H>());
         Self {
-            header: Cell::new(ptr::null_mut()),
+            prefix: Cell::new(ptr::null_mut()),
             locks: Cell::new(ptr::null_mut()),
             sets: Cell::new(0),
             seeds: Cell::new([0; 2]),
-            slots: PhantomData,
+            parts: PhantomData,
         }
     }
 
     pub const fn size(&self, slots: usize) -> usize {
-        size_of::<H>() + slots * size_of::<S>()
+        size_of::<Prefix>() + size_of::<H>() + slots * size_of::<S>()
     }
 
     /// # Safety
     /// For `Region::attach`, with as many slots as its size was asked for. All zero is a header without anything, and an
     /// empty slot; of the header only atomics change.
     pub unsafe fn attach(&self, start: *mut u8, locks: *mut pg_sys::LWLockPadded, slots: usize) {
-        self.header.set(start.cast());
+        self.prefix.set(start.cast());
         self.locks.set(locks);
         self.sets.set(slots / WAYS);
-        self.seeds.set([seed(), seed()]);
     }
 
     pub fn header(&self) -> &H {
         // SAFETY: attached at start.
-        unsafe { &*self.header.get() }
+        unsafe { &*self.header_pointer() }
+    }
+
+    fn header_pointer(&self) -> *mut H {
+        // SAFETY: it follows the prefix, within the region.
+        unsafe { self.prefix.get().add(1).cast() }
     }
 
     pub fn sets(&self) -> usize {
@@ -69,28 +122,105 @@ impl<H, S, const LOCKS: usize> Table<H, S, LOCKS> {
     pub fn slot(&self, at: usize) -> *mut S {
         debug_assert!(at < self.slots());
         // SAFETY: in range by construction of the callers.
-        unsafe { self.header.get().add(1).cast::<S>().add(at) }
+        unsafe { self.header_pointer().add(1).cast::<S>().add(at) }
+    }
+
+    /// How many locks a table of its size needs: each guards at least eight sets.
+    pub fn partitions(&self) -> usize {
+        LOCKS.min(self.sets() / 8)
+    }
+
+    pub fn partition(&self, set: usize) -> usize {
+        set & (self.partitions() - 1)
     }
 
     pub fn lock(&self, set: usize, mode: pg_sys::LWLockMode::Type) -> LwLockGuard {
-        // SAFETY: as many locks as the region asked for.
-        unsafe { LwLockGuard::acquire(self.locks.get().add(set % LOCKS), mode) }
+        // SAFETY: at least as many locks as partitions.
+        unsafe { LwLockGuard::acquire(self.locks.get().add(self.partition(set)), mode) }
     }
 
     /// 128 bits of a key, so that no two keys collide by chance.
-    pub fn hash(&self, write: impl Fn(&mut DefaultHasher)) -> [u64; 2] {
+    pub fn hash(&self, write: impl Fn(&mut DefaultHasher)) -> Key {
         [self.half(0, &write), self.half(1, &write)]
     }
 
     /// One half of them. SipHash; every process runs the same library, so it need not be stable across versions.
     pub fn half(&self, half: usize, write: impl Fn(&mut DefaultHasher)) -> u64 {
         let mut hasher = DefaultHasher::new();
-        hasher.write_u64(self.seeds.get()[half]);
+        hasher.write_u64(self.seeds()[half]);
         write(&mut hasher);
         hasher.finish()
     }
 
+    /// Random, so that nobody can choose keys that fall into one set, or onto each other. The first process that needs them
+    /// draws them, and not the postmaster, whose children would inherit the state of its generator.
+    fn seeds(&self) -> [u64; 2] {
+        let known = self.seeds.get();
+        if known[0] != 0 {
+            return known;
+        }
+        // SAFETY: attached at start; atomic.
+        let shared = unsafe { &(*self.prefix.get()).seeds };
+        let drawn = random::words().map(|word| word | 1); // never zero
+        let agreed = [0, 1].map(|half: usize| {
+            let own =
+                shared[half].compare_exchange(0, drawn[half], Ordering::AcqRel, Ordering::Acquire);
+            own.map_or_else(|others| others, |_| drawn[half])
+        });
+        self.seeds.set(agreed);
+        agreed
+    }
+
     pub fn set_of(&self, hash: u64) -> usize {
         hash as usize & (self.sets() - 1)
+    }
+
+    pub fn set_of_uuid(&self, key: Key) -> usize {
+        self.set_of(self.half(0, |hasher| {
+            hasher.write_u64(key[0]);
+            hasher.write_u64(key[1]);
+        }))
+    }
+}
+
+impl<H, S: KeyedSlot, const LOCKS: usize> Table<H, S, LOCKS> {
+    pub fn get(&self, at: usize) -> &'static S {
+        // SAFETY: a slot is atomic. Shared memory lives as long as the process.
+        unsafe { &*self.slot(at) }
+    }
+
+    /// The slots of a set.
+    pub fn ways(&'static self, set: usize) -> impl Iterator<Item = &'static S> + Clone {
+        (set * WAYS..(set + 1) * WAYS).map(|at| self.get(at))
+    }
+
+    pub fn all(&'static self) -> impl Iterator<Item = &'static S> {
+        (0..self.slots()).map(|at| self.get(at))
+    }
+
+    /// The slot of a key. Needs a lock of the set.
+    pub fn find(&'static self, set: usize, key: Key) -> Option<&'static S> {
+        self.ways(set).find(|slot| slot.holds(key))
+    }
+
+    /// Runs `change` on the key's slot, under the shared lock. If the key has none, runs it under the exclusive lock on the slot
+    /// that `victim` gives to the key. None when it gives none.
+    pub fn update<T>(
+        &'static self,
+        set: usize,
+        key: Key,
+        change: impl Fn(&S) -> T,
+        victim: impl FnOnce() -> Option<&'static S>,
+    ) -> Option<T> {
+        {
+            let _shared = self.lock(set, pg_sys::LWLockMode::LW_SHARED);
+            if let Some(slot) = self.find(set, key) {
+                return Some(change(slot));
+            }
+        }
+        let _exclusive = self.lock(set, pg_sys::LWLockMode::LW_EXCLUSIVE);
+        // It may have got one between the two locks.
+        let slot = self.find(set, key).or_else(victim)?;
+        Some(change(slot))
     }
 }

@@ -14,6 +14,7 @@ use crate::clock;
 use crate::errors;
 use crate::pg::insert::PlainTable;
 use crate::pg::query::Statement;
+use crate::pg::random;
 use crate::pg::value::{Held, Value};
 use crate::quota::meter_key::MeterKey;
 
@@ -105,10 +106,7 @@ fn insert_by_query(columns: &[Value; COLUMNS]) {
 pub fn new_id(at: i64) -> [u8; 16] {
     let mut random = RANDOM.get();
     if random == [0; 2] {
-        // SAFETY: writes 16 bytes. Each backend seeds itself, after the postmaster has forked it.
-        if !unsafe { pg_sys::pg_strong_random((&raw mut random).cast(), 16) } {
-            error!("no random numbers");
-        }
+        random = random::words(); // each backend its own
     }
     let bits = xoroshiro(&mut random) >> 2;
     RANDOM.set(random);
