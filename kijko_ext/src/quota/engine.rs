@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys;
 
-use super::counter::counter_pins::{self, Counter, Full};
+use super::counter::counter_pins::{self, Counter, PinError};
 use super::counter::slot::Reserved;
 use super::counter::slot_table::CounterKey;
 use super::hold::expire::expire;
@@ -46,12 +46,17 @@ pub fn check_transaction() {
 
 /// Pins the counter of a period, loading it if necessary.
 pub fn pin(counter_key: &CounterKey, key: MeterKey, period: Period) -> Result<Counter, Refusal> {
-    Counter::pin(counter_key, || load(key, period.start)).map_err(|Full| {
-        Refusal::new(
+    Counter::pin(counter_key, || load(key, period.start)).map_err(|error| match error {
+        PinError::Full => Refusal::new(
             "unavailable",
-            "the counter could not be loaded: another transaction is loading it, or running transactions use every slot of its set",
+            "the counter could not be loaded: another transaction is loading it, or running transactions use every slot that it may take",
             Some("Look for long transactions and locks on kijko.ledger. Raise kijko.quota_slots if kijko.stats() counts quota.full."),
-        )
+        ),
+        PinError::Share(most) => Refusal::new(
+            "invalid_input",
+            &format!("a transaction uses at most {most} counters of one subject, and a request as many in all"),
+            Some("Use several transactions, or raise kijko.quota_slots."),
+        ),
     })
 }
 

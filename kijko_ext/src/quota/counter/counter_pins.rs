@@ -2,14 +2,16 @@
 //! transaction has left the list of running ones (pg/xact.rs). So a load that starts after the last pin is gone sees all
 //! rows of that transaction, or none.
 
-use std::ptr;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use pgrx::prelude::*;
 
 use super::slot::{Loaded, Reserved};
-use super::slot_table::{self, Acquired, CounterKey, Slot, WAYS, Waiter};
+use super::slot_table::{self, Acquired, CHOICES, CounterKey, Slot, Waiter};
 use crate::clock;
 use crate::pg::xact::{PerTransaction, XactCallbacks};
+use crate::trust;
 
 /// How long a call waits for another transaction's load, or for a free slot, before it fails.
 const LOAD_TIMEOUT: i64 = 10 * clock::SECOND;
@@ -22,6 +24,8 @@ struct PinnedCounter {
     key: CounterKey,
     slot: &'static Slot,
     subtransaction: pg_sys::SubTransactionId,
+    /// The entry of the same counter under an older subtransaction.
+    older: Option<usize>,
     /// Claimed, and not published yet.
     loading: bool,
     /// Thresholds that this subtransaction records (slot.rs).
@@ -33,16 +37,93 @@ struct PinnedCounter {
     pending_release: i64,
 }
 
+/// The pinned counters, in the order of their subtransactions. A transaction may pin thousands, so none is searched for.
 struct State {
     entries: Vec<PinnedCounter>,
+    /// The youngest entry of each counter.
+    youngest: HashMap<CounterKey, usize, Hashed>,
+    /// How many counters of each subject are pinned.
+    subjects: HashMap<u64, usize, Hashed>,
     /// Subjects whose counters are loaded again after the commit. None means every subject.
     reloads: Vec<(Option<u64>, pg_sys::SubTransactionId)>,
 }
 
 static STATE: PerTransaction<State> = PerTransaction::new(State {
     entries: Vec::new(),
+    youngest: HashMap::with_hasher(Hashed::new()),
+    subjects: HashMap::with_hasher(Hashed::new()),
     reloads: Vec::new(),
 });
+
+type Hashed = BuildHasherDefault<FirstWord>;
+
+/// Keys are hashes already.
+#[derive(Default)]
+struct FirstWord(u64);
+
+impl Hasher for FirstWord {
+    /// Never called.
+    fn write(&mut self, _: &[u8]) {}
+    fn write_u64(&mut self, word: u64) {
+        self.0 = word;
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+impl State {
+    fn push(&mut self, mut entry: PinnedCounter) {
+        entry.older = self.youngest.insert(entry.key, self.entries.len());
+        if entry.older.is_none() {
+            *self.subjects.entry(entry.key.of_subject()).or_default() += 1;
+        }
+        self.entries.push(entry);
+    }
+
+    fn pop(&mut self) -> Option<PinnedCounter> {
+        let entry = self.entries.pop()?;
+        match entry.older {
+            Some(older) => _ = self.youngest.insert(entry.key, older),
+            None => {
+                self.youngest.remove(&entry.key);
+                let subject = entry.key.of_subject();
+                match self.subjects.get_mut(&subject) {
+                    Some(pinned) if *pinned > 1 => *pinned -= 1,
+                    _ => _ = self.subjects.remove(&subject),
+                }
+            }
+        }
+        Some(entry)
+    }
+
+    /// The entry of a counter under a subtransaction, which no younger one has pinned.
+    fn find(&self, key: &CounterKey, subtransaction: pg_sys::SubTransactionId) -> Option<usize> {
+        let at = *self.youngest.get(key)?;
+        (self.entries[at].subtransaction == subtransaction).then_some(at)
+    }
+
+    /// The entries of a counter.
+    fn of(&self, key: &CounterKey) -> impl Iterator<Item = &PinnedCounter> {
+        let youngest = self.youngest.get(key).copied();
+        std::iter::successors(youngest, |at| self.entries[*at].older).map(|at| &self.entries[at])
+    }
+
+    /// Room for one more, so that nothing can fail between the acquisition and the entry.
+    fn reserve(&mut self) {
+        self.entries.reserve(1);
+        self.youngest.reserve(1);
+        self.subjects.reserve(1);
+    }
+
+    /// Whether one more counter would be more than a share of the table: of one subject's counters, and of all counters that a
+    /// client's request pins, because an organization has many subjects.
+    fn exceeds_share(&self, key: &CounterKey) -> bool {
+        let most = slot_table::max_pins();
+        let of_subject = || self.subjects.get(&key.of_subject()).copied().unwrap_or(0);
+        self.youngest.len() >= most && trust::is_request() || of_subject() >= most
+    }
+}
 
 /// A counter that this transaction has pinned.
 #[derive(Clone, Copy)]
@@ -52,32 +133,36 @@ pub struct Counter {
 
 impl Counter {
     /// Pins the counter of `key`. If it is not in the table, `load` sums the ledger; if another transaction is loading
-    /// it, waits. `Err` when running transactions use every slot of its set.
-    pub fn pin(key: &CounterKey, load: impl FnOnce() -> Loaded) -> Result<Self, Full> {
+    /// it, waits.
+    pub fn pin(key: &CounterKey, load: impl FnOnce() -> Loaded) -> Result<Self, PinError> {
         let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
-        let entries = &mut STATE.registered().entries;
-        if let Some(entry) = find(entries, key, subtransaction) {
+        let state = STATE.registered();
+        if let Some(entry) = state.find(key, subtransaction) {
             return Ok(Self { entry });
         }
-        let holder = entries.iter().any(|entry| entry.key == *key);
+        let holder = state.youngest.contains_key(key);
+        if !holder && state.exceeds_share(key) {
+            return Err(PinError::Share(slot_table::max_pins()));
+        }
         let order = order();
-        entries.reserve(1); // nothing may fail between the acquisition and the entry
+        state.reserve();
         let (slot, loading) = match slot_table::acquire(key, holder, order) {
             Acquired::Ready(slot) => (slot, false),
             Acquired::Load(slot) => (slot, true),
             Acquired::Wait => Self::wait(key, holder, order)?,
         };
-        let entries = &mut STATE.get().entries;
-        entries.push(PinnedCounter {
+        let state = STATE.get();
+        state.push(PinnedCounter {
             key: *key,
             slot,
             subtransaction,
+            older: None,
             loading,
             thresholds: 0,
             reserved: 0,
             pending_release: 0,
         });
-        let entry = entries.len() - 1;
+        let entry = state.entries.len() - 1;
         if loading {
             let loaded = load(); // if it fails, the abort empties the slot
             slot.publish(loaded);
@@ -87,11 +172,11 @@ impl Counter {
         Ok(Self { entry })
     }
 
-    fn wait(key: &CounterKey, holder: bool, order: u64) -> Result<(&'static Slot, bool), Full> {
+    fn wait(key: &CounterKey, holder: bool, order: u64) -> Result<(&'static Slot, bool), PinError> {
         let began = clock::real_micros();
         let waited = || clock::real_micros() - began;
-        if distinct_slots(key) >= WAYS {
-            return Err(Full); // it would wait for itself
+        if distinct_slots(key) >= CHOICES {
+            return Err(PinError::Full); // it would wait for itself
         }
         let pins = !STATE.get().entries.is_empty();
         let waiter = Waiter::new(key);
@@ -104,7 +189,7 @@ impl Counter {
             match acquired {
                 Acquired::Ready(slot) => return Ok((slot, false)),
                 Acquired::Load(slot) => return Ok((slot, true)),
-                Acquired::Wait if waited() > LOAD_TIMEOUT => return Err(Full),
+                Acquired::Wait if waited() > LOAD_TIMEOUT => return Err(PinError::Full),
                 Acquired::Wait => waiter.sleep(),
             }
         }
@@ -168,12 +253,9 @@ impl Counter {
 
     /// The units that the commit of this transaction subtracts.
     pub fn pending_release(self) -> i64 {
-        let slot = self.entry().slot;
-        STATE
-            .get()
-            .entries
-            .iter()
-            .filter(|entry| ptr::eq(entry.slot, slot))
+        let state = STATE.get();
+        state
+            .of(&state.entries[self.entry].key)
             .fold(0, |sum: i64, entry| {
                 sum.saturating_add(entry.pending_release)
             })
@@ -195,14 +277,18 @@ impl Counter {
 #[derive(Clone, Copy)]
 pub struct Mark(i64);
 
-/// No slot became free.
 #[derive(Debug)]
-pub struct Full;
+pub enum PinError {
+    /// No slot became free: running transactions use every slot that it may take.
+    Full,
+    /// The transaction would use more counters of the subject than this, or in all if it is a client's request.
+    Share(usize),
+}
 
 /// Reads a counter without a pin. None when it is not loaded, and when this transaction has it pinned.
 pub fn peek(key: &CounterKey) -> Option<i64> {
-    let part = STATE.get().entries.iter().any(|entry| entry.key == *key);
-    (!part).then(|| slot_table::peek(key, order()))?
+    let is_pinned = STATE.get().youngest.contains_key(key);
+    (!is_pinned).then(|| slot_table::peek(key, order()))?
 }
 
 /// By the real clock: product time may be set back.
@@ -211,18 +297,11 @@ fn order() -> u64 {
     unsafe { pg_sys::GetCurrentTransactionStartTimestamp() as u64 }
 }
 
-/// How many slots of the key's set this transaction has pinned.
+/// How many slots that the key may take this transaction has pinned.
 fn distinct_slots(key: &CounterKey) -> usize {
-    let mut slots: Vec<*const Slot> = STATE
-        .get()
-        .entries
-        .iter()
-        .filter(|entry| entry.key.shares_set(key))
-        .map(|entry| ptr::from_ref(entry.slot))
-        .collect();
-    slots.sort_unstable();
-    slots.dedup();
-    slots.len()
+    let entries = STATE.get().entries.iter();
+    let counters = entries.filter(|entry| entry.older.is_none());
+    counters.filter(|entry| key.may_be_in(entry.slot)).count()
 }
 
 /// Has the counters of a subject, or all counters, loaded again after this transaction's commit.
@@ -235,7 +314,7 @@ impl XactCallbacks for State {
     fn commit(&mut self) {
         // The youngest first: what a child consumed of its parent's pending release is added before that release is
         // subtracted. So the counter is never lower than its final value.
-        while let Some(entry) = self.entries.pop() {
+        while let Some(entry) = self.pop() {
             entry.slot.release(entry.pending_release);
             entry.leave(true);
         }
@@ -243,10 +322,14 @@ impl XactCallbacks for State {
             slot_table::mark_stale(subject);
         }
         self.entries.shrink_to(1024);
+        self.youngest.shrink_to(1024);
+        self.subjects.shrink_to(1024);
     }
 
     fn abort(&mut self, first: pg_sys::SubTransactionId) {
-        while let Some(entry) = self.entries.pop_if(|entry| entry.subtransaction >= first) {
+        let is_dropped = |entry: &PinnedCounter| entry.subtransaction >= first;
+        while self.entries.last().is_some_and(is_dropped) {
+            let Some(entry) = self.pop() else { break };
             if !entry.loading {
                 entry.slot.release(entry.reserved);
             }
@@ -265,21 +348,24 @@ impl XactCallbacks for State {
         for (_, subtransaction) in self.reloads.iter_mut().filter(|(_, s)| *s == child) {
             *subtransaction = parent;
         }
-        let mut at = self
+        let mut of_child = Vec::new();
+        while self
             .entries
-            .iter()
-            .rposition(|entry| entry.subtransaction < child)
-            .map_or(0, |at| at + 1);
-        while at < self.entries.len() {
-            let kept = find(&self.entries[..at], &self.entries[at].key, parent);
-            let joined = kept.and_then(|kept| self.entries[kept].with(&self.entries[at]));
-            let Some((kept, (reserved, pending_release))) = kept.zip(joined) else {
-                self.entries[at].subtransaction = parent;
-                at += 1;
+            .last()
+            .is_some_and(|entry| entry.subtransaction >= child)
+        {
+            of_child.extend(self.pop());
+        }
+        while let Some(mut entry) = of_child.pop() {
+            let kept = self
+                .find(&entry.key, parent)
+                .map(|at| &mut self.entries[at]);
+            let joined = kept.and_then(|kept| kept.with(&entry).map(|sums| (kept, sums)));
+            let Some((kept, (reserved, pending_release))) = joined else {
+                entry.subtransaction = parent;
+                self.push(entry);
                 continue;
             };
-            let entry = self.entries.remove(at);
-            let kept = &mut self.entries[kept];
             (kept.reserved, kept.pending_release) = (reserved, pending_release);
             kept.thresholds |= entry.thresholds;
             entry.slot.unpin(); // never the last
@@ -292,18 +378,6 @@ impl XactCallbacks for State {
             "cannot PREPARE a transaction that has used a quota of kijko, or loaded its counter",
         )
     }
-}
-
-/// The entry of a counter under the youngest subtransaction.
-fn find(
-    entries: &[PinnedCounter],
-    key: &CounterKey,
-    subtransaction: pg_sys::SubTransactionId,
-) -> Option<usize> {
-    (0..entries.len())
-        .rev()
-        .take_while(|&at| entries[at].subtransaction == subtransaction)
-        .find(|&at| entries[at].key == *key)
 }
 
 impl PinnedCounter {

@@ -2,7 +2,7 @@
 //! a crash. It consists of sets of eight slots; a key may use any slot of its set. Each of 128 partitions has a lock:
 //! shared to look a slot up and pin it, exclusive to give a slot to another key. Counting takes no lock (slot.rs).
 
-use std::hash::Hasher;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use pgrx::pg_sys;
@@ -10,8 +10,7 @@ use pgrx::pg_sys;
 use super::slot::{self, Pin, Word};
 use crate::guc;
 use crate::shmem::Region;
-use crate::shmem::set_associative::Table;
-pub use crate::shmem::set_associative::WAYS;
+use crate::shmem::set_associative::{Key, KeyedSlot, Table, WAYS};
 
 const PARTITIONS: usize = 128;
 
@@ -25,6 +24,29 @@ pub const SHMEM_REGION: Region = Region {
 };
 
 pub type Slot = slot::Slot<SharedWord>;
+
+/// In how many slots the counter of a key may be: those of two sets.
+pub const CHOICES: usize = 2 * WAYS;
+
+/// A subject's counters are in one sixteenth of the sets. So nobody fills the table with the meters of one subject.
+const SHARE: usize = 16;
+
+impl KeyedSlot for Slot {
+    fn holds(&self, key: Key) -> bool {
+        self.is(key) && !self.is_empty()
+    }
+}
+
+/// How many sets are open to a subject: at least two of each partition, so that a key has a choice.
+fn reach() -> usize {
+    (TABLE.sets() / SHARE).max(2 * TABLE.partitions())
+}
+
+/// How many counters of one subject a transaction may use, and how many in all if it is a client's request. They fill a quarter
+/// of the subject's slots, so each finds one.
+pub fn max_pins() -> usize {
+    reach() * WAYS / 4
+}
 
 #[repr(transparent)]
 pub struct SharedWord(AtomicU64);
@@ -77,8 +99,14 @@ impl Partition {
 /// The identity of a counter, as a 128-bit hash: the table stores no names, and a collision is practically impossible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CounterKey {
-    words: [u64; 2],
+    words: Key,
     subject: u64,
+}
+
+impl Hash for CounterKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.words[0]);
+    }
 }
 
 impl CounterKey {
@@ -104,13 +132,43 @@ impl CounterKey {
         })
     }
 
-    pub fn shares_set(&self, other: &Self) -> bool {
-        self.set() == other.set()
+    /// The hash of the subject alone.
+    pub fn of_subject(&self) -> u64 {
+        self.subject
     }
 
-    fn set(&self) -> usize {
-        TABLE.set_of(self.words[0])
+    /// The two sets that the counter may be in. One lock guards both.
+    fn sets(&self) -> [usize; 2] {
+        let (reach, partitions) = (reach(), TABLE.partitions());
+        let [a, b] = self.words.map(|word| word as usize);
+        let first = a & (reach - 1);
+        // Another one of the same partition.
+        let step = partitions * (1 + b % (reach / partitions - 1));
+        let second = (first + step) & (reach - 1);
+        let block = block_of(self.subject);
+        [block + first, block + second]
     }
+
+    /// Whether a slot is in one of its sets.
+    pub fn may_be_in(&self, slot: &Slot) -> bool {
+        self.sets().contains(&(index_of(slot) / WAYS))
+    }
+
+    fn ways(&self) -> impl Iterator<Item = &'static Slot> + Clone {
+        let [first, second] = self.sets();
+        TABLE.ways(first).chain(TABLE.ways(second))
+    }
+}
+
+/// The first of the sets that are open to a subject.
+fn block_of(subject: u64) -> usize {
+    let blocks = TABLE.sets() / reach();
+    ((subject >> 32) as usize & (blocks - 1)) * reach()
+}
+
+fn index_of(slot: &Slot) -> usize {
+    // SAFETY: the slot belongs to the table.
+    unsafe { (slot as *const Slot).offset_from(TABLE.slot(0)) as usize }
 }
 
 fn write_ledger(hasher: &mut impl Hasher, ledger: pg_sys::Oid) {
@@ -131,10 +189,10 @@ pub enum Acquired {
 /// Finds or claims the slot of a key and pins it. `holder` as for `Slot::pin`. `order` grows with time. The caller must
 /// record the pin before anything can fail or be interrupted.
 pub fn acquire(key: &CounterKey, holder: bool, order: u64) -> Acquired {
-    let set = key.set();
+    let [set, _] = key.sets();
     let (found, pin) = {
         let _shared = TABLE.lock(set, pg_sys::LWLockMode::LW_SHARED);
-        let found = find(set, key);
+        let found = find(key);
         (found, found.map_or(Pin::Empty, |slot| slot.pin(holder)))
     };
     match (found, pin) {
@@ -146,22 +204,20 @@ pub fn acquire(key: &CounterKey, holder: bool, order: u64) -> Acquired {
         _ => {}
     }
     let _exclusive = TABLE.lock(set, pg_sys::LWLockMode::LW_EXCLUSIVE);
-    claim(set, key, holder, order)
+    claim(partition(set), key, holder, order)
 }
 
 /// Reads a counter without a pin. None when it is not loaded. `order` as for `acquire`.
 pub fn peek(key: &CounterKey, order: u64) -> Option<i64> {
-    let set = key.set();
-    let _shared = TABLE.lock(set, pg_sys::LWLockMode::LW_SHARED);
-    find(set, key).and_then(|slot| {
+    let _shared = TABLE.lock(key.sets()[0], pg_sys::LWLockMode::LW_SHARED);
+    find(key).and_then(|slot| {
         slot.touch(order);
         slot.peek()
     })
 }
 
-fn claim(set: usize, key: &CounterKey, holder: bool, order: u64) -> Acquired {
-    let partition = partition(set);
-    let found = find(set, key);
+fn claim(partition: &Partition, key: &CounterKey, holder: bool, order: u64) -> Acquired {
+    let found = find(key);
     if let Some(slot) = found {
         match slot.pin(holder) {
             Pin::Pinned => return Acquired::Ready(slot),
@@ -169,7 +225,7 @@ fn claim(set: usize, key: &CounterKey, holder: bool, order: u64) -> Acquired {
             Pin::Stale | Pin::Empty => {}
         }
     }
-    let Some(slot) = found.or_else(|| victim(set)) else {
+    let Some(slot) = found.or_else(|| victim(key)) else {
         partition.full.fetch_add(1, Ordering::Relaxed);
         return Acquired::Wait;
     };
@@ -185,40 +241,38 @@ fn claim(set: usize, key: &CounterKey, holder: bool, order: u64) -> Acquired {
     Acquired::Load(slot)
 }
 
-fn find(set: usize, key: &CounterKey) -> Option<&'static Slot> {
-    (0..WAYS)
-        .map(|way| slot_at(set, way))
-        .find(|slot| slot.is(key.words) && !slot.is_empty())
+fn find(key: &CounterKey) -> Option<&'static Slot> {
+    let [first, second] = key.sets();
+    TABLE
+        .find(first, key.words)
+        .or_else(|| TABLE.find(second, key.words))
 }
 
-/// An empty slot, or the least recently used one without pins: loading it again costs a query.
-fn victim(set: usize) -> Option<&'static Slot> {
-    let slots = || (0..WAYS).map(|way| slot_at(set, way));
-    slots().find(|slot| slot.is_empty()).or_else(|| {
-        slots()
-            .filter(|slot| !slot.is_pinned())
-            .min_by_key(|slot| slot.touched())
-    })
-}
-
-fn slot_at(set: usize, way: usize) -> &'static Slot {
-    // SAFETY: a slot consists of atomics. Shared memory lives as long as the process.
-    unsafe { &*TABLE.slot(set * WAYS + way) }
+/// An empty slot, of the emptier set, so that sets fill evenly. Otherwise the least recently used slot without pins: loading it
+/// again costs a query.
+fn victim(key: &CounterKey) -> Option<&'static Slot> {
+    let empty = |set: &usize| TABLE.ways(*set).filter(|slot| slot.is_empty()).count();
+    let [first, second] = key.sets();
+    let emptier = [second, first].into_iter().max_by_key(empty)?; // of equals the first
+    TABLE
+        .ways(emptier)
+        .find(|slot| slot.is_empty())
+        .or_else(|| {
+            let unpinned = key.ways().filter(|slot| !slot.is_pinned());
+            unpinned.min_by_key(|slot| slot.touched())
+        })
 }
 
 fn partition(set: usize) -> &'static Partition {
-    &TABLE.header().partitions[set % PARTITIONS]
+    &TABLE.header().partitions[TABLE.partition(set)]
 }
 
 /// Wakes those who wait for a slot of this set.
 pub fn wake(slot: &Slot) {
-    // SAFETY: the slot belongs to the table. Waking raises no errors.
-    unsafe {
-        let index = (slot as *const Slot).offset_from(TABLE.slot(0)) as usize;
-        let partition = partition(index / WAYS);
-        if partition.waiting.load(Ordering::SeqCst) > 0 {
-            pg_sys::ConditionVariableBroadcast(partition.changed());
-        }
+    let partition = partition(index_of(slot) / WAYS);
+    if partition.waiting.load(Ordering::SeqCst) > 0 {
+        // SAFETY: the condition variable is in shared memory. Waking raises no errors.
+        unsafe { pg_sys::ConditionVariableBroadcast(partition.changed()) };
     }
 }
 
@@ -227,7 +281,7 @@ pub struct Waiter(&'static Partition);
 
 impl Waiter {
     pub fn new(key: &CounterKey) -> Self {
-        let partition = partition(key.set());
+        let partition = partition(key.sets()[0]);
         partition.waiting.fetch_add(1, Ordering::SeqCst);
         // SAFETY: the condition variable is in shared memory. From here on no wake-up is lost.
         unsafe { pg_sys::ConditionVariablePrepareToSleep(partition.changed()) };
@@ -253,9 +307,13 @@ impl Drop for Waiter {
 
 /// Marks every slot of a subject, or every slot, to be loaded again before its next use.
 pub fn mark_stale(subject: Option<u64>) {
-    for set in 0..TABLE.sets() {
+    let sets = match subject {
+        Some(subject) => block_of(subject)..block_of(subject) + reach(),
+        None => 0..TABLE.sets(),
+    };
+    for set in sets {
         let _shared = TABLE.lock(set, pg_sys::LWLockMode::LW_SHARED);
-        for slot in (0..WAYS).map(|way| slot_at(set, way)) {
+        for slot in TABLE.ways(set) {
             if subject.is_none_or(|subject| slot.is_of(subject)) {
                 slot.mark_stale();
             }
@@ -273,16 +331,15 @@ pub fn stats() -> [(&'static str, u64); 6] {
             .map(|p| f(p).load(Ordering::Relaxed))
             .sum()
     };
-    let slots = || (0..TABLE.sets()).flat_map(|set| (0..WAYS).map(move |way| slot_at(set, way)));
     [
         ("quota.slots", TABLE.slots() as u64),
         (
             "quota.used",
-            slots().filter(|slot| !slot.is_empty()).count() as u64,
+            TABLE.all().filter(|slot| !slot.is_empty()).count() as u64,
         ),
         (
             "quota.pinned",
-            slots().filter(|slot| slot.is_pinned()).count() as u64,
+            TABLE.all().filter(|slot| slot.is_pinned()).count() as u64,
         ),
         ("quota.loads", sum(|p| &p.loads)),
         ("quota.evictions", sum(|p| &p.evictions)),
