@@ -53,6 +53,18 @@ end
 $$;
 comment on function auth_api.lock_user(uuid) is 'The user as they are now, locked with their sessions until the transaction ends.';
 
+-- How many sessions a user has must not be seen in the time of an answer to somebody else.
+create or replace function auth_api.lock_user_alone(user_id uuid) returns auth.users
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    u auth.users;
+begin
+    select * into u from auth.users where id = lock_user_alone.user_id for update;
+    return u;
+end
+$$;
+comment on function auth_api.lock_user_alone(uuid) is 'The user as they are now, locked without their sessions: for a transaction that locks no session later.';
+
 create or replace function auth_api.is_banned(u auth.users) returns boolean
 language sql stable set search_path = '' as $$
     select coalesce(u.banned_until > kijko.now(), false)

@@ -10,7 +10,6 @@ set role supabase_auth_admin;
 create table if not exists auth_api.one_time_codes (
     token_id uuid primary key references auth.one_time_tokens on delete cascade,
     code_hash text not null,
-    failures smallint not null default 0 check (failures >= 0),
     keeps_password boolean not null default false,
     flow_state_id uuid references auth.flow_state on delete set null
 );
@@ -18,10 +17,21 @@ alter table auth_api.one_time_codes enable row level security;
 comment on table auth_api.one_time_codes is 'What GoTrue''s table of one-time tokens has no column for.';
 comment on column auth_api.one_time_codes.token_id is 'The token of the same mail.';
 comment on column auth_api.one_time_codes.code_hash is 'SHA-256 of the token''s id, the address and the code. A reader of this table can try all codes against it: it keeps them from sight, the few minutes and tries keep them from use.';
-comment on column auth_api.one_time_codes.failures is 'How many wrong codes were tried.';
 comment on column auth_api.one_time_codes.keeps_password is 'Whether using the token shows that the address belongs to who set the password: true for a sign-up''s own mail.';
 comment on column auth_api.one_time_codes.flow_state_id is 'The PKCE flow that asked for the mail.';
 create index if not exists one_time_codes_flow_state_id_idx on auth_api.one_time_codes (flow_state_id);
+
+create table if not exists auth_api.code_attempts (
+    subject uuid primary key,
+    attempts integer not null check (attempts > 0),
+    tried_at timestamptz not null
+);
+create index if not exists code_attempts_tried_at_idx on auth_api.code_attempts (tried_at);
+alter table auth_api.code_attempts enable row level security;
+comment on table auth_api.code_attempts is 'Codes that were tried, for tokens and for addresses that have none, by the same statements: the time of an answer does not say which. Rows go some time after the last try.';
+comment on column auth_api.code_attempts.subject is 'The token; or of an address without one the MD5 of the address. No foreign key: the second kind has no row.';
+comment on column auth_api.code_attempts.attempts is 'How often a code was tried.';
+comment on column auth_api.code_attempts.tried_at is 'When one was last tried.';
 
 create or replace function auth_api.random_code() returns text
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
@@ -123,46 +133,62 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function auth_api.token_of_link(text, auth.one_time_token_type[]) is 'The valid token that a link carries, or null.';
 
--- Takes the time of a code that is counted: who has asked for a mail must not be told by the next answer whether it was sent.
-create or replace function auth_api.pretend_code(address text, guess text) returns void
+-- Counted before it is compared, and the row stays locked until the end of the transaction: of many tries at once five are compared.
+create or replace function auth_api.count_code(subject uuid) returns integer
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
-    id uuid := gen_random_uuid();
+    counted integer;
 begin
-    perform auth_api.lock_user(id);
-    insert into auth_api.one_time_codes (token_id, code_hash, failures) values (id, auth_api.code_hash(id, address, guess), 1);
-exception when foreign_key_violation then
-    null;
+    insert into auth_api.code_attempts as a (subject, attempts, tried_at) values (count_code.subject, 1, kijko.now())
+    on conflict on constraint code_attempts_pkey do update set attempts = a.attempts + 1, tried_at = excluded.tried_at
+    returning a.attempts into counted;
+    -- A few of those whose token has expired, so that the table does not grow.
+    delete from auth_api.code_attempts a where a.subject in (
+        select o.subject from auth_api.code_attempts o
+        where o.tried_at < kijko.now() - interval '1 day' order by o.tried_at limit 10 for update skip locked);
+    return counted;
 end
 $$;
-comment on function auth_api.pretend_code(text, text) is 'The work of a wrong code for an address to which nothing was mailed.';
+comment on function auth_api.count_code(uuid) is 'Counts a code that is tried; returns which try it is.';
 
--- One address can have several tokens: a sign-up and a recovery, or a change of address that two users began. A wrong code counts against
--- each, and what is written here has to stay: the caller refuses by an answer and not by raising. Only the code is burnt: if its link were,
--- too, anybody could keep a person from recovering their account.
+-- What an address that was mailed nothing has instead of a token: tries of it are counted, and no code is right.
+create or replace function auth_api.decoy_token(address text) returns auth.one_time_tokens
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+declare
+    decoy auth.one_time_tokens;
+begin
+    decoy.id := md5('auth_api.decoy_token ' || address)::uuid;
+    decoy.relates_to := address;
+    decoy.created_at := kijko.now() at time zone 'UTC';
+    return decoy;
+end
+$$;
+comment on function auth_api.decoy_token(text) is 'A token that is in no table.';
+
+-- One address can have several tokens: a sign-up and a recovery, or a change of address that two users began. A try counts against each, and what
+-- is written here has to stay: the caller refuses by an answer and not by raising. Only the code is burnt: if its link were, too, anybody
+-- could keep a person from recovering their account. Users are not locked before the code is right (auth_api.use_token): a user with many
+-- sessions would take longer.
 create or replace function auth_api.token_of_code(address text, types auth.one_time_token_type[], guess text) returns uuid
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
-    max_failures constant smallint := 5;
+    max_attempts constant integer := 5;
+    candidates auth.one_time_tokens[] := array(
+        select t from auth.one_time_tokens t where t.relates_to = address and t.token_type = any (types) order by t.id);
     candidate auth.one_time_tokens;
-    code auth_api.one_time_codes;
-    counted boolean := false;
+    attempt integer;
+    code text;
 begin
-    for candidate in
-        select t.* from auth.one_time_tokens t where t.relates_to = address and t.token_type = any (types) order by t.user_id, t.token_type
-    loop
-        perform auth_api.lock_user(candidate.user_id);
-        select c.* into code from auth_api.one_time_codes c where c.token_id = candidate.id for update;
-        continue when not found or code.failures >= max_failures or not auth_api.is_fresh(candidate);
-        if code.code_hash = auth_api.code_hash(candidate.id, address, guess) then
+    if candidates = '{}' then
+        candidates := array[auth_api.decoy_token(address)];
+    end if;
+    foreach candidate in array candidates loop
+        attempt := auth_api.count_code(candidate.id);
+        select c.code_hash into code from auth_api.one_time_codes c where c.token_id = candidate.id;
+        if coalesce(code, '') = auth_api.code_hash(candidate.id, address, guess) and attempt <= max_attempts and auth_api.is_fresh(candidate) then
             return candidate.id;
         end if;
-        update auth_api.one_time_codes c set failures = c.failures + 1 where c.token_id = candidate.id;
-        counted := true;
     end loop;
-    if not counted then
-        perform auth_api.pretend_code(address, guess);
-    end if;
     return null;
 end
 $$;

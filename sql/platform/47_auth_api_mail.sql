@@ -61,20 +61,23 @@ $$;
 comment on function auth_api.refuse_mail(integer) is 'Refuses a request that would cause one mail too many.';
 
 -- The domain may not be installed. Its refusals by rate are errors of the domain: outside a request of the API their message begins with a code.
--- template null: nothing is sent, and the mail counts all the same.
-create or replace function auth_api.queue_mail(template text, recipient text, locale text, data jsonb) returns void
+create or replace function auth_api.queue_mail(template text, recipient text, locale text, data jsonb, pretend boolean default false) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
+    hook constant text := (select s.hook_send_email from auth_api.settings s);
     message text;
 begin
-    if auth_api.email_hook(template, recipient, data) then
-        return;
-    elsif template is null then
-        perform private.mail_charge(recipient);
+    if pretend then
+        perform private.mail_pretend(recipient, template, locale, data);
+        raise sqlstate 'KJA02'; -- undoes it
+    elsif hook is not null then
+        perform auth_api.email_hook(hook, template, recipient, data);
     else
         perform private.mail_send(recipient, template, locale, data);
     end if;
 exception
+    when sqlstate 'KJA02' then
+        null;
     when undefined_function or invalid_schema_name or insufficient_privilege then
         get stacked diagnostics message = message_text;
         raise warning 'auth_api: no mail can be queued: %', message;
@@ -87,7 +90,7 @@ exception
         raise;
 end
 $$;
-comment on function auth_api.queue_mail(text, text, text, jsonb) is 'Queues a mail with the transaction of the request.';
+comment on function auth_api.queue_mail(text, text, text, jsonb, boolean) is 'Queues a mail with the transaction of the request, or does the same work and undoes it.';
 
 create or replace function auth_api.mail_data(u auth.users, token text, code text, action text, redirect_to text) returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp as $$
@@ -106,36 +109,53 @@ comment on function auth_api.mail_data(auth.users, text, text, text, text) is 'T
 
 -- The caller has locked the user.
 create or replace function auth_api.mail_token(u auth.users, template text, action text, type auth.one_time_token_type, recipient text, redirect_to text,
-    flow uuid default null, keeps_password boolean default false) returns auth.users
+    flow uuid default null, keeps_password boolean default false, pretend boolean default false) returns auth.users
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
     issued record;
 begin
     select * into issued from auth_api.issue_token(u, type, recipient, flow, keeps_password);
-    perform auth_api.queue_mail(template, recipient, auth_api.mail_locale(u), auth_api.mail_data(u, issued.token, issued.code, action, redirect_to));
+    perform auth_api.queue_mail(template, recipient, auth_api.mail_locale(u), auth_api.mail_data(u, issued.token, issued.code, action, redirect_to), pretend);
     select * into u from auth.users where id = u.id;
     return u;
 end
 $$;
-comment on function auth_api.mail_token(auth.users, text, text, auth.one_time_token_type, text, text, uuid, boolean) is 'Makes a token and mails its link and its code.';
+comment on function auth_api.mail_token(auth.users, text, text, auth.one_time_token_type, text, text, uuid, boolean, boolean) is 'Makes a token and mails its link and its code; pretend makes the token and mails nothing.';
 
--- The token has no user, so its foreign key undoes all of it, as late as possible.
-create or replace function auth_api.pretend_mail(action text, address text, redirect_to text) returns void
+create or replace function auth_api.create_decoy(data jsonb, hash text default null) returns auth.users
+language sql volatile set search_path = pg_catalog, pg_temp as $$
+    select auth_api.create_email_user(encode(extensions.gen_random_bytes(16), 'hex') || '@invalid.example', hash, data)
+$$;
+comment on function auth_api.create_decoy(jsonb, text) is 'A user with an address that nobody has. Its caller undoes it.';
+
+-- For every address the same statements: a decoy is made and undone, one user is locked, one token is made, one mail is written. An address with
+-- an account keeps the last two, one without loses them with its decoy.
+create or replace function auth_api.mail_address(u auth.users, body jsonb, template text, action text, type auth.one_time_token_type, address text,
+    redirect_to text, method text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
-    u auth.users;
+    known constant boolean := u.id is not null;
+    decoy auth.users;
 begin
-    u.id := gen_random_uuid();
-    u.email := address;
-    perform auth_api.queue_mail(null, address, auth_api.mail_locale(u),
-        auth_api.mail_data(u, encode(extensions.gen_random_bytes(28), 'hex'), auth_api.random_code(), action, redirect_to));
-    perform auth_api.lock_user(u.id);
-    perform auth_api.issue_token(u, 'recovery_token', address);
-exception when foreign_key_violation then
-    null;
+    begin
+        decoy := auth_api.create_decoy(body -> 'data');
+        if not known then
+            decoy := auth_api.lock_user_alone(decoy.id);
+            perform auth_api.mail_token(decoy, template, action, type, address, redirect_to, auth_api.begin_flow(decoy, body, method), pretend => true);
+        end if;
+        raise sqlstate 'KJA02';
+    exception when sqlstate 'KJA02' then
+        null;
+    end;
+    if known then
+        u := auth_api.lock_user_alone(u.id);
+        if u.id is not null then -- not deleted meanwhile
+            perform auth_api.mail_token(u, template, action, type, address, redirect_to, auth_api.begin_flow(u, body, method));
+        end if;
+    end if;
 end
 $$;
-comment on function auth_api.pretend_mail(text, text, text) is 'Takes the time of a mail and sends none.';
+comment on function auth_api.mail_address(auth.users, jsonb, text, text, auth.one_time_token_type, text, text, text) is 'Mails a link and a code to the user of an address; for an address without one, u null, it does the same work and undoes it.';
 
 create or replace function auth_api.recover(query jsonb, request_body text) returns json
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
@@ -143,16 +163,10 @@ declare
     body jsonb := auth_api.parse_body(request_body, '{"email": "string", "code_challenge": "string", "code_challenge_method": "string"}');
     address text := auth_api.valid_email(body ->> 'email');
     target text := auth_api.redirect_target(query);
-    u auth.users;
 begin
     perform auth_api.check_challenge(body);
     perform auth_api.charge_mail(address);
-    u := auth_api.lock_user((auth_api.find_by_email(address)).id);
-    if u.id is null then
-        perform auth_api.pretend_mail('recovery', address, target);
-    else
-        perform auth_api.mail_token(u, 'recovery', 'recovery', 'recovery_token', address, target, auth_api.begin_flow(u, body, 'recovery'));
-    end if;
+    perform auth_api.mail_address(auth_api.find_by_email(address), body, 'recovery', 'recovery', 'recovery_token', address, target, 'recovery');
     return '{}';
 end
 $$;
@@ -188,13 +202,13 @@ begin
     end if;
     address := auth_api.valid_email(body ->> 'email');
     perform auth_api.charge_mail(address, to_strangers => true);
-    u := auth_api.lock_user((auth_api.find_by_email(address)).id);
+    u := auth_api.lock_user_alone((auth_api.find_by_email(address)).id);
     if type = 'signup' and u.id is not null and u.email_confirmed_at is null then
         perform auth_api.resend_confirmation(u, target);
     elsif type = 'email_change' and coalesce(u.email_change, '') <> '' then
         perform auth_api.resend_email_change(u, target);
     else
-        perform auth_api.pretend_mail(type, address, target);
+        perform auth_api.mail_address(null, '{}', 'confirmation', 'signup', 'confirmation_token', address, target, 'email/signup');
     end if;
     return '{}';
 end

@@ -5,25 +5,22 @@
 set client_min_messages = warning;
 set role supabase_auth_admin;
 
--- Everything that a new user causes, for an address that nobody has, and undone.
-create or replace function auth_api.pretend_user(address text, hash text, data jsonb, with_mail boolean) returns jsonb
+-- Everything that a new user causes, for an address that somebody has, and undone.
+create or replace function auth_api.pretend_user(address text, hash text, data jsonb) returns jsonb
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
-    alias constant text := encode(extensions.gen_random_bytes(16), 'hex') || '@invalid.example';
-    u auth.users;
+    decoy auth.users;
     shown text;
 begin
-    u := auth_api.create_email_user(alias, hash, data);
-    if with_mail then
-        u := auth_api.mail_token(u, 'confirmation', 'signup', 'confirmation_token', alias, (select s.site_url from auth_api.settings s));
-        shown := replace(auth_api.user_json(u)::text, alias, address);
-    end if;
+    decoy := auth_api.create_decoy(data, hash); -- here, where the exception undoes it
+    decoy := auth_api.mail_token(decoy, 'confirmation', 'signup', 'confirmation_token', address, (select s.site_url from auth_api.settings s), pretend => true);
+    shown := replace(auth_api.user_json(decoy)::text, decoy.email, address);
     raise sqlstate 'KJA02';
 exception when sqlstate 'KJA02' then
     return shown::jsonb;
 end
 $$;
-comment on function auth_api.pretend_user(text, text, jsonb, boolean) is 'What sign-up answers for a new user with this address; there is none afterwards.';
+comment on function auth_api.pretend_user(text, text, jsonb) is 'What sign-up answers for a new user with this address; there is none afterwards.';
 
 -- Of several sign-ups with one address before its confirmation, the last counts: with its password, and by its link alone.
 create or replace function auth_api.signup_unconfirmed(address text, hash text, body jsonb, target text) returns json
@@ -35,7 +32,7 @@ begin
     if u.id is null then
         u := auth_api.lock_user((auth_api.find_by_email(address)).id);
         if u.id is null or u.email_confirmed_at is not null then
-            return auth_api.pretend_user(address, hash, body -> 'data', with_mail => true);
+            return auth_api.pretend_user(address, hash, body -> 'data');
         end if;
         update auth.users
         set encrypted_password = hash, raw_user_meta_data = auth_api.sign_up_metadata(body -> 'data', confirmed => false)
@@ -54,26 +51,19 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function auth_api.otp_signs_up(jsonb) is 'Whether a sign-in by mail makes the user when there is none.';
 
--- A sign-in by mail makes the user when there is none. They count as confirmed by the click and not before, also where sign-up confirms at
--- once: the mail is on its way anyway.
-create or replace function auth_api.otp_user(address text, body jsonb) returns auth.users
+-- They count as confirmed by the click and not before, also where sign-up confirms at once: the mail is on its way anyway.
+create or replace function auth_api.otp_new_user(address text, data jsonb) returns auth.users
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
-    u auth.users := auth_api.find_by_email(address);
-    open_to_all constant boolean := auth_api.otp_signs_up(body);
+    u auth.users := auth_api.create_email_user(address, null, data);
 begin
-    if u.id is null and open_to_all then
-        u := auth_api.create_email_user(address, null, body -> 'data');
-        if u.id is null then -- somebody was faster
-            u := auth_api.find_by_email(address);
-        end if;
-    elsif open_to_all then
-        perform auth_api.pretend_user(address, null, body -> 'data', with_mail => false);
+    if u.id is null then -- somebody was faster
+        u := auth_api.find_by_email(address);
     end if;
-    return auth_api.lock_user(u.id);
+    return auth_api.lock_user_alone(u.id);
 end
 $$;
-comment on function auth_api.otp_user(text, jsonb) is 'The user who signs in by mail, made when there is none and sign-up is open; else null.';
+comment on function auth_api.otp_new_user(text, jsonb) is 'The user who signs up by a sign-in by mail.';
 
 create or replace function auth_api.otp(query jsonb, request_body text) returns json
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
@@ -83,6 +73,14 @@ declare
     target text := auth_api.redirect_target(query);
     address text;
     u auth.users;
+    is_open constant boolean := auth_api.otp_signs_up(body);
+    must_confirm constant boolean := not (select s.mailer_autoconfirm from auth_api.settings s);
+    signs_up boolean;
+    confirms boolean;
+    template text;
+    action text;
+    type auth.one_time_token_type;
+    method text;
 begin
     if coalesce(body ->> 'email', '') <> '' and coalesce(body ->> 'channel', '') <> '' then
         perform auth_api.reject(400, 'validation_failed', 'Channel should only be specified with Phone OTP');
@@ -91,14 +89,21 @@ begin
     end if;
     address := auth_api.valid_email(body ->> 'email');
     perform auth_api.check_challenge(body);
-    perform auth_api.charge_mail(address, to_strangers => auth_api.otp_signs_up(body));
-    u := auth_api.otp_user(address, body);
-    if u.id is null then
-        perform auth_api.pretend_mail('magiclink', address, target);
-    elsif u.email_confirmed_at is null and not (select s.mailer_autoconfirm from auth_api.settings s) then
-        perform auth_api.mail_token(u, 'confirmation', 'signup', 'confirmation_token', address, target, auth_api.begin_flow(u, body, 'email/signup'));
+    perform auth_api.charge_mail(address, to_strangers => is_open);
+    u := auth_api.find_by_email(address);
+    signs_up := u.id is null and is_open;
+    if signs_up then
+        u := auth_api.otp_new_user(address, body -> 'data');
+    end if;
+    confirms := must_confirm and u.id is not null and u.email_confirmed_at is null;
+    template := case when confirms then 'confirmation' else 'magic_link' end;
+    action := case when confirms then 'signup' else 'magiclink' end;
+    type := case when confirms then 'confirmation_token' else 'recovery_token' end;
+    method := case when confirms then 'email/signup' else 'magiclink' end;
+    if signs_up then -- the user that was made takes the place of the decoy
+        perform auth_api.mail_token(u, template, action, type, address, target, auth_api.begin_flow(u, body, method));
     else
-        perform auth_api.mail_token(u, 'magic_link', 'magiclink', 'recovery_token', address, target, auth_api.begin_flow(u, body, 'magiclink'));
+        perform auth_api.mail_address(u, body, template, action, type, address, target, method);
     end if;
     return '{}';
 end

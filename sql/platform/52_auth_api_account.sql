@@ -13,19 +13,23 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
     is_double boolean := coalesce(u.email, '') <> '' and (select s.secure_email_change from auth_api.settings s);
     taken boolean := (auth_api.find_by_email(address)).id is not null;
+    changed auth.users;
 begin
     update auth.users set email_change = address, email_change_confirm_status = 0, updated_at = kijko.now() where id = u.id returning * into u;
     delete from auth.one_time_tokens t where t.user_id = u.id and t.token_type in ('email_change_token_new', 'email_change_token_current');
     if is_double then
         u := auth_api.mail_token(u, 'email_change', 'email_change', 'email_change_token_current', u.email, target, auth_api.begin_flow(u, body, 'email_change'));
     end if;
-    if taken then
-        perform auth_api.pretend_mail('email_change', address, target);
-        update auth.users set email_change_sent_at = kijko.now() where id = u.id returning * into u;
-    else
-        u := auth_api.mail_token(u, 'email_change_new', 'email_change', 'email_change_token_new', address, target, auth_api.begin_flow(u, body, 'email_change'));
-    end if;
-    return u;
+    begin
+        changed := auth_api.mail_token(u, 'email_change_new', 'email_change', 'email_change_token_new', address, target,
+            auth_api.begin_flow(u, body, 'email_change'), pretend => taken);
+        if taken then
+            raise sqlstate 'KJA02';
+        end if;
+    exception when sqlstate 'KJA02' then
+        update auth.users set email_change_sent_at = kijko.now() where id = u.id returning * into changed;
+    end;
+    return changed;
 end
 $$;
 comment on function auth_api.begin_email_change(auth.users, text, jsonb, text) is 'Mails both addresses of a change; the user has the old one until both have confirmed.';

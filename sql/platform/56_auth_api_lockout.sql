@@ -96,13 +96,10 @@ comment on function auth_api.enter_sign_in(text) is 'Waits for the other sign-in
 create or replace function auth_api.mail_unlock(u auth.users, address text, token text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 begin
-    if u.id is null then
-        perform auth_api.pretend_mail('unlock', address, (select s.site_url from auth_api.settings s));
-    else
-        perform auth_api.queue_mail('unlock', address, auth_api.mail_locale(u), jsonb_build_object(
-            'user_id', u.id, 'email', address, 'token_hash', token, 'site_url', s.site_url, 'link', s.issuer || '/unlock?token=' || token))
-        from auth_api.settings s;
-    end if;
+    perform auth_api.queue_mail('unlock', address, auth_api.mail_locale(u), jsonb_build_object(
+        'user_id', coalesce(u.id, gen_random_uuid()), 'email', address, 'token_hash', token, 'site_url', s.site_url, 'link', s.issuer || '/unlock?token=' || token),
+        pretend => u.id is null)
+    from auth_api.settings s;
 exception when sqlstate 'KJA01' then
     null; -- no mail, or one too many: the lock ends by itself, and /recover ends it, too
 end

@@ -108,15 +108,11 @@ $$;
 comment on function auth_api.mfa_hook(auth.users, auth.mfa_factors, boolean) is 'Tells the hook of a code that was looked at.';
 
 -- GoTrue's names of the mails.
-create or replace function auth_api.email_hook(template text, recipient text, data jsonb) returns boolean
+create or replace function auth_api.email_hook(address text, template text, recipient text, data jsonb) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
-    address text := (select s.hook_send_email from auth_api.settings s);
     u auth.users;
 begin
-    if address is null or template is null then
-        return false;
-    end if;
     select * into u from auth.users where id = (data ->> 'user_id')::uuid;
     perform auth_api.call_hook(address, jsonb_build_object('user', auth_api.user_json(u), 'email_data', jsonb_build_object(
         'token', coalesce(data ->> 'token', ''),
@@ -125,9 +121,8 @@ begin
         'email_action_type', case template when 'confirmation' then 'signup' when 'magic_link' then 'magiclink' when 'email_change_new' then 'email_change' else template end,
         'site_url', data ->> 'site_url',
         'recipient', recipient)));
-    return true;
 end
 $$;
-comment on function auth_api.email_hook(text, text, jsonb) is 'Gives a mail to the hook instead of the queue; false when there is no hook.';
+comment on function auth_api.email_hook(text, text, text, jsonb) is 'Gives a mail to the hook instead of the queue.';
 
 reset role;

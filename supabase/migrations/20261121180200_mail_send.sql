@@ -116,8 +116,8 @@ end
 $$;
 comment on function private.mail_count(text, uuid, text[]) is 'Counts one mail against the limits of these families, or refuses it with rate_limited.';
 
-create function private.mail_charge(recipient text) returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+create function private.mail_charge(recipient text, families text[]) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   wait constant integer := private.mail_limited(recipient);
@@ -125,11 +125,10 @@ begin
   if wait is not null then
     perform private.mail_refuse(wait);
   end if;
-  -- Not the limit of all mails: addresses that get none must not use it up.
-  perform private.mail_count(recipient, null, array['mailbox']);
+  perform private.mail_count(recipient, null, families);
 end
 $$;
-comment on function private.mail_charge(text) is 'Counts a mail to an address that gets none, and refuses as mail_send() would. So the answers of login do not reveal whether an address has an account. Definer: login calls it.';
+comment on function private.mail_charge(text, text[]) is 'Counts a mail of login against the limits of these families, and refuses it beyond any limit.';
 
 -- ----------------------------------------------------------------------------
 -- Text
@@ -231,6 +230,51 @@ end
 $$;
 comment on function private.mail_queue(private.mail_messages) is 'Queues the job of a mail. Its payload is the mail''s id alone.';
 
+create function private.mail_require(address text, template text, data jsonb) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not private.mail_is_address(address) then
+    perform kijko.fail('invalid_input', 'recipient: an address, at most 320 characters');
+  end if;
+  perform private.mail_check_data(template, data);
+end
+$$;
+comment on function private.mail_require(text, text, jsonb) is 'Refuses a mail that cannot be sent.';
+
+create function private.mail_store(sender uuid, address text, template text, locale text, data jsonb, dedupe_key text default null) returns uuid
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  settings private.mail_settings;
+  message private.mail_messages;
+  made private.mail_messages;
+begin
+  select s.* into settings from private.mail_settings as s;
+  made.id := gen_random_uuid();
+  made.org_id := sender;
+  insert into private.mail_messages as m (id, org_id, recipient, template, locale, sealed_data, dedupe_key, status, expires_at, finished_at)
+  values (
+    made.id, made.org_id, address, mail_store.template,
+    coalesce((select t.locale from private.mail_templates as t where t.name = mail_store.template and t.locale = lower(left(mail_store.locale, 2))), settings.default_locale),
+    kijko.seal(mail_store.data::text, private.mail_context(made)), mail_store.dedupe_key, case settings.delivery when 'smtp' then 'queued' else 'kept' end,
+    clock_timestamp() + settings.max_age, case settings.delivery when 'smtp' then null else clock_timestamp() end
+  )
+  on conflict (org_id, dedupe_key) where m.dedupe_key is not null do nothing
+  returning m.* into message;
+  if message.id is null then
+    -- Another transaction has committed one with this key since.
+    return (select m.id from private.mail_messages as m where m.org_id = sender and m.dedupe_key = mail_store.dedupe_key);
+  end if;
+  if message.status = 'queued' then
+    perform private.mail_queue(message);
+  end if;
+  return message.id;
+end
+$$;
+comment on function private.mail_store(uuid, text, text, text, jsonb, text) is 'Writes a mail that was checked and counted, and queues its job where mails are delivered.';
+
 create function private.mail_send(
   recipient text, template text, locale text, data jsonb, dedupe_key text default null, org uuid default null
 ) returns uuid
@@ -240,48 +284,42 @@ as $$
 declare
   sender constant uuid := coalesce(org, kijko.platform_org_id());
   address constant text := btrim(recipient);
-  settings private.mail_settings;
-  message private.mail_messages;
-  made private.mail_messages;
+  known uuid;
 begin
-  if not private.mail_is_address(address) then
-    perform kijko.fail('invalid_input', 'recipient: an address, at most 320 characters');
-  end if;
+  perform private.mail_require(address, template, data);
   if char_length(dedupe_key) not between 1 and 255 then
     perform kijko.fail('invalid_input', 'dedupe_key: 1 to 255 characters');
   end if;
-  perform private.mail_check_data(template, data);
-  select m.* into message from private.mail_messages as m where m.org_id = sender and m.dedupe_key = mail_send.dedupe_key;
-  if message.id is not null then
-    return message.id;
+  select m.id into known from private.mail_messages as m where m.org_id = sender and m.dedupe_key = mail_send.dedupe_key;
+  if known is not null then
+    return known;
   end if;
-  perform private.mail_count(address, nullif(sender, kijko.platform_org_id()), array['mailbox', 'organization', 'network', 'organizations', 'all']);
-  select s.* into settings from private.mail_settings as s;
-  made.id := gen_random_uuid();
-  made.org_id := sender;
-  insert into private.mail_messages as m (id, org_id, recipient, template, locale, sealed_data, dedupe_key, status, expires_at, finished_at)
-  values (
-    made.id, made.org_id, address, mail_send.template,
-    coalesce((select t.locale from private.mail_templates as t where t.name = mail_send.template and t.locale = lower(left(mail_send.locale, 2))), settings.default_locale),
-    kijko.seal(mail_send.data::text, private.mail_context(made)), mail_send.dedupe_key, case settings.delivery when 'smtp' then 'queued' else 'kept' end,
-    clock_timestamp() + settings.max_age, case settings.delivery when 'smtp' then null else clock_timestamp() end
-  )
-  on conflict (org_id, dedupe_key) where m.dedupe_key is not null do nothing
-  returning m.* into message;
-  if message.id is null then
-    -- Another transaction has committed one with this key since.
-    return (select m.id from private.mail_messages as m where m.org_id = sender and m.dedupe_key = mail_send.dedupe_key);
+  if sender = kijko.platform_org_id() then
+    perform private.mail_charge(address, array['mailbox', 'all']);
+  else
+    perform private.mail_count(address, sender, array['mailbox', 'organization', 'network', 'organizations', 'all']);
   end if;
-  if message.status = 'queued' then
-    perform private.mail_queue(message);
-  end if;
-  return message.id;
+  return private.mail_store(sender, address, template, locale, data, dedupe_key);
 end
 $$;
 comment on function private.mail_send(text, text, text, jsonb, text, uuid) is 'Sends a mail once the caller''s transaction commits, or keeps it where mails are not delivered. template: a name of private.mail_kinds, which says what data needs. locale: a language tag; one without a template becomes the default. org: the organization that sends it, null for the platform. Returns the mail, or with a dedupe_key that was used the first one. Refuses with rate_limited and Retry-After (private.mail_limited() says so beforehand). Definer: login calls it and has no right on the tables.';
 
--- Login is another role''s: it calls these from its own functions.
+create function private.mail_pretend(recipient text, template text, locale text, data jsonb) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  address constant text := btrim(recipient);
+begin
+  perform private.mail_require(address, template, data);
+  -- Not against the limit of all mails: addresses that get none must not use it up.
+  perform private.mail_charge(address, array['mailbox']);
+  perform private.mail_store(kijko.platform_org_id(), address, template, locale, data);
+end
+$$;
+comment on function private.mail_pretend(text, text, text, jsonb) is 'Does all that mail_send() does, by the same statements, for its caller to undo: requests of login must not take another time for an address without an account. Counts and refuses as mail_send() would. Definer: login calls it.';
+
+-- Login is another role's: it calls these from its own functions.
 grant usage on schema private to supabase_auth_admin;
 grant execute on function private.mail_send(text, text, text, jsonb, text, uuid) to supabase_auth_admin;
 grant execute on function private.mail_limited(text, uuid) to supabase_auth_admin;
-grant execute on function private.mail_charge(text) to supabase_auth_admin;
+grant execute on function private.mail_pretend(text, text, text, jsonb) to supabase_auth_admin;

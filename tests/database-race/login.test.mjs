@@ -98,7 +98,7 @@ test('wrong codes that come at once are each counted', async () => {
       await session.commit();
     }),
   );
-  assert.equal((await one('select failures from auth_api.one_time_codes where token_id = $1', [id])).failures, 3);
+  assert.equal((await one('select attempts from auth_api.code_attempts where subject = $1', [id])).attempts, 3);
 });
 
 test('of two exchanges of one PKCE code, one gets a session', async () => {

@@ -44,7 +44,7 @@ select throws_ok('select * from private.mail_messages', '42501', null, 'a user r
 select throws_ok('select * from private.mail_settings', '42501', null, 'a user reads no settings');
 select throws_ok($$update private.mail_templates set subject = 'x'$$, '42501', null, 'a user changes no templates');
 select throws_ok($$select private.mail_send('a@example.test', 'unlock', 'en', '{"link": "https://a.test"}')$$, '42501', null, 'a user sends no mail');
-select throws_ok($$select private.mail_charge('a@example.test')$$, '42501', null, 'a user counts no mail');
+select throws_ok($$select private.mail_pretend('a@example.test', 'unlock', 'en', '{"link": "https://a.test"}')$$, '42501', null, 'a user counts no mail');
 select throws_ok($$select * from private.mail_render(gen_random_uuid())$$, '42501', null, 'a user renders no mail');
 select tests.act_as_service();
 select throws_ok('select * from private.mail_messages', '42501', null, 'the service key reads no mails');
@@ -59,7 +59,7 @@ select is(private.mail_report('w', gen_random_uuid(), 1, 250, true), false, 'and
 select tests.act_as_superuser();
 set local role supabase_auth_admin;
 select lives_ok($$select private.mail_limited(tests.address('auth'))$$, 'login asks for limits');
-select lives_ok($$select private.mail_charge(tests.address('auth'))$$, 'login counts a mail');
+select lives_ok($$select private.mail_pretend(tests.address('auth'), 'unlock', 'en', '{"link": "https://a.test"}')$$, 'login counts a mail that is not sent');
 select lives_ok($$select private.mail_send(tests.address('auth'), 'unlock', 'en', '{"link": "https://a.test"}')$$, 'login sends a mail');
 select throws_ok('select * from private.mail_messages', '42501', null, 'login reads no mails');
 reset role;
@@ -225,9 +225,9 @@ select is(private.mail_limited(tests.address('flood')), null, 'and none of login
 select is(tests.flood(tests.address('flood'), 9), 3, 'login has a limit of its own');
 select ok(private.mail_limited(upper(tests.address('flood'))) between 1 and 3600, 'then the wait is told');
 select is(private.mail_limited(tests.address('other')), null, 'another mailbox has room');
-select tests.refuses($$select private.mail_charge(tests.address('flood'))$$, 'rate_limited', 'an address without an account is refused alike');
-select private.mail_charge(tests.address('ghost')) from generate_series(1, 3);
-select tests.refuses($$select private.mail_charge(tests.address('ghost'))$$, 'rate_limited', 'and counts alike');
+select tests.refuses($$select private.mail_charge(tests.address('flood'), array['mailbox'])$$, 'rate_limited', 'an address without an account is refused alike');
+select private.mail_charge(tests.address('ghost'), array['mailbox']) from generate_series(1, 3);
+select tests.refuses($$select private.mail_charge(tests.address('ghost'), array['mailbox'])$$, 'rate_limited', 'and counts alike');
 select tests.act_as('ada', tests.org('ada'));
 select tests.answer($$select public.invite_member(tests.address('flood'), 'viewer')$$) as refused \gset
 select tests.act_as_superuser();

@@ -1,0 +1,123 @@
+// The time of an answer must not say whether an address has an account. Times are not compared here: what Postgres counts is. For an
+// address with an account and one without, a request writes as many rows into each table, and reads each table and index as often.
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import pg from 'pg';
+import { newNetwork } from './auth_support.mjs';
+import { admin, env, newEmail, newUser, signIn } from './support.mjs';
+
+const COUNTED = `
+  select format('%s.%s %s', n.nspname, c.relname, v.name) as counted, v.value::int
+  from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
+  cross join lateral (values
+    ('scans', pg_stat_get_xact_numscans(c.oid)), ('inserted', pg_stat_get_xact_tuples_inserted(c.oid)),
+    ('updated', pg_stat_get_xact_tuples_updated(c.oid)), ('deleted', pg_stat_get_xact_tuples_deleted(c.oid))
+  ) as v (name, value)
+  where n.nspname in ('auth', 'auth_api', 'public', 'private', 'kijko') and c.relkind in ('r', 'i', 'p')`;
+
+/** Requests in one transaction, which is rolled back, with what each of them did. */
+async function counting(run) {
+  const client = new pg.Client({ connectionString: env.ADMIN_DB_URL });
+  await client.connect();
+  const counted = async () => new Map((await client.query(COUNTED)).rows.map(({ counted, value }) => [counted, value]));
+  try {
+    await client.query('begin');
+    await run(async (path, body) => {
+      const headers = {
+        'x-forwarded-for': newNetwork(),
+        'x-kijko-method': 'POST',
+        'x-kijko-uri': path,
+        'x-supabase-api-version': '2024-01-01',
+      };
+      await client.query(`select set_config('request.headers', $1, true), set_config('response.headers', '', true)`, [
+        JSON.stringify(headers),
+      ]);
+      const before = await counted();
+      const { rows } = await client.query('select auth_api.handle($1)::json as body', [JSON.stringify(body)]);
+      const did = {};
+      for (const [name, value] of await counted()) if (value !== (before.get(name) ?? 0)) did[name] = value - (before.get(name) ?? 0);
+      return { body: rows[0].body, did };
+    });
+  } finally {
+    await client.query('rollback');
+    await client.end();
+  }
+}
+
+const has = (did, name) => assert.ok(did[name] > 0, `${name} in ${JSON.stringify(did)}`);
+
+/** A user with several sessions: how many there are must not show either. */
+async function knownAddress() {
+  const account = await newUser();
+  await Promise.all([1, 2, 3].map(() => signIn(account)));
+  return account.email;
+}
+
+describe('a request for a mail does the same', () => {
+  for (const [name, path, more] of [
+    ['recover', '/recover', {}],
+    ['recover with PKCE', '/recover', { code_challenge: 'c'.repeat(43), code_challenge_method: 's256' }],
+    ['otp', '/otp', {}],
+    ['otp that signs nobody up', '/otp', { create_user: false }],
+    ['magiclink with PKCE', '/magiclink', { create_user: false, code_challenge: 'c'.repeat(43), code_challenge_method: 's256' }],
+    ['resend of a confirmation', '/resend', { type: 'signup' }],
+    ['resend of a change of address', '/resend', { type: 'email_change' }],
+  ]) {
+    test(name, async () => {
+      const emails = { known: await knownAddress(), unknown: newEmail('nobody') };
+      await counting(async (ask) => {
+        // The first request of a session loads what later ones find in its caches.
+        await ask(path, { email: newEmail('nobody'), ...more });
+        await ask(path, { email: await knownAddress(), ...more });
+        const known = await ask(path, { email: emails.known, ...more });
+        const unknown = await ask(path, { email: emails.unknown, ...more });
+        assert.deepEqual([known.body, unknown.body], [{}, {}]);
+        assert.deepEqual(known.did, unknown.did);
+        for (const table of ['auth.users', 'auth.one_time_tokens', 'auth_api.one_time_codes', 'private.mail_messages'])
+          has(known.did, `${table} inserted`);
+      });
+    });
+  }
+});
+
+describe('a wrong code does the same', () => {
+  for (const [name, mailed] of [
+    ['for an address that asked for a mail', true],
+    ['for one that did not', false],
+  ]) {
+    test(name, async () => {
+      const emails = { known: await knownAddress(), unknown: newEmail('nobody') };
+      await counting(async (ask) => {
+        const verify = (email) => ask('/verify', { email, token: '000000', type: 'email' });
+        for (const email of [await knownAddress(), newEmail('nobody')]) {
+          if (mailed) await ask('/recover', { email });
+          await verify(email);
+        }
+        if (mailed) for (const email of Object.values(emails)) await ask('/recover', { email });
+        for (let tries = 1; tries <= 7; tries += 1) {
+          const [known, unknown] = [await verify(emails.known), await verify(emails.unknown)];
+          assert.deepEqual([known.body.code, unknown.body.code], ['otp_expired', 'otp_expired']);
+          assert.deepEqual(known.did, unknown.did, `try ${tries}`);
+          has(known.did, `auth_api.code_attempts ${tries === 1 ? 'inserted' : 'updated'}`);
+        }
+      });
+    });
+  }
+});
+
+describe('a wrong password does the same', () => {
+  test('for an address with an account, up to the lock and its mail', async () => {
+    const known = newEmail('known');
+    await admin().auth.admin.createUser({ email: known, password: 'heron-42', email_confirm: true });
+    await counting(async (ask) => {
+      const signInAs = (email) => ask('/token?grant_type=password', { email, password: 'wrong' });
+      for (const email of [newEmail('nobody'), newEmail('nobody')]) await signInAs(email);
+      const unknown = newEmail('nobody');
+      for (let tries = 1; tries <= 6; tries += 1) {
+        const answers = [await signInAs(known), await signInAs(unknown)];
+        assert.deepEqual(answers[0].body, answers[1].body);
+        assert.deepEqual(answers[0].did, answers[1].did, `try ${tries}`);
+      }
+    });
+  });
+});
