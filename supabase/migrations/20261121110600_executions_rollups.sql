@@ -8,7 +8,7 @@
 --
 -- A rollup counts an interval of 15 minutes, 1 hour, 6 hours or 1 day that begins at a multiple of its width. All zones in use
 -- are whole quarters of an hour from UTC, so every local hour, day, week or month is a union of a few intervals:
--- a day in Amsterdam is two to nine of them, a month about forty.
+-- a day in Amsterdam is seven to ten of them, a month about forty.
 -- No table here has a foreign key: a fold of many organizations would deadlock with the deletion of one. Triggers do that work.
 -- ============================================================================
 
@@ -62,6 +62,7 @@ alter table private.execution_deltas enable row level security;
 
 create table private.execution_rollups (
   org uuid not null,
+  is_total boolean not null,
   width_minutes smallint not null check (width_minutes in (15, 60, 360, 1440)),
   starts_at timestamptz not null,
   project_id uuid,
@@ -79,7 +80,7 @@ create table private.execution_rollups (
   input_tokens bigint not null,
   output_tokens bigint not null,
   last_run_at timestamptz,
-  unique nulls not distinct (org, width_minutes, starts_at, skill_id, habit_id, reflex_id, project_id, managers_only, trigger)
+  unique nulls not distinct (org, is_total, width_minutes, starts_at, skill_id, habit_id, reflex_id, project_id, managers_only, trigger)
 )
 -- Room for new versions of a row on its page: the rows of the current interval change each minute.
 with (fillfactor = 80);
@@ -92,14 +93,15 @@ create index execution_rollups_starts_at_idx on private.execution_rollups (start
 
 comment on table private.execution_rollups is 'Sums of ended executions by interval, written by executions_fold(). They outlive the executions.';
 comment on column private.execution_rollups.org is 'Organization.';
-comment on column private.execution_rollups.width_minutes is 'Length of the interval. Each end is counted once for each width.';
+comment on column private.execution_rollups.is_total is 'Whether it sums up all skills, habits, reflexes and triggers of a project. The answer for an organization then reads few rows, however many skills it has.';
+comment on column private.execution_rollups.width_minutes is 'Length of the interval. Each end is counted once for each width, and once more in the total.';
 comment on column private.execution_rollups.starts_at is 'Begin of the interval, a multiple of its width.';
 comment on column private.execution_rollups.project_id is 'Project of the executions; null for those without one.';
 comment on column private.execution_rollups.managers_only is 'Whether only who holds projects:manage sees them: their private project is deleted.';
 comment on column private.execution_rollups.skill_id is 'Their skill; stays when the skill is deleted.';
 comment on column private.execution_rollups.habit_id is 'Their habit, if any.';
 comment on column private.execution_rollups.reflex_id is 'Their reflex, if any.';
-comment on column private.execution_rollups.trigger is 'Their cause.';
+comment on column private.execution_rollups.trigger is 'Their cause; empty in a total.';
 comment on column private.execution_rollups.succeeded is 'How many succeeded.';
 comment on column private.execution_rollups.failed is 'How many failed.';
 comment on column private.execution_rollups.cancelled is 'How many were cancelled.';
@@ -110,7 +112,7 @@ comment on column private.execution_rollups.input_tokens is 'Sum of their tokens
 comment on column private.execution_rollups.output_tokens is 'Sum of their tokens received.';
 comment on column private.execution_rollups.last_run_at is 'Latest end that was not skipped.';
 select private.describe_data('private.execution_rollups', '{
-  "org, width_minutes, starts_at, project_id, managers_only, skill_id, habit_id, reflex_id, trigger": "says which executions are counted",
+  "org, is_total, width_minutes, starts_at, project_id, managers_only, skill_id, habit_id, reflex_id, trigger": "says which executions are counted",
   "succeeded, failed, cancelled, skipped, durations, cost_microusd, input_tokens, output_tokens, last_run_at": "statistics of executions"
 }');
 alter table private.execution_rollups enable row level security;
@@ -127,20 +129,33 @@ return case when duration is not null then
 end;
 comment on function private.executions_duration_bin(interval) is 'The bin of a duration, 1 to 32; null for null. Bin n > 1 begins at 10 * 1.5^(n - 1) milliseconds.';
 
-create function private.executions_percentile(durations bigint[], fraction numeric) returns numeric
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+-- A loop and not a query: starting a query costs more than 32 additions, and a chart has hundreds of these.
+create function private.executions_percentiles(durations bigint[], fractions double precision[]) returns numeric[]
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
-  select round(10 * power(1.5, b.bin - 1 + (b.rank - (b.upto - b.runs)) / b.runs))
-  from (
-    select d.bin::numeric, d.runs::numeric, sum(d.runs) over (order by d.bin) as upto, fraction * sum(d.runs) over () as rank
-    from unnest(durations) with ordinality as d (runs, bin)
-    where d.runs > 0
-  ) as b
-  where b.upto >= b.rank
-  order by b.bin
-  limit 1
+declare
+  total bigint := 0;
+  before bigint := 0;
+  place integer := 1;
+  answer numeric[];
+begin
+  for bin in 1 .. coalesce(cardinality(durations), 0) loop
+    total := total + coalesce(durations[bin], 0);
+  end loop;
+  if total = 0 then
+    return null;
+  end if;
+  for bin in 1 .. cardinality(durations) loop
+    while place <= cardinality(fractions) and durations[bin] > 0 and before + durations[bin] >= fractions[place] * total loop
+      answer[place] := round((10 * power(1.5, bin - 1 + (fractions[place] * total - before) / durations[bin]))::numeric);
+      place := place + 1;
+    end loop;
+    before := before + coalesce(durations[bin], 0);
+  end loop;
+  return answer;
+end
 $$;
-comment on function private.executions_percentile(bigint[], numeric) is 'A percentile of a histogram in milliseconds, interpolated on the logarithmic scale in its bin; null for an empty histogram.';
+comment on function private.executions_percentiles(bigint[], double precision[]) is 'Percentiles of a histogram in milliseconds, for ascending fractions, interpolated on the logarithmic scale in their bins; null for an empty histogram.';
 
 -- ----------------------------------------------------------------------------
 -- 1. Ends
@@ -205,12 +220,12 @@ begin
     returning d.*
   ), added as (
     insert into private.execution_rollups as r (
-      org, width_minutes, starts_at, project_id, managers_only, skill_id, habit_id, reflex_id, trigger,
+      org, is_total, width_minutes, starts_at, project_id, managers_only, skill_id, habit_id, reflex_id, trigger,
       succeeded, failed, cancelled, skipped, cost_microusd, input_tokens, output_tokens, last_run_at, durations
     )
     select
-      d.org, w.minutes, date_bin(make_interval(mins => w.minutes), d.finished_at, '2000-01-01 00:00+00'),
-      d.project_id, d.managers_only, d.skill_id, d.habit_id, d.reflex_id, d.trigger,
+      d.org, k.is_total, w.minutes, date_bin(make_interval(mins => w.minutes), d.finished_at, '2000-01-01 00:00+00'),
+      d.project_id, d.managers_only, k.skill_id, k.habit_id, k.reflex_id, k.trigger,
       sum(d.succeeded), sum(d.failed), sum(d.cancelled), sum(d.skipped), sum(d.cost_microusd), sum(d.input_tokens), sum(d.output_tokens),
       max(d.finished_at) filter (where d.skipped = 0),
       case when count(d.durations) > 0 then array[
@@ -220,9 +235,12 @@ begin
       sum(d.durations[25]), sum(d.durations[26]), sum(d.durations[27]), sum(d.durations[28]), sum(d.durations[29]), sum(d.durations[30]), sum(d.durations[31]), sum(d.durations[32])
     ] end
     from taken as d
+    cross join lateral (
+      values (false, d.skill_id, d.habit_id, d.reflex_id, d.trigger), (true, null, null, null, '')
+    ) as k (is_total, skill_id, habit_id, reflex_id, trigger)
     cross join (values (15), (60), (360), (1440)) as w (minutes)
-    group by 1, 2, 3, 4, 5, 6, 7, 8, 9
-    on conflict (org, width_minutes, starts_at, skill_id, habit_id, reflex_id, project_id, managers_only, trigger) do update set
+    group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+    on conflict (org, is_total, width_minutes, starts_at, skill_id, habit_id, reflex_id, project_id, managers_only, trigger) do update set
       succeeded = r.succeeded + excluded.succeeded,
       failed = r.failed + excluded.failed,
       cancelled = r.cancelled + excluded.cancelled,

@@ -65,6 +65,8 @@ as $$
 #variable_conflict use_column
 declare
   hidden constant uuid[] := array(select private.projects_hidden_ids());
+  total constant boolean := coalesce(executions_summarize.by = 'project', true) and executions_summarize.skill is null
+    and executions_summarize.habit is null and executions_summarize.reflex is null;
   manages constant boolean := coalesce(public.can(executions_summarize.org, 'projects:manage'), false);
 begin
   return query
@@ -74,7 +76,7 @@ begin
     from unnest(executions_summarize.starts, executions_summarize.ends) with ordinality as p (period_start, period_end, place)
     cross join lateral private.executions_ranges(p.period_start, p.period_end) as r
     join private.execution_rollups as c
-      on c.org = executions_summarize.org and c.width_minutes = r.width_minutes and c.starts_at >= r.range_start and c.starts_at < r.range_end
+      on c.org = executions_summarize.org and c.is_total = total and c.width_minutes = r.width_minutes and c.starts_at >= r.range_start and c.starts_at < r.range_end
     union all
     select p.place, d.project_id, d.managers_only, d.skill_id, d.habit_id, d.reflex_id, d.trigger, d.succeeded, d.failed, d.cancelled,
       d.skipped, d.durations, d.cost_microusd, d.input_tokens, d.output_tokens, case d.skipped when 0 then d.finished_at end
@@ -108,10 +110,10 @@ begin
   select s.place, s.value, row(
     s.succeeded + s.failed + s.cancelled, s.succeeded, s.failed, s.cancelled, s.skipped,
     round(s.succeeded::numeric / nullif(s.succeeded + s.failed, 0), 4),
-    private.executions_percentile(s.durations, 0.5), private.executions_percentile(s.durations, 0.95),
+    s.percentiles[1], s.percentiles[2],
     s.cost_microusd, s.input_tokens, s.output_tokens, s.last_run_at
   )::public.execution_summary
-  from summed as s
+  from (select g.*, private.executions_percentiles(g.durations, array[0.5, 0.95]) as percentiles from summed as g offset 0) as s
   order by s.place, s.value;
 end
 $$;

@@ -50,7 +50,7 @@ select is((select row(runs, succeeded, success_rate, input_tokens, output_tokens
 select tests.act_as_superuser();
 select ok(private.executions_fold() > 0, 'the fold moves deltas');
 select is((select count(*) from private.execution_deltas where org = tests.org('ada')), 0::bigint, 'all of them');
-select is(tests.stats_rows(), 4::bigint, 'into one row for each width');
+select is(tests.stats_rows(), 8::bigint, 'into one row for each width, and one total');
 select is(private.executions_fold(), 0, 'a second fold finds nothing');
 select tests.act_as('vic', tests.org('ada'));
 select is((select row(runs, succeeded, cancelled, input_tokens)::text from public.execution_stats()), '(2,1,1,7)', 'and the statistics stay');
