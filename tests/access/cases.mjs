@@ -182,6 +182,7 @@ export const FUNCTIONS = {
     'call:manage': (w) => ({ org: w.org, permission: 'projects:manage' }),
   },
   'cancel_execution(id)': { call: (w) => ({ id: w.execution }), 'call:private': (w) => ({ id: w.secretExecution }) },
+  'cancel_executions(ids)': { call: (w) => ({ ids: [w.execution] }), 'call:private': (w) => ({ ids: [w.secretExecution] }) },
   'create_api_key(name,permissions,kind,rate_limit,monthly_quota,expires_at,daily_quota,origins)': {
     call: () => ({ name: 'New', permissions: ['projects:read'] }),
     'call:personal': () => ({ name: 'New', permissions: ['projects:read'], kind: 'personal' }),
@@ -202,6 +203,7 @@ export const FUNCTIONS = {
     call: (w) => ({ skill_id: w.skill, input: { n: '1' } }),
     'call:private': (w) => ({ skill_id: w.secretSkill, input: { n: '1' } }),
   },
+  'execution_detail(id)': { call: (w) => ({ id: w.execution }), 'call:private': (w) => ({ id: w.secretExecution }) },
   'execution_stats(by,period,timezone,since,until,skill_id,habit_id,reflex_id,project_id)': { call: () => ({}) },
   'explain_access(subject,table_name,operation,row_id)': {
     call: (w) => ({ subject: w.people.colleague.id, table_name: 'projects', operation: 'update', row_id: w.project }),
@@ -235,6 +237,7 @@ export const FUNCTIONS = {
   'org_ids()': { call: () => ({}) },
   'preview_cron(expression,timezone,n)': { call: () => ({ expression: '@daily', timezone: 'UTC', n: 1 }) },
   'retry_execution(id)': { call: (w) => ({ id: w.failed }), 'call:private': (w) => ({ id: w.secretFailed }) },
+  'retry_executions(ids)': { call: (w) => ({ ids: [w.failed] }), 'call:private': (w) => ({ ids: [w.secretFailed] }) },
   'revoke_invitation(id)': { call: (w) => ({ id: w.invitation }) },
   'run_habit(habit_id)': { call: (w) => ({ habit_id: w.habit }), 'call:private': (w) => ({ habit_id: w.secretHabit }) },
   'set_active_organization(org_id)': { call: (w) => ({ org_id: w.org }) },

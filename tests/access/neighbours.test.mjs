@@ -117,7 +117,9 @@ for (const caller of outsiders) {
         const there = await request(world, caller, 'POST', `rpc/${fn.name}`, { body: text });
         const nowhere = await request(world, caller, 'POST', `rpc/${fn.name}`, { body: renamed(text) });
         assert.equal(nowhere.status, there.status, `${fn.signature} ${operation}: ${there.text} ${nowhere.text}`);
-        assert.deepEqual(nowhere.body, there.body, `${fn.signature} ${operation}`);
+        // An answer may repeat the ids that the request named.
+        const told = JSON.parse(renamed(JSON.stringify(there.body ?? null)));
+        assert.deepEqual(nowhere.body ?? null, told, `${fn.signature} ${operation}`);
       }
     }
   });

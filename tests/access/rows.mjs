@@ -78,6 +78,8 @@ const executions = (t) => [
   sql`insert into public.job_event_log (org_id, job_id, event, attempt) select j.org_id, j.id, 'progress', 0 from public.jobs as j where j.org_id = ${t.org}`,
   sql`update public.jobs set status = 'dead', finished_at = now(), error_code = 'matrix', error = 'ended by the test'
     where id in (select q.job_id from pg_temp.queued as q where q.org_id = ${t.org} and q.name in ('failed', 'secretFailed'))`,
+  sql`insert into public.execution_text_chunks (org_id, execution_id, attempt, seq, text)
+    select q.org_id, q.id, 1, 1, 'Once upon' from pg_temp.queued as q where q.org_id = ${t.org} and q.name in ('execution', 'secretExecution')`,
 ];
 
 /** The executions of both organizations, for receive(). */

@@ -1,7 +1,7 @@
 -- Reading needs a permission: without "resource:read" a member sees none of it, in tables and through functions.
 begin;
 \ir 000_helpers.sql
-select plan(48);
+select plan(50);
 
 select tests.sign_up('ada'), tests.sign_up('mem');
 select tests.join_org('mem', tests.org('ada'), 'member');
@@ -22,6 +22,7 @@ select id as execution from public.execute_skill(:'skill', '{}', 'once') \gset
 select tests.act_as_superuser();
 select private.jobs_add_event('w', j.id, 'progress') from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo']) as j \gset
 update public.executions set status = 'failed', finished_at = kijko.now(), output = '"secret"', error = 'secret' where id = :'execution';
+insert into public.execution_text_chunks (org_id, execution_id, attempt, seq, text) values (tests.org('ada'), :'execution', 1, 1, 'secret');
 
 create function tests.set_permission(permission text, held boolean) returns void language plpgsql security definer as $$
 begin
@@ -46,7 +47,7 @@ $$;
 create view tests.read_permissions (relation, permission) as values
   ('organizations', 'organization:read'), ('memberships', 'members:read'), ('custom_roles', 'roles:read'), ('secrets', 'secrets:read'), ('invitations', 'members:read'), ('projects', 'projects:read'), ('project_members', 'projects:read'), ('skills', 'skills:read'), ('repositories', 'repositories:read'),
   ('skill_versions', 'skills:read'),
-  ('habits', 'habits:read'), ('executions', 'executions:read'), ('jobs', 'jobs:read'), ('job_event_log', 'jobs:read'), ('job_events', 'jobs:read'),
+  ('habits', 'habits:read'), ('executions', 'executions:read'), ('execution_text_chunks', 'executions:read'), ('jobs', 'jobs:read'), ('job_event_log', 'jobs:read'), ('job_events', 'jobs:read'),
   ('usage_meters', 'usage:read'), ('api_keys', 'api_keys:read');
 grant select on tests.read_permissions to public;
 
