@@ -79,7 +79,7 @@ function assemble(oldScript, newScript, tables = '') {
   const missing = [];
   const byHand = (statement) => {
     const name = statement.key.replace(/^\w+ /, '').toLowerCase();
-    // As a whole name: `kijko.limits_changed` does not mention `kijko.limits`.
+    // As a whole name: `kijko.limits_of` does not mention `kijko.limits`.
     const mention = new RegExp(`${name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}(?![\\w.])`);
     if (!mention.test(tables.toLowerCase())) missing.push(statement.key);
   };

@@ -46,15 +46,18 @@ create index api_key_secrets_api_key_id on kijko.api_key_secrets (api_key_id);
 comment on index kijko.api_key_secrets_api_key_id is 'Finds the secrets of a key.';
 select pg_catalog.pg_extension_config_dump('kijko.api_key_secrets', '');
 
--- Each backend caches the keys that it has found, until one changes. ALWAYS: also for rows that a replica applies.
-create table kijko.api_key_changes ();
-comment on table kijko.api_key_changes is 'Always empty. A change of API keys or their secrets invalidates it, which Postgres reports to every backend before the commit returns.';
-create trigger limits_changed after insert or update or delete or truncate on kijko.api_keys
-    for each statement execute function kijko.limits_changed('api_key_changes');
-alter table kijko.api_keys enable always trigger limits_changed;
-create trigger limits_changed after insert or update or delete or truncate on kijko.api_key_secrets
-    for each statement execute function kijko.limits_changed('api_key_changes');
-alter table kijko.api_key_secrets enable always trigger limits_changed;
+create trigger invalidate_cache after insert or update or delete on kijko.api_keys
+    for each row execute function kijko.invalidate_cache('api_keys', 'id');
+create trigger invalidate_cache_truncated after truncate on kijko.api_keys
+    for each statement execute function kijko.invalidate_cache('api_keys');
+alter table kijko.api_keys enable always trigger invalidate_cache;
+alter table kijko.api_keys enable always trigger invalidate_cache_truncated;
+create trigger invalidate_cache after insert or update or delete on kijko.api_key_secrets
+    for each row execute function kijko.invalidate_cache('api_keys', 'api_key_id');
+create trigger invalidate_cache_truncated after truncate on kijko.api_key_secrets
+    for each statement execute function kijko.invalidate_cache('api_keys');
+alter table kijko.api_key_secrets enable always trigger invalidate_cache;
+alter table kijko.api_key_secrets enable always trigger invalidate_cache_truncated;
 
 create table kijko.api_key_uses (
     api_key_id uuid primary key references kijko.api_keys on delete cascade,

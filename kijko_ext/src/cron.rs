@@ -1,10 +1,11 @@
 //! Cron expressions: a strict grammar (grammar.rs), the schedule on the wall clock and its way through time zones
-//! (schedule.rs), and here the SQL edge. The refusals are raised by plpgsql (cron.sql); the functions here answer with
+//! (schedule.rs, latest.rs), and here the SQL edge. The refusals are raised by plpgsql (cron.sql); the functions here answer with
 //! a reason or with null.
 
 use pgrx::prelude::*;
 
 mod grammar;
+mod latest;
 mod schedule;
 
 use crate::clock;

@@ -15,6 +15,7 @@ mod cron;
 mod errors;
 mod guc;
 mod headers;
+mod invalidate_cache;
 mod jwt;
 mod key_file;
 mod network;
@@ -41,6 +42,11 @@ extension_sql_file!(
     requires = [trust::is_request, headers::request_header]
 );
 extension_sql_file!("platform.sql", name = "platform", requires = ["errors"]);
+extension_sql_file!(
+    "invalidate_cache.sql",
+    name = "invalidate_cache",
+    requires = ["errors"]
+);
 extension_sql_file!(
     "session.sql",
     name = "session",
@@ -85,6 +91,7 @@ extension_sql_file!(
     name = "quota_limits",
     requires = [
         "errors",
+        "invalidate_cache",
         "verdict",
         clock::now,
         quota::policy::period_sql::period_end

@@ -1,10 +1,10 @@
 //! What talks to Postgres' C: everything in here is free of Kijko's own concerns, and everything else of the extension
 //! may use it.
 
+pub mod cache_stamp;
 pub mod composite;
 pub mod datum;
 pub mod insert;
-pub mod invalidation;
 pub mod lwlock;
 pub mod malloc_tuning;
 pub mod primary_key;

@@ -45,13 +45,18 @@ comment on column kijko.tiers.tier is 'Any name. Kijko uses the plan''s code.';
 select pg_catalog.pg_extension_config_dump('kijko.rate_limit_policies', '');
 select pg_catalog.pg_extension_config_dump('kijko.tiers', '');
 
-create trigger limits_changed after insert or update or delete or truncate on kijko.rate_limit_policies
-    for each statement execute function kijko.limits_changed();
--- A tier changes with each change of a plan: invalidating kijko.tiers itself would have every plan that reads it made again.
-create table kijko.tier_changes ();
-comment on table kijko.tier_changes is 'Always empty. A change of tiers invalidates it, which Postgres reports to every backend before the commit returns.';
-create trigger limits_changed after insert or update or delete or truncate on kijko.tiers
-    for each statement execute function kijko.limits_changed('tier_changes');
+create trigger invalidate_cache after insert or update or delete on kijko.rate_limit_policies
+    for each row execute function kijko.invalidate_cache('rate_limit_policies');
+create trigger invalidate_cache_truncated after truncate on kijko.rate_limit_policies
+    for each statement execute function kijko.invalidate_cache('rate_limit_policies');
+alter table kijko.rate_limit_policies enable always trigger invalidate_cache;
+alter table kijko.rate_limit_policies enable always trigger invalidate_cache_truncated;
+create trigger invalidate_cache after insert or update or delete on kijko.tiers
+    for each row execute function kijko.invalidate_cache('tiers', 'subject');
+create trigger invalidate_cache_truncated after truncate on kijko.tiers
+    for each statement execute function kijko.invalidate_cache('tiers');
+alter table kijko.tiers enable always trigger invalidate_cache;
+alter table kijko.tiers enable always trigger invalidate_cache_truncated;
 
 create function kijko.set_rate_limit_policy(
     name text, scope text, rate integer, per interval, tier text default '*', burst integer default null,
@@ -99,7 +104,7 @@ begin
     if subject is null or pg_catalog.length(tier) not between 1 and 63 then
         perform kijko.fail('invalid_input', 'a tier needs a subject, and a name of 1 to 63 characters');
     end if;
-    -- Every write makes all backends read the tiers again, so an unchanged tier is not written.
+    -- Every write has all backends read the subject's tier again, so an unchanged tier is not written.
     if tier is not distinct from (select t.tier from kijko.tiers as t where t.subject = set_tier.subject) then
         return;
     end if;
@@ -121,8 +126,12 @@ comment on table kijko.statement_timeouts is 'How long a statement of a request 
 comment on column kijko.statement_timeouts.tier is 'The organization''s tier (kijko.set_tier), anonymous or user for requests without an organization, or * for every tier that has none.';
 comment on column kijko.statement_timeouts.milliseconds is 'How long.';
 select pg_catalog.pg_extension_config_dump('kijko.statement_timeouts', '');
-create trigger limits_changed after insert or update or delete or truncate on kijko.statement_timeouts
-    for each statement execute function kijko.limits_changed();
+create trigger invalidate_cache after insert or update or delete on kijko.statement_timeouts
+    for each row execute function kijko.invalidate_cache('statement_timeouts');
+create trigger invalidate_cache_truncated after truncate on kijko.statement_timeouts
+    for each statement execute function kijko.invalidate_cache('statement_timeouts');
+alter table kijko.statement_timeouts enable always trigger invalidate_cache;
+alter table kijko.statement_timeouts enable always trigger invalidate_cache_truncated;
 
 create function kijko.set_statement_timeout(tier text, timeout interval) returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the table
@@ -161,22 +170,14 @@ create function kijko.admit_external(forwarded_for text, method text, path text)
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_external';
 comment on function kijko.admit_external(text, text, text) is 'Applies the rate limit policies of the tier external to a request that another server takes, by the client''s network in X-Forwarded-For (as kijko.client_network), method and path. Returns {code, details, headers}: code is null when the request may go on, else rate_limited, or unavailable when the limiter failed and kijko.on_rate_limit_failure is closed.';
 
--- Each backend caches the memberships that the domain has read, until one changes.
-create table kijko.membership_changes ();
-comment on table kijko.membership_changes is 'Always empty. A change of memberships invalidates the relation in every backend''s cache before its commit returns.';
-
 create function kijko.requested_org_id() returns uuid
     language c stable parallel safe as 'MODULE_PATHNAME', 'kijko_requested_org_id';
 comment on function kijko.requested_org_id() is 'The organization that the request names: header x-org-id, else the claim org_id; null when it names none. Fails with bad_request when the header is not a uuid. Says nothing of whether the caller is a member.';
 
 create function kijko.membership_epoch() returns bigint
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_membership_epoch';
-comment on function kijko.membership_epoch() is 'The epoch of this connection''s membership cache, which grows when a membership changes. Call it before memberships are read, and pass it to kijko.cache_membership().';
+comment on function kijko.membership_epoch() is 'The epoch of this connection''s membership cache. Call it before memberships are read, and pass it to kijko.cache_membership(): a membership that changed since is not used from the cache. Tables of memberships need the trigger kijko.invalidate_cache(''memberships'', column of the member).';
 
 create function kijko.cache_membership(epoch bigint, member uuid, wanted uuid, organization uuid) returns void
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_cache_membership';
 comment on function kijko.cache_membership(bigint, uuid, uuid, uuid) is 'Caches in this connection the organization of a member''s requests that name wanted (null: that name none), as read after kijko.membership_epoch() returned epoch. Does nothing in REPEATABLE READ and SERIALIZABLE transactions.';
-
-create function kijko.membership_changed() returns trigger
-    language c as 'MODULE_PATHNAME', 'kijko_membership_changed';
-comment on function kijko.membership_changed() is 'Statement trigger on the tables of memberships: when the transaction commits, every connection ignores what kijko.cache_membership() has cached.';

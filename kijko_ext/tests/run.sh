@@ -3,6 +3,7 @@
 #   regress    every function's answer and error, and the rights (tests/pg_regress)
 #   isolation  races between sessions (tests/isolation)
 #   crash      what a crash and a restart do, and that a late load is refused
+#   replication  what a logical subscription applies reaches the caches (tests/replication)
 #   upgrade    this library under a predecessor's SQL, the upgrade, and that it equals a fresh installation; dump and restore
 #   model      every interleaving of the quota counters' steps, by loom (kijko_ext/model)
 #   cron       agreement with npm cron-parser over generated expressions (tests/cron_agreement.mjs)
@@ -24,9 +25,11 @@ RUN=$HOME_DIR/run
 
 # shellcheck source=scripts/build.sh
 source "$ROOT/scripts/build.sh"
+# shellcheck source=kijko_ext/tests/replication/layer.sh
+source "$TESTS/replication/layer.sh"
 
 main() {
-  local layers=(regress isolation crash upgrade model cron pg) layer started accept=no
+  local layers=(regress isolation crash replication upgrade model cron pg) layer started accept=no
   if [ "${2:-}" = --accept ]; then accept=yes && set -- "$1"; fi
   [ "$#" = 0 ] || layers=("$@")
   prepare
@@ -35,7 +38,7 @@ main() {
     started=$SECONDS
     printf '\n== extension: %s\n' "$layer"
     case $layer in
-      regress | isolation | crash | upgrade | cron)
+      regress | isolation | crash | replication | upgrade | cron)
         # Plain commands: in a list of && a failure inside the function would not end it.
         install_tested_extension
         start_server
@@ -44,7 +47,7 @@ main() {
         ;;
       model) layer_model ;;
       pg) layer_pg ;;
-      *) sed -n '2,11p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
+      *) sed -n '2,12p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
     esac
     printf '== extension: %s passed in %s s\n' "$layer" "$((SECONDS - started))"
   done

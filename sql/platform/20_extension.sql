@@ -51,7 +51,7 @@ to postgres, service_role;
 grant execute on function
     kijko.membership_epoch(),
     kijko.cache_membership(bigint, uuid, uuid, uuid),
-    kijko.membership_changed(),
+    kijko.invalidate_cache(),
     kijko.admit_external(text, text, text)
 to postgres;
 -- API keys: the domain's functions and triggers make and change them.

@@ -52,12 +52,18 @@ comment on function private.requests_admit() is 'Identifies the caller and the o
 grant execute on function private.requests_admit() to anon, authenticated, service_role;
 
 -- The extension caches the result of requests_admit until one of these tables changes. ALWAYS: also for rows that a replica applies.
-create trigger memberships_changed after insert or update or delete or truncate on public.memberships
-  for each statement execute function kijko.membership_changed();
+create trigger memberships_changed after insert or update or delete on public.memberships
+  for each row execute function kijko.invalidate_cache('memberships', 'user_id');
+create trigger memberships_truncated after truncate on public.memberships
+  for each statement execute function kijko.invalidate_cache('memberships');
 alter table public.memberships enable always trigger memberships_changed;
-create trigger active_organizations_changed after insert or update or delete or truncate on private.active_organizations
-  for each statement execute function kijko.membership_changed();
+alter table public.memberships enable always trigger memberships_truncated;
+create trigger active_organizations_changed after insert or update or delete on private.active_organizations
+  for each row execute function kijko.invalidate_cache('memberships', 'user_id');
+create trigger active_organizations_truncated after truncate on private.active_organizations
+  for each statement execute function kijko.invalidate_cache('memberships');
 alter table private.active_organizations enable always trigger active_organizations_changed;
+alter table private.active_organizations enable always trigger active_organizations_truncated;
 
 -- One expression, which Postgres inlines: there is no function call. A request with an API key comes as anon. The extension
 -- knows the key's organization, so it needs no membership; only an invoker function may switch the role.

@@ -133,7 +133,7 @@ describe('postgres', () => {
       'cron.job_run_details',
       'kijko.ledger',
       'kijko.rate_limit_policies',
-      'kijko.membership_changes',
+      'kijko.cache_changes',
       'auth_api.settings',
     ]) {
       await denied([

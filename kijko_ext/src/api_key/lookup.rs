@@ -1,8 +1,7 @@
 //! Finds a key by the hash of its secret, or by its id. Both read by the newest snapshot; what a hash finds is cached.
 //!
-//! Each backend caches the keys that it has found by their hashes, until any key changes. No entry outlives a change: the epoch
-//! is taken before the snapshot that is read with, so a change that the snapshot does not see raises the epoch before its commit
-//! returns (pg/invalidation.rs). Unknown keys are not cached.
+//! Each backend caches the keys that it has found by their hashes, until a key of their group changes (pg/cache_stamp.rs).
+//! Unknown keys are not cached.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,7 +11,7 @@ use pgrx::pg_sys;
 
 use super::format::Hash;
 use super::record::{ApiKey, Kind, Stored, Uuid};
-use crate::pg::invalidation::RelcacheEpoch;
+use crate::pg::cache_stamp::{self, CacheKind, Group};
 use crate::pg::primary_key::{self, Tuple};
 use crate::pg::query;
 use crate::pg::value::Value;
@@ -49,32 +48,42 @@ pub struct Found {
     pub text: String,
 }
 
-type Cache = (u64, HashMap<Hash, Rc<Found>>);
-
-static EPOCH: RelcacheEpoch = RelcacheEpoch::new();
+struct Entry {
+    found: Rc<Found>,
+    stamp: u64,
+    group: Group,
+}
 
 thread_local! {
-    static CACHE: RefCell<Cache> = RefCell::default();
+    static CACHE: RefCell<HashMap<Hash, Entry>> = RefCell::default();
 }
 
 pub fn by_hash(hash: &Hash) -> Option<Rc<Found>> {
-    let now = EPOCH.refresh();
-    let cached = CACHE.with_borrow(|(epoch, keys)| {
-        let key = keys.get(hash)?;
-        (*epoch == now).then(|| key.clone())
+    cache_stamp::refresh();
+    let cached = CACHE.with_borrow(|keys| {
+        let entry = keys.get(hash)?;
+        cache_stamp::is_valid(entry.stamp, entry.group).then(|| entry.found.clone())
     });
     if cached.is_some() {
         return cached;
     }
     // Not there under an older SQL of the extension.
-    let epoch = EPOCH.watch(&[query::find_table(c"api_key_changes")?]);
-    let found = Rc::new(read(hash)?);
-    CACHE.with_borrow_mut(|(known, keys)| {
-        if *known != epoch || keys.len() >= CAPACITY {
+    query::find_table(c"cache_changes")?;
+    let stamp = cache_stamp::take();
+    let Some(found) = read(hash).map(Rc::new) else {
+        CACHE.with_borrow_mut(|keys| keys.remove(hash));
+        return None;
+    };
+    CACHE.with_borrow_mut(|keys| {
+        if keys.len() >= CAPACITY && !keys.contains_key(hash) {
             keys.clear();
-            *known = epoch;
         }
-        keys.insert(*hash, found.clone());
+        let entry = Entry {
+            found: found.clone(),
+            stamp,
+            group: CacheKind::ApiKeys.of(&found.stored.key.id),
+        };
+        keys.insert(*hash, entry);
     });
     Some(found)
 }

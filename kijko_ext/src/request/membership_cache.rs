@@ -1,9 +1,7 @@
 //! Caches the organization of each member's requests. Only the domain reads memberships; it passes what it found to this
-//! backend, which keeps it until any membership changes.
+//! backend, which keeps it until a membership of the member's group changes (pg/cache_stamp.rs).
 //!
 //! No entry outlives a membership. The domain calls kijko.membership_epoch() before it takes the snapshot that it reads with.
-//! A change that this snapshot does not see commits later and raises the epoch before its commit returns. Entries of an older
-//! epoch are ignored.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,10 +9,9 @@ use std::collections::HashMap;
 use pgrx::prelude::*;
 
 use crate::caller::{self, Caller};
+use crate::pg::cache_stamp::{self, CacheKind};
 use crate::pg::datum::uuid_datum;
-use crate::pg::invalidation::RelcacheEpoch;
 use crate::pg::sql_function::{Answer, Arguments, Refusal, sql_function};
-use crate::pg::{query, trigger};
 use crate::{claims, headers};
 
 sql_function!(
@@ -32,11 +29,6 @@ sql_function!(
     pg_finfo_kijko_cache_membership,
     cache_membership
 );
-sql_function!(
-    kijko_membership_changed,
-    pg_finfo_kijko_membership_changed,
-    membership_changed
-);
 
 /// Maximum number of entries. When it is reached, the cache is emptied.
 const CAPACITY: usize = 16_384;
@@ -45,14 +37,8 @@ const CLAIM: &str = "org_id";
 
 type Uuid = [u8; 16];
 
-#[derive(Default)]
-struct Cache {
-    epoch: u64,
-    /// By member and the organization that the request names, if any.
-    organizations: HashMap<(Uuid, Option<Uuid>), Uuid>,
-}
-
-static EPOCH: RelcacheEpoch = RelcacheEpoch::new();
+/// By member and the organization that the request names, if any: the organization, and the stamp that it was read under.
+type Cache = HashMap<(Uuid, Option<Uuid>), (Uuid, u64)>;
 
 thread_local! {
     static CACHE: RefCell<Cache> = RefCell::default();
@@ -65,10 +51,11 @@ pub fn current_member() -> Option<(Uuid, Uuid)> {
         return None; // a key acts for its organization alone
     };
     let wanted = requested().ok()?;
-    let now = EPOCH.refresh();
+    cache_stamp::refresh();
     CACHE.with_borrow(|known| {
-        let organization = known.organizations.get(&(user, wanted))?;
-        (known.epoch == now).then_some((user, *organization))
+        let (organization, stamp) = known.get(&(user, wanted))?;
+        cache_stamp::is_valid(*stamp, CacheKind::Memberships.of(&user))
+            .then_some((user, *organization))
     })
 }
 
@@ -95,10 +82,9 @@ fn requested_org_id(arguments: Arguments) -> Answer {
     ))
 }
 
-/// The epoch under which to cache what is read from now on.
+/// The stamp of what is read from now on.
 fn membership_epoch(_: Arguments) -> Answer {
-    let epoch = EPOCH.watch(&[query::table(c"membership_changes")]);
-    Ok(pg_sys::Datum::from(epoch))
+    Ok(pg_sys::Datum::from(cache_stamp::take()))
 }
 
 /// Arguments: epoch, member, the organization that the request named (null: none), the one found.
@@ -115,22 +101,11 @@ fn cache_membership(arguments: Arguments) -> Answer {
         return Ok(nothing); // its snapshot may be older than the epoch
     }
     CACHE.with_borrow_mut(|known| {
-        if known.epoch != epoch as u64 || known.organizations.len() >= CAPACITY {
-            known.organizations.clear();
-            known.epoch = epoch as u64;
+        let key = (member, arguments.uuid(2));
+        if known.len() >= CAPACITY && !known.contains_key(&key) {
+            known.clear();
         }
-        let wanted = arguments.uuid(2);
-        known.organizations.insert((member, wanted), organization);
+        known.insert(key, (organization, epoch.unsigned_abs()));
     });
     Ok(nothing)
-}
-
-/// Statement trigger on the domain's tables.
-fn membership_changed(arguments: Arguments) -> Answer {
-    // SAFETY: called as a trigger, whose context is its data.
-    unsafe {
-        trigger::data(arguments, "kijko.membership_changed");
-        pg_sys::CacheInvalidateRelcacheByRelid(query::table(c"membership_changes"));
-    }
-    Ok(pg_sys::Datum::null()) // the result of an AFTER trigger is ignored
 }

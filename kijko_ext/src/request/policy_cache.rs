@@ -1,5 +1,4 @@
-//! Caches policies and tiers in this backend until one of them changes. Triggers on the tables (kijko.limits_changed) make
-//! Postgres invalidate the caches of every backend at commit.
+//! Caches policies in this backend until one of them changes, and tiers until one of their group does (pg/cache_stamp.rs).
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -8,8 +7,8 @@ use std::rc::Rc;
 use pgrx::prelude::*;
 
 use super::policy::{self, RateLimitPolicy, Scope};
-use crate::pg::invalidation::RelcacheEpoch;
-use crate::pg::query::{self, Row, Statement};
+use crate::pg::cache_stamp::{self, CacheKind, Group};
+use crate::pg::query::{Row, Statement};
 use crate::rate_limit::gcra;
 use crate::subject;
 
@@ -20,17 +19,26 @@ type Uuid = [u8; 16];
 pub type Tier = Rc<str>;
 
 #[derive(Default)]
-struct Cache {
-    epoch: u64,
-    policies: Vec<RateLimitPolicy>,
+struct Policies {
+    stamp: u64,
+    all: Vec<RateLimitPolicy>,
     /// By the tiers of the request and of its user.
     by_tiers: HashMap<(Tier, Tier), Rc<[RateLimitPolicy]>>,
-    organizations: HashMap<Uuid, Tier>,
-    /// None for a user without a tier of their own.
-    users: HashMap<Uuid, Option<Tier>>,
 }
 
-static EPOCH: RelcacheEpoch = RelcacheEpoch::new();
+/// The tier of a subject. None for one without a tier of its own.
+struct CachedTier {
+    tier: Option<Tier>,
+    stamp: u64,
+    group: Group,
+}
+
+#[derive(Default)]
+struct Cache {
+    policies: Policies,
+    organizations: HashMap<Uuid, CachedTier>,
+    users: HashMap<Uuid, CachedTier>,
+}
 
 thread_local! {
     static CACHE: RefCell<Cache> = RefCell::default();
@@ -55,29 +63,62 @@ pub struct RequestPolicies {
 
 /// The cached tier and policies of a request of an organization and a user. None when they have to be read.
 pub fn of_request(organization: Option<&Uuid>, user: Option<&Uuid>) -> Option<RequestPolicies> {
-    fresh(|known| {
+    cache_stamp::refresh();
+    CACHE.with_borrow(|known| {
         let tier = match organization {
-            Some(organization) => known.organizations.get(organization)?.clone(),
+            Some(organization) => of_organization(known.organizations.get(organization)?.get()?),
             None => without_organization(user),
         };
         let own = match user {
-            Some(user) => known.users.get(user)?.clone(),
+            Some(user) => known.users.get(user)?.get()?.clone(),
             None => None,
         };
         let tiers = (tier.clone(), own.unwrap_or_else(|| tier.clone()));
-        let policies = known.by_tiers.get(&tiers)?.clone();
+        let policies = known.policies.get(&tiers)?;
         Some(RequestPolicies { tier, policies })
     })
 }
 
 /// The cached policies of a tier that no subject has.
 pub fn of_tier(tier: &str) -> Option<Rc<[RateLimitPolicy]>> {
-    fresh(|known| known.by_tiers.get(&(tier.into(), tier.into())).cloned())
+    cache_stamp::refresh();
+    CACHE.with_borrow(|known| known.policies.get(&(tier.into(), tier.into())))
 }
 
-fn fresh<T>(look_up: impl FnOnce(&Cache) -> Option<T>) -> Option<T> {
-    let now = EPOCH.refresh();
-    CACHE.with_borrow(|known| (known.epoch == now).then(|| look_up(known))?)
+impl Policies {
+    fn is_valid(&self) -> bool {
+        cache_stamp::is_valid(self.stamp, CacheKind::RateLimitPolicies.whole())
+    }
+
+    fn get(&self, tiers: &(Tier, Tier)) -> Option<Rc<[RateLimitPolicy]>> {
+        let policies = self.by_tiers.get(tiers)?;
+        self.is_valid().then(|| policies.clone())
+    }
+}
+
+impl CachedTier {
+    fn get(&self) -> Option<&Option<Tier>> {
+        cache_stamp::is_valid(self.stamp, self.group).then_some(&self.tier)
+    }
+
+    /// Takes the stamp before it reads, so that a change in between is read again.
+    fn read(subject: &Uuid) -> Self {
+        let stamp = cache_stamp::take();
+        let tier = TIER.with(|statement| {
+            statement.read(&[subject.into()], |rows| {
+                rows.first().and_then(|row| row.text(1)).map(Tier::from)
+            })
+        });
+        Self {
+            tier,
+            stamp,
+            group: CacheKind::Tiers.of(subject),
+        }
+    }
+}
+
+fn of_organization(own: &Option<Tier>) -> Tier {
+    own.clone().unwrap_or_else(|| policy::ANY_TIER.into())
 }
 
 fn without_organization(user: Option<&Uuid>) -> Tier {
@@ -87,57 +128,55 @@ fn without_organization(user: Option<&Uuid>) -> Tier {
 /// Reads the tiers of an organization and of a user, and their policies. Without a tier of its own, an organization has the
 /// tier `*`, and a user that of the request.
 pub fn read_request(organization: Option<&Uuid>, user: Option<&Uuid>) -> RequestPolicies {
-    let epoch = watch();
     let tier = match organization {
-        Some(organization) => read_own(organization).unwrap_or_else(|| policy::ANY_TIER.into()),
+        Some(organization) => {
+            let read = CachedTier::read(organization);
+            let tier = of_organization(&read.tier);
+            CACHE.with_borrow_mut(|known| keep(&mut known.organizations, organization, read));
+            tier
+        }
         None => without_organization(user),
     };
-    let own = user.and_then(|user| read_own(&subject::of(subject::USER, user)));
-    let policies = read(epoch, &tier, own.as_ref().unwrap_or(&tier));
-    CACHE.with_borrow_mut(|known| {
-        if known.organizations.len() >= CAPACITY || known.users.len() >= CAPACITY {
-            known.organizations.clear();
-            known.users.clear();
-        }
-        if let Some(organization) = organization {
-            known.organizations.insert(*organization, tier.clone());
-        }
-        if let Some(user) = user {
-            known.users.insert(*user, own);
-        }
+    let own = user.and_then(|user| {
+        let read = CachedTier::read(&subject::of(subject::USER, user));
+        let tier = read.tier.clone();
+        CACHE.with_borrow_mut(|known| keep(&mut known.users, user, read));
+        tier
     });
+    let policies = read(&tier, own.as_ref().unwrap_or(&tier));
     RequestPolicies { tier, policies }
 }
 
-fn read_own(subject: &Uuid) -> Option<Tier> {
-    TIER.with(|statement| {
-        statement.read(&[subject.into()], |rows| {
-            rows.first().and_then(|row| row.text(1)).map(Tier::from)
-        })
-    })
+fn keep(tiers: &mut HashMap<Uuid, CachedTier>, id: &Uuid, tier: CachedTier) {
+    if tiers.len() >= CAPACITY && !tiers.contains_key(id) {
+        tiers.clear();
+    }
+    tiers.insert(*id, tier);
 }
 
 pub fn read_tier(tier: &str) -> Rc<[RateLimitPolicy]> {
     let tier = tier.into();
-    read(watch(), &tier, &tier)
+    read(&tier, &tier)
 }
 
-/// Caches under the epoch from before the read, so that a change in between is read again.
-fn read(epoch: u64, tier: &Tier, users: &Tier) -> Rc<[RateLimitPolicy]> {
-    if CACHE.with_borrow(|known| known.epoch != epoch) {
-        let policies = POLICIES
+fn read(tier: &Tier, users: &Tier) -> Rc<[RateLimitPolicy]> {
+    let stamp = cache_stamp::take();
+    if CACHE.with_borrow(|known| !known.policies.is_valid()) {
+        let all = POLICIES
             .with(|statement| statement.read(&[], |rows| rows.iter().map(policy).collect()));
-        CACHE.set(Cache {
-            epoch,
-            policies,
-            ..Cache::default()
+        CACHE.with_borrow_mut(|known| {
+            known.policies = Policies {
+                stamp,
+                all,
+                by_tiers: HashMap::new(),
+            };
         });
     }
     CACHE.with_borrow_mut(|known| {
         let policies: Rc<[RateLimitPolicy]> =
-            policy::of_request(&known.policies, tier, users).into();
+            policy::of_request(&known.policies.all, tier, users).into();
         let tiers = (tier.clone(), users.clone());
-        known.by_tiers.insert(tiers, policies.clone());
+        known.policies.by_tiers.insert(tiers, policies.clone());
         policies
     })
 }
@@ -170,12 +209,4 @@ fn policy(row: &Row) -> RateLimitPolicy {
         window: (nanos / u64::from(rate) * u64::from(burst)).div_ceil(1_000_000_000),
         shadow: row.integer(10) == Some(1),
     }
-}
-
-/// The epoch of the tables, taken before they are read.
-fn watch() -> u64 {
-    EPOCH.watch(&[
-        query::table(c"rate_limit_policies"),
-        query::table(c"tier_changes"),
-    ])
 }

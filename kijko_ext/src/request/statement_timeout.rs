@@ -8,18 +8,16 @@ use std::collections::HashMap;
 use pgrx::prelude::*;
 
 use super::{counters, policy};
-use crate::pg::invalidation::RelcacheEpoch;
-use crate::pg::query::{self, Statement};
+use crate::pg::cache_stamp::{self, CacheKind};
+use crate::pg::query::Statement;
 use crate::pg::setting;
 use crate::pg::subtransaction::in_subtransaction;
 
 #[derive(Default)]
 struct Cache {
-    epoch: u64,
+    stamp: u64,
     milliseconds: HashMap<String, i32>,
 }
-
-static EPOCH: RelcacheEpoch = RelcacheEpoch::new();
 
 thread_local! {
     static CACHE: RefCell<Cache> = RefCell::default();
@@ -40,7 +38,9 @@ pub fn apply(tier: &str) {
 }
 
 fn of(tier: &str) -> Option<i32> {
-    if CACHE.with_borrow(|known| known.epoch) != EPOCH.refresh()
+    cache_stamp::refresh();
+    let stamp = CACHE.with_borrow(|known| known.stamp);
+    if !cache_stamp::is_valid(stamp, CacheKind::StatementTimeouts.whole())
         && let Err(failure) = in_subtransaction(read)
     {
         if counters::may_log() {
@@ -57,9 +57,9 @@ fn of(tier: &str) -> Option<i32> {
     })
 }
 
-/// Takes the epoch before it reads, so that a concurrent change is read again.
+/// Takes the stamp before it reads, so that a concurrent change is read again.
 fn read() {
-    let epoch = EPOCH.watch(&[query::table(c"statement_timeouts")]);
+    let stamp = cache_stamp::take();
     let milliseconds = TIMES.with(|statement| {
         statement.read(&[], |rows| {
             rows.iter()
@@ -68,7 +68,7 @@ fn read() {
         })
     });
     CACHE.set(Cache {
-        epoch,
+        stamp,
         milliseconds,
     });
 }

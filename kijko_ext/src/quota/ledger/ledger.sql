@@ -129,5 +129,9 @@ select pg_catalog.pg_extension_config_dump('kijko.usage_totals', '');
 select pg_catalog.pg_extension_config_dump('kijko.usage_hourly', '');
 select pg_catalog.pg_extension_config_dump('kijko.usage_daily', '');
 
-create trigger limits_changed after insert or update or delete or truncate on kijko.ledger_partitions
-    for each statement execute function kijko.limits_changed();
+create trigger invalidate_cache after insert or update or delete on kijko.ledger_partitions
+    for each row execute function kijko.invalidate_cache('ledger_partitions');
+create trigger invalidate_cache_truncated after truncate on kijko.ledger_partitions
+    for each statement execute function kijko.invalidate_cache('ledger_partitions');
+alter table kijko.ledger_partitions enable always trigger invalidate_cache;
+alter table kijko.ledger_partitions enable always trigger invalidate_cache_truncated;

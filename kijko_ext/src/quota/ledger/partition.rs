@@ -5,15 +5,15 @@ use std::cell::Cell;
 use pgrx::prelude::*;
 
 use crate::clock;
+use crate::pg::cache_stamp::{self, CacheKind};
 use crate::pg::query::Statement;
-use crate::quota::policy::limit_cache::EPOCH;
 
 const LOCK: pg_sys::LOCKMODE = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
 
 /// A partition, and when rows go there.
 #[derive(Clone, Copy)]
 struct Route {
-    epoch: u64,
+    stamp: u64,
     partition: pg_sys::Oid,
     /// By the real clock.
     from: i64,
@@ -55,18 +55,14 @@ pub unsafe fn open() -> Partition {
     loop {
         let now = clock::real_micros();
         let route = match ROUTE.get() {
-            Some(route)
-                if route.epoch == EPOCH.current() && (route.from..route.until).contains(&now) =>
-            {
-                route
-            }
+            Some(route) if route.is_valid() && (route.from..route.until).contains(&now) => route,
             _ => find_route(now),
         };
         ROUTE.set(Some(route));
         let partition = unsafe { pg_sys::try_table_open(route.partition, LOCK) };
         // Taking the lock processed pending invalidations. If the partition was rolled up, detached or dropped during the
-        // wait, the epoch has changed, and the row belongs elsewhere.
-        if route.epoch == EPOCH.current() && !partition.is_null() {
+        // wait, the route is invalid, and the row belongs elsewhere.
+        if route.is_valid() && !partition.is_null() {
             return Partition {
                 table: partition,
                 recorded_at: now.max(route.rolled_until),
@@ -79,13 +75,19 @@ pub unsafe fn open() -> Partition {
     }
 }
 
+impl Route {
+    fn is_valid(&self) -> bool {
+        cache_stamp::is_valid(self.stamp, CacheKind::LedgerPartitions.whole())
+    }
+}
+
 /// Reads the route from the tables: the partition of now, or the default one until the next partition begins.
 fn find_route(now: i64) -> Route {
-    let epoch = EPOCH.current();
+    let stamp = cache_stamp::take();
     let find = |at: i64| {
         FIND_ROUTE.with(|statement| {
             statement.read(&[at.into()], |rows| Route {
-                epoch,
+                stamp,
                 partition: pg_sys::Oid::from(rows[0].integer(1).unwrap_or(0) as u32),
                 from: rows[0].integer(2).unwrap_or(now),
                 until: rows[0].integer(3).unwrap_or(i64::MAX),

@@ -16,8 +16,12 @@ comment on column kijko.calendars.former_billing_anchor is 'The anchor before th
 comment on column kijko.calendars.changed_at is 'When it was last changed, by kijko.now(). Null when it never was.';
 
 select pg_catalog.pg_extension_config_dump('kijko.calendars', '');
-create trigger limits_changed after insert or update or delete or truncate on kijko.calendars
-    for each statement execute function kijko.limits_changed('limit_changes');
+create trigger invalidate_cache after insert or update or delete on kijko.calendars
+    for each row execute function kijko.invalidate_cache('limits', 'subject');
+create trigger invalidate_cache_truncated after truncate on kijko.calendars
+    for each statement execute function kijko.invalidate_cache('limits');
+alter table kijko.calendars enable always trigger invalidate_cache;
+alter table kijko.calendars enable always trigger invalidate_cache_truncated;
 
 comment on function kijko.period_at(uuid, text, timestamptz, text) is 'The period of a subject''s meter that contains a time: its kind, its start (-infinity for a lifetime) and its end (infinity). otherwise is the kind for a meter without a limit.';
 comment on function kijko.period_end(uuid, text, timestamptz) is 'Internal: the end of the period of a kind in the subject''s calendar, whatever its limits are. Null for a lifetime.';

@@ -7,15 +7,11 @@ use std::collections::HashMap;
 use pgrx::pg_sys;
 
 use super::period::{Calendar, Calendars, Period, PeriodKind};
-use crate::pg::invalidation::RelcacheEpoch;
+use crate::pg::cache_stamp::{self, CacheKind};
 use crate::pg::query::{self, Statement};
 use crate::quota::counter::slot_table::CounterKey;
 
-/// The epoch of what this backend has cached of limits, calendars and partitions. It is raised by triggers, and by the DDL
-/// that makes, rolls up and detaches partitions.
-pub static EPOCH: RelcacheEpoch = RelcacheEpoch::new();
-
-/// Number of cached subjects. When it is reached, the cache is emptied.
+/// Maximum number of cached subjects. When it is reached, the cache is emptied.
 const CAPACITY: usize = 4_096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +63,7 @@ struct Rule {
     next: Option<(PeriodKind, i64)>,
     calendars: Calendars,
     ledger: pg_sys::Oid,
+    stamp: u64,
     /// The last result.
     last: Option<QuotaPolicy>,
 }
@@ -74,7 +71,7 @@ struct Rule {
 type Rules = HashMap<[u8; 16], Vec<(Box<str>, Rule)>>;
 
 thread_local! {
-    static RULES: RefCell<(u64, Rules)> = RefCell::new((0, HashMap::new()));
+    static RULES: RefCell<Rules> = RefCell::default();
     static RULE: Statement = const { Statement::new(
         "select l.period, l.amount, l.overage_policy, l.next_period, l.next_period_from, \
                 c.time_zone, c.billing_anchor, c.former_time_zone, c.former_billing_anchor, c.changed_at, l.period_from \
@@ -92,21 +89,16 @@ pub fn of(subject: &[u8; 16], meter: &str, now: i64, otherwise: PeriodKind) -> Q
         return policy;
     }
     // Before reading: a change during the read must make the cached rule stale.
-    let ledger = query::table(c"ledger");
-    let epoch = EPOCH.watch(&[
-        query::table(c"limit_changes"),
-        ledger,
-        query::table(c"ledger_partitions"),
-    ]);
-    let mut rule = read(subject, meter, ledger);
+    let stamp = cache_stamp::take();
+    let mut rule = read(subject, meter, query::table(c"ledger"), stamp);
     let policy = rule.at(subject, meter, now, otherwise);
-    RULES.with_borrow_mut(|(known, rules)| {
-        if *known != epoch || rules.len() >= CAPACITY {
+    RULES.with_borrow_mut(|rules| {
+        if rules.len() >= CAPACITY && !rules.contains_key(subject) {
             rules.clear();
-            *known = epoch;
         }
         let meters = rules.entry(*subject).or_default();
-        meters.retain(|(name, _)| **name != *meter);
+        let group = CacheKind::Limits.of(subject);
+        meters.retain(|(name, old)| **name != *meter && cache_stamp::is_valid(old.stamp, group));
         meters.push((meter.into(), rule));
     });
     policy
@@ -119,20 +111,18 @@ pub fn cached(
     now: i64,
     otherwise: PeriodKind,
 ) -> Option<QuotaPolicy> {
-    let current = EPOCH.refresh();
-    RULES.with_borrow_mut(|(epoch, rules)| {
-        if *epoch != current {
-            return None;
-        }
+    cache_stamp::refresh();
+    RULES.with_borrow_mut(|rules| {
         let (_, rule) = rules
             .get_mut(subject)?
             .iter_mut()
             .find(|(name, _)| **name == *meter)?;
-        Some(rule.at(subject, meter, now, otherwise))
+        cache_stamp::is_valid(rule.stamp, CacheKind::Limits.of(subject))
+            .then(|| rule.at(subject, meter, now, otherwise))
     })
 }
 
-fn read(subject: &[u8; 16], meter: &str, ledger: pg_sys::Oid) -> Rule {
+fn read(subject: &[u8; 16], meter: &str, ledger: pg_sys::Oid, stamp: u64) -> Rule {
     let values = [subject.into(), meter.into()];
     RULE.with(|statement| {
         statement.read(&values, |rows| {
@@ -160,6 +150,7 @@ fn read(subject: &[u8; 16], meter: &str, ledger: pg_sys::Oid) -> Rule {
                         .map(|at| (calendar(row.text(8), row.integer(9)), at)),
                 },
                 ledger,
+                stamp,
                 last: None,
             }
         })
@@ -217,7 +208,7 @@ pub fn calendar_is_changing(subject: &[u8; 16], now: i64) -> bool {
 
 fn calendars(subject: &[u8; 16]) -> Calendars {
     // No meter has an empty name, so this reads no limit.
-    read(subject, "", query::table(c"ledger")).calendars
+    read(subject, "", query::table(c"ledger"), 0).calendars
 }
 
 #[cfg(test)]

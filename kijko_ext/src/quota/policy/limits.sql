@@ -24,15 +24,12 @@ comment on column kijko.limits.period_from is 'When the kind of period last chan
 
 select pg_catalog.pg_extension_config_dump('kijko.limits', '');
 
--- Backends cache limits and calendars. These change too often for their own relations to be invalidated: every plan that reads
--- them would be made again. So a change invalidates this table.
-create table kijko.limit_changes ();
-comment on table kijko.limit_changes is 'Always empty. A change of limits or calendars invalidates it, which Postgres reports to every backend before the commit returns.';
-create function kijko.limits_changed() returns trigger
-    language c as 'MODULE_PATHNAME', 'kijko_limits_changed';
-comment on function kijko.limits_changed() is 'Trigger, for each statement, on tables that backends cache: invalidates the caches at commit. An argument names another table in schema kijko to invalidate instead of the trigger''s own.';
-create trigger limits_changed after insert or update or delete or truncate on kijko.limits
-    for each statement execute function kijko.limits_changed('limit_changes');
+create trigger invalidate_cache after insert or update or delete on kijko.limits
+    for each row execute function kijko.invalidate_cache('limits', 'subject');
+create trigger invalidate_cache_truncated after truncate on kijko.limits
+    for each statement execute function kijko.invalidate_cache('limits');
+alter table kijko.limits enable always trigger invalidate_cache;
+alter table kijko.limits enable always trigger invalidate_cache_truncated;
 
 create function kijko.set_limits(subjects uuid[], meters text[], periods text[], amounts bigint[], overage_policies text[])
     returns void
@@ -74,7 +71,7 @@ begin
     if problem is not null then
         perform kijko.fail('invalid_input', problem);
     end if;
-    -- No statement without a change: even one that writes no row makes every backend read the limits again.
+    -- No row without a change: each one has every backend read the subject's limits again.
     if changed is null then
         return;
     end if;

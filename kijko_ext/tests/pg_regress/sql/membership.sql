@@ -6,8 +6,10 @@ create extension kijko;
 \set org '00000000-0000-4000-8000-00000000000a'
 \set who '00000000-0000-4000-8000-00000000000c'
 create table memberships (org_id uuid, user_id uuid);
-create trigger memberships_changed after insert or update or delete or truncate on memberships
-    for each statement execute function kijko.membership_changed();
+create trigger memberships_changed after insert or update or delete on memberships
+    for each row execute function kijko.invalidate_cache('memberships', 'user_id');
+create trigger memberships_truncated after truncate on memberships
+    for each statement execute function kijko.invalidate_cache('memberships');
 set request.method = 'GET';
 set request.path = '/projects';
 set request.headers = '{}';
@@ -110,7 +112,7 @@ set role app_user;
 select kijko.cache_membership(1, null, null, null);
 select kijko.membership_epoch();
 select kijko.admit_cached_member();
-select from kijko.membership_changes;
+select from kijko.cache_changes;
 reset role;
 drop role app_user;
 
