@@ -135,7 +135,9 @@ create function private.executions_queue(
   hold_id uuid default null,
   reflex_id uuid default null,
   reflex_delivery_id uuid default null,
-  depth integer default 0
+  depth integer default 0,
+  run_at timestamptz default null,
+  concurrency_key text default null
 ) returns public.executions
 language plpgsql set search_path = ''
 as $$
@@ -147,7 +149,8 @@ declare
 begin
   job_id := private.jobs_enqueue(
     skill.org_id, private.executions_current_kind(skill.id), jsonb_build_object('execution_id', execution_id),
-    project_id => skill.project_id
+    project_id => skill.project_id, run_at => coalesce(executions_queue.run_at, clock_timestamp()),
+    concurrency_key => executions_queue.concurrency_key
   );
   insert into public.executions (
     id, org_id, project_id, skill_id, skill_version, habit_id, reflex_id, reflex_delivery_id, depth, job_id, retry_of, trigger, input, model,
@@ -164,7 +167,7 @@ begin
   return execution;
 end
 $$;
-comment on function private.executions_queue(public.skills, jsonb, text, uuid, timestamptz, text, uuid, uuid, uuid, uuid, integer) is 'Inserts an execution and the job that runs it. The caller has reserved the execution and passes the hold.';
+comment on function private.executions_queue(public.skills, jsonb, text, uuid, timestamptz, text, uuid, uuid, uuid, uuid, integer, timestamptz, text) is 'Inserts an execution and the job that runs it, not before run_at, and one at a time of a concurrency_key. The caller has reserved the execution and passes the hold.';
 
 create function private.executions_require_skill(skill_id uuid) returns public.skills
 language plpgsql set search_path = ''

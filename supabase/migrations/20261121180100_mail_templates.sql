@@ -11,7 +11,8 @@ insert into private.mail_kinds (name, required, optional) values
   ('email_change_new', '{link}', '{token, token_hash, site_url, redirect_to, email, new_email}'),
   ('reauthentication', '{token}', '{token_hash, site_url, redirect_to, email, new_email, link}'),
   ('unlock', '{link}', '{token, token_hash, site_url, redirect_to, email, new_email}'),
-  ('invitation', '{link, organization, inviter}', '{token, token_hash, site_url, redirect_to, email, new_email, role}');
+  ('invitation', '{link, organization, inviter}', '{token, token_hash, site_url, redirect_to, email, new_email, role}'),
+  ('habit_paused', '{link, habit, organization, failures}', '{token, token_hash, site_url, redirect_to, email, new_email}');
 
 insert into private.mail_templates (name, locale, subject, text, html) values
   ('confirmation', 'en', 'Confirm your email address',
@@ -243,4 +244,26 @@ Ken je de afzender niet? Dan hoef je niets te doen.
 $m$,
 $m$<p>{inviter} nodigt je uit voor de organisatie {organization}.</p>
 <p><a href="{link}" style="display:inline-block;padding:10px 20px;background:#18181b;color:#fff;border-radius:6px;text-decoration:none">Uitnodiging accepteren</a></p>
-<p style="color:#71717a;font-size:14px">De uitnodiging verloopt na zeven dagen. Ken je de afzender niet? Dan hoef je niets te doen.</p>$m$);
+<p style="color:#71717a;font-size:14px">De uitnodiging verloopt na zeven dagen. Ken je de afzender niet? Dan hoef je niets te doen.</p>$m$),
+  ('habit_paused', 'en', 'Paused: {habit}',
+$m$The habit {habit} of {organization} is paused: its last {failures} runs failed.
+
+Look at its executions, mend what is wrong, and enable the habit:
+{link}
+
+You get this mail once, because you made the habit or manage the organization.
+$m$,
+$m$<p>The habit <strong>{habit}</strong> of {organization} is paused: its last {failures} runs failed.</p>
+<p><a href="{link}" style="display:inline-block;padding:10px 20px;background:#18181b;color:#fff;border-radius:6px;text-decoration:none">Look at its executions</a></p>
+<p style="color:#71717a;font-size:14px">Mend what is wrong, and enable the habit. You get this mail once, because you made the habit or manage the organization.</p>$m$),
+  ('habit_paused', 'nl', 'Gepauzeerd: {habit}',
+$m$De gewoonte {habit} van {organization} is gepauzeerd: de laatste {failures} keer ging het mis.
+
+Bekijk de uitvoeringen, verhelp de oorzaak en zet de gewoonte weer aan:
+{link}
+
+Je krijgt deze mail één keer, omdat je de gewoonte hebt gemaakt of de organisatie beheert.
+$m$,
+$m$<p>De gewoonte <strong>{habit}</strong> van {organization} is gepauzeerd: de laatste {failures} keer ging het mis.</p>
+<p><a href="{link}" style="display:inline-block;padding:10px 20px;background:#18181b;color:#fff;border-radius:6px;text-decoration:none">Uitvoeringen bekijken</a></p>
+<p style="color:#71717a;font-size:14px">Verhelp de oorzaak en zet de gewoonte weer aan. Je krijgt deze mail één keer, omdat je de gewoonte hebt gemaakt of de organisatie beheert.</p>$m$);

@@ -236,6 +236,13 @@ export const FUNCTIONS = {
   'org_id()': { call: () => ({}) },
   'org_ids()': { call: () => ({}) },
   'preview_cron(expression,timezone,n)': { call: () => ({ expression: '@daily', timezone: 'UTC', n: 1 }) },
+  'describe_cron(expression,timezone)': { call: () => ({ expression: '@daily', timezone: 'UTC' }) },
+  'preview_habit(habit_id,n)': { call: (w) => ({ habit_id: w.habit, n: 1 }), 'call:private': (w) => ({ habit_id: w.secretHabit, n: 1 }) },
+  'habit_stats(habit_id,since,until)': { call: (w) => ({ habit_id: w.habit }), 'call:private': (w) => ({ habit_id: w.secretHabit }) },
+  'project_stats(project_id,since,until)': {
+    call: (w) => ({ project_id: w.project }),
+    'call:private': (w) => ({ project_id: w.secretProject }),
+  },
   'retry_execution(id)': { call: (w) => ({ id: w.failed }), 'call:private': (w) => ({ id: w.secretFailed }) },
   'retry_executions(ids)': { call: (w) => ({ ids: [w.failed] }), 'call:private': (w) => ({ ids: [w.secretFailed] }) },
   'revoke_invitation(id)': { call: (w) => ({ id: w.invitation }) },

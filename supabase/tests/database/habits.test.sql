@@ -72,9 +72,9 @@ select is(tests.used(tests.org('ada'), 'executions'), 1::bigint, 'a run by hand 
 
 -- ---- ticking
 select tests.act_as_superuser();
--- A worker takes up what is queued.
-create function tests.start_executions() returns void language sql security definer as $$
-  update public.executions as e set status = 'running', started_at = kijko.now() where e.status = 'queued'
+-- What is queued has run.
+create function tests.end_executions() returns void language sql security definer as $$
+  update public.executions as e set status = 'succeeded', started_at = kijko.now(), finished_at = kijko.now() where e.status = 'queued'
 $$;
 select is(private.habits_run_due(), 0, 'nothing is due');
 select date_trunc('hour', now()) + interval '1 hour' as slot \gset
@@ -104,7 +104,7 @@ select is((select count(*) from public.executions where scheduled_for = :'slot')
 select is(tests.used(tests.org('ada'), 'executions'), 2::bigint, 'the slot is charged once');
 
 -- ---- downtime
-select tests.start_executions();
+select tests.end_executions();
 select tests.travel(:'slot'::timestamptz + interval '5 days 7 hours 12 minutes' - now());
 select is(private.habits_run_due(), 1, 'a habit is due after five days');
 select is((select count(*) from public.executions where scheduled_for > :'slot'), 1::bigint, 'one of the missed slots runs');
@@ -127,7 +127,7 @@ select is(
 );
 
 -- ---- refused and broken ones
-select tests.start_executions();
+select tests.end_executions();
 select kijko.set_limit(tests.org('ada'), 'executions', 'month', 0);
 select tests.travel(:'slot'::timestamptz + interval '128 hours' - now());
 select is(private.habits_run_due(), 1, 'a slot is due over the limit');
@@ -184,23 +184,21 @@ select results_eq(
 select is((select count(*) from public.executions), :'rows'::bigint + 1, 'no other row is added');
 select is(tests.used(tests.org('ada'), 'executions'), :'used'::bigint, 'a skipped slot is not charged');
 select ok(last_error is null and next_run_at = :'slot'::timestamptz + interval '146 hours', 'the habit moves on') from public.habits where id = :'habit';
-select tests.start_executions();
+select tests.end_executions();
 select tests.travel(:'slot'::timestamptz + interval '146 hours' - now());
-select is(private.habits_run_due(), 1, 'a slot is due after that execution has started');
+select is(private.habits_run_due(), 1, 'a slot is due after that execution has ended');
 select is((select status from public.executions where scheduled_for = :'slot'::timestamptz + interval '146 hours'), 'queued', 'the slot is queued');
-select tests.start_executions();
-update public.executions set status = 'queued' where scheduled_for = :'slot'::timestamptz + interval '146 hours';
 select tests.travel(:'slot'::timestamptz + interval '147 hours' - now());
 select is(private.habits_run_due(), 1, 'a slot is due while the execution waits for another attempt');
 select results_eq($$select skip_count from public.executions where error_code = 'conflict' order by scheduled_for$$, array[3, 1], 'the slot is skipped');
-select tests.start_executions();
+select tests.end_executions();
 select tests.act_as('ada');
 select is((select status from public.run_habit(:'habit')), 'queued', 'the habit is run by hand');
 select tests.act_as_superuser();
 select tests.travel(:'slot'::timestamptz + interval '148 hours' - now()), private.habits_run_due();
 select is((select status from public.executions where scheduled_for = :'slot'::timestamptz + interval '148 hours'), 'queued', 'a run by hand does not delay the schedule');
 delete from public.executions where trigger = 'manual' and status = 'queued';
-select tests.start_executions();
+select tests.end_executions();
 
 select tests.act_as('bob');
 insert into public.habits (skill_id, name, cron) values (:'bobs', 'Fine', '0 * * * *');
