@@ -1,6 +1,7 @@
 //! The table of counters in shared memory. It is reserved when the postmaster starts, has a fixed size and is empty after
-//! a crash. It consists of sets of eight slots; a key may use any slot of its set. Each of 128 partitions has a lock:
-//! shared to look a slot up and pin it, exclusive to give a slot to another key. Counting takes no lock (slot.rs).
+//! a crash. A counter may use any slot of two sets, which lie in the part of the table that is open to its subject. The lock of
+//! their partition is held shared to find a slot and pin it, exclusive to give a slot to another key. Counting takes no lock
+//! (slot.rs).
 
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -137,14 +138,13 @@ impl CounterKey {
         self.subject
     }
 
-    /// The two sets that the counter may be in. One lock guards both.
+    /// The two sets that the counter may be in. They are of one partition, so one lock guards both. All sizes are powers of two.
     fn sets(&self) -> [usize; 2] {
         let (reach, partitions) = (reach(), TABLE.partitions());
         let [a, b] = self.words.map(|word| word as usize);
         let first = a & (reach - 1);
-        // Another one of the same partition.
-        let step = partitions * (1 + b % (reach / partitions - 1));
-        let second = (first + step) & (reach - 1);
+        let step = (b | 1).wrapping_mul(partitions); // an odd multiple leads to another set
+        let second = first.wrapping_add(step) & (reach - 1);
         let block = block_of(self.subject);
         [block + first, block + second]
     }
