@@ -12,18 +12,18 @@ create table kijko.api_keys (
     suspended_until timestamptz,
     origins text[],
     check ((kind = 'personal') = (user_id is not null)),
-    -- Anybody can read a publishable key on the page that it stands in.
+    -- A publishable key is public: everybody can read it in the source of a page.
     check (case when kind = 'publishable'
         then permissions <@ array['events:ingest', 'flags:evaluate'] and coalesce(pg_catalog.cardinality(origins), 0) > 0 and daily_quota is not null
             and monthly_quota is null
         else origins is null and daily_quota is null end)
 );
-comment on table kijko.api_keys is 'API keys: whom each one acts for, and what limits it. Written by kijko.put_api_key(); a change counts from the next request on.';
+comment on table kijko.api_keys is 'API keys: for whom each one acts, and what limits it. Written by kijko.put_api_key(). A change takes effect with the next request.';
 comment on column kijko.api_keys.id is 'The key''s id, which never changes.';
 comment on column kijko.api_keys.org_id is 'The organization that the key acts in.';
 comment on column kijko.api_keys.user_id is 'The owner of a personal key, for whom it acts.';
-comment on column kijko.api_keys.kind is 'service acts for the organization, personal for its owner, publishable stands in browsers.';
-comment on column kijko.api_keys.permissions is 'What the key may do at most, wildcards as they are. A key with only :read permissions cannot write. A publishable key has only events:ingest and flags:evaluate.';
+comment on column kijko.api_keys.kind is 'service: acts for the organization. personal: acts for its owner. publishable: is used in browsers, so it is public.';
+comment on column kijko.api_keys.permissions is 'The most that the key may do. Wildcards are stored as they are. A key with only :read permissions cannot write. A publishable key has only events:ingest and flags:evaluate.';
 comment on column kijko.api_keys.rate_limit is 'Requests a minute; null for no limit of its own.';
 comment on column kijko.api_keys.monthly_quota is 'Requests a month; null for no limit of its own. A publishable key has a daily quota instead.';
 comment on column kijko.api_keys.daily_quota is 'Requests a day of a publishable key.';
@@ -133,12 +133,12 @@ begin
     if overlap is null or overlap not between interval '0' and interval '366 days' then
         perform kijko.fail('invalid_input', 'the overlap must be between 0 and 366 days');
     end if;
-    -- One rotation of a key after the other.
+    -- Rotations of one key wait for each other.
     perform from kijko.api_keys as k where k.id = store_api_key_secret.id for no key update;
     if not found then
         perform kijko.fail('not_found', 'there is no such API key');
     end if;
-    -- One that has just ended stays until the next rotation, so that its use is explained better than that of an unknown key.
+    -- An expired secret stays until the next rotation, so that its use fails with a better reason than that of an unknown key.
     delete from kijko.api_key_secrets as s
     where s.api_key_id = store_api_key_secret.id and s.hash <> fresh and s.valid_until <= present;
     update kijko.api_key_secrets as s set valid_until = present + overlap
@@ -170,8 +170,8 @@ create function kijko.authenticate_api_key() returns boolean
 comment on function kijko.authenticate_api_key() is 'Identifies the API key in the header X-API-Key: it is the caller until the transaction ends. False without the header, and in a session whose claims do not count. Fails with not_identified for a key that is malformed, unknown, expired, revoked, suspended or used from another origin, with bad_request beside another identity, and with rate_limited for a network that was refused too often. A key that only reads makes the transaction READ ONLY.';
 
 comment on function kijko.api_key_id() is 'The API key of this request; null without one.';
-comment on function kijko.api_key_permissions() is 'The permissions of the API key of this request, wildcards as they are; null without one.';
-comment on function kijko.assume_api_key(uuid) is 'Makes an API key the caller for the rest of the transaction, without its secret. False, and no change, for a key that does not exist, was revoked, has expired or is suspended. Null: no key is the caller any more, and the claims say who is. A rollback to a savepoint undoes it.';
+comment on function kijko.api_key_permissions() is 'The permissions of the API key of this request, as they are stored; null without one.';
+comment on function kijko.assume_api_key(uuid) is 'Makes an API key the caller for the rest of the transaction, without its secret. False, and no change, for a key that does not exist, was revoked, has expired or is suspended. Null ends this: the caller is again the one that the claims name. A rollback to a savepoint undoes it.';
 comment on function kijko.generate_api_key(uuid) is 'Generates a secret for an API key and returns its visible prefix. The transaction keeps the secret for kijko.issued_api_key() and kijko.store_api_key_secret().';
 comment on function kijko.issued_api_key(uuid) is 'The secret that this transaction generated for an API key; null in any other transaction.';
 comment on function kijko.issued_api_key_hash(uuid) is 'SHA-256 of the secret that this transaction generated for an API key.';

@@ -1,12 +1,12 @@
-comment on function kijko.seal_key_id(text) is 'The id of the key by which a text was sealed, as the text says; null for a text that is not of the format of kijko.seal(). It looks at the form only, so every role may call it: a restore makes indexes before it grants rights.';
+comment on function kijko.seal_key_id(text) is 'The id of the key by which a text was sealed, as the text says; null for a text that is not of the format of kijko.seal(). Checks the format only. Every role may call it, because a restore builds indexes before it grants rights.';
 
 create domain kijko.sealed as text constraint is_sealed check (value is null or kijko.seal_key_id(value) is not null);
 comment on domain kijko.sealed is 'A text that kijko.seal() made. A plaintext cannot be stored in a column of this type.';
-comment on constraint is_sealed on domain kijko.sealed is 'Looks at the form only: whether the text can be unsealed is known when somebody does.';
+comment on constraint is_sealed on domain kijko.sealed is 'Checks the format only. kijko.can_unseal() says whether a text can be unsealed.';
 
 create function kijko.seal(plaintext text, context text) returns text
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_seal';
-comment on function kijko.seal(text, text) is 'Seals up to 65,536 bytes of text by AES-256-GCM-SIV with the first key of kijko.seal_key_file: kjs1.<key id>.<base64url>. Two calls never give the same text. The context (1 to 1,024 bytes) says where the text belongs, for example table, organization and name; kijko.unseal() needs the same. The length tells the plaintext''s up to a step: 64, 128, 256, 512 bytes, then each KiB.';
+comment on function kijko.seal(text, text) is 'Seals up to 65,536 bytes of text by AES-256-GCM-SIV with the first key of kijko.seal_key_file: kjs1.<key id>.<base64url>. Two calls never give the same text. The context (1 to 1,024 bytes) says where the text belongs, for example table, organization and name; kijko.unseal() needs the same. The plaintext is padded, so that the length of the result reveals only a step: 64, 128, 256 or 512 bytes, or a number of KiB.';
 
 create function kijko.unseal(sealed text, context text) returns text
     language c stable parallel unsafe as 'MODULE_PATHNAME', 'kijko_unseal';

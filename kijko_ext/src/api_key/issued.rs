@@ -1,5 +1,5 @@
-//! The secrets that this transaction has generated. They are never written anywhere: who makes a key gets its secret from the
-//! same transaction, and the table gets its hash.
+//! The secrets that this transaction has generated. They are stored nowhere: the transaction that makes a key returns its
+//! secret, and the table gets the hash.
 
 use pgrx::prelude::*;
 
@@ -8,7 +8,7 @@ use super::record::Uuid;
 use crate::pg::random;
 use crate::pg::xact::{PerTransaction, XactCallbacks};
 
-/// Keys that one transaction can make. A later one takes the place of the first.
+/// Maximum number of secrets that a transaction remembers. The oldest is forgotten first.
 const CAPACITY: usize = 10_000;
 
 struct Issued {

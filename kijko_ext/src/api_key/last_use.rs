@@ -1,5 +1,4 @@
-//! When each key was last used, in shared memory: sets of eight slots, with a lock for each of 64 partitions. A use takes its
-//! lock shared. The background worker writes each key's last use to kijko.api_key_uses, about once a minute
+//! When each key was last used, in shared memory. A use takes the lock of its slot shared. The background worker writes each key's last use to kijko.api_key_uses, about once a minute
 //! (last_use_writer.rs). A crash loses the uses since then.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -87,7 +86,7 @@ pub fn note(key: &Uuid, at: i64) {
     }
 }
 
-/// Gives a key the slot whose use is written, the least recent first. If none is, a use that the table does not have is lost.
+/// Gives the key the least recently used slot whose use is written to the table. If there is none, the oldest use is lost.
 fn claim(set: usize, key: Key) -> Option<&'static Slot> {
     let written = TABLE.ways(set).filter(|slot| slot.is_written());
     let claimed = written.min_by_key(|slot| slot.used_at()).or_else(|| {

@@ -117,7 +117,7 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// Why the key does not count at a time.
+    /// Why the key is refused at a time. None if it is valid.
     pub fn problem(&self, now: i64) -> Option<&'static str> {
         if self.revoked_at.is_some() {
             return Some("the API key was revoked");
@@ -129,7 +129,7 @@ impl Stored {
         suspended.then_some("the API key is suspended")
     }
 
-    /// Whether a request from this origin may use the key. A publishable key counts only on the pages that it is made for.
+    /// Whether a request from this origin may use the key. A publishable key is accepted only from its origins.
     pub fn admits_origin(&self, origin: Option<&str>) -> bool {
         let listed = |origin: &str| {
             let is = |one: &String| one.eq_ignore_ascii_case(origin);

@@ -18,7 +18,8 @@ pub fn api_key_permissions() -> Option<Vec<String>> {
     calling::current().map(|key| key.permissions.clone())
 }
 
-/// False for a key that does not exist or does not count at present. Null is no key: the claims then say who calls.
+/// Makes a key the caller for the rest of the transaction, without its secret. False if the key does not exist or is not valid
+/// now. Null ends this: the caller is again the one that the claims name.
 #[pg_extern(volatile, parallel_unsafe)]
 pub fn assume_api_key(id: Option<Uuid>) -> bool {
     let Some(id) = id else {

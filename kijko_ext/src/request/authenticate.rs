@@ -111,7 +111,7 @@ fn check_origin(stored: &Stored) -> Result<(), Problem> {
     match stored.admits_origin(origin.as_deref()) {
         true => Ok(()),
         false => Err(not_identified(
-            "a publishable key counts only in requests from its origins",
+            "a publishable key is accepted only from its origins",
         )),
     }
 }

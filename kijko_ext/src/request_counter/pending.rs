@@ -1,5 +1,5 @@
-//! Counts that are not in the ledger yet, in shared memory: sets of eight slots, with a lock for each of 64 partitions. Counting
-//! takes the lock shared. Giving a slot to another subject takes it exclusive, and is possible while its count is zero.
+//! Counts that are not in the ledger yet, in shared memory. Counting takes the lock of a slot shared. A slot can be given to
+//! another subject while its count is zero.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

@@ -1,7 +1,7 @@
 //! The format of sealed text, `kjs1.<key id>.<base64url>`. Free of Postgres.
 //!
-//! The last part is nonce (12 bytes), ciphertext and tag (16 bytes). The plaintext is followed by a byte 0x80 and zeros up to
-//! the next step of length, so that a sealed text tells that step only. Version, key id and context are authenticated.
+//! The last part is nonce (12 bytes), ciphertext and tag (16 bytes). The plaintext is padded to one of a few lengths with a byte
+//! 0x80 and zeros, so that the sealed text reveals only that length. Version, key id and context are authenticated.
 
 use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
 use base64::Engine;

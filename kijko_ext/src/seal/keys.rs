@@ -1,7 +1,7 @@
 //! The keys that seal and unseal. Free of Postgres.
 //!
-//! A file has one key in each line: its id, a blank, and 32 random bytes in base64. Empty lines and lines that begin with
-//! `#` do not count. The id is the begin of a hash of the key, so a mistyped key is noticed and an id names one key only.
+//! Each line of the file is a key: its id, a space, and 32 random bytes in base64. Empty lines and lines that begin with `#`
+//! are ignored. The id is the start of a hash of the key. So a mistyped key is detected, and an id identifies one key.
 
 use std::fmt::{self, Write};
 

@@ -1,5 +1,4 @@
-//! Revoked sessions in shared memory: sets of eight slots, with a lock for each of 64 partitions of the sets. A look-up takes the
-//! lock shared, a change exclusive. cache_state.rs says from which tables the sessions come, and whether all of them are here.
+//! Revoked sessions in shared memory. cache_state.rs says from which tables the sessions come, and whether all of them are here.
 
 use std::hash::Hasher;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
