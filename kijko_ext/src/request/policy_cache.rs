@@ -14,6 +14,8 @@ use crate::subject;
 
 /// Maximum number of organizations and of users. When it is reached, the cache is emptied.
 const CAPACITY: usize = 65_536;
+/// Maximum number of pairs of tiers.
+const CAPACITY_OF_TIERS: usize = 1_024;
 
 type Uuid = [u8; 16];
 pub type Tier = Rc<str>;
@@ -176,6 +178,9 @@ fn read(tier: &Tier, users: &Tier) -> Rc<[RateLimitPolicy]> {
         let policies: Rc<[RateLimitPolicy]> =
             policy::of_request(&known.policies.all, tier, users).into();
         let tiers = (tier.clone(), users.clone());
+        if known.policies.by_tiers.len() >= CAPACITY_OF_TIERS {
+            known.policies.by_tiers.clear();
+        }
         known.policies.by_tiers.insert(tiers, policies.clone());
         policies
     })

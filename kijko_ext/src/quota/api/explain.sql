@@ -47,8 +47,9 @@ declare
     remaining bigint;
     answer text;
 begin
-    if subject is null or meter is null then
-        perform kijko.fail('invalid_input', 'a subject and a meter');
+    -- The length first: a text may have megabytes.
+    if subject is null or meter is null or pg_catalog.octet_length(meter) > 63 or meter !~ '^[a-z][a-z0-9_.]*$' then
+        perform kijko.fail('invalid_input', 'an explanation needs a subject, and a meter in lower case');
     end if;
     select o.* into l from kijko.limits as o where o.subject = explain_limit.subject and o.meter = explain_limit.meter;
     select q.* into p

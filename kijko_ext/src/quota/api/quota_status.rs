@@ -4,7 +4,7 @@ use super::arguments;
 use crate::clock;
 use crate::pg::sql_function::{Answer, Arguments, Refusal, sql_function};
 use crate::quota::engine::{self, QuotaDecision};
-use crate::quota::meter_key::MeterKey;
+use crate::quota::meter_key::{MeterKey, is_meter};
 use crate::quota::policy::limit_cache;
 use crate::quota::policy::period::PeriodKind;
 
@@ -15,10 +15,13 @@ sql_function!(
 );
 
 fn quota_status(arguments: Arguments) -> Answer {
-    let (Some(subject), Some(meter)) = (arguments.uuid(0), arguments.text(1)) else {
-        return Err(Refusal::invalid(
-            "a quota status needs a subject and a meter",
-        ));
+    let (subject, meter) = match (arguments.uuid(0), arguments.text(1)) {
+        (Some(subject), Some(meter)) if is_meter(meter) => (subject, meter),
+        _ => {
+            return Err(Refusal::invalid(
+                "a quota status needs a subject, and a meter in lower case",
+            ));
+        }
     };
     let key = MeterKey {
         subject: &subject,

@@ -10,9 +10,12 @@ use super::period::{Calendar, Calendars, Period, PeriodKind};
 use crate::pg::cache_stamp::{self, CacheKind};
 use crate::pg::query::{self, Statement};
 use crate::quota::counter::slot_table::CounterKey;
+use crate::quota::meter_key::is_meter;
 
-/// Maximum number of cached subjects. When it is reached, the cache is emptied.
-const CAPACITY: usize = 4_096;
+/// Maximum number of cached rules. When it is reached, the cache is emptied.
+const CAPACITY: usize = 16_384;
+/// Maximum number for one subject, so that it cannot displace those of others. The oldest one goes first.
+const CAPACITY_OF_SUBJECT: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OveragePolicy {
@@ -68,7 +71,11 @@ struct Rule {
     last: Option<QuotaPolicy>,
 }
 
-type Rules = HashMap<[u8; 16], Vec<(Box<str>, Rule)>>;
+#[derive(Default)]
+struct Rules {
+    by_subject: HashMap<[u8; 16], Vec<(Box<str>, Rule)>>,
+    count: usize,
+}
 
 thread_local! {
     static RULES: RefCell<Rules> = RefCell::default();
@@ -92,15 +99,10 @@ pub fn of(subject: &[u8; 16], meter: &str, now: i64, otherwise: PeriodKind) -> Q
     let stamp = cache_stamp::take();
     let mut rule = read(subject, meter, query::table(c"ledger"), stamp);
     let policy = rule.at(subject, meter, now, otherwise);
-    RULES.with_borrow_mut(|rules| {
-        if rules.len() >= CAPACITY && !rules.contains_key(subject) {
-            rules.clear();
-        }
-        let meters = rules.entry(*subject).or_default();
-        let group = CacheKind::Limits.of(subject);
-        meters.retain(|(name, old)| **name != *meter && cache_stamp::is_valid(old.stamp, group));
-        meters.push((meter.into(), rule));
-    });
+    // Any text may be asked about. A meter's name is short.
+    if is_meter(meter) {
+        RULES.with_borrow_mut(|rules| rules.insert(subject, meter, rule));
+    }
     policy
 }
 
@@ -114,12 +116,30 @@ pub fn cached(
     cache_stamp::refresh();
     RULES.with_borrow_mut(|rules| {
         let (_, rule) = rules
+            .by_subject
             .get_mut(subject)?
             .iter_mut()
             .find(|(name, _)| **name == *meter)?;
         cache_stamp::is_valid(rule.stamp, CacheKind::Limits.of(subject))
             .then(|| rule.at(subject, meter, now, otherwise))
     })
+}
+
+impl Rules {
+    fn insert(&mut self, subject: &[u8; 16], meter: &str, rule: Rule) {
+        if self.count >= CAPACITY {
+            *self = Self::default();
+        }
+        let rules = self.by_subject.entry(*subject).or_default();
+        let before = rules.len();
+        let group = CacheKind::Limits.of(subject);
+        rules.retain(|(name, old)| **name != *meter && cache_stamp::is_valid(old.stamp, group));
+        if rules.len() >= CAPACITY_OF_SUBJECT {
+            rules.remove(0);
+        }
+        rules.push((meter.into(), rule));
+        self.count = self.count - before + rules.len();
+    }
 }
 
 fn read(subject: &[u8; 16], meter: &str, ledger: pg_sys::Oid, stamp: u64) -> Rule {
@@ -213,7 +233,42 @@ fn calendars(subject: &[u8; 16]) -> Calendars {
 
 #[cfg(test)]
 mod unit {
-    use super::rise_above;
+    use super::*;
+
+    fn rule() -> Rule {
+        let present = Calendar::utc(None);
+        Rule {
+            limit: None,
+            overage_policy: OveragePolicy::Refuse,
+            kind: None,
+            since: i64::MIN,
+            next: None,
+            calendars: Calendars {
+                present,
+                former: None,
+            },
+            ledger: pg_sys::InvalidOid,
+            stamp: 1,
+            last: None,
+        }
+    }
+
+    #[test]
+    fn a_subject_and_all_of_them_have_a_bound() {
+        let mut rules = Rules::default();
+        for meter in 0..1_000 {
+            rules.insert(&[1; 16], &format!("m{meter}"), rule());
+        }
+        assert_eq!(rules.count, CAPACITY_OF_SUBJECT);
+        assert_eq!(&*rules.by_subject[&[1; 16]].last().unwrap().0, "m999");
+        for subject in 0..100_000_u128 {
+            rules.insert(&subject.to_ne_bytes(), "m", rule());
+            rules.insert(&subject.to_ne_bytes(), "m", rule());
+            assert!(rules.count <= CAPACITY);
+        }
+        let counted: usize = rules.by_subject.values().map(Vec::len).sum();
+        assert_eq!(rules.count, counted);
+    }
 
     #[test]
     fn overage_follows_the_use() {
