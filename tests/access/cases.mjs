@@ -253,6 +253,7 @@ export const FUNCTIONS = {
   'usage_by(dimension,only_meter,since,until)': { call: () => ({ dimension: 'day' }) },
   'usage_forecast()': { call: () => ({}) },
   'usage_summary()': { call: () => ({}) },
+  'validate_project(project_id)': { call: (w) => ({ project_id: w.project }), 'call:private': (w) => ({ project_id: w.secretProject }) },
 };
 
 /** Computed columns: the row that the case reads, and what proves that the column was computed. */

@@ -122,7 +122,8 @@ select results_eq(
     'usage_alerts(timestamp with time zone)',
     'usage_by(text,text,date,date)',
     'usage_forecast()',
-    'usage_summary()'
+    'usage_summary()',
+    'validate_project(uuid)'
   ],
   'what a user may call'
 );
