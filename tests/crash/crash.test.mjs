@@ -1,6 +1,7 @@
 // What survives a kill -9. One file, because its tests share one stack whose processes they kill.
 import { after, before } from 'node:test';
 import { chaosTests } from './chaos.mjs';
+import { habitsTests } from './habits.mjs';
 import { kijkoUp, killSidecars, stopStackSidecar, Vendor } from './harness.mjs';
 import { mailTests } from './mail.mjs';
 import { postgresTests } from './postgres.mjs';
@@ -29,4 +30,5 @@ sidecarTests(vendor);
 postgresTests(vendor);
 stripeTests(vendor);
 mailTests();
+habitsTests();
 chaosTests(vendor);

@@ -14,11 +14,15 @@ const WRITABLE = {
     change: { name: 'Second', cron: '@weekly' },
     keys: ['org_id,id'],
   },
-  // A project's member has no column to change besides its key.
   project_members: {
     row: ({ project, user }) => ({ project_id: project.id, user_id: user.id }),
-    change: {},
+    change: { role: 'admin' },
     keys: ['org_id,project_id,user_id'],
+  },
+  repositories: {
+    row: ({ project }) => ({ project_id: project.id, clone_url: 'https://github.com/acme/app.git' }),
+    change: { default_branch: 'second' },
+    keys: ['org_id,id', 'org_id,project_id,clone_url'],
   },
   api_keys: {
     row: () => ({ name: 'First', permissions: ['skills:read', 'jobs:read'] }),

@@ -18,6 +18,7 @@ export const TENANT_TABLES = [
   'subscriptions',
   'projects',
   'project_members',
+  'repositories',
   'skills',
   'habits',
   'executions',
