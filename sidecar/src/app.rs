@@ -6,9 +6,10 @@ use crate::domains;
 pub use crate::service::SERVICE;
 
 /// The domains. A new one is a folder under `domains/` and a line here.
-pub const DOMAINS: [FromEnv; 3] = [
+pub const DOMAINS: [FromEnv; 4] = [
     domains::executions::from_env,
     domains::mail::from_env,
+    domains::reflexes::from_env,
     domains::stripe::from_env,
 ];
 
@@ -99,7 +100,12 @@ mod tests {
     #[tokio::test]
     async fn the_kinds_of_jobs_are_those_of_the_configured_vendors() {
         let (assembly, _) = assembly(&[("KIJKO_LLM_ECHO", "1"), ("ANTHROPIC_API_KEY", "k")]);
-        let kinds = ["execution", "execution.anthropic", "execution.echo"];
+        let kinds = [
+            "execution",
+            "execution.anthropic",
+            "execution.echo",
+            "reflex_delivery",
+        ];
         assert_eq!(assembly.kinds, kinds);
     }
 

@@ -16,6 +16,7 @@ pub mod domains;
 pub mod llm;
 pub mod sandbox;
 pub mod service;
+mod stripe_signature;
 
 /// The version of this build, as `/health`, `--version` and the metrics report it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

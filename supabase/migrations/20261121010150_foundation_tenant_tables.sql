@@ -54,7 +54,7 @@ declare
   -- A row that points at a private project, or at a skill of one, is hidden with it, and read-only for the project's viewers.
   -- What a statement reads is compared with the hidden ids, which are few; what it changes, with the unwritable ones. What it
   -- writes must be writable: the answer is the same if the id does not exist.
-  -- A row that points at an execution, a habit or a job is hidden unless the policy of that table shows the other row.
+  -- A row that points at an execution, a habit, a reflex or a job is hidden unless the policy of that table shows the other row.
   unhidden text := '';
   writable text := '';
   written text := '';
@@ -72,7 +72,7 @@ begin
     written := written || ' and (skill_id is null or private.skills_is_writable(skill_id))';
   end if;
   for pointer in
-    select * from (values ('execution_id', 'executions'), ('habit_id', 'habits'), ('job_id', 'jobs')) as p (name, target) where p.name = any (columns)
+    select * from (values ('execution_id', 'executions'), ('habit_id', 'habits'), ('reflex_id', 'reflexes'), ('job_id', 'jobs')) as p (name, target) where p.name = any (columns)
   loop
     shown := format(
       ' and (%1$I is null or exists (select 1 from public.%2$I as pointed where pointed.org_id = %3$I.org_id and pointed.id = %3$I.%1$I))',
@@ -95,7 +95,7 @@ begin
   execute format('create policy %I on %s for delete to authenticated using (%s%s)', short_name || '_delete', tenant_table, may_write, writable);
 end
 $$;
-comment on function private.add_tenant_policies(regclass, text, text) is 'Row level security by permission: one policy for each operation. Without a write permission users only read. Rows with a project_id or skill_id are hidden with their project, and read-only for its viewers; rows with an execution_id, habit_id or job_id with the row that they point at; when that is gone, such a column must be null.';
+comment on function private.add_tenant_policies(regclass, text, text) is 'Row level security by permission: one policy for each operation. Without a write permission users only read. Rows with a project_id or skill_id are hidden with their project, and read-only for its viewers; rows with an execution_id, habit_id, reflex_id or job_id with the row that they point at; when that is gone, such a column must be null.';
 
 create function private.grant_tenant_rights(tenant_table regclass, writable text[]) returns void
 language plpgsql set search_path = pg_catalog, pg_temp

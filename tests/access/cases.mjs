@@ -144,6 +144,10 @@ export const RELATIONS = {
     insert: (t) => ({ org_id: t.org, skill_id: t.skill, name: 'New', cron: '0 0 1 1 *' }),
     update: () => ({ name: 'Changed' }),
   },
+  reflexes: {
+    insert: (t) => ({ org_id: t.org, skill_id: t.skill, name: 'New' }),
+    update: () => ({ name: 'Changed' }),
+  },
   secrets: {
     // Written by functions; the name of one that is there.
     insert: (t) => ({ org_id: t.org, name: 'NEW' }),
@@ -246,6 +250,16 @@ export const FUNCTIONS = {
   'retry_execution(id)': { call: (w) => ({ id: w.failed }), 'call:private': (w) => ({ id: w.secretFailed }) },
   'retry_executions(ids)': { call: (w) => ({ ids: [w.failed] }), 'call:private': (w) => ({ ids: [w.secretFailed] }) },
   'revoke_invitation(id)': { call: (w) => ({ id: w.invitation }) },
+  'rotate_reflex_secret(reflex_id,secret,overlap)': {
+    call: (w) => ({ reflex_id: w.reflex }),
+    'call:private': (w) => ({ reflex_id: w.secretReflex }),
+  },
+  'test_reflex(reflex_id,payload,event,headers,run)': {
+    call: (w) => ({ reflex_id: w.reflex, payload: {} }),
+    'call:run': (w) => ({ reflex_id: w.reflex, payload: {}, run: true }),
+    'call:private': (w) => ({ reflex_id: w.secretReflex, payload: {} }),
+  },
+  'redeliver_reflex_delivery(id)': { call: (w) => ({ id: w.delivery }), 'call:private': (w) => ({ id: w.secretDelivery }) },
   'run_habit(habit_id)': { call: (w) => ({ habit_id: w.habit }), 'call:private': (w) => ({ habit_id: w.secretHabit }) },
   'set_active_organization(org_id)': { call: (w) => ({ org_id: w.org }) },
   'transfer_ownership(org_id,user_id)': { call: (w) => ({ org_id: w.org, user_id: w.people.colleague.id }) },
@@ -260,6 +274,8 @@ export const FUNCTIONS = {
 export const COMPUTED = {
   // The key itself: in the transaction that made it, and never again.
   'secret(key)': {},
+  // The same for the secret of a webhook.
+  'signing_secret(reflex)': {},
   'last_used_at(key)': {
     row: (row, { world }) => row.id === world.keys.readkey.id,
     before: (world) => request(world, 'readkey', 'GET', 'plans?limit=1'),

@@ -10,6 +10,10 @@ const NAMES = [
   'secretSkill',
   'habit',
   'secretHabit',
+  'reflex',
+  'secretReflex',
+  'delivery',
+  'secretDelivery',
   'repository',
   'secretRepository',
   'invitation',
@@ -26,7 +30,7 @@ export function newIds() {
     ...ids,
     ...Object.fromEntries(STRIPE.map((name) => [name, `${name}_${randomUUID()}`])),
     token: `kji_${randomUUID()}`,
-    hidden: new Set([ids.secretProject, ids.secretSkill, ids.secretHabit, ids.secretRepository]),
+    hidden: new Set([ids.secretProject, ids.secretSkill, ids.secretHabit, ids.secretReflex, ids.secretDelivery, ids.secretRepository]),
   };
 }
 
@@ -48,6 +52,14 @@ export const fill = (t, { owner, colleague, invitee }) => [
   sql`insert into public.repositories (id, org_id, project_id, clone_url, created_by)
     values (${t.repository}, ${t.org}, ${t.project}, 'https://github.com/matrix/shared', ${owner}),
       (${t.secretRepository}, ${t.org}, ${t.secretProject}, 'https://github.com/matrix/secret', ${owner})`,
+  sql`insert into public.reflexes (id, org_id, skill_id, name, created_by)
+    values (${t.reflex}, ${t.org}, ${t.skill}, 'Shared', ${owner}), (${t.secretReflex}, ${t.org}, ${t.secretSkill}, 'Secret', ${owner})`,
+  sql`insert into public.reflex_deliveries (id, org_id, reflex_id, source, payload, status, finished_at)
+    values (${t.delivery}, ${t.org}, ${t.reflex}, 'webhook', '{}', 'filtered', now()),
+      (${t.secretDelivery}, ${t.org}, ${t.secretReflex}, 'webhook', '{}', 'filtered', now())`,
+  sql`insert into public.webhook_deliveries (org_id, project_id, repository_id, event, payload, status, processed_at)
+    values (${t.org}, ${t.project}, ${t.repository}, 'push', '{}', 'ignored', now()),
+      (${t.org}, ${t.secretProject}, ${t.secretRepository}, 'push', '{}', 'ignored', now())`,
   executions(t),
   sql`insert into public.invitations (id, org_id, email, role, created_by, sent_by)
     values (${t.invitation}, ${t.org}, ${invitee}, 'member', ${owner}, ${owner})`,

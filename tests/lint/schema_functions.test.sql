@@ -104,6 +104,7 @@ select results_eq(
     'private.tenancy_org_ids_as(text)',
     'private.tenancy_person_id()',
     'project_stats(uuid,timestamp with time zone,timestamp with time zone)',
+    'redeliver_reflex_delivery(uuid)',
     'resend_invitation(uuid)',
     'restore_project(uuid)',
     'retried_execution(executions)',
@@ -113,11 +114,14 @@ select results_eq(
     'revoke_api_key(uuid)',
     'revoke_invitation(uuid)',
     'rotate_api_key(uuid,interval)',
+    'rotate_reflex_secret(uuid,text,interval)',
     'rotate_repository_secret(uuid,interval)',
     'run_habit(uuid)',
     'secret(api_keys)',
     'set_active_organization(uuid)',
     'set_secret(text,text)',
+    'signing_secret(reflexes)',
+    'test_reflex(uuid,jsonb,text,jsonb,boolean)',
     'transfer_ownership(uuid,uuid)',
     'usage_alerts(timestamp with time zone)',
     'usage_by(text,text,date,date)',
@@ -148,6 +152,13 @@ select results_eq(
     'private.mail_hand_over(text,uuid,integer)',
     'private.mail_report(text,uuid,integer,integer,boolean)',
     'private.mail_start(text,uuid,integer)',
+    'private.reflexes_finish(text,uuid,integer,jsonb)',
+    'private.reflexes_ingest(uuid,text,jsonb,text,text,text)',
+    'private.reflexes_ingest_github(uuid,text,jsonb,text,text,text)',
+    'private.reflexes_rejected(uuid)',
+    'private.reflexes_repository_secrets(uuid)',
+    'private.reflexes_start(text,uuid,integer)',
+    'private.reflexes_verifier(uuid)',
     'private.requests_admit_external(text,text,text)',
     'private.stripe_backlog()',
     'private.stripe_ingest_event(jsonb)'
@@ -166,7 +177,7 @@ select is(
 -- Whoever seals stores the text in a column that private.seal_column() knows, or a change of the key loses it.
 select is_empty(
   $$select p.oid::regprocedure from pg_proc as p
-    where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['set_secret', 'mail_store', 'seal_seed', 'rotate_repository_secret'])$$,
+    where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['set_secret', 'mail_store', 'seal_seed', 'rotate_repository_secret', 'reflexes_store_secret', 'reflexes_verifier', 'reflexes_repository_secrets'])$$,
   'every function that seals is listed here, once its column is registered'
 );
 

@@ -56,10 +56,10 @@ create view pg_temp.offences as
     )
   union all
   -- A row that points at another table's row is hidden with it: by that table's policy, or by a project_id of its own.
-  select 'policy that shows rows of hidden executions, habits or jobs', p.name || ' ' || p.polname
+  select 'policy that shows rows of hidden executions, habits, reflexes or jobs', p.name || ' ' || p.polname
   from pg_temp.policies as p
   join pg_attribute as a on a.attrelid = p.relid and not a.attisdropped
-  join (values ('execution_id', 'executions'), ('habit_id', 'habits'), ('job_id', 'jobs')) as h (pointer, target) on h.pointer = a.attname
+  join (values ('execution_id', 'executions'), ('habit_id', 'habits'), ('reflex_id', 'reflexes'), ('job_id', 'jobs')) as h (pointer, target) on h.pointer = a.attname
   join pg_policy as y on y.polrelid = p.relid and y.polname = p.polname
   cross join lateral (values (y.polqual), (y.polwithcheck)) as e (expression)
   where not exists (select 1 from pg_attribute as o where o.attrelid = p.relid and o.attname = 'project_id')
@@ -162,7 +162,7 @@ select is_empty(
       ('policy column leads no index'),
       ('select policy of a tenant table that checks no permission'),
       ('policy that shows rows of private projects'),
-      ('policy that shows rows of hidden executions, habits or jobs'),
+      ('policy that shows rows of hidden executions, habits, reflexes or jobs'),
       ('permission that no role holds'),
       ('function that reads by membership and checks no permission'),
       ('anon or everybody has a right on the table'),

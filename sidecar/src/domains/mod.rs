@@ -11,4 +11,5 @@
 
 pub mod executions;
 pub mod mail;
+pub mod reflexes;
 pub mod stripe;

@@ -13,7 +13,12 @@ insert into public.projects (name) values ('one');
 insert into public.project_members (project_id, user_id) select p.id, tests.id('mem') from public.projects as p;
 insert into public.repositories (clone_url) values ('https://github.com/acme/app');
 insert into public.habits (skill_id, name, cron) values (:'skill', 'daily', '@daily') returning id as habit \gset
+insert into public.reflexes (skill_id, name) values (:'skill', 'hook') returning id as reflex \gset
+select id as delivery from public.test_reflex(:'reflex', '{}') \gset
 insert into public.custom_roles (name) values ('Editor');
+select tests.act_as_superuser();
+insert into public.webhook_deliveries (org_id, repository_id, event) select r.org_id, r.id, 'push' from public.repositories as r;
+select tests.act_as('ada');
 select public.set_secret('token', 'value');
 select public.invite_member('eve@example.test');
 insert into public.api_keys (name, permissions) values ('key', '["skills:read"]');
@@ -47,7 +52,7 @@ $$;
 create view tests.read_permissions (relation, permission) as values
   ('organizations', 'organization:read'), ('memberships', 'members:read'), ('custom_roles', 'roles:read'), ('secrets', 'secrets:read'), ('invitations', 'members:read'), ('projects', 'projects:read'), ('project_members', 'projects:read'), ('skills', 'skills:read'), ('repositories', 'repositories:read'),
   ('skill_versions', 'skills:read'),
-  ('habits', 'habits:read'), ('executions', 'executions:read'), ('execution_text_chunks', 'executions:read'), ('jobs', 'jobs:read'), ('job_event_log', 'jobs:read'), ('job_events', 'jobs:read'),
+  ('habits', 'habits:read'), ('reflexes', 'reflexes:read'), ('reflex_deliveries', 'reflexes:read'), ('webhook_deliveries', 'repositories:read'), ('executions', 'executions:read'), ('execution_text_chunks', 'executions:read'), ('jobs', 'jobs:read'), ('job_event_log', 'jobs:read'), ('job_events', 'jobs:read'),
   ('usage_meters', 'usage:read'), ('api_keys', 'api_keys:read');
 grant select on tests.read_permissions to public;
 

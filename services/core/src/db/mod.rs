@@ -3,6 +3,7 @@
 mod cancel;
 mod config;
 mod error;
+mod json;
 mod listener;
 mod metrics;
 mod pool;
@@ -12,6 +13,7 @@ mod tls;
 
 pub use config::{DatabaseConfig, Tls};
 pub use error::{DbError, with_causes};
+pub use json::storable;
 pub use listener::{Listener, Wakeups};
 pub use metrics::{DatabaseCheck, DatabaseSeries};
 pub use pool::{Db, PoolUse};

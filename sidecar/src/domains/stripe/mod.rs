@@ -6,7 +6,6 @@
 mod config;
 mod metrics;
 mod routes;
-mod signature;
 mod store;
 
 use std::sync::Arc;

@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::{
     metrics::StripeSeries,
-    signature,
     store::{self, Event},
 };
+use crate::stripe_signature as signature;
 
 const SIGNATURE: &str = "stripe-signature";
 

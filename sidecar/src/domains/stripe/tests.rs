@@ -15,7 +15,10 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use super::*;
-use crate::app::{SERVICE, test};
+use crate::{
+    app::{SERVICE, test},
+    stripe_signature as signature,
+};
 
 const SECRET: &str = "whsec_very_secret";
 

@@ -101,7 +101,8 @@ fn parse(header: &str) -> Option<Header<'_>> {
     })
 }
 
-fn unhex(text: &str) -> Option<[u8; 32]> {
+/// The 32 bytes of 64 hexadecimal digits.
+pub(crate) fn unhex(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     if text.len() != 64 {
         return None;
@@ -113,13 +114,13 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-fn is_current(seconds: u64, now: SystemTime) -> bool {
+pub(crate) fn is_current(seconds: u64, now: SystemTime) -> bool {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     now.abs_diff(seconds) <= TOLERANCE.as_secs()
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const BODY: &[u8] = br#"{"id":"evt_1"}"#;

@@ -1,0 +1,151 @@
+-- ============================================================================
+-- Reflexes: the functions that clients call, and retention.
+-- ============================================================================
+
+create function public.test_reflex(
+  reflex_id uuid, payload jsonb, event text default null, headers jsonb default '{}', run boolean default false
+) returns public.reflex_deliveries
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  reflex constant public.reflexes := private.reflexes_require(test_reflex.reflex_id, 'reflexes:write');
+  delivery public.reflex_deliveries;
+begin
+  if test_reflex.run is true and not public.can(reflex.org_id, 'skills:execute') then
+    perform kijko.fail('permission_denied', 'requires the permission skills:execute');
+  end if;
+  if test_reflex.payload is null or octet_length(test_reflex.payload::text) > 1048576 then
+    perform kijko.fail('invalid_input', 'payload: JSON of at most 1 MiB');
+  end if;
+  if char_length(test_reflex.event) > 100 then
+    perform kijko.fail('invalid_input', 'event: at most 100 characters');
+  end if;
+  if jsonb_typeof(test_reflex.headers) is distinct from 'object' or octet_length(test_reflex.headers::text) > 16384 then
+    perform kijko.fail('invalid_input', 'headers: an object of at most 16 KiB');
+  end if;
+  perform private.reflexes_limit_tests(reflex, octet_length(test_reflex.payload::text));
+  perform private.reflexes_lock(reflex.id);
+  insert into public.reflex_deliveries (org_id, reflex_id, source, event, headers, payload, payload_bytes, dry_run)
+  values (
+    reflex.org_id, reflex.id, 'test', test_reflex.event, test_reflex.headers, test_reflex.payload,
+    octet_length(test_reflex.payload::text), test_reflex.run is not true
+  ) returning * into delivery;
+  perform private.reflexes_enqueue(delivery);
+  return delivery;
+end
+$$;
+comment on function public.test_reflex(uuid, jsonb, text, jsonb, boolean) is 'Sends a payload to a reflex without a signature. The row that it returns ends as tested with the input that was made, as filtered, or as failed; with run it ends as queued, with an execution that is charged. Needs reflexes:write, with run skills:execute too. Nullable: payload. Definer: users only read deliveries.';
+grant execute on function public.test_reflex(uuid, jsonb, text, jsonb, boolean) to authenticated;
+
+create function public.redeliver_reflex_delivery(id uuid) returns public.reflex_deliveries
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  former public.reflex_deliveries;
+  reflex public.reflexes;
+  delivery public.reflex_deliveries;
+begin
+  select d.* into former from public.reflex_deliveries as d
+  where d.id = redeliver_reflex_delivery.id and d.org_id = any (array(select private.org_ids_with('reflexes:read')));
+  if former.id is null then
+    perform kijko.fail('not_found', 'no such delivery');
+  end if;
+  reflex := private.reflexes_require(former.reflex_id, 'reflexes:write');
+  if not public.can(reflex.org_id, 'skills:execute') then
+    perform kijko.fail('permission_denied', 'requires the permission skills:execute');
+  end if;
+  if former.status = 'received' then
+    perform kijko.fail('conflict', 'the delivery has not ended yet');
+  end if;
+  if former.payload is null then
+    perform kijko.fail('conflict', 'the payload is not kept any more');
+  end if;
+  perform private.reflexes_limit_tests(reflex, former.payload_bytes);
+  perform private.reflexes_lock(reflex.id);
+  insert into public.reflex_deliveries (
+    org_id, reflex_id, source, event, external_id, headers, payload, payload_bytes, depth, redelivery_of
+  ) values (
+    former.org_id, former.reflex_id, former.source, former.event, former.external_id, former.headers, former.payload, former.payload_bytes,
+    former.depth, former.id
+  ) returning * into delivery;
+  perform private.reflexes_enqueue(delivery);
+  return delivery;
+end
+$$;
+comment on function public.redeliver_reflex_delivery(uuid) is 'Delivers once more what a reflex has received, as a new delivery with an execution of its own. Needs reflexes:write and skills:execute. Definer: users only read deliveries.';
+grant execute on function public.redeliver_reflex_delivery(uuid) to authenticated;
+
+create function private.reflexes_limit_tests(reflex public.reflexes, bytes integer) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  wait constant integer := private.reflexes_rate(reflex, bytes);
+begin
+  if wait is not null then
+    perform kijko.add_header('Retry-After', wait::text);
+    perform kijko.fail('rate_limited', 'more deliveries than rate_per_minute, or more than 64 MiB an hour', format('Try again in %s seconds.', wait));
+  end if;
+end
+$$;
+comment on function private.reflexes_limit_tests(public.reflexes, integer) is 'Counts a delivery that a user makes against the rate of its reflex, or fails with rate_limited.';
+
+-- ----------------------------------------------------------------------------
+-- Retention
+-- ----------------------------------------------------------------------------
+
+create function private.reflexes_purge(max_rows integer default 10000) returns bigint
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  kept_deliveries constant integer := 1000;
+  kept_bytes constant bigint := 64 * 1024 * 1024;
+  purged bigint;
+  more bigint;
+begin
+  delete from private.reflex_delivery_keys as k
+  where (k.reflex_id, k.key) in (
+    select o.reflex_id, o.key from private.reflex_delivery_keys as o where o.seen_at < kijko.now() - interval '24 hours'
+    order by o.seen_at limit max_rows for update skip locked
+  );
+  delete from public.reflex_deliveries as d
+  where d.id = any (array(
+    select o.id from public.reflex_deliveries as o
+    where o.created_at < kijko.now() - interval '30 days' and o.status <> 'received'
+    order by o.created_at limit max_rows for update skip locked
+  ));
+  get diagnostics purged = row_count;
+  delete from public.reflex_deliveries as d
+  where d.id = any (array(
+    select o.id
+    from public.reflexes as r
+    cross join lateral (
+      select k.id, k.status from public.reflex_deliveries as k
+      where k.org_id = r.org_id and k.reflex_id = r.id
+      order by k.created_at desc, k.id desc
+      offset kept_deliveries
+    ) as o
+    where o.status <> 'received'
+    limit max_rows
+  ));
+  get diagnostics more = row_count;
+  -- Payloads beyond the bound go, the oldest first; the rows say what there was.
+  update public.reflex_deliveries as d set payload = null
+  where d.id = any (array(
+    select s.id
+    from (
+      select k.id, k.status, k.created_at,
+        sum(k.payload_bytes) over (partition by k.org_id order by k.created_at desc, k.id desc) as total
+      from public.reflex_deliveries as k where k.payload is not null
+    ) as s
+    where s.total > kept_bytes and s.status <> 'received'
+    order by s.created_at limit max_rows
+  ));
+  return purged + more;
+end
+$$;
+comment on function private.reflexes_purge(integer) is 'Deletes deliveries after 30 days and beyond the last 1,000 of a reflex, clears payloads beyond 64 MiB of an organization, and forgets keys after 24 hours: at most max_rows of each. Returns how many deliveries it deleted.';
+
+-- cron.schedule replaces the entry of the same name, so a replay is harmless.
+select cron.schedule('kijko-reflexes-purge', '*/10 * * * *', 'select private.reflexes_purge()');
