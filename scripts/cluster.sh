@@ -100,7 +100,7 @@ log_parameter_max_length_on_error = 0
 log_min_error_statement = panic
 kijko.trusted_session_users = 'authenticator'
 kijko.trusted_proxies = '$TRUSTED_PROXIES'
-kijko.jwt_key_file = '$SECRETS/jwt.pem'
+kijko.signing_key_file = '$SECRETS/jwt.pem'
 kijko.seal_key_file = '$SEAL_KEY_FILE'
 kijko.connection_pool_size = $REST_POOL
 CONF

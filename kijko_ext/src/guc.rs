@@ -22,7 +22,7 @@ static TRUSTED_PROXIES: GucSetting<Option<CString>> = GucSetting::<Option<CStrin
 static CLOCK_OFFSET: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"0"));
 /// The same in microseconds, parsed when it is set: every use of a quota reads it.
 static CLOCK_OFFSET_MICROS: AtomicI64 = AtomicI64::new(0);
-static JWT_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static SIGNING_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static SEAL_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static RATE_LIMIT_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(65_536);
 static QUOTA_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(65_536);
@@ -87,10 +87,10 @@ pub fn init() {
         );
     }
     GucRegistry::define_string_guc(
-        c"kijko.jwt_key_file",
+        c"kijko.signing_key_file",
         c"PEM file with the private keys (PKCS#8: RSA, EC P-256 or Ed25519) that sign tokens.",
         c"The first key signs, all of them verify. The server process reads it; it must not be readable by others.",
-        &JWT_KEY_FILE,
+        &SIGNING_KEY_FILE,
         GucContext::Sighup, // a session that chose the file could choose the key
         GucFlags::SUPERUSER_ONLY,
     );
@@ -260,8 +260,8 @@ pub fn clock_offset_micros() -> i64 {
     CLOCK_OFFSET_MICROS.load(Ordering::Relaxed)
 }
 
-pub fn jwt_key_file() -> Option<String> {
-    text(&JWT_KEY_FILE)
+pub fn signing_key_file() -> Option<String> {
+    text(&SIGNING_KEY_FILE)
 }
 
 pub fn seal_key_file() -> Option<String> {

@@ -68,10 +68,10 @@ describe('postgres', () => {
     ]) {
       await denied([`select ${call}`]);
     }
-    await denied(['show kijko.jwt_key_file']);
+    await denied(['show kijko.signing_key_file']);
     await denied([
-      `select setting from pg_settings where name = 'kijko.jwt_key_file' and 1 / (setting is null)::integer = 1`,
-      'show kijko.jwt_key_file',
+      `select setting from pg_settings where name = 'kijko.signing_key_file' and 1 / (setting is null)::integer = 1`,
+      'show kijko.signing_key_file',
     ]);
     await denied(['select * from pg_authid']);
     await denied(['select * from pg_shadow']);

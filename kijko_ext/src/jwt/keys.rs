@@ -11,7 +11,7 @@ use super::access;
 use crate::claims;
 use crate::key_file::{self, FileError};
 
-/// Why `kijko.jwt_key_file` cannot be used. It never contains any of its content.
+/// Why `kijko.signing_key_file` cannot be used. It never contains any of its content.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum KeyFileError {
     #[error(transparent)]

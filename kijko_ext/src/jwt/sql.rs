@@ -22,7 +22,7 @@ fn sign_jwt(claims: Option<JsonB>) -> String {
     let keys = keys().unwrap_or_else(|| {
         errors::raise(
             PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
-            "kijko.jwt_key_file is not set",
+            "kijko.signing_key_file is not set",
             None,
             Some("Set it to a PEM file with an RSA private key and reload the configuration."),
         )
@@ -65,12 +65,12 @@ fn keys() -> Option<Rc<Keys>> {
     thread_local! {
         static CACHE: RefCell<Cache<Keys>> = const { RefCell::new(Cache::new()) };
     }
-    let path = guc::jwt_key_file()?;
+    let path = guc::signing_key_file()?;
     let keys = CACHE.with_borrow_mut(|cache| cache.get(&path, Keys::read));
     Some(keys.unwrap_or_else(|error| {
         errors::raise(
             PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
-            "the file of kijko.jwt_key_file cannot be used",
+            "the file of kijko.signing_key_file cannot be used",
             Some(error.to_string()),
             None,
         )

@@ -39,8 +39,8 @@ select current_setting('pgrst.jwt_secret', true);
 -- The key file: only superusers see its path, and only the configuration file sets it.
 create role reader;
 set role reader;
-show kijko.jwt_key_file;
+show kijko.signing_key_file;
 reset role;
-set kijko.jwt_key_file = '/etc/passwd';
+set kijko.signing_key_file = '/etc/passwd';
 drop role reader;
 drop function part, valid;
