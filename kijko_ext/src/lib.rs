@@ -186,6 +186,7 @@ extension_sql_file!(
     name = "jwt",
     requires = [
         jwt::sql::sign_jwt,
+        jwt::sql::sign_jwt_with_key,
         jwt::sql::verify_jwt,
         jwt::sql::access_token_fault,
         jwt::sql::jwks,

@@ -92,14 +92,14 @@ start_server() {
   if [ "$(id -u)" = 0 ]; then install -d -o postgres -g postgres -m 700 "$DATA"; fi
   as_postgres "$BIN/initdb" -D "$DATA" -U postgres -A trust -E UTF8 --no-locale -N > /dev/null
   # The first key signs; tokens of the others are valid, too.
-  as_postgres tee "$DATA/key.pem" > /dev/null < <(
+  as_postgres tee "$DATA/signing.keys" > /dev/null < <(
     openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 2> /dev/null
     openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256
     openssl genpkey -algorithm ED25519
   )
   # The id is what the server computes of the key, whose bytes are 0 to 31.
   as_postgres tee "$DATA/seal.keys" > /dev/null <<< '41428f809d93edc8 AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8='
-  as_postgres chmod 600 "$DATA/key.pem" "$DATA/seal.keys"
+  as_postgres chmod 600 "$DATA/signing.keys" "$DATA/seal.keys"
   as_postgres tee "$DATA/postgresql.auto.conf" > /dev/null << CONF
 listen_addresses = ''
 unix_socket_directories = '$RUN'
@@ -108,7 +108,7 @@ fsync = off
 max_prepared_transactions = 4
 shared_preload_libraries = 'kijko'
 kijko.trusted_session_users = 'authenticator, postgres'
-kijko.signing_key_file = '$DATA/key.pem'
+kijko.signing_key_file = '$DATA/signing.keys'
 kijko.seal_key_file = '$DATA/seal.keys'
 kijko.rate_limit_slots = 1024
 kijko.session_slots = 1024

@@ -1,14 +1,9 @@
 //! The keys that sign and verify tokens. Free of Postgres.
 
-use std::fmt;
-
-use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, ThumbprintHash};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use super::access;
-use crate::claims;
+use super::key::Key;
 use crate::key_file::{self, FileError};
 
 /// Why `kijko.signing_key_file` cannot be used. It never contains any of its content.
@@ -30,21 +25,6 @@ pub enum KeyFileError {
 #[derive(Debug)]
 pub struct Keys {
     keys: Vec<Key>,
-}
-
-struct Key {
-    /// The RFC 7638 thumbprint.
-    id: String,
-    algorithm: Algorithm,
-    signing: EncodingKey,
-    verifying: DecodingKey,
-    public: Value,
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({})", self.id)
-    }
 }
 
 impl Keys {
@@ -72,14 +52,12 @@ impl Keys {
         json!({ "keys": self.keys.iter().map(|key| &key.public).collect::<Vec<_>>() })
     }
 
-    /// Signs the claims unchanged. None when the key cannot sign, which parsing has excluded.
-    pub fn sign(&self, claims: &Map<String, Value>) -> Option<String> {
-        let key = &self.keys[0];
-        let header = Header {
-            kid: Some(key.id.clone()),
-            ..Header::new(key.algorithm)
-        };
-        jsonwebtoken::encode(&header, claims, &key.signing).ok()
+    /// The key of this id, or the one that signs.
+    pub fn find(&self, id: Option<&str>) -> Option<&Key> {
+        match id {
+            Some(id) => self.keys.iter().find(|key| key.id == id),
+            None => self.keys.first(),
+        }
     }
 
     /// The claims of a token that one of these keys signed and that is valid now. `kid` chooses the key, and the token's
@@ -87,81 +65,9 @@ impl Keys {
     pub fn verify(&self, token: &str) -> Option<Map<String, Value>> {
         let header = jsonwebtoken::decode_header(token).ok()?;
         let id = header.kid?;
-        let key = self.keys.iter().find(|key| key.id == id)?;
-        if header.alg != key.algorithm {
-            return None;
-        }
-        let mut rules = Validation::new(key.algorithm);
-        rules.set_required_spec_claims(&["exp"]);
-        rules.leeway = 0;
-        rules.validate_exp = true;
-        rules.validate_nbf = true;
-        rules.validate_aud = false; // the caller checks it: only the caller knows the purpose of the token
-        match jsonwebtoken::decode::<Value>(token, &key.verifying, &rules)
-            .ok()?
-            .claims
-        {
-            claims if !claims::storable(&claims) => None,
-            Value::Object(claims) => access::is_issued(&claims, now()).then_some(claims),
-            _ => None,
-        }
+        let key = self.find(Some(&id))?;
+        key.verify(token, header.alg)
     }
-}
-
-/// Unix time.
-fn now() -> i64 {
-    i64::try_from(jsonwebtoken::get_current_timestamp()).unwrap_or(i64::MAX)
-}
-
-impl Key {
-    fn parse(block: &pem::Pem) -> Option<Self> {
-        if block.tag() != "PRIVATE KEY" {
-            return None;
-        }
-        let (algorithm, signing) = signing_key(pem::encode(block).as_bytes())?;
-        let jwk = Jwk::from_encoding_key(&signing, algorithm).ok()?;
-        let verifying = DecodingKey::from_jwk(&jwk).ok()?;
-        let id = jwk.thumbprint(ThumbprintHash::SHA256).ok()?;
-        let mut public = match &jwk.algorithm {
-            AlgorithmParameters::RSA(key) => json!({ "kty": "RSA", "n": key.n, "e": key.e }),
-            AlgorithmParameters::EllipticCurve(point) => {
-                json!({ "kty": "EC", "crv": "P-256", "x": point.x, "y": point.y })
-            }
-            AlgorithmParameters::OctetKeyPair(key) => {
-                json!({ "kty": "OKP", "crv": "Ed25519", "x": key.x })
-            }
-            _ => return None,
-        };
-        public["alg"] = serde_json::to_value(algorithm).ok()?;
-        public["use"] = "sig".into();
-        public["kid"] = id.clone().into();
-        let key = Self {
-            id,
-            algorithm,
-            signing,
-            verifying,
-            public,
-        };
-        // A key of another curve or of too few bits gets this far, so it has to sign and verify once.
-        let keys = Keys { keys: vec![key] };
-        let proof = keys.sign(json!({ "exp": u32::MAX }).as_object()?)?;
-        keys.verify(&proof)?;
-        keys.keys.into_iter().next()
-    }
-}
-
-/// The key in a PKCS#8 block, with the algorithm that its kind signs by.
-fn signing_key(pem: &[u8]) -> Option<(Algorithm, EncodingKey)> {
-    let read = [
-        (
-            Algorithm::RS256,
-            EncodingKey::from_rsa_pem as fn(&[u8]) -> _,
-        ),
-        (Algorithm::ES256, EncodingKey::from_ec_pem),
-        (Algorithm::EdDSA, EncodingKey::from_ed_pem),
-    ];
-    read.into_iter()
-        .find_map(|(algorithm, read)| Some((algorithm, read(pem).ok()?)))
 }
 
 #[cfg(test)]
@@ -173,8 +79,10 @@ mod unit {
         ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
         EcdsaSigningAlgorithm, Ed25519KeyPair, RsaKeyPair,
     };
+    use jsonwebtoken::{Algorithm, EncodingKey, Header};
 
     use super::*;
+    use crate::jwt::key::now;
 
     /// A fresh key, in PEM under a tag. No key lives in the repository.
     fn pem(tag: &str, key: &[u8]) -> String {
@@ -205,6 +113,10 @@ mod unit {
         Keys::parse(pem.as_bytes()).unwrap()
     }
 
+    fn sign(keys: &Keys, claims: &Map<String, Value>) -> Option<String> {
+        keys.find(None)?.sign(claims)
+    }
+
     fn claims(value: Value) -> Map<String, Value> {
         value.as_object().unwrap().clone()
     }
@@ -218,7 +130,7 @@ mod unit {
         ] {
             let keys = keys(&file);
             let payload = claims(json!({ "sub": "x", "aud": "authenticated", "exp": now() + 60 }));
-            let token = keys.sign(&payload).unwrap();
+            let token = sign(&keys, &payload).unwrap();
             assert_eq!(keys.verify(&token), Some(payload), "{algorithm}");
             let header = jsonwebtoken::decode_header(&token).unwrap();
             assert_eq!(
@@ -256,12 +168,11 @@ mod unit {
     #[test]
     fn keys_rotate_across_algorithms() {
         let (former, current) = (p256(), rsa(KeySize::Rsa2048));
-        let old = keys(&former)
-            .sign(&claims(json!({ "exp": now() + 60 })))
-            .unwrap();
+        let payload = claims(json!({ "exp": now() + 60 }));
+        let old = sign(&keys(&former), &payload).unwrap();
         let both = keys(&format!("{current}\n{former}"));
         assert!(both.verify(&old).is_some());
-        let new = both.sign(&claims(json!({ "exp": now() + 60 }))).unwrap();
+        let new = sign(&both, &payload).unwrap();
         assert!(keys(&current).verify(&new).is_some());
         assert!(keys(&former).verify(&new).is_none());
     }
@@ -270,20 +181,41 @@ mod unit {
     fn keys_rotate() {
         let (first, second) = (p256(), p256());
         let payload = claims(json!({ "exp": now() + 60 }));
-        let old = keys(&first).sign(&payload).unwrap();
+        let old = sign(&keys(&first), &payload).unwrap();
         let both = keys(&format!("{second}\n{first}"));
         assert!(both.verify(&old).is_some());
         assert!(keys(&second).verify(&old).is_none());
-        let new = both.sign(&payload).unwrap();
+        let new = sign(&both, &payload).unwrap();
         assert!(keys(&second).verify(&new).is_some());
         assert!(keys(&first).verify(&new).is_none());
         assert_eq!(both.jwks()["keys"].as_array().unwrap().len(), 2);
     }
 
     #[test]
+    fn a_key_that_does_not_sign_yet_is_published_and_verifies() {
+        let (current, next) = (p256(), ed25519());
+        let payload = claims(json!({ "exp": now() + 60 }));
+        let before = keys(&current);
+        let both = keys(&format!(
+            "# current since 2026-01-01T00:00:00Z\n{current}\n# next since 2026-01-02T00:00:00Z\n{next}"
+        ));
+        assert_eq!(both.keys.len(), 2, "text between the blocks is ignored");
+        let published = &both.jwks()["keys"][1]["kid"];
+        let token = both
+            .find(published.as_str())
+            .unwrap()
+            .sign(&payload)
+            .unwrap();
+        assert!(both.verify(&token).is_some());
+        assert!(before.verify(&token).is_none());
+        assert!(before.verify(&sign(&both, &payload).unwrap()).is_some());
+        assert!(both.find(Some("")).is_none());
+    }
+
+    #[test]
     fn any_other_token_is_refused() {
         let keys = keys(&p256());
-        let token = |payload: Value| keys.sign(&claims(payload)).unwrap();
+        let token = |payload: Value| sign(&keys, &claims(payload)).unwrap();
         assert!(
             keys.verify(&token(json!({ "exp": now() - 1 }))).is_none(),
             "expired"

@@ -1,4 +1,4 @@
-//! `sign_jwt`, `verify_jwt`, `jwks` and `pre_config` for SQL.
+//! `sign_jwt`, `sign_jwt_with_key`, `verify_jwt`, `jwks` and `pre_config` for SQL.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,6 +16,17 @@ use crate::{clock, errors, guc};
 /// Signs an object of claims as it is; only the header names the key.
 #[pg_extern(volatile, parallel_unsafe)]
 fn sign_jwt(claims: Option<JsonB>) -> String {
+    sign(claims, None)
+}
+
+/// Signs by one of the other keys of the file. A change of keys asks the verifiers by it whether they know a key that does
+/// not sign yet.
+#[pg_extern(volatile, parallel_unsafe)]
+fn sign_jwt_with_key(claims: Option<JsonB>, key_id: Option<&str>) -> String {
+    sign(claims, Some(key_id.unwrap_or_default()))
+}
+
+fn sign(claims: Option<JsonB>, key_id: Option<&str>) -> String {
     let Some(JsonB(Value::Object(claims))) = claims else {
         errors::bad_argument("the claims must be an object")
     };
@@ -27,7 +38,10 @@ fn sign_jwt(claims: Option<JsonB>) -> String {
             Some("Set it to a PEM file with an RSA private key and reload the configuration."),
         )
     });
-    keys.sign(&claims)
+    let Some(key) = keys.find(key_id) else {
+        errors::bad_argument("no key of kijko.signing_key_file has this id")
+    };
+    key.sign(&claims)
         .unwrap_or_else(|| error!("the token could not be signed"))
 }
 

@@ -30,6 +30,14 @@ reset kijko.clock_offset;
 select kijko.sign_jwt(null);
 select kijko.sign_jwt('null');
 select kijko.sign_jwt('[]');
+-- By another key of the file, which does not sign otherwise. Every key of the set verifies.
+select bool_and(kijko.verify_jwt(kijko.sign_jwt_with_key('{"exp": 4102444800}', key ->> 'kid')) is not null) as valid, count(*) as keys
+from jsonb_array_elements(kijko.jwks() -> 'keys') as key;
+select kijko.sign_jwt('{"exp": 4102444800}') = kijko.sign_jwt_with_key('{"exp": 4102444800}', kijko.jwks() #>> '{keys,0,kid}') as first;
+select part(kijko.sign_jwt_with_key('{}', kijko.jwks() #>> '{keys,2,kid}'), 1) ->> 'alg' as alg;
+select kijko.sign_jwt_with_key('{}', 'unknown');
+select kijko.sign_jwt_with_key('{}', null);
+select kijko.sign_jwt_with_key(null, kijko.jwks() #>> '{keys,1,kid}');
 -- PostgREST's keys, for one transaction.
 begin;
 select kijko.pre_config();

@@ -16,6 +16,7 @@ select kijko.stats();
 select kijko.revoke_session(gen_random_uuid());
 select kijko.restore_session(gen_random_uuid());
 select kijko.sign_jwt('{}');
+select kijko.sign_jwt_with_key('{}', 'x');
 select kijko.verify_jwt('x');
 select kijko.jwks();
 select kijko.pre_config();

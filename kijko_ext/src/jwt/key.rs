@@ -1,0 +1,110 @@
+//! One key that signs and verifies tokens, by the one algorithm of its kind. Free of Postgres.
+
+use std::fmt;
+
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, ThumbprintHash};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde_json::{Map, Value, json};
+
+use super::access;
+use crate::claims;
+
+pub struct Key {
+    /// The RFC 7638 thumbprint.
+    pub id: String,
+    algorithm: Algorithm,
+    pub(super) signing: EncodingKey,
+    verifying: DecodingKey,
+    pub public: Value,
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", self.id)
+    }
+}
+
+/// Unix time.
+pub fn now() -> i64 {
+    i64::try_from(jsonwebtoken::get_current_timestamp()).unwrap_or(i64::MAX)
+}
+
+impl Key {
+    /// Signs the claims unchanged. None when the key cannot sign, which parsing has excluded.
+    pub fn sign(&self, claims: &Map<String, Value>) -> Option<String> {
+        let header = Header {
+            kid: Some(self.id.clone()),
+            ..Header::new(self.algorithm)
+        };
+        jsonwebtoken::encode(&header, claims, &self.signing).ok()
+    }
+
+    /// The claims of a token of this algorithm that this key signed and that is valid now.
+    pub fn verify(&self, token: &str, algorithm: Algorithm) -> Option<Map<String, Value>> {
+        if algorithm != self.algorithm {
+            return None;
+        }
+        let mut rules = Validation::new(self.algorithm);
+        rules.set_required_spec_claims(&["exp"]);
+        rules.leeway = 0;
+        rules.validate_exp = true;
+        rules.validate_nbf = true;
+        rules.validate_aud = false; // the caller checks it: only the caller knows the purpose of the token
+        match jsonwebtoken::decode::<Value>(token, &self.verifying, &rules)
+            .ok()?
+            .claims
+        {
+            claims if !claims::storable(&claims) => None,
+            Value::Object(claims) => access::is_issued(&claims, now()).then_some(claims),
+            _ => None,
+        }
+    }
+
+    pub fn parse(block: &pem::Pem) -> Option<Self> {
+        if block.tag() != "PRIVATE KEY" {
+            return None;
+        }
+        let (algorithm, signing) = signing_key(pem::encode(block).as_bytes())?;
+        let jwk = Jwk::from_encoding_key(&signing, algorithm).ok()?;
+        let verifying = DecodingKey::from_jwk(&jwk).ok()?;
+        let id = jwk.thumbprint(ThumbprintHash::SHA256).ok()?;
+        let mut public = match &jwk.algorithm {
+            AlgorithmParameters::RSA(key) => json!({ "kty": "RSA", "n": key.n, "e": key.e }),
+            AlgorithmParameters::EllipticCurve(point) => {
+                json!({ "kty": "EC", "crv": "P-256", "x": point.x, "y": point.y })
+            }
+            AlgorithmParameters::OctetKeyPair(key) => {
+                json!({ "kty": "OKP", "crv": "Ed25519", "x": key.x })
+            }
+            _ => return None,
+        };
+        public["alg"] = serde_json::to_value(algorithm).ok()?;
+        public["use"] = "sig".into();
+        public["kid"] = id.clone().into();
+        let key = Self {
+            id,
+            algorithm,
+            signing,
+            verifying,
+            public,
+        };
+        // A key of another curve or of too few bits gets this far, so it has to sign and verify once.
+        let proof = key.sign(json!({ "exp": u32::MAX }).as_object()?)?;
+        key.verify(&proof, algorithm)?;
+        Some(key)
+    }
+}
+
+/// The key in a PKCS#8 block, with the algorithm that its kind signs by.
+fn signing_key(pem: &[u8]) -> Option<(Algorithm, EncodingKey)> {
+    let read = [
+        (
+            Algorithm::RS256,
+            EncodingKey::from_rsa_pem as fn(&[u8]) -> _,
+        ),
+        (Algorithm::ES256, EncodingKey::from_ec_pem),
+        (Algorithm::EdDSA, EncodingKey::from_ed_pem),
+    ];
+    read.into_iter()
+        .find_map(|(algorithm, read)| Some((algorithm, read(pem).ok()?)))
+}
