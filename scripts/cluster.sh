@@ -18,14 +18,7 @@ make_secrets() {
       mv "$file.new" "$file"
     )
   fi
-  if [ ! -f "$SECRETS/jwt.pem" ]; then
-    (
-      umask 077
-      # RS256: PostgREST verifies it several times faster than ES256.
-      openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$SECRETS/jwt.pem.new" 2> /dev/null
-      mv "$SECRETS/jwt.pem.new" "$SECRETS/jwt.pem"
-    )
-  fi
+  make_signing_keys
   make_seal_keys
   give_to_os_user "$SECRETS"
 }
@@ -100,7 +93,7 @@ log_parameter_max_length_on_error = 0
 log_min_error_statement = panic
 kijko.trusted_session_users = 'authenticator'
 kijko.trusted_proxies = '$TRUSTED_PROXIES'
-kijko.signing_key_file = '$SECRETS/jwt.pem'
+kijko.signing_key_file = '$SIGNING_KEY_FILE'
 kijko.seal_key_file = '$SEAL_KEY_FILE'
 kijko.connection_pool_size = $REST_POOL
 CONF

@@ -91,6 +91,7 @@ init_home() {
   DATA=$KIJKO_HOME/data
   SECRETS=$KIJKO_HOME/secrets
   # Not in the folder of the data, so that a copy of the data alone reveals no secret.
+  SIGNING_KEY_FILE=${KIJKO_SIGNING_KEY_FILE:-$SECRETS/signing.keys}
   SEAL_KEY_FILE=${KIJKO_SEAL_KEY_FILE:-$SECRETS/seal.keys}
   PG_PREFIX=$KIJKO_HOME/pgsql
   PG_BIN=$PG_PREFIX/lib/postgresql/15/bin

@@ -25,26 +25,8 @@ make_seal_keys() {
 }
 
 create_seal_keys() {
-  local folder
-  folder=$(dirname "$SEAL_KEY_FILE")
-  [ -d "$folder" ] || fail "the folder of KIJKO_SEAL_KEY_FILE does not exist: $folder"
-  new_seal_key | write_seal_keys "$SEAL_KEY_FILE"
-}
-
-# write_seal_keys FILE: from stdin, whole or not at all, and on disk before it counts: a value that is sealed by a key which a
-# power failure takes back could never be read again. Owner and mode of an existing file are kept.
-write_seal_keys() {
-  local file=$1 new=$1.new
-  (umask 077 && cat > "$new")
-  if [ -e "$file" ]; then
-    chmod --reference="$file" "$new"
-    [ "$(id -u)" != 0 ] || chown --reference="$file" "$new"
-  else
-    give_to_os_user "$new"
-  fi
-  sync "$new"
-  mv -f "$new" "$file"
-  sync "$(dirname "$file")"
+  require_key_folder "$SEAL_KEY_FILE" KIJKO_SEAL_KEY_FILE
+  new_seal_key | write_key_file "$SEAL_KEY_FILE"
 }
 
 # add_seal_key FILE: puts a new key in front. First it is written behind the others: if that is lost, nothing was sealed by it.
@@ -52,8 +34,8 @@ add_seal_key() {
   local file=$1 key former
   former=$(cat "$file")
   key=$(new_seal_key)
-  printf '%s\n%s\n' "$former" "$key" | write_seal_keys "$file"
-  printf '%s\n%s\n' "$key" "$former" | write_seal_keys "$file"
+  printf '%s\n%s\n' "$former" "$key" | write_key_file "$file"
+  printf '%s\n%s\n' "$key" "$former" | write_key_file "$file"
 }
 
 # remove_seal_keys FILE ID…
@@ -64,5 +46,5 @@ remove_seal_keys() {
     IFS='|'
     printf '%s' "$*"
   )
-  sed -E "/^[[:space:]]*($ids)[[:space:]]/d" "$file" | write_seal_keys "$file"
+  sed -E "/^[[:space:]]*($ids)[[:space:]]/d" "$file" | write_key_file "$file"
 }

@@ -148,21 +148,40 @@ set issuer = :'issuer',
 SQL
 }
 
-# The anon and service keys are tokens signed by the database; they are public names for roles, made once.
+# The anon and service keys are tokens signed by the database; they are public names for roles. Made once, and anew when the key
+# that signed them is no longer in the file.
 make_api_keys() {
-  if [ ! -f "$SECRETS/api_keys" ]; then
-    (
-      umask 077
-      local expires=$(($(date +%s) + 10 * 365 * 86400))
-      {
-        printf 'ANON_KEY=%s\n' "$(sign_role_key anon "$expires")"
-        printf 'SERVICE_ROLE_KEY=%s\n' "$(sign_role_key service_role "$expires")"
-      } > "$SECRETS/api_keys.new"
-      mv "$SECRETS/api_keys.new" "$SECRETS/api_keys"
-    )
-    give_to_os_user "$SECRETS/api_keys"
-  fi
+  if [ -f "$SIGNING_KEY_FILE" ] && { read_signing_keys; ! api_keys_are_signed_by "${SIGNING_IDS[@]}"; }; then write_api_keys; fi
   load_secrets
+}
+
+write_api_keys() {
+  local expires anon service
+  expires=$(($(date +%s) + 10 * 365 * 86400))
+  anon=$(sign_role_key anon "$expires") || exit "$EXIT_FAILED"
+  service=$(sign_role_key service_role "$expires") || exit "$EXIT_FAILED"
+  printf 'ANON_KEY=%s\nSERVICE_ROLE_KEY=%s\n' "$anon" "$service" | write_key_file "$SECRETS/api_keys" || fail "$SECRETS/api_keys could not be written"
+}
+
+# By the first key of the file, as read_signing_keys has read it.
+api_keys_are_current() { api_keys_are_signed_by "${SIGNING_IDS[0]}"; }
+
+# api_keys_are_signed_by ID…: whether each is, by one of these keys
+api_keys_are_signed_by() {
+  local header signers=0
+  [ -f "$SECRETS/api_keys" ] || return 1
+  while read -r header; do
+    [[ " $* " == *" $(kid_of_header "$header") "* ]] || return 1
+    signers=$((signers + 1))
+  done < <(sed -nE 's/^(ANON_KEY|SERVICE_ROLE_KEY)=([^.]+)\..*/\2/p' "$SECRETS/api_keys")
+  [ "$signers" = 2 ]
+}
+
+kid_of_header() {
+  local text=${1//-/+}
+  text=${text//_//}
+  while ((${#text} % 4)); do text+='='; done
+  base64 -d <<< "$text" | sed -nE 's/.*"kid" *: *"([^"]+)".*/\1/p'
 }
 
 sign_role_key() {

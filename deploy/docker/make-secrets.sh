@@ -43,15 +43,8 @@ main() {
   [ -e "$FOLDER/stripe_webhook_secret" ] || : > "$FOLDER/stripe_webhook_secret"
   # Empty: mails are kept.
   [ -e "$FOLDER/smtp_url" ] || : > "$FOLDER/smtp_url"
-  if [ ! -e "$FOLDER/jwt.pem" ]; then make_signing_key "$FOLDER/jwt.pem"; fi
   chmod 0644 "$FOLDER"/*
   say "the secrets are in $FOLDER: back them up, and commit them nowhere"
-}
-
-make_signing_key() {
-  # RS256: PostgREST verifies it several times faster than ES256.
-  openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$1.new" 2> /dev/null
-  mv "$1.new" "$1"
 }
 
 main

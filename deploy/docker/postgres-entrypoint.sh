@@ -29,6 +29,7 @@ main() {
   make_folders
   rm -f "$SERVING"
   take_secrets
+  make_signing_keys
   make_seal_keys
   load_secrets
   if [ ! -f "$DATA/PG_VERSION" ]; then

@@ -2,7 +2,7 @@
 # shellcheck shell=bash disable=SC2034
 
 ROOT=${KIJKO_ROOT:-/opt/kijko}
-for part in ui config seal_keys cluster stack secrets; do
+for part in ui config key_file signing_keys seal_keys cluster stack keys secrets; do
   # shellcheck source=/dev/null
   . "$ROOT/scripts/$part.sh"
 done
@@ -16,6 +16,22 @@ PG_BIN=$PG_PREFIX/lib/postgresql/15/bin
 BUILD_PREFIX=$PG_PREFIX
 # The shared load_secrets makes this one for tests; here the sidecar has Stripe's own from a file, and the database none.
 make_stripe_secret() { :; }
+
+# Every PostgREST of every container of these names. A name that is not found counts as one that knows no key.
+postgrest_addresses() {
+  local host addresses address
+  for host in ${KIJKO_POSTGREST-rest:3000 login:3000}; do
+    addresses=$(getent ahosts "${host%:*}" | awk '$2 == "STREAM" { print $1 }') || addresses=''
+    for address in ${addresses:-"${host%:*}"}; do printf '%s:%s\n' "$address" "${host##*:}"; done
+  done
+}
+
+# A container cannot signal another one.
+reload_postgrest_keys() {
+  say "now, on the host: docker compose kill -s SIGUSR2 rest login"
+  return 1
+}
+
 SECRET_FILES=${KIJKO_SECRET_FILES:-/run/secrets}
 # Made when the server that answers clients is about to start: the cluster's first start, which applies sql/platform, is not it.
 SERVING=$RUN/serving
@@ -31,8 +47,5 @@ take_secrets() {
       printf 'KIJKO_%s_PASSWORD=%q\n' "$name" "$(cat "$file")"
     done > "$SECRETS/passwords.new"
     mv "$SECRETS/passwords.new" "$SECRETS/passwords"
-    [ -r "$SECRET_FILES/jwt.pem" ] || fail "the secret file $SECRET_FILES/jwt.pem is missing or not readable: see deploy/docker/make-secrets.sh"
-    cat "$SECRET_FILES/jwt.pem" > "$SECRETS/jwt.pem.new"
-    mv "$SECRETS/jwt.pem.new" "$SECRETS/jwt.pem"
   )
 }

@@ -30,19 +30,21 @@ COPY scripts/apt-install.sh /tmp/
 # This script keeps Debian from making a cluster of its own.
 RUN bash /tmp/apt-install.sh postgresql-15 postgresql-15-cron openssl && rm -rf /tmp/apt-install.sh /var/lib/apt/lists/*
 COPY --from=builder /out/usr/ /usr/
-COPY scripts/ui.sh scripts/config.sh scripts/seal_keys.sh scripts/cluster.sh scripts/stack.sh scripts/secrets.sh /opt/kijko/scripts/
+COPY scripts/ui.sh scripts/config.sh scripts/key_file.sh scripts/signing_keys.sh scripts/seal_keys.sh scripts/cluster.sh \
+    scripts/stack.sh scripts/keys.sh scripts/secrets.sh /opt/kijko/scripts/
 COPY sql/platform/ /opt/kijko/sql/platform/
 COPY deploy/docker/postgres-lib.sh /opt/kijko/deploy/docker/
 COPY --chmod=0755 deploy/docker/postgres-entrypoint.sh /usr/local/bin/kijko-entrypoint
 COPY --chmod=0755 deploy/docker/postgres-healthy.sh /usr/local/bin/kijko-healthy
 COPY --chmod=0755 deploy/docker/postgres-api-keys.sh /usr/local/bin/kijko-api-keys
 COPY --chmod=0755 deploy/docker/postgres-psql.sh /usr/local/bin/kijko-psql
+COPY --chmod=0755 deploy/docker/postgres-keys.sh /usr/local/bin/kijko-keys
 COPY --chmod=0755 deploy/docker/postgres-secrets.sh /usr/local/bin/kijko-secrets
-# The keys that seal secrets lie in a volume of their own: a copy of the other one reveals no secret.
-RUN install -d -o postgres -g postgres -m 0700 /var/lib/kijko /var/lib/kijko-seal
+# The keys that sign tokens and seal secrets lie in a volume of their own: a copy of the other one reveals no secret.
+RUN install -d -o postgres -g postgres -m 0700 /var/lib/kijko /var/lib/kijko-keys
 USER 999:999
-ENV LANG=C.UTF-8 KIJKO_SEAL_KEY_FILE=/var/lib/kijko-seal/seal.keys
-VOLUME /var/lib/kijko /var/lib/kijko-seal
+ENV LANG=C.UTF-8 KIJKO_SIGNING_KEY_FILE=/var/lib/kijko-keys/signing.keys KIJKO_SEAL_KEY_FILE=/var/lib/kijko-keys/seal.keys
+VOLUME /var/lib/kijko /var/lib/kijko-keys
 EXPOSE 5432
 # A fast shutdown: open transactions are rolled back, nothing waits for clients to leave.
 STOPSIGNAL SIGINT

@@ -54,6 +54,32 @@ describe('the containers', () => {
     assert.equal(await query(`select rolsuper from pg_roles where rolname = 'postgres'`), 'f');
   });
 
+  it('its signing keys are outside the data, and kijko-keys rotates them', async () => {
+    const keys = async (...args) => {
+      const { code, stdout, stderr } = await run('postgres-keys.sh', args, { KIJKO_YES: '1' });
+      return { code, output: stdout + stderr };
+    };
+    const file = path.join(folder, 'keys/signing.keys');
+    assert.equal(fs.statSync(file).mode & 0o777, 0o600);
+    const signer = () => query(`select kijko.jwks() #>> '{keys,0,kid}'`);
+    const former = await signer();
+    const rotated = await keys('rotate', 'es256');
+    assert.equal(rotated.code, 0, rotated.output);
+    assert.notEqual(await signer(), former);
+    const { stdout } = await run('postgres-api-keys.sh');
+    const [, token] = /^ANON_KEY="([^"]+)"$/m.exec(stdout);
+    assert.equal(JSON.parse(Buffer.from(token.split('.')[0], 'base64url')).kid, await signer());
+    assert.equal((await keys('prune')).code, 1);
+    // A PostgREST that nothing of this container can signal: the key is published, and does not sign until it is known there.
+    const unknown = { KIJKO_YES: '1', KIJKO_POSTGREST: 'no-such-host.invalid:3000' };
+    const current = await signer();
+    const waiting = await run('postgres-keys.sh', ['rotate'], unknown);
+    assert.equal(waiting.code, 1);
+    assert.match(waiting.stderr, /docker compose kill -s SIGUSR2 rest login/);
+    assert.equal(await signer(), current);
+    assert.match((await keys('status')).output, / next /);
+  });
+
   it('the migration job applies everything once and nothing the second time', async () => {
     const first = await migrate();
     assert.equal(first.code, 0, first.stdout + first.stderr);

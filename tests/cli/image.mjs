@@ -33,7 +33,7 @@ export class Image {
     for (const name of IN_TREE) fs.cpSync(path.join(root, name), path.join(tree, name), { recursive: true, filter });
     execFileSync(path.join(root, 'deploy/docker/make-secrets.sh'), [path.join(folder, 'secrets')], { stdio: 'ignore' });
     // The image has a volume for it.
-    fs.mkdirSync(path.join(folder, 'seal'));
+    fs.mkdirSync(path.join(folder, 'keys'));
     if (process.getuid() === 0) execFileSync('chown', ['-R', 'postgres:', folder]);
     this.environment = {
       PATH: process.env.PATH,
@@ -44,7 +44,9 @@ export class Image {
       KIJKO_DB_HOST: '127.0.0.1',
       KIJKO_PG_PREFIX: path.join(process.env.TEST_HOME, 'pgsql'),
       KIJKO_SECRET_FILES: path.join(folder, 'secrets'),
-      KIJKO_SEAL_KEY_FILE: path.join(folder, 'seal/seal.keys'),
+      KIJKO_SIGNING_KEY_FILE: path.join(folder, 'keys/signing.keys'),
+      KIJKO_SEAL_KEY_FILE: path.join(folder, 'keys/seal.keys'),
+      KIJKO_POSTGREST: '', // none runs
     };
   };
 

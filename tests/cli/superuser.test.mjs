@@ -46,7 +46,7 @@ describe('postgres', () => {
   });
 
   it('cannot run programs or read files, among them the signing key', async () => {
-    const key = path.join(home, 'secrets/jwt.pem');
+    const key = path.join(home, 'secrets/signing.keys');
     await denied([`create temp table t (l text)`, `copy t from program 'id'`]);
     await denied([`copy (select 1) to program 'id'`]);
     await denied([`create temp table t (l text)`, `copy t from '${key}'`]);

@@ -21,7 +21,8 @@ class NoRealtime {
   }
 }
 
-function client(key, headers = {}) {
+/** A client with this key, which never refreshes by itself. */
+export function client(key, headers = {}) {
   return createClient(env.API_URL, key, {
     auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
     global: { headers },
