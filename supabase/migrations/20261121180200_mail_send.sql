@@ -290,9 +290,11 @@ begin
   if char_length(dedupe_key) not between 1 and 255 then
     perform kijko.fail('invalid_input', 'dedupe_key: 1 to 255 characters');
   end if;
-  select m.id into known from private.mail_messages as m where m.org_id = sender and m.dedupe_key = mail_send.dedupe_key;
-  if known is not null then
-    return known;
+  if dedupe_key is not null then
+    select m.id into known from private.mail_messages as m where m.org_id = sender and m.dedupe_key = mail_send.dedupe_key;
+    if known is not null then
+      return known;
+    end if;
   end if;
   if sender = kijko.platform_org_id() then
     perform private.mail_charge(address, array['mailbox', 'all']);
