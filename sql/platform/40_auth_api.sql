@@ -142,7 +142,7 @@ declare
     wrong text;
 begin
     if octet_length(body) > (select s.max_body_bytes from auth_api.settings s) then
-        perform auth_api.reject(413, 'payload_too_large', 'Request body too large');
+        perform auth_api.reject(413, 'request_entity_too_large', 'Request body too large');
     end if;
     begin
         parsed := body::jsonb;

@@ -8,7 +8,7 @@ set role supabase_auth_admin;
 
 -- As GoTrue's own pattern. It is ASCII only, so that no two addresses look alike or fall together in lower case. The length of
 -- a domain's labels is checked beside the pattern: Postgres compiles a bounded repeat of 61 in every session anew, and slowly.
-create or replace function auth_api.valid_email(email text) returns text
+create or replace function auth_api.valid_email(email text, malformed integer default 400) returns text
 language plpgsql volatile set search_path = '' as $$
 declare
     trimmed text := lower(btrim(email, E' \t\r\n') collate "C");
@@ -16,16 +16,26 @@ begin
     if coalesce(trimmed, '') = '' then
         perform auth_api.reject(400, 'validation_failed', 'An email address is required');
     elsif octet_length(trimmed) > 255 then
-        perform auth_api.reject(400, 'validation_failed', 'An email address is too long');
+        perform auth_api.reject(malformed, 'validation_failed', 'An email address is too long');
     elsif trimmed collate "C" !~ '^[a-z0-9.!#$%&''*+/=?^_`{|}~-]+@[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$'
         or exists (select from string_to_table(split_part(trimmed, '@', 2), '.') as label where octet_length(label) > 63)
     then
-        perform auth_api.reject(400, 'validation_failed', 'Unable to validate email address: invalid format');
+        perform auth_api.reject(malformed, 'validation_failed', 'Unable to validate email address: invalid format');
     end if;
     return trimmed;
 end
 $$;
-comment on function auth_api.valid_email(text) is 'The address trimmed and in lower case; one that is malformed is refused.';
+comment on function auth_api.valid_email(text, integer) is 'The address trimmed and in lower case; one that is malformed is refused, with the status that GoTrue has at this endpoint.';
+
+create or replace function auth_api.check_one_address(body jsonb) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+begin
+    if coalesce(body ->> 'email', '') <> '' and coalesce(body ->> 'phone', '') <> '' then
+        perform auth_api.reject(400, 'validation_failed', 'Only an email address or phone number should be provided');
+    end if;
+end
+$$;
+comment on function auth_api.check_one_address(jsonb) is 'Refuses a request that names an address and a phone.';
 
 -- Users --------------------------------------------------------------------------------------------------------------------------
 
@@ -88,16 +98,22 @@ language sql stable set search_path = '' as $$
 $$;
 comment on function auth_api.identities_json(uuid) is 'A user''s identities as GoTrue shows them.';
 
+create or replace function auth_api.factor_json(f auth.mfa_factors) returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select jsonb_strip_nulls(jsonb_build_object(
+            'id', f.id,
+            'created_at', auth_api.rfc3339(f.created_at),
+            'updated_at', auth_api.rfc3339(f.updated_at),
+            'status', f.status,
+            'friendly_name', nullif(f.friendly_name, ''),
+            'factor_type', f.factor_type))
+        || jsonb_build_object('phone', coalesce(f.phone, ''), 'last_challenged_at', auth_api.rfc3339(f.last_challenged_at))
+$$;
+comment on function auth_api.factor_json(auth.mfa_factors) is 'A factor as GoTrue shows it.';
+
 create or replace function auth_api.factors_json(user_id uuid) returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp as $$
-    select jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
-        'id', f.id,
-        'created_at', auth_api.rfc3339(f.created_at),
-        'updated_at', auth_api.rfc3339(f.updated_at),
-        'status', f.status,
-        'friendly_name', f.friendly_name,
-        'factor_type', f.factor_type,
-        'last_challenged_at', auth_api.rfc3339(f.last_challenged_at))) order by f.created_at, f.id)
+    select jsonb_agg(auth_api.factor_json(f) order by f.created_at, f.id)
     from auth.mfa_factors f
     where f.user_id = factors_json.user_id
 $$;

@@ -52,6 +52,8 @@ declare
     lifetime integer := (select s.access_token_seconds from auth_api.settings s);
     expires_at bigint := floor(extract(epoch from now()))::bigint + lifetime;
 begin
+    perform kijko.add_header('Sb-Auth-User-Id', u.id::text);
+    perform kijko.add_header('Sb-Auth-Session-Id', session.id::text);
     return jsonb_build_object(
         'access_token', auth_api.access_token(u, session, expires_at),
         'token_type', 'bearer',

@@ -18,6 +18,7 @@ begin
     if (select s.disable_signup from auth_api.settings s) then
         perform auth_api.reject(422, 'signup_disabled', 'Signups not allowed for this instance');
     elsif coalesce(body ->> 'phone', '') <> '' then
+        perform auth_api.check_one_address(body);
         perform auth_api.reject(400, 'phone_provider_disabled', 'Phone signups are disabled');
     elsif coalesce(body ->> 'email', '') = '' then
         return auth_api.signup_anonymous(body);
@@ -46,7 +47,8 @@ language plpgsql volatile set search_path = '' as $$
 declare
     body jsonb := auth_api.parse_body(request_body, '{"refresh_token": "string"}');
 begin
-    if coalesce(body ->> 'refresh_token', '') = '' then
+    -- Other forms are those of other servers.
+    if coalesce(body ->> 'refresh_token', '') !~ '^[a-z0-9]{12}$' then
         perform auth_api.reject(400, 'validation_failed', 'Refresh token is not valid');
     end if;
     perform auth_api.charge_address('refresh');
@@ -62,6 +64,8 @@ begin
         when 'password' then return auth_api.password_grant(request_body);
         when 'refresh_token' then return auth_api.refresh_grant(request_body);
         when 'pkce' then return auth_api.pkce_grant(request_body);
+        when 'id_token' then return auth_api.refusal(400, 'provider_disabled', 'Provider is not enabled');
+        when 'web3' then return auth_api.refusal(422, 'web3_provider_disabled', 'Web3 provider is disabled');
         else return auth_api.refusal(400, 'invalid_credentials', 'unsupported_grant_type');
     end case;
 end

@@ -196,6 +196,7 @@ declare
     u auth.users;
 begin
     if type in ('sms', 'phone_change') or coalesce(body ->> 'phone', '') <> '' then
+        perform auth_api.check_one_address(body);
         perform auth_api.reject(400, 'phone_provider_disabled', 'Phone logins are disabled');
     elsif type not in ('signup', 'email_change') then
         perform auth_api.reject(400, 'validation_failed', 'Missing one of these types: signup, email_change, sms, phone_change');

@@ -73,7 +73,7 @@ comment on function auth_api.expired(boolean) is 'The one answer to a wrong, use
 create or replace function auth_api.verify_client(request_body text) returns json
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
-    body jsonb := auth_api.parse_body(request_body, '{"type": "string", "token_hash": "string", "token": "string", "email": "string", "phone": "string"}');
+    body jsonb := auth_api.parse_body(request_body, '{"type": "string", "token_hash": "string", "token": "string", "email": "string", "phone": "string", "redirect_to": "string"}');
     types auth.one_time_token_type[] := auth_api.types_of_action(body ->> 'type');
     by_link boolean := coalesce(body ->> 'token_hash', '') <> '';
     address text;
@@ -81,7 +81,7 @@ declare
     used record;
     u auth.users;
 begin
-    if by_link and coalesce(body ->> 'email', '') || coalesce(body ->> 'phone', '') || coalesce(body ->> 'token', '') <> '' then
+    if by_link and coalesce(body ->> 'email', '') || coalesce(body ->> 'phone', '') || coalesce(body ->> 'token', '') || coalesce(body ->> 'redirect_to', '') <> '' then
         perform auth_api.reject(400, 'validation_failed', 'Only the token_hash and type should be provided');
     elsif not by_link and coalesce(body ->> 'token', '') = '' then
         perform auth_api.reject(400, 'validation_failed', 'Verify requires a token or a token hash');
@@ -90,7 +90,7 @@ begin
     if by_link then
         id := auth_api.token_of_link(body ->> 'token_hash', types);
     else
-        address := auth_api.valid_email(body ->> 'email');
+        address := auth_api.valid_email(body ->> 'email', malformed => 422);
         perform auth_api.charge('auth:code:' || md5(address), (select s.codes_per_hour from auth_api.settings s), '1 hour');
         id := auth_api.token_of_code(address, types, body ->> 'token');
     end if;

@@ -86,7 +86,7 @@ begin
     elsif auth_api.is_banned(u) then
         perform auth_api.reject(403, 'user_banned', 'User is banned');
     end if;
-    return (auth_api.open_session(u, flow.authentication_method)::jsonb || '{"provider_token": null, "provider_refresh_token": null}')::json;
+    return auth_api.open_session(u, flow.authentication_method);
 end
 $$;
 comment on function auth_api.pkce_grant(text) is 'POST /token?grant_type=pkce: exchanges the code of a redirect for a session.';

@@ -85,6 +85,7 @@ begin
     if coalesce(body ->> 'email', '') <> '' and coalesce(body ->> 'channel', '') <> '' then
         perform auth_api.reject(400, 'validation_failed', 'Channel should only be specified with Phone OTP');
     elsif coalesce(body ->> 'phone', '') <> '' then
+        perform auth_api.check_one_address(body);
         perform auth_api.reject(400, 'phone_provider_disabled', 'Unsupported phone provider');
     end if;
     address := auth_api.valid_email(body ->> 'email');

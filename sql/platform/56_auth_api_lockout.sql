@@ -187,6 +187,7 @@ declare
     valid boolean;
 begin
     if coalesce(body ->> 'phone', '') <> '' then
+        perform auth_api.check_one_address(body);
         perform auth_api.reject(422, 'phone_provider_disabled', 'Phone logins are disabled');
     elsif coalesce(address, '') = '' then
         perform auth_api.reject(400, 'validation_failed', 'missing email or phone');

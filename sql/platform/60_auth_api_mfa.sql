@@ -168,6 +168,11 @@ begin
         perform auth_api.reject(422, 'mfa_factor_not_found', 'MFA factor with the provided challenge ID not found');
     end if;
     body := auth_api.parse_body(request_body, '{"challenge_id": "string", "code": "string"}');
+    if coalesce(body ->> 'code', '') = '' then
+        perform auth_api.reject(400, 'validation_failed', 'Code needs to be non-empty');
+    elsif not auth_api.is_uuid(body ->> 'challenge_id') then
+        perform auth_api.reject(400, 'bad_json', 'Could not parse request body as JSON: challenge_id must be a UUID');
+    end if;
     perform auth_api.charge('auth:factor:' || factor.id, 10, '15 minutes');
     challenge := auth_api.open_challenge(factor, body ->> 'challenge_id');
     found_step := auth_api.totp_step(kijko.unseal(factor.secret, auth_api.totp_context(factor.id)), body ->> 'code',
@@ -236,7 +241,7 @@ declare
     factor auth.mfa_factors := auth_api.find_factor(u, factor_id);
 begin
     perform auth_api.remove_factor(factor);
-    return jsonb_build_object('id', factor.id);
+    return auth_api.factor_json(factor);
 end
 $$;
 comment on function auth_api.admin_delete_factor(text, text) is 'DELETE /admin/users/{id}/factors/{id}: for who has lost the app and the recovery codes.';

@@ -18,6 +18,28 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function auth_api.route(text, text) is 'The route of a request, and the ids in its path.';
 
+-- With GoTrue's code where it has one for a feature that is switched off: here these features do not exist.
+create or replace function auth_api.nothing_there(route text) returns json
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    path constant text := split_part(route, ' ', 2);
+begin
+    if route = 'GET /authorize' then
+        return auth_api.refusal(400, 'validation_failed', 'Unsupported provider: provider is not enabled');
+    elsif path ~ '^(/admin/users/[^/]+)?/passkeys(/|$)' then
+        return auth_api.refusal(404, 'passkey_disabled', 'Passkeys are disabled');
+    elsif path ~ '^/sso(/|$)' then
+        return auth_api.refusal(404, 'saml_provider_disabled', 'SAML 2.0 is disabled');
+    elsif path ~ '^/user/identities/' then
+        return auth_api.refusal(404, 'manual_linking_disabled', 'Manual linking is disabled');
+    elsif path ~ '^(/user|/admin)?/oauth(/|$)' or path ~ '^/admin/custom-providers(/|$)' then
+        return auth_api.refusal(404, 'feature_disabled', 'This feature is disabled');
+    end if;
+    return auth_api.refusal(404, 'not_found', format('there is nothing at %s', route));
+end
+$$;
+comment on function auth_api.nothing_there(text) is 'Refuses a route that does not exist.';
+
 create or replace function auth_api.dispatch_admin(route text, ids text[], query jsonb, body text) returns json
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 begin
@@ -32,7 +54,7 @@ begin
         when 'DELETE /admin/users/{id}' then return auth_api.admin_delete(ids[1], body);
         when 'GET /admin/users/{id}/factors' then return auth_api.admin_factors(ids[1]);
         when 'DELETE /admin/users/{id}/factors/{id}' then return auth_api.admin_delete_factor(ids[1], ids[2]);
-        else return auth_api.refusal(404, 'not_found', format('there is nothing at %s', route));
+        else return auth_api.nothing_there(route);
     end case;
 end
 $$;
@@ -51,7 +73,7 @@ begin
         when 'DELETE /factors/recovery-codes' then return auth_api.delete_recovery_codes();
         when 'POST /factors/recovery-codes/verify' then return auth_api.verify_recovery_code(body);
         when 'POST /factors/recovery-codes/regenerate' then return auth_api.regenerate_recovery_codes();
-        else return auth_api.refusal(404, 'not_found', format('there is nothing at %s', route));
+        else return auth_api.nothing_there(route);
     end case;
 end
 $$;
@@ -86,7 +108,7 @@ begin
         when 'GET /settings' then return auth_api.get_settings();
         when 'GET /health' then return auth_api.health();
         when 'GET /.well-known/jwks.json' then return auth_api.get_jwks();
-        else return auth_api.refusal(404, 'not_found', format('there is nothing at %s %s', method, path));
+        else return auth_api.nothing_there(request.route);
     end case;
 end
 $$;

@@ -54,7 +54,7 @@ test('errors: the codes of login and their HTTP status', () => {
     files('sql/platform/*_auth_api*.sql')
       .map(read)
       .flatMap((text) => [
-        ...[...text.matchAll(/\b([45]\d\d), '([a-z_]+)'/g)].map(([, status, code]) => `${code} ${status}`),
+        ...[...text.matchAll(/\b([45]\d\d), '([a-z0-9_]+)'/g)].map(([, status, code]) => `${code} ${status}`),
         ...[...text.matchAll(/\breject_too_many\([^']*'([a-z_]+)'/g)].map(([, code]) => `${code} 429`),
       ]),
   );
