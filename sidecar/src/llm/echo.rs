@@ -14,7 +14,10 @@ use super::{
 /// A longer delay is cut: delays are for tests that interrupt them, and must not hold a worker.
 const MAX_DELAY: Duration = Duration::from_secs(600);
 
-/// Answers `echo/…`. Parameter `delay_ms` makes it slow.
+/// How often a slow answer grows.
+const STEP: Duration = Duration::from_millis(200);
+
+/// Answers `echo/…`. Parameter `delay_ms` makes it slow: the words come one after the other.
 #[derive(Debug, Clone, Copy)]
 pub struct Echo;
 
@@ -34,7 +37,7 @@ impl Provider for Echo {
                 .get("delay_ms")
                 .and_then(Value::as_u64)
                 .unwrap_or(0);
-            tokio::time::sleep(Duration::from_millis(delay).min(MAX_DELAY)).await;
+            speak(&request, Duration::from_millis(delay).min(MAX_DELAY)).await;
             let usage = words(&request.prompt);
             Ok(Completion {
                 text: request.prompt,
@@ -43,6 +46,23 @@ impl Provider for Echo {
                 finish_reason: Some("stop".to_owned()),
             })
         })
+    }
+}
+
+/// Tells the prompt piece by piece for this long.
+async fn speak(request: &CompletionRequest, delay: Duration) {
+    let words: Vec<&str> = request
+        .prompt
+        .split_inclusive(char::is_whitespace)
+        .collect();
+    let steps = delay.div_duration_f64(STEP).ceil().max(1.0) as usize;
+    let step = delay / u32::try_from(steps).unwrap_or(u32::MAX);
+    let mut told = 0;
+    for n in 1..=steps {
+        tokio::time::sleep(step).await;
+        let until = words.len() * n / steps;
+        request.progress.push_text(&words[told..until].concat());
+        told = until;
     }
 }
 
@@ -90,5 +110,24 @@ mod tests {
             .await
             .unwrap();
         assert!(start.elapsed() >= Duration::from_millis(50));
+    }
+
+    #[tokio::test]
+    async fn a_slow_answer_comes_in_pieces() {
+        let request = request(&"word ".repeat(50), json!({"delay_ms": 10_000}));
+        let progress = request.progress.clone();
+        let begins = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                match progress.take_text() {
+                    text if text.is_empty() => {}
+                    text => return text,
+                }
+            }
+        };
+        tokio::select! {
+            _ = Echo.complete(request) => panic!("the answer came at once"),
+            text = begins => assert!(text.starts_with("word ") && text.len() < 250),
+        }
     }
 }

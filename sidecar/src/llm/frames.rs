@@ -124,6 +124,7 @@ impl FrameReader {
             length += match piece {
                 Piece::Text(text) => {
                     self.seen.text.push_str(text);
+                    self.progress.push_text(text);
                     text.len()
                 }
                 Piece::Thinking(text) => text.len(),

@@ -70,7 +70,11 @@ pub struct CallState {
 
 /// Shared between a call and its handler, which settles it when it is dropped.
 #[derive(Debug, Clone, Default)]
-pub struct Progress(Arc<Mutex<CallState>>);
+pub struct Progress {
+    state: Arc<Mutex<CallState>>,
+    /// Apart from the state, which is copied.
+    text: Arc<Mutex<String>>,
+}
 
 impl Progress {
     /// A copy of the state.
@@ -83,7 +87,21 @@ impl Progress {
         change(&mut self.lock());
     }
 
+    /// Adds to the text of the answer.
+    pub fn push_text(&self, text: &str) {
+        self.lock_text().push_str(text);
+    }
+
+    /// The text that came since the last time.
+    pub fn take_text(&self) -> String {
+        std::mem::take(&mut *self.lock_text())
+    }
+
     fn lock(&self) -> MutexGuard<'_, CallState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_text(&self) -> MutexGuard<'_, String> {
+        self.text.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -19,6 +19,7 @@ use super::{
     metrics::CallSeries,
     output::{outcome, settlement, wants_json},
     store::{Execution, Reservation, Store},
+    text::TextWriter,
 };
 use crate::{
     llm::{
@@ -119,7 +120,8 @@ impl ExecutionHandler {
             .await?;
         let progress = request.progress.clone();
         let mut call = self.series.call(provider.name(), progress.clone());
-        let answer = provider.complete(request).await;
+        let text = TextWriter::new(&self.store, queue, job, progress.clone());
+        let answer = text.beside(provider.complete(request)).await;
         if let Ok(completion) = &answer {
             progress.update(|state| {
                 state.usage = completion.usage;

@@ -4,6 +4,7 @@ mod handlers;
 mod metrics;
 mod output;
 mod store;
+mod text;
 mod vendor_health;
 
 use std::sync::Arc;

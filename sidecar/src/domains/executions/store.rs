@@ -103,6 +103,21 @@ impl Store {
             .await
     }
 
+    /// Appends a piece to the text of a running execution; false when the job is no longer ours. Repeating it for the same piece
+    /// is harmless.
+    pub(super) async fn stream_text(
+        &self,
+        queue: &Queue,
+        job: &Job,
+        seq: i32,
+        text: &str,
+    ) -> Result<bool, DbError> {
+        let sql = "select private.executions_stream_text($1, $2, $3, $4, $5)";
+        self.db
+            .scalar(sql, &[&queue.worker(), &job.id, &job.attempt, &seq, &text])
+            .await
+    }
+
     /// Output, tokens, cost, metering and the job's end in one transaction; false when it was not taken as a success.
     pub(super) async fn finish(
         &self,

@@ -5,6 +5,7 @@ mod calls;
 mod costs;
 mod failures;
 mod results;
+mod text;
 
 use std::{
     path::PathBuf,
