@@ -80,6 +80,8 @@ create index jobs_due_idx on public.jobs (kind, run_at) where status = 'queued' 
 create index jobs_lane_idx on public.jobs (org_id, priority, kind, (coalesce(concurrency_key, '')), run_at) where status = 'queued';
 create index jobs_lease_idx on public.jobs (locked_until, org_id) where status = 'running' and attempt >= 0;
 create index jobs_dead_idx on public.jobs (kind) where status = 'dead';
+-- An organization's list of what failed, which is rare among millions.
+create index jobs_dead_org_id_idx on public.jobs (org_id, created_at desc, id desc) where status = 'dead';
 create unique index jobs_unique_key on public.jobs (org_id, kind, unique_key)
   where unique_key is not null and status in ('queued', 'running');
 create index jobs_org_id_idx on public.jobs (org_id, created_at);

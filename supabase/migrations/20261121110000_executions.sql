@@ -141,13 +141,10 @@ begin
     return old;
   end if;
   update public.executions as e set managers_only = true where e.org_id = old.org_id and e.project_id = old.id;
-  -- In this order: what ends meanwhile has waited above, and a fold that holds deltas has ended before its rollups are read.
-  update private.execution_deltas as d set managers_only = true where d.org = old.org_id and d.project_id = old.id;
-  update private.execution_rollups as r set managers_only = true where r.org = old.org_id and r.project_id = old.id;
   return old;
 end
 $$;
-comment on function private.executions_keep_private() is 'Trigger: executions that a private project hid stay hidden when it is deleted, also what its open ones will write, and so do their statistics. Definer: users only read executions.';
+comment on function private.executions_keep_private() is 'Trigger: executions that a private project hid stay hidden when it is deleted, also what its open ones will write. Definer: users only read executions.';
 -- Its name sorts after projects_jobs, which locks and hides the jobs first.
 create trigger projects_keep_private before delete on public.projects
   for each row when (old.visibility = 'private') execute function private.executions_keep_private();

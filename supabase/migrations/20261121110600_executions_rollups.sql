@@ -296,3 +296,22 @@ comment on function private.executions_forget_organization() is 'Trigger: delete
 -- Its name sorts after the triggers of foreign keys, so the executions are gone and no more of them end.
 create trigger organizations_execution_counts after delete on public.organizations
   for each row execute function private.executions_forget_organization();
+
+create function private.executions_keep_counts_private() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- With their organization all of them are deleted.
+  if not exists (select 1 from public.organizations as o where o.id = old.org_id) then
+    return old;
+  end if;
+  -- In this order: a fold that holds deltas has ended before its rollups are read.
+  update private.execution_deltas as d set managers_only = true where d.org = old.org_id and d.project_id = old.id;
+  update private.execution_rollups as r set managers_only = true where r.org = old.org_id and r.project_id = old.id;
+  return old;
+end
+$$;
+comment on function private.executions_keep_counts_private() is 'Trigger: statistics that a private project hid stay hidden when it is deleted. Definer: a user who may delete a project holds no right on them.';
+-- Its name sorts after projects_keep_private, which waits for executions that are ending. So their deltas are seen here.
+create trigger projects_keep_private_counts before delete on public.projects
+  for each row when (old.visibility = 'private') execute function private.executions_keep_counts_private();

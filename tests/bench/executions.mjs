@@ -66,7 +66,7 @@ async function load({ org, skills, member, reflex }, from, to) {
   }
   await query(
     `insert into public.jobs (id, org_id, kind, status, created_at, finished_at)
-     select gen_random_uuid(), $1, 'bench', 'succeeded', now() - ($4::bigint - n) * interval '3 seconds', now()
+     select gen_random_uuid(), $1, 'bench', case when n % 200 = 0 then 'dead' else 'succeeded' end, now() - ($4::bigint - n) * interval '3 seconds', now()
      from generate_series($2::bigint, $3::bigint) as n`,
     [org, from, to, MANY],
   );
@@ -92,6 +92,11 @@ function lists({ org, skills, member, reflex }, cursor) {
     page('of a member', 'and created_by = $2', member),
     page('in four hours', 'and created_at >= $2 and created_at < $3', new Date(Date.now() - 5 * 36e5), new Date(Date.now() - 36e5)),
     { title: 'the most expensive', text: `${LIST} order by cost_microusd desc, id desc limit 20`, values: [org] },
+    {
+      title: 'failed jobs',
+      text: `select id, kind, status, created_at from public.jobs where org_id = $1 and status = 'dead' order by created_at desc, id desc limit 20`,
+      values: [org],
+    },
     {
       title: 'jobs, first page',
       text: 'select id, kind, status, created_at from public.jobs where org_id = $1 order by created_at desc, id desc limit 20',

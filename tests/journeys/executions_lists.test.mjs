@@ -60,7 +60,10 @@ describe('executions for a frontend', () => {
   test('an unauthenticated caller sees and calls nothing', async () => {
     await assertAnonymousSeesNothing(['executions', 'execution_text_chunks']);
     for (const [name, body] of Object.entries(CALLS)) {
-      const answer = await anonymous('POST', `/rest/v1/rpc/${name}`, { body: body(run.id) });
+      const answer = await anonymous('POST', `/rest/v1/rpc/${name}`, {
+        body: body(run.id),
+        headers: { 'Content-Type': 'application/json' },
+      });
       assert.deepEqual([answer.status, answer.body.code], [401, '42501'], name);
     }
   });
