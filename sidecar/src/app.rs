@@ -6,10 +6,11 @@ use crate::domains;
 pub use crate::service::SERVICE;
 
 /// The domains. A new one is a folder under `domains/` and a line here.
-pub const DOMAINS: [FromEnv; 4] = [
+pub const DOMAINS: [FromEnv; 5] = [
     domains::executions::from_env,
     domains::mail::from_env,
     domains::reflexes::from_env,
+    domains::skills::from_env,
     domains::stripe::from_env,
 ];
 
@@ -51,6 +52,7 @@ pub(crate) mod test {
         Context {
             db: Db::new(&settings.database).expect("a pool"),
             max_body_bytes: settings.http.max_body_bytes,
+            runs_jobs: true,
         }
     }
 
@@ -105,6 +107,7 @@ mod tests {
             "execution.anthropic",
             "execution.echo",
             "reflex_delivery",
+            "skill_check",
         ];
         assert_eq!(assembly.kinds, kinds);
     }

@@ -202,6 +202,25 @@ export const FUNCTIONS = {
   },
   'revoke_api_key(id)': { call: (w) => ({ id: w.keys.spare.id }), 'call:personal': (w) => ({ id: w.keys.perskey.id }) },
   'create_organization(name)': { call: () => ({ name: 'New' }) },
+  'delete_skills(ids)': { call: (w) => ({ ids: [w.skill] }), 'call:private': (w) => ({ ids: [w.secretSkill] }) },
+  'diff_skill_versions(skill_id,from_version,to_version)': {
+    call: (w) => ({ skill_id: w.skill, from_version: 1 }),
+    'call:private': (w) => ({ skill_id: w.secretSkill, from_version: 1 }),
+  },
+  'duplicate_skill(skill_id,name)': { call: (w) => ({ skill_id: w.skill }), 'call:private': (w) => ({ skill_id: w.secretSkill }) },
+  'export_skills(ids)': { call: () => ({}), 'call:private': (w) => ({ ids: [w.secretSkill] }) },
+  'import_skills(document,on_conflict)': {
+    call: () => ({ document: { format: 'kijko.skills', version: 1, skills: [{ name: 'New', prompt_template: 'x' }] } }),
+  },
+  'restore_skill_version(skill_id,version)': {
+    call: (w) => ({ skill_id: w.skill, version: 1 }),
+    'call:private': (w) => ({ skill_id: w.secretSkill, version: 1 }),
+  },
+  'search_skills(q,tags,project_id,enabled,n,skip)': { call: () => ({ q: 'shared' }), 'call:private': () => ({ q: 'secret' }) },
+  'update_skills(ids,enabled,project_id,clear_project)': {
+    call: (w) => ({ ids: [w.skill], enabled: false }),
+    'call:private': (w) => ({ ids: [w.secretSkill], enabled: false }),
+  },
   'decline_invitation(token)': { call: (w) => ({ token: w.token }) },
   'execute_skill(skill_id,input,idempotency_key)': {
     call: (w) => ({ skill_id: w.skill, input: { n: '1' } }),

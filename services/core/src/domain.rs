@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use axum::Router;
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Reader,
@@ -22,7 +24,12 @@ pub struct Domain {
     pub series: Vec<Arc<dyn Series>>,
     /// Checks of `/ready`.
     pub checks: Vec<Arc<dyn Check>>,
+    /// What goes on beside requests and jobs.
+    pub background: Vec<Background>,
 }
+
+/// Work that begins with the service and goes on until the token is cancelled.
+pub type Background = Box<dyn FnOnce(CancellationToken) -> BoxFuture<'static, ()> + Send>;
 
 /// What a domain is made with.
 #[derive(Debug, Clone)]
@@ -31,6 +38,8 @@ pub struct Context {
     pub db: Db,
     /// Larger request bodies are refused.
     pub max_body_bytes: usize,
+    /// Whether this process runs jobs; otherwise it only serves HTTP.
+    pub runs_jobs: bool,
 }
 
 /// Why a domain cannot be made; it ends the start.

@@ -11,7 +11,7 @@ use crate::{
     db::{
         DatabaseConfig, DatabaseSeries, Db, DbError, Listener, SessionCheck, Wakeups, check_session,
     },
-    domain::{Context, Domain, SetupError},
+    domain::{Background, Context, Domain, SetupError},
     http::{HttpSeries, Server, operators, public},
     jobs::{
         Queue, Registry, Worker,
@@ -81,6 +81,8 @@ pub struct Assembly {
     pub kinds: Vec<String>,
     /// The series of `/metrics`.
     pub metrics: Arc<Metrics>,
+    /// What goes on beside requests and jobs.
+    pub background: Vec<Background>,
 }
 
 /// Makes every part. Nothing is connected yet.
@@ -97,6 +99,7 @@ pub fn assemble(settings: Settings, stop: &CancellationToken) -> Result<Assembly
     let context = Context {
         db: db.clone(),
         max_body_bytes: http.max_body_bytes,
+        runs_jobs: worker.concurrency > 0,
     };
     let domains = domains
         .into_iter()
@@ -146,6 +149,7 @@ pub fn assemble(settings: Settings, stop: &CancellationToken) -> Result<Assembly
         wakeups,
         kinds,
         metrics,
+        background: parts.background,
     })
 }
 
@@ -156,6 +160,7 @@ struct Parts {
     jobs: Registry,
     series: Vec<Arc<dyn Series>>,
     checks: Vec<Arc<dyn Check>>,
+    background: Vec<Background>,
 }
 
 impl Parts {
@@ -166,6 +171,7 @@ impl Parts {
             parts.jobs.merge(domain.jobs);
             parts.series.extend(domain.series);
             parts.checks.extend(domain.checks);
+            parts.background.extend(domain.background);
         }
         parts
     }
@@ -232,7 +238,17 @@ pub async fn run_until(
     ] {
         parts.spawn(serve(socket, router, grace, stop.clone()));
     }
+    for background in assembly.background {
+        parts.spawn(go_on(background, stop.clone()));
+    }
     supervise(parts, &stop).await
+}
+
+/// Background work that has ended is no reason to end the service.
+async fn go_on(background: Background, stop: CancellationToken) -> Result<(), StartError> {
+    background(stop.clone()).await;
+    stop.cancelled().await;
+    Ok(())
 }
 
 async fn listen(

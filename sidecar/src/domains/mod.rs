@@ -12,4 +12,5 @@
 pub mod executions;
 pub mod mail;
 pub mod reflexes;
+pub mod skills;
 pub mod stripe;

@@ -48,6 +48,8 @@ fn serve(requests: impl BufRead, mut answers: impl Write) -> io::Result<()> {
             Ok(Request::Map(request)) => {
                 answer(&mut answers, &Ok::<_, PromptError>(mapping::map(&request)))?;
             }
+            Ok(Request::Template(template)) => answer(&mut answers, &template::check(&template))?,
+            Ok(Request::Schema(schema)) => answer(&mut answers, &schema::check_schema(&schema))?,
             Err(error) => {
                 let reason = format!("the request is malformed: {error}");
                 answer(&mut answers, &Err::<(), _>(PromptError::Sandbox(reason)))?;
@@ -76,15 +78,32 @@ mod tests {
 
     #[test]
     fn one_line_in_one_line_out() {
-        let requests = "{\"prompt\":{\"template\":\"a\\n{{ x }}\",\"input\":{\"x\":1},\"schema\":{}}}\nnot json\n";
+        let requests = [
+            r#"{"prompt":{"template":"a\n{{ x }}","input":{"x":1},"schema":{}}}"#,
+            r#"{"template":"{{ x"}"#,
+            r#"{"template":"{{ x }}"}"#,
+            r#"{"schema":{"type":"strnig"}}"#,
+            r#"{"schema":{"type":"string"}}"#,
+            "not json",
+        ];
         let mut answers = Vec::new();
-        serve(requests.as_bytes(), &mut answers).unwrap();
-        let answers: Vec<Result<String, PromptError>> = String::from_utf8(answers)
-            .unwrap()
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
+        serve(requests.join("\n").as_bytes(), &mut answers).unwrap();
+        let answers = String::from_utf8(answers).unwrap();
+        let answers: Vec<&str> = answers.lines().collect();
+        let prompt: Result<String, PromptError> = serde_json::from_str(answers[0]).unwrap();
+        assert_eq!(prompt, Ok("a\n1".to_owned()));
+        let codes: Vec<Option<&str>> = answers[1..]
+            .iter()
+            .map(|line| serde_json::from_str::<Result<(), PromptError>>(line).unwrap())
+            .map(|answer| answer.err().map(|error| error.code()))
             .collect();
-        assert_eq!(answers[0], Ok("a\n1".to_owned()));
-        assert!(matches!(answers[1], Err(PromptError::Sandbox(_))));
+        let expected = [
+            Some("template_error"),
+            None,
+            Some("invalid_schema"),
+            None,
+            Some("internal"),
+        ];
+        assert_eq!(codes, expected);
     }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, ChildStdin, ChildStdout, Command},
@@ -68,6 +69,17 @@ impl Sandbox {
     /// Filters an event and maps it to an input. If the caller drops the future, the child is killed.
     pub async fn map(&self, request: &MappingRequest) -> Result<Mapped, PromptError> {
         self.ask(RequestRef::Map(request)).await
+    }
+
+    /// Whether this is a template.
+    pub async fn check_template(&self, template: &str) -> Result<(), PromptError> {
+        self.ask(RequestRef::Template(template)).await
+    }
+
+    /// Whether this is a JSON schema.
+    pub async fn check_schema(&self, schema: &Value) -> Result<(), PromptError> {
+        let checked = self.ask(RequestRef::Schema(schema)).await;
+        checked.map_err(PromptError::of_schema)
     }
 
     async fn ask<T: DeserializeOwned>(&self, request: RequestRef<'_>) -> Result<T, PromptError> {

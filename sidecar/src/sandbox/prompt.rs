@@ -35,6 +35,14 @@ pub enum PromptError {
 }
 
 impl PromptError {
+    /// Whose fault it is when a child was stopped: the template's, or the schema's if it had only that.
+    pub(super) fn of_schema(self) -> Self {
+        match self {
+            Self::Template(message) => Self::InvalidSchema(format!("input_schema: {message}")),
+            other => other,
+        }
+    }
+
     /// The name that executions carry in `error_code`.
     pub fn code(&self) -> &'static str {
         match self {

@@ -1,6 +1,7 @@
 //! What a child is asked, one line each. The answer is a `Result` whose error is [`PromptError`](super::PromptError).
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{mapping::MappingRequest, prompt::PromptRequest};
 
@@ -9,6 +10,10 @@ use super::{mapping::MappingRequest, prompt::PromptRequest};
 pub(super) enum Request {
     Prompt(PromptRequest),
     Map(MappingRequest),
+    /// Whether this is a template.
+    Template(String),
+    /// Whether this is a JSON schema.
+    Schema(Value),
 }
 
 /// The same, borrowed by who asks.
@@ -17,4 +22,6 @@ pub(super) enum Request {
 pub(super) enum RequestRef<'a> {
     Prompt(&'a PromptRequest),
     Map(&'a MappingRequest),
+    Template(&'a str),
+    Schema(&'a Value),
 }

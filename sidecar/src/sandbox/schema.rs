@@ -1,6 +1,6 @@
 //! Checking an input against a skill's JSON schema.
 
-use jsonschema::PatternOptions;
+use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 
 use super::prompt::PromptError;
@@ -18,12 +18,14 @@ const BACKTRACKS: usize = 200_000;
 /// Compiled patterns and what they cache, in bytes.
 const PATTERN_BYTES: usize = 16 << 20;
 
+/// Whether this is a JSON schema.
+pub(super) fn check_schema(schema: &Value) -> Result<(), PromptError> {
+    validator(schema).map(drop)
+}
+
 /// Nothing is fetched (the crate is built without resolvers), and patterns are bounded.
-pub(super) fn check(schema: &Value, input: &Value) -> Result<(), PromptError> {
-    if schema.is_null() {
-        return Ok(());
-    }
-    let validator = jsonschema::options()
+fn validator(schema: &Value) -> Result<Validator, PromptError> {
+    jsonschema::options()
         .with_pattern_options(
             PatternOptions::fancy_regex()
                 .backtrack_limit(BACKTRACKS)
@@ -33,7 +35,15 @@ pub(super) fn check(schema: &Value, input: &Value) -> Result<(), PromptError> {
         .build(schema)
         .map_err(|error| {
             PromptError::InvalidSchema(format!("input_schema: {}", short(&error.to_string())))
-        })?;
+        })
+}
+
+/// Whether the input matches the schema.
+pub(super) fn check(schema: &Value, input: &Value) -> Result<(), PromptError> {
+    if schema.is_null() {
+        return Ok(());
+    }
+    let validator = validator(schema)?;
     let mut violations = validator.iter_errors(input);
     let named: Vec<String> = violations
         .by_ref()

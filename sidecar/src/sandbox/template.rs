@@ -16,6 +16,14 @@ const FUEL: u64 = 500_000;
 /// The longest prompt; above the context window of any model by far.
 pub(super) const MAX_PROMPT_BYTES: usize = 4 << 20;
 
+/// Whether this is a template. Names of filters and variables are looked up when it is rendered.
+pub(super) fn check(template: &str) -> Result<(), PromptError> {
+    match Environment::new().template_from_named_str("prompt", template) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(explain(&error)),
+    }
+}
+
 /// Both `{{ topic }}` and `{{ input.topic }}` work. The name `input` always means the whole.
 pub(super) fn render(template: &str, input: &serde_json::Value) -> Result<String, PromptError> {
     let (variables, written) = value::context(input);

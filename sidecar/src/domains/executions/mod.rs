@@ -3,6 +3,7 @@
 mod handlers;
 mod metrics;
 mod output;
+mod providers;
 mod store;
 mod text;
 mod vendor_health;
@@ -31,8 +32,9 @@ fn domain(config: &LlmConfig, context: &Context) -> Result<Domain, SetupError> {
         Models::new(config).map_err(|error| format!("the model vendor's client: {error}"))?;
     let sandbox = Sandbox::of_this_program().map_err(|error| format!("the sandbox: {error}"))?;
     let series = Arc::new(CallSeries::default());
+    let providers = models.names();
     let check = ModelCheck {
-        providers: models.names(),
+        providers: providers.clone(),
         calls: series.clone(),
     };
     let handler = ExecutionHandler::new(
@@ -48,5 +50,11 @@ fn domain(config: &LlmConfig, context: &Context) -> Result<Domain, SetupError> {
         ..Domain::default()
     };
     Arc::new(handler).register(&mut domain.jobs);
+    if context.runs_jobs {
+        let store = Store::new(context.db.clone());
+        domain
+            .background
+            .push(providers::report_until_stopped(store, providers));
+    }
     Ok(domain)
 }

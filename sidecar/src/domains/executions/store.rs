@@ -59,6 +59,12 @@ impl Store {
         Self { db }
     }
 
+    /// Tells the database which providers this process has keys for.
+    pub(super) async fn report_providers(&self, providers: &[&str]) -> Result<(), DbError> {
+        let sql = "select private.models_report_providers($1)";
+        self.db.query(sql, &[&providers]).await.map(drop)
+    }
+
     /// Starts an execution; `None` when there is nothing to do.
     pub(super) async fn start(
         &self,

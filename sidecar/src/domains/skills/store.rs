@@ -1,0 +1,56 @@
+//! The database functions of skills; the only SQL of this domain.
+
+use kijko_core::{
+    db::{Db, DbError},
+    jobs::{Job, Queue},
+};
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+/// The functions.
+#[derive(Debug, Clone)]
+pub(super) struct Store {
+    db: Db,
+}
+
+/// The current version of a skill.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Skill {
+    pub version: i32,
+    pub prompt_template: String,
+    pub input_schema: Value,
+}
+
+impl Store {
+    pub(super) fn new(db: Db) -> Self {
+        Self { db }
+    }
+
+    /// What is to be checked; `None` when the skill was deleted.
+    pub(super) async fn start_check(&self, skill: Uuid) -> Result<Option<Skill>, DbError> {
+        let sql = "select private.skills_start_check($1)";
+        let answer: Option<Value> = self.db.scalar(sql, &[&skill]).await?;
+        let answer = answer.map(serde_json::from_value).transpose();
+        answer.map_err(|error| DbError::Unexpected(format!("skills_start_check: {error}")))
+    }
+
+    /// Records the problems of a version; false when another one is current by now.
+    pub(super) async fn record_check(
+        &self,
+        skill: Uuid,
+        version: i32,
+        problems: &Value,
+    ) -> Result<bool, DbError> {
+        let sql = "select private.skills_record_check($1, $2, $3)";
+        self.db.scalar(sql, &[&skill, &version, problems]).await
+    }
+
+    /// Ends and deletes the job; false when it is not ours.
+    pub(super) async fn end_check(&self, queue: &Queue, job: &Job) -> Result<bool, DbError> {
+        let sql = "select private.skills_end_check($1, $2, $3)";
+        self.db
+            .scalar(sql, &[&queue.worker(), &job.id, &job.attempt])
+            .await
+    }
+}

@@ -1,0 +1,84 @@
+-- ============================================================================
+-- Skills: the check of a version by the sidecar.
+--
+-- A tenant's template and schema are evaluated in the sidecar's sandbox only, so a save queues a job of the kind skill_check.
+-- The job checks the version that is current when it starts, and the result counts only while that version is current. So a
+-- check may run twice or late, and none is lost: each save either has a queued job, which cannot start before the save has
+-- committed, or queues a new one.
+-- ============================================================================
+
+create function private.skills_enqueue_check() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- A job that waits will read this version: its lock keeps claims away until this transaction ends.
+  perform 1 from public.jobs as j
+  where j.org_id = new.org_id and j.kind = 'skill_check' and j.unique_key = new.id::text and j.status = 'queued'
+  for no key update skip locked;
+  if found then
+    return null;
+  end if;
+  if private.jobs_enqueue(
+    new.org_id, 'skill_check', jsonb_build_object('skill_id', new.id), timeout_seconds => 60, unique_key => new.id::text,
+    project_id => new.project_id
+  ) is null then
+    -- A worker has just taken the job up and may have read the former version.
+    perform private.jobs_enqueue(
+      new.org_id, 'skill_check', jsonb_build_object('skill_id', new.id), timeout_seconds => 60, project_id => new.project_id
+    );
+  end if;
+  return null;
+end
+$$;
+comment on function private.skills_enqueue_check() is 'Trigger: queues the check of a new version, unless a job that has not started will check it. Definer: users do not write jobs.';
+create trigger skills_check_first_version after insert on public.skills
+  for each row execute function private.skills_enqueue_check();
+create trigger skills_check_new_version after update on public.skills
+  for each row when (new.version <> old.version) execute function private.skills_enqueue_check();
+
+-- ----------------------------------------------------------------------------
+-- Called by workers. The result is recorded and the job ended in two transactions: the deletion of a project locks its jobs
+-- and then its skills, so one transaction that locked a skill and then its job could deadlock with it.
+-- ----------------------------------------------------------------------------
+
+create function private.skills_start_check(skill_id uuid) returns jsonb
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  -- An aggregate, so that there is always one row; null for a skill that was deleted.
+  select jsonb_agg(jsonb_build_object('version', s.version, 'prompt_template', s.prompt_template, 'input_schema', s.input_schema)) -> 0
+  from public.skills as s where s.id = skills_start_check.skill_id
+$$;
+comment on function private.skills_start_check(uuid) is 'The current version of a skill, to be checked: version, prompt_template, input_schema. Nullable: result. Definer: the sidecar holds no table rights.';
+grant execute on function private.skills_start_check(uuid) to kijko_sidecar;
+
+create function private.skills_record_check(skill_id uuid, version integer, problems jsonb) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update public.skills as s
+  set problems = skills_record_check.problems || private.skills_model_problems(s.model, s.parameters),
+    checked_at = kijko.now()
+  where s.id = skills_record_check.skill_id and s.version = skills_record_check.version;
+  return found;
+end
+$$;
+comment on function private.skills_record_check(uuid, integer, jsonb) is 'Records what the sandbox says of a version, as a list of {code, message}, if it is still the current one; false otherwise. Definer: the sidecar holds no table rights.';
+grant execute on function private.skills_record_check(uuid, integer, jsonb) to kijko_sidecar;
+
+create function private.skills_end_check(worker text, job_id uuid, attempt integer) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  job record; -- The table comes later.
+begin
+  select j.* into job from private.jobs_lock_leased(worker, job_id, attempt) as j;
+  if job.id is null or job.kind <> 'skill_check' then
+    return false;
+  end if;
+  delete from public.jobs as j where j.id = job.id;
+  perform private.jobs_notify_free_slot(job.org_id, job.concurrency_key, job.kind);
+  return true;
+end
+$$;
+comment on function private.skills_end_check(text, uuid, integer) is 'Deletes the job of a check that has ended; false when the lease was lost. Its result is in the skill, and rows of so many jobs would fill the table. Definer: the sidecar holds no table rights.';
+grant execute on function private.skills_end_check(text, uuid, integer) to kijko_sidecar;

@@ -1,0 +1,86 @@
+// Skills: the check after each save, by the sidecar's sandbox, and what a skill with problems does not do.
+import assert from 'node:assert/strict';
+import { before, describe, test } from 'node:test';
+import { execute, newPerson, newSkill, newTeam, ok, refused, usageOf } from './domain.mjs';
+
+/** The skill once its current version is checked. */
+async function checked(person, id) {
+  for (let tries = 0; tries < 200; tries += 1) {
+    const skill = await ok(person.client.from('skills').select().eq('id', id).single());
+    if (skill.checked_at) return skill;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  return assert.fail('the skill was not checked');
+}
+
+const codes = (skill) => skill.problems.map((problem) => problem.code);
+const change = (person, id, fields) => ok(person.client.from('skills').update(fields).eq('id', id).select().single());
+
+describe('checks of skills', () => {
+  let team;
+  before(async () => {
+    team = await newTeam();
+  });
+
+  test('each save is checked, and each problem has a code', async () => {
+    const person = team.member;
+    const { id } = await newSkill(person);
+    assert.deepEqual(codes(await checked(person, id)), []);
+    const cases = [
+      [{ prompt_template: 'Say {{ n' }, ['template_error']],
+      [{ prompt_template: 'Say {{ n }}', input_schema: { type: 'strnig' } }, ['invalid_schema']],
+      [{ prompt_template: '{% for %}', input_schema: { $ref: 'https://schemas.example/x' } }, ['template_error', 'invalid_schema']],
+      [
+        { prompt_template: 'Say {{ n }}', input_schema: { type: 'object' }, model: 'gpt-0-unpriced' },
+        ['model_not_available', 'model_not_priced'],
+      ],
+      [{ model: 'echo/echo' }, []],
+    ];
+    for (const [fields, expected] of cases) {
+      assert.equal((await change(person, id, fields)).checked_at, null);
+      const skill = await checked(person, id);
+      assert.deepEqual(codes(skill), expected, JSON.stringify(skill.problems));
+      for (const problem of skill.problems) assert.ok(problem.message);
+    }
+    assert.deepEqual(await ok(person.client.from('jobs').select('id').eq('kind', 'skill_check')), [], 'ended checks leave no jobs');
+  });
+
+  test('of many saves at once the last one is checked', async () => {
+    const person = team.member;
+    const { id } = await newSkill(person);
+    await Promise.all(Array.from({ length: 20 }, (_, n) => change(person, id, { prompt_template: `Number ${n} {{ n` })));
+    const last = await change(person, id, { prompt_template: 'Last {{ n }}' });
+    const skill = await checked(person, id);
+    assert.deepEqual([skill.version, codes(skill)], [last.version, []]);
+  });
+
+  test('a hostile schema or template is a problem and holds nothing up', async () => {
+    const person = team.member;
+    const definitions = Object.fromEntries(
+      Array.from({ length: 40 }, (_, n) => [`d${n}`, { anyOf: [{ $ref: `#/$defs/d${n + 1}` }, { $ref: `#/$defs/d${n + 1}` }] }]),
+    );
+    const hostile = await newSkill(person, { input_schema: { $defs: { ...definitions, d40: { type: 'object' } }, $ref: '#/$defs/d0' } });
+    const fine = await newSkill(person);
+    assert.deepEqual(codes(await checked(person, fine.id)), []);
+    await checked(person, hostile.id);
+  });
+
+  test('a skill with problems is refused with 422, lists them, and charges nothing', async () => {
+    const person = await newPerson();
+    const { id } = await newSkill(person, { prompt_template: 'Say {{ n' });
+    await checked(person, id);
+    const refusal = await refused(execute(person, id, { n: 1 }), 422, 'skill_not_runnable');
+    assert.match(refusal.details, /^template_error: /);
+    assert.deepEqual(await ok(person.client.from('executions').select('id')), []);
+    assert.equal((await usageOf(person)).executions.used, 0);
+  });
+
+  test('a non-member and a viewer write none of it', async () => {
+    const skill = await newSkill(team.owner);
+    for (const { client } of [team.nonMember, team.viewer, team.owner]) {
+      await refused(client.from('skills').update({ problems: [] }).eq('id', skill.id), 403, '42501');
+      await refused(client.from('skills').update({ checked_at: '2026-01-01' }).eq('id', skill.id), 403, '42501');
+      await refused(client.from('skill_versions').delete().eq('skill_id', skill.id), 403, '42501');
+    }
+  });
+});
