@@ -93,7 +93,7 @@ async function attemptsOf(tenant) {
   const [counts] = await query(
     `select count(*) filter (where attempt > 1)::int as again, coalesce(sum(attempt), 0)::int as attempts,
        count(*) filter (where status = 'succeeded')::int as succeeded
-     from public.jobs where org_id = $1`,
+     from public.jobs where org_id = $1 and kind <> 'skill_check'`,
     [tenant.orgId],
   );
   return counts;

@@ -108,7 +108,7 @@ select results_eq(
 );
 select is((public.cancel_execution((select e.id from public.executions as e where e.trigger = 'api'))).status, 'cancelled', 'it cancels an execution');
 select is((select v.created_by_key from public.job_events as v where v.event = 'cancelled'), tests.key('writer'), 'the event names it');
-select is((select v.created_by_key from public.job_events as v where v.event = 'queued'), tests.key('writer'), 'so does the job''s first event');
+select is((select v.created_by_key from public.job_events as v join public.executions as e on e.job_id = v.job_id where v.event = 'queued'), tests.key('writer'), 'so does the job''s first event');
 select is((public.retry_execution((select e.id from public.executions as e where e.trigger = 'api'))).created_by_key, tests.key('writer'), 'it repeats one');
 select is((public.run_habit((select h.id from public.habits as h where h.name = 'by key'))).created_by_key, tests.key('writer'), 'it runs a habit');
 select tests.refuses(format('select public.execute_skill(%L)', :'other_skill'), 'not_found', 'a skill of another tenant is not found');
