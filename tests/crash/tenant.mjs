@@ -14,6 +14,8 @@ export async function priceModel() {
      on conflict (id) do nothing`,
     [MODEL, PRICE.input, PRICE.output],
   );
+  // Executions are queued before the first worker that has the vendor's key.
+  await query(`select private.models_report_providers('{openai}')`);
 }
 
 export const forgetModel = () => query('delete from public.llm_models where id = $1', [MODEL]);
