@@ -2,11 +2,9 @@
 //! transaction has left the list of running ones (pg/xact.rs). So a load that starts after the last pin is gone sees all
 //! rows of that transaction, or none.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-
 use pgrx::prelude::*;
 
+use super::pin_list::{PinList, PinnedCounter};
 use super::slot::{Loaded, Reserved};
 use super::slot_table::{self, Acquired, CHOICES, CounterKey, Slot, Waiter};
 use crate::clock;
@@ -19,111 +17,16 @@ const LOAD_TIMEOUT: i64 = 10 * clock::SECOND;
 /// How long a call waits before it assumes that the transaction it waits for waits for it.
 const DEADLOCK_TIMEOUT: i64 = clock::SECOND;
 
-/// One counter under one subtransaction. Each entry has a pin of its own.
-struct PinnedCounter {
-    key: CounterKey,
-    slot: &'static Slot,
-    subtransaction: pg_sys::SubTransactionId,
-    /// The entry of the same counter under an older subtransaction.
-    older: Option<usize>,
-    /// Claimed, and not published yet.
-    loading: bool,
-    /// Thresholds that this subtransaction records (slot.rs).
-    thresholds: u8,
-    /// Units added to the counter. An abort subtracts them.
-    reserved: i64,
-    /// Units that the commit subtracts from the counter: a settled hold, a gauge that falls. Later uses of the same
-    /// transaction consume them first. It is negative where a subtransaction consumed its parent's.
-    pending_release: i64,
-}
-
-/// The pinned counters, in the order of their subtransactions. A transaction may pin thousands, so none is searched for.
 struct State {
-    entries: Vec<PinnedCounter>,
-    /// The youngest entry of each counter.
-    youngest: HashMap<CounterKey, usize, Hashed>,
-    /// How many counters of each subject are pinned.
-    subjects: HashMap<u64, usize, Hashed>,
+    pins: PinList,
     /// Subjects whose counters are loaded again after the commit. None means every subject.
     reloads: Vec<(Option<u64>, pg_sys::SubTransactionId)>,
 }
 
 static STATE: PerTransaction<State> = PerTransaction::new(State {
-    entries: Vec::new(),
-    youngest: HashMap::with_hasher(Hashed::new()),
-    subjects: HashMap::with_hasher(Hashed::new()),
+    pins: PinList::new(),
     reloads: Vec::new(),
 });
-
-type Hashed = BuildHasherDefault<FirstWord>;
-
-/// Keys are hashes already.
-#[derive(Default)]
-struct FirstWord(u64);
-
-impl Hasher for FirstWord {
-    /// Never called.
-    fn write(&mut self, _: &[u8]) {}
-    fn write_u64(&mut self, word: u64) {
-        self.0 = word;
-    }
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-impl State {
-    fn push(&mut self, mut entry: PinnedCounter) {
-        entry.older = self.youngest.insert(entry.key, self.entries.len());
-        if entry.older.is_none() {
-            *self.subjects.entry(entry.key.of_subject()).or_default() += 1;
-        }
-        self.entries.push(entry);
-    }
-
-    fn pop(&mut self) -> Option<PinnedCounter> {
-        let entry = self.entries.pop()?;
-        match entry.older {
-            Some(older) => _ = self.youngest.insert(entry.key, older),
-            None => {
-                self.youngest.remove(&entry.key);
-                let subject = entry.key.of_subject();
-                match self.subjects.get_mut(&subject) {
-                    Some(pinned) if *pinned > 1 => *pinned -= 1,
-                    _ => _ = self.subjects.remove(&subject),
-                }
-            }
-        }
-        Some(entry)
-    }
-
-    /// The entry of a counter under a subtransaction, which no younger one has pinned.
-    fn find(&self, key: &CounterKey, subtransaction: pg_sys::SubTransactionId) -> Option<usize> {
-        let at = *self.youngest.get(key)?;
-        (self.entries[at].subtransaction == subtransaction).then_some(at)
-    }
-
-    /// The entries of a counter.
-    fn of(&self, key: &CounterKey) -> impl Iterator<Item = &PinnedCounter> {
-        let youngest = self.youngest.get(key).copied();
-        std::iter::successors(youngest, |at| self.entries[*at].older).map(|at| &self.entries[at])
-    }
-
-    /// Room for one more, so that nothing can fail between the acquisition and the entry.
-    fn reserve(&mut self) {
-        self.entries.reserve(1);
-        self.youngest.reserve(1);
-        self.subjects.reserve(1);
-    }
-
-    /// Whether one more counter would be more than a share of the table: of one subject's counters, and of all counters that a
-    /// client's request pins, because an organization has many subjects.
-    fn exceeds_share(&self, key: &CounterKey) -> bool {
-        let most = slot_table::max_pins();
-        let of_subject = || self.subjects.get(&key.of_subject()).copied().unwrap_or(0);
-        self.youngest.len() >= most && trust::is_request() || of_subject() >= most
-    }
-}
 
 /// A counter that this transaction has pinned.
 #[derive(Clone, Copy)]
@@ -136,23 +39,22 @@ impl Counter {
     /// it, waits.
     pub fn pin(key: &CounterKey, load: impl FnOnce() -> Loaded) -> Result<Self, PinError> {
         let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
-        let state = STATE.registered();
-        if let Some(entry) = state.find(key, subtransaction) {
+        let pins = &mut STATE.registered().pins;
+        if let Some(entry) = pins.find(key, subtransaction) {
             return Ok(Self { entry });
         }
-        let holder = state.youngest.contains_key(key);
-        if !holder && state.exceeds_share(key) {
+        let holder = pins.contains(key);
+        if !holder && exceeds_share(pins, key) {
             return Err(PinError::Share(slot_table::max_pins()));
         }
         let order = order();
-        state.reserve();
+        pins.reserve(); // nothing may fail between the acquisition and the entry
         let (slot, loading) = match slot_table::acquire(key, holder, order) {
             Acquired::Ready(slot) => (slot, false),
             Acquired::Load(slot) => (slot, true),
             Acquired::Wait => Self::wait(key, holder, order)?,
         };
-        let state = STATE.get();
-        state.push(PinnedCounter {
+        let entry = STATE.get().pins.push(PinnedCounter {
             key: *key,
             slot,
             subtransaction,
@@ -162,11 +64,10 @@ impl Counter {
             reserved: 0,
             pending_release: 0,
         });
-        let entry = state.entries.len() - 1;
         if loading {
             let loaded = load(); // if it fails, the abort empties the slot
             slot.publish(loaded);
-            STATE.get().entries[entry].loading = false;
+            STATE.get().pins.get(entry).loading = false;
             slot_table::wake(slot);
         }
         Ok(Self { entry })
@@ -175,10 +76,10 @@ impl Counter {
     fn wait(key: &CounterKey, holder: bool, order: u64) -> Result<(&'static Slot, bool), PinError> {
         let began = clock::real_micros();
         let waited = || clock::real_micros() - began;
-        if distinct_slots(key) >= CHOICES {
+        if STATE.get().pins.slots_of(key) >= CHOICES {
             return Err(PinError::Full); // it would wait for itself
         }
-        let pins = !STATE.get().entries.is_empty();
+        let pins = !STATE.get().pins.is_empty();
         let waiter = Waiter::new(key);
         loop {
             let mut acquired = slot_table::acquire(key, holder, order);
@@ -196,7 +97,7 @@ impl Counter {
     }
 
     fn entry(self) -> &'static mut PinnedCounter {
-        &mut STATE.get().entries[self.entry]
+        STATE.get().pins.get(self.entry)
     }
 
     /// Adds `amount` if the counter, as this transaction sees it, then stays within `limit`.
@@ -253,12 +154,11 @@ impl Counter {
 
     /// The units that the commit of this transaction subtracts.
     pub fn pending_release(self) -> i64 {
-        let state = STATE.get();
-        state
-            .of(&state.entries[self.entry].key)
-            .fold(0, |sum: i64, entry| {
-                sum.saturating_add(entry.pending_release)
-            })
+        // This entry is the counter's youngest: younger subtransactions have ended.
+        let entries = STATE.get().pins.chain(self.entry);
+        entries.fold(0, |sum: i64, entry| {
+            sum.saturating_add(entry.pending_release)
+        })
     }
 
     /// Claims the thresholds of `reached` that this transaction must record.
@@ -287,7 +187,7 @@ pub enum PinError {
 
 /// Reads a counter without a pin. None when it is not loaded, and when this transaction has it pinned.
 pub fn peek(key: &CounterKey) -> Option<i64> {
-    let is_pinned = STATE.get().youngest.contains_key(key);
+    let is_pinned = STATE.get().pins.contains(key);
     (!is_pinned).then(|| slot_table::peek(key, order()))?
 }
 
@@ -297,11 +197,11 @@ fn order() -> u64 {
     unsafe { pg_sys::GetCurrentTransactionStartTimestamp() as u64 }
 }
 
-/// How many slots that the key may take this transaction has pinned.
-fn distinct_slots(key: &CounterKey) -> usize {
-    let entries = STATE.get().entries.iter();
-    let counters = entries.filter(|entry| entry.older.is_none());
-    counters.filter(|entry| key.may_be_in(entry.slot)).count()
+/// Whether one more counter would be more than a share of the table: of one subject's counters, and of all counters that a
+/// client's request pins, because an organization has many subjects.
+fn exceeds_share(pins: &PinList, key: &CounterKey) -> bool {
+    let most = slot_table::max_pins();
+    pins.counters_of(key.of_subject()) >= most || pins.counters() >= most && trust::is_request()
 }
 
 /// Has the counters of a subject, or all counters, loaded again after this transaction's commit.
@@ -314,22 +214,18 @@ impl XactCallbacks for State {
     fn commit(&mut self) {
         // The youngest first: what a child consumed of its parent's pending release is added before that release is
         // subtracted. So the counter is never lower than its final value.
-        while let Some(entry) = self.pop() {
+        while let Some(entry) = self.pins.pop() {
             entry.slot.release(entry.pending_release);
             entry.leave(true);
         }
         for (subject, _) in self.reloads.drain(..) {
             slot_table::mark_stale(subject);
         }
-        self.entries.shrink_to(1024);
-        self.youngest.shrink_to(1024);
-        self.subjects.shrink_to(1024);
+        self.pins.shrink();
     }
 
     fn abort(&mut self, first: pg_sys::SubTransactionId) {
-        let is_dropped = |entry: &PinnedCounter| entry.subtransaction >= first;
-        while self.entries.last().is_some_and(is_dropped) {
-            let Some(entry) = self.pop() else { break };
+        while let Some(entry) = self.pins.pop_from(first) {
             if !entry.loading {
                 entry.slot.release(entry.reserved);
             }
@@ -348,22 +244,14 @@ impl XactCallbacks for State {
         for (_, subtransaction) in self.reloads.iter_mut().filter(|(_, s)| *s == child) {
             *subtransaction = parent;
         }
-        let mut of_child = Vec::new();
-        while self
-            .entries
-            .last()
-            .is_some_and(|entry| entry.subtransaction >= child)
-        {
-            of_child.extend(self.pop());
-        }
+        let pins = &mut self.pins;
+        let mut of_child: Vec<_> = std::iter::from_fn(|| pins.pop_from(child)).collect();
         while let Some(mut entry) = of_child.pop() {
-            let kept = self
-                .find(&entry.key, parent)
-                .map(|at| &mut self.entries[at]);
+            let kept = pins.find(&entry.key, parent).map(|at| pins.get(at));
             let joined = kept.and_then(|kept| kept.with(&entry).map(|sums| (kept, sums)));
             let Some((kept, (reserved, pending_release))) = joined else {
                 entry.subtransaction = parent;
-                self.push(entry);
+                pins.push(entry);
                 continue;
             };
             (kept.reserved, kept.pending_release) = (reserved, pending_release);
@@ -373,33 +261,9 @@ impl XactCallbacks for State {
     }
 
     fn prepare_error(&self) -> Option<&'static str> {
-        let holds = !(self.entries.is_empty() && self.reloads.is_empty());
+        let holds = !(self.pins.is_empty() && self.reloads.is_empty());
         holds.then_some(
             "cannot PREPARE a transaction that has used a quota of kijko, or loaded its counter",
         )
-    }
-}
-
-impl PinnedCounter {
-    /// The sums with another entry. None when they overflow; the entries then stay separate.
-    fn with(&self, other: &Self) -> Option<(i64, i64)> {
-        Some((
-            self.reserved.checked_add(other.reserved)?,
-            self.pending_release.checked_add(other.pending_release)?,
-        ))
-    }
-
-    fn leave(&self, committed: bool) {
-        if self.loading {
-            self.slot.abandon();
-            slot_table::wake(self.slot);
-            return;
-        }
-        if self.thresholds != 0 {
-            self.slot.finish_thresholds(self.thresholds, committed);
-        }
-        if self.slot.unpin() {
-            slot_table::wake(self.slot);
-        }
     }
 }

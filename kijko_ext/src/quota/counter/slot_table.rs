@@ -153,17 +153,11 @@ impl CounterKey {
     pub fn may_be_in(&self, slot: &Slot) -> bool {
         self.sets().contains(&(index_of(slot) / WAYS))
     }
-
-    fn ways(&self) -> impl Iterator<Item = &'static Slot> + Clone {
-        let [first, second] = self.sets();
-        TABLE.ways(first).chain(TABLE.ways(second))
-    }
 }
 
 /// The first of the sets that are open to a subject.
 fn block_of(subject: u64) -> usize {
-    let blocks = TABLE.sets() / reach();
-    ((subject >> 32) as usize & (blocks - 1)) * reach()
+    (subject >> 32) as usize & (TABLE.sets() - 1) & !(reach() - 1)
 }
 
 fn index_of(slot: &Slot) -> usize {
@@ -189,10 +183,10 @@ pub enum Acquired {
 /// Finds or claims the slot of a key and pins it. `holder` as for `Slot::pin`. `order` grows with time. The caller must
 /// record the pin before anything can fail or be interrupted.
 pub fn acquire(key: &CounterKey, holder: bool, order: u64) -> Acquired {
-    let [set, _] = key.sets();
+    let sets = key.sets();
     let (found, pin) = {
-        let _shared = TABLE.lock(set, pg_sys::LWLockMode::LW_SHARED);
-        let found = find(key);
+        let _shared = TABLE.lock(sets[0], pg_sys::LWLockMode::LW_SHARED);
+        let found = find(sets, key);
         (found, found.map_or(Pin::Empty, |slot| slot.pin(holder)))
     };
     match (found, pin) {
@@ -203,21 +197,23 @@ pub fn acquire(key: &CounterKey, holder: bool, order: u64) -> Acquired {
         (_, Pin::Loading) => return Acquired::Wait,
         _ => {}
     }
-    let _exclusive = TABLE.lock(set, pg_sys::LWLockMode::LW_EXCLUSIVE);
-    claim(partition(set), key, holder, order)
+    let _exclusive = TABLE.lock(sets[0], pg_sys::LWLockMode::LW_EXCLUSIVE);
+    claim(sets, key, holder, order)
 }
 
 /// Reads a counter without a pin. None when it is not loaded. `order` as for `acquire`.
 pub fn peek(key: &CounterKey, order: u64) -> Option<i64> {
-    let _shared = TABLE.lock(key.sets()[0], pg_sys::LWLockMode::LW_SHARED);
-    find(key).and_then(|slot| {
+    let sets = key.sets();
+    let _shared = TABLE.lock(sets[0], pg_sys::LWLockMode::LW_SHARED);
+    find(sets, key).and_then(|slot| {
         slot.touch(order);
         slot.peek()
     })
 }
 
-fn claim(partition: &Partition, key: &CounterKey, holder: bool, order: u64) -> Acquired {
-    let found = find(key);
+fn claim(sets: [usize; 2], key: &CounterKey, holder: bool, order: u64) -> Acquired {
+    let partition = partition(sets[0]);
+    let found = find(sets, key);
     if let Some(slot) = found {
         match slot.pin(holder) {
             Pin::Pinned => return Acquired::Ready(slot),
@@ -225,7 +221,7 @@ fn claim(partition: &Partition, key: &CounterKey, holder: bool, order: u64) -> A
             Pin::Stale | Pin::Empty => {}
         }
     }
-    let Some(slot) = found.or_else(|| victim(key)) else {
+    let Some(slot) = found.or_else(|| victim(sets)) else {
         partition.full.fetch_add(1, Ordering::Relaxed);
         return Acquired::Wait;
     };
@@ -241,8 +237,7 @@ fn claim(partition: &Partition, key: &CounterKey, holder: bool, order: u64) -> A
     Acquired::Load(slot)
 }
 
-fn find(key: &CounterKey) -> Option<&'static Slot> {
-    let [first, second] = key.sets();
+fn find([first, second]: [usize; 2], key: &CounterKey) -> Option<&'static Slot> {
     TABLE
         .find(first, key.words)
         .or_else(|| TABLE.find(second, key.words))
@@ -250,15 +245,15 @@ fn find(key: &CounterKey) -> Option<&'static Slot> {
 
 /// An empty slot, of the emptier set, so that sets fill evenly. Otherwise the least recently used slot without pins: loading it
 /// again costs a query.
-fn victim(key: &CounterKey) -> Option<&'static Slot> {
+fn victim([first, second]: [usize; 2]) -> Option<&'static Slot> {
     let empty = |set: &usize| TABLE.ways(*set).filter(|slot| slot.is_empty()).count();
-    let [first, second] = key.sets();
     let emptier = [second, first].into_iter().max_by_key(empty)?; // of equals the first
     TABLE
         .ways(emptier)
         .find(|slot| slot.is_empty())
         .or_else(|| {
-            let unpinned = key.ways().filter(|slot| !slot.is_pinned());
+            let ways = TABLE.ways(first).chain(TABLE.ways(second));
+            let unpinned = ways.filter(|slot| !slot.is_pinned());
             unpinned.min_by_key(|slot| slot.touched())
         })
 }
