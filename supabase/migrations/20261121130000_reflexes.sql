@@ -32,6 +32,13 @@ insert into private.reflex_events (event, permission, available, description) va
   ('usage.threshold', 'usage:read', true, 'A meter reached 50, 80 or 100 per cent of its limit.'),
   ('file.uploaded', 'projects:read', false, 'A file was uploaded.');
 
+create function private.reflexes_is_shallow(value jsonb) returns boolean
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+return coalesce(not jsonb_path_exists(value, '$.**{65 to last}'), true);
+comment on function private.reflexes_is_shallow(jsonb) is 'Whether JSON is nested at most 64 levels deep: readers of JSON outside of Postgres stop at 128, and a payload is wrapped on its way.';
+-- A check is evaluated as the role that writes the row.
+grant execute on function private.reflexes_is_shallow(jsonb) to authenticated, service_role;
+
 -- ----------------------------------------------------------------------------
 -- reflexes
 -- ----------------------------------------------------------------------------
@@ -50,7 +57,7 @@ create table public.reflexes (
     check (char_length(signature_header) <= 100 and signature_header ~ '^[A-Za-z][A-Za-z0-9-]*$'),
   refuse_same_body boolean not null default true,
   filter text check (char_length(filter) <= 4000 and private.has_visible_text(filter)),
-  input_mapping jsonb check (jsonb_typeof(input_mapping) = 'object' and octet_length(input_mapping::text) <= 65536),
+  input_mapping jsonb check (jsonb_typeof(input_mapping) = 'object' and octet_length(input_mapping::text) <= 65536 and private.reflexes_is_shallow(input_mapping)),
   enabled boolean not null default true,
   rate_per_minute integer not null default 60 check (rate_per_minute between 1 and 600),
   -- A trigger fills it.

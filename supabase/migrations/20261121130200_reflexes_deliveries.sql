@@ -14,7 +14,7 @@ create table public.reflex_deliveries (
   event text check (char_length(event) <= 100),
   external_id text check (char_length(external_id) <= 255),
   headers jsonb not null default '{}' check (jsonb_typeof(headers) = 'object' and octet_length(headers::text) <= 16384),
-  payload jsonb check (octet_length(payload::text) <= 2097152),
+  payload jsonb check (octet_length(payload::text) <= 2097152 and private.reflexes_is_shallow(payload)),
   payload_bytes integer not null default 0 check (payload_bytes >= 0),
   status text not null default 'received' check (status in ('received', 'filtered', 'queued', 'refused', 'failed', 'tested')),
   error_code text check (char_length(error_code) <= 100),

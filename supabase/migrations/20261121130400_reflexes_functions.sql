@@ -15,8 +15,8 @@ begin
   if test_reflex.run is true and not public.can(reflex.org_id, 'skills:execute') then
     perform kijko.fail('permission_denied', 'requires the permission skills:execute');
   end if;
-  if test_reflex.payload is null or octet_length(test_reflex.payload::text) > 1048576 then
-    perform kijko.fail('invalid_input', 'payload: JSON of at most 1 MiB');
+  if test_reflex.payload is null or octet_length(test_reflex.payload::text) > 1048576 or not private.reflexes_is_shallow(test_reflex.payload) then
+    perform kijko.fail('invalid_input', 'payload: JSON of at most 1 MiB and 64 levels');
   end if;
   if char_length(test_reflex.event) > 100 then
     perform kijko.fail('invalid_input', 'event: at most 100 characters');
@@ -76,6 +76,18 @@ end
 $$;
 comment on function public.redeliver_reflex_delivery(uuid) is 'Delivers once more what a reflex has received, as a new delivery with an execution of its own. Needs reflexes:write and skills:execute. Definer: users only read deliveries.';
 grant execute on function public.redeliver_reflex_delivery(uuid) to authenticated;
+
+create function public.reflex_stats(reflex_id uuid, since timestamptz default null, until timestamptz default null) returns public.execution_summary
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  reflex constant public.reflexes := private.reflexes_require(reflex_stats.reflex_id, 'executions:read');
+begin
+  return private.executions_summary(reflex.org_id, reflex => reflex.id, since => reflex_stats.since, until => reflex_stats.until);
+end
+$$;
+comment on function public.reflex_stats(uuid, timestamptz, timestamptz) is 'Statistics of a reflex''s executions that ended from since until until, moved outwards to quarters of an hour; null is without an end. Needs reflexes:read and executions:read. Definer: only the domain may read the rollups.';
+grant execute on function public.reflex_stats(uuid, timestamptz, timestamptz) to authenticated;
 
 create function private.reflexes_limit_tests(reflex public.reflexes, bytes integer) returns void
 language plpgsql set search_path = pg_catalog, pg_temp

@@ -135,7 +135,7 @@ begin
       'id', new.id, 'status', new.status, 'trigger', new.trigger, 'skill_id', new.skill_id, 'project_id', new.project_id,
       'habit_id', new.habit_id, 'reflex_id', new.reflex_id, 'error_code', new.error_code, 'model', new.model,
       'cost_microusd', new.cost_microusd, 'input_tokens', new.input_tokens, 'output_tokens', new.output_tokens,
-      'output', case when octet_length(new.output::text) <= max_output then new.output end,
+      'output', case when octet_length(new.output::text) <= max_output and private.reflexes_is_shallow(jsonb_build_array(new.output)) then new.output end,
       'created_at', new.created_at, 'finished_at', new.finished_at
     ),
     new.depth + 1, new.project_id

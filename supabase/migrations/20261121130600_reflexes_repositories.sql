@@ -14,7 +14,7 @@ create table public.webhook_deliveries (
   event text not null check (char_length(event) between 1 and 100),
   action text check (char_length(action) <= 100),
   headers jsonb not null default '{}' check (jsonb_typeof(headers) = 'object' and octet_length(headers::text) <= 16384),
-  payload jsonb check (octet_length(payload::text) <= 2097152),
+  payload jsonb check (octet_length(payload::text) <= 2097152 and private.reflexes_is_shallow(payload)),
   payload_bytes integer not null default 0 check (payload_bytes >= 0),
   status text not null default 'pending' check (status in ('pending', 'processing', 'completed', 'failed', 'ignored')),
   error_code text check (char_length(error_code) <= 100),

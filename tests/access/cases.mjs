@@ -269,6 +269,10 @@ export const FUNCTIONS = {
   'retry_execution(id)': { call: (w) => ({ id: w.failed }), 'call:private': (w) => ({ id: w.secretFailed }) },
   'retry_executions(ids)': { call: (w) => ({ ids: [w.failed] }), 'call:private': (w) => ({ ids: [w.secretFailed] }) },
   'revoke_invitation(id)': { call: (w) => ({ id: w.invitation }) },
+  'reflex_stats(reflex_id,since,until)': {
+    call: (w) => ({ reflex_id: w.reflex }),
+    'call:private': (w) => ({ reflex_id: w.secretReflex }),
+  },
   'rotate_reflex_secret(reflex_id,secret,overlap)': {
     call: (w) => ({ reflex_id: w.reflex }),
     'call:private': (w) => ({ reflex_id: w.secretReflex }),

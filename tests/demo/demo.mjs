@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { programCallsWithItsKey } from './api_key.mjs';
 import { nonMemberSeesNothing } from './isolation.mjs';
+import { pushRunsSkill } from './reflex.mjs';
 import {
   admin,
   changes,
@@ -234,6 +235,10 @@ async function demo() {
 
   await story.step('Ada gives a program an API key with a limit of its own', async (say) => {
     await programCallsWithItsKey(say, { ada, skill });
+  });
+
+  await story.step('A push to GitHub runs the skill', async (say) => {
+    await pushRunsSkill(say, { ada, skill });
   });
 
   await story.step('Bob, a non-member, and unauthenticated callers see none of it', async (say) => {

@@ -111,6 +111,7 @@ select throws_ok(format($$insert into public.reflexes (skill_id, name, verificat
 select throws_ok(format($$insert into public.reflexes (skill_id, name, rate_per_minute) values (%L, 'x', 0)$$, :'skill'), '23514', null, 'a rate of nothing');
 select throws_ok(format($$insert into public.reflexes (skill_id, name, signature_header) values (%L, 'x', 'no header')$$, :'skill'), '23514', null, 'a header that is none');
 select throws_ok(format($$insert into public.reflexes (skill_id, name, input_mapping) values (%L, 'x', '[]')$$, :'skill'), '23514', null, 'a mapping that is no object');
+select throws_ok(format($$insert into public.reflexes (skill_id, name, input_mapping) values (%L, 'x', jsonb_build_object('a', (repeat('[', 70) || repeat(']', 70))::jsonb))$$, :'skill'), '23514', null, 'a mapping that is nested too deep');
 select tests.refuses(format($$insert into public.reflexes (skill_id, name, source, event) values (%L, 'x', 'webhook', 'push')$$, :'skill'), 'invalid_input', 'a webhook listens to no event');
 select tests.refuses(format($$insert into public.reflexes (skill_id, name, source) values (%L, 'x', 'event')$$, :'skill'), 'invalid_input', 'an event has a name');
 select tests.refuses(format($$insert into public.reflexes (skill_id, name, source, event) values (%L, 'x', 'event', 'nothing.happened')$$, :'skill'), 'invalid_input', 'that exists');
@@ -222,6 +223,10 @@ select results_eq(format('select status, input, execution_id from public.reflex_
 select id as tested from public.test_reflex(:'reflex', '{"a": 1}', run => true) \gset
 select tests.processed('{"input": {"b": 1}}');
 select is((select status from public.reflex_deliveries where id = :'tested'), 'queued', 'with run it runs');
+select tests.refuses(format($$select public.test_reflex(%L, (repeat('[', 70) || repeat(']', 70))::jsonb)$$, :'reflex'), 'invalid_input', 'nor is a payload nested too deep');
+select id as large from public.test_reflex(:'reflex', '{}') \gset
+select tests.processed((select jsonb_build_object('input', jsonb_build_object('a', jsonb_agg(1))) from generate_series(1, 100000)));
+select is((select error_code from public.reflex_deliveries where id = :'large'), 'invalid_input', 'an input has the bound of executions');
 select tests.refuses(format('select public.test_reflex(%L, null)', :'reflex'), 'invalid_input', 'without a payload there is nothing to test');
 select tests.refuses(format('select public.test_reflex(%L, ''{}'', headers => ''[]'')', :'reflex'), 'invalid_input', 'headers are an object');
 select tests.refuses(format('select public.test_reflex(%L, ''{}'', event => repeat(''x'', 101))', :'reflex'), 'invalid_input', 'an event has a bound');

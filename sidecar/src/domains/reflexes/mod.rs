@@ -47,3 +47,6 @@ fn domain(context: &Context) -> Result<Domain, SetupError> {
     }));
     Ok(domain)
 }
+
+#[cfg(test)]
+mod tests;
