@@ -7,7 +7,7 @@ select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('mem'), tests.s
 select tests.join_org('mem', tests.org('ada'), 'member');
 select tests.skill(tests.org('ada')) as skill \gset
 select tests.skill(tests.org('bob')) as bobs \gset
-select kijko.set_limit(tests.org('ada'), 'reflexes', 'lifetime', 100);
+select kijko.set_limit(tests.org('ada'), m, 'lifetime', 100) from unnest(array['reflexes', 'members', 'repositories']) as m;
 
 create function tests.deliveries(reflex uuid) returns table (status text, event text, depth integer, payload jsonb) language sql security definer as $$
   select d.status, d.event, d.depth, d.payload from public.reflex_deliveries as d where d.reflex_id = reflex order by d.depth, d.created_at
@@ -120,7 +120,7 @@ insert into public.repositories (clone_url) values ('https://github.com/acme/app
 insert into public.repositories (clone_url, project_id) values ('https://github.com/acme/hidden', :'secret') returning id as hidden_repository \gset
 select secret as signing from public.rotate_repository_secret(:'repository') \gset
 insert into public.reflexes (skill_id, name, source, repository_id, event) values (:'skill', 'Pushes', 'repository', :'repository', 'push') returning id as pushes \gset
-select throws_ok(format($$insert into public.reflexes (skill_id, name, source) values (%L, 'x', 'repository')$$, :'skill'), '23514', null, 'a repository is named');
+select tests.refuses(format($$insert into public.reflexes (skill_id, name, source) values (%L, 'x', 'repository')$$, :'skill'), 'not_found', 'a repository is named');
 select tests.act_as('mem', tests.org('ada'));
 select tests.refuses(format($$insert into public.reflexes (skill_id, name, source, repository_id) values (%L, 'x', 'repository', %L)$$, :'skill', :'hidden_repository'), 'not_found', 'nobody listens to a repository that they do not see');
 select tests.act_as('bob');
