@@ -209,15 +209,12 @@ drop_next_key() {
 
 keys_prune() {
   require_signing_keys
-  if signing_key_of previous > /dev/null; then
-    ask "Anon and service keys that a former key has signed end. Have your clients the new ones? Continue?" ||
-      fail "nothing was changed (KIJKO_YES=1 answers yes)"
-  fi
-  prune_signing_keys
+  prune_signing_keys ask
 }
 
 # Removes previous keys whose tokens have expired, or all of them. PostgREST is told even if there is none: a command that was
 # killed may have removed one and not said so.
+# prune_signing_keys [ask]
 prune_signing_keys() {
   local at kept=() removed=() tokens=() waiting=()
   for at in "${!SIGNING_IDS[@]}"; do
@@ -232,6 +229,8 @@ prune_signing_keys() {
     fi
   done
   if [ "${#removed[@]}" -gt 0 ]; then
+    [ -z "${1:-}" ] || ask "Anon and service keys that ${removed[*]} has signed end. Have your clients the new ones? Continue?" ||
+      fail "nothing was changed (KIJKO_YES=1 answers yes)"
     api_keys_are_current || write_api_keys
     keep_signing_keys "${kept[@]}"
     require_signing_keys
