@@ -253,6 +253,8 @@ sum_counts() {
 
 # Debian packages that only a benchmark needs.
 declare -A BENCH_PACKAGES=([limits]='redis-server wrk')
+# Benchmarks that need more connections than the stack has by itself.
+declare -A BENCH_CONNECTIONS=([tenants]=1100)
 
 command_bench() {
   local areas=("$@") area failed=()
@@ -266,7 +268,7 @@ command_bench() {
   trap 'stop_test_stack' EXIT
   trap 'exit 130' INT TERM
   for area in "${areas[@]}"; do
-    start_test_stack bench
+    KIJKO_MAX_CONNECTIONS=${BENCH_CONNECTIONS[$area]:-} start_test_stack bench
     (cd "$ROOT" && KIJKO_TEST_PG_PREFIX=$TEST_HOME/pgsql "$(bench_node "$area")" "tests/bench/$area.mjs") || failed+=("$area")
     stop_test_stack
   done
