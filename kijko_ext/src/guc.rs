@@ -1,5 +1,4 @@
-//! Settings: private statics behind typed accessors, units converted once. The context of each setting is a
-//! security choice and says why.
+//! Settings: private statics behind typed accessors. The context of each is a security choice and says why.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -15,6 +14,7 @@ use crate::network::ProxyList;
 pub mod api_keys;
 mod clock_offset;
 pub mod connection_time;
+pub mod rate_limit_headers;
 
 static TRUSTED_SESSION_USERS: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"authenticator"));
@@ -125,6 +125,7 @@ pub fn init() {
     define_requests();
     connection_time::define();
     api_keys::define();
+    rate_limit_headers::define();
     GucRegistry::define_string_guc(
         c"kijko.usage_attributes",
         c"A JSON object that uses of quotas are recorded with.",

@@ -134,6 +134,11 @@ extension_sql_file!(
     requires = ["quota_holds"]
 );
 extension_sql_file!(
+    "quota/ledger/maintain.sql",
+    name = "quota_maintain",
+    requires = ["quota_rollup", "quota_ingest", "stats"]
+);
+extension_sql_file!(
     "quota/api/usage.sql",
     name = "quota_usage",
     requires = ["quota_record"]
@@ -158,11 +163,16 @@ extension_sql_file!(
     name = "rate_limit",
     requires = [
         "verdict",
+        rate_limit::sql::allow,
         rate_limit::sql::rate_limit,
         rate_limit::sql::rate_limits
     ]
 );
-extension_sql_file!("stats.sql", name = "stats", requires = [stats::stats]);
+extension_sql_file!(
+    "stats.sql",
+    name = "stats",
+    requires = [stats::stats, stats::count_maintenance_failure]
+);
 extension_sql_file!(
     "request.sql",
     name = "request",

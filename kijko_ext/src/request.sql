@@ -160,7 +160,7 @@ comment on function kijko.check_request() is 'The header checks of kijko.admit_r
 
 create function kijko.admit_request(organization uuid, member uuid default null, api_key uuid default null) returns boolean
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_request';
-comment on function kijko.admit_request(uuid, uuid, uuid) is 'Admits a request of an organization, of a user without one, or of an address (kijko.client_network), before anything of it runs: counts it as api_requests of the organization, applies the rate limit policies and the limit of api_requests, and adds RateLimit, RateLimit-Policy and X-RateLimit-* to the response. True, or fails with rate_limited or quota_exceeded, and Retry-After. Works in READ ONLY transactions.';
+comment on function kijko.admit_request(uuid, uuid, uuid) is 'Admits a request of an organization, of a user without one, or of an address (kijko.client_network), before anything of it runs: counts it as api_requests of the organization, applies the rate limit policies and the limit of api_requests, and adds RateLimit and RateLimit-Policy to the response. True, or fails with rate_limited or quota_exceeded, with X-RateLimit-* and Retry-After. kijko.rate_limit_headers says whether X-RateLimit-* are sent in any case. Works in READ ONLY transactions.';
 
 create function kijko.admit_cached_member() returns boolean
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_cached_member';

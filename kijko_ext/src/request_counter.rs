@@ -3,6 +3,7 @@
 //! was counted since the last time.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::ffi::CStr;
 
 use pgrx::prelude::*;
@@ -18,8 +19,11 @@ pub const METER: &str = "api_requests";
 thread_local! {
     static METERED: Cell<Option<bool>> = const { Cell::new(None) };
     /// Counts that did not fit into the table. They wait for this backend's next request.
-    static WAITING: RefCell<Vec<[u8; 16]>> = const { RefCell::new(Vec::new()) };
+    static WAITING: RefCell<HashMap<[u8; 16], u64>> = RefCell::default();
 }
+
+/// Maximum number of subjects whose counts wait in a backend. Those of further ones are lost, which kijko.stats() counts.
+const MAX_WAITING: usize = 4_096;
 
 /// Counts a request of a subject. Returns how many of its requests are not in the ledger yet, or None in a database that the
 /// worker does not serve.
@@ -28,10 +32,13 @@ pub fn count(subject: &[u8; 16]) -> Option<u64> {
         return None;
     }
     WAITING.with_borrow_mut(|waiting| {
-        waiting.retain(|subject| pending::add(subject, 1).is_none());
+        waiting.retain(|subject, count| pending::add(subject, *count).is_none());
         let pending = pending::add(subject, 1);
         if pending.is_none() {
-            waiting.push(*subject);
+            match waiting.len() < MAX_WAITING || waiting.contains_key(subject) {
+                true => *waiting.entry(*subject).or_default() += 1,
+                false => pending::count_lost(),
+            }
         }
         pending
     })

@@ -20,3 +20,9 @@ fn stats() -> TableIterator<'static, (name!(metric, String), name!(value, i64))>
             .map(|(metric, value)| (metric.to_owned(), value as i64)),
     )
 }
+
+/// A task of `kijko.maintain_usage()` has failed.
+#[pg_extern(volatile, parallel_unsafe)]
+pub fn count_maintenance_failure() {
+    request::counters::add(|stats| &stats.maintenance_failures);
+}

@@ -4,6 +4,7 @@
 #   isolation  races between sessions (tests/isolation)
 #   crash      what a crash and a restart do, and that a late load is refused
 #   replication  what a logical subscription applies reaches the caches (tests/replication)
+#   pg_upgrade the server is upgraded under the extension (tests/pg_upgrade)
 #   upgrade    this library under a predecessor's SQL, the upgrade, and that it equals a fresh installation; dump and restore
 #   model      every interleaving of the quota counters' steps, by loom (kijko_ext/model)
 #   cron       agreement with npm cron-parser over generated expressions (tests/cron_agreement.mjs)
@@ -27,9 +28,11 @@ RUN=$HOME_DIR/run
 source "$ROOT/scripts/build.sh"
 # shellcheck source=kijko_ext/tests/replication/layer.sh
 source "$TESTS/replication/layer.sh"
+# shellcheck source=kijko_ext/tests/pg_upgrade/layer.sh
+source "$TESTS/pg_upgrade/layer.sh"
 
 main() {
-  local layers=(regress isolation crash replication upgrade model cron pg) layer started accept=no
+  local layers=(regress isolation crash replication pg_upgrade upgrade model cron pg) layer started accept=no
   if [ "${2:-}" = --accept ]; then accept=yes && set -- "$1"; fi
   [ "$#" = 0 ] || layers=("$@")
   prepare
@@ -38,7 +41,7 @@ main() {
     started=$SECONDS
     printf '\n== extension: %s\n' "$layer"
     case $layer in
-      regress | isolation | crash | replication | upgrade | cron)
+      regress | isolation | crash | replication | pg_upgrade | upgrade | cron)
         # Plain commands: in a list of && a failure inside the function would not end it.
         install_tested_extension
         start_server
@@ -47,7 +50,7 @@ main() {
         ;;
       model) layer_model ;;
       pg) layer_pg ;;
-      *) sed -n '2,12p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
+      *) sed -n '2,13p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
     esac
     printf '== extension: %s passed in %s s\n' "$layer" "$((SECONDS - started))"
   done
@@ -166,6 +169,7 @@ expect_nothing_yet() {
 
 layer_crash() {
   local claims revoked used written in_flight="select value from kijko.stats() where metric = 'request.in_flight'"
+  local waiting="select value from kijko.stats() where metric = 'quota.waiting'"
   revoked="select kijko.session_id() is null from (select set_config('request.jwt.claims',
     '{\"session_id\": \"22222222-2222-4222-8222-222222222222\"}', false) offset 0) as s"
   run_psql -d postgres -c 'create extension kijko'
@@ -193,6 +197,14 @@ SQL
   written=$(run_psql -d postgres -At -c 'select use_key()')
   wait_for "$written" 'select last_used_at from kijko.api_key_uses'
   run_psql -d postgres -c 'select use_key()' > /dev/null
+  # A terminated backend waits for no counter any more.
+  run_psql -d postgres -c 'begin' -c "select kijko.consume('$SUBJECT', 'waited_for')" -c 'select pg_sleep(3)' -c 'commit' > /dev/null 2>&1 &
+  wait_for 1 "select count(*) from pg_stat_activity where query = 'select pg_sleep(3)'"
+  run_psql -d postgres -c "select kijko.reload_counters('$SUBJECT')" > /dev/null
+  run_psql -d postgres -c "select kijko.consume('$SUBJECT', 'waited_for', 1, 'waiter')" > /dev/null 2>&1 &
+  wait_for 1 "$waiting"
+  expect t "select pg_terminate_backend(pid) from pg_stat_activity where query like '%waiter%' and pid <> pg_backend_pid()"
+  wait_for 0 "$waiting"
   # A request in flight, whose backend will die with all others.
   run_psql -d postgres -c 'begin' -c "select kijko.admit_request('11111111-1111-4111-8111-111111111111')" -c 'select pg_sleep(60)' \
     > /dev/null 2>&1 &

@@ -35,6 +35,7 @@ grant execute on function
     kijko.usage_by_day(uuid, text, date, date),
     kijko.maintain_usage(),
     kijko.rate_limit(text, integer, interval, integer, integer),
+    kijko.allow(text, integer, interval, integer, integer),
     kijko.revoke_session(uuid, timestamptz),
     kijko.restore_session(uuid)
 to postgres, service_role;

@@ -26,6 +26,19 @@ fn rate_limit<'a>(
     limit.verdict(&limiter::decide(&[limit.call()])[0])
 }
 
+/// Whether one call of `key` may go on: `rate_limit` without the verdict.
+#[pg_extern(volatile, parallel_unsafe)]
+pub fn allow(
+    key: Option<&str>,
+    rate: Option<i32>,
+    per: Option<Interval>,
+    burst: default!(Option<i32>, "null"),
+    cost: default!(Option<i32>, "1"),
+) -> bool {
+    let limit = RequestedLimit::new(key, rate, per, burst, cost);
+    limiter::decide(&[limit.call()])[0].allowed
+}
+
 /// Several limits at once, all or nothing: the arrays' elements belong together, and null takes a default as above.
 #[pg_extern(volatile, parallel_unsafe, requires = ["verdict"])]
 pub fn rate_limits<'a>(

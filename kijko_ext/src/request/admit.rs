@@ -270,7 +270,9 @@ fn quota(
 }
 
 pub fn write_headers(limits: &[LimitState]) {
-    let headers = response_headers::of_limits(limits, clock::unix_seconds(clock::real_micros()));
+    let now = clock::unix_seconds(clock::real_micros());
+    let headers =
+        response_headers::of_limits(limits, now, guc::rate_limit_headers::are_all_wanted());
     let headers: Vec<_> = headers
         .iter()
         .map(|(name, value)| (*name, Some(value.as_str())))

@@ -220,7 +220,7 @@ fn body(refused: &Refused) -> String {
 
 fn answer(refused: &Refused) -> String {
     let now = clock::unix_seconds(clock::real_micros());
-    let limits = response_headers::of_limits(&[refused.limit], now);
+    let limits = response_headers::of_limits(&[refused.limit], now, true);
     let mut all = headers::all_of_response();
     all.extend(
         limits

@@ -27,6 +27,8 @@ pub struct Stats {
     pub connection_time_refused: AtomicU64,
     /// Requests of a tenant that holds as many connections as it may.
     pub connection_pool_refused: AtomicU64,
+    /// Tasks of kijko.maintain_usage() that failed.
+    pub maintenance_failures: AtomicU64,
     /// Errors of clients that were not logged.
     pub unlogged_errors: AtomicU64,
     /// Unix seconds when the log was last written to, and an error of a client.
@@ -67,7 +69,7 @@ fn once_a_second(at: fn(&Stats) -> &AtomicU64) -> bool {
 }
 
 /// Figures for `kijko.stats()`, since the server started.
-pub fn figures() -> [(&'static str, u64); 7] {
+pub fn figures() -> [(&'static str, u64); 8] {
     // SAFETY: as above.
     let stats = unsafe { &*STATS };
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -85,5 +87,6 @@ pub fn figures() -> [(&'static str, u64); 7] {
             load(&stats.connection_pool_refused),
         ),
         ("request.unlogged_errors", load(&stats.unlogged_errors)),
+        ("maintenance.failures", load(&stats.maintenance_failures)),
     ]
 }

@@ -40,7 +40,9 @@ fn admit_external(arguments: Arguments) -> Answer {
 
 fn answer(limits: &[LimitState]) -> Value {
     let refusing = response_headers::tightest(limits).filter(|limit| !limit.allowed);
-    let headers = response_headers::of_limits(limits, clock::unix_seconds(clock::real_micros()));
+    let now = clock::unix_seconds(clock::real_micros());
+    let headers =
+        response_headers::of_limits(limits, now, guc::rate_limit_headers::are_all_wanted());
     let headers: Map<_, _> = headers
         .into_iter()
         .map(|(name, value)| (name.to_owned(), Value::from(value)))

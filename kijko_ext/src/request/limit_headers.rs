@@ -1,11 +1,11 @@
 //! `kijko.limit_headers(verdict)` adds a use of a quota to the response's headers. RateLimit-Policy and RateLimit list it
-//! beside the limits of the request. X-RateLimit-* describe the last use.
+//! beside the limits of the request. X-RateLimit-* describe the last use: of a refusal, or where all fields are asked for.
 
 use pgrx::prelude::*;
 
 use super::response_headers::{self, QuotaUse};
 use crate::pg::sql_function::{Answer, Arguments, sql_function};
-use crate::{clock, headers};
+use crate::{clock, guc, headers};
 
 sql_function!(
     kijko_limit_headers,
@@ -14,6 +14,7 @@ sql_function!(
 );
 
 /// Columns of kijko.verdict.
+const ALLOWED: i16 = 1;
 const METER: i16 = 3;
 const LIMIT: i16 = 5;
 const REMAINING: i16 = 6;
@@ -38,11 +39,13 @@ fn limit_headers(arguments: Arguments) -> Answer {
     let integer = |number| column(number).map(|datum| datum.value() as i64);
     // SAFETY: a text.
     let meter = column(METER).and_then(|datum| unsafe { String::from_datum(datum, false) });
+    let refused = column(ALLOWED).is_some_and(|datum| datum.value() as u8 == 0);
     let used = integer(LIMIT).map(|limit| QuotaUse {
         name: meter.as_deref().unwrap_or_default(),
         limit,
         remaining: integer(REMAINING).unwrap_or(0),
         reset_at: integer(RESET_AT).map(clock::unix_seconds_from),
+        refused,
     });
     let retry_after = column(RETRY_AFTER).map(|datum| datum.value() as u32);
     let [policies, states] = ["RateLimit-Policy", "RateLimit"].map(headers::of_response);
@@ -52,6 +55,7 @@ fn limit_headers(arguments: Arguments) -> Answer {
         used,
         retry_after,
         now,
+        guc::rate_limit_headers::are_all_wanted(),
         policies.as_deref(),
         states.as_deref(),
     );

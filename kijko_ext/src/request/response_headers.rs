@@ -1,5 +1,5 @@
-//! The header fields that describe limits. X-RateLimit-* describe the limit with the least left; RateLimit-Policy and
-//! RateLimit (structured fields of the IETF's draft) list all of them. Pure.
+//! The header fields that describe limits. RateLimit-Policy and RateLimit (structured fields of the IETF's draft) list all of
+//! them. X-RateLimit-* describe the one with the least left: of a refusal, or where all fields are asked for. Pure.
 
 use std::fmt::Write;
 
@@ -33,8 +33,8 @@ impl LimitState<'_> {
     }
 }
 
-/// The header fields of a request's limits, given Unix time.
-pub fn of_limits(limits: &[LimitState], now: u64) -> Vec<(&'static str, String)> {
+/// The header fields of a request's limits, given Unix time. `all`: also where nothing is refused.
+pub fn of_limits(limits: &[LimitState], now: u64, all: bool) -> Vec<(&'static str, String)> {
     let Some(tightest) = tightest(limits) else {
         return Vec::new();
     };
@@ -51,12 +51,15 @@ pub fn of_limits(limits: &[LimitState], now: u64) -> Vec<(&'static str, String)>
             let _ = write!(states, ";t={reset}");
         }
     }
-    let mut headers = vec![
-        ("RateLimit-Policy", policies),
-        ("RateLimit", states),
+    let mut headers = Vec::with_capacity(7);
+    headers.extend([("RateLimit-Policy", policies), ("RateLimit", states)]);
+    if tightest.allowed && !all {
+        return headers;
+    }
+    headers.extend([
         ("X-RateLimit-Limit", tightest.quota.to_string()),
         ("X-RateLimit-Remaining", tightest.remaining.to_string()),
-    ];
+    ]);
     if let Some(reset) = tightest.reset {
         headers.push(("X-RateLimit-Reset", (now + reset).to_string()));
     }
@@ -75,6 +78,7 @@ pub struct QuotaUse<'a> {
     pub remaining: i64,
     /// Unix time; None for a lifetime.
     pub reset_at: Option<u64>,
+    pub refused: bool,
 }
 
 /// The header fields after a use of a quota, given the former lists. None removes a field.
@@ -82,6 +86,7 @@ pub fn of_quota_use(
     used: Option<QuotaUse>,
     retry_after: Option<u32>,
     now: u64,
+    all: bool,
     policies: Option<&str>,
     states: Option<&str>,
 ) -> Vec<(&'static str, Option<String>)> {
@@ -99,11 +104,15 @@ pub fn of_quota_use(
                 Some(beside(policies, used.name, &policy)),
             ),
             ("RateLimit", Some(beside(states, used.name, &state))),
+        ];
+    }
+    if let Some(used) = used.filter(|used| used.refused || all) {
+        headers.extend([
             ("X-RateLimit-Limit", Some(used.limit.to_string())),
             ("X-RateLimit-Remaining", Some(used.remaining.to_string())),
             ("X-RateLimit-Reset", used.reset_at.map(|at| at.to_string())),
             ("X-RateLimit-Resource", Some(used.name.to_owned())),
-        ];
+        ]);
     }
     if let Some(seconds) = retry_after {
         headers.push(("Retry-After", Some(seconds.to_string())));
@@ -154,7 +163,7 @@ mod unit {
             reset: Some(99),
             ..MINUTE
         };
-        let headers = of_limits(&[MINUTE, month], 1_000);
+        let headers = of_limits(&[MINUTE, month], 1_000, true);
         let expected = [
             (
                 "RateLimit-Policy",
@@ -173,6 +182,7 @@ mod unit {
             headers,
             expected.map(|(name, value)| (name, value.to_owned()))
         );
+        assert_eq!(of_limits(&[MINUTE, month], 1_000, false), headers[..2]);
     }
 
     #[test]
@@ -191,7 +201,7 @@ mod unit {
             ("X-RateLimit-Remaining", "0"),
             ("X-RateLimit-Resource", "requests"),
         ];
-        let headers = of_limits(&[ever], 1_000);
+        let headers = of_limits(&[ever], 1_000, false);
         assert_eq!(
             headers,
             expected.map(|(name, value)| (name, value.to_owned()))
@@ -206,7 +216,7 @@ mod unit {
             allowed: false,
             ..MINUTE
         };
-        let headers = of_limits(&[MINUTE, refused], 0);
+        let headers = of_limits(&[MINUTE, refused], 0, false);
         assert_eq!(headers.last(), Some(&("Retry-After", "1".to_owned())));
     }
 
@@ -217,8 +227,13 @@ mod unit {
             limit: 50,
             remaining: 49,
             reset_at: Some(1_300),
+            refused: false,
         };
-        let first = of_quota_use(Some(used), None, 1_000, Some("\"a\";q=1;w=2"), None);
+        assert_eq!(
+            of_quota_use(Some(used), None, 0, false, None, None).len(),
+            2
+        );
+        let first = of_quota_use(Some(used), None, 1_000, true, Some("\"a\";q=1;w=2"), None);
         let value = |name| {
             let (_, value) = first.iter().find(|(other, _)| *other == name).unwrap();
             value.clone().unwrap()
@@ -231,12 +246,14 @@ mod unit {
         let more = QuotaUse {
             remaining: 0,
             reset_at: None,
+            refused: true,
             ..used
         };
         let again = of_quota_use(
             Some(more),
             Some(7),
             0,
+            false,
             Some(policies),
             Some("\"executions\";r=1"),
         );
@@ -244,11 +261,11 @@ mod unit {
         assert_eq!(again[1].1.as_deref(), Some("\"executions\";r=0"));
         assert_eq!(again[4], ("X-RateLimit-Reset", None));
         assert_eq!(again[6], ("Retry-After", Some("7".to_owned())));
-        assert!(of_quota_use(None, None, 0, None, None).is_empty());
+        assert!(of_quota_use(None, None, 0, true, None, None).is_empty());
     }
 
     #[test]
     fn without_limits_there_are_no_headers() {
-        assert!(of_limits(&[], 0).is_empty());
+        assert!(of_limits(&[], 0, true).is_empty());
     }
 }

@@ -26,6 +26,7 @@ struct Header {
     flushed: AtomicU64,
     full: AtomicU64,
     failures: AtomicU64,
+    lost: AtomicU64,
 }
 
 /// 32 bytes, two to a cache line.
@@ -123,8 +124,13 @@ pub fn count_failure() {
     header().failures.fetch_add(1, Ordering::Relaxed);
 }
 
+/// There was no room for a request's count, here and in its backend.
+pub fn count_lost() {
+    header().lost.fetch_add(1, Ordering::Relaxed);
+}
+
 /// Figures for `kijko.stats()`, since the server started.
-pub fn stats() -> [(&'static str, u64); 6] {
+pub fn stats() -> [(&'static str, u64); 7] {
     let header = header();
     let used = TABLE.all().filter(|slot| slot.pending() > 0);
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -135,5 +141,6 @@ pub fn stats() -> [(&'static str, u64); 6] {
         ("request_counter.flushed", load(&header.flushed)),
         ("request_counter.full", load(&header.full)),
         ("request_counter.failures", load(&header.failures)),
+        ("request_counter.lost", load(&header.lost)),
     ]
 }

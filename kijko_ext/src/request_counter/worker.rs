@@ -28,6 +28,11 @@ const LAST_USE_ROUND: Duration = Duration::from_secs(1);
 const LAST_USE_FAILURE_PAUSE: Duration = Duration::from_secs(10);
 
 pub fn register() {
+    // pg_upgrade wants a database to itself.
+    // SAFETY: the postmaster has read its arguments.
+    if unsafe { pg_sys::IsBinaryUpgrade } {
+        return;
+    }
     BackgroundWorkerBuilder::new("kijko request counter")
         .set_library("kijko")
         .set_function("kijko_request_counter_worker")

@@ -86,7 +86,7 @@ comment on function kijko.set_gauge(uuid, text, bigint) is 'Sets a gauge. Waits 
 
 create function kijko.limit_headers(v kijko.verdict) returns void
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_limit_headers';
-comment on function kijko.limit_headers(kijko.verdict) is 'Adds a verdict to the response headers: to RateLimit-Policy and RateLimit, beside what they contain, and as X-RateLimit-*; Retry-After when it refuses.';
+comment on function kijko.limit_headers(kijko.verdict) is 'Adds a verdict to the response headers: to RateLimit-Policy and RateLimit, beside what they contain; when it refuses, or with kijko.rate_limit_headers = all, as X-RateLimit-*, and Retry-After when it refuses.';
 
 create function kijko.refuse_use(v kijko.verdict, amount bigint) returns void
     language plpgsql volatile parallel unsafe security definer -- called on behalf of callers who may only consume

@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 
 use super::pin_list::{PinList, PinnedCounter};
 use super::slot::{Loaded, Reserved};
-use super::slot_table::{self, Acquired, CHOICES, CounterKey, Slot, Waiter};
+use super::slot_table::{self, Acquired, CHOICES, CounterKey, Slot, Stale, Waiter};
 use crate::clock;
 use crate::pg::xact::{PerTransaction, XactCallbacks};
 use crate::trust;
@@ -20,7 +20,7 @@ const DEADLOCK_TIMEOUT: i64 = clock::SECOND;
 struct State {
     pins: PinList,
     /// Subjects whose counters are loaded again after the commit. None means every subject.
-    reloads: Vec<(Option<u64>, pg_sys::SubTransactionId)>,
+    reloads: Vec<(Stale, pg_sys::SubTransactionId)>,
 }
 
 static STATE: PerTransaction<State> = PerTransaction::new(State {
@@ -204,10 +204,10 @@ fn exceeds_share(pins: &PinList, key: &CounterKey) -> bool {
     pins.counters_of(key.of_subject()) >= most || pins.counters() >= most && trust::is_request()
 }
 
-/// Has the counters of a subject, or all counters, loaded again after this transaction's commit.
-pub fn reload_at_commit(subject: Option<u64>) {
+/// Has counters loaded again after this transaction's commit.
+pub fn reload_at_commit(stale: Stale) {
     let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
-    STATE.registered().reloads.push((subject, subtransaction));
+    STATE.registered().reloads.push((stale, subtransaction));
 }
 
 impl XactCallbacks for State {
@@ -218,8 +218,8 @@ impl XactCallbacks for State {
             entry.slot.release(entry.pending_release);
             entry.leave(true);
         }
-        for (subject, _) in self.reloads.drain(..) {
-            slot_table::mark_stale(subject);
+        for (stale, _) in self.reloads.drain(..) {
+            slot_table::mark_stale(stale);
         }
         self.pins.shrink();
     }

@@ -98,8 +98,8 @@ impl<W: Word> Slot<W> {
         self.key[0].load() == key[0] && self.key[1].load() == key[1]
     }
 
-    pub fn is_of(&self, subject: u64) -> bool {
-        self.subject.load() == subject
+    pub fn is_of(&self, subject: u64, of: u64) -> bool {
+        self.subject.load() & of == subject & of
     }
 
     pub fn is_empty(&self) -> bool {

@@ -3,10 +3,11 @@
 //! their partition is held shared to find a slot and pin it, exclusive to give a slot to another key. Counting takes no lock
 //! (slot.rs).
 
+use std::cell::Cell;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use pgrx::pg_sys;
+use pgrx::prelude::*;
 
 use super::slot::{self, Pin, Word};
 use crate::guc;
@@ -97,6 +98,33 @@ impl Partition {
     }
 }
 
+/// The bits of a subject's hash that its ledger has.
+const OF_LEDGER: u64 = 0xffff;
+
+/// Counters that are to be loaded again.
+#[derive(Clone, Copy)]
+pub struct Stale {
+    subject: u64,
+    /// The bits that count.
+    of: u64,
+}
+
+impl Stale {
+    /// Those of a subject, or of all of them: no other database's.
+    pub fn new(ledger: pg_sys::Oid, subject: Option<&[u8; 16]>) -> Self {
+        match subject {
+            Some(subject) => Self {
+                subject: CounterKey::subject(ledger, subject),
+                of: u64::MAX,
+            },
+            None => Self {
+                subject: CounterKey::ledger(ledger),
+                of: OF_LEDGER,
+            },
+        }
+    }
+}
+
 /// The identity of a counter, as a 128-bit hash: the table stores no names, and a collision is practically impossible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CounterKey {
@@ -126,11 +154,17 @@ impl CounterKey {
         }
     }
 
+    /// The lowest bits are those of the ledger, so that all counters of one can be found.
     pub fn subject(ledger: pg_sys::Oid, subject: &[u8; 16]) -> u64 {
-        TABLE.half(0, |hasher| {
+        let hash = TABLE.half(0, |hasher| {
             write_ledger(hasher, ledger);
             hasher.write(subject);
-        })
+        });
+        hash & !OF_LEDGER | Self::ledger(ledger)
+    }
+
+    fn ledger(ledger: pg_sys::Oid) -> u64 {
+        TABLE.half(0, |hasher| write_ledger(hasher, ledger)) & OF_LEDGER
     }
 
     /// The hash of the subject alone.
@@ -271,13 +305,31 @@ pub fn wake(slot: &Slot) {
     }
 }
 
-/// Registered as a waiter until it is dropped, also by an interrupt's error.
+/// Registered as a waiter until it is dropped, also by an interrupt's error, or until the backend ends: a terminated one drops
+/// nothing.
 pub struct Waiter(&'static Partition);
+
+thread_local! {
+    static WAITING_FOR: Cell<Option<&'static Partition>> = const { Cell::new(None) };
+    static IS_REGISTERED: Cell<bool> = const { Cell::new(false) };
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn stop_waiting(_code: i32, _argument: pg_sys::Datum) {
+    if let Some(partition) = WAITING_FOR.take() {
+        partition.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 impl Waiter {
     pub fn new(key: &CounterKey) -> Self {
         let partition = partition(key.sets()[0]);
+        if !IS_REGISTERED.replace(true) {
+            // SAFETY: the callback is guarded and lives as long as the library.
+            unsafe { pg_sys::before_shmem_exit(Some(stop_waiting), pg_sys::Datum::null()) };
+        }
         partition.waiting.fetch_add(1, Ordering::SeqCst);
+        WAITING_FOR.set(Some(partition));
         // SAFETY: the condition variable is in shared memory. From here on no wake-up is lost.
         unsafe { pg_sys::ConditionVariablePrepareToSleep(partition.changed()) };
         Self(partition)
@@ -294,22 +346,24 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+        if WAITING_FOR.take().is_some() {
+            self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+        }
         // SAFETY: raises no errors, and does nothing when an aborting transaction has cancelled the sleep already.
         unsafe { pg_sys::ConditionVariableCancelSleep() };
     }
 }
 
-/// Marks every slot of a subject, or every slot, to be loaded again before its next use.
-pub fn mark_stale(subject: Option<u64>) {
-    let sets = match subject {
-        Some(subject) => block_of(subject)..block_of(subject) + reach(),
-        None => 0..TABLE.sets(),
+/// Marks slots to be loaded again before their next use.
+pub fn mark_stale(stale: Stale) {
+    let sets = match stale.of {
+        OF_LEDGER => 0..TABLE.sets(),
+        _ => block_of(stale.subject)..block_of(stale.subject) + reach(),
     };
     for set in sets {
         let _shared = TABLE.lock(set, pg_sys::LWLockMode::LW_SHARED);
         for slot in TABLE.ways(set) {
-            if subject.is_none_or(|subject| slot.is_of(subject)) {
+            if slot.is_of(stale.subject, stale.of) {
                 slot.mark_stale();
             }
         }
@@ -317,7 +371,7 @@ pub fn mark_stale(subject: Option<u64>) {
 }
 
 /// Figures for `kijko.stats()`, since the server started.
-pub fn stats() -> [(&'static str, u64); 6] {
+pub fn stats() -> [(&'static str, u64); 7] {
     let sum = |f: fn(&Partition) -> &AtomicU64| {
         TABLE
             .header()
@@ -326,8 +380,13 @@ pub fn stats() -> [(&'static str, u64); 6] {
             .map(|p| f(p).load(Ordering::Relaxed))
             .sum()
     };
+    let waiting = |partition: &Partition| u64::from(partition.waiting.load(Ordering::Relaxed));
     [
         ("quota.slots", TABLE.slots() as u64),
+        (
+            "quota.waiting",
+            TABLE.header().partitions.iter().map(waiting).sum(),
+        ),
         (
             "quota.used",
             TABLE.all().filter(|slot| !slot.is_empty()).count() as u64,

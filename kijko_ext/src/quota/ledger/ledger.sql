@@ -31,6 +31,9 @@ create table kijko.ledger_default partition of kijko.ledger default;
 -- Each partition has its own index, and the ledger as a whole has none: a restored dump creates the partitions' indexes itself.
 create index ledger_default_by_counter on kijko.ledger_default (subject, meter, period_start);
 comment on index kijko.ledger_default_by_counter is 'Finds the rows of a counter that are not rolled up yet.';
+-- Rows are moved out of it. Where deletions are published, a row has to be found on the other side, and it has no key.
+alter table kijko.ledger replica identity full;
+alter table kijko.ledger_default replica identity full;
 comment on table kijko.ledger_default is 'Rows of times without a partition. kijko.make_ledger_partitions() moves them when it makes one.';
 
 create table kijko.ledger_partitions (
@@ -115,6 +118,11 @@ comment on column kijko.usage_daily.attributes is 'Attributes of the use. {} for
 comment on column kijko.usage_daily.amount is 'Units.';
 comment on column kijko.usage_daily.overage is 'The part above the limit.';
 comment on column kijko.usage_daily.entries is 'Number of ledger rows.';
+
+create index usage_hourly_hour on kijko.usage_hourly (hour);
+comment on index kijko.usage_hourly_hour is 'Finds sums that are old enough to be deleted.';
+create index usage_daily_day on kijko.usage_daily (day);
+comment on index kijko.usage_daily_day is 'Finds sums that are old enough to be deleted.';
 
 create function kijko.clamp(total numeric) returns bigint
     language sql immutable parallel safe

@@ -8,6 +8,7 @@ declare
     name constant text := 'ledger_' || pg_catalog.to_char(starts_at, 'YYYYMMDD_HH24MISS');
 begin
     execute pg_catalog.format('create table kijko.%I (like kijko.ledger including defaults including constraints)', name);
+    execute pg_catalog.format('alter table kijko.%I replica identity full', name);
     -- Waits for running writers of the default partition. Later writers find the new partition.
     lock table kijko.ledger_default in access exclusive mode;
     execute pg_catalog.format(
@@ -196,51 +197,3 @@ end
 $$;
 comment on function kijko.detach_ledger_partitions(interval) is 'Detaches old partitions that are rolled up, and returns their number. They remain as tables in the schema kijko_archive, to be archived and dropped.';
 
-create function kijko.maintain_usage() returns table (task text, done bigint)
-    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
-    set search_path = pg_catalog, pg_temp
-as $$
-begin
-    task := 'purge_idempotency_keys';
-    delete from kijko.idempotency_keys as k
-    where (k.subject, k.meter, k.key) in (
-        select o.subject, o.meter, o.key from kijko.idempotency_keys as o
-        where o.created_at < pg_catalog.now() - interval '35 days'
-        limit 10000
-        for update skip locked
-    );
-    get diagnostics done = row_count;
-    return next;
-    task := 'purge_ingested_events';
-    delete from kijko.ingested_events as e
-    where (e.subject, e.event) in (
-        select o.subject, o.event from kijko.ingested_events as o
-        where o.received_at < pg_catalog.now() - interval '36 days'
-        limit 100000
-        for update skip locked
-    );
-    get diagnostics done = row_count;
-    return next;
-    task := 'purge_holds';
-    delete from kijko.holds as h
-    where h.id in (
-        select o.id from kijko.holds as o
-        where o.state <> 'open' and o.ended_at < kijko.now() - interval '35 days'
-        limit 10000
-        for update skip locked
-    );
-    get diagnostics done = row_count;
-    return next;
-    -- A task that meets a lock is left for the next call; the others run all the same. Tasks whose locks block the load of
-    -- counters come last, because locks are held until the end.
-    foreach task in array array['rollup_usage', 'expire_holds', 'make_ledger_partitions', 'detach_ledger_partitions'] loop
-        begin
-            execute pg_catalog.format('select kijko.%I()', task) into done;
-        exception
-            when lock_not_available then done := null;
-        end;
-        return next;
-    end loop;
-end
-$$;
-comment on function kijko.maintain_usage() is 'Runs all maintenance; schedule it, for example each minute: partitions ahead, rollup, expired holds, old partitions, old keys and events. done is null for a task that met a lock and is left for the next call.';

@@ -57,7 +57,7 @@ select kijko.put_api_key(:'key', :'org', 'service', null, '{*:read}', 4, 1000, n
 select regexp_replace(answer('key'), 'r=(9\d\d)', 'r=...', 'g');
 select kijko.set_rate_limit_policy('requests', 'organization', 1000, '1 hour');
 -- Another organization: refused after the limits.
-select answer('key', jsonb_build_object('x-org-id', :'org')) ~ '^api_key_requests' as own, answer('key', '{"x-org-id": ""}') ~ '^api_key_requests' as none;
+select answer('key', jsonb_build_object('x-org-id', :'org')) ~ '^"api_key_requests"' as own, answer('key', '{"x-org-id": ""}') ~ '^"api_key_requests"' as none;
 select answer('page', jsonb_build_object('x-org-id', :'other', 'origin', 'https://example.com')), answer('page', '{"x-org-id": "mine", "origin": "https://example.com"}');
 -- All that was counted arrives in the ledger, for the organization and for the key.
 create function counted(subject uuid) returns bigint language plpgsql as $$

@@ -163,6 +163,15 @@ select (kijko.consume(:'org', 'executions')).remaining;
 select sent();
 rollback;
 select sent();
+-- By default X-RateLimit-* come with a refusal only; a setting adds them to every response.
+begin;
+set local kijko.rate_limit_headers = 'all';
+select kijko.admit_request(:'org');
+select sent();
+select (kijko.consume(:'org', 'llm_tokens', 4)).remaining;
+select sent();
+rollback;
+set kijko.rate_limit_headers = 'some';
 drop function external, sent;
 drop table memberships;
 drop extension kijko;

@@ -62,3 +62,16 @@ create temporary table before as select * from kijko.stats() where metric like '
 select count(*) from (select kijko.rate_limit('key ' || n, 1, '1 hour') from generate_series(1, 4000) as n offset 0) as calls;
 select metric, stats.value - before.value > 2500 as many from kijko.stats() join before using (metric) where metric like '%evicted';
 select u.value <= s.value as fits from kijko.stats() as u, kijko.stats() as s where u.metric = 'rate_limit.used' and s.metric = 'rate_limit.slots';
+-- Only whether it may go on. It shares the key's state with kijko.rate_limit.
+select kijko.allow('allowed', 2, '1 hour') from generate_series(1, 3);
+select allowed from kijko.rate_limit('allowed', 2, '1 hour');
+select kijko.allow('costly', 10, '1 hour', cost => 6) from generate_series(1, 2);
+select kijko.allow('burst', 10, '1 hour', 1) from generate_series(1, 2);
+begin read only;
+select kijko.allow('read only', 1, '1 hour');
+rollback;
+select kijko.allow('read only', 1, '1 hour') as after_a_rollback;
+select kijko.allow(null, 1, '1 hour');
+select kijko.allow('x', null, '1 hour');
+select kijko.allow('x', 1, '1 month');
+select kijko.allow('x', 1, '1 hour', 1, 2);
