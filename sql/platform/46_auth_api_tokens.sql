@@ -145,7 +145,8 @@ begin
     -- A few of those whose token has expired, so that the table does not grow.
     delete from auth_api.code_attempts a where a.subject in (
         select o.subject from auth_api.code_attempts o
-        where o.tried_at < kijko.now() - interval '1 day' order by o.tried_at limit 10 for update skip locked);
+        where o.tried_at < kijko.now() - make_interval(secs => (select s.one_time_token_seconds from auth_api.settings s))
+        order by o.tried_at limit 10 for update skip locked);
     return counted;
 end
 $$;

@@ -67,11 +67,11 @@ declare
     hook constant text := (select s.hook_send_email from auth_api.settings s);
     message text;
 begin
-    if pretend then
+    if hook is not null then -- counts no mail, so an address without an account must not either
+        perform auth_api.email_hook(hook, template, recipient, data) where not pretend;
+    elsif pretend then
         perform private.mail_pretend(recipient, template, locale, data);
         raise sqlstate 'KJA02'; -- undoes it
-    elsif hook is not null then
-        perform auth_api.email_hook(hook, template, recipient, data);
     else
         perform private.mail_send(recipient, template, locale, data);
     end if;

@@ -151,4 +151,13 @@ describe('send_email', () => {
     assert.equal(error, null);
     assert.equal(data.user.id, user.id);
   });
+
+  test('counts no mail to a mailbox, with an account or without: the refusal would say which', async () => {
+    const [{ mailbox_per_hour: limit }] = await sql('select mailbox_per_hour from private.mail_settings');
+    const email = newEmail('nobody');
+    for (let n = 0; n <= limit; n += 1) {
+      const { error } = await api().auth.resetPasswordForEmail(email.replace('@', `+${n}@`));
+      assert.equal(error, null);
+    }
+  });
 });
