@@ -246,4 +246,11 @@ end
 $$;
 comment on function auth_api.caller() is 'The signed-in user who is calling and their session, with the lower aal of token and session; everybody else is refused.';
 
+-- Of a session that auth_api.caller() returns: its aal is the lower one of token and session.
+create or replace function auth_api.has_aal2(session auth.sessions) returns boolean
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select coalesce(session.aal >= 'aal2', false)
+$$;
+comment on function auth_api.has_aal2(auth.sessions) is 'Whether a caller has shown a second factor.';
+
 reset role;

@@ -169,7 +169,7 @@ declare
 begin
     select * into caller from auth_api.caller();
     body := auth_api.put_user_body(request_body, caller.u);
-    if (body ->> 'password' is not null or body ->> 'email' is not null) and (caller.session).aal is distinct from 'aal2' and auth_api.has_factor((caller.u).id) then
+    if (body ->> 'password' is not null or body ->> 'email' is not null) and not auth_api.has_aal2(caller.session) and auth_api.has_factor((caller.u).id) then
         perform auth_api.reject(401, 'insufficient_aal', 'AAL2 session is required to update email or password when MFA is enabled.');
     end if;
     if body ->> 'password' is not null then

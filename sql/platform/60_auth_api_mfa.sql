@@ -52,7 +52,7 @@ begin
         perform auth_api.reject(422, 'mfa_factor_name_conflict', format('A factor with the friendly name %s for this user already exists', to_json(name)));
     elsif (select count(*) from auth.mfa_factors f where f.user_id = u.id) >= 10 then
         perform auth_api.reject(422, 'too_many_enrolled_mfa_factors', 'Maximum number of verified factors reached, unenroll to continue');
-    elsif auth_api.has_factor(u.id) and session.aal <> 'aal2' then
+    elsif auth_api.has_factor(u.id) and not auth_api.has_aal2(session) then
         perform auth_api.reject(403, 'insufficient_aal', 'AAL2 required to enroll a new factor');
     end if;
 end
@@ -149,6 +149,20 @@ end
 $$;
 comment on function auth_api.open_challenge(auth.mfa_factors, text) is 'A challenge of the factor that can still be answered.';
 
+-- Returned and not raised: what a hook writes about an attempt must stay.
+create or replace function auth_api.code_refusal(u auth.users, factor auth.mfa_factors, valid boolean) returns json
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    refusal constant json := auth_api.mfa_hook(u, factor, valid);
+begin
+    if refusal is null and not valid then
+        return auth_api.refusal(422, 'mfa_verification_failed', 'Invalid code entered');
+    end if;
+    return refusal;
+end
+$$;
+comment on function auth_api.code_refusal(auth.users, auth.mfa_factors, boolean) is 'Why a code of a factor is refused: the hook rejects it, or it is wrong; null when it is not.';
+
 -- The seed is looked at last. Wrong codes count in shared memory: a refusal undoes what was written, and not that.
 create or replace function auth_api.verify_factor(factor_id text, request_body text) returns json
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
@@ -177,11 +191,9 @@ begin
     challenge := auth_api.open_challenge(factor, body ->> 'challenge_id');
     found_step := auth_api.totp_step(kijko.unseal(factor.secret, auth_api.totp_context(factor.id)), body ->> 'code',
         (select t.step from auth_api.totp_steps t where t.factor_id = factor.id));
-    refusal := auth_api.mfa_hook(u, factor, found_step is not null);
+    refusal := auth_api.code_refusal(u, factor, found_step is not null);
     if refusal is not null then
         return refusal;
-    elsif found_step is null then
-        return auth_api.refusal(422, 'mfa_verification_failed', 'Invalid TOTP code entered');
     end if;
     insert into auth_api.totp_steps (factor_id, step) values (factor.id, found_step)
     on conflict on constraint totp_steps_pkey do update set step = excluded.step;
@@ -219,7 +231,7 @@ begin
     select * into caller from auth_api.mfa_caller();
     perform auth_api.lock_user((caller.u).id);
     factor := auth_api.find_factor(caller.u, factor_id);
-    if factor.status = 'verified' and (caller.session).aal is distinct from 'aal2' then
+    if factor.status = 'verified' and not auth_api.has_aal2(caller.session) then
         perform auth_api.reject(422, 'insufficient_aal', 'AAL2 required to unenroll verified factor');
     end if;
     perform auth_api.remove_factor(factor);

@@ -55,7 +55,7 @@ begin
     select * into caller from auth_api.mfa_caller();
     u := auth_api.lock_user((caller.u).id);
     session := caller.session;
-    if session.aal is distinct from 'aal2' then
+    if not auth_api.has_aal2(session) then
         perform auth_api.reject(403, 'insufficient_aal', 'AAL2 required to manage recovery codes');
     end if;
 end
@@ -151,11 +151,9 @@ begin
     end if;
     hash := auth_api.recovery_code_hash(coalesce(body ->> 'code', ''));
     valid := exists (select from auth_api.recovery_codes c where c.factor_id = factor.id and c.code_hash = hash and c.used_at is null);
-    refusal := auth_api.mfa_hook(u, factor, valid);
+    refusal := auth_api.code_refusal(u, factor, valid);
     if refusal is not null then
         return refusal;
-    elsif not valid then
-        return auth_api.refusal(422, 'mfa_verification_failed', 'Invalid recovery code entered');
     end if;
     update auth_api.recovery_codes c set used_at = kijko.now() where c.factor_id = factor.id and c.code_hash = hash;
     return auth_api.raise_session(u, caller.session, factor, 'mfa/recovery_code');

@@ -75,27 +75,15 @@ select private.make_tenant_table(
 
 -- Holders of api_keys:read and api_keys:write see and change all keys of the organization, holders of api_keys:write_own their
 -- personal ones. A trigger has set user_id, which users cannot write.
-alter policy api_keys_select on public.api_keys
-  using (
-    org_id = any (array(select private.org_ids_with('api_keys:read')))
-    or (kind = 'personal' and user_id = (select kijko.user_id()) and org_id = any (array(select private.org_ids_with('api_keys:write_own'))))
-  );
-alter policy api_keys_insert on public.api_keys
-  with check (
-    org_id = any (array(select private.org_ids_with('api_keys:write')))
-    or (kind = 'personal' and user_id = (select kijko.user_id()) and org_id = any (array(select private.org_ids_with('api_keys:write_own'))))
-  );
-alter policy api_keys_update on public.api_keys
-  using (
-    org_id = any (array(select private.org_ids_with('api_keys:write')))
-    or (kind = 'personal' and user_id = (select kijko.user_id()) and org_id = any (array(select private.org_ids_with('api_keys:write_own'))))
-  )
-  with check (
-    org_id = any (array(select private.org_ids_with('api_keys:write')))
-    or (kind = 'personal' and user_id = (select kijko.user_id()) and org_id = any (array(select private.org_ids_with('api_keys:write_own'))))
-  );
-alter policy api_keys_delete on public.api_keys
-  using (
-    org_id = any (array(select private.org_ids_with('api_keys:write')))
-    or (kind = 'personal' and user_id = (select kijko.user_id()) and org_id = any (array(select private.org_ids_with('api_keys:write_own'))))
-  );
+do $$
+declare
+  own constant text := $own$or (kind = 'personal' and user_id = (select kijko.user_id()) and org_id = any (array(select private.org_ids_with('api_keys:write_own'))))$own$;
+  readable constant text := $readable$org_id = any (array(select private.org_ids_with('api_keys:read')))$readable$ || ' ' || own;
+  writable constant text := $writable$org_id = any (array(select private.org_ids_with('api_keys:write')))$writable$ || ' ' || own;
+begin
+  execute format('alter policy api_keys_select on public.api_keys using (%s)', readable);
+  execute format('alter policy api_keys_insert on public.api_keys with check (%s)', writable);
+  execute format('alter policy api_keys_update on public.api_keys using (%1$s) with check (%1$s)', writable);
+  execute format('alter policy api_keys_delete on public.api_keys using (%s)', writable);
+end
+$$;
