@@ -77,6 +77,9 @@ begin
   if not public.can(execution.org_id, 'skills:execute') then
     perform kijko.fail('permission_denied', 'requires the permission skills:execute');
   end if;
+  if execution.project_id is not null and not private.projects_is_writable(execution.project_id) then
+    perform kijko.fail('permission_denied', 'a viewer of the project runs nothing in it');
+  end if;
   return execution;
 end
 $$;

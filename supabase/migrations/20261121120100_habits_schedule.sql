@@ -251,8 +251,9 @@ begin
     begin
       perform private.habits_handle(habit, until);
     exception
-      -- The next tick tries again.
-      when lock_not_available then null;
+      -- The next tick tries again. A worker that ends several executions may hold a meter that this batch waits for, and wait
+      -- for a job that it has cancelled.
+      when lock_not_available or deadlock_detected then null;
       when others then
         perform private.habits_fail_slot(habit, until, sqlerrm);
     end;

@@ -1,7 +1,7 @@
 -- Members of a private project have a role: a viewer reads, a member writes what is in it, an admin manages it.
 begin;
 \ir 000_helpers.sql
-select plan(44);
+select plan(45);
 
 select tests.sign_up(u) from unnest(array['ada', 'bob', 'mgr', 'pat', 'mem', 'see', 'vic', 'new']) as u;
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -15,6 +15,7 @@ select is((select role from public.project_members), 'admin', 'who makes a priva
 insert into public.project_members (project_id, user_id, role) values (:'project', tests.id('mem'), 'member'), (:'project', tests.id('see'), 'viewer'), (:'project', tests.id('vic'), 'member');
 insert into public.skills (project_id, name, prompt_template) values (:'project', 'inside', 'x') returning id as skill \gset
 insert into public.habits (skill_id, name, cron) values (:'skill', 'inside', '@yearly') returning id as habit \gset
+select id as execution from public.execute_skill(:'skill') \gset
 insert into public.skills (name, prompt_template) values ('outside', 'x') returning id as outside \gset
 insert into public.projects (name) values ('Open') returning id as open \gset
 
@@ -38,6 +39,7 @@ select is(tests.changed(format('update public.habits set enabled = false where i
 select throws_ok(format('insert into public.habits (skill_id, name, cron) values (%L, %L, %L)', :'skill', 'x', '@daily'), '42501', null, 'nor schedules a skill of it');
 select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'permission_denied', 'nor runs one');
 select tests.refuses(format('select public.run_habit(%L)', :'habit'), 'permission_denied', 'nor a habit');
+select tests.refuses(format('select public.cancel_execution(%L)', :'execution'), 'permission_denied', 'nor cancels what runs');
 select is(tests.changed(format('update public.projects set name = %L where id = %L', 'x', :'project')), 0::bigint, 'a viewer does not change the project');
 select throws_ok(format('insert into public.project_members (project_id, user_id) values (%L, tests.id(%L))', :'project', 'new'), '42501', null, 'nor its members');
 select is(tests.changed($$update public.project_members set role = 'admin' where user_id = tests.id('see')$$), 0::bigint, 'nor their own role');
