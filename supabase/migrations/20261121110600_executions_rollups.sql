@@ -87,7 +87,7 @@ with (fillfactor = 80);
 create index execution_rollups_skill_idx on private.execution_rollups (org, skill_id, width_minutes, starts_at) where skill_id is not null;
 create index execution_rollups_habit_idx on private.execution_rollups (org, habit_id, width_minutes, starts_at) where habit_id is not null;
 create index execution_rollups_reflex_idx on private.execution_rollups (org, reflex_id, width_minutes, starts_at) where reflex_id is not null;
-create index execution_rollups_project_idx on private.execution_rollups (org, project_id, width_minutes, starts_at) where project_id is not null;
+create index execution_rollups_project_idx on private.execution_rollups (org, project_id, is_total, width_minutes, starts_at) where project_id is not null;
 -- For the retention of rollups.
 create index execution_rollups_starts_at_idx on private.execution_rollups (starts_at);
 

@@ -25,6 +25,7 @@ export const TENANT_TABLES = [
   'reflex_deliveries',
   'webhook_deliveries',
   'executions',
+  'execution_text_chunks',
   'jobs',
   'job_events',
   'usage_meters',
