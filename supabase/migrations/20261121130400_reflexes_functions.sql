@@ -35,7 +35,7 @@ begin
   return delivery;
 end
 $$;
-comment on function public.test_reflex(uuid, jsonb, text, jsonb, boolean) is 'Sends a payload to a reflex without a signature. The row that it returns ends as tested with the input that was made, as filtered, or as failed; with run it ends as queued, with an execution that is charged. Needs reflexes:write, with run skills:execute too. Nullable: payload. Definer: users only read deliveries.';
+comment on function public.test_reflex(uuid, jsonb, text, jsonb, boolean) is 'Sends a payload to a reflex without a signature. The row that it returns ends as tested with the input that was made, as filtered, or as failed; with run it ends as queued, with an execution that is charged. Needs reflexes:write, with run skills:execute too. Definer: users only read deliveries.';
 grant execute on function public.test_reflex(uuid, jsonb, text, jsonb, boolean) to authenticated;
 
 create function public.redeliver_reflex_delivery(id uuid) returns public.reflex_deliveries
