@@ -4,3 +4,4 @@ pub mod counter_pins;
 mod pin_list;
 pub mod slot;
 pub mod slot_table;
+mod waiter;

@@ -6,7 +6,8 @@ use pgrx::prelude::*;
 
 use super::pin_list::{PinList, PinnedCounter};
 use super::slot::{Loaded, Reserved};
-use super::slot_table::{self, Acquired, CHOICES, CounterKey, Slot, Stale, Waiter};
+use super::slot_table::{self, Acquired, CHOICES, CounterKey, Slot, Stale};
+use super::waiter::Waiter;
 use crate::clock;
 use crate::pg::xact::{PerTransaction, XactCallbacks};
 use crate::trust;

@@ -3,11 +3,10 @@
 //! their partition is held shared to find a slot and pin it, exclusive to give a slot to another key. Counting takes no lock
 //! (slot.rs).
 
-use std::cell::Cell;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use pgrx::prelude::*;
+use pgrx::pg_sys;
 
 use super::slot::{self, Pin, Word};
 use crate::guc;
@@ -67,11 +66,11 @@ impl Word for SharedWord {
 }
 
 #[repr(C, align(64))]
-struct Partition {
+pub(super) struct Partition {
     /// Signalled after a load, after the last pin of a stale slot, and when a slot becomes free.
     changed: pg_sys::ConditionVariable,
-    /// Number of waiters, so that signalling costs nothing when there are none.
-    waiting: AtomicU32,
+    /// Number of waiters (waiter.rs), so that signalling costs nothing when there are none.
+    pub(super) waiting: AtomicU32,
     loads: AtomicU64,
     evictions: AtomicU64,
     full: AtomicU64,
@@ -93,7 +92,7 @@ unsafe fn attach(start: *mut u8, locks: *mut pg_sys::LWLockPadded) {
 }
 
 impl Partition {
-    fn changed(&self) -> *mut pg_sys::ConditionVariable {
+    pub(super) fn changed(&self) -> *mut pg_sys::ConditionVariable {
         (&raw const self.changed).cast_mut()
     }
 }
@@ -292,6 +291,11 @@ fn victim([first, second]: [usize; 2]) -> Option<&'static Slot> {
         })
 }
 
+/// The partition of the sets that a counter may be in.
+pub(super) fn partition_of(key: &CounterKey) -> &'static Partition {
+    partition(key.sets()[0])
+}
+
 fn partition(set: usize) -> &'static Partition {
     &TABLE.header().partitions[TABLE.partition(set)]
 }
@@ -302,55 +306,6 @@ pub fn wake(slot: &Slot) {
     if partition.waiting.load(Ordering::SeqCst) > 0 {
         // SAFETY: the condition variable is in shared memory. Waking raises no errors.
         unsafe { pg_sys::ConditionVariableBroadcast(partition.changed()) };
-    }
-}
-
-/// Registered as a waiter until it is dropped, also by an interrupt's error, or until the backend ends: a terminated one drops
-/// nothing.
-pub struct Waiter(&'static Partition);
-
-thread_local! {
-    static WAITING_FOR: Cell<Option<&'static Partition>> = const { Cell::new(None) };
-    static IS_REGISTERED: Cell<bool> = const { Cell::new(false) };
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn stop_waiting(_code: i32, _argument: pg_sys::Datum) {
-    if let Some(partition) = WAITING_FOR.take() {
-        partition.waiting.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-impl Waiter {
-    pub fn new(key: &CounterKey) -> Self {
-        let partition = partition(key.sets()[0]);
-        if !IS_REGISTERED.replace(true) {
-            // SAFETY: the callback is guarded and lives as long as the library.
-            unsafe { pg_sys::before_shmem_exit(Some(stop_waiting), pg_sys::Datum::null()) };
-        }
-        partition.waiting.fetch_add(1, Ordering::SeqCst);
-        WAITING_FOR.set(Some(partition));
-        // SAFETY: the condition variable is in shared memory. From here on no wake-up is lost.
-        unsafe { pg_sys::ConditionVariablePrepareToSleep(partition.changed()) };
-        Self(partition)
-    }
-
-    /// Sleeps until a wake-up, for at most 100 ms. Processes interrupts.
-    pub fn sleep(&self) {
-        // SAFETY: as above.
-        unsafe {
-            pg_sys::ConditionVariableTimedSleep(self.0.changed(), 100, pg_sys::PG_WAIT_EXTENSION);
-        }
-    }
-}
-
-impl Drop for Waiter {
-    fn drop(&mut self) {
-        if WAITING_FOR.take().is_some() {
-            self.0.waiting.fetch_sub(1, Ordering::SeqCst);
-        }
-        // SAFETY: raises no errors, and does nothing when an aborting transaction has cancelled the sleep already.
-        unsafe { pg_sys::ConditionVariableCancelSleep() };
     }
 }
 
