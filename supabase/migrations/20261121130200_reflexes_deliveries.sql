@@ -91,9 +91,9 @@ alter policy reflex_deliveries_select on public.reflex_deliveries using (
   and (source <> 'repository' or org_id = any (array(select private.org_ids_with('repositories:read'))))
 );
 
--- One execution for each delivery, whoever crashes. A retry of the execution is another one.
+-- One execution for each delivery, whoever crashes. A retry of the execution is another one, also once the first is deleted.
 create unique index executions_reflex_delivery_key on public.executions (org_id, reflex_delivery_id)
-  where reflex_delivery_id is not null and retry_of is null;
+  where reflex_delivery_id is not null and trigger = 'reflex';
 
 -- ----------------------------------------------------------------------------
 -- Duplicates

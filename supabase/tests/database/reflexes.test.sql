@@ -204,6 +204,12 @@ select throws_ok(format($$
   insert into public.executions (org_id, trigger, reflex_delivery_id) values (tests.org('ada'), 'reflex', %L)
 $$, (tests.delivery('d-11')).id), '23505', null, 'and no second one can exist');
 
+-- Two retries outlive the execution that they repeat.
+insert into public.executions (org_id, trigger, status, retry_of, reflex_delivery_id)
+select e.org_id, 'retry', 'queued', e.id, e.reflex_delivery_id
+from public.executions as e, generate_series(1, 2) where e.reflex_delivery_id = (tests.delivery('d-11')).id;
+select lives_ok($$delete from public.executions as e where e.trigger = 'reflex' and e.reflex_delivery_id = (tests.delivery('d-11')).id$$, 'its retries outlive it');
+
 -- ---- a job that is given up fails its delivery
 select tests.act_as('ada');
 select tests.received(:'reflex', 'd-12', '{"n": 12}');
