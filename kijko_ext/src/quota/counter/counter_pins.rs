@@ -8,6 +8,7 @@ use super::pin_list::{PinList, PinnedCounter};
 use super::slot::{Loaded, Reserved};
 use super::slot_table::{self, Acquired, CHOICES, CounterKey, Slot, Stale};
 use super::waiter::Waiter;
+use crate::caller::{Caller, caller};
 use crate::clock;
 use crate::pg::xact::{PerTransaction, XactCallbacks};
 use crate::trust;
@@ -199,10 +200,11 @@ fn order() -> u64 {
 }
 
 /// Whether one more counter would be more than a share of the table: of one subject's counters, and of all counters that a
-/// client's request pins, because an organization has many subjects.
+/// client's request pins, because an organization has many subjects. The service key is no client.
 fn exceeds_share(pins: &PinList, key: &CounterKey) -> bool {
     let most = slot_table::max_pins();
-    pins.counters_of(key.of_subject()) >= most || pins.counters() >= most && trust::is_request()
+    let is_client = || trust::is_request() && caller() != Caller::Service;
+    pins.counters_of(key.of_subject()) >= most || pins.counters() >= most && is_client()
 }
 
 /// Has counters loaded again after this transaction's commit.

@@ -77,6 +77,11 @@ exception
 end
 $$;
 rollback;
+-- The service key has no such bound: it acts for the installation.
+begin;
+select set_config('request.method', 'POST', true) = '' as set, set_config('request.jwt.claims', '{"role": "service_role"}', true) = '' as set;
+select count(*) as allowed from generate_series(1, 1025) as n, kijko.try_consume(m(n), 'y') as v where v.allowed;
+rollback;
 -- One call for many subjects.
 begin;
 select used from kijko.try_consume_many((select array_agg(m(n)) from generate_series(1, 20000) as n), 'z', 2);
