@@ -269,8 +269,8 @@ select tests.refuses(
 select is(tests.changed('delete from public.reflexes'), 1::bigint, 'a reflex goes with all it has');
 select is_empty('select 1 from public.reflex_deliveries', 'deliveries');
 select tests.act_as_superuser();
-select is_empty('select 1 from private.reflex_secrets', 'and secrets');
-select is((select count(*) from public.executions as e where e.reflex_id is not null), 0::bigint, 'its executions stay without it');
+select is_empty($$select 1 from private.reflex_secrets as s where s.organization = tests.org('ada')$$, 'and secrets');
+select is((select count(*) from public.executions as e where e.org_id = tests.org('ada') and e.reflex_id is not null), 0::bigint, 'its executions stay without it');
 
 select * from finish();
 rollback;

@@ -21,7 +21,7 @@ declare
 begin
   loop
     update public.jobs set run_at = now() - interval '1 year' where status = 'queued';
-    select c.id, c.kind, c.attempt into job
+    select c.id, c.kind, c.attempt, c.org_id into job
     from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo', 'reflex_delivery']) as c;
     exit when not found;
     if job.kind = 'reflex_delivery' then
@@ -29,7 +29,7 @@ begin
     else
       perform private.executions_start('w', job.id);
       perform private.executions_fail('w', job.id, 'broken', 'for the test', false);
-      runs := runs + 1;
+      runs := runs + case when job.org_id = tests.org('ada') then 1 else 0 end;
     end if;
     exit when runs > 20;
   end loop;
@@ -150,7 +150,8 @@ select throws_ok('select * from public.webhook_deliveries', '42501', null, 'anon
 
 select tests.act_as_superuser();
 select tests.travel('31 days');
-select is(private.reflexes_purge_repositories(), 3::bigint, 'they are deleted after 30 days');
+select cmp_ok(private.reflexes_purge_repositories(), '>=', 3::bigint, 'they are deleted after 30 days');
+select is((select count(*) from public.webhook_deliveries where org_id = tests.org('ada')), 0::bigint, 'all of them');
 select is((select count(*) from private.webhook_delivery_keys), 0::bigint, 'with their keys');
 
 select * from finish();
