@@ -108,6 +108,7 @@ mod tests {
             "execution.echo",
             "reflex_delivery",
             "skill_check",
+            "skill_test",
         ];
         assert_eq!(assembly.kinds, kinds);
     }

@@ -11,6 +11,7 @@ create function private.skills_enqueue_check() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
+  -- Above executions: they may take minutes, and an editor waits for the check.
   -- A job that waits will read this version: its lock keeps claims away until this transaction ends.
   perform 1 from public.jobs as j
   where j.org_id = new.org_id and j.kind = 'skill_check' and j.unique_key = new.id::text and j.status = 'queued'
@@ -19,12 +20,13 @@ begin
     return null;
   end if;
   if private.jobs_enqueue(
-    new.org_id, 'skill_check', jsonb_build_object('skill_id', new.id), timeout_seconds => 60, unique_key => new.id::text,
-    project_id => new.project_id
+    new.org_id, 'skill_check', jsonb_build_object('skill_id', new.id), priority => 10::smallint, timeout_seconds => 60,
+    unique_key => new.id::text, project_id => new.project_id
   ) is null then
     -- A worker has just taken the job up and may have read the former version.
     perform private.jobs_enqueue(
-      new.org_id, 'skill_check', jsonb_build_object('skill_id', new.id), timeout_seconds => 60, project_id => new.project_id
+      new.org_id, 'skill_check', jsonb_build_object('skill_id', new.id), priority => 10::smallint, timeout_seconds => 60,
+      project_id => new.project_id
     );
   end if;
   return null;
@@ -45,10 +47,13 @@ create function private.skills_start_check(skill_id uuid) returns jsonb
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   -- An aggregate, so that there is always one row; null for a skill that was deleted.
-  select jsonb_agg(jsonb_build_object('version', s.version, 'prompt_template', s.prompt_template, 'input_schema', s.input_schema)) -> 0
+  select jsonb_agg(jsonb_build_object('version', s.version, 'task', jsonb_build_object(
+    'prompt_template', s.prompt_template, 'input_schema', s.input_schema, 'model', s.model, 'parameters', s.parameters,
+    'max_output_tokens', (private.models_price(s.model, null)).max_output_tokens
+  ))) -> 0
   from public.skills as s where s.id = skills_start_check.skill_id
 $$;
-comment on function private.skills_start_check(uuid) is 'The current version of a skill, to be checked: version, prompt_template, input_schema. Nullable: result. Definer: the sidecar holds no table rights.';
+comment on function private.skills_start_check(uuid) is 'The current version of a skill, to be checked or tried: version and task. Nullable: result. Definer: the sidecar holds no table rights.';
 grant execute on function private.skills_start_check(uuid) to kijko_sidecar;
 
 create function private.skills_record_check(skill_id uuid, version integer, problems jsonb) returns boolean

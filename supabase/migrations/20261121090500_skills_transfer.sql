@@ -35,19 +35,26 @@ begin
   if org is null or not public.can(org, 'skills:read') then
     perform kijko.fail('permission_denied', 'requires the permission skills:read');
   end if;
+  -- Before the document is made: it could be of many megabytes.
+  if (
+    select count(*) > 1000 or sum(octet_length(s.prompt_template) + octet_length(s.input_schema::text)) > 8388608
+    from public.skills as s
+    where s.org_id = org and (wanted is null or s.id = any (wanted))
+      and (s.project_id = any (array(select private.projects_hidden_ids()))) is not true
+  ) then
+    perform kijko.fail('invalid_input', 'a document has at most 1,000 skills and 8 MiB', 'Export them in parts: name ids.');
+  end if;
   select jsonb_agg(private.skills_as_item(s) order by s.created_at, s.id) into items
   from (
     select s.* from public.skills as s
     where s.org_id = org and (wanted is null or s.id = any (wanted))
       and (s.project_id = any (array(select private.projects_hidden_ids()))) is not true
-    order by s.created_at, s.id
-    limit 1001
   ) as s;
   items := coalesce(items, '[]');
   if wanted is not null and jsonb_array_length(items) < cardinality(wanted) then
     perform kijko.fail('not_found', 'some of the ids name no skill of the organization');
   end if;
-  if jsonb_array_length(items) > 1000 or octet_length(items::text) > 8388608 then
+  if octet_length(items::text) > 8388608 then
     perform kijko.fail('invalid_input', 'a document has at most 1,000 skills and 8 MiB', 'Export them in parts: name ids.');
   end if;
   return jsonb_build_object('format', 'kijko.skills', 'version', 1, 'skills', items);

@@ -202,6 +202,17 @@ export const FUNCTIONS = {
   },
   'revoke_api_key(id)': { call: (w) => ({ id: w.keys.spare.id }), 'call:personal': (w) => ({ id: w.keys.perskey.id }) },
   'create_organization(name)': { call: () => ({ name: 'New' }) },
+  'check_skill(skill_id,model,parameters)': {
+    call: () => ({ model: 'echo/echo' }),
+    'call:skill': (w) => ({ skill_id: w.skill }),
+    'call:private': (w) => ({ skill_id: w.secretSkill }),
+  },
+  'skill_stats(skill_id,since,until)': { call: (w) => ({ skill_id: w.skill }), 'call:private': (w) => ({ skill_id: w.secretSkill }) },
+  'test_skill(skill_id,input,dry_run)': {
+    call: (w) => ({ skill_id: w.skill, input: { n: '1' } }),
+    'call:run': (w) => ({ skill_id: w.skill, input: { n: '1' }, dry_run: false }),
+    'call:private': (w) => ({ skill_id: w.secretSkill, input: { n: '1' } }),
+  },
   'delete_skills(ids)': { call: (w) => ({ ids: [w.skill] }), 'call:private': (w) => ({ ids: [w.secretSkill] }) },
   'diff_skill_versions(skill_id,from_version,to_version)': {
     call: (w) => ({ skill_id: w.skill, from_version: 1 }),

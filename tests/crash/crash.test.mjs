@@ -7,6 +7,7 @@ import { mailTests } from './mail.mjs';
 import { postgresTests } from './postgres.mjs';
 import { reflexesTests } from './reflexes.mjs';
 import { sidecarTests } from './sidecar.mjs';
+import { skillsTests } from './skills.mjs';
 import { stripeTests } from './stripe.mjs';
 import { forgetModel, priceModel } from './tenant.mjs';
 
@@ -33,4 +34,5 @@ stripeTests(vendor);
 mailTests();
 reflexesTests();
 habitsTests();
+skillsTests(vendor);
 chaosTests(vendor);

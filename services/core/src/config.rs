@@ -56,7 +56,11 @@ impl<'a> Reader<'a> {
 
     /// Notes what is wrong with a variable. The text must not repeat its value.
     pub fn problem(&mut self, name: &str, what: impl Display) {
-        self.problems.push(format!("{name} {what}"));
+        let problem = format!("{name} {what}");
+        // Two domains may read the same variable.
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
     }
 
     /// A value of any type with a text form; `shape` says what it looks like.

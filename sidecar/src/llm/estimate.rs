@@ -11,7 +11,7 @@ const DIGITS: usize = 3;
 const ENVELOPE: u64 = 16;
 
 /// Tokens of a request with this prompt and these parameters; a JSON schema among them is part of what the model reads.
-pub(super) fn request_tokens(
+pub fn request_tokens(
     prompt: &str,
     parameters: &serde_json::Map<String, serde_json::Value>,
 ) -> u64 {

@@ -26,7 +26,7 @@ pub use client::VendorClient;
 pub use config::{LlmConfig, VendorConfig};
 pub use echo::Echo;
 pub use error::{LlmError, LlmFault};
-pub use estimate::tokens_of_bytes;
+pub use estimate::{request_tokens, tokens_of_bytes};
 pub use models::Models;
 pub use parameters::{is_json_format, max_tokens};
 pub use provider::{Completion, CompletionRequest, Provider};

@@ -38,7 +38,7 @@ select is(tests.row(), '2 [] false', 'a new name is no version and needs no chec
 -- ---- a worker checks the current version
 select tests.act_as_sidecar();
 select id as job from private.jobs_claim('w', '1 minute', 100, array['skill_check']) where payload ->> 'skill_id' = :'skill' \gset
-select is(private.skills_start_check(:'skill') ->> 'prompt_template', 'Two {{ text }}', 'it reads the current version');
+select is(private.skills_start_check(:'skill') #>> '{task,prompt_template}', 'Two {{ text }}', 'it reads the current version');
 select tests.act_as('ada');
 update public.skills set prompt_template = 'Three {{ text' where id = :'skill';
 select is(tests.checks(), 'running ' || :'skill' || ', queued -', 'a save while a check runs queues another one');

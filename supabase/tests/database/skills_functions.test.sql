@@ -1,7 +1,7 @@
 -- Skills: bulk calls, copies, versions, documents and search, and who may call them.
 begin;
 \ir 000_helpers.sql
-select plan(76);
+select plan(78);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('mem');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
@@ -138,6 +138,15 @@ select kijko.set_limit(tests.org('bob'), 'skills', 'lifetime', 4);
 select tests.act_as('bob');
 select tests.refuses(format($$select public.import_skills(%L, 'rename')$$, :'document'), 'quota_exceeded', 'the plan''s limit refuses the whole import');
 select is((select count(*) from public.skills), 2::bigint, 'and nothing of it stays');
+
+
+-- ---- a document is bounded
+select tests.act_as_superuser();
+select kijko.set_limit(tests.org('bob'), 'skills', 'lifetime', null);
+insert into public.skills (org_id, name, prompt_template) select tests.org('bob'), 'Long ' || n, repeat('x', 100000) from generate_series(1, 90) as n;
+select tests.act_as('bob');
+select tests.refuses('select public.export_skills()', 'invalid_input', 'more than 8 MiB are exported in parts');
+select is(jsonb_array_length(public.export_skills(array(select s.id from public.skills as s where s.name like 'Long%' limit 50)) -> 'skills'), 50, 'by ids');
 
 select * from finish();
 rollback;

@@ -1,20 +1,22 @@
-//! Jobs of the kind `skill_check`.
+//! Jobs of the kinds `skill_check` and `skill_test`.
 
 use std::sync::Arc;
 
 use kijko_core::{
     db::{DbError, retry_transient},
-    jobs::{Handler, HandlerError, Job, JobKind, Queue},
+    jobs::{Failure, Handler, HandlerError, Job, JobKind, Queue},
     telemetry::canonical,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{check::problems, store::Store};
-use crate::sandbox::Sandbox;
+use super::{
+    check::{Checker, PreviewError},
+    store::Store,
+};
 
-/// The payload of such a job: it names the skill and has nothing of it.
+/// The payload of a check: it names the skill and has nothing of it.
 #[derive(Debug, Deserialize)]
 pub struct SkillCheckJob {
     /// The skill whose current version is to be checked.
@@ -31,12 +33,12 @@ impl JobKind for SkillCheckJob {
 /// the save that made a later one has queued a job that starts after it. So a check that runs twice, or too late, does no harm.
 pub(super) struct SkillCheckHandler {
     store: Store,
-    sandbox: Arc<Sandbox>,
+    checker: Arc<Checker>,
 }
 
 impl SkillCheckHandler {
-    pub(super) fn new(store: Store, sandbox: Arc<Sandbox>) -> Self {
-        Self { store, sandbox }
+    pub(super) fn new(store: Store, checker: Arc<Checker>) -> Self {
+        Self { store, checker }
     }
 }
 
@@ -56,7 +58,8 @@ impl Handler for SkillCheckHandler {
             return Ok(json!({ "recorded": false }));
         };
         canonical::add("skill_version", skill.version);
-        let problems = problems(&self.sandbox, &skill.prompt_template, &skill.input_schema).await?;
+        let (template, schema) = (&skill.task.prompt_template, &skill.task.input_schema);
+        let problems = self.checker.problems(template, schema).await?;
         canonical::add("problems", problems.len());
         let problems = json!(problems);
         let recorded = retry_transient(queue.retry_limit(), || {
@@ -69,5 +72,67 @@ impl Handler for SkillCheckHandler {
     /// The result is in the skill, so the job is deleted: saves are many, and rows of ended jobs would stay for a month.
     async fn record_success(&self, queue: &Queue, job: &Job, _: &Value) -> Result<bool, DbError> {
         self.store.end_check(queue, job).await
+    }
+}
+
+/// The payload of a dry run.
+#[derive(Debug, Deserialize)]
+pub struct SkillTestJob {
+    /// The skill whose current version is to be tried.
+    pub skill_id: Uuid,
+    /// The input.
+    pub input: Value,
+}
+
+impl JobKind for SkillTestJob {
+    const KIND: &'static str = "skill_test";
+}
+
+/// Renders the prompt of a dry run and estimates its call.
+pub(super) struct SkillTestHandler {
+    store: Store,
+    checker: Arc<Checker>,
+}
+
+impl SkillTestHandler {
+    pub(super) fn new(store: Store, checker: Arc<Checker>) -> Self {
+        Self { store, checker }
+    }
+}
+
+impl Handler for SkillTestHandler {
+    type Payload = SkillTestJob;
+
+    async fn run(
+        &self,
+        queue: &Queue,
+        _: &Job,
+        payload: SkillTestJob,
+    ) -> Result<Value, HandlerError> {
+        let id = payload.skill_id;
+        canonical::add("skill_id", id.to_string());
+        let skill = retry_transient(queue.retry_limit(), || self.store.start_check(id)).await?;
+        let Some(skill) = skill else {
+            return Err(Failure::permanent("not_found", "the skill was deleted").into());
+        };
+        let preview = self.checker.preview(&skill.task, &payload.input).await?;
+        let mut result = json!(preview);
+        result["skill_version"] = json!(skill.version);
+        Ok(result)
+    }
+}
+
+impl From<PreviewError> for HandlerError {
+    fn from(error: PreviewError) -> Self {
+        match error {
+            PreviewError::Refused(problem) => {
+                Self::Failed(Failure::permanent(problem.code, problem.message))
+            }
+            PreviewError::Sandbox(cause) => {
+                tracing::error!(cause, "the sandbox failed");
+                Self::Failed(Failure::internal())
+            }
+            PreviewError::Database(error) => Self::Database(error),
+        }
     }
 }

@@ -8,6 +8,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::check::Task;
+
 /// The functions.
 #[derive(Debug, Clone)]
 pub(super) struct Store {
@@ -18,8 +20,7 @@ pub(super) struct Store {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Skill {
     pub version: i32,
-    pub prompt_template: String,
-    pub input_schema: Value,
+    pub task: Task,
 }
 
 impl Store {
@@ -51,6 +52,22 @@ impl Store {
         let sql = "select private.skills_end_check($1, $2, $3)";
         self.db
             .scalar(sql, &[&queue.worker(), &job.id, &job.attempt])
+            .await
+    }
+
+    /// The most that a call costs; `None` without a price.
+    pub(super) async fn estimate_cost(
+        &self,
+        model: &str,
+        input_tokens: u64,
+        output_tokens: u64,
+        service_tier: Option<&str>,
+    ) -> Result<Option<i64>, DbError> {
+        let sql = "select private.skills_estimate_cost($1, $2, $3, $4)";
+        let [input, output] =
+            [input_tokens, output_tokens].map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+        self.db
+            .scalar(sql, &[&model, &input, &output, &service_tier])
             .await
     }
 }

@@ -1,0 +1,208 @@
+//! `POST /functions/v1/skills-check`: what is wrong with a skill that is being edited, at once, and with an input the prompt and the
+//! most that a run costs. The API says who the caller is and whether they may.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::State,
+    http::HeaderMap,
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use kijko_core::{error::Error, http::extract::body, telemetry::canonical};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use super::{
+    api::{Api, Permission},
+    check::{Checker, Preview, PreviewError, Problem, Task},
+};
+use crate::sandbox::PromptError;
+
+/// Each check that runs has a process of its own.
+const MAX_AT_ONCE: usize = 4;
+
+/// A check waits this long for its turn.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+
+/// As the table of skills.
+const MAX_TEMPLATE_CHARS: usize = 100_000;
+
+/// What the route needs.
+#[derive(Clone)]
+pub(super) struct Check {
+    /// None: not configured.
+    api: Option<Api>,
+    checker: Arc<Checker>,
+    max_body_bytes: usize,
+    turns: Arc<Semaphore>,
+}
+
+impl Check {
+    pub(super) fn new(api: Option<Api>, checker: Arc<Checker>, max_body_bytes: usize) -> Self {
+        Self {
+            api,
+            checker,
+            max_body_bytes,
+            turns: Arc::new(Semaphore::new(MAX_AT_ONCE)),
+        }
+    }
+}
+
+/// What an editor has. With `skill_id`, what is left out is the skill's.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Draft {
+    skill_id: Option<Uuid>,
+    prompt_template: Option<String>,
+    input_schema: Option<Value>,
+    model: Option<String>,
+    parameters: Option<Value>,
+    input: Option<Value>,
+}
+
+/// The answer.
+#[derive(Debug, Serialize)]
+struct Checked {
+    /// What stops the skill, and what is wrong with the input.
+    problems: Vec<Problem>,
+    /// Null without an input, or with problems.
+    #[serde(flatten)]
+    preview: Option<Preview>,
+}
+
+pub(super) fn routes(check: Check) -> Router {
+    Router::new()
+        .route("/functions/v1/skills-check", post(answer))
+        .with_state(check)
+}
+
+async fn answer(
+    State(check): State<Check>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Error> {
+    let Some(api) = &check.api else {
+        return Err(Error::NotConfigured("KIJKO_REST_URL is not set"));
+    };
+    let body = body::read(body, check.max_body_bytes).await?;
+    let draft = Draft::parse(&body)?;
+    let arguments = json!({
+        "skill_id": draft.skill_id, "model": draft.model, "parameters": draft.parameters
+    });
+    let (facts, limits) = match api.check_skill(&headers, &arguments).await? {
+        Permission::Granted(facts, limits) => (facts, limits),
+        Permission::Refused(refusal) => return Ok(*refusal),
+    };
+    let task = Task {
+        prompt_template: draft
+            .prompt_template
+            .or(facts.prompt_template)
+            .unwrap_or_default(),
+        input_schema: draft
+            .input_schema
+            .or(facts.input_schema)
+            .unwrap_or_else(|| json!({"type": "object"})),
+        model: facts.model,
+        parameters: facts.parameters,
+        max_output_tokens: facts.max_output_tokens,
+    };
+    let checked = check.check(&task, facts.problems, draft.input).await?;
+    canonical::add("problems", checked.problems.len());
+    Ok((limits, Json(checked)).into_response())
+}
+
+impl Draft {
+    fn parse(body: &[u8]) -> Result<Self, Error> {
+        let draft: Self = serde_json::from_slice(body)
+            .map_err(|error| Error::BadRequest(format!("the body: {error}")))?;
+        let refuse = |message: &str| Err(Error::BadRequest(message.to_owned()));
+        match &draft.prompt_template {
+            None if draft.skill_id.is_none() => {
+                return refuse("prompt_template or skill_id: must be given");
+            }
+            Some(template) if template.chars().count() > MAX_TEMPLATE_CHARS => {
+                return refuse("prompt_template: at most 100000 characters");
+            }
+            _ => {}
+        }
+        if draft
+            .input_schema
+            .as_ref()
+            .is_some_and(|it| !it.is_object())
+        {
+            return refuse("input_schema: must be an object");
+        }
+        if draft.input.as_ref().is_some_and(|it| !it.is_object()) {
+            return refuse("input: must be an object");
+        }
+        Ok(draft)
+    }
+}
+
+impl Check {
+    async fn check(
+        &self,
+        task: &Task,
+        of_model: Vec<Problem>,
+        input: Option<Value>,
+    ) -> Result<Checked, Error> {
+        let turn = tokio::time::timeout(MAX_WAIT, self.turns.acquire()).await;
+        let Ok(Ok(_turn)) = turn else {
+            let cause = "too many checks at once".to_owned();
+            return Err(Error::Unavailable { cause });
+        };
+        let checker = &self.checker;
+        let mut problems = checker
+            .problems(&task.prompt_template, &task.input_schema)
+            .await
+            .map_err(sandbox_failed)?;
+        let mut preview = None;
+        if let (Some(input), true) = (input, problems.is_empty()) {
+            match checker.preview(task, &input).await {
+                Ok(rendered) => preview = Some(rendered),
+                Err(PreviewError::Refused(problem)) => problems.push(problem),
+                Err(PreviewError::Database(error)) => return Err(error.into()),
+                Err(PreviewError::Sandbox(cause)) => return Err(Error::Internal { cause }),
+            }
+        }
+        problems.extend(of_model);
+        Ok(Checked { problems, preview })
+    }
+}
+
+fn sandbox_failed(error: PromptError) -> Error {
+    Error::Internal {
+        cause: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_draft_has_a_template_or_names_a_skill() {
+        let parse = |body: &str| Draft::parse(body.as_bytes()).map_err(|error| error.code());
+        assert!(parse(r#"{"prompt_template": "x"}"#).is_ok());
+        assert!(parse(r#"{"skill_id": "00000000-0000-4000-8000-000000000000"}"#).is_ok());
+        for bad in [
+            "",
+            "[]",
+            "{}",
+            r#"{"prompt_template": 1}"#,
+            r#"{"prompt_template": "x", "template": "y"}"#,
+            r#"{"prompt_template": "x", "input": []}"#,
+            r#"{"prompt_template": "x", "input_schema": true}"#,
+            r#"{"skill_id": "1"}"#,
+        ] {
+            assert_eq!(parse(bad).err(), Some("bad_request"), "{bad}");
+        }
+        let long = json!({"prompt_template": "é".repeat(MAX_TEMPLATE_CHARS + 1)}).to_string();
+        assert_eq!(parse(&long).err(), Some("bad_request"));
+    }
+}
