@@ -207,6 +207,17 @@ end
 $$;
 comment on function private.projects_require_open(uuid) is 'Fails with project_archived if a project is archived, and with permission_denied if the caller only views it. Locks it against being archived until the transaction ends. Does nothing for null, for a project that does not exist, and for one that the caller does not see. Called by definer functions and triggers.';
 
+create function private.projects_write_refusal(project_id uuid) returns text
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when p.archived_at is not null then 'project_archived'
+    when not private.projects_is_writable(p.id) then 'permission_denied'
+  end
+  from public.projects as p where p.id = projects_write_refusal.project_id
+$$;
+comment on function private.projects_write_refusal(uuid) is 'The code with which the caller is refused to write rows of a project that they see: project_archived, or permission_denied for its viewers; null if they may, and for null. For functions that answer row by row: the trigger would end the whole call. Nullable: result. Called by definer functions.';
+
 create function private.projects_guard_row() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

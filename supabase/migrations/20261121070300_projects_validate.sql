@@ -53,11 +53,14 @@ begin
   where s.org_id = project.org_id and s.project_id = project.id and p.problems <> '[]';
   return query
   select (private.projects_finding(
-    'disabled_skill_in_use', 'warning', 'the skill is disabled, but a habit that is enabled runs it', 'Enable the skill, or disable what runs it.', 'skills', s.id, s.name
+    'disabled_skill_in_use', 'warning', 'the skill is disabled, but a habit or reflex that is enabled runs it', 'Enable the skill, or disable what runs it.', 'skills', s.id, s.name
   )).*
   from public.skills as s
   where s.org_id = project.org_id and s.project_id = project.id and not s.enabled
-    and exists (select 1 from public.habits as h where h.org_id = s.org_id and h.skill_id = s.id and h.enabled);
+    and (
+      exists (select 1 from public.habits as h where h.org_id = s.org_id and h.skill_id = s.id and h.enabled)
+      or exists (select 1 from public.reflexes as r where r.org_id = s.org_id and r.skill_id = s.id and r.enabled)
+    );
   if not exists (select 1 from public.skills as s where s.org_id = project.org_id and s.project_id = project.id) then
     return next private.projects_finding(
       'project_without_skills', 'info', 'the project has no skills', 'Add a skill, or move one into the project.', 'projects', project.id, project.name
@@ -101,6 +104,35 @@ begin
 end
 $$;
 comment on function private.projects_validate_habits(public.projects) is 'Findings about the habits of a project''s skills.';
+
+create function private.projects_validate_reflexes(project public.projects) returns setof public.project_finding
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+  select f.*
+  from public.skills as s
+  join public.reflexes as r on r.org_id = s.org_id and r.skill_id = s.id and r.enabled
+  cross join lateral (
+    values
+      (
+        r.source = 'webhook' and r.secret_prefix = '', 'reflex_without_secret', 'error', 'the reflex has no secret, so it refuses all requests',
+        'Call rotate_reflex_secret(), and enter the secret at the sender.'
+      ),
+      (
+        r.last_error_code is not null, 'reflex_failed', 'warning', format('the last delivery did not run: %s', coalesce(r.last_error, r.last_error_code)),
+        'Mend the reason, and redeliver.'
+      ),
+      (
+        r.last_rejected_at > kijko.now() - interval '1 day', 'reflex_rejects_requests', 'warning', 'requests with a wrong or missing signature came in the last day',
+        'Compare the secret and the verification with the sender''s settings.'
+      )
+  ) as c (applies, code, severity, message, hint)
+  cross join lateral private.projects_finding(c.code, c.severity, c.message, c.hint, 'reflexes', r.id, r.name) as f
+  where s.org_id = project.org_id and s.project_id = project.id and c.applies;
+end
+$$;
+comment on function private.projects_validate_reflexes(public.projects) is 'Findings about the reflexes of a project''s skills that are enabled.';
 
 create function private.projects_validate_repositories(project public.projects) returns setof public.project_finding
 language sql stable set search_path = pg_catalog, pg_temp
@@ -155,6 +187,8 @@ begin
     union all
     select h.* from private.projects_validate_habits(project) as h where public.can(project.org_id, 'habits:read')
     union all
+    select r.* from private.projects_validate_reflexes(project) as r where public.can(project.org_id, 'reflexes:read')
+    union all
     select o.* from private.projects_validate_repositories(project) as o where public.can(project.org_id, 'repositories:read')
     union all
     select l.* from private.projects_validate_limits(project) as l where public.can(project.org_id, 'usage:read')
@@ -163,5 +197,5 @@ begin
   limit 1000;
 end
 $$;
-comment on function public.validate_project(uuid) is 'What is wrong in a project: at most 1,000 findings, errors first. Needs projects:read; findings about skills, habits, repositories and limits need the read permission of each. Definer: reads what the parts join, after these checks.';
+comment on function public.validate_project(uuid) is 'What is wrong in a project: at most 1,000 findings, errors first. Needs projects:read; findings about skills, habits, reflexes, repositories and limits need the read permission of each. Definer: reads what the parts join, after these checks.';
 grant execute on function public.validate_project(uuid) to authenticated;

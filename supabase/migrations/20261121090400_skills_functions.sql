@@ -66,9 +66,19 @@ as $$
     when skill.id is null or skill.org_id <> all (array(select private.org_ids_with('skills:read')))
       or (skill.project_id is not null and not private.projects_is_visible(skill.project_id)) then 'not_found'
     when not public.can(skill.org_id, permission) then 'permission_denied'
+    when permission = 'skills:write' then private.projects_write_refusal(skill.project_id)
   end
 $$;
-comment on function private.skills_refusal(public.skills, text) is 'Why the caller may not do this with the skill: not_found, permission_denied, or null when they may.';
+comment on function private.skills_refusal(public.skills, text) is 'Why the caller may not do this with the skill: not_found, permission_denied, project_archived, or null when they may.';
+
+create function private.skills_describe_refusal(code text) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+return case code
+  when 'not_found' then 'no such skill'
+  when 'permission_denied' then 'requires the permission skills:write, and more than the role viewer in its project'
+  when 'project_archived' then 'the project of the skill is archived'
+end;
+comment on function private.skills_describe_refusal(text) is 'A code of skills_refusal() in words; null for null. Nullable: result.';
 
 create function public.update_skills(ids uuid[], enabled boolean default null, project_id uuid default null, clear_project boolean default false)
 returns table (id uuid, done boolean, code text, message text)
@@ -88,6 +98,7 @@ begin
   if update_skills.project_id is not null and not private.projects_is_visible(update_skills.project_id) then
     perform kijko.fail('not_found', 'no such project');
   end if;
+  perform private.projects_require_open(update_skills.project_id);
   foreach skill_id in array private.skills_require_ids(ids) loop
     skill := null;
     -- Without a lock: a caller must neither wait for another organization's row nor hold it.
@@ -98,7 +109,7 @@ begin
       code := 'not_found';
       message := 'the project is in another organization';
     else
-      message := case code when 'not_found' then 'no such skill' when 'permission_denied' then 'requires the permission skills:write' end;
+      message := private.skills_describe_refusal(code);
     end if;
     if code is null then
       update public.skills as s
@@ -132,7 +143,7 @@ begin
     skill := null;
     select s.* into skill from public.skills as s where s.id = skill_id;
     code := private.skills_refusal(skill, 'skills:write');
-    message := case code when 'not_found' then 'no such skill' when 'permission_denied' then 'requires the permission skills:write' end;
+    message := private.skills_describe_refusal(code);
     if code is null then
       delete from public.skills as s
       where s.id = skill_id and (s.project_id is null or private.projects_is_visible(s.project_id));

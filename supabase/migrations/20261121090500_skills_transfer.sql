@@ -205,6 +205,9 @@ begin
       if project is null then
         code := 'not_found';
         message := format('no project has the slug %s', left(item ->> 'project', 63));
+      elsif private.projects_write_refusal(project) is not null then
+        code := private.projects_write_refusal(project);
+        message := format('nothing can be written into the project %s', left(item ->> 'project', 63));
       end if;
     end if;
     if message is null then
@@ -238,6 +241,8 @@ begin
     elsif import_skills.on_conflict = 'fail' then
       if code = 'conflict' then
         perform kijko.fail('conflict', format('skills[%s] %s: %s', place, name, message), 'Nothing was imported. on_conflict says what to do.');
+      elsif code in ('project_archived', 'permission_denied') then
+        perform private.projects_require_open(project);
       elsif code = 'not_found' then
         perform kijko.fail('not_found', format('skills[%s] %s: %s', place, name, message), 'Nothing was imported.');
       end if;

@@ -1,7 +1,7 @@
 -- An archived project is read-only, and nothing new runs in it.
 begin;
 \ir 000_helpers.sql
-select plan(48);
+select plan(55);
 
 select tests.sign_up(u) from unnest(array['ada', 'bob', 'mem', 'vic', 'lea']) as u;
 create function tests.expect_refused(who text) returns setof text language plpgsql as $$
@@ -17,6 +17,8 @@ begin
     $q$insert into public.skills (org_id, project_id, name, prompt_template) select p.org_id, p.id, 'x', 'x' from public.projects as p where p.name = 'Old'$q$,
     $q$update public.habits set enabled = false where name = 'daily'$q$, $q$delete from public.habits where name = 'daily'$q$,
     $q$insert into public.habits (org_id, skill_id, name, cron) select s.org_id, s.id, 'x', '@daily' from public.skills as s where s.name = 'inside'$q$,
+    $q$update public.reflexes set name = 'x' where name = 'push'$q$, $q$delete from public.reflexes where name = 'push'$q$,
+    $q$insert into public.reflexes (org_id, skill_id, name) select s.org_id, s.id, 'x' from public.skills as s where s.name = 'inside'$q$,
     $q$update public.repositories set default_branch = 'x' where full_name = 'acme/old'$q$, $q$delete from public.repositories where full_name = 'acme/old'$q$,
     $q$insert into public.project_members (org_id, project_id, user_id) select p.org_id, p.id, tests.id('vic') from public.projects as p where p.name = 'Old'$q$,
     $q$update public.project_members set role = 'admin' where user_id = tests.id('mem')$q$
@@ -33,6 +35,7 @@ insert into public.projects (name) values ('New') returning id as other \gset
 insert into public.skills (project_id, name, prompt_template) values (:'project', 'inside', 'x') returning id as skill \gset
 insert into public.skills (project_id, name, prompt_template) values (:'other', 'elsewhere', 'x') returning id as elsewhere \gset
 insert into public.habits (skill_id, name, cron) values (:'skill', 'daily', '@daily') returning id as habit \gset
+insert into public.reflexes (skill_id, name) values (:'skill', 'push');
 insert into public.repositories (project_id, clone_url) values (:'project', 'https://github.com/acme/old') returning id as repository \gset
 insert into public.project_members (project_id, user_id) values (:'project', tests.id('mem')), (:'project', tests.id('lea'));
 select id as queued from public.execute_skill(:'skill', '{}', 'before') \gset
@@ -68,6 +71,15 @@ select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'proje
 select tests.refuses(format('select public.run_habit(%L)', :'habit'), 'project_archived', 'nor a habit');
 select tests.refuses(format('select public.retry_execution(%L)', :'failed'), 'project_archived', 'nor again');
 select tests.refuses(format('select public.rotate_repository_secret(%L)', :'repository'), 'project_archived', 'no secret is made');
+-- Calls about many rows answer for each.
+select results_eq(
+  format('select u.code from public.update_skills(array[%L, %L]::uuid[], enabled => true) as u order by u.id = %L desc', :'skill', :'elsewhere', :'skill'), array['project_archived', null], 'update_skills() answers row by row'
+);
+select results_eq(format('select u.code from public.delete_skills(array[%L]::uuid[]) as u', :'skill'), array['project_archived'], 'so does delete_skills()');
+select tests.refuses(format('select public.update_skills(array[%L]::uuid[], project_id => %L)', :'elsewhere', :'project'), 'project_archived', 'no skill is moved into it');
+select results_eq(
+  $$select i.status, i.code from public.import_skills(public.export_skills(), 'replace') as i order by i.name$$, $$values ('replaced', null::text), ('failed', 'project_archived')$$, 'import_skills() answers item by item'
+);
 select is((select e.id from public.execute_skill(:'skill', '{}', 'before') as e), :'queued'::uuid, 'a repeated call still returns the execution of before');
 select is(tests.answer($$update public.skills set name = 'x' where name = 'inside'$$) ->> 'status', '409', 'which is 409');
 select tests.act_as('bob');

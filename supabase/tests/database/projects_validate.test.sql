@@ -1,7 +1,7 @@
 -- What validate_project() finds, and for whom.
 begin;
 \ir 000_helpers.sql
-select plan(26);
+select plan(30);
 
 select tests.sign_up(u) from unnest(array['ada', 'bob', 'mem', 'vic']) as u;
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -59,6 +59,21 @@ select tests.act_as('ada');
 select is(tests.found(:'project'), 'warning habit_paused Daily', 'a paused habit');
 select matches((select f.message from public.validate_project(:'project') as f), '5 executions', 'with the reason');
 delete from public.habits where id = :'habit';
+
+-- ---- reflexes
+insert into public.reflexes (skill_id, name) values (:'skill', 'Push') returning id as reflex \gset
+select is(tests.found(:'project'), null, 'a reflex with a secret');
+select tests.act_as_superuser();
+update public.reflexes set secret_prefix = '', last_error_code = 'invalid_mapping', last_error = 'no such value', last_rejected_at = kijko.now() where id = :'reflex';
+select tests.act_as('ada');
+select is(tests.found(:'project'), 'error reflex_without_secret Push, warning reflex_failed Push, warning reflex_rejects_requests Push', 'what stops a reflex');
+update public.skills set enabled = false where id = :'skill';
+update public.reflexes set enabled = false where id = :'reflex';
+select is(tests.found(:'project'), null, 'a disabled reflex is as meant');
+update public.reflexes set enabled = true where id = :'reflex';
+select matches(tests.found(:'project'), 'disabled_skill_in_use Fine', 'a disabled skill that a reflex runs');
+update public.skills set enabled = true where id = :'skill';
+delete from public.reflexes where id = :'reflex';
 
 -- ---- repositories
 insert into public.repositories (project_id, clone_url) values (:'project', 'https://github.com/acme/app') returning id as repository \gset
