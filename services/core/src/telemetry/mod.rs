@@ -1,5 +1,6 @@
 //! What operators see: logs, the canonical line of a request or job, metrics, readiness.
 
+pub mod backlog;
 pub mod canonical;
 pub mod capture;
 pub mod logs;

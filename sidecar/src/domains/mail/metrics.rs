@@ -1,6 +1,7 @@
 //! What operators see of mail.
 
 use std::{
+    future::Future,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,27 +11,22 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use kijko_core::{
-    db::Db,
+    db::{Db, DbError},
     telemetry::{
+        backlog::{self, BacklogGauges},
         metrics::{
-            Counter, EncodeLabelSet, Gauges, Histograms, Registry, Series, Unit, WORK_SECONDS,
-            histograms,
+            Counter, EncodeLabelSet, Histograms, Registry, Series, Unit, WORK_SECONDS, histograms,
         },
         readiness::{Check, Report, Status},
     },
 };
-use prometheus_client::metrics::{family::Family, gauge::Gauge};
+use prometheus_client::metrics::family::Family;
 
 use super::store::{self, Backlog};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabels {
-    state: &'static str,
 }
 
 type NoLabels = [(&'static str, &'static str); 0];
@@ -40,9 +36,7 @@ pub(super) struct MailSeries {
     db: Db,
     attempts: Family<OutcomeLabels, Counter>,
     durations: Histograms<NoLabels>,
-    messages: Family<StateLabels, Gauge>,
-    // A family without labels, since a lone gauge cannot be left out of a scrape.
-    oldest_queued: Gauges<NoLabels>,
+    backlog: BacklogGauges<Backlog>,
     /// The last attempt found the server unreachable, or it refused our login.
     unavailable: AtomicBool,
 }
@@ -53,8 +47,7 @@ impl MailSeries {
             db,
             attempts: Family::default(),
             durations: histograms(&WORK_SECONDS),
-            messages: Family::default(),
-            oldest_queued: Family::default(),
+            backlog: BacklogGauges::default(),
             unavailable: AtomicBool::new(false),
         }
     }
@@ -74,25 +67,6 @@ impl MailSeries {
             outcome: "dropped",
         }
     }
-
-    /// `None` when the database did not answer: no sample is better than a stale one.
-    fn set_backlog(&self, backlog: Option<Backlog>) {
-        self.messages.clear();
-        self.oldest_queued.clear();
-        let Some(backlog) = backlog else { return };
-        for (state, count) in [
-            ("queued", backlog.queued),
-            ("kept", backlog.kept),
-            ("failed_last_hour", backlog.failed_last_hour),
-        ] {
-            self.messages
-                .get_or_create(&StateLabels { state })
-                .set(count);
-        }
-        self.oldest_queued
-            .get_or_create(&[])
-            .set(backlog.oldest_queued_seconds);
-    }
 }
 
 impl Series for MailSeries {
@@ -108,27 +82,41 @@ impl Series for MailSeries {
             Unit::Seconds,
             self.durations.clone(),
         );
-        registry.register(
-            "mail_messages",
-            "Mails in the whole database: queued, kept, or given up in the last hour",
-            self.messages.clone(),
-        );
-        registry.register_with_unit(
-            "mail_oldest_queued",
-            "How long the oldest mail has waited to be sent",
-            Unit::Seconds,
-            self.oldest_queued.clone(),
-        );
+        self.backlog.register(registry);
     }
 
     fn refresh(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {
-            let backlog = store::backlog(&self.db).await;
-            if let Err(error) = &backlog {
-                tracing::warn!(%error, "metrics without the mails that wait");
-            }
-            self.set_backlog(backlog.ok());
-        })
+        Box::pin(self.backlog.refresh(&self.db))
+    }
+}
+
+impl backlog::Backlog for Backlog {
+    const DOMAIN: &'static str = "mail";
+    const COUNTS: (&'static str, &'static str) = (
+        "mail_messages",
+        "Mails in the whole database: queued, kept, or given up in the last hour",
+    );
+    const OLDEST: (&'static str, &'static str) = (
+        "mail_oldest_queued",
+        "How long the oldest mail has waited to be sent",
+    );
+    type Source = Db;
+    type Error = DbError;
+
+    fn read(db: &Db) -> impl Future<Output = Result<Self, DbError>> + Send {
+        store::backlog(db)
+    }
+
+    fn counts(&self) -> Vec<(&'static str, i64)> {
+        vec![
+            ("queued", self.queued),
+            ("kept", self.kept),
+            ("failed_last_hour", self.failed_last_hour),
+        ]
+    }
+
+    fn oldest_seconds(&self) -> f64 {
+        self.oldest_queued_seconds
     }
 }
 
@@ -190,19 +178,12 @@ impl Check for MailCheck {
     }
 
     fn look(&self, database_up: bool) -> BoxFuture<'_, Report> {
-        Box::pin(async move {
-            let report = |status| Report::new(status).with("configured", self.configured);
-            if !database_up {
-                return report(Status::Degraded);
-            }
-            match store::backlog(&self.db).await {
-                Ok(backlog) => report(self.status(&backlog)).with_all(&backlog),
-                Err(error) => {
-                    tracing::warn!(%error, "how many mails wait is unknown");
-                    report(Status::Degraded)
-                }
-            }
-        })
+        Box::pin(backlog::look(
+            &self.db,
+            database_up,
+            self.configured,
+            |backlog| self.status(backlog),
+        ))
     }
 }
 

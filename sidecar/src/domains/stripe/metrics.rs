@@ -1,14 +1,17 @@
 //! What operators see of Stripe's events.
 
+use std::future::Future;
+
 use futures_util::future::BoxFuture;
 use kijko_core::{
-    db::Db,
+    db::{Db, DbError},
     telemetry::{
-        metrics::{Counter, EncodeLabelSet, Gauges, Registry, Series, Unit},
+        backlog::{self, BacklogGauges},
+        metrics::{Counter, EncodeLabelSet, Registry, Series},
         readiness::{Check, Report, Status},
     },
 };
-use prometheus_client::metrics::{family::Family, gauge::Gauge};
+use prometheus_client::metrics::family::Family;
 
 use super::store::{self, Backlog};
 
@@ -23,21 +26,12 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabels {
-    state: &'static str,
-}
-
-type NoLabels = [(&'static str, &'static str); 0];
-
 /// Counters of deliveries and gauges of the backlog.
 pub(super) struct StripeSeries {
     db: Db,
     events: Family<EventLabels, Counter>,
     rejected: Family<ReasonLabels, Counter>,
-    backlog: Family<StateLabels, Gauge>,
-    // A family without labels, since a lone gauge cannot be left out of a scrape.
-    oldest_failed: Gauges<NoLabels>,
+    backlog: BacklogGauges<Backlog>,
 }
 
 impl StripeSeries {
@@ -46,8 +40,7 @@ impl StripeSeries {
             db,
             events: Family::default(),
             rejected: Family::default(),
-            backlog: Family::default(),
-            oldest_failed: Family::default(),
+            backlog: BacklogGauges::default(),
         }
     }
 
@@ -64,26 +57,6 @@ impl StripeSeries {
     pub(super) fn rejected(&self, reason: &'static str) {
         self.rejected.get_or_create(&ReasonLabels { reason }).inc();
     }
-
-    /// `None` when the database did not answer: no sample is better than a stale one.
-    fn set_backlog(&self, backlog: Option<Backlog>) {
-        self.backlog.clear();
-        self.oldest_failed.clear();
-        let Some(backlog) = backlog else { return };
-        for (state, count) in [
-            ("failed", backlog.failed),
-            ("given_up", backlog.given_up),
-            ("unlinked", backlog.unlinked),
-            ("unplanned", backlog.unplanned),
-        ] {
-            self.backlog
-                .get_or_create(&StateLabels { state })
-                .set(count);
-        }
-        self.oldest_failed
-            .get_or_create(&[])
-            .set(backlog.oldest_failed_seconds);
-    }
 }
 
 impl Series for StripeSeries {
@@ -98,27 +71,42 @@ impl Series for StripeSeries {
             "Deliveries that were refused, by reason",
             self.rejected.clone(),
         );
-        registry.register(
-            "stripe_backlog",
-            "Events and subscriptions that wait for an operator, in the whole database",
-            self.backlog.clone(),
-        );
-        registry.register_with_unit(
-            "stripe_oldest_failed",
-            "How long the oldest failed event has waited",
-            Unit::Seconds,
-            self.oldest_failed.clone(),
-        );
+        self.backlog.register(registry);
     }
 
     fn refresh(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {
-            let backlog = store::backlog(&self.db).await;
-            if let Err(error) = &backlog {
-                tracing::warn!(%error, "metrics without Stripe's backlog");
-            }
-            self.set_backlog(backlog.ok());
-        })
+        Box::pin(self.backlog.refresh(&self.db))
+    }
+}
+
+impl backlog::Backlog for Backlog {
+    const DOMAIN: &'static str = "stripe";
+    const COUNTS: (&'static str, &'static str) = (
+        "stripe_backlog",
+        "Events and subscriptions that wait for an operator, in the whole database",
+    );
+    const OLDEST: (&'static str, &'static str) = (
+        "stripe_oldest_failed",
+        "How long the oldest failed event has waited",
+    );
+    type Source = Db;
+    type Error = DbError;
+
+    fn read(db: &Db) -> impl Future<Output = Result<Self, DbError>> + Send {
+        store::backlog(db)
+    }
+
+    fn counts(&self) -> Vec<(&'static str, i64)> {
+        vec![
+            ("failed", self.failed),
+            ("given_up", self.given_up),
+            ("unlinked", self.unlinked),
+            ("unplanned", self.unplanned),
+        ]
+    }
+
+    fn oldest_seconds(&self) -> f64 {
+        self.oldest_failed_seconds
     }
 }
 
@@ -135,20 +123,7 @@ impl Check for StripeCheck {
     }
 
     fn look(&self, database_up: bool) -> BoxFuture<'_, Report> {
-        Box::pin(async move {
-            let report = |status| Report::new(status).with("configured", self.configured);
-            if !database_up {
-                return report(Status::Degraded);
-            }
-            match store::backlog(&self.db).await {
-                Ok(backlog) => {
-                    report(Status::degraded_unless(backlog.failed == 0)).with_all(&backlog)
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "Stripe's backlog is unknown");
-                    report(Status::Degraded)
-                }
-            }
-        })
+        let judge = |backlog: &Backlog| Status::degraded_unless(backlog.failed == 0);
+        Box::pin(backlog::look(&self.db, database_up, self.configured, judge))
     }
 }
