@@ -129,6 +129,48 @@ export type Database = {
           },
         ];
       };
+      execution_text_chunks: {
+        Row: {
+          attempt: number;
+          created_at: string;
+          created_by: string | null;
+          execution_id: string;
+          id: string;
+          org_id: string;
+          seq: number;
+          text: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          attempt: number;
+          created_at?: string;
+          created_by?: string | null;
+          execution_id: string;
+          id?: string;
+          org_id: string;
+          seq: number;
+          text: string;
+        };
+        Update: {
+          attempt?: number;
+          created_at?: string;
+          created_by?: string | null;
+          execution_id?: string;
+          id?: string;
+          org_id?: string;
+          seq?: number;
+          text?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'execution_text_chunks_org_id_execution_id_fkey';
+            columns: ['org_id', 'execution_id'];
+            isOneToOne: false;
+            referencedRelation: 'executions';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
       executions: {
         Row: {
           cache_read_tokens: number;
@@ -137,6 +179,7 @@ export type Database = {
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
+          depth: number;
           error: string | null;
           error_code: string | null;
           finished_at: string | null;
@@ -153,13 +196,16 @@ export type Database = {
           output: Json | null;
           output_tokens: number;
           project_id: string | null;
+          reflex_delivery_id: string | null;
+          reflex_id: string | null;
           retry_of: string | null;
           scheduled_for: string | null;
           skill_id: string | null;
+          skill_version: number | null;
           skip_count: number;
           started_at: string | null;
           status: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped';
-          trigger: 'manual' | 'habit' | 'reflex' | 'api';
+          trigger: 'manual' | 'api' | 'habit' | 'reflex' | 'retry' | 'test';
           updated_at: string;
           usage_attributes: NonNullable<Json>;
           retried_execution: {
@@ -169,6 +215,7 @@ export type Database = {
             created_at: string;
             created_by: string | null;
             created_by_key: string | null;
+            depth: number;
             error: string | null;
             error_code: string | null;
             finished_at: string | null;
@@ -185,13 +232,16 @@ export type Database = {
             output: Json | null;
             output_tokens: number;
             project_id: string | null;
+            reflex_delivery_id: string | null;
+            reflex_id: string | null;
             retry_of: string | null;
             scheduled_for: string | null;
             skill_id: string | null;
+            skill_version: number | null;
             skip_count: number;
             started_at: string | null;
             status: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped';
-            trigger: 'manual' | 'habit' | 'reflex' | 'api';
+            trigger: 'manual' | 'api' | 'habit' | 'reflex' | 'retry' | 'test';
             updated_at: string;
             usage_attributes: NonNullable<Json>;
           } | null;
@@ -202,6 +252,7 @@ export type Database = {
             created_at: string;
             created_by: string | null;
             created_by_key: string | null;
+            depth: number;
             error: string | null;
             error_code: string | null;
             finished_at: string | null;
@@ -218,13 +269,16 @@ export type Database = {
             output: Json | null;
             output_tokens: number;
             project_id: string | null;
+            reflex_delivery_id: string | null;
+            reflex_id: string | null;
             retry_of: string | null;
             scheduled_for: string | null;
             skill_id: string | null;
+            skill_version: number | null;
             skip_count: number;
             started_at: string | null;
             status: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped';
-            trigger: 'manual' | 'habit' | 'reflex' | 'api';
+            trigger: 'manual' | 'api' | 'habit' | 'reflex' | 'retry' | 'test';
             updated_at: string;
             usage_attributes: NonNullable<Json>;
           } | null;
@@ -237,6 +291,7 @@ export type Database = {
           created_at?: string;
           created_by?: string | null;
           created_by_key?: string | null;
+          depth?: number;
           error?: string | null;
           error_code?: string | null;
           finished_at?: string | null;
@@ -253,13 +308,16 @@ export type Database = {
           output?: Json | null;
           output_tokens?: number;
           project_id?: string | null;
+          reflex_delivery_id?: string | null;
+          reflex_id?: string | null;
           retry_of?: string | null;
           scheduled_for?: string | null;
           skill_id?: string | null;
+          skill_version?: number | null;
           skip_count?: number;
           started_at?: string | null;
           status?: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped';
-          trigger?: 'manual' | 'habit' | 'reflex' | 'api';
+          trigger?: 'manual' | 'api' | 'habit' | 'reflex' | 'retry' | 'test';
           updated_at?: string;
           usage_attributes?: NonNullable<Json>;
         };
@@ -270,6 +328,7 @@ export type Database = {
           created_at?: string;
           created_by?: string | null;
           created_by_key?: string | null;
+          depth?: number;
           error?: string | null;
           error_code?: string | null;
           finished_at?: string | null;
@@ -286,13 +345,16 @@ export type Database = {
           output?: Json | null;
           output_tokens?: number;
           project_id?: string | null;
+          reflex_delivery_id?: string | null;
+          reflex_id?: string | null;
           retry_of?: string | null;
           scheduled_for?: string | null;
           skill_id?: string | null;
+          skill_version?: number | null;
           skip_count?: number;
           started_at?: string | null;
           status?: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped';
-          trigger?: 'manual' | 'habit' | 'reflex' | 'api';
+          trigger?: 'manual' | 'api' | 'habit' | 'reflex' | 'retry' | 'test';
           updated_at?: string;
           usage_attributes?: NonNullable<Json>;
         };
@@ -332,58 +394,92 @@ export type Database = {
             referencedRelation: 'skills';
             referencedColumns: ['org_id', 'id'];
           },
+          {
+            foreignKeyName: 'executions_reflex_id_fkey';
+            columns: ['org_id', 'reflex_id'];
+            isOneToOne: false;
+            referencedRelation: 'reflexes';
+            referencedColumns: ['org_id', 'id'];
+          },
         ];
       };
       habits: {
         Row: {
+          catch_up: 'none' | 'latest' | 'all';
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
           cron: string;
           enabled: boolean;
+          enabled_at: string;
+          ends_at: string | null;
           id: string;
           input: NonNullable<Json>;
+          jitter_seconds: number;
           last_error: string | null;
           last_run_at: string | null;
           name: string;
           next_run_at: string | null;
           org_id: string;
+          overlap: 'skip' | 'queue' | 'cancel';
+          pause_after_failures: number | null;
+          paused_at: string | null;
+          paused_reason: string | null;
           skill_id: string;
+          starts_at: string | null;
           timezone: string;
           updated_at: string;
         };
         ComputedFields: never;
         Insert: {
+          catch_up?: 'none' | 'latest' | 'all';
           created_at?: string;
           created_by?: string | null;
           created_by_key?: string | null;
           cron: string;
           enabled?: boolean;
+          enabled_at?: string;
+          ends_at?: string | null;
           id?: string;
           input?: NonNullable<Json>;
+          jitter_seconds?: number;
           last_error?: string | null;
           last_run_at?: string | null;
           name: string;
           next_run_at?: string | null;
           org_id?: string;
+          overlap?: 'skip' | 'queue' | 'cancel';
+          pause_after_failures?: number | null;
+          paused_at?: string | null;
+          paused_reason?: string | null;
           skill_id: string;
+          starts_at?: string | null;
           timezone?: string;
           updated_at?: string;
         };
         Update: {
+          catch_up?: 'none' | 'latest' | 'all';
           created_at?: string;
           created_by?: string | null;
           created_by_key?: string | null;
           cron?: string;
           enabled?: boolean;
+          enabled_at?: string;
+          ends_at?: string | null;
           id?: string;
           input?: NonNullable<Json>;
+          jitter_seconds?: number;
           last_error?: string | null;
           last_run_at?: string | null;
           name?: string;
           next_run_at?: string | null;
           org_id?: string;
+          overlap?: 'skip' | 'queue' | 'cancel';
+          pause_after_failures?: number | null;
+          paused_at?: string | null;
+          paused_reason?: string | null;
           skill_id?: string;
+          starts_at?: string | null;
           timezone?: string;
           updated_at?: string;
         };
@@ -881,6 +977,7 @@ export type Database = {
           id: string;
           org_id: string;
           project_id: string;
+          role: 'viewer' | 'member' | 'admin';
           updated_at: string;
           user_id: string;
         };
@@ -892,6 +989,7 @@ export type Database = {
           id?: string;
           org_id?: string;
           project_id: string;
+          role?: 'viewer' | 'member' | 'admin';
           updated_at?: string;
           user_id: string;
         };
@@ -902,6 +1000,7 @@ export type Database = {
           id?: string;
           org_id?: string;
           project_id?: string;
+          role?: 'viewer' | 'member' | 'admin';
           updated_at?: string;
           user_id?: string;
         };
@@ -938,6 +1037,7 @@ export type Database = {
       };
       projects: {
         Row: {
+          archived_at: string | null;
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
@@ -945,12 +1045,14 @@ export type Database = {
           id: string;
           name: string;
           org_id: string;
+          settings: NonNullable<Json>;
           slug: string;
           updated_at: string;
           visibility: 'organization' | 'private';
         };
         ComputedFields: never;
         Insert: {
+          archived_at?: string | null;
           created_at?: string;
           created_by?: string | null;
           created_by_key?: string | null;
@@ -958,11 +1060,13 @@ export type Database = {
           id?: string;
           name: string;
           org_id?: string;
+          settings?: NonNullable<Json>;
           slug?: string;
           updated_at?: string;
           visibility?: 'organization' | 'private';
         };
         Update: {
+          archived_at?: string | null;
           created_at?: string;
           created_by?: string | null;
           created_by_key?: string | null;
@@ -970,6 +1074,7 @@ export type Database = {
           id?: string;
           name?: string;
           org_id?: string;
+          settings?: NonNullable<Json>;
           slug?: string;
           updated_at?: string;
           visibility?: 'organization' | 'private';
@@ -981,6 +1086,296 @@ export type Database = {
             isOneToOne: false;
             referencedRelation: 'organizations';
             referencedColumns: ['id'];
+          },
+        ];
+      };
+      reflex_deliveries: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          depth: number;
+          dry_run: boolean;
+          duplicate_count: number;
+          error: string | null;
+          error_code: string | null;
+          event: string | null;
+          execution_id: string | null;
+          external_id: string | null;
+          finished_at: string | null;
+          headers: NonNullable<Json>;
+          id: string;
+          input: Json | null;
+          org_id: string;
+          payload: Json | null;
+          payload_bytes: number;
+          redelivery_of: string | null;
+          reflex_id: string;
+          source: 'webhook' | 'event' | 'repository' | 'test';
+          status: 'received' | 'filtered' | 'queued' | 'refused' | 'failed' | 'tested';
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          depth?: number;
+          dry_run?: boolean;
+          duplicate_count?: number;
+          error?: string | null;
+          error_code?: string | null;
+          event?: string | null;
+          execution_id?: string | null;
+          external_id?: string | null;
+          finished_at?: string | null;
+          headers?: NonNullable<Json>;
+          id?: string;
+          input?: Json | null;
+          org_id?: string;
+          payload?: Json | null;
+          payload_bytes?: number;
+          redelivery_of?: string | null;
+          reflex_id: string;
+          source: 'webhook' | 'event' | 'repository' | 'test';
+          status?: 'received' | 'filtered' | 'queued' | 'refused' | 'failed' | 'tested';
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          depth?: number;
+          dry_run?: boolean;
+          duplicate_count?: number;
+          error?: string | null;
+          error_code?: string | null;
+          event?: string | null;
+          execution_id?: string | null;
+          external_id?: string | null;
+          finished_at?: string | null;
+          headers?: NonNullable<Json>;
+          id?: string;
+          input?: Json | null;
+          org_id?: string;
+          payload?: Json | null;
+          payload_bytes?: number;
+          redelivery_of?: string | null;
+          reflex_id?: string;
+          source?: 'webhook' | 'event' | 'repository' | 'test';
+          status?: 'received' | 'filtered' | 'queued' | 'refused' | 'failed' | 'tested';
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'reflex_deliveries_org_id_execution_id_fkey';
+            columns: ['org_id', 'execution_id'];
+            isOneToOne: false;
+            referencedRelation: 'executions';
+            referencedColumns: ['org_id', 'id'];
+          },
+          {
+            foreignKeyName: 'reflex_deliveries_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'reflex_deliveries_org_id_reflex_id_fkey';
+            columns: ['org_id', 'reflex_id'];
+            isOneToOne: false;
+            referencedRelation: 'reflexes';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
+      reflexes: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          enabled: boolean;
+          event: string | null;
+          filter: string | null;
+          id: string;
+          input_mapping: Json | null;
+          last_error: string | null;
+          last_error_at: string | null;
+          last_error_code: string | null;
+          last_rejected_at: string | null;
+          name: string;
+          org_id: string;
+          rate_per_minute: number;
+          refuse_same_body: boolean;
+          rejected_count: number;
+          repository_id: string | null;
+          secret_prefix: string;
+          signature_header: string;
+          skill_id: string;
+          source: 'webhook' | 'event' | 'repository';
+          updated_at: string;
+          verification: 'standard_webhooks' | 'github' | 'stripe' | 'hmac' | 'bearer';
+          signing_secret: string | null;
+        };
+        ComputedFields: 'signing_secret';
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          enabled?: boolean;
+          event?: string | null;
+          filter?: string | null;
+          id?: string;
+          input_mapping?: Json | null;
+          last_error?: string | null;
+          last_error_at?: string | null;
+          last_error_code?: string | null;
+          last_rejected_at?: string | null;
+          name: string;
+          org_id?: string;
+          rate_per_minute?: number;
+          refuse_same_body?: boolean;
+          rejected_count?: number;
+          repository_id?: string | null;
+          secret_prefix?: string;
+          signature_header?: string;
+          skill_id: string;
+          source?: 'webhook' | 'event' | 'repository';
+          updated_at?: string;
+          verification?: 'standard_webhooks' | 'github' | 'stripe' | 'hmac' | 'bearer';
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          enabled?: boolean;
+          event?: string | null;
+          filter?: string | null;
+          id?: string;
+          input_mapping?: Json | null;
+          last_error?: string | null;
+          last_error_at?: string | null;
+          last_error_code?: string | null;
+          last_rejected_at?: string | null;
+          name?: string;
+          org_id?: string;
+          rate_per_minute?: number;
+          refuse_same_body?: boolean;
+          rejected_count?: number;
+          repository_id?: string | null;
+          secret_prefix?: string;
+          signature_header?: string;
+          skill_id?: string;
+          source?: 'webhook' | 'event' | 'repository';
+          updated_at?: string;
+          verification?: 'standard_webhooks' | 'github' | 'stripe' | 'hmac' | 'bearer';
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'reflexes_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'reflexes_org_id_repository_id_fkey';
+            columns: ['org_id', 'repository_id'];
+            isOneToOne: false;
+            referencedRelation: 'repositories';
+            referencedColumns: ['org_id', 'id'];
+          },
+          {
+            foreignKeyName: 'reflexes_org_id_skill_id_fkey';
+            columns: ['org_id', 'skill_id'];
+            isOneToOne: false;
+            referencedRelation: 'skills';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
+      repositories: {
+        Row: {
+          api_key_id: string | null;
+          clone_url: string;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          default_branch: string;
+          full_name: string;
+          id: string;
+          org_id: string;
+          project_id: string | null;
+          provider: 'github' | 'gitlab' | 'git';
+          requested_by: string | null;
+          status: 'pending' | 'indexing' | 'ready' | 'failed';
+          updated_at: string;
+          webhook_secret_issued_at: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          api_key_id?: string | null;
+          clone_url?: string;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          default_branch?: string;
+          full_name?: string;
+          id?: string;
+          org_id?: string;
+          project_id?: string | null;
+          provider?: 'github' | 'gitlab' | 'git';
+          requested_by?: string | null;
+          status?: 'pending' | 'indexing' | 'ready' | 'failed';
+          updated_at?: string;
+          webhook_secret_issued_at?: string | null;
+        };
+        Update: {
+          api_key_id?: string | null;
+          clone_url?: string;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          default_branch?: string;
+          full_name?: string;
+          id?: string;
+          org_id?: string;
+          project_id?: string | null;
+          provider?: 'github' | 'gitlab' | 'git';
+          requested_by?: string | null;
+          status?: 'pending' | 'indexing' | 'ready' | 'failed';
+          updated_at?: string;
+          webhook_secret_issued_at?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'repositories_org_id_api_key_id_fkey';
+            columns: ['org_id', 'api_key_id'];
+            isOneToOne: false;
+            referencedRelation: 'api_keys';
+            referencedColumns: ['org_id', 'id'];
+          },
+          {
+            foreignKeyName: 'repositories_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'repositories_org_id_project_id_fkey';
+            columns: ['org_id', 'project_id'];
+            isOneToOne: false;
+            referencedRelation: 'projects';
+            referencedColumns: ['org_id', 'id'];
+          },
+          {
+            foreignKeyName: 'repositories_org_id_requested_by_fkey';
+            columns: ['org_id', 'requested_by'];
+            isOneToOne: false;
+            referencedRelation: 'memberships';
+            referencedColumns: ['org_id', 'user_id'];
           },
         ];
       };
@@ -1023,8 +1418,73 @@ export type Database = {
           },
         ];
       };
+      skill_versions: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          input_schema: NonNullable<Json>;
+          model: string;
+          org_id: string;
+          parameters: NonNullable<Json>;
+          prompt_template: string;
+          size_bytes: number;
+          skill_id: string;
+          updated_at: string;
+          version: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          input_schema: NonNullable<Json>;
+          model: string;
+          org_id?: string;
+          parameters: NonNullable<Json>;
+          prompt_template: string;
+          size_bytes?: never;
+          skill_id: string;
+          updated_at?: string;
+          version: number;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          input_schema?: NonNullable<Json>;
+          model?: string;
+          org_id?: string;
+          parameters?: NonNullable<Json>;
+          prompt_template?: string;
+          size_bytes?: never;
+          skill_id?: string;
+          updated_at?: string;
+          version?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'skill_versions_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'skill_versions_org_id_skill_id_fkey';
+            columns: ['org_id', 'skill_id'];
+            isOneToOne: false;
+            referencedRelation: 'skills';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
       skills: {
         Row: {
+          checked_at: string | null;
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
@@ -1036,13 +1496,16 @@ export type Database = {
           name: string;
           org_id: string;
           parameters: NonNullable<Json>;
+          problems: NonNullable<Json>;
           project_id: string | null;
           prompt_template: string;
+          tags: string[];
           updated_at: string;
-          problems: Json;
+          version: number;
         };
-        ComputedFields: 'problems';
+        ComputedFields: never;
         Insert: {
+          checked_at?: string | null;
           created_at?: string;
           created_by?: string | null;
           created_by_key?: string | null;
@@ -1054,11 +1517,15 @@ export type Database = {
           name: string;
           org_id?: string;
           parameters?: NonNullable<Json>;
+          problems?: NonNullable<Json>;
           project_id?: string | null;
           prompt_template: string;
+          tags?: string[];
           updated_at?: string;
+          version?: number;
         };
         Update: {
+          checked_at?: string | null;
           created_at?: string;
           created_by?: string | null;
           created_by_key?: string | null;
@@ -1070,9 +1537,12 @@ export type Database = {
           name?: string;
           org_id?: string;
           parameters?: NonNullable<Json>;
+          problems?: NonNullable<Json>;
           project_id?: string | null;
           prompt_template?: string;
+          tags?: string[];
           updated_at?: string;
+          version?: number;
         };
         Relationships: [
           {
@@ -1528,6 +1998,98 @@ export type Database = {
           },
         ];
       };
+      webhook_deliveries: {
+        Row: {
+          action: string | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          delivery_id: string | null;
+          duplicate_count: number;
+          error: string | null;
+          error_code: string | null;
+          event: string;
+          headers: NonNullable<Json>;
+          id: string;
+          org_id: string;
+          payload: Json | null;
+          payload_bytes: number;
+          processed_at: string | null;
+          project_id: string | null;
+          reflex_count: number;
+          repository_id: string;
+          status: 'pending' | 'processing' | 'completed' | 'failed' | 'ignored';
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          action?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          delivery_id?: string | null;
+          duplicate_count?: number;
+          error?: string | null;
+          error_code?: string | null;
+          event: string;
+          headers?: NonNullable<Json>;
+          id?: string;
+          org_id?: string;
+          payload?: Json | null;
+          payload_bytes?: number;
+          processed_at?: string | null;
+          project_id?: string | null;
+          reflex_count?: number;
+          repository_id: string;
+          status?: 'pending' | 'processing' | 'completed' | 'failed' | 'ignored';
+          updated_at?: string;
+        };
+        Update: {
+          action?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          delivery_id?: string | null;
+          duplicate_count?: number;
+          error?: string | null;
+          error_code?: string | null;
+          event?: string;
+          headers?: NonNullable<Json>;
+          id?: string;
+          org_id?: string;
+          payload?: Json | null;
+          payload_bytes?: number;
+          processed_at?: string | null;
+          project_id?: string | null;
+          reflex_count?: number;
+          repository_id?: string;
+          status?: 'pending' | 'processing' | 'completed' | 'failed' | 'ignored';
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'webhook_deliveries_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'webhook_deliveries_org_id_project_id_fkey';
+            columns: ['org_id', 'project_id'];
+            isOneToOne: false;
+            referencedRelation: 'projects';
+            referencedColumns: ['org_id', 'id'];
+          },
+          {
+            foreignKeyName: 'webhook_deliveries_org_id_repository_id_fkey';
+            columns: ['org_id', 'repository_id'];
+            isOneToOne: false;
+            referencedRelation: 'repositories';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
     };
     Views: {
       job_events: {
@@ -1600,6 +2162,29 @@ export type Database = {
         };
         Returns: string;
       };
+      archive_project: {
+        Args: { project_id: string };
+        Returns: {
+          archived_at: string | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          description: string | null;
+          id: string;
+          name: string;
+          org_id: string;
+          settings: NonNullable<Json>;
+          slug: string;
+          updated_at: string;
+          visibility: 'organization' | 'private';
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'projects';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       before_request: { Args: Record<PropertyKey, never>; Returns: undefined };
       can: { Args: { org: string; permission: string }; Returns: boolean };
       cancel_execution: {
@@ -1611,6 +2196,7 @@ export type Database = {
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
+          depth: number;
           error: string | null;
           error_code: string | null;
           finished_at: string | null;
@@ -1627,13 +2213,16 @@ export type Database = {
           output: Json | null;
           output_tokens: number;
           project_id: string | null;
+          reflex_delivery_id: string | null;
+          reflex_id: string | null;
           retry_of: string | null;
           scheduled_for: string | null;
           skill_id: string | null;
+          skill_version: number | null;
           skip_count: number;
           started_at: string | null;
           status: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped';
-          trigger: 'manual' | 'habit' | 'reflex' | 'api';
+          trigger: 'manual' | 'api' | 'habit' | 'reflex' | 'retry' | 'test';
           updated_at: string;
           usage_attributes: NonNullable<Json>;
         };
@@ -1644,6 +2233,15 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      cancel_executions: {
+        Args: { ids: string[] };
+        Returns: {
+          error: Json | null;
+          execution: Database['public']['Tables']['executions']['Row'] | null;
+          id: string;
+        }[];
+      };
+      check_skill: { Args: { model?: string | null; parameters?: Json | null; skill_id?: string | null }; Returns: Json };
       create_api_key: {
         Args: {
           daily_quota?: number | null;
@@ -1684,6 +2282,53 @@ export type Database = {
       decline_invitation: { Args: { token: string }; Returns: undefined };
       delete_account: { Args: Record<PropertyKey, never>; Returns: undefined };
       delete_secret: { Args: { name: string }; Returns: undefined };
+      delete_skills: {
+        Args: { ids: string[] };
+        Returns: {
+          code: string | null;
+          done: boolean;
+          id: string;
+          message: string | null;
+        }[];
+      };
+      describe_cron: { Args: { expression: string; timezone?: string }; Returns: string };
+      diff_skill_versions: {
+        Args: { from_version: number; skill_id: string; to_version?: number | null };
+        Returns: {
+          after: Json;
+          before: Json;
+          field: string;
+        }[];
+      };
+      duplicate_skill: {
+        Args: { name?: string | null; skill_id: string };
+        Returns: {
+          checked_at: string | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          description: string | null;
+          enabled: boolean;
+          id: string;
+          input_schema: NonNullable<Json>;
+          model: string;
+          name: string;
+          org_id: string;
+          parameters: NonNullable<Json>;
+          problems: NonNullable<Json>;
+          project_id: string | null;
+          prompt_template: string;
+          tags: string[];
+          updated_at: string;
+          version: number;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'skills';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       end_session: { Args: { session_id: string }; Returns: undefined };
       execute_skill: {
         Args: { idempotency_key?: string | null; input?: Json; skill_id: string };
@@ -1694,6 +2339,7 @@ export type Database = {
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
+          depth: number;
           error: string | null;
           error_code: string | null;
           finished_at: string | null;
@@ -1710,13 +2356,16 @@ export type Database = {
           output: Json | null;
           output_tokens: number;
           project_id: string | null;
+          reflex_delivery_id: string | null;
+          reflex_id: string | null;
           retry_of: string | null;
           scheduled_for: string | null;
           skill_id: string | null;
+          skill_version: number | null;
           skip_count: number;
           started_at: string | null;
           status: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped';
-          trigger: 'manual' | 'habit' | 'reflex' | 'api';
+          trigger: 'manual' | 'api' | 'habit' | 'reflex' | 'retry' | 'test';
           updated_at: string;
           usage_attributes: NonNullable<Json>;
         };
@@ -1727,9 +2376,61 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      execution_detail: { Args: { id: string }; Returns: Json };
+      execution_stats: {
+        Args: {
+          by?: string | null;
+          habit_id?: string | null;
+          period?: string | null;
+          project_id?: string | null;
+          reflex_id?: string | null;
+          since?: string | null;
+          skill_id?: string | null;
+          timezone?: string;
+          until?: string | null;
+        };
+        Returns: {
+          cancelled: number;
+          cost_microusd: number;
+          failed: number;
+          input_tokens: number;
+          last_run_at: string | null;
+          output_tokens: number;
+          p50_ms: number | null;
+          p95_ms: number | null;
+          period_start: string;
+          runs: number;
+          skipped: number;
+          succeeded: number;
+          success_rate: number | null;
+          value: string | null;
+        }[];
+      };
       explain_access: { Args: { operation: string; row_id?: string | null; subject: string; table_name: string }; Returns: Json };
       explain_limit: { Args: { meter: string; org_id: string }; Returns: Json };
+      export_skills: { Args: { ids?: string[] | null }; Returns: Json };
+      habit_stats: {
+        Args: { habit_id: string; since?: string | null; until?: string | null };
+        Returns: Database['public']['CompositeTypes']['execution_summary'];
+        SetofOptions: {
+          from: '*';
+          to: 'execution_summary';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       has_role: { Args: { org: string; role: string }; Returns: boolean };
+      import_skills: {
+        Args: { document: Json; on_conflict?: string };
+        Returns: {
+          code: string | null;
+          message: string | null;
+          name: string | null;
+          place: number;
+          skill_id: string | null;
+          status: string;
+        }[];
+      };
       ingest_usage: { Args: { events: Json }; Returns: Json } | { Args: { events: Json; org_id: string }; Returns: Json };
       invite_member: {
         Args: { custom_role_id?: string | null; email: string; role?: string };
@@ -1769,9 +2470,67 @@ export type Database = {
         }[];
       };
       preview_cron: { Args: { expression: string; n?: number; timezone?: string }; Returns: string[] };
-      problems: {
-        Args: { skill: Omit<Database['public']['Tables']['skills']['Row'], Database['public']['Tables']['skills']['ComputedFields']> };
-        Returns: Json;
+      preview_habit: {
+        Args: { habit_id: string; n?: number };
+        Returns: {
+          local_time: string | null;
+          run_at: string;
+          slot: string;
+        }[];
+      };
+      project_stats: {
+        Args: { project_id: string; since?: string | null; until?: string | null };
+        Returns: Database['public']['CompositeTypes']['execution_summary'];
+        SetofOptions: {
+          from: '*';
+          to: 'execution_summary';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      redeliver_reflex_delivery: {
+        Args: { id: string };
+        Returns: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          depth: number;
+          dry_run: boolean;
+          duplicate_count: number;
+          error: string | null;
+          error_code: string | null;
+          event: string | null;
+          execution_id: string | null;
+          external_id: string | null;
+          finished_at: string | null;
+          headers: NonNullable<Json>;
+          id: string;
+          input: Json | null;
+          org_id: string;
+          payload: Json | null;
+          payload_bytes: number;
+          redelivery_of: string | null;
+          reflex_id: string;
+          source: 'webhook' | 'event' | 'repository' | 'test';
+          status: 'received' | 'filtered' | 'queued' | 'refused' | 'failed' | 'tested';
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'reflex_deliveries';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      reflex_stats: {
+        Args: { reflex_id: string; since?: string | null; until?: string | null };
+        Returns: Database['public']['CompositeTypes']['execution_summary'];
+        SetofOptions: {
+          from: '*';
+          to: 'execution_summary';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
       };
       resend_invitation: {
         Args: { id: string };
@@ -1779,6 +2538,58 @@ export type Database = {
         SetofOptions: {
           from: '*';
           to: 'issued_invitation';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      restore_project: {
+        Args: { project_id: string };
+        Returns: {
+          archived_at: string | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          description: string | null;
+          id: string;
+          name: string;
+          org_id: string;
+          settings: NonNullable<Json>;
+          slug: string;
+          updated_at: string;
+          visibility: 'organization' | 'private';
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'projects';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      restore_skill_version: {
+        Args: { skill_id: string; version: number };
+        Returns: {
+          checked_at: string | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          description: string | null;
+          enabled: boolean;
+          id: string;
+          input_schema: NonNullable<Json>;
+          model: string;
+          name: string;
+          org_id: string;
+          parameters: NonNullable<Json>;
+          problems: NonNullable<Json>;
+          project_id: string | null;
+          prompt_template: string;
+          tags: string[];
+          updated_at: string;
+          version: number;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'skills';
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -1794,6 +2605,7 @@ export type Database = {
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
+          depth: number;
           error: string | null;
           error_code: string | null;
           finished_at: string | null;
@@ -1810,13 +2622,16 @@ export type Database = {
           output: Json | null;
           output_tokens: number;
           project_id: string | null;
+          reflex_delivery_id: string | null;
+          reflex_id: string | null;
           retry_of: string | null;
           scheduled_for: string | null;
           skill_id: string | null;
+          skill_version: number | null;
           skip_count: number;
           started_at: string | null;
           status: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped';
-          trigger: 'manual' | 'habit' | 'reflex' | 'api';
+          trigger: 'manual' | 'api' | 'habit' | 'reflex' | 'retry' | 'test';
           updated_at: string;
           usage_attributes: NonNullable<Json>;
         };
@@ -1838,6 +2653,7 @@ export type Database = {
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
+          depth: number;
           error: string | null;
           error_code: string | null;
           finished_at: string | null;
@@ -1854,13 +2670,16 @@ export type Database = {
           output: Json | null;
           output_tokens: number;
           project_id: string | null;
+          reflex_delivery_id: string | null;
+          reflex_id: string | null;
           retry_of: string | null;
           scheduled_for: string | null;
           skill_id: string | null;
+          skill_version: number | null;
           skip_count: number;
           started_at: string | null;
           status: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped';
-          trigger: 'manual' | 'habit' | 'reflex' | 'api';
+          trigger: 'manual' | 'api' | 'habit' | 'reflex' | 'retry' | 'test';
           updated_at: string;
           usage_attributes: NonNullable<Json>;
         }[];
@@ -1880,6 +2699,7 @@ export type Database = {
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
+          depth: number;
           error: string | null;
           error_code: string | null;
           finished_at: string | null;
@@ -1896,13 +2716,16 @@ export type Database = {
           output: Json | null;
           output_tokens: number;
           project_id: string | null;
+          reflex_delivery_id: string | null;
+          reflex_id: string | null;
           retry_of: string | null;
           scheduled_for: string | null;
           skill_id: string | null;
+          skill_version: number | null;
           skip_count: number;
           started_at: string | null;
           status: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped';
-          trigger: 'manual' | 'habit' | 'reflex' | 'api';
+          trigger: 'manual' | 'api' | 'habit' | 'reflex' | 'retry' | 'test';
           updated_at: string;
           usage_attributes: NonNullable<Json>;
         };
@@ -1912,6 +2735,14 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      retry_executions: {
+        Args: { ids: string[] };
+        Returns: {
+          error: Json | null;
+          execution: Database['public']['Tables']['executions']['Row'] | null;
+          id: string;
+        }[];
       };
       revoke_api_key: {
         Args: { id: string };
@@ -1976,6 +2807,26 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      rotate_reflex_secret: {
+        Args: { overlap?: string; reflex_id: string; secret?: string | null };
+        Returns: Database['public']['CompositeTypes']['issued_reflex_secret'];
+        SetofOptions: {
+          from: '*';
+          to: 'issued_reflex_secret';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      rotate_repository_secret: {
+        Args: { overlap?: string; repository_id: string };
+        Returns: Database['public']['CompositeTypes']['issued_repository_secret'];
+        SetofOptions: {
+          from: '*';
+          to: 'issued_repository_secret';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       run_habit: {
         Args: { habit_id: string };
         Returns: {
@@ -1985,6 +2836,7 @@ export type Database = {
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
+          depth: number;
           error: string | null;
           error_code: string | null;
           finished_at: string | null;
@@ -2001,13 +2853,16 @@ export type Database = {
           output: Json | null;
           output_tokens: number;
           project_id: string | null;
+          reflex_delivery_id: string | null;
+          reflex_id: string | null;
           retry_of: string | null;
           scheduled_for: string | null;
           skill_id: string | null;
+          skill_version: number | null;
           skip_count: number;
           started_at: string | null;
           status: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped';
-          trigger: 'manual' | 'habit' | 'reflex' | 'api';
+          trigger: 'manual' | 'api' | 'habit' | 'reflex' | 'retry' | 'test';
           updated_at: string;
           usage_attributes: NonNullable<Json>;
         };
@@ -2016,6 +2871,42 @@ export type Database = {
           to: 'executions';
           isOneToOne: true;
           isSetofReturn: false;
+        };
+      };
+      search_skills: {
+        Args: {
+          enabled?: boolean | null;
+          n?: number;
+          project_id?: string | null;
+          q?: string | null;
+          skip?: number;
+          tags?: string[] | null;
+        };
+        Returns: {
+          checked_at: string | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          description: string | null;
+          enabled: boolean;
+          id: string;
+          input_schema: NonNullable<Json>;
+          model: string;
+          name: string;
+          org_id: string;
+          parameters: NonNullable<Json>;
+          problems: NonNullable<Json>;
+          project_id: string | null;
+          prompt_template: string;
+          tags: string[];
+          updated_at: string;
+          version: number;
+        }[];
+        SetofOptions: {
+          from: '*';
+          to: 'skills';
+          isOneToOne: false;
+          isSetofReturn: true;
         };
       };
       secret: {
@@ -2050,6 +2941,55 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      signing_secret: {
+        Args: { reflex: Omit<Database['public']['Tables']['reflexes']['Row'], Database['public']['Tables']['reflexes']['ComputedFields']> };
+        Returns: string | null;
+      };
+      skill_stats: {
+        Args: { since?: string | null; skill_id: string; until?: string | null };
+        Returns: Database['public']['CompositeTypes']['execution_summary'];
+        SetofOptions: {
+          from: '*';
+          to: 'execution_summary';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      test_reflex: {
+        Args: { event?: string | null; headers?: Json; payload: Json; reflex_id: string; run?: boolean };
+        Returns: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          depth: number;
+          dry_run: boolean;
+          duplicate_count: number;
+          error: string | null;
+          error_code: string | null;
+          event: string | null;
+          execution_id: string | null;
+          external_id: string | null;
+          finished_at: string | null;
+          headers: NonNullable<Json>;
+          id: string;
+          input: Json | null;
+          org_id: string;
+          payload: Json | null;
+          payload_bytes: number;
+          redelivery_of: string | null;
+          reflex_id: string;
+          source: 'webhook' | 'event' | 'repository' | 'test';
+          status: 'received' | 'filtered' | 'queued' | 'refused' | 'failed' | 'tested';
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'reflex_deliveries';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      test_skill: { Args: { dry_run?: boolean; input?: Json; skill_id: string }; Returns: Json };
       transfer_ownership: {
         Args: { org_id: string; user_id: string };
         Returns: {
@@ -2068,6 +3008,15 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      update_skills: {
+        Args: { clear_project?: boolean; enabled?: boolean | null; ids: string[]; project_id?: string | null };
+        Returns: {
+          code: string | null;
+          done: boolean;
+          id: string;
+          message: string | null;
+        }[];
       };
       usage_alerts: {
         Args: { since?: string | null };
@@ -2113,6 +3062,16 @@ export type Database = {
           used: number;
         }[];
       };
+      validate_project: {
+        Args: { project_id: string };
+        Returns: Database['public']['CompositeTypes']['project_finding'][];
+        SetofOptions: {
+          from: '*';
+          to: 'project_finding';
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
     };
     Enums: {
       [_ in never]: never;
@@ -2121,6 +3080,20 @@ export type Database = {
       active_organization: {
         user_id: string | null;
         active_org_id: string | null;
+      };
+      execution_summary: {
+        runs: number | null;
+        succeeded: number | null;
+        failed: number | null;
+        cancelled: number | null;
+        skipped: number | null;
+        success_rate: number | null;
+        p50_ms: number | null;
+        p95_ms: number | null;
+        cost_microusd: number | null;
+        input_tokens: number | null;
+        output_tokens: number | null;
+        last_run_at: string | null;
       };
       issued_api_key: {
         id: string | null;
@@ -2145,6 +3118,24 @@ export type Database = {
         custom_role_id: string | null;
         expires_at: string | null;
         token: string | null;
+      };
+      issued_reflex_secret: {
+        reflex_id: string | null;
+        secret: string | null;
+        secret_prefix: string | null;
+        former_expires_at: string | null;
+      };
+      issued_repository_secret: {
+        repository_id: string | null;
+        secret: string | null;
+        former_expires_at: string | null;
+      };
+      project_finding: {
+        code: string | null;
+        severity: string | null;
+        message: string | null;
+        hint: string | null;
+        where: Json | null;
       };
     };
   };

@@ -243,7 +243,7 @@ test('requests: the rate limit policies that the migrations make', async () => {
   );
 });
 
-// The groups and endpoints that the documents of the earlier Kijko count; files and ingestion of projects are not here yet.
+// The actions of the product by group; files and ingestion of projects are not here yet.
 const ENDPOINTS = {
   Projects:
     'list, create, get, update, delete, archive, restore, list repositories, add a repository, remove a repository, ' +
