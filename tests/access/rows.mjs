@@ -46,6 +46,8 @@ export const fill = (t, { owner, colleague, invitee }) => [
   sql`insert into public.skills (id, org_id, project_id, name, prompt_template, created_by)
     values (${t.skill}, ${t.org}, ${t.project}, 'Shared', 'Say {{ n }}', ${owner}),
       (${t.secretSkill}, ${t.org}, ${t.secretProject}, 'Secret', 'Say {{ n }}', ${owner})`,
+  // A second version of both, so that two can be compared.
+  sql`update public.skills set prompt_template = 'Say {{ n }}, please' where org_id = ${t.org}`,
   sql`insert into public.habits (id, org_id, skill_id, name, cron, created_by)
     values (${t.habit}, ${t.org}, ${t.skill}, 'Shared', '0 0 1 1 *', ${owner}),
       (${t.secretHabit}, ${t.org}, ${t.secretSkill}, 'Secret', '0 0 1 1 *', ${owner})`,
