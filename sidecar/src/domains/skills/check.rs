@@ -2,9 +2,9 @@
 
 use kijko_core::db::DbError;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::store::Store;
+use super::store::{Store, Task};
 use crate::{
     llm,
     sandbox::{PromptError, PromptRequest, Sandbox},
@@ -29,17 +29,6 @@ impl Problem {
             message: message.chars().take(MAX_MESSAGE_CHARS).collect(),
         }
     }
-}
-
-/// The task of a skill.
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Task {
-    pub prompt_template: String,
-    pub input_schema: Value,
-    pub model: String,
-    pub parameters: Map<String, Value>,
-    /// The model's longest answer, if its price row has it.
-    pub max_output_tokens: Option<u64>,
 }
 
 /// What a run would ask, and the most that it uses.

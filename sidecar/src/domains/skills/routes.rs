@@ -19,7 +19,8 @@ use uuid::Uuid;
 
 use super::{
     api::{Api, Permission},
-    check::{Checker, Preview, PreviewError, Problem, Task},
+    check::{Checker, Preview, PreviewError, Problem},
+    store::Task,
 };
 use crate::sandbox::PromptError;
 

@@ -5,10 +5,19 @@ use kijko_core::{
     jobs::{Job, Queue},
 };
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::check::Task;
+/// The task of a skill.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Task {
+    pub prompt_template: String,
+    pub input_schema: Value,
+    pub model: String,
+    pub parameters: Map<String, Value>,
+    /// The model's longest answer, if its price row has it.
+    pub max_output_tokens: Option<u64>,
+}
 
 /// The functions.
 #[derive(Debug, Clone)]
