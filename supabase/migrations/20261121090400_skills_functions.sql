@@ -98,7 +98,6 @@ begin
   if update_skills.project_id is not null and not private.projects_is_visible(update_skills.project_id) then
     perform kijko.fail('not_found', 'no such project');
   end if;
-  perform private.projects_require_open(update_skills.project_id);
   foreach skill_id in array private.skills_require_ids(ids) loop
     skill := null;
     -- Without a lock: a caller must neither wait for another organization's row nor hold it.
@@ -112,6 +111,8 @@ begin
       message := private.skills_describe_refusal(code);
     end if;
     if code is null then
+      -- Only now: it locks the project, which a caller without the permission must not.
+      perform private.projects_require_open(update_skills.project_id);
       update public.skills as s
       set enabled = coalesce(update_skills.enabled, s.enabled),
         project_id = case when update_skills.clear_project then null else coalesce(update_skills.project_id, s.project_id) end
