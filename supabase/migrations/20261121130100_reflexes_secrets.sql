@@ -191,10 +191,13 @@ begin
   if not public.can(reflex.org_id, reflexes_require.permission) then
     perform kijko.fail('permission_denied', format('requires the permission %s', reflexes_require.permission));
   end if;
+  if reflexes_require.permission = 'reflexes:write' then
+    perform private.projects_require_open((select s.project_id from public.skills as s where s.id = reflex.skill_id));
+  end if;
   return reflex;
 end
 $$;
-comment on function private.reflexes_require(uuid, text) is 'The reflex, if the caller sees it and holds the permission; fails otherwise. Called by definer functions only.';
+comment on function private.reflexes_require(uuid, text) is 'The reflex, if the caller sees it and holds the permission; to write, its project must not be archived and the caller more than its viewer. Fails otherwise. Called by definer functions only.';
 
 create type public.issued_reflex_secret as (reflex_id uuid, secret text, secret_prefix text, former_expires_at timestamptz);
 comment on type public.issued_reflex_secret is 'Result of rotate_reflex_secret(): the secret, which no later call returns, and until when the former one is accepted. Nullable: former_expires_at.';

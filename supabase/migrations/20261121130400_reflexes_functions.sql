@@ -38,6 +38,28 @@ $$;
 comment on function public.test_reflex(uuid, jsonb, text, jsonb, boolean) is 'Sends a payload to a reflex without a signature. The row that it returns ends as tested with the input that was made, as filtered, or as failed; with run it ends as queued, with an execution that is charged. Needs reflexes:write, with run skills:execute too. Definer: users only read deliveries.';
 grant execute on function public.test_reflex(uuid, jsonb, text, jsonb, boolean) to authenticated;
 
+create function private.reflexes_sees_delivery(delivery public.reflex_deliveries) returns boolean
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  required constant text[] := case delivery.source
+    when 'event' then array['reflexes:read', 'executions:read', 'members:read', 'usage:read']
+    when 'repository' then array['reflexes:read', 'repositories:read']
+    else array['reflexes:read']
+  end;
+begin
+  if exists (select 1 from unnest(required) as p (permission) where public.can(delivery.org_id, p.permission) is not true) then
+    return false;
+  end if;
+  return delivery.execution_id is null or exists (
+    select 1 from public.executions as e
+    where e.id = delivery.execution_id and e.org_id = delivery.org_id and public.can(e.org_id, 'executions:read')
+      and private.executions_is_visible(e)
+  );
+end
+$$;
+comment on function private.reflexes_sees_delivery(public.reflex_deliveries) is 'Whether the caller sees what a delivery brought, as the policy of reflex_deliveries says. That its reflex is visible is asked elsewhere. Called by definer functions only.';
+
 create function public.redeliver_reflex_delivery(id uuid) returns public.reflex_deliveries
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -49,7 +71,7 @@ declare
 begin
   select d.* into former from public.reflex_deliveries as d
   where d.id = redeliver_reflex_delivery.id and d.org_id = any (array(select private.org_ids_with('reflexes:read')));
-  if former.id is null then
+  if former.id is null or not private.reflexes_sees_delivery(former) then
     perform kijko.fail('not_found', 'no such delivery');
   end if;
   reflex := private.reflexes_require(former.reflex_id, 'reflexes:write');

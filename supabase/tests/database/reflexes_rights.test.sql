@@ -1,0 +1,58 @@
+-- What the functions of reflexes, which pass the policies, allow to a viewer of a project, and to a caller who may not
+-- read what a delivery brought.
+begin;
+\ir 000_helpers.sql
+select plan(13);
+
+select tests.sign_up('ada'), tests.sign_up('see'), tests.sign_up('cus');
+update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
+select tests.join_org('see', tests.org('ada'), 'member'), tests.join_org('cus', tests.org('ada'), 'member');
+
+create function tests.ended(reflex uuid, source text, event text, execution uuid default null) returns uuid language sql security definer as $$
+  insert into public.reflex_deliveries (org_id, reflex_id, source, event, payload, payload_bytes, status, finished_at, execution_id, created_by)
+  select r.org_id, r.id, ended.source, ended.event, '{"told": true}', 14, 'filtered', kijko.now(), ended.execution, null
+  from public.reflexes as r where r.id = reflex
+  returning id
+$$;
+create function tests.deliveries(reflex uuid) returns bigint language sql security definer as $$
+  select count(*) from public.reflex_deliveries as d where d.reflex_id = deliveries.reflex
+$$;
+
+-- ---- a viewer of a private project changes and runs no reflex of it
+select tests.act_as('ada');
+insert into public.projects (name, visibility) values ('Secret', 'private') returning id as project \gset
+insert into public.project_members (project_id, user_id, role) values (:'project', tests.id('see'), 'viewer');
+insert into public.skills (project_id, name, prompt_template) values (:'project', 'inside', 'x') returning id as skill \gset
+insert into public.reflexes (skill_id, name) values (:'skill', 'Hook') returning id as hook, secret_prefix as prefix \gset
+select tests.ended(:'hook', 'webhook', 'push') as delivery \gset
+select tests.act_as('see', tests.org('ada'));
+select is((select count(*) from public.reflexes where id = :'hook'), 1::bigint, 'a viewer of the project sees the reflex');
+select tests.refuses(format('select public.rotate_reflex_secret(%L)', :'hook'), 'permission_denied', 'rotates no secret');
+select tests.refuses(format('select public.test_reflex(%L, ''{}'')', :'hook'), 'permission_denied', 'tests nothing');
+select tests.refuses(format('select public.redeliver_reflex_delivery(%L)', :'delivery'), 'permission_denied', 'redelivers nothing');
+select lives_ok(format('select public.reflex_stats(%L)', :'hook'), 'and reads statistics');
+select tests.act_as('ada');
+select is((select secret_prefix from public.reflexes where id = :'hook'), :'prefix', 'the secret is the same');
+select is(tests.deliveries(:'hook'), 1::bigint, 'and nothing was delivered');
+
+-- ---- an archived project is read-only
+select public.archive_project(:'project');
+select tests.refuses(format('select public.rotate_reflex_secret(%L)', :'hook'), 'project_archived', 'no secret of an archived project is rotated');
+select tests.refuses(format('select public.test_reflex(%L, ''{}'')', :'hook'), 'project_archived', 'nor a reflex tested');
+select tests.refuses(format('select public.redeliver_reflex_delivery(%L)', :'delivery'), 'project_archived', 'nor a delivery repeated');
+
+-- ---- who may not read what a delivery brought cannot have it returned by a redelivery
+insert into public.skills (name, prompt_template) values ('outside', 'x') returning id as outside \gset
+insert into public.reflexes (skill_id, name, source, event) values (:'outside', 'Joined', 'event', 'member.joined') returning id as joined \gset
+select tests.ended(:'joined', 'event', 'member.joined') as told \gset
+select tests.make_key(tests.org('ada'), '["skills:read", "skills:execute", "reflexes:read", "reflexes:write", "executions:read"]') as key \gset
+select is(
+  tests.by_key(:'key', format('select public.redeliver_reflex_delivery(%L)::text', :'told')), tests.by_key(:'key', format('select public.redeliver_reflex_delivery(%L)::text', gen_random_uuid())),
+  'without members:read the delivery of an event does not exist'
+);
+select is(tests.deliveries(:'joined'), 1::bigint, 'and is not repeated');
+select tests.act_as('ada');
+select is((select status from public.redeliver_reflex_delivery(:'told')), 'received', 'its owner repeats it');
+
+select * from finish();
+rollback;
