@@ -149,6 +149,30 @@ end
 $$;
 comment on function private.reflexes_fire_repository(public.webhook_deliveries) is 'Delivers what a repository''s webhook has brought to the reflexes that listen to it, and returns to how many.';
 
+create function private.reflexes_seen_webhook(repository_id uuid, keys text[]) returns uuid
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select k.delivery_id
+  from private.webhook_delivery_keys as k
+  where k.repository_id = reflexes_seen_webhook.repository_id and k.key = any (keys) and k.seen_at > kijko.now() - interval '24 hours'
+  order by k.seen_at
+  limit 1
+$$;
+comment on function private.reflexes_seen_webhook(uuid, text[]) is 'The delivery of a repository''s webhook that had one of these keys in the last 24 hours; null if none. Nullable: result.';
+
+create function private.reflexes_duplicate_webhook(seen uuid) returns private.reflex_receipt
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if (kijko.rate_limit('webhook-duplicate:' || seen, 60, '1 minute')).allowed then
+    update public.webhook_deliveries as d set duplicate_count = d.duplicate_count + 1
+    where d.id = any (array(select k.id from public.webhook_deliveries as k where k.id = seen for no key update skip locked));
+  end if;
+  return (seen, 'duplicate', null)::private.reflex_receipt;
+end
+$$;
+comment on function private.reflexes_duplicate_webhook(uuid) is 'Counts a duplicate on the delivery of a webhook that it repeats. Nothing else of it is stored.';
+
 create function private.reflexes_ingest_github(
   repository_id uuid, body text, headers jsonb, event text, external_id text, body_hash text
 ) returns private.reflex_receipt
@@ -173,6 +197,11 @@ begin
   if repository.id is null then
     return null;
   end if;
+  -- Before the rate: a replay must not use it up.
+  seen := private.reflexes_seen_webhook(repository.id, keys);
+  if seen is not null then
+    return private.reflexes_duplicate_webhook(seen);
+  end if;
   verdict := kijko.rate_limits(
     array['repository:' || repository.id, 'reflex-kib:' || repository.org_id], array[600, 65536], array[interval '1 minute', interval '1 hour'],
     null, array[1, least(greatest(octet_length(body) / 1024, 1), 65536)]
@@ -187,9 +216,8 @@ begin
     on conflict on constraint webhook_delivery_keys_pkey do update set delivery_id = excluded.delivery_id, seen_at = excluded.seen_at
     where k.seen_at <= kijko.now() - interval '24 hours';
     if not found then
-      select k.delivery_id into seen from private.webhook_delivery_keys as k where k.repository_id = repository.id and k.key = claimed;
-      update public.webhook_deliveries as d set duplicate_count = d.duplicate_count + 1 where d.id = seen;
-      return (seen, 'duplicate', null)::private.reflex_receipt;
+      -- In a transaction of its own the other delivery is visible now.
+      return private.reflexes_duplicate_webhook(private.reflexes_seen_webhook(repository.id, array[claimed]));
     end if;
   end loop;
   insert into public.webhook_deliveries (id, org_id, project_id, repository_id, delivery_id, event, action, headers, payload, payload_bytes)

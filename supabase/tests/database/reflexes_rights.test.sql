@@ -1,8 +1,8 @@
--- What the functions of reflexes, which pass the policies, allow to a viewer of a project, and to a caller who may not
--- read what a delivery brought.
+-- What the functions of reflexes, which pass the policies, allow to a viewer of a project, to a caller who may not read what a
+-- delivery brought, and to a sender who repeats one request.
 begin;
 \ir 000_helpers.sql
-select plan(13);
+select plan(19);
 
 select tests.sign_up('ada'), tests.sign_up('see'), tests.sign_up('cus');
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -16,6 +16,10 @@ create function tests.ended(reflex uuid, source text, event text, execution uuid
 $$;
 create function tests.deliveries(reflex uuid) returns bigint language sql security definer as $$
   select count(*) from public.reflex_deliveries as d where d.reflex_id = deliveries.reflex
+$$;
+
+create function tests.pushed(repository uuid, id text, body text) returns text language sql security definer as $$
+  select r.status from private.reflexes_ingest_github(repository, body, '{}', 'push', id, md5(body)) as r
 $$;
 
 -- ---- a viewer of a private project changes and runs no reflex of it
@@ -53,6 +57,19 @@ select is(
 select is(tests.deliveries(:'joined'), 1::bigint, 'and is not repeated');
 select tests.act_as('ada');
 select is((select status from public.redeliver_reflex_delivery(:'told')), 'received', 'its owner repeats it');
+
+-- ---- a replay to a repository uses up no rate
+select tests.act_as('ada');
+insert into public.repositories (clone_url) values ('https://github.com/acme/site') returning id as repository \gset
+select is(tests.pushed(:'repository', 'first', '{"n": 1}'), 'received', 'a delivery is received');
+select is(
+  (select array_agg(distinct tests.pushed(:'repository', 'again ' || n, '{"n": 1}')) from generate_series(1, 700) as n), array['duplicate'],
+  'a replay is a duplicate, however often it comes'
+);
+select is(tests.pushed(:'repository', 'second', '{"n": 2}'), 'received', 'and stops no other delivery');
+select is((select duplicate_count from public.webhook_deliveries where delivery_id = 'first'), 60, 'sixty a minute are counted');
+select is(tests.pushed(:'repository', 'first', '{"n": 3}'), 'duplicate', 'an id comes once');
+select is(tests.pushed(:'repository', 'third', '{"n": 3}'), 'received', 'and what a refused request carried can come under its own id');
 
 select * from finish();
 rollback;
