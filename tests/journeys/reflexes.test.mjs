@@ -160,7 +160,14 @@ describe('which requests a webhook accepts', () => {
 
   test('a body that is no JSON, or cannot be stored, is refused', async () => {
     const reflex = await reflexBy('bearer');
-    for (const body of ['', 'text', '{', `${'['.repeat(200)}${']'.repeat(200)}`, `${'['.repeat(100)}${']'.repeat(100)}`, '{"n": 1e999999}']) {
+    for (const body of [
+      '',
+      'text',
+      '{',
+      `${'['.repeat(200)}${']'.repeat(200)}`,
+      `${'['.repeat(100)}${']'.repeat(100)}`,
+      '{"n": 1e999999}',
+    ]) {
       const { status, body: answer } = await deliver(reflex, body);
       assert.deepEqual([status, answer.code], [400, 'bad_request'], body.slice(0, 20));
     }
