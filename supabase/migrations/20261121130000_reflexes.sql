@@ -176,8 +176,9 @@ begin
   return new;
 end
 $$;
-comment on function private.reflexes_check() is 'Trigger: a reflex listens to an event that exists, and its author may read what it tells. Definer: private.reflex_events is private.';
-create trigger reflexes_check before insert or update of source, event, repository_id on public.reflexes
+comment on function private.reflexes_check() is 'Trigger: a reflex listens to an event that exists, and who writes where it tells it may read it. Definer: private.reflex_events is private.';
+-- What decides where the content goes is asked as well: another one's reflex could be pointed at a skill of one's own.
+create trigger reflexes_check before insert or update of source, event, repository_id, skill_id, filter, input_mapping on public.reflexes
   for each row execute function private.reflexes_check();
 
 create function private.reflexes_report(reflex_id uuid, code text, message text) returns void

@@ -2,7 +2,7 @@
 -- delivery brought, and to a sender who repeats one request.
 begin;
 \ir 000_helpers.sql
-select plan(19);
+select plan(24);
 
 select tests.sign_up('ada'), tests.sign_up('see'), tests.sign_up('cus');
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -55,8 +55,16 @@ select is(
   'without members:read the delivery of an event does not exist'
 );
 select is(tests.deliveries(:'joined'), 1::bigint, 'and is not repeated');
+select is(
+  tests.by_key(:'key', format($$update public.reflexes set %s where id = %L returning 'changed'$$, change, :'joined')), refused.sqlstate, change || ': what the event tells goes nowhere else'
+)
+from unnest(array['filter = $f$true$f$', 'input_mapping = $f${"n": "{{ payload }}"}$f$', format('skill_id = %L', :'outside')]) as change
+cross join (select sqlstate from kijko.error_codes where code = 'permission_denied') as refused;
+select is(tests.by_key(:'key', format($$update public.reflexes set name = 'Seen' where id = %L returning 'changed'$$, :'joined')), 'changed', 'its name can be changed');
 select tests.act_as('ada');
 select is((select status from public.redeliver_reflex_delivery(:'told')), 'received', 'its owner repeats it');
+
+select lives_ok(format($$update public.reflexes set input_mapping = '{"n": "x"}' where id = %L$$, :'joined'), 'and changes what it maps');
 
 -- ---- a replay to a repository uses up no rate
 select tests.act_as('ada');
