@@ -10,6 +10,8 @@ create table public.reflex_deliveries (
   id uuid primary key default gen_random_uuid(),
   org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
   reflex_id uuid not null,
+  -- A trigger fills it.
+  project_id uuid,
   source text not null check (source in ('webhook', 'event', 'repository', 'test')),
   event text check (char_length(event) <= 100),
   external_id text check (char_length(external_id) <= 255),
@@ -32,10 +34,12 @@ create table public.reflex_deliveries (
   finished_at timestamptz,
   unique (org_id, id),
   foreign key (org_id, reflex_id) references public.reflexes (org_id, id) on delete cascade,
+  foreign key (org_id, project_id) references public.projects (org_id, id) on delete cascade,
   foreign key (org_id, execution_id) references public.executions (org_id, id) on delete set null (execution_id),
   check ((status = 'received') = (finished_at is null))
 );
 create index reflex_deliveries_reflex_id_idx on public.reflex_deliveries (org_id, reflex_id, created_at desc, id desc);
+create index reflex_deliveries_project_id_idx on public.reflex_deliveries (org_id, project_id) where project_id is not null;
 create index reflex_deliveries_status_idx on public.reflex_deliveries (org_id, status, created_at desc, id desc);
 create index reflex_deliveries_execution_id_idx on public.reflex_deliveries (org_id, execution_id) where execution_id is not null;
 -- For the bounds: how much an organization keeps, and what is old.
@@ -46,6 +50,7 @@ comment on table public.reflex_deliveries is 'What reflexes were sent, and what 
 comment on column public.reflex_deliveries.id is 'Identity of the delivery.';
 comment on column public.reflex_deliveries.org_id is 'Organization of the reflex.';
 comment on column public.reflex_deliveries.reflex_id is 'The reflex; the delivery is deleted with it.';
+comment on column public.reflex_deliveries.project_id is 'Project of the skill at the time; hides the delivery with it.';
 comment on column public.reflex_deliveries.source is 'webhook, event, repository, or test (test_reflex()).';
 comment on column public.reflex_deliveries.event is 'What happened, by the sender''s name for it: header X-GitHub-Event, or type in the payload; or the event of the database.';
 comment on column public.reflex_deliveries.external_id is 'The sender''s id of the delivery: X-GitHub-Delivery, webhook-id, or the id of the event in the payload; null without one.';
@@ -68,13 +73,14 @@ comment on column public.reflex_deliveries.updated_at is 'Last change; set by tr
 comment on column public.reflex_deliveries.finished_at is 'When it left the state received.';
 
 select private.make_tenant_table('public.reflex_deliveries', resource => 'reflexes', writable => '{}', catalogue => '{
-  "reflex_id, source, event, external_id, depth, redelivery_of, dry_run": "where the delivery came from",
+  "reflex_id, project_id, source, event, external_id, depth, redelivery_of, dry_run": "where the delivery came from",
   "headers, payload, payload_bytes, input": {"purpose": "what was sent and what input it made", "erasure": "retention"},
   "status, error_code, error, execution_id, duplicate_count, finished_at": "how it went"
 }');
 -- Events and repositories tell what other permissions read.
 alter policy reflex_deliveries_select on public.reflex_deliveries using (
   org_id = any (array(select private.org_ids_with('reflexes:read')))
+  and (project_id = any (array(select private.projects_hidden_ids()))) is not true
   and (reflex_id is null or exists (select 1 from public.reflexes as r where r.org_id = reflex_deliveries.org_id and r.id = reflex_deliveries.reflex_id))
   and (
     execution_id is null
@@ -90,6 +96,21 @@ alter policy reflex_deliveries_select on public.reflex_deliveries using (
   )
   and (source <> 'repository' or org_id = any (array(select private.org_ids_with('repositories:read'))))
 );
+
+create function private.reflexes_place_delivery() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  new.project_id := (
+    select s.project_id from public.reflexes as r join public.skills as s on s.org_id = r.org_id and s.id = r.skill_id
+    where r.org_id = new.org_id and r.id = new.reflex_id
+  );
+  return new;
+end
+$$;
+comment on function private.reflexes_place_delivery() is 'Trigger: a delivery stays with the project that its skill is in, also when the skill leaves it. Definer: reads skills.';
+create trigger reflex_deliveries_project before insert on public.reflex_deliveries
+  for each row execute function private.reflexes_place_delivery();
 
 -- One execution for each delivery, whoever crashes. A retry of the execution is another one, also once the first is deleted.
 create unique index executions_reflex_delivery_key on public.executions (org_id, reflex_delivery_id)

@@ -51,6 +51,9 @@ begin
   if exists (select 1 from unnest(required) as p (permission) where public.can(delivery.org_id, p.permission) is not true) then
     return false;
   end if;
+  if delivery.project_id is not null and not private.projects_is_visible(delivery.project_id) then
+    return false;
+  end if;
   return delivery.execution_id is null or exists (
     select 1 from public.executions as e
     where e.id = delivery.execution_id and e.org_id = delivery.org_id and public.can(e.org_id, 'executions:read')

@@ -2,7 +2,7 @@
 -- delivery brought, and to a sender who repeats one request.
 begin;
 \ir 000_helpers.sql
-select plan(24);
+select plan(28);
 
 select tests.sign_up('ada'), tests.sign_up('see'), tests.sign_up('cus');
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -44,6 +44,21 @@ select public.archive_project(:'project');
 select tests.refuses(format('select public.rotate_reflex_secret(%L)', :'hook'), 'project_archived', 'no secret of an archived project is rotated');
 select tests.refuses(format('select public.test_reflex(%L, ''{}'')', :'hook'), 'project_archived', 'nor a reflex tested');
 select tests.refuses(format('select public.redeliver_reflex_delivery(%L)', :'delivery'), 'project_archived', 'nor a delivery repeated');
+
+-- ---- what came while the skill was in a private project stays hidden when the skill leaves it
+select public.restore_project(:'project');
+insert into public.skills (project_id, name, prompt_template) values (:'project', 'moved', 'x') returning id as moved \gset
+insert into public.reflexes (skill_id, name) values (:'moved', 'Moved') returning id as moved_hook \gset
+select tests.ended(:'moved_hook', 'webhook', 'push') as early \gset
+update public.skills set project_id = null where id = :'moved';
+select tests.ended(:'moved_hook', 'webhook', 'push') as late \gset
+delete from public.project_members where user_id = tests.id('see');
+select is((select count(*) from public.reflex_deliveries where reflex_id = :'moved_hook'), 2::bigint, 'who manages all projects sees both deliveries');
+select tests.act_as('see', tests.org('ada'));
+select is((select array_agg(id) from public.reflex_deliveries where reflex_id = :'moved_hook'), array[:'late'::uuid], 'another member sees the later one');
+select tests.refuses(format('select public.redeliver_reflex_delivery(%L)', :'early'), 'not_found', 'cannot redeliver the earlier one');
+select lives_ok(format('select public.redeliver_reflex_delivery(%L)', :'late'), 'and redelivers the later one');
+select tests.act_as('ada');
 
 -- ---- who may not read what a delivery brought cannot have it returned by a redelivery
 insert into public.skills (name, prompt_template) values ('outside', 'x') returning id as outside \gset
