@@ -60,6 +60,9 @@ export async function unaffected(request) {
   else assert.deepEqual(data, []);
 }
 
+/** A row as its writer left it: a worker checks a skill after each save. */
+export const asWritten = ({ checked_at, ...row }) => row;
+
 /** A new user in their personal organization. */
 export async function newPerson(plan = 'FREE') {
   const person = await newUser();

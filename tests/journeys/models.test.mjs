@@ -34,7 +34,9 @@ describe('prices', () => {
     const person = await newPerson();
     const [fine, unpriced] = [await newSkill(person), await newSkill(person, { model: 'gpt-0-unpriced' })];
     const problems = async (id) => (await ok(person.client.from('skills').select('id, problems').eq('id', id).single())).problems;
-    assert.deepEqual([await problems(fine.id), (await problems(unpriced.id)).map((p) => p.code)], [[], ['model_not_priced']]);
+    assert.deepEqual(await problems(fine.id), []);
+    // Its provider may also be off.
+    assert.ok((await problems(unpriced.id)).some(({ code }) => code === 'model_not_priced'));
     await refused(
       person.client
         .from('skills')
