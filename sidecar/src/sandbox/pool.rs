@@ -87,9 +87,11 @@ impl Sandbox {
             .map_err(|error| PromptError::Sandbox(error.to_string()))?;
         line.push('\n');
         if let Some(mut warm) = self.take() {
-            // A child may have died while it was idle, without any template's fault. Only a fresh child's failure counts.
-            if let Ok(Ok(answer)) = tokio::time::timeout(TIME_LIMIT, warm.ask(&line)).await {
-                return self.accept(warm, &answer);
+            match tokio::time::timeout(TIME_LIMIT, warm.ask(&line)).await {
+                Ok(Ok(answer)) => return self.accept(warm, &answer),
+                // It may have died while it was idle, without any template's fault: a fresh child is asked.
+                Ok(Err(())) => {}
+                Err(_) => return Err(too_slow()),
             }
         }
         let mut fresh = self
@@ -98,9 +100,7 @@ impl Sandbox {
         match tokio::time::timeout(TIME_LIMIT, fresh.ask(&line)).await {
             Ok(Ok(answer)) => self.accept(fresh, &answer),
             Ok(Err(())) => Err(gave_up(&mut fresh).await),
-            Err(_) => Err(PromptError::Template(
-                "the template or schema takes too long".to_owned(),
-            )),
+            Err(_) => Err(too_slow()),
         }
     }
 
@@ -150,6 +150,10 @@ impl Sandbox {
             _ => Err(std::io::ErrorKind::BrokenPipe.into()),
         }
     }
+}
+
+fn too_slow() -> PromptError {
+    PromptError::Template("the template or schema takes too long".to_owned())
 }
 
 impl Warm {
