@@ -49,6 +49,7 @@ begin
   skill.model := coalesce(check_skill.model, skill.model, 'echo/echo');
   skill.parameters := coalesce(check_skill.parameters, skill.parameters, '{}');
   return jsonb_build_object(
+    'org_id', coalesce(skill.org_id, org),
     'problems', private.skills_model_problems(skill.model, skill.parameters),
     'model', skill.model,
     'parameters', skill.parameters,

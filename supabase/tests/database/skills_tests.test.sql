@@ -37,8 +37,8 @@ select tests.refuses(format('select public.check_skill(%L)', :'hidden'), 'not_fo
 select tests.refuses(format('select public.test_skill(%L)', :'hidden'), 'not_found', 'nor tested');
 select is(public.check_skill(model => 'gpt-0-unknown') #>> '{problems,0,code}', 'model_not_priced', 'a model without a price');
 select is(public.check_skill() -> 'problems', '[]', 'the default model has none');
-select is(public.check_skill(:'skill') - 'max_output_tokens', '{"problems": [], "model": "echo/echo", "parameters": {"max_tokens": 7}, "prompt_template": "Say {{ n }}", "input_schema": {"type": "object"}}', 'what is left out is the skill''s');
-select is(public.check_skill(:'skill', 'echo/other', '{}') - array['max_output_tokens', 'problems', 'prompt_template', 'input_schema'], '{"model": "echo/other", "parameters": {}}', 'what is given counts');
+select is(public.check_skill(:'skill') - array['org_id', 'max_output_tokens'], '{"problems": [], "model": "echo/echo", "parameters": {"max_tokens": 7}, "prompt_template": "Say {{ n }}", "input_schema": {"type": "object"}}', 'what is left out is the skill''s');
+select is(public.check_skill(:'skill', 'echo/other', '{}') - array['org_id', 'max_output_tokens', 'problems', 'prompt_template', 'input_schema'], '{"model": "echo/other", "parameters": {}}', 'what is given counts');
 select tests.refuses($$select public.check_skill(parameters => '[]')$$, 'invalid_input', 'parameters are an object');
 select tests.refuses($$select public.check_skill(model => repeat('x', 201))$$, 'invalid_input', 'a name is short');
 

@@ -14,6 +14,7 @@ use kijko_core::{
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::check::Problem;
 use crate::service::SERVICE;
@@ -49,6 +50,7 @@ const LIMIT_HEADERS: [&str; 7] = [
 /// What `public.check_skill` answers.
 #[derive(Debug, Deserialize)]
 pub(super) struct Facts {
+    pub org_id: Uuid,
     pub problems: Vec<Problem>,
     pub model: String,
     pub parameters: Map<String, Value>,

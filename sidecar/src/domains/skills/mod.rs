@@ -8,6 +8,7 @@ mod config;
 mod handlers;
 mod routes;
 mod store;
+mod turns;
 
 use std::sync::Arc;
 

@@ -14,18 +14,15 @@ use axum::{
 use kijko_core::{error::Error, http::extract::body, telemetry::canonical};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::{
     api::{Api, Permission},
     check::{Checker, Preview, PreviewError, Problem},
     store::Task,
+    turns::Turns,
 };
 use crate::sandbox::PromptError;
-
-/// Each check that runs has a process of its own.
-const MAX_AT_ONCE: usize = 4;
 
 /// A check waits this long for its turn.
 const MAX_WAIT: Duration = Duration::from_secs(5);
@@ -40,7 +37,7 @@ pub(super) struct Check {
     api: Option<Api>,
     checker: Arc<Checker>,
     max_body_bytes: usize,
-    turns: Arc<Semaphore>,
+    turns: Arc<Turns>,
 }
 
 impl Check {
@@ -49,7 +46,7 @@ impl Check {
             api,
             checker,
             max_body_bytes,
-            turns: Arc::new(Semaphore::new(MAX_AT_ONCE)),
+            turns: Arc::default(),
         }
     }
 }
@@ -112,6 +109,11 @@ async fn answer(
         parameters: facts.parameters,
         max_output_tokens: facts.max_output_tokens,
     };
+    let turn = tokio::time::timeout(MAX_WAIT, check.turns.take(facts.org_id)).await;
+    let Ok(Some(_turn)) = turn else {
+        let cause = "too many checks at once".to_owned();
+        return Err(Error::Unavailable { cause });
+    };
     let checked = check.check(&task, facts.problems, draft.input).await?;
     canonical::add("problems", checked.problems.len());
     Ok((limits, Json(checked)).into_response())
@@ -152,11 +154,6 @@ impl Check {
         of_model: Vec<Problem>,
         input: Option<Value>,
     ) -> Result<Checked, Error> {
-        let turn = tokio::time::timeout(MAX_WAIT, self.turns.acquire()).await;
-        let Ok(Ok(_turn)) = turn else {
-            let cause = "too many checks at once".to_owned();
-            return Err(Error::Unavailable { cause });
-        };
         let checker = &self.checker;
         let mut problems = checker
             .problems(&task.prompt_template, &task.input_schema)
