@@ -1109,6 +1109,7 @@ export type Database = {
           org_id: string;
           payload: Json | null;
           payload_bytes: number;
+          project_id: string | null;
           redelivery_of: string | null;
           reflex_id: string;
           source: 'webhook' | 'event' | 'repository' | 'test';
@@ -1135,6 +1136,7 @@ export type Database = {
           org_id?: string;
           payload?: Json | null;
           payload_bytes?: number;
+          project_id?: string | null;
           redelivery_of?: string | null;
           reflex_id: string;
           source: 'webhook' | 'event' | 'repository' | 'test';
@@ -1160,6 +1162,7 @@ export type Database = {
           org_id?: string;
           payload?: Json | null;
           payload_bytes?: number;
+          project_id?: string | null;
           redelivery_of?: string | null;
           reflex_id?: string;
           source?: 'webhook' | 'event' | 'repository' | 'test';
@@ -1180,6 +1183,13 @@ export type Database = {
             isOneToOne: false;
             referencedRelation: 'organizations';
             referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'reflex_deliveries_org_id_project_id_fkey';
+            columns: ['org_id', 'project_id'];
+            isOneToOne: false;
+            referencedRelation: 'projects';
+            referencedColumns: ['org_id', 'id'];
           },
           {
             foreignKeyName: 'reflex_deliveries_org_id_reflex_id_fkey';
@@ -2509,6 +2519,7 @@ export type Database = {
           org_id: string;
           payload: Json | null;
           payload_bytes: number;
+          project_id: string | null;
           redelivery_of: string | null;
           reflex_id: string;
           source: 'webhook' | 'event' | 'repository' | 'test';
@@ -2976,6 +2987,7 @@ export type Database = {
           org_id: string;
           payload: Json | null;
           payload_bytes: number;
+          project_id: string | null;
           redelivery_of: string | null;
           reflex_id: string;
           source: 'webhook' | 'event' | 'repository' | 'test';
