@@ -17,7 +17,7 @@ export async function tables() {
   const { data: execution } = await kijko.from('executions').select('status, trigger, error, output, cost_microusd').eq('id', id).single();
   if (execution === null) return;
   is<'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'skipped'>()(execution.status)(true);
-  is<'manual' | 'habit' | 'reflex' | 'api'>()(execution.trigger)(true);
+  is<'manual' | 'habit' | 'reflex' | 'api' | 'retry' | 'test'>()(execution.trigger)(true);
   is<string | null>()(execution.error)(true);
   is<Json | null>()(execution.output)(true);
   is<number>()(execution.cost_microusd)(true);
