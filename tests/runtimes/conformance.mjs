@@ -17,13 +17,22 @@ async function refused(request, code, what) {
   equal(error?.code, code, what);
 }
 
+/** Login hashes few passwords of a network at once and refuses the others. A client that is refused tries again. */
+async function inTurn(request) {
+  for (const until = Date.now() + 30_000; ; ) {
+    const answer = await request();
+    if (answer.error?.code !== 'over_request_rate_limit' || Date.now() > until) return answer;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
 const steps = {
   async 'signs up and knows itself'(app) {
     const email = `runtime-${crypto.randomUUID()}@example.com`;
     app.credentials = { email, password: `pw-${crypto.randomUUID()}` };
     await refused(app.client.from('projects').select(), '42501', 'unauthenticated');
     const { session, user } = await ok(
-      app.client.auth.signUp({ ...app.credentials, options: { data: { display_name: 'Ünï 🦀' } } }),
+      inTurn(() => app.client.auth.signUp({ ...app.credentials, options: { data: { display_name: 'Ünï 🦀' } } })),
       'sign-up',
     );
     equal(Boolean(session.access_token), true, 'session');
@@ -98,8 +107,9 @@ const steps = {
     equal((await client.auth.getSession()).data.session, null, 'no session');
     await refused(client.from('projects').select(), '42501', 'unauthenticated again');
     equal((await client.auth.setSession(session)).error?.name, 'AuthSessionMissingError', 'the old session');
-    await refused(client.auth.signInWithPassword({ ...credentials, password: 'wrong' }), 'invalid_credentials', 'a wrong password');
-    await ok(client.auth.signInWithPassword(credentials), 'sign-in');
+    const signIn = (password) => inTurn(() => client.auth.signInWithPassword({ ...credentials, password }));
+    await refused(signIn('wrong'), 'invalid_credentials', 'a wrong password');
+    await ok(signIn(credentials.password), 'sign-in');
   },
 };
 
