@@ -104,12 +104,19 @@ describe('secrets', () => {
   test('twenty calls at once leave one row and the value of one of them', async () => {
     const owner = await newPerson('PRO');
     const values = Array.from({ length: 20 }, (_, n) => `value ${n}`);
-    const rows = await Promise.all(values.map((value) => ok(set(owner, 'TOKEN', value))));
+    // They wait for one row, and the database ends a request that holds a connection too long while its tenant holds many.
+    const inTurn = async (request) => {
+      for (const until = Date.now() + 30_000; ; ) {
+        const answer = await request();
+        if (answer.error?.code !== 'rate_limited' || Date.now() > until) return answer;
+      }
+    };
+    const rows = await Promise.all(values.map((value) => ok(inTurn(() => set(owner, 'TOKEN', value)))));
     assert.equal(new Set(rows.map(({ id }) => id)).size, 1);
     assert.ok(values.includes(await stored(owner.orgId, 'TOKEN')));
     await Promise.all(
       values.map(async (value, n) => {
-        const { error } = await (n % 2 ? set(owner, 'TOKEN', value) : remove(owner, 'TOKEN'));
+        const { error } = await inTurn(() => (n % 2 ? set(owner, 'TOKEN', value) : remove(owner, 'TOKEN')));
         assert.ok(!error || error.code === 'not_found', JSON.stringify(error));
       }),
     );
