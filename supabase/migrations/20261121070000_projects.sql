@@ -150,7 +150,7 @@ begin
     and projects_is_writable.project_id <> all (array(select private.projects_unwritable_ids()));
 end
 $$;
-comment on function private.projects_is_writable(uuid) is 'Whether the caller sees a project and is not a mere viewer of it; false for null. Policies ask it beside a permission. Definer: as projects_is_visible().';
+comment on function private.projects_is_writable(uuid) is 'Whether the caller sees a project and is more than a viewer of it; false for null. Policies ask it beside a permission. Definer: as projects_is_visible().';
 grant execute on function private.projects_is_writable(uuid) to authenticated, service_role;
 
 create function private.projects_is_managed(project_id uuid) returns boolean

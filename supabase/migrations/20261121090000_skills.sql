@@ -134,7 +134,7 @@ begin
     and skills_is_writable.skill_id <> all (array(select private.skills_unwritable_ids()));
 end
 $$;
-comment on function private.skills_is_writable(uuid) is 'Whether the caller sees a skill and is not a mere viewer of its project; false for null. Definer: as skills_is_visible().';
+comment on function private.skills_is_writable(uuid) is 'Whether the caller sees a skill and is more than a viewer of its project; false for null. Definer: as skills_is_visible().';
 grant execute on function private.skills_is_writable(uuid) to authenticated, service_role;
 
 create function private.skills_guard_row() returns trigger

@@ -1,5 +1,5 @@
 -- ============================================================================
--- Habits: a habit that only fails is paused, and its people are told once.
+-- Habits: a habit that only fails is paused, and the members concerned are notified once.
 --
 -- The end of an execution looks at the latest executions of the habit's slots. It does not wait for the habit: a tick that holds
 -- the habit may be cancelling an execution, whose job this transaction holds. The tick looks, too, before it runs a slot, so a
@@ -48,7 +48,7 @@ as $$
   order by u.created_at, u.id
   limit 10
 $$;
-comment on function private.habits_recipients(public.habits) is 'Who is told that a habit was paused: its creator, while a member who sees it; otherwise at most ten members who manage all projects. Only confirmed addresses.';
+comment on function private.habits_recipients(public.habits) is 'Who is notified that a habit was paused: its creator, while a member who sees it; otherwise at most ten members who manage all projects. Only confirmed addresses.';
 
 create function private.habits_send_notice(habit public.habits) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -77,7 +77,7 @@ begin
   end loop;
 end
 $$;
-comment on function private.habits_send_notice(public.habits) is 'Tells a paused habit''s people by mail, in their language. A mail that is refused does not undo the pause.';
+comment on function private.habits_send_notice(public.habits) is 'Notifies by mail, each in their language, the recipients of a paused habit. A mail that is refused does not undo the pause.';
 
 create function private.habits_pause(habit public.habits) returns void
 language plpgsql set search_path = pg_catalog, pg_temp

@@ -21,7 +21,7 @@ create table private.reflex_events (
 );
 comment on table private.reflex_events is 'Events of the database that fire reflexes. A domain adds its own by a row here and a call of private.reflexes_emit().';
 comment on column private.reflex_events.event is 'Name of the event.';
-comment on column private.reflex_events.permission is 'What a caller needs besides reflexes:write to let a reflex listen: the event tells what this permission reads.';
+comment on column private.reflex_events.permission is 'What a caller needs besides reflexes:write to let a reflex listen: the event contains what this permission reads.';
 comment on column private.reflex_events.available is 'Whether something emits it yet.';
 comment on column private.reflex_events.description is 'When it happens.';
 select private.describe_data('private.reflex_events', '{"event, permission, available, description": "the events that reflexes listen to"}', 'platform');
@@ -176,7 +176,7 @@ begin
   return new;
 end
 $$;
-comment on function private.reflexes_check() is 'Trigger: a reflex listens to an event that exists, and who writes where it tells it may read it. Definer: private.reflex_events is private.';
+comment on function private.reflexes_check() is 'Trigger: a reflex listens to an event that exists, and its writer may read what the event contains. Definer: private.reflex_events is private.';
 -- What decides where the content goes is asked as well: another one's reflex could be pointed at a skill of one's own.
 create trigger reflexes_check before insert or update of source, event, repository_id, skill_id, filter, input_mapping on public.reflexes
   for each row execute function private.reflexes_check();

@@ -112,7 +112,7 @@ comment on function private.reflexes_place_delivery() is 'Trigger: a delivery st
 create trigger reflex_deliveries_project before insert on public.reflex_deliveries
   for each row execute function private.reflexes_place_delivery();
 
--- One execution for each delivery, whoever crashes. A retry of the execution is another one, also once the first is deleted.
+-- One execution for each delivery, whichever part crashes. A retry of the execution is another one, also once the first is deleted.
 create unique index executions_reflex_delivery_key on public.executions (org_id, reflex_delivery_id)
   where reflex_delivery_id is not null and trigger = 'reflex';
 

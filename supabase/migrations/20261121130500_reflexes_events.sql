@@ -81,7 +81,7 @@ create function private.reflexes_emit(org uuid, event text, data jsonb, depth in
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- What happens in a private project is told to the skills of that project only.
+  -- Events of a private project fire reflexes of that project's skills only.
   hidden constant boolean := exists (select 1 from public.projects as p where p.id = reflexes_emit.project_id and p.visibility = 'private');
   reflex public.reflexes;
   emitted integer := 0;
@@ -125,7 +125,7 @@ as $$
 declare
   max_output constant integer := 131072;
 begin
-  -- An execution that its deleted private project hides is told to nobody.
+  -- An execution that its deleted private project hides fires no reflex.
   if new.managers_only or not private.reflexes_listens(new.org_id, 'execution.finished') then
     return null;
   end if;
@@ -181,12 +181,12 @@ create table private.reflex_cursors (
   foreign key (organization, reflex_id) references public.reflexes (org_id, id) on delete cascade
 );
 create index reflex_cursors_organization_idx on private.reflex_cursors (organization, reflex_id);
-comment on table private.reflex_cursors is 'Up to which threshold of usage each reflex was told.';
+comment on table private.reflex_cursors is 'The last threshold of usage for which each reflex was fired.';
 comment on column private.reflex_cursors.organization is 'Organization of the reflex.';
 comment on column private.reflex_cursors.reflex_id is 'The reflex.';
-comment on column private.reflex_cursors.crossed_at is 'Time of the last threshold that it was told.';
+comment on column private.reflex_cursors.crossed_at is 'Time of the last threshold for which it was fired.';
 select private.describe_data('private.reflex_cursors', '{
-  "organization, reflex_id, crossed_at": {"purpose": "tells each threshold once", "export": "none"}
+  "organization, reflex_id, crossed_at": {"purpose": "fires each threshold once", "export": "none"}
 }');
 alter table private.reflex_cursors enable row level security;
 
@@ -195,7 +195,7 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   reflex public.reflexes;
-  told timestamptz;
+  fired_until timestamptz;
   crossing record;
   emitted integer := 0;
 begin
@@ -204,11 +204,11 @@ begin
     for no key update skip locked
   loop
     begin
-      select c.crossed_at into told from private.reflex_cursors as c where c.reflex_id = reflex.id;
-      told := coalesce(told, reflex.created_at);
+      select c.crossed_at into fired_until from private.reflex_cursors as c where c.reflex_id = reflex.id;
+      fired_until := coalesce(fired_until, reflex.created_at);
       for crossing in
-        -- A transaction may commit a threshold a while after it was crossed. The keys tell which ones were told.
-        select t.* from kijko.list_threshold_crossings(reflex.org_id, told - interval '5 minutes') as t order by t.crossed_at
+        -- A transaction may commit a threshold a while after it was crossed. The keys show which ones have fired.
+        select t.* from kijko.list_threshold_crossings(reflex.org_id, fired_until - interval '5 minutes') as t order by t.crossed_at
       loop
         if crossing.crossed_at >= reflex.created_at and private.reflexes_claim_keys(
           reflex, reflex.id, array[format('threshold:%s:%s:%s', crossing.meter, crossing.period_start, crossing.threshold)]
@@ -216,9 +216,9 @@ begin
           perform private.reflexes_deliver_event(reflex, 'usage.threshold', to_jsonb(crossing), 0);
           emitted := emitted + 1;
         end if;
-        told := greatest(told, crossing.crossed_at);
+        fired_until := greatest(fired_until, crossing.crossed_at);
       end loop;
-      insert into private.reflex_cursors as c (organization, reflex_id, crossed_at) values (reflex.org_id, reflex.id, told)
+      insert into private.reflex_cursors as c (organization, reflex_id, crossed_at) values (reflex.org_id, reflex.id, fired_until)
       on conflict on constraint reflex_cursors_pkey do update set crossed_at = excluded.crossed_at
       where c.crossed_at <> excluded.crossed_at;
     exception when others then

@@ -129,7 +129,7 @@ begin
     join public.skills as s on s.org_id = r.org_id and s.id = r.skill_id
     where r.org_id = delivery.org_id and r.source = 'repository' and r.enabled and r.repository_id = delivery.repository_id
       and (r.event is null or r.event = delivery.event)
-      -- What happens in a private project is told to the skills of that project only.
+      -- Events of a private project fire reflexes of that project's skills only.
       and (not hidden or s.project_id = delivery.project_id)
     order by r.id
   loop
