@@ -49,7 +49,7 @@ impl Provider for Echo {
     }
 }
 
-/// Tells the prompt piece by piece for this long.
+/// Sends the prompt piece by piece for this long.
 async fn speak(request: &CompletionRequest, delay: Duration) {
     let words: Vec<&str> = request
         .prompt
@@ -57,12 +57,12 @@ async fn speak(request: &CompletionRequest, delay: Duration) {
         .collect();
     let steps = delay.div_duration_f64(STEP).ceil().max(1.0) as usize;
     let step = delay / u32::try_from(steps).unwrap_or(u32::MAX);
-    let mut told = 0;
+    let mut sent = 0;
     for n in 1..=steps {
         tokio::time::sleep(step).await;
         let until = words.len() * n / steps;
-        request.progress.push_text(&words[told..until].concat());
-        told = until;
+        request.progress.push_text(&words[sent..until].concat());
+        sent = until;
     }
 }
 
