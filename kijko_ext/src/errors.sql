@@ -36,7 +36,7 @@ grant select on kijko.error_codes to public;
 comment on function kijko.is_request() is 'True inside PostgREST: session_user is trusted and request.method is set.';
 
 create function kijko.response_headers() returns jsonb
-    language plpgsql stable parallel safe
+    language plpgsql stable parallel unsafe -- the exception block starts a subtransaction
     set search_path = pg_catalog, pg_temp
 as $$
 begin

@@ -1,6 +1,6 @@
 //! Whether a session is revoked. Shared memory answers when it holds all revoked sessions, else the table. A trigger passes
 //! what a transaction revokes to shared memory after its commit. Until then that transaction reads the table, which has its
-//! own changes.
+//! own changes, and so do its parallel workers.
 
 use pgrx::prelude::*;
 
@@ -50,12 +50,23 @@ pub fn is_revoked(session: &[u8; 16]) -> bool {
     let Some(relation) = query::find_table(c"revoked_sessions") else {
         return true; // a damaged installation must not let a revoked session pass
     };
-    if STATE.get().changes.is_empty()
+    if !may_have_changed()
         && let Some(index) = ready(relation)
     {
         return revocation_cache::contains(index, session, clock::real_micros());
     }
     in_table(relation, session).is_some_and(|until| until > clock::real_micros())
+}
+
+/// Whether this transaction may have changed the table. A parallel worker does not have the leader's list of changes, but its
+/// transaction id: a leader without one has written nothing.
+fn may_have_changed() -> bool {
+    // SAFETY: reads variables.
+    let wrote_as_leader = unsafe {
+        pg_sys::ParallelWorkerNumber >= 0
+            && pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId
+    };
+    wrote_as_leader || !STATE.get().changes.is_empty()
 }
 
 fn state_index(relation: pg_sys::Oid) -> Option<usize> {
