@@ -71,11 +71,26 @@ comment on function private.has_visible_text(text) is 'Whether a text has a char
 -- A check is evaluated as the role that writes the row.
 grant execute on function private.has_visible_text(text) to authenticated, service_role;
 
+-- Control characters, and Unicode's format characters: those that reorder a line (U+202E and its kind) make a name read as another
+-- one, and the invisible ones make two names look the same. The joiners U+200C and U+200D stay: scripts and pictures need them.
+-- Pictures made of tag characters (flags of regions) are refused with these.
 create function private.is_name(value text) returns boolean
 language sql immutable parallel safe
-return value !~ '[\u0001-\u001f\u007f-\u009f]' and private.has_visible_text(value);
-comment on function private.is_name(text) is 'Whether a text can be the name of something: one line without control characters that has a visible character. The check of every name that clients give; the table bounds its length.';
+return value !~ '[\u0001-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f]'
+  and private.has_visible_text(value);
+comment on function private.is_name(text) is 'Whether a text can be the name of something: one line without control and format characters that has a visible character. The check of every name that clients give; the table bounds its length.';
 grant execute on function private.is_name(text) to authenticated, service_role;
+
+create function private.require_name(value text, argument text default 'name') returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if (char_length(value) <= 100 and private.is_name(value)) is not true then
+    perform kijko.fail('invalid_input', format('%s: at most 100 characters on one line, not blank, without control and format characters', argument));
+  end if;
+end
+$$;
+comment on function private.require_name(text, text) is 'Fails with invalid_input unless the value is a name of at most 100 characters. For functions that take a name: the check of a table would answer with 23514.';
 
 create function private.as_uuid(value text) returns uuid
 language sql immutable parallel safe

@@ -27,9 +27,7 @@ as $$
 declare
   me constant uuid := private.tenancy_require_user();
 begin
-  if (char_length(create_organization.name) <= 100 and private.is_name(create_organization.name)) is not true then
-    perform kijko.fail('invalid_input', 'name: at most 100 characters on one line, not blank');
-  end if;
+  perform private.require_name(create_organization.name);
   -- Lock order: users, then organizations. The new row's foreign key would lock the user last.
   perform 1 from auth.users as u where u.id = me for key share;
   perform private.tenancy_require_address(me);

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(11);
+select plan(13);
 
 -- ---- default privileges: what a migration makes starts without rights for anybody but its owner
 set local role postgres;
@@ -33,6 +33,17 @@ select is_empty(
 select is_empty(
   $$select to_hex(c) from generate_series(1, 159) as c where (c < 32 or c > 126) and private.is_name('a' || chr(c) || 'b')$$,
   'a control character is refused inside a name, too'
+);
+select is_empty(
+  $$select to_hex(c) from unnest(array[
+      173, 1564, 6158, 8203, 8206, 8207, 8232, 8233, 8234, 8235, 8236, 8237, 8238, 8288, 8289, 8292, 8294, 8295, 8296, 8297, 8298, 8303, 65279,
+      65529, 65530, 65531, 113824, 119155, 917505, 917536, 917631
+    ]) as c where private.is_name('a' || chr(c) || 'b')$$,
+  'a character that reorders the line or shows nothing is refused inside a name'
+);
+select is_empty(
+  $$select to_hex(c) from unnest(array[8204, 8205, 65038, 65039]) as c where not private.is_name('a' || chr(c) || 'b')$$,
+  'joiners and variants of pictures are not'
 );
 select is(private.is_name(''), false, 'nothing is not a name');
 -- Each table asks it of each name that clients give.
