@@ -32,6 +32,7 @@ declare
 begin
   if check_skill.skill_id is not null then
     skill := private.skills_require(check_skill.skill_id, 'skills:execute');
+    perform private.projects_require_active(skill.project_id);
   else
     perform private.tenancy_require_caller();
     org := public.org_id();
@@ -122,6 +123,7 @@ declare
   skill public.skills := private.skills_require(test_skill.skill_id, 'skills:execute');
   execution_id uuid;
 begin
+  perform private.projects_require_active(skill.project_id);
   if jsonb_typeof(test_skill.input) is distinct from 'object' or octet_length(test_skill.input::text) > 262144 then
     perform kijko.fail('invalid_input', 'input: an object of at most 256 KiB');
   end if;

@@ -1,7 +1,7 @@
 -- Skills: what editors may ask, dry runs, test runs and statistics.
 begin;
 \ir 000_helpers.sql
-select plan(41);
+select plan(47);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('mem'), tests.sign_up('hasty');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
@@ -74,6 +74,17 @@ select tests.act_as_sidecar();
 select is(private.skills_start_check(:'skill') #>> '{task,model}', 'gpt-0-unknown', 'a dry run tells them');
 select is(private.skills_estimate_cost('echo/echo', 1000000, 0, null), 150000::bigint, 'the sidecar estimates the cost');
 select is(private.skills_estimate_cost('gpt-0-unknown', 1, 1, null), null, 'which is unknown without a price');
+
+-- ---- in a private project its viewer tests and checks nothing, and in an archived one nobody does
+select tests.act_as('ada');
+insert into public.project_members (project_id, user_id, role) values (:'secret', tests.id('mem'), 'viewer');
+select tests.act_as('mem', tests.org('ada'));
+select tests.refuses(format(c, :'hidden'), 'permission_denied', 'a viewer of the project: ' || c)
+from unnest(array['select public.test_skill(%L)', $$select public.test_skill(%L, '{}', false)$$, 'select public.check_skill(%L)']) as c;
+select tests.act_as('ada');
+select public.archive_project(:'secret');
+select tests.refuses(format(c, :'hidden'), 'project_archived', 'an archived project: ' || c)
+from unnest(array['select public.test_skill(%L)', $$select public.test_skill(%L, '{}', false)$$, 'select public.check_skill(%L)']) as c;
 
 -- ---- a rate of each caller
 select tests.act_as('hasty');
