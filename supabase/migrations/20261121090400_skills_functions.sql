@@ -174,6 +174,9 @@ declare
   skill public.skills := private.skills_require(skill_id, 'skills:write');
   made public.skills;
 begin
+  if duplicate_skill.name is not null then
+    perform private.require_name(duplicate_skill.name);
+  end if;
   insert into public.skills (org_id, project_id, name, description, prompt_template, input_schema, model, parameters, tags, enabled)
   values (
     skill.org_id, skill.project_id, coalesce(duplicate_skill.name, left(skill.name, 93) || ' (copy)'), skill.description,
@@ -244,3 +247,40 @@ end
 $$;
 comment on function public.diff_skill_versions(uuid, integer, integer) is 'What differs between two versions of a skill, a row for each field; without to_version from the current one. Definer: it checks the permission itself.';
 grant execute on function public.diff_skill_versions(uuid, integer, integer) to authenticated;
+
+-- ----------------------------------------------------------------------------
+-- Who is notified about what runs a skill
+-- ----------------------------------------------------------------------------
+
+create function private.skills_recipients(org uuid, skill_id uuid, author uuid, permission text) returns table (email text, locale text)
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  with project as (
+    select p.id, p.visibility
+    from public.skills as s join public.projects as p on p.org_id = s.org_id and p.id = s.project_id
+    where s.org_id = skills_recipients.org and s.id = skills_recipients.skill_id
+  ), seeing as (
+    select m.user_id, m.user_id = author as is_author, manages.permission is not null as manages
+    from public.memberships as m
+    join private.role_permissions as reads
+      on reads.holder = coalesce(m.custom_role_id::text, m.role) and reads.permission = skills_recipients.permission
+    left join private.role_permissions as manages on manages.holder = reads.holder and manages.permission = 'projects:manage'
+    where m.org_id = skills_recipients.org
+      and (
+        manages.permission is not null
+        or not exists (select 1 from project as p where p.visibility = 'private')
+        or exists (
+          select 1 from project as p
+          join public.project_members as o on o.org_id = skills_recipients.org and o.project_id = p.id and o.user_id = m.user_id
+        )
+      )
+  )
+  select u.email, u.raw_user_meta_data ->> 'locale'
+  from seeing as s
+  join auth.users as u on u.id = s.user_id and u.email_confirmed_at is not null and u.deleted_at is null
+    and (u.banned_until is null or u.banned_until <= now())
+  where u.email <> '' and (s.is_author or (s.manages and not exists (select 1 from seeing as c where c.is_author)))
+  order by u.created_at, u.id
+  limit 10
+$$;
+comment on function private.skills_recipients(uuid, uuid, uuid, text) is 'Who is notified about a thing that runs a skill: its author, while a member who holds the permission and sees the skill; otherwise at most ten such members who manage all projects. Only confirmed addresses.';

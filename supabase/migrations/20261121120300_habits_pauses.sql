@@ -23,32 +23,8 @@ comment on function private.habits_has_failed(public.habits) is 'Whether the lat
 
 create function private.habits_recipients(habit public.habits) returns table (email text, locale text)
 language sql stable set search_path = pg_catalog, pg_temp
-as $$
-  with project as (
-    select p.id, p.visibility
-    from public.skills as s join public.projects as p on p.org_id = s.org_id and p.id = s.project_id
-    where s.org_id = habit.org_id and s.id = habit.skill_id
-  ), seeing as (
-    select m.user_id, m.user_id = habit.created_by as is_creator, manages.permission is not null as manages
-    from public.memberships as m
-    join private.role_permissions as reads on reads.holder = coalesce(m.custom_role_id::text, m.role) and reads.permission = 'habits:read'
-    left join private.role_permissions as manages on manages.holder = reads.holder and manages.permission = 'projects:manage'
-    where m.org_id = habit.org_id
-      and (
-        manages.permission is not null
-        or not exists (select 1 from project as p where p.visibility = 'private')
-        or exists (select 1 from project as p join public.project_members as o on o.org_id = habit.org_id and o.project_id = p.id and o.user_id = m.user_id)
-      )
-  )
-  select u.email, u.raw_user_meta_data ->> 'locale'
-  from seeing as s
-  join auth.users as u on u.id = s.user_id and u.email_confirmed_at is not null and u.deleted_at is null
-    and (u.banned_until is null or u.banned_until <= now())
-  where u.email <> '' and (s.is_creator or (s.manages and not exists (select 1 from seeing as c where c.is_creator)))
-  order by u.created_at, u.id
-  limit 10
-$$;
-comment on function private.habits_recipients(public.habits) is 'Who is notified that a habit was paused: its creator, while a member who sees it; otherwise at most ten members who manage all projects. Only confirmed addresses.';
+as $$ select r.* from private.skills_recipients(habit.org_id, habit.skill_id, habit.created_by, 'habits:read') as r $$;
+comment on function private.habits_recipients(public.habits) is 'Who is notified that a habit was paused.';
 
 create function private.habits_send_notice(habit public.habits) returns void
 language plpgsql set search_path = pg_catalog, pg_temp

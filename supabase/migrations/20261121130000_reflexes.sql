@@ -67,6 +67,8 @@ create table public.reflexes (
   last_error_at timestamptz,
   rejected_count bigint not null default 0 check (rejected_count >= 0),
   last_rejected_at timestamptz,
+  authorized_by uuid,
+  authorized_by_key uuid,
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_by_key uuid default kijko.api_key_id(),
   created_at timestamptz not null default kijko.now(),
@@ -101,6 +103,8 @@ comment on column public.reflexes.last_error is 'The same in words.';
 comment on column public.reflexes.last_error_at is 'When that was.';
 comment on column public.reflexes.rejected_count is 'Requests whose signature was missing or wrong; at most 60 a minute are counted.';
 comment on column public.reflexes.last_rejected_at is 'When one was counted last.';
+comment on column public.reflexes.authorized_by is 'Member by whose permission it listens to an event or a repository: who made it, switched it on, or changed what it runs last, also by a personal key. Null for a service key and for the platform.';
+comment on column public.reflexes.authorized_by_key is 'Service key by whose permission it listens; null for a member and for the platform.';
 comment on column public.reflexes.created_by is 'User who made it; null after that user is deleted.';
 comment on column public.reflexes.created_by_key is 'API key that made it; null when a user did.';
 comment on column public.reflexes.created_at is 'When it was made.';
@@ -116,6 +120,8 @@ select private.make_tenant_table(
     "skill_id, filter, input_mapping": "what the reflex runs",
     "name": "what members find the reflex by",
     "source, event, repository_id, enabled, rate_per_minute": "what fires the reflex",
+    "authorized_by": {"subject": "person", "purpose": "by whose permission the reflex listens to events", "export": "organization"},
+    "authorized_by_key": "by the permission of which key the reflex listens to events",
     "verification, signature_header, refuse_same_body, secret_prefix": "how senders are verified",
     "last_error_code, last_error, last_error_at, rejected_count, last_rejected_at": "shows members how it went"
   }'
@@ -127,40 +133,31 @@ alter table public.executions
   add constraint executions_reflex_id_fkey foreign key (org_id, reflex_id)
   references public.reflexes (org_id, id) on delete set null (reflex_id) deferrable initially deferred;
 
-create function private.reflexes_sees_repository(org uuid, repository_id uuid) returns boolean
+create function private.reflexes_require_repository(org uuid, repository_id uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
+declare
+  repository public.repositories;
 begin
-  return exists (
-    select 1 from public.repositories as r
-    where r.id = reflexes_sees_repository.repository_id and r.org_id = org and public.can(org, 'repositories:read')
-      and (r.project_id is null or private.projects_is_visible(r.project_id))
-  );
+  select r.* into repository from public.repositories as r
+  where r.id = reflexes_require_repository.repository_id and r.org_id = org and public.can(org, 'repositories:read')
+    and (r.project_id is null or private.projects_is_visible(r.project_id));
+  if repository.id is null then
+    perform kijko.fail('not_found', 'repository_id: no such repository');
+  end if;
+  -- What a project's repository is sent would run what its viewer chooses.
+  perform private.projects_require_open(repository.project_id);
 end
 $$;
-comment on function private.reflexes_sees_repository(uuid, uuid) is 'Whether the caller sees a repository of the organization. Called by definer functions only.';
+comment on function private.reflexes_require_repository(uuid, uuid) is 'Fails unless the caller may let a reflex listen to a repository of the organization: not_found when they do not see it, permission_denied for a viewer of its project, project_archived. Called by definer functions only.';
 
-create function private.reflexes_check() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+create function private.reflexes_require_event(org uuid, event text, is_caller boolean) returns void
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   known private.reflex_events;
-  -- Without a caller there is nobody to ask: migrations and the back office may do it.
-  is_caller constant boolean := (kijko.actor()).kind in ('user', 'personal_key', 'service_key');
 begin
-  if tg_op = 'UPDATE' and new.source <> old.source then
-    perform kijko.fail('conflict', 'source: cannot be changed', 'Make a new reflex.');
-  end if;
-  if new.source = 'webhook' and new.event is not null then
-    perform kijko.fail('invalid_input', 'event: only for the sources event and repository', 'Filter webhooks by filter.');
-  end if;
-  if new.source = 'repository' and is_caller and not private.reflexes_sees_repository(new.org_id, new.repository_id) then
-    perform kijko.fail('not_found', 'repository_id: no such repository');
-  end if;
-  if new.source <> 'event' then
-    return new;
-  end if;
-  select e.* into known from private.reflex_events as e where e.event = new.event;
+  select e.* into known from private.reflex_events as e where e.event = reflexes_require_event.event;
   if known.event is null then
     perform kijko.fail(
       'invalid_input', 'event: there is no such event',
@@ -170,16 +167,47 @@ begin
   if not known.available then
     perform kijko.fail('invalid_input', format('event: nothing emits %s yet', known.event));
   end if;
-  if is_caller and not public.can(new.org_id, known.permission) then
+  if is_caller and not public.can(org, known.permission) then
     perform kijko.fail('permission_denied', format('this event requires the permission %s', known.permission));
   end if;
+end
+$$;
+comment on function private.reflexes_require_event(uuid, text, boolean) is 'Fails unless there is such an event and the caller, if there is one, may read what it contains.';
+
+create function private.reflexes_check() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- Without a caller there is nobody to ask: migrations and the back office may do it.
+  is_caller constant boolean := (kijko.actor()).kind in ('user', 'personal_key', 'service_key');
+begin
+  if tg_op = 'UPDATE' and new.source <> old.source then
+    perform kijko.fail('conflict', 'source: cannot be changed', 'Make a new reflex.');
+  end if;
+  if new.source = 'webhook' and new.event is not null then
+    perform kijko.fail('invalid_input', 'event: only for the sources event and repository', 'Filter webhooks by filter.');
+  end if;
+  if new.source = 'webhook' then
+    return new;
+  end if;
+  if new.source = 'event' then
+    perform private.reflexes_require_event(new.org_id, new.event, is_caller);
+  elsif is_caller then
+    perform private.reflexes_require_repository(new.org_id, new.repository_id);
+  end if;
+  -- Deliveries ask for their permission again: private.reflexes_may_listen().
+  new.authorized_by := case when (kijko.actor()).kind in ('user', 'personal_key') then kijko.user_id() end;
+  new.authorized_by_key := case when (kijko.actor()).kind = 'service_key' then kijko.api_key_id() end;
   return new;
 end
 $$;
-comment on function private.reflexes_check() is 'Trigger: a reflex listens to an event that exists, and its writer may read what the event contains. Definer: private.reflex_events is private.';
+comment on function private.reflexes_check() is 'Trigger: a reflex listens to an event or repository that exists, its writer may read what that contains, and the row says who that was. Definer: private.reflex_events is private.';
+
 -- What decides where the content goes is asked as well: another one's reflex could be pointed at a skill of one's own.
 create trigger reflexes_check before insert or update of source, event, repository_id, skill_id, filter, input_mapping on public.reflexes
   for each row execute function private.reflexes_check();
+create trigger reflexes_check_enabled before update of enabled on public.reflexes
+  for each row when (new.enabled and not old.enabled) execute function private.reflexes_check();
 
 create function private.reflexes_report(reflex_id uuid, code text, message text) returns void
 language sql set search_path = pg_catalog, pg_temp

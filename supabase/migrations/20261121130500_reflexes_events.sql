@@ -95,7 +95,9 @@ begin
     order by r.id
   loop
     begin
-      if private.reflexes_try_lock(reflex) then
+      if not private.reflexes_may_listen(reflex) then
+        perform private.reflexes_pause(reflex);
+      elsif private.reflexes_try_lock(reflex) then
         perform private.reflexes_deliver_event(reflex, reflexes_emit.event, data, reflexes_emit.depth);
         emitted := emitted + 1;
       end if;
@@ -106,7 +108,7 @@ begin
   return emitted;
 end
 $$;
-comment on function private.reflexes_emit(uuid, text, jsonb, integer, uuid) is 'Delivers an event to the enabled reflexes of an organization that listen to it, and returns to how many. depth: how many executions of reflexes led to it. project_id: where it happened, if in a project. Called by triggers of definer functions; never fails because of a reflex.';
+comment on function private.reflexes_emit(uuid, text, jsonb, integer, uuid) is 'Delivers an event to the enabled reflexes of an organization that listen to it, and returns to how many. One whose author lost the permission for it is paused instead. depth: how many executions of reflexes led to it. project_id: where it happened, if in a project. Called by triggers of definer functions; never fails because of a reflex.';
 
 create function private.reflexes_listens(org uuid, event text) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
@@ -204,6 +206,10 @@ begin
     for no key update skip locked
   loop
     begin
+      if not private.reflexes_may_listen(reflex) then
+        perform private.reflexes_pause(reflex);
+        continue;
+      end if;
       select c.crossed_at into fired_until from private.reflex_cursors as c where c.reflex_id = reflex.id;
       fired_until := coalesce(fired_until, reflex.created_at);
       for crossing in

@@ -48,7 +48,7 @@ comment on column public.webhook_deliveries.headers is 'Headers that say what wa
 comment on column public.webhook_deliveries.payload is 'What was sent; null once it is too old to be kept.';
 comment on column public.webhook_deliveries.payload_bytes is 'Its size.';
 comment on column public.webhook_deliveries.status is 'pending, processing, then completed, failed or ignored (nothing listens to it). A delivery that only fires reflexes is completed or ignored at once.';
-comment on column public.webhook_deliveries.error_code is 'Why it failed.';
+comment on column public.webhook_deliveries.error_code is 'Why it failed, or why it fired nothing: project_archived.';
 comment on column public.webhook_deliveries.error is 'The same in words.';
 comment on column public.webhook_deliveries.duplicate_count is 'How often the same was sent again within 24 hours; at most 60 a minute are counted.';
 comment on column public.webhook_deliveries.reflex_count is 'How many reflexes it fired.';
@@ -134,7 +134,9 @@ begin
     order by r.id
   loop
     begin
-      if private.reflexes_try_lock(reflex) then
+      if not private.reflexes_may_listen(reflex) then
+        perform private.reflexes_pause(reflex);
+      elsif private.reflexes_try_lock(reflex) then
         perform private.reflexes_deliver_event(
           reflex, delivery.event, delivery.payload, 0, source => 'repository', headers => delivery.headers, external_id => delivery.delivery_id
         );
@@ -186,8 +188,9 @@ declare
   keys constant text[] := array_remove(array['body:' || body_hash, 'id:' || external_id], null);
   claimed text;
   seen uuid;
-  fired integer;
+  fired integer := 0;
   verdict kijko.verdict;
+  archived boolean;
 begin
   -- As private.reflexes_lock(): from the top, so that a deletion and this do not deadlock.
   select r.* into repository from public.repositories as r where r.id = repository_id;
@@ -225,14 +228,18 @@ begin
     delivery.id, repository.org_id, repository.project_id, repository.id, external_id, coalesce(substring(event for 100), 'unknown'),
     substring(body::jsonb ->> 'action' for 100), headers, body::jsonb, octet_length(body)
   ) returning * into delivery;
-  fired := private.reflexes_fire_repository(delivery);
+  archived := exists (select 1 from public.projects as p where p.id = repository.project_id and p.archived_at is not null);
+  if not archived then
+    fired := private.reflexes_fire_repository(delivery);
+  end if;
   update public.webhook_deliveries as d
-  set status = case when fired > 0 then 'completed' else 'ignored' end, reflex_count = fired, processed_at = kijko.now()
+  set status = case when fired > 0 then 'completed' else 'ignored' end, reflex_count = fired, processed_at = kijko.now(),
+    error_code = case when archived then 'project_archived' end, error = case when archived then 'the project of the repository is archived' end
   where d.id = delivery.id;
   return (delivery.id, 'received', null)::private.reflex_receipt;
 end
 $$;
-comment on function private.reflexes_ingest_github(uuid, text, jsonb, text, text, text) is 'Stores a verified delivery of a repository''s webhook and fires the reflexes that listen to it, unless it is a duplicate or beyond 600 a minute. Nullable: delivery_id, status, retry_after. Definer: the sidecar holds no table rights.';
+comment on function private.reflexes_ingest_github(uuid, text, jsonb, text, text, text) is 'Stores a verified delivery of a repository''s webhook and fires the reflexes that listen to it, unless it is a duplicate or beyond 600 a minute. While the project of the repository is archived nothing fires. Nullable: delivery_id, status, retry_after. Definer: the sidecar holds no table rights.';
 grant execute on function private.reflexes_ingest_github(uuid, text, jsonb, text, text, text) to kijko_sidecar;
 
 create function private.reflexes_purge_repositories(max_rows integer default 10000) returns bigint

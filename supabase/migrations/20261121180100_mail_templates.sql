@@ -12,7 +12,8 @@ insert into private.mail_kinds (name, required, optional) values
   ('reauthentication', '{token}', '{token_hash, site_url, redirect_to, email, new_email, link}'),
   ('unlock', '{link}', '{token, token_hash, site_url, redirect_to, email, new_email}'),
   ('invitation', '{link, organization, inviter}', '{token, token_hash, site_url, redirect_to, email, new_email, role}'),
-  ('habit_paused', '{link, habit, organization, failures}', '{token, token_hash, site_url, redirect_to, email, new_email}');
+  ('habit_paused', '{link, habit, organization, failures}', '{token, token_hash, site_url, redirect_to, email, new_email}'),
+  ('reflex_paused', '{link, reflex, organization, permission}', '{token, token_hash, site_url, redirect_to, email, new_email}');
 
 insert into private.mail_templates (name, locale, subject, text, html) values
   ('confirmation', 'en', 'Confirm your email address',
@@ -266,4 +267,26 @@ Je krijgt deze mail één keer, omdat je de gewoonte hebt gemaakt of de organisa
 $m$,
 $m$<p>De gewoonte <strong>{habit}</strong> van {organization} is gepauzeerd: de laatste {failures} keer ging het mis.</p>
 <p><a href="{link}" style="display:inline-block;padding:10px 20px;background:#18181b;color:#fff;border-radius:6px;text-decoration:none">Uitvoeringen bekijken</a></p>
-<p style="color:#71717a;font-size:14px">Verhelp de oorzaak en zet de gewoonte weer aan. Je krijgt deze mail één keer, omdat je de gewoonte hebt gemaakt of de organisatie beheert.</p>$m$);
+<p style="color:#71717a;font-size:14px">Verhelp de oorzaak en zet de gewoonte weer aan. Je krijgt deze mail één keer, omdat je de gewoonte hebt gemaakt of de organisatie beheert.</p>$m$),
+  ('reflex_paused', 'en', 'Paused: {reflex}',
+$m$The reflex {reflex} of {organization} is paused: who made it listen no longer holds the permission {permission}.
+
+Whoever holds this permission can enable the reflex:
+{link}
+
+You get this mail once, because you made the reflex or manage the organization.
+$m$,
+$m$<p>The reflex <strong>{reflex}</strong> of {organization} is paused: who made it listen no longer holds the permission {permission}.</p>
+<p><a href="{link}" style="display:inline-block;padding:10px 20px;background:#18181b;color:#fff;border-radius:6px;text-decoration:none">Look at the reflex</a></p>
+<p style="color:#71717a;font-size:14px">Whoever holds this permission can enable the reflex. You get this mail once, because you made the reflex or manage the organization.</p>$m$),
+  ('reflex_paused', 'nl', 'Gepauzeerd: {reflex}',
+$m$De reflex {reflex} van {organization} is gepauzeerd: wie hem liet luisteren, heeft het recht {permission} niet meer.
+
+Iemand met dit recht kan de reflex weer aanzetten:
+{link}
+
+Je krijgt deze mail één keer, omdat je de reflex hebt gemaakt of de organisatie beheert.
+$m$,
+$m$<p>De reflex <strong>{reflex}</strong> van {organization} is gepauzeerd: wie hem liet luisteren, heeft het recht {permission} niet meer.</p>
+<p><a href="{link}" style="display:inline-block;padding:10px 20px;background:#18181b;color:#fff;border-radius:6px;text-decoration:none">Reflex bekijken</a></p>
+<p style="color:#71717a;font-size:14px">Iemand met dit recht kan de reflex weer aanzetten. Je krijgt deze mail één keer, omdat je de reflex hebt gemaakt of de organisatie beheert.</p>$m$);

@@ -1,7 +1,7 @@
 -- Skills: bulk calls, copies, versions, documents and search, and who may call them.
 begin;
 \ir 000_helpers.sql
-select plan(78);
+select plan(81);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('mem');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
@@ -83,7 +83,8 @@ select is(
 );
 select is((select name || ' ' || (created_by = tests.id('mem')) from public.skills where id = :'copy'), 'Translate (copy) true', 'with another name and maker');
 select is((public.duplicate_skill(:'two', 'Mine')).name, 'Mine', 'or with a given one');
-select throws_ok(format($$select public.duplicate_skill(%L, ' ')$$, :'two'), '23514', null, 'which must be a name');
+select tests.refuses(format('select public.duplicate_skill(%L, %L)', :'two', v.value), 'invalid_input', 'which must be a name, not ' || v.what)
+from (values (' ', 'blank'), (U&'a\202eb', 'reversed'), (repeat('x', 101), 'too long'), (E'a\nb', 'two lines')) as v (value, what);
 update public.skills set prompt_template = 'Changed', parameters = '{}' where id = :'two';
 select results_eq(
   format('select field, before #>> ''{}'', after #>> ''{}'' from public.diff_skill_versions(%L, 1) order by 1', :'two'),
