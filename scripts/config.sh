@@ -1,7 +1,9 @@
 # Where things are and on which ports: everything else reads these. Sourced by ./kijko.
 # shellcheck shell=bash disable=SC2034
 
-# .env in the checkout sets defaults; what is already in the environment wins.
+# .env in the checkout sets defaults; what is already in the environment wins. KIJKO_YES of the file is kept apart and is not
+# exported, so that only the call itself agrees to a loss (confirm_loss).
+DOTENV_YES=''
 load_dotenv() {
   [ -f "$ROOT/.env" ] || return 0
   local line name value
@@ -10,6 +12,10 @@ load_dotenv() {
     name=${BASH_REMATCH[2]} value=${BASH_REMATCH[3]}
     value=${value%$'\r'}
     if [[ $value =~ ^\"(.*)\"$ || $value =~ ^\'(.*)\'$ ]]; then value=${BASH_REMATCH[1]}; fi
+    if [ "$name" = KIJKO_YES ]; then
+      DOTENV_YES=$value
+      continue
+    fi
     [ -n "${!name+set}" ] || export "$name=$value"
   done < "$ROOT/.env"
 }

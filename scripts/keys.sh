@@ -170,8 +170,8 @@ keys_rotate() {
   require_signing_keys
   if finish_rotation; then return 0; fi
   if [ "$KEYS_NOW" = yes ]; then
-    ask "Every token ends that a former key has signed: sessions are refreshed, anon and service keys are replaced. Continue?" ||
-      fail "nothing was changed (KIJKO_YES=1 answers yes)"
+    confirm_loss "Every token ends that a former key has signed: sessions are refreshed, anon and service keys are replaced. Continue?" ||
+      fail "nothing was changed (KIJKO_YES=1 in the environment answers yes, in .env it does not)"
     # Whoever has the current key has the file.
     drop_next_key
   fi
@@ -229,8 +229,8 @@ prune_signing_keys() {
     fi
   done
   if [ "${#removed[@]}" -gt 0 ]; then
-    [ -z "${1:-}" ] || ask "Anon and service keys that ${removed[*]} has signed end. Have your clients the new ones? Continue?" ||
-      fail "nothing was changed (KIJKO_YES=1 answers yes)"
+    [ -z "${1:-}" ] || confirm_loss "Anon and service keys that ${removed[*]} has signed end. Have your clients the new ones? Continue?" ||
+      fail "nothing was changed (KIJKO_YES=1 in the environment answers yes, in .env it does not)"
     api_keys_are_current || write_api_keys
     keep_signing_keys "${kept[@]}"
     require_signing_keys

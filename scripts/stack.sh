@@ -200,7 +200,8 @@ command_down() {
 
 command_reset() {
   [ "$#" = 0 ] || misuse "reset takes no arguments"
-  ask "This throws away all data in $DATA. Continue?" || fail "nothing was changed (KIJKO_YES=1 answers yes)"
+  confirm_loss "This throws away all data in $DATA. Continue?" ||
+    fail "nothing was changed ('KIJKO_YES=1 ./kijko reset' answers yes; KIJKO_YES in .env does not)"
   stop_services
   if [ -x "$PG_BIN/pg_ctl" ]; then stop_postgres; fi
   rm -rf "$DATA" "$KIJKO_HOME/applied" "$SECRETS/api_keys"

@@ -48,8 +48,15 @@ step() {
   exit "$EXIT_FAILED"
 }
 
-# ask "question": yes or no; without a terminal the answer is KIJKO_YES=1 or no.
+# ask "question": yes or no; without a terminal the answer is KIJKO_YES=1, of the environment or of .env, or no.
 ask() {
+  [ "${KIJKO_YES-${DOTENV_YES:-}}" != 1 ] || return 0
+  confirm_loss "$1"
+}
+
+# confirm_loss "question": as ask, but .env does not answer. Such a file stays for years, and nobody thinks of it when data is
+# about to be deleted.
+confirm_loss() {
   [ "${KIJKO_YES:-}" != 1 ] || return 0
   [ -t 0 ] || return 1
   local answer
