@@ -130,12 +130,14 @@ comment on function private.jobs_requeue(public.jobs, text, text) is 'Puts a loc
 
 create table private.job_dependents (
   family text primary key check (char_length(family) <= 63 and family ~ '^[a-z][a-z0-9_]*$'),
-  lock_function text not null check (char_length(lock_function) <= 63 and lock_function ~ '^[a-z][a-z0-9_]*$')
+  lock_function text not null check (char_length(lock_function) <= 63 and lock_function ~ '^[a-z][a-z0-9_]*$'),
+  retry_function text check (char_length(retry_function) <= 63 and retry_function ~ '^[a-z][a-z0-9_]*$')
 );
 comment on table private.job_dependents is 'Domains with rows that depend on jobs. Written by migrations only.';
 comment on column private.job_dependents.family is 'Family of kinds: the part of a kind before the first dot.';
 comment on column private.job_dependents.lock_function is 'Function of schema private that takes a locked job and locks the rows that depend on it, without waiting. It returns false when another transaction holds one of them.';
-select private.describe_data('private.job_dependents', '{"family, lock_function": "names the domains with rows that depend on jobs"}', 'platform');
+comment on column private.job_dependents.retry_function is 'Function of schema private that takes a dead job and queues what it was for again; it returns the id of the new job. Null: it cannot be repeated.';
+select private.describe_data('private.job_dependents', '{"family, lock_function, retry_function": "names the domains with rows that depend on jobs"}', 'platform');
 alter table private.job_dependents enable row level security;
 
 create function private.jobs_lock_dependents(job public.jobs) returns boolean

@@ -278,7 +278,7 @@ comment on function private.jobs_add_event(text, uuid, text, jsonb) is 'Appends 
 grant execute on function private.jobs_add_event(text, uuid, text, jsonb) to kijko_sidecar;
 
 create function private.jobs_stats()
-returns table (kind text, queued bigint, running bigint, dead bigint, oldest_queued_seconds double precision)
+returns table (kind text, queued bigint, running bigint, dead bigint, oldest_queued_seconds double precision, overdue bigint)
 language sql stable security definer set search_path = ''
 as $$
   -- One branch for each partial index: ended jobs, most of the table, are not read.
@@ -287,15 +287,16 @@ as $$
     count(*) filter (where live.status = 'queued'),
     count(*) filter (where live.status = 'running'),
     count(*) filter (where live.status = 'dead'),
-    coalesce(greatest(extract(epoch from now() - min(live.run_at) filter (where live.status = 'queued')), 0), 0)::double precision
+    coalesce(greatest(extract(epoch from now() - min(live.run_at) filter (where live.status = 'queued')), 0), 0)::double precision,
+    count(*) filter (where live.locked_until < clock_timestamp())
   from (
-    select j.kind, j.status, j.run_at from public.jobs as j where j.status = 'queued' and j.attempt >= 0
+    select j.kind, j.status, j.run_at, null::timestamptz as locked_until from public.jobs as j where j.status = 'queued' and j.attempt >= 0
     union all
-    select j.kind, j.status, null from public.jobs as j where j.status = 'running' and j.attempt >= 0
+    select j.kind, j.status, null, j.locked_until from public.jobs as j where j.status = 'running' and j.attempt >= 0
     union all
-    select j.kind, j.status, null from public.jobs as j where j.status = 'dead'
+    select j.kind, j.status, null, null from public.jobs as j where j.status = 'dead'
   ) as live
   group by live.kind
 $$;
-comment on function private.jobs_stats() is 'Depth and age of the queue by kind, for readiness and metrics. Definer: the sidecar holds no table rights.';
+comment on function private.jobs_stats() is 'Depth and age of the queue by kind, for readiness and metrics; overdue are those that run with an ended lease. Definer: the sidecar holds no table rights.';
 grant execute on function private.jobs_stats() to kijko_sidecar, service_role;

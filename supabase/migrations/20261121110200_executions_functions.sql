@@ -105,12 +105,11 @@ $$;
 comment on function public.cancel_execution(uuid) is 'Cancels a queued execution at once and asks the worker of a running one to stop. An execution whose model was not called yet costs nothing. Use that is recorded stays recorded. Definer: users only read executions.';
 grant execute on function public.cancel_execution(uuid) to authenticated;
 
-create function public.retry_execution(id uuid) returns public.executions
-language plpgsql security definer set search_path = ''
+create function private.executions_repeat(execution public.executions, any_caller boolean default false) returns public.executions
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  execution public.executions := private.executions_require(retry_execution.id);
   skill public.skills;
 begin
   if execution.status not in ('failed', 'cancelled') then
@@ -121,7 +120,7 @@ begin
   end if;
   select s.* into skill from public.skills as s where s.org_id = execution.org_id and s.id = execution.skill_id;
   -- The same answer if the skill is in a private project by now.
-  if skill.id is null or not private.skills_is_visible(skill.id) then
+  if skill.id is null or not (any_caller or private.skills_is_visible(skill.id)) then
     perform kijko.fail('conflict', 'the skill was deleted');
   end if;
   perform private.skills_require_runnable(skill);
@@ -132,5 +131,35 @@ begin
   );
 end
 $$;
+comment on function private.executions_repeat(public.executions, boolean) is 'Queues what a failed or cancelled execution did as a new one with its own reservation. With any_caller it does not ask whether the caller sees the skill.';
+
+create function public.retry_execution(id uuid) returns public.executions
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return private.executions_repeat(private.executions_require(retry_execution.id));
+end
+$$;
 comment on function public.retry_execution(uuid) is 'Repeats a failed or cancelled execution as a new one with its own reservation. Definer: users only read executions.';
 grant execute on function public.retry_execution(uuid) to authenticated;
+
+create function private.executions_retry_job(job public.jobs) returns uuid
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  execution public.executions;
+begin
+  select e.* into execution from public.executions as e where e.org_id = job.org_id and e.job_id = job.id;
+  if execution.id is null then
+    perform kijko.fail('conflict', 'the execution of the job is not kept any more');
+  end if;
+  if exists (select 1 from public.executions as e where e.org_id = execution.org_id and e.retry_of = execution.id) then
+    perform kijko.fail('conflict', 'the execution was repeated already');
+  end if;
+  execution := private.executions_repeat(execution, any_caller => true);
+  return execution.job_id;
+end
+$$;
+comment on function private.executions_retry_job(public.jobs) is 'Repeats the execution of a dead job, once, for an operator; named by private.job_dependents.';
+update private.job_dependents set retry_function = 'executions_retry_job' where family = 'execution';

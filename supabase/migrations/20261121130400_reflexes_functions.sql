@@ -63,6 +63,52 @@ end
 $$;
 comment on function private.reflexes_sees_delivery(public.reflex_deliveries) is 'Whether the caller sees what a delivery brought, as the policy of reflex_deliveries says. That its reflex is visible is asked elsewhere. Called by definer functions only.';
 
+create function private.reflexes_redeliver(former public.reflex_deliveries) returns public.reflex_deliveries
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  delivery public.reflex_deliveries;
+begin
+  if former.payload is null then
+    perform kijko.fail('conflict', 'the payload is not kept any more');
+  end if;
+  perform private.reflexes_lock(former.reflex_id);
+  insert into public.reflex_deliveries (
+    org_id, reflex_id, source, event, external_id, headers, payload, payload_bytes, depth, redelivery_of
+  ) values (
+    former.org_id, former.reflex_id, former.source, former.event, former.external_id, former.headers, former.payload, former.payload_bytes,
+    former.depth, former.id
+  ) returning * into delivery;
+  perform private.reflexes_enqueue(delivery);
+  return delivery;
+end
+$$;
+comment on function private.reflexes_redeliver(public.reflex_deliveries) is 'Delivers once more what a reflex has received, as a new delivery. The caller was checked before.';
+
+create function private.reflexes_retry_job(job public.jobs) returns uuid
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  former public.reflex_deliveries;
+begin
+  select d.* into former from public.reflex_deliveries as d where d.id = private.reflexes_delivery_of(job) and d.org_id = job.org_id;
+  if former.id is null then
+    perform kijko.fail('conflict', 'the delivery of the job is not kept any more');
+  end if;
+  if exists (select 1 from public.reflex_deliveries as d where d.org_id = former.org_id and d.redelivery_of = former.id) then
+    perform kijko.fail('conflict', 'the delivery was repeated already');
+  end if;
+  former := private.reflexes_redeliver(former);
+  return (
+    select j.id from public.jobs as j
+    where j.org_id = former.org_id and j.kind = job.kind and j.status = 'queued' and private.reflexes_delivery_of(j) = former.id
+    order by j.created_at desc limit 1
+  );
+end
+$$;
+comment on function private.reflexes_retry_job(public.jobs) is 'Repeats the delivery of a dead job, once, for an operator; named by private.job_dependents.';
+update private.job_dependents set retry_function = 'reflexes_retry_job' where family = 'reflex_delivery';
+
 create function public.redeliver_reflex_delivery(id uuid) returns public.reflex_deliveries
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -70,7 +116,6 @@ as $$
 declare
   former public.reflex_deliveries;
   reflex public.reflexes;
-  delivery public.reflex_deliveries;
 begin
   select d.* into former from public.reflex_deliveries as d
   where d.id = redeliver_reflex_delivery.id and d.org_id = any (array(select private.org_ids_with('reflexes:read')));
@@ -88,15 +133,7 @@ begin
     perform kijko.fail('conflict', 'the payload is not kept any more');
   end if;
   perform private.reflexes_limit_tests(reflex, former.payload_bytes);
-  perform private.reflexes_lock(reflex.id);
-  insert into public.reflex_deliveries (
-    org_id, reflex_id, source, event, external_id, headers, payload, payload_bytes, depth, redelivery_of
-  ) values (
-    former.org_id, former.reflex_id, former.source, former.event, former.external_id, former.headers, former.payload, former.payload_bytes,
-    former.depth, former.id
-  ) returning * into delivery;
-  perform private.reflexes_enqueue(delivery);
-  return delivery;
+  return private.reflexes_redeliver(former);
 end
 $$;
 comment on function public.redeliver_reflex_delivery(uuid) is 'Delivers once more what a reflex has received, as a new delivery with an execution of its own. Needs reflexes:write and skills:execute. Definer: users only read deliveries.';
