@@ -3,12 +3,16 @@
 
 SERVICES=(rest login sidecar caddy)
 
+# How long each log was when its service was started from here: what is behind that is about this start.
+declare -A LOG_STARTS=()
+
 # start_service NAME command…: in a session of its own, so that Ctrl-C in the terminal does not reach it. Only the sidecar
 # sees the environment of ./kijko, for its settings and the keys of vendors.
 start_service() {
   local name=$1 prefix=("${AS_BARE_OS_USER[@]}")
   shift
   [ "$name" != sidecar ] || prefix=("${AS_OS_USER[@]}")
+  LOG_STARTS[$name]=$(stat -c %s "$LOGS/$name.log" 2> /dev/null || echo 0)
   "${prefix[@]}" setsid "$@" >> "$LOGS/$name.log" 2>&1 < /dev/null &
   local pid=$!
   disown "$pid" 2> /dev/null || true
@@ -160,16 +164,29 @@ health_url() {
 
 answers() { curl -fsS -o /dev/null --max-time 2 "$(health_url "$1")" 2> /dev/null; }
 
-# Waits until the service answers; gives up at once when its process is gone.
+# refused_password NAME: what its log says about its password, if the database refused it. The role must be in the configuration
+# that it was started with, which may be older than the file of passwords.
+refused_password() {
+  local role
+  role=$(tail -c "+$((${LOG_STARTS[$1]:-0} + 1))" "$LOGS/$1.log" 2> /dev/null | tail -n 20 |
+    sed -nE 's/.*password authentication failed for user \\?"([a-z_]+)\\?".*/\1/p' | tail -n 1) || true
+  [ -z "$role" ] || printf 'the database refuses the password of %s in %s' "$role" "$SECRETS/passwords"
+}
+
+# Waits until the service answers; gives up at once when its process is gone or cannot log in.
 await_service() {
-  local name=$1 waited
+  local name=$1 waited refused=''
   for ((waited = 0; waited < 300; waited++)); do
     answers "$name" && return 0
     service_pid "$name" > /dev/null || break
+    refused=$(refused_password "$name")
+    [ -z "$refused" ] || break
     sleep 0.1
   done
   echo "$name does not answer at $(health_url "$name")"
   tail -n 15 "$LOGS/$name.log"
+  refused=$(refused_password "$name")
+  [ -z "$refused" ] || printf '\n%s\n' "$refused"
   return 1
 }
 

@@ -1,0 +1,160 @@
+// ./kijko check: what it finds, what it prints, and how it exits, for ./kijko's callers and for Nagios.
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
+import { after, describe, it } from 'node:test';
+import { asPostgres, asSuperuser, home, kijko, passwords, pidOf } from './stack.mjs';
+
+// The machine's disk is not what is tested, and other files leave dead jobs.
+const CALM = { KIJKO_CHECK_DISK_PERCENT: '0', KIJKO_CHECK_DEAD_HOURS: '0' };
+
+async function check(args = [], environment = {}) {
+  const { code, stdout, stderr } = await kijko(['check', ...args], { ...CALM, ...environment });
+  return { code, line: stdout.trimEnd(), stderr };
+}
+
+const sidecarStatus = async () => (await (await fetch(`${process.env.SIDECAR_OPERATORS_URL}/ready`)).json()).status;
+
+/** Each check's level, by its name. */
+async function levels(environment = {}) {
+  const { line } = await check(['--verbose'], environment);
+  return Object.fromEntries(
+    line
+      .split('\n')
+      .slice(1)
+      .map((text) => text.trim().split(/ +/))
+      .map(([level, name]) => [name, level]),
+  );
+}
+
+describe('check on a stack that is well', () => {
+  it('prints one line and exits 0', async () => {
+    // Failed events of Stripe that an earlier file has left, for example, are a warning of the sidecar's own.
+    const degraded = (await sidecarStatus()) === 'degraded';
+    const { code, line } = await check();
+    assert.equal(code, degraded ? 1 : 0, line);
+    assert.match(line, degraded ? /^WARNING: sidecar-ready: degraded[^;]*$/ : /^OK: \d+ checks$/);
+    assert.equal((await check(['--nagios'])).code, code);
+  });
+  it('looks at every part, and at what an operator would', async () => {
+    const seen = await levels();
+    const names = ['database', 'passwords', 'rest', 'login', 'sidecar', 'caddy', 'rotation', 'sidecar-ready', 'disk', 'keys'];
+    for (const name of [...names, 'queue', 'leases', 'dead-jobs', 'slots', 'partitions', 'vacuum', 'schedule']) {
+      const warned = name === 'sidecar-ready' && (await sidecarStatus()) === 'degraded';
+      assert.equal(seen[name], warned ? 'warning' : 'ok', name);
+    }
+  });
+  it('refuses what it does not know: 2, and 3 for Nagios, which reads 2 as critical', async () => {
+    assert.equal((await check(['--loud'])).code, 2);
+    assert.equal((await check(['--loud', '--nagios'])).code, 3);
+    assert.equal((await check([], { KIJKO_CHECK_QUEUE_SECONDS: 'soon' })).code, 2);
+  });
+});
+
+describe('check finds', () => {
+  const finds = async (name, level, environment) => {
+    const { code, line } = await check([], environment);
+    assert.equal(code, 1, line);
+    assert.equal(line.split('\n').length, 1);
+    assert.match(line, new RegExp(`^${level.toUpperCase()}: .*${name}: `));
+    assert.equal((await check(['--nagios'], environment)).code, level === 'critical' ? 2 : 1);
+    return line;
+  };
+
+  it('a full disk', () => finds('disk', 'critical', { KIJKO_CHECK_DISK_PERCENT: '400' }));
+
+  it('a missing file of keys', () => finds('keys', 'critical', { KIJKO_SEAL_KEY_FILE: path.join(home, 'secrets/nowhere') }));
+
+  it('keys that expire soon', () => finds('keys', 'warning', { KIJKO_CHECK_EXPIRY_DAYS: '36500' }));
+
+  it('a certificate that is not shown', () => finds('certificate', 'critical', { KIJKO_PUBLIC_URL: 'https://127.0.0.1:9' }));
+
+  it('a part that crashed', async () => {
+    process.kill(pidOf('login'), 'SIGKILL');
+    await finds('login', 'critical');
+    assert.equal((await kijko(['restart', 'login'])).code, 0);
+  });
+
+  it('a replication slot that nobody reads', async () => {
+    await asSuperuser((client) => client.query("select pg_create_physical_replication_slot('check_unused', true)"));
+    await finds('slots', 'warning');
+    await asSuperuser((client) => client.query("select pg_drop_replication_slot('check_unused')"));
+  });
+
+  it('partitions that end', async () => {
+    await asSuperuser((client) =>
+      client.query(`create schema check_parts;
+        create table check_parts.events (at timestamptz not null) partition by range (at);
+        create table check_parts.events_1 partition of check_parts.events for values from ('2020-01-01') to ('2020-02-01')`),
+    );
+    try {
+      assert.match(await finds('partitions', 'critical'), /check_parts\.events/);
+    } finally {
+      await asSuperuser((client) => client.query('drop schema check_parts cascade'));
+    }
+  });
+
+  it('jobs that wait, leases that ended and jobs that were given up', async () => {
+    const org = await asPostgres(async (client) => (await client.query('select kijko.platform_org_id() as id')).rows[0].id);
+    const insert = (columns, values) =>
+      asPostgres((client) => client.query(`insert into jobs (org_id, kind, ${columns}) values ($1, 'check.none', ${values})`, [org]));
+    await insert('run_at', "clock_timestamp() - interval '10 minutes'");
+    await insert('status, attempt, locked_by, locked_until', "'running', 1, 'nobody', clock_timestamp() - interval '10 minutes'");
+    await insert('status, attempt, error_code, finished_at', "'dead', 5, 'internal', clock_timestamp()");
+    try {
+      const seen = await levels({ KIJKO_CHECK_DEAD_HOURS: '1' });
+      // pg_cron takes the lease back once a minute, and could have done so by now.
+      assert.ok(['warning', 'ok'].includes(seen.leases));
+      assert.equal(seen['dead-jobs'], 'warning');
+      assert.equal(seen.queue, 'warning');
+      assert.equal((await levels({ KIJKO_CHECK_QUEUE_CRITICAL_SECONDS: '400' })).queue, 'critical');
+    } finally {
+      await asPostgres((client) => client.query("delete from jobs where kind = 'check.none'"));
+    }
+  });
+});
+
+describe('a wrong password', () => {
+  const PARTS = { rest: ['authenticator', 'AUTHENTICATOR'], login: ['kijko_login', 'LOGIN'], sidecar: ['kijko_sidecar', 'SIDECAR'] };
+  const setPassword = (role, password) => asSuperuser((client) => client.query(`alter role ${role} password '${password}'`));
+  after(async () => {
+    for (const [name, [role, variable]] of Object.entries(PARTS)) {
+      await setPassword(role, passwords()[variable]);
+      assert.equal((await kijko(['restart', name])).code, 0);
+    }
+    assert.ok((await check(['--nagios'])).code < 2);
+  });
+
+  for (const [name, [role]] of Object.entries(PARTS)) {
+    it(`of ${role} is named by restart at once, in the log of ${name}, and by check`, async () => {
+      await setPassword(role, 'another');
+      const { code, stderr } = await kijko(['restart', name]);
+      assert.equal(code, 1, stderr);
+      assert.match(stderr, new RegExp(`password of ${role} `));
+      const log = fs.readFileSync(path.join(home, 'log', `${name}.log`), 'utf8');
+      assert.match(log, new RegExp(`password authentication failed for user \\\\?"${role}`));
+      const { code: found, line } = await check(['--nagios']);
+      assert.equal(found, 2);
+      assert.match(line, new RegExp(`^CRITICAL: .*passwords: .*${role}`));
+      assert.ok(!line.includes('another'));
+    });
+  }
+});
+
+describe('check without a database', () => {
+  after(async () => {
+    assert.equal((await kijko(['up'])).code, 0);
+  });
+  it('says so and ends', async () => {
+    assert.equal((await kijko(['down'])).code, 0);
+    const { code, line } = await check(['--nagios']);
+    assert.equal(code, 2);
+    assert.match(line, /^CRITICAL: database: /);
+  });
+  it('says that there is no stack', async () => {
+    const { code, line } = await check([], { KIJKO_HOME: path.join(home, 'no-stack') });
+    assert.equal(code, 1);
+    assert.match(line, /^CRITICAL: stack: /);
+    fs.rmSync(path.join(home, 'no-stack'), { recursive: true });
+  });
+});
