@@ -7,7 +7,8 @@ use pgrx::prelude::*;
 
 use super::record::Uuid;
 use crate::guc::api_keys as setting;
-use crate::pg::query::Statement;
+use crate::pg::query;
+use crate::pg::scan::{self, ScanKey, Tuple};
 use crate::shmem::Region;
 use crate::shmem::set_associative::{
     AtomicKey, Key, KeyedSlot, Table, WAYS, key_of_uuid, uuid_of_key,
@@ -50,13 +51,6 @@ pub struct Unwritten {
     pub key: Uuid,
     pub used_at: i64,
     slot: usize,
-}
-
-thread_local! {
-    static WRITTEN: Statement = const { Statement::new(
-        "select u.last_used_at from kijko.api_key_uses as u where u.api_key_id operator(pg_catalog.=) $1",
-        &[pg_sys::UUIDOID],
-    ) };
 }
 
 impl KeyedSlot for Slot {
@@ -110,9 +104,13 @@ pub fn noted(key: &Uuid) -> Option<i64> {
 
 /// The last use that the table has.
 pub fn written(key: &Uuid) -> Option<i64> {
-    let read =
-        |statement: &Statement| statement.read(&[key.into()], |rows| rows.first()?.integer(1));
-    WRITTEN.with(read)
+    const LAST_USED_AT: i32 = 2;
+    let table = query::table(c"api_key_uses");
+    scan::with_latest_snapshot(|snapshot| {
+        let read = |row: &Tuple| row.integer(LAST_USED_AT);
+        // SAFETY: the primary key is of type uuid.
+        unsafe { scan::find(table, &[ScanKey::new(1, key)], snapshot, read).flatten() }
+    })
 }
 
 /// Uses that the table does not have, of keys that were last written before `before`. Says whether there are others.

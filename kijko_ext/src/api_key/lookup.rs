@@ -12,12 +12,13 @@ use pgrx::pg_sys;
 use super::format::Hash;
 use super::record::{ApiKey, Kind, Stored, Uuid};
 use crate::pg::cache_stamp::{self, CacheKind, Group};
-use crate::pg::primary_key::{self, Tuple};
 use crate::pg::query;
+use crate::pg::scan::{self, ScanKey, Tuple};
 use crate::pg::value::Value;
 
 /// Columns of kijko.api_key_secrets.
 mod secret {
+    pub const HASH: i16 = 1;
     pub const API_KEY_ID: i32 = 2;
     pub const VALID_UNTIL: i32 = 3;
 }
@@ -90,15 +91,15 @@ pub fn by_hash(hash: &Hash) -> Option<Rc<Found>> {
 
 fn read(hash: &Hash) -> Option<Found> {
     let secrets = query::find_table(c"api_key_secrets")?;
-    with_latest_snapshot(|snapshot| {
+    scan::with_latest_snapshot(|snapshot| {
         let read = |row: &Tuple| {
             let id = row.uuid(secret::API_KEY_ID)?;
             Some((id, row.integer(secret::VALID_UNTIL)))
         };
         // SAFETY: the primary key is of type bytea.
         let (id, valid_until) = unsafe {
-            let key = [(Value::Bytes(hash), pg_sys::F_BYTEAEQ)];
-            primary_key::find(secrets, key, snapshot, read).flatten()?
+            let key = ScanKey::new(secret::HASH, Value::Bytes(hash));
+            scan::find(secrets, &[key], snapshot, read).flatten()?
         };
         let stored = in_snapshot(&id, snapshot)?;
         let text = stored.key.to_text();
@@ -111,13 +112,14 @@ fn read(hash: &Hash) -> Option<Found> {
 }
 
 pub fn by_id(id: &Uuid) -> Option<Stored> {
-    with_latest_snapshot(|snapshot| in_snapshot(id, snapshot))
+    scan::with_latest_snapshot(|snapshot| in_snapshot(id, snapshot))
 }
 
 fn in_snapshot(id: &Uuid, snapshot: pg_sys::Snapshot) -> Option<Stored> {
     let keys = query::find_table(c"api_keys")?;
     // SAFETY: the primary key is of type uuid.
-    unsafe { primary_key::find(keys, [(id.into(), pg_sys::F_UUID_EQ)], snapshot, stored).flatten() }
+    let key = ScanKey::new(column::ID as i16, id);
+    unsafe { scan::find(keys, &[key], snapshot, stored).flatten() }
 }
 
 fn stored(row: &Tuple) -> Option<Stored> {
@@ -136,14 +138,4 @@ fn stored(row: &Tuple) -> Option<Stored> {
         suspended_until: row.integer(column::SUSPENDED_UNTIL),
         origins: row.texts(column::ORIGINS).unwrap_or_default(),
     })
-}
-
-fn with_latest_snapshot<T>(body: impl FnOnce(pg_sys::Snapshot) -> T) -> T {
-    // SAFETY: an error ends the (sub)transaction, which pops the snapshot.
-    unsafe {
-        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
-        let answer = body(pg_sys::GetActiveSnapshot());
-        pg_sys::PopActiveSnapshot();
-        answer
-    }
 }

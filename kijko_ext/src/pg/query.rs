@@ -1,4 +1,4 @@
-//! Queries of the extension's own tables. They run as the tables' owner, with a fixed search path and the newest snapshot, so
+//! Queries of the extension's own tables, where a scan (scan.rs) will not do. They run as the tables' owner, with a fixed search path and the newest snapshot, so
 //! they do not depend on the caller's rights, search path or snapshot. Each backend plans a statement once.
 
 use std::cell::Cell;
@@ -128,12 +128,6 @@ impl Row {
     /// A bigint, or a timestamptz in Postgres microseconds.
     pub fn integer(&self, column: i32) -> Option<i64> {
         self.datum(column).map(|datum| datum.value() as i64)
-    }
-
-    pub fn uuid(&self, column: i32) -> Option<[u8; 16]> {
-        // SAFETY: only asked of uuid columns.
-        self.datum(column)
-            .map(|datum| unsafe { datum.cast_mut_ptr::<[u8; 16]>().read() })
     }
 
     pub fn text(&self, column: i32) -> Option<String> {

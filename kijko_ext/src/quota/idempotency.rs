@@ -8,8 +8,8 @@ use super::lock::{self, Class};
 use super::meter_key::MeterKey;
 use super::policy::limit_cache::QuotaPolicy;
 use crate::pg::insert::PlainTable;
-use crate::pg::primary_key::{self, Tuple};
 use crate::pg::query::{self, Statement};
+use crate::pg::scan::{self, ScanKey, Tuple};
 use crate::pg::sql_function::Refusal;
 use crate::pg::value::Value;
 
@@ -118,10 +118,10 @@ mod column {
 /// The amount and the verdict stored under a key: one probe of the primary key. No snapshot of the transaction will do. It may
 /// be older than the first call's commit, and does not show what the running statement itself has stored.
 fn find(meter_key: MeterKey, key: &str) -> Option<(i64, Recorded)> {
-    let key = [
-        (meter_key.subject.into(), pg_sys::F_UUID_EQ),
-        (meter_key.meter.into(), pg_sys::F_TEXTEQ),
-        (key.into(), pg_sys::F_TEXTEQ),
+    let keys = [
+        ScanKey::new(1, meter_key.subject),
+        ScanKey::new(2, meter_key.meter),
+        ScanKey::new(3, key),
     ];
     let read = |row: &Tuple| {
         let verdict = Recorded {
@@ -135,11 +135,7 @@ fn find(meter_key: MeterKey, key: &str) -> Option<(i64, Recorded)> {
     // SAFETY: the types of the primary key. The snapshot is a constant of Postgres.
     unsafe {
         let committed_or_own = &raw mut pg_sys::SnapshotSelfData;
-        primary_key::find(
-            query::table(c"idempotency_keys"),
-            key,
-            committed_or_own,
-            read,
-        )
+        let table = query::table(c"idempotency_keys");
+        scan::find(table, &keys, committed_or_own, read)
     }
 }

@@ -9,7 +9,7 @@ use super::meter_key::MeterKey;
 use super::policy::limit_cache::QuotaPolicy;
 use crate::pg::query::Statement;
 
-/// Per cent, and the bit of each in the counter. ledger/load.rs loads the same bits.
+/// Per cent, and the bit of each in the counter.
 const THRESHOLDS: [(i64, u8); 3] = [(50, 1), (80, 2), (100, 4)];
 
 thread_local! {
@@ -21,6 +21,12 @@ thread_local! {
             pg_sys::TIMESTAMPTZOID,
         ],
     ) };
+}
+
+/// The bit of a threshold of so many per cent; 0 when there is no such threshold.
+pub fn bit(percent: i64) -> u8 {
+    let known = THRESHOLDS.iter().find(|(known, _)| *known == percent);
+    known.map_or(0, |(_, bit)| *bit)
 }
 
 /// The bits of the thresholds that `used` has reached.

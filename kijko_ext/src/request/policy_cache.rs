@@ -8,7 +8,8 @@ use pgrx::prelude::*;
 
 use super::policy::{self, RateLimitPolicy, Scope};
 use crate::pg::cache_stamp::{self, CacheKind, Group};
-use crate::pg::query::{Row, Statement};
+use crate::pg::query::{self, Row, Statement};
+use crate::pg::scan::{self, ScanKey};
 use crate::rate_limit::gcra;
 use crate::subject;
 
@@ -44,9 +45,6 @@ struct Cache {
 
 thread_local! {
     static CACHE: RefCell<Cache> = RefCell::default();
-    static TIER: Statement = const { Statement::new(
-        "select t.tier from kijko.tiers as t where t.subject operator(pg_catalog.=) $1", &[pg_sys::UUIDOID],
-    ) };
     static POLICIES: Statement = const { Statement::new(
         "select p.name, p.tier, p.scope, p.method, p.route, p.rate::pg_catalog.int8, \
                 (extract(epoch from p.per) operator(pg_catalog.*) 1000000)::pg_catalog.int8, \
@@ -106,13 +104,19 @@ impl CachedTier {
     /// Takes the stamp before it reads, so that a change in between is read again.
     fn read(subject: &Uuid) -> Self {
         let stamp = cache_stamp::take();
-        let tier = TIER.with(|statement| {
-            statement.read(&[subject.into()], |rows| {
-                rows.first().and_then(|row| row.text(1)).map(Tier::from)
-            })
+        let tier = scan::with_latest_snapshot(|snapshot| {
+            // SAFETY: the primary key is of type uuid.
+            unsafe {
+                scan::find(
+                    query::table(c"tiers"),
+                    &[ScanKey::new(1, subject)],
+                    snapshot,
+                    |row| row.text(2),
+                )
+            }
         });
         Self {
-            tier,
+            tier: tier.flatten().map(Tier::from),
             stamp,
             group: CacheKind::Tiers.of(subject),
         }

@@ -2,13 +2,15 @@
 //! what a transaction revokes to shared memory after its commit. Until then that transaction reads the table, which has its
 //! own changes, and so do its parallel workers.
 
+use std::ops::ControlFlow;
+
 use pgrx::prelude::*;
 
 use super::cache_state::{self, Loading};
 use super::revocation_cache;
 use crate::clock;
-use crate::pg::primary_key::{self, Tuple};
-use crate::pg::query::{self, Statement};
+use crate::pg::query;
+use crate::pg::scan::{self, ScanKey, Tuple};
 use crate::pg::sql_function::{Answer, Arguments, sql_function};
 use crate::pg::trigger;
 use crate::pg::xact::{PerTransaction, XactCallbacks};
@@ -39,12 +41,6 @@ static STATE: PerTransaction<State> = PerTransaction::new(State {
     changes: Vec::new(),
     loading: None,
 });
-
-thread_local! {
-    static ALL: Statement = const { Statement::new(
-        "select r.session_id, r.expires_at from kijko.revoked_sessions as r", &[],
-    ) };
-}
 
 pub fn is_revoked(session: &[u8; 16]) -> bool {
     let Some(relation) = query::find_table(c"revoked_sessions") else {
@@ -81,13 +77,13 @@ fn ready(relation: pg_sys::Oid) -> Option<usize> {
     let index = state_index(relation)?;
     // SAFETY: plain look-ups. On a standby, rows are replicated without triggers.
     let usable = || unsafe { !pg_sys::RecoveryInProgress() && !pg_sys::IsInParallelMode() };
-    if revocation_cache::states()[index].is_ready() || usable() && load(index) {
+    if revocation_cache::states()[index].is_ready() || usable() && load(relation, index) {
         return Some(index);
     }
     None
 }
 
-fn load(index: usize) -> bool {
+fn load(relation: pg_sys::Oid, index: usize) -> bool {
     let now = clock::real_micros();
     let state = &revocation_cache::states()[index];
     let Some(loading) = state.begin(now as u64) else {
@@ -95,14 +91,7 @@ fn load(index: usize) -> bool {
     };
     STATE.registered().loading = Some((index, loading)); // an error from here on gives it back
     revocation_cache::clear(index);
-    let fits = ALL.with(|all| {
-        all.read(&[], |rows| {
-            rows.iter().all(|row| {
-                let session = row.uuid(SESSION_ID).unwrap_or_default();
-                revocation_cache::insert(index, &session, row.integer(2).unwrap_or(i64::MAX), now)
-            })
-        })
-    });
+    let fits = insert_all(relation, index, now);
     STATE.get().loading = None;
     if fits {
         state.publish(loading);
@@ -112,19 +101,34 @@ fn load(index: usize) -> bool {
     state.is_ready()
 }
 
+/// False when not all sessions fit.
+fn insert_all(relation: pg_sys::Oid, index: usize, now: i64) -> bool {
+    let mut fits = true;
+    let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+    // SAFETY: reads every row of the table, which is open meanwhile.
+    scan::with_latest_snapshot(|snapshot| unsafe {
+        let table = pg_sys::table_open(relation, lock);
+        scan::visit(table, None, &[], snapshot, |tuple| {
+            let (session, until) = columns(tuple);
+            fits = revocation_cache::insert(index, &session, until, now);
+            match fits {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        });
+        pg_sys::table_close(table, lock);
+    });
+    fits
+}
+
 /// Until when the session is revoked, by the table.
 fn in_table(relation: pg_sys::Oid, session: &[u8; 16]) -> Option<i64> {
     let read = |row: &Tuple| row.integer(EXPIRES_AT);
     // SAFETY: the primary key is of type uuid; every statement has an active snapshot.
     unsafe {
         let snapshot = pg_sys::GetActiveSnapshot();
-        primary_key::find(
-            relation,
-            [(session.into(), pg_sys::F_UUID_EQ)],
-            snapshot,
-            read,
-        )
-        .flatten()
+        let key = ScanKey::new(SESSION_ID as i16, session);
+        scan::find(relation, &[key], snapshot, read).flatten()
     }
 }
 
@@ -168,7 +172,10 @@ fn session_changed(arguments: Arguments) -> Answer {
 }
 
 unsafe fn row(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) -> ([u8; 16], i64) {
-    let row = unsafe { Tuple::new(tuple, descriptor) };
+    columns(&unsafe { Tuple::new(tuple, descriptor) })
+}
+
+fn columns(row: &Tuple) -> ([u8; 16], i64) {
     // Neither is null.
     (
         row.uuid(SESSION_ID).unwrap_or_default(),

@@ -1,21 +1,15 @@
 //! The rows of `kijko.holds` that `kijko.reserve` reads and writes.
 
+use std::ops::ControlFlow;
+
 use pgrx::prelude::*;
 
 use crate::errors;
 use crate::pg::query::Statement;
+use crate::pg::scan::{self, ScanKey};
 use crate::quota::meter_key::MeterKey;
 
 thread_local! {
-    static FIND: Statement = const { Statement::new(
-        "select o.id, o.amount, \
-             case when o.state operator(pg_catalog.=) 'settled' \
-                 or o.state operator(pg_catalog.=) 'open' and o.expires_at operator(pg_catalog.>) $4 then 1::pg_catalog.int8 end \
-         from kijko.holds as o \
-         where o.subject operator(pg_catalog.=) $1 and o.meter operator(pg_catalog.=) $2 \
-             and o.idempotency_key operator(pg_catalog.=) $3",
-        &[pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::TIMESTAMPTZOID],
-    ) };
     // An open hold of the current period continues with the new time. A hold that was settled meanwhile keeps its key. Any
     // other gives its key up: it was released, it expired, or it belongs to a former period, which has a limit of its own.
     static EXTEND: Statement = const { Statement::new(
@@ -36,6 +30,22 @@ thread_local! {
             pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPTZOID, pg_sys::INT8OID,
         ],
     ) };
+}
+
+/// Columns of kijko.holds.
+mod column {
+    pub const ID: i32 = 1;
+    pub const COUNTER_KEY: [i16; 3] = [2, 3, 4];
+    pub const AMOUNT: i32 = 5;
+    pub const STATE: i32 = 6;
+    pub const IDEMPOTENCY_KEY: i16 = 7;
+    pub const EXPIRES_AT: i32 = 9;
+}
+
+/// A hold that counts as used.
+pub struct OpenHold {
+    pub amount: i64,
+    pub expires_at: i64,
 }
 
 /// A hold found by its key.
@@ -60,22 +70,59 @@ pub struct NewHold<'a> {
 }
 
 pub fn find(key: MeterKey, idempotency_key: &str, now: i64) -> Option<Found> {
-    let values = [
-        key.subject.into(),
-        key.meter.into(),
-        idempotency_key.into(),
-        now.into(),
+    let keys = [
+        ScanKey::new(column::COUNTER_KEY[0], key.subject),
+        ScanKey::new(column::COUNTER_KEY[1], key.meter),
+        ScanKey::new(column::IDEMPOTENCY_KEY, idempotency_key),
     ];
-    FIND.with(|statement| {
-        statement.read(&values, |rows| {
-            let row = rows.first()?;
-            Some(Found {
-                id: row.uuid(1)?,
-                amount: row.integer(2).unwrap_or(0),
-                is_current: row.integer(3).is_some(),
-            })
-        })
-    })
+    let mut found = None;
+    // SAFETY: the columns of kijko.holds; the index has every hold with a key.
+    scan::with_latest_snapshot(|snapshot| unsafe {
+        scan::visit_own(c"holds", c"holds_by_key", &keys, snapshot, |row| {
+            let is_current = match row.text(column::STATE).as_deref() {
+                Some("settled") => true,
+                Some("open") => row.integer(column::EXPIRES_AT) > Some(now),
+                _ => false,
+            };
+            found = row.uuid(column::ID).map(|id| Found {
+                id,
+                amount: row.integer(column::AMOUNT).unwrap_or(0),
+                is_current,
+            });
+            ControlFlow::Break(())
+        });
+    });
+    found
+}
+
+/// Runs `visit` on the open holds of a counter, as a snapshot sees them.
+///
+/// # Safety
+/// The snapshot is active.
+pub unsafe fn visit_open(
+    key: MeterKey,
+    period_start: i64,
+    snapshot: pg_sys::Snapshot,
+    mut visit: impl FnMut(&OpenHold),
+) {
+    let [subject, meter, period] = column::COUNTER_KEY;
+    let keys = [
+        ScanKey::new(subject, key.subject),
+        ScanKey::new(meter, key.meter),
+        ScanKey::new(period, period_start),
+    ];
+    // SAFETY: the columns of kijko.holds; the index has every open hold.
+    unsafe {
+        scan::visit_own(c"holds", c"holds_open", &keys, snapshot, |row| {
+            if row.text(column::STATE).as_deref() == Some("open") {
+                visit(&OpenHold {
+                    amount: row.integer(column::AMOUNT).unwrap_or(0),
+                    expires_at: row.integer(column::EXPIRES_AT).unwrap_or(i64::MAX),
+                });
+            }
+            ControlFlow::Continue(())
+        });
+    }
 }
 
 /// Extends an expired hold that no transaction has ended yet. True when its key is free instead.

@@ -1,50 +1,106 @@
 //! Loads a counter: sums the ledger when the counter is not in shared memory.
 
+use std::ops::ControlFlow;
+
 use pgrx::prelude::*;
 
+use super::columns::COUNTER_KEY;
 use super::unrolled;
 use crate::pg::query::Statement;
+use crate::pg::scan::{self, ScanKey};
 use crate::quota::counter::slot::Loaded;
+use crate::quota::hold::store;
 use crate::quota::meter_key::MeterKey;
+use crate::quota::threshold;
 
 thread_local! {
-    // One row for each partition that is not rolled up. The other columns are the same in all rows.
-    static SUM: Statement = const { Statement::new(
-        "select (select t.amount from kijko.usage_totals as t \
-                 where t.subject operator(pg_catalog.=) $1 and t.meter operator(pg_catalog.=) $2 \
-                     and t.period_start operator(pg_catalog.=) $3), \
-                h.held, h.next_expiry, \
-                (select pg_catalog.sum(case c.threshold when 50 then 1 when 80 then 2 when 100 then 4 end) \
-                 from kijko.threshold_crossings as c \
-                 where c.subject operator(pg_catalog.=) $1 and c.meter operator(pg_catalog.=) $2 \
-                     and c.period_start operator(pg_catalog.=) $3), \
-                (select r.rolled_until from kijko.rollup_state as r), p.partition \
-         from (select pg_catalog.sum(o.amount)::pg_catalog.int8, pg_catalog.min(o.expires_at) from kijko.holds as o \
-               where o.subject operator(pg_catalog.=) $1 and o.meter operator(pg_catalog.=) $2 \
-                   and o.period_start operator(pg_catalog.=) $3 and o.state operator(pg_catalog.=) 'open') as h(held, next_expiry) \
-         cross join (select pg_catalog.to_regclass(q.partition)::pg_catalog.oid from kijko.ledger_partitions as q \
-                     where q.rolled_at is null \
-                     union all select 'kijko.ledger_default'::pg_catalog.regclass::pg_catalog.oid) as p(partition)",
-        &[pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::TIMESTAMPTZOID],
+    // One row for each partition that is not rolled up.
+    static PARTITIONS: Statement = const { Statement::new(
+        "select (select r.rolled_until from kijko.rollup_state as r), p.partition \
+         from (select pg_catalog.to_regclass(q.partition)::pg_catalog.oid from kijko.ledger_partitions as q \
+               where q.rolled_at is null \
+               union all select 'kijko.ledger_default'::pg_catalog.regclass::pg_catalog.oid) as p(partition)",
+        &[],
     ) };
 }
 
-/// Everything committed for a counter: the rolled-up sum, the rows that are not rolled up yet, and open holds.
+/// Everything committed for a counter, by one snapshot: the rolled-up sum, the rows that are not rolled up yet, and open holds.
+/// The tables of partitions are read by a query. Only maintenance writes them, so its predicate locks disturb no tenant.
 pub fn load(key: MeterKey, period_start: i64) -> Loaded {
-    let values = [key.subject.into(), key.meter.into(), period_start.into()];
-    SUM.with(|statement| {
-        statement.read(&values, |rows| {
-            let sum = |column| rows[0].integer(column).unwrap_or(0);
-            let rolled_until = rows[0].integer(5).unwrap_or(i64::MIN);
-            let sums = rows
-                .iter()
-                .filter_map(|row| row.integer(6))
-                .map(|oid| unrolled::sum(pg_sys::Oid::from(oid as u32), &values, rolled_until));
+    PARTITIONS.with(|statement| {
+        statement.read(&[], |rows| {
+            let columns = |[subject, meter, period]: [i16; 3]| {
+                [
+                    ScanKey::new(subject, key.subject),
+                    ScanKey::new(meter, key.meter),
+                    ScanKey::new(period, period_start),
+                ]
+            };
+            let in_ledger = columns(COUNTER_KEY);
+            let rolled_until = rows[0].integer(1).unwrap_or(i64::MIN);
+            let partitions = rows.iter().filter_map(|row| row.integer(2));
+            let unrolled = partitions
+                .map(|oid| unrolled::sum(pg_sys::Oid::from(oid as u32), &in_ledger, rolled_until));
+            let (held, next_expiry) = open_holds(key, period_start);
+            let first = columns([1, 2, 3]);
             Loaded {
-                used: sums.fold(sum(1).saturating_add(sum(2)), i64::saturating_add),
-                next_expiry: rows[0].integer(3).unwrap_or(i64::MAX),
-                thresholds: sum(4) as u8,
+                used: unrolled.fold(rolled_up(&first).saturating_add(held), i64::saturating_add),
+                thresholds: recorded_thresholds(&first),
+                next_expiry,
             }
         })
     })
+}
+
+fn rolled_up(keys: &[ScanKey; 3]) -> i64 {
+    const AMOUNT: i32 = 4;
+    let mut amount = 0;
+    // SAFETY: the columns of kijko.usage_totals, and of its primary key. The query's snapshot is active.
+    unsafe {
+        let snapshot = pg_sys::GetActiveSnapshot();
+        scan::visit_own(
+            c"usage_totals",
+            c"usage_totals_pkey",
+            keys,
+            snapshot,
+            |row| {
+                amount = row.integer(AMOUNT).unwrap_or(0);
+                ControlFlow::Break(())
+            },
+        );
+    }
+    amount
+}
+
+/// The sum of the open holds, and when the first of them expires.
+fn open_holds(key: MeterKey, period_start: i64) -> (i64, i64) {
+    let (mut held, mut next_expiry) = (0_i64, i64::MAX);
+    // SAFETY: the query's snapshot is active.
+    unsafe {
+        store::visit_open(key, period_start, pg_sys::GetActiveSnapshot(), |hold| {
+            held = held.saturating_add(hold.amount);
+            next_expiry = next_expiry.min(hold.expires_at);
+        });
+    }
+    (held, next_expiry)
+}
+
+fn recorded_thresholds(keys: &[ScanKey; 3]) -> u8 {
+    const THRESHOLD: i32 = 4;
+    let mut bits = 0;
+    // SAFETY: the columns of kijko.threshold_crossings; its primary key begins with them. The query's snapshot is active.
+    unsafe {
+        let snapshot = pg_sys::GetActiveSnapshot();
+        scan::visit_own(
+            c"threshold_crossings",
+            c"threshold_crossings_pkey",
+            keys,
+            snapshot,
+            |row| {
+                bits |= row.integer(THRESHOLD).map_or(0, threshold::bit);
+                ControlFlow::Continue(())
+            },
+        );
+    }
+    bits
 }

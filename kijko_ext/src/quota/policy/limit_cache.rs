@@ -8,7 +8,8 @@ use pgrx::pg_sys;
 
 use super::period::{Calendar, Calendars, Period, PeriodKind};
 use crate::pg::cache_stamp::{self, CacheKind};
-use crate::pg::query::{self, Statement};
+use crate::pg::query;
+use crate::pg::scan::{self, ScanKey, Tuple};
 use crate::quota::counter::slot_table::CounterKey;
 use crate::quota::meter_key::is_meter;
 
@@ -79,14 +80,6 @@ struct Rules {
 
 thread_local! {
     static RULES: RefCell<Rules> = RefCell::default();
-    static RULE: Statement = const { Statement::new(
-        "select l.period, l.amount, l.overage_policy, l.next_period, l.next_period_from, \
-                c.time_zone, c.billing_anchor, c.former_time_zone, c.former_billing_anchor, c.changed_at, l.period_from \
-         from (select) as one \
-         left join kijko.limits as l on l.subject operator(pg_catalog.=) $1 and l.meter operator(pg_catalog.=) $2 \
-         left join kijko.calendars as c on c.subject operator(pg_catalog.=) $1",
-        &[pg_sys::UUIDOID, pg_sys::TEXTOID],
-    ) };
 }
 
 /// The policy of a subject's meter at `now` (Postgres microseconds). A meter without a limit is unlimited, and its
@@ -142,42 +135,92 @@ impl Rules {
     }
 }
 
+/// Columns of kijko.limits.
+mod limit {
+    pub const SUBJECT: i16 = 1;
+    pub const METER: i16 = 2;
+    pub const PERIOD: i32 = 3;
+    pub const AMOUNT: i32 = 4;
+    pub const OVERAGE_POLICY: i32 = 5;
+    pub const NEXT_PERIOD: i32 = 6;
+    pub const NEXT_PERIOD_FROM: i32 = 7;
+    pub const PERIOD_FROM: i32 = 8;
+}
+
+/// Columns of kijko.calendars.
+mod calendar {
+    pub const SUBJECT: i16 = 1;
+    pub const TIME_ZONE: i32 = 2;
+    pub const BILLING_ANCHOR: i32 = 3;
+    pub const FORMER_TIME_ZONE: i32 = 4;
+    pub const FORMER_BILLING_ANCHOR: i32 = 5;
+    pub const CHANGED_AT: i32 = 6;
+}
+
+/// The limit and the calendar, by one snapshot.
 fn read(subject: &[u8; 16], meter: &str, ledger: pg_sys::Oid, stamp: u64) -> Rule {
-    let values = [subject.into(), meter.into()];
-    RULE.with(|statement| {
-        statement.read(&values, |rows| {
-            let row = &rows[0];
-            let kind = |column| row.text(column).as_deref().and_then(PeriodKind::parse);
-            // Only zones that the library knows can be stored. Otherwise UTC, rather than no limit.
-            let calendar = |zone: Option<String>, anchor| {
-                zone.and_then(|zone| Calendar::new(&zone, anchor))
-                    .unwrap_or(Calendar::utc(anchor))
-            };
-            Rule {
-                limit: row.integer(2),
-                overage_policy: match row.text(3).as_deref() {
-                    Some("flag") => OveragePolicy::Flag,
-                    Some("bill") => OveragePolicy::Bill,
-                    _ => OveragePolicy::Refuse,
-                },
-                kind: kind(1),
-                since: row.integer(11).unwrap_or(i64::MIN),
-                next: kind(4).zip(row.integer(5)),
-                calendars: Calendars {
-                    present: calendar(row.text(6), row.integer(7)),
-                    former: row
-                        .integer(10)
-                        .map(|at| (calendar(row.text(8), row.integer(9)), at)),
-                },
-                ledger,
-                stamp,
-                last: None,
-            }
-        })
-    })
+    let mut rule = Rule {
+        limit: None,
+        overage_policy: OveragePolicy::Refuse,
+        kind: None,
+        since: i64::MIN,
+        next: None,
+        calendars: Calendars {
+            present: Calendar::utc(None),
+            former: None,
+        },
+        ledger,
+        stamp,
+        last: None,
+    };
+    let of_meter = [
+        ScanKey::new(limit::SUBJECT, subject),
+        ScanKey::new(limit::METER, meter),
+    ];
+    let of_subject = [ScanKey::new(calendar::SUBJECT, subject)];
+    let (limits, calendars) = (query::table(c"limits"), query::table(c"calendars"));
+    // SAFETY: the primary keys are of these types.
+    scan::with_latest_snapshot(|snapshot| unsafe {
+        scan::find(limits, &of_meter, snapshot, |row| rule.set_limit(row));
+        if let Some(calendars) = scan::find(calendars, &of_subject, snapshot, calendars_of) {
+            rule.calendars = calendars;
+        }
+    });
+    rule
+}
+
+fn calendars_of(row: &Tuple) -> Calendars {
+    // Only zones that the library knows can be stored. Otherwise UTC, rather than no limit.
+    let calendar = |zone, anchor| {
+        let (zone, anchor) = (row.text(zone), row.integer(anchor));
+        zone.and_then(|zone| Calendar::new(&zone, anchor))
+            .unwrap_or(Calendar::utc(anchor))
+    };
+    let former = |at| {
+        let (zone, anchor) = (calendar::FORMER_TIME_ZONE, calendar::FORMER_BILLING_ANCHOR);
+        (calendar(zone, anchor), at)
+    };
+    Calendars {
+        present: calendar(calendar::TIME_ZONE, calendar::BILLING_ANCHOR),
+        former: row.integer(calendar::CHANGED_AT).map(former),
+    }
 }
 
 impl Rule {
+    /// Takes over a row of kijko.limits.
+    fn set_limit(&mut self, row: &Tuple) {
+        let kind = |column| row.text(column).as_deref().and_then(PeriodKind::parse);
+        self.limit = row.integer(limit::AMOUNT);
+        self.overage_policy = match row.text(limit::OVERAGE_POLICY).as_deref() {
+            Some("flag") => OveragePolicy::Flag,
+            Some("bill") => OveragePolicy::Bill,
+            _ => OveragePolicy::Refuse,
+        };
+        self.kind = kind(limit::PERIOD);
+        self.since = row.integer(limit::PERIOD_FROM).unwrap_or(i64::MIN);
+        self.next = kind(limit::NEXT_PERIOD).zip(row.integer(limit::NEXT_PERIOD_FROM));
+    }
+
     fn at(
         &mut self,
         subject: &[u8; 16],
