@@ -79,6 +79,9 @@ as $$
 begin
   insert into public.skill_versions (org_id, skill_id, version, prompt_template, input_schema, model, parameters)
   values (new.org_id, new.id, new.version, new.prompt_template, new.input_schema, new.model, new.parameters);
+  if tg_op = 'INSERT' then
+    return null;
+  end if;
   delete from public.skill_versions as v
   where v.org_id = new.org_id and v.skill_id = new.id and v.version <> new.version and v.version in (
     select kept.version

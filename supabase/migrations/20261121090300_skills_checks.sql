@@ -33,8 +33,22 @@ begin
 end
 $$;
 comment on function private.skills_enqueue_check() is 'Trigger: queues the check of a new version, unless a job that has not started will check it. Definer: users do not write jobs.';
+
+create function private.skills_enqueue_checks() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.jobs_enqueue_many(jsonb_agg(jsonb_build_object(
+    'org_id', m.org_id, 'kind', 'skill_check', 'payload', jsonb_build_object('skill_id', m.id), 'priority', 10, 'timeout_seconds', 60,
+    'unique_key', m.id, 'project_id', m.project_id
+  )))
+  from made as m having count(*) > 0;
+  return null;
+end
+$$;
+comment on function private.skills_enqueue_checks() is 'Trigger: queues the checks of new skills, in one statement. Definer: users do not write jobs.';
 create trigger skills_check_first_version after insert on public.skills
-  for each row execute function private.skills_enqueue_check();
+  referencing new table as made for each statement execute function private.skills_enqueue_checks();
 create trigger skills_check_new_version after update on public.skills
   for each row when (new.version <> old.version) execute function private.skills_enqueue_check();
 

@@ -26,7 +26,9 @@ create view pg_temp.problems as
   -- The column "limit" of usage_summary() is a name that clients depend on.
   where r.message <> 'name of parameter "limit" is reserved keyword'
     -- Its callers pass expressions of pg_policy, which migrations wrote.
-    and not (c.name = 'private.support_holds(regclass,text,uuid)' and r.message = 'text type variable is not sanitized');
+    and not (c.name = 'private.support_holds(regclass,text,uuid)' and r.message = 'text type variable is not sanitized')
+    -- It evaluates expressions of pg_constraint, which migrations wrote.
+    and not (c.name = 'private.skills_check_items(private.skill_import[])' and r.message = 'text type variable is not sanitized');
 
 select plan(4);
 select cmp_ok((select count(*) from pg_temp.checked), '>', 40::bigint, 'there are functions to check');

@@ -1,9 +1,17 @@
 -- Skills: bulk calls, copies, versions, documents and search, and who may call them.
 begin;
 \ir 000_helpers.sql
-select plan(81);
+select plan(91);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('mem');
+
+create function tests.doc(variadic names text[]) returns jsonb language sql as $f$
+  select jsonb_build_object('format', 'kijko.skills', 'version', 1, 'skills', jsonb_agg(jsonb_build_object('name', n.name, 'prompt_template', 'x' || n.place) order by n.place))
+  from unnest(names) with ordinality as n (name, place)
+$f$;
+create function tests.import(document jsonb, on_conflict text) returns text language sql as $f$
+  select string_agg(concat_ws(' ', i.status, i.name, i.code), ', ' order by i.place) from public.import_skills(document, on_conflict) as i
+$f$;
 select tests.join_org('vic', tests.org('ada'), 'viewer');
 select tests.join_org('mem', tests.org('ada'), 'member');
 select tests.act_as('ada');
@@ -131,6 +139,20 @@ select is((select string_agg(status || coalesce(' ' || code, ''), ', ' order by 
   {"name": "x", "prompt_template": "x", "tags": [1]}
 ]}', 'skip')), 'created, created, failed invalid_input, failed invalid_input, failed invalid_input, failed invalid_input, failed not_found, failed invalid_input, failed invalid_input', 'what is wrong is told item by item');
 select is((select count(*) from public.skills), 2::bigint, 'and only the others are there');
+-- ---- many of one name
+delete from public.skills;
+select is(tests.import(tests.doc('A', 'A'), 'fail'), 'created A, created A', 'skills of a document do not conflict with each other');
+select tests.refuses($$select tests.import(tests.doc('B', 'A', 'C'), 'fail')$$, 'conflict', 'one that conflicts refuses all');
+select is((select string_agg(name, ' ' order by name) from public.skills), 'A A', 'and nothing was imported');
+select is(tests.import(tests.doc('A', 'A', 'A'), 'skip'), 'skipped A, skipped A, created A', 'each that is there is skipped once');
+select is(tests.import(tests.doc('A', 'B'), 'replace'), 'failed A conflict, created B', 'what to replace must be one skill');
+select is(tests.import(tests.doc('B', 'B'), 'replace'), 'replaced B, created B', 'which is replaced once');
+insert into public.skills (name, prompt_template) values ('A (3)', 'x'), ('C', 'x');
+select is(tests.import(tests.doc('A', 'C', 'A', 'A (3)', 'A (4)', 'D'), 'rename'), 'renamed A (2), renamed C (2), renamed A (5), renamed A (3) (2), created A (4), created D', 'numbers that are taken are left out');
+select is((select count(*) - count(distinct name) from public.skills where name like '%(%'), 0::bigint, 'so that no two have one name');
+select is(tests.import(jsonb_set(tests.doc('E', 'E', 'E'), '{skills,0,prompt_template}', '" "'), 'skip'), 'failed E invalid_input, created E, created E', 'one that is refused is not there');
+select is((select i.message from public.import_skills(jsonb_set(tests.doc('F'), '{skills,0,tags}', '["X"]'), 'skip') as i), 'violates skills_tags_check', 'and its check is named');
+delete from public.skills;
 select tests.refuses(format('select public.import_skills(%L)', d), 'invalid_input', 'no document: ' || d)
 from unnest(array['[]', '{"format": "other", "version": 1, "skills": []}', '{"format": "kijko.skills", "version": 2, "skills": []}', '{"format": "kijko.skills", "version": 1}']) as d;
 select tests.refuses($$select public.import_skills('{"format": "kijko.skills", "version": 1, "skills": []}', 'overwrite')$$, 'invalid_input', 'an unknown on_conflict');
@@ -138,7 +160,7 @@ select tests.act_as_superuser();
 select kijko.set_limit(tests.org('bob'), 'skills', 'lifetime', 4);
 select tests.act_as('bob');
 select tests.refuses(format($$select public.import_skills(%L, 'rename')$$, :'document'), 'quota_exceeded', 'the plan''s limit refuses the whole import');
-select is((select count(*) from public.skills), 2::bigint, 'and nothing of it stays');
+select is((select count(*) from public.skills), 0::bigint, 'and nothing of it stays');
 
 
 -- ---- a document is bounded
