@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Reader,
-    db::Db,
+    db::{Channel, Db},
     jobs,
     telemetry::{metrics::Series, readiness::Check},
 };
@@ -24,6 +24,8 @@ pub struct Domain {
     pub series: Vec<Arc<dyn Series>>,
     /// Checks of `/ready`.
     pub checks: Vec<Arc<dyn Check>>,
+    /// Channels of Postgres that wake it.
+    pub channels: Vec<Channel>,
     /// What goes on beside requests and jobs.
     pub background: Vec<Background>,
 }

@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use crate::{
     db::{
-        DatabaseConfig, DatabaseSeries, Db, DbError, Listener, SessionCheck, Wakeups, check_session,
+        Channel, DatabaseConfig, DatabaseSeries, Db, DbError, Listener, SessionCheck, Wakeups,
+        check_session,
     },
     domain::{Background, Context, Domain, SetupError},
     http::{HttpSeries, Server, operators, public},
@@ -108,6 +109,7 @@ pub fn assemble(settings: Settings, stop: &CancellationToken) -> Result<Assembly
     let parts = Parts::of(domains);
 
     let (wakeups, leases) = (Arc::<Wakeups>::default(), Arc::<Leases>::default());
+    wakeups.also_for(parts.channels);
     let slots = worker.concurrency;
     let jobs = Arc::new(JobSeries::new(db.clone(), leases.clone(), slots));
     let server = Server {
@@ -116,27 +118,30 @@ pub fn assemble(settings: Settings, stop: &CancellationToken) -> Result<Assembly
         series: Arc::new(HttpSeries::default()),
         db: db.clone(),
     };
+    // A service without jobs does not know the queue, and its login may not look at it.
+    let has_jobs = !parts.jobs.kinds().is_empty();
     let mut series: Vec<Arc<dyn Series>> = vec![
         server.series.clone(),
-        jobs.clone(),
         Arc::new(DatabaseSeries::new(db.clone(), wakeups.clone())),
     ];
     series.extend(parts.series);
-    let mut checks: Vec<Arc<dyn Check>> = vec![
-        Arc::new(QueueCheck {
+    let mut checks: Vec<Arc<dyn Check>> = Vec::new();
+    if has_jobs {
+        series.push(jobs.clone());
+        checks.push(Arc::new(QueueCheck {
             db: db.clone(),
             age_warning: worker.queue_age_warning,
-        }),
-        Arc::new(ListenerCheck {
+        }));
+        checks.push(Arc::new(ListenerCheck {
             wakeups: wakeups.clone(),
             needed: slots > 0,
-        }),
-        Arc::new(WorkerCheck {
+        }));
+        checks.push(Arc::new(WorkerCheck {
             leases: leases.clone(),
             slots,
             stop: stop.clone(),
-        }),
-    ];
+        }));
+    }
     checks.extend(parts.checks);
 
     let metrics = Arc::new(Metrics::new(service, series));
@@ -160,6 +165,7 @@ struct Parts {
     jobs: Registry,
     series: Vec<Arc<dyn Series>>,
     checks: Vec<Arc<dyn Check>>,
+    channels: Vec<Channel>,
     background: Vec<Background>,
 }
 
@@ -171,6 +177,7 @@ impl Parts {
             parts.jobs.merge(domain.jobs);
             parts.series.extend(domain.series);
             parts.checks.extend(domain.checks);
+            parts.channels.extend(domain.channels);
             parts.background.extend(domain.background);
         }
         parts

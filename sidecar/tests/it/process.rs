@@ -249,7 +249,7 @@ fn without_a_database_it_starts_serves_and_stops() {
 #[test]
 fn with_the_database_it_listens_and_stops_on_sigint() {
     let mut sidecar = Sidecar::start(&required("KIJKO_TEST_DATABASE_URL"));
-    sidecar.wait_for("listening for jobs");
+    sidecar.wait_for("listening");
     sidecar.signal("INT");
     assert_eq!(sidecar.ends_within(Duration::from_secs(10)), Some(0));
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt, stream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc::UnboundedSender};
 use tokio_postgres::{AsyncMessage, Client, Connection};
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,37 @@ pub struct Wakeups {
     pub cancels: Notify,
     connected: AtomicBool,
     kinds: OnceLock<Vec<String>>,
+    channels: OnceLock<Vec<Channel>>,
+}
+
+/// A channel of a domain.
+#[derive(Debug, Clone)]
+pub struct Channel {
+    /// Part of a statement: a plain identifier.
+    pub name: &'static str,
+    /// What its notifications lead to.
+    pub wake: Wake,
+}
+
+/// What a notification leads to.
+#[derive(Debug, Clone)]
+pub enum Wake {
+    /// Somebody looks.
+    Look(Arc<Notify>),
+    /// Somebody looks at what the payload names; after a gap (None) at everything.
+    LookAt(UnboundedSender<Option<String>>),
+}
+
+impl Channel {
+    fn wake(&self, payload: Option<&str>) {
+        match &self.wake {
+            Wake::Look(notify) => notify.notify_one(),
+            // A closed receiver: the service is stopping.
+            Wake::LookAt(sender) => {
+                let _ = sender.send(payload.map(str::to_owned));
+            }
+        }
+    }
 }
 
 impl Wakeups {
@@ -44,6 +75,15 @@ impl Wakeups {
     /// From now on only jobs of these kinds are a reason to look.
     pub fn only_for(&self, kinds: Vec<String>) {
         let _ = self.kinds.set(kinds);
+    }
+
+    /// Channels of the domains, listened to besides those of the queue.
+    pub fn also_for(&self, channels: Vec<Channel>) {
+        let _ = self.channels.set(channels);
+    }
+
+    fn channels(&self) -> &[Channel] {
+        self.channels.get().map_or(&[], Vec::as_slice)
     }
 
     /// Whether jobs of this kind are looked for here; an empty one stands for any.
@@ -60,10 +100,13 @@ impl Wakeups {
             "kijko_jobs" if !self.concerns(payload) => {}
             "kijko_jobs" => self.jobs.notify_one(),
             "kijko_job_cancel" => self.cancels.notify_one(),
-            other => tracing::debug!(
-                channel = other,
-                "a notification on a channel that is not ours"
-            ),
+            other => match self.channels().iter().find(|one| one.name == other) {
+                Some(channel) => channel.wake(Some(payload)),
+                None => tracing::debug!(
+                    channel = other,
+                    "a notification on a channel that is not ours"
+                ),
+            },
         }
     }
 
@@ -71,6 +114,9 @@ impl Wakeups {
     fn look_at_everything(&self) {
         self.jobs.notify_one();
         self.cancels.notify_one();
+        for channel in self.channels() {
+            channel.wake(None);
+        }
     }
 }
 
@@ -123,12 +169,17 @@ impl Listener {
         }
         let (client, connection) = connect(&self.config).await?;
         let mut messages = std::pin::pin!(messages(connection));
-        let listening = client.batch_execute("listen kijko_jobs; listen kijko_job_cancel");
+        let mut listen = "listen kijko_jobs; listen kijko_job_cancel".to_owned();
+        for channel in self.wakeups.channels() {
+            listen.push_str("; listen ");
+            listen.push_str(channel.name);
+        }
+        let listening = client.batch_execute(&listen);
         drive(&mut messages, &self.wakeups, self.config.timeout, listening).await?;
         self.wakeups.connected.store(true, Ordering::Relaxed);
         self.wakeups.look_at_everything();
         backoff.reset();
-        tracing::info!("listening for jobs");
+        tracing::info!("listening");
         self.receive(&client, messages).await
     }
 

@@ -14,7 +14,7 @@ mod tls;
 pub use config::{DatabaseConfig, Tls};
 pub use error::{DbError, with_causes};
 pub use json::storable;
-pub use listener::{Listener, Wakeups};
+pub use listener::{Channel, Listener, Wake, Wakeups};
 pub use metrics::{DatabaseCheck, DatabaseSeries};
 pub use pool::{Db, PoolUse};
 pub use retry::retry_transient;
