@@ -12,7 +12,7 @@ make_secrets() {
     (
       umask 077
       local name
-      for name in ADMIN POSTGRES AUTHENTICATOR LOGIN SIDECAR; do
+      for name in ADMIN POSTGRES AUTHENTICATOR LOGIN SIDECAR REALTIME; do
         printf 'KIJKO_%s_PASSWORD=%s\n' "$name" "$(random_password)"
       done > "$file.new"
       mv "$file.new" "$file"
@@ -28,9 +28,10 @@ load_secrets() {
   # shellcheck source=/dev/null
   . "$SECRETS/passwords"
   # Never in the environment of what is started from here.
-  export -n KIJKO_{ADMIN,POSTGRES,AUTHENTICATOR,LOGIN,SIDECAR}_PASSWORD
+  export -n KIJKO_{ADMIN,POSTGRES,AUTHENTICATOR,LOGIN,SIDECAR,REALTIME}_PASSWORD
   DB_URL=postgres://postgres:$KIJKO_POSTGRES_PASSWORD@127.0.0.1:$DB_PORT/postgres
   ADMIN_DB_URL=postgres://supabase_admin:$KIJKO_ADMIN_PASSWORD@127.0.0.1:$DB_PORT/postgres
+  REALTIME_DB_URL=postgres://kijko_realtime:$KIJKO_REALTIME_PASSWORD@127.0.0.1:$DB_PORT/postgres
   SIDECAR_DB_URL=postgres://kijko_sidecar:$KIJKO_SIDECAR_PASSWORD@127.0.0.1:$DB_PORT/postgres
   if [ -f "$SECRETS/api_keys" ]; then
     # shellcheck source=/dev/null
@@ -91,7 +92,7 @@ log_checkpoints = off
 log_parameter_max_length = 0
 log_parameter_max_length_on_error = 0
 log_min_error_statement = panic
-kijko.trusted_session_users = 'authenticator'
+kijko.trusted_session_users = 'authenticator, kijko_realtime'
 kijko.trusted_proxies = '$TRUSTED_PROXIES'
 kijko.signing_key_file = '$SIGNING_KEY_FILE'
 kijko.seal_key_file = '$SEAL_KEY_FILE'
@@ -135,6 +136,7 @@ apply_platform() {
     printf '== %s\n' "${file#"$ROOT/"}"
     KIJKO_POSTGRES_PASSWORD=$KIJKO_POSTGRES_PASSWORD KIJKO_AUTHENTICATOR_PASSWORD=$KIJKO_AUTHENTICATOR_PASSWORD \
       KIJKO_LOGIN_PASSWORD=$KIJKO_LOGIN_PASSWORD KIJKO_SIDECAR_PASSWORD=$KIJKO_SIDECAR_PASSWORD \
+      KIJKO_REALTIME_PASSWORD=$KIJKO_REALTIME_PASSWORD \
       admin_psql --single-transaction -f "$file"
   done
   platform_hash "$PG_PREFIX" > "$KIJKO_HOME/applied"
