@@ -5,6 +5,7 @@
 # into a copy: nothing is written into /usr, no root is needed, and two checkouts do not meet.
 BUILD_PREFIX=${KIJKO_BUILD_PREFIX:-$ROOT/target/pgsql}
 SIDECAR_BINARY=$ROOT/target/release/kijko-sidecar
+REALTIME_BINARY=$ROOT/target/release/kijko-realtime
 
 # copy_postgres PREFIX: done once, and again when Debian brings another minor version.
 copy_postgres() {
@@ -61,6 +62,7 @@ install_extension() {
   cp -a "$BUILD_PREFIX/.extension" "$stamp"
 }
 
-build_sidecar() {
-  (cd "$ROOT" && cargo build --release --package kijko-sidecar)
+# Together, so that what they share is compiled once.
+build_programs() {
+  (cd "$ROOT" && cargo build --release --package kijko-sidecar --package kijko-realtime)
 }

@@ -38,6 +38,8 @@ load_ports() {
   REST_ADMIN_PORT=$((API_PORT + 13))
   LOGIN_ADMIN_PORT=$((API_PORT + 14))
   SIDECAR_OPERATORS_PORT=$((API_PORT + 15))
+  REALTIME_PORT=$((API_PORT + 16))
+  REALTIME_OPERATORS_PORT=$((API_PORT + 17))
   PUBLIC_URL=${KIJKO_PUBLIC_URL:-http://127.0.0.1:$API_PORT}
   load_login_settings
   # Read by the database and by Caddy, which separates by blanks alone.

@@ -1,17 +1,17 @@
 # Everything that runs beside Postgres: started, watched, stopped. One pid file each. Sourced by ./kijko.
 # shellcheck shell=bash
 
-SERVICES=(rest login sidecar caddy)
+SERVICES=(rest login sidecar realtime caddy)
 
 # How long each log was when its service was started from here: what is behind that is about this start.
 declare -A LOG_STARTS=()
 
-# start_service NAME command…: in a session of its own, so that Ctrl-C in the terminal does not reach it. Only the sidecar
-# sees the environment of ./kijko, for its settings and the keys of vendors.
+# start_service NAME command…: in a session of its own, so that Ctrl-C in the terminal does not reach it. Only ours
+# see the environment of ./kijko, for its settings and the keys of vendors.
 start_service() {
   local name=$1 prefix=("${AS_BARE_OS_USER[@]}")
   shift
-  [ "$name" != sidecar ] || prefix=("${AS_OS_USER[@]}")
+  [[ $name != sidecar && $name != realtime ]] || prefix=("${AS_OS_USER[@]}")
   LOG_STARTS[$name]=$(stat -c %s "$LOGS/$name.log" 2> /dev/null || echo 0)
   "${prefix[@]}" setsid "$@" >> "$LOGS/$name.log" 2>&1 < /dev/null &
   local pid=$!
@@ -136,6 +136,14 @@ start_sidecar() {
     start_service sidecar "$KIJKO_HOME/bin/kijko-sidecar"
 }
 
+start_realtime() {
+  install_binary kijko-realtime "$REALTIME_BINARY"
+  DATABASE_URL="$REALTIME_DB_URL?sslmode=disable" \
+    KIJKO_REALTIME_BIND=127.0.0.1:$REALTIME_PORT \
+    KIJKO_REALTIME_OPERATORS_BIND=127.0.0.1:$REALTIME_OPERATORS_PORT \
+    start_service realtime "$KIJKO_HOME/bin/kijko-realtime"
+}
+
 start_caddy() {
   start_service caddy env \
     KIJKO_SITE="http://:$API_PORT" \
@@ -143,6 +151,7 @@ start_caddy() {
     KIJKO_REST_UPSTREAM="127.0.0.1:$REST_PORT" \
     KIJKO_LOGIN_UPSTREAM="127.0.0.1:$LOGIN_PORT" \
     KIJKO_SIDECAR_UPSTREAM="127.0.0.1:$SIDECAR_PORT" \
+    KIJKO_REALTIME_UPSTREAM="127.0.0.1:$REALTIME_PORT" \
     KIJKO_TRUSTED_PROXIES="$TRUSTED_PROXIES" \
     caddy run --config "$KIJKO_HOME/Caddyfile" --adapter caddyfile
 }
@@ -158,6 +167,7 @@ health_url() {
     rest) echo "http://127.0.0.1:$REST_ADMIN_PORT/ready" ;;
     login) echo "http://127.0.0.1:$LOGIN_ADMIN_PORT/ready" ;;
     sidecar) echo "http://127.0.0.1:$SIDECAR_OPERATORS_PORT/ready" ;;
+    realtime) echo "http://127.0.0.1:$REALTIME_OPERATORS_PORT/ready" ;;
     caddy) echo "http://127.0.0.1:$API_PORT/health" ;;
   esac
 }
@@ -194,7 +204,7 @@ await_service() {
 refuse_busy_port() {
   local name=$1 port=$2 variable=$3
   (exec 3<> "/dev/tcp/127.0.0.1/$port") 2> /dev/null || return 0
-  fail "port $port ($name) is in use by another program. Set $variable to a free port and try again (the internal ports are the API port plus 10 to 15)."
+  fail "port $port ($name) is in use by another program. Set $variable to a free port and try again (the internal ports are the API port plus 10 to 17)."
 }
 
 service_port() {
@@ -203,6 +213,7 @@ service_port() {
     rest) echo "$REST_PORT" ;;
     login) echo "$LOGIN_PORT" ;;
     sidecar) echo "$SIDECAR_PORT" ;;
+    realtime) echo "$REALTIME_PORT" ;;
     caddy) echo "$API_PORT" ;;
   esac
 }
@@ -212,6 +223,7 @@ service_version() {
     postgres) "$PG_BIN/postgres" --version | cut -d' ' -f3 ;;
     rest | login) "$(postgrest_binary)" --version | cut -d' ' -f2 ;;
     sidecar) "$KIJKO_HOME/bin/kijko-sidecar" --version 2> /dev/null | cut -d' ' -f2 ;;
+    realtime) "$KIJKO_HOME/bin/kijko-realtime" --version 2> /dev/null | cut -d' ' -f2 ;;
     caddy) caddy version | cut -d' ' -f1 ;;
   esac
 }

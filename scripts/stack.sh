@@ -27,7 +27,7 @@ build_all() {
   if ! extension_is_current; then
     step "the extension (minutes the first time)" "the compiler's message above says what is wrong" build_extension
   fi
-  step "the sidecar" "the compiler's message above says what is wrong" build_sidecar
+  step "the sidecar and the realtime service" "the compiler's message above says what is wrong" build_programs
 }
 
 bring_up_database() {
@@ -88,6 +88,7 @@ bring_up_services() {
     start_rotation
   fi
   if [ -f "$KIJKO_HOME/bin/kijko-sidecar" ] && ! cmp -s "$SIDECAR_BINARY" "$KIJKO_HOME/bin/kijko-sidecar"; then stop_service sidecar; fi
+  if [ -f "$KIJKO_HOME/bin/kijko-realtime" ] && ! cmp -s "$REALTIME_BINARY" "$KIJKO_HOME/bin/kijko-realtime"; then stop_service realtime; fi
   for name in "${SERVICES[@]}"; do
     service_pid "$name" > /dev/null && continue
     STARTED_SERVICES+=("$name")
@@ -119,7 +120,7 @@ interrupted() {
 
 stop_services() {
   local name
-  for name in caddy sidecar login rest rotation; do stop_service "$name"; done
+  for name in caddy realtime sidecar login rest rotation; do stop_service "$name"; done
 }
 
 refuse_unreachable_home() {

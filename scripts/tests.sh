@@ -95,7 +95,7 @@ stop_test_stack() {
 free_port_range() {
   local base offset
   for ((base = 20000 + RANDOM % 10000; base < 32000; base += 20)); do
-    for offset in 0 1 10 11 12 13 14 15; do
+    for offset in 0 1 10 11 12 13 14 15 16 17; do
       ! (exec 3<> "/dev/tcp/127.0.0.1/$((base + offset))") 2> /dev/null || continue 2
     done
     echo "$base"
@@ -167,7 +167,7 @@ second_push_changes_nothing() {
 # The worker's own role for what it does, the superuser for what the tests arrange.
 test_sidecar() {
   KIJKO_TEST_DATABASE_URL="$(TEST_SECRET=SIDECAR test_role_url kijko_sidecar)" KIJKO_TEST_ADMIN_DATABASE_URL=$ADMIN_DB_URL \
-    cargo test --release --package kijko-core --package kijko-sidecar
+    cargo test --release --package kijko-core --package kijko-sidecar --package kijko-realtime
 }
 
 test_role_url() {

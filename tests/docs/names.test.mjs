@@ -178,11 +178,13 @@ test('roles: those of the architecture exist', async () => {
 
 const rust = () => files('sidecar/src/*.rs', 'services/*/src/*.rs').map((file) => ({ file, text: read(file).split('#[cfg(test)]')[0] }));
 
-test('sidecar: the settings that it reads', () => {
+test('sidecar and realtime: the settings that they read', () => {
   const reads = rust().flatMap(({ text }) =>
     [...text.matchAll(/\b\w+\.(?:text|parsed|number|seconds|millis|flag)\(\s*"([A-Z][A-Z0-9_]+)"/g)].map(([, name]) => name),
   );
-  const documented = cells('docs/reference/settings.md', 'Sidecar').flatMap(([name]) => namesOf(name));
+  const documented = ['Sidecar', 'Realtime']
+    .flatMap((part) => cells('docs/reference/settings.md', part))
+    .flatMap(([name]) => namesOf(name));
   assert.ok(reads.length >= 15);
   assert.deepEqual(
     reads.filter((name) => !documented.includes(name)),
@@ -190,12 +192,16 @@ test('sidecar: the settings that it reads', () => {
   );
 });
 
-test('sidecar: its routes, and that Caddy passes on the public ones', () => {
+const isRealtime = (file) => file.startsWith('services/realtime/');
+
+test('sidecar and realtime: their routes, and that Caddy passes on the public ones', () => {
   const routed = rust()
     .filter(({ file }) => !/tests?\.rs$/.test(file))
-    .flatMap(({ text }) => [...text.matchAll(/\.route\(\s*"(\/[^"]*)"/g)].map(([, path]) => path));
-  const endpoints = cells('docs/operations/sidecar.md', 'Endpoints').flatMap(([audience, path]) =>
-    namesOf(path).map((name) => ({ audience, path: name.replace(/^[A-Z]+ /, '') })),
+    .flatMap(({ file, text }) =>
+      [...text.matchAll(/\.route\(\s*"(\/[^"]*)"/g)].map(([, path]) => (isRealtime(file) ? `/realtime/v1${path}` : path)),
+    );
+  const endpoints = [...cells('docs/operations/sidecar.md', 'Endpoints'), ...cells('docs/operations/realtime.md', 'Endpoints')].flatMap(
+    ([audience, path]) => namesOf(path).map((name) => ({ audience, path: name.replace(/^[A-Z]+ /, '') })),
   );
   assert.ok(routed.length >= 4);
   assert.deepEqual(

@@ -1,0 +1,234 @@
+//! Who a token or an API key names, and what policies let them do: Postgres answers both.
+
+use std::sync::Arc;
+
+use kijko_core::db::{Db, DbError};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+/// A caller whose token or API key was verified.
+#[derive(Debug)]
+pub struct Caller {
+    /// The token or key, to recognize the same one and to ask again.
+    pub token: Box<str>,
+    /// What policies see of the request.
+    pub headers: Arc<Value>,
+    /// The token's claims.
+    pub claims: Value,
+    /// Its role: anon, authenticated or service_role.
+    pub role: Box<str>,
+    /// When the token ends, in seconds since 1970. Keys end when they are revoked.
+    pub expires: Option<i64>,
+    /// The user, or the owner of a personal key.
+    pub user: Option<Uuid>,
+    /// The session of the token.
+    pub session: Option<Uuid>,
+    /// The API key.
+    pub api_key: Option<Uuid>,
+    /// The caller's organizations when it was asked.
+    pub organizations: Vec<Uuid>,
+    /// The client's network: an IPv4 address, or the /64 of an IPv6 address.
+    pub network: Option<Box<str>>,
+}
+
+impl Caller {
+    /// Whether policies do not hold for it.
+    fn passes_policies(&self) -> bool {
+        self.role.as_ref() == "service_role"
+    }
+
+    /// What a change of access can name: the user, the session, the key and the organizations.
+    pub fn subjects(&self) -> impl Iterator<Item = Uuid> {
+        let own = [self.user, self.session, self.api_key];
+        own.into_iter()
+            .flatten()
+            .chain(self.organizations.iter().copied())
+    }
+}
+
+/// What a caller may do on a channel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Receive broadcasts.
+    pub read_broadcast: bool,
+    /// Receive presence.
+    pub read_presence: bool,
+    /// Send broadcasts.
+    pub write_broadcast: bool,
+    /// Be present.
+    pub write_presence: bool,
+}
+
+impl Grants {
+    /// Everything: public channels, and the service key.
+    pub const ALL: Self = Self {
+        read_broadcast: true,
+        read_presence: true,
+        write_broadcast: true,
+        write_presence: true,
+    };
+
+    /// Whether the caller may join.
+    pub fn may_join(self) -> bool {
+        self.read_broadcast || self.read_presence
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorizeError {
+    /// The token or key is not valid; the text is `Code: why`.
+    #[error("{0}")]
+    NotIdentified(String),
+    /// A policy raised an error.
+    #[error("RlsPolicyError: a policy on realtime.messages failed: {0}")]
+    Policy(String),
+    /// The database does not answer.
+    #[error("DatabaseUnavailable: the database does not answer; try again later")]
+    Database(#[from] DbError),
+}
+
+/// Asks Postgres. Many sockets that join at once wait here for their turn, so that the reader of messages finds a connection.
+#[derive(Debug, Clone)]
+pub struct Authorizer {
+    db: Db,
+    turns: Arc<Semaphore>,
+}
+
+#[derive(Deserialize)]
+struct Identity {
+    problem: Option<String>,
+    #[serde(default)]
+    role: String,
+    #[serde(default)]
+    claims: Value,
+    expires: Option<f64>,
+    session_id: Option<Value>,
+    user_id: Option<Uuid>,
+    api_key_id: Option<Uuid>,
+    #[serde(default)]
+    org_ids: Vec<Uuid>,
+    network: Option<Box<str>>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    ended: bool,
+    #[serde(default)]
+    read: Vec<String>,
+    #[serde(default)]
+    write: Vec<String>,
+    problem: Option<String>,
+}
+
+/// Connections that joins leave to the other parts.
+const SPARE_CONNECTIONS: usize = 2;
+
+impl Authorizer {
+    /// By this pool.
+    pub fn new(db: Db) -> Self {
+        let turns = db.pool_use().max.saturating_sub(SPARE_CONNECTIONS).max(1);
+        Self {
+            db,
+            turns: Arc::new(Semaphore::new(turns)),
+        }
+    }
+
+    /// Whom a token or an API key names. It must be valid now, and its session must not have ended.
+    pub async fn identify(
+        &self,
+        token: &str,
+        headers: Arc<Value>,
+    ) -> Result<Arc<Caller>, AuthorizeError> {
+        let _turn = self.turns.acquire().await;
+        let answer: Value = self
+            .db
+            .scalar(
+                "select realtime_service.identify($1, $2)",
+                &[&token, &*headers],
+            )
+            .await?;
+        let identity: Identity = read(answer)?;
+        if let Some(problem) = identity.problem {
+            return Err(AuthorizeError::NotIdentified(problem));
+        }
+        if !matches!(
+            &identity.role[..],
+            "anon" | "authenticated" | "service_role"
+        ) {
+            return Err(AuthorizeError::NotIdentified(
+                "InvalidJWTToken: the role of the token is not served".to_owned(),
+            ));
+        }
+        let session = identity.session_id.as_ref().and_then(Value::as_str);
+        Ok(Arc::new(Caller {
+            token: token.into(),
+            headers,
+            claims: identity.claims,
+            role: identity.role.into(),
+            expires: identity.expires.map(|at| at as i64),
+            user: identity.user_id,
+            session: session.and_then(|id| id.parse().ok()),
+            api_key: identity.api_key_id,
+            organizations: identity.org_ids,
+            network: identity.network,
+        }))
+    }
+
+    /// What a caller may do on a private channel.
+    pub async fn authorize(&self, caller: &Caller, topic: &str) -> Result<Grants, AuthorizeError> {
+        if caller.passes_policies() {
+            return Ok(Grants::ALL);
+        }
+        let _turn = self.turns.acquire().await;
+        let answer: Value = self
+            .db
+            .scalar(
+                "select realtime_service.authorize($1, $2, $3, $4, $5)",
+                &[
+                    &&*caller.role,
+                    &caller.claims,
+                    &caller.api_key,
+                    &*caller.headers,
+                    &topic,
+                ],
+            )
+            .await?;
+        let answer: Answer = read(answer)?;
+        if answer.ended {
+            return Err(AuthorizeError::NotIdentified(
+                "SessionEnded: the session or the API key is no longer valid".to_owned(),
+            ));
+        }
+        if let Some(problem) = answer.problem {
+            return Err(AuthorizeError::Policy(problem));
+        }
+        let has = |list: &[String], extension: &str| list.iter().any(|name| name == extension);
+        Ok(Grants {
+            read_broadcast: has(&answer.read, "broadcast"),
+            read_presence: has(&answer.read, "presence"),
+            write_broadcast: has(&answer.write, "broadcast"),
+            write_presence: has(&answer.write, "presence"),
+        })
+    }
+}
+
+fn read<T: for<'a> Deserialize<'a>>(answer: Value) -> Result<T, DbError> {
+    serde_json::from_value(answer).map_err(|error| DbError::Unexpected(error.to_string()))
+}
+
+/// What policies see of a request: no header that can hold a secret.
+pub fn visible_headers(headers: &axum::http::HeaderMap) -> Arc<Value> {
+    let names = ["origin", "user-agent", "x-forwarded-for"];
+    let visible: Map<_, _> = names
+        .into_iter()
+        .filter_map(|name| {
+            let value = headers.get(name)?.to_str().ok()?;
+            Some((name.to_owned(), Value::from(value)))
+        })
+        .collect();
+    Arc::new(Value::Object(visible))
+}

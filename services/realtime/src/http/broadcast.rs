@@ -1,0 +1,112 @@
+//! `channel.send()` without a joined socket, `channel.httpSend()`, and programs without a socket.
+
+use std::{collections::HashMap, sync::Arc};
+
+use axum::{
+    body::Bytes,
+    extract::{Path, Query, State},
+    http::{HeaderMap, StatusCode, header},
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    caller::{count, grants, of_request},
+    refusal::Refusal,
+};
+use crate::{
+    hub::TopicKey,
+    protocol::{Body, Broadcast},
+    socket::Service,
+};
+
+#[derive(Deserialize)]
+struct Batch {
+    messages: Vec<Message>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    topic: String,
+    event: String,
+    payload: Box<RawValue>,
+    #[serde(default)]
+    private: bool,
+}
+
+/// Messages to private channels that the caller may not write to are left out, as upstream.
+pub async fn batch(
+    State(service): State<Arc<Service>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<StatusCode, Refusal> {
+    let caller = of_request(&service, &headers, None).await?;
+    let Batch { messages } =
+        serde_json::from_slice(&body).map_err(|error| Refusal::Invalid(error.to_string()))?;
+    let most = service.limits.message_bytes;
+    if messages.iter().any(|one| one.payload.get().len() > most) {
+        return Err(Refusal::TooLarge);
+    }
+    let mut asked = HashMap::new();
+    for message in messages {
+        count(&service, &caller)?;
+        let key = TopicKey::new(&message.topic, message.private);
+        let allowed = match asked.get(&key) {
+            Some(allowed) => *allowed,
+            None => {
+                let allowed = grants(&service, &caller, &key).await?.write_broadcast;
+                asked.insert(key.clone(), allowed);
+                allowed
+            }
+        };
+        match allowed {
+            true => send(&service, &key, message.event, Body::Json(message.payload)),
+            false => service.series.refused("broadcast"),
+        }
+    }
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// The query of one message.
+#[derive(Deserialize)]
+pub struct Options {
+    #[serde(default)]
+    private: bool,
+}
+
+/// One message, whose body is the payload.
+pub async fn one(
+    State(service): State<Arc<Service>>,
+    Path((topic, event)): Path<(String, String)>,
+    Query(options): Query<Options>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<StatusCode, Refusal> {
+    let caller = of_request(&service, &headers, None).await?;
+    count(&service, &caller)?;
+    if body.len() > service.limits.message_bytes {
+        return Err(Refusal::TooLarge);
+    }
+    let key = TopicKey::new(&topic, options.private);
+    if !grants(&service, &caller, &key).await?.write_broadcast {
+        service.series.refused("broadcast");
+        return Err(Refusal::Forbidden(None));
+    }
+    let are_bytes = headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/octet-stream"));
+    let body = match are_bytes {
+        true => Body::Bytes(body),
+        false => Body::Json(
+            serde_json::from_slice(&body).map_err(|error| Refusal::Invalid(error.to_string()))?,
+        ),
+    };
+    send(&service, &key, event, body);
+    Ok(StatusCode::ACCEPTED)
+}
+
+fn send(service: &Service, key: &TopicKey, event: String, body: Body) {
+    service.series.received.inc();
+    let message = Arc::new(Broadcast::new(&key.name, event, body, None));
+    service.hub.broadcast_everywhere(key, &message, None);
+}

@@ -1,0 +1,151 @@
+//! One topic: its members and who is present.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex},
+};
+
+use axum::extract::ws::Message;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{
+    lock,
+    member::{Member, MemberId},
+    outbox::Outgoing,
+    presence::{Diff, Meta, Presence},
+};
+use crate::protocol::{Broadcast, Frame, Version, socket_topic};
+
+/// One topic.
+#[derive(Debug, Default)]
+pub struct Topic {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    members: HashMap<MemberId, Member>,
+    presence: Presence,
+}
+
+impl Topic {
+    pub(super) fn add(&self, member: Member) {
+        lock(&self.state).members.insert(member.id, member);
+    }
+
+    /// Removes a member. Whether it was present.
+    pub(super) fn remove(&self, name: &str, id: MemberId) -> bool {
+        lock(&self.state).members.remove(&id);
+        self.untrack(name, id)
+    }
+
+    /// Whether nobody is left, here or, by presence, elsewhere.
+    pub(super) fn is_empty(&self) -> bool {
+        let state = lock(&self.state);
+        state.members.is_empty() && state.presence.is_empty()
+    }
+
+    /// Sends to every member but `except`.
+    pub(super) fn broadcast(&self, message: &Arc<Broadcast>, except: Option<MemberId>) -> usize {
+        let mut state = lock(&self.state);
+        let mut sent = 0;
+        for member in state.members.values_mut() {
+            if member.hears_broadcasts && Some(member.id) != except {
+                member.deliver(message);
+                sent += 1;
+            }
+        }
+        sent
+    }
+
+    /// The replay to a member has ended.
+    pub(super) fn end_replay(&self, id: MemberId, replayed: HashSet<Uuid>, look: u64) {
+        if let Some(member) = lock(&self.state).members.get_mut(&id) {
+            member.end_replay(replayed, look);
+        }
+    }
+
+    /// Sends a member who is present, also when nobody is: the client holds differences back until it arrives.
+    pub fn send_presence_state(&self, name: &str, id: MemberId) {
+        let state = lock(&self.state);
+        if let Some(member) = state.members.get(&id)
+            && member.hears_presence
+        {
+            member.send_event(name, "presence_state", state.presence.state());
+        }
+    }
+
+    /// Makes a member of this instance present with this payload, and notifies the others. None when nothing changed.
+    pub(super) fn track(
+        &self,
+        name: &str,
+        id: MemberId,
+        key: &str,
+        payload: &Value,
+    ) -> Option<Meta> {
+        let mut state = lock(&self.state);
+        if !state.members.contains_key(&id) {
+            return None;
+        }
+        let (meta, diff) = state.presence.track(id, key, payload)?;
+        state.announce(name, &diff);
+        Some(meta)
+    }
+
+    /// Makes a member of another instance present.
+    pub(super) fn track_remote(&self, name: &str, id: MemberId, meta: Meta) {
+        let mut state = lock(&self.state);
+        let diff = state.presence.put(id, meta);
+        state.announce(name, &diff);
+    }
+
+    /// Ends a member's presence, and notifies the others. Whether it was present.
+    pub(super) fn untrack(&self, name: &str, id: MemberId) -> bool {
+        let mut state = lock(&self.state);
+        let diff = state.presence.leave(id);
+        if let Some(diff) = &diff {
+            state.announce(name, diff);
+        }
+        diff.is_some()
+    }
+
+    /// Everybody present whom `wanted` picks.
+    pub(super) fn present(&self, wanted: impl Fn(MemberId) -> bool) -> Vec<(MemberId, Meta)> {
+        lock(&self.state).presence.all(wanted)
+    }
+
+    /// What policies let a member receive from now on.
+    pub fn set_hearing(&self, id: MemberId, broadcasts: bool, presence: bool) {
+        if let Some(member) = lock(&self.state).members.get_mut(&id) {
+            member.hears_broadcasts = broadcasts;
+            member.hears_presence = presence;
+        }
+    }
+}
+
+impl State {
+    /// One frame for each serializer, however many members: without a join reference, which clients take as their own.
+    fn announce(&self, name: &str, diff: &Diff) {
+        let payload = json!({ "joins": diff.joins, "leaves": diff.leaves });
+        let topic = socket_topic(name);
+        let encode = |version| {
+            let frame = Frame {
+                join_ref: None,
+                reference: None,
+                topic: &topic,
+                event: "presence_diff",
+                payload: payload.clone(),
+            };
+            frame.encode(version)
+        };
+        let (mut v1, mut v2): (Option<Message>, Option<Message>) = (None, None);
+        for member in self.members.values().filter(|member| member.hears_presence) {
+            let encoded = match member.version {
+                Version::V1 => v1.get_or_insert_with(|| encode(Version::V1)),
+                Version::V2 => v2.get_or_insert_with(|| encode(Version::V2)),
+            };
+            member.outbox.send(Outgoing::Frame(encoded.clone()));
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! One socket: reads its messages and keeps its channels. What each message does is in `join`, `messages` and `token`.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::extract::ws::{Message, WebSocket};
+use futures_util::{StreamExt, stream::SplitStream};
+use serde_json::json;
+use tokio::sync::{Notify, oneshot};
+
+use super::{
+    Service,
+    channel::Channel,
+    rate::Bucket,
+    reply::{ReplyTo, now},
+    slots::Slot,
+    writer::{self, Farewell},
+};
+use crate::{
+    authorize::Caller,
+    hub::{MemberId, Outbox},
+    protocol::{Incoming, Received, Reply, Version},
+};
+
+const STOPPING: Farewell = Farewell::new(1012, "the service restarts");
+const IDLE: Farewell = Farewell::new(4000, "no heartbeat");
+const MALFORMED: Farewell = Farewell::new(1003, "a message is not what the serializer writes");
+const ENDED: Farewell = Farewell::new(4401, "Unauthorized: the session or the API key has ended");
+/// Nothing expires at this time.
+const FAR: Duration = Duration::from_secs(86_400);
+
+/// Serves a socket until either side closes it.
+pub async fn run(
+    service: Arc<Service>,
+    socket: WebSocket,
+    version: Version,
+    caller: Arc<Caller>,
+    slots: Vec<Slot>,
+) {
+    let (sink, stream) = socket.split();
+    let (outbox, inbox) = Outbox::new(service.limits.backlog);
+    let (say, farewell) = oneshot::channel();
+    let mut connection = Connection::new(service.clone(), version, caller, slots, outbox.clone());
+    let writing = writer::write(sink, inbox, outbox, version, &service.series, farewell);
+    let reading = async {
+        if let Some(last) = connection.read(stream).await {
+            let _ = say.send(last);
+            // The writer ends the socket.
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = writing => {}
+        () = reading => {}
+    }
+    connection.leave_all();
+}
+
+pub(super) struct Connection {
+    pub id: u64,
+    pub service: Arc<Service>,
+    pub version: Version,
+    /// Whose key opened the socket: of channels that join without a token of their own.
+    pub caller: Arc<Caller>,
+    pub outbox: Outbox,
+    pub channels: HashMap<String, Channel>,
+    pub slots: Vec<Slot>,
+    pub presence_rate: Bucket,
+    message_rate: Bucket,
+    recheck: Arc<Notify>,
+    joins: u64,
+}
+
+impl Connection {
+    fn new(
+        service: Arc<Service>,
+        version: Version,
+        caller: Arc<Caller>,
+        slots: Vec<Slot>,
+        outbox: Outbox,
+    ) -> Self {
+        let now = Instant::now();
+        let connection = Self {
+            id: service.next_connection(),
+            message_rate: Bucket::new(service.limits.messages_per_second, now),
+            presence_rate: Bucket::new(service.limits.presence_per_second, now),
+            service,
+            version,
+            caller,
+            outbox,
+            channels: HashMap::new(),
+            slots,
+            recheck: Arc::default(),
+            joins: 0,
+        };
+        connection.note_subjects();
+        connection
+    }
+
+    /// Reads until the client goes (None) or is to be sent away.
+    async fn read(&mut self, mut stream: SplitStream<WebSocket>) -> Option<Farewell> {
+        let (stop, recheck) = (self.service.stop.clone(), self.recheck.clone());
+        loop {
+            let expiry = self.until_expiry();
+            let message = tokio::select! {
+                message = tokio::time::timeout(self.service.limits.idle, stream.next()) => message,
+                () = tokio::time::sleep(expiry) => {
+                    self.end_expired();
+                    continue;
+                }
+                () = recheck.notified() => match self.ask_again().await {
+                    true => continue,
+                    false => return Some(ENDED),
+                },
+                () = stop.cancelled() => {
+                    tokio::time::sleep(self.service.drain_delay(self.id)).await;
+                    return Some(STOPPING);
+                }
+            };
+            let incoming = match message {
+                Err(_) => return Some(IDLE),
+                Ok(None | Some(Err(_)) | Some(Ok(Message::Close(_)))) => return None,
+                Ok(Some(Ok(Message::Text(text)))) => Incoming::from_text(self.version, &text),
+                Ok(Some(Ok(Message::Binary(frame)))) => Incoming::from_binary(&frame),
+                Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => continue,
+            };
+            let Ok(incoming) = incoming else {
+                self.service.series.refused("malformed");
+                return Some(MALFORMED);
+            };
+            self.service.series.received.inc();
+            self.handle(incoming).await;
+        }
+    }
+
+    async fn handle(&mut self, message: Incoming) {
+        let Incoming {
+            join_ref,
+            reference,
+            topic,
+            received,
+        } = message;
+        let to = ReplyTo {
+            join_ref,
+            reference,
+            topic,
+        };
+        let is_free = matches!(received, Received::Heartbeat | Received::Leave);
+        if !is_free && !self.message_rate.take(Instant::now()) {
+            self.service.series.refused("rate");
+            self.refuse(
+                &to,
+                "MessagePerSecondRateLimitReached: too many messages per second",
+            );
+            return;
+        }
+        match received {
+            Received::Heartbeat => self.reply(&to, Reply::Ok(json!({}))),
+            Received::Join(payload) => self.join(to, *payload).await,
+            Received::Leave => self.leave(&to),
+            Received::AccessToken(token) => self.access_token(&to.topic, token).await,
+            Received::Broadcast { event, body } => self.broadcast(&to, event, body),
+            Received::Track(payload) => self.track(&to, Some(&payload)),
+            Received::Untrack => self.track(&to, None),
+            Received::Unknown(event) => self.refuse(&to, format!("UnknownEvent: {event}")),
+        }
+    }
+
+    fn leave(&mut self, to: &ReplyTo) {
+        let left = self.remove(&to.topic);
+        self.reply(to, Reply::Ok(json!({})));
+        if let Some(channel) = left {
+            self.event(&to.topic, &channel, "phx_close", json!({}));
+        }
+    }
+
+    /// A later join of the same topic closes the earlier one.
+    pub fn close(&mut self, topic: &str) {
+        if let Some(channel) = self.remove(topic) {
+            self.event(topic, &channel, "phx_close", json!({}));
+        }
+    }
+
+    /// Ends a channel, and says why. After `phx_error` a client joins again; after `phx_close` it does not.
+    pub fn end(&mut self, topic: &str, event: &str, message: &str) {
+        if let Some(channel) = self.remove(topic) {
+            self.system(topic, &channel, "error", message);
+            self.event(topic, &channel, event, json!({}));
+        }
+    }
+
+    fn remove(&mut self, topic: &str) -> Option<Channel> {
+        let channel = self.channels.remove(topic)?;
+        for membership in &channel.memberships {
+            self.service.hub.leave(&membership.key, membership.id);
+        }
+        self.service.series.channels.dec();
+        Some(channel)
+    }
+
+    fn leave_all(&mut self) {
+        let topics: Vec<_> = self.channels.keys().cloned().collect();
+        for topic in topics {
+            self.remove(&topic);
+        }
+        self.service.access.remove(self.id);
+    }
+
+    pub fn next_member(&mut self) -> MemberId {
+        self.joins += 1;
+        MemberId {
+            socket: self.id,
+            join: self.joins,
+        }
+    }
+
+    /// Whom a change of access must name, so that this socket asks again.
+    pub fn note_subjects(&self) {
+        let mut subjects: Vec<_> = self.caller.subjects().collect();
+        for channel in self.channels.values() {
+            subjects.extend(channel.caller.subjects());
+        }
+        subjects.sort_unstable();
+        subjects.dedup();
+        self.service.access.set(self.id, subjects, &self.recheck);
+    }
+
+    fn until_expiry(&self) -> Duration {
+        let now = now();
+        let ends = self
+            .channels
+            .values()
+            .filter_map(|channel| channel.caller.expires);
+        ends.min().map_or(FAR, |end| {
+            let seconds = u64::try_from(end.saturating_sub(now)).unwrap_or(0);
+            Duration::from_secs(seconds).min(FAR)
+        })
+    }
+}

@@ -1,0 +1,98 @@
+//! Broadcasts and presence from a client.
+
+use std::{sync::Arc, time::Instant};
+
+use serde_json::{Value, json};
+
+use super::{channel::Membership, connection::Connection, reply::ReplyTo};
+use crate::protocol::{Body, Broadcast, Reply};
+
+impl Connection {
+    /// As upstream, a client that did not ask for answers gets none, also when it is refused.
+    pub(super) fn broadcast(&self, to: &ReplyTo, event: String, body: Body) {
+        let Some(channel) = self.channels.get(&to.topic) else {
+            return self.refuse(to, "NotJoined: the channel is not joined");
+        };
+        let sent = match channel.only() {
+            Some(membership) => self.send_broadcast(membership, channel.own, event, body),
+            None => Err(READ_ONLY.to_owned()),
+        };
+        match sent {
+            Ok(()) if channel.ack => self.reply(to, Reply::Ok(json!({}))),
+            Ok(()) => {}
+            Err(reason) => {
+                self.service.series.refused("broadcast");
+                if channel.ack {
+                    self.refuse(to, reason);
+                }
+            }
+        }
+    }
+
+    fn send_broadcast(
+        &self,
+        membership: &Membership,
+        own: bool,
+        event: String,
+        body: Body,
+    ) -> Result<(), String> {
+        if !membership.grants.write_broadcast {
+            return Err(no_write(&membership.key.name));
+        }
+        if body.len() > self.service.limits.message_bytes {
+            return Err("payload_size_exceeded".to_owned());
+        }
+        let key = &membership.key;
+        let message = Arc::new(Broadcast::new(&key.name, event, body, None));
+        let except = (!own).then_some(membership.id);
+        self.service.hub.broadcast_everywhere(key, &message, except);
+        Ok(())
+    }
+
+    /// Comes (with a payload) or goes. A client that changes its presence too often is refused; upstream closes the channel.
+    pub(super) fn track(&mut self, to: &ReplyTo, payload: Option<&Value>) {
+        let allowed = payload.is_none() || self.presence_rate.take(Instant::now());
+        let Some(channel) = self.channels.get_mut(&to.topic) else {
+            return self.refuse(to, "NotJoined: the channel is not joined");
+        };
+        let Some(membership) = channel.memberships.first().filter(|_| !channel.is_me) else {
+            return self.refuse(to, READ_ONLY);
+        };
+        let name = &membership.key.name;
+        let fits = payload
+            .is_none_or(|payload| payload.to_string().len() <= self.service.limits.message_bytes);
+        let refusal = if !allowed {
+            Some("ClientPresenceRateLimitReached: too many presence messages".to_owned())
+        } else if !membership.grants.write_presence {
+            Some(no_write(name))
+        } else if !fits {
+            Some("payload_size_exceeded".to_owned())
+        } else {
+            None
+        };
+        if let Some(reason) = refusal {
+            self.service.series.refused("presence");
+            return self.refuse(to, reason);
+        }
+        let (hub, topic, id) = (&self.service.hub, &membership.topic, membership.id);
+        match payload {
+            Some(payload) => {
+                // Who tracks without having asked for presence gets it from then on.
+                if !channel.wants_presence && membership.grants.read_presence {
+                    topic.set_hearing(id, membership.grants.read_broadcast, true);
+                    topic.send_presence_state(name, id);
+                    channel.wants_presence = true;
+                }
+                hub.track(&membership.key, topic, id, &channel.presence_key, payload);
+            }
+            None => hub.untrack(&membership.key, topic, id),
+        }
+        self.reply(to, Reply::Ok(json!({})));
+    }
+}
+
+const READ_ONLY: &str = "Unauthorized: me only receives; send to a topic of your own";
+
+fn no_write(topic: &str) -> String {
+    format!("Unauthorized: You do not have permissions to write to this Channel topic: {topic}")
+}

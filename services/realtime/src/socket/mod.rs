@@ -1,0 +1,147 @@
+//! WebSockets: `/realtime/v1/websocket`.
+
+mod channel;
+mod connection;
+mod join;
+mod messages;
+mod rate;
+mod reply;
+mod slots;
+mod token;
+mod upgrade;
+mod writer;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use kijko_core::db::Db;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    access::AccessChanges,
+    authorize::{Authorizer, Caller},
+    config::Limits,
+    hub::Hub,
+    metrics::RealtimeSeries,
+    relay::first_socket,
+};
+
+pub use rate::{Bucket, Rates};
+pub use reply::reason;
+pub use slots::{Holder, Slot, Slots};
+pub use upgrade::upgrade;
+
+/// What all connections share.
+pub struct Service {
+    /// The database.
+    pub db: Db,
+    /// Verifies tokens and asks policies.
+    pub authorizer: Authorizer,
+    /// Who listens to what.
+    pub hub: Arc<Hub>,
+    /// Who asks again when access changes.
+    pub access: Arc<AccessChanges>,
+    /// What a socket may do.
+    pub limits: Limits,
+    /// What operators see.
+    pub series: Arc<RealtimeSeries>,
+    /// Sockets close when it is cancelled.
+    pub stop: CancellationToken,
+    /// How many sockets there are, for whom.
+    pub slots: Arc<Slots>,
+    /// How many messages came over HTTP, from whom.
+    pub rates: Rates,
+    next_connection: AtomicU64,
+}
+
+impl Service {
+    /// A service without sockets.
+    pub fn new(
+        db: Db,
+        hub: Arc<Hub>,
+        instance: i32,
+        limits: Limits,
+        series: Arc<RealtimeSeries>,
+    ) -> Self {
+        Self {
+            authorizer: Authorizer::new(db.clone()),
+            db,
+            hub,
+            access: Arc::default(),
+            rates: Rates::new(limits.messages_per_second),
+            limits,
+            series,
+            stop: CancellationToken::new(),
+            slots: Arc::default(),
+            next_connection: AtomicU64::new(first_socket(instance)),
+        }
+    }
+
+    /// Closes all sockets, spread over some time, so that clients do not all come back at once.
+    pub async fn drain(&self) {
+        self.stop.cancel();
+        let gone = async {
+            while self.series.sockets.get() > 0 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let _ = tokio::time::timeout(self.limits.drain + Duration::from_secs(2), gone).await;
+    }
+
+    /// A connection waits so long before it closes.
+    pub fn drain_delay(&self, connection: u64) -> Duration {
+        // A prime, so that neighbours are far apart.
+        self.limits
+            .drain
+            .mul_f64((connection * 7919 % 1000) as f64 / 1000.0)
+    }
+
+    /// A number for a connection.
+    pub fn next_connection(&self) -> u64 {
+        self.next_connection.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Counts a connection for its caller and the caller's organizations, unless `held` has done so. The refusal says why.
+    pub fn count(&self, caller: &Caller, held: &mut Vec<Slot>) -> Result<(), &'static str> {
+        let limits = &self.limits;
+        let own = [caller.user, caller.api_key].into_iter().flatten();
+        let own = own.map(|id| (Holder::Caller(id), limits.sockets_of_caller));
+        let organizations = caller.organizations.iter();
+        let organizations = organizations.map(|id| {
+            let holder = Holder::Organization(*id);
+            (holder, limits.sockets_of_organization)
+        });
+        for (holder, most) in own.chain(organizations) {
+            self.take(holder, most, held)?;
+        }
+        Ok(())
+    }
+
+    fn take(&self, holder: Holder, most: usize, held: &mut Vec<Slot>) -> Result<(), &'static str> {
+        if held.iter().any(|slot| *slot.holder() == holder) {
+            return Ok(());
+        }
+        let refusal = holder.refusal();
+        held.push(self.slots.take(holder, most).ok_or(refusal)?);
+        Ok(())
+    }
+
+    /// Counts a connection in all and for the client's network.
+    pub fn open(&self, caller: &Caller) -> Result<Vec<Slot>, &'static str> {
+        if self.series.sockets.get() >= self.limits.sockets as i64 {
+            return Err("TooManySockets: this server has no room; try again later");
+        }
+        let mut held = Vec::new();
+        if let Some(network) = &caller.network {
+            let holder = Holder::Network(network.clone());
+            self.take(holder, self.limits.sockets_of_network, &mut held)?;
+        }
+        self.count(caller, &mut held)?;
+        Ok(held)
+    }
+}

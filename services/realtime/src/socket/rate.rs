@@ -1,0 +1,98 @@
+//! Token buckets for messages.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
+
+/// Allows so many messages a second, and twice as many at once.
+#[derive(Debug)]
+pub struct Bucket {
+    per_second: f64,
+    tokens: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    /// A full bucket.
+    pub fn new(per_second: u32, now: Instant) -> Self {
+        let per_second = f64::from(per_second);
+        Self {
+            per_second,
+            tokens: 2.0 * per_second,
+            at: now,
+        }
+    }
+
+    fn fill(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.tokens = (self.tokens + passed * self.per_second).min(2.0 * self.per_second);
+        self.at = now;
+    }
+
+    fn is_full(&mut self, now: Instant) -> bool {
+        self.fill(now);
+        self.tokens >= 2.0 * self.per_second
+    }
+
+    /// Takes one token, if there is one.
+    pub fn take(&mut self, now: Instant) -> bool {
+        self.fill(now);
+        let allowed = self.tokens >= 1.0;
+        if allowed {
+            self.tokens -= 1.0;
+        }
+        allowed
+    }
+}
+
+/// Buckets of callers over HTTP.
+#[derive(Debug)]
+pub struct Rates {
+    per_second: u32,
+    buckets: Mutex<HashMap<String, Bucket>>,
+}
+
+/// From so many on, callers whose buckets are full are forgotten: they would get a full one anyway.
+const MAX_CALLERS: usize = 10_000;
+
+impl Rates {
+    /// So many messages a second for each.
+    pub fn new(per_second: u32) -> Self {
+        Self {
+            per_second,
+            buckets: Mutex::default(),
+        }
+    }
+
+    /// Takes one token of a caller, if there is one.
+    pub fn take(&self, caller: &str, now: Instant) -> bool {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if buckets.len() >= MAX_CALLERS && !buckets.contains_key(caller) {
+            buckets.retain(|_, bucket| !bucket.is_full(now));
+        }
+        let bucket = buckets
+            .entry(caller.to_owned())
+            .or_insert_with(|| Bucket::new(self.per_second, now));
+        bucket.take(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn twice_a_seconds_messages_at_once_and_then_as_many_as_time_brings() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(10, start);
+        assert_eq!((0..30).filter(|_| bucket.take(start)).count(), 20);
+        let later = start + Duration::from_millis(500);
+        assert_eq!((0..30).filter(|_| bucket.take(later)).count(), 5);
+        let much_later = start + Duration::from_secs(60);
+        assert_eq!((0..30).filter(|_| bucket.take(much_later)).count(), 20);
+    }
+}
