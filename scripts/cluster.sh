@@ -8,16 +8,16 @@ random_password() { openssl rand -hex 24; }
 # Passwords and keys are made once and are readable by the stack's user alone.
 make_secrets() {
   local file=$SECRETS/passwords
-  if [ ! -f "$file" ]; then
-    (
-      umask 077
-      local name
-      for name in ADMIN POSTGRES AUTHENTICATOR LOGIN SIDECAR REALTIME; do
-        printf 'KIJKO_%s_PASSWORD=%s\n' "$name" "$(random_password)"
-      done > "$file.new"
-      mv "$file.new" "$file"
-    )
-  fi
+  # A part that is new to this installation has no password yet.
+  (
+    umask 077
+    local name
+    [ ! -f "$file" ] || cp "$file" "$file.new"
+    for name in ADMIN POSTGRES AUTHENTICATOR LOGIN SIDECAR REALTIME; do
+      grep -q "^KIJKO_${name}_PASSWORD=" "$file" 2> /dev/null || printf 'KIJKO_%s_PASSWORD=%s\n' "$name" "$(random_password)" >> "$file.new"
+    done
+    mv "$file.new" "$file"
+  )
   make_signing_keys
   make_seal_keys
   give_to_os_user "$SECRETS"
@@ -31,7 +31,7 @@ load_secrets() {
   export -n KIJKO_{ADMIN,POSTGRES,AUTHENTICATOR,LOGIN,SIDECAR,REALTIME}_PASSWORD
   DB_URL=postgres://postgres:$KIJKO_POSTGRES_PASSWORD@127.0.0.1:$DB_PORT/postgres
   ADMIN_DB_URL=postgres://supabase_admin:$KIJKO_ADMIN_PASSWORD@127.0.0.1:$DB_PORT/postgres
-  REALTIME_DB_URL=postgres://kijko_realtime:$KIJKO_REALTIME_PASSWORD@127.0.0.1:$DB_PORT/postgres
+  REALTIME_DB_URL=postgres://kijko_realtime:${KIJKO_REALTIME_PASSWORD:-}@127.0.0.1:$DB_PORT/postgres
   SIDECAR_DB_URL=postgres://kijko_sidecar:$KIJKO_SIDECAR_PASSWORD@127.0.0.1:$DB_PORT/postgres
   if [ -f "$SECRETS/api_keys" ]; then
     # shellcheck source=/dev/null

@@ -6,8 +6,8 @@ SERVICES=(rest login sidecar realtime caddy)
 # How long each log was when its service was started from here: what is behind that is about this start.
 declare -A LOG_STARTS=()
 
-# start_service NAME command…: in a session of its own, so that Ctrl-C in the terminal does not reach it. Only ours
-# see the environment of ./kijko, for its settings and the keys of vendors.
+# start_service NAME command…: in a session of its own, so that Ctrl-C in the terminal does not reach it. Only our own
+# programs see the environment of ./kijko, for their settings.
 start_service() {
   local name=$1 prefix=("${AS_BARE_OS_USER[@]}")
   shift
@@ -136,12 +136,15 @@ start_sidecar() {
     start_service sidecar "$KIJKO_HOME/bin/kijko-sidecar"
 }
 
+# Without the secrets of the sidecar.
 start_realtime() {
+  local name no_secrets=()
+  for name in OPENAI_API_KEY ANTHROPIC_API_KEY GEMINI_API_KEY STRIPE_WEBHOOK_SECRET SMTP_URL; do no_secrets+=(-u "$name"); done
   install_binary kijko-realtime "$REALTIME_BINARY"
   DATABASE_URL="$REALTIME_DB_URL?sslmode=disable" \
     KIJKO_REALTIME_BIND=127.0.0.1:$REALTIME_PORT \
     KIJKO_REALTIME_OPERATORS_BIND=127.0.0.1:$REALTIME_OPERATORS_PORT \
-    start_service realtime "$KIJKO_HOME/bin/kijko-realtime"
+    start_service realtime env "${no_secrets[@]}" "$KIJKO_HOME/bin/kijko-realtime"
 }
 
 start_caddy() {

@@ -27,13 +27,14 @@ main() {
   mkdir -p "$FOLDER"
   chmod 0700 "$FOLDER"
   local name password
-  for name in admin postgres authenticator login sidecar; do
+  for name in admin postgres authenticator login sidecar realtime; do
     write "${name}_password" "$(random_password)"
     password=$(cat "$FOLDER/${name}_password")
     case $name in
       authenticator) uri rest_db_uri authenticator "$password" ;;
       login) uri login_db_uri kijko_login "$password" ;;
       sidecar) uri sidecar_db_uri kijko_sidecar "$password" ;;
+      realtime) uri realtime_db_uri kijko_realtime "$password" ;;
     esac
   done
   # Empty: no vendor. Write the key into it and restart the sidecar.

@@ -20,4 +20,4 @@ from_file ANTHROPIC_API_KEY
 from_file GEMINI_API_KEY
 from_file STRIPE_WEBHOOK_SECRET
 from_file SMTP_URL
-exec kijko-sidecar "$@"
+exec "${KIJKO_PROGRAM:-kijko-sidecar}" "$@"

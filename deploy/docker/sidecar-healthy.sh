@@ -1,7 +1,9 @@
 #!/bin/bash
 # Healthy: /health answers 200. The image has no HTTP client; bash speaks enough HTTP by itself.
 set -euo pipefail
-exec 3<> "/dev/tcp/127.0.0.1/${KIJKO_SIDECAR_BIND##*:}"
+bind=$KIJKO_SIDECAR_BIND
+[ "${KIJKO_PROGRAM:-}" != kijko-realtime ] || bind=$KIJKO_REALTIME_BIND
+exec 3<> "/dev/tcp/127.0.0.1/${bind##*:}"
 printf 'GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n' >&3
 read -r -t 2 _ status _ <&3
 [ "$status" = 200 ]
