@@ -94,7 +94,7 @@ begin
   if lease is null or lease < interval '1 second' or lease > interval '1 hour' then
     perform kijko.fail('bad_request', 'lease: 1 second to 1 hour');
   end if;
-  if wanted = 0 then
+  if wanted = 0 or exists (select 1 from private.job_queue_pause) then
     return;
   end if;
   if of_kinds is null then
