@@ -29,10 +29,10 @@ load_secrets() {
   . "$SECRETS/passwords"
   # Never in the environment of what is started from here.
   export -n KIJKO_{ADMIN,POSTGRES,AUTHENTICATOR,LOGIN,SIDECAR,REALTIME}_PASSWORD
-  DB_URL=postgres://postgres:$KIJKO_POSTGRES_PASSWORD@127.0.0.1:$DB_PORT/postgres
-  ADMIN_DB_URL=postgres://supabase_admin:$KIJKO_ADMIN_PASSWORD@127.0.0.1:$DB_PORT/postgres
-  REALTIME_DB_URL=postgres://kijko_realtime:${KIJKO_REALTIME_PASSWORD:-}@127.0.0.1:$DB_PORT/postgres
-  SIDECAR_DB_URL=postgres://kijko_sidecar:$KIJKO_SIDECAR_PASSWORD@127.0.0.1:$DB_PORT/postgres
+  DB_URL=postgres://postgres:$KIJKO_POSTGRES_PASSWORD@127.0.0.1:$DB_PORT/$DATABASE_NAME
+  ADMIN_DB_URL=postgres://supabase_admin:$KIJKO_ADMIN_PASSWORD@127.0.0.1:$DB_PORT/$DATABASE_NAME
+  REALTIME_DB_URL=postgres://kijko_realtime:${KIJKO_REALTIME_PASSWORD:-}@127.0.0.1:$DB_PORT/$DATABASE_NAME
+  SIDECAR_DB_URL=postgres://kijko_sidecar:$KIJKO_SIDECAR_PASSWORD@127.0.0.1:$DB_PORT/$DATABASE_NAME
   if [ -f "$SECRETS/api_keys" ]; then
     # shellcheck source=/dev/null
     . "$SECRETS/api_keys"
@@ -46,7 +46,7 @@ load_secrets() {
 # psql's own exit codes (2: no connection) would read as "misused".
 admin_psql() {
   PGPASSWORD=$KIJKO_ADMIN_PASSWORD PGOPTIONS=$SUPERUSER_OPTIONS "$PG_BIN/psql" -X -q -v ON_ERROR_STOP=1 \
-    "host=127.0.0.1 port=$DB_PORT user=supabase_admin dbname=postgres sslmode=disable application_name=kijko-script" "$@" || return 1
+    "host=127.0.0.1 port=$DB_PORT user=supabase_admin dbname=$DATABASE_NAME sslmode=disable application_name=kijko-script" "$@" || return 1
 }
 
 SUPERUSER_OPTIONS='-c search_path=pg_catalog,pg_temp'
@@ -54,7 +54,7 @@ SUPERUSER_OPTIONS='-c search_path=pg_catalog,pg_temp'
 # The owner of the domain, for what it owns.
 owner_psql() {
   PGPASSWORD=$KIJKO_POSTGRES_PASSWORD "$PG_BIN/psql" -X -q -v ON_ERROR_STOP=1 \
-    "host=127.0.0.1 port=$DB_PORT user=postgres dbname=postgres sslmode=disable application_name=kijko-script" "$@" || return 1
+    "host=127.0.0.1 port=$DB_PORT user=postgres dbname=$DATABASE_NAME sslmode=disable application_name=kijko-script" "$@" || return 1
 }
 
 init_cluster() {
@@ -67,6 +67,10 @@ init_cluster() {
   rm -f "$SECRETS/admin_password"
 }
 
+# The schedules of a restored copy do nothing until `./kijko resume`. (pg_cron runs one job at a time even if cron.max_running_jobs
+# is 0.)
+preloaded_libraries() { if [ -f "$KIJKO_HOME/paused" ]; then echo kijko; else echo pg_cron,kijko; fi; }
+
 # Written at each start, so that ports and settings follow the environment. Everything else keeps Postgres' defaults.
 configure_cluster() {
   local conf=$DATA/kijko.conf
@@ -78,8 +82,9 @@ unix_socket_directories = ''
 password_encryption = 'scram-sha-256'
 max_connections = ${KIJKO_MAX_CONNECTIONS:-120}
 max_worker_processes = 24
-shared_preload_libraries = 'pg_cron,kijko'
-cron.database_name = 'postgres'
+shared_preload_libraries = '$(preloaded_libraries)'
+cron.database_name = '$DATABASE_NAME'
+kijko.database = '$DATABASE_NAME'
 # Jobs run in background workers: no password, no connection from outside.
 cron.use_background_workers = on
 cron.timezone = 'UTC'
@@ -98,6 +103,7 @@ kijko.signing_key_file = '$SIGNING_KEY_FILE'
 kijko.seal_key_file = '$SEAL_KEY_FILE'
 kijko.connection_pool_size = $REST_POOL
 CONF
+  archive_settings >> "$conf.new"
   give_to_os_user "$conf.new"
   mv "$conf.new" "$conf"
   grep -q "^include 'kijko.conf'" "$DATA/postgresql.conf" || printf "include 'kijko.conf'\n" >> "$DATA/postgresql.conf"

@@ -22,7 +22,7 @@ load_dotenv() {
 
 # Ports of a stack that was brought up earlier; a port named in the environment wins over them.
 load_ports() {
-  local saved_api='' saved_db=''
+  local saved_api='' saved_db='' saved_database=''
   if [ -f "$KIJKO_HOME/ports" ]; then
     # shellcheck source=/dev/null
     . "$KIJKO_HOME/ports"
@@ -32,6 +32,8 @@ load_ports() {
   if [ -n "${KIJKO_API_PORT:-}" ] && [ "${KIJKO_API_PORT}" != "$saved_api" ]; then saved_db=''; fi
   DB_PORT=${KIJKO_DB_PORT:-${saved_db:-$((API_PORT + 1))}}
   check_port KIJKO_DB_PORT "$DB_PORT"
+  # Another name only after `./kijko restore --database`.
+  DATABASE_NAME=${saved_database:-postgres}
   REST_PORT=$((API_PORT + 10))
   LOGIN_PORT=$((API_PORT + 11))
   SIDECAR_PORT=$((API_PORT + 12))
@@ -73,7 +75,7 @@ check_port() {
 }
 
 save_ports() {
-  printf 'saved_api=%s\nsaved_db=%s\n' "$API_PORT" "$DB_PORT" > "$KIJKO_HOME/ports"
+  printf 'saved_api=%s\nsaved_db=%s\nsaved_database=%s\n' "$API_PORT" "$DB_PORT" "$DATABASE_NAME" > "$KIJKO_HOME/ports"
 }
 
 # Postgres refuses to run as root, so root's stack runs as the system user postgres, everybody else's as themselves.

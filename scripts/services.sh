@@ -86,7 +86,7 @@ postgrest_config() {
   (
     umask 077
     cat > "$file.new" <<CONF
-db-uri = "postgres://$2:$3@127.0.0.1:$DB_PORT/postgres?sslmode=disable&application_name=postgrest-$4"
+db-uri = "postgres://$2:$3@127.0.0.1:$DB_PORT/$DATABASE_NAME?sslmode=disable&application_name=postgrest-$4"
 db-schemas = "$4"
 db-anon-role = "$5"
 db-pool = $6

@@ -222,7 +222,7 @@ command_psql() {
     # public is not in the search path: objects that `postgres` has put into it could otherwise run as the superuser.
     user=supabase_admin password=$KIJKO_ADMIN_PASSWORD options=$SUPERUSER_OPTIONS
   fi
-  PGPASSWORD=$password PGOPTIONS=$options exec "$PG_BIN/psql" "host=127.0.0.1 port=$DB_PORT user=$user dbname=postgres sslmode=disable" "$@"
+  PGPASSWORD=$password PGOPTIONS=$options exec "$PG_BIN/psql" "host=127.0.0.1 port=$DB_PORT user=$user dbname=$DATABASE_NAME sslmode=disable" "$@"
 }
 
 # PostgREST reloads the schema (USR1) and its configuration with the public keys (USR2). It does not listen for `notify

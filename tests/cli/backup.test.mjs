@@ -1,0 +1,209 @@
+// Backups from outside: what a backup is, where it can be restored, and what is refused before anything is touched.
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { newUser } from '../journeys/support.mjs';
+import { contents, differing, Elsewhere, Place } from './backup_stack.mjs';
+import { asPostgres, asSuperuser, home, kijko, session } from './stack.mjs';
+
+const place = new Place();
+const run = async (args, more = {}) => kijko(args, { ...place.environment, ...more });
+
+async function succeeds(args, more) {
+  const { code, stdout, stderr } = await run(args, more);
+  assert.equal(code, 0, `./kijko ${args.join(' ')}:\n${stdout}${stderr}`);
+  return stdout + stderr;
+}
+
+async function fails(args, pattern, more, expected = 1) {
+  const { code, stdout, stderr } = await run(args, more);
+  assert.equal(code, expected, `./kijko ${args.join(' ')}:\n${stdout}${stderr}`);
+  assert.match(stderr, pattern);
+}
+
+const switchWal = () =>
+  asSuperuser(async (client) => {
+    await client.query('select pg_switch_wal()');
+  });
+
+describe('backups', () => {
+  let user;
+  let elsewhere;
+  before(async () => {
+    user = await newUser();
+    elsewhere = await Elsewhere.make(place);
+  });
+  after(async () => {
+    await elsewhere.kijko(['down']);
+    await run(['backup', 'off']);
+    place.remove();
+  });
+
+  it('there is none: status fails, verify and restore say so', async () => {
+    await fails(['backup', 'status'], /there is no backup/);
+    await fails(['backup', 'verify'], /there is no backup/);
+    await fails(['restore'], /there is no backup/);
+  });
+
+  it('a backup is verified, leaves nothing half-done, and its secrets are readable by their owner only', async () => {
+    await succeeds(['backup']);
+    assert.equal(place.names().length, 1);
+    assert.match(place.names()[0], /^\d{8}T\d{6}Z$/);
+    const [secrets] = place.secretFiles();
+    assert.equal(fs.statSync(path.join(place.secrets, secrets)).mode & 0o777, 0o600);
+    const listed = execFileSync('tar', ['-tf', path.join(place.secrets, secrets)], { encoding: 'utf8' });
+    for (const name of ['passwords', 'signing.keys', 'seal.keys', 'api_keys']) assert.match(listed, new RegExp(`^\\./${name}$`, 'm'));
+    assert.deepEqual(
+      fs.readdirSync(path.join(home, 'secrets')).filter((name) => /backup/.test(name)),
+      [],
+      'no copy of a secret stays behind',
+    );
+    const data = path.join(place.backups, 'base', place.names()[0], 'data');
+    assert.deepEqual(
+      fs.readdirSync(data, { recursive: true }).filter((name) => /\.(keys|pgpass)$|passwords/.test(name)),
+      [],
+    );
+    await succeeds(['backup', 'status']);
+    await succeeds(['backup', 'verify']);
+  });
+
+  it('the folder of another cluster is refused', async () => {
+    const file = path.join(place.backups, 'cluster');
+    const ours = fs.readFileSync(file, 'utf8');
+    fs.writeFileSync(file, '1\n');
+    await fails(['backup'], /another cluster/);
+    fs.writeFileSync(file, ours);
+  });
+
+  it('for a certificate, the secrets are encrypted: restoring needs its private key', async () => {
+    const key = path.join(place.folder, 'key.pem');
+    const certificate = path.join(place.folder, 'certificate.pem');
+    execFileSync(
+      'openssl',
+      ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-subj', '/CN=backup', '-days', '2', '-keyout', key, '-out', certificate],
+      { stdio: 'ignore' },
+    );
+    await fails(['backup'], /no certificate/, { KIJKO_BACKUP_CERTIFICATE: key });
+    await succeeds(['backup'], { KIJKO_BACKUP_CERTIFICATE: certificate });
+    const encrypted = path.join(
+      place.secrets,
+      place.secretFiles().find((name) => name.endsWith('.cms')),
+    );
+    assert.ok(!fs.readFileSync(encrypted).includes('KIJKO_ADMIN_PASSWORD'));
+    const restore = ['restore', '--from', place.backups, '--secrets', encrypted];
+    assert.equal((await elsewhere.kijko(restore)).code, 2, 'no key');
+    assert.equal((await elsewhere.kijko([...restore, '--secrets-key', certificate])).code, 1, 'not its key');
+    assert.ok(!fs.existsSync(path.join(elsewhere.home, 'data')), 'nothing was restored');
+  });
+
+  it('another place and another name of the database: the same contents, and a stack of its own', async () => {
+    await asPostgres((client) =>
+      client.query(`update public.profiles set display_name = 'after the backup' where id = $1`, [user.user.id]),
+    );
+    await switchWal();
+    const wal = await settled();
+    const secrets = path.join(
+      place.secrets,
+      place.secretFiles().find((name) => name.endsWith('.tar')),
+    );
+    const { code, stderr } = await elsewhere.kijko(['restore', '--from', place.backups, '--secrets', secrets, '--database', 'other']);
+    assert.equal(code, 0, stderr);
+    const there = await elsewhere.variables();
+    assert.match(there.DB_URL, /\/other$/);
+    const [row] = await session(
+      there.DB_URL,
+      async (c) =>
+        (await c.query('select display_name, current_database() as name from public.profiles where id = $1', [user.user.id])).rows,
+    );
+    assert.deepEqual(row, { display_name: 'after the backup', name: 'other' });
+    const auth = (url) => contents(url, ['auth']);
+    assert.deepEqual(differing(await auth(process.env.ADMIN_DB_URL), await auth(there.ADMIN_DB_URL)), []);
+    const login = await fetch(`${there.API_URL}/auth/v1/token?grant_type=password`, {
+      method: 'POST',
+      headers: { apikey: there.ANON_KEY, 'content-type': 'application/json' },
+      body: JSON.stringify({ email: user.email, password: user.password }),
+    });
+    assert.equal(login.status, 200);
+    const jobs = await session(there.ADMIN_DB_URL, async (c) => (await c.query('select distinct database from cron.job')).rows);
+    assert.deepEqual(jobs, [{ database: 'other' }], 'the schedules are of the new database');
+    await session(there.ADMIN_DB_URL, (c) => c.query('select pg_switch_wal()'));
+    assert.deepEqual(await settled(), wal, 'the copy does not write into the archive that it came from');
+  });
+
+  it('data that is there is never replaced unasked, and options are checked first', async () => {
+    await fails(['restore'], /--replace/);
+    await fails(['restore', '--at', 'teatime'], /--at/, {}, 2);
+    await fails(['restore', '--at', '2999-01-01'], /future/, {}, 2);
+    await fails(['restore', '--database', "x'; drop"], /--database/, {}, 2);
+    await fails(['restore', '--backup'], /restore takes/, {}, 2);
+    await fails(['backup', 'everything'], /backup takes/, {}, 2);
+    await succeeds(['status']);
+  });
+
+  it('a moment before the first backup, and a gap in the archive, are refused and leave the stack as it was', async () => {
+    const other = await Elsewhere.make(place);
+    const restore = (...more) =>
+      other.kijko(['restore', '--from', place.backups, '--secrets', path.join(place.secrets, place.secretFiles()[0]), ...more]);
+    const early = await restore('--at', '2020-01-01');
+    assert.equal(early.code, 1);
+    assert.match(early.stderr, /no backup/);
+    await switchWal();
+    await settled();
+    const files = place.wal().filter((name) => /^[0-9A-F]{24}\.gz$/.test(name));
+    const gap = path.join(place.backups, 'wal', files.at(-2));
+    fs.renameSync(gap, `${gap}.away`);
+    const { code, stderr } = await restore();
+    fs.renameSync(`${gap}.away`, gap);
+    assert.equal(code, 1);
+    assert.match(stderr, new RegExp(`${files.at(-2).slice(0, 24)} is not in`));
+    assert.ok(!fs.existsSync(path.join(other.home, 'data')));
+  });
+
+  it('verify finds a damaged byte and a missing file of WAL', async () => {
+    const base = path.join(place.backups, 'base', place.names()[0]);
+    const file = path.join(base, 'data/PG_VERSION');
+    fs.writeFileSync(file, '51\n');
+    await fails(['backup', 'verify', place.names()[0]], /damaged/);
+    fs.writeFileSync(file, `${fs.readFileSync(path.join(home, 'data/PG_VERSION'), 'utf8')}`);
+    await succeeds(['backup', 'verify']);
+    const files = place.wal().filter((name) => /^[0-9A-F]{24}\.gz$/.test(name));
+    const gap = path.join(place.backups, 'wal', files.at(-2));
+    fs.renameSync(gap, `${gap}.away`);
+    await fails(['backup', 'verify', place.names()[0]], /WAL is missing/);
+    fs.renameSync(`${gap}.away`, gap);
+  });
+
+  it('the newest stay, and with an old one go its secrets and the WAL before the others', async () => {
+    const before = place.names();
+    await succeeds(['backup'], { KIJKO_BACKUP_KEEP: '1' });
+    assert.equal(place.names().length, 1);
+    assert.ok(!before.includes(place.names()[0]));
+    assert.deepEqual(place.secretFiles(), [`secrets-${place.names()[0]}.tar`]);
+    await succeeds(['backup', 'verify']);
+  });
+
+  it('a full or missing archive stops no work: it is reported, and made up for later', async () => {
+    fs.renameSync(path.join(place.backups, 'wal'), path.join(place.backups, 'away'));
+    await switchWal();
+    await asPostgres((client) => client.query(`update public.profiles set display_name = 'still here' where id = $1`, [user.user.id]));
+    for (let n = 0; n < 100 && (await run(['backup', 'status'])).code === 0; n++);
+    await fails(['backup', 'status'], /the archive fails/);
+    fs.renameSync(path.join(place.backups, 'away'), path.join(place.backups, 'wal'));
+    await switchWal();
+    await settled();
+    for (let n = 0; n < 100 && (await run(['backup', 'status'])).code !== 0; n++);
+    await succeeds(['backup', 'status']);
+  });
+});
+
+/** The names in the archive, once the server has nothing left to archive. */
+async function settled() {
+  for (let n = 0; n < 600; n++) {
+    const waiting = fs.readdirSync(path.join(home, 'data/pg_wal/archive_status')).filter((name) => name.endsWith('.ready'));
+    if (waiting.length === 0) return place.wal();
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  assert.fail('the archive does not catch up');
+}
