@@ -59,7 +59,9 @@ owner_psql() {
 
 init_cluster() {
   [ ! -f "$DATA/PG_VERSION" ] || return 0
-  rm -rf "$DATA" "$KIJKO_HOME/applied"
+  rm -rf "$DATA" "$KIJKO_HOME/applied" "$KIJKO_HOME/paused"
+  # The archive is another cluster's.
+  rm -f "$(archive_state)"
   (umask 077 && printf '%s\n' "$KIJKO_ADMIN_PASSWORD" > "$SECRETS/admin_password")
   give_to_os_user "$SECRETS"
   "${AS_OS_USER[@]}" "$PG_BIN/initdb" -D "$DATA" -U supabase_admin --auth=scram-sha-256 --pwfile="$SECRETS/admin_password" \

@@ -206,6 +206,7 @@ command_reset() {
   stop_services
   if [ -x "$PG_BIN/pg_ctl" ]; then stop_postgres; fi
   rm -rf "$DATA" "$KIJKO_HOME/applied" "$SECRETS/api_keys"
+  DATABASE_NAME=postgres
   command_up
 }
 

@@ -99,4 +99,5 @@ print_summary() {
   the service key and the database's URL: ./kijko status -o env
 
 TEXT
+  [ ! -f "$KIJKO_HOME/paused" ] || say "  PAUSED since a restore: no job and no schedule runs until './kijko resume'"
 }
