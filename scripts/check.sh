@@ -96,7 +96,7 @@ try_login() {
   LOGIN_ANSWER='' LOGIN_FAULT=''
   if output=$(PGPASSWORD=$2 PGCONNECT_TIMEOUT=$CHECK_SECONDS PGOPTIONS="$SUPERUSER_OPTIONS -c statement_timeout=${CHECK_SECONDS}s" \
     timeout $((CHECK_SECONDS * 2)) "$PG_BIN/psql" -X -q -At -F '|' -v ON_ERROR_STOP=1 -c "${3:-select 1}" \
-    "host=127.0.0.1 port=$DB_PORT user=$1 dbname=postgres sslmode=disable application_name=kijko-check" 2>&1); then
+    "host=127.0.0.1 port=$DB_PORT user=$1 dbname=$DATABASE_NAME sslmode=disable application_name=kijko-check" 2>&1); then
     LOGIN_ANSWER=$output
     return 0
   fi
