@@ -95,7 +95,8 @@ take_secrets_back() {
   place_secret "$staged/seal.keys" "$SEAL_KEY_FILE"
   if [ -f "$staged/.env" ] && [ ! -f "$ROOT/.env" ]; then say "the backup has an .env, and this checkout has none: take it from $SECRETS_FILE"; fi
   rm -rf "$staged"
-  give_to_os_user "$SECRETS"
+  # What the file does not have, because it is of an older release.
+  make_secrets
   load_secrets
 }
 
