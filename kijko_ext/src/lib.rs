@@ -129,9 +129,14 @@ extension_sql_file!(
     requires = ["quota_record"]
 );
 extension_sql_file!(
+    "quota/ledger/partitions.sql",
+    name = "quota_partitions",
+    requires = ["quota_holds"]
+);
+extension_sql_file!(
     "quota/ledger/rollup.sql",
     name = "quota_rollup",
-    requires = ["quota_holds"]
+    requires = ["quota_partitions"]
 );
 extension_sql_file!(
     "quota/ledger/maintain.sql",

@@ -34,7 +34,7 @@ withoutObject('index kijko.threshold_crossings_crossed_at');
 without(is('trigger session_truncated on kijko.revoked_sessions'));
 without((statement) => statement.kind === 'enable' && statement.key.endsWith('session_truncated'));
 edit(
-  (statement) => statement.kind === 'data',
+  (statement) => statement.kind === 'data' && statement.key === 'table kijko.error_codes',
   "    ('invalid_api_key', 401, 'KJ401', 'This API key is unknown, revoked or expired.'),\n",
   '',
 );

@@ -38,6 +38,8 @@ pub struct LedgerEntry<'a> {
 thread_local! {
     static RANDOM: Cell<[u64; 2]> = const { Cell::new([0; 2]) };
     static PLAIN: PlainTable<COLUMNS> = const { PlainTable::new(TYPES, &[]) };
+    // The default partition, while it has bounds. The route has heeded them (partition.rs).
+    static BOUNDED: PlainTable<COLUMNS> = const { PlainTable::new(TYPES, &[c"ledger_default_bounds"]) };
     // Returns whether the row is the one that was to be written: a trigger may have changed or dropped it.
     static INSERT: Statement = const { Statement::new(
         "insert into kijko.ledger (id, subject, meter, period_start, amount, overage, kind, occurred_at, recorded_at, \
@@ -75,7 +77,10 @@ pub fn write(entry: &LedgerEntry) {
             entry.reason.into(),
             entry.attributes.into(),
         ];
-        let inserted = !needs_query && PLAIN.with(|plain| plain.insert(table, &columns));
+        let inserted = !needs_query
+            && [&PLAIN, &BOUNDED]
+                .iter()
+                .any(|plain| plain.with(|plain| plain.insert(table, &columns)));
         pg_sys::table_close(table, pg_sys::NoLock as pg_sys::LOCKMODE);
         if !inserted {
             insert_by_query(&columns);

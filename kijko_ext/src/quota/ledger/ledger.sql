@@ -55,10 +55,27 @@ comment on index kijko.ledger_partitions_rolled is 'Finds the end of the rolled-
 create index ledger_partitions_not_rolled on kijko.ledger_partitions (starts_at) where rolled_at is null;
 comment on index kijko.ledger_partitions_not_rolled is 'Finds the partitions that are not rolled up yet.';
 
+-- A large default partition is emptied in steps (partitions.sql).
+create table kijko.ledger_default_bounds (
+    recorded_from timestamptz not null,
+    recorded_until timestamptz not null check (recorded_until > recorded_from)
+);
+comment on table kijko.ledger_default_bounds is 'One row: which rows the default partition takes. Without bounds, -infinity to infinity. kijko.make_ledger_partitions() sets bounds while it moves many rows out; a row that is recorded outside of them is given the nearest time.';
+comment on column kijko.ledger_default_bounds.recorded_from is 'Start, inclusive.';
+comment on column kijko.ledger_default_bounds.recorded_until is 'End, exclusive.';
+create unique index ledger_default_bounds_one on kijko.ledger_default_bounds ((true));
+comment on index kijko.ledger_default_bounds_one is 'There is one row.';
+alter table kijko.ledger_default_bounds replica identity full; -- it has no key
+insert into kijko.ledger_default_bounds values ('-infinity', 'infinity');
+
 create view kijko.rollup_state as
     select coalesce(
             (select pg_catalog.max(p.ends_at) from kijko.ledger_partitions as p where p.rolled_at is not null),
-            (select pg_catalog.min(p.starts_at) from kijko.ledger_partitions as p),
+            -- While there are bounds, the default partition has earlier rows.
+            (
+                select pg_catalog.min(p.starts_at) from kijko.ledger_partitions as p
+                where not exists (select from kijko.ledger_default_bounds as b where pg_catalog.isfinite(b.recorded_from) or pg_catalog.isfinite(b.recorded_until))
+            ),
             '-infinity'
         ) as rolled_until;
 comment on view kijko.rollup_state is 'The end of the rolled-up part of the ledger.';
@@ -142,4 +159,7 @@ create trigger invalidate_cache after insert or update or delete on kijko.ledger
 create trigger invalidate_cache_truncated after truncate on kijko.ledger_partitions
     for each statement execute function kijko.invalidate_cache('ledger_partitions');
 alter table kijko.ledger_partitions enable always trigger invalidate_cache;
+create trigger invalidate_cache after update on kijko.ledger_default_bounds
+    for each row execute function kijko.invalidate_cache('ledger_partitions');
+alter table kijko.ledger_default_bounds enable always trigger invalidate_cache;
 alter table kijko.ledger_partitions enable always trigger invalidate_cache_truncated;

@@ -18,8 +18,11 @@ struct Route {
     /// By the real clock.
     from: i64,
     until: i64,
-    /// Rows recorded before this are rolled up already. A clock that was set back must not add to them.
-    rolled_until: i64,
+    /// Rows recorded before this are rolled up already, or will be a partition of their own. A clock that was set back must not
+    /// add to them.
+    recorded_from: i64,
+    /// The default partition takes no rows from this time on (kijko.ledger_default_bounds).
+    recorded_until: i64,
     /// The ledger as a whole has triggers or rules. Those of a partition are found in the partition.
     needs_query: bool,
 }
@@ -37,10 +40,11 @@ thread_local! {
         "select coalesce(p.partition, 'kijko.ledger_default')::pg_catalog.regclass::pg_catalog.oid, p.starts_at, \
                 coalesce(p.ends_at, (select pg_catalog.min(n.starts_at) from kijko.ledger_partitions as n \
                                      where n.starts_at operator(pg_catalog.>) $1)), \
-                r.rolled_until, \
+                greatest(r.rolled_until, b.recorded_from), \
                 (select (c.relhastriggers or c.relhasrules)::pg_catalog.int4::pg_catalog.int8 from pg_catalog.pg_class as c \
-                 where c.oid operator(pg_catalog.=) 'kijko.ledger'::pg_catalog.regclass) \
-         from kijko.rollup_state as r \
+                 where c.oid operator(pg_catalog.=) 'kijko.ledger'::pg_catalog.regclass), \
+                case when p.partition is null then b.recorded_until end \
+         from kijko.rollup_state as r cross join kijko.ledger_default_bounds as b \
          left join kijko.ledger_partitions as p \
              on p.starts_at operator(pg_catalog.<=) $1 and p.ends_at operator(pg_catalog.>) $1",
         &[pg_sys::TIMESTAMPTZOID],
@@ -65,7 +69,7 @@ pub unsafe fn open() -> Partition {
         if route.is_valid() && !partition.is_null() {
             return Partition {
                 table: partition,
-                recorded_at: now.max(route.rolled_until),
+                recorded_at: now.max(route.recorded_from).min(route.recorded_until - 1),
                 needs_query: route.needs_query,
             };
         }
@@ -91,19 +95,20 @@ fn find_route(now: i64) -> Route {
                 partition: pg_sys::Oid::from(rows[0].integer(1).unwrap_or(0) as u32),
                 from: rows[0].integer(2).unwrap_or(now),
                 until: rows[0].integer(3).unwrap_or(i64::MAX),
-                rolled_until: rows[0].integer(4).unwrap_or(i64::MIN),
+                recorded_from: rows[0].integer(4).unwrap_or(i64::MIN),
                 needs_query: rows[0].integer(5) == Some(1),
+                recorded_until: rows[0].integer(6).unwrap_or(i64::MAX),
             })
         })
     };
     let route = find(now);
-    if route.rolled_until <= now {
+    if route.recorded_from <= now {
         return route;
     }
-    // The clock was set back. The row goes to the first partition that is not rolled up, until the clock has caught up.
+    // The clock was set back. The row goes to the first partition that takes it, until the clock has caught up.
     Route {
         from: i64::MIN,
-        until: route.rolled_until,
-        ..find(route.rolled_until)
+        until: route.recorded_from,
+        ..find(route.recorded_from)
     }
 }

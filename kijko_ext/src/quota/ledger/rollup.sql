@@ -1,77 +1,3 @@
-create function kijko.make_ledger_partition(starts_at timestamptz, ends_at timestamptz) returns void
-    language plpgsql volatile parallel unsafe
-    set search_path = pg_catalog, pg_temp
-    set datestyle = 'ISO'
-    set timezone = 'UTC'
-as $$
-declare
-    name constant text := 'ledger_' || pg_catalog.to_char(starts_at, 'YYYYMMDD_HH24MISS');
-begin
-    execute pg_catalog.format('create table kijko.%I (like kijko.ledger including defaults including constraints)', name);
-    execute pg_catalog.format('alter table kijko.%I replica identity full', name);
-    -- Waits for running writers of the default partition. Later writers find the new partition.
-    lock table kijko.ledger_default in access exclusive mode;
-    execute pg_catalog.format(
-        'with moved as (delete from kijko.ledger_default where recorded_at >= %L and recorded_at < %L returning *) '
-        'insert into kijko.%I select * from moved', starts_at, ends_at, name
-    );
-    execute pg_catalog.format('create index on kijko.%I (subject, meter, period_start)', name);
-    execute pg_catalog.format(
-        'alter table kijko.ledger attach partition kijko.%I for values from (%L) to (%L)', name, starts_at, ends_at
-    );
-    insert into kijko.ledger_partitions (partition, starts_at, ends_at)
-    values (pg_catalog.format('kijko.%I', name), starts_at, ends_at);
-end
-$$;
-comment on function kijko.make_ledger_partition(timestamptz, timestamptz) is 'Internal: makes one partition of the ledger, and moves its rows out of the default partition.';
-
-create function kijko.make_ledger_partitions(
-    ahead interval default interval '6 hours', width interval default interval '1 hour'
-)
-    returns integer
-    language plpgsql volatile parallel unsafe security definer -- the ledger belongs to the superuser
-    set search_path = pg_catalog, pg_temp
-    set lock_timeout = '2s' -- if a writer takes longer, the next call retries
-as $$
-declare
-    epoch constant timestamptz := '2000-01-01 00:00:00+00';
-    present timestamptz;
-    next timestamptz;
-    until timestamptz;
-    made integer := 0;
-begin
-    if not width between '1 second' and '1 day' or not ahead between '0' and '31 days' then
-        perform kijko.fail('invalid_input', 'partitions are 1 second to 1 day wide, and made 31 days ahead at most');
-    end if;
-    present := pg_catalog.date_bin(width, pg_catalog.clock_timestamp(), epoch);
-    lock table kijko.ledger_partitions in share row exclusive mode;
-    -- The first partition starts at the first row, including rows of running transactions.
-    if not exists (select from kijko.ledger_partitions) then
-        lock table kijko.ledger_default in access exclusive mode;
-    end if;
-    select coalesce(
-            (select pg_catalog.max(p.ends_at) from kijko.ledger_partitions as p),
-            (select pg_catalog.date_bin(width, pg_catalog.min(d.recorded_at), epoch) from kijko.ledger_default as d),
-            present
-        ) into next;
-    -- One long partition covers the time since the last one.
-    if next < present then
-        perform kijko.make_ledger_partition(next, present);
-        next := present;
-        made := made + 1;
-    end if;
-    while next <= present + ahead loop
-        -- Up to the next multiple of the width, also after a partition of another width.
-        until := pg_catalog.date_bin(width, next, epoch) + width;
-        perform kijko.make_ledger_partition(next, until);
-        next := until;
-        made := made + 1;
-    end loop;
-    return made;
-end
-$$;
-comment on function kijko.make_ledger_partitions(interval, interval) is 'Makes partitions of the ledger up to a time ahead, of a given width, and returns their number. Rows without a partition go to the default partition and are moved later. A narrow partition is rolled up sooner, so a counter loads faster.';
-
 create function kijko.rollup_usage(at_most integer default 24) returns integer
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
     set search_path = pg_catalog, pg_temp
@@ -89,6 +15,13 @@ begin
     exception
         when lock_not_available then return 0; -- another call is running
     end;
+    -- The default partition has rows of a time that will be a partition's. The rolled-up part must not end after them.
+    if exists (
+        select from kijko.ledger_default_bounds as b
+        where pg_catalog.isfinite(b.recorded_from) or pg_catalog.isfinite(b.recorded_until)
+    ) then
+        return 0;
+    end if;
     while rolled < at_most loop
         -- In order: the rolled-up part has one end.
         select q.* into p from kijko.ledger_partitions as q where q.rolled_at is null order by q.starts_at limit 1;
