@@ -19,6 +19,7 @@ create table private.mail_settings (
   delivery text not null default 'keep' check (delivery in ('keep', 'smtp')),
   site_url text not null default 'http://127.0.0.1:54321' check (char_length(site_url) <= 2048 and site_url ~ '^https?://[^[:space:]"<>?#]+$' and site_url !~ '/$'),
   invitation_path text not null default '/invitations' check (char_length(invitation_path) <= 512 and invitation_path ~ '^/[^[:space:]"<>?#]*$'),
+  notifications_path text not null default '/notifications' check (char_length(notifications_path) <= 512 and notifications_path ~ '^/[^[:space:]"<>?#]*$'),
   default_locale text not null default 'en' check (default_locale in ('en', 'nl')),
   mailbox_per_hour integer not null default 20 check (mailbox_per_hour between 1 and 100000),
   mailbox_per_day integer not null default 50 check (mailbox_per_day between 1 and 100000),
@@ -43,6 +44,7 @@ comment on column private.mail_settings.id is 'Always true: there is one row.';
 comment on column private.mail_settings.delivery is 'smtp: the sidecar sends mails. keep: they are kept unsent, and ./kijko mail shows them. Set by private.mail_set_delivery(), which ./kijko up calls by SMTP_URL, and docker compose by KIJKO_MAIL_FROM.';
 comment on column private.mail_settings.site_url is 'Address of the frontend, without a final slash: links of invitations begin with it.';
 comment on column private.mail_settings.invitation_path is 'Path of the frontend''s page that accepts an invitation; the link appends ?token=….';
+comment on column private.mail_settings.notifications_path is 'Path of the frontend''s page of notifications: the link of a digest.';
 comment on column private.mail_settings.default_locale is 'Language of a mail whose locale has no template.';
 comment on column private.mail_settings.mailbox_per_hour is 'Mails of login to one mailbox an hour.';
 comment on column private.mail_settings.mailbox_per_day is 'Mails of login to one mailbox a day.';
@@ -57,7 +59,7 @@ comment on column private.mail_settings.max_age is 'A mail that could not be sen
 comment on column private.mail_settings.kept_data_for is 'How long kept mails keep their links and codes.';
 comment on column private.mail_settings.retention is 'How long messages are listed; then they are deleted with their addresses.';
 select private.describe_data('private.mail_settings', '{
-  "id, delivery, site_url, invitation_path, default_locale, max_age, kept_data_for, retention": "how mails are made",
+  "id, delivery, site_url, invitation_path, notifications_path, default_locale, max_age, kept_data_for, retention": "how mails are made",
   "mailbox_per_hour, mailbox_per_day, organizations_mailbox_per_hour, organizations_mailbox_per_day": "how many mails a mailbox gets",
   "organization_per_hour, network_per_hour, free_organizations_per_hour, organizations_per_hour, total_per_hour": "how many mails are sent"
 }', 'platform');

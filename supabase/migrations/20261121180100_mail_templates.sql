@@ -13,7 +13,9 @@ insert into private.mail_kinds (name, required, optional) values
   ('unlock', '{link}', '{token, token_hash, site_url, redirect_to, email, new_email}'),
   ('invitation', '{link, organization, inviter}', '{token, token_hash, site_url, redirect_to, email, new_email, role}'),
   ('habit_paused', '{link, habit, organization, failures}', '{token, token_hash, site_url, redirect_to, email, new_email}'),
-  ('reflex_paused', '{link, reflex, organization, permission}', '{token, token_hash, site_url, redirect_to, email, new_email}');
+  ('reflex_paused', '{link, reflex, organization, permission}', '{token, token_hash, site_url, redirect_to, email, new_email}'),
+  -- items is an array: what is between each_item and end_item repeats for each, with its title and organization.
+  ('notification_digest', '{link}', '{count, items, token, token_hash, site_url, redirect_to, email, new_email, each_item, end_item, title, organization}');
 
 insert into private.mail_templates (name, locale, subject, text, html) values
   ('confirmation', 'en', 'Confirm your email address',
@@ -289,4 +291,32 @@ Je krijgt deze mail één keer, omdat je de reflex hebt gemaakt of de organisati
 $m$,
 $m$<p>De reflex <strong>{reflex}</strong> van {organization} is gepauzeerd: wie hem liet luisteren, heeft het recht {permission} niet meer.</p>
 <p><a href="{link}" style="display:inline-block;padding:10px 20px;background:#18181b;color:#fff;border-radius:6px;text-decoration:none">Reflex bekijken</a></p>
-<p style="color:#71717a;font-size:14px">Iemand met dit recht kan de reflex weer aanzetten. Je krijgt deze mail één keer, omdat je de reflex hebt gemaakt of de organisatie beheert.</p>$m$);
+<p style="color:#71717a;font-size:14px">Iemand met dit recht kan de reflex weer aanzetten. Je krijgt deze mail één keer, omdat je de reflex hebt gemaakt of de organisatie beheert.</p>$m$),
+  ('notification_digest', 'en', 'New notifications: {count}',
+$m$New notifications:
+
+{each_item}- {organization}{title}
+{end_item}
+Read them:
+{link}
+
+Which notifications you get by mail, and when, you choose in your preferences.
+$m$,
+$m$<p>New notifications:</p>
+<ul>{each_item}<li>{organization}<strong>{title}</strong></li>{end_item}</ul>
+<p><a href="{link}" style="display:inline-block;padding:10px 20px;background:#18181b;color:#fff;border-radius:6px;text-decoration:none">Read them</a></p>
+<p style="color:#71717a;font-size:14px">Which notifications you get by mail, and when, you choose in your preferences.</p>$m$),
+  ('notification_digest', 'nl', 'Nieuwe meldingen: {count}',
+$m$Nieuwe meldingen:
+
+{each_item}- {organization}{title}
+{end_item}
+Lees ze:
+{link}
+
+Welke meldingen je per mail krijgt, en wanneer, kies je in je voorkeuren.
+$m$,
+$m$<p>Nieuwe meldingen:</p>
+<ul>{each_item}<li>{organization}<strong>{title}</strong></li>{end_item}</ul>
+<p><a href="{link}" style="display:inline-block;padding:10px 20px;background:#18181b;color:#fff;border-radius:6px;text-decoration:none">Lees ze</a></p>
+<p style="color:#71717a;font-size:14px">Welke meldingen je per mail krijgt, en wanneer, kies je in je voorkeuren.</p>$m$);

@@ -154,6 +154,24 @@ as $$
 $$;
 comment on function private.mail_fill(text, jsonb, boolean) is 'A template with its variables filled in, in one pass: a value is never read as a template. Values become one line, and are escaped for HTML.';
 
+create function private.mail_fill_list(template text, data jsonb, html boolean) returns text
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select concat(
+    private.mail_fill(p.before, data, html),
+    (
+      select string_agg(private.mail_fill(p.item, i.value, html), '' order by i.n)
+      from jsonb_array_elements(case jsonb_typeof(data -> 'items') when 'array' then data -> 'items' else '[]' end) with ordinality as i (value, n)
+    ),
+    private.mail_fill(p.after, data, html)
+  )
+  from (
+    select split_part(template, '{each_item}', 1) as before, split_part(split_part(template, '{each_item}', 2), '{end_item}', 1) as item,
+      split_part(split_part(template, '{each_item}', 2), '{end_item}', 2) as after
+  ) as p
+$$;
+comment on function private.mail_fill_list(text, jsonb, boolean) is 'As mail_fill(), for a template that may have one list: what is between {each_item} and {end_item} repeats for each object of the variable items. A value is never read as a template.';
+
 create function private.mail_html_page(content text, locale text) returns text
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
@@ -173,8 +191,8 @@ comment on function private.mail_data(private.mail_messages) is 'Variables of a 
 create function private.mail_render(id uuid) returns table (recipient text, subject text, text text, html text, link text)
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  select m.recipient, left(private.mail_fill(t.subject, v.data, false), 200), private.mail_fill(t.text, v.data, false),
-    private.mail_html_page(private.mail_fill(t.html, v.data, true), t.locale), v.data ->> 'link'
+  select m.recipient, left(private.mail_fill(t.subject, v.data, false), 200), private.mail_fill_list(t.text, v.data, false),
+    private.mail_html_page(private.mail_fill_list(t.html, v.data, true), t.locale), v.data ->> 'link'
   from private.mail_messages as m
   cross join lateral (select jsonb_build_object('email', m.recipient) || private.mail_data(m)) as v (data)
   join private.mail_templates as t on t.name = m.template and t.locale = m.locale
