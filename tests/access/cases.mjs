@@ -157,6 +157,10 @@ export const RELATIONS = {
     insert: (t) => ({ org_id: t.org, email: 'new@example.com', role: 'viewer' }),
     update: () => ({ role: 'viewer' }),
   },
+  notification_types: {
+    insert: (t) => ({ org_id: t.org, name: 'custom.new' }),
+    update: () => ({ description: 'Changed' }),
+  },
   usage_meters: {
     insert: (t) => ({ org_id: t.org, event_type: 'test.done', meter: 'own.builds' }),
     update: () => ({ event_type: 'test.changed' }),
@@ -267,6 +271,24 @@ export const FUNCTIONS = {
     'call:other': (w) => ({ session_id: w.people.colleague.spare }),
   },
   'delete_account()': { call: () => ({}) },
+  'list_notifications(after_cursor,limit,before_id,include_archived)': { call: () => ({}) },
+  'unread_count()': { call: () => ({}) },
+  'mark_seen(ids)': { call: (w) => ({ ids: [w.notification] }), 'call:private': (w) => ({ ids: [w.secretNotification] }) },
+  'mark_read(ids,read)': { call: (w) => ({ ids: [w.notification] }), 'call:private': (w) => ({ ids: [w.secretNotification] }) },
+  'archive_notifications(ids,archived)': {
+    call: (w) => ({ ids: [w.notification] }),
+    'call:private': (w) => ({ ids: [w.secretNotification] }),
+  },
+  'notify(type,title,body,link,data,user_id,dedupe_key)': {
+    call: () => ({ type: 'custom.deploy', title: 'New' }),
+    'call:user': (w) => ({ type: 'custom.deploy', title: 'New', user_id: w.people.colleague.id }),
+  },
+  'notify(type,title,org_id,body,link,data,user_id,dedupe_key)': {
+    call: (w) => ({ type: 'custom.deploy', title: 'New', org_id: w.org }),
+  },
+  'list_notification_preferences()': { call: () => ({}) },
+  'set_notification_preference(type,in_app,mail,org_id)': { call: (w) => ({ type: 'custom.deploy', in_app: false, org_id: w.org }) },
+  'set_digest_time(timezone,hour)': { call: () => ({ timezone: 'Europe/Amsterdam', hour: 7 }) },
   'org_id()': { call: () => ({}) },
   'org_ids()': { call: () => ({}) },
   'preview_cron(expression,timezone,n)': { call: () => ({ expression: '@daily', timezone: 'UTC', n: 1 }) },

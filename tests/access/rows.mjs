@@ -20,6 +20,9 @@ const NAMES = [
   'meter',
   'role',
   'freeRole',
+  'notificationType',
+  'notification',
+  'secretNotification',
 ];
 const STRIPE = ['stripe_customers', 'stripe_checkouts', 'stripe_subscriptions', 'stripe_invoices', 'stripe_prices'];
 
@@ -30,7 +33,15 @@ export function newIds() {
     ...ids,
     ...Object.fromEntries(STRIPE.map((name) => [name, `${name}_${randomUUID()}`])),
     token: `kji_${randomUUID()}`,
-    hidden: new Set([ids.secretProject, ids.secretSkill, ids.secretHabit, ids.secretReflex, ids.secretDelivery, ids.secretRepository]),
+    hidden: new Set([
+      ids.secretProject,
+      ids.secretSkill,
+      ids.secretHabit,
+      ids.secretReflex,
+      ids.secretDelivery,
+      ids.secretRepository,
+      ids.secretNotification,
+    ]),
   };
 }
 
@@ -69,8 +80,12 @@ export const fill = (t, { owner, colleague, invitee }) => [
   sql`insert into public.usage_meters (id, org_id, event_type, meter, created_by)
     values (${t.meter}, ${t.org}, 'build.done', 'own.builds', ${owner})`,
   sql`insert into public.secrets (org_id, name, created_by) values (${t.org}, 'MATRIX', ${owner})`,
-  // A limit that is used up, so that there is an alert; nothing else uses this meter.
-  sql`do ${`begin perform kijko.set_limit('${t.org}', 'code_searches', 'month', 10); perform kijko.consume('${t.org}', 'code_searches', 10); end`}`,
+  sql`insert into public.notification_types (id, org_id, name, created_by) values (${t.notificationType}, ${t.org}, 'custom.deploy', ${owner})`,
+  sql`insert into public.notifications (id, org_id, audience, type, project_id, title, created_by)
+    values (${t.notification}, ${t.org}, 'organization', 'custom.deploy', ${t.project}, 'Shared', ${owner}),
+      (${t.secretNotification}, ${t.org}, 'organization', 'custom.deploy', ${t.secretProject}, 'Secret', ${owner})`,
+  // A limit that is half used up, so that there is an alert, and no notification of it while the cases run; nothing else uses this meter.
+  sql`do ${`begin perform kijko.set_limit('${t.org}', 'code_searches', 'month', 10); perform kijko.consume('${t.org}', 'code_searches', 5); end`}`,
   stripe(t),
 ];
 

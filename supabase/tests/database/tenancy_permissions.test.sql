@@ -1,7 +1,7 @@
 -- Reading needs a permission: without "resource:read" a member sees none of it, in tables and through functions.
 begin;
 \ir 000_helpers.sql
-select plan(56);
+select plan(60);
 
 select tests.sign_up('ada'), tests.sign_up('mem');
 select tests.join_org('mem', tests.org('ada'), 'member');
@@ -23,6 +23,8 @@ select public.set_secret('token', 'value');
 select public.invite_member('eve@example.test');
 insert into public.api_keys (name, permissions) values ('key', '["skills:read"]');
 insert into public.usage_meters (event_type, meter) values ('build.done', 'own.builds');
+insert into public.notification_types (name) values ('custom.deploy');
+select (public.notify('custom.deploy', 'Deployed')).id;
 select id as execution from public.execute_skill(:'skill', '{}', 'once') \gset
 select tests.act_as_superuser();
 select private.jobs_add_event('w', j.id, 'progress') from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo']) as j \gset
@@ -53,7 +55,8 @@ create view tests.read_permissions (relation, permission) as values
   ('organizations', 'organization:read'), ('memberships', 'members:read'), ('custom_roles', 'roles:read'), ('secrets', 'secrets:read'), ('invitations', 'members:read'), ('projects', 'projects:read'), ('project_members', 'projects:read'), ('skills', 'skills:read'), ('repositories', 'repositories:read'),
   ('skill_versions', 'skills:read'),
   ('habits', 'habits:read'), ('reflexes', 'reflexes:read'), ('reflex_deliveries', 'reflexes:read'), ('webhook_deliveries', 'repositories:read'), ('executions', 'executions:read'), ('execution_text_chunks', 'executions:read'), ('jobs', 'jobs:read'), ('job_event_log', 'jobs:read'), ('job_events', 'jobs:read'),
-  ('usage_meters', 'usage:read'), ('api_keys', 'api_keys:read');
+  ('usage_meters', 'usage:read'), ('api_keys', 'api_keys:read'),
+  ('notification_types', 'notifications:read'), ('notifications', 'notifications:read');
 grant select on tests.read_permissions to public;
 
 create function tests.reads(relation text, permission text) returns setof text language plpgsql as $$
