@@ -262,6 +262,8 @@ language plpgsql volatile set search_path = '' as $$
 declare
     hash text := auth_api.hash_password(password);
 begin
+    -- The domain notifies the user of the others.
+    perform set_config('kijko_notifications.session_end', 'password_changed', true);
     delete from auth.sessions where user_id = u.id and id is distinct from keep_session;
     update auth.users set encrypted_password = hash where id = u.id;
     perform auth_api.forgive(u.email);

@@ -166,7 +166,8 @@ begin
     end if;
     issued := auth_api.exchange(token, session);
     if issued is null then
-        -- A used token is presented again, by its owner or by a thief. The server cannot distinguish them.
+        -- A used token is presented again, by its owner or by a thief. The server cannot distinguish them. The domain notifies the user.
+        perform set_config('kijko_notifications.session_end', 'token_reused', true);
         delete from auth.sessions where id = session.id;
         return auth_api.refusal(400, 'refresh_token_already_used', 'Invalid Refresh Token: Already Used');
     end if;

@@ -240,6 +240,7 @@ as $$
 declare
   max_sessions constant integer := 100;
 begin
+  perform set_config('kijko_notifications.session_end', 'too_many_sessions', true);
   delete from auth.sessions as s
   where s.id = any (array(
     select o.id from auth.sessions as o
@@ -253,6 +254,7 @@ begin
     -- A locked session is being ended or refreshed. The next login deletes what remains.
     for update skip locked
   ));
+  perform set_config('kijko_notifications.session_end', '', true);
   return null;
 end
 $$;

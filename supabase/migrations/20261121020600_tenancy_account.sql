@@ -27,6 +27,8 @@ as $$
 declare
   me constant uuid := private.tenancy_require_user();
 begin
+  -- The user is notified on the other devices.
+  perform set_config('kijko_notifications.session_end', 'ended_elsewhere', true);
   delete from auth.sessions as s where s.id = end_session.session_id and s.user_id = me;
   if not found then
     perform kijko.fail('not_found', 'session_id: not a session of the caller');

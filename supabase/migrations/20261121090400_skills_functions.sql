@@ -252,7 +252,8 @@ grant execute on function public.diff_skill_versions(uuid, integer, integer) to 
 -- Who is notified about what runs a skill
 -- ----------------------------------------------------------------------------
 
-create function private.skills_recipients(org uuid, skill_id uuid, author uuid, permission text) returns table (email text, locale text)
+create function private.skills_recipients(org uuid, skill_id uuid, author uuid, permission text)
+returns table (user_id uuid, email text, locale text)
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   with project as (
@@ -275,7 +276,7 @@ as $$
         )
       )
   )
-  select u.email, u.raw_user_meta_data ->> 'locale'
+  select u.id, u.email, u.raw_user_meta_data ->> 'locale'
   from seeing as s
   join auth.users as u on u.id = s.user_id and u.email_confirmed_at is not null and u.deleted_at is null
     and (u.banned_until is null or u.banned_until <= now())

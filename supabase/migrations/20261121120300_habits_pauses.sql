@@ -21,7 +21,7 @@ as $$
 $$;
 comment on function private.habits_has_failed(public.habits) is 'Whether the latest executions of a habit''s slots have all failed since it was enabled, as many as pause it. Skipped slots, cancelled executions and runs by hand do not count.';
 
-create function private.habits_recipients(habit public.habits) returns table (email text, locale text)
+create function private.habits_recipients(habit public.habits) returns table (user_id uuid, email text, locale text)
 language sql stable set search_path = pg_catalog, pg_temp
 as $$ select r.* from private.skills_recipients(habit.org_id, habit.skill_id, habit.created_by, 'habits:read') as r $$;
 comment on function private.habits_recipients(public.habits) is 'Who is notified that a habit was paused.';
@@ -32,9 +32,17 @@ as $$
 declare
   site constant text := (select s.site_url from private.mail_settings as s);
   organization constant text := (select private.mail_plain_name(o.name) from public.organizations as o where o.id = habit.org_id);
+  project constant uuid := (select s.project_id from public.skills as s where s.org_id = habit.org_id and s.id = habit.skill_id);
   recipient record;
 begin
   for recipient in select r.* from private.habits_recipients(habit) as r loop
+    perform private.notifications_send(
+      habit.org_id, recipient.user_id, 'habit.paused',
+      jsonb_build_object('habit_id', habit.id, 'habit', habit.name, 'failures', habit.pause_after_failures),
+      format('habit.paused:%s:%s:%s', habit.id, extract(epoch from habit.paused_at), recipient.user_id), project
+    );
+    -- Who wants it later gets it in a digest.
+    continue when (private.notifications_choice(recipient.user_id, habit.org_id, 'habit.paused')).mail <> 'now';
     begin
       perform private.mail_send(
         recipient.email, 'habit_paused', recipient.locale,
@@ -53,7 +61,7 @@ begin
   end loop;
 end
 $$;
-comment on function private.habits_send_notice(public.habits) is 'Notifies by mail, each in their language, the recipients of a paused habit. A mail that is refused does not undo the pause.';
+comment on function private.habits_send_notice(public.habits) is 'Notifies the recipients of a paused habit in the product and by mail, each in their language and by their preferences. A mail that is refused does not undo the pause.';
 
 create function private.habits_pause(habit public.habits) returns void
 language plpgsql set search_path = pg_catalog, pg_temp

@@ -34,9 +34,17 @@ as $$
 declare
   site constant text := (select s.site_url from private.mail_settings as s);
   organization constant text := (select private.mail_plain_name(o.name) from public.organizations as o where o.id = reflex.org_id);
+  project constant uuid := (select s.project_id from public.skills as s where s.org_id = reflex.org_id and s.id = reflex.skill_id);
   recipient record;
 begin
   for recipient in select r.* from private.skills_recipients(reflex.org_id, reflex.skill_id, reflex.authorized_by, 'reflexes:read') as r loop
+    perform private.notifications_send(
+      reflex.org_id, recipient.user_id, 'reflex.paused',
+      jsonb_build_object('reflex_id', reflex.id, 'reflex', reflex.name, 'permission', private.reflexes_permission(reflex)),
+      format('reflex.paused:%s:%s:%s', reflex.id, extract(epoch from reflex.last_error_at), recipient.user_id), project
+    );
+    -- Who wants it later gets it in a digest.
+    continue when (private.notifications_choice(recipient.user_id, reflex.org_id, 'reflex.paused')).mail <> 'now';
     begin
       perform private.mail_send(
         recipient.email, 'reflex_paused', recipient.locale,
@@ -57,7 +65,7 @@ begin
   end loop;
 end
 $$;
-comment on function private.reflexes_send_notice(public.reflexes) is 'Notifies by mail, each in their language, those who can mend a paused reflex. A mail that is refused does not undo the pause.';
+comment on function private.reflexes_send_notice(public.reflexes) is 'Notifies those who can mend a paused reflex, in the product and by mail, each in their language and by their preferences. A mail that is refused does not undo the pause.';
 
 create function private.reflexes_pause(reflex public.reflexes) returns void
 language plpgsql set search_path = pg_catalog, pg_temp

@@ -20,24 +20,40 @@ declare
   settings private.mail_settings;
   organization constant text := (select private.mail_plain_name(o.name) from public.organizations as o where o.id = invitation.org_id);
   inviter record;
+  sent uuid;
+  muted boolean := false;
 begin
   select s.* into settings from private.mail_settings as s;
   select p.display_name, u.email, u.raw_user_meta_data ->> 'locale' as locale into inviter
   from auth.users as u
   left join public.profiles as p on p.id = u.id
   where u.id = invitation.sent_by;
-  return private.mail_send(
-    invitation.email, 'invitation', inviter.locale,
-    jsonb_build_object(
-      'link', settings.site_url || settings.invitation_path || '?token=' || token,
-      'organization', organization,
-      -- The address too: a name alone could be anybody's. Without a name and an address it names the organization.
-      'inviter', coalesce(nullif(concat_ws(' ', private.mail_plain_name(inviter.display_name), '(' || inviter.email || ')'), ''), organization),
-      'role', invitation.role,
-      'email', invitation.email
-    ),
-    org => invitation.org_id
-  );
+  begin
+    sent := private.mail_send(
+      invitation.email, 'invitation', inviter.locale,
+      jsonb_build_object(
+        'link', settings.site_url || settings.invitation_path || '?token=' || token,
+        'organization', organization,
+        -- The address too: a name alone could be anybody's. Without a name and an address it names the organization.
+        'inviter', coalesce(nullif(concat_ws(' ', private.mail_plain_name(inviter.display_name), '(' || inviter.email || ')'), ''), organization),
+        'role', invitation.role,
+        'email', invitation.email
+      ),
+      org => invitation.org_id
+    );
+    -- An invitee who wants no such mail gets a notification. It is undone, and not left out: the inviter must not learn from the time,
+    -- nor from the limits of mails, that the address has an account.
+    if (private.notifications_choice(private.notifications_invitee(invitation.email), kijko.platform_org_id(), 'invitation.received')).mail = 'off' then
+      muted := true;
+      perform kijko.fail('conflict');
+    end if;
+  exception when others then
+    if not muted then
+      raise;
+    end if;
+    return null;
+  end;
+  return sent;
 end
 $$;
-comment on function private.mail_send_invitation(public.invitations, text) is 'Sends the token of an invitation to its address, in the language of the inviter (locale of their user metadata). Refuses as mail_send() does. Called by the definer functions of invitations.';
+comment on function private.mail_send_invitation(public.invitations, text) is 'Sends the token of an invitation to its address, in the language of the inviter (locale of their user metadata). Null if the invitee wants none. Refuses as mail_send() does. Nullable: result. Called by the definer functions of invitations.';
