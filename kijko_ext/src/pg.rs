@@ -7,6 +7,7 @@ pub mod datum;
 pub mod insert;
 pub mod lwlock;
 pub mod malloc_tuning;
+pub mod process;
 pub mod query;
 pub mod random;
 pub mod scan;

@@ -6,6 +6,8 @@ use std::ptr;
 
 use pgrx::prelude::*;
 
+use crate::pg::process::ProcessCell;
+
 pub mod set_associative;
 
 pub struct Region {
@@ -16,17 +18,17 @@ pub struct Region {
     pub attach: unsafe fn(*mut u8, *mut pg_sys::LWLockPadded),
 }
 
-static mut REGIONS: &[Region] = &[];
-static mut PREVIOUS_REQUEST: pg_sys::shmem_request_hook_type = None;
-static mut PREVIOUS_STARTUP: pg_sys::shmem_startup_hook_type = None;
+static REGIONS: ProcessCell<&[Region]> = ProcessCell::new(&[]);
+static PREVIOUS_REQUEST: ProcessCell<pg_sys::shmem_request_hook_type> = ProcessCell::new(None);
+static PREVIOUS_STARTUP: ProcessCell<pg_sys::shmem_startup_hook_type> = ProcessCell::new(None);
 
 pub fn init(regions: &'static [Region]) {
     // SAFETY: the postmaster has one thread, and the hooks chain to those of other libraries.
     unsafe {
-        REGIONS = regions;
-        PREVIOUS_REQUEST = pg_sys::shmem_request_hook;
+        REGIONS.set(regions);
+        PREVIOUS_REQUEST.set(pg_sys::shmem_request_hook);
         pg_sys::shmem_request_hook = Some(request);
-        PREVIOUS_STARTUP = pg_sys::shmem_startup_hook;
+        PREVIOUS_STARTUP.set(pg_sys::shmem_startup_hook);
         pg_sys::shmem_startup_hook = Some(startup);
     }
 }
@@ -34,10 +36,10 @@ pub fn init(regions: &'static [Region]) {
 #[pg_guard]
 unsafe extern "C-unwind" fn request() {
     unsafe {
-        if let Some(previous) = PREVIOUS_REQUEST {
+        if let Some(previous) = PREVIOUS_REQUEST.get() {
             previous();
         }
-        for region in REGIONS {
+        for region in REGIONS.get() {
             pg_sys::RequestAddinShmemSpace((region.size)());
             pg_sys::RequestNamedLWLockTranche(region.name.as_ptr(), region.locks as i32);
         }
@@ -47,10 +49,10 @@ unsafe extern "C-unwind" fn request() {
 #[pg_guard]
 unsafe extern "C-unwind" fn startup() {
     unsafe {
-        if let Some(previous) = PREVIOUS_STARTUP {
+        if let Some(previous) = PREVIOUS_STARTUP.get() {
             previous();
         }
-        for region in REGIONS {
+        for region in REGIONS.get() {
             let mut found = false;
             let size = (region.size)();
             let start: *mut u8 =

@@ -29,33 +29,32 @@ pub fn generate(id: Uuid) -> String {
     let prefix = format::visible_prefix(&secret).to_owned();
     // SAFETY: reads what the transaction has set.
     let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
-    let issued = &mut STATE.registered().issued;
-    if issued.len() >= CAPACITY {
-        issued.remove(0);
-    }
-    issued.push(Issued {
-        id,
-        secret,
-        subtransaction,
+    STATE.with_registered(|State { issued }| {
+        if issued.len() >= CAPACITY {
+            issued.remove(0);
+        }
+        issued.push(Issued {
+            id,
+            secret,
+            subtransaction,
+        });
     });
     prefix
 }
 
 pub fn secret(id: &Uuid) -> Option<String> {
-    latest(id).map(|issued| issued.secret.clone())
+    latest(id, |issued| issued.secret.clone())
 }
 
 pub fn hash(id: &Uuid) -> Option<Hash> {
-    latest(id).map(|issued| format::hash(&issued.secret))
+    latest(id, |issued| format::hash(&issued.secret))
 }
 
-fn latest(id: &Uuid) -> Option<&'static Issued> {
-    STATE
-        .get()
-        .issued
-        .iter()
-        .rev()
-        .find(|issued| issued.id == *id)
+fn latest<T>(id: &Uuid, read: impl FnOnce(&Issued) -> T) -> Option<T> {
+    STATE.with(|State { issued }| {
+        let latest = issued.iter().rev().find(|issued| issued.id == *id);
+        latest.map(read)
+    })
 }
 
 impl XactCallbacks for State {

@@ -268,15 +268,14 @@ pub fn changed(group: Group) {
     let mut groups = NOTHING;
     groups[group.kind] = bit;
     let is_sent = |(_, sent): &(_, Groups)| sent[group.kind] & bit != 0;
-    if !CHANGES.registered().sent.iter().any(is_sent) {
+    if !CHANGES.with_registered(|changes| changes.sent.iter().any(is_sent)) {
         send(group);
         // SAFETY: reads a variable.
         let current = unsafe { pg_sys::GetCurrentSubTransactionId() };
-        let sent = &mut CHANGES.registered().sent;
-        match sent.last_mut() {
+        CHANGES.with(|changes| match changes.sent.last_mut() {
             Some((subtransaction, sent)) if *subtransaction == current => join(sent, &groups),
-            _ => sent.push((current, groups)),
-        }
+            _ => changes.sent.push((current, groups)),
+        });
     }
     STAMPS.with(|stamps| stamps.change(&groups));
 }
@@ -285,7 +284,7 @@ pub fn changed(group: Group) {
 pub fn everything_changed() {
     // SAFETY: registers a message for the commit.
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(query::table(c"cache_changes")) };
-    _ = CHANGES.registered();
+    CHANGES.with_registered(|_| ());
     STAMPS.with(|stamps| stamps.change(&EVERYTHING));
 }
 

@@ -4,7 +4,7 @@
 //! These are the raw callbacks of Postgres, registered once for each backend. pgrx's own would survive PREPARE and run in the
 //! next transaction. COMMIT and ABORT are called after the transaction has left the list of running ones.
 
-use std::cell::{Cell, UnsafeCell};
+use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::ptr;
 
@@ -31,30 +31,28 @@ pub trait XactCallbacks {
 
 /// Static, because Postgres keeps its address.
 pub struct PerTransaction<S> {
-    state: UnsafeCell<S>,
+    state: RefCell<S>,
     registered: Cell<bool>,
 }
 
 // SAFETY: a backend has one thread.
 unsafe impl<S> Sync for PerTransaction<S> {}
 
-// The backend's one thread is the only user, and no reference is kept across a call that could get here again.
-#[allow(clippy::mut_from_ref)]
 impl<S: XactCallbacks> PerTransaction<S> {
     pub const fn new(state: S) -> Self {
         Self {
-            state: UnsafeCell::new(state),
+            state: RefCell::new(state),
             registered: Cell::new(false),
         }
     }
 
-    pub fn get(&'static self) -> &'static mut S {
-        // SAFETY: see above.
-        unsafe { &mut *self.state.get() }
+    /// Runs `body` on the state. It must not get here again.
+    pub fn with<R>(&'static self, body: impl FnOnce(&mut S) -> R) -> R {
+        body(&mut self.state.borrow_mut())
     }
 
-    /// The same, to add something: registers the callbacks.
-    pub fn registered(&'static self) -> &'static mut S {
+    /// The same, to add something: registers the callbacks first.
+    pub fn with_registered<R>(&'static self, body: impl FnOnce(&mut S) -> R) -> R {
         if !self.registered.replace(true) {
             let this = ptr::from_ref(self).cast_mut().cast();
             // SAFETY: both callbacks are guarded and live as long as the library, which is never unloaded, as does
@@ -64,7 +62,7 @@ impl<S: XactCallbacks> PerTransaction<S> {
                 pg_sys::RegisterSubXactCallback(Some(subtransaction_ends::<S>), this);
             }
         }
-        self.get()
+        self.with(body)
     }
 }
 
@@ -77,10 +75,10 @@ unsafe extern "C-unwind" fn transaction_ends<S: XactCallbacks + 'static>(
     unsafe {
         let held: &'static PerTransaction<S> = &*held.cast();
         pg_sys::panic::pgrx_extern_c_guard(|| match event {
-            XACT_EVENT_COMMIT | XACT_EVENT_PREPARE => held.get().commit(),
-            XACT_EVENT_ABORT => held.get().abort(0),
+            XACT_EVENT_COMMIT | XACT_EVENT_PREPARE => held.with(S::commit),
+            XACT_EVENT_ABORT => held.with(|state| state.abort(0)),
             XACT_EVENT_PRE_PREPARE => {
-                if let Some(reason) = held.get().prepare_error() {
+                if let Some(reason) = held.with(|state| state.prepare_error()) {
                     let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
                     ereport!(ERROR, code, reason);
                 }
@@ -101,8 +99,10 @@ unsafe extern "C-unwind" fn subtransaction_ends<S: XactCallbacks + 'static>(
     unsafe {
         let held: &'static PerTransaction<S> = &*held.cast();
         pg_sys::panic::pgrx_extern_c_guard(|| match event {
-            SUBXACT_EVENT_COMMIT_SUB => held.get().merge_into_parent(child, parent),
-            SUBXACT_EVENT_ABORT_SUB => held.get().abort(child),
+            SUBXACT_EVENT_COMMIT_SUB => {
+                held.with(|state| state.merge_into_parent(child, parent));
+            }
+            SUBXACT_EVENT_ABORT_SUB => held.with(|state| state.abort(child)),
             _ => {}
         });
     }

@@ -17,6 +17,7 @@ use super::connection_pool::ConnectionPool;
 use super::in_flight;
 use super::response_headers::{self, Refused};
 use crate::guc::connection_time as setting;
+use crate::pg::process::ProcessCell;
 use crate::rate_limit::limiter::Key;
 use crate::{clock, headers, trust};
 
@@ -26,8 +27,8 @@ const STATUS: u16 = 429;
 const SQLSTATE: [u8; 5] = *b"KJ430";
 const MEANING: &str = "Too many requests; try again later.";
 
-static mut PREVIOUS_RUN: pg_sys::ExecutorRun_hook_type = None;
-static mut PREVIOUS_FINISH: pg_sys::ExecutorFinish_hook_type = None;
+static PREVIOUS_RUN: ProcessCell<pg_sys::ExecutorRun_hook_type> = ProcessCell::new(None);
+static PREVIOUS_FINISH: ProcessCell<pg_sys::ExecutorFinish_hook_type> = ProcessCell::new(None);
 
 /// USER_TIMEOUT of timeout.h in PostgreSQL 15.
 const USER_TIMEOUT: u32 = 12;
@@ -75,9 +76,9 @@ mod unguarded {
 pub fn init() {
     // SAFETY: while the postmaster starts; a backend has one thread.
     unsafe {
-        PREVIOUS_RUN = pg_sys::ExecutorRun_hook;
+        PREVIOUS_RUN.set(pg_sys::ExecutorRun_hook);
         pg_sys::ExecutorRun_hook = Some(run);
-        PREVIOUS_FINISH = pg_sys::ExecutorFinish_hook;
+        PREVIOUS_FINISH.set(pg_sys::ExecutorFinish_hook);
         pg_sys::ExecutorFinish_hook = Some(finish);
     }
 }
@@ -144,7 +145,7 @@ unsafe extern "C-unwind" fn run(
 ) {
     // SAFETY: called by Postgres, as the hooks before it.
     unsafe {
-        refusing(|| match PREVIOUS_RUN {
+        refusing(|| match PREVIOUS_RUN.get() {
             Some(previous) => previous(query, direction, count, once),
             None => unguarded::standard_ExecutorRun(query, direction, count, once),
         });
@@ -155,7 +156,7 @@ unsafe extern "C-unwind" fn run(
 unsafe extern "C-unwind" fn finish(query: *mut pg_sys::QueryDesc) {
     // SAFETY: as above.
     unsafe {
-        refusing(|| match PREVIOUS_FINISH {
+        refusing(|| match PREVIOUS_FINISH.get() {
             Some(previous) => previous(query),
             None => unguarded::standard_ExecutorFinish(query),
         });

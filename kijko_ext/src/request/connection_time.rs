@@ -77,8 +77,7 @@ pub fn admit(request: &RequestInfo, tier: Option<&str>) -> Result<(), Refused> {
         return Ok(());
     }
     // All that may fail comes before the place is occupied.
-    let state = STATE.registered();
-    if state.running.is_some() {
+    if STATE.with_registered(|state| state.running.is_some()) {
         return Ok(());
     }
     in_flight::clear_at_exit();
@@ -111,12 +110,13 @@ pub fn admit(request: &RequestInfo, tier: Option<&str>) -> Result<(), Refused> {
         }
         brief::begin(brief.limit, tenant_key, is_free, brief.refused());
     }
-    state.running = Some(Running {
+    let running = Running {
         caller: caller_key,
         budget,
         brief,
         admitted_at: limiter::monotonic_nanos(),
-    });
+    };
+    STATE.with(|state| state.running = Some(running));
     Ok(())
 }
 

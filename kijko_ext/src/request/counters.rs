@@ -7,6 +7,7 @@ use pgrx::pg_sys;
 
 use super::in_flight;
 use crate::clock;
+use crate::pg::process::ProcessCell;
 use crate::shmem::Region;
 
 pub const SHMEM_REGION: Region = Region {
@@ -36,15 +37,15 @@ pub struct Stats {
     error_logged_at: AtomicU64,
 }
 
-static mut STATS: *mut Stats = ptr::null_mut();
+static STATS: ProcessCell<*mut Stats> = ProcessCell::new(ptr::null_mut());
 
 unsafe fn attach(start: *mut u8, _locks: *mut pg_sys::LWLockPadded) {
-    unsafe { STATS = start.cast() };
+    STATS.set(start.cast());
 }
 
 pub fn add(counter: fn(&Stats) -> &AtomicU64) {
     // SAFETY: attached at start; all of it is atomic.
-    counter(unsafe { &*STATS }).fetch_add(1, Ordering::Relaxed);
+    counter(unsafe { &*STATS.get() }).fetch_add(1, Ordering::Relaxed);
 }
 
 /// True once a second for all backends together, so that a flood of requests does not flood the log.
@@ -59,7 +60,7 @@ pub fn may_log_error() -> bool {
 
 fn once_a_second(at: fn(&Stats) -> &AtomicU64) -> bool {
     // SAFETY: as above.
-    let at = at(unsafe { &*STATS });
+    let at = at(unsafe { &*STATS.get() });
     let now = clock::unix_seconds(clock::real_micros());
     let last = at.load(Ordering::Relaxed);
     last != now
@@ -71,7 +72,7 @@ fn once_a_second(at: fn(&Stats) -> &AtomicU64) -> bool {
 /// Figures for `kijko.stats()`, since the server started.
 pub fn figures() -> [(&'static str, u64); 8] {
     // SAFETY: as above.
-    let stats = unsafe { &*STATS };
+    let stats = unsafe { &*STATS.get() };
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     [
         ("request.shadow_refused", load(&stats.shadow_refused)),

@@ -12,14 +12,15 @@ use std::ffi::CStr;
 use pgrx::{PgLogLevel, pg_sys};
 
 use super::counters;
+use crate::pg::process::ProcessCell;
 use crate::trust;
 
-static mut PREVIOUS: pg_sys::emit_log_hook_type = None;
+static PREVIOUS: ProcessCell<pg_sys::emit_log_hook_type> = ProcessCell::new(None);
 
 pub fn init() {
     // SAFETY: while the postmaster starts; a backend has one thread.
     unsafe {
-        PREVIOUS = pg_sys::emit_log_hook;
+        PREVIOUS.set(pg_sys::emit_log_hook);
         pg_sys::emit_log_hook = Some(before_log);
     }
 }
@@ -28,7 +29,7 @@ pub fn init() {
 unsafe extern "C-unwind" fn before_log(error: *mut pg_sys::ErrorData) {
     // SAFETY: called by Postgres, as the hooks before it.
     unsafe {
-        if let Some(previous) = PREVIOUS {
+        if let Some(previous) = PREVIOUS.get() {
             previous(error);
         }
         let error = &mut *error;

@@ -7,14 +7,15 @@ use std::ffi::c_void;
 
 use pgrx::pg_sys;
 
+use crate::pg::process::ProcessCell;
 use crate::pg::sql_function::{self, Refusal};
 use crate::{guc, trust};
 
 /// Rows of all nodes together between two checks. A check costs about as much as a row.
 const ROWS_PER_CHECK: u32 = 16;
 
-static mut PREVIOUS: pg_sys::ExecutorStart_hook_type = None;
-static mut ROWS: u32 = 0;
+static PREVIOUS: ProcessCell<pg_sys::ExecutorStart_hook_type> = ProcessCell::new(None);
+static ROWS: ProcessCell<u32> = ProcessCell::new(0);
 
 /// Functions of Postgres without pgrx's guard: an error passes frames here that own nothing.
 mod unguarded {
@@ -32,7 +33,7 @@ mod unguarded {
 pub fn init() {
     // SAFETY: while the postmaster starts; a backend has one thread.
     unsafe {
-        PREVIOUS = pg_sys::ExecutorStart_hook;
+        PREVIOUS.set(pg_sys::ExecutorStart_hook);
         pg_sys::ExecutorStart_hook = Some(start);
     }
 }
@@ -40,7 +41,7 @@ pub fn init() {
 unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: i32) {
     // SAFETY: called by Postgres, as the hooks before it.
     unsafe {
-        match PREVIOUS {
+        match PREVIOUS.get() {
             Some(previous) => previous(query, flags),
             None => unguarded::standard_ExecutorStart(query, flags),
         }
@@ -69,8 +70,9 @@ unsafe extern "C-unwind" fn watch(node: *mut pg_sys::PlanState, context: *mut c_
 unsafe extern "C-unwind" fn next(node: *mut pg_sys::PlanState) -> *mut pg_sys::TupleTableSlot {
     // SAFETY: called by the executor for a node that `watch` has seen.
     unsafe {
-        ROWS = ROWS.wrapping_add(1);
-        if ROWS.is_multiple_of(ROWS_PER_CHECK) {
+        let rows = ROWS.get().wrapping_add(1);
+        ROWS.set(rows);
+        if rows.is_multiple_of(ROWS_PER_CHECK) {
             unguarded::check_stack_depth();
             let held =
                 unguarded::MemoryContextMemAllocated((*(*node).state).es_query_cxt, true) as u64;

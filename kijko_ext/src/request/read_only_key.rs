@@ -8,10 +8,11 @@ use pgrx::prelude::*;
 
 use crate::api_key::calling;
 use crate::guc::api_keys as setting;
+use crate::pg::process::ProcessCell;
 use crate::pg::sql_function::{self, Refusal};
 
-static mut PREVIOUS_START: pg_sys::ExecutorStart_hook_type = None;
-static mut PREVIOUS_UTILITY: pg_sys::ProcessUtility_hook_type = None;
+static PREVIOUS_START: ProcessCell<pg_sys::ExecutorStart_hook_type> = ProcessCell::new(None);
+static PREVIOUS_UTILITY: ProcessCell<pg_sys::ProcessUtility_hook_type> = ProcessCell::new(None);
 
 /// Functions of Postgres without pgrx's guard: an error passes frames here that own nothing.
 mod unguarded {
@@ -38,9 +39,9 @@ mod unguarded {
 pub fn init() {
     // SAFETY: while the postmaster starts; a backend has one thread.
     unsafe {
-        PREVIOUS_START = pg_sys::ExecutorStart_hook;
+        PREVIOUS_START.set(pg_sys::ExecutorStart_hook);
         pg_sys::ExecutorStart_hook = Some(start);
-        PREVIOUS_UTILITY = pg_sys::ProcessUtility_hook;
+        PREVIOUS_UTILITY.set(pg_sys::ProcessUtility_hook);
         pg_sys::ProcessUtility_hook = Some(utility);
     }
 }
@@ -55,7 +56,7 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: i32) {
                 false => Ok(()),
             });
         }
-        match PREVIOUS_START {
+        match PREVIOUS_START.get() {
             Some(previous) => previous(query, flags),
             None => unguarded::standard_ExecutorStart(query, flags),
         }
@@ -81,7 +82,7 @@ unsafe extern "C-unwind" fn utility(
                 Ok(())
             });
         }
-        let next = match PREVIOUS_UTILITY {
+        let next = match PREVIOUS_UTILITY.get() {
             Some(previous) => previous,
             None => unguarded::standard_ProcessUtility,
         };

@@ -14,6 +14,7 @@ use std::ffi::{CStr, c_void};
 use pgrx::prelude::*;
 use pgrx::{is_a, pg_sys};
 
+use crate::pg::process::ProcessCell;
 use crate::pg::setting;
 use crate::pg::sql_function::{self, Refusal};
 use crate::trust;
@@ -84,12 +85,12 @@ const CATALOG_TYPES: [pg_sys::Oid; 11] = [
     pg_sys::ACLITEMOID,
 ];
 
-static mut PREVIOUS: pg_sys::post_parse_analyze_hook_type = None;
+static PREVIOUS: ProcessCell<pg_sys::post_parse_analyze_hook_type> = ProcessCell::new(None);
 
 pub fn init() {
     // SAFETY: while the postmaster starts; a backend has one thread.
     unsafe {
-        PREVIOUS = pg_sys::post_parse_analyze_hook;
+        PREVIOUS.set(pg_sys::post_parse_analyze_hook);
         pg_sys::post_parse_analyze_hook = Some(after_analysis);
     }
 }
@@ -102,7 +103,7 @@ unsafe extern "C-unwind" fn after_analysis(
 ) {
     // SAFETY: called by Postgres, as the hooks before it.
     unsafe {
-        if let Some(previous) = PREVIOUS {
+        if let Some(previous) = PREVIOUS.get() {
             previous(state, query, jumble);
         }
         if is_clients(state) {

@@ -62,7 +62,7 @@ fn may_have_changed() -> bool {
         pg_sys::ParallelWorkerNumber >= 0
             && pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId
     };
-    wrote_as_leader || !STATE.get().changes.is_empty()
+    wrote_as_leader || STATE.with(|state| !state.changes.is_empty())
 }
 
 fn state_index(relation: pg_sys::Oid) -> Option<usize> {
@@ -89,10 +89,11 @@ fn load(relation: pg_sys::Oid, index: usize) -> bool {
     let Some(loading) = state.begin(now as u64) else {
         return false;
     };
-    STATE.registered().loading = Some((index, loading)); // an error from here on gives it back
+    // An error from here on gives it back.
+    STATE.with_registered(|state| state.loading = Some((index, loading)));
     revocation_cache::clear(index);
     let fits = insert_all(relation, index, now);
-    STATE.get().loading = None;
+    STATE.with(|state| state.loading = None);
     if fits {
         state.publish(loading);
     } else {
@@ -164,8 +165,7 @@ fn session_changed(arguments: Arguments) -> Answer {
         };
         if let (Some(change), Some(index)) = (changes, state_index(relation)) {
             let subtransaction = pg_sys::GetCurrentSubTransactionId();
-            let changes = &mut STATE.registered().changes;
-            changes.push((change, index, subtransaction));
+            STATE.with_registered(|state| state.changes.push((change, index, subtransaction)));
         }
     }
     Ok(pg_sys::Datum::null()) // the result of an AFTER trigger is ignored

@@ -41,22 +41,25 @@ impl Counter {
     /// it, waits.
     pub fn pin(key: &CounterKey, load: impl FnOnce() -> Loaded) -> Result<Self, PinError> {
         let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
-        let pins = &mut STATE.registered().pins;
-        if let Some(entry) = pins.find(key, subtransaction) {
-            return Ok(Self { entry });
-        }
-        let holder = pins.contains(key);
-        if !holder && exceeds_share(pins, key) {
-            return Err(PinError::Share(slot_table::max_pins()));
-        }
+        let found = STATE.with_registered(|State { pins, .. }| {
+            let entry = pins.find(key, subtransaction);
+            if entry.is_none() {
+                pins.reserve(); // nothing may fail between the acquisition and the entry
+            }
+            entry.ok_or_else(|| (pins.contains(key), exceeds_share(pins, key)))
+        });
+        let holder = match found {
+            Ok(entry) => return Ok(Self { entry }),
+            Err((false, true)) => return Err(PinError::Share(slot_table::max_pins())),
+            Err((holder, _)) => holder,
+        };
         let order = order();
-        pins.reserve(); // nothing may fail between the acquisition and the entry
         let (slot, loading) = match slot_table::acquire(key, holder, order) {
             Acquired::Ready(slot) => (slot, false),
             Acquired::Load(slot) => (slot, true),
             Acquired::Wait => Self::wait(key, holder, order)?,
         };
-        let entry = STATE.get().pins.push(PinnedCounter {
+        let pinned = PinnedCounter {
             key: *key,
             slot,
             subtransaction,
@@ -65,11 +68,12 @@ impl Counter {
             thresholds: 0,
             reserved: 0,
             pending_release: 0,
-        });
+        };
+        let entry = STATE.with(|state| state.pins.push(pinned));
         if loading {
             let loaded = load(); // if it fails, the abort empties the slot
             slot.publish(loaded);
-            STATE.get().pins.get(entry).loading = false;
+            STATE.with(|state| state.pins.get(entry).loading = false);
             slot_table::wake(slot);
         }
         Ok(Self { entry })
@@ -78,10 +82,11 @@ impl Counter {
     fn wait(key: &CounterKey, holder: bool, order: u64) -> Result<(&'static Slot, bool), PinError> {
         let began = clock::real_micros();
         let waited = || clock::real_micros() - began;
-        if STATE.get().pins.slots_of(key) >= CHOICES {
+        let (of_key, pins) =
+            STATE.with(|State { pins, .. }| (pins.slots_of(key), !pins.is_empty()));
+        if of_key >= CHOICES {
             return Err(PinError::Full); // it would wait for itself
         }
-        let pins = !STATE.get().pins.is_empty();
         let waiter = Waiter::new(key);
         loop {
             let mut acquired = slot_table::acquire(key, holder, order);
@@ -98,81 +103,83 @@ impl Counter {
         }
     }
 
-    fn entry(self) -> &'static mut PinnedCounter {
-        STATE.get().pins.get(self.entry)
+    fn with<T>(self, body: impl FnOnce(&mut PinnedCounter) -> T) -> T {
+        STATE.with(|state| body(state.pins.get(self.entry)))
     }
 
     /// Adds `amount` if the counter, as this transaction sees it, then stays within `limit`.
     pub fn reserve(self, amount: i64, limit: i64) -> Reserved {
         let own = self.pending_release();
         let from_own = own.min(amount);
-        let entry = self.entry();
-        // Overflows only after corrections far below zero.
-        let Some(reserved) = entry.reserved.checked_add(amount - from_own) else {
-            return Reserved::No(entry.slot.used().saturating_sub(own));
-        };
-        // The rest of the own pending release is still in the counter, but not in use.
-        match entry
-            .slot
-            .reserve(amount - from_own, limit.saturating_add(own - from_own))
-        {
-            Reserved::Yes(used) => {
-                entry.reserved = reserved;
-                entry.pending_release -= from_own;
-                Reserved::Yes(used - (own - from_own))
+        self.with(|entry| {
+            // Overflows only after corrections far below zero.
+            let Some(reserved) = entry.reserved.checked_add(amount - from_own) else {
+                return Reserved::No(entry.slot.used().saturating_sub(own));
+            };
+            // The rest of the own pending release is still in the counter, but not in use.
+            match entry
+                .slot
+                .reserve(amount - from_own, limit.saturating_add(own - from_own))
+            {
+                Reserved::Yes(used) => {
+                    entry.reserved = reserved;
+                    entry.pending_release -= from_own;
+                    Reserved::Yes(used - (own - from_own))
+                }
+                Reserved::No(used) => Reserved::No(used.saturating_sub(own)),
             }
-            Reserved::No(used) => Reserved::No(used.saturating_sub(own)),
-        }
+        })
     }
 
     /// A point to which `restore` returns.
     pub fn mark(self) -> Mark {
-        Mark(self.entry().reserved)
+        self.with(|entry| Mark(entry.reserved))
     }
 
     /// Undoes a reservation of `amount` made since the mark, in the same subtransaction. Units that came from the pending
     /// release return to it. Releases made meanwhile stay: expired holds have ended all the same.
     pub fn restore(self, mark: Mark, amount: i64) {
-        let entry = self.entry();
-        let reserved = entry.reserved - mark.0;
-        entry.slot.release(reserved);
-        entry.reserved = mark.0;
-        entry.pending_release += amount - reserved;
+        self.with(|entry| {
+            let reserved = entry.reserved - mark.0;
+            entry.slot.release(reserved);
+            entry.reserved = mark.0;
+            entry.pending_release += amount - reserved;
+        });
     }
 
     /// Subtracts `amount` at commit. This transaction's own uses may consume it at once.
     pub fn release_at_commit(self, amount: i64) {
-        let entry = self.entry();
-        entry.pending_release = entry.pending_release.saturating_add(amount);
+        self.with(|entry| entry.pending_release = entry.pending_release.saturating_add(amount));
     }
 
     /// Units used, as this transaction sees it. Reservations of other transactions count, their pending releases do not.
     pub fn used(self) -> i64 {
-        self.entry()
-            .slot
-            .used()
-            .saturating_sub(self.pending_release())
+        let used = self.slot().used();
+        used.saturating_sub(self.pending_release())
     }
 
     /// The units that the commit of this transaction subtracts.
     pub fn pending_release(self) -> i64 {
         // This entry is the counter's youngest: younger subtransactions have ended.
-        let entries = STATE.get().pins.chain(self.entry);
-        entries.fold(0, |sum: i64, entry| {
-            sum.saturating_add(entry.pending_release)
+        STATE.with(|state| {
+            let entries = state.pins.chain(self.entry);
+            entries.fold(0, |sum: i64, entry| {
+                sum.saturating_add(entry.pending_release)
+            })
         })
     }
 
     /// Claims the thresholds of `reached` that this transaction must record.
     pub fn claim_thresholds(self, reached: u8) -> u8 {
-        let entry = self.entry();
-        let mine = entry.slot.claim_thresholds(reached);
-        entry.thresholds |= mine;
-        mine
+        self.with(|entry| {
+            let mine = entry.slot.claim_thresholds(reached);
+            entry.thresholds |= mine;
+            mine
+        })
     }
 
     pub fn slot(self) -> &'static Slot {
-        self.entry().slot
+        self.with(|entry| entry.slot)
     }
 }
 
@@ -189,7 +196,7 @@ pub enum PinError {
 
 /// Reads a counter without a pin. None when it is not loaded, and when this transaction has it pinned.
 pub fn peek(key: &CounterKey) -> Option<i64> {
-    let is_pinned = STATE.get().pins.contains(key);
+    let is_pinned = STATE.with(|state| state.pins.contains(key));
     (!is_pinned).then(|| slot_table::peek(key, order()))?
 }
 
@@ -210,7 +217,7 @@ fn exceeds_share(pins: &PinList, key: &CounterKey) -> bool {
 /// Has counters loaded again after this transaction's commit.
 pub fn reload_at_commit(stale: Stale) {
     let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
-    STATE.registered().reloads.push((stale, subtransaction));
+    STATE.with_registered(|state| state.reloads.push((stale, subtransaction)));
 }
 
 impl XactCallbacks for State {
