@@ -155,7 +155,7 @@ check_parts() {
     fi
   done
   state=$(part_state rotation)
-  if [ "$state" = running ]; then found ok rotation running; else found warning rotation "$state: logs grow without a bound"; fi
+  if [ "$state" = running ] || rotation_is_off; then found ok rotation "$state"; else found warning rotation "$state: logs grow without a bound"; fi
 }
 
 # in_addition COMMAND…: what it prints, after a colon

@@ -119,6 +119,11 @@ postgres_answers() { "$PG_BIN/pg_isready" -q -h 127.0.0.1 -p "$DB_PORT"; }
 # that recovers does not answer yet. So starting is tried again until it answers.
 start_postgres() {
   local try
+  if managed_by_systemd; then
+    systemctl start "$(unit_of postgres)" && postgres_answers && return 0
+    tail -n 20 "$LOGS/postgres.log"
+    return 1
+  fi
   for ((try = 0; try < 30; try++)); do
     postgres_answers && return 0
     "${AS_BARE_OS_USER[@]}" "$PG_BIN/pg_ctl" -D "$DATA" -w -t 60 -s -l "$LOGS/postgres.log" start && return 0
@@ -129,6 +134,7 @@ start_postgres() {
 }
 
 stop_postgres() {
+  if managed_by_systemd; then systemctl stop "$(unit_of postgres)"; fi
   postgres_running || return 0
   "${AS_OS_USER[@]}" "$PG_BIN/pg_ctl" -D "$DATA" -w -t 60 -s -m fast stop
 }

@@ -52,7 +52,7 @@ load_ports() {
   # PostgREST's connections for the API: its pool, and what the database shares out among tenants.
   REST_POOL=10
   LOG_MEGABYTES=${KIJKO_LOG_MEGABYTES:-10}
-  [[ $LOG_MEGABYTES =~ ^[1-9][0-9]{0,5}$ ]] || misuse "KIJKO_LOG_MEGABYTES must be a number from 1 to 999999, not '$LOG_MEGABYTES'"
+  [[ $LOG_MEGABYTES =~ ^(0|[1-9][0-9]{0,5})$ ]] || misuse "KIJKO_LOG_MEGABYTES must be a number from 0 to 999999, not '$LOG_MEGABYTES'"
 }
 
 # What login takes from the environment. Empty: what the database has stays, and the site is the public URL.
@@ -83,7 +83,7 @@ save_ports() {
 init_home() {
   KIJKO_HOME=${KIJKO_HOME:-$ROOT/.kijko}
   if [ "$(id -u)" = 0 ]; then
-    OS_USER=postgres
+    OS_USER=$(owner_of_home)
     if [ ! -e "$KIJKO_HOME" ] && ! reachable_by_os_user "$(dirname "$KIJKO_HOME")"; then
       local elsewhere
       elsewhere=/var/tmp/kijko-$(printf '%s' "$KIJKO_HOME" | sha256sum | cut -c1-12)
@@ -108,10 +108,17 @@ init_home() {
   init_os_user_prefix
 }
 
+# The user whom the stack belongs to already, or postgres.
+owner_of_home() {
+  local owner
+  owner=$(stat -L -c %U "$KIJKO_HOME" 2> /dev/null) || owner=root
+  case $owner in root | UNKNOWN) echo postgres ;; *) echo "$owner" ;; esac
+}
+
 # On a new machine the package that brings the user is not installed yet: then what everybody may enter decides.
 reachable_by_os_user() {
   if getent passwd "$OS_USER" > /dev/null; then
-    setpriv --reuid="$OS_USER" --regid="$OS_USER" --init-groups test -x "$1"
+    as_os_user test -x "$1"
     return
   fi
   local folder mode
@@ -122,6 +129,15 @@ reachable_by_os_user() {
     folder=$(dirname "$folder")
   done
 }
+
+# A stack whose units are installed (scripts/units.sh) is started and stopped by systemd.
+managed_by_systemd() { [ -f "$KIJKO_HOME/systemd" ]; }
+
+# unit_of PART
+unit_of() { printf '%s-%s.service' "$(cat "$KIJKO_HOME/systemd")" "$1"; }
+
+# as_os_user COMMAND…, for root
+as_os_user() { setpriv "--reuid=$OS_USER" "--regid=$OS_USER" --init-groups -- "$@"; }
 
 # Folders exist and belong to the user that runs the stack. Called by up, after the packages are there.
 make_folders() {

