@@ -45,10 +45,14 @@ alter table private.notification_settings enable row level security;
 create type private.notification_choice as (in_app boolean, mail text);
 comment on type private.notification_choice is 'How a reader gets a notification: whether in the product, and off, now, hourly or daily by mail.';
 
+-- plpgsql keeps its plan: sending would plan it anew for each notification.
 create function private.notifications_choices(readers uuid[], org uuid, type text)
 returns table (user_id uuid, in_app boolean, mail text)
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
+begin
+  return query
   with defined as (
     select t.*
     from public.notification_types as t
@@ -79,7 +83,8 @@ as $$
     end
   from unnest(readers) as r (id)
   left join defined as d on true
-  left join chosen as c on c.user_id = r.id
+  left join chosen as c on c.user_id = r.id;
+end
 $$;
 comment on function private.notifications_choices(uuid[], uuid, text) is 'How readers get notifications of a type from an organization.';
 

@@ -127,8 +127,10 @@ end;
 comment on function private.notifications_inbox(uuid) is 'Notifications that a user may see now. Called by definer functions only.';
 
 create function private.notifications_readers(notification public.notifications) returns setof uuid
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
+begin
+  return query
   select notification.user_id
   where notification.audience = 'user'
     and (
@@ -144,7 +146,8 @@ as $$
     and (notification.permission is null or exists (
       select 1 from private.role_permissions as g where g.holder = rp.holder and g.permission = notification.permission
     ))
-    and (notification.project_id is null or not private.notifications_is_hidden_project(m.user_id, notification.project_id))
+    and (notification.project_id is null or not private.notifications_is_hidden_project(m.user_id, notification.project_id));
+end
 $$;
 comment on function private.notifications_readers(public.notifications) is 'Who sees a notification of this moment; nobody for one to everyone, whose readers are not listed.';
 

@@ -24,7 +24,8 @@ create function private.notifications_invitee(address text) returns uuid
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select u.id from auth.users as u
-  where u.email = address and u.email_confirmed_at is not null and not u.is_anonymous and u.deleted_at is null
+  -- The index of addresses leaves out users of single sign-on, whose addresses are not unique.
+  where u.email = address and u.is_sso_user = false and u.email_confirmed_at is not null and not u.is_anonymous and u.deleted_at is null
   limit 1
 $$;
 comment on function private.notifications_invitee(text) is 'The user whose confirmed address it is. Nullable: result.';

@@ -7,13 +7,16 @@
 -- What belongs to a private project is sent to project: and execution: only.
 -- ============================================================================
 
+-- plpgsql keeps its plan: it runs at each change of each execution.
 create function private.notifications_topics_of(org uuid, project uuid) returns text[]
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-  select array_remove(array[
+begin
+  return array_remove(array[
     'project:' || project,
     case when not exists (select 1 from public.projects as p where p.id = project and p.visibility = 'private') then 'org:' || org end
-  ], null)
+  ], null);
+end
 $$;
 comment on function private.notifications_topics_of(uuid, uuid) is 'Topics for what happens in a project, or outside of all projects: of the project, and of the organization unless the project is private.';
 
