@@ -174,6 +174,8 @@ as $$
 #variable_conflict use_column
 declare
   defined public.notification_types;
+  -- Apart from the keys of the product, which a client must neither read nor use up.
+  stored_key constant text := 'client:' || dedupe_key;
   notification public.notifications;
 begin
   select t.* into defined from public.notification_types as t
@@ -189,8 +191,8 @@ begin
     perform kijko.fail('invalid_input', 'link: a path that begins with /, or an https address');
   elsif jsonb_typeof(data) is distinct from 'object' or octet_length(data::text) > 8192 then
     perform kijko.fail('invalid_input', 'data: an object of at most 8 KiB');
-  elsif char_length(dedupe_key) not between 1 and 255 then
-    perform kijko.fail('invalid_input', 'dedupe_key: 1 to 255 characters');
+  elsif char_length(dedupe_key) not between 1 and 200 then
+    perform kijko.fail('invalid_input', 'dedupe_key: 1 to 200 characters');
   end if;
   -- Users before organizations, as everywhere.
   perform 1 from public.profiles as p where p.id = reader for key share;
@@ -201,12 +203,16 @@ begin
   values (
     org, case when reader is not null then 'user' when org = kijko.platform_org_id() then 'everyone' else 'organization' end, reader, defined.name,
     case when reader is null then defined.permission end, btrim(notifications_notify.title), nullif(notifications_notify.body, ''),
-    notifications_notify.link, notifications_notify.data, notifications_notify.dedupe_key
+    notifications_notify.link, notifications_notify.data, stored_key
   )
   on conflict (org_id, dedupe_key) where dedupe_key is not null do nothing
   returning n.* into notification;
   if notification.id is null then
-    select n.* into notification from public.notifications as n where n.org_id = org and n.dedupe_key = notifications_notify.dedupe_key;
+    select n.* into notification from public.notifications as n where n.org_id = org and n.dedupe_key = stored_key;
+    -- The key must not show what somebody else sent to another reader.
+    if (notification.user_id, notification.type, notification.title) is distinct from (reader, defined.name, btrim(notifications_notify.title)) then
+      perform kijko.fail('idempotency_conflict', 'dedupe_key: used for another notification');
+    end if;
   end if;
   return notification;
 end

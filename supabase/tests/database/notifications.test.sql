@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(135);
+select plan(139);
 
 -- Users of this run alone: what was counted against a rate is not rolled back.
 select set_config('tests.run', replace(gen_random_uuid()::text, '-', ''), true);
@@ -107,9 +107,19 @@ select is(tests.titles(), '{}', 'a non-member sees none of them');
 -- ---- the same call twice
 select tests.act_as('bob', :'org');
 select is(
-  (public.notify('custom.deploy', 'once', dedupe_key => 'k')).id, (public.notify('custom.deploy', 'twice', dedupe_key => 'k')).id, 'the same key is the same notification'
+  (public.notify('custom.deploy', 'once', dedupe_key => 'k')).id, (public.notify('custom.deploy', 'once', dedupe_key => 'k')).id, 'the same key is the same notification'
 );
-select is(tests.found('twice'), '{}', 'and sends nothing more');
+select is(cardinality(tests.found('once')), 1, 'and sends nothing more');
+select tests.refuses($$select public.notify('custom.deploy', 'twice', dedupe_key => 'k')$$, 'idempotency_conflict', 'another one with this key is refused');
+select tests.refuses(format('select public.notify(%L, %L, user_id => %L, dedupe_key => %L)', 'custom.deploy', 'once', tests.id('vic'), 'k'), 'idempotency_conflict', 'and so is one to another reader');
+select tests.refuses($$select public.notify('custom.deploy', 'x', dedupe_key => repeat('x', 201))$$, 'invalid_input', 'a key is bounded');
+select tests.act_as_superuser();
+insert into public.notifications (org_id, audience, user_id, type, title, dedupe_key) values (:'org', 'user', tests.id('ada'), 'habit.failed', 'Private', 'habit.failed:1');
+select tests.act_as('bob', :'org');
+select is((public.notify('custom.deploy', 'mine', dedupe_key => 'habit.failed:1')).title, 'mine', 'a client''s key is none of the product''s, and shows none of its notifications');
+select tests.act_as_superuser();
+delete from public.notifications where title in ('mine', 'Private');
+select tests.act_as('bob', :'org');
 
 -- ---- API keys
 select (public.create_api_key('service', '["notifications:write", "notifications:read"]')).id as service \gset
