@@ -55,7 +55,8 @@ backup_create() {
   step "a copy of the cluster" "see the log; the stack goes on" copy_cluster "$partial/data"
   step "verification of the copy" "the copy is damaged: check the disk" verify_copy "$partial/data"
   write_backup_info "$name" "$started" > "$partial/info"
-  give_to_os_user "$partial/info"
+  cp "$KIJKO_HOME/applied" "$partial/applied"
+  give_to_os_user "$partial/info" "$partial/applied"
   step "WAL up to the end of the copy" "see $LOGS/postgres.log: the archive cannot be written" await_archive "$partial/info"
   backup_secrets "$name"
   sync -f "$partial"
@@ -109,7 +110,6 @@ write_backup_info() {
   local manifest=$BACKUPS/base/$1.partial/data/backup_manifest
   printf 'name=%s\nstarted=%s\nfinished=%s\nrelease=%s\n' "$1" "$2" "$(current_utc)" "$(kijko_release)"
   printf 'postgres=%s\narchitecture=%s\ndatabase=%s\n' "$(cat "$DATA/PG_VERSION")" "$(uname -m)" "$DATABASE_NAME"
-  printf 'platform=%s\n' "$(cat "$KIJKO_HOME/applied")"
   jq -r '."WAL-Ranges"[-1] | "timeline=\(.Timeline)\nstart_lsn=\(."Start-LSN")\nend_lsn=\(."End-LSN")"' "$manifest"
 }
 

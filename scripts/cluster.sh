@@ -1,8 +1,6 @@
 # The private cluster: made, started, given its platform SQL and its migrations. Sourced by ./kijko.
 # shellcheck shell=bash
 
-PLATFORM_FILES=("$ROOT"/sql/platform/*.sql)
-
 random_password() { openssl rand -hex 24; }
 
 # Passwords and keys are made once and are readable by the stack's user alone.
@@ -139,30 +137,6 @@ stop_postgres() {
   "${AS_OS_USER[@]}" "$PG_BIN/pg_ctl" -D "$DATA" -w -t 60 -s -m fast stop
 }
 
-# platform_hash PREFIX: what is applied to a cluster, by contents. Platform files are edited in place until the first release, like migrations.
-platform_hash() {
-  cat "${PLATFORM_FILES[@]}" "$1"/share/postgresql/15/extension/kijko--*.sql | sha256sum | cut -d' ' -f1
-}
-
-apply_platform() {
-  local file
-  for file in "${PLATFORM_FILES[@]}"; do
-    printf '== %s\n' "${file#"$ROOT/"}"
-    KIJKO_POSTGRES_PASSWORD=$KIJKO_POSTGRES_PASSWORD KIJKO_AUTHENTICATOR_PASSWORD=$KIJKO_AUTHENTICATOR_PASSWORD \
-      KIJKO_LOGIN_PASSWORD=$KIJKO_LOGIN_PASSWORD KIJKO_SIDECAR_PASSWORD=$KIJKO_SIDECAR_PASSWORD \
-      KIJKO_REALTIME_PASSWORD=$KIJKO_REALTIME_PASSWORD \
-      admin_psql --single-transaction -f "$file"
-  done
-  platform_hash "$PG_PREFIX" > "$KIJKO_HOME/applied"
-}
-
-refuse_platform_drift() {
-  [ -f "$KIJKO_HOME/applied" ] || return 0
-  [ "$(cat "$KIJKO_HOME/applied")" = "$(platform_hash "$BUILD_PREFIX")" ] && return 0
-  say ''
-  fail "sql/platform or the extension's SQL was changed after it was applied to this cluster. Run './kijko reset' to make a new one."
-}
-
 # The CLI keeps state in its user's home: here it gets one of its own. The password is passed in the environment, which only
 # the same user can read; command lines are public.
 supabase_cli() {
@@ -170,30 +144,27 @@ supabase_cli() {
   PGPASSWORD=$(owner_password) SUPABASE_TELEMETRY_DISABLED=1 DO_NOT_TRACK=1 NO_UPDATE_NOTIFIER=1 HOME=$KIJKO_HOME/cli "$ROOT/node_modules/.bin/supabase" --agent no "$@"
 }
 
-# `db push` compares versions only and would skip an edited file silently, so the contents are compared here.
-refuse_migration_drift() {
+# The files that were edited after they were applied. `db push` compares versions only and would skip them silently.
+# The CLI splits a file into statements: what it stores equals the file but for white space and semicolons.
+edited_migrations() {
+  local file version sum applied
   [ "$(owner_psql -At -c "select to_regclass('supabase_migrations.schema_migrations') is not null")" = t ] || return 0
-  local file version applied edited=()
+  applied=$(owner_psql -At -F ' ' -c "select m.version, encode(sha256(convert_to(translate(array_to_string(m.statements, ';'), E' \\t\\r\\n;', ''), 'UTF8')), 'hex') from supabase_migrations.schema_migrations as m")
   for file in "$ROOT"/supabase/migrations/*.sql; do
     version=$(basename "$file" | cut -d_ -f1)
-    applied=$(applied_migration "$version")
+    sum=$(tr -d ' \t\r\n;' < "$file" | sha256sum | cut -d' ' -f1)
     # One that is not applied yet is no drift.
-    [ -n "$applied" ] || continue
-    if [ "$(normalized_sql <<< "$applied")" != "$(normalized_sql < "$file")" ]; then
-      edited+=("supabase/migrations/$(basename "$file")")
-    fi
+    if grep -q "^$version " <<< "$applied" && ! grep -qx "$version $sum" <<< "$applied"; then printf '%s\n' "${file#"$ROOT/"}"; fi
   done
-  [ "${#edited[@]}" = 0 ] && return 0
+}
+
+refuse_migration_drift() {
+  local edited
+  edited=$(edited_migrations | tr '\n' ' ')
+  [ -n "$edited" ] || return 0
   say ''
-  fail "these migrations were edited after they were applied: ${edited[*]}. Run './kijko reset' to make a new database."
+  fail "these migrations were edited after they were applied: ${edited% }. Run './kijko reset' to make a new database."
 }
-
-applied_migration() {
-  owner_psql -At -c "select array_to_string(statements, ';') from supabase_migrations.schema_migrations where version = '$1'"
-}
-
-# The CLI splits a file into statements: what it stores equals the file but for white space and semicolons.
-normalized_sql() { tr -d ' \t\r\n;' | sha256sum | cut -d' ' -f1; }
 
 # From the URL, which names the test stack's database while the tests run.
 owner_password() {
@@ -204,6 +175,8 @@ owner_password() {
 # Without the password.
 owner_url() { printf '%s?sslmode=disable' "${DB_URL/":$(owner_password)@"/@}"; }
 
+# Migrations of your own are younger than those that a later release brings, hence --include-all.
 push_migrations() {
-  supabase_cli db push --workdir "$ROOT" --remote="$(owner_url)" --include-seed --yes
+  refuse_migration_drift
+  supabase_cli db push --workdir "$ROOT" --remote="$(owner_url)" --include-all --include-seed --yes "$@"
 }

@@ -311,7 +311,7 @@ SQL
 take_into_use() {
   rm -f "$RECOVERED/recovery_hba.conf"
   sed -i '/^restore_command\|^recovery_\|^hba_file\|^hot_standby/d' "$RECOVERED/kijko.conf"
-  backup_value "$INFO" platform > "$KIJKO_HOME/applied"
+  cp "$(dirname "$INFO")/applied" "$KIJKO_HOME/applied"
   printf '%s\n' "${TARGET:-end of the archive}" > "$KIJKO_HOME/paused"
   rm -f "$KIJKO_HOME/untouched-jobs" "$KIJKO_HOME/later-habits"
   if [ "$LATER_WORK" = known ]; then

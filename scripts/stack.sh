@@ -33,7 +33,7 @@ build_all() {
 bring_up_database() {
   local fresh=no
   # Before anything is stopped or replaced.
-  refuse_platform_drift
+  refuse_platform_drift "$BUILD_PREFIX"
   [ -f "$PG_PREFIX/.extension" ] && cmp -s "$PG_PREFIX/.extension" "$BUILD_PREFIX/.extension" || replace_extension
   if [ ! -f "$DATA/PG_VERSION" ]; then
     fresh=yes
@@ -45,8 +45,11 @@ bring_up_database() {
     step "Postgres on port $DB_PORT" "see $LOGS/postgres.log" start_postgres
   fi
   save_ports
+  if [ -f "$KIJKO_HOME/applied" ]; then refuse_other_release; fi
   if [ ! -f "$KIJKO_HOME/applied" ]; then
     step "roles, extension, login (sql/platform)" "fix the file named last in the log, then './kijko reset'" apply_platform
+  elif [ -n "$(pending_platform)$(extension_update)" ]; then
+    step "new roles, extension, login (sql/platform)" "fix the file named last in the log, then try again" upgrade_platform
   fi
   set_login_settings
   make_api_keys
@@ -55,6 +58,7 @@ bring_up_database() {
     step "migrations (supabase db push)" "fix the migration named in the log and run './kijko up' again" push_migrations
     reload_schema
   fi
+  record_release
 }
 
 # A new library needs a restart of the server; its SQL, when changed, is caught by refuse_platform_drift.

@@ -113,6 +113,7 @@ test_lint() {
   node tests/lint/cycles.mjs
   node tests/lint/subjects.mjs
   node tests/lint/places.mjs
+  node tests/lint/released.mjs
   node --test --test-reporter=tap tests/lint/*.test.mjs
   cargo fmt --all --check
   check_dependencies

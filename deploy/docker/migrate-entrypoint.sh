@@ -3,7 +3,7 @@
 set -euo pipefail
 
 ROOT=${KIJKO_ROOT:-/opt/kijko}
-for part in ui config cluster stack mail; do
+for part in ui config cluster stack upgrade mail; do
   # shellcheck source=/dev/null
   . "$ROOT/scripts/$part.sh"
 done
@@ -24,8 +24,10 @@ main() {
   [ -r "$file" ] || fail "the secret file $file is missing or not readable: see deploy/docker/make-secrets.sh"
   KIJKO_POSTGRES_PASSWORD=$(cat "$file")
   DB_URL=postgres://postgres:$KIJKO_POSTGRES_PASSWORD@$KIJKO_DB_HOST:$KIJKO_DB_PORT/postgres
+  refuse_newer_database
   refuse_migration_drift
   if migrations_pending; then push_migrations; else say "no migration is pending"; fi
+  record_release
   # The sender is needed with SMTP_URL, which is a secret of the sidecar alone.
   set_mail_delivery "$([ -n "${KIJKO_MAIL_FROM:-}" ] && echo smtp || echo keep)"
 }

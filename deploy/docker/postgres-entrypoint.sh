@@ -16,14 +16,20 @@ prepare_database() {
   if [ ! -f "$KIJKO_HOME/applied" ]; then
     say "roles, extension, login (sql/platform)"
     apply_platform
+  elif [ -n "$(pending_platform)$(extension_update)" ]; then
+    say "what is new in sql/platform and the extension"
+    upgrade_platform
   fi
   set_login_settings
   make_api_keys
-  login_settings > "$KIJKO_HOME/login_settings"
+  what_is_prepared > "$KIJKO_HOME/prepared"
 }
 
-# What the database was last told of the environment.
-login_settings() { printf '%s\n' "$PUBLIC_URL" "$SITE_URL" "$REDIRECT_URLS" "$MAIL_CONFIRM" "$BCRYPT_COST"; }
+# What the database was last told of the environment, and what this image applies.
+what_is_prepared() {
+  printf '%s\n' "$PUBLIC_URL" "$SITE_URL" "$REDIRECT_URLS" "$MAIL_CONFIRM" "$BCRYPT_COST"
+  platform_state "$PG_PREFIX"
+}
 
 main() {
   make_folders
@@ -37,9 +43,9 @@ main() {
     init_cluster
   fi
   allow_network
-  refuse_platform_drift
+  refuse_platform_drift "$BUILD_PREFIX"
   configure_cluster
-  if [ ! -f "$KIJKO_HOME/applied" ] || [ "$(cat "$KIJKO_HOME/login_settings" 2> /dev/null)" != "$(login_settings)" ]; then
+  if [ "$(cat "$KIJKO_HOME/prepared" 2> /dev/null)" != "$(what_is_prepared)" ]; then
     start_postgres
     prepare_database
     stop_postgres

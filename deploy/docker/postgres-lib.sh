@@ -2,7 +2,7 @@
 # shellcheck shell=bash disable=SC2034
 
 ROOT=${KIJKO_ROOT:-/opt/kijko}
-for part in ui config key_file signing_keys seal_keys archive cluster stack keys secrets; do
+for part in ui config key_file signing_keys seal_keys archive platform cluster stack keys secrets; do
   # shellcheck source=/dev/null
   . "$ROOT/scripts/$part.sh"
 done

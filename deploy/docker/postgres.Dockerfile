@@ -30,7 +30,7 @@ COPY scripts/apt-install.sh /tmp/
 # This script keeps Debian from making a cluster of its own.
 RUN bash /tmp/apt-install.sh postgresql-15 postgresql-15-cron openssl && rm -rf /tmp/apt-install.sh /var/lib/apt/lists/*
 COPY --from=builder /out/usr/ /usr/
-COPY scripts/ui.sh scripts/config.sh scripts/key_file.sh scripts/signing_keys.sh scripts/seal_keys.sh scripts/archive.sh scripts/cluster.sh \
+COPY scripts/ui.sh scripts/config.sh scripts/key_file.sh scripts/signing_keys.sh scripts/seal_keys.sh scripts/archive.sh scripts/platform.sh scripts/cluster.sh \
     scripts/stack.sh scripts/keys.sh scripts/secrets.sh /opt/kijko/scripts/
 COPY sql/platform/ /opt/kijko/sql/platform/
 COPY deploy/docker/postgres-lib.sh /opt/kijko/deploy/docker/

@@ -10,10 +10,13 @@ export const home = process.env.TEST_HOME;
 export const port = process.env.TEST_PORT;
 assert.ok(home && port, 'TEST_HOME and TEST_PORT name the running test stack: use ./kijko test cli');
 
-export function kijko(args, environment = {}) {
+export const kijko = (args, environment = {}) => run(path.join(root, 'kijko'), args, environment);
+
+/** The ./kijko of a checkout: its exit status and what it printed. */
+export function run(program, args, environment = {}) {
   const env = { ...process.env, KIJKO_HOME: home, KIJKO_API_PORT: port, KIJKO_YES: '1', ...environment };
   return new Promise((resolve) => {
-    execFile(path.join(root, 'kijko'), args, { env, timeout: 120_000 }, (error, stdout, stderr) =>
+    execFile(program, args, { env, timeout: 240_000 }, (error, stdout, stderr) =>
       resolve({ code: error ? error.code : 0, stdout, stderr }),
     );
   });
