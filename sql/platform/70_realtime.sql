@@ -82,7 +82,7 @@ begin
 exception when others then
     -- The caller's transaction does not fail for a message.
     raise warning 'realtime.send: %', sqlerrm
-        using hint = case when sqlstate = '42501' then 'The sender needs an INSERT policy on realtime.messages; or call it in a SECURITY DEFINER function.' end;
+        using hint = case when sqlstate = '42501' then 'The sender needs an INSERT policy on realtime.messages; or call it in a SECURITY DEFINER function.' else 'Nothing was sent.' end;
 end
 $$;
 comment on function realtime.send(jsonb, text, text, boolean) is 'Sends a message to everybody who has joined the topic when the transaction commits. An error becomes a warning.';

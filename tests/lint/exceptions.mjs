@@ -8,6 +8,7 @@ export const NO_DOMAIN = {
   'tests/journeys': {
     auth: 'login belongs to the platform: self-hosted Supabase brings its own',
     clients: 'what supabase-js promises for the tables of every domain',
+    realtime: 'the realtime service belongs to the platform: self-hosted Supabase brings its own',
     runtimes: 'the same client in each version of Node.js and in a browser',
   },
   'tests/database-race': {
