@@ -26,8 +26,8 @@ pub async fn replay(
         Ok(messages) => {
             for message in messages {
                 replayed.extend(message.id());
-                let outgoing = Outgoing::Broadcast(Arc::new(message));
-                outbox.send_when_free(outgoing).await;
+                outbox.room().await;
+                outbox.send(Outgoing::Broadcast(Arc::new(message)));
             }
         }
         Err(error) => tracing::warn!(%error, "messages were not replayed"),

@@ -13,8 +13,8 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::protocol::Broadcast;
 
-/// How long a replay waits before it looks again for room.
-const REPLAY_PAUSE: Duration = Duration::from_millis(5);
+/// How long to wait before looking again for room.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// What a connection has to send.
 #[derive(Debug)]
@@ -60,12 +60,12 @@ impl Outbox {
         }
     }
 
-    /// Adds a message when at least half of the room is free, so that a long replay leaves room for what comes meanwhile.
-    pub async fn send_when_free(&self, message: Outgoing) {
+    /// Waits until half of the room is free. What a client causes itself, by a replay or by many messages at once, waits here,
+    /// and leaves room for what comes from others.
+    pub async fn room(&self) {
         while self.sender.capacity() * 2 < self.sender.max_capacity() && !self.sender.is_closed() {
-            tokio::time::sleep(REPLAY_PAUSE).await;
+            tokio::time::sleep(PAUSE).await;
         }
-        self.send(message);
     }
 
     /// Whether a message was lost.

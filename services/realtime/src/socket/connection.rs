@@ -133,6 +133,7 @@ impl Connection {
             };
             self.service.series.received.inc();
             self.handle(incoming).await;
+            self.outbox.room().await;
         }
     }
 
