@@ -1,0 +1,154 @@
+// Who stops receiving, and when: removed members, ended sessions, revoked keys; `me`; API keys that subscribe.
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { createKey } from './api_keys_support.mjs';
+import { newPerson, newTeam, ok, until } from './domain.mjs';
+import {
+  broadcasts,
+  closeClients,
+  dropRoomPolicies,
+  joined,
+  newRoom,
+  RawSocket,
+  realtimeClient,
+  refusedJoin,
+  roomPolicies,
+  sendFromSql,
+} from './realtime_support.mjs';
+import { sql } from './support.mjs';
+
+before(roomPolicies);
+after(async () => {
+  await closeClients();
+  await dropRoomPolicies();
+});
+
+const clientOf = (person) => realtimeClient({ token: async () => person.token });
+
+/** The channel ends for good, with a reason, and what is sent then does not arrive. */
+async function endsFor(log, room, reason) {
+  await until('the channel to end', () => log.states.some(({ status }) => status === 'CLOSED'));
+  assert.match(log.system.at(-1).message, reason);
+  const before = log.broadcasts.length;
+  await sendFromSql(room, 'secret', {});
+  await sleep(300);
+  assert.equal(log.broadcasts.length, before);
+}
+
+describe('who loses access stops receiving at once', () => {
+  test('a removed member, also on `me`; the others go on', async () => {
+    const team = await newTeam();
+    const room = newRoom(team.orgId);
+    const [leaving, staying] = [
+      await joined(clientOf(team.member), room, { private: true }),
+      await joined(clientOf(team.viewer), room, { private: true }),
+    ];
+    const me = await joined(clientOf(team.member), 'me', { private: true });
+    await sendFromSql(room, 'all', { n: 1 });
+    await Promise.all([broadcasts(leaving, 1), broadcasts(staying, 1)]);
+    await ok(team.owner.client.from('memberships').delete().eq('org_id', team.orgId).eq('user_id', team.member.user.id));
+    await endsFor(leaving, room, /^Unauthorized: /);
+    await until('me to leave the organization', () => me.broadcasts.at(-1)?.event === 'connection_ready' && me.broadcasts.length > 1);
+    assert.equal(me.broadcasts.at(-1).payload.org_ids.includes(team.orgId), false);
+    await sendFromSql(`org:${team.orgId}`, 'secret', {});
+    await broadcasts(staying, 2);
+    assert.equal(
+      me.broadcasts.some(({ event }) => event === 'secret'),
+      false,
+    );
+  });
+
+  test('a session that ended', async () => {
+    const person = await newPerson();
+    const room = newRoom(person.orgId);
+    const log = await joined(clientOf(person), room, { private: true });
+    const open = await joined(clientOf(person), `public-${room}`);
+    assert.equal((await person.client.auth.signOut({ scope: 'global' })).error, null);
+    await endsFor(log, room, /^SessionEnded: /);
+    await until('the public channel to end', () => open.states.some(({ status }) => status === 'CLOSED'));
+    assert.match(await refusedJoin(clientOf(person), room), /^SessionEnded: /);
+    const { code, reason } = await new RawSocket({ key: person.token }).closed;
+    assert.deepEqual([code, /^Unauthorized/.test(reason)], [4401, true]);
+  });
+
+  test('a key that was revoked, and its socket', async () => {
+    const person = await newPerson();
+    const key = await createKey(person, { permissions: ['content:read'] });
+    const room = newRoom(person.orgId);
+    const byToken = await joined(realtimeClient({ token: async () => key.secret }), room, { private: true });
+    const byKey = await joined(realtimeClient({ key: key.secret }), room, { private: true });
+    const raw = await new RawSocket({ key: key.secret }).opened;
+    await sendFromSql(room, 'e', { n: 1 });
+    await Promise.all([broadcasts(byToken, 1), broadcasts(byKey, 1)]);
+    await ok(person.client.rpc('revoke_api_key', { id: key.id }));
+    await endsFor(byToken, room, /^(SessionEnded|InvalidApiKey)/);
+    const { code } = await raw.closed;
+    assert.equal(code, 4401);
+    assert.equal((await new RawSocket({ key: key.secret }).closed).code, 4401);
+  });
+});
+
+describe('me', () => {
+  test('is for a signed-in user or a key', async () => {
+    assert.match(await refusedJoin(realtimeClient(), 'me'), /^Unauthorized: /);
+  });
+
+  test('joins the caller’s user and organizations, says which, and says from where a message is', async () => {
+    const team = await newTeam();
+    const me = await joined(clientOf(team.owner), 'me', { private: true });
+    const [ready] = await broadcasts(me, 1);
+    assert.equal(me.broadcasts[0].event, 'connection_ready');
+    assert.equal(ready.user_id, team.owner.user.id);
+    const orgs = await sql('select org_id from public.memberships where user_id = $1', [team.owner.user.id]);
+    assert.deepEqual([...ready.org_ids].sort(), orgs.map(({ org_id }) => org_id).sort());
+    await sendFromSql(`org:${team.orgId}`, 'to_all', { n: 1 });
+    await sendFromSql(`user:${team.owner.user.id}`, 'to_me', { n: 2 });
+    await sendFromSql(`user:${team.member.user.id}`, 'to_another', { n: 3 });
+    await until('both', () => ['to_all', 'to_me'].every((event) => me.broadcasts.some((one) => one.event === event)));
+    const topics = Object.fromEntries(me.broadcasts.map(({ event, meta }) => [event, meta?.topic]));
+    assert.equal(topics.to_all, `org:${team.orgId}`);
+    assert.equal(topics.to_me, `user:${team.owner.user.id}`);
+    assert.equal('to_another' in topics, false);
+  });
+
+  test('follows a new membership', async () => {
+    const person = await newPerson();
+    const me = await joined(clientOf(person), 'me', { private: true });
+    await broadcasts(me, 1);
+    const organization = await ok(person.client.rpc('create_organization', { name: 'Later' }));
+    await until('the organization', () =>
+      me.broadcasts.some(({ event, payload }) => event === 'connection_ready' && payload.org_ids.includes(organization.id)),
+    );
+    await sendFromSql(`org:${organization.id}`, 'later', { n: 1 });
+    await until('its message', () => me.broadcasts.some(({ event }) => event === 'later'));
+  });
+
+  test('only receives', async () => {
+    const person = await newPerson();
+    const { channel } = await joined(clientOf(person), 'me', { private: true, broadcast: { ack: true } });
+    assert.notEqual(await channel.send({ type: 'broadcast', event: 'forged', payload: {} }, { timeout: 500 }), 'ok');
+    assert.equal(await channel.track({}), 'error');
+  });
+});
+
+test('nobody forges an event of the product: users have no right to send on its topics', async () => {
+  const person = await newPerson();
+  const key = await createKey(person, { permissions: ['*:write'] });
+  for (const topic of [`org:${person.orgId}`, `user:${person.user.id}`]) {
+    const log = await joined(clientOf(person), topic, { private: true, broadcast: { ack: true } });
+    assert.equal(await log.channel.send({ type: 'broadcast', event: 'forged', payload: {} }), 'error');
+    assert.equal(await log.channel.track({}), 'error');
+    for (const token of [person.token, key.secret]) {
+      const other = realtimeClient({ token: async () => token }).channel(topic, { config: { private: true } });
+      await other.httpSend('forged', {}).catch(() => {});
+      await other.send({ type: 'broadcast', event: 'forged', payload: {} });
+    }
+    await sendFromSql(topic, 'real', {});
+    await until('the real one', () => log.broadcasts.some(({ event }) => event === 'real'));
+    assert.equal(
+      log.broadcasts.some(({ event }) => event === 'forged'),
+      false,
+    );
+  }
+});
