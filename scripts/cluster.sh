@@ -84,7 +84,7 @@ max_connections = ${KIJKO_MAX_CONNECTIONS:-120}
 max_worker_processes = 24
 shared_preload_libraries = '$(preloaded_libraries)'
 cron.database_name = '$DATABASE_NAME'
-kijko.database = '$DATABASE_NAME'
+kijko.databases = '"$DATABASE_NAME"'
 # Jobs run in background workers: no password, no connection from outside.
 cron.use_background_workers = on
 cron.timezone = 'UTC'

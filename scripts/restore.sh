@@ -243,7 +243,7 @@ unix_socket_directories = '$SOCKETS'
 hba_file = '$RECOVERED/recovery_hba.conf'
 archive_command = ''
 cron.database_name = '$(backup_value "$INFO" database)'
-kijko.database = '$(backup_value "$INFO" database)'
+kijko.databases = '"$(backup_value "$INFO" database)"'
 shared_preload_libraries = 'kijko'
 # No connection before it is done.
 hot_standby = off

@@ -14,6 +14,7 @@ use crate::network::ProxyList;
 pub mod api_keys;
 mod clock_offset;
 pub mod connection_time;
+pub mod databases;
 pub mod rate_limit_headers;
 
 static TRUSTED_SESSION_USERS: GucSetting<Option<CString>> =
@@ -26,8 +27,6 @@ static SIGNING_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CStri
 static SEAL_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static RATE_LIMIT_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(65_536);
 static QUOTA_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(65_536);
-static DATABASE: GucSetting<Option<CString>> =
-    GucSetting::<Option<CString>>::new(Some(c"postgres"));
 static SESSION_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(16_384);
 static REQUEST_COUNTER_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(16_384);
 static REQUEST_COUNTER_FLUSH_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(100);
@@ -152,14 +151,7 @@ fn define_requests() {
             None,
         );
     }
-    GucRegistry::define_string_guc(
-        c"kijko.database",
-        c"The database whose requests are metered.",
-        c"One worker looks after one database; in others kijko.admit_request limits but meters nothing.",
-        &DATABASE,
-        GucContext::Postmaster, // the worker connects once
-        GucFlags::empty(),
-    );
+    databases::define();
     GucRegistry::define_int_guc(
         c"kijko.session_slots",
         c"Revoked sessions that shared memory can hold, 32 bytes each.",
@@ -283,10 +275,6 @@ pub fn rate_limit_slots() -> usize {
 
 pub fn quota_slots() -> usize {
     (QUOTA_SLOTS.get() as usize).next_power_of_two()
-}
-
-pub fn database() -> String {
-    text(&DATABASE).unwrap_or_default()
 }
 
 pub fn session_slots() -> usize {

@@ -32,6 +32,7 @@ mod stats;
 mod subject;
 mod trust;
 mod verdict;
+mod worker;
 
 ::pgrx::pg_module_magic!(name, version);
 
@@ -229,8 +230,9 @@ pub extern "C-unwind" fn _PG_init() {
         request::in_flight::SHMEM_REGION,
         session::revocation_cache::SHMEM_REGION,
         api_key::last_use::SHMEM_REGION,
+        worker::figures::SHMEM_REGION,
     ]);
-    request_counter::worker::register();
+    worker::launcher::register();
     request::statement::init();
     request::memory_limit::init();
     request::read_only_key::init();

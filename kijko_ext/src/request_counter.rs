@@ -1,23 +1,19 @@
 //! Counts requests, also those that are refused, fail or run READ ONLY. They are counted in shared memory (pending.rs), and a
-//! background worker moves the counts to the ledger (worker.rs) every kijko.request_counter_flush_interval. A crash loses what
+//! background worker moves the counts to the ledger (flush.rs) every kijko.request_counter_flush_interval. A crash loses what
 //! was counted since the last time.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ffi::CStr;
-
-use pgrx::prelude::*;
 
 use crate::guc;
 
+pub mod flush;
 pub mod pending;
-pub mod worker;
 
 /// The meter that requests use.
 pub const METER: &str = "api_requests";
 
 thread_local! {
-    static METERED: Cell<Option<bool>> = const { Cell::new(None) };
     /// Counts that did not fit into the table. They wait for this backend's next request.
     static WAITING: RefCell<HashMap<[u8; 16], u64>> = RefCell::default();
 }
@@ -25,10 +21,10 @@ thread_local! {
 /// Maximum number of subjects whose counts wait in a backend. Those of further ones are lost, which kijko.stats() counts.
 const MAX_WAITING: usize = 4_096;
 
-/// Counts a request of a subject. Returns how many of its requests are not in the ledger yet, or None in a database that the
-/// worker does not serve.
+/// Counts a request of a subject. Returns how many of its requests are not in the ledger yet, or None in a database that
+/// has no worker.
 pub fn count(subject: &[u8; 16]) -> Option<u64> {
-    if !is_metered() {
+    if !guc::databases::is_listed() {
         return None;
     }
     WAITING.with_borrow_mut(|waiting| {
@@ -41,19 +37,5 @@ pub fn count(subject: &[u8; 16]) -> Option<u64> {
             }
         }
         pending
-    })
-}
-
-/// One worker serves one database.
-pub fn is_metered() -> bool {
-    METERED.get().unwrap_or_else(|| {
-        // SAFETY: a copy of the name, or null in the middle of a DROP DATABASE.
-        let name = unsafe {
-            let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
-            (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
-        };
-        let metered = name.is_some_and(|name| name == guc::database());
-        METERED.set(Some(metered));
-        metered
     })
 }

@@ -3,6 +3,7 @@
 #   regress    every function's answer and error, and the rights (tests/pg_regress)
 #   isolation  races between sessions (tests/isolation)
 #   crash      what a crash and a restart do, and that a late load is refused
+#   workers    databases with a worker each: metering apart, DROP DATABASE, no room (tests/workers)
 #   replication  what a logical subscription applies reaches the caches (tests/replication)
 #   pg_upgrade the server is upgraded under the extension (tests/pg_upgrade)
 #   upgrade    this library under a predecessor's SQL, the upgrade, and that it equals a fresh installation; dump and restore
@@ -28,11 +29,13 @@ RUN=$HOME_DIR/run
 source "$ROOT/scripts/build.sh"
 # shellcheck source=kijko_ext/tests/replication/layer.sh
 source "$TESTS/replication/layer.sh"
+# shellcheck source=kijko_ext/tests/workers/layer.sh
+source "$TESTS/workers/layer.sh"
 # shellcheck source=kijko_ext/tests/pg_upgrade/layer.sh
 source "$TESTS/pg_upgrade/layer.sh"
 
 main() {
-  local layers=(regress isolation crash replication pg_upgrade upgrade model cron pg) layer started accept=no
+  local layers=(regress isolation crash workers replication pg_upgrade upgrade model cron pg) layer started accept=no
   if [ "${2:-}" = --accept ]; then accept=yes && set -- "$1"; fi
   [ "$#" = 0 ] || layers=("$@")
   prepare
@@ -41,7 +44,7 @@ main() {
     started=$SECONDS
     printf '\n== extension: %s\n' "$layer"
     case $layer in
-      regress | isolation | crash | replication | pg_upgrade | upgrade | cron)
+      regress | isolation | crash | workers | replication | pg_upgrade | upgrade | cron)
         # Plain commands: in a list of && a failure inside the function would not end it.
         install_tested_extension
         start_server
@@ -50,7 +53,7 @@ main() {
         ;;
       model) layer_model ;;
       pg) layer_pg ;;
-      *) sed -n '2,13p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
+      *) sed -n '2,14p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
     esac
     printf '== extension: %s passed in %s s\n' "$layer" "$((SECONDS - started))"
   done
@@ -242,11 +245,11 @@ expect() {
   [ "$answer" = "$1" ] || { printf 'expected %s, got %s: %s\n' "$1" "$answer" "$2" && return 1; }
 }
 
-# wait_for ANSWER QUERY
+# wait_for ANSWER QUERY [DATABASE]
 wait_for() {
   local try
   for ((try = 0; try < 100; try++)); do
-    if [ "$(run_psql -d postgres -At -c "$2")" = "$1" ]; then return 0; fi
+    if [ "$(run_psql -d "${3:-postgres}" -At -c "$2")" = "$1" ]; then return 0; fi
     sleep 0.1
   done
   printf 'waited for %s: %s\n' "$1" "$2" && return 1

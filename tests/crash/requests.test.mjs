@@ -131,8 +131,12 @@ describe('metered requests', () => {
     const cluster = await start(100);
     try {
       const worker = async () =>
-        (await cluster.sql(`select pid from pg_stat_activity where backend_type = 'kijko request counter'`))[0]?.pid;
-      const first = await worker();
+        (await cluster.sql(`select pid from pg_stat_activity where backend_type = 'kijko worker'`))[0]?.pid;
+      let first = await worker();
+      for (let tries = 0; !first && tries < 100; tries += 1) {
+        await sleep(100);
+        first = await worker();
+      }
       assert.ok(first);
       await cluster.sql('select pg_terminate_backend($1)', [first]);
       await cluster.sql('select kijko.admit_request($1)', [SUBJECTS[0]]);
@@ -154,7 +158,7 @@ describe('metered requests', () => {
       await load.stop();
       await settled(cluster);
       const [{ held }] = await cluster.sql(
-        `select backend_xmin is not null as held from pg_stat_activity where backend_type = 'kijko request counter'`,
+        `select backend_xmin is not null as held from pg_stat_activity where backend_type = 'kijko worker'`,
       );
       assert.equal(held, false);
     } finally {

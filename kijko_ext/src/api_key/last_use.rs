@@ -1,7 +1,8 @@
-//! When each key was last used, in shared memory. A use takes the lock of its slot shared. The background worker writes each key's last use to kijko.api_key_uses, about once a minute
-//! (last_use_writer.rs). A crash loses the uses since then.
+//! When each key was last used, in shared memory. A use takes the lock of its slot shared. The worker of the database writes
+//! each key's last use to kijko.api_key_uses, about once a minute (last_use_writer.rs). A crash loses the uses since then.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use pgrx::prelude::*;
 
@@ -11,7 +12,7 @@ use crate::pg::query;
 use crate::pg::scan::{self, ScanKey, Tuple};
 use crate::shmem::Region;
 use crate::shmem::set_associative::{
-    AtomicKey, Key, KeyedSlot, Table, WAYS, key_of_uuid, uuid_of_key,
+    AtomicDatabaseKey, DatabaseKey, KeyedSlot, Table, WAYS, uuid_of_key,
 };
 
 const LOCKS: usize = 64;
@@ -27,8 +28,8 @@ pub const SHMEM_REGION: Region = Region {
 
 #[repr(C, align(64))]
 struct Header {
-    /// Whether any use was noted since the worker looked.
-    dirty: AtomicBool,
+    /// Grows with each use, so that a worker knows whether it has to look.
+    changes: AtomicU64,
     lost: AtomicU64,
     written: AtomicU64,
 }
@@ -36,7 +37,7 @@ struct Header {
 /// All zero is an empty slot.
 #[repr(C)]
 struct Slot {
-    key: AtomicKey,
+    key: AtomicDatabaseKey,
     /// In product time, Postgres microseconds; 0 for none.
     used_at: AtomicI64,
     /// The use that the table has, as far as this slot knows; 0 for none.
@@ -54,7 +55,9 @@ pub struct Unwritten {
 }
 
 impl KeyedSlot for Slot {
-    fn holds(&self, key: Key) -> bool {
+    type Key = DatabaseKey;
+
+    fn holds(&self, key: DatabaseKey) -> bool {
         self.key.is(key)
     }
 }
@@ -71,17 +74,15 @@ impl Slot {
 
 /// Notes a use.
 pub fn note(key: &Uuid, at: i64) {
-    let key = key_of_uuid(key);
-    let set = TABLE.set_of_uuid(key);
+    let key = DatabaseKey::new(key);
+    let set = TABLE.set_of_key(key);
     let note = |slot: &Slot| slot.used_at.store(at, Ordering::Release);
     TABLE.update(set, key, note, || claim(set, key));
-    if !TABLE.header().dirty.load(Ordering::Relaxed) {
-        TABLE.header().dirty.store(true, Ordering::Release);
-    }
+    TABLE.header().changes.fetch_add(1, Ordering::Release);
 }
 
 /// Gives the key the least recently used slot whose use is written to the table. If there is none, the oldest use is lost.
-fn claim(set: usize, key: Key) -> Option<&'static Slot> {
+fn claim(set: usize, key: DatabaseKey) -> Option<&'static Slot> {
     let written = TABLE.ways(set).filter(|slot| slot.is_written());
     let claimed = written.min_by_key(|slot| slot.used_at()).or_else(|| {
         TABLE.header().lost.fetch_add(1, Ordering::Relaxed);
@@ -95,8 +96,8 @@ fn claim(set: usize, key: Key) -> Option<&'static Slot> {
 
 /// The last use that is noted here.
 pub fn noted(key: &Uuid) -> Option<i64> {
-    let key = key_of_uuid(key);
-    let set = TABLE.set_of_uuid(key);
+    let key = DatabaseKey::new(key);
+    let set = TABLE.set_of_key(key);
     let _shared = TABLE.lock(set, pg_sys::LWLockMode::LW_SHARED);
     let used_at = TABLE.find(set, key)?.used_at();
     (used_at != 0).then_some(used_at)
@@ -113,9 +114,15 @@ pub fn written(key: &Uuid) -> Option<i64> {
     })
 }
 
-/// Uses that the table does not have, of keys that were last written before `before`. Says whether there are others.
+thread_local! {
+    /// The changes that this worker has looked at.
+    static SEEN: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Uses in this database that the table does not have, of keys that were last written before `before`. Says whether there are others.
 pub fn unwritten(before: i64) -> (Vec<Unwritten>, bool) {
-    if !TABLE.header().dirty.swap(false, Ordering::AcqRel) {
+    let changes = TABLE.header().changes.load(Ordering::Acquire);
+    if SEEN.replace(changes) == changes {
         return (Vec::new(), false);
     }
     let mut due = Vec::new();
@@ -125,7 +132,7 @@ pub fn unwritten(before: i64) -> (Vec<Unwritten>, bool) {
         let _shared = TABLE.lock(set, pg_sys::LWLockMode::LW_SHARED);
         for at in set * WAYS..(set + 1) * WAYS {
             let slot = TABLE.get(at);
-            if slot.is_written() {
+            if slot.is_written() || !slot.key.is_own() {
                 continue;
             }
             if slot.written_at.load(Ordering::Relaxed) > before {
@@ -133,7 +140,7 @@ pub fn unwritten(before: i64) -> (Vec<Unwritten>, bool) {
                 continue;
             }
             due.push(Unwritten {
-                key: uuid_of_key(slot.key.load()),
+                key: uuid_of_key(slot.key.load().uuid),
                 used_at: slot.used_at(),
                 slot: at,
             });
@@ -147,16 +154,16 @@ pub fn mark_written(written: &Unwritten, at: i64) {
     let set = written.slot / WAYS;
     let _exclusive = TABLE.lock(set, pg_sys::LWLockMode::LW_EXCLUSIVE);
     let slot = TABLE.get(written.slot);
-    if slot.holds(key_of_uuid(&written.key)) {
+    if slot.holds(DatabaseKey::new(&written.key)) {
         slot.written.store(written.used_at, Ordering::Relaxed);
         slot.written_at.store(at, Ordering::Relaxed);
     }
     TABLE.header().written.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Leaves work for the next round.
-pub fn mark_dirty() {
-    TABLE.header().dirty.store(true, Ordering::Release);
+/// Leaves work for this worker's next round.
+pub fn look_again() {
+    SEEN.set(u64::MAX);
 }
 
 /// Figures for `kijko.stats()`, since the server started.

@@ -7,6 +7,7 @@ use crate::clock;
 use crate::pg::query::{self, Statement};
 use crate::pg::setting;
 use crate::pg::value::Value;
+use crate::worker::attempt;
 
 /// How long a key that was written is not written again, in microseconds.
 const INTERVAL: i64 = 60 * clock::SECOND;
@@ -26,21 +27,40 @@ thread_local! {
     ) };
 }
 
+/// Writes the uses that are due; all of them before the worker stops. False when that failed: they wait for a later round.
+pub fn round(all: bool) -> bool {
+    let due = due(all);
+    if due.is_empty() {
+        return true;
+    }
+    match attempt(|| write(&due)) {
+        Ok(done) => {
+            mark_written(&done, &due);
+            true
+        }
+        Err(error) => {
+            last_use::look_again();
+            log!("kijko last uses of API keys: {error}");
+            false
+        }
+    }
+}
+
 /// The uses that are to be written now; all of them before the worker stops.
-pub fn due(all: bool) -> Vec<Unwritten> {
+fn due(all: bool) -> Vec<Unwritten> {
     let before = match all {
         true => i64::MAX,
         false => clock::real_micros() - INTERVAL,
     };
     let (due, others) = last_use::unwritten(before);
     if others {
-        last_use::mark_dirty();
+        last_use::look_again();
     }
     due
 }
 
 /// Writes uses in the worker's transaction. Returns those that need no further write once it has committed.
-pub fn write(due: &[Unwritten]) -> Vec<Unwritten> {
+fn write(due: &[Unwritten]) -> Vec<Unwritten> {
     if query::find_table(c"api_key_uses").is_none() {
         return due.to_vec(); // without the extension, or an older one
     }
@@ -56,12 +76,12 @@ fn is_done(used: &Unwritten) -> bool {
 }
 
 /// Their transaction has committed.
-pub fn mark_written(done: &[Unwritten], due: &[Unwritten]) {
+fn mark_written(done: &[Unwritten], due: &[Unwritten]) {
     let now = clock::real_micros();
     for written in done {
         last_use::mark_written(written, now);
     }
     if done.len() < due.len() {
-        last_use::mark_dirty();
+        last_use::look_again();
     }
 }

@@ -40,7 +40,7 @@ impl Tuple {
         (!null).then_some(datum)
     }
 
-    /// A bigint or a smaller integer, or a timestamptz in Postgres microseconds.
+    /// A bigint, a smaller integer, an oid or a boolean, or a timestamptz in Postgres microseconds.
     pub fn integer(&self, column: i32) -> Option<i64> {
         self.datum(column).map(|datum| datum.value() as i64)
     }
@@ -55,6 +55,13 @@ impl Tuple {
         // SAFETY: only asked of text columns.
         self.datum(column)
             .and_then(|datum| unsafe { String::from_datum(datum, false) })
+    }
+
+    pub fn name(&self, column: i32) -> Option<String> {
+        // SAFETY: only asked of columns of type name, which ends in a NUL.
+        self.datum(column)
+            .map(|datum| unsafe { CStr::from_ptr(datum.cast_mut_ptr()) })
+            .map(|name| name.to_string_lossy().into_owned())
     }
 
     /// Without nulls.

@@ -18,7 +18,7 @@ use crate::api_key::record::Stored;
 use crate::api_key::{calling, last_use};
 use crate::pg::setting;
 use crate::pg::sql_function::{Answer, Arguments, Refusal, sql_function};
-use crate::{claims, client, clock, guc, headers, request_counter, trust};
+use crate::{claims, client, clock, guc, headers, trust};
 
 sql_function!(
     kijko_authenticate_api_key,
@@ -56,7 +56,7 @@ fn authenticate_api_key(_: Arguments) -> Answer {
     if key.only_reads() {
         setting::set_local(c"transaction_read_only", "on");
     }
-    if request_counter::is_metered() {
+    if guc::databases::is_listed() {
         last_use::note(&key.id, clock::now_micros());
     }
     answer(true)

@@ -1,11 +1,14 @@
 //! Counts that are not in the ledger yet, in shared memory. Counting takes the lock of a slot shared. A slot can be given to
 //! another subject while its count is zero.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::guc;
 use crate::shmem::Region;
-use crate::shmem::set_associative::{AtomicKey, Key, KeyedSlot, Table, key_of_uuid, uuid_of_key};
+use crate::shmem::set_associative::{
+    AtomicDatabaseKey, DatabaseKey, KeyedSlot, Table, uuid_of_key,
+};
 
 const LOCKS: usize = 64;
 
@@ -20,8 +23,8 @@ pub const SHMEM_REGION: Region = Region {
 
 #[repr(C, align(64))]
 struct Header {
-    /// Whether anything was counted since the worker looked.
-    dirty: AtomicBool,
+    /// Grows with each count, so that a worker knows whether it has to look.
+    changes: AtomicU64,
     counted: AtomicU64,
     flushed: AtomicU64,
     full: AtomicU64,
@@ -32,13 +35,14 @@ struct Header {
 /// 32 bytes, two to a cache line.
 #[repr(C)]
 struct Slot {
-    subject: AtomicKey,
+    subject: AtomicDatabaseKey,
     pending: AtomicU64,
-    unused: u64,
 }
 
 impl KeyedSlot for Slot {
-    fn holds(&self, subject: Key) -> bool {
+    type Key = DatabaseKey;
+
+    fn holds(&self, subject: DatabaseKey) -> bool {
         self.subject.is(subject)
     }
 }
@@ -63,8 +67,8 @@ impl Slot {
 
 /// Adds to a subject's count and returns it. None when all slots that it may take are in use.
 pub fn add(subject: &[u8; 16], amount: u64) -> Option<u64> {
-    let key = key_of_uuid(subject);
-    let set = TABLE.set_of_uuid(key);
+    let key = DatabaseKey::new(subject);
+    let set = TABLE.set_of_key(key);
     let add = |slot: &Slot| slot.pending.fetch_add(amount, Ordering::AcqRel) + amount;
     let pending = TABLE.update(set, key, add, || {
         let free = TABLE.ways(set).find(|slot| slot.pending() == 0)?;
@@ -74,25 +78,29 @@ pub fn add(subject: &[u8; 16], amount: u64) -> Option<u64> {
     match pending {
         Some(_) => {
             header().counted.fetch_add(amount, Ordering::Relaxed);
-            if !header().dirty.load(Ordering::Relaxed) {
-                header().dirty.store(true, Ordering::Release);
-            }
+            header().changes.fetch_add(1, Ordering::Release);
         }
         None => _ = header().full.fetch_add(1, Ordering::Relaxed),
     }
     pending
 }
 
-/// All counts that are not in the ledger. Only the worker takes from the table.
+thread_local! {
+    /// The changes that this worker has looked at.
+    static SEEN: Cell<u64> = const { Cell::new(0) };
+}
+
+/// All counts of this database that are not in the ledger. Only its worker takes them from the table.
 pub fn counts() -> Vec<PendingCount> {
-    if !header().dirty.swap(false, Ordering::AcqRel) {
+    let changes = header().changes.load(Ordering::Acquire);
+    if SEEN.replace(changes) == changes {
         return Vec::new();
     }
     // A slot with a count keeps its subject, so no lock is needed.
     let pending = (0..TABLE.slots()).map(|at| (at, TABLE.get(at)));
-    let pending = pending.filter(|(_, slot)| slot.pending() > 0);
+    let pending = pending.filter(|(_, slot)| slot.pending() > 0 && slot.subject.is_own());
     let count = |(at, slot): (usize, &Slot)| PendingCount {
-        subject: uuid_of_key(slot.subject.load()),
+        subject: uuid_of_key(slot.subject.load().uuid),
         amount: slot.pending(),
         slot: at,
     };
@@ -115,9 +123,9 @@ pub fn restore(count: &PendingCount) -> bool {
     add(&count.subject, count.amount).is_some()
 }
 
-/// Leaves work for the next round.
-pub fn mark_dirty() {
-    header().dirty.store(true, Ordering::Release);
+/// Leaves work for this worker's next round.
+pub fn look_again() {
+    SEEN.set(u64::MAX);
 }
 
 pub fn count_failure() {

@@ -39,6 +39,8 @@ struct Slot {
 }
 
 impl KeyedSlot for Slot {
+    type Key = Key;
+
     fn holds(&self, key: Key) -> bool {
         self.key.is(key)
     }

@@ -20,7 +20,59 @@ pub type Key = [u64; 2];
 
 /// A slot of a table. All of it is atomic, so that it can be shared.
 pub trait KeyedSlot: 'static {
-    fn holds(&self, key: Key) -> bool;
+    type Key: Copy;
+    fn holds(&self, key: Self::Key) -> bool;
+}
+
+/// A uuid in a database: what is kept for a worker, which serves one database.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct DatabaseKey {
+    pub database: u64,
+    pub uuid: Key,
+}
+
+impl DatabaseKey {
+    /// In this process's database.
+    pub fn new(uuid: &[u8; 16]) -> Self {
+        Self {
+            database: own_database(),
+            uuid: key_of_uuid(uuid),
+        }
+    }
+}
+
+pub fn own_database() -> u64 {
+    // SAFETY: set before any query runs.
+    u64::from(unsafe { pg_sys::MyDatabaseId }.to_u32())
+}
+
+/// A `DatabaseKey` of a slot. Changes under the exclusive lock only.
+#[repr(C)]
+pub struct AtomicDatabaseKey {
+    database: AtomicU64,
+    uuid: AtomicKey,
+}
+
+impl AtomicDatabaseKey {
+    pub fn is(&self, key: DatabaseKey) -> bool {
+        self.load() == key
+    }
+
+    pub fn is_own(&self) -> bool {
+        self.database.load(Ordering::Relaxed) == own_database()
+    }
+
+    pub fn load(&self) -> DatabaseKey {
+        DatabaseKey {
+            database: self.database.load(Ordering::Relaxed),
+            uuid: self.uuid.load(),
+        }
+    }
+
+    pub fn store(&self, key: DatabaseKey) {
+        self.database.store(key.database, Ordering::Relaxed);
+        self.uuid.store(key.uuid);
+    }
 }
 
 /// The key of a slot. Changes under the exclusive lock only.
@@ -43,8 +95,8 @@ impl AtomicKey {
     }
 }
 
-/// A uuid as a key. `Table::set_of_uuid` hashes it, so that nobody can choose uuids that fall into one set.
-pub fn key_of_uuid(uuid: &[u8; 16]) -> Key {
+/// A uuid as a key. `Table::set_of_key` hashes it, so that nobody can choose uuids that fall into one set.
+fn key_of_uuid(uuid: &[u8; 16]) -> Key {
     let value = u128::from_ne_bytes(*uuid);
     [value as u64, (value >> 64) as u64]
 }
@@ -175,10 +227,11 @@ impl<H, S, const LOCKS: usize> Table<H, S, LOCKS> {
         hash as usize & (self.sets() - 1)
     }
 
-    pub fn set_of_uuid(&self, key: Key) -> usize {
+    pub fn set_of_key(&self, key: DatabaseKey) -> usize {
         self.set_of(self.half(0, |hasher| {
-            hasher.write_u64(key[0]);
-            hasher.write_u64(key[1]);
+            hasher.write_u64(key.database);
+            hasher.write_u64(key.uuid[0]);
+            hasher.write_u64(key.uuid[1]);
         }))
     }
 }
@@ -199,7 +252,7 @@ impl<H, S: KeyedSlot, const LOCKS: usize> Table<H, S, LOCKS> {
     }
 
     /// The slot of a key. Needs a lock of the set.
-    pub fn find(&'static self, set: usize, key: Key) -> Option<&'static S> {
+    pub fn find(&'static self, set: usize, key: S::Key) -> Option<&'static S> {
         self.ways(set).find(|slot| slot.holds(key))
     }
 
@@ -208,7 +261,7 @@ impl<H, S: KeyedSlot, const LOCKS: usize> Table<H, S, LOCKS> {
     pub fn update<T>(
         &'static self,
         set: usize,
-        key: Key,
+        key: S::Key,
         change: impl Fn(&S) -> T,
         victim: impl FnOnce() -> Option<&'static S>,
     ) -> Option<T> {

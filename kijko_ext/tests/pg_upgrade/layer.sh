@@ -3,11 +3,11 @@
 
 layer_pg_upgrade() {
   local next=$HOME_DIR/data_next
-  run_psql -d postgres -c 'create extension kijko' -c "alter system set kijko.database = 'postgres'"
+  run_psql -d postgres -c 'create extension kijko'
   server -m fast restart
   use_before_upgrade postgres
   # The worker is connected, as it always is.
-  expect 1 "select count(*) from pg_stat_activity where backend_type like 'kijko%'"
+  wait_for 1 "select count(*) from pg_stat_activity where backend_type = 'kijko worker'"
   server -m fast stop
   rm -rf "$next"
   if [ "$(id -u)" = 0 ]; then install -d -o postgres -g postgres -m 700 "$next"; fi
@@ -26,5 +26,5 @@ layer_pg_upgrade() {
 
 # After an upgrade of the server nothing else stands in for the worker: it is back.
 expect_upgraded() {
-  wait_for 1 "select count(*) from pg_stat_activity where backend_type like 'kijko%'" && expect_use_after_upgrade postgres
+  wait_for 1 "select count(*) from pg_stat_activity where backend_type = 'kijko worker'" && expect_use_after_upgrade postgres
 }

@@ -33,6 +33,8 @@ pub const CHOICES: usize = 2 * WAYS;
 const SHARE: usize = 16;
 
 impl KeyedSlot for Slot {
+    type Key = Key;
+
     fn holds(&self, key: Key) -> bool {
         self.is(key) && !self.is_empty()
     }

@@ -1,5 +1,5 @@
 -- Requests by API keys: their own rate and quota, whose other limits apply, and what refused ones cost.
--- The worker counts the requests of one database, kijko.database.
+-- Workers count the requests of the databases in kijko.databases.
 \c postgres
 \pset null '<null>'
 \set VERBOSITY terse

@@ -1,5 +1,5 @@
 -- Admission of requests: policies, quota, metering, headers, and what happens when the limiter itself fails.
--- The worker meters one database, kijko.database.
+-- Workers meter the databases in kijko.databases.
 \c postgres
 \set VERBOSITY terse
 \pset null '<null>'

@@ -1,0 +1,73 @@
+//! What the launcher and the workers have in common.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use pgrx::bgworkers::BackgroundWorker;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::prelude::*;
+
+/// Waits for the latch. False when the postmaster is gone.
+pub fn wait(pause: Duration) -> bool {
+    let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_POSTMASTER_DEATH;
+    // SAFETY: this process's own latch.
+    let event = unsafe {
+        let event = pg_sys::WaitLatch(
+            pg_sys::MyLatch,
+            events as i32,
+            pause.as_millis() as i64,
+            pg_sys::PG_WAIT_EXTENSION,
+        );
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+        event
+    };
+    // DROP DATABASE waits until every process has answered.
+    check_for_interrupts!();
+    event as u32 & pg_sys::WL_POSTMASTER_DEATH == 0
+}
+
+/// Between transactions.
+pub fn reload_settings() {
+    if BackgroundWorker::sighup_received() {
+        // SAFETY: between transactions.
+        unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
+    }
+}
+
+/// Runs `body` in a transaction. An error is its message.
+pub fn attempt<T>(body: impl FnOnce() -> T) -> Result<T, String> {
+    let answer = PgTryBuilder::new(AssertUnwindSafe(|| Ok(transaction(body))))
+        .catch_others(|error| Err(Box::new(error)))
+        .execute();
+    // SAFETY: ends whatever state an error left; otherwise outside a transaction.
+    unsafe {
+        match &answer {
+            Ok(_) => _ = pg_sys::pgstat_report_stat(false),
+            Err(_) => pg_sys::AbortCurrentTransaction(),
+        }
+    }
+    answer.map_err(|error| message(&error))
+}
+
+/// The process's own transaction, with the snapshot that queries need.
+pub fn transaction<T>(body: impl FnOnce() -> T) -> T {
+    // SAFETY: outside any other transaction. An error ends the process, or is caught by `attempt`.
+    unsafe {
+        pg_sys::SetCurrentStatementStartTimestamp();
+        pg_sys::StartTransactionCommand();
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        let answer = body();
+        pg_sys::PopActiveSnapshot();
+        pg_sys::CommitTransactionCommand();
+        answer
+    }
+}
+
+fn message(error: &CaughtError) -> String {
+    let (CaughtError::PostgresError(report)
+    | CaughtError::ErrorReport(report)
+    | CaughtError::RustPanic {
+        ereport: report, ..
+    }) = error;
+    report.message().to_owned()
+}
