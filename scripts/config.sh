@@ -49,10 +49,25 @@ load_ports() {
   [[ $TRUSTED_PROXIES =~ ^[0-9a-fA-F.:/,\ ]*$ ]] ||
     misuse "KIJKO_TRUSTED_PROXIES must be addresses or CIDRs separated by blanks, not '$TRUSTED_PROXIES'"
   TRUSTED_PROXIES=${TRUSTED_PROXIES//,/ }
+  load_edge_settings
   # PostgREST's connections for the API: its pool, and what the database shares out among tenants.
   REST_POOL=10
   LOG_MEGABYTES=${KIJKO_LOG_MEGABYTES:-10}
   [[ $LOG_MEGABYTES =~ ^(0|[1-9][0-9]{0,5})$ ]] || misuse "KIJKO_LOG_MEGABYTES must be a number from 0 to 999999, not '$LOG_MEGABYTES'"
+}
+
+# What Caddy takes from the environment. The values stand in its file, between quotes.
+load_edge_settings() {
+  local origin
+  CORS_ORIGINS=${KIJKO_CORS_ORIGINS:-*}
+  if [ "$CORS_ORIGINS" != '*' ]; then
+    for origin in $CORS_ORIGINS; do
+      [[ $origin =~ ^https?://[A-Za-z0-9.:\[\]-]+$ ]] ||
+        misuse "KIJKO_CORS_ORIGINS must be * or origins such as https://app.example.com, separated by blanks, not '$CORS_ORIGINS'"
+    done
+  fi
+  FRONTEND_DIR=${KIJKO_FRONTEND_DIR:-}
+  [ -z "$FRONTEND_DIR" ] || [ -f "$FRONTEND_DIR/index.html" ] || misuse "KIJKO_FRONTEND_DIR must be a folder with an index.html, not '$FRONTEND_DIR'"
 }
 
 # What login takes from the environment. Empty: what the database has stays, and the site is the public URL.
