@@ -30,10 +30,13 @@ export async function mailTo(email, template) {
   return mail;
 }
 
+/** All mails of login to an address. A digest says each minute what else has happened to the account. */
 export const mailsTo = (email) =>
-  sql('select m.template, private.mail_data(m) as data from private.mail_messages as m where m.recipient = $1 order by m.created_at', [
-    email,
-  ]);
+  sql(
+    `select m.template, private.mail_data(m) as data from private.mail_messages as m
+     where m.recipient = $1 and m.template <> 'notification_digest' order by m.created_at`,
+    [email],
+  );
 
 /** Opens a link as a browser would and says where it leads: {target, query, fragment}. */
 export async function openLink(link, { method = 'GET' } = {}) {

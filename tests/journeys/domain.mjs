@@ -30,6 +30,8 @@ export const TENANT_TABLES = [
   'job_events',
   'usage_meters',
   'secrets',
+  'notification_types',
+  'notifications',
 ];
 
 /** The answer's data; any error is a failure. */
