@@ -37,15 +37,12 @@ end
 $$;
 comment on function private.notifications_read_cursor(text) is 'The cursor that a text spells; null for null, and for one of another cluster. Refuses any other text with invalid_input.';
 
-create type public.listed_notification as (
-  id uuid, org_id uuid, audience text, type text, title text, body text, data jsonb, link text, project_id uuid,
-  created_at timestamptz, seen_at timestamptz, read_at timestamptz, archived_at timestamptz, cursor text
-);
-comment on type public.listed_notification is 'Result of list_notifications(): a notification, what the caller has done with it, and the cursor after it. Nullable: body, link, project_id, seen_at, read_at, archived_at.';
-
 create function public.list_notifications(
   after_cursor text default null, "limit" integer default 50, before_id uuid default null, include_archived boolean default false
-) returns setof public.listed_notification
+) returns table (
+  id uuid, org_id uuid, audience text, type text, title text, body text, data jsonb, link text, project_id uuid,
+  created_at timestamptz, seen_at timestamptz, read_at timestamptz, archived_at timestamptz, cursor text
+)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -98,7 +95,7 @@ begin
   order by p.is_later, p.xid, p.id;
 end
 $$;
-comment on function public.list_notifications(text, integer, uuid, boolean) is 'The caller''s notifications. Without a cursor: the newest, or those older than before_id, newest first. With after_cursor, the cursor of the last row that the caller has: what was sent since, oldest first, none twice and none left out, also what committed late. Empty: keep the cursor. A cursor is opaque. Definer: states are private.';
+comment on function public.list_notifications(text, integer, uuid, boolean) is 'The caller''s notifications. Without a cursor: the newest, or those older than before_id, newest first. With after_cursor, the cursor of the last row that the caller has: what was sent since, oldest first, none twice and none left out, also what committed late. Empty: keep the cursor. A cursor is opaque. Definer: states are private. Nullable: body, link, project_id, seen_at, read_at, archived_at.';
 grant execute on function public.list_notifications(text, integer, uuid, boolean) to authenticated;
 
 -- ----------------------------------------------------------------------------
