@@ -62,18 +62,23 @@ $$;
 comment on function private.notifications_topic_is_writable(text, text) is 'Whether the caller may send messages (broadcast) to a topic, or be seen in it (presence): in rooms only. False for null. Definer: as notifications_topic_is_readable().';
 grant execute on function private.notifications_topic_is_writable(text, text) to authenticated;
 
--- By the topic that the service evaluates, and by that of the row. The subselect is evaluated once for each statement.
-do $$
+-- Supabase's service makes its tables when it first starts, which may be after the migrations: then an operator calls this.
+create function private.notifications_create_policies() returns boolean
+language plpgsql set search_path = pg_catalog, pg_temp set client_min_messages = warning
+as $$
 begin
   if to_regclass('realtime.messages') is null then
-    return;
+    return false;
   end if;
-  perform set_config('client_min_messages', 'warning', true);
+  -- By the topic that the service evaluates and by that of the row. The subselect is evaluated once for each statement.
   drop policy if exists kijko_topics_select on realtime.messages;
   create policy kijko_topics_select on realtime.messages for select to authenticated
     using (topic = (select realtime.topic()) and (select private.notifications_topic_is_readable(realtime.topic())));
   drop policy if exists kijko_topics_insert on realtime.messages;
   create policy kijko_topics_insert on realtime.messages for insert to authenticated
     with check (topic = (select realtime.topic()) and private.notifications_topic_is_writable(topic, extension));
+  return true;
 end
 $$;
+comment on function private.notifications_create_policies() is 'Creates the policies of the topics on realtime.messages, again if they are there. False without that table. For operators, and for this migration.';
+select private.notifications_create_policies();

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import { until } from '../until.mjs';
+import { createKey } from './api_keys_support.mjs';
 import { ended, execute, newSkill, newTeam, ok } from './domain.mjs';
 import { closeClients, joined, realtimeClient, recorder, refusedJoin, subscribe } from './realtime_support.mjs';
 import { http, sql } from './support.mjs';
@@ -141,6 +142,25 @@ describe('access that ends', () => {
     await sql('select pg_sleep(1)');
     assert.equal(events(log, 'notification').length, before);
     await refusedJoin(live(team.member), `org:${team.orgId}`);
+  });
+
+  test("ends that of a revoked key, which joins what it may read and no person's topic", async () => {
+    const key = await createKey(team.owner, { permissions: ['organization:read', '*:read'] });
+    const robot = realtimeClient({ token: async () => key.secret });
+    await refusedJoin(robot, `user:${team.owner.user.id}`);
+    const log = await joined(robot, `org:${team.orgId}`, { private: true });
+    await ok(team.admin.client.rpc('notify', { type: 'custom.deploy', title: 'For robots, too' }));
+    await arrives(log, 'notification');
+    await ok(team.owner.client.rpc('revoke_api_key', { id: key.id }));
+    await until('the channel to end', () => log.states.some(({ status }) => status !== 'SUBSCRIBED'));
+  });
+
+  test('ends that of a project that becomes private', async () => {
+    const project = await ok(team.owner.client.from('projects').insert({ name: 'Once open', org_id: team.orgId }).select().single());
+    const log = await follow(team.viewer, `project:${project.id}`);
+    await ok(team.owner.client.from('projects').update({ visibility: 'private' }).eq('id', project.id).select());
+    await until('the channel to end', () => log.states.some(({ status }) => status !== 'SUBSCRIBED'));
+    await refusedJoin(live(team.viewer), `project:${project.id}`);
   });
 
   test('ends that of an ended session', async () => {
