@@ -1,36 +1,26 @@
-# Builds: the extension into a relocated copy of Debian's Postgres, and the sidecar. Sourced by ./kijko.
+# Builds: the extension for one major version of Postgres, and the sidecar. Sourced by ./kijko.
 # shellcheck shell=bash
 
-# Debian's Postgres relocates by itself when its three trees keep their relative places, so the extension is installed
-# into a copy: nothing is written into /usr, no root is needed, and two checkouts do not meet.
-BUILD_PREFIX=${KIJKO_BUILD_PREFIX:-$ROOT/target/pgsql}
-SIDECAR_BINARY=$ROOT/target/release/kijko-sidecar
-REALTIME_BINARY=$ROOT/target/release/kijko-realtime
+RELEASE=$ROOT/target/release
+SIDECAR_BINARY=$RELEASE/kijko-sidecar
+REALTIME_BINARY=$RELEASE/kijko-realtime
 
-# copy_postgres PREFIX: done once, and again when Debian brings another minor version.
-copy_postgres() {
-  local prefix=$1 version
-  version=$(dpkg-query -W -f='${Package}=${Version} ' postgresql-15 postgresql-server-dev-15 postgresql-15-cron postgresql-15-pgtap postgresql-15-plpgsql-check)
-  [ -f "$prefix/.version" ] && [ "$(cat "$prefix/.version")" = "$version" ] && return 0
-  rm -rf "$prefix"
-  mkdir -p "$prefix/lib/postgresql" "$prefix/share/postgresql" "$prefix/include"
-  cp -a /usr/lib/postgresql/15 "$prefix/lib/postgresql/15"
-  cp -a /usr/share/postgresql/15 "$prefix/share/postgresql/15"
-  cp -a /usr/include/postgresql "$prefix/include/postgresql"
-  printf '%s\n' "$version" > "$prefix/.version"
+# pgrx_environment: which Postgres pgrx translates the headers of. KIJKO_PG_CONFIG is another pg_config than the system's.
+pgrx_environment() {
+  export PGRX_HOME=$ROOT/target/pgrx/$PG_MAJOR
+  write_pgrx_config "${KIJKO_PG_CONFIG:-/usr/lib/postgresql/$PG_MAJOR/bin/pg_config}"
 }
 
-# The linker workaround of cargo-pgrx would make it and plain cargo throw away each other's artifacts.
-pgrx_environment() {
-  export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND=1
-  export PGRX_HOME=$ROOT/target/pgrx
+write_pgrx_config() {
+  local line="pg$PG_MAJOR = \"$1\"" config=$PGRX_HOME/config.toml
+  # Written once: a newer file makes cargo build pgrx again.
+  if grep -qxF "$line" "$config" 2> /dev/null; then return 0; fi
   mkdir -p "$PGRX_HOME"
-  # Written once: a newer file makes cargo build pgrx again. Any pg_config of the same version will do; --pg-config names ours.
-  [ -f "$PGRX_HOME/config.toml" ] || printf '[configs]\npg15 = "/usr/lib/postgresql/15/bin/pg_config"\n' > "$PGRX_HOME/config.toml"
+  printf '[configs]\n%s\n' "$line" > "$config"
 }
 
 source_hash() {
-  (cd "$ROOT" && find "$@" -type f -not -path '*/target/*' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1)
+  (cd "$ROOT" && find "$@" -type f -not -path '*/target/*' -not -path 'kijko_ext/tests/*' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1)
 }
 
 extension_hash() { source_hash kijko_ext Cargo.toml Cargo.lock; }
@@ -41,25 +31,44 @@ extension_is_current() {
 
 build_extension() {
   local wanted
-  pgrx_environment
-  copy_postgres "$BUILD_PREFIX"
   extension_is_current && return 0
   wanted=$(extension_hash)
-  # An earlier version's files would stay behind, and count as part of what is applied to a cluster.
-  rm -f "$BUILD_PREFIX"/share/postgresql/15/extension/kijko*
-  (cd "$ROOT" && cargo pgrx install --release --package kijko_ext --pg-config "$BUILD_PREFIX/lib/postgresql/15/bin/pg_config")
+  build_library
+  put_extension "$BUILD_PREFIX"
   printf '%s\n' "$wanted" > "$BUILD_PREFIX/.extension"
 }
 
-# Gives the instance its own copy, by unlink and create: a running server keeps the file it has mapped.
+# build_library [FEATURE…]: target/release/libkijko.so, and the program that reads it. The sidecar is built by another call of
+# cargo: in one call the features of shared crates would be united, and the extension would read JSON in another way.
+build_library() {
+  local features="kijko_ext/pg$PG_MAJOR" feature built=$RELEASE/.kijko-library
+  for feature in "$@"; do features+=",kijko_ext/$feature"; done
+  pgrx_environment
+  # The library has the same name with all features. Cargo does not see that it was built with others in between.
+  if [ -f "$built" ] && [ "$(cat "$built")" != "$features" ]; then rm -f "$RELEASE"/{,deps/}libkijko.so; fi
+  (cd "$ROOT" && cargo build --release --package kijko_ext --package kijko-schema --features "$features")
+  printf '%s\n' "$features" > "$built"
+}
+
+# put_extension PREFIX: the built library, its control file, its install script and the scripts of earlier releases.
+put_extension() {
+  local extension version control=$ROOT/kijko_ext/kijko.control
+  extension=$(pg_extension "$1")
+  version=$(workspace_version)
+  mkdir -p "$extension" "$(dirname "$(pg_library "$1")")"
+  rm -f "$extension"/kijko* "$(pg_library "$1")"
+  find "$ROOT/kijko_ext/sql" -name 'kijko--*.sql' -exec cp -t "$extension" {} +
+  "$RELEASE/kijko-schema" "$RELEASE/libkijko.so" "$control" "$version" > "$extension/kijko--$version.sql"
+  sed "s/@CARGO_VERSION@/$version/" "$control" > "$extension/kijko.control"
+  cp "$RELEASE/libkijko.so" "$(pg_library "$1")"
+}
+
+workspace_version() { sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' "$ROOT/Cargo.toml"; }
+
+# Gives the instance its own copy.
 install_extension() {
   copy_postgres "$PG_PREFIX"
-  local stamp=$PG_PREFIX/.extension
-  [ -f "$stamp" ] && cmp -s "$stamp" "$BUILD_PREFIX/.extension" && return 0
-  rm -f "$PG_PREFIX"/share/postgresql/15/extension/kijko*
-  cp -a "$BUILD_PREFIX"/share/postgresql/15/extension/kijko* "$PG_PREFIX/share/postgresql/15/extension/"
-  cp -a --remove-destination "$BUILD_PREFIX/lib/postgresql/15/lib/kijko.so" "$PG_PREFIX/lib/postgresql/15/lib/"
-  cp -a "$BUILD_PREFIX/.extension" "$stamp"
+  cmp -s "$PG_PREFIX/.extension" "$BUILD_PREFIX/.extension" || copy_extension "$BUILD_PREFIX" "$PG_PREFIX"
 }
 
 # Together, so that what they share is compiled once.

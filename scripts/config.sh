@@ -119,7 +119,8 @@ init_home() {
   SIGNING_KEY_FILE=${KIJKO_SIGNING_KEY_FILE:-$SECRETS/signing.keys}
   SEAL_KEY_FILE=${KIJKO_SEAL_KEY_FILE:-$SECRETS/seal.keys}
   PG_PREFIX=$KIJKO_HOME/pgsql
-  PG_BIN=$PG_PREFIX/lib/postgresql/15/bin
+  choose_pg_major "$DATA"
+  PG_BIN=$(pg_bin "$PG_PREFIX")
   init_os_user_prefix
 }
 

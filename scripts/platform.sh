@@ -7,7 +7,9 @@ PLATFORM_FILES=("$ROOT"/sql/platform/*.sql)
 # platform_state PREFIX: such lines for this checkout, and for the extension's scripts that are installed in PREFIX
 platform_state() {
   (cd "$ROOT/sql/platform" && sha256sum -- *.sql)
-  (cd "$1/share/postgresql/${PG_MAJOR:-15}/extension" && sha256sum -- kijko--*.sql)
+  local script
+  # By its sorted lines: an install script is in another order each time that it is generated.
+  for script in "$(pg_extension "$1")"/kijko--*.sql; do printf '%s  %s\n' "$(sort "$script" | sha256sum | cut -d' ' -f1)" "${script##*/}"; done
 }
 
 # The files of sql/platform that were not applied yet, in their order.

@@ -143,7 +143,6 @@ prepare_programs() {
     check_toolchain
     install_apt_packages
     install_npm_packages
-    install_cargo_pgrx
     build_all
   }
   [ -f "$PG_PREFIX/.extension" ] || install_extension

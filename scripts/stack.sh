@@ -6,7 +6,6 @@ command_up() {
   check_toolchain
   install_apt_packages
   install_npm_packages
-  install_cargo_pgrx
   make_folders
   make_secrets
   load_secrets
@@ -24,6 +23,7 @@ command_up() {
 
 # Builds are skipped by their stamps, so a second `up` does not even print these lines.
 build_all() {
+  if is_prebuilt; then return 0; fi
   if ! extension_is_current; then
     step "the extension (minutes the first time)" "the compiler's message above says what is wrong" build_extension
   fi

@@ -36,7 +36,6 @@ prepare_machine() {
   check_toolchain
   install_apt_packages
   install_npm_packages
-  install_cargo_pgrx
   make_folders
   refuse_unreachable_home
 }
@@ -124,10 +123,8 @@ test_lint() {
   node scripts/access-reference.mjs --check docs/reference/access.md
   shellcheck kijko scripts/*.sh .ci/run .githooks/* kijko_ext/tests/*.sh deploy/docker/*.sh
   pgrx_environment
-  copy_postgres "$BUILD_PREFIX"
-  # These features are what cargo pgrx passes, so that builds are shared.
-  cargo clippy --release --package kijko_ext --no-default-features --features pg15 --all-targets -- -D warnings
-  cargo clippy --release --workspace --exclude kijko_ext --all-targets -- -D warnings
+  cargo clippy --release --package kijko_ext --package kijko-schema --features "kijko_ext/pg$PG_MAJOR" --all-targets -- -D warnings
+  cargo clippy --release --workspace --exclude kijko_ext --exclude kijko-schema --all-targets -- -D warnings
 }
 
 # Licences, versions and sources of all crates. Advisories need GitHub: the workflow there checks them.
@@ -141,7 +138,8 @@ check_dependencies() {
 }
 
 test_ext() {
-  bash kijko_ext/tests/run.sh
+  # shellcheck disable=SC2086 # names of layers
+  bash kijko_ext/tests/run.sh ${KIJKO_EXT_LAYERS:-}
 }
 
 test_db() {

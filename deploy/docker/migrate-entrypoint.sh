@@ -3,7 +3,7 @@
 set -euo pipefail
 
 ROOT=${KIJKO_ROOT:-/opt/kijko}
-for part in ui config cluster stack upgrade mail; do
+for part in ui config postgres cluster stack upgrade mail; do
   # shellcheck source=/dev/null
   . "$ROOT/scripts/$part.sh"
 done

@@ -9,7 +9,7 @@ RUN apt-get update -q \
 WORKDIR /opt/kijko
 COPY package.json package-lock.json ./
 RUN npm ci --omit=dev --no-audit --no-fund
-COPY scripts/ui.sh scripts/config.sh scripts/cluster.sh scripts/stack.sh scripts/upgrade.sh scripts/mail.sh scripts/
+COPY scripts/ui.sh scripts/config.sh scripts/postgres.sh scripts/cluster.sh scripts/stack.sh scripts/upgrade.sh scripts/mail.sh scripts/
 COPY supabase/ supabase/
 COPY --chmod=0755 deploy/docker/migrate-entrypoint.sh /usr/local/bin/kijko-entrypoint
 RUN install -d -o 1000 -g 1000 -m 0700 /var/lib/kijko

@@ -2,7 +2,7 @@
 # shellcheck shell=bash disable=SC2034
 
 ROOT=${KIJKO_ROOT:-/opt/kijko}
-for part in ui config key_file signing_keys seal_keys archive platform cluster stack keys secrets; do
+for part in ui config postgres key_file signing_keys seal_keys archive platform cluster stack keys secrets; do
   # shellcheck source=/dev/null
   . "$ROOT/scripts/$part.sh"
 done
@@ -11,7 +11,7 @@ export KIJKO_HOME=${KIJKO_HOME:-/var/lib/kijko} KIJKO_DB_PORT=${KIJKO_DB_PORT:-5
 init_home
 load_ports
 PG_PREFIX=${KIJKO_PG_PREFIX:-/usr}
-PG_BIN=$PG_PREFIX/lib/postgresql/15/bin
+PG_BIN=$(pg_bin "$PG_PREFIX")
 # There is no build tree here: what is installed is what was built.
 BUILD_PREFIX=$PG_PREFIX
 # The shared load_secrets makes this one for tests; here the sidecar has Stripe's own from a file, and the database none.

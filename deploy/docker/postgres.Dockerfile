@@ -6,20 +6,15 @@ FROM rust:1.95-bookworm AS builder
 RUN apt-get update -q \
     && apt-get install -q -y --no-install-recommends postgresql-server-dev-15 libclang-dev clang \
     && rm -rf /var/lib/apt/lists/*
-# The version is scripts/packages.sh's: cargo-pgrx must be of the same version as pgrx. A layer of its own, since it takes minutes.
-COPY scripts/packages.sh /tmp/
-RUN bash -c '. /tmp/packages.sh && cargo install --locked --quiet "cargo-pgrx@$CARGO_PGRX_VERSION"'
 WORKDIR /src
 # All crates, since they share one lock file; nothing else, so that a change of SQL builds no Rust.
 COPY Cargo.toml Cargo.lock ./
 COPY kijko_ext kijko_ext
 COPY services services
 COPY sidecar sidecar
-# `package` leaves a tree with Debian's own paths, which the last stage takes as it is.
-ENV PGRX_HOME=/tmp/pgrx
-RUN mkdir "$PGRX_HOME" \
-    && printf '[configs]\npg15 = "/usr/bin/pg_config"\n' > "$PGRX_HOME/config.toml" \
-    && cargo pgrx package --package kijko_ext --pg-config /usr/bin/pg_config --out-dir /out
+COPY scripts/ui.sh scripts/postgres.sh scripts/build.sh scripts/
+# A tree with Debian's own paths, which the last stage takes as it is.
+RUN kijko_ext/build.sh /out/usr
 RUN strip --strip-debug /out/usr/lib/postgresql/15/lib/kijko.so
 
 FROM debian:bookworm-slim
@@ -30,7 +25,7 @@ COPY scripts/apt-install.sh /tmp/
 # This script keeps Debian from making a cluster of its own.
 RUN bash /tmp/apt-install.sh postgresql-15 postgresql-15-cron openssl && rm -rf /tmp/apt-install.sh /var/lib/apt/lists/*
 COPY --from=builder /out/usr/ /usr/
-COPY scripts/ui.sh scripts/config.sh scripts/key_file.sh scripts/signing_keys.sh scripts/seal_keys.sh scripts/archive.sh scripts/platform.sh scripts/cluster.sh \
+COPY scripts/ui.sh scripts/config.sh scripts/postgres.sh scripts/key_file.sh scripts/signing_keys.sh scripts/seal_keys.sh scripts/archive.sh scripts/platform.sh scripts/cluster.sh \
     scripts/stack.sh scripts/keys.sh scripts/secrets.sh /opt/kijko/scripts/
 COPY sql/platform/ /opt/kijko/sql/platform/
 COPY deploy/docker/postgres-lib.sh /opt/kijko/deploy/docker/

@@ -6,6 +6,7 @@ pub mod composite;
 pub mod datum;
 pub mod insert;
 pub mod lwlock;
+pub mod major;
 pub mod malloc_tuning;
 pub mod process;
 pub mod query;

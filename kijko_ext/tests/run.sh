@@ -9,7 +9,7 @@
 #   upgrade    this library under a predecessor's SQL, the upgrade, and that it equals a fresh installation; dump and restore
 #   model      every interleaving of the quota counters' steps, by loom (kijko_ext/model)
 #   cron       agreement with npm cron-parser over generated expressions (tests/cron_agreement.mjs)
-#   pg         cargo pgrx test: #[test] and #[pg_test]
+#   pg         #[test] and #[pg_test]
 # `regress --accept` takes the answers over as the expected ones: read the diff before you commit it.
 # Works as root, too: Postgres then runs as the system user postgres.
 set -euo pipefail
@@ -18,15 +18,20 @@ ROOT=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.." && pwd)
 TESTS=$ROOT/kijko_ext/tests
 # Not in the checkout: the user postgres must be able to reach it. Not in target/pgsql: pg_test builds contain tests.
 HOME_DIR=${KIJKO_EXT_TEST_HOME:-/var/tmp/kijko_ext-$(id -u)-$(printf '%s' "$ROOT" | sha256sum | cut -c1-12)}
-PREFIX=$HOME_DIR/pgsql
-BIN=$PREFIX/lib/postgresql/15/bin
-EXTENSION_DIR=$PREFIX/share/postgresql/15/extension
-PGXS_TESTS=$PREFIX/lib/postgresql/15/lib/pgxs/src/test
 DATA=$HOME_DIR/data
 RUN=$HOME_DIR/run
 
+# shellcheck source=scripts/ui.sh
+source "$ROOT/scripts/ui.sh"
+# shellcheck source=scripts/postgres.sh
+source "$ROOT/scripts/postgres.sh"
 # shellcheck source=scripts/build.sh
 source "$ROOT/scripts/build.sh"
+choose_pg_major
+PREFIX=$HOME_DIR/pgsql
+BIN=$(pg_bin "$PREFIX")
+EXTENSION_DIR=$(pg_extension "$PREFIX")
+PGXS_TESTS=$(dirname "$(pg_library "$PREFIX")")/pgxs/src/test
 # shellcheck source=kijko_ext/tests/replication/layer.sh
 source "$TESTS/replication/layer.sh"
 # shellcheck source=kijko_ext/tests/workers/layer.sh
@@ -61,25 +66,20 @@ main() {
 
 prepare() {
   unset RUST_BACKTRACE PGDATABASE PGUSER PGSERVICE PGPASSWORD # a backtrace would end up in every error's detail
-  export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND=1 PGRX_HOME=$HOME_DIR/pgrx
-  mkdir -p "$PGRX_HOME" "$RUN"
+  mkdir -p "$RUN"
   chmod 755 "$HOME_DIR"
   if [ "$(id -u)" = 0 ]; then chown postgres "$RUN"; fi
-  # Written once: a newer file makes cargo build pgrx again.
-  [ -f "$PGRX_HOME/config.toml" ] || printf '[configs]\npg15 = "%s"\n' "$BIN/pg_config" > "$PGRX_HOME/config.toml"
   copy_postgres "$PREFIX"
 }
 
-# Skipped while nothing has changed. The upgrade layer and cargo pgrx test put other files there, and remove the stamp.
+# Copied while nothing has changed. The upgrade and the pg layer put other files there, and remove the stamp.
 install_tested_extension() {
-  local stamp=$PREFIX/.installed wanted
-  wanted=$(cd "$ROOT" && find kijko_ext Cargo.toml Cargo.lock -type f -not -path 'kijko_ext/tests/*' -print0 | sort -z | xargs -0 sha256sum | sha256sum)
-  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then return 0; fi
-  # Files of another version would stay, and be part of what can be installed.
-  rm -f "$EXTENSION_DIR"/kijko*
-  (cd "$ROOT" && cargo pgrx install --release --package kijko_ext --pg-config "$BIN/pg_config" > "$HOME_DIR/install.log" 2>&1) ||
-    { cat "$HOME_DIR/install.log" && return 1; }
-  printf '%s\n' "$wanted" > "$stamp"
+  if ! extension_is_current; then
+    # In the background: bash ignores `set -e` in what is on the left of ||.
+    (build_extension) > "$HOME_DIR/install.log" 2>&1 &
+    wait "$!" || { cat "$HOME_DIR/install.log" && return 1; }
+  fi
+  cmp -s "$PREFIX/.extension" "$BUILD_PREFIX/.extension" || copy_extension "$BUILD_PREFIX" "$PREFIX"
 }
 
 # ---- a throwaway server on a socket of its own
@@ -273,7 +273,7 @@ layer_upgrade() {
   run_psql -d postgres -c 'create database fresh'
   run_psql -d fresh -c 'create extension kijko'
   run_psql -d fresh -At -f "$TESTS/catalog.sql" > "$fresh"
-  rm -f "$PREFIX/.installed"
+  rm -f "$PREFIX/.extension"
   make_predecessor "$EXTENSION_DIR/kijko--$current.sql" "$current"
   check_upgrade 0.0.1 "$current" "$fresh"
   frozen=$(find "$ROOT/kijko_ext/sql" -regextype posix-extended -regex '.*/kijko--[0-9.]+\.sql' | sort -V | tail -n 1)
@@ -375,19 +375,27 @@ layer_model() {
 }
 
 layer_pg() {
-  rm -f "$PREFIX/.installed"
-  local bin=$HOME_DIR/bin arguments=()
+  local bin=$HOME_DIR/bin
+  rm -f "$PREFIX/.extension"
+  build_library pg_test
+  put_extension "$PREFIX"
+  # pgrx-tests has cargo-pgrx install the extension, which is done.
+  mkdir -p "$bin"
+  printf '#!/bin/sh\n' > "$bin/cargo-pgrx"
+  chmod +x "$bin/cargo-pgrx"
+  PGRX_HOME=$HOME_DIR/pgrx
+  write_pgrx_config "$BIN/pg_config"
   if [ "$(id -u)" = 0 ]; then
-    # cargo pgrx test changes the user by sudo, which a bare machine does not have.
-    mkdir -p "$bin"
+    # pgrx-tests changes the user by sudo, which a bare machine does not have.
     printf '%s\n' '#!/bin/sh' 'user=root; [ "$1" = -u ] && { user=$2; shift 2; }' '[ "$user" = root ] && exec env "$@"' \
       'exec setpriv --reuid="$user" --regid="$user" --init-groups env "$@"' > "$bin/sudo"
     chmod +x "$bin/sudo"
     PATH=$bin:$PATH
     install -d -o postgres -g postgres "$HOME_DIR/pg_test"
-    arguments=(--runas postgres --pgdata "$HOME_DIR/pg_test")
+    export CARGO_PGRX_TEST_RUNAS=postgres CARGO_PGRX_TEST_PGDATA=$HOME_DIR/pg_test
   fi
-  (cd "$ROOT" && cargo pgrx test --release --package kijko_ext --no-default-features --features pg15 "${arguments[@]}" pg15)
+  (cd "$ROOT" && CARGO_PGRX=$bin/cargo-pgrx PGRX_BUILD_PROFILE=release \
+    cargo test --release --package kijko_ext --package kijko-schema --features "kijko_ext/pg$PG_MAJOR,kijko_ext/pg_test")
 }
 
 main "$@"

@@ -5,6 +5,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { freePort } from '../ports.mjs';
+import { binaries } from '../postgres.mjs';
 
 export const root = path.resolve(import.meta.dirname, '../..');
 assert.ok(process.env.TEST_HOME, 'TEST_HOME names the running test stack: use ./kijko test cli');
@@ -68,7 +69,7 @@ export class Image {
   run = (script, args = [], extra = {}) => this.execute(asServerUser('bash', [this.#script(script), ...args]), extra);
 
   /** A program of the server's Postgres, as its user. */
-  program = (name, args) => this.execute(asServerUser(path.join(this.environment.KIJKO_PG_PREFIX, 'lib/postgresql/15/bin', name), args));
+  program = (name, args) => this.execute(asServerUser(path.join(binaries(this.environment.KIJKO_PG_PREFIX), name), args));
 
   /** Its image has the checkout's node_modules and no server, so it may be any user. */
   migrate = () =>

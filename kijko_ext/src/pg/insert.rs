@@ -10,6 +10,7 @@ use std::ffi::CStr;
 use pgrx::prelude::*;
 
 use super::datum;
+use super::major;
 use super::value::Value;
 
 const LOCK: pg_sys::LOCKMODE = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
@@ -98,7 +99,7 @@ impl<const N: usize> PlainTable<N> {
             if !is_table || (*descriptor).natts as usize != N {
                 return false;
             }
-            let columns = (*descriptor).attrs.as_slice(N);
+            let columns = major::columns(descriptor);
             let fit = columns.iter().zip(&self.types).zip(nulls);
             let mut fit = fit.map(|((column, of), null)| {
                 column.atttypid == *of && !column.attisdropped && !(column.attnotnull && *null)
@@ -112,7 +113,7 @@ impl<const N: usize> PlainTable<N> {
             if constraints.is_null() {
                 return self.checks.is_empty();
             }
-            !(*constraints).has_generated_stored
+            !major::has_generated_columns(constraints)
                 && usize::from((*constraints).num_check) == self.checks.len()
                 && self.checks.iter().enumerate().all(|(at, name)| {
                     CStr::from_ptr((*(*constraints).check.add(at)).ccname) == *name

@@ -12,6 +12,7 @@ use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::prelude::*;
 
 use super::datum;
+use super::major;
 use super::query;
 use super::value::Value;
 
@@ -187,7 +188,7 @@ pub unsafe fn find<T>(
     unsafe {
         let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
         let table = pg_sys::table_open(table, lock);
-        let index = pg_sys::RelationGetPrimaryKeyIndex(table);
+        let index = major::primary_key_index(table);
         let index = (index != pg_sys::InvalidOid).then_some(index);
         visit(table, index, keys, snapshot, |row| {
             found = read.take().map(|read| read(row));

@@ -17,6 +17,7 @@ use super::connection_pool::ConnectionPool;
 use super::in_flight;
 use super::response_headers::{self, Refused};
 use crate::guc::connection_time as setting;
+use crate::pg::major;
 use crate::pg::process::ProcessCell;
 use crate::rate_limit::limiter::Key;
 use crate::{clock, headers, trust};
@@ -29,9 +30,6 @@ const MEANING: &str = "Too many requests; try again later.";
 
 static PREVIOUS_RUN: ProcessCell<pg_sys::ExecutorRun_hook_type> = ProcessCell::new(None);
 static PREVIOUS_FINISH: ProcessCell<pg_sys::ExecutorFinish_hook_type> = ProcessCell::new(None);
-
-/// USER_TIMEOUT of timeout.h in PostgreSQL 15.
-const USER_TIMEOUT: u32 = 12;
 
 thread_local! {
     static TIMER: Cell<Option<u32>> = const { Cell::new(None) };
@@ -53,7 +51,7 @@ mod unguarded {
             query: *mut QueryDesc,
             direction: ScanDirection::Type,
             count: u64,
-            once: bool,
+            #[cfg(not(feature = "pg18"))] once: bool,
         );
         #[allow(non_snake_case, reason = "as Postgres calls it")]
         pub fn standard_ExecutorFinish(query: *mut QueryDesc);
@@ -87,7 +85,7 @@ pub fn init() {
 pub fn register() {
     if TIMER.get().is_none() {
         // SAFETY: the handler lives as long as the library, which is never unloaded.
-        let timer = unsafe { unguarded::RegisterTimeout(USER_TIMEOUT, at_limit) };
+        let timer = unsafe { unguarded::RegisterTimeout(major::USER_TIMEOUT, at_limit) };
         TIMER.set(Some(timer));
     }
 }
@@ -137,6 +135,7 @@ unsafe extern "C-unwind" fn at_limit() {
     }
 }
 
+#[cfg(not(feature = "pg18"))]
 unsafe extern "C-unwind" fn run(
     query: *mut pg_sys::QueryDesc,
     direction: pg_sys::ScanDirection::Type,
@@ -148,6 +147,21 @@ unsafe extern "C-unwind" fn run(
         refusing(|| match PREVIOUS_RUN.get() {
             Some(previous) => previous(query, direction, count, once),
             None => unguarded::standard_ExecutorRun(query, direction, count, once),
+        });
+    }
+}
+
+#[cfg(feature = "pg18")]
+unsafe extern "C-unwind" fn run(
+    query: *mut pg_sys::QueryDesc,
+    direction: pg_sys::ScanDirection::Type,
+    count: u64,
+) {
+    // SAFETY: as above.
+    unsafe {
+        refusing(|| match PREVIOUS_RUN.get() {
+            Some(previous) => previous(query, direction, count),
+            None => unguarded::standard_ExecutorRun(query, direction, count),
         });
     }
 }

@@ -10,6 +10,7 @@ use pgrx::prelude::*;
 
 use super::connection_pool::{ConnectionPool, Held};
 use crate::pg::lwlock::LwLockGuard;
+use crate::pg::major;
 use crate::rate_limit::limiter::Key;
 use crate::shmem::Region;
 
@@ -47,9 +48,7 @@ fn all() -> &'static [Place] {
 
 /// This backend's place.
 fn own() -> Option<&'static Place> {
-    // SAFETY: reads a variable; 1 to MaxBackends in every backend.
-    let id = usize::try_from(unsafe { pg_sys::MyBackendId }).ok()?;
-    all().get(id.checked_sub(1)?)
+    all().get(major::backend_number()?)
 }
 
 /// Keeps the others out, so that counting and occupying are one step.

@@ -1,5 +1,5 @@
 //! Keeps an API key that only reads from writing, whatever a policy says. kijko.authenticate_api_key() makes the transaction
-//! READ ONLY. A function could still say RESET transaction_read_only, which Postgres 15 allows in the middle of a transaction.
+//! READ ONLY. A function could still say RESET transaction_read_only, which Postgres allows in the middle of a transaction.
 //! So every statement makes it READ ONLY again before it runs, and one that would write is refused by a code of ours.
 
 use std::ffi::c_char;

@@ -87,7 +87,7 @@ function functions(libraries) {
 
 function compile(name, folder) {
   const library = join(folder, `${name}.so`);
-  const headers = execFileSync('/usr/lib/postgresql/15/bin/pg_config', ['--includedir-server'], { encoding: 'utf8' }).trim();
+  const headers = execFileSync('pg_config', ['--includedir-server'], { encoding: 'utf8' }).trim();
   execFileSync('cc', ['-O2', '-Wall', '-Werror', '-shared', '-fPIC', `-I${headers}`, '-o', library, join(HERE, `${name}.c`)]);
   return library;
 }

@@ -1,4 +1,4 @@
-// A throwaway cluster with the extension, that may be killed in every way. Its server programs are the build's
+// A throwaway cluster with the extension, that may be killed in every way. Its server programs are the test stack's
 // or KIJKO_TEST_PG_PREFIX's; when the tests run as root, the server runs as the system user postgres.
 import { execFile, execFileSync } from 'node:child_process';
 import { appendFileSync, chownSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -7,12 +7,13 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import pg from 'pg';
+import { binaries } from '../../postgres.mjs';
 import { freePort } from '../../ports.mjs';
 
 const run = promisify(execFile);
 const ROOT = new URL('../../../', import.meta.url).pathname;
-const PREFIX = process.env.KIJKO_TEST_PG_PREFIX ?? join(ROOT, 'target/pgsql');
-const BIN = join(PREFIX, 'lib/postgresql/15/bin');
+const PREFIX = process.env.KIJKO_TEST_PG_PREFIX ?? join(ROOT, '.kijko/test/pgsql');
+const BIN = binaries(PREFIX);
 const AS_ROOT = process.getuid() === 0;
 
 export class Cluster {

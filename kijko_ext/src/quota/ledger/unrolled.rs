@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 use pgrx::prelude::*;
 
 use super::columns::{AMOUNT, COUNTER_KEY, RECORDED_AT, TYPES};
-use crate::pg::insert;
 use crate::pg::scan::{self, ScanKey};
+use crate::pg::{insert, major};
 
 const LOCK: pg_sys::LOCKMODE = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
 
@@ -71,9 +71,7 @@ unsafe fn is_by_counter(index: pg_sys::Oid) -> bool {
 unsafe fn check_types(table: pg_sys::Relation) {
     // SAFETY: an open table has a descriptor.
     let fit = unsafe {
-        let columns = (*(*table).rd_att)
-            .attrs
-            .as_slice((*(*table).rd_att).natts as usize);
+        let columns = major::columns((*table).rd_att);
         let is = |at: i32| {
             columns.get(at as usize - 1).map(|column| column.atttypid)
                 == Some(TYPES[at as usize - 1])
