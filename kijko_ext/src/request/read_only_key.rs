@@ -76,7 +76,8 @@ unsafe extern "C-unwind" fn utility(
 ) {
     // SAFETY: as above.
     unsafe {
-        if setting::calling_key().is_some() {
+        // What ends a failed transaction writes nothing, and may read no table.
+        if setting::calling_key().is_some() && !pg_sys::IsAbortedTransactionBlockState() {
             sql_function::raise_refusal(|| {
                 restrict();
                 Ok(())
