@@ -7,8 +7,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import pg from 'pg';
-import { binaries } from '../../postgres.mjs';
 import { freePort } from '../../ports.mjs';
+import { binaries } from '../../postgres.mjs';
 
 const run = promisify(execFile);
 const ROOT = new URL('../../../', import.meta.url).pathname;

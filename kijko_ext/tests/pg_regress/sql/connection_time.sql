@@ -68,10 +68,12 @@ set kijko.connection_brief_timeout = '1 h';
 set kijko.free_tiers = '';
 reset role;
 drop role app_user;
+\set VERBOSITY sqlstate
 set kijko.connection_time_rate = -1;
 set kijko.connection_time_burst = 0;
 set kijko.connection_time_concurrency = 0;
 set kijko.connection_pool_size = -1;
 set kijko.connection_brief_timeout = 0;
+\set VERBOSITY terse
 drop function in_flight();
 drop extension kijko;

@@ -47,7 +47,9 @@ select current_setting('pgrst.jwt_secret', true);
 -- The key file: only superusers see its path, and only the configuration file sets it.
 create role reader;
 set role reader;
+\set VERBOSITY sqlstate
 show kijko.signing_key_file;
+\set VERBOSITY default
 reset role;
 set kijko.signing_key_file = '/etc/passwd';
 drop role reader;

@@ -44,7 +44,9 @@ select kijko.unseal(value, 'x') from stored where value is not null;
 -- Only superusers see the file's path, only the configuration file sets it, and nobody may seal without a grant.
 create role reader;
 set role reader;
+\set VERBOSITY sqlstate
 show kijko.seal_key_file;
+\set VERBOSITY terse
 select kijko.seal('x', 'x');
 select kijko.unseal('x', 'x');
 select kijko.reseal('x', 'x');
