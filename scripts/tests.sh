@@ -266,7 +266,7 @@ sum_counts() {
 # ---- benchmarks: tests/bench/AREA.mjs, each on a fresh instance of its own that is stopped again
 
 # Debian packages that only a benchmark needs.
-declare -A BENCH_PACKAGES=([limits]='redis-server wrk')
+declare -A BENCH_PACKAGES=([limits]='redis-server wrk' [requests]=wrk)
 # Benchmarks that need more connections than the stack has by itself.
 declare -A BENCH_CONNECTIONS=([tenants]=1100)
 
