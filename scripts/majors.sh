@@ -41,7 +41,7 @@ test_in_root() {
   step "the extension for PostgreSQL $major" "the compiler's message above says what is wrong" build_for_root "$major" "$root"
   [ "$*" = ext ] || step "the sidecar and the realtime service" "the compiler's message above says what is wrong" build_programs
   in_root "$root" env KIJKO_PG_MAJOR="$major" KIJKO_PREBUILT=1 KIJKO_YES=1 KIJKO_HOME=/var/lib/kijko \
-    KIJKO_EXT_LAYERS='regress isolation crash replication pg_upgrade upgrade cron' "$ROOT/kijko" test "$@"
+    KIJKO_EXT_LAYERS='regress isolation crash replication pg_upgrade upgrade' "$ROOT/kijko" test "$@"
 }
 
 # Made once. The suite of 18 is in motion, and a mirror of it may lag behind its own dates.
@@ -106,7 +106,7 @@ test_on_pgserver() {
   step "PostgreSQL 16 (pgserver $PGSERVER_VERSION)" "check the network and the log" make_pgserver "$tree"
   step "the extension for PostgreSQL 16" "the compiler's message above says what is wrong" build_for 16 "$tree/pgserver/pginstall/bin/pg_config"
   KIJKO_PG_MAJOR=16 KIJKO_PG_TREE=$tree/pgserver KIJKO_PG_CONFIG=$tree/pgserver/pginstall/bin/pg_config \
-    bash "$ROOT/kijko_ext/tests/run.sh" regress isolation crash replication pg_upgrade upgrade cron
+    bash "$ROOT/kijko_ext/tests/run.sh" regress isolation crash replication pg_upgrade upgrade
 }
 
 make_pgserver() {
