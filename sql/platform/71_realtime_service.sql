@@ -89,8 +89,9 @@ begin
     exception
         when sqlstate 'KJRTB' then
             null;
-        when sqlstate '28000' or invalid_authorization_specification then
-            problem := 'InvalidApiKey: the API key is not valid';
+        -- A refusal of kijko.fail().
+        when sqlstate 'PGRST' then
+            problem := 'InvalidApiKey: ' || coalesce(sqlerrm::jsonb ->> 'details', sqlerrm::jsonb ->> 'message');
         when others then
             problem := 'NotIdentified: ' || sqlerrm;
     end;
