@@ -100,5 +100,14 @@ end
 $$;
 comment on function private.requests_admit_external(text, text, text) is 'Applies the rate limit policies of the tier external to a request to the sidecar. Returns {code, details, headers}; code is null when the request may continue. Definer: the sidecar may use no other limits.';
 grant execute on function private.requests_admit_external(text, text, text) to kijko_sidecar;
+-- The realtime service does the same. On self-hosted Supabase there is none.
+do $$
+begin
+  if to_regrole('kijko_realtime') is not null then
+    grant usage on schema private to kijko_realtime;
+    grant execute on function private.requests_admit_external(text, text, text) to kijko_realtime;
+  end if;
+end
+$$;
 
 select kijko.set_rate_limit_policy('failed_requests', 'address', 60, interval '1 minute', 'external');
