@@ -122,11 +122,11 @@ export const sendFromSql = (topic, event, payload, isPrivate = true) =>
 
 /** A socket that speaks the protocol by hand, with what it has received. */
 export class RawSocket {
-  constructor({ vsn = '2.0.0', key = env.ANON_KEY, url = env.API_URL, headers = {} } = {}) {
+  constructor({ vsn = '2.0.0', key = env.ANON_KEY, base = `${env.API_URL}/realtime/v1`, headers = {} } = {}) {
     const query = new URLSearchParams({ ...(key && { apikey: key }), ...(vsn && { vsn }) });
     this.vsn = vsn;
     this.received = [];
-    this.socket = new WebSocket(`${url.replace('http', 'ws')}/realtime/v1/websocket?${query}`, { headers });
+    this.socket = new WebSocket(`${base.replace('http', 'ws')}/websocket?${query}`, { headers });
     this.socket.on('message', (data, isBinary) => this.received.push(isBinary ? data : this.#read(JSON.parse(data.toString()))));
     this.closed = new Promise((resolve) => {
       this.socket.on('close', (code, reason) => resolve({ code, reason: reason.toString() }));

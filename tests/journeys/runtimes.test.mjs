@@ -1,14 +1,12 @@
 // The same app in everything that supabase-js runs in: Node.js 20 with `ws`, 22, 24, and a browser, which also asks CORS.
 import assert from 'node:assert/strict';
-import { execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { createServer } from 'node:http';
-import { tmpdir } from 'node:os';
+import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { inChromium } from '../chromium.mjs';
 import { STEPS } from '../runtimes/conformance.mjs';
 import { env } from './support.mjs';
 
@@ -31,7 +29,7 @@ describe('supabase-js', () => {
   }
 
   test('in headless Chromium, from another origin', async () => {
-    const { results, agent, origin } = await inChromium();
+    const { results, agent, origin } = await inChromium(await files());
     assert.match(agent, /HeadlessChrome\//);
     assert.notEqual(origin, new URL(env.API_URL).origin);
     assert.deepEqual(results, passed);
@@ -52,71 +50,9 @@ const PAGE = `<!doctype html><meta charset="utf-8"><title>Kijko</title>
   await fetch('/result', { method: 'POST', body: JSON.stringify(body) });
 </script>`;
 
-/** Serves the page and what it loads, and resolves with what it posts. */
-async function inChromium() {
-  const files = {
-    '/': ['text/html', PAGE],
-    '/supabase.js': ['text/javascript', await readFile(join(root, 'node_modules/@supabase/supabase-js/dist/umd/supabase.js'))],
-    '/conformance.mjs': ['text/javascript', await readFile(join(root, 'tests/runtimes/conformance.mjs'))],
-    '/settings.json': ['application/json', JSON.stringify({ url: env.API_URL, anonKey: env.ANON_KEY })],
-  };
-  let tell;
-  const reported = new Promise((resolve) => {
-    tell = resolve;
-  });
-  const server = createServer(async (request, response) => {
-    if (request.method === 'POST') {
-      const chunks = [];
-      for await (const chunk of request) chunks.push(chunk);
-      tell(JSON.parse(Buffer.concat(chunks).toString()));
-      response.writeHead(204).end();
-      return;
-    }
-    const [type, content] = files[request.url] ?? [];
-    response.writeHead(content === undefined ? 404 : 200, { 'Content-Type': type ?? 'text/plain' }).end(content);
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const profile = await mkdtemp(join(tmpdir(), 'kijko-chromium-'));
-  const browser = spawn(
-    process.env.KIJKO_CHROMIUM ?? 'chromium',
-    [
-      '--headless',
-      '--no-sandbox',
-      '--disable-gpu',
-      '--disable-quic',
-      '--no-first-run',
-      '--disable-background-networking',
-      '--disable-component-update',
-      '--disable-sync',
-      `--user-data-dir=${profile}`,
-      `http://127.0.0.1:${server.address().port}/`,
-    ],
-    { stdio: 'ignore', detached: true },
-  );
-  const ended = once(browser, 'exit');
-  let timer;
-  try {
-    const answer = await Promise.race([
-      reported,
-      ended.then(([code]) => assert.fail(`chromium ended with ${code}`)),
-      new Promise((_, reject) => {
-        timer = setTimeout(() => reject(new Error('the page reported nothing')), 120_000);
-      }),
-    ]);
-    assert.equal(answer.error, undefined);
-    return answer;
-  } finally {
-    clearTimeout(timer);
-    // Its own group: the browser's helpers go with it.
-    try {
-      process.kill(-browser.pid, 'SIGKILL');
-    } catch {
-      /* it has ended */
-    }
-    await ended.catch(() => {});
-    server.closeAllConnections();
-    server.close();
-    await rm(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
-  }
-}
+const files = async () => ({
+  '/': ['text/html', PAGE],
+  '/supabase.js': ['text/javascript', await readFile(join(root, 'node_modules/@supabase/supabase-js/dist/umd/supabase.js'))],
+  '/conformance.mjs': ['text/javascript', await readFile(join(root, 'tests/runtimes/conformance.mjs'))],
+  '/settings.json': ['application/json', JSON.stringify({ url: env.API_URL, anonKey: env.ANON_KEY })],
+});

@@ -1,0 +1,100 @@
+// Limits of sockets: each refusal says which. A service of its own, with small ones.
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { after, before, test } from 'node:test';
+import { killRealtimeServices, RealtimeService } from '../realtime_service.mjs';
+import { newPerson, newTeam, until } from './domain.mjs';
+import { closeClients, joined, RawSocket, realtimeClient, refusedJoin, subscribe } from './realtime_support.mjs';
+
+let people;
+before(async () => {
+  people = [await newPerson(), await newPerson()];
+});
+after(async () => {
+  await closeClients();
+  await killRealtimeServices();
+});
+
+const start = (limits) =>
+  RealtimeService.start({
+    variables: Object.fromEntries(Object.entries(limits).map(([name, value]) => [`KIJKO_REALTIME_${name}`, String(value)])),
+  });
+
+const raw = (service, options = {}) => new RawSocket({ ...options, base: service.url });
+
+test('too many sockets of the server, and of a network', async () => {
+  for (const limits of [{ SOCKETS: 2 }, { SOCKETS_OF_NETWORK: 2 }]) {
+    const service = await start(limits);
+    // As the proxy in front of it writes it.
+    const from = (address) => raw(service, { headers: { 'X-Forwarded-For': address } });
+    const first = await Promise.all([from('192.0.2.1').opened, from('192.0.2.1').opened]);
+    await until('both to be counted', async () => (await service.metric('kijko_realtime_sockets')) === 2);
+    const { code, reason } = await from('192.0.2.1').closed;
+    assert.deepEqual([code, reason.split(':')[0]], [4429, 'TooManySockets']);
+    await first[0].close();
+    await until('one to be free', async () => (await service.metric('kijko_realtime_sockets')) === 1);
+    await (await from('192.0.2.1').opened).close();
+    await service.kill();
+  }
+});
+
+test('too many sockets of a user, and of an organization', async () => {
+  const [ada, bob] = people;
+  const service = await start({ SOCKETS_OF_CALLER: 2 });
+  const clientOf = (person) => realtimeClient({ at: service, token: async () => person.token });
+  for (let n = 0; n < 2; n += 1) await joined(clientOf(ada), `room-${n}`);
+  assert.match(await refusedJoin(clientOf(ada), 'room', {}), /^TooManySockets: this user/);
+  await joined(clientOf(bob), 'room');
+  await service.kill();
+
+  const team = await newTeam();
+  const small = await start({ SOCKETS_OF_ORGANIZATION: 2 });
+  const memberOf = (person) => realtimeClient({ at: small, token: async () => person.token });
+  await joined(memberOf(team.owner), 'room');
+  await joined(memberOf(team.member), 'room');
+  assert.match(await refusedJoin(memberOf(team.viewer), 'room', {}), /^TooManySockets: the organization/);
+  await joined(memberOf(team.nonMember), 'room');
+  await small.kill();
+});
+
+test('too many channels of a socket, and too long a topic', async () => {
+  const service = await start({ CHANNELS: 2 });
+  const client = realtimeClient({ at: service });
+  for (let n = 0; n < 2; n += 1) assert.equal((await subscribe(client.channel(`room-${n}`))).status, 'SUBSCRIBED');
+  assert.match(await refusedJoin(client, 'room-3', {}), /^ChannelRateLimitReached: /);
+  await client.removeAllChannels();
+  assert.match(await refusedJoin(client, 'x'.repeat(241), {}), /^InvalidTopic: /);
+  await service.kill();
+});
+
+test('a socket that says nothing is closed', async () => {
+  const service = await start({ IDLE_SECONDS: 5 });
+  const { code, reason } = await raw(service).closed;
+  assert.deepEqual({ code, reason }, { code: 4000, reason: 'no heartbeat' });
+  await service.kill();
+});
+
+test('a client that does not read is disconnected with a reason, and the others go on', async () => {
+  const service = await start({ BACKLOG: 16, MESSAGES_PER_SECOND: 10_000 });
+  const topic = `realtime:slow-${randomUUID()}`;
+  const [slow, quick, sender] = await Promise.all([raw(service).opened, raw(service).opened, raw(service).opened]);
+  for (const socket of [slow, quick, sender])
+    await socket.ask({ join_ref: '1', ref: '1', topic, event: 'phx_join', payload: { config: {} } });
+  slow.socket.pause();
+  const text = 'x'.repeat(100_000);
+  await until(
+    'the slow one to be dropped',
+    async () => {
+      for (let n = 0; n < 5; n += 1)
+        sender.send({ join_ref: '1', ref: '2', topic, event: 'broadcast', payload: { event: 'e', payload: { text } } });
+      return (await service.metric('kijko_realtime_refused_total{reason="slow"}')) === 1;
+    },
+    { everyMs: 20 },
+  );
+  slow.socket.resume();
+  await slow.closed;
+  const before = quick.received.length;
+  sender.send({ join_ref: '1', ref: '2', topic, event: 'broadcast', payload: { event: 'last', payload: {} } });
+  await until('the quick one to go on', () => quick.received.length > before);
+  await service.kill();
+});
