@@ -29,7 +29,8 @@ test('every name with a schema exists', async () => {
   for (const { file, text } of documentation()) {
     for (const { span, line } of spansOf(text)) {
       for (const [name, schema] of span.matchAll(/(?<![\w.@/-])([a-z_]+)\.[a-z_]+(?:\.[a-z_]+)?(?![\w*./…])/g)) {
-        if (schemas.includes(schema) && !known.has(name) && !/^kijko\.(so|control|target)$/.test(name)) faults.push(`${file}:${line}: ${name}`);
+        if (schemas.includes(schema) && !known.has(name) && !/^kijko\.(so|control|target)$/.test(name))
+          faults.push(`${file}:${line}: ${name}`);
       }
     }
   }
@@ -98,7 +99,7 @@ test('settings: those of the extension', async () => {
 
 test('settings: those of the environment are those of .env.example', () => {
   const example = [...read('.env.example').matchAll(/^#?([A-Z][A-Z0-9_]+)=/gm)].map(([, name]) => name);
-  const documented = ['The stack', 'Sidecar'].flatMap((heading) =>
+  const documented = ['The stack', 'Realtime', 'Sidecar'].flatMap((heading) =>
     cells('docs/reference/settings.md', heading).flatMap(([name]) => namesOf(name)),
   );
   assert.deepEqual(sorted(documented), sorted(example));
