@@ -3,8 +3,9 @@
 --
 -- A counter for each reader, so that nobody scans. Who sends and who reads only inserts a difference, so nobody waits for an open
 -- transaction, and no row is hot for a whole organization. Each minute the differences are added to the counter.
--- What else changes the set that a reader sees (roles, members, projects, deletions) makes the counter invalid for ten minutes: a
--- transaction that was sending meanwhile has not seen that change. Meanwhile unread_count() counts; then the counter counts anew.
+-- What else changes the set that a reader sees (roles, members, projects, deletions) makes the counter invalid for ten minutes, by a
+-- row among the differences: a transaction that was sending meanwhile has not seen that change. Meanwhile unread_count() counts; then
+-- the counter counts anew. That, too, only inserts: two deletions of organizations with the same members lock nothing in common.
 -- Announcements to everyone are few and have no counter: their unread ones are counted.
 -- ============================================================================
 
@@ -32,34 +33,32 @@ select private.describe_data('private.notification_states', '{
 }', 'person');
 alter table private.notification_states enable row level security;
 
--- Both have no foreign key. A deletion of an organization invalidates the counters of its members while a deletion of one of them may
--- hold the profile and wait for the membership: to look at the profile, too, would be a deadlock.
+-- Both have no foreign key: a deletion of an organization, whose members they are about, would wait for that of a member.
 create table private.notification_counters (
   user_id uuid primary key,
   unread integer not null default 0,
-  counted_at timestamptz,
-  recount_until timestamptz
+  counted_at timestamptz
 );
-create index notification_counters_recount_idx on private.notification_counters (recount_until) where recount_until is not null;
 comment on table private.notification_counters is 'How many notifications each reader has not read, without the differences that are not added yet. No row: none.';
 comment on column private.notification_counters.user_id is 'Reader.';
 comment on column private.notification_counters.unread is 'Unread notifications to the reader and to the reader''s organizations.';
-comment on column private.notification_counters.counted_at is 'When they were last counted.';
-comment on column private.notification_counters.recount_until is 'Not null: the number does not hold, and is counted anew after this time, which makes this null.';
-select private.describe_data('private.notification_counters', '{"user_id, unread, counted_at, recount_until": "number of unread notifications"}', 'person');
+comment on column private.notification_counters.counted_at is 'When they were last counted; null: never, all were added.';
+select private.describe_data('private.notification_counters', '{"user_id, unread, counted_at": "number of unread notifications"}', 'person');
 alter table private.notification_counters enable row level security;
 
 create table private.notification_differences (
   id bigint generated always as identity primary key,
   user_id uuid not null,
-  difference integer not null
+  difference integer not null,
+  recount_until timestamptz
 );
 create index notification_differences_user_id_idx on private.notification_differences (user_id);
 comment on table private.notification_differences is 'What is to be added to the counters of unread notifications.';
 comment on column private.notification_differences.id is 'Order of the rows.';
 comment on column private.notification_differences.user_id is 'Reader.';
 comment on column private.notification_differences.difference is '1 for a notification that was sent, -1 for one that was read.';
-select private.describe_data('private.notification_differences', '{"id, user_id, difference": "number of unread notifications"}', 'person');
+comment on column private.notification_differences.recount_until is 'Not null: the counter does not hold. It is counted anew after this time.';
+select private.describe_data('private.notification_differences', '{"id, user_id, difference, recount_until": "number of unread notifications"}', 'person');
 alter table private.notification_differences enable row level security;
 
 create function private.notifications_forget_reader() returns trigger
@@ -170,15 +169,15 @@ create function private.notifications_unread_count(reader uuid) returns integer
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
-  counter private.notification_counters;
+  waiting record;
 begin
-  select c.* into counter from private.notification_counters as c where c.user_id = reader;
-  if counter.recount_until is not null then
+  select coalesce(sum(d.difference), 0) as difference, count(d.recount_until) > 0 as is_invalid into waiting
+  from private.notification_differences as d where d.user_id = reader;
+  if waiting.is_invalid then
     return private.notifications_unread(reader, false);
   end if;
-  return greatest(
-    coalesce(counter.unread, 0) + (select coalesce(sum(d.difference), 0) from private.notification_differences as d where d.user_id = reader), 0
-  ) + private.notifications_unread(reader, true);
+  return greatest(coalesce((select c.unread from private.notification_counters as c where c.user_id = reader), 0) + waiting.difference, 0)
+    + private.notifications_unread(reader, true);
 end
 $$;
 comment on function private.notifications_unread_count(uuid) is 'How many notifications a user has not read: by the counter, or counted while that does not hold.';
@@ -186,16 +185,50 @@ comment on function private.notifications_unread_count(uuid) is 'How many notifi
 create function private.notifications_recount(readers uuid[]) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
-  -- In one order, as every statement that locks several counters.
-  insert into private.notification_counters as c (user_id, recount_until)
-  select r.id, clock_timestamp() + interval '10 minutes'
-  from (select distinct u.id from unnest(readers) as u (id) join public.profiles as p on p.id = u.id) as r
-  order by r.id
-  on conflict (user_id) do update set recount_until = excluded.recount_until
+  insert into private.notification_differences (user_id, difference, recount_until)
+  select distinct u.id, 0, clock_timestamp() + interval '10 minutes' from unnest(readers) as u (id)
 $$;
 comment on function private.notifications_recount(uuid[]) is 'Makes the counters of these users invalid, until they have counted anew.';
 
-create function private.notifications_fold(max_readers integer default 10000) returns integer
+create function private.notifications_fold_reader(reader uuid, expired timestamptz) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  newest timestamptz;
+begin
+  insert into private.notification_counters (user_id) values (reader) on conflict (user_id) do nothing;
+  perform 1 from private.notification_counters as c where c.user_id = reader for update skip locked;
+  if not found then
+    return; -- another fold is at it
+  end if;
+  select max(d.recount_until) into newest from private.notification_differences as d where d.user_id = reader;
+  if newest >= expired then
+    return; -- not yet
+  end if;
+  -- One statement, one snapshot: a notification that it counts is one whose difference it takes. A row that makes the counter
+  -- invalid for longer, which has come since, stays.
+  with taken as (
+    delete from private.notification_differences as d
+    where d.user_id = reader and (d.recount_until is null or d.recount_until < expired)
+    returning d.difference
+  )
+  update private.notification_counters as c
+  set unread = case
+      when newest is null then c.unread + (select coalesce(sum(t.difference), 0) from taken as t)
+      else (
+        select count(*)
+        from private.notifications_inbox(reader) as n
+        left join private.notification_states as s on s.user_id = reader and s.notification_id = n.id
+        where n.audience <> 'everyone' and s.read_at is null and s.archived_at is null and s.is_hidden is not true
+      )
+    end,
+    counted_at = case when newest is null then c.counted_at else clock_timestamp() end
+  where c.user_id = reader;
+end
+$$;
+comment on function private.notifications_fold_reader(uuid, timestamptz) is 'Adds the differences of a reader to the counter, or counts anew if the counter was invalid until before this time.';
+
+create function private.notifications_fold(max_readers integer default 10000, expired timestamptz default clock_timestamp()) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -203,40 +236,20 @@ declare
   reader uuid;
   folded integer := 0;
 begin
+  -- Of users who were deleted meanwhile.
+  delete from private.notification_differences as d where not exists (select 1 from public.profiles as p where p.id = d.user_id);
   for reader in
-    select c.user_id from private.notification_counters as c where c.recount_until < clock_timestamp() order by c.recount_until limit max_readers
-    for update skip locked
+    select d.user_id from private.notification_differences as d
+    group by d.user_id having max(d.recount_until) is null or max(d.recount_until) < notifications_fold.expired
+    order by min(d.id) limit max_readers
   loop
-    -- One statement, one snapshot: a notification that it counts is one whose difference it deletes.
-    with counted as (delete from private.notification_differences as d where d.user_id = reader)
-    update private.notification_counters as c
-    set recount_until = null, counted_at = clock_timestamp(), unread = (
-      select count(*)
-      from private.notifications_inbox(reader) as n
-      left join private.notification_states as s on s.user_id = reader and s.notification_id = n.id
-      where n.audience <> 'everyone' and s.read_at is null and s.archived_at is null and s.is_hidden is not true
-    )
-    where c.user_id = reader;
-    folded := folded + 1;
-  end loop;
-  insert into private.notification_counters (user_id)
-  select d.user_id from private.notification_differences as d join public.profiles as p on p.id = d.user_id group by d.user_id order by d.user_id limit max_readers
-  on conflict (user_id) do nothing;
-  for reader in
-    select c.user_id from private.notification_counters as c
-    where c.user_id in (select d.user_id from private.notification_differences as d group by d.user_id limit max_readers)
-    for update skip locked
-  loop
-    with added as (
-      delete from private.notification_differences as d where d.user_id = reader returning d.difference
-    )
-    update private.notification_counters as c set unread = c.unread + (select coalesce(sum(a.difference), 0) from added as a) where c.user_id = reader;
+    perform private.notifications_fold_reader(reader, notifications_fold.expired);
     folded := folded + 1;
   end loop;
   return folded;
 end
 $$;
-comment on function private.notifications_fold(integer) is 'Adds the differences to the counters, and counts anew those that do not hold; returns how many. Two at once take turns by reader.';
+comment on function private.notifications_fold(integer, timestamptz) is 'Adds the differences to the counters, those that wait longest first, and counts anew those that were invalid until before this time; returns how many. Two at once take turns by reader.';
 select cron.schedule('kijko-notifications-fold', '* * * * *', 'select private.notifications_fold()');
 
 create function private.notifications_count_state() returns trigger

@@ -26,12 +26,7 @@ create function tests.counter(who text) returns integer language sql security de
   select coalesce((select c.unread from private.notification_counters as c where c.user_id = tests.id(who)), 0)
 $$;
 -- The minute's work, ten minutes after roles have changed.
-create function tests.fold() returns void language plpgsql security definer as $$
-begin
-  update private.notification_counters set recount_until = '-infinity' where recount_until is not null;
-  perform private.notifications_fold();
-end
-$$;
+create function tests.fold() returns void language sql security definer as $$ select private.notifications_fold(expired => 'infinity') $$;
 create function tests.recounted(who text) returns integer language sql security definer as $$
   select private.notifications_unread(tests.id(who), false)
 $$;
