@@ -77,21 +77,18 @@ pub fn note(key: &Uuid, at: i64) {
     let key = DatabaseKey::new(key);
     let set = TABLE.set_of_key(key);
     let note = |slot: &Slot| slot.used_at.store(at, Ordering::Release);
-    TABLE.update(set, key, note, || claim(set, key));
+    // The least recently used slot whose use is written to the table. If there is none, the oldest use is lost.
+    let rank = |slot: &Slot| Some((!slot.is_written(), slot.used_at()));
+    TABLE.update(set, key, note, rank, |slot, (is_lost, _)| {
+        TABLE
+            .header()
+            .lost
+            .fetch_add(u64::from(is_lost), Ordering::Relaxed);
+        slot.key.store(key);
+        slot.written.store(0, Ordering::Relaxed);
+        slot.written_at.store(0, Ordering::Relaxed);
+    });
     TABLE.header().changes.fetch_add(1, Ordering::Release);
-}
-
-/// Gives the key the least recently used slot whose use is written to the table. If there is none, the oldest use is lost.
-fn claim(set: usize, key: DatabaseKey) -> Option<&'static Slot> {
-    let written = TABLE.ways(set).filter(|slot| slot.is_written());
-    let claimed = written.min_by_key(|slot| slot.used_at()).or_else(|| {
-        TABLE.header().lost.fetch_add(1, Ordering::Relaxed);
-        TABLE.ways(set).min_by_key(|slot| slot.used_at())
-    })?;
-    claimed.key.store(key);
-    claimed.written.store(0, Ordering::Relaxed);
-    claimed.written_at.store(0, Ordering::Relaxed);
-    Some(claimed)
 }
 
 /// The last use that is noted here.

@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pgrx::pg_sys;
 
 use super::gcra::{self, RateDecision, RateLimit};
-use super::slots::{self, Set, SlotOrigin};
+use super::slot::{Slot, SlotOrigin};
 use super::time_budget::TimeBudget;
 use crate::guc;
 use crate::pg::lwlock::LwLockGuard;
 use crate::shmem::Region;
-use crate::shmem::set_associative::{Table, WAYS};
+use crate::shmem::set_associative::{Claimed, Table};
 
 const PARTITIONS: usize = 128;
 
-static TABLE: Table<Header, slots::Slot, PARTITIONS> = Table::new();
+static TABLE: Table<Header, Slot, PARTITIONS> = Table::new();
 
 pub const SHMEM_REGION: Region = Region {
     name: c"kijko rate limits",
@@ -73,10 +73,38 @@ impl Key {
         TABLE.partition(self.set())
     }
 
-    /// # Safety
-    /// The partition's lock is held, exclusively to change the set.
-    unsafe fn slots(self) -> *mut Set {
-        TABLE.slot(self.set() * WAYS).cast()
+    /// Needs the lock of the partition.
+    fn slot(self) -> Option<&'static Slot> {
+        TABLE.find(self.set(), self.0)
+    }
+
+    /// The state; 0 without a slot. Needs the lock of the partition.
+    fn tat(self) -> u64 {
+        self.slot().map_or(0, Slot::tat)
+    }
+
+    /// Stores the state, if need be in a slot that is taken from another key. Needs the exclusive lock of the partition.
+    fn store(self, now: u64, tat: impl FnOnce(u64) -> u64) {
+        let slot = match TABLE.claim(self.set(), self.0, |slot| Some(slot.rank(now))) {
+            Some(Claimed::Found(slot)) => slot,
+            Some(Claimed::Taken((origin, _), slot)) => {
+                slot.give(self.0);
+                self.count(origin);
+                slot
+            }
+            None => return, // every slot has a rank
+        };
+        slot.set(tat(slot.tat()), now);
+    }
+
+    /// Needs the exclusive lock of the partition.
+    fn count(self, origin: SlotOrigin) {
+        let counters = self.counters();
+        increment(match origin {
+            SlotOrigin::Fresh => &counters.used,
+            SlotOrigin::Recycled => &counters.recycled,
+            SlotOrigin::Evicted => &counters.evicted,
+        });
     }
 
     fn counters(self) -> &'static Counters {
@@ -118,8 +146,8 @@ pub fn decide(calls: &[Call]) -> [RateDecision; MAX_CALLS] {
     }
     // Read under the locks: an earlier reading would let a key's clock run backwards.
     let now = monotonic_nanos();
-    // SAFETY: all their partitions are locked. Nothing allocates, reports or can panic meanwhile.
-    unsafe { decide_locked(calls, &mut decisions, now) };
+    // All their partitions are locked. Nothing allocates, reports or can panic meanwhile.
+    decide_locked(calls, &mut decisions, now);
     drop(guards);
     decisions
 }
@@ -128,47 +156,31 @@ fn lock(partition: usize, mode: pg_sys::LWLockMode::Type) -> LwLockGuard {
     TABLE.lock(partition, mode)
 }
 
-unsafe fn decide_locked(calls: &[Call], decisions: &mut [RateDecision; MAX_CALLS], now: u64) {
-    let set = |call: &Call| unsafe { &mut *call.key.slots() };
+fn decide_locked(calls: &[Call], decisions: &mut [RateDecision; MAX_CALLS], now: u64) {
     let mut allowed = true;
     for (at, call) in calls.iter().enumerate() {
         let same = |other: &usize| calls[*other].key == call.key;
         let tat = match (0..at).rev().find(same) {
             Some(former) => decisions[former].tat,
-            None => slots::state(set(call), call.key.0),
+            None => call.key.tat(),
         };
         decisions[at] = gcra::decide(tat, now, call.policy, call.cost);
         allowed &= decisions[at].allowed;
     }
     for (call, decision) in calls.iter().zip(decisions) {
         if allowed {
-            let (slot, origin) = slots::claim(set(call), call.key.0, now);
-            slot.tat = decision.tat;
-            slot.used_at = now;
+            call.key.store(now, |_| decision.tat);
             increment(&call.key.counters().allowed);
-            count_origin(call.key, origin);
             continue;
         }
-        let slot = slots::find(set(call), call.key.0);
         if decision.allowed {
-            *decision = gcra::look(slot.as_ref().map_or(0, |slot| slot.tat), now, call.policy);
+            *decision = gcra::look(call.key.tat(), now, call.policy);
         } else {
             increment(&call.key.counters().refused);
         }
-        if let Some(slot) = slot {
-            slot.used_at = now;
+        if let Some(slot) = call.key.slot() {
+            slot.touch(now);
         }
-    }
-}
-
-/// Under the partition's exclusive lock.
-fn count_origin(key: Key, origin: SlotOrigin) {
-    let counters = key.counters();
-    match origin {
-        SlotOrigin::Found => {}
-        SlotOrigin::Fresh => increment(&counters.used),
-        SlotOrigin::Recycled => increment(&counters.recycled),
-        SlotOrigin::Evicted => increment(&counters.evicted),
     }
 }
 
@@ -181,18 +193,14 @@ fn increment(counter: &AtomicU64) {
 pub fn debit(key: Key, budget: &TimeBudget, since: u64) {
     let _guard = lock(key.partition(), pg_sys::LWLockMode::LW_EXCLUSIVE);
     let now = monotonic_nanos();
-    // SAFETY: its partition is locked.
-    let (slot, origin) = slots::claim(unsafe { &mut *key.slots() }, key.0, now);
-    slot.tat = budget.debit(slot.tat, now, now.saturating_sub(since));
-    slot.used_at = now;
-    count_origin(key, origin);
+    let spent = now.saturating_sub(since);
+    key.store(now, |tat| budget.debit(tat, now, spent));
 }
 
 /// If the key is in debt: in how many nanoseconds its bucket is full again.
 pub fn debt(key: Key, budget: &TimeBudget) -> Option<u64> {
     let guard = lock(key.partition(), pg_sys::LWLockMode::LW_SHARED);
-    // SAFETY: its partition is locked, and only read.
-    let tat = slots::state(unsafe { &*key.slots() }, key.0);
+    let tat = key.tat();
     drop(guard);
     let now = monotonic_nanos();
     budget.is_in_debt(tat, now).then(|| tat - now)

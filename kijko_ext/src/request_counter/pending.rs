@@ -70,10 +70,9 @@ pub fn add(subject: &[u8; 16], amount: u64) -> Option<u64> {
     let key = DatabaseKey::new(subject);
     let set = TABLE.set_of_key(key);
     let add = |slot: &Slot| slot.pending.fetch_add(amount, Ordering::AcqRel) + amount;
-    let pending = TABLE.update(set, key, add, || {
-        let free = TABLE.ways(set).find(|slot| slot.pending() == 0)?;
+    let without_count = |slot: &Slot| (slot.pending() == 0).then_some(());
+    let pending = TABLE.update(set, key, add, without_count, |free, ()| {
         free.subject.store(key);
-        Some(free)
     });
     match pending {
         Some(_) => {

@@ -84,13 +84,12 @@ pub fn insert(table: usize, session: &[u8; 16], expires_at: i64, now: i64) -> bo
     let set = TABLE.set_of(key[0]);
     // A revocation is never shortened.
     let extend = |slot: &Slot| slot.expires_at.fetch_max(expires_at, Ordering::AcqRel);
-    let inserted = TABLE.update(set, key, extend, || {
-        let is_free = |slot: &&Slot| slot.holds([0; 2]) || slot.expires_at() < now;
-        let free = TABLE.ways(set).find(is_free)?;
+    let empty_or_expired =
+        |slot: &Slot| (slot.holds([0; 2]) || slot.expires_at() < now).then_some(());
+    let inserted = TABLE.update(set, key, extend, empty_or_expired, |free, ()| {
         free.key.store(key);
         free.expires_at.store(i64::MIN, Ordering::Relaxed);
         free.table.store(table as u64, Ordering::Relaxed);
-        Some(free)
     });
     if inserted.is_none() {
         count(|header| &header.full);

@@ -76,6 +76,7 @@ impl AtomicDatabaseKey {
 }
 
 /// The key of a slot. Changes under the exclusive lock only.
+#[derive(Default)]
 #[repr(transparent)]
 pub struct AtomicKey([AtomicU64; 2]);
 
@@ -256,14 +257,27 @@ impl<H, S: KeyedSlot, const LOCKS: usize> Table<H, S, LOCKS> {
         self.ways(set).find(|slot| slot.holds(key))
     }
 
+    /// The slot of a key, or the one to take from another key (`victim`). Needs the exclusive lock.
+    pub fn claim<R: Ord>(
+        &'static self,
+        set: usize,
+        key: S::Key,
+        rank: impl Fn(&S) -> Option<R>,
+    ) -> Option<Claimed<R, S>> {
+        self.find(set, key)
+            .map(Claimed::Found)
+            .or_else(|| victim(self.ways(set), rank).map(|(rank, slot)| Claimed::Taken(rank, slot)))
+    }
+
     /// Runs `change` on the key's slot, under the shared lock. If the key has none, runs it under the exclusive lock on the slot
-    /// that `victim` gives to the key. None when it gives none.
-    pub fn update<T>(
+    /// that is taken from another key; `take` makes the slot the key's. None when there is none to take.
+    pub fn update<T, R: Ord>(
         &'static self,
         set: usize,
         key: S::Key,
         change: impl Fn(&S) -> T,
-        victim: impl FnOnce() -> Option<&'static S>,
+        rank: impl Fn(&S) -> Option<R>,
+        take: impl FnOnce(&S, R),
     ) -> Option<T> {
         {
             let _shared = self.lock(set, pg_sys::LWLockMode::LW_SHARED);
@@ -273,7 +287,47 @@ impl<H, S: KeyedSlot, const LOCKS: usize> Table<H, S, LOCKS> {
         }
         let _exclusive = self.lock(set, pg_sys::LWLockMode::LW_EXCLUSIVE);
         // It may have got one between the two locks.
-        let slot = self.find(set, key).or_else(victim)?;
+        let slot = match self.claim(set, key, rank)? {
+            Claimed::Found(slot) => slot,
+            Claimed::Taken(rank, slot) => {
+                take(slot, rank);
+                slot
+            }
+        };
         Some(change(slot))
+    }
+}
+
+/// How a key got its slot.
+pub enum Claimed<R, S: 'static> {
+    Found(&'static S),
+    /// From another key. It still has that key.
+    Taken(R, &'static S),
+}
+
+/// The slot to take from its key: the one of the lowest rank, of equals the first. A slot without a rank keeps its key.
+pub fn victim<'a, R: Ord, S: 'a>(
+    slots: impl Iterator<Item = &'a S>,
+    rank: impl Fn(&S) -> Option<R>,
+) -> Option<(R, &'a S)> {
+    let ranked = slots.filter_map(|slot| Some((rank(slot)?, slot)));
+    ranked.reduce(|least, other| if other.0 < least.0 { other } else { least })
+}
+
+#[cfg(test)]
+mod unit {
+    use super::victim;
+
+    #[test]
+    fn the_lowest_rank_is_taken_and_of_equals_the_first() {
+        let slots = [(0, 7), (1, 3), (2, 3), (3, 9)];
+        let taken = |least: i32| {
+            let rank = |slot: &(i32, i32)| (slot.1 >= least).then_some(slot.1);
+            victim(slots.iter(), rank).map(|(_, slot)| slot.0)
+        };
+        assert_eq!(taken(0), Some(1));
+        assert_eq!(taken(4), Some(0));
+        assert_eq!(taken(8), Some(3));
+        assert_eq!(taken(10), None);
     }
 }

@@ -11,7 +11,7 @@ use pgrx::pg_sys;
 use super::slot::{self, Pin, Word};
 use crate::guc;
 use crate::shmem::Region;
-use crate::shmem::set_associative::{Key, KeyedSlot, Table, WAYS};
+use crate::shmem::set_associative::{self, Key, KeyedSlot, Table, WAYS};
 
 const PARTITIONS: usize = 128;
 
@@ -281,16 +281,17 @@ fn find([first, second]: [usize; 2], key: &CounterKey) -> Option<&'static Slot> 
 /// An empty slot, of the emptier set, so that sets fill evenly. Otherwise the least recently used slot without pins: loading it
 /// again costs a query.
 fn victim([first, second]: [usize; 2]) -> Option<&'static Slot> {
-    let empty = |set: &usize| TABLE.ways(*set).filter(|slot| slot.is_empty()).count();
-    let emptier = [second, first].into_iter().max_by_key(empty)?; // of equals the first
-    TABLE
-        .ways(emptier)
-        .find(|slot| slot.is_empty())
-        .or_else(|| {
-            let ways = TABLE.ways(first).chain(TABLE.ways(second));
-            let unpinned = ways.filter(|slot| !slot.is_pinned());
-            unpinned.min_by_key(|slot| slot.touched())
-        })
+    let empty = |set: usize| TABLE.ways(set).filter(|slot| slot.is_empty()).count();
+    let [emptier, other] = match empty(second) > empty(first) {
+        true => [second, first],
+        false => [first, second],
+    };
+    let rank = |slot: &Slot| match slot.is_empty() {
+        true => Some(0),
+        false => (!slot.is_pinned()).then(|| slot.touched().max(1)),
+    };
+    set_associative::victim(TABLE.ways(emptier).chain(TABLE.ways(other)), rank)
+        .map(|(_, slot)| slot)
 }
 
 /// The partition of the sets that a counter may be in.
