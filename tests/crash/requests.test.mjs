@@ -130,8 +130,7 @@ describe('metered requests', () => {
   test('when the background worker is terminated, another one takes over', async () => {
     const cluster = await start(100);
     try {
-      const worker = async () =>
-        (await cluster.sql(`select pid from pg_stat_activity where backend_type = 'kijko worker'`))[0]?.pid;
+      const worker = async () => (await cluster.sql(`select pid from pg_stat_activity where backend_type = 'kijko worker'`))[0]?.pid;
       let first = await worker();
       for (let tries = 0; !first && tries < 100; tries += 1) {
         await sleep(100);
