@@ -1,5 +1,5 @@
 -- ============================================================================
--- Notifications: what ends a subscription at once.
+-- Notifications: what ends a subscription at once, or begins one.
 --
 -- The service of realtime listens to kijko_realtime_access, asks the database again for every socket of that caller, and ends what is
 -- no longer allowed. The payload names one of user_id, session_id, api_key_id and org_id. It is sent when the transaction

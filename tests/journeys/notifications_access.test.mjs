@@ -4,7 +4,7 @@ import { after, before, test } from 'node:test';
 import pg from 'pg';
 import { until } from '../until.mjs';
 import { createKey } from './api_keys_support.mjs';
-import { newTeam, ok } from './domain.mjs';
+import { join, newPerson, newTeam, ok } from './domain.mjs';
 import { env, sql } from './support.mjs';
 
 const listener = new pg.Client({ connectionString: env.DB_URL });
@@ -26,7 +26,9 @@ async function notifies(name, value, change) {
   assert.deepEqual(found, { [name]: value });
 }
 
-test('a changed role, and a removed member', async () => {
+test('a new member, a changed role, and a removed member', async () => {
+  const guest = await newPerson();
+  await notifies('user_id', guest.user.id, () => join(guest, team.orgId, 'viewer', team.owner));
   const { member, owner } = team;
   const membership = () => owner.client.from('memberships');
   const mine = (query) => ok(query.eq('user_id', member.user.id).eq('org_id', team.orgId).select());
