@@ -142,7 +142,7 @@ mod tests {
             assert_eq!(checks[name]["status"], status, "{name}: {body}");
         }
         assert_eq!(checks["stripe"]["configured"], false);
-        assert_eq!(checks["worker"]["slots"], 8);
+        assert_eq!(checks["worker"]["slots"], 10);
         assert_eq!(checks["llm"]["providers"], json!(["echo"]));
         assert!(!body.to_string().contains("secret"));
         stop.cancel();

@@ -40,5 +40,29 @@ export function skillsTests(vendor) {
         async () => (await query(`select 1 from public.jobs where org_id = $1 and kind = 'skill_check'`, [tenant.orgId])).length === 0,
       );
     });
+
+    test('skills are checked while slow executions of several tenants wait for every slot', async () => {
+      const hostile = await Promise.all([1, 2, 3].map(() => Tenant.make()));
+      await query(`update public.skills set model = 'echo/echo', parameters = '{"delay_ms": 300000}' where id = any ($1)`, [
+        hostile.map(({ skill }) => skill.id),
+      ]);
+      await Promise.all(hostile.flatMap((tenant) => [1, 2, 3].map((n) => tenant.execute(n))));
+      await Sidecar.start(vendor, { concurrency: 2 });
+      const executions = async (status) =>
+        (
+          await query('select count(*)::int as n from public.executions where org_id = any ($1) and status = $2', [
+            hostile.map(({ orgId }) => orgId),
+            status,
+          ])
+        )[0].n;
+      await until('executions in every slot', async () => (await executions('running')) === 2);
+      const tenant = await Tenant.make();
+      await until(
+        'the check',
+        async () => (await query('select checked_at from public.skills where id = $1', [tenant.skill.id]))[0].checked_at,
+      );
+      assert.deepEqual([await executions('running'), await executions('queued')], [2, 7], 'no execution has ended meanwhile');
+      await query('delete from public.jobs where org_id = any ($1)', [hostile.map(({ orgId }) => orgId)]);
+    });
   });
 }

@@ -19,6 +19,7 @@ use crate::{
         checks::{ListenerCheck, QueueCheck, WorkerCheck},
         leases::Leases,
         metrics::JobSeries,
+        slots::Slots,
     },
     service::Service,
     settings::Settings,
@@ -110,7 +111,7 @@ pub fn assemble(settings: Settings, stop: &CancellationToken) -> Result<Assembly
 
     let (wakeups, leases) = (Arc::<Wakeups>::default(), Arc::<Leases>::default());
     wakeups.also_for(parts.channels);
-    let slots = worker.concurrency;
+    let slots = Slots::new(&worker, &parts.jobs).total();
     let jobs = Arc::new(JobSeries::new(db.clone(), leases.clone(), slots));
     let server = Server {
         service,
@@ -350,6 +351,7 @@ struct Start {
     operators_address: String,
     database: tokio_postgres::Config,
     concurrency: usize,
+    short_slots: usize,
 }
 
 impl Start {
@@ -364,6 +366,7 @@ impl Start {
             operators_address: address(&sockets.operators),
             database: settings.database.postgres.clone(),
             concurrency: settings.worker.concurrency,
+            short_slots: settings.worker.short_slots,
         }
     }
 
@@ -377,6 +380,7 @@ impl Start {
             database = self.database.get_dbname(),
             database_hosts = ?self.database.get_hosts(),
             concurrency = self.concurrency,
+            short_slots = self.short_slots,
             kinds = kinds.join(","),
             "the service starts"
         );

@@ -49,7 +49,7 @@ fn misuse_ends_with_2_and_names_every_problem_but_no_secret() {
 }
 
 /// Every setting with a value that it cannot have.
-const BAD_SETTINGS: [(&str, &str); 37] = [
+const BAD_SETTINGS: [(&str, &str); 38] = [
     ("DATABASE_URL", "mysql://nobody@nowhere/db"),
     ("KIJKO_SIDECAR_BIND", "here"),
     ("KIJKO_SIDECAR_OPERATORS_BIND", "127.0.0.1"),
@@ -57,6 +57,7 @@ const BAD_SETTINGS: [(&str, &str); 37] = [
     ("KIJKO_REQUEST_TIMEOUT_SECONDS", "-1"),
     ("KIJKO_MAX_BODY_BYTES", "1 MiB"),
     ("KIJKO_WORKER_CONCURRENCY", "1001"),
+    ("KIJKO_WORKER_SHORT_SLOTS", "1001"),
     ("KIJKO_LEASE_SECONDS", "2"),
     ("KIJKO_POLL_SECONDS", "0.5"),
     ("KIJKO_RECORD_SECONDS", "0"),

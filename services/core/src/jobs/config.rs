@@ -9,6 +9,8 @@ use crate::config::Reader;
 pub struct WorkerConfig {
     /// How many jobs run at once; 0 means that this process only serves HTTP.
     pub concurrency: usize,
+    /// How many short jobs run beyond these, so that long ones never hold them up.
+    pub short_slots: usize,
     /// How long a claimed job stays ours without a heartbeat.
     pub lease: Duration,
     /// How often to look for jobs when no notification comes.
@@ -25,6 +27,7 @@ impl WorkerConfig {
     pub(crate) fn read(env: &mut Reader<'_>) -> Self {
         Self {
             concurrency: env.number("KIJKO_WORKER_CONCURRENCY", 8, 0..=1_000) as usize,
+            short_slots: env.number("KIJKO_WORKER_SHORT_SLOTS", 2, 0..=1_000) as usize,
             lease: env.seconds("KIJKO_LEASE_SECONDS", 60, 3..=3_600),
             poll: env.seconds("KIJKO_POLL_SECONDS", 5, 1..=300),
             retry_limit: env.seconds("KIJKO_RECORD_SECONDS", 60, 1..=3_600),

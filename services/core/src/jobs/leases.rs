@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::queue::Beat;
+use super::{queue::Beat, registry::JobClass, slots::Running};
 
 /// Why a running job must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,15 +31,17 @@ pub enum Stop {
 pub struct Lease {
     /// The job.
     pub id: Uuid,
+    class: JobClass,
     until: watch::Sender<Instant>,
     stop: watch::Sender<Option<Stop>>,
     ended: CancellationToken,
 }
 
 impl Lease {
-    fn new(id: Uuid, until: Instant) -> Self {
+    fn new(id: Uuid, class: JobClass, until: Instant) -> Self {
         Self {
             id,
+            class,
             until: watch::Sender::new(until),
             stop: watch::Sender::new(None),
             ended: CancellationToken::new(),
@@ -125,8 +127,13 @@ pub struct Leases {
 impl Leases {
     /// Enters a job that was just claimed. The same job may still be running here from an earlier attempt whose lease
     /// ended unnoticed; that one is stopped and returned, to be waited for.
-    pub fn enter(&self, id: Uuid, until: Instant) -> (Arc<Lease>, Option<Arc<Lease>>) {
-        let lease = Arc::new(Lease::new(id, until));
+    pub fn enter(
+        &self,
+        id: Uuid,
+        class: JobClass,
+        until: Instant,
+    ) -> (Arc<Lease>, Option<Arc<Lease>>) {
+        let lease = Arc::new(Lease::new(id, class, until));
         let earlier = self.lock().insert(id, lease.clone());
         if let Some(earlier) = &earlier {
             earlier.stop(Stop::LeaseLost);
@@ -151,6 +158,13 @@ impl Leases {
     /// How many run.
     pub fn count(&self) -> usize {
         self.lock().len()
+    }
+
+    /// How many of each class run.
+    pub fn running(&self) -> Running {
+        let leases = self.lock();
+        let each = leases.values().map(|lease| lease.class);
+        each.fold(Running::default(), Running::and)
     }
 
     /// Waits until a job has left since the last call.
@@ -188,7 +202,7 @@ mod tests {
     async fn a_lease_ends_by_itself_unless_it_is_extended() {
         let leases = Leases::default();
         let start = Instant::now();
-        let (lease, _) = leases.enter(Uuid::from_u128(1), start + LEASE);
+        let (lease, _) = leases.enter(Uuid::from_u128(1), JobClass::Long, start + LEASE);
         tokio::time::sleep(LEASE / 2).await;
         let extended_at = Instant::now();
         lease.apply(&HashMap::from([(lease.id, EXTENDED)]), extended_at, LEASE);
@@ -199,7 +213,7 @@ mod tests {
     #[tokio::test]
     async fn an_old_answer_does_not_shorten_a_lease() {
         let start = Instant::now();
-        let (lease, _) = Leases::default().enter(Uuid::from_u128(1), start + LEASE);
+        let (lease, _) = Leases::default().enter(Uuid::from_u128(1), JobClass::Long, start + LEASE);
         lease.apply(&HashMap::from([(lease.id, EXTENDED)]), start, LEASE / 2);
         assert_eq!(lease.until(), start + LEASE);
     }
@@ -207,7 +221,7 @@ mod tests {
     #[tokio::test]
     async fn a_job_whose_row_was_held_is_neither_extended_nor_lost() {
         let until = Instant::now() + LEASE;
-        let (lease, _) = Leases::default().enter(Uuid::from_u128(1), until);
+        let (lease, _) = Leases::default().enter(Uuid::from_u128(1), JobClass::Long, until);
         let held = Beat {
             extended: false,
             ..EXTENDED
@@ -221,7 +235,8 @@ mod tests {
     async fn a_heartbeat_reports_lost_and_cancelled_jobs() {
         let leases = Leases::default();
         let until = Instant::now() + LEASE;
-        let [lost, cancelled] = [1, 2].map(|n| leases.enter(Uuid::from_u128(n), until).0);
+        let [lost, cancelled] =
+            [1, 2].map(|n| leases.enter(Uuid::from_u128(n), JobClass::Long, until).0);
         let answer = HashMap::from([(
             cancelled.id,
             Beat {
@@ -243,9 +258,9 @@ mod tests {
     async fn a_second_attempt_stops_the_first_and_outlives_its_leaving() {
         let leases = Leases::default();
         let until = Instant::now() + LEASE;
-        let (first, none) = leases.enter(Uuid::from_u128(1), until);
+        let (first, none) = leases.enter(Uuid::from_u128(1), JobClass::Long, until);
         assert!(none.is_none());
-        let (_second, earlier) = leases.enter(Uuid::from_u128(1), until);
+        let (_second, earlier) = leases.enter(Uuid::from_u128(1), JobClass::Long, until);
         assert_eq!(earlier.unwrap().stopped().await, Stop::LeaseLost);
         leases.leave(&first);
         first.ended().await;
@@ -254,7 +269,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_lost_lease_outweighs_a_cancellation_but_not_the_other_way_round() {
-        let (lease, _) = Leases::default().enter(Uuid::from_u128(1), Instant::now() + LEASE);
+        let (lease, _) =
+            Leases::default().enter(Uuid::from_u128(1), JobClass::Long, Instant::now() + LEASE);
         lease.stop(Stop::Cancelled);
         lease.stop(Stop::Shutdown);
         assert_eq!(lease.stopped().await, Stop::Cancelled);

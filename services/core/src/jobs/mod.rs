@@ -8,6 +8,7 @@
 //! - [`registry`]: the kinds of jobs that this service runs, each with a typed payload and a handler.
 //! - [`leases`]: the jobs that run here and how they are stopped; [`heartbeat`] extends their leases.
 //! - [`runner`]: one job from start to record.
+//! - [`slots`]: how many jobs run at once, and which slots are left free for short ones.
 //! - [`worker`]: the loop that claims, and the end of it all at shutdown.
 //! - [`metrics`] and [`checks`]: what operators see.
 //!
@@ -23,10 +24,11 @@ pub mod queue;
 pub mod registry;
 mod result_batch;
 pub mod runner;
+pub mod slots;
 pub mod worker;
 
 pub use config::WorkerConfig;
 pub use job::{Failure, HandlerError, Job};
 pub use queue::Queue;
-pub use registry::{Handler, JobKind, Registry};
+pub use registry::{Handler, JobClass, JobKind, Registry};
 pub use worker::Worker;

@@ -13,10 +13,22 @@ use super::{
 };
 use crate::db::DbError;
 
+/// How long jobs of a kind take, which decides the slots that they run in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobClass {
+    /// Seconds at most: somebody may wait for it. Such jobs also run in the slots that long ones leave free for them.
+    Short,
+    /// Perhaps minutes, as a call of a model.
+    Long,
+}
+
 /// The type of a kind's payload, `jobs.payload`. Its fields are part of the contract with the functions that queue such jobs.
 pub trait JobKind: DeserializeOwned + Send + Sync {
     /// `jobs.kind`, or the part of it before the dot for a kind with variants.
     const KIND: &'static str;
+
+    /// How long such jobs take.
+    const CLASS: JobClass = JobClass::Long;
 }
 
 /// What is done for one kind of job. A handler computes; what it returns is recorded by the runner, which keeps trying
@@ -147,12 +159,21 @@ fn invalid_payload(error: &serde_json::Error) -> Failure {
 
 /// Handlers by kind.
 #[derive(Default)]
-pub struct Registry(BTreeMap<String, Arc<dyn AnyHandler>>);
+pub struct Registry(BTreeMap<String, Registered>);
+
+/// A handler and the class of its kind.
+#[derive(Clone)]
+pub struct Registered {
+    /// How long its jobs take.
+    pub class: JobClass,
+    /// What does the work.
+    pub handler: Arc<dyn AnyHandler>,
+}
 
 impl Registry {
     /// The kind `KIND` alone.
     pub fn register<H: Handler>(&mut self, handler: Arc<H>) {
-        self.insert(H::Payload::KIND.to_owned(), handler);
+        self.insert(H::Payload::KIND.to_owned(), Registered::of(handler));
     }
 
     /// The kinds `KIND.variant`, for each of these variants.
@@ -163,19 +184,19 @@ impl Registry {
     ) {
         for variant in variants {
             let kind = format!("{}.{}", H::Payload::KIND, variant.as_ref());
-            self.insert(kind, handler.clone());
+            self.insert(kind, Registered::of(handler.clone()));
         }
     }
 
     /// Takes over another registry's kinds.
     pub fn merge(&mut self, other: Self) {
-        for (kind, handler) in other.0 {
-            self.insert(kind, handler);
+        for (kind, registered) in other.0 {
+            self.insert(kind, registered);
         }
     }
 
-    fn insert(&mut self, kind: String, handler: Arc<dyn AnyHandler>) {
-        let earlier = self.0.insert(kind.clone(), handler);
+    fn insert(&mut self, kind: String, registered: Registered) {
+        let earlier = self.0.insert(kind.clone(), registered);
         assert!(earlier.is_none(), "jobs of kind {kind} have two handlers");
     }
 
@@ -184,9 +205,26 @@ impl Registry {
         self.0.keys().cloned().collect()
     }
 
+    /// Those of [`JobClass::Short`], in the same order.
+    pub fn short_kinds(&self) -> Vec<String> {
+        let short = |(kind, it): (&String, &Registered)| {
+            (it.class == JobClass::Short).then(|| kind.clone())
+        };
+        self.0.iter().filter_map(short).collect()
+    }
+
     /// The handler of a kind.
-    pub fn find(&self, kind: &str) -> Option<Arc<dyn AnyHandler>> {
+    pub fn find(&self, kind: &str) -> Option<Registered> {
         self.0.get(kind).cloned()
+    }
+}
+
+impl Registered {
+    fn of<H: Handler>(handler: Arc<H>) -> Self {
+        Self {
+            class: H::Payload::CLASS,
+            handler,
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
     queue::Queue,
     registry::Registry,
     runner,
+    slots::{Free, Slots},
 };
 use crate::{
     backoff::{Backoff, shorten},
@@ -30,6 +31,9 @@ fn poll_after(since: Duration) -> Duration {
     (since / 4).max(2 * MIN_POLL)
 }
 
+/// While only slots for short jobs are free, claims follow at least so far apart: notifications of long jobs wake the worker, too.
+const MIN_SHORT_POLL: Duration = Duration::from_millis(20);
+
 /// How long handing jobs back at shutdown may take after they were stopped.
 const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -38,6 +42,8 @@ pub struct Worker {
     queue: Queue,
     registry: Registry,
     kinds: Vec<String>,
+    short_kinds: Vec<String>,
+    slots: Slots,
     config: WorkerConfig,
     leases: Arc<Leases>,
     wakeups: Arc<Wakeups>,
@@ -56,11 +62,14 @@ impl Worker {
         series: Arc<JobSeries>,
     ) -> Self {
         let kinds = registry.kinds();
+        let short_kinds = registry.short_kinds();
         wakeups.only_for(kinds.clone());
         Self {
             queue,
+            slots: Slots::new(&config, &registry),
             registry,
             kinds,
+            short_kinds,
             config,
             leases,
             wakeups,
@@ -100,20 +109,25 @@ impl Worker {
         let mut next_poll = self.config.poll;
         let mut active_at = Instant::now();
         while !stop.is_cancelled() {
-            let free = self.config.concurrency.saturating_sub(self.leases.count());
+            let free = self.slots.free(self.leases.running());
             let mut pause = shorten(self.config.poll, 0.2);
-            if free == 0 {
+            let (limit, kinds) = match free {
+                Free::Any(limit) => (limit, &self.kinds),
+                Free::Short(limit) => (limit, &self.short_kinds),
+                Free::None => (0, &self.kinds),
+            };
+            if limit == 0 {
                 next_poll = MIN_POLL;
                 active_at = Instant::now();
             } else {
-                match self.claim(free).await {
+                match self.claim(limit, kinds).await {
                     Ok(claimed) => {
                         backoff.reset();
                         if claimed > 0 {
                             next_poll = MIN_POLL;
                             active_at = Instant::now();
                         }
-                        more = claimed == free;
+                        more = claimed == limit;
                         if more {
                             continue;
                         }
@@ -129,7 +143,12 @@ impl Worker {
                     }
                 }
             }
-            if self.wait_for_wakeup(pause, free == 0 || more, stop).await {
+            let full = !matches!(free, Free::Any(_));
+            if matches!(free, Free::Short(_)) && self.slot_freed_within(MIN_SHORT_POLL, stop).await
+            {
+                continue;
+            }
+            if self.wait_for_wakeup(pause, full || more, stop).await {
                 next_poll = MIN_POLL;
                 active_at = Instant::now();
             }
@@ -151,9 +170,17 @@ impl Worker {
         }
     }
 
-    async fn claim(&self, free: usize) -> Result<usize, DbError> {
+    async fn slot_freed_within(&self, limit: Duration, stop: &CancellationToken) -> bool {
+        tokio::select! {
+            () = stop.cancelled() => false,
+            () = tokio::time::sleep(limit) => false,
+            () = self.leases.slot_freed() => true,
+        }
+    }
+
+    async fn claim(&self, limit: usize, kinds: &[String]) -> Result<usize, DbError> {
         let asked_at = Instant::now();
-        let jobs = self.queue.claim(free, &self.kinds).await?;
+        let jobs = self.queue.claim(limit, kinds).await?;
         let claimed = jobs.len();
         for job in jobs {
             self.series.job_claimed(&job.kind, job.waited);
@@ -163,18 +190,19 @@ impl Worker {
     }
 
     fn start(&self, job: Job, claimed_at: Instant) {
-        let Some(handler) = self.registry.find(&job.kind) else {
+        let Some(registered) = self.registry.find(&job.kind) else {
             tracing::error!(kind = job.kind, "a job of a kind that was not asked for");
             return;
         };
-        let (lease, earlier) = self.leases.enter(job.id, claimed_at + self.queue.lease());
+        let until = claimed_at + self.queue.lease();
+        let (lease, earlier) = self.leases.enter(job.id, registered.class, until);
         let (queue, leases, series) =
             (self.queue.clone(), self.leases.clone(), self.series.clone());
         self.jobs.spawn(async move {
             if let Some(earlier) = earlier {
                 earlier.ended().await;
             }
-            runner::run(&queue, handler, job, &lease, &series).await;
+            runner::run(&queue, registered.handler, job, &lease, &series).await;
             leases.leave(&lease);
         });
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kijko_core::{
     db::retry_transient,
-    jobs::{Failure, Handler, HandlerError, Job, JobKind, Queue},
+    jobs::{Failure, Handler, HandlerError, Job, JobClass, JobKind, Queue},
     telemetry::canonical,
 };
 use serde::Deserialize;
@@ -28,6 +28,7 @@ pub struct MailJob {
 
 impl JobKind for MailJob {
     const KIND: &'static str = "mail";
+    const CLASS: JobClass = JobClass::Short;
 }
 
 /// Sends mails. Neither addresses nor texts reach a log.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kijko_core::{
     db::{DbError, retry_transient},
-    jobs::{Failure, Handler, HandlerError, Job, JobKind, Queue},
+    jobs::{Failure, Handler, HandlerError, Job, JobClass, JobKind, Queue},
     telemetry::canonical,
 };
 use serde::Deserialize;
@@ -23,6 +23,7 @@ pub(super) struct DeliveryJob {
 
 impl JobKind for DeliveryJob {
     const KIND: &'static str = "reflex_delivery";
+    const CLASS: JobClass = JobClass::Short;
 }
 
 /// Processes deliveries.

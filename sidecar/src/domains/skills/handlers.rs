@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kijko_core::{
     db::{DbError, retry_transient},
-    jobs::{Failure, Handler, HandlerError, Job, JobKind, Queue},
+    jobs::{Failure, Handler, HandlerError, Job, JobClass, JobKind, Queue},
     telemetry::canonical,
 };
 use serde::Deserialize;
@@ -25,6 +25,7 @@ pub struct SkillCheckJob {
 
 impl JobKind for SkillCheckJob {
     const KIND: &'static str = "skill_check";
+    const CLASS: JobClass = JobClass::Short;
 }
 
 /// Checks templates and schemas.
@@ -86,6 +87,7 @@ pub struct SkillTestJob {
 
 impl JobKind for SkillTestJob {
     const KIND: &'static str = "skill_test";
+    const CLASS: JobClass = JobClass::Short;
 }
 
 /// Renders the prompt of a dry run and estimates its call.

@@ -20,7 +20,7 @@ use futures_util::future::BoxFuture;
 use kijko_core::{
     db::Db,
     jobs::{
-        Job, JobKind, Queue,
+        Job, JobClass, JobKind, Queue,
         leases::{Lease, Leases, Stop},
         metrics::JobSeries,
         runner,
@@ -139,7 +139,7 @@ fn fixed_skill() -> Skill {
 /// A lease that outlasts the test.
 fn lease(job: &Job) -> Arc<Lease> {
     let until = Instant::now() + Duration::from_secs(60);
-    Leases::default().enter(job.id, until).0
+    Leases::default().enter(job.id, JobClass::Long, until).0
 }
 
 fn handler(db: Db, models: Models) -> ExecutionHandler {

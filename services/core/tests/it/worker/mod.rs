@@ -4,6 +4,7 @@ mod jobs;
 mod leases;
 mod outages;
 mod payloads;
+mod slots;
 
 use std::{
     sync::{
@@ -18,8 +19,8 @@ use kijko_core::{
     Settings,
     db::{Db, Listener, Wakeups},
     jobs::{
-        Failure, Handler, HandlerError, Job, JobKind, Queue, Registry, Worker, WorkerConfig,
-        leases::Leases, metrics::JobSeries,
+        Failure, Handler, HandlerError, Job, JobClass, JobKind, Queue, Registry, Worker,
+        WorkerConfig, leases::Leases, metrics::JobSeries,
     },
 };
 use serde::Deserialize;
@@ -77,6 +78,7 @@ impl Working {
         let db = Db::new(&settings.database).expect("a pool");
         let config = WorkerConfig {
             concurrency: options.concurrency,
+            short_slots: options.short_slots,
             lease: options.lease,
             poll: options.poll,
             retry_limit: options.retry_limit,
@@ -115,6 +117,7 @@ impl Working {
 
 struct Options {
     concurrency: usize,
+    short_slots: usize,
     lease: Duration,
     poll: Duration,
     retry_limit: Duration,
@@ -126,6 +129,7 @@ struct Options {
 fn options() -> Options {
     Options {
         concurrency: 4,
+        short_slots: 0,
         lease: Duration::from_secs(10),
         poll: Duration::from_millis(50),
         retry_limit: Duration::from_secs(60),

@@ -1,0 +1,104 @@
+//! Slots that long jobs leave free for short ones.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::support::{Tenant, settings, unique_kind};
+
+#[derive(Deserialize)]
+struct Anybody {}
+
+impl JobKind for Anybody {
+    const KIND: &'static str = "test";
+    const CLASS: JobClass = JobClass::Short;
+}
+
+struct Quick;
+
+impl Handler for Quick {
+    type Payload = Anybody;
+
+    async fn run(&self, _: &Queue, _: &Job, _: Anybody) -> Result<Value, HandlerError> {
+        Ok(json!({}))
+    }
+}
+
+fn quick(kind: &str) -> Registry {
+    only(kind, Quick)
+}
+
+/// A kind whose jobs end when the semaphore has a permit for each.
+fn slow(kind: &str) -> (Registry, Arc<Semaphore>) {
+    let may_end = Arc::new(Semaphore::new(0));
+    let permits = may_end.clone();
+    let registry = handler(kind, move |_| {
+        let permits = permits.clone();
+        async move {
+            permits.acquire().await.expect("it is not closed").forget();
+            Ok(json!({}))
+        }
+    });
+    (registry, may_end)
+}
+
+#[tokio::test]
+async fn short_jobs_run_while_long_ones_of_several_tenants_hold_every_other_slot() {
+    let (long, short) = (unique_kind("long"), unique_kind("short"));
+    let hostile = join_all((0..3).map(|_| Tenant::new())).await;
+    let mut held = Vec::new();
+    for tenant in &hostile {
+        for _ in 0..3 {
+            held.push((tenant, tenant.enqueue(&long, json!({})).await));
+        }
+    }
+    let (mut registry, may_end) = slow(&long);
+    registry.merge(quick(&short));
+    let slots = Options {
+        concurrency: 2,
+        short_slots: 1,
+        ..options()
+    };
+    let working = Working::start(&settings(&[]), registry, slots);
+    let running = async || {
+        let mut running = 0;
+        for (tenant, job) in &held {
+            let status = tenant.job(*job, "status").await;
+            running += usize::from(status.as_deref() == Some("running"));
+        }
+        running
+    };
+    while running().await < 2 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let tenant = Tenant::new().await;
+    for _ in 0..5 {
+        let job = tenant.enqueue(&short, json!({})).await;
+        tenant.job_becomes(job, "status", "succeeded").await;
+        assert_eq!(running().await, 2, "long jobs take no slot of short ones");
+    }
+    // A slot that is freed goes to the long ones that wait.
+    may_end.add_permits(held.len());
+    for (tenant, job) in &held {
+        tenant.job_becomes(*job, "status", "succeeded").await;
+    }
+    working.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_runs_no_jobs_runs_no_short_ones() {
+    let (tenant, short) = (Tenant::new().await, unique_kind("short"));
+    let job = tenant.enqueue(&short, json!({})).await;
+    let none = Options {
+        concurrency: 0,
+        short_slots: 2,
+        ..options()
+    };
+    let working = Working::start(&settings(&[]), quick(&short), none);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    working.stop().await;
+    assert_eq!(tenant.job(job, "status").await.as_deref(), Some("queued"));
+}
