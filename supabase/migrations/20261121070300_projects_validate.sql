@@ -49,7 +49,7 @@ begin
     'skill_not_runnable', 'error', private.skills_describe_problems(p.problems), 'The column problems of the skill lists what to mend.', 'skills', s.id, s.name
   )).*
   from public.skills as s
-  cross join lateral (select private.skills_current_problems(s) as problems) as p
+  cross join lateral (select private.skills_stopping_problems(s) as problems) as p
   where s.org_id = project.org_id and s.project_id = project.id and p.problems <> '[]';
   return query
   select (private.projects_finding(

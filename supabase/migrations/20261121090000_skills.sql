@@ -74,7 +74,7 @@ comment on column public.skills.model is 'provider/model; a well-known name such
 comment on column public.skills.parameters is 'Passed to the model: temperature, max_tokens and the like.';
 comment on column public.skills.tags is 'At most 20 words by which members group and find skills.';
 comment on column public.skills.version is 'Number of the current version: 1, and one more with each save that changes prompt_template, input_schema, model or parameters.';
-comment on column public.skills.problems is 'Why the current version cannot run, as a list of {code, message}; empty when nothing is known. Set by the database: model problems at once, those of the template and the schema by the check of the version.';
+comment on column public.skills.problems is 'What is wrong with the current version, as a list of {code, severity, message}; an error stops the skill, a warning does not. Empty when nothing is known. Set by the database: model problems at once, those of the template and the schema by the check of the version.';
 comment on column public.skills.checked_at is 'When the template and the schema of the current version were checked; null until then.';
 comment on column public.skills.enabled is 'A disabled skill refuses new executions; queued ones still run.';
 comment on column public.skills.created_by is 'User who made it; null after that user is deleted.';

@@ -6,7 +6,7 @@
 create function private.skills_model_problems(model text, parameters jsonb) returns jsonb
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-  select coalesce(jsonb_agg(jsonb_build_object('code', u.code, 'message', u.reason)), '[]')
+  select coalesce(jsonb_agg(jsonb_build_object('code', u.code, 'severity', 'error', 'message', u.reason)), '[]')
   from (
     values
       ('model_not_available', private.models_unavailable_reason(skills_model_problems.model)),
@@ -14,7 +14,7 @@ as $$
   ) as u (code, reason)
   where u.reason is not null
 $$;
-comment on function private.skills_model_problems(text, jsonb) is 'Why a model with these parameters cannot be called, as a list of {code, message}. Definer: only the domain may look prices up by any name, and providers.';
+comment on function private.skills_model_problems(text, jsonb) is 'Why a model with these parameters cannot be called, as a list of {code, severity, message}. Definer: only the domain may look prices up by any name, and providers.';
 -- The trigger that sets a skill''s version runs as the role that writes the skill.
 grant execute on function private.skills_model_problems(text, jsonb) to authenticated, service_role;
 
@@ -28,7 +28,12 @@ as $$
     || private.skills_model_problems(skill.model, skill.parameters)
   ) with ordinality as p (problem, place)
 $$;
-comment on function private.skills_current_problems(public.skills) is 'What is known to stop the skill now, as a list of {code, message}: the problems of its row, with those of the model looked up anew.';
+comment on function private.skills_current_problems(public.skills) is 'What is known to be wrong with the skill now, as a list of {code, severity, message}: the problems of its row, with those of the model looked up anew.';
+
+create function private.skills_stopping_problems(skill public.skills) returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp
+return jsonb_path_query_array(private.skills_current_problems(skill), '$[*] ? (!(@.severity == "warning"))');
+comment on function private.skills_stopping_problems(public.skills) is 'Those of skills_current_problems() that stop the skill: all but warnings.';
 
 create function private.skills_describe_problems(problems jsonb) returns text
 language sql immutable set search_path = pg_catalog, pg_temp
@@ -42,7 +47,7 @@ create function private.skills_require_runnable(skill public.skills) returns voi
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  problems constant jsonb := private.skills_current_problems(skill);
+  problems constant jsonb := private.skills_stopping_problems(skill);
 begin
   perform private.projects_require_active(skill.project_id);
   if not skill.enabled then

@@ -81,7 +81,7 @@ begin
   return found;
 end
 $$;
-comment on function private.skills_record_check(uuid, integer, jsonb) is 'Records what the sandbox says of a version, as a list of {code, message}, if it is still the current one; false otherwise. Definer: the sidecar holds no table rights.';
+comment on function private.skills_record_check(uuid, integer, jsonb) is 'Records what the sandbox says of a version, as a list of {code, severity, message}, if it is still the current one; false otherwise. Definer: the sidecar holds no table rights.';
 grant execute on function private.skills_record_check(uuid, integer, jsonb) to kijko_sidecar;
 
 create function private.skills_end_check(worker text, job_id uuid, attempt integer) returns boolean

@@ -45,7 +45,7 @@ create function private.habits_refusal(skill public.skills) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
-  problems constant jsonb := private.skills_current_problems(skill);
+  problems constant jsonb := private.skills_stopping_problems(skill);
 begin
   if exists (select 1 from public.projects as p where p.id = skill.project_id and p.archived_at is not null) then
     return jsonb_build_object('code', 'project_archived', 'message', 'the project of the skill is archived');

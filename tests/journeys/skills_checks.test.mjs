@@ -1,7 +1,7 @@
 // Skills: the check after each save, by the sidecar's sandbox, and what a skill with problems does not do.
 import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
-import { execute, newPerson, newSkill, newTeam, ok, refused, usageOf } from './domain.mjs';
+import { ended, execute, newPerson, newSkill, newTeam, ok, refused, usageOf } from './domain.mjs';
 
 /** The skill once its current version is checked. */
 async function checked(person, id) {
@@ -35,12 +35,14 @@ describe('checks of skills', () => {
         ['model_not_available', 'model_not_priced'],
       ],
       [{ model: 'echo/echo' }, []],
+      [{ prompt_template: 'Say {{ m }}', input_schema: { properties: { n: {} }, additionalProperties: false } }, ['unknown_variable']],
+      [{ prompt_template: 'Say {{ n }}' }, []],
     ];
     for (const [fields, expected] of cases) {
       assert.equal((await change(person, id, fields)).checked_at, null);
       const skill = await checked(person, id);
       assert.deepEqual(codes(skill), expected, JSON.stringify(skill.problems));
-      for (const problem of skill.problems) assert.ok(problem.message);
+      for (const problem of skill.problems) assert.deepEqual([problem.severity, typeof problem.message], ['error', 'string']);
     }
     assert.deepEqual(await ok(person.client.from('jobs').select('id').eq('kind', 'skill_check')), [], 'ended checks leave no jobs');
   });
@@ -73,6 +75,25 @@ describe('checks of skills', () => {
     assert.match(refusal.details, /^template_error: /);
     assert.deepEqual(await ok(person.client.from('executions').select('id')), []);
     assert.equal((await usageOf(person)).executions.used, 0);
+  });
+
+  test('a warning stops no run', async () => {
+    const person = await newPerson();
+    const { id } = await newSkill(person, { prompt_template: 'Say {{ m }}', input_schema: { properties: { n: {} } } });
+    const skill = await checked(person, id);
+    assert.deepEqual(
+      skill.problems.map(({ code, severity }) => [code, severity]),
+      [['unknown_variable', 'warning']],
+    );
+    const runs = [await ok(execute(person, id, { m: 1 })), await ok(execute(person, id, { n: 1 }))];
+    const results = await Promise.all(runs.map((run) => ended(person, run.id)));
+    assert.deepEqual(
+      results.map(({ status, error_code }) => [status, error_code]),
+      [
+        ['succeeded', null],
+        ['failed', 'template_error'],
+      ],
+    );
   });
 
   test('a non-member and a viewer write none of it', async () => {

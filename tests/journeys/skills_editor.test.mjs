@@ -1,7 +1,7 @@
 // Skills: POST /functions/v1/skills-check for editors, dry runs and test runs, as each kind of caller.
 import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
-import { anonymous, ended, execute, newSkill, newTeam, ok, refused, usageOf } from './domain.mjs';
+import { anonymous, ended, execute, newPerson, newSkill, newTeam, ok, refused, until, usageOf } from './domain.mjs';
 
 const draft = {
   prompt_template: 'Say {{ n }}',
@@ -63,7 +63,69 @@ describe('a check for editors', () => {
       ['template_error', 'invalid_schema', 'model_not_available', 'model_not_priced'],
     );
     assert.deepEqual(codes(await check(team.member, { ...draft, input: { n: 'seven' } })), ['invalid_input']);
-    assert.deepEqual(codes(await check(team.member, { ...draft, prompt_template: '{{ missing }}', input: { n: 7 } })), ['template_error']);
+    // The schema may have it, this input does not.
+    assert.deepEqual(codes(await check(team.member, { ...draft, prompt_template: '{{ missing }}', input: { n: 7 } })), [
+      'unknown_variable',
+      'template_error',
+    ]);
+  });
+
+  test('a variable that the schema does not know is told before a run, with its severity', async () => {
+    const severities = async (more) => {
+      const { problems, prompt } = await check(team.member, { ...draft, ...more });
+      return [...problems.map(({ code, severity }) => `${severity} ${code}`), prompt];
+    };
+    const closed = { ...draft.input_schema, additionalProperties: false };
+    const input = { n: 7 };
+    assert.deepEqual(await severities({ prompt_template: '{{ m }}', input_schema: closed, input }), ['error unknown_variable', undefined]);
+    assert.deepEqual(await severities({ prompt_template: "{{ m | default('x') }} {{ n }}", input_schema: closed, input }), [
+      'warning unknown_variable',
+      'x 7',
+    ]);
+    assert.deepEqual(await severities({ prompt_template: '{{ m }}', input_schema: {} }), [undefined]);
+  });
+
+  test('what a schema refuses has our words, and quotes no input', async () => {
+    const { problems } = await check(team.member, { ...draft, input: { n: 's3cret' } });
+    assert.deepEqual(problems, [{ code: 'invalid_input', severity: 'error', message: '/n: must be integer' }]);
+    const broken = await check(team.member, { ...draft, input_schema: { properties: { n: { type: 'strnig' } } } });
+    assert.deepEqual([broken.problems.length, broken.problems[0].code], [1, 'invalid_schema']);
+    assert.match(broken.problems[0].message, /^input_schema: \/properties\/n\/type: /);
+  });
+
+  test('what cannot be stored is refused here, too', async () => {
+    for (const more of [{ prompt_template: 'a\u0000' }, { input: { n: 1, x: '\u0000' } }, { input_schema: { title: '\u0000' } }]) {
+      assert.deepEqual(await check(team.member, { ...draft, ...more }), { status: 400, code: 'bad_request' });
+    }
+    const { client } = team.member;
+    await refused(client.from('skills').insert({ name: 'a', prompt_template: 'a\u0000' }), 400, '22P05');
+    await refused(client.from('skills').insert({ name: 'a', prompt_template: 'a', input_schema: { title: '\u0000' } }), 400, '22P05');
+    await refused(execute(team.member, skill.id, { n: 1, x: '\u0000' }), 400, '22P05');
+  });
+
+  test('organizations that flood it keep no other one out', async () => {
+    const definitions = Object.fromEntries(
+      Array.from({ length: 40 }, (_, n) => [`d${n}`, { anyOf: [{ $ref: `#/$defs/d${n + 1}` }, { $ref: `#/$defs/d${n + 1}` }] }]),
+    );
+    const hostile = { ...draft, input_schema: { $defs: { ...definitions, d40: { type: 'string' } }, $ref: '#/$defs/d0' }, input: {} };
+    const people = await Promise.all(Array.from({ length: 5 }, () => newPerson()));
+    let flooding = true;
+    const statuses = [];
+    const floods = people.flatMap((person) =>
+      [1, 2].map(async () => {
+        while (flooding) statuses.push((await check(person, hostile)).status);
+      }),
+    );
+    await until('a check to be stopped', () => statuses.length > 0);
+    for (let n = 0; n < 5; n += 1) assert.equal((await check(team.member, { ...draft, input: { n } })).prompt, `Say ${n}`);
+    flooding = false;
+    await Promise.all(floods);
+    // The last ones have nobody to make room for: they take as long as the sandbox lets them, and are answered.
+    assert.ok(statuses.includes(503), 'they were stopped for another one');
+    assert.deepEqual(
+      statuses.filter((status) => status !== undefined && status !== 503),
+      [],
+    );
   });
 
   test('with a skill, what is left out is the skill’s', async () => {

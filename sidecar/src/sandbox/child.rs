@@ -94,7 +94,9 @@ mod tests {
         assert_eq!(prompt, Ok("a\n1".to_owned()));
         let codes: Vec<Option<&str>> = answers[1..]
             .iter()
-            .map(|line| serde_json::from_str::<Result<(), PromptError>>(line).unwrap())
+            .map(|line| {
+                serde_json::from_str::<Result<serde_json::Value, PromptError>>(line).unwrap()
+            })
             .map(|answer| answer.err().map(|error| error.code()))
             .collect();
         let expected = [

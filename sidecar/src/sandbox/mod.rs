@@ -14,8 +14,11 @@ mod request;
 mod schema;
 mod template;
 mod value;
+mod variables;
+mod violation;
 
 pub use child::child_main;
 pub use mapping::{Mapped, MappingRequest};
 pub use pool::Sandbox;
 pub use prompt::{ARGUMENT, PromptError, PromptRequest};
+pub use variables::{Unknown, unknown};

@@ -71,8 +71,8 @@ impl Sandbox {
         self.ask(RequestRef::Map(request)).await
     }
 
-    /// Whether this is a template.
-    pub async fn check_template(&self, template: &str) -> Result<(), PromptError> {
+    /// The variables that a template asks for, or why it is none.
+    pub async fn check_template(&self, template: &str) -> Result<Vec<String>, PromptError> {
         self.ask(RequestRef::Template(template)).await
     }
 

@@ -3,13 +3,10 @@
 use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 
-use super::prompt::PromptError;
+use super::{prompt::PromptError, violation};
 
 /// So many violations are named; the rest is counted.
 const MAX_NAMED: usize = 5;
-
-/// The longest description of one violation: it may quote the input.
-const MAX_DESCRIPTION_CHARS: usize = 300;
 
 /// For patterns with look-around or back-references: some milliseconds at most. Other patterns never backtrack and run in
 /// linear time.
@@ -34,7 +31,7 @@ fn validator(schema: &Value) -> Result<Validator, PromptError> {
         )
         .build(schema)
         .map_err(|error| {
-            PromptError::InvalidSchema(format!("input_schema: {}", short(&error.to_string())))
+            PromptError::InvalidSchema(format!("input_schema: {}", violation::of_schema(&error)))
         })
 }
 
@@ -48,10 +45,7 @@ pub(super) fn check(schema: &Value, input: &Value) -> Result<(), PromptError> {
     let named: Vec<String> = violations
         .by_ref()
         .take(MAX_NAMED)
-        .map(|error| match error.instance_path().to_string() {
-            path if path.is_empty() => short(&error.to_string()),
-            path => format!("{path}: {}", short(&error.to_string())),
-        })
+        .map(|error| violation::of_input(&error))
         .collect();
     match (named.is_empty(), violations.count()) {
         (true, _) => Ok(()),
@@ -60,17 +54,6 @@ pub(super) fn check(schema: &Value, input: &Value) -> Result<(), PromptError> {
             "{}; and {more} more",
             named.join("; ")
         ))),
-    }
-}
-
-fn short(text: &str) -> String {
-    if text.chars().count() <= MAX_DESCRIPTION_CHARS {
-        text.to_owned()
-    } else {
-        text.chars()
-            .take(MAX_DESCRIPTION_CHARS)
-            .chain("…".chars())
-            .collect()
     }
 }
 

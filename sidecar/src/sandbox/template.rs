@@ -16,12 +16,25 @@ const FUEL: u64 = 500_000;
 /// The longest prompt; above the context window of any model by far.
 pub(super) const MAX_PROMPT_BYTES: usize = 4 << 20;
 
-/// Whether this is a template. Names of filters and variables are looked up when it is rendered.
-pub(super) fn check(template: &str) -> Result<(), PromptError> {
-    match Environment::new().template_from_named_str("prompt", template) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(explain(&error)),
-    }
+/// A template asks for a few variables; of more than so many the rest is not compared with the schema.
+const MAX_VARIABLES: usize = 1_000;
+
+/// The variables of a template that it does not set itself, in order: `topic`, `input.topic`. An error if it is none. Names of
+/// filters are looked up when it is rendered.
+pub(super) fn check(template: &str) -> Result<Vec<String>, PromptError> {
+    let environment = environment(UndefinedBehavior::Strict, &Written::default());
+    let checked = environment.template_from_named_str("prompt", template);
+    let asked = checked
+        .map_err(|error| explain(&error))?
+        .undeclared_variables(true);
+    let is_global = |name: &str| {
+        let top = name.split('.').next();
+        environment.globals().any(|(global, _)| Some(global) == top)
+    };
+    let mut asked: Vec<String> = asked.into_iter().filter(|name| !is_global(name)).collect();
+    asked.sort_unstable();
+    asked.truncate(MAX_VARIABLES);
+    Ok(asked)
 }
 
 /// Both `{{ topic }}` and `{{ input.topic }}` work. The name `input` always means the whole.

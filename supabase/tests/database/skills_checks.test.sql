@@ -1,7 +1,7 @@
 -- Checks of skills: which save queues one, what is recorded, and what a skill with problems may not do.
 begin;
 \ir 000_helpers.sql
-select plan(42);
+select plan(43);
 
 select tests.sign_up('ada'), tests.sign_up('bob');
 select tests.act_as('ada');
@@ -72,7 +72,10 @@ select tests.travel('3 minutes');
 select tests.act_as_superuser();
 select private.habits_run_due();
 select is((select status || ' ' || error_code from public.executions where habit_id = :'habit'), 'skipped skill_not_runnable', 'its slots are skipped');
+select tests.act_as_sidecar();
+select private.skills_record_check(:'skill', (private.skills_start_check(:'skill') ->> 'version')::integer, '[{"code": "unknown_variable", "severity": "warning", "message": "x"}]');
 select tests.act_as('ada');
+select lives_ok(format('select public.execute_skill(%L)', :'skill'), 'a warning stops no run');
 update public.skills set prompt_template = 'Four {{ text }}' where id = :'skill';
 select is(tests.row(), '4 [] false', 'a save clears the problems of the former version');
 select is((public.execute_skill(:'skill')).status, 'queued', 'a version that is not checked yet may run');
@@ -86,7 +89,7 @@ select is(tests.row(), '5 [] false', 'while no sidecar has reported, every provi
 select tests.act_as_sidecar();
 select private.models_report_providers('{echo,echo}');
 select private.skills_record_check(:'skill', 5, '[]');
-select is(tests.row(), '5 [{"code": "model_not_available", "message": "no worker has a key for openai"}] true', 'a provider that is off is a problem');
+select is(tests.row(), '5 [{"code": "model_not_available", "message": "no worker has a key for openai", "severity": "error"}] true', 'a provider that is off is a problem');
 select tests.act_as('ada');
 select tests.refuses(format('select public.execute_skill(%L)', :'skill'), 'skill_not_runnable', 'and the skill does not run');
 select tests.act_as_sidecar();

@@ -7,17 +7,32 @@ use serde_json::Value;
 use super::store::{Store, Task};
 use crate::{
     llm,
-    sandbox::{PromptError, PromptRequest, Sandbox},
+    sandbox::{self, PromptError, PromptRequest, Sandbox, Unknown},
 };
 
 /// Messages quote templates and schemas, which may be long.
 const MAX_MESSAGE_CHARS: usize = 1_000;
 
-/// One thing that stops a skill, as `skills.problems` has it.
+/// So many variables are named.
+const MAX_VARIABLES: usize = 20;
+
+/// Whether a problem stops the skill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Severity {
+    /// It does.
+    Error,
+    /// It may fail some runs.
+    Warning,
+}
+
+/// One thing that is wrong with a skill, as `skills.problems` has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Problem {
     /// Short name.
     pub code: String,
+    /// Whether it stops the skill.
+    pub severity: Severity,
     /// In words, for the author of the skill.
     pub message: String,
 }
@@ -26,7 +41,28 @@ impl Problem {
     fn new(code: &str, message: &str) -> Self {
         Self {
             code: code.to_owned(),
+            severity: Severity::Error,
             message: message.chars().take(MAX_MESSAGE_CHARS).collect(),
+        }
+    }
+}
+
+impl From<Unknown> for Problem {
+    fn from(unknown: Unknown) -> Self {
+        let (name, missing) = (unknown.name, unknown.always_missing);
+        let reason = match missing {
+            true => "no input of this schema can have it",
+            false => {
+                "the schema does not name it: a run without it fails, unless the template allows for that"
+            }
+        };
+        Self {
+            severity: if missing {
+                Severity::Error
+            } else {
+                Severity::Warning
+            },
+            ..Self::new("unknown_variable", &format!("{name}: {reason}"))
         }
     }
 }
@@ -72,15 +108,11 @@ impl Checker {
         schema: &Value,
     ) -> Result<Vec<Problem>, PromptError> {
         let mut problems = Vec::new();
-        for checked in [
-            self.sandbox.check_template(template).await,
-            self.sandbox.check_schema(schema).await,
-        ] {
-            match checked {
-                Ok(()) => {}
-                Err(error @ PromptError::Sandbox(_)) => return Err(error),
-                Err(error) => problems.push(Problem::new(error.code(), &error.to_string())),
-            }
+        let asked = wrong(&mut problems, self.sandbox.check_template(template).await)?;
+        let valid = wrong(&mut problems, self.sandbox.check_schema(schema).await)?;
+        if let (Some(asked), Some(())) = (asked, valid) {
+            let unknown = sandbox::unknown(template, &asked, schema);
+            problems.extend(unknown.into_iter().take(MAX_VARIABLES).map(Problem::from));
         }
         Ok(problems)
     }
@@ -116,6 +148,21 @@ impl Checker {
             max_output_tokens,
             max_cost_microusd,
         })
+    }
+}
+
+/// What the sandbox found; nothing when that is a problem. An error when the sandbox itself failed.
+fn wrong<T>(
+    problems: &mut Vec<Problem>,
+    checked: Result<T, PromptError>,
+) -> Result<Option<T>, PromptError> {
+    match checked {
+        Ok(found) => Ok(Some(found)),
+        Err(error @ PromptError::Sandbox(_)) => Err(error),
+        Err(error) => {
+            problems.push(Problem::new(error.code(), &error.to_string()));
+            Ok(None)
+        }
     }
 }
 

@@ -11,14 +11,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use kijko_core::{error::Error, http::extract::body, telemetry::canonical};
+use kijko_core::{db::storable, error::Error, http::extract::body, telemetry::canonical};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
     api::{Api, Permission},
-    check::{Checker, Preview, PreviewError, Problem},
+    check::{Checker, Preview, PreviewError, Problem, Severity},
     store::Task,
     turns::Turns,
 };
@@ -110,17 +110,31 @@ async fn answer(
         max_output_tokens: facts.max_output_tokens,
     };
     let turn = tokio::time::timeout(MAX_WAIT, check.turns.take(facts.org_id)).await;
-    let Ok(Some(_turn)) = turn else {
-        let cause = "too many checks at once".to_owned();
-        return Err(Error::Unavailable { cause });
+    let Ok(Some(turn)) = turn else {
+        return Err(crowded());
     };
-    let checked = check.check(&task, facts.problems, draft.input).await?;
+    let checked = tokio::select! {
+        checked = check.check(&task, facts.problems, draft.input) => checked?,
+        // Dropping the check kills its process.
+        () = turn.overdue() => return Err(crowded()),
+    };
     canonical::add("problems", checked.problems.len());
     Ok((limits, Json(checked)).into_response())
 }
 
+fn crowded() -> Error {
+    Error::Unavailable {
+        cause: "too many checks at once".to_owned(),
+    }
+}
+
 impl Draft {
     fn parse(body: &[u8]) -> Result<Self, Error> {
+        // A skill or an input with this could not be stored.
+        if std::str::from_utf8(body).is_ok_and(|text| storable(text) != text) {
+            let message = "the body: \\u0000 cannot be stored";
+            return Err(Error::BadRequest(message.to_owned()));
+        }
         let draft: Self = serde_json::from_slice(body)
             .map_err(|error| Error::BadRequest(format!("the body: {error}")))?;
         let refuse = |message: &str| Err(Error::BadRequest(message.to_owned()));
@@ -160,7 +174,7 @@ impl Check {
             .await
             .map_err(sandbox_failed)?;
         let mut preview = None;
-        if let (Some(input), true) = (input, problems.is_empty()) {
+        if let (Some(input), true) = (input, runs(&problems)) {
             match checker.preview(task, &input).await {
                 Ok(rendered) => preview = Some(rendered),
                 Err(PreviewError::Refused(problem)) => problems.push(problem),
@@ -171,6 +185,11 @@ impl Check {
         problems.extend(of_model);
         Ok(Checked { problems, preview })
     }
+}
+
+/// Whether none of them stops the skill.
+fn runs(problems: &[Problem]) -> bool {
+    problems.iter().all(|it| it.severity != Severity::Error)
 }
 
 fn sandbox_failed(error: PromptError) -> Error {
@@ -197,6 +216,8 @@ mod tests {
             r#"{"prompt_template": "x", "input": []}"#,
             r#"{"prompt_template": "x", "input_schema": true}"#,
             r#"{"skill_id": "1"}"#,
+            r#"{"prompt_template": "a\u0000"}"#,
+            r#"{"prompt_template": "a", "input": {"\u0000": 1}}"#,
         ] {
             assert_eq!(parse(bad).err(), Some("bad_request"), "{bad}");
         }
