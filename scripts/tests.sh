@@ -270,6 +270,9 @@ sum_counts() {
 declare -A BENCH_PACKAGES=([limits]='redis-server wrk' [requests]=wrk)
 # Benchmarks that need more connections than the stack has by itself.
 declare -A BENCH_CONNECTIONS=([tenants]=1100)
+# Benchmarks that compare two stacks. The second one is SECOND_ADMIN_DB_URL.
+declare -A BENCH_SECOND=([executions]=yes)
+SECOND_STACK=()
 
 command_bench() {
   local areas=("$@") area failed=()
@@ -280,14 +283,28 @@ command_bench() {
     APT_PACKAGES+=(${BENCH_PACKAGES[$area]:-})
   done
   prepare_machine
-  trap 'stop_test_stack' EXIT
+  trap 'stop_second_stack; stop_test_stack' EXIT
   trap 'exit 130' INT TERM
   for area in "${areas[@]}"; do
+    [ -z "${BENCH_SECOND[$area]:-}" ] || start_second_stack
     KIJKO_MAX_CONNECTIONS=${BENCH_CONNECTIONS[$area]:-} start_test_stack bench
     (cd "$ROOT" && KIJKO_TEST_PG_PREFIX=$TEST_HOME/pgsql "$(bench_node "$area")" "tests/bench/$area.mjs") || failed+=("$area")
     stop_test_stack
+    stop_second_stack
   done
   [ "${#failed[@]}" = 0 ] || fail "failed: ${failed[*]}"
+}
+
+start_second_stack() {
+  start_test_stack bench-second
+  export SECOND_ADMIN_DB_URL=$ADMIN_DB_URL
+  SECOND_STACK=("$TEST_HOME" "$TEST_PORT")
+  TEST_STACK=no
+}
+
+stop_second_stack() {
+  [ "${#SECOND_STACK[@]}" = 0 ] || TEST_HOME=${SECOND_STACK[0]} TEST_PORT=${SECOND_STACK[1]} test_kijko down > /dev/null 2>&1 || true
+  SECOND_STACK=()
 }
 
 # pg-boss and graphile-worker need a newer Node.js than everything else here.

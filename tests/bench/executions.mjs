@@ -1,8 +1,9 @@
-// Executions of one organization: pages of its list, and its statistics, when it has ten thousand of them and when it has ten
-// million. The statements are what PostgREST makes of the guide's calls, as a member under row level security. Times are the
-// client's; ratios are those of the backend's processor time, which other programs do not change.
+// Executions and jobs of one organization: pages of their lists, and statistics, when it has ten thousand of them and when it has
+// ten million. Each size has a stack of its own, and rounds alternate between the two, so that both meet the same load of the
+// machine. The statements are what PostgREST makes of the guide's calls, as a member under row level security. Times are the
+// client's; ratios are those of the backend's processor time, which other programs change least.
 //
-//   ./kijko bench executions     KIJKO_BENCH_ROWS=10000000 (needs about 20 GB of disk)   KIJKO_BENCH_RUNS=60
+//   ./kijko bench executions     KIJKO_BENCH_ROWS=10000000 (needs about 25 GB of disk)   KIJKO_BENCH_RUNS=60
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 
@@ -10,16 +11,23 @@ const env = process.env;
 const FEW = 10_000;
 const MANY = Number(env.KIJKO_BENCH_ROWS ?? 10_000_000);
 const RUNS = Number(env.KIJKO_BENCH_RUNS ?? 60);
+const ROUND = 10;
 const STEP = 500_000;
 const SKILLS = 20;
+const GOAL = { ratio: 1.2, ms: 20 };
 
-const admin = new pg.Client({ connectionString: env.ADMIN_DB_URL });
-await admin.connect();
-const query = async (text, values) => (await admin.query(text, values)).rows;
 const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
+const grouped = (n) => n.toLocaleString('en');
+
+/** One of the two stacks. */
+async function connect(url) {
+  const admin = new pg.Client({ connectionString: url });
+  await admin.connect();
+  return { url, admin, query: async (text, values) => (await admin.query(text, values)).rows };
+}
 
 /** An organization with skills, and the users who run them. */
-async function newTenant() {
+async function newTenant({ query }) {
   const user = randomUUID();
   await query(
     `insert into auth.users (id, aud, role, email, email_confirmed_at) values ($1, 'authenticated', 'authenticated', $2, now())`,
@@ -34,8 +42,9 @@ async function newTenant() {
   return { user, org, skills: skills.map(({ id }) => id), member: randomUUID(), reflex: randomUUID(), habit: randomUUID() };
 }
 
-/** Rows number `from` to `to` of a year, the newest last: one in 200 failed, one in 100 is a member's, one in 100 a reflex's. */
-async function load({ org, skills, member, reflex }, from, to) {
+/** So many rows of the last year, at the rate of MANY a year, the newest last: one in 200 failed, one in 100 is a member's, one in 100 a reflex's. */
+async function load({ query }, { org, skills, member, reflex }, rows) {
+  const [from, to] = [MANY - rows + 1, MANY];
   // Without triggers and foreign keys, which ten million single runs would have paid for one after the other.
   await query('set session_replication_role = replica');
   for (let first = from; first <= to; first += STEP) {
@@ -55,53 +64,70 @@ async function load({ org, skills, member, reflex }, from, to) {
        insert into private.execution_deltas (org, project_id, managers_only, skill_id, habit_id, reflex_id, trigger, finished_at, succeeded, failed,
          cancelled, skipped, durations, cost_microusd, input_tokens, output_tokens)
        select org_id, project_id, false, skill_id, habit_id, reflex_id, trigger, finished_at, (status = 'succeeded')::int, (status = 'failed')::int, 0, 0,
-         array_fill(0, array[b.bin - 1]) || 1 || array_fill(0, array[32 - b.bin]), cost_microusd, input_tokens, output_tokens
+         array_fill(0, array[b.bin - 1]) || array_fill(1, array[33 - b.bin]), cost_microusd, input_tokens, output_tokens
        from made cross join lateral (select private.executions_duration_bin(finished_at - started_at) as bin) as b`,
       [org, skills, member, reflex, first, last, MANY],
     );
     // The oldest first, as in a year; the last minute is the tail that a reader adds.
     const begun = performance.now();
     await query('select private.executions_fold((select greatest(count(*) - 1000, 0)::integer from private.execution_deltas))');
-    console.log(`${last.toLocaleString('en')} rows; the last fold took ${((performance.now() - begun) / 1000).toFixed(1)} s`);
+    console.log(
+      `${grouped(last - from + 1)} rows of ${grouped(rows)}; the last fold took ${((performance.now() - begun) / 1000).toFixed(1)} s`,
+    );
   }
-  await query(
-    `insert into public.jobs (id, org_id, kind, status, created_at, finished_at)
-     select gen_random_uuid(), $1, 'bench', case when n % 200 = 0 then 'dead' else 'succeeded' end, now() - ($4::bigint - n) * interval '3 seconds', now()
-     from generate_series($2::bigint, $3::bigint) as n`,
-    [org, from, to, MANY],
-  );
+  for (let first = from; first <= to; first += STEP) {
+    await query(
+      `insert into public.jobs (id, org_id, kind, status, created_at, finished_at)
+       select gen_random_uuid(), $1, case when n % 100 = 3 then 'bench.rare' else 'bench' end, case when n % 200 = 0 then 'dead' else 'succeeded' end,
+         now() - ($4::bigint - n) * (interval '365 days' / $4::bigint), now()
+       from generate_series($2::bigint, $3::bigint) as n`,
+      [org, first, Math.min(first + STEP - 1, to), MANY],
+    );
+  }
   await query('reset session_replication_role');
   await query('vacuum analyze public.executions');
   await query('vacuum analyze public.jobs');
   await query('vacuum analyze private.execution_rollups');
 }
 
-const LIST = 'select id, status, trigger, cost_microusd, created_at, skill_id from public.executions where org_id = $1';
+const EXECUTIONS = 'select id, status, trigger, cost_microusd, created_at, skill_id from public.executions where org_id = $1';
+const JOBS = 'select id, kind, status, created_at from public.jobs where org_id = $1';
 const NEWEST = 'order by created_at desc, id desc limit 20';
 
-function lists({ org, skills, member, reflex }, cursor) {
-  const page = (title, filter, ...values) => ({ title, text: `${LIST} ${filter} ${NEWEST}`, values: [org, ...values] });
+/** The first page of a list, and one that a cursor reaches in the middle. */
+function pages(title, list, filter, values, cursor) {
+  const n = values.length + 2;
   return [
-    page('first page', ''),
-    page('a page in the middle', 'and created_at <= $2 and (created_at < $2 or id < $3)', cursor.created_at, cursor.id),
-    page('of a skill', 'and skill_id = $2', skills[3]),
-    page('failed', 'and status = $2', 'failed'),
-    page('cancelled: none', 'and status = $2', 'cancelled'),
-    page('by trigger', 'and trigger = $2', 'reflex'),
-    page('of a reflex', 'and reflex_id = $2', reflex),
-    page('of a member', 'and created_by = $2', member),
-    page('in four hours', 'and created_at >= $2 and created_at < $3', new Date(Date.now() - 5 * 36e5), new Date(Date.now() - 36e5)),
-    { title: 'the most expensive', text: `${LIST} order by cost_microusd desc, id desc limit 20`, values: [org] },
+    { title, text: `${list} ${filter} ${NEWEST}`, values },
     {
-      title: 'failed jobs',
-      text: `select id, kind, status, created_at from public.jobs where org_id = $1 and status = 'dead' order by created_at desc, id desc limit 20`,
-      values: [org],
+      title: `${title}, in the middle`,
+      text: `${list} ${filter} and created_at <= $${n} and (created_at < $${n} or id < $${n + 1}) ${NEWEST}`,
+      values: [...values, cursor.created_at, cursor.id],
     },
-    {
-      title: 'jobs, first page',
-      text: 'select id, kind, status, created_at from public.jobs where org_id = $1 order by created_at desc, id desc limit 20',
-      values: [org],
-    },
+  ].map((page) => ({ ...page, values: (org) => [org, ...page.values] }));
+}
+
+function lists({ skills, member, reflex }, { executions, jobs }) {
+  const filters = [
+    ['all', ''],
+    ['of a skill', 'and skill_id = $2', skills[3]],
+    ['failed', 'and status = $2', 'failed'],
+    ['cancelled: none', 'and status = $2', 'cancelled'],
+    ['by trigger', 'and trigger = $2', 'reflex'],
+    ['of a reflex', 'and reflex_id = $2', reflex],
+    ['of a member', 'and created_by = $2', member],
+  ];
+  const ofJobs = [
+    ['jobs', ''],
+    ['dead jobs', 'and status = $2', 'dead'],
+    ['jobs of a kind', 'and kind = $2', 'bench.rare'],
+  ];
+  const time = [new Date(Date.now() - 5 * 36e5), new Date(Date.now() - 36e5)];
+  return [
+    ...filters.flatMap(([title, filter, ...values]) => pages(title, EXECUTIONS, filter, values, executions)),
+    { title: 'in four hours', text: `${EXECUTIONS} and created_at >= $2 and created_at < $3 ${NEWEST}`, values: (org) => [org, ...time] },
+    { title: 'the most expensive', text: `${EXECUTIONS} order by cost_microusd desc, id desc limit 20`, values: (org) => [org] },
+    ...ofJobs.flatMap(([title, filter, ...values]) => pages(title, JOBS, filter, values, jobs)),
   ];
 }
 
@@ -115,13 +141,17 @@ const STATS = {
   'by month, a year': `period => 'month', timezone => 'Europe/Amsterdam'`,
   'by day, a year': `period => 'day', timezone => 'Europe/Amsterdam', since => now() - interval '364 days'`,
   'by day and skill, 30 days': `by => 'skill', period => 'day', timezone => 'Europe/Amsterdam'`,
+  'by month and skill, a year': `by => 'skill', period => 'month', timezone => 'Europe/Amsterdam'`,
 };
-const stats = ({ org }) =>
-  Object.entries(STATS).map(([title, args]) => ({ title, text: `select * from public.execution_stats(${args})`, values: [], org }));
+const stats = Object.entries(STATS).map(([title, args]) => ({
+  title,
+  text: `select * from public.execution_stats(${args})`,
+  values: () => [],
+}));
 
 /** A session as PostgREST has one for the user. */
-async function sessionOf({ user, org }) {
-  const session = new pg.Client({ connectionString: env.ADMIN_DB_URL });
+async function sessionOf({ url }, { user, org }) {
+  const session = new pg.Client({ connectionString: url });
   await session.connect();
   await session.query('set max_parallel_workers_per_gather = 0');
   await session.query('set session authorization authenticator');
@@ -130,68 +160,100 @@ async function sessionOf({ user, org }) {
     JSON.stringify({ role: 'authenticated', sub: user }),
     JSON.stringify({ 'x-org-id': org }),
   ]);
-  return session;
+  const cpu = async () => Number((await session.query('select public.executions_bench_cpu() as ns')).rows[0].ns) / 1e6;
+  return { session, cpu, org };
 }
 
-const cpuOf = async (session) => Number((await session.query('select public.executions_bench_cpu() as ns')).rows[0].ns) / 1e6;
-
-async function measure(tenant, statements) {
-  const session = await sessionOf(tenant);
-  const took = new Map();
-  for (const { title, text, values } of statements) {
-    for (let n = 0; n < 6; n += 1) await session.query({ name: title, text, values });
-    const walls = [];
-    const begun = await cpuOf(session);
-    for (let n = 0; n < RUNS; n += 1) {
-      const start = performance.now();
-      await session.query({ name: title, text, values });
-      walls.push(performance.now() - start);
-    }
-    took.set(title, { wall: median(walls), cpu: ((await cpuOf(session)) - begun) / RUNS });
+/** One round of a statement: the client's times, and the processor time of a call. */
+async function round({ session, cpu, org }, { title, text, values }, calls) {
+  const statement = { name: title, text, values: values(org) };
+  const walls = [];
+  const begun = await cpu();
+  for (let n = 0; n < calls; n += 1) {
+    const start = performance.now();
+    await session.query(statement);
+    walls.push(performance.now() - start);
   }
-  await session.end();
+  return { walls, cpu: ((await cpu()) - begun) / calls };
+}
+
+/** Rounds on the two sides in turn. Of each side the median of the client's times, and the least processor time. */
+async function measure(sides, statements) {
+  const took = [];
+  for (const [few, many] of statements) {
+    const rounds = [[], []];
+    for (const [side, statement] of [few, many].entries()) await round(sides[side], statement, 6);
+    for (let n = 0; n < RUNS / ROUND; n += 1) {
+      for (const [side, statement] of [few, many].entries()) rounds[side].push(await round(sides[side], statement, ROUND));
+    }
+    const [small, large] = rounds.map((of) => ({
+      wall: median(of.flatMap(({ walls }) => walls)),
+      cpu: Math.min(...of.map((it) => it.cpu)),
+    }));
+    took.push({ title: few.title, small, large, ratio: large.cpu / small.cpu });
+  }
   return took;
 }
 
-const middle = async ({ org }) => {
+/** The row in the middle of a list, from which the next page begins. */
+async function middle({ query }, table, org) {
   const [{ at }] = await query(
-    'select min(created_at) + (max(created_at) - min(created_at)) / 2 as at from public.executions where org_id = $1',
+    `select min(created_at) + (max(created_at) - min(created_at)) / 2 as at from public.${table} where org_id = $1`,
     [org],
   );
-  return (
-    await query(
-      'select id, created_at::text from public.executions where org_id = $1 and created_at <= $2 order by created_at desc limit 1',
-      [org, at],
-    )
-  )[0];
-};
-
-const users = [];
-try {
-  await query(`
-    create function public.executions_bench_cpu() returns bigint language sql volatile security definer set search_path = pg_catalog, pg_temp
-    return split_part(pg_read_file('/proc/self/schedstat', 0, 200), ' ', 1)::bigint;
-    grant execute on function public.executions_bench_cpu() to public`);
-  const tenant = await newTenant();
-  users.push(tenant.user);
-  await load(tenant, MANY - FEW + 1, MANY);
-  const few = await measure(tenant, lists(tenant, await middle(tenant)));
-  await load(tenant, 1, MANY - FEW);
-  const many = await measure(tenant, lists(tenant, await middle(tenant)));
-  const counted = await measure(tenant, stats(tenant));
-
-  console.log(
-    `\n| list page | ${FEW.toLocaleString('en')} rows, ms | ${MANY.toLocaleString('en')} rows, ms | processor time |\n|---|---|---|---|`,
+  const [row] = await query(
+    `select id, created_at::text from public.${table} where org_id = $1 and created_at <= $2 order by created_at desc, id desc limit 1`,
+    [org, at],
   );
-  for (const [title, { wall, cpu }] of many) {
-    console.log(`| ${title} | ${few.get(title).wall.toFixed(2)} | ${wall.toFixed(2)} | ${(cpu / few.get(title).cpu).toFixed(2)} times |`);
+  return row;
+}
+
+function table(heading, took, digits) {
+  console.log(`\n| ${heading} | ${grouped(FEW)} rows, ms | ${grouped(MANY)} rows, ms | processor, ms | ratio |\n|---|---|---|---|---|`);
+  for (const { title, small, large, ratio } of took) {
+    const cells = [small.wall, large.wall, large.cpu].map((ms) => ms.toFixed(digits));
+    console.log(`| ${title} | ${cells.join(' | ')} | ${ratio.toFixed(2)} |`);
   }
-  console.log(`\n| execution_stats of ${MANY.toLocaleString('en')} | ms | processor, ms |\n|---|---|---|`);
-  for (const [title, { wall, cpu }] of counted) console.log(`| ${title} | ${wall.toFixed(1)} | ${cpu.toFixed(1)} |`);
-  const slow = [...many].filter(([title, { cpu }]) => cpu > 1.2 * few.get(title).cpu).map(([title]) => title);
-  console.log(`\ngoal (1.2 times): ${slow.length ? `missed: ${slow.join('; ')}` : 'reached'}`);
+}
+
+const stacks = await Promise.all([env.SECOND_ADMIN_DB_URL, env.ADMIN_DB_URL].map(connect));
+try {
+  const tenants = [];
+  for (const [side, stack] of stacks.entries()) {
+    await stack.query(`
+      create function public.executions_bench_cpu() returns bigint language sql volatile security definer set search_path = pg_catalog, pg_temp
+      return split_part(pg_read_file('/proc/self/schedstat', 0, 200), ' ', 1)::bigint;
+      grant execute on function public.executions_bench_cpu() to public`);
+    const tenant = await newTenant(stack);
+    await load(stack, tenant, [FEW, MANY][side]);
+    tenants.push(tenant);
+  }
+  const sides = await Promise.all(stacks.map((stack, side) => sessionOf(stack, tenants[side])));
+  const ofSides = await Promise.all(
+    stacks.map(async (stack, side) => {
+      const { org } = tenants[side];
+      return lists(tenants[side], { executions: await middle(stack, 'executions', org), jobs: await middle(stack, 'jobs', org) });
+    }),
+  );
+  const listed = await measure(
+    sides,
+    ofSides[0].map((few, n) => [few, ofSides[1][n]]),
+  );
+  const counted = await measure(
+    sides,
+    stats.map((it) => [it, it]),
+  );
+  await Promise.all(sides.map(({ session }) => session.end()));
+
+  table('list page', listed, 2);
+  table('`execution_stats`', counted, 1);
+  const missed = [
+    ...listed.filter(({ ratio, large }) => ratio > GOAL.ratio || large.cpu > GOAL.ms),
+    ...counted.filter(({ large }) => large.cpu > GOAL.ms),
+  ].map(({ title }) => title);
+  console.log(
+    `\ngoals (pages ${GOAL.ratio} times and ${GOAL.ms} ms, statistics ${GOAL.ms} ms): ${missed.length ? `missed: ${missed.join('; ')}` : 'reached'}`,
+  );
 } finally {
-  await query('drop function if exists public.executions_bench_cpu()');
-  await query('delete from auth.users where id = any ($1)', [users]);
-  await admin.end();
+  await Promise.all(stacks.map(({ admin }) => admin.end()));
 }
