@@ -50,7 +50,7 @@ comment on column private.execution_deltas.succeeded is '1 if it succeeded.';
 comment on column private.execution_deltas.failed is '1 if it failed; the number of a habit''s slots that failed before they were queued.';
 comment on column private.execution_deltas.cancelled is '1 if it was cancelled.';
 comment on column private.execution_deltas.skipped is 'Skipped slots.';
-comment on column private.execution_deltas.durations is 'Histogram of its duration, by executions_duration_bin(); null unless it ran and succeeded or failed.';
+comment on column private.execution_deltas.durations is 'Cumulative histogram of its duration: element n is 1 if the duration is in the bin n of executions_duration_bin() or in an earlier one. Null unless it ran and succeeded or failed.';
 comment on column private.execution_deltas.cost_microusd is 'Its cost.';
 comment on column private.execution_deltas.input_tokens is 'Its tokens sent.';
 comment on column private.execution_deltas.output_tokens is 'Its tokens received.';
@@ -106,7 +106,7 @@ comment on column private.execution_rollups.succeeded is 'How many succeeded.';
 comment on column private.execution_rollups.failed is 'How many failed.';
 comment on column private.execution_rollups.cancelled is 'How many were cancelled.';
 comment on column private.execution_rollups.skipped is 'How many slots of habits were skipped.';
-comment on column private.execution_rollups.durations is 'Histogram of durations: element n counts the bin n of executions_duration_bin(). Null when none ran.';
+comment on column private.execution_rollups.durations is 'Cumulative histogram of durations: element n counts the bins 1 to n of executions_duration_bin(). Null when none ran.';
 comment on column private.execution_rollups.cost_microusd is 'Sum of their cost.';
 comment on column private.execution_rollups.input_tokens is 'Sum of their tokens sent.';
 comment on column private.execution_rollups.output_tokens is 'Sum of their tokens received.';
@@ -129,33 +129,19 @@ return case when duration is not null then
 end;
 comment on function private.executions_duration_bin(interval) is 'The bin of a duration, 1 to 32; null for null. Bin n > 1 begins at 10 * 1.5^(n - 1) milliseconds.';
 
--- A loop and not a query: starting a query costs more than 32 additions, and a chart has hundreds of these.
-create function private.executions_percentiles(durations bigint[], fractions double precision[]) returns numeric[]
-language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
-as $$
-declare
-  total bigint := 0;
-  before bigint := 0;
-  place integer := 1;
-  answer numeric[];
-begin
-  for bin in 1 .. coalesce(cardinality(durations), 0) loop
-    total := total + coalesce(durations[bin], 0);
-  end loop;
-  if total = 0 then
-    return null;
-  end if;
-  for bin in 1 .. cardinality(durations) loop
-    while place <= cardinality(fractions) and durations[bin] > 0 and before + durations[bin] >= fractions[place] * total loop
-      answer[place] := round((10 * power(1.5, bin - 1 + (fractions[place] * total - before) / durations[bin]))::numeric);
-      place := place + 1;
-    end loop;
-    before := before + coalesce(durations[bin], 0);
-  end loop;
-  return answer;
-end
-$$;
-comment on function private.executions_percentiles(bigint[], double precision[]) is 'Percentiles of a histogram in milliseconds, for ascending fractions, interpolated on the logarithmic scale in their bins; null for an empty histogram.';
+-- Histograms are cumulative, and sums of them are as well. So a percentile is one binary search, which costs a chart of hundreds of
+-- them a hundredth of what a loop over the bins does.
+create function private.executions_percentile(durations bigint[], fraction double precision) returns table (ms numeric)
+language sql immutable parallel safe
+begin atomic
+  select case when h.runs > 0 then round((
+    10 * power(1.5, b.bin - 1 + (fraction * h.runs - coalesce(durations[b.bin - 1], 0)) / (durations[b.bin] - coalesce(durations[b.bin - 1], 0)))
+  )::numeric) end
+  from (select durations[32] as runs) as h
+  -- The first bin that reaches the fraction: one after those that do not.
+  cross join lateral (select 1 + width_bucket(greatest(ceil(fraction * h.runs) - 1, 0)::bigint, case when h.runs > 0 then durations end) as bin offset 0) as b;
+end;
+comment on function private.executions_percentile(bigint[], double precision) is 'A percentile of a cumulative histogram in milliseconds, interpolated on the logarithmic scale in its bin; null for an empty histogram. Put into the statement that calls it. Nullable: ms.';
 
 -- ----------------------------------------------------------------------------
 -- 1. Ends
@@ -176,7 +162,7 @@ begin
     new.org_id, new.project_id, new.managers_only, new.skill_id, new.habit_id, new.reflex_id, new.trigger, new.finished_at,
     case new.status when 'succeeded' then runs else 0 end, case new.status when 'failed' then runs else 0 end,
     case new.status when 'cancelled' then runs else 0 end, case new.status when 'skipped' then runs else 0 end,
-    case when bin is not null then array_fill(0, array[bin - 1]) || 1 || array_fill(0, array[32 - bin]) end,
+    case when bin is not null then array_fill(0, array[bin - 1]) || array_fill(1, array[33 - bin]) end,
     new.cost_microusd, new.input_tokens, new.output_tokens
   );
   return null;

@@ -31,6 +31,8 @@ begin atomic
       date_bin('6 hours', starts - interval '1 us', o.origin) + interval '6 hours' as first360, date_bin('6 hours', ends, o.origin) as last360,
       date_bin('24 hours', starts - interval '1 us', o.origin) + interval '24 hours' as first1440, date_bin('24 hours', ends, o.origin) as last1440
     from (values (timestamptz '2000-01-01 00:00+00')) as o (origin)
+    -- Otherwise each use of a multiple would compute it anew.
+    offset 0
   ) as b
   cross join lateral (
     values
@@ -86,9 +88,9 @@ begin
   ), summed as (
     select c.place,
       case executions_summarize.by
-        when 'skill' then c.skill_id::text when 'habit' then c.habit_id::text when 'reflex' then c.reflex_id::text
-        when 'project' then c.project_id::text when 'trigger' then c.trigger
-      end as value,
+        when 'skill' then c.skill_id when 'habit' then c.habit_id when 'reflex' then c.reflex_id when 'project' then c.project_id
+      end as id,
+      case executions_summarize.by when 'trigger' then c.trigger end as trigger,
       sum(c.succeeded)::bigint as succeeded, sum(c.failed)::bigint as failed, sum(c.cancelled)::bigint as cancelled, sum(c.skipped)::bigint as skipped,
       sum(c.cost_microusd)::bigint as cost_microusd, sum(c.input_tokens)::bigint as input_tokens, sum(c.output_tokens)::bigint as output_tokens,
       max(c.last_run_at) as last_run_at,
@@ -105,16 +107,18 @@ begin
       and (executions_summarize.project is null or c.project_id = executions_summarize.project)
       -- As the policy of executions.
       and (c.project_id = any (hidden)) is not true and (not c.managers_only or manages)
-    group by 1, 2
+    group by 1, 2, 3
   )
-  select s.place, s.value, row(
+  select s.place, coalesce(s.id::text, s.trigger), row(
     s.succeeded + s.failed + s.cancelled, s.succeeded, s.failed, s.cancelled, s.skipped,
     round(s.succeeded::numeric / nullif(s.succeeded + s.failed, 0), 4),
-    s.percentiles[1], s.percentiles[2],
+    p50.ms, p95.ms,
     s.cost_microusd, s.input_tokens, s.output_tokens, s.last_run_at
   )::public.execution_summary
-  from (select g.*, private.executions_percentiles(g.durations, array[0.5, 0.95]) as percentiles from summed as g offset 0) as s
-  order by s.place, s.value;
+  from summed as s
+  cross join lateral private.executions_percentile(s.durations, 0.5) as p50
+  cross join lateral private.executions_percentile(s.durations, 0.95) as p95
+  order by 1, 2;
 end
 $$;
 comment on function private.executions_summarize(uuid, timestamptz[], timestamptz[], text, uuid, uuid, uuid, uuid) is 'Statistics of an organization''s executions that ended in each of these periods, also by skill, habit, reflex, project or trigger. The periods are in the order of time, begin and end on a quarter of an hour and do not overlap. Leaves out what the caller may not see because of private projects; the caller has checked executions:read. place is the number of the period. Nothing for a period without executions. Nullable: value.';
