@@ -53,6 +53,13 @@ begin
   where s.org_id = project.org_id and s.project_id = project.id and p.problems <> '[]';
   return query
   select (private.projects_finding(
+    'skill_with_warnings', 'warning', private.skills_describe_problems(w.warnings), 'Some inputs may fail: compare the template with the schema.', 'skills', s.id, s.name
+  )).*
+  from public.skills as s
+  cross join lateral (select jsonb_path_query_array(s.problems, '$[*] ? (@.severity == "warning")') as warnings) as w
+  where s.org_id = project.org_id and s.project_id = project.id and w.warnings <> '[]';
+  return query
+  select (private.projects_finding(
     'disabled_skill_in_use', 'warning', 'the skill is disabled, but a habit or reflex that is enabled runs it', 'Enable the skill, or disable what runs it.', 'skills', s.id, s.name
   )).*
   from public.skills as s
@@ -112,19 +119,22 @@ begin
   return query
   select f.*
   from public.skills as s
-  join public.reflexes as r on r.org_id = s.org_id and r.skill_id = s.id and r.enabled
+  join public.reflexes as r on r.org_id = s.org_id and r.skill_id = s.id and (r.enabled or r.last_error_code = 'author_lost_permission')
   cross join lateral (
     values
       (
-        r.source = 'webhook' and r.secret_prefix = '', 'reflex_without_secret', 'error', 'the reflex has no secret, so it refuses all requests',
+        not r.enabled, 'reflex_paused', 'warning', format('the reflex is paused: %s', r.last_error), 'Enable it as somebody who holds the permission.'
+      ),
+      (
+        r.enabled and r.source = 'webhook' and r.secret_prefix = '', 'reflex_without_secret', 'error', 'the reflex has no secret, so it refuses all requests',
         'Call rotate_reflex_secret(), and enter the secret at the sender.'
       ),
       (
-        r.last_error_code is not null, 'reflex_failed', 'warning', format('the last delivery did not run: %s', coalesce(r.last_error, r.last_error_code)),
+        r.enabled and r.last_error_code is not null, 'reflex_failed', 'warning', format('the last delivery did not run: %s', coalesce(r.last_error, r.last_error_code)),
         'Mend the reason, and redeliver.'
       ),
       (
-        r.last_rejected_at > kijko.now() - interval '1 day', 'reflex_rejects_requests', 'warning', 'requests with a wrong or missing signature came in the last day',
+        r.enabled and r.last_rejected_at > kijko.now() - interval '1 day', 'reflex_rejects_requests', 'warning', 'requests with a wrong or missing signature came in the last day',
         'Compare the secret and the verification with the sender''s settings.'
       )
   ) as c (applies, code, severity, message, hint)
@@ -132,7 +142,7 @@ begin
   where s.org_id = project.org_id and s.project_id = project.id and c.applies;
 end
 $$;
-comment on function private.projects_validate_reflexes(public.projects) is 'Findings about the reflexes of a project''s skills that are enabled.';
+comment on function private.projects_validate_reflexes(public.projects) is 'Findings about the reflexes of a project''s skills that are enabled or were paused.';
 
 create function private.projects_validate_repositories(project public.projects) returns setof public.project_finding
 language sql stable set search_path = pg_catalog, pg_temp

@@ -195,6 +195,11 @@ begin
   elsif is_caller then
     perform private.reflexes_require_repository(new.org_id, new.repository_id);
   end if;
+  if tg_op = 'UPDATE' and new.enabled and not old.enabled and old.last_error_code = 'author_lost_permission' then
+    new.last_error_code := null;
+    new.last_error := null;
+    new.last_error_at := null;
+  end if;
   -- Deliveries ask for their permission again: private.reflexes_may_listen().
   new.authorized_by := case when (kijko.actor()).kind in ('user', 'personal_key') then kijko.user_id() end;
   new.authorized_by_key := case when (kijko.actor()).kind = 'service_key' then kijko.api_key_id() end;

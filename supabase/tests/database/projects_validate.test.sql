@@ -1,7 +1,7 @@
 -- What validate_project() finds, and for whom.
 begin;
 \ir 000_helpers.sql
-select plan(30);
+select plan(31);
 
 select tests.sign_up(u) from unnest(array['ada', 'bob', 'mem', 'vic']) as u;
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -70,6 +70,15 @@ select is(tests.found(:'project'), 'error reflex_without_secret Push, warning re
 update public.skills set enabled = false where id = :'skill';
 update public.reflexes set enabled = false where id = :'reflex';
 select is(tests.found(:'project'), null, 'a disabled reflex is as meant');
+select tests.act_as_superuser();
+update public.reflexes set last_error_code = 'author_lost_permission', last_error = 'x' where id = :'reflex';
+update public.skills set problems = '[{"code": "unknown_variable", "severity": "warning", "message": "x"}]' where id = :'skill';
+select tests.act_as('ada');
+select is(tests.found(:'project'), 'warning reflex_paused Push, warning skill_with_warnings ' || (select name from public.skills where id = :'skill'), 'one that was paused is not, and warnings are findings');
+select tests.act_as_superuser();
+update public.reflexes set last_error_code = null, last_error = null where id = :'reflex';
+update public.skills set problems = '[]' where id = :'skill';
+select tests.act_as('ada');
 update public.reflexes set enabled = true where id = :'reflex';
 select matches(tests.found(:'project'), 'disabled_skill_in_use Fine', 'a disabled skill that a reflex runs');
 update public.skills set enabled = true where id = :'skill';

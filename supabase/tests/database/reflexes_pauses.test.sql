@@ -79,6 +79,7 @@ select lives_ok(format('update public.reflexes set enabled = false where id = %L
 select tests.act_as('ada');
 update public.reflexes set enabled = true where id = :'joined';
 select is((select authorized_by from public.reflexes where id = :'joined'), tests.id('ada'), 'who enables it answers for it');
+select is(tests.state(:'joined'), 't', 'the reason is gone');
 select is(tests.emit('member.joined'), 1, 'and it fires again');
 
 -- ---- a member who leaves, and the repository's
