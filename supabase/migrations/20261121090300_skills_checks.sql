@@ -11,7 +11,8 @@ create function private.skills_enqueue_check() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Above executions: they may take minutes, and an editor waits for the check.
+  -- Above executions: they may take minutes, and an editor waits for the check. One of an organization at a time, so that its slow
+  -- schemas hold one slot of a worker.
   -- A job that waits will read this version: its lock keeps claims away until this transaction ends.
   perform 1 from public.jobs as j
   where j.org_id = new.org_id and j.kind = 'skill_check' and j.unique_key = new.id::text and j.status = 'queued'
@@ -21,12 +22,12 @@ begin
   end if;
   if private.jobs_enqueue(
     new.org_id, 'skill_check', jsonb_build_object('skill_id', new.id), priority => 10::smallint, timeout_seconds => 60,
-    unique_key => new.id::text, project_id => new.project_id
+    unique_key => new.id::text, concurrency_key => 'skill_check', project_id => new.project_id
   ) is null then
     -- A worker has just taken the job up and may have read the former version.
     perform private.jobs_enqueue(
       new.org_id, 'skill_check', jsonb_build_object('skill_id', new.id), priority => 10::smallint, timeout_seconds => 60,
-      project_id => new.project_id
+      concurrency_key => 'skill_check', project_id => new.project_id
     );
   end if;
   return null;
@@ -40,7 +41,7 @@ as $$
 begin
   perform private.jobs_enqueue_many(jsonb_agg(jsonb_build_object(
     'org_id', m.org_id, 'kind', 'skill_check', 'payload', jsonb_build_object('skill_id', m.id), 'priority', 10, 'timeout_seconds', 60,
-    'unique_key', m.id, 'project_id', m.project_id
+    'unique_key', m.id, 'concurrency_key', 'skill_check', 'project_id', m.project_id
   )))
   from made as m having count(*) > 0;
   return null;

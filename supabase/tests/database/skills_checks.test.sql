@@ -1,7 +1,7 @@
 -- Checks of skills: which save queues one, what is recorded, and what a skill with problems may not do.
 begin;
 \ir 000_helpers.sql
-select plan(43);
+select plan(44);
 
 select tests.sign_up('ada'), tests.sign_up('bob');
 select tests.act_as('ada');
@@ -106,6 +106,17 @@ select cmp_ok(private.skills_refresh_problems(), '>=', 1, 'a price that is gone'
 select is((select problems #>> '{0,code}' from public.skills where id = :'skill'), 'model_not_priced', 'is a problem after the refresh');
 select is((select updated_at = created_at + interval '3 minutes' from public.skills where id = :'skill'), true, 'which is no change of the skill');
 select is((select count(*) from generate_series(1, 3) where private.skills_refresh_problems() = 0) > 1, true, 'when nothing has changed, a refresh changes nothing');
+
+-- ---- one check of an organization at a time: its slow schemas hold one slot of a worker
+select tests.act_as('ada');
+insert into public.skills (name, prompt_template) select 'Many ' || n, 'x' from generate_series(1, 3) as n;
+select tests.act_as('bob');
+insert into public.skills (name, prompt_template) values ('Theirs', 'x');
+select tests.act_as_superuser();
+delete from public.jobs where kind = 'skill_check' and org_id not in (tests.org('ada'), tests.org('bob'));
+delete from public.jobs where kind = 'skill_check' and status = 'running';
+select tests.act_as_sidecar();
+select is((select count(*) || ' ' || count(distinct c.org_id) from private.jobs_claim('w', '1 minute', 100, array['skill_check']) as c), '2 2', 'a claim takes one of each');
 
 select * from finish();
 rollback;
