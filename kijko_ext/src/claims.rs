@@ -38,7 +38,7 @@ pub fn claim(name: &str) -> Option<String> {
 /// the claims again: they are borrowed meanwhile.
 pub fn with<T>(body: impl FnOnce(&Map<String, Value>) -> Option<T>) -> Option<T> {
     PARSED.with_borrow_mut(|(known, claims)| {
-        setting::with(c"request.jwt.claims", |text| {
+        setting::CLAIMS.with(|text| {
             if known != text {
                 *claims = parse(&String::from_utf8_lossy(text));
                 *known = text.to_vec();

@@ -51,7 +51,7 @@ pub fn remove_of_request(name: &str) {
         Some(text)
     });
     if let Some(text) = text {
-        setting::set_local(c"request.headers", &text);
+        setting::REQUEST_HEADERS.set_local(&text);
     }
 }
 
@@ -82,7 +82,7 @@ pub fn are_malformed() -> bool {
 
 fn with_request<T>(body: impl FnOnce(&Request) -> T) -> Option<T> {
     REQUEST.with_borrow_mut(|request| {
-        setting::with(c"request.headers", |text| {
+        setting::REQUEST_HEADERS.with(|text| {
             if request.text != text {
                 *request = Request {
                     text: text.to_vec(),
@@ -113,13 +113,13 @@ fn add_header(arguments: Arguments) -> Answer {
 
 /// Adds headers to the response. None removes one. Names and values must be valid in HTTP.
 pub fn add(headers: &[(&str, Option<&str>)]) {
-    let text = setting::get(c"response.headers");
-    setting::set_local(c"response.headers", &with(text.as_deref(), headers));
+    let text = setting::RESPONSE_HEADERS.get();
+    setting::RESPONSE_HEADERS.set_local(&with(text.as_deref(), headers));
 }
 
 /// A header that the response has so far.
 pub fn of_response(name: &str) -> Option<String> {
-    let text = setting::get(c"response.headers")?;
+    let text = setting::RESPONSE_HEADERS.get()?;
     let header = parsed(&text)
         .into_iter()
         .rfind(|header| is_of(header, name))?;
@@ -129,7 +129,7 @@ pub fn of_response(name: &str) -> Option<String> {
 
 /// All headers that the response has so far; of those that repeat the last.
 pub fn all_of_response() -> Map<String, Value> {
-    let text = setting::get(c"response.headers");
+    let text = setting::RESPONSE_HEADERS.get();
     let headers = text.as_deref().map(parsed).unwrap_or_default();
     headers
         .into_iter()

@@ -41,5 +41,5 @@ pub fn is_known_request() -> bool {
 }
 
 fn has_method() -> bool {
-    setting::with(c"request.method", |_| ()).is_some()
+    setting::METHOD.with(|_| ()).is_some()
 }

@@ -105,8 +105,8 @@ fn admit_api_key(key: Rc<ApiKey>) -> Result<(), Refusal> {
 }
 
 fn admit(caller: &Caller) -> Result<(), Refusal> {
-    let setting = |name| setting::get(name).unwrap_or_default();
-    let (method, path) = (setting(c"request.method"), setting(c"request.path"));
+    let [method, path] =
+        [&setting::METHOD, &setting::PATH].map(|setting| setting.get().unwrap_or_default());
     let record = caller.record.as_deref();
     let mut request = RequestInfo {
         network: None,

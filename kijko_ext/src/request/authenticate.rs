@@ -132,15 +132,16 @@ fn two_identities(details: &str) -> Problem {
 
 /// The refusal, or rate_limited for a network with too many requests.
 fn refusal(problem: Problem) -> Refusal {
-    let setting = |name| setting::get(name).unwrap_or_default();
+    let [method, path] =
+        [&setting::METHOD, &setting::PATH].map(|setting| setting.get().unwrap_or_default());
     let request = RequestInfo {
         network: client::network(),
         organization: None,
         user: None,
         api_key: None,
         is_publishable: false,
-        method: &setting(c"request.method"),
-        path: &setting(c"request.path"),
+        method: &method,
+        path: &path,
     };
     let policies = admit::policies_of(policy::ANONYMOUS).unwrap_or_else(|failure| {
         admit::fail_open(guc::on_rate_limit_failure(), "the rate limits", &failure);

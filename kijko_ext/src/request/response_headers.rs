@@ -1,8 +1,6 @@
 //! The header fields that describe limits. RateLimit-Policy and RateLimit (structured fields of the IETF's draft) list all of
 //! them. X-RateLimit-* describe the one with the least left: of a refusal, or where all fields are asked for. Pure.
 
-use std::fmt::Write;
-
 /// The state of a limit after this request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LimitState<'a> {
@@ -40,16 +38,10 @@ pub fn of_limits(limits: &[LimitState], now: u64, all: bool) -> Vec<(&'static st
     };
     let [mut policies, mut states] = [(); 2].map(|()| String::with_capacity(96)); // growing costs more than room
     for limit in limits {
-        let comma = if policies.is_empty() { "" } else { ", " };
-        // Writing to a string does not fail.
-        let _ = write!(policies, "{comma}\"{}\";q={}", limit.name, limit.quota);
-        if let Some(window) = limit.window {
-            let _ = write!(policies, ";w={window}");
-        }
-        let _ = write!(states, "{comma}\"{}\";r={}", limit.name, limit.remaining);
-        if let Some(reset) = limit.reset {
-            let _ = write!(states, ";t={reset}");
-        }
+        push_item(&mut policies, limit.name, ";q=", limit.quota);
+        push_parameter(&mut policies, ";w=", limit.window);
+        push_item(&mut states, limit.name, ";r=", limit.remaining);
+        push_parameter(&mut states, ";t=", limit.reset);
     }
     let mut headers = Vec::with_capacity(7);
     headers.extend([("RateLimit-Policy", policies), ("RateLimit", states)]);
@@ -68,6 +60,33 @@ pub fn of_limits(limits: &[LimitState], now: u64, all: bool) -> Vec<(&'static st
         headers.push(("Retry-After", seconds.max(1).to_string()));
     }
     headers
+}
+
+/// Adds an item with its first parameter to a list. Every response has two such lists, and formatting costs several times this.
+fn push_item(list: &mut String, name: &str, parameter: &str, value: u64) {
+    if !list.is_empty() {
+        list.push_str(", ");
+    }
+    list.push('"');
+    list.push_str(name);
+    list.push('"');
+    push_parameter(list, parameter, Some(value));
+}
+
+fn push_parameter(list: &mut String, parameter: &str, value: Option<u64>) {
+    let Some(mut value) = value else { return };
+    let mut digits = [0; 20]; // of u64::MAX
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    list.push_str(parameter);
+    list.push_str(str::from_utf8(&digits[first..]).unwrap_or_default());
 }
 
 /// A use of a quota.
@@ -152,6 +171,15 @@ mod unit {
         retry_after: None,
         allowed: true,
     };
+
+    #[test]
+    fn numbers_are_written_in_full() {
+        for number in [0, 9, 10, 60, 1_000_000, u64::MAX] {
+            let mut list = String::new();
+            push_parameter(&mut list, ";q=", Some(number));
+            assert_eq!(list, format!(";q={number}"));
+        }
+    }
 
     #[test]
     fn all_limits_are_listed_and_the_tightest_has_its_own_headers() {

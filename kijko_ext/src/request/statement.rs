@@ -129,7 +129,7 @@ unsafe fn is_clients(state: *const pg_sys::ParseState) -> bool {
 
 /// Whether PostgREST describes its API (OpenAPI): it reads the catalogs then, with nothing of the request but its role.
 fn describes_the_api() -> bool {
-    setting::with(c"request.path", |path| path == b"/").unwrap_or(false)
+    setting::PATH.with(|path| path == b"/").unwrap_or(false)
 }
 
 unsafe fn check(query: *mut pg_sys::Query) -> Result<(), Refusal> {
