@@ -10,8 +10,7 @@
 #   model      every interleaving of the quota counters' steps, by loom (kijko_ext/model)
 #   cron       agreement with npm cron-parser over generated expressions (tests/cron_agreement.mjs)
 #   pg         #[test] and #[pg_test]
-# `regress --accept` takes the answers over as the expected ones: read the diff before you commit it.
-# Works as root, too: Postgres then runs as the system user postgres.
+# `regress --accept` takes the answers over as the expected ones: read the diff. As root, Postgres runs as the user postgres.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.." && pwd)
@@ -58,7 +57,7 @@ main() {
         ;;
       model) layer_model ;;
       pg) layer_pg ;;
-      *) sed -n '2,14p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
+      *) sed -n '2,13p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
     esac
     printf '== extension: %s passed in %s s\n' "$layer" "$((SECONDS - started))"
   done
