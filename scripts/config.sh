@@ -119,6 +119,8 @@ init_home() {
   SIGNING_KEY_FILE=${KIJKO_SIGNING_KEY_FILE:-$SECRETS/signing.keys}
   SEAL_KEY_FILE=${KIJKO_SEAL_KEY_FILE:-$SECRETS/seal.keys}
   PG_PREFIX=$KIJKO_HOME/pgsql
+  # Not in the images, which have no such command.
+  if declare -F finish_pg_upgrade > /dev/null; then finish_pg_upgrade; fi
   choose_pg_major "$DATA"
   PG_BIN=$(pg_bin "$PG_PREFIX")
   init_os_user_prefix

@@ -15,12 +15,12 @@ test_on_major() {
   local major=$1 area
   shift
   [[ " ${PG_MAJORS[*]} " = *" $major "* ]] || misuse "--pg must be one of ${PG_MAJORS[*]}, not '$major'"
-  [ "$#" -gt 0 ] || set -- ext db
+  [ "$#" -gt 0 ] || set -- ext db pg_upgrade
   for area in "$@"; do
-    [[ " ${TEST_AREAS[*]} " = *" $area "* ]] || misuse "there is no test area '$area': ${TEST_AREAS[*]}"
+    [[ " ${TEST_AREAS[*]} ${MAJOR_AREAS[*]} " = *" $area "* ]] || misuse "there is no test area '$area': ${TEST_AREAS[*]}"
   done
   if [ "$major" = 16 ]; then
-    [ "$*" = ext ] || [ "$*" = 'ext db' ] || misuse "on PostgreSQL 16 only the area ext can run: its server has neither pg_cron nor pgTAP"
+    [ "$*" = ext ] || [ "$*" = 'ext db pg_upgrade' ] || misuse "on PostgreSQL 16 only the area ext can run: its server has neither pg_cron nor pgTAP"
     set -- ext
   fi
   check_toolchain
@@ -31,7 +31,7 @@ test_on_major() {
 # ---- a Debian that has the major
 
 test_in_root() {
-  local major=$1 root=$ROOTS/${PG_SUITES[$1]}
+  local major=$1 root=$ROOTS/${PG_SUITES[$1]} area
   shift
   [ "$(id -u)" = 0 ] || fail "tests on PostgreSQL $major make a Debian of their own, which only root can"
   command -v debootstrap > /dev/null || APT_PACKAGES+=(debootstrap)
@@ -40,8 +40,33 @@ test_in_root() {
   step "Debian ${PG_SUITES[$major]} with PostgreSQL $major" "check the network and the log" make_root "$major" "$root"
   step "the extension for PostgreSQL $major" "the compiler's message above says what is wrong" build_for_root "$major" "$root"
   [ "$*" = ext ] || step "the sidecar and the realtime service" "the compiler's message above says what is wrong" build_programs
-  in_root "$root" env KIJKO_PG_MAJOR="$major" KIJKO_PREBUILT=1 KIJKO_YES=1 KIJKO_HOME=/var/lib/kijko \
-    KIJKO_EXT_LAYERS='regress isolation crash replication pg_upgrade upgrade' "$ROOT/kijko" test "$@"
+  for area in "$@"; do
+    if [ "$area" = pg_upgrade ]; then
+      upgrade_in_root "$major" "$root"
+    else
+      in_root "$root" env KIJKO_PG_MAJOR="$major" KIJKO_PREBUILT=1 KIJKO_YES=1 KIJKO_HOME=/var/lib/kijko \
+        KIJKO_EXT_LAYERS='regress isolation crash replication pg_upgrade upgrade' "$ROOT/kijko" test "$area"
+    fi
+  done
+}
+
+# From the system's major, whose packages a Debian that was upgraded still has.
+upgrade_in_root() {
+  local to=$1 root=$2 from
+  from=$(system_pg_major)
+  [ "$from" -lt "$to" ] || fail "pg_upgrade goes from the system's PostgreSQL $from to a newer one"
+  step "PostgreSQL $from beside it" "check the network and the log" add_major "$from" "$root"
+  step "the extension for PostgreSQL $from" "the compiler's message above says what is wrong" build_for "$from" ''
+  in_root "$root" env KIJKO_PG_MAJOR="$from" KIJKO_UPGRADE_TO="$to" KIJKO_PREBUILT=1 KIJKO_YES=1 KIJKO_HOME=/var/lib/kijko-upgrade \
+    "$ROOT/kijko" test pg_upgrade
+}
+
+add_major() {
+  local major=$1 root=$2 suite
+  suite=$(basename "$root")
+  [ ! -x "$root/usr/lib/postgresql/$major/bin/postgres" ] || return 0
+  sed "s/$suite/${PG_SUITES[$major]}/" "$root/etc/apt/sources.list" > "$root/etc/apt/sources.list.d/former.list"
+  in_root "$root" bash /tmp/apt-install.sh "postgresql-$major" "postgresql-$major-cron" "postgresql-$major-pgtap" "postgresql-$major-plpgsql-check"
 }
 
 # Made once. The suite of 18 is in motion, and a mirror of it may lag behind its own dates.

@@ -8,7 +8,7 @@ choose_pg_major() {
   local cluster='' asked=${KIJKO_PG_MAJOR:-}
   if [ -f "${1:-}/PG_VERSION" ]; then cluster=$(cat "$1/PG_VERSION"); fi
   if [ -n "$asked" ] && [ -n "$cluster" ] && [ "$asked" != "$cluster" ]; then
-    misuse "KIJKO_PG_MAJOR is $asked, and the cluster in $1 is one of PostgreSQL $cluster: './kijko pg-upgrade $asked' moves it"
+    misuse "KIJKO_PG_MAJOR is $asked, and the cluster in $1 is one of PostgreSQL $cluster: './kijko upgrade --pg $asked' moves it"
   fi
   PG_MAJOR=${asked:-${cluster:-$(system_pg_major)}}
   [[ " ${PG_MAJORS[*]} " = *" $PG_MAJOR "* ]] || misuse "KIJKO_PG_MAJOR must be one of ${PG_MAJORS[*]}, not '$PG_MAJOR'"

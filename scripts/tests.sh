@@ -3,6 +3,8 @@
 # shellcheck shell=bash
 
 TEST_AREAS=(lint ext db sidecar journeys crash cli)
+# Needs the programs of two majors of Postgres: ./kijko test --pg MAJOR pg_upgrade
+MAJOR_AREAS=(pg_upgrade)
 
 command_test() {
   if [ "${1:-}" = --pg ]; then
@@ -13,10 +15,10 @@ command_test() {
   local asked=("$@") areas=() area failed=()
   [ "$#" -gt 0 ] || asked=("${TEST_AREAS[@]}")
   for area in "${asked[@]}"; do
-    [[ " ${TEST_AREAS[*]} " = *" $area "* ]] || misuse "there is no test area '$area': ${TEST_AREAS[*]}"
+    [[ " ${TEST_AREAS[*]} ${MAJOR_AREAS[*]} " = *" $area "* ]] || misuse "there is no test area '$area': ${TEST_AREAS[*]}"
   done
   # Always in this order, since they share a database: db needs an unused one.
-  for area in "${TEST_AREAS[@]}"; do
+  for area in "${TEST_AREAS[@]}" "${MAJOR_AREAS[@]}"; do
     [[ " ${asked[*]} " != *" $area "* ]] || areas+=("$area")
   done
   [[ " ${areas[*]} " != *" journeys "* ]] || APT_PACKAGES+=("${JOURNEY_APT_PACKAGES[@]}")
@@ -52,7 +54,7 @@ run_area() {
   local area=$1 started=$SECONDS
   AREA_STATUS=0
   printf '\n===== %s\n' "$area"
-  case $area in db | sidecar | journeys | crash | cli) start_test_stack ;; esac
+  case $area in db | sidecar | journeys | crash | cli | pg_upgrade) start_test_stack ;; esac
   (
     trap - EXIT INT TERM
     cd "$ROOT" || exit 1
@@ -212,6 +214,10 @@ set_failed_requests() {
 test_crash() {
   export KIJKO_TEST_PG_PREFIX=$TEST_HOME/pgsql
   node --test --test-concurrency=2 --test-reporter=tap tests/crash/*.test.mjs
+}
+
+test_pg_upgrade() {
+  node --test --test-reporter=tap tests/majors/*.test.mjs
 }
 
 test_cli() {

@@ -30,12 +30,17 @@ refuse_other_release() {
 
 command_upgrade() {
   local option there pending
+  if [ "${1:-}" = --pg ]; then
+    [ "$#" = 2 ] || misuse "upgrade --pg takes a major version of PostgreSQL"
+    upgrade_postgres "$2"
+    return
+  fi
   UPGRADE_BACKUP=yes UPGRADE_CHECK=no
   for option in "$@"; do
     case $option in
       --check) UPGRADE_CHECK=yes ;;
       --without-backup) UPGRADE_BACKUP=no ;;
-      *) misuse "upgrade takes --check and --without-backup, not '$option'" ;;
+      *) misuse "upgrade takes --check and --without-backup, or --pg MAJOR, not '$option'" ;;
     esac
   done
   require_database

@@ -1,0 +1,67 @@
+// ./kijko upgrade --pg: a stack with data moves from one major version of Postgres to another, and everything is there. Run by
+// `./kijko test --pg 17 pg_upgrade` in a Debian that has both.
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import { it } from 'node:test';
+import { createClient } from '@supabase/supabase-js';
+import { asSuperuser, home, kijko } from '../cli/stack.mjs';
+
+const TO = process.env.KIJKO_UPGRADE_TO;
+const { API_URL, ANON_KEY } = process.env;
+const TABLES = ['auth.users', 'auth.identities', 'public.organizations', 'public.memberships', 'public.projects', 'public.subscriptions'];
+const email = `upgrade-${Date.now()}@example.com`;
+const password = 'correct horse battery staple';
+const connect = () =>
+  createClient(API_URL, ANON_KEY, { auth: { persistSession: false, autoRefreshToken: false }, realtime: { transport: class {} } });
+const data = ({ data: answer, error }) => {
+  assert.ifError(error);
+  return answer;
+};
+
+/** What has to be the same on both sides. */
+const state = (org) =>
+  asSuperuser(async (client) => {
+    const one = async (text, values) => (await client.query(text, values)).rows[0];
+    const sums = {};
+    for (const table of TABLES) {
+      sums[table] = await one(`select count(*)::integer as rows, md5(string_agg(t::text, '|' order by t::text)) as sum from ${table} as t`);
+    }
+    const usage = await client.query('select meter, used, "limit" from kijko.usage($1) order by meter', [org]);
+    const jobs = await client.query('select jobname, schedule, command, active from cron.job order by jobname');
+    return { sums, usage: usage.rows, jobs: jobs.rows };
+  });
+
+const version = () => asSuperuser(async (client) => (await client.query('show server_version')).rows[0].server_version);
+
+it('keeps users, tenants, usage, schedules and keys', { timeout: 600_000 }, async () => {
+  const client = connect();
+  data(await client.auth.signUp({ email, password }));
+  const org = data(await client.rpc('org_id'));
+  const project = data(await client.from('projects').insert({ name: 'Before' }).select('id').single());
+  const key = data(await client.rpc('create_api_key', { name: 'Before', permissions: ['projects:read'] }));
+  await asSuperuser((admin) => admin.query(`select kijko.consume($1, 'executions', 3)`, [org]));
+  const before = await state(org);
+  assert.ok(before.usage.some(({ meter, used }) => meter === 'executions' && Number(used) === 3));
+  assert.ok(before.jobs.length > 0);
+
+  const upgraded = await kijko(['upgrade', '--pg', TO], { KIJKO_PG_MAJOR: '', KIJKO_PREBUILT: '1' });
+  assert.equal(upgraded.code, 0, upgraded.stderr);
+  assert.ok((await version()).startsWith(`${TO}.`));
+  assert.deepEqual(await state(org), before);
+
+  // The session from before, the key from before, and a new session.
+  assert.deepEqual(data(await client.from('projects').select('name').eq('id', project.id)), [{ name: 'Before' }]);
+  const byKey = await fetch(`${API_URL}/rest/v1/projects?select=name&id=eq.${project.id}`, {
+    headers: { apikey: ANON_KEY, 'X-API-Key': key.secret },
+  });
+  assert.deepEqual(await byKey.json(), [{ name: 'Before' }]);
+  data(await connect().auth.signInWithPassword({ email, password }));
+  assert.ok(fs.existsSync(`${home}/data.${process.env.KIJKO_PG_MAJOR}/PG_VERSION`), 'the former cluster stays');
+});
+
+it('refuses what is no newer major version', async () => {
+  for (const to of ['15', TO, '99', '']) {
+    const refused = await kijko(['upgrade', '--pg', to], { KIJKO_PG_MAJOR: '' });
+    assert.equal(refused.code, 2, refused.stderr);
+  }
+});
