@@ -74,8 +74,7 @@ prepare() {
 # Copied while nothing has changed. The upgrade and the pg layer put other files there, and remove the stamp.
 install_tested_extension() {
   if ! extension_is_current; then
-    # In the background: bash ignores `set -e` in what is on the left of ||.
-    (build_extension) > "$HOME_DIR/install.log" 2>&1 &
+    (build_extension) > "$HOME_DIR/install.log" 2>&1 & # bash ignores `set -e` on the left of ||
     wait "$!" || { cat "$HOME_DIR/install.log" && return 1; }
   fi
   cmp -s "$PREFIX/.extension" "$BUILD_PREFIX/.extension" || copy_extension "$BUILD_PREFIX" "$PREFIX"
