@@ -84,7 +84,7 @@ await database.query(`create policy bench_read on realtime.messages for select t
 await database.query(`create policy bench_write on realtime.messages for insert to authenticated
   with check (realtime.topic() like 'bench:%' and exists (select 1 from public.org_ids()))`);
 const limits = { SOCKETS: 1_000_000, SOCKETS_OF_NETWORK: 1_000_000, SOCKETS_OF_CALLER: 1_000_000, SOCKETS_OF_ORGANIZATION: 1_000_000 };
-const rates = { MESSAGES_PER_SECOND: 100_000, BACKLOG: 4_096 };
+const rates = { MESSAGES_PER_SECOND: 100_000, JOINS_PER_SECOND: 100_000, BACKLOG: 4_096 };
 const variables = Object.fromEntries(
   Object.entries({ ...limits, ...rates }).map(([name, value]) => [`KIJKO_REALTIME_${name}`, String(value)]),
 );

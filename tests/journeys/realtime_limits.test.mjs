@@ -67,6 +67,26 @@ test('too many channels of a socket, and too long a topic', async () => {
   await service.kill();
 });
 
+test('too many joins that ask the database, and too many attempts to connect', async () => {
+  const service = await start({ JOINS_PER_SECOND: 1 });
+  const client = realtimeClient({ at: service, token: async () => people[0].token });
+  const reasons = [];
+  for (let n = 0; n < 7; n += 1) reasons.push(await refusedJoin(client, `nobody's-${n}`));
+  assert.ok(reasons.some((reason) => reason.startsWith('ClientJoinRateLimitReached: ')));
+  assert.ok(reasons.some((reason) => reason.startsWith('Unauthorized: ')));
+  // A public channel with the socket's own key asks nothing.
+  const other = await raw(service, { headers: { 'X-Forwarded-For': '192.0.2.8' } }).opened;
+  for (let n = 1; n < 10; n += 1) {
+    const join = { join_ref: `${n}`, ref: `${n}`, topic: `realtime:${n}`, event: 'phx_join', payload: { config: {} } };
+    assert.equal((await other.ask(join)).payload.status, 'ok');
+  }
+  const from = (address) => raw(service, { key: 'guess', headers: { 'X-Forwarded-For': address } });
+  const codes = await Promise.all(Array.from({ length: 10 }, async () => (await from('192.0.2.9').closed).code));
+  assert.deepEqual([...new Set(codes)].sort(), [4401, 4429]);
+  assert.equal((await from('192.0.2.10').closed).code, 4401);
+  await service.kill();
+});
+
 test('a socket that says nothing is closed', async () => {
   const service = await start({ IDLE_SECONDS: 5 });
   const { code, reason } = await raw(service).closed;

@@ -19,6 +19,9 @@ pub struct Limits {
     pub channels: usize,
     /// Messages a second from a socket, or from one caller over HTTP; twice as many at once.
     pub messages_per_second: u32,
+    /// Joins a second for which Postgres is asked, of one user, API key or network; five times as many at once. As many attempts
+    /// to open a socket, of one address.
+    pub joins_per_second: u32,
     /// Changes of presence a second from a socket; twice as many at once.
     pub presence_per_second: u32,
     /// Bytes of a broadcast's or a presence's payload.
@@ -41,6 +44,7 @@ impl Limits {
         let of_organization = sockets("KIJKO_REALTIME_SOCKETS_OF_ORGANIZATION", 5_000);
         let mut rate = |name, default| env.number(name, default, 1..=100_000) as u32;
         let messages = rate("KIJKO_REALTIME_MESSAGES_PER_SECOND", 100);
+        let joins = rate("KIJKO_REALTIME_JOINS_PER_SECOND", 50);
         let presence = rate("KIJKO_REALTIME_PRESENCE_PER_SECOND", 5);
         Self {
             sockets: all,
@@ -49,6 +53,7 @@ impl Limits {
             sockets_of_organization: of_organization,
             channels: env.number("KIJKO_REALTIME_CHANNELS", 100, 1..=10_000) as usize,
             messages_per_second: messages,
+            joins_per_second: joins,
             presence_per_second: presence,
             message_bytes: env.number("KIJKO_REALTIME_MESSAGE_BYTES", 256 << 10, 1_024..=4 << 20)
                 as usize,

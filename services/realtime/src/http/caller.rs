@@ -40,21 +40,11 @@ pub async fn of_request(
 
 /// Counts a message against the caller's rate: of the user or key, or of the network.
 pub fn count(service: &Service, caller: &Caller) -> Result<(), Refusal> {
-    if &*caller.role == "service_role" {
+    if caller.passes_policies() || service.rates.take(&caller.counted_as(), Instant::now()) {
         return Ok(());
     }
-    let id = caller.api_key.or(caller.user).map(|id| id.to_string());
-    let name = id.or_else(|| caller.network.as_deref().map(str::to_owned));
-    match service
-        .rates
-        .take(&name.unwrap_or_default(), Instant::now())
-    {
-        true => Ok(()),
-        false => {
-            service.series.refused("rate");
-            Err(Refusal::TooMany)
-        }
-    }
+    service.series.refused("rate");
+    Err(Refusal::TooMany)
 }
 
 /// What the caller may do on a channel.

@@ -1,6 +1,6 @@
 //! `phx_join`: who joins, what they may do, and what they get first.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use serde_json::json;
 use uuid::Uuid;
@@ -62,6 +62,9 @@ impl Connection {
         }
         let caller = self.joining(payload).await?;
         self.service.count(&caller, &mut self.slots)?;
+        if payload.private {
+            self.count_join(&caller)?;
+        }
         if name == ME && payload.private {
             let topics = self.topics_of_me(&caller).await?;
             return Ok(Admitted::Me(caller, topics));
@@ -74,6 +77,16 @@ impl Connection {
             ));
         }
         Ok(Admitted::Topic(caller, key, grants))
+    }
+
+    /// Counts a join for which Postgres is asked. Each costs a transaction, and they wait for each other.
+    fn count_join(&self, caller: &Caller) -> Result<(), String> {
+        let joins = &self.service.joins;
+        if caller.passes_policies() || joins.take(&caller.counted_as(), Instant::now()) {
+            return Ok(());
+        }
+        self.service.series.refused("rate");
+        Err("ClientJoinRateLimitReached: too many joins per second; try again later".to_owned())
     }
 
     /// By the token of the join, else of the socket.
@@ -98,6 +111,7 @@ impl Connection {
         if let Some(caller) = known.into_iter().find(|caller| *caller.token == *token) {
             return Ok(caller.clone());
         }
+        self.count_join(&self.caller)?;
         let headers = self.caller.headers.clone();
         let identified = self.service.authorizer.identify(token, headers).await;
         identified.map_err(|error| reason(&error))

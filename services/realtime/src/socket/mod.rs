@@ -56,6 +56,8 @@ pub struct Service {
     pub slots: Arc<Slots>,
     /// How many messages came over HTTP, from whom.
     pub rates: Rates,
+    /// How many joins and attempts to connect asked Postgres, for whom.
+    pub joins: Rates,
     next_connection: AtomicU64,
 }
 
@@ -73,7 +75,8 @@ impl Service {
             db,
             hub,
             access: Arc::default(),
-            rates: Rates::new(limits.messages_per_second),
+            rates: Rates::new(limits.messages_per_second, 2),
+            joins: Rates::new(limits.joins_per_second, 5),
             limits,
             series,
             stop: CancellationToken::new(),

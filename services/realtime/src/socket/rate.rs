@@ -6,34 +6,42 @@ use std::{
     time::Instant,
 };
 
-/// Allows so many messages a second, and twice as many at once.
+/// Allows so many messages a second, and more at once.
 #[derive(Debug)]
 pub struct Bucket {
     per_second: f64,
+    most: f64,
     tokens: f64,
     at: Instant,
 }
 
 impl Bucket {
-    /// A full bucket.
+    /// A full bucket, of twice as many as come in a second.
     pub fn new(per_second: u32, now: Instant) -> Self {
+        Self::of(per_second, 2, now)
+    }
+
+    /// A full bucket, of as many as come in so many seconds.
+    pub fn of(per_second: u32, seconds: u32, now: Instant) -> Self {
         let per_second = f64::from(per_second);
+        let most = per_second * f64::from(seconds);
         Self {
             per_second,
-            tokens: 2.0 * per_second,
+            most,
+            tokens: most,
             at: now,
         }
     }
 
     fn fill(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.tokens = (self.tokens + passed * self.per_second).min(2.0 * self.per_second);
+        self.tokens = (self.tokens + passed * self.per_second).min(self.most);
         self.at = now;
     }
 
     fn is_full(&mut self, now: Instant) -> bool {
         self.fill(now);
-        self.tokens >= 2.0 * self.per_second
+        self.tokens >= self.most
     }
 
     /// Takes one token, if there is one.
@@ -47,10 +55,11 @@ impl Bucket {
     }
 }
 
-/// Buckets of callers over HTTP.
+/// Buckets of callers.
 #[derive(Debug)]
 pub struct Rates {
     per_second: u32,
+    seconds: u32,
     buckets: Mutex<HashMap<String, Bucket>>,
 }
 
@@ -58,10 +67,11 @@ pub struct Rates {
 const MAX_CALLERS: usize = 10_000;
 
 impl Rates {
-    /// So many messages a second for each.
-    pub fn new(per_second: u32) -> Self {
+    /// So many a second for each, and at once as many as come in so many seconds.
+    pub fn new(per_second: u32, seconds: u32) -> Self {
         Self {
             per_second,
+            seconds,
             buckets: Mutex::default(),
         }
     }
@@ -74,7 +84,7 @@ impl Rates {
         }
         let bucket = buckets
             .entry(caller.to_owned())
-            .or_insert_with(|| Bucket::new(self.per_second, now));
+            .or_insert_with(|| Bucket::of(self.per_second, self.seconds, now));
         bucket.take(now)
     }
 }

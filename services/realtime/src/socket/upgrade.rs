@@ -1,7 +1,7 @@
 //! From a request to a socket. Browsers do not show the status of a refused upgrade, so a refusal is a socket that closes with
 //! a reason.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     extract::{
@@ -30,6 +30,10 @@ const NO_KEY: Farewell = Farewell::new(4401, "Unauthorized: apikey is missing");
 const BAD_KEY: Farewell = Farewell::new(
     4401,
     "Unauthorized: apikey is no valid token or API key, or its session has ended",
+);
+const BUSY: Farewell = Farewell::new(
+    4429,
+    "TooManySockets: too many attempts from this address; try again later",
 );
 const UNAVAILABLE: Farewell = Farewell::new(1013, "the database does not answer; try again later");
 
@@ -94,6 +98,11 @@ async fn admit(
     let key = key.or_else(|| header("x-api-key"));
     let key = key.or_else(|| header("apikey"));
     let token = key.filter(|key| !key.is_empty()).ok_or(NO_KEY)?;
+    // The proxy writes it; whoever tries keys does not keep Postgres busy.
+    let address = header("x-forwarded-for").unwrap_or_default();
+    if !service.joins.take(&address, Instant::now()) {
+        return Err(BUSY);
+    }
     let identified = service
         .authorizer
         .identify(&token, visible_headers(headers));
