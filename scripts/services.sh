@@ -163,7 +163,7 @@ start_sidecar() {
     start_service sidecar "$KIJKO_HOME/bin/kijko-sidecar"
 }
 
-# Without the secrets of the sidecar.
+# Without the secrets of the sidecar, and with as many open files as the machine allows: each socket is one.
 start_realtime() {
   local name no_secrets=()
   for name in OPENAI_API_KEY ANTHROPIC_API_KEY GEMINI_API_KEY STRIPE_WEBHOOK_SECRET SMTP_URL; do no_secrets+=(-u "$name"); done
@@ -171,7 +171,7 @@ start_realtime() {
   DATABASE_URL="$REALTIME_DB_URL?sslmode=disable" \
     KIJKO_REALTIME_BIND=127.0.0.1:$REALTIME_PORT \
     KIJKO_REALTIME_OPERATORS_BIND=127.0.0.1:$REALTIME_OPERATORS_PORT \
-    start_service realtime env "${no_secrets[@]}" "$KIJKO_HOME/bin/kijko-realtime"
+    start_service realtime env "${no_secrets[@]}" bash -c 'ulimit -Sn "$(ulimit -Hn)"; exec "$0"' "$KIJKO_HOME/bin/kijko-realtime"
 }
 
 start_caddy() {
