@@ -128,6 +128,7 @@ pub fn assemble(settings: Settings, stop: &CancellationToken) -> Result<Assembly
     series.extend(parts.series);
     let mut checks: Vec<Arc<dyn Check>> = Vec::new();
     if has_jobs {
+        jobs.add_kinds(parts.jobs.kinds());
         series.push(jobs.clone());
         checks.push(Arc::new(QueueCheck {
             db: db.clone(),

@@ -1,6 +1,10 @@
 //! What operators see of the queue and of this process' worker.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use prometheus_client::metrics::{counter::Counter, family::Family};
@@ -95,6 +99,9 @@ pub struct JobSeries {
     waits: Histograms<KindLabels>,
     queue: Gauges<QueueLabels>,
     queue_age: Gauges<KindLabels>,
+    queue_overdue: Gauges<KindLabels>,
+    /// Kinds that this worker runs or has seen in the queue: one that drains stays at 0.
+    kinds: Mutex<BTreeSet<String>>,
     worker_slots: Gauges<SlotLabels>,
     /// Heartbeats that failed.
     pub heartbeat_failures: Counter,
@@ -114,6 +121,8 @@ impl JobSeries {
             waits: histograms(&WAIT_SECONDS),
             queue: Gauges::default(),
             queue_age: Gauges::default(),
+            queue_overdue: Gauges::default(),
+            kinds: Mutex::default(),
             worker_slots: Gauges::default(),
             heartbeat_failures: Counter::default(),
             claim_failures: Counter::default(),
@@ -138,11 +147,33 @@ impl JobSeries {
         self.ended.get_or_create(&JobLabels { kind, outcome }).inc();
     }
 
+    /// Kinds that have samples from the first scrape on, also while nothing of them is queued.
+    pub fn add_kinds(&self, kinds: impl IntoIterator<Item = String>) {
+        self.known_kinds().extend(kinds);
+    }
+
+    fn known_kinds(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the database reported, and the other known kinds at 0.
+    fn with_idle(&self, stats: Vec<QueueStats>) -> Vec<QueueStats> {
+        let mut known = self.known_kinds();
+        known.extend(stats.iter().map(|stats| stats.kind.clone()));
+        let idle = known
+            .iter()
+            .filter(|kind| stats.iter().all(|stats| stats.kind != **kind))
+            .map(|kind| QueueStats::idle(kind.clone()))
+            .collect::<Vec<_>>();
+        stats.into_iter().chain(idle).collect()
+    }
+
     /// `None` when the database did not answer: no sample is better than a stale one.
     fn set_queue(&self, stats: Option<Vec<QueueStats>>) {
         self.queue.clear();
         self.queue_age.clear();
-        for stats in stats.into_iter().flatten() {
+        self.queue_overdue.clear();
+        for stats in stats.into_iter().flat_map(|stats| self.with_idle(stats)) {
             let kind = stats.kind;
             for (state, count) in [
                 ("queued", stats.queued),
@@ -154,9 +185,13 @@ impl JobSeries {
                     .get_or_create(&QueueLabels { kind, state })
                     .set(count as f64);
             }
+            let labels = KindLabels { kind };
             self.queue_age
-                .get_or_create(&KindLabels { kind })
+                .get_or_create(&labels)
                 .set(stats.oldest_queued_seconds);
+            self.queue_overdue
+                .get_or_create(&labels)
+                .set(stats.overdue as f64);
         }
     }
 }
@@ -190,6 +225,11 @@ impl Series for JobSeries {
             "Age of the oldest job that is due",
             Unit::Seconds,
             self.queue_age.clone(),
+        );
+        registry.register(
+            "queue_overdue_leases",
+            "Jobs whose lease has ended, in the whole database",
+            self.queue_overdue.clone(),
         );
         registry.register(
             "worker_slots",
@@ -245,6 +285,7 @@ mod tests {
             running: 1,
             dead: 2,
             oldest_queued_seconds: 7.5,
+            overdue: 1,
         }
     }
 
@@ -261,6 +302,28 @@ mod tests {
             r#"kijko_job_pickup_delay_seconds_bucket{le="0.005",kind="mail"} 1"#,
             r#"kijko_queue_jobs{kind="mail",state="dead"} 2"#,
             r#"kijko_queue_oldest_seconds{kind="mail"} 7.5"#,
+            r#"kijko_queue_overdue_leases{kind="mail"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn idle_queues_stay_at_zero() {
+        let series = series();
+        series.add_kinds(["execution".to_owned()]);
+        series.set_queue(Some(vec![stats()]));
+        let busy = text(&series);
+        series.set_queue(Some(vec![]));
+        let drained = text(&series);
+        for (text, line) in [
+            (
+                &busy,
+                r#"kijko_queue_jobs{kind="execution",state="queued"} 0"#,
+            ),
+            (&drained, r#"kijko_queue_jobs{kind="mail",state="dead"} 0"#),
+            (&drained, r#"kijko_queue_oldest_seconds{kind="mail"} 0"#),
+            (&drained, r#"kijko_queue_overdue_leases{kind="mail"} 0"#),
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }

@@ -44,6 +44,22 @@ pub struct QueueStats {
     pub dead: i64,
     /// How long the oldest due job has waited.
     pub oldest_queued_seconds: f64,
+    /// Claimed, with a lease that has ended.
+    pub overdue: i64,
+}
+
+impl QueueStats {
+    /// Of a kind without jobs.
+    pub fn idle(kind: String) -> Self {
+        Self {
+            kind,
+            queued: 0,
+            running: 0,
+            dead: 0,
+            oldest_queued_seconds: 0.0,
+            overdue: 0,
+        }
+    }
 }
 
 impl Queue {
@@ -157,7 +173,7 @@ impl Queue {
 /// Depth and age of the queue by kind.
 pub async fn stats(db: &Db) -> Result<Vec<QueueStats>, DbError> {
     db.all(
-        "select kind, queued, running, dead, oldest_queued_seconds from private.jobs_stats()",
+        "select kind, queued, running, dead, oldest_queued_seconds, overdue from private.jobs_stats()",
         &[],
         queue_stats,
     )
@@ -186,6 +202,7 @@ fn queue_stats(row: &Row) -> Result<QueueStats, tokio_postgres::Error> {
         running: row.try_get("running")?,
         dead: row.try_get("dead")?,
         oldest_queued_seconds: row.try_get("oldest_queued_seconds")?,
+        overdue: row.try_get("overdue")?,
     })
 }
 

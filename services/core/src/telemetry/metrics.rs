@@ -9,7 +9,7 @@ use std::{
 use futures_util::future::{BoxFuture, join_all};
 pub use prometheus_client::{encoding::EncodeLabelSet, metrics::counter::Counter, registry::Unit};
 use prometheus_client::{
-    encoding::text::encode,
+    encoding::text::{encode_eof, encode_registry},
     metrics::{
         MetricType,
         family::{Family, MetricConstructor},
@@ -20,6 +20,7 @@ use prometheus_client::{
     registry::Metric,
 };
 
+use super::process::Process;
 use crate::service::Service;
 
 /// Gauges with labels, of fractions.
@@ -94,6 +95,8 @@ pub fn histograms<L: Clone + std::hash::Hash + Eq>(bounds: &'static [f64]) -> Hi
 /// All series of a service.
 pub struct Metrics {
     registry: Registry,
+    /// Without our prefix.
+    process: prometheus_client::registry::Registry,
     series: Vec<Arc<dyn Series>>,
 }
 
@@ -112,7 +115,13 @@ impl Metrics {
             "Version of this build",
             Info::new([("version", service.version)]),
         );
-        Self { registry, series }
+        let mut process = prometheus_client::registry::Registry::default();
+        process.register_collector(Box::new(Process));
+        Self {
+            registry,
+            process,
+            series,
+        }
     }
 
     /// The names of all series without the prefix, whether or not they have samples.
@@ -129,7 +138,9 @@ impl Metrics {
     /// The same without refreshing.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
-        encode(&mut text, &self.registry.inner)?;
+        encode_registry(&mut text, &self.registry.inner)?;
+        encode_registry(&mut text, &self.process)?;
+        encode_eof(&mut text)?;
         Ok(text)
     }
 }

@@ -5,5 +5,6 @@ pub mod canonical;
 pub mod capture;
 pub mod logs;
 pub mod metrics;
+pub mod process;
 pub mod readiness;
 pub mod throttle;
