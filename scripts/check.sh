@@ -247,6 +247,8 @@ check_certificate() {
 # ---- what the database knows
 
 check_inside_database() {
+  # Since a restore: neither schedules nor jobs run, until somebody has looked.
+  if [ -f "$KIJKO_HOME/paused" ]; then found warning paused "nothing runs since a restore: ./kijko resume"; fi
   check_jobs
   check_catalogs
 }
@@ -322,7 +324,7 @@ select coalesce(min(b.level), 'ok'), 'partitions', coalesce(string_agg(b.text, '
 union all
 select case when a.age > 1500000000 then 'critical' when a.age > 1000000000 then 'warning' else 'ok' end, 'vacuum', format('the oldest transaction id is %s old', a.age) from ages as a
 union all
-select case when r.minutely > 0 and greatest(r.latest, r.started) < now() - interval '5 minutes' then 'critical' else 'ok' end, 'schedule',
+select case when $([ -f "$KIJKO_HOME/paused" ] && echo false || echo true) and r.minutely > 0 and greatest(r.latest, r.started) < now() - interval '5 minutes' then 'critical' else 'ok' end, 'schedule',
   case when r.latest is null then 'pg_cron has run nothing yet' else format('pg_cron ran last at %s', r.latest::timestamptz(0)) end from runs as r
 union all
 select case when a.last_failed_time > coalesce(a.last_archived_time, '-infinity') then 'critical' else 'ok' end, 'archive',

@@ -139,9 +139,11 @@ stop_postgres() {
 
 # The CLI keeps state in its user's home: here it gets one of its own. The password is passed in the environment, which only
 # the same user can read; command lines are public.
+supabase_program() { printf '%s\n' "$ROOT/node_modules/.bin/supabase"; }
+
 supabase_cli() {
   mkdir -p "$KIJKO_HOME/cli"
-  PGPASSWORD=$(owner_password) SUPABASE_TELEMETRY_DISABLED=1 DO_NOT_TRACK=1 NO_UPDATE_NOTIFIER=1 HOME=$KIJKO_HOME/cli "$ROOT/node_modules/.bin/supabase" --agent no "$@"
+  PGPASSWORD=$(owner_password) SUPABASE_TELEMETRY_DISABLED=1 DO_NOT_TRACK=1 NO_UPDATE_NOTIFIER=1 HOME=$KIJKO_HOME/cli "$(supabase_program)" --agent no "$@"
 }
 
 # The files that were edited after they were applied. `db push` compares versions only and would skip them silently.

@@ -2,7 +2,11 @@
 # shellcheck shell=bash
 
 command_up() {
-  [ "$#" = 0 ] || misuse "up takes no arguments"
+  case "$#:${1:-}" in
+    0:) ;;
+    2:--from) up_from "$2" ;;
+    *) misuse "up takes nothing or --from PACKAGE" ;;
+  esac
   check_toolchain
   install_apt_packages
   install_npm_packages

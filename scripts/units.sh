@@ -67,7 +67,8 @@ unit_value() {
   case $1:$3 in
     NAME:*) echo "$2" ;;
     PART:*) echo "$3" ;;
-    ROOT:*) echo "$ROOT" ;;
+    # A later package of the same stack takes this one's place.
+    ROOT:*) if [ "$(readlink -f "$KIJKO_HOME/package")" = "$ROOT" ]; then echo "$KIJKO_HOME/package"; else echo "$ROOT"; fi ;;
     HOME:*) echo "$KIJKO_HOME" ;;
     USER:*) echo "$OS_USER" ;;
     GROUP:*) id -gn "$OS_USER" ;;
