@@ -315,7 +315,7 @@ stop_second_stack() {
 
 # pg-boss and graphile-worker need a newer Node.js than everything else here.
 bench_node() {
-  case $1 in jobs) echo "$ROOT/node_modules/node22/bin/node" ;; *) echo node ;; esac
+  case $1 in jobs | outbox) echo "$ROOT/node_modules/node22/bin/node" ;; *) echo node ;; esac
 }
 
 # Names with an underscore are parts of a benchmark.

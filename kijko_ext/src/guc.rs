@@ -15,6 +15,7 @@ pub mod api_keys;
 mod clock_offset;
 pub mod connection_time;
 pub mod databases;
+pub mod http;
 pub mod rate_limit_headers;
 
 static TRUSTED_SESSION_USERS: GucSetting<Option<CString>> =
@@ -125,6 +126,7 @@ pub fn init() {
     connection_time::define();
     api_keys::define();
     rate_limit_headers::define();
+    http::define();
     GucRegistry::define_string_guc(
         c"kijko.usage_attributes",
         c"A JSON object that uses of quotas are recorded with.",

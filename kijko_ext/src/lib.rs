@@ -19,6 +19,7 @@ mod invalidate_cache;
 mod jwt;
 mod key_file;
 mod network;
+mod outbox;
 mod pg;
 mod qr;
 mod quota;
@@ -214,6 +215,17 @@ extension_sql_file!(
     name = "seal",
     requires = ["errors", seal::sql::seal_key_id]
 );
+extension_sql_file!(
+    "outbox.sql",
+    name = "outbox",
+    requires = [
+        "seal",
+        outbox::request::http_request_problem,
+        outbox::request::http_secret_names,
+        outbox::request::http_origin,
+        outbox::request::http_body_text
+    ]
+);
 // Last, so that no function can be added without passing through it.
 extension_sql_file!("grants.sql", name = "grants", finalize);
 
@@ -230,6 +242,7 @@ pub extern "C-unwind" fn _PG_init() {
         request::in_flight::SHMEM_REGION,
         session::revocation_cache::SHMEM_REGION,
         api_key::last_use::SHMEM_REGION,
+        outbox::SHMEM_REGION,
         worker::figures::SHMEM_REGION,
     ]);
     worker::launcher::register();

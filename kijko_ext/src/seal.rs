@@ -9,3 +9,5 @@
 mod envelope;
 mod keys;
 pub mod sql;
+
+pub use sql::open;

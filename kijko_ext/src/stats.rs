@@ -4,7 +4,7 @@ use pgrx::prelude::*;
 
 use crate::api_key::last_use;
 use crate::rate_limit::limiter;
-use crate::{quota, request, request_counter, session, worker};
+use crate::{outbox, quota, request, request_counter, session, worker};
 
 /// Figures of the tables in shared memory, since the server started.
 #[pg_extern(volatile, parallel_unsafe)]
@@ -18,6 +18,7 @@ fn stats() -> TableIterator<'static, (name!(metric, String), name!(value, i64))>
             .chain(last_use::stats())
             .chain(session::revocation_cache::stats())
             .chain(worker::figures::stats())
+            .chain(outbox::stats())
             .map(|(metric, value)| (metric.to_owned(), value as i64)),
     )
 }

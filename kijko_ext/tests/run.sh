@@ -5,6 +5,7 @@
 #   crash      what a crash and a restart do, and that a late load is refused
 #   workers    databases with a worker each: metering apart, DROP DATABASE, no room (tests/workers)
 #   replication  what a logical subscription applies reaches the caches (tests/replication)
+#   outbox     what it sends, and what a crash and hostile receivers do (tests/outbox)
 #   pg_upgrade the server is upgraded under the extension (tests/pg_upgrade)
 #   upgrade    this library under a predecessor's SQL, the upgrade, and that it equals a fresh installation; dump and restore
 #   model      every interleaving of the quota counters' steps, by loom (kijko_ext/model)
@@ -35,11 +36,13 @@ PGXS_TESTS=$(dirname "$(pg_library "$PREFIX")")/pgxs/src/test
 source "$TESTS/replication/layer.sh"
 # shellcheck source=kijko_ext/tests/workers/layer.sh
 source "$TESTS/workers/layer.sh"
+# shellcheck source=kijko_ext/tests/outbox/layer.sh
+source "$TESTS/outbox/layer.sh"
 # shellcheck source=kijko_ext/tests/pg_upgrade/layer.sh
 source "$TESTS/pg_upgrade/layer.sh"
 
 main() {
-  local layers=(regress isolation crash workers replication pg_upgrade upgrade model cron pg) layer started accept=no
+  local layers=(regress isolation crash workers replication outbox pg_upgrade upgrade model cron pg) layer started accept=no
   if [ "${2:-}" = --accept ]; then accept=yes && set -- "$1"; fi
   [ "$#" = 0 ] || layers=("$@")
   prepare
@@ -48,7 +51,7 @@ main() {
     started=$SECONDS
     printf '\n== extension: %s\n' "$layer"
     case $layer in
-      regress | isolation | crash | workers | replication | pg_upgrade | upgrade | cron)
+      regress | isolation | crash | workers | replication | outbox | pg_upgrade | upgrade | cron)
         # Plain commands: in a list of && a failure inside the function would not end it.
         install_tested_extension
         start_server

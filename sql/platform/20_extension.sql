@@ -87,6 +87,19 @@ grant execute on function
     kijko.seal_key_ids()
 to postgres;
 
+-- The outbox: functions of postgres decide what is sent on whose behalf. Nobody else may send anything, or see what was.
+grant execute on function
+    kijko.http_enqueue(text, text, jsonb, text, text, interval, integer, text, integer, timestamptz, uuid, jsonb),
+    kijko.http_cancel(uuid),
+    kijko.http_replay(uuid),
+    kijko.http_replay_dead(uuid, text, timestamptz, timestamptz, integer),
+    kijko.http_response(uuid),
+    kijko.http_queue(),
+    kijko.http_request_problem(text, text, jsonb, text, jsonb),
+    kijko.set_http_secret(text, text, uuid),
+    kijko.drop_http_secret(text, uuid)
+to postgres;
+
 -- PostgREST asks for its public keys before it has switched roles.
 grant execute on function kijko.pre_config() to authenticator;
 

@@ -130,6 +130,12 @@ impl Row {
         self.datum(column).map(|datum| datum.value() as i64)
     }
 
+    pub fn uuid(&self, column: i32) -> Option<[u8; 16]> {
+        // SAFETY: only asked of uuid columns.
+        self.datum(column)
+            .map(|datum| unsafe { datum.cast_mut_ptr::<[u8; 16]>().read() })
+    }
+
     pub fn text(&self, column: i32) -> Option<String> {
         let datum = self.datum(column)?;
         // SAFETY: only asked of text columns.

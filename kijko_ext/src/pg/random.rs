@@ -23,6 +23,11 @@ pub fn words() -> [u64; 2] {
     [value as u64, (value >> 64) as u64]
 }
 
+/// From 0 to 1, evenly.
+pub fn unit() -> f64 {
+    (words()[0] >> 11) as f64 / (1_u64 << 53) as f64
+}
+
 #[cfg(test)]
 mod unit {
     use std::fs;

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use aws_lc_rs::aead::NONCE_LEN;
 use pgrx::prelude::*;
+use zeroize::Zeroizing;
 
 use super::envelope::{self, MAX_CONTEXT, MAX_PLAINTEXT};
 use super::keys::Keys;
@@ -47,6 +48,11 @@ fn unseal(arguments: Arguments) -> Answer {
     let plaintext =
         envelope::unseal(&keys, sealed, context.as_bytes()).ok_or_else(cannot_unseal)?;
     Ok(text_datum(&plaintext))
+}
+
+/// For the extension itself. None as for `unseal`, and while the file of keys cannot be used.
+pub fn open(sealed: &str, context: &str) -> Option<Zeroizing<String>> {
+    envelope::unseal(&*keys().ok()?, sealed, context.as_bytes())
 }
 
 fn reseal(arguments: Arguments) -> Answer {

@@ -1,5 +1,5 @@
-//! The launcher: a background worker that starts one worker for each database that kijko.databases lists, and starts it again
-//! when it has ended. It is connected to no database. On a standby it starts at promotion; pg_upgrade has none.
+//! The launcher: a background worker that starts the workers of each database that kijko.databases lists, and starts them again
+//! when they have ended. It is connected to no database. On a standby it starts at promotion; pg_upgrade has none.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -33,7 +33,34 @@ pub fn register() {
         .load();
 }
 
-/// The worker of a database.
+/// What a worker does. Those that are started first come first: there may not be room for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Meter,
+    Outbox,
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::Meter, Self::Outbox];
+
+    /// As pg_stat_activity shows it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Meter => "kijko worker",
+            Self::Outbox => "kijko outbox",
+        }
+    }
+
+    /// The function that it runs.
+    fn function(self) -> &'static str {
+        match self {
+            Self::Meter => "kijko_worker",
+            Self::Outbox => "kijko_outbox_worker",
+        }
+    }
+}
+
+/// A worker of a database.
 struct Served {
     name: String,
     worker: DynamicBackgroundWorker,
@@ -42,8 +69,8 @@ struct Served {
 
 #[derive(Default)]
 struct Launcher {
-    served: HashMap<pg_sys::Oid, Served>,
-    /// Databases for whose worker the server has no room. Each is logged once.
+    served: HashMap<(Kind, pg_sys::Oid), Served>,
+    /// Databases for whose workers the server has no room. Each is logged once.
     without_room: HashSet<pg_sys::Oid>,
 }
 
@@ -80,35 +107,49 @@ impl Launcher {
         let ended: Vec<_> = self
             .served
             .iter()
-            .filter(|(database, served)| gone(served) || wanted.get(database) != Some(&served.name))
-            .map(|(database, _)| *database)
+            .filter(|((_, database), served)| {
+                gone(served) || wanted.get(database) != Some(&served.name)
+            })
+            .map(|(worker, _)| *worker)
             .collect();
-        for database in ended {
-            if let Some(served) = self.served.remove(&database) {
+        for worker in ended {
+            if let Some(served) = self.served.remove(&worker) {
                 served.worker.terminate(); // does nothing to one that has ended
             }
         }
         self.without_room
             .retain(|database| wanted.contains_key(database));
-        for (database, name) in &wanted {
-            if !self.served.contains_key(database) {
-                self.start(*database, name);
+        for kind in Kind::ALL {
+            for (database, name) in &wanted {
+                if !self.served.contains_key(&(kind, *database)) {
+                    self.start(kind, *database, name);
+                }
             }
         }
-        figures::set_workers(wanted.len(), self.served.len());
+        let has_all = |database: &&pg_sys::Oid| {
+            let mut kinds = Kind::ALL.iter();
+            kinds.all(|kind| self.served.contains_key(&(*kind, **database)))
+        };
+        let complete: Vec<_> = wanted.keys().filter(has_all).copied().collect();
+        figures::set_workers(wanted.len(), complete.len());
+        for database in complete {
+            if self.without_room.remove(&database) {
+                log!("kijko: database \"{}\" has its workers", wanted[&database]);
+            }
+        }
     }
 
-    fn start(&mut self, database: pg_sys::Oid, name: &str) {
+    fn start(&mut self, kind: Kind, database: pg_sys::Oid, name: &str) {
         // Somebody drops, renames or copies it, and needs it without connections.
         if !process::transaction(|| database_lock::is_free(database)) {
             return;
         }
         // SAFETY: reads a variable.
         let launcher = unsafe { pg_sys::MyProcPid };
-        let worker = BackgroundWorkerBuilder::new(&format!("kijko worker for {name}"))
-            .set_type("kijko worker")
+        let worker = BackgroundWorkerBuilder::new(&format!("{} for {name}", kind.name()))
+            .set_type(kind.name())
             .set_library("kijko")
-            .set_function("kijko_worker")
+            .set_function(kind.function())
             .set_argument(Some(pg_sys::Datum::from(database)))
             .enable_spi_access()
             .set_start_time(BgWorkerStartTime::RecoveryFinished)
@@ -116,21 +157,18 @@ impl Launcher {
             .load_dynamic();
         match worker {
             Ok(worker) => {
-                if self.without_room.remove(&database) {
-                    log!("kijko: database \"{name}\" has its worker");
-                }
                 let served = Served {
                     name: name.to_owned(),
                     worker,
                     started_at: Instant::now(),
                 };
-                self.served.insert(database, served);
+                self.served.insert((kind, database), served);
             }
             Err(_) if self.without_room.insert(database) => {
                 let code = PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
                 let message =
-                    format!("kijko: there is no room for the worker of database \"{name}\"");
-                let detail = "Raise max_worker_processes. Until then its requests are counted, and wait in shared memory.";
+                    format!("kijko: there is no room for the workers of database \"{name}\"");
+                let detail = "Raise max_worker_processes. Until then its requests are counted and wait in shared memory, and its outbox waits.";
                 ereport!(PgLogLevel::LOG, code, message, detail);
             }
             Err(_) => {}

@@ -1,5 +1,7 @@
 //! What the launcher and the workers have in common.
 
+use std::ffi::CStr;
+use std::os::fd::RawFd;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -9,12 +11,19 @@ use pgrx::prelude::*;
 
 /// Waits for the latch. False when the postmaster is gone.
 pub fn wait(pause: Duration) -> bool {
+    wait_readable(pause, None)
+}
+
+/// The same, also until a descriptor is readable.
+pub fn wait_readable(pause: Duration, readable: Option<RawFd>) -> bool {
     let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_POSTMASTER_DEATH;
-    // SAFETY: this process's own latch.
+    let socket = readable.map_or(0, |_| pg_sys::WL_SOCKET_READABLE);
+    // SAFETY: this process's own latch, and an open descriptor.
     let event = unsafe {
-        let event = pg_sys::WaitLatch(
+        let event = pg_sys::WaitLatchOrSocket(
             pg_sys::MyLatch,
-            events as i32,
+            (events | socket) as i32,
+            readable.unwrap_or(pg_sys::PGINVALID_SOCKET),
             pause.as_millis() as i64,
             pg_sys::PG_WAIT_EXTENSION,
         );
@@ -26,11 +35,26 @@ pub fn wait(pause: Duration) -> bool {
     event as u32 & pg_sys::WL_POSTMASTER_DEATH == 0
 }
 
-/// Between transactions.
-pub fn reload_settings() {
-    if BackgroundWorker::sighup_received() {
+/// Between transactions. True when there was something to reload.
+pub fn reload_settings() -> bool {
+    let reload = BackgroundWorker::sighup_received();
+    if reload {
         // SAFETY: between transactions.
         unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
+    }
+    reload
+}
+
+/// Sets a setting of this process for good.
+pub fn set_option(name: &CStr, value: &CStr) {
+    // SAFETY: both are strings, which are copied.
+    unsafe {
+        pg_sys::SetConfigOption(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_OVERRIDE,
+        );
     }
 }
 

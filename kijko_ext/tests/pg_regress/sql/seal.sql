@@ -85,8 +85,8 @@ copy (select line from keys union all select line from keys where n = 1) to prog
 select kijko.seal_key_ids();
 copy (select '# nothing') to program :'replace';
 select kijko.unseal(:'foreign', 'secrets/x');
-select format('chmod 0644 %s', quote_literal(current_setting('kijko.seal_key_file'))) as expose,
-    format('rm %s', quote_literal(current_setting('kijko.seal_key_file'))) as remove \gset
+select format('cat > /dev/null; chmod 0644 %s', quote_literal(current_setting('kijko.seal_key_file'))) as expose,
+    format('cat > /dev/null; rm %s', quote_literal(current_setting('kijko.seal_key_file'))) as remove \gset
 copy (select line from keys where n = 1) to program :'replace';
 copy (select) to program :'expose';
 select kijko.seal('x', 'x');

@@ -1,0 +1,311 @@
+//! What the worker reads and writes. Locked requests are passed over and tried again: nobody's transaction makes it wait.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use pgrx::pg_sys;
+use serde_json::{Value as Json, json};
+
+use super::outcome::{Id, Outcome};
+use super::retry::Next;
+use super::schedule::Lane;
+use crate::pg::query::{Row, Statement, find_table};
+use crate::pg::value::Value;
+
+/// Keys that one sweep hands on.
+const MAX_KEYS: usize = 1_000;
+
+thread_local! {
+    /// Lanes with pending requests, by a loose scan: one probe of the index each.
+    static LANES: Statement = const { Statement::new(
+    "with recursive lane as (
+       (select r.origin, r.org_id, r.priority, r.run_at from kijko.http_requests as r
+        where r.state = 'pending' order by r.origin, r.org_id, r.priority, r.run_at limit 1)
+       union all
+       select next.* from lane as l cross join lateral (
+         select r.origin, r.org_id, r.priority, r.run_at from kijko.http_requests as r
+         where r.state = 'pending' and (r.origin, r.org_id, r.priority) > (l.origin, l.org_id, l.priority)
+         order by r.origin, r.org_id, r.priority, r.run_at limit 1) as next
+     )
+     select origin, org_id, priority::bigint,
+       (extract(epoch from run_at - clock_timestamp()) * 1000)::bigint from lane",
+    &[],
+    ) };
+
+    static DUE: Statement = const { Statement::new(
+    "select r.id from kijko.http_requests as r
+     where r.state = 'pending' and r.origin = $1 and r.org_id = $2 and r.priority = $3::smallint
+       and r.run_at <= clock_timestamp()
+     order by r.run_at, r.seq limit $4",
+    &[
+        pg_sys::TEXTOID,
+        pg_sys::UUIDOID,
+        pg_sys::INT8OID,
+        pg_sys::INT8OID,
+    ],
+    ) };
+
+    static REQUESTS: Statement = const { Statement::new(
+    "select r.id, r.attempts::bigint, r.max_attempts::bigint, r.timeout_ms::bigint, r.org_id, r.method, r.url, r.headers::text,
+       r.body, r.signing::text,
+       (select jsonb_object_agg(s.name, s.sealed)::text from kijko.http_secrets as s
+        where r.secret_names <> '{}' and s.org_id = r.org_id and s.name = any(r.secret_names))
+     from kijko.http_requests as r
+     where r.id = any(string_to_array($1, ',')::uuid[]) and r.state = 'pending' and r.run_at <= clock_timestamp()",
+    &[pg_sys::TEXTOID],
+    ) };
+
+    static RECORD: Statement = const { Statement::new(
+    "with result as materialized (
+       select * from jsonb_to_recordset($1::jsonb) as r (
+         id uuid, attempt integer, started_at double precision, duration_ms integer, status integer, headers jsonb, body text,
+         truncated boolean, state text, wait_ms bigint, error_code text, error text)
+     ), locked as materialized (
+       select q.id, q.org_id, q.key, q.state from kijko.http_requests as q join result as r on r.id = q.id
+       for update of q skip locked
+     ), attempt as (
+       insert into kijko.http_attempts (request_id, attempt, started_at, duration_ms, status, headers, body, truncated, error_code, error)
+       select r.id, r.attempt, to_timestamp(r.started_at), r.duration_ms, r.status, r.headers, decode(r.body, 'base64'), r.truncated,
+         r.error_code, r.error
+       from result as r join locked as l on l.id = r.id
+       on conflict do nothing
+     ), changed as (
+       update kijko.http_requests as q
+       set attempts = greatest(q.attempts, r.attempt),
+         state = case when l.state = 'pending' then r.state else q.state end,
+         error_code = case when l.state = 'pending' then r.error_code else q.error_code end,
+         run_at = case when l.state = 'pending' and r.state = 'pending'
+           then clock_timestamp() + r.wait_ms * interval '1 millisecond' else q.run_at end,
+         ended_at = case when l.state = 'pending' and r.state <> 'pending' then clock_timestamp() else q.ended_at end
+       from result as r join locked as l on l.id = r.id
+       where q.id = r.id
+     )
+     select r.id, l.id is not null or not exists (select from kijko.http_requests as q where q.id = r.id), l.org_id,
+       case when r.state <> 'pending' or l.state <> 'pending' then l.key end
+     from result as r left join locked as l on l.id = r.id",
+    &[pg_sys::TEXTOID],
+    ) };
+
+    /// Lets the first open request of each key go, if it waits. Returns the keys that are done with: all but those whose first
+    /// request is locked.
+    static HAND_ON: Statement = const { Statement::new(
+    "with wanted as materialized (
+       select distinct w.org_id, w.key from jsonb_to_recordset($1::jsonb) as w (org_id uuid, key text)
+     ), head as materialized (
+       select w.org_id, w.key, h.id, h.state from wanted as w cross join lateral (
+         select r.id, r.state from kijko.http_requests as r
+         where r.org_id = w.org_id and r.key = w.key and r.state in ('waiting', 'pending')
+         order by r.seq limit 1) as h
+     ), locked as materialized (
+       select q.id from kijko.http_requests as q join head as h on h.id = q.id
+       where h.state = 'waiting' and q.state = 'waiting'
+       for update of q skip locked
+     ), changed as (
+       update kijko.http_requests as q set state = 'pending' from locked as l where q.id = l.id
+     )
+     select w.org_id, w.key from wanted as w left join head as h on h.org_id = w.org_id and h.key = w.key
+     where h.id is null or h.state = 'pending' or h.id in (select l.id from locked as l)",
+    &[pg_sys::TEXTOID],
+    ) };
+
+    /// Keys whose first open request waits for nothing: the one before it was cancelled, or a crash came between.
+    static STRANDED: Statement = const { Statement::new(
+    "with recursive head as (
+       (select r.org_id, r.key, r.state from kijko.http_requests as r
+        where r.key is not null and r.state in ('waiting', 'pending') order by r.org_id, r.key, r.seq limit 1)
+       union all
+       select next.* from head as h cross join lateral (
+         select r.org_id, r.key, r.state from kijko.http_requests as r
+         where r.key is not null and r.state in ('waiting', 'pending') and (r.org_id, r.key) > (h.org_id, h.key)
+         order by r.org_id, r.key, r.seq limit 1) as next
+     )
+     select org_id, key from head where state = 'waiting' limit $1",
+    &[pg_sys::INT8OID],
+    ) };
+
+    static PURGE: Statement = const { Statement::new(
+    "delete from kijko.http_requests as q where q.id in (
+       select r.id from kijko.http_requests as r
+       where r.ended_at < clock_timestamp() - $1 * interval '1 second'
+       order by r.ended_at limit 1000 for update skip locked)",
+    &[pg_sys::INT8OID],
+    ) };
+}
+
+/// The requests of an organization that go one after the other.
+pub type Key = (Id, String);
+
+/// A lane, and in how many milliseconds its first request is due.
+pub struct LaneDue {
+    pub lane: Lane,
+    pub wait_ms: i64,
+}
+
+/// What is sent, with its secrets sealed.
+pub struct Request {
+    pub id: Id,
+    pub attempts: i32,
+    pub max_attempts: i32,
+    pub timeout: Duration,
+    pub org: Id,
+    pub method: String,
+    pub url: String,
+    pub headers: Json,
+    pub body: Option<String>,
+    pub signing: Option<Json>,
+    pub secrets: Json,
+}
+
+/// An outcome with what follows from it.
+pub struct Verdict {
+    pub outcome: Outcome,
+    pub next: Next,
+}
+
+/// Whether the extension is installed in this database.
+pub fn is_installed() -> bool {
+    find_table(c"http_requests").is_some()
+}
+
+pub fn lanes() -> Vec<LaneDue> {
+    let lane = |row: &Row| {
+        Some(LaneDue {
+            lane: Lane {
+                priority: Reverse(row.integer(3)? as i32),
+                origin: row.text(1)?.into(),
+                org: row.uuid(2)?,
+            },
+            wait_ms: row.integer(4)?,
+        })
+    };
+    LANES.with(|statement| statement.read(&[], |rows| rows.iter().filter_map(lane).collect()))
+}
+
+pub fn due(lane: &Lane, limit: usize) -> Vec<Id> {
+    let values = [
+        Value::from(&*lane.origin),
+        Value::from(&lane.org),
+        Value::from(lane.priority.0),
+        Value::from(limit as i64),
+    ];
+    DUE.with(|statement| {
+        statement.read(&values, |rows| {
+            rows.iter().filter_map(|row| row.uuid(1)).collect()
+        })
+    })
+}
+
+/// Those that are still pending and due.
+pub fn requests(ids: &[Id]) -> Vec<Request> {
+    let ids: Vec<_> = ids.iter().map(uuid_text).collect();
+    let ids = ids.join(",");
+    REQUESTS.with(|statement| {
+        statement.read(&[Value::from(&*ids)], |rows| {
+            rows.iter().filter_map(request).collect()
+        })
+    })
+}
+
+fn request(row: &Row) -> Option<Request> {
+    let json = |column| Some(serde_json::from_str(&row.text(column)?).unwrap_or_default());
+    Some(Request {
+        id: row.uuid(1)?,
+        attempts: row.integer(2)? as i32,
+        max_attempts: row.integer(3)? as i32,
+        timeout: Duration::from_millis(row.integer(4)?.unsigned_abs()),
+        org: row.uuid(5)?,
+        method: row.text(6)?,
+        url: row.text(7)?,
+        headers: json(8)?,
+        body: row.text(9),
+        signing: json(10),
+        secrets: json(11).unwrap_or_default(),
+    })
+}
+
+/// Writes outcomes. Returns which are done with, and the keys whose request has ended.
+pub fn record(verdicts: &[Verdict]) -> (Vec<Id>, Vec<Key>) {
+    let results: Vec<_> = verdicts.iter().map(result).collect();
+    let results = Json::from(results).to_string();
+    let write = |rows: &[Row]| {
+        let done = rows
+            .iter()
+            .filter(|row| row.integer(2).unwrap_or_default() & 1 == 1);
+        let ids = done.filter_map(|row| row.uuid(1)).collect();
+        let keys = rows
+            .iter()
+            .filter_map(|row| Some((row.uuid(3)?, row.text(4)?)));
+        (ids, keys.collect())
+    };
+    RECORD.with(|statement| statement.write(&[Value::from(&*results)], write))
+}
+
+fn result(Verdict { outcome, next }: &Verdict) -> Json {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
+    let (state, wait, error_code) = match next {
+        Next::Succeeded => ("succeeded", Duration::ZERO, None),
+        Next::Dead(code) => ("dead", Duration::ZERO, Some(code)),
+        Next::Retry(wait, code) => ("pending", *wait, Some(code)),
+    };
+    let (answer, failure) = match &outcome.answer {
+        Ok(answer) => (Some(answer), None),
+        Err(failure) => (None, Some(&failure.text)),
+    };
+    json!({
+        "id": uuid_text(&outcome.id),
+        "attempt": outcome.attempt,
+        "started_at": outcome.started_at as f64 / 1e6,
+        "duration_ms": outcome.duration.as_millis() as i64,
+        "status": answer.map(|answer| answer.status),
+        "headers": answer.map(|answer| headers(&answer.headers)),
+        "body": answer.map(|answer| STANDARD.encode(&answer.body)),
+        "truncated": answer.is_some_and(|answer| answer.truncated),
+        "state": state,
+        "wait_ms": wait.as_millis() as i64,
+        "error_code": error_code,
+        "error": failure,
+    })
+}
+
+/// A header that came twice has both values, as a client would join them.
+fn headers(all: &[(String, String)]) -> Json {
+    let mut joined = serde_json::Map::new();
+    for (name, value) in all {
+        let text = match joined.get(name).and_then(Json::as_str) {
+            Some(first) => format!("{first}, {value}"),
+            None => value.clone(),
+        };
+        joined.insert(name.clone(), text.into());
+    }
+    joined.into()
+}
+
+/// Lets the next request of each key go. Returns the keys that are done with.
+pub fn hand_on(keys: &[Key]) -> Vec<Key> {
+    let wanted = keys
+        .iter()
+        .map(|(org, key)| json!({"org_id": uuid_text(org), "key": key}));
+    let wanted = Json::from_iter(wanted).to_string();
+    HAND_ON.with(|statement| statement.write(&[Value::from(&*wanted)], keys_of))
+}
+
+pub fn stranded() -> Vec<Key> {
+    STRANDED.with(|statement| statement.read(&[Value::from(MAX_KEYS as i64)], keys_of))
+}
+
+/// Deletes what has ended long ago, a bounded number at a time.
+pub fn purge(retention: Duration) {
+    let seconds = [Value::from(retention.as_secs() as i64)];
+    PURGE.with(|statement| statement.write(&seconds, |_| ()));
+}
+
+fn keys_of(rows: &[Row]) -> Vec<Key> {
+    let key = |row: &Row| Some((row.uuid(1)?, row.text(2)?));
+    rows.iter().filter_map(key).collect()
+}
+
+fn uuid_text(id: &Id) -> String {
+    pgrx::Uuid::from_bytes(*id).to_string()
+}
