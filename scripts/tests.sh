@@ -159,6 +159,8 @@ test_db() {
     pg_prove supabase/tests/database/*.test.sql tests/lint/*.test.sql
   echo "-- races between sessions"
   node --test --test-reporter=tap tests/database-race/*.test.mjs
+  # Generated files are compared on the system's own major version of Postgres only.
+  if is_prebuilt; then return 0; fi
   echo "-- generated types: exact, and usable under --strict"
   node --test --test-reporter=tap tests/types/*.test.mjs
   echo "-- generated files are up to date"
