@@ -10,6 +10,8 @@ load_backup_settings() {
   check_plain_path KIJKO_BACKUP_DIR "$BACKUPS"
   check_plain_path KIJKO_BACKUP_SECRETS_DIR "$SECRET_BACKUPS"
   check_plain_path KIJKO_HOME "$KIJKO_HOME"
+  # A copy of the cluster would hold its former copies.
+  [[ $BACKUPS/ != "$DATA"/* ]] || misuse "KIJKO_BACKUP_DIR is in the folder of the data: $BACKUPS"
   [[ $BACKUP_KEEP =~ ^[1-9][0-9]{0,3}$ ]] || misuse "KIJKO_BACKUP_KEEP must be a number from 1 to 9999, not '$BACKUP_KEEP'"
 }
 
@@ -187,14 +189,29 @@ backup_status() {
 
 # One line for each thing that is wrong.
 backup_problems() {
+  backup_age_problem
+  [ -n "$(backup_names)" ] || return 0
+  archive_folder > /dev/null || { echo "nothing is archived: './kijko backup' turns the archive on"; return 0; }
+  load_secrets 2> /dev/null && postgres_answers || return 0
+  admin_psql -At -c "select format('the archive fails since %s: %s', last_failed_time::timestamptz(0), last_failed_wal) from pg_stat_archiver where last_failed_time > coalesce(last_archived_time, '-infinity')"
+}
+
+backup_age_problem() {
   local newest age
   newest=$(backup_names | tail -n 1)
   [ -n "$newest" ] || { echo "there is no backup"; return 0; }
   age=$((($(date +%s) - $(date -d "$(backup_value "$BACKUPS/base/$newest/info" finished)" +%s)) / 3600))
   [ "$age" -lt "${KIJKO_BACKUP_MAX_HOURS:-26}" ] || echo "the newest backup is $age hours old"
-  archive_folder > /dev/null || { echo "nothing is archived: './kijko backup' turns the archive on"; return 0; }
-  load_secrets 2> /dev/null && postgres_answers || return 0
-  admin_psql -At -c "select format('the archive fails since %s: %s', last_failed_time::timestamptz(0), last_failed_wal) from pg_stat_archiver where last_failed_time > coalesce(last_archived_time, '-infinity')"
+}
+
+# For ./kijko check, where backups are taken at all. Whether the archive works is asked there, too.
+check_backups() {
+  local problem
+  if [ -f "$KIJKO_HOME/paused" ]; then found warning restore "nothing runs since a restore: './kijko resume'"; fi
+  archive_folder > /dev/null || return 0
+  BACKUPS=$(archive_folder)
+  problem=$(backup_age_problem)
+  if [ -n "$problem" ]; then found warning backup "$problem"; else found ok backup "there is one of today"; fi
 }
 
 backup_verify() {

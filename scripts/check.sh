@@ -45,6 +45,7 @@ run_checks() {
   check_disk
   check_keys
   check_certificate
+  check_backups
   [ "$DATABASE_ANSWERS" = no ] || check_inside_database
 }
 

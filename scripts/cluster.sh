@@ -55,8 +55,14 @@ owner_psql() {
     "host=127.0.0.1 port=$DB_PORT user=postgres dbname=$DATABASE_NAME sslmode=disable application_name=kijko-script" "$@" || return 1
 }
 
+# A restore that was killed between its last two steps has moved the data aside and not put the restored ones in their place.
+refuse_lost_data() {
+  [ ! -e "$DATA.restored" ] || fail "a restore was interrupted at its end. Run 'mv $DATA.restored $DATA', or 'mv $DATA.replaced-… $DATA' for what was there before; then './kijko up'"
+}
+
 init_cluster() {
   [ ! -f "$DATA/PG_VERSION" ] || return 0
+  refuse_lost_data
   rm -rf "$DATA" "$KIJKO_HOME/applied" "$KIJKO_HOME/paused"
   # The archive is another cluster's.
   rm -f "$(archive_state)"

@@ -14,13 +14,13 @@ command_restore() {
   refuse_data
   take_secrets_back
   prepare_programs
+  choose_backup
+  trap 'abandon_recovery' EXIT
   export_later_work
   # What is archived last is archived when the server stops.
   stop_services
   if [ -x "$PG_BIN/pg_ctl" ]; then stop_postgres; fi
-  choose_backup
   SOCKETS=$(mktemp -d)
-  trap 'abandon_recovery' EXIT
   step "a copy of the backup $BACKUP" "see the log" copy_backup
   give_to_os_user "$SOCKETS"
   step "recovery to ${TARGET:-the end of the archive}" "see $LOGS/recovery.log" recover
@@ -37,6 +37,7 @@ command_restore() {
 
 parse_restore_options() {
   TARGET='' BACKUP='' TIMELINE='' SECRETS_FILE='' SECRETS_KEY='' REPLACE=no FORMER_DATA='' FORMER_WAL=''
+  SOCKETS='' LATER_WORK='' PAUSED_FORMER=no
   while [ "$#" -gt 0 ]; do
     if [ "$1" = --replace ]; then
       REPLACE=yes
@@ -68,8 +69,15 @@ parse_restore_options() {
 # Data are never overwritten: what is there is kept under another name, and only when that was asked for.
 refuse_data() {
   RECOVERED=$DATA.restored
-  [ ! -e "$RECOVERED" ] || fail "an earlier restore has left $RECOVERED: remove it"
-  [ -e "$DATA/PG_VERSION" ] || return 0
+  if [ ! -e "$DATA/PG_VERSION" ]; then
+    refuse_lost_data
+    return 0
+  fi
+  # Beside data that are in their place, it is a copy of a backup that an interrupted restore has left.
+  if [ -e "$RECOVERED" ]; then
+    stop_recovery
+    rm -rf "$RECOVERED"
+  fi
   [ "$REPLACE" = yes ] || fail "there is data in $DATA: --replace keeps it as $DATA.replaced-TIME and restores in its place. Or restore elsewhere: KIJKO_HOME=/new/folder KIJKO_API_PORT=56000 ./kijko restore --from $BACKUPS"
 }
 
@@ -122,10 +130,14 @@ place_secret() {
 # Jobs that wait there untouched can still run. `./kijko resume` cancels all others: their mails may be sent and their models
 # called, or somebody has deleted them. Habits go on after their last slot.
 export_later_work() {
-  LATER_WORK=
   rm -f "$KIJKO_HOME/untouched-jobs.new" "$KIJKO_HOME/later-habits.new"
   [ -n "$TARGET" ] && [ "$REPLACE" = yes ] && [ -x "$PG_BIN/psql" ] && postgres_running && postgres_answers || return 0
   stop_service sidecar
+  # Workers of your own go on claiming until the server stops: what they claimed after this would count as untouched.
+  if [ "$(owner_psql -At -c 'select count(*) from private.job_queue_pause')" = 0 ]; then
+    owner_psql -c "select private.jobs_pause_queue('a restore replaces this database')" > /dev/null
+    PAUSED_FORMER=yes
+  fi
   owner_psql -At -F ' ' -c "select j.id, j.attempt from public.jobs as j where j.status = 'queued'" > "$KIJKO_HOME/untouched-jobs.new"
   owner_psql -At -F ' ' -v at="$TARGET" > "$KIJKO_HOME/later-habits.new" <<'SQL'
 select e.habit_id, extract(epoch from max(e.scheduled_for))
@@ -266,10 +278,14 @@ stop_recovery() {
   [ ! -f "$RECOVERED/postmaster.pid" ] || "${AS_OS_USER[@]}" "$PG_BIN/pg_ctl" -D "$RECOVERED" -w -t 600 -s -m fast stop || true
 }
 
-# The former data have not been touched.
+# The former data have not been touched, but for the pause.
 abandon_recovery() {
   stop_recovery
-  rm -rf "$SOCKETS" "$RECOVERED"
+  rm -rf ${SOCKETS:+"$SOCKETS"} "$RECOVERED"
+  if [ "$PAUSED_FORMER" = yes ] && start_postgres > /dev/null 2>&1; then
+    owner_psql -c 'select private.jobs_resume_queue()' > /dev/null || say "kijko: the queue is still paused: './kijko resume' ends that"
+    stop_postgres
+  fi
   say "kijko: nothing was restored, and the data are as they were. './kijko up' starts the stack again"
 }
 

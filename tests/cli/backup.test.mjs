@@ -139,6 +139,7 @@ describe('backups', () => {
     await fails(['restore', '--database', "x'; drop"], /--database/, {}, 2);
     await fails(['restore', '--backup'], /restore takes/, {}, 2);
     await fails(['backup', 'everything'], /backup takes/, {}, 2);
+    await fails(['backup'], /in the folder of the data/, { KIJKO_BACKUP_DIR: path.join(home, 'data/backups') }, 2);
     await succeeds(['status']);
   });
 
@@ -159,6 +160,37 @@ describe('backups', () => {
     assert.equal(code, 1);
     assert.match(stderr, new RegExp(`${files.at(-2).slice(0, 24)} is not in`));
     assert.ok(!fs.existsSync(path.join(other.home, 'data')));
+  });
+
+  it('a restore that is killed at its end loses neither state, and up makes no new cluster over it', async () => {
+    const data = path.join(elsewhere.home, 'data');
+    await elsewhere.kijko(['down']);
+    fs.renameSync(data, `${data}.restored`);
+    for (const args of [['up'], ['restore', '--from', place.backups, '--replace']]) {
+      const { code, stdout, stderr } = await elsewhere.kijko(args);
+      assert.equal(code, 1);
+      assert.match(stdout + stderr, /a restore was interrupted/);
+    }
+    fs.renameSync(`${data}.restored`, data);
+    // Beside data that are in their place it is scrap.
+    fs.mkdirSync(`${data}.restored`);
+    const { code, stderr } = await elsewhere.kijko(['restore', '--from', place.backups, '--replace', '--at', '2020-01-01']);
+    assert.equal(code, 1);
+    assert.match(stderr, /no backup/);
+    assert.ok(!fs.existsSync(`${data}.restored`));
+  });
+
+  it('a restore that fails leaves the stack and its queue as they were', async () => {
+    const at = new Date().toISOString();
+    // Nothing is written after that moment, so the WAL ends before it.
+    const base = path.join(place.backups, 'base', place.names().at(-1), 'data/global/pg_control');
+    const control = fs.readFileSync(base);
+    fs.writeFileSync(base, control.subarray(0, 100));
+    await fails(['restore', '--replace', '--at', at], /nothing was restored/);
+    fs.writeFileSync(base, control);
+    await succeeds(['up']);
+    assert.equal((await asPostgres((c) => c.query('select 1 from private.job_queue_pause'))).rowCount, 0);
+    await succeeds(['status']);
   });
 
   it('verify finds a damaged byte and a missing file of WAL', async () => {
