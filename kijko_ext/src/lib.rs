@@ -220,6 +220,7 @@ extension_sql_file!(
     name = "outbox",
     requires = [
         "seal",
+        outbox::request::http_public_key,
         outbox::request::http_request_problem,
         outbox::request::http_secret_names,
         outbox::request::http_origin,

@@ -140,6 +140,24 @@ end
 $$;
 comment on function kijko.drop_http_secret(text, uuid) is 'Deletes a secret; false when there is none. Attempts that need it fail with secret_unavailable and are repeated.';
 
+create function kijko.copy_http_secret(name text, to_name text, org_id uuid default kijko.platform_org_id()) returns boolean
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the table
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    secret text;
+begin
+    select kijko.unseal(s.sealed, kijko.http_secret_context(s.org_id, s.name)) into secret
+    from kijko.http_secrets as s where s.org_id = copy_http_secret.org_id and s.name = copy_http_secret.name;
+    if not found then
+        return false;
+    end if;
+    perform kijko.set_http_secret(to_name, secret, copy_http_secret.org_id);
+    return true;
+end
+$$;
+comment on function kijko.copy_http_secret(text, text, uuid) is 'Gives a secret a second name, whose former secret it replaces; false when there is none. Shows nothing of it: for a rotation in which both names sign.';
+
 -- The state of a new request of a key. The newest open one is locked, so that it does not end before this transaction does: its
 -- end has to see the new request. The worker passes over locked requests and records their end later.
 create function kijko.http_state_behind(org_id uuid, key text) returns text

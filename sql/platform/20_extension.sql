@@ -96,9 +96,14 @@ grant execute on function
     kijko.http_response(uuid),
     kijko.http_queue(),
     kijko.http_request_problem(text, text, jsonb, text, jsonb),
+    kijko.http_body_text(bytea),
+    kijko.http_public_key(text),
     kijko.set_http_secret(text, text, uuid),
+    kijko.copy_http_secret(text, text, uuid),
     kijko.drop_http_secret(text, uuid)
 to postgres;
+-- Headers and signatures name secrets; the tables hold none.
+grant select on kijko.http_requests, kijko.http_attempts to postgres;
 
 -- PostgREST asks for its public keys before it has switched roles.
 grant execute on function kijko.pre_config() to authenticator;

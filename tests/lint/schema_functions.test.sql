@@ -87,6 +87,8 @@ select results_eq(
     'list_notification_preferences()',
     'list_notifications(text,integer,uuid,boolean)',
     'list_sessions()',
+    'list_webhook_attempts(uuid)',
+    'list_webhook_deliveries(uuid,text,uuid,integer)',
     'mark_read(uuid[],boolean)',
     'mark_seen(uuid[])',
     'notify(text,text,text,text,jsonb,uuid,text)',
@@ -119,8 +121,11 @@ select results_eq(
     'private.tenancy_colleague_ids()',
     'private.tenancy_org_ids_as(text)',
     'private.tenancy_person_id()',
+    'private.webhooks_is_filter(jsonb)',
     'project_stats(uuid,timestamp with time zone,timestamp with time zone)',
+    'recover_webhooks(uuid,timestamp with time zone)',
     'redeliver_reflex_delivery(uuid)',
+    'redeliver_webhook(uuid,uuid)',
     'reflex_stats(uuid,timestamp with time zone,timestamp with time zone)',
     'resend_invitation(uuid)',
     'restore_project(uuid)',
@@ -134,9 +139,11 @@ select results_eq(
     'rotate_api_key(uuid,interval)',
     'rotate_reflex_secret(uuid,text,interval)',
     'rotate_repository_secret(uuid,interval)',
+    'rotate_webhook_secret(uuid,interval)',
     'run_habit(uuid)',
     'search_skills(text,text[],uuid,boolean,integer,integer)',
     'secret(api_keys)',
+    'send_test_webhook(uuid)',
     'set_active_organization(uuid)',
     'set_digest_time(text,integer)',
     'set_notification_preference(text,boolean,text,uuid)',
@@ -152,7 +159,8 @@ select results_eq(
     'usage_by(text,text,date,date)',
     'usage_forecast()',
     'usage_summary()',
-    'validate_project(uuid)'
+    'validate_project(uuid)',
+    'webhook_secret(webhook_endpoints)'
   ],
   'what a user may call'
 );
@@ -207,7 +215,7 @@ select is(
 -- Whoever seals stores the text in a column that private.seal_column() knows, or a change of the key loses it.
 select is_empty(
   $$select p.oid::regprocedure from pg_proc as p
-    where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['set_secret', 'mail_store', 'seal_seed', 'rotate_repository_secret', 'reflexes_store_secret', 'reflexes_verifier', 'reflexes_repository_secrets'])$$,
+    where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['set_secret', 'set_http_secret', 'mail_store', 'seal_seed', 'rotate_repository_secret', 'reflexes_store_secret', 'reflexes_verifier', 'reflexes_repository_secrets'])$$,
   'every function that seals is listed here, once its column is registered'
 );
 

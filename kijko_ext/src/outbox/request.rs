@@ -7,7 +7,7 @@ use reqwest::Url;
 use reqwest::header::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
-use super::sign::Signing;
+use super::sign::{self, Signing};
 use crate::guc;
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
@@ -78,6 +78,12 @@ fn http_secret_names(headers: Option<JsonB>, signing: Option<JsonB>) -> Vec<Stri
     names.sort();
     names.dedup();
     names
+}
+
+/// The public key (`whpk_…`) of a private one (`whsk_…`); null for any other text.
+#[pg_extern(immutable, parallel_safe)]
+fn http_public_key(secret: &str) -> Option<String> {
+    sign::public_key(secret)
 }
 
 /// Scheme, host and port of a URL; null for what is none.

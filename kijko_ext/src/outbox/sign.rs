@@ -2,7 +2,7 @@
 //! Free of Postgres.
 
 use aws_lc_rs::hmac;
-use aws_lc_rs::signature::Ed25519KeyPair;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
@@ -13,6 +13,8 @@ const MAX_ID: usize = 200;
 const SYMMETRIC: &str = "whsec_";
 /// A private key of Ed25519: its seed, or seed and public key.
 const ASYMMETRIC: &str = "whsk_";
+/// Its public key.
+const PUBLIC: &str = "whpk_";
 
 /// The column `signing` of a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,7 +45,7 @@ impl Signing {
     }
 }
 
-/// The header `webhook-signature`: one signature for each secret. None when one of them is no secret.
+/// The header `webhook-signature`: one signature for each different secret. None when one of them is no secret.
 pub fn signatures<'a>(
     id: &str,
     unix_seconds: u64,
@@ -52,14 +54,26 @@ pub fn signatures<'a>(
 ) -> Option<String> {
     let signed = format!("{id}.{unix_seconds}.{body}");
     let each = secrets.map(|secret| signature(secret, signed.as_bytes()));
-    let all: Vec<_> = each.collect::<Option<_>>()?;
+    let mut all: Vec<_> = each.collect::<Option<_>>()?;
+    // Between rotations both names of a webhook's secret have the same one.
+    all.dedup();
     Some(all.join(" "))
+}
+
+/// The public key of a private one, as receivers get it; None for any other text.
+pub fn public_key(secret: &str) -> Option<String> {
+    let key = private_key(secret.strip_prefix(ASYMMETRIC)?)?;
+    Some(format!("{PUBLIC}{}", STANDARD.encode(key.public_key())))
+}
+
+fn private_key(seed: &str) -> Option<Ed25519KeyPair> {
+    let seed = STANDARD.decode(seed).ok()?;
+    Ed25519KeyPair::from_seed_unchecked(seed.get(..32)?).ok()
 }
 
 fn signature(secret: &str, signed: &[u8]) -> Option<String> {
     if let Some(seed) = secret.strip_prefix(ASYMMETRIC) {
-        let seed = STANDARD.decode(seed).ok()?;
-        let key = Ed25519KeyPair::from_seed_unchecked(seed.get(..32)?).ok()?;
+        let key = private_key(seed)?;
         return Some(format!("v1a,{}", STANDARD.encode(key.sign(signed))));
     }
     let secret = STANDARD.decode(secret.strip_prefix(SYMMETRIC)?).ok()?;
@@ -98,6 +112,32 @@ mod unit {
             .collect();
         assert_eq!(kinds, ["v1", "v1a"]);
         assert_eq!(signatures("msg_1", 1, "{}", ["plain"].into_iter()), None);
+    }
+
+    #[test]
+    fn equal_secrets_sign_once() {
+        let one = signatures("msg_1", 1, "{}", ["whsec_AAAA"].into_iter());
+        let two = signatures("msg_1", 1, "{}", ["whsec_AAAA", "whsec_AAAA"].into_iter());
+        assert_eq!(one, two);
+    }
+
+    #[test]
+    fn the_public_key_is_that_of_the_seed() {
+        // RFC 8032, section 7.1, test 1.
+        let seed = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+        let public = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+        let bytes = |hex: &str| -> Vec<u8> {
+            let pairs = (0..hex.len()).step_by(2);
+            pairs
+                .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+                .collect()
+        };
+        assert_eq!(
+            public_key(&format!("whsk_{}", STANDARD.encode(bytes(seed)))),
+            Some(format!("whpk_{}", STANDARD.encode(bytes(public))))
+        );
+        assert_eq!(public_key("whsec_AAAA"), None);
+        assert_eq!(public_key("whsk_AAAA"), None);
     }
 
     #[test]
