@@ -86,6 +86,8 @@ start_test_stack() {
   # All tests share one client address.
   test_kijko psql -q -c 'update auth_api.settings set hashes_per_minute = 100000, sends_per_hour = 100000, stranger_sends_per_hour = 100000'
   test_kijko psql -q -c 'update private.mail_settings set network_per_hour = 100000'
+  # Receivers of webhooks run on this machine.
+  test_kijko psql --admin -q -c "alter system set kijko.http_allowed_hosts = 'localhost'" -c 'select pg_reload_conf()' > /dev/null
   eval "$(test_kijko status -o env | sed 's/^/export /')"
   export KIJKO_TEST_DATABASE_URL=$DB_URL KIJKO_TEST_ADMIN_DATABASE_URL=$ADMIN_DB_URL
   export TEST_HOME TEST_PORT

@@ -222,6 +222,8 @@ with line (lowest, permission, description) as (
     ('admin', 'projects:manage', 'See and change private projects of others'),
     ('admin', 'api_keys:read', 'See all API keys of the organization'),
     ('admin', 'api_keys:write', 'Create, change and revoke all API keys of the organization'),
+    ('admin', 'webhooks:read', 'See webhook endpoints and what they were sent'),
+    ('admin', 'webhooks:write', 'Create, change and delete webhook endpoints, and send again'),
     ('admin', 'secrets:read', 'See the names of stored secrets, never their values'),
     ('admin', 'secrets:write', 'Store, replace and delete secrets'),
     ('admin', 'billing:read', 'See the plan, its price and invoices'),

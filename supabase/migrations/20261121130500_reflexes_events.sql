@@ -121,31 +121,32 @@ comment on function private.reflexes_listens(uuid, text) is 'Whether a reflex of
 -- execution.finished
 -- ----------------------------------------------------------------------------
 
+create function private.reflexes_execution_data(execution public.executions) returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp
+return jsonb_build_object(
+  'id', execution.id, 'status', execution.status, 'trigger', execution.trigger, 'skill_id', execution.skill_id, 'project_id', execution.project_id,
+  'habit_id', execution.habit_id, 'reflex_id', execution.reflex_id, 'error_code', execution.error_code, 'model', execution.model,
+  'cost_microusd', execution.cost_microusd, 'input_tokens', execution.input_tokens, 'output_tokens', execution.output_tokens,
+  'output', case
+    when octet_length(execution.output::text) <= 131072 and private.reflexes_is_shallow(jsonb_build_array(execution.output)) then execution.output
+  end,
+  'created_at', execution.created_at, 'finished_at', execution.finished_at
+);
+comment on function private.reflexes_execution_data(public.executions) is 'An execution that has ended, as events tell of it. An output of more than 128 KiB is left out.';
+
 create function private.reflexes_after_execution() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
-declare
-  max_output constant integer := 131072;
 begin
   -- An execution that its deleted private project hides fires no reflex.
   if new.managers_only or not private.reflexes_listens(new.org_id, 'execution.finished') then
     return null;
   end if;
-  perform private.reflexes_emit(
-    new.org_id, 'execution.finished',
-    jsonb_build_object(
-      'id', new.id, 'status', new.status, 'trigger', new.trigger, 'skill_id', new.skill_id, 'project_id', new.project_id,
-      'habit_id', new.habit_id, 'reflex_id', new.reflex_id, 'error_code', new.error_code, 'model', new.model,
-      'cost_microusd', new.cost_microusd, 'input_tokens', new.input_tokens, 'output_tokens', new.output_tokens,
-      'output', case when octet_length(new.output::text) <= max_output and private.reflexes_is_shallow(jsonb_build_array(new.output)) then new.output end,
-      'created_at', new.created_at, 'finished_at', new.finished_at
-    ),
-    new.depth + 1, new.project_id
-  );
+  perform private.reflexes_emit(new.org_id, 'execution.finished', private.reflexes_execution_data(new), new.depth + 1, new.project_id);
   return null;
 end
 $$;
-comment on function private.reflexes_after_execution() is 'Trigger: emits execution.finished. An output of more than 128 KiB is left out. Definer: reads reflexes, which the worker''s functions have no right on.';
+comment on function private.reflexes_after_execution() is 'Trigger: emits execution.finished. Definer: reads reflexes, which the worker''s functions have no right on.';
 create trigger executions_reflexes after update of status on public.executions
   for each row when (old.status <> new.status and new.status in ('succeeded', 'failed', 'cancelled'))
   execute function private.reflexes_after_execution();

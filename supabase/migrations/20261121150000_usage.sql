@@ -318,7 +318,7 @@ begin
   if current_setting('transaction_isolation') <> 'read committed' then
     perform kijko.fail('bad_request', 'usage_recount_gauges() needs read committed');
   end if;
-  lock table public.memberships, public.projects, public.repositories, public.habits, public.reflexes, public.skills, public.usage_meters, public.api_keys in share row exclusive mode;
+  lock table public.memberships, public.projects, public.repositories, public.habits, public.reflexes, public.skills, public.usage_meters, public.api_keys, public.webhook_endpoints in share row exclusive mode;
   for org_id, meter, was, became in
     select o.id, g.meter, coalesce(u.used, 0), g.rows
     from public.organizations as o
@@ -331,7 +331,8 @@ begin
         ('reflexes', (select count(*) from public.reflexes as r where r.org_id = o.id)),
         ('skills', (select count(*) from public.skills as k where k.org_id = o.id)),
         ('usage_meters', (select count(*) from public.usage_meters as m where m.org_id = o.id)),
-        ('api_keys', (select count(*) from public.api_keys as a where a.org_id = o.id))
+        ('api_keys', (select count(*) from public.api_keys as a where a.org_id = o.id)),
+        ('webhook_endpoints', (select count(*) from public.webhook_endpoints as w where w.org_id = o.id))
     ) as g (meter, rows)
     left join lateral (
       select k.meter, k.used from kijko.usage(o.id) as k

@@ -157,6 +157,10 @@ export const RELATIONS = {
     insert: (t) => ({ org_id: t.org, email: 'new@example.com', role: 'viewer' }),
     update: () => ({ role: 'viewer' }),
   },
+  webhook_endpoints: {
+    insert: (t) => ({ org_id: t.org, url: 'https://hooks.example.com/new' }),
+    update: () => ({ description: 'Changed' }),
+  },
   notification_types: {
     insert: (t) => ({ org_id: t.org, name: 'custom.new' }),
     update: () => ({ description: 'Changed' }),
@@ -316,6 +320,15 @@ export const FUNCTIONS = {
     'call:private': (w) => ({ reflex_id: w.secretReflex, payload: {} }),
   },
   'redeliver_reflex_delivery(id)': { call: (w) => ({ id: w.delivery }), 'call:private': (w) => ({ id: w.secretDelivery }) },
+  'list_webhook_deliveries(endpoint_id,status,before_id,limit)': { call: (w) => ({ endpoint_id: w.endpoint }) },
+  'list_webhook_attempts(delivery_id)': { call: (w) => ({ delivery_id: w.sent }), 'call:private': (w) => ({ delivery_id: w.secretSent }) },
+  'send_test_webhook(endpoint_id)': { call: (w) => ({ endpoint_id: w.endpoint }) },
+  'redeliver_webhook(message_id,endpoint_id)': {
+    call: (w) => ({ message_id: w.message, endpoint_id: w.endpoint }),
+    'call:private': (w) => ({ message_id: w.secretMessage, endpoint_id: w.endpoint }),
+  },
+  'recover_webhooks(endpoint_id,since)': { call: (w) => ({ endpoint_id: w.endpoint, since: '2020-01-01T00:00:00Z' }) },
+  'rotate_webhook_secret(endpoint_id,overlap)': { call: (w) => ({ endpoint_id: w.endpoint }) },
   'run_habit(habit_id)': { call: (w) => ({ habit_id: w.habit }), 'call:private': (w) => ({ habit_id: w.secretHabit }) },
   'set_active_organization(org_id)': { call: (w) => ({ org_id: w.org }) },
   'transfer_ownership(org_id,user_id)': { call: (w) => ({ org_id: w.org, user_id: w.people.colleague.id }) },
@@ -330,8 +343,9 @@ export const FUNCTIONS = {
 export const COMPUTED = {
   // The key itself: in the transaction that made it, and never again.
   'secret(key)': {},
-  // The same for the secret of a webhook.
+  // The same for the secrets of webhooks, both ways.
   'signing_secret(reflex)': {},
+  'webhook_secret(endpoint)': {},
   'last_used_at(key)': {
     row: (row, { world }) => row.id === world.keys.readkey.id,
     before: (world) => request(world, 'readkey', 'GET', 'plans?limit=1'),

@@ -23,6 +23,11 @@ const NAMES = [
   'notificationType',
   'notification',
   'secretNotification',
+  'endpoint',
+  'message',
+  'secretMessage',
+  'sent',
+  'secretSent',
 ];
 const STRIPE = ['stripe_customers', 'stripe_checkouts', 'stripe_subscriptions', 'stripe_invoices', 'stripe_prices'];
 
@@ -41,6 +46,8 @@ export function newIds() {
       ids.secretDelivery,
       ids.secretRepository,
       ids.secretNotification,
+      ids.secretMessage,
+      ids.secretSent,
     ]),
   };
 }
@@ -84,6 +91,14 @@ export const fill = (t, { owner, colleague, invitee }) => [
   sql`insert into public.notifications (id, org_id, audience, type, project_id, title, created_by)
     values (${t.notification}, ${t.org}, 'organization', 'custom.deploy', ${t.project}, 'Shared', ${owner}),
       (${t.secretNotification}, ${t.org}, 'organization', 'custom.deploy', ${t.secretProject}, 'Secret', ${owner})`,
+  sql`insert into public.webhook_endpoints (id, org_id, url, event_types, created_by)
+    values (${t.endpoint}, ${t.org}, 'https://hooks.example.com/', '{webhook.test}', ${owner})`,
+  sql`insert into public.webhook_messages (id, org_id, type, version, permission, entity, project_id, payload, created_by)
+    values (${t.message}, ${t.org}, 'project.created', 1, 'projects:read', 'shared', ${t.project}, '{}', null),
+      (${t.secretMessage}, ${t.org}, 'project.created', 1, 'projects:read', 'secret', ${t.secretProject}, '{}', null)`,
+  sql`insert into private.webhook_requests (id, organization, endpoint_id, message_id, cause, status, error_code, ended_at)
+    values (${t.sent}, ${t.org}, ${t.endpoint}, ${t.message}, 'event', 'failed', 'refused', now()),
+      (${t.secretSent}, ${t.org}, ${t.endpoint}, ${t.secretMessage}, 'event', 'succeeded', null, now())`,
   // A limit that is half used up, so that there is an alert, and no notification of it while the cases run; nothing else uses this meter.
   sql`do ${`begin perform kijko.set_limit('${t.org}', 'code_searches', 'month', 10); perform kijko.consume('${t.org}', 'code_searches', 5); end`}`,
   stripe(t),

@@ -32,6 +32,8 @@ export const TENANT_TABLES = [
   'secrets',
   'notification_types',
   'notifications',
+  'webhook_endpoints',
+  'webhook_messages',
 ];
 
 /** The answer's data; any error is a failure. */

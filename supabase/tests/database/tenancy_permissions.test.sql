@@ -1,7 +1,7 @@
 -- Reading needs a permission: without "resource:read" a member sees none of it, in tables and through functions.
 begin;
 \ir 000_helpers.sql
-select plan(60);
+select plan(64);
 
 select tests.sign_up('ada'), tests.sign_up('mem');
 select tests.join_org('mem', tests.org('ada'), 'member');
@@ -16,6 +16,8 @@ insert into public.habits (skill_id, name, cron) values (:'skill', 'daily', '@da
 insert into public.reflexes (skill_id, name) values (:'skill', 'hook') returning id as reflex \gset
 select id as delivery from public.test_reflex(:'reflex', '{}') \gset
 insert into public.custom_roles (name) values ('Editor');
+insert into public.webhook_endpoints (url) values ('https://hooks.example.com/');
+insert into public.projects (name) values ('told');
 select tests.act_as_superuser();
 insert into public.webhook_deliveries (org_id, repository_id, event) select r.org_id, r.id, 'push' from public.repositories as r;
 select tests.act_as('ada');
@@ -56,7 +58,8 @@ create view tests.read_permissions (relation, permission) as values
   ('skill_versions', 'skills:read'),
   ('habits', 'habits:read'), ('reflexes', 'reflexes:read'), ('reflex_deliveries', 'reflexes:read'), ('webhook_deliveries', 'repositories:read'), ('executions', 'executions:read'), ('execution_text_chunks', 'executions:read'), ('jobs', 'jobs:read'), ('job_event_log', 'jobs:read'), ('job_events', 'jobs:read'),
   ('usage_meters', 'usage:read'), ('api_keys', 'api_keys:read'),
-  ('notification_types', 'notifications:read'), ('notifications', 'notifications:read');
+  ('notification_types', 'notifications:read'), ('notifications', 'notifications:read'),
+  ('webhook_endpoints', 'webhooks:read'), ('webhook_messages', 'webhooks:read');
 grant select on tests.read_permissions to public;
 
 create function tests.reads(relation text, permission text) returns setof text language plpgsql as $$

@@ -1,0 +1,53 @@
+// What the journeys of webhooks share: a receiver on this machine, which the test's stack may reach by kijko.http_allowed_hosts.
+import { createPublicKey, verify } from 'node:crypto';
+import { createServer } from 'node:http';
+import { ok, until } from './domain.mjs';
+
+/** A server that keeps what it was sent. `answer(request, n)` returns the status of the n-th one; 204 without it. */
+export async function newReceiver(answer = () => 204) {
+  const received = [];
+  const server = createServer((request, response) => {
+    const chunks = [];
+    request.on('data', (chunk) => chunks.push(chunk));
+    request.on('end', () => {
+      const body = Buffer.concat(chunks).toString();
+      received.push({ method: request.method, headers: request.headers, body, event: JSON.parse(body) });
+      response.writeHead(answer(received.at(-1), received.length)).end('seen');
+    });
+  });
+  await new Promise((resolve) => server.listen(0, 'localhost', resolve));
+  return {
+    url: `http://localhost:${server.address().port}/hook`,
+    received,
+    /** The n-th request that fits. */
+    next: (fits = () => true, n = 1) => until('a webhook to arrive', () => received.filter(fits)[n - 1], { timeoutMs: 60_000 }),
+    close: () => {
+      server.closeAllConnections();
+      server.close();
+    },
+  };
+}
+
+export const ofType = (type) => (request) => request.event.type === type;
+
+/** An endpoint with its secret, which only the insert returns. */
+export const newEndpoint = (person, fields) =>
+  ok(person.client.from('webhook_endpoints').insert(fields).select('*, webhook_secret').single());
+
+/** A delivery of the endpoint once it has ended. */
+export const endedDelivery = (person, endpoint, id) =>
+  until('a delivery to end', async () => {
+    const all = await ok(person.client.rpc('list_webhook_deliveries', { endpoint_id: endpoint.id }));
+    return all.find((delivery) => delivery.id === id && delivery.status !== 'pending');
+  });
+
+/** Verifies a signature by Ed25519 as the specification says; the library of npm knows shared secrets only. */
+export function verifyEd25519(publicKey, { headers, body }) {
+  const raw = Buffer.from(publicKey.slice('whpk_'.length), 'base64');
+  const key = createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x: raw.toString('base64url') }, format: 'jwk' });
+  const signed = Buffer.from(`${headers['webhook-id']}.${headers['webhook-timestamp']}.${body}`);
+  return headers['webhook-signature'].split(' ').some((one) => {
+    const [version, signature] = one.split(',');
+    return version === 'v1a' && verify(null, signed, key, Buffer.from(signature, 'base64'));
+  });
+}
