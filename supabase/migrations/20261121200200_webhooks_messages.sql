@@ -15,6 +15,7 @@ create table public.webhook_messages (
   entity text not null check (octet_length(entity) <= 150),
   project_id uuid,
   payload jsonb not null,
+  payload_bytes integer not null generated always as (octet_length(payload::text)) stored,
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_by_key uuid default kijko.api_key_id(),
   created_at timestamptz not null default kijko.now(),
@@ -25,7 +26,7 @@ create table public.webhook_messages (
 );
 create index webhook_messages_project_id_idx on public.webhook_messages (org_id, project_id) where project_id is not null;
 create index webhook_messages_created_at_idx on public.webhook_messages (created_at);
-comment on table public.webhook_messages is 'Events that were sent to endpoints: one row for each event that an endpoint wanted. Kept for 30 days, and beyond the newest 10,000 of an organization only while a delivery is pending.';
+comment on table public.webhook_messages is 'Events that were sent to endpoints: one row for each event that an endpoint wanted. Kept for 30 days, and beyond the newest 10,000 or 64 MiB of an organization only while a delivery is pending.';
 comment on column public.webhook_messages.id is 'Identity of the message. Receivers get msg_ and it as webhook-id, the same for every endpoint and attempt.';
 comment on column public.webhook_messages.org_id is 'Organization whose event it is.';
 comment on column public.webhook_messages.type is 'Type of the event.';
@@ -34,12 +35,13 @@ comment on column public.webhook_messages.permission is 'Permission that a membe
 comment on column public.webhook_messages.entity is 'What the event is about, usually an id: events of one thing go to an endpoint one after the other.';
 comment on column public.webhook_messages.project_id is 'Project in which it happened: the message is hidden with a private one.';
 comment on column public.webhook_messages.payload is 'What is sent: {type, timestamp, data}.';
+comment on column public.webhook_messages.payload_bytes is 'Size of the payload as it is sent.';
 comment on column public.webhook_messages.created_by is 'User who called send_test_webhook(); null for events.';
 comment on column public.webhook_messages.created_by_key is 'API key that called send_test_webhook(); null for events.';
 comment on column public.webhook_messages.created_at is 'When the event happened.';
 comment on column public.webhook_messages.updated_at is 'Last change; set by trigger.';
 select private.make_tenant_table('public.webhook_messages', resource => 'webhooks', writable => '{}', catalogue => '{
-  "type, version, payload": "what endpoints are sent",
+  "type, version, payload, payload_bytes": "what endpoints are sent",
   "permission, project_id": "says who sees the message",
   "entity": "keeps events of one thing in order"
 }');

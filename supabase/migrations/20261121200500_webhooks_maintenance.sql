@@ -131,6 +131,7 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   kept_messages constant integer := 10000;
+  kept_bytes constant bigint := 64 * 1024 * 1024;
   purged integer;
   more integer;
 begin
@@ -145,10 +146,11 @@ begin
     select o.id
     from (select distinct e.org_id from public.webhook_endpoints as e) as w
     cross join lateral (
-      select k.id, k.org_id from public.webhook_messages as k where k.org_id = w.org_id
-      order by k.created_at desc, k.id desc offset kept_messages
+      select k.id, k.org_id,
+        row_number() over (order by k.created_at desc, k.id desc) as place, sum(k.payload_bytes) over (order by k.created_at desc, k.id desc) as total
+      from public.webhook_messages as k where k.org_id = w.org_id
     ) as o
-    where not exists (
+    where (o.place > kept_messages or o.total > kept_bytes) and not exists (
       select 1 from private.webhook_requests as r where r.organization = o.org_id and r.message_id = o.id and r.status = 'pending'
     )
     limit max_rows
@@ -157,7 +159,7 @@ begin
   return purged + more;
 end
 $$;
-comment on function private.webhooks_purge(integer) is 'Deletes messages with their deliveries after 30 days, and those beyond the newest 10,000 of an organization whose deliveries have ended: at most max_rows of each. Returns how many.';
+comment on function private.webhooks_purge(integer) is 'Deletes messages with their deliveries after 30 days, and those beyond the newest 10,000 or 64 MiB of an organization whose deliveries have ended: at most max_rows of each. Returns how many.';
 
 -- cron.schedule replaces the entry of the same name, so a replay is harmless.
 select cron.schedule('kijko-webhooks-backlog', '* * * * *', 'select private.webhooks_drain()');

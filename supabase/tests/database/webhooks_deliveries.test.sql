@@ -1,7 +1,7 @@
 -- Webhooks: the log, sending again, disabling, and events that cannot be made at once.
 begin;
 \ir 000_helpers.sql
-select plan(38);
+select plan(40);
 
 select tests.sign_up('ada'), tests.sign_up('bob');
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -110,6 +110,11 @@ select is((select string_agg(q.body::jsonb ->> 'type', ' ' order by q.seq) from 
 select is((select count(*) from private.webhook_backlog where organization = tests.org('ada')), 0::bigint, 'and forgets them');
 
 -- ---- retention
+select private.webhooks_purge();
+insert into public.webhook_messages (org_id, type, version, permission, entity, payload, created_by)
+select tests.org('ada'), 'project.created', 1, 'projects:read', 'large', jsonb_build_object('data', repeat('x', 1048576)), null from generate_series(1, 70);
+select ok(private.webhooks_purge() between 6 and 8, 'beyond 64 MiB of an organization the oldest go');
+select is(private.webhooks_purge(), 0, 'and no more');
 select tests.later(40);
 select ok(private.webhooks_purge() > 5, 'messages go after 30 days');
 select is((select count(*) from private.webhook_requests where organization = tests.org('ada')), 0::bigint, 'with their deliveries');
