@@ -842,6 +842,149 @@ export type Database = {
           },
         ];
       };
+      notification_types: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          description: string;
+          has_own_mail: boolean;
+          id: string;
+          in_app: boolean;
+          mail: 'off' | 'now' | 'hourly' | 'daily';
+          mail_choices: string[];
+          mail_permission: string | null;
+          name: string;
+          org_id: string;
+          permission: string | null;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          description?: string;
+          has_own_mail?: boolean;
+          id?: string;
+          in_app?: boolean;
+          mail?: 'off' | 'now' | 'hourly' | 'daily';
+          mail_choices?: string[];
+          mail_permission?: string | null;
+          name: string;
+          org_id?: string;
+          permission?: string | null;
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          description?: string;
+          has_own_mail?: boolean;
+          id?: string;
+          in_app?: boolean;
+          mail?: 'off' | 'now' | 'hourly' | 'daily';
+          mail_choices?: string[];
+          mail_permission?: string | null;
+          name?: string;
+          org_id?: string;
+          permission?: string | null;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'notification_types_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
+      notifications: {
+        Row: {
+          audience: 'user' | 'organization' | 'everyone';
+          body: string | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          data: NonNullable<Json>;
+          dedupe_key: string | null;
+          id: string;
+          link: string | null;
+          org_id: string;
+          permission: string | null;
+          project_id: string | null;
+          title: string;
+          type: string;
+          updated_at: string;
+          user_id: string | null;
+          xid: unknown;
+        };
+        ComputedFields: never;
+        Insert: {
+          audience: 'user' | 'organization' | 'everyone';
+          body?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          data?: NonNullable<Json>;
+          dedupe_key?: string | null;
+          id?: string;
+          link?: string | null;
+          org_id?: string;
+          permission?: string | null;
+          project_id?: string | null;
+          title: string;
+          type: string;
+          updated_at?: string;
+          user_id?: string | null;
+          xid?: unknown;
+        };
+        Update: {
+          audience?: 'user' | 'organization' | 'everyone';
+          body?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          data?: NonNullable<Json>;
+          dedupe_key?: string | null;
+          id?: string;
+          link?: string | null;
+          org_id?: string;
+          permission?: string | null;
+          project_id?: string | null;
+          title?: string;
+          type?: string;
+          updated_at?: string;
+          user_id?: string | null;
+          xid?: unknown;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'notifications_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'notifications_org_id_project_id_fkey';
+            columns: ['org_id', 'project_id'];
+            isOneToOne: false;
+            referencedRelation: 'projects';
+            referencedColumns: ['org_id', 'id'];
+          },
+          {
+            foreignKeyName: 'notifications_user_id_fkey';
+            columns: ['user_id'];
+            isOneToOne: false;
+            referencedRelation: 'profiles';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
       organizations: {
         Row: {
           created_at: string;
@@ -1202,6 +1345,8 @@ export type Database = {
       };
       reflexes: {
         Row: {
+          authorized_by: string | null;
+          authorized_by_key: string | null;
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
@@ -1230,6 +1375,8 @@ export type Database = {
         };
         ComputedFields: 'signing_secret';
         Insert: {
+          authorized_by?: string | null;
+          authorized_by_key?: string | null;
           created_at?: string;
           created_by?: string | null;
           created_by_key?: string | null;
@@ -1256,6 +1403,8 @@ export type Database = {
           verification?: 'standard_webhooks' | 'github' | 'stripe' | 'hmac' | 'bearer';
         };
         Update: {
+          authorized_by?: string | null;
+          authorized_by_key?: string | null;
           created_at?: string;
           created_by?: string | null;
           created_by_key?: string | null;
@@ -2100,6 +2249,171 @@ export type Database = {
           },
         ];
       };
+      webhook_endpoints: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          description: string;
+          disabled_at: string | null;
+          disabled_reason: 'user' | 'gone' | 'failing' | null;
+          enabled: boolean;
+          event_types: string[] | null;
+          failing_since: string | null;
+          failure_count: number;
+          filter: Json | null;
+          former_secret_until: string | null;
+          id: string;
+          include_private_projects: boolean;
+          last_success_at: string | null;
+          org_id: string;
+          public_key: string | null;
+          signature: 'hmac' | 'ed25519';
+          updated_at: string;
+          url: string;
+          webhook_secret: string | null;
+        };
+        ComputedFields: 'webhook_secret';
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          description?: string;
+          disabled_at?: string | null;
+          disabled_reason?: 'user' | 'gone' | 'failing' | null;
+          enabled?: boolean;
+          event_types?: string[] | null;
+          failing_since?: string | null;
+          failure_count?: number;
+          filter?: Json | null;
+          former_secret_until?: string | null;
+          id?: string;
+          include_private_projects?: boolean;
+          last_success_at?: string | null;
+          org_id?: string;
+          public_key?: string | null;
+          signature?: 'hmac' | 'ed25519';
+          updated_at?: string;
+          url: string;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          description?: string;
+          disabled_at?: string | null;
+          disabled_reason?: 'user' | 'gone' | 'failing' | null;
+          enabled?: boolean;
+          event_types?: string[] | null;
+          failing_since?: string | null;
+          failure_count?: number;
+          filter?: Json | null;
+          former_secret_until?: string | null;
+          id?: string;
+          include_private_projects?: boolean;
+          last_success_at?: string | null;
+          org_id?: string;
+          public_key?: string | null;
+          signature?: 'hmac' | 'ed25519';
+          updated_at?: string;
+          url?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'webhook_endpoints_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
+      webhook_event_types: {
+        Row: {
+          description: string;
+          example: NonNullable<Json>;
+          name: string;
+          permission: string;
+          version: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          description: string;
+          example: NonNullable<Json>;
+          name: string;
+          permission: string;
+          version?: number;
+        };
+        Update: {
+          description?: string;
+          example?: NonNullable<Json>;
+          name?: string;
+          permission?: string;
+          version?: number;
+        };
+        Relationships: [];
+      };
+      webhook_messages: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          entity: string;
+          id: string;
+          org_id: string;
+          payload: NonNullable<Json>;
+          permission: string;
+          project_id: string | null;
+          type: string;
+          updated_at: string;
+          version: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          entity: string;
+          id?: string;
+          org_id?: string;
+          payload: NonNullable<Json>;
+          permission: string;
+          project_id?: string | null;
+          type: string;
+          updated_at?: string;
+          version: number;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          entity?: string;
+          id?: string;
+          org_id?: string;
+          payload?: NonNullable<Json>;
+          permission?: string;
+          project_id?: string | null;
+          type?: string;
+          updated_at?: string;
+          version?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'webhook_messages_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'webhook_messages_org_id_project_id_fkey';
+            columns: ['org_id', 'project_id'];
+            isOneToOne: false;
+            referencedRelation: 'projects';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
     };
     Views: {
       job_events: {
@@ -2172,6 +2486,7 @@ export type Database = {
         };
         Returns: string;
       };
+      archive_notifications: { Args: { archived?: boolean; ids: string[] }; Returns: number };
       archive_project: {
         Args: { project_id: string };
         Returns: {
@@ -2457,6 +2772,37 @@ export type Database = {
         Returns: string | null;
       };
       leave_organization: { Args: { org_id: string }; Returns: undefined };
+      list_notification_preferences: {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          description: string;
+          in_app: boolean;
+          is_chosen: boolean;
+          mail: string;
+          mail_choices: string[];
+          org_id: string;
+          type: string;
+        }[];
+      };
+      list_notifications: {
+        Args: { after_cursor?: string | null; before_id?: string | null; include_archived?: boolean; limit?: number };
+        Returns: {
+          archived_at: string | null;
+          audience: string;
+          body: string | null;
+          created_at: string;
+          cursor: string;
+          data: Json;
+          id: string;
+          link: string | null;
+          org_id: string;
+          project_id: string | null;
+          read_at: string | null;
+          seen_at: string | null;
+          title: string;
+          type: string;
+        }[];
+      };
       list_sessions: {
         Args: Record<PropertyKey, never>;
         Returns: {
@@ -2469,6 +2815,102 @@ export type Database = {
           user_agent: string | null;
         }[];
       };
+      list_webhook_attempts: {
+        Args: { delivery_id: string };
+        Returns: Database['public']['CompositeTypes']['webhook_attempt'][];
+        SetofOptions: {
+          from: '*';
+          to: 'webhook_attempt';
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      list_webhook_deliveries: {
+        Args: { before_id?: string | null; endpoint_id: string; limit?: number; status?: string | null };
+        Returns: Database['public']['CompositeTypes']['webhook_delivery'][];
+        SetofOptions: {
+          from: '*';
+          to: 'webhook_delivery';
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      mark_read: { Args: { ids?: string[] | null; read?: boolean }; Returns: number };
+      mark_seen: { Args: { ids?: string[] | null }; Returns: number };
+      notify:
+        | {
+            Args: {
+              body?: string | null;
+              data?: Json;
+              dedupe_key?: string | null;
+              link?: string | null;
+              title: string;
+              type: string;
+              user_id?: string | null;
+            };
+            Returns: {
+              audience: 'user' | 'organization' | 'everyone';
+              body: string | null;
+              created_at: string;
+              created_by: string | null;
+              created_by_key: string | null;
+              data: NonNullable<Json>;
+              dedupe_key: string | null;
+              id: string;
+              link: string | null;
+              org_id: string;
+              permission: string | null;
+              project_id: string | null;
+              title: string;
+              type: string;
+              updated_at: string;
+              user_id: string | null;
+              xid: unknown;
+            };
+            SetofOptions: {
+              from: '*';
+              to: 'notifications';
+              isOneToOne: true;
+              isSetofReturn: false;
+            };
+          }
+        | {
+            Args: {
+              body?: string | null;
+              data?: Json;
+              dedupe_key?: string | null;
+              link?: string | null;
+              org_id: string;
+              title: string;
+              type: string;
+              user_id?: string | null;
+            };
+            Returns: {
+              audience: 'user' | 'organization' | 'everyone';
+              body: string | null;
+              created_at: string;
+              created_by: string | null;
+              created_by_key: string | null;
+              data: NonNullable<Json>;
+              dedupe_key: string | null;
+              id: string;
+              link: string | null;
+              org_id: string;
+              permission: string | null;
+              project_id: string | null;
+              title: string;
+              type: string;
+              updated_at: string;
+              user_id: string | null;
+              xid: unknown;
+            };
+            SetofOptions: {
+              from: '*';
+              to: 'notifications';
+              isOneToOne: true;
+              isSetofReturn: false;
+            };
+          };
       org_id: { Args: Record<PropertyKey, never>; Returns: string | null };
       org_ids: { Args: Record<PropertyKey, never>; Returns: string[] };
       permissions: {
@@ -2498,6 +2940,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      recover_webhooks: { Args: { endpoint_id: string; since: string }; Returns: number };
       redeliver_reflex_delivery: {
         Args: { id: string };
         Returns: {
@@ -2529,6 +2972,16 @@ export type Database = {
         SetofOptions: {
           from: '*';
           to: 'reflex_deliveries';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      redeliver_webhook: {
+        Args: { endpoint_id: string; message_id: string };
+        Returns: Database['public']['CompositeTypes']['webhook_delivery'];
+        SetofOptions: {
+          from: '*';
+          to: 'webhook_delivery';
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -2838,6 +3291,16 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      rotate_webhook_secret: {
+        Args: { endpoint_id: string; overlap?: string };
+        Returns: Database['public']['CompositeTypes']['issued_webhook_secret'];
+        SetofOptions: {
+          from: '*';
+          to: 'issued_webhook_secret';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       run_habit: {
         Args: { habit_id: string };
         Returns: {
@@ -2924,6 +3387,16 @@ export type Database = {
         Args: { key: Omit<Database['public']['Tables']['api_keys']['Row'], Database['public']['Tables']['api_keys']['ComputedFields']> };
         Returns: string | null;
       };
+      send_test_webhook: {
+        Args: { endpoint_id: string };
+        Returns: Database['public']['CompositeTypes']['webhook_delivery'];
+        SetofOptions: {
+          from: '*';
+          to: 'webhook_delivery';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       set_active_organization: {
         Args: { org_id: string };
         Returns: Database['public']['CompositeTypes']['active_organization'];
@@ -2933,6 +3406,11 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      set_digest_time: { Args: { hour?: number; timezone?: string }; Returns: undefined };
+      set_notification_preference: {
+        Args: { in_app?: boolean | null; mail?: string | null; org_id?: string | null; type?: string | null };
+        Returns: undefined;
       };
       set_secret: {
         Args: { name: string; value: string };
@@ -3021,6 +3499,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      unread_count: { Args: Record<PropertyKey, never>; Returns: number };
       update_skills: {
         Args: { clear_project?: boolean; enabled?: boolean | null; ids: string[]; project_id?: string | null };
         Returns: {
@@ -3084,6 +3563,15 @@ export type Database = {
           isSetofReturn: true;
         };
       };
+      webhook_secret: {
+        Args: {
+          endpoint: Omit<
+            Database['public']['Tables']['webhook_endpoints']['Row'],
+            Database['public']['Tables']['webhook_endpoints']['ComputedFields']
+          >;
+        };
+        Returns: string | null;
+      };
     };
     Enums: {
       [_ in never]: never;
@@ -3142,12 +3630,41 @@ export type Database = {
         secret: string | null;
         former_expires_at: string | null;
       };
+      issued_webhook_secret: {
+        endpoint_id: string | null;
+        secret: string | null;
+        public_key: string | null;
+        former_secret_until: string | null;
+      };
       project_finding: {
         code: string | null;
         severity: string | null;
         message: string | null;
         hint: string | null;
         where: Json | null;
+      };
+      webhook_attempt: {
+        attempt: number | null;
+        started_at: string | null;
+        duration_ms: number | null;
+        response_status: number | null;
+        response_body: string | null;
+        error_code: string | null;
+        error: string | null;
+      };
+      webhook_delivery: {
+        id: string | null;
+        endpoint_id: string | null;
+        message_id: string | null;
+        type: string | null;
+        cause: string | null;
+        status: string | null;
+        attempts: number | null;
+        response_status: number | null;
+        error_code: string | null;
+        next_attempt_at: string | null;
+        created_at: string | null;
+        ended_at: string | null;
       };
     };
   };
