@@ -10,12 +10,14 @@ use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
 use crate::errors;
 use crate::network::ProxyList;
+use names::split_names;
 
 pub mod api_keys;
 mod clock_offset;
 pub mod connection_time;
 pub mod databases;
 pub mod http;
+mod names;
 pub mod rate_limit_headers;
 
 static TRUSTED_SESSION_USERS: GucSetting<Option<CString>> =
@@ -356,35 +358,4 @@ unsafe extern "C-unwind" fn assign_clock_offset(new_value: *const c_char, _extra
         clock_offset::parse(&unsafe { CStr::from_ptr(new_value) }.to_string_lossy()).unwrap_or(0)
     };
     CLOCK_OFFSET_MICROS.store(offset, Ordering::Relaxed);
-}
-
-/// Role names as in other list settings: unquoted ones fold to lower case, "Quoted" ones are kept.
-fn split_names(list: &str) -> Vec<String> {
-    list.split(',')
-        .map(str::trim)
-        .filter(|name| !name.is_empty())
-        .map(|name| {
-            match name
-                .strip_prefix('"')
-                .and_then(|name| name.strip_suffix('"'))
-            {
-                Some(quoted) => quoted.replace("\"\"", "\""),
-                None => name.to_lowercase(),
-            }
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod unit {
-    use super::split_names;
-
-    #[test]
-    fn names_are_split_folded_and_unquoted() {
-        assert_eq!(
-            split_names(" Authenticator, \"Mixed\" ,,x"),
-            ["authenticator", "Mixed", "x"]
-        );
-        assert!(split_names("").is_empty());
-    }
 }

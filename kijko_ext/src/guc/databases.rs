@@ -6,6 +6,8 @@ use std::ffi::{CStr, CString, c_char, c_void};
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
+use super::names::split_names;
+
 static DATABASES: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"postgres"));
 
@@ -36,7 +38,7 @@ pub fn names() -> Vec<String> {
 
 fn parse(list: Option<&CStr>) -> Vec<String> {
     let list = list.map(CStr::to_string_lossy).unwrap_or_default();
-    let mut names = super::split_names(&list);
+    let mut names = split_names(&list);
     names.sort();
     names.dedup();
     names
