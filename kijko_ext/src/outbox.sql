@@ -1,4 +1,5 @@
 comment on function kijko.http_request_problem(text, text, jsonb, text, jsonb) is 'What is wrong with a request (method, URL, headers, body, signing), in words; null when kijko.http_enqueue() would take it. Looks up no name.';
+comment on function kijko.http_public_key(text) is 'The public key (whpk_...) of a private key for signatures by Ed25519 (whsk_...); null for any other text.';
 comment on function kijko.http_secret_names(jsonb, jsonb) is 'Internal: the secrets that headers and a signature name.';
 comment on function kijko.http_origin(text) is 'Internal: scheme, host and port of a URL; null for what is none.';
 comment on function kijko.http_body_text(bytea) is 'Internal: a body as text, with U+FFFD for what is not UTF-8 or cannot be stored as text.';
