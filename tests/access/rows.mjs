@@ -91,8 +91,8 @@ export const fill = (t, { owner, colleague, invitee }) => [
   sql`insert into public.notifications (id, org_id, audience, type, project_id, title, created_by)
     values (${t.notification}, ${t.org}, 'organization', 'custom.deploy', ${t.project}, 'Shared', ${owner}),
       (${t.secretNotification}, ${t.org}, 'organization', 'custom.deploy', ${t.secretProject}, 'Secret', ${owner})`,
-  sql`insert into public.webhook_endpoints (id, org_id, url, event_types, created_by)
-    values (${t.endpoint}, ${t.org}, 'https://hooks.example.com/', '{webhook.test}', ${owner})`,
+  sql`insert into public.webhook_endpoints (id, org_id, url, event_types, include_private_projects, created_by)
+    values (${t.endpoint}, ${t.org}, 'https://hooks.example.com/', '{webhook.test}', true, ${owner})`,
   sql`insert into public.webhook_messages (id, org_id, type, version, permission, entity, project_id, payload, created_by)
     values (${t.message}, ${t.org}, 'project.created', 1, 'projects:read', 'shared', ${t.project}, '{}', null),
       (${t.secretMessage}, ${t.org}, 'project.created', 1, 'projects:read', 'secret', ${t.secretProject}, '{}', null)`,
