@@ -111,6 +111,8 @@ declare
   secret constant text := private.webhooks_new_secret(endpoint.signature);
   has_overlap constant boolean := rotate_webhook_secret.overlap > interval '0';
 begin
+  -- The secret signs events: who may not read them must not be able to make some.
+  perform private.webhooks_require_types(endpoint.org_id, endpoint.event_types, true);
   if (rotate_webhook_secret.overlap between interval '0' and interval '30 days') is not true then
     perform kijko.fail('invalid_input', 'overlap: 0 to 30 days');
   end if;

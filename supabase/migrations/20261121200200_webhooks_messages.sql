@@ -222,7 +222,7 @@ begin
   end if;
   for endpoint in
     select e.* from public.webhook_endpoints as e
-    where e.org_id = org and private.webhooks_wants(e, webhooks_deliver.type, webhooks_deliver.data, is_private)
+    where e.org_id = org and private.webhooks_wants(e, webhooks_deliver.type, jsonb_build_object('org_id', org) || webhooks_deliver.data, is_private)
     order by e.id for key share nowait
   loop
     if message.id is null then

@@ -45,7 +45,8 @@ export function readShell({ file, line, code }, { functions }) {
     if (command === undefined) continue;
     if (!commands.has(command)) fault(`there is no ./kijko ${command}`);
     const known = { test: areas, bench: benchmarks }[command];
-    for (const word of known ? (rest.match(/[a-z]+/g) ?? []) : []) if (!known.has(word)) fault(`./kijko ${command} knows no ${word}`);
+    const words = rest.replace(/--[a-z-]+ +\S+/g, '');
+    for (const word of known ? (words.match(/[a-z]+/g) ?? []) : []) if (!known.has(word)) fault(`./kijko ${command} knows no ${word}`);
   }
   for (const [path] of code.matchAll(/(?<![\w/.$-])(?:deploy|scripts|sql|kijko_ext|tests|supabase)\/[\w./-]+/g)) {
     // Scripts of a release are made by the commands that name them.

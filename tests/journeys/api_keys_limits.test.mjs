@@ -97,7 +97,10 @@ describe('usage by key', () => {
     const usage = async (client, only_meter) =>
       Object.fromEntries((await ok(client.rpc('usage_by', { dimension: 'key', only_meter }))).map(({ value, used }) => [value, used]));
     // Executions are counted when they have ended.
-    await until('the executions to be counted', async () => (await usage(team.owner.client, 'executions'))[service.id] === 3);
+    await until('the executions to be counted', async () => {
+      const counted = await usage(team.owner.client, 'executions');
+      return counted[service.id] === 3 && counted[own.id] === 2;
+    });
     assert.deepEqual(await usage(team.owner.client, 'executions'), { [service.id]: 3, [own.id]: 2 });
     assert.deepEqual(await usage(team.member.client, 'executions'), { null: 3, [own.id]: 2 });
     assert.deepEqual(await usage(team.viewer.client, 'executions'), { null: 5 });

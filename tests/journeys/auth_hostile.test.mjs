@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { createHmac, createSign, generateKeyPairSync, randomUUID } from 'node:crypto';
 import { describe, test } from 'node:test';
+import { until } from '../until.mjs';
 import { adminSql, api, env, http, newEmail, newUser, sql } from './support.mjs';
 
 const encode = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
@@ -316,7 +317,11 @@ describe('requests', () => {
     assert.equal(modern.headers.get('x-supabase-api-version'), '2024-01-01');
     assert.deepEqual(Object.keys(modern.body).sort(), ['code', 'message']);
     for (const version of ['', '2020-01-01', 'latest']) {
-      const old = await http('POST', path, { body, headers: { 'X-Supabase-Api-Version': version } });
+      // Beside others it may be refused because too many passwords are being hashed.
+      const old = await until('a place for hashing', async () => {
+        const answer = await http('POST', path, { body, headers: { 'X-Supabase-Api-Version': version } });
+        return answer.status === 429 ? undefined : answer;
+      });
       assert.equal(old.headers.get('x-supabase-api-version'), null);
       assert.deepEqual([old.body.code, old.body.error_code, typeof old.body.msg], [400, 'invalid_credentials', 'string'], version);
     }

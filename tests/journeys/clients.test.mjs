@@ -37,6 +37,12 @@ const WRITABLE = {
     // The comparison with the caller's permissions comes before row level security.
     elsewhere: 'permission_denied',
   },
+  notification_types: { row: () => ({ name: 'custom.first' }), change: { in_app: false }, keys: ['org_id,id', 'org_id,name'] },
+  webhook_endpoints: {
+    row: () => ({ url: 'https://hooks.example.com/', event_types: ['webhook.test'] }),
+    change: { description: 'Second' },
+    keys: ['org_id,id'],
+  },
   usage_meters: { row: () => ({ event_type: 'built', meter: 'own.built' }), change: { meter: 'own.made' }, keys: ['org_id,event_type'] },
 };
 
