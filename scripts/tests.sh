@@ -194,7 +194,7 @@ test_journeys() {
   # Several files at a time: they wait for the server more than they compute, and each has tenants of its own.
   local files=(tests/journeys/*.test.mjs tests/docs/*.test.mjs) shared=() alone=() file broken=no
   for file in "${files[@]}"; do
-    if [[ $file =~ /(auth_settings_|requests_connection_|jobs_workers\.) ]] || grep -qE 'tickAt\(|realtime_support|realtime_page' "$file"; then
+    if [[ $file =~ /(auth_settings_|requests_connection_|jobs_workers\.) ]] || grep -qE 'tickAt\(|mailSidecar\(|realtime_support|realtime_page' "$file"; then
       alone+=("$file")
     else
       shared+=("$file")
@@ -204,7 +204,8 @@ test_journeys() {
   set_failed_requests 100000
   node --test --test-concurrency=3 --test-reporter=tap "${shared[@]}" || broken=yes
   # These change the settings of login, take all connections, add a table of their own for a while, or tick a clock that has
-  # moved, which runs every habit that is due by then; or they change the policies of realtime, or kill its service. This concerns everybody.
+  # moved, which runs every habit that is due by then; or they change the policies of realtime, kill its service, or send
+  # the mails of all. This concerns everybody.
   node --test --test-concurrency=1 --test-reporter=tap "${alone[@]}" || broken=yes
   set_failed_requests 60
   [ "$broken" = no ]

@@ -37,7 +37,7 @@ const WRITABLE = {
     // The comparison with the caller's permissions comes before row level security.
     elsewhere: 'permission_denied',
   },
-  notification_types: { row: () => ({ name: 'custom.first' }), change: { in_app: false }, keys: ['org_id,id', 'org_id,name'] },
+  notification_types: { row: () => ({ name: 'custom.first' }), change: { in_app: false }, keys: ['org_id,name'] },
   webhook_endpoints: {
     row: () => ({ url: 'https://hooks.example.com/', event_types: ['webhook.test'] }),
     change: { description: 'Second' },

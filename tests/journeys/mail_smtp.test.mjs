@@ -147,8 +147,7 @@ describe('a mail', { concurrency: false }, () => {
       await mailSidecar(server.port, trust);
       const id = await queueMail(newEmail(), org);
       const state = await mailEnded(id);
-      assert.deepEqual([state.status, state.smtp_code], ['sent', 250]);
-      assert.ok(state.attempts >= 2, 'the sidecar of the stack may have tried, too');
+      assert.deepEqual([state.status, state.attempts, state.smtp_code], ['sent', 2, 250]);
       assert.equal(server.accepted.length, 1, 'no duplicate');
       for (const { text } of server.arrived) assert.equal(header(text, 'Message-ID'), `<${id}@kijko.test>`);
       const [first, last] = [server.arrived[0], server.arrived.at(-1)];
