@@ -87,7 +87,7 @@ describe('secrets', () => {
   });
   it('appear in no log', () => {
     const passwords = fs.readFileSync(path.join(home, 'secrets', 'passwords'), 'utf8').match(/[0-9a-f]{48}/g);
-    assert.equal(passwords.length, 5);
+    assert.equal(passwords.length, 6);
     for (const name of fs.readdirSync(path.join(home, 'log'))) {
       const text = fs.readFileSync(path.join(home, 'log', name), 'utf8');
       for (const password of passwords) assert.ok(!text.includes(password), `a password stands in ${name}`);
@@ -97,7 +97,7 @@ describe('secrets', () => {
 
 describe('up on a running stack', () => {
   it('keeps processes and keys', async () => {
-    const names = ['rest', 'login', 'sidecar', 'caddy'];
+    const names = ['rest', 'login', 'sidecar', 'realtime', 'caddy'];
     const pids = names.map(pidOf);
     const keys = fs.readFileSync(path.join(home, 'secrets', 'api_keys'), 'utf8');
     const { code, stderr } = await kijko(['up']);
