@@ -24,7 +24,7 @@ pub struct Limits {
     pub joins_per_second: u32,
     /// Changes of presence a second from a socket; twice as many at once.
     pub presence_per_second: u32,
-    /// Bytes of a broadcast's or a presence's payload.
+    /// Bytes of a broadcast's event and payload, or of a presence's payload.
     pub message_bytes: usize,
     /// Messages that wait for a socket that does not read.
     pub backlog: usize,
@@ -34,7 +34,29 @@ pub struct Limits {
     pub drain: Duration,
 }
 
+/// An event is a name: binary frames have one byte for its length.
+const MAX_EVENT: usize = 255;
+/// What a message has around its payload: names, references, the token of a join.
+const ENVELOPE: usize = 16 << 10;
+/// What may wait for a socket, whatever its number of messages.
+const BACKLOG_BYTES: usize = 4 << 20;
+
 impl Limits {
+    /// Whether a client may send such a broadcast.
+    pub fn fits(&self, event: &str, body_bytes: usize) -> bool {
+        event.len() <= MAX_EVENT && event.len() + body_bytes <= self.message_bytes
+    }
+
+    /// Bytes of a frame from a client; a larger one ends the socket before it is kept.
+    pub fn frame_bytes(&self) -> usize {
+        self.message_bytes + ENVELOPE
+    }
+
+    /// Bytes that wait for a socket that does not read.
+    pub fn backlog_bytes(&self) -> usize {
+        BACKLOG_BYTES.max(4 * self.message_bytes)
+    }
+
     /// Reads the settings.
     pub fn read(env: &mut Reader<'_>) -> Self {
         let mut sockets = |name, default| env.number(name, default, 1..=1_000_000) as usize;

@@ -43,8 +43,8 @@ pub async fn batch(
     let caller = of_request(&service, &headers, None).await?;
     let Batch { messages } =
         serde_json::from_slice(&body).map_err(|error| Refusal::Invalid(error.to_string()))?;
-    let most = service.limits.message_bytes;
-    if messages.iter().any(|one| one.payload.get().len() > most) {
+    let fits = |one: &Message| service.limits.fits(&one.event, one.payload.get().len());
+    if !messages.iter().all(fits) {
         return Err(Refusal::TooLarge);
     }
     let mut asked = HashMap::new();
@@ -84,7 +84,7 @@ pub async fn one(
 ) -> Result<StatusCode, Refusal> {
     let caller = of_request(&service, &headers, None).await?;
     count(&service, &caller)?;
-    if body.len() > service.limits.message_bytes {
+    if !service.limits.fits(&event, body.len()) {
         return Err(Refusal::TooLarge);
     }
     let key = TopicKey::new(&topic, options.private);

@@ -14,7 +14,7 @@ use axum::{
 use futures_util::{Stream, stream};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 use super::{
     caller::{grants, of_request},
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     authorize::{AuthorizeError, Caller},
-    hub::{Member, MemberId, Outbox, Outgoing, TopicKey},
+    hub::{Inbox, Member, MemberId, Outbox, Outgoing, TopicKey},
     protocol::{Body, Broadcast, Version},
     socket::{Service, Slot, reason},
 };
@@ -73,7 +73,7 @@ struct Subscription {
     caller: Arc<Caller>,
     key: TopicKey,
     id: MemberId,
-    inbox: mpsc::Receiver<Outgoing>,
+    inbox: Inbox,
     outbox: Outbox,
     recheck: Arc<Notify>,
     _slots: Vec<Slot>,
@@ -81,15 +81,19 @@ struct Subscription {
 
 impl Subscription {
     fn new(service: Arc<Service>, caller: Arc<Caller>, key: TopicKey, slots: Vec<Slot>) -> Self {
-        let (outbox, inbox) = Outbox::new(service.limits.backlog);
+        let (outbox, inbox) = Outbox::new(service.limits.backlog, service.limits.backlog_bytes());
         let id = MemberId {
             socket: service.next_connection(),
             join: 0,
         };
-        let recheck = Arc::default();
+        let recheck: Arc<Notify> = Arc::default();
         service
             .access
             .set(id.socket, caller.subjects().collect(), &recheck);
+        // The policies were asked before anybody could name this stream: they are asked once more.
+        if key.private && caller.subjects().next().is_some() {
+            recheck.notify_one();
+        }
         service.series.sockets.inc();
         service.series.channels.inc();
         service.hub.join(

@@ -44,6 +44,7 @@ pub struct Member {
 pub struct Replaying {
     /// Live messages wait until the replay has ended.
     held: Option<Vec<Arc<Broadcast>>>,
+    held_bytes: usize,
     replayed: HashSet<Uuid>,
     last_look: u64,
 }
@@ -63,7 +64,10 @@ impl Member {
     pub(super) fn deliver(&mut self, message: &Arc<Broadcast>) {
         if let Some(replay) = &mut self.replay {
             if let Some(held) = &mut replay.held {
-                held.push(message.clone());
+                replay.held_bytes += message.bytes();
+                if self.outbox.allows(held.len() + 1, replay.held_bytes) {
+                    held.push(message.clone());
+                }
                 return;
             }
             if message.look() > replay.last_look {

@@ -20,7 +20,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 pub use member::{Member, MemberId, Replaying};
-pub use outbox::{Outbox, Outgoing};
+pub use outbox::{Inbox, Outbox, Outgoing};
 pub use presence::Meta;
 pub use topic::Topic;
 

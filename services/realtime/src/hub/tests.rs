@@ -9,8 +9,8 @@ fn hub() -> Hub {
     Hub::new(Relay::alone())
 }
 
-fn member(socket: u64) -> (Member, tokio::sync::mpsc::Receiver<Outgoing>) {
-    let (outbox, inbox) = Outbox::new(8);
+fn member(socket: u64) -> (Member, Inbox) {
+    let (outbox, inbox) = Outbox::new(8, 1 << 10);
     let member = Member {
         id: MemberId { socket, join: 0 },
         join_ref: Some("1".into()),
@@ -84,6 +84,47 @@ fn a_member_that_does_not_read_overflows_once_and_stops_nobody() {
     }
     assert_eq!(to_slow.len(), 8);
     assert!(flag.overflowed());
+}
+
+#[test]
+fn a_member_has_room_for_some_bytes() {
+    let (outbox, mut inbox) = Outbox::new(8, 100);
+    let frame = |bytes: usize| Outgoing::Frame("x".repeat(bytes).into());
+    outbox.send(frame(200));
+    assert!(!outbox.overflowed() && outbox.is_crowded());
+    assert!(inbox.try_recv().is_ok() && !outbox.is_crowded());
+    outbox.send(frame(50));
+    outbox.send(frame(51));
+    assert!(outbox.overflowed());
+}
+
+#[test]
+fn live_messages_during_a_replay_are_bounded() {
+    let hub = hub();
+    let (mut late, _inbox) = member(1);
+    late.replay = Some(Replaying::begin());
+    let outbox = late.outbox.clone();
+    hub.join(&key(true), late);
+    for _ in 0..8 {
+        hub.broadcast(&key(true), &message());
+    }
+    assert!(!outbox.overflowed());
+    hub.broadcast(&key(true), &message());
+    assert!(outbox.overflowed());
+}
+
+#[test]
+fn what_waits_of_a_shut_membership_is_not_sent() {
+    let (outbox, mut inbox) = Outbox::new(8, 100);
+    let (ended, other) = (outbox.branch(), outbox.branch());
+    ended.send(Outgoing::Frame("secret".into()));
+    other.send(Outgoing::Frame("fine".into()));
+    ended.shut();
+    let Ok(Outgoing::Frame(frame)) = inbox.try_recv() else {
+        panic!("nothing")
+    };
+    assert_eq!(frame.to_text().unwrap().as_str(), "fine");
+    assert!(inbox.try_recv().is_err() && !outbox.is_crowded());
 }
 
 #[test]

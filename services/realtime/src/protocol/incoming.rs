@@ -6,6 +6,9 @@ use serde_json::{Value, value::RawValue};
 
 use super::{Body, JoinPayload, Version, binary};
 
+/// Clients count their messages, so a reference is a number. It is kept with the channel and repeated in answers.
+const MAX_REFERENCE: usize = 64;
+
 /// Why a message cannot be read.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ParseError {
@@ -98,6 +101,11 @@ impl Incoming {
             }
         };
         let received = received(&topic, event, payload)?;
+        for reference in [&join_ref, &reference].into_iter().flatten() {
+            if reference.len() > MAX_REFERENCE {
+                return Err(ParseError::Malformed("a reference is too long"));
+            }
+        }
         Ok(Self {
             join_ref,
             reference,
@@ -250,6 +258,11 @@ mod tests {
             r#"[1,2,3,4,5]"#,
         ] {
             assert!(Incoming::from_text(Version::V2, text).is_err(), "{text}");
+        }
+        let long = "1".repeat(MAX_REFERENCE + 1);
+        for references in [format!(r#""{long}","1""#), format!(r#""1","{long}""#)] {
+            let text = format!(r#"[{references},"realtime:room","phx_join",{{}}]"#);
+            assert!(Incoming::from_text(Version::V2, &text).is_err());
         }
         assert!(Incoming::from_text(Version::V1, r#"["1","2","t","e",{}]"#).is_err());
     }

@@ -148,6 +148,11 @@ impl Broadcast {
         &self.body
     }
 
+    /// About what it takes to keep and to send.
+    pub fn bytes(&self) -> usize {
+        self.topic.len() + self.event.len() + self.body.len()
+    }
+
     /// The bare topic.
     pub fn topic(&self) -> &str {
         &self.topic

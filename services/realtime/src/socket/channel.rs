@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use tokio::task::AbortHandle;
+
 use crate::{
     authorize::{Caller, Grants},
-    hub::{MemberId, Topic, TopicKey},
+    hub::{MemberId, Outbox, Topic, TopicKey},
 };
 
 /// A joined channel.
@@ -25,6 +27,8 @@ pub struct Channel {
     pub wants_presence: bool,
     /// The key of presence.
     pub presence_key: Box<str>,
+    /// What sends messages from the past, until it has.
+    pub replay: Option<AbortHandle>,
 }
 
 /// A joined topic.
@@ -35,11 +39,20 @@ pub struct Membership {
     pub id: MemberId,
     /// The topic.
     pub topic: Arc<Topic>,
+    /// Its own way into the socket's queue.
+    pub outbox: Outbox,
     /// What the caller may do.
     pub grants: Grants,
 }
 
 impl Channel {
+    /// The caller may no longer read: nothing more is sent, also not what waits.
+    pub fn shut(&self) {
+        for membership in &self.memberships {
+            membership.outbox.shut();
+        }
+    }
+
     /// The topic of a channel that is not `me`.
     pub fn only(&self) -> Option<&Membership> {
         self.memberships.first().filter(|_| !self.is_me)

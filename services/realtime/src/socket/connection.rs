@@ -9,7 +9,7 @@ use std::{
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::{StreamExt, stream::SplitStream};
 use serde_json::json;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Mutex, Notify, oneshot};
 
 use super::{
     Service,
@@ -17,7 +17,7 @@ use super::{
     rate::Bucket,
     reply::{ReplyTo, now},
     slots::Slot,
-    writer::{self, Farewell},
+    writer::{self, FAREWELL, Farewell, SLOW},
 };
 use crate::{
     authorize::Caller,
@@ -28,6 +28,7 @@ use crate::{
 const STOPPING: Farewell = Farewell::new(1012, "the service restarts");
 const IDLE: Farewell = Farewell::new(4000, "no heartbeat");
 const MALFORMED: Farewell = Farewell::new(1003, "a message is not what the serializer writes");
+const TOO_LARGE: Farewell = Farewell::new(1009, "payload_size_exceeded");
 const ENDED: Farewell = Farewell::new(4401, "Unauthorized: the session or the API key has ended");
 /// Nothing expires at this time.
 const FAR: Duration = Duration::from_secs(86_400);
@@ -41,15 +42,15 @@ pub async fn run(
     slots: Vec<Slot>,
 ) {
     let (sink, stream) = socket.split();
-    let (outbox, inbox) = Outbox::new(service.limits.backlog);
+    let (outbox, inbox) = Outbox::new(service.limits.backlog, service.limits.backlog_bytes());
     let (say, farewell) = oneshot::channel();
     let mut connection = Connection::new(service.clone(), version, caller, slots, outbox.clone());
     let writing = writer::write(sink, inbox, outbox, version, &service.series, farewell);
     let reading = async {
         if let Some(last) = connection.read(stream).await {
             let _ = say.send(last);
-            // The writer ends the socket.
-            std::future::pending::<()>().await;
+            // The writer ends the socket, unless the client does not read what waits before the farewell.
+            tokio::time::sleep(2 * FAREWELL).await;
         }
     };
     tokio::select! {
@@ -71,6 +72,8 @@ pub(super) struct Connection {
     pub presence_rate: Bucket,
     message_rate: Bucket,
     recheck: Arc<Notify>,
+    /// Replays take turns.
+    pub replays: Arc<Mutex<()>>,
     joins: u64,
 }
 
@@ -94,6 +97,7 @@ impl Connection {
             channels: HashMap::new(),
             slots,
             recheck: Arc::default(),
+            replays: Arc::default(),
             joins: 0,
         };
         connection.note_subjects();
@@ -103,10 +107,17 @@ impl Connection {
     /// Reads until the client goes (None) or is to be sent away.
     async fn read(&mut self, mut stream: SplitStream<WebSocket>) -> Option<Farewell> {
         let (stop, recheck) = (self.service.stop.clone(), self.recheck.clone());
+        let (outbox, idle) = (self.outbox.clone(), self.service.limits.idle);
+        let mut heard = tokio::time::Instant::now();
         loop {
             let expiry = self.until_expiry();
+            // Only the next message waits for room: who does not read still loses what it may no longer have.
+            let next = async {
+                outbox.room().await;
+                stream.next().await
+            };
             let message = tokio::select! {
-                message = tokio::time::timeout(self.service.limits.idle, stream.next()) => message,
+                message = tokio::time::timeout_at(heard + idle, next) => message,
                 () = tokio::time::sleep(expiry) => {
                     self.end_expired();
                     continue;
@@ -121,11 +132,19 @@ impl Connection {
                 }
             };
             let incoming = match message {
+                Err(_) if outbox.is_crowded() => {
+                    self.service.series.refused("slow");
+                    return Some(SLOW);
+                }
                 Err(_) => return Some(IDLE),
+                Ok(Some(Err(error))) if is_too_large(&error) => return Some(TOO_LARGE),
                 Ok(None | Some(Err(_)) | Some(Ok(Message::Close(_)))) => return None,
                 Ok(Some(Ok(Message::Text(text)))) => Incoming::from_text(self.version, &text),
                 Ok(Some(Ok(Message::Binary(frame)))) => Incoming::from_binary(&frame),
-                Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => continue,
+                Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {
+                    heard = tokio::time::Instant::now();
+                    continue;
+                }
             };
             let Ok(incoming) = incoming else {
                 self.service.series.refused("malformed");
@@ -133,7 +152,7 @@ impl Connection {
             };
             self.service.series.received.inc();
             self.handle(incoming).await;
-            self.outbox.room().await;
+            heard = tokio::time::Instant::now();
         }
     }
 
@@ -188,6 +207,7 @@ impl Connection {
     /// Ends a channel, and says why. After `phx_error` a client joins again; after `phx_close` it does not.
     pub fn end(&mut self, topic: &str, event: &str, message: &str) {
         if let Some(channel) = self.remove(topic) {
+            channel.shut();
             self.system(topic, &channel, "error", message);
             self.event(topic, &channel, event, json!({}));
         }
@@ -195,6 +215,9 @@ impl Connection {
 
     fn remove(&mut self, topic: &str) -> Option<Channel> {
         let channel = self.channels.remove(topic)?;
+        if let Some(replay) = &channel.replay {
+            replay.abort();
+        }
         for membership in &channel.memberships {
             self.service.hub.leave(&membership.key, membership.id);
         }
@@ -220,7 +243,12 @@ impl Connection {
 
     /// Whom a change of access must name, so that this socket asks again.
     pub fn note_subjects(&self) {
-        let mut subjects: Vec<_> = self.caller.subjects().collect();
+        self.note_subjects_and(&self.caller);
+    }
+
+    /// The same, for a caller that is about to join, too.
+    pub(super) fn note_subjects_and(&self, caller: &Caller) {
+        let mut subjects: Vec<_> = self.caller.subjects().chain(caller.subjects()).collect();
         for channel in self.channels.values() {
             subjects.extend(channel.caller.subjects());
         }
@@ -240,4 +268,9 @@ impl Connection {
             Duration::from_secs(seconds).min(FAR)
         })
     }
+}
+
+/// Whether a frame was larger than it may be. The library's error has no kind that can be told apart here, only its text.
+fn is_too_large(error: &axum::Error) -> bool {
+    error.to_string().contains("too long")
 }

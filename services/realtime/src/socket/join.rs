@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use serde_json::json;
+use tokio::task::AbortHandle;
 use uuid::Uuid;
 
 use super::{
@@ -13,12 +14,14 @@ use super::{
 use crate::{
     authorize::{Caller, Grants},
     delivery,
-    hub::{Member, Replaying, TopicKey},
-    protocol::{JoinPayload, ME, Reply, bare_topic},
+    hub::{Member, MemberId, Outbox, Replaying, Topic, TopicKey},
+    protocol::{JoinPayload, ME, Replay, Reply, bare_topic},
 };
 
 /// As long as a name that the client can write into a binary frame, with its prefix.
 const MAX_TOPIC: usize = 240;
+/// A key of presence is kept as long as its channel, and names a member in every difference.
+const MAX_PRESENCE_KEY: usize = 255;
 
 const NO_POSTGRES_CHANGES: &str = "PostgresChangesNotServed: this server has no postgres_changes; \
     call realtime.broadcast_changes() in a trigger and listen to broadcasts (docs/guides/realtime.md)";
@@ -28,6 +31,7 @@ impl Connection {
         let admitted = match self.admit(&to, &payload).await {
             Ok(admitted) => admitted,
             Err(reason) => {
+                self.note_subjects();
                 self.service.series.refused("join");
                 self.refuse(&to, reason);
                 return;
@@ -36,7 +40,7 @@ impl Connection {
         self.close(&to.topic);
         match admitted {
             Admitted::Topic(caller, key, grants) => {
-                self.enter(to, payload, caller, key, grants).await;
+                self.enter(to, payload, caller, key, grants);
             }
             Admitted::Me(caller, topics) => self.enter_me(to, caller, topics),
         }
@@ -53,6 +57,11 @@ impl Connection {
                 "InvalidTopic: a topic has at most {MAX_TOPIC} bytes"
             ));
         }
+        if payload.presence_key.len() > MAX_PRESENCE_KEY {
+            return Err(format!(
+                "payload_size_exceeded: a key of presence has at most {MAX_PRESENCE_KEY} bytes"
+            ));
+        }
         if !payload.postgres_changes.is_empty() {
             return Err(NO_POSTGRES_CHANGES.to_owned());
         }
@@ -61,6 +70,8 @@ impl Connection {
             return Err("ChannelRateLimitReached: too many channels on one socket".to_owned());
         }
         let caller = self.joining(payload).await?;
+        // Before the policies are asked: a change that they have not seen is then heard.
+        self.note_subjects_and(&caller);
         self.service.count(&caller, &mut self.slots)?;
         if payload.private {
             self.count_join(&caller)?;
@@ -153,7 +164,7 @@ impl Connection {
     }
 
     /// Joins. The member is in the hub before the client knows that it is, so that it misses nothing from then on.
-    async fn enter(
+    fn enter(
         &mut self,
         to: ReplyTo,
         payload: JoinPayload,
@@ -166,11 +177,12 @@ impl Connection {
         let replay = payload
             .replay
             .filter(|_| key.private && grants.read_broadcast);
+        let outbox = self.outbox.branch();
         let member = Member {
             id,
             join_ref: join_ref.clone(),
             version: self.version,
-            outbox: self.outbox.clone(),
+            outbox: outbox.clone(),
             hears_broadcasts: grants.read_broadcast,
             hears_presence: payload.presence && grants.read_presence,
             on_me: false,
@@ -184,6 +196,7 @@ impl Connection {
             key: key.clone(),
             id,
             topic: topic.clone(),
+            outbox: outbox.clone(),
             grants,
         };
         let channel = Channel {
@@ -198,13 +211,28 @@ impl Connection {
                 true => Uuid::new_v4().to_string().into(),
                 false => payload.presence_key.into(),
             },
+            replay: replay.map(|replay| self.replay(key.name, topic, id, outbox, replay)),
         };
         self.channels.insert(to.topic, channel);
-        if let Some(replay) = replay {
-            let service = &self.service;
-            let to = (&*topic, id, &self.outbox);
-            delivery::replay(&service.db, &service.hub, &key.name, to, replay).await;
-        }
+    }
+
+    /// Sends messages from the past, one channel after the other. It is a task of its own: while a client does not read them, the
+    /// socket still hears that access has changed.
+    fn replay(
+        &self,
+        name: Arc<str>,
+        topic: Arc<Topic>,
+        id: MemberId,
+        outbox: Outbox,
+        replay: Replay,
+    ) -> AbortHandle {
+        let (service, turn) = (self.service.clone(), self.replays.clone());
+        let replaying = async move {
+            let _turn = turn.lock().await;
+            let to = (&*topic, id, &outbox);
+            delivery::replay(&service.db, &service.hub, &name, to, replay).await;
+        };
+        tokio::spawn(replaying).abort_handle()
     }
 
     fn enter_me(&mut self, to: ReplyTo, caller: Arc<Caller>, topics: Vec<(TopicKey, Grants)>) {
@@ -219,6 +247,7 @@ impl Connection {
             own: false,
             wants_presence: false,
             presence_key: "".into(),
+            replay: None,
         };
         self.service.series.channels.inc();
         self.reply(&to, Reply::Ok(json!({ "postgres_changes": [] })));
@@ -234,11 +263,12 @@ impl Connection {
     ) -> Vec<Membership> {
         let join = |(key, grants): (TopicKey, Grants)| {
             let id = self.next_member();
+            let outbox = self.outbox.branch();
             let member = Member {
                 id,
                 join_ref: join_ref.cloned(),
                 version: self.version,
-                outbox: self.outbox.clone(),
+                outbox: outbox.clone(),
                 hears_broadcasts: grants.read_broadcast,
                 hears_presence: false,
                 on_me: true,
@@ -249,6 +279,7 @@ impl Connection {
                 key,
                 id,
                 topic,
+                outbox,
                 grants,
             }
         };

@@ -39,7 +39,7 @@ impl Connection {
         if !membership.grants.write_broadcast {
             return Err(no_write(&membership.key.name));
         }
-        if body.len() > self.service.limits.message_bytes {
+        if !self.service.limits.fits(&event, body.len()) {
             return Err("payload_size_exceeded".to_owned());
         }
         let key = &membership.key;

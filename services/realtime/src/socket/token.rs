@@ -28,6 +28,7 @@ impl Connection {
         let headers = self.caller.headers.clone();
         match self.service.authorizer.identify(&token, headers).await {
             Ok(caller) => {
+                self.note_subjects_and(&caller);
                 self.regrant(topic, caller).await;
                 self.note_subjects();
             }
@@ -126,6 +127,15 @@ impl Connection {
             Ok(_) => return self.end(topic, "phx_close", LOST),
             Err(reason) => return self.end(topic, "phx_error", &reason),
         };
+        let lost = channel.only().is_some_and(|former| {
+            let former = former.grants;
+            (former.read_broadcast && !grants.read_broadcast)
+                || (former.read_presence && !grants.read_presence)
+        });
+        if lost {
+            // The client joins again, with what is left.
+            return self.end(topic, "phx_error", LOST);
+        }
         let Some(channel) = self.channels.get_mut(topic) else {
             return;
         };
@@ -153,6 +163,7 @@ impl Connection {
         channel.memberships.retain(|known| {
             let stays = topics.iter().any(|(key, _)| *key == known.key);
             if !stays {
+                known.outbox.shut();
                 hub.leave(&known.key, known.id);
             }
             stays

@@ -37,8 +37,6 @@ const BUSY: Farewell = Farewell::new(
 );
 const UNAVAILABLE: Farewell = Farewell::new(1013, "the database does not answer; try again later");
 
-/// The largest frame; a larger one ends the socket. A broadcast's own limit is a setting, and lower.
-const MAX_FRAME: usize = 5 << 20;
 /// Most messages are small, and each socket has these buffers.
 const BUFFER: usize = 4 << 10;
 
@@ -52,9 +50,10 @@ pub async fn upgrade(
     let Some(version) = Version::of(parameters.vsn.as_deref()) else {
         return (StatusCode::BAD_REQUEST, "vsn must be 1.0.0 or 2.0.0").into_response();
     };
+    let largest = service.limits.frame_bytes();
     let upgrade = upgrade
-        .max_message_size(MAX_FRAME)
-        .max_frame_size(MAX_FRAME)
+        .max_message_size(largest)
+        .max_frame_size(largest)
         .read_buffer_size(BUFFER)
         .write_buffer_size(BUFFER);
     match admit(&service, parameters.apikey, &headers).await {

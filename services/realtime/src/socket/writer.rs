@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::{SinkExt, stream::SplitSink};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::{
-    hub::{Outbox, Outgoing},
+    hub::{Inbox, Outbox, Outgoing},
     metrics::RealtimeSeries,
     protocol::Version,
 };
 
 /// A client that does not take the farewell does not get it.
-const FAREWELL: Duration = Duration::from_secs(1);
+pub const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Why a socket is closed: a code of RFC 6455 or of our own (4000 and up), and words that a browser can read.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +45,7 @@ pub const SLOW: Farewell = Farewell::new(4008, "the client does not read fast en
 /// Writes until the reader says farewell, the client is gone, or the outbox overflows.
 pub async fn write(
     mut sink: SplitSink<WebSocket, Message>,
-    mut inbox: mpsc::Receiver<Outgoing>,
+    mut inbox: Inbox,
     outbox: Outbox,
     version: Version,
     series: &RealtimeSeries,
@@ -80,7 +80,7 @@ pub async fn write(
 /// Everything that waits goes out in one write.
 async fn send(
     sink: &mut SplitSink<WebSocket, Message>,
-    inbox: &mut mpsc::Receiver<Outgoing>,
+    inbox: &mut Inbox,
     first: Outgoing,
     version: Version,
     series: &RealtimeSeries,
