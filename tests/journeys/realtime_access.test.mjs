@@ -1,5 +1,6 @@
 // Who stops receiving, and when: removed members, ended sessions, revoked keys; `me`; API keys that subscribe.
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createKey } from './api_keys_support.mjs';
@@ -86,6 +87,74 @@ describe('who loses access stops receiving at once', () => {
     const { code } = await raw.closed;
     assert.equal(code, 4401);
     assert.equal((await new RawSocket({ key: key.secret }).closed).code, 4401);
+  });
+});
+
+describe('a client that does not read', () => {
+  const join = (topic, config, token) => ({
+    join_ref: topic.slice(-8),
+    ref: topic.slice(-8),
+    topic: `realtime:${topic}`,
+    event: 'phx_join',
+    payload: { config, access_token: token },
+  });
+  /** A socket whose own messages fill its queue, so that the service waits for it. */
+  async function crowded(prepare = async () => {}) {
+    const raw = await new RawSocket().opened;
+    const own = `own-${randomUUID()}`;
+    await raw.ask(join(own, { broadcast: { self: true } }));
+    await prepare(raw);
+    raw.socket.pause();
+    for (let n = 0; n < 60; n += 1) {
+      const payload = { event: 'own', payload: { text: 'x'.repeat(200_000) } };
+      raw.send({ join_ref: own.slice(-8), ref: 'x', topic: `realtime:${own}`, event: 'broadcast', payload });
+      await sleep(15);
+    }
+    return raw;
+  }
+  const secrets = (raw) => raw.received.filter((one) => one.toString('latin1').includes('secret') || one.payload?.event === 'secret');
+  const removed = (team) => ok(team.owner.client.from('memberships').delete().eq('org_id', team.orgId).eq('user_id', team.member.user.id));
+
+  test('loses what waits, and gets nothing more, when its access ends', async () => {
+    const team = await newTeam();
+    const room = newRoom(team.orgId);
+    const staying = await joined(clientOf(team.viewer), room, { private: true });
+    const raw = await crowded(async (socket) => {
+      const { payload } = await socket.ask(join(room, { private: true }, team.member.token));
+      assert.equal(payload.status, 'ok');
+    });
+    await sendFromSql(room, 'secret', { n: 1 });
+    await broadcasts(staying, 1);
+    await removed(team);
+    // Longer than a notification takes; a later one would let the test fail.
+    await sleep(1_500);
+    await sendFromSql(room, 'secret', { n: 2 });
+    await broadcasts(staying, 2);
+    raw.socket.resume();
+    await until('the channel to end', () => raw.received.some(({ event, topic }) => event === 'phx_close' && topic === `realtime:${room}`));
+    assert.deepEqual(secrets(raw), []);
+    await raw.close();
+  });
+
+  test('loses its channel during a replay', async () => {
+    const team = await newTeam();
+    const room = newRoom(team.orgId);
+    const text = 'y'.repeat(50_000);
+    for (let n = 0; n < 200; n += 1) await sendFromSql(room, 'past', { n, text });
+    const raw = await new RawSocket().opened;
+    raw.socket.pause();
+    const config = { private: true, broadcast: { replay: { since: Date.now() - 3_600_000, limit: 1_000 } } };
+    raw.send(join(room, config, team.member.token));
+    await sleep(1_500);
+    await removed(team);
+    await sleep(1_500);
+    await sendFromSql(room, 'secret', {});
+    raw.socket.resume();
+    await until('the channel to end', () => raw.received.some(({ event, topic }) => event === 'phx_close' && topic === `realtime:${room}`));
+    await sendFromSql(room, 'secret', {});
+    await sleep(300);
+    assert.deepEqual(secrets(raw), []);
+    await raw.close();
   });
 });
 

@@ -118,3 +118,68 @@ test('a client that does not read is disconnected with a reason, and the others 
   await until('the quick one to go on', () => quick.received.length > before);
   await service.kill();
 });
+
+const publicJoin = (topic, config = {}) => ({ join_ref: '1', ref: '1', topic, event: 'phx_join', payload: { config } });
+const broadcast = (topic, event, payload) => ({ join_ref: '1', ref: '2', topic, event: 'broadcast', payload: { event, payload } });
+
+test('names that a client makes up have a limit, and so has a frame', async () => {
+  const topic = `realtime:names-${randomUUID()}`;
+  const service = await start({});
+  const socket = await raw(service).opened;
+  const key = (length) => ({ presence: { enabled: true, key: 'k'.repeat(length) } });
+  const refused = await socket.ask({ ...publicJoin(topic, key(256)), ref: 'long' });
+  assert.match(refused.payload.response.reason, /^payload_size_exceeded/);
+  assert.equal((await socket.ask(publicJoin(topic, { ...key(255), broadcast: { ack: true } }))).payload.status, 'ok');
+  const answers = [];
+  for (const [ref, event, bytes] of [
+    ['a', 'e'.repeat(256), 1],
+    ['b', 'e'.repeat(255), 262_000],
+    ['c', 'e'.repeat(255), 1_000],
+  ])
+    answers.push((await socket.ask({ ...broadcast(topic, event, { x: 'x'.repeat(bytes) }), ref })).payload);
+  assert.deepEqual(
+    answers.map(({ status, response }) => response.reason ?? status),
+    ['payload_size_exceeded', 'payload_size_exceeded', 'ok'],
+  );
+  socket.send(broadcast(topic, 'e', 'x'.repeat(300_000)));
+  assert.equal((await socket.closed).code, 1009);
+  for (const field of ['join_ref', 'ref']) {
+    const other = await raw(service).opened;
+    other.send({ ...publicJoin(topic), [field]: 'r'.repeat(65) });
+    assert.equal((await other.closed).code, 1003, field);
+  }
+  await service.kill();
+});
+
+test('what waits for a client that does not read has a limit in bytes', async () => {
+  const service = await start({ BACKLOG: 65_536, MESSAGES_PER_SECOND: 10_000 });
+  const topic = `realtime:bytes-${randomUUID()}`;
+  const [slow, sender] = await Promise.all([raw(service).opened, raw(service).opened]);
+  for (const socket of [slow, sender]) await socket.ask(publicJoin(topic));
+  slow.socket.pause();
+  const text = 'x'.repeat(200_000);
+  let sent = 0;
+  await until(
+    'the slow one to be dropped',
+    async () => {
+      for (let n = 0; n < 5; n += 1, sent += 1) sender.send(broadcast(topic, 'e', { text }));
+      return (await service.metric('kijko_realtime_refused_total{reason="slow"}')) === 1;
+    },
+    { everyMs: 20 },
+  );
+  assert.ok(sent < 1_000, `${sent} messages waited`);
+  slow.socket.resume();
+  await slow.closed;
+  await service.kill();
+});
+
+test('a client that fills its own queue and does not read is closed after the idle time', async () => {
+  const service = await start({ IDLE_SECONDS: 5, MESSAGES_PER_SECOND: 10_000 });
+  const topic = `realtime:idle-${randomUUID()}`;
+  const socket = await raw(service).opened;
+  await socket.ask(publicJoin(topic, { broadcast: { self: true } }));
+  socket.socket.pause();
+  for (let n = 0; n < 100; n += 1) socket.send(broadcast(topic, 'e', { text: 'x'.repeat(200_000) }));
+  await until('the socket to be closed', async () => (await service.metric('kijko_realtime_sockets')) === 0);
+  await service.kill();
+});
