@@ -195,7 +195,7 @@ impl Inbox {
 
     /// How many messages wait.
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.receiver.len()
     }
 }
