@@ -8,7 +8,7 @@ import { kijko, root } from './stack.mjs';
 
 const folder = fs.mkdtempSync('/var/tmp/kijko-package-');
 fs.chmodSync(folder, 0o755);
-const name = (ending) => fs.readdirSync(folder).find((file) => file.endsWith(ending));
+const name = (ending) => fs.readdirSync(folder).find((file) => file.endsWith(ending) && !file.startsWith('altered'));
 const at = (...parts) => path.join(folder, ...parts);
 
 // Every program of the system but those that build or run JavaScript.
@@ -80,7 +80,7 @@ describe('a package', () => {
 
   it('holds no secret, no path of this checkout and no sources', () => {
     const listed = execFileSync('tar', ['-tzf', at(name('.tar.gz'))], { encoding: 'utf8' });
-    assert.doesNotMatch(listed, /secrets|node_modules|\.rs$|\/\.env$|\/\.kijko/m);
+    assert.doesNotMatch(listed, /\/secrets\/|node_modules|\.rs$|\/\.env$|\/\.kijko/m);
     for (const part of [
       'package/bin/kijko-sidecar',
       'package/bin/kijko-realtime',
