@@ -33,17 +33,12 @@ before(async () => {
   const { owner: ada, member: bob, orgId } = team;
   const skill = await newSkill(ada, { prompt_template: `${WORDS} {{ n }}`, parameters: { delay_ms: 3_000 } });
   await ok(ada.client.from('notification_types').insert({ name: 'custom.news', description: 'News' }));
-  const [{ token: shortToken }] = await adminSql(
-    `select kijko.sign_jwt(kijko.verify_jwt($1) || jsonb_build_object('exp', floor(extract(epoch from now()))::bigint + 45)) as token`,
-    [ada.token],
-  );
   let instance = await RealtimeService.start();
   let room;
   const settings = {
     url: env.API_URL,
     anonKey: env.ANON_KEY,
     token: ada.token,
-    shortToken,
     userId: ada.user.id,
     orgId,
     skillId: skill.id,
@@ -68,6 +63,13 @@ before(async () => {
     '/bob-goes': () => bobs.removeChannel(room.channel),
     '/notify': () => ok(ada.client.rpc('notify', { type: 'custom.news', title: 'News', user_id: ada.user.id })),
     '/send': ({ topic, payload }) => sendFromSql(topic, 'message', payload),
+    '/short-token': async () => {
+      const [row] = await adminSql(
+        `select kijko.sign_jwt(kijko.verify_jwt($1) || jsonb_build_object('exp', floor(extract(epoch from now()))::bigint + 8)) as token`,
+        [ada.token],
+      );
+      return row;
+    },
     '/kill': () => instance.kill(),
     '/start': async () => {
       instance = await RealtimeService.start({ port: instance.port });

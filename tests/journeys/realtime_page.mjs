@@ -15,7 +15,7 @@ async function until(what, probe) {
   throw new Error(`waited for ${what}`);
 }
 
-export async function realtime(createClient, { url, anonKey, shortToken, token, userId, orgId, skillId, instanceUrl }) {
+export async function realtime(createClient, { url, anonKey, token, userId, orgId, skillId, instanceUrl }) {
   let current = token;
   const client = createClient(url, anonKey, { accessToken: async () => current });
 
@@ -66,7 +66,7 @@ export async function realtime(createClient, { url, anonKey, shortToken, token, 
   }
 
   async function expiredToken() {
-    current = shortToken;
+    current = (await act('short-token')).token;
     const other = createClient(url, anonKey, { accessToken: async () => current, realtime: { heartbeatIntervalMs: 1_000 } });
     const room = await listen(other, `room:${orgId}:expired`).joined();
     await until('the token to expire', () => room.states.some((status) => status.startsWith('CHANNEL_ERROR')));
