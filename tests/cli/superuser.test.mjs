@@ -21,9 +21,10 @@ describe('postgres', () => {
           union select m.roleid from pg_auth_members as m join mine on mine.oid = m.member
         )
         select r.rolname from mine join pg_roles as r using (oid) order by 1`);
+      // The last one, as on Supabase, owns the schema realtime and nothing else.
       assert.deepEqual(
         rows.map((row) => row.rolname),
-        ['anon', 'authenticated', 'postgres', 'service_role'],
+        ['anon', 'authenticated', 'postgres', 'service_role', 'supabase_realtime_admin'],
       );
     });
   });
@@ -32,7 +33,15 @@ describe('postgres', () => {
     const { rows } = await asSuperuser((client) => client.query(`select rolname from pg_roles where rolname like 'pg\\_%' order by 1`));
     assert.ok(rows.length > 5);
     for (const { rolname } of rows) await denied([`grant ${rolname} to postgres`]);
-    for (const role of ['supabase_admin', 'supabase_auth_admin', 'authenticator', 'kijko_sidecar', 'kijko_login']) {
+    for (const role of [
+      'supabase_admin',
+      'supabase_auth_admin',
+      'authenticator',
+      'kijko_sidecar',
+      'kijko_login',
+      'kijko_realtime',
+      'kijko_realtime_admin',
+    ]) {
       await denied([`grant ${role} to postgres`]);
       await denied([`set role ${role}`]);
       await denied([`alter role ${role} password 'x'`]);
