@@ -2362,6 +2362,7 @@ export type Database = {
           id: string;
           org_id: string;
           payload: NonNullable<Json>;
+          payload_bytes: number;
           permission: string;
           project_id: string | null;
           type: string;
@@ -2377,6 +2378,7 @@ export type Database = {
           id?: string;
           org_id?: string;
           payload: NonNullable<Json>;
+          payload_bytes?: never;
           permission: string;
           project_id?: string | null;
           type: string;
@@ -2391,6 +2393,7 @@ export type Database = {
           id?: string;
           org_id?: string;
           payload?: NonNullable<Json>;
+          payload_bytes?: never;
           permission?: string;
           project_id?: string | null;
           type?: string;
