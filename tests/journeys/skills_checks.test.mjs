@@ -50,7 +50,9 @@ describe('checks of skills', () => {
   test('of many saves at once the last one is checked', async () => {
     const person = team.member;
     const { id } = await newSkill(person);
-    await Promise.all(Array.from({ length: 20 }, (_, n) => change(person, id, { prompt_template: `Number ${n} {{ n` })));
+    // Four at once: they wait for one row, and an organization that holds more connections may be refused.
+    for (let round = 0; round < 5; round += 1)
+      await Promise.all([1, 2, 3, 4].map((n) => change(person, id, { prompt_template: `Number ${round} ${n} {{ n` })));
     const last = await change(person, id, { prompt_template: 'Last {{ n }}' });
     const skill = await checked(person, id);
     assert.deepEqual([skill.version, codes(skill)], [last.version, []]);
