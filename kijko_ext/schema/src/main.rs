@@ -13,8 +13,8 @@ use pgrx_sql_entity_graph::{ControlFile, PgrxSql, SqlGraphEntity};
 const EXTENSION: &str = "kijko";
 
 fn main() -> Result<()> {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let [library, control_file, version] = arguments.as_slice() else {
+    let arguments: Vec<String> = env::args().collect();
+    let [_program, library, control_file, version] = arguments.as_slice() else {
         bail!("usage: kijko-schema LIBRARY CONTROL_FILE VERSION");
     };
     let bytes = fs::read(library).wrap_err_with(|| format!("{library} cannot be read"))?;
