@@ -11,7 +11,7 @@
 //! - [`jobs`]: the worker, its leases, and the registry of kinds of jobs.
 //! - [`http`]: two routers by audience, public and operators.
 //! - [`domain`]: the shape of a domain; [`settings`]: the environment of all parts; [`runtime`]: putting the parts together and
-//!   taking them down in order.
+//!   taking them down in order; [`program`]: the main function.
 #![warn(missing_docs)]
 
 pub mod backoff;
@@ -22,6 +22,7 @@ pub mod error;
 pub mod http;
 pub mod jobs;
 pub mod outbound;
+pub mod program;
 pub mod runtime;
 pub mod secret;
 pub mod service;

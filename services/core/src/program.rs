@@ -1,0 +1,55 @@
+//! The main function of a service.
+
+use std::process::ExitCode;
+
+use crate::{
+    StartError, config::ConfigError, service::Service, settings::Settings, telemetry::logs,
+};
+
+/// Runs a service whose program was called with `argument`: none, or `--version`. Exits 0 when it was asked to end, 1 when it
+/// failed, 2 for an argument or a setting that it cannot use.
+pub fn main(
+    service: Service,
+    argument: Option<&str>,
+    settings: impl FnOnce() -> Result<Settings, ConfigError>,
+) -> ExitCode {
+    let name = service.name;
+    match argument {
+        None => serve(settings),
+        Some("--version") => {
+            println!("{name} {}", service.version);
+            ExitCode::SUCCESS
+        }
+        Some(other) => {
+            eprintln!(
+                "{name} takes no argument {other:?}; it is configured by its environment (docs/reference/settings.md)"
+            );
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn serve(settings: impl FnOnce() -> Result<Settings, ConfigError>) -> ExitCode {
+    let settings = match settings() {
+        Ok(settings) => settings,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return ExitCode::from(2);
+        }
+    };
+    logs::init(&settings.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(crate::run(settings)),
+        Err(error) => Err(StartError::Runtime(error)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the service failed");
+            ExitCode::FAILURE
+        }
+    }
+}
