@@ -46,9 +46,10 @@ thread_local! {
     ) };
 
     static REQUESTS: Statement = const { Statement::new(
-    "select r.id, r.attempts::bigint, r.max_attempts::bigint, r.timeout_ms::bigint, r.org_id, r.method, r.url, r.headers::text,
+    "select r.id, r.attempts::bigint, r.max_attempts::bigint, r.timeout_ms::bigint, r.method, r.url, r.headers::text,
        r.body, r.signing::text,
-       (select jsonb_object_agg(s.name, s.sealed)::text from kijko.http_secrets as s
+       (select jsonb_object_agg(s.name, jsonb_build_object(
+         'sealed', s.sealed, 'context', kijko.http_secret_context(s.org_id, s.name)))::text from kijko.http_secrets as s
         where r.secret_names <> '{}' and s.org_id = r.org_id and s.name = any(r.secret_names))
      from kijko.http_requests as r
      where r.id = any(string_to_array($1, ',')::uuid[]) and r.state = 'pending' and r.run_at <= clock_timestamp()",
@@ -141,13 +142,12 @@ pub struct LaneDue {
     pub wait_ms: i64,
 }
 
-/// What is sent, with its secrets sealed.
+/// What is sent. Each secret is sealed, with the context that it was sealed in.
 pub struct Request {
     pub id: Id,
     pub attempts: i32,
     pub max_attempts: i32,
     pub timeout: Duration,
-    pub org: Id,
     pub method: String,
     pub url: String,
     pub headers: Json,
@@ -213,13 +213,12 @@ fn request(row: &Row) -> Option<Request> {
         attempts: row.integer(2)? as i32,
         max_attempts: row.integer(3)? as i32,
         timeout: Duration::from_millis(row.integer(4)?.unsigned_abs()),
-        org: row.uuid(5)?,
-        method: row.text(6)?,
-        url: row.text(7)?,
-        headers: json(8)?,
-        body: row.text(9),
-        signing: json(10),
-        secrets: json(11).unwrap_or_default(),
+        method: row.text(5)?,
+        url: row.text(6)?,
+        headers: json(7)?,
+        body: row.text(8),
+        signing: json(9),
+        secrets: json(10).unwrap_or_default(),
     })
 }
 

@@ -314,11 +314,8 @@ fn is_healthy(outcome: &Outcome) -> Option<bool> {
 fn call(request: Request) -> Option<Call> {
     let id = pgrx::Uuid::from_bytes(request.id).to_string();
     let secret = |name: &str| {
-        let context = format!(
-            "kijko.http_secrets/{}/{name}",
-            pgrx::Uuid::from_bytes(request.org)
-        );
-        seal::open(request.secrets.get(name)?.as_str()?, &context)
+        let secret = request.secrets.get(name)?;
+        seal::open(secret["sealed"].as_str()?, secret["context"].as_str()?)
     };
     let mut headers = Vec::new();
     for (name, value) in request.headers.as_object()? {
