@@ -137,3 +137,25 @@ begin
 end
 $$;
 comment on function private.reseal_rows(integer) is 'Seals up to max_rows values of each column anew, by the first key of kijko.seal_key_file, and returns how many. Call it until private.count_sealed_rows() has no former key: ./kijko secrets reseal does.';
+
+-- ----------------------------------------------------------------------------
+-- Secrets that are shown once
+-- ----------------------------------------------------------------------------
+
+-- A trigger before the insert makes the secret, one after it stores it: a row that is not inserted ("on conflict do nothing") stores
+-- no secret. In between it is in a setting of the transaction, where the computed column that shows it finds it.
+create function private.issue_secret(owner_id uuid, secret text) returns void
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  select set_config(
+    'issued.secrets',
+    (coalesce(nullif(current_setting('issued.secrets', true), ''), '{}')::jsonb || jsonb_build_object(owner_id::text, secret))::text,
+    true
+  )
+$$;
+comment on function private.issue_secret(uuid, text) is 'Keeps the new secret of a row until the end of the transaction, which shows it.';
+
+create function private.issued_secret(owner_id uuid) returns text
+language sql volatile set search_path = pg_catalog, pg_temp
+return nullif(current_setting('issued.secrets', true), '')::jsonb ->> owner_id::text;
+comment on function private.issued_secret(uuid) is 'The secret that this transaction has made for a row; null if none.';

@@ -84,24 +84,7 @@ comment on function private.reflexes_secret_fault(text, text) is 'Why a text can
 -- The first secret
 -- ----------------------------------------------------------------------------
 
--- Made before the row, which has its prefix, and stored after it: a row that is not inserted ("on conflict do nothing") stores
--- no secret. In between it is in a setting of the transaction, where the computed column finds it.
-create function private.reflexes_issue(reflex_id uuid, secret text) returns void
-language sql volatile set search_path = pg_catalog, pg_temp
-as $$
-  select set_config(
-    'reflexes.issued_secrets',
-    (coalesce(nullif(current_setting('reflexes.issued_secrets', true), ''), '{}')::jsonb || jsonb_build_object(reflex_id::text, secret))::text,
-    true
-  )
-$$;
-comment on function private.reflexes_issue(uuid, text) is 'Keeps a secret until the end of the transaction, which shows it.';
-
-create function private.reflexes_issued(reflex_id uuid) returns text
-language sql volatile set search_path = pg_catalog, pg_temp
-return nullif(current_setting('reflexes.issued_secrets', true), '')::jsonb ->> reflex_id::text;
-comment on function private.reflexes_issued(uuid) is 'The secret that this transaction has made for a reflex; null if none.';
-
+-- Made before the row, which has its prefix, and stored after it.
 create function private.reflexes_make_secret() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -109,7 +92,7 @@ declare
   secret constant text := private.reflexes_new_secret();
 begin
   new.secret_prefix := left(secret, 10);
-  perform private.reflexes_issue(new.id, secret);
+  perform private.issue_secret(new.id, secret);
   return new;
 end
 $$;
@@ -119,7 +102,7 @@ create function private.reflexes_keep_secret() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform private.reflexes_store_secret(new.org_id, new.id, private.reflexes_issued(new.id));
+  perform private.reflexes_store_secret(new.org_id, new.id, private.issued_secret(new.id));
   return null;
 end
 $$;
@@ -136,7 +119,7 @@ create function public.signing_secret(reflex public.reflexes) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  issued constant text := private.reflexes_issued(reflex.id);
+  issued constant text := private.issued_secret(reflex.id);
 begin
   -- An upsert of an existing row has made a secret that was not stored.
   return case when starts_with(issued, nullif(reflex.secret_prefix, '')) then issued end;

@@ -20,24 +20,7 @@ return case signature when 'ed25519' then 'whsk_' else 'whsec_' end || encode(
 );
 comment on function private.webhooks_new_secret(text) is 'A new secret of an endpoint: a shared one, or the private key of Ed25519.';
 
--- Made before the row, which has the public key, and stored after it: a row that is not inserted ("on conflict do nothing") stores
--- no secret. In between it is in a setting of the transaction, where the computed column finds it.
-create function private.webhooks_issue(endpoint_id uuid, secret text) returns void
-language sql volatile set search_path = pg_catalog, pg_temp
-as $$
-  select set_config(
-    'webhooks.issued_secrets',
-    (coalesce(nullif(current_setting('webhooks.issued_secrets', true), ''), '{}')::jsonb || jsonb_build_object(endpoint_id::text, secret))::text,
-    true
-  )
-$$;
-comment on function private.webhooks_issue(uuid, text) is 'Keeps a secret until the end of the transaction, which shows it.';
-
-create function private.webhooks_issued(endpoint_id uuid) returns text
-language sql volatile set search_path = pg_catalog, pg_temp
-return nullif(current_setting('webhooks.issued_secrets', true), '')::jsonb ->> endpoint_id::text;
-comment on function private.webhooks_issued(uuid) is 'The secret that this transaction has made for an endpoint. Nullable: result.';
-
+-- Made before the row, which has the public key, and stored after it.
 create function private.webhooks_make_secret() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -45,7 +28,7 @@ declare
   secret constant text := private.webhooks_new_secret(new.signature);
 begin
   new.public_key := case new.signature when 'ed25519' then kijko.http_public_key(secret) end;
-  perform private.webhooks_issue(new.id, secret);
+  perform private.issue_secret(new.id, secret);
   return new;
 end
 $$;
@@ -55,7 +38,7 @@ create function private.webhooks_store_secret() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  secret constant text := private.webhooks_issued(new.id);
+  secret constant text := private.issued_secret(new.id);
 begin
   perform kijko.set_http_secret(private.webhooks_secret_name(new.id, s.slot), secret, new.org_id)
   from (values ('current'), ('former')) as s (slot);
@@ -89,7 +72,7 @@ as $$
 begin
   -- An upsert of an existing row has made a secret that was not stored: only an insert has equal times.
   return case when endpoint.signature = 'hmac' and endpoint.created_at = kijko.now() and endpoint.updated_at = endpoint.created_at
-    then private.webhooks_issued(endpoint.id) end;
+    then private.issued_secret(endpoint.id) end;
 end
 $$;
 comment on function public.webhook_secret(public.webhook_endpoints) is 'Computed column of webhook_endpoints: the shared secret, in the statement that makes the endpoint; null ever after, and for ed25519. Nullable: result. Definer: helpers of the domain are private.';

@@ -62,7 +62,7 @@ select tests.act_as('ada');
 select ok(:'secret' ~ '^whsec_[A-Za-z0-9+/]{43}=$', 'the statement that makes a webhook returns its secret');
 select is((select r.secret_prefix from public.reflexes as r), left(:'secret', 10), 'the row has its beginning');
 select tests.act_as_superuser();
-select set_config('reflexes.issued_secrets', '', true);
+select set_config('issued.secrets', '', true);
 select tests.act_as('ada');
 select is((select public.signing_secret(r) from public.reflexes as r), null::text, 'no later transaction does');
 select tests.act_as_sidecar();

@@ -30,7 +30,7 @@ insert into public.webhook_endpoints (url) values ('https://hooks.example.com/in
 select matches(:'secret'::text, '^whsec_[A-Za-z0-9+/]{43}=$', 'an insert shows the secret');
 select is(tests.unseal(:'hook', 'current'), :'secret'::text, 'which the outbox has');
 select is(tests.unseal(:'hook', 'former'), :'secret'::text, 'for both of its names');
-select is((select public.webhook_secret(e) from public.webhook_endpoints as e where e.id = :'hook' and set_config('webhooks.issued_secrets', '', true) is not null), null::text, 'and nobody sees again');
+select is((select public.webhook_secret(e) from public.webhook_endpoints as e where e.id = :'hook' and set_config('issued.secrets', '', true) is not null), null::text, 'and nobody sees again');
 
 -- ---- non-members, visitors, viewers, members, keys
 select tests.act_as('bob');
