@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { describe, test } from 'node:test';
 import { createKey, keyClient } from './api_keys_support.mjs';
-import { anonymous, assertAnonymousSeesNothing, call, newPerson, newTeam, ok, refused, time } from './domain.mjs';
+import { anonymous, assertAnonymousSeesNothing, call, inTurn, newPerson, newTeam, ok, refused, time } from './domain.mjs';
 import { http, sql } from './support.mjs';
 
 const set = (person, name, value) => person.client.rpc('set_secret', { name, value });
@@ -104,13 +104,6 @@ describe('secrets', () => {
   test('twenty calls at once leave one row and the value of one of them', async () => {
     const owner = await newPerson('PRO');
     const values = Array.from({ length: 20 }, (_, n) => `value ${n}`);
-    // They wait for one row, and the database ends a request that holds a connection too long while its tenant holds many.
-    const inTurn = async (request) => {
-      for (const until = Date.now() + 30_000; ; ) {
-        const answer = await request();
-        if (answer.error?.code !== 'rate_limited' || Date.now() > until) return answer;
-      }
-    };
     const rows = await Promise.all(values.map((value) => ok(inTurn(() => set(owner, 'TOKEN', value)))));
     assert.equal(new Set(rows.map(({ id }) => id)).size, 1);
     assert.ok(values.includes(await stored(owner.orgId, 'TOKEN')));

@@ -1,20 +1,22 @@
 // Skills: the check after each save, by the sidecar's sandbox, and what a skill with problems does not do.
 import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
-import { ended, execute, newPerson, newSkill, newTeam, ok, refused, usageOf } from './domain.mjs';
+import { ended, execute, inTurn, newPerson, newSkill, newTeam, ok, refused, until, usageOf } from './domain.mjs';
 
 /** The skill once its current version is checked. */
-async function checked(person, id) {
-  for (let tries = 0; tries < 200; tries += 1) {
-    const skill = await ok(person.client.from('skills').select().eq('id', id).single());
-    if (skill.checked_at) return skill;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  return assert.fail('the skill was not checked');
-}
+const checked = (person, id) =>
+  until(
+    'the check of the skill',
+    async () => {
+      const skill = await ok(person.client.from('skills').select().eq('id', id).single());
+      return skill.checked_at && skill;
+    },
+    { timeoutMs: 10_000 },
+  );
 
 const codes = (skill) => skill.problems.map((problem) => problem.code);
-const change = (person, id, fields) => ok(person.client.from('skills').update(fields).eq('id', id).select().single());
+const save = (person, id, fields) => person.client.from('skills').update(fields).eq('id', id).select().single();
+const change = (...values) => ok(save(...values));
 
 describe('checks of skills', () => {
   let team;
@@ -50,9 +52,7 @@ describe('checks of skills', () => {
   test('of many saves at once the last one is checked', async () => {
     const person = team.member;
     const { id } = await newSkill(person);
-    // Four at once: they wait for one row, and an organization that holds more connections may be refused.
-    for (let round = 0; round < 5; round += 1)
-      await Promise.all([1, 2, 3, 4].map((n) => change(person, id, { prompt_template: `Number ${round} ${n} {{ n` })));
+    await Promise.all(Array.from({ length: 20 }, (_, n) => ok(inTurn(() => save(person, id, { prompt_template: `Number ${n} {{ n` })))));
     const last = await change(person, id, { prompt_template: 'Last {{ n }}' });
     const skill = await checked(person, id);
     assert.deepEqual([skill.version, codes(skill)], [last.version, []]);

@@ -4,9 +4,11 @@ import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { after } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import pg from 'pg';
+import { until } from '../../../tests/until.mjs';
+
+export { until };
 
 const { KIJKO_TEST_SOCKETS: SOCKETS, KIJKO_TEST_DATA: DATA, KIJKO_TEST_BIN: BIN, KIJKO_TEST_LOG: LOG } = process.env;
 assert.ok(SOCKETS && DATA && BIN && LOG, 'run by kijko_ext/tests/run.sh outbox');
@@ -37,15 +39,6 @@ export async function enqueue(fields, query = sql) {
 
 export const response = async (id) => (await sql('select * from kijko.http_response($1)', [id]))[0];
 export const attempts = (id) => sql('select * from kijko.http_attempts where request_id = $1 order by attempt', [id]);
-
-/** Waits until `look` gives something true. */
-export async function until(what, look, seconds = 30) {
-  for (const end = Date.now() + seconds * 1000; Date.now() < end; await sleep(20)) {
-    const seen = await look();
-    if (seen) return seen;
-  }
-  throw new Error(`not in ${seconds} s: ${what}`);
-}
 
 export const ended = (id) =>
   until(`${id} to end`, async () => {
