@@ -1,4 +1,4 @@
-# The archive of WAL: what the server is told of it, and what is in it. Sourced by ./kijko and inside the postgres image.
+# The archive of WAL: the server's settings for it, and its files. Sourced by ./kijko and inside the postgres image.
 # shellcheck shell=bash
 
 # `./kijko backup` writes the folder's path here. A restored copy has no such file, so it never writes into the archive that

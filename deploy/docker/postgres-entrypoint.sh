@@ -25,7 +25,7 @@ prepare_database() {
   what_is_prepared > "$KIJKO_HOME/prepared"
 }
 
-# What the database was last told of the environment, and what this image applies.
+# The environment that the database was last given, and what this image applies.
 what_is_prepared() {
   printf '%s\n' "$PUBLIC_URL" "$SITE_URL" "$REDIRECT_URLS" "$MAIL_CONFIRM" "$BCRYPT_COST"
   platform_state "$PG_PREFIX"

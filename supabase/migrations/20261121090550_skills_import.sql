@@ -65,7 +65,7 @@ create function private.skills_check_items(items private.skill_import[]) returns
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- The constraints of the table itself, so that each item is told what an insert would refuse. They pass for null.
+  -- The constraints of the table itself, so that each item gets the refusal of an insert. They pass for null.
   violated constant text := (
     select string_agg(format('when (%s) is false then %L', pg_get_expr(c.conbin, c.conrelid), c.conname), ' ' order by c.conname)
     from pg_constraint as c where c.conrelid = 'public.skills'::regclass and c.contype = 'c' and c.conbin is not null

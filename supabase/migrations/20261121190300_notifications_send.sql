@@ -132,7 +132,7 @@ as $$
 declare
   notification uuid;
 begin
-  -- Whoever calls has locked rows already, so this waits for nobody. Only a deletion holds such a lock: then there is nobody to tell.
+  -- The caller holds locks already, so this waits for none. Only a deletion holds such a lock: then there is no reader left.
   perform 1 from public.organizations as o where o.id = org for key share skip locked;
   if not found then
     return null;

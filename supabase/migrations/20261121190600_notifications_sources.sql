@@ -88,7 +88,7 @@ exception when others then
   return null;
 end
 $$;
-comment on function private.notifications_after_habit_failure() is 'Trigger: tells the creator of a habit, or who manages all projects, of the first failure after a success. Definer: whoever ends an execution holds no right on habits.';
+comment on function private.notifications_after_habit_failure() is 'Trigger: notifies the creator of a habit, or who manages all projects, of the first failure after a success. Definer: whoever ends an execution holds no right on habits.';
 create trigger executions_notifications after update of status on public.executions
   for each row when (new.status = 'failed' and old.status <> 'failed' and new.habit_id is not null and new.scheduled_for is not null and not new.managers_only)
   execute function private.notifications_after_habit_failure();
@@ -142,7 +142,7 @@ $$;
 comment on function private.notifications_emit_thresholds(integer) is 'Tells organizations which meters reached 80 or 100 per cent during the last day, once for each period, and returns how many. Each run looks at the next max_organizations.';
 
 -- ----------------------------------------------------------------------------
--- Sessions that somebody else may have ended. Who ends one says so by a setting; a user who signs out is not told.
+-- Sessions that somebody else may have ended. A setting of the transaction says who did; signing out notifies nobody.
 -- ----------------------------------------------------------------------------
 
 create function private.notifications_after_sessions() returns trigger

@@ -11,7 +11,7 @@ as $$
 declare
   type constant text := 'execution.' || new.status;
 begin
-  -- An execution that its deleted private project hides is nobody's to be told of.
+  -- An execution of a deleted private project stays hidden: no event.
   if not new.managers_only and private.webhooks_listens(new.org_id, type) then
     perform private.webhooks_emit(new.org_id, type, new.id::text, private.reflexes_execution_data(new), new.project_id);
   end if;

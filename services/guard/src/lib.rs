@@ -1,7 +1,7 @@
 //! The guard against server-side request forgery, for everything that fetches a tenant's URL.
 //!
 //! 1. [`Guard::check`] refuses a URL: other schemes, user names, ports of other protocols, and hosts that are an address of a
-//!    network of ours. A name passes for now.
+//!    network of ours. A name is checked when it is resolved.
 //! 2. [`Guard::client`] makes a client that resolves names by [`resolver`], which leaves out addresses that are not public. The
 //!    client connects to what was checked, so a name that changes its address between two looks gains nothing.
 //! 3. The client follows no redirect, uses no proxy of the environment and unpacks nothing.
@@ -29,7 +29,7 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(30);
 /// Connections that wait for each host.
 const IDLE_CONNECTIONS: usize = 16;
 
-/// Why a URL may not be fetched. The texts are for whoever gave the URL.
+/// Why a URL may not be fetched. The texts are for the author of the URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// Not a URL, or too long.

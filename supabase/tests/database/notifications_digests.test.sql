@@ -137,13 +137,13 @@ begin
   update public.executions set status = 'failed', error_code = 'timeout', finished_at = kijko.now() where id = tests.id('e' || slot);
 end
 $$;
-create function tests.told() returns text[] language sql as $$
+create function tests.notified() returns text[] language sql as $$
   select array(select n.type from public.notifications as n where n.user_id = tests.id('mem') and n.org_id = tests.org('ada') order by n.created_at, n.type)
 $$;
 select tests.fails(1);
-select is(tests.told(), '{habit.failed}', 'the first failure is told');
+select is(tests.notified(), '{habit.failed}', 'the first failure notifies');
 select tests.fails(2);
-select is(tests.told(), '{habit.failed,habit.paused}', 'the second one is not; the pause is');
+select is(tests.notified(), '{habit.failed,habit.paused}', 'the second one is not; the pause is');
 select is((select count(*) from tests.mails where template = 'habit_paused'), 1::bigint, 'by a mail of its own');
 select is(cardinality(tests.due('mem')), 0, 'and by no digest');
 update public.habits set enabled = true where id = tests.id('habit');
@@ -158,7 +158,7 @@ select is(cardinality(tests.due('mem')), 1, 'but a line of the digest');
 -- ---- thresholds of usage
 do $$ begin perform kijko.set_limit(tests.org('ada'), 'code_searches', 'month', 10); perform kijko.consume(tests.org('ada'), 'code_searches', 8); end $$;
 update private.notification_cursors set position = '00000000-0000-0000-0000-000000000000';
-select ok(private.notifications_emit_thresholds(1000000) >= 1, 'a threshold is told');
+select ok(private.notifications_emit_thresholds(1000000) >= 1, 'a threshold notifies');
 select is(private.notifications_emit_thresholds(1000000), 0, 'once');
 select results_eq(format($$select audience, permission, title from public.notifications where org_id = %L and type = 'usage.threshold'$$, :'org'), $$values ('organization', 'usage:read', '80 % of code_searches is used')$$, 'to all who may see usage');
 select is((select array_agg(p.display_name is not null) from private.notification_mails as m join public.notifications as n on n.id = m.notification_id join public.profiles as p on p.id = m.user_id where n.type = 'usage.threshold' and n.org_id = :'org'), '{t,t}', 'by mail to those who see the bill: the owner and the admin');
@@ -166,7 +166,7 @@ select is((select array_agg(p.display_name is not null) from private.notificatio
 -- ---- ended sessions
 insert into auth.sessions (id, user_id, user_agent) values (tests.id('s1'), tests.id('mem'), 'Firefox'), (tests.id('s2'), tests.id('mem'), 'Phone'), (tests.id('s3'), tests.id('mem'), 'Tablet');
 delete from auth.sessions where id = tests.id('s3');
-select is((select count(*) from public.notifications where type = 'session.ended' and user_id = tests.id('mem')), 0::bigint, 'who signs out is not told');
+select is((select count(*) from public.notifications where type = 'session.ended' and user_id = tests.id('mem')), 0::bigint, 'signing out notifies nobody');
 select tests.act_as('mem');
 select public.end_session(tests.id('s1'));
 select tests.act_as_superuser();

@@ -98,7 +98,7 @@ insert into public.reflexes (skill_id, name, source, event) values (:'skill', 'L
 select tests.act_as_superuser();
 delete from private.role_permissions where role = 'member' and permission = 'usage:read';
 select private.reflexes_emit_thresholds();
-select is(tests.state(:'limits'), 'f author_lost_permission', 'thresholds are not told, either');
+select is(tests.state(:'limits'), 'f author_lost_permission', 'thresholds do not fire it, either');
 
 -- ---- a service key
 select tests.act_as('ada');

@@ -75,7 +75,7 @@ select tests.later(6);
 insert into public.projects (name) values ('Four');
 select tests.sync();
 select results_eq(format('select enabled, disabled_reason from public.webhook_endpoints where id = %L', :'hook'), $$values (false, 'failing'::text)$$, 'after five it is disabled');
-select is((select data ->> 'host' from public.notifications where type = 'webhook.disabled'), 'hooks.example.com', 'who sees endpoints is told');
+select is((select data ->> 'host' from public.notifications where type = 'webhook.disabled'), 'hooks.example.com', 'who sees endpoints is notified');
 select is((select string_agg(status, ' ' order by created_at desc) from public.list_webhook_deliveries(:'hook', 'cancelled')), 'cancelled', 'and what was on its way is cancelled');
 select tests.refuses(format('select public.recover_webhooks(%L, now())', :'hook'), 'conflict', 'nothing is recovered to a disabled one');
 select lives_ok(format('select public.send_test_webhook(%L)', :'hook'), 'though a test is sent');
