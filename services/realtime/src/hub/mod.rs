@@ -131,7 +131,7 @@ impl Hub {
         self.relay.send(|| Relayed::broadcast(key, message));
     }
 
-    /// Makes a member present, here and for other instances.
+    /// Makes a member present, here and for other instances. The shard stays locked, so that changes leave in their order.
     pub fn track(
         &self,
         key: &TopicKey,
@@ -140,6 +140,7 @@ impl Hub {
         presence: &str,
         payload: &Value,
     ) {
+        let _ordered = self.shard(key);
         if let Some(meta) = topic.track(&key.name, id, presence, payload) {
             self.relay.send(|| Relayed::track(key, id, meta));
         }
@@ -147,6 +148,7 @@ impl Hub {
 
     /// Ends a member's presence, here and for other instances.
     pub fn untrack(&self, key: &TopicKey, topic: &Topic, id: MemberId) {
+        let _ordered = self.shard(key);
         if topic.untrack(&key.name, id) {
             self.relay.send(|| Relayed::untrack(key, id));
         }

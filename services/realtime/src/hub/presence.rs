@@ -87,9 +87,18 @@ impl Presence {
         Some((meta, diff))
     }
 
+    /// A member of another instance is present. None if that is known: a state and a change may both say so.
+    pub fn put_remote(&mut self, id: MemberId, meta: Meta) -> Option<Diff> {
+        let known = self.metas.get(&id);
+        if known.is_some_and(|known| known.phx_ref == meta.phx_ref) {
+            return None;
+        }
+        Some(self.put(id, meta))
+    }
+
     /// A member is present. If it was before: as upstream, one difference with a join, which names the former reference, and a
     /// leave.
-    pub fn put(&mut self, id: MemberId, meta: Meta) -> Diff {
+    fn put(&mut self, id: MemberId, meta: Meta) -> Diff {
         let former = self.metas.insert(id, meta.clone());
         if former.is_none() {
             self.order.push(id);
@@ -191,5 +200,15 @@ mod tests {
         let former = &first.joins["ada"]["metas"][0]["phx_ref"];
         assert_eq!(&second.joins["ada"]["metas"][0]["phx_ref_prev"], former);
         assert_eq!(&second.leaves["ada"]["metas"][0]["phx_ref"], former);
+    }
+
+    #[test]
+    fn what_another_instance_says_twice_changes_nothing() {
+        let mut presence = Presence::default();
+        let meta = Meta::new("ada", &json!({}));
+        assert!(presence.put_remote(ADA, meta.clone()).is_some());
+        assert_eq!(presence.put_remote(ADA, meta), None);
+        let next = Meta::new("ada", &json!({}));
+        assert!(presence.put_remote(ADA, next).is_some());
     }
 }

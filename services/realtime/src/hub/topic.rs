@@ -96,8 +96,9 @@ impl Topic {
     /// Makes a member of another instance present.
     pub(super) fn track_remote(&self, name: &str, id: MemberId, meta: Meta) {
         let mut state = lock(&self.state);
-        let diff = state.presence.put(id, meta);
-        state.announce(name, &diff);
+        if let Some(diff) = state.presence.put_remote(id, meta) {
+            state.announce(name, &diff);
+        }
     }
 
     /// Ends a member's presence, and notifies the others. Whether it was present.

@@ -14,8 +14,8 @@ use crate::{
 /// One message between instances.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Relayed {
-    /// An instance has started, and asks for who is present.
-    Hello,
+    /// Asks these instances who is present at them.
+    Ask(Vec<i32>),
     /// Everybody who is present at the sender.
     State(Vec<Present>),
     /// A client's broadcast.

@@ -46,7 +46,13 @@ pub struct Link {
 /// Works until `stop`.
 pub async fn run(link: Arc<Link>, outgoing: mpsc::Receiver<Relayed>, stop: CancellationToken) {
     let work = async {
-        tokio::join!(stay_alive(&link), send(&link, outgoing), receive(&link));
+        // Before others know of this instance: their answers come after this.
+        let snapshot = first_snapshot(&link).await;
+        tokio::join!(
+            stay_alive(&link),
+            send(&link, outgoing),
+            receive(&link, snapshot)
+        );
     };
     tokio::select! {
         () = stop.cancelled() => {}
@@ -56,7 +62,7 @@ pub async fn run(link: Arc<Link>, outgoing: mpsc::Receiver<Relayed>, stop: Cance
 }
 
 async fn stay_alive(link: &Link) {
-    let mut greeted = false;
+    let mut lost = link.relay.lost.get();
     loop {
         match link.db.scalar::<Vec<i32>>(ALIVE, &[&link.instance]).await {
             Ok(alive) => {
@@ -65,14 +71,12 @@ async fn stay_alive(link: &Link) {
                 for gone in change.gone {
                     peers::forget(&link.hub, gone);
                 }
-                // Others hear of this instance before their next sign of life.
-                if !greeted {
-                    greeted = true;
-                    link.relay.send(|| Relayed::Hello);
-                }
-                if !change.came.is_empty() {
+                let lost_before = std::mem::replace(&mut lost, link.relay.lost.get());
+                if !change.came.is_empty() || lost != lost_before {
                     link.send_state();
                 }
+                // They may have been away only for a while, and forgotten here.
+                link.ask(change.came);
             }
             Err(error) => tracing::debug!(%error, "no sign of life"),
         }
@@ -83,13 +87,12 @@ async fn stay_alive(link: &Link) {
 async fn send(link: &Link, mut outgoing: mpsc::Receiver<Relayed>) {
     let mut batch = Vec::new();
     loop {
-        batch.clear();
         if outgoing.recv_many(&mut batch, BATCH).await == 0 {
             return;
         }
         let frames: Vec<String> = batch
-            .iter()
-            .filter_map(|message| serde_json::to_string(message).ok())
+            .drain(..)
+            .filter_map(|message| serde_json::to_string(&link.filled(message)).ok())
             .collect();
         if let Err(error) = link.db.query(SEND, &[&link.instance, &frames]).await {
             tracing::warn!(%error, lost = frames.len(), "messages did not reach the other instances");
@@ -100,8 +103,18 @@ async fn send(link: &Link, mut outgoing: mpsc::Receiver<Relayed>) {
     }
 }
 
-async fn receive(link: &Link) {
-    let mut snapshot: Option<String> = None;
+async fn first_snapshot(link: &Link) -> Option<String> {
+    let mut snapshot = None;
+    while snapshot.is_none() {
+        if let Err(error) = link.read(&mut snapshot).await {
+            tracing::debug!(%error, "messages of other instances cannot be read");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+    snapshot
+}
+
+async fn receive(link: &Link, mut snapshot: Option<String>) {
     loop {
         if let Err(error) = link.read(&mut snapshot).await {
             tracing::debug!(%error, "messages of other instances cannot be read");
@@ -124,8 +137,21 @@ impl Link {
     }
 
     fn send_state(&self) {
-        let state = peers::own_state(&self.hub, self.instance);
-        self.relay.send(|| Relayed::State(state));
+        self.relay.send(|| Relayed::State(Vec::new()));
+    }
+
+    /// A state is read when it leaves: one that waited behind a change would undo that change elsewhere.
+    fn filled(&self, message: Relayed) -> Relayed {
+        match message {
+            Relayed::State(_) => Relayed::State(peers::own_state(&self.hub, self.instance)),
+            other => other,
+        }
+    }
+
+    fn ask(&self, instances: Vec<i32>) {
+        if !instances.is_empty() {
+            self.relay.send(|| Relayed::Ask(instances));
+        }
     }
 
     async fn read(&self, snapshot: &mut Option<String>) -> Result<(), DbError> {
@@ -152,9 +178,11 @@ impl Link {
         if self.peers().add(sender) {
             self.note_peers();
             self.send_state();
+            self.ask(vec![sender]);
         }
         match message {
-            Relayed::Hello => self.send_state(),
+            Relayed::Ask(instances) if instances.contains(&self.instance) => self.send_state(),
+            Relayed::Ask(_) => {}
             Relayed::State(state) => peers::replace(&self.hub, sender, state),
             Relayed::Broadcast(topic, event, payload) => {
                 if let Some(message) = frame::message(&topic, event, payload) {

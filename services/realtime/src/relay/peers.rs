@@ -10,7 +10,11 @@ use crate::hub::{Hub, MemberId};
 
 /// The other instances that are alive.
 #[derive(Debug, Default)]
-pub struct Peers(HashSet<i32>);
+pub struct Peers {
+    alive: HashSet<i32>,
+    /// Those that wrote since the last sign of life. A list of who is alive, read meanwhile, may not have them yet.
+    heard: HashSet<i32>,
+}
 
 /// What a sign of life has changed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -24,23 +28,25 @@ pub struct Change {
 impl Peers {
     /// These are alive now.
     pub fn set(&mut self, alive: &[i32]) -> Change {
-        let alive: HashSet<i32> = alive.iter().copied().collect();
+        let heard = std::mem::take(&mut self.heard);
+        let alive: HashSet<i32> = alive.iter().copied().chain(heard).collect();
         let change = Change {
-            came: alive.difference(&self.0).copied().collect(),
-            gone: self.0.difference(&alive).copied().collect(),
+            came: alive.difference(&self.alive).copied().collect(),
+            gone: self.alive.difference(&alive).copied().collect(),
         };
-        self.0 = alive;
+        self.alive = alive;
         change
     }
 
     /// This one is alive, too. Whether it is new.
     pub fn add(&mut self, instance: i32) -> bool {
-        self.0.insert(instance)
+        self.heard.insert(instance);
+        self.alive.insert(instance)
     }
 
     /// Whether there are any.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.alive.is_empty()
     }
 }
 
@@ -135,7 +141,10 @@ mod tests {
     fn peers_come_and_go() {
         let mut peers = Peers::default();
         assert_eq!(peers.set(&[1]).came, [1]);
-        assert!(!peers.add(1) && peers.add(2));
         assert_eq!(peers.set(&[2]).gone, [1]);
+        assert!(!peers.add(2) && peers.add(3));
+        // Read before 3 had written.
+        assert_eq!(peers.set(&[2]), Change::default());
+        assert_eq!(peers.set(&[2]).gone, [3]);
     }
 }
