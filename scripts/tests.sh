@@ -189,10 +189,9 @@ test_role_url() {
 }
 
 test_journeys() {
-  # By itself: it lifts the rate of unauthenticated requests, which journeys test.
-  node --test --test-concurrency=1 --test-reporter=tap tests/access/*.test.mjs
-  # Several files at a time: they wait for the server more than they compute, and each has tenants of its own.
   local files=(tests/journeys/*.test.mjs tests/docs/*.test.mjs) shared=() alone=() file broken=no
+  # By itself: it lifts the rate of unauthenticated requests, which journeys test.
+  node --test --test-concurrency=1 --test-reporter=tap tests/access/*.test.mjs || broken=yes
   for file in "${files[@]}"; do
     if [[ $file =~ /(auth_settings_|requests_connection_|jobs_workers\.) ]] || grep -qE 'tickAt\(|mailSidecar\(|realtime_support|realtime_page' "$file"; then
       alone+=("$file")
@@ -200,6 +199,7 @@ test_journeys() {
       shared+=("$file")
     fi
   done
+  # Several files at a time: they wait for the server more than they compute, and each has tenants of its own.
   # All files call from one address, and together they send more bad webhooks in a minute than one address may.
   set_failed_requests 100000
   node --test --test-concurrency=3 --test-reporter=tap "${shared[@]}" || broken=yes
