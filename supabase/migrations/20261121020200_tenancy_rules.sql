@@ -184,6 +184,21 @@ comment on function private.tenancy_fill_active_org() is 'Trigger: gives a membe
 create trigger memberships_fill_active_org after insert or delete on public.memberships
   for each row execute function private.tenancy_fill_active_org();
 
+create function private.tenancy_lock_members() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform from private.active_organizations as a
+  where a.user_id in (select m.user_id from public.memberships as m where m.org_id = old.id)
+  order by a.user_id
+  for update;
+  return old;
+end
+$$;
+comment on function private.tenancy_lock_members() is 'Trigger: locks which organization is active for each member of one that ends, in one order: each of them gets another, and two organizations with common members would otherwise wait for each other. Definer: the table is private.';
+create trigger organizations_lock_members before delete on public.organizations
+  for each row execute function private.tenancy_lock_members();
+
 create trigger profiles_touch before update on public.profiles
   for each row execute function private.touch_updated_at();
 create trigger profiles_identity before update of id on public.profiles

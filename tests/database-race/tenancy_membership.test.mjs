@@ -296,3 +296,24 @@ test('deleting an organization while its plan changes waits and does not deadloc
   assert.deepEqual(await changed, {}, 'the subscription is gone');
   await changing.commit();
 });
+
+test('two organizations with common members are deleted at once', async () => {
+  const people = await Promise.all(Array.from({ length: 8 }, newUser));
+  const together = async (members) => {
+    const { id } = await one(`insert into public.organizations (name) values ('Common') returning id`);
+    await pool.query(`update public.subscriptions set plan = 'ENTERPRISE' where org_id = $1`, [id]);
+    for (const { user } of members)
+      await pool.query(`insert into public.memberships (org_id, user_id, role) values ($1, $2, 'owner')`, [id, user]);
+    return id;
+  };
+  for (let round = 0; round < 5; round += 1) {
+    const orgs = [await together(people), await together([...people].reverse())];
+    await pool.query(
+      `insert into private.active_organizations (user_id, active_org_id)
+       select m.user_id, m.org_id from public.memberships as m where m.org_id = $1
+       on conflict (user_id) do update set active_org_id = excluded.active_org_id`,
+      [orgs[round % 2]],
+    );
+    await Promise.all(orgs.map((id) => pool.query('delete from public.organizations where id = $1', [id])));
+  }
+});
