@@ -117,8 +117,9 @@ describe('a point in time restore', () => {
     const said = await run(['restore', '--at', moment.at, '--replace']);
     assert.match(said, /paused/);
     const restored = await contents(process.env.ADMIN_DB_URL);
-    // The pause itself, and which vendors the worker says that it has keys for, each time it starts.
-    assert.deepEqual(differing(moment.held, restored), ['private.job_queue_pause', 'private.model_providers']);
+    // The worker reports some time after it has started which vendors it has keys for.
+    const different = differing(moment.held, restored).filter((name) => name !== 'private.model_providers');
+    assert.deepEqual(different, ['private.job_queue_pause'], 'the pause itself');
     const { libraries } = await asSuperuser(
       async (c) => (await c.query(`select current_setting('shared_preload_libraries') as libraries`)).rows[0],
     );
