@@ -205,6 +205,8 @@ extension_sql_file!(
         jwt::sql::sign_jwt,
         jwt::sql::sign_jwt_with_key,
         jwt::sql::verify_jwt,
+        jwt::sql::verify_jwt_with_keys,
+        jwt::sql::verify_jwt_reason,
         jwt::sql::access_token_fault,
         jwt::sql::jwks,
         jwt::sql::pre_config

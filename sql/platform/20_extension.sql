@@ -87,6 +87,12 @@ grant execute on function
     kijko.seal_key_ids()
 to postgres;
 
+-- Tokens of outside issuers, by keys that the caller gives.
+grant execute on function
+    kijko.verify_jwt(text, jsonb, text, text[], interval),
+    kijko.verify_jwt_reason(text, jsonb, text, text[], interval)
+to postgres;
+
 -- The outbox: functions of postgres decide what is sent on whose behalf. Nobody else may send anything, or see what was.
 grant execute on function
     kijko.http_enqueue(text, text, jsonb, text, text, interval, integer, text, integer, timestamptz, uuid, jsonb),

@@ -28,6 +28,8 @@ grant usage on schema kijko to kijko_login, kijko_login_anon;
 grant execute on function
     kijko.sign_jwt(jsonb),
     kijko.verify_jwt(text),
+    kijko.verify_jwt(text, jsonb, text, text[], interval),
+    kijko.verify_jwt_reason(text, jsonb, text, text[], interval),
     kijko.access_token_fault(jsonb),
     kijko.jwks(),
     kijko.rate_limit(text, integer, interval, integer, integer)

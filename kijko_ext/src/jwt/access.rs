@@ -9,7 +9,7 @@ use crate::claims;
 const AUDIENCE: &str = "authenticated";
 const USER_ROLE: &str = "authenticated";
 /// How far the clocks of two servers may be apart: PostgREST allows as much.
-const SKEW: f64 = 30.0;
+pub const SKEW: f64 = 30.0;
 
 /// The first claim that is missing or wrong; None for an access token. A user's token needs `sub` and `aud`; a key for anon
 /// or service_role needs neither.
@@ -39,7 +39,7 @@ pub fn fault(claims: &Map<String, Value>, now: i64) -> Option<&'static str> {
 }
 
 /// Whether a token has no `iat`, or one that is not in the future.
-pub fn is_issued(claims: &Map<String, Value>, now: i64) -> bool {
+fn is_issued(claims: &Map<String, Value>, now: i64) -> bool {
     match claims.get("iat") {
         None | Some(Value::Null) => true,
         Some(at) => at.as_f64().is_some_and(|at| at <= now as f64 + SKEW),

@@ -3,18 +3,20 @@
 use std::fmt;
 
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, ThumbprintHash};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use serde_json::{Map, Value, json};
 
-use super::access;
-use crate::claims;
+use super::access::SKEW;
+use super::jwk::VerifyingKey;
+use super::rules::Rules;
+use super::token::Token;
 
 pub struct Key {
     /// The RFC 7638 thumbprint.
     pub id: String,
     algorithm: Algorithm,
     pub(super) signing: EncodingKey,
-    verifying: DecodingKey,
+    verifying: VerifyingKey,
     pub public: Value,
 }
 
@@ -39,25 +41,17 @@ impl Key {
         jsonwebtoken::encode(&header, claims, &self.signing).ok()
     }
 
-    /// The claims of a token of this algorithm that this key signed and that is valid now.
-    pub fn verify(&self, token: &str, algorithm: Algorithm) -> Option<Map<String, Value>> {
-        if algorithm != self.algorithm {
-            return None;
-        }
-        let mut rules = Validation::new(self.algorithm);
-        rules.set_required_spec_claims(&["exp"]);
-        rules.leeway = 0;
-        rules.validate_exp = true;
-        rules.validate_nbf = true;
-        rules.validate_aud = false; // the caller checks it: only the caller knows the purpose of the token
-        match jsonwebtoken::decode::<Value>(token, &self.verifying, &rules)
-            .ok()?
-            .claims
-        {
-            claims if !claims::storable(&claims) => None,
-            Value::Object(claims) => access::is_issued(&claims, now()).then_some(claims),
-            _ => None,
-        }
+    /// The claims of a token that this key signed by its algorithm and that is valid now. Their purpose is the caller's to check.
+    pub fn verify(&self, token: Token<'_>) -> Option<Map<String, Value>> {
+        self.verifying.verify(&token).ok()?;
+        let rules = Rules {
+            now: now() as f64,
+            leeway: 0.0,
+            issued_leeway: SKEW,
+            parties: None,
+        };
+        rules.check(&token.claims).ok()?;
+        Some(token.claims)
     }
 
     pub fn parse(block: &pem::Pem) -> Option<Self> {
@@ -66,7 +60,7 @@ impl Key {
         }
         let (algorithm, signing) = signing_key(pem::encode(block).as_bytes())?;
         let jwk = Jwk::from_encoding_key(&signing, algorithm).ok()?;
-        let verifying = DecodingKey::from_jwk(&jwk).ok()?;
+        let verifying = VerifyingKey::new(algorithm, DecodingKey::from_jwk(&jwk).ok()?);
         let id = jwk.thumbprint(ThumbprintHash::SHA256).ok()?;
         let mut public = match &jwk.algorithm {
             AlgorithmParameters::RSA(key) => json!({ "kty": "RSA", "n": key.n, "e": key.e }),
@@ -90,7 +84,7 @@ impl Key {
         };
         // A key of another curve or of too few bits gets this far, so it has to sign and verify once.
         let proof = key.sign(json!({ "exp": u32::MAX }).as_object()?)?;
-        key.verify(&proof, algorithm)?;
+        key.verify(Token::parse(&proof).ok()?)?;
         Some(key)
     }
 }

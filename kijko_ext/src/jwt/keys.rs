@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use super::key::Key;
+use super::token::Token;
 use crate::key_file::{self, FileError};
 
 /// Why `kijko.signing_key_file` cannot be used. It never contains any of its content.
@@ -63,10 +64,9 @@ impl Keys {
     /// The claims of a token that one of these keys signed and that is valid now. `kid` chooses the key, and the token's
     /// algorithm must be that key's.
     pub fn verify(&self, token: &str) -> Option<Map<String, Value>> {
-        let header = jsonwebtoken::decode_header(token).ok()?;
-        let id = header.kid?;
-        let key = self.find(Some(&id))?;
-        key.verify(token, header.alg)
+        let token = Token::parse(token).ok()?;
+        let key = self.find(Some(token.key_id.as_ref()?))?;
+        key.verify(token)
     }
 }
 

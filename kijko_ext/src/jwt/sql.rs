@@ -1,17 +1,24 @@
-//! `sign_jwt`, `sign_jwt_with_key`, `verify_jwt`, `jwks` and `pre_config` for SQL.
+//! `sign_jwt`, `sign_jwt_with_key`, `verify_jwt`, `verify_jwt_reason`, `jwks` and `pre_config` for SQL.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use pgrx::JsonB;
+use pgrx::datum::Interval;
 use pgrx::prelude::*;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::access;
 use super::keys::Keys;
+use super::rules::{Parties, Rules};
+use super::token::Token;
+use super::token_error::TokenError;
+use super::{access, jwk};
 use crate::key_file::Cache;
 use crate::pg::setting;
 use crate::{clock, errors, guc};
+
+/// More would accept tokens long after their end.
+const MAX_LEEWAY_MICROS: i64 = 300 * clock::SECOND;
 
 /// Signs an object of claims as it is; only the header names the key.
 #[pg_extern(volatile, parallel_unsafe)]
@@ -49,6 +56,69 @@ fn sign(claims: Option<JsonB>, key_id: Option<&str>) -> String {
 #[pg_extern(volatile, parallel_unsafe)]
 fn verify_jwt(token: Option<&str>) -> Option<JsonB> {
     Some(JsonB(Value::Object(keys()?.verify(token?)?)))
+}
+
+/// The claims of a token that a key of the set signed, that the issuer made for one of the audiences, and that is valid now; or
+/// null.
+#[pg_extern(name = "verify_jwt", volatile, parallel_safe)]
+fn verify_jwt_with_keys(
+    token: Option<&str>,
+    jwks: Option<JsonB>,
+    issuer: Option<&str>,
+    audiences: Option<Vec<Option<String>>>,
+    leeway: default!(Option<Interval>, "'30 seconds'"),
+) -> Option<JsonB> {
+    let claims = verify(token, jwks, issuer, audiences, leeway).ok()?;
+    Some(JsonB(Value::Object(claims)))
+}
+
+/// Why `verify_jwt` is null for these arguments; null when it is not.
+#[pg_extern(volatile, parallel_safe)]
+fn verify_jwt_reason(
+    token: Option<&str>,
+    jwks: Option<JsonB>,
+    issuer: Option<&str>,
+    audiences: Option<Vec<Option<String>>>,
+    leeway: default!(Option<Interval>, "'30 seconds'"),
+) -> Option<String> {
+    let reason = verify(token, jwks, issuer, audiences, leeway).err()?;
+    Some(reason.to_string())
+}
+
+/// An argument that is null matches nothing.
+fn verify(
+    token: Option<&str>,
+    jwks: Option<JsonB>,
+    issuer: Option<&str>,
+    audiences: Option<Vec<Option<String>>>,
+    leeway: Option<Interval>,
+) -> Result<Map<String, Value>, TokenError> {
+    let Some(leeway) = leeway.as_ref().and_then(leeway_seconds) else {
+        errors::bad_argument("the leeway must be from 0 seconds to 5 minutes")
+    };
+    let audiences: Vec<String> = audiences
+        .unwrap_or_default()
+        .into_iter()
+        .flatten()
+        .collect();
+    let rules = Rules {
+        now: clock::unix_now() as f64,
+        leeway,
+        issued_leeway: leeway,
+        parties: Some(Parties {
+            issuer: issuer.unwrap_or_default(),
+            audiences: &audiences,
+        }),
+    };
+    let token = Token::parse(token.ok_or(TokenError::Malformed)?)?;
+    let claims = jwk::verify(token, &jwks.ok_or(TokenError::KeysInvalid)?.0)?;
+    rules.check(&claims).map(|()| claims)
+}
+
+fn leeway_seconds(leeway: &Interval) -> Option<f64> {
+    let is_short = leeway.months() == 0 && leeway.days() == 0;
+    let is_bounded = (0..=MAX_LEEWAY_MICROS).contains(&leeway.micros());
+    (is_short && is_bounded).then(|| leeway.micros() as f64 / clock::SECOND as f64)
 }
 
 /// The first claim of an access token that is missing or wrong, or null.

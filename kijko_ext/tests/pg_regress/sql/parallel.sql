@@ -49,7 +49,9 @@ insert into parallel_safe values
     ('kijko.used_now(uuid,text,timestamp with time zone)', 'tables'),
     ('kijko.used_since(uuid,text,timestamp with time zone)', 'tables'),
     ('kijko.explain_use(uuid,text,timestamp with time zone)', 'tables'),
-    ('kijko.list_threshold_crossings(uuid,timestamp with time zone)', 'tables');
+    ('kijko.list_threshold_crossings(uuid,timestamp with time zone)', 'tables'),
+    ('kijko.verify_jwt(text,jsonb,text,text[],interval)', 'its arguments, and the real clock'),
+    ('kijko.verify_jwt_reason(text,jsonb,text,text[],interval)', 'its arguments, and the real clock');
 select p.oid::regprocedure as without_reason from pg_proc as p
 where pronamespace = 'kijko'::regnamespace and proparallel = 's' and p.oid not in (select s.function from parallel_safe as s)
 union all
@@ -72,6 +74,7 @@ insert into question values
     ('kijko.http_secret_context(''00000000-0000-4000-8000-000000000001'', ''n'')'),
     ('kijko.http_public_key(''whsk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA='')'),
     ('kijko.http_secret_names(''{"a": {"secret": "b"}}'', null)'),
+    ('kijko.verify_jwt(''a.b.c'', ''{}'', ''i'', ''{a}'')'), ('kijko.verify_jwt_reason(''a.b.c'', ''{}'', ''i'', ''{a}'')'),
     ('kijko.local_day(''2026-01-01'', ''CET'')'), ('kijko.qr_svg(''x'')'), ('kijko.seal_key_id(''kjs1.x'')'),
     ('kijko.subject(''user'', ''00000000-0000-4000-8000-000000000001'')'),
     ('(select array_agg(e) from kijko.validate_events(''[{}]'', ''{}'', ''2026-01-01'') as e)'),
