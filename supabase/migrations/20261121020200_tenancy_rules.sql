@@ -165,17 +165,25 @@ create trigger memberships_end_personal before insert on public.memberships
   for each row execute function private.tenancy_end_personal_organization();
 
 create function private.tenancy_fill_active_org() returns trigger
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  member constant uuid := case tg_op when 'INSERT' then new.user_id else old.user_id end;
 begin
-  -- If the deleted membership was the active one, a foreign key has already deleted the row.
+  -- If the deleted membership was the active one, a foreign key has already deleted the row. Nothing here waits for another
+  -- transaction, or two deletions of organizations with common members could deadlock: one that deletes what is active gives
+  -- the member another, and a membership that is being deleted is not chosen.
+  if exists (select from private.active_organizations as a where a.user_id = member) then
+    return null;
+  end if;
   insert into private.active_organizations (user_id, active_org_id)
   select m.user_id, m.org_id
   from public.memberships as m
   join public.organizations as o on o.id = m.org_id
-  where m.user_id = case tg_op when 'INSERT' then new.user_id else old.user_id end
+  where m.user_id = member
   order by o.personal_for is not null desc, m.created_at, m.org_id
   limit 1
+  for key share of m skip locked
   on conflict (user_id) do nothing;
   return null;
 end
@@ -183,21 +191,6 @@ $$;
 comment on function private.tenancy_fill_active_org() is 'Trigger: gives a member of any organization an active one. Definer: the table is private.';
 create trigger memberships_fill_active_org after insert or delete on public.memberships
   for each row execute function private.tenancy_fill_active_org();
-
-create function private.tenancy_lock_members() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-  perform from private.active_organizations as a
-  where a.user_id in (select m.user_id from public.memberships as m where m.org_id = old.id)
-  order by a.user_id
-  for update;
-  return old;
-end
-$$;
-comment on function private.tenancy_lock_members() is 'Trigger: locks which organization is active for each member of one that ends, in one order: each of them gets another, and two organizations with common members would otherwise wait for each other. Definer: the table is private.';
-create trigger organizations_lock_members before delete on public.organizations
-  for each row execute function private.tenancy_lock_members();
 
 create trigger profiles_touch before update on public.profiles
   for each row execute function private.touch_updated_at();
