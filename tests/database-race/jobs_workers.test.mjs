@@ -61,7 +61,8 @@ test('workers that end the same batches in opposite orders do not deadlock', asy
   const answers = await atOnce(
     6,
     async (n) =>
-      (await pool.query(`select status from private.jobs_complete('batcher', $1)`, [JSON.stringify(n % 2 ? rows : rows.toReversed())])).rows,
+      (await pool.query(`select status from private.jobs_complete('batcher', $1)`, [JSON.stringify(n % 2 ? rows : rows.toReversed())]))
+        .rows,
   );
   // A call that met a row of another one for too long says "running": its worker would report again.
   const ends = answers.flat().filter(({ status }) => status !== 'running');
