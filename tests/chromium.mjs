@@ -35,7 +35,7 @@ export async function inChromium(files, actions = {}) {
       response.writeHead(200, { 'Content-Type': 'application/json' }).end(JSON.stringify(answer ?? null));
       return;
     }
-    const [type, content] = files[request.url] ?? [];
+    const [type, content] = files[request.url.split('?')[0]] ?? [];
     response.writeHead(content === undefined ? 404 : 200, { 'Content-Type': type ?? 'text/plain' }).end(content);
   });
   server.listen(0, '127.0.0.1');
