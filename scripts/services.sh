@@ -166,7 +166,7 @@ start_sidecar() {
 # Without the secrets of the sidecar, and with as many open files as the machine allows: each socket is one.
 start_realtime() {
   local name no_secrets=()
-  for name in OPENAI_API_KEY ANTHROPIC_API_KEY GEMINI_API_KEY STRIPE_WEBHOOK_SECRET SMTP_URL; do no_secrets+=(-u "$name"); done
+  for name in OPENAI_API_KEY ANTHROPIC_API_KEY GEMINI_API_KEY STRIPE_WEBHOOK_SECRET SMTP_URL "${!KIJKO_OAUTH_@}"; do no_secrets+=(-u "$name"); done
   install_binary kijko-realtime "$REALTIME_BINARY"
   DATABASE_URL="$REALTIME_DB_URL?sslmode=disable" \
     KIJKO_REALTIME_BIND=127.0.0.1:$REALTIME_PORT \

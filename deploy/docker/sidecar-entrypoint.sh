@@ -20,4 +20,7 @@ from_file ANTHROPIC_API_KEY
 from_file GEMINI_API_KEY
 from_file STRIPE_WEBHOOK_SECRET
 from_file SMTP_URL
+for name in $(env | sed -n 's/^\(KIJKO_OAUTH_[A-Z0-9_]*_CLIENT_SECRET\)_FILE=.*/\1/p'); do
+  from_file "$name"
+done
 exec "${KIJKO_PROGRAM:-kijko-sidecar}" "$@"

@@ -2,16 +2,17 @@
 
 use kijko_core::{FromEnv, Settings, config::ConfigError};
 
-use crate::domains;
 pub use crate::service::SERVICE;
+use crate::{domains, login};
 
-/// The domains. A new one is a folder under `domains/` and a line here.
-pub const DOMAINS: [FromEnv; 5] = [
+/// The domains. A new one is a folder under `domains/` and a line here. Login is no domain of the migrations: the platform has its SQL.
+pub const DOMAINS: [FromEnv; 6] = [
     domains::executions::from_env,
     domains::mail::from_env,
     domains::reflexes::from_env,
     domains::skills::from_env,
     domains::stripe::from_env,
+    login::from_env,
 ];
 
 /// Reads the process environment.

@@ -5,6 +5,7 @@
 //!
 //! - [`app`]: the one list of domains; [`service`]: the name of the service.
 //! - [`domains`]: one folder each.
+//! - [`login`]: sign-in through outside providers.
 //! - [`llm`], [`sandbox`]: libraries that domains use.
 //!
 //! What every service needs (database, worker, HTTP server, telemetry) is in `kijko_core`. This is a library with a thin
@@ -14,6 +15,7 @@
 pub mod app;
 pub mod domains;
 pub mod llm;
+pub mod login;
 pub mod sandbox;
 pub mod service;
 mod stripe_signature;

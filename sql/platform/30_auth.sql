@@ -1,7 +1,7 @@
 -- The tables of GoTrue that a password login needs, for a plain Postgres. Run once by the superuser; safe to run again.
 -- Not applied on Supabase, where GoTrue makes them itself. Names, types, defaults and generated columns are GoTrue's to the letter, so
 -- that a data-only dump of auth.users and auth.identities restores there (docs/internals/login.md); tests/journeys/auth_schema.test.mjs pins them down.
--- One-time tokens and second factors are in the next files. GoTrue's tables for SSO and OAuth are left out: nothing here would fill them.
+-- One-time tokens and second factors are in the next files. GoTrue's tables for SSO and for its own OAuth server are left out: nothing here would fill them.
 \set ON_ERROR_STOP on
 
 set client_min_messages = warning;
@@ -117,7 +117,7 @@ create table if not exists auth.identities (
 create index if not exists identities_user_id_idx on auth.identities (user_id);
 create index if not exists identities_email_idx on auth.identities (email text_pattern_ops);
 
-comment on table auth.identities is 'The ways a user can sign in: one row for each provider; here always email.';
+comment on table auth.identities is 'The ways a user can sign in: one row for each identity at a provider, and one for the address.';
 comment on column auth.identities.provider_id is 'The user''s id at the provider; for email it is the user''s own id.';
 comment on column auth.identities.user_id is 'Whose identity it is.';
 comment on column auth.identities.identity_data is 'What the provider says of the user: sub, email, email_verified, …';

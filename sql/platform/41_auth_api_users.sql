@@ -265,8 +265,15 @@ begin
     -- The domain notifies the user of the others.
     perform set_config('kijko_notifications.session_end', 'password_changed', true);
     delete from auth.sessions where user_id = u.id and id is distinct from keep_session;
-    update auth.users set encrypted_password = hash where id = u.id;
+    update auth.users set encrypted_password = hash where id = u.id returning * into u;
     perform auth_api.forgive(u.email);
+    -- The first password of somebody who came from an outside provider: from now on the address is a way in.
+    if coalesce(u.email, '') <> '' and not exists (select 1 from auth.identities i where i.user_id = u.id and i.provider = 'email') then
+        perform auth_api.set_email_identity(u);
+        update auth.users
+        set raw_app_meta_data = jsonb_set(coalesce(raw_app_meta_data, '{}'), '{providers}', coalesce(raw_app_meta_data -> 'providers', '[]') || '["email"]')
+        where id = u.id;
+    end if;
     return auth_api.void_tokens(u);
 end
 $$;

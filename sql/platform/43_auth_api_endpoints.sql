@@ -99,13 +99,16 @@ $$;
 comment on function auth_api.logout(jsonb) is 'POST /logout: ends all of the user''s sessions, this one (scope=local) or the others (scope=others).';
 
 create or replace function auth_api.get_settings() returns json
-language sql volatile set search_path = '' as $$
-    select json_build_object(
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+begin
+    return (select json_build_object(
         'external', (
-            select json_object_agg(provider, provider = 'email' or (provider = 'anonymous_users' and s.anonymous_users))
-            from unnest(array['anonymous_users', 'apple', 'azure', 'bitbucket', 'discord', 'facebook', 'snapchat', 'figma', 'fly', 'github',
+            select json_object_agg(provider, provider = 'email' or (provider = 'anonymous_users' and s.anonymous_users)
+                or provider = any (auth_api.provider_names()))
+            from (select distinct unnest(array['anonymous_users', 'apple', 'azure', 'bitbucket', 'discord', 'facebook', 'snapchat', 'figma', 'fly', 'github',
                 'gitlab', 'google', 'keycloak', 'kakao', 'linkedin', 'linkedin_oidc', 'notion', 'spotify', 'slack', 'slack_oidc', 'workos',
-                'twitch', 'twitter', 'email', 'phone', 'zoom']) as provider),
+                'twitch', 'twitter', 'email', 'phone', 'zoom']
+                || auth_api.provider_names())) as listed (provider)),
         'disable_signup', s.disable_signup,
         'mailer_autoconfirm', s.mailer_autoconfirm,
         'phone_autoconfirm', false,
@@ -113,7 +116,8 @@ language sql volatile set search_path = '' as $$
         'saml_enabled', false,
         'saml_private_key_next_configured', false,
         'passkeys_enabled', false)
-    from auth_api.settings s
+    from auth_api.settings s);
+end
 $$;
 comment on function auth_api.get_settings() is 'GET /settings: which ways to sign in there are.';
 

@@ -29,6 +29,7 @@ begin
         return u;
     elsif not keeps_password then
         delete from auth.sessions where user_id = u.id;
+        perform auth_api.drop_external_identities(u);
     end if;
     update auth.users
     set email_confirmed_at = kijko.now(),
@@ -41,7 +42,7 @@ begin
     return u;
 end
 $$;
-comment on function auth_api.confirm_address(auth.users, boolean) is 'Marks the user''s address as confirmed. Unless the password belongs to who confirmed it, it is removed.';
+comment on function auth_api.confirm_address(auth.users, boolean) is 'Marks the user''s address as confirmed. Unless the password belongs to who confirmed it, it is removed, as are identities at outside providers.';
 
 -- What using a token does besides signing in. Null: the other address has to confirm, too.
 create or replace function auth_api.apply_token(u auth.users, token auth.one_time_tokens, code auth_api.one_time_codes) returns auth.users
@@ -112,7 +113,8 @@ comment on function auth_api.verify_client(text) is 'POST /verify: exchanges a c
 create or replace function auth_api.redirect_error(target text, status integer, code text, message text, pkce boolean) returns json
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
-    fields jsonb := jsonb_build_object('error', case status when 403 then 'access_denied' else 'server_error' end, 'error_code', code, 'error_description', message);
+    fields jsonb := jsonb_build_object(
+        'error', case when status = 403 or code = 'signup_disabled' then 'access_denied' else 'server_error' end, 'error_code', code, 'error_description', message);
 begin
     return auth_api.redirect(target, fields || '{"sb": ""}', case when pkce then fields else '{}' end);
 end

@@ -78,6 +78,8 @@ begin
         perform auth_api.reject(422, 'flow_state_expired', 'invalid flow state, flow state has expired');
     elsif not auth_api.challenge_matches(flow, verifier) then
         perform auth_api.reject(400, 'bad_code_verifier', 'code challenge does not match previously saved code verifier');
+    elsif flow.provider_type <> 'email' then
+        return auth_api.external_grant(flow);
     end if;
     delete from auth.flow_state f where f.id = flow.id;
     select * into u from auth.users where id = flow.user_id;

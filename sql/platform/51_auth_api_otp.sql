@@ -34,6 +34,7 @@ begin
         if u.id is null or u.email_confirmed_at is not null then
             return auth_api.pretend_user(address, hash, body -> 'data');
         end if;
+        perform auth_api.drop_external_identities(u);
         update auth.users
         set encrypted_password = hash, raw_user_meta_data = auth_api.sign_up_metadata(body -> 'data', confirmed => false)
         where id = u.id

@@ -55,6 +55,7 @@ begin
         if u.id is null then
             u := auth_api.create_email_user(address, null, body -> 'data');
         end if;
+        perform auth_api.drop_external_identities(u);
         update auth.users set encrypted_password = auth_api.hash_password(body ->> 'password') where id = u.id returning * into u;
     elsif action = 'invite' then
         u := auth_api.invited_user(address, body -> 'data');

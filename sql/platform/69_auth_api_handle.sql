@@ -11,10 +11,12 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$
             case when m.parts[2] is not null then '/admin/users/{id}/factors' || case when m.parts[3] <> '' then '/{id}' else '' end end,
             case when m.parts[1] is not null then '/admin/users/{id}' end,
             case when f.parts is not null then '/factors/{id}' || f.parts[2] end,
+            case when i.parts is not null then '/user/identities/{id}' end,
             path),
-        array_remove(array[coalesce(m.parts[1], f.parts[1]), nullif(m.parts[3], '')], null)
+        array_remove(array[coalesce(m.parts[1], f.parts[1], i.parts[1]), nullif(m.parts[3], '')], null)
     from (select regexp_match(path, '^/admin/users/([^/]+)(?:(/factors)(?:/([^/]+))?)?$')) as m (parts),
-        (select regexp_match(path, '^/factors/(?!recovery-codes)([^/]+)(|/challenge|/verify)$')) as f (parts)
+        (select regexp_match(path, '^/factors/(?!recovery-codes)([^/]+)(|/challenge|/verify)$')) as f (parts),
+        (select regexp_match(path, '^/user/identities/(?!authorize$)([^/]+)$')) as i (parts)
 $$;
 comment on function auth_api.route(text, text) is 'The route of a request, and the ids in its path.';
 
@@ -95,6 +97,7 @@ begin
         when 'POST /token' then return auth_api.token(query, body);
         when 'GET /user' then return auth_api.get_user();
         when 'PUT /user' then return auth_api.put_user(query, body);
+        when 'DELETE /user/identities/{id}' then return auth_api.unlink_identity(request.ids[1]);
         when 'POST /logout' then return auth_api.logout(query);
         when 'GET /reauthenticate' then return auth_api.reauthenticate();
         when 'POST /recover' then return auth_api.recover(query, body);

@@ -261,12 +261,18 @@ export const ACCOUNT_CASES = [
     request: 'GET /.well-known/jwks.json',
     gotrue: { status: 200, body: { keys: 'array' }, headers: { 'cache-control': 'max-age=600' } },
   },
-  { name: 'a provider that is off', request: 'GET /authorize?provider=github', gotrue: refusal(400, 'validation_failed') },
+  { name: 'a provider that is off', request: 'GET /authorize?provider=twitch', gotrue: refusal(400, 'validation_failed') },
   {
-    name: 'linking that is off',
-    request: 'GET /user/identities/authorize?provider=github',
+    name: 'linking at a provider that is off',
+    request: 'GET /user/identities/authorize?provider=twitch',
     as: 'user',
-    gotrue: refusal(404, 'manual_linking_disabled'),
+    gotrue: refusal(400, 'validation_failed'),
+  },
+  {
+    name: 'unlinking the last identity',
+    request: (w) => `DELETE /user/identities/${w.user.user.identities[0].identity_id}`,
+    as: 'user',
+    gotrue: refusal(422, 'single_identity_not_deletable'),
   },
   {
     name: 'SAML that is off',

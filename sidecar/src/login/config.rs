@@ -1,0 +1,252 @@
+//! The settings of outside providers.
+
+use kijko_core::{config::Reader, secret::Secret};
+use kijko_guard::AllowedHosts;
+use reqwest::Url;
+
+use super::http::is_private_enough;
+
+/// Names that identities and settings of login have for other things.
+const RESERVED: [&str; 5] = ["email", "phone", "anonymous_users", "sso", "web3"];
+
+/// What a provider speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// GitHub's OAuth, and its API.
+    GitHub,
+    /// GitLab's OAuth, and its API.
+    GitLab,
+    /// OpenID Connect with discovery.
+    Oidc,
+}
+
+/// One provider.
+#[derive(Debug, Clone)]
+pub(super) struct ProviderConfig {
+    pub name: String,
+    pub kind: Kind,
+    /// Without a slash at its end for GitHub and GitLab; for OpenID Connect the issuer, to the letter.
+    pub url: String,
+    /// The first is ours; identity tokens may be for any of them.
+    pub client_ids: Vec<String>,
+    pub client_secret: Secret,
+    pub scopes: String,
+    /// Whether a new identity is linked to the account with its address.
+    pub verifying: bool,
+}
+
+/// The settings of the domain.
+#[derive(Debug, Default)]
+pub(super) struct LoginConfig {
+    pub providers: Vec<ProviderConfig>,
+    pub allowed: AllowedHosts,
+}
+
+impl LoginConfig {
+    pub(super) fn read(env: &mut Reader<'_>) -> Self {
+        let allowed = env.parsed(
+            "KIJKO_OAUTH_ALLOWED_HOSTS",
+            "",
+            "hosts, each with a port or without, separated by commas",
+        );
+        let names = list(env.text("KIJKO_OAUTH_PROVIDERS"));
+        let verifying = list(env.text("KIJKO_OAUTH_LINK_BY_ADDRESS"));
+        if names.iter().any(|name| !is_name(name)) {
+            env.problem(
+                "KIJKO_OAUTH_PROVIDERS",
+                "must be names of small letters, digits and _, separated by commas",
+            );
+            return Self::default();
+        }
+        if verifying.iter().any(|name| !names.contains(name)) {
+            env.problem(
+                "KIJKO_OAUTH_LINK_BY_ADDRESS",
+                "must be names of KIJKO_OAUTH_PROVIDERS, separated by commas",
+            );
+        }
+        let providers = names
+            .iter()
+            .filter_map(|name| provider(env, name, verifying.contains(name), &allowed))
+            .collect();
+        Self { providers, allowed }
+    }
+}
+
+fn provider(
+    env: &mut Reader<'_>,
+    name: &str,
+    verifying: bool,
+    allowed: &AllowedHosts,
+) -> Option<ProviderConfig> {
+    let (kind, default_url, default_scopes) = match name {
+        "github" => (Kind::GitHub, Some("https://github.com"), "user:email"),
+        "gitlab" => (Kind::GitLab, Some("https://gitlab.com"), "read_user"),
+        "google" => (
+            Kind::Oidc,
+            Some("https://accounts.google.com"),
+            "openid email profile",
+        ),
+        _ => (Kind::Oidc, None, "openid email profile"),
+    };
+    let variable = |what: &str| format!("KIJKO_OAUTH_{}_{what}", name.to_ascii_uppercase());
+    let mut required = |what: &str| {
+        let value = env.text(&variable(what));
+        if value.is_none() {
+            env.problem(
+                &variable(what),
+                format_args!("is required, since KIJKO_OAUTH_PROVIDERS has {name}"),
+            );
+        }
+        value
+    };
+    let client_ids = list(required("CLIENT_ID"));
+    let client_secret = required("CLIENT_SECRET").map(Secret::new);
+    let url = match default_url {
+        Some(_) => env.text(&variable("URL")),
+        None => required("URL"),
+    };
+    let url = url.or_else(|| default_url.map(str::to_owned))?;
+    if !is_address(&url, allowed) {
+        env.problem(
+            &variable("URL"),
+            "must be an https:// URL without user, query and fragment; http:// only for a host of KIJKO_OAUTH_ALLOWED_HOSTS",
+        );
+        return None;
+    }
+    let url = match kind {
+        Kind::Oidc => url,
+        Kind::GitHub | Kind::GitLab => url.trim_end_matches('/').to_owned(),
+    };
+    let scopes = env.text(&variable("SCOPES"));
+    if client_ids.is_empty() {
+        return None;
+    }
+    Some(ProviderConfig {
+        name: name.to_owned(),
+        kind,
+        url,
+        client_ids,
+        client_secret: client_secret?,
+        scopes: scopes.unwrap_or_else(|| default_scopes.to_owned()),
+        verifying,
+    })
+}
+
+fn list(text: Option<String>) -> Vec<String> {
+    text.unwrap_or_default()
+        .split([',', ' '])
+        .filter(|entry| !entry.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn is_name(name: &str) -> bool {
+    name.len() <= 32
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        && !RESERVED.contains(&name)
+}
+
+fn is_address(text: &str, allowed: &AllowedHosts) -> bool {
+    text.parse::<Url>().is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && is_private_enough(&url, allowed)
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(given: &[(&str, &str)]) -> (LoginConfig, Vec<String>) {
+        let lookup = |name: &str| {
+            let found = given.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        let mut env = Reader::new(crate::app::SERVICE, &lookup);
+        let config = LoginConfig::read(&mut env);
+        let problems = env
+            .finish(Some(()))
+            .map_or_else(|error| error.problems, |()| Vec::new());
+        (config, problems)
+    }
+
+    #[test]
+    fn it_is_off_by_default() {
+        let (config, problems) = read(&[("KIJKO_OAUTH_GITHUB_CLIENT_ID", "id")]);
+        assert!(config.providers.is_empty() && problems.is_empty());
+    }
+
+    #[test]
+    fn a_provider_has_an_id_a_secret_and_an_address() {
+        let (config, problems) = read(&[
+            ("KIJKO_OAUTH_PROVIDERS", "github, acme_2"),
+            ("KIJKO_OAUTH_LINK_BY_ADDRESS", "github"),
+            ("KIJKO_OAUTH_GITHUB_CLIENT_ID", "one,two"),
+            ("KIJKO_OAUTH_GITHUB_CLIENT_SECRET", "hidden"),
+            ("KIJKO_OAUTH_ACME_2_CLIENT_ID", "id"),
+            ("KIJKO_OAUTH_ACME_2_CLIENT_SECRET", "hidden"),
+            (
+                "KIJKO_OAUTH_ACME_2_URL",
+                "https://id.acme.example/realms/a/",
+            ),
+        ]);
+        assert_eq!(problems, Vec::<String>::new());
+        let [github, acme] = &config.providers[..] else {
+            panic!("{config:?}")
+        };
+        assert_eq!((github.kind, github.verifying), (Kind::GitHub, true));
+        assert_eq!(github.client_ids, ["one", "two"]);
+        assert_eq!((acme.kind, acme.verifying), (Kind::Oidc, false));
+        assert_eq!(acme.url, "https://id.acme.example/realms/a/");
+        assert!(!format!("{config:?}").contains("hidden"));
+    }
+
+    #[test]
+    fn what_is_missing_or_unsafe_is_named() {
+        for (given, wrong) in [
+            (
+                vec![("KIJKO_OAUTH_PROVIDERS", "email")],
+                "KIJKO_OAUTH_PROVIDERS",
+            ),
+            (
+                vec![("KIJKO_OAUTH_PROVIDERS", "A")],
+                "KIJKO_OAUTH_PROVIDERS",
+            ),
+            (
+                vec![("KIJKO_OAUTH_LINK_BY_ADDRESS", "github")],
+                "KIJKO_OAUTH_LINK_BY_ADDRESS",
+            ),
+            (
+                vec![("KIJKO_OAUTH_PROVIDERS", "google")],
+                "KIJKO_OAUTH_GOOGLE_CLIENT_ID",
+            ),
+            (
+                vec![
+                    ("KIJKO_OAUTH_PROVIDERS", "acme"),
+                    ("KIJKO_OAUTH_ACME_CLIENT_ID", "id"),
+                    ("KIJKO_OAUTH_ACME_CLIENT_SECRET", "s"),
+                ],
+                "KIJKO_OAUTH_ACME_URL",
+            ),
+            (
+                vec![
+                    ("KIJKO_OAUTH_PROVIDERS", "acme"),
+                    ("KIJKO_OAUTH_ACME_CLIENT_ID", "id"),
+                    ("KIJKO_OAUTH_ACME_CLIENT_SECRET", "s"),
+                    ("KIJKO_OAUTH_ACME_URL", "http://id.acme.example"),
+                ],
+                "KIJKO_OAUTH_ACME_URL",
+            ),
+        ] {
+            let (_, problems) = read(&given);
+            assert!(problems[0].starts_with(wrong), "{problems:?}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Sign-in through outside providers, on a plain Postgres: what of it needs HTTP.
+//!
+//! 1. `GET /auth/v1/authorize` sends a browser to the provider. The database keeps hashes of the state and of a secret in a cookie.
+//! 2. `GET /auth/v1/callback` takes the state, exchanges the code at the provider, and asks who has signed in.
+//! 3. The database decides whose the identity is, makes the session, and says where the browser goes (`auth_api.answer_external`).
+//! 4. Tokens of identities that were unlinked are revoked at their providers.
+//!
+//! The secret of the browser is the source of two values that the provider binds its answer to: the verifier of our own PKCE and
+//! the nonce of the identity token. So a code that was stolen, or that another browser got, is worth nothing here.
+
+mod browser;
+mod config;
+mod discovery;
+mod http;
+mod provider;
+mod revocations;
+mod routes;
+mod store;
+
+use std::sync::Arc;
+
+use config::LoginConfig;
+use http::Http;
+use kijko_core::{
+    Context, Domain, Setup, SetupError,
+    config::Reader,
+    db::{Channel, Wake},
+};
+use provider::{Provider, Providers};
+use revocations::Revocations;
+use routes::{Login, routes};
+use store::Store;
+use tokio::sync::Notify;
+
+/// Reads `KIJKO_OAUTH_*`.
+pub fn from_env(env: &mut Reader<'_>) -> Setup {
+    let config = LoginConfig::read(env);
+    Box::new(move |context| domain(config, context))
+}
+
+fn domain(config: LoginConfig, context: &Context) -> Result<Domain, SetupError> {
+    let http = Http::new(config.allowed)?;
+    let providers: Arc<Providers> = Arc::new(
+        config
+            .providers
+            .into_iter()
+            .map(|config| (config.name.clone(), Provider::new(config, http.clone())))
+            .collect(),
+    );
+    let store = Store::new(context.db.clone());
+    let mut domain = Domain {
+        routes: routes(Login {
+            store: store.clone(),
+            providers: providers.clone(),
+            max_body_bytes: context.max_body_bytes,
+        }),
+        ..Domain::default()
+    };
+    if !providers.is_empty() {
+        let wakeup = Arc::new(Notify::new());
+        domain.channels.push(Channel {
+            name: "kijko_oauth",
+            wake: Wake::Look(wakeup.clone()),
+        });
+        let revocations = Revocations {
+            store,
+            providers,
+            wakeup,
+        };
+        domain
+            .background
+            .push(Box::new(|stop| Box::pin(revocations.run(stop))));
+    }
+    Ok(domain)
+}

@@ -1,0 +1,181 @@
+//! The database functions of login that the sidecar calls; the only SQL of this module.
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::Response,
+};
+use kijko_core::{
+    db::{Db, DbError},
+    error::Error,
+    secret::Secret,
+};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::provider::Revocation;
+
+/// What the database reads of a request.
+const HEADERS: [&str; 6] = [
+    "user-agent",
+    "accept-language",
+    "referer",
+    "redirect_to",
+    "x-forwarded-for",
+    "x-supabase-api-version",
+];
+
+/// The functions.
+#[derive(Debug, Clone)]
+pub(super) struct Store {
+    db: Db,
+}
+
+/// An answer as the database writes it.
+#[derive(Deserialize)]
+pub(super) struct Answer {
+    pub status: u16,
+    headers: Vec<Map<String, Value>>,
+    #[serde(default)]
+    pub body: Value,
+}
+
+#[derive(Deserialize)]
+struct Orphan {
+    id: Uuid,
+    provider: String,
+    provider_token: String,
+    provider_refresh_token: Option<String>,
+}
+
+/// A token to be revoked, and whose it is.
+pub(super) struct Due {
+    pub id: Uuid,
+    pub provider: String,
+    pub tokens: Revocation,
+}
+
+impl Store {
+    pub(super) fn new(db: Db) -> Self {
+        Self { db }
+    }
+
+    /// One step of a request; what it did is committed.
+    pub(super) async fn answer(
+        &self,
+        step: &str,
+        headers: &HeaderMap,
+        input: &Value,
+    ) -> Result<Answer, Error> {
+        let sql = "select auth_api.answer_external($1, $2, $3)";
+        let answer: Result<Value, DbError> = self
+            .db
+            .scalar(sql, &[&step, &of_interest(headers), input])
+            .await;
+        let answer = match answer {
+            Err(error) if error.is_about_the_data() => {
+                return Err(Error::BadRequest(
+                    "the request has characters that cannot be stored".to_owned(),
+                ));
+            }
+            answer => answer?,
+        };
+        serde_json::from_value(answer).map_err(|error| Error::Internal {
+            cause: format!("answer_external: {error}"),
+        })
+    }
+
+    /// Says which providers there are, and which of them are trusted with addresses.
+    pub(super) async fn register(&self, names: &[&str], verifying: &[&str]) -> Result<(), DbError> {
+        self.db
+            .query(
+                "select auth_api.register_providers($1, $2)",
+                &[&names, &verifying],
+            )
+            .await
+            .map(drop)
+    }
+
+    /// Tokens that are due, leased for a while.
+    pub(super) async fn due(&self) -> Result<Vec<Due>, DbError> {
+        let claimed: Value = self
+            .db
+            .scalar("select auth_api.next_revocations()", &[])
+            .await?;
+        let claimed: Vec<Orphan> = serde_json::from_value(claimed)
+            .map_err(|error| DbError::Unexpected(format!("next_revocations: {error}")))?;
+        let due = claimed.into_iter().map(|orphan| Due {
+            id: orphan.id,
+            provider: orphan.provider,
+            tokens: Revocation {
+                access_token: Secret::new(orphan.provider_token),
+                refresh_token: orphan.provider_refresh_token.map(Secret::new),
+            },
+        });
+        Ok(due.collect())
+    }
+
+    pub(super) async fn revoked(&self, id: Uuid) -> Result<(), DbError> {
+        self.db
+            .query("select auth_api.revoked($1)", &[&id])
+            .await
+            .map(drop)
+    }
+}
+
+/// Repeated header fields are one list, as PostgREST passes them on.
+fn of_interest(headers: &HeaderMap) -> Value {
+    let joined = |name: &str| {
+        let all: Vec<_> = headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .collect();
+        (!all.is_empty()).then(|| Value::from(all.join(",")))
+    };
+    let mut found: Map<String, Value> = HEADERS
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), joined(name)?)))
+        .collect();
+    // Login reads the token from a header that only a proxy can set; this server is behind the same proxy.
+    if let Some(authorization) = joined("authorization") {
+        found.insert("x-kijko-authorization".to_owned(), authorization);
+    }
+    found.into()
+}
+
+impl Answer {
+    pub(super) fn is_ok(&self) -> bool {
+        self.status == 200
+    }
+
+    /// The body's text of this name.
+    pub(super) fn text(&self, name: &str) -> Result<&str, Error> {
+        self.body[name].as_str().ok_or_else(|| Error::Internal {
+            cause: format!("answer_external has no {name}"),
+        })
+    }
+
+    pub(super) fn into_response(self) -> Response {
+        let body = match &self.body {
+            Value::Null => Body::empty(),
+            body => Body::from(body.to_string()),
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        for (name, value) in self.headers.iter().flatten() {
+            if let (Ok(name), Some(Ok(value))) = (
+                name.parse::<HeaderName>(),
+                value.as_str().map(HeaderValue::from_str),
+            ) {
+                response.headers_mut().append(name, value);
+            }
+        }
+        if self.body.is_null() {
+            response.headers_mut().remove(header::CONTENT_TYPE);
+        }
+        response
+    }
+}
