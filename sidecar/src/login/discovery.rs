@@ -1,6 +1,6 @@
 //! What an OpenID provider says of itself, and its keys. Kept for an hour; keys are fetched again when a token names one that is
 //! not among them, a few times a minute at most, so that the sender of tokens cannot make us ask without end. While the provider
-//! does not answer, the last good answer holds.
+//! does not answer, the last good answer holds, and it is asked again after a minute.
 
 use std::{
     sync::Arc,
@@ -39,6 +39,7 @@ pub(super) struct Metadata {
 pub(super) struct Discovery {
     issuer: String,
     http: Http,
+    /// Until when the answer is fresh, and the answer.
     metadata: Mutex<Option<(Instant, Arc<Metadata>)>>,
     keys: Mutex<Keys>,
 }
@@ -63,8 +64,8 @@ impl Discovery {
     pub(super) async fn metadata(&self) -> Result<Arc<Metadata>, Fault> {
         const WHAT: &str = "discovery";
         let mut kept = self.metadata.lock().await;
-        if let Some((at, metadata)) = &*kept
-            && at.elapsed() < FRESH
+        if let Some((until, metadata)) = &*kept
+            && Instant::now() < *until
         {
             return Ok(metadata.clone());
         }
@@ -79,12 +80,14 @@ impl Discovery {
         match (fetched, &*kept) {
             (Ok(metadata), _) => {
                 let metadata = Arc::new(metadata);
-                *kept = Some((Instant::now(), metadata.clone()));
+                *kept = Some((Instant::now() + FRESH, metadata.clone()));
                 Ok(metadata)
             }
             (Err(fault), Some((_, last))) => {
                 tracing::warn!(issuer = self.issuer, %fault, "the last known metadata is used");
-                Ok(last.clone())
+                let last = last.clone();
+                *kept = Some((Instant::now() + MINUTE, last.clone()));
+                Ok(last)
             }
             (Err(fault), None) => Err(fault),
         }
@@ -94,11 +97,11 @@ impl Discovery {
     pub(super) async fn keys_for(&self, token: &str) -> Result<Arc<Value>, Fault> {
         let url = self.metadata().await?.jwks_uri.clone();
         let mut keys = self.keys.lock().await;
-        if let Some((at, known)) = &keys.fetched {
-            let unknown = key_id(token).is_some_and(|kid| !has_key(known, &kid));
+        if let Some((until, known)) = &keys.fetched {
             let known = known.clone();
-            let stale = at.elapsed() >= FRESH;
-            if !stale && !(unknown && keys.may_force()) {
+            let unknown = key_id(token).is_some_and(|kid| !has_key(&known, &kid));
+            let asks = Instant::now() >= *until || (unknown && keys.may_force());
+            if !asks {
                 return Ok(known);
             }
         }
@@ -106,12 +109,16 @@ impl Discovery {
         match (fetched, &keys.fetched) {
             (Ok(set), _) if set["keys"].is_array() => {
                 let set = Arc::new(set);
-                keys.fetched = Some((Instant::now(), set.clone()));
+                keys.fetched = Some((Instant::now() + FRESH, set.clone()));
                 Ok(set)
             }
             (Ok(_), None) => Err(Fault::Unexpected("jwks")),
             (Err(fault), None) => Err(fault),
-            (_, Some((_, last))) => Ok(last.clone()),
+            (_, Some((_, last))) => {
+                let last = last.clone();
+                keys.fetched = Some((Instant::now() + MINUTE, last.clone()));
+                Ok(last)
+            }
         }
     }
 }
