@@ -63,6 +63,7 @@ create table public.organizations (
   name text not null check (char_length(name) <= 100 and private.is_name(name)),
   slug text not null default '' unique check (char_length(slug) <= 63 and slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
   personal_for uuid unique references auth.users (id) on delete set null,
+  mfa_required boolean not null default false,
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now()
@@ -74,16 +75,18 @@ comment on column public.organizations.id is 'The org_id of every tenant table a
 comment on column public.organizations.name is 'Name that members see.';
 comment on column public.organizations.slug is 'Unique part of a URL. Derived from the name when not given.';
 comment on column public.organizations.personal_for is 'The user of a personal organization, which is deleted with that user. Null for every other organization, and once a second member has joined.';
+comment on column public.organizations.mfa_required is 'Whether members see and do nothing here without a second factor in their session (aal2). A user who sets it needs one.';
 comment on column public.organizations.created_by is 'User who created it; null after that user is deleted.';
 comment on column public.organizations.created_at is 'When it was created.';
 comment on column public.organizations.updated_at is 'Last change; set by trigger.';
 select private.describe_data('public.organizations', '{
   "name, slug": "what members call the organization, and its URL",
+  "mfa_required": "protects what the organization has from stolen passwords",
   "personal_for": {"subject": "person", "purpose": "deletes a personal organization with its user", "export": "organization"}
 }');
 
 alter table public.organizations enable row level security;
-grant select, delete, update (name, slug) on public.organizations to authenticated;
+grant select, delete, update (name, slug, mfa_required) on public.organizations to authenticated;
 grant select, insert, update, delete on public.organizations to service_role;
 
 -- The owner of rows of the platform itself. It has no members, so no policy shows it or its rows to a user. It has no
@@ -251,6 +254,8 @@ create table public.memberships (
   user_id uuid not null references public.profiles (id) on delete cascade,
   role text not null default 'member' check (role in ('viewer', 'member', 'admin', 'owner')),
   custom_role_id uuid,
+  -- Here too, because the index below is all that org_ids_with() reads of a membership.
+  mfa_required boolean not null default false,
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now(),
@@ -259,7 +264,7 @@ create table public.memberships (
   foreign key (org_id, custom_role_id, role) references public.custom_roles (org_id, id, base_role) on update cascade on delete restrict
 );
 -- org_ids(), which nearly every statement calls, reads this index alone.
-create index memberships_user_id_idx on public.memberships (user_id, org_id) include (role, custom_role_id);
+create index memberships_user_id_idx on public.memberships (user_id, org_id) include (role, custom_role_id, mfa_required);
 create index memberships_custom_role_id_idx on public.memberships (org_id, custom_role_id, role) where custom_role_id is not null;
 create index memberships_created_by_idx on public.memberships (created_by);
 
@@ -269,12 +274,13 @@ comment on column public.memberships.org_id is 'Organization.';
 comment on column public.memberships.user_id is 'Member.';
 comment on column public.memberships.role is 'viewer < member < admin < owner. private.role_permissions has the permissions of each. With a custom role it is that role''s base_role and grants no permission.';
 comment on column public.memberships.custom_role_id is 'Custom role that says what the member may do. Null: the built-in role does.';
+comment on column public.memberships.mfa_required is 'Copy of organizations.mfa_required, kept by triggers.';
 comment on column public.memberships.created_by is 'User who invited the member or created the organization. Null for members added by service_role, and after that user is deleted.';
 comment on column public.memberships.created_at is 'When the member was added.';
 comment on column public.memberships.updated_at is 'Last change; set by trigger.';
 select private.describe_data('public.memberships', '{
   "user_id": {"subject": "person", "purpose": "who the member is", "export": "organization", "erasure": "person"},
-  "role, custom_role_id": "what the member may do"
+  "role, custom_role_id, mfa_required": "what the member may do, and when"
 }');
 
 alter table public.memberships enable row level security;

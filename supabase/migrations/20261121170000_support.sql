@@ -276,7 +276,8 @@ begin
   -- An organization does not learn whom its members meet in others. The back office may.
   perform set_config('kijko_support.org_id', case when current_setting('role') <> 'service_role' then org::text else '' end, true);
   if subject ->> 'kind' = 'user' then
-    perform set_config('request.jwt.claims', jsonb_build_object('role', 'authenticated', 'sub', id)::text, true);
+    -- As with a second factor: what a session without one lacks is not a matter of policies.
+    perform set_config('request.jwt.claims', jsonb_build_object('role', 'authenticated', 'sub', id, 'aal', 'aal2')::text, true);
     -- The caller may be a key.
     perform kijko.assume_api_key(null);
   else

@@ -34,11 +34,14 @@ sql_function!(
 const CAPACITY: usize = 16_384;
 const HEADER: &str = "x-org-id";
 const CLAIM: &str = "org_id";
+/// How many factors the session has shown. The domain may count a membership only with two.
+const LEVEL: &str = "aal";
 
 type Uuid = [u8; 16];
 
-/// By member and the organization that the request names, if any: the organization, and the stamp that it was read under.
-type Cache = HashMap<(Uuid, Option<Uuid>), (Uuid, u64)>;
+/// By member, the organization that the request names, if any, and whether the session has a second factor: the organization, and
+/// the stamp that it was read under.
+type Cache = HashMap<(Uuid, Option<Uuid>, bool), (Uuid, u64)>;
 
 thread_local! {
     static CACHE: RefCell<Cache> = RefCell::default();
@@ -53,7 +56,7 @@ pub fn current_member() -> Option<(Uuid, Uuid)> {
     let wanted = requested().ok()?;
     cache_stamp::refresh();
     CACHE.with_borrow(|known| {
-        let (organization, stamp) = known.get(&(user, wanted))?;
+        let (organization, stamp) = known.get(&(user, wanted, has_second_factor()))?;
         cache_stamp::is_valid(*stamp, CacheKind::Memberships.of(&user))
             .then_some((user, *organization))
     })
@@ -73,6 +76,16 @@ pub fn requested_by_header() -> Result<Option<Uuid>, Refusal> {
             .ok_or_else(|| Refusal::new("bad_request", "header x-org-id: not a uuid", None)),
         _ => Ok(None),
     }
+}
+
+fn has_second_factor() -> bool {
+    claims::with(|claims| {
+        claims
+            .get(LEVEL)?
+            .as_str()
+            .map(|level| matches!(level, "aal2" | "aal3"))
+    })
+    .unwrap_or(false)
 }
 
 fn requested_org_id(arguments: Arguments) -> Answer {
@@ -100,8 +113,9 @@ fn cache_membership(arguments: Arguments) -> Answer {
     if isolation >= pg_sys::XACT_REPEATABLE_READ {
         return Ok(nothing); // its snapshot may be older than the epoch
     }
+    let second_factor = has_second_factor();
     CACHE.with_borrow_mut(|known| {
-        let key = (member, arguments.uuid(2));
+        let key = (member, arguments.uuid(2), second_factor);
         if known.len() >= CAPACITY && !known.contains_key(&key) {
             known.clear();
         }

@@ -1,0 +1,54 @@
+-- ============================================================================
+-- Tenancy: organizations that require a second factor of their members. What a session without one sees is decided by the
+-- membership helpers (tenancy_access.sql).
+-- ============================================================================
+
+-- A user who locks the door must be inside. A key is no session: it cannot open or close the door to people.
+create function private.tenancy_guard_mfa_required() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  kind constant text := (kijko.actor()).kind;
+begin
+  if kind in ('none', 'service') then
+    return new;
+  elsif kind <> 'user' then
+    perform kijko.fail('permission_denied', 'mfa_required: not for API keys', 'Sign in as a user.');
+  elsif (kijko.claim('aal') in ('aal2', 'aal3')) is not true then
+    perform kijko.fail('insufficient_aal', 'mfa_required: needs a session with the second factor', 'Verify a second factor and repeat the request.');
+  end if;
+  return new;
+end
+$$;
+comment on function private.tenancy_guard_mfa_required() is 'Trigger: only a user whose session has a second factor, the back office or an operator says whether an organization requires one.';
+create trigger organizations_mfa_guard before update of mfa_required on public.organizations
+  for each row when (old.mfa_required <> new.mfa_required) execute function private.tenancy_guard_mfa_required();
+
+create function private.tenancy_push_mfa_required() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update public.memberships as m set mfa_required = new.mfa_required where m.org_id = new.id;
+  return null;
+end
+$$;
+comment on function private.tenancy_push_mfa_required() is 'Trigger: copies mfa_required to the memberships. Definer: users cannot write the column.';
+create trigger organizations_mfa_push after update of mfa_required on public.organizations
+  for each row when (old.mfa_required <> new.mfa_required) execute function private.tenancy_push_mfa_required();
+
+create function private.tenancy_fill_mfa_required() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Waits for a change of it, which does not see this row. The lock is the one that others take later, so that none is upgraded.
+  if tg_op = 'INSERT' then
+    perform 1 from public.organizations as o where o.id = new.org_id for no key update;
+  end if;
+  new.mfa_required := coalesce((select o.mfa_required from public.organizations as o where o.id = new.org_id), false);
+  return new;
+end
+$$;
+comment on function private.tenancy_fill_mfa_required() is 'Trigger: mfa_required of a membership is that of its organization, whatever a statement says. Definer: the new member may not see the organization.';
+-- Its name sorts after memberships_end_personal, which takes the same lock.
+create trigger memberships_mfa before insert or update of mfa_required on public.memberships
+  for each row execute function private.tenancy_fill_mfa_required();
