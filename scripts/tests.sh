@@ -215,6 +215,8 @@ test_journeys() {
   # the mails of all. This concerns everybody.
   node --test --test-concurrency=1 --test-reporter=tap "${alone[@]}" || broken=yes
   set_failed_requests 60
+  # What the whole run has logged.
+  node tests/journeys/log_secrets.mjs "$TEST_HOME/log" || broken=yes
   [ "$broken" = no ]
 }
 

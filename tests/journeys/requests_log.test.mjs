@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import pg from 'pg';
+import { LOGGED_KEY as SECRET } from './log_secrets.mjs';
 import { adminSql, env } from './support.mjs';
 
-const SECRET = 'kjk_live_0123456789ABCDEFGHIJKLMNOPQRSTUV0ScoqP';
 // An operator who logs as much as Postgres can, for a session that receives what the log gets.
 const EVERYTHING = {
   log_statement: 'all',
