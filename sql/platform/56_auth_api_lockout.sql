@@ -209,6 +209,7 @@ begin
     refusal := auth_api.password_hook(u, valid);
     if not valid then
         perform auth_api.count_failure(counter, u, address);
+        perform auth_api.audit_refusal(u.id, 'invalid_credentials');
         return coalesce(refusal, auth_api.refusal(400, 'invalid_credentials', 'Invalid login credentials'));
     elsif refusal is not null then
         return refusal;
@@ -216,6 +217,7 @@ begin
     delete from auth_api.password_failures f where f.bucket = counter;
     -- Only a caller who knows the password learns of these two.
     if auth_api.is_banned(u) then
+        perform auth_api.audit_refusal(u.id, 'user_banned');
         return auth_api.refusal(400, 'user_banned', 'User is banned');
     elsif u.email_confirmed_at is null then
         return auth_api.refusal(400, 'email_not_confirmed', 'Email not confirmed');

@@ -155,6 +155,9 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
     refusal constant json := auth_api.mfa_hook(u, factor, valid);
 begin
+    if not valid then
+        perform auth_api.audit_refusal(u.id, 'mfa_verification_failed');
+    end if;
     if refusal is null and not valid then
         return auth_api.refusal(422, 'mfa_verification_failed', 'Invalid code entered');
     end if;

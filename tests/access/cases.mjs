@@ -252,6 +252,7 @@ export const FUNCTIONS = {
     'call:key': (w) => ({ subject: w.keys.spare.id, table_name: 'projects', operation: 'select' }),
     'call:private': (w) => ({ subject: w.people.colleague.id, table_name: 'projects', operation: 'select', row_id: w.secretProject }),
   },
+  'export_audit_log(org_id,after_position,max_rows)': { call: (w) => ({ org_id: w.org, after_position: 1_000_000 }) },
   'explain_limit(org_id,meter)': { call: (w) => ({ org_id: w.org, meter: 'projects' }) },
   'has_role(org,role)': {
     call: (w) => ({ org: w.org, role: 'viewer' }),
@@ -336,6 +337,7 @@ export const FUNCTIONS = {
   'usage_by(dimension,only_meter,since,until)': { call: () => ({ dimension: 'day' }) },
   'usage_forecast()': { call: () => ({}) },
   'usage_summary()': { call: () => ({}) },
+  'verify_audit_chain(org_id,after_seal,max_seals,known_seal,known_hash)': { call: (w) => ({ org_id: w.org }) },
   'validate_project(project_id)': { call: (w) => ({ project_id: w.project }), 'call:private': (w) => ({ project_id: w.secretProject }) },
 };
 

@@ -34,6 +34,7 @@ export const TENANT_TABLES = [
   'notifications',
   'webhook_endpoints',
   'webhook_messages',
+  'audit_log',
 ];
 
 /** The answer's data; any error is a failure. */

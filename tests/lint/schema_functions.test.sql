@@ -76,6 +76,7 @@ select results_eq(
     'execution_stats(text,text,text,timestamp with time zone,timestamp with time zone,uuid,uuid,uuid,uuid)',
     'explain_access(uuid,text,text,uuid)',
     'explain_limit(uuid,text)',
+    'export_audit_log(uuid,bigint,integer)',
     'export_skills(uuid[])',
     'habit_stats(uuid,timestamp with time zone,timestamp with time zone)',
     'has_role(uuid,text)',
@@ -119,6 +120,7 @@ select results_eq(
     'private.skills_model_problems(text,jsonb)',
     'private.skills_unwritable_ids()',
     'private.tenancy_colleague_ids()',
+    'private.tenancy_lacks_second_factor()',
     'private.tenancy_org_ids_as(text)',
     'private.tenancy_person_id()',
     'private.webhooks_is_filter(jsonb)',
@@ -160,6 +162,7 @@ select results_eq(
     'usage_forecast()',
     'usage_summary()',
     'validate_project(uuid)',
+    'verify_audit_chain(uuid,bigint,bigint,bigint,text)',
     'webhook_secret(webhook_endpoints)'
   ],
   'what a user may call'

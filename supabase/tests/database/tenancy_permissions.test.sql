@@ -1,7 +1,7 @@
 -- Reading needs a permission: without "resource:read" a member sees none of it, in tables and through functions.
 begin;
 \ir 000_helpers.sql
-select plan(64);
+select plan(66);
 
 select tests.sign_up('ada'), tests.sign_up('mem');
 select tests.join_org('mem', tests.org('ada'), 'member');
@@ -59,7 +59,7 @@ create view tests.read_permissions (relation, permission) as values
   ('habits', 'habits:read'), ('reflexes', 'reflexes:read'), ('reflex_deliveries', 'reflexes:read'), ('webhook_deliveries', 'repositories:read'), ('executions', 'executions:read'), ('execution_text_chunks', 'executions:read'), ('jobs', 'jobs:read'), ('job_event_log', 'jobs:read'), ('job_events', 'jobs:read'),
   ('usage_meters', 'usage:read'), ('api_keys', 'api_keys:read'),
   ('notification_types', 'notifications:read'), ('notifications', 'notifications:read'),
-  ('webhook_endpoints', 'webhooks:read'), ('webhook_messages', 'webhooks:read');
+  ('webhook_endpoints', 'webhooks:read'), ('webhook_messages', 'webhooks:read'), ('audit_log', 'audit:read');
 grant select on tests.read_permissions to public;
 
 create function tests.reads(relation text, permission text) returns setof text language plpgsql as $$
