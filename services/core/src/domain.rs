@@ -1,6 +1,6 @@
 //! The shape of a domain: what it brings to a service.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::Router;
 use futures_util::future::BoxFuture;
@@ -40,6 +40,8 @@ pub struct Context {
     pub db: Db,
     /// Larger request bodies are refused.
     pub max_body_bytes: usize,
+    /// A request whose answer begins later is answered with 503.
+    pub request_timeout: Duration,
     /// Whether this process runs jobs; otherwise it only serves HTTP.
     pub runs_jobs: bool,
 }

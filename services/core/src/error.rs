@@ -45,6 +45,18 @@ pub enum Error {
         /// For the log only.
         cause: String,
     },
+    /// The server that this request was passed on to could not be reached, or its answer could not be passed back.
+    #[error("the server behind this path gave no usable answer")]
+    UpstreamFailed {
+        /// For the log only.
+        cause: String,
+    },
+    /// The server that this request was passed on to took too long.
+    #[error("the server behind this path did not answer in time")]
+    UpstreamTimedOut {
+        /// For the log only.
+        cause: String,
+    },
     /// Our own fault.
     #[error("something went wrong on our side")]
     Internal {
@@ -71,7 +83,10 @@ impl Error {
     /// What only the log may see.
     pub fn cause(&self) -> Option<&str> {
         match self {
-            Self::Unavailable { cause } | Self::Internal { cause } => Some(cause),
+            Self::Unavailable { cause }
+            | Self::UpstreamFailed { cause }
+            | Self::UpstreamTimedOut { cause }
+            | Self::Internal { cause } => Some(cause),
             _ => None,
         }
     }
@@ -86,6 +101,8 @@ impl Error {
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
             Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
             Self::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            Self::UpstreamFailed { .. } => (StatusCode::BAD_GATEWAY, "upstream_failed"),
+            Self::UpstreamTimedOut { .. } => (StatusCode::GATEWAY_TIMEOUT, "upstream_timed_out"),
             Self::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }
     }

@@ -101,6 +101,7 @@ pub fn assemble(settings: Settings, stop: &CancellationToken) -> Result<Assembly
     let context = Context {
         db: db.clone(),
         max_body_bytes: http.max_body_bytes,
+        request_timeout: http.request_timeout,
         runs_jobs: worker.concurrency > 0,
     };
     let domains = domains

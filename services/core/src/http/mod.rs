@@ -13,6 +13,7 @@ pub mod routes;
 
 pub use config::HttpConfig;
 pub use metrics::HttpSeries;
+pub use middleware::refusals::Accepted;
 pub use routers::{Server, operators, public};
 
 #[cfg(test)]

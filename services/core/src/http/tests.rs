@@ -53,6 +53,15 @@ fn routes() -> Router {
             }),
         )
         .route(
+            "/labelled",
+            get(|| async {
+                let error = Error::UpstreamFailed {
+                    cause: "the secret of the server behind".into(),
+                };
+                ([("x-relay-error", "true"), ("content-type", "x")], error)
+            }),
+        )
+        .route(
             "/things/{id}",
             post(|body: Bytes| async move {
                 canonical::add("thing", "a name");
@@ -193,6 +202,15 @@ async fn a_panic_and_a_fault_are_opaque_and_carry_the_request_id() {
         assert_eq!(error["details"], format!("request id {id}"));
         assert!(!body.contains("secret"), "{body}");
     }
+}
+
+#[tokio::test]
+async fn an_error_keeps_the_headers_of_its_handler_but_not_those_of_its_body() {
+    let (status, headers, body) = fetch(app(), "/labelled").await;
+    assert_eq!(code(status, &body), (502, "upstream_failed".to_owned()));
+    assert_eq!(headers["x-relay-error"], "true");
+    assert_eq!(headers["content-type"], "application/json");
+    assert!(!body.contains("secret"), "{body}");
 }
 
 #[tokio::test]

@@ -105,13 +105,18 @@ impl Line {
         }
     }
 
-    /// Errors are written again with the request id; then the headers that every response has.
-    fn end(&mut self, response: Response) -> Response {
+    /// Errors are written again with the request id, under the headers that their handler added; then the headers that every
+    /// response has.
+    fn end(&mut self, mut response: Response) -> Response {
         let error = response.extensions().get::<Error>().cloned();
-        let mut response = match &error {
-            Some(error) => error.respond(Some(&self.id)),
-            None => response,
-        };
+        if let Some(error) = &error {
+            let mut written = error.respond(Some(&self.id));
+            for (name, value) in written.headers() {
+                response.headers_mut().insert(name, value.clone());
+            }
+            std::mem::swap(written.headers_mut(), response.headers_mut());
+            response = written;
+        }
         let seconds = self.start.elapsed().as_secs_f64();
         for (name, value) in [
             (REQUEST_ID, self.id.clone()),

@@ -25,6 +25,10 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 /// A client who has made a mistake does not wait longer for a database that is slow.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
+/// An extension of a response: the request was accepted, and its status is another server's. It counts as no refusal.
+#[derive(Debug, Clone, Copy)]
+pub struct Accepted;
+
 /// What the database answers.
 #[derive(Debug, Deserialize)]
 struct Admission {
@@ -40,7 +44,8 @@ pub(in crate::http) async fn limit(State(db): State<Db>, request: Request, next:
         request.uri().path().to_owned(),
     );
     let response = next.run(request).await;
-    if !response.status().is_client_error() {
+    let accepted = response.extensions().get::<Accepted>().is_some();
+    if accepted || !response.status().is_client_error() {
         return response;
     }
     let asked = admit(&db, forwarded_for.as_deref(), &method, &path);

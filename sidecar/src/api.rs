@@ -1,0 +1,179 @@
+//! Asks the API, as the caller, what they may. The request carries the caller's own headers, so that PostgREST and the database
+//! identify them, apply their rate limits and check the organization as for any other request.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::Response,
+};
+use kijko_core::{
+    config::Reader,
+    error::Error,
+    outbound::{Client, Limits, OutboundError, Url},
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::service::SERVICE;
+
+/// A skill with its template is below 1 MiB, also when JSON escapes each of its characters.
+const LIMITS: Limits = Limits {
+    connect_timeout: Duration::from_secs(5),
+    total_timeout: Duration::from_secs(10),
+    idle_timeout: Duration::from_secs(10),
+    max_bytes: 4 << 20,
+};
+
+/// Who the caller is, which organization they mean, and where they come from: for the limits of addresses, and for publishable keys,
+/// which name the origins of their pages.
+const IDENTITY: [&str; 6] = [
+    "authorization",
+    "x-api-key",
+    "x-org-id",
+    "origin",
+    "x-forwarded-for",
+    "x-request-id",
+];
+
+/// What an answer says of limits.
+const LIMIT_HEADERS: [&str; 7] = [
+    "ratelimit",
+    "ratelimit-policy",
+    "retry-after",
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
+    "x-ratelimit-resource",
+];
+
+/// The answer to the question.
+pub(crate) enum Permission<T> {
+    /// The caller may; the headers say what is left of their limits.
+    Granted(T, HeaderMap),
+    /// The API's refusal, for the caller.
+    Refused(Box<Response>),
+}
+
+/// The API.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    client: Client,
+    url: Url,
+}
+
+impl Api {
+    /// Reads `KIJKO_REST_URL`: PostgREST, which identifies callers. None: it is not set, or wrong.
+    pub(crate) fn url(env: &mut Reader<'_>) -> Option<Url> {
+        let url = env.text("KIJKO_REST_URL")?.parse::<Url>().ok();
+        let url = url.filter(|url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.has_host()
+                && url.username().is_empty()
+                && url.password().is_none()
+                && url.query().is_none()
+        });
+        if url.is_none() {
+            let shape = "must be the address of PostgREST, such as http://127.0.0.1:54331";
+            env.problem("KIJKO_REST_URL", shape);
+        }
+        url
+    }
+
+    pub(crate) fn new(url: Url) -> Result<Self, OutboundError> {
+        Ok(Self {
+            client: Client::new(SERVICE, LIMITS)?,
+            url,
+        })
+    }
+
+    /// Calls a function of the API as the sender of these headers.
+    pub(crate) async fn call<T: DeserializeOwned>(
+        &self,
+        function: &str,
+        headers: &HeaderMap,
+        arguments: &Value,
+    ) -> Result<Permission<T>, Error> {
+        let mut url = self.url.clone();
+        let path = url.path().trim_end_matches('/');
+        url.set_path(&format!("{path}/rpc/{function}"));
+        let mut request = self.client.post(url).json(arguments);
+        for name in IDENTITY {
+            for value in headers.get_all(name) {
+                request = request.header(name, value.as_bytes());
+            }
+        }
+        let answer = self.client.send(request).await.map_err(unavailable)?;
+        let (status, limits) = (answer.status().as_u16(), limit_headers(answer.headers()));
+        let body = answer.bytes().await.map_err(unavailable)?;
+        match status {
+            200..=299 => {
+                let granted = serde_json::from_slice(&body).map_err(|error| Error::Internal {
+                    cause: format!("{function} answered something unexpected: {error}"),
+                })?;
+                Ok(Permission::Granted(granted, limits))
+            }
+            400..=499 => Ok(Permission::Refused(Box::new(refusal(status, body, limits)))),
+            other => Err(Error::Unavailable {
+                cause: format!("the API answered {other}"),
+            }),
+        }
+    }
+}
+
+fn limit_headers(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    for name in LIMIT_HEADERS {
+        if let Some(value) = headers.get(name)
+            && let Ok(value) = HeaderValue::from_bytes(value.as_bytes())
+        {
+            kept.insert(HeaderName::from_static(name), value);
+        }
+    }
+    kept
+}
+
+fn refusal(status: u16, body: Vec<u8>, limits: HeaderMap) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+    *response.headers_mut() = limits;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    response
+}
+
+fn unavailable(error: OutboundError) -> Error {
+    Error::Unavailable {
+        cause: format!("the API: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(value: &'static str) -> (Option<String>, usize) {
+        let lookup = |name: &str| (name == "KIJKO_REST_URL").then(|| value.to_owned());
+        let mut env = Reader::new(SERVICE, &lookup);
+        let url = Api::url(&mut env);
+        let problems = env
+            .finish(Some(()))
+            .map_or_else(|error| error.problems.len(), |()| 0);
+        (url.map(|url| url.to_string()), problems)
+    }
+
+    #[test]
+    fn an_address_is_http_and_holds_no_secret() {
+        assert_eq!(
+            read("http://127.0.0.1:54331"),
+            (Some("http://127.0.0.1:54331/".to_owned()), 0)
+        );
+        assert_eq!(read(""), (None, 0));
+        for bad in ["here", "ftp://x", "http://user:pw@x/", "http://x/?apikey=y"] {
+            assert_eq!(read(bad), (None, 1), "{bad}");
+        }
+    }
+}
