@@ -6,12 +6,13 @@
 //! - [`app`]: the one list of domains; [`service`]: the name of the service.
 //! - [`domains`]: one folder each.
 //! - [`login`]: sign-in through outside providers.
-//! - [`llm`], [`sandbox`]: libraries that domains use.
+//! - `api`, [`llm`], [`sandbox`]: libraries that domains use.
 //!
 //! What every service needs (database, worker, HTTP server, telemetry) is in `kijko_core`. This is a library with a thin
 //! `main.rs`, so that it can be tested in process.
 #![warn(missing_docs)]
 
+mod api;
 pub mod app;
 pub mod domains;
 pub mod llm;

@@ -2,7 +2,6 @@
 //! for editors, by `POST /functions/v1/skills-check`. Dry runs are the same check with an input, also as jobs of the kind
 //! `skill_test`.
 
-mod api;
 mod check;
 mod config;
 mod handlers;
@@ -12,7 +11,6 @@ mod turns;
 
 use std::sync::Arc;
 
-use api::Api;
 use check::Checker;
 use config::SkillsConfig;
 use handlers::{SkillCheckHandler, SkillTestHandler};
@@ -20,7 +18,7 @@ use kijko_core::{Context, Domain, Setup, SetupError, config::Reader};
 use routes::{Check, routes};
 use store::Store;
 
-use crate::sandbox::Sandbox;
+use crate::{api::Api, sandbox::Sandbox};
 
 /// Reads `KIJKO_REST_URL`, and the longest answer of models.
 pub fn from_env(env: &mut Reader<'_>) -> Setup {

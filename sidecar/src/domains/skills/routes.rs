@@ -13,16 +13,18 @@ use axum::{
 };
 use kijko_core::{db::storable, error::Error, http::extract::body, telemetry::canonical};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{
-    api::{Api, Permission},
     check::{Checker, Preview, PreviewError, Problem, Severity},
     store::Task,
     turns::Turns,
 };
-use crate::sandbox::PromptError;
+use crate::{
+    api::{Api, Permission},
+    sandbox::PromptError,
+};
 
 /// A check waits this long for its turn.
 const MAX_WAIT: Duration = Duration::from_secs(5);
@@ -63,6 +65,19 @@ struct Draft {
     input: Option<Value>,
 }
 
+/// What `public.check_skill` answers.
+#[derive(Debug, Deserialize)]
+struct Facts {
+    org_id: Uuid,
+    problems: Vec<Problem>,
+    model: String,
+    parameters: Map<String, Value>,
+    /// Of the skill that was named.
+    prompt_template: Option<String>,
+    input_schema: Option<Value>,
+    max_output_tokens: Option<u64>,
+}
+
 /// The answer.
 #[derive(Debug, Serialize)]
 struct Checked {
@@ -92,7 +107,8 @@ async fn answer(
     let arguments = json!({
         "skill_id": draft.skill_id, "model": draft.model, "parameters": draft.parameters
     });
-    let (facts, limits) = match api.check_skill(&headers, &arguments).await? {
+    let permission = api.call::<Facts>("check_skill", &headers, &arguments);
+    let (facts, limits) = match permission.await? {
         Permission::Granted(facts, limits) => (facts, limits),
         Permission::Refused(refusal) => return Ok(*refusal),
     };
