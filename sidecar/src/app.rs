@@ -6,8 +6,9 @@ pub use crate::service::SERVICE;
 use crate::{domains, login};
 
 /// The domains. A new one is a folder under `domains/` and a line here. Login is no domain of the migrations: the platform has its SQL.
-pub const DOMAINS: [FromEnv; 6] = [
+pub const DOMAINS: [FromEnv; 7] = [
     domains::executions::from_env,
+    domains::functions::from_env,
     domains::mail::from_env,
     domains::reflexes::from_env,
     domains::skills::from_env,
@@ -53,6 +54,7 @@ pub(crate) mod test {
         Context {
             db: Db::new(&settings.database).expect("a pool"),
             max_body_bytes: settings.http.max_body_bytes,
+            request_timeout: settings.http.request_timeout,
             runs_jobs: true,
         }
     }

@@ -120,6 +120,11 @@ export const RELATIONS = {
     update: () => ({ input_microusd_per_mtok: 2 }),
     target: (row) => row.id === 'matrix/model',
   },
+  functions: {
+    insert: () => ({ name: 'matrix-new', url: 'https://fn.example.com' }),
+    update: () => ({ description: 'Changed' }),
+    target: (row) => row.name === 'matrix',
+  },
   projects: {
     insert: (t) => ({ org_id: t.org, name: 'New' }),
     update: () => ({ name: 'Changed' }),
@@ -210,6 +215,12 @@ export const FUNCTIONS = {
   },
   'revoke_api_key(id)': { call: (w) => ({ id: w.keys.spare.id }), 'call:personal': (w) => ({ id: w.keys.perskey.id }) },
   'create_organization(name)': { call: () => ({ name: 'New' }) },
+  'authorize_function(name)': {
+    call: () => ({ name: 'matrix' }),
+    'call:open': () => ({ name: 'matrix-open' }),
+    'call:signed_in': () => ({ name: 'matrix-signed-in' }),
+    'call:missing': () => ({ name: 'matrix-missing' }),
+  },
   'check_skill(skill_id,model,parameters)': {
     call: () => ({ model: 'echo/echo' }),
     'call:skill': (w) => ({ skill_id: w.skill }),

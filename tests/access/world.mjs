@@ -74,6 +74,10 @@ const nobodys = ({ people, bare }) => [
   sql`insert into public.plans (code, name, rank, rate_per_minute) values ('MATRIX', 'Matrix', 999, 60)`,
   sql`insert into public.plan_limits (plan, meter, period, amount) values ('MATRIX', 'matrix', 'month', 1)`,
   sql`insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok) values ('matrix/model', 1, 1)`,
+  sql`insert into public.functions (name, url, access, permission) values
+    ('matrix', 'https://fn.example.com', 'permission', 'skills:execute'),
+    ('matrix-open', 'https://fn.example.com', 'anyone', null),
+    ('matrix-signed-in', 'https://fn.example.com', 'signed_in', null)`,
   sql`insert into public.organizations (id, name) values (${bare}, 'Bare')`,
   sql`delete from public.subscriptions where org_id = ${bare}`,
   sql`delete from public.profiles where id = ${people.bare.id}`,
@@ -82,6 +86,7 @@ const nobodys = ({ people, bare }) => [
 const forgetCatalogueRows = [
   sql`delete from public.plans where code like 'MATRIX%'`,
   sql`delete from public.llm_models where id like 'matrix/%'`,
+  sql`delete from public.functions where name like 'matrix%'`,
 ];
 
 /** The world's organizations, and those that a case has created. */

@@ -14,7 +14,10 @@ const ATTRIBUTES = {
 };
 
 // Pages whose blocks with file= are the files of one example, which a test of its own runs as a whole.
-const RUN_AS_A_WHOLE = { 'docs/guides/jobs_workers.md': 'tests/journeys/jobs_workers.test.mjs' };
+const RUN_AS_A_WHOLE = {
+  'docs/guides/functions.md': 'tests/journeys/functions_guide.test.mjs',
+  'docs/guides/jobs_workers.md': 'tests/journeys/jobs_workers.test.mjs',
+};
 
 /** The documentation: everything but the log of changes and what is generated. */
 export function documentation() {

@@ -3,15 +3,32 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { inChromium } from '../chromium.mjs';
 import { STEPS } from '../runtimes/conformance.mjs';
+import { declare, newServer } from './functions_support.mjs';
 import { env } from './support.mjs';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const passed = STEPS.map((name) => [name, null]);
+
+let functionName;
+before(async () => {
+  const streams = new Map();
+  const url = await newServer((request, response) => {
+    const { search } = new URL(request.url, 'http://localhost');
+    if (request.method === 'PUT') {
+      streams.get(search).end('data: two\n\n');
+      response.writeHead(204).end();
+    } else {
+      streams.set(search, response);
+      response.writeHead(200, { 'Content-Type': 'text/event-stream' }).write('data: one\n\n');
+    }
+  });
+  functionName = await declare({ url });
+});
 
 describe('supabase-js', () => {
   for (const [name, binary, major, websocket] of [
@@ -20,7 +37,10 @@ describe('supabase-js', () => {
     ['Node.js 24', join(root, 'node_modules/node24/bin/node'), '24', 'function'],
   ]) {
     test(`on ${name}`, async () => {
-      const { stdout } = await promisify(execFile)(binary, [join(root, 'tests/runtimes/node.mjs')], { timeout: 120_000 });
+      const { stdout } = await promisify(execFile)(binary, [join(root, 'tests/runtimes/node.mjs')], {
+        timeout: 120_000,
+        env: { ...process.env, FUNCTION_NAME: functionName },
+      });
       const reported = JSON.parse(stdout);
       assert.equal(reported.version.slice(1).split('.')[0], major);
       if (websocket) assert.equal(reported.websocket, websocket, 'it has a WebSocket of its own');
@@ -54,5 +74,5 @@ const files = async () => ({
   '/': ['text/html', PAGE],
   '/supabase.js': ['text/javascript', await readFile(join(root, 'node_modules/@supabase/supabase-js/dist/umd/supabase.js'))],
   '/conformance.mjs': ['text/javascript', await readFile(join(root, 'tests/runtimes/conformance.mjs'))],
-  '/settings.json': ['application/json', JSON.stringify({ url: env.API_URL, anonKey: env.ANON_KEY })],
+  '/settings.json': ['application/json', JSON.stringify({ url: env.API_URL, anonKey: env.ANON_KEY, functionName })],
 });

@@ -46,7 +46,7 @@ create function pg_temp.callable(role text) returns setof text language sql stab
 $$;
 select results_eq(
   $$select pg_temp.callable('anon')$$,
-  array['before_request()', 'private.requests_admit()'],
+  array['authorize_function(text)', 'before_request()', 'private.requests_admit()'],
   'what anon may call'
 );
 select results_eq(
@@ -56,6 +56,7 @@ select results_eq(
     'active_org_id(profiles)',
     'archive_notifications(uuid[],boolean)',
     'archive_project(uuid)',
+    'authorize_function(text)',
     'before_request()',
     'can(uuid,text)',
     'cancel_execution(uuid)',
@@ -176,6 +177,7 @@ select results_eq(
     'private.executions_reserve_call(text,uuid,integer,jsonb)',
     'private.executions_start(text,uuid,integer)',
     'private.executions_stream_text(text,uuid,integer,integer,text)',
+    'private.functions_open(text)',
     'private.jobs_add_event(text,uuid,text,jsonb)',
     'private.jobs_claim(text,interval,integer,text[])',
     'private.jobs_complete(text,jsonb)',
@@ -215,10 +217,11 @@ select is(
   'codes are literals, so that they can be looked up'
 );
 
--- Whoever seals stores the text in a column that private.seal_column() knows, or a change of the key loses it.
+-- Whoever seals stores the text in a column that private.seal_column() knows, or a change of the key loses it. A ticket of
+-- authorize_function() lasts for seconds and is stored nowhere.
 select is_empty(
   $$select p.oid::regprocedure from pg_proc as p
-    where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['set_secret', 'set_http_secret', 'mail_store', 'seal_seed', 'keep_provider_tokens', 'rotate_repository_secret', 'reflexes_store_secret', 'reflexes_verifier', 'reflexes_repository_secrets'])$$,
+    where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['authorize_function', 'set_secret', 'set_http_secret', 'mail_store', 'seal_seed', 'keep_provider_tokens', 'rotate_repository_secret', 'reflexes_store_secret', 'reflexes_verifier', 'reflexes_repository_secrets'])$$,
   'every function that seals is listed here, once its column is registered'
 );
 

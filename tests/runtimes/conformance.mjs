@@ -100,6 +100,21 @@ const steps = {
     await refused(client.rpc('usage_summary').setHeader('x-org-id', crypto.randomUUID()), 'not_a_member', 'a non-member');
   },
 
+  // The second part is sent once the first has arrived.
+  async 'reads a function that streams'({ client, functionName }) {
+    const id = crypto.randomUUID();
+    const stream = await ok(client.functions.invoke(`${functionName}?id=${id}`), 'invoke');
+    const reader = stream.body.getReader();
+    const text = ({ value }) => new TextDecoder().decode(value);
+    equal(text(await reader.read()), 'data: one\n\n', 'first part');
+    await ok(client.functions.invoke(`${functionName}?id=${id}`, { method: 'PUT', body: { next: true } }), 'next');
+    equal(text(await reader.read()), 'data: two\n\n', 'second part');
+    equal((await reader.read()).done, true, 'end');
+    const missing = await client.functions.invoke(`missing-${id}`);
+    equal(missing.error?.name, 'FunctionsRelayError', 'a function that is not there');
+    equal((await missing.error.context.json()).code, 'not_found', 'its body');
+  },
+
   async 'deletes, refreshes its session and signs out'({ client, project, credentials }) {
     equal((await ok(client.from('projects').delete().eq('id', project.id).select('id'), 'delete')).length, 1, 'delete');
     const { session } = await ok(client.auth.refreshSession(), 'refresh');
@@ -114,8 +129,9 @@ const steps = {
 };
 
 /** Runs every step, each of which needs the ones before: [name, null or what went wrong]. */
-export async function conformance(createClient, { url, anonKey }, options = {}) {
+export async function conformance(createClient, { url, anonKey, functionName }, options = {}) {
   const app = {
+    functionName,
     client: createClient(url, anonKey, options),
     visitor: createClient(url, anonKey, { ...options, auth: { ...options.auth, storageKey: 'visitor' } }),
   };

@@ -10,6 +10,7 @@
 //! [`crate::app::DOMAINS`] lists them.
 
 pub mod executions;
+pub mod functions;
 pub mod mail;
 pub mod reflexes;
 pub mod skills;
