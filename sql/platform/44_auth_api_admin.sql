@@ -211,6 +211,9 @@ begin
         confirmation_token = '', recovery_token = '', email_change_token_current = '', email_change_token_new = '', phone_change_token = '',
         raw_user_meta_data = '{}', raw_app_meta_data = '{}', deleted_at = kijko.now(), updated_at = kijko.now()
     where id = u.id and deleted_at is null;
+    -- Outside providers are to forget the user, too.
+    update auth_api.provider_tokens t set identity_id = null, flow_state_id = null
+    where t.identity_id in (select i.id from auth.identities i where i.user_id = u.id);
     update auth.identities
     set identity_data = '{}', provider_id = encode(sha256(convert_to(user_id || provider || ':' || provider_id, 'UTF8')), 'hex'), updated_at = kijko.now()
     where user_id = u.id and identity_data <> '{}';

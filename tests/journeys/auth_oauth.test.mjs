@@ -1,10 +1,11 @@
 // Sign-in through GitHub and GitLab, which are fakes at the boundary of HTTP: their answers are those of the products.
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { until } from '../until.mjs';
 import { Browser, beginning, linking, newPerson, Providers } from './auth_providers.mjs';
 import { claimsOf, pkceClient, refresh, refused, UUID } from './auth_support.mjs';
-import { adminSql, api, env, http, newEmail, newUser, sql } from './support.mjs';
+import { admin, adminSql, api, env, http, newEmail, newUser, sql } from './support.mjs';
 
 let providers;
 before(async () => {
@@ -204,6 +205,13 @@ describe('attacks', () => {
     await refusedWith(await copy.request(callback), 'bad_oauth_state');
   });
 
+  test('a state is good for ten minutes', async () => {
+    const { browser, callback } = await atCallback();
+    const hash = createHash('sha256').update(new URL(callback).searchParams.get('state')).digest();
+    await adminSql(`update auth_api.oauth_flows set created_at = created_at - interval '11 minutes' where state_hash = $1`, [hash]);
+    await refusedWith(await browser.request(callback), 'bad_oauth_state');
+  });
+
   test("session fixation: somebody else's callback signs no browser in, and is still theirs", async () => {
     const { browser: attacker, callback } = await atCallback(api());
     await refusedWith(await new Browser().request(callback), 'bad_oauth_state');
@@ -271,6 +279,10 @@ describe('attacks', () => {
     );
     const text = rows.map((row) => row.text).join('\n');
     for (const secret of [state, session.provider_token, session.provider_refresh_token]) assert.ok(secret && !text.includes(secret));
+    const [opened] = await adminSql(`select bool_and(kijko.can_unseal(t.access_token, private.secrets_access_token_context(t))) as access,
+      bool_and(kijko.can_unseal(t.refresh_token, private.secrets_refresh_token_context(t))) filter (where t.refresh_token is not null) as refresh
+      from auth_api.provider_tokens as t`);
+    assert.deepEqual(opened, { access: true, refresh: true }, 'a change of the sealing key reaches them');
   });
 });
 
@@ -363,6 +375,10 @@ describe('identities', () => {
   });
 
   test('the tokens of a deleted account are revoked, also after the provider was down', async () => {
+    const emptied = await fromProvider('github');
+    assert.equal((await admin().auth.admin.deleteUser(emptied.user.id, true)).error, null);
+    await until('a softly deleted one', () => providers.revoked.includes(emptied.session.provider_token));
+    providers.requests = [];
     const { client, session, person } = await fromProvider('github');
     providers.broken = true;
     assert.equal((await client.rpc('delete_account', {})).error, null);
