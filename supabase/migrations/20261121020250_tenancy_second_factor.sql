@@ -28,11 +28,18 @@ create function private.tenancy_push_mfa_required() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  update public.memberships as m set mfa_required = new.mfa_required where m.org_id = new.id;
+  -- The organization is locked already, and whoever changes a membership locks it the other way round: nothing waits here.
+  update public.memberships as m set mfa_required = new.mfa_required
+  where m.id = any (array(
+    select k.id from public.memberships as k where k.org_id = new.id and k.mfa_required <> new.mfa_required for no key update skip locked
+  ));
+  if exists (select 1 from public.memberships as m where m.org_id = new.id and m.mfa_required <> new.mfa_required) then
+    perform kijko.fail('conflict', 'mfa_required: a member is being changed', 'Repeat the request.');
+  end if;
   return null;
 end
 $$;
-comment on function private.tenancy_push_mfa_required() is 'Trigger: copies mfa_required to the memberships. Definer: users cannot write the column.';
+comment on function private.tenancy_push_mfa_required() is 'Trigger: copies mfa_required to the memberships. Fails with conflict while one of them is being changed. Definer: users cannot write the column.';
 create trigger organizations_mfa_push after update of mfa_required on public.organizations
   for each row when (old.mfa_required <> new.mfa_required) execute function private.tenancy_push_mfa_required();
 

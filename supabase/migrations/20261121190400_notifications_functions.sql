@@ -50,6 +50,8 @@ declare
   me constant uuid := private.tenancy_require_user();
   place constant private.notification_cursor := private.notifications_read_cursor(after_cursor);
   now_at constant text := pg_current_snapshot()::text;
+  -- Not those of an organization that requires a second factor of this session. The inbox is also counted where there is no session.
+  open_orgs constant uuid[] := array(select public.org_ids()) || kijko.platform_org_id();
   before public.notifications;
 begin
   if "limit" is null or "limit" not between 1 and 200 then
@@ -65,7 +67,7 @@ begin
       '1;' || now_at || ';;;'
     from private.notifications_inbox(me) as n
     left join private.notification_states as s on s.user_id = me and s.notification_id = n.id
-    where s.is_hidden is not true and (include_archived or s.archived_at is null)
+    where n.org_id = any (open_orgs) and s.is_hidden is not true and (include_archived or s.archived_at is null)
       and (before.id is null or (n.created_at, n.id) < (before.created_at, before.id))
     order by n.created_at desc, n.id desc
     limit "limit";
@@ -76,7 +78,7 @@ begin
     select n.*, s.seen_at, s.read_at, s.archived_at, not pg_visible_in_snapshot(n.xid, place.upto) as is_later
     from private.notifications_inbox(me) as n
     left join private.notification_states as s on s.user_id = me and s.notification_id = n.id
-    where n.xid >= pg_snapshot_xmin(place.base)
+    where n.xid >= pg_snapshot_xmin(place.base) and n.org_id = any (open_orgs)
       and not pg_visible_in_snapshot(n.xid, place.base) and pg_visible_in_snapshot(n.xid, now_at::pg_snapshot)
       -- Of what was being read, the rest; then what was sent since.
       and (place.last_xid is null or not pg_visible_in_snapshot(n.xid, place.upto) or (n.xid, n.id) > (place.last_xid, place.last_id))

@@ -1,7 +1,7 @@
 -- An organization that requires a second factor: who says so, and what a session without one sees.
 begin;
 \ir 000_helpers.sql
-select plan(39);
+select plan(43);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('adm'), tests.sign_up('mem');
 update public.subscriptions set plan = 'TEAMS' where org_id in (tests.org('ada'), tests.org('mem'));
@@ -52,7 +52,15 @@ select is(tests.changed($$update public.organizations set mfa_required = true wh
 select is(tests.requires(tests.org('ada')), 'true', 'every membership has it');
 
 -- ---- a session without one
+select tests.act_as_superuser();
+insert into public.notification_types (org_id, name) values (tests.org('ada'), 'custom.deploy');
+insert into public.notifications (org_id, audience, type, title) values (tests.org('ada'), 'organization', 'custom.deploy', 'Closed');
+select tests.act_with_factor('ada');
+select is((select count(*) from public.list_notifications()), 1::bigint, 'a session with one has the notifications');
 select tests.act_as('ada', tests.org('ada'));
+select is_empty('select 1 from public.list_notifications()', 'one without has not');
+select is_empty(format('select 1 from public.list_notifications(%L)', '1;1:1:;;;'), 'also by a cursor');
+select is_empty('select 1 from public.notifications', 'nor by the table');
 select is(tests.seen(), '0 0 0 0 f f', 'an owner sees nothing');
 select tests.refuses('select public.org_id() from private.requests_admit()', 'insufficient_aal', 'a request that names the organization');
 select tests.refuses($$select public.set_secret('A', 'x')$$, 'insufficient_aal', 'a function in it');
