@@ -151,3 +151,8 @@ end
 $$;
 comment on function private.functions_open(text) is 'What a ticket of authorize_function() allows: where the request goes, its limits, and the assertion of its caller, signed and valid for a minute. Null when the ticket has expired or the function is gone. Nullable: result. Definer: the sidecar holds no table rights, and only the domain may sign assertions.';
 grant execute on function private.functions_open(text) to kijko_sidecar;
+
+-- Who sends a tenant's requests where is an entry of the platform's log.
+select private.audit_table(
+  'public.functions', 'function', '{url:host,access,permission,methods,timeout_seconds,max_response_bytes,enabled}', org_column => '', id_column => 'name'
+);
