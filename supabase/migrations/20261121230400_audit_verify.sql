@@ -91,7 +91,8 @@ comment on function private.audit_end_faults(uuid, bigint, text) is 'What is wro
 create function private.audit_verify(
   org uuid, after_seal bigint default 0, max_seals bigint default null, known_seal bigint default null, known_hash text default null
 ) returns jsonb
-language plpgsql set search_path = pg_catalog, pg_temp
+-- Stable: all its queries see one snapshot, whatever is sealed or purged meanwhile.
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   head private.audit_heads;

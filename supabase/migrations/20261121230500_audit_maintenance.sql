@@ -9,14 +9,17 @@
 create table private.audit_erasures (
   user_id uuid primary key,
   email text check (char_length(email) <= 320),
-  requested_at timestamptz not null default now()
+  requested_at timestamptz not null default now(),
+  looked_at timestamptz
 );
+create index audit_erasures_looked_at_idx on private.audit_erasures (looked_at nulls first, requested_at);
 comment on table private.audit_erasures is 'People whose data is to be erased from the audit log. A job does it and deletes the row.';
 comment on column private.audit_erasures.user_id is 'The person.';
 comment on column private.audit_erasures.email is 'Their last address, under which they were invited.';
 comment on column private.audit_erasures.requested_at is 'When, by the clock of the server.';
+comment on column private.audit_erasures.looked_at is 'When the job last looked for their entries; null before.';
 select private.describe_data('private.audit_erasures', '{
-  "user_id, email, requested_at": {"purpose": "finds what is to be erased", "export": "none", "erasure": "retention"}
+  "user_id, email, requested_at, looked_at": {"purpose": "finds what is to be erased", "export": "none", "erasure": "retention"}
 }', 'person');
 alter table private.audit_erasures enable row level security;
 
@@ -86,13 +89,17 @@ declare
   erased integer;
   total integer := 0;
 begin
-  for person in select r.* from private.audit_erasures as r order by r.requested_at limit 20 for update skip locked loop
+  -- Who was not looked for yet comes first. One with many entries does not stop the others.
+  for person in select r.* from private.audit_erasures as r order by r.looked_at nulls first, r.requested_at limit 500 for update skip locked loop
     erased := private.audit_erase_person(person, max_rows);
     total := total + erased;
-    -- A request of theirs may have been under way.
+    -- Once more later: a request of theirs may have been under way.
     if erased = 0 and person.requested_at < now() - interval '10 minutes' then
       delete from private.audit_erasures as r where r.user_id = person.user_id;
+    else
+      update private.audit_erasures as r set looked_at = clock_timestamp() where r.user_id = person.user_id;
     end if;
+    exit when total >= 10 * max_rows;
   end loop;
   return total;
 end

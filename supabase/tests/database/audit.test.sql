@@ -156,6 +156,9 @@ select is(
 
 -- ---- erasure leaves the digest
 create temporary table digests as select e.id, private.audit_entry_digest(e) as digest from public.audit_log as e where e.org_id = tests.org('ada');
+-- Many others, who wait for their last look.
+insert into private.audit_erasures (user_id, requested_at, looked_at)
+select gen_random_uuid(), now() - interval '1 minute', now() from generate_series(1, 600);
 delete from auth.users where id = tests.id('adm');
 select ok(private.audit_erase() > 0, 'a deleted user is erased');
 select is_empty(
