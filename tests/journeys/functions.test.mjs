@@ -238,7 +238,8 @@ describe('what comes back', () => {
     assert.deepEqual(await data('application/json; charset=utf-8', '{"a":1}'), { a: 1 });
     assert.equal(await data('text/plain', 'ü'), 'ü');
     assert.equal(await (await data('application/octet-stream', 'bytes')).text(), 'bytes');
-    assert.equal(await (await data(undefined, 'bytes')).text(), 'bytes');
+    assert.equal(await data(undefined, '<p>a page?</p>'), '<p>a page?</p>');
+    assert.equal(await invoke(client, await declare({ url: await answer(undefined, '', 204) })), '');
     const gone = await declare({ url: await answer('application/json', '{"code":"own"}', 410) });
     assert.deepEqual(await invoke(client, gone), http4xx(410, 'own'));
     // Its own faults are its own, and its statuses count as no refusal of ours.

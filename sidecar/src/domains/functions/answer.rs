@@ -115,9 +115,9 @@ fn passed_back(from: &HeaderMap) -> HeaderMap {
         }
     }
     if !kept.contains_key(header::CONTENT_TYPE) {
-        // Otherwise the type would be guessed.
-        let bytes = header::HeaderValue::from_static("application/octet-stream");
-        kept.insert(header::CONTENT_TYPE, bytes);
+        // Otherwise the gateway would guess it, perhaps a page. supabase-js takes none for text.
+        let text = header::HeaderValue::from_static("text/plain");
+        kept.insert(header::CONTENT_TYPE, text);
     }
     kept
 }
@@ -212,9 +212,6 @@ mod tests {
         }
         let names: Vec<_> = passed_back(&from).keys().map(|it| it.to_string()).collect();
         assert_eq!(names, ["content-type", "cache-control", "x-own"]);
-        assert_eq!(
-            passed_back(&HeaderMap::new())["content-type"],
-            "application/octet-stream"
-        );
+        assert_eq!(passed_back(&HeaderMap::new())["content-type"], "text/plain");
     }
 }
