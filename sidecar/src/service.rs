@@ -11,4 +11,5 @@ pub const SERVICE: Service = Service {
         public: ("KIJKO_SIDECAR_BIND", "127.0.0.1:54333"),
         operators: ("KIJKO_SIDECAR_OPERATORS_BIND", "127.0.0.1:54336"),
     },
+    streams: false,
 };

@@ -11,6 +11,8 @@ pub struct Service {
     pub manual: &'static str,
     /// Where it listens by default.
     pub listeners: Listeners,
+    /// Whether its handlers read bodies as they come, and bound their size and time themselves.
+    pub streams: bool,
 }
 
 /// The two addresses: the variable that sets each, and its default.
@@ -33,5 +35,6 @@ impl Service {
             public: ("TEST_BIND", "127.0.0.1:0"),
             operators: ("TEST_OPERATORS_BIND", "127.0.0.1:0"),
         },
+        streams: false,
     };
 }

@@ -11,4 +11,5 @@ pub const SERVICE: Service = Service {
         public: ("KIJKO_REALTIME_BIND", "127.0.0.1:54337"),
         operators: ("KIJKO_REALTIME_OPERATORS_BIND", "127.0.0.1:54338"),
     },
+    streams: false,
 };

@@ -17,11 +17,15 @@ pub struct HttpConfig {
     pub request_timeout: Duration,
     /// Larger request bodies are refused with 413.
     pub max_body_bytes: usize,
+    /// Whether handlers bound bodies and their time themselves.
+    pub streams: bool,
 }
 
 impl HttpConfig {
     pub(crate) fn read(env: &mut Reader<'_>) -> Self {
-        let Service { listeners, .. } = env.service();
+        let Service {
+            listeners, streams, ..
+        } = env.service();
         let mut address =
             |(name, default)| env.parsed(name, default, &format!("an address such as {default}"));
         Self {
@@ -30,6 +34,7 @@ impl HttpConfig {
             slow_request: env.millis("KIJKO_SLOW_REQUEST_MS", 1_000, 1..=600_000),
             request_timeout: env.seconds("KIJKO_REQUEST_TIMEOUT_SECONDS", 30, 1..=600),
             max_body_bytes: env.number("KIJKO_MAX_BODY_BYTES", 1 << 20, 1_024..=64 << 20) as usize,
+            streams,
         }
     }
 }

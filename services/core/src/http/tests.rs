@@ -28,6 +28,7 @@ fn server() -> Server {
             slow_request: Duration::from_secs(10),
             request_timeout: Duration::from_secs(1),
             max_body_bytes: 2_000,
+            streams: false,
         },
         series: Arc::default(),
         db: db::unreachable(),

@@ -1,4 +1,4 @@
 //! What every request passes, from the outside in: `observe`, and on the public router `refusals`.
 
 pub(super) mod observe;
-pub(super) mod refusals;
+pub mod refusals;

@@ -214,6 +214,9 @@ async fn answer(
     request: Request,
     next: Next,
 ) -> Response {
+    if config.streams {
+        return next.run(request).await;
+    }
     let limit = config.request_timeout;
     let most = config.max_body_bytes;
     if declared.is_some_and(|length| length > most as u64) {

@@ -25,7 +25,8 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 /// A client who has made a mistake does not wait longer for a database that is slow.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// An extension of a response: the request was accepted, and its status is another server's. It counts as no refusal.
+/// An extension of a response: the request was accepted, and its status is another server's, or the database has counted it
+/// against its caller. It counts as no refusal.
 #[derive(Debug, Clone, Copy)]
 pub struct Accepted;
 
