@@ -147,7 +147,7 @@ backup_secrets() {
   [ ! -f "$SIGNING_KEY_FILE" ] || cp -p "$SIGNING_KEY_FILE" "$staged/signing.keys"
   [ ! -f "$SEAL_KEY_FILE" ] || cp -p "$SEAL_KEY_FILE" "$staged/seal.keys"
   local extra
-  for extra in "$SECRETS/api_keys" "$SECRETS/stripe" "$ROOT/.env"; do
+  for extra in "$SECRETS/api_keys" "$SECRETS/storage_signing_key" "$SECRETS/stripe" "$ROOT/.env"; do
     [ ! -f "$extra" ] || cp -p "$extra" "$staged/"
   done
   [ -z "${KIJKO_BACKUP_CERTIFICATE:-}" ] || file+=.cms

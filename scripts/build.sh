@@ -4,6 +4,7 @@
 RELEASE=$ROOT/target/release
 SIDECAR_BINARY=$RELEASE/kijko-sidecar
 REALTIME_BINARY=$RELEASE/kijko-realtime
+STORAGE_BINARY=$RELEASE/kijko-storage
 
 # pgrx_environment: which Postgres pgrx translates the headers of. KIJKO_PG_CONFIG is another pg_config than the system's.
 pgrx_environment() {
@@ -73,5 +74,5 @@ install_extension() {
 
 # Together, so that what they share is compiled once.
 build_programs() {
-  (cd "$ROOT" && cargo build --release --package kijko-sidecar --package kijko-realtime)
+  (cd "$ROOT" && cargo build --release --package kijko-sidecar --package kijko-realtime --package kijko-storage)
 }

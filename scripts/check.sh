@@ -123,13 +123,14 @@ check_database() {
 check_passwords() {
   local wrong=() role password
   [ "$DATABASE_ANSWERS" = yes ] || postgres_answers || return 0
-  for role in supabase_admin authenticator kijko_login kijko_sidecar kijko_realtime; do
+  for role in supabase_admin authenticator kijko_login kijko_sidecar kijko_realtime kijko_storage; do
     case $role in
       supabase_admin) password=$KIJKO_ADMIN_PASSWORD ;;
       authenticator) password=$KIJKO_AUTHENTICATOR_PASSWORD ;;
       kijko_login) password=$KIJKO_LOGIN_PASSWORD ;;
       kijko_sidecar) password=$KIJKO_SIDECAR_PASSWORD ;;
       kijko_realtime) password=$KIJKO_REALTIME_PASSWORD ;;
+      kijko_storage) password=$KIJKO_STORAGE_PASSWORD ;;
     esac
     try_login "$role" "$password" || wrong+=("$LOGIN_FAULT")
   done

@@ -42,6 +42,8 @@ load_ports() {
   SIDECAR_OPERATORS_PORT=$((API_PORT + 15))
   REALTIME_PORT=$((API_PORT + 16))
   REALTIME_OPERATORS_PORT=$((API_PORT + 17))
+  STORAGE_PORT=$((API_PORT + 18))
+  STORAGE_OPERATORS_PORT=$((API_PORT + 19))
   PUBLIC_URL=${KIJKO_PUBLIC_URL:-http://127.0.0.1:$API_PORT}
   load_login_settings
   # Read by the database and by Caddy, which separates by blanks alone.
@@ -114,6 +116,8 @@ init_home() {
   LOGS=$KIJKO_HOME/log
   RUN=$KIJKO_HOME/run
   DATA=$KIJKO_HOME/data
+  # The bytes of objects.
+  OBJECTS=${KIJKO_STORAGE_DIR:-$KIJKO_HOME/storage}
   SECRETS=$KIJKO_HOME/secrets
   # Not in the folder of the data, so that a copy of the data alone reveals no secret.
   SIGNING_KEY_FILE=${KIJKO_SIGNING_KEY_FILE:-$SECRETS/signing.keys}

@@ -87,6 +87,7 @@ if in_package; then
   BUILD_PREFIX=$KIJKO_BUILD_PREFIX
   SIDECAR_BINARY=$ROOT/package/bin/kijko-sidecar
   REALTIME_BINARY=$ROOT/package/bin/kijko-realtime
+  STORAGE_BINARY=$ROOT/package/bin/kijko-storage
   check_toolchain() { :; }
   install_npm_packages() { :; }
   build_all() { :; }

@@ -39,7 +39,7 @@ test_in_root() {
   install_npm_packages
   step "Debian ${PG_SUITES[$major]} with PostgreSQL $major" "check the network and the log" make_root "$major" "$root"
   step "the extension for PostgreSQL $major" "the compiler's message above says what is wrong" build_for_root "$major" "$root"
-  [ "$*" = ext ] || step "the sidecar and the realtime service" "the compiler's message above says what is wrong" build_programs
+  [ "$*" = ext ] || step "the sidecar and the services" "the compiler's message above says what is wrong" build_programs
   for area in "$@"; do
     if [ "$area" = pg_upgrade ]; then
       upgrade_in_root "$major" "$root"

@@ -47,7 +47,7 @@ fill_package() {
   mkdir -p "$tree/package/bin"
   (cd "$ROOT" && tar -c --exclude=node_modules "${PACKAGE_TREE[@]}") | tar -x -C "$tree" --no-same-owner
   rm -f "$tree"/scripts/*.mjs
-  cp -p "$SIDECAR_BINARY" "$REALTIME_BINARY" "$tree/package/bin/"
+  cp -p "$SIDECAR_BINARY" "$REALTIME_BINARY" "$STORAGE_BINARY" "$tree/package/bin/"
   cp -p "$(postgrest_binary)" "$tree/package/bin/postgrest"
   for file in "$ROOT"/node_modules/@supabase/cli-linux-*/bin/supabase; do cp -p "$file" "$tree/package/bin/supabase"; done
   fill_package_extension "$tree/package/extension"

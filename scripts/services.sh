@@ -1,7 +1,7 @@
 # Everything that runs beside Postgres: started, watched, stopped. One pid file each. Sourced by ./kijko.
 # shellcheck shell=bash
 
-SERVICES=(rest login sidecar realtime caddy)
+SERVICES=(rest login sidecar realtime storage caddy)
 
 # yes: start_service does not return, because this process becomes the service (./kijko run).
 RUN_IN_FOREGROUND=no
@@ -14,7 +14,7 @@ declare -A LOG_STARTS=()
 start_service() {
   local name=$1 prefix=("${AS_BARE_OS_USER[@]}")
   shift
-  [[ $name != sidecar && $name != realtime ]] || prefix=("${AS_OS_USER[@]}")
+  [[ $name != sidecar && $name != realtime && $name != storage ]] || prefix=("${AS_OS_USER[@]}")
   if [ "$RUN_IN_FOREGROUND" = yes ]; then
     # A former one can be root's, in a folder of the stack's user.
     rm -f "$RUN/$name.pid"
@@ -163,15 +163,43 @@ start_sidecar() {
     start_service sidecar "$KIJKO_HOME/bin/kijko-sidecar"
 }
 
+# What only the sidecar may see.
+sidecar_secrets() {
+  local name
+  for name in OPENAI_API_KEY ANTHROPIC_API_KEY GEMINI_API_KEY STRIPE_WEBHOOK_SECRET SMTP_URL "${!KIJKO_OAUTH_@}"; do printf '%s\n' -u "$name"; done
+}
+
 # Without the secrets of the sidecar, and with as many open files as the machine allows: each socket is one.
 start_realtime() {
-  local name no_secrets=()
-  for name in OPENAI_API_KEY ANTHROPIC_API_KEY GEMINI_API_KEY STRIPE_WEBHOOK_SECRET SMTP_URL "${!KIJKO_OAUTH_@}"; do no_secrets+=(-u "$name"); done
+  local no_secrets
+  mapfile -t no_secrets < <(sidecar_secrets)
   install_binary kijko-realtime "$REALTIME_BINARY"
   DATABASE_URL="$REALTIME_DB_URL?sslmode=disable" \
     KIJKO_REALTIME_BIND=127.0.0.1:$REALTIME_PORT \
     KIJKO_REALTIME_OPERATORS_BIND=127.0.0.1:$REALTIME_OPERATORS_PORT \
     start_service realtime env "${no_secrets[@]}" bash -c 'ulimit -Sn "$(ulimit -Hn)"; exec "$0"' "$KIJKO_HOME/bin/kijko-realtime"
+}
+
+start_storage() {
+  local no_secrets
+  mapfile -t no_secrets < <(sidecar_secrets)
+  install_binary kijko-storage "$STORAGE_BINARY"
+  make_objects_folder
+  DATABASE_URL="$STORAGE_DB_URL?sslmode=disable" \
+    KIJKO_STORAGE_BIND=127.0.0.1:$STORAGE_PORT \
+    KIJKO_STORAGE_OPERATORS_BIND=127.0.0.1:$STORAGE_OPERATORS_PORT \
+    KIJKO_STORAGE_DIR=$OBJECTS \
+    KIJKO_STORAGE_SIGNING_KEY=${KIJKO_STORAGE_SIGNING_KEY:-$(cat "$SECRETS/storage_signing_key")} \
+    start_service storage env "${no_secrets[@]}" "$KIJKO_HOME/bin/kijko-storage"
+}
+
+# Nobody else reads the objects of tenants.
+make_objects_folder() {
+  if [ ! -d "$OBJECTS" ]; then
+    mkdir -p "$OBJECTS"
+    chmod 0700 "$OBJECTS"
+    give_to_os_user "$OBJECTS"
+  fi
 }
 
 start_caddy() {
@@ -182,6 +210,7 @@ start_caddy() {
     KIJKO_LOGIN_UPSTREAM="127.0.0.1:$LOGIN_PORT" \
     KIJKO_SIDECAR_UPSTREAM="127.0.0.1:$SIDECAR_PORT" \
     KIJKO_REALTIME_UPSTREAM="127.0.0.1:$REALTIME_PORT" \
+    KIJKO_STORAGE_UPSTREAM="127.0.0.1:$STORAGE_PORT" \
     KIJKO_TRUSTED_PROXIES="$TRUSTED_PROXIES" \
     KIJKO_CORS_ORIGINS="$CORS_ORIGINS" \
     ${FRONTEND_DIR:+KIJKO_FRONTEND=frontend KIJKO_FRONTEND_DIR="$(readlink -f "$FRONTEND_DIR")"} \
@@ -205,6 +234,7 @@ health_url() {
     login) echo "http://127.0.0.1:$LOGIN_ADMIN_PORT/ready" ;;
     sidecar) echo "http://127.0.0.1:$SIDECAR_OPERATORS_PORT/ready" ;;
     realtime) echo "http://127.0.0.1:$REALTIME_OPERATORS_PORT/ready" ;;
+    storage) echo "http://127.0.0.1:$STORAGE_OPERATORS_PORT/ready" ;;
     caddy) echo "http://127.0.0.1:$API_PORT/health" ;;
   esac
 }
@@ -241,7 +271,7 @@ await_service() {
 refuse_busy_port() {
   local name=$1 port=$2 variable=$3
   (exec 3<> "/dev/tcp/127.0.0.1/$port") 2> /dev/null || return 0
-  fail "port $port ($name) is in use by another program. Set $variable to a free port and try again (the internal ports are the API port plus 10 to 17)."
+  fail "port $port ($name) is in use by another program. Set $variable to a free port and try again (the internal ports are the API port plus 10 to 19)."
 }
 
 service_port() {
@@ -251,6 +281,7 @@ service_port() {
     login) echo "$LOGIN_PORT" ;;
     sidecar) echo "$SIDECAR_PORT" ;;
     realtime) echo "$REALTIME_PORT" ;;
+    storage) echo "$STORAGE_PORT" ;;
     caddy) echo "$API_PORT" ;;
   esac
 }
@@ -261,6 +292,7 @@ service_version() {
     rest | login) "$(postgrest_binary)" --version | cut -d' ' -f2 ;;
     sidecar) "$KIJKO_HOME/bin/kijko-sidecar" --version 2> /dev/null | cut -d' ' -f2 ;;
     realtime) "$KIJKO_HOME/bin/kijko-realtime" --version 2> /dev/null | cut -d' ' -f2 ;;
+    storage) "$KIJKO_HOME/bin/kijko-storage" --version 2> /dev/null | cut -d' ' -f2 ;;
     caddy) caddy version | cut -d' ' -f1 ;;
   esac
 }

@@ -31,7 +31,7 @@ build_all() {
   if ! extension_is_current; then
     step "the extension (minutes the first time)" "the compiler's message above says what is wrong" build_extension
   fi
-  step "the sidecar and the realtime service" "the compiler's message above says what is wrong" build_programs
+  step "the sidecar and the services" "the compiler's message above says what is wrong" build_programs
 }
 
 bring_up_database() {
@@ -97,6 +97,7 @@ bring_up_services() {
   fi
   if [ -f "$KIJKO_HOME/bin/kijko-sidecar" ] && ! cmp -s "$SIDECAR_BINARY" "$KIJKO_HOME/bin/kijko-sidecar"; then stop_service sidecar; fi
   if [ -f "$KIJKO_HOME/bin/kijko-realtime" ] && ! cmp -s "$REALTIME_BINARY" "$KIJKO_HOME/bin/kijko-realtime"; then stop_service realtime; fi
+  if [ -f "$KIJKO_HOME/bin/kijko-storage" ] && ! cmp -s "$STORAGE_BINARY" "$KIJKO_HOME/bin/kijko-storage"; then stop_service storage; fi
   for name in "${SERVICES[@]}"; do
     service_pid "$name" > /dev/null && continue
     STARTED_SERVICES+=("$name")
@@ -128,7 +129,7 @@ interrupted() {
 
 stop_services() {
   local name
-  for name in caddy realtime sidecar login rest rotation; do stop_service "$name"; done
+  for name in caddy storage realtime sidecar login rest rotation; do stop_service "$name"; done
 }
 
 refuse_unreachable_home() {
@@ -209,11 +210,11 @@ command_down() {
 
 command_reset() {
   [ "$#" = 0 ] || misuse "reset takes no arguments"
-  confirm_loss "This throws away all data in $DATA. Continue?" ||
+  confirm_loss "This throws away all data in $DATA and all objects in $OBJECTS. Continue?" ||
     fail "nothing was changed ('KIJKO_YES=1 ./kijko reset' answers yes; KIJKO_YES in .env does not)"
   stop_services
   if [ -x "$PG_BIN/pg_ctl" ]; then stop_postgres; fi
-  rm -rf "$DATA" "$KIJKO_HOME/applied" "$SECRETS/api_keys"
+  rm -rf "$DATA" "$OBJECTS" "$KIJKO_HOME/applied" "$SECRETS/api_keys"
   DATABASE_NAME=postgres
   command_up
 }

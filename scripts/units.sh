@@ -77,6 +77,7 @@ unit_value() {
     DESCRIPTION:login) echo "PostgREST of login" ;;
     DESCRIPTION:caddy) echo "Caddy, the one origin" ;;
     DESCRIPTION:realtime) echo "realtime over WebSocket" ;;
+    DESCRIPTION:storage) echo "storage of objects" ;;
     DESCRIPTION:rotation) echo "rotation of the logs" ;;
     DESCRIPTION:*) echo "$3" ;;
     ORDER:postgres | ORDER:rotation) echo "After=network-online.target" ;;

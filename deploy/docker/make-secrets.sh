@@ -27,7 +27,7 @@ main() {
   mkdir -p "$FOLDER"
   chmod 0700 "$FOLDER"
   local name password
-  for name in admin postgres authenticator login sidecar realtime; do
+  for name in admin postgres authenticator login sidecar realtime storage; do
     write "${name}_password" "$(random_password)"
     password=$(cat "$FOLDER/${name}_password")
     case $name in
@@ -35,8 +35,11 @@ main() {
       login) uri login_db_uri kijko_login "$password" ;;
       sidecar) uri sidecar_db_uri kijko_sidecar "$password" ;;
       realtime) uri realtime_db_uri kijko_realtime "$password" ;;
+      storage) uri storage_db_uri kijko_storage "$password" ;;
     esac
   done
+  # Signs addresses of objects.
+  write storage_signing_key "$(random_password)"
   # Empty: no vendor. Write the key into it and restart the sidecar.
   for vendor in openai anthropic gemini; do
     [ -e "$FOLDER/${vendor}_api_key" ] || : > "$FOLDER/${vendor}_api_key"

@@ -41,7 +41,7 @@ take_secrets() {
   local name file
   (
     umask 077
-    for name in ADMIN POSTGRES AUTHENTICATOR LOGIN SIDECAR REALTIME; do
+    for name in ADMIN POSTGRES AUTHENTICATOR LOGIN SIDECAR REALTIME STORAGE; do
       file=$SECRET_FILES/${name,,}_password
       [ -r "$file" ] || fail "the secret file $file is missing or not readable: see deploy/docker/make-secrets.sh"
       printf 'KIJKO_%s_PASSWORD=%q\n' "$name" "$(cat "$file")"

@@ -345,6 +345,7 @@ begin
     perform kijko.correct_usage(org_id, meter, became - was, 'recounted');
     return next;
   end loop;
+  return query select r.org_id, r.meter, r.was, r.became from private.storage_recount_bytes(usage_recount_gauges.org) as r;
 end
 $$;
 comment on function private.usage_recount_gauges(uuid) is 'Sets the gauges of one organization, or of all, to the number of rows, even beyond the limit. Returns the gauges that were wrong. For use after rows changed without triggers, as by TRUNCATE or a restore of single tables. Only for postgres and the superuser.';

@@ -97,7 +97,7 @@ describe('secrets', () => {
 
 describe('up on a running stack', () => {
   it('keeps processes and keys', async () => {
-    const names = ['rest', 'login', 'sidecar', 'realtime', 'caddy'];
+    const names = ['rest', 'login', 'sidecar', 'realtime', 'storage', 'caddy'];
     const pids = names.map(pidOf);
     const keys = fs.readFileSync(path.join(home, 'secrets', 'api_keys'), 'utf8');
     const { code, stderr } = await kijko(['up']);

@@ -61,6 +61,7 @@ class Edge {
         KIJKO_LOGIN_UPSTREAM: to,
         KIJKO_SIDECAR_UPSTREAM: to,
         KIJKO_REALTIME_UPSTREAM: to,
+        KIJKO_STORAGE_UPSTREAM: to,
         ...variables,
       },
     });

@@ -84,6 +84,7 @@ describe('a package', () => {
     for (const part of [
       'package/bin/kijko-sidecar',
       'package/bin/kijko-realtime',
+      'package/bin/kijko-storage',
       'package/bin/postgrest',
       'deploy/systemd/',
       'PACKAGE',

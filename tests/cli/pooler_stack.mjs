@@ -98,6 +98,7 @@ export class PooledStack {
       KIJKO_LOGIN_UPSTREAM: part(11),
       KIJKO_SIDECAR_UPSTREAM: part(12),
       KIJKO_REALTIME_UPSTREAM: part(16),
+      KIJKO_STORAGE_UPSTREAM: part(18),
     });
     await until('Caddy to answer', () => fetch(`${this.url}/health`).catch(() => null));
   }

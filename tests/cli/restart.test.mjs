@@ -6,7 +6,7 @@ import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { kijko, pidOf, root } from './stack.mjs';
 
-const SERVICES = ['rest', 'login', 'sidecar', 'realtime', 'caddy'];
+const SERVICES = ['rest', 'login', 'sidecar', 'realtime', 'storage', 'caddy'];
 
 describe('restart', () => {
   it('of one part starts this one anew, leaves the others, and waits until it answers', async () => {

@@ -86,7 +86,7 @@ describe('notify pgrst', () => {
         grant execute on function public.${name}() to service_role`),
     );
     try {
-      const channels = `select query from pg_stat_activity where query ~* '^\\s*listen' and usename not in ('kijko_sidecar', 'kijko_realtime')`;
+      const channels = `select query from pg_stat_activity where query ~* '^\\s*listen' and usename not in ('kijko_sidecar', 'kijko_realtime', 'kijko_storage')`;
       const { rows } = await asSuperuser((client) => client.query(channels));
       assert.equal(rows.length, 2, 'both PostgRESTs listen');
       for (const { query } of rows) assert.match(query, /pgrst_[0-9a-f]{32}/);

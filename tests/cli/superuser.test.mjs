@@ -21,10 +21,10 @@ describe('postgres', () => {
           union select m.roleid from pg_auth_members as m join mine on mine.oid = m.member
         )
         select r.rolname from mine join pg_roles as r using (oid) order by 1`);
-      // The last one, as on Supabase, owns the schema realtime and nothing else.
+      // The last two, as on Supabase, own the schemas realtime and storage and nothing else.
       assert.deepEqual(
         rows.map((row) => row.rolname),
-        ['anon', 'authenticated', 'postgres', 'service_role', 'supabase_realtime_admin'],
+        ['anon', 'authenticated', 'postgres', 'service_role', 'supabase_realtime_admin', 'supabase_storage_admin'],
       );
     });
   });
@@ -41,6 +41,8 @@ describe('postgres', () => {
       'kijko_login',
       'kijko_realtime',
       'kijko_realtime_admin',
+      'kijko_storage',
+      'kijko_storage_admin',
     ]) {
       await denied([`grant ${role} to postgres`]);
       await denied([`set role ${role}`]);

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { home, kijko, pidOf, root } from './stack.mjs';
 
-const PARTS = ['postgres', 'rest', 'login', 'sidecar', 'realtime', 'caddy', 'rotation'];
+const PARTS = ['postgres', 'rest', 'login', 'sidecar', 'realtime', 'storage', 'caddy', 'rotation'];
 const folder = path.join(home, 'units');
 const unit = (name) => fs.readFileSync(path.join(folder, name), 'utf8');
 const analyze = (...args) => spawnSync('systemd-analyze', args, { encoding: 'utf8' });

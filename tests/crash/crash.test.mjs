@@ -9,6 +9,7 @@ import { realtimeTests } from './realtime.mjs';
 import { reflexesTests } from './reflexes.mjs';
 import { sidecarTests } from './sidecar.mjs';
 import { skillsTests } from './skills.mjs';
+import { storageTests } from './storage.mjs';
 import { stripeTests } from './stripe.mjs';
 import { forgetModel, priceModel } from './tenant.mjs';
 
@@ -37,4 +38,5 @@ reflexesTests();
 habitsTests();
 skillsTests(vendor);
 realtimeTests();
+storageTests();
 chaosTests(vendor);

@@ -99,7 +99,7 @@ test('settings: those of the extension', async () => {
 
 test('settings: those of the environment are those of .env.example', () => {
   const example = [...read('.env.example').matchAll(/^#?([A-Z][A-Z0-9_]+)=/gm)].map(([, name]) => name);
-  const documented = ['The stack', 'Realtime', 'Sidecar'].flatMap((heading) =>
+  const documented = ['The stack', 'Realtime', 'Sidecar', 'Storage'].flatMap((heading) =>
     cells('docs/reference/settings.md', heading).flatMap(([name]) => namesOf(name)),
   );
   assert.deepEqual(sorted(documented), sorted(example));
@@ -183,7 +183,7 @@ test('sidecar and realtime: the settings that they read', () => {
   const reads = rust().flatMap(({ text }) =>
     [...text.matchAll(/\b\w+\.(?:text|parsed|number|seconds|millis|flag)\(\s*"([A-Z][A-Z0-9_]+)"/g)].map(([, name]) => name),
   );
-  const documented = ['Sidecar', 'Realtime']
+  const documented = ['Sidecar', 'Realtime', 'Storage']
     .flatMap((part) => cells('docs/reference/settings.md', part))
     .flatMap(([name]) => namesOf(name));
   assert.ok(reads.length >= 15);
@@ -193,17 +193,17 @@ test('sidecar and realtime: the settings that they read', () => {
   );
 });
 
-const isRealtime = (file) => file.startsWith('services/realtime/');
+const prefixOf = (file) => (/^services\/(realtime|storage)\//.exec(file) ? `/${/^services\/(\w+)/.exec(file)[1]}/v1` : '');
 
 test('sidecar and realtime: their routes, and that Caddy passes on the public ones', () => {
   const routed = rust()
     .filter(({ file }) => !/tests?\.rs$/.test(file))
-    .flatMap(({ file, text }) =>
-      [...text.matchAll(/\.route\(\s*"(\/[^"]*)"/g)].map(([, path]) => (isRealtime(file) ? `/realtime/v1${path}` : path)),
-    );
-  const endpoints = [...cells('docs/operations/sidecar.md', 'Endpoints'), ...cells('docs/operations/realtime.md', 'Endpoints')].flatMap(
-    ([audience, path]) => namesOf(path).map((name) => ({ audience, path: name.replace(/^[A-Z]+ /, '') })),
-  );
+    .flatMap(({ file, text }) => [...text.matchAll(/\.route\(\s*"(\/[^"]*)"/g)].map(([, path]) => prefixOf(file) + path));
+  const endpoints = [
+    ...cells('docs/operations/sidecar.md', 'Endpoints'),
+    ...cells('docs/operations/realtime.md', 'Endpoints'),
+    ...cells('docs/operations/storage.md', 'Endpoints'),
+  ].flatMap(([audience, path]) => namesOf(path).map((name) => ({ audience, path: name.replace(/^[A-Z]+ /, '') })));
   assert.ok(routed.length >= 4);
   assert.deepEqual(
     routed.filter((route) => !endpoints.some(({ path }) => path === route)),

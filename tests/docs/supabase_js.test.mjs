@@ -144,7 +144,6 @@ for (const [name, call] of Object.entries(KNOWN_OPERATORS))
     assert.match(error.code, /^(42883|22P02)$/, JSON.stringify(error));
   });
 
-const bucket = () => person.client.storage.from('bucket');
 const id = randomUUID();
 const REFUSED = {
   'Calls of `supabase.auth`': {
@@ -175,27 +174,13 @@ const REFUSED = {
     updateClient: () => service.auth.admin.oauth.updateClient(id, { client_name: 'x' }),
   },
   'Calls of `supabase.storage`': {
-    createBucket: () => service.storage.createBucket('b'),
-    getBucket: () => service.storage.getBucket('b'),
-    listBuckets: () => service.storage.listBuckets(),
-    updateBucket: () => service.storage.updateBucket('b', { public: true }),
-    emptyBucket: () => service.storage.emptyBucket('b'),
-    deleteBucket: () => service.storage.deleteBucket('b'),
+    purgeBucketCache: () => service.storage.purgeBucketCache('b'),
+    getBucketLifecycle: () => service.storage.getBucketLifecycle('b'),
+    updateBucketLifecycle: () => service.storage.updateBucketLifecycle('b', { rules: [] }),
+    deleteBucketLifecycle: () => service.storage.deleteBucketLifecycle('b'),
   },
   'Calls of `supabase.storage.from()`': {
-    upload: () => bucket().upload('f', 'x'),
-    update: () => bucket().update('f', 'x'),
-    uploadToSignedUrl: () => bucket().uploadToSignedUrl('f', 'token', 'x'),
-    download: () => bucket().download('f'),
-    list: () => bucket().list(),
-    listV2: () => bucket().listV2(),
-    move: () => bucket().move('f', 'g'),
-    copy: () => bucket().copy('f', 'g'),
-    remove: () => bucket().remove(['f']),
-    info: () => bucket().info('f'),
-    createSignedUrl: () => bucket().createSignedUrl('f', 60),
-    createSignedUrls: () => bucket().createSignedUrls(['f'], 60),
-    createSignedUploadUrl: () => bucket().createSignedUploadUrl('f'),
+    purgeCache: () => service.storage.from('b').purgeCache('f'),
   },
 };
 

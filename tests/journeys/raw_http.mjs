@@ -5,7 +5,7 @@ import { adminSql, env } from './support.mjs';
 
 export const url = new URL(env.API_URL);
 
-// The internal ports are the API's plus 10 to 17.
+// The internal ports are the API's plus 10 to 19.
 export const direct = `http://127.0.0.1:${Number(url.port) + 10}`;
 
 /** A request whose headers may repeat and hold any byte (latin1), and whose path is sent as it is. */

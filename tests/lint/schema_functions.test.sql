@@ -120,6 +120,7 @@ select results_eq(
     'private.skills_is_writable(uuid)',
     'private.skills_model_problems(text,jsonb)',
     'private.skills_unwritable_ids()',
+    'private.storage_org_id(text)',
     'private.tenancy_colleague_ids()',
     'private.tenancy_lacks_second_factor()',
     'private.tenancy_org_ids_as(text)',

@@ -1,0 +1,58 @@
+//! The end of uploads whose service has ended, and of bytes that no row names any more. Several instances may sweep at once.
+
+use std::sync::Arc;
+
+use kijko_core::db::DbError;
+use tokio_postgres::types::Json;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::upload::Uploads;
+
+const BATCH: i32 = 100;
+
+/// Sweeps until `stop`.
+pub async fn run(uploads: Arc<Uploads>, stop: CancellationToken) {
+    loop {
+        if let Err(error) = sweep(&uploads, &stop).await {
+            tracing::warn!(%error, "bytes that nobody needs were not deleted; they are later");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(uploads.config.sweep) => {}
+        }
+    }
+}
+
+async fn sweep(uploads: &Uploads, stop: &CancellationToken) -> Result<(), DbError> {
+    let (db, series) = (&uploads.database.0, &uploads.series);
+    let swept: i32 = db
+        .scalar("select storage_service.sweep_uploads($1)", &[&BATCH])
+        .await?;
+    series.swept.inc_by(swept.unsigned_abs().into());
+    while !stop.is_cancelled() {
+        let sql = "select storage_service.take_deletions($1)";
+        let taken: Vec<Uuid> = db.all(sql, &[&BATCH], |row| row.try_get(0)).await?;
+        if taken.is_empty() {
+            break;
+        }
+        let mut done = Vec::new();
+        for version in taken {
+            match uploads.blobs.delete(version).await {
+                Ok(()) => done.push(version),
+                Err(error) => {
+                    tracing::warn!(%error, %version, "bytes cannot be deleted; another try follows")
+                }
+            }
+        }
+        series.deleted.inc_by(done.len() as u64);
+        db.query("select storage_service.deletions_done($1)", &[&done])
+            .await?;
+    }
+    let Json(backlog): Json<serde_json::Value> =
+        db.scalar("select storage_service.backlog()", &[]).await?;
+    let count = |name: &str| backlog[name].as_i64().unwrap_or(0);
+    series.under_way.set(count("uploads"));
+    series.deletions_due.set(count("deletions"));
+    Ok(())
+}

@@ -1,0 +1,315 @@
+-- Where bytes lie: uploads that are under way, and bytes to delete. A row of storage.objects never lacks its bytes, and no bytes
+-- stay without a row, whatever is killed: an upload is known here before its first byte is stored, and bytes are in the queue of
+-- deletions in the same transaction in which the last row gives them up.
+\set ON_ERROR_STOP on
+
+set client_min_messages = warning;
+set role kijko_storage_admin;
+
+create table if not exists storage_service.uploads (
+    version uuid primary key,
+    bucket_id text not null,
+    name text not null,
+    owner uuid,
+    owner_id text,
+    upsert boolean not null,
+    metadata jsonb not null,
+    user_metadata jsonb,
+    started_by text not null,
+    lease_until timestamptz not null
+);
+comment on table storage_service.uploads is 'Uploads and copies under way. The row is committed before bytes are stored, and goes when the object has its row, or when its bytes are in the queue of deletions.';
+comment on column storage_service.uploads.version is 'Where the bytes are stored.';
+comment on column storage_service.uploads.bucket_id is 'Bucket of the object.';
+comment on column storage_service.uploads.name is 'Path of the object.';
+comment on column storage_service.uploads.owner is 'Owner, if it is a UUID.';
+comment on column storage_service.uploads.owner_id is 'Owner.';
+comment on column storage_service.uploads.upsert is 'Whether an object of this name is replaced.';
+comment on column storage_service.uploads.metadata is 'Metadata that the uploader chose.';
+comment on column storage_service.uploads.user_metadata is 'What the uploader wrote about the object.';
+comment on column storage_service.uploads.started_by is 'Whose uploads are counted together: a user, an API key or a network.';
+comment on column storage_service.uploads.lease_until is 'The service extends it while bytes come. Afterwards the upload is given up.';
+create index if not exists uploads_lease_idx on storage_service.uploads (lease_until);
+create index if not exists uploads_started_by_idx on storage_service.uploads (started_by);
+
+create table if not exists storage_service.deletions (
+    version uuid primary key,
+    due_at timestamptz not null default now(),
+    again boolean not null default false
+);
+comment on table storage_service.deletions is 'Bytes to delete. Of an upload that was given up they are deleted twice, a day apart: a service that was halted may have stored them after the first time.';
+comment on column storage_service.deletions.version is 'Where the bytes lie.';
+comment on column storage_service.deletions.due_at is 'When they are deleted; later, while a service does it.';
+comment on column storage_service.deletions.again is 'Whether they are deleted once more after a day.';
+create index if not exists deletions_due_idx on storage_service.deletions (due_at);
+alter table storage_service.uploads enable row level security;
+alter table storage_service.deletions enable row level security;
+
+-- A version is a UUID, unless a row was written by hand.
+create or replace function storage_service.queue_deletion() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    if old.version ~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then
+        insert into storage_service.deletions (version) values (old.version::uuid) on conflict do nothing;
+    end if;
+    return null;
+end
+$$;
+comment on function storage_service.queue_deletion() is 'Trigger: bytes that no row names any more are deleted after the commit. Definer: whoever deletes an object, its bytes go.';
+
+create or replace function storage_service.begin_upload(
+    upload uuid, bucket text, object_name text, owner uuid, owner_id text, upsert boolean, metadata jsonb, user_metadata jsonb, started_by text, bytes bigint, lease interval, most integer
+) returns jsonb
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    found_bucket storage.buckets;
+    old_size bigint;
+    state text;
+    message text;
+    detail text;
+begin
+    select b.* into found_bucket from storage.buckets as b where b.id = bucket;
+    if found_bucket.id is null then
+        return jsonb_build_object('refused', 'NoSuchBucket');
+    end if;
+    select case when o.metadata ->> 'size' ~ '^[0-9]{1,18}$' then (o.metadata ->> 'size')::bigint else 0 end into old_size
+    from storage.objects as o where o.bucket_id = bucket and o.name = object_name;
+    if found and not upsert then
+        return jsonb_build_object('refused', 'ResourceAlreadyExists');
+    end if;
+    -- Bytes beyond what the organization may store are refused before they are read.
+    if bytes is not null and to_regprocedure('private.storage_admit_bytes(text,text,bigint)') is not null then
+        begin
+            perform set_config('request.method', 'POST', true), set_config('request.path', '/storage/v1/object', true);
+            execute 'select private.storage_admit_bytes($1, $2, $3)' using bucket, object_name, bytes - coalesce(old_size, 0);
+            raise exception using errcode = 'KJSTB';
+        exception
+            when sqlstate 'KJSTB' then
+                null;
+            when query_canceled then
+                raise;
+            when others then
+                get stacked diagnostics state = returned_sqlstate, message = message_text, detail = pg_exception_detail;
+                return jsonb_build_object('problem', storage_service.problem(state, message, detail, null));
+        end;
+    end if;
+    -- Those that come at once are counted one after the other.
+    perform pg_advisory_xact_lock(hashtextextended('storage upload ' || started_by, 0));
+    if (select count(*) from storage_service.uploads as u where u.started_by = begin_upload.started_by) >= most then
+        return jsonb_build_object('refused', 'SlowDown');
+    end if;
+    insert into storage_service.uploads (version, bucket_id, name, owner, owner_id, upsert, metadata, user_metadata, started_by, lease_until)
+    values (upload, bucket, object_name, begin_upload.owner, begin_upload.owner_id, begin_upload.upsert, begin_upload.metadata, begin_upload.user_metadata,
+        begin_upload.started_by, clock_timestamp() + lease);
+    return jsonb_build_object(
+        'file_size_limit', found_bucket.file_size_limit, 'allowed_mime_types', to_jsonb(found_bucket.allowed_mime_types)
+    );
+end
+$$;
+comment on function storage_service.begin_upload(uuid, text, text, uuid, text, boolean, jsonb, jsonb, text, bigint, interval, integer) is 'Makes an upload known before its first byte: the limits of the bucket, or {refused} or {problem}. Definer: the service checked the policies before, and buckets are read past them.';
+
+create or replace function storage_service.extend_upload(upload uuid, lease interval) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    update storage_service.uploads as u set lease_until = clock_timestamp() + lease where u.version = upload;
+    return found;
+end
+$$;
+comment on function storage_service.extend_upload(uuid, interval) is 'Extends the lease of an upload; false when it was given up. Definer: as storage_service.begin_upload().';
+
+-- The deletion of the upload's row decides: after it nobody gives the upload up, and after that there is nothing to finish.
+create or replace function storage_service.finish_upload(upload uuid, facts jsonb) returns jsonb
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    wanted storage_service.uploads;
+    written storage.objects;
+    state text;
+    message text;
+    detail text;
+    violated text;
+    complete constant jsonb := facts || jsonb_build_object('lastModified', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'));
+begin
+    delete from storage_service.uploads as u where u.version = upload returning u.* into wanted;
+    if wanted.version is null then
+        return jsonb_build_object('refused', 'given up');
+    end if;
+    begin
+        -- For kijko.fail(): its refusals are answered as to a request.
+        perform set_config('request.method', 'POST', true), set_config('request.path', '/storage/v1/object', true);
+        if wanted.upsert then
+            insert into storage.objects as o (bucket_id, name, owner, owner_id, version, metadata, user_metadata)
+            values (wanted.bucket_id, wanted.name, wanted.owner, wanted.owner_id, wanted.version::text, wanted.metadata || complete, wanted.user_metadata)
+            on conflict (bucket_id, name) do update
+            set owner = excluded.owner, owner_id = excluded.owner_id, version = excluded.version, metadata = excluded.metadata,
+                user_metadata = excluded.user_metadata, last_accessed_at = now()
+            returning o.* into written;
+        else
+            insert into storage.objects as o (bucket_id, name, owner, owner_id, version, metadata, user_metadata)
+            values (wanted.bucket_id, wanted.name, wanted.owner, wanted.owner_id, wanted.version::text, wanted.metadata || complete, wanted.user_metadata)
+            returning o.* into written;
+        end if;
+    exception
+        when query_canceled then
+            raise;
+        when others then
+            get stacked diagnostics state = returned_sqlstate, message = message_text, detail = pg_exception_detail, violated = constraint_name;
+            insert into storage_service.deletions (version) values (upload) on conflict do nothing;
+            return jsonb_build_object('problem', storage_service.problem(state, message, detail, violated));
+    end;
+    return jsonb_build_object('row', to_jsonb(written) - 'path_tokens');
+end
+$$;
+comment on function storage_service.finish_upload(uuid, jsonb) is 'Gives stored bytes their row: {row}. If the row is refused, the bytes are queued for deletion: {problem}. Definer: as storage_service.begin_upload().';
+
+create or replace function storage_service.give_up_upload(upload uuid) returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    with gone as (delete from storage_service.uploads as u where u.version = upload returning u.version)
+    insert into storage_service.deletions (version, again) select g.version, true from gone as g on conflict do nothing;
+end;
+comment on function storage_service.give_up_upload(uuid) is 'Ends an upload without an object; its bytes are queued for deletion. Definer: as storage_service.begin_upload().';
+
+create or replace function storage_service.sweep_uploads(max_uploads integer) returns integer
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    with expired as (
+        select u.version from storage_service.uploads as u where u.lease_until < clock_timestamp() order by u.lease_until limit max_uploads for update skip locked
+    ), gone as (
+        delete from storage_service.uploads as u using expired as e where u.version = e.version returning u.version
+    ), queued as (
+        insert into storage_service.deletions (version, again) select g.version, true from gone as g on conflict do nothing returning 1
+    )
+    select count(*)::integer from queued as q;
+end;
+comment on function storage_service.sweep_uploads(integer) is 'Gives up uploads whose lease has ended, because their service has; how many. Definer: as storage_service.begin_upload().';
+
+-- Services that take the same deletions do no harm. A row that names the bytes again, such as one that was restored by hand, keeps them.
+create or replace function storage_service.take_deletions(max_deletions integer) returns setof uuid
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    delete from storage_service.deletions as d
+    using storage.objects as o
+    where d.due_at <= clock_timestamp() and o.version = d.version::text and char_length(o.version) = 36;
+    return query
+    update storage_service.deletions as d set due_at = clock_timestamp() + interval '1 minute'
+    where d.version in (
+        select q.version from storage_service.deletions as q where q.due_at <= clock_timestamp()
+        order by q.due_at limit max_deletions for update skip locked
+    )
+    returning d.version;
+end
+$$;
+comment on function storage_service.take_deletions(integer) is 'Bytes to delete now. Whoever does not report them done within a minute leaves them to another. Definer: as storage_service.begin_upload().';
+
+create or replace function storage_service.deletions_done(versions uuid[]) returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    delete from storage_service.deletions as d where d.version = any (versions) and not d.again;
+    update storage_service.deletions as d set again = false, due_at = clock_timestamp() + interval '1 day' where d.version = any (versions) and d.again;
+end;
+comment on function storage_service.deletions_done(uuid[]) is 'These bytes are deleted. Definer: as storage_service.begin_upload().';
+
+create or replace function storage_service.move_object(bucket text, object_name text, to_bucket text, to_name text, owner uuid, owner_id text) returns jsonb
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    moved storage.objects;
+    state text;
+    message text;
+    detail text;
+    violated text;
+begin
+    begin
+        perform set_config('request.method', 'POST', true), set_config('request.path', '/storage/v1/object/move', true);
+        update storage.objects as o
+        set bucket_id = to_bucket, name = to_name, owner = move_object.owner, owner_id = move_object.owner_id
+        where o.bucket_id = bucket and o.name = object_name
+        returning o.* into moved;
+    exception
+        when query_canceled then
+            raise;
+        when others then
+            get stacked diagnostics state = returned_sqlstate, message = message_text, detail = pg_exception_detail, violated = constraint_name;
+            return jsonb_build_object('problem', storage_service.problem(state, message, detail, violated));
+    end;
+    return jsonb_build_object('row', to_jsonb(moved) - 'path_tokens');
+end
+$$;
+comment on function storage_service.move_object(text, text, text, text, uuid, text) is 'Gives an object another name or bucket. Its bytes stay where they are. Definer: as storage_service.begin_upload().';
+
+create or replace function storage_service.is_public(bucket text) returns boolean
+language sql stable security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    select coalesce((select b.public from storage.buckets as b where b.id = bucket), false);
+end;
+comment on function storage_service.is_public(text) is 'Whether anybody may read the objects of a bucket. Definer: buckets are read past their policies.';
+
+create or replace function storage_service.bucket_exists(bucket text) returns boolean
+language sql stable security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    select exists (select from storage.buckets as b where b.id = bucket);
+end;
+comment on function storage_service.bucket_exists(text) is 'Whether there is such a bucket. Definer: as storage_service.is_public().';
+
+create or replace function storage_service.empty_bucket(bucket text, max_objects integer) returns integer
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    deleted integer;
+begin
+    perform set_config('storage.allow_delete_query', 'true', true);
+    delete from storage.objects as o
+    where o.id = any (array(select e.id from storage.objects as e where e.bucket_id = bucket limit max_objects));
+    get diagnostics deleted = row_count;
+    return deleted;
+end
+$$;
+comment on function storage_service.empty_bucket(text, integer) is 'Deletes some of the objects of a bucket; how many. Definer: for service_role.';
+
+create or replace function storage_service.backlog() returns jsonb
+language sql stable security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    select jsonb_build_object(
+        'uploads', (select count(*) from storage_service.uploads as u),
+        'deletions', (select count(*) from storage_service.deletions as d where d.due_at <= now())
+    );
+end;
+comment on function storage_service.backlog() is 'Uploads under way, and bytes that are due to be deleted. Definer: for the metrics of the service.';
+
+create or replace function storage_service.inventory() returns table (version text, kind text, bytes bigint, name text)
+language sql stable security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    select o.version, 'object', case when o.metadata ->> 'size' ~ '^[0-9]{1,18}$' then (o.metadata ->> 'size')::bigint else 0 end, o.bucket_id || '/' || o.name
+    from storage.objects as o where o.version is not null
+    union all
+    select u.version::text, 'upload', null::bigint, null::text from storage_service.uploads as u
+    union all
+    select d.version::text, 'deletion', null::bigint, null::text from storage_service.deletions as d;
+end;
+comment on function storage_service.inventory() is 'Every version whose bytes are there, are coming or are going. Definer: for ./kijko storage check.';
+
+-- The owner of the table makes the trigger; the function stays the service's.
+grant execute on function storage_service.queue_deletion() to supabase_storage_admin;
+grant usage on schema storage_service to supabase_storage_admin;
+reset role;
+set role supabase_storage_admin;
+drop trigger if exists objects_queue_deletion on storage.objects;
+create trigger objects_queue_deletion after delete on storage.objects
+    for each row execute function storage_service.queue_deletion();
+drop trigger if exists objects_queue_replaced on storage.objects;
+create trigger objects_queue_replaced after update of version on storage.objects
+    for each row when (old.version is distinct from new.version) execute function storage_service.queue_deletion();
+reset role;
+
+revoke all on function
+    storage_service.queue_deletion(), storage_service.begin_upload(uuid, text, text, uuid, text, boolean, jsonb, jsonb, text, bigint, interval, integer),
+    storage_service.extend_upload(uuid, interval), storage_service.finish_upload(uuid, jsonb), storage_service.give_up_upload(uuid),
+    storage_service.sweep_uploads(integer), storage_service.take_deletions(integer), storage_service.deletions_done(uuid[]),
+    storage_service.move_object(text, text, text, text, uuid, text), storage_service.is_public(text), storage_service.bucket_exists(text),
+    storage_service.empty_bucket(text, integer), storage_service.backlog(), storage_service.inventory()
+from public;
+grant execute on function
+    storage_service.begin_upload(uuid, text, text, uuid, text, boolean, jsonb, jsonb, text, bigint, interval, integer),
+    storage_service.extend_upload(uuid, interval), storage_service.finish_upload(uuid, jsonb), storage_service.give_up_upload(uuid),
+    storage_service.sweep_uploads(integer), storage_service.take_deletions(integer), storage_service.deletions_done(uuid[]),
+    storage_service.move_object(text, text, text, text, uuid, text), storage_service.is_public(text), storage_service.bucket_exists(text),
+    storage_service.empty_bucket(text, integer), storage_service.backlog(), storage_service.inventory()
+to kijko_storage;
