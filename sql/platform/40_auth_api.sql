@@ -33,7 +33,7 @@ create table if not exists auth_api.settings (
     lockout_seconds integer not null default 1800 check (lockout_seconds between 1 and 86400),
     disable_signup boolean not null default false,
     mailer_autoconfirm boolean not null default true,
-    site_url text not null default 'http://127.0.0.1:54321',
+    site_url text not null default 'http://127.0.0.1:54321' check (site_url !~ '[\u0001-\u0020\u007f]'),
     redirect_urls text[] not null default '{}',
     confirm_page boolean not null default false,
     secure_email_change boolean not null default true,

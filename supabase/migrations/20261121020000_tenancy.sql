@@ -101,7 +101,7 @@ create table public.profiles (
   id uuid primary key references auth.users (id) on delete cascade,
   email text check (char_length(email) <= 320),
   display_name text not null check (char_length(display_name) <= 100 and private.is_name(display_name)),
-  avatar_url text check (char_length(avatar_url) <= 2048),
+  avatar_url text check (char_length(avatar_url) <= 2048 and avatar_url !~ '[\u0001-\u0020\u007f]'),
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now()
 );

@@ -17,7 +17,7 @@
 create table private.mail_settings (
   id boolean primary key default true check (id),
   delivery text not null default 'keep' check (delivery in ('keep', 'smtp')),
-  site_url text not null default 'http://127.0.0.1:54321' check (char_length(site_url) <= 2048 and site_url ~ '^https?://[^[:space:]"<>?#]+$' and site_url !~ '/$'),
+  site_url text not null default 'http://127.0.0.1:54321' check (char_length(site_url) <= 2048 and site_url ~ '^https?://[^\u0001-\u0020\u007f"<>?#]+$' and site_url !~ '/$'),
   invitation_path text not null default '/invitations' check (char_length(invitation_path) <= 512 and invitation_path ~ '^/[^[:space:]"<>?#]*$'),
   notifications_path text not null default '/notifications' check (char_length(notifications_path) <= 512 and notifications_path ~ '^/[^[:space:]"<>?#]*$'),
   default_locale text not null default 'en' check (default_locale in ('en', 'nl')),

@@ -64,7 +64,8 @@ grant execute on function private.webhooks_is_filter(jsonb) to authenticated, se
 create table public.webhook_endpoints (
   id uuid primary key default gen_random_uuid(),
   org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade check (org_id <> kijko.platform_org_id()),
-  url text not null check (char_length(url) <= 2048),
+  -- Parsers of URLs drop line breaks and tabs, each in its own way.
+  url text not null check (char_length(url) <= 2048 and url !~ '[\u0001-\u0020\u007f]'),
   description text not null default '' check (char_length(description) <= 500),
   event_types text[] check (cardinality(event_types) between 1 and 50),
   filter jsonb check (private.webhooks_is_filter(filter)),

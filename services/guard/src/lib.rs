@@ -33,7 +33,9 @@ const IDLE_CONNECTIONS: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// Not a URL, or too long.
-    #[error("the URL is malformed or longer than {MAX_URL} bytes")]
+    #[error(
+        "the URL is malformed, has a blank or control character, or is longer than {MAX_URL} bytes"
+    )]
     Malformed,
     /// Not HTTP.
     #[error("the URL's scheme is not http or https")]
@@ -66,7 +68,9 @@ impl Guard {
 
     /// Whether a URL may be fetched, as far as the URL itself says. Looks up no name.
     pub fn check(&self, url: &str) -> Result<Url, Refused> {
-        if url.len() > MAX_URL {
+        // The parser drops line breaks and tabs, and trims what surrounds the URL: others would read another URL than it does.
+        let is_blank = |byte: u8| byte <= b' ' || byte == 0x7f;
+        if url.len() > MAX_URL || url.bytes().any(is_blank) {
             return Err(Refused::Malformed);
         }
         let url: Url = url.parse().map_err(|_| Refused::Malformed)?;

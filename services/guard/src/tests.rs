@@ -59,6 +59,26 @@ fn other_urls_are_refused_with_the_reason() {
 }
 
 #[test]
+fn a_url_has_no_blank_and_no_control_character() {
+    let inside = |byte: u8| format!("https://example.com/a{}b", char::from(byte));
+    let blanks = (0..=b' ').chain([0x7f]).map(inside);
+    let elsewhere = [
+        " https://example.com/",
+        "https://example.com/\n",
+        "ht\ttps://example.com/",
+        "https://exam\rple.com/",
+        "https://example.com:80\n80/",
+        "https://example.com/?a=b c",
+        "https://example.com/#a\tb",
+    ];
+    for url in blanks.chain(elsewhere.map(str::to_owned)) {
+        for guard in [guard(""), guard("example.com")] {
+            assert_eq!(guard.check(&url), Err(Refused::Malformed), "{url:?}");
+        }
+    }
+}
+
+#[test]
 fn an_operator_allows_a_host_with_its_port() {
     let guard = guard("localhost:8080, mail.internal [::1]:9000");
     for url in [

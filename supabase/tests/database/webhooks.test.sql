@@ -1,11 +1,25 @@
 -- Webhooks: who may see and change endpoints and messages, what may be stored, and which events become messages.
 begin;
 \ir 000_helpers.sql
-select plan(72);
+select plan(75);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('mem'), tests.sign_up('cus');
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
 select tests.join_org('vic', tests.org('ada'), 'viewer'), tests.join_org('mem', tests.org('ada'), 'member'), tests.join_org('cus', tests.org('ada'), 'member');
+
+select is_empty(
+  $$select ascii(v.c) from unnest(array[chr(1), chr(9), chr(10), chr(13), ' ', chr(127)]) as v (c), unnest(array['https://exa%smple.com/', 'https://example.com/%s', '%shttps://example.com/']) as u (form)
+    where kijko.http_request_problem('POST', format(u.form, v.c), '{}', null, null) is null$$,
+  'no blank and no control character anywhere, which the parser would drop'
+);
+-- The columns themselves, whoever writes them.
+select is(
+  (select string_agg(c.conrelid::regclass || '.' || a.attname, ' ' order by c.conrelid::regclass::text) from pg_constraint as c
+    join pg_attribute as a on a.attrelid = c.conrelid and a.attnum = any (c.conkey)
+    where c.contype = 'c' and pg_get_constraintdef(c.oid) ~ '\\u0001-\\u0020\\u007f' and a.attname ~ 'url$'),
+  'auth_api.settings.site_url private.mail_settings.site_url profiles.avatar_url webhook_endpoints.url',
+  'every URL that is stored has the check'
+);
 
 -- What the outbox holds for an endpoint; only a superuser sees it here.
 create function tests.outbox(endpoint uuid) returns table (id uuid, url text, headers jsonb, body jsonb, signing jsonb, key text, state text)
@@ -67,6 +81,7 @@ select tests.refuses($$insert into public.webhook_endpoints (url) values ('http:
 select tests.refuses($$insert into public.webhook_endpoints (url) values ('http://169.254.169.254/latest')$$, 'invalid_input', 'no metadata service');
 select tests.refuses($$insert into public.webhook_endpoints (url) values ('ftp://example.com/')$$, 'invalid_input', 'no other scheme');
 select tests.refuses($$insert into public.webhook_endpoints (url) values ('https://user:pass@example.com/')$$, 'invalid_input', 'no credentials');
+select tests.refuses(format('insert into public.webhook_endpoints (url) values (%L)', E'https://exa\tmple.com/'), 'invalid_input', 'also when it is stored');
 select tests.refuses(format('update public.webhook_endpoints set url = ''http://[::1]/'' where id = %L', :'hook'), 'invalid_input', 'nor by a change');
 select tests.refuses($$insert into public.webhook_endpoints (url, event_types) values ('https://example.com/', '{no.such}')$$, 'invalid_input', 'no unknown type');
 select tests.refuses($$insert into public.webhook_endpoints (url, event_types) values ('https://example.com/', '{member.joined,member.joined}')$$, 'invalid_input', 'no type twice');
