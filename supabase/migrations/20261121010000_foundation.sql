@@ -72,13 +72,16 @@ comment on function private.has_visible_text(text) is 'Whether a text has a char
 grant execute on function private.has_visible_text(text) to authenticated, service_role;
 
 -- Control characters, and Unicode's format characters: those that reorder a line (U+202E and its kind) make a name read as another
--- one, and the invisible ones make two names look the same. The joiners U+200C and U+200D stay: scripts and pictures need them.
+-- one, and the invisible ones make two names look the same. So do letters that are drawn as a blank or as nothing (U+115F, U+1160,
+-- U+17B4, U+17B5, U+2800, U+3164, U+FFA0, and the joiner of graphemes U+034F), and a text that is not in normal form C: an Å of two
+-- characters is drawn as that of one. The joiners U+200C and U+200D stay: scripts and pictures need them.
 -- Pictures made of tag characters (flags of regions) are refused with these.
 create function private.is_name(value text) returns boolean
 language sql immutable parallel safe
-return value !~ '[\u0001-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f]'
+return value !~ '[\u0001-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f]'
+  and value is nfc normalized
   and private.has_visible_text(value);
-comment on function private.is_name(text) is 'Whether a text can be the name of something: one line without control and format characters that has a visible character. The check of every name that clients give; the table bounds its length.';
+comment on function private.is_name(text) is 'Whether a text can be the name of something: one line in Unicode''s normal form C, without control and format characters and letters drawn as blanks, that has a visible character. The check of every name that clients give; the table bounds its length.';
 grant execute on function private.is_name(text) to authenticated, service_role;
 
 create function private.require_name(value text, argument text default 'name') returns void
@@ -86,7 +89,7 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   if (char_length(value) <= 100 and private.is_name(value)) is not true then
-    perform kijko.fail('invalid_input', format('%s: at most 100 characters on one line, not blank, without control and format characters', argument));
+    perform kijko.fail('invalid_input', format('%s: at most 100 characters on one line, in normal form C (NFC), not blank, without control, format and blank characters', argument));
   end if;
 end
 $$;

@@ -30,7 +30,7 @@ as $$
       (4, split_part(email, '@', 1)),
       (5, 'New user')
   ) as given (place, value)
-  cross join lateral (select regexp_replace(given.value, '[\u0001-\u001f\u007f-\u009f]+', ' ', 'g')) as line (value)
+  cross join lateral (select regexp_replace(normalize(given.value, nfc), '[\u0001-\u001f\u007f-\u009f]+', ' ', 'g')) as line (value)
   cross join lateral (select "left"(regexp_replace(line.value, '^\s+|\s+$', '', 'g'), 100)) as candidate (name)
   where private.is_name(candidate.name)
   order by given.place

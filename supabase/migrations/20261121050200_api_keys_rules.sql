@@ -60,7 +60,7 @@ as $$
   select f.fault
   from (
     values
-      (1, (char_length(key.name) <= 100 and private.is_name(key.name)) is not true, 'name: at most 100 characters on one line, not blank, without control and format characters'),
+      (1, (char_length(key.name) <= 100 and private.is_name(key.name)) is not true, 'name: at most 100 characters on one line, in normal form C (NFC), not blank, without control, format and blank characters'),
       (2, (key.kind in ('service', 'personal', 'publishable')) is not true, 'kind: service, personal or publishable'),
       (3, key.permissions is null, 'permissions: an array of permissions, or {"read": true, "write": false}'),
       (4, key.permissions = '[]', 'permissions: at least one'),

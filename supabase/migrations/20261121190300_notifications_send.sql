@@ -184,7 +184,7 @@ begin
     perform kijko.fail('invalid_input', 'type: no such type', 'Define it in notification_types; its name begins with custom.');
   end if;
   if (char_length(title) <= 200 and private.is_name(title)) is not true then
-    perform kijko.fail('invalid_input', 'title: at most 200 characters on one line, not blank');
+    perform kijko.fail('invalid_input', 'title: at most 200 characters on one line, in normal form C (NFC), not blank');
   elsif char_length(body) > 2000 then
     perform kijko.fail('invalid_input', 'body: at most 2,000 characters');
   elsif link is not null and private.notifications_is_link(link) is not true then

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(13);
+select plan(16);
 
 -- ---- default privileges: what a migration makes starts without rights for anybody but its owner
 set local role postgres;
@@ -41,6 +41,16 @@ select is_empty(
     ]) as c where private.is_name('a' || chr(c) || 'b')$$,
   'a character that reorders the line or shows nothing is refused inside a name'
 );
+select is_empty(
+  $$select to_hex(c) from unnest(array[847, 4447, 4448, 6068, 6069, 10240, 12644, 65440]) as c where private.is_name('a' || chr(c) || 'b')$$,
+  'so is a letter that is drawn as a blank or as nothing'
+);
+select is_empty(
+  $$select v.value from (values (U&'A\030angstro\0308m'), (U&'\212B'), (U&'\1100\1161'), (U&'a\0327\0301\0327')) as v (value)
+    where private.is_name(v.value) or not private.is_name(normalize(v.value, nfc))$$,
+  'a name is in normal form C, so that what looks the same is the same'
+);
+select is(private.is_name(null), null, 'null stays null: whether there must be a name is for the column to say');
 select is_empty(
   $$select to_hex(c) from unnest(array[8204, 8205, 65038, 65039]) as c where not private.is_name('a' || chr(c) || 'b')$$,
   'joiners and variants of pictures are not'
