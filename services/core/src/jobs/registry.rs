@@ -207,10 +207,17 @@ impl Registry {
 
     /// Those of [`JobClass::Short`], in the same order.
     pub fn short_kinds(&self) -> Vec<String> {
-        let short = |(kind, it): (&String, &Registered)| {
-            (it.class == JobClass::Short).then(|| kind.clone())
-        };
-        self.0.iter().filter_map(short).collect()
+        self.kinds_of(JobClass::Short)
+    }
+
+    /// Those of [`JobClass::Long`], in the same order.
+    pub fn long_kinds(&self) -> Vec<String> {
+        self.kinds_of(JobClass::Long)
+    }
+
+    fn kinds_of(&self, class: JobClass) -> Vec<String> {
+        let of_class = self.0.iter().filter(|(_, it)| it.class == class);
+        of_class.map(|(kind, _)| kind.clone()).collect()
     }
 
     /// The handler of a kind.

@@ -1,5 +1,7 @@
 //! The slots of a worker. `KIJKO_WORKER_CONCURRENCY` slots take any job, and `KIJKO_WORKER_SHORT_SLOTS` more only short ones. So calls
-//! of models that take minutes never hold up a check that takes milliseconds, however many tenants have queued them.
+//! of models that take minutes never hold up a check that takes milliseconds, however many tenants have queued them. And short jobs,
+//! which are claimed first, take at most half of all slots while there are kinds of long ones: checks that many tenants queue
+//! without end do not hold up executions.
 
 use super::{
     WorkerConfig,
@@ -36,6 +38,8 @@ impl Running {
 pub struct Slots {
     any: usize,
     short: usize,
+    /// Of the slots that take any job, how many short ones may take.
+    shared: usize,
 }
 
 /// What may be claimed.
@@ -45,6 +49,8 @@ pub enum Free {
     Any(usize),
     /// So many short ones.
     Short(usize),
+    /// So many long ones.
+    Long(usize),
     /// Nothing.
     None,
 }
@@ -53,10 +59,18 @@ impl Slots {
     /// Slots for short jobs count only if the worker runs jobs and there are kinds of short ones.
     pub fn new(config: &WorkerConfig, registry: &Registry) -> Self {
         let has_short = config.concurrency > 0 && !registry.short_kinds().is_empty();
-        Self {
-            any: config.concurrency,
-            short: if has_short { config.short_slots } else { 0 },
-        }
+        let short = if has_short { config.short_slots } else { 0 };
+        Self::of(config.concurrency, short, !registry.long_kinds().is_empty())
+    }
+
+    /// Short jobs get at least one slot, or nobody would run them.
+    fn of(any: usize, short: usize, has_long: bool) -> Self {
+        let half = ((any + short) / 2).max(1);
+        let shared = match has_long {
+            true => half.saturating_sub(short).min(any),
+            false => any,
+        };
+        Self { any, short, shared }
     }
 
     /// How many jobs run at most.
@@ -64,16 +78,18 @@ impl Slots {
         self.any + self.short
     }
 
-    /// Short jobs take their own slots first. Any job may be claimed for a slot that takes any: a short one among them then moves on to
-    /// a slot of its own, so that this slot is free again.
+    /// Short jobs take their own slots first. Any job may be claimed for a slot that takes any, as long as short ones may take so
+    /// many: a short one among them then moves on to a slot of its own, so that this slot is free again.
     pub fn free(self, running: Running) -> Free {
         let beyond = running.short.saturating_sub(self.short);
         let any = self.any.saturating_sub(running.long + beyond);
         let short = self.short.saturating_sub(running.short);
+        let room = (self.short + self.shared).saturating_sub(running.short);
         match (any, short) {
             (0, 0) => Free::None,
             (0, short) => Free::Short(short),
-            (any, _) => Free::Any(any),
+            (any, _) if room == 0 => Free::Long(any),
+            (any, _) => Free::Any(any.min(room)),
         }
     }
 }
@@ -84,23 +100,53 @@ mod tests {
 
     #[test]
     fn long_jobs_leave_slots_to_short_ones() {
-        let slots = Slots { any: 2, short: 1 };
+        let slots = Slots::of(2, 1, true);
         let free = |short, long| slots.free(Running { short, long });
-        assert_eq!(free(0, 0), Free::Any(2));
+        assert_eq!(free(0, 0), Free::Any(1));
         assert_eq!(free(0, 2), Free::Short(1));
         assert_eq!(free(1, 2), Free::None);
-        // A short job beyond its own slots takes one of the others.
-        assert_eq!(free(1, 1), Free::Any(1));
-        assert_eq!(free(2, 1), Free::None);
-        assert_eq!(free(3, 0), Free::None);
         // More than there are slots: they were claimed before the settings changed, or were claimed twice.
         assert_eq!(free(9, 9), Free::None);
         assert_eq!(slots.total(), 3);
     }
 
+    /// However many short jobs wait and in whatever order jobs end.
+    #[test]
+    fn short_jobs_leave_half_of_all_slots_to_long_ones() {
+        for (any, short) in [(10, 2), (10, 0), (1, 1), (2, 1), (3, 8), (7, 2)] {
+            let slots = Slots::of(any, short, true);
+            let kept = any.min(slots.total() - slots.total() / 2);
+            for long in 0..=any {
+                let mut running = Running { short: 0, long };
+                // Each claim finds as many short jobs as it may take.
+                while let Free::Any(limit) | Free::Short(limit) = slots.free(running) {
+                    running.short += limit;
+                }
+                let left = match slots.free(running) {
+                    Free::Long(left) => left,
+                    _ => 0,
+                };
+                assert!(
+                    long + left >= kept,
+                    "{any} {short}: {running:?} leaves {left}"
+                );
+                assert!(
+                    running.short >= short.max(1).min(slots.total() - long),
+                    "{running:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn without_kinds_of_long_jobs_short_ones_take_all_slots() {
+        let slots = Slots::of(4, 0, false);
+        assert_eq!(slots.free(Running { short: 3, long: 0 }), Free::Any(1));
+    }
+
     #[test]
     fn without_slots_of_their_own_short_jobs_are_as_any() {
-        let slots = Slots { any: 1, short: 0 };
+        let slots = Slots::of(1, 0, true);
         let running = Running::default().and(JobClass::Short);
         assert_eq!(slots.free(Running::default()), Free::Any(1));
         assert_eq!(slots.free(running), Free::None);

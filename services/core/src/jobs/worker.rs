@@ -31,8 +31,8 @@ fn poll_after(since: Duration) -> Duration {
     (since / 4).max(2 * MIN_POLL)
 }
 
-/// While only slots for short jobs are free, claims follow at least so far apart: notifications of long jobs wake the worker, too.
-const MIN_SHORT_POLL: Duration = Duration::from_millis(20);
+/// While only slots for jobs of one class are free, claims follow at least so far apart: notifications of others wake the worker, too.
+const MIN_CLASS_POLL: Duration = Duration::from_millis(20);
 
 /// How long handing jobs back at shutdown may take after they were stopped.
 const RELEASE_LIMIT: Duration = Duration::from_secs(5);
@@ -43,6 +43,7 @@ pub struct Worker {
     registry: Registry,
     kinds: Vec<String>,
     short_kinds: Vec<String>,
+    long_kinds: Vec<String>,
     slots: Slots,
     config: WorkerConfig,
     leases: Arc<Leases>,
@@ -62,7 +63,7 @@ impl Worker {
         series: Arc<JobSeries>,
     ) -> Self {
         let kinds = registry.kinds();
-        let short_kinds = registry.short_kinds();
+        let (short_kinds, long_kinds) = (registry.short_kinds(), registry.long_kinds());
         wakeups.only_for(kinds.clone());
         Self {
             queue,
@@ -70,6 +71,7 @@ impl Worker {
             registry,
             kinds,
             short_kinds,
+            long_kinds,
             config,
             leases,
             wakeups,
@@ -114,6 +116,7 @@ impl Worker {
             let (limit, kinds) = match free {
                 Free::Any(limit) => (limit, &self.kinds),
                 Free::Short(limit) => (limit, &self.short_kinds),
+                Free::Long(limit) => (limit, &self.long_kinds),
                 Free::None => (0, &self.kinds),
             };
             if limit == 0 {
@@ -144,8 +147,8 @@ impl Worker {
                 }
             }
             let full = !matches!(free, Free::Any(_));
-            if matches!(free, Free::Short(_)) && self.slot_freed_within(MIN_SHORT_POLL, stop).await
-            {
+            let is_one_class = matches!(free, Free::Short(_) | Free::Long(_));
+            if is_one_class && self.slot_freed_within(MIN_CLASS_POLL, stop).await {
                 continue;
             }
             if self.wait_for_wakeup(pause, full || more, stop).await {

@@ -88,6 +88,68 @@ async fn short_jobs_run_while_long_ones_of_several_tenants_hold_every_other_slot
     working.stop().await;
 }
 
+/// Short jobs that end when the semaphore has a permit for each.
+struct Held(Arc<Semaphore>);
+
+impl Handler for Held {
+    type Payload = Anybody;
+
+    async fn run(&self, _: &Queue, _: &Job, _: Anybody) -> Result<Value, HandlerError> {
+        let permit = self.0.acquire().await.expect("it is not closed");
+        permit.forget();
+        Ok(json!({}))
+    }
+}
+
+#[tokio::test]
+async fn long_jobs_run_while_short_ones_of_many_tenants_wait_for_every_slot() {
+    let (long, short) = (unique_kind("long"), unique_kind("short"));
+    let hostile = join_all((0..6).map(|_| Tenant::new())).await;
+    let mut checks = Vec::new();
+    for tenant in &hostile {
+        for _ in 0..2 {
+            checks.push((tenant, tenant.enqueue(&short, json!({})).await));
+        }
+        // As checks of skills, which go before all else.
+        let sql = "update public.jobs set priority = 10 where org_id = $1 and kind = $2";
+        let urgent = tenant.admin.execute(sql, &[&tenant.org_id, &short]).await;
+        assert_eq!(urgent.expect("the superuser may"), 2);
+    }
+    let may_end = Arc::new(Semaphore::new(0));
+    let mut registry = only(&short, Held(may_end.clone()));
+    let (long_registry, long_may_end) = slow(&long);
+    registry.merge(long_registry);
+    let slots = Options {
+        concurrency: 3,
+        short_slots: 1,
+        ..options()
+    };
+    let working = Working::start(&settings(&[]), registry, slots);
+    let running = async || {
+        let mut running = 0;
+        for (tenant, job) in &checks {
+            let status = tenant.job(*job, "status").await;
+            running += usize::from(status.as_deref() == Some("running"));
+        }
+        running
+    };
+    while running().await < 2 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let tenant = Tenant::new().await;
+    long_may_end.add_permits(5);
+    for _ in 0..5 {
+        let job = tenant.enqueue(&long, json!({})).await;
+        tenant.job_becomes(job, "status", "succeeded").await;
+        assert_eq!(running().await, 2, "short jobs take half of all slots");
+    }
+    may_end.add_permits(checks.len());
+    for (tenant, job) in &checks {
+        tenant.job_becomes(*job, "status", "succeeded").await;
+    }
+    working.stop().await;
+}
+
 #[tokio::test]
 async fn a_worker_that_runs_no_jobs_runs_no_short_ones() {
     let (tenant, short) = (Tenant::new().await, unique_kind("short"));
