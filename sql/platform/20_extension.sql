@@ -116,6 +116,8 @@ grant execute on function kijko.pre_config() to authenticator;
 
 -- The sidecar: EXECUTE on the worker functions (granted where they are made) and nothing else. It belongs to no other role.
 select 'create role kijko_sidecar login noinherit nocreatedb nocreaterole nobypassrls'
+-- The figures of shared memory, for the metrics that functions of the domain give to the sidecar. They name nobody.
+grant execute on function kijko.stats() to postgres;
 where not exists (select from pg_catalog.pg_roles where rolname = 'kijko_sidecar')
 \gexec
 alter role kijko_sidecar password :'sidecar_password';

@@ -205,7 +205,8 @@ select results_eq(
     'private.skills_record_check(uuid,integer,jsonb)',
     'private.skills_start_check(uuid)',
     'private.stripe_backlog()',
-    'private.stripe_ingest_event(jsonb)'
+    'private.stripe_ingest_event(jsonb)',
+    'private.webhooks_outbox_backlog()'
   ],
   'what the sidecar may call'
 );

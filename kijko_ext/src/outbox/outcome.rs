@@ -70,8 +70,63 @@ impl Reason {
     }
 }
 
+/// Why attempts fail, with the figures of `kijko.stats()` that count them.
+pub const FAULTS: [(&str, &str); 6] = [
+    ("address_refused", "outbox.failed_address_refused"),
+    ("broken", "outbox.failed_broken"),
+    ("secret_unavailable", "outbox.failed_secret_unavailable"),
+    ("status", "outbox.failed_status"),
+    ("timed_out", "outbox.failed_timed_out"),
+    ("unreachable", "outbox.failed_unreachable"),
+];
+
 impl Outcome {
+    /// Why it failed: one of [`FAULTS`]. None for a success.
+    pub fn fault(&self) -> Option<&'static str> {
+        match &self.answer {
+            Ok(_) if self.succeeded() => None,
+            Ok(_) => Some("status"),
+            Err(failure) => Some(failure.reason.code()),
+        }
+    }
+
     pub fn succeeded(&self) -> bool {
         matches!(&self.answer, Ok(answer) if (200..300).contains(&answer.status))
+    }
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    #[test]
+    fn every_fault_has_a_figure() {
+        let outcome = |answer| Outcome {
+            id: [0; 16],
+            attempt: 1,
+            started_at: 0,
+            duration: Duration::ZERO,
+            answer,
+        };
+        let answered = |status| {
+            outcome(Ok(Answer {
+                status,
+                ..Answer::default()
+            }))
+        };
+        assert_eq!(answered(204).fault(), None);
+        let mut faults = vec![answered(500).fault().unwrap()];
+        for reason in [
+            Reason::AddressRefused,
+            Reason::Broken,
+            Reason::SecretUnavailable,
+            Reason::TimedOut,
+            Reason::Unreachable,
+        ] {
+            let text = String::new();
+            faults.extend(outcome(Err(Failure { reason, text })).fault());
+        }
+        faults.sort_unstable();
+        assert_eq!(faults, FAULTS.map(|(fault, _)| fault));
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use pgrx::pg_sys;
 
+use super::outcome::FAULTS;
 use crate::pg::sql_function::{Answer, Arguments, sql_function};
 use crate::pg::xact::{PerTransaction, XactCallbacks};
 use crate::shmem::Region;
@@ -40,6 +41,18 @@ pub struct Counts {
     pub failed: AtomicU64,
     pub dead: AtomicU64,
     pub errors: AtomicU64,
+    /// Attempts that failed, in the order of [`FAULTS`].
+    faults: [AtomicU64; FAULTS.len()],
+}
+
+impl Counts {
+    /// Counts why an attempt failed.
+    pub fn add_fault(&self, fault: &str) {
+        let known = FAULTS.iter().zip(&self.faults);
+        for (_, counter) in known.filter(|((name, _), _)| *name == fault) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 static mut SHARED: *mut Shared = ptr::null_mut();
@@ -58,11 +71,12 @@ pub fn counts() -> &'static Counts {
 }
 
 /// Figures for `kijko.stats()`, since the server started.
-pub fn stats() -> [(&'static str, u64); 5] {
+pub fn stats() -> impl Iterator<Item = (&'static str, u64)> {
     let counts = counts();
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let workers = shared().workers.iter();
     let in_flight = workers.map(|worker| load(&worker.in_flight));
+    let faults = FAULTS.iter().zip(&counts.faults);
     [
         ("outbox.in_flight", in_flight.sum()),
         ("outbox.succeeded", load(&counts.succeeded)),
@@ -70,6 +84,8 @@ pub fn stats() -> [(&'static str, u64); 5] {
         ("outbox.dead", load(&counts.dead)),
         ("outbox.errors", load(&counts.errors)),
     ]
+    .into_iter()
+    .chain(faults.map(move |((_, metric), counter)| (*metric, load(counter))))
 }
 
 /// Makes this process the one that commits of its database wake. A predecessor's entry is taken over. Without room for it, the

@@ -45,6 +45,7 @@ pub extern "C-unwind" fn kijko_outbox_worker(database: pg_sys::Datum) {
             Ok(client) => Outbox::new(client, tenure).run(),
             Err(error) => log!("kijko outbox: cannot start its thread: {error}"),
         }
+        wakeup::set_in_flight(0);
     }
     // SAFETY: ends the process; the launcher decides whether there is another one. What is under way is left behind.
     unsafe { pg_sys::proc_exit(1) };
@@ -159,6 +160,9 @@ impl Outbox {
             Next::Retry(..) => &counts.failed,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+        if let Some(fault) = outcome.fault() {
+            counts.add_fault(fault);
+        }
         self.verdicts.push(Verdict { outcome, next });
     }
 

@@ -15,3 +15,4 @@ pub mod mail;
 pub mod reflexes;
 pub mod skills;
 pub mod stripe;
+pub mod webhooks;
