@@ -175,4 +175,5 @@ comment on function kijko.assume_api_key(uuid) is 'Makes an API key the caller f
 comment on function kijko.generate_api_key(uuid) is 'Generates a secret for an API key and returns its visible prefix. The transaction keeps the secret for kijko.issued_api_key() and kijko.store_api_key_secret().';
 comment on function kijko.issued_api_key(uuid) is 'The secret that this transaction generated for an API key; null in any other transaction.';
 comment on function kijko.issued_api_key_hash(uuid) is 'SHA-256 of the secret that this transaction generated for an API key.';
+comment on function kijko.api_key_valid_until(text) is 'Until when a secret identifies its API key, unless the key is revoked before: its expiry, or the end of the overlap after a rotation; null for a secret without an end and for an unknown one.';
 comment on function kijko.api_key_last_used_at(uuid) is 'When an API key was last used; null for never. After a crash it may be up to about a minute older.';

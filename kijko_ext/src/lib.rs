@@ -74,7 +74,8 @@ extension_sql_file!(
         api_key::sql::generate_api_key,
         api_key::sql::issued_api_key,
         api_key::sql::issued_api_key_hash,
-        api_key::sql::api_key_last_used_at
+        api_key::sql::api_key_last_used_at,
+        api_key::sql::api_key_valid_until
     ]
 );
 extension_sql_file!(

@@ -25,7 +25,8 @@ select format('grant connect on database %I to kijko_realtime', current_database
 \gexec
 grant usage on schema kijko, realtime to kijko_realtime;
 grant usage on schema kijko to kijko_realtime_admin;
-grant execute on function kijko.verify_jwt(text), kijko.access_token_fault(jsonb), kijko.assume_api_key(uuid) to kijko_realtime_admin;
+grant execute on function kijko.verify_jwt(text), kijko.access_token_fault(jsonb), kijko.assume_api_key(uuid), kijko.api_key_valid_until(text)
+to kijko_realtime_admin;
 
 create schema if not exists realtime_service authorization kijko_realtime_admin;
 grant usage on schema realtime_service to kijko_realtime;
@@ -47,6 +48,12 @@ language sql volatile security definer set search_path = pg_catalog, pg_temp
 return kijko.assume_api_key(id);
 comment on function realtime_service.assume_api_key(uuid) is 'Makes an API key the caller until the transaction ends. False for one that is not valid now. Definer: the service has identified it before.';
 
+create or replace function realtime_service.api_key_expires(secret text) returns numeric
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+-- By the clock of the server, as the service reads it.
+return extract(epoch from clock_timestamp() + (kijko.api_key_valid_until(secret) - kijko.now()));
+comment on function realtime_service.api_key_expires(text) is 'When the secret of an API key ends, in seconds since 1970; null if it does not. Definer: only a few roles look keys up.';
+
 -- Invoker, as realtime_service.authorize(): the organizations are read as the caller, and everything is undone.
 create or replace function realtime_service.identify(token text, headers jsonb) returns jsonb
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
@@ -56,6 +63,7 @@ declare
     caller kijko.caller;
     org_ids uuid[] := '{}';
     network text;
+    expires numeric;
     problem text;
 begin
     begin
@@ -67,6 +75,7 @@ begin
                 set_config('request.headers', (headers || jsonb_build_object('x-api-key', token))::text, true);
             perform kijko.authenticate_api_key();
             claims := '{"role": "authenticated"}';
+            expires := realtime_service.api_key_expires(token);
         else
             claims := realtime_service.verify(token);
             fault := realtime_service.token_fault(claims);
@@ -99,7 +108,7 @@ begin
         return jsonb_build_object('problem', problem);
     end if;
     return jsonb_build_object(
-        'role', claims ->> 'role', 'claims', claims, 'expires', claims -> 'exp', 'session_id', claims -> 'session_id',
+        'role', claims ->> 'role', 'claims', claims, 'expires', coalesce(claims -> 'exp', to_jsonb(expires)), 'session_id', claims -> 'session_id',
         'user_id', caller.user_id, 'api_key_id', caller.api_key_id, 'org_ids', org_ids, 'network', network
     );
 end
@@ -184,20 +193,28 @@ language sql stable security definer set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function realtime_service.read_since(text, text, bigint, integer) is 'Messages that were committed after a snapshot, in the order in which they were sent, and in every row the snapshot up to which they were read: the present one, or until, for a further page. One row without a message when there is none. A null snapshot reads nothing. Definer: the service reads all topics.';
 
-create or replace function realtime_service.replay(topic text, since timestamptz, max_messages integer)
-returns table (id uuid, event text, payload text, binary_payload bytea)
-language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-    select latest.id, latest.event, latest.payload, latest.binary_payload
-    from (
-        select m.id, m.event, m.payload::text, m.binary_payload, m.seq
+create or replace function realtime_service.replay(topic text, since timestamptz, max_messages integer, max_bytes bigint)
+returns table (seq bigint, id uuid, event text, payload text, binary_payload bytea)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
+declare
+    bytes bigint := 0;
+begin
+    -- A row at a time: nobody bounds what SQL sends.
+    for seq, id, event, payload, binary_payload in
+        select m.seq, m.id, m.event, m.payload::text, m.binary_payload
         from realtime.messages as m
         where m.topic = replay.topic and m.private and m.extension = 'broadcast' and m.inserted_at >= replay.since at time zone 'UTC'
         order by m.inserted_at desc, m.seq desc
         limit max_messages
-    ) as latest
-    order by latest.seq
+    loop
+        bytes := bytes + coalesce(octet_length(payload), 0) + coalesce(octet_length(binary_payload), 0) + coalesce(octet_length(event), 0);
+        exit when bytes > max_bytes;
+        return next;
+    end loop;
+end
 $$;
-comment on function realtime_service.replay(text, timestamptz, integer) is 'The latest messages of a private channel since a time, oldest first. Definer: called after the policies let the caller read.';
+comment on function realtime_service.replay(text, timestamptz, integer, bigint) is 'The latest messages of a private channel since a time, so many messages and bytes at most; seq has their order. Definer: called after the policies let the caller read.';
 
 create or replace function realtime_service.notify() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -258,10 +275,11 @@ grant execute on function
     realtime_service.verify(text),
     realtime_service.token_fault(jsonb),
     realtime_service.assume_api_key(uuid),
+    realtime_service.api_key_expires(text),
     realtime_service.identify(text, jsonb),
     realtime_service.insert_probes(text, uuid[], text[]),
     realtime_service.authorize(text, jsonb, uuid, jsonb, text),
     realtime_service.read_since(text, text, bigint, integer),
-    realtime_service.replay(text, timestamptz, integer),
+    realtime_service.replay(text, timestamptz, integer, bigint),
     realtime_service.maintain()
 to kijko_realtime;

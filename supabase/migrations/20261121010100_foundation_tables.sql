@@ -19,7 +19,7 @@ create table private.data_catalogue (
   erasure text not null check (erasure in ('organization', 'person', 'retention', 'none')),
   primary key (table_name, column_name)
 );
-comment on table private.data_catalogue is 'Describes each column of public and private: whose data it holds, why the product keeps it, and how it is to be exported and erased. No export and no erasure uses it yet. The schema lint fails for a column without a line.';
+comment on table private.data_catalogue is 'Describes each column of public and private, and of realtime.messages: whose data it holds, why the product keeps it, and how it is to be exported and erased. No export and no erasure uses it yet. The schema lint fails for a column without a line.';
 comment on column private.data_catalogue.table_name is 'Schema and table.';
 comment on column private.data_catalogue.column_name is 'Column.';
 comment on column private.data_catalogue.subject is 'Whose data: an organization''s, a person''s, the platform''s, or a secret that nobody may read back.';

@@ -62,6 +62,27 @@ $$;
 comment on function private.notifications_topic_is_writable(text, text) is 'Whether the caller may send messages (broadcast) to a topic, or be seen in it (presence): in rooms only. False for null. Definer: as notifications_topic_is_readable().';
 grant execute on function private.notifications_topic_is_writable(text, text) to authenticated;
 
+-- Which columns there are depends on the version of Supabase's service.
+create function private.notifications_describe_messages() returns void
+language sql set search_path = pg_catalog, pg_temp
+as $$
+  select private.describe_data('realtime.messages', jsonb_object_agg(a.attname, jsonb_build_object(
+    'purpose', coalesce(w.purpose, 'order and age of messages'), 'export', 'none', 'erasure', 'retention'
+  )))
+  from pg_attribute as a
+  left join (values
+    ('id', 'lets clients recognize a message'),
+    ('topic', 'says who gets it: an organization, a user, a project, an execution, or a room that a product has'),
+    ('payload', 'what clients get; of the product''s own events ids and a status, and the text of a running execution'),
+    ('binary_payload', 'what clients get, as bytes'),
+    ('event', 'what clients listen to'),
+    ('private', 'whether policies decide who gets it'),
+    ('extension', 'what policies are asked about')
+  ) as w (name, purpose) on w.name = a.attname
+  where a.attrelid = to_regclass('realtime.messages') and a.attnum > 0 and not a.attisdropped
+$$;
+comment on function private.notifications_describe_messages() is 'Writes the lines of the data catalogue for realtime.messages, whose rows are dropped after three days. No export contains them: what they are about is in the tables of the product.';
+
 -- Supabase's service makes its tables when it first starts, which may be after the migrations: then an operator calls this.
 create function private.notifications_create_policies() returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp set client_min_messages = warning
@@ -77,8 +98,9 @@ begin
   drop policy if exists kijko_topics_insert on realtime.messages;
   create policy kijko_topics_insert on realtime.messages for insert to authenticated
     with check (topic = (select realtime.topic()) and private.notifications_topic_is_writable(topic, extension));
+  perform private.notifications_describe_messages();
   return true;
 end
 $$;
-comment on function private.notifications_create_policies() is 'Creates the policies of the topics on realtime.messages, again if they are there. False without that table. For operators, and for this migration.';
+comment on function private.notifications_create_policies() is 'Creates the policies of the topics on realtime.messages and describes it in the data catalogue, again if they are there. False without that table. For operators, and for this migration.';
 select private.notifications_create_policies();

@@ -73,6 +73,31 @@ describe('who loses access stops receiving at once', () => {
     assert.deepEqual([code, /^Unauthorized/.test(reason)], [4401, true]);
   });
 
+  test('a key that expires, also on a public channel', async () => {
+    const person = await newPerson();
+    const room = newRoom(person.orgId);
+    // A busy machine may take longer than a key lives.
+    const joinedBefore = async (seconds) => {
+      const key = await createKey(person, {
+        name: `${seconds} seconds`,
+        permissions: ['content:read'],
+        expires_at: new Date(Date.now() + seconds * 1000).toISOString(),
+      });
+      const client = realtimeClient({ token: async () => key.secret });
+      try {
+        return [await joined(client, room, { private: true }), await joined(client, `public-${room}`)];
+      } catch (error) {
+        if (seconds > 60) throw error;
+        await client.removeAllChannels();
+        return joinedBefore(seconds * 4);
+      }
+    };
+    for (const log of await joinedBefore(3)) {
+      await until('the channel to end', () => log.system.some(({ message }) => /^InvalidApiKey: /.test(message)));
+      await log.channel.unsubscribe();
+    }
+  });
+
   test('a key that was revoked, and its socket', async () => {
     const person = await newPerson();
     const key = await createKey(person, { permissions: ['content:read'] });

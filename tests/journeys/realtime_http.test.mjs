@@ -54,6 +54,12 @@ describe('a batch', () => {
     assert.equal((await post('', { messages }, undefined, { apikey: '' })).status, 401);
     for (const body of [{}, { messages: [{}] }, { messages: [{ topic: 't', event: 'e' }] }, '{'])
       assert.equal((await post('', body, ada.token)).status, 422, JSON.stringify(body));
+    for (const topic of ['', 'x'.repeat(241), 'é'.repeat(121)]) {
+      const others = [...messages, { topic, event: 'e', payload: {} }];
+      assert.equal((await post('', { messages: others }, ada.token)).status, 422, `a topic of ${topic.length}`);
+      if (topic !== '') assert.equal((await post(`/${encodeURIComponent(topic)}/events/e`, {}, ada.token)).status, 422);
+    }
+    assert.equal((await post('', { messages: [{ topic: 'x'.repeat(240), event: 'e', payload: {} }] }, ada.token)).status, 202);
     const large = [{ topic: 't', event: 'e', payload: 'x'.repeat(300_000) }];
     assert.equal((await post('', { messages: large }, ada.token)).status, 413);
   });

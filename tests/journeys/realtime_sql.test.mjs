@@ -210,6 +210,27 @@ describe('replay', () => {
     assert.deepEqual(none.broadcasts, []);
   });
 
+  test('brings no more than 4 MiB, the latest', async () => {
+    const room = newRoom(ada.orgId);
+    const since = Date.now() - 1000;
+    for (let n = 0; n < 6; n += 1) await sendFromSql(room, 'e', { n, text: 'x'.repeat(900_000) });
+    const log = await inRoom(room, { broadcast: { replay: { since, limit: 1000 } } });
+    await sendFromSql(room, 'e', { n: 6 });
+    await until('what is new', () => log.broadcasts.some(({ payload }) => payload.n === 6));
+    assert.deepEqual(
+      log.broadcasts.map(({ payload }) => payload.n),
+      [2, 3, 4, 5, 6],
+    );
+    // One that is larger than all that may be replayed hides what came before it.
+    await sendFromSql(room, 'e', { n: 7, text: 'x'.repeat(5_000_000) });
+    const rows = await sql('select id from realtime_service.replay($1, to_timestamp(0), 1000, 4194304)', [room]).catch(
+      (error) => error.code,
+    );
+    assert.equal(rows, '42501', 'only the service calls it');
+    const found = await adminSql('select id from realtime_service.replay($1, to_timestamp(0), 1000, 4194304)', [room]);
+    assert.deepEqual(found, []);
+  });
+
   test('is for those who may read, and for private channels', async () => {
     const room = newRoom(ada.orgId);
     await sendFromSql(room, 'e', { n: 1 });

@@ -72,16 +72,22 @@ create view pg_temp.offences as
   union all
   -- The data catalogue: what cannot be exported or erased is not stored.
   select 'column without a line in the data catalogue', t.name || '.' || a.attname
-  from pg_temp.tables as t
+  from (
+    select k.oid, k.name from pg_temp.tables as k
+    union
+    -- Tables of other schemas that keep what tenants write.
+    select to_regclass(d.table_name), d.table_name from private.data_catalogue as d
+    union
+    select to_regclass('realtime.messages'), 'realtime.messages'
+  ) as t (oid, name)
   join pg_attribute as a on a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped
   where not exists (select 1 from private.data_catalogue as d where d.table_name = t.name and d.column_name = a.attname)
   union all
   select 'line of the data catalogue without its column', d.table_name || '.' || d.column_name
   from private.data_catalogue as d
   where not exists (
-    select 1 from pg_temp.tables as t
-    join pg_attribute as a on a.attrelid = t.oid and a.attname = d.column_name and not a.attisdropped
-    where t.name = d.table_name
+    select 1 from pg_attribute as a
+    where a.attrelid = to_regclass(d.table_name) and a.attname = d.column_name and not a.attisdropped
   )
   union all
   -- A secret is sealed, or only its hash is kept.

@@ -4,7 +4,7 @@ use pgrx::Uuid;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
-use super::{calling, issued, last_use, lookup};
+use super::{calling, format, issued, last_use, lookup};
 use crate::clock;
 
 /// The key that makes this request. Null for any other caller.
@@ -56,5 +56,14 @@ pub fn issued_api_key_hash(id: Uuid) -> Option<Vec<u8>> {
 pub fn api_key_last_used_at(id: Uuid) -> Option<TimestampWithTimeZone> {
     let id = id.as_bytes();
     let at = last_use::noted(id).max(last_use::written(id))?;
+    TimestampWithTimeZone::try_from(at).ok()
+}
+
+/// The earlier one of the key's expiry and the end of a rotation's overlap.
+#[pg_extern(volatile, parallel_unsafe)]
+pub fn api_key_valid_until(secret: &str) -> Option<TimestampWithTimeZone> {
+    let found = lookup::by_hash(&format::hash(secret))?;
+    let ends = [found.stored.expires_at, found.valid_until];
+    let at = ends.into_iter().flatten().min()?;
     TimestampWithTimeZone::try_from(at).ok()
 }

@@ -2,7 +2,7 @@
 //! caller is named asks the policies again. The notification only says whom to ask about, so a forged one changes nothing.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -11,9 +11,23 @@ use tokio::sync::{Notify, mpsc::UnboundedReceiver};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// The connections, by what a change of access can name.
+/// The connections, by what a change of access can name. The last changes are kept for those that Postgres identified before
+/// they happened and that are added afterwards.
 #[derive(Debug, Default)]
-pub struct AccessChanges(Mutex<HashMap<u64, Entry>>);
+pub struct AccessChanges(Mutex<State>);
+
+/// How many changes there had been.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(u64);
+
+#[derive(Debug, Default)]
+struct State {
+    entries: HashMap<u64, Entry>,
+    latest: Moment,
+    recent: VecDeque<(Moment, Uuid)>,
+    /// Changes up to this one are not among the recent ones.
+    forgotten: Moment,
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -21,34 +35,74 @@ struct Entry {
     recheck: Arc<Notify>,
 }
 
+/// Changes that are kept. Beyond that, who was identified before asks again.
+const MAX_RECENT: usize = 1_024;
+
+impl State {
+    fn missed(&self, subject: Uuid, since: Moment) -> bool {
+        let newest_first = self.recent.iter().rev();
+        let later = newest_first.take_while(|(moment, _)| *moment > since);
+        since < self.forgotten || later.into_iter().any(|(_, changed)| *changed == subject)
+    }
+}
+
 impl AccessChanges {
-    fn entries(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a connection, or changes whom it acts for.
-    pub fn set(&self, connection: u64, subjects: Vec<Uuid>, recheck: &Arc<Notify>) {
-        let recheck = recheck.clone();
-        self.entries()
-            .insert(connection, Entry { subjects, recheck });
+    /// To be asked before Postgres is.
+    pub fn moment(&self) -> Moment {
+        self.state().latest
+    }
+
+    /// Adds a connection, or changes whom it acts for: each subject with the moment before Postgres was asked about it. A
+    /// connection whose new subjects have changed since then asks again.
+    pub fn set(&self, connection: u64, subjects: Vec<(Uuid, Moment)>, recheck: &Arc<Notify>) {
+        let mut state = self.state();
+        let known = state.entries.get(&connection).map(|entry| &entry.subjects);
+        let missed = subjects.iter().any(|(subject, since)| {
+            !known.is_some_and(|known| known.contains(subject)) && state.missed(*subject, *since)
+        });
+        let entry = Entry {
+            subjects: subjects.into_iter().map(|(subject, _)| subject).collect(),
+            recheck: recheck.clone(),
+        };
+        state.entries.insert(connection, entry);
+        if missed {
+            recheck.notify_one();
+        }
     }
 
     /// A connection has ended.
     pub fn remove(&self, connection: u64) {
-        self.entries().remove(&connection);
+        self.state().entries.remove(&connection);
     }
 
     /// Connections of this subject ask again.
     fn changed(&self, subject: Uuid) {
-        let entries = self.entries();
-        for entry in entries.values().filter(|e| e.subjects.contains(&subject)) {
+        let state = &mut *self.state();
+        state.latest.0 += 1;
+        state.recent.push_back((state.latest, subject));
+        if state.recent.len() > MAX_RECENT
+            && let Some((oldest, _)) = state.recent.pop_front()
+        {
+            state.forgotten = oldest;
+        }
+        let entries = state.entries.values();
+        for entry in entries.filter(|entry| entry.subjects.contains(&subject)) {
             entry.recheck.notify_one();
         }
     }
 
     /// All connections that act for somebody ask again.
     fn all_changed(&self) {
-        for entry in self.entries().values().filter(|e| !e.subjects.is_empty()) {
+        let state = &mut *self.state();
+        state.latest.0 += 1;
+        state.forgotten = state.latest;
+        state.recent.clear();
+        let entries = state.entries.values();
+        for entry in entries.filter(|entry| !entry.subjects.is_empty()) {
             entry.recheck.notify_one();
         }
     }
@@ -96,6 +150,8 @@ fn subjects(payload: &str) -> Vec<Uuid> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -107,16 +163,62 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn only_connections_of_the_subject_ask_again() {
+    /// Whether a connection is told to ask again.
+    fn asks(recheck: &Arc<Notify>) -> bool {
+        recheck.notified().now_or_never().is_some()
+    }
+
+    #[test]
+    fn only_connections_of_the_subject_ask_again() {
         let changes = AccessChanges::default();
         let (ada, bob) = (Uuid::new_v4(), Uuid::new_v4());
         let (of_ada, of_bob) = (Arc::<Notify>::default(), Arc::<Notify>::default());
-        changes.set(1, vec![ada], &of_ada);
-        changes.set(2, vec![bob], &of_bob);
+        let now = changes.moment();
+        changes.set(1, vec![(ada, now)], &of_ada);
+        changes.set(2, vec![(bob, now)], &of_bob);
         changes.changed(ada);
-        of_ada.notified().await;
-        let quiet = tokio::time::timeout(std::time::Duration::from_millis(20), of_bob.notified());
-        assert!(quiet.await.is_err());
+        assert_eq!((asks(&of_ada), asks(&of_bob)), (true, false));
+        changes.all_changed();
+        assert_eq!((asks(&of_ada), asks(&of_bob)), (true, true));
+    }
+
+    /// A session that ends after Postgres has said who it is and before its connection can be named.
+    #[test]
+    fn who_was_identified_before_a_change_asks_again() {
+        let changes = AccessChanges::default();
+        let (ada, bob) = (Uuid::new_v4(), Uuid::new_v4());
+        let recheck = Arc::<Notify>::default();
+        let before = changes.moment();
+        changes.changed(ada);
+        let after = changes.moment();
+        changes.set(1, vec![(bob, before)], &recheck);
+        assert!(!asks(&recheck), "another one has changed");
+        changes.set(1, vec![(bob, before), (ada, before)], &recheck);
+        assert!(asks(&recheck), "a new subject that has changed since");
+        changes.set(1, vec![(ada, before)], &recheck);
+        assert!(!asks(&recheck), "it was named already");
+        changes.set(2, vec![(ada, after)], &recheck);
+        assert!(!asks(&recheck), "Postgres knew of the change");
+        changes.set(3, Vec::new(), &recheck);
+        assert!(!asks(&recheck), "nobody");
+    }
+
+    #[test]
+    fn what_may_have_been_missed_is_asked_again() {
+        let changes = AccessChanges::default();
+        let (ada, recheck) = (Uuid::new_v4(), Arc::<Notify>::default());
+        let before = changes.moment();
+        for _ in 0..MAX_RECENT {
+            changes.changed(Uuid::new_v4());
+        }
+        changes.set(1, vec![(ada, before)], &recheck);
+        assert!(!asks(&recheck), "all of them are known");
+        changes.changed(Uuid::new_v4());
+        changes.set(2, vec![(ada, before)], &recheck);
+        assert!(asks(&recheck), "one was forgotten");
+        let before = changes.moment();
+        changes.all_changed();
+        changes.set(3, vec![(ada, before)], &recheck);
+        assert!(asks(&recheck), "a gap");
     }
 }

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use crate::access::{AccessChanges, Moment};
+
 /// A caller whose token or API key was verified.
 #[derive(Debug)]
 pub struct Caller {
@@ -19,7 +21,7 @@ pub struct Caller {
     pub claims: Value,
     /// Its role: anon, authenticated or service_role.
     pub role: Box<str>,
-    /// When the token ends, in seconds since 1970. Keys end when they are revoked.
+    /// When the token or the key's secret ends, in seconds since 1970.
     pub expires: Option<i64>,
     /// The user, or the owner of a personal key.
     pub user: Option<Uuid>,
@@ -31,6 +33,8 @@ pub struct Caller {
     pub organizations: Vec<Uuid>,
     /// The client's network: an IPv4 address, or the /64 of an IPv6 address.
     pub network: Option<Box<str>>,
+    /// Changes of access that were known before Postgres was asked. Later ones may not be in its answer.
+    pub known: Moment,
 }
 
 impl Caller {
@@ -52,6 +56,19 @@ impl Caller {
         own.into_iter()
             .flatten()
             .chain(self.organizations.iter().copied())
+    }
+
+    /// The same, with the moment from which on changes of access matter.
+    pub fn watched(&self) -> impl Iterator<Item = (Uuid, Moment)> {
+        self.subjects().map(|subject| (subject, self.known))
+    }
+
+    /// Why a channel ends when `expires` has passed.
+    pub fn expiry_reason(&self) -> &'static str {
+        match self.api_key {
+            Some(_) => "InvalidApiKey: the API key has expired",
+            None => "InvalidJWTExpiration: Token has expired",
+        }
     }
 }
 
@@ -101,6 +118,7 @@ pub enum AuthorizeError {
 #[derive(Debug, Clone)]
 pub struct Authorizer {
     db: Db,
+    changes: Arc<AccessChanges>,
     turns: Arc<Semaphore>,
 }
 
@@ -136,10 +154,11 @@ const SPARE_CONNECTIONS: usize = 2;
 
 impl Authorizer {
     /// By this pool.
-    pub fn new(db: Db) -> Self {
+    pub fn new(db: Db, changes: Arc<AccessChanges>) -> Self {
         let turns = db.pool_use().max.saturating_sub(SPARE_CONNECTIONS).max(1);
         Self {
             db,
+            changes,
             turns: Arc::new(Semaphore::new(turns)),
         }
     }
@@ -155,6 +174,7 @@ impl Authorizer {
             return Err(AuthorizeError::NotIdentified(problem.to_owned()));
         }
         let _turn = self.turns.acquire().await;
+        let known = self.changes.moment();
         let answer: Value = self
             .db
             .scalar(
@@ -186,6 +206,7 @@ impl Authorizer {
             api_key: identity.api_key_id,
             organizations: identity.org_ids,
             network: identity.network,
+            known,
         }))
     }
 

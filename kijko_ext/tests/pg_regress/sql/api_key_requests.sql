@@ -96,6 +96,17 @@ select answer('typo', '{"x-forwarded-for": "192.0.2.1"}'), answer('unknown', '{"
 select answer('typo', '{"x-forwarded-for": "192.0.2.1"}'), answer('unknown', '{"x-forwarded-for": "192.0.2.1"}'), answer('typo', '{"x-forwarded-for": "192.0.2.2"}');
 select answer('key', '{"x-forwarded-for": "192.0.2.1"}') ~ 'api_key_requests' as good;
 
+-- Until when a secret identifies its key: the end of the key, or of a rotation's overlap if that is earlier.
+select kijko.api_key_valid_until(s.secret), kijko.api_key_valid_until(s.secret || 'x') as unknown from secrets as s where s.name = 'key';
+begin;
+select secret as former from secrets where name = 'key' \gset
+select kijko.generate_api_key(:'key') is not null as generated;
+select kijko.store_api_key_secret(:'key', '1 hour');
+select kijko.api_key_valid_until(:'former') = now() + interval '1 hour' as overlap, kijko.api_key_valid_until(kijko.issued_api_key(:'key')) as present;
+update kijko.api_keys set expires_at = '2100-01-01Z' where id = :'key';
+select kijko.api_key_valid_until(:'former') = now() + interval '1 hour' as overlap, kijko.api_key_valid_until(kijko.issued_api_key(:'key')) = '2100-01-01Z' as expiry;
+rollback;
+
 -- The last use is known at once, and written soon.
 select kijko.api_key_last_used_at(:'mine') between now() - interval '1 hour' and now() as used, kijko.api_key_last_used_at(:'other') as never;
 do $$

@@ -11,7 +11,7 @@ use crate::{
 };
 
 const READ: &str = "select id, event, payload, binary_payload \
-    from realtime_service.replay($1, to_timestamp($2::float8 / 1000), $3)";
+    from realtime_service.replay($1, to_timestamp($2::float8 / 1000), $3, $4) order by seq";
 
 /// Sends them to a member whose live messages are held back until then.
 pub async fn replay(
@@ -20,9 +20,10 @@ pub async fn replay(
     name: &str,
     (topic, id, outbox): (&Topic, MemberId, &Outbox),
     replay: Replay,
+    max_bytes: usize,
 ) {
     let mut replayed = HashSet::new();
-    match read(db, name, replay).await {
+    match read(db, name, replay, max_bytes).await {
         Ok(messages) => {
             for message in messages {
                 replayed.extend(message.id());
@@ -35,10 +36,18 @@ pub async fn replay(
     hub.end_replay(topic, id, replayed);
 }
 
-async fn read(db: &Db, name: &str, replay: Replay) -> Result<Vec<Broadcast>, DbError> {
+/// All of them at once, so that nothing of the database is held while a client reads slowly: they are few, and their bytes are
+/// bounded.
+async fn read(
+    db: &Db,
+    name: &str,
+    replay: Replay,
+    max_bytes: usize,
+) -> Result<Vec<Broadcast>, DbError> {
     let since = replay.since as f64;
     let limit = i32::try_from(replay.limit).unwrap_or(1);
-    db.all(READ, &[&name, &since, &limit], |row| {
+    let max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);
+    db.all(READ, &[&name, &since, &limit, &max_bytes], |row| {
         broadcast(name, row, None)
     })
     .await

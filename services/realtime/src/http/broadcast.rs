@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     hub::TopicKey,
-    protocol::{Body, Broadcast},
+    protocol::{Body, Broadcast, topic_problem},
     socket::Service,
 };
 
@@ -43,6 +43,9 @@ pub async fn batch(
     let caller = of_request(&service, &headers, None).await?;
     let Batch { messages } =
         serde_json::from_slice(&body).map_err(|error| Refusal::Invalid(error.to_string()))?;
+    if let Some(problem) = messages.iter().find_map(|one| topic_problem(&one.topic)) {
+        return Err(Refusal::Invalid(problem));
+    }
     let fits = |one: &Message| service.limits.fits(&one.event, one.payload.get().len());
     if !messages.iter().all(fits) {
         return Err(Refusal::TooLarge);
@@ -84,6 +87,9 @@ pub async fn one(
 ) -> Result<StatusCode, Refusal> {
     let caller = of_request(&service, &headers, None).await?;
     count(&service, &caller)?;
+    if let Some(problem) = topic_problem(&topic) {
+        return Err(Refusal::Invalid(problem));
+    }
     if !service.limits.fits(&event, body.len()) {
         return Err(Refusal::TooLarge);
     }

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     authorize::{AuthorizeError, Caller},
     hub::{Inbox, Member, MemberId, Outbox, Outgoing, TopicKey},
-    protocol::{Body, Broadcast, Version},
+    protocol::{Body, Broadcast, Version, topic_problem},
     socket::{Service, Slot, reason},
 };
 
@@ -50,6 +50,9 @@ pub async fn stream(
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
     let caller = of_request(&service, &headers, parameters.apikey.as_deref()).await?;
+    if let Some(problem) = topic_problem(&parameters.topic) {
+        return Err(Refusal::Invalid(problem));
+    }
     let key = TopicKey::new(&parameters.topic, parameters.private);
     if !grants(&service, &caller, &key).await?.read_broadcast {
         return Err(Refusal::Forbidden(Some(format!(
@@ -89,11 +92,7 @@ impl Subscription {
         let recheck: Arc<Notify> = Arc::default();
         service
             .access
-            .set(id.socket, caller.subjects().collect(), &recheck);
-        // The policies were asked before anybody could name this stream: they are asked once more.
-        if key.private && caller.subjects().next().is_some() {
-            recheck.notify_one();
-        }
+            .set(id.socket, caller.watched().collect(), &recheck);
         service.series.sockets.inc();
         service.series.channels.inc();
         service.hub.join(
@@ -135,7 +134,7 @@ impl Subscription {
                     return Some((ending("the service restarts"), false));
                 }
                 () = tokio::time::sleep(until(self.caller.expires)) => {
-                    return Some((ending("InvalidJWTExpiration: Token has expired"), false));
+                    return Some((ending(self.caller.expiry_reason()), false));
                 }
                 () = self.recheck.notified() => if let Some(reason) = self.lost().await {
                     return Some((ending(&reason), false));

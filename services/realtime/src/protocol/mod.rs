@@ -60,6 +60,19 @@ impl Body {
 /// The topic that joins a caller's own user and organizations.
 pub const ME: &str = "me";
 
+/// Bytes of a bare topic: as long as a name that the client can write into a binary frame, with its prefix.
+const MAX_TOPIC: usize = 240;
+
+/// What is wrong with the bare topic of a channel that a client names. Topics of messages from SQL have no limit: nobody can join
+/// a longer one.
+pub fn topic_problem(topic: &str) -> Option<String> {
+    if topic.is_empty() {
+        return Some("InvalidTopic: a topic has a name".to_owned());
+    }
+    let problem = || format!("InvalidTopic: a topic has at most {MAX_TOPIC} bytes");
+    (topic.len() > MAX_TOPIC).then(problem)
+}
+
 /// Topics of channels have this prefix on the socket, and nowhere else.
 const TOPIC_PREFIX: &str = "realtime:";
 
@@ -71,4 +84,17 @@ pub fn bare_topic(topic: &str) -> Option<&str> {
 /// The topic of a channel as the socket names it.
 pub fn socket_topic(topic: &str) -> String {
     format!("{TOPIC_PREFIX}{topic}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_has_1_to_240_bytes() {
+        assert!(topic_problem("").is_some());
+        for (count, fits) in [(1, true), (120, true), (121, false)] {
+            assert_eq!(topic_problem(&"é".repeat(count)).is_none(), fits, "{count}");
+        }
+    }
 }

@@ -248,12 +248,13 @@ impl Connection {
 
     /// The same, for a caller that is about to join, too.
     pub(super) fn note_subjects_and(&self, caller: &Caller) {
-        let mut subjects: Vec<_> = self.caller.subjects().chain(caller.subjects()).collect();
+        let mut subjects: Vec<_> = self.caller.watched().chain(caller.watched()).collect();
         for channel in self.channels.values() {
-            subjects.extend(channel.caller.subjects());
+            subjects.extend(channel.caller.watched());
         }
+        // The earliest moment of each.
         subjects.sort_unstable();
-        subjects.dedup();
+        subjects.dedup_by_key(|(subject, _)| *subject);
         self.service.access.set(self.id, subjects, &self.recheck);
     }
 

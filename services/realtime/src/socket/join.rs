@@ -15,11 +15,9 @@ use crate::{
     authorize::{Caller, Grants},
     delivery,
     hub::{Member, MemberId, Outbox, Replaying, Topic, TopicKey},
-    protocol::{JoinPayload, ME, Replay, Reply, bare_topic},
+    protocol::{JoinPayload, ME, Replay, Reply, bare_topic, topic_problem},
 };
 
-/// As long as a name that the client can write into a binary frame, with its prefix.
-const MAX_TOPIC: usize = 240;
 /// A key of presence is kept as long as its channel, and names a member in every difference.
 const MAX_PRESENCE_KEY: usize = 255;
 
@@ -50,12 +48,9 @@ impl Connection {
     /// Who joins and what they may do, or why not.
     async fn admit(&mut self, to: &ReplyTo, payload: &JoinPayload) -> Result<Admitted, String> {
         let name = bare_topic(&to.topic)
-            .filter(|name| !name.is_empty())
             .ok_or("InvalidTopic: a topic begins with realtime: and has a name")?;
-        if name.len() > MAX_TOPIC {
-            return Err(format!(
-                "InvalidTopic: a topic has at most {MAX_TOPIC} bytes"
-            ));
+        if let Some(problem) = topic_problem(name) {
+            return Err(problem);
         }
         if payload.presence_key.len() > MAX_PRESENCE_KEY {
             return Err(format!(
@@ -109,9 +104,7 @@ impl Connection {
             _ => self.caller.clone(),
         };
         match caller.expires {
-            Some(end) if end <= now() => {
-                Err("InvalidJWTExpiration: the token has expired".to_owned())
-            }
+            Some(end) if end <= now() => Err(caller.expiry_reason().to_owned()),
             _ => Ok(caller),
         }
     }
@@ -230,7 +223,8 @@ impl Connection {
         let replaying = async move {
             let _turn = turn.lock().await;
             let to = (&*topic, id, &outbox);
-            delivery::replay(&service.db, &service.hub, &name, to, replay).await;
+            let bytes = service.limits.backlog_bytes();
+            delivery::replay(&service.db, &service.hub, &name, to, replay, bytes).await;
         };
         tokio::spawn(replaying).abort_handle()
     }

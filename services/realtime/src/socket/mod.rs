@@ -70,11 +70,12 @@ impl Service {
         limits: Limits,
         series: Arc<RealtimeSeries>,
     ) -> Self {
+        let access = Arc::<AccessChanges>::default();
         Self {
-            authorizer: Authorizer::new(db.clone()),
+            authorizer: Authorizer::new(db.clone(), access.clone()),
             db,
             hub,
-            access: Arc::default(),
+            access,
             rates: Rates::new(limits.messages_per_second, 2),
             joins: Rates::new(limits.joins_per_second, 5),
             limits,

@@ -44,13 +44,11 @@ impl Connection {
             .channels
             .iter()
             .filter(|(_, channel)| has_expired(channel));
-        let topics: Vec<_> = expired.map(|(topic, _)| topic.clone()).collect();
-        for topic in topics {
-            self.end(
-                &topic,
-                "phx_error",
-                "InvalidJWTExpiration: Token has expired",
-            );
+        let expired: Vec<_> = expired
+            .map(|(topic, channel)| (topic.clone(), channel.caller.expiry_reason()))
+            .collect();
+        for (topic, reason) in expired {
+            self.end(&topic, "phx_error", reason);
         }
     }
 
@@ -87,11 +85,19 @@ impl Connection {
             return true;
         }
         let own = self.caller.clone();
-        !ended.contains(&own.token)
-            && !matches!(
-                self.identify_again(&own).await,
-                Err(AuthorizeError::NotIdentified(_) | AuthorizeError::Policy(_))
-            )
+        if ended.contains(&own.token) {
+            return false;
+        }
+        match self.identify_again(&own).await {
+            Ok(caller) => {
+                // Its organizations may be others now: later joins are by what it is today.
+                self.caller = caller;
+                self.note_subjects();
+                true
+            }
+            Err(AuthorizeError::Database(_)) => true,
+            Err(AuthorizeError::NotIdentified(_) | AuthorizeError::Policy(_)) => false,
+        }
     }
 
     async fn identify_again(&self, caller: &Caller) -> Result<Arc<Caller>, AuthorizeError> {
