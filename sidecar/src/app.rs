@@ -6,10 +6,11 @@ pub use crate::service::SERVICE;
 use crate::{domains, login};
 
 /// The domains. A new one is a folder under `domains/` and a line here. Login is no domain of the migrations: the platform has its SQL.
-pub const DOMAINS: [FromEnv; 8] = [
+pub const DOMAINS: [FromEnv; 9] = [
     domains::executions::from_env,
     domains::functions::from_env,
     domains::mail::from_env,
+    domains::notifications::from_env,
     domains::reflexes::from_env,
     domains::skills::from_env,
     domains::stripe::from_env,

@@ -78,6 +78,12 @@ grant execute on function
     kijko.reload_counters(uuid)
 to postgres, service_role;
 
+-- Crossings of thresholds, for what the domain makes of them. service_role may only list them.
+grant execute on function
+    kijko.take_threshold_crossings(integer, interval),
+    kijko.end_threshold_crossing(uuid, text, timestamptz, smallint)
+to postgres;
+
 -- Sealed text: functions of postgres seal and unseal, each in the context of its own rows. Login gets its grant in 25_login_roles.sql.
 grant execute on function
     kijko.seal(text, text),
@@ -110,14 +116,14 @@ grant execute on function
 to postgres;
 -- Headers and signatures name secrets; the tables hold none.
 grant select on kijko.http_requests, kijko.http_attempts to postgres;
+-- The figures of shared memory, for the metrics that functions of the domain give to the sidecar. They name nobody.
+grant execute on function kijko.stats() to postgres;
 
 -- PostgREST asks for its public keys before it has switched roles.
 grant execute on function kijko.pre_config() to authenticator;
 
 -- The sidecar: EXECUTE on the worker functions (granted where they are made) and nothing else. It belongs to no other role.
 select 'create role kijko_sidecar login noinherit nocreatedb nocreaterole nobypassrls'
--- The figures of shared memory, for the metrics that functions of the domain give to the sidecar. They name nobody.
-grant execute on function kijko.stats() to postgres;
 where not exists (select from pg_catalog.pg_roles where rolname = 'kijko_sidecar')
 \gexec
 alter role kijko_sidecar password :'sidecar_password';

@@ -3,17 +3,6 @@
 -- private.mail_send_invitation() and private.habits_send_notice() ask notifications_choice().
 -- ============================================================================
 
-create table private.notification_cursors (
-  source text primary key check (char_length(source) <= 63),
-  position uuid not null
-);
-comment on table private.notification_cursors is 'Up to which organization a scheduled source has looked.';
-comment on column private.notification_cursors.source is 'The source: thresholds.';
-comment on column private.notification_cursors.position is 'The last organization that it has looked at.';
-select private.describe_data('private.notification_cursors', '{"source, position": "continues where the last run ended"}', 'platform');
-alter table private.notification_cursors enable row level security;
-insert into private.notification_cursors (source, position) values ('thresholds', '00000000-0000-0000-0000-000000000000');
-
 -- ----------------------------------------------------------------------------
 -- Invitations. Not in the transaction that invites: it would take longer for an address that has an account, and so tell who has one.
 -- ----------------------------------------------------------------------------
@@ -94,52 +83,46 @@ create trigger executions_notifications after update of status on public.executi
   execute function private.notifications_after_habit_failure();
 
 -- ----------------------------------------------------------------------------
--- Thresholds of usage. The extension records them beside the domain's transactions, so this looks for them.
+-- Thresholds of usage. The extension stores a crossing with the use that reached it, in the same transaction; a trigger on its
+-- table would be code of postgres that a superuser runs. So crossings are taken from there: when the commit wakes the sidecar,
+-- and by a schedule in any case.
 -- ----------------------------------------------------------------------------
 
-create function private.notifications_emit_thresholds(max_organizations integer default 2000) returns integer
-language plpgsql set search_path = pg_catalog, pg_temp
+create function private.notifications_emit_thresholds(max_crossings integer default 1000) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  begin_after uuid;
-  looked uuid[];
   crossing record;
-  emitted integer := 0;
+  key text;
+  taken integer := 0;
 begin
-  select w.position into begin_after from private.notification_cursors as w where w.source = 'thresholds' for update skip locked;
-  if not found then
-    return 0; -- another run is at it
-  end if;
-  looked := array(
-    select o.id from public.organizations as o where o.id > begin_after and o.id <> kijko.platform_org_id() order by o.id limit max_organizations
-  );
-  update private.notification_cursors as w
-  set position = case when cardinality(looked) < max_organizations then '00000000-0000-0000-0000-000000000000' else looked[cardinality(looked)] end
-  where w.source = 'thresholds';
-  for crossing in
-    select o.id as org_id, c.meter, c.period_start, c.threshold, c.used, c."limit",
-      format('usage:%s:%s:%s', c.meter, extract(epoch from c.period_start), c.threshold) as dedupe_key
-    from unnest(looked) as o (id)
-    cross join lateral kijko.list_threshold_crossings(o.id, kijko.now() - interval '1 day') as c
-    where c.threshold >= 80
-    order by o.id, c.crossed_at
-  loop
-    if not exists (
-      select 1 from public.notifications as n where n.org_id = crossing.org_id and n.dedupe_key = crossing.dedupe_key
-    ) and private.notifications_send(
-      crossing.org_id, null, 'usage.threshold',
-      jsonb_build_object(
-        'meter', crossing.meter, 'period_start', crossing.period_start, 'threshold', crossing.threshold, 'used', crossing.used, 'limit', crossing."limit"
-      ),
-      crossing.dedupe_key
-    ) is not null then
-      emitted := emitted + 1;
+  for crossing in select t.* from kijko.take_threshold_crossings(max_crossings) as t loop
+    taken := taken + 1;
+    key := format('usage:%s:%s:%s', crossing.meter, extract(epoch from nullif(crossing.period_start, '-infinity')), crossing.threshold);
+    -- Sending answers null when the notification is there already, and after an error. Then it is tried again for a day.
+    if crossing.threshold < 80 or crossing.subject = kijko.platform_org_id() or crossing.crossed_at < kijko.now() - interval '1 day'
+      or not exists (select 1 from public.organizations as o where o.id = crossing.subject)
+      or private.notifications_send(
+        crossing.subject, null, 'usage.threshold',
+        jsonb_build_object(
+          'meter', crossing.meter, 'period_start', nullif(crossing.period_start, '-infinity'), 'threshold', crossing.threshold,
+          'used', crossing.used, 'limit', crossing."limit"
+        ),
+        key
+      ) is not null
+      or exists (select 1 from public.notifications as n where n.org_id = crossing.subject and n.dedupe_key = key)
+    then
+      perform kijko.end_threshold_crossing(crossing.subject, crossing.meter, crossing.period_start, crossing.threshold);
     end if;
   end loop;
-  return emitted;
+  if taken > 0 then
+    perform private.reflexes_emit_thresholds();
+  end if;
+  return taken;
 end
 $$;
-comment on function private.notifications_emit_thresholds(integer) is 'Tells organizations which meters reached 80 or 100 per cent during the last day, once for each period, and returns how many. Each run looks at the next max_organizations.';
+comment on function private.notifications_emit_thresholds(integer) is 'Notifies organizations of the meters that reached 80 or 100 per cent, once for each period, and fires reflexes that listen to thresholds. Returns how many crossings it took, 50 per cent included. Definer: the sidecar, which calls it when a crossing has committed, has no rights on the tables.';
+grant execute on function private.notifications_emit_thresholds(integer) to kijko_sidecar;
 
 -- ----------------------------------------------------------------------------
 -- Sessions that somebody else may have ended. A setting of the transaction says who did; signing out notifies nobody.

@@ -192,6 +192,7 @@ select results_eq(
     'private.mail_report(text,uuid,integer,integer,boolean)',
     'private.mail_start(text,uuid,integer)',
     'private.models_report_providers(text[])',
+    'private.notifications_emit_thresholds(integer)',
     'private.reflexes_finish(text,uuid,integer,jsonb)',
     'private.reflexes_ingest(uuid,text,jsonb,text,text,text)',
     'private.reflexes_ingest_github(uuid,text,jsonb,text,text,text)',

@@ -1,6 +1,7 @@
 //! Thresholds: the first use in a period that reaches 50, 80 or 100 % of a limit is recorded, in its own transaction. The
 //! counter stores which thresholds are recorded or being recorded (counter/slot.rs), so only one transaction writes. If it
-//! rolls back, the next use above the threshold writes instead.
+//! rolls back, the next use above the threshold writes instead. The record is also what notifies: others take it from the table
+//! (`kijko.take_threshold_crossings()`), and the commit tells them to look.
 
 use pgrx::pg_sys;
 
@@ -14,8 +15,10 @@ const THRESHOLDS: [(i64, u8); 3] = [(50, 1), (80, 2), (100, 4)];
 
 thread_local! {
     static RECORD: Statement = const { Statement::new(
-        "insert into kijko.threshold_crossings (subject, meter, period_start, threshold, used, \"limit\", crossed_at) \
-         values ($1, $2, $3, $4::pg_catalog.int2, $5, $6, $7) on conflict do nothing",
+        "with crossed as ( \
+             insert into kijko.threshold_crossings (subject, meter, period_start, threshold, used, \"limit\", crossed_at) \
+             values ($1, $2, $3, $4::pg_catalog.int2, $5, $6, $7) on conflict do nothing returning 1) \
+         select pg_catalog.pg_notify('kijko_threshold_crossings', '') from crossed",
         &[
             pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::TIMESTAMPTZOID, pg_sys::INT8OID, pg_sys::INT8OID, pg_sys::INT8OID,
             pg_sys::TIMESTAMPTZOID,

@@ -30,7 +30,7 @@ const is = (key) => (statement) => statement.key === key && statement.kind !== '
 withoutObject('function kijko.quota_status(uuid, text)');
 without(is('function kijko.calendar_is_changing(uuid, timestamp with time zone)'));
 without((statement) => statement.key === 'comment on function kijko.calendar_is_changing(uuid, timestamptz)');
-withoutObject('index kijko.threshold_crossings_crossed_at');
+withoutObject('index kijko.threshold_crossings_open');
 without(is('trigger session_truncated on kijko.revoked_sessions'));
 without((statement) => statement.kind === 'enable' && statement.key.endsWith('session_truncated'));
 edit(

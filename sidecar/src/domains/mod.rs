@@ -12,6 +12,7 @@
 pub mod executions;
 pub mod functions;
 pub mod mail;
+pub mod notifications;
 pub mod reflexes;
 pub mod skills;
 pub mod stripe;

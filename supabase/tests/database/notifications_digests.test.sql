@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(53);
+select plan(54);
 
 -- What was counted against limits of mails is not rolled back: each run has addresses and organizations of its own.
 select set_config('tests.run', replace(gen_random_uuid()::text, '-', ''), true);
@@ -157,9 +157,9 @@ select is(cardinality(tests.due('mem')), 1, 'but a line of the digest');
 
 -- ---- thresholds of usage
 do $$ begin perform kijko.set_limit(tests.org('ada'), 'code_searches', 'month', 10); perform kijko.consume(tests.org('ada'), 'code_searches', 8); end $$;
-update private.notification_cursors set position = '00000000-0000-0000-0000-000000000000';
 select ok(private.notifications_emit_thresholds(1000000) >= 1, 'a threshold notifies');
 select is(private.notifications_emit_thresholds(1000000), 0, 'once');
+select is(private.notifications_send(tests.org('ada'), null, 'usage.threshold', '{}', (select n.dedupe_key from public.notifications as n where n.org_id = tests.org('ada') and n.type = 'usage.threshold')), null, 'by its key');
 select results_eq(format($$select audience, permission, title from public.notifications where org_id = %L and type = 'usage.threshold'$$, :'org'), $$values ('organization', 'usage:read', '80 % of code_searches is used')$$, 'to all who may see usage');
 select is((select array_agg(p.display_name is not null) from private.notification_mails as m join public.notifications as n on n.id = m.notification_id join public.profiles as p on p.id = m.user_id where n.type = 'usage.threshold' and n.org_id = :'org'), '{t,t}', 'by mail to those who see the bill: the owner and the admin');
 

@@ -6,6 +6,7 @@ create table kijko.threshold_crossings (
     used bigint not null,
     "limit" bigint not null,
     crossed_at timestamptz not null,
+    take_at timestamptz default '-infinity',
     primary key (subject, meter, period_start, threshold)
 );
 comment on table kijko.threshold_crossings is 'The first use in a period that reached 50, 80 or 100 per cent of the limit of that time.';
@@ -16,8 +17,9 @@ comment on column kijko.threshold_crossings.threshold is 'Per cent.';
 comment on column kijko.threshold_crossings.used is 'The total that reached the threshold.';
 comment on column kijko.threshold_crossings."limit" is 'The limit at that time.';
 comment on column kijko.threshold_crossings.crossed_at is 'Time, by kijko.now().';
-create index threshold_crossings_crossed_at on kijko.threshold_crossings (crossed_at);
-comment on index kijko.threshold_crossings_crossed_at is 'Finds new crossings for notifications.';
+comment on column kijko.threshold_crossings.take_at is 'From when kijko.take_threshold_crossings() returns it, by the clock of the server; null once somebody has done with it.';
+create index threshold_crossings_open on kijko.threshold_crossings (take_at, crossed_at) where take_at is not null;
+comment on index kijko.threshold_crossings_open is 'Crossings of which nobody has been notified.';
 
 select pg_catalog.pg_extension_config_dump('kijko.threshold_crossings', '');
 

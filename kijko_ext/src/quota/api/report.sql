@@ -96,3 +96,45 @@ as $$
     order by c.crossed_at desc, c.meter, c.threshold desc
 $$;
 comment on function kijko.list_threshold_crossings(uuid, timestamptz) is 'When a subject reached 50, 80 and 100 per cent of its limits, latest first. period_start is null for a lifetime.';
+
+create function kijko.take_threshold_crossings(max_crossings integer default 1000, again_after interval default interval '1 minute')
+    returns table (
+        subject uuid, meter text, period_start timestamptz, threshold smallint, used bigint, "limit" bigint, crossed_at timestamptz
+    )
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the table
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+    with open as materialized (
+        select c.subject, c.meter, c.period_start, c.threshold from kijko.threshold_crossings as c
+        where c.take_at <= pg_catalog.clock_timestamp()
+        order by c.take_at, c.crossed_at
+        limit max_crossings
+        for no key update skip locked
+    ), taken as (
+        update kijko.threshold_crossings as c set take_at = pg_catalog.clock_timestamp() + again_after
+        from open as o
+        where c.subject = o.subject and c.meter = o.meter and c.period_start = o.period_start and c.threshold = o.threshold
+        returning c.*
+    )
+    select t.subject, t.meter, t.period_start, t.threshold, t.used, t."limit", t.crossed_at from taken as t
+    order by t.crossed_at, t.subject, t.meter, t.threshold;
+end
+$$;
+comment on function kijko.take_threshold_crossings(integer, interval) is 'Crossings of thresholds (50, 80 and 100 per cent of a limit) that nobody has done with, in their order, for who notifies of them. A crossing is committed with the use that reached the threshold, which also notifies the channel kijko_threshold_crossings. One that is not given to kijko.end_threshold_crossing() is returned again after a while; with a rollback at once. period_start is -infinity for a lifetime.';
+
+create function kijko.end_threshold_crossing(subject uuid, meter text, period_start timestamptz, threshold smallint) returns boolean
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the table
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update kijko.threshold_crossings as c set take_at = null
+    where c.subject = end_threshold_crossing.subject and c.meter = end_threshold_crossing.meter
+        and c.period_start = end_threshold_crossing.period_start and c.threshold = end_threshold_crossing.threshold
+        and c.take_at is not null;
+    return found;
+end
+$$;
+comment on function kijko.end_threshold_crossing(uuid, text, timestamptz, smallint) is 'Says that a crossing of kijko.take_threshold_crossings() is done with. False when it was before.';

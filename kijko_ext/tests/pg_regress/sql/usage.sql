@@ -34,6 +34,25 @@ select reset_at from kijko.usage(u(8));
 select * from kijko.usage_forecast(u(8));
 select meter, period_start, threshold, used, "limit" from kijko.list_threshold_crossings(u(1));
 select count(*) from kijko.list_threshold_crossings(u(1), kijko.now() + interval '1 second');
+-- Each crossing is taken until somebody has done with it, and a rollback gives it back.
+savepoint crossings;
+select kijko.set_limit(u(7), 'calls', 'month', 10);
+select used from kijko.consume(u(7), 'calls', 9);
+rollback to crossings;
+select count(*) from kijko.threshold_crossings where subject = u(7);
+select kijko.set_limit(u(7), 'calls', 'month', 10);
+select used from kijko.consume(u(7), 'calls', 9);
+select used from kijko.consume(u(7), 'calls', 1);
+savepoint crossings;
+select count(*) > 0 as taken from kijko.take_threshold_crossings(1);
+select meter, threshold, used, "limit" from kijko.take_threshold_crossings() where subject = u(7);
+select count(*) from kijko.take_threshold_crossings();
+rollback to crossings;
+select count(*) from kijko.take_threshold_crossings(1000, '0 seconds') where subject = u(7);
+select threshold, kijko.end_threshold_crossing(subject, meter, period_start, threshold) from kijko.take_threshold_crossings(1000, '1 hour') where subject = u(7) and threshold > 50;
+select kijko.end_threshold_crossing(u(7), 'calls', c.period_start, 100::smallint) from kijko.threshold_crossings as c where c.subject = u(7) and threshold = 100;
+select threshold, take_at is null as done, take_at > now() as later from kijko.threshold_crossings where subject = u(7) order by 1;
+select count(*) from kijko.take_threshold_crossings() where subject = u(7);
 -- With another calendar the same use counts on another day.
 select kijko.set_calendar(u(3), 'Asia/Kolkata');
 select kijko.record_usage(u(3), 'calls', 1, '2027-04-02 23:30Z');
