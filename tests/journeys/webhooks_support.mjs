@@ -1,6 +1,10 @@
 // What the journeys of webhooks share: a receiver on this machine, which the test's stack may reach by kijko.http_allowed_hosts.
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { createPublicKey, verify } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { fileURLToPath } from 'node:url';
 import { ok, until } from './domain.mjs';
 
 /** A server that keeps what it was sent. `answer(request, n)` returns the status of the n-th one; 204 without it. */
@@ -50,4 +54,19 @@ export function verifyEd25519(publicKey, { headers, body }) {
     const [version, signature] = one.split(',');
     return version === 'v1a' && verify(null, signed, key, Buffer.from(signature, 'base64'));
   });
+}
+
+const PYTHON = fileURLToPath(new URL('../../target/tools/python-tests/bin/python', import.meta.url));
+const VERIFIER = fileURLToPath(new URL('webhooks_verify.py', import.meta.url));
+
+/** What the library of PyPI says of requests, each with its secret: the payload, or null for one that it refuses. */
+export function verifyInPython(requests) {
+  assert.ok(existsSync(PYTHON), 'target/tools/python-tests is missing: ./kijko test journeys installs it');
+  const input = requests.map(({ secret, body, headers }) => JSON.stringify({ secret, body, headers })).join('\n');
+  const { status, stdout, stderr } = spawnSync(PYTHON, [VERIFIER], { input, encoding: 'utf8' });
+  assert.equal(status, 0, stderr);
+  return stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
 }
