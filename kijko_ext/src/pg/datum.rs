@@ -52,6 +52,15 @@ fn varlena(bytes: &[u8]) -> pg_sys::Datum {
     }
 }
 
+pub fn tid_datum(tid: pg_sys::ItemPointerData) -> pg_sys::Datum {
+    // SAFETY: as many bytes as are written, in the current memory context.
+    unsafe {
+        let copy: *mut pg_sys::ItemPointerData = pg_sys::palloc(size_of_val(&tid)).cast();
+        copy.write(tid);
+        pg_sys::Datum::from(copy)
+    }
+}
+
 pub fn uuid_datum(uuid: &[u8; 16]) -> pg_sys::Datum {
     // SAFETY: sixteen bytes in the current memory context.
     unsafe {

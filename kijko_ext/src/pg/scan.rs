@@ -32,6 +32,18 @@ impl Tuple {
         Self { tuple, descriptor }
     }
 
+    /// Where it is.
+    pub fn tid(&self) -> pg_sys::ItemPointerData {
+        // SAFETY: a row that a scan has found has a place.
+        unsafe { (*self.tuple).t_self }
+    }
+
+    /// A copy of it, as a value of its table's row type.
+    pub fn to_composite(&self) -> pg_sys::Datum {
+        // SAFETY: the row and its descriptor belong together. Allocated in the current memory context.
+        unsafe { pg_sys::heap_copy_tuple_as_datum(self.tuple, self.descriptor) }
+    }
+
     /// A column from 1. None for null.
     fn datum(&self, column: i32) -> Option<pg_sys::Datum> {
         let mut null = false;

@@ -67,29 +67,79 @@ as $$
 $$;
 comment on function kijko.reserve(uuid, text, bigint, interval, text) is 'Reserves an amount of a subject''s meter until it is settled, released or older than ttl. It counts as used meanwhile. Fails with quota_exceeded. The same key again returns the same hold, or a new one if that expired or was released. It may commit asynchronously (synchronous_commit = off): a crash may then lose the hold, and kijko.settle with subject and meter records the cost all the same.';
 
+create function kijko.find_hold(id uuid) returns tid
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_find_hold';
+comment on function kijko.find_hold(uuid) is 'Internal: where the newest committed version of a hold is, or this transaction''s own; null without one.';
+
+create function kijko.lock_hold(id uuid, out at tid, out hold kijko.holds)
+    language plpgsql volatile parallel unsafe
+    set search_path = pg_catalog, pg_temp
+    -- By its place, also in a table of one page.
+    set enable_seqscan = off
+as $$
+declare
+    found_row record;
+begin
+    -- A query by the id takes predicate locks in a SERIALIZABLE transaction: on a page of the index, where other tenants have
+    -- holds, too. By its place the row alone is locked.
+    loop
+        at := kijko.find_hold(lock_hold.id);
+        exit when at is null;
+        select o.ctid as at, o as hold into found_row from kijko.holds as o where o.ctid = lock_hold.at and o.id = lock_hold.id for update;
+        if found then
+            at := found_row.at;
+            hold := found_row.hold;
+            exit;
+        end if;
+        -- Changed by somebody else in between; or after this transaction took its snapshot.
+        if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+            raise serialization_failure using message = 'the hold was changed after this transaction began', hint = 'Retry the transaction.';
+        end if;
+    end loop;
+end
+$$;
+comment on function kijko.lock_hold(uuid) is 'Internal: locks a hold, and says where it is and what it is; nulls when there is none.';
+
+create function kijko.end_hold(at tid, id uuid, state text, ended_at timestamptz, settled_amount bigint) returns void
+    language plpgsql volatile parallel unsafe
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off -- as kijko.lock_hold
+as $$
+begin
+    update kijko.holds as o set state = end_hold.state, ended_at = end_hold.ended_at, settled_amount = end_hold.settled_amount
+    where o.ctid = end_hold.at and o.id = end_hold.id;
+    if not found then
+        raise internal_error using message = 'a locked hold has moved';
+    end if;
+end
+$$;
+comment on function kijko.end_hold(tid, uuid, text, timestamptz, bigint) is 'Internal: ends a hold that kijko.lock_hold() has locked.';
+
 create function kijko.settle(hold uuid, actual bigint, subject uuid default null, meter text default null) returns boolean
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
     set search_path = pg_catalog, pg_temp
 as $$
 declare
+    locked record;
     h kijko.holds;
     present constant timestamptz := kijko.now();
 begin
     if hold is null or actual is null or actual < 0 then
         perform kijko.fail('invalid_input', 'a settlement needs a hold and an amount of at least 0');
     end if;
-    select o.* into h from kijko.holds as o where o.id = hold for update;
-    if not found then
+    locked := kijko.lock_hold(settle.hold);
+    if locked.at is null then
         if settle.subject is null or settle.meter is null then
             perform kijko.fail('not_found', 'no such hold', 'Pass its subject and meter to record the amount without it.');
         end if;
         -- Lost in a crash, or deleted. Stored now, so that a second settlement is detected.
         insert into kijko.holds (id, subject, meter, period_start, amount, state, created_at, expires_at, ended_at)
-        select hold, settle.subject, settle.meter, p.starts_at, 0, 'expired', present, present, present
+        select settle.hold, settle.subject, settle.meter, p.starts_at, 0, 'expired', present, present, present
         from kijko.period_at(settle.subject, settle.meter, present) as p
         on conflict on constraint holds_pkey do nothing;
-        select o.* into h from kijko.holds as o where o.id = hold for update;
+        locked := kijko.lock_hold(settle.hold);
     end if;
+    h := locked.hold;
     -- A caller that names the subject and the meter must not settle another subject's hold.
     if settle.subject <> h.subject or settle.meter <> h.meter then
         perform kijko.fail('not_found', 'no such hold of this subject and meter');
@@ -103,7 +153,7 @@ begin
         case when h.state = 'open' then h.overage else 0 end, case when h.state = 'open' then 'settle' else 'backfill' end,
         present, null, null, null, null
     );
-    update kijko.holds as o set state = 'settled', ended_at = present, settled_amount = actual where o.id = hold;
+    perform kijko.end_hold(locked.at, h.id, 'settled', present, actual);
     return true;
 end
 $$;
@@ -114,15 +164,15 @@ create function kijko.release(hold uuid) returns boolean
     set search_path = pg_catalog, pg_temp
 as $$
 declare
-    h kijko.holds;
+    locked constant record := kijko.lock_hold(release.hold);
+    h constant kijko.holds := locked.hold;
 begin
-    select o.* into h from kijko.holds as o where o.id = hold and o.state = 'open' for update;
-    if not found then
+    if (h.state = 'open') is not true then
         return false;
     end if;
     -- Before the row changes, as in kijko.settle.
     perform kijko.record_entry(h.subject, h.meter, 0, h.period_start, h.amount, h.overage, 'settle', null, null, null, null, null);
-    update kijko.holds as o set state = 'released', ended_at = kijko.now() where o.id = hold;
+    perform kijko.end_hold(locked.at, h.id, 'released', kijko.now(), null);
     return true;
 end
 $$;

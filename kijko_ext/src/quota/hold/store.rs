@@ -5,8 +5,10 @@ use std::ops::ControlFlow;
 use pgrx::prelude::*;
 
 use crate::errors;
-use crate::pg::query::Statement;
-use crate::pg::scan::{self, ScanKey};
+use crate::pg::datum;
+use crate::pg::query::{self, Statement};
+use crate::pg::scan::{self, ScanKey, Tuple};
+use crate::pg::sql_function::{Answer, Arguments, sql_function};
 use crate::quota::meter_key::MeterKey;
 
 thread_local! {
@@ -93,6 +95,25 @@ pub fn find(key: MeterKey, idempotency_key: &str, now: i64) -> Option<Found> {
         });
     });
     found
+}
+
+sql_function!(kijko_find_hold, pg_finfo_kijko_find_hold, find_hold);
+
+/// `kijko.find_hold(id)`: where the newest committed version of a hold is, or this transaction's own; null without one.
+fn find_hold(arguments: Arguments) -> Answer {
+    let Some(id) = arguments.uuid(0) else {
+        return Ok(arguments.null());
+    };
+    // SAFETY: the primary key is of type uuid. The snapshot is a constant of Postgres.
+    let found = unsafe {
+        let committed_or_own = &raw mut pg_sys::SnapshotSelfData;
+        let keys = [ScanKey::new(column::ID as i16, &id)];
+        scan::find(query::table(c"holds"), &keys, committed_or_own, Tuple::tid)
+    };
+    Ok(match found {
+        Some(tid) => datum::tid_datum(tid),
+        None => arguments.null(),
+    })
 }
 
 /// Runs `visit` on the open holds of a counter, as a snapshot sees them.

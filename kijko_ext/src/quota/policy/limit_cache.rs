@@ -10,6 +10,7 @@ use super::period::{Calendar, Calendars, Period, PeriodKind};
 use crate::pg::cache_stamp::{self, CacheKind};
 use crate::pg::query;
 use crate::pg::scan::{self, ScanKey, Tuple};
+use crate::pg::sql_function::{Answer, Arguments, sql_function};
 use crate::quota::counter::slot_table::CounterKey;
 use crate::quota::meter_key::is_meter;
 
@@ -187,6 +188,30 @@ fn read(subject: &[u8; 16], meter: &str, ledger: pg_sys::Oid, stamp: u64) -> Rul
         }
     });
     rule
+}
+
+sql_function!(kijko_find_limit, pg_finfo_kijko_find_limit, find_limit);
+
+/// `kijko.find_limit(subject, meter)`: the row of kijko.limits that the running statement sees; null without one.
+fn find_limit(arguments: Arguments) -> Answer {
+    let (Some(subject), Some(meter)) = (arguments.uuid(0), arguments.text(1)) else {
+        return Ok(arguments.null());
+    };
+    let keys = [
+        ScanKey::new(limit::SUBJECT, &subject),
+        ScanKey::new(limit::METER, meter),
+    ];
+    // SAFETY: the primary key is of these types. A statement runs under an active snapshot.
+    let found = unsafe {
+        let snapshot = pg_sys::GetActiveSnapshot();
+        scan::find(
+            query::table(c"limits"),
+            &keys,
+            snapshot,
+            Tuple::to_composite,
+        )
+    };
+    Ok(found.unwrap_or_else(|| arguments.null()))
 }
 
 fn calendars_of(row: &Tuple) -> Calendars {

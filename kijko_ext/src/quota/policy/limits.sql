@@ -31,6 +31,10 @@ create trigger invalidate_cache_truncated after truncate on kijko.limits
 alter table kijko.limits enable always trigger invalidate_cache;
 alter table kijko.limits enable always trigger invalidate_cache_truncated;
 
+create function kijko.find_limit(subject uuid, meter text) returns kijko.limits
+    language c stable parallel safe as 'MODULE_PATHNAME', 'kijko_find_limit';
+comment on function kijko.find_limit(uuid, text) is 'Internal: the limit of a subject''s meter as the running statement sees it, null without one. In a SERIALIZABLE transaction it takes no predicate lock: those of an index are on pages, where other tenants have limits, too.';
+
 create function kijko.set_limits(subjects uuid[], meters text[], periods text[], amounts bigint[], overage_policies text[])
     returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
@@ -61,12 +65,7 @@ begin
         )
     into problem, changed
     from unnest(subjects, meters, periods, amounts, overage_policies) with ordinality as a (subject, meter, period, amount, overage_policy, n)
-    -- One probe of the index for each limit: a plan that reads the whole table would be kept while the table grows.
-    left join lateral (
-        select o.period, o.amount, o.overage_policy, o.next_period, o.next_period_from from kijko.limits as o
-        where o.subject = a.subject and o.meter = a.meter
-        offset 0
-    ) as l on true
+    left join lateral kijko.find_limit(a.subject, a.meter) as l on true
     cross join lateral (select case when present >= l.next_period_from then l.next_period else l.period end) as r (period);
     if problem is not null then
         perform kijko.fail('invalid_input', problem);
