@@ -17,6 +17,7 @@ insert into kijko.error_codes (code, http_status, sqlstate, meaning) values
     ('plan_required', 402, 'KJ402', 'This needs a higher plan.'),
     ('not_a_member', 403, 'KJ403', 'You are not a member of this organization.'),
     ('permission_denied', 403, '42501', 'Your role does not permit this.'),
+    ('provision_required', 403, 'KJ406', 'This identity has no user yet, or another role now.'),
     ('insufficient_aal', 403, 'KJ405', 'This needs a session with the second factor.'),
     ('not_found', 404, 'P0002', 'There is no such thing, or it is not yours to see.'),
     ('conflict', 409, 'KJ409', 'This conflicts with what is there already.'),

@@ -10,6 +10,7 @@ grant execute on function
     kijko.api_key_id(),
     kijko.api_key_permissions(),
     kijko.authenticate_api_key(),
+    kijko.authenticate_issuer_token(),
     kijko.user_id(),
     kijko.session_id(),
     kijko.now(),

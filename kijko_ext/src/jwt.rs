@@ -7,11 +7,11 @@
 //! token, sql.rs has the SQL functions. No key of ours is symmetric, so nothing that SQL can read can sign.
 
 pub mod access;
-mod jwk;
+pub mod jwk;
 mod key;
 mod keys;
-mod rules;
+pub mod rules;
 pub mod sql;
-mod strict_json;
-mod token;
-mod token_error;
+pub mod strict_json;
+pub mod token;
+pub mod token_error;

@@ -16,6 +16,7 @@ mod errors;
 mod guc;
 mod headers;
 mod invalidate_cache;
+mod issuer;
 mod jwt;
 mod key_file;
 mod network;
@@ -228,6 +229,16 @@ extension_sql_file!(
         outbox::request::http_secret_names,
         outbox::request::http_origin,
         outbox::request::http_body_text
+    ]
+);
+extension_sql_file!(
+    "issuer.sql",
+    name = "issuer",
+    requires = [
+        "outbox",
+        "request",
+        issuer::document::issuer_document,
+        issuer::document::issuer_keys
     ]
 );
 // Last, so that no function can be added without passing through it.

@@ -9,6 +9,7 @@
 //! 5. The worker records the outcomes (`retry.rs` decides), and gives way to the next request of a key.
 
 mod client;
+mod issuers;
 mod outcome;
 pub mod request;
 mod retry;
@@ -18,4 +19,4 @@ mod store;
 mod wakeup;
 pub mod worker;
 
-pub use wakeup::{SHMEM_REGION, stats};
+pub use wakeup::{SHMEM_REGION, stats, want_issuer};

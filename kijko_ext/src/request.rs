@@ -4,7 +4,7 @@
 //!
 //! - policy.rs (pure) decides which policies apply, policy_cache.rs caches policies and tiers in each backend, and
 //!   membership_cache.rs the organization of each member.
-//! - authenticate.rs identifies the API key of a request, read_only_key.rs keeps a key that only reads from writing.
+//! - issuer_token.rs verifies the token of an outside issuer. authenticate.rs identifies the API key of a request, read_only_key.rs keeps a key that only reads from writing.
 //! - token.rs checks that the token is an access token, header_check.rs and preferences.rs (pure) check the headers.
 //! - response_headers.rs (pure) builds the headers of the response; limit_headers.rs adds those of a use of a quota.
 //! - connection_time.rs bounds the connections that a caller and a tenant hold, with the table of in_flight.rs and the shares
@@ -25,6 +25,7 @@ pub mod error_log;
 mod external;
 mod header_check;
 pub mod in_flight;
+mod issuer_token;
 mod limit_headers;
 mod membership_cache;
 pub mod memory_limit;

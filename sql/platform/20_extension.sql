@@ -93,11 +93,19 @@ grant execute on function
     kijko.seal_key_ids()
 to postgres;
 
--- Tokens of outside issuers, by keys that the caller gives.
+-- Outside issuers: the domain decides who enrols one, and who its subjects are.
 grant execute on function
+    kijko.put_issuer(uuid, text, text[], text[], jsonb, text, text, text, text[], boolean, boolean),
+    kijko.delete_issuer(uuid),
+    kijko.list_issuers(uuid),
+    kijko.put_issuer_identity(uuid, text, uuid),
+    kijko.delete_issuer_identity(uuid),
+    kijko.issuer_caller(),
+    kijko.assume_issuer_user(),
     kijko.verify_jwt(text, jsonb, text, text[], interval),
     kijko.verify_jwt_reason(text, jsonb, text, text[], interval)
 to postgres;
+grant select on kijko.issuers, kijko.issuer_identities to postgres;
 
 -- The outbox: functions of postgres decide what is sent on whose behalf. Nobody else may send anything, or see what was.
 grant execute on function

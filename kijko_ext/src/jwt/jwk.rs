@@ -89,6 +89,11 @@ pub fn verify(token: Token<'_>, jwks: &Value) -> Result<Map<String, Value>, Toke
     result.map(|()| token.claims)
 }
 
+/// Whether a key can verify, and says nothing that would let somebody sign.
+pub fn is_asymmetric(jwk: &Map<String, Value>) -> bool {
+    jwk.get("kty").is_some_and(|kind| kind != "oct") && VerifyingKey::from_jwk(jwk).is_ok()
+}
+
 /// Whether the key may be the one that the token names. Without a name, any key of the token's algorithm may be.
 fn is_candidate(jwk: &Map<String, Value>, token: &Token<'_>) -> bool {
     let id = jwk.get("kid").and_then(Value::as_str);

@@ -13,6 +13,8 @@ use crate::shmem::Region;
 
 /// Databases that have a worker at once.
 const MAX_DATABASES: usize = 64;
+/// Issuers that are remembered until the worker looks. Of more than that, the tokens that come later ask again.
+const MAX_ISSUERS: usize = 16;
 
 pub const SHMEM_REGION: Region = Region {
     name: c"kijko outbox",
@@ -33,6 +35,8 @@ struct Worker {
     /// In shared memory, so valid also after its process has ended.
     latch: AtomicPtr<pg_sys::Latch>,
     in_flight: AtomicU64,
+    /// Issuers of which a token has named an unknown key, by the first eight bytes of their id. 0 is a free place.
+    issuers: [AtomicU64; MAX_ISSUERS],
 }
 
 #[repr(C)]
@@ -117,6 +121,50 @@ fn of_this_database() -> Option<&'static Worker> {
     let database = unsafe { pg_sys::MyDatabaseId.to_u32() };
     let mut workers = shared().workers.iter();
     workers.find(|worker| worker.database.load(Ordering::Acquire) == database)
+}
+
+/// Tells the worker that an issuer has to be asked for its keys, in no transaction: the request is refused, and may be READ ONLY.
+pub fn want_issuer(id: &[u8; 16]) {
+    let Some(worker) = of_this_database() else {
+        return;
+    };
+    let tag = id
+        .first_chunk()
+        .map_or(0, |first| u64::from_be_bytes(*first));
+    let places = &worker.issuers;
+    if places
+        .iter()
+        .any(|place| place.load(Ordering::Acquire) == tag)
+    {
+        return;
+    }
+    let take = |place: &AtomicU64| {
+        let free = place.compare_exchange(0, tag, Ordering::AcqRel, Ordering::Acquire);
+        free.is_ok()
+    };
+    if places.iter().any(take) {
+        wake();
+    }
+}
+
+/// For the worker: whether any issuer is wanted.
+pub fn wants_issuers() -> bool {
+    of_this_database().is_some_and(|worker| {
+        let mut places = worker.issuers.iter();
+        places.any(|place| place.load(Ordering::Acquire) != 0)
+    })
+}
+
+/// Those that are wanted, which are forgotten.
+pub fn take_wanted_issuers() -> Vec<i64> {
+    let Some(worker) = of_this_database() else {
+        return Vec::new();
+    };
+    let places = worker.issuers.iter();
+    places
+        .map(|place| place.swap(0, Ordering::AcqRel) as i64)
+        .filter(|tag| *tag != 0)
+        .collect()
 }
 
 fn wake() {

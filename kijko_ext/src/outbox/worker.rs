@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 
 use super::client::Client;
+use super::issuers::Refresh;
 use super::outcome::{Call, Failure, Id, Outcome, Reason};
 use super::request::secret_name;
 use super::retry::{self, Next};
@@ -74,6 +75,7 @@ struct Outbox {
     next_housekeeping: Instant,
     /// When the first request is due that is pending now.
     next_due: Option<Instant>,
+    issuers: Refresh,
 }
 
 impl Outbox {
@@ -90,6 +92,7 @@ impl Outbox {
             next_look: now,
             next_housekeeping: now,
             next_due: None,
+            issuers: Refresh::new(),
         }
     }
 
@@ -139,6 +142,7 @@ impl Outbox {
         let now = Instant::now();
         let until = |then: Instant| then.saturating_duration_since(now);
         let mut pause = until(self.next_housekeeping).min(MAX_WAIT);
+        pause = pause.min(until(self.issuers.next()));
         if let Some(due) = self.next_due {
             pause = pause.min(until(due));
         }
@@ -172,10 +176,12 @@ impl Outbox {
         if housekeeping || !self.verdicts.is_empty() || !self.keys.is_empty() {
             let recorded = attempt(|| self.record(housekeeping))?;
             self.apply(recorded);
+            self.issuers.soon();
             if housekeeping {
                 self.next_housekeeping = Instant::now() + HOUSEKEEPING;
             }
         }
+        self.refresh_issuers();
         let mut chosen = Vec::new();
         let found = attempt(|| self.find(&mut chosen));
         let requests = match found {
@@ -189,6 +195,18 @@ impl Outbox {
         chosen.retain(|id| !found.contains(id));
         self.not_sent(&chosen);
         Ok(requests.into_iter().all(|request| self.send(request)))
+    }
+
+    /// In a transaction of its own, so that what fails there stops nothing that is sent.
+    fn refresh_issuers(&mut self) {
+        if !self.issuers.is_due() {
+            return;
+        }
+        let wanted = wakeup::take_wanted_issuers();
+        if let Err(error) = attempt(|| Refresh::advance(&wanted)) {
+            log!("kijko outbox: issuers could not be refreshed: {error}");
+        }
+        self.issuers.done();
     }
 
     fn record(&self, housekeeping: bool) -> Recorded {

@@ -32,9 +32,10 @@ pub enum CacheKind {
     RateLimitPolicies,
     StatementTimeouts,
     LedgerPartitions,
+    Issuers,
 }
 
-const KINDS: [(&str, CacheKind); 7] = [
+const KINDS: [(&str, CacheKind); 8] = [
     ("limits", CacheKind::Limits),
     ("tiers", CacheKind::Tiers),
     ("api_keys", CacheKind::ApiKeys),
@@ -42,6 +43,7 @@ const KINDS: [(&str, CacheKind); 7] = [
     ("rate_limit_policies", CacheKind::RateLimitPolicies),
     ("statement_timeouts", CacheKind::StatementTimeouts),
     ("ledger_partitions", CacheKind::LedgerPartitions),
+    ("issuers", CacheKind::Issuers),
 ];
 
 /// A bit for each group of each kind.

@@ -16,6 +16,7 @@ use crate::api_key::format::{self, Malformed};
 use crate::api_key::lookup::{self, Found};
 use crate::api_key::record::Stored;
 use crate::api_key::{calling, last_use};
+use crate::issuer::TOKEN_HEADER;
 use crate::pg::setting;
 use crate::pg::sql_function::{Answer, Arguments, Refusal, sql_function};
 use crate::{claims, client, clock, guc, headers, trust};
@@ -31,9 +32,18 @@ const HEADER: &str = "x-api-key";
 const ANON_ROLE: &str = "anon";
 
 /// Why a request with a key is refused.
-struct Problem {
+pub(super) struct Problem {
     code: &'static str,
     details: String,
+}
+
+impl Problem {
+    pub(super) fn new(code: &'static str, details: &str) -> Self {
+        Self {
+            code,
+            details: details.to_owned(),
+        }
+    }
 }
 
 /// False without the header. An empty one is none, as clients send it for a variable that is not set.
@@ -92,6 +102,9 @@ fn refuse_other_identities(secret: &str) -> Result<(), Problem> {
     if secret.contains(',') {
         return Err(two_identities("the request has two API keys"));
     }
+    if headers::of_request(TOKEN_HEADER, |token| !token.is_empty()).unwrap_or(false) {
+        return Err(two_identities("the request has a token and an API key"));
+    }
     let role = |role: &Value| role.as_str() != Some(ANON_ROLE);
     let is_other = claims::with(|claims| Some(claims.get("role").is_some_and(role)));
     if is_other.unwrap_or(false) {
@@ -116,22 +129,16 @@ fn check_origin(stored: &Stored) -> Result<(), Problem> {
     }
 }
 
-fn not_identified(details: &str) -> Problem {
-    Problem {
-        code: "not_identified",
-        details: details.to_owned(),
-    }
+pub(super) fn not_identified(details: &str) -> Problem {
+    Problem::new("not_identified", details)
 }
 
 fn two_identities(details: &str) -> Problem {
-    Problem {
-        code: "bad_request",
-        details: details.to_owned(),
-    }
+    Problem::new("bad_request", details)
 }
 
 /// The refusal, or rate_limited for a network with too many requests.
-fn refusal(problem: Problem) -> Refusal {
+pub(super) fn refusal(problem: Problem) -> Refusal {
     let [method, path] =
         [&setting::METHOD, &setting::PATH].map(|setting| setting.get().unwrap_or_default());
     let request = RequestInfo {

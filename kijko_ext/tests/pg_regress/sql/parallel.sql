@@ -51,6 +51,10 @@ insert into parallel_safe values
     ('kijko.used_since(uuid,text,timestamp with time zone)', 'tables'),
     ('kijko.explain_use(uuid,text,timestamp with time zone)', 'tables'),
     ('kijko.list_threshold_crossings(uuid,timestamp with time zone)', 'tables'),
+    ('kijko.issuer_document(bytea)', 'its argument'),
+    ('kijko.issuer_keys(bytea)', 'its argument'),
+    ('kijko.issuer_tag(uuid)', 'its argument'),
+    ('kijko.list_issuers(uuid)', 'tables'),
     ('kijko.verify_jwt(text,jsonb,text,text[],interval)', 'its arguments, and the real clock'),
     ('kijko.verify_jwt_reason(text,jsonb,text,text[],interval)', 'its arguments, and the real clock');
 select p.oid::regprocedure as without_reason from pg_proc as p
@@ -75,6 +79,8 @@ insert into question values
     ('kijko.http_secret_context(''00000000-0000-4000-8000-000000000001'', ''n'')'),
     ('kijko.http_public_key(''whsk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA='')'),
     ('kijko.http_secret_names(''{"a": {"secret": "b"}}'', null)'),
+    ('kijko.issuer_document(''\x7b7d'')'), ('kijko.issuer_keys(''\x7b226b657973223a5b5d7d'')'), ('kijko.issuer_tag(''00000000-0000-4000-8000-000000000001'')'),
+    ('(select count(*) from kijko.list_issuers(''00000000-0000-4000-8000-000000000001''))'),
     ('kijko.verify_jwt(''a.b.c'', ''{}'', ''i'', ''{a}'')'), ('kijko.verify_jwt_reason(''a.b.c'', ''{}'', ''i'', ''{a}'')'),
     ('kijko.local_day(''2026-01-01'', ''CET'')'), ('kijko.qr_svg(''x'')'), ('kijko.seal_key_id(''kjs1.x'')'),
     ('kijko.subject(''user'', ''00000000-0000-4000-8000-000000000001'')'),

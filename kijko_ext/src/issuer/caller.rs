@@ -1,0 +1,108 @@
+//! Whom the token of an outside issuer names, until the transaction ends. `kijko.issuer_caller()` tells the domain, and
+//! `kijko.assume_issuer_user()` makes the user the caller.
+
+use pgrx::prelude::*;
+use serde_json::json;
+
+use crate::pg::composite;
+use crate::pg::setting;
+use crate::pg::sql_function::{Answer, Arguments, Refusal, sql_function};
+use crate::pg::xact::{PerTransaction, XactCallbacks};
+
+sql_function!(
+    kijko_issuer_caller,
+    pg_finfo_kijko_issuer_caller,
+    issuer_caller
+);
+sql_function!(
+    kijko_assume_issuer_user,
+    pg_finfo_kijko_assume_issuer_user,
+    assume_issuer_user
+);
+
+#[derive(Clone, Debug)]
+pub struct IssuerCaller {
+    pub issuer: [u8; 16],
+    pub organization: [u8; 16],
+    pub url: String,
+    pub subject: String,
+    /// None before it is provisioned.
+    pub user: Option<[u8; 16]>,
+    pub role: &'static str,
+    /// What the issuer calls the user.
+    pub name: Option<String>,
+    /// Unix time.
+    pub expires: i64,
+}
+
+struct State(Option<IssuerCaller>);
+
+static STATE: PerTransaction<State> = PerTransaction::new(State(None));
+
+impl XactCallbacks for State {
+    fn commit(&mut self) {
+        self.0 = None;
+    }
+
+    fn abort(&mut self, first: pg_sys::SubTransactionId) {
+        // before_request runs in no subtransaction.
+        if first == 0 {
+            self.0 = None;
+        }
+    }
+
+    fn merge_into_parent(&mut self, _: pg_sys::SubTransactionId, _: pg_sys::SubTransactionId) {}
+
+    fn prepare_error(&self) -> Option<&'static str> {
+        None
+    }
+}
+
+pub fn set(caller: IssuerCaller) {
+    STATE.with_registered(|state| state.0 = Some(caller));
+}
+
+pub fn is_set() -> bool {
+    STATE.with(|state| state.0.is_some())
+}
+
+/// Null without such a token.
+fn issuer_caller(arguments: Arguments) -> Answer {
+    let Some(caller) = STATE.with(|state| state.0.clone()) else {
+        return Ok(arguments.null());
+    };
+    let columns = [
+        (&caller.issuer).into(),
+        (&caller.organization).into(),
+        caller.subject.as_str().into(),
+        caller.user.as_ref().into(),
+        caller.role.into(),
+        caller.name.as_deref().into(),
+    ];
+    // SAFETY: declared as kijko.issuer_identity, whose columns have these types.
+    Ok(unsafe { composite::form(arguments.call(), &columns) })
+}
+
+/// The claims that a token of ours would have. They say `authenticated`, whatever the issuer's token says.
+fn assume_issuer_user(_: Arguments) -> Answer {
+    let claims = STATE.with(|state| {
+        let caller = state.0.as_ref()?;
+        let uuid = |id: [u8; 16]| pgrx::Uuid::from_bytes(id).to_string();
+        Some(json!({
+            "iss": caller.url,
+            "sub": uuid(caller.user?),
+            "aud": "authenticated",
+            "role": "authenticated",
+            "exp": caller.expires,
+            "org_id": uuid(caller.organization),
+            "issuer_id": uuid(caller.issuer),
+            "is_anonymous": false,
+        }))
+    });
+    let Some(claims) = claims else {
+        let details = "no user belongs to the token of an issuer";
+        return Err(Refusal::new("not_identified", details, None));
+    };
+    setting::CLAIMS.set_local(&claims.to_string());
+    Ok(pg_sys::Datum::null()) // void is not null
+}
