@@ -37,7 +37,7 @@ create table private.permissions (
   wildcard text generated always as (
     case
       when split_part(permission, ':', 1) in (
-        'api_keys', 'audit', 'billing', 'members', 'organization', 'privacy', 'roles', 'secrets'
+        'api_keys', 'audit', 'billing', 'issuers', 'members', 'organization', 'privacy', 'roles', 'secrets'
       ) then null
       when split_part(permission, ':', 2) in ('read', 'write') then '*:' || split_part(permission, ':', 2)
     end
@@ -229,9 +229,11 @@ with line (lowest, permission, description) as (
     ('admin', 'webhooks:write', 'Create, change and delete webhook endpoints, and send again'),
     ('admin', 'secrets:read', 'See the names of stored secrets, never their values'),
     ('admin', 'secrets:write', 'Store, replace and delete secrets'),
+    ('admin', 'issuers:read', 'See which login servers may sign members in'),
     ('admin', 'billing:read', 'See the plan, its price and invoices'),
     ('admin', 'audit:read', 'See who did what, and why access was given'),
     ('owner', 'repositories:write', 'Connect and remove repositories'),
+    ('owner', 'issuers:write', 'Let login servers sign members in, and say which roles they give'),
     ('owner', 'billing:write', 'Change the plan and how it is paid'),
     ('owner', 'organization:delete', 'Delete the organization and everything in it')
 ), known as (

@@ -68,8 +68,21 @@ create trigger active_organizations_truncated after truncate on private.active_o
 alter table private.active_organizations enable always trigger active_organizations_changed;
 alter table private.active_organizations enable always trigger active_organizations_truncated;
 
+-- A later domain, which has the members by issuers, decides about their requests.
+create function private.requests_admit_issuer_caller() returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.issuers_admit();
+end
+$$;
+comment on function private.requests_admit_issuer_caller() is 'Admits the request of whom the token of an outside issuer names, by private.issuers_admit(). Definer: only the domain may make the user the caller.';
+-- Postgres asks for the right to call every function of an expression, also of a branch that is not taken.
+grant execute on function private.requests_admit_issuer_caller() to anon, authenticated, service_role;
+
 -- One expression, which Postgres inlines: there is no function call. A request with an API key comes as anon. The extension
--- knows the key's organization, so it needs no membership; only an invoker function may switch the role.
+-- knows the key's organization, so it needs no membership; only an invoker function may switch the role. A token of an outside
+-- issuer comes as anon, too, and becomes authenticated, whatever it says.
 create function public.before_request() returns void
 language sql
 begin atomic
@@ -79,12 +92,14 @@ begin atomic
         when set_config('role', 'authenticated', true) is not null and kijko.admit_cached_member() then null
         else private.requests_admit()
       end
+    when kijko.authenticate_issuer_token() then
+      case when set_config('role', 'authenticated', true) is not null then private.requests_admit_issuer_caller() end
     when current_user = 'service_role' and kijko.token_fault() is null then kijko.check_request()
     when kijko.admit_cached_member() then null
     else private.requests_admit()
   end;
 end;
-comment on function public.before_request() is 'Runs before every request: checks its headers, identifies the caller (a user or an API key) and the organization, applies rate limits and the quota of requests, and sets the statement timeout.';
+comment on function public.before_request() is 'Runs before every request: checks its headers, identifies the caller (a user, a user by an issuer, or an API key) and the organization, applies rate limits and the quota of requests, and sets the statement timeout.';
 grant execute on function public.before_request() to anon, authenticated, service_role;
 
 -- ----------------------------------------------------------------------------

@@ -280,6 +280,13 @@ export const FUNCTIONS = {
   'permissions()': { call: () => ({}) },
   'resend_invitation(id)': { call: (w) => ({ id: w.invitation }) },
   'set_secret(name,value)': { call: () => ({ name: 'NEW', value: 'value' }), 'call:replace': () => ({ name: 'MATRIX', value: 'other' }) },
+  'enroll_issuer(url,audiences,role_claims,role_map,default_role,org_claim,org_value,email_domains,owns_roles)': {
+    call: () => ({ url: 'https://login.example.com', audiences: ['kijko'] }),
+  },
+  'update_issuer(id,changes)': { call: (w) => ({ id: w.issuer, changes: {} }) },
+  'remove_issuer(id)': { call: (w) => ({ id: w.issuer }) },
+  'list_issuers()': { call: () => ({}) },
+  'provision()': { call: () => ({}) },
   'delete_secret(name)': { call: () => ({ name: 'MATRIX' }) },
   'list_sessions()': { call: () => ({}) },
   'end_session(session_id)': {

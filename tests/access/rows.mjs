@@ -99,6 +99,10 @@ export const fill = (t, { owner, colleague, invitee }) => [
   sql`insert into private.webhook_requests (id, organization, endpoint_id, message_id, cause, status, error_code, ended_at)
     values (${t.sent}, ${t.org}, ${t.endpoint}, ${t.message}, 'event', 'failed', 'refused', now()),
       (${t.secretSent}, ${t.org}, ${t.endpoint}, ${t.secretMessage}, 'event', 'succeeded', null, now())`,
+  // Disabled, so that nothing is sent to it.
+  sql`insert into private.issuer_enrolments (id, org_id, url, settings, created_by)
+    select kijko.put_issuer(${t.org}, 'https://login.example.com/matrix', '{kijko}', enabled => false), ${t.org}, 'https://login.example.com/matrix', '{}', ${owner}`,
+  sql`insert into pg_temp.queued select e.id, null, 'issuer', e.org_id from private.issuer_enrolments as e where e.org_id = ${t.org}`,
   // A limit that is half used up, so that there is an alert, and no notification of it while the cases run; nothing else uses this meter.
   sql`do ${`begin perform kijko.set_limit('${t.org}', 'code_searches', 'month', 10); perform kijko.consume('${t.org}', 'code_searches', 5); end`}`,
   stripe(t),

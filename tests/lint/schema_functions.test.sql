@@ -46,7 +46,7 @@ create function pg_temp.callable(role text) returns setof text language sql stab
 $$;
 select results_eq(
   $$select pg_temp.callable('anon')$$,
-  array['authorize_function(text)', 'before_request()', 'private.requests_admit()'],
+  array['authorize_function(text)', 'before_request()', 'private.requests_admit()', 'private.requests_admit_issuer_caller()'],
   'what anon may call'
 );
 select results_eq(
@@ -72,6 +72,7 @@ select results_eq(
     'diff_skill_versions(uuid,integer,integer)',
     'duplicate_skill(uuid,text)',
     'end_session(uuid)',
+    'enroll_issuer(text,text[],text[],jsonb,text,text,text,text[],boolean)',
     'execute_skill(uuid,jsonb,text)',
     'execution_detail(uuid)',
     'execution_stats(text,text,text,timestamp with time zone,timestamp with time zone,uuid,uuid,uuid,uuid)',
@@ -86,6 +87,7 @@ select results_eq(
     'invite_member(text,text,uuid)',
     'last_used_at(api_keys)',
     'leave_organization(uuid)',
+    'list_issuers()',
     'list_notification_preferences()',
     'list_notifications(text,integer,uuid,boolean)',
     'list_sessions()',
@@ -113,6 +115,7 @@ select results_eq(
     'private.projects_unwritable_ids()',
     'private.reflexes_is_shallow(jsonb)',
     'private.requests_admit()',
+    'private.requests_admit_issuer_caller()',
     'private.skills_hidden_ids()',
     'private.skills_is_tag_list(text[])',
     'private.skills_is_token_limit(jsonb)',
@@ -127,10 +130,12 @@ select results_eq(
     'private.tenancy_person_id()',
     'private.webhooks_is_filter(jsonb)',
     'project_stats(uuid,timestamp with time zone,timestamp with time zone)',
+    'provision()',
     'recover_webhooks(uuid,timestamp with time zone)',
     'redeliver_reflex_delivery(uuid)',
     'redeliver_webhook(uuid,uuid)',
     'reflex_stats(uuid,timestamp with time zone,timestamp with time zone)',
+    'remove_issuer(uuid)',
     'resend_invitation(uuid)',
     'restore_project(uuid)',
     'restore_skill_version(uuid,integer)',
@@ -158,6 +163,7 @@ select results_eq(
     'test_skill(uuid,jsonb,boolean)',
     'transfer_ownership(uuid,uuid)',
     'unread_count()',
+    'update_issuer(uuid,jsonb)',
     'update_skills(uuid[],boolean,uuid,boolean)',
     'usage_alerts(timestamp with time zone)',
     'usage_by(text,text,date,date)',

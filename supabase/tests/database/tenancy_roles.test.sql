@@ -48,7 +48,7 @@ select tests.refuses(
   format('update public.memberships set custom_role_id = %L where user_id = tests.id(''eve'')', id), 'invalid_input', d
 ) from (values (:'secret'::uuid, 'a role of another organization cannot be assigned'), (gen_random_uuid(), 'a role that does not exist gives the same refusal')) as c (id, d);
 select throws_ok('select * from private.permissions', '42501', null, 'users do not read the table of the catalogue');
-select is((select count(*) from public.permissions()), (select 42::bigint), 'users read the catalogue by permissions()');
+select is((select count(*) from public.permissions()), (select 44::bigint), 'users read the catalogue by permissions()');
 
 -- ---- who defines roles
 select tests.act_as('vic', tests.lab());
@@ -77,7 +77,7 @@ select tests.refuses($$update public.custom_roles set org_id = tests.org('adm') 
 -- ---- wildcards
 select tests.act_as_superuser();
 select is(array(select p.permission from private.tenancy_list_permissions('{*:read,*:write}') as p (permission)
-    where split_part(p.permission, ':', 1) = any (array['api_keys', 'audit', 'billing', 'members', 'organization', 'privacy', 'roles', 'secrets'])), '{}'::text[],
+    where split_part(p.permission, ':', 1) = any (array['api_keys', 'audit', 'billing', 'issuers', 'members', 'organization', 'privacy', 'roles', 'secrets'])), '{}'::text[],
   'wildcards never cover what manages access, money, evidence and secrets');
 select is(private.tenancy_granted_by('content:read'), '{content:read,*:read}'::text[], 'a permission is granted by its name and its wildcard');
 select is(private.tenancy_granted_by('members:read'), '{members:read}'::text[], 'one without a wildcard by its name alone');
