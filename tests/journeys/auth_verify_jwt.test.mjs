@@ -115,7 +115,7 @@ describe('tokens that are refused', () => {
       'signature_invalid',
     ],
     ['one bit of the signature', () => flipped(good()), 'signature_invalid'],
-    ['a signature cut off', () => good().slice(0, -4), 'signature_invalid'],
+    ['a signature cut off', () => withSignature(good(), Buffer.from(parts()[2], 'base64url').subarray(0, -3)), 'signature_invalid'],
     ['a key of the same id', () => token(stranger, claims()), 'signature_invalid'],
     ['an unknown key', () => token(newKey('RS256'), claims()), 'key_unknown'],
     // Confusion of algorithms.
