@@ -28,9 +28,10 @@ const LIMITS: Limits = Limits {
 
 /// Who the caller is, which organization they mean, and where they come from: for the limits of addresses, and for publishable keys,
 /// which name the origins of their pages.
-const IDENTITY: [&str; 6] = [
+const IDENTITY: [&str; 7] = [
     "authorization",
     "x-api-key",
+    "x-kijko-token",
     "x-org-id",
     "origin",
     "x-forwarded-for",
