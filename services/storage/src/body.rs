@@ -16,8 +16,8 @@ use serde::de::DeserializeOwned;
 use crate::error::{StorageError, invalid_request, too_large};
 
 /// So much of a refused body is read and thrown away: a proxy that is still sending takes an answer that ends the connection for a
-/// broken upstream.
-const DRAINED_BYTES: usize = 16 << 20;
+/// broken upstream. Files that are a little too large for their bucket are common, and get their answer.
+const DRAINED_BYTES: usize = 256 << 20;
 /// A body of JSON.
 const MAX_JSON: usize = 1 << 20;
 
