@@ -213,6 +213,11 @@ export const FUNCTIONS = {
     call: (w) => ({ repository_id: w.repository, overlap: '1 hour' }),
     'call:private': (w) => ({ repository_id: w.secretRepository, overlap: '0' }),
   },
+  'delete_project_file(file_id)': { call: (w) => ({ file_id: w.file }), 'call:private': (w) => ({ file_id: w.secretFile }) },
+  'restore_project_file(file_id,version)': {
+    call: (w) => ({ file_id: w.file, version: 1 }),
+    'call:private': (w) => ({ file_id: w.secretFile }),
+  },
   'revoke_api_key(id)': { call: (w) => ({ id: w.keys.spare.id }), 'call:personal': (w) => ({ id: w.keys.perskey.id }) },
   'create_organization(name)': { call: () => ({ name: 'New' }) },
   'authorize_function(name)': {

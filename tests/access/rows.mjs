@@ -28,6 +28,10 @@ const NAMES = [
   'secretMessage',
   'sent',
   'secretSent',
+  'file',
+  'secretFile',
+  'fileVersion',
+  'secretFileVersion',
 ];
 const STRIPE = ['stripe_customers', 'stripe_checkouts', 'stripe_subscriptions', 'stripe_invoices', 'stripe_prices'];
 
@@ -48,6 +52,8 @@ export function newIds() {
       ids.secretNotification,
       ids.secretMessage,
       ids.secretSent,
+      ids.secretFile,
+      ids.secretFileVersion,
     ]),
   };
 }
@@ -103,6 +109,12 @@ export const fill = (t, { owner, colleague, invitee }) => [
   sql`insert into private.issuer_enrolments (id, org_id, url, settings, created_by)
     select kijko.put_issuer(${t.org}, 'https://login.example.com/matrix', '{kijko}', enabled => false), ${t.org}, 'https://login.example.com/matrix', '{}', ${owner}`,
   sql`insert into pg_temp.queued select e.id, null, 'issuer', e.org_id from private.issuer_enrolments as e where e.org_id = ${t.org}`,
+  sql`insert into public.project_files (id, org_id, project_id, path, version, last_version, object_name, bytes, created_by)
+    values (${t.file}, ${t.org}, ${t.project}, 'a.txt', 1, 1, 'shared', 0, ${owner}),
+      (${t.secretFile}, ${t.org}, ${t.secretProject}, 'a.txt', 1, 1, 'secret', 0, ${owner})`,
+  sql`insert into public.project_file_versions (id, org_id, project_id, file_id, version, object_name, bytes, created_by)
+    values (${t.fileVersion}, ${t.org}, ${t.project}, ${t.file}, 1, 'shared', 0, ${owner}),
+      (${t.secretFileVersion}, ${t.org}, ${t.secretProject}, ${t.secretFile}, 1, 'secret', 0, ${owner})`,
   // A limit that is half used up, so that there is an alert, and no notification of it while the cases run; nothing else uses this meter.
   sql`do ${`begin perform kijko.set_limit('${t.org}', 'code_searches', 'month', 10); perform kijko.consume('${t.org}', 'code_searches', 5); end`}`,
   stripe(t),

@@ -250,10 +250,11 @@ test('requests: the rate limit policies that the migrations make', async () => {
   );
 });
 
-// The actions of the product by group; files and ingestion of projects are not here yet.
+// The actions of the product by group; ingestion of projects is not here yet.
 const ENDPOINTS = {
   Projects:
     'list, create, get, update, delete, archive, restore, list repositories, add a repository, remove a repository, ' +
+    'upload a file, list files, download a file, delete a file, ' +
     "list members, add a member, change a member's role, remove a member, validate",
   Skills:
     'list, create, get, update, delete, execute, test, bulk update, bulk delete, export, import, duplicate, ' +

@@ -34,6 +34,8 @@ export const TENANT_TABLES = [
   'notifications',
   'webhook_endpoints',
   'webhook_messages',
+  'project_files',
+  'project_file_versions',
   'audit_log',
 ];
 

@@ -1,7 +1,7 @@
 -- Reading needs a permission: without "resource:read" a member sees none of it, in tables and through functions.
 begin;
 \ir 000_helpers.sql
-select plan(66);
+select plan(70);
 
 select tests.sign_up('ada'), tests.sign_up('mem');
 select tests.join_org('mem', tests.org('ada'), 'member');
@@ -19,6 +19,10 @@ insert into public.custom_roles (name) values ('Editor');
 insert into public.webhook_endpoints (url) values ('https://hooks.example.com/');
 insert into public.projects (name) values ('told');
 select tests.act_as_superuser();
+insert into public.project_files (org_id, project_id, path, version, last_version, object_name, bytes)
+select p.org_id, p.id, 'a.txt', 1, 1, 'a', 0 from public.projects as p where p.org_id = tests.org('ada') and p.name = 'one';
+insert into public.project_file_versions (org_id, project_id, file_id, version, object_name, bytes)
+select f.org_id, f.project_id, f.id, 1, 'a', 0 from public.project_files as f where f.org_id = tests.org('ada');
 insert into public.webhook_deliveries (org_id, repository_id, event) select r.org_id, r.id, 'push' from public.repositories as r;
 select tests.act_as('ada');
 select public.set_secret('token', 'value');
@@ -59,7 +63,7 @@ create view tests.read_permissions (relation, permission) as values
   ('habits', 'habits:read'), ('reflexes', 'reflexes:read'), ('reflex_deliveries', 'reflexes:read'), ('webhook_deliveries', 'repositories:read'), ('executions', 'executions:read'), ('execution_text_chunks', 'executions:read'), ('jobs', 'jobs:read'), ('job_event_log', 'jobs:read'), ('job_events', 'jobs:read'),
   ('usage_meters', 'usage:read'), ('api_keys', 'api_keys:read'),
   ('notification_types', 'notifications:read'), ('notifications', 'notifications:read'),
-  ('webhook_endpoints', 'webhooks:read'), ('webhook_messages', 'webhooks:read'), ('audit_log', 'audit:read');
+  ('webhook_endpoints', 'webhooks:read'), ('webhook_messages', 'webhooks:read'), ('audit_log', 'audit:read'), ('project_files', 'files:read'), ('project_file_versions', 'files:read');
 grant select on tests.read_permissions to public;
 
 create function tests.reads(relation text, permission text) returns setof text language plpgsql as $$

@@ -1,0 +1,125 @@
+begin;
+\ir 000_helpers.sql
+select plan(52);
+
+select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('mem'), tests.sign_up('vic');
+update public.subscriptions set plan = 'TEAMS' where org_id in (tests.org('ada'), tests.org('bob'));
+select tests.join_org('mem', tests.org('ada'), 'member'), tests.join_org('vic', tests.org('ada'), 'viewer');
+insert into public.projects (id, org_id, name, visibility) values
+  (tests.id('open'), tests.org('ada'), 'Open', 'organization'),
+  (tests.id('closed'), tests.org('ada'), 'Closed', 'private'),
+  (tests.id('bobs'), tests.org('bob'), 'Bobs', 'organization');
+
+create function tests.object(org uuid, project text, path text, version text default gen_random_uuid()::text) returns text language sql as $$
+  select concat_ws('/', org, tests.id(project), path, version)
+$$;
+-- As the service writes it, after it has tried as the caller.
+create function tests.upload(name text, bytes bigint default 10, type text default 'text/plain', owner uuid default null) returns void language sql as $$
+  insert into storage.objects (bucket_id, name, owner, version, metadata)
+  values ('project-files', upload.name, upload.owner, gen_random_uuid()::text, jsonb_build_object('size', bytes, 'mimetype', type))
+$$;
+create function tests.remove(name text) returns bigint language plpgsql as $$
+declare
+  n bigint;
+begin
+  perform set_config('storage.allow_delete_query', 'true', true);
+  delete from storage.objects as o where o.bucket_id = 'project-files' and o.name = remove.name;
+  get diagnostics n = row_count;
+  return n;
+end
+$$;
+create function tests.keep(name text, bytes bigint default 10) returns void language sql security definer as $$ select tests.upload(keep.name, keep.bytes, owner => tests.id('ada')) $$;
+create function tests.seen() returns bigint language sql as $$ select count(*) from storage.objects as o where o.bucket_id = 'project-files' $$;
+
+select tests.object(tests.org('ada'), 'open', 'notes/plan.md') as first \gset
+select tests.object(tests.org('ada'), 'closed', 'secret.txt') as hidden \gset
+select tests.keep(:'first'), tests.keep(:'hidden');
+
+-- ---- unauthenticated callers and non-members first
+select tests.act_as_anon();
+select is(tests.seen(), 0::bigint, 'anon sees no object');
+select throws_ok('select * from public.project_files', '42501', null, 'anon sees no files');
+select throws_ok(format('select tests.upload(%L)', tests.object(tests.org('ada'), 'open', 'a.txt')), '42501', null, 'anon uploads nothing');
+select tests.act_as('bob');
+select is(tests.seen(), 0::bigint, 'a non-member sees no object');
+select is_empty('select 1 from public.project_files', 'a non-member sees no files');
+select is_empty('select 1 from public.project_file_versions', 'a non-member sees no versions');
+select is(tests.remove(:'first'), 0::bigint, 'a non-member removes nothing');
+select throws_ok(format('select tests.upload(%L)', name), '42501', null, 'a non-member uploads nothing: ' || what)
+from (values
+  (tests.object(tests.org('ada'), 'open', 'a.txt'), 'into the other organization'),
+  (tests.object(tests.org('bob'), 'open', 'a.txt'), 'into its project under their own organization'),
+  (tests.object(tests.org('ada'), 'bobs', 'a.txt'), 'into their own project under the other organization'),
+  (tests.org('bob') || '/../' || tests.object(tests.org('ada'), 'open', 'a.txt'), 'around a corner'),
+  (upper(tests.object(tests.org('ada'), 'open', 'a.txt')), 'in capital letters')
+) as bad (name, what);
+select tests.act_as_superuser();
+select id as file from public.project_files where project_id = tests.id('open') \gset
+select id as hidden_file from public.project_files where project_id = tests.id('closed') \gset
+select tests.act_as('bob');
+select tests.refuses(format('select public.delete_project_file(%L)', :'file'), 'not_found', 'a non-member deletes no file');
+select tests.refuses(format('select public.restore_project_file(%L)', :'file'), 'not_found', 'a non-member restores none');
+
+-- ---- a viewer reads, a member writes, and a private project is hidden
+select tests.act_as('vic', tests.org('ada'));
+select is(tests.seen(), 1::bigint, 'a viewer sees the open project');
+select throws_ok(format('select tests.upload(%L)', tests.object(tests.org('ada'), 'open', 'a.txt')), '42501', null, 'a viewer uploads nothing');
+select is(tests.remove(:'first'), 0::bigint, 'a viewer removes nothing');
+select tests.refuses(format('select public.delete_project_file(%L)', :'file'), 'permission_denied', 'a viewer deletes nothing');
+select tests.act_as('mem', tests.org('ada'));
+select is(tests.seen(), 1::bigint, 'a member does not see the private project');
+select results_eq('select path, version, bytes, content_type, created_by from public.project_files', $$values ('notes/plan.md', 1, 10::bigint, 'text/plain', tests.id('ada'))$$, 'a member sees the file');
+select is(tests.remove(:'hidden'), 0::bigint, 'nor removes what is in it');
+select throws_ok(format('select tests.upload(%L)', tests.object(tests.org('ada'), 'closed', 'a.txt')), '42501', null, 'nor uploads into it');
+select tests.refuses(format('select public.delete_project_file(%L)', :'hidden_file'), 'not_found', 'nor deletes its files');
+select tests.object(tests.org('ada'), 'open', 'notes/plan.md') as second \gset
+select lives_ok(format('select tests.upload(%L, 20, owner => tests.id(''mem''))', :'second'), 'a member uploads a version');
+select results_eq('select version, last_version, bytes, object_name from public.project_files', format('values (2, 2, 20::bigint, %L)', :'second'), 'which becomes the current one');
+select results_eq('select version, created_by from public.project_file_versions order by 1', $$values (1, tests.id('ada')), (2, tests.id('mem'))$$, 'both are there');
+select throws_ok(format($$insert into storage.objects (bucket_id, name) values ('project-files', %L) on conflict (bucket_id, name) do update set version = 'x'$$, :'second'), '42501', null, 'nothing is overwritten');
+select is(tests.changed(format($$update storage.objects set name = %L where name = %L$$, tests.object(tests.org('ada'), 'open', 'other.md'), :'second')), 0::bigint, 'nothing is moved');
+select throws_ok($$insert into public.project_files (project_id, path, version, last_version, object_name, bytes) values (tests.id('open'), 'x', 1, 1, 'x', 1)$$, '42501', null, 'nobody writes the tables');
+
+-- ---- names
+select tests.refuses(format('select tests.upload(%L)', name), 'bad_request', 'not a name: ' || what)
+from (values
+  (concat_ws('/', tests.org('ada'), tests.id('open'), 'a.txt'), 'without a version'),
+  (concat_ws('/', tests.org('ada'), tests.id('open'), gen_random_uuid()), 'without a path'),
+  (tests.object(tests.org('ada'), 'open', 'a/../b'), 'two dots'),
+  (tests.object(tests.org('ada'), 'open', 'a//b'), 'an empty segment')
+) as bad (name, what);
+
+-- ---- restore, delete, remove
+select is((public.restore_project_file(:'file', 1)).bytes, 10::bigint, 'an old version is current again');
+select tests.refuses(format('select public.restore_project_file(%L, 9)', :'file'), 'not_found', 'no such version');
+select isnt((public.delete_project_file(:'file')).deleted_at, null, 'a file is deleted');
+select is((public.restore_project_file(:'file')).deleted_at, null, 'and comes back as it was');
+select is((public.delete_project_file(:'file')).version, 1, 'deleted again');
+select tests.object(tests.org('ada'), 'open', 'notes/plan.md') as third \gset
+select lives_ok(format('select tests.upload(%L, 30)', :'third'), 'an upload brings it back');
+select results_eq('select version, deleted_at from public.project_files', $$values (3, null::timestamptz)$$, 'as a new version');
+select is(tests.used(tests.org('ada'), 'storage_bytes'), 70::bigint, 'all versions count');
+select is(tests.remove(:'third'), 1::bigint, 'a member removes a version');
+select results_eq('select version, last_version from public.project_files', 'values (2, 3)', 'the newest that remains is current; no number comes again');
+select is(tests.remove(:'first') + tests.remove(:'second'), 2::bigint, 'all are removed');
+select is_empty('select 1 from public.project_files', 'and the file is gone');
+select is(tests.used(tests.org('ada'), 'storage_bytes'), 10::bigint, 'its bytes are free');
+
+-- ---- bounds
+select tests.act_as_superuser();
+select tests.keep(tests.object(tests.org('ada'), 'open', 'many.txt')) from generate_series(1, 100);
+select tests.refuses(format('select tests.keep(%L)', tests.object(tests.org('ada'), 'open', 'many.txt')), 'conflict', 'a file has 100 versions at most');
+
+-- ---- archived and deleted projects
+select tests.object(tests.org('ada'), 'open', 'late.txt') as late \gset
+select tests.keep(:'late');
+update public.projects set archived_at = kijko.now() where id = tests.id('open');
+select tests.act_as('ada', tests.org('ada'));
+select tests.refuses(format('select tests.upload(%L)', tests.object(tests.org('ada'), 'open', 'a.txt')), 'project_archived', 'nothing is uploaded into an archived project');
+select tests.refuses(format('select tests.remove(%L)', :'late'), 'project_archived', 'nor removed');
+select tests.refuses($$select public.delete_project_file(f.id) from public.project_files as f where f.path = 'late.txt'$$, 'project_archived', 'nor deleted');
+select lives_ok($$delete from public.projects where id = tests.id('open')$$, 'its deletion takes the files along');
+select is(tests.used(tests.org('ada'), 'storage_bytes'), 10::bigint, 'and their bytes');
+
+select * from finish();
+rollback;
