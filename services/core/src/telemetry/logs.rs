@@ -16,7 +16,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use super::canonical;
+use super::{canonical, mask::Masked};
 use crate::config::Reader;
 
 /// The database's client logs the parameters of each statement, which are contents of tenants.
@@ -52,7 +52,7 @@ impl LogConfig {
 pub fn init(config: &LogConfig) {
     // Fails only when a subscriber is already there, which then gets the events.
     let started = tracing_subscriber::registry()
-        .with(layer(config, std::io::stdout))
+        .with(layer(config, Masked(std::io::stdout)))
         .try_init();
     drop(started);
     std::panic::set_hook(Box::new(|panic| {
@@ -164,7 +164,8 @@ mod tests {
             levels: "info".parse().unwrap(),
             json,
         };
-        let log = tracing_subscriber::registry().with(layer(&config, move || writer.clone()));
+        let log =
+            tracing_subscriber::registry().with(layer(&config, Masked(move || writer.clone())));
         tracing::subscriber::with_default(log, work);
         String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap()
     }
@@ -189,6 +190,22 @@ mod tests {
         );
         assert_eq!(line["message"], "request");
         assert!(line.get("fields").is_none() && text.ends_with('\n'));
+    }
+
+    #[test]
+    fn no_line_has_a_secret_in_either_form() {
+        for json in [true, false] {
+            let text = logged(json, || {
+                tracing::warn!(
+                    reason = "mail to ada@example.com",
+                    "key kjk_live_0123456789abcdefghij"
+                );
+            });
+            assert!(
+                !text.contains("ada@") && !text.contains("0123456789"),
+                "{text}"
+            );
+        }
     }
 
     #[test]

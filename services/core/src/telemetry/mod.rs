@@ -4,6 +4,7 @@ pub mod backlog;
 pub mod canonical;
 pub mod capture;
 pub mod logs;
+pub mod mask;
 pub mod metrics;
 pub mod process;
 pub mod readiness;
