@@ -153,6 +153,12 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function auth_api.unconfirmed_message(text) is 'What is said to somebody whose provider the operator does not trust with addresses.';
 
+create or replace function auth_api.must_confirm(u auth.users) returns boolean
+language sql immutable set search_path = pg_catalog, pg_temp as $$
+    select u.email_confirmed_at is null and coalesce(u.email, '') <> ''
+$$;
+comment on function auth_api.must_confirm(auth.users) is 'Whether a user who came from a provider has an address that nobody has confirmed.';
+
 -- The link of the mail continues the client's own flow, so it signs in the client that began.
 create or replace function auth_api.ask_to_confirm(u auth.users, challenge jsonb, target text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$

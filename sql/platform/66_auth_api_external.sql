@@ -110,7 +110,7 @@ begin
         return auth_api.redirect_external(flow, u, tokens, flow_state_id);
     end if;
     select * into signed from auth_api.sign_in_external(flow.provider, profile, (input -> 'verifying')::boolean);
-    if (signed.u).email_confirmed_at is null then
+    if auth_api.must_confirm(signed.u) then
         perform auth_api.ask_to_confirm(signed.u,
             jsonb_build_object('code_challenge', flow.code_challenge, 'code_challenge_method', flow.code_challenge_method), flow.redirect_to);
         return auth_api.redirect_refusal(flow, 403, 'provider_email_needs_verification', auth_api.unconfirmed_message(flow.provider));
@@ -236,7 +236,7 @@ begin
         select * into signed from auth_api.link_identity((caller.u).id, input ->> 'provider', profile);
     else
         select * into signed from auth_api.sign_in_external(input ->> 'provider', profile, (input -> 'verifying')::boolean);
-        if (signed.u).email_confirmed_at is null then
+        if auth_api.must_confirm(signed.u) then
             perform auth_api.ask_to_confirm(signed.u, '{}', auth_api.redirect_target('{}'));
             return auth_api.refusal(403, 'provider_email_needs_verification', auth_api.unconfirmed_message(input ->> 'provider'));
         end if;

@@ -1,5 +1,6 @@
 // A real OpenID provider for tests of login: two issuers, /acme and /other, on one port. It can rotate its keys, be down, and have
 // endpoints that answer something else.
+import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { calculateJwkThumbprint, exportJWK, generateKeyPair, importJWK, SignJWT } from 'jose';
@@ -26,6 +27,7 @@ export class OidcServer {
   }
 
   static async start(port) {
+    assert.ok(port, 'not set: KIJKO_TEST_OIDC_PORT; the stack of ./kijko test knows these providers');
     const server = new OidcServer(port);
     for (const name of NAMES) await server.rotate(name);
     await server.up();

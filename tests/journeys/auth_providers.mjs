@@ -32,6 +32,7 @@ export class Providers {
   #tokens = new Map();
 
   static async listen(port) {
+    assert.ok(port, 'not set: KIJKO_TEST_GITHUB_PORT; the stack of ./kijko test knows these providers');
     const providers = new Providers();
     providers.server = createServer((request, response) => {
       providers.#answer(request, response).catch((error) => response.writeHead(500).end(String(error.stack)));
