@@ -75,6 +75,12 @@ struct GitHubEmail {
     verified: bool,
 }
 
+/// Whether an address is that of a server, or one below it.
+fn is_below(address: &str, server: &str) -> bool {
+    let rest = address.strip_prefix(server);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 impl Provider {
     pub(super) fn new(config: ProviderConfig, http: Http) -> Self {
         let discovery =
@@ -155,7 +161,8 @@ impl Provider {
         Ok(match (self.metadata().await?, iss) {
             (Some(metadata), Some(iss)) => metadata.issuer == iss,
             (Some(metadata), None) => !metadata.authorization_response_iss_parameter_supported,
-            (None, Some(iss)) => iss.trim_end_matches('/') == self.config.url,
+            // Without metadata the name is not known to the letter: https://github.com/login/oauth is GitHub's.
+            (None, Some(iss)) => is_below(iss, &self.config.url),
             (None, None) => true,
         })
     }
@@ -370,5 +377,27 @@ impl Provider {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_issuer_is_a_server_or_below_it() {
+        let server = "https://github.com";
+        for (address, expected) in [
+            ("https://github.com", true),
+            ("https://github.com/", true),
+            ("https://github.com/login/oauth", true),
+            ("https://github.com.evil.example", false),
+            ("https://github.com:444/", false),
+            ("https://evil.example/https://github.com/", false),
+            ("http://github.com/", false),
+            ("", false),
+        ] {
+            assert_eq!(is_below(address, server), expected, "{address}");
+        }
     }
 }
