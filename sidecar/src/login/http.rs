@@ -132,3 +132,31 @@ impl Http {
 pub(super) fn is_private_enough(url: &Url, allowed: &AllowedHosts) -> bool {
     url.scheme() == "https" || url.host_str().is_some_and(|host| allowed.has(host))
 }
+
+/// Whether an address is that of a server, or one below it.
+pub(super) fn is_below(address: &str, server: &str) -> bool {
+    let rest = address.strip_prefix(server);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_issuer_is_a_server_or_below_it() {
+        let server = "https://github.com";
+        for (address, expected) in [
+            ("https://github.com", true),
+            ("https://github.com/", true),
+            ("https://github.com/login/oauth", true),
+            ("https://github.com.evil.example", false),
+            ("https://github.com:444/", false),
+            ("https://evil.example/https://github.com/", false),
+            ("http://github.com/", false),
+            ("", false),
+        ] {
+            assert_eq!(is_below(address, server), expected, "{address}");
+        }
+    }
+}

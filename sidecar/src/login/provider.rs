@@ -12,7 +12,7 @@ use super::{
     browser,
     config::{Kind, ProviderConfig},
     discovery::{Discovery, Metadata},
-    http::{Fault, Http},
+    http::{Fault, Http, is_below},
 };
 
 pub(super) type Providers = BTreeMap<String, Provider>;
@@ -73,12 +73,6 @@ struct GitHubEmail {
     email: String,
     primary: bool,
     verified: bool,
-}
-
-/// Whether an address is that of a server, or one below it.
-fn is_below(address: &str, server: &str) -> bool {
-    let rest = address.strip_prefix(server);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 impl Provider {
@@ -377,27 +371,5 @@ impl Provider {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_issuer_is_a_server_or_below_it() {
-        let server = "https://github.com";
-        for (address, expected) in [
-            ("https://github.com", true),
-            ("https://github.com/", true),
-            ("https://github.com/login/oauth", true),
-            ("https://github.com.evil.example", false),
-            ("https://github.com:444/", false),
-            ("https://evil.example/https://github.com/", false),
-            ("http://github.com/", false),
-            ("", false),
-        ] {
-            assert_eq!(is_below(address, server), expected, "{address}");
-        }
     }
 }
