@@ -253,7 +253,7 @@ begin
   );
 end
 $$;
-comment on function public.enroll_issuer(text, text[], text[], jsonb, text, text, text, text[], boolean) is 'Lets the tokens of a login server sign members of the organization of the request in. Its keys are fetched by discovery; until then its status is pending. A token needs one of the audiences. A value of the claims in role_claims that role_map has gives its role, at most admin; default_role is for tokens without one. Nullable: default_role, org_claim, org_value, email_domains, error, verified_at, keys_at. Definer: users may not write issuers.';
+comment on function public.enroll_issuer(text, text[], text[], jsonb, text, text, text, text[], boolean) is 'Lets the tokens of a login server sign members of the organization of the request in. Its keys are fetched by discovery; until then its status is pending. A token needs one of the audiences. A value of the claims in role_claims that role_map has gives its role, at most admin; default_role is for tokens without one. Definer: users may not write issuers.';
 grant execute on function public.enroll_issuer(text, text[], text[], jsonb, text, text, text, text[], boolean) to authenticated;
 
 create function public.update_issuer(id uuid, changes jsonb) returns public.issuer
@@ -289,7 +289,7 @@ begin
   );
 end
 $$;
-comment on function public.update_issuer(uuid, jsonb) is 'Changes what an enrolment of the organization of the request says: an object of audiences, role_claims, role_map, default_role, org_claim, org_value, email_domains, owns_roles and enabled. The URL stays. Also asks the issuer for its keys again. Nullable: default_role, org_claim, org_value, email_domains, error, verified_at, keys_at. Definer: users may not write issuers.';
+comment on function public.update_issuer(uuid, jsonb) is 'Changes what an enrolment of the organization of the request says: an object of audiences, role_claims, role_map, default_role, org_claim, org_value, email_domains, owns_roles and enabled. The URL stays. Also asks the issuer for its keys again. Definer: users may not write issuers.';
 grant execute on function public.update_issuer(uuid, jsonb) to authenticated;
 
 create function public.remove_issuer(id uuid) returns void
@@ -324,7 +324,7 @@ begin
   return query select i.* from kijko.list_issuers(org) as i;
 end
 $$;
-comment on function public.list_issuers() is 'The issuers of the organization of the request, and how they do: pending before the first keys, active, failing while their keys cannot be fetched (known keys stay in use), or disabled. Nullable: default_role, org_claim, org_value, email_domains, error, verified_at, keys_at. Definer: users may not read the extension''s tables.';
+comment on function public.list_issuers() is 'The issuers of the organization of the request, and how they do: pending before the first keys, active, failing while their keys cannot be fetched (known keys stay in use), or disabled. Definer: users may not read the extension''s tables.';
 grant execute on function public.list_issuers() to authenticated;
 
 create function public.provision() returns public.memberships
