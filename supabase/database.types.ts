@@ -81,6 +81,112 @@ export type Database = {
           },
         ];
       };
+      audit_log: {
+        Row: {
+          action: string;
+          actor_kind:
+            | 'user'
+            | 'personal_key'
+            | 'service_key'
+            | 'publishable_key'
+            | 'service'
+            | 'anonymous'
+            | 'login'
+            | 'system'
+            | 'operator';
+          address: unknown;
+          after: Json | null;
+          before: Json | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          database_role: string;
+          id: string;
+          org_id: string;
+          origin_digest: string | null;
+          origin_salt: string | null;
+          personal: Json | null;
+          personal_digest: string | null;
+          personal_salt: string | null;
+          request_id: string | null;
+          seq: number;
+          subject_user_id: string | null;
+          target_id: string | null;
+          target_type: string;
+          user_agent: string | null;
+          xid: unknown;
+        };
+        ComputedFields: never;
+        Insert: {
+          action: string;
+          actor_kind:
+            | 'user'
+            | 'personal_key'
+            | 'service_key'
+            | 'publishable_key'
+            | 'service'
+            | 'anonymous'
+            | 'login'
+            | 'system'
+            | 'operator';
+          address?: unknown;
+          after?: Json | null;
+          before?: Json | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          database_role?: string;
+          id?: string;
+          org_id: string;
+          origin_digest?: string | null;
+          origin_salt?: string | null;
+          personal?: Json | null;
+          personal_digest?: string | null;
+          personal_salt?: string | null;
+          request_id?: string | null;
+          seq?: number;
+          subject_user_id?: string | null;
+          target_id?: string | null;
+          target_type: string;
+          user_agent?: string | null;
+          xid?: unknown;
+        };
+        Update: {
+          action?: string;
+          actor_kind?:
+            | 'user'
+            | 'personal_key'
+            | 'service_key'
+            | 'publishable_key'
+            | 'service'
+            | 'anonymous'
+            | 'login'
+            | 'system'
+            | 'operator';
+          address?: unknown;
+          after?: Json | null;
+          before?: Json | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          database_role?: string;
+          id?: string;
+          org_id?: string;
+          origin_digest?: string | null;
+          origin_salt?: string | null;
+          personal?: Json | null;
+          personal_digest?: string | null;
+          personal_salt?: string | null;
+          request_id?: string | null;
+          seq?: number;
+          subject_user_id?: string | null;
+          target_id?: string | null;
+          target_type?: string;
+          user_agent?: string | null;
+          xid?: unknown;
+        };
+        Relationships: [];
+      };
       custom_roles: {
         Row: {
           base_role: 'viewer' | 'member' | 'admin';
@@ -402,6 +508,49 @@ export type Database = {
             referencedColumns: ['org_id', 'id'];
           },
         ];
+      };
+      functions: {
+        Row: {
+          access: 'anyone' | 'signed_in' | 'permission';
+          created_at: string;
+          description: string;
+          enabled: boolean;
+          max_response_bytes: number;
+          methods: string[];
+          name: string;
+          permission: string | null;
+          timeout_seconds: number;
+          updated_at: string;
+          url: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          access?: 'anyone' | 'signed_in' | 'permission';
+          created_at?: string;
+          description?: string;
+          enabled?: boolean;
+          max_response_bytes?: number;
+          methods?: string[];
+          name: string;
+          permission?: string | null;
+          timeout_seconds?: number;
+          updated_at?: string;
+          url: string;
+        };
+        Update: {
+          access?: 'anyone' | 'signed_in' | 'permission';
+          created_at?: string;
+          description?: string;
+          enabled?: boolean;
+          max_response_bytes?: number;
+          methods?: string[];
+          name?: string;
+          permission?: string | null;
+          timeout_seconds?: number;
+          updated_at?: string;
+          url?: string;
+        };
+        Relationships: [];
       };
       habits: {
         Row: {
@@ -792,6 +941,7 @@ export type Database = {
           created_by: string | null;
           custom_role_id: string | null;
           id: string;
+          mfa_required: boolean;
           org_id: string;
           role: 'viewer' | 'member' | 'admin' | 'owner';
           updated_at: string;
@@ -803,6 +953,7 @@ export type Database = {
           created_by?: string | null;
           custom_role_id?: string | null;
           id?: string;
+          mfa_required?: boolean;
           org_id?: string;
           role?: 'viewer' | 'member' | 'admin' | 'owner';
           updated_at?: string;
@@ -813,6 +964,7 @@ export type Database = {
           created_by?: string | null;
           custom_role_id?: string | null;
           id?: string;
+          mfa_required?: boolean;
           org_id?: string;
           role?: 'viewer' | 'member' | 'admin' | 'owner';
           updated_at?: string;
@@ -990,6 +1142,7 @@ export type Database = {
           created_at: string;
           created_by: string | null;
           id: string;
+          mfa_required: boolean;
           name: string;
           personal_for: string | null;
           slug: string;
@@ -1000,6 +1153,7 @@ export type Database = {
           created_at?: string;
           created_by?: string | null;
           id?: string;
+          mfa_required?: boolean;
           name: string;
           personal_for?: string | null;
           slug?: string;
@@ -1009,6 +1163,7 @@ export type Database = {
           created_at?: string;
           created_by?: string | null;
           id?: string;
+          mfa_required?: boolean;
           name?: string;
           personal_for?: string | null;
           slug?: string;
@@ -1111,6 +1266,141 @@ export type Database = {
           updated_at?: string;
         };
         Relationships: [];
+      };
+      project_file_versions: {
+        Row: {
+          bytes: number;
+          content_type: string | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          file_id: string;
+          id: string;
+          object_name: string;
+          org_id: string;
+          project_id: string;
+          updated_at: string;
+          version: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          bytes: number;
+          content_type?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          file_id: string;
+          id?: string;
+          object_name: string;
+          org_id?: string;
+          project_id: string;
+          updated_at?: string;
+          version: number;
+        };
+        Update: {
+          bytes?: number;
+          content_type?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          file_id?: string;
+          id?: string;
+          object_name?: string;
+          org_id?: string;
+          project_id?: string;
+          updated_at?: string;
+          version?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'project_file_versions_org_id_file_id_fkey';
+            columns: ['org_id', 'file_id'];
+            isOneToOne: false;
+            referencedRelation: 'project_files';
+            referencedColumns: ['org_id', 'id'];
+          },
+          {
+            foreignKeyName: 'project_file_versions_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'project_file_versions_org_id_project_id_fkey';
+            columns: ['org_id', 'project_id'];
+            isOneToOne: false;
+            referencedRelation: 'projects';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
+      project_files: {
+        Row: {
+          bytes: number;
+          content_type: string | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          deleted_at: string | null;
+          id: string;
+          last_version: number;
+          object_name: string;
+          org_id: string;
+          path: string;
+          project_id: string;
+          updated_at: string;
+          version: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          bytes: number;
+          content_type?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          deleted_at?: string | null;
+          id?: string;
+          last_version: number;
+          object_name: string;
+          org_id?: string;
+          path: string;
+          project_id: string;
+          updated_at?: string;
+          version: number;
+        };
+        Update: {
+          bytes?: number;
+          content_type?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          deleted_at?: string | null;
+          id?: string;
+          last_version?: number;
+          object_name?: string;
+          org_id?: string;
+          path?: string;
+          project_id?: string;
+          updated_at?: string;
+          version?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'project_files_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'project_files_org_id_project_id_fkey';
+            columns: ['org_id', 'project_id'];
+            isOneToOne: false;
+            referencedRelation: 'projects';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
       };
       project_members: {
         Row: {
@@ -2471,6 +2761,7 @@ export type Database = {
           created_by: string | null;
           custom_role_id: string | null;
           id: string;
+          mfa_required: boolean;
           org_id: string;
           role: 'viewer' | 'member' | 'admin' | 'owner';
           updated_at: string;
@@ -2513,6 +2804,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      authorize_function: { Args: { name: string }; Returns: Json };
       before_request: { Args: Record<PropertyKey, never>; Returns: undefined };
       can: { Args: { org: string; permission: string }; Returns: boolean };
       cancel_execution: {
@@ -2595,6 +2887,7 @@ export type Database = {
           created_at: string;
           created_by: string | null;
           id: string;
+          mfa_required: boolean;
           name: string;
           personal_for: string | null;
           slug: string;
@@ -2609,6 +2902,31 @@ export type Database = {
       };
       decline_invitation: { Args: { token: string }; Returns: undefined };
       delete_account: { Args: Record<PropertyKey, never>; Returns: undefined };
+      delete_project_file: {
+        Args: { file_id: string };
+        Returns: {
+          bytes: number;
+          content_type: string | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          deleted_at: string | null;
+          id: string;
+          last_version: number;
+          object_name: string;
+          org_id: string;
+          path: string;
+          project_id: string;
+          updated_at: string;
+          version: number;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'project_files';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       delete_secret: { Args: { name: string }; Returns: undefined };
       delete_skills: {
         Args: { ids: string[] };
@@ -2658,6 +2976,26 @@ export type Database = {
         };
       };
       end_session: { Args: { session_id: string }; Returns: undefined };
+      enroll_issuer: {
+        Args: {
+          audiences: string[];
+          default_role?: string | null;
+          email_domains?: string[] | null;
+          org_claim?: string | null;
+          org_value?: string | null;
+          owns_roles?: boolean;
+          role_claims?: string[];
+          role_map?: Json;
+          url: string;
+        };
+        Returns: Database['public']['CompositeTypes']['issuer'];
+        SetofOptions: {
+          from: '*';
+          to: 'issuer';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       execute_skill: {
         Args: { idempotency_key?: string | null; input?: Json; skill_id: string };
         Returns: {
@@ -2736,6 +3074,7 @@ export type Database = {
       };
       explain_access: { Args: { operation: string; row_id?: string | null; subject: string; table_name: string }; Returns: Json };
       explain_limit: { Args: { meter: string; org_id: string }; Returns: Json };
+      export_audit_log: { Args: { after_position?: number; max_rows?: number; org_id?: string | null }; Returns: Json[] };
       export_skills: { Args: { ids?: string[] | null }; Returns: Json };
       habit_stats: {
         Args: { habit_id: string; since?: string | null; until?: string | null };
@@ -2775,6 +3114,16 @@ export type Database = {
         Returns: string | null;
       };
       leave_organization: { Args: { org_id: string }; Returns: undefined };
+      list_issuers: {
+        Args: Record<PropertyKey, never>;
+        Returns: Database['public']['CompositeTypes']['issuer'][];
+        SetofOptions: {
+          from: '*';
+          to: 'issuer';
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
       list_notification_preferences: {
         Args: Record<PropertyKey, never>;
         Returns: {
@@ -2943,6 +3292,26 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      provision: {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          created_at: string;
+          created_by: string | null;
+          custom_role_id: string | null;
+          id: string;
+          mfa_required: boolean;
+          org_id: string;
+          role: 'viewer' | 'member' | 'admin' | 'owner';
+          updated_at: string;
+          user_id: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'memberships';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       recover_webhooks: { Args: { endpoint_id: string; since: string }; Returns: number };
       redeliver_reflex_delivery: {
         Args: { id: string };
@@ -2999,6 +3368,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      remove_issuer: { Args: { id: string }; Returns: undefined };
       resend_invitation: {
         Args: { id: string };
         Returns: Database['public']['CompositeTypes']['issued_invitation'];
@@ -3028,6 +3398,31 @@ export type Database = {
         SetofOptions: {
           from: '*';
           to: 'projects';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      restore_project_file: {
+        Args: { file_id: string; version?: number | null };
+        Returns: {
+          bytes: number;
+          content_type: string | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          deleted_at: string | null;
+          id: string;
+          last_version: number;
+          object_name: string;
+          org_id: string;
+          path: string;
+          project_id: string;
+          updated_at: string;
+          version: number;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'project_files';
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -3490,6 +3885,7 @@ export type Database = {
           created_by: string | null;
           custom_role_id: string | null;
           id: string;
+          mfa_required: boolean;
           org_id: string;
           role: 'viewer' | 'member' | 'admin' | 'owner';
           updated_at: string;
@@ -3503,6 +3899,16 @@ export type Database = {
         };
       };
       unread_count: { Args: Record<PropertyKey, never>; Returns: number };
+      update_issuer: {
+        Args: { changes: Json; id: string };
+        Returns: Database['public']['CompositeTypes']['issuer'];
+        SetofOptions: {
+          from: '*';
+          to: 'issuer';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       update_skills: {
         Args: { clear_project?: boolean; enabled?: boolean | null; ids: string[]; project_id?: string | null };
         Returns: {
@@ -3565,6 +3971,16 @@ export type Database = {
           isOneToOne: false;
           isSetofReturn: true;
         };
+      };
+      verify_audit_chain: {
+        Args: {
+          after_seal?: number;
+          known_hash?: string | null;
+          known_seal?: number | null;
+          max_seals?: number | null;
+          org_id?: string | null;
+        };
+        Returns: Json;
       };
       webhook_secret: {
         Args: {
@@ -3638,6 +4054,25 @@ export type Database = {
         secret: string | null;
         public_key: string | null;
         former_secret_until: string | null;
+      };
+      issuer: {
+        id: string | null;
+        url: string | null;
+        audiences: string[] | null;
+        role_claims: string[] | null;
+        role_map: Json | null;
+        default_role: string | null;
+        org_claim: string | null;
+        org_value: string | null;
+        email_domains: string[] | null;
+        owns_roles: boolean | null;
+        enabled: boolean | null;
+        status: string | null;
+        error: string | null;
+        verified_at: string | null;
+        keys_at: string | null;
+        created_at: string | null;
+        updated_at: string | null;
       };
       project_finding: {
         code: string | null;
