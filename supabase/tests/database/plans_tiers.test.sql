@@ -124,7 +124,7 @@ declare
 begin
   for relation in
     select c.table_name from information_schema.columns as c join information_schema.tables as t using (table_schema, table_name)
-    where c.table_schema = 'kijko' and c.column_name = 'subject' and t.table_type = 'BASE TABLE' and c.table_name !~ '^ledger_'
+    where c.table_schema = 'kijko' and c.column_name = 'subject' and c.data_type = 'uuid' and t.table_type = 'BASE TABLE' and c.table_name !~ '^ledger_'
     order by 1
   loop
     execute format('select exists (select 1 from kijko.%I where subject = $1)', relation) into found_one using "left".subject;
