@@ -99,7 +99,9 @@ fn provider(
         }
         value
     };
-    let client_ids = list(required("CLIENT_ID"));
+    let client_id = required("CLIENT_ID");
+    let is_given = client_id.is_some();
+    let client_ids = list(client_id);
     let client_secret = required("CLIENT_SECRET").map(Secret::new);
     let url = match default_url {
         Some(_) => env.text(&variable("URL")),
@@ -118,7 +120,16 @@ fn provider(
         Kind::GitHub | Kind::GitLab => url.trim_end_matches('/').to_owned(),
     };
     let scopes = env.text(&variable("SCOPES"));
+    if scopes.as_deref().is_some_and(|scopes| !are_scopes(scopes)) {
+        env.problem(&variable("SCOPES"), "must be scopes, separated by blanks");
+    }
     if client_ids.is_empty() {
+        if is_given {
+            env.problem(
+                &variable("CLIENT_ID"),
+                "must be one or more ids, separated by commas",
+            );
+        }
         return None;
     }
     Some(ProviderConfig {
@@ -147,6 +158,12 @@ fn is_name(name: &str) -> bool {
             .bytes()
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
         && !RESERVED.contains(&name)
+}
+
+/// As of RFC 6749, section 3.3.
+fn are_scopes(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\')
 }
 
 fn is_address(text: &str, allowed: &AllowedHosts) -> bool {

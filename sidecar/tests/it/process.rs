@@ -49,7 +49,7 @@ fn misuse_ends_with_2_and_names_every_problem_but_no_secret() {
 }
 
 /// Every setting with a value that it cannot have.
-const BAD_SETTINGS: [(&str, &str); 38] = [
+const BAD_SETTINGS: [(&str, &str); 45] = [
     ("DATABASE_URL", "mysql://nobody@nowhere/db"),
     ("KIJKO_SIDECAR_BIND", "here"),
     ("KIJKO_SIDECAR_OPERATORS_BIND", "127.0.0.1"),
@@ -86,6 +86,13 @@ const BAD_SETTINGS: [(&str, &str); 38] = [
     ("KIJKO_SMTP_TIMEOUT_SECONDS", "241"),
     ("STRIPE_WEBHOOK_SECRET", "no_prefix"),
     ("STRIPE_WEBHOOK_SECRET", "whsec_ok, short"),
+    ("KIJKO_OAUTH_PROVIDERS", "email"),
+    ("KIJKO_OAUTH_LINK_BY_ADDRESS", "gitlab"),
+    ("KIJKO_OAUTH_ALLOWED_HOSTS", "id.internal:port"),
+    ("KIJKO_OAUTH_GITHUB_CLIENT_ID", ","),
+    ("KIJKO_OAUTH_GITHUB_CLIENT_SECRET", ""),
+    ("KIJKO_OAUTH_GITHUB_URL", "ftp://h"),
+    ("KIJKO_OAUTH_GITHUB_SCOPES", "a\nb"),
     ("KIJKO_LOG", "kijko_sidecar=loudly"),
     ("KIJKO_LOG_FORMAT", "xml"),
 ];
@@ -97,6 +104,9 @@ fn a_bad_value_of_each_setting_alone_stops_the_start() {
             .env("DATABASE_URL", "postgres://user:hunter2@127.0.0.1:1/db")
             .env("KIJKO_SIDECAR_BIND", "127.0.0.1:0")
             .env("KIJKO_SIDECAR_OPERATORS_BIND", "127.0.0.1:0")
+            .env("KIJKO_OAUTH_PROVIDERS", "github")
+            .env("KIJKO_OAUTH_GITHUB_CLIENT_ID", "id")
+            .env("KIJKO_OAUTH_GITHUB_CLIENT_SECRET", "hidden")
             .env(name, value)
             .spawn()
             .unwrap();
