@@ -98,7 +98,7 @@ take_secrets_back() {
     rm -rf "$staged"
     fail "$SECRETS_FILE holds no secrets, or --secrets-key is not the key of its certificate"
   }
-  for name in passwords api_keys stripe; do place_secret "$staged/$name" "$SECRETS/$name"; done
+  for name in passwords api_keys storage_signing_key stripe; do place_secret "$staged/$name" "$SECRETS/$name"; done
   place_secret "$staged/signing.keys" "$SIGNING_KEY_FILE"
   place_secret "$staged/seal.keys" "$SEAL_KEY_FILE"
   if [ -f "$staged/.env" ] && [ ! -f "$ROOT/.env" ]; then say "the backup has an .env, and this checkout has none: take it from $SECRETS_FILE"; fi

@@ -54,7 +54,8 @@ describe('backups', () => {
     const [secrets] = place.secretFiles();
     assert.equal(fs.statSync(path.join(place.secrets, secrets)).mode & 0o777, 0o600);
     const listed = execFileSync('tar', ['-tf', path.join(place.secrets, secrets)], { encoding: 'utf8' });
-    for (const name of ['passwords', 'signing.keys', 'seal.keys', 'api_keys']) assert.match(listed, new RegExp(`^\\./${name}$`, 'm'));
+    for (const name of ['passwords', 'signing.keys', 'seal.keys', 'api_keys', 'storage_signing_key'])
+      assert.match(listed, new RegExp(`^\\./${name}$`, 'm'));
     assert.deepEqual(
       fs.readdirSync(path.join(home, 'secrets')).filter((name) => /backup/.test(name)),
       [],
@@ -112,6 +113,9 @@ describe('backups', () => {
     assert.equal(code, 0, stderr);
     const there = await elsewhere.variables();
     assert.match(there.DB_URL, /\/other$/);
+    // Signed URLs of storage go on working.
+    const storageKey = (stack) => fs.readFileSync(path.join(stack, 'secrets/storage_signing_key'), 'utf8');
+    assert.equal(storageKey(elsewhere.home), storageKey(home));
     const [row] = await session(
       there.DB_URL,
       async (c) =>
