@@ -19,11 +19,17 @@ alter table private.metered_buckets enable row level security;
 -- An object's organization and size
 -- ----------------------------------------------------------------------------
 
-create function private.storage_org_id(name text) returns uuid
-language sql immutable set search_path = pg_catalog, pg_temp
+create function private.storage_segment_id(name text, segment integer) returns uuid
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 return case
-  when split_part(name, '/', 1) ~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then split_part(name, '/', 1)::uuid
+  when split_part(name, '/', segment) ~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then split_part(name, '/', segment)::uuid
 end;
+comment on function private.storage_segment_id(text, integer) is 'The id that a segment of a path is, from 1; null when it is none. For policies on storage.objects. Nullable: result.';
+grant execute on function private.storage_segment_id(text, integer) to authenticated, service_role;
+
+create function private.storage_org_id(name text) returns uuid
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+return private.storage_segment_id(name, 1);
 comment on function private.storage_org_id(text) is 'The organization that the first segment of a path names; null when it is no id. For policies on storage.objects.';
 grant execute on function private.storage_org_id(text) to authenticated;
 
@@ -174,21 +180,30 @@ comment on function private.storage_attach() is 'Makes the triggers on storage.o
 select private.storage_attach();
 
 -- On Supabase the rows stay: only its own service may delete the bytes, and it finds them by their rows.
-create function private.storage_delete_objects() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+create function private.storage_delete_below(buckets text[], folder text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   -- What the transaction has set holds again afterwards.
   allowed constant text := coalesce(current_setting('storage.allow_delete_query', true), '');
 begin
-  if to_regnamespace('storage_service') is not null then
-    perform set_config('storage.allow_delete_query', 'true', true);
-    delete from storage.objects as f
-    using private.metered_buckets as m
-    where f.bucket_id = m.bucket_id
-      and f.name collate "C" >= old.id::text || '/' and f.name collate "C" < old.id::text || '0';
-    perform set_config('storage.allow_delete_query', allowed, true);
+  if to_regnamespace('storage_service') is null then
+    return;
   end if;
+  perform set_config('storage.allow_delete_query', 'true', true);
+  delete from storage.objects as o
+  where o.bucket_id = any (buckets)
+    and o.name collate "C" >= folder || '/' and o.name collate "C" < folder || '0';
+  perform set_config('storage.allow_delete_query', allowed, true);
+end
+$$;
+comment on function private.storage_delete_below(text[], text) is 'Deletes the objects below a folder of these buckets, and queues the deletion of their bytes. Called by definer functions only.';
+
+create function private.storage_delete_objects() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.storage_delete_below(array(select m.bucket_id from private.metered_buckets as m), old.id::text);
   return null;
 end
 $$;

@@ -84,21 +84,13 @@ select private.make_tenant_table('public.project_file_versions', resource => 'fi
 -- Whose an object is, and who may write it
 -- ----------------------------------------------------------------------------
 
-create function private.files_segment_id(name text, segment integer) returns uuid
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
-return case
-  when split_part(name, '/', segment) ~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then split_part(name, '/', segment)::uuid
-end;
-comment on function private.files_segment_id(text, integer) is 'The id in a segment of an object''s name: the first is the organization, the second the project; null when it is none. Nullable: result.';
-grant execute on function private.files_segment_id(text, integer) to authenticated, service_role;
-
 create function private.files_is_writable(name text) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  project constant uuid := private.files_segment_id(files_is_writable.name, 2);
+  project constant uuid := private.storage_segment_id(files_is_writable.name, 2);
 begin
-  return exists (select 1 from public.projects as p where p.id = project and p.org_id = private.files_segment_id(files_is_writable.name, 1))
+  return exists (select 1 from public.projects as p where p.id = project and p.org_id = private.storage_segment_id(files_is_writable.name, 1))
     and private.projects_is_writable(project);
 end
 $$;
@@ -124,15 +116,15 @@ create function private.files_add_version(object_name text, owner uuid, metadata
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  org constant uuid := private.files_segment_id(object_name, 1);
-  project constant uuid := private.files_segment_id(object_name, 2);
+  org constant uuid := private.storage_segment_id(object_name, 1);
+  project constant uuid := private.storage_segment_id(object_name, 2);
   segments constant text[] := string_to_array(object_name, '/');
   size constant bigint := private.storage_object_bytes(metadata);
   type constant text := left(metadata ->> 'mimetype', 255);
   made_by constant uuid := (select u.id from auth.users as u where u.id = owner);
   file public.project_files;
 begin
-  if cardinality(segments) < 4 or segments && array['', '.', '..'] or private.files_segment_id(object_name, cardinality(segments)) is null
+  if cardinality(segments) < 4 or segments && array['', '.', '..'] or private.storage_segment_id(object_name, cardinality(segments)) is null
     or not exists (select 1 from public.projects as p where p.id = project and p.org_id = org)
   then
     perform kijko.fail('bad_request', 'the name of the object', 'It is <org_id>/<project_id>/<path of the file>/<new uuid>.');
@@ -160,7 +152,7 @@ declare
   newest integer;
 begin
   select v.* into removed from public.project_file_versions as v
-  where v.org_id = private.files_segment_id(files_remove_version.object_name, 1) and v.object_name = files_remove_version.object_name;
+  where v.org_id = private.storage_segment_id(files_remove_version.object_name, 1) and v.object_name = files_remove_version.object_name;
   if not found then
     return; -- went with its project
   end if;
@@ -191,9 +183,9 @@ begin
   else
     update public.project_file_versions as v
     set bytes = private.storage_object_bytes(new.metadata), content_type = left(new.metadata ->> 'mimetype', 255)
-    where v.org_id = private.files_segment_id(new.name, 1) and v.object_name = new.name;
+    where v.org_id = private.storage_segment_id(new.name, 1) and v.object_name = new.name;
     perform private.files_show(f.id, f.version) from public.project_files as f
-    where f.org_id = private.files_segment_id(new.name, 1) and f.object_name = new.name;
+    where f.org_id = private.storage_segment_id(new.name, 1) and f.object_name = new.name;
   end if;
   return null;
 end
@@ -219,19 +211,19 @@ begin
   end if;
   create policy project_files_select on storage.objects for select to authenticated using (
     bucket_id = 'project-files'
-    and private.files_segment_id(name, 1) = any (array(select private.org_ids_with('files:read')))
-    and (private.files_segment_id(name, 2) = any (array(select private.projects_hidden_ids()))) is not true
+    and private.storage_segment_id(name, 1) = any (array(select private.org_ids_with('files:read')))
+    and (private.storage_segment_id(name, 2) = any (array(select private.projects_hidden_ids()))) is not true
   );
   -- None for update: a version never changes.
   create policy project_files_insert on storage.objects for insert to authenticated with check (
     bucket_id = 'project-files'
-    and private.files_segment_id(name, 1) = any (array(select private.org_ids_with('files:write')))
+    and private.storage_segment_id(name, 1) = any (array(select private.org_ids_with('files:write')))
     and private.files_is_writable(name)
   );
   create policy project_files_delete on storage.objects for delete to authenticated using (
     bucket_id = 'project-files'
-    and private.files_segment_id(name, 1) = any (array(select private.org_ids_with('files:write')))
-    and (private.files_segment_id(name, 2) = any (array(select private.projects_unwritable_ids()))) is not true
+    and private.storage_segment_id(name, 1) = any (array(select private.org_ids_with('files:write')))
+    and (private.storage_segment_id(name, 2) = any (array(select private.projects_unwritable_ids()))) is not true
   );
   perform private.storage_meter_bucket('project-files');
   return true;
@@ -244,17 +236,8 @@ select private.files_attach();
 create function private.files_delete_objects() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
-declare
-  allowed constant text := coalesce(current_setting('storage.allow_delete_query', true), '');
 begin
-  if to_regnamespace('storage_service') is not null then
-    perform set_config('storage.allow_delete_query', 'true', true);
-    delete from storage.objects as o
-    where o.bucket_id = 'project-files'
-      and o.name collate "C" >= old.org_id::text || '/' || old.id::text || '/'
-      and o.name collate "C" < old.org_id::text || '/' || old.id::text || '0';
-    perform set_config('storage.allow_delete_query', allowed, true);
-  end if;
+  perform private.storage_delete_below('{project-files}', old.org_id::text || '/' || old.id::text);
   return null;
 end
 $$;
