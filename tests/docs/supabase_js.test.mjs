@@ -147,16 +147,7 @@ for (const [name, call] of Object.entries(KNOWN_OPERATORS))
 const id = randomUUID();
 const REFUSED = {
   'Calls of `supabase.auth`': {
-    signInWithIdToken: () => client.auth.signInWithIdToken({ provider: 'google', token: 'x' }),
     signInWithSSO: () => client.auth.signInWithSSO({ domain: 'example.com' }),
-    signInWithOAuth: async () => {
-      // The client only makes an address; the server refuses it.
-      const { data } = await client.auth.signInWithOAuth({ provider: 'google', options: { skipBrowserRedirect: true } });
-      const response = await fetch(data.url, { redirect: 'manual' });
-      return { error: response.status >= 400 ? await response.json() : null };
-    },
-    linkIdentity: () => person.client.auth.linkIdentity({ provider: 'google', options: { skipBrowserRedirect: true } }),
-    unlinkIdentity: () => person.client.auth.unlinkIdentity({ identity_id: id }),
   },
   'Calls of `supabase.auth.oauth`': {
     getAuthorizationDetails: () => person.client.auth.oauth.getAuthorizationDetails(id),
