@@ -13,7 +13,7 @@ const here = join(root, 'target/docs');
 export const isProgram = ({ lang }) => LANGUAGES.includes(lang);
 
 // What every program may use without declaring it; docs/guides/README.md tells the reader. All on the first line of a program.
-const HEAD = `import { createClient } from '@supabase/supabase-js'; import type { Database } from '../../../supabase/database.types.ts'; \
+const HEAD = `import { createClient, StorageApiError } from '@supabase/supabase-js'; import type { Database } from '../../../supabase/database.types.ts'; \
 type Client = ReturnType<typeof createClient<Database>>; \
 export interface Given { supabase: Client; service: Client; bob: Client; API_URL: string; ANON_KEY: string; SERVICE_ROLE_KEY: string; \
 orgId: string; userId: string; bobId: string; email: string; password: string; projectId: string; skillId: string; \

@@ -56,14 +56,21 @@ const OBJECTS = {
   'Filters and modifiers': client.from('skills').select(),
   'Calls of `supabase.auth`': client.auth,
   'Calls of `supabase.auth.mfa`': client.auth.mfa,
+  'Calls of `supabase.auth.mfa.recoveryCodes`': client.auth.mfa.recoveryCodes,
+  'Calls of `supabase.auth.mfa.webauthn`': client.auth.mfa.webauthn,
+  'Calls of `supabase.auth.passkey`': client.auth.passkey,
   'Calls of `supabase.auth.oauth`': client.auth.oauth,
   'Calls of `supabase.auth.admin`': client.auth.admin,
   'Calls of `supabase.auth.admin.mfa`': client.auth.admin.mfa,
+  'Calls of `supabase.auth.admin.passkey`': client.auth.admin.passkey,
+  'Calls of `supabase.auth.admin.customProviders`': client.auth.admin.customProviders,
   'Calls of `supabase.auth.admin.oauth`': client.auth.admin.oauth,
   'Calls of `supabase.realtime`': client.realtime,
   'Calls of a channel': client.channel('listed'),
   'Calls of `supabase.storage`': client.storage,
   'Calls of `supabase.storage.from()`': client.storage.from('bucket'),
+  'Calls of `supabase.storage.vectors`': client.storage.vectors,
+  'Calls of `supabase.storage.analytics`': client.storage.analytics,
   'Calls of `supabase.functions`': client.functions,
 };
 const page = documented();
@@ -78,7 +85,10 @@ let service;
 before(async () => {
   person = await newPerson();
   await newSkill(person, { name: 'Listed' });
-  service = createClient(env.API_URL, env.SERVICE_ROLE_KEY, { auth: { persistSession: false }, realtime: { transport: WebSocket } });
+  service = createClient(env.API_URL, env.SERVICE_ROLE_KEY, {
+    auth: { persistSession: false, experimental: { passkey: true } },
+    realtime: { transport: WebSocket },
+  });
 });
 
 const rows = () => person.client.from('skills').select('name');
@@ -149,12 +159,22 @@ const REFUSED = {
   'Calls of `supabase.auth`': {
     signInWithSSO: () => client.auth.signInWithSSO({ domain: 'example.com' }),
   },
+  'Calls of `supabase.auth.passkey`': {
+    startAuthentication: () => client.auth.passkey.startAuthentication(),
+  },
   'Calls of `supabase.auth.oauth`': {
     getAuthorizationDetails: () => person.client.auth.oauth.getAuthorizationDetails(id),
     approveAuthorization: () => person.client.auth.oauth.approveAuthorization(id, { skipBrowserRedirect: true }),
     denyAuthorization: () => person.client.auth.oauth.denyAuthorization(id, { skipBrowserRedirect: true }),
     listGrants: () => person.client.auth.oauth.listGrants(),
     revokeGrant: () => person.client.auth.oauth.revokeGrant({ clientId: id }),
+  },
+  'Calls of `supabase.auth.admin.passkey`': {
+    listPasskeys: () => service.auth.admin.passkey.listPasskeys({ userId: id }),
+  },
+  'Calls of `supabase.auth.admin.customProviders`': {
+    listProviders: () => service.auth.admin.customProviders.listProviders(),
+    getProvider: () => service.auth.admin.customProviders.getProvider('custom:x'),
   },
   'Calls of `supabase.auth.admin.oauth`': {
     createClient: () => service.auth.admin.oauth.createClient({ client_name: 'x', redirect_uris: ['https://example.com'] }),
