@@ -17,7 +17,7 @@ async function settled(person) {
     const now = await recorded(person);
     if (now === last) return now;
     last = now;
-    await new Promise((resolve) => setTimeout(resolve, 400));
+    await new Promise((resolve) => setTimeout(resolve, 1_000));
   }
 }
 
