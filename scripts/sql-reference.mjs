@@ -30,7 +30,7 @@ const SCHEMAS = [
   {
     name: 'private',
     title: 'Schema private: worker functions and helpers',
-    about: 'Never exposed by PostgREST. `kijko_sidecar` may call the worker functions and nothing else.',
+    about: 'Never exposed by PostgREST. `kijko_sidecar` may call the worker functions, and no others here.',
     tables: true,
   },
   {

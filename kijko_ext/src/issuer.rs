@@ -6,7 +6,8 @@
 //! 2. A request's token is in a header that only the proxy sets. `../request/issuer_token.rs` finds the issuer (`lookup.rs`),
 //!    verifies the token by its keys, and reads the role out of the claims (`mapping.rs`).
 //! 3. `caller.rs` keeps who that is until the transaction ends. The domain looks whether the user may go on, and then makes it the
-//!    caller by `kijko.assume_issuer_user()`. A subject without a user is nobody until it is provisioned.
+//!    caller by `kijko.assume_issuer_user()`. A subject without a user is unauthenticated until it is
+//!    provisioned.
 
 pub mod caller;
 pub mod document;

@@ -76,7 +76,7 @@ comment on index kijko.issuers_url is 'The enrolments that a token may belong to
 create index issuers_next on kijko.issuers (next_at) where enabled and request_id is null;
 comment on index kijko.issuers_next is 'Whose time has come.';
 create index issuers_under_way on kijko.issuers (request_id) where request_id is not null;
-comment on index kijko.issuers_under_way is 'Who has been asked.';
+comment on index kijko.issuers_under_way is 'Issuers with a request under way.';
 select pg_catalog.pg_extension_config_dump('kijko.issuers', '');
 
 -- What only the worker writes (when it is asked again, errors) is not cached.
@@ -103,7 +103,7 @@ comment on column kijko.issuer_identities.created_at is 'When the user was provi
 select pg_catalog.pg_extension_config_dump('kijko.issuer_identities', '');
 
 create type kijko.issuer_identity as (issuer_id uuid, org_id uuid, subject text, user_id uuid, role text, name text);
-comment on type kijko.issuer_identity is 'Whom a verified token of an issuer names.';
+comment on type kijko.issuer_identity is 'The subject of a verified token.';
 comment on column kijko.issuer_identity.issuer_id is 'The enrolment, kijko.issuers.id.';
 comment on column kijko.issuer_identity.org_id is 'The organization that the issuer speaks for.';
 comment on column kijko.issuer_identity.subject is 'sub of the token.';

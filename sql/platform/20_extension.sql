@@ -130,7 +130,8 @@ grant execute on function kijko.stats() to postgres;
 -- PostgREST asks for its public keys before it has switched roles.
 grant execute on function kijko.pre_config() to authenticator;
 
--- The sidecar: EXECUTE on the worker functions (granted where they are made) and nothing else. It belongs to no other role.
+-- The sidecar: EXECUTE on the worker functions and on four functions of auth_api (granted where they are made). It belongs to no
+-- other role.
 select 'create role kijko_sidecar login noinherit nocreatedb nocreaterole nobypassrls'
 where not exists (select from pg_catalog.pg_roles where rolname = 'kijko_sidecar')
 \gexec

@@ -237,7 +237,7 @@ begin
     end if;
 end
 $$;
-comment on function auth_api.check_linkable(auth.users, auth.identities) is 'Refuses to link an identity that is somebody''s.';
+comment on function auth_api.check_linkable(auth.users, auth.identities) is 'Refuses an identity that is linked already.';
 
 create or replace function auth_api.link_identity(user_id uuid, provider text, profile jsonb, out identity auth.identities, out u auth.users)
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$

@@ -35,7 +35,7 @@ comment on column storage.buckets.name is 'Name of the bucket.';
 comment on column storage.buckets.owner is 'Deprecated: owner_id as a UUID, if it is one.';
 comment on column storage.buckets.created_at is 'When the bucket was made.';
 comment on column storage.buckets.updated_at is 'When the bucket was changed.';
-comment on column storage.buckets.public is 'Whether anybody may read its objects at a public address, without a policy.';
+comment on column storage.buckets.public is 'Whether anybody may read its objects at a public URL, without a policy.';
 comment on column storage.buckets.avif_autodetection is 'Not used, as on Supabase.';
 comment on column storage.buckets.file_size_limit is 'Bytes that one object may have; null for the limit of the service.';
 comment on column storage.buckets.allowed_mime_types is 'Content types that are stored, also as image/*; null for all.';

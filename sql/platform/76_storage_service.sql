@@ -335,12 +335,12 @@ begin
     end case;
 end
 $$;
-comment on function storage_service.perform(text, jsonb) is 'One operation, as whoever the current role is.';
+comment on function storage_service.perform(text, jsonb) is 'Runs one operation as the current role.';
 
 create or replace function storage_service.as_service(operation text, arguments jsonb) returns jsonb
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 return storage_service.perform(operation, arguments);
-comment on function storage_service.as_service(text, jsonb) is 'One operation past the policies. Definer: the owner of the tables passes them, for service_role, and for public and signed addresses.';
+comment on function storage_service.as_service(text, jsonb) is 'One operation past the policies. Definer: the owner of the tables passes them, for service_role, and for public and signed URLs.';
 
 -- The undoing exception ends the caller's role, too. Variables keep what was assigned.
 create or replace function storage_service.call(request jsonb, operation text, arguments jsonb, undo boolean default false) returns jsonb

@@ -219,7 +219,7 @@ with line (lowest, permission, description) as (
     ('member', 'flags:evaluate', 'Evaluate feature flags, also from a browser'),
     ('member', 'rooms:write', 'Send messages in the organization''s rooms'),
     ('admin', 'notifications:write', 'Send notifications to members, and define their types'),
-    ('admin', 'organization:write', 'Rename the organization and define its usage meters'),
+    ('admin', 'organization:write', 'Rename the organization, require a second factor, and define its usage meters'),
     ('admin', 'members:write', 'Invite members, change their roles and remove them'),
     ('admin', 'roles:write', 'Create, change and delete custom roles'),
     ('admin', 'projects:manage', 'See and change private projects of others'),

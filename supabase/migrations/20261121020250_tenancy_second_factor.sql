@@ -3,7 +3,7 @@
 -- membership helpers (tenancy_access.sql).
 -- ============================================================================
 
--- A user who locks the door must be inside. A key is no session: it cannot open or close the door to people.
+-- Only a session with a second factor may change it. An API key may not.
 create function private.tenancy_guard_mfa_required() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$

@@ -33,7 +33,7 @@ const LEEWAY: f64 = 30.0;
 /// OpenID Connect Core, section 2.
 const MAX_SUBJECT_BYTES: usize = 255;
 
-/// False without the header. Otherwise the caller is nobody, until the domain has looked at kijko.issuer_caller().
+/// False without the header. Otherwise the caller is unauthenticated, until the domain has looked at kijko.issuer_caller().
 fn authenticate_issuer_token(_: Arguments) -> Answer {
     let answer = |found: bool| Ok(pg_sys::Datum::from(found));
     if caller::is_set() {

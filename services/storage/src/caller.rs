@@ -1,4 +1,4 @@
-//! Who asks: what the database is told of a request.
+//! The caller of a request, as the database gets it.
 
 use axum::{
     extract::FromRequestParts,

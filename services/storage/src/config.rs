@@ -1,4 +1,4 @@
-//! The folder, the keys of signed addresses, and limits.
+//! The folder, the keys of signed URLs, and limits.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -12,7 +12,7 @@ const MIN_KEY: usize = 32;
 pub struct Config {
     /// Where the bytes lie.
     pub folder: PathBuf,
-    /// Keys of signed addresses: the first one signs, all of them verify.
+    /// Keys of signed URLs: the first one signs, all of them verify.
     pub signing_keys: Vec<Secret>,
     /// Bytes of one object, where its bucket says nothing less.
     pub max_bytes: u64,

@@ -1,4 +1,4 @@
-//! What bytes are. Browsers are told to believe the type that is stored, and types that can run a script are never shown.
+//! Types of content. Browsers must believe the stored type; types that can run a script are never shown.
 
 /// So many bytes are looked at.
 pub const SNIFFED: usize = 1_024;

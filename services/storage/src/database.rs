@@ -171,7 +171,7 @@ impl Database {
         read(answer.answer)
     }
 
-    /// The row of an object past the policies: of a public bucket, or by a signed address.
+    /// The row of an object past the policies: of a public bucket, or by a signed URL.
     pub async fn object_unchecked(
         &self,
         target: &ObjectName,

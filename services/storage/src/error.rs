@@ -120,7 +120,7 @@ pub fn invalid_mime_type(kind: &str) -> StorageError {
     )
 }
 
-/// A signed address that was changed, or whose token is another one's.
+/// A signed URL that was changed, or whose token is another one's.
 pub fn invalid_signature() -> StorageError {
     refusal(
         "InvalidSignature",

@@ -2,7 +2,7 @@
 //! that need the others:
 //!
 //! - [`config`]: limits, the folder, keys; [`error`]: refusals in upstream's shapes; [`names`]: buckets and paths;
-//!   [`content_type`]: what bytes are; [`token`]: signed addresses; [`blobs`]: where bytes lie.
+//!   [`content_type`]: what bytes are; [`token`]: signed URLs; [`blobs`]: where bytes lie.
 //! - [`database`]: what policies allow and which bytes have a row; [`caller`]: who asks.
 //! - [`upload`]: from an intent to a row; [`body`] and [`form`]: the bytes of a request; [`download`]: ranges and conditions.
 //! - [`sweeper`]: the end of uploads and bytes that nobody needs.

@@ -53,7 +53,7 @@ impl ObjectName {
         })
     }
 
-    /// `bucket/path`, as clients and signed addresses write it.
+    /// `bucket/path`, as clients and signed URLs write it.
     pub fn full(&self) -> String {
         format!("{}/{}", self.bucket, self.name)
     }

@@ -15,7 +15,7 @@ const BATCH: i32 = 100;
 pub async fn run(uploads: Arc<Uploads>, stop: CancellationToken) {
     loop {
         if let Err(error) = sweep(&uploads, &stop).await {
-            tracing::warn!(%error, "bytes that nobody needs were not deleted; they are later");
+            tracing::warn!(%error, "unneeded bytes were not deleted; the next round tries again");
         }
         tokio::select! {
             () = stop.cancelled() => return,

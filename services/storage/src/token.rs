@@ -1,4 +1,4 @@
-//! Signed addresses: JSON web tokens with a key of storage's own. A user's token is no signature, and a token for one purpose none
+//! Signed URLs: JSON web tokens with a key of storage's own. A user's token is no signature, and a token for one purpose none
 //! for another: each purpose has a key that is derived from the secret.
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{StorageError, invalid_signature, refusal};
 
-/// What a signed address is for.
+/// What a signed URL is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {

@@ -17,9 +17,9 @@ comment on column kijko.threshold_crossings.threshold is 'Per cent.';
 comment on column kijko.threshold_crossings.used is 'The total that reached the threshold.';
 comment on column kijko.threshold_crossings."limit" is 'The limit at that time.';
 comment on column kijko.threshold_crossings.crossed_at is 'Time, by kijko.now().';
-comment on column kijko.threshold_crossings.take_at is 'From when kijko.take_threshold_crossings() returns it, by the clock of the server; null once somebody has done with it.';
+comment on column kijko.threshold_crossings.take_at is 'From when kijko.take_threshold_crossings() returns it, by the clock of the server; null once it is handled.';
 create index threshold_crossings_open on kijko.threshold_crossings (take_at, crossed_at) where take_at is not null;
-comment on index kijko.threshold_crossings_open is 'Crossings of which nobody has been notified.';
+comment on index kijko.threshold_crossings_open is 'Crossings that have not been notified.';
 
 select pg_catalog.pg_extension_config_dump('kijko.threshold_crossings', '');
 

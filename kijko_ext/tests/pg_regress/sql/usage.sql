@@ -34,7 +34,7 @@ select reset_at from kijko.usage(u(8));
 select * from kijko.usage_forecast(u(8));
 select meter, period_start, threshold, used, "limit" from kijko.list_threshold_crossings(u(1));
 select count(*) from kijko.list_threshold_crossings(u(1), kijko.now() + interval '1 second');
--- Each crossing is taken until somebody has done with it, and a rollback gives it back.
+-- Each crossing is taken until it is handled, and a rollback gives it back.
 savepoint crossings;
 select kijko.set_limit(u(7), 'calls', 'month', 10);
 select used from kijko.consume(u(7), 'calls', 9);

@@ -28,7 +28,7 @@ use crate::{
 pub struct App {
     /// The database, the bytes and limits.
     pub uploads: Arc<Uploads>,
-    /// Signed addresses.
+    /// Signed URLs.
     pub signer: Signer,
 }
 

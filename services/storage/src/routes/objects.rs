@@ -33,7 +33,7 @@ const RETRIES: usize = 5;
 pub struct Download {
     /// The name of the file; empty for the object's own.
     pub download: Option<String>,
-    /// The token of a signed address.
+    /// The token of a signed URL.
     pub token: Option<String>,
 }
 

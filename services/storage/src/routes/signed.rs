@@ -1,4 +1,4 @@
-//! Signed addresses. Rights are checked when one is signed; whoever has it may do what it says until it ends.
+//! Signed URLs. Rights are checked at signing; any holder may use one until it expires.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use crate::{
     token::{Claims, Scope, now},
 };
 
-/// An address for an upload holds for two hours, as upstream.
+/// A URL for an upload holds for two hours, as upstream.
 const UPLOAD_SECONDS: u64 = 7_200;
 const MAX_NAMES: usize = 1_000;
 /// A hundred years.

@@ -53,7 +53,7 @@ fn arguments(from: &ObjectName, to: &ObjectName, upsert: bool) -> Value {
     })
 }
 
-/// The bytes stay where they are, so whoever reads them goes on.
+/// The bytes stay where they are, so readers are not interrupted.
 pub async fn rename(
     State(app): State<Arc<App>>,
     caller: Caller,

@@ -1,5 +1,5 @@
 //! The client for the servers behind. An operator declares them, and still it reaches no private address that the configuration file
-//! of the database does not allow: whoever may write a row must not reach the operator's network by it.
+//! of the database does not allow: a role that may write a row must not reach the operator's network by it.
 
 use std::{
     sync::{Mutex, PoisonError},
