@@ -345,7 +345,7 @@ describe('identities', () => {
     assert.deepEqual([none.status, none.body.code], [401, 'no_authorization']);
   });
 
-  test('whoever is lured to link links nothing: only the client that began can finish', async () => {
+  test('a lured user links nothing: only the client that began can finish', async () => {
     const attacker = await fromProvider('gitlab');
     const url = await linking(attacker.client, 'github');
     providers.person = newPerson(newEmail('victim'));

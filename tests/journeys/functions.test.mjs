@@ -75,7 +75,7 @@ describe('who may call', () => {
     assert.equal(other.caller.org_id, team.nonMember.orgId);
   });
 
-  test('nobody without a session where a sign-in is asked for; a user and an API key', async () => {
+  test('no caller without a session where a sign-in is required; a user and an API key', async () => {
     const name = await declare({ url });
     const noKey = await fetch(`${env.API_URL}/functions/v1/${name}`, { method: 'POST' });
     assert.deepEqual([noKey.status, (await noKey.json()).code], [401, 'not_identified']);

@@ -12,7 +12,7 @@ describe('a hostile server', () => {
   });
   const hostile = async (handler, fields) => declare({ url: await newServer(handler), ...fields });
 
-  test('leads nobody elsewhere', async () => {
+  test('cannot redirect a caller', async () => {
     let reached = 0;
     const other = await newServer((_, response) => {
       reached += 1;
@@ -25,7 +25,7 @@ describe('a hostile server', () => {
     assert.equal(reached, 0);
   });
 
-  test('floods nobody: endless answers, huge headers, wrong lengths', async () => {
+  test('cannot flood a caller: endless answers, huge headers, wrong lengths', async () => {
     const flood = (response) => {
       const more = () => {
         while (response.write('x'.repeat(1 << 16)));
@@ -56,7 +56,7 @@ describe('a hostile server', () => {
     assert.deepEqual(await invoke(person.client, many), relayed(502, 'upstream_failed'));
   });
 
-  test('holds nobody for longer than its time: silent before its answer, within it, and while nobody reads', async () => {
+  test('cannot hold a caller beyond its time: silent before its answer, within it, and while nobody reads', async () => {
     const { client, token } = person;
     const silent = await hostile(() => {}, { timeout_seconds: 1 });
     assert.deepEqual(await invoke(client, silent), relayed(504, 'upstream_timed_out'));

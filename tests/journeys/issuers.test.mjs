@@ -33,7 +33,7 @@ describe('an issuer', () => {
     assert.deepEqual(await ok(team.owner.client.rpc('list_issuers')), []);
   });
 
-  test('is refused with settings that nobody could mean', async () => {
+  test('is refused with invalid settings', async () => {
     const owner = await newPerson();
     const issuer = await newIssuer();
     const good = { url: issuer.url, audiences: [AUDIENCE] };
@@ -81,7 +81,7 @@ describe('a subject', () => {
     enrolled = await enroll(owner, issuer.url);
   });
 
-  test('is nobody before a POST provisions it, and then a member with the role of the token', async () => {
+  test('has no access before a POST provisions it, and is then a member with the role of the token', async () => {
     const bearer = issuer.token({ sub: 'first', name: 'Grace Hopper', realm_access: { roles: ['kijko-member', 'other'] } });
     for (const request of [
       () => as(bearer, 'GET', '/projects?select=id'),

@@ -1,4 +1,4 @@
-// Objects by supabase.storage: non-members first, then upload, download, lists, move, copy, signed and public addresses, buckets.
+// Objects by supabase.storage: non-members first, then upload, download, lists, move, copy, signed and public URLs, buckets.
 import assert from 'node:assert/strict';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { before, describe, test } from 'node:test';
@@ -26,7 +26,7 @@ async function put(person, name, body = 'hello', options = {}) {
 }
 const read = (person, name, of) => readOf(files(person, of), name);
 
-describe('non-members, viewers and nobody', () => {
+describe('non-members, viewers and unauthenticated callers', () => {
   const secret = () => path(`secret-${randomUUID()}.txt`);
   let name;
   before(async () => {
@@ -36,7 +36,7 @@ describe('non-members, viewers and nobody', () => {
 
   for (const [who, person] of [
     ['a non-member', () => other.owner],
-    ['nobody', () => ({ client: api() })],
+    ['an unauthenticated caller', () => ({ client: api() })],
   ]) {
     test(`${who} reads, lists, signs, moves, copies and deletes nothing`, async () => {
       const of = files(person());
@@ -227,8 +227,8 @@ describe('objects', () => {
   });
 });
 
-describe('signed and public addresses', () => {
-  test('a signed address opens its object until it ends, and nothing else', async () => {
+describe('signed and public URLs', () => {
+  test('a signed URL opens its object until it expires, and nothing else', async () => {
     const [name, another] = [path(`${randomUUID()}`), path(`${randomUUID()}`)];
     await put(team.member, name, 'signed');
     await put(team.member, another, 'another');
@@ -264,7 +264,7 @@ describe('signed and public addresses', () => {
     assert.equal(row.owner_id, team.member.user.id);
   });
 
-  test('only a public bucket has public addresses', async () => {
+  test('only a public bucket has public URLs', async () => {
     const name = path(`${randomUUID()}.txt`);
     await put(team.member, name, 'private');
     await put(team.member, name, 'public', { bucket: publicBucket });

@@ -1,4 +1,4 @@
-// A frontend in a browser: upload, list, a signed address, replace, delete; and that a page which somebody uploaded does not run.
+// A frontend in a browser: upload, list, a signed URL, replace, delete; and that a page which somebody uploaded does not run.
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -18,14 +18,14 @@ const PAGE = `<!doctype html><meta charset="utf-8"><title>Kijko</title>
     const client = supabase.createClient(url, anonKey, { accessToken: async () => token });
     const files = client.storage.from(bucket);
     const path = orgId + '/browser/note.txt';
-    const told = ({ error }) => error?.message ?? null;
-    steps.upload = told(await files.upload(path, new File(['from a browser'], 'note.txt', { type: 'text/plain' })));
+    const message = ({ error }) => error?.message ?? null;
+    steps.upload = message(await files.upload(path, new File(['from a browser'], 'note.txt', { type: 'text/plain' })));
     steps.list = (await files.list(orgId + '/browser')).data.map((row) => row.name);
     const signed = (await files.createSignedUrl(path, 60)).data.signedUrl;
     const opened = await fetch(signed);
     steps.signed = await opened.text();
     steps.readable = opened.headers.get('etag') !== null;
-    steps.replace = told(await files.update(path, new Blob(['replaced'])));
+    steps.replace = message(await files.update(path, new Blob(['replaced'])));
     steps.download = await (await files.download(path)).data.text();
     const page = orgId + '/browser/evil.html';
     await files.upload(page, new Blob(['<script>parent.postMessage("ran", "*")</scr' + 'ipt>'], { type: 'text/html' }));

@@ -88,7 +88,7 @@ describe('a receiver that speaks HTTP/2', () => {
     );
   });
 
-  test('is told nothing if nobody vouches for it', async () => {
+  test('gets nothing if no trusted CA signed its certificate', async () => {
     const { url, requests } = await receiver({ from: 'stranger' });
     const id = await post(url, 'secret');
     await until('a failed attempt', async () => (await sql('select * from kijko.http_attempts where request_id = $1', [id])).length > 0);

@@ -15,9 +15,9 @@ update public.functions set enabled = false where name = 'off';
 -- What the sidecar gets for a ticket.
 create function tests.opened(ticket text) returns jsonb language sql security definer as $$ select private.functions_open(opened.ticket) $$;
 create function tests.ticket(name text) returns text language sql as $$ select public.authorize_function(ticket.name) ->> 'ticket' $$;
-create function tests.told(name text) returns jsonb language sql as $$
+create function tests.assertion_claims(name text) returns jsonb language sql as $$
   select convert_from(decode(rpad(translate(part, '-_', '+/'), (ceil(length(part) / 4.0) * 4)::integer, '='), 'base64'), 'UTF8')::jsonb
-  from split_part(tests.opened(tests.ticket(told.name)) ->> 'assertion', '.', 2) as part
+  from split_part(tests.opened(tests.ticket(assertion_claims.name)) ->> 'assertion', '.', 2) as part
 $$;
 create function tests.fault(claims jsonb) returns text language sql security definer as $$ select kijko.access_token_fault(claims) $$;
 
@@ -72,17 +72,17 @@ select tests.refuses($$select private.functions_open('kjs1.0000000000000000.AAAA
 
 -- ---- what the other server is told
 select tests.act_as('ada', tests.org('ada'));
-select is(tests.told('runs') - array['iat', 'exp', 'jti', 'iss'], jsonb_build_object(
+select is(tests.assertion_claims('runs') - array['iat', 'exp', 'jti', 'iss'], jsonb_build_object(
   'aud', 'functions/runs', 'sub', tests.id('ada'), 'caller_kind', 'user', 'org_id', tests.org('ada')
 ), 'user and organization');
-select is((tests.told('runs') ->> 'exp')::bigint - (tests.told('runs') ->> 'iat')::bigint, 60::bigint, 'for a minute');
-select isnt(tests.told('runs') ->> 'jti', tests.told('runs') ->> 'jti', 'each with its own id');
-select is(tests.fault(tests.told('runs')), 'role', 'it is no access token');
-select is(tests.by_key(:'runs', $$select tests.told('runs') - array['iat', 'exp', 'jti', 'iss']$$)::jsonb, jsonb_build_object(
+select is((tests.assertion_claims('runs') ->> 'exp')::bigint - (tests.assertion_claims('runs') ->> 'iat')::bigint, 60::bigint, 'for a minute');
+select isnt(tests.assertion_claims('runs') ->> 'jti', tests.assertion_claims('runs') ->> 'jti', 'each with its own id');
+select is(tests.fault(tests.assertion_claims('runs')), 'role', 'it is no access token');
+select is(tests.by_key(:'runs', $$select tests.assertion_claims('runs') - array['iat', 'exp', 'jti', 'iss']$$)::jsonb, jsonb_build_object(
   'aud', 'functions/runs', 'caller_kind', 'service_key', 'api_key_id', :'runs', 'org_id', tests.org('ada')
 ), 'a service key has no user');
 select tests.act_as_anon();
-select is(tests.told('open') - array['iat', 'exp', 'jti', 'iss'], '{"aud": "functions/open", "caller_kind": "anonymous"}', 'nobody in particular');
+select is(tests.assertion_claims('open') - array['iat', 'exp', 'jti', 'iss'], '{"aud": "functions/open", "caller_kind": "anonymous"}', 'an unauthenticated caller has no subject');
 
 -- ---- tickets end, and what an operator changes holds at once
 select tests.ticket('open') as ticket \gset

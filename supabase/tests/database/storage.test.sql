@@ -83,7 +83,7 @@ select tests.act_as('bob');
 select isnt((select count(*) from storage.objects where name like :'org' || '%'), 0::bigint, 'a viewer sees');
 select throws_ok(format('insert into storage.objects (bucket_id, name) values (%L, %L)', 'metered', :'org' || '/bob'), '42501', null, 'and writes nothing');
 select tests.act_as_anon();
-select is((select count(*) from storage.objects), 0::bigint, 'nobody sees nothing');
+select is((select count(*) from storage.objects), 0::bigint, 'an unauthenticated caller sees no object');
 select tests.act_as_superuser();
 select throws_ok('delete from storage.objects', '42501', null, 'no statement deletes by accident');
 

@@ -67,13 +67,13 @@ select tests.refuses($$select public.set_secret('A', 'x')$$, 'insufficient_aal',
 select tests.refuses($$select public.create_api_key('more', '["projects:read"]')$$, 'insufficient_aal', 'no key is made');
 select throws_ok($$insert into public.api_keys (org_id, name, permissions) values (tests.org('ada'), 'more', '["projects:read"]')$$, '42501', null, 'nor inserted');
 select throws_ok($$insert into public.projects (org_id, name) values (tests.org('ada'), 'Two')$$, '42501', null, 'nor any other row');
-select is(tests.changed($$update public.organizations set mfa_required = false where id = tests.org('ada')$$), 0::bigint, 'nor is the door opened');
+select is(tests.changed($$update public.organizations set mfa_required = false where id = tests.org('ada')$$), 0::bigint, 'nor does the requirement end');
 select tests.act_as('ada');
 select set_config('request.headers', '{}', true);
 select is(public.org_id(), null, 'the active organization is none');
 select tests.refuses($$select public.set_secret('A', 'x')$$, 'insufficient_aal', 'which the refusal says');
 select tests.act_as('bob', tests.org('ada'));
-select tests.refuses($$select public.set_secret('A', 'x')$$, 'not_a_member', 'a non-member is told nothing of it');
+select tests.refuses($$select public.set_secret('A', 'x')$$, 'not_a_member', 'a non-member learns nothing of it');
 select tests.act_as('ada');
 select set_config('request.jwt.claims', (current_setting('request.jwt.claims')::jsonb || '{"aal": "aal1"}')::text, true);
 select is(tests.seen(), '0 0 0 0 f f', 'aal1 is none');
@@ -91,7 +91,7 @@ select lives_ok($$select public.create_api_key('more', '["projects:read"]')$$, '
 select is(tests.by_key(:'service', 'select count(*) from public.projects'), '1', 'a service key goes on');
 select is(tests.by_key(:'personal', 'select count(*) from public.projects'), '1', 'so does a personal one');
 select is(
-  tests.by_key(:'service', $$update public.organizations set mfa_required = false where id = tests.org('ada') returning 'done'$$), '42501', 'but opens no door'
+  tests.by_key(:'service', $$update public.organizations set mfa_required = false where id = tests.org('ada') returning 'done'$$), '42501', 'but does not end the requirement'
 );
 
 -- ---- other organizations are not concerned
@@ -117,7 +117,7 @@ select tests.act_with_factor('ada', tests.org('ada'));
 select is((public.explain_access(tests.id('adm'), 'projects', 'select')) ->> 'allowed', 'true', 'explain_access() looks at permissions');
 
 -- ---- and off again, with a trace
-select is(tests.changed($$update public.organizations set mfa_required = false where id = tests.org('ada')$$), 1::bigint, 'who is inside opens the door');
+select is(tests.changed($$update public.organizations set mfa_required = false where id = tests.org('ada')$$), 1::bigint, 'a session with a second factor ends the requirement');
 select is(tests.requires(tests.org('ada')), 'false', 'for every membership');
 select tests.act_as('ada', tests.org('ada'));
 select is(tests.seen(), '1 1 3 1 t t t', 'then everything is there again');
