@@ -250,6 +250,13 @@ begin
         if profile -> 'email_verified' is distinct from 'true' then
             perform auth_api.reject_unverified(provider);
         end if;
+        -- As in auth_api.create_external_user. Nothing is looked up before, so the refusal does not tell whose address it is.
+        if not exists (select 1 from auth_api.oauth_providers p where p.name = provider and p.verifying)
+            and not (select s.mailer_autoconfirm from auth_api.settings s)
+        then
+            perform auth_api.reject(403, 'provider_email_needs_verification',
+                format('The word of %s confirms no address. Confirm an address first, then link the identity', provider));
+        end if;
         u := auth_api.set_email(u, profile ->> 'email');
         update auth.users set raw_app_meta_data = auth_api.merge(raw_app_meta_data, jsonb_build_object('provider', provider, 'providers', '[]'::jsonb))
         where id = u.id returning * into u;

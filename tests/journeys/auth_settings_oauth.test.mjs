@@ -129,9 +129,9 @@ describe('an anonymous user', () => {
     assert.equal(error, null);
     return { client, id: data.user.id };
   };
-  async function link(client, person) {
+  async function link(client, person, provider = 'github') {
     providers.person = person;
-    const { query } = await new Browser().arrive(await linking(client, 'github'));
+    const { query } = await new Browser().arrive(await linking(client, provider));
     return query.code ? client.auth.exchangeCodeForSession(query.code) : { data: null, error: { code: query.error_code } };
   }
 
@@ -154,6 +154,21 @@ describe('an anonymous user', () => {
     await refused(link(client, newPerson(taken)), 'email_exists');
     const [row] = await sql('select is_anonymous from auth.users where id = $1', [id]);
     assert.deepEqual([row.is_anonymous, await providersOf(id)], [true, []]);
+  });
+
+  test("gets nobody's address by the word of a provider that is not trusted with it, and no account to come", async () => {
+    const { client, id } = await anonymous();
+    const victim = newEmail('victim');
+    await refused(link(client, newPerson(victim), 'gitlab'), 'provider_email_needs_verification');
+    const [row] = await sql('select is_anonymous, email, email_confirmed_at from auth.users where id = $1', [id]);
+    assert.deepEqual([row, await providersOf(id)], [{ is_anonymous: true, email: null, email_confirmed_at: null }, []]);
+    const { user } = await arrive('github', newPerson(victim));
+    assert.notEqual(user.id, id);
+    await refused(link(client, newPerson(victim), 'gitlab'), 'provider_email_needs_verification');
+
+    const own = await anonymous();
+    assert.equal((await link(own.client, newPerson(newEmail('own')))).error, null);
+    assert.equal((await link(own.client, newPerson(newEmail('other')), 'gitlab')).error, null, 'a permanent user links it as before');
   });
 });
 
