@@ -180,7 +180,11 @@ begin
     perform private.files_remove_version(old.name);
   elsif (new.bucket_id, new.name) is distinct from (old.bucket_id, old.name) then
     perform kijko.fail('conflict', 'versions of files are not moved', 'Copy the object, or upload it again.');
+  elsif new.version is distinct from old.version then
+    -- The service asks the policies before a signed upload, when there may be no row yet that one for update would refuse.
+    perform kijko.fail('conflict', 'versions of files are not overwritten', 'Upload it under a new name.');
   else
+    perform private.projects_require_open(private.storage_segment_id(new.name, 2));
     update public.project_file_versions as v
     set bytes = private.storage_object_bytes(new.metadata), content_type = left(new.metadata ->> 'mimetype', 255)
     where v.org_id = private.storage_segment_id(new.name, 1) and v.object_name = new.name;
@@ -190,7 +194,7 @@ begin
   return null;
 end
 $$;
-comment on function private.files_sync_object() is 'Trigger: keeps files and their versions with the objects of the bucket. Definer: users only read the tables.';
+comment on function private.files_sync_object() is 'Trigger: keeps files and their versions with the objects of the bucket. Fails with conflict when an object is moved or overwritten, and with project_archived. Definer: users only read the tables.';
 
 create function private.files_attach() returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp

@@ -124,6 +124,16 @@ describe('versions', () => {
     assert.equal(await used(), before);
   });
 
+  test('a signed URL with upsert writes its name once', async () => {
+    const name = nameOf(open, 'signed.txt');
+    const { token } = await ok(bucket(team.member).createSignedUploadUrl(name, { upsert: true }));
+    await ok(bucket(team.member).uploadToSignedUrl(name, token, new Blob(['once'])));
+    await denied(bucket(team.member).uploadToSignedUrl(name, token, new Blob(['twice, and longer'])));
+    assert.equal(await (await ok(bucket(team.member).download(name))).text(), 'once');
+    const file = (await filesOf(team.member)).find(({ path }) => path === 'signed.txt');
+    assert.deepEqual([file.version, file.bytes], [1, 4]);
+  });
+
   test('two uploads of one path at once are two versions', async () => {
     const names = Array.from({ length: 4 }, () => nameOf(open, 'race.txt'));
     for (const answer of await Promise.all(names.map((name) => upload(team.member, name, name)))) assert.equal(answer.error, null);

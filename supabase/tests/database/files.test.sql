@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(52);
+select plan(57);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('mem'), tests.sign_up('vic');
 update public.subscriptions set plan = 'TEAMS' where org_id in (tests.org('ada'), tests.org('bob'));
@@ -110,10 +110,23 @@ select tests.act_as_superuser();
 select tests.keep(tests.object(tests.org('ada'), 'open', 'many.txt')) from generate_series(1, 100);
 select tests.refuses(format('select tests.keep(%L)', tests.object(tests.org('ada'), 'open', 'many.txt')), 'conflict', 'a file has 100 versions at most');
 
+-- ---- nothing is overwritten past the policies: as the service writes an upload to a signed URL
+create function tests.overwrite(name text) returns void language sql as $$
+  insert into storage.objects (bucket_id, name, version, metadata)
+  values ('project-files', overwrite.name, gen_random_uuid()::text, '{"size": 1}')
+  on conflict (bucket_id, name) do update set version = excluded.version, metadata = excluded.metadata
+$$;
+select tests.object(tests.org('ada'), 'open', 'signed.txt') as signed \gset
+select lives_ok(format('select tests.overwrite(%L)', :'signed'), 'an upsert of a new name is a version');
+select tests.refuses(format('select tests.overwrite(%L)', :'signed'), 'conflict', 'which the next one does not overwrite');
+select lives_ok(format($$update storage.objects set metadata = '{"size": 2}' where name = %L$$, :'signed'), 'what is said about the bytes may change');
+
 -- ---- archived and deleted projects
 select tests.object(tests.org('ada'), 'open', 'late.txt') as late \gset
 select tests.keep(:'late');
 update public.projects set archived_at = kijko.now() where id = tests.id('open');
+select tests.refuses(format('select tests.overwrite(%L)', :'signed'), 'conflict', 'nothing is overwritten in an archived project');
+select tests.refuses(format($$update storage.objects set metadata = '{"size": 3}' where name = %L$$, :'signed'), 'project_archived', 'nor changed in another way');
 select tests.act_as('ada', tests.org('ada'));
 select tests.refuses(format('select tests.upload(%L)', tests.object(tests.org('ada'), 'open', 'a.txt')), 'project_archived', 'nothing is uploaded into an archived project');
 select tests.refuses(format('select tests.remove(%L)', :'late'), 'project_archived', 'nor removed');
