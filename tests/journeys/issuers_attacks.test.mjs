@@ -4,7 +4,7 @@ import { createHmac, randomUUID } from 'node:crypto';
 import { before, describe, test } from 'node:test';
 import { anonymous, newPerson, ok } from './domain.mjs';
 import { AUDIENCE, as, clientOf, enroll, newIssuer, newMember, provision, status } from './issuers_support.mjs';
-import { env, http } from './support.mjs';
+import { adminSql, env, http } from './support.mjs';
 import { base64url, newKey, now, token } from './tokens.mjs';
 
 const code = ({ status: got, body }) => [got, body?.code];
@@ -57,7 +57,6 @@ describe('a token', () => {
     await enroll(one, shared.url);
     await enroll(two, shared.url);
     const bearer = shared.token({ sub: 'both' });
-    assert.deepEqual(code(await provision(bearer)), [400, 'bad_request'], 'for which one?');
     const users = [];
     for (const { orgId } of [one, two]) {
       const answer = await provision(bearer, { 'x-org-id': orgId });
@@ -65,6 +64,43 @@ describe('a token', () => {
       users.push(answer.body.user_id);
     }
     assert.notEqual(users[0], users[1]);
+    assert.equal((await provision(shared.token({ sub: 'new' }))).body.org_id, one.orgId, 'without the header the first that enrolled it');
+    const known = shared.token({ sub: 'of two' });
+    assert.equal((await provision(known, { 'x-org-id': two.orgId })).body.org_id, two.orgId);
+    assert.equal((await provision(known)).body.org_id, two.orgId, 'without the header the one in which the subject is somebody');
+  });
+
+  test('is not disturbed by others who enrol its issuer, however many they are', async () => {
+    const mine = await newIssuer();
+    const victim = await newPerson('TEAMS');
+    await enroll(victim, mine.url);
+    const known = await newMember(mine, ['kijko-viewer']);
+    const attacker = await newPerson();
+    await enroll(attacker, mine.url);
+    const bearer = known.tokenOf();
+    const works = async (name) => {
+      const answer = await as(bearer, 'GET', PATH);
+      assert.equal(answer.status, 200, `${name}: ${answer.text}`);
+      assert.equal((await as(bearer, 'GET', PATH, { headers: { 'x-org-id': victim.orgId } })).status, 200, `${name}, with the header`);
+      assert.equal((await provision(mine.token())).body.org_id, victim.orgId, `${name}, for a new subject`);
+    };
+    await works('one other');
+    // As a hundred organizations would have it whose ids are smaller than any.
+    const ids = `org_id::text like '00000000-0000-4000-8000-%' and url = $1`;
+    await adminSql(
+      `insert into kijko.issuers (org_id, url, audiences, default_role, jwks, next_at)
+       select ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, i.url, i.audiences, 'viewer', i.jwks, 'infinity'
+       from kijko.issuers i, generate_series(1, 100) n where i.org_id = $2 and i.url = $1`,
+      [mine.url, victim.orgId],
+    );
+    try {
+      await works('a hundred others');
+      await adminSql(`update kijko.issuers set created_at = created_at - interval '1 day' where ${ids}`, [mine.url]);
+      const answer = await as(bearer, 'GET', PATH, { headers: { 'x-org-id': victim.orgId } });
+      assert.equal(answer.status, 200, `a hundred that were first: ${answer.text}`);
+    } finally {
+      await adminSql(`delete from kijko.issuers where ${ids}`, [mine.url]);
+    }
   });
 
   test('of an issuer that two organizations share, told apart by a claim, is for one of them', async () => {

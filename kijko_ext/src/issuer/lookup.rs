@@ -20,19 +20,37 @@ const USER_ID: i32 = 3;
 
 type Entry = (Rc<[Issuer]>, u64);
 
+macro_rules! enrolments {
+    ($more:literal) => {
+        concat!(
+            "select pg_catalog.jsonb_build_object('id', i.id, 'org_id', i.org_id, 'audiences', i.audiences, 'role_claims', i.role_claims,
+       'role_map', i.role_map, 'default_role', i.default_role, 'org_claim', i.org_claim, 'org_value', i.org_value,
+       'email_domains', i.email_domains, 'jwks', i.jwks)::text
+     from kijko.issuers as i where i.url = $1 and i.enabled and i.jwks is not null ",
+            $more
+        )
+    };
+}
+
 thread_local! {
     static CACHE: RefCell<HashMap<String, Entry>> = RefCell::default();
 
     static BY_URL: Statement = const { Statement::new(
-    "select pg_catalog.jsonb_build_object('id', i.id, 'org_id', i.org_id, 'audiences', i.audiences, 'role_claims', i.role_claims,
-       'role_map', i.role_map, 'default_role', i.default_role, 'org_claim', i.org_claim, 'org_value', i.org_value,
-       'email_domains', i.email_domains, 'jwks', i.jwks)::text
-     from kijko.issuers as i where i.url = $1 and i.enabled and i.jwks is not null order by i.org_id limit 100",
+    enrolments!("order by i.created_at, i.id limit 100"),
     &[pg_sys::TEXTOID],
+    ) };
+
+    static OF_ORGANIZATION: Statement = const { Statement::new(
+    enrolments!("and i.org_id = $2"),
+    &[pg_sys::TEXTOID, pg_sys::UUIDOID],
     ) };
 }
 
-/// The enrolments of an issuer whose keys are known.
+fn parse(row: &Row) -> Option<Issuer> {
+    Issuer::parse(&row.text(1)?)
+}
+
+/// The enrolments of an issuer whose keys are known: the oldest, because anybody may enrol a URL.
 pub fn by_url(url: &str) -> Rc<[Issuer]> {
     cache_stamp::refresh();
     let cached = CACHE.with_borrow(|known| {
@@ -47,7 +65,6 @@ pub fn by_url(url: &str) -> Rc<[Issuer]> {
         return Rc::from([]);
     }
     let stamp = cache_stamp::take();
-    let parse = |row: &Row| Issuer::parse(&row.text(1)?);
     let issuers: Rc<[Issuer]> = BY_URL.with(|statement| {
         let values = [Value::from(url)];
         statement.read(&values, |rows| rows.iter().filter_map(parse).collect())
@@ -62,6 +79,18 @@ pub fn by_url(url: &str) -> Rc<[Issuer]> {
         }
     });
     issuers
+}
+
+/// The enrolment of an organization, if it is younger than all of `oldest`. Not cached: who asks names any organization.
+pub fn younger(url: &str, organization: &[u8; 16], oldest: &[Issuer]) -> Option<Issuer> {
+    let is_known = |issuer: &Issuer| issuer.organization == *organization;
+    if oldest.is_empty() || oldest.iter().any(is_known) {
+        return None;
+    }
+    OF_ORGANIZATION.with(|statement| {
+        let values = [Value::from(url), Value::from(organization)];
+        statement.read(&values, |rows| rows.first().and_then(parse))
+    })
 }
 
 /// The user whom a subject of an issuer was provisioned as.

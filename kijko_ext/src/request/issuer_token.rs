@@ -59,35 +59,43 @@ fn identify(text: &str) -> Result<IssuerCaller, Problem> {
     let url = url.unwrap_or_default().to_owned();
     let named = membership_cache::requested_by_header().ok().flatten();
     let issuers = lookup::by_url(&url);
+    let younger = named.and_then(|organization| lookup::younger(&url, &organization, &issuers));
     let fitting: Vec<&Issuer> = issuers
         .iter()
+        .chain(&younger)
         .filter(|issuer| issuer.fits(token.unverified()))
         .collect();
-    let of_named = |issuer: &&&Issuer| Some(issuer.organization) == named;
-    let chosen = fitting.iter().find(of_named).or(fitting.first());
-    let Some(issuer) = chosen.copied() else {
+    let Some(issuer) = choose(&fitting, named, token.unverified()) else {
         return Err(not_identified(
             "no organization has enrolled the issuer of this token for its audience, or its keys are not known yet",
         ));
     };
     let claims = verify(token, &url, issuer)?;
     // Only who has a token of the issuer learns who enrolled it.
-    match named {
-        Some(organization) if organization != issuer.organization => {
-            return Err(Problem::new(
-                "not_a_member",
-                "x-org-id: the issuer of this token does not speak for that organization",
-            ));
-        }
-        None if fitting.len() > 1 => {
-            return Err(Problem::new(
-                "bad_request",
-                "several organizations have enrolled this issuer: name one in the header x-org-id",
-            ));
-        }
-        _ => {}
+    if named.is_some_and(|organization| organization != issuer.organization) {
+        return Err(Problem::new(
+            "not_a_member",
+            "x-org-id: the issuer of this token does not speak for that organization",
+        ));
     }
     whom(&claims, url, issuer)
+}
+
+/// Anybody may enrol an issuer, so an enrolment takes nothing from the others: the organization that the request names counts, else the
+/// one in which the subject is somebody, else the first that enrolled it. The claims only choose here; the token is verified after.
+fn choose<'a>(
+    fitting: &[&'a Issuer],
+    named: Option<[u8; 16]>,
+    claims: &Claims,
+) -> Option<&'a Issuer> {
+    let subject = claims.get("sub").and_then(Value::as_str);
+    let knows = |issuer: &&&Issuer| match named {
+        Some(organization) => issuer.organization == organization,
+        None => subject.is_some_and(|subject| lookup::user(&issuer.id, subject).is_some()),
+    };
+    let several = fitting.len() > 1;
+    let chosen = fitting.iter().find(|issuer| several && knows(issuer));
+    chosen.or(fitting.first()).copied()
 }
 
 fn verify(token: Token<'_>, url: &str, issuer: &Issuer) -> Result<Claims, Problem> {
