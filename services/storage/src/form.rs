@@ -1,10 +1,17 @@
 //! What comes with the bytes of an object: in headers beside a raw body, or in fields before the file of a form.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
 
 use axum::http::{HeaderMap, header};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream::BoxStream};
 use multer::Multipart;
 use serde_json::Value;
@@ -19,6 +26,12 @@ const MAX_FIELD: usize = 64 << 10;
 /// What a form has around its file: boundaries and the headers of its parts.
 const ENVELOPE: u64 = 4 << 10;
 const MAX_TYPE: usize = 255;
+/// What comes before a form's file, all together: multer keeps headers and a preamble until they end.
+const MAX_BEFORE_FILE: usize = 256 << 10;
+/// Fields before a form's file. Each of them may read two pieces ahead, which stays below [`MAX_BEFORE_FILE`].
+const MAX_FIELDS: usize = 16;
+/// What multer gets at a time before the file.
+const PIECE: usize = 4 << 10;
 
 /// An object that is being sent.
 pub struct Sent {
@@ -71,9 +84,11 @@ async fn from_form(
     idle: Duration,
 ) -> Result<Sent, StorageError> {
     let around = ENVELOPE + 4 * boundary.len() as u64;
-    let mut form = Multipart::new(incoming.stream(), boundary);
+    let at_file = Arc::new(AtomicBool::new(false));
+    let parts = bounded_before_file(incoming.stream(), at_file.clone());
+    let mut form = Multipart::new(parts, boundary);
     let (mut seen, mut cache, mut user_metadata, mut given_type) = (0, None, None, None);
-    loop {
+    for _ in 0..=MAX_FIELDS {
         let field = tokio::time::timeout(idle, form.next_field()).await;
         let field = field.map_err(|_| invalid_request("the body was silent for too long"))?;
         let field =
@@ -82,6 +97,7 @@ async fn from_form(
         // supabase-js gives the file no name: an empty one.
         let name = field.name().unwrap_or_default().to_owned();
         if name.is_empty() || field.file_name().is_some() {
+            at_file.store(true, Ordering::Relaxed);
             let of_part = field.content_type().map(ToString::to_string);
             return Ok(Sent {
                 kind: checked_type(given_type.or(of_part).as_deref())?,
@@ -111,6 +127,56 @@ async fn from_form(
             _ => {}
         }
     }
+    Err(invalid_request(format!(
+        "the form has more than {MAX_FIELDS} fields before its file"
+    )))
+}
+
+/// The parts of a form, which fail when more than [`MAX_BEFORE_FILE`] is wanted before the file. multer takes all that is ready
+/// before it looks at it, so a part is followed by a pause: what it keeps stays as small as what was wanted.
+fn bounded_before_file<E>(
+    parts: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
+    at_file: Arc<AtomicBool>,
+) -> impl Stream<Item = Result<Bytes, multer::Error>> + Send + 'static
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let mut parts = Box::pin(parts.fuse());
+    let (mut kept, mut given, mut pause) = (BytesMut::new(), 0, false);
+    futures_util::stream::poll_fn(move |context| {
+        if std::mem::take(&mut pause) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before_file = !at_file.load(Ordering::Relaxed);
+        if before_file && given >= MAX_BEFORE_FILE {
+            let limit = MAX_BEFORE_FILE as u64;
+            return Poll::Ready(Some(Err(multer::Error::StreamSizeExceeded { limit })));
+        }
+        // Small parts come together, because multer searches all that it keeps for each of them.
+        while kept.is_empty() || before_file && kept.len() < PIECE {
+            match parts.poll_next_unpin(context) {
+                Poll::Ready(Some(Ok(part))) if kept.is_empty() && !before_file => {
+                    pause = true;
+                    return Poll::Ready(Some(Ok(part)));
+                }
+                Poll::Ready(Some(Ok(part))) => kept.extend_from_slice(&part),
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(Some(Err(multer::Error::StreamReadFailed(error.into()))));
+                }
+                Poll::Ready(None) if kept.is_empty() => return Poll::Ready(None),
+                Poll::Pending if kept.is_empty() => return Poll::Pending,
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        let size = match before_file {
+            true => kept.len().min(PIECE),
+            false => kept.len(),
+        };
+        pause = true;
+        given += size;
+        Poll::Ready(Some(Ok(kept.split_to(size).freeze())))
+    })
 }
 
 fn plain<E>(
@@ -176,11 +242,14 @@ mod tests {
 
     use super::*;
 
-    async fn sent(kind: &'static str, body: &'static str) -> Result<(Sent, String), StorageError> {
+    async fn sent(
+        kind: &'static str,
+        body: impl Into<Body>,
+    ) -> Result<(Sent, String), StorageError> {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         let idle = Duration::from_secs(5);
-        let incoming = Incoming::new(Body::from(body), &headers, idle);
+        let incoming = Incoming::new(body.into(), &headers, idle);
         let mut sent = read(&headers, &incoming, idle).await?;
         let mut bytes = Vec::new();
         while let Some(part) = sent.bytes.next().await {
@@ -224,6 +293,64 @@ mod tests {
                 .code,
             "InvalidRequest"
         );
+    }
+
+    /// What is read of a form that never comes to its file: its start, and then 16 MiB in parts.
+    async fn read_without_a_file(start: &'static str, part: &'static [u8]) -> usize {
+        use std::sync::atomic::AtomicUsize;
+        let read = Arc::new(AtomicUsize::new(0));
+        let counted = read.clone();
+        let parts = std::iter::once(start.as_bytes())
+            .chain(std::iter::repeat_n(part, (16 << 20) / part.len()))
+            .map(move |part| {
+                counted.fetch_add(part.len(), Ordering::Relaxed);
+                Ok::<_, std::io::Error>(Bytes::from_static(part))
+            });
+        let body = Body::from_stream(futures_util::stream::iter(parts));
+        let refused = sent("multipart/form-data; boundary=x", body).await;
+        assert_eq!(refused.err().unwrap().code, "InvalidRequest");
+        read.load(Ordering::Relaxed)
+    }
+
+    #[tokio::test]
+    async fn what_comes_before_the_file_is_bounded() {
+        let field = "\r\n--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1";
+        for (start, part) in [
+            ("--x\r\nX: ", &[b'h'; 1 << 16] as &[u8]),
+            ("--x\r\nX: ", b"h"),
+            ("a preamble", &[b'p'; 1 << 16]),
+            (
+                "--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1",
+                field.as_bytes(),
+            ),
+            ("--x", b" "),
+        ] {
+            let read = read_without_a_file(start, part).await;
+            assert!(read <= 2 * MAX_BEFORE_FILE, "{start:?}: {read} bytes");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_comes_at_once_with_its_fields_is_read_whole() {
+        let field = format!(
+            "--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n{}\r\n",
+            "v".repeat(1000)
+        );
+        let content = "\r\n--y".repeat(1 << 18);
+        let form = format!(
+            "{}--x\r\nContent-Disposition: form-data; name=\"\"\r\n\r\n{content}\r\n--x--\r\n",
+            field.repeat(MAX_FIELDS)
+        );
+        for size in [7, 100, 5_000, form.len()] {
+            let parts: Vec<_> = form
+                .as_bytes()
+                .chunks(size)
+                .map(|part| Ok::<_, std::io::Error>(Bytes::copy_from_slice(part)))
+                .collect();
+            let body = Body::from_stream(futures_util::stream::iter(parts));
+            let (_, bytes) = sent("multipart/form-data; boundary=x", body).await.unwrap();
+            assert!(bytes == content, "in parts of {size} bytes");
+        }
     }
 
     #[tokio::test]
