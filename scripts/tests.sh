@@ -89,7 +89,7 @@ start_test_stack() {
   TEST_HOME=$KIJKO_HOME/${1:-test}
   TEST_PORT=$(free_port_range)
   TEST_STACK=yes
-  rm -rf "$TEST_HOME/data" "$TEST_HOME/applied" "$TEST_HOME/secrets" "$TEST_HOME/run"
+  rm -rf "$TEST_HOME/data" "$TEST_HOME/storage" "$TEST_HOME/applied" "$TEST_HOME/secrets" "$TEST_HOME/run"
   test_kijko up || fail "the test stack did not come up"
   # All tests share one client address.
   test_kijko psql -q -c 'update auth_api.settings set hashes_per_minute = 100000, sends_per_hour = 100000, stranger_sends_per_hour = 100000'
