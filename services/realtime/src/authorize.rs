@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use kijko_core::db::{Db, DbError};
+use kijko_core::{
+    db::{Db, DbError},
+    http::headers::selected,
+};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -259,12 +262,5 @@ fn read<T: for<'a> Deserialize<'a>>(answer: Value) -> Result<T, DbError> {
 /// What policies see of a request: no header that can hold a secret.
 pub fn visible_headers(headers: &axum::http::HeaderMap) -> Arc<Value> {
     let names = ["origin", "user-agent", "x-forwarded-for"];
-    let visible: Map<_, _> = names
-        .into_iter()
-        .filter_map(|name| {
-            let value = headers.get(name)?.to_str().ok()?;
-            Some((name.to_owned(), Value::from(value)))
-        })
-        .collect();
-    Arc::new(Value::Object(visible))
+    Arc::new(selected(headers, &names).into())
 }

@@ -4,6 +4,7 @@ use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, request::Parts},
 };
+use kijko_core::http::headers::selected;
 use serde_json::{Map, Value, json};
 
 use crate::error::{StorageError, refusal};
@@ -45,7 +46,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = StorageError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let headers = visible(&parts.headers);
+        let headers = selected(&parts.headers, &VISIBLE);
         let token = bearer(&parts.headers);
         if token.is_none() && !headers.contains_key("x-api-key") {
             let message = "headers must have required property 'authorization'";
@@ -66,16 +67,4 @@ fn bearer(headers: &HeaderMap) -> Option<String> {
     // Keys of other kinds come beside the one that counts.
     (scheme.eq_ignore_ascii_case("bearer") && !token.starts_with("sb_"))
         .then(|| token.trim().to_owned())
-}
-
-fn visible(headers: &HeaderMap) -> Map<String, Value> {
-    let named = VISIBLE.into_iter().filter_map(|name| {
-        let all: Vec<_> = headers
-            .get_all(name)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .collect();
-        (!all.is_empty()).then(|| (name.to_owned(), Value::from(all.join(","))))
-    });
-    named.collect()
 }

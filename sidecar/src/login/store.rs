@@ -8,6 +8,7 @@ use axum::{
 use kijko_core::{
     db::{Db, DbError},
     error::Error,
+    http::headers::{joined, selected},
     secret::Secret,
 };
 use serde::Deserialize;
@@ -124,23 +125,11 @@ impl Store {
     }
 }
 
-/// Repeated header fields are one list, as PostgREST passes them on.
 fn of_interest(headers: &HeaderMap) -> Value {
-    let joined = |name: &str| {
-        let all: Vec<_> = headers
-            .get_all(name)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .collect();
-        (!all.is_empty()).then(|| Value::from(all.join(",")))
-    };
-    let mut found: Map<String, Value> = HEADERS
-        .iter()
-        .filter_map(|name| Some(((*name).to_owned(), joined(name)?)))
-        .collect();
+    let mut found = selected(headers, &HEADERS);
     // Login reads the token from a header that only a proxy can set; this server is behind the same proxy.
-    if let Some(authorization) = joined("authorization") {
-        found.insert("x-kijko-authorization".to_owned(), authorization);
+    if let Some(authorization) = joined(headers, "authorization") {
+        found.insert("x-kijko-authorization".to_owned(), authorization.into());
     }
     found.into()
 }

@@ -9,7 +9,6 @@ use std::{collections::HashMap, time::Duration};
 
 use axum::{
     extract::{Request, State},
-    http::HeaderMap,
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -18,6 +17,7 @@ use serde::Deserialize;
 use crate::{
     db::{Db, DbError},
     error::Error,
+    http::headers,
 };
 
 const ADMIT: &str = "select private.requests_admit_external($1, $2, $3)::text";
@@ -39,7 +39,8 @@ struct Admission {
 }
 
 pub(in crate::http) async fn limit(State(db): State<Db>, request: Request, next: Next) -> Response {
-    let forwarded_for = forwarded_for(request.headers());
+    // The database takes its rightmost address that is no trusted proxy.
+    let forwarded_for = headers::joined(request.headers(), FORWARDED_FOR);
     let (method, path) = (
         request.method().to_string(),
         request.uri().path().to_owned(),
@@ -58,13 +59,6 @@ pub(in crate::http) async fn limit(State(db): State<Db>, request: Request, next:
         }
         Err(_) => response,
     }
-}
-
-/// Repeated header fields are one list. The database takes its rightmost address that is no trusted proxy.
-fn forwarded_for(headers: &HeaderMap) -> Option<String> {
-    let all = headers.get_all(FORWARDED_FOR).iter();
-    let all: Vec<_> = all.filter_map(|value| value.to_str().ok()).collect();
-    (!all.is_empty()).then(|| all.join(","))
 }
 
 async fn admit(
@@ -93,19 +87,7 @@ impl Admission {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
-
-    #[test]
-    fn repeated_headers_are_one_list() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(forwarded_for(&headers), None);
-        headers.append(FORWARDED_FOR, HeaderValue::from_static("1.2.3.4, 5.6.7.8"));
-        headers.append(FORWARDED_FOR, HeaderValue::from_static("9.9.9.9"));
-        let expected = Some("1.2.3.4, 5.6.7.8,9.9.9.9");
-        assert_eq!(forwarded_for(&headers).as_deref(), expected);
-    }
 
     #[test]
     fn only_a_code_refuses() {

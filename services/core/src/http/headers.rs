@@ -1,0 +1,54 @@
+//! Header fields of a request in the form in which the database gets them.
+
+use axum::http::HeaderMap;
+use serde_json::{Map, Value};
+
+/// All values of a field as one list (RFC 9110, section 5.3), as PostgREST passes them on. None if the field is absent.
+pub fn joined(headers: &HeaderMap, name: &str) -> Option<String> {
+    let values: Vec<_> = headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    (!values.is_empty()).then(|| values.join(","))
+}
+
+/// Those of the named fields that the request has, by name.
+pub fn selected(headers: &HeaderMap, names: &[&str]) -> Map<String, Value> {
+    names
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), joined(headers, name)?.into())))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn repeated_headers_are_one_list() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(joined(&headers, "x-forwarded-for"), None);
+        headers.append(
+            "x-forwarded-for",
+            HeaderValue::from_static("1.2.3.4, 5.6.7.8"),
+        );
+        headers.append("x-forwarded-for", HeaderValue::from_static("9.9.9.9"));
+        let expected = Some("1.2.3.4, 5.6.7.8,9.9.9.9");
+        assert_eq!(joined(&headers, "x-forwarded-for").as_deref(), expected);
+    }
+
+    #[test]
+    fn only_the_named_fields_are_selected() {
+        let mut headers = HeaderMap::new();
+        headers.append("origin", HeaderValue::from_static("https://app.example"));
+        headers.append("cookie", HeaderValue::from_static("secret"));
+        let found = Value::from(selected(&headers, &["origin", "user-agent"]));
+        assert_eq!(
+            found,
+            serde_json::json!({ "origin": "https://app.example" })
+        );
+    }
+}
