@@ -1,0 +1,92 @@
+// A service of a test's own, beside the stack's: with other settings, several at once, killed or asked to stop.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { freePort } from './ports.mjs';
+import { until } from './until.mjs';
+
+const ROOT = join(import.meta.dirname, '..');
+export const HOME = process.env.TEST_HOME ?? process.env.KIJKO_HOME ?? join(ROOT, '.kijko');
+const started = new Set();
+
+export class Service {
+  /** Starts `kijko-NAME` with the password of its login. On a port that a former one had, clients find it again. */
+  static async start(name, { port, variables = {}, spawnOptions = {} } = {}) {
+    const service = new Service();
+    service.port = port ?? (await freePort());
+    const operatorsPort = await freePort();
+    const prefix = `KIJKO_${name.toUpperCase()}`;
+    const logs = join(HOME, 'log');
+    mkdirSync(logs, { recursive: true });
+    service.log = join(logs, `test-${name}-${service.port}.log`);
+    const log = openSync(service.log, 'a');
+    service.child = spawn(binary(name), {
+      ...spawnOptions,
+      stdio: ['ignore', log, log],
+      env: {
+        PATH: process.env.PATH,
+        DATABASE_URL: databaseUrl(name, prefix),
+        [`${prefix}_BIND`]: `127.0.0.1:${service.port}`,
+        [`${prefix}_OPERATORS_BIND`]: `127.0.0.1:${operatorsPort}`,
+        ...variables,
+      },
+    });
+    closeSync(log);
+    started.add(service);
+    service.url = `http://127.0.0.1:${service.port}`;
+    service.operatorsUrl = `http://127.0.0.1:${operatorsPort}`;
+    service.exited = once(service.child, 'exit').then(([code, signal]) => {
+      started.delete(service);
+      return { code, signal };
+    });
+    await until(`a ${name} service to be ready (log: ${service.log})`, () => {
+      assert.equal(service.child.exitCode, null, `it ended at once (log: ${service.log})`);
+      return service.isReady();
+    });
+    return service;
+  }
+
+  isReady() {
+    return fetch(`${this.operatorsUrl}/ready`).then(
+      (response) => response.ok,
+      () => false,
+    );
+  }
+
+  /** A value of /metrics. */
+  async metric(name) {
+    const text = await (await fetch(`${this.operatorsUrl}/metrics`)).text();
+    return Number(text.match(new RegExp(`^${name.replace(/[{}"]/g, '\\$&')} (\\S+)$`, 'm'))?.[1] ?? 'NaN');
+  }
+
+  kill() {
+    this.child.kill('SIGKILL');
+    return this.exited;
+  }
+
+  terminate() {
+    this.child.kill('SIGTERM');
+    return this.exited;
+  }
+}
+
+/** The services that a failed test left behind. */
+export const killServices = () => Promise.all([...started].map((service) => service.kill()));
+
+function binary(name) {
+  const found = [join(HOME, `bin/kijko-${name}`), join(ROOT, `target/release/kijko-${name}`)].find(existsSync);
+  assert.ok(found, `there is no kijko-${name} to start: ./kijko up builds it`);
+  return found;
+}
+
+function databaseUrl(name, prefix) {
+  const file = join(HOME, 'secrets/passwords');
+  const [, password] = new RegExp(`${prefix}_PASSWORD=(\\S+)`).exec(readFileSync(file, 'utf8')) ?? [];
+  assert.ok(password, `${file} has no ${prefix}_PASSWORD`);
+  const url = new URL(process.env.DB_URL);
+  Object.assign(url, { username: `kijko_${name}`, password });
+  url.searchParams.set('sslmode', 'disable');
+  return url.href;
+}
