@@ -80,7 +80,7 @@ comment on function auth_api.prune_oauth_flows() is 'Deletes some flows that hav
 
 -- By the real clock: a provider that no sidecar has named for five minutes is switched off. Several sidecars may have several lists.
 create or replace function auth_api.register_oauth_providers(names text[], verifying text[]) returns void
-language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 begin
     delete from auth_api.oauth_providers p where p.registered_at < now() - interval '1 day';
     insert into auth_api.oauth_providers as p (name, verifying, registered_at)
@@ -88,7 +88,7 @@ begin
     on conflict on constraint oauth_providers_pkey do update set verifying = excluded.verifying, registered_at = excluded.registered_at;
 end
 $$;
-comment on function auth_api.register_oauth_providers(text[], text[]) is 'Notes the providers of a sidecar''s configuration.';
+comment on function auth_api.register_oauth_providers(text[], text[]) is 'Notes the providers of a sidecar''s configuration. Definer, because the sidecar may touch nothing itself.';
 
 create or replace function auth_api.provider_names() returns text[]
 language sql stable set search_path = pg_catalog, pg_temp as $$

@@ -80,7 +80,7 @@ comment on function auth_api.unsealed_tokens(auth_api.provider_tokens) is 'The t
 
 -- A claim is a lease of a minute and twice as long after each attempt; after ten attempts, in some seventeen hours, the provider is given up.
 create or replace function auth_api.claim_revocations() returns jsonb
-language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
     claimed jsonb;
 begin
@@ -101,13 +101,13 @@ begin
     return claimed;
 end
 $$;
-comment on function auth_api.claim_revocations() is 'Tokens that are to be revoked now, leased for a while.';
+comment on function auth_api.claim_revocations() is 'Tokens that are to be revoked now, leased for a while. Definer, because the sidecar may touch nothing itself.';
 
 create or replace function auth_api.end_revocation(token_id uuid) returns void
-language sql volatile set search_path = pg_catalog, pg_temp as $$
+language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
     delete from auth_api.provider_tokens t where t.id = token_id and t.identity_id is null and t.flow_state_id is null
 $$;
-comment on function auth_api.end_revocation(uuid) is 'Forgets a token that was revoked, or that its provider cannot revoke.';
+comment on function auth_api.end_revocation(uuid) is 'Forgets a token that was revoked, or that its provider cannot revoke. Definer, because the sidecar may touch nothing itself.';
 
 -- Wakes the sidecar when the transaction commits; it also looks by itself from time to time.
 create or replace function auth_api.announce_revocation() returns trigger

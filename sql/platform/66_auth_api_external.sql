@@ -292,30 +292,12 @@ end
 $$;
 comment on function auth_api.answer_external(text, jsonb, jsonb) is 'Answers one step of a request about outside providers. Definer, because the sidecar may touch nothing itself.';
 
-create or replace function auth_api.register_providers(names text[], verifying text[]) returns void
-language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
-    select auth_api.register_oauth_providers(names, verifying)
-$$;
-comment on function auth_api.register_providers(text[], text[]) is 'What the sidecar is configured with. Definer, because the sidecar may touch nothing itself.';
-
-create or replace function auth_api.next_revocations() returns jsonb
-language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
-    select auth_api.claim_revocations()
-$$;
-comment on function auth_api.next_revocations() is 'Tokens that the sidecar is to revoke at their providers. Definer, because the sidecar may touch nothing itself.';
-
-create or replace function auth_api.revoked(token_id uuid) returns void
-language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
-    select auth_api.end_revocation(token_id)
-$$;
-comment on function auth_api.revoked(uuid) is 'A token is revoked. Definer, because the sidecar may touch nothing itself.';
-
 reset role;
 
 grant usage on schema auth_api to kijko_sidecar;
 grant execute on function
     auth_api.answer_external(text, jsonb, jsonb),
-    auth_api.register_providers(text[], text[]),
-    auth_api.next_revocations(),
-    auth_api.revoked(uuid)
+    auth_api.register_oauth_providers(text[], text[]),
+    auth_api.claim_revocations(),
+    auth_api.end_revocation(uuid)
 to kijko_sidecar;

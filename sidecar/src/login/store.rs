@@ -91,7 +91,7 @@ impl Store {
     pub(super) async fn register(&self, names: &[&str], verifying: &[&str]) -> Result<(), DbError> {
         self.db
             .query(
-                "select auth_api.register_providers($1, $2)",
+                "select auth_api.register_oauth_providers($1, $2)",
                 &[&names, &verifying],
             )
             .await
@@ -102,10 +102,10 @@ impl Store {
     pub(super) async fn due(&self) -> Result<Vec<Due>, DbError> {
         let claimed: Value = self
             .db
-            .scalar("select auth_api.next_revocations()", &[])
+            .scalar("select auth_api.claim_revocations()", &[])
             .await?;
         let claimed: Vec<Orphan> = serde_json::from_value(claimed)
-            .map_err(|error| DbError::Unexpected(format!("next_revocations: {error}")))?;
+            .map_err(|error| DbError::Unexpected(format!("claim_revocations: {error}")))?;
         let due = claimed.into_iter().map(|orphan| Due {
             id: orphan.id,
             provider: orphan.provider,
@@ -119,7 +119,7 @@ impl Store {
 
     pub(super) async fn revoked(&self, id: Uuid) -> Result<(), DbError> {
         self.db
-            .query("select auth_api.revoked($1)", &[&id])
+            .query("select auth_api.end_revocation($1)", &[&id])
             .await
             .map(drop)
     }
