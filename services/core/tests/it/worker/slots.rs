@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 use super::*;
 use crate::support::{Tenant, settings, unique_kind};
@@ -45,6 +46,15 @@ fn slow(kind: &str) -> (Registry, Arc<Semaphore>) {
     (registry, may_end)
 }
 
+async fn count_running(jobs: &[(&Tenant, Uuid)]) -> usize {
+    let mut running = 0;
+    for (tenant, job) in jobs {
+        let status = tenant.job(*job, "status").await;
+        running += usize::from(status.as_deref() == Some("running"));
+    }
+    running
+}
+
 #[tokio::test]
 async fn short_jobs_run_while_long_ones_of_several_tenants_hold_every_other_slot() {
     let (long, short) = (unique_kind("long"), unique_kind("short"));
@@ -63,22 +73,18 @@ async fn short_jobs_run_while_long_ones_of_several_tenants_hold_every_other_slot
         ..options()
     };
     let working = Working::start(&settings(&[]), registry, slots);
-    let running = async || {
-        let mut running = 0;
-        for (tenant, job) in &held {
-            let status = tenant.job(*job, "status").await;
-            running += usize::from(status.as_deref() == Some("running"));
-        }
-        running
-    };
-    while running().await < 2 {
+    while count_running(&held).await < 2 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let tenant = Tenant::new().await;
     for _ in 0..5 {
         let job = tenant.enqueue(&short, json!({})).await;
         tenant.job_becomes(job, "status", "succeeded").await;
-        assert_eq!(running().await, 2, "long jobs take no slot of short ones");
+        assert_eq!(
+            count_running(&held).await,
+            2,
+            "long jobs take no slot of short ones"
+        );
     }
     // A slot that is freed goes to the long ones that wait.
     may_end.add_permits(held.len());
@@ -125,15 +131,7 @@ async fn long_jobs_run_while_short_ones_of_many_tenants_wait_for_every_slot() {
         ..options()
     };
     let working = Working::start(&settings(&[]), registry, slots);
-    let running = async || {
-        let mut running = 0;
-        for (tenant, job) in &checks {
-            let status = tenant.job(*job, "status").await;
-            running += usize::from(status.as_deref() == Some("running"));
-        }
-        running
-    };
-    while running().await < 2 {
+    while count_running(&checks).await < 2 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let tenant = Tenant::new().await;
@@ -141,7 +139,11 @@ async fn long_jobs_run_while_short_ones_of_many_tenants_wait_for_every_slot() {
     for _ in 0..5 {
         let job = tenant.enqueue(&long, json!({})).await;
         tenant.job_becomes(job, "status", "succeeded").await;
-        assert_eq!(running().await, 2, "short jobs take half of all slots");
+        assert_eq!(
+            count_running(&checks).await,
+            2,
+            "short jobs take half of all slots"
+        );
     }
     may_end.add_permits(checks.len());
     for (tenant, job) in &checks {
