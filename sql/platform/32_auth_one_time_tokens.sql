@@ -78,7 +78,7 @@ comment on column auth.flow_state.auth_code_issued_at is 'When the link was open
 comment on column auth.flow_state.invite_token is 'Unused here.';
 comment on column auth.flow_state.referrer is 'Unused here: the link, or auth_api.oauth_flows, names where to go.';
 comment on column auth.flow_state.oauth_client_state_id is 'Unused here.';
-comment on column auth.flow_state.linking_target_id is 'Whom the exchange of the code links an identity to; null for a sign-in.';
+comment on column auth.flow_state.linking_target_id is 'The user to whom the exchange of the code links an identity; null for a sign-in.';
 comment on column auth.flow_state.email_optional is 'Unused here.';
 
 alter table auth.one_time_tokens enable row level security;

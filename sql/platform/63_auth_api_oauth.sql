@@ -123,8 +123,8 @@ $$;
 comment on function auth_api.begin_oauth(jsonb) is 'GET /authorize: keeps what a browser begins before it is sent to the provider.';
 
 -- The client gets the address of a ticket and not that of the provider: a page of another origin cannot set our cookie by fetch, and the
--- flow has to be bound to the browser that goes on. An identity is linked when the client exchanges the code, and not before: somebody who
--- is lured to such an address would otherwise link their own identity to the account of whoever made it. Hence PKCE is required.
+-- flow has to be bound to the browser that goes on. An identity is linked only when the client exchanges the code: otherwise an
+-- attacker could lure a victim to such an address and get the victim's identity linked to their own account. Hence PKCE is required.
 create or replace function auth_api.begin_oauth_link(input jsonb) returns json
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
@@ -176,7 +176,7 @@ comment on function auth_api.take_oauth_ticket(jsonb) is 'GET /authorize with a 
 -- The callback ---------------------------------------------------------------------------------------------------------------------
 
 -- Committed before the provider is asked: of two callbacks with one state the second is refused, whatever becomes of the first. A callback
--- from another browser uses nothing up, so that who learns a state cannot end somebody's sign-in by it.
+-- from another browser uses nothing up, so that a caller who learns a state cannot end another user's sign-in.
 create or replace function auth_api.take_oauth_state(input jsonb) returns json
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare

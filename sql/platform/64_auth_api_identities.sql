@@ -56,8 +56,8 @@ comment on function auth_api.external_identity(text, text) is 'The identity of a
 
 -- Signing in -----------------------------------------------------------------------------------------------------------------------
 
--- Where sign-up confirms addresses at once nobody has shown anything, and neither has who was confirmed in the moment of their sign-up,
--- unless by a provider that the operator trusts with addresses.
+-- A user has shown an address by a mail's link or code, or by a provider that the operator trusts with addresses. A confirmation
+-- at the moment of sign-up proves nothing: mailer_autoconfirm confirms every address.
 create or replace function auth_api.has_shown_address(u auth.users) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp as $$
     select not s.mailer_autoconfirm and u.email_confirmed_at is not null and (
@@ -136,7 +136,7 @@ begin
     return u;
 end
 $$;
-comment on function auth_api.user_of_profile(text, jsonb, boolean) is 'Whom a new identity signs in: the user of its address where that may be, else a new one.';
+comment on function auth_api.user_of_profile(text, jsonb, boolean) is 'The user that a new identity signs in: the user of its address where that may be, else a new one.';
 
 create or replace function auth_api.reject_unconfirmed(provider text, address text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
@@ -151,13 +151,13 @@ create or replace function auth_api.unconfirmed_message(provider text) returns t
 language sql immutable set search_path = pg_catalog, pg_temp as $$
     select format('Unverified email with %s. If the address is new here, a mail to confirm it is on its way; if not, sign in as before and link the identity', provider)
 $$;
-comment on function auth_api.unconfirmed_message(text) is 'What is said to somebody whose provider the operator does not trust with addresses.';
+comment on function auth_api.unconfirmed_message(text) is 'The message to a user whose provider the operator does not trust with addresses.';
 
 create or replace function auth_api.must_confirm(u auth.users) returns boolean
 language sql immutable set search_path = pg_catalog, pg_temp as $$
     select u.email_confirmed_at is null and coalesce(u.email, '') <> ''
 $$;
-comment on function auth_api.must_confirm(auth.users) is 'Whether a user who came from a provider has an address that nobody has confirmed.';
+comment on function auth_api.must_confirm(auth.users) is 'Whether a user who came from a provider has an unconfirmed address.';
 
 -- The link of the mail continues the client's own flow, so it signs in the client that began.
 create or replace function auth_api.ask_to_confirm(u auth.users, challenge jsonb, target text) returns void
@@ -223,7 +223,7 @@ begin
     end if;
 end
 $$;
-comment on function auth_api.sign_in_external(text, jsonb, boolean) is 'Whom an identity signs in; a new identity is linked by its address or makes a user.';
+comment on function auth_api.sign_in_external(text, jsonb, boolean) is 'The user that an identity signs in; a new identity is linked by its address or makes a user.';
 
 -- Linking and unlinking ------------------------------------------------------------------------------------------------------------
 

@@ -311,7 +311,7 @@ begin
     return role_name;
 end
 $$;
-comment on function storage_service.enter(jsonb) is 'Becomes the caller whom a request names, for the rest of the transaction, after admitting the request as PostgREST does. The role of the token. service_role is not entered: storage_service.as_service() acts for it.';
+comment on function storage_service.enter(jsonb) is 'Becomes the caller of a request for the rest of the transaction, after admitting the request as PostgREST does. Returns the role of the token. service_role is not entered: storage_service.as_service() acts for it.';
 
 create or replace function storage_service.perform(operation text, arguments jsonb) returns jsonb
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$

@@ -55,7 +55,7 @@ begin
     return null;
 end
 $$;
-comment on function storage_service.queue_deletion() is 'Trigger: bytes that no row names any more are deleted after the commit. Definer: whoever deletes an object, its bytes go.';
+comment on function storage_service.queue_deletion() is 'Trigger: queues the bytes of a row that is gone, to be deleted after the commit. Definer: every role that deletes an object deletes its bytes.';
 
 create or replace function storage_service.begin_upload(
     upload uuid, bucket text, object_name text, owner uuid, owner_id text, upsert boolean, metadata jsonb, user_metadata jsonb, started_by text, bytes bigint, lease interval, most integer

@@ -78,7 +78,7 @@ fn identify(text: &str) -> Result<IssuerCaller, Problem> {
             "x-org-id: the issuer of this token does not speak for that organization",
         ));
     }
-    whom(&claims, url, issuer)
+    caller_of(&claims, url, issuer)
 }
 
 /// Anybody may enrol an issuer, so an enrolment takes nothing from the others: the organization that the request names counts, else the
@@ -122,7 +122,7 @@ fn verify(token: Token<'_>, url: &str, issuer: &Issuer) -> Result<Claims, Proble
     }
 }
 
-fn whom(claims: &Claims, url: String, issuer: &Issuer) -> Result<IssuerCaller, Problem> {
+fn caller_of(claims: &Claims, url: String, issuer: &Issuer) -> Result<IssuerCaller, Problem> {
     let text = |name| claims.get(name).and_then(Value::as_str);
     let subject = text("sub").filter(|sub| !sub.is_empty() && sub.len() <= MAX_SUBJECT_BYTES);
     let subject = subject.ok_or_else(|| refused(TokenError::ClaimsMalformed))?;

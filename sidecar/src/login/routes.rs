@@ -21,7 +21,7 @@ use super::{
     store::{Answer, Store},
 };
 
-/// How long the provider may take in all, below the limit of a request: the browser is then told where it came from.
+/// How long the provider may take in all, below the limit of a request: the browser then goes back where it came from, with an error.
 const PROVIDER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What the routes need.
@@ -272,7 +272,7 @@ impl Login {
         ))
     }
 
-    /// What the provider says of who has signed in, or what the browser is told instead.
+    /// The profile that the provider answers, or the error for the browser.
     async fn ask_provider(
         &self,
         flow: &Answer,
