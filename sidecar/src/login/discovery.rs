@@ -108,7 +108,7 @@ impl Discovery {
         let fetched = self.http.get::<Value>(&url, "jwks").await;
         match (fetched, &keys.fetched) {
             (Ok(set), _) if set["keys"].is_array() => {
-                let set = Arc::new(set);
+                let set = Arc::new(without_secrets(set));
                 keys.fetched = Some((Instant::now() + FRESH, set.clone()));
                 Ok(set)
             }
@@ -135,6 +135,14 @@ impl Keys {
         self.forced += 1;
         self.forced <= MAX_FORCED
     }
+}
+
+/// Every reader of a published secret could sign with it.
+fn without_secrets(mut set: Value) -> Value {
+    if let Some(keys) = set["keys"].as_array_mut() {
+        keys.retain(|key| key["kty"] != "oct");
+    }
+    set
 }
 
 /// The key that a token's header names. Only chooses keys: the database verifies the token.
@@ -250,6 +258,18 @@ mod tests {
         assert_eq!(key_id("none"), None);
         let set = json!({"keys": [{"kid": "a"}]});
         assert!(has_key(&set, "a") && !has_key(&set, "b"));
+    }
+
+    #[tokio::test]
+    async fn secrets_in_a_key_set_are_left_out() {
+        let keys = || async {
+            Json(
+                json!({"keys": [{"kid": "a", "kty": "oct", "k": "c2VjcmV0"}, {"kid": "b", "kty": "RSA"}]}),
+            )
+        };
+        let discovery = provider(Router::new().route("/jwks", get(keys)), |_, _| {}).await;
+        let set = discovery.keys_for(&token("b")).await.unwrap();
+        assert!(!has_key(&set, "a") && has_key(&set, "b"));
     }
 
     #[test]
