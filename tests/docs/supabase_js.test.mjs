@@ -5,7 +5,7 @@ import { before, test } from 'node:test';
 import { createClient } from '@supabase/supabase-js';
 import WebSocket from 'ws';
 import { newPerson, newSkill } from '../journeys/domain.mjs';
-import { env } from '../journeys/support.mjs';
+import { env, fetchInTurn } from '../journeys/support.mjs';
 import { read } from './markdown.mjs';
 
 // Methods that are not meant for callers: TypeScript hides them.
@@ -18,6 +18,7 @@ const INTERNAL = new Set(
 const newClient = (options = {}) =>
   createClient(env.API_URL, env.ANON_KEY, {
     auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false, experimental: { passkey: true } },
+    global: { fetch: fetchInTurn },
     realtime: { transport: WebSocket },
     ...options,
   });

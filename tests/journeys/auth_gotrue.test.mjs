@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { before, describe, test } from 'node:test';
 import { mailTo, openLink, passwordGrant, UUID, withFactor } from './auth_support.mjs';
 import { CASES } from './gotrue_answers.mjs';
-import { admin, env, http, newEmail, newUser, signIn } from './support.mjs';
+import { admin, env, fetchInTurn, http, newEmail, newUser, signIn } from './support.mjs';
 
 const PASSWORD = 'heron-43-over-the-lake';
 const page = readFileSync(new URL('../../docs/reference/gotrue.md', import.meta.url), 'utf8');
@@ -106,7 +106,7 @@ function assertHeaders(headers, wanted = {}) {
 
 async function ask({ request, as, body }) {
   const [method, path] = (typeof request === 'string' ? request : await request(w)).split(' ');
-  const response = await fetch(`${env.API_URL}/auth/v1${path}`, {
+  const response = await fetchInTurn(`${env.API_URL}/auth/v1${path}`, {
     method,
     redirect: 'manual',
     headers: {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { createClient } from '@supabase/supabase-js';
 import { answerFactor as answer, claimsOf, codeOf, enroll, mailTo, openLink, refresh, refused, withFactor } from './auth_support.mjs';
-import { admin, adminSql, api, env, http, newUser, signIn, sql } from './support.mjs';
+import { admin, adminSql, api, env, fetchInTurn, http, newUser, signIn, sql } from './support.mjs';
 
 // One code works once: each answer of a test takes a newer one.
 const next = (factor) => codeOf(factor.secret, 0);
@@ -212,6 +212,7 @@ describe('recovery codes', () => {
   const recovering = () =>
     createClient(env.API_URL, env.ANON_KEY, {
       auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false, experimental: { recoveryCodes: true } },
+      global: { fetch: fetchInTurn },
       realtime: { transport: class {} },
     });
 

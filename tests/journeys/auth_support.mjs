@@ -4,12 +4,13 @@ import { createHmac, randomBytes } from 'node:crypto';
 import { after, before } from 'node:test';
 import { createClient } from '@supabase/supabase-js';
 import pg from 'pg';
-import { env, http, newUser, sql } from './support.mjs';
+import { env, fetchInTurn, http, newUser, sql } from './support.mjs';
 
 export const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 export const claimsOf = (token) => JSON.parse(Buffer.from(token.split('.')[1], 'base64url'));
 export const refresh = (token) => http('POST', '/auth/v1/token?grant_type=refresh_token', { body: { refresh_token: token } });
-export const passwordGrant = (email, password) => http('POST', '/auth/v1/token?grant_type=password', { body: { email, password } });
+export const passwordGrant = (email, password, options) =>
+  http('POST', '/auth/v1/token?grant_type=password', { body: { email, password }, ...options });
 
 export async function refused(promise, code, status) {
   const { error } = await promise;
@@ -63,6 +64,7 @@ export function pkceClient() {
         removeItem: (name) => void kept.delete(name),
       },
     },
+    global: { fetch: fetchInTurn },
     realtime: { transport: class {} },
   });
 }
