@@ -45,14 +45,20 @@ thread_local! {
     ],
     ) };
 
+    /// By id first: the index of pending requests would do as well, and seems to have few entries when it was last analyzed idle.
     static REQUESTS: Statement = const { Statement::new(
-    "select r.id, r.attempts::bigint, r.max_attempts::bigint, r.timeout_ms::bigint, r.method, r.url, r.headers::text,
+    "with asked as materialized (
+       select r.id, r.attempts, r.max_attempts, r.timeout_ms, r.method, r.url, r.headers, r.body, r.signing, r.secret_names, r.org_id,
+         r.state, r.run_at
+       from kijko.http_requests as r where r.id = any(string_to_array($1, ',')::uuid[])
+     )
+     select r.id, r.attempts::bigint, r.max_attempts::bigint, r.timeout_ms::bigint, r.method, r.url, r.headers::text,
        r.body, r.signing::text,
        (select jsonb_object_agg(s.name, jsonb_build_object(
          'sealed', s.sealed, 'context', kijko.http_secret_context(s.org_id, s.name)))::text from kijko.http_secrets as s
         where r.secret_names <> '{}' and s.org_id = r.org_id and s.name = any(r.secret_names))
-     from kijko.http_requests as r
-     where r.id = any(string_to_array($1, ',')::uuid[]) and r.state = 'pending' and r.run_at <= clock_timestamp()",
+     from asked as r
+     where r.state = 'pending' and r.run_at <= clock_timestamp()",
     &[pg_sys::TEXTOID],
     ) };
 

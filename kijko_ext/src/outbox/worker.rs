@@ -41,6 +41,7 @@ pub extern "C-unwind" fn kijko_outbox_worker(database: pg_sys::Datum) {
     if let Ok(tenure) = Tenure::begin(Kind::Outbox, database) {
         // What a crash of the server makes it forget is sent again, with the same id.
         process::set_option(c"synchronous_commit", c"off");
+        process::plan_by_indexes();
         wakeup::register_worker();
         match Client::start(guc::http::with_guard(Clone::clone)) {
             Ok(client) => Outbox::new(client, tenure).run(),

@@ -58,6 +58,21 @@ pub fn set_option(name: &CStr, value: &CStr) {
     }
 }
 
+/// For a process all of whose queries are probes of indexes. It plans each once, often while the tables are empty, when a scan of
+/// the whole table seems cheapest; that plan would stay until the tables are analyzed, however large they have become.
+pub fn plan_by_indexes() {
+    for other in [
+        c"enable_seqscan",
+        c"enable_bitmapscan",
+        c"enable_hashjoin",
+        c"enable_mergejoin",
+        c"enable_sort",
+        c"jit",
+    ] {
+        set_option(other, c"off");
+    }
+}
+
 /// Runs `body` in a transaction. An error is its message.
 pub fn attempt<T>(body: impl FnOnce() -> T) -> Result<T, String> {
     let answer = PgTryBuilder::new(AssertUnwindSafe(|| Ok(transaction(body))))
