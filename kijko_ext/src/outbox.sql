@@ -93,6 +93,8 @@ create table kijko.http_attempts (
     error text,
     primary key (request_id, attempt)
 );
+create index http_attempts_started on kijko.http_attempts (started_at);
+comment on index kijko.http_attempts_started is 'The latest attempts, for metrics.';
 comment on table kijko.http_attempts is 'What became of each attempt to send a request.';
 comment on column kijko.http_attempts.request_id is 'The request.';
 comment on column kijko.http_attempts.attempt is 'From 1.';

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(11);
+select plan(15);
 
 -- Nothing of this commits, so the worker sees nothing of it.
 delete from kijko.http_requests;
@@ -27,6 +27,19 @@ select is(
 select results_eq(
   $$select h.due, h.retrying from private.webhooks_outbox_hosts() as h$$, $$values (1::bigint, 1::bigint), (2, 1)$$, 'what is due, and what of it has failed before'
 );
+
+-- ---- how attempts ended, by origin
+select is((select b.attempts from private.webhooks_outbox_backlog() as b), '[]'::jsonb, 'nothing was tried');
+insert into kijko.http_attempts (request_id, attempt, started_at, duration_ms, error_code)
+select r.id, a.n, clock_timestamp() - a.n * interval '2 minutes', 1, case when r.origin < 'https://d' then 'status' end
+from kijko.http_requests as r cross join generate_series(1, 3) as a (n) where r.key is null;
+select results_eq(
+  $$select a.origin, a.succeeded, a.failed from private.webhooks_outbox_attempts() as a$$,
+  $$values ('https://a.example:443', 0::bigint, 2::bigint), ('https://b.example:443', 0, 2), ('https://c.example:443', 0, 2), ('https://d.example:443', 4, 0)$$,
+  'those of five minutes, origins with most failures first'
+);
+select is((select sum(a.succeeded + a.failed) from private.webhooks_outbox_attempts(max_attempts => 5) as a), 5::numeric, 'attempts up to a bound');
+select is((select count(*) from private.webhooks_outbox_attempts(max_hosts => 2)), 2::bigint, 'and origins');
 
 -- ---- nothing is counted without a bound
 insert into kijko.http_requests (origin, method, url, run_at, org_id)

@@ -32,6 +32,12 @@ struct OriginLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OriginOutcomeLabels {
+    origin: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OriginStateLabels {
     origin: String,
     state: &'static str,
@@ -49,7 +55,8 @@ pub(super) struct OutboxSeries {
     errors: Family<NoLabels, Counter>,
     of_origin: Family<OriginStateLabels, Gauge>,
     oldest_of_origin: Gauges<OriginLabels>,
-    /// Origins that were shown, with the number of the last scrape in which something of them was due.
+    attempts_of_origin: Family<OriginOutcomeLabels, Gauge>,
+    /// Origins that were shown, with the number of the last scrape in which something of them was due or had been tried.
     origins: Mutex<(u64, BTreeMap<String, u64>)>,
 }
 
@@ -65,6 +72,7 @@ impl OutboxSeries {
             errors: Family::default(),
             of_origin: Family::default(),
             oldest_of_origin: Family::default(),
+            attempts_of_origin: Family::default(),
             origins: Mutex::default(),
         }
     }
@@ -79,6 +87,7 @@ impl OutboxSeries {
         self.errors.clear();
         self.of_origin.clear();
         self.oldest_of_origin.clear();
+        self.attempts_of_origin.clear();
     }
 
     fn set(&self, outbox: &Outbox) {
@@ -118,6 +127,7 @@ impl OutboxSeries {
 
     fn set_origins(&self, outbox: &Outbox) {
         for origin in self.shown(outbox) {
+            self.set_attempts(outbox, &origin);
             let host = outbox.hosts.iter().find(|host| host.origin == origin);
             for (state, count) in [
                 ("due", host.map(|host| host.due)),
@@ -134,13 +144,28 @@ impl OutboxSeries {
         }
     }
 
-    /// The origins of now and of former scrapes. The ones of which nothing has been due for longest are forgotten.
+    fn set_attempts(&self, outbox: &Outbox, origin: &str) {
+        let of_origin = outbox.attempts.iter().find(|it| it.origin == origin);
+        for (outcome, count) in [
+            ("succeeded", of_origin.map(|it| it.succeeded)),
+            ("failed", of_origin.map(|it| it.failed)),
+        ] {
+            let origin = origin.to_owned();
+            let labels = OriginOutcomeLabels { origin, outcome };
+            let gauge = self.attempts_of_origin.get_or_create(&labels);
+            gauge.set(count.unwrap_or(0));
+        }
+    }
+
+    /// The origins of now and of former scrapes. The ones of which nothing was heard for longest are forgotten.
     fn shown(&self, outbox: &Outbox) -> Vec<String> {
         let mut origins = self.origins.lock().unwrap_or_else(|it| it.into_inner());
         let (scrape, known) = &mut *origins;
         *scrape += 1;
-        for host in &outbox.hosts {
-            known.insert(host.origin.clone(), *scrape);
+        let due = outbox.hosts.iter().map(|host| &host.origin);
+        let tried = outbox.attempts.iter().map(|it| &it.origin);
+        for origin in due.chain(tried) {
+            known.insert(origin.clone(), *scrape);
         }
         while known.len() > MAX_ORIGINS {
             let longest = known.iter().min_by_key(|(_, last)| **last);
@@ -204,6 +229,11 @@ impl Series for OutboxSeries {
             Unit::Seconds,
             self.oldest_of_origin.clone(),
         );
+        registry.register(
+            "outbox_origin_attempts",
+            "Attempts of the last five minutes of the origins that failed most, by outcome",
+            self.attempts_of_origin.clone(),
+        );
     }
 
     fn refresh(&self) -> BoxFuture<'_, ()> {
@@ -225,7 +255,10 @@ mod tests {
 
     use kijko_core::telemetry::metrics::Metrics;
 
-    use super::{super::store::Host, *};
+    use super::{
+        super::store::{Attempts, Host},
+        *,
+    };
     use crate::app::{SERVICE, test::context};
 
     fn host(origin: &str) -> Host {
@@ -257,6 +290,11 @@ mod tests {
             pending: 3,
             oldest_due_seconds: 1.5,
             hosts: vec![host("https://a.example:443")],
+            attempts: vec![Attempts {
+                origin: "https://b.example:443".to_owned(),
+                succeeded: 5,
+                failed: 4,
+            }],
             figures: figures.into(),
             ..Outbox::default()
         });
@@ -268,6 +306,8 @@ mod tests {
             "kijko_outbox_in_flight{} 1\n",
             "kijko_outbox_origin_requests{origin=\"https://a.example:443\",state=\"retrying\"} 2\n",
             "kijko_outbox_origin_oldest_due_seconds{origin=\"https://a.example:443\"} 1.5\n",
+            "kijko_outbox_origin_attempts{origin=\"https://b.example:443\",outcome=\"failed\"} 4\n",
+            "kijko_outbox_origin_attempts{origin=\"https://a.example:443\",outcome=\"failed\"} 0\n",
         ] {
             assert!(text.contains(line), "{line} {text}");
         }

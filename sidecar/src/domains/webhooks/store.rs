@@ -20,6 +20,8 @@ pub(super) struct Outbox {
     pub oldest_due_seconds: f64,
     /// Those whose requests have been due for longest.
     pub hosts: Vec<Host>,
+    /// Those whose attempts of the last five minutes failed most.
+    pub attempts: Vec<Attempts>,
     /// Of all databases of the server, since it started.
     pub figures: BTreeMap<String, u64>,
 }
@@ -35,6 +37,17 @@ pub(super) struct Host {
     pub retrying: i64,
     /// For how long the oldest has been due.
     pub oldest_seconds: f64,
+}
+
+/// How the latest attempts of an origin ended.
+#[derive(Debug, Deserialize)]
+pub(super) struct Attempts {
+    /// Scheme, host and port.
+    pub origin: String,
+    /// Answered with 2xx.
+    pub succeeded: i64,
+    /// All others.
+    pub failed: i64,
 }
 
 /// Asks.
