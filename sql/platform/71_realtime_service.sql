@@ -173,25 +173,37 @@ comment on function realtime_service.authorize(text, jsonb, uuid, jsonb, text) i
 
 -- A transaction that began early and committed late is in progress in every snapshot before its commit, so it is not missed,
 -- and a long one holds nobody back. Two scans of the index: what began after the snapshot, and what was in progress in it.
-create or replace function realtime_service.read_since(snapshot text, until text, after_seq bigint, max_messages integer)
+create or replace function realtime_service.read_since(snapshot text, until text, after_seq bigint, max_messages integer, max_bytes bigint)
 returns table (snapshot_now text, seq bigint, id uuid, topic text, event text, payload text, binary_payload bytea, private boolean)
-language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-    select coalesce(until, pg_current_snapshot()::text), m.seq, m.id, m.topic, m.event, m.payload::text, m.binary_payload, coalesce(m.private, false)
-    from (values (1)) as always (n)
-    left join lateral (
-        select r.*
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
+declare
+    bytes bigint := 0;
+begin
+    snapshot_now := coalesce(until, pg_current_snapshot()::text);
+    -- A row at a time: nobody bounds what SQL sends.
+    for seq, id, topic, event, payload, binary_payload, private in
+        select m.seq, m.id, m.topic, m.event, m.payload::text, m.binary_payload, coalesce(m.private, false)
         from (
             select * from realtime.messages where xid >= pg_snapshot_xmax(snapshot::pg_snapshot)
             union all
             select * from realtime.messages
             where xid = any (array(select pg_snapshot_xip(snapshot::pg_snapshot))) and xid < pg_snapshot_xmax(snapshot::pg_snapshot)
-        ) as r
-        where r.extension = 'broadcast' and r.seq > after_seq and (until is null or pg_visible_in_snapshot(r.xid, until::pg_snapshot))
-        order by r.seq
+        ) as m
+        where m.extension = 'broadcast' and m.seq > after_seq and (until is null or pg_visible_in_snapshot(m.xid, until::pg_snapshot))
+        order by m.seq
         limit max_messages
-    ) as m on true
+    loop
+        return next;
+        bytes := bytes + coalesce(octet_length(payload), 0) + coalesce(octet_length(binary_payload), 0);
+        exit when bytes >= max_bytes;
+    end loop;
+    if not found then
+        return next;
+    end if;
+end
 $$;
-comment on function realtime_service.read_since(text, text, bigint, integer) is 'Messages that were committed after a snapshot, in the order in which they were sent, and in every row the snapshot up to which they were read: the present one, or until, for a further page. One row without a message when there is none. A null snapshot reads nothing. Definer: the service reads all topics.';
+comment on function realtime_service.read_since(text, text, bigint, integer, bigint) is 'Messages that were committed after a snapshot, in the order in which they were sent, and in every row the snapshot up to which they were read: the present one, or until, for a further page. One row without a message when there is none. A page ends with the message with which its payloads reach max_bytes. A null snapshot reads nothing. Definer: the service reads all topics.';
 
 create or replace function realtime_service.replay(topic text, since timestamptz, max_messages integer, max_bytes bigint)
 returns table (seq bigint, id uuid, event text, payload text, binary_payload bytea)
@@ -279,7 +291,7 @@ grant execute on function
     realtime_service.identify(text, jsonb),
     realtime_service.insert_probes(text, uuid[], text[]),
     realtime_service.authorize(text, jsonb, uuid, jsonb, text),
-    realtime_service.read_since(text, text, bigint, integer),
+    realtime_service.read_since(text, text, bigint, integer, bigint),
     realtime_service.replay(text, timestamptz, integer, bigint),
     realtime_service.maintain()
 to kijko_realtime;

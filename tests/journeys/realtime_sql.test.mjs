@@ -174,7 +174,7 @@ describe('delivery', () => {
     );
   });
 
-  test('more messages than a page in one transaction', async () => {
+  test('many messages in one transaction', async () => {
     const room = newRoom(ada.orgId);
     const log = await inRoom(room);
     await sql(`select realtime.send(jsonb_build_object('n', n), 'e', $1) from generate_series(1, 200) as n`, [room]);
@@ -183,6 +183,39 @@ describe('delivery', () => {
       log.broadcasts.map(({ payload }) => payload.n),
       Array.from({ length: 200 }, (_, n) => n + 1),
     );
+  });
+
+  // A page has 1,000 messages, and ends sooner with the one with which its payloads reach 4 MiB.
+  test('more messages than a page in one transaction, by number and by bytes', async () => {
+    const [room, other] = [newRoom(ada.orgId), newRoom(ada.orgId)];
+    const log = await inRoom(room);
+    const [{ snapshot }] = await sql('select pg_current_snapshot()::text as snapshot');
+    await transaction(async (query) => {
+      await query(`select realtime.send(jsonb_build_object('n', n), 'e', $1) from generate_series(1, 1500) as n`, [other]);
+      await query('select realtime.send($1, $2, $3)', [{ n: 1 }, 'e', room]);
+      await query(
+        `select realtime.send(jsonb_build_object('n', n, 'text', repeat('x', 900000)), 'e', $1) from generate_series(1, 11) as n`,
+        [other],
+      );
+      await query('select realtime.send($1, $2, $3)', [{ n: 2 }, 'e', room]);
+    });
+    assert.deepEqual(
+      (await broadcasts(log, 2)).map(({ n }) => n),
+      [1, 2],
+    );
+    const page = (after, bytes) =>
+      adminSql(
+        `select seq, topic, snapshot_now, payload::jsonb ->> 'n' as n from realtime_service.read_since($1, null, $2, 10000, $3) where topic = any ($4)`,
+        [snapshot, after, bytes, [room, other]],
+      );
+    const all = await page(0, 1_000_000_000);
+    assert.equal(all.length, 1513);
+    const large = all.findIndex(({ topic }) => topic === room);
+    assert.deepEqual(
+      (await page(all[large].seq, 1_000_000)).map(({ n }) => n),
+      ['1', '2'],
+    );
+    assert.equal((await page(all[large].seq, 1)).length, 1);
   });
 });
 

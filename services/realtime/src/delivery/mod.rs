@@ -42,9 +42,11 @@ const PAUSE: Duration = Duration::from_millis(500);
 const MAINTENANCE: Duration = Duration::from_secs(600);
 /// Rows of one page.
 const PAGE: i32 = 1_000;
+/// Bytes of payloads with which a page ends, so that large messages are not in memory at once.
+const PAGE_BYTES: i64 = 4 * 1024 * 1024;
 
 const READ: &str = "select snapshot_now, seq, id, topic, event, payload, binary_payload, private \
-    from realtime_service.read_since($1, $2, $3, $4)";
+    from realtime_service.read_since($1, $2, $3, $4, $5)";
 
 /// What wakes the reader.
 #[derive(Debug, Default)]
@@ -113,7 +115,7 @@ impl Reader {
         loop {
             let rows = self
                 .db
-                .query(READ, &[&self.snapshot, &until, &after, &PAGE])
+                .query(READ, &[&self.snapshot, &until, &after, &PAGE, &PAGE_BYTES])
                 .await?;
             let Some(first) = rows.first() else { break };
             if until.is_none() {
@@ -123,12 +125,14 @@ impl Reader {
                 }
                 until = Some(now);
             }
+            let mut bytes = 0;
             for row in &rows {
+                bytes += payload_bytes(row).map_err(unexpected)?;
                 if let Some(seq) = self.deliver(row, look).map_err(unexpected)? {
                     after = seq;
                 }
             }
-            if rows.len() < PAGE as usize {
+            if rows.len() < PAGE as usize && bytes < PAGE_BYTES {
                 break;
             }
         }
@@ -198,6 +202,13 @@ pub async fn maintain(db: Db, stop: CancellationToken) {
             () = tokio::time::sleep(MAINTENANCE) => {}
         }
     }
+}
+
+/// As `realtime_service.read_since()` counts them.
+fn payload_bytes(row: &Row) -> Result<i64, tokio_postgres::Error> {
+    let payload: Option<&str> = row.try_get("payload")?;
+    let binary: Option<&[u8]> = row.try_get("binary_payload")?;
+    Ok((payload.map_or(0, str::len) + binary.map_or(0, <[u8]>::len)) as i64)
 }
 
 fn unexpected(error: tokio_postgres::Error) -> DbError {
