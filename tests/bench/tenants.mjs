@@ -47,7 +47,9 @@ async function prepare() {
         end loop;
       end $$`);
   await admin.query(`alter system set kijko.trusted_session_users = 'authenticator, ${LOGIN}'`);
+  // No PostgREST is between: its bounds on how long and how many connections are held would refuse what a thousand clients ask at once.
   await admin.query('alter system set kijko.connection_time_rate = 0');
+  await admin.query('alter system set kijko.connection_pool_size = 0');
   await admin.query('select pg_reload_conf()');
   await admin.query('analyze');
   const { rows } = await admin.query('select secret from bench_keys');
@@ -179,6 +181,7 @@ async function storm(clients, keys) {
 async function tidy() {
   await admin.query('alter system reset kijko.trusted_session_users');
   await admin.query('alter system reset kijko.connection_time_rate');
+  await admin.query('alter system reset kijko.connection_pool_size');
   await admin.query('select pg_reload_conf()');
   await admin.query(`
     delete from kijko.limits where subject in (select id from bench_orgs);
