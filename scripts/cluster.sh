@@ -155,18 +155,45 @@ supabase_cli() {
   PGPASSWORD=$(owner_password) SUPABASE_TELEMETRY_DISABLED=1 DO_NOT_TRACK=1 NO_UPDATE_NOTIFIER=1 HOME=$KIJKO_HOME/cli "$(supabase_program)" --agent no "$@"
 }
 
+# Names of migrations that the database does not have.
+pending_migrations() {
+  local applied='' file
+  if [ "$(owner_psql -At -c "select to_regclass('supabase_migrations.schema_migrations') is not null")" = t ]; then
+    applied=$(owner_psql -At -c 'select m.version from supabase_migrations.schema_migrations as m')
+  fi
+  for file in "$ROOT"/supabase/migrations/*.sql; do
+    file=${file##*/}
+    [[ $'\n'$applied$'\n' = *$'\n'"${file%%_*}"$'\n'* ]] || printf '%s\n' "$file"
+  done
+}
+
 # The files that were edited after they were applied. `db push` compares versions only and would skip them silently.
 # The CLI splits a file into statements: what it stores equals the file but for white space and semicolons.
 edited_migrations() {
-  local file version sum applied
+  local sum name version rows
+  local -A applied=()
   [ "$(owner_psql -At -c "select to_regclass('supabase_migrations.schema_migrations') is not null")" = t ] || return 0
-  applied=$(owner_psql -At -F ' ' -c "select m.version, encode(sha256(convert_to(translate(array_to_string(m.statements, ';'), E' \\t\\r\\n;', ''), 'UTF8')), 'hex') from supabase_migrations.schema_migrations as m")
-  for file in "$ROOT"/supabase/migrations/*.sql; do
-    version=$(basename "$file" | cut -d_ -f1)
-    sum=$(tr -d ' \t\r\n;' < "$file" | sha256sum | cut -d' ' -f1)
+  rows=$(owner_psql -At -F ' ' -c "select m.version, encode(sha256(convert_to(translate(array_to_string(m.statements, ';'), E' \\t\\r\\n;', ''), 'UTF8')), 'hex') from supabase_migrations.schema_migrations as m")
+  while read -r version sum; do
+    [ -z "$version" ] || applied[$version]=$sum
+  done <<< "$rows"
+  while read -r sum name; do
+    version=${name%%_*}
     # One that is not applied yet is no drift.
-    if grep -q "^$version " <<< "$applied" && ! grep -qx "$version $sum" <<< "$applied"; then printf '%s\n' "${file#"$ROOT/"}"; fi
-  done
+    [ "${applied[$version]:-$sum}" = "$sum" ] || printf 'supabase/migrations/%s\n' "$name"
+  done < <(migration_sums)
+}
+
+# The checksum and the name of each file, without white space and semicolons. A few programs for all of them: each `up` does this.
+migration_sums() {
+  local folder
+  folder=$(mktemp -d)
+  LC_ALL=C awk -v folder="$folder" '
+    FNR == 1 { close(out); out = FILENAME; sub(/.*\//, "", out); out = folder "/" out }
+    { gsub(/[ \t\r;]/, ""); printf "%s", $0 > out }
+  ' "$ROOT"/supabase/migrations/*.sql
+  (cd "$folder" && sha256sum -- *)
+  rm -rf "$folder"
 }
 
 refuse_migration_drift() {

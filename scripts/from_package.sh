@@ -104,10 +104,5 @@ if in_package; then
   }
   postgrest_binary() { printf '%s\n' "$ROOT/package/bin/postgrest"; }
   supabase_program() { printf '%s\n' "$ROOT/package/bin/supabase"; }
-  missing_apt_packages() {
-    local package
-    for package in "${APT_PACKAGES[@]}"; do
-      dpkg-query -W -f='${db:Status-Status}' "$package" 2> /dev/null | grep -qx installed || printf '%s\n' "$package"
-    done
-  }
+  missing_apt_packages() { not_installed "${APT_PACKAGES[@]}"; }
 fi

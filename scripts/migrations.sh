@@ -35,17 +35,6 @@ use_database() {
 
 psql_program() { if [ -x "$PG_BIN/psql" ]; then echo "$PG_BIN/psql"; else command -v psql || fail "psql is missing"; fi; }
 
-# Names of migrations that the database does not have.
-pending_migrations() {
-  local applied='' file
-  if [ "$(owner_psql -At -c "select to_regclass('supabase_migrations.schema_migrations') is not null")" = t ]; then
-    applied=$(owner_psql -At -c 'select m.version from supabase_migrations.schema_migrations as m')
-  fi
-  for file in "$ROOT"/supabase/migrations/*.sql; do
-    grep -qx "$(basename "$file" | cut -d_ -f1)" <<< "$applied" || basename "$file"
-  done
-}
-
 # Versions that are applied and have no file here: of a later release, or removed.
 unknown_migrations() {
   local version

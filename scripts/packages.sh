@@ -19,10 +19,18 @@ CARGO_DENY_VERSION=0.20.2
 is_prebuilt() { [ "${KIJKO_PREBUILT:-}" = 1 ]; }
 
 missing_apt_packages() {
-  local package packages=("${PG_PACKAGES[@]}" "${APT_PACKAGES[@]}")
+  local packages=("${PG_PACKAGES[@]}" "${APT_PACKAGES[@]}")
   is_prebuilt || packages+=("${PG_BUILD_PACKAGES[@]}")
-  for package in "${packages[@]}"; do
-    dpkg-query -W -f='${db:Status-Status}' "$package" 2> /dev/null | grep -qx installed || printf '%s\n' "$package"
+  not_installed "${packages[@]}"
+}
+
+# not_installed PACKAGE…: those of them that are not
+not_installed() {
+  local installed package
+  # It fails for one that it does not know.
+  installed=" $(dpkg-query -W -f='${Package}:${db:Status-Status} ' "$@" 2> /dev/null || true)"
+  for package in "$@"; do
+    [[ $installed = *" $package:installed "* ]] || printf '%s\n' "$package"
   done
 }
 

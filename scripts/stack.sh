@@ -74,16 +74,7 @@ replace_extension() {
   install_extension
 }
 
-migrations_pending() {
-  local applied
-  [ "$(owner_psql -At -c "select to_regclass('supabase_migrations.schema_migrations') is not null")" = t ] || return 0
-  applied=$(owner_psql -At -c 'select version from supabase_migrations.schema_migrations')
-  local file
-  for file in "$ROOT"/supabase/migrations/*.sql; do
-    grep -qx "$(basename "$file" | cut -d_ -f1)" <<< "$applied" || return 0
-  done
-  return 1
-}
+migrations_pending() { [ -n "$(pending_migrations)" ]; }
 
 bring_up_services() {
   local name
