@@ -62,19 +62,17 @@ fn attributes(name: &str, value: &str, max_age: u32, secure: bool) -> String {
     format!("{name}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax{secure}")
 }
 
-/// The browser's secret for a state, from the request's cookies: with the prefix if it has both.
-pub(super) fn of_request(headers: &HeaderMap, state: &Secret) -> Option<Secret> {
-    [true, false].iter().find_map(|secure| {
-        let wanted = name(state, *secure);
-        headers
-            .get_all(header::COOKIE)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='))
-            .find(|(name, _)| *name == wanted)
-            .map(|(_, value)| Secret::new(value))
-    })
+/// The browser's secret for a state, from the request's cookies.
+pub(super) fn of_request(headers: &HeaderMap, state: &Secret, secure: bool) -> Option<Secret> {
+    let wanted = name(state, secure);
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(name, _)| *name == wanted)
+        .map(|(_, value)| Secret::new(value))
 }
 
 #[cfg(test)]
@@ -92,8 +90,9 @@ mod tests {
             let mut headers = HeaderMap::new();
             let pair = set.split(';').next().unwrap();
             headers.insert(header::COOKIE, format!("a=b; {pair}; c").parse().unwrap());
-            assert_eq!(of_request(&headers, &state), Some(browser.clone()));
-            assert_eq!(of_request(&headers, &random()), None);
+            assert_eq!(of_request(&headers, &state, secure), Some(browser.clone()));
+            assert_eq!(of_request(&headers, &state, !secure), None);
+            assert_eq!(of_request(&headers, &random(), secure), None);
         }
     }
 

@@ -143,13 +143,23 @@ async fn callback(
             .await;
     };
     let state = Secret::new(state);
-    let browser = browser::of_request(&headers, &state).unwrap_or_else(|| Secret::new(""));
+    let of_browser = |secure| browser::of_request(&headers, &state, secure);
+    let browser = of_browser(true).or_else(|| of_browser(false));
+    let browser = browser.unwrap_or_else(|| Secret::new(""));
     let input = json!({"state": state.expose(), "browser": browser.expose()});
     let answer = login.store.answer("callback", &headers, &input).await?;
     if !answer.is_ok() {
         return Ok(answer.into_response());
     }
     let callback = answer.text("callback")?;
+    let secure = callback.starts_with("https:");
+    // Another host of the domain can set the cookie without the prefix, so with TLS that one does not count.
+    if of_browser(secure).as_ref() != Some(&browser) {
+        let message = "OAuth state does not belong to this browser";
+        return login
+            .refuse(&headers, 400, "bad_oauth_state", message)
+            .await;
+    }
     let ended = match login
         .ask_provider(&answer, &query, callback, &browser)
         .await
@@ -164,7 +174,6 @@ async fn callback(
         }
     };
     canonical::add("oauth_status", ended.status);
-    let secure = callback.starts_with("https:");
     Ok(with_cookie(
         ended.into_response(),
         &browser::expired(&state, secure),
