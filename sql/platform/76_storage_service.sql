@@ -4,7 +4,7 @@
 
 set client_min_messages = warning;
 
--- The service's functions have an owner of their own: postgres is a member of supabase_storage_admin, and could replace its functions.
+-- Definer functions have an owner of their own: postgres is a member of supabase_storage_admin, and could replace its functions.
 select format('create role %I %s', name, options)
 from (values
     ('kijko_storage',       'login noinherit'),
@@ -27,10 +27,11 @@ grant usage on schema kijko, storage to kijko_storage;
 grant usage on schema kijko to kijko_storage_admin;
 grant execute on function kijko.verify_jwt(text), kijko.access_token_fault(jsonb) to kijko_storage_admin;
 
-create schema if not exists storage_service authorization kijko_storage_admin;
-grant usage on schema storage_service to kijko_storage, anon, authenticated;
-
-set role kijko_storage_admin;
+-- postgres owns storage.objects and could make a trigger there, which runs as the owner of the definer functions below. So that
+-- role owns those functions and nothing else here: it cannot make or replace one, and what runs as the service stays as it is.
+begin;
+create schema if not exists storage_service;
+grant usage on schema storage_service to kijko_storage, kijko_storage_admin, anon, authenticated;
 
 create or replace function storage_service.verify(token text) returns jsonb
 language sql volatile security definer set search_path = pg_catalog, pg_temp
@@ -177,78 +178,31 @@ end;
 comment on function storage_service.object_list(jsonb) is 'A folder, by storage.search().';
 
 create or replace function storage_service.object_list_v2(arguments jsonb) returns jsonb
-language sql volatile set search_path = pg_catalog, pg_temp
-begin atomic
-    select coalesce(jsonb_agg(to_jsonb(e) order by e.place), '[]')
-    from storage.list_entries(
-        arguments ->> 'bucket_id', arguments ->> 'prefix', (arguments -> 'delimited')::boolean, arguments ->> 'after',
-        arguments ->> 'order' = 'desc', (arguments ->> 'limit')::integer
-    ) with ordinality as e (key, is_folder, id, updated_at, created_at, last_accessed_at, metadata, place);
-end;
-comment on function storage_service.object_list_v2(jsonb) is 'Objects and folders after a key, by storage.list_entries().';
-
-create or replace function storage_service.bucket_list(arguments jsonb) returns jsonb
-language sql volatile set search_path = pg_catalog, pg_temp
-begin atomic
-    select coalesce(jsonb_agg(b.row order by b.place), '[]') from (
-        select to_jsonb(b) as row, row_number() over (order by
-            case when arguments ->> 'order' = 'desc' then null when arguments ->> 'column' = 'created_at' then b.created_at when arguments ->> 'column' = 'updated_at' then b.updated_at end,
-            case when arguments ->> 'order' is distinct from 'desc' then null when arguments ->> 'column' = 'created_at' then b.created_at when arguments ->> 'column' = 'updated_at' then b.updated_at end desc,
-            case when arguments ->> 'order' = 'desc' then null else b.name end,
-            case when arguments ->> 'order' = 'desc' then b.name end desc) as place
-        from storage.buckets as b
-        where position(lower(coalesce(arguments ->> 'search', '')) in lower(b.name)) > 0
-        order by place
-        limit (arguments ->> 'limit')::integer offset (arguments ->> 'offset')::integer
-    ) as b;
-end;
-comment on function storage_service.bucket_list(jsonb) is 'Buckets that the caller sees.';
-
-create or replace function storage_service.bucket_read(arguments jsonb) returns jsonb
-language sql volatile set search_path = pg_catalog, pg_temp
-begin atomic
-    select to_jsonb(b) from storage.buckets as b where b.id = arguments ->> 'id';
-end;
-comment on function storage_service.bucket_read(jsonb) is 'A bucket that the caller sees; null for none.';
-
-create or replace function storage_service.bucket_create(arguments jsonb) returns jsonb
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    descending constant boolean := arguments ->> 'order' = 'desc';
 begin
-    insert into storage.buckets (id, name, owner, owner_id, public, file_size_limit, allowed_mime_types)
-    values (
-        arguments ->> 'id', arguments ->> 'id', storage_service.subject_id(), storage_service.subject(), coalesce((arguments -> 'public')::boolean, false),
-        (arguments ->> 'file_size_limit')::bigint,
-        case when jsonb_typeof(arguments -> 'allowed_mime_types') = 'array' then array(select jsonb_array_elements_text(arguments -> 'allowed_mime_types')) end
+    if arguments ->> 'column' = 'name' then
+        return (
+            select coalesce(jsonb_agg(to_jsonb(e) order by e.place), '[]')
+            from storage.list_entries(
+                arguments ->> 'bucket_id', arguments ->> 'prefix', (arguments -> 'delimited')::boolean, arguments ->> 'after', descending,
+                (arguments ->> 'limit')::integer
+            ) with ordinality as e (key, is_folder, id, updated_at, created_at, last_accessed_at, metadata, place)
+        );
+    end if;
+    -- Milliseconds are exact in an interval of whole microseconds.
+    return (
+        select coalesce(jsonb_agg(to_jsonb(e) || jsonb_build_object('moment', (extract(epoch from e.moment) * 1000)::bigint) order by e.place), '[]')
+        from storage.list_entries_by_time(
+            arguments ->> 'bucket_id', arguments ->> 'prefix', (arguments -> 'delimited')::boolean, arguments ->> 'column',
+            timestamptz 'epoch' + (arguments ->> 'after_moment')::bigint * interval '1 millisecond', arguments ->> 'after', descending,
+            (arguments ->> 'limit')::integer
+        ) with ordinality as e (key, is_folder, id, updated_at, created_at, last_accessed_at, metadata, moment, place)
     );
-    return '{}';
 end
 $$;
-comment on function storage_service.bucket_create(jsonb) is 'Makes a bucket.';
-
-create or replace function storage_service.bucket_update(arguments jsonb) returns jsonb
-language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
-begin
-    update storage.buckets as b
-    set public = case when arguments ? 'public' then coalesce((arguments ->> 'public')::boolean, false) else b.public end,
-        file_size_limit = case when arguments ? 'file_size_limit' then (arguments ->> 'file_size_limit')::bigint else b.file_size_limit end,
-        allowed_mime_types = case
-            when not arguments ? 'allowed_mime_types' then b.allowed_mime_types
-            when jsonb_typeof(arguments -> 'allowed_mime_types') = 'array' then array(select jsonb_array_elements_text(arguments -> 'allowed_mime_types')) end,
-        updated_at = now()
-    where b.id = arguments ->> 'id';
-    return case when found then '{}'::jsonb end;
-end
-$$;
-comment on function storage_service.bucket_update(jsonb) is 'Changes a bucket: what is named, and nothing else. Null when the caller may not, or there is none.';
-
-create or replace function storage_service.bucket_delete(arguments jsonb) returns jsonb
-language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
-begin
-    delete from storage.buckets as b where b.id = arguments ->> 'id';
-    return case when found then '{}'::jsonb end;
-end
-$$;
-comment on function storage_service.bucket_delete(jsonb) is 'Deletes an empty bucket. Null when the caller may not, or there is none.';
+comment on function storage_service.object_list_v2(jsonb) is 'Objects and folders after a key, by storage.list_entries(), or after a time and a key, by storage.list_entries_by_time().';
 
 -- ----------------------------------------------------------------------------
 -- The caller
@@ -320,6 +274,7 @@ begin
         when 'object_read' then return storage_service.object_read(arguments);
         when 'object_read_many' then return storage_service.object_read_many(arguments);
         when 'object_write' then return storage_service.object_write(arguments);
+        when 'object_sign_upload' then return storage_service.object_sign_upload(arguments);
         when 'object_move' then return storage_service.object_move(arguments);
         when 'object_copy' then return storage_service.object_copy(arguments);
         when 'object_delete_one' then return storage_service.object_delete_one(arguments);
@@ -378,16 +333,18 @@ end
 $$;
 comment on function storage_service.call(jsonb, text, jsonb, boolean) is 'Does one operation as the caller of a request, or tries and undoes it: {role, answer}, or {problem}.';
 
-reset role;
+select format('alter function %s owner to kijko_storage_admin', p.oid::regprocedure)
+from pg_catalog.pg_proc as p where p.pronamespace = 'storage_service'::regnamespace and p.prosecdef
+\gexec
 revoke all on all functions in schema storage_service from public;
 grant execute on function
     storage_service.object_read(jsonb), storage_service.object_read_many(jsonb), storage_service.object_write(jsonb), storage_service.object_move(jsonb),
     storage_service.object_copy(jsonb), storage_service.object_delete(jsonb), storage_service.object_delete_one(jsonb), storage_service.object_list(jsonb), storage_service.object_list_v2(jsonb),
-    storage_service.bucket_list(jsonb), storage_service.bucket_read(jsonb), storage_service.bucket_create(jsonb),
-    storage_service.bucket_update(jsonb), storage_service.bucket_delete(jsonb),
     storage_service.subject(), storage_service.subject_id(), storage_service.owner(), storage_service.perform(text, jsonb)
-to anon, authenticated, kijko_storage;
+to anon, authenticated, kijko_storage, kijko_storage_admin;
 grant execute on function
     storage_service.verify(text), storage_service.token_fault(jsonb), storage_service.problem(text, text, text, text),
     storage_service.enter(jsonb), storage_service.as_service(text, jsonb), storage_service.call(jsonb, text, jsonb, boolean)
 to kijko_storage;
+grant execute on function storage_service.problem(text, text, text, text) to kijko_storage_admin;
+commit;

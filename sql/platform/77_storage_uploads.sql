@@ -4,7 +4,7 @@
 \set ON_ERROR_STOP on
 
 set client_min_messages = warning;
-set role kijko_storage_admin;
+begin;
 
 create table if not exists storage_service.uploads (
     version uuid primary key,
@@ -13,6 +13,7 @@ create table if not exists storage_service.uploads (
     owner uuid,
     owner_id text,
     upsert boolean not null,
+    may_replace jsonb,
     metadata jsonb not null,
     user_metadata jsonb,
     started_by text not null,
@@ -25,6 +26,7 @@ comment on column storage_service.uploads.name is 'Path of the object.';
 comment on column storage_service.uploads.owner is 'Owner, if it is a UUID.';
 comment on column storage_service.uploads.owner_id is 'Owner.';
 comment on column storage_service.uploads.upsert is 'Whether an object of this name is replaced.';
+comment on column storage_service.uploads.may_replace is 'Of an upload to a signed URL: the object that it may replace, by {id}, or by {owner_id}. Null: any, as policies have allowed it just now.';
 comment on column storage_service.uploads.metadata is 'Metadata that the uploader chose.';
 comment on column storage_service.uploads.user_metadata is 'What the uploader wrote about the object.';
 comment on column storage_service.uploads.started_by is 'Whose uploads are counted together: a user, an API key or a network.';
@@ -44,6 +46,8 @@ comment on column storage_service.deletions.again is 'Whether they are deleted o
 create index if not exists deletions_due_idx on storage_service.deletions (due_at);
 alter table storage_service.uploads enable row level security;
 alter table storage_service.deletions enable row level security;
+alter table storage_service.uploads owner to kijko_storage_admin;
+alter table storage_service.deletions owner to kijko_storage_admin;
 
 -- A version is a UUID, unless a row was written by hand.
 create or replace function storage_service.queue_deletion() returns trigger
@@ -57,56 +61,94 @@ end
 $$;
 comment on function storage_service.queue_deletion() is 'Trigger: queues the bytes of a row that is gone, to be deleted after the commit. Definer: every role that deletes an object deletes its bytes.';
 
+create or replace function storage_service.may_replace(present storage.objects, rule jsonb) returns boolean
+language sql immutable set search_path = pg_catalog, pg_temp
+return rule is null or coalesce(present.id::text = rule ->> 'id', false) or coalesce(present.owner_id = rule ->> 'owner_id', false);
+comment on function storage_service.may_replace(storage.objects, jsonb) is 'Whether an upload may replace this object: see storage_service.uploads.may_replace.';
+
+-- Tried and undone: what is stored at last counts once.
+create or replace function storage_service.bytes_problem(bucket text, object_name text, bytes bigint) returns jsonb
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    state text;
+    message text;
+    detail text;
+begin
+    if to_regprocedure('private.storage_admit_bytes(text,text,bigint)') is null then
+        return null;
+    end if;
+    perform set_config('request.method', 'POST', true), set_config('request.path', '/storage/v1/object', true);
+    execute 'select private.storage_admit_bytes($1, $2, $3)' using bucket, object_name, bytes - coalesce((
+        select case when o.metadata ->> 'size' ~ '^[0-9]{1,18}$' then (o.metadata ->> 'size')::bigint end
+        from storage.objects as o where o.bucket_id = bucket and o.name = object_name
+    ), 0);
+    raise exception using errcode = 'KJSTB';
+exception
+    when sqlstate 'KJSTB' then
+        return null;
+    when query_canceled then
+        raise;
+    when others then
+        get stacked diagnostics state = returned_sqlstate, message = message_text, detail = pg_exception_detail;
+        return storage_service.problem(state, message, detail, null);
+end
+$$;
+comment on function storage_service.bytes_problem(text, text, bigint) is 'Why the plan does not hold so many bytes under this name, in place of those that are there; null if it does. Called by definer functions.';
+
 create or replace function storage_service.begin_upload(
-    upload uuid, bucket text, object_name text, owner uuid, owner_id text, upsert boolean, metadata jsonb, user_metadata jsonb, started_by text, bytes bigint, lease interval, most integer
+    upload uuid, bucket text, object_name text, owner uuid, owner_id text, upsert boolean, metadata jsonb, user_metadata jsonb, started_by text, bytes bigint, lease interval, most integer,
+    may_replace jsonb default null
 ) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
     found_bucket storage.buckets;
-    old_size bigint;
-    state text;
-    message text;
-    detail text;
+    present storage.objects;
+    problem jsonb;
 begin
     select b.* into found_bucket from storage.buckets as b where b.id = bucket;
     if found_bucket.id is null then
         return jsonb_build_object('refused', 'NoSuchBucket');
     end if;
-    select case when o.metadata ->> 'size' ~ '^[0-9]{1,18}$' then (o.metadata ->> 'size')::bigint else 0 end into old_size
-    from storage.objects as o where o.bucket_id = bucket and o.name = object_name;
-    if found and not upsert then
+    select o.* into present from storage.objects as o where o.bucket_id = bucket and o.name = object_name;
+    if found and not (upsert and storage_service.may_replace(present, begin_upload.may_replace)) then
         return jsonb_build_object('refused', 'ResourceAlreadyExists');
     end if;
     -- Bytes beyond what the organization may store are refused before they are read.
-    if bytes is not null and to_regprocedure('private.storage_admit_bytes(text,text,bigint)') is not null then
-        begin
-            perform set_config('request.method', 'POST', true), set_config('request.path', '/storage/v1/object', true);
-            execute 'select private.storage_admit_bytes($1, $2, $3)' using bucket, object_name, bytes - coalesce(old_size, 0);
-            raise exception using errcode = 'KJSTB';
-        exception
-            when sqlstate 'KJSTB' then
-                null;
-            when query_canceled then
-                raise;
-            when others then
-                get stacked diagnostics state = returned_sqlstate, message = message_text, detail = pg_exception_detail;
-                return jsonb_build_object('problem', storage_service.problem(state, message, detail, null));
-        end;
+    if bytes is not null then
+        problem := storage_service.bytes_problem(bucket, object_name, bytes);
+        if problem is not null then
+            return jsonb_build_object('problem', problem);
+        end if;
     end if;
     -- Those that come at once are counted one after the other.
     perform pg_advisory_xact_lock(hashtextextended('storage upload ' || started_by, 0));
     if (select count(*) from storage_service.uploads as u where u.started_by = begin_upload.started_by) >= most then
         return jsonb_build_object('refused', 'SlowDown');
     end if;
-    insert into storage_service.uploads (version, bucket_id, name, owner, owner_id, upsert, metadata, user_metadata, started_by, lease_until)
-    values (upload, bucket, object_name, begin_upload.owner, begin_upload.owner_id, begin_upload.upsert, begin_upload.metadata, begin_upload.user_metadata,
-        begin_upload.started_by, clock_timestamp() + lease);
+    insert into storage_service.uploads (
+        version, bucket_id, name, owner, owner_id, upsert, may_replace, metadata, user_metadata, started_by, lease_until
+    )
+    values (
+        upload, bucket, object_name, begin_upload.owner, begin_upload.owner_id, begin_upload.upsert, begin_upload.may_replace, begin_upload.metadata,
+        begin_upload.user_metadata, begin_upload.started_by, clock_timestamp() + lease
+    );
     return jsonb_build_object(
         'file_size_limit', found_bucket.file_size_limit, 'allowed_mime_types', to_jsonb(found_bucket.allowed_mime_types)
     );
 end
 $$;
-comment on function storage_service.begin_upload(uuid, text, text, uuid, text, boolean, jsonb, jsonb, text, bigint, interval, integer) is 'Makes an upload known before its first byte: the limits of the bucket, or {refused} or {problem}. Definer: the service checked the policies before, and buckets are read past them.';
+comment on function storage_service.begin_upload(uuid, text, text, uuid, text, boolean, jsonb, jsonb, text, bigint, interval, integer, jsonb) is 'Makes an upload known before its first byte: the limits of the bucket, or {refused} or {problem}. Definer: the service checked the policies before, and buckets are read past them.';
+
+create or replace function storage_service.admit_bytes(upload uuid, bytes bigint) returns jsonb
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    wanted storage_service.uploads;
+begin
+    select u.* into wanted from storage_service.uploads as u where u.version = upload;
+    return storage_service.bytes_problem(wanted.bucket_id, wanted.name, bytes);
+end
+$$;
+comment on function storage_service.admit_bytes(uuid, bigint) is 'Why the plan does not hold what has come of an upload whose length is not known; null if it does. Definer: as storage_service.begin_upload().';
 
 create or replace function storage_service.extend_upload(upload uuid, lease interval) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
@@ -142,7 +184,11 @@ begin
             on conflict (bucket_id, name) do update
             set owner = excluded.owner, owner_id = excluded.owner_id, version = excluded.version, metadata = excluded.metadata,
                 user_metadata = excluded.user_metadata, last_accessed_at = now()
+            where storage_service.may_replace(o, wanted.may_replace)
             returning o.* into written;
+            if written.id is null then
+                raise exception using errcode = '23505';
+            end if;
         else
             insert into storage.objects as o (bucket_id, name, owner, owner_id, version, metadata, user_metadata)
             values (wanted.bucket_id, wanted.name, wanted.owner, wanted.owner_id, wanted.version::text, wanted.metadata || complete, wanted.user_metadata)
@@ -289,7 +335,6 @@ comment on function storage_service.inventory() is 'Every version whose bytes ar
 -- The owner of the table makes the trigger; the function stays the service's.
 grant execute on function storage_service.queue_deletion() to supabase_storage_admin;
 grant usage on schema storage_service to supabase_storage_admin;
-reset role;
 set role supabase_storage_admin;
 drop trigger if exists objects_queue_deletion on storage.objects;
 create trigger objects_queue_deletion after delete on storage.objects
@@ -299,17 +344,24 @@ create trigger objects_queue_replaced after update of version on storage.objects
     for each row when (old.version is distinct from new.version) execute function storage_service.queue_deletion();
 reset role;
 
+select format('alter function %s owner to kijko_storage_admin', p.oid::regprocedure)
+from pg_catalog.pg_proc as p where p.pronamespace = 'storage_service'::regnamespace and p.prosecdef
+\gexec
 revoke all on function
-    storage_service.queue_deletion(), storage_service.begin_upload(uuid, text, text, uuid, text, boolean, jsonb, jsonb, text, bigint, interval, integer),
+    storage_service.may_replace(storage.objects, jsonb), storage_service.bytes_problem(text, text, bigint), storage_service.admit_bytes(uuid, bigint),
+    storage_service.queue_deletion(), storage_service.begin_upload(uuid, text, text, uuid, text, boolean, jsonb, jsonb, text, bigint, interval, integer, jsonb),
     storage_service.extend_upload(uuid, interval), storage_service.finish_upload(uuid, jsonb), storage_service.give_up_upload(uuid),
     storage_service.sweep_uploads(integer), storage_service.take_deletions(integer), storage_service.deletions_done(uuid[]),
     storage_service.move_object(text, text, text, text, uuid, text), storage_service.is_public(text), storage_service.bucket_exists(text),
     storage_service.empty_bucket(text, integer), storage_service.backlog(), storage_service.inventory()
 from public;
 grant execute on function
-    storage_service.begin_upload(uuid, text, text, uuid, text, boolean, jsonb, jsonb, text, bigint, interval, integer),
+    storage_service.begin_upload(uuid, text, text, uuid, text, boolean, jsonb, jsonb, text, bigint, interval, integer, jsonb),
     storage_service.extend_upload(uuid, interval), storage_service.finish_upload(uuid, jsonb), storage_service.give_up_upload(uuid),
     storage_service.sweep_uploads(integer), storage_service.take_deletions(integer), storage_service.deletions_done(uuid[]),
     storage_service.move_object(text, text, text, text, uuid, text), storage_service.is_public(text), storage_service.bucket_exists(text),
     storage_service.empty_bucket(text, integer), storage_service.backlog(), storage_service.inventory()
 to kijko_storage;
+grant execute on function storage_service.admit_bytes(uuid, bigint) to kijko_storage;
+grant execute on function storage_service.may_replace(storage.objects, jsonb), storage_service.bytes_problem(text, text, bigint) to kijko_storage_admin;
+commit;

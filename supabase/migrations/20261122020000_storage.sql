@@ -115,6 +115,34 @@ end
 $$;
 comment on function private.storage_admit_bytes(text, text, bigint) is 'Counts this many bytes more for the organization that a path names, if the bucket is metered, or fails as storing them would. The storage service undoes it: it asks before it reads them. Definer: only the domain may adjust gauges.';
 
+create function private.storage_list_roots(bucket_id text) returns text[]
+language sql stable security definer set search_path = pg_catalog, pg_temp
+return case
+  when exists (select from private.metered_buckets as m where m.bucket_id = storage_list_roots.bucket_id) then array(select o.id::text from public.org_ids() as o (id))
+end;
+comment on function private.storage_list_roots(text) is 'The first segments of paths in which the lists of a bucket look for the caller: in a metered one the ids of their organizations. Null for any other bucket: everywhere. Nullable: result. Definer: users may not read the list of buckets.';
+grant execute on function private.storage_list_roots(text) to anon, authenticated;
+
+-- A revoked key signs nothing more, and what it has signed for uploads ends with it.
+create function private.storage_admit_signer(signer jsonb) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  key constant uuid := (signer ->> 'api_key_id')::uuid;
+  org uuid := (signer ->> 'org_id')::uuid;
+begin
+  if key is not null and not exists (
+    select 1 from public.api_keys as k
+    where k.id = key and k.revoked_at is null and (k.expires_at is null or k.expires_at > kijko.now())
+  ) then
+    perform kijko.fail('invalid_api_key', 'the key that signed the URL is revoked or expired');
+  end if;
+  select o.id into org from public.organizations as o where o.id = org;
+  perform kijko.admit_request(org, (signer ->> 'user_id')::uuid, key);
+end
+$$;
+comment on function private.storage_admit_signer(jsonb) is 'Admits and counts a request for who signed a URL: {user_id, api_key_id, org_id}. Fails as a request of theirs would, with invalid_api_key for a key that has ended. Definer: only the domain may name whom a request counts for.';
+
 -- ----------------------------------------------------------------------------
 -- Buckets, and the table of objects
 -- ----------------------------------------------------------------------------
@@ -220,7 +248,7 @@ do $$
 begin
   if to_regrole('kijko_storage') is not null then
     grant usage on schema private to kijko_storage, kijko_storage_admin;
-    grant execute on function private.storage_admit_bytes(text, text, bigint) to kijko_storage_admin;
+    grant execute on function private.storage_admit_bytes(text, text, bigint), private.storage_admit_signer(jsonb) to kijko_storage_admin;
     grant execute on function private.requests_admit_external(text, text, text) to kijko_storage;
   end if;
 end

@@ -124,9 +124,10 @@ describe('versions', () => {
     assert.equal(await used(), before);
   });
 
-  test('a signed URL with upsert writes its name once', async () => {
+  test('a signed URL writes its name once, and there is none with upsert', async () => {
     const name = nameOf(open, 'signed.txt');
-    const { token } = await ok(bucket(team.member).createSignedUploadUrl(name, { upsert: true }));
+    await denied(bucket(team.member).createSignedUploadUrl(name, { upsert: true }));
+    const { token } = await ok(bucket(team.member).createSignedUploadUrl(name));
     await ok(bucket(team.member).uploadToSignedUrl(name, token, new Blob(['once'])));
     await denied(bucket(team.member).uploadToSignedUrl(name, token, new Blob(['twice, and longer'])));
     assert.equal(await (await ok(bucket(team.member).download(name))).text(), 'once');

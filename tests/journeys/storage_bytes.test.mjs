@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import http from 'node:http';
 import { before, describe, test } from 'node:test';
-import { newTeam, ok } from './domain.mjs';
+import { newTeam, ok, until } from './domain.mjs';
 import { read as readOf, storage, storedBytes, tenantBucket } from './storage_support.mjs';
-import { admin, client, env, newUser, sql } from './support.mjs';
+import { admin, adminSql, client, env, newUser, sql } from './support.mjs';
 
 let team;
 let bucket;
@@ -73,6 +73,31 @@ describe('the gauge storage_bytes', () => {
     const both = await Promise.all(['one', 'two'].map((name) => of.upload(path(name, person.orgId), body)));
     assert.deepEqual(both.map(({ error }) => error?.code ?? 'stored').sort(), ['quota_exceeded', 'stored']);
     assert.deepEqual(await storedBytes(person.orgId), { gauge: 600_000, rows: 600_000 });
+  });
+
+  test('gives an upload of unknown length up when its bytes pass what the plan holds, and not at its end', async () => {
+    const person = await newTeam();
+    await sql(`select kijko.set_limit($1, 'storage_bytes', 'lifetime', 2500000)`, [person.orgId]);
+    const name = path('endless', person.orgId);
+    let finish;
+    const body = new ReadableStream({
+      async start(controller) {
+        // The plan holds three of them.
+        for (let n = 0; n < 6; n++) controller.enqueue(new Uint8Array(700_000));
+        await new Promise((resolve) => {
+          finish = resolve;
+        });
+        controller.close();
+      },
+    });
+    const upload = files(person.owner).upload(name, body, { duplex: 'half' });
+    const underWay = async () => (await adminSql('select from storage_service.uploads where name = $1', [name])).length;
+    await until('the upload to be under way', underWay);
+    await until('the upload to be given up', async () => (await underWay()) === 0);
+    finish();
+    const { error } = await upload;
+    assert.equal(error.code, 'quota_exceeded');
+    assert.deepEqual(await storedBytes(person.orgId), { gauge: 0, rows: 0 });
   });
 });
 

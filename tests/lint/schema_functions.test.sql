@@ -46,7 +46,7 @@ create function pg_temp.callable(role text) returns setof text language sql stab
 $$;
 select results_eq(
   $$select pg_temp.callable('anon')$$,
-  array['authorize_function(text)', 'before_request()', 'private.requests_admit()', 'private.requests_admit_issuer_caller()'],
+  array['authorize_function(text)', 'before_request()', 'private.requests_admit()', 'private.requests_admit_issuer_caller()', 'private.storage_list_roots(text)'],
   'what anon may call'
 );
 select results_eq(
@@ -125,6 +125,7 @@ select results_eq(
     'private.skills_is_writable(uuid)',
     'private.skills_model_problems(text,jsonb)',
     'private.skills_unwritable_ids()',
+    'private.storage_list_roots(text)',
     'private.storage_org_id(text)',
     'private.storage_segment_id(text,integer)',
     'private.tenancy_colleague_ids()',
@@ -188,6 +189,7 @@ select results_eq(
     'private.executions_reserve_call(text,uuid,integer,jsonb)',
     'private.executions_start(text,uuid,integer)',
     'private.executions_stream_text(text,uuid,integer,integer,text)',
+    'private.files_open(text,uuid,integer)',
     'private.functions_open(text)',
     'private.jobs_add_event(text,uuid,text,jsonb)',
     'private.jobs_claim(text,interval,integer,text[])',
@@ -230,11 +232,11 @@ select is(
   'codes are literals, so that they can be looked up'
 );
 
--- Whoever seals stores the text in a column that private.seal_column() knows, or a change of the key loses it. A ticket of
--- authorize_function() lasts for seconds and is stored nowhere.
+-- Whoever seals stores the text in a column that private.seal_column() knows, or a change of the key loses it. Tickets of
+-- authorize_function() and files_ticket() last for minutes at most and are stored nowhere.
 select is_empty(
   $$select p.oid::regprocedure from pg_proc as p
-    where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['authorize_function', 'set_secret', 'set_http_secret', 'mail_store', 'seal_seed', 'keep_provider_tokens', 'rotate_repository_secret', 'reflexes_store_secret', 'reflexes_verifier', 'reflexes_repository_secrets'])$$,
+    where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['authorize_function', 'files_ticket', 'set_secret', 'set_http_secret', 'mail_store', 'seal_seed', 'keep_provider_tokens', 'rotate_repository_secret', 'reflexes_store_secret', 'reflexes_verifier', 'reflexes_repository_secrets'])$$,
   'every function that seals is listed here, once its column is registered'
 );
 

@@ -2,7 +2,7 @@
 
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, request::Parts},
+    http::{HeaderMap, Method, Uri, request::Parts},
 };
 use kijko_core::http::headers::selected;
 use serde_json::{Map, Value, json};
@@ -30,6 +30,19 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Whoever holds a signed URL: nothing that they send says who they are.
+    pub fn holder(method: &Method, uri: &Uri, headers: &HeaderMap) -> Self {
+        let mut headers = selected(headers, &VISIBLE);
+        headers.remove("x-api-key");
+        headers.remove("x-org-id");
+        Self {
+            token: None,
+            method: method.to_string(),
+            path: format!("/storage/v1{}", uri.path()),
+            headers,
+        }
+    }
+
     /// What `storage_service.call()` takes; `operation` is upstream's name, which policies may ask for.
     pub fn request(&self, operation: &str) -> Value {
         json!({

@@ -92,6 +92,8 @@ pub struct Intent {
     pub owner: Owner,
     /// Whether an object is replaced.
     pub upsert: bool,
+    /// Which one may be: `{id, owner_id}`. None: any, as policies have allowed it just now.
+    pub may_replace: Option<Value>,
     /// What the uploader chose: the cache control.
     pub metadata: Value,
     /// What the uploader wrote.
@@ -207,7 +209,7 @@ impl Database {
         lease: Duration,
         most: i32,
     ) -> Result<BucketLimits, StorageError> {
-        let sql = "select storage_service.begin_upload($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, make_interval(secs => $11), $12)";
+        let sql = "select storage_service.begin_upload($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, make_interval(secs => $11), $12, $13)";
         let started_by = intent.owner.started_by.as_deref().unwrap_or("service");
         let bytes = intent.bytes.map(|bytes| bytes as i64);
         let limits: BucketLimits = self
@@ -226,6 +228,7 @@ impl Database {
                     &bytes,
                     &lease.as_secs_f64(),
                     &most,
+                    &intent.may_replace,
                 ],
             )
             .await?;
@@ -241,6 +244,41 @@ impl Database {
                 Err(refused.after_admission())
             }
         }
+    }
+
+    /// Refuses the bytes that have come of an upload if the plan does not hold so many.
+    pub async fn admit_bytes(&self, version: Uuid, bytes: u64) -> Result<(), StorageError> {
+        let sql = "select storage_service.admit_bytes($1, $2)";
+        let problem: Value = self.json(sql, &[&version, &(bytes as i64)]).await?;
+        match problem {
+            Value::Null => Ok(()),
+            problem => Err(StorageError::from_problem(&problem).after_admission()),
+        }
+    }
+
+    /// Admits a request for who signed its URL; whose uploads it counts among.
+    pub async fn admit_signer(
+        &self,
+        request: &Value,
+        signer: Option<&Value>,
+    ) -> Result<Option<String>, StorageError> {
+        #[derive(Deserialize)]
+        struct Admitted {
+            started_by: Option<String>,
+            problem: Option<Value>,
+        }
+        let sql = "select storage_service.admit_signer($1, $2)";
+        let admitted: Admitted = self.json(sql, &[request, &signer]).await?;
+        match admitted.problem {
+            Some(problem) => Err(StorageError::from_problem(&problem).after_admission()),
+            None => Ok(admitted.started_by),
+        }
+    }
+
+    /// The row of the object that a ticket of the sidecar is for.
+    pub async fn open_ticket(&self, ticket: &str) -> Result<Option<Object>, StorageError> {
+        let sql = "select storage_service.open_ticket($1)";
+        self.json(sql, &[&ticket]).await
     }
 
     /// False when the upload was given up.

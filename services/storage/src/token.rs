@@ -7,6 +7,8 @@ use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use kijko_core::secret::Secret;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
 
 use crate::error::{StorageError, invalid_signature, refusal};
 
@@ -30,6 +32,12 @@ pub struct Claims {
     /// Who may write, for uploads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+    /// For whom uploads are admitted and counted; none for `service_role`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<Value>,
+    /// The object that was there, which an upload may replace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<Uuid>,
     /// Whether an object may be replaced, for uploads.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub upsert: bool,
@@ -136,6 +144,8 @@ mod tests {
             url: "b/a".into(),
             scope,
             owner: None,
+            signer: None,
+            replaces: None,
             upsert: false,
             iat: now(),
             exp: now() + 60,

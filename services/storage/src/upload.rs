@@ -42,6 +42,8 @@ pub struct Upload {
     database: Database,
     version: Uuid,
     limits: BucketLimits,
+    /// Bytes that the plan was asked about.
+    admitted: u64,
     heartbeat: JoinHandle<()>,
     lost: CancellationToken,
     ended: bool,
@@ -81,6 +83,7 @@ impl Uploads {
             database: self.database.clone(),
             version: intent.version,
             limits: BucketLimits::default(),
+            admitted: intent.bytes.unwrap_or(0),
             heartbeat: tokio::spawn(heartbeat),
             lost,
             ended: false,
@@ -177,7 +180,7 @@ impl Uploads {
         declared: Option<&str>,
         mut bytes: BoxStream<'static, Result<Bytes, StorageError>>,
     ) -> Result<Stored, StorageError> {
-        let max_bytes = self.max_bytes(&upload.limits);
+        let (max_bytes, mut admitted) = (self.max_bytes(&upload.limits), upload.admitted);
         let mut writer = self.blobs.write(upload.version).await.map_err(internal)?;
         let mut hash = digest::Context::new(&digest::SHA256);
         let (mut size, mut head) = (0_u64, Vec::with_capacity(SNIFFED));
@@ -187,6 +190,11 @@ impl Uploads {
             size += chunk.len() as u64;
             if size > max_bytes {
                 return Err(too_large().after_admission());
+            }
+            // The length was not known, or not the whole of it.
+            if size > admitted {
+                self.database.admit_bytes(upload.version, size).await?;
+                admitted = size + PART as u64;
             }
             hash.update(&chunk);
             let missing = SNIFFED.saturating_sub(head.len()).min(chunk.len());

@@ -4,6 +4,7 @@ mod buckets;
 mod lists;
 mod objects;
 mod signed;
+mod tickets;
 mod transfer;
 
 use std::sync::Arc;
@@ -96,6 +97,7 @@ pub fn routes(app: Arc<App>) -> Router {
                 .put(objects::upload)
                 .delete(objects::delete),
         )
+        .route("/ticket", post(tickets::open))
         .route(
             "/render/image/{*path}",
             any(async || not_served("image transformation").into_response()),

@@ -29,7 +29,7 @@ const MAX_NAMES: usize = 1_000;
 const RETRIES: usize = 5;
 
 /// `?download`, with or without a name.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub struct Download {
     /// The name of the file; empty for the object's own.
     pub download: Option<String>,
@@ -164,7 +164,8 @@ pub async fn upload(
             Ok(answer) => read(answer.answer)?,
             Err(error) => return Err(explained(app.database(), error, &target, upsert).await),
         };
-        let object = store(&app, target.clone(), owner, upsert, sent).await?;
+        let replacing = Replacing { upsert, only: None };
+        let object = store(&app, target.clone(), owner, replacing, sent).await?;
         Ok(Json(json!({ "Id": object.id, "Key": target.full() })).into_response())
     };
     drained(&incoming, stored.await).await
@@ -196,19 +197,28 @@ pub async fn explained(
     }
 }
 
+/// Whether an upload may replace an object.
+pub struct Replacing {
+    /// Whether at all.
+    pub upsert: bool,
+    /// Which one: see [`Intent::may_replace`].
+    pub only: Option<Value>,
+}
+
 /// From an intent to a row.
 pub async fn store(
     app: &App,
     target: ObjectName,
     owner: Owner,
-    upsert: bool,
+    replacing: Replacing,
     sent: form::Sent,
 ) -> Result<Object, StorageError> {
     let intent = Intent {
         version: Uuid::new_v4(),
         target,
         owner,
-        upsert,
+        upsert: replacing.upsert,
+        may_replace: replacing.only,
         metadata: json!({ "cacheControl": sent.cache_control }),
         user_metadata: sent.user_metadata,
         bytes: sent.at_least,

@@ -10,10 +10,11 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{
     App, drained,
-    objects::{self, Download},
+    objects::{self, Download, Replacing},
 };
 use crate::{
     caller::Caller,
@@ -60,6 +61,8 @@ fn address(app: &App, target: &ObjectName, seconds: u64) -> String {
         url: target.full(),
         scope: Scope::Download,
         owner: None,
+        signer: None,
+        replaces: None,
         upsert: false,
         iat: now(),
         exp: now() + seconds,
@@ -143,6 +146,14 @@ pub async fn download(
     .await
 }
 
+/// What the database says of who signs an upload.
+#[derive(Deserialize)]
+struct Signed {
+    owner_id: Option<String>,
+    signer: Option<Value>,
+    replaces: Option<Uuid>,
+}
+
 pub async fn sign_upload(
     State(app): State<Arc<App>>,
     target: ObjectName,
@@ -156,18 +167,20 @@ pub async fn sign_upload(
         .probe(
             &caller,
             "storage.object.sign_upload_url",
-            "object_write",
+            "object_sign_upload",
             arguments,
         )
         .await;
-    let owner: Owner = match probed {
+    let signed: Signed = match probed {
         Ok(answer) => crate::database::read(answer.answer)?,
         Err(error) => return Err(objects::explained(app.database(), error, &target, upsert).await),
     };
     let claims = Claims {
         url: target.full(),
         scope: Scope::Upload,
-        owner: owner.owner_id,
+        owner: signed.owner_id,
+        signer: signed.signer,
+        replaces: signed.replaces,
         upsert,
         iat: now(),
         exp: now() + UPLOAD_SECONDS,
@@ -183,20 +196,25 @@ pub async fn upload(
     Query(query): Query<Download>,
     request: Request,
 ) -> Response {
+    let holder = Caller::holder(request.method(), request.uri(), request.headers());
     let (headers, incoming) = app.incoming(request);
     let stored = async {
         let token = query.token.as_deref().ok_or_else(missing_token)?;
         let claims = app.signer.verify(token, Scope::Upload, &target.full())?;
+        let request = holder.request("storage.object.sign_upload_url");
+        let signer = claims.signer.as_ref();
+        let started_by = app.database().admit_signer(&request, signer).await?;
         let sent = form::read(&headers, &incoming, app.uploads.config.idle).await?;
+        let replacing = Replacing {
+            upsert: claims.upsert,
+            only: Some(json!({ "id": claims.replaces, "owner_id": claims.owner })),
+        };
         let owner = Owner {
             owner: claims.owner.as_deref().and_then(|owner| owner.parse().ok()),
-            started_by: claims
-                .owner
-                .clone()
-                .or_else(|| Some(format!("signed {}", target.full()))),
+            started_by,
             owner_id: claims.owner,
         };
-        let object = objects::store(&app, target.clone(), owner, claims.upsert, sent).await?;
+        let object = objects::store(&app, target.clone(), owner, replacing, sent).await?;
         Ok(Json(json!({ "Id": object.id, "Key": target.full() })).into_response())
     };
     drained(&incoming, stored.await).await

@@ -123,6 +123,7 @@ pub async fn copy(
             target: to.clone(),
             owner: read(probed)?,
             upsert,
+            may_replace: None,
             metadata: json!({ "cacheControl": source.metadata("cacheControl").unwrap_or("no-cache") }),
             user_metadata: match transfer.copy_metadata {
                 Some(false) => transfer.metadata.clone().map(Value::Object),
