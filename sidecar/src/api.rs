@@ -49,6 +49,22 @@ const LIMIT_HEADERS: [&str; 7] = [
     "x-ratelimit-resource",
 ];
 
+/// The address of one of our own services. None: it is not set, or wrong.
+pub(crate) fn address(env: &mut Reader<'_>, name: &'static str, example: &str) -> Option<Url> {
+    let url = env.text(name)?.parse::<Url>().ok();
+    let url = url.filter(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+    });
+    if url.is_none() {
+        env.problem(name, format_args!("must be the address of {example}"));
+    }
+    url
+}
+
 /// The answer to the question.
 pub(crate) enum Permission<T> {
     /// The caller may; the headers say what is left of their limits.
@@ -67,19 +83,8 @@ pub(crate) struct Api {
 impl Api {
     /// Reads `KIJKO_REST_URL`: PostgREST, which identifies callers. None: it is not set, or wrong.
     pub(crate) fn url(env: &mut Reader<'_>) -> Option<Url> {
-        let url = env.text("KIJKO_REST_URL")?.parse::<Url>().ok();
-        let url = url.filter(|url| {
-            matches!(url.scheme(), "http" | "https")
-                && url.has_host()
-                && url.username().is_empty()
-                && url.password().is_none()
-                && url.query().is_none()
-        });
-        if url.is_none() {
-            let shape = "must be the address of PostgREST, such as http://127.0.0.1:54331";
-            env.problem("KIJKO_REST_URL", shape);
-        }
-        url
+        let example = "PostgREST, such as http://127.0.0.1:54331";
+        address(env, "KIJKO_REST_URL", example)
     }
 
     pub(crate) fn new(url: Url) -> Result<Self, OutboundError> {

@@ -6,7 +6,7 @@
 //! - [`app`]: the one list of domains; [`service`]: the name of the service.
 //! - [`domains`]: one folder each.
 //! - [`login`]: sign-in through outside providers.
-//! - `api`, [`llm`], [`sandbox`]: libraries that domains use.
+//! - `api`, [`input_files`], [`llm`], [`sandbox`]: libraries that domains use.
 //!
 //! What every service needs (database, worker, HTTP server, telemetry) is in `kijko_core`. This is a library with a thin
 //! `main.rs`, so that it can be tested in process.
@@ -15,6 +15,7 @@
 mod api;
 pub mod app;
 pub mod domains;
+pub mod input_files;
 pub mod llm;
 pub mod login;
 pub mod sandbox;

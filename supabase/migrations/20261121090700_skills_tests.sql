@@ -92,7 +92,9 @@ create function private.skills_queue_test(skill public.skills, input jsonb) retu
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  payload constant jsonb := jsonb_build_object('skill_id', skill.id, 'input', input);
+  files constant jsonb := private.files_pin(skill, input);
+  payload constant jsonb := jsonb_build_object('skill_id', skill.id, 'input', input)
+    || case when files = '[]' then '{}' else jsonb_build_object('files', files) end;
   me constant uuid := coalesce(kijko.api_key_id(), kijko.user_id());
   former uuid;
   job uuid;

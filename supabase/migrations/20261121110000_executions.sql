@@ -32,6 +32,7 @@ create table public.executions (
   status text not null default 'queued'
     check (status in ('queued', 'running', 'succeeded', 'failed', 'cancelled', 'skipped')),
   input jsonb not null default '{}' check (jsonb_typeof(input) = 'object' and octet_length(input::text) <= 262144),
+  input_files jsonb not null default '[]' check (jsonb_typeof(input_files) = 'array' and octet_length(input_files::text) <= 131072),
   output jsonb check (octet_length(output::text) <= 1048576),
   model text check (char_length(model) <= 200),
   input_tokens bigint not null default 0 check (input_tokens >= 0),
@@ -93,6 +94,7 @@ comment on column public.executions.retry_of is 'Execution that this one repeats
 comment on column public.executions.trigger is 'Cause: manual (a user), api (an API key), habit, reflex, retry (retry_execution) or test (test_skill).';
 comment on column public.executions.status is 'queued, running, then succeeded, failed, cancelled or skipped; changed by functions only.';
 comment on column public.executions.input is 'Input, an object; empty for skipped slots.';
+comment on column public.executions.input_files is 'Versions of the project''s files that the input names: reference, version_id and version of each. A retry has the same ones.';
 comment on column public.executions.output is 'Answer of the model.';
 comment on column public.executions.model is 'provider/model: the skill''s when it was queued and again when it starts; then the one that the vendor reports.';
 comment on column public.executions.input_tokens is 'Tokens sent to the model, in all attempts; cached ones are among them.';
@@ -117,7 +119,7 @@ comment on column public.executions.finished_at is 'When it reached its final st
 select private.describe_data('public.executions', '{
   "project_id, skill_id, skill_version, habit_id, reflex_id, reflex_delivery_id, depth, job_id, retry_of, trigger": "where the execution came from",
   "status, error_code, error, scheduled_for, skip_count, started_at, finished_at": "how it went",
-  "input, output, model": "what was asked and answered",
+  "input, input_files, output, model": "what was asked and answered",
   "input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_microusd, hold_id, usage_attributes": "what it used",
   "managers_only": "says who sees the execution",
   "idempotency_key": "recognizes a repeated call"

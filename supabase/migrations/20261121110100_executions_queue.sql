@@ -153,13 +153,13 @@ begin
     concurrency_key => executions_queue.concurrency_key
   );
   insert into public.executions (
-    id, org_id, project_id, skill_id, skill_version, habit_id, reflex_id, reflex_delivery_id, depth, job_id, retry_of, trigger, input, model,
+    id, org_id, project_id, skill_id, skill_version, habit_id, reflex_id, reflex_delivery_id, depth, job_id, retry_of, trigger, input, input_files, model,
     idempotency_key, scheduled_for, hold_id, usage_attributes
   ) values (
     execution_id, skill.org_id, skill.project_id, skill.id, skill.version, executions_queue.habit_id, executions_queue.reflex_id,
     executions_queue.reflex_delivery_id, executions_queue.depth, job_id, executions_queue.retry_of,
     case when executions_queue.trigger = 'manual' and kijko.api_key_id() is not null then 'api' else executions_queue.trigger end,
-    executions_queue.input, skill.model,
+    executions_queue.input, private.files_pin(skill, executions_queue.input, executions_queue.reflex_id, executions_queue.retry_of), skill.model,
     executions_queue.idempotency_key, executions_queue.scheduled_for, executions_queue.hold_id,
     coalesce(nullif(current_setting('kijko.usage_attributes', true), '')::jsonb, '{}')
       || private.executions_usage_attributes(kijko.user_id(), kijko.api_key_id(), skill.project_id, skill.id, executions_queue.habit_id)
@@ -167,7 +167,7 @@ begin
   return execution;
 end
 $$;
-comment on function private.executions_queue(public.skills, jsonb, text, uuid, timestamptz, text, uuid, uuid, uuid, uuid, integer, timestamptz, text) is 'Inserts an execution and the job that runs it, not before run_at, and one at a time of a concurrency_key. The caller has reserved the execution and passes the hold.';
+comment on function private.executions_queue(public.skills, jsonb, text, uuid, timestamptz, text, uuid, uuid, uuid, uuid, integer, timestamptz, text) is 'Inserts an execution, with the versions of the files that its input names, and the job that runs it, not before run_at, and one at a time of a concurrency_key. Fails as private.files_pin() does. The caller has reserved the execution and passes the hold.';
 
 create function private.executions_require_skill(skill_id uuid) returns public.skills
 language plpgsql set search_path = ''

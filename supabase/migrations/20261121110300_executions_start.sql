@@ -51,6 +51,7 @@ begin
     'model', skill.model,
     'prompt_template', skill.prompt_template,
     'input', execution.input,
+    'reads_files', execution.input_files <> '[]',
     'input_schema', skill.input_schema,
     'parameters', skill.parameters,
     'max_output_tokens', (private.models_price(skill.model, null)).max_output_tokens,

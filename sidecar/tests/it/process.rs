@@ -49,7 +49,7 @@ fn misuse_ends_with_2_and_names_every_problem_but_no_secret() {
 }
 
 /// Every setting with a value that it cannot have.
-const BAD_SETTINGS: [(&str, &str); 45] = [
+const BAD_SETTINGS: [(&str, &str); 46] = [
     ("DATABASE_URL", "mysql://nobody@nowhere/db"),
     ("KIJKO_SIDECAR_BIND", "here"),
     ("KIJKO_SIDECAR_OPERATORS_BIND", "127.0.0.1"),
@@ -78,6 +78,7 @@ const BAD_SETTINGS: [(&str, &str); 45] = [
     ("ANTHROPIC_BASE_URL", "http://u:p@h"),
     ("GEMINI_BASE_URL", "http://h?key=1"),
     ("KIJKO_REST_URL", "ftp://h"),
+    ("KIJKO_STORAGE_URL", "ftp://h"),
     ("SMTP_URL", "http://mail.example.com"),
     ("KIJKO_MAIL_FROM", "nobody"),
     ("KIJKO_SMTP_STARTTLS", "sometimes"),

@@ -70,7 +70,7 @@ select is(
   private.executions_start('w', :'job1') - 'org_id',
   jsonb_build_object(
     'execution_id', :'e1', 'skill_id', :'skill', 'model', 'echo/echo', 'prompt_template', 'Summarize: {{ text }}',
-    'input', '{"text": "a"}'::jsonb, 'input_schema', '{"type": "object"}'::jsonb, 'parameters', '{}'::jsonb, 'max_output_tokens', null, 'skill_version', 1, 'trigger', 'manual', 'attempt', 1
+    'input', '{"text": "a"}'::jsonb, 'reads_files', false, 'input_schema', '{"type": "object"}'::jsonb, 'parameters', '{}'::jsonb, 'max_output_tokens', null, 'skill_version', 1, 'trigger', 'manual', 'attempt', 1
   ),
   'the holder gets what it needs to run it'
 );

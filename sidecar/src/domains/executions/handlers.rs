@@ -22,9 +22,8 @@ use super::{
     text::TextWriter,
 };
 use crate::{
-    llm::{
-        CompletionRequest, LlmError, Models, Progress, Provider, Usage, max_tokens, tokens_of_bytes,
-    },
+    input_files::InputFiles,
+    llm::{CompletionRequest, Models, Progress, Provider, Usage, max_tokens, tokens_of_bytes},
     sandbox::{PromptError, PromptRequest, Sandbox},
 };
 
@@ -50,6 +49,7 @@ pub struct ExecutionHandler {
     models: Models,
     default_max_tokens: u64,
     sandbox: Arc<Sandbox>,
+    files: Arc<InputFiles>,
     series: Arc<CallSeries>,
     /// By job and attempt: an attempt that lost its lease may end after the next one has begun, and must leave it alone.
     open: Mutex<HashMap<Attempt, OpenCall>>,
@@ -76,6 +76,7 @@ impl ExecutionHandler {
         models: Models,
         default_max_tokens: u64,
         sandbox: Arc<Sandbox>,
+        files: Arc<InputFiles>,
         series: Arc<CallSeries>,
     ) -> Self {
         Self {
@@ -83,6 +84,7 @@ impl ExecutionHandler {
             models,
             default_max_tokens,
             sandbox,
+            files,
             series,
             open: Mutex::default(),
         }
@@ -97,7 +99,7 @@ impl ExecutionHandler {
     async fn execute(&self, queue: &Queue, job: &Job) -> Result<Value, HandlerError> {
         self.forget_earlier_attempts(job);
         // Starting again is harmless, so a short outage of the database costs no attempt.
-        let execution = retry_transient(queue.retry_limit(), || self.store.start(queue, job))
+        let mut execution = retry_transient(queue.retry_limit(), || self.store.start(queue, job))
             .await?
             .ok_or(HandlerError::Superseded)?;
         canonical::add("model", execution.model.as_str());
@@ -108,6 +110,10 @@ impl ExecutionHandler {
             self.default_max_tokens,
             execution.max_output_tokens,
         )?;
+        // Before anything is reserved: a file that cannot be read costs nothing.
+        if execution.reads_files {
+            execution.input = self.files.fill(queue, job, execution.input).await?;
+        }
         let request = CompletionRequest {
             model,
             prompt: self.prompt(&execution).await?,
@@ -296,30 +302,6 @@ impl OpenCall {
     }
 }
 
-impl From<LlmError> for HandlerError {
-    fn from(error: LlmError) -> Self {
-        Self::Failed(Failure {
-            code: error.code().into(),
-            retryable: error.retryable(),
-            retry_after: error.retry_after,
-            outage: error.fault.is_outage(),
-            message: error.message,
-        })
-    }
-}
-
-impl From<PromptError> for HandlerError {
-    fn from(error: PromptError) -> Self {
-        Self::Failed(match &error {
-            PromptError::Sandbox(cause) => {
-                tracing::error!(cause, "the sandbox failed");
-                Failure::internal()
-            }
-            _ => Failure::permanent(error.code(), error.to_string()),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::Map;
@@ -329,11 +311,14 @@ mod tests {
 
     fn handler() -> ExecutionHandler {
         let sandbox = Arc::new(Sandbox::new("/nonexistent".into()));
+        let db = test::context().db;
+        let files = InputFiles::new(db.clone(), None).unwrap();
         ExecutionHandler::new(
-            Store::new(test::context().db),
+            Store::new(db),
             Models::default(),
             100,
             sandbox,
+            Arc::new(files),
             Arc::default(),
         )
     }

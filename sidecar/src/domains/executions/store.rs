@@ -24,6 +24,9 @@ pub(super) struct Execution {
     pub prompt_template: String,
     /// The input.
     pub input: Value,
+    /// Whether it names files.
+    #[serde(default)]
+    pub reads_files: bool,
     /// What the input must look like.
     #[serde(default)]
     pub input_schema: Value,

@@ -15,6 +15,7 @@ use super::{
     check::{Checker, PreviewError},
     store::Store,
 };
+use crate::input_files::InputFiles;
 
 /// The payload of a check: it names the skill and has nothing of it.
 #[derive(Debug, Deserialize)]
@@ -83,6 +84,9 @@ pub struct SkillTestJob {
     pub skill_id: Uuid,
     /// The input.
     pub input: Value,
+    /// The files that it names.
+    #[serde(default)]
+    pub files: Vec<Value>,
 }
 
 impl JobKind for SkillTestJob {
@@ -94,11 +98,16 @@ impl JobKind for SkillTestJob {
 pub(super) struct SkillTestHandler {
     store: Store,
     checker: Arc<Checker>,
+    files: InputFiles,
 }
 
 impl SkillTestHandler {
-    pub(super) fn new(store: Store, checker: Arc<Checker>) -> Self {
-        Self { store, checker }
+    pub(super) fn new(store: Store, checker: Arc<Checker>, files: InputFiles) -> Self {
+        Self {
+            store,
+            checker,
+            files,
+        }
     }
 }
 
@@ -108,7 +117,7 @@ impl Handler for SkillTestHandler {
     async fn run(
         &self,
         queue: &Queue,
-        _: &Job,
+        job: &Job,
         payload: SkillTestJob,
     ) -> Result<Value, HandlerError> {
         let id = payload.skill_id;
@@ -117,7 +126,11 @@ impl Handler for SkillTestHandler {
         let Some(skill) = skill else {
             return Err(Failure::permanent("not_found", "the skill was deleted").into());
         };
-        let preview = self.checker.preview(&skill.task, &payload.input).await?;
+        let input = match payload.files.is_empty() {
+            true => payload.input,
+            false => self.files.fill(queue, job, payload.input).await?,
+        };
+        let preview = self.checker.preview(&skill.task, &input).await?;
         let mut result = json!(preview);
         result["skill_version"] = json!(skill.version);
         Ok(result)

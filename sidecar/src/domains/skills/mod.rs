@@ -18,7 +18,7 @@ use kijko_core::{Context, Domain, Setup, SetupError, config::Reader};
 use routes::{Check, routes};
 use store::Store;
 
-use crate::{api::Api, sandbox::Sandbox};
+use crate::{api::Api, input_files::InputFiles, sandbox::Sandbox};
 
 /// Reads `KIJKO_REST_URL`, and the longest answer of models.
 pub fn from_env(env: &mut Reader<'_>) -> Setup {
@@ -45,8 +45,10 @@ fn domain(config: SkillsConfig, context: &Context) -> Result<Domain, SetupError>
     };
     let check = SkillCheckHandler::new(store.clone(), checker.clone());
     domain.jobs.register(Arc::new(check));
+    let files = InputFiles::new(context.db.clone(), config.storage_url)
+        .map_err(|error| format!("the client of the storage service: {error}"))?;
     domain
         .jobs
-        .register(Arc::new(SkillTestHandler::new(store, checker)));
+        .register(Arc::new(SkillTestHandler::new(store, checker, files)));
     Ok(domain)
 }

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     api::{Api, Permission},
+    input_files,
     sandbox::PromptError,
 };
 
@@ -173,6 +174,9 @@ impl Draft {
         if draft.input.as_ref().is_some_and(|it| !it.is_object()) {
             return refuse("input: must be an object");
         }
+        if draft.input.as_ref().is_some_and(input_files::names_one) {
+            return refuse("input: a check reads no files; test_skill() does");
+        }
         Ok(draft)
     }
 }
@@ -230,6 +234,7 @@ mod tests {
             r#"{"prompt_template": 1}"#,
             r#"{"prompt_template": "x", "template": "y"}"#,
             r#"{"prompt_template": "x", "input": []}"#,
+            r#"{"prompt_template": "x", "input": {"a": [{"$file": "b"}]}}"#,
             r#"{"prompt_template": "x", "input_schema": true}"#,
             r#"{"skill_id": "1"}"#,
             r#"{"prompt_template": "a\u0000"}"#,

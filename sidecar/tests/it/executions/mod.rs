@@ -28,6 +28,7 @@ use kijko_core::{
 };
 use kijko_sidecar::{
     domains::executions::{ExecutionHandler, ExecutionJob, Store},
+    input_files::InputFiles,
     llm::{Completion, CompletionRequest, Echo, LlmError, LlmFault, Models, Provider, Usage},
     sandbox::Sandbox,
 };
@@ -144,11 +145,13 @@ fn lease(job: &Job) -> Arc<Lease> {
 
 fn handler(db: Db, models: Models) -> ExecutionHandler {
     let sandbox = Sandbox::new(PathBuf::from(env!("CARGO_BIN_EXE_kijko-sidecar")));
+    let files = InputFiles::new(db.clone(), None).unwrap();
     ExecutionHandler::new(
         Store::new(db),
         models,
         4_000,
         Arc::new(sandbox),
+        Arc::new(files),
         Arc::default(),
     )
 }
