@@ -86,13 +86,13 @@ select is(private.files_open('other', :'job', 1), null, 'another worker gets not
 select private.files_open('w', :'job', 1) as opened \gset
 select is(:'opened'::jsonb #>> '{0,reference,$file}', 'notes/plan.md', 'the holder gets a ticket');
 select is(
-  private.files_redeem(:'opened'::jsonb #>> '{0,ticket}'), (select f.object_name from public.project_files as f where f.path = 'notes/plan.md'),
+  private.files_redeem(:'opened'::jsonb #>> '{0,ticket}'), (select f.object_name from public.project_files as f where f.path = 'notes/plan.md' and f.project_id = tests.id('open')),
   'for this object'
 );
 select is(private.files_redeem('kjs1.x.y'), null, 'a text that is made up opens nothing');
 select is(private.files_redeem(kijko.seal('{"object_name": "x", "expires_at": 1}', 'files/ticket')), null, 'nor one that has expired');
 select is(private.files_redeem(kijko.seal('{"object_name": "x", "expires_at": 9999999999}', 'functions/ticket')), null, 'nor one for something else');
-update public.project_files set deleted_at = kijko.now() where path = 'notes/plan.md';
+update public.project_files set deleted_at = kijko.now() where path = 'notes/plan.md' and project_id = tests.id('open');
 select is(private.files_open('w', :'job', 1) #>> '{0,refused}', 'file_deleted', 'what was deleted meanwhile is refused');
 select tests.act_as('mem', tests.org('ada'));
 select tests.refuses($$select tests.run('reads', tests.input('notes/plan.md'))$$, 'file_deleted', 'and is no input any more');
