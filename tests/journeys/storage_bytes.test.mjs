@@ -79,22 +79,20 @@ describe('the gauge storage_bytes', () => {
     const person = await newTeam();
     await sql(`select kijko.set_limit($1, 'storage_bytes', 'lifetime', 2500000)`, [person.orgId]);
     const name = path('endless', person.orgId);
-    let finish;
+    let sender;
     const body = new ReadableStream({
-      async start(controller) {
-        // The plan holds three of them.
-        for (let n = 0; n < 6; n++) controller.enqueue(new Uint8Array(700_000));
-        await new Promise((resolve) => {
-          finish = resolve;
-        });
-        controller.close();
+      start(controller) {
+        sender = controller;
       },
     });
+    sender.enqueue(new Uint8Array(700_000));
     const upload = files(person.owner).upload(name, body, { duplex: 'half' });
     const underWay = async () => (await adminSql('select from storage_service.uploads where name = $1', [name])).length;
     await until('the upload to be under way', underWay);
+    // The plan holds three of them.
+    for (let n = 1; n < 6; n++) sender.enqueue(new Uint8Array(700_000));
     await until('the upload to be given up', async () => (await underWay()) === 0);
-    finish();
+    sender.close();
     const { error } = await upload;
     assert.equal(error.code, 'quota_exceeded');
     assert.deepEqual(await storedBytes(person.orgId), { gauge: 0, rows: 0 });
