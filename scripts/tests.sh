@@ -73,13 +73,19 @@ TEST_HOME=$ROOT/.kijko/test
 TEST_STACK=no
 
 test_kijko() {
-  # Outside providers of login listen on these two ports while their tests run.
+  # Outside providers of login listen on the first two ports while their tests run, those of connections on the others.
   local github=http://localhost:$((TEST_PORT + 2)) oidc=http://localhost:$((TEST_PORT + 3))
-  env -u KIJKO_DB_PORT KIJKO_OAUTH_PROVIDERS=github,gitlab,acme,other KIJKO_OAUTH_ALLOWED_HOSTS=localhost KIJKO_OAUTH_LINK_BY_ADDRESS=github \
+  local hub=http://localhost:$((TEST_PORT + 4)) work=http://localhost:$((TEST_PORT + 5))
+  env -u KIJKO_DB_PORT KIJKO_OAUTH_PROVIDERS=github,gitlab,acme,other,hub KIJKO_OAUTH_ALLOWED_HOSTS=localhost KIJKO_OAUTH_LINK_BY_ADDRESS=github \
     KIJKO_OAUTH_GITHUB_URL="$github" KIJKO_OAUTH_GITHUB_CLIENT_ID=github-client KIJKO_OAUTH_GITHUB_CLIENT_SECRET=github-secret \
     KIJKO_OAUTH_GITLAB_URL="$github/gitlab" KIJKO_OAUTH_GITLAB_CLIENT_ID=gitlab-client KIJKO_OAUTH_GITLAB_CLIENT_SECRET=gitlab-secret \
     KIJKO_OAUTH_ACME_URL="$oidc/acme" KIJKO_OAUTH_ACME_CLIENT_ID=acme-client,acme-phone KIJKO_OAUTH_ACME_CLIENT_SECRET=acme-secret \
     KIJKO_OAUTH_OTHER_URL="$oidc/other" KIJKO_OAUTH_OTHER_CLIENT_ID=other-client KIJKO_OAUTH_OTHER_CLIENT_SECRET=other-secret \
+    KIJKO_CONNECTION_PROVIDERS=hub,lab,work KIJKO_OAUTH_HUB_KIND=github KIJKO_OAUTH_LAB_KIND=gitlab \
+    KIJKO_OAUTH_HUB_URL="$hub" KIJKO_OAUTH_HUB_CLIENT_ID=github-client KIJKO_OAUTH_HUB_CLIENT_SECRET=github-secret \
+    KIJKO_OAUTH_LAB_URL="$hub/gitlab" KIJKO_OAUTH_LAB_CLIENT_ID=gitlab-client KIJKO_OAUTH_LAB_CLIENT_SECRET=gitlab-secret \
+    KIJKO_OAUTH_WORK_URL="$work/acme" KIJKO_OAUTH_WORK_CLIENT_ID=acme-client KIJKO_OAUTH_WORK_CLIENT_SECRET=acme-secret \
+    KIJKO_OAUTH_HUB_CONNECTION_SCOPES='repo read:org' KIJKO_OAUTH_LAB_CONNECTION_SCOPES=api KIJKO_OAUTH_WORK_CONNECTION_SCOPES='email profile' \
     KIJKO_HOME="$TEST_HOME" KIJKO_API_PORT="$TEST_PORT" KIJKO_LLM_ECHO=1 OPENAI_API_KEY='' ANTHROPIC_API_KEY='' GEMINI_API_KEY='' \
     STRIPE_WEBHOOK_SECRET=whsec_test_first,whsec_test_second SMTP_URL='' KIJKO_BCRYPT_COST=4 KIJKO_YES=1 "$ROOT/kijko" "$@"
 }
@@ -99,6 +105,7 @@ start_test_stack() {
   eval "$(test_kijko status -o env | sed 's/^/export /')"
   export KIJKO_TEST_DATABASE_URL=$DB_URL KIJKO_TEST_ADMIN_DATABASE_URL=$ADMIN_DB_URL
   export TEST_HOME TEST_PORT KIJKO_TEST_GITHUB_PORT=$((TEST_PORT + 2)) KIJKO_TEST_OIDC_PORT=$((TEST_PORT + 3))
+  export KIJKO_TEST_HUB_PORT=$((TEST_PORT + 4)) KIJKO_TEST_WORK_PORT=$((TEST_PORT + 5))
 }
 
 stop_test_stack() {
@@ -113,7 +120,7 @@ stop_test_stack() {
 free_port_range() {
   local base offset
   for ((base = 20000 + RANDOM % 10000; base < 32000; base += 20)); do
-    for offset in 0 1 2 3 10 11 12 13 14 15 16 17; do
+    for offset in 0 1 2 3 4 5 10 11 12 13 14 15 16 17; do
       ! (exec 3<> "/dev/tcp/127.0.0.1/$((base + offset))") 2> /dev/null || continue 2
     done
     echo "$base"

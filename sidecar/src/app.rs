@@ -6,7 +6,8 @@ pub use crate::service::SERVICE;
 use crate::{domains, login};
 
 /// The domains. A new one is a folder under `domains/` and a line here. Login is no domain of the migrations: the platform has its SQL.
-pub const DOMAINS: [FromEnv; 9] = [
+pub const DOMAINS: [FromEnv; 10] = [
+    domains::connections::from_env,
     domains::executions::from_env,
     domains::functions::from_env,
     domains::mail::from_env,
@@ -108,6 +109,7 @@ mod tests {
     async fn the_kinds_of_jobs_are_those_of_the_configured_vendors() {
         let (assembly, _) = assembly(&[("KIJKO_LLM_ECHO", "1"), ("ANTHROPIC_API_KEY", "k")]);
         let kinds = [
+            "connection_refresh",
             "execution",
             "execution.anthropic",
             "execution.echo",

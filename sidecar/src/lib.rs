@@ -6,7 +6,7 @@
 //! - [`app`]: the one list of domains; [`service`]: the name of the service.
 //! - [`domains`]: one folder each.
 //! - [`login`]: sign-in through outside providers.
-//! - `api`, [`input_files`], [`llm`], [`sandbox`]: libraries that domains use.
+//! - `api`, [`input_files`], [`llm`], `oauth`, [`sandbox`]: libraries that domains use.
 //!
 //! What every service needs (database, worker, HTTP server, telemetry) is in `kijko_core`. This is a library with a thin
 //! `main.rs`, so that it can be tested in process.
@@ -18,6 +18,7 @@ pub mod domains;
 pub mod input_files;
 pub mod llm;
 pub mod login;
+mod oauth;
 pub mod sandbox;
 pub mod service;
 mod stripe_signature;

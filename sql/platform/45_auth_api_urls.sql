@@ -145,3 +145,12 @@ $$;
 comment on function auth_api.redirect(text, jsonb, jsonb) is 'Answers with 303 See Other to a target that was checked.';
 
 reset role;
+
+-- Connections of organizations lead to the same targets (supabase/migrations/20261121220100_connections_authorize.sql).
+grant execute on function
+    auth_api.url_parts(text),
+    auth_api.glob_to_regexp(text),
+    auth_api.is_allowed_redirect(text),
+    auth_api.url_encode(text),
+    auth_api.form_encode(jsonb)
+to postgres;

@@ -37,7 +37,7 @@ create table private.permissions (
   wildcard text generated always as (
     case
       when split_part(permission, ':', 1) in (
-        'api_keys', 'audit', 'billing', 'issuers', 'members', 'organization', 'privacy', 'roles', 'secrets'
+        'api_keys', 'audit', 'billing', 'connections', 'issuers', 'members', 'organization', 'privacy', 'roles', 'secrets'
       ) then null
       when split_part(permission, ':', 2) in ('read', 'write') then '*:' || split_part(permission, ':', 2)
     end
@@ -217,6 +217,7 @@ with line (lowest, permission, description) as (
     ('member', 'api_keys:write_own', 'Create and revoke own API keys'),
     ('member', 'events:ingest', 'Send product events, also from a browser'),
     ('member', 'flags:evaluate', 'Evaluate feature flags, also from a browser'),
+    ('member', 'connections:read', 'See which accounts at other services are connected, never their tokens'),
     ('member', 'rooms:write', 'Send messages in the organization''s rooms'),
     ('admin', 'notifications:write', 'Send notifications to members, and define their types'),
     ('admin', 'organization:write', 'Rename the organization, require a second factor, and define its usage meters'),
@@ -229,6 +230,7 @@ with line (lowest, permission, description) as (
     ('admin', 'webhooks:write', 'Create, change and delete webhook endpoints, and send again'),
     ('admin', 'secrets:read', 'See the names of stored secrets, never their values'),
     ('admin', 'secrets:write', 'Store, replace and delete secrets'),
+    ('admin', 'connections:write', 'Connect and remove accounts at other services'),
     ('admin', 'issuers:read', 'See which login servers may sign members in'),
     ('admin', 'billing:read', 'See the plan, its price and invoices'),
     ('admin', 'audit:read', 'See who did what, and why access was given'),

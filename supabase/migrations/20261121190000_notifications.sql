@@ -76,6 +76,7 @@ from (
     ('habit.failed', 'An execution of a habit failed after the last one had succeeded', 'habits:read', 'off', null, '{off,now,hourly,daily}'::text[], false),
     ('reflex.paused', 'A reflex was paused because who made it listen lost the permission', 'reflexes:read', 'now', null, '{off,now,hourly,daily}'::text[], true),
     ('webhook.disabled', 'A webhook endpoint was disabled because its deliveries failed', 'webhooks:read', 'now', 'webhooks:write', '{off,now,hourly,daily}'::text[], false),
+    ('connection.paused', 'An account at another service needs a new consent', 'connections:write', 'now', null, '{off,now,hourly,daily}'::text[], false),
     ('usage.threshold', 'A meter reached 80 or 100 per cent of its limit', 'usage:read', 'now', 'billing:read', '{off,now,hourly,daily}'::text[], false),
     ('session.ended', 'You were signed out on a device', null, 'now', null, '{off,now,hourly,daily}'::text[], false),
     ('platform.announcement', 'News about the product', null, 'off', null, '{off,now,hourly,daily}'::text[], false)
@@ -107,6 +108,8 @@ insert into private.notification_texts (type, locale, title, body) values
   ('reflex.paused', 'nl', 'Gepauzeerd: {reflex}', 'Wie de reflex liet luisteren, heeft het recht {permission} niet meer.'),
   ('webhook.disabled', 'en', 'Webhook disabled: {host}', 'Events could not be delivered ({reason}). Enable the endpoint again once it works.'),
   ('webhook.disabled', 'nl', 'Webhook uitgeschakeld: {host}', 'Gebeurtenissen konden niet worden afgeleverd ({reason}). Schakel het adres weer in als het werkt.'),
+  ('connection.paused', 'en', 'Paused: {account} at {provider}', 'The connection needs a new consent ({reason}). Authorize it again.'),
+  ('connection.paused', 'nl', 'Gepauzeerd: {account} bij {provider}', 'De koppeling heeft opnieuw toestemming nodig ({reason}). Autoriseer haar opnieuw.'),
   ('usage.threshold', 'en', '{threshold} % of {meter} is used', '{used} of {limit} are used.'),
   ('usage.threshold', 'nl', '{threshold} % van {meter} is gebruikt', '{used} van {limit} is gebruikt.'),
   ('session.ended', 'en', 'Signed out on {count} devices', 'Reason: {cause}. If it was not you, change your password.'),

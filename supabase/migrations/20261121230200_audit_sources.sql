@@ -20,6 +20,9 @@ select private.audit_table(
 );
 -- The row of a new organization says nothing.
 select private.audit_table('public.subscriptions', 'subscription', '{plan,plan_override,status,current_period_end}', events => 'update,delete');
+select private.audit_table(
+  'public.connections', 'connection', '{provider,account_id,account_name,scopes,status,paused_reason,authorized_by,authorized_at,authorizer_left_at}'
+);
 select private.audit_table('private.issuer_enrolments', 'issuer', '{url,settings}');
 select private.audit_table('public.usage_meters', 'usage_meter', '{event_type,meter,amount_field}');
 -- What operators decide for all organizations.

@@ -158,6 +158,11 @@ export const RELATIONS = {
     insert: (t) => ({ org_id: t.org, name: 'NEW' }),
     update: () => ({ name: 'CHANGED' }),
   },
+  connections: {
+    // Made by functions, and removed by whoever may.
+    insert: (t) => ({ org_id: t.org, provider: 'matrix', account_id: 'new' }),
+    update: () => ({ status: 'active' }),
+  },
   invitations: {
     insert: (t) => ({ org_id: t.org, email: 'new@example.com', role: 'viewer' }),
     update: () => ({ role: 'viewer' }),
@@ -292,6 +297,10 @@ export const FUNCTIONS = {
   'remove_issuer(id)': { call: (w) => ({ id: w.issuer }) },
   'list_issuers()': { call: () => ({}) },
   'provision()': { call: () => ({}) },
+  // A provider of the test stack.
+  'begin_connection(provider,scopes,redirect_to,connection_id)': { call: () => ({ provider: 'hub' }) },
+  'complete_connection(code)': { call: () => ({ code: 'none' }) },
+  'list_connection_providers()': { call: () => ({}) },
   'delete_secret(name)': { call: () => ({ name: 'MATRIX' }) },
   'list_sessions()': { call: () => ({}) },
   'end_session(session_id)': {

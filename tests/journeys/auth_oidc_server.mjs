@@ -27,7 +27,7 @@ export class OidcServer {
   }
 
   static async start(port) {
-    assert.ok(port, 'not set: KIJKO_TEST_OIDC_PORT; the stack of ./kijko test knows these providers');
+    assert.ok(port, 'not set: KIJKO_TEST_OIDC_PORT or KIJKO_TEST_WORK_PORT; the stack of ./kijko test knows these providers');
     const server = new OidcServer(port);
     for (const name of NAMES) await server.rotate(name);
     await server.up();
@@ -56,14 +56,15 @@ export class OidcServer {
         {
           client_id: `${name}-client`,
           client_secret: `${name}-secret`,
-          redirect_uris: [`${env.API_URL}/auth/v1/callback`],
+          redirect_uris: [`${env.API_URL}/auth/v1/callback`, `${env.API_URL}/auth/v1/callback/connection`],
           response_types: ['code'],
-          grant_types: ['authorization_code'],
+          grant_types: ['authorization_code', 'refresh_token'],
         },
       ],
       jwks: { keys: [key] },
       cookies: { keys: ['not a secret'] },
       claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name', 'picture', 'preferred_username'] },
+      rotateRefreshToken: true,
       features: { devInteractions: { enabled: false }, revocation: { enabled: true } },
       interactions: { url: (_, interaction) => `/${name}/sign-in/${interaction.uid}` },
       findAccount: (_, sub) => ({ accountId: sub, claims: () => ({ sub, ...this.people.get(sub) }) }),
@@ -72,7 +73,7 @@ export class OidcServer {
           clientId: context.oidc.client.clientId,
           accountId: context.oidc.session.accountId,
         });
-        grant.addOIDCScope('openid email profile');
+        grant.addOIDCScope('openid email profile offline_access');
         await grant.save();
         return grant;
       },
@@ -89,7 +90,12 @@ export class OidcServer {
     request.originalUrl = request.url;
     request.url = request.url.slice(name.length + 1);
     if (!pathname.startsWith(`/${name}/sign-in/`)) return answer(request, response);
-    await provider.interactionFinished(request, response, { login: { accountId: this.signsIn } });
+    const { prompt } = await provider.interactionDetails(request, response);
+    await provider.interactionFinished(
+      request,
+      response,
+      prompt.name === 'consent' ? { consent: {} } : { login: { accountId: this.signsIn } },
+    );
   }
 
   /** Whoever comes next signs in as this subject. */

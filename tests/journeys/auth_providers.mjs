@@ -26,13 +26,19 @@ export class Providers {
   person = null;
   denies = false;
   broken = false;
+  /** Whether GitHub's tokens expire, as those of a GitHub App do. */
+  expires = false;
+  /** Takes a refresh token, and loses the answer. */
+  loses = false;
   revoked = [];
   requests = [];
   #codes = new Map();
   #tokens = new Map();
+  /** Refresh token to what it renews. Each is good once. */
+  #renewals = new Map();
 
   static async listen(port) {
-    assert.ok(port, 'not set: KIJKO_TEST_GITHUB_PORT; the stack of ./kijko test knows these providers');
+    assert.ok(port, 'not set: KIJKO_TEST_GITHUB_PORT or KIJKO_TEST_HUB_PORT; the stack of ./kijko test knows these providers');
     const providers = new Providers();
     providers.server = createServer((request, response) => {
       providers.#answer(request, response).catch((error) => response.writeHead(500).end(String(error.stack)));
@@ -73,7 +79,7 @@ export class Providers {
         });
       case 'POST /login/oauth/access_token':
         assert.equal(request.headers.accept, 'application/json', 'GitHub answers a form otherwise');
-        return json(200, this.#githubToken(form()));
+        return this.#give(request, json, 200, this.#githubToken(form()));
       case 'GET /api/v3/user':
         assert.ok(request.headers['user-agent'], 'GitHub refuses requests without one');
         if (!bearer) return json(401, { message: 'Bad credentials', documentation_url: 'https://docs.github.com/rest', status: '401' });
@@ -93,6 +99,7 @@ export class Providers {
           { email: `${bearer.id}+${bearer.login}@users.noreply.github.com`, primary: false, verified: true, visibility: null },
           { email: bearer.email, primary: true, verified: bearer.verified, visibility: 'private' },
         ]);
+      case `DELETE /api/v3/applications/${GITHUB.id}/token`:
       case `DELETE /api/v3/applications/${GITHUB.id}/grant`: {
         const basic = `Basic ${Buffer.from(`${GITHUB.id}:${GITHUB.secret}`).toString('base64')}`;
         if (request.headers.authorization !== basic) return json(401, { message: 'Bad credentials', status: '401' });
@@ -107,7 +114,7 @@ export class Providers {
           error_description: 'The resource owner or authorization server denied the request.',
         });
       case 'POST /gitlab/oauth/token':
-        return json(...this.#gitlabToken(form()));
+        return this.#give(request, json, ...this.#gitlabToken(form()));
       case 'GET /gitlab/api/v4/user':
         if (!bearer) return json(401, { message: '401 Unauthorized' });
         return json(200, {
@@ -125,6 +132,7 @@ export class Providers {
         if (fields.get('client_id') !== GITLAB.id || fields.get('client_secret') !== GITLAB.secret)
           return json(403, { error: 'unauthorized_client', error_description: 'You are not authorized to revoke this token' });
         this.#tokens.delete(fields.get('token'));
+        this.#renewals.delete(fields.get('token'));
         this.revoked.push(fields.get('token'));
         return json(200, {});
       }
@@ -133,12 +141,29 @@ export class Providers {
     }
   }
 
+  /** An account withdraws its consent at the provider. */
+  withdraw(person) {
+    for (const [token, owner] of this.#tokens) if (owner === person) this.#tokens.delete(token);
+    for (const [token, renewal] of this.#renewals) if (renewal.person === person) this.#renewals.delete(token);
+  }
+
+  /** Whether a token is good. */
+  knows(token) {
+    return this.#tokens.has(token) || this.#renewals.has(token);
+  }
+
+  #give(request, json, status, body) {
+    if (this.loses && body.access_token) return request.socket.destroy();
+    return json(status, body);
+  }
+
   #authorize(url, response, app, code, denial) {
     const query = Object.fromEntries(url.searchParams);
     assert.equal(query.client_id, app.id);
     assert.equal(query.code_challenge_method, 'S256');
     const target = new URL(query.redirect_uri);
-    if (!this.denies) this.#codes.set(code, { person: this.person, app, redirect: query.redirect_uri, challenge: query.code_challenge });
+    const { redirect_uri: redirect, code_challenge: challenge, scope } = query;
+    if (!this.denies) this.#codes.set(code, { person: this.person, app, redirect, challenge, scope });
     for (const [name, value] of Object.entries(this.denies ? denial : { code })) target.searchParams.set(name, value);
     target.searchParams.set('state', query.state);
     response.writeHead(302, { Location: target.href }).end();
@@ -160,11 +185,30 @@ export class Providers {
     });
     if (form.get('client_id') !== GITHUB.id || form.get('client_secret') !== GITHUB.secret)
       return refused('incorrect_client_credentials', 'The client_id and/or client_secret passed are incorrect.');
+    if (form.get('grant_type') === 'refresh_token') {
+      const renewal = this.#renew(form, GITHUB);
+      if (!renewal) return refused('bad_refresh_token', 'The refresh token passed is incorrect or expired.');
+      return this.#githubTokens(renewal);
+    }
     const code = this.#take(form, GITHUB);
     if (!code) return refused('bad_verification_code', 'The code passed is incorrect or expired.');
     if (code.redirect !== form.get('redirect_uri'))
       return refused('redirect_uri_mismatch', 'The redirect_uri MUST match the registered callback URL for this application.');
-    return { access_token: this.#token('gho_', code.person), token_type: 'bearer', scope: 'user:email' };
+    return this.#githubTokens(code);
+  }
+
+  #githubTokens({ person, scope }) {
+    if (!this.expires)
+      return { access_token: this.#token('gho_', person), token_type: 'bearer', scope: scope.split(' ').filter(Boolean).join(',') };
+    const access = this.#token('ghu_', person);
+    return {
+      access_token: access,
+      expires_in: 28800,
+      refresh_token: this.#renewal('ghr_', { person, scope, app: GITHUB, access }),
+      refresh_token_expires_in: 15897600,
+      token_type: 'bearer',
+      scope: '',
+    };
   }
 
   #gitlabToken(form) {
@@ -177,8 +221,9 @@ export class Providers {
             'Client authentication failed due to unknown client, no client authentication included, or unsupported authentication method.',
         },
       ];
-    const code = this.#take(form, GITLAB);
-    if (form.get('grant_type') !== 'authorization_code' || !code || code.redirect !== form.get('redirect_uri'))
+    const renewing = form.get('grant_type') === 'refresh_token';
+    const code = renewing ? this.#renew(form, GITLAB) : this.#take(form, GITLAB);
+    if (!code || (!renewing && (form.get('grant_type') !== 'authorization_code' || code.redirect !== form.get('redirect_uri'))))
       return [
         400,
         {
@@ -187,17 +232,34 @@ export class Providers {
             'The provided authorization grant is invalid, expired, revoked, does not match the redirection URI used in the authorization request, or was issued to another client.',
         },
       ];
+    const access = this.#token('', code.person);
     return [
       200,
       {
-        access_token: this.#token('', code.person),
+        access_token: access,
         token_type: 'Bearer',
         expires_in: 7200,
-        refresh_token: this.#token('', code.person),
-        scope: 'read_user',
+        refresh_token: this.#renewal('', { person: code.person, scope: code.scope, app: GITLAB, access }),
+        scope: code.scope,
         created_at: Math.floor(Date.now() / 1000),
       },
     ];
+  }
+
+  #renewal(prefix, renewal) {
+    const token = `${prefix}${randomBytes(38).toString('hex')}`;
+    this.#renewals.set(token, renewal);
+    return token;
+  }
+
+  /** A refresh token is good once, for its application, and takes its access token with it. */
+  #renew(form, app) {
+    const token = form.get('refresh_token');
+    const renewal = this.#renewals.get(token);
+    if (renewal?.app !== app) return null;
+    this.#renewals.delete(token);
+    this.#tokens.delete(renewal.access);
+    return renewal;
   }
 
   #token(prefix, person) {

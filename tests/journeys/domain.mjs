@@ -30,6 +30,7 @@ export const TENANT_TABLES = [
   'job_events',
   'usage_meters',
   'secrets',
+  'connections',
   'notification_types',
   'notifications',
   'webhook_endpoints',

@@ -58,10 +58,12 @@ select results_eq(
     'archive_project(uuid)',
     'authorize_function(text)',
     'before_request()',
+    'begin_connection(text,text[],text,uuid)',
     'can(uuid,text)',
     'cancel_execution(uuid)',
     'cancel_executions(uuid[])',
     'check_skill(uuid,text,jsonb)',
+    'complete_connection(text)',
     'create_api_key(text,jsonb,text,integer,bigint,timestamp with time zone,bigint,text[])',
     'create_organization(text)',
     'decline_invitation(text)',
@@ -88,6 +90,7 @@ select results_eq(
     'invite_member(text,text,uuid)',
     'last_used_at(api_keys)',
     'leave_organization(uuid)',
+    'list_connection_providers()',
     'list_issuers()',
     'list_notification_preferences()',
     'list_notifications(text,integer,uuid,boolean)',
@@ -183,6 +186,18 @@ select results_eq(
 select results_eq(
   $$select pg_temp.callable('kijko_sidecar')$$,
   array[
+    'private.connections_authorized(uuid,jsonb)',
+    'private.connections_claim_revocations()',
+    'private.connections_end_revocation(uuid)',
+    'private.connections_fail(uuid,text,text)',
+    'private.connections_refresh_failed(uuid,integer,boolean,boolean,text)',
+    'private.connections_refreshed(uuid,integer,jsonb)',
+    'private.connections_register_providers(jsonb)',
+    'private.connections_reject(uuid,uuid,integer)',
+    'private.connections_start_refresh(text,uuid,integer)',
+    'private.connections_take_state(text,text)',
+    'private.connections_take_ticket(text,text,text)',
+    'private.connections_use(uuid,uuid)',
     'private.executions_fail(text,uuid,text,text,boolean,interval,integer,jsonb,boolean)',
     'private.executions_finish(text,uuid,jsonb,integer)',
     'private.executions_record_call(text,uuid,integer,jsonb)',
@@ -236,7 +251,7 @@ select is(
 -- authorize_function() and files_ticket() last for minutes at most and are stored nowhere.
 select is_empty(
   $$select p.oid::regprocedure from pg_proc as p
-    where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['authorize_function', 'files_ticket', 'set_secret', 'set_http_secret', 'mail_store', 'seal_seed', 'keep_provider_tokens', 'rotate_repository_secret', 'reflexes_store_secret', 'reflexes_verifier', 'reflexes_repository_secrets'])$$,
+    where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['authorize_function', 'connections_seal', 'files_ticket', 'set_secret', 'set_http_secret', 'mail_store', 'seal_seed', 'keep_provider_tokens', 'rotate_repository_secret', 'reflexes_store_secret', 'reflexes_verifier', 'reflexes_repository_secrets'])$$,
   'every function that seals is listed here, once its column is registered'
 );
 

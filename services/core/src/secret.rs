@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Deserializer};
+
 /// A secret string. `Debug` prints `***`; there is no `Display`, so that it cannot be formatted by accident.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -24,6 +26,13 @@ impl Secret {
         } else {
             text.replace(&self.0, "***")
         }
+    }
+}
+
+/// From the answer of the party that gives it.
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self)
     }
 }
 

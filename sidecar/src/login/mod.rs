@@ -4,49 +4,33 @@
 //! 2. `GET /auth/v1/callback` takes the state, exchanges the code at the provider, and asks who has signed in.
 //! 3. The database decides whose the identity is, makes the session, and says where the browser goes (`auth_api.answer_external`).
 //! 4. Tokens of identities that were unlinked are revoked at their providers.
-//!
-//! The secret of the browser is the source of two values that the provider binds its answer to: the verifier of our own PKCE and
-//! the nonce of the identity token. So a code that was stolen, or that another browser got, is worth nothing here.
 
-mod browser;
-mod config;
-mod discovery;
-mod http;
-mod provider;
 mod revocations;
 mod routes;
 mod store;
 
 use std::sync::Arc;
 
-use config::LoginConfig;
-use http::Http;
 use kijko_core::{
     Context, Domain, Setup, SetupError,
     config::Reader,
     db::{Channel, Wake},
 };
-use provider::{Provider, Providers};
 use revocations::Revocations;
 use routes::{Login, routes};
 use store::Store;
 use tokio::sync::Notify;
 
+use crate::oauth::{config::OAuthConfig, providers};
+
 /// Reads `KIJKO_OAUTH_*`.
 pub fn from_env(env: &mut Reader<'_>) -> Setup {
-    let config = LoginConfig::read(env);
+    let config = OAuthConfig::read(env);
     Box::new(move |context| domain(config, context))
 }
 
-fn domain(config: LoginConfig, context: &Context) -> Result<Domain, SetupError> {
-    let http = Http::new(config.allowed)?;
-    let providers: Arc<Providers> = Arc::new(
-        config
-            .providers
-            .into_iter()
-            .map(|config| (config.name.clone(), Provider::new(config, http.clone())))
-            .collect(),
-    );
+fn domain(config: OAuthConfig, context: &Context) -> Result<Domain, SetupError> {
+    let providers = Arc::new(providers(config, |provider| provider.signs_in)?);
     let store = Store::new(context.db.clone());
     let mut domain = Domain {
         routes: routes(Login {

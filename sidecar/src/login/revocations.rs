@@ -8,10 +8,8 @@ use kijko_core::db::DbError;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    provider::Providers,
-    store::{Due, Store},
-};
+use super::store::{Due, Store};
+use crate::oauth::provider::Providers;
 
 /// The database forgets a provider that was not named for five minutes.
 const PERIOD: Duration = Duration::from_secs(60);

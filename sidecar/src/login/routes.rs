@@ -1,28 +1,26 @@
 //! `/auth/v1/authorize`, `/auth/v1/callback`, `/auth/v1/user/identities/authorize`, and `/auth/v1/token` for identity tokens.
 //! Refusals have GoTrue's shapes: the database writes them.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Router,
     body::Body,
     extract::{RawQuery, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, StatusCode},
     response::Response,
     routing::{get, post},
 };
 use kijko_core::{error::Error, http::extract::body, secret::Secret, telemetry::canonical};
 use serde_json::{Value, json};
 
-use super::{
+use super::store::Store;
+use crate::oauth::{
     browser,
+    callback::{Denial, Purpose, answer, callback_query, query_of, text, to_provider, unbound},
     http::Fault,
-    provider::{Provider, Providers, Query},
-    store::{Answer, Store},
+    provider::{Authorization, Provider, Providers, Query},
 };
-
-/// How long the provider may take in all, below the limit of a request: the browser then goes back where it came from, with an error.
-const PROVIDER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What the routes need.
 #[derive(Clone)]
@@ -44,21 +42,6 @@ pub(super) fn routes(login: Login) -> Router {
 /// A program that only looks at an address uses nothing up.
 async fn nothing() -> StatusCode {
     StatusCode::NO_CONTENT
-}
-
-/// Of a repeated name the last value counts, as in the rest of login.
-fn query_of(raw: Option<String>) -> Query {
-    let raw = raw.unwrap_or_default();
-    form_urlencoded::parse(raw.as_bytes())
-        .map(|(name, value)| (name.into_owned(), Value::from(value.into_owned())))
-        .collect()
-}
-
-fn text<'a>(query: &'a Query, name: &str) -> Option<&'a str> {
-    query
-        .get(name)
-        .and_then(Value::as_str)
-        .filter(|value| !value.is_empty())
 }
 
 async fn authorize(
@@ -133,51 +116,49 @@ async fn callback(
     RawQuery(raw): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
-    let raw = raw.unwrap_or_default();
-    let query = query_of(Some(raw.clone()));
-    let repeated = query.len() != form_urlencoded::parse(raw.as_bytes()).count();
-    let Some(state) = text(&query, "state").filter(|_| !repeated) else {
+    let Some((query, state)) = callback_query(raw) else {
         let message = "OAuth state parameter missing, or a parameter is repeated";
         return login
             .refuse(&headers, 400, "bad_oauth_callback", message)
             .await;
     };
-    let state = Secret::new(state);
-    let of_browser = |secure| browser::of_request(&headers, &state, secure);
-    let browser = of_browser(true).or_else(|| of_browser(false));
-    let browser = browser.unwrap_or_else(|| Secret::new(""));
+    let browser = browser::claimed(&headers, &state);
     let input = json!({"state": state.expose(), "browser": browser.expose()});
-    let answer = login.store.answer("callback", &headers, &input).await?;
-    if !answer.is_ok() {
-        return Ok(answer.into_response());
+    let flow = login.store.answer("callback", &headers, &input).await?;
+    if !flow.is_ok() {
+        return Ok(flow.into_response());
     }
-    let callback = answer.text("callback")?;
-    let secure = callback.starts_with("https:");
-    // Another host of the domain can set the cookie without the prefix, so with TLS that one does not count.
-    if of_browser(secure).as_ref() != Some(&browser) {
+    let (provider, callback) = (flow.text("provider")?, flow.text("callback")?);
+    if !browser::counts(&headers, &state, &browser, callback) {
         let message = "OAuth state does not belong to this browser";
         return login
             .refuse(&headers, 400, "bad_oauth_state", message)
             .await;
     }
-    let ended = match login
-        .ask_provider(&answer, &query, callback, &browser)
-        .await
-    {
+    let (providers, purpose) = (&login.providers, Purpose::SignIn);
+    let ended = match answer(providers, provider, &query, callback, &browser, purpose).await {
         Ok(mut found) => {
-            found["flow"] = answer.body["flow"].clone();
+            found["flow"] = flow.body["flow"].clone();
             login.store.answer("finish", &headers, &found).await?
         }
-        Err(mut failure) => {
-            failure["flow"] = answer.body["flow"].clone();
+        Err(denial) => {
+            let mut failure = failure(denial);
+            failure["flow"] = flow.body["flow"].clone();
             login.store.answer("fail", &headers, &failure).await?
         }
     };
     canonical::add("oauth_status", ended.status);
-    Ok(with_cookie(
-        ended.into_response(),
-        &browser::expired(&state, secure),
-    ))
+    Ok(unbound(ended.into_response(), callback, &state))
+}
+
+/// As the database says it in the redirect.
+fn failure(denial: Denial) -> Value {
+    let Denial {
+        error,
+        error_code,
+        description,
+    } = denial;
+    json!({"error": error, "error_code": error_code, "description": description})
 }
 
 /// Only identity tokens come here: the proxy sends the other grants to the database.
@@ -259,73 +240,16 @@ impl Login {
         state: &Secret,
         browser: &Secret,
     ) -> Result<Response, Error> {
-        let url = match provider
-            .authorize_url(query, callback, state, browser)
-            .await
-        {
-            Ok(url) => url,
-            Err(fault) => return self.refuse_fault(headers, provider, &fault).await,
+        let asked = Authorization {
+            scopes: provider.sign_in_scopes(query),
+            parameters: query,
+            callback,
+            state,
+            browser,
         };
-        let location = HeaderValue::from_str(&url).map_err(|_| Error::Internal {
-            cause: "the provider's address is no header".to_owned(),
-        })?;
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::FOUND;
-        let all = response.headers_mut();
-        all.insert(header::LOCATION, location);
-        all.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        let secure = callback.starts_with("https:");
-        Ok(with_cookie(
-            response,
-            &browser::cookie(state, browser, secure),
-        ))
+        match provider.authorize_url(&asked).await {
+            Ok(url) => to_provider(&url, callback, state, browser),
+            Err(fault) => self.refuse_fault(headers, provider, &fault).await,
+        }
     }
-
-    /// The profile that the provider answers, or the error for the browser.
-    async fn ask_provider(
-        &self,
-        flow: &Answer,
-        query: &Query,
-        callback: &str,
-        browser: &Secret,
-    ) -> Result<Value, Value> {
-        let failed = |code: &str, description: &str| json!({"error": "server_error", "error_code": code, "description": description});
-        let provider = flow.body["provider"].as_str().unwrap_or_default();
-        canonical::add("oauth_provider", provider);
-        let Some(provider) = self.providers.get(provider) else {
-            return Err(failed("unexpected_failure", "The provider is not enabled"));
-        };
-        let asked = async {
-            if !provider.is_issuer(text(query, "iss")).await? {
-                let message = "The answer is of another provider";
-                return Ok(Err(failed("bad_oauth_callback", message)));
-            }
-            if let Some(error) = text(query, "error") {
-                let description = text(query, "error_description");
-                return Ok(Err(json!({"error": error, "description": description})));
-            }
-            let Some(code) = text(query, "code") else {
-                let message = "OAuth callback with missing authorization code";
-                return Ok(Err(failed("bad_oauth_callback", message)));
-            };
-            provider.complete(code, callback, browser).await.map(Ok)
-        };
-        let fault = match tokio::time::timeout(PROVIDER_TIMEOUT, asked).await {
-            Ok(Ok(found)) => return found,
-            Ok(Err(fault)) => fault,
-            Err(_) => Fault::Unreachable("the provider", "it took too long".to_owned()),
-        };
-        tracing::warn!(provider = provider.config.name, %fault, "an outside provider did not sign in");
-        Err(failed(
-            "unexpected_failure",
-            "Unable to exchange external code",
-        ))
-    }
-}
-
-fn with_cookie(mut response: Response, cookie: &str) -> Response {
-    if let Ok(value) = HeaderValue::from_str(cookie) {
-        response.headers_mut().append(header::SET_COOKIE, value);
-    }
-    response
 }

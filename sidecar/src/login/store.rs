@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::provider::Revocation;
+use crate::oauth::provider::Revocation;
 
 /// What the database reads of a request.
 const HEADERS: [&str; 6] = [

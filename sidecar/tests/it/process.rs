@@ -49,7 +49,7 @@ fn misuse_ends_with_2_and_names_every_problem_but_no_secret() {
 }
 
 /// Every setting with a value that it cannot have.
-const BAD_SETTINGS: [(&str, &str); 46] = [
+const BAD_SETTINGS: [(&str, &str); 49] = [
     ("DATABASE_URL", "mysql://nobody@nowhere/db"),
     ("KIJKO_SIDECAR_BIND", "here"),
     ("KIJKO_SIDECAR_OPERATORS_BIND", "127.0.0.1"),
@@ -94,6 +94,9 @@ const BAD_SETTINGS: [(&str, &str); 46] = [
     ("KIJKO_OAUTH_GITHUB_CLIENT_SECRET", ""),
     ("KIJKO_OAUTH_GITHUB_URL", "ftp://h"),
     ("KIJKO_OAUTH_GITHUB_SCOPES", "a\nb"),
+    ("KIJKO_OAUTH_GITHUB_KIND", "saml"),
+    ("KIJKO_CONNECTION_PROVIDERS", "email"),
+    ("KIJKO_OAUTH_GITHUB_CONNECTION_SCOPES", "a\nb"),
     ("KIJKO_LOG", "kijko_sidecar=loudly"),
     ("KIJKO_LOG_FORMAT", "xml"),
 ];
@@ -106,6 +109,7 @@ fn a_bad_value_of_each_setting_alone_stops_the_start() {
             .env("KIJKO_SIDECAR_BIND", "127.0.0.1:0")
             .env("KIJKO_SIDECAR_OPERATORS_BIND", "127.0.0.1:0")
             .env("KIJKO_OAUTH_PROVIDERS", "github")
+            .env("KIJKO_CONNECTION_PROVIDERS", "github")
             .env("KIJKO_OAUTH_GITHUB_CLIENT_ID", "id")
             .env("KIJKO_OAUTH_GITHUB_CLIENT_SECRET", "hidden")
             .env(name, value)

@@ -1,7 +1,7 @@
 -- Reading needs a permission: without "resource:read" a member sees none of it, in tables and through functions.
 begin;
 \ir 000_helpers.sql
-select plan(70);
+select plan(72);
 
 select tests.sign_up('ada'), tests.sign_up('mem');
 select tests.join_org('mem', tests.org('ada'), 'member');
@@ -26,6 +26,9 @@ select f.org_id, f.project_id, f.id, 1, 'a', 0 from public.project_files as f wh
 insert into public.webhook_deliveries (org_id, repository_id, event) select r.org_id, r.id, 'push' from public.repositories as r;
 select tests.act_as('ada');
 select public.set_secret('token', 'value');
+select tests.act_as_superuser();
+insert into public.connections (org_id, provider, account_id) values (tests.org('ada'), 'github', '1');
+select tests.act_as('ada');
 select public.invite_member('eve@example.test');
 insert into public.api_keys (name, permissions) values ('key', '["skills:read"]');
 insert into public.usage_meters (event_type, meter) values ('build.done', 'own.builds');
@@ -58,7 +61,7 @@ $$;
 
 -- ---- tables: what is there is seen with the permission and not without, by the same member
 create view tests.read_permissions (relation, permission) as values
-  ('organizations', 'organization:read'), ('memberships', 'members:read'), ('custom_roles', 'roles:read'), ('secrets', 'secrets:read'), ('invitations', 'members:read'), ('projects', 'projects:read'), ('project_members', 'projects:read'), ('skills', 'skills:read'), ('repositories', 'repositories:read'),
+  ('organizations', 'organization:read'), ('memberships', 'members:read'), ('custom_roles', 'roles:read'), ('secrets', 'secrets:read'), ('connections', 'connections:read'), ('invitations', 'members:read'), ('projects', 'projects:read'), ('project_members', 'projects:read'), ('skills', 'skills:read'), ('repositories', 'repositories:read'),
   ('skill_versions', 'skills:read'),
   ('habits', 'habits:read'), ('reflexes', 'reflexes:read'), ('reflex_deliveries', 'reflexes:read'), ('webhook_deliveries', 'repositories:read'), ('executions', 'executions:read'), ('execution_text_chunks', 'executions:read'), ('jobs', 'jobs:read'), ('job_event_log', 'jobs:read'), ('job_events', 'jobs:read'),
   ('usage_meters', 'usage:read'), ('api_keys', 'api_keys:read'),

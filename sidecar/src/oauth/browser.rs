@@ -1,4 +1,4 @@
-//! What binds a sign-in to one browser: a random state, and a random secret in a cookie that no script can read.
+//! What binds a flow to one browser: a random state, and a random secret in a cookie that no script can read.
 
 use aws_lc_rs::{digest, rand};
 use axum::http::{HeaderMap, header};
@@ -9,7 +9,7 @@ use kijko_core::secret::Secret;
 const MAX_AGE_SECONDS: u32 = 600;
 
 /// 256 random bits as text.
-pub(super) fn random() -> Secret {
+pub(crate) fn random() -> Secret {
     let mut bytes = [0; 32];
     // The system's generator does not fail on the systems that we run on.
     rand::fill(&mut bytes).expect("random bytes");
@@ -21,17 +21,17 @@ fn hash(text: &str) -> String {
 }
 
 /// The verifier of our own PKCE with the provider.
-pub(super) fn verifier(browser: &Secret) -> Secret {
+pub(crate) fn verifier(browser: &Secret) -> Secret {
     Secret::new(hash(&format!("kijko oauth verifier {}", browser.expose())))
 }
 
 /// The challenge that goes to the provider first (S256).
-pub(super) fn challenge(browser: &Secret) -> String {
+pub(crate) fn challenge(browser: &Secret) -> String {
     hash(verifier(browser).expose())
 }
 
 /// The nonce of the identity token.
-pub(super) fn nonce(browser: &Secret) -> String {
+pub(crate) fn nonce(browser: &Secret) -> String {
     hash(&format!("kijko oauth nonce {}", browser.expose()))
 }
 
@@ -43,7 +43,7 @@ fn name(state: &Secret, secure: bool) -> String {
 }
 
 /// Set-Cookie with the browser's secret. Lax, because the provider's redirect comes from another site.
-pub(super) fn cookie(state: &Secret, browser: &Secret, secure: bool) -> String {
+pub(crate) fn cookie(state: &Secret, browser: &Secret, secure: bool) -> String {
     attributes(
         &name(state, secure),
         browser.expose(),
@@ -53,7 +53,7 @@ pub(super) fn cookie(state: &Secret, browser: &Secret, secure: bool) -> String {
 }
 
 /// Set-Cookie that removes it.
-pub(super) fn expired(state: &Secret, secure: bool) -> String {
+pub(crate) fn expired(state: &Secret, secure: bool) -> String {
     attributes(&name(state, secure), "", 0, secure)
 }
 
@@ -62,8 +62,25 @@ fn attributes(name: &str, value: &str, max_age: u32, secure: bool) -> String {
     format!("{name}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax{secure}")
 }
 
-/// The browser's secret for a state, from the request's cookies.
-pub(super) fn of_request(headers: &HeaderMap, state: &Secret, secure: bool) -> Option<Secret> {
+/// The browser's secret for a state, from the request's cookies: with the prefix if it has both, and empty without any.
+pub(crate) fn claimed(headers: &HeaderMap, state: &Secret) -> Secret {
+    let found = of_request(headers, state, true).or_else(|| of_request(headers, state, false));
+    found.unwrap_or_else(|| Secret::new(""))
+}
+
+/// Whether a claimed secret counts at this callback. Another host of the domain can set the cookie without the prefix, so with TLS
+/// that one does not.
+pub(crate) fn counts(
+    headers: &HeaderMap,
+    state: &Secret,
+    claimed: &Secret,
+    callback: &str,
+) -> bool {
+    let secure = callback.starts_with("https:");
+    of_request(headers, state, secure).as_ref() == Some(claimed)
+}
+
+fn of_request(headers: &HeaderMap, state: &Secret, secure: bool) -> Option<Secret> {
     let wanted = name(state, secure);
     headers
         .get_all(header::COOKIE)
@@ -93,6 +110,12 @@ mod tests {
             assert_eq!(of_request(&headers, &state, secure), Some(browser.clone()));
             assert_eq!(of_request(&headers, &state, !secure), None);
             assert_eq!(of_request(&headers, &random(), secure), None);
+            let claims = claimed(&headers, &state);
+            assert_eq!(claims, browser);
+            for callback in ["https://api.example/callback", "http://127.0.0.1/callback"] {
+                let matches = callback.starts_with("https:") == secure;
+                assert_eq!(counts(&headers, &state, &claims, callback), matches);
+            }
         }
     }
 

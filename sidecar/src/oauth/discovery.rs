@@ -21,7 +21,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// What we use of the metadata (OpenID Connect Discovery, RFC 8414, RFC 9207).
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Metadata {
+pub(crate) struct Metadata {
     pub issuer: String,
     pub authorization_endpoint: String,
     pub token_endpoint: String,
@@ -30,13 +30,15 @@ pub(super) struct Metadata {
     pub revocation_endpoint: Option<String>,
     #[serde(default)]
     pub token_endpoint_auth_methods_supported: Vec<String>,
+    #[serde(default)]
+    pub scopes_supported: Vec<String>,
     /// Whether the callback has to name the issuer.
     #[serde(default)]
     pub authorization_response_iss_parameter_supported: bool,
 }
 
 /// The metadata and keys of one issuer.
-pub(super) struct Discovery {
+pub(crate) struct Discovery {
     issuer: String,
     http: Http,
     /// Until when the answer is fresh, and the answer.
@@ -52,7 +54,7 @@ struct Keys {
 }
 
 impl Discovery {
-    pub(super) fn new(issuer: String, http: Http) -> Self {
+    pub(crate) fn new(issuer: String, http: Http) -> Self {
         Self {
             issuer,
             http,
@@ -61,7 +63,7 @@ impl Discovery {
         }
     }
 
-    pub(super) async fn metadata(&self) -> Result<Arc<Metadata>, Fault> {
+    pub(crate) async fn metadata(&self) -> Result<Arc<Metadata>, Fault> {
         const WHAT: &str = "discovery";
         let mut kept = self.metadata.lock().await;
         if let Some((until, metadata)) = &*kept
@@ -94,7 +96,7 @@ impl Discovery {
     }
 
     /// The keys by which a token may be signed.
-    pub(super) async fn keys_for(&self, token: &str) -> Result<Arc<Value>, Fault> {
+    pub(crate) async fn keys_for(&self, token: &str) -> Result<Arc<Value>, Fault> {
         let url = self.metadata().await?.jwks_uri.clone();
         let mut keys = self.keys.lock().await;
         if let Some((until, known)) = &keys.fetched {

@@ -1,4 +1,6 @@
-//! The settings of outside providers.
+//! The settings of outside providers: of sign-in, of connections, or of both.
+
+use std::collections::BTreeSet;
 
 use kijko_core::{config::Reader, secret::Secret};
 use kijko_guard::AllowedHosts;
@@ -9,9 +11,15 @@ use super::http::is_private_enough;
 /// Names that identities and settings of login have for other things.
 const RESERVED: [&str; 5] = ["email", "phone", "anonymous_users", "sso", "web3"];
 
+/// The providers of sign-in.
+const SIGN_IN: &str = "KIJKO_OAUTH_PROVIDERS";
+/// The providers of connections, which need not be among those.
+const CONNECTIONS: &str = "KIJKO_CONNECTION_PROVIDERS";
+const SCOPES: &str = "must be scopes, separated by blanks";
+
 /// What a provider speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// GitHub's OAuth, and its API.
     GitHub,
     /// GitLab's OAuth, and its API.
@@ -22,7 +30,7 @@ pub(super) enum Kind {
 
 /// One provider.
 #[derive(Debug, Clone)]
-pub(super) struct ProviderConfig {
+pub(crate) struct ProviderConfig {
     pub name: String,
     pub kind: Kind,
     /// Without a slash at its end for GitHub and GitLab; for OpenID Connect the issuer, to the letter.
@@ -33,30 +41,37 @@ pub(super) struct ProviderConfig {
     pub scopes: String,
     /// Whether a new identity is linked to the account with its address.
     pub verifying: bool,
+    /// Whether users sign in by it.
+    pub signs_in: bool,
+    /// What a connection may ask for; `None` if organizations connect no accounts there.
+    pub connection_scopes: Option<Vec<String>>,
 }
 
-/// The settings of the domain.
+/// The settings of all providers.
 #[derive(Debug, Default)]
-pub(super) struct LoginConfig {
+pub(crate) struct OAuthConfig {
     pub providers: Vec<ProviderConfig>,
     pub allowed: AllowedHosts,
 }
 
-impl LoginConfig {
-    pub(super) fn read(env: &mut Reader<'_>) -> Self {
+impl OAuthConfig {
+    pub(crate) fn read(env: &mut Reader<'_>) -> Self {
         let allowed = env.parsed(
             "KIJKO_OAUTH_ALLOWED_HOSTS",
             "",
             "hosts, each with a port or without, separated by commas",
         );
-        let names = list(env.text("KIJKO_OAUTH_PROVIDERS"));
+        let names = list(env.text(SIGN_IN));
+        let connecting = list(env.text(CONNECTIONS));
         let verifying = list(env.text("KIJKO_OAUTH_LINK_BY_ADDRESS"));
-        if names.iter().any(|name| !is_name(name)) {
-            env.problem(
-                "KIJKO_OAUTH_PROVIDERS",
-                "must be names of small letters, digits and _, separated by commas",
-            );
-            return Self::default();
+        for (variable, names) in [(SIGN_IN, &names), (CONNECTIONS, &connecting)] {
+            if names.iter().any(|name| !is_name(name)) {
+                env.problem(
+                    variable,
+                    "must be names of small letters, digits and _, separated by commas",
+                );
+                return Self::default();
+            }
         }
         if verifying.iter().any(|name| !names.contains(name)) {
             env.problem(
@@ -64,37 +79,65 @@ impl LoginConfig {
                 "must be names of KIJKO_OAUTH_PROVIDERS, separated by commas",
             );
         }
-        let providers = names
-            .iter()
-            .filter_map(|name| provider(env, name, verifying.contains(name), &allowed))
+        let all: BTreeSet<&String> = names.iter().chain(&connecting).collect();
+        let providers = all
+            .into_iter()
+            .filter_map(|name| {
+                let mut config = provider(env, name, &allowed)?;
+                config.verifying = verifying.contains(name);
+                config.signs_in = names.contains(name);
+                config.connection_scopes = connecting
+                    .contains(name)
+                    .then(|| connection_scopes(env, name));
+                Some(config)
+            })
             .collect();
         Self { providers, allowed }
     }
 }
 
-fn provider(
-    env: &mut Reader<'_>,
-    name: &str,
-    verifying: bool,
-    allowed: &AllowedHosts,
-) -> Option<ProviderConfig> {
-    let (kind, default_url, default_scopes) = match name {
-        "github" => (Kind::GitHub, Some("https://github.com"), "user:email"),
-        "gitlab" => (Kind::GitLab, Some("https://gitlab.com"), "read_user"),
-        "google" => (
-            Kind::Oidc,
-            Some("https://accounts.google.com"),
-            "openid email profile",
-        ),
-        _ => (Kind::Oidc, None, "openid email profile"),
-    };
-    let variable = |what: &str| format!("KIJKO_OAUTH_{}_{what}", name.to_ascii_uppercase());
+fn variable(name: &str, what: &str) -> String {
+    format!("KIJKO_OAUTH_{}_{what}", name.to_ascii_uppercase())
+}
+
+fn connection_scopes(env: &mut Reader<'_>, name: &str) -> Vec<String> {
+    let variable = variable(name, "CONNECTION_SCOPES");
+    let scopes = env.text(&variable).unwrap_or_default();
+    if !are_scopes(&scopes) {
+        env.problem(&variable, SCOPES);
+    }
+    scopes.split_whitespace().map(str::to_owned).collect()
+}
+
+/// The kind of a provider with its server and scopes. Names that are known have one; others are of OpenID Connect, unless the
+/// operator says so.
+fn kind(env: &mut Reader<'_>, name: &str) -> (Kind, Option<&'static str>, &'static str) {
+    const OIDC_SCOPES: &str = "openid email profile";
+    let variable = variable(name, "KIND");
+    let stated = env.text(&variable);
+    match (name, stated.as_deref()) {
+        ("github", None) => (Kind::GitHub, Some("https://github.com"), "user:email"),
+        ("gitlab", None) => (Kind::GitLab, Some("https://gitlab.com"), "read_user"),
+        ("google", None) => (Kind::Oidc, Some("https://accounts.google.com"), OIDC_SCOPES),
+        (_, Some("github")) => (Kind::GitHub, Some("https://github.com"), "user:email"),
+        (_, Some("gitlab")) => (Kind::GitLab, Some("https://gitlab.com"), "read_user"),
+        (_, None | Some("oidc")) => (Kind::Oidc, None, OIDC_SCOPES),
+        (_, Some(_)) => {
+            env.problem(&variable, "must be github, gitlab or oidc");
+            (Kind::Oidc, None, OIDC_SCOPES)
+        }
+    }
+}
+
+fn provider(env: &mut Reader<'_>, name: &str, allowed: &AllowedHosts) -> Option<ProviderConfig> {
+    let (kind, default_url, default_scopes) = kind(env, name);
+    let variable = |what: &str| variable(name, what);
     let mut required = |what: &str| {
         let value = env.text(&variable(what));
         if value.is_none() {
             env.problem(
                 &variable(what),
-                format_args!("is required, since KIJKO_OAUTH_PROVIDERS has {name}"),
+                format_args!("is required, since {SIGN_IN} or {CONNECTIONS} has {name}"),
             );
         }
         value
@@ -121,7 +164,7 @@ fn provider(
     };
     let scopes = env.text(&variable("SCOPES"));
     if scopes.as_deref().is_some_and(|scopes| !are_scopes(scopes)) {
-        env.problem(&variable("SCOPES"), "must be scopes, separated by blanks");
+        env.problem(&variable("SCOPES"), SCOPES);
     }
     if client_ids.is_empty() {
         if is_given {
@@ -139,7 +182,9 @@ fn provider(
         client_ids,
         client_secret: client_secret?,
         scopes: scopes.unwrap_or_else(|| default_scopes.to_owned()),
-        verifying,
+        verifying: false,
+        signs_in: false,
+        connection_scopes: None,
     })
 }
 
@@ -181,13 +226,13 @@ fn is_address(text: &str, allowed: &AllowedHosts) -> bool {
 mod tests {
     use super::*;
 
-    fn read(given: &[(&str, &str)]) -> (LoginConfig, Vec<String>) {
+    fn read(given: &[(&str, &str)]) -> (OAuthConfig, Vec<String>) {
         let lookup = |name: &str| {
             let found = given.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| (*value).to_owned())
         };
         let mut env = Reader::new(crate::app::SERVICE, &lookup);
-        let config = LoginConfig::read(&mut env);
+        let config = OAuthConfig::read(&mut env);
         let problems = env
             .finish(Some(()))
             .map_or_else(|error| error.problems, |()| Vec::new());
@@ -215,7 +260,7 @@ mod tests {
             ),
         ]);
         assert_eq!(problems, Vec::<String>::new());
-        let [github, acme] = &config.providers[..] else {
+        let [acme, github] = &config.providers[..] else {
             panic!("{config:?}")
         };
         assert_eq!((github.kind, github.verifying), (Kind::GitHub, true));
@@ -223,6 +268,29 @@ mod tests {
         assert_eq!((acme.kind, acme.verifying), (Kind::Oidc, false));
         assert_eq!(acme.url, "https://id.acme.example/realms/a/");
         assert!(!format!("{config:?}").contains("hidden"));
+    }
+
+    #[test]
+    fn a_provider_may_be_for_connections_alone() {
+        let (config, problems) = read(&[
+            ("KIJKO_OAUTH_PROVIDERS", "github"),
+            ("KIJKO_CONNECTION_PROVIDERS", "code github"),
+            ("KIJKO_OAUTH_GITHUB_CLIENT_ID", "id"),
+            ("KIJKO_OAUTH_GITHUB_CLIENT_SECRET", "hidden"),
+            ("KIJKO_OAUTH_CODE_KIND", "github"),
+            ("KIJKO_OAUTH_CODE_CLIENT_ID", "id"),
+            ("KIJKO_OAUTH_CODE_CLIENT_SECRET", "hidden"),
+            ("KIJKO_OAUTH_CODE_CONNECTION_SCOPES", "repo  read:org"),
+        ]);
+        assert_eq!(problems, Vec::<String>::new());
+        let [code, github] = &config.providers[..] else {
+            panic!("{config:?}")
+        };
+        assert_eq!((code.kind, code.signs_in), (Kind::GitHub, false));
+        assert_eq!(code.url, "https://github.com");
+        let scopes = ["repo", "read:org"].map(str::to_owned).to_vec();
+        assert_eq!(code.connection_scopes, Some(scopes));
+        assert!(github.signs_in && github.connection_scopes == Some(Vec::new()));
     }
 
     #[test]
@@ -235,6 +303,17 @@ mod tests {
             (
                 vec![("KIJKO_OAUTH_PROVIDERS", "A")],
                 "KIJKO_OAUTH_PROVIDERS",
+            ),
+            (
+                vec![("KIJKO_CONNECTION_PROVIDERS", "email")],
+                "KIJKO_CONNECTION_PROVIDERS",
+            ),
+            (
+                vec![
+                    ("KIJKO_CONNECTION_PROVIDERS", "acme"),
+                    ("KIJKO_OAUTH_ACME_KIND", "saml"),
+                ],
+                "KIJKO_OAUTH_ACME_KIND",
             ),
             (
                 vec![("KIJKO_OAUTH_LINK_BY_ADDRESS", "github")],

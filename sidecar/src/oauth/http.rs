@@ -14,13 +14,16 @@ const MAX_BYTES: usize = 256 << 10;
 
 /// Why a provider gave no answer that can be used. For the log; names no secret.
 #[derive(Debug, Clone, thiserror::Error)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// The address is not one that may be fetched.
     #[error("{0} may not be fetched: {1}")]
     Refused(&'static str, String),
-    /// No answer.
-    #[error("{0} does not answer: {1}")]
+    /// No connection: the request was not sent.
+    #[error("{0} cannot be reached: {1}")]
     Unreachable(&'static str, String),
+    /// The request may have been sent, and no answer came.
+    #[error("{0} does not answer: {1}")]
+    Unanswered(&'static str, String),
     /// An answer of another kind.
     #[error("{0} answered {1}")]
     Status(&'static str, u16),
@@ -35,22 +38,38 @@ pub(super) enum Fault {
     TooLarge(&'static str),
 }
 
+impl Fault {
+    /// Whether the provider takes a refresh token no more: OAuth's name for that, and GitHub's.
+    pub(crate) fn is_refused_grant(&self) -> bool {
+        matches!(self, Self::Error(_, error) if error == "invalid_grant" || error == "bad_refresh_token")
+    }
+
+    /// Whether the provider has done nothing: it was not asked, or it said no.
+    pub(crate) fn is_definite(&self) -> bool {
+        match self {
+            Self::Refused(..) | Self::Unreachable(..) | Self::Error(..) => true,
+            Self::Status(_, status) => (400..500).contains(status),
+            Self::Unanswered(..) | Self::Unexpected(_) | Self::TooLarge(_) => false,
+        }
+    }
+}
+
 /// The client.
 #[derive(Debug, Clone)]
-pub(super) struct Http {
+pub(crate) struct Http {
     guard: Guard,
     client: Client,
     allowed: std::sync::Arc<AllowedHosts>,
 }
 
 /// An answer.
-pub(super) struct Answer {
+pub(crate) struct Answer {
     pub status: u16,
     pub body: Vec<u8>,
 }
 
 impl Http {
-    pub(super) fn new(allowed: AllowedHosts) -> Result<Self, SetupError> {
+    pub(crate) fn new(allowed: AllowedHosts) -> Result<Self, SetupError> {
         let guard = Guard::new(allowed.clone());
         let client = guard.client(|builder| {
             builder
@@ -66,7 +85,7 @@ impl Http {
     }
 
     /// A request, to be completed and sent. `what` is the endpoint's name for the log.
-    pub(super) fn request(
+    pub(crate) fn request(
         &self,
         method: Method,
         url: &str,
@@ -84,18 +103,23 @@ impl Http {
     }
 
     /// Sends it and reads the whole answer.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         request: RequestBuilder,
         what: &'static str,
     ) -> Result<Answer, Fault> {
-        let unreachable = |error: reqwest::Error| {
-            Fault::Unreachable(what, kijko_core::db::with_causes(&error.without_url()))
+        let no_answer = |error: reqwest::Error| {
+            let is_unsent = error.is_connect() || error.is_builder();
+            let causes = kijko_core::db::with_causes(&error.without_url());
+            match is_unsent {
+                true => Fault::Unreachable(what, causes),
+                false => Fault::Unanswered(what, causes),
+            }
         };
-        let mut response = request.send().await.map_err(unreachable)?;
+        let mut response = request.send().await.map_err(no_answer)?;
         let status = response.status().as_u16();
         let mut body = Vec::new();
-        while let Some(part) = response.chunk().await.map_err(unreachable)? {
+        while let Some(part) = response.chunk().await.map_err(no_answer)? {
             body.extend_from_slice(&part);
             if body.len() > MAX_BYTES {
                 return Err(Fault::TooLarge(what));
@@ -105,7 +129,7 @@ impl Http {
     }
 
     /// Sends it and reads the JSON of a 200.
-    pub(super) async fn json<T: DeserializeOwned>(
+    pub(crate) async fn json<T: DeserializeOwned>(
         &self,
         request: RequestBuilder,
         what: &'static str,
@@ -118,7 +142,7 @@ impl Http {
     }
 
     /// A GET whose answer is JSON.
-    pub(super) async fn get<T: DeserializeOwned>(
+    pub(crate) async fn get<T: DeserializeOwned>(
         &self,
         url: &str,
         what: &'static str,
@@ -129,12 +153,12 @@ impl Http {
 }
 
 /// Codes and tokens are sent in the clear to hosts of the operator's own list alone.
-pub(super) fn is_private_enough(url: &Url, allowed: &AllowedHosts) -> bool {
+pub(crate) fn is_private_enough(url: &Url, allowed: &AllowedHosts) -> bool {
     url.scheme() == "https" || url.host_str().is_some_and(|host| allowed.has(host))
 }
 
 /// Whether an address is that of a server, or one below it.
-pub(super) fn is_below(address: &str, server: &str) -> bool {
+pub(crate) fn is_below(address: &str, server: &str) -> bool {
     let rest = address.strip_prefix(server);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -142,6 +166,27 @@ pub(super) fn is_below(address: &str, server: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_have_been_done_is_not_definite() {
+        let text = || "x".to_owned();
+        for (fault, definite) in [
+            (Fault::Refused("x", text()), true),
+            (Fault::Unreachable("x", text()), true),
+            (Fault::Error("x", text()), true),
+            (Fault::Status("x", 404), true),
+            (Fault::Status("x", 502), false),
+            (Fault::Unanswered("x", text()), false),
+            (Fault::Unexpected("x"), false),
+            (Fault::TooLarge("x"), false),
+        ] {
+            assert_eq!(fault.is_definite(), definite, "{fault:?}");
+            assert!(!fault.is_refused_grant());
+        }
+        for error in ["invalid_grant", "bad_refresh_token"] {
+            assert!(Fault::Error("x", error.to_owned()).is_refused_grant());
+        }
+    }
 
     #[test]
     fn an_issuer_is_a_server_or_below_it() {

@@ -1,11 +1,11 @@
-//! What each kind of provider is asked: where a browser signs in, what a code is worth, who has signed in, and to forget a token.
+//! What each kind of provider is asked: where a browser signs in, what a code or a refresh token is worth, and to forget a token.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use kijko_core::secret::Secret;
 use reqwest::{Method, RequestBuilder, header};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -15,8 +15,8 @@ use super::{
     http::{Fault, Http, is_below},
 };
 
-pub(super) type Providers = BTreeMap<String, Provider>;
-pub(super) type Query = Map<String, Value>;
+pub(crate) type Providers = BTreeMap<String, Provider>;
+pub(crate) type Query = Map<String, Value>;
 
 /// What a client may not set in the address of the provider.
 const OURS: [&str; 18] = [
@@ -39,28 +39,60 @@ const OURS: [&str; 18] = [
     "skip_http_redirect",
     "state",
 ];
+/// The scope that asks an OpenID provider for a refresh token.
+const OFFLINE: &str = "offline_access";
+/// It asks for that by a parameter instead.
+const GOOGLE: &str = "https://accounts.google.com";
 const MAX_PARAMETERS: usize = 10;
 const MAX_PARAMETER: usize = 500;
 
 /// One provider.
-pub(super) struct Provider {
+pub(crate) struct Provider {
     pub config: ProviderConfig,
     http: Http,
-    discovery: Option<Discovery>,
+    pub(super) discovery: Option<Discovery>,
 }
 
-/// What a code is worth.
+/// What a browser is sent to a provider with.
+pub(crate) struct Authorization<'a> {
+    /// Separated by blanks.
+    pub scopes: String,
+    /// What else the client wants to say. Names of ours are left out.
+    pub parameters: &'a Query,
+    pub callback: &'a str,
+    pub state: &'a Secret,
+    pub browser: &'a Secret,
+}
+
+/// What a code or a refresh token is worth.
 #[derive(Deserialize)]
-pub(super) struct Tokens {
-    access_token: String,
-    refresh_token: Option<String>,
-    id_token: Option<String>,
+pub(crate) struct Tokens {
+    pub access_token: Secret,
+    pub refresh_token: Option<Secret>,
+    pub id_token: Option<Secret>,
+    /// Seconds; some write them as text.
+    pub expires_in: Option<Value>,
+    /// GitHub's name for the seconds of its refresh token.
+    pub refresh_token_expires_in: Option<Value>,
+    /// GitHub separates by commas.
+    pub scope: Option<String>,
 }
 
 /// Tokens that are to be revoked.
-pub(super) struct Revocation {
+pub(crate) struct Revocation {
     pub access_token: Secret,
     pub refresh_token: Option<Secret>,
+}
+
+/// Scopes and those of the others that are not among them.
+fn joined<'a>(scopes: &str, others: impl IntoIterator<Item = &'a str>) -> String {
+    let mut all: Vec<&str> = scopes.split(' ').filter(|it| !it.is_empty()).collect();
+    for scope in others {
+        if !scope.is_empty() && !all.contains(&scope) {
+            all.push(scope);
+        }
+    }
+    all.join(" ")
 }
 
 #[derive(Deserialize)]
@@ -68,15 +100,8 @@ struct OAuthError {
     error: String,
 }
 
-#[derive(Deserialize)]
-struct GitHubEmail {
-    email: String,
-    primary: bool,
-    verified: bool,
-}
-
 impl Provider {
-    pub(super) fn new(config: ProviderConfig, http: Http) -> Self {
+    pub(crate) fn new(config: ProviderConfig, http: Http) -> Self {
         let discovery =
             (config.kind == Kind::Oidc).then(|| Discovery::new(config.url.clone(), http.clone()));
         Self {
@@ -90,7 +115,7 @@ impl Provider {
         &self.config.client_ids[0]
     }
 
-    async fn metadata(&self) -> Result<Option<Arc<Metadata>>, Fault> {
+    pub(super) async fn metadata(&self) -> Result<Option<Arc<Metadata>>, Fault> {
         match &self.discovery {
             Some(discovery) => discovery.metadata().await.map(Some),
             None => Ok(None),
@@ -98,18 +123,44 @@ impl Provider {
     }
 
     /// Whether the provider can be asked at all; looks it up where that needs a request.
-    pub(super) async fn ready(&self) -> Result<(), Fault> {
+    pub(crate) async fn ready(&self) -> Result<(), Fault> {
         self.metadata().await.map(drop)
     }
 
+    /// The scopes of a sign-in: ours, and those that the client adds.
+    pub(crate) fn sign_in_scopes(&self, query: &Query) -> String {
+        let added = query.get("scopes").and_then(Value::as_str);
+        joined(&self.config.scopes, added.unwrap_or_default().split(' '))
+    }
+
+    /// The scopes of a connection: what tells whose account it is and lets its token be refreshed, and what it is for.
+    pub(crate) async fn connection_scopes(&self, asked: &[String]) -> Result<String, Fault> {
+        let metadata = self.metadata().await?;
+        let mut scopes = match self.config.kind {
+            Kind::GitHub => String::new(),
+            Kind::GitLab => "read_user".to_owned(),
+            Kind::Oidc => "openid".to_owned(),
+        };
+        if metadata.is_some_and(|it| it.scopes_supported.iter().any(|it| it == OFFLINE)) {
+            scopes = joined(&scopes, [OFFLINE]);
+        }
+        Ok(joined(&scopes, asked.iter().map(String::as_str)))
+    }
+
+    /// What else a connection says: without consent OpenID providers give no token that lasts.
+    pub(crate) fn connection_parameters(&self) -> Query {
+        let mut parameters = Query::new();
+        if self.config.kind == Kind::Oidc {
+            parameters.insert("prompt".to_owned(), "consent".into());
+        }
+        if self.config.url == GOOGLE {
+            parameters.insert("access_type".to_owned(), "offline".into());
+        }
+        parameters
+    }
+
     /// Where the browser signs in.
-    pub(super) async fn authorize_url(
-        &self,
-        query: &Query,
-        callback: &str,
-        state: &Secret,
-        browser: &Secret,
-    ) -> Result<String, Fault> {
+    pub(crate) async fn authorize_url(&self, asked: &Authorization<'_>) -> Result<String, Fault> {
         let metadata = self.metadata().await?;
         let endpoint = match (self.config.kind, &metadata) {
             (Kind::GitHub, _) => format!("{}/login/oauth/authorize", self.config.url),
@@ -117,26 +168,20 @@ impl Provider {
             (Kind::Oidc, Some(metadata)) => metadata.authorization_endpoint.clone(),
             (Kind::Oidc, None) => return Err(Fault::Unexpected("discovery")),
         };
-        let text = |name: &str| query.get(name).and_then(Value::as_str);
-        let mut scopes = self.config.scopes.clone();
-        for scope in text("scopes").unwrap_or_default().split(' ') {
-            if !scope.is_empty() && !scopes.split(' ').any(|known| known == scope) {
-                scopes = format!("{scopes} {scope}");
-            }
-        }
         let mut parameters = form_urlencoded::Serializer::new(String::new());
         parameters
             .append_pair("client_id", self.client_id())
-            .append_pair("redirect_uri", callback)
+            .append_pair("redirect_uri", asked.callback)
             .append_pair("response_type", "code")
-            .append_pair("scope", &scopes)
-            .append_pair("state", state.expose())
-            .append_pair("code_challenge", &browser::challenge(browser))
+            .append_pair("scope", &asked.scopes)
+            .append_pair("state", asked.state.expose())
+            .append_pair("code_challenge", &browser::challenge(asked.browser))
             .append_pair("code_challenge_method", "S256");
         if self.config.kind == Kind::Oidc {
-            parameters.append_pair("nonce", &browser::nonce(browser));
+            parameters.append_pair("nonce", &browser::nonce(asked.browser));
         }
-        let others = query
+        let others = asked
+            .parameters
             .iter()
             .filter(|(name, _)| !OURS.contains(&name.as_str()));
         for (name, value) in others.take(MAX_PARAMETERS) {
@@ -151,7 +196,7 @@ impl Provider {
     }
 
     /// Whether a callback may be this provider's (RFC 9207). A provider that names itself in its answers always does.
-    pub(super) async fn is_issuer(&self, iss: Option<&str>) -> Result<bool, Fault> {
+    pub(crate) async fn is_issuer(&self, iss: Option<&str>) -> Result<bool, Fault> {
         Ok(match (self.metadata().await?, iss) {
             (Some(metadata), Some(iss)) => metadata.issuer == iss,
             (Some(metadata), None) => !metadata.authorization_response_iss_parameter_supported,
@@ -161,32 +206,33 @@ impl Provider {
         })
     }
 
-    /// Exchanges a code and asks who has signed in: what the database decides by.
-    pub(super) async fn complete(
-        &self,
-        code: &str,
-        callback: &str,
-        browser: &Secret,
-    ) -> Result<Value, Fault> {
-        let tokens = self.exchange(code, callback, browser).await?;
-        let mut found = match self.config.kind {
-            Kind::GitHub => json!({"profile": self.github_profile(&tokens).await?}),
-            Kind::GitLab => json!({"profile": self.gitlab_profile(&tokens).await?}),
-            Kind::Oidc => self.identity(&tokens, browser).await?,
-        };
-        found["verifying"] = self.config.verifying.into();
-        found["tokens"] = json!({
-            "access_token": tokens.access_token, "refresh_token": tokens.refresh_token
-        });
-        Ok(found)
-    }
-
-    async fn exchange(
+    /// Exchanges a code.
+    pub(super) async fn exchange(
         &self,
         code: &str,
         callback: &str,
         browser: &Secret,
     ) -> Result<Tokens, Fault> {
+        let verifier = browser::verifier(browser);
+        self.token(&[
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("redirect_uri", callback),
+            ("code_verifier", verifier.expose()),
+        ])
+        .await
+    }
+
+    /// Exchanges a refresh token. A provider that rotates takes it once.
+    pub(crate) async fn refresh(&self, refresh_token: &Secret) -> Result<Tokens, Fault> {
+        self.token(&[
+            ("grant_type", "refresh_token"),
+            ("refresh_token", refresh_token.expose()),
+        ])
+        .await
+    }
+
+    async fn token(&self, fields: &[(&str, &str)]) -> Result<Tokens, Fault> {
         const WHAT: &str = "the token endpoint";
         let metadata = self.metadata().await?;
         let endpoint = match (self.config.kind, &metadata) {
@@ -195,15 +241,8 @@ impl Provider {
             (Kind::Oidc, Some(metadata)) => metadata.token_endpoint.clone(),
             (Kind::Oidc, None) => return Err(Fault::Unexpected("discovery")),
         };
-        let verifier = browser::verifier(browser);
-        let fields = [
-            ("grant_type", "authorization_code"),
-            ("code", code),
-            ("redirect_uri", callback),
-            ("code_verifier", verifier.expose()),
-        ];
         let request = self.http.request(Method::POST, &endpoint, WHAT)?;
-        let request = self.authenticated(request, &fields, metadata.as_deref());
+        let request = self.authenticated(request, fields, metadata.as_deref());
         let answer = self.http.send(request, WHAT).await?;
         // GitHub says what is wrong with a status of 200.
         if let Ok(OAuthError { error }) = serde_json::from_slice(&answer.body) {
@@ -252,93 +291,41 @@ impl Provider {
         format!("Basic {}", BASE64_STANDARD.encode(pair))
     }
 
-    async fn api<T: serde::de::DeserializeOwned>(
+    pub(super) async fn api<T: DeserializeOwned>(
         &self,
         url: &str,
-        tokens: &Tokens,
+        access_token: &Secret,
         what: &'static str,
     ) -> Result<T, Fault> {
         let request = self.http.request(Method::GET, url, what)?;
-        let bearer = format!("Bearer {}", tokens.access_token);
+        let bearer = format!("Bearer {}", access_token.expose());
         let request = request.header(header::AUTHORIZATION, bearer);
         self.http.json(request, what).await
     }
 
-    fn github_api(&self) -> String {
+    pub(super) fn github_api(&self) -> String {
         match self.config.url.as_str() {
             "https://github.com" => "https://api.github.com".to_owned(),
             url => format!("{url}/api/v3"),
         }
     }
 
-    async fn github_profile(&self, tokens: &Tokens) -> Result<Value, Fault> {
-        let api = self.github_api();
-        let user: Value = self.api(&format!("{api}/user"), tokens, "the user").await?;
-        let emails: Vec<GitHubEmail> = self
-            .api(&format!("{api}/user/emails"), tokens, "the addresses")
-            .await?;
-        let email = emails.iter().find(|email| email.primary);
-        let subject = user["id"].as_u64().ok_or(Fault::Unexpected("the user"))?;
-        Ok(json!({
-            "iss": api, "sub": subject.to_string(), "name": user["name"], "avatar_url": user["avatar_url"],
-            "user_name": user["login"], "preferred_username": user["login"],
-            "email": email.map(|email| &email.email), "email_verified": email.is_some_and(|email| email.verified),
-        }))
-    }
-
-    async fn gitlab_profile(&self, tokens: &Tokens) -> Result<Value, Fault> {
-        let url = format!("{}/api/v4/user", self.config.url);
-        let user: Value = self.api(&url, tokens, "the user").await?;
-        let subject = user["id"].as_u64().ok_or(Fault::Unexpected("the user"))?;
-        Ok(json!({
-            "iss": self.config.url, "sub": subject.to_string(), "name": user["name"], "avatar_url": user["avatar_url"],
-            "user_name": user["username"], "preferred_username": user["username"],
-            "email": user["email"], "email_verified": !user["confirmed_at"].is_null(),
-        }))
-    }
-
-    /// The identity token with what verifies it. Many providers keep the address for userinfo.
-    async fn identity(&self, tokens: &Tokens, browser: &Secret) -> Result<Value, Fault> {
-        let Some(id_token) = &tokens.id_token else {
-            return Err(Fault::Unexpected("the token endpoint"));
-        };
-        let mut found = self.verification(id_token).await?;
-        found["id_token"] = id_token.as_str().into();
-        found["nonce"] = browser::nonce(browser).into();
-        if let Some(metadata) = self.metadata().await?
-            && let Some(endpoint) = &metadata.userinfo_endpoint
-        {
-            found["userinfo"] = self.api(endpoint, tokens, "userinfo").await?;
-        }
-        Ok(found)
-    }
-
-    /// What verifies an identity token of this provider. A fault where it has none.
-    pub(super) async fn verification(&self, id_token: &str) -> Result<Value, Fault> {
-        let Some(discovery) = &self.discovery else {
-            return Err(Fault::Unexpected("discovery"));
-        };
-        let keys = discovery.keys_for(id_token).await?;
-        Ok(json!({
-            "jwks": *keys, "issuer": self.config.url, "client_ids": self.config.client_ids,
-            "verifying": self.config.verifying,
-        }))
-    }
-
     /// Whether clients can bring identity tokens of this provider.
-    pub(super) fn has_identity_tokens(&self) -> bool {
+    pub(crate) fn has_identity_tokens(&self) -> bool {
         self.discovery.is_some()
     }
 
     /// Asks the provider to forget tokens. Done where it has no endpoint for that, or does not know them.
-    pub(super) async fn revoke(&self, tokens: &Revocation) -> Result<(), Fault> {
+    pub(crate) async fn revoke(&self, tokens: &Revocation) -> Result<(), Fault> {
         const WHAT: &str = "revocation";
         if self.config.kind == Kind::GitHub {
-            let url = format!(
-                "{}/applications/{}/grant",
-                self.github_api(),
-                self.client_id()
-            );
+            // The whole grant, with tokens that clients were given before. But not the tokens of connections, if it has any.
+            let what = match self.config.connection_scopes {
+                Some(_) => "token",
+                None => "grant",
+            };
+            let (api, client) = (self.github_api(), self.client_id());
+            let url = format!("{api}/applications/{client}/{what}");
             let request = self.http.request(Method::DELETE, &url, WHAT)?;
             let request = request
                 .header(header::AUTHORIZATION, self.basic(false))
