@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { freePort } from '../ports.mjs';
+import { freeStackPorts } from '../ports.mjs';
 import { kijko, root, session } from './stack.mjs';
 
 /** A folder that the stack's user can enter, with one for the backups and one for the secrets in it. */
@@ -26,8 +26,9 @@ export class Place {
 export class Elsewhere {
   static async make(place) {
     const stack = new Elsewhere();
-    stack.home = path.join(place.folder, `home-${await freePort()}`);
-    stack.environment = { ...place.environment, KIJKO_HOME: stack.home, KIJKO_API_PORT: String(await freePorts()), KIJKO_DB_PORT: '' };
+    const port = await freeStackPorts();
+    stack.home = path.join(place.folder, `home-${port}`);
+    stack.environment = { ...place.environment, KIJKO_HOME: stack.home, KIJKO_API_PORT: String(port), KIJKO_DB_PORT: '' };
     return stack;
   }
 
@@ -37,14 +38,6 @@ export class Elsewhere {
   async variables() {
     const { stdout } = await this.kijko(['status', '-o', 'env']);
     return Object.fromEntries([...stdout.matchAll(/^(\w+)="(.*)"$/gm)].map(([, name, value]) => [name, value]));
-  }
-}
-
-/** A base port with those above it free that a stack takes. */
-async function freePorts() {
-  for (;;) {
-    const base = await freePort();
-    if (base < 19_000 && base % 20 === 0) return base;
   }
 }
 

@@ -4,12 +4,20 @@ import { execFile, execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { freeStackPorts } from '../ports.mjs';
 import { kijko, root } from './stack.mjs';
 
 const folder = fs.mkdtempSync('/var/tmp/kijko-package-');
 fs.chmodSync(folder, 0o755);
 const name = (ending) => fs.readdirSync(folder).find((file) => file.endsWith(ending) && !file.startsWith('altered'));
 const at = (...parts) => path.join(folder, ...parts);
+const port = await freeStackPorts();
+
+before(async () => {
+  const { code, stderr } = await kijko(['package', folder]);
+  assert.equal(code, 0, stderr);
+});
+after(() => fs.rmSync(folder, { recursive: true, force: true }));
 
 // Every program of the system but those that build or run JavaScript.
 function withoutToolchain() {
@@ -26,7 +34,7 @@ function withoutToolchain() {
 }
 
 function call(program, args, environment = {}) {
-  const env = { ...process.env, KIJKO_HOME: at('home'), KIJKO_API_PORT: '31000', KIJKO_DB_PORT: '31001', KIJKO_YES: '1', ...environment };
+  const env = { ...process.env, KIJKO_HOME: at('home'), KIJKO_API_PORT: String(port), KIJKO_DB_PORT: '', KIJKO_YES: '1', ...environment };
   for (const secret of Object.keys(env)) if (/_URL$|_KEY$|^TEST_|^KIJKO_TEST/.test(secret)) delete env[secret];
   return new Promise((resolve) => {
     execFile(program, args, { env, timeout: 400_000 }, (error, stdout, stderr) =>
@@ -37,10 +45,13 @@ function call(program, args, environment = {}) {
 
 /** A small part of the tarball with one change, and with checksums of before or after it. */
 function altered(change, checksums = 'after') {
-  const tree = at('altered');
+  const [tree, part] = [at('altered'), at('part')];
+  if (!fs.existsSync(part)) {
+    fs.mkdirSync(part);
+    execFileSync('tar', ['-xzf', at(name('.tar.gz')), '-C', part, '--exclude=*/package', '--exclude=*/supabase']);
+  }
   fs.rmSync(tree, { recursive: true, force: true });
-  fs.mkdirSync(tree);
-  execFileSync('tar', ['-xzf', at(name('.tar.gz')), '-C', tree, '--exclude=*/package', '--exclude=*/supabase']);
+  fs.cpSync(part, tree, { recursive: true });
   const [top] = fs.readdirSync(tree);
   const sum = () => {
     const script = 'find . -type f -not -name SHA256SUMS -print0 | sort -z | xargs -0 sha256sum > ../sums; mv ../sums SHA256SUMS';
@@ -60,9 +71,7 @@ const fact = (key, value) => (tree) => {
 describe('a package', () => {
   let checkout;
   let PATH;
-  before(async () => {
-    const { code, stderr } = await kijko(['package', folder]);
-    assert.equal(code, 0, stderr);
+  before(() => {
     // The scripts alone, without what was built.
     checkout = at('checkout');
     for (const entry of ['kijko', 'scripts']) fs.cpSync(path.join(root, entry), path.join(checkout, entry), { recursive: true });
@@ -70,7 +79,6 @@ describe('a package', () => {
   });
   after(async () => {
     await call(path.join(checkout, 'kijko'), ['down'], { PATH });
-    fs.rmSync(folder, { recursive: true, force: true });
   });
   const from = (file, environment = {}) => call(path.join(checkout, 'kijko'), ['up', '--from', file], { PATH, ...environment });
 
@@ -127,7 +135,7 @@ describe('a package', () => {
     assert.equal(code, 0, stderr);
     const status = await call(path.join(checkout, 'kijko'), ['status'], { PATH });
     assert.equal(status.code, 0, status.stdout);
-    const health = await fetch('http://127.0.0.1:31000/health');
+    const health = await fetch(`http://127.0.0.1:${port}/health`);
     assert.equal(health.status, 200);
   });
 
@@ -152,13 +160,6 @@ describe('a package', () => {
 });
 
 describe('the Debian packages', () => {
-  before(async () => {
-    if (!fs.existsSync(folder)) {
-      fs.mkdirSync(folder);
-      assert.equal((await kijko(['package', folder])).code, 0);
-    }
-  });
-  after(() => fs.rmSync(folder, { recursive: true, force: true }));
   const deb = (prefix) => at(fs.readdirSync(folder).find((file) => file.startsWith(prefix) && file.endsWith('.deb')));
   const field = (file, name) => execFileSync('dpkg-deb', ['--field', file, name], { encoding: 'utf8' }).trim();
 
