@@ -100,8 +100,8 @@ export class MailServer {
   }
 
   /** The n-th text that arrived. */
-  text(n, timeoutMs = 30_000) {
-    return until(`text ${n} to arrive`, () => this.arrived[n - 1], { timeoutMs });
+  text(n) {
+    return until(`text ${n} to arrive`, () => this.arrived[n - 1]);
   }
 
   async #answer(step, callback, address = '') {

@@ -70,7 +70,7 @@ async function queryBy(open, text, values) {
 }
 
 // Like query, while the server may be down or recovering.
-export const queryPatiently = (text, values, timeoutMs = 60_000) =>
+export const queryPatiently = (text, values) =>
   until(
     'Postgres to answer',
     async () => {
@@ -80,7 +80,7 @@ export const queryPatiently = (text, values, timeoutMs = 60_000) =>
         return null;
       }
     },
-    { timeoutMs, everyMs: 250 },
+    { everyMs: 250 },
   );
 
 // ---- the vendor: OpenAI's chat completions, answered only when the test says so
@@ -115,8 +115,8 @@ export class Vendor {
   }
 
   // The n-th call since the last reset, once it has arrived.
-  call(n, timeoutMs = 30_000) {
-    return until(`call ${n} to the vendor`, () => this.calls[n - 1], { timeoutMs });
+  call(n) {
+    return until(`call ${n} to the vendor`, () => this.calls[n - 1]);
   }
 
   async #receive(request, response) {
@@ -252,7 +252,7 @@ export class Sidecar {
 
   async kill() {
     this.signal('SIGKILL');
-    const { signal } = await atMost(this.exited, 10_000, `${this.name} to die`);
+    const { signal } = await atMost(this.exited, 60_000, `${this.name} to die`);
     assert.equal(signal, 'SIGKILL');
   }
 
@@ -262,9 +262,9 @@ export class Sidecar {
     await until(`${this.name} to be stopped`, () => /^State:\s+T/m.test(readFileSync(`/proc/${this.child.pid}/status`, 'utf8')));
   }
 
-  async terminate(timeoutMs = 20_000) {
+  async terminate() {
     this.signal('SIGTERM');
-    return atMost(this.exited, timeoutMs, `${this.name} to end after SIGTERM`);
+    return atMost(this.exited, 120_000, `${this.name} to end after SIGTERM`);
   }
 }
 
@@ -272,7 +272,7 @@ export class Sidecar {
 export async function killSidecars() {
   for (const sidecar of [...started]) {
     sidecar.signal('SIGKILL');
-    await atMost(sidecar.exited, 10_000, `${sidecar.name} to die`);
+    await atMost(sidecar.exited, 60_000, `${sidecar.name} to die`);
   }
 }
 
@@ -299,7 +299,7 @@ export async function stopStackSidecar() {
   if (!processExists(pid)) return;
   assert.match(readFileSync(`/proc/${pid}/cmdline`, 'utf8'), /kijko-sidecar/, 'the pid file names the sidecar');
   process.kill(pid, 'SIGTERM');
-  await until("the stack's sidecar to end", () => !processExists(pid), { timeoutMs: 30_000 });
+  await until("the stack's sidecar to end", () => !processExists(pid));
 }
 
 // With a vendor, the stack's sidecar calls it, as the tests' own sidecars do.

@@ -81,7 +81,8 @@ describe('quotas and the cluster', () => {
     const client = await cluster.connect();
     const started = Date.now();
     await assert.rejects(client.query("select kijko.consume(gen_random_uuid(), 'many') from generate_series(1, 5000)"), { code: 'KJ503' });
-    assert.ok(Date.now() - started < 5_000);
+    // One that waits for room does so for ten seconds.
+    assert.ok(Date.now() - started < 10_000);
     const {
       rows: [{ value }],
     } = await client.query("select value from kijko.stats() where metric = 'quota.pinned'");
@@ -128,7 +129,6 @@ describe('quotas and the cluster', () => {
         'the standby to have the requests',
         async () =>
           (await reader.query("select from kijko.usage($1) where meter = 'api_requests' and used = 10", [subject])).rowCount === 1,
-        { timeoutMs: 10_000 },
       );
       await assert.rejects(admit(), { code: 'KJ429' });
       assert.equal(await quotaUsed(), 9);

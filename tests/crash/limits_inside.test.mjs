@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { until } from '../until.mjs';
 import { Cluster } from './limits/cluster.mjs';
 
 const subject = (n) => `00000000-0000-4000-8000-${String(n).padStart(12, '0')}`;
@@ -25,14 +26,11 @@ describe('the counters from inside', () => {
     } = await client.query('select value from kijko.stats() where metric = $1', [name]);
     return Number(value);
   };
-  const waitsForALock = async (client) => {
-    for (let attempt = 0; attempt < 200; attempt++) {
+  const waitsForALock = (client) =>
+    until('a session to wait for a lock', async () => {
       const found = await cluster.sql("select from pg_stat_activity where pid = $1 and wait_event_type = 'Lock'", [client.processID]);
-      if (found.length > 0) return;
-      await sleep(20);
-    }
-    assert.fail('it waits for no lock');
-  };
+      return found.length > 0;
+    });
 
   test('a parallel worker never consumes a quota: it is not planned, and refused inside a function', async () => {
     const client = await cluster.connect();

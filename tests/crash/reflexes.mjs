@@ -82,7 +82,6 @@ async function assertOnce(reflex, sender) {
     async () =>
       (await queryPatiently(`select 1 from public.reflex_deliveries where reflex_id = $1 and status = 'received'`, [reflex.id])).length ===
       0,
-    { timeoutMs: 60_000 },
   );
   const deliveries = await queryPatiently(
     'select id, status, external_id, execution_id from public.reflex_deliveries where reflex_id = $1',

@@ -48,13 +48,17 @@ class Load {
 const recorded = async (cluster) =>
   Number((await cluster.sql(`select coalesce(sum(amount), 0) as n from kijko.ledger where meter = 'api_requests'`))[0].n);
 
+/** What the ledger has once nothing is left to be written: the table of counts is empty, and then the worker has committed. */
 async function settled(cluster) {
-  for (let last = -1; ; ) {
-    const now = await recorded(cluster);
-    if (now === last) return now;
-    last = now;
-    await sleep(500);
-  }
+  await until('all counts to be in the ledger', async () => {
+    const [{ used }] = await cluster.sql(`select value as used from kijko.stats() where metric = 'request_counter.used'`);
+    if (Number(used) > 0) return false;
+    const [{ writing }] = await cluster.sql(
+      `select coalesce(bool_or(xact_start is not null), true) as writing from pg_stat_activity where backend_type = 'kijko worker'`,
+    );
+    return !writing;
+  });
+  return recorded(cluster);
 }
 
 const start = (interval) => Cluster.start({ 'kijko.request_counter_flush_interval': interval });
@@ -132,16 +136,10 @@ describe('metered requests', () => {
     const cluster = await start(100);
     try {
       const worker = async () => (await cluster.sql(`select pid from pg_stat_activity where backend_type = 'kijko worker'`))[0]?.pid;
-      let first = await worker();
-      for (let tries = 0; !first && tries < 100; tries += 1) {
-        await sleep(100);
-        first = await worker();
-      }
-      assert.ok(first);
+      const first = await until('the worker', worker);
       await cluster.sql('select pg_terminate_backend($1)', [first]);
       await cluster.sql('select kijko.admit_request($1)', [SUBJECTS[0]]);
-      for (let tries = 0; ((await worker()) ?? first) === first && tries < 100; tries += 1) await sleep(100);
-      assert.notEqual(await worker(), first);
+      await until('another worker', async () => ((await worker()) ?? first) !== first);
       await cluster.sql('select kijko.admit_request($1)', [SUBJECTS[0]]);
       assert.equal(await settled(cluster), 2);
     } finally {

@@ -154,7 +154,7 @@ export function sidecarTests(vendor) {
       const first = await Sidecar.start(vendor, { leaseSeconds: 3600, shutdownSeconds: 1 });
       const id = await tenant.execute();
       await vendor.call(1);
-      assert.equal((await first.terminate(15_000)).signal, null, 'it ends by itself');
+      assert.equal((await first.terminate()).signal, null, 'it ends by itself');
       const { job } = await stateOf(id);
       assert.equal(job.status, 'queued', 'the job is free again, an hour before its lease would have ended');
       assert.equal(job.locked_by, null);
@@ -168,8 +168,7 @@ export function sidecarTests(vendor) {
 }
 
 // While draining a sidecar takes no new work; /ready or the closed port tells that it has heard the signal.
-const stopsListening = (sidecar) =>
-  until(`${sidecar.name} to have heard SIGTERM`, async () => !(await sidecar.isReady()), { timeoutMs: 15_000 });
+const stopsListening = (sidecar) => until(`${sidecar.name} to have heard SIGTERM`, async () => !(await sidecar.isReady()));
 
 // Lets the vendor answer, but holds the worker's write at the execution's row. Returns how to go on.
 async function holdExecution(id, call, sidecar) {

@@ -75,14 +75,14 @@ export async function stateOf(executionId) {
   return { execution, job, events: events.map((e) => e.event), workers: [...new Set(events.map((e) => e.worker).filter(Boolean))] };
 }
 
-export const ended = (executionId, timeoutMs = 45_000) =>
+export const ended = (executionId) =>
   until(
     `execution ${executionId} to end`,
     async () => {
       const state = await stateOf(executionId);
       return ['succeeded', 'failed', 'cancelled'].includes(state.execution.status) && state;
     },
-    { timeoutMs, everyMs: 100 },
+    { everyMs: 100 },
   );
 
 // What the queue guarantees after any crash: one result and one charge, with the tokens and the cost of this answer.

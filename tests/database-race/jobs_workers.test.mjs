@@ -20,7 +20,7 @@ test('twelve workers claim every job, and none of them twice', async () => {
     const { queued } = await one(`select count(*)::int as queued from public.jobs where kind = $1 and status = 'queued'`, [kind]);
     return queued === 0;
   };
-  await atOnce(12, (n) => until('the queue to be empty', () => claimAll(`worker ${n}`), { timeoutMs: 90_000 }));
+  await atOnce(12, (n) => until('the queue to be empty', () => claimAll(`worker ${n}`)));
   assert.equal(claimed.length, JOBS);
   assert.equal(new Set(claimed).size, JOBS);
 });

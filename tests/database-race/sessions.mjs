@@ -1,8 +1,8 @@
 // Sessions that stay open between two statements, and users made for a test, who are deleted afterwards.
-import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after } from 'node:test';
 import pg from 'pg';
+import { until } from '../until.mjs';
 
 if (!process.env.ADMIN_DB_URL) throw new Error('ADMIN_DB_URL is not set; ./kijko status -o env prints it');
 export const pool = new pg.Pool({ connectionString: process.env.ADMIN_DB_URL, max: 24 });
@@ -80,11 +80,7 @@ export async function asUser(user, sql, values) {
 }
 
 /** Until that session waits for a lock. */
-export async function waiting({ pid }) {
-  for (let tries = 0; tries < 500; tries += 1) {
-    const { waits } = await one(`select cardinality(pg_blocking_pids($1)) > 0 as waits`, [pid]);
-    if (waits) return;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  assert.fail(`session ${pid} does not wait`);
-}
+export const waiting = ({ pid }) =>
+  until(`session ${pid} to wait`, async () => (await one(`select cardinality(pg_blocking_pids($1)) > 0 as waits`, [pid])).waits, {
+    everyMs: 20,
+  });

@@ -1,6 +1,5 @@
 // What the races of the queue share: a transaction that stays open meanwhile, and statements that must not wait for it.
-import assert from 'node:assert/strict';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { until } from '../until.mjs';
 import { becomeUser, newUser, one, pool } from './sessions.mjs';
 
 export { atEnd, becomeUser, one, pool } from './sessions.mjs';
@@ -27,11 +26,11 @@ export async function whileOpen(sql, values, run) {
   }
 }
 
-/** A statement that must not wait: after five seconds it is refused with 57014. */
+/** A statement that must not wait: after a minute it is refused with 57014. What it must not wait for ends only after it. */
 export async function promptly(sql, values) {
   const session = await pool.connect();
   try {
-    await session.query(`set statement_timeout = '5s'`);
+    await session.query(`set statement_timeout = '1min'`);
     return (await session.query(sql, values)).rows;
   } finally {
     session.release(true);
@@ -39,13 +38,12 @@ export async function promptly(sql, values) {
 }
 
 /** Waits until one session waits for the other. */
-export async function untilWaiting(waiter, holder) {
-  for (let tries = 0; tries < 1_000; tries += 1) {
-    if ((await one('select $1 = any (pg_blocking_pids($2)) as waits', [holder.processID, waiter.processID])).waits) return;
-    await sleep(10);
-  }
-  throw new Error('it does not wait');
-}
+export const untilWaiting = (waiter, holder) =>
+  until(
+    'one session to wait for the other',
+    async () => (await one('select $1 = any (pg_blocking_pids($2)) as waits', [holder.processID, waiter.processID])).waits,
+    { everyMs: 10 },
+  );
 
 /** One statement as PostgREST would run it for the user: its rows, or the SQLSTATE it was refused with. */
 export async function queryAs(user, sql, values) {
@@ -65,16 +63,13 @@ export async function queryAs(user, sql, values) {
 }
 
 /** Until another session waits for this one, at a lock of this type. */
-export async function untilWaitingFor(pid, lock) {
-  for (let tries = 0; tries < 500; tries++) {
-    const { n } = await one(`select count(*)::int as n from pg_stat_activity where wait_event = $2 and $1 = any (pg_blocking_pids(pid))`, [
-      pid,
-      lock,
-    ]);
-    if (n > 0) return;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  assert.fail(`no session waits at a lock of type ${lock}`);
-}
+export const untilWaitingFor = (pid, lock) =>
+  until(
+    `a session to wait at a lock of type ${lock}`,
+    async () =>
+      (await one(`select count(*)::int as n from pg_stat_activity where wait_event = $2 and $1 = any (pg_blocking_pids(pid))`, [pid, lock]))
+        .n > 0,
+    { everyMs: 20 },
+  );
 
 export const used = async (org, meter) => Number((await one('select used from kijko.usage($1) where meter = $2', [org, meter]))?.used ?? 0);

@@ -238,7 +238,6 @@ describe('the quota', () => {
             person.orgId,
           ])
         )[0].open === 0,
-      { timeoutMs: 60_000 },
     );
     const [{ tokens, cost }] = await sql(
       'select sum(input_tokens + output_tokens)::int as tokens, sum(cost_microusd)::int as cost from public.executions where org_id = $1',

@@ -54,7 +54,7 @@ test('presence is shared, also with an instance that starts later, and ends with
   await cleo.channel.track({ at: 3 });
   await until('three on each', () => [ada, bob, cleo].every((log) => `${keys(log)}` === 'ada,bob,cleo'));
   await third.kill();
-  await until('the killed one to be forgotten', () => [ada, bob].every((log) => `${keys(log)}` === 'ada,bob'), { timeoutMs: 60_000 });
+  await until('the killed one to be forgotten', () => [ada, bob].every((log) => `${keys(log)}` === 'ada,bob'));
   await ada.channel.untrack();
   await until('ada to go', () => [ada, bob].every((log) => `${keys(log)}` === 'bob'));
 });

@@ -5,14 +5,10 @@ import { ended, execute, inTurn, newPerson, newSkill, newTeam, ok, refused, unti
 
 /** The skill once its current version is checked. */
 const checked = (person, id) =>
-  until(
-    'the check of the skill',
-    async () => {
-      const skill = await ok(person.client.from('skills').select().eq('id', id).single());
-      return skill.checked_at && skill;
-    },
-    { timeoutMs: 10_000 },
-  );
+  until('the check of the skill', async () => {
+    const skill = await ok(person.client.from('skills').select().eq('id', id).single());
+    return skill.checked_at && skill;
+  });
 
 const codes = (skill) => skill.problems.map((problem) => problem.code);
 const save = (person, id, fields) => person.client.from('skills').update(fields).eq('id', id).select().single();

@@ -24,7 +24,7 @@ export async function newReceiver(answer = () => 204) {
     url: `http://localhost:${server.address().port}/hook`,
     received,
     /** The n-th request that fits. */
-    next: (fits = () => true, n = 1) => until('a webhook to arrive', () => received.filter(fits)[n - 1], { timeoutMs: 60_000 }),
+    next: (fits = () => true, n = 1) => until('a webhook to arrive', () => received.filter(fits)[n - 1]),
     close: () => {
       server.closeAllConnections();
       server.close();
