@@ -175,7 +175,8 @@ test_db() {
     PGUSER=supabase_admin PGDATABASE=postgres PGSSLMODE=disable \
     pg_prove supabase/tests/database/*.test.sql tests/lint/*.test.sql
   echo "-- races between sessions"
-  node --test --test-reporter=tap tests/database-race/*.test.mjs
+  # One file at a time: some tick the clock of all habits.
+  node --test --test-concurrency=1 --test-reporter=tap tests/database-race/*.test.mjs
   # Generated files are compared on the system's own major version of Postgres only.
   if is_prebuilt; then return 0; fi
   echo "-- generated types: exact, and usable under --strict"
@@ -205,10 +206,14 @@ test_role_url() {
 
 test_journeys() {
   local files=(tests/journeys/*.test.mjs tests/docs/*.test.mjs) shared=() alone=() file broken=no
-  # By itself: it lifts the rate of unauthenticated requests, which journeys test.
+  # The longest file, which works by SQL. Node.js takes files by their names, and at the end it would be alone.
+  beside 1 tests/journeys/stripe_orders.test.mjs
+  # Beside no other journey: it lifts the rate of unauthenticated requests, which journeys test.
   node --test --test-concurrency=1 --test-reporter=tap tests/access/*.test.mjs || broken=yes
   for file in "${files[@]}"; do
-    if [[ $file =~ /(auth_settings_|requests_connection_|jobs_workers\.) ]] || grep -qE 'tickAt\(|mailSidecar\(|realtime_support|realtime_page' "$file"; then
+    if [ "$file" = tests/journeys/stripe_orders.test.mjs ]; then
+      continue
+    elif [[ $file =~ /(auth_settings_|requests_connection_|jobs_workers\.) ]] || grep -qE 'tickAt\(|mailSidecar\(|realtime_support|realtime_page' "$file"; then
       alone+=("$file")
     else
       shared+=("$file")
@@ -218,6 +223,7 @@ test_journeys() {
   # All files call from one address, and together they send more bad webhooks in a minute than one address may.
   set_failed_requests 100000
   node --test --test-concurrency=3 --test-reporter=tap "${shared[@]}" || broken=yes
+  await_beside || broken=yes
   # These change the settings of login, take all connections, add a table of their own for a while, or tick a clock that has
   # moved, which runs every habit that is due by then; or they change the policies of realtime, kill its service, or send
   # the mails of all. This concerns everybody.
@@ -243,8 +249,32 @@ test_pg_upgrade() {
 }
 
 test_cli() {
+  local files=() file broken=no
+  # These make what they need, and stop nothing that others use.
+  local own=(containers down edge metrics_compose package steps trusted_proxies upgrade upstreams)
+  for file in tests/cli/*.test.mjs; do
+    [[ " ${own[*]} " = *" $(basename "$file" .test.mjs) "* ]] || files+=("$file")
+  done
+  own=("${own[@]/#/tests/cli/}")
+  beside 1 "${own[@]/%/.test.mjs}"
   # One file at a time: they stop and start the same stack.
-  node --test --test-concurrency=1 --test-reporter=tap tests/cli/*.test.mjs
+  node --test --test-concurrency=1 --test-reporter=tap "${files[@]}" || broken=yes
+  await_beside || broken=yes
+  [ "$broken" = no ]
+}
+
+# beside CONCURRENCY FILE…: runs these in the background. await_beside prints what they said, and fails if a test failed.
+BESIDE=''
+beside() {
+  node --test --test-concurrency="$1" --test-reporter=tap "${@:2}" > "$TEST_LOGS/beside" 2>&1 &
+  BESIDE=$!
+}
+
+await_beside() {
+  local status=0
+  wait "$BESIDE" || status=$?
+  cat "$TEST_LOGS/beside"
+  return "$status"
 }
 
 # ---- counts: each runner's own, and their sum as the last line
