@@ -16,18 +16,19 @@ export class Service {
   static async start(name, { port, variables = {}, spawnOptions = {} } = {}) {
     const service = new Service();
     service.port = port ?? (await freePort());
+    service.name = `test-${name}-${service.port}`;
     const operatorsPort = await freePort();
     const prefix = `KIJKO_${name.toUpperCase()}`;
     const logs = join(HOME, 'log');
     mkdirSync(logs, { recursive: true });
-    service.log = join(logs, `test-${name}-${service.port}.log`);
+    service.log = join(logs, `${service.name}.log`);
     const log = openSync(service.log, 'a');
     service.child = spawn(binary(name), {
       ...spawnOptions,
       stdio: ['ignore', log, log],
       env: {
         PATH: process.env.PATH,
-        DATABASE_URL: databaseUrl(name, prefix),
+        DATABASE_URL: databaseUrl(name, prefix, service.name),
         [`${prefix}_BIND`]: `127.0.0.1:${service.port}`,
         [`${prefix}_OPERATORS_BIND`]: `127.0.0.1:${operatorsPort}`,
         ...variables,
@@ -41,17 +42,18 @@ export class Service {
       started.delete(service);
       return { code, signal };
     });
-    await until(`a ${name} service to be ready (log: ${service.log})`, () => {
-      assert.equal(service.child.exitCode, null, `it ended at once (log: ${service.log})`);
+    await until(`${service.name} to be ready (log: ${service.log})`, () => {
+      assert.equal(service.child.exitCode, null, `${service.name} ended at once (log: ${service.log})`);
       return service.isReady();
     });
     return service;
   }
 
+  /** What /ready answers, or null when it does not answer. */
   isReady() {
     return fetch(`${this.operatorsUrl}/ready`).then(
       (response) => response.ok,
-      () => false,
+      () => null,
     );
   }
 
@@ -61,19 +63,40 @@ export class Service {
     return Number(text.match(new RegExp(`^${name.replace(/[{}"]/g, '\\$&')} (\\S+)$`, 'm'))?.[1] ?? 'NaN');
   }
 
-  kill() {
-    this.child.kill('SIGKILL');
-    return this.exited;
+  signal(name) {
+    this.child.kill(name);
   }
 
+  async kill() {
+    this.signal('SIGKILL');
+    const { signal } = await atMost(this.exited, 60_000, `${this.name} to die`);
+    assert.equal(signal, 'SIGKILL');
+  }
+
+  // Waits until the process is in state T: SIGSTOP may take effect after kill() has returned.
+  async freeze() {
+    this.signal('SIGSTOP');
+    await until(`${this.name} to be stopped`, () => /^State:\s+T/m.test(readFileSync(`/proc/${this.child.pid}/status`, 'utf8')));
+  }
+
+  /** Asks it to stop, and waits until it has: its exit code and the signal that ended it. */
   terminate() {
-    this.child.kill('SIGTERM');
-    return this.exited;
+    this.signal('SIGTERM');
+    return atMost(this.exited, 120_000, `${this.name} to end after SIGTERM`);
   }
 }
 
 /** The services that a failed test left behind. */
 export const killServices = () => Promise.all([...started].map((service) => service.kill()));
+
+/** The promise's value, unless it takes longer. */
+export function atMost(promise, timeoutMs, what) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`waited ${timeoutMs} ms for ${what}`)), timeoutMs);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
 
 function binary(name) {
   const found = [join(HOME, `bin/kijko-${name}`), join(ROOT, `target/release/kijko-${name}`)].find(existsSync);
@@ -81,12 +104,13 @@ function binary(name) {
   return found;
 }
 
-function databaseUrl(name, prefix) {
+function databaseUrl(name, prefix, application) {
   const file = join(HOME, 'secrets/passwords');
   const [, password] = new RegExp(`${prefix}_PASSWORD=(\\S+)`).exec(readFileSync(file, 'utf8')) ?? [];
   assert.ok(password, `${file} has no ${prefix}_PASSWORD`);
   const url = new URL(process.env.DB_URL);
   Object.assign(url, { username: `kijko_${name}`, password });
   url.searchParams.set('sslmode', 'disable');
+  url.searchParams.set('application_name', application);
   return url.href;
 }

@@ -3,15 +3,15 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
-import { freePort } from '../ports.mjs';
+import { atMost, HOME, killServices, Service } from '../service.mjs';
 import { until } from '../until.mjs';
 
-export { until };
+export { atMost, killServices as killSidecars, until };
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -20,21 +20,10 @@ function required(...names) {
   throw new Error(`${names.join(' or ')} is not set: run these tests by ./kijko test crash`);
 }
 
-const HOME = required('TEST_HOME', 'KIJKO_HOME');
 const PORT = process.env.TEST_PORT ?? new URL(required('API_URL')).port;
 const DB_URL = required('DB_URL');
 const ADMIN_DB_URL = required('ADMIN_DB_URL');
 export const STRIPE_SECRET = 'whsec_crash_test';
-
-// ---- waiting: always for something, always with an end
-
-export const atMost = (promise, timeoutMs, what) => {
-  let timer;
-  const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`waited ${timeoutMs} ms for ${what}`)), timeoutMs);
-  });
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
-};
 
 // Also true of a zombie, a process that has ended and that its parent has not waited for yet.
 const processExists = (pid) => {
@@ -189,30 +178,10 @@ class VendorCall {
 
 // ---- sidecars
 
-const started = new Set();
-
-export class Sidecar {
-  static async start(vendor, { leaseSeconds = 3, shutdownSeconds = 5, concurrency = 4, variables = {} } = {}) {
-    const sidecar = new Sidecar();
-    const port = await freePort();
-    const operatorsPort = await freePort();
-    const logs = path.join(HOME, 'log');
-    mkdirSync(logs, { recursive: true });
-    sidecar.log = path.join(logs, `crash-sidecar-${port}.log`);
-    const log = openSync(sidecar.log, 'a');
-    const databaseUrl = new URL(DB_URL);
-    databaseUrl.username = 'kijko_sidecar';
-    databaseUrl.password = sidecarPassword();
-    databaseUrl.searchParams.set('sslmode', 'disable');
-    databaseUrl.searchParams.set('application_name', `crash-sidecar-${port}`);
-    sidecar.name = `crash-sidecar-${port}`;
-    sidecar.child = spawn(binary(), {
-      stdio: ['ignore', log, log],
-      env: {
-        PATH: process.env.PATH,
-        DATABASE_URL: databaseUrl.href,
-        KIJKO_SIDECAR_BIND: `127.0.0.1:${port}`,
-        KIJKO_SIDECAR_OPERATORS_BIND: `127.0.0.1:${operatorsPort}`,
+export const Sidecar = {
+  start: (vendor, { leaseSeconds = 3, shutdownSeconds = 5, concurrency = 4, variables = {} } = {}) =>
+    Service.start('sidecar', {
+      variables: {
         KIJKO_LLM_ECHO: '1',
         ...(vendor && { OPENAI_BASE_URL: vendor.baseUrl, OPENAI_API_KEY: 'not-a-real-key' }),
         KIJKO_WORKER_CONCURRENCY: String(concurrency),
@@ -222,72 +191,8 @@ export class Sidecar {
         STRIPE_WEBHOOK_SECRET: STRIPE_SECRET,
         ...variables,
       },
-    });
-    closeSync(log);
-    started.add(sidecar);
-    sidecar.url = `http://127.0.0.1:${port}`;
-    sidecar.operatorsUrl = `http://127.0.0.1:${operatorsPort}`;
-    sidecar.exited = once(sidecar.child, 'exit').then(([code, signal]) => {
-      started.delete(sidecar);
-      return { code, signal };
-    });
-    await until(`${sidecar.name} to be ready (log: ${sidecar.log})`, () => {
-      assert.equal(sidecar.child.exitCode, null, `${sidecar.name} ended at once (log: ${sidecar.log})`);
-      return sidecar.isReady();
-    });
-    return sidecar;
-  }
-
-  /** What /ready answers, or null when it does not answer. */
-  isReady() {
-    return fetch(`${this.operatorsUrl}/ready`).then(
-      (response) => response.ok,
-      () => null,
-    );
-  }
-
-  signal(name) {
-    this.child.kill(name);
-  }
-
-  async kill() {
-    this.signal('SIGKILL');
-    const { signal } = await atMost(this.exited, 60_000, `${this.name} to die`);
-    assert.equal(signal, 'SIGKILL');
-  }
-
-  // Waits until the process is in state T: SIGSTOP may take effect after kill() has returned.
-  async freeze() {
-    this.signal('SIGSTOP');
-    await until(`${this.name} to be stopped`, () => /^State:\s+T/m.test(readFileSync(`/proc/${this.child.pid}/status`, 'utf8')));
-  }
-
-  async terminate() {
-    this.signal('SIGTERM');
-    return atMost(this.exited, 120_000, `${this.name} to end after SIGTERM`);
-  }
-}
-
-// Whatever a failed test left behind.
-export async function killSidecars() {
-  for (const sidecar of [...started]) {
-    sidecar.signal('SIGKILL');
-    await atMost(sidecar.exited, 60_000, `${sidecar.name} to die`);
-  }
-}
-
-function binary() {
-  const found = [path.join(HOME, 'bin/kijko-sidecar'), path.join(ROOT, 'target/release/kijko-sidecar')].find(existsSync);
-  assert.ok(found, 'there is no kijko-sidecar to start: ./kijko up builds it');
-  return found;
-}
-
-function sidecarPassword() {
-  const file = path.join(HOME, 'secrets/passwords');
-  const [, password] = /KIJKO_SIDECAR_PASSWORD=(\S+)/.exec(readFileSync(file, 'utf8')) ?? [];
-  assert.ok(password, `${file} has no KIJKO_SIDECAR_PASSWORD`);
-  return password;
-}
+    }),
+};
 
 // ---- the stack
 
