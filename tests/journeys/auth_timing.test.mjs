@@ -1,6 +1,6 @@
 // The time of an answer must not say whether an address has an account. Times are not compared here: what Postgres counts is. For an
-// address with an account and one without, a request writes as many rows into each table, and reads each table as often (by an index or
-// without one: that is the planner's choice).
+// address with an account and one without, a request writes as many rows into each table, reads each table as often (by an index or
+// without one: that is the planner's choice), and hashes as often.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
@@ -19,7 +19,9 @@ const COUNTED = `
     ('updated', pg_stat_get_xact_tuples_updated(c.oid)), ('deleted', pg_stat_get_xact_tuples_deleted(c.oid))
   ) as v (name, value)
   where n.nspname in ('auth', 'auth_api', 'public', 'private', 'kijko') and c.relkind in ('r', 'i', 'p')
-  group by 1`;
+  group by 1
+  union all
+  select 'hashes', coalesce(pg_stat_get_xact_function_calls('extensions.crypt(text, text)'::regprocedure), 0)::int`;
 
 /** Requests in one transaction, which is rolled back, with what each of them did. */
 async function counting(run) {
@@ -29,6 +31,7 @@ async function counting(run) {
   try {
     // One plan for each statement. It is made anew when statistics change: see alike().
     await client.query('set plan_cache_mode = force_generic_plan');
+    await client.query(`set track_functions = 'all'`);
     await client.query('begin');
     await run(async (path, body) => {
       const headers = {
@@ -139,6 +142,7 @@ describe('a wrong password does the same', () => {
           () => signInAs(unknown),
         );
         assert.deepEqual(answers[0].body, answers[1].body, `try ${tries}`);
+        if (tries === 1) has(answers[0].did, 'hashes');
       }
     });
   });

@@ -145,10 +145,13 @@ describe('the rate limit', () => {
     const tokens = [person.token];
     const { data } = await person.client.auth.refreshSession();
     tokens.push(data.session.access_token);
+    const started = performance.now();
     const answers = await Promise.all(
       Array.from({ length: 90 }, (_, n) => http('GET', '/rest/v1/projects?select=id', { token: tokens[n % 2] })),
     );
-    assert.ok(answers.filter((a) => a.status === 200).length <= 65, 'two tokens are no two limits');
+    // Sixty at once, and one more for each second that these took.
+    const most = 65 + (performance.now() - started) / 1_000;
+    assert.ok(answers.filter((a) => a.status === 200).length <= most, 'two tokens are no two limits');
   });
 
   test('a higher plan raises it at once', async () => {
