@@ -124,7 +124,7 @@ describe('up on a running stack', () => {
           ['up'],
           {
             env: { ...process.env, KIJKO_HOME: home, KIJKO_API_PORT: port, KIJKO_YES: '1' },
-            timeout: 300_000,
+            timeout: 600_000,
           },
           (error, _stdout, stderr) => resolve({ code: error ? error.code : 0, stderr }),
         );

@@ -59,7 +59,7 @@ export class Image {
   execute = ([command, args], extra = {}) =>
     new Promise((resolve) => {
       const env = { ...this.environment, ...extra };
-      execFile(command, args, { env, timeout: 120_000 }, (error, stdout, stderr) =>
+      execFile(command, args, { env, timeout: 600_000 }, (error, stdout, stderr) =>
         resolve({ code: error ? error.code : 0, stdout, stderr }),
       );
     });

@@ -37,7 +37,7 @@ function call(program, args, environment = {}) {
   const env = { ...process.env, KIJKO_HOME: at('home'), KIJKO_API_PORT: String(port), KIJKO_DB_PORT: '', KIJKO_YES: '1', ...environment };
   for (const secret of Object.keys(env)) if (/_URL$|_KEY$|^TEST_|^KIJKO_TEST/.test(secret)) delete env[secret];
   return new Promise((resolve) => {
-    execFile(program, args, { env, timeout: 400_000 }, (error, stdout, stderr) =>
+    execFile(program, args, { env, timeout: 600_000 }, (error, stdout, stderr) =>
       resolve({ code: error ? error.code : 0, stdout, stderr }),
     );
   });

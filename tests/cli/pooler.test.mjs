@@ -186,7 +186,7 @@ describe('the journeys through PgBouncer', () => {
         execFile(
           process.execPath,
           ['--test', '--test-reporter=tap', file],
-          { env, cwd: root, timeout: 240_000, maxBuffer: 1 << 26 },
+          { env, cwd: root, timeout: 600_000, maxBuffer: 1 << 26 },
           (error, stdout, stderr) => resolve({ code: error ? (error.code ?? error.signal) : 0, text: stdout + stderr }),
         ),
       );

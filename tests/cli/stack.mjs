@@ -16,7 +16,7 @@ export const kijko = (args, environment = {}) => run(path.join(root, 'kijko'), a
 export function run(program, args, environment = {}) {
   const env = { ...process.env, KIJKO_HOME: home, KIJKO_API_PORT: port, KIJKO_YES: '1', ...environment };
   return new Promise((resolve) => {
-    execFile(program, args, { env, timeout: 240_000 }, (error, stdout, stderr) =>
+    execFile(program, args, { env, timeout: 600_000 }, (error, stdout, stderr) =>
       resolve({ code: error ? error.code : 0, stdout, stderr }),
     );
   });

@@ -211,7 +211,7 @@ export async function stopStackSidecar() {
 export const kijkoUp = (vendor) => kijko('up', { OPENAI_BASE_URL: vendor?.baseUrl ?? '' });
 export const kijkoDown = () => kijko('down');
 
-async function kijko(command, variables = {}, timeoutMs = 180_000) {
+async function kijko(command, variables = {}, timeoutMs = 600_000) {
   const environment = {
     ...process.env,
     KIJKO_HOME: HOME,
