@@ -32,6 +32,7 @@ mod session;
 mod shmem;
 mod stats;
 mod subject;
+mod subject_rows;
 mod trust;
 mod verdict;
 mod worker;
@@ -48,6 +49,11 @@ extension_sql_file!("platform.sql", name = "platform", requires = ["errors"]);
 extension_sql_file!(
     "invalidate_cache.sql",
     name = "invalidate_cache",
+    requires = ["errors"]
+);
+extension_sql_file!(
+    "subject_rows.sql",
+    name = "subject_rows",
     requires = ["errors"]
 );
 extension_sql_file!(
@@ -188,6 +194,7 @@ extension_sql_file!(
     requires = [
         "quota_limits",
         "rate_limit",
+        "subject_rows",
         claims::claim,
         client::client_address,
         client::client_network,

@@ -96,6 +96,10 @@ end
 $$;
 comment on function kijko.drop_rate_limit_policy(text, text) is 'Deletes a rate limit policy; false when there was none.';
 
+create function kijko.find_tier(subject uuid) returns text
+    language c stable parallel safe as 'MODULE_PATHNAME', 'kijko_find_tier';
+comment on function kijko.find_tier(uuid) is 'Internal: the tier of a subject as the running statement sees it, null without one. It takes no predicate lock, as kijko.find_limit().';
+
 create function kijko.set_tier(subject uuid, tier text) returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the table
     set search_path = pg_catalog, pg_temp
@@ -105,11 +109,11 @@ begin
         perform kijko.fail('invalid_input', 'a tier needs a subject, and a name of 1 to 63 characters');
     end if;
     -- Every write has all backends read the subject's tier again, so an unchanged tier is not written.
-    if tier is not distinct from (select t.tier from kijko.tiers as t where t.subject = set_tier.subject) then
+    if tier is not distinct from kijko.find_tier(subject) then
         return;
     end if;
     if tier is null then
-        delete from kijko.tiers as t where t.subject = set_tier.subject;
+        perform kijko.delete_subject_rows('kijko.tiers', subject);
         return;
     end if;
     insert into kijko.tiers as t (subject, tier) values (set_tier.subject, set_tier.tier)

@@ -61,6 +61,26 @@ pub fn tid_datum(tid: pg_sys::ItemPointerData) -> pg_sys::Datum {
     }
 }
 
+/// An array; null for none.
+pub fn tids_datum(tids: &[pg_sys::ItemPointerData]) -> Option<pg_sys::Datum> {
+    let mut datums: Vec<_> = tids
+        .iter()
+        .map(|tid| pg_sys::Datum::from(std::ptr::from_ref(tid)))
+        .collect();
+    // SAFETY: copies as many elements of the type's size and alignment into the current memory context.
+    (!tids.is_empty()).then(|| unsafe {
+        let array = pg_sys::construct_array(
+            datums.as_mut_ptr(),
+            datums.len() as i32,
+            pg_sys::TIDOID,
+            size_of::<pg_sys::ItemPointerData>() as i32,
+            false,
+            pg_sys::TYPALIGN_SHORT as _,
+        );
+        pg_sys::Datum::from(array)
+    })
+}
+
 pub fn uuid_datum(uuid: &[u8; 16]) -> pg_sys::Datum {
     // SAFETY: sixteen bytes in the current memory context.
     unsafe {

@@ -87,19 +87,20 @@ impl Tuple {
     }
 }
 
-/// A column, from 1, that has to equal a value of its type. Texts are compared in the collation "C".
+/// A column, from 1, that is compared with a value of its type. Texts are compared in the collation "C".
 #[derive(Clone, Copy)]
 pub struct ScanKey<'a> {
     column: i16,
     value: Value<'a>,
-    equals: u32,
+    strategy: u32,
+    compare: u32,
 }
 
 impl<'a> ScanKey<'a> {
-    /// A column of type uuid, text, bytea or timestamptz, by the value's kind. Not null.
+    /// A column of type uuid, text, bytea or timestamptz, by the value's kind, that equals it. Not null.
     pub fn new(column: i16, value: impl Into<Value<'a>>) -> Self {
         let value = value.into();
-        let equals = match value {
+        let compare = match value {
             Value::Uuid(_) => pg_sys::F_UUID_EQ,
             Value::Bytes(_) => pg_sys::F_BYTEAEQ,
             Value::Integer(_) => pg_sys::F_TIMESTAMPTZ_EQ,
@@ -108,12 +109,24 @@ impl<'a> ScanKey<'a> {
         Self {
             column,
             value,
-            equals,
+            strategy: pg_sys::BTEqualStrategyNumber,
+            compare,
+        }
+    }
+
+    /// A column of type timestamptz that is not later.
+    pub fn not_after(column: i16, time: i64) -> Self {
+        Self {
+            column,
+            value: time.into(),
+            strategy: pg_sys::BTLessEqualStrategyNumber,
+            compare: pg_sys::F_TIMESTAMPTZ_LE,
         }
     }
 }
 
-/// Runs `visit` on the rows of an open table that have the keys and that the snapshot sees, until it breaks.
+/// Runs `visit` on the rows of an open table that have the keys and that the snapshot sees, until it breaks. By an index in its
+/// order.
 ///
 /// # Safety
 /// The keys' columns have their values' types. The index has all columns of the keys at its beginning, and every row that
@@ -132,8 +145,8 @@ pub unsafe fn visit(
             pg_sys::ScanKeyInit(
                 scan_key,
                 key.column,
-                pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
-                pg_sys::Oid::from(key.equals),
+                key.strategy as pg_sys::StrategyNumber,
+                pg_sys::Oid::from(key.compare),
                 datum::of(key.value).unwrap_or(pg_sys::Datum::null()),
             );
         }

@@ -8,8 +8,10 @@ use pgrx::prelude::*;
 
 use super::policy::{self, RateLimitPolicy, Scope};
 use crate::pg::cache_stamp::{self, CacheKind, Group};
+use crate::pg::datum;
 use crate::pg::query::{self, Row, Statement};
 use crate::pg::scan::{self, ScanKey};
+use crate::pg::sql_function::{Answer, Arguments, sql_function};
 use crate::rate_limit::gcra;
 use crate::subject;
 
@@ -104,23 +106,33 @@ impl CachedTier {
     /// Takes the stamp before it reads, so that a change in between is read again.
     fn read(subject: &Uuid) -> Self {
         let stamp = cache_stamp::take();
-        let tier = scan::with_latest_snapshot(|snapshot| {
-            // SAFETY: the primary key is of type uuid.
-            unsafe {
-                scan::find(
-                    query::table(c"tiers"),
-                    &[ScanKey::new(1, subject)],
-                    snapshot,
-                    |row| row.text(2),
-                )
-            }
-        });
+        // SAFETY: the snapshot is active.
+        let tier = scan::with_latest_snapshot(|snapshot| unsafe { stored_tier(subject, snapshot) });
         Self {
-            tier: tier.flatten().map(Tier::from),
+            tier: tier.map(Tier::from),
             stamp,
             group: CacheKind::Tiers.of(subject),
         }
     }
+}
+
+/// # Safety
+/// The snapshot is active.
+unsafe fn stored_tier(subject: &Uuid, snapshot: pg_sys::Snapshot) -> Option<String> {
+    let keys = [ScanKey::new(1, subject)];
+    // SAFETY: the primary key is of type uuid.
+    unsafe { scan::find(query::table(c"tiers"), &keys, snapshot, |row| row.text(2)) }.flatten()
+}
+
+sql_function!(kijko_find_tier, pg_finfo_kijko_find_tier, find_tier);
+
+/// `kijko.find_tier(subject)`: as the running statement sees it; null without one.
+fn find_tier(arguments: Arguments) -> Answer {
+    // SAFETY: a statement runs under an active snapshot.
+    let tier = arguments
+        .uuid(0)
+        .and_then(|subject| unsafe { stored_tier(&subject, pg_sys::GetActiveSnapshot()) });
+    Ok(tier.map_or_else(|| arguments.null(), |tier| datum::text_datum(&tier)))
 }
 
 fn of_organization(own: &Option<Tier>) -> Tier {

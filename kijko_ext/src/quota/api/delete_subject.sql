@@ -2,22 +2,18 @@ create function kijko.delete_subject(subject uuid) returns void
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
     set search_path = pg_catalog, pg_temp
 as $$
+declare
+    relation regclass;
 begin
     if subject is null then
         perform kijko.fail('invalid_input', 'the subject must not be null');
     end if;
-    -- Even a delete of no rows makes every backend read these tables again.
-    if exists (select from kijko.limits as l where l.subject = delete_subject.subject) then
-        delete from kijko.limits as l where l.subject = delete_subject.subject;
-    end if;
-    if exists (select from kijko.calendars as c where c.subject = delete_subject.subject) then
-        delete from kijko.calendars as c where c.subject = delete_subject.subject;
-    end if;
-    perform kijko.set_tier(subject, null);
-    delete from kijko.holds as h where h.subject = delete_subject.subject;
-    delete from kijko.idempotency_keys as k where k.subject = delete_subject.subject;
-    delete from kijko.ingested_events as e where e.subject = delete_subject.subject;
-    delete from kijko.threshold_crossings as c where c.subject = delete_subject.subject;
+    foreach relation in array array[
+        'kijko.limits', 'kijko.calendars', 'kijko.tiers', 'kijko.holds', 'kijko.idempotency_keys', 'kijko.ingested_events',
+        'kijko.threshold_crossings'
+    ]::regclass[] loop
+        perform kijko.delete_subject_rows(relation, subject);
+    end loop;
     perform kijko.reload_counters(subject);
 end
 $$;

@@ -115,6 +115,35 @@ end
 $$;
 comment on function kijko.end_hold(tid, uuid, text, timestamptz, bigint) is 'Internal: ends a hold that kijko.lock_hold() has locked.';
 
+create function kijko.extend_hold(id uuid, expires_at timestamptz, period_start timestamptz) returns boolean
+    language plpgsql volatile parallel unsafe
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off -- as kijko.lock_hold
+as $$
+declare
+    locked constant record := kijko.lock_hold(extend_hold.id);
+    h constant kijko.holds := locked.hold;
+    is_current constant boolean := h.state = 'open' and h.period_start = extend_hold.period_start;
+begin
+    if locked.at is null then
+        return false; -- deleted in between
+    end if;
+    if h.state = 'settled' then
+        return true;
+    end if;
+    -- It gives its key up if it was released, if it has expired, or if it belongs to a former period, which has a limit of its own.
+    update kijko.holds as o set
+        expires_at = case when is_current then extend_hold.expires_at else o.expires_at end,
+        idempotency_key = case when is_current then o.idempotency_key end
+    where o.ctid = locked.at and o.id = h.id;
+    if not found then
+        raise internal_error using message = 'a locked hold has moved';
+    end if;
+    return is_current;
+end
+$$;
+comment on function kijko.extend_hold(uuid, timestamptz, timestamptz) is 'Internal: has an open hold of a period continue until a time. False when it has ended, or is of another period: then its key is free, unless it was settled, which is true.';
+
 create function kijko.settle(hold uuid, actual bigint, subject uuid default null, meter text default null) returns boolean
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
     set search_path = pg_catalog, pg_temp
@@ -178,25 +207,84 @@ end
 $$;
 comment on function kijko.release(uuid) is 'Ends a hold for work that was not done. False when it is not open.';
 
+create function kijko.find_expired_holds(present timestamptz, skipped bigint, at_most bigint) returns tid[]
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_find_expired_holds';
+comment on function kijko.find_expired_holds(timestamptz, bigint, bigint) is 'Internal: where the newest committed versions of open holds are that have expired, or this transaction''s own, in the order of their expiry and without the first ones; null for none.';
+
+create function kijko.lock_expired_hold(place tid, present timestamptz, out at tid, out hold kijko.holds)
+    language plpgsql volatile parallel unsafe
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off -- as kijko.lock_hold
+as $$
+declare
+    found_row record;
+begin
+    select o.ctid as at, o as hold into found_row from kijko.holds as o
+    where o.ctid = place and o.state = 'open' and o.expires_at <= present
+    for update skip locked;
+    if found then
+        at := found_row.at;
+        hold := found_row.hold;
+    end if;
+end
+$$;
+comment on function kijko.lock_expired_hold(tid, timestamptz) is 'Internal: locks an expired hold, and says where it is and what it is; nulls when it has moved or ended, or another transaction has locked it.';
+
+create function kijko.expire_holds_at(places tid[], present timestamptz) returns bigint
+    language plpgsql volatile parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    place tid;
+    locked record;
+    h kijko.holds;
+    expired bigint := 0;
+begin
+    foreach place in array places loop
+        locked := kijko.lock_expired_hold(place, present);
+        if locked.at is not null then
+            h := locked.hold;
+            perform kijko.end_hold(locked.at, h.id, 'expired', present, null);
+            expired := expired + h.amount;
+        end if;
+    end loop;
+    return expired;
+end
+$$;
+comment on function kijko.expire_holds_at(tid[], timestamptz) is 'Internal: ends the expired ones of these holds, without an entry in the ledger, and returns the sum of their amounts.';
+
 create function kijko.expire_holds(at_most integer default 10000) returns bigint
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
     set search_path = pg_catalog, pg_temp
 as $$
 declare
+    present constant timestamptz := kijko.now();
+    places tid[];
+    place tid;
+    locked record;
     h kijko.holds;
     expired bigint := 0;
+    skipped bigint := 0;
 begin
-    for h in
-        select o.* from kijko.holds as o
-        where o.state = 'open' and o.expires_at <= kijko.now()
-        order by o.expires_at
-        limit at_most
-        for update skip locked
+    if at_most < 0 then
+        perform kijko.fail('invalid_input', 'the number of holds must not be negative');
+    end if;
+    -- A hold that another transaction has locked must not keep those behind it from ending.
     loop
-        -- Before the row changes, as in kijko.settle.
-        perform kijko.record_entry(h.subject, h.meter, 0, h.period_start, h.amount, h.overage, 'settle', null, null, null, null, null);
-        update kijko.holds as o set state = 'expired', ended_at = kijko.now() where o.id = h.id;
-        expired := expired + 1;
+        places := kijko.find_expired_holds(present, skipped, at_most - expired);
+        exit when places is null;
+        foreach place in array places loop
+            locked := kijko.lock_expired_hold(place, present);
+            if locked.at is null then
+                skipped := skipped + 1;
+                continue;
+            end if;
+            h := locked.hold;
+            -- Before the row changes, as in kijko.settle.
+            perform kijko.record_entry(h.subject, h.meter, 0, h.period_start, h.amount, h.overage, 'settle', null, null, null, null, null);
+            perform kijko.end_hold(locked.at, h.id, 'expired', present, null);
+            expired := expired + 1;
+        end loop;
     end loop;
     return expired;
 end

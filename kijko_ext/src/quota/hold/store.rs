@@ -4,7 +4,6 @@ use std::ops::ControlFlow;
 
 use pgrx::prelude::*;
 
-use crate::errors;
 use crate::pg::datum;
 use crate::pg::query::{self, Statement};
 use crate::pg::scan::{self, ScanKey, Tuple};
@@ -12,16 +11,8 @@ use crate::pg::sql_function::{Answer, Arguments, sql_function};
 use crate::quota::meter_key::MeterKey;
 
 thread_local! {
-    // An open hold of the current period continues with the new time. A hold that was settled meanwhile keeps its key. Any
-    // other gives its key up: it was released, it expired, or it belongs to a former period, which has a limit of its own.
     static EXTEND: Statement = const { Statement::new(
-        "update kijko.holds as o set \
-             expires_at = case when o.state operator(pg_catalog.=) 'open' and o.period_start operator(pg_catalog.=) $3 \
-                 then $2 else o.expires_at end, \
-             idempotency_key = case when o.state operator(pg_catalog.=) 'settled' \
-                 or o.state operator(pg_catalog.=) 'open' and o.period_start operator(pg_catalog.=) $3 then o.idempotency_key end \
-         where o.id operator(pg_catalog.=) $1 \
-         returning case when o.idempotency_key is null then 1::pg_catalog.int8 end",
+        "select kijko.extend_hold($1, $2, $3)::pg_catalog.int4::pg_catalog.int8",
         &[pg_sys::UUIDOID, pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPTZOID],
     ) };
     static INSERT: Statement = const { Statement::new(
@@ -46,6 +37,7 @@ mod column {
 
 /// A hold that counts as used.
 pub struct OpenHold {
+    pub tid: pg_sys::ItemPointerData,
     pub amount: i64,
     pub expires_at: i64,
 }
@@ -104,11 +96,15 @@ fn find_hold(arguments: Arguments) -> Answer {
     let Some(id) = arguments.uuid(0) else {
         return Ok(arguments.null());
     };
-    // SAFETY: the primary key is of type uuid. The snapshot is a constant of Postgres.
+    // SAFETY: the primary key is of type uuid.
     let found = unsafe {
-        let committed_or_own = &raw mut pg_sys::SnapshotSelfData;
         let keys = [ScanKey::new(column::ID as i16, &id)];
-        scan::find(query::table(c"holds"), &keys, committed_or_own, Tuple::tid)
+        scan::find(
+            query::table(c"holds"),
+            &keys,
+            committed_or_own(),
+            Tuple::tid,
+        )
     };
     Ok(match found {
         Some(tid) => datum::tid_datum(tid),
@@ -116,10 +112,54 @@ fn find_hold(arguments: Arguments) -> Answer {
     })
 }
 
+/// A snapshot of the newest committed versions of rows, and of this transaction's own. It need not be active.
+pub fn committed_or_own() -> pg_sys::Snapshot {
+    &raw mut pg_sys::SnapshotSelfData // a constant of Postgres
+}
+
+sql_function!(
+    kijko_find_expired_holds,
+    pg_finfo_kijko_find_expired_holds,
+    find_expired_holds
+);
+
+/// `kijko.find_expired_holds(present, skipped, at_most)`: where they are, without so many first ones; null for none.
+fn find_expired_holds(arguments: Arguments) -> Answer {
+    let Some(present) = arguments.integer(0) else {
+        return Ok(arguments.null());
+    };
+    let mut skipped = arguments.integer(1).unwrap_or(0);
+    let at_most = arguments.integer(2).unwrap_or(i64::MAX);
+    let mut places = Vec::new();
+    let keys = [ScanKey::not_after(column::EXPIRES_AT as i16, present)];
+    // SAFETY: a column of kijko.holds; the index has every open hold.
+    unsafe {
+        scan::visit_own(
+            c"holds",
+            c"holds_expiring",
+            &keys,
+            committed_or_own(),
+            |row| {
+                if places.len() as i64 >= at_most {
+                    return ControlFlow::Break(());
+                }
+                if row.text(column::STATE).as_deref() == Some("open") {
+                    match skipped > 0 {
+                        true => skipped -= 1,
+                        false => places.push(row.tid()),
+                    }
+                }
+                ControlFlow::Continue(())
+            },
+        );
+    }
+    Ok(datum::tids_datum(&places).unwrap_or_else(|| arguments.null()))
+}
+
 /// Runs `visit` on the open holds of a counter, as a snapshot sees them.
 ///
 /// # Safety
-/// The snapshot is active.
+/// The snapshot is active, or need not be.
 pub unsafe fn visit_open(
     key: MeterKey,
     period_start: i64,
@@ -137,6 +177,7 @@ pub unsafe fn visit_open(
         scan::visit_own(c"holds", c"holds_open", &keys, snapshot, |row| {
             if row.text(column::STATE).as_deref() == Some("open") {
                 visit(&OpenHold {
+                    tid: row.tid(),
                     amount: row.integer(column::AMOUNT).unwrap_or(0),
                     expires_at: row.integer(column::EXPIRES_AT).unwrap_or(i64::MAX),
                 });
@@ -149,19 +190,9 @@ pub unsafe fn visit_open(
 /// Extends an expired hold that no transaction has ended yet. True when its key is free instead.
 pub fn extend(id: &[u8; 16], expires_at: i64, period_start: i64) -> bool {
     let values = [id.into(), expires_at.into(), period_start.into()];
-    let free = EXTEND.with(|statement| {
-        statement.write(&values, |rows| {
-            rows.first().map(|row| row.integer(1).is_some())
-        })
-    });
-    free.unwrap_or_else(|| {
-        errors::raise(
-            PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
-            "the hold of this key was made after this transaction began, and has ended",
-            None,
-            Some("Retry the transaction."),
-        )
-    })
+    let extended =
+        EXTEND.with(|statement| statement.write(&values, |rows| rows[0].integer(1) == Some(1)));
+    !extended
 }
 
 pub fn insert(hold: &NewHold) {
