@@ -4,6 +4,7 @@
 use pgrx::prelude::*;
 
 use crate::guc;
+use crate::pg::plain_calls;
 
 /// Times are microseconds since 2000-01-01 UTC, as in a timestamptz, where nothing else is said.
 pub const SECOND: i64 = 1_000_000;
@@ -18,15 +19,12 @@ fn now() -> TimestampWithTimeZone {
 
 /// The same in Postgres microseconds.
 pub fn now_micros() -> i64 {
-    // SAFETY: reads what the transaction has set.
-    let transaction = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
-    transaction + guc::clock_offset_micros()
+    plain_calls::GetCurrentTransactionStartTimestamp() + guc::clock_offset_micros()
 }
 
 /// The time of day, which does not travel, in Postgres microseconds.
 pub fn real_micros() -> i64 {
-    // SAFETY: reads the clock.
-    unsafe { pg_sys::GetCurrentTimestamp() }
+    plain_calls::GetCurrentTimestamp()
 }
 
 /// The current second in Unix time.

@@ -8,6 +8,7 @@ pub mod insert;
 pub mod lwlock;
 pub mod major;
 pub mod malloc_tuning;
+pub mod plain_calls;
 pub mod process;
 pub mod query;
 pub mod random;

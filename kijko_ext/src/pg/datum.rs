@@ -12,12 +12,18 @@ use super::value::{Held, Value};
 /// # Safety
 /// The datum is used no longer than the value lives, and only while the current memory context does.
 pub unsafe fn of(value: Value) -> Option<pg_sys::Datum> {
+    // SAFETY: as the caller says.
+    unsafe { of_by(value, varlena) }
+}
+
+unsafe fn of_by(value: Value, varlena: unsafe fn(&[u8]) -> pg_sys::Datum) -> Option<pg_sys::Datum> {
     match value {
         Value::Null => None,
         Value::Integer(integer) => Some(pg_sys::Datum::from(integer)),
         Value::Uuid(uuid) => Some(pg_sys::Datum::from(uuid.as_ptr())),
-        Value::Text(text) => Some(text_datum(text)),
-        Value::Bytes(bytes) => Some(bytea_datum(bytes)),
+        // SAFETY: as the caller says.
+        Value::Text(text) => Some(unsafe { varlena(text.as_bytes()) }),
+        Value::Bytes(bytes) => Some(unsafe { varlena(bytes) }),
         Value::Held(held) => Some(pg_sys::Datum::from(held.datum())),
     }
 }
@@ -25,22 +31,33 @@ pub unsafe fn of(value: Value) -> Option<pg_sys::Datum> {
 /// The datums of a row's columns, and which of them are null.
 ///
 /// # Safety
-/// As for `of`.
+/// As for `of`. Called within a guard: an error passes this frame, which owns nothing.
 pub unsafe fn of_row<const N: usize>(columns: &[Value; N]) -> ([pg_sys::Datum; N], [bool; N]) {
     // SAFETY: as the caller says.
-    let datums = columns.map(|column| unsafe { of(column) });
+    let datums = columns.map(|column| unsafe { of_by(column, unguarded_varlena) });
     (
         datums.map(|datum| datum.unwrap_or(pg_sys::Datum::null())),
         datums.map(|datum| datum.is_none()),
     )
 }
 
-pub fn text_datum(text: &str) -> pg_sys::Datum {
-    varlena(text.as_bytes())
+/// A guard around each text would cost more than to copy it.
+unsafe fn unguarded_varlena(bytes: &[u8]) -> pg_sys::Datum {
+    unsafe extern "C-unwind" {
+        fn cstring_to_text_with_len(
+            bytes: *const std::ffi::c_char,
+            length: i32,
+        ) -> *mut pg_sys::text;
+    }
+    // SAFETY: copies into the current memory context; the bytes need not be text.
+    unsafe {
+        let copy = cstring_to_text_with_len(bytes.as_ptr().cast(), bytes.len() as i32);
+        pg_sys::Datum::from(copy)
+    }
 }
 
-fn bytea_datum(bytes: &[u8]) -> pg_sys::Datum {
-    varlena(bytes)
+pub fn text_datum(text: &str) -> pg_sys::Datum {
+    varlena(text.as_bytes())
 }
 
 /// A text and a bytea have the same header and layout.

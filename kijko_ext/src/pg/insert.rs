@@ -23,7 +23,7 @@ pub struct PlainTable<const N: usize> {
     /// The names of its checks. The caller has checked the same.
     checks: &'static [&'static CStr],
     /// The indexes that proved to be plain. What makes one plain never changes.
-    proved: Cell<[pg_sys::Oid; MAX_INDEXES]>,
+    proved: Cell<Indexes>,
 }
 
 /// Functions of Postgres without pgrx's guard around each call: `insert` has one guard around all of them.
@@ -42,8 +42,6 @@ mod unguarded {
         );
         #[allow(non_snake_case, reason = "as Postgres calls it")]
         pub fn GetCurrentCommandId(used: bool) -> CommandId;
-        #[allow(non_snake_case, reason = "as Postgres calls it")]
-        pub fn BuildIndexInfo(index: Relation) -> *mut IndexInfo;
         pub fn index_open(index: Oid, lock: LOCKMODE) -> Relation;
         pub fn index_close(index: Relation, lock: LOCKMODE);
         pub fn index_insert(
@@ -59,15 +57,28 @@ mod unguarded {
     }
 }
 
-/// Indexes of an open table.
-type Indexes = ([pg_sys::Oid; MAX_INDEXES], usize);
+/// Plain indexes of a table, and what Postgres wants to know of each at an insertion, which this process makes once.
+#[derive(Clone, Copy)]
+struct Indexes {
+    oids: [pg_sys::Oid; MAX_INDEXES],
+    infos: [*mut pg_sys::IndexInfo; MAX_INDEXES],
+    count: usize,
+}
+
+impl Indexes {
+    const NONE: Self = Self {
+        oids: [pg_sys::InvalidOid; MAX_INDEXES],
+        infos: [std::ptr::null_mut(); MAX_INDEXES],
+        count: 0,
+    };
+}
 
 impl<const N: usize> PlainTable<N> {
     pub const fn new(types: [pg_sys::Oid; N], checks: &'static [&'static CStr]) -> Self {
         Self {
             types,
             checks,
-            proved: Cell::new([pg_sys::InvalidOid; MAX_INDEXES]),
+            proved: Cell::new(Indexes::NONE),
         }
     }
 
@@ -77,14 +88,14 @@ impl<const N: usize> PlainTable<N> {
     /// The table is open and locked, and the columns are of the types given to `new`.
     pub unsafe fn insert(&self, table: pg_sys::Relation, columns: &[Value; N]) -> bool {
         unsafe {
-            let (values, nulls) = datum::of_row(columns);
+            let nulls = columns.map(|column| matches!(column, Value::Null));
             if !self.fits(table, &nulls) {
                 return false;
             }
             let Some(indexes) = self.indexes(table) else {
                 return false;
             };
-            insert(table, values, nulls, indexes);
+            insert(table, columns, &indexes);
             true
         }
     }
@@ -129,24 +140,55 @@ impl<const N: usize> PlainTable<N> {
             }
             let list = (*table).rd_indexlist;
             if list.is_null() {
-                return Some(([pg_sys::InvalidOid; MAX_INDEXES], 0));
+                return Some(Indexes::NONE);
             }
             let count = (*list).length as usize;
             if count > MAX_INDEXES {
                 return None;
             }
-            let mut indexes = [pg_sys::InvalidOid; MAX_INDEXES];
-            for (at, index) in indexes[..count].iter_mut().enumerate() {
+            let mut oids = [pg_sys::InvalidOid; MAX_INDEXES];
+            for (at, index) in oids[..count].iter_mut().enumerate() {
                 *index = (*(*list).elements.add(at)).oid_value;
             }
-            if self.proved.get() != indexes {
-                if !indexes[..count].iter().all(|index| is_plain(*index)) {
+            if self.proved.get().oids != oids {
+                if !oids[..count].iter().all(|index| is_plain(*index)) {
                     return None;
                 }
-                self.proved.set(indexes);
+                self.prove(oids, count);
             }
-            Some((indexes, count))
+            Some(self.proved.get())
         }
+    }
+
+    unsafe fn prove(&self, oids: [pg_sys::Oid; MAX_INDEXES], count: usize) {
+        let former = self.proved.replace(Indexes::NONE);
+        let mut indexes = Indexes {
+            oids,
+            count,
+            ..Indexes::NONE
+        };
+        for (info, index) in indexes.infos.iter_mut().zip(&oids[..count]) {
+            // SAFETY: the index is one of the locked table.
+            *info = unsafe { info_of(*index) };
+        }
+        self.proved.set(indexes);
+        for info in &former.infos[..former.count] {
+            // SAFETY: made by info_of, and in use nowhere else.
+            unsafe { pg_sys::pfree(info.cast()) };
+        }
+    }
+}
+
+/// What Postgres wants to know of a plain index, for the rest of the process. Without expressions and a predicate it points to
+/// nothing that may change.
+unsafe fn info_of(index: pg_sys::Oid) -> *mut pg_sys::IndexInfo {
+    unsafe {
+        let index = pg_sys::index_open(index, LOCK);
+        let context = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
+        let info = pg_sys::BuildIndexInfo(index);
+        pg_sys::MemoryContextSwitchTo(context);
+        pg_sys::index_close(index, pg_sys::NoLock as pg_sys::LOCKMODE);
+        info
     }
 }
 
@@ -176,17 +218,13 @@ pub unsafe fn is_without(index: pg_sys::Relation, column: u32) -> bool {
     unsafe { pg_sys::heap_attisnull((*index).rd_indextuple, column as i32, std::ptr::null_mut()) }
 }
 
-unsafe fn insert<const N: usize>(
-    table: pg_sys::Relation,
-    mut values: [pg_sys::Datum; N],
-    mut nulls: [bool; N],
-    (indexes, count): Indexes,
-) {
+unsafe fn insert<const N: usize>(table: pg_sys::Relation, columns: &[Value; N], indexes: &Indexes) {
     let mut keys = [pg_sys::Datum::null(); MAX_KEYS];
     let mut null_keys = [false; MAX_KEYS];
     // SAFETY: nothing in the closure has a destructor. An error ends the (sub)transaction, which closes the indexes.
     unsafe {
         pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            let (mut values, mut nulls) = datum::of_row(columns);
             let tuple = unguarded::heap_form_tuple(
                 (*table).rd_att,
                 values.as_mut_ptr(),
@@ -194,7 +232,7 @@ unsafe fn insert<const N: usize>(
             );
             let command = unguarded::GetCurrentCommandId(true);
             unguarded::heap_insert(table, tuple, command, 0, std::ptr::null_mut());
-            for index in &indexes[..count] {
+            for (index, info) in indexes.oids[..indexes.count].iter().zip(&indexes.infos) {
                 let index = unguarded::index_open(*index, LOCK);
                 let form = (*index).rd_index;
                 let columns = (*form).indkey.values.as_slice((*form).indnatts as usize);
@@ -214,7 +252,7 @@ unsafe fn insert<const N: usize>(
                     table,
                     unique,
                     false,
-                    unguarded::BuildIndexInfo(index),
+                    *info,
                 );
                 unguarded::index_close(index, pg_sys::NoLock as pg_sys::LOCKMODE);
             }

@@ -13,6 +13,7 @@ use super::policy::limit_cache::{OveragePolicy, QuotaPolicy};
 use super::policy::period::{Period, PeriodKind};
 use super::threshold::record_threshold;
 use crate::clock;
+use crate::pg::plain_calls;
 use crate::pg::sql_function::Refusal;
 use crate::verdict::Verdict;
 
@@ -35,6 +36,11 @@ impl QuotaDecision {
 
 /// Raises an error where a use cannot be written: counters are exact only if each use is a row of its transaction.
 pub fn check_transaction() {
+    // SAFETY: reads a variable.
+    let is_read_only = unsafe { pg_sys::XactReadOnly };
+    if !(is_read_only || plain_calls::RecoveryInProgress() || plain_calls::IsInParallelMode()) {
+        return;
+    }
     let name = c"a use of a quota";
     // SAFETY: each raises the standard error, or does nothing.
     unsafe {
@@ -63,8 +69,7 @@ pub fn pin(counter_key: &CounterKey, key: MeterKey, period: Period) -> Result<Co
 /// Reads a counter. A standby sums the tables each time and keeps nothing: the primary cannot update the standby's shared
 /// memory, and a counter loaded there would still be present after a promotion.
 pub fn used(policy: &QuotaPolicy, key: MeterKey) -> Result<i64, Refusal> {
-    // SAFETY: reads a variable.
-    if unsafe { pg_sys::RecoveryInProgress() } {
+    if plain_calls::RecoveryInProgress() {
         return Ok(load(key, policy.period.start).used);
     }
     match counter_pins::peek(&policy.key) {

@@ -8,6 +8,7 @@ use super::lock::{self, Class};
 use super::meter_key::MeterKey;
 use super::policy::limit_cache::QuotaPolicy;
 use crate::pg::insert::PlainTable;
+use crate::pg::plain_calls;
 use crate::pg::query::{self, Statement};
 use crate::pg::scan::{self, ScanKey, Tuple};
 use crate::pg::sql_function::Refusal;
@@ -89,7 +90,7 @@ pub fn record(meter_key: MeterKey, key: &str, amount: i64, verdict: Recorded) {
         key.into(),
         amount.into(),
         // SAFETY: reads a variable.
-        unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }.into(),
+        plain_calls::GetCurrentTransactionStartTimestamp().into(),
         verdict.is_over.then_some("quota_exceeded").into(),
         verdict.used.into(),
         verdict.limit.into(),

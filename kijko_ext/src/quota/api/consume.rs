@@ -31,12 +31,27 @@ sql_function!(
 
 /// The checked arguments of a call.
 struct Request<'a> {
-    /// Sorted, so that two calls lock the same keys in the same order.
-    subjects: Vec<[u8; 16]>,
+    subjects: Subjects,
     meter: &'a str,
     amount: i64,
     idempotency_key: Option<&'a str>,
     attributes: Option<Held<'a>>,
+}
+
+enum Subjects {
+    /// Without a list, which would have to be allocated for every use.
+    One([u8; 16]),
+    /// Sorted, so that two calls lock the same keys in the same order.
+    Many(Vec<[u8; 16]>),
+}
+
+impl Subjects {
+    fn all(&self) -> &[[u8; 16]] {
+        match self {
+            Self::One(subject) => std::slice::from_ref(subject),
+            Self::Many(subjects) => subjects,
+        }
+    }
 }
 
 /// One subject's part of the use.
@@ -91,7 +106,7 @@ fn charge_or_refuse(arguments: Arguments, request: &Request) -> Answer {
 fn request_of_one(arguments: Arguments<'_>) -> Result<Request<'_>, Refusal> {
     let (subject, meter) = arguments::subject_and_meter(arguments)?;
     Ok(Request {
-        subjects: vec![subject],
+        subjects: Subjects::One(subject),
         meter,
         amount: arguments::amount(arguments, 2)?,
         idempotency_key: arguments.text(3),
@@ -109,7 +124,7 @@ fn request_of_many(arguments: Arguments<'_>) -> Result<Request<'_>, Refusal> {
     subjects.dedup();
     let meter = arguments.text(1).filter(|meter| is_meter(meter));
     Ok(Request {
-        subjects,
+        subjects: Subjects::Many(subjects),
         meter: meter.ok_or_else(|| Refusal::invalid("a use needs a meter in lower case"))?,
         amount: arguments::amount(arguments, 2)?,
         idempotency_key: arguments.text(3),
@@ -119,7 +134,7 @@ fn request_of_many(arguments: Arguments<'_>) -> Result<Request<'_>, Refusal> {
 
 impl<'a> Request<'a> {
     fn keys(&self) -> impl Iterator<Item = MeterKey<'_>> {
-        self.subjects.iter().map(|subject| MeterKey {
+        self.subjects.all().iter().map(|subject| MeterKey {
             subject,
             meter: self.meter,
         })
@@ -136,7 +151,7 @@ fn charge<'a>(request: &Request<'a>) -> Result<Verdict<'a>, Refusal> {
     if let Some(verdict) = replayed(request)? {
         return Ok(verdict);
     }
-    let mut charges: Vec<Charge> = Vec::with_capacity(request.subjects.len());
+    let mut charges: Vec<Charge> = Vec::with_capacity(request.subjects.all().len());
     for key in request.keys() {
         let policy = limit_cache::of(key.subject, key.meter, now, PeriodKind::Month);
         let counter = engine::pin(&policy.key, key, policy.period)?;
@@ -190,7 +205,7 @@ fn replayed<'a>(request: &Request<'a>) -> Result<Option<Verdict<'a>>, Refusal> {
     let Some(idempotency_key) = request.idempotency_key else {
         return Ok(None);
     };
-    let mut recorded = Vec::with_capacity(request.subjects.len());
+    let mut recorded = Vec::with_capacity(request.subjects.all().len());
     for key in request.keys() {
         recorded.push(idempotency::begin(key, idempotency_key, request.amount)?);
     }

@@ -10,6 +10,7 @@ use super::slot_table::{self, Acquired, CHOICES, CounterKey, Slot, Stale};
 use super::waiter::Waiter;
 use crate::caller::{Caller, caller};
 use crate::clock;
+use crate::pg::plain_calls;
 use crate::pg::xact::{PerTransaction, XactCallbacks};
 use crate::trust;
 
@@ -40,7 +41,7 @@ impl Counter {
     /// Pins the counter of `key`. If it is not in the table, `load` sums the ledger; if another transaction is loading
     /// it, waits.
     pub fn pin(key: &CounterKey, load: impl FnOnce() -> Loaded) -> Result<Self, PinError> {
-        let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
+        let subtransaction = plain_calls::GetCurrentSubTransactionId();
         let found = STATE.with_registered(|State { pins, .. }| {
             let entry = pins.find(key, subtransaction);
             if entry.is_none() {
@@ -202,8 +203,7 @@ pub fn peek(key: &CounterKey) -> Option<i64> {
 
 /// By the real clock: product time may be set back.
 fn order() -> u64 {
-    // SAFETY: reads a variable.
-    unsafe { pg_sys::GetCurrentTransactionStartTimestamp() as u64 }
+    plain_calls::GetCurrentTransactionStartTimestamp() as u64
 }
 
 /// Whether one more counter would be more than a share of the table: of one subject's counters, and of all counters that a
@@ -216,7 +216,7 @@ fn exceeds_share(pins: &PinList, key: &CounterKey) -> bool {
 
 /// Has counters loaded again after this transaction's commit.
 pub fn reload_at_commit(stale: Stale) {
-    let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
+    let subtransaction = plain_calls::GetCurrentSubTransactionId();
     STATE.with_registered(|state| state.reloads.push((stale, subtransaction)));
 }
 

@@ -115,13 +115,10 @@ pub fn new_id(at: i64) -> [u8; 16] {
     }
     let bits = xoroshiro(&mut random) >> 2;
     RANDOM.set(random);
-    let unix = clock::unix_micros(at) as u128;
-    let id = (unix / 1_000) << 80
-        | 7 << 76
-        | (unix % 1_000 * 4_096 / 1_000) << 64
-        | 0b10 << 62
-        | u128::from(bits);
-    id.to_be_bytes()
+    let unix = clock::unix_micros(at) as u64;
+    let high = (unix / 1_000) << 16 | 7 << 12 | (unix % 1_000 * 4_096 / 1_000);
+    let low = 0b10 << 62 | bits;
+    (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
 }
 
 /// xoroshiro128+, by Blackman and Vigna.
