@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_void};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use pgrx::prelude::*;
@@ -22,6 +22,7 @@ pub mod rate_limit_headers;
 
 static TRUSTED_SESSION_USERS: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"authenticator"));
+static TRUSTED_SESSION_USERS_VERSION: AtomicU64 = AtomicU64::new(0);
 static TRUSTED_PROXIES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static CLOCK_OFFSET: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"0"));
 /// The same in microseconds, parsed when it is set: every use of a quota reads it.
@@ -66,15 +67,19 @@ pub fn refuse_unless_preloaded() {
 }
 
 pub fn init() {
-    GucRegistry::define_string_guc(
-        c"kijko.trusted_session_users",
-        c"Login roles whose request.jwt.claims are believed.",
-        c"Any SQL session can set request.jwt.claims, so claims count only when session_user is on this comma-separated list.",
-        &TRUSTED_SESSION_USERS,
-        GucContext::Sighup, // configuration file only: a role that could extend it could become any user
-        GucFlags::empty(),
-    );
     unsafe {
+        // SAFETY: the hook only changes a variable.
+        GucRegistry::define_string_guc_with_hooks(
+            c"kijko.trusted_session_users",
+            c"Login roles whose request.jwt.claims are believed.",
+            c"Any SQL session can set request.jwt.claims, so claims count only when session_user is on this comma-separated list.",
+            &TRUSTED_SESSION_USERS,
+            GucContext::Sighup, // configuration file only: a role that could extend it could become any user
+            GucFlags::empty(),
+            None,
+            Some(assign_trusted_session_users),
+            None,
+        );
         // SAFETY: both hooks are guarded, and the check hook only replaces nothing and allocates nothing.
         GucRegistry::define_string_guc_with_hooks(
             c"kijko.clock_offset",
@@ -214,21 +219,23 @@ fn define_requests() {
     );
 }
 
-/// Whether claims count in sessions of a login role. Every request needs it several times, so the list is parsed only when it
-/// has changed.
+/// Whether claims count in sessions of a login role.
 pub fn is_trusted_session_user(name: &str) -> bool {
-    thread_local! {
-        static KNOWN: RefCell<(Option<CString>, Vec<String>)> = RefCell::default();
-    }
-    KNOWN.with_borrow_mut(|(known, names)| {
-        let list = TRUSTED_SESSION_USERS.get();
-        if *known != list {
-            let text = list.as_deref().map(CStr::to_string_lossy);
-            *names = text.map(|text| split_names(&text)).unwrap_or_default();
-            *known = list;
-        }
-        names.iter().any(|trusted| trusted == name)
-    })
+    let list = TRUSTED_SESSION_USERS.get();
+    let names = list.map(|list| split_names(&list.to_string_lossy()));
+    names.is_some_and(|names| names.iter().any(|trusted| trusted == name))
+}
+
+/// Grows with each change of the list.
+pub fn trusted_session_users_version() -> u64 {
+    TRUSTED_SESSION_USERS_VERSION.load(Ordering::Relaxed)
+}
+
+unsafe extern "C-unwind" fn assign_trusted_session_users(
+    _value: *const c_char,
+    _extra: *mut c_void,
+) {
+    TRUSTED_SESSION_USERS_VERSION.fetch_add(1, Ordering::Relaxed);
 }
 
 pub fn request_memory_bytes() -> u64 {
