@@ -21,13 +21,6 @@ impl Network {
             }
         }
     }
-
-    pub fn bytes(&self) -> Vec<u8> {
-        match self {
-            Self::V4(address) => address.octets().to_vec(),
-            Self::V6(prefix) => prefix.to_vec(),
-        }
-    }
 }
 
 impl fmt::Display for Network {

@@ -1,6 +1,6 @@
 //! Settings of the bounds on connections (request/connection_time.rs). Clients must not choose them.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::time::Duration;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
@@ -97,7 +97,13 @@ pub fn brief_timeout() -> Duration {
 }
 
 pub fn is_free_tier(tier: &str) -> bool {
-    let tiers = FREE_TIERS.get();
-    let tiers = tiers.as_deref().map(|tiers| tiers.to_string_lossy());
-    tiers.is_some_and(|tiers| tiers.split(',').any(|free| free.trim() == tier))
+    // SAFETY: reads the pointer that Postgres keeps, whose text is valid until the setting changes.
+    let tiers = unsafe {
+        let tiers = *FREE_TIERS.as_ptr();
+        (!tiers.is_null()).then(|| CStr::from_ptr(tiers).to_bytes())
+    };
+    tiers.is_some_and(|tiers| {
+        let mut tiers = tiers.split(|byte| *byte == b',');
+        tiers.any(|free| free.trim_ascii() == tier.as_bytes())
+    })
 }

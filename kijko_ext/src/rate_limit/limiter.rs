@@ -50,12 +50,13 @@ pub const MAX_CALLS: usize = 16;
 pub struct Key([u64; 2]);
 
 impl Key {
-    pub fn new(key: &[u8]) -> Self {
+    /// Of what all the parts are together.
+    pub fn new(parts: &[&[u8]]) -> Self {
         // SAFETY: set before any query runs.
         let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
         let [a, b] = TABLE.hash(|hasher| {
             hasher.write_u32(database);
-            hasher.write(key);
+            parts.iter().for_each(|part| hasher.write(part));
         });
         Self([a, b | 1]) // never the zero key of an empty slot
     }
@@ -121,8 +122,7 @@ pub struct Call {
 }
 
 impl Call {
-    pub fn new(key: &[u8], policy: RateLimit, cost: u32) -> Self {
-        let key = Key::new(key);
+    pub fn new(key: Key, policy: RateLimit, cost: u32) -> Self {
         Self { key, policy, cost }
     }
 }

@@ -4,7 +4,7 @@ use pgrx::datum::Interval;
 use pgrx::prelude::*;
 
 use super::gcra::{RateDecision, RateLimit};
-use super::limiter::{self, Call};
+use super::limiter::{self, Call, Key};
 use crate::errors;
 use crate::verdict::Verdict;
 
@@ -121,7 +121,7 @@ impl<'a> RequestedLimit<'a> {
     }
 
     fn call(&self) -> Call {
-        Call::new(self.key.as_bytes(), self.policy, self.cost)
+        Call::new(Key::new(&[self.key.as_bytes()]), self.policy, self.cost)
     }
 
     fn verdict(&self, decision: &RateDecision) -> Verdict<'a> {

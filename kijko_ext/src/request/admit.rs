@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use pgrx::prelude::*;
 
-use super::policy::{RateLimitPolicy, RequestInfo, Scope};
+use super::policy::{Identity, RateLimitPolicy, RequestInfo, Scope};
 use super::response_headers::{self, LimitState};
 use super::{
     connection_time, counters, header_check, membership_cache, policy_cache, statement_timeout,
@@ -195,14 +195,14 @@ pub fn rates<'a>(
     request: &RequestInfo,
 ) -> Vec<LimitState<'a>> {
     let applying = |shadow: bool| {
-        let key = move |policy: &'a RateLimitPolicy| Some((policy, policy.key_of(request)?));
+        let whose = move |policy: &'a RateLimitPolicy| Some((policy, policy.counts_for(request)?));
         policies
             .clone()
             .filter(move |policy| policy.shadow == shadow)
-            .filter_map(key)
+            .filter_map(whose)
     };
-    for (policy, key) in applying(true) {
-        let call = limiter::Call::new(&key, policy.limit, policy.cost);
+    for (policy, whose) in applying(true) {
+        let call = call(policy, whose);
         if !limiter::decide(&[call])[0].allowed {
             counters::add(|stats| &stats.shadow_refused);
             if counters::may_log() {
@@ -213,7 +213,7 @@ pub fn rates<'a>(
     let enforced: Vec<_> = applying(false).take(limiter::MAX_CALLS).collect();
     let calls: Vec<_> = enforced
         .iter()
-        .map(|(policy, key)| limiter::Call::new(key, policy.limit, policy.cost))
+        .map(|(policy, whose)| call(policy, *whose))
         .collect();
     let decisions = limiter::decide(&calls);
     enforced
@@ -221,6 +221,11 @@ pub fn rates<'a>(
         .zip(&decisions[..])
         .map(|((policy, _), decision)| rate(policy, decision))
         .collect()
+}
+
+fn call(policy: &RateLimitPolicy, whose: Identity) -> limiter::Call {
+    let key = limiter::Key::new(&[&policy.key, whose.bytes()]);
+    limiter::Call::new(key, policy.limit, policy.cost)
 }
 
 fn rate<'a>(policy: &'a RateLimitPolicy, decision: &RateDecision) -> LimitState<'a> {

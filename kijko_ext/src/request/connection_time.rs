@@ -20,7 +20,7 @@ use std::time::Duration;
 use pgrx::prelude::*;
 
 use super::connection_pool::ConnectionPool;
-use super::policy::RequestInfo;
+use super::policy::{Identity, RequestInfo};
 use super::response_headers::{LimitState, Refused};
 use super::{brief, counters, in_flight};
 use crate::client;
@@ -40,10 +40,10 @@ const BRIEF_OF_TENANT: (f64, u32) = (0.25, 2);
 const BRIEF_OF_FREE_TIERS: (f64, u32) = (1.0, 4);
 
 /// Whose time or connections are counted.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 struct Subject {
     kind: &'static str,
-    id: Vec<u8>,
+    id: Identity,
 }
 
 /// The request of this transaction.
@@ -83,7 +83,7 @@ pub fn admit(request: &RequestInfo, tier: Option<&str>) -> Result<(), Refused> {
     in_flight::clear_at_exit();
     brief::register();
     let caller = Subject::of_caller(request);
-    let tenant = Subject::of_tenant(request).unwrap_or_else(|| caller.clone());
+    let tenant = Subject::of_tenant(request).unwrap_or(caller);
     let (caller_key, tenant_key) = (caller.key(NAME), tenant.key(NAME));
     let is_free = request.is_publishable || tier.is_none_or(setting::is_free_tier);
     let concurrency = setting::concurrency();
@@ -125,47 +125,42 @@ impl Subject {
         if let Some(key) = Self::of_publishable_key(request) {
             return key;
         }
-        if let Some(user) = &request.user {
-            return Self::new("user", user);
+        if let Some(user) = request.user {
+            return Self::new("user", Identity::of_uuid(user));
         }
-        Self::of_tenant(request).unwrap_or_else(|| match request.network.or_else(client::network) {
-            Some(network) => Self::new("network", &network.bytes()),
-            None => Self::new("network", b"unknown"),
+        Self::of_tenant(request).unwrap_or_else(|| {
+            let network = request.network.or_else(client::network);
+            Self::new("network", Identity::of_network(network))
         })
     }
 
     fn of_publishable_key(request: &RequestInfo) -> Option<Self> {
-        let key = request
-            .api_key
-            .as_ref()
-            .filter(|_| request.is_publishable)?;
-        Some(Self::new("API key", key))
+        let key = request.api_key.filter(|_| request.is_publishable)?;
+        Some(Self::new("API key", Identity::of_uuid(key)))
     }
 
     fn of_tenant(request: &RequestInfo) -> Option<Self> {
         if let Some(key) = Self::of_publishable_key(request) {
             return Some(key);
         }
-        let organization = request.organization.as_ref()?;
+        let organization = Identity::of_uuid(request.organization?);
         Some(Self::new("organization", organization))
     }
 
-    fn new(kind: &'static str, id: &[u8]) -> Self {
-        let id = id.to_vec();
+    fn new(kind: &'static str, id: Identity) -> Self {
         Self { kind, id }
     }
 
     /// Its key in the limiter's table.
     fn key(&self, budget: &str) -> Key {
-        let parts: [&[u8]; 6] = [
+        Key::new(&[
             b"\0",
             budget.as_bytes(),
             b"\0",
             self.kind.as_bytes(),
             b"\0",
-            &self.id,
-        ];
-        Key::new(&parts.concat())
+            self.id.bytes(),
+        ])
     }
 }
 
@@ -174,7 +169,7 @@ impl Brief {
         let limit = setting::brief_timeout();
         let budget = |(rate, requests)| TimeBudget::new(rate, limit * requests);
         let own = budget(BRIEF_OF_TENANT).map(|budget| (tenant.key(BRIEF), budget));
-        let free_tiers = Subject::new("tiers", b"free");
+        let free_tiers = Subject::new("tiers", Identity::short(b"free"));
         let shared = budget(BRIEF_OF_FREE_TIERS).map(|budget| (free_tiers.key(BRIEF), budget));
         Self {
             limit,

@@ -81,8 +81,8 @@ impl RateLimitPolicy {
         })
     }
 
-    /// The key that this request is counted under. None when the policy does not apply to it.
-    pub fn key_of(&self, request: &RequestInfo) -> Option<Vec<u8>> {
+    /// Whom this request is counted for. None when the policy does not apply to it.
+    pub fn counts_for(&self, request: &RequestInfo) -> Option<Identity> {
         let method = self.method.as_deref();
         let route = self.route.as_deref();
         if method.is_some_and(|method| method != request.method)
@@ -90,17 +90,46 @@ impl RateLimitPolicy {
         {
             return None;
         }
-        let uuid = |uuid: Option<[u8; 16]>| uuid.map(|uuid| uuid.to_vec());
-        let whose = match self.scope {
-            Scope::Address => Some(match &request.network {
-                Some(network) => network.bytes(),
-                None => b"unknown".to_vec(),
-            }),
-            Scope::User => uuid(request.user),
-            Scope::Organization => uuid(request.organization),
-            Scope::ApiKey => uuid(request.api_key),
-        }?;
-        Some([self.key.as_slice(), &whose].concat())
+        match self.scope {
+            Scope::Address => Some(Identity::of_network(request.network)),
+            Scope::User => request.user.map(Identity::of_uuid),
+            Scope::Organization => request.organization.map(Identity::of_uuid),
+            Scope::ApiKey => request.api_key.map(Identity::of_uuid),
+        }
+    }
+}
+
+/// At most sixteen bytes that say whom something is counted for: an id or a network. Every request has several, so they are
+/// not allocated.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Identity {
+    bytes: [u8; 16],
+    length: usize,
+}
+
+impl Identity {
+    pub const fn of_uuid(bytes: [u8; 16]) -> Self {
+        Self { bytes, length: 16 }
+    }
+
+    pub fn of_network(network: Option<Network>) -> Self {
+        match network {
+            Some(Network::V4(address)) => Self::short(&address.octets()),
+            Some(Network::V6(prefix)) => Self::short(&prefix),
+            None => Self::short(b"unknown"),
+        }
+    }
+
+    /// Of at most sixteen bytes.
+    pub fn short(text: &[u8]) -> Self {
+        let mut bytes = [0; 16];
+        bytes[..text.len()].copy_from_slice(text);
+        let length = text.len();
+        Self { bytes, length }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
     }
 }
 
@@ -249,7 +278,7 @@ mod unit {
         let address = policy("p", ANY_TIER, Scope::Address);
         let key = |text: &str| {
             let network = Some(Network::of(text.parse().unwrap()));
-            address.key_of(&RequestInfo {
+            address.counts_for(&RequestInfo {
                 network,
                 ..UNAUTHENTICATED
             })
@@ -263,26 +292,24 @@ mod unit {
     #[test]
     fn a_policy_applies_to_whom_and_what_it_names() {
         let user = policy("p", ANY_TIER, Scope::User);
-        assert_eq!(user.key_of(&UNAUTHENTICATED), None);
+        assert_eq!(user.counts_for(&UNAUTHENTICATED), None);
         let request = RequestInfo {
             user: Some([7; 16]),
             ..UNAUTHENTICATED
         };
-        assert_eq!(
-            user.key_of(&request),
-            Some([b"p".as_slice(), &[7; 16]].concat())
-        );
+        assert_eq!(user.counts_for(&request), Some(Identity::of_uuid([7; 16])));
         let address = policy("p", ANY_TIER, Scope::Address);
-        assert_eq!(address.key_of(&UNAUTHENTICATED), Some(b"punknown".to_vec()));
+        let unknown = address.counts_for(&UNAUTHENTICATED).unwrap();
+        assert_eq!(unknown.bytes(), b"unknown");
         let posts = RateLimitPolicy {
             method: Some("POST".into()),
             ..address.clone()
         };
-        assert_eq!(posts.key_of(&UNAUTHENTICATED), None);
+        assert_eq!(posts.counts_for(&UNAUTHENTICATED), None);
         let calls = RateLimitPolicy {
             route: Some("/rpc/*".into()),
             ..address
         };
-        assert_eq!(calls.key_of(&UNAUTHENTICATED), None);
+        assert_eq!(calls.counts_for(&UNAUTHENTICATED), None);
     }
 }
