@@ -18,8 +18,8 @@ use crate::session;
 sql_function!(kijko_actor, pg_finfo_kijko_actor, actor);
 
 /// The roles that a token can have.
-const USER_ROLE: &str = "authenticated";
-const SERVICE_ROLE: &str = "service_role";
+pub const USER_ROLE: &str = "authenticated";
+pub const SERVICE_ROLE: &str = "service_role";
 const ANONYMOUS_ROLE: &str = "anon";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

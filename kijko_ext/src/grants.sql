@@ -26,6 +26,7 @@ grant execute on function
     kijko.add_header(text, text),
     kijko.fail(text, text, text),
     kijko.admit_cached_member(),
+    kijko.admit_known_request(),
     kijko.check_request(),
     kijko.seal_key_id(text),
     kijko.cron_problem(text, text),

@@ -26,6 +26,7 @@ mod external;
 mod header_check;
 pub mod in_flight;
 mod issuer_token;
+mod known;
 mod limit_headers;
 mod membership_cache;
 pub mod memory_limit;

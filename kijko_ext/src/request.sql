@@ -170,6 +170,10 @@ create function kijko.admit_cached_member() returns boolean
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_cached_member';
 comment on function kijko.admit_cached_member() is 'kijko.admit_request() for the user and the organization of this request, if the membership is cached (kijko.cache_membership). False when it is not: the domain then reads memberships.';
 
+create function kijko.admit_known_request() returns boolean
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_known_request';
+comment on function kijko.admit_known_request() is 'All that comes before a request whose caller the extension knows by itself, in one call: kijko.authenticate_api_key(), and then the role authenticated, kijko.authenticate_issuer_token(), kijko.check_request() for service_role, and kijko.admit_cached_member(). False for a token of an outside issuer and when the membership is not cached: the domain then admits the request.';
+
 create function kijko.admit_external(forwarded_for text, method text, path text) returns jsonb
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_admit_external';
 comment on function kijko.admit_external(text, text, text) is 'Applies the rate limit policies of the tier external to a request that another server takes, by the client''s network in X-Forwarded-For (as kijko.client_network), method and path. Returns {code, details, headers}: code is null when the request may go on, else rate_limited, or unavailable when the limiter failed and kijko.on_rate_limit_failure is closed.';

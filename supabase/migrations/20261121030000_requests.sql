@@ -80,24 +80,28 @@ comment on function private.requests_admit_issuer_caller() is 'Admits the reques
 -- Postgres asks for the right to call every function of an expression, also of a branch that is not taken.
 grant execute on function private.requests_admit_issuer_caller() to anon, authenticated, service_role;
 
--- One expression, which Postgres inlines: there is no function call. A request with an API key comes as anon. The extension
--- knows the key's organization, so it needs no membership; only an invoker function may switch the role. A token of an outside
--- issuer comes as anon, too, and becomes authenticated, whatever it says.
+-- Only an invoker function may switch the role.
+create function private.requests_admit_unknown() returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if kijko.authenticate_issuer_token() then
+    perform set_config('role', 'authenticated', true);
+    perform private.requests_admit_issuer_caller();
+  else
+    perform private.requests_admit();
+  end if;
+end
+$$;
+comment on function private.requests_admit_unknown() is 'Admits a request that kijko.admit_known_request() does not know. A token of an outside issuer comes as anon, and becomes authenticated, whatever it says.';
+grant execute on function private.requests_admit_unknown() to anon, authenticated, service_role;
+
+-- One expression, which Postgres inlines: there is no function call. A request with an API key comes as anon and becomes
+-- authenticated. The extension knows the key's organization, so it needs no membership.
 create function public.before_request() returns void
 language sql
 begin atomic
-  select case
-    when kijko.authenticate_api_key() then
-      case
-        when set_config('role', 'authenticated', true) is not null and kijko.admit_cached_member() then null
-        else private.requests_admit()
-      end
-    when kijko.authenticate_issuer_token() then
-      case when set_config('role', 'authenticated', true) is not null then private.requests_admit_issuer_caller() end
-    when current_user = 'service_role' and kijko.token_fault() is null then kijko.check_request()
-    when kijko.admit_cached_member() then null
-    else private.requests_admit()
-  end;
+  select case when not kijko.admit_known_request() then private.requests_admit_unknown() end;
 end;
 comment on function public.before_request() is 'Runs before every request: checks its headers, identifies the caller (a user, a user by an issuer, or an API key) and the organization, applies rate limits and the quota of requests, and sets the statement timeout.';
 grant execute on function public.before_request() to anon, authenticated, service_role;

@@ -46,7 +46,8 @@ create function pg_temp.callable(role text) returns setof text language sql stab
 $$;
 select results_eq(
   $$select pg_temp.callable('anon')$$,
-  array['authorize_function(text)', 'before_request()', 'private.requests_admit()', 'private.requests_admit_issuer_caller()', 'private.storage_list_roots(text)'],
+  array['authorize_function(text)', 'before_request()', 'private.requests_admit()', 'private.requests_admit_issuer_caller()',
+    'private.requests_admit_unknown()', 'private.storage_list_roots(text)'],
   'what anon may call'
 );
 select results_eq(
@@ -121,6 +122,7 @@ select results_eq(
     'private.reflexes_is_shallow(jsonb)',
     'private.requests_admit()',
     'private.requests_admit_issuer_caller()',
+    'private.requests_admit_unknown()',
     'private.skills_hidden_ids()',
     'private.skills_is_tag_list(text[])',
     'private.skills_is_token_limit(jsonb)',

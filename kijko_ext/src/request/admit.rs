@@ -67,23 +67,27 @@ fn record_of(key: &[u8; 16]) -> Option<Rc<ApiKey>> {
 /// Admits the request of an API key, or of a caller whose membership this backend has cached. Returns false for any other
 /// caller, and for a token that is not an access token: the domain then looks.
 fn admit_cached_member(_: Arguments) -> Answer {
+    Ok(pg_sys::Datum::from(cached_member()?))
+}
+
+pub fn cached_member() -> Result<bool, Refusal> {
     if let Some(key) = calling::current() {
         admit_api_key(key)?;
-        return Ok(pg_sys::Datum::from(true));
+        return Ok(true);
     }
     let known = match token::fault() {
         None => membership_cache::current_member(),
         Some(_) => None,
     };
     let Some((user, organization)) = known else {
-        return Ok(pg_sys::Datum::from(false));
+        return Ok(false);
     };
     admit(&Caller {
         organization: Some(organization),
         user: Some(user),
         ..Caller::default()
     })?;
-    Ok(pg_sys::Datum::from(true))
+    Ok(true)
 }
 
 fn admit_api_key(key: Rc<ApiKey>) -> Result<(), Refusal> {

@@ -46,18 +46,21 @@ impl Problem {
     }
 }
 
-/// False without the header. An empty one is none, as clients send it for a variable that is not set.
 fn authenticate_api_key(_: Arguments) -> Answer {
-    let answer = |is_key: bool| Ok(pg_sys::Datum::from(is_key));
+    Ok(pg_sys::Datum::from(by_api_key()?))
+}
+
+/// False without the header. An empty one is none, as clients send it for a variable that is not set.
+pub(super) fn by_api_key() -> Result<bool, Refusal> {
     if calling::current().is_some() {
-        return answer(true);
+        return Ok(true);
     }
     let secret = headers::of_request(HEADER, str::to_owned);
     let Some(secret) = secret.filter(|secret| !secret.is_empty()) else {
-        return answer(false);
+        return Ok(false);
     };
     if !trust::is_request() {
-        return answer(false);
+        return Ok(false);
     }
     let found = identify(&secret).map_err(refusal)?;
     let key = &found.stored.key;
@@ -69,7 +72,7 @@ fn authenticate_api_key(_: Arguments) -> Answer {
     if guc::databases::is_listed() {
         last_use::note(&key.id, clock::now_micros());
     }
-    answer(true)
+    Ok(true)
 }
 
 fn identify(secret: &str) -> Result<Rc<Found>, Problem> {

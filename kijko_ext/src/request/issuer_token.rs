@@ -19,7 +19,7 @@ use crate::jwt::token::Token;
 use crate::jwt::token_error::TokenError;
 use crate::outbox;
 use crate::pg::setting;
-use crate::pg::sql_function::{Answer, Arguments, sql_function};
+use crate::pg::sql_function::{Answer, Arguments, Refusal, sql_function};
 use crate::{clock, headers, trust};
 
 sql_function!(
@@ -33,24 +33,27 @@ const LEEWAY: f64 = 30.0;
 /// OpenID Connect Core, section 2.
 const MAX_SUBJECT_BYTES: usize = 255;
 
-/// False without the header. Otherwise the caller is unauthenticated, until the domain has looked at kijko.issuer_caller().
 fn authenticate_issuer_token(_: Arguments) -> Answer {
-    let answer = |found: bool| Ok(pg_sys::Datum::from(found));
+    Ok(pg_sys::Datum::from(authenticate()?))
+}
+
+/// False without the header. Otherwise the caller is unauthenticated, until the domain has looked at kijko.issuer_caller().
+pub(super) fn authenticate() -> Result<bool, Refusal> {
     if caller::is_set() {
-        return answer(true);
+        return Ok(true);
     }
     let token = headers::of_request(TOKEN_HEADER, str::to_owned);
     let Some(token) = token.filter(|token| !token.is_empty()) else {
-        return answer(false);
+        return Ok(false);
     };
     if !trust::is_request() {
-        return answer(false);
+        return Ok(false);
     }
     let found = identify(&token).map_err(refusal)?;
     headers::remove_of_request(TOKEN_HEADER);
     caller::set(found);
     setting::CLAIMS.set_local("");
-    answer(true)
+    Ok(true)
 }
 
 fn identify(text: &str) -> Result<IssuerCaller, Problem> {
