@@ -342,27 +342,33 @@ end
 $$;
 comment on function private.connections_attach_token(public.connections, private.connection_flows) is 'Gives a connection the token of a flow. Called by definer functions only.';
 
+-- The same answer for a code of somebody else, which stays good for them.
+create function private.connections_find_flow(code text, member uuid) returns private.connection_flows
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select f.* from private.connection_flows as f
+  where f.code_hash = private.connections_hash(code) and f.user_id = member and f.session_id is not distinct from kijko.session_id()
+    and f.created_at + private.connections_lifetime() > kijko.now()
+$$;
+comment on function private.connections_find_flow(text, uuid) is 'The flow of a code, if this member began it in this session and it is not too old; null otherwise. Called by definer functions only.';
+
 create function public.complete_connection(code text) returns public.connections
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   member constant uuid := private.tenancy_require_user();
-  flow private.connection_flows;
+  flow private.connection_flows := private.connections_find_flow(complete_connection.code, member);
   former public.connections;
   connection public.connections;
 begin
-  select f.* into flow from private.connection_flows as f
-  where f.code_hash = private.connections_hash(complete_connection.code) and f.user_id = member
-    and f.session_id is not distinct from kijko.session_id() and f.created_at + private.connections_lifetime() > kijko.now()
-  for update;
-  -- The same answer for a code of somebody else, which stays good for them.
+  -- The connection first, as everywhere: removing it deletes the flow.
+  select c.* into former from public.connections as c where c.id = flow.connection_id for no key update;
+  select f.* into flow from private.connection_flows as f where f.id = flow.id for update;
   if flow.id is null then
     perform kijko.fail('not_found', 'no such code: it is unknown, used, expired, or of another session', 'Call begin_connection() again.');
   elsif public.can(flow.organization, 'connections:write') is not true then
     perform kijko.fail('permission_denied', 'requires the permission connections:write');
   end if;
-  perform 1 from public.organizations as o where o.id = flow.organization for no key update;
-  select c.* into former from public.connections as c where c.id = flow.connection_id;
   if former.id is not null and former.account_id <> flow.account ->> 'id' then
     perform kijko.fail('conflict', 'the provider was asked by another account than that of the connection', 'Sign in there with its account, or begin a new connection.');
   end if;
