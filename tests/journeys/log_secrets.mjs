@@ -10,6 +10,7 @@ export const LOGGED_KEY = 'kjk_live_0123456789ABCDEFGHIJKLMNOPQRSTUV0ScoqP';
 const SECRETS = [
   ['an API key', /\bkjk_[a-z]+_[A-Za-z0-9]{20,}/],
   ["an invitation's token", /\bkji_[A-Za-z0-9_-]{10,}/],
+  ["a provider's token", /\bgh[oprsu]_[A-Za-z0-9]{16,}/],
   ["a webhook's secret", /\bwhsec_[A-Za-z0-9+/=]{10,}/],
   ['a signed token', /\beyJ[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{10,}/],
   ['credentials', /\b(?:bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}/i],

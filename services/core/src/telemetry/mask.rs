@@ -18,11 +18,11 @@ static SECRETS: LazyLock<Regex> = LazyLock::new(|| {
         r"[a-z][a-z0-9+.-]*://[^\s/@\x22\\]+@",
         // headers, and parameters of addresses
         r"\b(?:bearer|basic)\s+[a-z0-9._~+/=-]{8,}",
-        r"[?&](?:key|api_?key|access_token|refresh_token|token|token_hash|code|sig|signature|password)=[^\s&#\x22\\]+",
+        r"[?&](?:key|api_?key|access_token|refresh_token|token|token_hash|code|connection_code|ticket|sig|signature|password)=[^\s&#\x22\\]+",
         // signed tokens
         r"\beyj[a-z0-9_-]{8,}(?:\.[a-z0-9_-]*){0,2}",
         // keys by their prefix: ours, and those of vendors
-        r"\b(?:kjk|kji|whsec|whsk|sk|pk|rk|ghp|gho|ghs|github_pat|glpat|xox[abp])[-_][a-z0-9_-]{16,}",
+        r"\b(?:kjk|kji|whsec|whsk|sk|pk|rk|ghp|gho|ghr|ghs|ghu|github_pat|glpat|xox[abp])[-_][a-z0-9_-]{16,}",
         // addresses of people
         r"\b[a-z0-9._%+-]+@[a-z0-9-]+(?:\.[a-z0-9-]+)+\b",
     ];
