@@ -1,7 +1,7 @@
 -- Connections: who may see, make and remove them, what binds a flow, and what becomes of a token.
 begin;
 \ir 000_helpers.sql
-select plan(67);
+select plan(68);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('adm'), tests.sign_up('mem'), tests.sign_up('vic');
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -180,6 +180,8 @@ delete from public.memberships where user_id = tests.id('adm') and org_id = test
 select tests.act_as('ada', tests.org('ada'));
 select ok((select c.authorizer_left_at is not null and c.status = 'active' from public.connections as c), 'it goes on without the member, and shows it');
 select is(tests.changed('delete from public.connections'), 1::bigint, 'an owner removes it');
+select tests.act_as_superuser();
+delete from private.connection_tokens as t where t.connection_id is null and t.flow_id is null and t.organization <> tests.org('ada');
 select tests.act_as_sidecar();
 select results_eq(
   $$select d ->> 'refresh_token', d ->> 'replaced' from jsonb_array_elements(private.connections_claim_revocations()) as d where d ->> 'refresh_token' in ('r2', 'r3') order by 1$$,
@@ -191,6 +193,13 @@ select tests.act_as_superuser();
 select results_eq(
   format($$select m.payload ->> 'status' from realtime.messages as m where m.topic = 'org:%s' and m.event = 'connection' order by 1$$, tests.org('ada')),
   array['active', 'active', 'paused', 'removed'], 'each step is an event of realtime'
+);
+
+select is(
+  (select string_agg(a.action || coalesce(' ' || (a.after ->> 'status'), ''), ', ' order by a.seq) from public.audit_log as a
+   where a.target_id = :'connection'),
+  'connection.created active, connection.updated paused, connection.updated active, connection.updated, connection.deleted',
+  'and an entry of the audit log'
 );
 
 select * from finish();

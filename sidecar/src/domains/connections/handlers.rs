@@ -11,7 +11,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::store::{Refresh, Store, Work};
+use super::{
+    metrics::ConnectionSeries,
+    store::{Refresh, Store, Work},
+};
 use crate::oauth::{
     http::Fault,
     provider::{Provider, Providers, Tokens},
@@ -33,6 +36,7 @@ impl JobKind for RefreshJob {
 pub(super) struct RefreshHandler {
     pub store: Store,
     pub providers: Arc<Providers>,
+    pub series: Arc<ConnectionSeries>,
 }
 
 /// What the provider answers.
@@ -69,9 +73,21 @@ impl Handler for RefreshHandler {
         let (store, providers) = (self.store.clone(), self.providers.clone());
         let task = tokio::spawn(async move { refresh(&store, &providers, &work, limit).await });
         match task.await {
-            Ok(outcome) => outcome,
+            Ok(outcome) => {
+                self.series.refreshed(name_of(&outcome));
+                outcome
+            }
             Err(_) => Err(Failure::internal().into()),
         }
+    }
+}
+
+fn name_of(outcome: &Result<Value, HandlerError>) -> &'static str {
+    match outcome {
+        Ok(result) if result["refused"] == true => "refused",
+        Ok(result) if result["refreshed"] == true => "refreshed",
+        Ok(_) => "valid",
+        Err(_) => "failed",
     }
 }
 
@@ -95,7 +111,7 @@ async fn refresh(
         }
         Ok(Outcome::Refused) => {
             retry_transient(limit, || store.failed(work, None, "")).await?;
-            Ok(json!({"refreshed": false}))
+            Ok(json!({"refreshed": false, "refused": true}))
         }
         Err(fault) => {
             record(store, work, &fault, limit).await?;

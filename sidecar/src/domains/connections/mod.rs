@@ -6,6 +6,7 @@
 //! 3. `revocations`: tokens of connections that were removed or replaced are revoked.
 
 mod handlers;
+mod metrics;
 mod revocations;
 mod routes;
 mod store;
@@ -18,6 +19,7 @@ use kijko_core::{
     config::Reader,
     db::{Channel, Wake},
 };
+use metrics::ConnectionSeries;
 use revocations::Revocations;
 use routes::{Connections, routes};
 use store::Store;
@@ -35,16 +37,20 @@ fn domain(config: OAuthConfig, context: &Context) -> Result<Domain, SetupError> 
     let providers = providers(config, |provider| provider.connection_scopes.is_some())?;
     let providers = Arc::new(providers);
     let store = Store::new(context.db.clone());
+    let series = Arc::new(ConnectionSeries::default());
     let mut domain = Domain {
         routes: routes(Connections {
             store: store.clone(),
             providers: providers.clone(),
+            series: series.clone(),
         }),
+        series: vec![series.clone()],
         ..Domain::default()
     };
     domain.jobs.register(Arc::new(RefreshHandler {
         store: store.clone(),
         providers: providers.clone(),
+        series: series.clone(),
     }));
     if !providers.is_empty() {
         let wakeup = Arc::new(Notify::new());
@@ -56,6 +62,7 @@ fn domain(config: OAuthConfig, context: &Context) -> Result<Domain, SetupError> 
             store,
             providers,
             wakeup,
+            series,
         };
         domain
             .background

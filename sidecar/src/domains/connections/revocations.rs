@@ -8,7 +8,10 @@ use kijko_core::db::DbError;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::store::{Due, Store};
+use super::{
+    metrics::ConnectionSeries,
+    store::{Due, Store},
+};
 use crate::oauth::{
     config::Kind,
     provider::{Providers, Revocation},
@@ -21,6 +24,7 @@ pub(super) struct Revocations {
     pub store: Store,
     pub providers: Arc<Providers>,
     pub wakeup: Arc<Notify>,
+    pub series: Arc<ConnectionSeries>,
 }
 
 impl Revocations {
@@ -68,7 +72,9 @@ impl Revocations {
             access_token: due.access_token,
             refresh_token: due.refresh_token,
         };
-        match provider.revoke(&tokens).await {
+        let done = provider.revoke(&tokens).await;
+        self.series.revoked(done.is_ok());
+        match done {
             Ok(()) => self.store.revoked(due.id).await,
             Err(fault) => {
                 tracing::warn!(provider = due.provider, %fault, "a token is not revoked yet");

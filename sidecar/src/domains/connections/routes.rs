@@ -12,7 +12,10 @@ use axum::{
 use kijko_core::{error::Error, secret::Secret, telemetry::canonical};
 use uuid::Uuid;
 
-use super::store::{Flow, Store};
+use super::{
+    metrics::ConnectionSeries,
+    store::{Flow, Store},
+};
 use crate::oauth::{
     browser,
     callback::{
@@ -27,6 +30,7 @@ use crate::oauth::{
 pub(super) struct Connections {
     pub store: Store,
     pub providers: Arc<Providers>,
+    pub series: Arc<ConnectionSeries>,
 }
 
 pub(super) fn routes(connections: Connections) -> Router {
@@ -112,7 +116,9 @@ async fn callback(
         &browser,
         purpose,
     );
-    let response = match asked.await {
+    let asked = asked.await;
+    connections.series.authorized(asked.is_ok());
+    let response = match asked {
         Ok(answer) => match connections.store.authorized(flow.flow, &answer).await {
             Err(error) if error.is_about_the_data() => {
                 tracing::warn!(provider = flow.provider, %error, "the account cannot be stored");
