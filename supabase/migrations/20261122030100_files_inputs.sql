@@ -13,7 +13,7 @@ create function private.files_references(value jsonb) returns table (reference j
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
   select r.reference, count(*)
-  from jsonb_path_query(case when value::text like '%"$file"%' then value else '{}' end, 'strict $.** ? (exists (@."$file"))') as r (reference)
+  from jsonb_path_query(value, 'strict $.** ? (exists (@."$file"))') as r (reference)
   group by r.reference
 $$;
 comment on function private.files_references(jsonb) is 'The objects within a value that have the member $file, and how often each is there.';
@@ -88,6 +88,10 @@ declare
   wanted record;
   version public.project_file_versions;
 begin
+  -- Nearly all inputs.
+  if input::text not like '%"$file"%' then
+    return pins;
+  end if;
   for wanted in select w.* from private.files_wanted(skill, input, files_pin.reflex_id, files_pin.retry_of) as w order by w.reference loop
     if pins = '[]' then
       perform private.files_require_reader(skill);
