@@ -134,8 +134,11 @@ export function sidecarTests(vendor) {
       const sidecar = await Sidecar.start(vendor, { leaseSeconds: 3600, shutdownSeconds: 0 });
       const id = await tenant.execute();
       (await vendor.call(1)).begin(90_000);
-      // Nothing tells from outside that it was read.
-      await new Promise((resolve) => setTimeout(resolve, 1_500));
+      // The text that came with the count is there to be read along.
+      await until(
+        'its text to be written',
+        async () => (await query('select 1 from public.execution_text_chunks where execution_id = $1', [id])).length > 0,
+      );
       await sidecar.terminate();
       const { execution, job } = await stateOf(id);
       assert.deepEqual([execution.status, Number(execution.input_tokens), job.status], ['queued', 90_000, 'queued']);
