@@ -120,7 +120,7 @@ stop_test_stack() {
 free_port_range() {
   local base offset
   for ((base = 20000 + RANDOM % 10000; base < 32000; base += 20)); do
-    for offset in 0 1 2 3 4 5 10 11 12 13 14 15 16 17; do
+    for offset in 0 1 2 3 4 5 10 11 12 13 14 15 16 17 18 19; do
       ! (exec 3<> "/dev/tcp/127.0.0.1/$((base + offset))") 2> /dev/null || continue 2
     done
     echo "$base"
