@@ -273,7 +273,7 @@ declare
   claims constant jsonb := private.connections_claims(answer);
   granted constant text := answer #>> '{tokens,scope}';
 begin
-  if coalesce(claims ->> 'sub', '') = '' or char_length(claims ->> 'sub') > 255 or coalesce(answer #>> '{tokens,access_token}', '') = '' then
+  if coalesce(claims ->> 'sub', '') = '' or char_length(claims ->> 'sub') > 255 then
     return null;
   end if;
   return jsonb_build_object(
@@ -301,17 +301,21 @@ declare
 begin
   if flow.id is null then
     return null;
-  elsif named is null then
-    return private.connections_refuse(flow, 'server_error', 'The provider does not say whose account it is');
+  elsif coalesce(answer #>> '{tokens,access_token}', '') = '' then
+    return private.connections_refuse(flow, 'server_error', 'The provider gave no token');
   end if;
   token.id := gen_random_uuid();
   token.organization := flow.organization;
   token := private.connections_seal(token, answer -> 'tokens');
   insert into private.connection_tokens (id, organization, provider, flow_id, access_token, refresh_token, expires_at, refresh_expires_at, check_at)
   values (
-    token.id, token.organization, flow.provider, flow.id, token.access_token, token.refresh_token, token.expires_at, token.refresh_expires_at,
+    -- Without an account it waits to be revoked.
+    token.id, token.organization, flow.provider, case when named is not null then flow.id end, token.access_token, token.refresh_token, token.expires_at, token.refresh_expires_at,
     token.check_at
   );
+  if named is null then
+    return private.connections_refuse(flow, 'account_unknown', 'The provider does not say whose account it is');
+  end if;
   update private.connection_flows as f set account = named, code_hash = private.connections_hash(code) where f.id = flow.id;
   return private.connections_location(flow.redirect_to, jsonb_build_object('connection_code', code));
 end

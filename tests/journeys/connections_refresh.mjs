@@ -2,8 +2,9 @@
 // connections.test.mjs, because both need the same fakes.
 import assert from 'node:assert/strict';
 import { beforeEach, describe, test } from 'node:test';
-import { newPerson as newAccount } from './auth_providers.mjs';
-import { connect, generation, notices, paused, refreshed, refreshNow, rowOf, use, world } from './connections_support.mjs';
+import { newStrangersKey } from './auth_oidc_server.mjs';
+import { Browser, newPerson as newAccount } from './auth_providers.mjs';
+import { begin, connect, generation, notices, paused, refreshed, refreshNow, rowOf, use, world } from './connections_support.mjs';
 import { join, newPerson, ok, until } from './domain.mjs';
 import { newEmail, sql } from './support.mjs';
 
@@ -165,6 +166,44 @@ describe('refreshing', () => {
     world.providers.withdraw(account);
     await refreshNow(connection.id);
     assert.equal((await paused(connection.id)).paused_reason, 'expired');
+  });
+
+  test('an identity token of somebody else, or of another flow, connects nothing', async () => {
+    const { oidc } = world;
+    const instead = (path, body) =>
+      oidc.instead.set(path, (_, response) => response.writeHead(200, { 'Content-Type': 'application/json' }).end(JSON.stringify(body)));
+    const tokens = [
+      await oidc.token({ sub: 'victim' }, { key: await newStrangersKey() }),
+      await oidc.token({ sub: 'victim', nonce: 'of another flow' }),
+      await oidc.token({ sub: 'victim' }),
+    ];
+    for (const id_token of tokens) {
+      const { url } = await ok(begin(owner, { provider: 'work' }));
+      instead('/acme/token', { access_token: 'a', token_type: 'Bearer', expires_in: 60, id_token });
+      instead('/acme/me', { sub: 'victim' });
+      const { query } = await new Browser().arrive(url).finally(() => oidc.instead.clear());
+      assert.deepEqual([query.connection_error, query.connection_code], ['account_unknown', undefined]);
+    }
+    assert.ok(await connect(owner, 'work'));
+  });
+
+  test('removing an account of an OpenID provider revokes its refresh token', async () => {
+    const connection = await connect(owner, 'work');
+    const [{ id, token }] = await sql(
+      'select t.id, kijko.unseal(t.refresh_token, private.connections_refresh_context(t)) as token from private.connection_tokens as t where t.connection_id = $1',
+      [connection.id],
+    );
+    await ok(owner.client.from('connections').delete().eq('id', connection.id).select());
+    await until(
+      'the end of the token',
+      async () => (await sql('select 1 from private.connection_tokens where id = $1', [id])).length === 0,
+    );
+    const answer = await fetch(`${world.oidc.issuer('acme')}/token`, {
+      method: 'POST',
+      headers: { Authorization: `Basic ${Buffer.from('acme-client:acme-secret').toString('base64')}` },
+      body: new URLSearchParams({ grant_type: 'refresh_token', refresh_token: token }),
+    });
+    assert.deepEqual([answer.status, (await answer.json()).error], [400, 'invalid_grant']);
   });
 
   test('who authorized it is told, also without the right to authorize again', async () => {

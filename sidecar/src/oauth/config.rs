@@ -115,17 +115,15 @@ fn kind(env: &mut Reader<'_>, name: &str) -> (Kind, Option<&'static str>, &'stat
     const OIDC_SCOPES: &str = "openid email profile";
     let variable = variable(name, "KIND");
     let stated = env.text(&variable);
-    match (name, stated.as_deref()) {
-        ("github", None) => (Kind::GitHub, Some("https://github.com"), "user:email"),
-        ("gitlab", None) => (Kind::GitLab, Some("https://gitlab.com"), "read_user"),
-        ("google", None) => (Kind::Oidc, Some("https://accounts.google.com"), OIDC_SCOPES),
-        (_, Some("github")) => (Kind::GitHub, Some("https://github.com"), "user:email"),
-        (_, Some("gitlab")) => (Kind::GitLab, Some("https://gitlab.com"), "read_user"),
-        (_, None | Some("oidc")) => (Kind::Oidc, None, OIDC_SCOPES),
-        (_, Some(_)) => {
-            env.problem(&variable, "must be github, gitlab or oidc");
-            (Kind::Oidc, None, OIDC_SCOPES)
-        }
+    let is_known = |kind: &&str| ["github", "gitlab", "oidc"].contains(kind);
+    if stated.as_deref().is_some_and(|kind| !is_known(&kind)) {
+        env.problem(&variable, "must be github, gitlab or oidc");
+    }
+    match stated.as_deref().filter(is_known).unwrap_or(name) {
+        "github" => (Kind::GitHub, Some("https://github.com"), "user:email"),
+        "gitlab" => (Kind::GitLab, Some("https://gitlab.com"), "read_user"),
+        "google" => (Kind::Oidc, Some("https://accounts.google.com"), OIDC_SCOPES),
+        _ => (Kind::Oidc, None, OIDC_SCOPES),
     }
 }
 
