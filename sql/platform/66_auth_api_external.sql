@@ -149,6 +149,8 @@ declare
     linked record;
     u auth.users;
 begin
+    -- Before the token, which the end of the flow locks: a sign-in by the same identity locks its user first.
+    u := auth_api.lock_user(flow.user_id);
     select t.* into token from auth_api.provider_tokens t where t.flow_state_id = flow.id;
     select l.* into link from auth_api.pending_links l where l.flow_state_id = flow.id;
     if flow.linking_target_id is not null then

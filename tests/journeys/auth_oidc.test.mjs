@@ -7,6 +7,7 @@ import { inChromium } from '../chromium.mjs';
 import { newStrangersKey, OidcServer } from './auth_oidc_server.mjs';
 import { Browser, beginning, linking } from './auth_providers.mjs';
 import { claimsOf, pkceClient, refused, withFactor } from './auth_support.mjs';
+import { transaction, until } from './domain.mjs';
 import { api, env, http, newEmail, newUser, sql } from './support.mjs';
 
 let oidc;
@@ -46,6 +47,25 @@ describe('sign-in', () => {
     oidc.as(sub, { email: newEmail('oidc'), email_verified: true });
     const other = await signIn('other');
     assert.notEqual(acme.user.id, other.user.id);
+  });
+
+  // A sign-in by the same identity locks its user, then replaces the token.
+  test('an exchange waits for its user before it locks the token', async () => {
+    const sub = newSubject();
+    const client = pkceClient();
+    const { query: arrived } = await new Browser().arrive(await beginning(client, 'acme'));
+    const [{ id, user_id: userId }] = await sql('select id, user_id from auth.identities where provider_id = $1', [sub]);
+    const { exchange } = await transaction(async (query) => {
+      const [{ pid }] = await query('select pg_backend_pid() as pid from auth.users where id = $1 for update', [userId]);
+      const exchange = client.auth.exchangeCodeForSession(arrived.code);
+      await until(
+        'the exchange to wait',
+        async () => (await sql('select 1 from pg_stat_activity where $1 = any (pg_blocking_pids(pid))', [pid])).length,
+      );
+      assert.equal((await query('select 1 from auth_api.provider_tokens where identity_id = $1 for update nowait', [id])).length, 1);
+      return { exchange };
+    });
+    assert.equal((await exchange).error, null);
   });
 
   test('goes on when the keys change, and when the provider comes back', async () => {
