@@ -113,6 +113,7 @@ select kijko.reserve(h(3), 'tokens', 1, '-1 second');
 select kijko.reserve(h(3), 'tokens', 1, null);
 select kijko.settle(null, 1);
 select kijko.settle(:'hold', -1);
+select kijko.expire_holds(-1);
 -- Gauges: decreases count from the commit on, for the same transaction at once.
 select kijko.set_limit(h(5), 'members', 'lifetime', 3);
 select allowed, used from kijko.adjust_gauge(h(5), 'members', 3);
