@@ -41,13 +41,15 @@ build_extension() {
 
 # build_library [FEATURE…]: target/release/libkijko.so, and the program that reads it. The sidecar is built by another call of
 # cargo: in one call the features of shared crates would be united, and the extension would read JSON in another way.
+# LIBRARY_TARGETS are what else of the two packages is built.
+LIBRARY_TARGETS=()
 build_library() {
   local features="kijko_ext/pg$PG_MAJOR" feature built=$RELEASE/.kijko-library
   for feature in "$@"; do features+=",kijko_ext/$feature"; done
   pgrx_environment
   # The library has the same name with all features. Cargo does not see that it was built with others in between.
   if [ -f "$built" ] && [ "$(cat "$built")" != "$features" ]; then rm -f "$RELEASE"/{,deps/}libkijko.so; fi
-  (cd "$ROOT" && cargo build --release --package kijko_ext --package kijko-schema --features "$features")
+  (cd "$ROOT" && cargo build --release --package kijko_ext --package kijko-schema --features "$features" "${LIBRARY_TARGETS[@]}")
   printf '%s\n' "$features" > "$built"
 }
 
