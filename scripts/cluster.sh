@@ -15,7 +15,7 @@ make_secrets() {
       grep -q "^KIJKO_${name}_PASSWORD=" "$file" 2> /dev/null || printf 'KIJKO_%s_PASSWORD=%s\n' "$name" "$(random_password)" >> "$file.new"
     done
     mv "$file.new" "$file"
-    # Signs addresses of objects. Changed, those that were signed before hold no more.
+    # Signs URLs of objects. Changed, those that were signed before hold no more.
     [ -f "$SECRETS/storage_signing_key" ] || random_password > "$SECRETS/storage_signing_key"
   )
   make_signing_keys

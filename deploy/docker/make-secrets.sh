@@ -38,7 +38,7 @@ main() {
       storage) uri storage_db_uri kijko_storage "$password" ;;
     esac
   done
-  # Signs addresses of objects.
+  # Signs URLs of objects.
   write storage_signing_key "$(random_password)"
   # Empty: no vendor. Write the key into it and restart the sidecar.
   for vendor in openai anthropic gemini; do

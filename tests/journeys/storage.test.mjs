@@ -236,7 +236,7 @@ describe('signed and public URLs', () => {
     const opened = await fetch(data.signedUrl);
     assert.equal(await opened.text(), 'signed');
     assert.match(opened.headers.get('content-disposition'), /^attachment; filename=a%20name\.txt;/);
-    const code = async (address, init) => (await (await fetch(address, init)).json()).code;
+    const code = async (url, init) => (await (await fetch(url, init)).json()).code;
     assert.equal(await code(data.signedUrl.replace(name, another)), 'InvalidSignature');
     assert.equal(await code(data.signedUrl.replace(/token=[^&]+/, `token=${team.member.token}`)), 'InvalidSignature');
     assert.equal(
@@ -254,7 +254,7 @@ describe('signed and public URLs', () => {
     const { data } = await files(team.member).createSignedUploadUrl(name);
     const stranger = api().storage.from(bucket);
     assert.equal((await stranger.uploadToSignedUrl(path('elsewhere'), data.token, 'x')).error.code, 'InvalidSignature');
-    assert.equal((await stranger.uploadToSignedUrl(name, data.token, 'by address')).error, null);
+    assert.equal((await stranger.uploadToSignedUrl(name, data.token, 'by signed URL')).error, null);
     assert.equal((await stranger.uploadToSignedUrl(name, data.token, 'again')).error.code, 'ResourceAlreadyExists');
     assert.equal(
       (await (await fetch(`${env.API_URL}/storage/v1/object/sign/${bucket}/${name}?token=${data.token}`)).json()).code,
@@ -268,9 +268,9 @@ describe('signed and public URLs', () => {
     const name = path(`${randomUUID()}.txt`);
     await put(team.member, name, 'private');
     await put(team.member, name, 'public', { bucket: publicBucket });
-    const address = (of) => api().storage.from(of).getPublicUrl(name).data.publicUrl;
-    assert.equal(await (await fetch(address(publicBucket))).text(), 'public');
-    const closed = await fetch(address(bucket));
+    const publicUrl = (of) => api().storage.from(of).getPublicUrl(name).data.publicUrl;
+    assert.equal(await (await fetch(publicUrl(publicBucket))).text(), 'public');
+    const closed = await fetch(publicUrl(bucket));
     assert.deepEqual([closed.status, (await closed.json()).code], [400, 'NoSuchBucket']);
   });
 

@@ -54,8 +54,8 @@ describe('the gauge storage_bytes', () => {
     const of = files(person.owner);
     const send = (headers) =>
       new Promise((resolve, reject) => {
-        const address = new URL(`${env.API_URL}/storage/v1/object/${bucket}/${path('big', person.orgId)}`);
-        const request = http.request(address, { method: 'POST', headers: { Authorization: `Bearer ${person.owner.token}`, ...headers } });
+        const url = new URL(`${env.API_URL}/storage/v1/object/${bucket}/${path('big', person.orgId)}`);
+        const request = http.request(url, { method: 'POST', headers: { Authorization: `Bearer ${person.owner.token}`, ...headers } });
         request.on('response', (answer) => {
           let text = '';
           answer.on('data', (part) => {

@@ -35,7 +35,7 @@ pub fn key(name: &str) -> Result<&str, StorageError> {
     sound.then_some(name).ok_or_else(|| invalid_key(name))
 }
 
-/// The bucket and the path in the address of a request, decoded once.
+/// The bucket and the path in the URL of a request, decoded once.
 #[derive(Debug, Clone)]
 pub struct ObjectName {
     /// The bucket.
@@ -65,7 +65,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ObjectName {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         let params = RawPathParams::from_request_parts(parts, state)
             .await
-            .map_err(|_| invalid_key("the address is not UTF-8"))?;
+            .map_err(|_| invalid_key("the URL is not UTF-8"))?;
         let of = |wanted: &str| {
             params
                 .iter()
@@ -76,7 +76,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ObjectName {
     }
 }
 
-/// The bucket in the address of a request.
+/// The bucket in the URL of a request.
 #[derive(Debug, Clone)]
 pub struct BucketName(pub String);
 
@@ -86,7 +86,7 @@ impl<S: Send + Sync> FromRequestParts<S> for BucketName {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         let params = RawPathParams::from_request_parts(parts, state)
             .await
-            .map_err(|_| invalid_bucket("the address is not UTF-8"))?;
+            .map_err(|_| invalid_bucket("the URL is not UTF-8"))?;
         let name = params
             .iter()
             .find(|(name, _)| *name == "bucket")

@@ -95,7 +95,7 @@ impl Signer {
                 "InvalidJWT",
                 400,
                 "InvalidJWT",
-                "the token of the address is malformed",
+                "the token of the signed URL is malformed",
             )
         };
         let (text, signature) = token.rsplit_once('.').ok_or_else(invalid)?;

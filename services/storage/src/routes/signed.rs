@@ -56,7 +56,7 @@ impl Wish {
     }
 }
 
-fn address(app: &App, target: &ObjectName, seconds: u64) -> String {
+fn signed_url(app: &App, target: &ObjectName, seconds: u64) -> String {
     let claims = Claims {
         url: target.full(),
         scope: Scope::Download,
@@ -93,7 +93,7 @@ pub async fn sign(
         .await?;
     object.ok_or_else(|| no_such_key().after_admission())?;
     Ok(Json(
-        json!({ "signedURL": address(&app, &target, seconds) }),
+        json!({ "signedURL": signed_url(&app, &target, seconds) }),
     ))
 }
 
@@ -123,7 +123,7 @@ pub async fn sign_many(
         .await?;
     let seen: Vec<String> = crate::database::read(answer.answer)?;
     let rows = wish.paths.iter().map(|path| match ObjectName::new(&bucket, path) {
-        Ok(target) if seen.contains(path) => json!({ "error": null, "path": path, "signedURL": address(&app, &target, seconds) }),
+        Ok(target) if seen.contains(path) => json!({ "error": null, "path": path, "signedURL": signed_url(&app, &target, seconds) }),
         _ => json!({
             "error": "Either the object does not exist or you do not have access to it", "path": path, "signedURL": null,
         }),
