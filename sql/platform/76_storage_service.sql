@@ -94,10 +94,10 @@ begin
         insert into storage.objects (bucket_id, name, owner, owner_id, version, metadata, user_metadata)
         values (arguments ->> 'bucket_id', arguments ->> 'name', subject_id, subject, '1', arguments -> 'metadata', arguments -> 'user_metadata');
     end if;
-    return storage_service.owner();
+    return storage_service.owner() || jsonb_build_object('replaces', id);
 end
 $$;
-comment on function storage_service.object_write(jsonb) is 'Tries to insert an object, or to replace it with upsert. The service undoes it.';
+comment on function storage_service.object_write(jsonb) is 'Tries to insert an object, or with upsert to replace the one that it names in its answer. The service undoes it.';
 
 create or replace function storage_service.object_move(arguments jsonb) returns jsonb
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$

@@ -26,7 +26,7 @@ comment on column storage_service.uploads.name is 'Path of the object.';
 comment on column storage_service.uploads.owner is 'Owner, if it is a UUID.';
 comment on column storage_service.uploads.owner_id is 'Owner.';
 comment on column storage_service.uploads.upsert is 'Whether an object of this name is replaced.';
-comment on column storage_service.uploads.may_replace is 'Of an upload to a signed URL: the object that it may replace, by {id}, or by {owner_id}. Null: any, as policies have allowed it just now.';
+comment on column storage_service.uploads.may_replace is 'With upsert, what it may replace: the object {id} for which policies were asked, and of an upload to a signed URL one of the signer, {owner_id}. Null: any.';
 comment on column storage_service.uploads.metadata is 'Metadata that the uploader chose.';
 comment on column storage_service.uploads.user_metadata is 'What the uploader wrote about the object.';
 comment on column storage_service.uploads.started_by is 'Whose uploads are counted together: a user, an API key or a network.';
@@ -171,7 +171,15 @@ declare
     violated text;
     complete constant jsonb := facts || jsonb_build_object('lastModified', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'));
 begin
-    delete from storage_service.uploads as u where u.version = upload returning u.* into wanted;
+    select u.* into wanted from storage_service.uploads as u where u.version = upload for update;
+    -- Another object has come since policies were asked. They are asked about it, and then this is called again.
+    if wanted.upsert and exists (
+        select from storage.objects as o
+        where o.bucket_id = wanted.bucket_id and o.name = wanted.name and not storage_service.may_replace(o, wanted.may_replace)
+    ) then
+        return jsonb_build_object('refused', 'replaced');
+    end if;
+    delete from storage_service.uploads as u where u.version = upload;
     if wanted.version is null then
         return jsonb_build_object('refused', 'given up');
     end if;
@@ -205,7 +213,14 @@ begin
     return jsonb_build_object('row', to_jsonb(written) - 'path_tokens');
 end
 $$;
-comment on function storage_service.finish_upload(uuid, jsonb) is 'Gives stored bytes their row: {row}. If the row is refused, the bytes are queued for deletion: {problem}. Definer: as storage_service.begin_upload().';
+comment on function storage_service.finish_upload(uuid, jsonb) is 'Gives stored bytes their row: {row}; {refused: replaced} while another object is there than the upload may replace. If the row is refused, the bytes are queued for deletion: {problem}. Definer: as storage_service.begin_upload().';
+
+create or replace function storage_service.allow_replacing(upload uuid, object_id uuid) returns void
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    update storage_service.uploads as u set may_replace = jsonb_build_object('id', object_id) where u.version = upload;
+end;
+comment on function storage_service.allow_replacing(uuid, uuid) is 'The object that an upload may replace, after policies were asked about it. Definer: as storage_service.begin_upload().';
 
 create or replace function storage_service.give_up_upload(upload uuid) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
@@ -351,6 +366,7 @@ revoke all on function
     storage_service.may_replace(storage.objects, jsonb), storage_service.bytes_problem(text, text, bigint), storage_service.admit_bytes(uuid, bigint),
     storage_service.queue_deletion(), storage_service.begin_upload(uuid, text, text, uuid, text, boolean, jsonb, jsonb, text, bigint, interval, integer, jsonb),
     storage_service.extend_upload(uuid, interval), storage_service.finish_upload(uuid, jsonb), storage_service.give_up_upload(uuid),
+    storage_service.allow_replacing(uuid, uuid),
     storage_service.sweep_uploads(integer), storage_service.take_deletions(integer), storage_service.deletions_done(uuid[]),
     storage_service.move_object(text, text, text, text, uuid, text), storage_service.is_public(text), storage_service.bucket_exists(text),
     storage_service.empty_bucket(text, integer), storage_service.backlog(), storage_service.inventory()
@@ -362,6 +378,6 @@ grant execute on function
     storage_service.move_object(text, text, text, text, uuid, text), storage_service.is_public(text), storage_service.bucket_exists(text),
     storage_service.empty_bucket(text, integer), storage_service.backlog(), storage_service.inventory()
 to kijko_storage;
-grant execute on function storage_service.admit_bytes(uuid, bigint) to kijko_storage;
+grant execute on function storage_service.admit_bytes(uuid, bigint), storage_service.allow_replacing(uuid, uuid) to kijko_storage;
 grant execute on function storage_service.may_replace(storage.objects, jsonb), storage_service.bytes_problem(text, text, bigint) to kijko_storage_admin;
 commit;

@@ -96,6 +96,36 @@ describe('listV2 by time', () => {
   });
 });
 
+describe('an upload with upsert that began for a free name', () => {
+  test('asks the policies about what has come meanwhile', async () => {
+    const id = `i-${randomUUID()}`;
+    await sql('insert into storage.buckets (id, name) values ($1, $1)', [id]);
+    const own = `bucket_id = '${id}'`;
+    await sql(`create policy "${id} select" on storage.objects for select to authenticated using (${own});
+      create policy "${id} insert" on storage.objects for insert to authenticated with check (${own})`);
+    const late = async (name) => {
+      let sender;
+      const body = new ReadableStream({
+        start(controller) {
+          sender = controller;
+        },
+      });
+      sender.enqueue(new TextEncoder().encode('late'));
+      const upload = files(team.member, id).upload(name, body, { upsert: true, duplex: 'half' });
+      const underWay = async () =>
+        (await adminSql('select from storage_service.uploads where bucket_id = $1 and name = $2', [id, name])).length;
+      await until('the upload to be under way', underWay);
+      assert.equal((await files(team.owner, id).upload(name, 'meanwhile')).error, null);
+      sender.close();
+      const { error } = await upload;
+      return [error?.code, await read(files(team.owner, id), name)];
+    };
+    assert.deepEqual(await late('kept'), ['AccessDenied', 'meanwhile']);
+    await sql(`create policy "${id} update" on storage.objects for update to authenticated using (${own})`);
+    assert.deepEqual(await late('replaced'), [undefined, 'late']);
+  });
+});
+
 describe('signed URLs for uploads', () => {
   test('with upsert need the policies for replacing, also for a new name', async () => {
     const id = `i-${randomUUID()}`;

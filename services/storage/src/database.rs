@@ -81,6 +81,19 @@ pub struct Owner {
     pub started_by: Option<String>,
 }
 
+/// What was tried as a caller before an upload.
+#[derive(Debug, Clone)]
+pub struct Tried {
+    /// The caller.
+    pub caller: Caller,
+    /// Upstream's name of it.
+    pub operation: &'static str,
+    /// The operation.
+    pub action: &'static str,
+    /// What it takes.
+    pub arguments: Value,
+}
+
 /// An upload that begins.
 #[derive(Debug, Clone)]
 pub struct Intent {
@@ -92,8 +105,10 @@ pub struct Intent {
     pub owner: Owner,
     /// Whether an object is replaced.
     pub upsert: bool,
-    /// Which one may be: `{id, owner_id}`. None: any, as policies have allowed it just now.
+    /// Which one may be: `{id, owner_id}`. None: any.
     pub may_replace: Option<Value>,
+    /// What was tried as the caller, to be tried again if another object has come meanwhile. None: that one is not replaced.
+    pub tried: Option<Tried>,
     /// What the uploader chose: the cache control.
     pub metadata: Value,
     /// What the uploader wrote.
@@ -290,11 +305,33 @@ impl Database {
             .await?)
     }
 
-    /// Gives stored bytes their row.
-    pub async fn finish(&self, version: Uuid, facts: &Value) -> Result<Object, StorageError> {
+    /// Gives stored bytes their row; None while another object is there than the one that may be replaced.
+    pub async fn finish(
+        &self,
+        version: Uuid,
+        facts: &Value,
+    ) -> Result<Option<Object>, StorageError> {
         let sql = "select storage_service.finish_upload($1, $2)";
         let answer: Value = self.json(sql, &[&version, facts]).await?;
-        written(answer)?.ok_or_else(|| internal("an upload was given up before it ended"))
+        if answer["refused"] == "replaced" {
+            return Ok(None);
+        }
+        match written(answer)? {
+            Some(object) => Ok(Some(object)),
+            None => Err(internal("an upload was given up before it ended")),
+        }
+    }
+
+    /// Asks the policies about the object that is there now, and lets an upload replace it.
+    pub async fn try_again(&self, version: Uuid, tried: &Tried) -> Result<(), StorageError> {
+        let arguments = tried.arguments.clone();
+        let answer = self
+            .probe(&tried.caller, tried.operation, tried.action, arguments)
+            .await?;
+        let replaces: Option<Uuid> = read(answer.answer["replaces"].clone())?;
+        let sql = "select storage_service.allow_replacing($1, $2)";
+        self.0.query(sql, &[&version, &replaces]).await?;
+        Ok(())
     }
 
     /// Ends an upload without an object.

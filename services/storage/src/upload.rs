@@ -16,13 +16,15 @@ use crate::{
     blobs::Blobs,
     config::Config,
     content_type::{self, SNIFFED},
-    database::{BucketLimits, Database, Intent, Object},
-    error::{StorageError, internal, invalid_mime_type, too_large},
+    database::{BucketLimits, Database, Intent, Object, Tried},
+    error::{StorageError, already_exists, internal, invalid_mime_type, too_large},
     metrics::StorageSeries,
 };
 
 /// So many bytes are written at once.
 const PART: usize = 1 << 20;
+/// How often policies are asked about an object that has come while bytes came.
+const RETRIES: usize = 5;
 
 /// What an upload needs.
 #[derive(Clone)]
@@ -44,6 +46,7 @@ pub struct Upload {
     limits: BucketLimits,
     /// Bytes that the plan was asked about.
     admitted: u64,
+    tried: Option<Tried>,
     heartbeat: JoinHandle<()>,
     lost: CancellationToken,
     ended: bool,
@@ -84,6 +87,7 @@ impl Uploads {
             version: intent.version,
             limits: BucketLimits::default(),
             admitted: intent.bytes.unwrap_or(0),
+            tried: intent.tried.clone(),
             heartbeat: tokio::spawn(heartbeat),
             lost,
             ended: false,
@@ -168,10 +172,16 @@ impl Uploads {
 
     async fn finish(&self, upload: &mut Upload, facts: &Value) -> Result<Object, StorageError> {
         // If the outcome is unknown, giving up does the right thing: it finds nothing when the row was written.
-        let object = self.database.finish(upload.version, facts).await?;
-        upload.ended = true;
-        self.series.uploads.inc();
-        Ok(object)
+        for _ in 0..RETRIES {
+            if let Some(object) = self.database.finish(upload.version, facts).await? {
+                upload.ended = true;
+                self.series.uploads.inc();
+                return Ok(object);
+            }
+            let Some(tried) = &upload.tried else { break };
+            self.database.try_again(upload.version, tried).await?;
+        }
+        Err(already_exists().after_admission())
     }
 
     async fn receive(

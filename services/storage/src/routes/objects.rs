@@ -16,7 +16,7 @@ use super::{App, drained};
 use crate::{
     body::Incoming,
     caller::Caller,
-    database::{Database, Intent, Object, Owner, read},
+    database::{Database, Intent, Object, Owner, Tried, read},
     download::{self, Wanted},
     error::{StorageError, access_denied, internal, invalid_request, no_such_bucket, no_such_key},
     form,
@@ -156,15 +156,31 @@ pub async fn upload(
             "metadata": { "mimetype": sent.kind, "contentLength": sent.at_least },
             "user_metadata": sent.user_metadata,
         });
-        let owner = match app
+        let tried = Tried {
+            caller,
+            operation,
+            action: "object_write",
+            arguments,
+        };
+        let probed = app
             .database()
-            .probe(&caller, operation, "object_write", arguments)
-            .await
-        {
-            Ok(answer) => read(answer.answer)?,
+            .probe(
+                &tried.caller,
+                operation,
+                tried.action,
+                tried.arguments.clone(),
+            )
+            .await;
+        let probed = match probed {
+            Ok(answer) => answer.answer,
             Err(error) => return Err(explained(app.database(), error, &target, upsert).await),
         };
-        let replacing = Replacing { upsert, only: None };
+        let replacing = Replacing {
+            upsert,
+            only: Some(json!({ "id": probed["replaces"] })),
+            tried: Some(tried),
+        };
+        let owner = read(probed)?;
         let object = store(&app, target.clone(), owner, replacing, sent).await?;
         Ok(Json(json!({ "Id": object.id, "Key": target.full() })).into_response())
     };
@@ -203,6 +219,8 @@ pub struct Replacing {
     pub upsert: bool,
     /// Which one: see [`Intent::may_replace`].
     pub only: Option<Value>,
+    /// See [`Intent::tried`].
+    pub tried: Option<Tried>,
 }
 
 /// From an intent to a row.
@@ -219,6 +237,7 @@ pub async fn store(
         owner,
         upsert: replacing.upsert,
         may_replace: replacing.only,
+        tried: replacing.tried,
         metadata: json!({ "cacheControl": sent.cache_control }),
         user_metadata: sent.user_metadata,
         bytes: sent.at_least,

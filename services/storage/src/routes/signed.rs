@@ -208,6 +208,7 @@ pub async fn upload(
         let replacing = Replacing {
             upsert: claims.upsert,
             only: Some(json!({ "id": claims.replaces, "owner_id": claims.owner })),
+            tried: None,
         };
         let owner = Owner {
             owner: claims.owner.as_deref().and_then(|owner| owner.parse().ok()),

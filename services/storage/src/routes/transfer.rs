@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{App, objects};
 use crate::{
     caller::Caller,
-    database::{Intent, Object, Owner, read},
+    database::{Intent, Object, Owner, Tried, read},
     error::{StorageError, internal, no_such_key},
     names::ObjectName,
 };
@@ -100,14 +100,20 @@ pub async fn copy(
     let transfer: Transfer = incoming.json().await?;
     let (from, to) = transfer.names()?;
     let upsert = objects::is_upsert(&headers);
+    let tried = Tried {
+        caller,
+        operation: "storage.object.copy",
+        action: "object_copy",
+        arguments: arguments(&from, &to, upsert),
+    };
     for _ in 0..RETRIES {
         let probed = app
             .database()
             .probe(
-                &caller,
-                "storage.object.copy",
-                "object_copy",
-                arguments(&from, &to, upsert),
+                &tried.caller,
+                tried.operation,
+                tried.action,
+                tried.arguments.clone(),
             )
             .await;
         let probed = match probed {
@@ -121,9 +127,10 @@ pub async fn copy(
         let intent = Intent {
             version: Uuid::new_v4(),
             target: to.clone(),
-            owner: read(probed)?,
+            owner: read(probed.clone())?,
             upsert,
-            may_replace: None,
+            may_replace: Some(json!({ "id": probed["replaces"] })),
+            tried: Some(tried.clone()),
             metadata: json!({ "cacheControl": source.metadata("cacheControl").unwrap_or("no-cache") }),
             user_metadata: match transfer.copy_metadata {
                 Some(false) => transfer.metadata.clone().map(Value::Object),
