@@ -27,7 +27,7 @@ command_test() {
   [[ " ${areas[*]} " != *" cli "* ]] || APT_PACKAGES+=("${CLI_APT_PACKAGES[@]}")
   prepare_machine
   [[ " ${areas[*]} " != *" lint "* ]] || install_cargo_deny
-  [[ " ${areas[*]} " != *" journeys "* ]] || install_python_tests
+  [[ ! " ${areas[*]} " =~ \ (journeys|cli)\  ]] || install_python_tests
   TEST_LOGS=$KIJKO_HOME/test-log
   rm -rf "$TEST_LOGS"
   mkdir -p "$TEST_LOGS"
