@@ -130,6 +130,9 @@ init_home() {
   init_os_user_prefix
 }
 
+# Then the folder of the objects is not used.
+objects_in_s3() { [ -n "${KIJKO_STORAGE_S3_BUCKET:-}" ]; }
+
 # The user whom the stack belongs to already, or postgres.
 owner_of_home() {
   local owner

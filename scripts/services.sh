@@ -152,6 +152,8 @@ start_login() {
 }
 
 start_sidecar() {
+  local no_secrets
+  mapfile -t no_secrets < <(storage_secrets)
   set_mail_delivery "$([ -n "${SMTP_URL:-}" ] && echo smtp || echo keep)"
   install_binary kijko-sidecar "$SIDECAR_BINARY"
   DATABASE_URL="$SIDECAR_DB_URL?sslmode=disable" \
@@ -161,7 +163,7 @@ start_sidecar() {
     KIJKO_STORAGE_URL=http://127.0.0.1:$STORAGE_PORT \
     KIJKO_LLM_ECHO=${KIJKO_LLM_ECHO:-1} \
     STRIPE_WEBHOOK_SECRET=${STRIPE_WEBHOOK_SECRET:+$STRIPE_WEBHOOK_SECRET,}$STRIPE_WEBHOOK_SECRET_LOCAL \
-    start_service sidecar "$KIJKO_HOME/bin/kijko-sidecar"
+    start_service sidecar env "${no_secrets[@]}" "$KIJKO_HOME/bin/kijko-sidecar"
 }
 
 # What only the sidecar may see.
@@ -170,10 +172,16 @@ sidecar_secrets() {
   for name in OPENAI_API_KEY ANTHROPIC_API_KEY GEMINI_API_KEY STRIPE_WEBHOOK_SECRET SMTP_URL "${!KIJKO_OAUTH_@}"; do printf '%s\n' -u "$name"; done
 }
 
-# Without the secrets of the sidecar, and with as many open files as the machine allows: each socket is one.
+# What only the storage service may see.
+storage_secrets() {
+  local name
+  for name in KIJKO_STORAGE_SIGNING_KEY KIJKO_STORAGE_S3_ACCESS_KEY_ID KIJKO_STORAGE_S3_SECRET_ACCESS_KEY; do printf '%s\n' -u "$name"; done
+}
+
+# Without the secrets of the other services, and with as many open files as the machine allows: each socket is one.
 start_realtime() {
   local no_secrets
-  mapfile -t no_secrets < <(sidecar_secrets)
+  mapfile -t no_secrets < <(sidecar_secrets && storage_secrets)
   install_binary kijko-realtime "$REALTIME_BINARY"
   DATABASE_URL="$REALTIME_DB_URL?sslmode=disable" \
     KIJKO_REALTIME_BIND=127.0.0.1:$REALTIME_PORT \
@@ -185,13 +193,18 @@ start_storage() {
   local no_secrets
   mapfile -t no_secrets < <(sidecar_secrets)
   install_binary kijko-storage "$STORAGE_BINARY"
-  make_objects_folder
+  objects_in_s3 || make_objects_folder
+  with_storage_settings start_service storage env "${no_secrets[@]}" "$KIJKO_HOME/bin/kijko-storage"
+}
+
+# In the environment, and never as arguments, which are public.
+with_storage_settings() {
   DATABASE_URL="$STORAGE_DB_URL?sslmode=disable" \
     KIJKO_STORAGE_BIND=127.0.0.1:$STORAGE_PORT \
     KIJKO_STORAGE_OPERATORS_BIND=127.0.0.1:$STORAGE_OPERATORS_PORT \
     KIJKO_STORAGE_DIR=$OBJECTS \
     KIJKO_STORAGE_SIGNING_KEY=${KIJKO_STORAGE_SIGNING_KEY:-$(cat "$SECRETS/storage_signing_key")} \
-    start_service storage env "${no_secrets[@]}" "$KIJKO_HOME/bin/kijko-storage"
+    "$@"
 }
 
 # Nobody else reads the objects of tenants.

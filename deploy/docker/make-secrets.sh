@@ -40,6 +40,8 @@ main() {
   done
   # Signs URLs of objects.
   write storage_signing_key "$(random_password)"
+  # Empty: objects are in the folder.
+  [ -e "$FOLDER/storage_s3_secret_access_key" ] || : > "$FOLDER/storage_s3_secret_access_key"
   # Empty: no vendor. Write the key into it and restart the sidecar.
   for vendor in openai anthropic gemini; do
     [ -e "$FOLDER/${vendor}_api_key" ] || : > "$FOLDER/${vendor}_api_key"

@@ -21,6 +21,7 @@ from_file GEMINI_API_KEY
 from_file STRIPE_WEBHOOK_SECRET
 from_file SMTP_URL
 from_file KIJKO_STORAGE_SIGNING_KEY
+from_file KIJKO_STORAGE_S3_SECRET_ACCESS_KEY
 for name in $(env | sed -n 's/^\(KIJKO_OAUTH_[A-Z0-9_]*_CLIENT_SECRET\)_FILE=.*/\1/p'); do
   from_file "$name"
 done

@@ -17,7 +17,8 @@ create table if not exists storage_service.uploads (
     metadata jsonb not null,
     user_metadata jsonb,
     started_by text not null,
-    lease_until timestamptz not null
+    lease_until timestamptz not null,
+    multipart_id text
 );
 comment on table storage_service.uploads is 'Uploads and copies under way. The row is committed before bytes are stored, and goes when the object has its row, or when its bytes are in the queue of deletions.';
 comment on column storage_service.uploads.version is 'Where the bytes are stored.';
@@ -31,19 +32,28 @@ comment on column storage_service.uploads.metadata is 'Metadata that the uploade
 comment on column storage_service.uploads.user_metadata is 'What the uploader wrote about the object.';
 comment on column storage_service.uploads.started_by is 'Whose uploads are counted together: a user, an API key or a network.';
 comment on column storage_service.uploads.lease_until is 'The service extends it while bytes come. Afterwards the upload is given up.';
+comment on column storage_service.uploads.multipart_id is 'The multipart upload by which an S3 store gets the bytes; null before the first part, and in a folder.';
 create index if not exists uploads_lease_idx on storage_service.uploads (lease_until);
 create index if not exists uploads_started_by_idx on storage_service.uploads (started_by);
 
 create table if not exists storage_service.deletions (
     version uuid primary key,
     due_at timestamptz not null default now(),
-    again boolean not null default false
+    again boolean not null default false,
+    multipart_id text,
+    deleted_at timestamptz,
+    keep_until timestamptz
 );
 comment on table storage_service.deletions is 'Bytes to delete. Of an upload that was given up they are deleted twice, a day apart: a service that was halted may have stored them after the first time.';
 comment on column storage_service.deletions.version is 'Where the bytes lie.';
 comment on column storage_service.deletions.due_at is 'When they are deleted; later, while a service does it.';
 comment on column storage_service.deletions.again is 'Whether they are deleted once more after a day.';
-create index if not exists deletions_due_idx on storage_service.deletions (due_at);
+comment on column storage_service.deletions.multipart_id is 'The multipart upload of an S3 store that is aborted with them.';
+comment on column storage_service.deletions.deleted_at is 'When the object was deleted or replaced. Its bytes are kept for some days, so that a restore to an earlier moment finds them. Null when they are not kept, or no longer.';
+comment on column storage_service.deletions.keep_until is 'How long they are kept at the most, whatever the days: ten times as long as the object lived, and two minutes. So kept bytes are bounded by those of living objects, and who replaces one again and again fills no disk. Null: the days alone decide.';
+create index if not exists deletions_due_idx on storage_service.deletions (due_at) where deleted_at is null;
+create index if not exists deletions_kept_idx on storage_service.deletions (deleted_at) where deleted_at is not null;
+create index if not exists deletions_keep_until_idx on storage_service.deletions (keep_until) where deleted_at is not null;
 alter table storage_service.uploads enable row level security;
 alter table storage_service.deletions enable row level security;
 alter table storage_service.uploads owner to kijko_storage_admin;
@@ -54,7 +64,9 @@ create or replace function storage_service.queue_deletion() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
     if old.version ~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then
-        insert into storage_service.deletions (version) values (old.version::uuid) on conflict do nothing;
+        insert into storage_service.deletions (version, deleted_at, keep_until)
+        values (old.version::uuid, clock_timestamp(), clock_timestamp() + greatest(interval '2 minutes', 10 * (clock_timestamp() - old.updated_at)))
+        on conflict do nothing;
     end if;
     return null;
 end
@@ -159,6 +171,15 @@ end
 $$;
 comment on function storage_service.extend_upload(uuid, interval) is 'Extends the lease of an upload; false when it was given up. Definer: as storage_service.begin_upload().';
 
+create or replace function storage_service.note_multipart(upload uuid, multipart_id text) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    update storage_service.uploads as u set multipart_id = note_multipart.multipart_id where u.version = upload;
+    return found;
+end
+$$;
+comment on function storage_service.note_multipart(uuid, text) is 'Makes a multipart upload known before its first part, so that whoever gives the upload up aborts it; false when it was given up. Definer: as storage_service.begin_upload().';
+
 -- The deletion of the upload's row decides: after it nobody gives the upload up, and after that there is nothing to finish.
 create or replace function storage_service.finish_upload(upload uuid, facts jsonb) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
@@ -225,8 +246,8 @@ comment on function storage_service.allow_replacing(uuid, uuid) is 'The object t
 create or replace function storage_service.give_up_upload(upload uuid) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 begin atomic
-    with gone as (delete from storage_service.uploads as u where u.version = upload returning u.version)
-    insert into storage_service.deletions (version, again) select g.version, true from gone as g on conflict do nothing;
+    with gone as (delete from storage_service.uploads as u where u.version = upload returning u.version, u.multipart_id)
+    insert into storage_service.deletions (version, again, multipart_id) select g.version, true, g.multipart_id from gone as g on conflict do nothing;
 end;
 comment on function storage_service.give_up_upload(uuid) is 'Ends an upload without an object; its bytes are queued for deletion. Definer: as storage_service.begin_upload().';
 
@@ -236,31 +257,37 @@ begin atomic
     with expired as (
         select u.version from storage_service.uploads as u where u.lease_until < clock_timestamp() order by u.lease_until limit max_uploads for update skip locked
     ), gone as (
-        delete from storage_service.uploads as u using expired as e where u.version = e.version returning u.version
+        delete from storage_service.uploads as u using expired as e where u.version = e.version returning u.version, u.multipart_id
     ), queued as (
-        insert into storage_service.deletions (version, again) select g.version, true from gone as g on conflict do nothing returning 1
+        insert into storage_service.deletions (version, again, multipart_id) select g.version, true, g.multipart_id from gone as g on conflict do nothing returning 1
     )
     select count(*)::integer from queued as q;
 end;
 comment on function storage_service.sweep_uploads(integer) is 'Gives up uploads whose lease has ended, because their service has; how many. Definer: as storage_service.begin_upload().';
 
 -- Services that take the same deletions do no harm. A row that names the bytes again, such as one that was restored by hand, keeps them.
-create or replace function storage_service.take_deletions(max_deletions integer) returns setof uuid
+create or replace function storage_service.take_deletions(max_deletions integer, keep interval) returns table (blob uuid, multipart text)
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 begin
+    update storage_service.deletions as d set deleted_at = null, due_at = clock_timestamp()
+    where d.version in (
+        select q.version from storage_service.deletions as q
+        where q.deleted_at is not null and (q.deleted_at <= clock_timestamp() - keep or q.keep_until <= clock_timestamp())
+        limit max_deletions for update skip locked
+    );
     delete from storage_service.deletions as d
     using storage.objects as o
-    where d.due_at <= clock_timestamp() and o.version = d.version::text and char_length(o.version) = 36;
+    where d.deleted_at is null and d.due_at <= clock_timestamp() and o.version = d.version::text and char_length(o.version) = 36;
     return query
     update storage_service.deletions as d set due_at = clock_timestamp() + interval '1 minute'
     where d.version in (
-        select q.version from storage_service.deletions as q where q.due_at <= clock_timestamp()
+        select q.version from storage_service.deletions as q where q.deleted_at is null and q.due_at <= clock_timestamp()
         order by q.due_at limit max_deletions for update skip locked
     )
-    returning d.version;
+    returning d.version, d.multipart_id;
 end
 $$;
-comment on function storage_service.take_deletions(integer) is 'Bytes to delete now. Whoever does not report them done within a minute leaves them to another. Definer: as storage_service.begin_upload().';
+comment on function storage_service.take_deletions(integer, interval) is 'Bytes to delete now: those of objects that were deleted so long ago, and those that never became an object. Whoever does not report them done within a minute leaves them to another. Definer: as storage_service.begin_upload().';
 
 create or replace function storage_service.deletions_done(versions uuid[]) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
@@ -330,22 +357,10 @@ language sql stable security definer set search_path = pg_catalog, pg_temp
 begin atomic
     select jsonb_build_object(
         'uploads', (select count(*) from storage_service.uploads as u),
-        'deletions', (select count(*) from storage_service.deletions as d where d.due_at <= now())
+        'deletions', (select count(*) from storage_service.deletions as d where d.deleted_at is null and d.due_at <= now())
     );
 end;
 comment on function storage_service.backlog() is 'Uploads under way, and bytes that are due to be deleted. Definer: for the metrics of the service.';
-
-create or replace function storage_service.inventory() returns table (version text, kind text, bytes bigint, name text)
-language sql stable security definer set search_path = pg_catalog, pg_temp
-begin atomic
-    select o.version, 'object', case when o.metadata ->> 'size' ~ '^[0-9]{1,18}$' then (o.metadata ->> 'size')::bigint else 0 end, o.bucket_id || '/' || o.name
-    from storage.objects as o where o.version is not null
-    union all
-    select u.version::text, 'upload', null::bigint, null::text from storage_service.uploads as u
-    union all
-    select d.version::text, 'deletion', null::bigint, null::text from storage_service.deletions as d;
-end;
-comment on function storage_service.inventory() is 'Every version whose bytes are there, are coming or are going. Definer: for ./kijko storage check.';
 
 -- The owner of the table makes the trigger; the function stays the service's.
 grant execute on function storage_service.queue_deletion() to supabase_storage_admin;
@@ -365,18 +380,18 @@ from pg_catalog.pg_proc as p where p.pronamespace = 'storage_service'::regnamesp
 revoke all on function
     storage_service.may_replace(storage.objects, jsonb), storage_service.bytes_problem(text, text, bigint), storage_service.admit_bytes(uuid, bigint),
     storage_service.queue_deletion(), storage_service.begin_upload(uuid, text, text, uuid, text, boolean, jsonb, jsonb, text, bigint, interval, integer, jsonb),
-    storage_service.extend_upload(uuid, interval), storage_service.finish_upload(uuid, jsonb), storage_service.give_up_upload(uuid),
+    storage_service.extend_upload(uuid, interval), storage_service.note_multipart(uuid, text), storage_service.finish_upload(uuid, jsonb), storage_service.give_up_upload(uuid),
     storage_service.allow_replacing(uuid, uuid),
-    storage_service.sweep_uploads(integer), storage_service.take_deletions(integer), storage_service.deletions_done(uuid[]),
+    storage_service.sweep_uploads(integer), storage_service.take_deletions(integer, interval), storage_service.deletions_done(uuid[]),
     storage_service.move_object(text, text, text, text, uuid, text), storage_service.is_public(text), storage_service.bucket_exists(text),
-    storage_service.empty_bucket(text, integer), storage_service.backlog(), storage_service.inventory()
+    storage_service.empty_bucket(text, integer), storage_service.backlog()
 from public;
 grant execute on function
     storage_service.begin_upload(uuid, text, text, uuid, text, boolean, jsonb, jsonb, text, bigint, interval, integer, jsonb),
-    storage_service.extend_upload(uuid, interval), storage_service.finish_upload(uuid, jsonb), storage_service.give_up_upload(uuid),
-    storage_service.sweep_uploads(integer), storage_service.take_deletions(integer), storage_service.deletions_done(uuid[]),
+    storage_service.extend_upload(uuid, interval), storage_service.note_multipart(uuid, text), storage_service.finish_upload(uuid, jsonb), storage_service.give_up_upload(uuid),
+    storage_service.sweep_uploads(integer), storage_service.take_deletions(integer, interval), storage_service.deletions_done(uuid[]),
     storage_service.move_object(text, text, text, text, uuid, text), storage_service.is_public(text), storage_service.bucket_exists(text),
-    storage_service.empty_bucket(text, integer), storage_service.backlog(), storage_service.inventory()
+    storage_service.empty_bucket(text, integer), storage_service.backlog()
 to kijko_storage;
 grant execute on function storage_service.admit_bytes(uuid, bigint), storage_service.allow_replacing(uuid, uuid) to kijko_storage;
 grant execute on function storage_service.may_replace(storage.objects, jsonb), storage_service.bytes_problem(text, text, bigint) to kijko_storage_admin;

@@ -74,6 +74,7 @@ impl Client {
             .no_brotli()
             .no_zstd()
             .no_deflate()
+            .http1_only()
             .user_agent(format!("{}/{}", service.name, service.version))
             .build()
             .map_err(|error| OutboundError::Setup(with_causes(&error)))?;

@@ -305,6 +305,12 @@ impl Database {
             .await?)
     }
 
+    /// Makes a multipart upload known before its first part; false when the upload was given up.
+    pub async fn note_multipart(&self, version: Uuid, id: &str) -> Result<bool, StorageError> {
+        let sql = "select storage_service.note_multipart($1, $2)";
+        Ok(self.0.scalar(sql, &[&version, &id]).await?)
+    }
+
     /// Gives stored bytes their row; None while another object is there than the one that may be replaced.
     pub async fn finish(
         &self,
@@ -316,10 +322,8 @@ impl Database {
         if answer["refused"] == "replaced" {
             return Ok(None);
         }
-        match written(answer)? {
-            Some(object) => Ok(Some(object)),
-            None => Err(internal("an upload was given up before it ended")),
-        }
+        let object = written(answer)?.map(Some);
+        object.ok_or_else(|| internal("an upload was given up before it ended"))
     }
 
     /// Asks the policies about the object that is there now, and lets an upload replace it.

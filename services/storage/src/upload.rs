@@ -5,15 +5,14 @@ use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use futures_util::{StreamExt, stream::BoxStream};
-use object_store::PutPayload;
+use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    blobs::Blobs,
+    blobs::{Blobs, Writer},
     config::Config,
     content_type::{self, SNIFFED},
     database::{BucketLimits, Database, Intent, Object, Tried},
@@ -21,8 +20,8 @@ use crate::{
     metrics::StorageSeries,
 };
 
-/// So many bytes are written at once.
-const PART: usize = 1 << 20;
+/// Bytes of an unknown number are admitted in steps.
+const ADMITTED_AT_A_TIME: u64 = 1 << 20;
 /// How often policies are asked about an object that has come while bytes came.
 const RETRIES: usize = 5;
 
@@ -153,15 +152,26 @@ impl Uploads {
         let Some(from) = source.blob() else {
             return Ok(None);
         };
-        match self.blobs.copy(from, upload.version).await {
+        let kind = source
+            .metadata("mimetype")
+            .unwrap_or("application/octet-stream");
+        let copied = match self.blobs.copies(source.size()) {
+            true => self.blobs.copy(from, upload.version).await,
+            false => match self.blobs.read(from, 0..source.size()).await {
+                Ok(bytes) => {
+                    let bytes = bytes.map_err(internal).boxed();
+                    self.receive(&upload, Some(kind), bytes).await?;
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            },
+        };
+        match copied {
             Ok(()) => {}
             // Replaced or deleted since its row was read.
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(internal(error)),
         }
-        let kind = source
-            .metadata("mimetype")
-            .unwrap_or("application/octet-stream");
         let facts = facts(
             source.size(),
             source.metadata("eTag").unwrap_or_default(),
@@ -191,10 +201,9 @@ impl Uploads {
         mut bytes: BoxStream<'static, Result<Bytes, StorageError>>,
     ) -> Result<Stored, StorageError> {
         let (max_bytes, mut admitted) = (self.max_bytes(&upload.limits), upload.admitted);
-        let mut writer = self.blobs.write(upload.version).await.map_err(internal)?;
+        let mut writer = self.blobs.writer(upload.version, max_bytes);
         let mut hash = digest::Context::new(&digest::SHA256);
         let (mut size, mut head) = (0_u64, Vec::with_capacity(SNIFFED));
-        let (mut part, mut part_bytes) = (Vec::new(), 0);
         while let Some(chunk) = bytes.next().await {
             let chunk = chunk?;
             size += chunk.len() as u64;
@@ -204,32 +213,39 @@ impl Uploads {
             // The length was not known, or not the whole of it.
             if size > admitted {
                 self.database.admit_bytes(upload.version, size).await?;
-                admitted = size + PART as u64;
+                admitted = size + ADMITTED_AT_A_TIME;
             }
             hash.update(&chunk);
             let missing = SNIFFED.saturating_sub(head.len()).min(chunk.len());
             head.extend_from_slice(&chunk[..missing]);
-            part_bytes += chunk.len();
-            part.push(chunk);
-            if part_bytes >= PART {
-                let payload = PutPayload::from_iter(std::mem::take(&mut part));
-                writer.put_part(payload).await.map_err(internal)?;
-                part_bytes = 0;
+            writer.take(chunk);
+            if writer.is_full() {
+                self.store_parts(upload, &mut writer).await?;
             }
         }
         let kind = self.check_bytes(&upload.limits, declared, &head)?;
-        if !part.is_empty() {
-            writer
-                .put_part(PutPayload::from_iter(part))
-                .await
-                .map_err(internal)?;
-        }
         writer.complete().await.map_err(internal)?;
         Ok(Stored {
             size,
             hash: hex(hash.finish().as_ref()),
             kind,
         })
+    }
+
+    /// A multipart upload is known to the database before its first part, as an upload is before its first byte.
+    async fn store_parts(&self, upload: &Upload, writer: &mut Writer) -> Result<(), StorageError> {
+        if let Some(id) = writer.begin().await.map_err(internal)? {
+            let known = self.database.note_multipart(upload.version, &id).await;
+            if !matches!(known, Ok(true)) {
+                // Nobody else knows of it.
+                let aborted = self.blobs.delete(upload.version, Some(&id)).await;
+                aborted.map_err(internal)?;
+            }
+            if !known? {
+                return Err(internal("an upload was given up while its bytes came"));
+            }
+        }
+        writer.store_parts().await.map_err(internal)
     }
 
     /// The type to store, if the bucket takes it.

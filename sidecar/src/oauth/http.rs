@@ -73,6 +73,8 @@ impl Http {
         let guard = Guard::new(allowed.clone());
         let client = guard.client(|builder| {
             builder
+                // Other crates switch HTTP/2 on.
+                .http1_only()
                 .connect_timeout(CONNECT_TIMEOUT)
                 .timeout(TOTAL_TIMEOUT)
                 .user_agent(format!("kijko-sidecar/{}", crate::VERSION))

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(36);
+select plan(43);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('eve');
 select tests.org('ada') as org, tests.org('eve') as other \gset
@@ -86,6 +86,32 @@ select tests.act_as_anon();
 select is((select count(*) from storage.objects), 0::bigint, 'an unauthenticated caller sees no object');
 select tests.act_as_superuser();
 select throws_ok('delete from storage.objects', '42501', null, 'no statement deletes by accident');
+
+-- ---- bytes of deleted objects
+
+select tests.object('free', name, 1) from unnest('{long,short}'::text[]) as name;
+alter table storage.objects disable trigger update_objects_updated_at;
+update storage.objects set updated_at = clock_timestamp() - interval '1 hour' where bucket_id = 'free' and name = 'long';
+alter table storage.objects enable trigger update_objects_updated_at;
+select version as long from storage.objects where bucket_id = 'free' and name = 'long' \gset
+select version as short from storage.objects where bucket_id = 'free' and name = 'short' \gset
+create function tests.taken(keep interval, version text) returns bigint language sql as $$
+  select count(*) from storage_service.take_deletions(100000, keep) as t where t.blob = version::uuid
+$$;
+select set_config('storage.allow_delete_query', 'true', true);
+delete from storage.objects where bucket_id = 'free' and name in ('long', 'short');
+select set_config('storage.allow_delete_query', 'false', true);
+select is(
+  (select array_agg(round(extract(epoch from d.keep_until - d.deleted_at) / 60) order by d.keep_until) from storage_service.deletions as d where d.version in (:'long', :'short')),
+  '{2,600}', 'are kept ten times as long as the object lived, and at least two minutes'
+);
+select is(tests.taken('1 day', :'long'), 0::bigint, 'and not deleted before');
+update storage_service.deletions set deleted_at = deleted_at - interval '1 day', keep_until = keep_until - interval '1 hour' where version in (:'long', :'short');
+select is(tests.taken('2 days', :'short'), 1::bigint, 'an object that lived for a short time goes first');
+select is(tests.taken('2 days', :'long'), 0::bigint, 'the others stay for the days that are set');
+select is(tests.taken('1 day', :'long'), 1::bigint, 'and go then');
+select is(storage_service.queue_strays(array[:'long', gen_random_uuid()]::uuid[]), 1, 'bytes without a row are queued once');
+select is(storage_service.queue_strays(array(select o.version::uuid from storage.objects as o where o.version ~ '^[0-9a-f-]{36}$')), 0, 'and never those of an object');
 
 -- ---- an organization that goes
 

@@ -1,54 +1,61 @@
-//! Where bytes lie: under their version, which is a new UUID for each upload. Nothing that a client names is part of a path, bytes
-//! never change once they are stored, and an object is moved without them.
+//! Bytes as files. Each is written under another name, flushed to the disk and renamed, so that a file is whole or not there.
 
-use std::{fs::File, io, ops::Range, path::PathBuf, sync::Arc};
+use std::{
+    fs::{self, File},
+    io,
+    ops::Range,
+    path::{Path as FilePath, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use object_store::{
     CopyMode, CopyOptions, Error, GetOptions, GetRange, GetResultPayload, MultipartUpload,
-    ObjectStore, ObjectStoreExt, local::LocalFileSystem, path::Path,
+    ObjectStore, ObjectStoreExt, PutPayload, local::LocalFileSystem,
 };
 use uuid::Uuid;
 
+use super::{Entry, failed, path, version_of};
+
 /// So many bytes are read at once.
 const CHUNK: u64 = 256 << 10;
+/// What a file has behind its name while it is being written.
+const STAGED: &str = "#1";
 
-/// The store.
-#[derive(Debug, Clone)]
-pub struct Blobs {
-    store: Arc<dyn ObjectStore>,
+/// A folder.
+#[derive(Debug)]
+pub struct Folder {
+    store: LocalFileSystem,
     folder: PathBuf,
 }
 
-impl Blobs {
-    /// In a folder, which is made.
-    pub fn in_folder(folder: &std::path::Path) -> Result<Self, object_store::Error> {
-        std::fs::create_dir_all(folder).map_err(|source| Error::Generic {
-            store: "folder",
-            source: Box::new(source),
-        })?;
-        let store = LocalFileSystem::new_with_prefix(folder)?.with_fsync(true);
+impl Folder {
+    pub(super) fn open(folder: &FilePath) -> Result<Self, Error> {
+        fs::create_dir_all(folder).map_err(generic)?;
         Ok(Self {
-            store: Arc::new(store),
+            store: LocalFileSystem::new_with_prefix(folder)?.with_fsync(true),
             folder: folder.to_owned(),
         })
     }
 
-    /// Whether bytes can be stored.
-    pub async fn is_there(&self) -> bool {
-        tokio::fs::metadata(&self.folder)
-            .await
-            .is_ok_and(|folder| folder.is_dir() && !folder.permissions().readonly())
+    pub(super) async fn probe(&self) -> Result<(), Error> {
+        let found = tokio::fs::metadata(&self.folder).await.map_err(generic)?;
+        match found.is_dir() && !found.permissions().readonly() {
+            true => Ok(()),
+            false => Err(generic(io::Error::from(io::ErrorKind::PermissionDenied))),
+        }
     }
 
-    /// Bytes that become one when they are complete.
-    pub async fn write(&self, version: Uuid) -> Result<Box<dyn MultipartUpload>, Error> {
+    pub(super) async fn put(&self, version: Uuid, bytes: PutPayload) -> Result<(), Error> {
+        self.store.put(&path(version), bytes).await.map(drop)
+    }
+
+    pub(super) async fn begin(&self, version: Uuid) -> Result<Box<dyn MultipartUpload>, Error> {
         self.store.put_multipart(&path(version)).await
     }
 
-    /// A part of the bytes of a version.
-    pub async fn read(
+    pub(super) async fn read(
         &self,
         version: Uuid,
         range: Range<u64>,
@@ -69,8 +76,7 @@ impl Blobs {
         })
     }
 
-    /// The same bytes under another version.
-    pub async fn copy(&self, from: Uuid, to: Uuid) -> Result<(), Error> {
+    pub(super) async fn copy(&self, from: Uuid, to: Uuid) -> Result<(), Error> {
         let options = CopyOptions {
             mode: CopyMode::Create,
             ..CopyOptions::default()
@@ -78,16 +84,10 @@ impl Blobs {
         self.store.copy_opts(&path(from), &path(to), options).await
     }
 
-    /// Deletes the bytes of a version, and what an upload left that was killed. Done twice, it does nothing.
-    pub async fn delete(&self, version: Uuid) -> Result<(), Error> {
-        let staged = self.folder.join(format!("{}#1", path(version)));
+    pub(super) async fn delete(&self, version: Uuid) -> Result<(), Error> {
+        let staged = self.folder.join(format!("{}{STAGED}", path(version)));
         match tokio::fs::remove_file(staged).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::Generic {
-                    store: "folder",
-                    source: Box::new(error),
-                });
-            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(generic(error)),
             _ => {}
         }
         match self.store.delete(&path(version)).await {
@@ -95,12 +95,64 @@ impl Blobs {
             other => other,
         }
     }
+
+    pub(super) async fn size(&self, version: Uuid) -> Result<u64, Error> {
+        Ok(self.store.head(&path(version)).await?.size)
+    }
+
+    /// Also files that are being written, which the store's own list leaves out.
+    pub(super) fn list(&self) -> impl Stream<Item = Result<Entry, Error>> + Send + use<> {
+        let folder = self.folder.clone();
+        let listed = tokio::task::spawn_blocking(move || {
+            let mut found = Vec::new();
+            walk(&folder, &folder, &mut found).map(|()| found)
+        });
+        stream::once(async move {
+            match listed
+                .await
+                .unwrap_or_else(|gone| Err(io::Error::other(gone)))
+            {
+                Ok(found) => stream::iter(found.into_iter().map(Ok)).left_stream(),
+                Err(error) => failed(generic(error)).right_stream(),
+            }
+        })
+        .flatten()
+    }
 }
 
-/// No folder has too many files.
-fn path(version: Uuid) -> Path {
-    let name = version.to_string();
-    Path::from(format!("{}/{}/{name}", &name[..2], &name[2..4]))
+/// What is deleted meanwhile is left out.
+fn walk(root: &FilePath, folder: &FilePath, found: &mut Vec<Entry>) -> io::Result<()> {
+    for item in fs::read_dir(folder)? {
+        let item = item?;
+        let place = item.path();
+        let known = match item.metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            known => known?,
+        };
+        if known.is_dir() {
+            walk(root, &place, found)?;
+            continue;
+        }
+        let below = place.strip_prefix(root).unwrap_or(&place);
+        let Some(name) = below.to_str() else { continue };
+        let whole = name.split_once('#').map_or(name, |(whole, _)| whole);
+        if let (Some(version), true) = (version_of(whole), known.is_file()) {
+            found.push(Entry {
+                name: place.display().to_string(),
+                version,
+                bytes: known.len(),
+                complete: whole == name,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn generic(source: io::Error) -> Error {
+    Error::Generic {
+        store: "folder",
+        source: Box::new(source),
+    }
 }
 
 /// The store's own stream of a file has parts of 8 KiB, each on another thread.

@@ -43,6 +43,8 @@ fn make(allowed: &str) -> Result<(String, Guard, Client), Error> {
     let client = guard
         .client(|client| {
             client
+                // Other crates switch HTTP/2 on.
+                .http1_only()
                 .connect_timeout(CONNECT_TIMEOUT)
                 .user_agent(format!("{}/{}", SERVICE.name, SERVICE.version))
         })
