@@ -13,6 +13,11 @@ archive_settings() {
   [[ $seconds =~ ^[1-9][0-9]{0,4}$ ]] || misuse "KIJKO_ARCHIVE_SECONDS must be a number from 1 to 99999, not '$seconds'"
   if folder=$(archive_folder); then
     command="bash \"$KIJKO_HOME/bin/archive-wal\" \"$folder/wal\" \"%p\" \"%f\""
+    # In S3 they are not copied.
+    if ! objects_in_s3; then
+      check_plain_path KIJKO_STORAGE_DIR "$(readlink -m "$OBJECTS")"
+      command+=" \"$(readlink -m "$OBJECTS")\" \"$folder/objects\""
+    fi
   else
     seconds=0
   fi

@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 # BACKUPS/base/NAME/data is a copy (NAME.partial until it is verified), BACKUPS/base/NAME/info says what it is, BACKUPS/wal is the
-# archive. The secrets are kept in a folder of their own: together with the data they would reveal everything.
+# archive, BACKUPS/objects the bytes of storage (backup_objects.sh). The secrets are kept in a folder of their own: together with the data they would reveal everything.
 load_backup_settings() {
   BACKUPS=$(readlink -m "${KIJKO_BACKUP_DIR:-$KIJKO_HOME/backups}")
   SECRET_BACKUPS=$(readlink -m "${KIJKO_BACKUP_SECRETS_DIR:-$KIJKO_HOME/backup-secrets}")
@@ -60,21 +60,23 @@ backup_create() {
   cp "$KIJKO_HOME/applied" "$partial/applied"
   give_to_os_user "$partial/info" "$partial/applied"
   step "WAL up to the end of the copy" "see $LOGS/postgres.log: the archive cannot be written" await_archive "$partial/info"
+  step "objects" "see $LOGS/postgres.log and the log: the objects cannot be copied" backup_objects "$partial/objects"
   backup_secrets "$name"
   sync -f "$partial"
   mv "$partial" "$BACKUPS/base/$name"
   sync "$BACKUPS/base"
   trap - EXIT
   rm -f "$SECRETS/backup.pgpass"
-  say "backup $name: $(du -sh "$BACKUPS/base/$name" | cut -f1) in $BACKUPS"
+  say "backup $name: $(du -sh "$BACKUPS/base/$name" | cut -f1) in $BACKUPS$(objects_in_s3 && echo ", without the objects, which are in S3" || true)"
   backup_prune
 }
 
 make_backup_folders() {
   mkdir -p "$BACKUPS" "$SECRET_BACKUPS" || fail "$BACKUPS and $SECRET_BACKUPS cannot be made"
-  mkdir -p "$BACKUPS/base" "$BACKUPS/wal"
-  chmod 0700 "$BACKUPS" "$BACKUPS/base" "$BACKUPS/wal" "$SECRET_BACKUPS"
-  [ "$(id -u)" != 0 ] || chown "$OS_USER:" "$BACKUPS" "$BACKUPS/base" "$BACKUPS/wal"
+  local folders=("$BACKUPS" "$BACKUPS/base" "$BACKUPS/wal" "$BACKUPS/objects")
+  mkdir -p "${folders[@]}"
+  chmod 0700 "${folders[@]}" "$SECRET_BACKUPS"
+  [ "$(id -u)" != 0 ] || chown "$OS_USER:" "${folders[@]}"
   [ "$(id -u)" != 0 ] || reachable_by_os_user "$BACKUPS/wal" ||
     fail "the user $OS_USER cannot enter $BACKUPS (Postgres does not run as root): set KIJKO_BACKUP_DIR to a folder it can enter"
 }
@@ -91,6 +93,7 @@ start_archiving() {
   fi
   [ "$(admin_psql -At -c 'show archive_mode')" = on ] || fail "this server was started without archive_mode: run './kijko down' and './kijko up' once"
   install_binary archive-wal "$ROOT/scripts/archive-wal.sh"
+  install_binary archive-objects "$ROOT/scripts/archive-objects.sh"
   [ "$(archive_folder)" != "$BACKUPS" ] || return 0
   [ -z "$(archive_folder)" ] || say "kijko: the archive moves from $(archive_folder) to $BACKUPS"
   printf '%s\n' "$BACKUPS" > "$(archive_state)"
@@ -183,6 +186,7 @@ backup_status() {
   done
   printf 'archive            %s, %s files, %s\n' "$(archive_folder || echo off)" "$(wal_names "$BACKUPS/wal" | wc -l)" \
     "$(du -sh "$BACKUPS/wal" 2> /dev/null | cut -f1)"
+  printf 'objects            %s\n' "$(objects_in_s3 && echo "in S3, not in the backups" || du -sh "$BACKUPS/objects" 2> /dev/null | cut -f1)"
   problems=$(backup_problems)
   [ -z "$problems" ] || fail "$problems"
 }
@@ -192,6 +196,7 @@ backup_problems() {
   backup_age_problem
   [ -n "$(backup_names)" ] || return 0
   archive_folder > /dev/null || { echo "nothing is archived: './kijko backup' turns the archive on"; return 0; }
+  objects_problem
   load_secrets 2> /dev/null && postgres_answers || return 0
   admin_psql -At -c "select format('the archive fails since %s: %s', last_failed_time::timestamptz(0), last_failed_wal) from pg_stat_archiver where last_failed_time > coalesce(last_archived_time, '-infinity')"
 }
@@ -223,6 +228,7 @@ backup_verify() {
   for name in "${names[@]}"; do
     [ -f "$BACKUPS/base/$name/info" ] || misuse "there is no backup '$name' in $BACKUPS"
     step "copy $name" "this backup is damaged: use another one" verify_copy "$BACKUPS/base/$name/data"
+    step "objects of $name" "put them back, or take a new backup" verify_objects "$name"
     grep -q "^$(backup_timeline "$BACKUPS/base/$name/info") " <<< "$chain" || continue
     missing=$(missing_wal "$(backup_first_segment "$BACKUPS/base/$name/info")" "$chain" "$wal")
     [ -z "$missing" ] || fail "WAL is missing after $name: nothing later than file $(segment_name ........ "$missing") can be restored from it. Take a new backup"
@@ -232,17 +238,21 @@ backup_verify() {
 
 # The newest BACKUP_KEEP stay, and the WAL since the oldest of them.
 backup_prune() {
-  local names old oldest
+  local names old oldest removed
+  removed=$(mktemp)
   mapfile -t names < <(backup_names)
   while [ "${#names[@]}" -gt "$BACKUP_KEEP" ]; do
     old=${names[0]}
     names=("${names[@]:1}")
     # Without its info it is none any more, also when the removal is interrupted.
+    cat "$BACKUPS/base/$old/objects" >> "$removed" 2> /dev/null || true
     rm -f "$BACKUPS/base/$old/info"
     rm -rf "$BACKUPS/base/${old:?}"
     rm -f "$SECRET_BACKUPS/secrets-$old.tar" "$SECRET_BACKUPS/secrets-$old.tar.cms"
     say "removed the backup $old (KIJKO_BACKUP_KEEP is $BACKUP_KEEP)"
   done
+  prune_objects "$removed"
+  rm -f "$removed"
   find "$BACKUPS/base" -mindepth 1 -maxdepth 1 -name '*.partial' -mmin +1440 -exec rm -rf {} +
   [ "${#names[@]}" -gt 0 ] || return 0
   oldest=$BACKUPS/base/${names[0]}/info

@@ -6,6 +6,7 @@ import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { newUser } from '../journeys/support.mjs';
 import { contents, differing, Elsewhere, Place } from './backup_stack.mjs';
+import { Bucket, blob } from './objects.mjs';
 import { asPostgres, asSuperuser, home, kijko, session } from './stack.mjs';
 
 const place = new Place();
@@ -31,13 +32,21 @@ const switchWal = () =>
 describe('backups', () => {
   let user;
   let elsewhere;
+  let bucket;
+  const objects = path.join(place.backups, 'objects');
+  // In the folder, and of no row.
+  const gone = blob('abcdef00-0000-4000-8000-000000000003');
   before(async () => {
     user = await newUser();
+    bucket = await Bucket.make();
+    await bucket.put('before', 'before the backup');
+    await placeObject(gone);
     elsewhere = await Elsewhere.make(place);
   });
   after(async () => {
     await elsewhere.kijko(['down']);
     await run(['backup', 'off']);
+    await bucket.remove();
     place.remove();
   });
 
@@ -103,8 +112,12 @@ describe('backups', () => {
     await asPostgres((client) =>
       client.query(`update public.profiles set display_name = 'after the backup' where id = $1`, [user.user.id]),
     );
+    await bucket.put('after', 'after the backup');
+    await bucket.put('deleted', 'soon');
+    await bucket.delete('deleted');
     await switchWal();
     const wal = await settled();
+    assert.ok(fs.existsSync(path.join(objects, blob(await bucket.version('after')))), 'objects are archived before WAL');
     const secrets = path.join(
       place.secrets,
       place.secretFiles().find((name) => name.endsWith('.tar')),
@@ -116,6 +129,11 @@ describe('backups', () => {
     // Signed URLs of storage go on working.
     const storageKey = (stack) => fs.readFileSync(path.join(stack, 'secrets/storage_signing_key'), 'utf8');
     assert.equal(storageKey(elsewhere.home), storageKey(home));
+    const copied = bucket.on(there);
+    for (const name of ['before', 'after']) assert.equal((await copied.get(name)).toString(), `${name} the backup`);
+    assert.equal(await copied.get('deleted'), 400);
+    const checked = await elsewhere.kijko(['storage', 'check']);
+    assert.equal(checked.code, 0, checked.stdout);
     const [row] = await session(
       there.DB_URL,
       async (c) =>
@@ -197,7 +215,11 @@ describe('backups', () => {
     await succeeds(['status']);
   });
 
-  it('verify finds a damaged byte and a missing file of WAL', async () => {
+  it('verify finds a damaged byte, a missing object and a missing file of WAL', async () => {
+    const object = path.join(objects, blob(await bucket.version('before')));
+    fs.renameSync(object, `${object}.away`);
+    await fails(['backup', 'verify', place.names()[0]], /objects/);
+    fs.renameSync(`${object}.away`, object);
     const base = path.join(place.backups, 'base', place.names()[0]);
     const file = path.join(base, 'data/PG_VERSION');
     fs.writeFileSync(file, '51\n');
@@ -213,7 +235,11 @@ describe('backups', () => {
 
   it('the newest stay, and with an old one go its secrets and the WAL before the others', async () => {
     const before = place.names();
+    fs.rmSync(path.join(home, 'storage', gone));
+    assert.ok(fs.existsSync(path.join(objects, gone)), 'a kept backup needs it');
     await succeeds(['backup'], { KIJKO_BACKUP_KEEP: '1' });
+    assert.ok(!fs.existsSync(path.join(objects, gone)), 'no backup needs it');
+    assert.ok(fs.existsSync(path.join(objects, blob(await bucket.version('before')))));
     assert.equal(place.names().length, 1);
     assert.ok(!before.includes(place.names()[0]));
     assert.deepEqual(place.secretFiles(), [`secrets-${place.names()[0]}.tar`]);
@@ -233,6 +259,15 @@ describe('backups', () => {
     await succeeds(['backup', 'status']);
   });
 });
+
+/** A file in the folder of the objects, of its user. */
+async function placeObject(name) {
+  const file = path.join(home, 'storage', name);
+  const { uid, gid } = fs.statSync(path.join(home, 'storage'));
+  fs.mkdirSync(path.dirname(file), { recursive: true });
+  fs.writeFileSync(file, 'nobody');
+  for (const made of [file, path.dirname(file), path.dirname(path.dirname(file))]) fs.chownSync(made, uid, gid);
+}
 
 /** The names in the archive, once the server has nothing left to archive. */
 async function settled() {

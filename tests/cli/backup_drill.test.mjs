@@ -10,6 +10,7 @@ import { harmless, send, stored } from '../journeys/stripe_webhook.mjs';
 import { api, newEmail, newUser } from '../journeys/support.mjs';
 import { header, MailServer } from '../smtp.mjs';
 import { contents, differing, Place } from './backup_stack.mjs';
+import { Bucket } from './objects.mjs';
 import { asPostgres, asSuperuser, kijko, pidOf } from './stack.mjs';
 
 const vendor = new Vendor();
@@ -43,6 +44,7 @@ describe('a point in time restore', () => {
   let other;
   let moment;
   let calls;
+  let bucket;
   const work = {};
   const messages = {};
   const event = harmless();
@@ -63,6 +65,7 @@ describe('a point in time restore', () => {
     await run(['down']);
     await run(['up']);
     await priceModel();
+    bucket = await Bucket.make();
     user = await newUser();
     tenant = await Tenant.make();
     other = await Tenant.make();
@@ -76,6 +79,7 @@ describe('a point in time restore', () => {
     await kijko(['down']);
     await kijko(['up']);
     await forgetModel();
+    await bucket.remove();
     place.remove();
   });
 
@@ -88,7 +92,9 @@ describe('a point in time restore', () => {
     messages.done = await queueMail(newEmail(), tenant.orgId);
     await sent(messages.done);
     assert.equal((await send(event)).status, 200);
+    for (const name of ['kept', 'replaced', 'deleted']) await bucket.put(name, `${name} 1`);
     await run(['backup']);
+    await bucket.put('replaced', 'replaced 2');
 
     vendor.reset();
     work.underWay = await tenant.execute(2);
@@ -109,6 +115,9 @@ describe('a point in time restore', () => {
     work.later = await tenant.execute(5);
     await succeeded(work.later);
     await sql('delete from public.organizations where id = $1', [other.orgId]);
+    await bucket.put('replaced', 'replaced 3');
+    await bucket.put('later', 'later 1');
+    await bucket.delete('deleted');
     calls = vendor.calls.length;
     assert.equal(mails.arrived.length, 2);
   });
@@ -124,6 +133,12 @@ describe('a point in time restore', () => {
       async (c) => (await c.query(`select current_setting('shared_preload_libraries') as libraries`)).rows[0],
     );
     assert.equal(libraries, 'kijko', 'no schedule runs');
+  });
+
+  it('brings back the bytes of every object that there was', async () => {
+    for (const text of ['kept 1', 'replaced 2', 'deleted 1']) assert.equal((await bucket.get(text.split(' ')[0])).toString(), text);
+    assert.equal(await bucket.get('later'), 400);
+    await run(['storage', 'check']);
   });
 
   it('answers requests: a login, and a token from before', async () => {
