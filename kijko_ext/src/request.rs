@@ -13,7 +13,7 @@
 //! - admit.rs is `kijko.admit_request`; external.rs is `kijko.admit_external`, for requests that another server takes.
 //!
 //! statement.rs checks the statement after Postgres has analysed it, memory_limit.rs its memory while it runs, error_log.rs
-//! keeps errors of clients from filling the log, and counters.rs has the figures.
+//! keeps errors of clients from filling the log, log_context.rs says in each line whose request it is, and counters.rs has the figures.
 
 mod admit;
 mod authenticate;
@@ -28,6 +28,7 @@ pub mod in_flight;
 mod issuer_token;
 mod known;
 mod limit_headers;
+mod log_context;
 mod membership_cache;
 pub mod memory_limit;
 mod policy;

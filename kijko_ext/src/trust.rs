@@ -83,6 +83,7 @@ pub fn is_known_request() -> bool {
     WAS_TRUSTED.get() && has_method()
 }
 
-fn has_method() -> bool {
+/// Whether a request's method is set, by whomever.
+pub fn has_method() -> bool {
     setting::METHOD.with(|_| ()).is_some()
 }

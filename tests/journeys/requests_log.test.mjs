@@ -1,7 +1,13 @@
-// The log never has a secret that PostgREST or the sidecar passes to the database, whatever the operator has logged.
+// The log never has a secret that PostgREST or the sidecar passes to the database, whatever the operator has logged. A line about a
+// request says whose it is.
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import pg from 'pg';
+import { claimsOf } from './auth_support.mjs';
+import { newPerson, ok, until } from './domain.mjs';
 import { LOGGED_KEY as SECRET } from './log_secrets.mjs';
 import { adminSql, env } from './support.mjs';
 
@@ -60,4 +66,61 @@ describe('the log', () => {
       assert.ok(!all.includes(SECRET));
     });
   }
+});
+
+describe('a line about a request', () => {
+  let client;
+  let person;
+  before(async () => {
+    person = await newPerson();
+    client = new pg.Client({ connectionString: env.ADMIN_DB_URL });
+    await client.connect();
+  });
+  after(() => client.end());
+
+  /** What PostgREST would do with a request that fails by a fault of ours: the error, and the DETAIL of its line. */
+  async function logged(login, claims, headers) {
+    const marker = `marker ${randomUUID()}`;
+    const isApi = login === 'authenticator';
+    await client.query('begin');
+    await client.query(
+      `select set_config('session_authorization', $1, true), set_config('role', $5, true), set_config('request.method', 'GET', true),
+         set_config('request.path', '/x', true), set_config('request.headers', $2, true), set_config('request.jwt.claims', $3, true),
+         case when $4 <> '' then set_config('role', $4, true) end`,
+      [login, JSON.stringify(headers), JSON.stringify(claims), isApi ? (claims.role ?? '') : '', isApi ? 'anon' : 'kijko_login_anon'],
+    );
+    if (isApi) await client.query('select public.before_request()');
+    const error = await client
+      .query(`do $$ begin raise exception using errcode = 'XX000', message = '${marker}', detail = 'Its own.'; end $$`)
+      .catch((failure) => failure);
+    await client.query('rollback');
+    assert.equal(error.message, marker);
+    const file = join(process.env.TEST_HOME ?? join(import.meta.dirname, '../../.kijko'), 'log', 'postgres.log');
+    const line = await until('the line to be written', () => {
+      const lines = readFileSync(file, 'utf8').split('\n');
+      const at = lines.findIndex((text) => text.includes(`ERROR:  ${marker}`));
+      return at >= 0 && lines[at + 2] !== undefined && lines.slice(at + 1, at + 3).join('\n');
+    });
+    return { error, line };
+  }
+
+  test('has the user, the organization and the request, and the client does not get them', async () => {
+    const headers = { 'x-request-id': 'journey-1', 'x-org-id': person.orgId };
+    const { error, line } = await logged('authenticator', claimsOf(person.token), headers);
+    assert.match(line, new RegExp(`DETAIL:  Its own\\.\n\\s+request_id=journey-1 user_id=${person.user.id} org_id=${person.orgId}$`));
+    assert.equal(error.detail, 'Its own.');
+  });
+
+  test('has the API key', async () => {
+    const key = await ok(person.client.rpc('create_api_key', { name: 'Key', permissions: ['projects:read'] }));
+    const { line } = await logged('authenticator', {}, { 'x-request-id': 'journey-2', 'x-api-key': key.secret });
+    assert.match(line, new RegExp(`request_id=journey-2 org_id=${person.orgId} api_key_id=${key.id}$`));
+    assert.ok(!line.includes(key.secret));
+  });
+
+  test('has nothing that a client makes up', async () => {
+    const headers = { 'x-request-id': 'a b\nERROR:  forged', 'x-org-id': person.orgId };
+    const { line } = await logged('kijko_login', claimsOf(person.token), headers);
+    assert.doesNotMatch(line, /forged|user_id|org_id/);
+  });
 });

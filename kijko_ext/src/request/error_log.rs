@@ -5,13 +5,14 @@
 //! - an error of the client's statement itself (a malformed value, a row that exists already) is not logged;
 //! - the same error inside a function may be the function's fault: at most one a second is logged.
 //!
-//! What PostgREST answers with a 5xx is always logged. `kijko.stats()` counts what is not.
+//! What PostgREST answers with a 5xx is always logged. `kijko.stats()` counts what is not. Each line that a request does log says
+//! whose it is, in its DETAIL (log_context.rs), which the client does not get.
 
 use std::ffi::CStr;
 
 use pgrx::{PgLogLevel, pg_sys};
 
-use super::counters;
+use super::{counters, log_context};
 use crate::pg::process::ProcessCell;
 use crate::trust;
 
@@ -33,12 +34,19 @@ unsafe extern "C-unwind" fn before_log(error: *mut pg_sys::ErrorData) {
             previous(error);
         }
         let error = &mut *error;
+        if !trust::has_method() {
+            return;
+        }
+        let is_trusted = trust::is_known_request();
         if error.elevel == PgLogLevel::ERROR as i32
-            && trust::is_known_request()
+            && is_trusted
             && !is_worth_a_line(decode(error.sqlerrcode), is_in_function(error))
         {
             error.output_to_server = false;
             counters::add(|stats| &stats.unlogged_errors);
+        }
+        if error.output_to_server {
+            log_context::add(error, is_trusted);
         }
     }
 }

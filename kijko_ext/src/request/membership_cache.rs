@@ -62,6 +62,16 @@ pub fn current_member() -> Option<(Uuid, Uuid)> {
     })
 }
 
+/// The organization in which a user's requests were last admitted, with or without naming it. For the log: it may be outdated. Calls
+/// nothing of Postgres.
+pub fn last_known(user: &Uuid, wanted: Option<Uuid>, second_factor: bool) -> Option<Uuid> {
+    CACHE.with(|cache| {
+        let known = cache.try_borrow().ok()?;
+        let (organization, _) = known.get(&(*user, wanted, second_factor))?;
+        Some(*organization)
+    })
+}
+
 /// The organization that the request names: by its header, else by a claim of its token. An error when the header is not a
 /// uuid. Both the domain's public.org_id() and this cache use it, so they agree about a request.
 fn requested() -> Result<Option<Uuid>, Refusal> {
