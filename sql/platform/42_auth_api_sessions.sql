@@ -95,7 +95,7 @@ begin
     if u.id is null or u.deleted_at is not null then
         perform auth_api.reject(400, 'invalid_credentials', 'Invalid login credentials');
     elsif auth_api.is_banned(u) then
-        perform auth_api.reject(400, 'user_banned', 'User is banned');
+        perform auth_api.reject_sign_in(400, 'user_banned', 'User is banned', u.id);
     end if;
     return auth_api.token_response(u, session, auth_api.issue_refresh_token(session));
 end

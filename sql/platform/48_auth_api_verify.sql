@@ -94,12 +94,16 @@ begin
         address := auth_api.valid_email(body ->> 'email', malformed => 422);
         perform auth_api.charge('auth:code:' || md5(address), (select s.codes_per_hour from auth_api.settings s), '1 hour');
         id := auth_api.token_of_code(address, types, body ->> 'token');
+        if id is null then
+            -- An address without an account costs the same.
+            perform auth_api.audit_refusal((auth_api.find_by_email(address)).id, 'otp_expired');
+        end if;
     end if;
     select * into used from auth_api.use_token(id);
     if (used.token).id is null then
         return auth_api.expired(by_link);
     elsif auth_api.is_banned(used.u) then
-        perform auth_api.reject(403, 'user_banned', 'User is banned');
+        perform auth_api.reject_sign_in(403, 'user_banned', 'User is banned', (used.u).id);
     end if;
     u := auth_api.apply_token(used.u, used.token, used.code);
     if u.id is null then
@@ -155,6 +159,7 @@ begin
     if (used.token).id is null then
         return auth_api.redirect_error(target, 403, 'otp_expired', 'Email link is invalid or has expired', pkce);
     elsif auth_api.is_banned(used.u) then
+        perform auth_api.audit_refusal((used.u).id, 'user_banned');
         return auth_api.redirect_error(target, 403, 'user_banned', 'User is banned', pkce);
     end if;
     begin

@@ -86,7 +86,7 @@ begin
     if u.id is null then
         perform auth_api.reject(404, 'flow_state_not_found', 'invalid flow state, no valid flow state found');
     elsif auth_api.is_banned(u) then
-        perform auth_api.reject(403, 'user_banned', 'User is banned');
+        perform auth_api.reject_sign_in(403, 'user_banned', 'User is banned', u.id);
     end if;
     return auth_api.open_session(u, flow.authentication_method);
 end

@@ -114,6 +114,7 @@ begin
     end if;
     id := auth_api.token_of_code(u.email, '{reauthentication_token}', nonce);
     if id is null or ((auth_api.use_token(id)).token).id is null then
+        perform auth_api.audit_refusal(u.id, 'reauthentication_not_valid');
         return auth_api.refusal(422, 'reauthentication_not_valid', 'Nonce has expired or is invalid');
     end if;
     return null;

@@ -124,6 +124,7 @@ begin
         set locked_until = kijko.now() + make_interval(secs => s.lockout_seconds), unlock_hash = auth_api.token_hash(token)
         where f.bucket = count_failure.bucket;
         perform auth_api.mail_unlock(u, address, token);
+        perform auth_api.audit_lock(u.id);
     end if;
     -- A few of those that count no more, so that the table does not grow.
     delete from auth_api.password_failures f where f.bucket in (
@@ -203,6 +204,7 @@ begin
         locked := auth_api.lock_refusal(counter);
     end if;
     if locked is not null then
+        perform auth_api.audit_refusal(u.id, 'account_locked');
         return locked;
     end if;
     valid := auth_api.password_matches(body ->> 'password', u.encrypted_password);
@@ -212,6 +214,7 @@ begin
         perform auth_api.audit_refusal(u.id, 'invalid_credentials');
         return coalesce(refusal, auth_api.refusal(400, 'invalid_credentials', 'Invalid login credentials'));
     elsif refusal is not null then
+        perform auth_api.audit_refusal(u.id, 'rejected_by_hook');
         return refusal;
     end if;
     delete from auth_api.password_failures f where f.bucket = counter;
@@ -220,6 +223,7 @@ begin
         perform auth_api.audit_refusal(u.id, 'user_banned');
         return auth_api.refusal(400, 'user_banned', 'User is banned');
     elsif u.email_confirmed_at is null then
+        perform auth_api.audit_refusal(u.id, 'email_not_confirmed');
         return auth_api.refusal(400, 'email_not_confirmed', 'Email not confirmed');
     end if;
     return auth_api.password_session(u, body ->> 'password');

@@ -155,8 +155,8 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
     refusal constant json := auth_api.mfa_hook(u, factor, valid);
 begin
-    if not valid then
-        perform auth_api.audit_refusal(u.id, 'mfa_verification_failed');
+    if not valid or refusal is not null then
+        perform auth_api.audit_refusal(u.id, case when valid then 'mfa_verification_rejected' else 'mfa_verification_failed' end);
     end if;
     if refusal is null and not valid then
         return auth_api.refusal(422, 'mfa_verification_failed', 'Invalid code entered');

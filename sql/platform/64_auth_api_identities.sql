@@ -219,7 +219,7 @@ begin
     if u.id is null or u.deleted_at is not null then
         perform auth_api.reject(403, 'user_not_found', 'User of this identity does not exist');
     elsif auth_api.is_banned(u) then
-        perform auth_api.reject(403, 'user_banned', 'User is banned');
+        perform auth_api.reject_sign_in(403, 'user_banned', 'User is banned', u.id);
     end if;
 end
 $$;

@@ -133,6 +133,7 @@ begin
     return auth_api.complete_oauth(flow, input);
 exception when sqlstate 'KJA01' then
     get stacked diagnostics message = message_text, detail = pg_exception_detail;
+    perform auth_api.audit_rejection(detail);
     return auth_api.redirect_refusal(flow, (detail ->> 'status')::integer, detail ->> 'code', message);
 end
 $$;
@@ -165,7 +166,7 @@ begin
     if u.id is null then
         perform auth_api.reject(404, 'flow_state_not_found', 'invalid flow state, no valid flow state found');
     elsif auth_api.is_banned(u) then
-        perform auth_api.reject(403, 'user_banned', 'User is banned');
+        perform auth_api.reject_sign_in(403, 'user_banned', 'User is banned', u.id);
     end if;
     return auth_api.open_session(u, 'oauth')::jsonb || case when token.id is null then '{}' else auth_api.unsealed_tokens(token) end;
 end
@@ -284,6 +285,7 @@ begin
         body := auth_api.dispatch_external(step, input);
     exception when sqlstate 'KJA01' then
         get stacked diagnostics message = message_text, detail = pg_exception_detail;
+        perform auth_api.audit_rejection(detail);
         body := auth_api.refusal((detail ->> 'status')::integer, detail ->> 'code', message, detail -> 'more', detail -> 'headers');
     end;
     return jsonb_build_object(

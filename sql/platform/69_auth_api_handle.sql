@@ -132,6 +132,7 @@ begin
 exception
     when sqlstate 'KJA01' then
         get stacked diagnostics message = message_text, detail = pg_exception_detail;
+        perform auth_api.audit_rejection(detail);
         return auth_api.refusal((detail ->> 'status')::integer, detail ->> 'code', message, detail -> 'more', detail -> 'headers');
     when character_not_in_repertoire or untranslatable_character then -- percent encoding of what is no UTF-8
         return auth_api.refusal(400, 'validation_failed', 'The request is not UTF-8');

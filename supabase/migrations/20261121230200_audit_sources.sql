@@ -101,13 +101,65 @@ begin
 end
 $$;
 comment on function private.audit_refuse_sign_in(uuid, text) is 'Writes that a sign-in was refused. Without a user it is an entry of the platform. Called by login. Definer: the login role may write auth only.';
+
+create function private.audit_lock_user(person uuid) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.audit_insert(private.audit_orgs_of(person), 'user.locked', 'user', person::text, subject => person);
+end
+$$;
+comment on function private.audit_lock_user(uuid) is 'Writes that wrong passwords have locked an account for a while. Without a user it is an entry of the platform. Called by login. Definer: the login role may write auth only.';
 do $$
 begin
   if to_regrole('supabase_auth_admin') is not null then
-    grant execute on function private.audit_refuse_sign_in(uuid, text) to supabase_auth_admin;
+    grant execute on function private.audit_refuse_sign_in(uuid, text), private.audit_lock_user(uuid) to supabase_auth_admin;
   end if;
 end
 $$;
+
+create function private.audit_password() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.audit_insert(
+    private.audit_orgs_of(new.id), 'user.password_changed', 'user', new.id::text, subject => new.id,
+    before => jsonb_build_object('has_password', coalesce(old.encrypted_password, '') <> ''),
+    after => jsonb_build_object('has_password', coalesce(new.encrypted_password, '') <> '')
+  );
+  return null;
+end
+$$;
+comment on function private.audit_password() is 'Trigger: writes that a password was set, changed or removed; not which. Definer: the login role may write auth only.';
+-- A sign-in may replace the hash of the same password: login says so by a setting.
+create trigger kijko_user_audit_password after update of encrypted_password on auth.users
+  for each row when (
+    coalesce(old.encrypted_password, '') <> coalesce(new.encrypted_password, '') and new.deleted_at is null
+    and coalesce(current_setting('kijko_audit.same_password', true), '') <> 'on'
+  )
+  execute function private.audit_password();
+
+create function private.audit_address() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.audit_insert(
+    private.audit_orgs_of(new.id), tg_argv[0], 'user', new.id::text, subject => new.id,
+    personal => nullif(jsonb_strip_nulls(jsonb_build_object(
+      'before', jsonb_build_object('email', "left"(old.email, 320)),
+      'after', jsonb_build_object('email', "left"(case tg_argv[0] when 'user.email_changed' then new.email else new.email_change end, 320))
+    )), '{}')
+  );
+  return null;
+end
+$$;
+comment on function private.audit_address() is 'Trigger: writes that a change of address was asked for, or done. The addresses are data of a person. Definer: the login role may write auth only.';
+create trigger kijko_user_audit_email after update of email on auth.users
+  for each row when (old.email is distinct from new.email and new.deleted_at is null)
+  execute function private.audit_address('user.email_changed');
+create trigger kijko_user_audit_email_change after update of email_change on auth.users
+  for each row when (old.email_change is distinct from new.email_change and new.email_change <> '' and new.deleted_at is null)
+  execute function private.audit_address('user.email_change_requested');
 
 create function private.audit_user() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp

@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { before, describe, test } from 'node:test';
-import { newTeam, ok, refused, unaffected, until } from './domain.mjs';
-import { admin, env, http, signIn, sql } from './support.mjs';
+import { UUID } from './auth_support.mjs';
+import { newPerson, newTeam, ok, refused, unaffected, until } from './domain.mjs';
+import { admin, env, http, newEmail, signIn, sql } from './support.mjs';
 
 let team;
 before(async () => {
@@ -65,8 +66,7 @@ describe('what a request leaves', () => {
       ['user', team.admin.user.id, team.viewer.user.id, { role: 'viewer' }, { role: 'member' }, 'journey/1.0'],
     );
     assert.match(entry.address, /^(127\.0\.0\.1|::1)/);
-    // Caddy gives every request an id of its own.
-    assert.ok(entry.request_id?.length > 0 && entry.request_id.length <= 200);
+    assert.deepEqual([entry.request_id, answer.headers.get('x-request-id')], [id, id]);
   });
 
   test('an API key', async () => {
@@ -104,6 +104,52 @@ describe('what a request leaves', () => {
     assert.equal(ended.target_id, started.target_id);
   });
 
+  test('passwords, addresses, and wrong codes of mails', async () => {
+    const person = await newPerson();
+    const { email, client, user, orgId } = person;
+    const found = async (action) =>
+      sql('select * from public.audit_log where org_id = $1 and action = $2 and subject_user_id = $3 order by seq', [
+        orgId,
+        action,
+        user.id,
+      ]);
+    const answer = await http('POST', '/auth/v1/verify', { body: { type: 'email', email, token: '000000' } });
+    assert.equal(answer.status, 403, answer.text);
+    assert.deepEqual(
+      (await found('session.refused')).map(({ after, actor_kind }) => [after.reason, actor_kind]),
+      [['otp_expired', 'login']],
+    );
+    const address = newEmail('other');
+    assert.equal((await client.auth.updateUser({ email: address })).error, null);
+    // The test stack confirms addresses at once.
+    assert.deepEqual(
+      (await found('user.email_changed')).map(({ personal, actor_kind }) => [personal, actor_kind]),
+      [[{ before: { email }, after: { email: address } }, 'login']],
+    );
+    assert.equal((await client.auth.updateUser({ password: 'another-Heron-44' })).error, null);
+    const [changed] = await found('user.password_changed');
+    assert.deepEqual([changed.before, changed.after, changed.actor_kind], [{ has_password: true }, { has_password: true }, 'login']);
+    assert.ok(changed.address && changed.request_id);
+  });
+
+  test('an account that wrong passwords lock', async () => {
+    const person = await newPerson();
+    const { email, user, orgId } = person;
+    const [{ lockout_attempts: attempts }] = await sql('select lockout_attempts from auth_api.settings');
+    // Another program than that of the owner.
+    const request = { body: { email, password: 'not-the-password' }, headers: { 'User-Agent': 'a stranger' } };
+    let answer;
+    for (let n = 0; n <= attempts; n += 1) answer = await http('POST', '/auth/v1/token?grant_type=password', request);
+    assert.deepEqual([answer.status, answer.body.code], [429, 'account_locked']);
+    const reasons = await sql(
+      `select action, after ->> 'reason' as reason from public.audit_log
+       where org_id = $1 and subject_user_id = $2 and action in ('session.refused', 'user.locked') order by seq`,
+      [orgId, user.id],
+    );
+    assert.equal(reasons.filter(({ action }) => action === 'user.locked').length, 1);
+    assert.deepEqual(reasons.at(-1), { action: 'session.refused', reason: 'account_locked' });
+  });
+
   test('an address that nobody has is an entry without it', async () => {
     const email = `nobody-${randomUUID()}@example.com`;
     const answer = await http('POST', '/auth/v1/token?grant_type=password', {
@@ -126,7 +172,9 @@ describe('what a request leaves', () => {
     });
     assert.equal(answer.status, 204, answer.text);
     const entry = (await ok(entries(team.owner, 'organization.updated'))).at(-1);
-    assert.ok(entry.user_agent.length <= 512 && (entry.request_id ?? '').length <= 200);
+    assert.ok(entry.user_agent.length <= 512);
+    assert.match(entry.request_id, UUID, 'what is no id is replaced');
+    assert.equal(entry.request_id, answer.headers.get('x-request-id'));
   });
 });
 

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(62);
+select plan(70);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('adm'), tests.sign_up('mem'), tests.sign_up('vic');
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -154,6 +154,28 @@ select is(
   true, 'of nobody that is known is the platform''s'
 );
 
+-- ---- the account
+update auth.users set encrypted_password = 'hash 1' where id = tests.id('adm');
+update auth.users set encrypted_password = 'hash 2' where id = tests.id('adm');
+select results_eq(
+  $$select e.before, e.after from public.audit_log as e where e.org_id = tests.org('ada') and e.action = 'user.password_changed' order by e.seq$$,
+  $$values ('{"has_password": false}'::jsonb, '{"has_password": true}'::jsonb), ('{"has_password": true}', '{"has_password": true}')$$, 'a first and a new password'
+);
+select is_empty($$select 1 from public.audit_log as e where to_jsonb(e)::text like '%hash 2%'$$, 'and not which');
+select set_config('kijko_audit.same_password', 'on', true);
+update auth.users set encrypted_password = 'hash 3' where id = tests.id('adm');
+select set_config('kijko_audit.same_password', '', true);
+select is(tests.entries('user.password_changed'), 2::bigint, 'another hash of the same password is none');
+update auth.users set email_change = 'new@example.test' where id = tests.id('adm');
+select is((tests.entry('user.email_change_requested')).personal -> 'after' ->> 'email', 'new@example.test', 'a change of address that is asked for');
+update auth.users set email = 'new@example.test', email_change = '' where id = tests.id('adm');
+select is(
+  (tests.entry('user.email_changed')).personal, '{"before": {"email": "adm@example.test"}, "after": {"email": "new@example.test"}}'::jsonb, 'and done'
+);
+select is(tests.entries('user.email_change_requested'), 1::bigint, 'which is no further request');
+select private.audit_lock_user(tests.id('adm'));
+select is((tests.entry('user.locked')).subject_user_id, tests.id('adm'), 'a locked account');
+
 -- ---- erasure leaves the digest
 create temporary table digests as select e.id, private.audit_entry_digest(e) as digest from public.audit_log as e where e.org_id = tests.org('ada');
 -- Many others, who wait for their last look.
@@ -163,6 +185,9 @@ delete from auth.users where id = tests.id('adm');
 select ok(private.audit_erase() > 0, 'a deleted user is erased');
 select is_empty(
   $$select 1 from public.audit_log as e where e.created_by = tests.id('adm') and num_nonnulls(e.address, e.user_agent, e.origin_salt) > 0$$, 'with where they acted from'
+);
+select is_empty(
+  $$select 1 from public.audit_log as e where e.subject_user_id = tests.id('adm') and num_nonnulls(e.personal, e.personal_salt) > 0$$, 'and their addresses'
 );
 select is_empty(
   $$select 1 from digests as d join public.audit_log as e using (id) where d.digest <> private.audit_entry_digest(e)$$, 'and no digest changes'
