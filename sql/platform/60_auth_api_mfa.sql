@@ -44,6 +44,20 @@ comment on function auth_api.find_factor(auth.users, text) is 'A factor of the u
 
 -- Enrol ----------------------------------------------------------------------------------------------------------------------------
 
+-- Who has only the password of a member must not choose the member's second factor.
+create or replace function auth_api.lacks_mail_proof(u auth.users, session auth.sessions) returns boolean
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+begin
+    if exists (select 1 from auth.mfa_amr_claims a where a.session_id = session.id and a.authentication_method <> 'password') then
+        return false;
+    end if;
+    return private.tenancy_must_have_factor(u.id);
+exception when undefined_function or invalid_schema_name or insufficient_privilege then
+    return false; -- the domain is not installed
+end
+$$;
+comment on function auth_api.lacks_mail_proof(auth.users, auth.sessions) is 'Whether the session began with a password alone, and an organization of the user requires a second factor.';
+
 create or replace function auth_api.check_enrolment(u auth.users, session auth.sessions, name text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 begin
@@ -54,10 +68,12 @@ begin
         perform auth_api.reject(422, 'too_many_enrolled_mfa_factors', 'Maximum number of verified factors reached, unenroll to continue');
     elsif auth_api.has_factor(u.id) and not auth_api.has_aal2(session) then
         perform auth_api.reject(403, 'insufficient_aal', 'AAL2 required to enroll a new factor');
+    elsif not auth_api.has_factor(u.id) and auth_api.lacks_mail_proof(u, session) then
+        perform auth_api.reject(400, 'reauthentication_needed', 'An organization of yours requires a second factor: sign in by a mail to add the first one');
     end if;
 end
 $$;
-comment on function auth_api.check_enrolment(auth.users, auth.sessions, text) is 'Refuses a further factor without the first one, one too many, and a name that is taken.';
+comment on function auth_api.check_enrolment(auth.users, auth.sessions, text) is 'Refuses a further factor without the first one, the first one of a member who has shown a password alone where an organization requires a factor, one too many, and a name that is taken.';
 
 create or replace function auth_api.enroll(request_body text) returns json
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$

@@ -24,6 +24,18 @@ comment on function private.tenancy_guard_mfa_required() is 'Trigger: only a use
 create trigger organizations_mfa_guard before update of mfa_required on public.organizations
   for each row when (old.mfa_required <> new.mfa_required) execute function private.tenancy_guard_mfa_required();
 
+create function private.tenancy_must_have_factor(person uuid) returns boolean
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$ select exists (select 1 from public.memberships as m where m.user_id = person and m.mfa_required) $$;
+comment on function private.tenancy_must_have_factor(uuid) is 'Whether an organization of the user requires a second factor. Called by login. Definer: the login role may write auth only.';
+do $$
+begin
+  if to_regrole('supabase_auth_admin') is not null then
+    grant execute on function private.tenancy_must_have_factor(uuid) to supabase_auth_admin;
+  end if;
+end
+$$;
+
 create function private.tenancy_push_mfa_required() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,9 +1,9 @@
 // An organization that requires a second factor, over HTTP: both sessions of one member, in turns over shared connections.
 import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
-import { answerFactor, codeOf, enroll } from './auth_support.mjs';
+import { answerFactor, codeOf, enroll, mailTo } from './auth_support.mjs';
 import { newTeam, ok, refused, until } from './domain.mjs';
-import { http, signIn } from './support.mjs';
+import { api, http, signIn } from './support.mjs';
 
 describe('an organization that requires a second factor', () => {
   let team;
@@ -55,8 +55,16 @@ describe('an organization that requires a second factor', () => {
     assert.deepEqual(answer.body, [{ name: 'One' }]);
   });
 
-  test('lets a member add one, and is then open to them', async () => {
-    const { admin } = team;
+  test('lets a member add one after a sign-in by mail, and not by the password alone, and is then open to them', async () => {
+    const { email } = team.admin;
+    const stolen = await team.admin.client.auth.mfa.enroll({ factorType: 'totp', friendlyName: 'thief' });
+    assert.deepEqual([stolen.error?.status, stolen.error?.code], [400, 'reauthentication_needed']);
+    const free = await team.nonMember.client.auth.mfa.enroll({ factorType: 'totp', friendlyName: 'own' });
+    assert.equal(free.error, null, 'whose organizations require none needs no mail');
+    const admin = { ...team.admin, client: api() };
+    assert.equal((await admin.client.auth.signInWithOtp({ email })).error, null);
+    const { data: mail } = await mailTo(email, 'magic_link');
+    assert.equal((await admin.client.auth.verifyOtp({ email, token: mail.token, type: 'email' })).error, null);
     const added = await enroll(admin);
     assert.equal((await answerFactor(admin.client, added, codeOf(added.secret))).error, null);
     assert.deepEqual(await ok(projects(admin)), [{ name: 'One' }]);
