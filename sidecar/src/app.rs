@@ -6,10 +6,11 @@ pub use crate::service::SERVICE;
 use crate::{domains, login};
 
 /// The domains. A new one is a folder under `domains/` and a line here. Login is no domain of the migrations: the platform has its SQL.
-pub const DOMAINS: [FromEnv; 10] = [
+pub const DOMAINS: [FromEnv; 11] = [
     domains::connections::from_env,
     domains::executions::from_env,
     domains::functions::from_env,
+    domains::issuers::from_env,
     domains::mail::from_env,
     domains::notifications::from_env,
     domains::reflexes::from_env,
@@ -139,6 +140,7 @@ mod tests {
         let checks = &body["checks"];
         for (name, status) in [
             ("database", "down"),
+            ("issuers", "degraded"),
             ("listener", "degraded"),
             ("llm", "ok"),
             ("mail", "degraded"),

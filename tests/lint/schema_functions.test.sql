@@ -208,6 +208,7 @@ select results_eq(
     'private.executions_stream_text(text,uuid,integer,integer,text)',
     'private.files_open(text,uuid,integer)',
     'private.functions_open(text)',
+    'private.issuers_backlog()',
     'private.jobs_add_event(text,uuid,text,jsonb)',
     'private.jobs_claim(text,interval,integer,text[])',
     'private.jobs_complete(text,jsonb)',

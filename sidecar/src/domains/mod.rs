@@ -12,6 +12,7 @@
 pub mod connections;
 pub mod executions;
 pub mod functions;
+pub mod issuers;
 pub mod mail;
 pub mod notifications;
 pub mod reflexes;
