@@ -12,6 +12,7 @@ comment on column kijko.error_codes.meaning is 'The message, a plain sentence fo
 
 insert into kijko.error_codes (code, http_status, sqlstate, meaning) values
     ('bad_request', 400, '22023', 'The request is malformed.'),
+    ('organization_required', 400, 'KJ400', 'Name the organization in the header x-org-id.'),
     ('not_identified', 401, '28000', 'Sign in first.'),
     ('invalid_api_key', 401, 'KJ401', 'This API key is unknown, revoked or expired.'),
     ('plan_required', 402, 'KJ402', 'This needs a higher plan.'),

@@ -357,7 +357,9 @@ begin
   select m.* into membership from public.memberships as m where m.user_id = member and m.org_id = who.org_id;
   if membership.id is null then
     begin
-      insert into public.memberships (org_id, user_id, role) values (who.org_id, member, who.role) returning * into membership;
+      insert into public.memberships (org_id, user_id, role, custom_role_id)
+      select who.org_id, member, e.role, e.custom_role_id from private.issuers_entry_role(who, member) as e
+      returning * into membership;
     exception when sqlstate 'PGRST' or sqlstate 'KJ429' then
       if sqlstate = 'PGRST' and sqlerrm::jsonb ->> 'code' <> 'quota_exceeded' then
         raise;
@@ -369,5 +371,5 @@ begin
   return membership;
 end
 $$;
-comment on function public.provision() is 'Makes the subject of an issuer''s token a user and a member of the organization that enrolled it, with the role that the token gives, and returns the membership. A repeated call returns the same one. Definer: users may not insert memberships.';
+comment on function public.provision() is 'Makes the subject of an issuer''s token a user and a member of the organization that enrolled it, with the role that the token gives (or had when they left, where the issuer does not own roles), and returns the membership. A repeated call returns the same one. Definer: users may not insert memberships.';
 grant execute on function public.provision() to authenticated;

@@ -64,7 +64,14 @@ describe('a token', () => {
       users.push(answer.body.user_id);
     }
     assert.notEqual(users[0], users[1]);
-    assert.equal((await provision(shared.token({ sub: 'new' }))).body.org_id, one.orgId, 'without the header the first that enrolled it');
+    const unnamed = shared.token({ sub: 'new' });
+    assert.deepEqual(code(await provision(unnamed)), [400, 'organization_required'], 'a new subject has to name one');
+    assert.deepEqual(code(await as(unnamed, 'GET', PATH)), [400, 'organization_required']);
+    assert.deepEqual(
+      code(await provision(shared.token({ sub: 'new', exp: 1 }))),
+      [401, 'not_identified'],
+      'who has no good token learns nothing',
+    );
     const known = shared.token({ sub: 'of two' });
     assert.equal((await provision(known, { 'x-org-id': two.orgId })).body.org_id, two.orgId);
     assert.equal((await provision(known)).body.org_id, two.orgId, 'without the header the one in which the subject is somebody');
@@ -82,7 +89,9 @@ describe('a token', () => {
       const answer = await as(bearer, 'GET', PATH);
       assert.equal(answer.status, 200, `${name}: ${answer.text}`);
       assert.equal((await as(bearer, 'GET', PATH, { headers: { 'x-org-id': victim.orgId } })).status, 200, `${name}, with the header`);
-      assert.equal((await provision(mine.token())).body.org_id, victim.orgId, `${name}, for a new subject`);
+      const fresh = mine.token();
+      assert.deepEqual(code(await provision(fresh)), [400, 'organization_required'], `${name}, for a new subject`);
+      assert.equal((await provision(fresh, { 'x-org-id': victim.orgId })).body.org_id, victim.orgId, `${name}, for one that names it`);
     };
     await works('one other');
     // As a hundred organizations would have it whose ids are smaller than any.

@@ -31,6 +31,8 @@ pub struct IssuerCaller {
     pub role: &'static str,
     /// What the issuer calls the user.
     pub name: Option<String>,
+    /// Whether the issuer says that there was one.
+    pub second_factor: bool,
     /// Unix time.
     pub expires: i64,
 }
@@ -96,6 +98,7 @@ fn assume_issuer_user(_: Arguments) -> Answer {
             "exp": caller.expires,
             "org_id": uuid(caller.organization),
             "issuer_id": uuid(caller.issuer),
+            "aal": if caller.second_factor { "aal2" } else { "aal1" },
             "is_anonymous": false,
         }))
     });

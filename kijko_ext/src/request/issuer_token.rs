@@ -68,7 +68,7 @@ fn identify(text: &str) -> Result<IssuerCaller, Problem> {
         .chain(&younger)
         .filter(|issuer| issuer.fits(token.unverified()))
         .collect();
-    let Some(issuer) = choose(&fitting, named, token.unverified()) else {
+    let Some((issuer, is_certain)) = choose(&fitting, named, token.unverified()) else {
         return Err(not_identified(
             "no organization has enrolled the issuer of this token for its audience, or its keys are not known yet",
         ));
@@ -81,24 +81,35 @@ fn identify(text: &str) -> Result<IssuerCaller, Problem> {
             "x-org-id: the issuer of this token does not speak for that organization",
         ));
     }
+    if !is_certain {
+        return Err(Problem::new(
+            "organization_required",
+            "several organizations have enrolled the issuer of this token, and its subject is in none of them: name one in the header x-org-id",
+        ));
+    }
     caller_of(&claims, url, issuer)
 }
 
 /// Anybody may enrol an issuer, so an enrolment takes nothing from the others: the organization that the request names counts, else the
-/// one in which the subject is somebody, else the first that enrolled it. The claims only choose here; the token is verified after.
+/// one in which the subject is somebody. Of several others none is certain. The claims only choose here; the token is verified after.
 fn choose<'a>(
     fitting: &[&'a Issuer],
     named: Option<[u8; 16]>,
     claims: &Claims,
-) -> Option<&'a Issuer> {
+) -> Option<(&'a Issuer, bool)> {
     let subject = claims.get("sub").and_then(Value::as_str);
     let knows = |issuer: &&&Issuer| match named {
         Some(organization) => issuer.organization == organization,
         None => subject.is_some_and(|subject| lookup::user(&issuer.id, subject).is_some()),
     };
-    let several = fitting.len() > 1;
-    let chosen = fitting.iter().find(|issuer| several && knows(issuer));
-    chosen.or(fitting.first()).copied()
+    if let [only] = fitting {
+        return Some((*only, true));
+    }
+    match fitting.iter().find(knows) {
+        Some(chosen) => Some((*chosen, true)),
+        // An organization that is named and enrolled none is refused as such.
+        None => Some((*fitting.first()?, named.is_some())),
+    }
 }
 
 fn verify(token: Token<'_>, url: &str, issuer: &Issuer) -> Result<Claims, Problem> {
@@ -146,11 +157,18 @@ fn caller_of(claims: &Claims, url: String, issuer: &Issuer) -> Result<IssuerCall
         url,
         role,
         name: names.into_iter().find_map(text).map(str::to_owned),
+        second_factor: has_second_factor(claims),
         expires: claims
             .get("exp")
             .and_then(Value::as_f64)
             .unwrap_or_default() as i64,
     })
+}
+
+/// Whether the issuer says that there was more than one factor (RFC 8176).
+fn has_second_factor(claims: &Claims) -> bool {
+    let methods = claims.get("amr").and_then(Value::as_array);
+    methods.is_some_and(|methods| methods.iter().any(|method| method == "mfa"))
 }
 
 fn refused(error: TokenError) -> Problem {
