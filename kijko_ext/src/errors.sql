@@ -20,6 +20,7 @@ insert into kijko.error_codes (code, http_status, sqlstate, meaning) values
     ('permission_denied', 403, '42501', 'Your role does not permit this.'),
     ('provision_required', 403, 'KJ406', 'This identity has no user yet, or another role now.'),
     ('insufficient_aal', 403, 'KJ405', 'This needs a session with the second factor.'),
+    ('sso_required', 403, 'KJ407', 'This organization requires its own login server.'),
     ('not_found', 404, 'P0002', 'There is no such thing, or it is not yours to see.'),
     ('file_not_found', 404, 'KJ404', 'There is no such file in the project of the skill.'),
     ('conflict', 409, 'KJ409', 'This conflicts with what is there already.'),

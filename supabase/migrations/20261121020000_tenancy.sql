@@ -64,6 +64,7 @@ create table public.organizations (
   slug text not null default '' unique check (char_length(slug) <= 63 and slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
   personal_for uuid unique references auth.users (id) on delete set null,
   mfa_required boolean not null default false,
+  sso_required boolean not null default false,
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now()
@@ -76,17 +77,18 @@ comment on column public.organizations.name is 'Name that members see.';
 comment on column public.organizations.slug is 'Unique part of a URL. Derived from the name when not given.';
 comment on column public.organizations.personal_for is 'The user of a personal organization, which is deleted with that user. Null for every other organization, and once a second member has joined.';
 comment on column public.organizations.mfa_required is 'Whether members see and do nothing here without a second factor in their session (aal2). A user who sets it needs one.';
+comment on column public.organizations.sso_required is 'Whether members must come by an issuer of the organization. Its break-glass owners may still sign in here.';
 comment on column public.organizations.created_by is 'User who created it; null after that user is deleted.';
 comment on column public.organizations.created_at is 'When it was created.';
 comment on column public.organizations.updated_at is 'Last change; set by trigger.';
 select private.describe_data('public.organizations', '{
   "name, slug": "what members call the organization, and its URL",
-  "mfa_required": "protects what the organization has from stolen passwords",
+  "mfa_required, sso_required": "protects what the organization has from stolen passwords, and from whom its login server has blocked",
   "personal_for": {"subject": "person", "purpose": "deletes a personal organization with its user", "export": "organization"}
 }');
 
 alter table public.organizations enable row level security;
-grant select, delete, update (name, slug, mfa_required) on public.organizations to authenticated;
+grant select, delete, update (name, slug, mfa_required, sso_required) on public.organizations to authenticated;
 grant select, insert, update, delete on public.organizations to service_role;
 
 -- The owner of rows of the platform itself. It has no members, so no policy shows it or its rows to a user. It has no
@@ -235,7 +237,7 @@ with line (lowest, permission, description) as (
     ('admin', 'billing:read', 'See the plan, its price and invoices'),
     ('admin', 'audit:read', 'See who did what, and why access was given'),
     ('owner', 'repositories:write', 'Connect and remove repositories'),
-    ('owner', 'issuers:write', 'Let login servers sign members in, and say which roles they give'),
+    ('owner', 'issuers:write', 'Let login servers sign members in, say which roles they give, and require them'),
     ('owner', 'billing:write', 'Change the plan and how it is paid'),
     ('owner', 'organization:delete', 'Delete the organization and everything in it')
 ), known as (
@@ -260,6 +262,8 @@ create table public.memberships (
   custom_role_id uuid,
   -- Here too, because the index below is all that org_ids_with() reads of a membership.
   mfa_required boolean not null default false,
+  sso_required boolean not null default false,
+  is_break_glass boolean not null default false check (not is_break_glass or role = 'owner'),
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now(),
@@ -268,7 +272,7 @@ create table public.memberships (
   foreign key (org_id, custom_role_id, role) references public.custom_roles (org_id, id, base_role) on update cascade on delete restrict
 );
 -- org_ids(), which nearly every statement calls, reads this index alone.
-create index memberships_user_id_idx on public.memberships (user_id, org_id) include (role, custom_role_id, mfa_required);
+create index memberships_user_id_idx on public.memberships (user_id, org_id) include (role, custom_role_id, mfa_required, sso_required);
 create index memberships_custom_role_id_idx on public.memberships (org_id, custom_role_id, role) where custom_role_id is not null;
 create index memberships_created_by_idx on public.memberships (created_by);
 
@@ -279,17 +283,19 @@ comment on column public.memberships.user_id is 'Member.';
 comment on column public.memberships.role is 'viewer < member < admin < owner. private.role_permissions has the permissions of each. With a custom role it is that role''s base_role and grants no permission.';
 comment on column public.memberships.custom_role_id is 'Custom role that says what the member may do. Null: the built-in role does.';
 comment on column public.memberships.mfa_required is 'Copy of organizations.mfa_required, kept by triggers.';
+comment on column public.memberships.sso_required is 'Whether the membership is closed, because organizations.sso_required holds and the member signs in here: not by an issuer, nor as a break-glass owner. Kept by triggers.';
+comment on column public.memberships.is_break_glass is 'Whether this owner may sign in here where the organization requires its issuer. Each such session is an entry of the audit log, and the other owners are notified.';
 comment on column public.memberships.created_by is 'User who invited the member or created the organization. Null for members added by service_role, and after that user is deleted.';
 comment on column public.memberships.created_at is 'When the member was added.';
 comment on column public.memberships.updated_at is 'Last change; set by trigger.';
 select private.describe_data('public.memberships', '{
   "user_id": {"subject": "person", "purpose": "who the member is", "export": "organization", "erasure": "person"},
-  "role, custom_role_id, mfa_required": "what the member may do, and when"
+  "role, custom_role_id, mfa_required, sso_required, is_break_glass": "what the member may do, and when"
 }');
 
 alter table public.memberships enable row level security;
 -- No insert: membership needs the user's consent.
-grant select, delete, update (role, custom_role_id) on public.memberships to authenticated;
+grant select, delete, update (role, custom_role_id, is_break_glass) on public.memberships to authenticated;
 grant select, insert, update, delete on public.memberships to service_role;
 
 -- ----------------------------------------------------------------------------

@@ -11,7 +11,8 @@
 -- statement, and keeps the plan of a plpgsql function: 39 us of a GET of one row became 11. The "set" clause costs 2 of these.
 -- Without it the plan would be discarded whenever the search_path differs from that of the call before.
 -- An API key is no membership: where one calls, functions of the domain api_keys answer, within the key's permissions.
--- A membership that requires a second factor (mfa_required) does not count while the token lacks it: here and in org_id().
+-- A membership that requires a second factor (mfa_required) does not count while the token lacks it, and one that requires the
+-- organization's issuer (sso_required) never: here and in org_id().
 -- "(select kijko.user_id())" is evaluated once. Bare, each row of a scan evaluates it (200 rows: 0.77 ms instead of 0.05).
 -- ----------------------------------------------------------------------------
 
@@ -25,7 +26,7 @@ begin
   end if;
   return query
   select m.org_id from public.memberships as m
-  where m.user_id = (select kijko.user_id()) and (not m.mfa_required or (select kijko.claim('aal')) in ('aal2', 'aal3'));
+  where m.user_id = (select kijko.user_id()) and not m.sso_required and (not m.mfa_required or (select kijko.claim('aal')) in ('aal2', 'aal3'));
 end
 $$;
 comment on function public.org_ids() is 'Organizations of the caller: of an API key its own; none for an unauthenticated caller. Definer: policies of memberships use it.';
@@ -54,7 +55,7 @@ begin
   select m.org_id
   from public.memberships as m
   join private.role_permissions as rp on rp.holder = coalesce(m.custom_role_id::text, m.role) and rp.permission = org_ids_with.permission
-  where m.user_id = (select kijko.user_id()) and (not m.mfa_required or (select kijko.claim('aal')) in ('aal2', 'aal3'));
+  where m.user_id = (select kijko.user_id()) and not m.sso_required and (not m.mfa_required or (select kijko.claim('aal')) in ('aal2', 'aal3'));
 end
 $$;
 comment on function private.org_ids_with(text) is 'Organizations in which the caller holds the permission, by a built-in or a custom role, or as an API key. Definer: policies use it, and role_permissions is private.';
@@ -73,7 +74,7 @@ begin
   from public.memberships as m
   join private.roles as mine on mine.role = m.role
   join private.roles as wanted on wanted.role = tenancy_org_ids_as.role
-  where m.user_id = (select kijko.user_id()) and mine.rank >= wanted.rank and (not m.mfa_required or (select kijko.claim('aal')) in ('aal2', 'aal3'));
+  where m.user_id = (select kijko.user_id()) and mine.rank >= wanted.rank and not m.sso_required and (not m.mfa_required or (select kijko.claim('aal')) in ('aal2', 'aal3'));
 end
 $$;
 comment on function private.tenancy_org_ids_as(text) is 'Organizations in which the caller has at least the role. An API key has it if it holds every permission of the role. Definer: policies of memberships use it.';
@@ -151,12 +152,12 @@ begin
     select m.org_id
     from public.memberships as m
     where m.user_id = caller
-      and (not m.mfa_required or (select kijko.claim('aal')) in ('aal2', 'aal3'))
+      and not m.sso_required and (not m.mfa_required or (select kijko.claim('aal')) in ('aal2', 'aal3'))
       and m.org_id = coalesce(requested, (select a.active_org_id from private.active_organizations as a where a.user_id = caller))
   );
 end
 $$;
-comment on function public.org_id() is 'The organization in which the request works: of an API key its own; else header x-org-id, else claim org_id, else the active one. Null unless the caller is a member, whose session has the second factor that the organization may require, and for a key whose request names another organization. Nullable: result. Definer: reads memberships for column defaults.';
+comment on function public.org_id() is 'The organization in which the request works: of an API key its own; else header x-org-id, else claim org_id, else the active one. Null unless the caller is a member, whose session has the second factor or comes by the issuer that the organization may require, and for a key whose request names another organization. Nullable: result. Definer: reads memberships for column defaults.';
 grant execute on function public.org_id() to authenticated, service_role;
 
 -- PostgREST serves it as a computed column of profiles: select=id,active_org_id.
@@ -201,37 +202,20 @@ end
 $$;
 comment on function private.tenancy_require_caller() is 'Fails with not_identified without a user or API key. For functions that check permissions themselves.';
 
-create function private.tenancy_lacks_second_factor() returns boolean
-language plpgsql stable parallel safe security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return public.org_id() is null and exists (
-    select 1 from public.memberships as m
-    cross join private.tenancy_person_id() as caller
-    where m.user_id = caller
-      and m.org_id = coalesce(kijko.requested_org_id(), (select a.active_org_id from private.active_organizations as a where a.user_id = caller))
-      and m.mfa_required
-  );
-end
-$$;
-comment on function private.tenancy_lacks_second_factor() is 'Whether the organization of the request is closed to the caller, a member, for want of a second factor only. Definer: reads memberships.';
-grant execute on function private.tenancy_lacks_second_factor() to authenticated, service_role;
-
 create function private.tenancy_require_org() returns uuid
 language plpgsql stable set search_path = ''
 as $$
 declare
   org uuid := public.org_id();
 begin
-  if org is null and private.tenancy_lacks_second_factor() then
-    perform kijko.fail('insufficient_aal', 'the organization requires a second factor', 'Verify the second factor and repeat the request.');
-  elsif org is null then
+  if org is null then
+    perform private.tenancy_refuse_closed();
     perform kijko.fail('not_a_member', 'the caller is not a member of the organization of the request');
   end if;
   return org;
 end
 $$;
-comment on function private.tenancy_require_org() is 'The organization of the request. Fails with not_a_member without one, and with insufficient_aal if it requires a second factor that the session lacks.';
+comment on function private.tenancy_require_org() is 'The organization of the request. Fails with not_a_member without one, and with insufficient_aal or sso_required if the session lacks what it requires.';
 
 create function private.tenancy_require_org_with(permission text) returns uuid
 language plpgsql stable set search_path = pg_catalog, pg_temp

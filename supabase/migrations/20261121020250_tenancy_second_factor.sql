@@ -3,6 +3,26 @@
 -- membership helpers (tenancy_access.sql).
 -- ============================================================================
 
+create function private.tenancy_refuse_closed() returns void
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  person constant uuid := private.tenancy_person_id();
+  membership public.memberships;
+begin
+  select m.* into membership from public.memberships as m
+  where m.user_id = person
+    and m.org_id = coalesce(kijko.requested_org_id(), (select a.active_org_id from private.active_organizations as a where a.user_id = person));
+  if membership.sso_required then
+    perform kijko.fail('sso_required', 'the organization requires its own login server', 'Sign in there.');
+  elsif membership.mfa_required then
+    perform kijko.fail('insufficient_aal', 'the organization requires a second factor', 'Verify the second factor and repeat the request.');
+  end if;
+end
+$$;
+comment on function private.tenancy_refuse_closed() is 'For a request without public.org_id(): fails with sso_required or insufficient_aal if the caller is a member of the organization that it names, which is closed to this session only. Definer: reads memberships.';
+grant execute on function private.tenancy_refuse_closed() to authenticated, service_role;
+
 -- Only a session with a second factor may change it. An API key may not.
 create function private.tenancy_guard_mfa_required() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp

@@ -43,9 +43,7 @@ begin
     perform kijko.fail('rate_limited'); -- admit_request() fails by itself; any other answer than true is refused, too
   end if;
   if org is null and kijko.request_header('x-org-id') <> '' then
-    if private.tenancy_lacks_second_factor() then
-      perform kijko.fail('insufficient_aal', 'the organization requires a second factor', 'Verify the second factor and repeat the request.');
-    end if;
+    perform private.tenancy_refuse_closed();
     perform kijko.fail('not_a_member', 'x-org-id: not an organization of the caller');
   end if;
 end

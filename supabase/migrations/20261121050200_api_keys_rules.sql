@@ -130,6 +130,18 @@ end
 $$;
 comment on function private.api_keys_require_second_factor() is 'Refuses with insufficient_aal a user who has a second factor and calls without it. Called by definer functions only.';
 
+create function private.api_keys_require_open_membership(maker uuid, org uuid) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Also when a key makes it: a key that was made before goes on working, and must have no successor.
+  if exists (select 1 from public.memberships as m where m.user_id = maker and m.org_id = org and m.sso_required) then
+    perform kijko.fail('sso_required', 'the organization requires its own login server', 'Sign in there.');
+  end if;
+end
+$$;
+comment on function private.api_keys_require_open_membership(uuid, uuid) is 'Refuses with sso_required a maker whose membership is closed, because the organization requires its issuer. Called by definer functions only.';
+
 create function private.api_keys_prepare() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -144,6 +156,7 @@ begin
   if tg_op = 'INSERT' then
     perform private.api_keys_require_second_factor();
     new.user_id := private.api_keys_maker();
+    perform private.api_keys_require_open_membership(new.user_id, new.org_id);
     -- Serializes with a ban of the user, and takes this lock before those of the foreign keys.
     perform 1 from auth.users as u where u.id = new.user_id for share;
     -- Serializes with a change of the key that makes it, which narrows what it has made.

@@ -115,6 +115,7 @@ declare
   held text[];
 begin
   perform private.api_keys_require_second_factor();
+  perform private.api_keys_require_open_membership(maker, key.org_id);
   if (rotate_api_key.overlap between interval '0' and interval '30 days') is not true then
     perform kijko.fail('invalid_input', 'overlap: 0 to 30 days');
   end if;

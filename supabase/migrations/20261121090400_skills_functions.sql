@@ -266,7 +266,7 @@ as $$
     join private.role_permissions as reads
       on reads.holder = coalesce(m.custom_role_id::text, m.role) and reads.permission = skills_recipients.permission
     left join private.role_permissions as manages on manages.holder = reads.holder and manages.permission = 'projects:manage'
-    where m.org_id = skills_recipients.org
+    where m.org_id = skills_recipients.org and not m.sso_required
       and (
         manages.permission is not null
         or not exists (select 1 from project as p where p.visibility = 'private')

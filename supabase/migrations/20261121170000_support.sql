@@ -70,7 +70,8 @@ as $$
     'entries', case when r.id is not null then to_jsonb(r.permissions) end,
     'blocked', to_jsonb(array_remove(array[
       case when u.deleted_at is not null then 'deleted' end,
-      case when u.banned_until > kijko.now() then 'banned' end
+      case when u.banned_until > kijko.now() then 'banned' end,
+      case when m.sso_required then 'sso_required' end
     ], null))
   )
   from auth.users as u

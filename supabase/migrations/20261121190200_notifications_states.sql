@@ -103,7 +103,7 @@ begin atomic
       select 1
       from public.memberships as m
       join private.role_permissions as rp on rp.holder = coalesce(m.custom_role_id::text, m.role) and rp.permission = 'notifications:read'
-      where m.user_id = reader and m.org_id = n.org_id
+      where m.user_id = reader and m.org_id = n.org_id and not m.sso_required
     ))
     and (n.project_id is null or not private.notifications_is_hidden_project(reader, n.project_id))
   union all
@@ -112,7 +112,7 @@ begin atomic
   join private.role_permissions as rp on rp.holder = coalesce(m.custom_role_id::text, m.role) and rp.permission = 'notifications:read'
   -- Not what was sent before the reader came.
   join public.notifications as n on n.org_id = m.org_id and n.audience = 'organization' and n.created_at >= m.created_at
-  where m.user_id = reader
+  where m.user_id = reader and not m.sso_required
     and (n.permission is null or exists (
       select 1 from private.role_permissions as g where g.holder = rp.holder and g.permission = n.permission
     ))
@@ -135,6 +135,7 @@ begin
     and (
       notification.org_id = kijko.platform_org_id()
       or 'notifications:read' = any (private.tenancy_member_permissions(notification.user_id, notification.org_id))
+      and not exists (select 1 from public.memberships as c where c.user_id = notification.user_id and c.org_id = notification.org_id and c.sso_required)
     )
     and (notification.project_id is null or not private.notifications_is_hidden_project(notification.user_id, notification.project_id))
   union all
@@ -142,6 +143,7 @@ begin
   from public.memberships as m
   join private.role_permissions as rp on rp.holder = coalesce(m.custom_role_id::text, m.role) and rp.permission = 'notifications:read'
   where notification.audience = 'organization' and m.org_id = notification.org_id and m.created_at <= notification.created_at
+    and not m.sso_required
     and (notification.permission is null or exists (
       select 1 from private.role_permissions as g where g.holder = rp.holder and g.permission = notification.permission
     ))
@@ -297,8 +299,8 @@ begin
   return null;
 end
 $$;
-comment on function private.notifications_after_membership() is 'Trigger: a member who comes, goes or gets another role sees other notifications. Definer: counters are private.';
-create trigger memberships_notifications after insert or delete or update of role, custom_role_id on public.memberships
+comment on function private.notifications_after_membership() is 'Trigger: a member who comes, goes, gets another role, or whose membership is closed or opened sees other notifications. Definer: counters are private.';
+create trigger memberships_notifications after insert or delete or update of role, custom_role_id, sso_required, is_break_glass on public.memberships
   for each row execute function private.notifications_after_membership();
 
 create function private.notifications_after_role() returns trigger

@@ -2,8 +2,8 @@
 -- Audit: what is recorded.
 -- ============================================================================
 
-select private.audit_table('public.organizations', 'organization', '{name,slug,personal_for,mfa_required}', org_column => 'id');
-select private.audit_table('public.memberships', 'member', '{user_id,role,custom_role_id}', subject => 'user_id');
+select private.audit_table('public.organizations', 'organization', '{name,slug,personal_for,mfa_required,sso_required}', org_column => 'id');
+select private.audit_table('public.memberships', 'member', '{user_id,role,custom_role_id,is_break_glass}', subject => 'user_id');
 select private.audit_table('public.custom_roles', 'role', '{name,description,base_role,permissions}');
 select private.audit_table(
   'public.invitations', 'invitation', '{role,custom_role_id,status,sent_at,expires_at,accepted_by}', personal => '{email}', subject => 'accepted_by'

@@ -41,6 +41,11 @@ export const RELATIONS = {
         body: () => ({ role: 'owner' }),
         row: (row, { world }) => row.user_id === world.people.colleague.id,
       },
+      'update:glass': {
+        method: 'PATCH',
+        body: () => ({ is_break_glass: true }),
+        row: (row, { world }) => row.user_id === world.people.revoked.id,
+      },
       'update:custom': {
         method: 'PATCH',
         body: (t) => ({ role: 'viewer', custom_role_id: t.freeRole }),
