@@ -54,7 +54,7 @@ comment on column public.audit_log.id is 'Identity of the entry.';
 comment on column public.audit_log.org_id is 'Organization whose entry it is. That of the platform for what concerns no organization.';
 comment on column public.audit_log.xid is 'Transaction that wrote it. Says which entries can be sealed, and which were inserted behind a seal.';
 comment on column public.audit_log.seq is 'Order of writing, over all organizations, with gaps. Entries that were written at once may be committed in another order.';
-comment on column public.audit_log.action is 'What was done, as member.updated: the type of the row and created, updated or deleted; or session.started, session.ended, session.refused, audit.erased, audit.purged, audit.started.';
+comment on column public.audit_log.action is 'What was done, as member.updated: the type of the row and created, updated or deleted; or session.started, session.ended, session.refused, session.break_glass, user.locked, user.password_changed, user.email_change_requested, user.email_changed, audit.erased, audit.purged, audit.started.';
 comment on column public.audit_log.actor_kind is 'Who did it: user, personal_key, service_key or publishable_key (an API key of that kind), service (the back office), anonymous, login (the login service, for the user or an operator), system (a worker or a schedule), operator (a database session).';
 comment on column public.audit_log.database_role is 'Database login of the session.';
 comment on column public.audit_log.created_by is 'User who did it, also through a personal key; for session.started who signed in. Null for others.';
