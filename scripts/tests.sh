@@ -325,7 +325,7 @@ sum_counts() {
 # ---- benchmarks: tests/bench/AREA.mjs, each on a fresh instance of its own that is stopped again
 
 # Debian packages that only a benchmark needs.
-declare -A BENCH_PACKAGES=([limits]='redis-server wrk' [requests]=wrk)
+declare -A BENCH_PACKAGES=([limits]='redis-server wrk' [requests]=wrk [storage]='nginx wrk')
 # Benchmarks that need more connections than the stack has by itself.
 declare -A BENCH_CONNECTIONS=([tenants]=1100)
 # Benchmarks that compare two stacks. The second one is SECOND_ADMIN_DB_URL.
