@@ -187,6 +187,84 @@ export type Database = {
         };
         Relationships: [];
       };
+      connections: {
+        Row: {
+          account_id: string;
+          account_name: string | null;
+          authorized_at: string;
+          authorized_by: string | null;
+          authorizer_left_at: string | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          error_code: string | null;
+          expires_at: string | null;
+          id: string;
+          org_id: string;
+          paused_at: string | null;
+          paused_reason: 'expired' | 'revoked' | 'refresh_interrupted' | null;
+          provider: string;
+          refresh_expires_at: string | null;
+          refreshed_at: string | null;
+          scopes: string[];
+          status: 'active' | 'paused';
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          account_id: string;
+          account_name?: string | null;
+          authorized_at?: string;
+          authorized_by?: string | null;
+          authorizer_left_at?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          error_code?: string | null;
+          expires_at?: string | null;
+          id?: string;
+          org_id?: string;
+          paused_at?: string | null;
+          paused_reason?: 'expired' | 'revoked' | 'refresh_interrupted' | null;
+          provider: string;
+          refresh_expires_at?: string | null;
+          refreshed_at?: string | null;
+          scopes?: string[];
+          status?: 'active' | 'paused';
+          updated_at?: string;
+        };
+        Update: {
+          account_id?: string;
+          account_name?: string | null;
+          authorized_at?: string;
+          authorized_by?: string | null;
+          authorizer_left_at?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          error_code?: string | null;
+          expires_at?: string | null;
+          id?: string;
+          org_id?: string;
+          paused_at?: string | null;
+          paused_reason?: 'expired' | 'revoked' | 'refresh_interrupted' | null;
+          provider?: string;
+          refresh_expires_at?: string | null;
+          refreshed_at?: string | null;
+          scopes?: string[];
+          status?: 'active' | 'paused';
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'connections_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
       custom_roles: {
         Row: {
           base_role: 'viewer' | 'member' | 'admin';
@@ -294,6 +372,7 @@ export type Database = {
           id: string;
           idempotency_key: string | null;
           input: NonNullable<Json>;
+          input_files: NonNullable<Json>;
           input_tokens: number;
           job_id: string | null;
           managers_only: boolean;
@@ -330,6 +409,7 @@ export type Database = {
             id: string;
             idempotency_key: string | null;
             input: NonNullable<Json>;
+            input_files: NonNullable<Json>;
             input_tokens: number;
             job_id: string | null;
             managers_only: boolean;
@@ -367,6 +447,7 @@ export type Database = {
             id: string;
             idempotency_key: string | null;
             input: NonNullable<Json>;
+            input_files: NonNullable<Json>;
             input_tokens: number;
             job_id: string | null;
             managers_only: boolean;
@@ -406,6 +487,7 @@ export type Database = {
           id?: string;
           idempotency_key?: string | null;
           input?: NonNullable<Json>;
+          input_files?: NonNullable<Json>;
           input_tokens?: number;
           job_id?: string | null;
           managers_only?: boolean;
@@ -443,6 +525,7 @@ export type Database = {
           id?: string;
           idempotency_key?: string | null;
           input?: NonNullable<Json>;
+          input_files?: NonNullable<Json>;
           input_tokens?: number;
           job_id?: string | null;
           managers_only?: boolean;
@@ -941,9 +1024,11 @@ export type Database = {
           created_by: string | null;
           custom_role_id: string | null;
           id: string;
+          is_break_glass: boolean;
           mfa_required: boolean;
           org_id: string;
           role: 'viewer' | 'member' | 'admin' | 'owner';
+          sso_required: boolean;
           updated_at: string;
           user_id: string;
         };
@@ -953,9 +1038,11 @@ export type Database = {
           created_by?: string | null;
           custom_role_id?: string | null;
           id?: string;
+          is_break_glass?: boolean;
           mfa_required?: boolean;
           org_id?: string;
           role?: 'viewer' | 'member' | 'admin' | 'owner';
+          sso_required?: boolean;
           updated_at?: string;
           user_id: string;
         };
@@ -964,9 +1051,11 @@ export type Database = {
           created_by?: string | null;
           custom_role_id?: string | null;
           id?: string;
+          is_break_glass?: boolean;
           mfa_required?: boolean;
           org_id?: string;
           role?: 'viewer' | 'member' | 'admin' | 'owner';
+          sso_required?: boolean;
           updated_at?: string;
           user_id?: string;
         };
@@ -1146,6 +1235,7 @@ export type Database = {
           name: string;
           personal_for: string | null;
           slug: string;
+          sso_required: boolean;
           updated_at: string;
         };
         ComputedFields: never;
@@ -1157,6 +1247,7 @@ export type Database = {
           name: string;
           personal_for?: string | null;
           slug?: string;
+          sso_required?: boolean;
           updated_at?: string;
         };
         Update: {
@@ -1167,6 +1258,7 @@ export type Database = {
           name?: string;
           personal_for?: string | null;
           slug?: string;
+          sso_required?: boolean;
           updated_at?: string;
         };
         Relationships: [];
@@ -2761,9 +2853,11 @@ export type Database = {
           created_by: string | null;
           custom_role_id: string | null;
           id: string;
+          is_break_glass: boolean;
           mfa_required: boolean;
           org_id: string;
           role: 'viewer' | 'member' | 'admin' | 'owner';
+          sso_required: boolean;
           updated_at: string;
           user_id: string;
         };
@@ -2806,6 +2900,16 @@ export type Database = {
       };
       authorize_function: { Args: { name: string }; Returns: Json };
       before_request: { Args: Record<PropertyKey, never>; Returns: undefined };
+      begin_connection: {
+        Args: { connection_id?: string | null; provider?: string | null; redirect_to?: string | null; scopes?: string[] | null };
+        Returns: Database['public']['CompositeTypes']['begun_connection'];
+        SetofOptions: {
+          from: '*';
+          to: 'begun_connection';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       can: { Args: { org: string; permission: string }; Returns: boolean };
       cancel_execution: {
         Args: { id: string };
@@ -2825,6 +2929,7 @@ export type Database = {
           id: string;
           idempotency_key: string | null;
           input: NonNullable<Json>;
+          input_files: NonNullable<Json>;
           input_tokens: number;
           job_id: string | null;
           managers_only: boolean;
@@ -2862,6 +2967,37 @@ export type Database = {
         }[];
       };
       check_skill: { Args: { model?: string | null; parameters?: Json | null; skill_id?: string | null }; Returns: Json };
+      complete_connection: {
+        Args: { code: string };
+        Returns: {
+          account_id: string;
+          account_name: string | null;
+          authorized_at: string;
+          authorized_by: string | null;
+          authorizer_left_at: string | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          error_code: string | null;
+          expires_at: string | null;
+          id: string;
+          org_id: string;
+          paused_at: string | null;
+          paused_reason: 'expired' | 'revoked' | 'refresh_interrupted' | null;
+          provider: string;
+          refresh_expires_at: string | null;
+          refreshed_at: string | null;
+          scopes: string[];
+          status: 'active' | 'paused';
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'connections';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       create_api_key: {
         Args: {
           daily_quota?: number | null;
@@ -2891,6 +3027,7 @@ export type Database = {
           name: string;
           personal_for: string | null;
           slug: string;
+          sso_required: boolean;
           updated_at: string;
         };
         SetofOptions: {
@@ -3014,6 +3151,7 @@ export type Database = {
           id: string;
           idempotency_key: string | null;
           input: NonNullable<Json>;
+          input_files: NonNullable<Json>;
           input_tokens: number;
           job_id: string | null;
           managers_only: boolean;
@@ -3114,6 +3252,16 @@ export type Database = {
         Returns: string | null;
       };
       leave_organization: { Args: { org_id: string }; Returns: undefined };
+      list_connection_providers: {
+        Args: Record<PropertyKey, never>;
+        Returns: Database['public']['CompositeTypes']['connection_provider'][];
+        SetofOptions: {
+          from: '*';
+          to: 'connection_provider';
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
       list_issuers: {
         Args: Record<PropertyKey, never>;
         Returns: Database['public']['CompositeTypes']['issuer'][];
@@ -3299,9 +3447,11 @@ export type Database = {
           created_by: string | null;
           custom_role_id: string | null;
           id: string;
+          is_break_glass: boolean;
           mfa_required: boolean;
           org_id: string;
           role: 'viewer' | 'member' | 'admin' | 'owner';
+          sso_required: boolean;
           updated_at: string;
           user_id: string;
         };
@@ -3476,6 +3626,7 @@ export type Database = {
           id: string;
           idempotency_key: string | null;
           input: NonNullable<Json>;
+          input_files: NonNullable<Json>;
           input_tokens: number;
           job_id: string | null;
           managers_only: boolean;
@@ -3524,6 +3675,7 @@ export type Database = {
           id: string;
           idempotency_key: string | null;
           input: NonNullable<Json>;
+          input_files: NonNullable<Json>;
           input_tokens: number;
           job_id: string | null;
           managers_only: boolean;
@@ -3570,6 +3722,7 @@ export type Database = {
           id: string;
           idempotency_key: string | null;
           input: NonNullable<Json>;
+          input_files: NonNullable<Json>;
           input_tokens: number;
           job_id: string | null;
           managers_only: boolean;
@@ -3717,6 +3870,7 @@ export type Database = {
           id: string;
           idempotency_key: string | null;
           input: NonNullable<Json>;
+          input_files: NonNullable<Json>;
           input_tokens: number;
           job_id: string | null;
           managers_only: boolean;
@@ -3885,9 +4039,11 @@ export type Database = {
           created_by: string | null;
           custom_role_id: string | null;
           id: string;
+          is_break_glass: boolean;
           mfa_required: boolean;
           org_id: string;
           role: 'viewer' | 'member' | 'admin' | 'owner';
+          sso_required: boolean;
           updated_at: string;
           user_id: string;
         };
@@ -3999,6 +4155,14 @@ export type Database = {
       active_organization: {
         user_id: string | null;
         active_org_id: string | null;
+      };
+      begun_connection: {
+        url: string | null;
+        expires_at: string | null;
+      };
+      connection_provider: {
+        provider: string | null;
+        scopes: string[] | null;
       };
       execution_summary: {
         runs: number | null;
