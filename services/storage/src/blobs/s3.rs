@@ -133,7 +133,7 @@ impl S3 {
     ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + use<>, Error> {
         // Without bytes there is no range that could be asked for.
         let options = GetOptions {
-            range: (!range.is_empty()).then(|| GetRange::Bounded(range)),
+            range: (!range.is_empty()).then_some(GetRange::Bounded(range)),
             ..GetOptions::default()
         };
         let found = self.reads.get_opts(&self.key(version), options).await?;
