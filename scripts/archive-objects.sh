@@ -56,7 +56,7 @@ missing "$work/wanted" > "$work/missing"
 if [ -s "$work/missing" ]; then
   link "$from" "$work/missing" 2> /dev/null || true
   missing "$work/missing" > "$work/unlinked"
-  # What is deleted meanwhile is not missing.
+  # A file that was deleted in between is not missing.
   [ ! -s "$work/unlinked" ] || copy_files "$work/unlinked"
   sync_folders "$work/missing"
 fi

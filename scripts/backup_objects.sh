@@ -26,7 +26,7 @@ backup_objects() {
   list_objects "$1"
 }
 
-# Of those in the archive: what is in the folder now, and what no former backup lists.
+# list_objects: the archived objects that are in the folder now, and those that no former backup lists
 list_objects() {
   local work
   work=$(mktemp -d)

@@ -41,7 +41,7 @@ build_extension() {
 
 # build_library [FEATURE…]: target/release/libkijko.so, and the program that reads it. The sidecar is built by another call of
 # cargo: in one call the features of shared crates would be united, and the extension would read JSON in another way.
-# LIBRARY_TARGETS are what else of the two packages is built.
+# LIBRARY_TARGETS: further targets of the two packages, for cargo.
 LIBRARY_TARGETS=()
 build_library() {
   local features="kijko_ext/pg$PG_MAJOR" feature built=$RELEASE/.kijko-library

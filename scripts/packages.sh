@@ -27,7 +27,7 @@ missing_apt_packages() {
 # not_installed PACKAGE…: those of them that are not
 not_installed() {
   local installed package
-  # It fails for one that it does not know.
+  # dpkg-query fails for a package that it does not know.
   installed=" $(dpkg-query -W -f='${Package}:${db:Status-Status} ' "$@" 2> /dev/null || true)"
   for package in "$@"; do
     [[ $installed = *" $package:installed "* ]] || printf '%s\n' "$package"

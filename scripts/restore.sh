@@ -32,7 +32,8 @@ command_restore() {
   take_into_use
   unlock_backups
   command_up
-  # Bytes of the lost time have no row here. They stay for a while, for the data that were replaced.
+  # Bytes that were stored after the restored moment have no row here. They are only queued for deletion, because the data that were
+  # replaced still name them.
   check_storage --queue || say "kijko: some objects have no bytes in the backup: './kijko storage check' names them"
   say "restored. The queue and the schedules are paused: look at the data, then run './kijko resume'"
   [ -z "$FORMER_DATA" ] || say "what was there before is in $FORMER_DATA: remove it when you are sure"

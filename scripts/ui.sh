@@ -19,8 +19,8 @@ fail() {
 # step "title" "hint" command…: runs the command with its output in a log file, shows that it is alive, and on failure
 # prints the step, the log's last lines and the hint. The command runs in a subshell: it cannot set variables. It runs in
 # the background, where `set -e` still holds (it does not before `||`), and in a process group that Ctrl-C can end whole.
-# Nothing of it is left when it returns. A `sleep` would stay behind, hold the output open, and let whoever reads it wait. The dots
-# end with the script, also when that is killed.
+# No process of it is left when it returns: one that stayed behind (a `sleep`) would hold the output open, and its reader would wait.
+# The dots end with the script, also when that is killed.
 STEP_PID=''
 step() {
   local title=$1 hint=$2 name log started=$SECONDS ticker='' status=0

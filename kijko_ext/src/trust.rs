@@ -26,7 +26,7 @@ thread_local! {
 /// Whether the session's login is listed in `kijko.trusted_session_users`. Any session can set the claims, so claims count
 /// only there.
 ///
-/// A request asks some ten times. The answer is kept until the list or a role changes: Postgres itself finds the name in a
+/// A request asks about ten times. The answer is kept until the list or a role changes: Postgres itself finds the name in a
 /// cache that the same messages invalidate.
 pub fn is_trusted_session() -> bool {
     let user = plain_calls::GetSessionUserId();
@@ -83,7 +83,7 @@ pub fn is_known_request() -> bool {
     WAS_TRUSTED.get() && has_method()
 }
 
-/// Whether a request's method is set, by whomever.
+/// Whether a request's method is set. Any session can set it.
 pub fn has_method() -> bool {
     setting::METHOD.with(|_| ()).is_some()
 }

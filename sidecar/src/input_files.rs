@@ -103,7 +103,7 @@ impl InputFiles {
         let answer = self.client.send(request).await.map_err(unavailable)?;
         match answer.status() {
             StatusCode::OK => {}
-            // Its bytes went after the database had looked.
+            // The object was deleted after the database had made the ticket.
             status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
                 return Err(Failure::permanent("file_not_found", named(reference)));
             }

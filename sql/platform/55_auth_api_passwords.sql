@@ -105,7 +105,7 @@ create or replace function auth_api.rehash(u auth.users, password text) returns 
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 begin
     if auth_api.hash_cost(u.encrypted_password) < (select s.bcrypt_cost from auth_api.settings s) then
-        -- To the audit log this is no change.
+        -- The audit log does not count a new hash of the same password as a change.
         perform set_config('kijko_audit.same_password', 'on', true);
         update auth.users set encrypted_password = auth_api.hash_password(password)
         where id = u.id and encrypted_password = u.encrypted_password;

@@ -150,7 +150,7 @@ declare
     linked record;
     u auth.users;
 begin
-    -- Before the token, which the end of the flow locks: a sign-in by the same identity locks its user first.
+    -- The user is locked before the token, as in a sign-in by the same identity: the end of the flow locks the token.
     u := auth_api.lock_user(flow.user_id);
     select t.* into token from auth_api.provider_tokens t where t.flow_state_id = flow.id;
     select l.* into link from auth_api.pending_links l where l.flow_state_id = flow.id;

@@ -50,7 +50,7 @@ create function private.issuers_keep_break_glass(org uuid, leaving uuid) returns
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Serializes with others who leave and with the requirement. The policy asked before this wait.
+  -- Serializes with others who leave and with the requirement. The policy was checked before this wait, so the role is checked again.
   perform 1 from public.organizations as o where o.id = org for no key update;
   if not found then
     return; -- the organization is being deleted with its members
@@ -83,7 +83,7 @@ begin
   then
     perform kijko.fail('conflict', 'is_break_glass: for an owner who can sign in here, and not by an issuer');
   end if;
-  -- Who is no owner any more is none of these.
+  -- A member who is no longer an owner is no break-glass owner.
   new.is_break_glass := new.is_break_glass and new.role = 'owner';
   if was and not new.is_break_glass then
     perform private.issuers_keep_break_glass(new.org_id, new.user_id);

@@ -32,7 +32,7 @@ begin
   if not exists (select 1 from kijko.issuer_identities as i where i.user_id = old.user_id) then
     return null;
   end if;
-  -- The membership is locked already, so this waits for none. Only a deletion holds such a lock: then nobody comes back.
+  -- The membership is locked already, so this must not wait for another lock. Only a deletion holds one: then nobody comes back.
   perform 1 from auth.users as u where u.id = old.user_id and u.deleted_at is null for key share skip locked;
   if not found then
     return null;
@@ -66,7 +66,7 @@ begin
   role := departure.role;
   if departure.custom_role_id is not null then
     custom_role_id := (select r.id from public.custom_roles as r where r.org_id = who.org_id and r.id = departure.custom_role_id);
-    -- A custom role may have held less than any other.
+    -- A custom role that is gone may have held less than any built-in role.
     role := case when custom_role_id is null then 'viewer' end;
   end if;
 end

@@ -67,7 +67,7 @@ select private.make_tenant_table('public.connections', resource => 'connections'
   "authorized_by": {"subject": "person", "purpose": "who gave the consent", "export": "organization"},
   "authorizer_left_at": "shows that nobody of the organization may be able to renew the consent"
 }');
--- To make one takes a browser. To remove one takes a request.
+-- Rows are made by complete_connection() only, because consent takes a browser.
 grant delete on public.connections to authenticated, service_role;
 create policy connections_delete on public.connections for delete to authenticated
   using (org_id = any (array(select private.org_ids_with('connections:write'))));
@@ -127,7 +127,7 @@ comment on function public.list_connection_providers() is 'The providers at whic
 grant execute on function public.list_connection_providers() to authenticated;
 
 -- ----------------------------------------------------------------------------
--- What has begun
+-- Flows: connections that have begun
 -- ----------------------------------------------------------------------------
 
 create table private.connection_flows (

@@ -124,7 +124,7 @@ begin
     limit max_connections
     for update of t skip locked
   loop
-    -- A job that ends without a word (a worker was killed for good) leaves the next one to this.
+    -- If the job ends without a result (its worker was killed for good), this lets another one be queued.
     update private.connection_tokens as t set check_at = kijko.now() + interval '10 minutes' where t.connection_id = due.id;
     queued := queued + (private.connections_enqueue(due) is not null)::integer;
   end loop;
@@ -199,8 +199,8 @@ $$;
 comment on function private.connections_start_refresh(text, uuid, integer) is 'Claims the refresh of the connection of a held job: its refresh token, or the access token that is only to be tried. An object with wait (seconds) while another refresh is under way, and an empty one if there is nothing to do. Null when the lease was lost. Nullable: result. Definer: the sidecar holds no table rights.';
 grant execute on function private.connections_start_refresh(text, uuid, integer) to kijko_sidecar;
 
--- Takes no lease of the job: what the provider has given is kept, whoever holds the job by now, and also for a connection that was
--- removed meanwhile, whose token is then revoked.
+-- Needs no lease of the job: what the provider has given is kept, also if another worker holds the job by now. If the connection was
+-- removed meanwhile, its token is then revoked.
 create function private.connections_refreshed(token_id uuid, generation integer, tokens jsonb) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -88,7 +88,7 @@ declare
   wanted record;
   version public.project_file_versions;
 begin
-  -- Nearly all inputs.
+  -- Nearly all inputs name no file.
   if input::text not like '%"$file"%' then
     return pins;
   end if;
@@ -126,7 +126,7 @@ begin
   elsif skill.project_id is null then
     perform kijko.fail('invalid_input', 'the skill is in no project, so there are no files');
   end if;
-  -- Schedules and deliveries have no caller. Who stored the habit or the reflex was asked.
+  -- Schedules and deliveries have no caller. The caller who stored the habit or the reflex was checked then.
   if (kijko.actor()).kind in ('none', 'service') then
     return;
   elsif not public.can(skill.org_id, 'files:read') then

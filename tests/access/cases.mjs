@@ -164,7 +164,7 @@ export const RELATIONS = {
     update: () => ({ name: 'CHANGED' }),
   },
   connections: {
-    // Made by functions, and removed by whoever may.
+    // Made by functions only. Members with connections:write delete.
     insert: (t) => ({ org_id: t.org, provider: 'matrix', account_id: 'new' }),
     update: () => ({ status: 'active' }),
   },

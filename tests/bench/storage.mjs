@@ -103,7 +103,7 @@ const { rows } = await admin.query('select version from storage.objects where bu
 const files = rows.map(({ version }) => `/objects/${version.slice(0, 2)}/${version.slice(2, 4)}/${version}`);
 const edge = new URL(API_URL).origin;
 const objects = (prefix) => names.map((name) => `${prefix}/object/${name}`);
-// Others than those that are read, which nginx knows by their versions.
+// Uploads go to other names: nginx serves the downloads by their versions, which must stay.
 const targets = (prefix) => objects(prefix).map((name) => `${name}-new`);
 const uploads = names.map((_, n) => `/upload/${n}`);
 

@@ -28,8 +28,8 @@ describe('rotation of logs', () => {
       await until('the writer to go on', () => last() > before + 200, { everyMs: 5 });
       assert.equal(fs.statSync(log).ino, inode, 'the writer has the same file open');
       assert.doesNotMatch(fs.readFileSync(log, 'utf8'), /\0/, 'it is written at its end, and not where it ended before');
-      // More was written. A rotation that had to wait for its turn has made up for it by the next one. Between two copies: killed
-      // within one, the rotation would leave a part.
+      // More than this was written, so logs are bounded only if the rotation goes on. It is killed after this wait, when it is between
+      // two copies: a kill within a copy would leave a part of a file.
       const bounded = () => fs.statSync(former).size > 10_000 && fs.statSync(log).size + fs.statSync(former).size < 200_000;
       await until('both files to be bounded', bounded, { everyMs: 5 });
     } finally {

@@ -81,7 +81,7 @@ describe('quotas and the cluster', () => {
     const client = await cluster.connect();
     const started = Date.now();
     await assert.rejects(client.query("select kijko.consume(gen_random_uuid(), 'many') from generate_series(1, 5000)"), { code: 'KJ503' });
-    // One that waits for room does so for ten seconds.
+    // A transaction that waits for room gives up after ten seconds.
     assert.ok(Date.now() - started < 10_000);
     const {
       rows: [{ value }],

@@ -134,7 +134,7 @@ export function sidecarTests(vendor) {
       const sidecar = await Sidecar.start(vendor, { leaseSeconds: 3600, shutdownSeconds: 0 });
       const id = await tenant.execute();
       (await vendor.call(1)).begin(90_000);
-      // The text that came with the count is there to be read along.
+      // The text came with the count: once it is stored, the sidecar has the count.
       await until(
         'its text to be written',
         async () => (await query('select 1 from public.execution_text_chunks where execution_id = $1', [id])).length > 0,

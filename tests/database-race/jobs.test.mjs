@@ -22,7 +22,7 @@ const expire = async (ids) => {
 };
 const status = async (id) => (await one('select status from public.jobs where id = $1', [id])).status;
 
-/** A claim that runs maintenance, whenever that last ran; none, if another session is at it. */
+/** Makes a claim run maintenance, whenever it last ran. It does not if another session is running it. */
 async function runMaintenance() {
   await pool.query(`select setval('private.jobs_maintenance_at', 0)`);
   assert.deepEqual(await claim('race_nothing'), []);

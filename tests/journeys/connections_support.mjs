@@ -51,7 +51,7 @@ export const paused = (id) =>
     return row.status === 'paused' && row;
   });
 
-/** Who was told of the pauses of a connection: null is the organization. */
+/** The users who were notified of the pauses of a connection; null is the organization. */
 export const notices = async (id) =>
   (
     await sql(

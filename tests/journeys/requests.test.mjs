@@ -11,7 +11,7 @@ const recorded = async (person) => {
   ]);
   return n;
 };
-/** What the ledger has, once it has that much, and a moment later the same: counts get there by the second, and on a busy machine later. */
+/** The count in the ledger, once it has reached this much and stays the same: counts are written each second, on a busy machine later. */
 async function settled(person, atLeast) {
   let last;
   await until(

@@ -31,7 +31,7 @@ pub struct IssuerCaller {
     pub role: &'static str,
     /// What the issuer calls the user.
     pub name: Option<String>,
-    /// Whether the issuer says that there was one.
+    /// Whether the issuer says that the user showed one.
     pub second_factor: bool,
     /// Unix time.
     pub expires: i64,

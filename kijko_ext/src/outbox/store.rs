@@ -45,7 +45,8 @@ thread_local! {
     ],
     ) };
 
-    /// By id first: the index of pending requests would do as well, and seems to have few entries when it was last analyzed idle.
+    /// The rows are looked up by id first. Otherwise the planner takes the index of pending requests, which seems nearly empty if the
+    /// table was analyzed while idle.
     static REQUESTS: Statement = const { Statement::new(
     "with asked as materialized (
        select r.id, r.attempts, r.max_attempts, r.timeout_ms, r.method, r.url, r.headers, r.body, r.signing, r.secret_names, r.org_id,

@@ -50,7 +50,7 @@ pub const MAX_CALLS: usize = 16;
 pub struct Key([u64; 2]);
 
 impl Key {
-    /// Of what all the parts are together.
+    /// The key of all parts in a row: how they are divided makes no difference.
     pub fn new(parts: &[&[u8]]) -> Self {
         // SAFETY: set before any query runs.
         let database = unsafe { pg_sys::MyDatabaseId }.to_u32();

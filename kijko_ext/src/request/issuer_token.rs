@@ -91,7 +91,7 @@ fn identify(text: &str) -> Result<IssuerCaller, Problem> {
 }
 
 /// Anybody may enrol an issuer, so an enrolment takes nothing from the others: the organization that the request names counts, else the
-/// one in which the subject is somebody. Of several others none is certain. The claims only choose here; the token is verified after.
+/// one in which the subject has a user. If several others remain, none is certain. Claims only choose here; the token is verified later.
 fn choose<'a>(
     fitting: &[&'a Issuer],
     named: Option<[u8; 16]>,

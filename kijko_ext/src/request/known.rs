@@ -22,7 +22,7 @@ sql_function!(
 fn admit_known_request(_: Arguments) -> Answer {
     let answer = |is_admitted: bool| Ok(pg_sys::Datum::from(is_admitted));
     if authenticate::by_api_key()? {
-        // It came as anon. Policies that hold for users hold for keys.
+        // A request with a key comes as anon. Policies for users hold for keys, too.
         setting::set_local(c"role", USER_ROLE);
         return answer(admit::cached_member()?);
     }

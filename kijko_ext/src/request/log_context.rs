@@ -17,10 +17,10 @@ use crate::claims::{parse_uuid, uuid_claim};
 use crate::guc::api_keys;
 use crate::pg::setting;
 
-/// As the proxy and the services have it.
+/// The same limit as in the proxy and the services.
 const MAX_REQUEST_ID: usize = 128;
 
-/// Adds it to what the log gets of the error.
+/// Adds the ids to the DETAIL that only the log gets.
 ///
 /// # Safety
 /// Called by the log's hook, whose memory context is that of the error.
@@ -53,7 +53,7 @@ pub unsafe fn add(error: &mut pg_sys::ErrorData, is_trusted: bool) {
     }
 }
 
-/// None when nothing is known of it. Claims count in trusted sessions only.
+/// None if no id is known. Claims count in trusted sessions only.
 fn of_request(is_trusted: bool) -> Option<String> {
     let headers = object(setting::REQUEST_HEADERS.with(<[u8]>::to_vec));
     let claims = match is_trusted {

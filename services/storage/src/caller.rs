@@ -30,7 +30,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Whoever holds a signed URL: nothing that they send says who they are.
+    /// The holder of a signed URL. Nothing in the request says who they are.
     pub fn holder(method: &Method, uri: &Uri, headers: &HeaderMap) -> Self {
         let mut headers = selected(headers, &VISIBLE);
         headers.remove("x-api-key");

@@ -28,7 +28,7 @@ const READING: Duration = Duration::from_secs(300);
 /// What happens to bytes without a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strays {
-    /// They are named.
+    /// They are printed.
     Named,
     /// They are deleted now.
     Deleted,

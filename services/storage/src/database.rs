@@ -107,7 +107,7 @@ pub struct Intent {
     pub upsert: bool,
     /// Which one may be: `{id, owner_id}`. None: any.
     pub may_replace: Option<Value>,
-    /// What was tried as the caller, to be tried again if another object has come meanwhile. None: that one is not replaced.
+    /// What was tried as the caller. It is tried again if another object has come meanwhile. None: that object is not replaced.
     pub tried: Option<Tried>,
     /// What the uploader chose: the cache control.
     pub metadata: Value,
@@ -261,7 +261,7 @@ impl Database {
         }
     }
 
-    /// Refuses the bytes that have come of an upload if the plan does not hold so many.
+    /// Refuses an upload if the plan does not hold the bytes that have come so far.
     pub async fn admit_bytes(&self, version: Uuid, bytes: u64) -> Result<(), StorageError> {
         let sql = "select storage_service.admit_bytes($1, $2)";
         let problem: Value = self.json(sql, &[&version, &(bytes as i64)]).await?;
@@ -311,7 +311,7 @@ impl Database {
         Ok(self.0.scalar(sql, &[&version, &id]).await?)
     }
 
-    /// Gives stored bytes their row; None while another object is there than the one that may be replaced.
+    /// Gives stored bytes their row; None if the object that is there is not the one that may be replaced.
     pub async fn finish(
         &self,
         version: Uuid,

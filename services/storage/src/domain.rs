@@ -50,7 +50,7 @@ fn domain(context: &Context, config: Config) -> Result<Domain, SetupError> {
     })
 }
 
-/// An answer of the store is believed for so long: anybody who may ask for readiness would ask the store.
+/// How long an answer of the store is kept. Otherwise each readiness probe would be a request to the store.
 const BELIEVED: Duration = Duration::from_secs(5);
 const PROBE: Duration = Duration::from_secs(10);
 

@@ -32,7 +32,7 @@ pub struct Claims {
     /// Who may write, for uploads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// For whom uploads are admitted and counted; none for `service_role`.
+    /// The signer, for whom uploads are admitted and counted; None for `service_role`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signer: Option<Value>,
     /// The object that was there, which an upload may replace.

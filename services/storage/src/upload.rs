@@ -210,7 +210,7 @@ impl Uploads {
             if size > max_bytes {
                 return Err(too_large().after_admission());
             }
-            // The length was not known, or not the whole of it.
+            // The length was unknown, or more bytes came than it said.
             if size > admitted {
                 self.database.admit_bytes(upload.version, size).await?;
                 admitted = size + ADMITTED_AT_A_TIME;

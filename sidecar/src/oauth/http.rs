@@ -39,12 +39,12 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// Whether the provider takes a refresh token no more: OAuth's name for that, and GitHub's.
+    /// Whether the provider no longer accepts a refresh token: the error has one name in OAuth and another at GitHub.
     pub(crate) fn is_refused_grant(&self) -> bool {
         matches!(self, Self::Error(_, error) if error == "invalid_grant" || error == "bad_refresh_token")
     }
 
-    /// Whether the provider has done nothing: it was not asked, or it said no.
+    /// Whether the provider certainly did nothing: it was not reached, or it refused.
     pub(crate) fn is_definite(&self) -> bool {
         match self {
             Self::Refused(..) | Self::Unreachable(..) | Self::Error(..) => true,

@@ -39,7 +39,7 @@ struct Request<'a> {
 }
 
 enum Subjects {
-    /// Without a list, which would have to be allocated for every use.
+    /// One subject needs no list, which would be allocated for every use.
     One([u8; 16]),
     /// Sorted, so that two calls lock the same keys in the same order.
     Many(Vec<[u8; 16]>),

@@ -123,7 +123,7 @@ sql_function!(
     find_expired_holds
 );
 
-/// `kijko.find_expired_holds(present, skipped, at_most)`: where they are, without so many first ones; null for none.
+/// `kijko.find_expired_holds(present, skipped, at_most)`: places of expired holds, without the first `skipped` ones; null for none.
 fn find_expired_holds(arguments: Arguments) -> Answer {
     let Some(present) = arguments.integer(0) else {
         return Ok(arguments.null());
@@ -159,7 +159,7 @@ fn find_expired_holds(arguments: Arguments) -> Answer {
 /// Runs `visit` on the open holds of a counter, as a snapshot sees them.
 ///
 /// # Safety
-/// The snapshot is active, or need not be.
+/// The snapshot is active, or of a kind that need not be.
 pub unsafe fn visit_open(
     key: MeterKey,
     period_start: i64,

@@ -38,7 +38,7 @@ pub struct Entry {
     pub version: Uuid,
     /// How many.
     pub bytes: u64,
-    /// Whether they are all that will be.
+    /// False for a file that is being written.
     pub complete: bool,
 }
 
@@ -76,7 +76,7 @@ impl Blobs {
         }
     }
 
-    /// Whether the store copies so many bytes by itself.
+    /// Whether the store itself can copy this many bytes.
     pub fn copies(&self, bytes: u64) -> bool {
         match self {
             Self::Folder(_) => true,
@@ -122,7 +122,7 @@ impl Blobs {
     }
 }
 
-/// No folder has too many files.
+/// Two levels of folders, so that none has too many files.
 fn path(version: Uuid) -> Path {
     let name = version.to_string();
     Path::from(format!("{}/{}/{name}", &name[..2], &name[2..4]))

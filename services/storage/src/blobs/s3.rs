@@ -37,7 +37,7 @@ const RETRIES: RetryConfig = RetryConfig {
 /// A bucket, or a prefix in it.
 #[derive(Debug)]
 pub struct S3 {
-    /// For what ends soon.
+    /// For requests with a timeout: parts, lists, deletions.
     calls: AmazonS3,
     /// For the bytes of objects, which last as long as a client takes to read them.
     reads: AmazonS3,

@@ -134,7 +134,7 @@ pub async fn list_v2(
     Ok(Json(page(rows, next)))
 }
 
-/// Where a page begins, and the order of its list: a cursor keeps both, as upstream's.
+/// Where a page begins, and the order of its list. The cursor has both, as upstream's does.
 #[derive(Debug, PartialEq, Eq)]
 struct Cursor {
     /// The last key before the page; empty at the start.

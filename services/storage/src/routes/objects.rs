@@ -215,7 +215,7 @@ pub async fn explained(
 
 /// Whether an upload may replace an object.
 pub struct Replacing {
-    /// Whether at all.
+    /// Whether it may replace any.
     pub upsert: bool,
     /// Which one: see [`Intent::may_replace`].
     pub only: Option<Value>,

@@ -41,9 +41,9 @@ pub(super) struct RefreshHandler {
 
 /// What the provider answers.
 enum Outcome {
-    /// New tokens; none where the one that we have is good.
+    /// New tokens; None if the one that we have is good.
     Good(Option<Box<Tokens>>),
-    /// It takes the token that we have no more.
+    /// It no longer accepts the token that we have.
     Refused,
 }
 

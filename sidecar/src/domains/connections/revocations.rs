@@ -48,7 +48,7 @@ impl Revocations {
             if due.is_empty() {
                 return Ok(());
             }
-            // At once: a provider that is slow holds up none of the others.
+            // All at the same time: a slow provider does not hold up the others.
             for done in join_all(due.into_iter().map(|due| self.revoke(due))).await {
                 done?;
             }

@@ -38,7 +38,7 @@ pub(super) enum Work {
     Refresh(Refresh),
     /// Another refresh is under way.
     Wait {
-        /// For so many seconds at most.
+        /// Seconds, at most.
         wait: u64,
     },
     /// The connection is gone or paused.

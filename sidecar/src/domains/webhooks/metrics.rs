@@ -56,7 +56,7 @@ pub(super) struct OutboxSeries {
     of_origin: Family<OriginStateLabels, Gauge>,
     oldest_of_origin: Gauges<OriginLabels>,
     attempts_of_origin: Family<OriginOutcomeLabels, Gauge>,
-    /// Origins that were shown, with the number of the last scrape in which something of them was due or had been tried.
+    /// Origins that were shown, with the number of the last scrape in which they had due requests or attempts.
     origins: Mutex<(u64, BTreeMap<String, u64>)>,
 }
 
