@@ -19,7 +19,8 @@ end
 $$;
 comment on function private.notifications_access_changed() is 'Trigger: says that the access of a user, session, API key or organization has changed; its arguments name which and the column with its id. Definer: the login role and clients call it by their statements.';
 
-create trigger memberships_access after insert or delete or update of role, custom_role_id on public.memberships
+-- A trigger before the update derives sso_required from is_break_glass, so that one is named, too.
+create trigger memberships_access after insert or delete or update of role, custom_role_id, mfa_required, sso_required, is_break_glass on public.memberships
   for each row execute function private.notifications_access_changed('user_id', 'user_id');
 create trigger custom_roles_access after update of permissions on public.custom_roles
   for each row when (old.permissions is distinct from new.permissions) execute function private.notifications_access_changed('org_id', 'org_id');
