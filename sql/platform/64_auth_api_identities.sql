@@ -282,10 +282,13 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 begin
     if not auth_api.has_aal2(session) and auth_api.has_factor(u.id) then
         perform auth_api.reject(401, 'insufficient_aal', 'AAL2 session is required to change identities when MFA is enabled.');
+    -- A session that began by a new identity may choose the first factor.
+    elsif not auth_api.has_aal2(session) and auth_api.lacks_mail_proof(u, session) then
+        perform auth_api.reject(400, 'reauthentication_needed', 'An organization of yours requires a second factor: sign in by a mail to change identities');
     end if;
 end
 $$;
-comment on function auth_api.require_second_factor(auth.users, auth.sessions) is 'Refuses a user who has a second factor and has not shown it.';
+comment on function auth_api.require_second_factor(auth.users, auth.sessions) is 'Refuses a user who has a second factor and has not shown it, and one who must have a factor and came by a password alone.';
 
 -- Without its identity an address is no way in: its password goes, and it stays only as an address that another identity has verified.
 create or replace function auth_api.unlink_address(u auth.users) returns void
