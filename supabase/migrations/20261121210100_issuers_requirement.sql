@@ -263,6 +263,8 @@ create function private.issuers_on_session() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
+  -- Whoever turns the requirement on has locked the row or waits for this session: one of the two sees the other.
+  perform 1 from public.memberships as m where m.user_id = new.user_id and m.is_break_glass order by m.org_id for share;
   perform private.issuers_record_break_glass(m.org_id, new)
   from public.memberships as m
   join public.organizations as o on o.id = m.org_id and o.sso_required

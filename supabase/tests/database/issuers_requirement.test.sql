@@ -1,7 +1,7 @@
 -- An organization that requires its own issuer: who says so, what a member who signs in here sees, and who may still come in.
 begin;
 \ir 000_helpers.sql
-select plan(68);
+select plan(70);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('own'), tests.sign_up('adm'), tests.sign_up('mem'), tests.sign_up('sso');
 update public.subscriptions set plan = 'TEAMS' where org_id in (tests.org('ada'), tests.org('mem'));
@@ -186,6 +186,24 @@ select lives_ok(format('select public.remove_issuer(%L)', :'issuer'), 'the issue
 select tests.act_as_superuser();
 delete from public.organizations where id = tests.team();
 select is((select count(*) from public.memberships as m where m.user_id = tests.id('own') and m.role = 'owner' and m.is_break_glass), 0::bigint, 'an organization is deleted with its break-glass owners');
+
+-- ---- open sockets are asked again when a membership closes; the successor of the last owner is a member whose membership is open
+select is(
+  (select string_agg(a.attname, ' ' order by a.attname) from pg_trigger as t join pg_attribute as a on a.attrelid = t.tgrelid and a.attnum = any (t.tgattr)
+   where t.tgrelid = 'public.memberships'::regclass and t.tgname = 'memberships_access'),
+  'custom_role_id is_break_glass mfa_required role sso_required', 'every column that closes a membership changes access'
+);
+select tests.sign_up('sole'), tests.sign_up('stale'), tests.sign_up('fresh');
+select tests.org('sole') as left_behind \gset
+update public.subscriptions set plan = 'TEAMS' where org_id = :'left_behind';
+select tests.join_org('stale', :'left_behind', 'admin'), tests.join_org('fresh', :'left_behind', 'admin');
+set session_replication_role = replica;
+update public.memberships set sso_required = true where org_id = :'left_behind' and user_id = tests.id('stale');
+update public.memberships set created_at = created_at - interval '1 day' where org_id = :'left_behind' and user_id = tests.id('stale');
+reset session_replication_role;
+select private.tenancy_promote_successor(:'left_behind', tests.id('sole'));
+select is((select string_agg(m.user_id::text, ' ') from public.memberships as m where m.org_id = :'left_behind' and m.role = 'owner' and m.user_id <> tests.id('sole')),
+  tests.id('fresh')::text, 'not one whose membership is closed');
 
 select * from finish();
 rollback;
