@@ -13,10 +13,11 @@ create function private.files_references(value jsonb) returns table (reference j
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
   select r.reference, count(*)
-  from jsonb_path_query(value, 'strict $.** ? (exists (@."$file"))') as r (reference)
+  -- Each reference is a copy of all that it contains, so their depth is bounded. What lies deeper is data.
+  from jsonb_path_query(value, 'strict $.**{0 to 64} ? (exists (@."$file"))') as r (reference)
   group by r.reference
 $$;
-comment on function private.files_references(jsonb) is 'The objects within a value that have the member $file, and how often each is there.';
+comment on function private.files_references(jsonb) is 'The objects within a value, up to 64 levels deep, that have the member $file, and how often each is there.';
 
 create function private.files_wanted(skill public.skills, input jsonb, reflex_id uuid, retry_of uuid)
 returns table (reference jsonb, uses bigint, pinned uuid)

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(31);
+select plan(33);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('mem'), tests.sign_up('vic');
 update public.subscriptions set plan = 'TEAMS' where org_id in (tests.org('ada'), tests.org('bob'));
@@ -100,6 +100,13 @@ select tests.act_as_superuser();
 select set_config('storage.allow_delete_query', 'true', true);
 delete from storage.objects where name like tests.org('ada') || '/' || tests.id('open') || '/notes/%';
 select is(private.files_open('w', :'job', 1) #>> '{0,refused}', 'file_not_found', 'and so is what was removed');
+
+-- ---- each reference is a copy of what it contains, so their depth is bounded
+create function tests.nested(levels integer) returns jsonb language sql as $$
+  select (repeat('{"x":', levels) || '{"$file": "a"}' || repeat('}', levels))::jsonb
+$$;
+select is((select count(*) from private.files_references(tests.nested(64))), 1::bigint, 'a reference may lie 64 levels deep');
+select is((select count(*) from private.files_references(tests.nested(65))), 0::bigint, 'what lies deeper is data');
 
 select * from finish();
 rollback;
