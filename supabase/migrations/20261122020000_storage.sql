@@ -129,6 +129,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   key constant uuid := (signer ->> 'api_key_id')::uuid;
+  member constant uuid := (signer ->> 'user_id')::uuid;
   org uuid := (signer ->> 'org_id')::uuid;
 begin
   if key is not null and not exists (
@@ -138,10 +139,16 @@ begin
     perform kijko.fail('invalid_api_key', 'the key that signed the URL is revoked or expired');
   end if;
   select o.id into org from public.organizations as o where o.id = org;
-  perform kijko.admit_request(org, (signer ->> 'user_id')::uuid, key);
+  if key is null and member is not null and (
+    not exists (select 1 from auth.users as u where u.id = member and u.deleted_at is null and coalesce(u.banned_until <= kijko.now(), true))
+    or (org is not null and not exists (select 1 from public.memberships as m where m.org_id = org and m.user_id = member and not m.sso_required))
+  ) then
+    perform kijko.fail('not_a_member', 'who signed the URL has no access any more');
+  end if;
+  perform kijko.admit_request(org, member, key);
 end
 $$;
-comment on function private.storage_admit_signer(jsonb) is 'Admits and counts a request for who signed a URL: {user_id, api_key_id, org_id}. Fails as a request of theirs would, with invalid_api_key for a key that has ended. Definer: only the domain may name whom a request counts for.';
+comment on function private.storage_admit_signer(jsonb) is 'Admits and counts a request for who signed a URL: {user_id, api_key_id, org_id}. Fails as a request of theirs would, with invalid_api_key for a key that has ended, and not_a_member for a user who is banned or has left. Definer: only the domain may name whom a request counts for.';
 
 -- ----------------------------------------------------------------------------
 -- Buckets, and the table of objects

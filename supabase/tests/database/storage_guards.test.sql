@@ -1,7 +1,7 @@
 -- What lists look at, and what a trigger of postgres on storage.objects can do as the owner of the service's functions.
 begin;
 \ir 000_helpers.sql
-select plan(24);
+select plan(27);
 
 select tests.sign_up('ada'), tests.sign_up('eve');
 select tests.org('ada') as org, tests.org('eve') as other \gset
@@ -125,6 +125,10 @@ select throws_ok($$select private.storage_admit_signer('{}')$$, '42501', null, '
 select tests.act_as_superuser();
 select tests.refuses($$select private.storage_admit_signer(jsonb_build_object('api_key_id', gen_random_uuid()))$$, 'invalid_api_key', 'a key that is gone signs nothing more');
 select lives_ok($$select private.storage_admit_signer(jsonb_build_object('user_id', tests.id('eve'), 'org_id', gen_random_uuid()))$$, 'an organization that is gone is not counted');
+select tests.refuses(format($$select private.storage_admit_signer(jsonb_build_object('user_id', tests.id('eve'), 'org_id', %L))$$, :'org'), 'not_a_member', 'who has left signs nothing more');
+select lives_ok(format($$select private.storage_admit_signer(jsonb_build_object('user_id', tests.id('ada'), 'org_id', %L))$$, :'org'), 'a member does');
+update auth.users set banned_until = kijko.now() + interval '1 day' where id = tests.id('ada');
+select tests.refuses(format($$select private.storage_admit_signer(jsonb_build_object('user_id', tests.id('ada'), 'org_id', %L))$$, :'org'), 'not_a_member', 'until they are banned');
 
 select * from finish();
 rollback;
