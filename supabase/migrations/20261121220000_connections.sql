@@ -36,6 +36,8 @@ create table public.connections (
   check ((status = 'paused') = (paused_reason is not null) and (status = 'paused') = (paused_at is not null))
 );
 create index connections_authorized_by_idx on public.connections (authorized_by);
+-- For revocations: who else has this account.
+create index connections_account_idx on public.connections (provider, account_id);
 
 comment on table public.connections is 'Accounts of an organization at other services. Made by begin_connection() and complete_connection(); a row that is deleted is revoked at its provider. No function for clients returns a token.';
 comment on column public.connections.id is 'Identity of the row.';
@@ -184,6 +186,7 @@ create table private.connection_tokens (
   id uuid primary key,
   organization uuid not null,
   provider text not null check (char_length(provider) <= 32),
+  account_id text check (char_length(account_id) <= 255),
   connection_id uuid unique,
   flow_id uuid unique references private.connection_flows (id) on delete set null,
   access_token kijko.sealed not null check (char_length(access_token) <= 24000),
@@ -209,6 +212,7 @@ comment on table private.connection_tokens is 'Sealed tokens of connections. One
 comment on column private.connection_tokens.id is 'The row; part of the context in which its tokens are sealed.';
 comment on column private.connection_tokens.organization is 'Organization of the connection; stays when it is gone.';
 comment on column private.connection_tokens.provider is 'Whose token it is.';
+comment on column private.connection_tokens.account_id is 'The account at the provider; null if it did not say.';
 comment on column private.connection_tokens.connection_id is 'The connection; null before it is completed, and once it is removed.';
 comment on column private.connection_tokens.flow_id is 'The flow that waits to be completed.';
 comment on column private.connection_tokens.access_token is 'Sealed.';
@@ -225,7 +229,7 @@ comment on column private.connection_tokens.revocation_attempts is 'How often it
 comment on column private.connection_tokens.revoke_at is 'Not before then is its revocation tried again, by the real clock.';
 comment on column private.connection_tokens.created_at is 'When the provider gave it.';
 select private.describe_data('private.connection_tokens', '{
-  "id, organization, provider, connection_id, flow_id, generation, expires_at, refresh_expires_at, check_at, refresh_started_at, unanswered, failures, replaced, revocation_attempts, revoke_at, created_at": {"subject": "organization", "purpose": "whose token it is, and when it is refreshed or revoked", "export": "none", "erasure": "retention"},
+  "id, organization, provider, account_id, connection_id, flow_id, generation, expires_at, refresh_expires_at, check_at, refresh_started_at, unanswered, failures, replaced, revocation_attempts, revoke_at, created_at": {"subject": "organization", "purpose": "whose token it is, and when it is refreshed or revoked", "export": "none", "erasure": "retention"},
   "access_token, refresh_token": {"purpose": "lets the product act by the account", "erasure": "retention"}
 }', 'secret');
 alter table private.connection_tokens enable row level security;

@@ -307,10 +307,10 @@ begin
   token.id := gen_random_uuid();
   token.organization := flow.organization;
   token := private.connections_seal(token, answer -> 'tokens');
-  insert into private.connection_tokens (id, organization, provider, flow_id, access_token, refresh_token, expires_at, refresh_expires_at, check_at)
+  insert into private.connection_tokens (id, organization, provider, account_id, flow_id, access_token, refresh_token, expires_at, refresh_expires_at, check_at)
   values (
     -- Without an account it waits to be revoked.
-    token.id, token.organization, flow.provider, case when named is not null then flow.id end, token.access_token, token.refresh_token, token.expires_at, token.refresh_expires_at,
+    token.id, token.organization, flow.provider, named ->> 'id', case when named is not null then flow.id end, token.access_token, token.refresh_token, token.expires_at, token.refresh_expires_at,
     token.check_at
   );
   if named is null then

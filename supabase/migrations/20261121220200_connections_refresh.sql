@@ -328,7 +328,11 @@ begin
     returning t.*
   )
   select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
-    'id', l.id, 'provider', l.provider, 'replaced', l.replaced,
+    'id', l.id, 'provider', l.provider,
+    -- Also by a connection of another organization: some providers end all tokens of an account with one.
+    'replaced', l.replaced or exists (
+      select 1 from public.connections as c where c.provider = l.provider and c.account_id = l.account_id and c.status = 'active'
+    ),
     'access_token', kijko.unseal(l.access_token, private.connections_access_context(l)),
     'refresh_token', case when l.refresh_token is not null then kijko.unseal(l.refresh_token, private.connections_refresh_context(l)) end
   ))), '[]') into claimed

@@ -59,6 +59,8 @@ impl Provider {
                 found["tokens"] = tokens.for_the_database();
                 Ok(found)
             }
+            // Some OpenID providers end all tokens of an account with one, and nobody knows whose this one is.
+            Err(fault) if self.config.kind == Kind::Oidc => Err(fault),
             Err(fault) => {
                 let tokens = Revocation {
                     access_token: tokens.access_token,
