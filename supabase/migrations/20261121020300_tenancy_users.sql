@@ -114,7 +114,7 @@ begin
     from public.memberships as m
     join private.roles as r on r.role = m.role
     where m.org_id = org and m.user_id <> departing and private.tenancy_is_active_member(m)
-    order by private.tenancy_can_sign_in(m.user_id) desc, m.sso_required, r.rank desc, m.created_at, m.id
+    order by private.tenancy_can_sign_in(m.user_id) desc, m.role = 'owner' desc, m.sso_required, r.rank desc, m.created_at, m.id
     limit 1;
     if successor.id is null then
       delete from public.organizations as o where o.id = org;
@@ -129,7 +129,7 @@ begin
   end loop;
 end
 $$;
-comment on function private.tenancy_promote_successor(uuid, uuid) is 'Sees that an organization has an owner besides one who departs: of the members who can sign in and whose membership is open, else of all, the one with the highest role, and of these the oldest. Deletes an organization without other members. Called by definer functions only.';
+comment on function private.tenancy_promote_successor(uuid, uuid) is 'Sees that an organization has an owner besides one who departs: another owner, else of the members whose membership is open the one with the highest role, and of these the oldest; those who can sign in come first. Deletes an organization without other members. Called by definer functions only.';
 
 create function private.tenancy_transfer_organizations(departing uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
