@@ -22,7 +22,7 @@ use crate::oauth::{
         Denial, Purpose, answer, callback_query, found, query_of, text, to_provider, unbound,
     },
     http::Fault,
-    provider::{Authorization, Provider, Providers},
+    provider::{Authorization, Provider, Providers, Query},
 };
 
 /// What the routes need.
@@ -107,32 +107,48 @@ async fn callback(
         let message = "the state is unknown, used, expired or of another browser";
         return Err(Error::BadRequest(message.to_owned()));
     };
-    let (providers, purpose) = (&connections.providers, Purpose::Connection);
-    let asked = answer(
-        providers,
-        &flow.provider,
-        &query,
-        &flow.callback,
-        &browser,
-        purpose,
-    );
-    let asked = asked.await;
-    connections.series.authorized(asked.is_ok());
-    let response = match asked {
-        Ok(answer) => match connections.store.authorized(flow.flow, &answer).await {
-            Err(error) if error.is_about_the_data() => {
-                tracing::warn!(provider = flow.provider, %error, "the account cannot be stored");
-                let message = "The provider answered something that cannot be stored";
-                connections.fail(flow.flow, &unusable(message)).await?
-            }
-            location => redirect(location?)?,
-        },
-        Err(denial) => connections.fail(flow.flow, &denial).await?,
-    };
-    Ok(unbound(response, &flow.callback, &state))
+    canonical::add("oauth_provider", flow.provider.as_str());
+    let callback = flow.callback.clone();
+    // In a task of its own: a browser that goes away must not lose a token that the provider has given.
+    let ended = tokio::spawn(async move { connections.exchange(flow, &query, &browser).await });
+    let response = ended.await.map_err(|error| Error::Internal {
+        cause: error.to_string(),
+    })??;
+    Ok(unbound(response, &callback, &state))
 }
 
 impl Connections {
+    /// Asks the provider for tokens, and says where the browser goes.
+    async fn exchange(
+        self,
+        flow: Flow,
+        query: &Query,
+        browser: &Secret,
+    ) -> Result<Response, Error> {
+        let (providers, purpose) = (&self.providers, Purpose::Connection);
+        let asked = answer(
+            providers,
+            &flow.provider,
+            query,
+            &flow.callback,
+            browser,
+            purpose,
+        );
+        let asked = asked.await;
+        self.series.authorized(asked.is_ok());
+        match asked {
+            Ok(answer) => match self.store.authorized(flow.flow, &answer).await {
+                Err(error) if error.is_about_the_data() => {
+                    tracing::warn!(provider = flow.provider, %error, "the account cannot be stored");
+                    let message = "The provider answered something that cannot be stored";
+                    self.fail(flow.flow, &unusable(message)).await
+                }
+                location => redirect(location?),
+            },
+            Err(denial) => self.fail(flow.flow, &denial).await,
+        }
+    }
+
     /// Sends the browser back where it came from, with an error.
     async fn fail(&self, flow: Uuid, denial: &Denial) -> Result<Response, Error> {
         let description = denial.description.as_deref();
