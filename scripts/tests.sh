@@ -24,7 +24,6 @@ command_test() {
   [[ " ${areas[*]} " != *" journeys "* ]] || APT_PACKAGES+=("${JOURNEY_APT_PACKAGES[@]}")
   [[ " ${areas[*]} " != *" cli "* ]] || APT_PACKAGES+=("${CLI_APT_PACKAGES[@]}")
   [[ " ${areas[*]} " != *" lint "* ]] || APT_PACKAGES+=("${LINT_APT_PACKAGES[@]}")
-  [[ " ${areas[*]} " != *" cli "* ]] || APT_PACKAGES+=("${CLI_APT_PACKAGES[@]}")
   prepare_machine
   [[ " ${areas[*]} " != *" lint "* ]] || install_cargo_deny
   [[ ! " ${areas[*]} " =~ \ (journeys|cli)\  ]] || install_python_tests

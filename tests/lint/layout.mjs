@@ -40,6 +40,7 @@ export function checkLayout(root, { largeFiles, noDomain, sharedFunctions }) {
     ...foreignFunctions(root, domains, sharedFunctions),
     ...oversized(root, largeFiles),
     ...testAreas(root),
+    ...repeatedLists(root),
   ];
 }
 
@@ -175,6 +176,16 @@ function testAreas(root) {
     ['.github/workflows/ci.yml', /^ +area: \[([^\]]*)\]$/m],
   ].map(([path, list]) => exists(root, path) && (read(root, path).match(list)?.[1] ?? '').split(/[, ]+/).join(' '));
   return here === there ? [] : [`.github/workflows/ci.yml runs the areas "${there}", scripts/tests.sh has "${here}"`];
+}
+
+/** A list of a script that is set twice: the second one replaces the first, as when two branches each brought one. */
+function repeatedLists(root) {
+  return namesIn(root, 'scripts')
+    .filter((name) => name.endsWith('.sh'))
+    .flatMap((name) => {
+      const lists = [...read(root, `scripts/${name}`).matchAll(/^([A-Z][A-Z0-9_]*)=\(/gm)].map(([, list]) => list);
+      return lists.filter((list, at) => lists.indexOf(list) !== at).map((list) => `scripts/${name} sets ${list} twice: join both lists`);
+    });
 }
 
 if (isMain(import.meta)) {

@@ -171,6 +171,11 @@ test('an area of tests that the workflow does not run', () => {
   assertFound(found(files('lint')), ['.github/workflows/ci.yml runs the areas "lint"']);
 });
 
+test('a list of a script that is set twice', () => {
+  assert.deepEqual(found({ 'scripts/one.sh': 'ONE=(a)\nONE+=(b)\nTWO=(\n  c\n)\nf() {\n  ONE=(d)\n}\n' }), []);
+  assertFound(found({ 'scripts/one.sh': 'ONE=(a)\n# more\nONE=(b)\n' }), ['scripts/one.sh sets ONE twice']);
+});
+
 describe("the sidecar's folders", () => {
   test('a folder that app.rs does not list', () =>
     assertFound(found({ 'sidecar/src/domains/api_keys/routes.rs': '' }), ['sidecar/src/domains/api_keys is not in the list']));
