@@ -1,4 +1,5 @@
-# ./kijko backup: copies of the whole cluster, and the archive of WAL that leads from each to any later moment. Sourced by ./kijko.
+# ./kijko backup: copies of the whole cluster, and the archive of WAL that leads from each to any later moment. Sourced by ./kijko and
+# inside the postgres image.
 # shellcheck shell=bash
 
 # BACKUPS/base/NAME/data is a copy (NAME.partial until it is verified), BACKUPS/base/NAME/info says what it is, BACKUPS/wal is the

@@ -1,4 +1,5 @@
-# ./kijko restore: a backup and the archive of WAL become the data of this stack, as of any moment since the backup. Sourced by ./kijko.
+# ./kijko restore: a backup and the archive of WAL become the data of this stack, as of any moment since the backup. Sourced by ./kijko
+# and inside the postgres image.
 # shellcheck shell=bash
 
 RESTORE_OPTIONS='--at TIME, --backup NAME, --from FOLDER, --timeline N, --secrets FILE, --secrets-key FILE, --database NAME, --replace'
@@ -87,6 +88,9 @@ refuse_data() {
 
 # ---- secrets
 
+# Those of the file that go into the folder of secrets, beside the keys.
+RESTORED_SECRETS=(passwords api_keys storage_signing_key stripe)
+
 # From the file that `./kijko backup` made; without one, those of this stack.
 take_secrets_back() {
   local staged name
@@ -102,7 +106,7 @@ take_secrets_back() {
     rm -rf "$staged"
     fail "$SECRETS_FILE holds no secrets, or --secrets-key is not the key of its certificate"
   }
-  for name in passwords api_keys storage_signing_key stripe; do place_secret "$staged/$name" "$SECRETS/$name"; done
+  for name in "${RESTORED_SECRETS[@]}"; do place_secret "$staged/$name" "$SECRETS/$name"; done
   place_secret "$staged/signing.keys" "$SIGNING_KEY_FILE"
   place_secret "$staged/seal.keys" "$SEAL_KEY_FILE"
   if [ -f "$staged/.env" ] && [ ! -f "$ROOT/.env" ]; then say "the backup has an .env, and this checkout has none: take it from $SECRETS_FILE"; fi

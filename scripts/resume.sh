@@ -1,4 +1,5 @@
-# ./kijko resume: a restored stack may work again, and what its lost database may have run does not run twice. Sourced by ./kijko.
+# ./kijko resume: a restored stack may work again, and what its lost database may have run does not run twice. Sourced by ./kijko
+# and inside the postgres image.
 # shellcheck shell=bash
 
 command_resume() {
@@ -11,12 +12,16 @@ command_resume() {
   owner_psql -c 'select private.jobs_resume_queue()' > /dev/null
   if [ -f "$KIJKO_HOME/paused" ]; then
     rm -f "$KIJKO_HOME/paused" "$KIJKO_HOME/untouched-jobs" "$KIJKO_HOME/later-habits"
-    # pg_cron reads its setting at the start of the server only.
-    stop_services
-    stop_postgres
-    command_up
+    start_schedules
   fi
   say "the queue and the schedules run"
+}
+
+# pg_cron reads its setting at the start of the server only.
+start_schedules() {
+  stop_services
+  stop_postgres
+  command_up
 }
 
 UNFINISHED="from public.jobs as j where j.status in ('queued', 'running')"

@@ -33,6 +33,8 @@ what_is_prepared() {
 
 main() {
   make_folders
+  # A server that was killed a moment ago still ends.
+  lock_server 30
   rm -f "$SERVING"
   take_secrets
   make_signing_keys

@@ -2,7 +2,7 @@
 # shellcheck shell=bash disable=SC2034
 
 ROOT=${KIJKO_ROOT:-/opt/kijko}
-for part in ui config postgres key_file signing_keys seal_keys archive platform cluster stack keys secrets; do
+for part in ui config postgres key_file signing_keys seal_keys archive platform cluster services stack upgrade backup backup_objects restore resume keys secrets; do
   # shellcheck source=/dev/null
   . "$ROOT/scripts/$part.sh"
 done
@@ -30,6 +30,13 @@ postgrest_addresses() {
 reload_postgrest_keys() {
   say "now, on the host: docker compose kill -s SIGUSR2 rest login"
   return 1
+}
+
+# Two servers on one volume would destroy it, and Postgres does not see the other one: in its container each is process 1. The
+# lock ends with the last process of the server, which inherits it.
+lock_server() {
+  exec 6> "$KIJKO_HOME/server.lock"
+  flock -w "$1" 6 || fail "another container uses the volume of the data: docker compose stop postgres"
 }
 
 SECRET_FILES=${KIJKO_SECRET_FILES:-/run/secrets}

@@ -23,11 +23,13 @@ RUN groupadd --system --gid 999 postgres \
     && useradd --system --uid 999 --gid postgres --home-dir /var/lib/postgresql --shell /bin/bash postgres
 COPY scripts/apt-install.sh /tmp/
 # This script keeps Debian from making a cluster of its own.
-RUN bash /tmp/apt-install.sh postgresql-15 postgresql-15-cron openssl && rm -rf /tmp/apt-install.sh /var/lib/apt/lists/*
+RUN bash /tmp/apt-install.sh postgresql-15 postgresql-15-cron openssl jq && rm -rf /tmp/apt-install.sh /var/lib/apt/lists/*
 COPY --from=builder /out/usr/ /usr/
 COPY scripts/ui.sh scripts/config.sh scripts/postgres.sh scripts/key_file.sh scripts/signing_keys.sh scripts/seal_keys.sh scripts/archive.sh scripts/platform.sh scripts/cluster.sh \
-    scripts/stack.sh scripts/keys.sh scripts/secrets.sh /opt/kijko/scripts/
+    scripts/services.sh scripts/stack.sh scripts/upgrade.sh scripts/keys.sh scripts/secrets.sh \
+    scripts/backup.sh scripts/backup_objects.sh scripts/archive-wal.sh scripts/archive-objects.sh scripts/restore.sh scripts/restore-wal.sh scripts/resume.sh /opt/kijko/scripts/
 COPY sql/platform/ /opt/kijko/sql/platform/
+COPY supabase/release.txt /opt/kijko/supabase/
 COPY deploy/docker/postgres-lib.sh /opt/kijko/deploy/docker/
 COPY --chmod=0755 deploy/docker/postgres-entrypoint.sh /usr/local/bin/kijko-entrypoint
 COPY --chmod=0755 deploy/docker/postgres-healthy.sh /usr/local/bin/kijko-healthy
@@ -35,10 +37,15 @@ COPY --chmod=0755 deploy/docker/postgres-api-keys.sh /usr/local/bin/kijko-api-ke
 COPY --chmod=0755 deploy/docker/postgres-psql.sh /usr/local/bin/kijko-psql
 COPY --chmod=0755 deploy/docker/postgres-keys.sh /usr/local/bin/kijko-keys
 COPY --chmod=0755 deploy/docker/postgres-secrets.sh /usr/local/bin/kijko-secrets
-# The keys that sign tokens and seal secrets lie in a volume of their own: a copy of the other one reveals no secret.
-RUN install -d -o postgres -g postgres -m 0700 /var/lib/kijko /var/lib/kijko-keys
+COPY --chmod=0755 deploy/docker/postgres-backup.sh /usr/local/bin/kijko-backup
+COPY --chmod=0755 deploy/docker/postgres-restore.sh /usr/local/bin/kijko-restore
+COPY --chmod=0755 deploy/docker/postgres-resume.sh /usr/local/bin/kijko-resume
+# The keys that sign tokens and seal secrets lie in a volume of their own: a copy of the other one reveals no secret. A new volume
+# gets the owner of the folder that it is mounted on, of whichever image is first: the storage service has the same one.
+RUN install -d -o postgres -g postgres -m 0700 /var/lib/kijko /var/lib/kijko-keys /var/lib/kijko-storage /var/lib/kijko-backups /var/lib/kijko-backup-secrets
 USER 999:999
-ENV LANG=C.UTF-8 KIJKO_SIGNING_KEY_FILE=/var/lib/kijko-keys/signing.keys KIJKO_SEAL_KEY_FILE=/var/lib/kijko-keys/seal.keys
+ENV LANG=C.UTF-8 KIJKO_SIGNING_KEY_FILE=/var/lib/kijko-keys/signing.keys KIJKO_SEAL_KEY_FILE=/var/lib/kijko-keys/seal.keys \
+    KIJKO_STORAGE_DIR=/var/lib/kijko-storage KIJKO_BACKUP_DIR=/var/lib/kijko-backups KIJKO_BACKUP_SECRETS_DIR=/var/lib/kijko-backup-secrets
 VOLUME /var/lib/kijko /var/lib/kijko-keys
 EXPOSE 5432
 # A fast shutdown: open transactions are rolled back, nothing waits for clients to leave.

@@ -9,7 +9,17 @@ import { binaries } from '../postgres.mjs';
 
 export const root = path.resolve(import.meta.dirname, '../..');
 assert.ok(process.env.TEST_HOME, 'TEST_HOME names the running test stack: use ./kijko test cli');
-const IN_TREE = ['scripts', 'sql/platform', 'deploy/docker'];
+
+/** What postgres.Dockerfile copies from the checkout, as pairs of a source and a path in the image. */
+function copies() {
+  const text = fs.readFileSync(path.join(root, 'deploy/docker/postgres.Dockerfile'), 'utf8').replaceAll('\\\n', ' ');
+  const [, image] = text.split(/^FROM debian.*$/m);
+  return [...image.matchAll(/^COPY (?!--from)(.+)$/gm)].flatMap(([, line]) => {
+    const words = line.split(/\s+/).filter((word) => word && !word.startsWith('--'));
+    const to = words.pop();
+    return words.map((from) => [from, to.endsWith('/') && !from.endsWith('/') ? to + path.basename(from) : to]);
+  });
+}
 
 // As the images do: never as root.
 function asServerUser(command, args) {
@@ -30,8 +40,8 @@ export class Image {
     fs.rmSync(folder, { recursive: true, force: true });
     fs.mkdirSync(path.join(folder, 'home'), { recursive: true });
     fs.mkdirSync(path.join(folder, 'migrate'));
-    const filter = (file) => file !== path.join(root, 'deploy/docker/secrets');
-    for (const name of IN_TREE) fs.cpSync(path.join(root, name), path.join(tree, name), { recursive: true, filter });
+    // Nothing else, so that a script that the image lacks fails here as well.
+    for (const [from, to] of copies()) fs.cpSync(path.join(root, from), path.join(tree, to), { recursive: true });
     execFileSync(path.join(root, 'deploy/docker/make-secrets.sh'), [path.join(folder, 'secrets')], { stdio: 'ignore' });
     // The image has a volume for it.
     fs.mkdirSync(path.join(folder, 'keys'));
@@ -39,7 +49,7 @@ export class Image {
     this.environment = {
       PATH: process.env.PATH,
       HOME: folder,
-      KIJKO_ROOT: tree,
+      KIJKO_ROOT: path.join(tree, 'opt/kijko'),
       KIJKO_HOME: path.join(folder, 'home'),
       KIJKO_DB_PORT: String(await freePort()),
       KIJKO_DB_HOST: '127.0.0.1',
@@ -47,6 +57,9 @@ export class Image {
       KIJKO_SECRET_FILES: path.join(folder, 'secrets'),
       KIJKO_SIGNING_KEY_FILE: path.join(folder, 'keys/signing.keys'),
       KIJKO_SEAL_KEY_FILE: path.join(folder, 'keys/seal.keys'),
+      KIJKO_STORAGE_DIR: path.join(folder, 'objects'),
+      KIJKO_BACKUP_DIR: path.join(folder, 'backups'),
+      KIJKO_BACKUP_SECRETS_DIR: path.join(folder, 'backup-secrets'),
       KIJKO_POSTGREST: '', // none runs
     };
   };
@@ -64,9 +77,10 @@ export class Image {
       );
     });
 
-  #script = (name) => path.join(this.tree, 'deploy/docker', name);
+  #command = (name) => path.join(this.tree, 'usr/local/bin', name);
 
-  run = (script, args = [], extra = {}) => this.execute(asServerUser('bash', [this.#script(script), ...args]), extra);
+  /** A command of the image, such as kijko-keys. */
+  run = (name, args = [], extra = {}) => this.execute(asServerUser('bash', [this.#command(name), ...args]), extra);
 
   /** A program of the server's Postgres, as its user. */
   program = (name, args) => this.execute(asServerUser(path.join(binaries(this.environment.KIJKO_PG_PREFIX), name), args));
@@ -79,13 +93,13 @@ export class Image {
     });
 
   start = async (extra = {}) => {
-    const [command, args] = asServerUser('bash', [this.#script('postgres-entrypoint.sh')]);
+    const [command, args] = asServerUser('bash', [this.#command('kijko-entrypoint')]);
     const log = [];
     this.server = spawn(command, args, { env: { ...this.environment, ...extra }, stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [this.server.stdout, this.server.stderr]) stream.on('data', (data) => log.push(String(data)));
     const ended = new Promise((resolve) => this.server.once('exit', (code) => resolve(code ?? -1)));
     for (let tries = 0; tries < 600; tries++) {
-      if ((await this.run('postgres-healthy.sh')).code === 0) return;
+      if ((await this.run('kijko-healthy')).code === 0) return;
       const code = await Promise.race([ended, pause(100)]);
       assert.equal(code, undefined, `the server ended with ${code}:\n${log.join('')}`);
     }
@@ -102,7 +116,7 @@ export class Image {
   };
 
   query = async (sql) => {
-    const { code, stdout, stderr } = await this.run('postgres-psql.sh', ['--admin', '-X', '-At', '-c', sql]);
+    const { code, stdout, stderr } = await this.run('kijko-psql', ['--admin', '-X', '-At', '-c', sql]);
     assert.equal(code, 0, stderr);
     return stdout.trim();
   };

@@ -65,9 +65,9 @@ describe('a dump', () => {
       await program('psql', ['-X', '-v', 'ON_ERROR_STOP=1', '-d', target('template1'), '-c', statement]);
     }
     await program('pg_restore', ['--single-transaction', '--exit-on-error', '-d', target('postgres'), dump]);
-    const secrets = (action) => image.run('postgres-secrets.sh', [action]);
+    const secrets = (action) => image.run('kijko-secrets', [action]);
     const read = () =>
-      image.run('postgres-psql.sh', ['-X', '-At', '-c', `select private.secrets_value(kijko.platform_org_id(), '${secret.name}')`]);
+      image.run('kijko-psql', ['-X', '-At', '-c', `select private.secrets_value(kijko.platform_org_id(), '${secret.name}')`]);
 
     const closed = await read();
     assert.notEqual(closed.code, 0);
