@@ -11,7 +11,8 @@ create view pg_temp.tables as
   select c.oid, c.relname, n.nspname, n.nspname || '.' || c.relname as name, c.relrowsecurity
   from pg_class as c
   join pg_namespace as n on n.oid = c.relnamespace
-  where n.nspname in ('public', 'private') and c.relkind in ('r', 'p');
+  -- A partition has the policies, comments and the catalogue of its table, by which alone it is reached.
+  where n.nspname in ('public', 'private') and c.relkind in ('r', 'p') and not c.relispartition;
 
 create view pg_temp.policies as
   select t.name, p.polname, p.polcmd, p.polroles,

@@ -14,6 +14,9 @@ create policy two on public.child for select to authenticated using (public.can(
 create policy three on public.child to authenticated using (job_id = (select kijko.user_id()));
 create trigger offender_gauge after insert on public.offender
   referencing new table as changed for each statement execute function private.sync_gauge('offenders');
+create table public.offending_partitions (id int) partition by list (id);
+create table private.offending_partition partition of public.offending_partitions default;
+grant select on private.offending_partition to authenticated;
 create table private.offender (id int, word text check (word ~ '^[a-z]{1,40}$'));
 create unique index offending_key on public.offender (other);
 insert into private.data_catalogue values ('public.offender', 'missing', 'platform', 'none', 'none', 'none'), ('public.offender', 'words', 'secret', 'none', 'none', 'none');

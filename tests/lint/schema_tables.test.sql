@@ -5,6 +5,15 @@ begin;
 create view pg_temp.offences as
   select 'row level security is off' as rule, t.name as object from pg_temp.tables as t where not t.relrowsecurity
   union all
+  -- Read past its table, a partition would show the rows that policies hide.
+  select 'partition in public, or with rights of its own', c.oid::regclass::text
+  from pg_class as c
+  where c.relispartition and c.relnamespace in ('public'::regnamespace, 'private'::regnamespace) and c.relkind in ('r', 'p')
+    and (
+      c.relnamespace = 'public'::regnamespace
+      or exists (select 1 from aclexplode(c.relacl) as a where a.grantee <> c.relowner)
+    )
+  union all
   select 'table without comment', t.name from pg_temp.tables as t where obj_description(t.oid, 'pg_class') is null
   union all
   select 'column without comment', t.name || '.' || a.attname
@@ -164,6 +173,7 @@ select is_empty('select rule, object from pg_temp.offences order by 1, 2', 'no o
 select is_empty(
   $$select rule from (values
       ('row level security is off'),
+      ('partition in public, or with rights of its own'),
       ('table without comment'),
       ('column without comment'),
       ('tenant table without id uuid, org_id uuid not null, created_by and created_at'),
