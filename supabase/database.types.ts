@@ -939,6 +939,271 @@ export type Database = {
         };
         Relationships: [];
       };
+      llm_budgets: {
+        Row: {
+          amount: number;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          enabled: boolean;
+          id: string;
+          key_id: string | null;
+          member_id: string | null;
+          model: string | null;
+          name: string;
+          on_exceeded: 'refuse' | 'flag' | 'bill';
+          org_id: string;
+          period: 'hour' | 'day' | 'week' | 'month' | 'total';
+          project_id: string | null;
+          scope: 'organization' | 'project' | 'skill' | 'key' | 'member' | 'model';
+          skill_id: string | null;
+          unit: 'tokens' | 'microusd';
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          amount: number;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          enabled?: boolean;
+          id?: string;
+          key_id?: string | null;
+          member_id?: string | null;
+          model?: string | null;
+          name: string;
+          on_exceeded?: 'refuse' | 'flag' | 'bill';
+          org_id?: string;
+          period: 'hour' | 'day' | 'week' | 'month' | 'total';
+          project_id?: string | null;
+          scope: 'organization' | 'project' | 'skill' | 'key' | 'member' | 'model';
+          skill_id?: string | null;
+          unit: 'tokens' | 'microusd';
+          updated_at?: string;
+        };
+        Update: {
+          amount?: number;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          enabled?: boolean;
+          id?: string;
+          key_id?: string | null;
+          member_id?: string | null;
+          model?: string | null;
+          name?: string;
+          on_exceeded?: 'refuse' | 'flag' | 'bill';
+          org_id?: string;
+          period?: 'hour' | 'day' | 'week' | 'month' | 'total';
+          project_id?: string | null;
+          scope?: 'organization' | 'project' | 'skill' | 'key' | 'member' | 'model';
+          skill_id?: string | null;
+          unit?: 'tokens' | 'microusd';
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'llm_budgets_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'llm_budgets_org_id_key_id_fkey';
+            columns: ['org_id', 'key_id'];
+            isOneToOne: false;
+            referencedRelation: 'api_keys';
+            referencedColumns: ['org_id', 'id'];
+          },
+          {
+            foreignKeyName: 'llm_budgets_org_id_member_id_fkey';
+            columns: ['org_id', 'member_id'];
+            isOneToOne: false;
+            referencedRelation: 'memberships';
+            referencedColumns: ['org_id', 'user_id'];
+          },
+          {
+            foreignKeyName: 'llm_budgets_org_id_project_id_fkey';
+            columns: ['org_id', 'project_id'];
+            isOneToOne: false;
+            referencedRelation: 'projects';
+            referencedColumns: ['org_id', 'id'];
+          },
+          {
+            foreignKeyName: 'llm_budgets_org_id_skill_id_fkey';
+            columns: ['org_id', 'skill_id'];
+            isOneToOne: false;
+            referencedRelation: 'skills';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
+      llm_call_contents: {
+        Row: {
+          answer: Json | null;
+          called_at: string;
+          created_at: string;
+          created_by: string | null;
+          delete_after: string;
+          id: string;
+          org_id: string;
+          project_id: string | null;
+          prompt: Json | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          answer?: Json | null;
+          called_at: string;
+          created_at?: string;
+          created_by?: string | null;
+          delete_after: string;
+          id: string;
+          org_id?: string;
+          project_id?: string | null;
+          prompt?: Json | null;
+        };
+        Update: {
+          answer?: Json | null;
+          called_at?: string;
+          created_at?: string;
+          created_by?: string | null;
+          delete_after?: string;
+          id?: string;
+          org_id?: string;
+          project_id?: string | null;
+          prompt?: Json | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'llm_call_contents_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
+      llm_calls: {
+        Row: {
+          attempts: number;
+          cache_read_tokens: number;
+          cache_write_tokens: number;
+          cost_microusd: number;
+          created_at: string;
+          created_by: string | null;
+          error_code: string | null;
+          estimated: boolean;
+          finish_reason: string | null;
+          finished_at: string | null;
+          first_token_ms: number | null;
+          held_microusd: number;
+          held_tokens: number;
+          http_status: number | null;
+          id: string;
+          images: number;
+          input_tokens: number;
+          key_id: string | null;
+          kind: 'chat' | 'embeddings' | 'images';
+          member_id: string | null;
+          model: string;
+          org_id: string;
+          output_tokens: number;
+          own_key: boolean;
+          project_id: string | null;
+          provider: string;
+          reasoning_tokens: number;
+          reported_model: string | null;
+          requested_model: string;
+          route: string | null;
+          skill_id: string | null;
+          status: 'reserved' | 'sent' | 'succeeded' | 'failed' | 'cancelled';
+          total_ms: number | null;
+          trace_id: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          attempts?: number;
+          cache_read_tokens?: number;
+          cache_write_tokens?: number;
+          cost_microusd?: number;
+          created_at?: string;
+          created_by?: string | null;
+          error_code?: string | null;
+          estimated?: boolean;
+          finish_reason?: string | null;
+          finished_at?: string | null;
+          first_token_ms?: number | null;
+          held_microusd: number;
+          held_tokens: number;
+          http_status?: number | null;
+          id?: string;
+          images?: number;
+          input_tokens?: number;
+          key_id?: string | null;
+          kind?: 'chat' | 'embeddings' | 'images';
+          member_id?: string | null;
+          model: string;
+          org_id?: string;
+          output_tokens?: number;
+          own_key: boolean;
+          project_id?: string | null;
+          provider: string;
+          reasoning_tokens?: number;
+          reported_model?: string | null;
+          requested_model: string;
+          route?: string | null;
+          skill_id?: string | null;
+          status?: 'reserved' | 'sent' | 'succeeded' | 'failed' | 'cancelled';
+          total_ms?: number | null;
+          trace_id?: string | null;
+        };
+        Update: {
+          attempts?: number;
+          cache_read_tokens?: number;
+          cache_write_tokens?: number;
+          cost_microusd?: number;
+          created_at?: string;
+          created_by?: string | null;
+          error_code?: string | null;
+          estimated?: boolean;
+          finish_reason?: string | null;
+          finished_at?: string | null;
+          first_token_ms?: number | null;
+          held_microusd?: number;
+          held_tokens?: number;
+          http_status?: number | null;
+          id?: string;
+          images?: number;
+          input_tokens?: number;
+          key_id?: string | null;
+          kind?: 'chat' | 'embeddings' | 'images';
+          member_id?: string | null;
+          model?: string;
+          org_id?: string;
+          output_tokens?: number;
+          own_key?: boolean;
+          project_id?: string | null;
+          provider?: string;
+          reasoning_tokens?: number;
+          reported_model?: string | null;
+          requested_model?: string;
+          route?: string | null;
+          skill_id?: string | null;
+          status?: 'reserved' | 'sent' | 'succeeded' | 'failed' | 'cancelled';
+          total_ms?: number | null;
+          trace_id?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'llm_calls_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
       llm_models: {
         Row: {
           batch_input_microusd_per_mtok: number | null;
@@ -948,6 +1213,7 @@ export type Database = {
           cache_write_microusd_per_mtok: number | null;
           created_at: string;
           id: string;
+          image_microusd: number | null;
           input_microusd_per_mtok: number;
           long_cache_read_microusd_per_mtok: number | null;
           long_cache_write_1h_microusd_per_mtok: number | null;
@@ -974,6 +1240,7 @@ export type Database = {
           cache_write_microusd_per_mtok?: number | null;
           created_at?: string;
           id: string;
+          image_microusd?: number | null;
           input_microusd_per_mtok: number;
           long_cache_read_microusd_per_mtok?: number | null;
           long_cache_write_1h_microusd_per_mtok?: number | null;
@@ -999,6 +1266,7 @@ export type Database = {
           cache_write_microusd_per_mtok?: number | null;
           created_at?: string;
           id?: string;
+          image_microusd?: number | null;
           input_microusd_per_mtok?: number;
           long_cache_read_microusd_per_mtok?: number | null;
           long_cache_write_1h_microusd_per_mtok?: number | null;
@@ -1017,6 +1285,180 @@ export type Database = {
           updated_at?: string;
         };
         Relationships: [];
+      };
+      llm_providers: {
+        Row: {
+          base_url: string | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          description: string;
+          enabled: boolean;
+          id: string;
+          key_set_at: string | null;
+          kind: 'openai' | 'anthropic' | 'gemini' | 'echo';
+          max_concurrency: number | null;
+          name: string;
+          org_id: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          base_url?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          description?: string;
+          enabled?: boolean;
+          id?: string;
+          key_set_at?: string | null;
+          kind: 'openai' | 'anthropic' | 'gemini' | 'echo';
+          max_concurrency?: number | null;
+          name: string;
+          org_id?: string;
+          updated_at?: string;
+        };
+        Update: {
+          base_url?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          description?: string;
+          enabled?: boolean;
+          id?: string;
+          key_set_at?: string | null;
+          kind?: 'openai' | 'anthropic' | 'gemini' | 'echo';
+          max_concurrency?: number | null;
+          name?: string;
+          org_id?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'llm_providers_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
+      llm_routes: {
+        Row: {
+          allowed_keys: string[] | null;
+          allowed_roles: string[] | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          default_output_tokens: number;
+          description: string;
+          enabled: boolean;
+          first_token_seconds: number;
+          id: string;
+          idle_seconds: number;
+          max_output_tokens: number | null;
+          name: string;
+          org_id: string;
+          retries: number;
+          targets: string[];
+          time_budget_seconds: number;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          allowed_keys?: string[] | null;
+          allowed_roles?: string[] | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          default_output_tokens?: number;
+          description?: string;
+          enabled?: boolean;
+          first_token_seconds?: number;
+          id?: string;
+          idle_seconds?: number;
+          max_output_tokens?: number | null;
+          name: string;
+          org_id?: string;
+          retries?: number;
+          targets: string[];
+          time_budget_seconds?: number;
+          updated_at?: string;
+        };
+        Update: {
+          allowed_keys?: string[] | null;
+          allowed_roles?: string[] | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          default_output_tokens?: number;
+          description?: string;
+          enabled?: boolean;
+          first_token_seconds?: number;
+          id?: string;
+          idle_seconds?: number;
+          max_output_tokens?: number | null;
+          name?: string;
+          org_id?: string;
+          retries?: number;
+          targets?: string[];
+          time_budget_seconds?: number;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'llm_routes_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
+      llm_settings: {
+        Row: {
+          content_days: number;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          org_id: string;
+          record_content: boolean;
+          routes_only: boolean;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          content_days?: number;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          org_id?: string;
+          record_content?: boolean;
+          routes_only?: boolean;
+          updated_at?: string;
+        };
+        Update: {
+          content_days?: number;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          org_id?: string;
+          record_content?: boolean;
+          routes_only?: boolean;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'llm_settings_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: true;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
       };
       memberships: {
         Row: {
@@ -2899,6 +3341,21 @@ export type Database = {
         };
       };
       authorize_function: { Args: { name: string }; Returns: Json };
+      authorize_llm_call: {
+        Args: {
+          choices?: number;
+          fields?: string[];
+          images?: number;
+          input_tokens?: number;
+          kind?: string;
+          max_output_tokens?: number | null;
+          model: string;
+          project_id?: string | null;
+          skill_id?: string | null;
+          trace_id?: string | null;
+        };
+        Returns: Json;
+      };
       before_request: { Args: Record<PropertyKey, never>; Returns: undefined };
       begin_connection: {
         Args: { connection_id?: string | null; provider?: string | null; redirect_to?: string | null; scopes?: string[] | null };
@@ -3272,6 +3729,14 @@ export type Database = {
           isSetofReturn: true;
         };
       };
+      list_llm_models: {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          created_at: string;
+          id: string;
+          owned_by: string;
+        }[];
+      };
       list_notification_preferences: {
         Args: Record<PropertyKey, never>;
         Returns: {
@@ -3331,6 +3796,16 @@ export type Database = {
         SetofOptions: {
           from: '*';
           to: 'webhook_delivery';
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      llm_budget_usage: {
+        Args: { budget_id?: string | null };
+        Returns: Database['public']['CompositeTypes']['llm_budget_state'][];
+        SetofOptions: {
+          from: '*';
+          to: 'llm_budget_state';
           isOneToOne: false;
           isSetofReturn: true;
         };
@@ -3960,6 +4435,50 @@ export type Database = {
         };
       };
       set_digest_time: { Args: { hour?: number; timezone?: string }; Returns: undefined };
+      set_llm_provider_key: {
+        Args: { key: string; provider_id: string };
+        Returns: {
+          base_url: string | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          description: string;
+          enabled: boolean;
+          id: string;
+          key_set_at: string | null;
+          kind: 'openai' | 'anthropic' | 'gemini' | 'echo';
+          max_concurrency: number | null;
+          name: string;
+          org_id: string;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'llm_providers';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      set_llm_settings: {
+        Args: { content_days?: number | null; record_content?: boolean | null; routes_only?: boolean | null };
+        Returns: {
+          content_days: number;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          org_id: string;
+          record_content: boolean;
+          routes_only: boolean;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'llm_settings';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       set_notification_preference: {
         Args: { in_app?: boolean | null; mail?: string | null; org_id?: string | null; type?: string | null };
         Returns: undefined;
@@ -4237,6 +4756,20 @@ export type Database = {
         keys_at: string | null;
         created_at: string | null;
         updated_at: string | null;
+      };
+      llm_budget_state: {
+        budget_id: string | null;
+        name: string | null;
+        scope: string | null;
+        value: string | null;
+        period: string | null;
+        unit: string | null;
+        on_exceeded: string | null;
+        limit: number | null;
+        used: number | null;
+        held: number | null;
+        remaining: number | null;
+        resets_at: string | null;
       };
       project_finding: {
         code: string | null;

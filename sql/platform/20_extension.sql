@@ -117,6 +117,7 @@ grant execute on function
     kijko.http_queue(),
     kijko.http_request_problem(text, text, jsonb, text, jsonb),
     kijko.http_body_text(bytea),
+    kijko.http_origin(text),
     kijko.http_public_key(text),
     kijko.set_http_secret(text, text, uuid),
     kijko.copy_http_secret(text, text, uuid),

@@ -37,8 +37,8 @@ create table private.permissions (
   wildcard text generated always as (
     case
       when split_part(permission, ':', 1) in (
-        'api_keys', 'audit', 'billing', 'connections', 'issuers', 'members', 'organization', 'privacy', 'roles', 'secrets'
-      ) then null
+        'api_keys', 'audit', 'billing', 'connections', 'issuers', 'llm_contents', 'members', 'organization', 'privacy', 'roles', 'secrets'
+      ) or permission = 'llm:write' then null
       when split_part(permission, ':', 2) in ('read', 'write') then '*:' || split_part(permission, ':', 2)
     end
   ) stored
@@ -207,6 +207,7 @@ with line (lowest, permission, description) as (
     ('viewer', 'content:read', 'See content'),
     ('viewer', 'repositories:read', 'See repositories and search their code'),
     ('viewer', 'usage:read', 'See usage and its limits'),
+    ('viewer', 'llm:read', 'See budgets, routes, providers and calls of models'),
     ('viewer', 'notifications:read', 'See notifications to all members'),
     ('viewer', 'rooms:read', 'Join the organization''s rooms, and be seen in them'),
     ('member', 'projects:write', 'Create, change and delete projects'),
@@ -216,11 +217,14 @@ with line (lowest, permission, description) as (
     ('member', 'files:write', 'Upload, change and delete files'),
     ('member', 'content:write', 'Create, change and delete content'),
     ('member', 'skills:execute', 'Run skills, and cancel and repeat executions'),
+    ('member', 'llm:call', 'Call models'),
     ('member', 'api_keys:write_own', 'Create and revoke own API keys'),
     ('member', 'events:ingest', 'Send product events, also from a browser'),
     ('member', 'flags:evaluate', 'Evaluate feature flags, also from a browser'),
     ('member', 'connections:read', 'See which accounts at other services are connected, never their tokens'),
     ('member', 'rooms:write', 'Send messages in the organization''s rooms'),
+    ('admin', 'llm:write', 'Change budgets, routes and providers of models, and set their keys'),
+    ('admin', 'llm_contents:read', 'See recorded prompts and answers of models'),
     ('admin', 'notifications:write', 'Send notifications to members, and define their types'),
     ('admin', 'organization:write', 'Rename the organization, require a second factor, and define its usage meters'),
     ('admin', 'members:write', 'Invite members, change their roles and remove them'),

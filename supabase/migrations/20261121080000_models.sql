@@ -27,6 +27,7 @@ create table public.llm_models (
   priority_output_microusd_per_mtok bigint check (priority_output_microusd_per_mtok >= 0),
   priority_cache_read_microusd_per_mtok bigint check (priority_cache_read_microusd_per_mtok >= 0),
   max_output_tokens bigint check (max_output_tokens > 0),
+  image_microusd bigint check (image_microusd >= 0),
   source text not null default 'operator' check (source in ('operator', 'seed', 'litellm')),
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now()
@@ -52,6 +53,7 @@ comment on column public.llm_models.priority_input_microusd_per_mtok is 'Price o
 comment on column public.llm_models.priority_output_microusd_per_mtok is 'Price of output at service_tier priority.';
 comment on column public.llm_models.priority_cache_read_microusd_per_mtok is 'Price of cache reads at service_tier priority; null costs as input at that tier.';
 comment on column public.llm_models.max_output_tokens is 'The longest answer that the model gives; null when unknown. Bounds the default of max_tokens.';
+comment on column public.llm_models.image_microusd is 'The most that a generated image costs, beside tokens; null when the model makes none.';
 comment on column public.llm_models.source is 'operator: set by hand, and no import touches it; seed or litellm: where it was taken from.';
 comment on column public.llm_models.created_at is 'When the price was added.';
 comment on column public.llm_models.updated_at is 'Last change; set by trigger.';
@@ -61,7 +63,7 @@ select private.describe_data('public.llm_models', '{
   "batch_output_microusd_per_mtok, long_context_tokens, long_input_microusd_per_mtok": "prices of a model",
   "long_output_microusd_per_mtok, long_cache_read_microusd_per_mtok, long_cache_write_microusd_per_mtok": "prices of a model",
   "long_cache_write_1h_microusd_per_mtok, reasoning_microusd_per_mtok, priority_input_microusd_per_mtok": "prices of a model",
-  "priority_output_microusd_per_mtok, priority_cache_read_microusd_per_mtok, max_output_tokens, source": "prices of a model"
+  "priority_output_microusd_per_mtok, priority_cache_read_microusd_per_mtok, max_output_tokens, image_microusd, source": "prices of a model"
 }', 'platform');
 
 alter table public.llm_models enable row level security;

@@ -2,16 +2,18 @@
 // A relation that is not here takes no writes from any caller, and gets a body of its own values.
 import { randomUUID } from 'node:crypto';
 import { CALLERS } from './callers.mjs';
+import { LLM_FUNCTIONS, LLM_RELATIONS } from './cases_llm.mjs';
 import { request } from './people.mjs';
 
 const slug = () => `m-${randomUUID()}`;
 
 /**
- * By relation: `insert` (the body of a new row), `update` (what to change), `target` (which of the organization's rows), and
- * `more`: further operations as {method, body, row}, where `row` says which row is addressed.
+ * By relation: `insert` (the body of a new row), `update` (what to change), `target` (which of the organization's rows),
+ * `points` (which of project_id and skill_id are made to point at other rows, if not both), and `more`: further operations as {method, body, row}, where `row` says which row is addressed.
  * `t` is the tenant whose rows the body names: the world, or its other organization.
  */
 export const RELATIONS = {
+  ...LLM_RELATIONS,
   organizations: {
     insert: () => ({ name: 'New', slug: slug() }),
     update: () => ({ name: 'Changed' }),
@@ -199,6 +201,7 @@ export const ENDS_PEOPLE = ['delete_account()', 'end_session(session_id)'];
 
 /** By function: the arguments of each case. `call` is the plain one; a suffix says what is particular. */
 export const FUNCTIONS = {
+  ...LLM_FUNCTIONS,
   'accept_invitation(token)': { call: (w) => ({ token: w.token }) },
   'archive_project(project_id)': { call: (w) => ({ project_id: w.project }), 'call:private': (w) => ({ project_id: w.secretProject }) },
   'restore_project(project_id)': { call: (w) => ({ project_id: w.project }), 'call:private': (w) => ({ project_id: w.secretProject }) },

@@ -33,6 +33,12 @@ const NAMES = [
   'secretFile',
   'fileVersion',
   'secretFileVersion',
+  'provider',
+  'route',
+  'budget',
+  'secretBudget',
+  'call',
+  'secretCall',
 ];
 const STRIPE = ['stripe_customers', 'stripe_checkouts', 'stripe_subscriptions', 'stripe_invoices', 'stripe_prices'];
 
@@ -55,6 +61,8 @@ export function newIds() {
       ids.secretSent,
       ids.secretFile,
       ids.secretFileVersion,
+      ids.secretBudget,
+      ids.secretCall,
     ]),
   };
 }
@@ -117,6 +125,19 @@ export const fill = (t, { owner, colleague, invitee }) => [
   sql`insert into public.project_file_versions (id, org_id, project_id, file_id, version, object_name, bytes, created_by)
     values (${t.fileVersion}, ${t.org}, ${t.project}, ${t.file}, 1, 'shared', 0, ${owner}),
       (${t.secretFileVersion}, ${t.org}, ${t.secretProject}, ${t.secretFile}, 1, 'secret', 0, ${owner})`,
+  sql`insert into public.llm_providers (id, org_id, name, kind, created_by) values (${t.provider}, ${t.org}, 'matrix', 'openai', ${owner})`,
+  sql`insert into public.llm_routes (id, org_id, name, targets, created_by) values (${t.route}, ${t.org}, 'matrix', '{echo/echo}', ${owner})`,
+  sql`insert into public.llm_settings (org_id, created_by) values (${t.org}, ${owner})`,
+  sql`insert into public.llm_budgets (id, org_id, name, scope, project_id, period, unit, amount, created_by)
+    values (${t.budget}, ${t.org}, 'Shared', 'project', ${t.project}, 'day', 'tokens', 1000000, ${owner}),
+      (${t.secretBudget}, ${t.org}, 'Secret', 'project', ${t.secretProject}, 'day', 'tokens', 1000000, ${owner})`,
+  sql`insert into public.llm_calls
+      (id, org_id, requested_model, provider, model, own_key, status, held_tokens, held_microusd, project_id, created_by, finished_at)
+    values (${t.call}, ${t.org}, 'echo/echo', 'echo', 'echo/echo', false, 'succeeded', 0, 0, ${t.project}, ${owner}, now()),
+      (${t.secretCall}, ${t.org}, 'echo/echo', 'echo', 'echo/echo', false, 'succeeded', 0, 0, ${t.secretProject}, ${owner}, now())`,
+  sql`insert into public.llm_call_contents (id, org_id, called_at, project_id, prompt, delete_after, created_by)
+    values (${t.call}, ${t.org}, now(), ${t.project}, '"Shared"', now() + interval '1 day', ${owner}),
+      (${t.secretCall}, ${t.org}, now(), ${t.secretProject}, '"Secret"', now() + interval '1 day', ${owner})`,
   // A limit that is half used up, so that there is an alert, and no notification of it while the cases run; nothing else uses this meter.
   sql`do ${`begin perform kijko.set_limit('${t.org}', 'code_searches', 'month', 10); perform kijko.consume('${t.org}', 'code_searches', 5); end`}`,
   stripe(t),

@@ -102,12 +102,12 @@ export async function operate(world, caller, relation, operation) {
     'insert:private': () =>
       write(world, caller, 'POST', relation.name, {
         ...insert(),
-        ...reference(relation.columns, { project: world.secretProject, skill: world.secretSkill }),
+        ...reference(entry.points ?? relation.columns, { project: world.secretProject, skill: world.secretSkill }),
       }),
     'insert:foreign': () =>
       write(world, caller, 'POST', relation.name, {
         ...entry.insert?.(home, context),
-        ...reference(relation.columns, { project: abroad.project, skill: abroad.skill }),
+        ...reference(entry.points ?? relation.columns, { project: abroad.project, skill: abroad.skill }),
       }),
     'update:private': () => write(world, caller, 'PATCH', at, update()),
     'delete:private': () => write(world, caller, 'DELETE', at),

@@ -43,6 +43,13 @@ const WRITABLE = {
     change: { description: 'Second' },
     keys: ['org_id,id'],
   },
+  llm_providers: { row: () => ({ name: 'first', kind: 'openai' }), change: { description: 'Changed' }, keys: ['org_id,id', 'org_id,name'] },
+  llm_routes: { row: () => ({ name: 'first', targets: ['echo/a'] }), change: { targets: ['echo/b'] }, keys: ['org_id,name'] },
+  llm_budgets: {
+    row: () => ({ name: 'First', scope: 'organization', period: 'day', unit: 'tokens', amount: 1 }),
+    change: { amount: 2 },
+    keys: ['org_id,id', 'org_id,name'],
+  },
   usage_meters: { row: () => ({ event_type: 'built', meter: 'own.built' }), change: { meter: 'own.made' }, keys: ['org_id,event_type'] },
 };
 

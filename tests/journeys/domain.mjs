@@ -37,6 +37,12 @@ export const TENANT_TABLES = [
   'webhook_messages',
   'project_files',
   'project_file_versions',
+  'llm_providers',
+  'llm_routes',
+  'llm_settings',
+  'llm_budgets',
+  'llm_calls',
+  'llm_call_contents',
   'audit_log',
 ];
 

@@ -58,6 +58,7 @@ select results_eq(
     'archive_notifications(uuid[],boolean)',
     'archive_project(uuid)',
     'authorize_function(text)',
+    'authorize_llm_call(text,text,bigint,bigint,integer,integer,uuid,uuid,text[],text)',
     'before_request()',
     'begin_connection(text,text[],text,uuid)',
     'can(uuid,text)',
@@ -93,11 +94,13 @@ select results_eq(
     'leave_organization(uuid)',
     'list_connection_providers()',
     'list_issuers()',
+    'list_llm_models()',
     'list_notification_preferences()',
     'list_notifications(text,integer,uuid,boolean)',
     'list_sessions()',
     'list_webhook_attempts(uuid)',
     'list_webhook_deliveries(uuid,text,uuid,integer)',
+    'llm_budget_usage(uuid)',
     'mark_read(uuid[],boolean)',
     'mark_seen(uuid[])',
     'notify(text,text,text,text,jsonb,uuid,text)',
@@ -110,6 +113,7 @@ select results_eq(
     'private.files_is_writable(text)',
     'private.has_visible_text(text)',
     'private.is_name(text)',
+    'private.llm_is_target_list(text[])',
     'private.notifications_granted()',
     'private.notifications_topic_is_readable(text)',
     'private.notifications_topic_is_writable(text,text)',
@@ -165,6 +169,8 @@ select results_eq(
     'send_test_webhook(uuid)',
     'set_active_organization(uuid)',
     'set_digest_time(text,integer)',
+    'set_llm_provider_key(uuid,text)',
+    'set_llm_settings(boolean,boolean,integer)',
     'set_notification_preference(text,boolean,text,uuid)',
     'set_secret(text,text)',
     'signing_secret(reflexes)',
@@ -217,6 +223,9 @@ select results_eq(
     'private.jobs_release(text,uuid[])',
     'private.jobs_requeue_expired()',
     'private.jobs_stats()',
+    'private.llm_open(text)',
+    'private.llm_raise(uuid,integer,jsonb)',
+    'private.llm_settle(uuid,jsonb)',
     'private.mail_backlog()',
     'private.mail_hand_over(text,uuid,integer)',
     'private.mail_report(text,uuid,integer,integer,boolean)',
@@ -251,10 +260,10 @@ select is(
 );
 
 -- Whoever seals stores the text in a column that private.seal_column() knows, or a change of the key loses it. Tickets of
--- authorize_function() and files_ticket() last for minutes at most and are stored nowhere.
+-- authorize_function(), authorize_llm_call() and files_ticket() last for minutes at most and are stored nowhere.
 select is_empty(
   $$select p.oid::regprocedure from pg_proc as p
-    where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['authorize_function', 'connections_seal', 'files_ticket', 'set_secret', 'set_http_secret', 'mail_store', 'seal_seed', 'keep_provider_tokens', 'rotate_repository_secret', 'reflexes_store_secret', 'reflexes_verifier', 'reflexes_repository_secrets'])$$,
+    where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['authorize_function', 'authorize_llm_call', 'connections_seal', 'set_llm_provider_key', 'files_ticket', 'set_secret', 'set_http_secret', 'mail_store', 'seal_seed', 'keep_provider_tokens', 'rotate_repository_secret', 'reflexes_store_secret', 'reflexes_verifier', 'reflexes_repository_secrets'])$$,
   'every function that seals is listed here, once its column is registered'
 );
 

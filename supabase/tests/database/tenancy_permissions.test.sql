@@ -1,7 +1,7 @@
 -- Reading needs a permission: without "resource:read" a member sees none of it, in tables and through functions.
 begin;
 \ir 000_helpers.sql
-select plan(72);
+select plan(84);
 
 select tests.sign_up('ada'), tests.sign_up('mem');
 select tests.join_org('mem', tests.org('ada'), 'member');
@@ -34,9 +34,15 @@ insert into public.api_keys (name, permissions) values ('key', '["skills:read"]'
 insert into public.usage_meters (event_type, meter) values ('build.done', 'own.builds');
 insert into public.notification_types (name) values ('custom.deploy');
 select (public.notify('custom.deploy', 'Deployed')).id;
+insert into public.llm_providers (name, kind) values ('own', 'openai');
+insert into public.llm_routes (name, targets) values ('fast', '{echo/a}');
+select public.set_llm_settings(record_content => true);
+insert into public.llm_budgets (name, scope, period, unit, amount) values ('all', 'organization', 'day', 'tokens', 100000);
+select public.authorize_llm_call('fast') ->> 'ticket' as ticket \gset
 select id as execution from public.execute_skill(:'skill', '{}', 'once') \gset
 select tests.act_as_superuser();
 select private.jobs_add_event('w', j.id, 'progress') from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo']) as j \gset
+select private.llm_settle((private.llm_open(:'ticket') ->> 'call_id')::uuid, '{"status": "failed", "prompt": "secret"}') is not null as settled \gset
 update public.executions set status = 'failed', finished_at = kijko.now(), output = '"secret"', error = 'secret' where id = :'execution';
 insert into public.execution_text_chunks (org_id, execution_id, attempt, seq, text) values (tests.org('ada'), :'execution', 1, 1, 'secret');
 
@@ -66,7 +72,8 @@ create view tests.read_permissions (relation, permission) as values
   ('habits', 'habits:read'), ('reflexes', 'reflexes:read'), ('reflex_deliveries', 'reflexes:read'), ('webhook_deliveries', 'repositories:read'), ('executions', 'executions:read'), ('execution_text_chunks', 'executions:read'), ('jobs', 'jobs:read'), ('job_event_log', 'jobs:read'), ('job_events', 'jobs:read'),
   ('usage_meters', 'usage:read'), ('api_keys', 'api_keys:read'),
   ('notification_types', 'notifications:read'), ('notifications', 'notifications:read'),
-  ('webhook_endpoints', 'webhooks:read'), ('webhook_messages', 'webhooks:read'), ('audit_log', 'audit:read'), ('project_files', 'files:read'), ('project_file_versions', 'files:read');
+  ('webhook_endpoints', 'webhooks:read'), ('webhook_messages', 'webhooks:read'), ('audit_log', 'audit:read'),
+  ('llm_providers', 'llm:read'), ('llm_routes', 'llm:read'), ('llm_settings', 'llm:read'), ('llm_budgets', 'llm:read'), ('llm_calls', 'llm:read'), ('llm_call_contents', 'llm_contents:read'), ('project_files', 'files:read'), ('project_file_versions', 'files:read');
 grant select on tests.read_permissions to public;
 
 create function tests.reads(relation text, permission text) returns setof text language plpgsql as $$

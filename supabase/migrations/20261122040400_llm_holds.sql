@@ -1,0 +1,175 @@
+-- ============================================================================
+-- LLM gateway: what an attempt can use and cost, and its holds.
+--
+-- A call holds by subject and meter: the organization's meters, and each budget that applies. An entry of llm_open_calls.holds is
+--   {subject, meter, budget, name, unit, ends_at, holds: [ids], held, sunk, counts}
+-- sunk is what former attempts used of what is held; counts says whether the running attempt uses it, too.
+-- ============================================================================
+
+create function private.llm_cost(requested text, reported text, usage jsonb) returns bigint
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select private.models_cost(requested, reported, usage)
+    + private.models_parse_count(usage -> 'images') * coalesce((private.models_price(requested, reported)).image_microusd, 0)
+$$;
+comment on function private.llm_cost(text, text, jsonb) is 'Cost of a call with generated images, in the terms of models_cost(); null when no price is known. Nullable: result.';
+
+create function private.llm_max_cost(target text, attempt jsonb) returns bigint
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  -- All output may be reasoning, and all input may be written to the vendor's cache for an hour.
+  select greatest(
+    private.models_max_cost(target, attempt),
+    private.models_max_cost(target, attempt || jsonb_build_object('cache_write_tokens', attempt -> 'input_tokens')),
+    private.models_max_cost(target, attempt || jsonb_build_object(
+      'cache_write_tokens', attempt -> 'input_tokens', 'cache_write_1h_tokens', attempt -> 'input_tokens'
+    ))
+  ) + private.models_parse_count(attempt -> 'images') * coalesce((private.models_price(target, null)).image_microusd, 0)
+$$;
+comment on function private.llm_max_cost(text, jsonb) is 'The highest cost of a call with these counts; null when no price is known. Nullable: result.';
+
+create function private.llm_attempt(call jsonb, target jsonb) returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select a.counts || jsonb_build_object('cost_microusd', private.llm_max_cost(target ->> 'name', a.counts))
+  from (
+    select jsonb_build_object(
+      'input_tokens', call -> 'input_tokens',
+      'output_tokens', (call ->> 'choices')::bigint * (target ->> 'max_output_tokens')::bigint,
+      'images', call -> 'images'
+    )
+  ) as a (counts)
+$$;
+comment on function private.llm_attempt(jsonb, jsonb) is 'What an attempt at a target can use at most: input_tokens, output_tokens, images, cost_microusd (null without a price).';
+
+create function private.llm_amount(meter text, used jsonb) returns bigint
+language sql immutable set search_path = pg_catalog, pg_temp
+return case meter
+  when 'llm_tokens' then coalesce((used ->> 'input_tokens')::bigint, 0) + coalesce((used ->> 'output_tokens')::bigint, 0)
+  else coalesce((used ->> 'cost_microusd')::bigint, 0)
+end;
+comment on function private.llm_amount(text, jsonb) is 'What a use is on a meter.';
+
+create function private.llm_wants(org uuid, attributes jsonb, route text, target jsonb, attempt jsonb) returns jsonb
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  budget record;
+  wants jsonb := jsonb_build_array(jsonb_build_object('subject', org, 'meter', 'llm_tokens'));
+begin
+  if not (target ->> 'own_key')::boolean then
+    wants := wants || jsonb_build_object('subject', org, 'meter', 'llm_cost_microusd');
+  end if;
+  for budget in select b.* from private.llm_budgets_of_call(org, attributes, route, target ->> 'name') as b loop
+    if budget.unit = 'microusd' and attempt ->> 'cost_microusd' is null then
+      if budget.on_exceeded = 'refuse' then
+        perform kijko.fail(
+          'model_not_priced', format('the budget %s is in money, and no price is known for %s', budget.name, target ->> 'name'),
+          'Use a budget in tokens, or a model that has a price.'
+        );
+      end if;
+      continue;
+    end if;
+    wants := wants || jsonb_build_object(
+      'subject', budget.subject, 'meter', private.llm_meter(budget.unit), 'budget', budget.budget_id, 'name', budget.name,
+      'unit', budget.unit, 'ends_at', budget.ends_at
+    );
+  end loop;
+  return wants;
+end
+$$;
+comment on function private.llm_wants(uuid, jsonb, text, jsonb, jsonb) is 'The meters and budgets that an attempt counts against. Fails with model_not_priced if a budget in money cannot hold for it.';
+
+create function private.llm_refuse(entry jsonb, amount bigint) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v kijko.verdict := kijko.quota_status((entry ->> 'subject')::uuid, entry ->> 'meter');
+begin
+  v.allowed := false;
+  v.code := 'quota_exceeded';
+  v.reset_at := coalesce((entry ->> 'ends_at')::timestamptz, v.reset_at);
+  v.retry_after := ceil(extract(epoch from v.reset_at - kijko.now()))::integer;
+  perform kijko.limit_headers(v);
+  perform kijko.fail(
+    'budget_exceeded',
+    format(
+      'budget %s (%s): used %s of %s %s, asked for %s; resets at %s', entry ->> 'name', entry ->> 'budget', v.used, v."limit",
+      entry ->> 'unit', amount, coalesce(to_char(v.reset_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), 'never')
+    ),
+    case when v.reset_at is null then 'Raise the budget.' else 'Wait for the next period or raise the budget.' end
+  );
+end
+$$;
+comment on function private.llm_refuse(jsonb, bigint) is 'Fails with budget_exceeded, and says which budget and when it resets.';
+
+create function private.llm_hold(holds jsonb, wants jsonb, attempt jsonb, ttl interval) returns jsonb
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  entries jsonb := '[]'::jsonb;
+  entry jsonb;
+  want jsonb;
+  missing bigint;
+begin
+  for entry in select e.value from jsonb_array_elements(holds) as e loop
+    entries := entries || jsonb_build_array(entry || jsonb_build_object('counts', exists (
+      select 1 from jsonb_array_elements(wants) as w
+      where w.value ->> 'subject' = entry ->> 'subject' and w.value ->> 'meter' = entry ->> 'meter'
+    )));
+  end loop;
+  for want in
+    select w.value from jsonb_array_elements(wants) as w
+    where not exists (
+      select 1 from jsonb_array_elements(entries) as e
+      where e.value ->> 'subject' = w.value ->> 'subject' and e.value ->> 'meter' = w.value ->> 'meter'
+    )
+  loop
+    entries := entries || jsonb_build_array(want || '{"holds": [], "held": 0, "sunk": 0, "counts": true}');
+  end loop;
+
+  for place in 0 .. jsonb_array_length(entries) - 1 loop
+    entry := entries -> place;
+    continue when not (entry ->> 'counts')::boolean;
+    missing := (entry ->> 'sunk')::bigint + private.llm_amount(entry ->> 'meter', attempt) - (entry ->> 'held')::bigint;
+    continue when missing <= 0;
+    entries := jsonb_set(entries, array[place::text], entry || jsonb_build_object(
+      'holds', (entry -> 'holds') || to_jsonb(kijko.reserve((entry ->> 'subject')::uuid, entry ->> 'meter', missing, ttl)),
+      'held', (entry ->> 'held')::bigint + missing
+    ));
+  end loop;
+  return entries;
+exception when sqlstate 'KJ429' or sqlstate 'PGRST' then
+  -- Inside PostgREST the code is in the message.
+  if entry ->> 'budget' is null or (sqlstate = 'PGRST' and sqlerrm::jsonb ->> 'code' <> 'quota_exceeded') then
+    raise;
+  end if;
+  perform private.llm_refuse(entry, missing);
+  return null;
+end
+$$;
+comment on function private.llm_hold(jsonb, jsonb, jsonb, interval) is 'The holds of a call, raised by what the attempt needs beyond them: all or none. Fails with budget_exceeded or quota_exceeded.';
+
+create function private.llm_end_holds(holds jsonb, used jsonb, attributes jsonb) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  entry jsonb;
+  amount bigint;
+  ids uuid[];
+begin
+  for entry in select e.value from jsonb_array_elements(holds) as e loop
+    amount := (entry ->> 'sunk')::bigint + case when (entry ->> 'counts')::boolean then private.llm_amount(entry ->> 'meter', used) else 0 end;
+    ids := array(select h.value::uuid from jsonb_array_elements_text(entry -> 'holds') with ordinality as h (value, place) order by h.place);
+    if amount > 0 then
+      -- Recorded also without a hold, and after it has expired.
+      perform private.executions_settle_hold(
+        coalesce(ids[1], gen_random_uuid()), amount, (entry ->> 'subject')::uuid, entry ->> 'meter', attributes
+      );
+      ids := ids[2:];
+    end if;
+    perform kijko.release(i.id) from unnest(ids) as i (id);
+  end loop;
+end
+$$;
+comment on function private.llm_end_holds(jsonb, jsonb, jsonb) is 'Settles the holds of a call with what former attempts (sunk) and its last one (used) have used, and releases what is left.';

@@ -1,0 +1,192 @@
+-- ============================================================================
+-- LLM gateway: a call is authorized, and held.
+-- ============================================================================
+
+create function private.llm_target(org uuid, model text, call jsonb, route public.llm_routes, fields text[], out target jsonb, out code text, out problem text)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  provider constant public.llm_providers := private.llm_find_provider(org, model);
+  is_own constant boolean := provider.org_id = org;
+  price constant public.llm_models := private.models_price(model, null);
+begin
+  if provider.id is null then
+    code := 'model_not_found';
+    problem := format('there is no provider of %s', model);
+  elsif provider.kind = 'anthropic' and call ->> 'kind' <> 'chat' or provider.kind = 'gemini' and call ->> 'kind' = 'images' then
+    code := 'bad_request';
+    problem := format('%s has no %s', provider.name, call ->> 'kind');
+  elsif not is_own and cardinality(fields) > 0 then
+    code := 'bad_request';
+    problem := format('only with a key of your own: %s', array_to_string(fields, ', '));
+  elsif not is_own and price.id is null then
+    code := 'model_not_priced';
+    problem := format('no price is known for %s', model);
+  elsif not is_own and call ->> 'kind' = 'images' and price.image_microusd is null then
+    code := 'model_not_priced';
+    problem := format('no price of an image is known for %s', model);
+  elsif not is_own and provider.key_set_at is null and provider.base_url is null and private.models_unavailable_reason(model) is not null then
+    code := 'unavailable';
+    problem := private.models_unavailable_reason(model);
+  else
+    target := jsonb_build_object(
+      'provider_id', provider.id, 'provider', provider.name, 'own_key', is_own, 'name', model,
+      'max_output_tokens', case
+        when call ->> 'kind' = 'embeddings' then 0
+        -- No model gives more than it can.
+        else coalesce((call ->> 'max_output_tokens')::bigint, least(route.default_output_tokens, route.max_output_tokens, price.max_output_tokens))
+      end
+    );
+  end if;
+end
+$$;
+comment on function private.llm_target(uuid, text, jsonb, public.llm_routes, text[]) is 'A target of a call, or why it cannot be called.';
+
+create function private.llm_targets(org uuid, call jsonb, route public.llm_routes, fields text[]) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  found_targets jsonb := '[]'::jsonb;
+  tried record;
+  code text;
+  problem text;
+begin
+  for tried in
+    select t.* from unnest(route.targets) with ordinality as m (model, place)
+    cross join lateral private.llm_target(org, m.model, call, route, fields) as t
+    order by m.place
+  loop
+    if tried.target is not null then
+      found_targets := found_targets || tried.target;
+    elsif code is null then
+      code := tried.code;
+      problem := tried.problem;
+    end if;
+  end loop;
+  if jsonb_array_length(found_targets) = 0 then
+    if code = 'model_not_found' then
+      perform kijko.fail('model_not_found', problem);
+    elsif code = 'model_not_priced' then
+      perform kijko.fail('model_not_priced', problem);
+    elsif code = 'unavailable' then
+      perform kijko.fail('unavailable', problem);
+    end if;
+    perform kijko.fail('bad_request', problem);
+  end if;
+  return found_targets;
+end
+$$;
+comment on function private.llm_targets(uuid, jsonb, public.llm_routes, text[]) is 'The targets of a call that can be called, in order. Fails as the first one does when there is none.';
+
+create function private.llm_require_place(org uuid, inout project_id uuid, skill_id uuid)
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  skill public.skills;
+  refusal text;
+begin
+  if skill_id is not null then
+    select s.* into skill from public.skills as s where s.org_id = org and s.id = llm_require_place.skill_id;
+    if skill.id is null or not private.skills_is_visible(skill.id) then
+      perform kijko.fail('not_found', 'no such skill');
+    end if;
+    if project_id is not null and skill.project_id is distinct from project_id then
+      perform kijko.fail('bad_request', 'the skill is not in this project');
+    end if;
+    project_id := skill.project_id;
+  end if;
+  if project_id is not null then
+    if not private.projects_is_visible(project_id)
+      or not exists (select 1 from public.projects as p where p.org_id = org and p.id = llm_require_place.project_id)
+    then
+      perform kijko.fail('not_found', 'no such project');
+    end if;
+    refusal := private.projects_write_refusal(project_id);
+    if refusal = 'project_archived' then
+      perform kijko.fail('project_archived', 'the project is archived', 'Restore it: restore_project().');
+    elsif refusal is not null then
+      perform kijko.fail('permission_denied', 'a viewer of the project calls no models in it');
+    end if;
+  end if;
+end
+$$;
+comment on function private.llm_require_place(uuid, uuid, uuid) is 'The project of a call, by its skill if it names one. Fails if the caller does not see them, or may change nothing there. Nullable: result.';
+
+create function public.authorize_llm_call(
+  model text, kind text default 'chat', input_tokens bigint default 0, max_output_tokens bigint default null, choices integer default 1,
+  images integer default 0, project_id uuid default null, skill_id uuid default null, fields text[] default '{}', trace_id text default null
+) returns jsonb
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  caller constant kijko.caller := kijko.actor();
+  org uuid;
+  place uuid;
+  route public.llm_routes;
+  settings public.llm_settings;
+  call jsonb;
+  targets jsonb;
+  attempt jsonb;
+  attributes jsonb;
+  holds jsonb;
+  made public.llm_calls;
+  open_until timestamptz;
+begin
+  perform private.tenancy_require_caller();
+  org := private.tenancy_require_org_with('llm:call');
+  if model is null or char_length(model) not between 1 and 200 then
+    perform kijko.fail('invalid_input', 'model: 1 to 200 characters');
+  elsif kind is null or kind not in ('chat', 'embeddings', 'images') then
+    perform kijko.fail('invalid_input', 'kind: chat, embeddings or images');
+  elsif (input_tokens between 0 and 1000000000) is not true or (max_output_tokens between 1 and 100000000) is false
+    or (choices between 0 and 128) is not true or (images between 0 and 128) is not true
+  then
+    perform kijko.fail('invalid_input', 'a count is out of its range');
+  elsif fields is null or cardinality(fields) > 100 or char_length(trace_id) > 64 or octet_length(array_to_string(fields, '')) > 2000 then
+    perform kijko.fail('invalid_input', 'fields: at most 100; trace_id: at most 64 characters');
+  end if;
+  place := private.llm_require_place(org, project_id, skill_id);
+  route := private.llm_find_route(org, model);
+  if max_output_tokens > route.max_output_tokens then
+    perform kijko.fail('bad_request', format('max_tokens: at most %s on this route', route.max_output_tokens));
+  end if;
+  select s.* into settings from public.llm_settings as s where s.org_id = org;
+  call := jsonb_build_object(
+    'kind', kind, 'model', model, 'route', route.name, 'input_tokens', input_tokens, 'max_output_tokens', max_output_tokens,
+    'choices', choices, 'images', images, 'retries', route.retries, 'time_budget_seconds', route.time_budget_seconds,
+    'first_token_seconds', route.first_token_seconds, 'idle_seconds', route.idle_seconds,
+    'record_content', coalesce(settings.record_content, false), 'content_days', settings.content_days, 'trace_id', trace_id
+  );
+  targets := private.llm_targets(org, call, route, fields);
+  call := call || jsonb_build_object('targets', targets);
+  attempt := private.llm_attempt(call, targets -> 0);
+  attributes := coalesce(nullif(current_setting('kijko.usage_attributes', true), '')::jsonb, '{}')
+    || private.executions_usage_attributes(caller.user_id, caller.api_key_id, place, skill_id, null);
+  -- Longer than the call lasts. It is settled all the same if the holds expire.
+  holds := private.llm_hold(
+    '[]', private.llm_wants(org, attributes, route.name, targets -> 0, attempt), attempt,
+    make_interval(secs => route.time_budget_seconds) + interval '1 hour'
+  );
+
+  insert into public.llm_calls (
+    org_id, kind, route, requested_model, provider, model, own_key, held_tokens, held_microusd, member_id, key_id, project_id, skill_id, trace_id
+  )
+  values (
+    org, kind, route.name, model, targets -> 0 ->> 'provider', targets -> 0 ->> 'name', (targets -> 0 ->> 'own_key')::boolean,
+    private.llm_amount('llm_tokens', attempt), private.llm_amount('llm_cost_microusd', attempt),
+    caller.user_id, caller.api_key_id, place, skill_id, trace_id
+  )
+  returning * into made;
+  open_until := clock_timestamp() + interval '60 seconds';
+  insert into private.llm_open_calls (call_id, organization, called_at, ends_at, call, attributes, holds, attempt)
+  values (made.id, org, made.created_at, open_until, call, attributes, holds, attempt);
+  -- The vendor is called after private.llm_open() has committed, which waits for the disk. Without that, nothing was used.
+  perform set_config('synchronous_commit', 'off', true);
+  return jsonb_build_object('ticket', kijko.seal(
+    jsonb_build_object('call_id', made.id, 'expires_at', extract(epoch from open_until))::text, 'llm/ticket'
+  ));
+end
+$$;
+comment on function public.authorize_llm_call(text, text, bigint, bigint, integer, integer, uuid, uuid, text[], text) is 'Whether the caller may make this call of a model now; the gateway asks it for each request to /llm/v1. Holds what the call can use at most against every budget and meter, and returns {ticket}, which is of use to the sidecar only. Requires llm:call. Fails with budget_exceeded, quota_exceeded, model_not_found, model_not_allowed, model_not_priced or bad_request, among others. Definer: holds and calls are written by functions.';
+grant execute on function public.authorize_llm_call(text, text, bigint, bigint, integer, integer, uuid, uuid, text[], text) to authenticated;

@@ -1,0 +1,261 @@
+-- ============================================================================
+-- LLM gateway: a call is opened, raised and settled by the sidecar.
+-- ============================================================================
+
+create function private.llm_lock_call(call_id uuid) returns private.llm_open_calls
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  opened private.llm_open_calls;
+begin
+  -- The organization first, as its deletion locks it. It is read again below.
+  perform 1 from public.organizations as o
+  where o.id = (select c.organization from private.llm_open_calls as c where c.call_id = llm_lock_call.call_id) for key share;
+  select c.* into opened from private.llm_open_calls as c where c.call_id = llm_lock_call.call_id for update;
+  return opened;
+end
+$$;
+comment on function private.llm_lock_call(uuid) is 'Locks an open call; null when it was settled or released. Nullable: result.';
+
+create function private.llm_finish(opened private.llm_open_calls, status text, used jsonb, outcome jsonb) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from private.llm_open_calls as c where c.call_id = opened.call_id;
+  perform private.llm_end_holds(opened.holds, used, opened.attributes);
+  update public.llm_calls as c
+  set status = llm_finish.status,
+    estimated = (used -> 'estimated' = 'true') is true or (opened.spent -> 'estimated' = 'true') is true,
+    reported_model = substring(outcome ->> 'model' for 200),
+    input_tokens = t.input_tokens,
+    output_tokens = t.output_tokens,
+    cache_read_tokens = t.cache_read_tokens,
+    cache_write_tokens = t.cache_write_tokens,
+    reasoning_tokens = t.reasoning_tokens,
+    images = t.images::integer,
+    cost_microusd = t.cost_microusd,
+    attempts = greatest(c.attempts, least(private.models_parse_count(outcome -> 'attempts'), 1000)::integer),
+    first_token_ms = least((outcome ->> 'first_token_ms')::bigint, 2147483647),
+    total_ms = least((outcome ->> 'total_ms')::bigint, 2147483647),
+    http_status = case when (outcome ->> 'http_status')::integer between 100 and 599 then (outcome ->> 'http_status')::integer end,
+    finish_reason = substring(outcome ->> 'finish_reason' for 100),
+    error_code = substring(outcome ->> 'error_code' for 100),
+    finished_at = kijko.now()
+  from private.llm_sum(opened.spent, used) as s (total)
+  cross join lateral jsonb_to_record(s.total) as t (
+    input_tokens bigint, output_tokens bigint, cache_read_tokens bigint, cache_write_tokens bigint, reasoning_tokens bigint, images bigint,
+    cost_microusd bigint
+  )
+  where c.org_id = opened.organization and c.created_at = opened.called_at and c.id = opened.call_id;
+end
+$$;
+comment on function private.llm_finish(private.llm_open_calls, text, jsonb, jsonb) is 'Ends a locked call: settles its holds and records its result.';
+
+create function private.llm_sum(spent jsonb, used jsonb) returns jsonb
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_object_agg(n.name, coalesce((spent ->> n.name)::bigint, 0) + coalesce((used ->> n.name)::bigint, 0))
+  from unnest('{input_tokens,output_tokens,cache_read_tokens,cache_write_tokens,reasoning_tokens,images,cost_microusd}'::text[]) as n (name)
+$$;
+comment on function private.llm_sum(jsonb, jsonb) is 'The sum of two uses, count by count.';
+
+create function private.llm_used(opened private.llm_open_calls, usage jsonb) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  target constant jsonb := opened.call -> 'targets' -> opened.target_index;
+  counts jsonb;
+  input bigint;
+  cached bigint;
+begin
+  -- What an attempt used whose use nobody knows is at most what it held, and is counted as that.
+  if jsonb_typeof(usage -> 'prompt_tokens') is distinct from 'number' or jsonb_typeof(usage -> 'completion_tokens') is distinct from 'number' then
+    return opened.attempt || '{"estimated": true}';
+  end if;
+  input := private.models_parse_count(usage -> 'prompt_tokens');
+  cached := least(private.models_parse_count(usage -> 'cached_tokens'), input);
+  counts := jsonb_build_object(
+    'input_tokens', input,
+    'output_tokens', private.models_parse_count(usage -> 'completion_tokens'),
+    'cache_read_tokens', cached,
+    'cache_write_tokens', least(private.models_parse_count(usage -> 'cache_write_tokens'), input - cached),
+    'cache_write_1h_tokens', private.models_parse_count(usage -> 'cache_write_1h_tokens'),
+    'reasoning_tokens', least(private.models_parse_count(usage -> 'reasoning_tokens'), private.models_parse_count(usage -> 'completion_tokens')),
+    'images', least(private.models_parse_count(usage -> 'images'), 1000),
+    'service_tier', usage -> 'service_tier'
+  );
+  return counts || jsonb_build_object(
+    'estimated', coalesce(usage -> 'estimated' = 'true', false),
+    -- The price was deleted while the call ran: what was held.
+    'cost_microusd', coalesce(
+      private.llm_cost(target ->> 'name', (target ->> 'provider') || '/' || nullif(usage ->> 'model', ''), counts),
+      (opened.attempt ->> 'cost_microusd')::bigint
+    )
+  );
+end
+$$;
+comment on function private.llm_used(private.llm_open_calls, jsonb) is 'What the running attempt of a call used and cost, by what the sidecar reports; all that it held, as an estimate, if that is unknown.';
+
+-- ----------------------------------------------------------------------------
+-- For the sidecar
+-- ----------------------------------------------------------------------------
+
+create function private.llm_open_target(org uuid, target jsonb, index integer) returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_build_object(
+    'index', index,
+    'provider', p.name,
+    'provider_id', p.id,
+    'kind', p.kind,
+    -- Without an address and a key, a provider of the platform is what the sidecar's configuration says.
+    'base_url', coalesce(p.base_url, case when p.org_id = org or p.key_set_at is not null then private.llm_vendor_url(p.kind) end),
+    'key', private.llm_provider_key(p),
+    'own_key', p.org_id = org,
+    'model', substr(target ->> 'name', strpos(target ->> 'name', '/') + 1),
+    'max_output_tokens', target -> 'max_output_tokens',
+    'max_concurrency', p.max_concurrency,
+    'allowed_hosts', case when p.org_id = org then '' else coalesce(current_setting('kijko.http_allowed_hosts', true), '') end
+  )
+  from public.llm_providers as p
+  where p.id = (target ->> 'provider_id')::uuid and p.enabled
+$$;
+comment on function private.llm_open_target(uuid, jsonb, integer) is 'What the sidecar needs to call a target, its key included; null when the provider is gone. Nullable: result.';
+
+create function private.llm_open(ticket text) returns jsonb
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  sealed constant jsonb := kijko.unseal(llm_open.ticket, 'llm/ticket')::jsonb;
+  opened private.llm_open_calls := private.llm_lock_call((sealed ->> 'call_id')::uuid);
+  targets jsonb;
+begin
+  if opened.call_id is null
+    or (opened.status = 'reserved' and (sealed ->> 'expires_at')::numeric <= extract(epoch from clock_timestamp()))
+  then
+    return null;
+  end if;
+  select jsonb_agg(o.target order by t.place) filter (where o.target is not null) into targets
+  from jsonb_array_elements(opened.call -> 'targets') with ordinality as t (value, place)
+  cross join lateral private.llm_open_target(opened.organization, t.value, t.place::integer - 1) as o (target);
+  if opened.status = 'reserved' then
+    if (targets -> 0 -> 'index' = '0') is not true then
+      -- The provider was removed or switched off in between.
+      perform private.llm_finish(opened, 'cancelled', '{}', '{"error_code": "provider_gone"}');
+      return null;
+    end if;
+    update private.llm_open_calls as c
+    set status = 'sent', ends_at = clock_timestamp() + make_interval(secs => (opened.call ->> 'time_budget_seconds')::integer) + interval '10 minutes'
+    where c.call_id = opened.call_id;
+    update public.llm_calls as c set status = 'sent', attempts = 1
+    where c.org_id = opened.organization and c.created_at = opened.called_at and c.id = opened.call_id;
+  end if;
+  return (opened.call - array['targets', 'max_output_tokens', 'content_days']) || jsonb_build_object(
+    'call_id', opened.call_id, 'org_id', opened.organization, 'targets', targets, 'attributes', opened.attributes
+  );
+end
+$$;
+comment on function private.llm_open(text) is 'What a ticket of authorize_llm_call() allows: the targets, with their keys, and the settings of the route. From now on the call counts as sent. The same again for a call that is open already; null when the ticket has expired or the call has ended. Nullable: result. Definer: the sidecar holds no table rights.';
+grant execute on function private.llm_open(text) to kijko_sidecar;
+
+create function private.llm_raise(call_id uuid, target_index integer, spent jsonb) returns jsonb
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  opened private.llm_open_calls := private.llm_lock_call(llm_raise.call_id);
+  target jsonb;
+  used jsonb := '{}'::jsonb;
+  refusal text;
+  code text;
+begin
+  if opened.call_id is null then
+    return null;
+  end if;
+  if llm_raise.spent is not null and jsonb_typeof(llm_raise.spent) = 'object' then
+    used := private.llm_used(opened, llm_raise.spent);
+  end if;
+  -- What the attempt that failed has used stays held, whatever comes next.
+  opened.spent := private.llm_sum(opened.spent, used)
+    || jsonb_build_object('estimated', (used -> 'estimated' = 'true') is true or (opened.spent -> 'estimated' = 'true') is true);
+  opened.holds := (
+    select jsonb_agg(
+      case when (h.value ->> 'counts')::boolean
+        then h.value || jsonb_build_object('sunk', (h.value ->> 'sunk')::bigint + private.llm_amount(h.value ->> 'meter', used), 'counts', false)
+        else h.value end
+      order by h.place
+    )
+    from jsonb_array_elements(opened.holds) with ordinality as h (value, place)
+  );
+  target := opened.call -> 'targets' -> llm_raise.target_index;
+  if target is null or llm_raise.target_index < 0 or private.llm_open_target(opened.organization, target, 0) is null then
+    code := 'model_not_found';
+    refusal := 'the target is gone';
+  else
+    begin
+      declare
+        attempt constant jsonb := private.llm_attempt(opened.call, target);
+      begin
+        opened.holds := private.llm_hold(
+          opened.holds, private.llm_wants(opened.organization, opened.attributes, opened.call ->> 'route', target, attempt), attempt,
+          make_interval(secs => (opened.call ->> 'time_budget_seconds')::integer) + interval '1 hour'
+        );
+        opened.attempt := attempt;
+      end;
+    exception when sqlstate 'KJ429' or sqlstate 'KJ431' or sqlstate 'KJ425' then
+      code := case sqlstate when 'KJ429' then 'quota_exceeded' when 'KJ431' then 'budget_exceeded' else 'model_not_priced' end;
+      get stacked diagnostics refusal = pg_exception_detail;
+    end;
+  end if;
+  -- A refusal changes nothing: the call is settled with what its last attempt has used.
+  if code is not null then
+    return jsonb_build_object('refused', code, 'message', refusal);
+  end if;
+  update private.llm_open_calls as c
+  set spent = opened.spent, holds = opened.holds, attempt = opened.attempt, target_index = llm_raise.target_index
+  where c.call_id = opened.call_id;
+  update public.llm_calls as c
+  set attempts = c.attempts + 1, provider = target ->> 'provider', model = target ->> 'name', own_key = (target ->> 'own_key')::boolean,
+    held_tokens = private.llm_amount('llm_tokens', private.llm_sum(opened.spent, opened.attempt)),
+    held_microusd = private.llm_amount('llm_cost_microusd', private.llm_sum(opened.spent, opened.attempt))
+  where c.org_id = opened.organization and c.created_at = opened.called_at and c.id = opened.call_id;
+  return jsonb_build_object('ok', true);
+end
+$$;
+comment on function private.llm_raise(uuid, integer, jsonb) is 'Before a further attempt: adds what the last one used (spent: null for nothing, {"estimated": true} for all that it held, else its counts), and holds what the next one can use beyond. Answers {ok}; {refused, message} when it does not fit; null when the call has ended. Nullable: result. Definer: the sidecar holds no table rights.';
+grant execute on function private.llm_raise(uuid, integer, jsonb) to kijko_sidecar;
+
+create function private.llm_settle(call_id uuid, usage jsonb) returns jsonb
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  opened private.llm_open_calls := private.llm_lock_call(llm_settle.call_id);
+  used jsonb;
+  total jsonb;
+begin
+  if opened.call_id is null then
+    return null;
+  end if;
+  if (usage ->> 'status' in ('succeeded', 'failed', 'cancelled')) is not true then
+    perform kijko.fail('invalid_input', 'status: succeeded, failed or cancelled');
+  end if;
+  used := private.llm_used(opened, usage);
+  total := private.llm_sum(opened.spent, used);
+  perform private.llm_finish(opened, usage ->> 'status', used, usage);
+  if (opened.call ->> 'record_content')::boolean and (usage ? 'prompt' or usage ? 'answer') then
+    insert into public.llm_call_contents (id, org_id, called_at, project_id, prompt, answer, delete_after, created_by)
+    values (
+      opened.call_id, opened.organization, opened.called_at, private.as_uuid(opened.attributes ->> 'project'),
+      case when octet_length((usage -> 'prompt')::text) <= 1048576 then usage -> 'prompt' end,
+      case when octet_length((usage -> 'answer')::text) <= 1048576 then usage -> 'answer' end,
+      kijko.now() + make_interval(days => coalesce((opened.call ->> 'content_days')::integer, 30)),
+      private.as_uuid(opened.attributes ->> 'member')
+    );
+  end if;
+  return jsonb_build_object(
+    'cost_microusd', case when used ->> 'cost_microusd' is not null then total -> 'cost_microusd' end, 'tokens', private.llm_amount('llm_tokens', total),
+    'estimated', (used -> 'estimated' = 'true') is true or (opened.spent -> 'estimated' = 'true') is true
+  );
+end
+$$;
+comment on function private.llm_settle(uuid, jsonb) is 'Ends a call: settles its holds with what it used, even above the limits, and records the result. Answers what it cost; null when it was settled or released before. Nullable: result. Definer: the sidecar holds no table rights.';
+grant execute on function private.llm_settle(uuid, jsonb) to kijko_sidecar;

@@ -1,0 +1,129 @@
+-- ============================================================================
+-- LLM gateway: what nobody ended, and what is over.
+-- ============================================================================
+
+create function private.llm_release_reserved(max_calls integer default 1000) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  due uuid;
+  opened private.llm_open_calls;
+  released integer := 0;
+begin
+  for due in
+    select c.call_id from private.llm_open_calls as c where c.status = 'reserved' and c.ends_at <= clock_timestamp()
+    order by c.ends_at limit llm_release_reserved.max_calls
+  loop
+    opened := private.llm_lock_call(due);
+    continue when opened.call_id is null or opened.status <> 'reserved';
+    perform private.llm_finish(opened, 'cancelled', '{}', '{"error_code": "not_opened"}');
+    released := released + 1;
+  end loop;
+  return released;
+end
+$$;
+comment on function private.llm_release_reserved(integer) is 'Releases calls whose ticket nobody has opened within a minute, and returns how many. Definer: callable by the operator without table rights.';
+grant execute on function private.llm_release_reserved(integer) to service_role;
+
+create function private.llm_settle_abandoned(max_calls integer default 1000) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  due uuid;
+  settled integer := 0;
+begin
+  for due in
+    select c.call_id from private.llm_open_calls as c where c.status = 'sent' and c.ends_at <= clock_timestamp()
+    order by c.ends_at limit llm_settle_abandoned.max_calls
+  loop
+    if private.llm_settle(due, '{"status": "failed", "error_code": "abandoned"}') is not null then
+      settled := settled + 1;
+    end if;
+  end loop;
+  return settled;
+end
+$$;
+comment on function private.llm_settle_abandoned(integer) is 'Settles calls that were sent and that no sidecar has settled, at all that they held, and returns how many. Definer: callable by the operator without table rights.';
+grant execute on function private.llm_settle_abandoned(integer) to service_role;
+
+create function private.llm_purge(max_rows integer default 5000) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  contents integer;
+  subjects integer;
+begin
+  delete from private.llm_budget_subjects as s
+  where s.subject = any (array(
+    -- Calls of that hour or week may still be open for a while, and its use can be read for a week.
+    select o.subject from private.llm_budget_subjects as o where o.ends_at < kijko.now() - interval '7 days'
+    order by o.ends_at limit max_rows for update skip locked
+  ));
+  get diagnostics subjects = row_count;
+  delete from public.llm_call_contents as c
+  where c.id = any (array(
+    select o.id from public.llm_call_contents as o where o.delete_after < kijko.now() order by o.delete_after limit max_rows for update skip locked
+  ));
+  get diagnostics contents = row_count;
+  return subjects + contents;
+end
+$$;
+comment on function private.llm_purge(integer) is 'Deletes recorded prompts and answers whose time is over, and counters of hours and weeks that are; returns how many. Definer: callable by the operator without table rights.';
+grant execute on function private.llm_purge(integer) to service_role;
+
+create function private.llm_drop_partitions(older_than interval default '25 months') returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+-- Calls do not wait long for it; the next night tries again.
+set lock_timeout = '5s'
+as $$
+declare
+  partition text;
+  dropped integer := 0;
+begin
+  if (older_than >= interval '1 month') is not true then
+    perform kijko.fail('invalid_input', 'older_than: at least a month');
+  end if;
+  for partition in
+    select c.relname
+    from pg_inherits as i join pg_class as c on c.oid = i.inhrelid
+    where i.inhparent = 'public.llm_calls'::regclass and c.relname ~ '^llm_calls_\d{4}_\d\d$'
+      and to_date(substr(c.relname::text, 11), 'YYYY_MM') + interval '1 month' <= (kijko.now() - older_than) at time zone 'UTC'
+    order by c.relname
+  loop
+    execute format('drop table private.%I', partition);
+    dropped := dropped + 1;
+  end loop;
+  return dropped;
+end
+$$;
+comment on function private.llm_drop_partitions(interval) is 'Drops the months of calls that ended longer ago than older_than, and returns how many. The ledger keeps its sums as long. Definer: pg_cron and operators own no table.';
+
+-- A procedure, so that each batch commits. It can then have no "set" clause and no definer rights, so every name is qualified.
+create procedure private.llm_maintain()
+language plpgsql
+as $$
+declare
+  started timestamptz := clock_timestamp();
+  ended integer;
+begin
+  loop
+    ended := private.llm_release_reserved() + private.llm_settle_abandoned() + private.llm_purge();
+    commit;
+    exit when ended = 0 or clock_timestamp() > started + interval '50 seconds';
+  end loop;
+end
+$$;
+comment on procedure private.llm_maintain() is 'Called by pg_cron each minute: releases and settles calls that nobody ended, and deletes what is over, in batches.';
+select cron.schedule('kijko-llm-maintain', '* * * * *', 'call private.llm_maintain()');
+select cron.schedule('kijko-llm-partitions', '11 3 * * *', 'select private.llm_make_partitions(), private.llm_drop_partitions()');
+
+select private.audit_table('public.llm_providers', 'llm_provider', '{name,kind,base_url:host,max_concurrency,enabled,key_set_at}');
+select private.audit_table(
+  'public.llm_routes', 'llm_route',
+  '{name,targets,retries,time_budget_seconds,first_token_seconds,idle_seconds,default_output_tokens,max_output_tokens,allowed_roles,allowed_keys,enabled}'
+);
+select private.audit_table('public.llm_settings', 'llm_settings', '{routes_only,record_content,content_days}');
+select private.audit_table(
+  'public.llm_budgets', 'llm_budget', '{name,scope,project_id,skill_id,key_id,model,period,unit,amount,on_exceeded,enabled}',
+  personal => '{member_id}', subject => 'member_id'
+);

@@ -1,0 +1,89 @@
+-- ============================================================================
+-- LLM gateway: what there is to call, and the state of budgets.
+-- ============================================================================
+
+create function public.list_llm_models() returns table (id text, owned_by text, created_at timestamptz)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  org uuid;
+begin
+  perform private.tenancy_require_caller();
+  org := private.tenancy_require_org_with('llm:call');
+  return query
+  select r.name, 'route'::text, r.created_at
+  from public.llm_routes as r
+  where r.org_id = org and r.enabled and private.llm_may_use(r)
+  union all
+  select m.id, m.provider, m.created_at
+  from public.llm_models as m
+  cross join lateral private.llm_find_provider(org, m.id) as p
+  where p.id is not null and m.id !~ '\*'
+    and (p.org_id = org or p.key_set_at is not null or p.base_url is not null or private.models_unavailable_reason(m.id) is null)
+    and not exists (select 1 from public.llm_settings as s where s.org_id = org and s.routes_only)
+    and not exists (select 1 from public.llm_routes as r where r.org_id = org and r.enabled and r.name = m.id)
+  order by 2, 1;
+end
+$$;
+comment on function public.list_llm_models() is 'The routes that the caller may use, and the models that have a price and a provider that is on. Requires llm:call. Definer: reads providers of the platform.';
+grant execute on function public.list_llm_models() to authenticated;
+
+create type public.llm_budget_state as (
+  budget_id uuid, name text, scope text, value text, period text, unit text, on_exceeded text, "limit" bigint, used bigint, held bigint,
+  remaining bigint, resets_at timestamptz
+);
+comment on type public.llm_budget_state is 'Result of llm_budget_usage(): a budget in its current period, for each project, skill, key, member or model that it counts apart (value). used: settled; held: of calls that run. Nullable: resets_at.';
+
+create function private.llm_state(budget public.llm_budgets, value text) returns public.llm_budget_state
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  starts_at constant timestamptz := case when budget.period in ('hour', 'week') then date_trunc(budget.period, kijko.now(), 'UTC') end;
+  explained constant jsonb := kijko.explain_limit(private.llm_budget_subject(budget, value, starts_at), private.llm_meter(budget.unit));
+  counted constant bigint := coalesce((explained ->> 'used')::bigint, 0);
+  held constant bigint := coalesce((explained #>> '{rows,held,amount}')::bigint, 0);
+begin
+  return row(
+    budget.id, budget.name, budget.scope, value, budget.period, budget.unit, budget.on_exceeded, budget.amount,
+    counted - held, held, greatest(budget.amount - counted, 0),
+    case budget.period
+      when 'hour' then starts_at + interval '1 hour'
+      when 'week' then starts_at + interval '7 days'
+      when 'day' then date_trunc('day', kijko.now(), 'UTC') + interval '1 day'
+      when 'month' then (date_trunc('month', kijko.now() at time zone 'UTC') + interval '1 month') at time zone 'UTC'
+    end
+  )::public.llm_budget_state;
+end
+$$;
+comment on function private.llm_state(public.llm_budgets, text) is 'A budget in its current period, for one value of its scope.';
+
+create function public.llm_budget_usage(budget_id uuid default null) returns setof public.llm_budget_state
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  org uuid;
+  hidden text[];
+begin
+  perform private.tenancy_require_caller();
+  org := private.tenancy_require_org_with('llm:read');
+  hidden := array(select p.id::text from private.projects_hidden_ids() as p (id))
+    || array(select s.id::text from private.skills_hidden_ids() as s (id));
+  return query
+  select s.*
+  from public.llm_budgets as b
+  cross join lateral (
+    -- One that no call has counted against yet.
+    select coalesce(b.project_id::text, b.skill_id::text, b.key_id::text, b.member_id::text, b.model, case b.scope when 'organization' then '' end) as value
+    union
+    select k.value from private.llm_budget_subjects as k
+    where k.organization = b.org_id and k.budget_id = b.id
+      and k.starts_at is not distinct from (case when b.period in ('hour', 'week') then date_trunc(b.period, kijko.now(), 'UTC') end)
+  ) as v
+  cross join lateral private.llm_state(b, v.value) as s
+  where b.org_id = org and (llm_budget_usage.budget_id is null or b.id = llm_budget_usage.budget_id)
+    and v.value is not null and v.value <> all (hidden)
+  order by b.name, v.value;
+end
+$$;
+comment on function public.llm_budget_usage(uuid) is 'The state of each budget of the organization of the request, or of one: limit, used, held, remaining, resets_at. Requires llm:read. Definer: only the domain may read the ledger.';
+grant execute on function public.llm_budget_usage(uuid) to authenticated;
