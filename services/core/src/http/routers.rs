@@ -16,7 +16,7 @@ use super::{
     metrics::HttpSeries,
     middleware::{
         observe::{Observer, observe},
-        refusals,
+        refusals, unread_body,
     },
     routes::{health, metrics, ready},
 };
@@ -41,11 +41,12 @@ pub struct Server {
 }
 
 /// The routes of the domains, and `/health` for a load balancer. From the inside out: a body cap, panics as errors, the limit
-/// of refusals, and everything in `observe`.
+/// of refusals, what refusals leave unread of a body, and everything in `observe`.
 pub fn public(server: &Server, routes: Router) -> Router {
-    let routes = guard(server, routes.merge(health::route(server.service))).layer(
-        middleware::from_fn_with_state(server.db.clone(), refusals::limit),
-    );
+    let limit = middleware::from_fn_with_state(server.db.clone(), refusals::limit);
+    let routes = guard(server, routes.merge(health::route(server.service)))
+        .layer(limit)
+        .layer(middleware::from_fn(unread_body::drain));
     observed(server, routes, false)
 }
 

@@ -9,7 +9,7 @@ use axum::{
     body::{Body, Bytes},
     http::{HeaderMap, HeaderName, HeaderValue, header},
 };
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 use reqwest::Url;
 
 /// They are about one connection (RFC 9110, section 7.6.1), and so is each that `Connection` names.
@@ -112,19 +112,24 @@ pub(super) fn has_body(headers: &HeaderMap) -> bool {
         || declared_length(headers).is_some_and(|it| it > 0)
 }
 
-/// A body that is passed on as it comes. It breaks off beyond `limit` and says so.
+/// A body that is passed on as it comes. It breaks off beyond `limit` and says so; what is left of it is let go at once.
 pub(super) fn body(from: Body, limit: usize) -> (reqwest::Body, Arc<AtomicBool>) {
     let too_large = Arc::new(AtomicBool::new(false));
     let over = too_large.clone();
-    let mut seen = 0;
-    let parts = from.into_data_stream().map(move |part| {
-        let part: Bytes = part.map_err(std::io::Error::other)?;
-        seen += part.len();
-        if seen > limit {
-            over.store(true, Ordering::Relaxed);
-            return Err(std::io::Error::other("the body is too large"));
+    let parts = stream::try_unfold((from.into_data_stream(), 0), move |(mut parts, seen)| {
+        let over = over.clone();
+        async move {
+            let Some(part) = parts.next().await else {
+                return Ok(None);
+            };
+            let part: Bytes = part.map_err(std::io::Error::other)?;
+            let seen = seen + part.len();
+            if seen > limit {
+                over.store(true, Ordering::Relaxed);
+                return Err(std::io::Error::other("the body is too large"));
+            }
+            Ok(Some((part, (parts, seen))))
         }
-        Ok(part)
     });
     (reqwest::Body::wrap_stream(parts), too_large)
 }

@@ -7,7 +7,7 @@ use crate::{error::Error, telemetry::canonical};
 
 /// So much of a body that is too large is read and thrown away: a proxy that is still sending takes an answer that ends the
 /// connection for a broken upstream.
-const DRAINED_BYTES: usize = 16 << 20;
+pub(in crate::http) const DRAINED_BYTES: usize = 16 << 20;
 
 /// The whole body, or what is wrong with it. Nothing beyond `limit` is kept.
 pub async fn read(body: Body, limit: usize) -> Result<Bytes, Error> {
