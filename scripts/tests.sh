@@ -278,12 +278,17 @@ await_beside() {
 
 # ---- counts: each runner's own, and their sum as the last line
 
-# What failed in TAP, with its first lines: in a long log the counts alone would not say.
+# What failed in TAP, with its first lines: in a long log the counts alone would not say. A suite fails with its tests.
 print_failures() {
   local area
   for area in "$@"; do
     [ -f "$TEST_LOGS/$area.log" ] || continue
-    grep -E -A 12 '^ *not ok ' "$TEST_LOGS/$area.log" | sed "s/^/$area: /" || true
+    awk -v area="$area" '
+      /^ *not ok / { name = $0; left = 0; next }
+      /^ *location: / { place = $0 }
+      /^ *failureType: / && !/subtestsFailed/ && name != "" { print area ": " name "\n" area ": " place; left = 12; next }
+      /^ *(ok|#) / { name = ""; left = 0 }
+      left > 0 && !/^ *error: [|>]-/ { left--; print area ": " $0 }' "$TEST_LOGS/$area.log"
   done
 }
 
