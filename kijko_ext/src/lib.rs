@@ -118,6 +118,7 @@ extension_sql_file!(
     requires = [
         "quota_ledger",
         quota::policy::period_sql::period_at,
+        "subject_rows",
         quota::policy::period_sql::is_time_zone,
         quota::policy::period_sql::local_day,
         quota::policy::period_sql::calendar_is_changing

@@ -187,6 +187,24 @@ pub unsafe fn visit_open(
     }
 }
 
+/// Whether the active snapshot sees a hold of a subject, also one that has ended. No index has these: it reads the table.
+pub fn has_any(subject: &[u8; 16]) -> bool {
+    let keys = [ScanKey::new(column::COUNTER_KEY[0], subject)];
+    let mut found = false;
+    // SAFETY: a column of kijko.holds, which is open meanwhile. A query's snapshot is active.
+    unsafe {
+        let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+        let table = pg_sys::table_open(query::table(c"holds"), lock);
+        let snapshot = pg_sys::GetActiveSnapshot();
+        scan::visit(table, None, &keys, snapshot, |_| {
+            found = true;
+            ControlFlow::Break(())
+        });
+        pg_sys::table_close(table, lock);
+    }
+    found
+}
+
 /// Extends an expired hold that no transaction has ended yet. True when its key is free instead.
 pub fn extend(id: &[u8; 16], expires_at: i64, period_start: i64) -> bool {
     let values = [id.into(), expires_at.into(), period_start.into()];

@@ -8,6 +8,7 @@ use super::columns::COUNTER_KEY;
 use super::unrolled;
 use crate::pg::query::Statement;
 use crate::pg::scan::{self, ScanKey};
+use crate::pg::sql_function::{Answer, Arguments, sql_function};
 use crate::quota::counter::slot::Loaded;
 use crate::quota::hold::store;
 use crate::quota::meter_key::MeterKey;
@@ -24,8 +25,47 @@ thread_local! {
     ) };
 }
 
+sql_function!(kijko_has_usage, pg_finfo_kijko_has_usage, has_usage);
+
+/// `kijko.has_usage(subject)`: whether there is anything committed of it, or this transaction's own, that counts in a period.
+fn has_usage(arguments: Arguments) -> Answer {
+    let Some(subject) = arguments.uuid(0) else {
+        return Ok(arguments.null());
+    };
+    let found = PARTITIONS.with(|statement| {
+        statement.read(&[], |rows| {
+            let mut partitions = rows.iter().filter_map(|row| row.integer(2));
+            has_totals(&subject)
+                || partitions.any(|oid| unrolled::has_rows(pg_sys::Oid::from(oid as u32), &subject))
+                || store::has_any(&subject)
+        })
+    });
+    Ok(pg_sys::Datum::from(found))
+}
+
+fn has_totals(subject: &[u8; 16]) -> bool {
+    let keys = [ScanKey::new(1, subject)];
+    let mut found = false;
+    // SAFETY: the first column of kijko.usage_totals, and of its primary key. The query's snapshot is active.
+    unsafe {
+        let snapshot = pg_sys::GetActiveSnapshot();
+        scan::visit_own(
+            c"usage_totals",
+            c"usage_totals_pkey",
+            &keys,
+            snapshot,
+            |_| {
+                found = true;
+                ControlFlow::Break(())
+            },
+        );
+    }
+    found
+}
+
 /// Everything committed for a counter, by one snapshot: the rolled-up sum, the rows that are not rolled up yet, and open holds.
-/// The tables of partitions are read by a query. Only maintenance writes them, so its predicate locks disturb no tenant.
+/// The tables of partitions are read by a query. Only maintenance writes them, in READ COMMITTED, so its predicate locks disturb no
+/// tenant.
 pub fn load(key: MeterKey, period_start: i64) -> Loaded {
     PARTITIONS.with(|statement| {
         statement.read(&[], |rows| {

@@ -94,6 +94,7 @@ create function kijko.maintain_usage() returns table (task text, done bigint, pr
     set search_path = pg_catalog, pg_temp
 as $$
 begin
+    perform kijko.require_read_committed('maintain_usage');
     -- Tasks whose locks block the load of counters come last, because locks are held until the end.
     foreach task in array array[
         'purge_idempotency_keys', 'purge_ingested_events', 'purge_holds', 'purge_usage_hourly', 'purge_usage_daily',
@@ -115,4 +116,4 @@ begin
     end loop;
 end
 $$;
-comment on function kijko.maintain_usage() is 'Runs all maintenance; schedule it, for example each minute: partitions ahead, rollup, expired holds, old partitions, keys, events and sums (by hour after 90 days, by day after 25 months). done is null for a task that met a lock and is left for the next call, or that failed: problem then says why, and kijko.stats() counts it (maintenance.failures). A task that fails stops no other.';
+comment on function kijko.maintain_usage() is 'Runs all maintenance; schedule it, for example each minute: partitions ahead, rollup, expired holds, old partitions, keys, events and sums (by hour after 90 days, by day after 25 months). done is null for a task that met a lock and is left for the next call, or that failed: problem then says why, and kijko.stats() counts it (maintenance.failures). A task that fails stops no other. Needs READ COMMITTED (bad_request).';

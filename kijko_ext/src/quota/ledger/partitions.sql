@@ -1,3 +1,17 @@
+-- Every statement of maintenance must see what was committed before it got its lock. And the tables of partitions are read by
+-- SERIALIZABLE transactions of tenants, which such a writer would make fail (40001).
+create function kijko.require_read_committed(caller text) returns void
+    language plpgsql stable parallel unsafe
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if pg_catalog.current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+        perform kijko.fail('bad_request', pg_catalog.format('kijko.%s() needs read committed', caller));
+    end if;
+end
+$$;
+comment on function kijko.require_read_committed(text) is 'Internal: fails with bad_request in a REPEATABLE READ or SERIALIZABLE transaction.';
+
 -- Locks a table against everybody, without keeping others waiting behind a transaction that uses it for long: each attempt is
 -- short, and between two of them everybody passes.
 create function kijko.lock_briefly("table" regclass) returns void
@@ -226,6 +240,7 @@ declare
     present timestamptz;
     next timestamptz;
 begin
+    perform kijko.require_read_committed('make_ledger_partitions');
     if not width between '1 second' and '1 day' or not ahead between '0' and '31 days' then
         perform kijko.fail('invalid_input', 'partitions are 1 second to 1 day wide, and made 31 days ahead at most');
     end if;

@@ -6,10 +6,7 @@ declare
     p kijko.ledger_partitions;
     rolled integer := 0;
 begin
-    -- Every statement must see what was committed before it got its lock.
-    if pg_catalog.current_setting('transaction_isolation') <> 'read committed' then
-        perform kijko.fail('bad_request', 'kijko.rollup_usage() needs read committed');
-    end if;
+    perform kijko.require_read_committed('rollup_usage');
     begin
         lock table kijko.ledger_partitions in share row exclusive mode nowait;
     exception
@@ -100,6 +97,7 @@ declare
     p kijko.ledger_partitions;
     detached integer := 0;
 begin
+    perform kijko.require_read_committed('detach_ledger_partitions');
     if pg_catalog.to_regnamespace('kijko_archive') is null then -- a notice each minute would fill the log
         create schema if not exists kijko_archive;
     end if;

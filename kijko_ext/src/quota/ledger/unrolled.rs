@@ -37,6 +37,27 @@ pub fn sum(partition: pg_sys::Oid, keys: &[ScanKey; 3], since: i64) -> i64 {
     }
 }
 
+/// Whether the active snapshot sees rows of a subject.
+pub fn has_rows(partition: pg_sys::Oid, subject: &[u8; 16]) -> bool {
+    let keys = [ScanKey::new(COUNTER_KEY[0], subject)];
+    let mut found = false;
+    // SAFETY: as in sum().
+    unsafe {
+        let table = pg_sys::try_table_open(partition, LOCK);
+        if table.is_null() {
+            return false; // dropped by hand
+        }
+        check_types(table);
+        let snapshot = pg_sys::GetActiveSnapshot();
+        scan::visit(table, index(table), &keys, snapshot, |_| {
+            found = true;
+            ControlFlow::Break(())
+        });
+        pg_sys::table_close(table, LOCK);
+    }
+    found
+}
+
 /// The partition's index on the counter's key.
 unsafe fn index(table: pg_sys::Relation) -> Option<pg_sys::Oid> {
     unsafe {
