@@ -34,6 +34,7 @@ mod stats;
 mod subject;
 mod subject_rows;
 mod trust;
+mod uuid7;
 mod verdict;
 mod worker;
 
@@ -117,8 +118,8 @@ extension_sql_file!(
     name = "quota_calendars",
     requires = [
         "quota_ledger",
-        quota::policy::period_sql::period_at,
         "subject_rows",
+        quota::policy::period_sql::period_at,
         quota::policy::period_sql::is_time_zone,
         quota::policy::period_sql::local_day,
         quota::policy::period_sql::calendar_is_changing

@@ -18,8 +18,12 @@ comment on column kijko.http_secrets.sealed is 'By kijko.seal(), in the context 
 comment on column kijko.http_secrets.updated_at is 'When it was last set.';
 select pg_catalog.pg_extension_config_dump('kijko.http_secrets', '');
 
+create function kijko.http_new_id() returns uuid
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_http_new_id';
+comment on function kijko.http_new_id() is 'Internal: a UUID of version 7 with 62 unpredictable bits. Requests that are stored together are neighbours in the primary key: a random id would dirty a page of its own, which is written to the WAL in full after each checkpoint.';
+
 create table kijko.http_requests (
-    id uuid primary key default pg_catalog.gen_random_uuid(),
+    id uuid primary key default kijko.http_new_id(),
     seq bigint generated always as identity,
     org_id uuid not null default kijko.platform_org_id(),
     origin text not null,
@@ -43,7 +47,10 @@ create table kijko.http_requests (
     created_at timestamptz not null default pg_catalog.clock_timestamp(),
     ended_at timestamptz,
     check ((ended_at is null) = (state in ('waiting', 'pending')))
-);
+)
+-- Requests that have ended leave entries in the index of pending ones, which every look for lanes passes. By the defaults, a
+-- million queued requests would keep vacuum away until two hundred thousand have ended.
+with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 comment on table kijko.http_requests is 'The outbox: requests to other people''s servers, stored by the transaction that wants them and sent by a worker after its commit, at least once.';
 comment on column kijko.http_requests.id is 'The request, also for its receiver: every attempt carries it in the header Idempotency-Key, or as webhook-id when it is signed.';
 comment on column kijko.http_requests.seq is 'The order in which requests with the same key were stored.';
@@ -110,7 +117,11 @@ select pg_catalog.pg_extension_config_dump('kijko.http_attempts', '');
 
 create function kijko.http_wake() returns void
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_http_wake';
-comment on function kijko.http_wake() is 'Internal: wakes the outbox worker of this database when the transaction has committed.';
+comment on function kijko.http_wake() is 'Internal: has the outbox worker of this database look for lanes when the transaction has committed.';
+
+create function kijko.http_stored(id uuid) returns void
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_http_stored';
+comment on function kijko.http_stored(uuid) is 'Internal: tells the outbox worker of this database of a pending request when the transaction has committed.';
 
 create function kijko.http_secret_context(org_id uuid, name text) returns text
     language sql immutable parallel safe
@@ -246,7 +257,7 @@ begin
     on conflict (org_id, idempotency_key) where idempotency_key is not null do nothing
     returning r.id into made;
     if made is not null then
-        perform kijko.http_wake();
+        perform kijko.http_stored(made);
         return made;
     end if;
     select r.* into earlier from kijko.http_requests as r
@@ -288,7 +299,7 @@ begin
         max_attempts = least(r.attempts + 10, 100)
     where r.id = http_replay.id and r.state in ('succeeded', 'dead', 'cancelled') and r.attempts < 100;
     if found then
-        perform kijko.http_wake();
+        perform kijko.http_stored(id);
     end if;
     return found;
 end

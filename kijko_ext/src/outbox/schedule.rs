@@ -138,6 +138,13 @@ impl Schedule {
         }
     }
 
+    /// Whether attempts of an organization at an origin have failed so often that nothing goes there for a while.
+    pub fn is_paused(&self, lane: &Lane, now: u64) -> bool {
+        let target = (Rc::clone(&lane.origin), lane.org);
+        let health = self.health.get(&target);
+        health.is_some_and(|health| now < health.paused_until)
+    }
+
     fn may_send(&self, lane: &Lane, limits: Limits, now: u64) -> bool {
         let target = (Rc::clone(&lane.origin), lane.org);
         let health = self.health.get(&target);

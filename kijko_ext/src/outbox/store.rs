@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 use super::outcome::{Id, Outcome};
 use super::retry::Next;
 use super::schedule::Lane;
+use super::unread::Position;
 use crate::pg::query::{Row, Statement, find_table};
 use crate::pg::value::Value;
 
@@ -27,22 +28,35 @@ thread_local! {
          where r.state = 'pending' and (r.origin, r.org_id, r.priority) > (l.origin, l.org_id, l.priority)
          order by r.origin, r.org_id, r.priority, r.run_at limit 1) as next
      )
-     select origin, org_id, priority::bigint,
-       (extract(epoch from run_at - clock_timestamp()) * 1000)::bigint from lane",
+     select origin, org_id, priority::bigint, run_at from lane",
     &[],
     ) };
 
+    /// Between a place in the lane and now, both given: then the index is read from the one to the other. `clock_timestamp()` would
+    /// be asked of each request, also of all those that are due later.
     static DUE: Statement = const { Statement::new(
-    "select r.id from kijko.http_requests as r
+    "select r.id, r.run_at, r.seq from kijko.http_requests as r
      where r.state = 'pending' and r.origin = $1 and r.org_id = $2 and r.priority = $3::smallint
-       and r.run_at <= clock_timestamp()
-     order by r.run_at, r.seq limit $4",
+       and (r.run_at, r.seq) > ($4, $5) and r.run_at <= $6
+     order by r.run_at, r.seq limit $7",
     &[
         pg_sys::TEXTOID,
         pg_sys::UUIDOID,
         pg_sys::INT8OID,
+        pg_sys::TIMESTAMPTZOID,
+        pg_sys::INT8OID,
+        pg_sys::TIMESTAMPTZOID,
         pg_sys::INT8OID,
     ],
+    ) };
+
+    static DUE_OF: Statement = const { Statement::new(
+    "with asked as materialized (
+       select r.origin, r.org_id, r.priority, r.run_at, r.seq, r.state
+       from kijko.http_requests as r where r.id = any(string_to_array($1, ',')::uuid[])
+     )
+     select origin, org_id, priority::bigint, run_at, seq from asked where state = 'pending'",
+    &[pg_sys::TEXTOID],
     ) };
 
     /// The rows are looked up by id first. Otherwise the planner takes the index of pending requests, which seems nearly empty if the
@@ -95,7 +109,7 @@ thread_local! {
     ) };
 
     /// Lets the first open request of each key go, if it waits. Returns the keys that are done with: all but those whose first
-    /// request is locked.
+    /// request is locked; and the requests that may go.
     static HAND_ON: Statement = const { Statement::new(
     "with wanted as materialized (
        select distinct w.org_id, w.key from jsonb_to_recordset($1::jsonb) as w (org_id uuid, key text)
@@ -111,8 +125,10 @@ thread_local! {
      ), changed as (
        update kijko.http_requests as q set state = 'pending' from locked as l where q.id = l.id
      )
-     select w.org_id, w.key from wanted as w left join head as h on h.org_id = w.org_id and h.key = w.key
-     where h.id is null or h.state = 'pending' or h.id in (select l.id from locked as l)",
+     select w.org_id, w.key, l.id from wanted as w
+     left join head as h on h.org_id = w.org_id and h.key = w.key
+     left join locked as l on l.id = h.id
+     where h.id is null or h.state = 'pending' or l.id is not null",
     &[pg_sys::TEXTOID],
     ) };
 
@@ -143,10 +159,10 @@ thread_local! {
 /// The requests of an organization that go one after the other.
 pub type Key = (Id, String);
 
-/// A lane, and in how many milliseconds its first request is due.
-pub struct LaneDue {
+/// A lane, and where something in it is pending.
+pub struct Due {
     pub lane: Lane,
-    pub wait_ms: i64,
+    pub position: Position,
 }
 
 /// What is sent. Each secret is sealed, with the context that it was sealed in.
@@ -174,38 +190,68 @@ pub fn is_installed() -> bool {
     find_table(c"http_requests").is_some()
 }
 
-pub fn lanes() -> Vec<LaneDue> {
+/// Each lane, and before its first request.
+pub fn lanes() -> Vec<Due> {
     let lane = |row: &Row| {
-        Some(LaneDue {
-            lane: Lane {
-                priority: Reverse(row.integer(3)? as i32),
-                origin: row.text(1)?.into(),
-                org: row.uuid(2)?,
-            },
-            wait_ms: row.integer(4)?,
+        Some(Due {
+            lane: lane(row)?,
+            position: Position::before(row.integer(4)?),
         })
     };
     LANES.with(|statement| statement.read(&[], |rows| rows.iter().filter_map(lane).collect()))
 }
 
-pub fn due(lane: &Lane, limit: usize) -> Vec<Id> {
-    let values = [
-        Value::from(&*lane.origin),
-        Value::from(&lane.org),
-        Value::from(lane.priority.0),
-        Value::from(limit as i64),
-    ];
-    DUE.with(|statement| {
-        statement.read(&values, |rows| {
-            rows.iter().filter_map(|row| row.uuid(1)).collect()
+fn lane(row: &Row) -> Option<Lane> {
+    Some(Lane {
+        priority: Reverse(row.integer(3)? as i32),
+        origin: row.text(1)?.into(),
+        org: row.uuid(2)?,
+    })
+}
+
+/// Before each of these requests, if it is pending.
+pub fn due_of(ids: &[Id]) -> Vec<Due> {
+    let due = |row: &Row| {
+        Some(Due {
+            lane: lane(row)?,
+            position: Position {
+                run_at: row.integer(4)?,
+                seq: row.integer(5)? - 1,
+            },
+        })
+    };
+    let ids = list(ids);
+    DUE_OF.with(|statement| {
+        statement.read(&[Value::from(&*ids)], |rows| {
+            rows.iter().filter_map(due).collect()
         })
     })
 }
 
+/// What is due in a lane behind a place, with where it is.
+pub fn due(lane: &Lane, after: Position, present: i64, limit: usize) -> Vec<(Id, Position)> {
+    let values = [
+        Value::from(&*lane.origin),
+        Value::from(&lane.org),
+        Value::from(lane.priority.0),
+        Value::from(after.run_at),
+        Value::from(after.seq),
+        Value::from(present),
+        Value::from(limit as i64),
+    ];
+    let due = |row: &Row| {
+        let position = Position {
+            run_at: row.integer(2)?,
+            seq: row.integer(3)?,
+        };
+        Some((row.uuid(1)?, position))
+    };
+    DUE.with(|statement| statement.read(&values, |rows| rows.iter().filter_map(due).collect()))
+}
+
 /// Those that are still pending and due.
 pub fn requests(ids: &[Id]) -> Vec<Request> {
-    let ids: Vec<_> = ids.iter().map(uuid_text).collect();
-    let ids = ids.join(",");
+    let ids = list(ids);
     REQUESTS.with(|statement| {
         statement.read(&[Value::from(&*ids)], |rows| {
             rows.iter().filter_map(request).collect()
@@ -288,13 +334,17 @@ fn headers(all: &[(String, String)]) -> Json {
     joined.into()
 }
 
-/// Lets the next request of each key go. Returns the keys that are done with.
-pub fn hand_on(keys: &[Key]) -> Vec<Key> {
+/// Lets the next request of each key go. Returns the keys that are done with, and these requests.
+pub fn hand_on(keys: &[Key]) -> (Vec<Key>, Vec<Id>) {
     let wanted = keys
         .iter()
         .map(|(org, key)| json!({"org_id": uuid_text(org), "key": key}));
     let wanted = Json::from_iter(wanted).to_string();
-    HAND_ON.with(|statement| statement.write(&[Value::from(&*wanted)], keys_of))
+    let read = |rows: &[Row]| {
+        let ids = rows.iter().filter_map(|row| row.uuid(3)).collect();
+        (keys_of(rows), ids)
+    };
+    HAND_ON.with(|statement| statement.write(&[Value::from(&*wanted)], read))
 }
 
 pub fn stranded() -> Vec<Key> {
@@ -310,6 +360,11 @@ pub fn purge(retention: Duration) {
 fn keys_of(rows: &[Row]) -> Vec<Key> {
     let key = |row: &Row| Some((row.uuid(1)?, row.text(2)?));
     rows.iter().filter_map(key).collect()
+}
+
+fn list(ids: &[Id]) -> String {
+    let ids: Vec<_> = ids.iter().map(uuid_text).collect();
+    ids.join(",")
 }
 
 fn uuid_text(id: &Id) -> String {

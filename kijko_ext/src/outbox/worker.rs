@@ -10,11 +10,12 @@ use pgrx::prelude::*;
 use super::client::Client;
 use super::issuers::Refresh;
 use super::outcome::{Call, Failure, Id, Outcome, Reason};
+use super::reader::Reader;
 use super::request::secret_name;
 use super::retry::{self, Next};
 use super::schedule::{Limits, Schedule};
 use super::sign::{self, Signing};
-use super::store::{self, Key, LaneDue, Request, Verdict};
+use super::store::{self, Key, Request, Verdict};
 use super::wakeup;
 use crate::clock;
 use crate::guc;
@@ -27,13 +28,8 @@ use crate::worker::tenure::{LEAVE_ROUND, Tenure};
 /// A commit wakes the worker, so this is for what has become due, and for prepared transactions.
 const MAX_WAIT: Duration = Duration::from_secs(1);
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
-/// Looking for lanes takes at most this part of the time, however many there are.
-const SHARE_OF_LOOKING: u32 = 10;
-const MIN_BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 /// How often stranded keys and old requests are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
-/// Due requests that are read ahead for a lane: ids only.
-const READ_AHEAD: usize = 256;
 
 #[pg_guard]
 #[unsafe(no_mangle)]
@@ -59,6 +55,8 @@ struct Recorded {
     done: Vec<Id>,
     ended: Vec<Key>,
     handed_on: Vec<Key>,
+    /// Those of the keys that may go now.
+    next: Vec<Id>,
 }
 
 struct Outbox {
@@ -72,10 +70,8 @@ struct Outbox {
     /// Keys whose next request may go.
     keys: HashSet<Key>,
     started: Instant,
-    next_look: Instant,
+    reader: Reader,
     next_housekeeping: Instant,
-    /// When the first request is due that is pending now.
-    next_due: Option<Instant>,
     issuers: Refresh,
 }
 
@@ -90,9 +86,8 @@ impl Outbox {
             max_attempts: HashMap::new(),
             keys: HashSet::new(),
             started: now,
-            next_look: now,
+            reader: Reader::new(),
             next_housekeeping: now,
-            next_due: None,
             issuers: Refresh::new(),
         }
     }
@@ -113,6 +108,7 @@ impl Outbox {
                 Ok(false) => return, // its thread has ended
                 Err(error) => {
                     wakeup::counts().errors.fetch_add(1, Ordering::Relaxed);
+                    self.reader.want_look();
                     log!("kijko outbox: {error}");
                     FAILURE_PAUSE
                 }
@@ -144,15 +140,14 @@ impl Outbox {
         let until = |then: Instant| then.saturating_duration_since(now);
         let mut pause = until(self.next_housekeeping).min(MAX_WAIT);
         pause = pause.min(until(self.issuers.next()));
-        if let Some(due) = self.next_due {
-            pause = pause.min(until(due));
+        let (limits, present) = (Self::limits(), self.now());
+        if self.schedule.has_room(limits) {
+            pause = pause.min(until(self.reader.next(&self.schedule, limits, present)));
         }
-        if let Some(end) = self.schedule.next_at(self.now()) {
-            pause = pause.min(Duration::from_millis(end.saturating_sub(self.now())));
+        if let Some(end) = self.schedule.next_at(present) {
+            pause = pause.min(Duration::from_millis(end.saturating_sub(present)));
         }
-        pause
-            .max(until(self.next_look))
-            .max(Duration::from_millis(1))
+        pause.max(Duration::from_millis(1))
     }
 
     fn ended(&mut self, outcome: Outcome) {
@@ -162,7 +157,10 @@ impl Outbox {
         let counter = match next {
             Next::Succeeded => &counts.succeeded,
             Next::Dead(_) => &counts.dead,
-            Next::Retry(..) => &counts.failed,
+            Next::Retry(wait, _) => {
+                self.reader.is_due_in(wait);
+                &counts.failed
+            }
         };
         counter.fetch_add(1, Ordering::Relaxed);
         if let Some(fault) = outcome.fault() {
@@ -183,6 +181,7 @@ impl Outbox {
             }
         }
         self.refresh_issuers();
+        self.reader.listen();
         let mut chosen = Vec::new();
         let found = attempt(|| self.find(&mut chosen));
         let requests = match found {
@@ -229,7 +228,7 @@ impl Outbox {
         }
         let keys: HashSet<_> = self.keys.iter().chain(&recorded.ended).cloned().collect();
         if !keys.is_empty() {
-            recorded.handed_on = store::hand_on(&Vec::from_iter(keys));
+            (recorded.handed_on, recorded.next) = store::hand_on(&Vec::from_iter(keys));
         }
         recorded
     }
@@ -249,6 +248,7 @@ impl Outbox {
         for key in &recorded.handed_on {
             self.keys.remove(key);
         }
+        self.reader.add(recorded.next);
     }
 
     /// Those that are sent next; `chosen` has also those that are not there any more.
@@ -256,41 +256,15 @@ impl Outbox {
         if !store::is_installed() {
             return Vec::new();
         }
-        let limits = Self::limits();
-        if self.schedule.has_room(limits) && Instant::now() >= self.next_look {
-            self.look(limits);
+        let (limits, now) = (Self::limits(), self.now());
+        if self.schedule.has_room(limits) {
+            self.reader.read(&mut self.schedule, limits, now);
         }
-        *chosen = self.schedule.choose(limits, self.now());
+        *chosen = self.schedule.choose(limits, now);
         if chosen.is_empty() {
             return Vec::new();
         }
         store::requests(chosen)
-    }
-
-    /// Reads ahead for each lane that has something due and nothing known.
-    fn look(&mut self, limits: Limits) {
-        let start = Instant::now();
-        let lanes = store::lanes();
-        let mut next_due = None;
-        for LaneDue { lane, wait_ms } in &lanes {
-            if *wait_ms > 0 {
-                let due = start + Duration::from_millis(wait_ms.unsigned_abs());
-                next_due = Some(next_due.map_or(due, |next: Instant| next.min(due)));
-            } else if self.schedule.wants(lane, limits, self.now()) {
-                let limit = READ_AHEAD + self.schedule.in_flight_of(lane);
-                self.schedule
-                    .add(lane.clone(), store::due(lane, limit).into_iter());
-            }
-        }
-        let waits: HashSet<_> = lanes
-            .iter()
-            .map(|due| (&*due.lane.origin, due.lane.org))
-            .collect();
-        self.schedule
-            .retain(|origin, org| waits.contains(&(origin, *org)));
-        self.next_due = next_due;
-        let rest = (start.elapsed() * SHARE_OF_LOOKING).max(MIN_BETWEEN_LOOKS);
-        self.next_look = Instant::now() + rest;
     }
 
     fn not_sent(&mut self, ids: &[Id]) {

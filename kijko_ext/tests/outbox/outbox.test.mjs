@@ -312,6 +312,40 @@ test('a higher priority goes first', async () => {
   );
 });
 
+const looks = async () => Number((await sql(`select value from kijko.stats() where metric = 'outbox.looks'`))[0].value);
+
+test('a few new requests are sent without a look for lanes', async () => {
+  const { url, requests } = await receiver();
+  const { url: other } = await receiver();
+  await ended(await enqueue({ method: 'POST', url }));
+  const [before, started] = [await looks(), Date.now()];
+  for (let n = 1; n <= 150; n += 1) {
+    await enqueue({ method: 'POST', url, body: `${n}`, org_id: n % 2 ? ORG : OTHER_ORG });
+    await until(`request ${n} to arrive`, () => requests.length > n, { everyMs: 2 });
+  }
+  // A key's next request, a replay, and one to a receiver that was unknown.
+  const ids = [];
+  for (let n = 0; n < 10; n += 1) ids.push(await enqueue({ method: 'POST', url: other, key: 'k', org_id: ORG }));
+  for (const id of ids) await ended(id);
+  await sql('select kijko.http_replay($1)', [ids[0]]);
+  await attempted(ids[0], 2);
+  // One each second, and those that other requests of these tests wait for.
+  const most = 10 + (2 * (Date.now() - started)) / 1000;
+  const count = (await looks()) - before;
+  assert.ok(count <= most, `${count} looks, more than ${most}`);
+});
+
+test('many requests of one transaction, of many lanes, are all sent', async () => {
+  const { url, requests } = await receiver();
+  await sql(
+    `select kijko.http_enqueue('POST', $1 || n % 40, body => n::text, priority => n % 40, org_id => case when n % 3 = 0 then $2::uuid else $3 end)
+     from generate_series(1, 2000) as n`,
+    [`${url}/`, ORG, OTHER_ORG],
+  );
+  await until('all to arrive', () => requests.length >= 2000);
+  assert.equal(new Set(requests.map((got) => got.body)).size, 2000);
+});
+
 test('what has ended is deleted after kijko.http_retention', async () => {
   const { url } = await receiver();
   const id = await enqueue({ method: 'GET', url });

@@ -10,13 +10,13 @@ use pgrx::prelude::*;
 
 use super::columns::{COLUMNS, TYPES};
 use super::partition::{self, Partition};
-use crate::clock;
 use crate::errors;
 use crate::pg::insert::PlainTable;
 use crate::pg::query::Statement;
 use crate::pg::random;
 use crate::pg::value::{Held, Value};
 use crate::quota::meter_key::MeterKey;
+use crate::uuid7;
 
 /// The columns of a row, without its id and the time of its recording.
 pub struct LedgerEntry<'a> {
@@ -107,18 +107,15 @@ fn insert_by_query(columns: &[Value; COLUMNS]) {
     }
 }
 
-/// A version 7 UUID: milliseconds, their fraction in 12 bits, and random bits that need not be unpredictable.
+/// A UUID whose random bits need not be unpredictable.
 pub fn new_id(at: i64) -> [u8; 16] {
     let mut random = RANDOM.get();
     if random == [0; 2] {
         random = random::words(); // each backend its own
     }
-    let bits = xoroshiro(&mut random) >> 2;
+    let bits = xoroshiro(&mut random);
     RANDOM.set(random);
-    let unix = clock::unix_micros(at) as u64;
-    let high = (unix / 1_000) << 16 | 7 << 12 | (unix % 1_000 * 4_096 / 1_000);
-    let low = 0b10 << 62 | bits;
-    (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
+    uuid7::new(at, bits)
 }
 
 /// xoroshiro128+, by Blackman and Vigna.
