@@ -109,3 +109,32 @@ return coalesce(
 comment on function private.slugify(text) is 'Part of a URL from a name: lower case letters, digits and single hyphens, at most 48 characters.';
 -- The trigger that fills a slug runs as the role that inserts an organization.
 grant execute on function private.slugify(text) to service_role;
+
+-- ----------------------------------------------------------------------------
+-- Rates
+-- ----------------------------------------------------------------------------
+
+create function private.refuse_rate(retry_after integer, details text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  seconds constant integer := greatest(retry_after, 1);
+begin
+  perform kijko.add_header('Retry-After', seconds::text);
+  perform kijko.fail('rate_limited', details, format('Try again in %s seconds.', seconds));
+end
+$$;
+comment on function private.refuse_rate(integer, text) is 'Fails with rate_limited, and says in Retry-After when to try again.';
+
+create function private.limit_rate(key text, rate integer, per interval, details text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  verdict constant kijko.verdict := kijko.rate_limit(key, rate, per, rate);
+begin
+  if verdict.allowed is not true then
+    perform private.refuse_rate(verdict.retry_after, format(details, rate));
+  end if;
+end
+$$;
+comment on function private.limit_rate(text, integer, interval, text) is 'Counts an action against a rate of its own, or fails with rate_limited and Retry-After above it. key: the action''s name and whom it limits. details: what the caller reads, with %s for the rate. A rollback does not take the count back.';

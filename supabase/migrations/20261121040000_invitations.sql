@@ -182,19 +182,23 @@ end
 $$;
 comment on function private.invitations_is_addressed_to(public.invitations, uuid) is 'Whether the user may accept the invitation as far as its address goes.';
 
-create function private.invitations_limit_rate(subject text, who text, max_per_hour integer) returns void
+create function private.invitations_limit_sender(sender uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
-declare
-  verdict constant kijko.verdict := kijko.rate_limit('invite:' || subject, max_per_hour, interval '1 hour', max_per_hour);
 begin
-  if verdict.allowed is not true then
-    perform kijko.add_header('Retry-After', greatest(verdict.retry_after, 1)::text);
-    perform kijko.fail('rate_limited', format('%s sends at most %s invitations an hour', who, max_per_hour));
-  end if;
+  perform private.limit_rate('invite:' || sender, 100, interval '1 hour', 'a user sends at most %s invitations an hour');
 end
 $$;
-comment on function private.invitations_limit_rate(text, text, integer) is 'Counts an invitation that is created or sent again, and fails with rate_limited above the limit.';
+comment on function private.invitations_limit_sender(uuid) is 'Counts an invitation that a user creates or sends again, and fails with rate_limited above the limit.';
+
+create function private.invitations_limit_org(org uuid) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.limit_rate('invite:' || org, 300, interval '1 hour', 'an organization sends at most %s invitations an hour');
+end
+$$;
+comment on function private.invitations_limit_org(uuid) is 'Counts an invitation of an organization that is created or sent again, and fails with rate_limited above the limit.';
 
 create function private.invitations_issue_token(invitation public.invitations) returns public.issued_invitation
 language plpgsql set search_path = pg_catalog, pg_temp

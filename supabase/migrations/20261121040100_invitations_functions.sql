@@ -6,8 +6,6 @@ create function public.invite_member(email text, role text default 'member', cus
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  max_per_hour constant integer := 100;
-  max_per_hour_of_org constant integer := 300;
   me constant uuid := private.tenancy_require_user();
   address constant text := lower(btrim(invite_member.email));
   org uuid;
@@ -23,7 +21,7 @@ begin
   if not exists (select 1 from private.roles as r where r.role = invite_member.role) then
     perform kijko.fail('invalid_input', 'role: viewer, member, admin or owner');
   end if;
-  perform private.invitations_limit_rate(me::text, 'a user', max_per_hour);
+  perform private.invitations_limit_sender(me);
 
   perform 1 from public.organizations as o where o.id = org for no key update;
   if invite_member.custom_role_id is not null then
@@ -43,7 +41,7 @@ begin
   if private.invitations_is_open(invitation) and not private.tenancy_may_grant_role(me, org, invitation.role, invitation.custom_role_id) then
     perform kijko.fail('permission_denied', 'the open invitation of this address has a role that you may not grant');
   end if;
-  perform private.invitations_limit_rate(org::text, 'an organization', max_per_hour_of_org);
+  perform private.invitations_limit_org(org);
   delete from public.invitations as i where i.id = invitation.id;
   perform private.invitations_make_room(org);
 
@@ -60,16 +58,14 @@ create function public.resend_invitation(id uuid) returns public.issued_invitati
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  max_per_hour constant integer := 100;
-  max_per_hour_of_org constant integer := 300;
   me constant uuid := private.tenancy_require_user();
   invitation public.invitations;
 begin
   -- Lock order: users, then organizations. The foreign key of sent_by would lock the user last.
   perform 1 from auth.users as u where u.id = me for key share;
-  perform private.invitations_limit_rate(me::text, 'a user', max_per_hour);
+  perform private.invitations_limit_sender(me);
   invitation := private.invitations_lock_managed(resend_invitation.id);
-  perform private.invitations_limit_rate(invitation.org_id::text, 'an organization', max_per_hour_of_org);
+  perform private.invitations_limit_org(invitation.org_id);
   if not private.invitations_is_open(invitation) then
     perform private.invitations_make_room(invitation.org_id);
   end if;

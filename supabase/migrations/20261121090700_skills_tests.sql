@@ -8,16 +8,10 @@
 create function private.skills_limit_checks() returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
-declare
-  max_per_minute constant integer := 120;
-  verdict constant kijko.verdict := kijko.rate_limit(
-    'skills_check:' || coalesce(kijko.api_key_id(), kijko.user_id()), max_per_minute, interval '1 minute', max_per_minute
-  );
 begin
-  if verdict.allowed is not true then
-    perform kijko.add_header('Retry-After', greatest(verdict.retry_after, 1)::text);
-    perform kijko.fail('rate_limited', format('a caller checks and tests at most %s skills a minute', max_per_minute));
-  end if;
+  perform private.limit_rate(
+    'skills_check:' || coalesce(kijko.api_key_id(), kijko.user_id()), 120, interval '1 minute', 'a caller checks and tests at most %s skills a minute'
+  );
 end
 $$;
 comment on function private.skills_limit_checks() is 'Counts a check or a dry run of the caller, and fails with rate_limited above the limit.';

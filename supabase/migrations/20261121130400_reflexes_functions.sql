@@ -158,8 +158,7 @@ declare
   wait constant integer := private.reflexes_rate(reflex, bytes);
 begin
   if wait is not null then
-    perform kijko.add_header('Retry-After', wait::text);
-    perform kijko.fail('rate_limited', 'more deliveries than rate_per_minute, or more than 64 MiB an hour', format('Try again in %s seconds.', wait));
+    perform private.refuse_rate(wait, 'more deliveries than rate_per_minute, or more than 64 MiB an hour');
   end if;
 end
 $$;

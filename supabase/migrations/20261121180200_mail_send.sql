@@ -90,8 +90,7 @@ create function private.mail_refuse(retry_after integer) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform kijko.add_header('Retry-After', greatest(retry_after, 1)::text);
-  perform kijko.fail('rate_limited', 'mails: too many to this address, or in all', format('Try again in %s seconds.', greatest(retry_after, 1)));
+  perform private.refuse_rate(retry_after, 'mails: too many to this address, or in all');
 end
 $$;
 comment on function private.mail_refuse(integer) is 'Refuses a mail with rate_limited and Retry-After.';

@@ -226,9 +226,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  max_per_hour constant integer := 600;
   org constant uuid := private.tenancy_require_org_with('notifications:write');
-  verdict kijko.verdict;
 begin
   if notify.type is null or notify.type not like 'custom.%' then
     perform kijko.fail('permission_denied', 'organizations send notifications of their own types', 'Define one in notification_types; its name begins with custom.');
@@ -236,11 +234,7 @@ begin
   if notify.user_id is not null and not exists (select 1 from public.memberships as m where m.org_id = org and m.user_id = notify.user_id) then
     perform kijko.fail('not_found', 'user_id: not a member');
   end if;
-  verdict := kijko.rate_limit('notify:' || org, max_per_hour, interval '1 hour', max_per_hour);
-  if verdict.allowed is not true then
-    perform kijko.add_header('Retry-After', greatest(verdict.retry_after, 1)::text);
-    perform kijko.fail('rate_limited', format('an organization sends at most %s notifications an hour', max_per_hour));
-  end if;
+  perform private.limit_rate('notify:' || org, 600, interval '1 hour', 'an organization sends at most %s notifications an hour');
   return private.notifications_notify(org, notify.user_id, notify.type, notify.title, notify.body, notify.link, notify.data, notify.dedupe_key);
 end
 $$;

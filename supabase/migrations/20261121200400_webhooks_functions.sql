@@ -5,14 +5,8 @@
 create function private.webhooks_limit_rate(org uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
-declare
-  max_per_minute constant integer := 60;
-  verdict constant kijko.verdict := kijko.rate_limit('webhook_send:' || org, max_per_minute, interval '1 minute', max_per_minute);
 begin
-  if verdict.allowed is not true then
-    perform kijko.add_header('Retry-After', greatest(verdict.retry_after, 1)::text);
-    perform kijko.fail('rate_limited', format('an organization makes at most %s of these calls a minute', max_per_minute));
-  end if;
+  perform private.limit_rate('webhook_send:' || org, 60, interval '1 minute', 'an organization makes at most %s of these calls a minute');
 end
 $$;
 comment on function private.webhooks_limit_rate(uuid) is 'Counts a test, redelivery or recovery against the rate of the organization, or fails with rate_limited.';

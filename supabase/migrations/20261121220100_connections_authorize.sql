@@ -101,21 +101,6 @@ end
 $$;
 comment on function private.connections_check_scopes(private.connection_providers, text[]) is 'Fails with invalid_input unless the operator allows each scope.';
 
-create function private.connections_limit_rate(org uuid) returns void
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-declare
-  max_per_hour constant integer := 60;
-  verdict constant kijko.verdict := kijko.rate_limit('connection:' || org, max_per_hour, interval '1 hour', max_per_hour);
-begin
-  if verdict.allowed is not true then
-    perform kijko.add_header('Retry-After', greatest(verdict.retry_after, 1)::text);
-    perform kijko.fail('rate_limited', format('an organization begins at most %s connections an hour', max_per_hour));
-  end if;
-end
-$$;
-comment on function private.connections_limit_rate(uuid) is 'Fails with rate_limited above 60 beginnings an hour of one organization.';
-
 create type public.begun_connection as (url text, expires_at timestamptz);
 comment on type public.begun_connection is 'Result of begin_connection(): the address that the member''s browser opens, once, and until when the connection can be completed.';
 
@@ -146,7 +131,8 @@ begin
   if begin_connection.scopes is not null then
     perform private.connections_check_scopes(found_provider, begin_connection.scopes);
   end if;
-  perform private.connections_limit_rate(org), private.connections_prune();
+  perform private.limit_rate('connection:' || org, 60, interval '1 hour', 'an organization begins at most %s connections an hour');
+  perform private.connections_prune();
   insert into private.connection_flows (organization, user_id, session_id, provider, scopes, redirect_to, connection_id, ticket_hash)
   values (
     org, member, kijko.session_id(), found_provider.name,
