@@ -98,6 +98,24 @@ as $$
 $$;
 comment on function private.tenancy_can_sign_in(uuid) is 'Whether the user exists, and is neither softly deleted, banned now nor anonymous: whoever signed in anonymously cannot do so again. When one statement deletes several users, the memberships of those that are gone exist until its end.';
 
+create function private.tenancy_lock_owners(org uuid, leaving uuid) returns boolean
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- The lock serializes owners who leave, are demoted or banned at once; otherwise each would see the other as the remaining one.
+  perform 1 from public.organizations as o where o.id = org for no key update;
+  if not found then
+    return false;
+  end if;
+  -- The policy asked before the wait, in which the caller may have ceased to be an owner.
+  if (kijko.actor()).kind not in ('none', 'service') and leaving is distinct from private.tenancy_person_id() and not public.has_role(org, 'owner') then
+    perform kijko.fail('permission_denied', 'only an owner changes or removes an owner');
+  end if;
+  return true;
+end
+$$;
+comment on function private.tenancy_lock_owners(uuid, uuid) is 'Locks the owners of an organization against others who leave, are demoted or banned at once; false if the organization is being deleted with its members. Fails with permission_denied if the caller is no owner and another one leaves. To be called in a statement of its own: only the next one sees what was committed during the wait.';
+
 create function private.tenancy_keep_owner(org uuid, leaving uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -105,14 +123,8 @@ declare
   others boolean;
   others_sign_in boolean;
 begin
-  -- The lock serializes owners who leave, are demoted or banned at once; otherwise each would see the other as the remaining one.
-  perform 1 from public.organizations as o where o.id = org for no key update;
-  if not found then
-    return; -- the organization is being deleted with its members
-  end if;
-  -- The policy asked before the wait, in which the caller may have ceased to be an owner.
-  if (kijko.actor()).kind not in ('none', 'service') and leaving is distinct from private.tenancy_person_id() and not public.has_role(org, 'owner') then
-    perform kijko.fail('permission_denied', 'only an owner changes or removes an owner');
+  if not private.tenancy_lock_owners(org, leaving) then
+    return;
   end if;
   select count(*) > 0, coalesce(bool_or(private.tenancy_can_sign_in(m.user_id)), false) into others, others_sign_in
   from public.memberships as m

@@ -50,13 +50,9 @@ create function private.issuers_keep_break_glass(org uuid, leaving uuid) returns
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Serializes with others who leave and with the requirement. The policy was checked before this wait, so the role is checked again.
-  perform 1 from public.organizations as o where o.id = org for no key update;
-  if not found then
-    return; -- the organization is being deleted with its members
-  end if;
-  if (kijko.actor()).kind not in ('none', 'service') and leaving is distinct from private.tenancy_person_id() and not public.has_role(org, 'owner') then
-    perform kijko.fail('permission_denied', 'only an owner changes or removes an owner');
+  -- Serializes with the requirement, too.
+  if not private.tenancy_lock_owners(org, leaving) then
+    return;
   end if;
   if (select o.sso_required from public.organizations as o where o.id = org) then
     perform private.issuers_fail_without_break_glass(org, leaving);
