@@ -5,23 +5,16 @@
 //! 3. The database decides whose the identity is, makes the session, and says where the browser goes (`auth_api.answer_external`).
 //! 4. Tokens of identities that were unlinked are revoked at their providers.
 
-mod revocations;
 mod routes;
 mod store;
 
 use std::sync::Arc;
 
-use kijko_core::{
-    Context, Domain, Setup, SetupError,
-    config::Reader,
-    db::{Channel, Wake},
-};
-use revocations::Revocations;
+use kijko_core::{Context, Domain, Setup, SetupError, config::Reader};
 use routes::{Login, routes};
 use store::Store;
-use tokio::sync::Notify;
 
-use crate::oauth::{config::OAuthConfig, providers};
+use crate::oauth::{config::OAuthConfig, providers, revocations::revoke_in_background};
 
 /// Reads `KIJKO_OAUTH_*`.
 pub fn from_env(env: &mut Reader<'_>) -> Setup {
@@ -40,20 +33,6 @@ fn domain(config: OAuthConfig, context: &Context) -> Result<Domain, SetupError> 
         }),
         ..Domain::default()
     };
-    if !providers.is_empty() {
-        let wakeup = Arc::new(Notify::new());
-        domain.channels.push(Channel {
-            name: "kijko_oauth",
-            wake: Wake::Look(wakeup.clone()),
-        });
-        let revocations = Revocations {
-            store,
-            providers,
-            wakeup,
-        };
-        domain
-            .background
-            .push(Box::new(|stop| Box::pin(revocations.run(stop))));
-    }
+    revoke_in_background(&mut domain, "kijko_oauth", store, providers);
     Ok(domain)
 }

@@ -9,13 +9,15 @@ use kijko_core::{
     db::{Db, DbError},
     error::Error,
     http::headers::{joined, selected},
-    secret::Secret,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::oauth::provider::Revocation;
+use crate::oauth::{
+    provider::Providers,
+    revocations::{Due, Waiting},
+};
 
 /// What the database reads of a request.
 const HEADERS: [&str; 6] = [
@@ -40,21 +42,6 @@ pub(super) struct Answer {
     headers: Vec<Map<String, Value>>,
     #[serde(default)]
     pub body: Value,
-}
-
-#[derive(Deserialize)]
-struct Orphan {
-    id: Uuid,
-    provider: String,
-    provider_token: String,
-    provider_refresh_token: Option<String>,
-}
-
-/// A token to be revoked, and whose it is.
-pub(super) struct Due {
-    pub id: Uuid,
-    pub provider: String,
-    pub tokens: Revocation,
 }
 
 impl Store {
@@ -86,42 +73,34 @@ impl Store {
             cause: format!("answer_external: {error}"),
         })
     }
+}
 
-    /// Says which providers there are, and which of them are trusted with addresses.
-    pub(super) async fn register(&self, names: &[&str], verifying: &[&str]) -> Result<(), DbError> {
-        self.db
-            .query(
-                "select auth_api.register_oauth_providers($1, $2)",
-                &[&names, &verifying],
-            )
-            .await
-            .map(drop)
+impl Waiting for Store {
+    const NAME: &'static str = "outside providers";
+
+    /// Says also which of them are trusted with addresses.
+    async fn register(&self, providers: &Providers) -> Result<(), DbError> {
+        let names: Vec<&str> = providers.keys().map(String::as_str).collect();
+        let verifying = providers.values().map(|provider| &provider.config);
+        let verifying: Vec<&str> = verifying
+            .filter(|config| config.verifying)
+            .map(|config| config.name.as_str())
+            .collect();
+        let sql = "select auth_api.register_oauth_providers($1, $2)";
+        self.db.query(sql, &[&names, &verifying]).await.map(drop)
     }
 
-    /// Tokens that are due, leased for a while.
-    pub(super) async fn due(&self) -> Result<Vec<Due>, DbError> {
-        let claimed: Value = self
-            .db
-            .scalar("select auth_api.claim_revocations()", &[])
-            .await?;
-        let claimed: Vec<Orphan> = serde_json::from_value(claimed)
-            .map_err(|error| DbError::Unexpected(format!("claim_revocations: {error}")))?;
-        let due = claimed.into_iter().map(|orphan| Due {
-            id: orphan.id,
-            provider: orphan.provider,
-            tokens: Revocation {
-                access_token: Secret::new(orphan.provider_token),
-                refresh_token: orphan.provider_refresh_token.map(Secret::new),
-            },
-        });
-        Ok(due.collect())
+    async fn due(&self) -> Result<Vec<Due>, DbError> {
+        let sql = "select auth_api.claim_revocations()";
+        let claimed: Value = self.db.scalar(sql, &[]).await?;
+        // What the answer has is not repeated: it may be a token.
+        serde_json::from_value(claimed)
+            .map_err(|_| DbError::Unexpected(format!("the answer to {sql}")))
     }
 
-    pub(super) async fn revoked(&self, id: Uuid) -> Result<(), DbError> {
-        self.db
-            .query("select auth_api.end_revocation($1)", &[&id])
-            .await
-            .map(drop)
+    async fn revoked(&self, id: Uuid) -> Result<(), DbError> {
+        let sql = "select auth_api.end_revocation($1)";
+        self.db.query(sql, &[&id]).await.map(drop)
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! - `config`: the settings; `http`: the guarded client; `discovery`: what OpenID providers say of themselves.
 //! - `provider`: what each kind of provider is asked; `profile`: whose account it is.
+//! - `revocations`: tokens that are revoked in the background.
 //! - `browser`: the state, and the secret in a cookie that binds it to a browser; `callback`: a provider's answer.
 //!
 //! The secret of the browser is the source of two values that the provider binds its answer to: the verifier of our own PKCE and
@@ -14,6 +15,7 @@ pub(crate) mod discovery;
 pub(crate) mod http;
 mod profile;
 pub(crate) mod provider;
+pub(crate) mod revocations;
 
 use kijko_core::SetupError;
 

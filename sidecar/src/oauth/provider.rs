@@ -79,8 +79,11 @@ pub(crate) struct Tokens {
 }
 
 /// Tokens that are to be revoked.
+#[derive(Debug, Deserialize)]
 pub(crate) struct Revocation {
+    #[serde(alias = "provider_token")]
     pub access_token: Secret,
+    #[serde(alias = "provider_refresh_token")]
     pub refresh_token: Option<Secret>,
 }
 

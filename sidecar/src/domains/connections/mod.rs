@@ -14,18 +14,13 @@ mod store;
 use std::sync::Arc;
 
 use handlers::RefreshHandler;
-use kijko_core::{
-    Context, Domain, Setup, SetupError,
-    config::Reader,
-    db::{Channel, Wake},
-};
+use kijko_core::{Context, Domain, Setup, SetupError, config::Reader};
 use metrics::ConnectionSeries;
-use revocations::Revocations;
+use revocations::RemovedTokens;
 use routes::{Connections, routes};
 use store::Store;
-use tokio::sync::Notify;
 
-use crate::oauth::{config::OAuthConfig, providers};
+use crate::oauth::{config::OAuthConfig, providers, revocations::revoke_in_background};
 
 /// Reads `KIJKO_CONNECTION_PROVIDERS` and `KIJKO_OAUTH_*`.
 pub fn from_env(env: &mut Reader<'_>) -> Setup {
@@ -52,21 +47,7 @@ fn domain(config: OAuthConfig, context: &Context) -> Result<Domain, SetupError> 
         providers: providers.clone(),
         series: series.clone(),
     }));
-    if !providers.is_empty() {
-        let wakeup = Arc::new(Notify::new());
-        domain.channels.push(Channel {
-            name: "kijko_connections",
-            wake: Wake::Look(wakeup.clone()),
-        });
-        let revocations = Revocations {
-            store,
-            providers,
-            wakeup,
-            series,
-        };
-        domain
-            .background
-            .push(Box::new(|stop| Box::pin(revocations.run(stop))));
-    }
+    let removed = RemovedTokens { store, series };
+    revoke_in_background(&mut domain, "kijko_connections", removed, providers);
     Ok(domain)
 }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::oauth::{
     http::Fault,
     provider::{Provider, Tokens},
+    revocations::Due,
 };
 
 /// The functions.
@@ -53,16 +54,6 @@ pub(super) struct Refresh {
     pub provider: String,
     pub refresh_token: Option<Secret>,
     pub access_token: Option<Secret>,
-}
-
-/// A token to be revoked.
-#[derive(Debug, Deserialize)]
-pub(super) struct Due {
-    pub id: Uuid,
-    pub provider: String,
-    pub replaced: bool,
-    pub access_token: Secret,
-    pub refresh_token: Option<Secret>,
 }
 
 impl Store {
