@@ -88,7 +88,7 @@ from unnest(array['select public.test_skill(%L)', $$select public.test_skill(%L,
 
 -- ---- a rate of each caller
 select tests.act_as('hasty');
-select cmp_ok((select count(*) from generate_series(1, 130) where tests.answer('select public.check_skill()') ->> 'code' = 'rate_limited'), '>=', 10::bigint, 'more than 120 a minute are refused');
+select cmp_ok((select count(*) from generate_series(1, 200) where tests.answer('select public.check_skill()') ->> 'code' = 'rate_limited'), '>=', 10::bigint, 'more than 120 a minute are refused');
 select is(tests.answer('select public.check_skill()') #>> '{headers,Retry-After}' ~ '^[0-9]+$', true, 'with Retry-After');
 
 select * from finish();
