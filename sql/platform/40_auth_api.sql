@@ -54,6 +54,7 @@ create table if not exists auth_api.settings (
     stranger_sends_per_hour integer not null default 2500 check (stranger_sends_per_hour > 0),
     verifications_per_minute integer not null default 600 check (verifications_per_minute > 0),
     codes_per_hour integer not null default 20 check (codes_per_hour > 0),
+    changes_per_minute integer not null default 30 check (changes_per_minute > 0),
     hook_custom_access_token text,
     hook_password_verification_attempt text,
     hook_mfa_verification_attempt text,
@@ -94,6 +95,7 @@ comment on column auth_api.settings.sends_per_hour is 'Requests that cause mail,
 comment on column auth_api.settings.stranger_sends_per_hour is 'Requests of all clients that may mail an address without an account; below what mails of login have in all, so that whoever signs up made-up addresses cannot stop recovery mails.';
 comment on column auth_api.settings.verifications_per_minute is 'Links, codes and PKCE exchanges, for each client address.';
 comment on column auth_api.settings.codes_per_hour is 'Codes that can be tried, for each address: a new mail brings five new tries, this bounds their sum.';
+comment on column auth_api.settings.changes_per_minute is 'Requests by which one user changes their account: each may write max_body_bytes of user_metadata.';
 comment on column auth_api.settings.hook_custom_access_token is 'The function that may change the claims of access tokens.';
 comment on column auth_api.settings.hook_password_verification_attempt is 'The function that hears of each password that was looked at, and may reject it.';
 comment on column auth_api.settings.hook_mfa_verification_attempt is 'The function that hears of each code of a second factor, and may reject it.';

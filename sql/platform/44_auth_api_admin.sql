@@ -195,6 +195,7 @@ begin
         updated_at = kijko.now()
     where id = u.id
     returning * into u;
+    perform auth_api.check_metadata(u);
     return auth_api.user_json(auth_api.ban(u, body ->> 'ban_duration'));
 end
 $$;

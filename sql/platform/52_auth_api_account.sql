@@ -124,14 +124,22 @@ comment on function auth_api.nonce_refusal(auth.users, auth.sessions, text) is '
 
 -- PUT /user ------------------------------------------------------------------------------------------------------------------------
 
-create or replace function auth_api.change_metadata(u auth.users, changes jsonb) returns auth.users
+create or replace function auth_api.check_metadata(u auth.users) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 begin
-    update auth.users set raw_user_meta_data = auth_api.merge(raw_user_meta_data, changes), updated_at = kijko.now() where id = u.id returning * into u;
     -- Several small changes add up: beyond this the user's own token would be refused everywhere, and with it the change back.
     if octet_length(u.raw_user_meta_data::text) > (select s.max_body_bytes from auth_api.settings s) then
         perform auth_api.reject(422, 'validation_failed', 'user_metadata is larger than an access token can carry');
     end if;
+end
+$$;
+comment on function auth_api.check_metadata(auth.users) is 'Refuses user_metadata that no token can carry.';
+
+create or replace function auth_api.change_metadata(u auth.users, changes jsonb) returns auth.users
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+begin
+    update auth.users set raw_user_meta_data = auth_api.merge(raw_user_meta_data, changes), updated_at = kijko.now() where id = u.id returning * into u;
+    perform auth_api.check_metadata(u);
     return u;
 end
 $$;
@@ -169,6 +177,7 @@ declare
     refusal json;
 begin
     select * into caller from auth_api.caller();
+    perform auth_api.charge('auth:change:' || (caller.u).id, (select s.changes_per_minute from auth_api.settings s), '1 minute');
     body := auth_api.put_user_body(request_body, caller.u);
     if (body ->> 'password' is not null or body ->> 'email' is not null) and not auth_api.has_aal2(caller.session) and auth_api.has_factor((caller.u).id) then
         perform auth_api.reject(401, 'insufficient_aal', 'AAL2 session is required to update email or password when MFA is enabled.');

@@ -204,6 +204,19 @@ describe('the account', () => {
     const { data } = await client.auth.refreshSession();
     assert.equal((await http('GET', '/rest/v1/profiles?select=id', { token: data.session.access_token })).status, 200);
     assert.equal(data.user.user_metadata.second, undefined);
+    // Neither do many changes by the admin API, after which the user's own token would be refused.
+    await refused(admin().auth.admin.updateUserById(data.user.id, { user_metadata: { second: filler } }), 'validation_failed', 422);
+  });
+
+  test('a user changes their account at most 30 times a minute, and others are not limited by that', async () => {
+    const { client } = await newUser();
+    const change = (n) => client.auth.updateUser({ data: { n } });
+    const answers = [];
+    for (let n = 0; n < 60 && answers.at(-1)?.error?.code !== 'over_request_rate_limit'; n++) answers.push(await change(n));
+    const { error } = answers.pop();
+    assert.deepEqual([error.code, error.status], ['over_request_rate_limit', 429]);
+    assert.ok(answers.length >= 30 && answers.every((answer) => answer.error === null), `${answers.length} changes`);
+    assert.equal((await (await newUser()).client.auth.updateUser({ data: { n: 1 } })).error, null);
   });
 
   test('a new address takes effect at once, unless it is taken', async () => {
