@@ -108,6 +108,11 @@ export class Providers {
         this.revoked.push(token);
         return response.writeHead(204).end();
       }
+      case 'POST /api/v3/credentials/revoke': {
+        if (request.headers.authorization) return json(403, { message: 'Forbidden', status: '403' });
+        for (const token of JSON.parse(body).credentials) if (this.#renewals.delete(token)) this.revoked.push(token);
+        return json(202, {});
+      }
       case 'GET /gitlab/oauth/authorize':
         return this.#authorize(url, response, GITLAB, randomBytes(32).toString('hex'), {
           error: 'access_denied',
@@ -145,6 +150,11 @@ export class Providers {
   withdraw(person) {
     for (const [token, owner] of this.#tokens) if (owner === person) this.#tokens.delete(token);
     for (const [token, renewal] of this.#renewals) if (renewal.person === person) this.#renewals.delete(token);
+  }
+
+  /** The time of an access token is over. */
+  expire(token) {
+    assert.ok(this.#tokens.delete(token));
   }
 
   /** Whether a token is good. */

@@ -101,6 +101,22 @@ describe('refreshing', () => {
     assert.deepEqual(await notices(connection.id), [null]);
   });
 
+  test('the refresh token ends with the connection, also when its access token had ended before', async () => {
+    for (const provider of ['hub', 'lab'])
+      for (const ended of [false, true]) {
+        const connection = await connect(owner, provider);
+        const [{ token }] = await sql(
+          'select kijko.unseal(t.refresh_token, private.connections_refresh_context(t)) as token from private.connection_tokens as t where t.connection_id = $1',
+          [connection.id],
+        );
+        assert.ok(world.providers.knows(token));
+        if (ended) world.providers.expire((await use(connection)).access_token);
+        await ok(owner.client.from('connections').delete().eq('id', connection.id).select());
+        await until('its revocation', () => world.providers.revoked.includes(token));
+        assert.ok(!world.providers.knows(token));
+      }
+  });
+
   test('while the provider is down it stays active, and is tried again', async () => {
     const connection = await connect(owner, 'hub');
     world.providers.broken = true;

@@ -318,6 +318,25 @@ impl Provider {
         self.discovery.is_some()
     }
 
+    /// The refresh token of a GitHub App lives for months, and without its access token no application can name it. GitHub revokes it
+    /// for whoever presents it, and takes no authorization there. Enterprise Servers do not: they ask for one (401), or have no such
+    /// endpoint.
+    async fn revoke_github_refresh(&self, tokens: &Revocation) -> Result<(), Fault> {
+        const WHAT: &str = "revocation of the refresh token";
+        let Some(token) = &tokens.refresh_token else {
+            return Ok(());
+        };
+        let url = format!("{}/credentials/revoke", self.github_api());
+        let request = self.http.request(Method::POST, &url, WHAT)?;
+        let request = request
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(json!({"credentials": [token.expose()]}).to_string());
+        match self.http.send(request, WHAT).await?.status {
+            200..300 | 401 | 404 | 422 => Ok(()),
+            status => Err(Fault::Status(WHAT, status)),
+        }
+    }
+
     /// Asks the provider to forget tokens. Done where it has no endpoint for that, or does not know them.
     pub(crate) async fn revoke(&self, tokens: &Revocation) -> Result<(), Fault> {
         const WHAT: &str = "revocation";
@@ -335,7 +354,7 @@ impl Provider {
                 .header(header::CONTENT_TYPE, "application/json")
                 .body(json!({"access_token": tokens.access_token.expose()}).to_string());
             return match self.http.send(request, WHAT).await?.status {
-                200..300 | 404 | 422 => Ok(()),
+                200..300 | 404 | 422 => self.revoke_github_refresh(tokens).await,
                 status => Err(Fault::Status(WHAT, status)),
             };
         }
