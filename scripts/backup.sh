@@ -112,9 +112,11 @@ copy_cluster() {
 
 verify_copy() { "${AS_OS_USER[@]}" "$PG_BIN/pg_verifybackup" "$1"; }
 
+# A moment of `finished` must not be before the end of the copy: recovery to it could stop before the copy is consistent. So it is
+# exact to the microsecond, as commits are.
 write_backup_info() {
   local manifest=$BACKUPS/base/$1.partial/data/backup_manifest
-  printf 'name=%s\nstarted=%s\nfinished=%s\nrelease=%s\n' "$1" "$2" "$(current_utc)" "$(kijko_release)"
+  printf 'name=%s\nstarted=%s\nfinished=%s\nrelease=%s\n' "$1" "$2" "$(date -u +%Y-%m-%dT%H:%M:%S.%6NZ)" "$(kijko_release)"
   printf 'postgres=%s\narchitecture=%s\ndatabase=%s\n' "$(cat "$DATA/PG_VERSION")" "$(uname -m)" "$DATABASE_NAME"
   jq -r '."WAL-Ranges"[-1] | "timeline=\(.Timeline)\nstart_lsn=\(."Start-LSN")\nend_lsn=\(."End-LSN")"' "$manifest"
 }
@@ -180,9 +182,9 @@ backup_names() {
 # Exit status 1 when something is wrong, so that a monitor can ask.
 backup_status() {
   local name problems
-  printf '%-18s %-22s %-10s %s\n' BACKUP 'RESTORES FROM' SIZE RELEASE
+  printf '%-18s %-28s %-10s %s\n' BACKUP 'RESTORES FROM' SIZE RELEASE
   for name in $(backup_names); do
-    printf '%-18s %-22s %-10s %s\n' "$name" "$(backup_value "$BACKUPS/base/$name/info" finished)" \
+    printf '%-18s %-28s %-10s %s\n' "$name" "$(backup_value "$BACKUPS/base/$name/info" finished)" \
       "$(du -sh "$BACKUPS/base/$name" | cut -f1)" "$(backup_value "$BACKUPS/base/$name/info" release)"
   done
   printf 'archive            %s, %s files, %s\n' "$(archive_folder || echo off)" "$(wal_names "$BACKUPS/wal" | wc -l)" \

@@ -182,7 +182,7 @@ choose_backup() {
   for name in $(backup_names); do
     [ -z "$wanted" ] || [ "$name" = "$wanted" ] || continue
     info=$BACKUPS/base/$name/info
-    [ -z "$TARGET" ] || [ "$(date -d "$(backup_value "$info" finished)" +%s)" -le "$(date -d "$TARGET" +%s)" ] || continue
+    [ -z "$TARGET" ] || [ "$(date -d "$(backup_value "$info" finished)" +%s%6N)" -le "$(date -d "$TARGET" +%s%6N)" ] || continue
     left=$(sed -n "s/^$(backup_timeline "$info") //p" <<< "$chain")
     [ -n "$left" ] || continue
     [ "$left" = - ] || [ "$(lsn_number "$(backup_value "$info" end_lsn)")" -le "$(lsn_number "$left")" ] || continue

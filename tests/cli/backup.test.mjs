@@ -75,6 +75,10 @@ describe('backups', () => {
       fs.readdirSync(data, { recursive: true }).filter((name) => /\.(keys|pgpass)$|passwords/.test(name)),
       [],
     );
+    // A restore to that moment must not stop before the copy is consistent. The manifest is the last file of the copy.
+    const info = fs.readFileSync(path.join(data, '../info'), 'utf8');
+    const finished = /^finished=(.*?\.\d{3})\d{3}Z$/m.exec(info)?.[1];
+    assert.ok(Date.parse(`${finished}Z`) >= Math.floor(fs.statSync(path.join(data, 'backup_manifest')).mtimeMs), info);
     await succeeds(['backup', 'status']);
     await succeeds(['backup', 'verify']);
   });
