@@ -15,7 +15,7 @@
 create table public.invitations (
   id uuid primary key default gen_random_uuid(),
   org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
-  email text not null check (char_length(email) <= 320 and email ~ '^[^[:space:][:cntrl:]@]+@[^[:space:][:cntrl:]@]+$' and email = lower(email)),
+  email text not null check (char_length(email) <= 320 and email ~ '^[^[:space:][:cntrl:]@]+@[^[:space:][:cntrl:]@]+$' and email = lower(email collate "C")),
   role text not null check (role in ('viewer', 'member', 'admin', 'owner')),
   custom_role_id uuid,
   status text not null default 'pending' check (status in ('pending', 'accepted', 'declined', 'revoked')),
@@ -176,7 +176,7 @@ as $$
 begin
   return not private.invitations_are_bound() or exists (
     select 1 from auth.users as u
-    where u.id = invitee and u.email_confirmed_at is not null and not u.is_anonymous and lower(u.email) = invitation.email
+    where u.id = invitee and u.email_confirmed_at is not null and not u.is_anonymous and lower(u.email collate "C") = invitation.email
   );
 end
 $$;

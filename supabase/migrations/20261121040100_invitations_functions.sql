@@ -7,7 +7,8 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   me constant uuid := private.tenancy_require_user();
-  address constant text := lower(btrim(invite_member.email));
+  -- ASCII alone, as login lowers addresses: a Kelvin sign would become a k, and so name another person's mailbox.
+  address constant text := lower(btrim(invite_member.email) collate "C");
   org uuid;
   granted_role text := invite_member.role;
   invitation public.invitations;

@@ -21,7 +21,7 @@ language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select case when p.domain in ('gmail.com', 'googlemail.com') then replace(p.name, '.', '') else p.name end || '@' || p.domain
   from (
-    select split_part(split_part(lower(address), '@', 1), '+', 1) as name, split_part(lower(address), '@', 2) as domain
+    select split_part(split_part(lower(address collate "C"), '@', 1), '+', 1) as name, split_part(lower(address collate "C"), '@', 2) as domain
   ) as p
 $$;
 comment on function private.mail_mailbox(text) is 'The mailbox behind an address, for limits: without case and without +detail, and without dots where Gmail ignores them.';

@@ -35,7 +35,12 @@ create view pg_temp.offences as
   union all
   select 'raises an exception past kijko.fail', f.name
   from pg_temp.functions as f
-  where f.prosrc ~* '\mraise\s+(exception|sqlstate|''|using)';
+  where f.prosrc ~* '\mraise\s+(exception|sqlstate|''|using)'
+  union all
+  -- Most collations turn letters beyond ASCII into others: a Kelvin sign into a k, and so an address into another person's.
+  select 'lowers an address beyond ASCII', f.name
+  from pg_temp.functions as f
+  where f.prosrc ~* '\mlower\((?![^;\n]*\mcollate "C")[^;\n]*(email|address)';
 
 select plan(9);
 select is_empty('select rule, object from pg_temp.offences order by 1, 2', 'no offences');
@@ -286,7 +291,8 @@ select is_empty(
       ('definer function without its reason in the comment'),
       ('definer function of a superuser'),
       ('code of kijko.fail that is not in kijko.error_codes'),
-      ('raises an exception past kijko.fail')
+      ('raises an exception past kijko.fail'),
+      ('lowers an address beyond ASCII')
     ) as expected (rule)
     except select rule from pg_temp.offences$$,
   'each rule finds an offender'

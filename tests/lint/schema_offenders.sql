@@ -28,6 +28,7 @@ create function public.offender() returns void security definer language plpgsql
 begin
   perform 1 from public.org_ids();
   perform kijko.fail('no_such_code');
+  perform lower(u.email) from auth.users as u;
   raise exception 'by hand';
 end
 $$;

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(98);
+select plan(100);
 
 -- How many invitations a user makes an hour is not rolled back: each run has users of its own.
 select set_config('tests.run', gen_random_uuid()::text, true);
@@ -107,6 +107,15 @@ select tests.refuses(format($$select public.invite_member(%L, 'viewer')$$, addre
 from unnest(array[null, '', 'x', '@', 'a@', '@b', 'a b@c', 'a@b@c', e'a@b\n', e'a@b\t', e'a\u0001@b', repeat('x', 320) || '@y']) as address;
 select tests.refuses(format($$select public.invite_member('x@example.test', %L)$$, role), 'invalid_input', format('%s is no role', to_json(role)))
 from unnest(array[null, '', 'emperor', 'OWNER']) as role;
+
+-- ---- letters that Unicode folds to others name another mailbox
+select is((public.invite_member(e'\u212Aelvin@Example.test', 'viewer')).email, e'\u212Aelvin@example.test', 'an address is lowered in ASCII alone');
+select tests.act_as_superuser();
+update private.invitation_settings set bind_to_address = true;
+update auth.users set email = e'\u212Aat@example.test', email_confirmed_at = now() where id = tests.id('cat');
+select is(private.invitations_is_addressed_to(row(i.*)::public.invitations, tests.id('cat')), false, 'nobody has an address that only folds to theirs')
+from (select (jsonb_populate_record(null::public.invitations, '{"email": "kat@example.test"}')).*) as i;
+update private.invitation_settings set bind_to_address = null;
 
 -- ---- the token
 select matches(:'token'::text, '^kji_[0-9a-f]{64}$', 'the token has its prefix and length');
