@@ -62,17 +62,11 @@ describe('bytes that are not text', () => {
     }
   });
 
-  test('a NUL is 400 in a header and in a body; in an address PostgREST passes on what is before it', async () => {
+  test('a NUL is 400 in a header, in an address, of which PostgREST would pass on what is before it, and in a body', async () => {
     assert.equal(await bytes(`GET /rest/v1/projects HTTP/1.1\r\nHost: ${url.host}\r\nX-A: a\0b\r\nConnection: close\r\n\r\n`), 400);
-    for (const [path, status, body] of [
-      ['plans?select=code&code=eq.FREE%00b', 200, [{ code: 'FREE' }]],
-      ['plans?select=code&code%00b=eq.FREE', 200, [{ code: 'FREE' }]],
-      ['pro%00jects', 404, undefined],
-    ]) {
+    for (const path of ['plans?select=code&code=eq.FREE%00b', 'plans?select=code&code%00b=eq.FREE', 'pro%00jects']) {
       const answer = await raw('GET', env.API_URL, `/rest/v1/${path}`, as(person.token));
-      assert.equal(answer.status, status, `${path}: ${answer.text}`);
-      if (body) assert.deepEqual(answer.body, body, path);
-      else assert.equal(answer.body.code, '42P01', path);
+      assert.deepEqual([answer.status, answer.body.code], [400, 'bad_request'], `${path}: ${answer.text}`);
     }
     const { status } = await http('POST', '/rest/v1/projects', {
       token: person.token,
