@@ -137,6 +137,7 @@ test_lint() {
   node tests/lint/subjects.mjs
   node tests/lint/places.mjs
   node tests/lint/released.mjs
+  node tests/lint/reports.mjs
   node --test --test-reporter=tap tests/lint/*.test.mjs
   cargo fmt --all --check
   check_dependencies
@@ -204,7 +205,7 @@ test_role_url() {
 }
 
 test_journeys() {
-  local files=(tests/journeys/*.test.mjs tests/docs/*.test.mjs) shared=() alone=() file broken=no
+  local files=(tests/journeys/*.test.mjs tests/reports/*.test.mjs tests/docs/*.test.mjs) shared=() alone=() file broken=no
   # The longest file, which works by SQL. Node.js takes files by their names, and at the end it would be alone.
   beside 1 tests/journeys/stripe_orders.test.mjs
   # Beside no other journey: it lifts the rate of unauthenticated requests, which journeys test.
