@@ -182,4 +182,50 @@ describe('the Debian packages', () => {
     assert.match(execFileSync(path.join(place, 'usr/lib/kijko/kijko'), ['help'], { encoding: 'utf8' }), /kijko COMMAND/);
     assert.equal(fs.readlinkSync(path.join(place, 'usr/lib/kijko/.env')), '/etc/kijko/kijko.env');
   });
+
+  it('are installed, removed and purged by dpkg: the stack stops, its data stay, and settings go with the purge', () => {
+    const place = at('installed');
+    const inside = (...parts) => path.join(place, ...parts);
+    for (const part of ['var/lib/dpkg/info', 'var/lib/dpkg/updates']) fs.mkdirSync(inside(part), { recursive: true });
+    fs.writeFileSync(inside('var/lib/dpkg/status'), '');
+    // A file system of its own: what the packages depend on is not in it, and their scripts run outside.
+    const options = ['--root', place, '--force-depends', '--force-not-root', '--force-script-chrootless', '--log', at('dpkg.log')];
+    const dpkg = (...args) => execFileSync('dpkg', [...options, ...args], { encoding: 'utf8', stdio: 'pipe', env: environment() });
+    const stack = deb('kijko_');
+
+    assert.match(dpkg('--install', deb('postgresql-'), stack), /set \/etc\/kijko\/kijko\.env, then 'kijko up'/);
+    const settings = inside('etc/kijko/kijko.env');
+    assert.equal(fs.statSync(settings).mode & 0o777, 0o640);
+    if (process.getuid() === 0) assert.equal(fs.statSync(settings).gid, Number(execFileSync('id', ['-g', 'postgres'])));
+    assert.equal(execFileSync('dpkg', ['--root', place, '--verify', 'kijko'], { encoding: 'utf8' }), '');
+
+    // Settings of an operator, and a stack that runs.
+    fs.appendFileSync(settings, 'KIJKO_PUBLIC_URL=https://api.example.com\n');
+    fs.mkdirSync(inside('var/lib/kijko/data'), { recursive: true });
+    const calls = at('calls');
+    const record = () => fs.writeFileSync(inside('usr/bin/kijko'), `#!/bin/sh\necho "$@" >> ${calls}\n`);
+    record();
+    assert.match(dpkg('--install', stack), /takes the new version into use/);
+    assert.match(fs.readFileSync(settings, 'utf8'), /api\.example\.com/);
+    assert.ok(!fs.existsSync(calls), 'an upgrade stops nothing');
+
+    record();
+    fs.writeFileSync(inside('var/lib/kijko/systemd'), 'kijko\n');
+    dpkg('--remove', 'kijko');
+    assert.equal(fs.readFileSync(calls, 'utf8'), 'units remove\ndown\n');
+    assert.ok(!fs.existsSync(inside('usr/lib/kijko')));
+    assert.match(fs.readFileSync(settings, 'utf8'), /api\.example\.com/);
+    dpkg('--purge', 'kijko');
+    assert.ok(!fs.existsSync(settings));
+    assert.ok(fs.existsSync(inside('var/lib/kijko/data')));
+  });
+
+  // Only root can give a file to another group.
+  function environment() {
+    if (process.getuid() === 0) return process.env;
+    const stub = at('stub');
+    fs.mkdirSync(stub, { recursive: true });
+    fs.writeFileSync(path.join(stub, 'chgrp'), '#!/bin/sh\n', { mode: 0o755 });
+    return { ...process.env, PATH: `${stub}:${process.env.PATH}:/usr/sbin:/sbin` };
+  }
 });
