@@ -3,8 +3,8 @@
 # shellcheck shell=bash
 
 TEST_AREAS=(lint ext db sidecar journeys crash cli)
-# Needs the programs of two majors of Postgres: ./kijko test --pg MAJOR pg_upgrade
-MAJOR_AREAS=(pg_upgrade)
+# For other major versions: pgtap is a part of db, and pg_upgrade needs the programs of two: ./kijko test --pg MAJOR pgtap pg_upgrade
+MAJOR_AREAS=(pgtap pg_upgrade)
 
 command_test() {
   if [ "${1:-}" = --pg ]; then
@@ -54,7 +54,7 @@ run_area() {
   local area=$1 started=$SECONDS
   AREA_STATUS=0
   printf '\n===== %s\n' "$area"
-  case $area in db | sidecar | journeys | crash | cli | pg_upgrade) start_test_stack ;; esac
+  case $area in db | pgtap | sidecar | journeys | crash | cli | pg_upgrade) start_test_stack ;; esac
   (
     trap - EXIT INT TERM
     cd "$ROOT" || exit 1
@@ -167,13 +167,17 @@ test_ext() {
   bash kijko_ext/tests/run.sh ${KIJKO_EXT_LAYERS:-}
 }
 
-test_db() {
-  second_push_changes_nothing
+test_pgtap() {
   echo "-- pgTAP by domain, and lints of the schema"
   # As the superuser: a role-play changes session_user, since claims count only for trusted logins.
   PGPASSWORD=$(sed -E 's|.*://[^:]+:([^@]+)@.*|\1|' <<< "$ADMIN_DB_URL") PGHOST=127.0.0.1 PGPORT=$((TEST_PORT + 1)) \
     PGUSER=supabase_admin PGDATABASE=postgres PGSSLMODE=disable \
     pg_prove supabase/tests/database/*.test.sql tests/lint/*.test.sql
+}
+
+test_db() {
+  second_push_changes_nothing
+  test_pgtap
   echo "-- races between sessions"
   # One file at a time: some tick the clock of all habits.
   node --test --test-concurrency=1 --test-reporter=tap tests/database-race/*.test.mjs
@@ -189,6 +193,10 @@ test_db() {
 # The CLI prints "up to date" only when there was nothing to apply.
 second_push_changes_nothing() {
   echo "-- a second push changes nothing"
+  # What was edited is asked of the test stack.
+  local KIJKO_POSTGRES_PASSWORD PG_BIN DB_PORT=$((TEST_PORT + 1)) DATABASE_NAME=postgres
+  KIJKO_POSTGRES_PASSWORD=$(owner_password)
+  PG_BIN=$(pg_bin "$TEST_HOME/pgsql")
   push_migrations 2>&1 | tee /dev/stderr | grep -q 'up to date'
 }
 
