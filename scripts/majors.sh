@@ -72,11 +72,12 @@ add_major() {
 
 # Made once. The suite of 18 is in motion, and a mirror of it may lag behind its own dates.
 make_root() {
-  local major=$1 root=$2
+  local major=$1 root=$2 mirror
   [ ! -f "$root/.kijko-ready" ] || return 0
+  mirror=$(debian_mirror)
   rm -rf "$root"
   mkdir -p "$root"
-  debootstrap --variant=minbase --include=ca-certificates "${PG_SUITES[$major]}" "$root" "$(debian_mirror)"
+  debootstrap --variant=minbase --include=ca-certificates "${PG_SUITES[$major]}" "$root" ${mirror:+"$mirror"}
   printf 'force-unsafe-io\n' > "$root/etc/dpkg/dpkg.cfg.d/kijko"
   printf 'Acquire::Check-Valid-Until "false";\n' > "$root/etc/apt/apt.conf.d/99kijko"
   cp "$ROOT/scripts/apt-install.sh" "$root/tmp/"
@@ -88,12 +89,10 @@ make_root() {
   touch "$root/.kijko-ready"
 }
 
-# The one that this machine's apt has, which may be the only one that it reaches.
+# The one that this machine's apt has, which may be the only one that it reaches. Without one debootstrap takes its own.
 debian_mirror() {
-  local mirror
   # shellcheck disable=SC2016 # expanded by apt-get
-  mirror=$(apt-get indextargets --format '$(ORIGIN) $(LABEL) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' | sed -n 's/^Debian Debian main //p' | head -n 1)
-  printf '%s\n' "${mirror:-http://deb.debian.org/debian}"
+  apt-get indextargets --format '$(ORIGIN) $(LABEL) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' | sed -n 's/^Debian Debian main //p' | head -n 1
 }
 
 # in_root ROOT COMMAND…: with the checkout at its own path, and mounts and processes that end with the command. The network is
