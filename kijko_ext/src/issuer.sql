@@ -88,6 +88,21 @@ create trigger invalidate_cache_truncated after truncate on kijko.issuers
 alter table kijko.issuers enable always trigger invalidate_cache;
 alter table kijko.issuers enable always trigger invalidate_cache_truncated;
 
+create function kijko.notify_issuer_changed() returns trigger
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform pg_notify('kijko_issuers', json_build_object('issuer_id', old.id)::text);
+    return null;
+end
+$$;
+comment on function kijko.notify_issuer_changed() is 'Trigger: notifies kijko_issuers that tokens of an issuer may no longer count, so that who keeps a connection open for one asks again.';
+-- What only gives its tokens more is left out: it counts from the next request on.
+create trigger notify_changed after delete or update of audiences, role_claims, role_map, default_role, org_claim, org_value, email_domains,
+    enabled, jwks on kijko.issuers
+    for each row execute function kijko.notify_issuer_changed();
+
 create table kijko.issuer_identities (
     issuer_id uuid not null references kijko.issuers on delete cascade,
     subject text collate "C" not null check (pg_catalog.octet_length(subject) between 1 and 255),

@@ -37,7 +37,9 @@ pub struct IssuerCaller {
     pub expires: i64,
 }
 
-struct State(Option<IssuerCaller>);
+/// The caller, and the subtransaction that identified it. The services try things in one and undo it: what comes after it in the
+/// transaction must not be taken for a request of that caller.
+struct State(Option<(IssuerCaller, pg_sys::SubTransactionId)>);
 
 static STATE: PerTransaction<State> = PerTransaction::new(State(None));
 
@@ -47,13 +49,20 @@ impl XactCallbacks for State {
     }
 
     fn abort(&mut self, first: pg_sys::SubTransactionId) {
-        // before_request runs in no subtransaction.
-        if first == 0 {
-            self.0 = None;
-        }
+        self.0.take_if(|(_, made_in)| *made_in >= first);
     }
 
-    fn merge_into_parent(&mut self, _: pg_sys::SubTransactionId, _: pg_sys::SubTransactionId) {}
+    fn merge_into_parent(
+        &mut self,
+        child: pg_sys::SubTransactionId,
+        parent: pg_sys::SubTransactionId,
+    ) {
+        if let Some((_, made_in)) = &mut self.0
+            && *made_in == child
+        {
+            *made_in = parent;
+        }
+    }
 
     fn prepare_error(&self) -> Option<&'static str> {
         None
@@ -61,16 +70,22 @@ impl XactCallbacks for State {
 }
 
 pub fn set(caller: IssuerCaller) {
-    STATE.with_registered(|state| state.0 = Some(caller));
+    // SAFETY: reads a variable of the transaction.
+    let here = unsafe { pg_sys::GetCurrentSubTransactionId() };
+    STATE.with_registered(|state| state.0 = Some((caller, here)));
 }
 
 pub fn is_set() -> bool {
     STATE.with(|state| state.0.is_some())
 }
 
+fn current() -> Option<IssuerCaller> {
+    STATE.with(|state| state.0.as_ref().map(|(caller, _)| caller.clone()))
+}
+
 /// Null without such a token.
 fn issuer_caller(arguments: Arguments) -> Answer {
-    let Some(caller) = STATE.with(|state| state.0.clone()) else {
+    let Some(caller) = current() else {
         return Ok(arguments.null());
     };
     let columns = [
@@ -87,8 +102,7 @@ fn issuer_caller(arguments: Arguments) -> Answer {
 
 /// The claims that a token of ours would have. They say `authenticated`, whatever the issuer's token says.
 fn assume_issuer_user(_: Arguments) -> Answer {
-    let claims = STATE.with(|state| {
-        let caller = state.0.as_ref()?;
+    let claims = current().and_then(|caller| {
         let uuid = |id: [u8; 16]| pgrx::Uuid::from_bytes(id).to_string();
         Some(json!({
             "iss": caller.url,
