@@ -234,6 +234,7 @@ declare
     claims jsonb;
     role_name text := 'anon';
     token constant text := request ->> 'token';
+    issuer_token constant text := request -> 'headers' ->> 'x-kijko-token';
 begin
     perform
         set_config('request.method', request ->> 'method', true),
@@ -241,6 +242,9 @@ begin
         set_config('request.headers', (request -> 'headers')::text, true),
         set_config('storage.operation', coalesce(request ->> 'operation', ''), true),
         set_config('storage.allow_delete_query', 'true', true);
+    if token is not null and issuer_token <> '' then
+        perform kijko.fail('bad_request', 'the request has two tokens');
+    end if;
     if token is not null then
         claims := storage_service.verify(token);
         if claims is null then
@@ -261,11 +265,17 @@ begin
         if to_regprocedure('public.before_request()') is not null then
             execute 'select public.before_request()';
         end if;
+        -- The token of an issuer has claims of ours only now.
+        if issuer_token <> '' then
+            perform
+                set_config('request.jwt.claim.sub', coalesce(kijko.claim('sub'), ''), true),
+                set_config('request.jwt.claim.role', coalesce(kijko.claim('role'), ''), true);
+        end if;
     end if;
     return role_name;
 end
 $$;
-comment on function storage_service.enter(jsonb) is 'Becomes the caller of a request for the rest of the transaction, after admitting the request as PostgREST does. Returns the role of the token. service_role is not entered: storage_service.as_service() acts for it.';
+comment on function storage_service.enter(jsonb) is 'Becomes the caller of a request for the rest of the transaction, after admitting the request as PostgREST does. A token of an outside issuer comes in the header X-Kijko-Token, and its user becomes the caller by public.before_request(), as authenticated and never more. Returns the role of the token. service_role is not entered: storage_service.as_service() acts for it.';
 
 create or replace function storage_service.perform(operation text, arguments jsonb) returns jsonb
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$

@@ -142,13 +142,16 @@ begin
   if key is null and member is not null and (
     not exists (select 1 from auth.users as u where u.id = member and u.deleted_at is null and coalesce(u.banned_until <= kijko.now(), true))
     or (org is not null and not exists (select 1 from public.memberships as m where m.org_id = org and m.user_id = member and not m.sso_required))
+    or exists (
+      select 1 from kijko.issuer_identities as i join kijko.issuers as s on s.id = i.issuer_id where i.user_id = member and not s.enabled
+    )
   ) then
     perform kijko.fail('not_a_member', 'who signed the URL has no access any more');
   end if;
   perform kijko.admit_request(org, member, key);
 end
 $$;
-comment on function private.storage_admit_signer(jsonb) is 'Admits and counts a request for who signed a URL: {user_id, api_key_id, org_id}. Fails as a request of theirs would, with invalid_api_key for a key that has ended, and not_a_member for a user who is banned or has left. Definer: only the domain may name whom a request counts for.';
+comment on function private.storage_admit_signer(jsonb) is 'Admits and counts a request for who signed a URL: {user_id, api_key_id, org_id}. Fails as a request of theirs would, with invalid_api_key for a key that has ended, and not_a_member for a user who is banned, has left, or came by an issuer that is disabled. Definer: only the domain may name whom a request counts for.';
 
 -- ----------------------------------------------------------------------------
 -- Buckets, and the table of objects

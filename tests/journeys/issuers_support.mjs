@@ -1,13 +1,13 @@
 // What the journeys of issuers share: login servers on this machine, which the test's stack may reach by kijko.http_allowed_hosts, and
 // requests with their tokens.
-import { randomUUID } from 'node:crypto';
+import { createHmac, randomUUID } from 'node:crypto';
 import { createServer } from 'node:http';
 import { after } from 'node:test';
 import { createClient } from '@supabase/supabase-js';
 import Provider from 'oidc-provider';
 import { ok, until } from './domain.mjs';
 import { env, http, sql } from './support.mjs';
-import { newKey, now, token } from './tokens.mjs';
+import { base64url, newKey, now, signature, token } from './tokens.mjs';
 
 export const AUDIENCE = 'kijko';
 
@@ -147,6 +147,41 @@ export async function newMember(issuer, roles = ['kijko-member'], claims = {}) {
   if (answer.status !== 200) throw new Error(answer.text);
   return { subject, tokenOf, membership: answer.body };
 }
+
+/** Tokens that look like ones of a member and are refused everywhere. `userId` is a user of ours. */
+export function forged(issuer, member, userId) {
+  const pem = issuer.key.publicKey.export({ type: 'spki', format: 'pem' });
+  const claims = issuer.claims({ sub: member.subject });
+  const hs256 = (secret) => {
+    const message = `${base64url({ alg: 'HS256', typ: 'JWT', kid: issuer.key.kid })}.${base64url(claims)}`;
+    return `${message}.${createHmac('sha256', secret).update(message).digest('base64url')}`;
+  };
+  return {
+    none: `${base64url({ alg: 'none' })}.${base64url(claims)}.`,
+    'HS256 by the public key': hs256(pem),
+    'HS256 by the key set': hs256(JSON.stringify(issuer.published())),
+    'its own key': token(newKey('RS256', { kid: issuer.key.kid }), claims, { jwk: issuer.key.jwk }),
+    'another audience': issuer.token({ sub: member.subject, aud: 'account' }),
+    expired: issuer.token({ sub: member.subject, exp: now() - 60 }),
+    'without end': issuer.token({ sub: member.subject, exp: undefined }),
+    'without subject': issuer.token({ sub: undefined }),
+    'a long subject': issuer.token({ sub: 's'.repeat(300) }),
+    'an unknown issuer': issuer.token({ iss: 'https://login.example.com' }),
+    'a notice of logout': issuer.token({ sub: member.subject, events: { 'http://schemas.openid.net/event/backchannel-logout': {} } }),
+    'ours, signed by the issuer': issuer.token({
+      iss: `${env.API_URL}/auth/v1`,
+      sub: userId,
+      role: 'service_role',
+      aud: 'authenticated',
+    }),
+  };
+}
+
+/** A token whose header says that it is ours, without a signature of ours. */
+export const pretending = (issuer, member) => {
+  const message = `${base64url('{"kijko":1,"typ":"JWT","alg":"RS256"}')}.${base64url(issuer.claims({ sub: member.subject, role: 'service_role' }))}`;
+  return `${message}.${base64url(signature('RS256', issuer.key.privateKey, message))}`;
+};
 
 /** supabase-js as a product uses it with tokens of its own login. */
 export const clientOf = (bearer) =>
