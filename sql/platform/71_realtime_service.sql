@@ -54,6 +54,26 @@ language sql volatile security definer set search_path = pg_catalog, pg_temp
 return extract(epoch from clock_timestamp() + (kijko.api_key_valid_until(secret) - kijko.now()));
 comment on function realtime_service.api_key_expires(text) is 'When the secret of an API key ends, in seconds since 1970; null if it does not. Definer: only a few roles look keys up.';
 
+create or replace function realtime_service.is_issuer_token(token text) returns boolean
+language sql immutable set search_path = pg_catalog, pg_temp
+return token ~ '^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*$' and not starts_with(token, 'eyJraWprbyI6MS');
+comment on function realtime_service.is_issuer_token(text) is 'Whether a token is none of ours: the headers of ours begin with {"kijko":1. As the proxy''s configuration tells them apart; a socket brings its tokens in messages, which the proxy does not read.';
+
+-- Invoker, as realtime_service.identify(). Policies and whatever else runs later do not see the token.
+create or replace function realtime_service.assume_issuer_member(token text, headers jsonb) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+begin
+    perform set_config('request.jwt.claims', '', true), set_config('request.method', 'GET', true), set_config('request.path', '/realtime', true),
+        set_config('request.headers', (headers || jsonb_build_object('x-kijko-token', token))::text, true);
+    if to_regprocedure('private.issuers_assume_member()') is null or kijko.authenticate_issuer_token() is not true then
+        perform kijko.fail('not_identified', 'tokens of other issuers are not accepted here');
+    end if;
+    execute 'select private.issuers_assume_member()';
+    perform set_config('request.headers', (headers - 'x-org-id')::text, true);
+end
+$$;
+comment on function realtime_service.assume_issuer_member(text, jsonb) is 'Makes the member whom the token of an outside issuer names the caller until the transaction ends, as authenticated and never more. The header x-org-id chooses among the organizations that have enrolled the issuer.';
+
 -- Invoker, as realtime_service.authorize(): the organizations are read as the caller, and everything is undone.
 create or replace function realtime_service.identify(token text, headers jsonb) returns jsonb
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
@@ -65,17 +85,21 @@ declare
     network text;
     expires numeric;
     problem text;
+    by_issuer constant boolean := realtime_service.is_issuer_token(token);
 begin
     begin
         perform set_config('request.method', 'GET', true), set_config('request.path', '/realtime', true),
-            set_config('request.headers', headers::text, true);
+            set_config('request.headers', (headers - 'x-org-id')::text, true);
         network := kijko.client_network();
         if starts_with(token, 'kjk_') then
             perform set_config('request.jwt.claims', '', true),
-                set_config('request.headers', (headers || jsonb_build_object('x-api-key', token))::text, true);
+                set_config('request.headers', (headers - 'x-org-id' || jsonb_build_object('x-api-key', token))::text, true);
             perform kijko.authenticate_api_key();
             claims := '{"role": "authenticated"}';
             expires := realtime_service.api_key_expires(token);
+        elsif by_issuer then
+            perform realtime_service.assume_issuer_member(token, headers);
+            claims := kijko.claims();
         else
             claims := realtime_service.verify(token);
             fault := realtime_service.token_fault(claims);
@@ -100,7 +124,11 @@ begin
             null;
         -- A refusal of kijko.fail().
         when sqlstate 'PGRST' then
-            problem := 'InvalidApiKey: ' || coalesce(sqlerrm::jsonb ->> 'details', sqlerrm::jsonb ->> 'message');
+            problem := case
+                when not by_issuer then 'InvalidApiKey'
+                when sqlerrm::jsonb ->> 'code' = 'not_identified' then 'InvalidJWTToken'
+                else sqlerrm::jsonb ->> 'code'
+            end || ': ' || coalesce(sqlerrm::jsonb ->> 'details', sqlerrm::jsonb ->> 'message');
         when others then
             problem := 'NotIdentified: ' || sqlerrm;
     end;
@@ -109,11 +137,12 @@ begin
     end if;
     return jsonb_build_object(
         'role', claims ->> 'role', 'claims', claims, 'expires', coalesce(claims -> 'exp', to_jsonb(expires)), 'session_id', claims -> 'session_id',
+        'issuer_id', case when by_issuer then claims -> 'issuer_id' end,
         'user_id', caller.user_id, 'api_key_id', caller.api_key_id, 'org_ids', org_ids, 'network', network
     );
 end
 $$;
-comment on function realtime_service.identify(text, jsonb) is 'Whom an access token or an API key names: {role, claims, expires, session_id, user_id, api_key_id, org_ids, network}, or {problem} when it is not valid or its session has ended.';
+comment on function realtime_service.identify(text, jsonb) is 'Whom an access token, a token of an outside issuer or an API key names: {role, claims, expires, session_id, issuer_id, user_id, api_key_id, org_ids, network}, or {problem} when it is not valid or its session has ended. issuer_id is of outside issuers only.';
 
 create or replace function realtime_service.insert_probes(topic text, ids uuid[], extensions text[]) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
@@ -124,7 +153,9 @@ end;
 comment on function realtime_service.insert_probes(text, uuid[], text[]) is 'Rows that a caller sees if they may join. Rolled back by realtime_service.authorize(). Definer: the owner of the table passes its policies.';
 
 -- Invoker: only so may it become the caller's role. All that it does is undone, by the exception at its end.
-create or replace function realtime_service.authorize(role_name text, claims jsonb, api_key_id uuid, headers jsonb, topic text) returns jsonb
+create or replace function realtime_service.authorize(
+    role_name text, claims jsonb, api_key_id uuid, issuer_token text, headers jsonb, topic text
+) returns jsonb
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
     extensions constant text[] := array['broadcast', 'presence'];
@@ -140,14 +171,22 @@ begin
             set_config('request.jwt.claims', case when api_key_id is null then claims::text else '' end, true),
             set_config('request.jwt.claim.sub', coalesce(claims ->> 'sub', ''), true),
             set_config('request.jwt.claim.role', coalesce(claims ->> 'role', ''), true),
-            set_config('request.headers', headers::text, true);
+            set_config('request.headers', (headers - 'x-org-id')::text, true);
         if api_key_id is not null and not realtime_service.assume_api_key(api_key_id) then
             raise exception using errcode = 'KJRTE';
+        end if;
+        -- Claims of others count only while their token does, so it is asked each time.
+        if issuer_token is not null then
+            begin
+                perform realtime_service.assume_issuer_member(issuer_token, headers);
+            exception when sqlstate 'PGRST' then
+                raise exception using errcode = 'KJRTE';
+            end;
         end if;
         if (kijko.actor()).kind = 'none' then
             raise exception using errcode = 'KJRTE';
         end if;
-        perform set_config('role', role_name, true);
+        perform set_config('role', case when issuer_token is null then role_name else 'authenticated' end, true);
         readable := array(select m.extension from realtime.messages as m where m.id = any (ids) and m.topic = authorize.topic);
         foreach name in array extensions loop
             begin
@@ -169,7 +208,7 @@ begin
     return jsonb_build_object('read', to_jsonb(coalesce(readable, '{}')), 'write', to_jsonb(writable), 'problem', problem);
 end
 $$;
-comment on function realtime_service.authorize(text, jsonb, uuid, jsonb, text) is 'What a caller may do on the private channel of a topic, by the policies on realtime.messages: {read, write} (lists of broadcast and presence), and the problem of a policy that failed; {ended} when the session or key is no longer valid. Evaluated as the caller, and rolled back.';
+comment on function realtime_service.authorize(text, jsonb, uuid, text, jsonb, text) is 'What a caller may do on the private channel of a topic, by the policies on realtime.messages: {read, write} (lists of broadcast and presence), and the problem of a policy that failed; {ended} when the session, the key or the token of an issuer is no longer valid. Evaluated as the caller, and rolled back.';
 
 -- A transaction that began early and committed late is in progress in every snapshot before its commit, so it is not missed,
 -- and a long one holds nobody back. Two scans of the index: what began after the snapshot, and what was in progress in it.
@@ -288,9 +327,11 @@ grant execute on function
     realtime_service.token_fault(jsonb),
     realtime_service.assume_api_key(uuid),
     realtime_service.api_key_expires(text),
+    realtime_service.is_issuer_token(text),
+    realtime_service.assume_issuer_member(text, jsonb),
     realtime_service.identify(text, jsonb),
     realtime_service.insert_probes(text, uuid[], text[]),
-    realtime_service.authorize(text, jsonb, uuid, jsonb, text),
+    realtime_service.authorize(text, jsonb, uuid, text, jsonb, text),
     realtime_service.read_since(text, text, bigint, integer, bigint),
     realtime_service.replay(text, timestamptz, integer, bigint),
     realtime_service.maintain()

@@ -121,31 +121,25 @@ comment on function private.issuers_set_role(uuid, uuid, text) is 'Gives a membe
 -- Before a request
 -- ----------------------------------------------------------------------------
 
-create function private.issuers_admit() returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+-- False for a subject without a membership.
+create function private.issuers_check_member(who kijko.issuer_identity, may_write boolean) returns boolean
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  who constant kijko.issuer_identity := kijko.issuer_caller();
   owns_roles constant boolean := (select i.owns_roles from kijko.issuers as i where i.id = who.issuer_id);
-  is_provisioning constant boolean := current_setting('request.method', true) = 'POST' and current_setting('request.path', true) = '/rpc/provision';
   is_gone boolean;
   membership public.memberships;
 begin
   select m.* into membership from public.memberships as m where m.user_id = who.user_id and m.org_id = who.org_id;
   if membership.id is null then
-    -- Nobody yet: limited by address, as an unauthenticated request.
-    perform kijko.admit_request(null);
-    if not is_provisioning then
-      perform kijko.fail('provision_required', 'no member has this identity yet', 'Call POST rpc/provision once.');
-    end if;
-    return;
+    return false;
   end if;
   is_gone := (select u.deleted_at is not null or coalesce(u.banned_until > kijko.now(), false) from auth.users as u where u.id = who.user_id);
   if is_gone is not false then
     perform kijko.fail('not_identified', 'the user is banned or deleted');
   end if;
   if owns_roles and membership.role <> 'owner' and (membership.role <> who.role or membership.custom_role_id is not null) then
-    if current_setting('transaction_read_only') = 'off' then
+    if may_write is true then
       perform private.issuers_set_role(who.user_id, who.org_id, who.role);
     elsif membership.custom_role_id is not null
       or (select r.rank from private.roles as r where r.role = who.role) < (select r.rank from private.roles as r where r.role = membership.role)
@@ -153,6 +147,25 @@ begin
       -- What the issuer took away must not be read with. What it gave waits for a request that can write.
       perform kijko.fail('provision_required', 'the issuer has changed the role', 'Call POST rpc/provision once.');
     end if;
+  end if;
+  return true;
+end
+$$;
+comment on function private.issuers_check_member(kijko.issuer_identity, boolean) is 'Whether a subject is a member: fails for a banned user, and for a token that gives less than the membership has, unless the request may write: then the membership gets the role of the token. Called by definer functions only.';
+
+create function private.issuers_admit() returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  is_provisioning constant boolean := current_setting('request.method', true) = 'POST' and current_setting('request.path', true) = '/rpc/provision';
+begin
+  if not private.issuers_check_member(kijko.issuer_caller(), current_setting('transaction_read_only') = 'off') then
+    -- Nobody yet: limited by address, as an unauthenticated request.
+    perform kijko.admit_request(null);
+    if not is_provisioning then
+      perform kijko.fail('provision_required', 'no member has this identity yet', 'Call POST rpc/provision once.');
+    end if;
+    return;
   end if;
   perform kijko.assume_issuer_user();
   if kijko.admit_cached_member() is not true then

@@ -1,4 +1,4 @@
-//! Changes of access: a removed member, an ended session, a revoked key. Postgres notifies of them; each connection whose
+//! Changes of access: a removed member, an ended session, a revoked key, an issuer that was removed. Postgres notifies of them; each connection whose
 //! caller is named asks the policies again. The notification only says whom to ask about, so a forged one changes nothing.
 
 use std::{
@@ -139,10 +139,10 @@ pub async fn run(
     }
 }
 
-/// `{"user_id": …}`, `{"session_id": …}`, `{"api_key_id": …}` or `{"org_id": …}`.
+/// `{"user_id": …}`, `{"session_id": …}`, `{"issuer_id": …}`, `{"api_key_id": …}` or `{"org_id": …}`.
 fn subjects(payload: &str) -> Vec<Uuid> {
     let payload: Value = serde_json::from_str(payload).unwrap_or_default();
-    ["user_id", "session_id", "api_key_id", "org_id"]
+    ["user_id", "session_id", "issuer_id", "api_key_id", "org_id"]
         .into_iter()
         .filter_map(|name| payload[name].as_str()?.parse().ok())
         .collect()
@@ -157,7 +157,9 @@ mod tests {
     #[test]
     fn a_payload_names_subjects() {
         let id = Uuid::new_v4();
-        assert_eq!(subjects(&format!(r#"{{"org_id":"{id}"}}"#)), [id]);
+        for name in ["user_id", "session_id", "issuer_id", "api_key_id", "org_id"] {
+            assert_eq!(subjects(&format!(r#"{{"{name}":"{id}"}}"#)), [id], "{name}");
+        }
         for other in ["", "{", "[]", r#"{"org_id":1}"#, r#"{"user":"x"}"#] {
             assert!(subjects(other).is_empty(), "{other}");
         }

@@ -30,6 +30,8 @@ pub struct Caller {
     pub user: Option<Uuid>,
     /// The session of the token.
     pub session: Option<Uuid>,
+    /// The enrolment of the outside issuer whose token it is. Postgres verifies such a token each time.
+    pub issuer: Option<Uuid>,
     /// The API key.
     pub api_key: Option<Uuid>,
     /// The caller's organizations when it was asked.
@@ -53,9 +55,9 @@ impl Caller {
         self.role.as_ref() == "service_role"
     }
 
-    /// What a change of access can name: the user, the session, the key and the organizations.
+    /// What a change of access can name: the user, the session, the issuer, the key and the organizations.
     pub fn subjects(&self) -> impl Iterator<Item = Uuid> {
-        let own = [self.user, self.session, self.api_key];
+        let own = [self.user, self.session, self.issuer, self.api_key];
         own.into_iter()
             .flatten()
             .chain(self.organizations.iter().copied())
@@ -134,6 +136,7 @@ struct Identity {
     claims: Value,
     expires: Option<f64>,
     session_id: Option<Value>,
+    issuer_id: Option<Uuid>,
     user_id: Option<Uuid>,
     api_key_id: Option<Uuid>,
     #[serde(default)]
@@ -206,6 +209,7 @@ impl Authorizer {
             expires: identity.expires.map(|at| at as i64),
             user: identity.user_id,
             session: session.and_then(|id| id.parse().ok()),
+            issuer: identity.issuer_id,
             api_key: identity.api_key_id,
             organizations: identity.org_ids,
             network: identity.network,
@@ -223,14 +227,16 @@ impl Authorizer {
             return Ok(Grants::default());
         }
         let _turn = self.turns.acquire().await;
+        let issuer_token = caller.issuer.map(|_| &*caller.token);
         let answer: Value = self
             .db
             .scalar(
-                "select realtime_service.authorize($1, $2, $3, $4, $5)",
+                "select realtime_service.authorize($1, $2, $3, $4, $5, $6)",
                 &[
                     &&*caller.role,
                     &caller.claims,
                     &caller.api_key,
+                    &issuer_token,
                     &*caller.headers,
                     &topic,
                 ],
@@ -239,7 +245,7 @@ impl Authorizer {
         let answer: Answer = read(answer)?;
         if answer.ended {
             return Err(AuthorizeError::NotIdentified(
-                "SessionEnded: the session or the API key is no longer valid".to_owned(),
+                "SessionEnded: the session, the API key or the token is no longer valid".to_owned(),
             ));
         }
         if let Some(problem) = answer.problem {
@@ -259,8 +265,16 @@ fn read<T: for<'a> Deserialize<'a>>(answer: Value) -> Result<T, DbError> {
     serde_json::from_value(answer).map_err(|error| DbError::Unexpected(error.to_string()))
 }
 
-/// What policies see of a request: no header that can hold a secret.
-pub fn visible_headers(headers: &axum::http::HeaderMap) -> Arc<Value> {
-    let names = ["origin", "user-agent", "x-forwarded-for"];
-    Arc::new(selected(headers, &names).into())
+/// The header by which a request names an organization. Browsers' sockets send no headers, so a parameter of the query has its name.
+pub const ORGANIZATION: &str = "x-org-id";
+
+/// What Postgres sees of a request: no header that can hold a secret. The organization chooses among those that have enrolled the
+/// issuer of a token, and policies do not see it.
+pub fn visible_headers(headers: &axum::http::HeaderMap, organization: Option<&str>) -> Arc<Value> {
+    let names = ["origin", "user-agent", "x-forwarded-for", ORGANIZATION];
+    let mut visible = selected(headers, &names);
+    if let Some(organization) = organization {
+        visible.insert(ORGANIZATION.to_owned(), organization.into());
+    }
+    Arc::new(visible.into())
 }

@@ -26,6 +26,8 @@ const MESSAGES: &str = "kijko_realtime";
 const RELAYED: &str = "kijko_realtime_relay";
 /// Triggers of the product notify here when somebody's access has changed.
 const ACCESS: &str = "kijko_realtime_access";
+/// The extension notifies here when the tokens of an outside issuer may no longer count.
+const ISSUERS: &str = "kijko_issuers";
 
 /// Reads the limits of sockets.
 pub fn from_env(env: &mut Reader<'_>) -> Setup {
@@ -61,7 +63,8 @@ fn domain(context: &Context, limits: Limits) -> Domain {
         channels: vec![
             channel(MESSAGES, Wake::Look(wake.messages.clone())),
             channel(RELAYED, Wake::Look(relayed)),
-            channel(ACCESS, Wake::LookAt(sender)),
+            channel(ACCESS, Wake::LookAt(sender.clone())),
+            channel(ISSUERS, Wake::LookAt(sender)),
         ],
         background: vec![
             Box::new(move |stop| {

@@ -14,6 +14,8 @@ use crate::{authorize::AuthorizeError, socket::reason};
 pub enum Refusal {
     /// No valid token; the reason if there was one.
     Unauthorized(Option<String>),
+    /// More than one caller; the reason.
+    TwoIdentities(&'static str),
     /// Policies do not allow it.
     Forbidden(Option<String>),
     /// The body or the query makes no sense.
@@ -45,6 +47,10 @@ impl IntoResponse for Refusal {
             Self::Unauthorized(reason) => (
                 StatusCode::UNAUTHORIZED,
                 json!({ "message": "Unauthorized", "reason": reason }),
+            ),
+            Self::TwoIdentities(reason) => (
+                StatusCode::BAD_REQUEST,
+                json!({ "message": "Bad Request", "reason": format!("bad_request: {reason}") }),
             ),
             Self::Forbidden(reason) => (
                 StatusCode::FORBIDDEN,

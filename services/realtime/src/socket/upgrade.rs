@@ -12,6 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Service, connection, slots::Slot, writer::Farewell};
 use crate::{
@@ -24,6 +25,8 @@ use crate::{
 pub struct Parameters {
     apikey: Option<String>,
     vsn: Option<String>,
+    #[serde(rename = "x-org-id")]
+    organization: Option<String>,
 }
 
 const NO_KEY: Farewell = Farewell::new(4401, "Unauthorized: apikey is missing");
@@ -56,7 +59,8 @@ pub async fn upgrade(
         .max_frame_size(largest)
         .read_buffer_size(BUFFER)
         .write_buffer_size(BUFFER);
-    match admit(&service, parameters.apikey, &headers).await {
+    let visible = visible_headers(&headers, parameters.organization.as_deref());
+    match admit(&service, parameters.apikey, &headers, visible).await {
         Ok((caller, slots)) => {
             let open = OpenSocket::new(service.clone());
             upgrade.on_upgrade(move |socket| async move {
@@ -92,6 +96,7 @@ async fn admit(
     service: &Service,
     key: Option<String>,
     headers: &HeaderMap,
+    visible: Arc<Value>,
 ) -> Result<(Arc<Caller>, Vec<Slot>), Farewell> {
     let header = |name| headers.get(name)?.to_str().ok().map(str::to_owned);
     let key = key.or_else(|| header("x-api-key"));
@@ -102,9 +107,7 @@ async fn admit(
     if !service.joins.take(&address, Instant::now()) {
         return Err(BUSY);
     }
-    let identified = service
-        .authorizer
-        .identify(&token, visible_headers(headers));
+    let identified = service.authorizer.identify(&token, visible);
     let caller = identified.await.map_err(|error| match error {
         AuthorizeError::NotIdentified(_) | AuthorizeError::Policy(_) => BAD_KEY,
         AuthorizeError::Database(error) => {
