@@ -1,4 +1,8 @@
 //! What the worker reads and writes. Locked requests are passed over and tried again: nobody's transaction makes it wait.
+//!
+//! Each statement is planned once, perhaps for a table that was analyzed while it was empty, and must be a good one for a million
+//! rows. So requests are found by `id = any(array)` or in a lateral subquery, which only the primary key serves. For a join by id
+//! the planner may read the whole index; and a bound must not be volatile, or the index is read beyond it.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -10,6 +14,7 @@ use super::outcome::{Id, Outcome};
 use super::retry::Next;
 use super::schedule::Lane;
 use super::unread::Position;
+use crate::clock;
 use crate::pg::query::{Row, Statement, find_table};
 use crate::pg::value::Value;
 
@@ -83,28 +88,29 @@ thread_local! {
          id uuid, attempt integer, started_at double precision, duration_ms integer, status integer, headers jsonb, body text,
          truncated boolean, state text, wait_ms bigint, error_code text, error text)
      ), locked as materialized (
-       select q.id, q.org_id, q.key, q.state from kijko.http_requests as q join result as r on r.id = q.id
-       for update of q skip locked
+       select r.*, q.id is not null as is_locked, q.org_id, q.key, q.state as former
+       from result as r left join lateral (
+         select o.id, o.org_id, o.key, o.state from kijko.http_requests as o where o.id = r.id for update skip locked) as q on true
      ), attempt as (
        insert into kijko.http_attempts (request_id, attempt, started_at, duration_ms, status, headers, body, truncated, error_code, error)
-       select r.id, r.attempt, to_timestamp(r.started_at), r.duration_ms, r.status, r.headers, decode(r.body, 'base64'), r.truncated,
-         r.error_code, r.error
-       from result as r join locked as l on l.id = r.id
+       select l.id, l.attempt, to_timestamp(l.started_at), l.duration_ms, l.status, l.headers, decode(l.body, 'base64'), l.truncated,
+         l.error_code, l.error
+       from locked as l where l.is_locked
        on conflict do nothing
      ), changed as (
        update kijko.http_requests as q
-       set attempts = greatest(q.attempts, r.attempt),
-         state = case when l.state = 'pending' then r.state else q.state end,
-         error_code = case when l.state = 'pending' then r.error_code else q.error_code end,
-         run_at = case when l.state = 'pending' and r.state = 'pending'
-           then clock_timestamp() + r.wait_ms * interval '1 millisecond' else q.run_at end,
-         ended_at = case when l.state = 'pending' and r.state <> 'pending' then clock_timestamp() else q.ended_at end
-       from result as r join locked as l on l.id = r.id
-       where q.id = r.id
+       set attempts = greatest(q.attempts, l.attempt),
+         state = case when l.former = 'pending' then l.state else q.state end,
+         error_code = case when l.former = 'pending' then l.error_code else q.error_code end,
+         run_at = case when l.former = 'pending' and l.state = 'pending'
+           then clock_timestamp() + l.wait_ms * interval '1 millisecond' else q.run_at end,
+         ended_at = case when l.former = 'pending' and l.state <> 'pending' then clock_timestamp() else q.ended_at end
+       from locked as l
+       where q.id = any(array(select o.id from locked as o where o.is_locked)) and q.id = l.id
      )
-     select r.id, l.id is not null or not exists (select from kijko.http_requests as q where q.id = r.id), l.org_id,
-       case when r.state <> 'pending' or l.state <> 'pending' then l.key end
-     from result as r left join locked as l on l.id = r.id",
+     select l.id, l.is_locked or coalesce((select false from kijko.http_requests as q where q.id = l.id), true), l.org_id,
+       case when l.state <> 'pending' or l.former <> 'pending' then l.key end
+     from locked as l",
     &[pg_sys::TEXTOID],
     ) };
 
@@ -119,11 +125,11 @@ thread_local! {
          where r.org_id = w.org_id and r.key = w.key and r.state in ('waiting', 'pending')
          order by r.seq limit 1) as h
      ), locked as materialized (
-       select q.id from kijko.http_requests as q join head as h on h.id = q.id
-       where h.state = 'waiting' and q.state = 'waiting'
-       for update of q skip locked
+       select q.id from head as h cross join lateral (
+         select o.id from kijko.http_requests as o where o.id = h.id and o.state = 'waiting' for update skip locked) as q
+       where h.state = 'waiting'
      ), changed as (
-       update kijko.http_requests as q set state = 'pending' from locked as l where q.id = l.id
+       update kijko.http_requests as q set state = 'pending' where q.id = any(array(select l.id from locked as l))
      )
      select w.org_id, w.key, l.id from wanted as w
      left join head as h on h.org_id = w.org_id and h.key = w.key
@@ -148,11 +154,11 @@ thread_local! {
     ) };
 
     static PURGE: Statement = const { Statement::new(
-    "delete from kijko.http_requests as q where q.id in (
+    "delete from kijko.http_requests as q where q.id = any(array(
        select r.id from kijko.http_requests as r
-       where r.ended_at < clock_timestamp() - $1 * interval '1 second'
-       order by r.ended_at limit 1000 for update skip locked)",
-    &[pg_sys::INT8OID],
+       where r.ended_at < $1
+       order by r.ended_at limit 1000 for update skip locked))",
+    &[pg_sys::TIMESTAMPTZOID],
     ) };
 }
 
@@ -353,8 +359,8 @@ pub fn stranded() -> Vec<Key> {
 
 /// Deletes what has ended long ago, a bounded number at a time.
 pub fn purge(retention: Duration) {
-    let seconds = [Value::from(retention.as_secs() as i64)];
-    PURGE.with(|statement| statement.write(&seconds, |_| ()));
+    let until = clock::real_micros().saturating_sub(retention.as_micros() as i64);
+    PURGE.with(|statement| statement.write(&[Value::from(until)], |_| ()));
 }
 
 fn keys_of(rows: &[Row]) -> Vec<Key> {

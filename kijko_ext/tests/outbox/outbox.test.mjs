@@ -346,6 +346,38 @@ test('many requests of one transaction, of many lanes, are all sent', async () =
   assert.equal(new Set(requests.map((got) => got.body)).size, 2000);
 });
 
+test('a table that was analyzed while it was empty is read by its keys alone', async () => {
+  const { url, requests } = await receiver();
+  await sql('delete from kijko.http_requests');
+  await sql('alter table kijko.http_requests set (autovacuum_enabled = off)');
+  await sql('vacuum analyze kijko.http_requests');
+  // The worker plans now, for a table of one row.
+  await ended(await enqueue({ method: 'POST', url, org_id: ORG }));
+  const read = async () =>
+    Number(
+      (await sql(`select sum(idx_tup_read) as read from pg_stat_user_indexes where indexrelname ~ '^http_requests_(pkey|ended|key)$'`))[0]
+        .read,
+    );
+  const before = await read();
+  const count = 3_000;
+  const store = (n, key) =>
+    sql(`select kijko.http_enqueue('POST', $1, body => '{}', key => $3, org_id => $4) from generate_series(1, $2::int)`, [
+      url,
+      n,
+      key,
+      ORG,
+    ]);
+  await store(count, null);
+  await store(50, 'in order');
+  await until('all to end', async () => (await sql(`select from kijko.http_requests where ended_at is null limit 1`)).length === 0);
+  assert.equal(requests.length, count + 51);
+  await sleep(6_500); // the worker looks for old ones, and reports its figures
+  const perRequest = ((await read()) - before) / count;
+  assert.ok(perRequest > 1, 'the figures have come');
+  assert.ok(perRequest < 20, `${perRequest} index entries for each request`);
+  await sql('alter table kijko.http_requests reset (autovacuum_enabled)');
+});
+
 test('what has ended is deleted after kijko.http_retention', async () => {
   const { url } = await receiver();
   const id = await enqueue({ method: 'GET', url });
