@@ -4,7 +4,7 @@
 
 set client_min_messages = warning;
 
--- The service's functions have an owner of their own: postgres is a member of supabase_realtime_admin, and could replace its functions.
+-- Definer functions have an owner of their own: postgres is a member of supabase_realtime_admin, and could replace its functions.
 select format('create role %I %s', name, options)
 from (values
     ('kijko_realtime',       'login noinherit'),
@@ -28,10 +28,11 @@ grant usage on schema kijko to kijko_realtime_admin;
 grant execute on function kijko.verify_jwt(text), kijko.access_token_fault(jsonb), kijko.assume_api_key(uuid), kijko.api_key_valid_until(text)
 to kijko_realtime_admin;
 
-create schema if not exists realtime_service authorization kijko_realtime_admin;
-grant usage on schema realtime_service to kijko_realtime;
-
-set role kijko_realtime_admin;
+-- postgres owns realtime.messages and could make a trigger there, which runs as the owner of the definer functions below. So that
+-- role owns those functions and nothing else here: it cannot make or replace one, and what runs as the service stays as it is.
+begin;
+create schema if not exists realtime_service;
+grant usage on schema realtime_service to kijko_realtime, kijko_realtime_admin;
 
 create or replace function realtime_service.verify(token text) returns jsonb
 language sql volatile security definer set search_path = pg_catalog, pg_temp
@@ -318,9 +319,12 @@ comment on function realtime_service.maintain() is 'Makes the partitions of toda
 drop trigger if exists messages_notify on realtime.messages;
 create trigger messages_notify after insert on realtime.messages
     for each statement execute function realtime_service.notify();
-select realtime_service.maintain();
-reset role;
 
+select format('alter function %s owner to kijko_realtime_admin', p.oid::regprocedure)
+from pg_catalog.pg_proc as p where p.pronamespace = 'realtime_service'::regnamespace and p.prosecdef
+\gexec
+-- As that owner, who then owns the partitions.
+select realtime_service.maintain();
 revoke all on all functions in schema realtime_service from public;
 grant execute on function
     realtime_service.verify(text),
@@ -336,3 +340,4 @@ grant execute on function
     realtime_service.replay(text, timestamptz, integer, bigint),
     realtime_service.maintain()
 to kijko_realtime;
+commit;

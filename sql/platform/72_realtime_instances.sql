@@ -4,7 +4,7 @@
 \set ON_ERROR_STOP on
 
 set client_min_messages = warning;
-set role kijko_realtime_admin;
+begin;
 
 create unlogged table if not exists realtime_service.instances (
     id integer primary key,
@@ -32,6 +32,9 @@ create index if not exists relayed_xid_idx on realtime_service.relayed (xid);
 create index if not exists relayed_sent_at_idx on realtime_service.relayed (sent_at);
 alter table realtime_service.instances enable row level security;
 alter table realtime_service.relayed enable row level security;
+alter table realtime_service.instances owner to kijko_realtime_admin;
+alter table realtime_service.relayed owner to kijko_realtime_admin;
+alter sequence realtime_service.relayed_seq owner to kijko_realtime_admin;
 
 create or replace function realtime_service.heartbeat(instance integer) returns integer[]
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
@@ -82,7 +85,9 @@ language sql stable security definer set search_path = pg_catalog, pg_temp as $$
     ) as m on true
 $$;
 comment on function realtime_service.read_relayed(integer, text) is 'What other instances have passed on since a snapshot, and the present snapshot in every row, as realtime_service.read_since(). Definer: as realtime_service.heartbeat().';
-reset role;
+select format('alter function %s owner to kijko_realtime_admin', p.oid::regprocedure)
+from pg_catalog.pg_proc as p where p.pronamespace = 'realtime_service'::regnamespace and p.prosecdef
+\gexec
 
 revoke all on all functions in schema realtime_service from public;
 grant execute on function
@@ -91,3 +96,4 @@ grant execute on function
     realtime_service.relay(integer, text[]),
     realtime_service.read_relayed(integer, text)
 to kijko_realtime;
+commit;
