@@ -268,12 +268,16 @@ as $$
 $$;
 comment on function private.models_provider(text) is 'The provider that runs a model.';
 
+-- In plpgsql for its cached plan, as models_cost().
 create function private.models_price(requested text, reported text) returns public.llm_models
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
+declare
+  price public.llm_models;
+begin
   -- The most exact price wins. Vendors report dated names ("gpt-4o-2024-08-06") for the requested one, and a well-known name
   -- may be requested without its provider.
-  select m.*
+  select m.* into price
   from unnest(array[
     reported, requested, split_part(reported, '/', 1) || '/' || requested,
     case when strpos(requested, '/') = 0 then private.models_provider(requested) || '/' || requested end,
@@ -282,7 +286,9 @@ as $$
   ]) with ordinality as candidate (id, preference)
   join public.llm_models as m on m.id = candidate.id
   order by candidate.preference
-  limit 1
+  limit 1;
+  return price;
+end
 $$;
 comment on function private.models_price(text, text) is 'The price of a model, by the requested name and the name that the vendor reports; null when there is none.';
 

@@ -3,7 +3,7 @@
 -- ============================================================================
 
 create function private.models_parse_count(value jsonb) returns bigint
-language sql immutable set search_path = ''
+language sql immutable
 return case
   when pg_catalog.jsonb_typeof(value) = 'number'
   then least(greatest(pg_catalog.trunc((value #>> '{}')::numeric), 0), 1000000000000)::bigint
@@ -11,10 +11,14 @@ return case
 end;
 comment on function private.models_parse_count(jsonb) is 'A count that a worker reports, as a whole number that is bounded and not negative; 0 when it is no number.';
 
+-- The functions that price a call are plpgsql: Postgres keeps their plans, and would plan a language sql function at each call.
 create function private.models_rates(price public.llm_models, long boolean, priority boolean)
 returns table (input bigint, output bigint, reasoning bigint, cache_read bigint, cache_write bigint, cache_write_1h bigint)
-language sql immutable set search_path = pg_catalog, pg_temp
+language plpgsql immutable rows 1 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
+begin
+  return query
   -- A missing price is that of the next more general kind. If two surcharges apply, the higher one counts.
   with plain as (
     select
@@ -58,13 +62,16 @@ as $$
       else b.cache_read end,
     case when priority then greatest(b.cache_write, price.priority_input_microusd_per_mtok) else b.cache_write end,
     case when priority then greatest(b.cache_write_1h, price.priority_input_microusd_per_mtok) else b.cache_write_1h end
-  from by_length as b
+  from by_length as b;
+end
 $$;
 comment on function private.models_rates(public.llm_models, boolean, boolean) is 'Price of a million tokens of each kind: beyond the long-context step (long) or not, at service_tier priority or not.';
 
 create function private.models_cost(requested text, reported text, usage jsonb) returns bigint
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
+begin
+  return (
   with price as (
     select p.* from private.models_price(requested, reported) as p where p.id is not null
   ),
@@ -108,6 +115,8 @@ as $$
   cross join discount as d
   -- If the input is beyond the step, the whole call costs the long prices.
   cross join lateral private.models_rates(p::public.llm_models, coalesce(t.input > p.long_context_tokens, false), t.priority) as r
+  );
+end
 $$;
 comment on function private.models_cost(text, text, jsonb) is 'Cost of a call in millionths of a US dollar, rounded up once; null when no price is known. Usage: input_tokens (cached ones among them), output_tokens (reasoning_tokens among them), cache_read_tokens, cache_write_tokens, cache_write_1h_tokens (among the writes), batch, service_tier.';
 

@@ -116,10 +116,14 @@ comment on function private.llm_key_context(private.llm_provider_keys) is 'The c
 select private.seal_column('private.llm_provider_keys', 'sealed', context => 'private.llm_key_context(private.llm_provider_keys)');
 
 create function private.llm_provider_key(provider public.llm_providers) returns text
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-  select kijko.unseal(k.sealed, private.llm_key_context(k))
-  from private.llm_provider_keys as k where k.organization = provider.org_id and k.provider_id = provider.id
+begin
+  return (
+    select kijko.unseal(k.sealed, private.llm_key_context(k))
+    from private.llm_provider_keys as k where k.organization = provider.org_id and k.provider_id = provider.id
+  );
+end
 $$;
 comment on function private.llm_provider_key(public.llm_providers) is 'The key of a provider; null without one. Nullable: result.';
 
@@ -164,7 +168,7 @@ comment on function public.set_llm_provider_key(uuid, text) is 'Stores the key o
 grant execute on function public.set_llm_provider_key(uuid, text) to authenticated, service_role;
 
 create function private.llm_vendor_url(kind text) returns text
-language sql immutable set search_path = pg_catalog, pg_temp
+language sql immutable
 return case kind
   when 'openai' then 'https://api.openai.com/v1'
   when 'anthropic' then 'https://api.anthropic.com'

@@ -169,11 +169,16 @@ $$;
 comment on function private.llm_find_route(uuid, text) is 'The route of this name, or one with the model as its only target and without an id. Fails with model_not_allowed.';
 
 create function private.llm_find_provider(org uuid, model text) returns public.llm_providers
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-  select p.* from public.llm_providers as p
+declare
+  provider public.llm_providers;
+begin
+  select p.* into provider from public.llm_providers as p
   where p.org_id in (org, kijko.platform_org_id()) and p.name = split_part(model, '/', 1) and p.enabled
   order by p.org_id = org desc
-  limit 1
+  limit 1;
+  return provider;
+end
 $$;
 comment on function private.llm_find_provider(uuid, text) is 'The provider of a model: the organization''s own, else the platform''s; null without one.';

@@ -124,7 +124,8 @@ create trigger llm_budget_subjects_drop after delete on private.llm_budget_subje
 -- ----------------------------------------------------------------------------
 
 create function private.llm_budget_value(budget public.llm_budgets, attributes jsonb, route text, target text) returns text
-language sql immutable set search_path = pg_catalog, pg_temp
+language sql immutable
+-- Without a "set" clause Postgres puts the body in its place.
 return case budget.scope
   when 'organization' then ''
   when 'project' then case when budget.project_id is null or attributes ->> 'project' = budget.project_id::text then attributes ->> 'project' end
@@ -139,14 +140,14 @@ end;
 comment on function private.llm_budget_value(public.llm_budgets, jsonb, text, text) is 'For whom a call counts against a budget: an id, a model, or nothing for the whole organization; null when it does not count. Nullable: result.';
 
 create function private.llm_budget_subject(budget public.llm_budgets, value text, starts_at timestamptz) returns uuid
-language sql stable set search_path = pg_catalog, pg_temp
+language sql immutable
 return kijko.subject(
   'llm_budget', md5(budget.id::text || '/' || value || '/' || coalesce(extract(epoch from starts_at)::bigint::text, ''))::uuid
 );
 comment on function private.llm_budget_subject(public.llm_budgets, text, timestamptz) is 'The subject by which a budget counts.';
 
 create function private.llm_meter(unit text) returns text
-language sql immutable set search_path = pg_catalog, pg_temp
+language sql immutable
 return case unit when 'tokens' then 'llm_tokens' else 'llm_cost_microusd' end;
 comment on function private.llm_meter(text) is 'The meter that counts a unit.';
 

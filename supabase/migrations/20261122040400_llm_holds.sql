@@ -6,44 +6,67 @@
 -- sunk is what former attempts used of what is held; counts says whether the running attempt uses it, too.
 -- ============================================================================
 
+-- In plpgsql for their cached plans, as whatever each call asks. Postgres plans the query of a language sql function each time.
 create function private.llm_cost(requested text, reported text, usage jsonb) returns bigint
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-  select private.models_cost(requested, reported, usage)
-    + private.models_parse_count(usage -> 'images') * coalesce((private.models_price(requested, reported)).image_microusd, 0)
+declare
+  images constant bigint := private.models_parse_count(usage -> 'images');
+  cost bigint := private.models_cost(requested, reported, usage);
+begin
+  if images > 0 then
+    cost := cost + images * coalesce((private.models_price(requested, reported)).image_microusd, 0);
+  end if;
+  return cost;
+end
 $$;
 comment on function private.llm_cost(text, text, jsonb) is 'Cost of a call with generated images, in the terms of models_cost(); null when no price is known. Nullable: result.';
 
-create function private.llm_max_cost(target text, attempt jsonb) returns bigint
-language sql stable set search_path = pg_catalog, pg_temp
+create function private.llm_max_cost(price public.llm_models, attempt jsonb) returns bigint
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-  -- All output may be reasoning, and all input may be written to the vendor's cache for an hour.
-  select greatest(
-    private.models_max_cost(target, attempt),
-    private.models_max_cost(target, attempt || jsonb_build_object('cache_write_tokens', attempt -> 'input_tokens')),
-    private.models_max_cost(target, attempt || jsonb_build_object(
-      'cache_write_tokens', attempt -> 'input_tokens', 'cache_write_1h_tokens', attempt -> 'input_tokens'
-    ))
-  ) + private.models_parse_count(attempt -> 'images') * coalesce((private.models_price(target, null)).image_microusd, 0)
+declare
+  input constant bigint := (attempt ->> 'input_tokens')::bigint;
+  output constant bigint := (attempt ->> 'output_tokens')::bigint;
+  is_long constant boolean := coalesce(input > price.long_context_tokens, false);
+begin
+  -- Each token at its highest price: all input may be written to the vendor's cache, and all output may be reasoning. greatest()
+  -- skips what has no price of its own.
+  return ceil(
+    (
+      input::numeric * greatest(
+        price.input_microusd_per_mtok, price.cache_read_microusd_per_mtok, price.cache_write_microusd_per_mtok, price.cache_write_1h_microusd_per_mtok,
+        case when is_long then greatest(
+          price.long_input_microusd_per_mtok, price.long_cache_read_microusd_per_mtok, price.long_cache_write_microusd_per_mtok,
+          price.long_cache_write_1h_microusd_per_mtok
+        ) end
+      )
+      + output::numeric * greatest(
+        price.output_microusd_per_mtok, price.reasoning_microusd_per_mtok, case when is_long then price.long_output_microusd_per_mtok end
+      )
+    ) / 1000000
+  )::bigint + (attempt ->> 'images')::bigint * coalesce(price.image_microusd, 0);
+end
 $$;
-comment on function private.llm_max_cost(text, jsonb) is 'The highest cost of a call with these counts; null when no price is known. Nullable: result.';
+comment on function private.llm_max_cost(public.llm_models, jsonb) is 'The highest cost of a call with these counts at a price; null without a price. Nullable: result.';
 
 create function private.llm_attempt(call jsonb, target jsonb) returns jsonb
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-  select a.counts || jsonb_build_object('cost_microusd', private.llm_max_cost(target ->> 'name', a.counts))
-  from (
-    select jsonb_build_object(
-      'input_tokens', call -> 'input_tokens',
-      'output_tokens', (call ->> 'choices')::bigint * (target ->> 'max_output_tokens')::bigint,
-      'images', call -> 'images'
-    )
-  ) as a (counts)
+declare
+  counts constant jsonb := jsonb_build_object(
+    'input_tokens', call -> 'input_tokens',
+    'output_tokens', (call ->> 'choices')::bigint * (target ->> 'max_output_tokens')::bigint,
+    'images', call -> 'images'
+  );
+begin
+  return counts || jsonb_build_object('cost_microusd', private.llm_max_cost(private.models_price(target ->> 'name', null), counts));
+end
 $$;
 comment on function private.llm_attempt(jsonb, jsonb) is 'What an attempt at a target can use at most: input_tokens, output_tokens, images, cost_microusd (null without a price).';
 
 create function private.llm_amount(meter text, used jsonb) returns bigint
-language sql immutable set search_path = pg_catalog, pg_temp
+language sql immutable
 return case meter
   when 'llm_tokens' then coalesce((used ->> 'input_tokens')::bigint, 0) + coalesce((used ->> 'output_tokens')::bigint, 0)
   else coalesce((used ->> 'cost_microusd')::bigint, 0)

@@ -52,10 +52,14 @@ $$;
 comment on function private.llm_finish(private.llm_open_calls, text, jsonb, jsonb) is 'Ends a locked call: settles its holds and records its result.';
 
 create function private.llm_sum(spent jsonb, used jsonb) returns jsonb
-language sql immutable set search_path = pg_catalog, pg_temp
+language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
-  select jsonb_object_agg(n.name, coalesce((spent ->> n.name)::bigint, 0) + coalesce((used ->> n.name)::bigint, 0))
-  from unnest('{input_tokens,output_tokens,cache_read_tokens,cache_write_tokens,reasoning_tokens,images,cost_microusd}'::text[]) as n (name)
+begin
+  return (
+    select jsonb_object_agg(n.name, coalesce((spent ->> n.name)::bigint, 0) + coalesce((used ->> n.name)::bigint, 0))
+    from unnest('{input_tokens,output_tokens,cache_read_tokens,cache_write_tokens,reasoning_tokens,images,cost_microusd}'::text[]) as n (name)
+  );
+end
 $$;
 comment on function private.llm_sum(jsonb, jsonb) is 'The sum of two uses, count by count.';
 
@@ -101,9 +105,10 @@ comment on function private.llm_used(private.llm_open_calls, jsonb) is 'What the
 -- ----------------------------------------------------------------------------
 
 create function private.llm_open_target(org uuid, target jsonb, index integer) returns jsonb
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-  select jsonb_build_object(
+begin
+  return (select jsonb_build_object(
     'index', index,
     'provider', p.name,
     'provider_id', p.id,
@@ -118,7 +123,8 @@ as $$
     'allowed_hosts', case when p.org_id = org then '' else coalesce(current_setting('kijko.http_allowed_hosts', true), '') end
   )
   from public.llm_providers as p
-  where p.id = (target ->> 'provider_id')::uuid and p.enabled
+  where p.id = (target ->> 'provider_id')::uuid and p.enabled);
+end
 $$;
 comment on function private.llm_open_target(uuid, jsonb, integer) is 'What the sidecar needs to call a target, its key included; null when the provider is gone. Nullable: result.';
 
