@@ -78,6 +78,7 @@ from (
     ('webhook.disabled', 'A webhook endpoint was disabled because its deliveries failed', 'webhooks:read', 'now', 'webhooks:write', '{off,now,hourly,daily}'::text[], false),
     ('connection.paused', 'An account at another service needs a new consent', 'connections:write', 'now', null, '{off,now,hourly,daily}'::text[], false),
     ('usage.threshold', 'A meter reached 80 or 100 per cent of its limit', 'usage:read', 'now', 'billing:read', '{off,now,hourly,daily}'::text[], false),
+    ('llm.budget', 'A budget of model calls reached 80 or 100 per cent', 'llm:read', 'now', 'llm:write', '{off,now,hourly,daily}'::text[], false),
     ('break_glass.used', 'An owner signed in past the login server that the organization requires', null, 'now', null, '{off,now,hourly,daily}'::text[], false),
     ('session.ended', 'You were signed out on a device', null, 'now', null, '{off,now,hourly,daily}'::text[], false),
     ('platform.announcement', 'News about the product', null, 'off', null, '{off,now,hourly,daily}'::text[], false)
@@ -113,6 +114,8 @@ insert into private.notification_texts (type, locale, title, body) values
   ('connection.paused', 'nl', 'Gepauzeerd: {account} bij {provider}', 'De koppeling heeft opnieuw toestemming nodig ({reason}). Autoriseer haar opnieuw.'),
   ('usage.threshold', 'en', '{threshold} % of {meter} is used', '{used} of {limit} are used.'),
   ('usage.threshold', 'nl', '{threshold} % van {meter} is gebruikt', '{used} van {limit} is gebruikt.'),
+  ('llm.budget', 'en', '{threshold} % of the budget {budget} is used', '{used} of {limit} {unit} are used.'),
+  ('llm.budget', 'nl', '{threshold} % van het budget {budget} is gebruikt', '{used} van {limit} {unit} is gebruikt.'),
   ('break_glass.used', 'en', 'Break-glass sign-in: {name}', '{name} signed in to {organization} with a password or mail, and not by its login server. If you do not know why, end the session and change the password.'),
   ('break_glass.used', 'nl', 'Noodtoegang gebruikt: {name}', '{name} heeft zich bij {organization} aangemeld met een wachtwoord of e-mail, en niet via de eigen inlogserver. Weet je niet waarom? Beëindig de sessie en wijzig het wachtwoord.'),
   ('session.ended', 'en', 'Signed out on {count} devices', 'Reason: {cause}. If it was not you, change your password.'),

@@ -93,24 +93,28 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   crossing record;
+  owned private.usage_subjects;
   key text;
   taken integer := 0;
 begin
   for crossing in select t.* from kijko.take_threshold_crossings(max_crossings) as t loop
     taken := taken + 1;
     key := format('usage:%s:%s:%s', crossing.meter, extract(epoch from nullif(crossing.period_start, '-infinity')), crossing.threshold);
+    -- Not an organization, but a part of one.
+    select s.* into owned from private.usage_subjects as s where s.subject = crossing.subject;
+    key := concat_ws(':', key, owned.subject);
     -- Sending answers null when the notification is there already, and after an error. Then it is tried again for a day.
     if crossing.threshold < 80 or crossing.subject = kijko.platform_org_id() or crossing.crossed_at < kijko.now() - interval '1 day'
-      or not exists (select 1 from public.organizations as o where o.id = crossing.subject)
+      or not exists (select 1 from public.organizations as o where o.id = coalesce(owned.organization, crossing.subject))
       or private.notifications_send(
-        crossing.subject, null, 'usage.threshold',
-        jsonb_build_object(
+        coalesce(owned.organization, crossing.subject), null, coalesce(owned.notification, 'usage.threshold'),
+        coalesce(owned.data, '{}') || jsonb_build_object(
           'meter', crossing.meter, 'period_start', nullif(crossing.period_start, '-infinity'), 'threshold', crossing.threshold,
           'used', crossing.used, 'limit', crossing."limit"
         ),
-        key
+        key, owned.project_id
       ) is not null
-      or exists (select 1 from public.notifications as n where n.org_id = crossing.subject and n.dedupe_key = key)
+      or exists (select 1 from public.notifications as n where n.org_id = coalesce(owned.organization, crossing.subject) and n.dedupe_key = key)
     then
       perform kijko.end_threshold_crossing(crossing.subject, crossing.meter, crossing.period_start, crossing.threshold);
     end if;

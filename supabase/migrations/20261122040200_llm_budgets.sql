@@ -111,6 +111,7 @@ create function private.llm_drop_subject() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
+  delete from private.usage_subjects as s where s.subject = old.subject;
   perform kijko.delete_subject(old.subject);
   return null;
 end
@@ -161,7 +162,7 @@ declare
 begin
   -- In one order, so that calls that make subjects do not deadlock.
   for counted in
-    select b.id, b.name, b.unit, b.on_exceeded, b.amount, b.period, v.value, w.starts_at,
+    select b.id, b.name, b.unit, b.on_exceeded, b.amount, b.period, b.scope, v.value, w.starts_at,
       w.starts_at + case b.period when 'hour' then interval '1 hour' else interval '7 days' end as ends_at,
       private.llm_budget_subject(b, v.value, w.starts_at) as subject
     from public.llm_budgets as b
@@ -180,6 +181,14 @@ begin
       insert into private.llm_budget_subjects as s (subject, organization, budget_id, value, starts_at, ends_at, amount, on_exceeded)
       values (counted.subject, org, counted.id, counted.value, counted.starts_at, counted.ends_at, counted.amount, counted.on_exceeded)
       on conflict (subject) do update set amount = excluded.amount, on_exceeded = excluded.on_exceeded;
+      insert into private.usage_subjects as s (subject, organization, notification, project_id, data)
+      values (
+        counted.subject, org, 'llm.budget',
+        -- A budget of a project or skill is the business of those who see it.
+        case when counted.scope in ('project', 'skill') then private.as_uuid(attributes ->> 'project') end,
+        jsonb_build_object('budget_id', counted.id, 'budget', counted.name, 'scope', counted.scope, 'value', counted.value, 'unit', counted.unit)
+      )
+      on conflict (subject) do update set data = excluded.data, project_id = excluded.project_id;
       perform kijko.set_limit(
         counted.subject, private.llm_meter(counted.unit), case when counted.period in ('day', 'month') then counted.period else 'lifetime' end,
         counted.amount, counted.on_exceeded

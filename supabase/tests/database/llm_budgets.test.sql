@@ -50,7 +50,7 @@ select lives_ok($$select tests.authorize('echo/a', 500, 500)$$, 'the next day be
 select tests.refuses($$select tests.authorize('echo/a', 1, 1)$$, 'budget_exceeded', 'and is spent');
 delete from public.llm_budgets;
 select tests.act_as_superuser();
-select is((select count(*) from private.llm_budget_subjects), 0::bigint, 'a deleted budget leaves no subject');
+select is((select count(*) from private.llm_budget_subjects) + (select count(*) from private.usage_subjects), 0::bigint, 'a deleted budget leaves no subject');
 select lives_ok($$select private.llm_finish(c, 'cancelled', '{}', '{}') from private.llm_open_calls as c$$, 'its open calls end');
 
 -- ---- each scope
@@ -87,7 +87,25 @@ select lives_ok($$select tests.authorize('echo/a', 500, 500)$$, 'the next hour b
 select is((select s.resets_at - kijko.now() <= interval '1 hour' from public.llm_budget_usage() as s where s.name = 'each member' and s.value = tests.id('ada')::text), true, 'and ends');
 select is((select string_agg(distinct s.value, ',') from public.llm_budget_usage() as s where s.name = 'each project'), (select string_agg(v, ',' order by v) from unnest(array[:'apollo', :'borealis']) as v), 'usage lists each project');
 
+-- ---- what is nearly spent is notified
+select tests.act_as('ada', tests.org('ada'));
+insert into public.llm_budgets (name, scope, member_id, period, unit, amount) values ('near', 'member', tests.id('mem'), 'week', 'tokens', 100);
+select tests.act_as('mem', tests.org('ada'));
+select tests.end_all() as ended \gset
+select tests.settle(tests.opened('echo/a', 40, 40), '{"status": "succeeded", "prompt_tokens": 40, "completion_tokens": 30}') is not null as settled \gset
+select tests.act_as_superuser();
+select private.notifications_emit_thresholds(1000000) as taken \gset
+select is((select count(*) from public.notifications where org_id = tests.org('ada') and type = 'llm.budget' and data ->> 'budget' = 'near'), 0::bigint, 'not at 70 per cent');
+select tests.act_as('mem', tests.org('ada'));
+select tests.settle(tests.opened('echo/a', 5, 5), '{"status": "succeeded", "prompt_tokens": 5, "completion_tokens": 5}') is not null as settled \gset
+select tests.act_as_superuser();
+select private.notifications_emit_thresholds(1000000) as taken \gset
+select results_eq($$select title, permission, data ->> 'value', (data ->> 'used')::integer from public.notifications where type = 'llm.budget' and data ->> 'budget' = 'near'$$, $$values ('80 % of the budget near is used', 'llm:read', tests.id('mem')::text, 80)$$, 'at 80');
+select private.notifications_emit_thresholds(1000000) as taken \gset
+select is((select count(*) from public.notifications where org_id = tests.org('ada') and type = 'llm.budget' and data ->> 'budget' = 'near'), 1::bigint, 'once');
+
 -- ---- keys
+select tests.act_as('ada', tests.org('ada'));
 select (public.create_api_key('calls', '["llm:call"]')).id as calls \gset
 select (public.create_api_key('reads', '["*:read"]')).id as reads \gset
 insert into public.llm_budgets (name, scope, key_id, period, unit, amount) values ('key', 'key', :'calls', 'day', 'tokens', 10);

@@ -27,7 +27,7 @@ select tests.refuses($$insert into public.llm_providers (name, kind) values ('lo
 select throws_ok(format('select * from private.%I', t), '42501', null, 'an owner reads no ' || t) from unnest('{llm_provider_keys,llm_open_calls,llm_budget_subjects}'::text[]) as t;
 
 -- ---- keys
-select tests.refuses(format('select public.set_llm_provider_key(%L, %L)', :'own', key), 'invalid_input', 'no key: ' || key) from (values (''), ('a b'), (E'a\nb')) as bad (key);
+select tests.refuses(format('select public.set_llm_provider_key(%L, %L)', :'own', key), 'invalid_input', 'no key: ' || quote_literal(key)) from (values (''), ('a b'), ('ké')) as bad (key);
 select tests.refuses($$select public.set_llm_provider_key(gen_random_uuid(), 'k')$$, 'not_found', 'no such provider');
 select isnt((public.set_llm_provider_key(:'own', 'sk-own')).key_set_at, null, 'an owner sets a key');
 select tests.opened_call('own/model-x', 10, 10) as opened \gset
