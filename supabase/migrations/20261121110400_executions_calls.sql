@@ -12,6 +12,9 @@ create table private.execution_calls (
   attempt integer not null,
   tokens_hold_id uuid not null,
   cost_hold_id uuid,
+  model text not null check (char_length(model) <= 200),
+  max_use jsonb not null,
+  used jsonb,
   created_by uuid default kijko.user_id(),
   created_at timestamptz not null default kijko.now(),
   foreign key (org_id, execution_id) references public.executions (org_id, id) on delete cascade
@@ -25,10 +28,13 @@ comment on column private.execution_calls.worker is 'Worker that makes it.';
 comment on column private.execution_calls.attempt is 'Attempt of the job.';
 comment on column private.execution_calls.tokens_hold_id is 'Hold of the meter llm_tokens.';
 comment on column private.execution_calls.cost_hold_id is 'Hold of the meter llm_cost_microusd; null when the call is free.';
+comment on column private.execution_calls.model is 'Model that is called.';
+comment on column private.execution_calls.max_use is 'The most that it can use: input_tokens, output_tokens, cost_microusd.';
+comment on column private.execution_calls.used is 'What it has used, in the form of models_cost() with cost_microusd: written just before the row is deleted, for triggers. Null when its worker was lost.';
 comment on column private.execution_calls.created_by is 'Always null: workers make the calls.';
 comment on column private.execution_calls.created_at is 'When it was reserved.';
 select private.describe_data('private.execution_calls', '{
-  "execution_id, worker, attempt, tokens_hold_id, cost_hold_id": "settles the reservation of a model call"
+  "execution_id, worker, attempt, tokens_hold_id, cost_hold_id, model, max_use, used": "settles the reservation of a model call"
 }');
 alter table private.execution_calls enable row level security;
 
@@ -91,6 +97,7 @@ declare
   tokens constant bigint := greatest(private.models_parse_count(call -> 'input_tokens') + private.models_parse_count(call -> 'output_tokens'), 1);
   cost bigint;
   refusal text;
+  refused_by text;
   ttl interval;
   tokens_hold uuid;
   cost_hold uuid;
@@ -124,13 +131,20 @@ begin
     if cost > 0 then
       cost_hold := kijko.reserve(execution.org_id, 'llm_cost_microusd', cost, ttl, call_id::text);
     end if;
-  exception when sqlstate 'KJ429' then
-    get stacked diagnostics refusal = pg_exception_detail;
-    return jsonb_build_object('refused', 'quota_exceeded', 'message', refusal);
+    -- A trigger holds against the organization's budgets.
+    insert into private.execution_calls (id, org_id, execution_id, worker, attempt, tokens_hold_id, cost_hold_id, model, max_use)
+    values (
+      call_id, execution.org_id, execution.id, worker, job.attempt, tokens_hold, cost_hold, execution.model,
+      jsonb_build_object(
+        'input_tokens', private.models_parse_count(call -> 'input_tokens'), 'output_tokens', private.models_parse_count(call -> 'output_tokens'),
+        'images', 0, 'cost_microusd', cost
+      )
+    );
+  exception when sqlstate 'KJ429' or sqlstate 'KJ431' then
+    get stacked diagnostics refusal = pg_exception_detail, refused_by = returned_sqlstate;
+    return jsonb_build_object('refused', case refused_by when 'KJ431' then 'budget_exceeded' else 'quota_exceeded' end, 'message', refusal);
   end;
 
-  insert into private.execution_calls (id, org_id, execution_id, worker, attempt, tokens_hold_id, cost_hold_id)
-  values (call_id, execution.org_id, execution.id, worker, job.attempt, tokens_hold, cost_hold);
   if execution.hold_id is not null then
     perform private.executions_settle_hold(execution.hold_id, 1, execution.org_id, 'executions', execution.usage_attributes);
     update public.executions as e set hold_id = null where e.id = execution.id;
@@ -138,7 +152,7 @@ begin
   return jsonb_build_object('call_id', call_id);
 end
 $$;
-comment on function private.executions_reserve_call(text, uuid, integer, jsonb) is 'Before a model is called: reserves the most tokens and cost that the call can use, and settles the execution. Call: id, input_tokens, output_tokens at most, service_tier. Answers {call_id}; {refused, message} when it does not fit (quota_exceeded) or has no price (model_not_priced); null when the lease was lost or it was cancelled. Definer: the sidecar holds no table rights.';
+comment on function private.executions_reserve_call(text, uuid, integer, jsonb) is 'Before a model is called: reserves the most tokens and cost that the call can use, and settles the execution. Call: id, input_tokens, output_tokens at most, service_tier. Answers {call_id}; {refused, message} when it does not fit (quota_exceeded, budget_exceeded) or has no price (model_not_priced); null when the lease was lost or it was cancelled. Definer: the sidecar holds no table rights.';
 grant execute on function private.executions_reserve_call(text, uuid, integer, jsonb) to kijko_sidecar;
 
 create function private.executions_call_cost(execution public.executions, usage jsonb) returns bigint
@@ -157,6 +171,8 @@ declare
   call private.execution_calls;
 begin
   if call_id is not null then
+    update private.execution_calls as c set used = usage || jsonb_build_object('cost_microusd', cost)
+    where c.id = call_id and c.execution_id = execution.id;
     delete from private.execution_calls as c where c.id = call_id and c.execution_id = execution.id returning * into call;
     if call.id is null then
       return null;

@@ -1,0 +1,48 @@
+begin;
+\ir 000_helpers.sql
+\ir llm_helpers.sql
+select plan(15);
+
+select tests.sign_up('ada');
+update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
+select tests.skill(tests.org('ada')) as skill \gset
+select tests.act_as('ada');
+insert into public.llm_budgets (name, scope, period, unit, amount) values ('all', 'organization', 'day', 'tokens', 1000), ('each member', 'member', 'month', 'microusd', 1000);
+select job_id as job, id as execution from public.execute_skill(:'skill') \gset
+
+-- ---- a call of an execution holds against the budgets
+select tests.called(:'job', '{"input_tokens": 300, "output_tokens": 500}') as called \gset
+select :'called'::jsonb ->> 'call_id' as call \gset
+select tests.act_as_superuser();
+select is(array[tests.held_by('all'), tests.held_by('each member')], '{800,345}', 'it holds');
+select is((select row(c.status, c.model, c.execution_id, c.skill_id, c.member_id, c.held_tokens)::text from tests.call(:'call') as c), format('(sent,echo/echo,%s,%s,%s,800)', :'execution', :'skill', tests.id('ada')), 'and is recorded');
+select is(tests.counted(), '{800,345}', 'the meters hold it once');
+select tests.act_as('ada');
+select tests.refuses($$select tests.authorize('echo/a', 100, 101)$$, 'budget_exceeded', 'the gateway sees the same budget');
+select tests.act_as_sidecar();
+select ok(private.executions_finish('w', :'job', jsonb_build_object('output', 'x', 'input_tokens', 200, 'output_tokens', 100, 'cache_read_tokens', 50, 'model', 'echo/echo', 'call_id', :'call')), 'it ends');
+select tests.act_as_superuser();
+select is(array[tests.held_by('all'), tests.held_by('each member')], '{300,90}', 'and is settled');
+select is(tests.counted(), '{300,90}', 'as the meters are');
+select is((select row(c.status, c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cost_microusd, c.reported_model)::text from tests.call(:'call') as c), '(succeeded,200,100,50,90,echo/echo)', 'with what it used');
+select is((select count(*) from private.llm_open_calls), 0::bigint, 'nothing stays open');
+
+-- ---- one that does not fit
+select tests.act_as('ada');
+select job_id as job from public.execute_skill(:'skill') \gset
+select is(tests.called(:'job', '{"input_tokens": 300, "output_tokens": 500}') ->> 'refused', 'budget_exceeded', 'what does not fit is refused by its code');
+select tests.act_as_superuser();
+select is(array[tests.held_by('all'), (select count(*) from private.execution_calls)], '{300,0}', 'and holds nothing');
+select is(tests.counted(), '{300,90}', 'also on the meters');
+
+-- ---- one whose worker is lost
+select tests.act_as_sidecar();
+select private.executions_reserve_call('w', :'job', null, jsonb_build_object('id', gen_random_uuid(), 'input_tokens', 100, 'output_tokens', 100)) ->> 'call_id' as call \gset
+select tests.act_as_superuser();
+select is(tests.held_by('all'), 500::bigint, 'a smaller one fits');
+select private.executions_release_calls(e.org_id, e.id) from public.executions as e where e.job_id = :'job' \gset
+select is((select row(c.status, c.error_code, c.input_tokens)::text from tests.call(:'call') as c), '(failed,lost,0)', 'a lost call costs nothing');
+select is(tests.held_by('all'), 300::bigint, 'and gives back what it held');
+
+select * from finish();
+rollback;
