@@ -1094,6 +1094,7 @@ export type Database = {
           created_by: string | null;
           error_code: string | null;
           estimated: boolean;
+          execution_id: string | null;
           finish_reason: string | null;
           finished_at: string | null;
           first_token_ms: number | null;
@@ -1131,6 +1132,7 @@ export type Database = {
           created_by?: string | null;
           error_code?: string | null;
           estimated?: boolean;
+          execution_id?: string | null;
           finish_reason?: string | null;
           finished_at?: string | null;
           first_token_ms?: number | null;
@@ -1167,6 +1169,7 @@ export type Database = {
           created_by?: string | null;
           error_code?: string | null;
           estimated?: boolean;
+          execution_id?: string | null;
           finish_reason?: string | null;
           finished_at?: string | null;
           first_token_ms?: number | null;
@@ -3810,6 +3813,16 @@ export type Database = {
           isSetofReturn: true;
         };
       };
+      llm_usage: {
+        Args: { by: string; since?: string | null; until?: string | null };
+        Returns: Database['public']['CompositeTypes']['llm_usage_line'][];
+        SetofOptions: {
+          from: '*';
+          to: 'llm_usage_line';
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
       mark_read: { Args: { ids?: string[] | null; read?: boolean }; Returns: number };
       mark_seen: { Args: { ids?: string[] | null }; Returns: number };
       notify:
@@ -4770,6 +4783,18 @@ export type Database = {
         held: number | null;
         remaining: number | null;
         resets_at: string | null;
+      };
+      llm_usage_line: {
+        value: string | null;
+        calls: number | null;
+        failed: number | null;
+        input_tokens: number | null;
+        output_tokens: number | null;
+        cache_read_tokens: number | null;
+        cost_microusd: number | null;
+        estimated: number | null;
+        median_first_token_ms: number | null;
+        median_total_ms: number | null;
       };
       project_finding: {
         code: string | null;

@@ -17,6 +17,11 @@ end
 $$;
 comment on function private.llm_lock_call(uuid) is 'Locks an open call; null when it was settled or released. Nullable: result.';
 
+create function private.llm_number(value jsonb) returns integer
+language sql immutable
+return case when jsonb_typeof(value) = 'number' then least(private.models_parse_count(value), 2147483647)::integer end;
+comment on function private.llm_number(jsonb) is 'A number that the sidecar reports; null without one. Nullable: result.';
+
 create function private.llm_finish(opened private.llm_open_calls, status text, used jsonb, outcome jsonb) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -35,9 +40,9 @@ begin
     images = t.images::integer,
     cost_microusd = t.cost_microusd,
     attempts = greatest(c.attempts, least(private.models_parse_count(outcome -> 'attempts'), 1000)::integer),
-    first_token_ms = least((outcome ->> 'first_token_ms')::bigint, 2147483647),
-    total_ms = least((outcome ->> 'total_ms')::bigint, 2147483647),
-    http_status = case when (outcome ->> 'http_status')::integer between 100 and 599 then (outcome ->> 'http_status')::integer end,
+    first_token_ms = private.llm_number(outcome -> 'first_token_ms'),
+    total_ms = private.llm_number(outcome -> 'total_ms'),
+    http_status = case when private.llm_number(outcome -> 'http_status') between 100 and 599 then private.llm_number(outcome -> 'http_status') end,
     finish_reason = substring(outcome ->> 'finish_reason' for 100),
     error_code = substring(outcome ->> 'error_code' for 100),
     finished_at = kijko.now()

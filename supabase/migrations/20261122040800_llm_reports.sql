@@ -87,3 +87,58 @@ end
 $$;
 comment on function public.llm_budget_usage(uuid) is 'The state of each budget of the organization of the request, or of one: limit, used, held, remaining, resets_at. Requires llm:read. Definer: only the domain may read the ledger.';
 grant execute on function public.llm_budget_usage(uuid) to authenticated;
+
+create type public.llm_usage_line as (
+  value text, calls bigint, failed bigint, input_tokens bigint, output_tokens bigint, cache_read_tokens bigint, cost_microusd bigint,
+  estimated bigint, median_first_token_ms integer, median_total_ms integer
+);
+comment on type public.llm_usage_line is 'Result of llm_usage(): the calls of one model, provider, route, member, key, project, skill, day or error. failed and estimated count calls. Nullable: value, median_first_token_ms, median_total_ms.';
+
+-- As the caller: the policy of llm_calls hides the calls of private projects.
+create function public.llm_usage(by text, since timestamptz default null, until timestamptz default null) returns setof public.llm_usage_line
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  org uuid;
+  starts_at constant timestamptz := coalesce(llm_usage.since, date_trunc('month', kijko.now(), 'UTC'));
+  ends_at constant timestamptz := coalesce(llm_usage.until, 'infinity');
+begin
+  org := public.org_id();
+  if org is null then
+    perform private.tenancy_refuse_closed();
+    perform kijko.fail('not_a_member', 'the caller is not a member of the organization of the request');
+  elsif public.can(org, 'llm:read') is not true then
+    perform kijko.fail('permission_denied', 'requires the permission llm:read');
+  end if;
+  if llm_usage.by is null or llm_usage.by not in ('model', 'provider', 'route', 'member', 'key', 'project', 'skill', 'day', 'error') then
+    perform kijko.fail('invalid_input', 'by: model, provider, route, member, key, project, skill, day or error');
+  end if;
+  return query
+  select u.*
+  from (
+  select
+    case llm_usage.by
+      when 'model' then c.model
+      when 'provider' then c.provider
+      when 'route' then c.route
+      when 'member' then c.member_id::text
+      when 'key' then c.key_id::text
+      when 'project' then c.project_id::text
+      when 'skill' then c.skill_id::text
+      when 'day' then to_char(c.created_at at time zone 'UTC', 'YYYY-MM-DD')
+      else c.error_code
+    end as value,
+    count(*), count(*) filter (where c.status = 'failed'),
+    sum(c.input_tokens)::bigint, sum(c.output_tokens)::bigint, sum(c.cache_read_tokens)::bigint, sum(c.cost_microusd)::bigint,
+    count(*) filter (where c.estimated),
+    (percentile_disc(0.5) within group (order by c.first_token_ms))::integer, (percentile_disc(0.5) within group (order by c.total_ms))::integer
+  from public.llm_calls as c
+  where c.org_id = org and c.created_at >= starts_at and c.created_at < ends_at
+  group by 1
+  ) as u (value, calls, failed, input_tokens, output_tokens, cache_read_tokens, cost_microusd, estimated, median_first_token_ms, median_total_ms)
+  order by case when llm_usage.by = 'day' then u.value end, u.cost_microusd desc, u.calls desc, u.value
+  limit 1000;
+end
+$$;
+comment on function public.llm_usage(text, timestamptz, timestamptz) is 'Calls, tokens and cost of the organization of the request by model, provider, route, member, key, project, skill, day (UTC) or error, since the start of the month unless given; what costs most first, at most 1,000 lines. Requires llm:read.';
+grant execute on function public.llm_usage(text, timestamptz, timestamptz) to authenticated;

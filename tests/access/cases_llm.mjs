@@ -25,6 +25,7 @@ export const LLM_FUNCTIONS = {
   },
   'list_llm_models()': { call: () => ({}) },
   'llm_budget_usage(budget_id)': { call: (w) => ({ budget_id: w.budget }), 'call:private': (w) => ({ budget_id: w.secretBudget }) },
+  'llm_usage(by,since,until)': { call: () => ({ by: 'model' }) },
   'set_llm_provider_key(provider_id,key)': { call: (w) => ({ provider_id: w.provider, key: 'sk-matrix' }) },
   'set_llm_settings(routes_only,record_content,content_days)': { call: () => ({ content_days: 7 }) },
 };

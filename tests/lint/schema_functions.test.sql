@@ -106,6 +106,7 @@ select results_eq(
     'list_webhook_attempts(uuid)',
     'list_webhook_deliveries(uuid,text,uuid,integer)',
     'llm_budget_usage(uuid)',
+    'llm_usage(text,timestamp with time zone,timestamp with time zone)',
     'mark_read(uuid[],boolean)',
     'mark_seen(uuid[])',
     'notify(text,text,text,text,jsonb,uuid,text)',

@@ -57,7 +57,12 @@ select tests.opened('echo/a', 1000, 500, '{"choices": 3}') as call \gset
 select tests.act_as_superuser();
 select is((tests.call(:'call')).held_tokens, 2500::bigint, 'each choice may have the most');
 select is(tests.settle(:'call', '{"status": "failed", "error_code": "connection_lost"}'), '{"tokens": 2500, "estimated": true, "cost_microusd": 1050}', 'unknown use is the whole hold');
-select is((select row(c.status, c.estimated, c.output_tokens, c.error_code)::text from tests.call(:'call') as c), '(failed,t,1500,connection_lost)', 'marked as estimated');
+select is((select row(c.status, c.estimated, c.output_tokens, c.error_code, c.first_token_ms, c.total_ms, c.http_status)::text from tests.call(:'call') as c), '(failed,t,1500,connection_lost,,,)', 'marked as estimated, without times');
+select tests.act_as('mem', tests.org('ada'));
+select tests.opened('echo/a', 1, 1) as odd \gset
+select tests.act_as_superuser();
+select isnt(tests.settle(:'odd', '{"status": "failed", "prompt_tokens": 0, "completion_tokens": 0, "first_token_ms": -1, "total_ms": 1e12, "http_status": 7, "attempts": "x", "finish_reason": {"a": 1}, "model": 5}'), null, 'odd reports are settled, too');
+select is((select row(c.first_token_ms, c.total_ms, c.http_status)::text from tests.call(:'odd') as c), '(0,2147483647,)', 'within the bounds');
 select is(tests.counted(), '{3500,1245}', 'and counted');
 select tests.act_as('mem', tests.org('ada'));
 select tests.opened('echo/a', 1000, null) as call \gset

@@ -1,7 +1,7 @@
 begin;
 \ir 000_helpers.sql
 \ir llm_helpers.sql
-select plan(15);
+select plan(25);
 
 select tests.sign_up('ada');
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -43,6 +43,27 @@ select is(tests.held_by('all'), 500::bigint, 'a smaller one fits');
 select private.executions_release_calls(e.org_id, e.id) from public.executions as e where e.job_id = :'job' \gset
 select is((select row(c.status, c.error_code, c.input_tokens)::text from tests.call(:'call') as c), '(failed,lost,0)', 'a lost call costs nothing');
 select is(tests.held_by('all'), 300::bigint, 'and gives back what it held');
+
+-- ---- usage: non-members first
+select tests.sign_up('bob'), tests.sign_up('mem');
+select tests.join_org('mem', tests.org('ada'), 'member');
+select tests.act_as_anon();
+select throws_ok($$select * from public.llm_usage('model')$$, '42501', null, 'anon sees no usage');
+select tests.act_as('bob', tests.org('ada'));
+select tests.refuses($$select * from public.llm_usage('model')$$, 'not_a_member', 'nor does a non-member');
+select tests.act_as('ada', tests.org('ada'));
+select tests.settle(tests.opened('echo/b', 10, 10), '{"status": "failed", "prompt_tokens": 10, "completion_tokens": 0, "error_code": "overloaded", "total_ms": 7}') is not null as settled \gset
+select is((select row(u.*)::text from public.llm_usage('model') as u where u.value = 'echo/b'), '(echo/b,1,1,10,0,0,2,0,,7)', 'by model');
+select is((select sum(u.calls) from public.llm_usage('member') as u where u.value = tests.id('ada')::text), 3::numeric, 'by member');
+select is((select sum(u.calls) from public.llm_usage('skill') as u where u.value = :'skill'), 2::numeric, 'by skill');
+select is((select string_agg(u.value, ',') from public.llm_usage('error') as u), 'overloaded,lost', 'by error');
+select is((select count(*) from public.llm_usage('day')), 1::bigint, 'by day');
+select is((select count(*) from public.llm_usage('model', since => kijko.now() + interval '1 day')), 0::bigint, 'since a time');
+select tests.refuses($$select * from public.llm_usage('colour')$$, 'invalid_input', 'by nothing else');
+insert into public.projects (name, visibility) values ('Hidden', 'private') returning id as hidden \gset
+select tests.authorize('echo/c', 1, 1, jsonb_build_object('project', :'hidden')) as ticket \gset
+select tests.act_as('mem', tests.org('ada'));
+select is((select count(*) from public.llm_usage('model') as u where u.value = 'echo/c'), 0::bigint, 'calls of hidden projects are not counted');
 
 select * from finish();
 rollback;
