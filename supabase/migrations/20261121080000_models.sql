@@ -99,7 +99,8 @@ begin
     when jsonb_typeof(entry) is distinct from 'object' then 'not an object'
     when vendor is null then 'no litellm_provider'
     when vendor <> all (providers) then format('provider %s is not imported', substring(vendor for 60))
-    when entry ->> 'mode' is distinct from 'chat' then format('mode %s, not chat', coalesce(substring(entry ->> 'mode' for 60), 'unknown'))
+    when (entry ->> 'mode' in ('chat', 'embedding')) is not true
+      then format('mode %s, not chat or embedding', coalesce(substring(entry ->> 'mode' for 60), 'unknown'))
     when not entry ?& array['input_cost_per_token', 'output_cost_per_token'] then 'no price for a token'
   end;
   if reason is not null then

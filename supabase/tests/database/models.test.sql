@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(63);
+select plan(65);
 \set fixture `cat tests/fixtures/litellm_prices.json`
 
 create function tests.cost(usage jsonb, model text default 'acme/one') returns bigint language sql stable as $$
@@ -79,7 +79,7 @@ delete from public.llm_models where id like 'openai/%' or id like 'anthropic/%' 
 insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok, source) values
   ('openai/gpt-4o', 1, 1, 'seed'), ('gemini/gemini-2.5-pro', 1, 1, 'operator');
 select private.models_import_prices(:'fixture'::jsonb) as imported \gset
-select is(:'imported'::jsonb - 'skipped', '{"added": 2, "changed": 1, "unchanged": 0}', 'the import returns counts');
+select is(:'imported'::jsonb - 'skipped', '{"added": 3, "changed": 1, "unchanged": 0}', 'the import returns counts');
 select results_eq(
   format($$select model, reason from jsonb_to_recordset(%L::jsonb -> 'skipped') as s (model text, reason text) order by model collate "C"$$, :'imported'),
   $$values
@@ -89,8 +89,7 @@ select results_eq(
     ('gpt-audio-by-the-second', 'no price for a token'),
     ('gpt-of-words', 'input_cost_per_token is no number'),
     ('gpt-that-pays', 'input_cost_per_token is out of range'),
-    ('sample_spec', 'an explanation, no model'),
-    ('text-embedding-3-small', 'mode embedding, not chat')$$,
+    ('sample_spec', 'an explanation, no model')$$,
   'the import returns what it skipped and why'
 );
 select results_eq(
@@ -106,12 +105,14 @@ select results_eq(
   $$values (3000000::bigint, 300000::bigint, 3750000::bigint, 6000000::bigint, 200000::bigint, 6000000::bigint, 22500000::bigint, 600000::bigint, 7500000::bigint, null::bigint)$$,
   'prices of cache and long context are stored'
 );
+select results_eq($$select input_microusd_per_mtok, output_microusd_per_mtok from public.llm_models where id = 'openai/text-embedding-3-small'$$, $$values (20000::bigint, 0::bigint)$$, 'models of embeddings have a price');
+select is((private.models_parse_litellm_price('whisper-1', '{"litellm_provider": "openai", "mode": "audio_transcription"}', '{openai}')).reason, 'mode audio_transcription, not chat or embedding', 'other models have none');
 select is((select cache_read_microusd_per_mtok from public.llm_models where id = 'gemini/gemini-2.0-flash-lite'), 18750::bigint, 'rounded binary fractions are read as decimals');
 select is((select input_microusd_per_mtok from public.llm_models where id = 'gemini/gemini-2.5-pro'), 1::bigint, 'a price set by hand stays');
-select is(private.models_import_prices(:'fixture'::jsonb) - 'skipped', '{"added": 0, "changed": 0, "unchanged": 3}', 'the same file again changes nothing');
+select is(private.models_import_prices(:'fixture'::jsonb) - 'skipped', '{"added": 0, "changed": 0, "unchanged": 4}', 'the same file again changes nothing');
 select is(
   private.models_import_prices(jsonb_set(:'fixture'::jsonb, '{gpt-4o}', (:'fixture'::jsonb -> 'gpt-4o') - 'cache_read_input_token_cost')) - 'skipped',
-  '{"added": 0, "changed": 1, "unchanged": 2}', 'a price that is missing in the file changes the model'
+  '{"added": 0, "changed": 1, "unchanged": 3}', 'a price that is missing in the file changes the model'
 );
 select is((select cache_read_microusd_per_mtok from public.llm_models where id = 'openai/gpt-4o'), null, 'the missing price is null');
 select is(private.models_import_prices('{}'), '{"added": 0, "changed": 0, "unchanged": 0, "skipped": []}', 'an empty file changes nothing');
