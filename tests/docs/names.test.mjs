@@ -81,6 +81,18 @@ test('errors: the codes of executions', () => {
   );
 });
 
+test('storage: the codes of its refusals', () => {
+  const documented = cells('docs/guides/storage.md', 'Refusals').flatMap(([code]) => namesOf(code));
+  const codes = files('services/storage/src/**.rs').flatMap((file) =>
+    [...read(file).matchAll(/\brefusal\(\s*"(\w+)"/g)].map(([, code]) => code),
+  );
+  assert.ok(codes.length > 10);
+  assert.deepEqual(
+    [...new Set(codes)].filter((code) => !documented.includes(code)),
+    [],
+  );
+});
+
 test('settings: those of login', async () => {
   const rows = await adminSql(
     `select attname as name from pg_attribute where attrelid = 'auth_api.settings'::regclass and attnum > 0 and attname <> 'id'`,
